@@ -1,0 +1,1 @@
+"""The shipped scenarios, one TOML file a phenomenon; installed as ``sgdsim.scenarios``."""

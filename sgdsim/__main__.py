@@ -1,0 +1,5 @@
+"""``python -m sgdsim``."""
+
+from sgdsim.cli import main
+
+main(prog_name="sgdsim")

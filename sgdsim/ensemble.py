@@ -1,0 +1,593 @@
+"""Labelled arrays and their provenance, in memory or in one HDF5 file that is always whole."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import json
+import math
+import os
+import platform
+from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sgdsim.errors import InputError, RunError, SgdsimError, unknown_name
+
+if TYPE_CHECKING:
+    import xarray
+
+Attribute = str | int | float
+
+SCHEMA_VERSION = 1
+REQUIRED = ("parameter", "observable", "record_step")
+
+# Attributes that HDF5 and netCDF keep for themselves, and those that tell a boolean from an int8.
+_RESERVED = {"CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST", "DIMENSION_LABELS"}
+_RESERVED |= {"_NCProperties", "_Netcdf4Dimid", "_Netcdf4Coordinates", "flag_values", "flag_meanings"}
+
+
+@dataclass(frozen=True, eq=False)
+class Variable:
+    """An array whose axes have names.
+
+    Parameters
+    ----------
+    dimensions
+        One name an axis, none twice.
+    data
+        Booleans, integers, real numbers of at most 64 bits, or text; anything that `numpy.asarray` takes.
+    attributes
+        At least ``units`` and ``long_name``; in their absence a file says ``1`` and the variable's name.
+
+    Raises
+    ------
+    InputError
+        For axes without a name or with the same one, and for values or attributes that a file cannot hold.
+
+    Examples
+    --------
+    >>> start = Variable(("parameter",), [1.0, 2.0], {"units": "1", "long_name": "initial value"})
+    >>> start.shape
+    (2,)
+    """
+
+    dimensions: tuple[str, ...]
+    data: np.ndarray
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dimensions", tuple(self.dimensions))
+        object.__setattr__(self, "data", _storable(self.data))
+        object.__setattr__(self, "attributes", _allowed(self.attributes))
+        if len(self.dimensions) != self.data.ndim or len(set(self.dimensions)) != self.data.ndim:
+            expected = f"expected {self.data.ndim} different names, one an axis"
+            raise InputError(f"dimensions {self.dimensions}: {expected}")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+        return self.data.shape
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """Part of the data along the first axis."""
+        return self.data[start:stop]
+
+    def at(self, index: int) -> Variable:
+        """What stands at one place of the first axis, without that axis."""
+        return Variable(self.dimensions[1:], self.data[index], self.attributes)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where values stand in a closed file."""
+
+    path: Path
+    stamp: tuple[int, ...]
+    name: str
+    shape: tuple[int, ...]
+    index: tuple[int, ...] = ()
+
+    def read(self, *part: slice) -> np.ndarray:
+        with _reading(self.path) as file:
+            if _stamp(self.path) != self.stamp:
+                raise InputError(f"{self.path}: the file has changed since it was opened")
+            return _values(file[self.name], (*self.index, *part))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Stored(Variable):
+    """A variable that is read when its data are first asked for."""
+
+    data: np.ndarray = field(init=False, repr=False)
+    place: _Place
+
+    def __post_init__(self) -> None:
+        """Nothing to check: it was checked before it was written."""
+
+    def __getattr__(self, name: str) -> Any:
+        # Called only for what is not there yet.
+        if name != "data":
+            raise AttributeError(name)
+        return self.__dict__.setdefault("data", self.place.read())
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.place.shape
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        return self.data[start:stop] if "data" in self.__dict__ else self.place.read(slice(start, stop))
+
+    def at(self, index: int) -> Variable:
+        if "data" in self.__dict__:
+            return super().at(index)
+        place = replace(self.place, shape=self.shape[1:], index=(*self.place.index, index))
+        return _Stored(self.dimensions[1:], self.attributes, place=place)
+
+
+class Ensemble:
+    """The result of a run: variables that share dimensions, and where they come from.
+
+    Each dimension has a coordinate, the variable of the same name; one that is not given counts from 0.
+
+    Parameters
+    ----------
+    variables
+        By name.
+    attributes
+        Provenance: text and numbers.
+
+    Attributes
+    ----------
+    variables, attributes
+        As given, with the coordinates.
+    sizes
+        Length of each dimension.
+
+    Raises
+    ------
+    InputError
+        For names that a file cannot hold, and dimensions whose length differs between variables.
+
+    Examples
+    --------
+    >>> mean = Variable(("record", "observable"), [[1.0, 0.0], [0.5, 0.1]])
+    >>> ensemble = Ensemble({"mean": mean, "observable": Variable(("observable",), ["x", "y"])}, {"seed": 7})
+    >>> ensemble.sizes
+    {'record': 2, 'observable': 2}
+    >>> ensemble["mean"][:, 0], ensemble["record"]
+    (array([1. , 0.5]), array([0, 1]))
+    """
+
+    def __init__(self, variables: Mapping[str, Variable], attributes: Mapping[str, Attribute]) -> None:
+        self.variables = dict(variables)
+        self.attributes = _allowed(attributes)
+        self.sizes = _sizes(self.variables)
+        for name in (*self.variables, *self.sizes):
+            if not name.isprintable() or "/" in name or name in {"", "."}:
+                raise InputError(f"{name!r} is no name for a variable or a dimension")
+        for name, size in self.sizes.items():
+            labels = {"units": "1", "long_name": f"{name} index"}
+            counted = self.variables.setdefault(name, Variable((name,), np.arange(size, dtype=np.int64), labels))
+            if counted.dimensions != (name,):
+                raise InputError(f"variable {name!r} has a dimension's name, so {name!r} must be its only dimension")
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self.variables:
+            raise InputError(unknown_name("variable", name, self.variables))
+        return self.variables[name].data
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.variables
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.variables)
+
+    def __repr__(self) -> str:
+        return f"<Ensemble {', '.join(f'{name} {size}' for name, size in self.sizes.items())}>"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all variables."""
+        return tuple(self.variables)
+
+    def select(self, point: int) -> Ensemble:
+        """One point of a sweep, as a run of its own.
+
+        Raises
+        ------
+        InputError
+            If there is no sweep, or no such point in it.
+
+        Examples
+        --------
+        >>> sweep = Ensemble({"mean": Variable(("point", "record"), [[1.0, 0.5], [1.0, 0.25]])}, {})
+        >>> sweep.select(1)["mean"]
+        array([1.  , 0.25])
+        """
+        count = self.sizes.get("point", 0)
+        if not 0 <= point < count:
+            raise InputError(f"point {point}: expected 0 to {count - 1}" if count else "point: this is not a sweep")
+        chosen = {
+            name: variable.at(point) if variable.dimensions[:1] == ("point",) else variable
+            for name, variable in self.variables.items()
+        }
+        return Ensemble(chosen, self.attributes)
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write one HDF5 file, which `xarray.open_dataset` opens with no further argument.
+
+        Parameters
+        ----------
+        path
+            Of the file; it is whole from the moment it is there.
+        overwrite
+            Whether it may replace another.
+
+        Raises
+        ------
+        InputError
+            If the path cannot be written to, or a variable is missing without which `open` refuses.
+        RunError
+            If writing fails. What stood at the path is then untouched.
+
+        Examples
+        --------
+        >>> from tempfile import TemporaryDirectory
+        >>> names = {name: Variable((name,), ["x", "y"]) for name in ("parameter", "observable")}
+        >>> steps = Variable(("record",), [0, 100])
+        >>> ensemble = Ensemble({"record_step": steps, **names}, {"seed": 2**64 - 1})
+        >>> with TemporaryDirectory() as folder:
+        ...     ensemble.save(f"{folder}/run.h5")
+        ...     again = Ensemble.open(f"{folder}/run.h5")
+        >>> again["record_step"], again.attributes["seed"], again.digest() == ensemble.digest()
+        (array([  0, 100]), 18446744073709551615, True)
+        """
+        check_output(path, overwrite)
+        _require(path, self.variables)
+        with atomic_file(path) as temporary:
+            _reserve(temporary, self)
+            _write(temporary, self)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Ensemble:
+        """Read a file that `save` wrote; what has a dimension ``trajectory`` only once it is asked for.
+
+        The file is not held open. If it is replaced in the meantime, reading more of it is refused.
+
+        Raises
+        ------
+        InputError
+            For a file that is not there, not HDF5, damaged, not ours, or of an unknown schema.
+        """
+        import h5py
+
+        path = Path(path).absolute()
+        with _reading(path) as file:
+            attributes = _attributes(file)
+            if attributes.get("source") != "sgdsim" or "schema_version" not in attributes:
+                raise InputError(f"{path}: an HDF5 file, but not one written by sgdsim")
+            if attributes["schema_version"] != SCHEMA_VERSION:
+                version = attributes["schema_version"]
+                raise InputError(f"{path}: unknown schema_version {version}, this sgdsim reads {SCHEMA_VERSION}")
+            datasets = {name: item for name, item in file.items() if isinstance(item, h5py.Dataset)}
+            _require(path, datasets)
+            return cls({name: _variable(path, name, dataset) for name, dataset in datasets.items()}, attributes)
+
+    def to_xarray(self) -> xarray.Dataset:
+        """The same as an `xarray.Dataset`, in memory.
+
+        Raises
+        ------
+        RunError
+            If xarray is not installed.
+        """
+        try:
+            import xarray
+        except ImportError:
+            raise RunError("to_xarray needs xarray, which is not installed: pip install xarray") from None
+        return xarray.Dataset(
+            {name: (item.dimensions, item.data, _labelled(name, item)) for name, item in self.variables.items()},
+            attrs=self.attributes,
+        )
+
+    def digest(self) -> str:
+        """SHA-256 of all variables and the resolved scenario; what a repetition of the run must reproduce.
+
+        Names, dimensions, types, shapes and values count; other attributes, such as times, do not.
+
+        Examples
+        --------
+        >>> variables = {"status": Variable(("trajectory",), [0, 12])}
+        >>> Ensemble(variables, {"wall_seconds": 1.5}).digest() == Ensemble(variables, {}).digest()
+        True
+        """
+        digest = hashlib.sha256(json.dumps(self.attributes.get("scenario", "")).encode())
+        for name, variable in sorted(self.variables.items()):
+            for number, piece in enumerate(_pieces(variable)):
+                kind = "text" if piece.dtype.kind == "U" else piece.dtype.newbyteorder("<").str
+                if number == 0:
+                    digest.update(json.dumps([name, variable.dimensions, kind, variable.shape]).encode())
+                digest.update(_bytes(piece))
+        return digest.hexdigest()
+
+
+def check_output(path: str | os.PathLike[str], overwrite: bool = False) -> None:
+    """Refuse, before a run starts, a path to which its result could not be written.
+
+    Parameters
+    ----------
+    path
+        Of the file to be.
+    overwrite
+        Whether it may replace another.
+
+    Raises
+    ------
+    InputError
+        For a missing or read-only folder, a folder or device as the path, a file not to be overwritten.
+
+    Examples
+    --------
+    >>> check_output("no/such/folder/run.h5")
+    Traceback (most recent call last):
+    ...
+    sgdsim.errors.InputError: no/such/folder/run.h5: there is no folder no/such/folder
+    """
+    target = Path(os.path.realpath(path))
+    try:
+        if target.is_dir():
+            raise InputError(f"{path}: a folder, expected the name of a file")
+        if not target.parent.is_dir():
+            raise InputError(f"{path}: there is no folder {Path(path).parent}")
+        if target.exists() and not target.is_file():
+            raise InputError(f"{path}: not a regular file")
+        if target.exists() and not overwrite:
+            raise InputError(f"{path}: the file exists, and overwriting it was not asked for")
+        _temporary(target).touch()
+        _temporary(target).unlink()
+    except OSError as error:
+        raise InputError(f"{path}: cannot write in the folder {target.parent}: {error.strerror}") from error
+
+
+@contextmanager
+def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path to write to, and move it to its place once it is whole and on the disk.
+
+    Parameters
+    ----------
+    path
+        Where the file is to stand; a link is followed.
+
+    Raises
+    ------
+    RunError
+        For a full disk and the like.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     with atomic_file(f"{folder}/a.txt") as temporary:
+    ...         _ = temporary.write_text("whole")
+    ...     [(file.name, file.read_text()) for file in Path(folder).iterdir()]
+    [('a.txt', 'whole')]
+    """
+    target = Path(os.path.realpath(path))
+    temporary = _temporary(target)
+    try:
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, target)
+    except OSError as error:
+        raise RunError(f"{path}: writing failed, nothing was changed: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+    # The file is in its place: a file system that cannot sync folders is no reason to report a failure.
+    with suppress(OSError):
+        _sync(target.parent)
+
+
+def _temporary(target: Path) -> Path:
+    return target.with_name(f"{target.name}.{platform.node()}.{os.getpid()}.part")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _reserve(path: Path, ensemble: Ensemble) -> None:
+    """Begin a file and take its space: HDF5 can crash the whole process when a disk fills under it."""
+    import h5py
+
+    empty = io.BytesIO()
+    h5py.File(empty, "w", track_order=True).close()
+    variables = ensemble.variables.values()
+    values = sum(item.data.nbytes + 64 * item.data.size * (item.data.dtype.kind == "U") for item in variables)
+    text = sum(len(str(value)) for value in ensemble.attributes.values())
+    # Generous, since HDF5 gives back what it has not used when it closes the file.
+    size = values + 4 * text + 2**14 * len(ensemble.variables) + 2**20
+    with path.open("wb") as file:
+        file.write(empty.getvalue())
+        file.flush()
+        try:
+            if hasattr(os, "posix_fallocate"):  # not on macOS
+                os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise OSError(error.errno, f"{error.strerror} ({size / 2**20:.1f} MiB needed)") from error
+
+
+def _write(path: Path, ensemble: Ensemble) -> None:
+    import h5py
+
+    try:
+        with h5py.File(path, "r+", locking="best-effort") as file:
+            for name, variable in ensemble.variables.items():
+                dataset = _dataset(file, name, variable.data)
+                dataset.attrs.update(_labelled(name, variable))
+            for name in ensemble.sizes:
+                file[name].make_scale(name)
+            for name, variable in ensemble.variables.items():
+                if variable.dimensions != (name,):
+                    for axis, dimension in enumerate(variable.dimensions):
+                        file[name].dims[axis].attach_scale(file[dimension])
+            file.attrs.update(_provenance(ensemble.attributes))
+    except RuntimeError as error:
+        # So h5py reports what goes wrong on the disk while a file is closed.
+        raise OSError(str(error)) from error
+
+
+def _dataset(file: Any, name: str, values: np.ndarray) -> Any:
+    import h5py
+
+    if values.dtype.kind == "U":
+        return file.create_dataset(name, data=values.astype(object), dtype=h5py.string_dtype())
+    if values.dtype.kind != "b":
+        return file.create_dataset(name, data=values)
+    # NetCDF has no boolean.
+    dataset = file.create_dataset(name, data=values.astype(np.int8))
+    dataset.attrs.update(flag_values=np.array([0, 1], np.int8), flag_meanings="false true")
+    return dataset
+
+
+def _provenance(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
+    line = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} written by sgdsim"
+    return {
+        **attributes,
+        "Conventions": "CF-1.10",
+        "schema_version": SCHEMA_VERSION,
+        "source": "sgdsim",
+        "history": f"{attributes['history']}\n{line}" if "history" in attributes else line,
+    }
+
+
+def _labelled(name: str, variable: Variable) -> dict[str, Attribute]:
+    return {"units": "1", "long_name": name, **variable.attributes}
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[Any]:
+    import h5py
+
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    if not h5py.is_hdf5(path):
+        raise InputError(f"{path}: not an HDF5 file")
+    try:
+        with h5py.File(path, "r", locking="best-effort") as file:
+            yield file
+    except (SgdsimError, MemoryError):
+        raise
+    except Exception as error:  # in a damaged file anything can be of the wrong kind
+        raise InputError(f"{path}: cannot be read, truncated or damaged: {error}") from error
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _variable(path: Path, name: str, dataset: Any) -> Variable:
+    if not dataset.is_scale and not all(len(axis) == 1 for axis in dataset.dims):
+        raise InputError(f"{path}: {name!r} has an axis without a dimension scale, or with several")
+    names = (name,) if dataset.is_scale else tuple(axis[0].name.removeprefix("/") for axis in dataset.dims)
+    if "trajectory" in names:
+        return _Stored(names, _attributes(dataset), place=_Place(path, _stamp(path), name, dataset.shape))
+    return Variable(names, _values(dataset, ()), _attributes(dataset))
+
+
+def _values(dataset: Any, index: tuple[int | slice, ...]) -> np.ndarray:
+    if dataset.dtype.kind == "O":
+        return np.asarray(dataset.asstr()[index], dtype=np.str_)
+    values = np.asarray(dataset[index])
+    return values.astype(np.bool_) if "flag_values" in dataset.attrs else values
+
+
+def _attributes(item: Any) -> dict[str, Attribute]:
+    """Read the attributes that are text or one number; of others, which are not ours, their text."""
+    attributes = {}
+    for name, value in item.attrs.items():
+        if name not in _RESERVED:
+            single = isinstance(value, str | np.generic | np.ndarray) and np.size(value) == 1
+            attributes[name] = _plain(name, value if single else str(value))
+    return attributes
+
+
+def _allowed(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
+    for name in attributes:
+        if name in _RESERVED or not name.isprintable() or not name:
+            raise InputError(f"attribute {name!r}: the file format reserves the name or cannot hold it")
+    return {name: _plain(name, value) for name, value in attributes.items()}
+
+
+def _plain(name: str, value: object) -> Attribute:
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.item()
+    if isinstance(value, bytes):
+        value = value.decode(errors="backslashreplace")
+    if isinstance(value, str):
+        # A command line may hold bytes that are not UTF-8.
+        return value.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
+    if isinstance(value, int) and -(2**63) <= value < 2**64:
+        return int(value)
+    if isinstance(value, float):
+        return value
+    raise InputError(f"attribute {name!r}: {value!r} is neither text nor a number of at most 64 bits")
+
+
+def _storable(data: object) -> np.ndarray:
+    array = np.asarray(data)
+    if array.dtype.kind in "OTU":
+        for text in array.flat:
+            if not isinstance(text, str) or "\0" in text or text.encode(errors="replace").decode() != text:
+                raise InputError(f"{text!r} cannot be stored: expected text without NUL, valid in UTF-8")
+        return array.astype(np.str_)
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+        raise InputError(f"values of type {array.dtype} cannot be stored: expected real numbers or text")
+    return array
+
+
+def _sizes(variables: Mapping[str, Variable]) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    for name, variable in variables.items():
+        for dimension, size in zip(variable.dimensions, variable.shape, strict=True):
+            if sizes.setdefault(dimension, size) != size:
+                others = f"others have {sizes[dimension]}"
+                raise InputError(f"variable {name!r}: length {size} along {dimension!r}, {others}")
+    return sizes
+
+
+def _require(path: object, names: Container[str]) -> None:
+    for name in REQUIRED:
+        if name not in names:
+            raise InputError(f"{path}: not a result of a run, the variable {name!r} is missing")
+
+
+def _pieces(variable: Variable) -> Iterator[np.ndarray]:
+    """Give the values in order, a part at a time: a file may be larger than the memory."""
+    if not variable.shape:
+        yield variable.data
+        return
+    step = max(1, 2**21 // max(1, math.prod(variable.shape[1:])))
+    for start in range(0, max(1, variable.shape[0]), step):
+        yield variable.rows(start, start + step)
+
+
+def _bytes(values: np.ndarray) -> bytes | memoryview:
+    if values.dtype.kind == "U":
+        return b"".join(text.encode() + b"\0" for text in values.flat)
+    return np.ascontiguousarray(values, values.dtype.newbyteorder("<")).reshape(-1).view(np.uint8).data

@@ -1,0 +1,39 @@
+"""What goes wrong, said so that the user can mend it: what, where, what was expected, and a near match."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SgdsimError(Exception):
+    """A failure that is reported to the user as one message, without a traceback."""
+
+    exit_code = 1
+
+
+class InputError(SgdsimError):
+    """The user's input cannot be used: a formula, a scenario, an option or a file."""
+
+    exit_code = 2
+
+
+class RunError(SgdsimError):
+    """The input was good but the run failed: memory, disk, device."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
+    """Say that `name` is not among the known names of its kind, with a near match or the whole list.
+
+    Examples
+    --------
+    >>> unknown_name("parameter", "thta", ["theta", "x"])
+    "unknown parameter 'thta': did you mean 'theta'?"
+    >>> unknown_name("parameter", "q", ["x", "y"])
+    "unknown parameter 'q': known are x, y"
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    if close:
+        return f"unknown {kind} {name!r}: did you mean {close[0]!r}?"
+    return f"unknown {kind} {name!r}: known are {', '.join(names) or 'none'}"

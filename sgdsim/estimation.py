@@ -1,0 +1,418 @@
+"""Estimates with error bars, from an ensemble alone.
+
+Trajectories are independent, and every sum in a file is kept for 64 groups of them. Leaving out one group at
+a time gives replicates of any estimate, and from these its standard error, also of ratios, of correlations
+and of differences between sweep points that share their noise. Groups may differ in size, so the jackknife is
+the one for unequal groups (Busing, Meijer & van der Leeden, Statistics and Computing 9, 3 (1999)); for equal
+groups it is Quenouille's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sgdsim.errors import unknown_name
+from sgdsim.moments import Moments
+
+if TYPE_CHECKING:
+    from sgdsim.ensemble import Ensemble
+
+GROUPS = 64
+FEWEST_GROUPS = 16
+"""Below this the standard errors come from the moments themselves."""
+
+STATISTICS: dict[str, Callable[[Moments], np.ndarray]] = {
+    "mean": lambda moments: moments.mean,
+    "variance": lambda moments: moments.variance,
+    "std": lambda moments: np.sqrt(moments.variance),
+    "skewness": lambda moments: moments.skewness,
+    "kurtosis": lambda moments: moments.kurtosis,
+}
+
+
+class NotMeasured(LookupError):
+    """The ensemble does not hold what an estimate needs."""
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """A number with its standard error.
+
+    Parameters
+    ----------
+    value, stderr
+        NaN where it cannot be had.
+    freedom
+        Degrees of freedom of the standard error.
+    replicates
+        The value with one group left out, one a group; None where the error does not come from groups.
+    shares
+        Each group's part of the trajectories, likewise.
+    note
+        For the table.
+
+    Examples
+    --------
+    >>> estimate = Estimate.jackknife(2.5, np.array([3.0, 8 / 3, 7 / 3, 2.0]), np.full(4, 0.25))
+    >>> round(estimate.stderr, 4)  # the standard error of the mean of 1, 2, 3, 4
+    0.6455
+    """
+
+    value: float
+    stderr: float
+    freedom: float
+    replicates: np.ndarray | None = None
+    shares: np.ndarray | None = None
+    note: str = ""
+
+    @classmethod
+    def jackknife(cls, value: float, replicates: np.ndarray, shares: np.ndarray) -> Estimate:
+        """An estimate from its replicates."""
+        stderr = float(np.sqrt(np.sum(deviations(value, replicates, shares) ** 2)))
+        return cls(float(value), stderr, len(replicates) - 1, replicates, shares)
+
+    @property
+    def groups(self) -> int:
+        """How many groups the standard error rests on; 0 where it does not come from groups."""
+        return 0 if self.replicates is None else len(self.replicates)
+
+    @property
+    def deviations(self) -> np.ndarray:
+        """Each group's part in the error: their squares add up to ``stderr**2``, products to covariances."""
+        assert self.replicates is not None
+        assert self.shares is not None
+        return deviations(self.value, self.replicates, self.shares)
+
+    @property
+    def skewness(self) -> float:
+        """Skewness of the groups' values; 0 where there are none."""
+        if self.replicates is None:
+            return 0.0
+        centred = self.deviations - self.deviations.mean()
+        spread = np.mean(centred**2)
+        return float(np.mean(centred**3) / spread**1.5) if spread > 0 else 0.0
+
+
+def deviations(value: Any, replicates: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Each group's part in the error of an estimate: along the last axis, squares add up to its variance.
+
+    Parameters
+    ----------
+    value
+        The estimate from all groups, of one dimension less than the replicates.
+    replicates
+        The estimate with one group left out.
+    shares
+        Each group's part of the trajectories.
+    """
+    groups = replicates.shape[-1]
+    value = np.asarray(value)[..., None]
+    # In the paper's names: h_j = 1/share_j, pseudo-values h_j*value - (h_j - 1)*replicate_j.
+    inverse = 1.0 / shares
+    pseudo = inverse * value - (inverse - 1.0) * replicates
+    centre = groups * value - np.sum((1.0 - shares) * replicates, axis=-1, keepdims=True)
+    return np.asarray((pseudo - centre) / np.sqrt((inverse - 1.0) * groups))
+
+
+def unite(groups: Moments, keep: np.ndarray) -> Moments:
+    """The moments of unions of groups.
+
+    Pébay's update for any number of sets at once: sums of powers about the common mean, from those about each
+    set's.
+
+    Parameters
+    ----------
+    groups
+        Fields of shape (…, group), no group empty.
+    keep
+        Which groups stand in which union, (union, group).
+
+    Returns
+    -------
+    Moments
+        Fields of shape (…, union).
+
+    Examples
+    --------
+    >>> singles = Moments(np.ones(2), np.array([1.0, 3.0]), np.zeros(2), np.zeros(2), np.zeros(2))
+    >>> unite(singles, np.array([[1, 1]])).variance
+    array([2.])
+    """
+    count, mean, m2, m3, m4 = (field[..., None, :] for field in groups)
+    n = count * keep
+    total = n.sum(-1)
+    reference = mean.mean(-1, keepdims=True)  # near every mean, so that nothing cancels
+    shift = (n * (mean - reference)).sum(-1, keepdims=True) / total[..., None]
+    d = mean - reference - shift
+    return Moments(
+        total,
+        (reference + shift)[..., 0],
+        (keep * m2 + n * d**2).sum(-1),
+        (keep * (m3 + 3 * d * m2) + n * d**3).sum(-1),
+        (keep * (m4 + 4 * d * m3 + 6 * d**2 * m2) + n * d**4).sum(-1),
+    )
+
+
+def all_and_left_out(groups: int) -> np.ndarray:
+    """Rows of `keep`: first all groups, then all but one, for each."""
+    return np.vstack([np.ones((1, groups)), 1.0 - np.eye(groups)])
+
+
+def statistic(ensemble: Ensemble, name: str, observable: str, step: int) -> Estimate:
+    """A statistic of one observable over the live trajectories.
+
+    Parameters
+    ----------
+    ensemble
+        One sweep point.
+    name
+        A key of `STATISTICS`; variance is unbiased, kurtosis the excess.
+    observable
+        A parameter or a recorded observable.
+    step
+        A recorded step.
+
+    Raises
+    ------
+    NotMeasured
+        For an observable or step that was not recorded.
+    """
+    groups = _group_moments(ensemble, observable, step)
+    if not len(groups.count):
+        return Estimate(np.nan, np.nan, 0, note="no live trajectories")
+    united = unite(groups, all_and_left_out(len(groups.count)))
+    if len(groups.count) >= FEWEST_GROUPS:
+        values = STATISTICS[name](united)
+        return Estimate.jackknife(values[0], values[1:], groups.count / groups.count.sum())
+    return _from_moments(name, Moments(*(field[0] for field in united)))
+
+
+def _from_moments(name: str, total: Moments) -> Estimate:
+    """Standard formulas for independent values, for want of groups."""
+    value = float(STATISTICS[name](total))
+    stderr = np.nan
+    if name == "mean":
+        stderr = float(total.mean_stderr)
+    elif name == "variance":
+        stderr = float(total.variance_stderr)
+    elif name == "std" and value > 0:
+        stderr = float(total.variance_stderr) / (2.0 * value)
+    return Estimate(value, stderr, float(total.count) - 1, note=f"fewer than {FEWEST_GROUPS} groups")
+
+
+def correlation(ensemble: Ensemble, parameter: str, steps: tuple[int, int]) -> Estimate:
+    """Pearson's correlation over trajectories of a parameter at two snapshots, with a jackknife over groups.
+
+    Raises
+    ------
+    NotMeasured
+        For a parameter or step of which there is no snapshot.
+    """
+    first, second = (_snapshot(ensemble, parameter, step) for step in steps)
+    alive = np.isfinite(first) & np.isfinite(second)
+    labels = _group_of(ensemble)[alive]
+    counts = np.bincount(labels, minlength=GROUPS)
+    used = counts > 0
+    n = counts[used].astype(float)
+
+    def sums(values: np.ndarray) -> np.ndarray:
+        return np.bincount(labels, values, minlength=GROUPS)[used]
+
+    x, y = first[alive], second[alive]
+    means = [sums(values - values.mean()) / n for values in (x, y)]  # about the common mean: nothing cancels
+    position = np.cumsum(used) - 1
+    u, v = (w - w.mean() - mean[position[labels]] for w, mean in zip((x, y), means, strict=True))
+    keep = all_and_left_out(len(n))
+    pairs = ((u, u, 0, 0), (v, v, 1, 1), (u, v, 0, 1))
+    sxx, syy, sxy = (_co_moment(n, sums(a * b), means[i], means[j], keep) for a, b, i, j in pairs)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values = sxy / np.sqrt(sxx * syy)
+    if len(n) < FEWEST_GROUPS:
+        return Estimate(float(values[0]), np.nan, 0, note=f"fewer than {FEWEST_GROUPS} groups")
+    return Estimate.jackknife(values[0], values[1:], n / n.sum())
+
+
+def _co_moment(n: np.ndarray, within: np.ndarray, a: np.ndarray, b: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """Sum of products of deviations from the common means of unions of groups, as in `unite`."""
+    weights = n * keep
+    da, db = (m - (weights * m).sum(-1, keepdims=True) / weights.sum(-1, keepdims=True) for m in (a, b))
+    return np.asarray((keep * within + weights * da * db).sum(-1))
+
+
+def combine(function: Callable[..., Any], estimates: Sequence[Estimate]) -> Estimate:
+    """A function of several estimates, its error from their replicates, group by group.
+
+    Groups are independent, so this holds whether or not the estimates come from the same trajectories, or
+    from sweep points with the same noise.
+
+    Examples
+    --------
+    >>> one = Estimate.jackknife(1.0, np.linspace(0.9, 1.1, 20), np.full(20, 0.05))
+    >>> combine(lambda a, b: a - b, [one, one]).stderr
+    0.0
+    """
+    value = float(function(*(estimate.value for estimate in estimates)))
+    replicates = [estimate.replicates for estimate in estimates]
+    if any(values is None for values in replicates):
+        return Estimate(value, np.nan, 0, note=f"fewer than {FEWEST_GROUPS} groups")
+    shares = estimates[0].shares
+    assert shares is not None
+    if any(estimate.groups != estimates[0].groups for estimate in estimates):
+        return Estimate(value, np.nan, 0, note="the points differ in their groups")
+    return Estimate.jackknife(value, np.asarray(function(*replicates)), shares)
+
+
+def ks_distance(
+    ensemble: Ensemble, parameter: str, step: int, cdf: Callable[[np.ndarray], np.ndarray]
+) -> tuple[float, int]:
+    """Largest distance between the distribution function of a parameter at a snapshot and a given one.
+
+    Returns
+    -------
+    tuple
+        The distance, and the number of trajectories it rests on.
+
+    Raises
+    ------
+    NotMeasured
+        For a parameter or step of which there is no snapshot.
+    """
+    values = _snapshot(ensemble, parameter, step)
+    values = np.sort(values[np.isfinite(values)])
+    n = len(values)
+    if n == 0:
+        return np.nan, 0
+    expected = cdf(values)
+    ranks = np.arange(n + 1) / n
+    return float(max(np.max(ranks[1:] - expected), np.max(expected - ranks[:-1]))), n
+
+
+def diverged(ensemble: Ensemble) -> int:
+    """Trajectories that were found to diverge."""
+    return int(np.count_nonzero(ensemble["status"] > 0)) if "status" in ensemble else 0
+
+
+def excluded(ensemble: Ensemble, observable: str, step: int) -> int:
+    """Trajectories outside the moments of an observable: diverged, or with a value that is not finite."""
+    if "excluded" not in ensemble:
+        return 0
+    return int(ensemble["excluded"][_record(ensemble, step), _index(ensemble, "observable", observable)])
+
+
+@dataclass(frozen=True, eq=False)
+class PowerFit:
+    """A weighted least-squares fit of powers.
+
+    Attributes
+    ----------
+    coefficients, stderrs
+        One a power.
+    chi_square, excess
+        Of the residuals, and how many of them are free.
+    p
+        Probability of residuals as large as these if the powers suffice.
+    freedom
+        Degrees of freedom of the standard errors.
+    """
+
+    coefficients: np.ndarray
+    stderrs: np.ndarray
+    chi_square: float
+    excess: int
+    p: float
+    freedom: float
+
+
+def fit_powers(x: np.ndarray, estimates: Sequence[Estimate], offsets: np.ndarray, powers: Sequence[int]) -> PowerFit:
+    """Fit ``estimate - offset = sum_k b_k x^k``.
+
+    The errors, and those of the residuals, come from the covariance of the estimates over groups, so that the
+    points may share their noise; the residuals are tested by Hotelling's T^2, which is chi-square for many
+    groups.
+
+    Parameters
+    ----------
+    x
+        Abscissae, positive.
+    estimates
+        All with groups, or all without (then independent).
+    offsets
+        What is taken away from the estimates.
+    powers
+        Fewer than there are points.
+    """
+    from scipy.special import chdtrc, fdtrc
+
+    y = np.array([estimate.value for estimate in estimates]) - offsets
+    stderrs = np.array([estimate.stderr for estimate in estimates])
+    scale = float(np.max(x))
+    design = (x[:, None] / scale) ** np.asarray(powers) / stderrs[:, None]
+    parts = _standard_deviations(estimates, stderrs)
+    freedom = min(estimate.freedom for estimate in estimates)
+    inverse = np.linalg.pinv(design)
+    coefficients = inverse @ (y / stderrs)
+    errors = np.sqrt(np.sum((inverse @ parts) ** 2, axis=1))
+    free = np.linalg.svd(design)[0][:, len(powers) :].T  # combinations of the data that no coefficient moves
+    residuals, spread = free @ (y / stderrs), free @ parts
+    chi_square = float(residuals @ np.linalg.solve(spread @ spread.T, residuals))
+    excess = len(free)
+    if estimates[0].groups:
+        rest = freedom - excess + 1
+        p = float(fdtrc(excess, rest, chi_square * rest / (freedom * excess)))
+    else:
+        p = float(chdtrc(excess, chi_square))
+    units = scale ** -np.asarray(powers, dtype=float)
+    return PowerFit(coefficients * units, errors * units, chi_square, excess, p, freedom)
+
+
+def _standard_deviations(estimates: Sequence[Estimate], stderrs: np.ndarray) -> np.ndarray:
+    """Rows whose products are the covariances of the estimates, each in units of its standard error."""
+    if not estimates[0].groups:
+        return np.eye(len(estimates))
+    parts = np.stack([estimate.deviations for estimate in estimates])
+    return np.asarray(parts / stderrs[:, None])
+
+
+def _group_moments(ensemble: Ensemble, observable: str, step: int) -> Moments:
+    """The moments of the groups that are not empty, in order."""
+    record, index = _record(ensemble, step), _index(ensemble, "observable", observable)
+    names = ("group_count", "group_mean", "group_m2", "group_m3", "group_m4")
+    fields = [np.asarray(ensemble[name][record, :, index], dtype=float) for name in names]
+    used = fields[0] > 0
+    return Moments(*(field[used] for field in fields))
+
+
+def _record(ensemble: Ensemble, step: int) -> int:
+    return _position(ensemble["record_step"], step, "moments were recorded")
+
+
+def _snapshot(ensemble: Ensemble, parameter: str, step: int) -> np.ndarray:
+    if "theta" not in ensemble:
+        raise NotMeasured("there are no snapshots")
+    row = _position(ensemble["snapshot_step"], step, "a snapshot was taken")
+    column = _index(ensemble, "parameter", parameter)
+    return np.asarray(ensemble["theta"][row, :, column], dtype=float)
+
+
+def _position(steps: np.ndarray, step: int, what: str) -> int:
+    found = np.flatnonzero(np.asarray(steps) == step)
+    if not len(found):
+        raise NotMeasured(f"step {step} is none of those at which {what}")
+    return int(found[0])
+
+
+def _index(ensemble: Ensemble, kind: str, name: str) -> int:
+    names = [str(known) for known in ensemble[kind]]
+    if name not in names:
+        raise NotMeasured(unknown_name(kind, name, names))
+    return names.index(name)
+
+
+def _group_of(ensemble: Ensemble) -> np.ndarray:
+    """The group of each trajectory: its tile's index, modulo the number of groups."""
+    lanes = int(ensemble.attributes["lanes"])
+    return np.arange(ensemble.sizes["trajectory"]) // lanes % GROUPS

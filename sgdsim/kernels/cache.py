@@ -1,0 +1,110 @@
+"""Compiled kernels on disk: one module file a program, named by a hash of everything that decides its text.
+
+A second process finds the file, and numba's machine code beside it, without importing SymPy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+from sgdsim.kernels.program import Program
+
+
+def load(program: Program, target: str) -> ModuleType:
+    """The module of a program on a target, generated when it is not in the cache.
+
+    Parameters
+    ----------
+    program
+        What to compile.
+    target
+        ``cpu`` or ``python``.
+    """
+    measuring = _module(
+        _name("measure", {"lanes": program.lanes}, target), lambda: _source().measuring(program.lanes, target)
+    )
+    return _module(
+        _name("run", program.description(), target),
+        lambda: _source().generate(program, target, measuring.__name__),
+    )
+
+
+def _source() -> ModuleType:
+    from sgdsim.kernels import source  # imports SymPy
+
+    return source
+
+
+def _module(name: str, generate: Callable[[], str]) -> ModuleType:
+    if name in sys.modules:
+        return sys.modules[name]
+    path = cache_folder() / f"{name}.py"
+    if not path.exists():
+        temporary = path.with_suffix(f".{os.getpid()}.part")
+        temporary.write_text(generate(), encoding="utf-8")
+        temporary.replace(path)  # whole or not at all, whoever else writes it
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # before it runs: numba finds cached functions by module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _name(kind: str, description: dict[str, object], target: str) -> str:
+    parts = {
+        "description": description,
+        "target": target,
+        "generator": _generator_hash(),
+        "versions": [importlib.metadata.version(name) for name in ("numba", "llvmlite", "sympy")],
+    }
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return f"sgdsim_{kind}_{target}_{digest[:20]}"
+
+
+@cache
+def _generator_hash() -> str:
+    """A hash of the files that decide the generated text."""
+    package = Path(__file__).parent.parent
+    names = ("formula.py", "functions.py", "loss.py", "noise.py", "optimizers.py", "vectors.py")
+    files = [*sorted(Path(__file__).parent.glob("*.py")), *(package / name for name in names)]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+
+
+@cache
+def cache_folder() -> Path:
+    """Where kernels are kept: ``SGDSIM_CACHE_DIR``, else the user's cache folder, else a temporary one.
+
+    Warns
+    -----
+    RuntimeWarning
+        When the folder cannot be written, so that every process compiles anew.
+    """
+    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "sgdsim"
+    folder = Path(os.environ.get("SGDSIM_CACHE_DIR", default))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        temporary = Path(tempfile.mkdtemp(prefix="sgdsim-"))
+        warnings.warn(
+            f"the kernel cache {folder} cannot be written ({error.strerror}); kernels of this process go to {temporary}; "
+            "set SGDSIM_CACHE_DIR to a writable folder",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return temporary
+    return folder

@@ -1,0 +1,42 @@
+"""Philox4x32-10 (Salmon et al., SC'11), counter based: no state to carry, the same words on every target.
+
+Key: the 64-bit seed, low word first. Counter words:
+
+- c0: group of steps. With w words a step, w <= 2: step // (4 / w); w >= 4: step.
+- c1: trajectory, low 32 bits.
+- c2: trajectory, high 8 bits << 24 | block, the index of the four words within the step.
+- c3: stream << 24 | sweep point.
+
+`philox4x32` is pasted as text into the generated modules; see `source`.
+"""
+# mypy: disallow-untyped-defs=False
+
+import numpy as np
+
+STREAMS = {
+    "initial_state": 0,  # one draw a parameter, before the first step
+    "gradient_noise": 1,  # the noise variables of the loss, batch_size samples a step
+    "minibatch_index": 2,  # which rows of a finite data set make the batch
+    "optimizer_noise": 3,  # noise that an optimizer adds itself (Langevin)
+}
+
+LAYOUT_VERSION = 1
+
+PHILOX_M0, PHILOX_M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
+PHILOX_W0, PHILOX_W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
+HIGH, LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
+
+
+def philox4x32(c0, c1, c2, c3, k0, k1):
+    """Four random words of counter (c0, c1, c2, c3) and key (k0, k1), all uint32."""
+    # Products are taken in 64 bits and narrowed: the three readings of `u32 * u32` differ.
+    for _ in range(10):
+        p0 = PHILOX_M0 * np.uint64(c0)
+        p1 = PHILOX_M1 * np.uint64(c2)
+        c0 = np.uint32(np.uint32(p1 >> HIGH) ^ np.uint32(c1) ^ np.uint32(k0))
+        c2 = np.uint32(np.uint32(p0 >> HIGH) ^ np.uint32(c3) ^ np.uint32(k1))
+        c1 = np.uint32(p1 & LOW)
+        c3 = np.uint32(p0 & LOW)
+        k0 = np.uint32((np.uint64(k0) + PHILOX_W0) & LOW)
+        k1 = np.uint32((np.uint64(k1) + PHILOX_W1) & LOW)
+    return c0, c1, c2, c3

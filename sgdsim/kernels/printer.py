@@ -1,0 +1,128 @@
+"""SymPy expressions to source text that every target compiles.
+
+Numbers are printed in the state's dtype, small integer powers as products, and functions by the name of their
+text in `elementary`, whose last two characters are the width of the dtype.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import sympy
+from sympy.printing.str import StrPrinter
+
+# Functions of formulas that have a text of the same name in `elementary`.
+ELEMENTARY = frozenset(
+    ("exp", "log", "sin", "cos", "tan", "tanh", "sinh", "cosh", "atan", "erf")
+    + ("sigmoid", "softplus", "relu", "step", "sign")
+)
+
+
+class KernelPrinter(StrPrinter):  # type: ignore[misc]
+    """Prints one expression; symbols are renamed by `names`.
+
+    Examples
+    --------
+    >>> x = sympy.Symbol("x")
+    >>> KernelPrinter({"x": "theta_0"}, "float64").doprint(x**2 / 2 + sympy.exp(x))
+    '0.5*(theta_0*theta_0) + exp64(theta_0)'
+    """
+
+    printmethod = "_kernel_text"  # no function prints itself: `where` would, as a formula
+
+    def __init__(self, names: Mapping[str, str], dtype: str) -> None:
+        super().__init__()
+        self._names = names
+        self._dtype = dtype
+        self._bits = dtype[-2:]
+        self.functions: set[str] = set()
+
+    def number(self, value: float) -> str:
+        """A literal in the dtype of the state; a bare 0.5 would widen float32 arithmetic."""
+        return repr(value) if self._dtype == "float64" else f"REAL({value!r})"
+
+    def call(self, function: str, *arguments: Any) -> str:
+        """A call of a text of `elementary`, which is noted as used."""
+        name = f"{function}{self._bits}"
+        self.functions.add(name)
+        return f"{name}({', '.join(self._print(argument) for argument in arguments)})"
+
+    def _print_Symbol(self, symbol: sympy.Symbol) -> str:
+        return self._names[symbol.name]
+
+    def _print_Integer(self, number: sympy.Integer) -> str:
+        return self.number(float(number))
+
+    def _print_Rational(self, number: sympy.Rational) -> str:
+        return self.number(float(number))
+
+    def _print_Float(self, number: sympy.Float) -> str:
+        return self.number(float(number))
+
+    def _print_NumberSymbol(self, number: sympy.NumberSymbol) -> str:
+        return self.number(float(number))
+
+    _print_Pi = _print_Exp1 = _print_NumberSymbol
+    _print_Zero = _print_One = _print_NegativeOne = _print_Half = _print_Rational
+
+    def _print_Mul(self, product: sympy.Mul) -> str:
+        coefficient, factors = product.as_coeff_mul()
+        numerator = [f for f in factors if not _is_reciprocal(f)]
+        denominator = [1 / f for f in factors if _is_reciprocal(f)]
+        parts = [self._factor(f) for f in numerator]
+        sign = ""
+        if coefficient == -1:
+            sign = "-"
+        elif coefficient != 1:
+            parts.insert(0, self._factor(coefficient))
+        text = sign + ("*".join(parts) or self.number(1.0))
+        if denominator:
+            text += "/" + "/".join(self._factor(f) for f in denominator)
+        return text
+
+    def _factor(self, expression: sympy.Expr) -> str:
+        text = self._print(expression)
+        return f"({text})" if expression.is_Add or text.startswith("-") or expression.is_Mul else text
+
+    def _print_Pow(self, power: sympy.Pow, rational: bool = False) -> str:
+        base, exponent = power.args
+        if base == sympy.E:
+            return self.call("exp", exponent)
+        if exponent.is_Integer and 2 <= exponent <= 64:
+            return _product(self._factor(base), int(exponent))
+        if exponent.is_Integer and exponent < 0:
+            return f"({self.number(1.0)}/{self._factor(base**-exponent)})"
+        if exponent == sympy.Rational(1, 2):
+            return f"REAL(math.sqrt({self._print(base)}))"
+        if exponent == sympy.Rational(-1, 2):
+            return f"({self.number(1.0)}/REAL(math.sqrt({self._print(base)})))"
+        return self.call("power", base, exponent)
+
+    def _print_Function(self, function: sympy.Function) -> str:
+        name = type(function).__name__
+        if name in ELEMENTARY:
+            return self.call(name, *function.args)
+        arguments = [self._print(argument) for argument in function.args]
+        match name, arguments:
+            case "abs", [a]:
+                return f"abs({a})"
+            case "min", [a, b]:
+                return f"({a} if {a} <= {b} else {b})"
+            case "max", [a, b]:
+                return f"({a} if {a} >= {b} else {b})"
+            case "where", [a, b, x, y]:
+                return f"({x} if {a} < {b} else {y})"
+        raise AssertionError(f"no kernel text for {name}")
+
+
+def _is_reciprocal(expression: sympy.Expr) -> bool:
+    return bool(expression.is_Pow and expression.exp.is_Integer and expression.exp < 0)
+
+
+def _product(base: str, exponent: int) -> str:
+    """A power as products of squares, ``x**5 -> (x*x)*(x*x)*x`` with the squares nested."""
+    if exponent == 1:
+        return base
+    half = _product(base, exponent // 2)
+    return f"({half}*{half}*{base})" if exponent % 2 else f"({half}*{half})"

@@ -1,0 +1,113 @@
+"""Text for people: what a file holds, what there is to choose from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sgdsim.ensemble import Ensemble
+from sgdsim.errors import InputError, unknown_name
+
+
+def summary(ensemble: Ensemble) -> str:
+    """One line on a run: how much, how fast, how many diverged."""
+    attributes = ensemble.attributes
+    status = ensemble["status"]
+    seconds = float(attributes["wall_seconds"])
+    rate = float(attributes["trajectory_steps_per_second"])
+    diverged = int((status > 0).sum())
+    text = f"{status.size:,} trajectories in {seconds:.1f} s, {rate:.2e} trajectory-steps/s"
+    return text if not diverged else f"{text}; WARNING: {diverged:,} diverged and are excluded"
+
+
+def describe(ensemble: Ensemble) -> str:
+    """Dimensions, variables and provenance."""
+    lines = [
+        "Dimensions: " + ", ".join(f"{name} = {size}" for name, size in ensemble.sizes.items()),
+        "",
+        "Variables:",
+    ]
+    for name in ensemble.names:
+        variable = ensemble.variables[name]
+        axes = ", ".join(variable.dimensions)
+        lines.append(f"  {name} ({axes}): {variable.attributes.get('long_name', '')}")
+    lines += ["", "Provenance:"]
+    lines += [f"  {key}: {value}" for key, value in ensemble.attributes.items() if key != "scenario"]
+    lines += [
+        "",
+        "Scenario:",
+        *(f"  {line}" for line in str(ensemble.attributes.get("scenario", "")).splitlines()),
+    ]
+    return "\n".join(lines)
+
+
+def _losses() -> dict[str, str]:
+    from sgdsim.losses import CATALOGUE
+
+    return {name: _first_line(family) for name, family in CATALOGUE.items()}
+
+
+def _scenarios() -> dict[str, str]:
+    import tomllib
+
+    from sgdsim.scenario import shipped
+
+    return {name: tomllib.loads(path.read_text(encoding="utf-8"))["title"] for name, path in shipped().items()}
+
+
+def _predictions() -> dict[str, str]:
+    from sgdsim.theory import LAWS
+
+    return {name: law.title for name, law in LAWS.items()}
+
+
+def _optimizers() -> dict[str, str]:
+    from sgdsim.optimizers import OPTIMIZERS
+
+    return {name: "; ".join(f"{n} = {f}" for n, f in rule.assignments) for name, rule in OPTIMIZERS.items()}
+
+
+def _schedules() -> dict[str, str]:
+    from sgdsim.schedules import SCHEDULES
+
+    return {f"{name}:{','.join(family.arguments)}": family.formula for name, family in SCHEDULES.items()}
+
+
+def _distributions() -> dict[str, str]:
+    from sgdsim.noise import FAMILIES
+
+    return {
+        f"{name}:{','.join(family.arguments)}" if family.arguments else name: family.formula
+        for name, family in FAMILIES.items()
+    }
+
+
+KINDS: dict[str, Callable[[], dict[str, str]]] = {
+    "losses": _losses,
+    "scenarios": _scenarios,
+    "predictions": _predictions,
+    "optimizers": _optimizers,
+    "schedules": _schedules,
+    "distributions": _distributions,
+}
+
+
+def catalogue(kind: str | None = None) -> str:
+    """Everything of one kind with a line on each, or of all kinds.
+
+    Raises
+    ------
+    InputError
+        For an unknown kind.
+    """
+    if kind is not None and kind not in KINDS:
+        raise InputError(unknown_name("kind", kind, KINDS))
+    sections = []
+    for name in (kind,) if kind else KINDS:
+        entries = KINDS[name]()
+        width = max(map(len, entries), default=0)
+        sections.append("\n".join([f"{name}:", *(f"  {key:{width}}  {text}" for key, text in entries.items())]))
+    return "\n\n".join(sections)
+
+
+def _first_line(thing: object) -> str:
+    return (thing.__doc__ or "").strip().partition("\n")[0]

@@ -1,0 +1,96 @@
+"""Learning-rate schedules: the rate as an array over steps.
+
+A schedule is one entry of `SCHEDULES`: its arguments and a formula in ``t``, the number of completed steps,
+and ``N``, the number of steps of the run. Anything else is a number or the user's own formula in ``t`` and ``N``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from sgdsim.errors import InputError, unknown_name
+from sgdsim.formula import Formula
+
+
+@dataclass(frozen=True)
+class Family:
+    """A named schedule.
+
+    Attributes
+    ----------
+    arguments
+        Argument names with their defaults; None where the user must give one.
+    formula
+        The rate of step ``t`` (counted from 0) of ``N``, of ``t``, ``N`` and the arguments.
+    """
+
+    arguments: Mapping[str, float | None]
+    formula: str
+
+
+SCHEDULES: dict[str, Family] = {
+    "constant": Family({"rate": None}, "rate"),
+    "linear": Family({"start": None, "end": 0.0}, "start + (end - start)*t/N"),
+    "cosine": Family({"start": None, "end": 0.0}, "end + (start - end)*(1 + cos(pi*t/N))/2"),
+    "exponential": Family({"start": None, "decay_steps": None}, "start*exp(-t/decay_steps)"),
+}
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A learning rate over the steps of a run.
+
+    Parameters
+    ----------
+    text
+        A number, ``name:arg,arg`` for a named schedule, or a formula in ``t`` and ``N``.
+
+    Examples
+    --------
+    >>> Schedule("linear:0.1,0").rates(4)
+    array([0.1  , 0.075, 0.05 , 0.025])
+    """
+
+    text: str
+
+    def rates(self, steps: int) -> np.ndarray:
+        """The rate of each step, shape (steps,), float64.
+
+        Raises
+        ------
+        InputError
+            For an unknown schedule, bad arguments, or a rate that is not finite and positive.
+        """
+        values: dict[str, float | np.ndarray] = {"t": np.arange(steps, dtype=np.float64), "N": float(steps)}
+        formula = self._formula(values)
+        rates = np.array(np.broadcast_to(formula.evaluate(values), steps), dtype=np.float64)
+        bad = ~((rates > 0) & np.isfinite(rates))
+        if bad.any():
+            step = int(bad.argmax())
+            raise InputError(
+                f"learning_rate: {self.text!r} is {rates[step]} at step {step}, expected a finite positive number"
+            )
+        return rates
+
+    def _formula(self, values: dict[str, float | np.ndarray]) -> Formula:
+        """The schedule's formula; the arguments of a named one are added to `values`."""
+        name, colon, rest = self.text.partition(":")
+        if not colon:
+            return Formula.parse(self.text, where="learning_rate")
+        if name not in SCHEDULES:
+            raise InputError(f"learning_rate: {unknown_name('schedule', name, SCHEDULES)}")
+        family = SCHEDULES[name]
+        usage = f"{name}:{','.join(family.arguments)}"
+        try:
+            given = [float(part) for part in rest.split(",")]
+        except ValueError:
+            raise InputError(f"learning_rate: {self.text!r} is not of the form {usage}") from None
+        defaults = list(family.arguments.values())
+        arguments = given + defaults[len(given) :]
+        if len(arguments) != len(defaults) or None in arguments:
+            raise InputError(f"learning_rate: {self.text!r} is not of the form {usage}")
+        values.update(zip(family.arguments, arguments, strict=True))  # type: ignore[arg-type]
+        return Formula.parse(family.formula, where="learning_rate")

@@ -1,0 +1,319 @@
+"""Blocks of trajectories x spans of steps: the run loop, its progress and its state.
+
+A unit of work is a block of at most 2^17 trajectories over a span of steps. A block runs all its steps before the
+next begins, so its state stays in cache. Between units the whole state of a block is one plain value, `Block`, so
+a run can be interrupted, watched, saved or moved at any unit, and its numbers depend on none of that.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from sgdsim import provenance
+from sgdsim.assembly import assemble
+from sgdsim.ensemble import Ensemble
+from sgdsim.errors import InputError
+from sgdsim.kernels import cache
+from sgdsim.kernels.program import Program
+from sgdsim.progress import Progress
+from sgdsim.run import Run
+from sgdsim.workers import Workers
+
+GROUPS = 64
+BLOCK_TRAJECTORIES = 2**17
+SPAN_SECONDS = 0.05
+_FIRST_SPAN = 64  # steps, before the speed is known
+
+
+@dataclass
+class Accumulators:
+    """What a run measures; every array leads with what it is indexed by.
+
+    Attributes
+    ----------
+    theta
+        Parameters, (snapshot, trajectory, parameter).
+    status
+        Completed steps when divergence was found, 0 never, (trajectory,).
+    moments
+        Count, mean and central sums 2, 3, 4, (record, group, observable, 5).
+    counts
+        (record, group, bin of all histograms with their under- and overflow).
+    """
+
+    theta: np.ndarray
+    status: np.ndarray
+    moments: np.ndarray
+    counts: np.ndarray
+
+
+@dataclass
+class Block:
+    """The whole state of a block of trajectories between two spans.
+
+    Attributes
+    ----------
+    first_tile
+        Index in the ensemble of the first tile.
+    step
+        Completed steps.
+    state
+        Parameters, optimizer state and running observables, (tile, variable * lane).
+    status
+        (tile, lane), as in `Accumulators`; -1 for padding lanes.
+    """
+
+    first_tile: int
+    step: int
+    state: np.ndarray
+    status: np.ndarray
+
+
+class Simulator:
+    """One run on one target, ready to be cut into units of work.
+
+    Parameters
+    ----------
+    run
+        What to simulate.
+    point
+        Sweep point of the counter; equal points draw equal noise.
+    target
+        ``cpu`` or ``python``.
+    workers
+        Threads to run on; by default the caller's alone.
+    """
+
+    def __init__(self, run: Run, point: int = 0, target: str = "cpu", workers: Workers | None = None) -> None:
+        self.run = run
+        self.workers = workers or Workers(1)
+        self.point = point
+        self.target = target
+        recorder = run.recorder
+        initial = dict(zip(run.loss.parameters, run.initial_values, strict=True))
+        self.program = Program(run.loss, run.optimizer, initial, recorder.observables, run.dtype, run.noise_dtype)
+        self.lanes = self.program.lanes
+        self.record_steps = recorder.record_steps(run.steps)
+        self.snapshot_steps = np.array(sorted(set(recorder.snapshots)), dtype=np.int64)
+        self._rates = run.schedule.rates(run.steps)
+        self._constants = self.program.constant_array()
+        self._windows = self.program.windows()
+        self._key = (np.uint32(run.seed & 0xFFFFFFFF), np.uint32(run.seed >> 32))
+        edges = [histogram.edges for histogram in recorder.histograms.values()]
+        self._edges = np.concatenate(edges) if edges else np.empty(0)
+        self._offsets = np.cumsum([0, *(len(e) for e in edges)]).astype(np.int64)
+        self._histograms = np.array([run.measured.index(name) for name in recorder.histograms], dtype=np.int64)
+        self.kernel: ModuleType = cache.load(self.program, target)
+
+    @property
+    def n_tiles(self) -> int:
+        """Tiles of the ensemble, the last one padded."""
+        return -(-self.run.trajectories // self.lanes)
+
+    def shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Shape and dtype of each field of `Accumulators`."""
+        run = self.run
+        records = len(self.record_steps)
+        bins = len(self._edges) + len(self._histograms)  # edges - 1 bins, underflow and overflow, for each
+        return {
+            "theta": ((len(self.snapshot_steps), run.trajectories, len(run.loss.parameters)), run.dtype),
+            "status": ((run.trajectories,), "int64"),
+            "moments": ((records, GROUPS, len(run.measured), 5), "float64"),
+            "counts": ((records, GROUPS, bins), "uint32"),
+        }
+
+    def blocks(self, block_trajectories: int = BLOCK_TRAJECTORIES) -> Iterator[Block]:
+        """The initial states of all blocks, one at a time."""
+        tiles = max(block_trajectories // self.lanes, 1)
+        for first_tile in range(0, self.n_tiles, tiles):
+            n = min(tiles, self.n_tiles - first_tile)
+            state = np.empty((n, self.program.n_variables * self.lanes), self.run.dtype)
+            status = np.zeros((n, self.lanes), np.int64)
+            arguments = self.program.initial_array()
+            self.kernel.initialize(state, status, first_tile, self.run.trajectories, arguments, *self._key, self.point)
+            yield Block(first_tile, 0, state, status)
+
+    def advance(self, block: Block, stop: int, into: Accumulators) -> None:
+        """Run a block up to `stop` completed steps, a multiple of 4 or the last step, and measure it on the way."""
+        first, last = self._trajectories(block)
+        start = block.step
+        # A record at the step where a span starts was taken by the span before, except at step 0.
+        next_record = np.searchsorted(self.record_steps, start, "right" if start else "left")
+        next_snapshot = np.searchsorted(self.snapshot_steps, start, "right" if start else "left")
+        self.workers.run(
+            self.kernel.advance,
+            block.state,
+            block.status,
+            block.first_tile,
+            start,
+            stop,
+            self._rates,
+            self._constants,
+            self._windows,
+            *self._key,
+            self.point,
+            self.record_steps,
+            next_record,
+            into.moments,
+            into.counts,
+            self._edges,
+            self._offsets,
+            self._histograms,
+            self.snapshot_steps,
+            next_snapshot,
+            into.theta[:, first:last],
+        )
+        block.step = stop
+        into.status[first:last] = block.status.reshape(-1)[: last - first]
+
+    def spans(self, block: Block, into: Accumulators, span_steps: int | None = None) -> Iterator[int]:
+        """Run a block to the end, span by span; yields the trajectory-steps of each.
+
+        Parameters
+        ----------
+        block
+            Changed in place.
+        into
+            Measured into.
+        span_steps
+            A multiple of 4; by default, what takes about `SPAN_SECONDS`. Numbers do not depend on it.
+        """
+        first, last = self._trajectories(block)
+        span = span_steps or _FIRST_SPAN
+        while block.step < self.run.steps:
+            start, began = block.step, time.perf_counter()
+            self.advance(block, min(start + span, self.run.steps), into)
+            if span_steps is None:
+                ratio = SPAN_SECONDS / max(time.perf_counter() - began, 1e-6)
+                # A first span that had to compile says nothing of the speed; growth is bounded against such outliers.
+                span = max(4, int(span * min(max(ratio, 0.25), 4.0)) // 4 * 4)
+            yield (block.step - start) * (last - first)
+
+    def _trajectories(self, block: Block) -> tuple[int, int]:
+        first = block.first_tile * self.lanes
+        return first, min(first + len(block.state) * self.lanes, self.run.trajectories)
+
+
+def allocate(simulators: Sequence[Simulator]) -> Accumulators:
+    """Accumulators of all points of a sweep, each array with a leading point axis."""
+    shapes = simulators[0].shapes()
+    n = len(simulators)
+    return Accumulators(**{name: np.zeros((n, *shape), dtype) for name, (shape, dtype) in shapes.items()})
+
+
+def output_bytes(runs: Sequence[Run]) -> int:
+    """What all points of a sweep hold in memory, and nearly all that their file holds."""
+    run = runs[0]
+    parameters, measured = len(run.loss.parameters), len(run.measured)
+    bins = sum(histogram.bins + 2 for histogram in run.recorder.histograms.values())
+    snapshots = len(run.recorder.snapshots) * parameters * np.dtype(run.dtype).itemsize
+    statistics = len(run.recorder.record_steps(run.steps)) * GROUPS * (measured * 5 * 8 + bins * 4)
+    return len(runs) * (run.trajectories * (snapshots + 8) + statistics)
+
+
+def simulate_runs(
+    runs: Sequence[Run],
+    *,
+    scenario: str,
+    common_noise: bool = False,
+    sweep: Mapping[str, Sequence[Any]] | None = None,
+    title: str = "",
+    target: str = "cpu",
+    threads: int | None = None,
+    block_trajectories: int = BLOCK_TRAJECTORIES,
+    span_steps: int | None = None,
+    progress: bool = False,
+) -> Ensemble:
+    """Simulate all points of a sweep.
+
+    Parameters
+    ----------
+    runs
+        One a point, alike in all shapes.
+    scenario
+        The resolved scenario as TOML, for the record.
+    common_noise
+        Whether all points draw the same noise.
+    sweep
+        The swept values by key; None for a single run without a point dimension.
+    title
+        What the file says it is.
+    target
+        ``cpu`` or ``python``.
+    threads
+        Default: all.
+    block_trajectories, span_steps
+        How the run is cut; no number depends on it.
+    progress
+        Show a bar on standard error when that is a terminal.
+
+    Raises
+    ------
+    InputError
+        For more memory than there is, or more threads.
+    """
+    _check_memory(output_bytes(runs))
+    workers = Workers(_thread_count(threads) if target == "cpu" else 1)
+    simulators = [Simulator(run, 0 if common_noise else point, target, workers) for point, run in enumerate(runs)]
+    total = sum(run.trajectories * run.steps for run in runs)
+    results = allocate(simulators)
+    started = provenance.now()
+    began = time.perf_counter()
+    # Diverging trajectories overflow on the plain target; they are counted, not warned about.
+    with workers, Progress(total, progress) as bar, np.errstate(all="ignore"):
+        for point, simulator in enumerate(simulators):
+            into = Accumulators(*(getattr(results, field.name)[point] for field in fields(Accumulators)))
+            for block in simulator.blocks(block_trajectories):
+                for done in simulator.spans(block, into, span_steps):
+                    bar.update(done)
+    seconds = time.perf_counter() - began
+    attributes = provenance.attributes(
+        title=title,
+        scenario=scenario,
+        seed=runs[0].seed,
+        target=target,
+        dtype=runs[0].dtype,
+        lanes=simulators[0].lanes,
+        started=started,
+        seconds=seconds,
+        trajectory_steps=total,
+    )
+    # CF: with this, xarray takes them as coordinates.
+    attributes["coordinates"] = " ".join(["record_step", "snapshot_step", *(f"sweep_{key}" for key in sweep or {})])
+    steps = simulators[0].record_steps, simulators[0].snapshot_steps
+    variables = assemble(runs, *steps, results.theta, results.status, results.moments, results.counts, sweep)
+    return Ensemble(variables, attributes)
+
+
+def _check_memory(required: int) -> None:
+    available = _available_memory()
+    if required > available:
+        raise InputError(
+            f"the run needs {required / 1e9:.1f} GB of memory, {available / 1e9:.1f} GB are available: take fewer "
+            "trajectories, snapshots or sweep points, or record less often"
+        )
+
+
+def _available_memory() -> float:
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            fields = dict(line.split(":") for line in file)
+        return float(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):
+        return float("inf")
+
+
+def _thread_count(threads: int | None) -> int:
+    """The user's choice, by default one thread a processor that this process may use."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    most = max(available, os.cpu_count() or 1)
+    if threads is not None and not 1 <= threads <= most:
+        raise InputError(f"--threads: {threads}, expected 1 to {most} on this machine")
+    return threads or available

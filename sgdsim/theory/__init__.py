@@ -1,0 +1,79 @@
+"""Predictions from the descriptions of a run alone; a law is one file here and one entry in `LAWS`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from sgdsim.errors import InputError, unknown_name
+from sgdsim.run import Recorder, Run
+from sgdsim.theory import ntl1, ntl2, ntl3, ntl4, ntl12
+from sgdsim.theory.law import Law, Skipped
+from sgdsim.theory.prediction import NotApplicable, Prediction
+from sgdsim.theory.user import UserPrediction, parse_user_prediction
+
+__all__ = [
+    "LAWS",
+    "Law",
+    "NotApplicable",
+    "Prediction",
+    "Skipped",
+    "UserPrediction",
+    "law",
+    "parse_user_prediction",
+    "predict",
+    "requirements",
+]
+
+LAWS: dict[str, Law] = {module.LAW.id: module.LAW for module in (ntl1, ntl2, ntl3, ntl4, ntl12)}
+
+
+def law(id: str) -> Law:
+    """A law by its identifier.
+
+    Raises
+    ------
+    InputError
+        For an unknown one, with a near match.
+
+    Examples
+    --------
+    >>> law("NTL-2").title
+    'fast loss and temperature: <U> = T_eff/2 and Var U'
+    """
+    if id not in LAWS:
+        raise InputError(f"predict: {unknown_name('law', id, LAWS)}")
+    return LAWS[id]
+
+
+def requirements(laws: Iterable[Law], run: Run) -> Recorder:
+    """All that must be recorded so that the laws can be checked, beyond what the run records already."""
+    wanted = Recorder()
+    for one in laws:
+        wanted = wanted.merge(one.requirements(run))
+    return wanted
+
+
+def predict(sources: Iterable[Law | UserPrediction], runs: Sequence[Run]) -> tuple[list[Prediction], list[Skipped]]:
+    """What laws and user say about the points of a sweep, and where laws do not apply.
+
+    Examples
+    --------
+    >>> from sgdsim.loss import Loss
+    >>> from sgdsim.optimizers import Optimizer
+    >>> from sgdsim.schedules import Schedule
+    >>> run = Run(Loss("x**4", ("x",)), Optimizer(), Schedule("0.1"), {"x": 1.0}, 100, 10)
+    >>> predict([law("NTL-1")], [run])[1][0].reason
+    'no parameter has a gradient a*p + noise with noise of its own and a free of p and noise'
+    """
+    found: list[Prediction] = []
+    skipped: list[Skipped] = []
+    for source in sources:
+        if isinstance(source, UserPrediction):
+            found += source.predictions(runs)
+            continue
+        rows, reasons = source.evaluate(runs)
+        found += rows
+        if not rows and not reasons:
+            reasons = ["nothing that it speaks of is recorded"]
+        skipped += [Skipped(source.id, reason) for reason in reasons]
+    return found, skipped

@@ -1,0 +1,151 @@
+"""Predictions: what theory, or the user, says that a measurement will give.
+
+A prediction holds a number and *what to measure*, as plain data. It knows nothing of how an estimate is made:
+that is `sgdsim.estimation`'s, and only `sgdsim.comparison` brings the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import nan
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+STATISTICS = ("mean", "variance", "std", "skewness", "kurtosis")
+"""Statistics of one observable over the ensemble; kurtosis is the excess over 3."""
+
+Order = int | Literal["exact", "adiabatic"]
+
+
+class NotApplicable(Exception):
+    """A law does not hold for this run; the message says why, with the numbers."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A statistic of one observable after so many steps.
+
+    Parameters
+    ----------
+    statistic
+        One of `STATISTICS`.
+    observable
+        A parameter or a recorded observable.
+    step
+        Completed steps; one of the record's.
+    point
+        Sweep point; None for the point of the prediction.
+    """
+
+    statistic: str
+    observable: str
+    step: int
+    point: int | None = None
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Pearson's correlation, over trajectories, of a parameter at two snapshots."""
+
+    parameter: str
+    steps: tuple[int, int]
+    statistic: ClassVar[str] = "correlation"
+
+
+@dataclass(frozen=True)
+class Distance:
+    """Largest distance of the distribution function of a parameter at a snapshot from a given one (KS)."""
+
+    parameter: str
+    step: int
+    cdf: Callable[[np.ndarray], np.ndarray]
+    statistic: ClassVar[str] = "ks"
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function of several moments, perhaps of several sweep points.
+
+    Parameters
+    ----------
+    statistic
+        What it is called.
+    function
+        Takes one value, or one array of replicates, for each of the moments.
+    moments
+        Its arguments.
+    """
+
+    statistic: str
+    function: Callable[..., Any]
+    moments: tuple[Moment, ...]
+
+
+Measure = Moment | Correlation | Distance | Function
+
+
+@dataclass(frozen=True)
+class Rival:
+    """Another formula for the same quantity, from which the measurement should tell the prediction."""
+
+    name: str
+    predicted: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A number from theory or from the user, and what to hold it against.
+
+    Parameters
+    ----------
+    id
+        ``NTL-1`` for the handbook, ``user-1`` for the user's own.
+    quantity
+        For people: ``variance(x) at step 40``.
+    measure
+        What to measure.
+    predicted
+        The number; 0 for a `Distance`.
+    order
+        ``exact``, ``adiabatic`` (exact along the noise-free path of slow parameters; tested as if it were
+        exact), or k for one valid up to and including the power k of the learning rate.
+    resolution
+        Smallest deviation worth seeing, in the units of `predicted`; None for the default of the comparison.
+    point
+        Sweep point; None without a sweep, or for a row about several points.
+    source
+        arXiv id and equation, or the handbook's entry.
+    conditions
+        What it rests on, with numbers.
+    rival
+        Optional.
+    learning_rate, series
+        For a prediction of order k: the rate, and a text that is equal for points which differ in the rate
+        alone.
+
+    Examples
+    --------
+    >>> row = Prediction("user-1", "variance(x)", Moment("variance", "x", 100), 0.5, order=1)
+    >>> row.statistic
+    'variance'
+    """
+
+    id: str
+    quantity: str
+    measure: Measure
+    predicted: float
+    order: Order = "exact"
+    resolution: float | None = None
+    point: int | None = None
+    source: str = ""
+    conditions: str = ""
+    rival: Rival | None = None
+    learning_rate: float = nan
+    series: str = ""
+
+    @property
+    def statistic(self) -> str:
+        """What is measured, in one word."""
+        return self.measure.statistic

@@ -1,0 +1,367 @@
+"""The elementary functions and deviates against mpmath, in plain Python and compiled, and that their loops are SIMD."""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+import llvmlite.binding as llvm
+import mpmath
+import numpy as np
+import pytest
+from numba import njit
+from numpy.typing import NDArray
+
+from sgdsim.kernels import elementary
+
+Array = NDArray[Any]
+
+# Bounds in ulp, read from the table that users read.
+BOUNDS = {
+    f"{name}{bits}": float(bound)
+    for name, *bounds in re.findall(r"(?m)^(\w+) +(\d\.\d) +(\d\.\d)$", elementary.__doc__ or "")
+    for bits, bound in zip(("64", "32"), bounds, strict=True)
+}
+DTYPES = {"64": np.float64, "32": np.float32}
+WIDE = {"64": np.longdouble, "32": np.float64}
+SIMPLE = ["relu", "step", "sign"]
+UNARY = sorted(name for name in BOUNDS if not name.startswith("power"))
+
+# Same function for mpmath numbers and for arrays of a wider type.
+EXACT: dict[str, Callable[[Any], Any]] = {
+    "sigmoid": lambda x: 1 / (1 + mpmath.exp(-x)),
+    "softplus": lambda x: mpmath.log1p(mpmath.exp(x)),
+}
+WIDER: dict[str, Callable[[Array], Array]] = {
+    "atan": np.arctan,
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "softplus": lambda x: np.maximum(x, 0) + np.log1p(np.exp(-abs(x))),
+}
+
+
+def _exact(name: str) -> Callable[[Any], Any]:
+    return EXACT.get(name) or getattr(mpmath, name)
+
+
+def _wider(name: str) -> Callable[[Array], Array]:
+    return WIDER.get(name) or getattr(np, name)
+
+
+def _load(device: Callable[[Any], Any], *names: str) -> dict[str, Any]:
+    """The functions of the pasted text, as a generated module has them."""
+    namespace: dict[str, Any] = {"np": np, "math": math, "device": device}
+    exec(elementary.source(names), namespace)
+    return namespace
+
+
+@functools.cache
+def _loop(name: str) -> Any:
+    """A compiled loop over arrays, with the inputs before the outputs."""
+    function = _load(njit(inline="always"), name)[name]
+    inputs = {"power": 2, "uniform64": 2, "box_muller32": 2, "box_muller64": 4}
+    n = next((count for key, count in inputs.items() if name.startswith(key)), 1)
+    outputs = ["y0", "y1"] if name.startswith("box") else ["y0"]
+    inputs_text = [f"x{i}" for i in range(n)]
+    lines = [
+        f"def loop({', '.join(inputs_text + outputs)}):",
+        "    for i in range(x0.size):",
+        f"        {', '.join(f'{y}[i]' for y in outputs)} = function({', '.join(f'{x}[i]' for x in inputs_text)})",
+    ]
+    namespace: dict[str, Any] = {"function": function}
+    exec("\n".join(lines), namespace)
+    return njit(fastmath={"contract"}, error_model="numpy")(namespace["loop"])
+
+
+def _compiled(name: str, *x: Array) -> Array:
+    out = np.empty(x[0].size, DTYPES[name[-2:]])
+    _loop(name)(*x, out)
+    return out
+
+
+def _plain(name: str, *x: Array) -> Array:
+    function = _load(lambda f: f, name)[name]
+    values = [function(*row) for row in zip(*x, strict=True)]
+    assert {type(value) for value in values} == {DTYPES[name[-2:]]}
+    return np.array(values)
+
+
+def _ulps(got: Array, high: Array, low: Array | float) -> Array:
+    """Distance of the results from high + low, in units of the last place of the result."""
+    spacing = np.spacing(abs(high).astype(got.dtype)).astype(np.float64)
+    return np.asarray(abs((got.astype(np.float64) - high) - low) / spacing)
+
+
+def _pair(exact: list[Any]) -> tuple[Array, Array]:
+    high = np.array([float(value) for value in exact])
+    return high, np.array([float(value - float(value)) for value in exact])
+
+
+def _range(name: str, bits: str) -> tuple[float, float]:
+    """Where the function is defined and finite, and not merely a constant."""
+    largest = float(np.finfo(DTYPES[bits]).max)
+    log = math.log(largest)
+    trigonometric = 1e6 if bits == "64" else 1e5
+    return {
+        "exp": (-1.05 * log, log),
+        "expm1": (-40.0, log),
+        "log": (0.0, largest),
+        "log1p": (-1.0, largest),
+        "tanh": (-22.0, 22.0),
+        "sinh": (-log - 0.69, log + 0.69),
+        "cosh": (-log - 0.69, log + 0.69),
+        "sigmoid": (-1.05 * log, 40.0),
+        "softplus": (-1.05 * log, 40.0),
+        "sin": (-trigonometric, trigonometric),
+        "cos": (-trigonometric, trigonometric),
+        "tan": (-trigonometric, trigonometric),
+        "atan": (-largest, largest),
+        "erf": (-6.5, 6.5),
+    }[name]
+
+
+def _sample(name: str, bits: str, n: int) -> Array:
+    """Points over the whole range, near 0 and 1, and on a logarithmic scale of both signs."""
+    rng = np.random.default_rng(n)
+    dtype = DTYPES[bits]
+    low, high = _range(name, bits)
+    smallest = math.log10(float(np.finfo(dtype).smallest_subnormal))
+    magnitudes = 10 ** rng.uniform(smallest, math.log10(high), n)
+    parts = [
+        rng.uniform(max(low, -1e4 if name == "atan" else low), min(high, 1e4 if name == "atan" else high), n),
+        rng.uniform(-2, 2, n),
+        rng.uniform(0.3, 0.5, n),
+        1 + 10 ** rng.uniform(-16, -1, n) * rng.choice([-1, 1], n),
+        magnitudes,
+        -magnitudes,
+    ]
+    x = np.concatenate(parts).astype(dtype)
+    return x[(x > low) & (x < high)]
+
+
+def _breakpoints(name: str, bits: str) -> Array:
+    """The neighbours of every point where the text of a function changes its branch."""
+    dtype = DTYPES[bits]
+    low, high = _range(name, bits)
+    k = np.concatenate([np.arange(-40, 41), np.linspace(-1070, 1023, 101).round()])
+    reduction = (k + 0.5) * math.log(2)
+    points = {
+        "log": 2.0 ** (k[abs(k) < 1022] + 0.5),
+        "log1p": 2.0 ** (k[abs(k) < 1022] + 0.5) - 1,
+        "sinh": np.append(reduction, [-1.0, 1.0]),
+        "tanh": np.append(reduction / 2, [-20.0, 20.0]),
+        "sin": np.arange(-300, 300) * (math.pi / 4),
+        "cos": np.arange(-300, 300) * (math.pi / 4),
+        "tan": np.arange(-300, 300) * (math.pi / 4),
+        "atan": np.array([-2.0, -0.5, 0.5, 2.0]),
+        "erf": np.array([-6.0, -4.0, 4.0, 6.0]),
+    }.get(name, reduction)
+    with np.errstate(over="ignore"):
+        x = points.astype(dtype)
+    x = np.concatenate([x, np.nextafter(x, dtype(np.inf)), np.nextafter(x, dtype(-np.inf))])
+    return x[(x > low) & (x < high)]
+
+
+@pytest.fixture(autouse=True)
+def _precision() -> Any:
+    with mpmath.workprec(160):
+        yield
+
+
+@pytest.mark.parametrize("name", UNARY)
+def test_error_against_mpmath(name: str) -> None:
+    function, bits = name[:-2], name[-2:]
+    x = np.concatenate([_sample(function, bits, 150), _breakpoints(function, bits)])
+    high, low = _pair([_exact(function)(mpmath.mpf(float(value))) for value in x])
+    with np.errstate(under="ignore"):
+        assert _ulps(_compiled(name, x), high, low).max() <= BOUNDS[name]
+    every = np.random.default_rng(0).permutation(x.size)[:300]
+    with np.errstate(all="raise", under="ignore"):
+        plain = _plain(name, x[every])
+    with np.errstate(under="ignore"):
+        assert _ulps(plain, high[every], low[every]).max() <= BOUNDS[name]
+
+
+@pytest.mark.parametrize("name", [name for name in UNARY if not name.startswith("erf")])
+def test_error_against_wider_type(name: str) -> None:
+    function, bits = name[:-2], name[-2:]
+    if np.finfo(WIDE[bits]).nmant < np.finfo(DTYPES[bits]).nmant + 8:
+        pytest.skip("long double is no wider than double here")
+    x = _sample(function, bits, 20_000)
+    with np.errstate(under="ignore", over="ignore"):
+        wide = _wider(function)(x.astype(WIDE[bits]))
+        high = wide.astype(np.float64)
+        low = (wide - high).astype(np.float64)
+        assert _ulps(_compiled(name, x), high, low).max() <= BOUNDS[name]
+
+
+@pytest.mark.parametrize("bits", ["64", "32"])
+def test_error_of_power(bits: str) -> None:
+    rng = np.random.default_rng(1)
+    n, dtype = 700, DTYPES[bits]
+    limit = math.log(np.finfo(dtype).max)
+    x = np.concatenate([
+        10 ** rng.uniform(-3, 3, n),
+        10 ** rng.uniform(math.log10(np.finfo(dtype).smallest_subnormal), math.log10(np.finfo(dtype).max), n),
+        1 + 10 ** rng.uniform(-12 if bits == "64" else -6, -1, n) * rng.choice([-1, 1], n),
+        2.0 ** (rng.integers(-20, 20, n) + 0.5),
+    ]).astype(dtype)  # fmt: skip
+    # Half of the exponents lead close to overflow and underflow.
+    y = rng.uniform(-1, 1, x.size) * np.where(np.arange(x.size) % 2, limit, 5) / abs(np.log(x.astype(np.float64)))
+    y = y.astype(dtype)
+    high, low = _pair([mpmath.power(float(a), float(b)) for a, b in zip(x, y, strict=True)])
+    with np.errstate(under="ignore"):
+        assert _ulps(_compiled(f"power{bits}", x, y), high, low).max() <= BOUNDS[f"power{bits}"]
+        plain = _plain(f"power{bits}", x[::7], y[::7])
+        assert _ulps(plain, high[::7], low[::7]).max() <= BOUNDS[f"power{bits}"]
+
+
+def _assert_same(got: Array, expected: Array) -> None:
+    """Equal to rounding; NaN, infinities and zeros with their signs."""
+    np.testing.assert_allclose(got, expected, rtol=8 * np.finfo(got.dtype).eps)
+    zero = expected == 0
+    np.testing.assert_array_equal(np.signbit(got[zero]), np.signbit(expected[zero]))
+
+
+@pytest.mark.parametrize("name", UNARY)
+def test_special_values(name: str) -> None:
+    function, bits = name[:-2], name[-2:]
+    info = np.finfo(DTYPES[bits])
+    x = np.array([np.inf, -np.inf, np.nan, 0.0, -0.0, 1.0, -1.0, 0.5], info.dtype)
+    x = np.append(x, [info.smallest_subnormal, -info.smallest_subnormal, info.tiny])
+    if function not in ("sin", "cos", "tan"):
+        x = np.append(x, [info.max, info.min])
+    with np.errstate(all="ignore"):
+        if function == "erf":
+            expected = np.array([math.erf(value) for value in x])
+        else:
+            expected = _wider(function)(x.astype(WIDE[bits]))
+        expected = expected.astype(info.dtype)
+        _assert_same(_compiled(name, x), expected)
+        _assert_same(_plain(name, x), expected)
+
+
+@pytest.mark.parametrize(("name", "largest"), [("exp64", 709.782712893384), ("exp32", 88.72283)])
+def test_overflow_and_gradual_underflow(name: str, largest: float) -> None:
+    info = np.finfo(DTYPES[name[-2:]])
+    smallest = math.log(info.smallest_subnormal)
+    x = np.array([largest, smallest * 0.99999], info.dtype)
+    beyond = np.array([np.nextafter(x[0], info.max), smallest - 0.7], info.dtype)
+    assert np.isfinite(_compiled(name, x)).all()
+    assert _compiled(name, x)[1] == info.smallest_subnormal
+    np.testing.assert_array_equal(_compiled(name, beyond), [np.inf, 0.0])
+
+
+@pytest.mark.parametrize("bits", ["64", "32"])
+def test_special_values_of_power(bits: str) -> None:
+    dtype = DTYPES[bits]
+    digits = np.finfo(dtype).nmant
+    values = [0.0, 1.0, 0.5, 2.0, 3.0, 2.5, 1e30, 1e-30, np.inf, 2.0**digits + 1, 2.0 ** (digits + 1) + 2]
+    values = np.array([*values, *(-value for value in values), np.nan], dtype)
+    x, y = (grid.ravel() for grid in np.meshgrid(values, values))
+    with np.errstate(all="ignore"):
+        expected = np.power(x, y)
+        _assert_same(_compiled(f"power{bits}", x, y), expected)
+        _assert_same(_plain(f"power{bits}", x, y), expected)
+
+
+@pytest.mark.parametrize("name", ["sin64", "cos64", "sin32", "cos32"])
+def test_large_arguments(name: str) -> None:
+    info = np.finfo(DTYPES[name[-2:]])
+    end = 2.0**50 if name.endswith("64") else 2.0**21
+    x = (10 ** np.random.default_rng(3).uniform(5, math.log10(end), 1000)).astype(info.dtype)
+    exact = np.array([float(_exact(name[:-2])(mpmath.mpf(float(value)))) for value in x])
+    assert (abs(_compiled(name, x) - exact) <= abs(x) * info.eps + 2 * info.eps).all()
+    assert (abs(_compiled(name, np.array([end, 2 * end, info.max, info.min], info.dtype))) <= 1).all()
+
+
+@pytest.mark.parametrize("name", ["sin", "tan", "sinh", "tanh", "atan", "erf"])
+@pytest.mark.parametrize("bits", ["64", "32"])
+def test_odd_functions_are_odd_to_the_bit(name: str, bits: str) -> None:
+    x = _sample(name, bits, 1000)
+    np.testing.assert_array_equal(_compiled(name + bits, -x), -_compiled(name + bits, x))
+
+
+@pytest.mark.parametrize("bits", ["64", "32"])
+def test_functions_by_pieces(bits: str) -> None:
+    x = np.array([-np.inf, -2.0, -0.0, 0.0, 3.0, np.inf, np.nan], DTYPES[bits])
+    for evaluate in (_compiled, _plain):
+        np.testing.assert_array_equal(evaluate(f"relu{bits}", x), [0, 0, 0, 0, 3, np.inf, np.nan])
+        np.testing.assert_array_equal(evaluate(f"step{bits}", x), [0, 0, 0, 0, 1, 1, np.nan])
+        np.testing.assert_array_equal(evaluate(f"sign{bits}", x), [-1, -1, 0, 0, 1, 1, np.nan])
+
+
+EDGES = [0, 1, 2, 0x1FFFFFFF, 0x20000000, 0x3FFFFFFF, 0x40000000, 0x7FFFFFFF, 0x80000000, 0xE0000000]
+EDGES += [0xBFFFFFFF, 0xC0000000, 0xFFFFFFFE, 0xFFFFFFFF]
+
+
+def _words(count: int) -> list[Array]:
+    """Random words, and all combinations of the edges in the first two and in the last two places."""
+    random = np.random.default_rng(4).integers(0, 2**32, (count, 500), dtype=np.uint32)
+    edges = np.array(np.meshgrid(EDGES, EDGES), np.uint32).reshape(2, -1)
+    return list(np.concatenate([random, np.concatenate([edges, edges[::-1]])[:count]], axis=1))
+
+
+@pytest.mark.parametrize(("name", "words", "half_step"), [("uniform32", 1, 2.0**-24), ("uniform64", 2, 2.0**-53)])
+def test_uniforms(name: str, words: int, half_step: float) -> None:
+    w = _words(words)
+    u = _compiled(name, *w)
+    assert u.tobytes() == _plain(name, *w).tobytes()
+    assert u.min() == half_step
+    assert u.max() == 1 - half_step
+    np.testing.assert_array_equal(_compiled(name, *(~word for word in w)), 1 - u)
+    np.testing.assert_allclose(u.astype(np.float64), w[-1] * 2.0**-32, atol=2 * half_step + 2.0**-32 * (words - 1))
+
+
+def _exact_normals(words: list[int]) -> list[Any]:
+    """Radius and angle from all bits of the first and second half of the words, the low word first."""
+    bits = 16 * len(words)
+    first, second = (
+        sum(word << 32 * i for i, word in enumerate(half))
+        for half in (words[: len(words) // 2], words[len(words) // 2 :])
+    )
+    scale = mpmath.mpf(2) ** bits
+    radius = mpmath.sqrt(-2 * mpmath.log1p(-(scale - first - 0.5) / scale))
+    within = ((second << 2) + 2) % 2**bits
+    within -= (within >> (bits - 1)) << bits
+    angle = mpmath.pi / 4 + mpmath.pi / 2 * within / scale
+    signs = [1 - 2 * ((second >> (bits - 1 - i)) & 1) for i in range(2)]
+    return [signs[0] * radius * mpmath.cos(angle), signs[1] * radius * mpmath.sin(angle), radius]
+
+
+@pytest.mark.parametrize(("name", "words", "bound"), [("box_muller32", 2, 3e-7), ("box_muller64", 4, 6e-16)])
+def test_normals(name: str, words: int, bound: float) -> None:
+    w = _words(words)
+    z = np.empty((2, w[0].size), DTYPES[name[-2:]])
+    _loop(name)(*w, *z)
+    exact = np.array([[float(v) for v in _exact_normals([int(x) for x in row])] for row in zip(*w, strict=True)])
+    assert (abs(z - exact.T[:2]) <= bound * exact.T[2]).all()
+    function = _load(lambda f: f, name)[name]
+    with np.errstate(all="raise"):
+        plain = np.array([function(*row) for row in zip(*w, strict=True)])
+    assert plain.dtype == z.dtype
+    assert (abs(plain - exact[:, :2]) <= bound * exact[:, 2:]).all()
+    # All bits of the radius are used, at both ends.
+    bits = 16 * words
+    radius = np.hypot(*z.astype(np.float64))
+    assert abs(z).max() == pytest.approx(math.sqrt(2 * (bits + 1) * math.log(2)), rel=1e-6)
+    assert radius.min() == pytest.approx(2.0 ** (-bits / 2), rel=1e-6)
+
+
+@pytest.mark.skipif(not llvm.get_host_cpu_features().get("fma"), reason="counts AVX instructions")
+@pytest.mark.parametrize("name", [*BOUNDS, *(s + b for s in SIMPLE for b in DTYPES), "box_muller32", "box_muller64"])
+def test_loops_are_simd(name: str) -> None:
+    bits = name[-2:]
+    if name.startswith("box"):
+        _loop(name)(*_words(2 if bits == "32" else 4), *np.empty((2, 696), DTYPES[bits]))
+    else:
+        _compiled(name, *np.ones((2 if name.startswith("power") else 1, 8), DTYPES[bits]))
+    text = "\n".join(_loop(name).inspect_asm().values())
+    assert not re.findall(r"(?m)^\s+call.*\b(?:exp|log|sin|cos|tan|pow|erf|sqrt)", text)
+    packed = r"(?m)^\s+v\w+p[sd]\s.*%[yz]mm"
+    assert len(re.findall(packed, text)) > 0
+    # Scalar copies of the loop remain for a remainder and for overlapping arrays.
+    fma = r"(?m)^\s+vfn?m\w+%s\s"
+    assert len(re.findall(fma % "p[sd]", text)) >= len(re.findall(fma % "s[sd]", text))

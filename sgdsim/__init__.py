@@ -1,3 +1,87 @@
-"""Simulate millions of independent SGD trajectories and hold them against theory."""
+"""Simulate millions of independent SGD trajectories and hold them against theory.
+
+Everything a user needs is here and imported on first use, so that ``import sgdsim`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sgdsim.ensemble import Ensemble, Variable
+    from sgdsim.errors import InputError, RunError, SgdsimError
+    from sgdsim.loss import Loss, Symmetry
+    from sgdsim.losses.river_valley import river_valley
+    from sgdsim.noise import Noise
+    from sgdsim.observables import Observable
+    from sgdsim.optimizers import Optimizer
+    from sgdsim.run import Histogram, Recorder, Run
+    from sgdsim.scenario import Scenario
+    from sgdsim.schedules import Schedule
+    from sgdsim.simulation import simulate
+    from sgdsim.theory import Prediction
+    from sgdsim.workflow import compare_file, load_scenario, run_scenario
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Ensemble": "ensemble",
+    "Histogram": "run",
+    "InputError": "errors",
+    "Loss": "loss",
+    "Noise": "noise",
+    "Observable": "observables",
+    "Optimizer": "optimizers",
+    "Prediction": "theory",
+    "Recorder": "run",
+    "Run": "run",
+    "RunError": "errors",
+    "Scenario": "scenario",
+    "Schedule": "schedules",
+    "SgdsimError": "errors",
+    "Symmetry": "loss",
+    "Variable": "ensemble",
+    "compare_file": "workflow",
+    "load_scenario": "workflow",
+    "river_valley": "losses.river_valley",
+    "run_scenario": "workflow",
+    "simulate": "simulation",
+}
+
+__all__ = [
+    "Ensemble",
+    "Histogram",
+    "InputError",
+    "Loss",
+    "Noise",
+    "Observable",
+    "Optimizer",
+    "Prediction",
+    "Recorder",
+    "Run",
+    "RunError",
+    "Scenario",
+    "Schedule",
+    "SgdsimError",
+    "Symmetry",
+    "Variable",
+    "__version__",
+    "compare_file",
+    "load_scenario",
+    "river_valley",
+    "run_scenario",
+    "simulate",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sgdsim' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"sgdsim.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

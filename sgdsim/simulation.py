@@ -16,14 +16,19 @@ from typing import Any
 
 import numpy as np
 
-from sgdsim import provenance
+from sgdsim import provenance, toml
 from sgdsim.assembly import assemble
 from sgdsim.ensemble import Ensemble
 from sgdsim.errors import InputError
 from sgdsim.kernels import cache
 from sgdsim.kernels.program import Program
+from sgdsim.loss import Loss
+from sgdsim.noise import Noise
+from sgdsim.observables import Observable
+from sgdsim.optimizers import Optimizer
 from sgdsim.progress import Progress
-from sgdsim.run import Run
+from sgdsim.run import Histogram, Recorder, Run
+from sgdsim.schedules import Schedule
 from sgdsim.workers import Workers
 
 GROUPS = 64
@@ -216,6 +221,77 @@ def output_bytes(runs: Sequence[Run]) -> int:
     snapshots = len(run.recorder.snapshots) * parameters * np.dtype(run.dtype).itemsize
     statistics = len(run.recorder.record_steps(run.steps)) * GROUPS * (measured * 5 * 8 + bins * 4)
     return len(runs) * (run.trajectories * (snapshots + 8) + statistics)
+
+
+def simulate(
+    loss: Loss,
+    optimizer: Optimizer | None = None,
+    *,
+    learning_rate: float | str,
+    initial: Mapping[str, float | str | Noise],
+    trajectories: int,
+    steps: int,
+    seed: int = 0,
+    every: int | None = None,
+    snapshots: Sequence[int] = (),
+    observables: Mapping[str, str] | None = None,
+    histograms: Mapping[str, Sequence[float]] | None = None,
+    dtype: str = "float64",
+    noise_dtype: str = "float32",
+    threads: int | None = None,
+    target: str = "cpu",
+    progress: bool = False,
+) -> Ensemble:
+    """Simulate independent SGD trajectories of a loss.
+
+    Parameters
+    ----------
+    loss, optimizer
+        The dynamics; plain SGD with one sample a step by default.
+    learning_rate
+        A number, a named schedule ``"cosine:0.1,0.001"``, or a formula in ``t`` and ``N``.
+    initial
+        For each parameter a number or a distribution, ``"normal:1,0.1"``.
+    trajectories, steps, seed
+        How many, how long, and the 64 bits that all randomness follows from.
+    every, snapshots, observables, histograms
+        What is recorded: moments every so many steps, the parameters of all trajectories after these steps,
+        formulas by name, and ``[low, high, bins]`` by name.
+    dtype, noise_dtype
+        Of the state, and of the standard deviates.
+    threads, target, progress
+        See `simulate_runs`.
+
+    Returns
+    -------
+    Ensemble
+        In memory; `Ensemble.save` writes it.
+
+    Raises
+    ------
+    InputError
+        For anything that cannot be simulated.
+
+    Examples
+    --------
+    >>> loss = Loss("a*x**2/2 + s*z*x", ("x",), {"a": 1.0, "s": 1.0}, {"z": Noise.parse("normal")})
+    >>> ensemble = simulate(loss, learning_rate=0.5, initial={"x": 0.0}, trajectories=10_000, steps=50)
+    >>> abs(float(ensemble["variance"][-1, 0]) - 1 / 3) < 0.02
+    True
+    """
+    recorder = Recorder(
+        every,
+        tuple(sorted(set(snapshots))),
+        tuple(Observable.parse(name, text) for name, text in (observables or {}).items()),
+        {name: Histogram(low, high, int(bins)) for name, (low, high, bins) in (histograms or {}).items()},
+    )
+    starts = {
+        name: Noise.parse(start, f"initial.{name}") if isinstance(start, str) else start
+        for name, start in initial.items()
+    }
+    schedule = Schedule(learning_rate if isinstance(learning_rate, str) else repr(float(learning_rate)))
+    run = Run(loss, optimizer or Optimizer(), schedule, starts, trajectories, steps, seed, recorder, dtype, noise_dtype)
+    return simulate_runs([run], scenario=toml.dumps(run.describe()), threads=threads, target=target, progress=progress)
 
 
 def simulate_runs(

@@ -1,0 +1,59 @@
+"""Every command and every program in the README and the docs runs as it stands."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+_BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    return _BLOCK.findall(page.read_text(encoding="utf-8"))
+
+
+def run(command: list[str], folder: Path) -> None:
+    # This interpreter's folder first: `sgdsim` is then the one under test, whatever the environment is called.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")} | {"PATH": path}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_of_the_page_runs(page, tmp_path):
+    (tmp_path / "results").mkdir()
+    for language, text in blocks(page):
+        if language == "python":
+            run([sys.executable, "-W", "error", "-c", text], tmp_path)
+            continue
+        for line in text.replace("\\\n", " ").splitlines():
+            command = line.split("  #")[0].strip()
+            if command.startswith("make"):
+                # `make test` is what runs this test; the targets themselves are covered in test_makefile.
+                run(["make", "--dry-run", *command.split()[1:]], ROOT)
+            elif command:
+                run(["bash", "-c", command], tmp_path)
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in [*PAGES, ROOT / "results" / "README.md"]:
+        for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
+            assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_scenarios_of_the_page_are_valid():
+    """The first block as it stands; the second completed by what it leaves out."""
+    from sgdsim.scenario import Scenario
+
+    first, second = re.findall(r"^```toml\n(.*?)^```$", (ROOT / "docs/scenarios.md").read_text(), re.M | re.S)
+    assert len(Scenario.parse(first).runs) == 3
+    rest = "[optimizer]\nlearning_rate = 0.1\n[run]\ntrajectories = 10\nsteps = 10\n"
+    assert Scenario.parse(second + rest).runs[0].loss.parameters == ("u", "w")

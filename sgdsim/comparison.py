@@ -119,6 +119,18 @@ def compare(ensemble: Ensemble, predictions: Iterable[Prediction], alpha: float 
     -------
     list of Comparison
         In the order of the predictions.
+
+    Examples
+    --------
+    >>> from sgdsim.ensemble import Ensemble, Variable
+    >>> sums = {"count": 100.0, "mean": 0.1, "m2": 100.0, "m3": 0.0, "m4": 300.0}
+    >>> dimensions = ("record", "group", "observable")
+    >>> variables = {f"group_{key}": Variable(dimensions, np.full((1, 4, 1), sums[key])) for key in sums}
+    >>> names = {"observable": Variable(("observable",), ["x"]), "record_step": Variable(("record",), [9])}
+    >>> claim = Prediction("user-1", "mean(x)", Moment("mean", "x", 9), 0.0, resolution=0.5)
+    >>> row = compare(Ensemble({**variables, **names}, {}), [claim])[0]
+    >>> row.measured, round(row.z, 2), row.verdict
+    (0.1, 2.0, 'agrees')
     """
     points = _Points(ensemble)
     rows = [row for group in _grouped(predictions) for row in _test(group, points, alpha)]

@@ -292,10 +292,12 @@ class Ensemble:
             import xarray
         except ImportError:
             raise RunError("to_xarray needs xarray, which is not installed: pip install xarray") from None
+        attributes = dict(self.attributes)
+        coordinates = str(attributes.pop("coordinates", "")).split()  # as xarray does when it opens the file
         return xarray.Dataset(
             {name: (item.dimensions, item.data, _labelled(name, item)) for name, item in self.variables.items()},
-            attrs=self.attributes,
-        )
+            attrs=attributes,
+        ).set_coords([name for name in coordinates if name in self.variables])
 
     def digest(self) -> str:
         """SHA-256 of all variables and the resolved scenario; what a repetition of the run must reproduce.

@@ -108,6 +108,11 @@ def deviations(value: Any, replicates: np.ndarray, shares: np.ndarray) -> np.nda
         The estimate with one group left out.
     shares
         Each group's part of the trajectories.
+
+    Examples
+    --------
+    >>> deviations(2.0, np.array([2.5, 2.0, 1.5]), np.full(3, 1 / 3)).round(3)
+    array([-0.408,  0.   ,  0.408])
     """
     groups = replicates.shape[-1]
     value = np.asarray(value)[..., None]
@@ -148,17 +153,27 @@ def unite(groups: Moments, keep: np.ndarray) -> Moments:
     reference = mean.mean(-1, keepdims=True)  # near every mean, so that nothing cancels
     shift = (n * (mean - reference)).sum(-1, keepdims=True) / total[..., None]
     d = mean - reference - shift
+    nd2 = n * d * d
     return Moments(
         total,
         (reference + shift)[..., 0],
-        (keep * m2 + n * d**2).sum(-1),
-        (keep * (m3 + 3 * d * m2) + n * d**3).sum(-1),
-        (keep * (m4 + 4 * d * m3 + 6 * d**2 * m2) + n * d**4).sum(-1),
+        (keep * m2 + nd2).sum(-1),
+        (keep * (m3 + 3.0 * d * m2) + nd2 * d).sum(-1),
+        (keep * (m4 + d * (4.0 * m3 + 6.0 * d * m2)) + nd2 * d * d).sum(-1),
     )
 
 
 def all_and_left_out(groups: int) -> np.ndarray:
-    """Rows of `keep`: first all groups, then all but one, for each."""
+    """Rows of `keep`: first all groups, then all but one, for each.
+
+    Examples
+    --------
+    >>> all_and_left_out(3)
+    array([[1., 1., 1.],
+           [0., 1., 1.],
+           [1., 0., 1.],
+           [1., 1., 0.]])
+    """
     return np.vstack([np.ones((1, groups)), 1.0 - np.eye(groups)])
 
 
@@ -180,6 +195,19 @@ def statistic(ensemble: Ensemble, name: str, observable: str, step: int) -> Esti
     ------
     NotMeasured
         For an observable or step that was not recorded.
+
+    Examples
+    --------
+    Four groups of two trajectories each; the variance has 7 degrees of freedom.
+
+    >>> from sgdsim.ensemble import Ensemble, Variable
+    >>> sums = {"count": 2.0, "mean": 1.0, "m2": 7.0, "m3": 0.0, "m4": 24.5}
+    >>> dimensions = ("record", "group", "observable")
+    >>> variables = {f"group_{key}": Variable(dimensions, np.full((1, 4, 1), sums[key])) for key in sums}
+    >>> names = {"observable": Variable(("observable",), ["x"]), "record_step": Variable(("record",), [0])}
+    >>> estimate = statistic(Ensemble({**variables, **names}, {}), "variance", "x", 0)
+    >>> estimate.value, estimate.note
+    (4.0, 'fewer than 16 groups')
     """
     groups = _group_moments(ensemble, observable, step)
     if not len(groups.count):
@@ -211,6 +239,14 @@ def correlation(ensemble: Ensemble, parameter: str, steps: tuple[int, int]) -> E
     ------
     NotMeasured
         For a parameter or step of which there is no snapshot.
+
+    Examples
+    --------
+    >>> from sgdsim.ensemble import Ensemble, Variable
+    >>> theta = Variable(("snapshot", "trajectory", "parameter"), [[[1.0], [2.0], [3.0]], [[2.0], [1.0], [3.0]]])
+    >>> names = {"parameter": Variable(("parameter",), ["x"]), "snapshot_step": Variable(("snapshot",), [8, 9])}
+    >>> round(correlation(Ensemble({"theta": theta, **names}, {"lanes": 1}), "x", (8, 9)).value, 12)
+    0.5
     """
     first, second = (_snapshot(ensemble, parameter, step) for step in steps)
     alive = np.isfinite(first) & np.isfinite(second)
@@ -280,6 +316,14 @@ def ks_distance(
     ------
     NotMeasured
         For a parameter or step of which there is no snapshot.
+
+    Examples
+    --------
+    >>> from sgdsim.ensemble import Ensemble, Variable
+    >>> theta = Variable(("snapshot", "trajectory", "parameter"), [[[0.25], [0.5]]])
+    >>> names = {"parameter": Variable(("parameter",), ["x"]), "snapshot_step": Variable(("snapshot",), [9])}
+    >>> ks_distance(Ensemble({"theta": theta, **names}, {}), "x", 9, lambda values: values)
+    (0.5, 2)
     """
     values = _snapshot(ensemble, parameter, step)
     values = np.sort(values[np.isfinite(values)])
@@ -292,12 +336,33 @@ def ks_distance(
 
 
 def diverged(ensemble: Ensemble) -> int:
-    """Trajectories that were found to diverge."""
+    """Trajectories that were found to diverge.
+
+    Examples
+    --------
+    >>> from sgdsim.ensemble import Ensemble, Variable
+    >>> diverged(Ensemble({"status": Variable(("trajectory",), [0, 40, 0])}, {}))
+    1
+    """
     return int(np.count_nonzero(ensemble["status"] > 0)) if "status" in ensemble else 0
 
 
 def excluded(ensemble: Ensemble, observable: str, step: int) -> int:
-    """Trajectories outside the moments of an observable: diverged, or with a value that is not finite."""
+    """Trajectories outside the moments of an observable: diverged, or with a value that is not finite.
+
+    Raises
+    ------
+    NotMeasured
+        For an observable or step that was not recorded.
+
+    Examples
+    --------
+    >>> from sgdsim.ensemble import Ensemble, Variable
+    >>> names = {"observable": Variable(("observable",), ["x", "y"]), "record_step": Variable(("record",), [0])}
+    >>> counts = Variable(("record", "observable"), [[0, 3]])
+    >>> excluded(Ensemble({"excluded": counts, **names}, {}), "y", 0)
+    3
+    """
     if "excluded" not in ensemble:
         return 0
     return int(ensemble["excluded"][_record(ensemble, step), _index(ensemble, "observable", observable)])
@@ -344,6 +409,13 @@ def fit_powers(x: np.ndarray, estimates: Sequence[Estimate], offsets: np.ndarray
         What is taken away from the estimates.
     powers
         Fewer than there are points.
+
+    Examples
+    --------
+    >>> x = np.array([1.0, 2.0, 3.0, 4.0])
+    >>> estimates = [Estimate(2.0 * value**2 + 1.0, 0.1, np.inf) for value in x]
+    >>> fit_powers(x, estimates, np.ones(4), [1, 2]).coefficients.round(9) + 0.0
+    array([0., 2.])
     """
     from scipy.special import chdtrc, fdtrc
 
@@ -358,8 +430,10 @@ def fit_powers(x: np.ndarray, estimates: Sequence[Estimate], offsets: np.ndarray
     errors = np.sqrt(np.sum((inverse @ parts) ** 2, axis=1))
     free = np.linalg.svd(design)[0][:, len(powers) :].T  # combinations of the data that no coefficient moves
     residuals, spread = free @ (y / stderrs), free @ parts
-    chi_square = float(residuals @ np.linalg.solve(spread @ spread.T, residuals))
     excess = len(free)
+    # Points with the same noise may leave combinations without any; a millionth of an error stands for rounding.
+    covariance = spread @ spread.T + 1e-12 * np.eye(excess)
+    chi_square = float(residuals @ np.linalg.solve(covariance, residuals))
     if estimates[0].groups:
         rest = freedom - excess + 1
         p = float(fdtrc(excess, rest, chi_square * rest / (freedom * excess)))

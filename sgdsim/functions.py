@@ -1,8 +1,9 @@
 """The functions of formulas as SymPy nodes over the reals, and the bounds that every expression keeps.
 
-Functions of our own stand where SymPy's derivative would hold distributions (``abs``, ``sign``, ``min``, ``max``,
-``where``) or would lose its digits far from the origin (``tanh``, ``sigmoid``, ``softplus``). They print as the text
-of a formula, fold numbers only, and their derivatives are made of functions of this module again.
+Functions of our own stand where SymPy's derivatives would hold distributions (``abs``, ``sign``, ``min``, ``max``,
+``where``), would lose their digits far from the origin (``tanh``, ``sigmoid``, ``softplus``), or SymPy searches for
+imaginary parts by an algebra that may not end (``sinh``, ``cosh``). They print as the text of a formula, fold numbers
+only, and their derivatives are made of functions of this module again.
 """
 
 from __future__ import annotations
@@ -27,10 +28,15 @@ _LARGEST = sympy.Integer(2) ** 1024
 
 
 class RealFunction(sympy.Function):  # type: ignore[misc]
-    """A real function of real arguments; `at` is its value in multiple precision."""
+    """A real function of a real argument, with its value at zero and, in multiple precision, anywhere."""
 
     is_real = True
+    origin: Any = sympy.S.Zero
     at: Callable[..., Any]
+
+    @classmethod
+    def eval(cls, *arguments: Any) -> Any:
+        return cls.origin if arguments[0] is sympy.S.Zero else None
 
     def _eval_mpmath(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         def at(*arguments: Any) -> Any:
@@ -40,18 +46,55 @@ class RealFunction(sympy.Function):  # type: ignore[misc]
         return at, self.args
 
 
-def _numbers(*arguments: Any) -> bool:
-    return all(argument.is_Number and argument is not sympy.nan for argument in arguments)
+class sinh(RealFunction):
+    """The hyperbolic sine."""
+
+    at = staticmethod(mpmath.sinh)
+
+    def fdiff(self, argindex: int = 1) -> Any:
+        return cosh(self.args[0])
+
+
+class cosh(RealFunction):
+    """The hyperbolic cosine."""
+
+    is_positive = True
+    origin = sympy.S.One
+    at = staticmethod(mpmath.cosh)
+
+    def fdiff(self, argindex: int = 1) -> Any:
+        return sinh(self.args[0])
+
+
+class tanh(RealFunction):
+    """The hyperbolic tangent; in double precision ``1 - tanh(x)**2`` has no digits beyond x = 19, its slope has."""
+
+    at = staticmethod(mpmath.tanh)
+
+    def fdiff(self, argindex: int = 1) -> Any:
+        return 4 * sigmoid(2 * self.args[0]) * sigmoid(-2 * self.args[0])
+
+
+class sigmoid(RealFunction):
+    """``1/(1 + exp(-x))``; ``sigmoid(-x)`` stands for one minus it."""
+
+    is_positive = True
+    origin = sympy.S.Half
+
+    def fdiff(self, argindex: int = 1) -> Any:
+        return sigmoid(self.args[0]) * sigmoid(-self.args[0])
+
+    @staticmethod
+    def at(x: Any) -> Any:
+        e = mpmath.exp(-mpmath.fabs(x))
+        return (e if x < 0 else 1) / (1 + e)
 
 
 class softplus(RealFunction):
     """``log(1 + exp(x))``, which follows x for large x."""
 
     is_positive = True
-
-    @classmethod
-    def eval(cls, x: Any) -> Any:
-        return sympy.log(2) if x is sympy.S.Zero else None
+    origin = sympy.log(2)
 
     def fdiff(self, argindex: int = 1) -> Any:
         return sigmoid(self.args[0])
@@ -61,56 +104,31 @@ class softplus(RealFunction):
         return (x if x > 0 else 0) + mpmath.log1p(mpmath.exp(-mpmath.fabs(x)))
 
 
-class sigmoid(RealFunction):
-    """``1/(1 + exp(-x))``; ``sigmoid(-x)`` stands for one minus it."""
-
-    is_positive = True
+class Kinked(RealFunction):
+    """A function made of straight lines; it folds numbers, which the same `at` takes as those of mpmath."""
 
     @classmethod
-    def eval(cls, x: Any) -> Any:
-        return sympy.S.Half if x is sympy.S.Zero else None
-
-    def fdiff(self, argindex: int = 1) -> Any:
-        return sigmoid(self.args[0]) * sigmoid(-self.args[0])
-
-    @staticmethod
-    def at(x: Any) -> Any:
-        e = mpmath.exp(-mpmath.fabs(x))
-        return (1 if x >= 0 else e) / (1 + e)
+    def eval(cls, *arguments: Any) -> Any:
+        return sympy.sympify(cls.at(*arguments)) if _numbers(*arguments) else None
 
 
-class tanh(sympy.tanh):  # type: ignore[misc]
-    """SymPy's, but ``1 - tanh(x)**2`` is zero beyond 19 in double precision; this derivative keeps its digits."""
-
-    def fdiff(self, argindex: int = 1) -> Any:
-        return 4 * sigmoid(2 * self.args[0]) * sigmoid(-2 * self.args[0])
-
-
-class step(RealFunction):
+class step(Kinked):
     """1 for positive x, else 0."""
 
     is_nonnegative = True
-
-    @classmethod
-    def eval(cls, x: Any) -> Any:
-        return sympy.Integer(bool(x > 0)) if _numbers(x) else None
 
     def fdiff(self, argindex: int = 1) -> Any:
         return sympy.S.Zero
 
     @staticmethod
     def at(x: Any) -> Any:
-        return x > 0
+        return 1 if x > 0 else 0
 
 
-class relu(RealFunction):
+class relu(Kinked):
     """x for positive x, else 0."""
 
     is_nonnegative = True
-
-    @classmethod
-    def eval(cls, x: Any) -> Any:
-        return (x if x > 0 else sympy.S.Zero) if _numbers(x) else None
 
     def fdiff(self, argindex: int = 1) -> Any:
         return step(self.args[0])
@@ -120,42 +138,61 @@ class relu(RealFunction):
         return x if x > 0 else 0
 
 
-class sign(RealFunction):
+class sign(Kinked):
     """-1, 0 or 1."""
-
-    @classmethod
-    def eval(cls, x: Any) -> Any:
-        return sympy.sign(x) if _numbers(x) else None
 
     def fdiff(self, argindex: int = 1) -> Any:
         return sympy.S.Zero
 
-    at = staticmethod(mpmath.sign)
+    @staticmethod
+    def at(x: Any) -> Any:
+        return 1 if x > 0 else -1 if x < 0 else 0
 
 
-class abs(RealFunction):
-    """The magnitude, with derivative ``sign(x)``, which is 0 at 0."""
+class abs(Kinked):
+    """The magnitude, whose slope ``sign(x)`` is 0 at 0."""
 
     is_nonnegative = True
-
-    @classmethod
-    def eval(cls, x: Any) -> Any:
-        return (-x if x < 0 else x) if _numbers(x) else None
 
     def fdiff(self, argindex: int = 1) -> Any:
         return sign(self.args[0])
 
-    at = staticmethod(mpmath.fabs)
+    @staticmethod
+    def at(x: Any) -> Any:
+        return -x if x < 0 else x
 
 
-class where(RealFunction):
+class min(Kinked):
+    """The smaller of two, a where they are equal."""
+
+    def _eval_derivative(self, symbol: Any) -> Any:
+        a, b = self.args
+        return where(b, a, b.diff(symbol), a.diff(symbol))
+
+    @staticmethod
+    def at(a: Any, b: Any) -> Any:
+        return b if b < a else a
+
+
+class max(Kinked):
+    """The larger of two, a where they are equal."""
+
+    def _eval_derivative(self, symbol: Any) -> Any:
+        a, b = self.args
+        return where(a, b, b.diff(symbol), a.diff(symbol))
+
+    @staticmethod
+    def at(a: Any, b: Any) -> Any:
+        return b if a < b else a
+
+
+class where(Kinked):
     """``where(a, b, x, y)`` is x where a < b, else y; it prints as ``where(a < b, x, y)``."""
 
     @classmethod
-    def eval(cls, a: Any, b: Any, x: Any, y: Any) -> Any:
-        if x == y:
-            return x
-        return (x if a < b else y) if _numbers(a, b) else None
+    def eval(cls, *arguments: Any) -> Any:
+        a, b, x, y = arguments
+        return cls.at(a, b, x, y) if x == y or _numbers(a, b) else None
 
     def _eval_derivative(self, symbol: Any) -> Any:
         # Not by the chain rule: 0 times the infinite slope of the branch not taken would be NaN.
@@ -168,39 +205,11 @@ class where(RealFunction):
 
     @staticmethod
     def at(a: Any, b: Any, x: Any, y: Any) -> Any:
-        return x if a < b else y
+        return x if x == y or a < b else y
 
 
-class min(RealFunction):
-    """The smaller of two, a where they are equal."""
-
-    @classmethod
-    def eval(cls, a: Any, b: Any) -> Any:
-        return (b if b < a else a) if _numbers(a, b) else None
-
-    def _eval_derivative(self, symbol: Any) -> Any:
-        a, b = self.args
-        return where(b, a, b.diff(symbol), a.diff(symbol))
-
-    @staticmethod
-    def at(a: Any, b: Any) -> Any:
-        return b if b < a else a
-
-
-class max(RealFunction):
-    """The larger of two, a where they are equal."""
-
-    @classmethod
-    def eval(cls, a: Any, b: Any) -> Any:
-        return (b if a < b else a) if _numbers(a, b) else None
-
-    def _eval_derivative(self, symbol: Any) -> Any:
-        a, b = self.args
-        return where(a, b, b.diff(symbol), a.diff(symbol))
-
-    @staticmethod
-    def at(a: Any, b: Any) -> Any:
-        return b if a < b else a
+def _numbers(*arguments: Any) -> bool:
+    return all(argument.is_Number and argument is not sympy.nan for argument in arguments)
 
 
 def _ours(expression: Any) -> Any:
@@ -211,11 +220,21 @@ def _ours(expression: Any) -> Any:
     return expression
 
 
+def _is_zero(expression: Any) -> bool:
+    return bool(expression.is_number and expression.evalf(15) == 0)
+
+
+def _divide(dividend: Any, divisor: Any) -> Any:
+    if _is_zero(divisor):
+        raise ZeroDivisionError("division by zero")
+    return dividend / divisor
+
+
 def _power(base: Any, exponent: Any) -> Any:
     if exponent.is_Number and not -MAX_POWER <= exponent <= MAX_POWER:
         raise ValueError(f"an exponent beyond {MAX_POWER}")
-    if base.is_zero and not exponent.is_nonnegative:
-        raise ValueError("a power of zero whose exponent may be negative")
+    if _is_zero(base) and not (exponent.is_Number and exponent >= 0):
+        raise ZeroDivisionError("a power of zero whose exponent may be negative")
     if base.is_negative and not exponent.is_integer:
         raise ValueError("a negative number to a power that is not a whole number")
     coefficient = base.as_coeff_Mul()[0]
@@ -228,7 +247,7 @@ SYMBOLIC: Mapping[str, Callable[..., Any]] = {
     "+": operator.add,
     "-": operator.sub,
     "*": operator.mul,
-    "/": operator.truediv,
+    "/": _divide,
     "**": _power,
     "negative": operator.neg,
     "exp": lambda x: _ours(sympy.exp(x)),
@@ -238,8 +257,8 @@ SYMBOLIC: Mapping[str, Callable[..., Any]] = {
     "cos": sympy.cos,
     "tan": lambda x: _ours(sympy.tan(x)),
     "tanh": tanh,
-    "sinh": sympy.sinh,
-    "cosh": sympy.cosh,
+    "sinh": sinh,
+    "cosh": cosh,
     "atan": sympy.atan,
     "erf": sympy.erf,
     "abs": abs,
@@ -265,8 +284,7 @@ _NODES = (
         sympy.Mul,
         sympy.Pow,
     ),
-    *(sympy.exp, sympy.log, sympy.sin, sympy.cos, sympy.tan, sympy.sinh, sympy.cosh, sympy.atan, sympy.erf),
-    *(tanh, RealFunction),
+    *(sympy.exp, sympy.log, sympy.sin, sympy.cos, sympy.tan, sympy.atan, sympy.erf, RealFunction),
 )
 
 
@@ -313,10 +331,8 @@ class Bounds:
         extent = self._extent(expression)
         if extent.nodes > _MAX_NODES:
             raise ValueError(f"an expression of more than {_MAX_NODES} terms")
-        if extent.depth > _MAX_DEPTH or extent.levels > (_MAX_CONSTANT_LEVELS if extent.constant else _MAX_LEVELS):
+        if extent.depth > _MAX_DEPTH or extent.levels > _MAX_LEVELS:
             raise ValueError("functions nested too deeply")
-        if extent.constant:
-            _check_number(expression)
 
     def _extent(self, expression: Any) -> _Extent:
         found = self._extents.get(expression)
@@ -330,6 +346,8 @@ class Bounds:
                 nests + builtins.max((part.levels for part in parts), default=0),
                 not expression.is_Symbol and all(part.constant for part in parts),
             )
+            if found.constant:
+                _check_constant(expression, found.levels)
         return found
 
 
@@ -338,17 +356,21 @@ def _bits(number: Any) -> int:
 
 
 def _check_node(node: Any) -> None:
-    if node is sympy.I:
+    if node is sympy.I or (node.is_Pow and node.base.is_Number and node.base < 0 and not node.exp.is_Integer):
         raise ValueError("not a real number")
     if node in (sympy.nan, sympy.zoo, sympy.oo, -sympy.oo):
         raise ValueError("infinite or undefined")
     if not isinstance(node, _NODES):
         raise ValueError(f"{type(node).__name__} is not a function of formulas")
+    if node.is_Pow and node.exp.is_Number and not -2 * MAX_POWER <= node.exp <= 2 * MAX_POWER:
+        raise ValueError(f"an exponent beyond {2 * MAX_POWER}")
     if node.is_Rational and _bits(node) > _MAX_BITS:
         raise ValueError("a number of too many digits")
 
 
-def _check_number(expression: Any) -> None:
+def _check_constant(expression: Any, levels: int) -> None:
+    if levels > _MAX_CONSTANT_LEVELS:
+        raise ValueError("functions of numbers nested too deeply")
     number = expression if expression.is_Rational else expression.evalf(15)
     if number.has(sympy.I, sympy.nan, sympy.zoo):
         raise ValueError("not a real number")

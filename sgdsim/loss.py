@@ -6,17 +6,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import isfinite
+from random import Random
 from typing import TYPE_CHECKING, Any
 
-from sgdsim.errors import InputError
+from sgdsim.errors import InputError, unknown_name
 from sgdsim.formula import Formula, check_name
 from sgdsim.noise import Noise
-from sgdsim.vectors import base_name, gather
+from sgdsim.vectors import base_name, coordinates, gather
 
 if TYPE_CHECKING:
     import sympy
 
 Definition = str | tuple[str, ...]
+
+_MAX_SHOWN = 200  # characters of an expression in a message
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,54 @@ class Symmetry:
     name
         What it is called, e.g. ``rescale``.
     generator
-        The direction ``d theta / d c`` of each coordinate that moves, as a formula of the parameters.
+        The direction ``d theta / d c`` of each parameter that moves, as a formula of the parameters and constants; of
+        a vector by its coordinates, or of all of it under its base name.
     """
 
     name: str
     generator: Mapping[str, str]
+
+    def __hash__(self) -> int:
+        return hash((self.name, *self.generator.items()))
+
+    @classmethod
+    def parse(cls, text: str, where: str = "symmetry") -> Symmetry:
+        """Read one of the common ones.
+
+        Parameters
+        ----------
+        text
+            ``rescale:u:1,w:-1`` (each parameter by its own power), ``scale:w``, ``rotation:u,v`` or ``translation:z``.
+        where
+            What it is, for messages.
+
+        Raises
+        ------
+        InputError
+            For anything else.
+
+        Examples
+        --------
+        >>> Symmetry.parse("rescale:u:1,w:-1").generator
+        {'u': '1*u', 'w': '-1*w'}
+        """
+        kind, _, rest = text.partition(":")
+        parts = [[field.strip() for field in part.split(":")] for part in rest.split(",")]
+        match kind.strip(), parts:
+            case "rescale", [[_, _], *_] if all(len(part) == 2 for part in parts):
+                generator = {name: f"{power}*{name}" for name, power in parts}
+            case "scale", [[name]]:
+                generator = {name: name}
+            case "rotation", [[u], [v]]:
+                generator = {u: f"-{v}", v: u}
+            case "translation", [[name]]:
+                generator = {name: "1"}
+            case _:
+                raise InputError(
+                    f"{where}: {text!r}, expected rescale:u:1,w:-1, scale:w, rotation:u,v or translation:z with the "
+                    "names of parameters"
+                )
+        return cls(kind.strip(), generator)
 
 
 @dataclass(frozen=True)
@@ -86,6 +132,8 @@ class Loss:
     def __post_init__(self) -> None:
         if not self.parameters:
             raise InputError("loss.parameters: a loss needs at least one parameter")
+        _check_coordinates(self.parameters, "parameter")
+        _check_coordinates(self.noise, "noise variable")
         seen: dict[str, str] = {}
         for kind, names in (
             ("parameter", self.parameters),
@@ -107,6 +155,8 @@ class Loss:
                 Formula.parse(part, where=f"loss definition {name!r}").require(known)
             known.add(name)
         Formula.parse(self.formula, where="loss formula").require(known)
+        for symmetry in self.symmetries:
+            self._check_symmetry(symmetry, known - {base_name(name) for name in self.noise})
 
     def __hash__(self) -> int:
         return hash((self.formula, self.parameters))
@@ -191,6 +241,67 @@ class Loss:
             ) from None
         return sympy.Add(*(self._monomial(used, powers) * term for powers, term in polynomial.terms()))
 
+    def _check_symmetry(self, symmetry: Symmetry, known: set[str]) -> None:
+        """Refuse a generator along which the loss of some sample changes."""
+        import sympy
+
+        where = f"loss.symmetry {symmetry.name!r}"
+        moved = [key for name in symmetry.generator for key in self._coordinates_of(name)]
+        for name, text in symmetry.generator.items():
+            if not self._coordinates_of(name):
+                raise InputError(f"{where}: {unknown_name('parameter', name, self.parameters)}")
+            Formula.parse(text, where=f"{where}: generator of {name}").require(known)
+        if not moved or len(set(moved)) < len(moved):
+            raise InputError(
+                f"{where}: its generator moves {', '.join(moved) or 'nothing'}, expected each at most once"
+            )
+        terms = self._change_along(symmetry)
+        change = sympy.expand(sympy.Add(*terms))
+        if change != 0 and not self._cancel(terms):
+            text = str(change)
+            text = text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]} …"
+            raise InputError(f"{where}: along its generator the loss of a sample changes by {text}, expected 0")
+
+    def _coordinates_of(self, name: str) -> list[str]:
+        return [key for key in self.parameters if name in (key, base_name(key))]
+
+    def _change_along(self, symmetry: Symmetry) -> list[sympy.Expr]:
+        """The derivative of the per-sample loss along a generator, at this loss's constants: what adds up to zero."""
+        slopes = dict(zip(self.parameters, self.gradient, strict=True))
+        constants = {self.symbols[name]: _exact(value) for name, value in self.constants.items()}
+        terms: list[sympy.Expr] = []
+        for name, text in symmetry.generator.items():
+            where = f"loss.symmetry {symmetry.name!r}: generator of {name}"
+            direction = Formula.parse(text, where=where).expression(self.namespace, vector=True)
+            moved = self._coordinates_of(name)
+            directions = direction if isinstance(direction, tuple) else (direction,) * len(moved)
+            if len(directions) != len(moved):
+                raise InputError(f"{where}: {text!r} is a vector of {len(directions)}, expected {len(moved)}")
+            terms += [(d * slopes[key]).subs(constants) for d, key in zip(directions, moved, strict=True)]
+        return terms
+
+    def _cancel(self, terms: list[sympy.Expr]) -> bool:
+        """Whether terms add up to zero in 50 digits at 50 random points, the noise as it is distributed."""
+        from sympy import Float
+
+        random = Random(0)
+        usable = 0
+        for attempt in range(500):
+            scale = 10 ** random.uniform(-1, 1)
+            theta = [random.gauss(0, scale) for _ in self.theta]
+            values = dict(zip(self.parameters, map(abs, theta) if attempt % 2 else theta, strict=True))
+            values |= {name: noise.draw(random) for name, noise in self.noise.items()}
+            point = {self.symbols[name]: _exact(round(value, 6)) for name, value in values.items()}
+            numbers = [term.subs(point).evalf(50) for term in terms]
+            if not all(number.is_Number and number.is_finite for number in numbers):
+                continue  # outside the domain of a logarithm, say
+            if abs(sum(numbers)) > Float("1e-40") * sum(abs(number) for number in numbers):
+                return False
+            usable += 1
+            if usable == 50:
+                return True
+        return False
+
     def _monomial(self, names: Iterable[str], powers: Iterable[int]) -> sympy.Expr:
         import sympy
 
@@ -201,3 +312,21 @@ class Loss:
                 raise InputError(f"the moment of order {power} of {name} ~ {self.noise[name]} does not exist")
             product *= moment
         return product
+
+
+def _exact(value: float) -> sympy.Rational:
+    from sympy import Rational
+
+    return Rational(repr(float(value)))
+
+
+def _check_coordinates(names: Iterable[str], kind: str) -> None:
+    """Refuse names given twice, and vectors that are not ``w[0]``, ``w[1]``, … in order, which formulas rely on."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(base_name(name), []).append(name)
+    for base, group in groups.items():
+        if group not in ([base], list(coordinates(base, len(group)))):
+            raise InputError(
+                f"loss: {kind}s {', '.join(group)}: expected each name once, and a vector as {base}[0], {base}[1], …"
+            )

@@ -10,7 +10,7 @@ import numpy as np
 class Moments(NamedTuple):
     """Count, mean and sums of powers 2, 3, 4 of the deviations from the mean; arrays of one shape."""
 
-    count: np.ndarray
+    count: np.ndarray  # type: ignore[assignment]  # hides tuple.count, which nobody wants here
     mean: np.ndarray
     m2: np.ndarray
     m3: np.ndarray
@@ -36,7 +36,7 @@ class Moments(NamedTuple):
     @property
     def mean_stderr(self) -> np.ndarray:
         """Standard error of the mean of independent values."""
-        return np.sqrt(_divide(self.variance, self.count))
+        return np.asarray(np.sqrt(_divide(self.variance, self.count)))
 
     @property
     def variance_stderr(self) -> np.ndarray:
@@ -44,7 +44,7 @@ class Moments(NamedTuple):
         n = self.count
         with np.errstate(over="ignore", invalid="ignore"):  # heavy tails may overflow; the answer is then inf or NaN
             spread = _divide(self.m4, n) - _divide(n - 3.0, n - 1.0) * self.variance**2
-            return np.sqrt(np.maximum(_divide(spread, n), 0.0))
+            return np.asarray(np.sqrt(np.maximum(_divide(spread, n), 0.0)))
 
 
 def merge(a: Moments, b: Moments) -> Moments:

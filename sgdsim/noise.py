@@ -3,21 +3,27 @@
 A family is one entry of `FAMILIES`. It is drawn as a formula of *standard deviates* that every target provides
 
 - ``z``: standard normal (float32 Box-Muller, or float64 with ``noise_dtype = "float64"``),
-- ``u``: uniform strictly inside (0, 1), 32 bits,
-- ``v``: uniform strictly inside (0, 1), 64 bits, for heavy tails,
+- ``u``: uniform strictly inside (-1/2, 1/2) and never zero, 32 bits,
+- ``v``: the same with 64 bits, for heavy tails,
 
 and of its arguments, so that the same text runs wherever the kernels run. The arguments stay run-time
 constants: a sweep over a scale compiles nothing.
+
+The uniforms are centred because float32 states round them: a tail that is drawn from small values keeps all its
+digits, while one drawn from values near 1 would meet ``log(1 - 1)``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from math import comb, factorial, inf
+from random import Random
 from typing import Any
 
 from sgdsim.errors import InputError, unknown_name
+from sgdsim.formula import Formula
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,7 @@ FAMILIES: dict[str, Family] = {
     "uniform": Family(
         {"low": None, "high": None},
         ("u",),
-        "low + (high - low)*u",
+        "low + (high - low)*(u + 0.5)",
         _uniform,
         "low < high",
         lambda low, high: low < high,
@@ -93,12 +99,12 @@ FAMILIES: dict[str, Family] = {
     "laplace": Family(
         {"mean": 0.0, "scale": 1.0},
         ("v",),
-        "mean - scale*sign(v - 0.5)*log(1 - 2*abs(v - 0.5))",
+        "mean - scale*sign(v)*log(2*abs(v))",
         _affine(_laplace),
         "scale >= 0",
         lambda _, scale: scale >= 0,
     ),
-    "rademacher": Family({}, ("u",), "sign(u - 0.5)", lambda k: 1 - k % 2),
+    "rademacher": Family({}, ("u",), "sign(u)", lambda k: 1 - k % 2),
 }
 
 
@@ -160,20 +166,32 @@ class Noise:
         arguments = ",".join(f"{value!r}" for value in self.arguments)
         return f"{self.family}:{arguments}" if arguments else self.family
 
+    def draw(self, random: Random) -> float:
+        """One value, for checks of formulas; ensembles are drawn by the kernels."""
+        family = FAMILIES[self.family]
+        values = dict(zip(family.arguments, self.arguments, strict=True))
+        values |= {name: random.gauss(0, 1) if name == "z" else random.random() - 0.5 for name in family.deviates}
+        return float(Formula.parse(family.formula).evaluate(values))
+
     def moment(self, order: int) -> float:
         """Exact raw moment ``E X^order``; ``inf`` where it does not exist."""
-        return float(FAMILIES[self.family].moment(order, *self.arguments))
+        return float(self._moment(order))
 
     def exact_moment(self, order: int) -> Any:
         """The same as a SymPy number, each argument read as the decimal it was written as."""
         from sympy import Rational
 
-        return FAMILIES[self.family].moment(order, *(Rational(repr(value)) for value in self.arguments))
+        return FAMILIES[self.family].moment(order, *(Rational(repr(float(value))) for value in self.arguments))
 
     def cumulant(self, order: int) -> float:
         """Exact cumulant, from the raw moments by the standard recursion."""
-        cumulants: list[float] = [0.0]
+        moments = [self._moment(n) for n in range(order + 1)]
+        cumulants: list[Any] = [0]
         for n in range(1, order + 1):
-            correction = sum(comb(n - 1, m - 1) * cumulants[m] * self.moment(n - m) for m in range(1, n))
-            cumulants.append(self.moment(n) - correction)
-        return cumulants[order]
+            correction = sum(comb(n - 1, m - 1) * cumulants[m] * moments[n - m] for m in range(1, n))
+            cumulants.append(moments[n] - correction)
+        return float(cumulants[order])
+
+    def _moment(self, order: int) -> Any:
+        # In fractions: the terms of a cumulant cancel where the mean is large, to no correct digit in floats.
+        return FAMILIES[self.family].moment(order, *(Fraction(repr(float(value))) for value in self.arguments))

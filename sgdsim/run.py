@@ -116,7 +116,7 @@ class Run:
     dtype
         Of the state: ``float64`` or ``float32``.
     noise_dtype
-        Of the standard deviates: float32 normals reach 6.66 sigma.
+        Of the standard deviates: float32 normals reach 6.76 sigma.
 
     Raises
     ------

@@ -173,7 +173,7 @@ class Simulator:
             self._histograms,
             self.snapshot_steps,
             next_snapshot,
-            into.theta[:, first:last],
+            into.theta,
         )
         block.step = stop
         into.status[first:last] = block.status.reshape(-1)[: last - first]

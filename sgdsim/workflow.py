@@ -84,7 +84,9 @@ def load_scenario(
     sources = _prediction_sources(scenario)
     laws = [source for source in sources if isinstance(source, theory.Law)]
     scenario = scenario.recording([theory.requirements(laws, run) for run in scenario.runs])
-    theory.predict(sources, scenario.runs)  # a claim that cannot be evaluated is refused now, not after the run
+    for source in sources:
+        if isinstance(source, theory.UserPrediction):
+            source.predictions(scenario.runs)  # a claim that cannot be evaluated is refused now, not after the run
     return scenario
 
 

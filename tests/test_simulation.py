@@ -303,3 +303,12 @@ def test_block_state_is_plain_and_complete(river_run):
         results.append(into)
     np.testing.assert_array_equal(results[0].theta, results[1].theta)
     np.testing.assert_array_equal(results[0].moments, results[1].moments)
+
+
+def test_kernels_are_compiled_once_whatever_the_shapes(river_run):
+    """Arrays that are slices in one run and whole in another would compile a second time, for seconds."""
+    kernel = Simulator(river_run()).kernel
+    for snapshots, block in [((), 2**17), ((40,), 256), ((0, 20, 40), 256)]:
+        simulate(river_run(trajectories=700, recorder=Recorder(snapshots=snapshots)), block_trajectories=block)
+    assert len(kernel.advance.signatures) == 1
+    assert len(kernel.initialize.signatures) == 1

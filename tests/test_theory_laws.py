@@ -76,7 +76,7 @@ def simulate(run: Run, curvatures: Sequence[float] = CURVATURES, seed: int = 1) 
             x = x - rate * (np.array(curvatures) * x + sigma * noise + decay * x)
             if step + 1 > run.steps // 2:
                 averages += x
-    return synthetic(records, run.recorder.record_steps(run.steps), snapshots, lanes=64)
+    return synthetic(records, run.recorder.record_steps(run.steps).tolist(), snapshots, lanes=64)
 
 
 def check(run: Run, ensemble: Ensemble, *laws: str) -> list[Comparison]:

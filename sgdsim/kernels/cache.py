@@ -101,8 +101,8 @@ def cache_folder() -> Path:
     except OSError as error:
         temporary = Path(tempfile.mkdtemp(prefix="sgdsim-"))
         warnings.warn(
-            f"the kernel cache {folder} cannot be written ({error.strerror}); kernels of this process go to {temporary}; "
-            "set SGDSIM_CACHE_DIR to a writable folder",
+            f"the kernel cache {folder} cannot be written ({error.strerror}); kernels of this process go to "
+            f"{temporary}; set SGDSIM_CACHE_DIR to a writable folder",
             RuntimeWarning,
             stacklevel=2,
         )

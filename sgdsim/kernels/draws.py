@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import groupby
 
-# Kinds of a word: the deviates z (normal), u, v (uniforms of 32 and 64 bits), Z (a normal of two words), and the
-# words that belong to the deviate before them or to none.
+# Kinds of a word: the deviates z (normal), u, v (centred uniforms of 32 and 64 bits), Z (a normal of two words), and
+# the words that belong to the deviate before them or to none.
 _FILLER = "."
 
 
@@ -103,7 +103,7 @@ def block_statements(kinds: str) -> list[tuple[tuple[int, ...], str]]:
     Examples
     --------
     >>> block_statements("zzu.")
-    [((0, 1), 'box_muller32(w0, w1)'), ((2,), 'uniform32(w2)')]
+    [((0, 1), 'box_muller32(w0, w1)'), ((2,), 'uniform32(w2) - np.float32(0.5)')]
     """
     normals = [place for place, kind in enumerate(kinds) if kind == "z"]
     if len(normals) % 2:
@@ -115,7 +115,7 @@ def block_statements(kinds: str) -> list[tuple[tuple[int, ...], str]]:
         statements.append(((0, 2), "box_muller64(w0, w1, w2, w3)"))
     for place, kind in enumerate(kinds):
         if kind == "u":
-            statements.append(((place,), f"uniform32(w{place})"))
+            statements.append(((place,), f"uniform32(w{place}) - np.float32(0.5)"))  # exact
         elif kind == "v":
-            statements.append(((place,), f"uniform64(w{place}, w{place + 1})"))
+            statements.append(((place,), f"uniform64(w{place}, w{place + 1}) - 0.5"))
     return statements

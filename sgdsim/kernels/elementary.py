@@ -4,10 +4,11 @@ pip's llvmlite has no vector math library, so one call of `math.exp` keeps a who
 evaluation where `exp64` takes 0.8 to 1.1. The functions below are arithmetic and selects only (`a if c else b`
 of values that are computed anyway), so LLVM's loop vectoriser turns them into SIMD.
 
-As they stand they run in plain Python on NumPy scalars. `source` gives their text for a module that says what
-`@device` means there: nothing, `njit(inline="always")` or `cuda.jit(device=True)`. The texts name `np`, `math`
-and each other, nothing else. On the CPU they need ``error_model="numpy"``, since a division that may raise is a
-branch. The bounds hold with and without contraction to FMA; no other fast-math flag is allowed for.
+As they stand they run in plain Python on NumPy scalars. For the compiled targets their text is pasted into the
+generated modules, with a decorator; it names `np`, `math` and each other, nothing else. On the CPU it needs
+``error_model="numpy"``, since a division that may raise is a branch. The bounds hold with and without contraction
+to FMA; no other fast-math flag is allowed for. Casts of bits are spelled ``np.float64(x).view(np.int64)``, the one
+spelling that numba knows, on both its targets.
 
 Largest error in ulp of the result over the whole range:
 
@@ -27,8 +28,8 @@ sin       1.3      1.3
 cos       1.3      1.3
 tan       3.0      3.0
 atan      1.5      1.5
-erf       3.0      3.0
-power     1.2      1.8
+erf       2.3      3.0
+power     1.2      1.2
 ========  =======  =======
 
 Infinities, NaN, signed zeros and results out of range are as in C; underflow is gradual. sin, cos and tan keep
@@ -40,42 +41,9 @@ the others fitted anew. Comments give the variable's range and the error, relati
 """
 # mypy: disallow-untyped-defs=False, disallow-untyped-calls=False
 
-import inspect
 import math
-from collections.abc import Iterable
 
 import numpy as np
-
-
-def source(names: Iterable[str]) -> str:
-    """Text of the named functions and of all that they call, each under ``@device``, in this file's order."""
-    texts = {name: f for name, f in globals().items() if inspect.isfunction(f) and f is not source}
-    needed: set[str] = set()
-    new = set(names)
-    while new:
-        needed |= new
-        new = {called for name in new for called in texts[name].__code__.co_names if called in texts} - needed
-    return "\n\n".join(f"@device\n{inspect.getsource(texts[name])}" for name in texts if name in needed)
-
-
-# The bits of a float as a signed integer, and back. numba knows `view` of a scalar in this spelling only.
-
-
-def bits_of_float64(x):
-    return np.float64(x).view(np.int64)
-
-
-def float64_of_bits(bits):
-    return np.int64(bits).view(np.float64)
-
-
-def bits_of_float32(x):
-    return np.float32(x).view(np.int32)
-
-
-def float32_of_bits(bits):
-    return np.int32(bits).view(np.float32)
-
 
 # Deviates. Uniforms have the same bits on every target; normals agree to rounding.
 
@@ -83,22 +51,22 @@ def float32_of_bits(bits):
 def uniform32(word):
     """Uniform on the 2^23 midpoints (k + 1/2) 2^-23."""
     bits = (np.uint32(word) >> np.uint32(9)) | np.uint32(0x3F800000)
-    return float32_of_bits(bits) - np.float32(1.0 - 2.0**-24)
+    return np.int32(bits).view(np.float32) - np.float32(1.0 - 2.0**-24)
 
 
 def uniform64(word0, word1):
     """Uniform on the 2^52 midpoints (k + 1/2) 2^-52; the low word comes first."""
     bits = (np.uint64(word1) << np.uint64(20)) | (np.uint64(word0) >> np.uint64(12))
-    return float64_of_bits(bits | np.uint64(0x3FF0000000000000)) - (1.0 - 2.0**-53)
+    return np.int64(bits | np.uint64(0x3FF0000000000000)).view(np.float64) - (1.0 - 2.0**-53)
 
 
 def box_muller32(word0, word1):
     """Two independent standard normals, at most 6.77, with an error below 3e-7 of the pair's radius."""
     # word0 + 1/2 as a signed fraction: u where u < 1/2, else u - 1, so that both ends of (0, 1) are resolved.
     u = np.float32(np.int32(word0)) * np.float32(2.0**-32) + np.float32(2.0**-33)
-    bits = bits_of_float32(np.float32(0.5) if u < np.float32(0.0) else u)
+    bits = np.float32(np.float32(0.5) if u < np.float32(0.0) else u).view(np.int32)
     n = np.float32(np.int32(np.int32(bits >> np.int32(23)) - np.int32(126)))
-    mantissa = float32_of_bits(np.int32(np.int32(bits & np.int32(0x7FFFFF)) | np.int32(0x3F000000)))
+    mantissa = np.int32(np.int32(bits & np.int32(0x7FFFFF)) | np.int32(0x3F000000)).view(np.float32)
     f = u if u < np.float32(0.0) else mantissa - np.float32(1.0)
     # -2 log(1 + f) / f on [-1/2, 0], error 5e-8. Neither term of the sum below is negative: no cancellation.
     ff = f * f
@@ -130,8 +98,8 @@ def box_muller32(word0, word1):
     sign = np.int32(-0x80000000)
     sign0 = np.int32(turn & sign)
     sign1 = np.int32(np.int32(turn << np.int32(1)) & sign)
-    z0 = float32_of_bits(np.int32(bits_of_float32(radius * (even - odd)) ^ sign0))
-    z1 = float32_of_bits(np.int32(bits_of_float32(radius * (even + odd)) ^ sign1))
+    z0 = np.int32(np.float32(radius * (even - odd)).view(np.int32) ^ sign0).view(np.float32)
+    z1 = np.int32(np.float32(radius * (even + odd)).view(np.int32) ^ sign1).view(np.float32)
     return z0, z1
 
 
@@ -139,10 +107,10 @@ def box_muller64(word0, word1, word2, word3):
     """Two independent standard normals, at most 9.5, with an error below 6e-16 of the pair's radius."""
     # As box_muller32, with word1:word0 for the radius and word3:word2 for the angle, rounded once to 53 bits.
     u = np.float64(np.int32(word1)) * 2.0**-32 + (np.float64(np.uint32(word0)) * 2.0**-64 + 2.0**-65)
-    bits = bits_of_float64(0.5 if u < 0.0 else u)
-    n = float64_of_bits((bits >> np.int64(52)) + np.int64(0x4330000000000000)) - (2.0**52 + 1022.0)
-    mantissa = (bits & np.int64(0xFFFFFFFFFFFFF)) | np.int64(0x3FE0000000000000)
-    f = u if u < 0.0 else float64_of_bits(mantissa) - 1.0
+    bits = np.float64(0.5 if u < 0.0 else u).view(np.int64)
+    n = np.int64((bits >> np.int64(52)) + np.int64(0x4330000000000000)).view(np.float64) - (2.0**52 + 1022.0)
+    mantissa = np.int64((bits & np.int64(0xFFFFFFFFFFFFF)) | np.int64(0x3FE0000000000000)).view(np.float64)
+    f = u if u < 0.0 else mantissa - 1.0
     # -2 log(1 + f) / f on [-1/2, 0], error 4e-17.
     ff = f * f
     p = 164.05678333962499
@@ -185,10 +153,10 @@ def box_muller64(word0, word1, word2, word3):
     odd = odd * tt + 0.005892556509840556
     odd = odd * tt + -0.11785113019775471
     odd = odd * tt + 0.7071067811865475
-    signs = np.int64(turn) << np.int64(32)
-    sign = np.int64(-0x8000000000000000)
-    z0 = float64_of_bits(bits_of_float64(radius * (even - odd * t)) ^ (signs & sign))
-    z1 = float64_of_bits(bits_of_float64(radius * (even + odd * t)) ^ ((signs << np.int64(1)) & sign))
+    sign0 = (np.int64(turn) << np.int64(32)) & np.int64(-0x8000000000000000)
+    sign1 = (np.int64(turn) << np.int64(33)) & np.int64(-0x8000000000000000)
+    z0 = np.int64(np.float64(radius * (even - odd * t)).view(np.int64) ^ sign0).view(np.float64)
+    z1 = np.int64(np.float64(radius * (even + odd * t)).view(np.int64) ^ sign1).view(np.float64)
     return z0, z1
 
 
@@ -198,7 +166,8 @@ def box_muller64(word0, word1, word2, word3):
 
 def with_sign64(magnitude, x):
     """The magnitude, whose sign bit must be clear, with the sign of x."""
-    return float64_of_bits(bits_of_float64(magnitude) | (bits_of_float64(x) & np.int64(-0x8000000000000000)))
+    sign = np.float64(x).view(np.int64) & np.int64(-0x8000000000000000)
+    return np.int64(np.float64(magnitude).view(np.int64) | sign).view(np.float64)
 
 
 def exp_parts64(x, low):
@@ -217,7 +186,7 @@ def exp_parts64(x, low):
     p = p * r + 0.04166666666657215
     p = p * r + 0.16666666666666624
     p = p * r + 0.5000000000000006
-    return r, p, bits_of_float64(shifted)
+    return r, p, np.float64(shifted).view(np.int64)
 
 
 def times_power_of_two64(x, n):
@@ -225,7 +194,7 @@ def times_power_of_two64(x, n):
     half = (n << np.int64(51)) & np.int64(-0x10000000000000)
     rest = (n << np.int64(52)) - half
     one = np.int64(0x3FF0000000000000)
-    return x * float64_of_bits(half + one) * float64_of_bits(rest + one)
+    return x * np.int64(half + one).view(np.float64) * np.int64(rest + one).view(np.float64)
 
 
 def exp_times64(x, factor):
@@ -248,17 +217,17 @@ def expm164(x):
     y = 710.0 if y > 710.0 else y
     r, p, n = exp_parts64(y, -0.0)
     # Half the result: 2^(n - 1) is finite, and exact beside 1/2.
-    scale = float64_of_bits((n << np.int64(52)) + np.int64(0x3FE0000000000000))
+    scale = np.int64((n << np.int64(52)) + np.int64(0x3FE0000000000000)).view(np.float64)
     value = ((r + r * r * p) * scale + (scale - 0.5)) * 2.0
     return x if abs(x) < 1e-300 else value
 
 
 def log_parts64(x):
     """f in [sqrt(1/2) - 1, sqrt(2) - 1], n and 2^-n with x = 2^n (1 + f); x positive and normal."""
-    top = (bits_of_float64(x) - np.int64(0x3FE6A09E667F3BCD)) & np.int64(-0x10000000000000)
-    f = float64_of_bits(bits_of_float64(x) - top) - 1.0
-    n = float64_of_bits((top >> np.int64(52)) + np.int64(0x4338000000000000)) - 6755399441055744.0
-    return f, n, float64_of_bits(np.int64(0x3FF0000000000000) - top)
+    top = (np.float64(x).view(np.int64) - np.int64(0x3FE6A09E667F3BCD)) & np.int64(-0x10000000000000)
+    f = np.int64(np.float64(x).view(np.int64) - top).view(np.float64) - 1.0
+    n = np.int64((top >> np.int64(52)) + np.int64(0x4338000000000000)).view(np.float64) - 6755399441055744.0
+    return f, n, np.int64(np.int64(0x3FF0000000000000) - top).view(np.float64)
 
 
 def scaled_log_parts64(x):
@@ -288,7 +257,7 @@ def log64(x):
     f, n = scaled_log_parts64(x)
     pole = -math.inf if x == 0.0 else math.nan
     value = log_sum64(f, n) if x > 0.0 else pole
-    return value if x < math.inf else x
+    return np.float64(value if x < math.inf else x)
 
 
 def log1p64(x):
@@ -302,7 +271,7 @@ def log1p64(x):
     value = x if abs(x) < 1e-300 else value
     pole = -math.inf if x == -1.0 else math.nan
     value = value if x > -1.0 else pole
-    return value if x < math.inf else x
+    return np.float64(value if x < math.inf else x)
 
 
 def tanh64(x):
@@ -388,7 +357,7 @@ def quarter_turns64(x):
     q = q * z + 0.0416666666666666
     sine = r + (r * z * p + rest)
     cosine = 1.0 + (z * (z * q - 0.5) - r * rest)
-    return sine, cosine, bits_of_float64(shifted)
+    return sine, cosine, np.float64(shifted).view(np.int64)
 
 
 def sin64(x):
@@ -396,9 +365,9 @@ def sin64(x):
     y = abs(x)
     sine, cosine, n = quarter_turns64(y)
     value = cosine if n & np.int64(1) else sine
-    flip = ((n << np.int64(62)) ^ bits_of_float64(x)) & np.int64(-0x8000000000000000)
-    value = float64_of_bits(bits_of_float64(value) ^ flip)
-    return value if y < math.inf else math.nan
+    flip = ((n << np.int64(62)) ^ np.float64(x).view(np.int64)) & np.int64(-0x8000000000000000)
+    value = np.int64(np.float64(value).view(np.int64) ^ flip).view(np.float64)
+    return np.float64(value if y < math.inf else math.nan)
 
 
 def cos64(x):
@@ -406,8 +375,8 @@ def cos64(x):
     sine, cosine, n = quarter_turns64(y)
     value = sine if n & np.int64(1) else cosine
     flip = ((n + np.int64(1)) << np.int64(62)) & np.int64(-0x8000000000000000)
-    value = float64_of_bits(bits_of_float64(value) ^ flip)
-    return value if y < math.inf else math.nan
+    value = np.int64(np.float64(value).view(np.int64) ^ flip).view(np.float64)
+    return np.float64(value if y < math.inf else math.nan)
 
 
 def tan64(x):
@@ -416,9 +385,9 @@ def tan64(x):
     sine, cosine, n = quarter_turns64(y)
     odd = n & np.int64(1)
     value = (cosine if odd else sine) / (sine if odd else cosine)
-    flip = ((n << np.int64(63)) ^ bits_of_float64(x)) & np.int64(-0x8000000000000000)
-    value = float64_of_bits(bits_of_float64(value) ^ flip)
-    return value if y < math.inf else math.nan
+    flip = ((n << np.int64(63)) ^ np.float64(x).view(np.int64)) & np.int64(-0x8000000000000000)
+    value = np.int64(np.float64(value).view(np.int64) ^ flip).view(np.float64)
+    return np.float64(value if y < math.inf else math.nan)
 
 
 def atan64(x):
@@ -494,7 +463,7 @@ def erf64(x):
 
 def truncated64(x):
     """x cut to 26 significant bits: products of two such numbers are exact, with or without FMA."""
-    return float64_of_bits(bits_of_float64(x) & np.int64(-0x8000000))
+    return np.int64(np.float64(x).view(np.int64) & np.int64(-0x8000000)).view(np.float64)
 
 
 def log_pair64(x):
@@ -560,28 +529,28 @@ def power64(x, y):
     whole = ((c + 2.0**52) - 2.0**52 == c) | (c >= 2.0**52)
     even = (c * 0.5 + 2.0**52) - 2.0**52 == c * 0.5
     value = value if whole | (x >= 0.0) | (a == math.inf) else math.nan
-    flip = bits_of_float64(x) & np.int64(-0x8000000000000000) if whole & (not even) else np.int64(0)
-    value = float64_of_bits(bits_of_float64(value) ^ flip)
+    flip = np.float64(x).view(np.int64) & np.int64(-0x8000000000000000) if whole & (not even) else np.int64(0)
+    value = np.int64(np.float64(value).view(np.int64) ^ flip).view(np.float64)
     value = value if a + c >= 0.0 else a + c
-    return 1.0 if (x == 1.0) | (y == 0.0) else value
+    return np.float64(1.0 if (x == 1.0) | (y == 0.0) else value)
 
 
 def relu64(x):
     x = np.float64(x)
-    return 0.0 if x <= 0.0 else x
+    return np.float64(0.0 if x <= 0.0 else x)
 
 
 def step64(x):
     """1 for positive x, else 0."""
     x = np.float64(x)
     value = 0.0 if x <= 0.0 else x
-    return 1.0 if x > 0.0 else value
+    return np.float64(1.0 if x > 0.0 else value)
 
 
 def sign64(x):
     x = np.float64(x)
     value = -1.0 if x < 0.0 else x
-    return 1.0 if x > 0.0 else value
+    return np.float64(1.0 if x > 0.0 else value)
 
 
 # float32: the same, line by line, and nothing in float64, which GPUs do slowly. 1.5 2^23 = 12582912; log(2) in
@@ -590,8 +559,8 @@ def sign64(x):
 
 def with_sign32(magnitude, x):
     """The magnitude, whose sign bit must be clear, with the sign of x."""
-    sign = np.int32(bits_of_float32(x) & np.int32(-0x80000000))
-    return float32_of_bits(np.int32(bits_of_float32(magnitude) | sign))
+    sign = np.int32(np.float32(x).view(np.int32) & np.int32(-0x80000000))
+    return np.int32(np.float32(magnitude).view(np.int32) | sign).view(np.float32)
 
 
 def exp_parts32(x, low):
@@ -605,7 +574,7 @@ def exp_parts32(x, low):
     p = p * r + np.float32(0.04166776)
     p = p * r + np.float32(0.16666539)
     p = p * r + np.float32(0.49999997)
-    return r, p, bits_of_float32(shifted)
+    return r, p, np.float32(shifted).view(np.int32)
 
 
 def times_power_of_two32(x, n):
@@ -613,7 +582,7 @@ def times_power_of_two32(x, n):
     half = np.int32(np.int32(n << np.int32(22)) & np.int32(-0x800000))
     rest = np.int32(np.int32(n << np.int32(23)) - half)
     one = np.int32(0x3F800000)
-    return x * float32_of_bits(np.int32(half + one)) * float32_of_bits(np.int32(rest + one))
+    return x * np.int32(half + one).view(np.float32) * np.int32(rest + one).view(np.float32)
 
 
 def exp_times32(x, factor):
@@ -633,17 +602,17 @@ def expm132(x):
     y = np.float32(-20.0) if x < np.float32(-20.0) else x
     y = np.float32(89.0) if y > np.float32(89.0) else y
     r, p, n = exp_parts32(y, np.float32(-0.0))
-    scale = float32_of_bits(np.int32(np.int32(n << np.int32(23)) + np.int32(0x3F000000)))
+    scale = np.int32(np.int32(n << np.int32(23)) + np.int32(0x3F000000)).view(np.float32)
     value = ((r + r * r * p) * scale + (scale - np.float32(0.5))) * np.float32(2.0)
     return x if abs(x) < np.float32(1e-30) else value
 
 
 def log_parts32(x):
     """f in [sqrt(1/2) - 1, sqrt(2) - 1] and n with x = 2^n (1 + f), and 2^-n; x positive and normal."""
-    top = np.int32(np.int32(bits_of_float32(x) - np.int32(0x3F3504F3)) & np.int32(-0x800000))
-    f = float32_of_bits(np.int32(bits_of_float32(x) - top)) - np.float32(1.0)
+    top = np.int32(np.int32(np.float32(x).view(np.int32) - np.int32(0x3F3504F3)) & np.int32(-0x800000))
+    f = np.int32(np.float32(x).view(np.int32) - top).view(np.float32) - np.float32(1.0)
     n = np.float32(np.int32(top >> np.int32(23)))
-    return f, n, float32_of_bits(np.int32(np.int32(0x3F800000) - top))
+    return f, n, np.int32(np.int32(0x3F800000) - top).view(np.float32)
 
 
 def scaled_log_parts32(x):
@@ -763,7 +732,7 @@ def quarter_turns32(x):
     q = q * z + np.float32(0.041666646)
     sine = r + (r * z * p + rest)
     cosine = np.float32(1.0) + (z * (z * q - np.float32(0.5)) - r * rest)
-    return sine, cosine, bits_of_float32(shifted)
+    return sine, cosine, np.float32(shifted).view(np.int32)
 
 
 def sin32(x):
@@ -771,8 +740,8 @@ def sin32(x):
     y = abs(x)
     sine, cosine, n = quarter_turns32(y)
     value = cosine if n & np.int32(1) else sine
-    flip = np.int32(np.int32(np.int32(n << np.int32(30)) ^ bits_of_float32(x)) & np.int32(-0x80000000))
-    value = float32_of_bits(np.int32(bits_of_float32(value) ^ flip))
+    flip = np.int32(np.int32(np.int32(n << np.int32(30)) ^ np.float32(x).view(np.int32)) & np.int32(-0x80000000))
+    value = np.int32(np.float32(value).view(np.int32) ^ flip).view(np.float32)
     return value if y < np.float32(math.inf) else np.float32(math.nan)
 
 
@@ -781,7 +750,7 @@ def cos32(x):
     sine, cosine, n = quarter_turns32(y)
     value = sine if n & np.int32(1) else cosine
     flip = np.int32(np.int32(np.int32(n + np.int32(1)) << np.int32(30)) & np.int32(-0x80000000))
-    value = float32_of_bits(np.int32(bits_of_float32(value) ^ flip))
+    value = np.int32(np.float32(value).view(np.int32) ^ flip).view(np.float32)
     return value if y < np.float32(math.inf) else np.float32(math.nan)
 
 
@@ -791,8 +760,8 @@ def tan32(x):
     sine, cosine, n = quarter_turns32(y)
     odd = n & np.int32(1)
     value = (cosine if odd else sine) / (sine if odd else cosine)
-    flip = np.int32(np.int32(np.int32(n << np.int32(31)) ^ bits_of_float32(x)) & np.int32(-0x80000000))
-    value = float32_of_bits(np.int32(bits_of_float32(value) ^ flip))
+    flip = np.int32(np.int32(np.int32(n << np.int32(31)) ^ np.float32(x).view(np.int32)) & np.int32(-0x80000000))
+    value = np.int32(np.float32(value).view(np.int32) ^ flip).view(np.float32)
     return value if y < np.float32(math.inf) else np.float32(math.nan)
 
 
@@ -839,7 +808,7 @@ def erf32(x):
 
 def truncated32(x):
     """x cut to 12 significant bits: products of two such numbers are exact, with or without FMA."""
-    return float32_of_bits(np.int32(bits_of_float32(x) & np.int32(-0x1000)))
+    return np.int32(np.float32(x).view(np.int32) & np.int32(-0x1000)).view(np.float32)
 
 
 def log_pair32(x):
@@ -883,8 +852,11 @@ def power32(x, y):
     b = np.float32(-(2.0**33)) if y < np.float32(-(2.0**33)) else y
     b = np.float32(2.0**33) if b > np.float32(2.0**33) else b
     b_high = truncated32(b)
-    product = b_high * high
+    leading = b_high * high
     rest = b * low + (b - b_high) * high
+    # Here the rest may reach 0.1, too much for the reduction to leave to the polynomial.
+    product = leading + rest
+    rest = (leading - product) + rest
     rest = rest if abs(product) < np.float32(110.0) else np.float32(0.0)
     product = np.float32(-105.0) if product < np.float32(-105.0) else product
     product = np.float32(91.0) if product > np.float32(91.0) else product
@@ -899,8 +871,8 @@ def power32(x, y):
     whole = ((c + shift) - shift == c) | (c >= shift)
     even = (half + shift) - shift == half
     value = value if whole | (x >= np.float32(0.0)) | (a == np.float32(math.inf)) else np.float32(math.nan)
-    flip = np.int32(bits_of_float32(x) & np.int32(-0x80000000)) if whole & (not even) else np.int32(0)
-    value = float32_of_bits(np.int32(bits_of_float32(value) ^ flip))
+    flip = np.int32(np.float32(x).view(np.int32) & np.int32(-0x80000000)) if whole & (not even) else np.int32(0)
+    value = np.int32(np.float32(value).view(np.int32) ^ flip).view(np.float32)
     value = value if a + c >= np.float32(0.0) else a + c
     return np.float32(1.0) if (x == np.float32(1.0)) | (y == np.float32(0.0)) else value
 
@@ -921,6 +893,3 @@ def sign32(x):
     x = np.float32(x)
     value = np.float32(-1.0) if x < np.float32(0.0) else x
     return np.float32(1.0) if x > np.float32(0.0) else value
-
-
-BIT_CASTS = dict.fromkeys(("python", "cpu", "cuda"), "")  # none needed; for the generator's present text

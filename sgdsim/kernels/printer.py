@@ -14,8 +14,10 @@ from sympy.printing.str import StrPrinter
 
 # Functions of formulas that have a text of the same name in `elementary`.
 ELEMENTARY = frozenset(
-    ("exp", "log", "sin", "cos", "tan", "tanh", "sinh", "cosh", "atan", "erf")
-    + ("sigmoid", "softplus", "relu", "step", "sign")
+    (
+        *("exp", "log", "sin", "cos", "tan", "tanh", "sinh", "cosh", "atan", "erf"),
+        *("sigmoid", "softplus", "relu", "step", "sign"),
+    )
 )
 
 

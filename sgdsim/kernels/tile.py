@@ -102,7 +102,7 @@ def advance(
     edges, offsets, histogram_observable
         Edges of all histograms in a row, where each starts, and of which observable each is.
     theta
-        (snapshot, trajectory of the block, parameter).
+        (snapshot, trajectory of the ensemble, parameter).
     """
     deviates = np.empty(DEVIATE_ROWS * LANES, NOISE)
     values = np.empty(VALUE_ROWS * LANES, REAL)
@@ -129,7 +129,7 @@ def advance(
                     )
                     r += 1
                 if s < len(snapshot_steps) and snapshot_steps[s] == completed:
-                    snapshot(theta[s], tile_state, index * LANES)
+                    snapshot(theta[s], tile_state, trajectory)
                     s += 1
                 if completed == stop:
                     break

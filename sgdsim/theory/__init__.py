@@ -46,7 +46,19 @@ def law(id: str) -> Law:
 
 
 def requirements(laws: Iterable[Law], run: Run) -> Recorder:
-    """All that must be recorded so that the laws can be checked, beyond what the run records already."""
+    """All that must be recorded so that the laws can be checked, beyond what the run records already.
+
+    Examples
+    --------
+    >>> from sgdsim.losses.river_valley import river_valley
+    >>> from sgdsim.optimizers import Optimizer
+    >>> from sgdsim.schedules import Schedule
+    >>> loss = river_valley(a="a0", c="0", constants={"a0": 2.0})
+    >>> run = Run(loss, Optimizer(), Schedule("0.1"), {"x": 0.0, "y": 0.0}, 100, 10)
+    >>> wanted = requirements([law("NTL-1"), law("NTL-2")], run)
+    >>> wanted.snapshots, [str(observable) for observable in wanted.observables]
+    ((10,), ['a0*x**2/2'])
+    """
     wanted = Recorder()
     for one in laws:
         wanted = wanted.merge(one.requirements(run))
@@ -63,7 +75,7 @@ def predict(sources: Iterable[Law | UserPrediction], runs: Sequence[Run]) -> tup
     >>> from sgdsim.schedules import Schedule
     >>> run = Run(Loss("x**4", ("x",)), Optimizer(), Schedule("0.1"), {"x": 1.0}, 100, 10)
     >>> predict([law("NTL-1")], [run])[1][0].reason
-    'no parameter has a gradient a*p + noise with noise of its own and a free of p and noise'
+    'no parameter has a gradient a*p + noise, with noise of its own and a free of both'
     """
     found: list[Prediction] = []
     skipped: list[Skipped] = []

@@ -32,6 +32,7 @@ from sgdsim.noise import Noise
 from sgdsim.observables import Observable
 from sgdsim.optimizers import OPTIMIZERS
 from sgdsim.run import Run
+from sgdsim.schedules import Schedule
 from sgdsim.theory.prediction import NotApplicable, Order
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Direction:
     def fast_loss(self, loss: Loss) -> Observable:
         """The observable ``A*(p - centre)**2/2``."""
         formula = self.curvature * (loss.symbols[self.parameter] - self.centre) ** 2 / 2
-        return Observable(f"fast_loss_{self._label}", str(formula))
+        return Observable(f"fast_loss_{self._label}", _text(formula))
 
     def time_average(self, start: int, stop: int) -> Observable:
         """The running mean of the parameter over the states after steps start + 1 … stop."""
@@ -173,6 +174,11 @@ class Mode:
         return self.rates * (self.curvature[:-1] + decay)
 
     @property
+    def is_valley(self) -> bool:
+        """Whether it has noise to warm it, and walls to hold it."""
+        return self.noise_variance != 0 and bool(np.all(self.curvature > 0))
+
+    @property
     def is_gaussian(self) -> bool:
         """Whether the parameter is Gaussian at every step: normal noise, and a normal or fixed start."""
         start = self.run.initial[self.parameter]
@@ -244,16 +250,32 @@ def modes(run: Run) -> tuple[Mode, ...]:
     NotApplicable
         For an optimizer other than SGD, a loss without fast directions, noise without (finite) variance, and
         a step size at which the mode is not stable.
+
+    Examples
+    --------
+    >>> from sgdsim.optimizers import Optimizer
+    >>> loss = Loss("x**2/2 + z*x", ("x",), {}, {"z": Noise.parse("normal")})
+    >>> (mode,) = modes(Run(loss, Optimizer(), Schedule("0.5"), {"x": 0.0}, 1000, 100))
+    >>> round(mode.cumulants(100)[1], 6)  # NTL-1: 0.5/(2 - 0.5)
+    0.333333
     """
     if run.optimizer.rule is not OPTIMIZERS["sgd"]:
         raise NotApplicable(f"holds for plain sgd, the optimizer is {run.optimizer.name}")
     candidates = [_mode(run, direction) for direction in directions(run.loss)]
-    found = tuple(mode for mode in candidates if not _follows_faster(mode, candidates))
+    found = tuple(mode for mode in candidates if mode.is_valley and not _follows_faster(mode, candidates))
     if not found:
-        raise NotApplicable("no parameter has a gradient a*p + noise with noise of its own and a free of p and noise")
+        raise NotApplicable(_no_valley(candidates))
     for mode in found:
         _check(mode)
     return found
+
+
+def _no_valley(candidates: Iterable[Mode]) -> str:
+    reasons = [
+        f"{mode.parameter} has curvature {mode.curvature[-1]:.4g}, gradient noise of variance {mode.noise_variance:.4g}"
+        for mode in candidates
+    ]
+    return "; ".join(reasons) or "no parameter has a gradient a*p + noise, with noise of its own and a free of both"
 
 
 def _mode(run: Run, direction: Direction) -> Mode:
@@ -261,7 +283,7 @@ def _mode(run: Run, direction: Direction) -> Mode:
     slow = tuple(name for name in run.loss.parameters if run.loss.symbols[name] in curvature.free_symbols)
     if not slow:
         return Mode(run, direction, np.full(run.steps + 1, float(curvature)), adiabatic=False)
-    values = _formula(run.loss, curvature).evaluate(_aliased(run.loss, noise_free_path(run, slow)))
+    values = _evaluate(run.loss, _formula(run.loss, curvature), noise_free_path(run, slow))
     return Mode(run, direction, np.broadcast_to(values, run.steps + 1), adiabatic=True)
 
 
@@ -272,8 +294,8 @@ def _follows_faster(mode: Mode, candidates: Iterable[Mode]) -> bool:
 
 
 def _check(mode: Mode) -> None:
-    if not 0 < mode.noise_variance < np.inf:
-        raise NotApplicable(f"the variance of the gradient noise of {mode.parameter} is {mode.noise_variance}")
+    if not np.isfinite(mode.noise_variance):
+        raise NotApplicable(f"the gradient noise of {mode.parameter} has no finite variance")
     worst = int(np.argmax(np.abs(mode.pull - 1.0)))
     if not 0 < mode.pull[worst] < 2:
         raise NotApplicable(
@@ -281,24 +303,38 @@ def _check(mode: Mode) -> None:
         )
 
 
-def noise_free_path(run: Run, names: Iterable[str]) -> dict[str, np.ndarray]:
+def noise_free_path(run: Run, names: Iterable[str]) -> Mapping[str, np.ndarray]:
     """Parameters after 0, 1, … steps of the mean gradient from the mean start, with all they depend on.
 
     Raises
     ------
     NotApplicable
-        Where the mean gradient has no closed form.
+        Where the mean gradient has no closed form, or the path leaves the numbers.
+
+    Examples
+    --------
+    >>> from sgdsim.optimizers import Optimizer
+    >>> loss = Loss("x**2/2 + z*x", ("x",), {}, {"z": Noise.parse("normal")})
+    >>> noise_free_path(Run(loss, Optimizer(), Schedule("0.5"), {"x": 1.0}, 1000, 3), ["x"])["x"]
+    array([1.   , 0.5  , 0.25 , 0.125])
     """
     gradients = _mean_gradients(run.loss, tuple(names))
-    state = {name: _mean(run.initial[name]) for name in gradients}
-    path = {name: np.empty(run.steps + 1) for name in gradients}
-    decay = run.optimizer.values["weight_decay"]
-    for step, rate in enumerate((*run.schedule.rates(run.steps), 0.0)):
+    start = tuple((name, _mean(run.initial[name])) for name in gradients)
+    return _path(run.loss, start, run.schedule, run.steps, run.optimizer.values["weight_decay"])
+
+
+@lru_cache(maxsize=64)  # every law of every point asks for it
+def _path(
+    loss: Loss, start: tuple[tuple[str, float], ...], schedule: Schedule, steps: int, decay: float
+) -> Mapping[str, np.ndarray]:
+    state = dict(start)
+    gradients = _mean_gradients(loss, tuple(state))
+    path = {name: np.empty(steps + 1) for name in state}
+    for step, rate in enumerate((*schedule.rates(steps), 0.0)):
         for name, value in state.items():
             path[name][step] = value
-        values = _aliased(run.loss, state)
-        slopes = {name: formula.evaluate(values) for name, formula in gradients.items()}
-        state = {name: float(value - rate * (slopes[name] + decay * value)) for name, value in state.items()}
+        slopes = {name: _evaluate(loss, formula, state) for name, formula in gradients.items()}
+        state = {name: value - rate * (slopes[name] + decay * value) for name, value in state.items()}
     return path
 
 
@@ -337,11 +373,26 @@ def _formula(loss: Loss, expression: sympy.Expr) -> Formula:
     import sympy
 
     aliases = {symbol: sympy.Symbol(f"theta_{index}") for index, symbol in enumerate(loss.theta)}
-    return Formula.parse(str(expression.xreplace(aliases)), where="noise-free path")
+    try:
+        return Formula.parse(_text(expression.xreplace(aliases)), where="noise-free path")
+    except InputError as error:
+        raise NotApplicable(str(error)) from None
 
 
-def _aliased(loss: Loss, values: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"theta_{index}": values[name] for index, name in enumerate(loss.parameters) if name in values}
+def _text(expression: sympy.Expr) -> str:
+    """An expression as a formula; formulas have no name for Euler's number."""
+    import sympy
+
+    return str(expression.xreplace({sympy.E: sympy.Float(float(sympy.E), 17)}))
+
+
+def _evaluate(loss: Loss, formula: Formula, values: Mapping[str, Any]) -> Any:
+    """The value of a formula of aliases."""
+    aliased = {f"theta_{index}": values[name] for index, name in enumerate(loss.parameters) if name in values}
+    try:
+        return formula.evaluate(aliased)
+    except InputError as error:
+        raise NotApplicable(str(error)) from None
 
 
 def _compose(factors: np.ndarray, kicks: np.ndarray) -> tuple[float, float]:

@@ -98,14 +98,9 @@ def _decay_of_mean(mode: Mode) -> list[Prediction]:
         partial(_remaining, start=start, rest=rest),
         (Moment("mean", mode.parameter, step),),
     )
-    return [
-        _row(
-            mode,
-            f"remaining displacement of {mode.parameter}{when(mode, step)}",
-            measure,
-            mode.memory(0, step),
-        )
-    ]
+    quantity = f"remaining displacement of {mode.parameter}{when(mode, step)}"
+    # A part of the whole, from 1 to 0, and judged as that.
+    return [_row(mode, quantity, measure, mode.memory(0, step), 0.01)]
 
 
 def _resting_mean(mode: Mode) -> float:

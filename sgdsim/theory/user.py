@@ -15,7 +15,6 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -78,11 +77,7 @@ class UserPrediction:
         values = _values(run, step)
         formula = Formula.parse(self.formula, where=self._where)
         formula.require(values)
-        with np.errstate(all="ignore"):
-            predicted = float(formula.evaluate(values))
-        if not isfinite(predicted):
-            at = "" if point is None else f" at point {point}"
-            raise InputError(f"{self._where}: {self.formula!r} is {predicted}{at}, expected a finite number")
+        predicted = float(formula.evaluate(values))
         resolution = self.resolution
         if resolution is not None and self.relative:
             resolution *= abs(predicted)

@@ -1,0 +1,44 @@
+"""Every shipped scenario against its predictions: small in `make test`, in full and with other seeds in `make validate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sgdsim.scenario import shipped
+from sgdsim.workflow import Report, compare_file, load_scenario, run_scenario
+
+
+def report(folder: Path, name: str, predictions: tuple[str, ...] = (), **run: int) -> Report:
+    path = folder / f"{name}.h5"
+    scenario = load_scenario(name, {f"run.{key}": value for key, value in run.items()}, predictions)
+    run_scenario(scenario, path, overwrite=True)
+    return compare_file(path)
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_nothing_disagrees_in_a_small_run(name, tmp_path):
+    """Family-wise false-alarm rate 1e-3 each, with fixed seeds."""
+    found = report(tmp_path, name, trajectories=20_000, steps=200)
+    assert found.comparisons
+    assert not found.skipped
+    assert not found.disagrees, found.table()
+
+
+def test_a_wrong_claim_is_rejected_and_the_right_one_is_not(tmp_path):
+    """The negative control: 3 % off in the variance, 20 standard errors with 500,000 trajectories."""
+    exact = "learning_rate*sigma**2/(a0*(2 - learning_rate*a0))"
+    claims = (f"variance(x) = {exact}; resolution=3%", f"variance(x) = 1.03*{exact}", "mean(thermal_loss) = 0.025")
+    found = report(tmp_path, "river_valley", claims, trajectories=500_000, steps=400)
+    verdicts = [row.verdict for row in found.comparisons if row.id.startswith("user-")]
+    assert verdicts[1:] == ["agrees", "disagrees", "disagrees"], found.table()
+
+
+@pytest.mark.validate
+@pytest.mark.parametrize("seed", [None, 1, 2, 3, 4])
+@pytest.mark.parametrize("name", shipped())
+def test_everything_agrees_in_full(name, seed, tmp_path):
+    """As shipped and with four other seeds; family-wise false-alarm rate 1e-3 each."""
+    found = report(tmp_path, name, **({} if seed is None else {"seed": seed}))
+    assert all(row.verdict == "agrees" for row in found.comparisons), found.table()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
@@ -21,14 +23,15 @@ class _Count(click.ParamType):  # type: ignore[type-arg]
     name = "integer"
 
     def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> int:
+        text = str(value)
         try:
-            number = float(value)
+            # An integer beyond 2^53 must not pass through a float.
+            number: float = int(text) if text.replace("_", "").lstrip("+-").isdecimal() else float(text)
         except ValueError:
-            self.fail(f"{value!r} is not an integer", param, context)
-        if not number.is_integer():
-            self.fail(f"{value!r} is not an integer", param, context)
-        # An integer beyond 2^53 must not pass through a float.
-        return int(value.replace("_", "")) if value.replace("_", "").lstrip("+-").isdigit() else int(number)
+            number = float("nan")
+        if isinstance(number, float) and not number.is_integer():
+            self.fail(f"{text!r}, expected a whole number such as 5000, 5_000 or 5e3", param, context)
+        return int(number)
 
 
 def _reporting_errors(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -37,7 +40,8 @@ def _reporting_errors(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
-            return command(*args, **kwargs)
+            with _warnings_in_one_line(quiet=bool(kwargs.get("quiet"))):
+                return command(*args, **kwargs)
         except SgdsimError as error:
             click.echo(f"Error: {error}", err=True)
             sys.exit(error.exit_code)
@@ -49,6 +53,19 @@ def _reporting_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             sys.exit(1)
 
     return wrapped
+
+
+@contextlib.contextmanager
+def _warnings_in_one_line(quiet: bool) -> Iterator[None]:
+    """Show the warnings of the package as the errors are shown."""
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        click.echo(f"Warning: {message}", err=True)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore" if quiet else "default", RuntimeWarning)
+        warnings.showwarning = show
+        yield
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -77,19 +94,19 @@ def run(
 ) -> None:
     """Run SCENARIO, a TOML file or the name of a shipped scenario, and hold it against its predictions."""
     from sgdsim.reporting import summary
-    from sgdsim.workflow import load_scenario, run_scenario
+    from sgdsim.workflow import default_output, load_scenario, run_scenario
 
     overrides = _overrides(settings, options)
     loaded = load_scenario(scenario, overrides, predictions)
-    path = output or f"results/{loaded.name}.h5"
+    path = default_output(loaded) if output is None else output
     quiet = options["quiet"]
     ensemble = run_scenario(
-        loaded, path, threads=options["threads"], overwrite=options["overwrite"], progress=not quiet
+        loaded, output, threads=options["threads"], overwrite=options["overwrite"], progress=not quiet
     )
     if not quiet:
         click.echo(f"{path}: {summary(ensemble)}")
     if not options["no_compare"]:
-        _show_comparison(path, quiet=quiet)
+        _show_comparison(str(path), quiet=quiet)
 
 
 @main.command()

@@ -8,15 +8,26 @@ import platform
 
 import sgdsim
 
+LIBRARIES = ("numba", "llvmlite", "numpy", "scipy", "h5py", "sympy", "pydantic", "click", "tqdm")
+EXTRAS = ("numba-cuda", "distributed", "matplotlib", "xarray", "jax", "torch")
+
 
 def examine() -> str:
-    """Versions, threads, SIMD width, kernel cache and CUDA, one line each."""
+    """Versions, threads, SIMD width, kernel cache and CUDA, one line each.
+
+    Examples
+    --------
+    >>> print(examine())
+    sgdsim        ...
+    CUDA          ...
+    """
     checks = {
         "sgdsim": sgdsim.__version__,
         "Python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
-        "libraries": _versions(("numba", "llvmlite", "numpy", "scipy", "h5py", "sympy", "pydantic", "click", "tqdm")),
-        "extras": _versions(("numba-cuda", "distributed", "matplotlib", "xarray", "jax", "torch")),
+        "libraries": _versions(LIBRARIES),
+        "extras": _versions(EXTRAS),
         "threads": _threads(),
+        "threading": "Python threads over kernels that hold no lock; numba's threading layer is not used",
         "SIMD": _simd(),
         "kernel cache": _cache(),
         "CUDA": _cuda(),
@@ -36,17 +47,8 @@ def _versions(names: tuple[str, ...]) -> str:
 
 
 def _threads() -> str:
-    import numba
-
-    @numba.njit(parallel=True)  # type: ignore[untyped-decorator]
-    def count(n: int) -> int:
-        total = 0
-        for _ in numba.prange(n):
-            total += 1
-        return total
-
-    count(2)  # the layer is chosen by the first parallel loop
-    return f"{numba.config.NUMBA_NUM_THREADS} of {os.cpu_count()} processors, threading layer {numba.threading_layer()}"
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{usable} of {os.cpu_count()} processors"
 
 
 def _simd() -> str:
@@ -67,12 +69,15 @@ def _cache() -> str:
 
 
 def _cuda() -> str:
-    from numba import cuda
-
     try:
+        from numba import cuda
+
         if cuda.is_available():
-            return f"found {cuda.get_current_device().name.decode()}; sgdsim has no CUDA target yet"
-        cuda.current_context()
+            name = cuda.get_current_device().name
+            return f"found {name.decode() if isinstance(name, bytes) else name}; sgdsim has no CUDA target yet"
+        problem = str(cuda.cuda_error() or "")
     except Exception as error:  # whatever the driver says is the answer
-        return f"not found: {str(error).strip().splitlines()[0]}"
-    return "not found"
+        problem = str(error)
+    # What numba says begins with a heading of its own, and nothing may follow.
+    said = [line.strip() for line in problem.splitlines() if line.strip() and not line.strip().endswith(":")]
+    return f"not found: {said[0] if said else 'no driver answers'}"

@@ -75,7 +75,7 @@ _OPERATORS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Pow: 
 
 
 class FormulaError(InputError):
-    """A text is not a formula, or has no value; `column` is where, counted from 0."""
+    """A text is not a formula, or has no value; `column` is where in the stripped text, counted from 0."""
 
     column: int = 0
 
@@ -233,6 +233,10 @@ class Formula:
                 self._walker(values, check=_check_finite).result(self._tree)
         return result if result.ndim else float(result)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The tree of a long sum is too deep to be pickled.
+        return functools.partial(Formula.parse, where=self._where), (self.text,)
+
     def _walker(self, values: Mapping[str, Any], *algebra: Any, **options: Any) -> _Walker:
         return _Walker(_one_line(self.text), self._where, values, *algebra, **options)
 
@@ -247,8 +251,9 @@ def definition(text: str, where: str = "definition") -> tuple[str, Formula]:
 
     Examples
     --------
-    >>> definition("y = 0.8*x + e")
-    ('y', Formula(text='0.8*x + e', names=frozenset({...})))
+    >>> name, formula = definition("y = 0.8*x + e")
+    >>> name, formula.text
+    ('y', '0.8*x + e')
     """
     name, equals, formula = text.partition("=")
     if not equals:
@@ -362,7 +367,7 @@ NUMERIC: Mapping[str, Callable[..., Any]] = {
     "sigmoid": _sigmoid,
     "min": np.minimum,
     "max": np.maximum,
-    "where": lambda a, b, x, y: np.where(a < b, x, y),
+    "where": lambda a, b, x, y: np.where(np.isnan(a) | np.isnan(b), np.nan, np.where(a < b, x, y)),
     "sum": lambda terms: functools.reduce(operator.add, terms, np.float64(0.0)),
 }
 
@@ -396,9 +401,11 @@ class _Walker:
         source = self._source.encode()
         match node:
             case (
-                ast.BinOp(left=ast.expr(end_col_offset=int(end))) | ast.Compare(left=ast.expr(end_col_offset=int(end)))
+                ast.BinOp(left=ast.expr(end_col_offset=int(end)))
+                | ast.Compare(left=ast.expr(end_col_offset=int(end)))
+                | ast.Attribute(value=ast.expr(end_col_offset=int(end)))
             ):
-                # The operator, past the parentheses that the tree does not know.
+                # The operator or dot, past the parentheses that the tree does not know.
                 end += len(source[end:]) - len(source[end:].lstrip(b" )"))
             case _:
                 end = getattr(node, "col_offset", 0)
@@ -435,7 +442,7 @@ class _Walker:
             case ast.Compare() | ast.IfExp() | ast.BoolOp() | ast.UnaryOp():
                 self.fail(node, "a condition outside where", FUNCTIONS["where"])
             case ast.Call(func=ast.Name(id=name), keywords=[first, *_]):
-                self.fail(first, f"{first.arg}= is not understood", FUNCTIONS.get(name, _GRAMMAR))
+                self.fail(first, "a named argument", FUNCTIONS.get(name, _GRAMMAR))
         self.fail(node, f"{_WORDS.get(type(node), 'this')} is not part of a formula", _GRAMMAR)
 
     def literal(self, node: ast.Constant) -> Any:

@@ -32,6 +32,7 @@ class RealFunction(sympy.Function):  # type: ignore[misc]
 
     is_real = True
     origin: Any = sympy.S.Zero
+    deciding: int | None = None  # arguments without which there is no value; None for all
     at: Callable[..., Any]
 
     @classmethod
@@ -40,8 +41,9 @@ class RealFunction(sympy.Function):  # type: ignore[misc]
 
     def _eval_mpmath(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         def at(*arguments: Any) -> Any:
-            real = (mpmath.nan if isinstance(argument, mpmath.mpc) else argument for argument in arguments)
-            return mpmath.mpf(self.at(*real))
+            real = [mpmath.nan if isinstance(argument, mpmath.mpc) else argument for argument in arguments]
+            undefined = any(map(mpmath.isnan, real[: self.deciding]))
+            return mpmath.nan if undefined else mpmath.mpf(self.at(*real))
 
         return at, self.args
 
@@ -189,6 +191,8 @@ class max(Kinked):
 class where(Kinked):
     """``where(a, b, x, y)`` is x where a < b, else y; it prints as ``where(a < b, x, y)``."""
 
+    deciding = 2
+
     @classmethod
     def eval(cls, *arguments: Any) -> Any:
         a, b, x, y = arguments
@@ -235,7 +239,7 @@ def _power(base: Any, exponent: Any) -> Any:
         raise ValueError(f"an exponent beyond {MAX_POWER}")
     if _is_zero(base) and not (exponent.is_Number and exponent >= 0):
         raise ZeroDivisionError("a power of zero whose exponent may be negative")
-    if base.is_negative and not exponent.is_integer:
+    if not exponent.is_integer and base.is_negative:
         raise ValueError("a negative number to a power that is not a whole number")
     coefficient = base.as_coeff_Mul()[0]
     if not exponent.is_Integer and coefficient.is_Rational and _bits(coefficient) > _MAX_ROOT_BITS:
@@ -273,19 +277,9 @@ SYMBOLIC: Mapping[str, Callable[..., Any]] = {
     "sum": lambda terms: sympy.Add(*terms),
 }
 
-_NODES = (
-    *(
-        sympy.Symbol,
-        sympy.Rational,
-        sympy.Float,
-        type(sympy.pi),
-        type(sympy.E),
-        sympy.Add,
-        sympy.Mul,
-        sympy.Pow,
-    ),
-    *(sympy.exp, sympy.log, sympy.sin, sympy.cos, sympy.tan, sympy.atan, sympy.erf, RealFunction),
-)
+_ATOMS = (sympy.Symbol, sympy.Rational, sympy.Float, type(sympy.pi), type(sympy.E))
+_THEIRS = (sympy.exp, sympy.log, sympy.sin, sympy.cos, sympy.tan, sympy.atan, sympy.erf)
+_NODES = (*_ATOMS, sympy.Add, sympy.Mul, sympy.Pow, *_THEIRS, RealFunction)
 
 
 def exact(value: Any) -> Any:
@@ -362,6 +356,7 @@ def _check_node(node: Any) -> None:
         raise ValueError("infinite or undefined")
     if not isinstance(node, _NODES):
         raise ValueError(f"{type(node).__name__} is not a function of formulas")
+    # Twice the bound, as a derivative that is put into another formula has larger exponents.
     if node.is_Pow and node.exp.is_Number and not -2 * MAX_POWER <= node.exp <= 2 * MAX_POWER:
         raise ValueError(f"an exponent beyond {2 * MAX_POWER}")
     if node.is_Rational and _bits(node) > _MAX_BITS:

@@ -308,7 +308,7 @@ class Loss:
         product = sympy.Integer(1)
         for name, power in zip(names, powers, strict=True):
             moment = self.noise[name].exact_moment(power) if power else sympy.Integer(1)
-            if not sympy.sympify(moment, strict=True).is_finite:
+            if not moment.is_finite:
                 raise InputError(f"the moment of order {power} of {name} ~ {self.noise[name]} does not exist")
             product *= moment
         return product

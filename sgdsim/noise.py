@@ -179,9 +179,10 @@ class Noise:
 
     def exact_moment(self, order: int) -> Any:
         """The same as a SymPy number, each argument read as the decimal it was written as."""
-        from sympy import Rational
+        from sympy import Rational, sympify
 
-        return FAMILIES[self.family].moment(order, *(Rational(repr(float(value))) for value in self.arguments))
+        arguments = (Rational(repr(float(value))) for value in self.arguments)
+        return sympify(FAMILIES[self.family].moment(order, *arguments), strict=True)
 
     def cumulant(self, order: int) -> float:
         """Exact cumulant, from the raw moments by the standard recursion."""

@@ -48,22 +48,28 @@ class Observable:
         InputError
             For a name or formula that cannot be used, or a window that is not two increasing step counts.
         """
-        where = f"observable {name!r}"
+        where = f"record.observables.{name}"
         check_name(name, where=where)
-        match = _WINDOW.fullmatch(text.strip())
-        if match is None:
+        if "window_mean" not in text:
             Formula.parse(text, where=where)
             return cls(name, text.strip())
+        match = _WINDOW.fullmatch(text.strip())
+        window = (_step(match["start"]), _step(match["stop"])) if match else (0, 0)
+        if match is None or not 0 <= window[0] < window[1]:
+            raise InputError(f"{where}: {text!r}, expected window_mean(formula, start, stop), steps 0 <= start < stop")
         Formula.parse(match["formula"], where=where)
-        try:
-            window = int(match["start"]), int(match["stop"])
-        except ValueError:
-            window = (0, 0)
-        if not 0 <= window[0] < window[1]:
-            raise InputError(f"{where}: {text!r} needs a window of two step counts, 0 <= start < stop")
         return cls(name, match["formula"].strip(), window)
 
     def __str__(self) -> str:
         if self.window is None:
             return self.formula
         return f"window_mean({self.formula}, {self.window[0]}, {self.window[1]})"
+
+
+def _step(text: str) -> int:
+    """A step count, also written 1e3; -1 for anything else."""
+    try:
+        number = float(text)
+    except ValueError:
+        return -1
+    return int(number) if number.is_integer() else -1

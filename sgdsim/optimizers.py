@@ -10,8 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
+from typing import Any
+
+import numpy as np
 
 from sgdsim.errors import InputError, unknown_name
+from sgdsim.formula import Formula
+
+MAX_BATCH = 2**16
+"""Samples a step: their noise is drawn at once."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ class Optimizer:
     Raises
     ------
     InputError
-        For an unknown optimizer or hyperparameter, a value that is not finite, or an empty batch.
+        For an unknown optimizer or hyperparameter, a value that is not finite, or a batch that is empty or too large.
 
     Examples
     --------
@@ -87,9 +94,29 @@ class Optimizer:
                 known = (*self.rule.hyperparameters, "learning_rate", "batch_size", "name")
                 raise InputError(f"optimizer.{name}: {unknown_name(f'key of {self.name}', name, known)}")
             if not isfinite(value):
-                raise InputError(f"optimizer.{name}: {value} is not finite")
-        if self.batch_size < 1:
-            raise InputError(f"optimizer.batch_size: {self.batch_size}, expected a positive integer")
+                raise InputError(f"optimizer.{name}: {value}, expected a finite number")
+        if not 1 <= self.batch_size <= MAX_BATCH:
+            raise InputError(f"optimizer.batch_size: {self.batch_size}, expected a whole number from 1 to {MAX_BATCH}")
+
+    def step_matrix(self, curvature: float, learning_rate: float) -> np.ndarray:
+        """One step where the gradient is ``curvature*theta``, as a matrix on theta and the state variables.
+
+        It holds for rules that are linear in them, as all of `OPTIMIZERS` are.
+
+        Examples
+        --------
+        >>> Optimizer("sgd").step_matrix(curvature=2.0, learning_rate=0.25)
+        array([[0.5]])
+        """
+        names = ("theta", *self.rule.state)
+        columns = []
+        for unit in np.eye(len(names)):
+            values: dict[str, Any] = {**self.values, **dict(zip(names, unit, strict=True))}
+            values |= {"learning_rate": learning_rate, "gradient": curvature * values["theta"]}
+            for name, text in self.rule.assignments:
+                values[name] = Formula.parse(text).evaluate(values)
+            columns.append([values[name] for name in names])
+        return np.array(columns).T
 
     @property
     def rule(self) -> Rule:

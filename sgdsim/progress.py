@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 
 class Progress:
@@ -21,7 +21,7 @@ class Progress:
     def __init__(self, total: int, shown: bool) -> None:
         self._total = total
         self._shown = shown and sys.stderr.isatty()
-        self._bar = None
+        self._bar: Any = None
 
     def __enter__(self) -> Self:
         if self._shown:

@@ -3,92 +3,18 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
-
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from typing import Any
 
 from sgdsim import toml
 from sgdsim.errors import InputError, unknown_name
-from sgdsim.formula import parameter_name
-from sgdsim.loss import Loss, Symmetry
-from sgdsim.losses import CATALOGUE
-from sgdsim.noise import Noise
-from sgdsim.observables import Observable
-from sgdsim.optimizers import Optimizer
-from sgdsim.run import Histogram, Recorder, Run
-from sgdsim.schedules import Schedule
-from sgdsim.vectors import coordinates
-
-T = TypeVar("T")
-
-
-def _integral(value: object) -> object:
-    """Counts may be written 1e6."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-Count = Annotated[int, BeforeValidator(_integral), Field(ge=1)]
-Step = Annotated[int, BeforeValidator(_integral), Field(ge=0)]
-Number = Annotated[float, Field(allow_inf_nan=False)]
-Start = Number | str
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class _Formula(_Section):
-    name: str = "custom"
-    formula: str
-    parameters: dict[str, Start]
-    constants: dict[str, Number] = {}
-    noise: dict[str, str] = {}
-    define: dict[str, str | list[str]] = {}
-    symmetry: list[dict[str, Any]] = []
-    description: str = ""
-    references: list[str] = []
-
-
-class _Run(_Section):
-    trajectories: Count
-    steps: Count
-    seed: Annotated[int, BeforeValidator(_integral), Field(ge=0, lt=2**64)] = 0
-    dtype: str = "float64"
-    noise_dtype: str = "float32"
-    initial: dict[str, Start] = {}
-
-
-class _Record(_Section):
-    every: Count | None = None
-    snapshots: list[Step | Literal["final"]] = []
-    observables: dict[str, str] = {}
-    histograms: dict[str, list[Number]] = {}
-
-
-class _Predict(_Section):
-    id: str | None = None
-    formula: str | None = None
-    resolution: Number | str | None = None
-    order: int | None = None
-    at: Step | str | None = None
-
-
-class _Scenario(_Section):
-    title: str = ""
-    references: list[str] = []
-    alpha: Annotated[float, Field(gt=0, lt=1)] = 1e-3
-    loss: dict[str, Any]
-    optimizer: dict[str, Any]
-    run: _Run
-    record: _Record = _Record()
-    sweep: dict[str, Any] = {}
-    predict: list[_Predict] = []
+from sgdsim.run import Recorder, Run
+from sgdsim.schema import Claim, Sections, attempt, attempt_all, build_claims, build_run, listed, shown
 
 
 @dataclass(frozen=True)
@@ -119,7 +45,9 @@ class Scenario:
     sweep: Mapping[str, tuple[Any, ...]]
 
     @classmethod
-    def load(cls, source: str | Path, overrides: Mapping[str, Any] | None = None) -> Scenario:
+    def load(
+        cls, source: str | Path, overrides: Mapping[str, Any] | None = None, predictions: Sequence[str] = ()
+    ) -> Scenario:
         """Read a file, or a shipped scenario by its bare name.
 
         Parameters
@@ -128,6 +56,8 @@ class Scenario:
             A path or a name.
         overrides
             Values by dotted key, e.g. ``{"run.steps": 5000}``.
+        predictions
+            Further predictions of the user, as the ``formula`` of a ``[[predict]]`` entry.
 
         Raises
         ------
@@ -135,7 +65,7 @@ class Scenario:
             With every problem found: key, value, what was expected.
         """
         name, text = _read(source)
-        return cls.parse(text, name, where=str(source), overrides=overrides)
+        return cls.parse(text, name, str(source), overrides, predictions)
 
     @classmethod
     def parse(
@@ -144,36 +74,38 @@ class Scenario:
         name: str = "scenario",
         where: str = "scenario",
         overrides: Mapping[str, Any] | None = None,
+        predictions: Sequence[str] = (),
     ) -> Scenario:
         """Read TOML text; see `load`."""
         data = toml.loads(text, where)
+        problems: list[str] = []
         for key, value in (overrides or {}).items():
-            toml.set_key(data, key, value)
-        try:
-            model = _Scenario.model_validate(data)
-            resolved = model.model_dump(exclude_none=True)
-            sweep = _sweep(model.sweep)
-            points = [_with_values(resolved, {k: v[i] for k, v in sweep.items()}) for i in range(_length(sweep))]
-            runs = tuple(_build_run(_Scenario.model_validate(point)) for point in points)
-            _check_shapes(runs)
-        except ValidationError as error:
-            raise InputError(f"{where}:\n" + "\n".join(_problems(error))) from None
-        except InputError as error:
-            raise InputError(f"{where}:\n{error}") from None
-        return cls(name, resolved, runs, sweep)
-
-    def predicting(self, entries: Sequence[Mapping[str, Any]]) -> Scenario:
-        """The same scenario with further ``[[predict]]`` entries."""
-        return replace(self, data={**self.data, "predict": [*self.data["predict"], *entries]})
+            attempt(problems, partial(toml.set_key, data, key, value))
+        if predictions and isinstance(data.setdefault("predict", []), list):
+            data["predict"] += [{"formula": formula} for formula in predictions]
+        attempt(problems, partial(_check_text, data))
+        swept = attempt(problems, partial(_sweep, data.get("sweep", {})))
+        points = [] if swept is None else _build_points(data, swept, problems)
+        if problems or swept is None:
+            raise InputError(f"{where}:\n{listed(problems)}")
+        resolved = points[0][0].model_dump(exclude_none=True)
+        return cls(name, resolved, tuple(run for _, run in points), _labels(swept))
 
     def recording(self, recorders: Sequence[Recorder]) -> Scenario:
-        """The same scenario with the given recorders merged into those of its runs, point by point."""
-        runs = tuple(
-            replace(run, recorder=run.recorder.merge(recorder))
-            for run, recorder in zip(self.runs, recorders, strict=True)
-        )
-        data = {**self.data, "record": runs[0].recorder.describe()}
-        return replace(self, runs=runs, data=data)
+        """The same scenario with all that the given recorders ask for, one a point, recorded at every point.
+
+        An observable whose name has another formula at another point gets a name of its own.
+        """
+        wanted = Recorder()
+        for recorder in recorders:
+            wanted = wanted.merge(_beside(wanted, recorder))
+        runs = tuple(replace(run, recorder=run.recorder.merge(wanted)) for run in self.runs)
+        return replace(self, runs=runs, data={**self.data, "record": runs[0].recorder.describe()})
+
+    @property
+    def claims(self) -> list[Claim]:
+        """The laws and the user's own predictions that it is held against, in order."""
+        return build_claims(self.data["predict"])
 
     @property
     def toml(self) -> str:
@@ -187,7 +119,13 @@ class Scenario:
 
 
 def shipped() -> dict[str, Path]:
-    """The shipped scenarios by name."""
+    """The shipped scenarios by name.
+
+    Examples
+    --------
+    >>> "river_valley" in shipped()
+    True
+    """
     folder = resources.files("sgdsim.scenarios")
     paths = [Path(str(entry)) for entry in folder.iterdir() if entry.name.endswith(".toml")]
     return {path.stem: path for path in sorted(paths)}
@@ -196,215 +134,132 @@ def shipped() -> dict[str, Path]:
 def _read(source: str | Path) -> tuple[str, str]:
     path = Path(source)
     known = shipped()
-    if not path.exists() and str(source) in known:
+    if not path.is_file() and str(source) in known:
         path = known[str(source)]
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         hint = unknown_name("shipped scenario", path.stem, known)
         raise InputError(f"{source}: no such file ({hint})") from None
     except IsADirectoryError:
         raise InputError(f"{source}: is a folder, expected a scenario file") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{source}: is not a text file, expected a scenario in TOML") from None
     except OSError as error:
         raise InputError(f"{source}: cannot be read: {error.strerror}") from None
+    except ValueError:  # of the bytes, or of a NUL in the name
+        raise InputError(f"{source}: is not a text file, expected a scenario in TOML") from None
     if not text.strip():
         raise InputError(f"{source}: is empty, expected a scenario in TOML")
     return path.stem, text
 
 
-def _problems(error: ValidationError) -> Iterable[str]:
-    """One line a problem: where, what was given, what was expected."""
-    for problem in error.errors():
-        *path, last = problem["loc"]
-        where = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "extra_forbidden":
-            section = ".".join(str(part) for part in path)
-            yield f"  {where}: {unknown_name(f'key of [{section}]' if section else 'key', str(last), _fields(path))}"
-        elif problem["type"] == "missing":
-            yield f"  {where}: is missing"
-        else:
-            yield f"  {where}: {problem['input']!r}: {problem['msg']}"
+def _check_text(data: Mapping[str, Any]) -> None:
+    """Arguments of the command line may hold bytes that are no text."""
+    try:
+        toml.dumps(data).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{error.object[error.start : error.end]!r} is no text in UTF-8") from None
 
 
-def _fields(path: Sequence[int | str]) -> Iterable[str]:
-    sections: dict[str, type[_Section]] = {"run": _Run, "record": _Record, "predict": _Predict}
-    return (sections[str(path[0])] if path else _Scenario).model_fields
-
-
-def _sweep(section: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+def _sweep(section: Any) -> dict[str, tuple[Any, ...]]:
     """The values of every swept key, one a point: lists are paired, those of the grid multiplied out."""
-    paired = {key: value for key, value in section.items() if key not in ("grid", "common_noise")}
-    grid = section.get("grid", {})
-    for key, value in [*paired.items(), *grid.items()]:
-        if not isinstance(value, list) or not value:
-            raise InputError(f"  sweep.{key}: {value!r}, expected a list of values")
-        if toml.split_key(key)[0] not in ("loss", "optimizer", "run"):
-            raise InputError(f"  sweep.{key}: only keys of loss, optimizer and run can be swept")
+    if not isinstance(section, Mapping):
+        return {}  # reported with the types of the other sections
+    grid_section, common_noise = section.get("grid", {}), section.get("common_noise", False)
+    if not isinstance(grid_section, Mapping):
+        raise InputError(f"sweep.grid: {shown(grid_section)}, expected a table of lists")
+    if not isinstance(common_noise, bool):
+        raise InputError(f"sweep.common_noise: {shown(common_noise)}, expected true or false")
+    paired = dict(_flat({key: value for key, value in section.items() if key not in ("grid", "common_noise")}))
+    grid = dict(_flat(grid_section))
+    attempt_all(partial(_check_swept, key, value) for key, value in [*paired.items(), *grid.items()])
+    for key in paired.keys() & grid.keys():
+        raise InputError(f"sweep.grid.{key}: is swept already, outside the grid")
     lengths = {key: len(value) for key, value in paired.items()}
     if len(set(lengths.values())) > 1:
-        raise InputError(f"  sweep: paired lists differ in length: {lengths}; use [sweep.grid] for their product")
-    axes: list[list[dict[str, Any]]] = []
-    if paired:
-        axes.append([dict(zip(paired, values, strict=True)) for values in zip(*paired.values(), strict=True)])
+        listed = ", ".join(f"{key} has {length}" for key, length in lengths.items())
+        raise InputError(f"sweep: {listed} values, expected equally many; [sweep.grid] makes the product of lists")
+    axes = [[dict(zip(paired, values, strict=True)) for values in zip(*paired.values(), strict=True)]] if paired else []
     axes += [[{key: value} for value in values] for key, values in grid.items()]
     points = [{k: v for part in parts for k, v in part.items()} for parts in itertools.product(*axes)]
     return {key: tuple(point[key] for point in points) for key in (*paired, *grid)}
 
 
-def _length(sweep: Mapping[str, Sequence[Any]]) -> int:
-    return len(next(iter(sweep.values()))) if sweep else 1
+def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys, whether the dots stand in quotes or make tables."""
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
 
 
-def _with_values(data: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+def _check_swept(key: str, values: Any) -> None:
+    where, sections = f"sweep.{key}", ("loss", "optimizer", "run")
+    section = toml.split_key(key)[0]
+    if section not in sections:
+        raise InputError(f"{where}: {unknown_name('section to sweep', section, sections)}")
+    if not isinstance(values, list) or not values:
+        raise InputError(f"{where}: {shown(values)}, expected a list of values")
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise InputError(f"{where}: {shown(value)} in the list, expected numbers or texts")
+
+
+def _labels(swept: Mapping[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+    """Numbers where all are numbers, else text: the coordinates of a file have one type."""
+    return {
+        key: tuple(map(str, values)) if any(isinstance(value, str) for value in values) else values
+        for key, values in swept.items()
+    }
+
+
+def _build_points(
+    data: Mapping[str, Any], swept: Mapping[str, tuple[Any, ...]], problems: list[str]
+) -> list[tuple[Sections, Run]]:
+    """Sections and run of every point; problems of all points are noted once, others with their point."""
+    count = len(next(iter(swept.values()))) if swept else 1
+    built, notes = [], {}
+    for point in range(count):
+        values = {key: choices[point] for key, choices in swept.items()}
+        own: list[str] = []
+        sections = attempt(own, partial(_sections, data, values))
+        run = None if sections is None else attempt(own, partial(build_run, sections))
+        if sections is not None and run is not None:
+            built.append((sections, run))
+        notes[f"sweep point {point} ({', '.join(f'{key} = {shown(value)}' for key, value in values.items())})"] = own
+    shared = [problem for problem in next(iter(notes.values())) if all(problem in own for own in notes.values())]
+    problems += shared
+    problems += [f"{point}: {problem}" for point, own in notes.items() for problem in own if problem not in shared]
+    attempt(problems, partial(_check_shapes, [run for _, run in built]))
+    return built
+
+
+def _sections(data: Mapping[str, Any], values: Mapping[str, Any]) -> Sections:
     point = copy.deepcopy(dict(data))
     for key, value in values.items():
         toml.set_key(point, key, value)
-    return point
-
-
-def _build_run(model: _Scenario) -> Run:
-    """The run of one point; every section's problem is reported, not only the first."""
-    problems: list[str] = []
-
-    def attempt(build: Callable[[], T]) -> T | None:
-        try:
-            return build()
-        except InputError as error:
-            problems.append("\n".join(f"  {line}" for line in str(error).splitlines()))
-            return None
-
-    loss = attempt(lambda: build_loss(model.loss))
-    optimizer = attempt(lambda: _build_optimizer(model.optimizer))
-    schedule = attempt(lambda: _build_schedule(model.optimizer, model.run.steps))
-    initial = attempt(lambda: _build_initial(model))
-    recorder = attempt(lambda: _build_recorder(model.record, model.run.steps))
-    run = None
-    if loss and optimizer and schedule and recorder and initial is not None:
-        run = attempt(
-            lambda: Run(
-                loss,
-                optimizer,
-                schedule,
-                initial,
-                model.run.trajectories,
-                model.run.steps,
-                model.run.seed,
-                recorder,
-                model.run.dtype,
-                model.run.noise_dtype,
-            )
-        )
-    if problems or run is None:
-        raise InputError("\n".join(problems))
-    return run
-
-
-def build_loss(section: Mapping[str, Any]) -> Loss:
-    """A loss from the ``[loss]`` table: a catalogue entry with its arguments, or a formula.
-
-    Raises
-    ------
-    InputError
-        For an unknown loss or key, or one of the wrong type.
-    """
-    if "formula" in section:
-        return _formula_loss(section)
-    name = section.get("name")
-    if not isinstance(name, str):
-        raise InputError("loss: expected a name from the catalogue or a formula")
-    if name not in CATALOGUE:
-        raise InputError(f"loss.name: {unknown_name('loss', name, CATALOGUE)}")
-    family = CATALOGUE[name]
-    arguments = {key: value for key, value in section.items() if key != "name"}
-    known = inspect.signature(family).parameters
-    for key in arguments:
-        if key not in known:
-            raise InputError(f"loss.{key}: {unknown_name(f'key of {name}', key, known)}")
-    constants = arguments.get("constants", {})
-    if not isinstance(constants, dict) or not all(_is_number(value) for value in constants.values()):
-        raise InputError(f"loss.constants: {constants!r}, expected a table of numbers")
-    return family(**arguments)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _formula_loss(section: Mapping[str, Any]) -> Loss:
-    try:
-        model = _Formula.model_validate(section)
-    except ValidationError as error:
-        raise InputError("\n".join(f"loss.{line.strip()}" for line in _problems(error))) from None
-    return Loss(
-        formula=model.formula,
-        parameters=tuple(name for key in model.parameters for name in coordinates(*parameter_name(key))),
-        constants=model.constants,
-        noise={
-            name: Noise.parse(text, f"loss.noise.{key}")
-            for key, text in model.noise.items()
-            for name in coordinates(*parameter_name(key))
-        },
-        definitions={key: text if isinstance(text, str) else tuple(text) for key, text in model.define.items()},
-        symmetries=tuple(Symmetry(entry["name"], entry["generator"]) for entry in model.symmetry),
-        name=model.name,
-        description=model.description,
-        references=tuple(model.references),
-    )
-
-
-def _build_optimizer(section: Mapping[str, Any]) -> Optimizer:
-    hyperparameters = {k: v for k, v in section.items() if k not in ("name", "learning_rate", "batch_size")}
-    for key, value in hyperparameters.items():
-        if not _is_number(value):
-            raise InputError(f"optimizer.{key}: {value!r}, expected a number")
-    batch_size = _integral(section.get("batch_size", 1))
-    if not isinstance(batch_size, int) or isinstance(batch_size, bool):
-        raise InputError(f"optimizer.batch_size: {batch_size!r}, expected a positive integer")
-    return Optimizer(str(section.get("name", "sgd")), hyperparameters, batch_size)
-
-
-def _build_schedule(section: Mapping[str, Any], steps: int) -> Schedule:
-    if "learning_rate" not in section:
-        raise InputError("optimizer.learning_rate: is missing")
-    rate = section["learning_rate"]
-    if not isinstance(rate, str) and not _is_number(rate):
-        raise InputError(f"optimizer.learning_rate: {rate!r}, expected a number or a schedule")
-    schedule = Schedule(rate if isinstance(rate, str) else repr(float(rate)))
-    schedule.rates(min(steps, 2))
-    return schedule
-
-
-def _build_initial(model: _Scenario) -> dict[str, float | Noise]:
-    """Initial values by coordinate; a vector's name stands for all of its coordinates."""
-    given = {**model.loss.get("parameters", {}), **model.run.initial}
-    initial: dict[str, float | Noise] = {}
-    for key, value in given.items():
-        start = Noise.parse(value, f"run.initial.{key}") if isinstance(value, str) else float(value)
-        name, length = parameter_name(key)
-        explicit = key in model.run.initial
-        for coordinate in (key,) if explicit else coordinates(name, length):
-            initial[coordinate] = start
-    return initial
-
-
-def _build_recorder(record: _Record, steps: int) -> Recorder:
-    histograms = {}
-    for name, bins in record.histograms.items():
-        if len(bins) != 3 or not float(bins[2]).is_integer():
-            raise InputError(f"record.histograms.{name}: {bins}, expected [low, high, bins]")
-        histograms[name] = Histogram(bins[0], bins[1], int(bins[2]))
-    return Recorder(
-        record.every,
-        tuple(sorted({steps if step == "final" else step for step in record.snapshots})),
-        tuple(Observable.parse(name, text) for name, text in record.observables.items()),
-        histograms,
-    )
+    return Sections.model_validate(point)
 
 
 def _check_shapes(runs: Sequence[Run]) -> None:
     """All points of a sweep stand in the same arrays."""
     for key in ("trajectories", "steps", "dtype", "noise_dtype", "measured"):
         if len({getattr(run, key) for run in runs}) > 1:
-            raise InputError(f"  sweep: the points differ in run.{key}; make a scenario of each")
+            what = "the parameters" if key == "measured" else f"run.{key}"
+            raise InputError(f"sweep: the points differ in {what}; make a scenario of each")
+
+
+def _beside(taken: Recorder, other: Recorder) -> Recorder:
+    """What is not taken yet, under names that are free."""
+    names = {observable.name for observable in taken.observables}
+    meanings = {(observable.formula, observable.window) for observable in taken.observables}
+    new = [observable for observable in other.observables if (observable.formula, observable.window) not in meanings]
+    return Recorder(
+        snapshots=other.snapshots,
+        observables=tuple(replace(observable, name=_free(observable.name, names)) for observable in new),
+    )
+
+
+def _free(name: str, taken: set[str]) -> str:
+    numbered = (f"{name}_{number}" for number in itertools.count(2))
+    return next(candidate for candidate in itertools.chain([name], numbered) if candidate not in taken)

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 
 import numpy as np
 
 from sgdsim.errors import InputError, unknown_name
 from sgdsim.formula import Formula
+
+_KEY = "optimizer.learning_rate"
 
 
 @dataclass(frozen=True)
@@ -56,41 +59,51 @@ class Schedule:
 
     text: str
 
+    def check(self) -> None:
+        """Refuse what no number of steps makes a schedule.
+
+        Raises
+        ------
+        InputError
+            For an unknown schedule, bad arguments, or a formula with other names than ``t`` and ``N``.
+        """
+        formula, arguments = self._formula()
+        formula.require({"t", "N", *arguments})
+
     def rates(self, steps: int) -> np.ndarray:
         """The rate of each step, shape (steps,), float64.
 
         Raises
         ------
         InputError
-            For an unknown schedule, bad arguments, or a rate that is not finite and positive.
+            As `check`, and for a rate that is not finite and positive.
         """
-        values: dict[str, float | np.ndarray] = {"t": np.arange(steps, dtype=np.float64), "N": float(steps)}
-        formula = self._formula(values)
+        formula, arguments = self._formula()
+        values = {**arguments, "t": np.arange(steps, dtype=np.float64), "N": float(steps)}
         rates = np.array(np.broadcast_to(formula.evaluate(values), steps), dtype=np.float64)
         bad = ~((rates > 0) & np.isfinite(rates))
         if bad.any():
             step = int(bad.argmax())
-            raise InputError(
-                f"learning_rate: {self.text!r} is {rates[step]} at step {step}, expected a finite positive number"
-            )
+            problem = f"{self.text!r} is {rates[step]} at step {step}"
+            raise InputError(f"{_KEY}: {problem}, expected a finite positive number")
         return rates
 
-    def _formula(self, values: dict[str, float | np.ndarray]) -> Formula:
-        """The schedule's formula; the arguments of a named one are added to `values`."""
-        name, colon, rest = self.text.partition(":")
+    def _formula(self) -> tuple[Formula, dict[str, float]]:
+        """The schedule's formula, with the arguments of a named one."""
+        name, colon, rest = (part.strip() for part in self.text.partition(":"))
         if not colon:
-            return Formula.parse(self.text, where="learning_rate")
+            return Formula.parse(self.text, where=_KEY), {}
         if name not in SCHEDULES:
-            raise InputError(f"learning_rate: {unknown_name('schedule', name, SCHEDULES)}")
+            raise InputError(f"{_KEY}: {unknown_name('schedule', name, SCHEDULES)}")
         family = SCHEDULES[name]
-        usage = f"{name}:{','.join(family.arguments)}"
+        defaults = list(family.arguments.values())
         try:
             given = [float(part) for part in rest.split(",")]
         except ValueError:
-            raise InputError(f"learning_rate: {self.text!r} is not of the form {usage}") from None
-        defaults = list(family.arguments.values())
-        arguments = given + defaults[len(given) :]
-        if len(arguments) != len(defaults) or None in arguments:
-            raise InputError(f"learning_rate: {self.text!r} is not of the form {usage}")
-        values.update(zip(family.arguments, arguments, strict=True))  # type: ignore[arg-type]
-        return Formula.parse(family.formula, where="learning_rate")
+            given = []
+        arguments = [*given, *defaults[len(given) :]]
+        numbers = [value for value in arguments if value is not None and isfinite(value)]
+        if not len(numbers) == len(arguments) == len(defaults):
+            usage = f"{name}:{','.join(family.arguments)}"
+            raise InputError(f"{_KEY}: {self.text!r}, expected {usage} with finite numbers")
+        return Formula.parse(family.formula, where=_KEY), dict(zip(family.arguments, numbers, strict=True))

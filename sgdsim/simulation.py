@@ -21,7 +21,7 @@ from sgdsim.assembly import assemble
 from sgdsim.ensemble import Ensemble
 from sgdsim.errors import InputError
 from sgdsim.kernels import cache
-from sgdsim.kernels.program import Program
+from sgdsim.kernels.program import GROUPS, Program
 from sgdsim.loss import Loss
 from sgdsim.noise import Noise
 from sgdsim.observables import Observable
@@ -31,7 +31,6 @@ from sgdsim.run import Histogram, Recorder, Run
 from sgdsim.schedules import Schedule
 from sgdsim.workers import Workers
 
-GROUPS = 64
 BLOCK_TRAJECTORIES = 2**17
 SPAN_SECONDS = 0.05
 _FIRST_SPAN = 64  # steps, before the speed is known

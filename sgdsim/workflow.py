@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +17,14 @@ from sgdsim import comparison, theory
 from sgdsim.comparison import Comparison
 from sgdsim.ensemble import Ensemble, check_output
 from sgdsim.errors import InputError
+from sgdsim.formula import Formula
+from sgdsim.run import Run
 from sgdsim.scenario import Scenario
+from sgdsim.schema import attempt, attempt_all, listed
 from sgdsim.simulation import output_bytes, simulate_runs
+from sgdsim.stability import instability
+from sgdsim.theory import Prediction
+from sgdsim.vectors import base_name
 
 
 @dataclass(frozen=True)
@@ -78,21 +88,29 @@ def load_scenario(
     >>> "window_mean" in scenario.toml
     True
     """
-    scenario = Scenario.load(source, overrides)
-    if predictions:
-        scenario = scenario.predicting([{"formula": text} for text in predictions])
-    sources = _prediction_sources(scenario)
-    laws = [source for source in sources if isinstance(source, theory.Law)]
-    scenario = scenario.recording([theory.requirements(laws, run) for run in scenario.runs])
-    for source in sources:
-        if isinstance(source, theory.UserPrediction):
-            source.predictions(scenario.runs)  # a claim that cannot be evaluated is refused now, not after the run
-    return scenario
+    scenario = Scenario.load(source, overrides, predictions)
+    problems: list[str] = []
+    attempt(problems, partial(_check_constants, scenario))
+    attempt(problems, partial(_check_formulas, scenario.runs[0]))
+    recorded = None if problems else attempt(problems, partial(_recording, scenario))
+    for claim in recorded.claims if recorded else ():
+        # A claim that cannot be evaluated is refused now, not after the run.
+        if recorded and isinstance(claim.source, theory.UserPrediction):
+            attempt(problems, partial(claim.source.predictions, recorded.runs))
+    if problems or recorded is None:
+        raise InputError(f"{source}:\n{listed(problems)}")
+    return recorded
+
+
+def _recording(scenario: Scenario) -> Scenario:
+    """The scenario with all recorded that its laws need."""
+    laws = [claim.source for claim in scenario.claims if isinstance(claim.source, theory.Law)]
+    return scenario.recording([theory.requirements(laws, run) for run in scenario.runs])
 
 
 def run_scenario(
     scenario: Scenario,
-    path: str | Path,
+    path: str | Path | None = None,
     *,
     threads: int | None = None,
     target: str = "cpu",
@@ -106,7 +124,7 @@ def run_scenario(
     scenario
         As `load_scenario` gives it.
     path
-        HDF5 file to write.
+        HDF5 file to write; by default ``results/<name>.h5``, whose folder is made.
     threads, target, progress
         See `simulation.simulate_runs`.
     overwrite
@@ -116,21 +134,44 @@ def run_scenario(
     ------
     InputError
         For an output that cannot be written or does not fit, before the run starts.
+
+    Warns
+    -----
+    RuntimeWarning
+        When the learning rate is too large for the curvature of the start.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> scenario = load_scenario("river_valley", {"run.trajectories": 100, "run.steps": 20})
+    >>> with TemporaryDirectory() as folder:
+    ...     ensemble = run_scenario(scenario, f"{folder}/run.h5")
+    ...     compare_file(f"{folder}/run.h5").disagrees
+    False
     """
-    check_output(path, overwrite)
-    _check_disk(Path(path), output_bytes(scenario.runs))
-    ensemble = simulate_runs(
-        scenario.runs,
-        scenario=scenario.toml,
-        common_noise=scenario.common_noise,
-        sweep=scenario.sweep or None,
-        title=str(scenario.data["title"]),
-        threads=threads,
-        target=target,
-        progress=progress,
-    )
-    ensemble.save(path, overwrite=overwrite)
+    output = default_output(scenario) if path is None else Path(path)
+    with _default_folder(output) if path is None else nullcontext():
+        check_output(output, overwrite)
+        _check_disk(output, output_bytes(scenario.runs))
+        _warn_of_instability(scenario.runs)
+        ensemble = simulate_runs(
+            scenario.runs,
+            scenario=scenario.toml,
+            common_noise=scenario.common_noise,
+            sweep=scenario.sweep or None,
+            title=str(scenario.data["title"]),
+            threads=threads,
+            target=target,
+            progress=progress,
+        )
+        ensemble.attributes["scenario_name"] = scenario.name
+        ensemble.save(output, overwrite=overwrite)
     return ensemble
+
+
+def default_output(scenario: Scenario) -> Path:
+    """Where a scenario's file goes that the user has not named."""
+    return Path("results") / f"{scenario.name}.h5"
 
 
 def compare_file(path: str | Path) -> Report:
@@ -139,35 +180,103 @@ def compare_file(path: str | Path) -> Report:
     Raises
     ------
     InputError
-        For a file that is not ours or cannot be read.
+        For a file that is not ours or cannot be read, or whose scenario cannot.
     """
     ensemble = Ensemble.open(path)
-    name = Path(path).stem
+    name = str(ensemble.attributes.get("scenario_name", Path(path).stem))
+    if "scenario" not in ensemble.attributes:
+        raise InputError(f"{path}: holds no scenario, and so nothing to compare with")
     scenario = Scenario.parse(str(ensemble.attributes["scenario"]), name, where=f"the scenario in {path}")
     alpha = float(scenario.data["alpha"])
-    predictions, skipped = theory.predict(_prediction_sources(scenario), scenario.runs)
+    predictions, skipped = _predictions(scenario)
     rows = comparison.compare(ensemble, predictions, alpha)
     return Report(os.fspath(path), name, rows, skipped, alpha)
 
 
-def _prediction_sources(scenario: Scenario) -> list[theory.Law | theory.UserPrediction]:
-    """Laws by identifier and the user's claims, numbered in order."""
-    sources: list[theory.Law | theory.UserPrediction] = []
-    for entry in scenario.data["predict"]:
-        if "formula" in entry:
-            claims = sum(isinstance(source, theory.UserPrediction) for source in sources)
-            sources.append(theory.parse_user_prediction(entry, f"user-{claims + 1}"))
-        elif "id" in entry:
-            sources.append(theory.law(entry["id"]))
-        else:
-            raise InputError("predict: an entry needs the id of a law or a formula")
-    return sources
+def _predictions(scenario: Scenario) -> tuple[list[Prediction], list[theory.Skipped]]:
+    """What laws and user say about a scenario, held to the resolution that the user asks for."""
+    found: list[Prediction] = []
+    skipped: list[theory.Skipped] = []
+    for claim in scenario.claims:
+        rows, reasons = theory.predict([claim.source], scenario.runs)
+        found += [_resolved(row, claim.resolution) for row in rows]
+        skipped += reasons
+    return found, skipped
+
+
+def _resolved(row: Prediction, resolution: float | str | None) -> Prediction:
+    if isinstance(resolution, str):
+        resolution = float(resolution.strip().removesuffix("%")) / 100 * abs(row.predicted)
+    # A part of nothing is nothing to hold a row to: it keeps its own.
+    return replace(row, resolution=resolution) if resolution else row
+
+
+def _check_constants(scenario: Scenario) -> None:
+    """Refuse a constant that looks like one left at its default; warn of others that nothing uses."""
+    given = scenario.data["loss"].get("constants", {})
+    used = set().union(*map(_names, scenario.runs))
+    for claim in scenario.claims:
+        if isinstance(claim.source, theory.UserPrediction):
+            used |= Formula.parse(claim.source.formula).names
+    for name in (name for name in given if base_name(name) not in used):
+        defaults = [known for known in scenario.runs[0].loss.constants if known not in given]
+        near = difflib.get_close_matches(name, defaults, n=1)
+        if near:
+            raise InputError(f"loss.constants.{name}: unknown constant {name!r}: did you mean {near[0]!r}?")
+        warnings.warn(f"loss.constants.{name}: no formula uses it", RuntimeWarning, stacklevel=3)
+
+
+def _check_formulas(run: Run) -> None:
+    """Refuse what can be read but is not one number, such as a vector."""
+    observables = run.recorder.observables
+    checks: list[Callable[[], object]] = [lambda: run.loss.expression]
+    checks += [partial(run.loss.expand, one.formula, f"record.observables.{one.name}") for one in observables]
+    attempt_all(checks)
+
+
+def _names(run: Run) -> set[str]:
+    """What the formulas of a run name."""
+    loss = run.loss
+    texts = [loss.formula, *(observable.formula for observable in run.recorder.observables)]
+    for definition in loss.definitions.values():
+        texts += [definition] if isinstance(definition, str) else definition
+    texts += [text for symmetry in loss.symmetries for text in symmetry.generator.values()]
+    return set().union(*(Formula.parse(text).names for text in texts))
+
+
+def _warn_of_instability(runs: Sequence[Run]) -> None:
+    reasons: dict[str, list[int]] = {}
+    for point, run in enumerate(runs):
+        reason = instability(run)
+        if reason is not None:
+            reasons.setdefault(reason, []).append(point)
+    for reason, points in reasons.items():
+        at = f"sweep point {', '.join(map(str, points))}: " if len(runs) > 1 else ""
+        warnings.warn(f"{at}{reason}; trajectories may diverge", RuntimeWarning, stacklevel=3)
+
+
+@contextmanager
+def _default_folder(path: Path) -> Iterator[None]:
+    """Make the folder of an output that the user has not named; take it away if nothing comes of it."""
+    folder = path.parent
+    made = not folder.exists()
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot make this folder: {error.strerror}; choose another with --output") from None
+    try:
+        yield
+    except BaseException:
+        if made:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def _check_disk(path: Path, required: int) -> None:
     free = shutil.disk_usage(path.resolve().parent).free
     if required > free:
         raise InputError(
-            f"{path}: the file needs {required / 1e9:.1f} GB, {free / 1e9:.1f} GB are free: take fewer trajectories, "
-            "snapshots or sweep points, or record less often"
+            f"{path}: the file needs {required / 1e9:.3g} GB, {free / 1e9:.3g} GB are free: take fewer trajectories, "
+            "snapshots, bins or sweep points, or record less often"
         )

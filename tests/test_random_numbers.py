@@ -119,17 +119,22 @@ def normal_moment(order: int) -> int:
 
 # Two programs, each with every kind of deviate in the initial state and in the gradient.
 
-FAMILIES = {"n": "normal", "u": "uniform:-0.5,0.5", "l": "laplace", "r": "rademacher"}
+DRAWN = {
+    "normal": "normal:-0.3,0.7",
+    "uniform": "uniform:0.1,0.4",
+    "laplace": "laplace:0.2,1.5",
+    "rademacher": "rademacher",
+}
 
 
 def families_run(trajectories: int = 1, **fields: Any) -> Run:
     """A run whose initial state is one draw of each family, and whose gradient is noise alone."""
     loss = Loss(
-        " + ".join(f"{name}*d{name}" for name in FAMILIES),
-        tuple(FAMILIES),
-        noise={f"d{name}": Noise.parse(text) for name, text in FAMILIES.items()},
+        " + ".join(f"{name}*xi_{name}" for name in DRAWN),
+        tuple(DRAWN),
+        noise={f"xi_{name}": Noise.parse(text) for name, text in DRAWN.items()},
     )
-    initial = {name: Noise.parse(text) for name, text in FAMILIES.items()}
+    initial = {name: Noise.parse(text) for name, text in DRAWN.items()}
     return Run(loss, Optimizer(), Schedule("1"), initial, trajectories, 1, SEED, **fields)
 
 
@@ -153,8 +158,8 @@ def kernel(noise_dtype: str) -> ModuleType:
 def initial_state(noise_dtype: str) -> dict[str, np.ndarray]:
     """Two million draws of each family."""
     (block,) = Simulator(families_run(2**21, noise_dtype=noise_dtype)).blocks(2**21)
-    state = block.state.reshape(len(block.state), len(FAMILIES), -1)
-    return {name: state[:, i].ravel() for i, name in enumerate(FAMILIES)}
+    state = block.state.reshape(len(block.state), len(DRAWN), -1)
+    return {name: state[:, i].ravel() for i, name in enumerate(DRAWN)}
 
 
 def deviates(
@@ -213,10 +218,13 @@ def test_normals_of_other_counters_are_independent(kernel):
 
 def test_families(initial_state):
     """Distribution, tails and neighbours of every family, as the initial state draws them."""
-    normal, uniform, laplace, rademacher = initial_state.values()
+    normal = (initial_state["normal"] + 0.3) / 0.7
+    uniform = (initial_state["uniform"] - 0.25) / 0.3
+    laplace = (initial_state["laplace"] - 0.2) / 1.5
+    rademacher = initial_state["rademacher"]
     p: dict[str, float] = {}
     p["normal"] = ks_p(scipy.special.ndtr(np.sort(normal)))
-    assert abs(uniform).max() < 0.5
+    assert 0.1 <= initial_state["uniform"].min() < initial_state["uniform"].max() <= 0.4
     p["uniform"] = ks_p(np.sort(uniform) + 0.5)
     p |= moments_p("uniform", uniform, 6, lambda k: 0.5**k / (k + 1))
     p["Laplace"] = ks_p(scipy.stats.laplace.cdf(np.sort(laplace)))
@@ -381,41 +389,86 @@ def _accumulate(z, sums, histogram, tails):  # type: ignore[no-untyped-def]
                 sums[10] += (square - 1.0) * (before * before - 1.0)
 
 
+class Accumulator:
+    """Statistics of any number of blocks of deviates (row, lane) at 4 ns each."""
+
+    def __init__(self) -> None:
+        self.sums, self.histogram, self.tails = np.zeros(11), np.zeros(_BINS, np.int64), np.zeros(7, np.int64)
+        self._partial = np.zeros_like(self.sums)
+        self._pairs = np.zeros(2)
+        self._blocks = 0
+
+    def add(self, block: np.ndarray) -> None:
+        _accumulate(block, self._partial, self.histogram, self.tails)
+        rows, lanes = block.shape
+        self._pairs += rows * (lanes - 1), (rows - 1) * lanes
+        self._blocks += 1
+        if self._blocks % 1024 == 0:
+            self.flush()
+
+    def flush(self) -> None:
+        """Sums of sums: rounding stays far below the standard errors."""
+        self.sums += self._partial
+        self._partial[:] = 0
+
+    def p(self) -> dict[str, float]:
+        self.flush()
+        n = int(self.histogram.sum())
+        moment = [normal_moment(order) for order in range(13)]
+        p = {
+            f"moment {k}": two_sided((self.sums[k] / n - moment[k]) * math.sqrt(n / (moment[2 * k] - moment[k] ** 2)))
+            for k in range(1, 7)
+        }
+        for i, name in enumerate(("trajectories", "steps")):
+            p[name] = two_sided(self.sums[7 + 2 * i] / math.sqrt(self._pairs[i]))
+            p[f"{name}, squares"] = two_sided(self.sums[8 + 2 * i] / math.sqrt(4 * self._pairs[i]))
+        p["signs"] = count_p(int(self.tails[0]), n, 0.5)
+        for threshold in range(1, 7):
+            p[f"beyond {threshold}"] = count_p(int(self.tails[threshold]), n, 2 * scipy.stats.norm.sf(threshold))
+        # At the edges of the bins: no more than the supremum over all values, and hardly less.
+        law = 2 * scipy.special.ndtr(np.arange(1, _BINS + 1) / 1024.0) - 1
+        distance = np.max(abs(np.cumsum(self.histogram) / n - law))
+        p["Kolmogorov-Smirnov of |z|"] = float(scipy.stats.kstwobign.sf(distance * math.sqrt(n)))
+        expected = n * np.diff(law, prepend=0.0)
+        kept = expected > 50
+        chi2 = ((self.histogram - expected) ** 2 / expected)[kept].sum()
+        p["bins"] = float(scipy.stats.chi2.sf(chi2, np.count_nonzero(kept)))
+        return p
+
+
 @pytest.mark.validate
 def test_a_billion_normals():
     kernel = Simulator(normal_run()).kernel
-    lanes, tiles, draws = kernel.LANES, 4096, 240
-    sums, histogram, tails = np.zeros(11), np.zeros(_BINS, np.int64), np.zeros(7, np.int64)
+    accumulator = Accumulator()
     keys = np.uint32(SEED & 0xFFFFFFFF), np.uint32(SEED >> 32)
-    buffer = np.empty(4 * lanes, np.float32)
-    partial = np.zeros_like(sums)
-    for draw in range(draws):
-        partial[:] = 0  # sums of sums: rounding stays far below the standard errors
-        for tile in range(tiles):
-            kernel.step_deviates(buffer, tile * lanes, 4 * draw, *keys, 0)
-            _accumulate(buffer.reshape(4, lanes), partial, histogram, tails)
-        sums += partial
-    n = draws * tiles * 4 * lanes
-    assert n > 1e9
-    moment = [normal_moment(order) for order in range(13)]
-    p = {
-        f"moment {k}": two_sided((sums[k] / n - moment[k]) * math.sqrt(n / (moment[2 * k] - moment[k] ** 2)))
-        for k in range(1, 7)
-    }
-    along, across = n * (lanes - 1) / lanes, n * 3 / 4
-    p["trajectories"] = two_sided(sums[7] / math.sqrt(along))
-    p["trajectories, squares"] = two_sided(sums[8] / math.sqrt(4 * along))
-    p["steps"] = two_sided(sums[9] / math.sqrt(across))
-    p["steps, squares"] = two_sided(sums[10] / math.sqrt(4 * across))
-    p["signs"] = count_p(int(tails[0]), n, 0.5)
-    for threshold in range(1, 7):
-        p[f"beyond {threshold}"] = count_p(int(tails[threshold]), n, 2 * scipy.stats.norm.sf(threshold))
-    # At the edges of the bins: no more than the supremum over all values, and hardly less.
-    law = 2 * scipy.special.ndtr(np.arange(1, _BINS + 1) / 1024.0) - 1
-    distance = np.max(abs(np.cumsum(histogram) / n - law))
-    p["Kolmogorov-Smirnov of |z|"] = float(scipy.stats.kstwobign.sf(distance * math.sqrt(n)))
-    expected = n * np.diff(law, prepend=0.0)
-    kept = expected > 50
-    chi2 = ((histogram - expected) ** 2 / expected)[kept].sum()
-    p["bins"] = float(scipy.stats.chi2.sf(chi2, np.count_nonzero(kept)))
-    assert not rejected(p)
+    buffer = np.empty(4 * kernel.LANES, np.float32)
+    for completed in range(0, 4 * 240, 4):
+        for tile in range(4096):
+            kernel.step_deviates(buffer, tile * kernel.LANES, completed, *keys, 0)
+            accumulator.add(buffer.reshape(4, kernel.LANES))
+    assert accumulator.histogram.sum() > 1e9
+    assert not rejected(accumulator.p())
+
+
+@pytest.mark.validate
+@pytest.mark.parametrize(
+    ("flaw", "found"),
+    [
+        (lambda z: z, set()),
+        (lambda z: z * 1.001, {"moment 2"}),
+        (lambda z: z + 0.002, {"moment 1", "signs"}),
+        (lambda z: z[:, 1:] + 0.003 * z[:, :-1], {"trajectories"}),
+        (lambda z: z[1:] + 0.003 * z[:-1], {"steps"}),
+        (lambda z: z * np.sqrt(1 + 0.01 * (np.roll(z, 1, 1) ** 2 - 1)), {"trajectories, squares"}),
+        (lambda z: z * np.sqrt(1 + 0.01 * (np.roll(z, 1, 0) ** 2 - 1)), {"steps, squares"}),
+        (lambda z: np.where(abs(z) > 5, z / 2, z), {"beyond 5"}),
+        (lambda z: np.round(z * 128) / 128, {"bins", "Kolmogorov-Smirnov of |z|"}),
+    ],
+)
+def test_the_large_test_finds_small_flaws(flaw, found):
+    accumulator = Accumulator()
+    rng = np.random.default_rng(5)
+    for _ in range(32):
+        accumulator.add(np.ascontiguousarray(flaw(rng.standard_normal((4, 2**18)))))
+    assert rejected(accumulator.p()) >= found
+    assert bool(rejected(accumulator.p())) == bool(found)

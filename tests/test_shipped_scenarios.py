@@ -1,4 +1,4 @@
-"""Every shipped scenario against its predictions: small in `make test`, in full and with other seeds in `make validate`."""
+"""Every shipped scenario against its predictions: small here, in full and with other seeds in `make validate`."""
 
 from __future__ import annotations
 

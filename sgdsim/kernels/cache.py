@@ -5,11 +5,13 @@ A second process finds the file, and numba's machine code beside it, without imp
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import importlib.metadata
 import importlib.util
 import json
 import os
+import shutil
 import sys
 import tempfile
 import warnings
@@ -59,7 +61,11 @@ def _module(name: str, generate: Callable[[], str]) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # before it runs: numba finds cached functions by module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]  # an interrupt must not leave half a module to the next run
+        raise
     return module
 
 
@@ -92,19 +98,26 @@ def cache_folder() -> Path:
     RuntimeWarning
         When the folder cannot be written, so that every process compiles anew.
     """
-    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "sgdsim"
-    folder = Path(os.environ.get("SGDSIM_CACHE_DIR", default))
     try:
+        folder = _chosen_folder()
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # RuntimeError: a user without a home
         temporary = Path(tempfile.mkdtemp(prefix="sgdsim-"))
+        atexit.register(shutil.rmtree, temporary, ignore_errors=True)
         warnings.warn(
-            f"the kernel cache {folder} cannot be written ({error.strerror}); kernels of this process go to "
-            f"{temporary}; set SGDSIM_CACHE_DIR to a writable folder",
+            f"the kernel cache cannot be written ({error}); kernels of this process go to {temporary}; "
+            "set SGDSIM_CACHE_DIR to a writable folder",
             RuntimeWarning,
             stacklevel=2,
         )
         return temporary
     return folder
+
+
+def _chosen_folder() -> Path:
+    chosen = os.environ.get("SGDSIM_CACHE_DIR")  # empty means unset, as for XDG_CACHE_HOME
+    if chosen:
+        return Path(chosen).absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "sgdsim"

@@ -18,6 +18,8 @@ from sgdsim.noise import FAMILIES, Noise
 from sgdsim.observables import Observable
 from sgdsim.optimizers import Optimizer
 
+GROUPS = 64  # independent accumulators: tile t adds to group t % GROUPS
+
 
 @dataclass(frozen=True)
 class Program:
@@ -97,11 +99,11 @@ class Program:
         """All that decides the kernel's text, as plain data for hashing; no run-time numbers."""
         return {
             "formula": self.loss.formula,
-            "definitions": dict(self.loss.definitions),
+            "definitions": list(self.loss.definitions.items()),
             "parameters": self.loss.parameters,
-            "noise": {name: noise.family for name, noise in self.loss.noise.items()},
+            "noise": [(name, noise.family) for name, noise in self.loss.noise.items()],  # in the order of their words
             "constants": list(self.constants),
-            "initial": {n: s.family if isinstance(s, Noise) else "value" for n, s in self.initial.items()},
+            "initial": [(n, s.family if isinstance(s, Noise) else "value") for n, s in self.initial.items()],
             "initial_arguments": list(self.initial_arguments),
             "optimizer": self.optimizer.rule.assignments,
             "optimizer_state": self.optimizer.rule.state,

@@ -1,0 +1,122 @@
+"""Measure and report: ``python -m benchmarks [--quick] [--output FOLDER]``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmarks import processes, tables
+from benchmarks.jobs import Job
+from benchmarks.peers import PEERS
+from benchmarks.tasks import Bench, Task
+
+REFERENCE = "NumPy", "float64"  # the state of the others is held against this one's
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured.
+
+    Parameters
+    ----------
+    reference, parts, threads
+        Jobs of the three comparisons.
+    trajectories, steps
+        Sizes over which the time should be flat, with the other size of each.
+    rounds
+        Timed calls.
+    complete
+        Whether peers run on all threads too, whole processes are measured, and figures held against the bar.
+    """
+
+    reference: Job
+    parts: Job
+    threads: Job
+    trajectories: tuple[Job, ...]
+    steps: tuple[Job, ...]
+    rounds: int
+    complete: bool
+
+
+FULL = Plan(
+    reference=Job(65_536, 500),
+    parts=Job(65_536, 1000),
+    threads=Job(1_000_000, 200),
+    trajectories=tuple(Job(n, 1000) for n in (10_000, 100_000, 1_000_000)),
+    steps=tuple(Job(10_000, n) for n in (1000, 10_000, 100_000)),
+    rounds=5,
+    complete=True,
+)
+QUICK = Plan(
+    reference=Job(2048, 20),
+    parts=Job(2048, 200),
+    threads=Job(4096, 20),
+    trajectories=(Job(1024, 20), Job(2048, 20)),
+    steps=(Job(1024, 20), Job(1024, 40)),
+    rounds=2,
+    complete=False,
+)
+
+
+def measure(plan: Plan) -> tables.Results:
+    """Carry out a plan."""
+    counts = sorted({1, _processors()})
+    peer_counts = counts if plan.complete else [1]
+    with Bench() as bench:
+        reference = bench.measure(
+            [*_reference_tasks(plan.reference, peer_counts)], plan.rounds, Task(*REFERENCE, 1, plan.reference)
+        )
+        parts = [_ours(plan.parts, variant=v) for v in ("float64", "float32", "noise alone", "noise off", "recording")]
+        return tables.Results(
+            reference,
+            bench.measure(parts, plan.rounds),
+            bench.measure([_ours(plan.threads, threads) for threads in counts], plan.rounds),
+            bench.measure([_ours(job) for job in plan.trajectories], plan.rounds),
+            bench.measure([_ours(job) for job in plan.steps], plan.rounds),
+            processes.measure() if plan.complete else None,
+        )
+
+
+def _reference_tasks(job: Job, counts: Sequence[int]) -> Iterable[Task]:
+    for threads in counts:
+        yield _ours(job, threads)
+        for peer in PEERS.values():
+            if peer.name != "sgdsim" and peer.installed and (threads == 1 or peer.threaded):
+                yield from (Task(peer.name, variant, threads, job) for variant in peer.models[job.model])
+
+
+def _ours(job: Job, threads: int = 1, variant: str = "float64") -> Task:
+    return Task("sgdsim", variant, threads, job)
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def main() -> int:
+    """Exit code 1 when a peer simulates something else."""
+    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small sizes: does it run, and are the peers right?")
+    parser.add_argument("--rounds", type=int, help="timed calls of each task")
+    parser.add_argument("--output", type=Path, default=Path("results"), help="folder for benchmark.md and .json")
+    options = parser.parse_args()
+    plan = QUICK if options.quick else FULL
+    results = measure(replace(plan, rounds=options.rounds or plan.rounds))
+    text = tables.report(results, complete=plan.complete)
+    options.output.mkdir(parents=True, exist_ok=True)
+    (options.output / "benchmark.md").write_text(text + "\n", encoding="utf-8")
+    (options.output / "benchmark.json").write_text(json.dumps(tables.data(results), indent=1) + "\n", encoding="utf-8")
+    print(text)
+    wrong = [timing.task for timing in results.timings if timing.wrong]
+    for task in wrong:
+        print(f"{task.peer}, {task.variant}: not the distribution of {REFERENCE[0]}; not timed", file=sys.stderr)
+    return bool(wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

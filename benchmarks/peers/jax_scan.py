@@ -1,0 +1,61 @@
+"""JAX: `jit` of a `lax.scan` with its default generator, threefry; the gradient by hand, or by `vmap` of `grad`."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import count
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.jobs import Job
+from benchmarks.peers import Models, Simulate, State
+
+jax.config.update("jax_enable_x64", True)
+
+
+def river_valley(dtype: Any, by_hand: bool, job: Job, threads: int) -> Simulate:
+    """One compiled function from the key to the final state."""
+    constants = [dtype(job.constants[name]) for name in ("a0", "k", "c2", "sigma")]
+    a0, k, c2, sigma = constants
+    rate = dtype(job.learning_rate)
+
+    def loss(theta: Any, xi: Any) -> Any:
+        x, y = theta
+        return c2 * y**2 / 2 + a0 * (1 + k * y**2) * x**2 / 2 + sigma * xi * x
+
+    def gradient_by_hand(theta: Any, xi: Any) -> Any:
+        x, y = theta
+        return a0 * (1 + k * y * y) * x + sigma * xi, c2 * y + a0 * k * y * x * x
+
+    gradient = gradient_by_hand if by_hand else jax.vmap(jax.grad(loss))
+
+    def step(theta: Any, key: Any) -> Any:
+        xi = jax.random.normal(key, (job.trajectories,), dtype)
+        g = gradient(theta, xi)
+        return (theta[0] - rate * g[0], theta[1] - rate * g[1]), None
+
+    @jax.jit
+    def run(key: Any) -> Any:
+        theta = tuple(jnp.full(job.trajectories, job.initial[name], dtype) for name in ("x", "y"))
+        return jax.lax.scan(step, theta, jax.random.split(key, job.steps))[0]
+
+    seeds = count()
+
+    def simulate() -> State:
+        x, y = run(jax.random.key(next(seeds)))
+        return {"x": np.asarray(x), "y": np.asarray(y)}
+
+    return simulate
+
+
+MODELS: Models = {
+    "river_valley": {
+        "by hand, float64": partial(river_valley, jnp.float64, True),
+        "by hand, float32": partial(river_valley, jnp.float32, True),
+        "vmap of grad, float64": partial(river_valley, jnp.float64, False),
+        "vmap of grad, float32": partial(river_valley, jnp.float32, False),
+    }
+}

@@ -1,0 +1,93 @@
+"""Ourselves: the whole step, and its parts alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from benchmarks.jobs import Job
+from benchmarks.peers import Models, Simulate, State
+from sgdsim.loss import Loss
+from sgdsim.losses.river_valley import river_valley
+from sgdsim.observables import Observable
+from sgdsim.optimizers import Optimizer
+from sgdsim.run import Recorder, Run
+from sgdsim.schedules import Schedule
+from sgdsim.simulation import Accumulators, Simulator, allocate
+from sgdsim.workers import Workers
+
+OBSERVABLES = (Observable("thermal", "a*x**2/2"), Observable("river", "c"))  # beside the parameters: four in all
+
+
+def _noisy(job: Job) -> Loss:
+    return river_valley(constants=job.constants)
+
+
+def _noiseless(job: Job) -> Loss:
+    constants = {name: value for name, value in job.constants.items() if name != "sigma"}
+    formula = "c2*y**2/2 + a0*(1 + k*y**2)*x**2/2"
+    return Loss(formula, tuple(job.initial), constants, name="noiseless_river_valley")
+
+
+def _simulator(job: Job, threads: int, loss: Loss, recorder: Recorder, dtype: str) -> Simulator:
+    schedule = Schedule(repr(job.learning_rate))
+    run = Run(loss, Optimizer(), schedule, job.initial, job.trajectories, job.steps, 1, recorder, dtype)
+    return Simulator(run, workers=Workers(threads))
+
+
+def whole_step(make_loss: Callable[[Job], Loss], recorder: Recorder, dtype: str, job: Job, threads: int) -> Simulate:
+    """What `sgdsim.simulate` does between its arguments and its result, divergence test included."""
+    loss = make_loss(job)
+    simulator = _simulator(job, threads, loss, recorder, dtype)
+
+    def simulate() -> State:
+        into = Accumulators(*(array[0] for array in vars(allocate([simulator])).values()))
+        states = []
+        for block in simulator.blocks():
+            for _ in simulator.spans(block, into):
+                pass
+            states.append(block.state.reshape(len(block.state), -1, simulator.lanes).swapaxes(0, 1))
+        final = np.concatenate(states, axis=1).reshape(-1, simulator.n_tiles * simulator.lanes)
+        return dict(zip(loss.parameters, final[:, : job.trajectories], strict=False)) if loss.noise else {}
+
+    return simulate
+
+
+def noise_alone(job: Job, threads: int) -> Simulate:
+    """The deviates of the same tiles and steps, drawn and thrown away."""
+    kernel: Any = _simulator(job, threads, _noisy(job), Recorder(), "float64").kernel
+    step_deviates, rows, lanes, stride = kernel.step_deviates, kernel.DEVIATE_ROWS, kernel.LANES, kernel.STEPS_A_DRAW
+
+    @njit  # type: ignore[untyped-decorator]
+    def draw(tiles: int, steps: int, key: np.uint32) -> float:
+        deviates = np.empty(rows * lanes, np.float32)
+        last = 0.0
+        for tile in range(tiles):
+            for step in range(0, steps, stride):
+                step_deviates(deviates, tile * lanes, step, key, key, 0)
+            last += deviates[0]
+        return last
+
+    def simulate() -> State:
+        draw(-(-job.trajectories // lanes), job.steps, np.uint32(1))
+        return {}
+
+    return simulate
+
+
+_OFF = Recorder()
+_STEP = partial(whole_step, _noisy, _OFF)
+
+MODELS: Models = {
+    "river_valley": {
+        "float64": partial(_STEP, "float64"),
+        "float32": partial(_STEP, "float32"),
+        "noise alone": noise_alone,
+        "noise off": partial(whole_step, _noiseless, _OFF, "float64"),
+        "recording": partial(whole_step, _noisy, Recorder(every=100, observables=OBSERVABLES), "float64"),
+    }
+}

@@ -1,0 +1,62 @@
+"""Whole processes: how long a scenario takes to its first step, cold and warm; the help text; peak memory."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Processes:
+    """What was measured.
+
+    Attributes
+    ----------
+    cold, warm
+        Seconds to the first step with an empty and with a filled kernel cache: on the wall, and of processor time.
+    help
+        Seconds of ``sgdsim --help``, likewise.
+    memory
+        Peak bytes of a run above what was held before it.
+    """
+
+    cold: tuple[float, float]
+    warm: tuple[float, float]
+    help: tuple[float, float]
+    memory: float
+
+
+def measure(repeats: int = 3) -> Processes:
+    """Start processes one after the other, in a kernel cache of their own."""
+    with tempfile.TemporaryDirectory(prefix="sgdsim-benchmark-") as folder:
+        start = [sys.executable, "-m", "benchmarks.start"]
+        cold = _timed([*start, "first_step"], folder)[:2]
+        warm = [_timed([*start, "first_step"], folder)[:2] for _ in range(repeats)]
+        helps = [_timed([sys.executable, "-m", "sgdsim", "--help"], folder)[:2] for _ in range(repeats)]
+        _timed([*start, "memory"], folder)  # compiles
+        memory = float(_timed([*start, "memory"], folder)[2])
+    return Processes(cold, _medians(warm), _medians(helps), memory)
+
+
+def _timed(command: list[str], cache: str) -> tuple[float, float, str]:
+    """Seconds on the wall, seconds of processor time, and the output."""
+    began, used = time.perf_counter(), os.times()
+    output = subprocess.run(
+        command, check=True, capture_output=True, text=True, cwd=ROOT, env={**os.environ, "SGDSIM_CACHE_DIR": cache}
+    ).stdout
+    now = os.times()
+    cpu = now.children_user + now.children_system - used.children_user - used.children_system
+    return time.perf_counter() - began, cpu, output
+
+
+def _medians(samples: list[tuple[float, float]]) -> tuple[float, float]:
+    wall, cpu = zip(*samples, strict=True)
+    return statistics.median(wall), statistics.median(cpu)

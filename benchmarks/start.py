@@ -1,0 +1,45 @@
+"""A fresh process up to its first step, or up to the end of a run and its memory; run by `processes`."""
+
+from __future__ import annotations
+
+import resource
+import sys
+
+TRAJECTORIES, STEPS = 1_000_000, 20
+
+
+def first_step() -> None:
+    """Imports, scenario, kernel, initial state and four steps."""
+    from sgdsim.simulation import Accumulators, Simulator, allocate
+    from sgdsim.workflow import load_scenario
+
+    run = load_scenario("river_valley", {"run.trajectories": 1000}).runs[0]
+    simulator = Simulator(run)
+    into = Accumulators(*(array[0] for array in vars(allocate([simulator])).values()))
+    simulator.advance(next(simulator.blocks()), 4, into)
+
+
+def memory() -> None:
+    """Print the bytes that a run with one snapshot takes above what the process held before, its kernel loaded."""
+    import sgdsim
+
+    loss = sgdsim.river_valley(constants={"a0": 1.0, "k": 0.5, "c2": 0.1})
+
+    def simulate(trajectories: int) -> None:
+        sgdsim.simulate(
+            loss, learning_rate=0.1, initial={"x": 0, "y": 1}, trajectories=trajectories, steps=STEPS, snapshots=[STEPS]
+        )
+
+    simulate(1000)
+    before = _held()
+    simulate(TRAJECTORIES)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before)
+
+
+def _held() -> int:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+if __name__ == "__main__":
+    {"first_step": first_step, "memory": memory}[sys.argv[1]]()

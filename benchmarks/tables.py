@@ -1,0 +1,267 @@
+"""From timings to a Markdown report and plain data."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import check
+from benchmarks.peers import PEERS
+from benchmarks.processes import Processes
+from benchmarks.start import STEPS, TRAJECTORIES
+from benchmarks.tasks import Task, Timing, ratio
+
+Timings = Mapping[Task, Timing]
+
+
+@dataclass
+class Results:
+    """All that was measured.
+
+    Attributes
+    ----------
+    reference
+        The reference job by every program, on one thread and on all.
+    parts
+        Ours alone: the whole step, its parts, and recording.
+    threads
+        Ours on one thread and on all, one large job.
+    trajectories, steps
+        Ours over sizes.
+    processes
+        None when not measured.
+    """
+
+    reference: Timings
+    parts: Timings
+    threads: Timings
+    trajectories: Timings
+    steps: Timings
+    processes: Processes | None = None
+
+    @property
+    def timings(self) -> list[Timing]:
+        """All of them."""
+        groups = self.reference, self.parts, self.threads, self.trajectories, self.steps
+        return [timing for group in groups for timing in group.values()]
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One figure against its bar.
+
+    Parameters
+    ----------
+    figure, bar
+        What is compared, and the bound: at least where `at_least`, else at most.
+    measured
+        None where it was not.
+    unit
+        Follows both numbers.
+    """
+
+    figure: str
+    bar: float
+    measured: float | None
+    at_least: bool = True
+    unit: str = ""
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the bar is met; None where nothing was measured."""
+        if self.measured is None:
+            return None
+        return self.measured >= self.bar if self.at_least else self.measured <= self.bar
+
+    def row(self) -> list[str]:
+        """The cells of a table."""
+        sign = "≥" if self.at_least else "≤"
+        measured = "not measured" if self.measured is None else f"{self.measured:.3g}{self.unit}"
+        verdict = {None: "–", True: "yes", False: "**no**"}[self.met]
+        return [self.figure, f"{sign} {self.bar:g}{self.unit}", measured, verdict]
+
+
+def bars(results: Results) -> list[Bar]:
+    """Every figure that has a bar."""
+    parts = {task.variant: timing for task, timing in results.parts.items()}
+    noise = ratio(parts["float64"], parts["noise alone"])
+    recording = (ratio(parts["recording"], parts["float64"]) - 1) * 100
+    sizes, lengths = _span(results.trajectories, "trajectories"), _span(results.steps, "steps")
+    return [
+        *_ratios(results.reference),
+        Bar("full step / noise generation alone", 1.6, noise, at_least=False),
+        Bar("recording moments of 4 observables every 100 steps, on top", 10, recording, at_least=False, unit=" %"),
+        *_speedup(results.threads),
+        Bar(f"spread over trajectories, {sizes}", 15, _spread(results.trajectories), at_least=False, unit=" %"),
+        Bar(f"spread over steps, {lengths}", 15, _spread(results.steps), at_least=False, unit=" %"),
+        *_process_bars(results.processes),
+    ]
+
+
+def _ratios(timings: Timings) -> list[Bar]:
+    rows = []
+    for threads in sorted({task.threads for task in timings}):
+        ours = next(t for task, t in timings.items() if task.threads == threads and task.peer == "sgdsim")
+        for peer, dtype, bar in (("JAX", "float64", 10), ("JAX", "float32", 4.5), ("NumPy", "float64", 11)):
+            found = [
+                ratio(timing, ours)
+                for task, timing in timings.items()
+                if (task.peer, task.threads) == (peer, threads) and dtype in task.variant and timing.seconds
+            ]
+            if found or threads == 1:
+                rows.append(Bar(f"{peer} {dtype} / ours, {_threads(threads)}", bar, min(found, default=None)))
+    return rows
+
+
+def _process_bars(processes: Processes | None) -> list[Bar]:
+    allowance = 2 * TRAJECTORIES * 8 * 2 / 1e6 + 50
+    run = f"peak memory of {TRAJECTORIES:,} trajectories, {STEPS} steps, one snapshot"
+    warm, help_text, megabytes = (
+        (processes.warm[1], processes.help[1], processes.memory / 1e6) if processes else (None, None, None)
+    )
+    return [
+        Bar("warm start of a scenario to its first step", 2, warm, at_least=False, unit=" s"),
+        Bar("`sgdsim --help`", 0.3, help_text, at_least=False, unit=" s"),
+        Bar(run, allowance, megabytes, at_least=False, unit=" MB"),
+    ]
+
+
+def _speedup(timings: Timings) -> list[Bar]:
+    one, *more = sorted(timings.values(), key=lambda timing: timing.task.threads)
+    job = one.task.job
+    return [
+        Bar(f"speed on {_threads(many.task.threads)} / on 1, {job.trajectories:,} trajectories", 1.65, ratio(one, many))
+        for many in more
+    ]
+
+
+def _spread(timings: Timings) -> float:
+    medians = [timing.median for timing in timings.values()]
+    return (max(medians) / min(medians) - 1) * 100
+
+
+def _span(timings: Timings, size: str) -> str:
+    sizes = [getattr(task.job, size) for task in timings]
+    return f"{min(sizes):,} … {max(sizes):,}"
+
+
+def _threads(threads: int) -> str:
+    return "1 thread" if threads == 1 else f"{threads} threads"
+
+
+def report(results: Results, complete: bool = True) -> str:
+    """The whole report as Markdown; small jobs are not held against the bar."""
+    rows = _table(["figure", "bar", "measured", "met"], (bar.row() for bar in bars(results)))
+    return "\n\n".join(
+        [
+            *(["### Against the bar", rows] if complete else []),
+            "### The reference job",
+            _reference_table(results.reference),
+            "### Our step and its parts",
+            _timing_table(results.parts, ("variant",)),
+            "### Sizes and threads",
+            _sizes_table(results),
+            *_processes_table(results.processes),
+            "### Where",
+            *(f"{name}: {text}" for name, text in environment().items()),
+        ]
+    )
+
+
+def _reference_table(timings: Timings) -> str:
+    rows = []
+    for task, timing in timings.items():
+        ours = next(t for other, t in timings.items() if other.peer == "sgdsim" and other.threads == task.threads)
+        if timing.wrong:
+            figures = ["another distribution", "–", "–"]
+        else:
+            figures = [_figure(timing), f"{ratio(timing, ours):.2f}", f"{timing.first:.1f}"]
+        rows.append([task.peer, task.variant, str(task.threads), *figures, f"{timing.z or 0:.1f}"])
+    head = ["program", "variant", "threads", "ns a trajectory-step", "times ours", "first call, s", "largest z"]
+    return _table(head, rows)
+
+
+def _timing_table(timings: Timings, names: Sequence[str]) -> str:
+    rows = ([str(getattr(task, name)) for name in names] + [_figure(timing)] for task, timing in timings.items())
+    return _table([*names, "ns a trajectory-step"], rows)
+
+
+def _sizes_table(results: Results) -> str:
+    timings = [*results.threads.values(), *results.trajectories.values(), *results.steps.values()]
+    rows = ([f"{t.task.job.trajectories:,}", f"{t.task.job.steps:,}", str(t.task.threads), _figure(t)] for t in timings)
+    return _table(["trajectories", "steps", "threads", "ns a trajectory-step"], rows)
+
+
+def _processes_table(processes: Processes | None) -> list[str]:
+    if processes is None:
+        return []
+    rows = (
+        [name, *(f"{seconds:.2f}" for seconds in pair)]
+        for name, pair in (
+            ("first step of `river_valley`, cold: everything compiled", processes.cold),
+            ("first step of `river_valley`, warm", processes.warm),
+            ("`sgdsim --help`", processes.help),
+        )
+    )
+    return ["### Starts", _table(["process", "wall, s", "processor, s"], rows)]
+
+
+def _figure(timing: Timing) -> str:
+    """Median and range."""
+    samples = timing.nanoseconds
+    return f"{statistics.median(samples):.2f} ({min(samples):.2f} – {max(samples):.2f})"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def environment() -> dict[str, str]:
+    """Versions and hardware by kind."""
+    found = [peer for peer in PEERS.values() if peer.installed]
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in (*(p.distribution for p in found), "llvmlite")]
+    missing = [peer.name for peer in PEERS.values() if not peer.installed]
+    return {
+        "Processor": f"{_processor()}, {os.cpu_count()} cores visible",
+        "Versions": f"Python {platform.python_version()}, {', '.join(versions)}",
+        "Not installed, so skipped": ", ".join(missing) or "none",
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    values = dict(line.split(":", 1) for line in lines if ":" in line)
+    fields = {name.strip(): value.strip() for name, value in values.items()}
+    flags = fields.get("flags", "").split()
+    width = next((bits for flag, bits in (("avx512f", 512), ("avx2", 256)) if flag in flags), 128)
+    return f"{fields.get('model name', platform.machine())}, {width}-bit vectors"
+
+
+def data(results: Results) -> dict[str, Any]:
+    """The same as plain data."""
+    return {
+        "environment": environment(),
+        "z_limit": check.Z_LIMIT,
+        "bars": [{**asdict(bar), "met": bar.met} for bar in bars(results)],
+        "timings": [
+            {
+                **asdict(timing.task),
+                "first_call_seconds": timing.first,
+                "seconds": timing.seconds,
+                "largest_z": timing.z,
+                "wrong": timing.wrong,
+            }
+            for timing in results.timings
+        ],
+        "processes": results.processes and asdict(results.processes),
+    }

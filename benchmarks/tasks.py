@@ -1,0 +1,139 @@
+"""What is timed, and in which order: every round runs each task once, so that a busy machine slows all alike."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from benchmarks import check
+from benchmarks.jobs import Job
+from benchmarks.peers import PEERS
+from benchmarks.worker import Worker
+
+
+@dataclass(frozen=True)
+class Task:
+    """One program doing one job.
+
+    Parameters
+    ----------
+    peer, variant
+        Keys of `peers.PEERS` and of its models' variants.
+    threads
+        One, in which case processor time counts, or more, and time on the wall does.
+    job
+        What is simulated.
+    """
+
+    peer: str
+    variant: str
+    threads: int
+    job: Job
+
+    def __hash__(self) -> int:
+        return hash((self.peer, self.variant, self.threads, self.job.trajectories, self.job.steps))
+
+
+@dataclass
+class Timing:
+    """What a task took.
+
+    Attributes
+    ----------
+    first
+        Seconds on the wall of the first call, compilation included.
+    seconds
+        Of each round.
+    z
+        Largest deviation from the reference in standard errors; None where the state is not compared.
+    """
+
+    task: Task
+    first: float = 0.0
+    seconds: list[float] = field(default_factory=list)
+    z: float | None = None
+
+    @property
+    def wrong(self) -> bool:
+        """Whether it simulates something else; then it is not timed."""
+        return self.z is not None and self.z > check.Z_LIMIT
+
+    @property
+    def nanoseconds(self) -> list[float]:
+        """Per trajectory-step, of each round."""
+        return [seconds / self.task.job.work * 1e9 for seconds in self.seconds]
+
+    @property
+    def median(self) -> float:
+        """Median nanoseconds per trajectory-step."""
+        return statistics.median(self.nanoseconds)
+
+
+def ratio(one: Timing, other: Timing) -> float:
+    """Median over the rounds of one's time per trajectory-step over the other's."""
+    return statistics.median(a / b for a, b in zip(one.nanoseconds, other.nanoseconds, strict=True))
+
+
+class Bench:
+    """Worker processes, started when first needed and alive until the end."""
+
+    def __init__(self) -> None:
+        self._workers: dict[tuple[str, int], Worker] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Bench:
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self._stack.close()
+
+    def measure(self, tasks: Sequence[Task], rounds: int, reference: Task | None = None) -> dict[Task, Timing]:
+        """Run each task once untimed, check it against the reference task's state, then time it in turns.
+
+        Parameters
+        ----------
+        tasks
+            In the order of a round.
+        rounds
+            Timed calls of each.
+        reference
+            One of the tasks; the final states of the others must be distributed as its own.
+        """
+        timings = {task: Timing(task) for task in tasks}
+        states = {}
+        for task, timing in timings.items():
+            _say(f"preparing {task.peer}, {task.variant}, threads: {task.threads}")
+            answer = self._ask(task)
+            timing.first, states[task] = answer["wall"], answer["statistics"]
+        if reference is not None:
+            _compare(timings, states, reference)
+        for turn in range(rounds):
+            _say(f"round {turn + 1} of {rounds}")
+            for timing in timings.values():
+                if not timing.wrong:
+                    timing.seconds.append(self._ask(timing.task)["cpu" if timing.task.threads == 1 else "wall"])
+        return timings
+
+    def _ask(self, task: Task) -> Mapping[str, float]:
+        key = task.peer, task.threads
+        if key not in self._workers:
+            self._workers[key] = self._stack.enter_context(Worker(*key))
+        return self._workers[key].ask(task.variant, task.job)
+
+
+def _compare(timings: Mapping[Task, Timing], states: Mapping[Task, check.Statistics], reference: Task) -> None:
+    for task, timing in timings.items():
+        timing.z = 0.0 if task == reference else check.deviation(states[task], states[reference])
+
+
+def _say(text: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def available(peer: str) -> bool:
+    """Whether the peer can be measured here."""
+    return PEERS[peer].installed

@@ -12,8 +12,8 @@ import numpy as np
 
 @lane_loop
 def lane_sum(values):
-    wide_vectors()
     """Sum of LANES values, which it overwrites; halving keeps the loop free of a serial dependence."""
+    wide_vectors()
     half = LANES // 2
     while half:
         for lane in range(half):

@@ -19,8 +19,8 @@ import numpy as np
 
 @lane_loop
 def count_outside(state):
-    wide_vectors()
     """How many lanes are not finite or beyond LIMIT, in any parameter."""
+    wide_vectors()
     n = 0
     for lane in range(LANES):
         n += outside(state, lane)

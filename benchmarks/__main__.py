@@ -31,7 +31,8 @@ class Plan:
     rounds
         Timed calls.
     complete
-        Whether peers run on all threads too, whole processes are measured, and figures held against the bar.
+        Whether peers run on all threads too, all variants of ours and whole processes are measured, and figures
+        held against the bar.
     """
 
     reference: Job
@@ -44,7 +45,7 @@ class Plan:
 
 
 FULL = Plan(
-    reference=Job(65_536, 500),
+    reference=Job(65_536, 250),
     parts=Job(65_536, 1000),
     threads=Job(1_000_000, 200),
     trajectories=tuple(Job(n, 1000) for n in (10_000, 100_000, 1_000_000)),
@@ -71,13 +72,13 @@ def measure(plan: Plan) -> tables.Results:
         reference = bench.measure(
             [*_reference_tasks(plan.reference, peer_counts)], plan.rounds, Task(*REFERENCE, 1, plan.reference)
         )
-        parts = [_ours(plan.parts, variant=v) for v in ("float64", "float32", "noise alone", "noise off", "recording")]
+        variants = ("float64", "noise alone", "recording", *(("noise off", "float32") if plan.complete else ()))
         return tables.Results(
             reference,
-            bench.measure(parts, plan.rounds),
+            bench.measure([_ours(plan.parts, variant=variant) for variant in variants], plan.rounds),
             bench.measure([_ours(plan.threads, threads) for threads in counts], plan.rounds),
-            bench.measure([_ours(job) for job in plan.trajectories], plan.rounds),
-            bench.measure([_ours(job) for job in plan.steps], plan.rounds),
+            bench.measure([_ours(job) for job in plan.trajectories], min(plan.rounds, 3)),
+            bench.measure([_ours(job) for job in plan.steps], min(plan.rounds, 3)),
             processes.measure() if plan.complete else None,
         )
 

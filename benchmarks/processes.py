@@ -25,13 +25,13 @@ class Processes:
     help
         Seconds of ``sgdsim --help``, likewise.
     memory
-        Peak bytes of a run above what was held before it.
+        Peak bytes of a run above what was held before it; None where the system does not say.
     """
 
     cold: tuple[float, float]
     warm: tuple[float, float]
     help: tuple[float, float]
-    memory: float
+    memory: float | None
 
 
 def measure(repeats: int = 3) -> Processes:
@@ -41,8 +41,7 @@ def measure(repeats: int = 3) -> Processes:
         cold = _timed([*start, "first_step"], folder)[:2]
         warm = [_timed([*start, "first_step"], folder)[:2] for _ in range(repeats)]
         helps = [_timed([sys.executable, "-m", "sgdsim", "--help"], folder)[:2] for _ in range(repeats)]
-        _timed([*start, "memory"], folder)  # compiles
-        memory = float(_timed([*start, "memory"], folder)[2])
+        memory = float(_timed([*start, "memory"], folder)[2]) if Path("/proc/self/clear_refs").exists() else None
     return Processes(cold, _medians(warm), _medians(helps), memory)
 
 

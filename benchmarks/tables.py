@@ -83,7 +83,7 @@ class Bar:
         """The cells of a table."""
         sign = "≥" if self.at_least else "≤"
         measured = "not measured" if self.measured is None else f"{self.measured:.3g}{self.unit}"
-        verdict = {None: "–", True: "yes", False: "**no**"}[self.met]
+        verdict = {None: "", True: "yes", False: "**no**"}[self.met]
         return [self.figure, f"{sign} {self.bar:g}{self.unit}", measured, verdict]
 
 
@@ -122,9 +122,9 @@ def _ratios(timings: Timings) -> list[Bar]:
 def _process_bars(processes: Processes | None) -> list[Bar]:
     allowance = 2 * TRAJECTORIES * 8 * 2 / 1e6 + 50
     run = f"peak memory of {TRAJECTORIES:,} trajectories, {STEPS} steps, one snapshot"
-    warm, help_text, megabytes = (
-        (processes.warm[1], processes.help[1], processes.memory / 1e6) if processes else (None, None, None)
-    )
+    warm = help_text = megabytes = None
+    if processes is not None:
+        warm, help_text, megabytes = processes.warm[1], processes.help[1], processes.memory and processes.memory / 1e6
     return [
         Bar("warm start of a scenario to its first step", 2, warm, at_least=False, unit=" s"),
         Bar("`sgdsim --help`", 0.3, help_text, at_least=False, unit=" s"),
@@ -179,7 +179,7 @@ def _reference_table(timings: Timings) -> str:
     for task, timing in timings.items():
         ours = next(t for other, t in timings.items() if other.peer == "sgdsim" and other.threads == task.threads)
         if timing.wrong:
-            figures = ["another distribution", "–", "–"]
+            figures = ["another distribution", "", ""]
         else:
             figures = [_figure(timing), f"{ratio(timing, ours):.2f}", f"{timing.first:.1f}"]
         rows.append([task.peer, task.variant, str(task.threads), *figures, f"{timing.z or 0:.1f}"])
@@ -215,7 +215,7 @@ def _processes_table(processes: Processes | None) -> list[str]:
 def _figure(timing: Timing) -> str:
     """Median and range."""
     samples = timing.nanoseconds
-    return f"{statistics.median(samples):.2f} ({min(samples):.2f} – {max(samples):.2f})"
+    return f"{statistics.median(samples):.2f} ({min(samples):.2f} … {max(samples):.2f})"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

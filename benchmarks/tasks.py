@@ -7,10 +7,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Any
 
 from benchmarks import check
 from benchmarks.jobs import Job
-from benchmarks.peers import PEERS
 from benchmarks.worker import Worker
 
 
@@ -103,7 +103,7 @@ class Bench:
             One of the tasks; the final states of the others must be distributed as its own.
         """
         timings = {task: Timing(task) for task in tasks}
-        states = {}
+        states: dict[Task, check.Statistics] = {}
         for task, timing in timings.items():
             _say(f"preparing {task.peer}, {task.variant}, threads: {task.threads}")
             answer = self._ask(task)
@@ -117,7 +117,7 @@ class Bench:
                     timing.seconds.append(self._ask(timing.task)["cpu" if timing.task.threads == 1 else "wall"])
         return timings
 
-    def _ask(self, task: Task) -> Mapping[str, float]:
+    def _ask(self, task: Task) -> dict[str, Any]:
         key = task.peer, task.threads
         if key not in self._workers:
             self._workers[key] = self._stack.enter_context(Worker(*key))
@@ -132,8 +132,3 @@ def _compare(timings: Mapping[Task, Timing], states: Mapping[Task, check.Statist
 def _say(text: str) -> None:
     if sys.stderr.isatty():
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
-
-
-def available(peer: str) -> bool:
-    """Whether the peer can be measured here."""
-    return PEERS[peer].installed

@@ -42,10 +42,18 @@ class RealFunction(sympy.Function):  # type: ignore[misc]
     def _eval_mpmath(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         def at(*arguments: Any) -> Any:
             real = [mpmath.nan if isinstance(argument, mpmath.mpc) else argument for argument in arguments]
-            undefined = any(map(mpmath.isnan, real[: self.deciding]))
-            return mpmath.nan if undefined else mpmath.mpf(self.at(*real))
+            value = mpmath.mpf(self.at(*real))
+            if mpmath.isnan(value) or any(map(mpmath.isnan, real[: self.deciding])):
+                raise ValueError("undefined")
+            return value
 
         return at, self.args
+
+    def _eval_evalf(self, prec: int) -> Any:
+        try:
+            return super()._eval_evalf(prec)
+        except (ValueError, ArithmeticError):
+            return None
 
 
 class sinh(RealFunction):

@@ -64,7 +64,7 @@ class Symmetry:
         """
         kind, _, rest = text.partition(":")
         parts = [[field.strip() for field in part.split(":")] for part in rest.split(",")]
-        match kind.strip(), parts:
+        match kind.strip(), parts if all(map(all, parts)) else []:
             case "rescale", [[_, _], *_] if all(len(part) == 2 for part in parts):
                 generator = {name: f"{power}*{name}" for name, power in parts}
             case "scale", [[name]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from types import TracebackType
 from typing import Any, Self
@@ -16,6 +17,11 @@ class Progress:
         Trajectory-steps of the whole run.
     shown
         False for no bar at all.
+
+    Examples
+    --------
+    >>> with Progress(1000, shown=False) as progress:
+    ...     progress.update(500)
     """
 
     def __init__(self, total: int, shown: bool) -> None:
@@ -27,7 +33,9 @@ class Progress:
         if self._shown:
             from tqdm import tqdm
 
-            self._bar = tqdm(total=self._total, unit=" trajectory-steps", unit_scale=True, leave=False)
+            # A terminal may not know its width; tqdm would take that for no room at all.
+            width = None if os.get_terminal_size(sys.stderr.fileno()).columns else 80
+            self._bar = tqdm(total=self._total, unit=" trajectory-steps", unit_scale=True, leave=False, ncols=width)
         return self
 
     def update(self, done: int) -> None:

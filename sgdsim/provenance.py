@@ -33,6 +33,7 @@ def attributes(
     dtype: str,
     lanes: int,
     started: str,
+    compile_seconds: float,
     seconds: float,
     trajectory_steps: int,
 ) -> dict[str, Any]:
@@ -48,8 +49,8 @@ def attributes(
         Of the run.
     lanes
         Trajectories of a tile: trajectory i is of group ``(i // lanes) % 64``.
-    started, seconds
-        When the run began (UTC) and how long it took, compilation included.
+    started, compile_seconds, seconds
+        When the run began (UTC), how long it took to compile or load the kernels, and to simulate.
     trajectory_steps
         Updates carried out.
     """
@@ -69,6 +70,7 @@ def attributes(
         "python_version": platform.python_version(),
         "started_utc": started,
         "finished_utc": now(),
+        "compile_seconds": compile_seconds,
         "wall_seconds": seconds,
         "trajectory_steps_per_second": trajectory_steps / seconds,
         "command_line": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),

@@ -15,7 +15,9 @@ def summary(ensemble: Ensemble) -> str:
     seconds = float(attributes["wall_seconds"])
     rate = float(attributes["trajectory_steps_per_second"])
     diverged = int((status > 0).sum())
+    compiling = float(attributes["compile_seconds"])
     text = f"{status.size:,} trajectories in {seconds:.1f} s, {rate:.2e} trajectory-steps/s"
+    text += f" (kernels ready after {compiling:.1f} s)"
     return text if not diverged else f"{text}; WARNING: {diverged:,} diverged and are excluded"
 
 

@@ -85,7 +85,7 @@ class Scenario:
             data["predict"] += [{"formula": formula} for formula in predictions]
         attempt(problems, partial(_check_text, data))
         swept = attempt(problems, partial(_sweep, data.get("sweep", {})))
-        points = [] if swept is None else _build_points(data, swept, problems)
+        points = _build_points(data, swept or {}, problems)
         if problems or swept is None:
             raise InputError(f"{where}:\n{listed(problems)}")
         resolved = points[0][0].model_dump(exclude_none=True)

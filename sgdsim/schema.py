@@ -531,9 +531,8 @@ def build_run(sections: Sections) -> Run:
     InputError
         With every problem of the parts with each other.
     """
-    loss = build_loss(sections.loss)
-    steps = sections.run.steps
-    whole = Run(
+    loss, steps = build_loss(sections.loss), sections.run.steps
+    blank = Run(
         loss,
         build_optimizer(sections.optimizer),
         Schedule("1"),
@@ -545,27 +544,41 @@ def build_run(sections: Sections) -> Run:
         sections.run.dtype,
         sections.run.noise_dtype,
     )
-    schedule = build_schedule(sections.optimizer)
-    initial = _initial(sections, loss)
-    recorder = _recorder(sections.record, steps)
-    trajectories = sections.run.trajectories
+    parts: dict[str, Any] = {
+        "trajectories": sections.run.trajectories,
+        "schedule": build_schedule(sections.optimizer),
+        "initial": _initial(sections, loss),
+        "recorder": _recorder(sections.record, steps),
+    }
     try:
-        return replace(whole, schedule=schedule, initial=initial, recorder=recorder, trajectories=trajectories)
-    except InputError as first:
-        # One part at a time, so that each says what is wrong with it.
-        blanks = tuple(replace(observable, formula="0") for observable in recorder.observables)
-        known = {name: start for name, start in initial.items() if name in loss.parameters}
-        parts: list[dict[str, Any]] = [
-            {"trajectories": trajectories},
-            {"schedule": schedule},
-            *({"initial": {**whole.initial, name: start}} for name, start in initial.items()),
-            {"initial": known},
-            *({"recorder": Recorder(snapshots=(step,))} for step in recorder.snapshots),
-            *({"recorder": Recorder(observables=(observable,))} for observable in recorder.observables),
-            *({"recorder": Recorder(observables=blanks, histograms={n: h})} for n, h in recorder.histograms.items()),
-        ]
-        attempt_all(partial(replace, whole, **part) for part in parts)
-        raise first
+        return replace(blank, **parts)
+    except InputError:
+        _try_apart(blank, **parts)
+        raise
+
+
+def _try_apart(
+    blank: Run, trajectories: int, schedule: Schedule, initial: Mapping[str, float | Noise], recorder: Recorder
+) -> None:
+    """Refuse the parts of a run that do not fit into a blank one, each with its own problem."""
+    loss = blank.loss
+    parts: list[dict[str, Any]] = [
+        {"trajectories": trajectories},
+        {"schedule": schedule},
+        *({"initial": {**blank.initial, name: start}} for name, start in initial.items()),
+        {"initial": {name: start for name, start in initial.items() if name in loss.parameters}},
+        *({"recorder": Recorder(snapshots=(step,))} for step in recorder.snapshots),
+        *({"recorder": Recorder(observables=(observable,))} for observable in recorder.observables),
+    ]
+    measured = [*loss.parameters, *(observable.name for observable in recorder.observables)]
+    checks: list[Callable[[], object]] = [partial(replace, blank, **part) for part in parts]
+    checks += [partial(_check_measured, name, measured) for name in recorder.histograms]
+    attempt_all(checks)
+
+
+def _check_measured(histogram: str, measured: Sequence[str]) -> None:
+    if histogram not in measured:
+        raise InputError(f"record.histograms.{histogram}: {unknown_name('observable', histogram, measured)}")
 
 
 def _initial(sections: Sections, loss: Loss) -> dict[str, float | Noise]:

@@ -133,16 +133,28 @@ class Simulator:
             "counts": ((records, GROUPS, bins), "uint32"),
         }
 
+    def compile(self) -> None:
+        """Compile the kernels, or load them from the cache, by running them on no trajectories at all."""
+        state = np.empty((0, self.program.n_variables * self.lanes), self.run.dtype)
+        block = Block(0, 0, state, np.empty((0, self.lanes), np.int64))
+        empty = {name: np.empty((0,) * len(shape), dtype) for name, (shape, dtype) in self.shapes().items()}
+        self._initialize(block)
+        self.advance(block, 0, Accumulators(**empty))
+
+    def _initialize(self, block: Block) -> None:
+        arguments = self.program.initial_array()
+        place = block.first_tile, self.run.trajectories
+        self.kernel.initialize(block.state, block.status, *place, arguments, *self._key, self.point)
+
     def blocks(self, block_trajectories: int = BLOCK_TRAJECTORIES) -> Iterator[Block]:
         """The initial states of all blocks, one at a time."""
         tiles = max(block_trajectories // self.lanes, 1)
         for first_tile in range(0, self.n_tiles, tiles):
             n = min(tiles, self.n_tiles - first_tile)
             state = np.empty((n, self.program.n_variables * self.lanes), self.run.dtype)
-            status = np.zeros((n, self.lanes), np.int64)
-            arguments = self.program.initial_array()
-            self.kernel.initialize(state, status, first_tile, self.run.trajectories, arguments, *self._key, self.point)
-            yield Block(first_tile, 0, state, status)
+            block = Block(first_tile, 0, state, np.zeros((n, self.lanes), np.int64))
+            self._initialize(block)
+            yield block
 
     def advance(self, block: Block, stop: int, into: Accumulators) -> None:
         """Run a block up to `stop` completed steps, a multiple of 4 or the last step, and measure it on the way."""
@@ -196,7 +208,7 @@ class Simulator:
             self.advance(block, min(start + span, self.run.steps), into)
             if span_steps is None:
                 ratio = SPAN_SECONDS / max(time.perf_counter() - began, 1e-6)
-                # A first span that had to compile says nothing of the speed; growth is bounded against such outliers.
+                # One measurement on a busy machine says little: the span changes by a factor of 4 at most.
                 span = max(4, int(span * min(max(ratio, 0.25), 4.0)) // 4 * 4)
             yield (block.step - start) * (last - first)
 
@@ -343,12 +355,15 @@ def simulate_runs(
     began = time.perf_counter()
     # Diverging trajectories overflow on the plain target; they are counted, not warned about.
     with workers, Progress(total, progress) as bar, np.errstate(all="ignore"):
+        for simulator in simulators:
+            simulator.compile()
+        compiled = time.perf_counter()
         for point, simulator in enumerate(simulators):
             into = Accumulators(*(getattr(results, field.name)[point] for field in fields(Accumulators)))
             for block in simulator.blocks(block_trajectories):
                 for done in simulator.spans(block, into, span_steps):
                     bar.update(done)
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - compiled
     attributes = provenance.attributes(
         title=title,
         scenario=scenario,
@@ -357,6 +372,7 @@ def simulate_runs(
         dtype=runs[0].dtype,
         lanes=simulators[0].lanes,
         started=started,
+        compile_seconds=compiled - began,
         seconds=seconds,
         trajectory_steps=total,
     )

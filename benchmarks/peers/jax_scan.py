@@ -37,11 +37,11 @@ def river_valley(dtype: Any, by_hand: bool, job: Job, threads: int) -> Simulate:
         g = gradient(theta, xi)
         return (theta[0] - rate * g[0], theta[1] - rate * g[1]), None
 
-    @jax.jit
-    def run(key: Any) -> Any:
+    def scan(key: Any) -> Any:
         theta = tuple(jnp.full(job.trajectories, job.initial[name], dtype) for name in ("x", "y"))
         return jax.lax.scan(step, theta, jax.random.split(key, job.steps))[0]
 
+    run = jax.jit(scan)
     seeds = count()
 
     def simulate() -> State:

@@ -16,8 +16,8 @@ def river_valley(dtype: type, job: Job, threads: int) -> Simulate:
     rng = np.random.default_rng(1)
 
     def simulate() -> State:
-        x = np.full(job.trajectories, job.initial["x"], dtype)
-        y = np.full(job.trajectories, job.initial["y"], dtype)
+        x: np.ndarray = np.full(job.trajectories, job.initial["x"], dtype)
+        y: np.ndarray = np.full(job.trajectories, job.initial["y"], dtype)
         for _ in range(job.steps):
             xi = rng.standard_normal(job.trajectories, dtype)
             gradient_x = a0 * (1 + k * y * y) * x + sigma * xi

@@ -17,7 +17,6 @@ def river_valley(dtype: Any, job: Job, threads: int) -> Simulate:
     a0, k, c2, sigma = (job.constants[name] for name in ("a0", "k", "c2", "sigma"))
     generator = torch.Generator().manual_seed(1)
 
-    @torch.no_grad()  # type: ignore[untyped-decorator, unused-ignore]
     def simulate() -> State:
         x = torch.full((job.trajectories,), job.initial["x"], dtype=dtype)
         y = torch.full((job.trajectories,), job.initial["y"], dtype=dtype)

@@ -82,11 +82,14 @@ def _name(kind: str, description: dict[str, object], target: str) -> str:
 
 @cache
 def _generator_hash() -> str:
-    """A hash of the files that decide the generated text."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in _generator_files())).hexdigest()
+
+
+def _generator_files() -> list[Path]:
+    """The files that decide the generated text."""
     package = Path(__file__).parent.parent
     names = ("formula.py", "functions.py", "loss.py", "noise.py", "optimizers.py", "vectors.py")
-    files = [*sorted(Path(__file__).parent.glob("*.py")), *(package / name for name in names)]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+    return [*sorted(Path(__file__).parent.glob("*.py")), *(package / name for name in names)]
 
 
 @cache

@@ -1,0 +1,64 @@
+"""Text for people: the summary of a run, what a file holds, what there is to choose from."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sgdsim.ensemble import Ensemble, Variable
+from sgdsim.errors import InputError
+from sgdsim.losses import CATALOGUE
+from sgdsim.noise import FAMILIES
+from sgdsim.optimizers import OPTIMIZERS
+from sgdsim.reporting import KINDS, catalogue, describe, summary
+from sgdsim.scenario import shipped
+from sgdsim.schedules import SCHEDULES
+from sgdsim.theory import LAWS
+
+
+def ensemble(status: list[int]) -> Ensemble:
+    return Ensemble(
+        {"status": Variable(("trajectory",), np.array(status), {"long_name": "when it diverged"})},
+        {"wall_seconds": 2.0, "trajectory_steps_per_second": 1.5e9, "seed": "7", "scenario": 'title = "x"\n[run]\n'},
+    )
+
+
+def test_a_run_in_one_line():
+    assert summary(ensemble([0, 0])) == "2 trajectories in 2.0 s, 1.50e+09 trajectory-steps/s"
+    assert summary(ensemble([0, 8])).endswith("; WARNING: 1 diverged and are excluded")
+
+
+def test_what_a_file_holds():
+    text = describe(ensemble([0, 0, 8]))
+    assert "Dimensions: trajectory = 3" in text
+    assert "status (trajectory): when it diverged" in text
+    assert "seed: 7" in text
+    assert text.endswith('Scenario:\n  title = "x"\n  [run]')
+    assert "scenario: " not in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("losses", CATALOGUE),
+        ("scenarios", shipped()),
+        ("predictions", LAWS),
+        ("optimizers", OPTIMIZERS),
+        ("schedules", SCHEDULES),
+        ("distributions", FAMILIES),
+    ],
+)
+def test_all_of_a_kind_with_a_line_on_each(kind, names):
+    heading, *lines = catalogue(kind).splitlines()
+    assert heading == f"{kind}:"
+    assert [line.split()[0].partition(":")[0] for line in lines] == list(names)
+    assert all(len(line.split(maxsplit=1)) == 2 for line in lines)
+
+
+def test_all_kinds():
+    assert catalogue() == "\n\n".join(catalogue(kind) for kind in KINDS)
+
+
+def test_an_unknown_kind_has_a_near_match():
+    with pytest.raises(InputError, match="unknown kind 'loses': did you mean 'losses'"):
+        catalogue("loses")

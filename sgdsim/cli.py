@@ -18,7 +18,7 @@ INTERRUPTED = 130
 
 
 class _Count(click.ParamType):  # type: ignore[type-arg]
-    """A positive integer, also written 1e6 or 1_000_000."""
+    """A whole number, also written 1e6 or 1_000_000."""
 
     name = "integer"
 
@@ -50,7 +50,12 @@ def _reporting_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             sys.exit(INTERRUPTED)
         except MemoryError:
             click.echo("Error: out of memory; take fewer trajectories or snapshots.", err=True)
-            sys.exit(1)
+            sys.exit(SgdsimError.exit_code)
+        except BrokenPipeError:
+            raise  # click ends in silence: who read the output has had enough
+        except OSError as error:
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(SgdsimError.exit_code)
 
     return wrapped
 

@@ -1,14 +1,15 @@
 """The functions of formulas as SymPy nodes over the reals, and the bounds that every expression keeps.
 
 Functions of our own stand where SymPy's derivatives would hold distributions (``abs``, ``sign``, ``min``, ``max``,
-``where``), would lose their digits far from the origin (``tanh``, ``sigmoid``, ``softplus``), or SymPy searches for
-imaginary parts by an algebra that may not end (``sinh``, ``cosh``). They print as the text of a formula, fold numbers
-only, and their derivatives are made of functions of this module again.
+``where``), would lose their digits far from the origin (``tanh``, ``sigmoid``, ``softplus``), or where SymPy looks for
+imaginary parts and multiples of pi by an algebra that may not end (``sinh``, ``cosh``, ``tan``, ``atan``). They print
+as the text of a formula, fold numbers only, and their derivatives are made of functions of this module again.
 """
 
 from __future__ import annotations
 
 import builtins
+import math
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ import sympy
 
 from sgdsim.formula import MAX_POWER
 
+_MAX_ROOT = 12  # higher roots of numbers are decimals
 _MAX_ROOT_BITS = 1100  # SymPy factorises what it takes a root of
 _MAX_BITS = 4096  # of a numerator or denominator: 17 digits to the power of 64
 _MAX_NODES = 50_000
@@ -74,6 +76,24 @@ class cosh(RealFunction):
 
     def fdiff(self, argindex: int = 1) -> Any:
         return sinh(self.args[0])
+
+
+class tan(RealFunction):
+    """The tangent."""
+
+    at = staticmethod(mpmath.tan)
+
+    def fdiff(self, argindex: int = 1) -> Any:
+        return 1 + self**2
+
+
+class atan(RealFunction):
+    """The arc tangent."""
+
+    at = staticmethod(mpmath.atan)
+
+    def fdiff(self, argindex: int = 1) -> Any:
+        return 1 / (1 + self.args[0] ** 2)
 
 
 class tanh(RealFunction):
@@ -225,11 +245,22 @@ def _numbers(*arguments: Any) -> bool:
 
 
 def _ours(expression: Any) -> Any:
-    """Put our own functions for those that SymPy's simplification of powers and of ``tan`` brings in."""
-    for theirs, own in ((sympy.Abs, abs), (sympy.cot, lambda x: 1 / sympy.tan(x))):
-        if expression.has(theirs):
-            expression = expression.replace(theirs, own)
-    return expression
+    """Put what this module allows for what SymPy's simplification of powers brings in."""
+    if expression.has(sympy.Abs):
+        expression = expression.replace(sympy.Abs, abs)
+    return expression.replace(_is_high_root, lambda root: _decimal(*root.args))
+
+
+def _is_high_root(node: Any) -> bool:
+    return bool(node.is_Pow and node.base.is_Rational and node.exp.is_Rational and node.exp.q > _MAX_ROOT)
+
+
+def _decimal(base: Any, exponent: Any) -> Any:
+    """A power of a number as the decimals of its double; products of exact high roots would exhaust the memory."""
+    value = sympy.Pow(base, exponent, evaluate=False).evalf(17)
+    if not value.is_real:
+        raise ValueError("not a real number")
+    return exact(float(value))
 
 
 def _is_zero(expression: Any) -> bool:
@@ -247,10 +278,16 @@ def _power(base: Any, exponent: Any) -> Any:
         raise ValueError(f"an exponent beyond {MAX_POWER}")
     if _is_zero(base) and not (exponent.is_Number and exponent >= 0):
         raise ZeroDivisionError("a power of zero whose exponent may be negative")
+    if exponent.is_Integer:
+        return base**exponent
     if not exponent.is_integer and base.is_negative:
         raise ValueError("a negative number to a power that is not a whole number")
-    coefficient = base.as_coeff_Mul()[0]
-    if not exponent.is_Integer and coefficient.is_Rational and _bits(coefficient) > _MAX_ROOT_BITS:
+    factor, rest = base.as_independent(*base.free_symbols, as_Add=False)
+    if exponent.is_Rational and exponent.q > _MAX_ROOT:
+        if factor.is_negative:
+            factor, rest = -factor, -rest
+        return _decimal(factor, exponent) * _ours(rest**exponent)
+    if factor.is_Rational and _bits(factor) > _MAX_ROOT_BITS:
         raise ValueError("a root of too many digits")
     return _ours(base**exponent)
 
@@ -267,11 +304,11 @@ SYMBOLIC: Mapping[str, Callable[..., Any]] = {
     "sqrt": lambda x: _power(x, sympy.S.Half),
     "sin": sympy.sin,
     "cos": sympy.cos,
-    "tan": lambda x: _ours(sympy.tan(x)),
+    "tan": tan,
     "tanh": tanh,
     "sinh": sinh,
     "cosh": cosh,
-    "atan": sympy.atan,
+    "atan": atan,
     "erf": sympy.erf,
     "abs": abs,
     "sign": sign,
@@ -286,7 +323,7 @@ SYMBOLIC: Mapping[str, Callable[..., Any]] = {
 }
 
 _ATOMS = (sympy.Symbol, sympy.Rational, sympy.Float, type(sympy.pi), type(sympy.E))
-_THEIRS = (sympy.exp, sympy.log, sympy.sin, sympy.cos, sympy.tan, sympy.atan, sympy.erf)
+_THEIRS = (sympy.exp, sympy.log, sympy.sin, sympy.cos, sympy.erf)
 _NODES = (*_ATOMS, sympy.Add, sympy.Mul, sympy.Pow, *_THEIRS, RealFunction)
 
 
@@ -299,6 +336,8 @@ def exact(value: Any) -> Any:
     1/10
     """
     if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"the value is {value}")
         return sympy.Rational(repr(float(value)))
     return sympy.sympify(value, strict=True)
 

@@ -10,12 +10,10 @@ from sgdsim.errors import InputError, unknown_name
 
 def summary(ensemble: Ensemble) -> str:
     """One line on a run: how much, how fast, how many diverged."""
-    attributes = ensemble.attributes
-    status = ensemble["status"]
-    seconds = float(attributes["wall_seconds"])
+    attributes, status = ensemble.attributes, ensemble["status"]
+    seconds, compiling = float(attributes["wall_seconds"]), float(attributes["compile_seconds"])
     rate = float(attributes["trajectory_steps_per_second"])
     diverged = int((status > 0).sum())
-    compiling = float(attributes["compile_seconds"])
     text = f"{status.size:,} trajectories in {seconds:.1f} s, {rate:.2e} trajectory-steps/s"
     text += f" (kernels ready after {compiling:.1f} s)"
     return text if not diverged else f"{text}; WARNING: {diverged:,} diverged and are excluded"

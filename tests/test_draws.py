@@ -24,7 +24,7 @@ layouts = st.builds(
     st.one_of(st.integers(1, 9), st.sampled_from([16, 100])),
     st.booleans(),
 )
-reproducible = settings(derandomize=True, deadline=None, max_examples=200, database=None)
+reproducible = settings(derandomize=True, deadline=None, max_examples=100, database=None)
 
 
 def width(draws: Draws, deviate: str) -> int:

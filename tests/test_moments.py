@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sgdsim.moments import Moments, merge, merge_axis
 from tests import naive
 
-reproducible = settings(derandomize=True, deadline=None, max_examples=200, database=None)
+reproducible = settings(derandomize=True, deadline=None, max_examples=100, database=None)
 EMPTY = Moments(*np.zeros(5))
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import io
 import os
 import pty
+import signal
 import struct
 import sys
 import termios
+import threading
 import time
 
 import pytest
@@ -55,3 +58,63 @@ def test_nothing_is_written_to_what_is_no_terminal(monkeypatch):
     with Progress(10, True) as bar:
         bar.update(5)
     assert file.getvalue() == ""
+
+
+def lost_interrupt() -> None:
+    """Ctrl-C in a call-back from C, as from the compiler: Python reports it and goes on."""
+    ctypes.CFUNCTYPE(None)(lambda: signal.raise_signal(signal.SIGINT))()
+
+
+def test_an_interrupt_in_a_call_back_is_raised_with_the_next_update(capsys):
+    with pytest.raises(KeyboardInterrupt), Progress(10, False) as bar:
+        lost_interrupt()
+        bar.update(1)
+    with pytest.raises(KeyboardInterrupt), Progress(10, False) as bar:
+        bar.update(10)
+        lost_interrupt()
+    assert capsys.readouterr().err == ""
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_interrupt_elsewhere_is_raised_at_once():
+    with pytest.raises(KeyboardInterrupt), Progress(10, False):
+        signal.raise_signal(signal.SIGINT)
+        pytest.fail("it went on")
+
+
+def test_other_problems_in_call_backs_are_reported_as_ever(monkeypatch):
+    reported = []
+    monkeypatch.setattr(sys, "unraisablehook", reported.append)
+    with Progress(10, False):
+        ctypes.CFUNCTYPE(None)(lambda: 1 / 0)()
+    assert [type(problem.exc_value) for problem in reported] == [ZeroDivisionError]
+
+
+def test_handlers_of_others_are_left_alone():
+    def mine(number, frame):
+        raise AssertionError
+
+    previous = signal.signal(signal.SIGINT, mine)
+    try:
+        with Progress(10, False):
+            assert signal.getsignal(signal.SIGINT) is mine
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a job in the background
+        with Progress(10, False) as bar:
+            signal.raise_signal(signal.SIGINT)
+            bar.update(10)
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def test_it_works_outside_the_main_thread():
+    done = []
+
+    def work():
+        with Progress(10, False) as bar:
+            bar.update(10)
+            done.append(True)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done

@@ -19,12 +19,19 @@ from sgdsim.theory import LAWS
 def ensemble(status: list[int]) -> Ensemble:
     return Ensemble(
         {"status": Variable(("trajectory",), np.array(status), {"long_name": "when it diverged"})},
-        {"wall_seconds": 2.0, "trajectory_steps_per_second": 1.5e9, "seed": "7", "scenario": 'title = "x"\n[run]\n'},
+        {
+            "wall_seconds": 2.0,
+            "compile_seconds": 4.0,
+            "trajectory_steps_per_second": 1.5e9,
+            "seed": "7",
+            "scenario": 'title = "x"\n[run]\n',
+        },
     )
 
 
 def test_a_run_in_one_line():
-    assert summary(ensemble([0, 0])) == "2 trajectories in 2.0 s, 1.50e+09 trajectory-steps/s"
+    line = "2 trajectories in 2.0 s, 1.50e+09 trajectory-steps/s (kernels ready after 4.0 s)"
+    assert summary(ensemble([0, 0])) == line
     assert summary(ensemble([0, 8])).endswith("; WARNING: 1 diverged and are excluded")
 
 

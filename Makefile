@@ -23,7 +23,7 @@ help:
 	@echo "make docs        run every example of the documentation"
 	@echo "make clean       remove outputs, caches and the virtual environment"
 	@echo
-	@echo "OPTIONS='--trajectories 1e5' is passed to sgdsim where a scenario is run."
+	@echo "OPTIONS='--trajectories 1e5' is passed to sgdsim where a scenario is run; -B runs one again that is up to date."
 
 $(VENV)/.core: setup.cfg pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -86,7 +86,9 @@ def _coordinate(dimension: str, data: np.ndarray, meaning: str) -> Variable:
 
 
 def _coordinates(run: Run, record_steps: np.ndarray, snapshot_steps: np.ndarray) -> dict[str, Variable]:
+    index = np.int32 if run.trajectories < 2**31 else np.int64
     coordinates = {
+        "trajectory": _coordinate("trajectory", np.arange(run.trajectories, dtype=index), "trajectory index"),
         "parameter": _coordinate("parameter", np.array(run.loss.parameters, dtype=object), "parameter"),
         "observable": _coordinate("observable", np.array(run.measured, dtype=object), "observable"),
         "record_step": _coordinate("record", record_steps, "completed steps"),

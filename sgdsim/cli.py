@@ -46,7 +46,7 @@ def _reporting_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             click.echo(f"Error: {error}", err=True)
             sys.exit(error.exit_code)
         except KeyboardInterrupt:
-            click.echo("Interrupted: nothing was written.", err=True)
+            click.echo("Interrupted; nothing unfinished is left behind.", err=True)
             sys.exit(INTERRUPTED)
         except MemoryError:
             click.echo("Error: out of memory; take fewer trajectories or snapshots.", err=True)

@@ -16,9 +16,10 @@ other statistics to nothing: they stay inconclusive. Distributions are held to 0
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
-from math import inf, isfinite, isnan, nan, sqrt
+from dataclasses import dataclass, fields, replace
+from math import copysign, inf, isfinite, isinf, isnan, nan, sqrt
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -38,6 +39,9 @@ RELATIVE_RESOLUTION = 0.01
 KS_RESOLUTION = 0.01
 STANDARDISED_RESOLUTION = 0.05
 FEWEST_RATES = 4
+FEWEST_TRAJECTORIES = 1000
+"""Below, an error from the sample's own moments misleads: at alpha 1e-3 a true variance is rejected in 5 % of Gaussian
+samples of 12, 0.6 % of 100, 0.15 % of 1000."""
 ASK_FOR_A_TERM = 0.05
 """Below this p of chi-square, a fit of powers gets one more."""
 
@@ -123,14 +127,14 @@ def compare(ensemble: Ensemble, predictions: Iterable[Prediction], alpha: float 
     Examples
     --------
     >>> from sgdsim.ensemble import Ensemble, Variable
-    >>> sums = {"count": 100.0, "mean": 0.1, "m2": 100.0, "m3": 0.0, "m4": 300.0}
+    >>> sums = {"count": 400.0, "mean": 0.05, "m2": 400.0, "m3": 0.0, "m4": 1200.0}
     >>> dimensions = ("record", "group", "observable")
     >>> variables = {f"group_{key}": Variable(dimensions, np.full((1, 4, 1), sums[key])) for key in sums}
     >>> names = {"observable": Variable(("observable",), ["x"]), "record_step": Variable(("record",), [9])}
     >>> claim = Prediction("user-1", "mean(x)", Moment("mean", "x", 9), 0.0, resolution=0.5)
     >>> row = compare(Ensemble({**variables, **names}, {}), [claim])[0]
     >>> row.measured, round(row.z, 2), row.verdict
-    (0.1, 2.0, 'agrees')
+    (0.05, 2.0, 'agrees')
     """
     points = _Points(ensemble)
     rows = [row for group in _grouped(predictions) for row in _test(group, points, alpha)]
@@ -166,7 +170,9 @@ class _Points:
 
     def __getitem__(self, point: int | None) -> Ensemble:
         if point is None:
-            return self._ensemble
+            if self._ensemble.sizes.get("point") != 1:
+                return self._ensemble
+            point = 0  # a sweep of one value is a single run to theory
         if point not in self._selected:
             self._selected[point] = self._ensemble.select(point)
         return self._selected[point]
@@ -195,8 +201,7 @@ def _test(group: Sequence[Prediction], points: _Points, alpha: float) -> list[_R
 
 
 def _doubted(row: _Row, *doubts: str) -> _Row:
-    values = {field.name: getattr(row, field.name) for field in fields(row)}
-    return _Row(**{**values, "doubts": (*row.doubts, *doubts)})
+    return replace(row, doubts=(*row.doubts, *doubts))
 
 
 def _single(prediction: Prediction, points: _Points) -> _Row:
@@ -220,8 +225,12 @@ def _single(prediction: Prediction, points: _Points) -> _Row:
         lambda level: detectable(stderr, estimate.freedom, level),
         _resolution(prediction, points),
         (*_doubts(prediction, points), *_distrust(estimate, rounding)),
-        (*filter(None, [estimate.note]), *_against_rival(prediction, estimate, stderr)),
+        (*_caveats(prediction, estimate), *_against_rival(prediction, estimate, stderr)),
     )
+
+
+def _caveats(prediction: Prediction, estimate: Estimate) -> list[str]:
+    return [text for text in ("adiabatic" if prediction.order == "adiabatic" else "", estimate.note) if text]
 
 
 def _estimate(prediction: Prediction, points: _Points) -> Estimate:
@@ -278,6 +287,8 @@ def _distrust(estimate: Estimate, rounding: float = 0.0) -> list[str]:
     if estimate.stderr <= rounding:
         return []
     groups = estimate.groups
+    if not groups and estimate.freedom + 1 < FEWEST_TRAJECTORIES:
+        return [f"z not trusted: fewer than {FEWEST_TRAJECTORIES} trajectories"]
     # Beyond 1, and for few groups beyond three standard errors of the skewness of as many normal values.
     limit = max(1.0, 3.0 * sqrt(6.0 * (groups - 2) / ((groups + 1.0) * (groups + 3.0)))) if groups else inf
     if abs(estimate.skewness) > limit:
@@ -353,7 +364,11 @@ def _series(group: Sequence[Prediction], order: int, points: _Points, alpha: flo
         doubts.append("chi-square accepts no power series: learning rates too large, or too few of them")
     # At the largest rate the term in question is to be seen where it amounts to the resolution.
     resolutions = [_resolution(prediction, points) / prediction.learning_rate**order for prediction in group]
-    b, stderr = float(fit.coefficients[0]), float(fit.stderrs[0])
+    # A series that is cut off bends b before chi-square notices, so b is taken from a fit with one more term: without
+    # it a true prediction of order 1, eta/2 for eta/(2 - eta), was rejected in 25 to 80 % of trials, with it in 0.1 %.
+    terms = min(len(fit.coefficients) + 1, len(set(rates)))
+    guard = estimation.fit_powers(rates, estimates, offsets, range(power, power + terms))
+    b, stderr = float(guard.coefficients[0]), float(guard.stderrs[0])
     z = _ratio(b, stderr)
     return _Row(
         _about_power(group[0], power),
@@ -520,6 +535,8 @@ def _summary(comparisons: Sequence[Comparison], alpha: float) -> str:
     agrees, disagree, inconclusive = (
         sum(row.verdict == verdict for row in comparisons) for verdict in ("agrees", "disagrees", "inconclusive")
     )
+    if not comparisons:
+        return "nothing to compare with: no prediction in the scenario applies"
     tests = sum(not isnan(row.p) for row in comparisons)
     plural = "" if tests == 1 else "s"
     return (
@@ -542,4 +559,6 @@ def to_json(comparisons: Iterable[Comparison], file: str, scenario: str) -> str:
 
 
 def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not isfinite(value) else value
+    if isinstance(value, float) and isinf(value):
+        return copysign(sys.float_info.max, value)  # JSON has no infinity; null is for what was not measured
+    return None if isinstance(value, float) and isnan(value) else value

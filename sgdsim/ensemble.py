@@ -351,7 +351,7 @@ def check_output(path: str | os.PathLike[str], overwrite: bool = False) -> None:
         if target.exists() and not target.is_file():
             raise InputError(f"{path}: not a regular file")
         if target.exists() and not overwrite:
-            raise InputError(f"{path}: the file exists, and overwriting it was not asked for")
+            raise InputError(f"{path}: the file exists, and --overwrite replaces it")
         _temporary(target).touch()
         _temporary(target).unlink()
     except OSError as error:

@@ -212,11 +212,10 @@ def statistic(ensemble: Ensemble, name: str, observable: str, step: int) -> Esti
     groups = _group_moments(ensemble, observable, step)
     if not len(groups.count):
         return Estimate(np.nan, np.nan, 0, note="no live trajectories")
-    united = unite(groups, all_and_left_out(len(groups.count)))
-    if len(groups.count) >= FEWEST_GROUPS:
-        values = STATISTICS[name](united)
-        return Estimate.jackknife(values[0], values[1:], groups.count / groups.count.sum())
-    return _from_moments(name, Moments(*(field[0] for field in united)))
+    if len(groups.count) < FEWEST_GROUPS:
+        return _from_moments(name, Moments(*(field[0] for field in unite(groups, np.ones((1, len(groups.count)))))))
+    values = STATISTICS[name](unite(groups, all_and_left_out(len(groups.count))))
+    return Estimate.jackknife(values[0], values[1:], groups.count / groups.count.sum())
 
 
 def _from_moments(name: str, total: Moments) -> Estimate:
@@ -262,7 +261,7 @@ def correlation(ensemble: Ensemble, parameter: str, steps: tuple[int, int]) -> E
     means = [sums(values - values.mean()) / n for values in (x, y)]  # about the common mean: nothing cancels
     position = np.cumsum(used) - 1
     u, v = (w - w.mean() - mean[position[labels]] for w, mean in zip((x, y), means, strict=True))
-    keep = all_and_left_out(len(n))
+    keep = all_and_left_out(len(n)) if len(n) >= FEWEST_GROUPS else np.ones((1, len(n)))
     pairs = ((u, u, 0, 0), (v, v, 1, 1), (u, v, 0, 1))
     sxx, syy, sxy = (_co_moment(n, sums(a * b), means[i], means[j], keep) for a, b, i, j in pairs)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -408,7 +407,7 @@ def fit_powers(x: np.ndarray, estimates: Sequence[Estimate], offsets: np.ndarray
     offsets
         What is taken away from the estimates.
     powers
-        Fewer than there are points.
+        No more than there are points; as many leave nothing to test the fit by.
 
     Examples
     --------
@@ -431,6 +430,9 @@ def fit_powers(x: np.ndarray, estimates: Sequence[Estimate], offsets: np.ndarray
     free = np.linalg.svd(design)[0][:, len(powers) :].T  # combinations of the data that no coefficient moves
     residuals, spread = free @ (y / stderrs), free @ parts
     excess = len(free)
+    units = scale ** -np.asarray(powers, dtype=float)
+    if not excess:
+        return PowerFit(coefficients * units, errors * units, 0.0, 0, np.nan, freedom)
     # Points with the same noise may leave combinations without any; a millionth of an error stands for rounding.
     covariance = spread @ spread.T + 1e-12 * np.eye(excess)
     chi_square = float(residuals @ np.linalg.solve(covariance, residuals))
@@ -439,7 +441,6 @@ def fit_powers(x: np.ndarray, estimates: Sequence[Estimate], offsets: np.ndarray
         p = float(fdtrc(excess, rest, chi_square * rest / (freedom * excess)))
     else:
         p = float(chdtrc(excess, chi_square))
-    units = scale ** -np.asarray(powers, dtype=float)
     return PowerFit(coefficients * units, errors * units, chi_square, excess, p, freedom)
 
 

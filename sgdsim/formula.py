@@ -9,15 +9,17 @@ vectors of the same length; ``sum``, ``dot`` and ``norm2`` make numbers of them.
 
 Nodes of an expression, and of its derivatives of any order, with real symbols for the names:
 
-- ``Symbol``, ``Integer``, ``Rational``, ``pi``, ``E``; ``Float`` only where a caller's value has one;
-- ``Add``, ``Mul``, ``Pow``, whose exponent is a whole number, a fraction (square roots are powers of 1/2) or any
-  expression, which means ``exp(exponent*log(base))``;
+- ``Symbol``, ``Integer``, ``Rational``, ``pi``, ``E``; ``Float`` for exponents such as 1.234 and what comes of them,
+  and where a caller's value has one;
+- ``Add``, ``Mul``, ``Pow``, whose exponent is a whole number, a fraction (square roots are powers of 1/2), a float or
+  any expression, which means ``exp(exponent*log(base))``;
 - SymPy's ``exp``, ``log``, ``sin``, ``cos``, ``erf``;
 - of `sgdsim.functions`, with the names that they print: ``tan``, ``atan``, ``sinh``, ``cosh``, ``tanh``, ``sigmoid``,
   ``softplus``, ``relu``, ``step`` (1 for x > 0, else 0), ``sign``, ``abs``; with two arguments ``min(a, b)`` and
   ``max(a, b)``, both a where a equals b; with four arguments ``where(a, b, x, y)``: x where a < b, else y.
 
-The text of such an expression, ``str(expression)``, is a formula again, unless it has an ``E`` or is too long.
+The text of such an expression, ``str(expression)``, is a formula again (with 15 digits of a ``Float``), unless it has
+an ``E`` or is too long.
 """
 
 from __future__ import annotations

@@ -130,6 +130,10 @@ class Loss:
     references: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if isinstance(self.parameters, str):  # type: ignore[unreachable]
+            raise InputError(
+                f"loss.parameters: {self.parameters!r}, expected a sequence of names, ({self.parameters!r},)"
+            )
         if not self.parameters:
             raise InputError("loss.parameters: a loss needs at least one parameter")
         _check_coordinates(self.parameters, "parameter")

@@ -20,7 +20,13 @@ LIBRARIES = ("numba", "llvmlite", "numpy", "h5py", "sympy")
 
 
 def now() -> str:
-    """The time in UTC, ISO 8601."""
+    """The time in UTC, ISO 8601.
+
+    Examples
+    --------
+    >>> now()
+    '20...+00:00'
+    """
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
@@ -28,7 +34,7 @@ def attributes(
     *,
     title: str,
     scenario: str,
-    seed: int,
+    seed: str,
     target: str,
     dtype: str,
     lanes: int,
@@ -61,7 +67,7 @@ def attributes(
         "git_commit": git_commit(),
         "scenario": scenario,
         "scenario_sha256": hashlib.sha256(scenario.encode()).hexdigest(),
-        "seed": str(seed),  # HDF5 readers differ on unsigned 64-bit attributes
+        "seed": seed,  # as text: HDF5 readers differ on unsigned 64-bit attributes
         "counter_layout_version": LAYOUT_VERSION,
         "target": target,
         "dtype": dtype,

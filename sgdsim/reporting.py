@@ -9,18 +9,35 @@ from sgdsim.errors import InputError, unknown_name
 
 
 def summary(ensemble: Ensemble) -> str:
-    """One line on a run: how much, how fast, how many diverged."""
+    """One line on a run: how much, how fast, how many diverged.
+
+    Examples
+    --------
+    >>> from sgdsim.ensemble import Variable
+    >>> attributes = {"wall_seconds": 2.0, "compile_seconds": 4.0, "trajectory_steps_per_second": 1e9}
+    >>> summary(Ensemble({"status": Variable(("trajectory",), [0, 0])}, attributes))
+    '2 trajectories in 2.0 s, 1.00e+09 trajectory-steps/s (kernels ready after 4.0 s)'
+    """
     attributes, status = ensemble.attributes, ensemble["status"]
     seconds, compiling = float(attributes["wall_seconds"]), float(attributes["compile_seconds"])
     rate = float(attributes["trajectory_steps_per_second"])
     diverged = int((status > 0).sum())
-    text = f"{status.size:,} trajectories in {seconds:.1f} s, {rate:.2e} trajectory-steps/s"
+    count = " x ".join(f"{size:,}" for size in status.shape)  # points of a sweep first
+    text = f"{count} trajectories in {seconds:.1f} s, {rate:.2e} trajectory-steps/s"
     text += f" (kernels ready after {compiling:.1f} s)"
     return text if not diverged else f"{text}; WARNING: {diverged:,} diverged and are excluded"
 
 
 def describe(ensemble: Ensemble) -> str:
-    """Dimensions, variables and provenance."""
+    """Dimensions, variables and provenance.
+
+    Examples
+    --------
+    >>> from sgdsim.ensemble import Variable
+    >>> print(describe(Ensemble({"status": Variable(("trajectory",), [0, 0])}, {"seed": "7"})))
+    Dimensions: trajectory = 2
+    ...
+    """
     lines = [
         "Dimensions: " + ", ".join(f"{name} = {size}" for name, size in ensemble.sizes.items()),
         "",
@@ -98,6 +115,13 @@ def catalogue(kind: str | None = None) -> str:
     ------
     InputError
         For an unknown kind.
+
+    Examples
+    --------
+    >>> print(catalogue("schedules"))
+    schedules:
+      constant:rate                  rate
+      ...
     """
     if kind is not None and kind not in KINDS:
         raise InputError(unknown_name("kind", kind, KINDS))

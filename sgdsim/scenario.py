@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -84,6 +85,7 @@ class Scenario:
         if predictions and isinstance(data.setdefault("predict", []), list):
             data["predict"] += [{"formula": formula} for formula in predictions]
         attempt(problems, partial(_check_text, data))
+        data = _normal(data)
         swept = attempt(problems, partial(_sweep, data.get("sweep", {})))
         points = _build_points(data, swept or {}, problems)
         if problems or swept is None:
@@ -158,6 +160,13 @@ def _check_text(data: Mapping[str, Any]) -> None:
         toml.dumps(data).encode()
     except UnicodeEncodeError as error:
         raise InputError(f"{error.object[error.start : error.end]!r} is no text in UTF-8") from None
+
+
+def _normal(data: Any) -> Any:
+    """Keys as formulas see names, which take letters of the same meaning for one, such as the two signs for mu."""
+    if isinstance(data, Mapping):
+        return {unicodedata.normalize("NFKC", key): _normal(value) for key, value in data.items()}
+    return [_normal(value) for value in data] if isinstance(data, list) else data
 
 
 def _sweep(section: Any) -> dict[str, tuple[Any, ...]]:

@@ -34,6 +34,8 @@ T = TypeVar("T")
 
 _BYTES_A_STEP = 64  # the schedule and its temporaries, recorded steps
 _LONGEST_SHOWN = 60
+_MISSING = object()
+_MOST_COORDINATES = 1024  # of one vector; the kernels spell them out
 _MOST_PROBLEMS = 20  # a sweep can have as many as it has points
 _PERCENTAGE = re.compile(r"\s*\d+(\.\d*)?([eE]-?\d+)?\s*%\s*")
 
@@ -64,6 +66,11 @@ def attempt_all(builds: Iterable[Callable[[], T]]) -> list[T]:
     ------
     InputError
         With the problems of all.
+
+    Examples
+    --------
+    >>> attempt_all([lambda: Noise.parse("normal"), lambda: Noise.parse("rademacher")])
+    [Noise(family='normal', arguments=(0.0, 1.0)), Noise(family='rademacher', arguments=())]
     """
     problems: list[str] = []
     made = [attempt(problems, build) for build in builds]
@@ -121,7 +128,13 @@ def dotted(path: Iterable[str | int]) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as it is written, cut short if it is long."""
+    """A value as it is written, cut short if it is long.
+
+    Examples
+    --------
+    >>> shown({"x": True})
+    '{ x = true }'
+    """
     text = toml.dump_value(value)
     return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 1]}…"
 
@@ -173,7 +186,7 @@ def _formulas(value: Any) -> str | list[str] | None:
 
 def _resolution(value: Any) -> str | float | None:
     if isinstance(value, str):
-        return value if _PERCENTAGE.fullmatch(value) and float(value.strip().removesuffix("%")) > 0 else None
+        return value if _PERCENTAGE.fullmatch(value) and _between(0, inf)(float(value.strip()[:-1])) else None
     return _between(0, inf)(value)
 
 
@@ -255,19 +268,22 @@ def build_loss(section: Mapping[str, Any]) -> Loss:
         raise InputError(f"loss.name: {shown(name)}, expected text")
     if name not in CATALOGUE:
         raise InputError(f"loss.name: {unknown_name('loss', name, CATALOGUE)}")
-    family = CATALOGUE[name]
-    hints = get_type_hints(family)
+    hints = get_type_hints(CATALOGUE[name])
     hints.pop("return", None)
+    needed = [key for key, one in inspect.signature(CATALOGUE[name]).parameters.items() if one.default is one.empty]
+    given = {**dict.fromkeys(needed, _MISSING), **{key: value for key, value in section.items() if key != "name"}}
     arguments = attempt_all(
-        partial(_argument, name, key, value, hints) for key, value in section.items() if key != "name"
+        partial(_argument, name, key, value, hints) for key, value in given.items() if key != "name"
     )
-    return family(**dict(arguments))
+    return CATALOGUE[name](**dict(arguments))
 
 
 def _argument(name: str, key: str, value: Any, hints: Mapping[str, Any]) -> tuple[str, Any]:
     """An argument of a catalogue entry; a number where only formulas are taken is a formula."""
     if key not in hints:
         raise InputError(f"loss.{key}: {unknown_name(f'key of {name}', key, hints)}")
+    if value is _MISSING:
+        raise InputError(f"loss.{key}: is missing")
     hint = inspect.formatannotation(hints[key])
     if not re.search(r"\b(float|int)\b", hint):
         value = _formulas(value) or value
@@ -313,9 +329,11 @@ def _starts(where: str, values: Mapping[str, float | str]) -> dict[str, float | 
 
     def read(key: str, value: float | str) -> dict[str, float | Noise]:
         name, length = parameter_name(key, f"{where}.{key}")
-        start = Noise.parse(value, f"{where}.{key}") if isinstance(value, str) else value
-        listed = length is None or f"{name}[0]" in values
-        return dict.fromkeys((key,) if listed else coordinates(name, length), start)
+        start = Noise.parse(value, f"{where}.{key}") if isinstance(value, str) else float(value)
+        if length is not None and length > _MOST_COORDINATES:
+            raise InputError(f"{where}.{key}: {length} coordinates, expected at most {_MOST_COORDINATES}")
+        one_by_one = length is None or f"{name}[0]" in values
+        return dict.fromkeys((key,) if one_by_one else coordinates(name, length), start)
 
     parts = attempt_all(partial(read, key, value) for key, value in values.items())
     return {name: start for part in parts for name, start in part.items()}
@@ -530,6 +548,13 @@ def build_run(sections: Sections) -> Run:
     ------
     InputError
         With every problem of the parts with each other.
+
+    Examples
+    --------
+    >>> loss = {"formula": "x**2/2 + z*x", "parameters": {"x": 1}, "noise": {"z": "normal"}}
+    >>> run = {"trajectories": 1e6, "steps": 1000}
+    >>> build_run(Sections(loss=loss, optimizer={"learning_rate": 0.1}, run=run)).initial
+    {'x': 1.0}
     """
     loss, steps = build_loss(sections.loss), sections.run.steps
     blank = Run(

@@ -33,7 +33,7 @@ from sgdsim.workers import Workers
 
 BLOCK_TRAJECTORIES = 2**17
 SPAN_SECONDS = 0.05
-_FIRST_SPAN = 64  # steps, before the speed is known
+_FIRST_SPAN = 4  # steps, before the speed is known
 
 
 @dataclass
@@ -115,6 +115,7 @@ class Simulator:
         self._offsets = np.cumsum([0, *(len(e) for e in edges)]).astype(np.int64)
         self._histograms = np.array([run.measured.index(name) for name in recorder.histograms], dtype=np.int64)
         self.kernel: ModuleType = cache.load(self.program, target)
+        self._span = _FIRST_SPAN
 
     @property
     def n_tiles(self) -> int:
@@ -128,7 +129,7 @@ class Simulator:
         bins = len(self._edges) + len(self._histograms)  # edges - 1 bins, underflow and overflow, for each
         return {
             "theta": ((len(self.snapshot_steps), run.trajectories, len(run.loss.parameters)), run.dtype),
-            "status": ((run.trajectories,), "int64"),
+            "status": ((run.trajectories,), _index_dtype(run.steps)),
             "moments": ((records, GROUPS, len(run.measured), 5), "float64"),
             "counts": ((records, GROUPS, bins), "uint32"),
         }
@@ -148,7 +149,9 @@ class Simulator:
 
     def blocks(self, block_trajectories: int = BLOCK_TRAJECTORIES) -> Iterator[Block]:
         """The initial states of all blocks, one at a time."""
+        # Four steps of a block are the least that an interrupt waits for: heavy steps get smaller blocks.
         tiles = max(block_trajectories // self.lanes, 1)
+        tiles = max(tiles // self.program.weight, min(tiles, GROUPS))
         for first_tile in range(0, self.n_tiles, tiles):
             n = min(tiles, self.n_tiles - first_tile)
             state = np.empty((n, self.program.n_variables * self.lanes), self.run.dtype)
@@ -202,14 +205,12 @@ class Simulator:
             A multiple of 4; by default, what takes about `SPAN_SECONDS`. Numbers do not depend on it.
         """
         first, last = self._trajectories(block)
-        span = span_steps or _FIRST_SPAN
         while block.step < self.run.steps:
             start, began = block.step, time.perf_counter()
-            self.advance(block, min(start + span, self.run.steps), into)
-            if span_steps is None:
-                ratio = SPAN_SECONDS / max(time.perf_counter() - began, 1e-6)
-                # One measurement on a busy machine says little: the span changes by a factor of 4 at most.
-                span = max(4, int(span * min(max(ratio, 0.25), 4.0)) // 4 * 4)
+            self.advance(block, min(start + (span_steps or self._span), self.run.steps), into)
+            ratio = SPAN_SECONDS / max(time.perf_counter() - began, 1e-6)
+            # One measurement on a busy machine says little: the span grows by a factor of 4 at most.
+            self._span = max(4, int(self._span * min(ratio, 4.0)) // 4 * 4)
             yield (block.step - start) * (last - first)
 
     def _trajectories(self, block: Block) -> tuple[int, int]:
@@ -230,8 +231,15 @@ def output_bytes(runs: Sequence[Run]) -> int:
     parameters, measured = len(run.loss.parameters), len(run.measured)
     bins = sum(histogram.bins + 2 for histogram in run.recorder.histograms.values())
     snapshots = len(run.recorder.snapshots) * parameters * np.dtype(run.dtype).itemsize
+    status = np.dtype(_index_dtype(run.steps)).itemsize
+    index = np.dtype(_index_dtype(run.trajectories)).itemsize
     statistics = len(run.recorder.record_steps(run.steps)) * GROUPS * (measured * 5 * 8 + bins * 4)
-    return len(runs) * (run.trajectories * (snapshots + 8) + statistics)
+    return len(runs) * (run.trajectories * (snapshots + status) + statistics) + run.trajectories * index
+
+
+def _index_dtype(largest: int) -> str:
+    """Half the memory for what nearly always fits."""
+    return "int32" if largest < 2**31 else "int64"
 
 
 def simulate(
@@ -367,7 +375,7 @@ def simulate_runs(
     attributes = provenance.attributes(
         title=title,
         scenario=scenario,
-        seed=runs[0].seed,
+        seed=str(runs[0].seed) if len({run.seed for run in runs}) == 1 else "swept",
         target=target,
         dtype=runs[0].dtype,
         lanes=simulators[0].lanes,

@@ -143,7 +143,7 @@ def run_scenario(
     Examples
     --------
     >>> from tempfile import TemporaryDirectory
-    >>> scenario = load_scenario("river_valley", {"run.trajectories": 100, "run.steps": 20})
+    >>> scenario = load_scenario("river_valley", {"run.trajectories": 1000, "run.steps": 20})
     >>> with TemporaryDirectory() as folder:
     ...     ensemble = run_scenario(scenario, f"{folder}/run.h5")
     ...     compare_file(f"{folder}/run.h5").disagrees
@@ -170,7 +170,13 @@ def run_scenario(
 
 
 def default_output(scenario: Scenario) -> Path:
-    """Where a scenario's file goes that the user has not named."""
+    """Where a scenario's file goes that the user has not named.
+
+    Examples
+    --------
+    >>> str(default_output(load_scenario("river_valley")))
+    'results/river_valley.h5'
+    """
     return Path("results") / f"{scenario.name}.h5"
 
 

@@ -115,7 +115,7 @@ def test_a_run_writes_a_file_and_prints_the_table(folder):
     assert [row.split()[0] for row in rows[:3]] == ["user-1", "user-2", "user-3"]
     assert "disagrees" in rows[2]  # y has not come to rest
     assert (result.exit_code, result.stderr) == (1, "")
-    assert "overwriting" in refused("run", "valley.toml")
+    assert "--overwrite" in refused("run", "valley.toml")
     assert sgdsim("run", "valley.toml", "--overwrite").exit_code == 0
 
 
@@ -351,7 +351,7 @@ def test_the_doctor():
 def test_an_interrupt_has_its_exit_code(monkeypatch):
     monkeypatch.setattr("sgdsim.reporting.catalogue", lambda kind: (_ for _ in ()).throw(KeyboardInterrupt))
     result = sgdsim("list")
-    assert (result.exit_code, result.stderr) == (130, "Interrupted: nothing was written.\n")
+    assert (result.exit_code, result.stderr) == (130, "Interrupted; nothing unfinished is left behind.\n")
 
 
 def test_ctrl_c_ends_a_long_run_at_once_and_leaves_nothing(folder):
@@ -367,7 +367,7 @@ def test_ctrl_c_ends_a_long_run_at_once_and_leaves_nothing(folder):
         assert (folder / "results").is_dir()
         began = time.perf_counter()
         process.send_signal(signal.SIGINT)
-        seen = read_until(master, "nothing was written")
+        seen = read_until(master, "left behind")
         elapsed = time.perf_counter() - began
         assert process.wait(10) == 130
         assert process.stdout.read() == ""

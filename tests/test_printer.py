@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from sgdsim.formula import FUNCTIONS, Formula, FormulaError
 from sgdsim.kernels import elementary
 from sgdsim.kernels.printer import KernelPrinter
+from sgdsim.kernels.source import HEADERS
 
 POINTS = ((0.7, 1.3), (-0.4, 0.6), (1.9, -0.8), (0.0, 2.5))
 SYMBOLS = {name: sympy.Symbol(name, real=True) for name in "xy"}
@@ -44,12 +45,17 @@ def printed(formula: str, dtype: str) -> str:
     return KernelPrinter(names, dtype).doprint(Formula.parse(formula).expression(SYMBOLS))
 
 
+HEADER: dict[str, object] = {"np": np, "math": math}
+exec(HEADERS["python"], HEADER)
+
+
 def value(text: str, x: float, y: float, dtype: str) -> np.floating:
     """What a text is worth, run as it stands on NumPy scalars with the texts of `elementary`."""
     real = DTYPES[dtype]
     names = {name: getattr(elementary, name) for name in dir(elementary) if name[-2:] in ("64", "32")}
+    names |= {"REAL": real, "NAN": real(np.nan), "s_x": real(x), "s_y": real(y)}
     with np.errstate(all="ignore"):
-        return real(eval(text, {**names, "REAL": real, "math": math, "s_x": real(x), "s_y": real(y)}))
+        return real(eval(text, {**HEADER, **names}))
 
 
 @pytest.mark.parametrize("formula", FORMULAS)
@@ -79,6 +85,14 @@ def test_single_precision(formula):
         except FormulaError:
             continue
         assert value(text, x, y, "float32") == pytest.approx(expected, rel=3e-5, abs=3e-6), (text, x, y)
+
+
+@pytest.mark.parametrize("dtype", list(DTYPES))
+def test_nan_stays_nan(dtype):
+    """Through comparisons too, so that no observable of a trajectory that is lost looks like a number."""
+    for formula in FORMULAS:
+        if SYMBOLS["x"] in Formula.parse(formula).expression(SYMBOLS).free_symbols:
+            assert np.isnan(value(printed(formula, dtype), math.nan, 0.7, dtype)), formula
 
 
 def test_every_function_is_printed():

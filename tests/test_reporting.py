@@ -33,6 +33,9 @@ def test_a_run_in_one_line():
     line = "2 trajectories in 2.0 s, 1.50e+09 trajectory-steps/s (kernels ready after 4.0 s)"
     assert summary(ensemble([0, 0])) == line
     assert summary(ensemble([0, 8])).endswith("; WARNING: 1 diverged and are excluded")
+    sweep = ensemble([0] * 1200)
+    sweep.variables["status"] = Variable(("point", "trajectory"), np.zeros((3, 1200)))
+    assert summary(sweep).startswith("3 x 1,200 trajectories in ")
 
 
 def test_what_a_file_holds():

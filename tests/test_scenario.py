@@ -173,6 +173,16 @@ def test_a_run_described_is_the_same_run():
     assert parse(run.describe()).runs[0].describe() == run.describe()
 
 
+def test_names_are_what_formulas_take_them_for():
+    """Python's grammar takes the micro sign for the Greek mu, and the phi of one font for that of another."""
+    data = copy.deepcopy(OWN)
+    data["loss"] |= {"formula": "\u00b5*\u03d5**2 + x*e*\u03c6", "parameters": {"\u03d5": 1.0}, "define": {}}
+    data["loss"]["constants"] = {"\u00b5": 2.0}
+    data["record"] = {"histograms": {"\u03d5": [0, 1, 2]}}
+    (run,) = parse(data, {"run.initial.\u03d5": 3.0}).runs
+    assert (run.loss.parameters, run.loss.constants, run.initial) == (("\u03c6",), {"\u03bc": 2.0}, {"\u03c6": 3.0})
+
+
 def test_a_symmetry_is_read():
     data = copy.deepcopy(OWN)
     data["loss"]["symmetry"] = [{"name": "rescale", "generator": {"u": "u", "w": "-w"}}]
@@ -409,7 +419,7 @@ def test_all_problems_of_the_parts_with_each_other_at_once():
         ("predict", [{"id": "NTL-1", "formula": "mean(x) = 0"}], "predict[0].id: NTL-1 is a law of the handbook"),
         ("predict", [{"id": "NTL-1", "reslution": 1}], "predict[0].reslution: unknown key 'reslution': did you mean"),
         *(("predict", [{"id": "NTL-1", "resolution": v}], "predict[0].resolution: ") for v in (
-            0, -1, "a%", "-1%", "0%", "2", True, float("nan"), float("inf"), "nan%",
+            0, -1, "a%", "-1%", "0%", "1e999%", "2", True, float("nan"), float("inf"), "nan%",
         )),
     ],
 )  # fmt: skip
@@ -430,6 +440,7 @@ def test_a_bad_value(key, value, problem):
         ("parameters", 3, "loss.parameters: 3, expected a table"),
         ("parameters", {"u": "normla", "w": "unifrm:0,1"}, "loss.parameters.u: unknown distribution 'normla'"),
         ("parameters", {"u": "normla", "w": "unifrm:0,1"}, "loss.parameters.w: unknown distribution 'unifrm'"),
+        ("parameters", {"w[999999999]": 1.0}, "loss.parameters.w[999999999]: 999999999 coordinates, expected at most"),
         ("parameters", {"u v": 1.0}, "loss.parameters.u v: 'u v' is not a name"),
         ("constants", {"s": "a"}, 'loss.constants.s: "a", expected a finite number'),
         ("noise", {"x": 3}, "loss.noise.x: 3, expected text"),
@@ -466,6 +477,8 @@ def test_arguments_of_the_catalogue_that_are_numbers(monkeypatch):
     for wrong, problem in [("3", '"3", expected a whole number'), (1.5, "1.5, expected a whole number")]:
         with pytest.raises(InputError, match=f"loss.dimension: {problem}"):
             schema.build_loss({"name": "numbers", "dimension": wrong})
+    with pytest.raises(InputError, match=r"loss\.dimension: is missing"):
+        schema.build_loss({"name": "numbers"})
 
 
 def test_overrides_that_lead_nowhere_are_listed_with_the_rest():

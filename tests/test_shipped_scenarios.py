@@ -20,7 +20,7 @@ def report(folder: Path, name: str, predictions: tuple[str, ...] = (), **run: in
 @pytest.mark.parametrize("name", shipped())
 def test_nothing_disagrees_in_a_small_run(name, tmp_path):
     """Family-wise false-alarm rate 1e-3 each, with fixed seeds."""
-    found = report(tmp_path, name, trajectories=20_000, steps=200)
+    found = report(tmp_path, name, trajectories=20_000, steps=800)
     assert found.comparisons
     assert not found.skipped
     assert not found.disagrees, found.table()

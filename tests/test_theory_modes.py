@@ -167,7 +167,7 @@ def test_the_noise_free_path_is_a_plain_loop() -> None:
         river_valley(constants=constants),
         "linear:0.3,0.1",
         20,
-        initial={"x": 0.5, "y": Noise.parse("normal:1,0.1")},
+        initial={"x": 0.5, "y": 1.0},
         optimizer=Optimizer("sgd", {"weight_decay": 0.05}),
     )
     x, y = [0.5], [1.0]
@@ -220,3 +220,13 @@ def test_paths_of_vector_coordinates() -> None:
 def test_where_no_mode_is_the_reason_is_said(run: Run, reason: str) -> None:
     with pytest.raises(NotApplicable, match=reason):
         modes(run)
+
+
+def test_no_adiabatic_law_while_trajectories_have_different_curvatures() -> None:
+    """The spread of the start of y is neglected; the law waits until it has died out."""
+    constants = {"a0": 1.0, "k": 0.5, "c2": 0.1}
+    start = {"x": 0.0, "y": Noise.parse("normal:1,0.1")}
+    with pytest.raises(NotApplicable, match=r"differs between trajectories, by 0\.04"):
+        modes(make_run(river_valley(constants=constants), "0.1", 40, initial=start))
+    (mode,) = modes(make_run(river_valley(constants=constants), "0.1", 800, initial=start))
+    assert mode.spread < 1e-5

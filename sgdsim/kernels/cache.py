@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -48,13 +49,23 @@ def _source() -> ModuleType:
     return source
 
 
+_loading = threading.Lock()  # another thread must not be given half a module
+
+
 def _module(name: str, generate: Callable[[], str]) -> ModuleType:
-    if name in sys.modules:
-        return sys.modules[name]
+    with _loading:
+        return sys.modules.get(name) or _load(name, generate)
+
+
+def _load(name: str, generate: Callable[[], str]) -> ModuleType:
     path = cache_folder() / f"{name}.py"
     if not path.exists():
+        text = generate()
         temporary = path.with_suffix(f".{os.getpid()}.part")
-        temporary.write_text(generate(), encoding="utf-8")
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(path)  # whole or not at all, whoever else writes it
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None

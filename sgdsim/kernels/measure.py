@@ -92,11 +92,13 @@ def add_counts(counts, edges, values):
     inverse_width = bins / (edges[bins] - edges[0])
     for lane in range(LANES):
         value = np.float64(values[lane])
+        if not abs(value) < INFINITY:
+            continue
         if value < edges[0]:
             counts[0] += np.uint32(1)
         elif value >= edges[bins]:
             counts[bins + 1] += np.uint32(1)
-        elif value >= edges[0]:  # not NaN
+        else:
             index = min(int((value - edges[0]) * inverse_width), bins - 1)
             # The product may round across an edge.
             if value < edges[index]:

@@ -96,9 +96,9 @@ class KernelPrinter(StrPrinter):  # type: ignore[misc]
         if exponent.is_Integer and exponent < 0:
             return f"({self.number(1.0)}/{self._factor(base**-exponent)})"
         if exponent == sympy.Rational(1, 2):
-            return f"REAL(math.sqrt({self._print(base)}))"
+            return f"REAL(square_root({self._print(base)}))"
         if exponent == sympy.Rational(-1, 2):
-            return f"({self.number(1.0)}/REAL(math.sqrt({self._print(base)})))"
+            return f"({self.number(1.0)}/REAL(square_root({self._print(base)})))"
         return self.call("power", base, exponent)
 
     def _print_Function(self, function: sympy.Function) -> str:
@@ -110,11 +110,11 @@ class KernelPrinter(StrPrinter):  # type: ignore[misc]
             case "abs", [a]:
                 return f"abs({a})"
             case "min", [a, b]:
-                return f"({a} if {a} <= {b} else {b})"
+                return f"({a} if ({a} <= {b}) | ({a} != {a}) else {b})"  # NaN stays NaN; `|` keeps the loop packed
             case "max", [a, b]:
-                return f"({a} if {a} >= {b} else {b})"
+                return f"({a} if ({a} >= {b}) | ({a} != {a}) else {b})"
             case "where", [a, b, x, y]:
-                return f"({x} if {a} < {b} else {y})"
+                return f"({x} if {a} < {b} else {y} if {a} >= {b} else NAN)"
         raise AssertionError(f"no kernel text for {name}")
 
 

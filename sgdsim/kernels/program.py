@@ -65,6 +65,12 @@ class Program:
         # Measured on the reference job: 128 lanes 7 % slower than 256, 512 lanes 1 % faster.
         return 256 if self.n_variables <= 8 else 128 if self.n_variables <= 32 else 64
 
+    @property
+    def weight(self) -> int:
+        """How many times as long a step takes as one of few variables and deviates, roughly."""
+        deviates = sum(len(FAMILIES[noise.family].deviates) for noise in self.loss.noise.values())
+        return max(1, (self.n_variables + deviates) * self.optimizer.batch_size // 16)
+
     @cached_property
     def constants(self) -> dict[str, float]:
         """Run-time constants of a step, in the order in which the kernel takes them."""

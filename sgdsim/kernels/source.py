@@ -26,6 +26,8 @@ HEADERS = {
 def _plain(function):
     return function
 
+square_root = np.sqrt  # math.sqrt raises where the compiled one gives NaN
+
 device = lane_loop = tile_loop = _plain
 
 def wide_vectors():
@@ -37,6 +39,8 @@ def always_inline():
 
 """,
     "cpu": '''
+from math import sqrt as square_root
+
 from numba import njit
 from numba.core import types
 from numba.extending import intrinsic

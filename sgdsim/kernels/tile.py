@@ -143,7 +143,7 @@ def advance(
                     if windows[running, 0] < completed <= windows[running, 1]:
                         weight = REAL(1.0 / (windows[running, 1] - windows[running, 0]))
                         accumulate(tile_state, running, weight, constants)
-                if completed % 4 == 0:
+                if completed % 4 == 0 or completed == len(learning_rate):
                     # Marked lanes are NaN and count as outside: the slow path runs only when another one joins them.
                     n_outside = count_outside(tile_state)
                     if n_outside != n_marked:

@@ -13,7 +13,8 @@ variables, obey
 
 with ``kappa_j(w) = sum_i c_i^j*kappa_j(z_i) / B^(j-1)``. This holds for any schedule, start and noise,
 exactly, at every step. Where ``A`` depends on slower parameters, it is taken along their noise-free path:
-*adiabatic*, which neglects their fluctuations and the spread of their start.
+*adiabatic*, which neglects the spread of their start, their fluctuations, and the force that the fast direction exerts
+on them. The first is computed, and the law does not apply before it has died out.
 """
 
 from __future__ import annotations
@@ -37,6 +38,10 @@ from sgdsim.theory.prediction import NotApplicable, Order
 
 if TYPE_CHECKING:
     import sympy
+
+
+NEGLECTED = 1e-3
+"""A tenth of the default resolution: what an adiabatic row may neglect, relative to the curvature."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,12 @@ class Direction:
     def time_average(self, start: int, stop: int) -> Observable:
         """The running mean of the parameter over the states after steps start + 1 … stop."""
         return Observable(f"time_average_{self._label}", self.parameter, (start, stop))
+
+    def is_gaussian(self, run: Run) -> bool:
+        """Whether the parameter is Gaussian at every step: normal noise, and a normal or fixed start."""
+        start = run.initial[self.parameter]
+        noises = [run.loss.noise[name] for name in self.couplings]
+        return all(noise.family == "normal" for noise in (*noises, start) if isinstance(noise, Noise))
 
     @property
     def _label(self) -> str:
@@ -120,12 +131,15 @@ class Mode:
         ``A`` after 0, 1, …, steps steps, along the noise-free path.
     adiabatic
         Whether ``A`` depends on other parameters.
+    spread
+        Relative change of ``A`` at the end of the run where the slow parameters start one standard deviation off.
     """
 
     run: Run
     direction: Direction
     curvature: np.ndarray
     adiabatic: bool
+    spread: float = 0.0
 
     @property
     def parameter(self) -> str:
@@ -163,6 +177,11 @@ class Mode:
         return self.run.schedule.rates(self.run.steps)
 
     @property
+    def decay(self) -> float:
+        """The weight decay lambda."""
+        return self.run.optimizer.values["weight_decay"]
+
+    @property
     def constant_rate(self) -> bool:
         """Whether the learning rate never changes."""
         return bool(np.ptp(self.rates) == 0)
@@ -170,8 +189,7 @@ class Mode:
     @cached_property
     def pull(self) -> np.ndarray:
         """``eta*(A + lambda)`` of each step; stable between 0 and 2."""
-        decay = self.run.optimizer.values["weight_decay"]
-        return self.rates * (self.curvature[:-1] + decay)
+        return self.rates * (self.curvature[:-1] + self.decay)
 
     @property
     def is_valley(self) -> bool:
@@ -180,10 +198,8 @@ class Mode:
 
     @property
     def is_gaussian(self) -> bool:
-        """Whether the parameter is Gaussian at every step: normal noise, and a normal or fixed start."""
-        start = self.run.initial[self.parameter]
-        noises = [self.run.loss.noise[name] for name in self.direction.couplings]
-        return all(noise.family == "normal" for noise in (*noises, start) if isinstance(noise, Noise))
+        """Whether the parameter is Gaussian at every step."""
+        return self.direction.is_gaussian(self.run)
 
     def memory(self, start: int, stop: int) -> float:
         """What is left at step `stop` of a displacement at step `start`: the product of r."""
@@ -242,6 +258,19 @@ class Mode:
         return f"{text}, a = {self.direction.curvature} on the noise-free path" if self.adiabatic else text
 
 
+def candidate_directions(run: Run) -> tuple[Direction, ...]:
+    """The fast directions of a run's loss, whether or not they turn out to be stable valleys.
+
+    Raises
+    ------
+    NotApplicable
+        For an optimizer other than SGD.
+    """
+    if run.optimizer.rule is not OPTIMIZERS["sgd"]:
+        raise NotApplicable(f"holds for plain sgd, the optimizer is {run.optimizer.name}")
+    return directions(run.loss)
+
+
 def modes(run: Run) -> tuple[Mode, ...]:
     """The valley modes of a run, in the order of its parameters.
 
@@ -259,9 +288,7 @@ def modes(run: Run) -> tuple[Mode, ...]:
     >>> round(mode.cumulants(100)[1], 6)  # NTL-1: 0.5/(2 - 0.5)
     0.333333
     """
-    if run.optimizer.rule is not OPTIMIZERS["sgd"]:
-        raise NotApplicable(f"holds for plain sgd, the optimizer is {run.optimizer.name}")
-    candidates = [_mode(run, direction) for direction in directions(run.loss)]
+    candidates = [_mode(run, direction) for direction in candidate_directions(run)]
     found = tuple(mode for mode in candidates if mode.is_valley and not _follows_faster(mode, candidates))
     if not found:
         raise NotApplicable(_no_valley(candidates))
@@ -283,8 +310,10 @@ def _mode(run: Run, direction: Direction) -> Mode:
     slow = tuple(name for name in run.loss.parameters if run.loss.symbols[name] in curvature.free_symbols)
     if not slow:
         return Mode(run, direction, np.full(run.steps + 1, float(curvature)), adiabatic=False)
-    values = _evaluate(run.loss, _formula(run.loss, curvature), noise_free_path(run, slow))
-    return Mode(run, direction, np.broadcast_to(values, run.steps + 1), adiabatic=True)
+    values = _evaluate(run.loss, _formula(run.loss, curvature), _paths(run, slow))
+    path, *others = np.broadcast_to(values, (run.steps + 1, 3)).T
+    spread = max(abs(other[-1] / path[-1] - 1.0) for other in others)
+    return Mode(run, direction, path, adiabatic=True, spread=float(spread))
 
 
 def _follows_faster(mode: Mode, candidates: Iterable[Mode]) -> bool:
@@ -296,10 +325,21 @@ def _follows_faster(mode: Mode, candidates: Iterable[Mode]) -> bool:
 def _check(mode: Mode) -> None:
     if not np.isfinite(mode.noise_variance):
         raise NotApplicable(f"the gradient noise of {mode.parameter} has no finite variance")
+    if mode.adiabatic:
+        _check_spread(mode)
     worst = int(np.argmax(np.abs(mode.pull - 1.0)))
     if not 0 < mode.pull[worst] < 2:
         raise NotApplicable(
             f"{mode.parameter} is unstable: eta*a = {mode.pull[worst]:.4g} at step {worst}, not between 0 and 2"
+        )
+
+
+def _check_spread(mode: Mode) -> None:
+    """What is neglected of the spread of the slow parameters must be small against what is to be seen."""
+    if not mode.spread <= NEGLECTED:
+        raise NotApplicable(
+            f"the curvature of {mode.parameter} differs between trajectories, by {mode.spread:.1g} of itself at the end "
+            f"(at most {NEGLECTED:g} can be neglected): the start of the slow parameters is still remembered"
         )
 
 
@@ -318,18 +358,23 @@ def noise_free_path(run: Run, names: Iterable[str]) -> Mapping[str, np.ndarray]:
     >>> noise_free_path(Run(loss, Optimizer(), Schedule("0.5"), {"x": 1.0}, 1000, 3), ["x"])["x"]
     array([1.   , 0.5  , 0.25 , 0.125])
     """
+    return {name: path[:, 0] for name, path in _paths(run, names).items()}
+
+
+def _paths(run: Run, names: Iterable[str]) -> Mapping[str, np.ndarray]:
+    """Noise-free paths from the mean start, and from one standard deviation below and above: (steps + 1, 3)."""
     gradients = _mean_gradients(run.loss, tuple(names))
-    start = tuple((name, _mean(run.initial[name])) for name in gradients)
+    start = tuple((name, *_mean_and_std(run.initial[name])) for name in gradients)
     return _path(run.loss, start, run.schedule, run.steps, run.optimizer.values["weight_decay"])
 
 
 @lru_cache(maxsize=64)  # every law of every point asks for it
 def _path(
-    loss: Loss, start: tuple[tuple[str, float], ...], schedule: Schedule, steps: int, decay: float
+    loss: Loss, start: tuple[tuple[str, float, float], ...], schedule: Schedule, steps: int, decay: float
 ) -> Mapping[str, np.ndarray]:
-    state = dict(start)
+    state = {name: mean + std * np.array([0.0, -1.0, 1.0]) for name, mean, std in start}
     gradients = _mean_gradients(loss, tuple(state))
-    path = {name: np.empty(steps + 1) for name in state}
+    path = {name: np.empty((steps + 1, 3)) for name in state}
     for step, rate in enumerate((*schedule.rates(steps), 0.0)):
         for name, value in state.items():
             path[name][step] = value
@@ -364,8 +409,8 @@ def _number(loss: Loss, expression: sympy.Expr) -> float:
     return float(expression.subs(_constants(loss)))
 
 
-def _mean(start: float | Noise) -> float:
-    return start.moment(1) if isinstance(start, Noise) else float(start)
+def _mean_and_std(start: float | Noise) -> tuple[float, float]:
+    return (start.moment(1), float(np.sqrt(start.cumulant(2)))) if isinstance(start, Noise) else (float(start), 0.0)
 
 
 def _formula(loss: Loss, expression: sympy.Expr) -> Formula:

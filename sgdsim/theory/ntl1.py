@@ -19,7 +19,7 @@ import numpy as np
 
 from sgdsim.run import Recorder, Run
 from sgdsim.theory.law import Law, middle_step, when
-from sgdsim.theory.modes import Mode, modes
+from sgdsim.theory.modes import Mode, candidate_directions, modes
 from sgdsim.theory.prediction import Distance, Moment, Prediction
 
 ID = "NTL-1"
@@ -49,7 +49,7 @@ def stationary_kurtosis(rate: float, curvature: float, noise_kurtosis: float) ->
 
 
 def _records(run: Run) -> Recorder:
-    gaussian = any(mode.is_gaussian for mode in modes(run))
+    gaussian = any(direction.is_gaussian(run) for direction in candidate_directions(run))
     return Recorder(snapshots=(run.steps,) if gaussian else ())
 
 

@@ -102,7 +102,7 @@ def _secants(family: Sequence[tuple[int, Mode]], fixed: str) -> Iterator[Predict
             predicted,
             one.order,
             conditions=f"{one.conditions}; {two.conditions}",
-            rival=LEADING,
+            rival=None if one.decay else LEADING,
         )
 
 

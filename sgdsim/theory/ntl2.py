@@ -17,7 +17,7 @@ import numpy as np
 
 from sgdsim.run import Recorder, Run
 from sgdsim.theory.law import Law, name_of
-from sgdsim.theory.modes import Mode, modes
+from sgdsim.theory.modes import Mode, candidate_directions, modes
 from sgdsim.theory.prediction import Moment, Prediction
 
 ID = "NTL-2"
@@ -46,8 +46,8 @@ def stationary_fast_loss(rate: float, curvature: float, noise_variance: float) -
 
 
 def fast_losses(run: Run) -> Recorder:
-    """The fast loss of every mode."""
-    return Recorder(observables=tuple(mode.direction.fast_loss(run.loss) for mode in modes(run)))
+    """The fast loss of every direction."""
+    return Recorder(observables=tuple(one.fast_loss(run.loss) for one in candidate_directions(run)))
 
 
 def fast_loss_name(mode: Mode) -> str:

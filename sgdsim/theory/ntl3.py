@@ -21,7 +21,7 @@ import numpy as np
 
 from sgdsim.run import Recorder, Run
 from sgdsim.theory.law import Law, middle_step, name_of, when
-from sgdsim.theory.modes import Mode, modes
+from sgdsim.theory.modes import Mode, candidate_directions, modes
 from sgdsim.theory.prediction import Correlation, Function, Moment, NotApplicable, Prediction
 
 ID = "NTL-3"
@@ -45,7 +45,7 @@ def _window(run: Run) -> tuple[int, int]:
 
 
 def _records(run: Run) -> Recorder:
-    averages = tuple(mode.direction.time_average(*_window(run)) for mode in modes(run))
+    averages = tuple(direction.time_average(*_window(run)) for direction in candidate_directions(run))
     snapshots = tuple(run.steps - lag for lag in (0, *LAGS) if lag < run.steps)
     return Recorder(snapshots=tuple(sorted(snapshots)), observables=averages)
 

@@ -32,14 +32,20 @@ def _at_point(run: Run) -> list[Prediction]:
     rows = [_one(mode) for mode in found]
     temperatures = [_temperature(mode) for mode in found]
     if len(found) > 1:
-        rows.append(_sum(found, "total fast loss", "total", 1.0, sum(temperatures) / 2.0))
-    if np.ptp(temperatures) <= 1e-12 * max(temperatures):
+        rows.append(_sum(found, "total fast loss", "total", 1.0, sum(map(_leading, found))))
+    # With weight decay soft directions are colder (NTL-6), and their number is no longer counted.
+    if not found[0].decay and np.ptp(temperatures) <= 1e-12 * max(temperatures):
         rows.append(_sum(found, "number of fast directions", "valley_count", 2.0 / temperatures[0], len(found)))
     return rows
 
 
 def _temperature(mode: Mode) -> float:
     return temperature(float(mode.rates[-1]), mode.noise_variance)
+
+
+def _leading(mode: Mode) -> float:
+    curvature = float(mode.curvature[-1])
+    return _temperature(mode) / 2.0 * curvature / (curvature + mode.decay)
 
 
 def _one(mode: Mode) -> Prediction:
@@ -51,7 +57,7 @@ def _one(mode: Mode) -> Prediction:
         mode.fast_loss(step)[0],
         mode.order,
         conditions=mode.conditions,
-        rival=Rival("leading order", _temperature(mode) / 2.0),
+        rival=Rival("leading order", _leading(mode)),
     )
 
 

@@ -45,10 +45,10 @@ class Plan:
 
 
 FULL = Plan(
-    reference=Job(65_536, 250),
+    reference=Job(65_536, 200),
     parts=Job(65_536, 1000),
     threads=Job(1_000_000, 200),
-    trajectories=tuple(Job(n, 1000) for n in (10_000, 100_000, 1_000_000)),
+    trajectories=tuple(Job(n, 500) for n in (10_000, 100_000, 1_000_000)),
     steps=tuple(Job(10_000, n) for n in (1000, 10_000, 100_000)),
     rounds=5,
     complete=True,

@@ -15,7 +15,7 @@ from benchmarks import check
 from benchmarks.peers import PEERS
 from benchmarks.processes import Processes
 from benchmarks.start import STEPS, TRAJECTORIES
-from benchmarks.tasks import Task, Timing, ratio
+from benchmarks.tasks import Task, Timing, ratio, speedup
 
 Timings = Mapping[Task, Timing]
 
@@ -112,7 +112,7 @@ def _ratios(timings: Timings) -> list[Bar]:
             found = [
                 ratio(timing, ours)
                 for task, timing in timings.items()
-                if (task.peer, task.threads) == (peer, threads) and dtype in task.variant and timing.seconds
+                if (task.peer, task.threads) == (peer, threads) and dtype in task.variant and not timing.wrong
             ]
             if found or threads == 1:
                 rows.append(Bar(f"{peer} {dtype} / ours, {_threads(threads)}", bar, min(found, default=None)))
@@ -136,7 +136,11 @@ def _speedup(timings: Timings) -> list[Bar]:
     one, *more = sorted(timings.values(), key=lambda timing: timing.task.threads)
     job = one.task.job
     return [
-        Bar(f"speed on {_threads(many.task.threads)} / on 1, {job.trajectories:,} trajectories", 1.65, ratio(one, many))
+        Bar(
+            f"speed on {_threads(many.task.threads)} / on 1, {job.trajectories:,} trajectories",
+            1.65,
+            speedup(one, many),
+        )
         for many in more
     ]
 
@@ -169,7 +173,7 @@ def report(results: Results, complete: bool = True) -> str:
             _sizes_table(results),
             *_processes_table(results.processes),
             "### Where",
-            *(f"{name}: {text}" for name, text in environment().items()),
+            *(f"{name}: {text}" for name, text in environment(results).items()),
         ]
     )
 
@@ -223,13 +227,16 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def environment() -> dict[str, str]:
-    """Versions and hardware by kind."""
+def environment(results: Results) -> dict[str, str]:
+    """Versions, hardware by kind, and how busy it was with other things."""
     found = [peer for peer in PEERS.values() if peer.installed]
     versions = [f"{name} {importlib.metadata.version(name)}" for name in (*(p.distribution for p in found), "llvmlite")]
     missing = [peer.name for peer in PEERS.values() if not peer.installed]
+    single = [timing for timing in results.timings if timing.task.threads == 1 and not timing.wrong]
+    share = statistics.median(sum(timing.processor) / sum(timing.wall) for timing in single)
     return {
         "Processor": f"{_processor()}, {os.cpu_count()} cores visible",
+        "Share of a processor that tasks of one thread got": f"{min(share, 1):.0%}",
         "Versions": f"Python {platform.python_version()}, {', '.join(versions)}",
         "Not installed, so skipped": ", ".join(missing) or "none",
     }
@@ -250,14 +257,15 @@ def _processor() -> str:
 def data(results: Results) -> dict[str, Any]:
     """The same as plain data."""
     return {
-        "environment": environment(),
+        "environment": environment(results),
         "z_limit": check.Z_LIMIT,
         "bars": [{**asdict(bar), "met": bar.met} for bar in bars(results)],
         "timings": [
             {
                 **asdict(timing.task),
                 "first_call_seconds": timing.first,
-                "seconds": timing.seconds,
+                "wall_seconds": timing.wall,
+                "processor_seconds": timing.processor,
                 "largest_z": timing.z,
                 "wrong": timing.wrong,
             }

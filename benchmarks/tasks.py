@@ -23,7 +23,7 @@ class Task:
     peer, variant
         Keys of `peers.PEERS` and of its models' variants.
     threads
-        One, in which case processor time counts, or more, and time on the wall does.
+        How many it may use.
     job
         What is simulated.
     """
@@ -45,15 +45,16 @@ class Timing:
     ----------
     first
         Seconds on the wall of the first call, compilation included.
-    seconds
-        Of each round.
+    wall, processor
+        Seconds of each round, on the wall and of processor time.
     z
         Largest deviation from the reference in standard errors; None where the state is not compared.
     """
 
     task: Task
     first: float = 0.0
-    seconds: list[float] = field(default_factory=list)
+    wall: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
     z: float | None = None
 
     @property
@@ -63,8 +64,9 @@ class Timing:
 
     @property
     def nanoseconds(self) -> list[float]:
-        """Per trajectory-step, of each round."""
-        return [seconds / self.task.job.work * 1e9 for seconds in self.seconds]
+        """Per trajectory-step, of each round: processor time of one thread, which others do not lengthen, else wall."""
+        seconds = self.processor if self.task.threads == 1 else self.wall
+        return [second / self.task.job.work * 1e9 for second in seconds]
 
     @property
     def median(self) -> float:
@@ -75,6 +77,11 @@ class Timing:
 def ratio(one: Timing, other: Timing) -> float:
     """Median over the rounds of one's time per trajectory-step over the other's."""
     return statistics.median(a / b for a, b in zip(one.nanoseconds, other.nanoseconds, strict=True))
+
+
+def speedup(one: Timing, many: Timing) -> float:
+    """Median over the rounds of the time on the wall on one thread over that on many."""
+    return statistics.median(a / b for a, b in zip(one.wall, many.wall, strict=True))
 
 
 class Bench:
@@ -114,7 +121,9 @@ class Bench:
             _say(f"round {turn + 1} of {rounds}")
             for timing in timings.values():
                 if not timing.wrong:
-                    timing.seconds.append(self._ask(timing.task)["cpu" if timing.task.threads == 1 else "wall"])
+                    answer = self._ask(timing.task)
+                    timing.wall.append(answer["wall"])
+                    timing.processor.append(answer["cpu"])
         return timings
 
     def _ask(self, task: Task) -> dict[str, Any]:

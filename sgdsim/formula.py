@@ -9,8 +9,8 @@ vectors of the same length; ``sum``, ``dot`` and ``norm2`` make numbers of them.
 
 Nodes of an expression, and of its derivatives of any order, with real symbols for the names:
 
-- ``Symbol``, ``Integer``, ``Rational``, ``pi``, ``E``; ``Float`` for exponents such as 1.234 and what comes of them,
-  and where a caller's value has one;
+- ``Symbol``, ``Integer``, ``Rational``, ``pi``, ``E``; ``Float`` for exponents such as 1.234, so in factors of their
+  derivatives, and where a caller's value has one;
 - ``Add``, ``Mul``, ``Pow``, whose exponent is a whole number, a fraction (square roots are powers of 1/2), a float or
   any expression, which means ``exp(exponent*log(base))``;
 - SymPy's ``exp``, ``log``, ``sin``, ``cos``, ``erf``;

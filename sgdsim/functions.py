@@ -19,7 +19,7 @@ import sympy
 
 from sgdsim.formula import MAX_POWER
 
-_MAX_ROOT = 12  # of an exact power; others have a float as their exponent
+_MAX_ROOT = 12  # of exact powers; other fractions become floats as exponents of names, and make numbers decimals
 _MAX_ROOT_BITS = 1100  # SymPy factorises what it takes a root of
 _MAX_BITS = 4096  # of a numerator or denominator: 17 digits to the power of 64
 _MAX_NODES = 50_000
@@ -248,16 +248,22 @@ def _ours(expression: Any) -> Any:
     """Put what this module allows for what SymPy's simplification of powers brings in."""
     if expression.has(sympy.Abs):
         expression = expression.replace(sympy.Abs, abs)
-    return expression.replace(_is_high_root, lambda power: power.base ** _exponent(power.exp))
+    return expression.replace(
+        lambda node: node.is_Pow and _is_high(node.exp),
+        lambda root: _decimal(*root.args) if root.base.is_Rational else root.base ** sympy.Float(root.exp),
+    )
 
 
-def _is_high_root(node: Any) -> bool:
-    return bool(node.is_Pow and node.exp.is_Rational and node.exp.q > _MAX_ROOT)
+def _is_high(exponent: Any) -> bool:
+    return bool(exponent.is_Rational and exponent.q > _MAX_ROOT)
 
 
-def _exponent(exponent: Any) -> Any:
-    """The exponent, as a float if the exact root, once of a number, could exhaust the memory."""
-    return sympy.Float(exponent) if exponent.is_Rational and exponent.q > _MAX_ROOT else exponent
+def _decimal(base: Any, exponent: Any) -> Any:
+    """A power of a number as the decimals of its double."""
+    value = sympy.Pow(base, exponent, evaluate=False).evalf(17)
+    if not value.is_real:
+        raise ValueError("not a real number")
+    return exact(float(value))
 
 
 def _is_zero(expression: Any) -> bool:
@@ -279,10 +285,15 @@ def _power(base: Any, exponent: Any) -> Any:
         return base**exponent
     if not exponent.is_integer and base.is_negative:
         raise ValueError("a negative number to a power that is not a whole number")
-    factor = base.as_coeff_Mul()[0]
+    factor, rest = base.as_independent(*base.free_symbols, as_Add=False)
+    if _is_high(exponent) or (exponent.is_Number and factor.has(sympy.Float)):
+        # Products of exact high roots of numbers exhaust the memory, those with floats do not end.
+        if factor.is_negative:
+            factor, rest = -factor, -rest
+        return _decimal(factor, exponent) * _ours(rest ** (sympy.Float(exponent) if _is_high(exponent) else exponent))
     if factor.is_Rational and _bits(factor) > _MAX_ROOT_BITS:
         raise ValueError("a root of too many digits")
-    return _ours(base ** _exponent(exponent))
+    return _ours(base**exponent)
 
 
 SYMBOLIC: Mapping[str, Callable[..., Any]] = {
@@ -328,7 +339,7 @@ def exact(value: Any) -> Any:
     >>> exact(0.1)
     1/10
     """
-    if isinstance(value, float):
+    if isinstance(value, float | sympy.Float):
         if not math.isfinite(value):
             raise ValueError(f"the value is {value}")
         return sympy.Rational(repr(float(value)))

@@ -147,13 +147,17 @@ class Simulator:
         place = block.first_tile, self.run.trajectories
         self.kernel.initialize(block.state, block.status, *place, arguments, *self._key, self.point)
 
-    def blocks(self, block_trajectories: int = BLOCK_TRAJECTORIES) -> Iterator[Block]:
-        """The initial states of all blocks, one at a time."""
+    def first_tiles(self, block_trajectories: int = BLOCK_TRAJECTORIES) -> range:
+        """Where each block begins."""
         # Four steps of a block are the least that an interrupt waits for: heavy steps get smaller blocks.
         tiles = max(block_trajectories // self.lanes, 1)
-        tiles = max(tiles // self.program.weight, min(tiles, GROUPS))
-        for first_tile in range(0, self.n_tiles, tiles):
-            n = min(tiles, self.n_tiles - first_tile)
+        return range(0, self.n_tiles, max(tiles // self.program.weight, min(tiles, GROUPS)))
+
+    def blocks(self, block_trajectories: int = BLOCK_TRAJECTORIES) -> Iterator[Block]:
+        """The initial states of all blocks, one at a time."""
+        starts = self.first_tiles(block_trajectories)
+        for first_tile in starts:
+            n = min(starts.step, self.n_tiles - first_tile)
             state = np.empty((n, self.program.n_variables * self.lanes), self.run.dtype)
             block = Block(first_tile, 0, state, np.zeros((n, self.lanes), np.int64))
             self._initialize(block)

@@ -390,3 +390,18 @@ def test_the_table_is_aligned_and_counts() -> None:
     assert lines[3] == "1 agrees, 1 disagrees, 0 inconclusive (Holm over 2 tests, alpha = 0.001)"
     assert lines[4] == "NTL-4 does not apply: no fast direction"
     assert format_table([]).startswith("nothing to compare with")
+
+
+def test_few_trajectories_decide_nothing() -> None:
+    """The error of a variance from 12 values is as wrong as the variance: 5 % of true claims would be rejected."""
+    rng = np.random.default_rng(20)
+    claims = [moment("variance", 1.0), moment("mean", 0.0)]
+    for _ in range(50):
+        rows = compare(synthetic([{"x": rng.normal(size=12)}]), claims)
+        assert {row.verdict for row in rows} == {"inconclusive"}
+        assert all("fewer than 1000 trajectories" in row.note for row in rows)
+
+
+def test_a_sweep_of_one_value_is_a_single_run() -> None:
+    x = np.random.default_rng(21).normal(size=N)
+    assert one(stacked([synthetic([{"x": x}])]), moment("mean", 0.0, resolution=0.5)).verdict == "agrees"

@@ -228,7 +228,13 @@ def test_values_that_are_not_finite_are_refused(value: float) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["(65*(0.1234567**1.5012345678))**1.5", "(c*x)**1.23456*(7*max(x, 0.1))**2.34567*c**0.01", "tanh(x**0.33333333)"],
+    [
+        "(65*(0.1234567**1.5012345678))**1.5",
+        "(c*x)**1.23456*(7*max(x, 0.1))**2.34567*c**0.01",
+        "tanh(x**0.33333333)",
+        "(6.5**1.2345678*10**(3/4))**(1/3)*x",
+        "(exp(1.23456*log(c)))**1.5",
+    ],
 )
 def test_high_roots_are_floats(text: str) -> None:
     expr = expression(text, c=0.123456789)

@@ -312,3 +312,50 @@ def test_kernels_are_compiled_once_whatever_the_shapes(river_run):
         simulate(river_run(trajectories=700, recorder=Recorder(snapshots=snapshots)), block_trajectories=block)
     assert len(kernel.advance.signatures) == 1
     assert len(kernel.initialize.signatures) == 1
+
+
+def test_undefined_and_infinite_values_enter_nothing(target, river_run):
+    """1/x at x = 0 and log(x) below it are no values: not in moments, histograms, min or max."""
+    texts = {
+        "a1": "1/x",
+        "a2": "min(log(x), 3)",
+        "a3": "max(3, log(x))",
+        "a4": "where(log(x) < 0, 1, 2)",
+        "a5": "x + 1",
+    }
+    recorder = Recorder(
+        observables=tuple(Observable.parse(name, text) for name, text in texts.items()),
+        histograms={"a1": Histogram(-1, 1, 2)},
+    )
+    zero = simulate(river_run(initial={"x": 0.0, "y": 0.0}, steps=1, recorder=recorder), target=target)
+    assert zero["count"][0].tolist()[2] == 0
+    assert zero["overflow_a1"][0] == zero["underflow_a1"][0] == zero["histogram_a1"][0].sum() == 0
+    below = simulate(river_run(initial={"x": -1.0, "y": 0.0}, steps=1, recorder=recorder), target=target)
+    assert below["count"][0].tolist()[2:] == [100, 0, 0, 0, 100]
+
+
+def test_divergence_at_the_last_step_is_found(target, river_run):
+    """A run of 3 steps, which no multiple of 4 ends."""
+    loss = river_valley(a="a0", c="0", constants={"a0": 1e60, "sigma": 0.0})
+    run = river_run(
+        loss=loss, schedule=Schedule("1"), trajectories=5, steps=3, initial={"x": 1.0, "y": 0.0}, recorder=final(3)
+    )
+    ensemble = simulate(run, target=target)
+    assert ensemble["status"].tolist() == [3] * 5
+    assert np.isnan(ensemble["theta"]).all()
+
+
+def test_heavy_steps_are_cut_into_small_units(river_run):
+    """An interrupt waits for one unit; where a step is heavy a block has fewer trajectories."""
+    sizes = []
+    for batch_size in (1, 256):
+        simulator = Simulator(river_run(trajectories=2**17, optimizer=Optimizer(batch_size=batch_size)))
+        sizes.append(len(simulator.first_tiles()))
+    assert sizes == [1, 8]
+
+
+def test_the_seed_of_a_sweep_over_seeds_is_not_that_of_its_first_point(river_run):
+    runs = [river_run(seed=seed) for seed in (1, 2)]
+    ensemble = simulate_runs(runs, scenario="", sweep={"run.seed": (1, 2)})
+    assert ensemble.attributes["seed"] == "swept"
+    assert not np.array_equal(ensemble["mean"][0], ensemble["mean"][1])

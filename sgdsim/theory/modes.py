@@ -338,8 +338,8 @@ def _check_spread(mode: Mode) -> None:
     """What is neglected of the spread of the slow parameters must be small against what is to be seen."""
     if not mode.spread <= NEGLECTED:
         raise NotApplicable(
-            f"the curvature of {mode.parameter} differs between trajectories, by {mode.spread:.1g} of itself at the end "
-            f"(at most {NEGLECTED:g} can be neglected): the start of the slow parameters is still remembered"
+            f"the curvature of {mode.parameter} differs between trajectories, by {mode.spread:.1g} of itself at the "
+            f"end (at most {NEGLECTED:g} can be neglected): the start of the slow parameters is still remembered"
         )
 
 

@@ -158,7 +158,7 @@ class Simulator:
         starts = self.first_tiles(block_trajectories)
         for first_tile in starts:
             n = min(starts.step, self.n_tiles - first_tile)
-            state = np.empty((n, self.program.n_variables * self.lanes), self.run.dtype)
+            state = _aligned((n, self.program.n_variables * self.lanes), self.run.dtype)
             block = Block(first_tile, 0, state, np.zeros((n, self.lanes), np.int64))
             self._initialize(block)
             yield block
@@ -220,6 +220,14 @@ class Simulator:
     def _trajectories(self, block: Block) -> tuple[int, int]:
         first = block.first_tile * self.lanes
         return first, min(first + len(block.state) * self.lanes, self.run.trajectories)
+
+
+def _aligned(shape: tuple[int, int], dtype: str) -> np.ndarray:
+    """An empty array that starts on a cache line: straddling vectors cost 5 to 8 %."""
+    size = shape[0] * shape[1] * np.dtype(dtype).itemsize
+    raw = np.empty(size + 64, np.uint8)
+    skip = -raw.ctypes.data % 64
+    return raw[skip : skip + size].view(dtype).reshape(shape)
 
 
 def allocate(simulators: Sequence[Simulator]) -> Accumulators:

@@ -29,14 +29,14 @@ HIGH, LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
 
 def philox4x32(c0, c1, c2, c3, k0, k1):
     """Four random words of counter (c0, c1, c2, c3) and key (k0, k1), all uint32."""
-    # Products are taken in 64 bits and narrowed: the three readings of `u32 * u32` differ.
+    # Words stand in 64-bit lanes whose upper half is noise, masked where a product reads it: a round is then two
+    # multiplications, two shifts and two exclusive ors of vectors. Narrowing each word doubles the instructions.
+    c0, c1, c2, c3 = np.uint64(c0), np.uint64(c1), np.uint64(c2), np.uint64(c3)
+    k0, k1 = np.uint64(k0), np.uint64(k1)
     for _ in range(10):
-        p0 = PHILOX_M0 * np.uint64(c0)
-        p1 = PHILOX_M1 * np.uint64(c2)
-        c0 = np.uint32(np.uint32(p1 >> HIGH) ^ np.uint32(c1) ^ np.uint32(k0))
-        c2 = np.uint32(np.uint32(p0 >> HIGH) ^ np.uint32(c3) ^ np.uint32(k1))
-        c1 = np.uint32(p1 & LOW)
-        c3 = np.uint32(p0 & LOW)
-        k0 = np.uint32((np.uint64(k0) + PHILOX_W0) & LOW)
-        k1 = np.uint32((np.uint64(k1) + PHILOX_W1) & LOW)
-    return c0, c1, c2, c3
+        p0 = PHILOX_M0 * (c0 & LOW)
+        p1 = PHILOX_M1 * (c2 & LOW)
+        c0, c1, c2, c3 = (p1 >> HIGH) ^ c1 ^ k0, p1, (p0 >> HIGH) ^ c3 ^ k1, p0
+        k0 += PHILOX_W0
+        k1 += PHILOX_W1
+    return np.uint32(c0 & LOW), np.uint32(c1 & LOW), np.uint32(c2 & LOW), np.uint32(c3 & LOW)

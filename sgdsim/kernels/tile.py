@@ -107,6 +107,7 @@ def advance(
     deviates = np.empty(DEVIATE_ROWS * LANES, NOISE)
     values = np.empty(VALUE_ROWS * LANES, REAL)
     work = np.empty(4 * LANES, np.float64)
+    mode = flush_subnormals()
     for group in range(worker, GROUPS, workers):
         for index in range((group - first_tile) % GROUPS, len(state), GROUPS):
             tile_state, tile_status = state[index], status[index]
@@ -149,6 +150,7 @@ def advance(
                     if n_outside != n_marked:
                         mark_diverged(tile_state, tile_status, completed)
                         n_marked = n_outside
+    restore_subnormals(mode)
 
 
 @tile_loop

@@ -20,6 +20,8 @@ from benchmarks import check, peers
 from benchmarks.jobs import Job
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+# Threads of OpenMP that wait in a loop starve each other when anything else runs: PyTorch took 5 to 10 times as long.
+_ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 class Worker:
@@ -34,7 +36,7 @@ class Worker:
     """
 
     def __init__(self, peer: str, threads: int) -> None:
-        environment = {**os.environ, "JAX_PLATFORMS": "cpu", **dict.fromkeys(_THREAD_VARIABLES, str(threads))}
+        environment = {**os.environ, **_ENVIRONMENT, **dict.fromkeys(_THREAD_VARIABLES, str(threads))}
         if threads == 1:
             environment["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
         self._name = f"{peer} on {threads} threads"

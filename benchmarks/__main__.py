@@ -77,8 +77,8 @@ def measure(plan: Plan) -> tables.Results:
             reference,
             bench.measure([_ours(plan.parts, variant=variant) for variant in variants], plan.rounds),
             bench.measure([_ours(plan.threads, threads) for threads in counts], plan.rounds),
-            bench.measure([_ours(job) for job in plan.trajectories], min(plan.rounds, 3)),
-            bench.measure([_ours(job) for job in plan.steps], min(plan.rounds, 3)),
+            bench.measure([_ours(job) for job in plan.trajectories], plan.rounds),
+            bench.measure([_ours(job) for job in plan.steps], plan.rounds),
             processes.measure() if plan.complete else None,
         )
 

@@ -146,8 +146,10 @@ def _speedup(timings: Timings) -> list[Bar]:
 
 
 def _spread(timings: Timings) -> float:
-    medians = [timing.median for timing in timings.values()]
-    return (max(medians) / min(medians) - 1) * 100
+    """Of the slowest size over the fastest, in percent; each is held against the first in the same round."""
+    first = next(iter(timings.values()))
+    ratios = [ratio(timing, first) for timing in timings.values()]
+    return (max(ratios) / min(ratios) - 1) * 100
 
 
 def _span(timings: Timings, size: str) -> str:

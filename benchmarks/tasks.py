@@ -68,11 +68,6 @@ class Timing:
         seconds = self.processor if self.task.threads == 1 else self.wall
         return [second / self.task.job.work * 1e9 for second in seconds]
 
-    @property
-    def median(self) -> float:
-        """Median nanoseconds per trajectory-step."""
-        return statistics.median(self.nanoseconds)
-
 
 def ratio(one: Timing, other: Timing) -> float:
     """Median over the rounds of one's time per trajectory-step over the other's."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sgdsim.ensemble import Ensemble, Variable
     from sgdsim.errors import InputError, RunError, SgdsimError
-    from sgdsim.loss import Loss, Symmetry
+    from sgdsim.loss import Loss
     from sgdsim.losses.river_valley import river_valley
     from sgdsim.noise import Noise
     from sgdsim.observables import Observable
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sgdsim.scenario import Scenario
     from sgdsim.schedules import Schedule
     from sgdsim.simulation import simulate
+    from sgdsim.symmetry import Symmetry
     from sgdsim.theory import Prediction
     from sgdsim.workflow import compare_file, load_scenario, run_scenario
 
@@ -40,7 +41,7 @@ _HOMES = {
     "Scenario": "scenario",
     "Schedule": "schedules",
     "SgdsimError": "errors",
-    "Symmetry": "loss",
+    "Symmetry": "symmetry",
     "Variable": "ensemble",
     "compare_file": "workflow",
     "load_scenario": "workflow",

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from sgdsim.accumulators import Accumulators
 from sgdsim.ensemble import Variable
 from sgdsim.moments import Moments, merge_axis
+from sgdsim.recorded import bin_coordinates, coordinate, over, statistics
 from sgdsim.run import Run
 
 _STATISTICS = {
@@ -25,10 +27,7 @@ def assemble(
     runs: Sequence[Run],
     record_steps: np.ndarray,
     snapshot_steps: np.ndarray,
-    theta: np.ndarray,
-    status: np.ndarray,
-    moments: np.ndarray,
-    counts: np.ndarray,
+    results: Accumulators,
     sweep: Mapping[str, Sequence[Any]] | None,
 ) -> dict[str, Variable]:
     """Label the arrays of all sweep points.
@@ -39,86 +38,63 @@ def assemble(
         One a point.
     record_steps, snapshot_steps
         Completed steps.
-    theta, status, moments, counts
-        As `simulation.Accumulators`, with a leading point axis.
+    results
+        With a leading point axis.
     sweep
         The swept values by key, or None: then the arrays have no point dimension.
     """
     run = runs[0]
-    fields = Moments(*np.moveaxis(moments, -1, 0))
+    fields = Moments(*np.moveaxis(results.moments, -1, 0))
     merged = merge_axis(fields, axis=2)
     rates = np.stack([_rates_at(run, record_steps) for run in runs])
     variables = {
-        "theta": _over("snapshot trajectory parameter", theta, "parameters after snapshot_step steps"),
-        "status": _over("trajectory", status, "completed steps when divergence was found, 0 = never"),
-        "learning_rate": _over("record", rates, "learning rate of the step that led to the record"),
-        "count": _over("record observable", merged.count.astype(np.int64), "finite values of live trajectories"),
-        "excluded": _over(
+        "theta": over(f"snapshot {_kept(run)} parameter", results.theta, "parameters after snapshot_step steps"),
+        "status": over("trajectory", results.status, "completed steps when divergence was found, 0 = never"),
+        "learning_rate": over("record", rates, "learning rate of the step that led to the record"),
+        "count": over("record observable", merged.count.astype(np.int64), "finite values of live trajectories"),
+        "excluded": over(
             "record observable",
             run.trajectories - merged.count.astype(np.int64),
             "diverged or non-finite values",
         ),
     }
     for name, meaning in _STATISTICS.items():
-        variables[name] = _over("record observable", getattr(merged, name), meaning)
-    variables["mean"] = _over("record observable", np.where(merged.count > 0, merged.mean, np.nan), _STATISTICS["mean"])
+        variables[name] = over("record observable", getattr(merged, name), meaning)
+    variables["mean"] = over("record observable", np.where(merged.count > 0, merged.mean, np.nan), _STATISTICS["mean"])
     for name, field in zip(("count", "mean", "m2", "m3", "m4"), fields, strict=True):
         data = field.astype(np.int64) if name == "count" else field
-        variables[f"group_{name}"] = _over("record group observable", data, f"{name} of one group of trajectories")
-    variables |= _histograms(run, counts)
+        variables[f"group_{name}"] = over("record group observable", data, f"{name} of one group of trajectories")
+    variables |= statistics(run, record_steps, results)
     if sweep is None:
         variables = {n: Variable(v.dimensions[1:], v.data[0], v.attributes) for n, v in variables.items()}
     else:
-        variables["point"] = _coordinate("point", np.arange(len(runs)), "sweep point")
+        variables["point"] = coordinate("point", np.arange(len(runs)), "sweep point")
         for key, values in sweep.items():
             variables[f"sweep_{key}"] = Variable(
                 ("point",), _as_array(values), {"long_name": f"swept value of {key}", "units": "1"}
             )
-    return variables | _coordinates(run, record_steps, snapshot_steps)
+    return variables | _coordinates(run, record_steps, snapshot_steps) | bin_coordinates(run)
 
 
-def _over(dimensions: str, data: np.ndarray, meaning: str) -> Variable:
-    return Variable(("point", *dimensions.split()), data, {"long_name": meaning, "units": "1"})
-
-
-def _coordinate(dimension: str, data: np.ndarray, meaning: str) -> Variable:
-    return Variable((dimension,), data, {"long_name": meaning, "units": "1"})
+def _kept(run: Run) -> str:
+    """The dimension of the trajectories of which snapshots are kept."""
+    return "trajectory" if run.recorder.snapshot_trajectories is None else "snapshot_trajectory"
 
 
 def _coordinates(run: Run, record_steps: np.ndarray, snapshot_steps: np.ndarray) -> dict[str, Variable]:
     index = np.int32 if run.trajectories < 2**31 else np.int64
-    coordinates = {
-        "trajectory": _coordinate("trajectory", np.arange(run.trajectories, dtype=index), "trajectory index"),
-        "parameter": _coordinate("parameter", np.array(run.loss.parameters, dtype=object), "parameter"),
-        "observable": _coordinate("observable", np.array(run.measured, dtype=object), "observable"),
-        "record_step": _coordinate("record", record_steps, "completed steps"),
-        "snapshot_step": _coordinate("snapshot", snapshot_steps, "completed steps"),
+    return {
+        "trajectory": coordinate("trajectory", np.arange(run.trajectories, dtype=index), "trajectory index"),
+        "parameter": coordinate("parameter", np.array(run.loss.parameters, dtype=object), "parameter"),
+        "observable": coordinate("observable", np.array(run.measured, dtype=object), "observable"),
+        "record_step": coordinate("record", record_steps, "completed steps"),
+        "snapshot_step": coordinate("snapshot", snapshot_steps, "completed steps"),
     }
-    for name, histogram in run.recorder.histograms.items():
-        centers = (histogram.edges[1:] + histogram.edges[:-1]) / 2
-        coordinates[f"bin_{name}"] = _coordinate(f"bin_{name}", centers, f"bin centers of {name}")
-        coordinates[f"edges_{name}"] = _coordinate(f"edge_{name}", histogram.edges, f"bin edges of {name}")
-    return coordinates
 
 
 def _rates_at(run: Run, record_steps: np.ndarray) -> np.ndarray:
     rates = np.concatenate([[np.nan], run.schedule.rates(run.steps)])
     return np.take(rates, record_steps)
-
-
-def _histograms(run: Run, counts: np.ndarray) -> dict[str, Variable]:
-    """Counts over all groups; integers, so their order is no matter."""
-    total = counts.sum(axis=2, dtype=np.int64)
-    variables = {}
-    start = 0
-    for name, histogram in run.recorder.histograms.items():
-        stop = start + histogram.bins + 2
-        part = total[..., start:stop]
-        variables[f"histogram_{name}"] = _over(f"record bin_{name}", part[..., 1:-1], f"counts of {name}")
-        variables[f"underflow_{name}"] = _over("record", part[..., 0], f"values of {name} below the first edge")
-        variables[f"overflow_{name}"] = _over("record", part[..., -1], f"values of {name} at or above the last edge")
-        start = stop
-    return variables
 
 
 def _as_array(values: Sequence[Any]) -> np.ndarray:

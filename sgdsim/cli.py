@@ -6,13 +6,16 @@ import contextlib
 import functools
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sgdsim import __version__
 from sgdsim.errors import SgdsimError
+
+if TYPE_CHECKING:
+    from sgdsim.scenario import Scenario
 
 INTERRUPTED = 130
 
@@ -73,6 +76,61 @@ def _warnings_in_one_line(quiet: bool) -> Iterator[None]:
         yield
 
 
+def _with_options(options: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any]:
+    """Give a command options, in the order in which its help shows them."""
+    return functools.partial(functools.reduce, lambda command, option: option(command), options[::-1])
+
+
+def _several(name: str, variable: str, metavar: str, text: str) -> Callable[[Any], Any]:
+    """An option that may be given more than once."""
+    return click.option(name, variable, multiple=True, metavar=metavar, help=text)
+
+
+_RUN_OPTIONS = [
+    click.option("-o", "--output", metavar="FILE", help="HDF5 file to write.  [default: results/<name>.h5]"),
+    click.option("--trajectories", type=_Count(), help="How many there are (run.trajectories), e.g. 1e6."),
+    click.option("--steps", type=_Count(), help="Steps of each (run.steps)."),
+    click.option("--seed", type=_Count(), help="Seed of all noise, 64 bits (run.seed)."),
+    click.option("--threads", type=_Count(), help="Threads to use.  [default: all]"),
+    _several("--set", "settings", "KEY=VALUE", "Set any value of the scenario, e.g. run.steps=5000."),
+    _several("--predict", "predictions", "FORMULA", "'variance(x) = …; order=1; at=final'."),
+    click.option("--no-compare", is_flag=True, help="Write the file only."),
+    click.option("--overwrite", is_flag=True, help="Replace an existing output file."),
+    click.option("--quiet", is_flag=True, help="Only errors."),
+]
+_SCENARIO_OPTIONS = [
+    click.option("--loss", required=True, metavar="FORMULA", help="Of one sample; or a name of the catalogue."),
+    _several("--parameter", "parameters", "NAME=VALUE", "Initial value, u=1.5 or w=normal:0,0.3; w[3]=0 is a vector."),
+    _several("--constant", "constants", "NAME=NUMBER", "Constant of the formulas."),
+    _several("--noise", "noise", "NAME=DISTRIBUTION", "x=normal:0,0.5, or jointly p,q=normal:COVARIANCE.csv."),
+    _several("--define", "definitions", "'NAME = FORMULA'", "A name for use in the formulas, 'y = 0.8*x + e'."),
+    click.option("--data", metavar="FILE", help="Samples are rows of this table, CSV or HDF5."),
+    _several("--symmetry", "symmetries", "SYMMETRY", "Of the loss, e.g. rescale:u:1,w:-1, or generator:FILE."),
+    click.option("--optimizer", metavar="NAME[:KEY=VALUE,…]", help="E.g. adam:beta1=0.9,epsilon=0.  [default: sgd]"),
+    click.option("--learning-rate", metavar="RATE", help="A number, a schedule, e.g. cosine:0.1,0.001, or file:FILE."),
+    click.option("--momentum", metavar="NUMBER", help="Makes SGD the heavy ball."),
+    click.option("--weight-decay", metavar="NUMBER", help="E.g. 0.01, or 0.01:decoupled."),
+    click.option("--batch-size", type=_Count(), help="Samples of one step.  [default: 1]"),
+    click.option("--sampling", metavar="NAME", help="Of the rows of data: replacement, batch or epoch."),
+    click.option("--from", "start_from", metavar="FILE", help="Start from the last states in this file."),
+    click.option("--dtype", metavar="NAME", help="Of the states: float64 or float32."),
+    click.option("--noise-dtype", metavar="NAME", help="Of normal noise: float32 or float64."),
+    click.option("--every", type=_Count(), help="Steps from one record to the next."),
+    _several("--observable", "observables", "'NAME = FORMULA'", "Record this too, 'q = u**2 - w**2'."),
+    _several("--histogram", "histograms", "NAME:LOW,HIGH,BINS", "Of one name, or two: u,w:-4,4,50,-2,2,50."),
+    _several("--quantile", "quantiles", "NUMBER", "Read this quantile off each histogram, 0 to 1."),
+    click.option("--covariances", is_flag=True, help="Record the covariances."),
+    _several("--autocorrelation", "autocorrelations", "NAME:FROM:LAG,…", "Of a name, from a step on, with these lags."),
+    _several("--drift", "drifts", "NAME[|BY]:LOW,HIGH,BINS", "Mean and variance of a step by bins: q:-4,4,80."),
+    _several("--snapshot", "snapshots", "STEP", "Keep all states after this step, or final."),
+    click.option("--snapshot-trajectories", type=_Count(), help="Keep those of so many trajectories alone."),
+    _several("--sweep", "sweeps", "KEY=VALUE,…", "E.g. optimizer.learning_rate=0.1,0.05; several are paired."),
+    click.option("--no-automatic", is_flag=True, help="Hold it against no law but your own predictions."),
+    click.option("--title", metavar="TEXT", help="Of the file."),
+    click.option("--save-scenario", metavar="FILE", help="Write the same as a scenario file too."),
+]
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="sgdsim")
 def main() -> None:
@@ -81,37 +139,36 @@ def main() -> None:
 
 @main.command()
 @click.argument("scenario")
-@click.option("-o", "--output", metavar="FILE", help="HDF5 file to write.  [default: results/<name>.h5]")
-@click.option("--trajectories", type=_Count(), help="Override run.trajectories.")
-@click.option("--steps", type=_Count(), help="Override run.steps.")
-@click.option("--seed", type=_Count(), help="Override run.seed (64 bits).")
-@click.option("--threads", type=_Count(), help="Threads to use.  [default: all]")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override any value, e.g. run.steps=5000.")
-@click.option(
-    "--predict", "predictions", multiple=True, metavar="FORMULA", help="'variance(x) = …; order=1; at=final'."
-)
-@click.option("--no-compare", is_flag=True, help="Write the file only.")
-@click.option("--overwrite", is_flag=True, help="Replace an existing output file.")
-@click.option("--quiet", is_flag=True, help="Only errors.")
+@_with_options(_RUN_OPTIONS)
 @_reporting_errors
 def run(
     scenario: str, output: str | None, settings: tuple[str, ...], predictions: tuple[str, ...], **options: Any
 ) -> None:
     """Run SCENARIO, a TOML file or the name of a shipped scenario, and hold it against its predictions."""
-    from sgdsim.reporting import summary
-    from sgdsim.workflow import default_output, load_scenario, run_scenario
+    from sgdsim.workflow import load_scenario
 
-    overrides = _overrides(settings, options)
-    loaded = load_scenario(scenario, overrides, predictions)
-    path = default_output(loaded) if output is None else output
-    quiet = options["quiet"]
-    ensemble = run_scenario(
-        loaded, output, threads=options["threads"], overwrite=options["overwrite"], progress=not quiet
-    )
-    if not quiet:
-        click.echo(f"{path}: {summary(ensemble)}")
-    if not options["no_compare"]:
-        _show_comparison(str(path), quiet=quiet)
+    _run(load_scenario(scenario, _overrides(settings, options), predictions), output, options)
+
+
+@main.command()
+@_with_options([*_SCENARIO_OPTIONS, *_RUN_OPTIONS])
+@_reporting_errors
+def simulate(output: str | None, save_scenario: str | None, no_automatic: bool, **options: Any) -> None:
+    """Run a scenario that is given by options alone, and hold it against its predictions."""
+    from sgdsim.errors import InputError
+    from sgdsim.options import in_options, scenario_data, scenario_name
+    from sgdsim.workflow import default_output, scenario_from
+    from sgdsim.workflow import save_scenario as save
+
+    about_run = {name: options.pop(name) for name in ("threads", "no_compare", "overwrite", "quiet")}
+    data = scenario_data(automatic=not no_automatic, **options)
+    try:
+        scenario = scenario_from(data, scenario_name(data), "the command line")
+    except InputError as error:
+        raise InputError(in_options(str(error))) from None
+    if save_scenario is not None:
+        save(data, save_scenario, output or default_output(scenario), overwrite=about_run["overwrite"])
+    _run(scenario, output, about_run)
 
 
 @main.command()
@@ -136,11 +193,34 @@ def info(file: str, digest: bool) -> None:
     click.echo(ensemble.digest() if digest else describe(ensemble))
 
 
+@main.command()
+@click.argument("loss", required=False)
+@_several("--parameter", "parameters", "NAME", "A parameter, w[3] for a vector.  [default: what is nothing else]")
+@_several("--constant", "constants", "NAME=NUMBER", "Constant of the formulas.")
+@_several("--noise", "noise", "NAME=DISTRIBUTION", "E.g. x=normal:0,0.5.")
+@_several("--define", "definitions", "'NAME = FORMULA'", "A name for use in the formulas, 'y = 0.8*x + e'.")
+@_several("--symmetry", "symmetries", "SYMMETRY", "Of the loss, e.g. rescale:u:1,w:-1.")
+@click.option("--schedule", metavar="RATE", help="A learning rate, e.g. cosine:0.1,0.001.")
+@click.option("--steps", type=_Count(), default=1000, show_default=True, help="Of the schedule.")
+@_reporting_errors
+def show(loss: str | None, schedule: str | None, steps: int, **options: tuple[str, ...]) -> None:
+    """Print what follows from LOSS, a name of the catalogue or a formula, and the rates of a schedule."""
+    from sgdsim.errors import InputError
+    from sgdsim.schedules import Schedule
+    from sgdsim.showing import describe_loss, describe_schedule, loss_from
+
+    if loss is None and (schedule is None or any(options.values())):
+        raise InputError("expected a loss, e.g. sgdsim show 'a*x**2/2 + z*x' --constant a=1 --noise z=normal")
+    texts = [] if loss is None else [describe_loss(loss_from(loss, **options))]
+    texts += [] if schedule is None else [describe_schedule(Schedule(schedule), steps)]
+    click.echo("\n\n".join(texts))
+
+
 @main.command(name="list")
 @click.argument("kind", required=False)
 @_reporting_errors
 def list_(kind: str | None) -> None:
-    """List what there is: losses, scenarios, predictions, optimizers, schedules, distributions."""
+    """List what there is: losses, symmetries, scenarios, predictions, optimizers, schedules, and more."""
     from sgdsim.reporting import catalogue
 
     click.echo(catalogue(kind))
@@ -155,17 +235,27 @@ def doctor() -> None:
     click.echo(examine())
 
 
+def _run(scenario: Scenario, output: str | None, options: dict[str, Any]) -> None:
+    """Simulate, write the file, and print what it says."""
+    from sgdsim.reporting import summary
+    from sgdsim.workflow import default_output, run_scenario
+
+    path = default_output(scenario) if output is None else output
+    quiet = options["quiet"]
+    ensemble = run_scenario(
+        scenario, output, threads=options["threads"], overwrite=options["overwrite"], progress=not quiet
+    )
+    if not quiet:
+        click.echo(f"{path}: {summary(ensemble)}")
+    if not options["no_compare"]:
+        _show_comparison(str(path), quiet=quiet)
+
+
 def _overrides(settings: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:
     """Values by dotted key; the named options win over --set."""
-    from sgdsim import toml
-    from sgdsim.errors import InputError
+    from sgdsim.options import read_settings
 
-    overrides = {}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals or not key.strip():
-            raise InputError(f"--set {setting!r}: expected KEY=VALUE, e.g. run.steps=5000")
-        overrides[key.strip()] = toml.parse_value(value.strip())
+    overrides = read_settings(settings)
     for name in ("trajectories", "steps", "seed"):
         if options[name] is not None:
             overrides[f"run.{name}"] = options[name]

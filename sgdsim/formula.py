@@ -76,6 +76,10 @@ _WORDS = {
 _OPERATORS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Pow: "**"}
 
 
+# Functions of a name become names of their own, of the same length, so that a message points at the right column.
+_FUNCTION = re.compile(r"\b(next|gradient|population_gradient|charge)\s*\(\s*(\w+)\s*(\[\s*\d+\s*\])?\s*\)")
+
+
 class FormulaError(InputError):
     """A text is not a formula, or has no value; `column` is where in the stripped text, counted from 0."""
 
@@ -261,6 +265,22 @@ def definition(text: str, where: str = "definition") -> tuple[str, Formula]:
     if not equals:
         raise _error("not a definition", text, len(text), where, "name = formula")
     return check_name(name.strip(), where), Formula.parse(formula.strip(), where=where)
+
+
+def aliased(text: str) -> str:
+    """Write ``next(u)``, ``gradient(u)``, … as names that formulas know.
+
+    Examples
+    --------
+    >>> aliased("next(u) - u"), aliased("gradient(w[0])")
+    ('next_u  - u', 'gradient_w[0] ')
+    """
+
+    def alias(match: re.Match[str]) -> str:
+        name = f"{match[1]}_{match[2]}{match[3] or ''}"
+        return name.ljust(len(match[0]))
+
+    return _FUNCTION.sub(alias, text)
 
 
 def check_name(name: str, where: str = "name") -> str:

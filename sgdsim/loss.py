@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import isfinite
-from random import Random
 from typing import TYPE_CHECKING, Any
 
-from sgdsim.errors import InputError, unknown_name
-from sgdsim.formula import Formula, check_name
+from sgdsim.data import Data
+from sgdsim.errors import InputError
+from sgdsim.formula import Formula, aliased, check_name
 from sgdsim.noise import Noise
+from sgdsim.symmetry import Symmetry
 from sgdsim.vectors import base_name, coordinates, gather
 
 if TYPE_CHECKING:
@@ -20,65 +22,8 @@ if TYPE_CHECKING:
 Definition = str | tuple[str, ...]
 
 _MAX_SHOWN = 200  # characters of an expression in a message
-
-
-@dataclass(frozen=True)
-class Symmetry:
-    """A one-parameter group ``theta -> exp(c A) theta`` (or ``theta + c b``) that leaves every sample's loss alone.
-
-    Parameters
-    ----------
-    name
-        What it is called, e.g. ``rescale``.
-    generator
-        The direction ``d theta / d c`` of each parameter that moves, as a formula of the parameters and constants; of
-        a vector by its coordinates, or of all of it under its base name.
-    """
-
-    name: str
-    generator: Mapping[str, str]
-
-    def __hash__(self) -> int:
-        return hash((self.name, *self.generator.items()))
-
-    @classmethod
-    def parse(cls, text: str, where: str = "symmetry") -> Symmetry:
-        """Read one of the common ones.
-
-        Parameters
-        ----------
-        text
-            ``rescale:u:1,w:-1`` (each parameter by its own power), ``scale:w``, ``rotation:u,v`` or ``translation:z``.
-        where
-            What it is, for messages.
-
-        Raises
-        ------
-        InputError
-            For anything else.
-
-        Examples
-        --------
-        >>> Symmetry.parse("rescale:u:1,w:-1").generator
-        {'u': '1*u', 'w': '-1*w'}
-        """
-        kind, _, rest = text.partition(":")
-        parts = [[field.strip() for field in part.split(":")] for part in rest.split(",")]
-        match kind.strip(), parts if all(map(all, parts)) else []:
-            case "rescale", [[_, _], *_] if all(len(part) == 2 for part in parts):
-                generator = {name: f"{power}*{name}" for name, power in parts}
-            case "scale", [[name]]:
-                generator = {name: name}
-            case "rotation", [[u], [v]]:
-                generator = {u: f"-{v}", v: u}
-            case "translation", [[name]]:
-                generator = {name: "1"}
-            case _:
-                raise InputError(
-                    f"{where}: {text!r}, expected rescale:u:1,w:-1, scale:w, rotation:u,v or translation:z with the "
-                    "names of parameters"
-                )
-        return cls(kind.strip(), generator)
+_MOST_EIGENVALUES = 3  # that radicals give
+_MOST_ROWS = 64  # of data, over which a sum is written out
 
 
 @dataclass(frozen=True)
@@ -101,6 +46,8 @@ class Loss:
         Named sub-formulas, in an order in which each refers to earlier ones only; a tuple is a vector.
     symmetries
         Declared symmetries.
+    data
+        A finite data set, of which a sample is one row.
     name, description, references
         For people.
 
@@ -125,6 +72,7 @@ class Loss:
     noise: Mapping[str, Noise] = field(default_factory=dict)
     definitions: Mapping[str, Definition] = field(default_factory=dict)
     symmetries: tuple[Symmetry, ...] = ()
+    data: Data | None = None
     name: str = "custom"
     description: str = ""
     references: tuple[str, ...] = ()
@@ -143,6 +91,7 @@ class Loss:
             ("parameter", self.parameters),
             ("constant", self.constants),
             ("noise variable", self.noise),
+            ("column of data", self.columns),
             ("definition", self.definitions),
         ):
             for base in dict.fromkeys(base_name(name) for name in names):
@@ -153,24 +102,34 @@ class Loss:
         for name, value in self.constants.items():
             if not isfinite(value):
                 raise InputError(f"loss.constants.{name}: {value} is not finite")
-        known = {base_name(name) for name in (*self.parameters, *self.constants, *self.noise)}
+        known = {base_name(name) for name in (*self.parameters, *self.constants, *self.random)}
         for name, text in self.definitions.items():
             for part in (text,) if isinstance(text, str) else text:
                 Formula.parse(part, where=f"loss definition {name!r}").require(known)
             known.add(name)
         Formula.parse(self.formula, where="loss formula").require(known)
         for symmetry in self.symmetries:
-            self._check_symmetry(symmetry, known - {base_name(name) for name in self.noise})
+            symmetry.check(self)
 
     def __hash__(self) -> int:
         return hash((self.formula, self.parameters))
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns of the data set."""
+        return () if self.data is None else tuple(self.data.columns)
+
+    @property
+    def random(self) -> tuple[str, ...]:
+        """Names of all that differs between samples: noise variables, and columns of data."""
+        return (*self.noise, *self.columns)
+
     @cached_property
     def symbols(self) -> dict[str, sympy.Symbol]:
-        """One real symbol for each parameter coordinate, constant and noise variable."""
+        """One real symbol for each parameter coordinate, constant, noise variable and column."""
         import sympy
 
-        names = (*self.parameters, *self.constants, *self.noise)
+        names = (*self.parameters, *self.constants, *self.random)
         return {name: sympy.Symbol(name, real=True) for name in names}
 
     @cached_property
@@ -184,12 +143,62 @@ class Loss:
                 namespace[name] = [Formula.parse(part).expression(namespace) for part in text]
         return namespace
 
-    def expand(self, text: str, where: str = "formula") -> sympy.Expr:
-        """Read a formula in the names of this loss, and ``loss``, the population loss."""
-        formula = Formula.parse(text, where=where)
-        namespace = dict(self.namespace)
-        if "loss" in formula.names:
-            namespace.setdefault("loss", self.population)
+    @property
+    def quantities(self) -> frozenset[str]:
+        """Names that formulas about the loss may use beside its own; see `quantity`."""
+        bases = {base_name(name) for name in self.parameters}
+        charges = {f"charge_{name}" for name in self.charges} if self.symmetries else set()
+        own = {"loss", "hessian_trace", "hessian_max", *(f"population_gradient_{name}" for name in bases)}
+        return frozenset((own | charges) - self.namespace_names)
+
+    @property
+    def namespace_names(self) -> frozenset[str]:
+        """Names of its own."""
+        names = (*self.parameters, *self.constants, *self.random, *self.definitions)
+        return frozenset(base_name(name) for name in names)
+
+    @property
+    def varying(self) -> frozenset[str]:
+        """Names of all that differs between samples: `random`, and definitions that use it."""
+        varying = {base_name(name) for name in self.random}
+        for name, text in self.definitions.items():
+            parts = (text,) if isinstance(text, str) else text
+            if any(Formula.parse(part).names & varying for part in parts):
+                varying.add(name)
+        return frozenset(varying)
+
+    def quantity(self, name: str) -> Any:
+        """What a name of `quantities` means.
+
+        Parameters
+        ----------
+        name
+            ``loss``, the population loss; ``population_gradient_u``; ``hessian_trace`` and ``hessian_max``, of the
+            population loss; ``charge_rescale``, the charge of a symmetry.
+
+        Raises
+        ------
+        InputError
+            Where it has no closed form.
+        """
+        kind, _, rest = name.partition("_")
+        if name == "loss":
+            return self.population
+        if kind == "charge":
+            return self.charges[rest]
+        if name == "hessian_trace":
+            return self.hessian.trace()
+        if name == "hessian_max":
+            return _largest_eigenvalue(self.hessian)
+        base = name.removeprefix("population_gradient_")
+        slopes = [self.population.diff(self.symbols[key]) for key in self.parameters if base_name(key) == base]
+        return slopes[0] if base in self.parameters else slopes
+
+    def expand(self, text: str, where: str = "formula", more: Mapping[str, Any] | None = None) -> sympy.Expr:
+        """Read a formula in the names of this loss, its `quantities`, and more."""
+        formula = Formula.parse(aliased(text), where=where)
+        namespace = {**self.namespace, **(more or {})}
+        namespace |= {name: self.quantity(name) for name in formula.names & self.quantities - namespace.keys()}
         return formula.expression(namespace)
 
     @cached_property
@@ -215,6 +224,18 @@ class Loss:
         return sympy.Matrix([[self.population.diff(a, b) for b in self.theta] for a in self.theta])
 
     @cached_property
+    def charges(self) -> dict[str, sympy.Expr]:
+        """Noether charges by the name of their symmetry, numbered where symmetries share it: ``scale``, ``scale_2``."""
+        charges: dict[str, sympy.Expr] = {}
+        for symmetry in self.symmetries:
+            charge = symmetry.charge(self)
+            if charge is not None:
+                base = re.sub(r"\W", "_", symmetry.name)
+                same = sum(base == re.sub(r"_\d+$", "", name) for name in charges)
+                charges[f"{base}_{same + 1}" if same else base] = charge
+        return charges
+
+    @cached_property
     def population(self) -> sympy.Expr:
         """The expectation of the loss over the noise."""
         return self.expectation(self.expression)
@@ -234,88 +255,70 @@ class Loss:
         """
         import sympy
 
-        used = [name for name in self.noise if self.symbols[name] in expression.free_symbols]
+        used = [name for name in self.random if self.symbols[name] in expression.free_symbols]
         if not used:
             return expression
         try:
             polynomial = sympy.Poly(expression, *(self.symbols[name] for name in used))
         except sympy.PolynomialError:
-            raise InputError(
-                f"the expectation of {expression} over {', '.join(used)} has no closed form here"
-            ) from None
-        return sympy.Add(*(self._monomial(used, powers) * term for powers, term in polynomial.terms()))
+            return self._row_by_row(expression, used)
+        return sympy.Add(*(self._moment(dict(zip(used, powers, strict=True))) * c for powers, c in polynomial.terms()))
 
-    def _check_symmetry(self, symmetry: Symmetry, known: set[str]) -> None:
-        """Refuse a generator along which the loss of some sample changes."""
+    def _row_by_row(self, expression: sympy.Expr, used: Sequence[str]) -> sympy.Expr:
+        """The expectation of what is not polynomial in the data: an exact sum over few rows."""
         import sympy
 
-        where = f"loss.symmetry {symmetry.name!r}"
-        moved = [key for name in symmetry.generator for key in self._coordinates_of(name)]
-        for name, text in symmetry.generator.items():
-            if not self._coordinates_of(name):
-                raise InputError(f"{where}: {unknown_name('parameter', name, self.parameters)}")
-            Formula.parse(text, where=f"{where}: generator of {name}").require(known)
-        if not moved or len(set(moved)) < len(moved):
+        columns = [name for name in used if name in self.columns]
+        if self.data is None or not columns or self.data.rows > _MOST_ROWS:
             raise InputError(
-                f"{where}: its generator moves {', '.join(moved) or 'nothing'}, expected each at most once"
+                f"the expectation of {_shortened(expression)} over {', '.join(used)} has no closed form here"
             )
-        terms = self._change_along(symmetry)
-        change = sympy.expand(sympy.Add(*terms))
-        if change != 0 and not self._cancel(terms):
-            text = str(change)
-            text = text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]} …"
-            raise InputError(f"{where}: along its generator the loss of a sample changes by {text}, expected 0")
+        rows = [self.data.row(index) for index in range(self.data.rows)]
+        points = [{self.symbols[name]: _exact(row[name]) for name in columns} for row in rows]
+        return sympy.Add(*(self.expectation(expression.subs(point)) for point in points)) / self.data.rows
 
-    def _coordinates_of(self, name: str) -> list[str]:
-        return [key for key in self.parameters if name in (key, base_name(key))]
-
-    def _change_along(self, symmetry: Symmetry) -> list[sympy.Expr]:
-        """The derivative of the per-sample loss along a generator, at this loss's constants: what adds up to zero."""
-        slopes = dict(zip(self.parameters, self.gradient, strict=True))
-        constants = {self.symbols[name]: _exact(value) for name, value in self.constants.items()}
-        terms: list[sympy.Expr] = []
-        for name, text in symmetry.generator.items():
-            where = f"loss.symmetry {symmetry.name!r}: generator of {name}"
-            direction = Formula.parse(text, where=where).expression(self.namespace, vector=True)
-            moved = self._coordinates_of(name)
-            directions = direction if isinstance(direction, tuple) else (direction,) * len(moved)
-            if len(directions) != len(moved):
-                raise InputError(f"{where}: {text!r} is a vector of {len(directions)}, expected {len(moved)}")
-            terms += [(d * slopes[key]).subs(constants) for d, key in zip(directions, moved, strict=True)]
-        return terms
-
-    def _cancel(self, terms: list[sympy.Expr]) -> bool:
-        """Whether terms add up to zero in 50 digits at 50 random points, the noise as it is distributed."""
-        from sympy import Float
-
-        random = Random(0)
-        usable = 0
-        for attempt in range(500):
-            scale = 10 ** random.uniform(-1, 1)
-            theta = [random.gauss(0, scale) for _ in self.theta]
-            values = dict(zip(self.parameters, map(abs, theta) if attempt % 2 else theta, strict=True))
-            values |= {name: noise.draw(random) for name, noise in self.noise.items()}
-            point = {self.symbols[name]: _exact(round(value, 6)) for name, value in values.items()}
-            numbers = [term.subs(point).evalf(50) for term in terms]
-            if not all(number.is_Number and number.is_finite for number in numbers):
-                continue  # outside the domain of a logarithm, say
-            if abs(sum(numbers)) > Float("1e-40") * sum(abs(number) for number in numbers):
-                return False
-            usable += 1
-            if usable == 50:
-                return True
-        return False
-
-    def _monomial(self, names: Iterable[str], powers: Iterable[int]) -> sympy.Expr:
+    def _moment(self, powers: Mapping[str, int]) -> sympy.Expr:
+        """The expectation of a product of powers of noise variables and columns."""
         import sympy
 
         product = sympy.Integer(1)
-        for name, power in zip(names, powers, strict=True):
-            moment = self.noise[name].exact_moment(power) if power else sympy.Integer(1)
+        rows = {name: power for name, power in powers.items() if power and name in self.columns}
+        if self.data is not None and rows:
+            mean = self.data.moment(rows)
+            product *= sympy.Rational(mean.numerator, mean.denominator)
+        for name in (name for name, power in powers.items() if power and name in self.noise):
+            moment = self.noise[name].exact_moment(powers[name])
             if not moment.is_finite:
-                raise InputError(f"the moment of order {power} of {name} ~ {self.noise[name]} does not exist")
+                raise InputError(f"the moment of order {powers[name]} of {name} ~ {self.noise[name]} does not exist")
             product *= moment
         return product
+
+
+def _largest_eigenvalue(hessian: sympy.Matrix) -> sympy.Expr:
+    """In closed form, for up to 3 parameters."""
+    from sympy import cos, pi, sqrt
+
+    from sgdsim.functions import SYMBOLIC
+
+    n = hessian.rows
+    if n == 1:
+        return hessian[0]
+    mean = hessian.trace() / n
+    rest = hessian - mean * hessian.eye(n)
+    if n == 2:
+        return mean + sqrt(rest[0, 0] ** 2 + rest[0, 1] ** 2)
+    if n > _MOST_EIGENVALUES:
+        raise InputError(f"hessian_max: has no closed form for {n} parameters, only for up to {_MOST_EIGENVALUES}")
+    # The roots of the cubic are 2 p cos(phi + 2 pi k/3); atan, which formulas have, gives the angle of det/2 p^3.
+    p2 = (rest * rest).trace() / 6
+    half = rest.det() / 2
+    sine = sqrt(SYMBOLIC["relu"](p2**3 - half**2))  # not below zero by rounding
+    return mean + 2 * sqrt(p2) * cos((pi / 2 - SYMBOLIC["atan"](half / sine)) / 3)
+
+
+def _shortened(expression: sympy.Expr) -> str:
+    text = str(expression)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]} …"
 
 
 def _exact(value: float) -> sympy.Rational:

@@ -1,19 +1,34 @@
-"""Observables: named formulas of the state, measured over the ensemble.
+"""Observables: named formulas of the state, or of the step, measured over the ensemble.
 
-Plain observables are formulas in the loss's names and ``loss``, the population loss. A running observable
-``window_mean(formula, a, b)`` is the mean of its formula over the states after steps a + 1 … b along each
-trajectory; it is part of the run's state.
+Plain observables are formulas in the loss's names and in quantities of the loss (`Loss.quantity`): ``loss``, the
+population loss, ``population_gradient(u)``, ``hessian_trace``, ``hessian_max``, ``charge(rescale)``.
+
+Running observables are accumulated along each trajectory and are part of the run's state:
+
+- ``window_mean(f, a, b)`` and ``window_sum(f, a, b)`` over the states after steps a + 1 … b,
+- ``value_at(f, k)``, the value after k steps,
+- ``first_passage(f > g)``, the completed steps when it first holds; until then it has no value.
+
+In window_mean and window_sum, ``f`` may also speak of the step itself: ``u`` is then the value before it, ``next(u)``
+the one after it, ``gradient(u)`` the gradient of the batch, and there are the step's noise and ``learning_rate``.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Set
 from dataclasses import dataclass
 
 from sgdsim.errors import InputError
-from sgdsim.formula import Formula, check_name
+from sgdsim.formula import Formula, aliased, check_name
 
-_WINDOW = re.compile(r"window_mean\s*\((?P<formula>.*),(?P<start>[^,()]*),(?P<stop>[^,()]*)\)", re.DOTALL)
+_CALL = re.compile(r"(?P<kind>window_mean|window_sum|value_at|first_passage)\s*\((?P<inside>.*)\)", re.DOTALL)
+_USAGE = {
+    "window_mean": "window_mean(formula, start, stop), steps 0 <= start < stop",
+    "window_sum": "window_sum(formula, start, stop), steps 0 <= start < stop",
+    "value_at": "value_at(formula, step)",
+    "first_passage": "first_passage(formula > formula)",
+}
 
 
 @dataclass(frozen=True)
@@ -25,19 +40,26 @@ class Observable:
     name
         What it is called in files and predictions.
     formula
-        A formula of the state.
+        A formula of the state or the step; of a first passage, what turns positive.
     window
-        ``(a, b)`` for a running mean over the states after steps a + 1 … b, else None.
+        ``(a, b)`` for what runs over the states after steps a + 1 … b, else None.
+    kind
+        ``plain``, ``mean`` or ``sum`` over the window, or ``passage``; with a window, the mean by default.
 
     Examples
     --------
     >>> Observable.parse("xbar", "window_mean(x, 100, 200)")
-    Observable(name='xbar', formula='x', window=(100, 200))
+    Observable(name='xbar', formula='x', window=(100, 200), kind='mean')
     """
 
     name: str
     formula: str
     window: tuple[int, int] | None = None
+    kind: str = "plain"
+
+    def __post_init__(self) -> None:
+        if self.window and self.kind == "plain":
+            object.__setattr__(self, "kind", "mean")
 
     @classmethod
     def parse(cls, name: str, text: str) -> Observable:
@@ -50,20 +72,71 @@ class Observable:
         """
         where = f"record.observables.{name}"
         check_name(name, where=where)
-        if "window_mean" not in text:
-            Formula.parse(text, where=where)
-            return cls(name, text.strip())
-        match = _WINDOW.fullmatch(text.strip())
-        window = (_step(match["start"]), _step(match["stop"])) if match else (0, 0)
-        if match is None or not 0 <= window[0] < window[1]:
-            raise InputError(f"{where}: {text!r}, expected window_mean(formula, start, stop), steps 0 <= start < stop")
-        Formula.parse(match["formula"], where=where)
-        return cls(name, match["formula"].strip(), window)
+        kind = next((kind for kind in _USAGE if kind in text), None)
+        if kind is None:
+            return cls(name, _checked(text, where))
+        match = _CALL.fullmatch(text.strip())
+        parsed = _running(match["kind"], match["inside"]) if match else None
+        if parsed is None:
+            raise InputError(f"{where}: {text!r}, expected {_USAGE[kind]}")
+        kind, formula, window = parsed
+        return cls(name, _checked(formula, where), window, kind)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it is accumulated along each trajectory."""
+        return self.kind != "plain"
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names that its formula uses."""
+        return Formula.parse(aliased(self.formula)).names
+
+    def is_of_step(self, noise: Set[str]) -> bool:
+        """Whether it speaks of the step and not of a state alone.
+
+        Parameters
+        ----------
+        noise
+            Names of what differs between samples.
+        """
+        return any(name in noise or name.startswith(("next_", "gradient_")) for name in self.names) or (
+            "learning_rate" in self.names
+        )
 
     def __str__(self) -> str:
-        if self.window is None:
+        if self.kind == "plain":
             return self.formula
-        return f"window_mean({self.formula}, {self.window[0]}, {self.window[1]})"
+        if self.kind == "passage":
+            return f"first_passage({self.formula} > 0)"
+        start, stop = self.window or (0, 0)
+        if start < 0 or (self.kind == "sum" and stop == start + 1):
+            return f"value_at({self.formula}, {stop})"
+        return f"window_{self.kind}({self.formula}, {start}, {stop})"
+
+
+def _checked(formula: str, where: str) -> str:
+    Formula.parse(aliased(formula), where=where)
+    return formula.strip()
+
+
+def _running(kind: str, inside: str) -> tuple[str, str, tuple[int, int] | None] | None:
+    """Kind, formula and window of a running observable; None where it cannot be read."""
+    if kind == "first_passage":
+        sides = re.split(r"([<>])", inside)
+        if len(sides) != 3 or not (sides[0].strip() and sides[2].strip()):
+            return None
+        low, high = (sides[0], sides[2]) if sides[1] == "<" else (sides[2], sides[0])
+        return "passage", high.strip() if low.strip() == "0" else f"{high.strip()} - ({low.strip()})", None
+    if kind == "value_at":
+        formula, _, step = inside.rpartition(",")
+        stop = _step(step)
+        return ("sum", formula, (stop - 1, stop)) if formula.strip() and stop >= 0 else None
+    formula, *steps = inside.rsplit(",", 2)
+    window = tuple(map(_step, steps))
+    if len(window) != 2 or not 0 <= window[0] < window[1]:
+        return None
+    return kind.removeprefix("window_"), formula, (window[0], window[1])
 
 
 def _step(text: str) -> int:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from sgdsim.ensemble import Ensemble
 from sgdsim.errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    from sgdsim.optimizers import Rule
+    from sgdsim.symmetry import Symmetry
 
 
 def summary(ensemble: Ensemble) -> str:
@@ -80,31 +85,55 @@ def _predictions() -> dict[str, str]:
 def _optimizers() -> dict[str, str]:
     from sgdsim.optimizers import OPTIMIZERS
 
-    return {name: "; ".join(f"{n} = {f}" for n, f in rule.assignments) for name, rule in OPTIMIZERS.items()}
+    return {
+        _with_defaults(name, rule): "; ".join(
+            [*(f"{n} = {f}" for n, f in (*rule.scalars, *rule.assignments)), _step(rule)]
+        )
+        for name, rule in OPTIMIZERS.items()
+    }
 
 
 def _schedules() -> dict[str, str]:
     from sgdsim.schedules import SCHEDULES
 
-    return {f"{name}:{','.join(family.arguments)}": family.formula for name, family in SCHEDULES.items()}
+    return {
+        f"{name}:{','.join(family.arguments)}": family.formula
+        + (f"; stage = {family.stage}, rounded down" if family.stage else "")
+        for name, family in SCHEDULES.items()
+    }
 
 
 def _distributions() -> dict[str, str]:
-    from sgdsim.noise import FAMILIES
+    from sgdsim.noise import FAMILIES, TABLE
 
-    return {
+    families = {
         f"{name}:{','.join(family.arguments)}" if family.arguments else name: family.formula
         for name, family in FAMILIES.items()
     }
+    return {**families, f"{TABLE}:value@probability,…": "each value with its probability"}
+
+
+def _symmetries() -> dict[str, str]:
+    from sgdsim.symmetry import KINDS, Symmetry
+
+    return {short: _moves(Symmetry.parse(short)) for short in KINDS.values()}
+
+
+def _samplings() -> dict[str, str]:
+    from sgdsim.data import SAMPLINGS
+
+    return dict(SAMPLINGS)
 
 
 KINDS: dict[str, Callable[[], dict[str, str]]] = {
     "losses": _losses,
+    "symmetries": _symmetries,
     "scenarios": _scenarios,
     "predictions": _predictions,
     "optimizers": _optimizers,
     "schedules": _schedules,
     "distributions": _distributions,
+    "samplings": _samplings,
 }
 
 
@@ -134,4 +163,22 @@ def catalogue(kind: str | None = None) -> str:
 
 
 def _first_line(thing: object) -> str:
-    return (thing.__doc__ or "").strip().partition("\n")[0]
+    return (thing.__doc__ or "").strip().partition("\n")[0].replace("``", "")
+
+
+def _moves(symmetry: Symmetry) -> str:
+    if symmetry.is_continuous:
+        return "generator " + ", ".join(f"{name}: {formula}" for name, formula in symmetry.generator.items())
+    return ", ".join(f"{name} -> {image}" for name, image in symmetry.image.items())
+
+
+def _with_defaults(name: str, rule: Rule) -> str:
+    """As the command line takes it."""
+    values = [f"{key}={'…' if value is None else value}" for key, value in rule.hyperparameters.items()]
+    return f"{name}:{','.join(values)}" if values else name
+
+
+def _step(rule: Rule) -> str:
+    kick = f" + {rule.kick}" if rule.kick else ""
+    gradient = rule.direction.replace("gradient", "population_gradient") if rule.population else rule.direction
+    return f"theta - learning_rate*({gradient}){kick}"

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from sgdsim.errors import InputError, unknown_name
-from sgdsim.formula import Formula
+from sgdsim.formula import Formula, aliased
 from sgdsim.loss import Loss
 from sgdsim.noise import Noise
 from sgdsim.observables import Observable
-from sgdsim.optimizers import Optimizer
+from sgdsim.optimizers import Matrix, Optimizer
 from sgdsim.schedules import Schedule
+from sgdsim.starts import Grid, Stored
+from sgdsim.symmetry import Symmetry
 from sgdsim.vectors import base_name
+
+Start = float | Noise | Grid | Stored
+"""An initial value: fixed, drawn, on a grid, or from a file."""
 
 DTYPES = ("float64", "float32")
 
@@ -45,6 +52,56 @@ class Histogram:
 
 
 @dataclass(frozen=True)
+class Plane:
+    """Equal bins of two quantities together.
+
+    Parameters
+    ----------
+    first, second
+        Bins of each.
+    """
+
+    first: Histogram
+    second: Histogram
+
+
+@dataclass(frozen=True)
+class Drift:
+    """The first two conditional moments of the change per step of one quantity, binned by its own or another's value.
+
+    Parameters
+    ----------
+    by
+        What is binned, before the step.
+    bins
+        Its bins.
+    every, start
+        Every so many steps are looked at, from this number of completed steps on.
+    """
+
+    by: str
+    bins: Histogram
+    every: int = 1
+    start: int = 0
+
+
+@dataclass(frozen=True)
+class Autocorrelation:
+    """Of the values after `start` steps and after so many more.
+
+    Parameters
+    ----------
+    start
+        Completed steps at the first of both.
+    lags
+        Steps between them.
+    """
+
+    start: int
+    lags: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Recorder:
     """How a run is measured.
 
@@ -53,24 +110,53 @@ class Recorder:
     every
         Record moments and histograms every so many steps; steps 0 and the last are always recorded. None: only those.
     snapshots
-        Steps after which the parameters of all trajectories are kept.
+        Steps after which the parameters are kept.
     observables
         Measured beside the parameters.
     histograms
-        Bins, by the name of a parameter or observable.
+        Bins, by the name of a parameter or observable; of two names ``u,w`` together, a `Plane`.
+    snapshot_trajectories
+        Of how many trajectories, the first ones, snapshots are kept; None for all.
+    quantiles
+        Probabilities of the quantiles that are read off each histogram.
+    covariances
+        Whether the covariances of all parameters are recorded.
+    autocorrelations, drifts
+        By the name of a parameter or plain observable.
     """
 
     every: int | None = None
     snapshots: tuple[int, ...] = ()
     observables: tuple[Observable, ...] = ()
-    histograms: Mapping[str, Histogram] = field(default_factory=dict)
+    histograms: Mapping[str, Histogram | Plane] = field(default_factory=dict)
+    snapshot_trajectories: int | None = None
+    quantiles: tuple[float, ...] = ()
+    covariances: bool = False
+    autocorrelations: Mapping[str, Autocorrelation] = field(default_factory=dict)
+    drifts: Mapping[str, Drift] = field(default_factory=dict)
 
     def record_steps(self, steps: int) -> np.ndarray:
         """Completed steps at which moments are taken, sorted, int64."""
-        return np.union1d(np.arange(0, steps + 1, self.every or max(steps, 1)), [0, steps]).astype(np.int64)
+        lagged = [one.start + lag for one in self.autocorrelations.values() for lag in one.lags]
+        return np.unique([*range(0, steps + 1, self.every or max(steps, 1)), 0, steps, *lagged]).astype(np.int64)
+
+    @property
+    def all_observables(self) -> tuple[Observable, ...]:
+        """The user's, and the values that autocorrelations look back to."""
+        plain = {observable.name: observable.formula for observable in self.observables}
+        earlier = (
+            Observable(_earlier(name, one.start), plain.get(name, name), (one.start - 1, one.start), "sum")
+            for name, one in self.autocorrelations.items()
+        )
+        return (*self.observables, *earlier)
+
+    def pairs(self, parameters: Sequence[str]) -> list[tuple[str, str]]:
+        """Which of the measured quantities are correlated with which at every record."""
+        covariances = list(itertools.combinations(parameters, 2)) if self.covariances else []
+        return covariances + [(name, _earlier(name, one.start)) for name, one in self.autocorrelations.items()]
 
     def merge(self, other: Recorder) -> Recorder:
-        """All that either records, at this one's cadence.
+        """Everything of this one, with the snapshots, observables and histograms of another.
 
         Raises
         ------
@@ -84,17 +170,43 @@ class Recorder:
                     f"record.observables.{observable.name}: a prediction needs this name for {str(observable)!r}; "
                     "choose another"
                 )
-        snapshots = tuple(sorted({*self.snapshots, *other.snapshots}))
-        return Recorder(self.every, snapshots, tuple(mine.values()), {**other.histograms, **self.histograms})
+        return replace(
+            self,
+            snapshots=tuple(sorted({*self.snapshots, *other.snapshots})),
+            observables=tuple(mine.values()),
+            histograms={**other.histograms, **self.histograms},
+        )
 
     def describe(self) -> dict[str, Any]:
         """As the ``[record]`` table of a scenario."""
         return {
             "every": self.every,
             "snapshots": list(self.snapshots),
+            "snapshot_trajectories": self.snapshot_trajectories,
             "observables": {observable.name: str(observable) for observable in self.observables},
-            "histograms": {name: [h.low, h.high, h.bins] for name, h in self.histograms.items()},
+            "histograms": {name: _numbers(bins) for name, bins in self.histograms.items()},
+            "quantiles": list(self.quantiles),
+            "covariances": self.covariances,
+            "autocorrelation": {
+                name: {"from": one.start, "lags": list(one.lags)} for name, one in self.autocorrelations.items()
+            },
+            "drift": {
+                name: {"by": one.by, "bins": _numbers(one.bins), "every": one.every, "from": one.start}
+                for name, one in self.drifts.items()
+            },
         }
+
+
+def _earlier(name: str, step: int) -> str:
+    """What the value of an observable after so many steps is called."""
+    label = re.sub(r"\W+", "_", name).strip("_")
+    return f"{label}_at_{step}"
+
+
+def _numbers(bins: Histogram | Plane) -> list[float]:
+    if isinstance(bins, Plane):
+        return [*_numbers(bins.first), *_numbers(bins.second)]
+    return [bins.low, bins.high, bins.bins]
 
 
 @dataclass(frozen=True)
@@ -106,7 +218,7 @@ class Run:
     loss, optimizer, schedule
         The dynamics.
     initial
-        A number or a distribution for each parameter.
+        A number, a distribution, a grid or stored values for each parameter.
     trajectories, steps
         How many, and how long.
     seed
@@ -128,7 +240,7 @@ class Run:
     loss: Loss
     optimizer: Optimizer
     schedule: Schedule
-    initial: Mapping[str, float | Noise]
+    initial: Mapping[str, Start]
     trajectories: int
     steps: int
     seed: int = 0
@@ -147,12 +259,20 @@ class Run:
         self._check_initial()
         self._check_recorder()
         self.schedule.rates(self.steps)
+        if self.loss.data is not None and self.optimizer.sampling != "replacement":
+            _within("optimizer.batch_size", self.optimizer.batch_size, 1, self.loss.data.rows)
+        if self.loss.data is None and self.optimizer.sampling != "replacement":
+            raise InputError(
+                f"optimizer.sampling: {self.optimizer.sampling!r}, expected only with a data set, loss.data"
+            )
+        if self.optimizer.preconditioner or self.optimizer.metric:
+            self.optimizer.matrix(self.loss)
 
     def _check_initial(self) -> None:
         for name, start in self.initial.items():
             if name not in self.loss.parameters:
                 raise InputError(f"run.initial.{name}: {unknown_name('parameter', name, self.loss.parameters)}")
-            if not isinstance(start, Noise) and not np.isfinite(start):
+            if isinstance(start, float | int) and not np.isfinite(start):
                 raise InputError(f"run.initial.{name}: {start} is not finite")
         missing = [name for name in self.loss.parameters if name not in self.initial]
         if missing:
@@ -162,21 +282,62 @@ class Run:
         recorder = self.recorder
         if recorder.every is not None:
             _within("record.every", recorder.every, 1, 2**32)
+        if recorder.snapshot_trajectories is not None:
+            _within("record.snapshot_trajectories", recorder.snapshot_trajectories, 1, self.trajectories)
         for step in recorder.snapshots:
             _within("record.snapshots", step, 0, self.steps)
-        known = {base_name(name) for name in (*self.loss.parameters, *self.loss.constants, *self.loss.definitions)}
-        taken = {*known, *(base_name(name) for name in self.loss.noise), "loss"}
-        for observable in recorder.observables:
-            where = f"record.observables.{observable.name}"
+        for probability in recorder.quantiles:
+            if not 0 < probability < 1:
+                raise InputError(f"record.quantiles: {probability}, expected probabilities between 0 and 1")
+        taken = {*self.loss.namespace_names, *self.loss.quantities}
+        for observable in recorder.all_observables:
             if observable.name in taken:
-                raise InputError(f"{where}: the name is already taken by the loss or another observable")
+                raise InputError(
+                    f"record.observables.{observable.name}: the name is already taken by the loss or another observable"
+                )
             taken.add(observable.name)
-            Formula.parse(observable.formula, where=where).require({*known, "loss"})
-            if observable.window and observable.window[1] > self.steps:
-                raise InputError(f"{where}: the window ends at step {observable.window[1]}, the run at {self.steps}")
-        for name in recorder.histograms:
-            if name not in self.measured:
-                raise InputError(f"record.histograms.{name}: {unknown_name('observable', name, self.measured)}")
+            self._check_observable(observable)
+        for name, bins in recorder.histograms.items():
+            where = f"record.histograms.{name}"
+            for part in name.split(",") if isinstance(bins, Plane) else [name]:
+                self._check_measured(where, part)
+        for name, autocorrelation in recorder.autocorrelations.items():
+            where = f"record.autocorrelation.{name}"
+            self._check_plain(where, name)
+            for lag in autocorrelation.lags:
+                _within(f"{where}.lags", autocorrelation.start + lag, autocorrelation.start, self.steps)
+        for name, drift in recorder.drifts.items():
+            where = f"record.drift.{name}"
+            self._check_plain(where, name)
+            self._check_plain(f"{where}.by", drift.by)
+            _within(f"{where}.every", drift.every, 1, 2**32)
+            _within(f"{where}.from", drift.start, 0, self.steps - 1)
+
+    def _check_observable(self, observable: Observable) -> None:
+        where, loss = f"record.observables.{observable.name}", self.loss
+        known = (loss.namespace_names | loss.quantities) - loss.varying
+        if observable.kind in ("mean", "sum") and observable.window and observable.window[0] >= 0:
+            bases = {base_name(name) for name in loss.parameters}
+            of_step = {f"next_{name}" for name in known} | {f"gradient_{name}" for name in bases}
+            known = known | of_step | loss.varying | {"learning_rate"}
+        Formula.parse(aliased(observable.formula), where=where).require(known)
+        noise = observable.names & loss.varying
+        if noise and self.optimizer.batch_size > 1:
+            raise InputError(
+                f"{where}: {', '.join(sorted(noise))} differs between the {self.optimizer.batch_size} samples of a "
+                "step, expected the noise of single samples, or gradient(u)"
+            )
+        if observable.window and observable.window[1] > self.steps:
+            raise InputError(f"{where}: the window ends at step {observable.window[1]}, the run at {self.steps}")
+
+    def _check_measured(self, where: str, name: str) -> None:
+        if name not in self.measured:
+            raise InputError(f"{where}: {unknown_name('observable', name, self.measured)}")
+
+    def _check_plain(self, where: str, name: str) -> None:
+        self._check_measured(where, name)
+        if any(observable.name == name and observable.is_running for observable in self.recorder.observables):
+            raise InputError(f"{where}: {name} runs along each trajectory, expected a parameter or plain observable")
 
     def describe(self) -> dict[str, Any]:
         """As the tables of a scenario, with the loss spelled out as a formula."""
@@ -189,12 +350,16 @@ class Run:
                 "parameters": {name: _plain(start) for name, start in self.initial.items()},
                 "noise": {name: str(noise) for name, noise in loss.noise.items()},
                 "define": {n: d if isinstance(d, str) else list(d) for n, d in loss.definitions.items()},
-                "symmetry": [{"name": s.name, "generator": dict(s.generator)} for s in loss.symmetries],
+                "symmetry": [_symmetry(symmetry) for symmetry in loss.symmetries],
+                "data": None if loss.data is None else {n: list(v) for n, v in loss.data.columns.items()},
             },
             "optimizer": {
                 "name": optimizer.name,
-                "learning_rate": self.schedule.text,
+                "learning_rate": self.schedule.text if self.schedule.table is None else list(self.schedule.table),
                 "batch_size": optimizer.batch_size,
+                "sampling": optimizer.sampling,
+                "preconditioner": _rows(optimizer.preconditioner),
+                "metric": _rows(optimizer.metric),
                 **optimizer.values,
             },
             "run": {
@@ -210,16 +375,27 @@ class Run:
     @property
     def measured(self) -> tuple[str, ...]:
         """Names of all that is measured: the parameters, then the observables."""
-        return (*self.loss.parameters, *(observable.name for observable in self.recorder.observables))
+        return (*self.loss.parameters, *(observable.name for observable in self.recorder.all_observables))
 
-    @property
-    def initial_values(self) -> Iterable[float | Noise]:
+    def initial_items(self) -> list[tuple[str, Start]]:
         """Initial values in the loss's order."""
-        return [self.initial[name] for name in self.loss.parameters]
+        return [(name, self.initial[name]) for name in self.loss.parameters]
 
 
-def _plain(start: float | Noise) -> float | str:
-    return str(start) if isinstance(start, Noise) else start
+def _symmetry(symmetry: Symmetry) -> dict[str, Any]:
+    return {
+        "name": symmetry.name,
+        ("generator" if symmetry.generator else "image"): dict(symmetry.generator or symmetry.image),
+    }
+
+
+def _rows(matrix: Matrix) -> list[Any] | None:
+    return [row if isinstance(row, str) else list(row) for row in matrix] or None
+
+
+def _plain(start: Start) -> float | str:
+    """As it is written; what comes from a file is said elsewhere."""
+    return 0.0 if isinstance(start, Stored) else start if isinstance(start, float | int) else str(start)
 
 
 def _within(where: str, value: int, low: int, high: int) -> None:

@@ -90,7 +90,7 @@ class Scenario:
         points = _build_points(data, swept or {}, problems)
         if problems or swept is None:
             raise InputError(f"{where}:\n{listed(problems)}")
-        resolved = points[0][0].model_dump(exclude_none=True)
+        resolved = points[0][0].model_dump(exclude_none=True, by_alias=True)
         return cls(name, resolved, tuple(run for _, run in points), _labels(swept))
 
     def recording(self, recorders: Sequence[Recorder]) -> Scenario:

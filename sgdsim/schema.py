@@ -15,19 +15,22 @@ from functools import partial
 from math import inf, isfinite
 from typing import Annotated, Any, TypeVar, get_type_hints
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, PlainValidator, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
 from sgdsim import theory, toml
+from sgdsim.data import read_columns
 from sgdsim.errors import InputError, unknown_name
 from sgdsim.formula import parameter_name
-from sgdsim.loss import Loss, Symmetry
+from sgdsim.loss import Loss
 from sgdsim.losses import CATALOGUE
-from sgdsim.noise import Noise
+from sgdsim.noise import Noise, correlated_normal
 from sgdsim.observables import Observable
-from sgdsim.optimizers import Optimizer
-from sgdsim.run import DTYPES, Histogram, Recorder, Run
+from sgdsim.optimizers import OPTIMIZERS, Optimizer
+from sgdsim.run import DTYPES, Autocorrelation, Drift, Histogram, Plane, Recorder, Run, Start
 from sgdsim.schedules import Schedule
+from sgdsim.starts import Grid, level_set, stored
+from sgdsim.symmetry import Symmetry
 from sgdsim.vectors import base_name, coordinates
 
 T = TypeVar("T")
@@ -222,7 +225,7 @@ Step = Annotated[int | str, _takes('a step count, or "final"', _step)]
 Seed = Annotated[int, _takes("a whole number of at most 64 bits, 0 to 18446744073709551615", _whole(0, 2**64 - 1))]
 Number = Annotated[float, _takes("a finite number", _finite)]
 Level = Annotated[float, _takes("a number between 0 and 1", _between(0, 1))]
-Start = Annotated[float | str, _takes("a finite number or a distribution such as normal:0,1", _text_or_number)]
+StartValue = Annotated[float | str, _takes("a finite number or a distribution such as normal:0,1", _text_or_number)]
 FormulaText = Annotated[str, _takes("a formula", _formula)]
 FormulaTexts = Annotated[str | list[str], _takes("a formula or a list of formulas", _formulas)]
 Resolution = Annotated[float | str, _takes('a positive number, or a percentage such as "2%"', _resolution)]
@@ -305,38 +308,83 @@ def _own_loss(section: Mapping[str, Any]) -> Loss:
         own = _OwnLoss.model_validate(section)
     except ValidationError as error:
         raise InputError("\n".join(_described(error, ("loss",)))) from None
-    starts, noise = attempt_all(
-        [partial(_starts, "loss.parameters", own.parameters), partial(_starts, "loss.noise", own.noise)]
+    parts: list[Any] = attempt_all([partial(_starts, "loss.parameters", own.parameters), partial(_noise, own.noise)])
+    starts, (noise, joint) = parts
+    symmetries = attempt_all(
+        partial(_symmetry, f"loss.symmetry[{index}]", entry, tuple(starts)) for index, entry in enumerate(own.symmetry)
     )
+    own_definitions = {key: text if isinstance(text, str) else tuple(text) for key, text in own.define.items()}
     return Loss(
         formula=own.formula,
         parameters=tuple(starts),
         constants=own.constants,
-        noise={name: distribution for name, distribution in noise.items() if isinstance(distribution, Noise)},
-        definitions={key: text if isinstance(text, str) else tuple(text) for key, text in own.define.items()},
-        symmetries=tuple(Symmetry(symmetry.name, symmetry.generator) for symmetry in own.symmetry),
+        noise=noise,
+        definitions={**joint, **own_definitions},
+        symmetries=tuple(symmetries),
+        data=None if own.data is None else read_columns(own.data),
         name=own.name,
         description=own.description,
         references=tuple(own.references),
     )
 
 
-def _starts(where: str, values: Mapping[str, float | str]) -> dict[str, float | Noise]:
-    """A number or a distribution for each coordinate.
+def _noise(values: Mapping[str, str]) -> tuple[dict[str, Noise], dict[str, str]]:
+    """Independent noise variables, and the definitions of jointly normal ones, ``"x,y" = "normal:1,0.5;0.5,1"``."""
+    noise: dict[str, Noise] = {}
+    joint: dict[str, str] = {}
+    for key, text in values.items():
+        if "," not in key:
+            noise |= {
+                name: start for name, start in _starts("loss.noise", {key: text}).items() if isinstance(start, Noise)
+            }
+            continue
+        where, names = f"loss.noise.{key}", [name.strip() for name in key.split(",")]
+        family, _, rest = text.partition(":")
+        try:
+            matrix = [[float(cell) for cell in row.split(",")] for row in rest.split(";")]
+        except ValueError:
+            matrix = []
+        if family.strip() != "normal" or not matrix:
+            raise InputError(f"{where}: {text!r}, expected normal: and the rows of a covariance, normal:1,0.5;0.5,1")
+        independent, definitions = correlated_normal(names, matrix, where)
+        noise |= independent
+        joint |= definitions
+    return noise, joint
 
-    A vector is declared as a whole, ``w[3]``, or by all of its coordinates, ``w[0]``, ``w[1]``, ….
+
+def _symmetry(where: str, entry: str | _Symmetry, parameters: Sequence[str]) -> Symmetry:
+    """A symmetry by its short form, or as a table of its generator, its images or its matrix."""
+    if isinstance(entry, str):
+        return Symmetry.parse(entry, where)
+    if entry.matrix is not None:
+        return Symmetry.linear(entry.name, parameters, entry.matrix)
+    return Symmetry(entry.name, entry.generator, entry.image)
+
+
+def _starts(where: str, values: Mapping[str, float | str]) -> dict[str, Start]:
+    """An initial value or a distribution for each coordinate.
+
+    A vector is declared as a whole, ``w[3]``, or by all of its coordinates, ``w[0]``, ``w[1]``, …; a point of a level
+    set as ``"u,w" = "level:charge,product"``.
     """
 
-    def read(key: str, value: float | str) -> dict[str, float | Noise]:
+    def read(key: str, value: float | str) -> dict[str, Start]:
+        if isinstance(value, str) and value.strip().startswith("level:"):
+            return dict(level_set([name.strip() for name in key.split(",")], value, f"{where}.{key}"))
         name, length = parameter_name(key, f"{where}.{key}")
-        start = Noise.parse(value, f"{where}.{key}") if isinstance(value, str) else float(value)
         if length is not None and length > _MOST_COORDINATES:
             raise InputError(f"{where}.{key}: {length} coordinates, expected at most {_MOST_COORDINATES}")
         one_by_one = length is None or f"{name}[0]" in values
-        return dict.fromkeys((key,) if one_by_one else coordinates(name, length), start)
+        return dict.fromkeys((key,) if one_by_one else coordinates(name, length), _start(f"{where}.{key}", value))
 
     parts = attempt_all(partial(read, key, value) for key, value in values.items())
     return {name: start for part in parts for name, start in part.items()}
+
+
+def _start(where: str, value: float | str) -> Start:
+    if not isinstance(value, str):
+        return float(value)
+    return Grid.parse(value, where) if value.strip().startswith("grid:") else Noise.parse(value, where)
 
 
 def _check_optimizer(section: Mapping[str, Any]) -> None:
@@ -360,24 +408,48 @@ def build_optimizer(section: Mapping[str, Any]) -> Optimizer:
     name = section.get("name", "sgd")
     if not isinstance(name, str):
         raise InputError(f"optimizer.name: {shown(name)}, expected text")
-    given = {key: value for key, value in section.items() if key not in ("name", "learning_rate")}
+    matrices = {
+        key: _matrix(f"optimizer.{key}", section[key]) for key in ("preconditioner", "metric") if key in section
+    }
+    other = ("name", "learning_rate", "sampling", *matrices)
+    given = {key: value for key, value in section.items() if key not in other}
     values = dict(attempt_all(partial(_hyperparameter, name, key, value) for key, value in given.items()))
     batch_size = int(values.pop("batch_size", 1))
-    return Optimizer(name, values, batch_size)
+    return Optimizer(name, values, batch_size, section.get("sampling", "replacement"), **matrices)
+
+
+def _matrix(where: str, rows: Any) -> Any:
+    """The diagonal, or the rows, of a matrix of formulas."""
+    if isinstance(rows, list) and rows and all(isinstance(row, list) for row in rows):
+        return tuple(_matrix(where, row) for row in rows)
+    texts = _formulas(rows)
+    if not isinstance(texts, list):
+        raise InputError(f"{where}: {shown(rows)}, expected a list of numbers or formulas, or a list of such rows")
+    return tuple(texts)
 
 
 def _hyperparameter(optimizer: str, key: str, value: Any) -> tuple[str, float]:
     number: float | None
+    if key == "weight_decay" and isinstance(value, str):
+        amount, _, kind = value.partition(":")
+        if kind.strip() == "decoupled":
+            key, value = "decoupled_weight_decay", toml.parse_value(amount.strip())
     if key == "batch_size":
         number = _whole(1)(value)
-        Optimizer(optimizer, batch_size=int(number or 1))
+        Optimizer(optimizer, _required(optimizer), int(number or 1))
     else:
         number = _finite(value)
-        Optimizer(optimizer, {key: number or 0.0})
+        Optimizer(optimizer, {**_required(optimizer), key: number or 0.0})
     if number is None:
         expected = "a whole number from 1" if key == "batch_size" else "a finite number"
         raise InputError(f"optimizer.{key}: {shown(value)}, expected {expected}")
     return key, number
+
+
+def _required(optimizer: str) -> dict[str, float]:
+    """Some value for every hyperparameter that has no default."""
+    rule = OPTIMIZERS.get(optimizer)
+    return {} if rule is None else {name: 1.0 for name, default in rule.hyperparameters.items() if default is None}
 
 
 def build_schedule(section: Mapping[str, Any]) -> Schedule:
@@ -396,6 +468,10 @@ def build_schedule(section: Mapping[str, Any]) -> Schedule:
     if "learning_rate" not in section:
         raise InputError("optimizer.learning_rate: is missing")
     rate = section["learning_rate"]
+    if isinstance(rate, list) and rate:
+        numbers = [_between(0, inf)(value) for value in rate]
+        if None not in numbers:
+            return Schedule("table", tuple(number for number in numbers if number is not None))
     number = _between(0, inf)(rate)
     if not isinstance(rate, str) and number is None:
         expected = "a finite positive number, or a schedule such as cosine:0.1,0.001"
@@ -409,11 +485,26 @@ def _observables(texts: Mapping[str, str]) -> list[Observable]:
     return attempt_all(partial(Observable.parse, name, text) for name, text in texts.items())
 
 
-def _histograms(sections: Mapping[str, Sequence[float]]) -> dict[str, Histogram]:
-    def read(name: str, numbers: Sequence[float]) -> tuple[str, Histogram]:
-        if len(numbers) == 3 and numbers[0] < numbers[1] and (bins := _whole(1)(numbers[2])) is not None:
-            return name, Histogram(numbers[0], numbers[1], bins)
-        raise InputError(f"record.histograms.{name}: {shown(numbers)}, expected [low, high, bins], low < high")
+def _bins(where: str, numbers: Sequence[Any]) -> Histogram:
+    values = [_finite(number) for number in numbers]
+    if len(values) == 3 and None not in values and (bins := _whole(1)(numbers[2])) is not None:
+        low, high = float(numbers[0]), float(numbers[1])
+        if low < high:
+            return Histogram(low, high, bins)
+    raise InputError(f"{where}: {shown(list(numbers))}, expected [low, high, bins], low < high")
+
+
+def _histograms(sections: Mapping[str, Sequence[float]]) -> dict[str, Histogram | Plane]:
+    def read(name: str, numbers: Sequence[float]) -> tuple[str, Histogram | Plane]:
+        where = f"record.histograms.{name}"
+        parts = [part.strip() for part in name.split(",")]
+        if len(parts) == 1:
+            return name, _bins(where, numbers)
+        if len(parts) != 2 or len(numbers) != 6:
+            raise InputError(
+                f"{where}: {shown(numbers)}, expected [low, high, bins, low, high, bins] of two quantities"
+            )
+        return ",".join(parts), Plane(_bins(where, numbers[:3]), _bins(where, numbers[3:]))
 
     return dict(attempt_all(partial(read, name, numbers) for name, numbers in sections.items()))
 
@@ -478,19 +569,30 @@ class _Section(BaseModel):
 
 class _Symmetry(_Section):
     name: str
-    generator: dict[str, FormulaText]
+    generator: dict[str, FormulaText] = {}
+    image: dict[str, FormulaText] = {}
+    matrix: list[list[Number]] | None = None
 
 
 class _OwnLoss(_Section):
     formula: FormulaText
-    parameters: dict[str, Start]
+    parameters: dict[str, StartValue]
     constants: dict[str, Number] = {}
     noise: dict[str, str] = {}
     define: dict[str, FormulaTexts] = {}
-    symmetry: list[_Symmetry] = []
+    symmetry: list[str | _Symmetry] = []
+    data: dict[str, list[Any]] | None = None
     name: str = "custom"
     description: str = ""
     references: list[str] = []
+
+
+class _From(_Section):
+    file: str
+    digest: str
+    step: int
+    trajectories: int
+    moments: dict[str, list[Number]]
 
 
 class _Run(_Section):
@@ -499,12 +601,30 @@ class _Run(_Section):
     seed: Seed = 0
     dtype: Annotated[str, _makes(partial(_check_dtype, "dtype"))] = "float64"
     noise_dtype: Annotated[str, _makes(partial(_check_dtype, "noise_dtype"))] = "float32"
-    initial: Annotated[dict[str, Start], _makes(partial(_starts, "run.initial"))] = {}
+    initial: Annotated[dict[str, StartValue], _makes(partial(_starts, "run.initial"))] = {}
+    from_: _From | None = Field(default=None, alias="from")
+
+
+class _Autocorrelation(_Section):
+    from_: Annotated[int, _takes("a whole number from 0", _whole(0))] = Field(default=0, alias="from")
+    lags: list[Annotated[int, _takes("a whole number from 0", _whole(0))]]
+
+
+class _Drift(_Section):
+    by: str | None = None
+    bins: list[Number]
+    every: Count = 1
+    from_: Annotated[int, _takes("a whole number from 0", _whole(0))] = Field(default=0, alias="from")
 
 
 class _Record(_Section):
     every: Count | None = None
     snapshots: list[Step] = []
+    snapshot_trajectories: Count | None = None
+    quantiles: list[Level] = []
+    covariances: bool = False
+    autocorrelation: dict[str, _Autocorrelation] = {}
+    drift: dict[str, _Drift] = {}
     observables: Annotated[dict[str, FormulaText], _makes(_observables)] = {}
     histograms: Annotated[dict[str, list[Number]], _makes(_histograms)] = {}
 
@@ -536,7 +656,10 @@ _NESTED: dict[str, type[_Section]] = {
     "loss": _OwnLoss,
     "symmetry": _Symmetry,
     "run": _Run,
+    "from": _From,
     "record": _Record,
+    "autocorrelation": _Autocorrelation,
+    "drift": _Drift,
     "predict": _Predict,
 }
 
@@ -583,7 +706,7 @@ def build_run(sections: Sections) -> Run:
 
 
 def _try_apart(
-    blank: Run, trajectories: int, schedule: Schedule, initial: Mapping[str, float | Noise], recorder: Recorder
+    blank: Run, trajectories: int, schedule: Schedule, initial: Mapping[str, Start], recorder: Recorder
 ) -> None:
     """Refuse the parts of a run that do not fit into a blank one, each with its own problem."""
     loss = blank.loss
@@ -595,25 +718,30 @@ def _try_apart(
         *({"recorder": Recorder(snapshots=(step,))} for step in recorder.snapshots),
         *({"recorder": Recorder(observables=(observable,))} for observable in recorder.observables),
     ]
-    measured = [*loss.parameters, *(observable.name for observable in recorder.observables)]
+    measured = [*loss.parameters, *(observable.name for observable in recorder.all_observables)]
     checks: list[Callable[[], object]] = [partial(replace, blank, **part) for part in parts]
     checks += [partial(_check_measured, name, measured) for name in recorder.histograms]
     attempt_all(checks)
 
 
 def _check_measured(histogram: str, measured: Sequence[str]) -> None:
-    if histogram not in measured:
-        raise InputError(f"record.histograms.{histogram}: {unknown_name('observable', histogram, measured)}")
+    for name in histogram.split(","):
+        if name not in measured:
+            raise InputError(f"record.histograms.{histogram}: {unknown_name('observable', name, measured)}")
 
 
-def _initial(sections: Sections, loss: Loss) -> dict[str, float | Noise]:
-    """Initial values by coordinate: the loss's own, then those of a whole vector, then those of coordinates."""
+def _initial(sections: Sections, loss: Loss) -> dict[str, Start]:
+    """Initial values by coordinate: the loss's own, those of a file, of a whole vector, of coordinates."""
     initial = _starts("loss.parameters", sections.loss["parameters"]) if "formula" in sections.loss else {}
+    if sections.run.from_ is not None:
+        starts = stored(sections.run.from_.model_dump())
+        initial |= {name: start for name, start in starts.items() if name in loss.parameters}
     for key, value in sorted(sections.run.initial.items(), key=lambda item: "[" in item[0]):
-        start = Noise.parse(value, f"run.initial.{key}") if isinstance(value, str) else value
         vector = [name for name in loss.parameters if base_name(name) == key]
-        initial |= dict.fromkeys(vector or [key], start)
-    return initial
+        where = f"run.initial.{key}"
+        initial |= dict.fromkeys(vector, _start(where, value)) if vector else _starts("run.initial", {key: value})
+    grids = {name: start.over(sections.run.trajectories) for name, start in initial.items() if isinstance(start, Grid)}
+    return initial | grids
 
 
 def _recorder(record: _Record, steps: int) -> Recorder:
@@ -623,4 +751,12 @@ def _recorder(record: _Record, steps: int) -> Recorder:
         tuple(sorted(snapshots)),
         tuple(_observables(record.observables)),
         _histograms(record.histograms),
+        record.snapshot_trajectories,
+        tuple(record.quantiles),
+        record.covariances,
+        {name: Autocorrelation(one.from_, tuple(one.lags)) for name, one in record.autocorrelation.items()},
+        {
+            name: Drift(one.by or name, _bins(f"record.drift.{name}.bins", one.bins), one.every, one.from_)
+            for name, one in record.drift.items()
+        },
     )

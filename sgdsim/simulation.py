@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 
 from sgdsim import provenance, toml
+from sgdsim.accumulators import Accumulators
 from sgdsim.assembly import assemble
 from sgdsim.ensemble import Ensemble
 from sgdsim.errors import InputError
 from sgdsim.kernels import cache
+from sgdsim.kernels.plan import Plan
 from sgdsim.kernels.program import GROUPS, Program
 from sgdsim.loss import Loss
 from sgdsim.noise import Noise
@@ -29,33 +31,12 @@ from sgdsim.optimizers import Optimizer
 from sgdsim.progress import Progress
 from sgdsim.run import Histogram, Recorder, Run
 from sgdsim.schedules import Schedule
+from sgdsim.starts import Grid, Stored
 from sgdsim.workers import Workers
 
 BLOCK_TRAJECTORIES = 2**17
 SPAN_SECONDS = 0.05
 _FIRST_SPAN = 4  # steps, before the speed is known
-
-
-@dataclass
-class Accumulators:
-    """What a run measures; every array leads with what it is indexed by.
-
-    Attributes
-    ----------
-    theta
-        Parameters, (snapshot, trajectory, parameter).
-    status
-        Completed steps when divergence was found, 0 never, (trajectory,).
-    moments
-        Count, mean and central sums 2, 3, 4, (record, group, observable, 5).
-    counts
-        (record, group, bin of all histograms with their under- and overflow).
-    """
-
-    theta: np.ndarray
-    status: np.ndarray
-    moments: np.ndarray
-    counts: np.ndarray
 
 
 @dataclass
@@ -101,19 +82,18 @@ class Simulator:
         self.point = point
         self.target = target
         recorder = run.recorder
-        initial = dict(zip(run.loss.parameters, run.initial_values, strict=True))
-        self.program = Program(run.loss, run.optimizer, initial, recorder.observables, run.dtype, run.noise_dtype)
+        self.given = {n: start for n, start in run.initial.items() if isinstance(start, Grid | Stored)}
+        initial = {n: 0.0 if isinstance(start, Grid | Stored) else start for n, start in run.initial_items()}
+        self.program = Program(run.loss, run.optimizer, initial, recorder.all_observables, run.dtype, run.noise_dtype)
         self.lanes = self.program.lanes
         self.record_steps = recorder.record_steps(run.steps)
         self.snapshot_steps = np.array(sorted(set(recorder.snapshots)), dtype=np.int64)
         self._rates = run.schedule.rates(run.steps)
         self._constants = self.program.constant_array()
         self._windows = self.program.windows()
+        self._data = self.program.data_array()
         self._key = (np.uint32(run.seed & 0xFFFFFFFF), np.uint32(run.seed >> 32))
-        edges = [histogram.edges for histogram in recorder.histograms.values()]
-        self._edges = np.concatenate(edges) if edges else np.empty(0)
-        self._offsets = np.cumsum([0, *(len(e) for e in edges)]).astype(np.int64)
-        self._histograms = np.array([run.measured.index(name) for name in recorder.histograms], dtype=np.int64)
+        self._plan = Plan(run)
         self.kernel: ModuleType = cache.load(self.program, target)
         self._span = _FIRST_SPAN
 
@@ -126,12 +106,15 @@ class Simulator:
         """Shape and dtype of each field of `Accumulators`."""
         run = self.run
         records = len(self.record_steps)
-        bins = len(self._edges) + len(self._histograms)  # edges - 1 bins, underflow and overflow, for each
+        kept = run.recorder.snapshot_trajectories or run.trajectories
         return {
-            "theta": ((len(self.snapshot_steps), run.trajectories, len(run.loss.parameters)), run.dtype),
+            "theta": ((len(self.snapshot_steps), kept, len(run.loss.parameters)), run.dtype),
             "status": ((run.trajectories,), _index_dtype(run.steps)),
             "moments": ((records, GROUPS, len(run.measured), 5), "float64"),
-            "counts": ((records, GROUPS, bins), "uint32"),
+            "counts": ((records, GROUPS, self._plan.bins), "uint32"),
+            "comoments": ((records, GROUPS, self._plan.pairs, 4), "float64"),
+            "cells": ((records, GROUPS, self._plan.cells), "uint32"),
+            "changes": ((GROUPS, self._plan.drift_bins, 3), "float64"),
         }
 
     def compile(self) -> None:
@@ -146,6 +129,12 @@ class Simulator:
         arguments = self.program.initial_array()
         place = block.first_tile, self.run.trajectories
         self.kernel.initialize(block.state, block.status, *place, arguments, *self._key, self.point)
+        first, last = self._trajectories(block)
+        state = block.state.reshape(len(block.state), self.program.n_variables, self.lanes)
+        for name, start in self.given.items():
+            values = np.full(len(block.state) * self.lanes, np.nan)
+            values[: last - first] = start.values(first, last)
+            state[:, self.run.loss.parameters.index(name)] = values.reshape(-1, self.lanes)
 
     def first_tiles(self, block_trajectories: int = BLOCK_TRAJECTORIES) -> range:
         """Where each block begins."""
@@ -180,15 +169,18 @@ class Simulator:
             self._rates,
             self._constants,
             self._windows,
+            self._data,
             *self._key,
             self.point,
             self.record_steps,
             next_record,
             into.moments,
             into.counts,
-            self._edges,
-            self._offsets,
-            self._histograms,
+            into.comoments,
+            into.cells,
+            self._plan.record,
+            into.changes,
+            self._plan.drift,
             self.snapshot_steps,
             next_snapshot,
             into.theta,
@@ -239,14 +231,15 @@ def allocate(simulators: Sequence[Simulator]) -> Accumulators:
 
 def output_bytes(runs: Sequence[Run]) -> int:
     """What all points of a sweep hold in memory, and nearly all that their file holds."""
-    run = runs[0]
+    run, plan = runs[0], Plan(runs[0])
     parameters, measured = len(run.loss.parameters), len(run.measured)
-    bins = sum(histogram.bins + 2 for histogram in run.recorder.histograms.values())
+    kept = run.recorder.snapshot_trajectories or run.trajectories
     snapshots = len(run.recorder.snapshots) * parameters * np.dtype(run.dtype).itemsize
     status = np.dtype(_index_dtype(run.steps)).itemsize
     index = np.dtype(_index_dtype(run.trajectories)).itemsize
-    statistics = len(run.recorder.record_steps(run.steps)) * GROUPS * (measured * 5 * 8 + bins * 4)
-    return len(runs) * (run.trajectories * (snapshots + status) + statistics) + run.trajectories * index
+    a_record = GROUPS * (measured * 5 * 8 + plan.bins * 4 + plan.pairs * 4 * 8 + plan.cells * 4)
+    statistics = len(run.recorder.record_steps(run.steps)) * a_record + GROUPS * plan.drift_bins * 3 * 8
+    return len(runs) * (kept * snapshots + run.trajectories * status + statistics) + run.trajectories * index
 
 
 def _index_dtype(largest: int) -> str:
@@ -399,7 +392,7 @@ def simulate_runs(
     # CF: with this, xarray takes them as coordinates.
     attributes["coordinates"] = " ".join(["record_step", "snapshot_step", *(f"sweep_{key}" for key in sweep or {})])
     steps = simulators[0].record_steps, simulators[0].snapshot_steps
-    variables = assemble(runs, *steps, results.theta, results.status, results.moments, results.counts, sweep)
+    variables = assemble(runs, *steps, results, sweep)
     return Ensemble(variables, attributes)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from sgdsim.errors import InputError
-from sgdsim.noise import Noise
 from sgdsim.run import Run
 
 _ROUNDING = 1e-9
@@ -36,7 +35,10 @@ def instability(run: Run) -> str | None:
     curvature = max(_curvatures(run), default=0.0)
     if curvature <= 0:
         return None
-    factors = np.linalg.eigvals(run.optimizer.step_matrix(curvature, rate))
+    step = None if run.optimizer.preconditioner or run.optimizer.metric else run.optimizer.step_matrix(curvature, rate)
+    if step is None:
+        return None
+    factors = np.linalg.eigvals(step)
     # A factor of 1 is a flat direction, -1 swings without end; both are had to rounding only.
     if (np.abs(factors) < 1 + _ROUNDING).all() and (factors.real > -1 + _ROUNDING).all():
         return None
@@ -49,7 +51,7 @@ def _curvatures(run: Run) -> np.ndarray:
     loss = run.loss
     point = {loss.symbols[name]: value for name, value in loss.constants.items()}
     point |= {
-        loss.symbols[name]: start.moment(1) if isinstance(start, Noise) else start
+        loss.symbols[name]: start if isinstance(start, float | int) else start.moment(1)
         for name, start in run.initial.items()
     }
     hessian = np.zeros((len(loss.theta), len(loss.theta)))

@@ -13,9 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sgdsim import comparison, theory
+from sgdsim import comparison, theory, toml
 from sgdsim.comparison import Comparison
-from sgdsim.ensemble import Ensemble, check_output
+from sgdsim.ensemble import Ensemble, atomic_file, check_output
 from sgdsim.errors import InputError
 from sgdsim.formula import Formula
 from sgdsim.run import Run
@@ -23,6 +23,7 @@ from sgdsim.scenario import Scenario
 from sgdsim.schema import attempt, attempt_all, listed
 from sgdsim.simulation import output_bytes, simulate_runs
 from sgdsim.stability import instability
+from sgdsim.tables import inline_files, move_files
 from sgdsim.theory import Prediction
 from sgdsim.vectors import base_name
 
@@ -88,7 +89,81 @@ def load_scenario(
     >>> "window_mean" in scenario.toml
     True
     """
-    scenario = Scenario.load(source, overrides, predictions)
+    return _recorded(Scenario.load(source, overrides, predictions), str(source))
+
+
+def scenario_from(data: Mapping[str, Any], name: str, where: str, folder: str | Path = ".") -> Scenario:
+    """A scenario of data such as a file holds, with all recorded that its predictions need.
+
+    Parameters
+    ----------
+    data
+        Tables as in a scenario file.
+    name
+        What its files are called.
+    where
+        Where the data come from, for messages.
+    folder
+        Where the paths begin of files that the data name.
+
+    Raises
+    ------
+    InputError
+        As `load_scenario`, and for a file that cannot be used.
+
+    Examples
+    --------
+    >>> loss = {"formula": "(x - z)**2/2", "parameters": {"x": 1.0}, "noise": {"z": "normal"}}
+    >>> run = {"trajectories": 1000, "steps": 100}
+    >>> scenario_from({"loss": loss, "optimizer": {"learning_rate": 0.1}, "run": run}, "mine", "here").name
+    'mine'
+    """
+    try:
+        text = toml.dumps(inline_files(data, folder))
+    except InputError as error:
+        raise InputError(f"{where}:\n{listed(str(error).splitlines())}") from None
+    return _recorded(Scenario.parse(text, name, where), where)
+
+
+def save_scenario(data: Mapping[str, Any], path: str | Path, output: str | Path, *, overwrite: bool = False) -> None:
+    r"""Write data such as `scenario_from` takes as a scenario file, whose paths lead to the same files from there.
+
+    Parameters
+    ----------
+    data
+        Tables as in a scenario file; paths begin in the working folder.
+    path
+        TOML file to write; it is whole from the moment it is there.
+    output
+        What the run is going to write: nothing is saved where that will be refused.
+    overwrite
+        Whether an existing file may be replaced.
+
+    Raises
+    ------
+    InputError
+        For a path that cannot be written to.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     save_scenario({"run": {"steps": 100}}, f"{folder}/mine.toml", f"{folder}/mine.h5")
+    ...     Path(folder, "mine.toml").read_text()
+    '[run]\nsteps = 100\n'
+    """
+    if os.path.realpath(path) == os.path.realpath(output):
+        raise InputError(f"{path}: is the output too, expected another file for the scenario")
+    check_output(path, overwrite)
+    if Path(output).parent != Path("results") or Path("results").is_dir():  # this one is made if it is not there
+        check_output(output, overwrite)
+    text = toml.dumps(move_files(data, ".", Path(path).parent)).lstrip()
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _recorded(scenario: Scenario, where: str) -> Scenario:
+    """The scenario with all recorded that its predictions need, if they and its formulas can be used."""
     problems: list[str] = []
     attempt(problems, partial(_check_constants, scenario))
     attempt(problems, partial(_check_formulas, scenario.runs[0]))
@@ -98,7 +173,7 @@ def load_scenario(
         if recorded and isinstance(claim.source, theory.UserPrediction):
             attempt(problems, partial(claim.source.predictions, recorded.runs))
     if problems or recorded is None:
-        raise InputError(f"{source}:\n{listed(problems)}")
+        raise InputError(f"{where}:\n{listed(problems)}")
     return recorded
 
 

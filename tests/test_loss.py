@@ -17,8 +17,9 @@ import sympy
 
 from sgdsim.errors import InputError
 from sgdsim.formula import FormulaError
-from sgdsim.loss import Loss, Symmetry
+from sgdsim.loss import Loss
 from sgdsim.noise import FAMILIES, Family, Noise
+from sgdsim.symmetry import Symmetry
 
 
 @pytest.fixture(autouse=True)

@@ -12,10 +12,14 @@ from typing import Any
 import mpmath
 import numpy as np
 import pytest
+import scipy.special
+import scipy.stats
 import sympy
 
 from sgdsim.errors import InputError
-from sgdsim.noise import FAMILIES, Noise
+from sgdsim.formula import Formula
+from sgdsim.loss import Loss
+from sgdsim.noise import FAMILIES, TABLE, Noise, correlated_normal
 from sgdsim.simulation import Simulator
 from tests.test_random_numbers import DRAWN, families_run, rejected, two_sided
 
@@ -32,8 +36,27 @@ DENSITIES: dict[str, Density] = {
         lambda x: mpmath.exp(-abs(x - mean) / scale) / (2 * scale),
         [mean + place * scale for place in (-200, -20, 0, 20, 200)],
     ),
+    "exponential": lambda scale: (
+        lambda x: mpmath.exp(-x / scale - 1) / scale,
+        [place * scale for place in (-1, 0, 4, 20, 200)],
+    ),
+    "lognormal": lambda mu, sigma: (
+        lambda x: mpmath.npdf(mpmath.log(x), mu, sigma) / x,
+        [mpmath.exp(mu + place * sigma) for place in range(-20, 26, 3)],
+    ),
+    "student_t": lambda dof: (
+        lambda x: (
+            (1 + x**2 / dof) ** (-(dof + 1) / 2)
+            * (mpmath.gamma((dof + 1) / 2) / (mpmath.sqrt(mpmath.pi * dof) * mpmath.gamma(dof / 2)))
+        ),
+        [-mpmath.inf, -10, 0, 10, mpmath.inf],
+    ),
 }
-ATOMS: dict[str, list[tuple[int, float]]] = {"rademacher": [(-1, 0.5), (1, 0.5)]}
+ATOMS: dict[str, Callable[..., list[tuple[Any, Any]]]] = {
+    "rademacher": lambda: [(-1, 0.5), (1, 0.5)],
+    "bernoulli": lambda p: [(0, 1 - p), (1, p)],
+    "table": lambda *pairs: list(zip(pairs[::2], pairs[1::2], strict=True)),
+}
 
 EXAMPLES = [
     "normal:-0.3,0.7",
@@ -45,6 +68,12 @@ EXAMPLES = [
     "laplace:0.2,1.5",
     "laplace:-1e4,0.1",
     "rademacher",
+    "exponential:0.7",
+    "lognormal:0.3,0.4",
+    "student_t:13",
+    "bernoulli:0.3",
+    "table:-1@0.25,0.5@0.5,3.1@0.25",
+    "table:7@1",
 ]
 HIGHEST = 6
 
@@ -58,7 +87,8 @@ def _precision() -> Iterator[None]:
 def quadrature(noise: Noise, order: int) -> Any:
     """``E X^order``; the arguments are the decimals that the user wrote."""
     if noise.family in ATOMS:
-        return mpmath.fsum(weight * mpmath.mpf(place) ** order for place, weight in ATOMS[noise.family])
+        atoms = ATOMS[noise.family](*(mpmath.mpf(repr(value)) for value in noise.arguments))
+        return mpmath.fsum(weight * mpmath.mpf(place) ** order for place, weight in atoms)
     density, points = DENSITIES[noise.family](*(mpmath.mpf(repr(value)) for value in noise.arguments))
     return mpmath.quad(lambda x: x**order * density(x), points)
 
@@ -75,7 +105,7 @@ def cumulants_of(moments: list[Any]) -> list[Any]:
 
 
 def test_every_family_is_covered():
-    assert {*DENSITIES, *ATOMS} == set(FAMILIES) == {Noise.parse(text).family for text in EXAMPLES}
+    assert {*DENSITIES, *ATOMS} == {*FAMILIES, TABLE} == {Noise.parse(text).family for text in EXAMPLES}
 
 
 @pytest.mark.parametrize("text", EXAMPLES)
@@ -86,8 +116,8 @@ def test_moments_and_cumulants_against_quadrature(text):
     scale = mpmath.sqrt(moments[2])
     for order in range(HIGHEST + 1):
         assert noise.moment(order) == pytest.approx(float(moments[order]), rel=1e-15, abs=float(1e-30 * scale**order))
-        exact = noise.exact_moment(order)
-        assert abs(mpmath.mpf(exact.p) / exact.q - moments[order]) < 1e-30 * scale**order
+        exact = mpmath.mpf(str(noise.exact_moment(order).evalf(50)))
+        assert abs(exact - moments[order]) < 1e-30 * scale**order
     spread = mpmath.sqrt(moments[2] - moments[1] ** 2)
     for order, cumulant in enumerate(cumulants_of(moments)):
         if order:
@@ -104,9 +134,42 @@ def test_cumulants_by_hand():
     assert [Noise.parse("rademacher").cumulant(k) for k in range(1, 7)] == [0, 1, 0, -2, 0, 16]
 
 
-@pytest.mark.parametrize("family", list(FAMILIES))
+def test_cumulants_of_the_later_families_by_hand():
+    """Exponential: (k - 1)! b^k beyond the mean. Student's t: 6/(dof - 4) of kurtosis. Bernoulli: pq, pq(q - p), …."""
+    assert [Noise.parse("exponential:0.5").cumulant(k) for k in range(1, 7)] == [0, 0.25, 0.25, 0.375, 0.75, 1.875]
+    student = Noise.parse("student_t:10")
+    assert [student.cumulant(k) for k in (1, 2, 3)] == [0, 1.25, 0]
+    assert student.cumulant(4) / student.cumulant(2) ** 2 == 1
+    assert [Noise.parse("bernoulli:0.2").cumulant(k) for k in (1, 2, 3)] == [0.2, 0.16, 0.096]
+    lognormal = Noise.parse("lognormal:0.3,0.4")
+    mean = math.exp(0.3 + 0.08)
+    assert lognormal.cumulant(1) == pytest.approx(mean, rel=1e-15)
+    assert lognormal.cumulant(2) == pytest.approx(mean**2 * math.expm1(0.16), rel=1e-14)
+
+
+@pytest.mark.parametrize(("dof", "highest"), [(0.5, 0), (1, 0), (2, 1), (2.5, 2), (4, 3), (4.0001, 4)])
+def test_moments_of_heavy_tails_that_do_not_exist_are_infinite(dof, highest):
+    noise = Noise.parse(f"student_t:{dof}")
+    for order in range(9):
+        assert math.isfinite(noise.moment(order)) == (order <= highest)
+        assert math.isfinite(noise.cumulant(order)) == (order <= highest)
+        assert noise.exact_moment(order).is_finite == (order <= highest)
+    assert noise.moment(highest + 1) == noise.cumulant(highest + 1) == math.inf
+
+
+def test_moments_beyond_the_largest_float_are_infinite():
+    assert Noise.parse("lognormal:0,10").moment(4) == math.inf  # exp(800)
+    assert Noise.parse("lognormal:0,10").cumulant(4) == math.inf
+    assert Noise.parse("table:-1e200@0.5,0@0.5").moment(3) == -math.inf
+
+
+RATIONAL = [family for family in FAMILIES if family != "lognormal"]
+
+
+@pytest.mark.parametrize("family", RATIONAL)
 def test_moments_are_exact_for_exact_arguments(family):
-    arguments = [Fraction(-2, 7), Fraction(3, 5)][: len(FAMILIES[family].arguments)]
+    arguments = [Fraction(40, 3)] if family == "student_t" else [Fraction(-2, 7), Fraction(3, 5)]
+    arguments = arguments[: len(FAMILIES[family].arguments)]
     symbolic = [sympy.Rational(a.numerator, a.denominator) for a in arguments]
     for order in range(HIGHEST + 1):
         fraction = Fraction(FAMILIES[family].moment(order, *arguments))
@@ -126,6 +189,8 @@ def test_moments_in_symbols():
     s = sympy.Symbol("s", positive=True)
     assert FAMILIES["normal"].moment(6, 0, s) == 15 * s**6
     assert sympy.expand(FAMILIES["uniform"].moment(2, -s, s)) == s**2 / 3
+    assert FAMILIES["exponential"].moment(4, s) == 9 * s**4
+    assert FAMILIES["lognormal"].moment(2, 0, s) == sympy.exp(2 * s**2)
 
 
 @pytest.mark.parametrize("text", EXAMPLES)
@@ -146,7 +211,7 @@ def test_defaults():
     [
         ("norml", "unknown distribution 'norml': did you mean 'normal'?"),
         ("Laplace:0,1", "did you mean 'laplace'?"),
-        ("cauchyish", "known are laplace, normal, rademacher, uniform"),
+        ("cauchyish", "known are bernoulli, exponential, laplace, lognormal, normal, rademacher, student_t, table"),
         ("", "unknown distribution ''"),
         ("normal:1,2,3", "has 3 arguments, expected normal:mean,std"),
         ("rademacher:1", "has 1 arguments, expected rademacher"),
@@ -162,6 +227,23 @@ def test_defaults():
         ("laplace:0,-1e-300", "needs scale >= 0"),
         ("uniform:1,1", "needs low < high"),
         ("uniform:2,1", "needs low < high"),
+        ("exponential:-1", "needs scale >= 0"),
+        ("lognormal:0,-1", "needs sigma >= 0"),
+        ("lognormal:11,1", "needs sigma >= 0 and moments within the numbers: |mu| and sigma at most 10"),
+        ("student_t", "lacks an argument, expected student_t:dof"),
+        ("student_t:0", "needs dof > 0"),
+        ("bernoulli:1.1", "needs 0 <= p <= 1"),
+        ("bernoulli:-0.1", "needs 0 <= p <= 1"),
+        ("table", "'table:', expected table:value@probability,value@probability,"),
+        ("table:1", "expected table:value@probability"),
+        ("table:1@0.5,2", "expected table:value@probability"),
+        ("table:1@0.5@0.5", "expected table:value@probability"),
+        ("table:a@1", "expected table:value@probability"),
+        ("table:inf@1", "expected table:value@probability"),
+        ("table:1@nan", "expected table:value@probability"),
+        ("table:1@0.5,2@0.4", "probabilities 0.5, 0.4 add up to 0.9, expected 1"),
+        ("table:1@1.5,2@-0.5", "probabilities 1.5, -0.5"),
+        ("table:" + ",".join(f"{i}@0.025" for i in range(40)), "a table of 40 values, expected at most 24"),
     ],
 )
 def test_what_is_no_distribution_is_refused(text, message):
@@ -227,11 +309,11 @@ def test_samples_of_another_law_are_found(drawn, other):
 
 def test_draws_for_checks_follow_the_same_law():
     random = Random(1)
-    for text in DRAWN.values():
+    for text in (*DRAWN.values(), *EXAMPLES):
         noise = Noise.parse(text)
-        values = np.array([noise.draw(random) for _ in range(1000)])
-        spread = math.sqrt(noise.cumulant(2) / 1000)
-        assert abs(values.mean() - noise.moment(1)) < 5 * spread  # false-alarm rate 6e-7
+        values = np.array([noise.draw(random) for _ in range(200)])
+        spread = math.sqrt(noise.cumulant(2) / 200)
+        assert abs(values.mean() - noise.moment(1)) <= 5 * spread  # false-alarm rate 6e-7
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -255,3 +337,165 @@ def test_no_deviate_leads_to_infinity(dtype, noise_dtype):
     assert set(rademacher) == {-1.0, 1.0}
     for (a, x), (b, y) in itertools.pairwise(sorted(zip(ends, laplace, strict=True))):
         assert x >= y or a < 0 < b  # each half falls from its pole at 0: log(2|v|) is 0 at the ends
+
+
+# What the formulas make of deviates that fill their range evenly: no chance is left.
+
+
+def evenly(noise: Noise, count: int) -> np.ndarray:
+    """Draws from a grid of the deviates."""
+    grid = (np.arange(count) + 0.5) / count - 0.5
+    axes = [scipy.special.ndtri(grid + 0.5) if name in ("z", "Z") else grid for name in noise.law.deviates]
+    mesh = dict(zip(noise.law.deviates, np.meshgrid(*axes), strict=True))
+    values = Formula.parse(noise.law.formula).evaluate(
+        {**dict(zip(noise.law.arguments, noise.arguments, strict=True)), **mesh}
+    )
+    return np.ravel(values)
+
+
+def distance(values: np.ndarray, law: Any) -> float:
+    """Between the distribution functions, as in the test of Kolmogorov and Smirnov."""
+    return float(np.abs(law.cdf(np.sort(values)) - (np.arange(values.size) + 0.5) / values.size).max())
+
+
+LAWS = {
+    "normal:-0.3,0.7": scipy.stats.norm(-0.3, 0.7),
+    "uniform:0.1,0.3": scipy.stats.uniform(0.1, 0.2),
+    "laplace:0.2,1.5": scipy.stats.laplace(0.2, 1.5),
+    "exponential:0.7": scipy.stats.expon(-0.7, 0.7),
+    "lognormal:0.3,0.4": scipy.stats.lognorm(0.4, scale=math.exp(0.3)),
+    "student_t:0.5": scipy.stats.t(0.5),
+    "student_t:1": scipy.stats.cauchy(),
+    "student_t:4": scipy.stats.t(4),
+    "student_t:1e12": scipy.stats.norm(),
+}
+
+
+@pytest.mark.parametrize("text", LAWS)
+def test_the_formula_draws_the_law(text):
+    noise = Noise.parse(text)
+    assert distance(evenly(noise, 1000), LAWS[text]) < 1e-3
+
+
+def test_the_formula_of_another_law_is_found():
+    """Negative control: 4 or 4.2 degrees of freedom, 1 % of the width."""
+    assert distance(evenly(Noise.parse("student_t:4.2"), 1000), LAWS["student_t:4"]) > 1.5e-3
+    assert distance(evenly(Noise.parse("exponential:0.707"), 1000), LAWS["exponential:0.7"]) > 3e-3
+
+
+def test_students_t_of_many_degrees_of_freedom_keeps_its_digits():
+    """It is the polar form of a normal then; exp(x) - 1 of a small x had lost them."""
+    law = FAMILIES["student_t"]
+    v, u = np.linspace(0.01, 0.49, 25), 0.1
+    values = Formula.parse(law.formula).evaluate({"dof": 1e12, "v": v, "u": u})
+    np.testing.assert_allclose(values, np.sqrt(-2 * np.log(2 * v)) * np.cos(2 * np.pi * u), rtol=1e-10)
+
+
+def test_the_largest_table_makes_an_expression():
+    """The kernels print it, so that it must be within the bounds of expressions."""
+    law = Noise.parse("table:" + ",".join(f"{i}@{1 / 24!r}" for i in range(24))).law
+    names = {name: sympy.Symbol(name, real=True) for name in (*law.arguments, *law.deviates)}
+    assert Formula.parse(law.formula).expression(names).free_symbols == set(names.values()) - {names["p23"]}
+
+
+def test_a_value_without_probability_is_left_out():
+    assert Noise.parse("table:2@0,1@1,4@0") == Noise("table", (1.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("text", "weights"),
+    [
+        ("rademacher", {-1: 0.5, 1: 0.5}),
+        ("bernoulli:0.3", {0: 0.7, 1: 0.3}),
+        ("bernoulli:0", {0: 1}),
+        ("bernoulli:1", {1: 1}),
+        ("table:-1@0.25,0.5@0.5,3.1@0.25", {-1: 0.25, 0.5: 0.5, 3.1: 0.25}),
+        ("table:2@0,1@0.125,2@0.875,4@0", {1: 0.125, 2: 0.875}),
+        ("table:7@1", {7: 1}),
+        ("table:" + ",".join(f"{i}.5@{1 / 24!r}" for i in range(24)), {i + 0.5: 1 / 24 for i in range(24)}),
+    ],
+)
+def test_the_formula_draws_each_value_as_often_as_it_should(text, weights):
+    values, counts = np.unique(np.broadcast_to(evenly(Noise.parse(text), 32_000), 32_000), return_counts=True)
+    assert values.tolist() == list(weights)
+    np.testing.assert_allclose(counts / 32_000, list(weights.values()), rtol=0, atol=2 / 32_000)
+
+
+# Joint normal noise.
+
+
+def covariance_of(names: list[str], covariance: list[list[float]]) -> np.ndarray:
+    """From the definitions alone: each is linear in the independent deviates."""
+    noise, definitions = correlated_normal(names, covariance)
+    assert list(definitions) == names
+    assert set(map(str, noise.values())) == {"normal:0.0,1.0"}
+    base = "_".join(names)
+    assert list(noise) == [f"{base}[{j}]" for j in range(len(names))]
+    rows = [
+        [float(Formula.parse(text).evaluate({base: unit})) for unit in np.eye(len(names)).tolist()]
+        for text in definitions.values()
+    ]
+    factor = np.array(rows)
+    return factor @ factor.T
+
+
+def test_joint_normal_noise_in_a_loss():
+    """The population loss has the covariance that was given."""
+    noise, definitions = correlated_normal(["x", "y"], [[1.0, 0.6], [0.6, 4.0]])
+    loss = Loss("(w*x + y)**2", ("w",), {}, noise, definitions)
+    w = loss.symbols["w"]
+    assert sympy.expand(loss.population).evalf(15, chop=True).equals(w**2 + 1.2 * w + 4.0)
+
+
+def gram(rows: int, rank: int) -> list[list[float]]:
+    matrix = np.random.default_rng(7).normal(size=(rows, rank))
+    return (matrix @ matrix.T).tolist()
+
+
+@pytest.mark.parametrize(
+    "covariance",
+    [
+        [[2.0]],
+        [[1.0, 0.6], [0.6, 1.0]],
+        [[4.0, -1.0, 0.5], [-1.0, 9.0, 0.0], [0.5, 0.0, 1.0]],
+        [[1e-12, 1e-6], [1e-6, 4.0]],
+        [[1e12, 3e2], [3e2, 1e-6]],
+        gram(6, 6),
+        # Singular: a variable that is constant, two that are one, and few deviates behind many variables.
+        [[0.0]],
+        [[1.0, 0.0], [0.0, 0.0]],
+        [[0.0, 0.0], [0.0, 2.0]],
+        [[1.0, 1.0], [1.0, 1.0]],
+        [[1.0, -2.0, 1.0], [-2.0, 4.0, -2.0], [1.0, -2.0, 3.0]],
+        [[0.01, 0.03], [0.03, 0.09]],
+        gram(6, 2),
+        np.zeros((3, 3)).tolist(),
+    ],
+)
+def test_the_covariance_is_that_of_the_definitions(covariance):
+    names = ["x", "y", "z", "a", "b", "c"][: len(covariance)]
+    scale = np.sqrt(np.diag(covariance))
+    np.testing.assert_array_less(
+        np.abs(covariance_of(names, covariance) - covariance), 1e-12 * np.outer(scale, scale) + 1e-300
+    )
+
+
+@pytest.mark.parametrize(
+    ("covariance", "problem"),
+    [
+        ([[1.0, 2.0], [2.0, 1.0]], "the covariance has the eigenvalue -1, expected none below zero"),
+        ([[-1.0, 0.0], [0.0, 1.0]], "the covariance has the eigenvalue -1"),
+        ([[1.0, 0.0], [0.0, -1e-6]], "the covariance has the eigenvalue -1e-06"),
+        ([[0.0, 1.0], [1.0, 1.0]], "the covariance has the eigenvalue -0.618"),
+        ([[1.0, 1.0], [1.0, 1.0 - 1e-6]], "the covariance has the eigenvalue -5e-07"),
+        ([[1.0, 1.0 + 1e-6], [1.0 + 1e-6, 1.0]], "the covariance has the eigenvalue -1e-06"),
+        ([[1.0, 0.5], [0.6, 1.0]], "the covariance is not finite and symmetric"),
+        ([[1.0, math.nan], [math.nan, 1.0]], "the covariance is not finite and symmetric"),
+        ([[math.inf, 0.0], [0.0, 1.0]], "the covariance is not finite and symmetric"),
+        ([[1.0]], r"a covariance of shape \(1, 1\), expected 2 rows and columns"),
+        ([[1.0, 0.0]], r"a covariance of shape \(1, 2\), expected 2 rows and columns"),
+    ],
+)
+def test_what_is_no_covariance_is_refused(covariance, problem):
+    with pytest.raises(InputError, match=f"^loss.noise: {problem}"):
+        correlated_normal(["x", "y"], covariance, where="loss.noise")

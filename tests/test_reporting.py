@@ -5,14 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sgdsim.data import SAMPLINGS
 from sgdsim.ensemble import Ensemble, Variable
 from sgdsim.errors import InputError
 from sgdsim.losses import CATALOGUE
-from sgdsim.noise import FAMILIES
+from sgdsim.noise import FAMILIES, TABLE
 from sgdsim.optimizers import OPTIMIZERS
 from sgdsim.reporting import KINDS, catalogue, describe, summary
 from sgdsim.scenario import shipped
 from sgdsim.schedules import SCHEDULES
+from sgdsim.symmetry import KINDS as SYMMETRIES
 from sgdsim.theory import LAWS
 
 
@@ -55,7 +57,9 @@ def test_what_a_file_holds():
         ("predictions", LAWS),
         ("optimizers", OPTIMIZERS),
         ("schedules", SCHEDULES),
-        ("distributions", FAMILIES),
+        ("distributions", [*FAMILIES, TABLE]),
+        ("symmetries", SYMMETRIES),
+        ("samplings", SAMPLINGS),
     ],
 )
 def test_all_of_a_kind_with_a_line_on_each(kind, names):
@@ -63,6 +67,21 @@ def test_all_of_a_kind_with_a_line_on_each(kind, names):
     assert heading == f"{kind}:"
     assert [line.split()[0].partition(":")[0] for line in lines] == list(names)
     assert all(len(line.split(maxsplit=1)) == 2 for line in lines)
+
+
+def test_what_is_said_of_each():
+    lines = {line.split()[0]: " ".join(line.split()[1:]) for line in catalogue().splitlines() if line.startswith("  ")}
+    assert lines["rescale:u:1,w:-1"] == "generator u: 1*u, w: -1*w"
+    assert lines["permutation:u,w"] == "u -> w, w -> u"
+    assert lines["step:start,factor,every"] == "start*factor**stage; stage = t/every, rounded down"
+    assert lines["table:value@probability,…"] == "each value with its probability"
+    assert lines["epoch"].startswith("rows are shuffled anew for each epoch")
+    velocity = "velocity = momentum*velocity + gradient"
+    assert lines["momentum:momentum=0.9"] == f"{velocity}; theta - learning_rate*(velocity)"
+    assert lines["langevin:temperature=…"].endswith(" + sqrt(2*learning_rate*temperature)*xi")
+    assert lines["gradient_descent"] == "theta - learning_rate*(population_gradient)"
+    assert lines["quadratic"].startswith("Quadratic bowl x.H.x/2 + b.x in any dimension")
+    assert not any("``" in line for line in lines.values())
 
 
 def test_all_kinds():

@@ -85,47 +85,157 @@ def add_moments(moments, values, work):
     )
 
 
+@lane_loop
+def bin_of(value, edges):
+    """Index of the half-open bin of a finite value; -1 below the first edge, the number of bins from the last on."""
+    bins = len(edges) - 1
+    if value < edges[0]:
+        return -1
+    if value >= edges[bins]:
+        return bins
+    index = min(int((value - edges[0]) * (bins / (edges[bins] - edges[0]))), bins - 1)
+    # The product may round across an edge.
+    if value < edges[index]:
+        return index - 1
+    return index + 1 if value >= edges[index + 1] else index
+
+
 @tile_loop
 def add_counts(counts, edges, values):
-    """Count one tile's values in half-open bins; the first count is underflow, the last overflow."""
-    bins = len(edges) - 1
-    inverse_width = bins / (edges[bins] - edges[0])
+    """Count one tile's values in bins; the first count is underflow, the last overflow."""
     for lane in range(LANES):
         value = np.float64(values[lane])
-        if not abs(value) < INFINITY:
-            continue
-        if value < edges[0]:
-            counts[0] += np.uint32(1)
-        elif value >= edges[bins]:
-            counts[bins + 1] += np.uint32(1)
-        else:
-            index = min(int((value - edges[0]) * inverse_width), bins - 1)
-            # The product may round across an edge.
-            if value < edges[index]:
-                index -= 1
-            elif value >= edges[index + 1]:
-                index += 1
-            counts[index + 1] += np.uint32(1)
+        if abs(value) < INFINITY:
+            counts[bin_of(value, edges) + 1] += np.uint32(1)
 
 
 @tile_loop
-def record(moments, counts, edges, offsets, histogram_observable, values, work):
-    """Measure one tile's values: moments of every observable, histograms of some.
+def add_cells(counts, first_edges, second_edges, first, second):
+    """Count one tile's pairs of values in cells, the second varying fastest; the last count is of all outside."""
+    rows, columns = len(first_edges) - 1, len(second_edges) - 1
+    for lane in range(LANES):
+        x, y = np.float64(first[lane]), np.float64(second[lane])
+        if abs(x) < INFINITY and abs(y) < INFINITY:
+            i, j = bin_of(x, first_edges), bin_of(y, second_edges)
+            inside = 0 <= i < rows and 0 <= j < columns
+            counts[i * columns + j if inside else rows * columns] += np.uint32(1)
+
+
+@tile_loop
+def add_comoments(comoments, first, second, work):
+    """Merge count, both means and the central sum of products of one tile's pairs of finite values into ``[4]``."""
+    d1, d2, d3 = work[0:LANES], work[LANES : 2 * LANES], work[2 * LANES : 3 * LANES]
+    n = 0
+    for lane in range(LANES):
+        x, y = np.float64(first[lane]), np.float64(second[lane])
+        finite = abs(x) < INFINITY and abs(y) < INFINITY
+        d1[lane] = x if finite else 0.0
+        d2[lane] = y if finite else 0.0
+        n += finite
+    if n == 0:
+        return
+    mean_x, mean_y = lane_sum(d1) / n, lane_sum(d2) / n
+    for lane in range(LANES):
+        x, y = np.float64(first[lane]), np.float64(second[lane])
+        finite = abs(x) < INFINITY and abs(y) < INFINITY
+        d3[lane] = (x - mean_x) * (y - mean_y) if finite else 0.0
+    product = lane_sum(d3)
+    total = comoments[0] + n
+    delta_x, delta_y = mean_x - comoments[1], mean_y - comoments[2]
+    comoments[3] += product + delta_x * delta_y * (comoments[0] * (n / total))
+    comoments[1] += delta_x * (n / total)
+    comoments[2] += delta_y * (n / total)
+    comoments[0] = total
+
+
+@tile_loop
+def add_changes(changes, edges, by, before, after):
+    """Count one tile's changes, and sum them and their squares, by the bin of ``by`` before: into ``[bin, 3]``."""
+    for lane in range(LANES):
+        value, change = np.float64(by[lane]), np.float64(after[lane]) - np.float64(before[lane])
+        if abs(value) < INFINITY and abs(change) < INFINITY:
+            index = bin_of(value, edges)
+            if 0 <= index < len(edges) - 1:
+                changes[index, 0] += 1.0
+                changes[index, 1] += change
+                changes[index, 2] += change * change
+
+
+@tile_loop
+def record(moments, counts, comoments, cells, plan, values, work):
+    """Measure one tile's values: moments of every observable, histograms and comoments of some.
 
     Parameters
     ----------
     moments
         (observable, 5), merged into.
-    counts, edges, offsets, histogram_observable
+    counts, comoments, cells
         As in `tile.advance`, for one record and group.
+    plan
+        What to measure: edges of all histograms in a row, where each starts, of which observable each is; the pairs
+        of observables of the comoments; edges of all planes in a row, where each axis starts, where the cells of each
+        plane start, and of which two observables each is.
     values
         (observable * lane).
     work
         (4 * lane), scratch.
     """
+    edges, offsets, histogram_observable, pairs, plane_edges, plane_offsets, cell_offsets, plane_observables = plan
     for observable in range(len(moments)):
         add_moments(moments[observable], values[observable * LANES : (observable + 1) * LANES], work)
     for histogram in range(len(histogram_observable)):
         first = histogram_observable[histogram] * LANES
         start, stop = offsets[histogram], offsets[histogram + 1]
         add_counts(counts[start + histogram : stop + histogram + 1], edges[start:stop], values[first : first + LANES])
+    for pair in range(len(pairs)):
+        first, second = pairs[pair, 0] * LANES, pairs[pair, 1] * LANES
+        add_comoments(comoments[pair], values[first : first + LANES], values[second : second + LANES], work)
+    for plane in range(len(plane_observables)):
+        first, second = plane_observables[plane, 0] * LANES, plane_observables[plane, 1] * LANES
+        add_cells(
+            cells[cell_offsets[plane] : cell_offsets[plane + 1]],
+            plane_edges[plane_offsets[2 * plane] : plane_offsets[2 * plane + 1]],
+            plane_edges[plane_offsets[2 * plane + 1] : plane_offsets[2 * plane + 2]],
+            values[first : first + LANES],
+            values[second : second + LANES],
+        )
+
+
+@tile_loop
+def record_changes(changes, plan, completed, before, after):
+    """Add one tile's change over a step to the drifts that look at this step.
+
+    Parameters
+    ----------
+    changes
+        (bin of all drifts, 3), of one group.
+    plan
+        Edges of all drifts in a row, where each starts, which observable changes and which is binned, and at how many
+        completed steps and every how many steps each looks.
+    completed
+        Steps before.
+    before, after
+        (observable * lane).
+    """
+    edges, offsets, observables, steps = plan
+    for drift in range(len(observables)):
+        if completed >= steps[drift, 0] and (completed - steps[drift, 0]) % steps[drift, 1] == 0:
+            start, stop = offsets[drift], offsets[drift + 1]
+            first, by = observables[drift, 0] * LANES, observables[drift, 1] * LANES
+            add_changes(
+                changes[start - drift : stop - drift - 1],
+                edges[start:stop],
+                before[by : by + LANES],
+                before[first : first + LANES],
+                after[first : first + LANES],
+            )
+
+
+@tile_loop
+def looks(plan, completed):
+    """Whether any drift looks at the next step."""
+    _, _, observables, steps = plan
+    for drift in range(len(observables)):
+        if completed >= steps[drift, 0] and (completed - steps[drift, 0]) % steps[drift, 1] == 0:
+            return True
+    return False

@@ -7,6 +7,7 @@ weight decay, are compiled in.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,11 +15,12 @@ from functools import cached_property
 import numpy as np
 
 from sgdsim.loss import Loss
-from sgdsim.noise import FAMILIES, Noise
+from sgdsim.noise import Noise
 from sgdsim.observables import Observable
 from sgdsim.optimizers import Optimizer
 
 GROUPS = 64  # independent accumulators: tile t adds to group t % GROUPS
+SHUFFLED_ROWS = 256  # of a data set, whose order in an epoch is kept for each lane; that of more is computed by hashing
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Program:
     @property
     def running(self) -> tuple[Observable, ...]:
         """The observables that are accumulated along each trajectory."""
-        return tuple(observable for observable in self.observables if observable.window)
+        return tuple(observable for observable in self.observables if observable.is_running)
 
     @property
     def observable_names(self) -> tuple[str, ...]:
@@ -68,7 +70,7 @@ class Program:
     @property
     def weight(self) -> int:
         """How many times as long a step takes as one of few variables and deviates, roughly."""
-        deviates = sum(len(FAMILIES[noise.family].deviates) for noise in self.loss.noise.values())
+        deviates = sum(len(noise.law.deviates) for noise in self.loss.noise.values())
         return max(1, (self.n_variables + deviates) * self.optimizer.batch_size // 16)
 
     @cached_property
@@ -77,7 +79,7 @@ class Program:
         values = dict(self.loss.constants)
         for name, noise in self.loss.noise.items():
             values.update(runtime_arguments(name, noise))
-        defaults = self.optimizer.rule.hyperparameters
+        defaults = self.optimizer.defaults
         values |= {f"optimizer.{n}": v for n, v in self.optimizer.values.items() if v != defaults[n]}
         return values
 
@@ -90,8 +92,8 @@ class Program:
         return values
 
     def constant_array(self) -> np.ndarray:
-        """The values of `constants`, shape (constant,)."""
-        return np.array(list(self.constants.values()), dtype=self.dtype)
+        """The values of `constants`, shape (constant,), float64 whatever the dtype: decay rates are near 1."""
+        return np.array(list(self.constants.values()), dtype=np.float64)
 
     def initial_array(self) -> np.ndarray:
         """The values of `initial_arguments`, shape (argument,)."""
@@ -99,7 +101,23 @@ class Program:
 
     def windows(self) -> np.ndarray:
         """First (excluded) and last step of each running observable, shape (running, 2)."""
-        return np.array([observable.window for observable in self.running], dtype=np.int64).reshape(-1, 2)
+        windows = [observable.window or (-1, 2**62) for observable in self.running]
+        return np.array(windows, dtype=np.int64).reshape(-1, 2)
+
+    @property
+    def of_step(self) -> tuple[Observable, ...]:
+        """The running observables that speak of the step, not of the state alone."""
+        return tuple(observable for observable in self.running if observable.is_of_step(self.loss.varying))
+
+    @property
+    def path_rows(self) -> int:
+        """Rows that a step leaves behind for them: the state before it and the gradient of the batch."""
+        return 2 * len(self.loss.parameters) if self.of_step else 0
+
+    def data_array(self) -> np.ndarray:
+        """The columns of the data set one after the other, shape (column * row,)."""
+        data = self.loss.data
+        return np.zeros(0, self.dtype) if data is None else data.array.astype(self.dtype).reshape(-1)
 
     def description(self) -> dict[str, object]:
         """All that decides the kernel's text, as plain data for hashing; no run-time numbers."""
@@ -107,22 +125,39 @@ class Program:
             "formula": self.loss.formula,
             "definitions": list(self.loss.definitions.items()),
             "parameters": self.loss.parameters,
-            "noise": [(name, noise.family) for name, noise in self.loss.noise.items()],  # in the order of their words
+            "noise": [
+                (name, str(noise.law.formula)) for name, noise in self.loss.noise.items()
+            ],  # in the order of their words
             "constants": list(self.constants),
             "initial": [(n, s.family if isinstance(s, Noise) else "value") for n, s in self.initial.items()],
             "initial_arguments": list(self.initial_arguments),
-            "optimizer": self.optimizer.rule.assignments,
+            "optimizer": list(self.optimizer.assignments()),
             "optimizer_state": self.optimizer.rule.state,
+            "population": self.optimizer.rule.population,
+            "matrix": [self.optimizer.preconditioner, self.optimizer.metric],
             "batch_size": self.optimizer.batch_size,
-            "observables": [(o.name, o.formula, o.window is not None) for o in self.observables],
+            "sampling": self.optimizer.sampling,
+            "data": None if self.loss.data is None else [self.loss.columns, self.loss.data.rows],
+            "moments": self._moments(),
+            "symmetries": [str(symmetry) for symmetry in self.loss.symmetries],  # for their charges
+            "observables": [(o.name, o.formula, o.kind) for o in self.observables],
             "dtype": self.dtype,
             "noise_dtype": self.noise_dtype,
         }
 
+    def _moments(self) -> object:
+        """The numbers of noise and data, where the text has their moments: of the population loss."""
+        names = {name.removeprefix("next_") for observable in self.observables for name in observable.names}
+        if not (self.optimizer.rule.population or names & self.loss.quantities):
+            return None
+        data = self.loss.data
+        digest = None if data is None else hashlib.sha256(data.array.tobytes()).hexdigest()
+        return [[str(noise) for noise in self.loss.noise.values()], digest]
+
 
 def runtime_arguments(name: str, noise: Noise) -> dict[str, float]:
     """The arguments of a distribution that differ from their defaults; the others are compiled in."""
-    family = FAMILIES[noise.family]
+    family = noise.law
     return {
         f"{name}.{argument}": value
         for (argument, default), value in zip(family.arguments.items(), noise.arguments, strict=True)

@@ -10,7 +10,7 @@ The functions below are pasted as text into the generated modules, which provide
 ``initial_state``, ``step_deviates``, ``update``, ``accumulate``, ``observe`` and ``outside``; see `source`.
 """
 # mypy: ignore-errors
-# ruff: noqa: F821
+# ruff: noqa: F821, PLR0912
 
 import numpy as np
 
@@ -38,6 +38,25 @@ def mark_diverged(state, status, completed):
 
 
 @tile_loop
+def find_diverged(state, status, completed, n_marked):
+    """Mark newly diverged trajectories; how many are marked then."""
+    # Marked lanes are NaN and count as outside: the slow path runs only when another one joins them.
+    n_outside = count_outside(state)
+    if n_outside != n_marked:
+        mark_diverged(state, status, completed)
+    return n_outside
+
+
+@tile_loop
+def accumulate_windows(state, windows, completed, deviates, rows, data, path, offset, row, rate, constants):
+    """Let every running observable take its share whose window holds the number of completed steps."""
+    for running in range(len(windows)):
+        if windows[running, 0] < completed <= windows[running, 1]:
+            weight = REAL(1.0 / (windows[running, 1] - windows[running, 0]))
+            accumulate(state, running, weight, completed, deviates, rows, data, path, offset, row, rate, constants)
+
+
+@tile_loop
 def snapshot(theta, state, first):
     """Copy the parameters of one tile to ``theta[trajectory, parameter]``."""
     for parameter in range(N_PARAMETERS):
@@ -57,6 +76,7 @@ def advance(
     learning_rate,
     constants,
     windows,
+    data,
     key0,
     key1,
     point,
@@ -64,9 +84,11 @@ def advance(
     next_record,
     moments,
     counts,
-    edges,
-    offsets,
-    histogram_observable,
+    comoments,
+    cells,
+    record_plan,
+    changes,
+    drift_plan,
     snapshot_steps,
     next_snapshot,
     theta,
@@ -91,6 +113,8 @@ def advance(
         (constant,) in the order of the program.
     windows
         (running observable, 2), int64.
+    data
+        (column * row,).
     key0, key1, point
         Words of the seed; stream-independent part of the counter.
     record_steps, snapshot_steps
@@ -99,13 +123,25 @@ def advance(
         (record, group, observable, 5): count, mean, central sums 2, 3, 4.
     counts
         (record, group, bin of any histogram with its underflow and overflow), uint32.
-    edges, offsets, histogram_observable
-        Edges of all histograms in a row, where each starts, and of which observable each is.
+    comoments
+        (record, group, pair, 4): count, both means, central sum of products.
+    cells
+        (record, group, cell of any plane, and one a plane for all outside), uint32.
+    changes
+        (group, bin of any drift, 3): count, sum, sum of squares.
+    record_plan, drift_plan
+        What to measure; see `measure.record` and `measure.record_changes`.
     theta
-        (snapshot, trajectory of the ensemble, parameter).
+        (snapshot, trajectory, parameter), of the first trajectories.
     """
     deviates = np.empty(DEVIATE_ROWS * LANES, NOISE)
+    kicks = np.empty(KICK_ROWS * LANES, NOISE)
+    rows = np.empty(ROW_ROWS * LANES, np.uint32)
+    order = np.empty(ORDER_ROWS * LANES, np.uint8)
+    words = np.empty(4 * LANES, np.uint32)
+    path = np.empty(PATH_ROWS * LANES, REAL)
     values = np.empty(VALUE_ROWS * LANES, REAL)
+    before = np.empty(VALUE_ROWS * LANES, REAL)
     work = np.empty(4 * LANES, np.float64)
     mode = flush_subnormals()
     for group in range(worker, GROUPS, workers):
@@ -116,15 +152,19 @@ def advance(
             for lane in range(LANES):
                 n_marked += tile_status[lane] != 0
             completed, r, s = start, next_record, next_snapshot
+            if start == 0:
+                accumulate_windows(
+                    tile_state, windows, 0, deviates, rows, data, path, 0, 0, learning_rate[0], constants
+                )
             while True:
                 if r < len(record_steps) and record_steps[r] == completed:
                     observe(tile_state, values, constants)
                     record(
                         moments[r, group],
                         counts[r, group],
-                        edges,
-                        offsets,
-                        histogram_observable,
+                        comoments[r, group],
+                        cells[r, group],
+                        record_plan,
                         values,
                         work,
                     )
@@ -134,22 +174,30 @@ def advance(
                     s += 1
                 if completed == stop:
                     break
+                looking = looks(drift_plan, completed)
+                if looking:
+                    observe(tile_state, before, constants)
                 phase = completed % STEPS_A_DRAW
                 if phase == 0:
                     step_deviates(deviates, trajectory, completed, key0, key1, point)
-                rate = REAL(learning_rate[completed])
-                update(tile_state, deviates, values, phase * WORDS_A_STEP * LANES, rate, constants)
+                kick_phase = completed % KICK_STEPS
+                if kick_phase == 0:
+                    kick_deviates(kicks, trajectory, completed, key0, key1, point)
+                row = draw_rows(rows, order, words, trajectory, completed, completed == start, key0, key1, point)
+                offset, kick = phase * WORDS_A_STEP * LANES, kick_phase * KICK_WORDS * LANES
+                rate = learning_rate[completed]
+                update(
+                    tile_state, deviates, kicks, rows, data, path, values, offset, kick, row, rate, completed, constants
+                )
+                if looking:
+                    observe(tile_state, values, constants)
+                    record_changes(changes[group], drift_plan, completed, before, values)
                 completed += 1
-                for running in range(len(windows)):
-                    if windows[running, 0] < completed <= windows[running, 1]:
-                        weight = REAL(1.0 / (windows[running, 1] - windows[running, 0]))
-                        accumulate(tile_state, running, weight, constants)
+                accumulate_windows(
+                    tile_state, windows, completed, deviates, rows, data, path, offset, row, rate, constants
+                )
                 if completed % 4 == 0 or completed == len(learning_rate):
-                    # Marked lanes are NaN and count as outside: the slow path runs only when another one joins them.
-                    n_outside = count_outside(tile_state)
-                    if n_outside != n_marked:
-                        mark_diverged(tile_state, tile_status, completed)
-                        n_marked = n_outside
+                    n_marked = find_diverged(tile_state, tile_status, completed, n_marked)
     restore_subnormals(mode)
 
 

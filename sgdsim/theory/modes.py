@@ -32,7 +32,7 @@ from sgdsim.loss import Loss
 from sgdsim.noise import Noise
 from sgdsim.observables import Observable
 from sgdsim.optimizers import OPTIMIZERS
-from sgdsim.run import Run
+from sgdsim.run import Run, Start
 from sgdsim.schedules import Schedule
 from sgdsim.theory.prediction import NotApplicable, Order
 
@@ -76,7 +76,8 @@ class Direction:
         """Whether the parameter is Gaussian at every step: normal noise, and a normal or fixed start."""
         start = run.initial[self.parameter]
         noises = [run.loss.noise[name] for name in self.couplings]
-        return all(noise.family == "normal" for noise in (*noises, start) if isinstance(noise, Noise))
+        normal = isinstance(start, float | int) or (isinstance(start, Noise) and start.family == "normal")
+        return normal and all(noise.family == "normal" for noise in noises)
 
     @property
     def _label(self) -> str:
@@ -103,9 +104,10 @@ def _direction(loss: Loss, index: int) -> Direction | None:
 
     gradient, parameter = loss.gradient[index], loss.theta[index]
     noise = {name: loss.symbols[name] for name in loss.noise}
-    moving = {*loss.theta, *noise.values()}
+    random = {loss.symbols[name] for name in loss.random}
+    moving = {*loss.theta, *random}
     curvature = gradient.diff(parameter)
-    if curvature == 0 or curvature.free_symbols & {parameter, *noise.values()}:
+    if curvature == 0 or curvature.free_symbols & {parameter, *random}:
         return None
     rest = sympy.expand(gradient - curvature * parameter)
     couplings = {name: rest.diff(symbol) for name, symbol in noise.items() if symbol in rest.free_symbols}
@@ -179,7 +181,7 @@ class Mode:
     @property
     def decay(self) -> float:
         """The weight decay lambda."""
-        return self.run.optimizer.values["weight_decay"]
+        return self.run.optimizer.decay
 
     @property
     def constant_rate(self) -> bool:
@@ -211,7 +213,7 @@ class Mode:
         rates, factors = self.rates[:step], 1.0 - self.pull[:step]
         values = []
         for j in range(1, 5):
-            initial = start.cumulant(j) if isinstance(start, Noise) else (float(start) if j == 1 else 0.0)
+            initial = (start if j == 1 else 0.0) if isinstance(start, float | int) else start.cumulant(j)
             if not np.isfinite(initial + self.noise_cumulants[j - 1]):
                 values.append(np.nan)
                 continue
@@ -266,8 +268,11 @@ def candidate_directions(run: Run) -> tuple[Direction, ...]:
     NotApplicable
         For an optimizer other than SGD.
     """
-    if run.optimizer.rule is not OPTIMIZERS["sgd"]:
-        raise NotApplicable(f"holds for plain sgd, the optimizer is {run.optimizer.name}")
+    optimizer = run.optimizer
+    if optimizer.rule is not OPTIMIZERS["sgd"]:
+        raise NotApplicable(f"holds for plain sgd, the optimizer is {optimizer.name}")
+    if optimizer.preconditioner or optimizer.metric:
+        raise NotApplicable("holds for one learning rate, the optimizer has a matrix of them")
     return directions(run.loss)
 
 
@@ -365,7 +370,7 @@ def _paths(run: Run, names: Iterable[str]) -> Mapping[str, np.ndarray]:
     """Noise-free paths from the mean start, and from one standard deviation below and above: (steps + 1, 3)."""
     gradients = _mean_gradients(run.loss, tuple(names))
     start = tuple((name, *_mean_and_std(run.initial[name])) for name in gradients)
-    return _path(run.loss, start, run.schedule, run.steps, run.optimizer.values["weight_decay"])
+    return _path(run.loss, start, run.schedule, run.steps, run.optimizer.decay)
 
 
 @lru_cache(maxsize=64)  # every law of every point asks for it
@@ -409,8 +414,8 @@ def _number(loss: Loss, expression: sympy.Expr) -> float:
     return float(expression.subs(_constants(loss)))
 
 
-def _mean_and_std(start: float | Noise) -> tuple[float, float]:
-    return (start.moment(1), float(np.sqrt(start.cumulant(2)))) if isinstance(start, Noise) else (float(start), 0.0)
+def _mean_and_std(start: Start) -> tuple[float, float]:
+    return (float(start), 0.0) if isinstance(start, float | int) else (start.moment(1), np.sqrt(start.cumulant(2)))
 
 
 def _formula(loss: Loss, expression: sympy.Expr) -> Formula:

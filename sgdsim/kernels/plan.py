@@ -1,0 +1,75 @@
+"""What a run measures, as the arrays that the kernels read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from sgdsim.run import Histogram, Plane, Run
+
+
+class Plan:
+    """The recorders of one run.
+
+    Parameters
+    ----------
+    run
+        Whose they are.
+
+    Attributes
+    ----------
+    histograms, planes
+        Those of one quantity and those of two, by name.
+    record, drift
+        For `measure.record` and `measure.record_changes`.
+    bins, pairs, cells, drift_bins
+        Lengths of the accumulators.
+
+    Examples
+    --------
+    >>> from sgdsim.optimizers import Optimizer
+    >>> from sgdsim.losses import CATALOGUE
+    >>> from sgdsim.run import Recorder
+    >>> from sgdsim.schedules import Schedule
+    >>> recorder = Recorder(histograms={"x": Histogram(-1, 1, 10)}, covariances=True)
+    >>> plan = Plan(Run(CATALOGUE["river_valley"](), Optimizer(), Schedule("0.1"), {"x": 0, "y": 0}, 1, 1, 0, recorder))
+    >>> plan.bins, plan.pairs
+    (12, 1)
+    """
+
+    def __init__(self, run: Run) -> None:
+        recorder, index = run.recorder, run.measured.index
+        self.histograms = {n: bins for n, bins in recorder.histograms.items() if isinstance(bins, Histogram)}
+        self.planes = {n: bins for n, bins in recorder.histograms.items() if isinstance(bins, Plane)}
+        pairs = [[index(a), index(b)] for a, b in recorder.pairs(run.loss.parameters)]
+        axes = [axis for plane in self.planes.values() for axis in (plane.first, plane.second)]
+        cells = [plane.first.bins * plane.second.bins + 1 for plane in self.planes.values()]
+        self.record = (
+            *_edges(self.histograms.values()),
+            np.array([index(name) for name in self.histograms], dtype=np.int64),
+            _table(pairs),
+            *_edges(axes),
+            np.cumsum([0, *cells]).astype(np.int64),
+            _table([list(map(index, name.split(","))) for name in self.planes]),
+        )
+        drifts = recorder.drifts
+        self.drift = (
+            *_edges(drift.bins for drift in drifts.values()),
+            _table([[index(name), index(drift.by)] for name, drift in drifts.items()]),
+            _table([[drift.start, drift.every] for drift in drifts.values()]),
+        )
+        self.bins = sum(histogram.bins + 2 for histogram in self.histograms.values())
+        self.pairs = len(pairs)
+        self.cells = sum(cells)
+        self.drift_bins = sum(drift.bins.bins for drift in drifts.values())
+
+
+def _edges(bins: Iterable[Histogram]) -> tuple[np.ndarray, np.ndarray]:
+    """All edges in a row, and where each histogram's begin."""
+    edges = [histogram.edges for histogram in bins]
+    return np.concatenate([np.empty(0), *edges]), np.cumsum([0, *map(len, edges)]).astype(np.int64)
+
+
+def _table(rows: list[list[int]]) -> np.ndarray:
+    return np.array(rows, dtype=np.int64).reshape(-1, 2)

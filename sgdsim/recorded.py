@@ -1,0 +1,269 @@
+"""What the recorders measured beyond moments: histograms, quantiles, covariances, autocorrelations, drifts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from sgdsim.accumulators import Accumulators
+from sgdsim.ensemble import Variable
+from sgdsim.estimation import all_and_left_out, deviations
+from sgdsim.moments import Moments, merge_axis
+from sgdsim.run import Histogram, Plane, Run
+
+_COMOMENTS = ("count", "mean_1", "mean_2", "product")
+
+
+def over(dimensions: str, data: np.ndarray, meaning: str) -> Variable:
+    """A variable of every sweep point."""
+    return Variable(("point", *dimensions.split()), data, {"long_name": meaning, "units": "1"})
+
+
+def coordinate(dimension: str, data: np.ndarray, meaning: str) -> Variable:
+    """The values along a dimension, the same for every point."""
+    return Variable((dimension,), data, {"long_name": meaning, "units": "1"})
+
+
+def statistics(run: Run, record_steps: np.ndarray, results: Accumulators) -> dict[str, Variable]:
+    """All of them, with a leading point axis.
+
+    Parameters
+    ----------
+    run
+        One of the points, which measure the same.
+    record_steps
+        Completed steps of the records.
+    results
+        Of all points.
+    """
+    return {
+        **_histograms(run, results.counts),
+        **_planes(run, results.cells),
+        **_covariances(run, results),
+        **_autocorrelations(run, record_steps, results),
+        **_drifts(run, results.changes),
+    }
+
+
+def bin_coordinates(run: Run) -> dict[str, Variable]:
+    """Centres and edges of all bins, and what else the statistics stand over."""
+    recorder = run.recorder
+    coordinates: dict[str, Variable] = {}
+    for name, histogram in recorder.histograms.items():
+        if isinstance(histogram, Plane):
+            for axis, part in zip((1, 2), name.split(","), strict=True):
+                bins = histogram.first if axis == 1 else histogram.second
+                coordinates |= _bins(f"{_label(name)}_{axis}", bins, part)
+        else:
+            coordinates |= _bins(name, histogram, name)
+    if recorder.quantiles and any(isinstance(bins, Histogram) for bins in recorder.histograms.values()):
+        coordinates["quantile"] = coordinate("quantile", np.array(recorder.quantiles), "probability")
+    pairs = recorder.pairs(run.loss.parameters)
+    if pairs:
+        names = np.array([", ".join(pair) for pair in pairs], dtype=object)
+        coordinates["pair"] = coordinate("pair", names, "pairs of observables")
+        coordinates["comoment"] = coordinate("comoment", np.array(_COMOMENTS, dtype=object), "part of a comoment")
+    if recorder.covariances:
+        names = np.array(run.loss.parameters, dtype=object)
+        coordinates["parameter_2"] = coordinate("parameter_2", names, "parameter")
+    for name, autocorrelation in recorder.autocorrelations.items():
+        coordinates[f"lag_{name}"] = coordinate(f"lag_{name}", np.array(autocorrelation.lags), "steps between")
+    for name, drift in recorder.drifts.items():
+        coordinates |= _bins(_drift_label(run, name), drift.bins, drift.by)
+    return coordinates
+
+
+def _label(name: str) -> str:
+    return re.sub(r",\s*", "_", name)
+
+
+def _drift_label(run: Run, name: str) -> str:
+    """The bins of a drift are called after it, unless a histogram of the same name has others."""
+    histogram = run.recorder.histograms.get(name)
+    return name if histogram in (None, run.recorder.drifts[name].bins) else f"drift_{name}"
+
+
+def _bins(label: str, histogram: Histogram, meaning: str) -> dict[str, Variable]:
+    centres = (histogram.edges[1:] + histogram.edges[:-1]) / 2
+    return {
+        f"bin_{label}": coordinate(f"bin_{label}", centres, f"bin centers of {meaning}"),
+        f"edges_{label}": coordinate(f"edge_{label}", histogram.edges, f"bin edges of {meaning}"),
+    }
+
+
+def _histograms(run: Run, counts: np.ndarray) -> dict[str, Variable]:
+    """Counts over all groups; integers, so their order is no matter."""
+    total = counts.sum(axis=2, dtype=np.int64)
+    variables: dict[str, Variable] = {}
+    start = 0
+    for name, histogram in run.recorder.histograms.items():
+        if isinstance(histogram, Plane):
+            continue
+        stop = start + histogram.bins + 2
+        part = total[..., start:stop]
+        variables[f"histogram_{name}"] = over(f"record bin_{name}", part[..., 1:-1], f"counts of {name}")
+        variables[f"underflow_{name}"] = over("record", part[..., 0], f"values of {name} below the first edge")
+        variables[f"overflow_{name}"] = over("record", part[..., -1], f"values of {name} at or above the last edge")
+        if run.recorder.quantiles:
+            variables |= _quantiles(name, histogram, part, run.recorder.quantiles)
+        start = stop
+    return variables
+
+
+def _quantiles(
+    name: str, histogram: Histogram, counts: np.ndarray, probabilities: Sequence[float]
+) -> dict[str, Variable]:
+    """Read off the histogram, linear within a bin; NaN where they lie outside of it."""
+    shape = (*counts.shape[:-1], len(probabilities))
+    values, errors = np.full(shape, np.nan), np.full(shape, np.nan)
+    width = (histogram.high - histogram.low) / histogram.bins
+    for place in np.ndindex(*counts.shape[:-1]):
+        below = np.cumsum(counts[place])[:-1]  # of every edge
+        n = counts[place].sum()
+        for i, p in enumerate(probabilities):
+            bin_ = int(np.searchsorted(below, p * n, side="left")) - 1
+            if n and 0 <= bin_ < histogram.bins:
+                inside = counts[place][bin_ + 1]
+                values[(*place, i)] = histogram.edges[bin_] + width * (p * n - below[bin_]) / inside
+                errors[(*place, i)] = np.sqrt(p * (1 - p) * n) * width / inside
+    return {
+        f"quantile_{name}": over("record quantile", values, f"quantiles of {name}"),
+        f"quantile_{name}_stderr": over("record quantile", errors, "standard error, from the density at the quantile"),
+    }
+
+
+def _planes(run: Run, cells: np.ndarray) -> dict[str, Variable]:
+    total = cells.sum(axis=2, dtype=np.int64)
+    variables: dict[str, Variable] = {}
+    start = 0
+    for name, plane in run.recorder.histograms.items():
+        if isinstance(plane, Histogram):
+            continue
+        shape = plane.first.bins, plane.second.bins
+        stop = start + shape[0] * shape[1]
+        label = _label(name)
+        counts = total[..., start:stop].reshape(*total.shape[:2], *shape)
+        variables[f"histogram_{label}"] = over(f"record bin_{label}_1 bin_{label}_2", counts, f"counts of {name}")
+        variables[f"outside_{label}"] = over("record", total[..., stop], f"values of {name} outside of the bins")
+        start = stop + 1
+    return variables
+
+
+def _covariances(run: Run, results: Accumulators) -> dict[str, Variable]:
+    """The comoments of all pairs by group, and the covariance matrix of the parameters."""
+    pairs = run.recorder.pairs(run.loss.parameters)
+    if not pairs:
+        return {}
+    meaning = "count, means and central sum of products of one group of trajectories"
+    variables = {"group_comoments": over("record group pair comoment", results.comoments, meaning)}
+    if not run.recorder.covariances:
+        return variables
+    parameters = run.loss.parameters
+    n = len(parameters)
+    merged = merge_axis(Moments(*np.moveaxis(results.moments[..., :n, :], -1, 0)), axis=2)
+    value = np.zeros((*results.comoments.shape[:2], n, n))
+    error = np.zeros_like(value)
+    value[..., range(n), range(n)], error[..., range(n), range(n)] = merged.variance, merged.variance_stderr
+    for (point, record, i, j), covariance, stderr in _each_covariance(results.comoments, n):
+        value[point, record, [i, j], [j, i]] = covariance
+        error[point, record, [i, j], [j, i]] = stderr
+    over_both = "record parameter parameter_2"
+    return variables | {
+        "covariance": over(over_both, value, "unbiased covariance over live trajectories"),
+        "covariance_stderr": over(over_both, error, "standard error of the covariance, from the groups"),
+    }
+
+
+def _each_covariance(comoments: np.ndarray, n: int) -> Iterator[tuple[tuple[int, int, int, int], float, float]]:
+    """Place, value and standard error of every covariance of two of n parameters."""
+    pairs = [(i, j) for i in range(n) for j in range(i + 1, n)]
+    for point, record in np.ndindex(*comoments.shape[:2]):
+        for index, (i, j) in enumerate(pairs):
+            groups = _filled(comoments[point, record, :, index])
+            keep = all_and_left_out(len(groups))
+            with np.errstate(divide="ignore", invalid="ignore"):
+                values = _product(groups, keep) / (keep @ groups[:, 0] - 1)
+            yield (point, record, i, j), values[0], _stderr(values, groups[:, 0])
+
+
+def _autocorrelations(run: Run, record_steps: np.ndarray, results: Accumulators) -> dict[str, Variable]:
+    pairs = run.recorder.pairs(run.loss.parameters)
+    variables: dict[str, Variable] = {}
+    for name, one in run.recorder.autocorrelations.items():
+        pair = next(place for place in range(len(pairs)) if pairs[place][0] == name and "_at_" in pairs[place][1])
+        index = [run.measured.index(part) for part in pairs[pair]]
+        shape = (results.comoments.shape[0], len(one.lags))
+        value, error = np.full(shape, np.nan), np.full(shape, np.nan)
+        for point, (i, lag) in ((p, il) for p in range(shape[0]) for il in enumerate(one.lags)):
+            record = int(np.searchsorted(record_steps, one.start + lag))
+            products = results.comoments[point, record, :, pair]
+            alive = products[:, 0] > 0
+            groups, moments = products[alive], results.moments[point, record][alive][:, index]
+            keep = all_and_left_out(len(groups))
+            with np.errstate(divide="ignore", invalid="ignore"):
+                spreads = [_spread(moments[:, part], keep) for part in (0, 1)]
+                values = _product(groups, keep) / np.sqrt(spreads[0] * spreads[1])
+            value[point, i], error[point, i] = values[0], _stderr(values, groups[:, 0])
+        variables[f"autocorrelation_{name}"] = over(f"lag_{name}", value, f"of {name} from step {one.start} on")
+        variables[f"autocorrelation_{name}_stderr"] = over(f"lag_{name}", error, "standard error, from the groups")
+    return variables
+
+
+def _filled(groups: np.ndarray) -> np.ndarray:
+    return groups[groups[:, 0] > 0]
+
+
+def _product(groups: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """Central sums of products of unions of groups."""
+    return _central(groups[:, 0], groups[:, 3], groups[:, 1], groups[:, 2], keep)
+
+
+def _spread(moments: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """Central sums of squares of unions of groups."""
+    return _central(moments[:, 0], moments[:, 2], moments[:, 1], moments[:, 1], keep)
+
+
+def _central(n: np.ndarray, within: np.ndarray, a: np.ndarray, b: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    weights = n * keep
+    da, db = (m - (weights * m).sum(-1, keepdims=True) / weights.sum(-1, keepdims=True) for m in (a, b))
+    return np.asarray((keep * within + weights * da * db).sum(-1))
+
+
+def _stderr(values: np.ndarray, count: np.ndarray) -> float:
+    """From the value and its replicates with one group left out."""
+    if len(count) < 2:
+        return float("nan")
+    return float(np.sqrt(np.sum(deviations(values[0], values[1:], count / count.sum()) ** 2)))
+
+
+def _drifts(run: Run, changes: np.ndarray) -> dict[str, Variable]:
+    """Conditional moments of the change per step, with standard errors from the groups."""
+    variables: dict[str, Variable] = {}
+    start = 0
+    for name, drift in run.recorder.drifts.items():
+        part = changes[:, :, start : start + drift.bins.bins]
+        start += drift.bins.bins
+        count = part[..., 0].sum(axis=1)
+        dimension = f"bin_{_drift_label(run, name)}"
+        found = {"drift": part[..., 1], "diffusion": part[..., 2]}
+        variables[f"count_{name}"] = over(dimension, count.astype(np.int64), f"changes of {name} by {drift.by} before")
+        for kind, sums in found.items():
+            value, error = _ratio(sums, part[..., 0])
+            power = "" if kind == "drift" else "squared "
+            meaning = f"mean {power}change of {name} per step, by {drift.by} before"
+            variables[f"{kind}_{name}"] = over(dimension, value, meaning)
+            variables[f"{kind}_{name}_stderr"] = over(dimension, error, "standard error, from the groups")
+    return variables
+
+
+def _ratio(sums: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The ratio of two sums over groups, (point, group, bin), and its standard error; NaN where nothing was seen."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        n = counts.sum(axis=1)
+        value = sums.sum(axis=1) / n
+        residual = sums - value[:, None] * counts
+        groups = (counts > 0).sum(axis=1)
+        variance = (residual**2).sum(axis=1) / n**2 * groups / (groups - 1)
+    return value, np.where(groups > 1, np.sqrt(variance), np.nan)

@@ -1,0 +1,215 @@
+"""Initial states that are neither a number nor drawn: a grid over the trajectories, and the end of another run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import comb, sqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sgdsim.errors import InputError
+
+
+class _Given:
+    """Values known in advance, of which theory asks for moments."""
+
+    def moment(self, order: int) -> float:
+        """The mean of a power over the trajectories."""
+        raise NotImplementedError
+
+    def cumulant(self, order: int) -> float:
+        """The cumulant over the trajectories, about the mean so that nothing cancels."""
+        if order == 1:
+            return self.moment(1)
+        second, third, fourth = (self._central(n) for n in (2, 3, 4))
+        return {2: second, 3: third, 4: fourth - 3 * second**2}[order]
+
+    def _central(self, order: int) -> float:
+        mean = self.moment(1)
+        return sum(comb(order, k) * self.moment(k) * (-mean) ** (order - k) for k in range(order + 1))
+
+
+@dataclass(frozen=True)
+class Grid(_Given):
+    """Equidistant values, one trajectory after the other, and again when they are used up.
+
+    Parameters
+    ----------
+    low, high
+        The first and the last value.
+    points
+        How many there are; 0 until it is known how many trajectories there are.
+
+    Examples
+    --------
+    >>> Grid(-1.0, 1.0, 3).values(0, 4)
+    array([-1.,  0.,  1., -1.])
+    """
+
+    low: float
+    high: float
+    points: int
+
+    @classmethod
+    def parse(cls, text: str, where: str = "initial") -> Grid:
+        """Read ``grid:low,high`` or ``grid:low,high,points``.
+
+        Raises
+        ------
+        InputError
+            For anything else.
+        """
+        try:
+            low, high, *points = (float(part) for part in text.partition(":")[2].split(","))
+            good = bool(np.isfinite([low, high]).all()) and (not points or (points[0] >= 2 and points[0] % 1 == 0))
+        except ValueError:
+            good = False
+        if not good or len(points) > 1:
+            raise InputError(f"{where}: {text!r}, expected grid:low,high or grid:low,high,points with 2 points or more")
+        return cls(low, high, int(points[0]) if points else 0)
+
+    def over(self, trajectories: int) -> Grid:
+        """With as many points as there are trajectories, unless it says how many."""
+        return self if self.points else replace(self, points=max(trajectories, 2))
+
+    def __str__(self) -> str:
+        return f"grid:{self.low!r},{self.high!r},{self.points}"
+
+    def values(self, start: int, stop: int) -> np.ndarray:
+        """Of these trajectories, shape (trajectory,)."""
+        return self.low + (self.high - self.low) * (np.arange(start, stop) % self.points / (self.points - 1))
+
+    def moment(self, order: int) -> float:
+        """The mean of a power over the points."""
+        return float(np.mean(self.values(0, self.points) ** order))
+
+
+@dataclass(frozen=True)
+class Stored(_Given):
+    """The last snapshot of a file, one parameter of it.
+
+    Parameters
+    ----------
+    file
+        Its path.
+    digest
+        Of the snapshot, so that another file under the same name is noticed.
+    step
+        Completed steps of the snapshot.
+    parameter
+        Which one.
+    moments
+        Raw moments of order 1 to 4 over the trajectories, so that theory needs no file.
+    """
+
+    file: str
+    digest: str
+    step: int
+    parameter: str
+    moments: tuple[float, ...]
+
+    @cached_property
+    def _values(self) -> np.ndarray:
+        names, _, theta = _last_snapshot(self.file)
+        if _digest(theta) != self.digest:
+            raise InputError(f"run.from: {self.file} has changed since its snapshot was taken as a start")
+        return theta[:, names.index(self.parameter)]
+
+    def values(self, start: int, stop: int) -> np.ndarray:
+        """Of these trajectories, shape (trajectory,)."""
+        return self._values[start:stop]
+
+    def moment(self, order: int) -> float:
+        """The mean of a power over the trajectories."""
+        return 1.0 if order == 0 else self.moments[order - 1]
+
+
+def describe_snapshot(path: str | Path, trajectories: int | None) -> dict[str, Any]:
+    """What a scenario keeps of a file whose last snapshot it starts from.
+
+    Parameters
+    ----------
+    path
+        A file of a single run.
+    trajectories
+        How many are taken, the first ones; None for all.
+
+    Returns
+    -------
+    dict
+        ``file``, ``digest``, ``step``, ``trajectories`` and ``moments`` by parameter.
+
+    Raises
+    ------
+    InputError
+        For a file that is not ours, a sweep, one without snapshots, with fewer trajectories, or with diverged ones.
+    """
+    names, step, theta = _last_snapshot(path)
+    number = len(theta) if trajectories is None else trajectories
+    if number > len(theta):
+        raise InputError(f"run.from: {path} holds {len(theta)} trajectories, expected at least {number}")
+    taken = theta[:number].astype(np.float64)
+    if not np.isfinite(taken).all():
+        row = int(np.argmin(np.isfinite(taken).all(axis=1)))
+        raise InputError(f"run.from: trajectory {row} of {path} has diverged, expected finite values")
+    moments = {name: [float(np.mean(taken[:, i] ** k)) for k in range(1, 5)] for i, name in enumerate(names)}
+    return {
+        "file": str(path),
+        "digest": _digest(theta),
+        "step": step,
+        "trajectories": number,
+        "moments": moments,
+    }
+
+
+def stored(section: Mapping[str, Any]) -> dict[str, Stored]:
+    """The starts that `describe_snapshot` describes, by parameter."""
+    place = section["file"], section["digest"], int(section["step"])
+    return {name: Stored(*place, name, tuple(moments)) for name, moments in section["moments"].items()}
+
+
+def _last_snapshot(path: str | Path) -> tuple[list[str], int, np.ndarray]:
+    from sgdsim.ensemble import Ensemble
+
+    ensemble = Ensemble.open(path)
+    theta = ensemble.variables["theta"]
+    if "point" in theta.dimensions:
+        raise InputError(f"run.from: {path} holds a sweep, expected a single run")
+    if not theta.shape[0]:
+        raise InputError(f"run.from: {path} holds no snapshots; record one with --snapshot final")
+    names = [str(name) for name in ensemble["parameter"]]
+    return names, int(ensemble["snapshot_step"][-1]), np.asarray(theta.data[-1])
+
+
+def _digest(theta: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(theta).tobytes()).hexdigest()
+
+
+def level_set(names: Sequence[str], text: str, where: str = "initial") -> dict[str, float]:
+    """The point of two parameters with a given charge and product: ``u**2 - w**2`` and ``u*w``, with u > 0.
+
+    Raises
+    ------
+    InputError
+        For other than two parameters and two numbers.
+
+    Examples
+    --------
+    >>> level_set(["u", "w"], "level:3,2")
+    {'u': 2.0, 'w': 1.0}
+    """
+    try:
+        charge, product = (float(part) for part in text.partition(":")[2].split(","))
+        u_squared = (charge + sqrt(charge * charge + 4 * product * product)) / 2
+    except ValueError:
+        u_squared = -1.0
+    if len(names) != 2 or not 0 <= u_squared < float("inf"):
+        raise InputError(f"{where}: {text!r}, expected level:charge,product of two parameters, u**2 - w**2 and u*w")
+    if u_squared == 0:  # u = 0, and no product: w**2 = -charge
+        return {names[0]: 0.0, names[1]: sqrt(-charge)}
+    return {names[0]: sqrt(u_squared), names[1]: product / sqrt(u_squared)}

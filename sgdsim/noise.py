@@ -361,6 +361,8 @@ def correlated_normal(
     >>> definitions
     {'x': '1.0*x_y[0]', 'y': '0.6*x_y[0] + 0.8*x_y[1]'}
     """
+    if len({len(row) for row in covariance}) > 1:
+        raise InputError(f"{where}: a covariance of rows of {', '.join(str(len(row)) for row in covariance)} numbers")
     matrix = np.array(covariance, dtype=np.float64)
     if matrix.shape != (len(names), len(names)):
         raise InputError(f"{where}: a covariance of shape {matrix.shape}, expected {len(names)} rows and columns")

@@ -52,7 +52,7 @@ _OPTIONS = {
     "record.autocorrelation": "--autocorrelation",
     "record.drift": "--drift",
 }
-_KEY = re.compile(r"^(\s*)(\w+\.\w+)(\[[0-9]+\])?(?:\.((?:[^:\s.\"]|\"[^\"]*\")+))?(?=[:.])", re.MULTILINE)
+_KEY = re.compile(r"^(\s*)(\w+\.\w+)(\[[0-9]+\])?(?:\.((?:[^:\s.\"]|\"[^\"]*\")+))?(?=[:. ])", re.MULTILINE)
 
 
 def scenario_data(

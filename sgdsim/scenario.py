@@ -16,6 +16,7 @@ from sgdsim import toml
 from sgdsim.errors import InputError, unknown_name
 from sgdsim.run import Recorder, Run
 from sgdsim.schema import Claim, Sections, attempt, attempt_all, build_claims, build_run, listed, shown
+from sgdsim.tables import inline_files
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ class Scenario:
         InputError
             With every problem found: key, value, what was expected.
         """
-        name, text = _read(source)
-        return cls.parse(text, name, str(source), overrides, predictions)
+        path, text = _read(source)
+        return cls.parse(text, path.stem, str(source), overrides, predictions, path.parent)
 
     @classmethod
     def parse(
@@ -76,8 +77,9 @@ class Scenario:
         where: str = "scenario",
         overrides: Mapping[str, Any] | None = None,
         predictions: Sequence[str] = (),
+        folder: Path | None = None,
     ) -> Scenario:
-        """Read TOML text; see `load`."""
+        """Read TOML text; see `load`. Files that it names are looked for in the folder, and not at all without one."""
         data = toml.loads(text, where)
         problems: list[str] = []
         for key, value in (overrides or {}).items():
@@ -85,6 +87,8 @@ class Scenario:
         if predictions and isinstance(data.setdefault("predict", []), list):
             data["predict"] += [{"formula": formula} for formula in predictions]
         attempt(problems, partial(_check_text, data))
+        if folder is not None:
+            data = attempt(problems, partial(inline_files, data, folder)) or data
         data = _normal(data)
         swept = attempt(problems, partial(_sweep, data.get("sweep", {})))
         points = _build_points(data, swept or {}, problems)
@@ -133,7 +137,7 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(paths)}
 
 
-def _read(source: str | Path) -> tuple[str, str]:
+def _read(source: str | Path) -> tuple[Path, str]:
     path = Path(source)
     known = shipped()
     if not path.is_file() and str(source) in known:
@@ -151,7 +155,7 @@ def _read(source: str | Path) -> tuple[str, str]:
         raise InputError(f"{source}: is not a text file, expected a scenario in TOML") from None
     if not text.strip():
         raise InputError(f"{source}: is empty, expected a scenario in TOML")
-    return path.stem, text
+    return path, text
 
 
 def _check_text(data: Mapping[str, Any]) -> None:

@@ -293,7 +293,9 @@ def _argument(name: str, key: str, value: Any, hints: Mapping[str, Any]) -> tupl
     try:
         return key, TypeAdapter(hints[key]).validate_python(value, strict=True)
     except ValidationError as error:
-        words = {"collections.abc.": "", "Sequence[str]": "a list of them", "Mapping[str, float]": "a table of numbers"}
+        words = {"collections.abc.": "", "Sequence[Sequence[float]]": "a list of such rows"}
+        words |= {"Sequence[float]": "a list of numbers", "str | Sequence[str]": "text, or a list of texts"}
+        words |= {"Sequence[str]": "a list of texts", "Mapping[str, float]": "a table of numbers"}
         words |= {"str": "text", "float": "a number", "int": "a whole number", " | None": "", " |": " or"}
         for python, plain in words.items():
             hint = hint.replace(python, plain)

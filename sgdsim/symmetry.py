@@ -224,8 +224,9 @@ def _expanded(terms: Sequence[sympy.Expr]) -> sympy.Expr:
 
 def _cancel(loss: Loss, terms: Sequence[sympy.Expr]) -> bool:
     """Whether terms add up to zero in 50 digits at random points, the noise as it is distributed."""
-    from sympy import Float
+    from sympy import Float, cse
 
+    shared, reduced = cse(terms, order="none")  # a norm is in every term, and is computed once
     random = Random(0)
     usable = 0
     for attempt in range(10 * _POINTS):
@@ -234,8 +235,10 @@ def _cancel(loss: Loss, terms: Sequence[sympy.Expr]) -> bool:
         values = dict(zip(loss.parameters, map(abs, theta) if attempt % 2 else theta, strict=True))
         values |= {name: noise.draw(random) for name, noise in loss.noise.items()}
         values |= {} if loss.data is None else loss.data.row(random.randrange(loss.data.rows))
-        point = {loss.symbols[name]: _exact(round(value, 6)) for name, value in values.items()}
-        numbers = [term.subs(point).evalf(50) for term in terms]
+        point = {loss.symbols[name]: _exact(round(value, 6)).evalf(60) for name, value in values.items()}
+        for symbol, value in shared:
+            point[symbol] = value.xreplace(point).evalf(60)
+        numbers = [term.xreplace(point).evalf(50) for term in reduced]
         if not all(number.is_Number and number.is_finite for number in numbers):
             continue  # outside the domain of a logarithm, say
         if abs(sum(numbers)) > Float("1e-40") * sum(abs(number) for number in numbers):

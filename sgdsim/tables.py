@@ -9,7 +9,8 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from functools import partial
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,8 @@ def read_numbers(path: PathLike) -> list[float]:
 def inline_files(data: Mapping[str, Any], folder: PathLike = ".") -> dict[str, Any]:
     r"""Scenario data with the contents of all files in place of their names, so that no file is needed any more.
 
+    Only the states of `run.from`, which are too many, stay where they are; a description takes the place of the name.
+
     Parameters
     ----------
     data
@@ -156,11 +159,13 @@ def inline_files(data: Mapping[str, Any], folder: PathLike = ".") -> dict[str, A
         try:
             content = reference.content(Path(folder, reference.path))
         except InputError as error:
-            problems.append(f"{reference.key}: {error}")
+            problems.append(f"{reference.key}: {str(error).removeprefix(f'{reference.key}: ')}")
         else:
             _put(inlined, reference.place, content)
     if problems:
         raise InputError("\n".join(problems))
+    if isinstance(start := _get(inlined, "run", "from"), Mapping) and "trajectories" in start:
+        inlined["run"].setdefault("trajectories", start["trajectories"])
     return inlined
 
 
@@ -173,10 +178,7 @@ def move_files(data: Mapping[str, Any], old: PathLike, new: PathLike) -> dict[st
     {'loss': {'data': '../data/table.csv'}}
     """
     moved = copy.deepcopy(dict(data))
-    references = list(_references(data))
-    if isinstance(start := _get(data, "run", "from"), str) and start.strip():
-        references.append(_Reference(("run", "from"), "", start, str))
-    for reference in references:
+    for reference in _references(data):
         if not os.path.isabs(reference.path):
             path = os.path.relpath(os.path.realpath(Path(old, reference.path)), os.path.realpath(new))
             _put(moved, reference.place, reference.prefix + path)
@@ -217,6 +219,8 @@ def _references(data: Mapping[str, Any]) -> Iterator[_Reference]:
     for key in ("preconditioner", "metric"):
         if path := _after("", _get(data, "optimizer", key)):
             yield _Reference(("optimizer", key), "", path, read_matrix)
+    if path := _after("", _get(data, "run", "from")):
+        yield _Reference(("run", "from"), "", path, partial(_start, _get(data, "run", "trajectories")))
 
 
 def _get(data: Mapping[str, Any], section: str, key: str) -> Any:
@@ -259,6 +263,14 @@ def _generator(path: Path) -> dict[str, Any]:
     return {"name": "generator", "matrix": read_matrix(path)}
 
 
+def _start(trajectories: Any, path: Path) -> dict[str, Any]:
+    from sgdsim.starts import describe_snapshot
+
+    _check(path, inf)
+    whole = isinstance(trajectories, int | float) and 1 <= trajectories < inf and trajectories == int(trajectories)
+    return describe_snapshot(os.path.realpath(path), int(trajectories) if whole else None)
+
+
 # Files.
 
 
@@ -270,7 +282,7 @@ class _Row:
     cells: list[str]
 
 
-def _check(path: PathLike) -> None:
+def _check(path: PathLike, most: float = MAX_BYTES) -> None:
     """Refuse what is no file, and what is too large."""
     try:
         if Path(path).is_dir():
@@ -282,8 +294,8 @@ def _check(path: PathLike) -> None:
         size = os.stat(path).st_size
     except (OSError, ValueError) as error:  # a NUL in the name is a ValueError
         raise _unreadable(path, error) from None
-    if size > MAX_BYTES:
-        raise InputError(f"{path}: {size / 1e6:.0f} MB, expected at most {MAX_BYTES / 1e6:.0f} MB")
+    if size > most:
+        raise InputError(f"{path}: {size / 1e6:.0f} MB, expected at most {most / 1e6:.0f} MB")
 
 
 def _unreadable(path: PathLike, error: Exception) -> InputError:

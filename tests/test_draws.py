@@ -16,6 +16,7 @@ from sgdsim.loss import Loss
 from sgdsim.noise import Noise
 from sgdsim.optimizers import Optimizer
 from tests import naive
+from tests.kernels import update
 from tests.test_source import python_module
 
 layouts = st.builds(
@@ -205,7 +206,7 @@ def test_values_come_from_the_documented_words(kinds, samples, wide):
         lanes=4,
         noise_dtype="float64" if wide else "float32",
     )
-    seed, first, constants = 0x0123456789ABCDEF, 2**33 + 4 * 1234, program.constant_array()
+    seed, first = 0x0123456789ABCDEF, 2**33 + 4 * 1234
     deviates = np.empty(module.DEVIATE_ROWS * module.LANES, module.NOISE)
     for step in (0, 1, 2, 3, 1_000_003):
         module.step_deviates(
@@ -216,9 +217,9 @@ def test_values_come_from_the_documented_words(kinds, samples, wide):
             np.uint32(seed >> 32),
             0,
         )
-        state, sums = np.zeros((2, program.n_variables * module.LANES))
+        state = np.zeros(program.n_variables * module.LANES)
         offset = step % module.STEPS_A_DRAW * module.WORDS_A_STEP * module.LANES
-        module.update(state, deviates, sums, offset, 1.0, constants)
+        update(module, program, state, deviates, 1.0, offset=offset)
         for lane in range(module.LANES):
             drawn = expected_deviates(kinds, samples, wide, seed, first + lane, step)
             for index, kind in enumerate(kinds):

@@ -243,10 +243,8 @@ def test_quadratic_of_a_matrix():
     noise = [slope - loss.population.diff(theta) for slope, theta in zip(loss.gradient, loss.theta, strict=True)]
     covariance = [[loss.expectation(a * b).subs(constants) for b in noise] for a in noise]
     np.testing.assert_allclose(np.array(covariance, dtype=float), [[1.0, 0.5], [0.5, 0.6]], rtol=1e-14)
-    assert [loss.population.diff(t).subs(constants).subs(dict.fromkeys(loss.theta, 0)) for t in loss.theta] == [
-        0.5,
-        -1.0,
-    ]
+    origin = constants | dict.fromkeys(loss.theta, 0)
+    assert [float(loss.population.diff(theta).subs(origin)) for theta in loss.theta] == [0.5, -1.0]
 
 
 def test_quadratic_of_curvatures():

@@ -20,6 +20,9 @@ from sgdsim.errors import InputError
 from sgdsim.formula import Formula
 from sgdsim.loss import Loss
 from sgdsim.noise import FAMILIES, TABLE, Noise, correlated_normal
+from sgdsim.optimizers import Optimizer
+from sgdsim.run import Run
+from sgdsim.schedules import Schedule
 from sgdsim.simulation import Simulator
 from tests.test_random_numbers import DRAWN, families_run, rejected, two_sided
 
@@ -337,6 +340,30 @@ def test_no_deviate_leads_to_infinity(dtype, noise_dtype):
     assert set(rademacher) == {-1.0, 1.0}
     for (a, x), (b, y) in itertools.pairwise(sorted(zip(ends, laplace, strict=True))):
         assert x >= y or a < 0 < b  # each half falls from its pole at 0: log(2|v|) is 0 at the ends
+
+
+HEAVY = {"e": "exponential:0.7", "l": "lognormal:0.3,0.4", "t": "student_t:3", "m": "student_t:1e9"}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_no_deviate_leads_to_infinity_in_a_tail(dtype):
+    """Of the smallest and largest 64-bit uniforms, and of the largest normals."""
+    loss = Loss(" + ".join(f"{name}**2" for name in HEAVY), tuple(HEAVY))
+    initial = {name: Noise.parse(text) for name, text in HEAVY.items()}
+    run = Run(loss, Optimizer(), Schedule("1"), initial, 1, 1, dtype=dtype, noise_dtype="float64")
+    simulator = Simulator(run, target="python")
+    kernel = simulator.kernel
+    smallest = float(kernel.uniform64(np.uint32(0), np.uint32(2**31)))  # just beyond one half
+    ends = [sign * size for size in (abs(smallest - 0.5), 0.25, 0.5 - 2.0**-53) for sign in (-1, 1)]
+    deviates = np.empty((kernel.INITIAL_ROWS, kernel.LANES), kernel.NOISE)
+    deviates[:] = np.resize(np.asarray(ends, kernel.NOISE), kernel.LANES)
+    state = np.empty(len(HEAVY) * kernel.LANES, kernel.REAL)
+    kernel.initial_state(state, deviates.ravel(), simulator.program.initial_array())
+    assert 0 < min(map(abs, ends)) < 2.0**-50
+    assert np.isfinite(state).all()
+    tail, _, heavy, _ = state.reshape(len(HEAVY), -1)
+    assert tail.max() > 0.7 * 34
+    assert abs(heavy).max() > 1e9 ** (1 / 3)
 
 
 # What the formulas make of deviates that fill their range evenly: no chance is left.

@@ -293,6 +293,7 @@ def test_what_other_options_say_is_not_missing():
         ("run.initial.x: unknown", "--parameter x: unknown"),
         ("record.histograms.u,w: [0]", "--histogram u,w: [0]"),
         ("record.snapshots[1]: 7", "--snapshot: 7"),
+        ("  loss.symmetry 'scale': along", "  --symmetry 'scale': along"),
         ("loss.noise.p,q: C.csv: no such file", "--noise p,q: C.csv: no such file"),
         ("optimizer.beta1: 3, expected", "optimizer.beta1: 3, expected"),
         ("a\n  run.from: b\n  run.seed: c", "a\n  --from: b\n  --seed: c"),

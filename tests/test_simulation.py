@@ -287,6 +287,7 @@ def test_runs_that_make_no_sense_are_refused(fields, message, river_run):
 def test_block_state_is_plain_and_complete(river_run):
     """A block copied between spans goes on to the same bits: the seam for checkpoints and shards."""
     import copy
+    from dataclasses import fields
 
     from sgdsim.simulation import Accumulators, allocate
 
@@ -294,7 +295,7 @@ def test_block_state_is_plain_and_complete(river_run):
     results = []
     for stop_over in (None, 16):
         arrays = allocate([simulator])
-        into = Accumulators(*(getattr(arrays, name)[0] for name in ("theta", "status", "moments", "counts")))
+        into = Accumulators(*(getattr(arrays, field.name)[0] for field in fields(Accumulators)))
         (block,) = simulator.blocks()
         if stop_over:
             simulator.advance(block, stop_over, into)

@@ -24,6 +24,7 @@ from sgdsim.noise import Noise
 from sgdsim.observables import Observable
 from sgdsim.optimizers import Optimizer
 from tests.conftest import RIVER
+from tests.kernels import accumulate, update
 
 
 def make_program(loss: Loss, **fields: Any) -> Program:
@@ -33,7 +34,7 @@ def make_program(loss: Loss, **fields: Any) -> Program:
 def python_module(loss: Loss, lanes: int = 2, **fields: Any) -> tuple[ModuleType, Program]:
     """A program's text as the python target runs it, with few lanes, past the cache."""
     program = make_program(loss, **fields)
-    text = generate(program, "python", "measuring").replace("from measuring import record", "")
+    text = generate(program, "python", "measuring").replace("from measuring import looks, record, record_changes", "")
     module = ModuleType("generated")
     exec(re.sub(r"(?m)^LANES, GROUPS = \d+", f"LANES, GROUPS = {lanes}", text), module.__dict__)
     return module, program
@@ -51,9 +52,8 @@ def step(module: ModuleType, program: Program, state: np.ndarray, rate: float = 
     """The state after one step whose deviates are all zero."""
     after = state.ravel().copy()
     deviates = np.zeros(module.DEVIATE_ROWS * module.LANES, module.NOISE)
-    sums = np.empty(module.VALUE_ROWS * module.LANES, program.dtype)
     with np.errstate(all="ignore"):
-        module.update(after, deviates, sums, 0, module.REAL(rate), program.constant_array())
+        update(module, program, after, deviates, rate)
     return after.reshape(state.shape)
 
 
@@ -166,7 +166,7 @@ def test_observables_of_a_window_are_accumulated():
     state = np.array([[0.5, -1.0], [2.0, 0.25], [1.0, 0.0], [0.0, 3.0]])
     flat = state.ravel().copy()
     for running in range(2):
-        module.accumulate(flat, running, 0.25, program.constant_array())
+        accumulate(module, program, flat, running, 0.25)
     expected = state.copy()
     expected[2] += 0.25 * state[0]
     expected[3] += 0.25 * np.exp(state[1])
@@ -314,7 +314,7 @@ def test_loops_with_every_function_are_simd(everything, compiled):
 
 
 def doubles(function: Any) -> int:
-    """Instructions that compute in float64, or convert from or to it."""
+    """Instructions that compute in float64, or convert from or to it, but for a number that the call is given."""
     pattern = rf"(?m)^\s+v?(?:(?:{_ARITHMETIC}|cvt\w*2)[ps]d|cvt[ps]d2\w+)\s"
     return len(re.findall(pattern, body(function)))
 

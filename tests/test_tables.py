@@ -185,7 +185,7 @@ def scenario() -> dict:
             "symmetry": ["rescale:u:1,w:-1", "generator:turn.csv", {"name": "own", "generator": {"u": "w"}}],
         },
         "optimizer": {"learning_rate": "file:rates.txt", "preconditioner": "cov.csv", "metric": "cov.csv"},
-        "run": {"steps": 2, "from": "before.h5"},
+        "run": {"steps": 2},
     }
 
 
@@ -215,7 +215,7 @@ def test_files_come_into_the_scenario(folder, monkeypatch):
             "preconditioner": [[1.0, 0.5], [0.5, 0.1]],
             "metric": [[1.0, 0.5], [0.5, 0.1]],
         },
-        "run": {"steps": 2, "from": "before.h5"},
+        "run": {"steps": 2},
     }
     assert inline_files(made, "/nowhere") == made
     assert toml.loads(toml.dumps(made), "here") == made
@@ -250,6 +250,22 @@ def test_what_names_no_file_stays(data):
     assert move_files(data, "/a", "/b") == data
 
 
+def test_states_of_another_run_stay_in_their_file(folder, monkeypatch):
+    monkeypatch.setattr(
+        "sgdsim.starts.describe_snapshot", lambda path, count: {"file": path, "trajectories": count or 9}
+    )
+    write("", "before.h5")
+    where = os.path.realpath("before.h5")
+    for run, count in (({"trajectories": 5.0}, 5), ({}, 9)):
+        made = inline_files({"run": {"from": "before.h5", **run}}, folder)
+        assert made == {"run": {"from": {"file": where, "trajectories": count}, "trajectories": count}}
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    for name, problem in (("before.h5", "not an HDF5 file"), ("missing.h5", "no such file")):
+        with pytest.raises(InputError, match=rf"^run\.from: \S*{name}: {problem}"):
+            inline_files({"run": {"from": name}})
+
+
 def test_more_cells_than_data_may_have(monkeypatch):
     monkeypatch.setattr(tables, "MAX_CELLS", 3)
     write("x,y\n1,2\n3,4\n")
@@ -258,7 +274,8 @@ def test_more_cells_than_data_may_have(monkeypatch):
 
 
 def test_paths_lead_to_the_same_files_from_another_folder(folder):
-    moved = move_files(scenario(), folder, folder / "deep" / "er")
+    given = {**scenario(), "run": {"from": "before.h5"}}
+    moved = move_files(given, folder, folder / "deep" / "er")
     up = os.path.join("..", "..")
     assert moved["loss"]["data"] == f"{up}/data.csv"
     assert moved["loss"]["noise"] == {**scenario()["loss"]["noise"], "p,q": f"normal:{up}/cov.csv"}

@@ -99,8 +99,8 @@ def _generator_hash() -> str:
 def _generator_files() -> list[Path]:
     """The files that decide the generated text."""
     package = Path(__file__).parent.parent
-    names = ("formula.py", "functions.py", "loss.py", "noise.py", "optimizers.py", "vectors.py")
-    return [*sorted(Path(__file__).parent.glob("*.py")), *(package / name for name in names)]
+    names = ("data", "formula", "functions", "loss", "noise", "observables", "optimizers", "symmetry", "vectors")
+    return [*sorted(Path(__file__).parent.glob("*.py")), *(package / f"{name}.py" for name in names)]
 
 
 @cache

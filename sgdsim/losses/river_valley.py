@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from sgdsim.formula import Formula
 from sgdsim.loss import Loss
 from sgdsim.noise import Noise
 from sgdsim.vectors import coordinates
+
+_DEFAULTS = {"a0": 1.0, "k": 0.5, "c2": 0.1}
 
 
 def river_valley(
@@ -33,8 +36,8 @@ def river_valley(
     river_noise
         Distribution of ``zeta``, the noise of the river's gradient in units of ``sigma_y``; None for none.
     constants
-        Values of the constants in ``a`` and ``c``, of ``sigma`` (default 1) and of ``sigma_y`` (default 1 with
-        river noise).
+        Values of the constants in ``a`` and ``c`` (by default ``a0`` = 1, ``k`` = 0.5, ``c2`` = 0.1), of ``sigma``
+        (default 1) and of ``sigma_y`` (default 1 with river noise).
 
     Returns
     -------
@@ -50,7 +53,9 @@ def river_valley(
     fast = coordinates("x", length)
     wall = "a*x**2/2 + sigma*xi*x" if length is None else "sum(a*x**2/2 + sigma*xi*x)"
     river = "" if river_noise is None else " + sigma_y*zeta*y"
-    defaults = {"sigma": 1.0} | ({} if river_noise is None else {"sigma_y": 1.0})
+    used = Formula.parse(c).names.union(*(Formula.parse(text).names for text in ([a] if length is None else a)))
+    defaults = {name: value for name, value in _DEFAULTS.items() if name in used}
+    defaults |= {"sigma": 1.0} | ({} if river_noise is None else {"sigma_y": 1.0})
     distributions = {name: Noise.parse(noise, "loss.noise") for name in coordinates("xi", length)}
     if river_noise is not None:
         distributions["zeta"] = Noise.parse(river_noise, "loss.river_noise")

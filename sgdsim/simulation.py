@@ -84,7 +84,18 @@ class Simulator:
         recorder = run.recorder
         self.given = {n: start for n, start in run.initial.items() if isinstance(start, Grid | Stored)}
         initial = {n: 0.0 if isinstance(start, Grid | Stored) else start for n, start in run.initial_items()}
-        self.program = Program(run.loss, run.optimizer, initial, recorder.all_observables, run.dtype, run.noise_dtype)
+        self._plan = Plan(run)
+        self.program = Program(
+            run.loss,
+            run.optimizer,
+            initial,
+            recorder.all_observables,
+            run.dtype,
+            run.noise_dtype,
+            pairs=bool(self._plan.pairs),
+            planes=bool(self._plan.cells),
+            drifts=bool(self._plan.drift_bins),
+        )
         self.lanes = self.program.lanes
         self.record_steps = recorder.record_steps(run.steps)
         self.snapshot_steps = np.array(sorted(set(recorder.snapshots)), dtype=np.int64)
@@ -93,7 +104,6 @@ class Simulator:
         self._windows = self.program.windows()
         self._data = self.program.data_array()
         self._key = (np.uint32(run.seed & 0xFFFFFFFF), np.uint32(run.seed >> 32))
-        self._plan = Plan(run)
         self.kernel: ModuleType = cache.load(self.program, target)
         self._span = _FIRST_SPAN
 

@@ -129,8 +129,8 @@ class Symmetry:
         """
         if [len(row) for row in matrix] != [len(parameters)] * len(parameters):
             raise InputError(
-                f"loss.symmetry {name!r}: a matrix of {len(matrix)} rows and {len(matrix[0]) if matrix else 0} columns, "
-                f"expected {len(parameters)}, one a parameter"
+                f"loss.symmetry {name!r}: a matrix of {len(matrix)} rows, expected {len(parameters)} rows and columns, "
+                "one a parameter"
             )
         rows = {
             target: " + ".join(f"{x!r}*{source}" for source, x in zip(parameters, row, strict=True) if x)

@@ -199,7 +199,7 @@ def run_scenario(
     scenario
         As `load_scenario` gives it.
     path
-        HDF5 file to write; by default ``results/<name>.h5``, whose folder is made.
+        HDF5 file to write; by default ``results/<name>.h5``. A folder ``results`` is made.
     threads, target, progress
         See `simulation.simulate_runs`.
     overwrite
@@ -225,7 +225,7 @@ def run_scenario(
     False
     """
     output = default_output(scenario) if path is None else Path(path)
-    with _default_folder(output) if path is None else nullcontext():
+    with _default_folder(output) if output.parent == Path("results") else nullcontext():
         check_output(output, overwrite)
         _check_disk(output, output_bytes(scenario.runs))
         _warn_of_instability(scenario.runs)
@@ -338,7 +338,7 @@ def _warn_of_instability(runs: Sequence[Run]) -> None:
 
 @contextmanager
 def _default_folder(path: Path) -> Iterator[None]:
-    """Make the folder of an output that the user has not named; take it away if nothing comes of it."""
+    """Make the folder that results go to by default; take it away if nothing comes of it."""
     folder = path.parent
     made = not folder.exists()
     try:

@@ -34,9 +34,8 @@ def load(program: Program, target: str) -> ModuleType:
     target
         ``cpu`` or ``python``.
     """
-    measuring = _module(
-        _name("measure", {"lanes": program.lanes}, target), lambda: _source().measuring(program.lanes, target)
-    )
+    measured: dict[str, object] = {"lanes": program.lanes, "pairs": program.pairs, "planes": program.planes}
+    measuring = _module(_name("measure", measured, target), lambda: _source().measuring(program, target))
     return _module(
         _name("run", program.description(), target),
         lambda: _source().generate(program, target, measuring.__name__),

@@ -1,6 +1,7 @@
 """Moments and histograms of one tile: the same for every program, compiled once, kept in a module of its own.
 
-The functions below are pasted as text; the module provides ``lane_loop``, ``tile_loop``, ``wide_vectors`` and LANES.
+The functions below are pasted as text; the module provides ``lane_loop``, ``tile_loop``, ``wide_vectors``, LANES,
+INFINITY, and in HAS_PAIRS and HAS_PLANES whether there is anything of that kind: what is not called costs no compiling.
 """
 # mypy: ignore-errors
 # ruff: noqa: F821
@@ -187,18 +188,20 @@ def record(moments, counts, comoments, cells, plan, values, work):
         first = histogram_observable[histogram] * LANES
         start, stop = offsets[histogram], offsets[histogram + 1]
         add_counts(counts[start + histogram : stop + histogram + 1], edges[start:stop], values[first : first + LANES])
-    for pair in range(len(pairs)):
-        first, second = pairs[pair, 0] * LANES, pairs[pair, 1] * LANES
-        add_comoments(comoments[pair], values[first : first + LANES], values[second : second + LANES], work)
-    for plane in range(len(plane_observables)):
-        first, second = plane_observables[plane, 0] * LANES, plane_observables[plane, 1] * LANES
-        add_cells(
-            cells[cell_offsets[plane] : cell_offsets[plane + 1]],
-            plane_edges[plane_offsets[2 * plane] : plane_offsets[2 * plane + 1]],
-            plane_edges[plane_offsets[2 * plane + 1] : plane_offsets[2 * plane + 2]],
-            values[first : first + LANES],
-            values[second : second + LANES],
-        )
+    if HAS_PAIRS:
+        for pair in range(len(pairs)):
+            first, second = pairs[pair, 0] * LANES, pairs[pair, 1] * LANES
+            add_comoments(comoments[pair], values[first : first + LANES], values[second : second + LANES], work)
+    if HAS_PLANES:
+        for plane in range(len(plane_observables)):
+            first, second = plane_observables[plane, 0] * LANES, plane_observables[plane, 1] * LANES
+            add_cells(
+                cells[cell_offsets[plane] : cell_offsets[plane + 1]],
+                plane_edges[plane_offsets[2 * plane] : plane_offsets[2 * plane + 1]],
+                plane_edges[plane_offsets[2 * plane + 1] : plane_offsets[2 * plane + 2]],
+                values[first : first + LANES],
+                values[second : second + LANES],
+            )
 
 
 @tile_loop

@@ -37,6 +37,8 @@ class Program:
         Measured beside the parameters.
     dtype, noise_dtype
         ``float64`` or ``float32``: of the state, and of the standard deviates.
+    pairs, planes, drifts
+        Whether any is measured; see `plan`.
     """
 
     loss: Loss
@@ -45,6 +47,9 @@ class Program:
     observables: tuple[Observable, ...] = ()
     dtype: str = "float64"
     noise_dtype: str = "float32"
+    pairs: bool = False
+    planes: bool = False
+    drifts: bool = False
 
     @property
     def running(self) -> tuple[Observable, ...]:
@@ -143,6 +148,7 @@ class Program:
             "observables": [(o.name, o.formula, o.kind) for o in self.observables],
             "dtype": self.dtype,
             "noise_dtype": self.noise_dtype,
+            "measures": [self.pairs, self.planes, self.drifts],
         }
 
     def _moments(self) -> object:

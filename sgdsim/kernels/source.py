@@ -126,9 +126,10 @@ def always_inline(context):
 }
 
 
-def measuring(lanes: int, target: str) -> str:
-    """The text of the module that measures tiles of so many lanes, whatever the program."""
-    return "\n".join((_PREAMBLE, HEADERS[target], f"LANES, INFINITY = {lanes}, np.inf", _pasted("measure.py")))
+def measuring(program: Program, target: str) -> str:
+    """The text of the module that measures the tiles of a program, the same for many."""
+    settings = f"LANES, INFINITY, HAS_PAIRS, HAS_PLANES = {program.lanes}, np.inf, {program.pairs}, {program.planes}"
+    return "\n".join((_PREAMBLE, HEADERS[target], settings, _pasted("measure.py")))
 
 
 def generate(program: Program, target: str, measuring_module: str) -> str:
@@ -228,7 +229,7 @@ N_PARAMETERS = {len(self.loss.parameters)}
 N_VARIABLES = {program.n_variables}
 N_OBSERVABLES = {len(program.observable_names)}
 VALUE_ROWS = {max(len(program.observable_names), len(self.loss.parameters))}
-PATH_ROWS = {program.path_rows}
+PATH_ROWS, N_RUNNING, HAS_DRIFTS = {program.path_rows}, {len(program.running)}, {program.drifts}
 WORDS_A_STEP, STEPS_A_DRAW = {self.draws.words_a_step}, {self.draws.steps_a_draw}
 KICK_WORDS, KICK_STEPS = {self.kicks.words_a_step}, {self.kicks.steps_a_draw}
 DEVIATE_ROWS, KICK_ROWS, INITIAL_ROWS = {self.draws.rows}, {self.kicks.rows}, {self.initial_draws.rows}

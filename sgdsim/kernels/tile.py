@@ -10,7 +10,7 @@ The functions below are pasted as text into the generated modules, which provide
 ``initial_state``, ``step_deviates``, ``update``, ``accumulate``, ``observe`` and ``outside``; see `source`.
 """
 # mypy: ignore-errors
-# ruff: noqa: F821, PLR0912
+# ruff: noqa: F821, PLR0912, PLR0915
 
 import numpy as np
 
@@ -152,7 +152,7 @@ def advance(
             for lane in range(LANES):
                 n_marked += tile_status[lane] != 0
             completed, r, s = start, next_record, next_snapshot
-            if start == 0:
+            if N_RUNNING and start == 0:
                 accumulate_windows(
                     tile_state, windows, 0, deviates, rows, data, path, 0, 0, learning_rate[0], constants
                 )
@@ -174,28 +174,34 @@ def advance(
                     s += 1
                 if completed == stop:
                     break
-                looking = looks(drift_plan, completed)
-                if looking:
-                    observe(tile_state, before, constants)
+                looking = False
+                if HAS_DRIFTS:
+                    looking = looks(drift_plan, completed)
+                    if looking:
+                        observe(tile_state, before, constants)
                 phase = completed % STEPS_A_DRAW
                 if phase == 0:
                     step_deviates(deviates, trajectory, completed, key0, key1, point)
-                kick_phase = completed % KICK_STEPS
-                if kick_phase == 0:
-                    kick_deviates(kicks, trajectory, completed, key0, key1, point)
-                row = draw_rows(rows, order, words, trajectory, completed, completed == start, key0, key1, point)
-                offset, kick = phase * WORDS_A_STEP * LANES, kick_phase * KICK_WORDS * LANES
+                offset, kick, row = phase * WORDS_A_STEP * LANES, 0, 0
+                if KICK_ROWS:
+                    kick = completed % KICK_STEPS * KICK_WORDS * LANES
+                    if kick == 0:
+                        kick_deviates(kicks, trajectory, completed, key0, key1, point)
+                if ROW_ROWS:
+                    fresh = completed == start
+                    row = draw_rows(rows, order, words, trajectory, completed, fresh, key0, key1, point)
                 rate = learning_rate[completed]
                 update(
                     tile_state, deviates, kicks, rows, data, path, values, offset, kick, row, rate, completed, constants
                 )
-                if looking:
+                if HAS_DRIFTS and looking:
                     observe(tile_state, values, constants)
                     record_changes(changes[group], drift_plan, completed, before, values)
                 completed += 1
-                accumulate_windows(
-                    tile_state, windows, completed, deviates, rows, data, path, offset, row, rate, constants
-                )
+                if N_RUNNING:
+                    accumulate_windows(
+                        tile_state, windows, completed, deviates, rows, data, path, offset, row, rate, constants
+                    )
                 if completed % 4 == 0 or completed == len(learning_rate):
                     n_marked = find_diverged(tile_state, tile_status, completed, n_marked)
     restore_subnormals(mode)

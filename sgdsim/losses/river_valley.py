@@ -53,7 +53,8 @@ def river_valley(
     fast = coordinates("x", length)
     wall = "a*x**2/2 + sigma*xi*x" if length is None else "sum(a*x**2/2 + sigma*xi*x)"
     river = "" if river_noise is None else " + sigma_y*zeta*y"
-    used = Formula.parse(c).names.union(*(Formula.parse(text).names for text in ([a] if length is None else a)))
+    walls = (a,) if isinstance(a, str) else tuple(a)
+    used = {name for text in (c, *walls) for name in Formula.parse(text, where="loss.a or loss.c").names}
     defaults = {name: value for name, value in _DEFAULTS.items() if name in used}
     defaults |= {"sigma": 1.0} | ({} if river_noise is None else {"sigma_y": 1.0})
     distributions = {name: Noise.parse(noise, "loss.noise") for name in coordinates("xi", length)}

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sgdsim.data import Data
     from sgdsim.ensemble import Ensemble, Variable
     from sgdsim.errors import InputError, RunError, SgdsimError
     from sgdsim.loss import Loss
@@ -16,10 +17,11 @@ if TYPE_CHECKING:
     from sgdsim.noise import Noise
     from sgdsim.observables import Observable
     from sgdsim.optimizers import Optimizer
-    from sgdsim.run import Histogram, Recorder, Run
+    from sgdsim.run import Autocorrelation, Drift, Histogram, Plane, Recorder, Run
     from sgdsim.scenario import Scenario
     from sgdsim.schedules import Schedule
     from sgdsim.simulation import simulate
+    from sgdsim.starts import Grid
     from sgdsim.symmetry import Symmetry
     from sgdsim.theory import Prediction
     from sgdsim.workflow import compare_file, load_scenario, run_scenario
@@ -27,13 +29,18 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Autocorrelation": "run",
+    "Data": "data",
+    "Drift": "run",
     "Ensemble": "ensemble",
+    "Grid": "starts",
     "Histogram": "run",
     "InputError": "errors",
     "Loss": "loss",
     "Noise": "noise",
     "Observable": "observables",
     "Optimizer": "optimizers",
+    "Plane": "run",
     "Prediction": "theory",
     "Recorder": "run",
     "Run": "run",
@@ -51,13 +58,18 @@ _HOMES = {
 }
 
 __all__ = [
+    "Autocorrelation",
+    "Data",
+    "Drift",
     "Ensemble",
+    "Grid",
     "Histogram",
     "InputError",
     "Loss",
     "Noise",
     "Observable",
     "Optimizer",
+    "Plane",
     "Prediction",
     "Recorder",
     "Run",

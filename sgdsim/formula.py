@@ -272,15 +272,17 @@ def aliased(text: str) -> str:
 
     Examples
     --------
-    >>> aliased("next(u) - u"), aliased("gradient(w[0])")
-    ('next_u  - u', 'gradient_w[0] ')
+    >>> aliased("next(u) - u"), aliased("gradient(w[0])"), aliased("next(charge(scale))")
+    ('next_u  - u', 'gradient_w[0] ', 'next_charge_scale  ')
     """
 
     def alias(match: re.Match[str]) -> str:
         name = f"{match[1]}_{match[2]}{match[3] or ''}"
         return name.ljust(len(match[0]))
 
-    return _FUNCTION.sub(alias, text)
+    while (outer := _FUNCTION.sub(alias, text)) != text:  # next(charge(rescale)): from the inside
+        text = outer
+    return text
 
 
 def check_name(name: str, where: str = "name") -> str:

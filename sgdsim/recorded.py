@@ -191,8 +191,8 @@ def _each_covariance(comoments: np.ndarray, n: int) -> Iterator[tuple[tuple[int,
 def _autocorrelations(run: Run, record_steps: np.ndarray, results: Accumulators) -> dict[str, Variable]:
     pairs = run.recorder.pairs(run.loss.parameters)
     variables: dict[str, Variable] = {}
-    for name, one in run.recorder.autocorrelations.items():
-        pair = next(place for place in range(len(pairs)) if pairs[place][0] == name and "_at_" in pairs[place][1])
+    first = len(pairs) - len(run.recorder.autocorrelations)  # those of the covariances come before
+    for pair, (name, one) in enumerate(run.recorder.autocorrelations.items(), start=first):
         index = [run.measured.index(part) for part in pairs[pair]]
         shape = (results.comoments.shape[0], len(one.lags))
         value, error = np.full(shape, np.nan), np.full(shape, np.nan)
@@ -260,7 +260,7 @@ def _drifts(run: Run, changes: np.ndarray) -> dict[str, Variable]:
 
 def _ratio(sums: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The ratio of two sums over groups, (point, group, bin), and its standard error; NaN where nothing was seen."""
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         n = counts.sum(axis=1)
         value = sums.sum(axis=1) / n
         residual = sums - value[:, None] * counts

@@ -13,16 +13,12 @@ import numpy as np
 from sgdsim.errors import InputError, unknown_name
 from sgdsim.formula import Formula, aliased
 from sgdsim.loss import Loss
-from sgdsim.noise import Noise
 from sgdsim.observables import Observable
 from sgdsim.optimizers import Matrix, Optimizer
 from sgdsim.schedules import Schedule
-from sgdsim.starts import Grid, Stored
+from sgdsim.starts import Grid, Start, Stored
 from sgdsim.symmetry import Symmetry
 from sgdsim.vectors import base_name
-
-Start = float | Noise | Grid | Stored
-"""An initial value: fixed, drawn, on a grid, or from a file."""
 
 DTYPES = ("float64", "float32")
 
@@ -63,6 +59,30 @@ class Plane:
 
     first: Histogram
     second: Histogram
+
+
+def binned(numbers: Sequence[float], where: str = "histogram") -> Histogram | Plane:
+    """Bins of one quantity from low, high and how many; of two from twice as many numbers.
+
+    Raises
+    ------
+    InputError
+        For other than three or six numbers, and bounds that are not increasing.
+
+    Examples
+    --------
+    >>> binned([-1, 1, 20])
+    Histogram(low=-1, high=1, bins=20)
+    """
+    if len(numbers) == 6:
+        return Plane(_histogram(numbers[:3], where), _histogram(numbers[3:], where))
+    return _histogram(numbers, where)
+
+
+def _histogram(numbers: Sequence[float], where: str) -> Histogram:
+    if len(numbers) != 3 or not numbers[0] < numbers[1] or not numbers[2] >= 1 or numbers[2] % 1:
+        raise InputError(f"{where}: {list(numbers)}, expected [low, high, bins], low < high")
+    return Histogram(numbers[0], numbers[1], int(numbers[2]))
 
 
 @dataclass(frozen=True)
@@ -249,6 +269,8 @@ class Run:
     noise_dtype: str = "float32"
 
     def __post_init__(self) -> None:
+        grids = {n: start.over(self.trajectories) for n, start in self.initial.items() if isinstance(start, Grid)}
+        object.__setattr__(self, "initial", {**self.initial, **grids})
         # c0 counts groups of steps in 32 bits, c1 and c2 trajectories in 40.
         _within("run.trajectories", self.trajectories, 1, 2**40)
         _within("run.steps", self.steps, 1, 2**32)
@@ -257,6 +279,8 @@ class Run:
             if getattr(self, key) not in DTYPES:
                 raise InputError(f"run.{key}: {unknown_name('dtype', getattr(self, key), DTYPES)}")
         self._check_initial()
+        for name, autocorrelation in self.recorder.autocorrelations.items():
+            _within(f"record.autocorrelation.{name}.from", autocorrelation.start, 0, self.steps)
         self._check_recorder()
         self.schedule.rates(self.steps)
         if self.loss.data is not None and self.optimizer.sampling != "replacement":

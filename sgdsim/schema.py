@@ -15,7 +15,16 @@ from functools import partial
 from math import inf, isfinite
 from typing import Annotated, Any, TypeVar, get_type_hints
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+    WrapValidator,
+)
 from pydantic_core import PydanticCustomError
 
 from sgdsim import theory, toml
@@ -27,13 +36,14 @@ from sgdsim.losses import CATALOGUE
 from sgdsim.noise import Noise, correlated_normal
 from sgdsim.observables import Observable
 from sgdsim.optimizers import OPTIMIZERS, Optimizer
-from sgdsim.run import DTYPES, Autocorrelation, Drift, Histogram, Plane, Recorder, Run, Start
+from sgdsim.run import DTYPES, Autocorrelation, Drift, Histogram, Plane, Recorder, Run, binned
 from sgdsim.schedules import Schedule
-from sgdsim.starts import Grid, level_set, stored
+from sgdsim.starts import Start, level_set, start_from, stored
 from sgdsim.symmetry import Symmetry
 from sgdsim.vectors import base_name, coordinates
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 _BYTES_A_STEP = 64  # the schedule and its temporaries, recorded steps
 _LONGEST_SHOWN = 60
@@ -312,9 +322,7 @@ def _own_loss(section: Mapping[str, Any]) -> Loss:
         raise InputError("\n".join(_described(error, ("loss",)))) from None
     parts: list[Any] = attempt_all([partial(_starts, "loss.parameters", own.parameters), partial(_noise, own.noise)])
     starts, (noise, joint) = parts
-    symmetries = attempt_all(
-        partial(_symmetry, f"loss.symmetry[{index}]", entry, tuple(starts)) for index, entry in enumerate(own.symmetry)
-    )
+    symmetries = attempt_all(partial(_symmetry, entry, tuple(starts)) for entry in own.symmetry)
     own_definitions = {key: text if isinstance(text, str) else tuple(text) for key, text in own.define.items()}
     return Loss(
         formula=own.formula,
@@ -332,61 +340,62 @@ def _own_loss(section: Mapping[str, Any]) -> Loss:
 
 def _noise(values: Mapping[str, str]) -> tuple[dict[str, Noise], dict[str, str]]:
     """Independent noise variables, and the definitions of jointly normal ones, ``"x,y" = "normal:1,0.5;0.5,1"``."""
-    noise: dict[str, Noise] = {}
-    joint: dict[str, str] = {}
-    for key, text in values.items():
-        if "," not in key:
-            noise |= {
-                name: start for name, start in _starts("loss.noise", {key: text}).items() if isinstance(start, Noise)
-            }
-            continue
-        where, names = f"loss.noise.{key}", [name.strip() for name in key.split(",")]
-        family, _, rest = text.partition(":")
-        try:
-            matrix = [[float(cell) for cell in row.split(",")] for row in rest.split(";")]
-        except ValueError:
-            matrix = []
-        if family.strip() != "normal" or not matrix:
-            raise InputError(f"{where}: {text!r}, expected normal: and the rows of a covariance, normal:1,0.5;0.5,1")
-        independent, definitions = correlated_normal(names, matrix, where)
+    single = {key: text for key, text in values.items() if "," not in key}
+    noise = _by_coordinate("loss.noise", single, lambda where, text: Noise.parse(text, where))
+    joint = attempt_all(partial(_joint_noise, key, text) for key, text in values.items() if "," in key)
+    for independent, _ in joint:
         noise |= independent
-        joint |= definitions
-    return noise, joint
+    return noise, {name: text for _, definitions in joint for name, text in definitions.items()}
 
 
-def _symmetry(where: str, entry: str | _Symmetry, parameters: Sequence[str]) -> Symmetry:
-    """A symmetry by its short form, or as a table of its generator, its images or its matrix."""
-    if isinstance(entry, str):
-        return Symmetry.parse(entry, where)
+def _joint_noise(key: str, text: str) -> tuple[dict[str, Noise], dict[str, str]]:
+    where, names = f"loss.noise.{key}", [name.strip() for name in key.split(",")]
+    family, _, rest = text.partition(":")
+    try:
+        matrix = [[float(cell) for cell in row.split(",")] for row in rest.split(";")]
+    except ValueError:
+        matrix = []
+    if family.strip() != "normal" or not matrix:
+        raise InputError(f"{where}: {text!r}, expected normal: and the rows of a covariance, normal:1,0.5;0.5,1")
+    return correlated_normal(names, matrix, where)
+
+
+def _symmetry(entry: _Symmetry, parameters: Sequence[str]) -> Symmetry:
+    """A symmetry by its generator, its images or its matrix."""
     if entry.matrix is not None:
         return Symmetry.linear(entry.name, parameters, entry.matrix)
     return Symmetry(entry.name, entry.generator, entry.image)
 
 
-def _starts(where: str, values: Mapping[str, float | str]) -> dict[str, Start]:
-    """An initial value or a distribution for each coordinate.
+def _by_coordinate(where: str, values: Mapping[str, T], read: Callable[[str, T], U]) -> dict[str, U]:
+    """What is made of each value, by coordinate.
 
-    A vector is declared as a whole, ``w[3]``, or by all of its coordinates, ``w[0]``, ``w[1]``, …; a point of a level
-    set as ``"u,w" = "level:charge,product"``.
+    A vector is declared as a whole, ``w[3]``, or by all of its coordinates, ``w[0]``, ``w[1]``, ….
     """
 
-    def read(key: str, value: float | str) -> dict[str, Start]:
-        if isinstance(value, str) and value.strip().startswith("level:"):
-            return dict(level_set([name.strip() for name in key.split(",")], value, f"{where}.{key}"))
+    def coordinate(key: str, value: T) -> dict[str, U]:
         name, length = parameter_name(key, f"{where}.{key}")
         if length is not None and length > _MOST_COORDINATES:
             raise InputError(f"{where}.{key}: {length} coordinates, expected at most {_MOST_COORDINATES}")
         one_by_one = length is None or f"{name}[0]" in values
-        return dict.fromkeys((key,) if one_by_one else coordinates(name, length), _start(f"{where}.{key}", value))
+        return dict.fromkeys((key,) if one_by_one else coordinates(name, length), read(f"{where}.{key}", value))
 
-    parts = attempt_all(partial(read, key, value) for key, value in values.items())
-    return {name: start for part in parts for name, start in part.items()}
+    parts = attempt_all(partial(coordinate, key, value) for key, value in values.items())
+    return {name: made for part in parts for name, made in part.items()}
 
 
-def _start(where: str, value: float | str) -> Start:
-    if not isinstance(value, str):
-        return float(value)
-    return Grid.parse(value, where) if value.strip().startswith("grid:") else Noise.parse(value, where)
+def _starts(where: str, values: Mapping[str, float | str]) -> dict[str, Start]:
+    """An initial value for each coordinate; a point of a level set as ``"u,w" = "level:charge,product"``."""
+    points = attempt_all(
+        partial(level_set, [name.strip() for name in key.split(",")], str(value), f"{where}.{key}")
+        for key, value in values.items()
+        if "," in key
+    )
+    single = {
+        key: float(value) if not isinstance(value, str) else value for key, value in values.items() if "," not in key
+    }
+    starts = _by_coordinate(where, single, lambda key, value: start_from(value, key))
+    return {**starts, **{name: value for point in points for name, value in point.items()}}
 
 
 def _check_optimizer(section: Mapping[str, Any]) -> None:
@@ -405,7 +414,7 @@ def build_optimizer(section: Mapping[str, Any]) -> Optimizer:
     Examples
     --------
     >>> build_optimizer({"name": "momentum", "momentum": 0.5, "learning_rate": 0.1}).values
-    {'weight_decay': 0.0, 'momentum': 0.5}
+    {'weight_decay': 0.0, 'decoupled_weight_decay': 0.0, 'momentum': 0.5}
     """
     name = section.get("name", "sgd")
     if not isinstance(name, str):
@@ -487,26 +496,14 @@ def _observables(texts: Mapping[str, str]) -> list[Observable]:
     return attempt_all(partial(Observable.parse, name, text) for name, text in texts.items())
 
 
-def _bins(where: str, numbers: Sequence[Any]) -> Histogram:
-    values = [_finite(number) for number in numbers]
-    if len(values) == 3 and None not in values and (bins := _whole(1)(numbers[2])) is not None:
-        low, high = float(numbers[0]), float(numbers[1])
-        if low < high:
-            return Histogram(low, high, bins)
-    raise InputError(f"{where}: {shown(list(numbers))}, expected [low, high, bins], low < high")
-
-
 def _histograms(sections: Mapping[str, Sequence[float]]) -> dict[str, Histogram | Plane]:
     def read(name: str, numbers: Sequence[float]) -> tuple[str, Histogram | Plane]:
         where = f"record.histograms.{name}"
         parts = [part.strip() for part in name.split(",")]
-        if len(parts) == 1:
-            return name, _bins(where, numbers)
-        if len(parts) != 2 or len(numbers) != 6:
-            raise InputError(
-                f"{where}: {shown(numbers)}, expected [low, high, bins, low, high, bins] of two quantities"
-            )
-        return ",".join(parts), Plane(_bins(where, numbers[:3]), _bins(where, numbers[3:]))
+        if len(numbers) != 3 * len(parts):
+            expected = "[low, high, bins] of a name, [low, high, bins, low, high, bins] of two"
+            raise InputError(f"{where}: {shown(numbers)}, expected {expected}")
+        return ",".join(parts), binned(numbers, where)
 
     return dict(attempt_all(partial(read, name, numbers) for name, numbers in sections.items()))
 
@@ -576,13 +573,24 @@ class _Symmetry(_Section):
     matrix: list[list[Number]] | None = None
 
 
+def _short_symmetry(value: Any, validate: Callable[[Any], _Symmetry]) -> _Symmetry:
+    """A symmetry may be a text, ``rescale:u:1,w:-1``."""
+    if not isinstance(value, str):
+        return validate(value)
+    try:
+        symmetry = Symmetry.parse(value, "loss.symmetry")
+    except InputError as error:
+        raise PydanticCustomError("refused", "{problem}", {"problem": str(error)}) from None
+    return _Symmetry(name=symmetry.name, generator=dict(symmetry.generator), image=dict(symmetry.image))
+
+
 class _OwnLoss(_Section):
     formula: FormulaText
     parameters: dict[str, StartValue]
     constants: dict[str, Number] = {}
     noise: dict[str, str] = {}
     define: dict[str, FormulaTexts] = {}
-    symmetry: list[str | _Symmetry] = []
+    symmetry: list[Annotated[_Symmetry, WrapValidator(_short_symmetry)]] = []
     data: dict[str, list[Any]] | None = None
     name: str = "custom"
     description: str = ""
@@ -739,11 +747,17 @@ def _initial(sections: Sections, loss: Loss) -> dict[str, Start]:
         starts = stored(sections.run.from_.model_dump())
         initial |= {name: start for name, start in starts.items() if name in loss.parameters}
     for key, value in sorted(sections.run.initial.items(), key=lambda item: "[" in item[0]):
-        vector = [name for name in loss.parameters if base_name(name) == key]
+        moved = [name for name in loss.parameters if key in (name, base_name(name))]
         where = f"run.initial.{key}"
-        initial |= dict.fromkeys(vector, _start(where, value)) if vector else _starts("run.initial", {key: value})
-    grids = {name: start.over(sections.run.trajectories) for name, start in initial.items() if isinstance(start, Grid)}
-    return initial | grids
+        initial |= dict.fromkeys(moved, start_from(value, where)) if moved else _starts("run.initial", {key: value})
+    return initial
+
+
+def _drift_bins(where: str, numbers: Sequence[float]) -> Histogram:
+    bins = binned(numbers, where)
+    if isinstance(bins, Plane):
+        raise InputError(f"{where}: {shown(numbers)}, expected [low, high, bins]")
+    return bins
 
 
 def _recorder(record: _Record, steps: int) -> Recorder:
@@ -758,7 +772,7 @@ def _recorder(record: _Record, steps: int) -> Recorder:
         record.covariances,
         {name: Autocorrelation(one.from_, tuple(one.lags)) for name, one in record.autocorrelation.items()},
         {
-            name: Drift(one.by or name, _bins(f"record.drift.{name}.bins", one.bins), one.every, one.from_)
+            name: Drift(one.by or name, _drift_bins(f"record.drift.{name}.bins", one.bins), one.every, one.from_)
             for name, one in record.drift.items()
         },
     )

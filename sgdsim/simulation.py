@@ -25,13 +25,12 @@ from sgdsim.kernels import cache
 from sgdsim.kernels.plan import Plan
 from sgdsim.kernels.program import GROUPS, Program
 from sgdsim.loss import Loss
-from sgdsim.noise import Noise
 from sgdsim.observables import Observable
 from sgdsim.optimizers import Optimizer
 from sgdsim.progress import Progress
-from sgdsim.run import Histogram, Recorder, Run
+from sgdsim.run import Autocorrelation, Drift, Recorder, Run, binned
 from sgdsim.schedules import Schedule
-from sgdsim.starts import Grid, Stored
+from sgdsim.starts import Grid, Start, Stored, start_from
 from sgdsim.workers import Workers
 
 BLOCK_TRAJECTORIES = 2**17
@@ -262,14 +261,19 @@ def simulate(
     optimizer: Optimizer | None = None,
     *,
     learning_rate: float | str,
-    initial: Mapping[str, float | str | Noise],
+    initial: Mapping[str, Start | str],
     trajectories: int,
     steps: int,
     seed: int = 0,
     every: int | None = None,
     snapshots: Sequence[int] = (),
+    snapshot_trajectories: int | None = None,
     observables: Mapping[str, str] | None = None,
     histograms: Mapping[str, Sequence[float]] | None = None,
+    quantiles: Sequence[float] = (),
+    covariances: bool = False,
+    autocorrelations: Mapping[str, Autocorrelation] | None = None,
+    drifts: Mapping[str, Drift] | None = None,
     dtype: str = "float64",
     noise_dtype: str = "float32",
     threads: int | None = None,
@@ -285,12 +289,18 @@ def simulate(
     learning_rate
         A number, a named schedule ``"cosine:0.1,0.001"``, or a formula in ``t`` and ``N``.
     initial
-        For each parameter a number or a distribution, ``"normal:1,0.1"``.
+        For each parameter a number, a distribution, ``"normal:1,0.1"``, or a grid, ``"grid:-1,1"``.
     trajectories, steps, seed
         How many, how long, and the 64 bits that all randomness follows from.
-    every, snapshots, observables, histograms
-        What is recorded: moments every so many steps, the parameters of all trajectories after these steps,
-        formulas by name, and ``[low, high, bins]`` by name.
+    every, observables
+        Moments of all parameters, and of these formulas, are recorded every so many steps.
+    snapshots, snapshot_trajectories
+        The parameters are kept after these steps, of all trajectories or of the first ones.
+    histograms, quantiles
+        ``[low, high, bins]`` by name, or of two names, ``"u,w": [low, high, bins, low, high, bins]``; and which
+        quantiles are read off them.
+    covariances, autocorrelations, drifts
+        As in `Recorder`.
     dtype, noise_dtype
         Of the state, and of the standard deviates.
     threads, target, progress
@@ -308,6 +318,7 @@ def simulate(
 
     Examples
     --------
+    >>> from sgdsim import Noise
     >>> loss = Loss("a*x**2/2 + s*z*x", ("x",), {"a": 1.0, "s": 1.0}, {"z": Noise.parse("normal")})
     >>> ensemble = simulate(loss, learning_rate=0.5, initial={"x": 0.0}, trajectories=10_000, steps=50)
     >>> abs(float(ensemble["variance"][-1, 0]) - 1 / 3) < 0.02
@@ -317,12 +328,14 @@ def simulate(
         every,
         tuple(sorted(set(snapshots))),
         tuple(Observable.parse(name, text) for name, text in (observables or {}).items()),
-        {name: Histogram(low, high, int(bins)) for name, (low, high, bins) in (histograms or {}).items()},
+        {name: binned(numbers, f"histogram {name}") for name, numbers in (histograms or {}).items()},
+        snapshot_trajectories,
+        tuple(quantiles),
+        covariances,
+        autocorrelations or {},
+        drifts or {},
     )
-    starts = {
-        name: Noise.parse(start, f"initial.{name}") if isinstance(start, str) else start
-        for name, start in initial.items()
-    }
+    starts = {name: start_from(start, f"initial.{name}") for name, start in initial.items()}
     schedule = Schedule(learning_rate if isinstance(learning_rate, str) else repr(float(learning_rate)))
     run = Run(loss, optimizer or Optimizer(), schedule, starts, trajectories, steps, seed, recorder, dtype, noise_dtype)
     return simulate_runs([run], scenario=toml.dumps(run.describe()), threads=threads, target=target, progress=progress)

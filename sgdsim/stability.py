@@ -25,6 +25,7 @@ def instability(run: Run) -> str | None:
     Examples
     --------
     >>> from sgdsim.loss import Loss
+    >>> from sgdsim.noise import Noise
     >>> from sgdsim.optimizers import Optimizer
     >>> from sgdsim.schedules import Schedule
     >>> loss = Loss("a*x**2/2 + z*x", ("x",), {"a": 5.0}, {"z": Noise.parse("normal")})

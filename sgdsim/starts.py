@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from sgdsim.errors import InputError
+from sgdsim.noise import Noise
 
 
 class _Given:
@@ -213,3 +214,25 @@ def level_set(names: Sequence[str], text: str, where: str = "initial") -> dict[s
     if u_squared == 0:  # u = 0, and no product: w**2 = -charge
         return {names[0]: 0.0, names[1]: sqrt(-charge)}
     return {names[0]: sqrt(u_squared), names[1]: product / sqrt(u_squared)}
+
+
+Start = float | Noise | Grid | Stored
+"""An initial value: fixed, drawn, on a grid, or from a file."""
+
+
+def start_from(value: Start | str, where: str = "initial") -> Start:
+    """An initial value as it is written.
+
+    Raises
+    ------
+    InputError
+        For a text that is neither a grid nor a distribution.
+
+    Examples
+    --------
+    >>> start_from("grid:0,1,3").values(0, 3)
+    array([0. , 0.5, 1. ])
+    """
+    if not isinstance(value, str):
+        return value
+    return Grid.parse(value, where) if value.strip().startswith("grid:") else Noise.parse(value, where)

@@ -229,6 +229,7 @@ def run_scenario(
         check_output(output, overwrite)
         _check_disk(output, output_bytes(scenario.runs))
         _warn_of_instability(scenario.runs)
+        _warn_of_dropped_rows(scenario.runs[0])
         ensemble = simulate_runs(
             scenario.runs,
             scenario=scenario.toml,
@@ -334,6 +335,16 @@ def _warn_of_instability(runs: Sequence[Run]) -> None:
     for reason, points in reasons.items():
         at = f"sweep point {', '.join(map(str, points))}: " if len(runs) > 1 else ""
         warnings.warn(f"{at}{reason}; trajectories may diverge", RuntimeWarning, stacklevel=3)
+
+
+def _warn_of_dropped_rows(run: Run) -> None:
+    data, batch_size = run.loss.data, run.optimizer.batch_size
+    if data is not None and run.optimizer.sampling == "epoch" and data.rows % batch_size:
+        batches, dropped = divmod(data.rows, batch_size)
+        message = (
+            f"of {data.rows} rows, {batches} batches of {batch_size} make an epoch; the last {dropped} are dropped"
+        )
+        warnings.warn(f"{message}, others in each epoch", RuntimeWarning, stacklevel=3)
 
 
 @contextmanager

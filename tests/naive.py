@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -83,3 +84,108 @@ def central_moments(values: np.ndarray) -> tuple[float, float, float, float]:
     d = values - mean
     m2, m3, m4 = (d**2).sum(), (d**3).sum(), (d**4).sum()
     return float(mean), float(m2 / (n - 1)), float(np.sqrt(n) * m3 / m2**1.5), float(n * m4 / m2**2 - 3)
+
+
+def _below(word: int, n: int) -> int:
+    return word * n // WORD
+
+
+def row_words(seed: int, trajectory: int, group: int, count: int, point: int = 0) -> list[int]:
+    """The words of the stream that rows of a data set are chosen with."""
+    words: list[int] = []
+    for index in range(-(-count // 4)):
+        words += block(seed, 2, point, trajectory, group, index)
+    return words[:count]
+
+
+def rows_with_replacement(seed: int, trajectory: int, step: int, n: int, batch: int) -> list[int]:
+    """A row a word; steps of one or two words share a block."""
+    shared = 4 // batch if batch <= 2 else 1
+    words = row_words(seed, trajectory, step // shared, batch * shared)
+    first = step % shared * batch
+    return [_below(word, n) for word in words[first : first + batch]]
+
+
+def rows_without_replacement(seed: int, trajectory: int, step: int, n: int, batch: int) -> list[int]:
+    """Floyd's subset: a row of the first n - batch + k + 1, or the last of them where it is taken."""
+    taken: list[int] = []
+    for k, word in enumerate(row_words(seed, trajectory, step, batch)):
+        last = n - batch + k
+        row = _below(word, last + 1)
+        taken.append(last if row in taken else row)
+    return taken
+
+
+def shuffled(seed: int, trajectory: int, epoch: int, n: int) -> list[int]:
+    """The rows of one epoch, by Fisher and Yates."""
+    order = list(range(n))
+    words = row_words(seed, trajectory, epoch, n)
+    for i in range(1, n):
+        j = _below(words[i], i + 1)
+        order[i], order[j] = order[j], order[i]
+    return order
+
+
+def swapped_or_not(seed: int, trajectory: int, epoch: int, n: int, place: int) -> int:
+    """The row at one place of an epoch, by the swap-or-not shuffle in six rounds a bit."""
+    rounds = 6 * (n - 1).bit_length()
+    row = place
+    for number, word in enumerate(row_words(seed, trajectory, epoch, rounds)):
+        partner = (_below(word, n) - row) % n
+        bits = block(seed, 2, 0, trajectory, epoch, 2**20 + max(row, partner))[number // 32]
+        row = partner if bits >> number % 32 & 1 else row
+    return row
+
+
+def random_swap_or_not(rng: np.random.Generator, samples: int, n: int, places: list[int], rounds: int) -> np.ndarray:
+    """Swap-or-not with NumPy's random numbers, any number of rounds: shape (samples, places)."""
+    rows = np.tile(np.array(places), (samples, 1))
+    for _ in range(rounds):
+        partner = (rng.integers(n, size=(samples, 1)) - rows) % n
+        later = np.maximum(rows, partner)
+        # Places that are partners share the bit: one for each unordered pair of a sample.
+        coins = rng.integers(2, size=rows.shape).astype(bool)
+        for i in range(rows.shape[1]):
+            for j in range(i):
+                coins[:, i] = np.where(later[:, i] == later[:, j], coins[:, j], coins[:, i])
+        rows = np.where(coins, partner, rows)
+    return rows
+
+
+def changes_by_bin(by: np.ndarray, change: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Count, mean and mean square of the finite changes whose ``by`` is finite and in each half-open bin."""
+    seen = np.isfinite(by) & np.isfinite(change)
+    by, change = by[seen], change[seen]
+    bins = len(edges) - 1
+    count, mean, square = np.zeros(bins, int), np.full(bins, np.nan), np.full(bins, np.nan)
+    for index, (low, high) in enumerate(itertools.pairwise(edges)):
+        inside = change[(by >= low) & (by < high)]
+        count[index] = len(inside)
+        if len(inside):
+            mean[index], square[index] = inside.mean(), (inside**2).mean()
+    return count, mean, square
+
+
+def first_passage(values: np.ndarray, level: float) -> np.ndarray:
+    """The first step at which each column is above the level, NaN where never."""
+    above = values > level
+    return np.where(above.any(axis=0), above.argmax(axis=0), np.nan)
+
+
+def rescaling_loss(u: np.ndarray, w: np.ndarray, slope: float, sigma: float) -> np.ndarray:
+    """Population loss of the rescaling net, standard normal inputs and label noise."""
+    return (u * w - slope) ** 2 / 2 + sigma**2 / 2
+
+
+def rescaling_gradient(
+    u: np.ndarray, w: np.ndarray, x: np.ndarray, e: np.ndarray, slope: float, sigma: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of one sample, input x and label noise e."""
+    error = (u * w - slope) * x - sigma * e
+    return error * w * x, error * u * x
+
+
+def rescaling_hessian(u: np.ndarray, w: np.ndarray, slope: float) -> np.ndarray:
+    """Of the population loss, shape (…, 2, 2)."""
+    cross = 2 * u * w - slope
+    return np.stack([np.stack([w**2, cross], -1), np.stack([cross, u**2], -1)], -2)

@@ -202,7 +202,7 @@ def test_files_are_whole_and_leftovers_do_no_harm(folder):
         (folder / leftover).write_text("def half_a_fun")
     module = cache.load(program(), "python")
     assert module.N_PARAMETERS == 2
-    text = generate(program(), "python", cache._name("measure", {"lanes": program().lanes}, "python"))
+    text = generate(program(), "python", cache.measuring_name(program(), "python"))
     assert (folder / f"{name}.py").read_text(encoding="utf-8") == text
     assert {path.name for path in folder.glob("*.part")} == {f"{name}.1.part", "other.part"}
 

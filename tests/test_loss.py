@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -340,8 +341,8 @@ def test_generators_may_be_formulas_of_parameters_constants_and_definitions():
         ({"u": "kk*u"}, "generator of u: unknown name 'kk': did you mean 'k'?"),
         ({"u": "z"}, "generator of u: unknown name 'z'"),
         ({"u": "u +"}, "generator of u: "),
-        ({}, "moves nothing"),
-        ({"v": "v", "v[0]": "1"}, "moves v[0], v[1], v[0], expected each at most once"),
+        ({}, "expected either a generator or images"),
+        ({"v": "v", "v[0]": "1"}, "moves v[0] twice"),
         ({"u": "v"}, "'v' is a vector of 2, expected 1"),
         ({"v": "a"}, "'a' is a vector of 3, expected 2"),
     ],
@@ -361,12 +362,48 @@ def test_generators_that_cannot_be_read_are_refused(generator, message):
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["rescale", "rescale:u", "rescale:u:1,w", "scale:u,v", "rotation:u", "rotation:u,v,w", "mirror:u", "", "scale"],
+    ("text", "expected"),
+    [
+        ("rescale", "expected rescale:u:1,w:-1"),
+        ("rescale:u", "expected rescale:u:1,w:-1"),
+        ("rescale:u:1,w", "expected rescale:u:1,w:-1"),
+        ("rotation:u", "expected rotation:u,v"),
+        ("rotation:u,v,w", "expected rotation:u,v"),
+        ("scale", "expected scale:w"),
+        ("sign:u,", "expected sign:u"),
+        ("permutation:u", "expected permutation:u,w"),
+        ("permutation:u,w;v", "expected permutation:u,w"),
+        ("rescal:u:1", "unknown symmetry 'rescal': did you mean 'rescale'?"),
+        ("mirror:u", "unknown symmetry 'mirror': known are generator, permutation, rescale"),
+        ("", "unknown symmetry ''"),
+    ],
 )
-def test_symmetries_that_cannot_be_read_are_refused(text):
-    with pytest.raises(InputError, match="expected rescale:u:1,w:-1, scale:w, rotation:u,v or translation:z"):
+def test_symmetries_that_cannot_be_read_are_refused(text, expected):
+    with pytest.raises(InputError, match=re.escape(expected)):
         Symmetry.parse(text)
+
+
+def test_discrete_symmetries():
+    """The image of a loss under them is the loss; where it is not, the change is shown."""
+    assert Symmetry.parse("permutation:u[0],u[1];w[0],w[1]").image == {
+        "u[0]": "u[1]", "u[1]": "u[0]", "w[0]": "w[1]", "w[1]": "w[0]"
+    }  # fmt: skip
+    parts = ("sign:u,w", "permutation:u,w")
+    loss = Loss("(u*w*z)**2 + u**2 + w**2 + u*w", ("u", "w"), {}, Z, {}, tuple(map(Symmetry.parse, parts)))
+    assert loss.charges == {}
+    with pytest.raises(InputError, match=r"under it the loss of a sample changes by .*2\*u\*w"):
+        Loss("u*w + u**2*w**2", ("u", "w"), {}, {}, {}, (Symmetry.parse("sign:u"),))
+    with pytest.raises(InputError, match="under it the loss of a sample changes"):
+        Loss("u**2 + 2*w**2", ("u", "w"), {}, {}, {}, (Symmetry.parse("permutation:u,w"),))
+
+
+def test_charges():
+    """Their gradient is the generator; a rotation has none, and two symmetries of one name are numbered."""
+    texts = ("rescale:u:1,w:-1", "rescale:a:2,b:-1", "translation:z")
+    loss = Loss("u*w + a*b**2 + z - z", ("u", "w", "a", "b", "z"), symmetries=tuple(map(Symmetry.parse, texts)))
+    u, w, a, b, z = loss.theta
+    assert loss.charges == {"rescale": u**2 / 2 - w**2 / 2, "rescale_2": a**2 - b**2 / 2, "translation": z}
+    assert Loss("u**2 + v**2", ("u", "v"), symmetries=(Symmetry.parse("rotation:u,v"),)).charges == {}
 
 
 def test_common_symmetries():

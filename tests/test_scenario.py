@@ -67,7 +67,7 @@ def test_everything_that_is_said_is_in_the_run():
     assert run.loss.parameters == ("u", "w")
     assert run.loss.noise == {"x": Noise("normal", (0.0, 1.0)), "e": Noise("laplace", (0.0, 1.0))}
     assert run.initial == {"u": 1.5, "w": Noise("normal", (0.0, 0.3))}
-    assert run.optimizer.values == {"weight_decay": 0.0, "momentum": 0.5}
+    assert run.optimizer.values == {"weight_decay": 0.0, "decoupled_weight_decay": 0.0, "momentum": 0.5}
     assert (run.optimizer.batch_size, run.schedule.text) == (4, "cosine:0.1,0.01")
     assert run.recorder == Recorder(
         100,
@@ -373,12 +373,13 @@ def test_all_problems_of_the_parts_with_each_other_at_once():
         ("run.initial.x[0]", 1.0, "run.initial.x[0]: unknown parameter 'x[0]'"),
         *(("optimizer.learning_rate", v, f"learning_rate: {t}, expected a finite positive number") for v, t in (
             (0, "0"), (0.0, "0.0"), (-0.1, "-0.1"), (float("nan"), "nan"), (float("inf"), "inf"), (True, "true"),
-            ([0.1], "[0.1]"), ({}, "{}"), (10**400, f"1{'0' * 58}…"),
+            ([0.1, -1], "[0.1, -1]"), ({}, "{}"), (10**400, f"1{'0' * 58}…"),
         )),
         ("optimizer.learning_rate", "-0.1", "'-0.1' is -0.1 at step 0, expected a finite positive number"),
+        ("optimizer.learning_rate", [0.1], "1 rates, expected 8, one a step"),
         ("optimizer.learning_rate", "abc", "unknown name 'abc': known are N, pi, t"),
         ("optimizer.learning_rate", "cosin:0.1", "unknown schedule 'cosin': did you mean 'cosine'?"),
-        ("optimizer.name", "adam", "optimizer.name: unknown optimizer 'adam'"),
+        ("optimizer.name", "adamm", "unknown optimizer 'adamm': did you mean 'adam'?"),
         ("optimizer.name", 3, "optimizer.name: 3, expected text"),
         *(("optimizer.batch_size", v, f"optimizer.batch_size: {t}, expected a whole number from 1") for v, t in (
             (0, "0"), (1.5, "1.5"), (True, "true"), ("a", '"a"'), (1e30, "1000000000000000019884624838656"),
@@ -387,9 +388,9 @@ def test_all_problems_of_the_parts_with_each_other_at_once():
         ("optimizer.weight_decay", float("inf"), "optimizer.weight_decay: inf, expected a finite number"),
         ("loss.name", 3, "loss.name: 3, expected text"),
         ("loss.b", "1", "loss.b: unknown key of river_valley 'b': known are a, c, constants, noise, river_noise"),
-        ("loss.a", True, "loss.a: true, expected text or a list of them"),
-        ("loss.a", {}, "loss.a: {}, expected text or a list of them"),
-        ("loss.a", ["1", {}], 'loss.a: ["1", {}], expected text or a list of them'),
+        ("loss.a", True, "loss.a: true, expected text, or a list of texts"),
+        ("loss.a", {}, "loss.a: {}, expected text, or a list of texts"),
+        ("loss.a", ["1", {}], 'loss.a: ["1", {}], expected text, or a list of texts'),
         ("loss.a", "a1", "unknown name 'a1'"),
         ("loss.noise", 5, "loss.noise: unknown distribution '5'"),
         ("loss.noise", ["normal"], 'loss.noise: ["normal"], expected text'),
@@ -449,8 +450,9 @@ def test_a_bad_value(key, value, problem):
         ("define", {"y": True}, "loss.define.y: true, expected a formula or a list of formulas"),
         ("define", {"y": []}, "loss.define.y: [], expected a formula or a list of formulas"),
         ("symmetry", [{}], "loss.symmetry[0].name: is missing"),
-        ("symmetry", [{}], "loss.symmetry[0].generator: is missing"),
+        ("symmetry", [{"name": "s"}], "loss.symmetry 's': expected either a generator or images"),
         ("symmetry", [3], "loss.symmetry[0]: 3, expected a table"),
+        ("symmetry", ["rescal:u:1,w:-1"], "unknown symmetry 'rescal': did you mean 'rescale'?"),
         ("symmetry", {"name": "x"}, 'loss.symmetry: { name = "x" }, expected a list'),
         ("symmetry", [{"name": "s", "generator": 3}], "loss.symmetry[0].generator: 3, expected a table"),
         ("symmetry", [{"name": "s", "genrator": {}}], "unknown key 'genrator': did you mean 'generator'?"),

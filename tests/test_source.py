@@ -315,7 +315,7 @@ def test_loops_with_every_function_are_simd(everything, compiled):
 
 def doubles(function: Any) -> int:
     """Instructions that compute in float64, or convert from or to it, but for a number that the call is given."""
-    pattern = rf"(?m)^\s+v?(?:(?:{_ARITHMETIC}|cvt\w*2)[ps]d|cvt[ps]d2\w+)\s"
+    pattern = rf"(?m)^\s+v?(?:(?:{_ARITHMETIC}|cvt\w*2)[ps]d|cvtpd2\w+)\s"
     return len(re.findall(pattern, body(function)))
 
 

@@ -34,12 +34,17 @@ def load(program: Program, target: str) -> ModuleType:
     target
         ``cpu`` or ``python``.
     """
-    measured: dict[str, object] = {"lanes": program.lanes, "pairs": program.pairs, "planes": program.planes}
-    measuring = _module(_name("measure", measured, target), lambda: _source().measuring(program, target))
+    measuring = _module(measuring_name(program, target), lambda: _source().measuring(program, target))
     return _module(
         _name("run", program.description(), target),
         lambda: _source().generate(program, target, measuring.__name__),
     )
+
+
+def measuring_name(program: Program, target: str) -> str:
+    """What the module is called that measures the tiles of a program."""
+    measured: dict[str, object] = {"lanes": program.lanes, "pairs": program.pairs, "planes": program.planes}
+    return _name("measure", measured, target)
 
 
 def _source() -> ModuleType:

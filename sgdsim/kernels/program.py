@@ -14,6 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
+from sgdsim.formula import Formula, aliased
 from sgdsim.loss import Loss
 from sgdsim.noise import Noise
 from sgdsim.observables import Observable
@@ -138,6 +139,7 @@ class Program:
             "initial_arguments": list(self.initial_arguments),
             "optimizer": list(self.optimizer.assignments()),
             "optimizer_state": self.optimizer.rule.state,
+            "defaults": self.optimizer.defaults,  # compiled in where nothing else is given: adamw is adam but for one
             "population": self.optimizer.rule.population,
             "matrix": [self.optimizer.preconditioner, self.optimizer.metric],
             "batch_size": self.optimizer.batch_size,
@@ -154,6 +156,9 @@ class Program:
     def _moments(self) -> object:
         """The numbers of noise and data, where the text has their moments: of the population loss."""
         names = {name.removeprefix("next_") for observable in self.observables for name in observable.names}
+        rows = self.optimizer.preconditioner or self.optimizer.metric
+        entries = [entry for row in rows for entry in ((row,) if isinstance(row, str) else row)]
+        names |= {name for entry in entries for name in Formula.parse(aliased(str(entry))).names}
         if not (self.optimizer.rule.population or names & self.loss.quantities):
             return None
         data = self.loss.data

@@ -32,8 +32,9 @@ from sgdsim.loss import Loss
 from sgdsim.noise import Noise
 from sgdsim.observables import Observable
 from sgdsim.optimizers import OPTIMIZERS
-from sgdsim.run import Run, Start
+from sgdsim.run import Run
 from sgdsim.schedules import Schedule
+from sgdsim.starts import Start
 from sgdsim.theory.prediction import NotApplicable, Order
 
 if TYPE_CHECKING:

@@ -499,7 +499,7 @@ class _Walker:
         for step in reversed(edge):
             sign = _OPERATORS.get(type(step.op))
             if sign is None:
-                self.fail(step, "unknown operator", "+ - * / or **")
+                self.fail(step, "unknown operator", "+ - * / or **, which is the power")
             value = self.apply(step, sign, value, self.visit(step.right, depth))
         return value
 

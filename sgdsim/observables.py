@@ -6,7 +6,7 @@ population loss, ``population_gradient(u)``, ``hessian_trace``, ``hessian_max``,
 Running observables are accumulated along each trajectory and are part of the run's state:
 
 - ``window_mean(f, a, b)`` and ``window_sum(f, a, b)`` over the states after steps a + 1 … b,
-- ``value_at(f, k)``, the value after k steps,
+- ``value_at(f, k)``, the value after k steps; until then it has none,
 - ``first_passage(f > g)``, the completed steps when it first holds; until then it has no value.
 
 In window_mean and window_sum, ``f`` may also speak of the step itself: ``u`` is then the value before it, ``next(u)``
@@ -44,7 +44,8 @@ class Observable:
     window
         ``(a, b)`` for what runs over the states after steps a + 1 … b, else None.
     kind
-        ``plain``, ``mean`` or ``sum`` over the window, or ``passage``; with a window, the mean by default.
+        ``plain``, ``mean`` or ``sum`` over the window, ``value`` at its end, or ``passage``; with a window, the mean by
+        default.
 
     Examples
     --------
@@ -110,7 +111,7 @@ class Observable:
         if self.kind == "passage":
             return f"first_passage({self.formula} > 0)"
         start, stop = self.window or (0, 0)
-        if start < 0 or (self.kind == "sum" and stop == start + 1):
+        if self.kind == "value":
             return f"value_at({self.formula}, {stop})"
         return f"window_{self.kind}({self.formula}, {start}, {stop})"
 
@@ -131,7 +132,7 @@ def _running(kind: str, inside: str) -> tuple[str, str, tuple[int, int] | None] 
     if kind == "value_at":
         formula, _, step = inside.rpartition(",")
         stop = _step(step)
-        return ("sum", formula, (stop - 1, stop)) if formula.strip() and stop >= 0 else None
+        return ("value", formula, (stop - 1, stop)) if formula.strip() and stop >= 0 else None
     formula, *steps = inside.rsplit(",", 2)
     window = tuple(map(_step, steps))
     if len(window) != 2 or not 0 <= window[0] < window[1]:

@@ -403,8 +403,12 @@ def _named(
 
 
 def _starts(texts: Sequence[str]) -> dict[str, Any]:
-    usage = "NAME=VALUE with a number or a distribution, e.g. u=1.5 or w=normal:0,0.3"
-    return _named("--parameter", texts, "=", usage, lambda rest, _: _value(rest))
+    usage = "NAME=VALUE with a number or a distribution, e.g. u=1.5 or w=normal:0,0.3, or u,w=level:CHARGE,PRODUCT"
+
+    def read(rest: str, names: int) -> float | str | None:
+        return _value(rest) if names == 1 or rest.startswith("level:") else None
+
+    return _named("--parameter", texts, "=", usage, read, joint=True)
 
 
 def _constants(texts: Sequence[str]) -> dict[str, Any]:

@@ -200,7 +200,10 @@ def _autocorrelations(run: Run, record_steps: np.ndarray, results: Accumulators)
             record = int(np.searchsorted(record_steps, one.start + lag))
             products = results.comoments[point, record, :, pair]
             alive = products[:, 0] > 0
-            groups, moments = products[alive], results.moments[point, record][alive][:, index]
+            moments = results.moments[point, record][:, index]
+            if (moments[..., 0] != products[:, :1]).any():
+                continue  # some have a value at one of the times only: the spreads of the others are not known
+            groups, moments = products[alive], moments[alive]
             keep = all_and_left_out(len(groups))
             with np.errstate(divide="ignore", invalid="ignore"):
                 spreads = [_spread(moments[:, part], keep) for part in (0, 1)]

@@ -81,7 +81,7 @@ def binned(numbers: Sequence[float], where: str = "histogram") -> Histogram | Pl
 
 def _histogram(numbers: Sequence[float], where: str) -> Histogram:
     if len(numbers) != 3 or not numbers[0] < numbers[1] or not numbers[2] >= 1 or numbers[2] % 1:
-        raise InputError(f"{where}: {list(numbers)}, expected [low, high, bins], low < high")
+        raise InputError(f"{where}: {list(numbers)}, expected [low, high, bins], low < high, a whole number of bins")
     return Histogram(numbers[0], numbers[1], int(numbers[2]))
 
 
@@ -165,7 +165,7 @@ class Recorder:
         """The user's, and the values that autocorrelations look back to."""
         plain = {observable.name: observable.formula for observable in self.observables}
         earlier = (
-            Observable(_earlier(name, one.start), plain.get(name, name), (one.start - 1, one.start), "sum")
+            Observable(_earlier(name, one.start), plain.get(name, name), (one.start - 1, one.start), "value")
             for name, one in self.autocorrelations.items()
         )
         return (*self.observables, *earlier)
@@ -310,9 +310,6 @@ class Run:
             _within("record.snapshot_trajectories", recorder.snapshot_trajectories, 1, self.trajectories)
         for step in recorder.snapshots:
             _within("record.snapshots", step, 0, self.steps)
-        for probability in recorder.quantiles:
-            if not 0 < probability < 1:
-                raise InputError(f"record.quantiles: {probability}, expected probabilities between 0 and 1")
         taken = {*self.loss.namespace_names, *self.loss.quantities}
         for observable in recorder.all_observables:
             if observable.name in taken:
@@ -321,15 +318,23 @@ class Run:
                 )
             taken.add(observable.name)
             self._check_observable(observable)
+        self._check_statistics()
+
+    def _check_statistics(self) -> None:
+        recorder = self.recorder
         for name, bins in recorder.histograms.items():
-            where = f"record.histograms.{name}"
             for part in name.split(",") if isinstance(bins, Plane) else [name]:
-                self._check_measured(where, part)
+                self._check_measured(f"record.histograms.{name}", part)
+        if recorder.quantiles and not any(isinstance(bins, Histogram) for bins in recorder.histograms.values()):
+            raise InputError("record.quantiles: are read off histograms, of which there are none")
+        for probability in recorder.quantiles:
+            if not 0 < probability < 1:
+                raise InputError(f"record.quantiles: {probability}, expected probabilities between 0 and 1")
         for name, autocorrelation in recorder.autocorrelations.items():
             where = f"record.autocorrelation.{name}"
             self._check_plain(where, name)
             for lag in autocorrelation.lags:
-                _within(f"{where}.lags", autocorrelation.start + lag, autocorrelation.start, self.steps)
+                _within(f"{where}.lags", lag, 0, self.steps - autocorrelation.start)
         for name, drift in recorder.drifts.items():
             where = f"record.drift.{name}"
             self._check_plain(where, name)
@@ -340,12 +345,14 @@ class Run:
     def _check_observable(self, observable: Observable) -> None:
         where, loss = f"record.observables.{observable.name}", self.loss
         known = (loss.namespace_names | loss.quantities) - loss.varying
-        if observable.kind in ("mean", "sum") and observable.window and observable.window[0] >= 0:
+        if observable.kind in ("mean", "sum"):
             bases = {base_name(name) for name in loss.parameters}
             of_step = {f"next_{name}" for name in known} | {f"gradient_{name}" for name in bases}
             known = known | of_step | loss.varying | {"learning_rate"}
         Formula.parse(aliased(observable.formula), where=where).require(known)
         noise = observable.names & loss.varying
+        if noise and self.optimizer.rule.population:
+            raise InputError(f"{where}: {self.optimizer.name} draws no {', '.join(sorted(noise))}")
         if noise and self.optimizer.batch_size > 1:
             raise InputError(
                 f"{where}: {', '.join(sorted(noise))} differs between the {self.optimizer.batch_size} samples of a "

@@ -601,6 +601,7 @@ class _From(_Section):
     file: str
     digest: str
     step: int
+    seed: Seed
     trajectories: int
     moments: dict[str, list[Number]]
 
@@ -690,6 +691,10 @@ def build_run(sections: Sections) -> Run:
     {'x': 1.0}
     """
     loss, steps = build_loss(sections.loss), sections.run.steps
+    if sections.run.from_ is not None and sections.run.from_.seed == sections.run.seed:
+        raise InputError(
+            f"run.seed: {sections.run.seed} is that of run.from, whose noise would come again: take another"
+        )
     blank = Run(
         loss,
         build_optimizer(sections.optimizer),

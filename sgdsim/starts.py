@@ -116,7 +116,7 @@ class Stored(_Given):
 
     @cached_property
     def _values(self) -> np.ndarray:
-        names, _, theta = _last_snapshot(self.file)
+        names, theta, _ = _last_snapshot(self.file)
         if _digest(theta) != self.digest:
             raise InputError(f"run.from: {self.file} has changed since its snapshot was taken as a start")
         return theta[:, names.index(self.parameter)]
@@ -143,14 +143,14 @@ def describe_snapshot(path: str | Path, trajectories: int | None) -> dict[str, A
     Returns
     -------
     dict
-        ``file``, ``digest``, ``step``, ``trajectories`` and ``moments`` by parameter.
+        ``file``, ``digest``, ``step``, ``seed``, ``trajectories`` and ``moments`` by parameter.
 
     Raises
     ------
     InputError
         For a file that is not ours, a sweep, one without snapshots, with fewer trajectories, or with diverged ones.
     """
-    names, step, theta = _last_snapshot(path)
+    names, theta, place = _last_snapshot(path)
     number = len(theta) if trajectories is None else trajectories
     if number > len(theta):
         raise InputError(f"run.from: {path} holds {len(theta)} trajectories, expected at least {number}")
@@ -162,7 +162,7 @@ def describe_snapshot(path: str | Path, trajectories: int | None) -> dict[str, A
     return {
         "file": str(path),
         "digest": _digest(theta),
-        "step": step,
+        **place,
         "trajectories": number,
         "moments": moments,
     }
@@ -174,7 +174,8 @@ def stored(section: Mapping[str, Any]) -> dict[str, Stored]:
     return {name: Stored(*place, name, tuple(moments)) for name, moments in section["moments"].items()}
 
 
-def _last_snapshot(path: str | Path) -> tuple[list[str], int, np.ndarray]:
+def _last_snapshot(path: str | Path) -> tuple[list[str], np.ndarray, dict[str, int]]:
+    """Names of the parameters, their values, and after how many steps of which seed."""
     from sgdsim.ensemble import Ensemble
 
     ensemble = Ensemble.open(path)
@@ -184,7 +185,8 @@ def _last_snapshot(path: str | Path) -> tuple[list[str], int, np.ndarray]:
     if not theta.shape[0]:
         raise InputError(f"run.from: {path} holds no snapshots; record one with --snapshot final")
     names = [str(name) for name in ensemble["parameter"]]
-    return names, int(ensemble["snapshot_step"][-1]), np.asarray(theta.data[-1])
+    place = {"step": int(ensemble["snapshot_step"][-1]), "seed": int(ensemble.attributes["seed"])}
+    return names, np.asarray(theta.data[-1]), place
 
 
 def _digest(theta: np.ndarray) -> str:

@@ -164,8 +164,9 @@ def inline_files(data: Mapping[str, Any], folder: PathLike = ".") -> dict[str, A
             _put(inlined, reference.place, content)
     if problems:
         raise InputError("\n".join(problems))
-    if isinstance(start := _get(inlined, "run", "from"), Mapping) and "trajectories" in start:
+    if isinstance(start := _get(inlined, "run", "from"), Mapping) and {"trajectories", "seed"} <= start.keys():
         inlined["run"].setdefault("trajectories", start["trajectories"])
+        inlined["run"].setdefault("seed", (start["seed"] + 1) % 2**64)  # the same would draw the same noise again
     return inlined
 
 

@@ -17,7 +17,8 @@ from sgdsim import comparison, theory, toml
 from sgdsim.comparison import Comparison
 from sgdsim.ensemble import Ensemble, atomic_file, check_output
 from sgdsim.errors import InputError
-from sgdsim.formula import Formula
+from sgdsim.formula import Formula, aliased
+from sgdsim.observables import Observable
 from sgdsim.run import Run
 from sgdsim.scenario import Scenario
 from sgdsim.schema import attempt, attempt_all, listed
@@ -312,14 +313,28 @@ def _check_formulas(run: Run) -> None:
     """Refuse what can be read but is not one number, such as a vector."""
     observables = run.recorder.observables
     checks: list[Callable[[], object]] = [lambda: run.loss.expression]
-    checks += [partial(run.loss.expand, one.formula, f"record.observables.{one.name}") for one in observables]
+    checks += [partial(_expand, run, one) for one in observables]
     attempt_all(checks)
+
+
+def _expand(run: Run, observable: Observable) -> object:
+    """An observable as an expression; what the step adds to the names is put in for what it stands for."""
+    loss = run.loss
+    names = loss.namespace_names | loss.quantities
+    vectors = {name: loss.namespace.get(name, loss.symbols.get(name)) for name in names & loss.namespace.keys()}
+    more: dict[str, Any] = {"learning_rate": 1} | {f"gradient_{name}": value for name, value in vectors.items()}
+    for name in observable.names:
+        inner = name.removeprefix("next_")
+        if inner != name:
+            more[name] = vectors[inner] if inner in vectors else loss.quantity(inner)
+    more = {name: value for name, value in more.items() if name not in loss.namespace}
+    return loss.expand(observable.formula, f"record.observables.{observable.name}", more)
 
 
 def _names(run: Run) -> set[str]:
     """What the formulas of a run name."""
     loss = run.loss
-    texts = [loss.formula, *(observable.formula for observable in run.recorder.observables)]
+    texts = [loss.formula, *(aliased(observable.formula) for observable in run.recorder.observables)]
     for definition in loss.definitions.values():
         texts += [definition] if isinstance(definition, str) else definition
     texts += [text for symmetry in loss.symmetries for text in symmetry.generator.values()]
@@ -341,10 +356,8 @@ def _warn_of_dropped_rows(run: Run) -> None:
     data, batch_size = run.loss.data, run.optimizer.batch_size
     if data is not None and run.optimizer.sampling == "epoch" and data.rows % batch_size:
         batches, dropped = divmod(data.rows, batch_size)
-        message = (
-            f"of {data.rows} rows, {batches} batches of {batch_size} make an epoch; the last {dropped} are dropped"
-        )
-        warnings.warn(f"{message}, others in each epoch", RuntimeWarning, stacklevel=3)
+        message = f"{data.rows} rows make {batches} batches of {batch_size}; each epoch leaves {dropped} rows out"
+        warnings.warn(f"{message}, others each time", RuntimeWarning, stacklevel=3)
 
 
 @contextmanager

@@ -50,10 +50,36 @@ def test_links_between_pages_lead_somewhere():
 
 
 def test_the_scenarios_of_the_page_are_valid():
-    """The first block as it stands; the second completed by what it leaves out."""
+    """The first and the last block as they stand; the second completed by what it leaves out."""
     from sgdsim.scenario import Scenario
 
-    first, second = re.findall(r"^```toml\n(.*?)^```$", (ROOT / "docs/scenarios.md").read_text(), re.M | re.S)
+    first, second, last = re.findall(r"^```toml\n(.*?)^```$", (ROOT / "docs/scenarios.md").read_text(), re.M | re.S)
     assert len(Scenario.parse(first).runs) == 3
     rest = "[optimizer]\nlearning_rate = 0.1\n[run]\ntrajectories = 10\nsteps = 10\n"
     assert Scenario.parse(second + rest).runs[0].loss.parameters == ("u", "w")
+    assert len(Scenario.parse(last).runs[0].loss.symmetries) == 4
+
+
+def test_the_pages_name_everything_there_is():
+    """Tables are written by hand; what is new in the package must be put there."""
+    from sgdsim import cli, schema
+    from sgdsim.data import SAMPLINGS
+    from sgdsim.formula import FUNCTIONS
+    from sgdsim.losses import CATALOGUE
+    from sgdsim.noise import FAMILIES
+    from sgdsim.optimizers import OPTIMIZERS
+    from sgdsim.schedules import SCHEDULES
+    from sgdsim.symmetry import KINDS
+
+    options = [option for parameter in cli.simulate.params for option in parameter.opts if option.startswith("--")]
+    keys = [key for name in ("record", "run", "loss") for key in schema._NESTED[name].model_fields]
+    expected = {
+        "simulate.md": [*OPTIMIZERS, *SCHEDULES, *FAMILIES, *SAMPLINGS, *KINDS, *options],
+        "formulas.md": FUNCTIONS,
+        "losses.md": CATALOGUE,
+        "scenarios.md": [key.rstrip("_") for key in keys],
+    }
+    for page, names in expected.items():
+        text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+        missing = [name for name in names if not re.search(rf"[`.]{re.escape(name)}\b", text)]
+        assert not missing, f"{page}: {missing}"

@@ -163,6 +163,33 @@ def test_autocorrelations_are_those_of_numpy(name, start, lags, ensemble, values
     assert (ensemble[f"autocorrelation_{name}_stderr"][np.array(lags) > 0] > 0).all()
 
 
+def test_an_autocorrelation_of_what_some_have_at_one_time_only_is_not_given():
+    """log(w) is no value where w has turned negative: the spreads would be those of other trajectories."""
+    recorder = Recorder(
+        observables=(Observable("a", "log(w)"), Observable("b", "log(1 + w**2)")),
+        autocorrelations={name: Autocorrelation(1, (0, 6)) for name in ("a", "b")},
+        snapshots=(1, 7),
+    )
+    found = simulated(net(recorder=recorder))
+    early, late = found["theta"][..., 1]
+    assert ((early > 0) != (late > 0)).any()
+    same, later = found["autocorrelation_a"]
+    assert same == pytest.approx(1, abs=1e-12)
+    assert np.isnan(later)
+    expected = np.corrcoef(np.log(1 + early**2), np.log(1 + late**2))[0, 1]
+    np.testing.assert_allclose(found["autocorrelation_b"], [1, expected], **CLOSE)
+
+
+def test_covariances_and_autocorrelations_do_not_mix():
+    """Even where a parameter is called as the value at a step is."""
+    names = ("u", "u_at_2")
+    recorder = Recorder(covariances=True, autocorrelations={"u": Autocorrelation(3, (5,))}, snapshots=(3, 8))
+    loss = Loss("u**2/2 + u*z + u_at_2**2/2 + u_at_2*z", names, noise={"z": Noise.parse("normal")})
+    found = simulated(make(loss, initial=dict.fromkeys(names, Noise.parse("normal")), recorder=recorder))
+    early, late = found["theta"][..., 0]
+    np.testing.assert_allclose(found["autocorrelation_u"], [np.corrcoef(early, late)[0, 1]], **CLOSE)
+
+
 # Histograms.
 
 
@@ -231,7 +258,7 @@ def path(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {
         "work": loss[-1] - loss[0],
         "square": (gradient[2:6] ** 2).mean(axis=0),
-        "expected": ((u * w - NET["slope"]) * u)[4:9].sum(axis=0),
+        "expected": ((u * w - NET["slope"]) * u)[5:10].sum(axis=0),
         "heat": q[11] - q[5],
         "states": (u * w)[6:12].mean(axis=0),
         "at_start": u[0],
@@ -437,12 +464,10 @@ def everything(trajectories: int) -> Run:
     data = Data({"x": tuple(rng.normal(size=7)), "z": tuple(rng.normal(size=7))})
     observables = {
         "l": "loss",
-        "sharp": "hessian_max",
         "m": "window_mean(a*b, 3, 21)",
         "work": "window_sum(next(loss) - loss, 0, 22)",
         "g": "window_sum(gradient(a)*learning_rate, 5, 18)",
         "p": "first_passage(a > 0.6)",
-        "five": "value_at(b, 5)",
     }
     recorder = Recorder(
         every=5,

@@ -94,9 +94,8 @@ def test_rows_are_those_of_the_oracle(target, case):
 
 
 def test_targets_draw_the_same_rows_in_every_lane():
-    for case in COMPILED:
-        steps = range(1) if case[0] > 200 else range(7)
-        one, two = (drawn(module(*case, target), 1, steps) for target in ("python", "cpu"))
+    for case in COMPILED[:3]:
+        one, two = (drawn(module(*case, target), 1, range(7)) for target in ("python", "cpu"))
         np.testing.assert_array_equal(one, two)
 
 
@@ -141,11 +140,11 @@ def test_an_epoch_takes_different_rows(rows, batch):
 
 
 def test_a_hashed_epoch_takes_every_row_once():
-    """257 rows, all of them in every trajectory."""
-    one = module(257, 257, "epoch", "cpu")
-    found = drawn(one, 1, range(2))
-    np.testing.assert_array_equal(np.sort(found, axis=2), np.broadcast_to(np.arange(257), found.shape))
-    assert len(np.unique(found.reshape(-1, 257), axis=0)) == 2 * one.LANES
+    """A thousand rows, all of them in every trajectory, in two epochs."""
+    one = module(1000, 4, "epoch", "cpu")
+    found = drawn(one, 1, range(500)).reshape(2 * one.LANES, 1000)
+    np.testing.assert_array_equal(np.sort(found, axis=1), np.broadcast_to(np.arange(1000), found.shape))
+    assert len(np.unique(found, axis=0)) == 2 * one.LANES
 
 
 # Laws. Each test of the same name takes a sample, and says how likely one at least as far off is.

@@ -252,13 +252,14 @@ def test_what_names_no_file_stays(data):
 
 def test_states_of_another_run_stay_in_their_file(folder, monkeypatch):
     monkeypatch.setattr(
-        "sgdsim.starts.describe_snapshot", lambda path, count: {"file": path, "trajectories": count or 9}
+        "sgdsim.starts.describe_snapshot", lambda path, count: {"file": path, "trajectories": count or 9, "seed": 2}
     )
     write("", "before.h5")
     where = os.path.realpath("before.h5")
     for run, count in (({"trajectories": 5.0}, 5), ({}, 9)):
         made = inline_files({"run": {"from": "before.h5", **run}}, folder)
-        assert made == {"run": {"from": {"file": where, "trajectories": count}, "trajectories": count}}
+        start = {"file": where, "trajectories": count, "seed": 2}
+        assert made == {"run": {"from": start, "trajectories": count, "seed": 3}}
     monkeypatch.undo()
     monkeypatch.chdir(folder)
     for name, problem in (("before.h5", "not an HDF5 file"), ("missing.h5", "no such file")):

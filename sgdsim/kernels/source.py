@@ -310,7 +310,9 @@ ROW_STREAM, ROUNDS = {STREAMS["minibatch_index"]}, {6 * max(n - 1, 1).bit_length
         body += self._statements(names, {f"state[{i} * LANES + lane]": value for i, value in enumerate(outputs)})
         body += [f"state[{i} * LANES + lane] = REAL(0.0)" for i in range(len(outputs), len(self.state))]
         for i, observable in enumerate(self.program.running, start=len(self.state)):
-            body.append(f"state[{i} * LANES + lane] = {'NAN' if observable.kind == 'passage' else 'REAL(0.0)'}")
+            body.append(
+                f"state[{i} * LANES + lane] = {'NAN' if observable.kind in ('passage', 'value') else 'REAL(0.0)'}"
+            )
         return _function("initial_state(state, deviates, arguments)", [*loads, *_lanes(body)])
 
     def _update(self) -> str:
@@ -437,6 +439,8 @@ ROW_STREAM, ROUNDS = {STREAMS["minibatch_index"]}, {6 * max(n - 1, 1).bit_length
             body = [*loads, *self._statements(names, {"share": share})]
             if observable.kind == "passage":
                 body.append(f"{place} = REAL(completed) if ({place} != {place}) & (share > REAL(0.0)) else {place}")
+            elif observable.kind == "value":
+                body.append(f"{place} = share")
             else:
                 body.append(f"{place} += {'weight * ' if observable.kind == 'mean' else ''}share")
             lines += [f"if running == {i}:", *_indent(_lanes(body))]

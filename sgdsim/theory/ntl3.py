@@ -46,7 +46,7 @@ def _window(run: Run) -> tuple[int, int]:
 
 def _records(run: Run) -> Recorder:
     averages = tuple(direction.time_average(*_window(run)) for direction in candidate_directions(run))
-    snapshots = tuple(run.steps - lag for lag in (0, *LAGS) if lag < run.steps)
+    snapshots = tuple(run.steps - lag for lag in (0, *LAGS) if lag < run.steps) if averages else ()
     return Recorder(snapshots=tuple(sorted(snapshots)), observables=averages)
 
 

@@ -1,0 +1,137 @@
+"""Every loss of the catalogue through the kernels: what is simulated is the step that the formula says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import sympy
+
+from sgdsim.errors import InputError
+from sgdsim.functions import SYMBOLIC
+from sgdsim.loss import Loss
+from sgdsim.losses import CATALOGUE
+from sgdsim.optimizers import OPTIMIZERS, Optimizer
+from sgdsim.simulation import simulate
+
+RATE = 0.03
+LANES = 256
+
+# The sample's gradient in NumPy, by the printer of SymPy: nothing of the kernels' printer or elementary functions.
+NUMPY = {
+    "sigmoid": lambda x: 0.5 * (1 + np.tanh(x / 2)),
+    "softplus": lambda x: np.logaddexp(0, x),
+    "relu": lambda x: np.maximum(x, 0),
+    "step": lambda x: np.where(x > 0, 1.0, 0.0),
+    "sign": np.sign,
+    "abs": np.abs,
+    "tan": np.tan,
+    "atan": np.arctan,
+    "sinh": np.sinh,
+    "cosh": np.cosh,
+    "tanh": np.tanh,
+    "min": np.minimum,
+    "max": np.maximum,
+    "where": lambda a, b, x, y: np.where(a < b, x, y),
+}
+
+
+def optimizer(name: str) -> Optimizer:
+    return Optimizer(name, {"temperature": 0.1} if name == "langevin" else {})
+
+
+def start(loss: Loss) -> dict[str, Any]:
+    return {name: f"normal:{0.5 + 0.25 * i},0.1" for i, name in enumerate(loss.parameters)}
+
+
+def run(loss: Loss, target: str, steps: int, chosen: Optimizer | None = None, **options: Any) -> Any:
+    return simulate(
+        loss,
+        chosen,
+        learning_rate=RATE,
+        initial=start(loss),
+        trajectories=LANES,
+        steps=steps,
+        seed=5,
+        snapshots=[0, steps],
+        target=target,
+        **options,
+    )
+
+
+def gradient(loss: Loss, values: dict[str, np.ndarray]) -> np.ndarray:
+    """Of each sample, shape (trajectory, parameter)."""
+    entries = [entry.subs({loss.symbols[n]: v for n, v in loss.constants.items()}) for entry in loss.gradient]
+    names = [*loss.parameters, *loss.noise]
+    arguments = sympy.symbols(f"a:{len(names)}", real=True)
+    renamed = [entry.xreplace({loss.symbols[n]: a for n, a in zip(names, arguments, strict=True)}) for entry in entries]
+    functions = [sympy.lambdify(arguments, entry, [NUMPY, "numpy"]) for entry in renamed]
+    columns = [function(*(values[name] for name in names)) for function in functions]
+    return np.stack([np.broadcast_to(column, LANES) for column in columns], axis=1)
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_a_step_of_sgd_is_what_the_formula_says(name):
+    """The state after one step against NumPy's, from the same start and the same noise."""
+    loss = CATALOGUE[name]()
+    drawn = {f"drawn_{i}": f"window_sum({noise}, 0, 1)" for i, noise in enumerate(loss.noise)}
+    ensemble = run(loss, "python", 1, observables=drawn, histograms={})
+    before, after = ensemble["theta"]
+    values = dict(zip(loss.parameters, before.T, strict=True))
+    values |= noise_of(loss, ensemble)
+    np.testing.assert_allclose(after, before - RATE * gradient(loss, values), rtol=1e-11, atol=1e-13)
+
+
+def noise_of(loss: Loss, ensemble: Any) -> dict[str, np.ndarray]:
+    """The noise of the step, variable by variable, from a second loss that moves by it and by nothing else."""
+    names = {noise: f"copy_{i}" for i, noise in enumerate(loss.noise)}
+    if not names:
+        return {}
+    copies = Loss(
+        " + ".join(f"{noise}*{copy}" for noise, copy in names.items()), tuple(names.values()), noise=loss.noise
+    )
+    moved = simulate(
+        copies,
+        learning_rate=1.0,
+        initial=dict.fromkeys(copies.parameters, 0.0),
+        trajectories=LANES,
+        steps=1,
+        seed=5,
+        snapshots=[1],
+        target="python",
+    )["theta"][0]
+    found = {noise: -moved[:, i] for i, noise in enumerate(names)}
+    means = dict(zip(ensemble["observable"], ensemble["mean"][-1], strict=True))
+    for i, noise in enumerate(names):  # the path observable of the first run says the same
+        np.testing.assert_allclose(means[f"drawn_{i}"], found[noise].mean(), rtol=1e-12, atol=1e-14)
+    return found
+
+
+def has_population(loss: Loss) -> bool:
+    try:
+        return loss.population is not None
+    except InputError:
+        return False
+
+
+@pytest.mark.validate
+@pytest.mark.parametrize("rule", OPTIMIZERS)
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_every_optimizer_moves_every_loss_alike_on_both_targets(name, rule):
+    """Twelve steps compiled and in plain Python: the same to rounding, which a step of Adam's may amplify."""
+    loss = CATALOGUE[name]()
+    if rule == "gradient_descent" and not has_population(loss):
+        with pytest.raises(InputError, match="no closed form"):
+            run(loss, "python", 12, optimizer(rule))
+        return
+    plain = run(loss, "python", 12, optimizer(rule))
+    compiled = run(loss, "cpu", 12, optimizer(rule))
+    np.testing.assert_allclose(compiled["theta"], plain["theta"], rtol=1e-7, atol=1e-9)
+    assert (plain["theta"][0] != plain["theta"][1]).any()
+
+
+def test_every_function_of_the_catalogue_is_known_here():
+    """A new function of formulas needs its NumPy twin above."""
+    own = {name for name in SYMBOLIC if name.isidentifier()}
+    assert own - set(NUMPY) <= {"exp", "log", "sqrt", "sin", "cos", "erf", "negative", "sum"}

@@ -14,7 +14,7 @@ from typing import Any
 from sgdsim import theory, toml
 from sgdsim.errors import InputError
 from sgdsim.formula import Formula, check_name, parameter_name
-from sgdsim.schema import attempt_all
+from sgdsim.problems import attempt_all
 
 CUSTOM = "custom"
 """What the files of a loss are called that is not in the catalogue."""

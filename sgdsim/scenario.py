@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from sgdsim import toml
+from sgdsim.building import Claim, build_claims
 from sgdsim.errors import InputError, unknown_name
+from sgdsim.problems import attempt, attempt_all, listed, shown
 from sgdsim.run import Recorder, Run
-from sgdsim.schema import Claim, Sections, attempt, attempt_all, build_claims, build_run, listed, shown
+from sgdsim.schema import Sections, build_run, read_sections
 from sgdsim.tables import inline_files
 
 
@@ -251,7 +253,7 @@ def _sections(data: Mapping[str, Any], values: Mapping[str, Any]) -> Sections:
     point = copy.deepcopy(dict(data))
     for key, value in values.items():
         toml.set_key(point, key, value)
-    return Sections.model_validate(point)
+    return read_sections(point)
 
 
 def _check_shapes(runs: Sequence[Run]) -> None:

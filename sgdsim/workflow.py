@@ -19,9 +19,9 @@ from sgdsim.ensemble import Ensemble, atomic_file, check_output
 from sgdsim.errors import InputError
 from sgdsim.formula import Formula, aliased
 from sgdsim.observables import Observable
+from sgdsim.problems import attempt, attempt_all, listed
 from sgdsim.run import Run
 from sgdsim.scenario import Scenario
-from sgdsim.schema import attempt, attempt_all, listed
 from sgdsim.simulation import output_bytes, simulate_runs
 from sgdsim.stability import instability
 from sgdsim.tables import inline_files, move_files

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import sympy
 
+from sgdsim.building import build_loss
 from sgdsim.errors import InputError
 from sgdsim.formula import Formula
 from sgdsim.loss import Loss
 from sgdsim.losses import CATALOGUE
 from sgdsim.losses.parts import random_vector
 from sgdsim.noise import Noise
-from sgdsim.schema import build_loss
 from sgdsim.simulation import simulate
 from sgdsim.symmetry import Symmetry
 from sgdsim.vectors import gather

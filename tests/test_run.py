@@ -59,11 +59,11 @@ RUNNING = "m runs along each trajectory, expected a parameter or plain observabl
         ),
         (
             Recorder(autocorrelations={"u": Autocorrelation(3, (1, 6))}),
-            "record.autocorrelation.u.lags: 9, expected an integer from 3 to 8",
+            "record.autocorrelation.u.lags: 6, expected an integer from 0 to 5",
         ),
         (
             Recorder(autocorrelations={"u": Autocorrelation(3, (-1,))}),
-            "record.autocorrelation.u.lags: 2, expected an integer from 3 to 8",
+            "record.autocorrelation.u.lags: -1, expected an integer from 0 to 5",
         ),
         (Recorder(autocorrelations={"u": Autocorrelation(-3, (4,))}), "record.autocorrelation.u.from: -3, expected"),
         (Recorder(autocorrelations={"u": Autocorrelation(9, (0,))}), "record.autocorrelation.u.from: 9, expected"),
@@ -71,8 +71,12 @@ RUNNING = "m runs along each trajectory, expected a parameter or plain observabl
             Recorder(observables=(Observable("u_at_3", "u"),), autocorrelations={"u": Autocorrelation(3, (1,))}),
             "record.observables.u_at_3: the name is already taken",
         ),
-        (Recorder(quantiles=(0.5, 1.5)), "record.quantiles: 1.5, expected probabilities between 0 and 1"),
-        (Recorder(quantiles=(0.0,)), "record.quantiles: 0.0"),
+        (
+            Recorder(quantiles=(0.5, 1.5), histograms={"u": BINS}),
+            "record.quantiles: 1.5, expected probabilities between 0 and 1",
+        ),
+        (Recorder(quantiles=(0.0,), histograms={"u": BINS}), "record.quantiles: 0.0"),
+        (Recorder(quantiles=(0.5,)), "record.quantiles: are read off histograms, of which there are none"),
         (Recorder(snapshot_trajectories=11), "record.snapshot_trajectories: 11, expected an integer from 1 to 10"),
         (Recorder(snapshots=(-1,)), "record.snapshots: -1"),
         (Recorder(every=0), "record.every: 0"),

@@ -185,7 +185,7 @@ class Optimizer:
                 raise InputError(f"optimizer.{name}: {value}, expected a finite number")
         for name, default in self.defaults.items():
             if default is None and name not in self.hyperparameters:
-                raise InputError(f"optimizer.{name}: is missing")
+                raise InputError(f"optimizer.{name}: is missing, {self.name} has no default for it")
         if not 1 <= self.batch_size <= MAX_BATCH:
             raise InputError(f"optimizer.batch_size: {self.batch_size}, expected a whole number from 1 to {MAX_BATCH}")
         if self.sampling not in SAMPLINGS:

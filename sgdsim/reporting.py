@@ -125,6 +125,22 @@ def _samplings() -> dict[str, str]:
     return dict(SAMPLINGS)
 
 
+def _functions() -> dict[str, str]:
+    from sgdsim.formula import FUNCTIONS
+
+    meanings = {
+        "step": "1 for x > 0, else 0",
+        "relu": "max(x, 0)",
+        "softplus": "log(1 + exp(x))",
+        "sigmoid": "1/(1 + exp(-x))",
+        "where": "x where a < b, else y; with <, <=, > or >=",
+        "sum": "of the coordinates of a vector",
+        "dot": "of two vectors",
+        "norm2": "dot(w, w)",
+    }
+    return {usage: meanings.get(name, "of numbers, or of each coordinate") for name, usage in FUNCTIONS.items()}
+
+
 KINDS: dict[str, Callable[[], dict[str, str]]] = {
     "losses": _losses,
     "symmetries": _symmetries,
@@ -134,6 +150,7 @@ KINDS: dict[str, Callable[[], dict[str, str]]] = {
     "schedules": _schedules,
     "distributions": _distributions,
     "samplings": _samplings,
+    "functions": _functions,
 }
 
 

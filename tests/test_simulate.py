@@ -255,3 +255,59 @@ def test_missing_options(arguments, message):
 def test_all_problems_at_once():
     message = refused(*TRAP, *RUN, "--learning-rate", "-1", "--seed", "-1", "--parameter", "v=normla")
     assert all(option in message for option in ("--learning-rate: -1", "--seed: -1", "--parameter v: "))
+
+
+def test_a_run_goes_on_where_another_ended(folder):
+    """From its last states, as many trajectories, with noise of its own: the same seed would draw the same again."""
+    first = ["simulate", *TRAP, *RUN, "--seed", "7", "--snapshot", "final", "--no-automatic", "--quiet"]
+    assert sgdsim(*first, "-o", "first.h5").exit_code == 0
+    rates = ["--learning-rate", "0.05", "--batch-size", "4"]
+    again = [*TRAP, *rates, "--steps", "40", "--from", "first.h5", "--snapshot", "0", "--no-automatic"]
+    assert sgdsim("simulate", *again, "-o", "second.h5", "--quiet").exit_code == 0
+    with h5py.File("first.h5") as one, h5py.File("second.h5") as two:
+        assert (two["theta"][0] == one["theta"][0]).all()
+        assert two.attrs["seed"] == "8"
+    assert "run.from, whose noise would come again" in refused(*again, "--seed", "7", "-o", "third.h5")
+
+
+def test_results_go_to_a_folder_that_is_made(folder):
+    assert sgdsim("simulate", *TRAP, *RUN, "--no-automatic", "--quiet", "-o", "results/mine.h5").exit_code == 0
+    assert Path("results/mine.h5").exists()
+
+
+def test_observables_of_the_step_are_read_like_all_others(folder):
+    """What they are in numbers is tested with the recorders."""
+    texts = {
+        "work": "window_sum(next(loss) - loss, 0, 40)",
+        "force": "window_mean(gradient(u)*population_gradient(u)*learning_rate, 0, 40)",
+        "late": "value_at(charge(rescale), 20)",
+        "out": "first_passage(u > 1.55)",
+        "flat": "hessian_trace + hessian_max",
+    }
+    options = [part for name, text in texts.items() for part in ("--observable", f"{name} = {text}")]
+    command = ["simulate", *TRAP, "--symmetry", "rescale:u:1,w:-1", *RUN, *options, "--no-automatic", "--quiet"]
+    assert sgdsim(*command, "-o", "steps.h5").exit_code == 0
+    with h5py.File("steps.h5") as file:
+        names = [name.decode() for name in file["observable"][:]]
+        count = dict(zip(names, file["count"][0], strict=True))
+        assert names[-5:] == list(texts)
+        assert count["late"] == count["out"] == 0  # they have no value yet
+        assert (file["count"][-1][names.index("late")] == 2000).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--parameter", "v,z=level:1"], "expected level:charge,product"),
+        (["--parameter", "v,z=1"], "u,w=level:CHARGE,PRODUCT"),
+        (["--quantile", "0.5"], "are read off histograms, of which there are none"),
+        (["--set", "record.drift.u.evry=3"], "unknown key 'evry': did you mean 'every'?"),
+        (["--optimizer", "langevin"], "langevin has no default for it"),
+        (["--autocorrelation", "u:38:1,5"], "lags: 5, expected an integer from 0 to 2"),
+        (["--observable", "bad = next(u)"], "unknown name 'next_u'"),
+        (["--observable", "bad = window_sum(x, 0, 40)"], "expected the noise of single samples"),
+        (["--sampling", "epoch"], "expected only with a data set"),
+    ],
+)
+def test_bad_input_of_recorders_and_optimizers(options, message):
+    assert message in refused(*TRAP, *RUN, *options, "-o", "no.h5")

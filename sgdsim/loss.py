@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cached_property
 from math import isfinite
 from typing import TYPE_CHECKING, Any
@@ -23,7 +25,7 @@ Definition = str | tuple[str, ...]
 
 _MAX_SHOWN = 200  # characters of an expression in a message
 _MOST_EIGENVALUES = 3  # that radicals give
-_MOST_ROWS = 64  # of data, over which a sum is written out
+_MOST_CASES = 64  # rows of data or values of noise, over which a sum is written out
 
 
 @dataclass(frozen=True)
@@ -261,21 +263,29 @@ class Loss:
         try:
             polynomial = sympy.Poly(expression, *(self.symbols[name] for name in used))
         except sympy.PolynomialError:
-            return self._row_by_row(expression, used)
+            return self._case_by_case(expression, used)
         return sympy.Add(*(self._moment(dict(zip(used, powers, strict=True))) * c for powers, c in polynomial.terms()))
 
-    def _row_by_row(self, expression: sympy.Expr, used: Sequence[str]) -> sympy.Expr:
-        """The expectation of what is not polynomial in the data: an exact sum over few rows."""
+    def _case_by_case(self, expression: sympy.Expr, used: Sequence[str]) -> sympy.Expr:
+        """The expectation of what is not polynomial: an exact sum over rows of data and values of discrete noise."""
         import sympy
 
-        columns = [name for name in used if name in self.columns]
-        if self.data is None or not columns or self.data.rows > _MOST_ROWS:
-            raise InputError(
-                f"the expectation of {_shortened(expression)} over {', '.join(used)} has no closed form here"
-            )
-        rows = [self.data.row(index) for index in range(self.data.rows)]
-        points = [{self.symbols[name]: _exact(row[name]) for name in columns} for row in rows]
-        return sympy.Add(*(self.expectation(expression.subs(point)) for point in points)) / self.data.rows
+        weighted: list[tuple[sympy.Expr, dict[str, sympy.Expr]]] = [(sympy.Integer(1), {})]
+        rows = [] if self.data is None else [self.data.row(index) for index in range(self.data.rows)]
+        if columns := [name for name in used if name in self.columns]:
+            weighted = [(sympy.Rational(1, len(rows)), {name: _exact(row[name]) for name in columns}) for row in rows]
+        for name in (name for name in used if name in self.noise):
+            atoms = [(_rational(value), _rational(share)) for value, share in self.noise[name].atoms()]
+            pairs = itertools.product(weighted, atoms or [(None, sympy.Integer(1))])
+            weighted = [(w * share, {**at, name: value} if atoms else at) for (w, at), (value, share) in pairs]
+            if len(weighted) > _MOST_CASES:
+                break
+        if not weighted[0][1] or len(weighted) > _MOST_CASES:
+            over = ", ".join(used)
+            raise InputError(f"the expectation of {_shortened(expression)} over {over} has no closed form here")
+        return sympy.Add(
+            *(w * self.expectation(expression.subs({self.symbols[n]: v for n, v in at.items()})) for w, at in weighted)
+        )
 
     def _moment(self, powers: Mapping[str, int]) -> sympy.Expr:
         """The expectation of a product of powers of noise variables and columns."""
@@ -284,8 +294,7 @@ class Loss:
         product = sympy.Integer(1)
         rows = {name: power for name, power in powers.items() if power and name in self.columns}
         if self.data is not None and rows:
-            mean = self.data.moment(rows)
-            product *= sympy.Rational(mean.numerator, mean.denominator)
+            product *= _rational(self.data.moment(rows))
         for name in (name for name, power in powers.items() if power and name in self.noise):
             moment = self.noise[name].exact_moment(powers[name])
             if not moment.is_finite:
@@ -319,6 +328,12 @@ def _largest_eigenvalue(hessian: sympy.Matrix) -> sympy.Expr:
 def _shortened(expression: sympy.Expr) -> str:
     text = str(expression)
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]} …"
+
+
+def _rational(value: Fraction) -> sympy.Rational:
+    from sympy import Rational
+
+    return Rational(value.numerator, value.denominator)
 
 
 def _exact(value: float) -> sympy.Rational:

@@ -49,6 +49,8 @@ class Family:
         What the arguments must satisfy, for the error message; empty where anything goes.
     valid
         Whether the arguments are acceptable.
+    atoms
+        The values of a discrete distribution, each with its probability; none of a continuous one.
     """
 
     arguments: Mapping[str, float | None]
@@ -57,6 +59,7 @@ class Family:
     moment: Callable[..., Any]
     requirement: str = ""
     valid: Callable[..., bool] = lambda *_: True
+    atoms: Callable[..., Sequence[tuple[Any, Any]]] = lambda *_: ()
 
 
 # Moments use + - * / and `_exponential` alone, so that they are exact when the arguments are (SymPy rationals).
@@ -166,7 +169,13 @@ FAMILIES: dict[str, Family] = {
         "dof > 0",
         lambda dof: dof > 0,
     ),
-    "rademacher": Family({}, ("u",), "sign(u)", lambda k: 1 - k % 2),
+    "rademacher": Family(
+        {},
+        ("u",),
+        "sign(u)",
+        lambda k: 1 - k % 2,
+        atoms=lambda: [(-1, Fraction(1, 2)), (1, Fraction(1, 2))],
+    ),
     "bernoulli": Family(
         {"p": None},
         ("u",),
@@ -174,6 +183,7 @@ FAMILIES: dict[str, Family] = {
         lambda k, p: p if k else 1,
         "0 <= p <= 1",
         lambda p: 0 <= p <= 1,
+        lambda p: [(0, 1 - p), (1, p)],
     ),
 }
 
@@ -197,8 +207,12 @@ def _table(values: int) -> Family:
     def moment(k: int, *arguments: Any) -> Any:
         return sum(v**k * p for v, p in zip(arguments[::2], arguments[1::2], strict=True)) / sum(arguments[1::2])
 
+    def atoms(*arguments: Any) -> list[tuple[Any, Any]]:
+        total = sum(arguments[1::2])
+        return [(v, p / total) for v, p in zip(arguments[::2], arguments[1::2], strict=True)]
+
     names = [name for i in range(values) for name in (f"v{i}", f"p{i}")]
-    return Family(dict.fromkeys(names), ("u",), chosen(0, values - 1), moment)
+    return Family(dict.fromkeys(names), ("u",), chosen(0, values - 1), moment, atoms=atoms)
 
 
 @dataclass(frozen=True)
@@ -288,6 +302,11 @@ class Noise:
 
         arguments = (Rational(repr(float(value))) for value in self.arguments)
         return sympify(self.law.moment(order, *arguments), strict=True)
+
+    def atoms(self) -> list[tuple[Fraction, Fraction]]:
+        """The values of a discrete distribution, each with its probability, exact; none of a continuous one."""
+        arguments = (Fraction(repr(float(value))) for value in self.arguments)
+        return [(Fraction(value), Fraction(probability)) for value, probability in self.law.atoms(*arguments)]
 
     def cumulant(self, order: int) -> float:
         """Exact cumulant, from the raw moments by the standard recursion; ``inf`` as in `moment`."""

@@ -16,6 +16,7 @@ import pytest
 import scipy.special
 import sympy
 
+from sgdsim.data import Data
 from sgdsim.errors import InputError
 from sgdsim.formula import FormulaError
 from sgdsim.loss import Loss
@@ -411,3 +412,32 @@ def test_common_symmetries():
     assert Symmetry.parse("scale:w") == Symmetry("scale", {"w": "w"})
     assert Symmetry.parse("rotation:u,v") == Symmetry("rotation", {"u": "-v", "v": "u"})
     assert Symmetry.parse("translation:z") == Symmetry("translation", {"z": "1"})
+
+
+def test_expectations_over_few_cases():
+    """Of what is not polynomial: exact sums over discrete noise and over rows, and what is left stays with moments."""
+    noise = {"y": Noise.parse("rademacher"), "k": Noise.parse("table:1@0.25,2@0.75"), "z": Noise.parse("normal:0.5,1")}
+    loss = Loss("softplus(-y*w*k) + z*w", ("w",), noise=noise)
+    w = loss.theta[0]
+    expected = sum(
+        p * loss.expression.subs({loss.symbols["y"]: y, loss.symbols["k"]: k, loss.symbols["z"]: sympy.Rational(1, 2)})
+        for y in (-1, 1)
+        for k, p in ((1, sympy.Rational(1, 8)), (2, sympy.Rational(3, 8)))
+    )
+    assert sympy.expand(loss.population - expected) == 0
+    rows = Data({"x": (1.0, -1.0, 3.0), "y": (0.0, 1.0, 1.0)})
+    over = Loss("exp(x*w)*y*b", ("w",), noise={"b": Noise.parse("bernoulli:0.25")}, data=rows)
+    w = over.theta[0]
+    assert sympy.expand(over.population - (sympy.exp(-w) + sympy.exp(3 * w)) / 12) == 0
+    with pytest.raises(InputError, match="no closed form"):
+        _ = Loss("exp(z*w)", ("w",), noise={"z": noise["z"]}).population
+
+
+def test_moments_of_rows_are_joint():
+    """E x y is not E x E y, and a polynomial of them is exact."""
+    loss = Loss("(w*x - y)**2/2 + s*w", ("w",), {"s": 1.0}, data=Data({"x": (1.0, 2.0), "y": (0.1, 0.4)}))
+    w, s = loss.theta[0], loss.symbols["s"]
+    assert (
+        sympy.expand(loss.population - (w**2 * 5 / 4 - w * sympy.Rational(9, 20) + sympy.Rational(17, 400) + s * w))
+        == 0
+    )

@@ -200,19 +200,18 @@ def info(file: str, digest: bool) -> None:
 @_several("--noise", "noise", "NAME=DISTRIBUTION", "E.g. x=normal:0,0.5.")
 @_several("--define", "definitions", "'NAME = FORMULA'", "A name for use in the formulas, 'y = 0.8*x + e'.")
 @_several("--symmetry", "symmetries", "SYMMETRY", "Of the loss, e.g. rescale:u:1,w:-1.")
-@click.option("--schedule", metavar="RATE", help="A learning rate, e.g. cosine:0.1,0.001.")
-@click.option("--steps", type=_Count(), default=1000, show_default=True, help="Of the schedule.")
+@click.option("--schedule", metavar="RATE", help="A learning rate, e.g. cosine:0.1,0.001, or file:FILE.")
+@click.option("--steps", type=_Count(), help="Of the schedule.  [default: 1000, or the length of its file]")
 @_reporting_errors
-def show(loss: str | None, schedule: str | None, steps: int, **options: tuple[str, ...]) -> None:
+def show(loss: str | None, schedule: str | None, steps: int | None, **options: tuple[str, ...]) -> None:
     """Print what follows from LOSS, a name of the catalogue or a formula, and the rates of a schedule."""
     from sgdsim.errors import InputError
-    from sgdsim.schedules import Schedule
-    from sgdsim.showing import describe_loss, describe_schedule, loss_from
+    from sgdsim.showing import describe_loss, describe_schedule, loss_from, schedule_from
 
     if loss is None and (schedule is None or any(options.values())):
         raise InputError("expected a loss, e.g. sgdsim show 'a*x**2/2 + z*x' --constant a=1 --noise z=normal")
     texts = [] if loss is None else [describe_loss(loss_from(loss, **options))]
-    texts += [] if schedule is None else [describe_schedule(Schedule(schedule), steps)]
+    texts += [] if schedule is None else [describe_schedule(schedule_from(schedule), steps)]
     click.echo("\n\n".join(texts))
 
 

@@ -16,11 +16,13 @@ from sgdsim.losses import CATALOGUE
 from sgdsim.noise import Noise
 from sgdsim.schedules import Schedule
 from sgdsim.symmetry import Symmetry
+from sgdsim.tables import read_numbers
 from sgdsim.vectors import base_name, coordinates
 
 MAX_STEPS = 10**8
 """Of a schedule that is shown, all of whose rates are computed."""
 
+_STEPS = 1000
 _WIDTH, _HEIGHT = 66, 12  # of the picture, without its labels
 _TABULATED = 11
 
@@ -195,8 +197,32 @@ def _symmetry(loss: Loss, symmetry: Symmetry) -> str:
     return f"{symmetry.name}, generator {moves}" if symmetry.is_continuous else f"{symmetry.name}, {moves}"
 
 
-def describe_schedule(schedule: Schedule, steps: int) -> str:
+def schedule_from(text: str) -> Schedule:
+    """A schedule as the option ``--learning-rate`` takes it, ``file:FILE`` among others.
+
+    Raises
+    ------
+    InputError
+        For a file that cannot be read.
+
+    Examples
+    --------
+    >>> schedule_from("0.1")
+    Schedule(text='0.1', table=None)
+    """
+    kind, _, path = text.partition(":")
+    return Schedule(text, tuple(read_numbers(path.strip()))) if kind.strip() == "file" else Schedule(text)
+
+
+def describe_schedule(schedule: Schedule, steps: int | None = None) -> str:
     r"""The rates at some steps, and a picture of all, which fits into 80 columns.
+
+    Parameters
+    ----------
+    schedule
+        What is shown.
+    steps
+        Of the run; by default as many as a table has, else 1000.
 
     Raises
     ------
@@ -212,6 +238,8 @@ def describe_schedule(schedule: Schedule, steps: int) -> str:
              2  0.2
              3  0.1
     """
+    if steps is None:
+        steps = len(schedule.table or ()) or _STEPS
     if not 1 <= steps <= MAX_STEPS:
         raise InputError(f"--steps: {steps}, expected 1 to {MAX_STEPS}")
     rates = schedule.rates(steps)

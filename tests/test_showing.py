@@ -250,3 +250,13 @@ def test_a_table_of_rates():
     assert rates_shown(text) == {0: 0.5, 1: 0.25}
     with pytest.raises(InputError, match="'mine' has 2 rates, expected 3"):
         describe_schedule(Schedule("mine", table=(0.5, 0.25)), 3)
+
+
+def test_a_schedule_in_a_file(tmp_path):
+    """Its rates, as many as there are; another number of steps is refused."""
+    path = tmp_path / "rates.txt"
+    path.write_text("0.1\n0.05\n")
+    shown = CliRunner().invoke(main, ["show", "--schedule", f"file:{path}"])
+    assert (shown.exit_code, shown.output.splitlines()[2].split()) == (0, ["1", "0.05"])
+    assert CliRunner().invoke(main, ["show", "--schedule", f"file:{path}", "--steps", "3"]).exit_code == 2
+    assert CliRunner().invoke(main, ["show", "--schedule", f"file:{path}x"]).exit_code == 2

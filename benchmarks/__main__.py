@@ -12,8 +12,10 @@ from pathlib import Path
 
 from benchmarks import processes, tables
 from benchmarks.jobs import Job
+from benchmarks.loss_table import LossResults
+from benchmarks.losses import SETTINGS, VARIANTS, loss_job
 from benchmarks.peers import PEERS
-from benchmarks.tasks import Bench, Task
+from benchmarks.tasks import Bench, Task, Timing
 
 REFERENCE = "NumPy", "float64"  # the state of the others is held against this one's
 
@@ -28,11 +30,15 @@ class Plan:
         Jobs of the three comparisons.
     trajectories, steps
         Sizes over which the time should be flat, with the other size of each.
+    losses
+        Jobs of the second table.
+    variants
+        Jobs of the variants that ours has of some of them.
     rounds
         Timed calls.
     complete
-        Whether peers run on all threads too, all variants of ours and whole processes are measured, and figures
-        held against the bar.
+        Whether peers run on all threads too, all peers run the other losses, all variants of ours and whole processes
+        are measured, and figures held against the bar.
     """
 
     reference: Job
@@ -40,6 +46,8 @@ class Plan:
     threads: Job
     trajectories: tuple[Job, ...]
     steps: tuple[Job, ...]
+    losses: tuple[Job, ...]
+    variants: tuple[Job, ...]
     rounds: int
     complete: bool
 
@@ -50,6 +58,8 @@ FULL = Plan(
     threads=Job(1_000_000, 200),
     trajectories=tuple(Job(n, 1000) for n in (10_000, 100_000, 1_000_000)),
     steps=tuple(Job(10_000, n) for n in (1000, 10_000, 100_000)),
+    losses=tuple(loss_job(model, 65_536, 200) for model in SETTINGS),
+    variants=tuple(loss_job(model, 65_536, 1000) for model in VARIANTS),
     rounds=5,
     complete=True,
 )
@@ -59,6 +69,8 @@ QUICK = Plan(
     threads=Job(4096, 20),
     trajectories=(Job(1024, 20), Job(2048, 20)),
     steps=(Job(1024, 20), Job(1024, 40)),
+    losses=tuple(loss_job(model, 2048, 20) for model in ("rescaling", "permutation")),
+    variants=(),
     rounds=2,
     complete=False,
 )
@@ -79,8 +91,29 @@ def measure(plan: Plan) -> tables.Results:
             bench.measure([_ours(plan.threads, threads) for threads in counts], plan.rounds),
             bench.measure([_ours(job) for job in plan.trajectories], plan.rounds),
             bench.measure([_ours(job) for job in plan.steps], plan.rounds),
+            _measure_losses(bench, plan),
             processes.measure() if plan.complete else None,
         )
+
+
+def _measure_losses(bench: Bench, plan: Plan) -> LossResults:
+    timings: dict[Task, Timing] = {}
+    alone: dict[Task, Timing] = {}
+    for job in plan.losses:
+        tasks = _one_thread(job, [peer for peer in PEERS if plan.complete or peer != "JAX"])
+        timings |= bench.measure(tasks, plan.rounds, Task(*REFERENCE, 1, job))
+    for job in plan.variants:
+        variants = "float64", *VARIANTS[job.model]
+        alone |= bench.measure([_ours(job, variant=variant) for variant in variants], plan.rounds)
+    return LossResults(timings, alone, processes.compilations(SETTINGS) if plan.complete else {})
+
+
+def _one_thread(job: Job, peers: Iterable[str]) -> list[Task]:
+    """Ours, and each installed peer that knows the model."""
+    found = [_ours(job)]
+    for peer in (PEERS[name] for name in peers if name != "sgdsim" and PEERS[name].installed):
+        found += [Task(peer.name, variant, 1, job) for variant in peer.models.get(job.model, {})]
+    return found
 
 
 def _reference_tasks(job: Job, counts: Sequence[int]) -> Iterable[Task]:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,20 @@ def measure(repeats: int = 3) -> Processes:
         helps = [_timed([sys.executable, "-m", "sgdsim", "--help"], folder)[:2] for _ in range(repeats)]
         memory = float(_timed([*start, "memory"], folder)[2]) if Path("/proc/self/clear_refs").exists() else None
     return Processes(cold, _medians(warm), _medians(helps), memory)
+
+
+def compilations(models: Iterable[str], repeats: int = 3) -> dict[str, float]:
+    """Processor seconds of the kernels of each loss, with all else that is compiled in the cache: median of some."""
+    found = {}
+    with tempfile.TemporaryDirectory(prefix="sgdsim-benchmark-") as folder:
+        for model in models:
+            seconds = []
+            for _ in range(1 + repeats):  # the first also compiles what losses share
+                for path in [*Path(folder).rglob("sgdsim_run_*")]:
+                    path.unlink()
+                seconds.append(float(_timed([sys.executable, "-m", "benchmarks.start", "kernels", model], folder)[2]))
+            found[model] = statistics.median(seconds[1:])
+    return found
 
 
 def _timed(command: list[str], cache: str) -> tuple[float, float, str]:

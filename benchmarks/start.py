@@ -1,8 +1,9 @@
-"""A fresh process up to its first step, or up to the end of a run and its memory; run by `processes`."""
+"""A fresh process: up to its first step, a run and its memory, or the kernels of a loss; run by `processes`."""
 
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 TRAJECTORIES, STEPS = 1_000_000, 20
@@ -10,7 +11,8 @@ TRAJECTORIES, STEPS = 1_000_000, 20
 
 def first_step() -> None:
     """Imports, scenario, kernel, initial state and four steps."""
-    from sgdsim.simulation import Accumulators, Simulator, allocate
+    from sgdsim.accumulators import Accumulators
+    from sgdsim.simulation import Simulator, allocate
     from sgdsim.workflow import load_scenario
 
     run = load_scenario("river_valley", {"run.trajectories": 1000}).runs[0]
@@ -37,10 +39,27 @@ def memory() -> None:
     print((_kilobytes("VmHWM") - before) * 1024)
 
 
+def kernels() -> None:
+    """Print the processor seconds that the kernels of a loss take, imports excepted, from its text to machine code."""
+    import numba  # noqa: F401
+    import sympy  # noqa: F401
+
+    from benchmarks.losses import loss_job
+    from benchmarks.peers.our_losses import LOSSES
+    from benchmarks.peers.ours import simulator
+    from sgdsim.kernels import source  # noqa: F401
+
+    model = sys.argv[2]
+    job = loss_job(model, 1000, 100)
+    began = time.process_time()
+    simulator(job, 1, LOSSES[model](job)).compile()
+    print(time.process_time() - began)
+
+
 def _kilobytes(field: str) -> int:
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(f"{field}:"))
 
 
 if __name__ == "__main__":
-    {"first_step": first_step, "memory": memory}[sys.argv[1]]()
+    {"first_step": first_step, "memory": memory, "kernels": kernels}[sys.argv[1]]()

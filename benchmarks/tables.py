@@ -6,18 +6,18 @@ import importlib.metadata
 import os
 import platform
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import check
+from benchmarks import check, loss_table
+from benchmarks.bar import Bar, table
+from benchmarks.loss_table import LossResults
 from benchmarks.peers import PEERS
 from benchmarks.processes import Processes
 from benchmarks.start import STEPS, TRAJECTORIES
-from benchmarks.tasks import Task, Timing, ratio, speedup
-
-Timings = Mapping[Task, Timing]
+from benchmarks.tasks import Timing, Timings, ratio, speedup
 
 
 @dataclass
@@ -34,6 +34,8 @@ class Results:
         Ours on one thread and on all, one large job.
     trajectories, steps
         Ours over sizes.
+    losses
+        The second table.
     processes
         None when not measured.
     """
@@ -43,52 +45,18 @@ class Results:
     threads: Timings
     trajectories: Timings
     steps: Timings
+    losses: LossResults
     processes: Processes | None = None
 
     @property
     def timings(self) -> list[Timing]:
         """All of them."""
-        groups = self.reference, self.parts, self.threads, self.trajectories, self.steps
+        groups = self.reference, self.parts, self.threads, self.trajectories, self.steps, *self.losses.groups
         return [timing for group in groups for timing in group.values()]
 
 
-@dataclass(frozen=True)
-class Bar:
-    """One figure against its bar.
-
-    Parameters
-    ----------
-    figure, bar
-        What is compared, and the bound: at least where `at_least`, else at most.
-    measured
-        None where it was not.
-    unit
-        Follows both numbers.
-    """
-
-    figure: str
-    bar: float
-    measured: float | None
-    at_least: bool = True
-    unit: str = ""
-
-    @property
-    def met(self) -> bool | None:
-        """Whether the bar is met; None where nothing was measured."""
-        if self.measured is None:
-            return None
-        return self.measured >= self.bar if self.at_least else self.measured <= self.bar
-
-    def row(self) -> list[str]:
-        """The cells of a table."""
-        sign = "≥" if self.at_least else "≤"
-        measured = "not measured" if self.measured is None else f"{self.measured:.3g}{self.unit}"
-        verdict = {None: "", True: "yes", False: "**no**"}[self.met]
-        return [self.figure, f"{sign} {self.bar:g}{self.unit}", measured, verdict]
-
-
 def bars(results: Results) -> list[Bar]:
-    """Every figure that has a bar."""
+    """Every figure that has a bar, but for those of other losses, which stand in a table of their own."""
     parts = {task.variant: timing for task, timing in results.parts.items()}
     noise = ratio(parts["float64"], parts["noise alone"])
     recording = (ratio(parts["recording"], parts["float64"]) - 1) * 100
@@ -163,12 +131,14 @@ def _threads(threads: int) -> str:
 
 def report(results: Results, complete: bool = True) -> str:
     """The whole report as Markdown; small jobs are not held against the bar."""
-    rows = _table(["figure", "bar", "measured", "met"], (bar.row() for bar in bars(results)))
+    rows = table(["figure", "bar", "measured", "met"], (bar.row() for bar in bars(results)))
     return "\n\n".join(
         [
             *(["### Against the bar", rows] if complete else []),
             "### The reference job",
             _reference_table(results.reference),
+            "### Other losses",
+            loss_table.report(results.losses, complete),
             "### Our step and its parts",
             _timing_table(results.parts, ("variant",)),
             "### Sizes and threads",
@@ -190,18 +160,18 @@ def _reference_table(timings: Timings) -> str:
             figures = [_figure(timing), f"{ratio(timing, ours):.2f}", f"{timing.first:.1f}"]
         rows.append([task.peer, task.variant, str(task.threads), *figures, f"{timing.z or 0:.1f}"])
     head = ["program", "variant", "threads", "ns a trajectory-step", "times ours", "first call, s", "largest z"]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _timing_table(timings: Timings, names: Sequence[str]) -> str:
     rows = ([str(getattr(task, name)) for name in names] + [_figure(timing)] for task, timing in timings.items())
-    return _table([*names, "ns a trajectory-step"], rows)
+    return table([*names, "ns a trajectory-step"], rows)
 
 
 def _sizes_table(results: Results) -> str:
     timings = [*results.threads.values(), *results.trajectories.values(), *results.steps.values()]
     rows = ([f"{t.task.job.trajectories:,}", f"{t.task.job.steps:,}", str(t.task.threads), _figure(t)] for t in timings)
-    return _table(["trajectories", "steps", "threads", "ns a trajectory-step"], rows)
+    return table(["trajectories", "steps", "threads", "ns a trajectory-step"], rows)
 
 
 def _processes_table(processes: Processes | None) -> list[str]:
@@ -215,18 +185,13 @@ def _processes_table(processes: Processes | None) -> list[str]:
             ("`sgdsim --help`", processes.help),
         )
     )
-    return ["### Starts", _table(["process", "wall, s", "processor, s"], rows)]
+    return ["### Starts", table(["process", "wall, s", "processor, s"], rows)]
 
 
 def _figure(timing: Timing) -> str:
     """Median and range."""
     samples = timing.nanoseconds
     return f"{statistics.median(samples):.2f} ({min(samples):.2f} … {max(samples):.2f})"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def environment(results: Results) -> dict[str, str]:
@@ -261,7 +226,7 @@ def data(results: Results) -> dict[str, Any]:
     return {
         "environment": environment(results),
         "z_limit": check.Z_LIMIT,
-        "bars": [{**asdict(bar), "met": bar.met} for bar in bars(results)],
+        "bars": [{**asdict(bar), "met": bar.met} for bar in (*bars(results), *loss_table.bars(results.losses))],
         "timings": [
             {
                 **asdict(timing.task),
@@ -273,5 +238,6 @@ def data(results: Results) -> dict[str, Any]:
             }
             for timing in results.timings
         ],
+        "compile_seconds": dict(results.losses.compilations),
         "processes": results.processes and asdict(results.processes),
     }

@@ -34,7 +34,7 @@ class Task:
     job: Job
 
     def __hash__(self) -> int:
-        return hash((self.peer, self.variant, self.threads, self.job.trajectories, self.job.steps))
+        return hash((self.peer, self.variant, self.threads, self.job.model, self.job.trajectories, self.job.steps))
 
 
 @dataclass
@@ -67,6 +67,9 @@ class Timing:
         """Per trajectory-step, of each round: processor time of one thread, which others do not lengthen, else wall."""
         seconds = self.processor if self.task.threads == 1 else self.wall
         return [second / self.task.job.work * 1e9 for second in seconds]
+
+
+Timings = Mapping[Task, Timing]
 
 
 def ratio(one: Timing, other: Timing) -> float:

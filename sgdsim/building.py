@@ -28,7 +28,7 @@ from sgdsim.schedules import Schedule
 from sgdsim.starts import Start, level_set, start_from
 from sgdsim.symmetry import Symmetry
 from sgdsim.values import FormulaText, FormulaTexts, Number, Section, StartValue, between, finite, formulas, whole
-from sgdsim.vectors import coordinates
+from sgdsim.vectors import base_name, coordinates
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -134,6 +134,7 @@ def _own_loss(section: Mapping[str, Any]) -> Loss:
     )
     starts, (noise, joint) = parts
     symmetries = attempt_all(partial(_symmetry, entry, tuple(starts)) for entry in own.symmetry)
+    _check_free("define", list(own.define), list(joint))
     own_definitions = {key: text if isinstance(text, str) else tuple(text) for key, text in own.define.items()}
     return Loss(
         formula=own.formula,
@@ -154,9 +155,20 @@ def _noise(values: Mapping[str, str]) -> tuple[dict[str, Noise], dict[str, str]]
     single = {key: text for key, text in values.items() if "," not in key}
     noise = _by_coordinate("loss.noise", single, lambda where, text: Noise.parse(text, where))
     joint = attempt_all(partial(_joint_noise, key, text) for key, text in values.items() if "," in key)
-    for independent, _ in joint:
+    definitions: dict[str, str] = {}
+    for independent, combined in joint:
+        _check_free("noise", [*independent, *combined], [*noise, *definitions])
         noise |= independent
-    return noise, {name: text for _, definitions in joint for name, text in definitions.items()}
+        definitions |= combined
+    return noise, definitions
+
+
+def _check_free(section: str, names: Sequence[str], taken: Sequence[str]) -> None:
+    """Refuse names that stand for something already."""
+    used = {base_name(name) for name in taken}
+    for name in dict.fromkeys(base_name(name) for name in names):
+        if name in used:
+            raise InputError(f"loss.{section}: {name!r} stands for two things, expected another name for one of them")
 
 
 def _joint_noise(key: str, text: str) -> tuple[dict[str, Noise], dict[str, str]]:
@@ -168,6 +180,8 @@ def _joint_noise(key: str, text: str) -> tuple[dict[str, Noise], dict[str, str]]
         matrix = []
     if family.strip() != "normal" or not matrix:
         raise InputError(f"{where}: {text!r}, expected normal: and the rows of a covariance, normal:1,0.5;0.5,1")
+    if len(set(names)) < len(names):
+        raise InputError(f"{where}: names a variable twice")
     return correlated_normal(names, matrix, where)
 
 

@@ -47,6 +47,7 @@ class Data:
     columns: Mapping[str, tuple[float, ...]]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "columns", {name: tuple(values) for name, values in self.columns.items()})
         lengths = {name: len(values) for name, values in self.columns.items()}
         if not lengths or min(lengths.values()) < 1:
             raise InputError("loss.data: there are no rows")

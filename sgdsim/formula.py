@@ -78,6 +78,7 @@ _OPERATORS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Pow: 
 
 # Functions of a name become names of their own, of the same length, so that a message points at the right column.
 _FUNCTION = re.compile(r"\b(next|gradient|population_gradient|charge)\s*\(\s*(\w+)\s*(\[\s*\d+\s*\])?\s*\)")
+_ALIAS = re.compile(r"(next|gradient|population_gradient|charge)__")
 
 
 class FormulaError(InputError):
@@ -273,11 +274,11 @@ def aliased(text: str) -> str:
     Examples
     --------
     >>> aliased("next(u) - u"), aliased("gradient(w[0])"), aliased("next(charge(scale))")
-    ('next_u  - u', 'gradient_w[0] ', 'next_charge_scale  ')
+    ('next__u - u', 'gradient__w[0]', 'next__charge__scale')
     """
 
     def alias(match: re.Match[str]) -> str:
-        name = f"{match[1]}_{match[2]}{match[3] or ''}"
+        name = f"{match[1]}__{match[2]}{match[3] or ''}"
         return name.ljust(len(match[0]))
 
     while (outer := _FUNCTION.sub(alias, text)) != text:  # next(charge(rescale)): from the inside
@@ -303,7 +304,7 @@ def check_name(name: str, where: str = "name") -> str:
     if not name.isidentifier():
         raise _error(f"{name!r} is not a name", name, 0, where, "letters, digits and underscores, no digit first")
     normal = unicodedata.normalize("NFKC", name)
-    if keyword.iskeyword(normal) or normal in FUNCTIONS or normal == "pi":
+    if keyword.iskeyword(normal) or normal in FUNCTIONS or normal == "pi" or _ALIAS.match(normal):
         raise _error(f"the name {name!r} is reserved", name, 0, where, f"another name, such as {name}_0")
     return normal
 

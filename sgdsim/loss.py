@@ -88,6 +88,7 @@ class Loss:
             raise InputError("loss.parameters: a loss needs at least one parameter")
         _check_coordinates(self.parameters, "parameter")
         _check_coordinates(self.noise, "noise variable")
+        _check_coordinates(self.constants, "constant")
         seen: dict[str, str] = {}
         for kind, names in (
             ("parameter", self.parameters),
@@ -102,8 +103,11 @@ class Loss:
                     raise InputError(f"loss: {base!r} is both a {seen[base]} and a {kind}")
                 seen[base] = kind
         for name, value in self.constants.items():
-            if not isfinite(value):
-                raise InputError(f"loss.constants.{name}: {value} is not finite")
+            if not isinstance(value, int | float) or not isfinite(value):
+                raise InputError(f"loss.constants.{name}: {value!r}, expected a finite number")
+        for name, noise in self.noise.items():
+            if not isinstance(noise, Noise):
+                raise InputError(f"loss.noise.{name}: {noise!r}, expected a Noise, such as Noise.parse('normal')")
         known = {base_name(name) for name in (*self.parameters, *self.constants, *self.random)}
         for name, text in self.definitions.items():
             for part in (text,) if isinstance(text, str) else text:
@@ -149,8 +153,8 @@ class Loss:
     def quantities(self) -> frozenset[str]:
         """Names that formulas about the loss may use beside its own; see `quantity`."""
         bases = {base_name(name) for name in self.parameters}
-        charges = {f"charge_{name}" for name in self.charges} if self.symmetries else set()
-        own = {"loss", "hessian_trace", "hessian_max", *(f"population_gradient_{name}" for name in bases)}
+        charges = {f"charge__{name}" for name in self.charges} if self.symmetries else set()
+        own = {"loss", "hessian_trace", "hessian_max", *(f"population_gradient__{name}" for name in bases)}
         return frozenset((own | charges) - self.namespace_names)
 
     @property
@@ -175,15 +179,15 @@ class Loss:
         Parameters
         ----------
         name
-            ``loss``, the population loss; ``population_gradient_u``; ``hessian_trace`` and ``hessian_max``, of the
-            population loss; ``charge_rescale``, the charge of a symmetry.
+            ``loss``, the population loss; ``population_gradient__u``; ``hessian_trace`` and ``hessian_max``, of the
+            population loss; ``charge__rescale``, the charge of a symmetry.
 
         Raises
         ------
         InputError
             Where it has no closed form.
         """
-        kind, _, rest = name.partition("_")
+        kind, _, rest = name.partition("__")
         if name == "loss":
             return self.population
         if kind == "charge":
@@ -192,7 +196,7 @@ class Loss:
             return self.hessian.trace()
         if name == "hessian_max":
             return _largest_eigenvalue(self.hessian)
-        base = name.removeprefix("population_gradient_")
+        base = rest
         slopes = [self.population.diff(self.symbols[key]) for key in self.parameters if base_name(key) == base]
         return slopes[0] if base in self.parameters else slopes
 
@@ -200,8 +204,43 @@ class Loss:
         """Read a formula in the names of this loss, its `quantities`, and more."""
         formula = Formula.parse(aliased(text), where=where)
         namespace = {**self.namespace, **(more or {})}
-        namespace |= {name: self.quantity(name) for name in formula.names & self.quantities - namespace.keys()}
+        for name in formula.names & self.quantities - namespace.keys():
+            try:
+                namespace[name] = self.quantity(name)
+            except InputError as error:
+                raise InputError(f"{where}: {name.replace('__', ' of ')}: {error}") from None
         return formula.expression(namespace)
+
+    def expand_step(
+        self,
+        text: str,
+        where: str,
+        after: Mapping[sympy.Symbol, sympy.Expr],
+        gradient: Mapping[str, sympy.Expr],
+        learning_rate: sympy.Expr,
+    ) -> sympy.Expr:
+        """Read a formula about a step: of the state before it, and of what is `after` it by the symbols before.
+
+        Parameters
+        ----------
+        text, where
+            The formula, and what it is, for messages.
+        after
+            Each parameter's value after the step.
+        gradient
+            Of the batch, by coordinate.
+        learning_rate
+            Of the step; a constant of this name wins.
+        """
+        more: dict[str, Any] = {f"gradient__{base}": value for base, value in gather(gradient).items()}
+        for name in Formula.parse(aliased(text), where=where).names:
+            if name.startswith("next__"):
+                inner = name.removeprefix("next__")
+                value = self.namespace[inner] if inner in self.namespace else self.quantity(inner)
+                more[name] = [e.xreplace(after) for e in value] if isinstance(value, list) else value.xreplace(after)
+        if "learning_rate" not in self.namespace:
+            more["learning_rate"] = learning_rate
+        return self.expand(text, where, more)
 
     @cached_property
     def theta(self) -> tuple[sympy.Symbol, ...]:
@@ -233,8 +272,8 @@ class Loss:
             charge = symmetry.charge(self)
             if charge is not None:
                 base = re.sub(r"\W", "_", symmetry.name)
-                same = sum(base == re.sub(r"_\d+$", "", name) for name in charges)
-                charges[f"{base}_{same + 1}" if same else base] = charge
+                numbered = (f"{base}_{number}" for number in itertools.count(2))
+                charges[next(name for name in itertools.chain([base], numbered) if name not in charges)] = charge
         return charges
 
     @cached_property
@@ -322,7 +361,10 @@ def _largest_eigenvalue(hessian: sympy.Matrix) -> sympy.Expr:
     p2 = (rest * rest).trace() / 6
     half = rest.det() / 2
     sine = sqrt(SYMBOLIC["relu"](p2**3 - half**2))  # not below zero by rounding
-    return mean + 2 * sqrt(p2) * cos((pi / 2 - SYMBOLIC["atan"](half / sine)) / 3)
+    along = sqrt(p2**3) + half
+    # Half of the angle has its tangent; the angle is pi where two eigenvalues below the third are one.
+    angle = SYMBOLIC["where"](0, along, 2 * SYMBOLIC["atan"](sine / along), pi)
+    return mean + 2 * sqrt(p2) * cos(angle / 3)
 
 
 def _shortened(expression: sympy.Expr) -> str:

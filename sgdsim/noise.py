@@ -4,11 +4,11 @@ A family is one entry of `FAMILIES`. It is drawn as a formula of *standard devia
 
 - ``z``: standard normal (float32 Box-Muller, or float64 with ``noise_dtype = "float64"``),
 - ``Z``: standard normal from 64-bit uniforms, whatever the noise dtype, for heavy tails,
-- ``u``: uniform strictly inside (-1/2, 1/2) and never zero, 32 bits,
-- ``v``: the same with 64 bits, for heavy tails,
+- ``u``: uniform strictly inside (-1/2, 1/2) and never zero, on a grid of 2^-23,
+- ``v``: the same from 64 bits, for heavy tails and rare events: ``2*abs(v)`` is uniform on (0, 1), exact near 0,
 
 and of its arguments, so that the same text runs wherever the kernels run. The arguments stay run-time
-constants: a sweep over a scale compiles nothing.
+constants: a sweep over a scale compiles nothing, but for the default values, which are compiled in.
 
 The uniforms are centred because float32 states round them: a tail that is drawn from small values keeps all its
 digits, while one drawn from values near 1 would meet ``log(1 - 1)``.
@@ -178,8 +178,8 @@ FAMILIES: dict[str, Family] = {
     ),
     "bernoulli": Family(
         {"p": None},
-        ("u",),
-        "step(p - 0.5 - u)",
+        ("v",),
+        "step(p - 2*abs(v))",
         lambda k, p: p if k else 1,
         "0 <= p <= 1",
         lambda p: 0 <= p <= 1,
@@ -201,7 +201,7 @@ def _table(values: int) -> Family:
         if first == last:
             return f"v{first}"
         middle = (first + last) // 2
-        beyond = "-".join(["u+0.5", *(f"p{i}" for i in range(middle))])
+        beyond = "-".join(["2*abs(v)", *(f"p{i}" for i in range(middle))])
         return f"where({beyond}<p{middle},{chosen(first, middle)},{chosen(middle + 1, last)})"
 
     def moment(k: int, *arguments: Any) -> Any:
@@ -212,7 +212,7 @@ def _table(values: int) -> Family:
         return [(v, p / total) for v, p in zip(arguments[::2], arguments[1::2], strict=True)]
 
     names = [name for i in range(values) for name in (f"v{i}", f"p{i}")]
-    return Family(dict.fromkeys(names), ("u",), chosen(0, values - 1), moment, atoms=atoms)
+    return Family(dict.fromkeys(names), ("v",), chosen(0, values - 1), moment, atoms=atoms)
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,14 @@ the one after it, ``gradient(u)`` the gradient of the batch, and there are the s
 from __future__ import annotations
 
 import re
-from collections.abc import Set
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sgdsim.errors import InputError
 from sgdsim.formula import Formula, aliased, check_name
+
+if TYPE_CHECKING:
+    from sgdsim.loss import Loss
 
 _CALL = re.compile(r"(?P<kind>window_mean|window_sum|value_at|first_passage)\s*\((?P<inside>.*)\)", re.DOTALL)
 _USAGE = {
@@ -73,7 +76,7 @@ class Observable:
         """
         where = f"record.observables.{name}"
         check_name(name, where=where)
-        kind = next((kind for kind in _USAGE if kind in text), None)
+        kind = next((kind for kind in _USAGE if re.search(rf"\b{kind}\s*\(", text)), None)
         if kind is None:
             return cls(name, _checked(text, where))
         match = _CALL.fullmatch(text.strip())
@@ -93,17 +96,11 @@ class Observable:
         """The names that its formula uses."""
         return Formula.parse(aliased(self.formula)).names
 
-    def is_of_step(self, noise: Set[str]) -> bool:
-        """Whether it speaks of the step and not of a state alone.
-
-        Parameters
-        ----------
-        noise
-            Names of what differs between samples.
-        """
-        return any(name in noise or name.startswith(("next_", "gradient_")) for name in self.names) or (
-            "learning_rate" in self.names
-        )
+    def is_of_step(self, loss: Loss) -> bool:
+        """Whether it speaks of the step of a loss and not of a state alone."""
+        names = self.names
+        of_rate = "learning_rate" in names - loss.namespace_names
+        return bool(of_rate or names & loss.varying or any(name.startswith(("next__", "gradient__")) for name in names))
 
     def __str__(self) -> str:
         if self.kind == "plain":

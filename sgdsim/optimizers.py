@@ -11,10 +11,10 @@ where P is the preconditioner, the identity unless the user gives one; coupled w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from math import isfinite
+from math import inf, isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +34,10 @@ MAX_BATCH = 2**16
 """Samples a step: their noise is drawn at once."""
 
 _DECAYS = {"weight_decay": 0.0, "decoupled_weight_decay": 0.0}
+
+_FADING = (0.0, 1.0)  # what is left of an average after a step
+_RANGES = dict.fromkeys(("momentum", "alpha", "beta1", "beta2"), _FADING)
+_RANGES |= dict.fromkeys(("epsilon", "temperature"), (0.0, inf))
 
 
 @dataclass(frozen=True)
@@ -74,8 +78,13 @@ _ADAM = Rule(
     "mean/correction/(sqrt(square)/root_correction + epsilon)",
     {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8},
     ("mean", "square"),
-    (("mean", "beta1*mean + (1 - beta1)*gradient"), ("square", "beta2*square + (1 - beta2)*gradient**2")),
-    (("correction", "1 - beta1**(t + 1)"), ("root_correction", "sqrt(1 - beta2**(t + 1))")),
+    (("mean", "beta1*mean + share1*gradient"), ("square", "beta2*square + share2*gradient**2")),
+    (
+        ("share1", "1 - beta1"),  # a scalar: the difference to 1 has few digits in float32
+        ("share2", "1 - beta2"),
+        ("correction", "1 - beta1**(t + 1)"),
+        ("root_correction", "sqrt(1 - beta2**(t + 1))"),
+    ),
     linear=False,
 )
 
@@ -100,14 +109,16 @@ OPTIMIZERS: dict[str, Rule] = {
         "velocity",
         {"momentum": 0.9},
         ("velocity",),
-        (("velocity", "where(t < 1, gradient, momentum*velocity + (1 - momentum)*gradient)"),),
+        (("velocity", "where(t < 1, gradient, momentum*velocity + share*gradient)"),),
+        (("share", "1 - momentum"),),
     ),
     "signsgd": Rule("sign(gradient)", linear=False),
     "rmsprop": Rule(
         "gradient/(sqrt(square) + epsilon)",
         {"alpha": 0.99, "epsilon": 1e-8},
         ("square",),
-        (("square", "alpha*square + (1 - alpha)*gradient**2"),),
+        (("square", "alpha*square + share*gradient**2"),),
+        (("share", "1 - alpha"),),
         linear=False,
     ),
     # Divides by the average before it takes up the present gradient; the first step has no other.
@@ -117,8 +128,9 @@ OPTIMIZERS: dict[str, Rule] = {
         ("square",),
         (
             ("past", "where(t < 1, gradient**2, square)"),
-            ("square", "alpha*past + (1 - alpha)*gradient**2"),
+            ("square", "alpha*past + share*gradient**2"),
         ),
+        (("share", "1 - alpha"),),
         linear=False,
     ),
     "adam": _ADAM,
@@ -183,6 +195,10 @@ class Optimizer:
                 raise InputError(f"optimizer.{name}: {unknown_name(f'key of {self.name}', name, known)}")
             if not isfinite(value):
                 raise InputError(f"optimizer.{name}: {value}, expected a finite number")
+            low, high = _RANGES.get(name, (-inf, inf))
+            if not low <= value < high:
+                expected = f"a number from {low:g}" + (f", less than {high:g}" if high < inf else "")
+                raise InputError(f"optimizer.{name}: {value}, expected {expected}")
         for name, default in self.defaults.items():
             if default is None and name not in self.hyperparameters:
                 raise InputError(f"optimizer.{name}: is missing, {self.name} has no default for it")
@@ -193,7 +209,10 @@ class Optimizer:
         self._check_preconditioner()
 
     def _check_preconditioner(self) -> None:
-        for key, rows in (("preconditioner", self.preconditioner), ("metric", self.metric)):
+        for key in ("preconditioner", "metric"):  # numbers are formulas too
+            object.__setattr__(self, key, tuple(_texts(row) for row in getattr(self, key)))
+        for key in ("preconditioner", "metric"):
+            rows = getattr(self, key)
             if any(not isinstance(row, str) and len(row) != len(rows) for row in rows) or len(set(map(type, rows))) > 1:
                 raise InputError(f"optimizer.{key}: expected a number for each parameter, or a square matrix")
             if rows and self.rule.kick:
@@ -228,6 +247,7 @@ class Optimizer:
             return matrix
         if matrix.det() == 0:
             raise InputError(f"{where}: has no inverse")
+        _check_metric(matrix, where)
         return matrix.inv()
 
     def __hash__(self) -> int:
@@ -317,3 +337,20 @@ class Optimizer:
 @cache
 def _parsed(text: str) -> Formula:
     return Formula.parse(text, where="optimizer")
+
+
+def _check_metric(matrix: sympy.Matrix, where: str) -> None:
+    """Refuse what is no metric: a matrix that is not symmetric, or one of numbers that is not positive."""
+    if matrix != matrix.T:
+        raise InputError(f"{where}: is not symmetric")
+    if not matrix.free_symbols:
+        smallest = float(np.linalg.eigvalsh(np.array(matrix, dtype=np.float64))[0])
+        if smallest < 0:
+            raise InputError(f"{where}: has the eigenvalue {smallest:.3g}, expected none below zero")
+
+
+def _texts(row: Any) -> Any:
+    """An entry of a matrix as a formula, or a row of them."""
+    if isinstance(row, str):
+        return row
+    return tuple(map(_texts, row)) if isinstance(row, Iterable) else repr(float(row))

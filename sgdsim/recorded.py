@@ -9,6 +9,7 @@ import numpy as np
 
 from sgdsim.accumulators import Accumulators
 from sgdsim.ensemble import Variable
+from sgdsim.errors import InputError
 from sgdsim.estimation import all_and_left_out, deviations
 from sgdsim.moments import Moments, merge_axis
 from sgdsim.run import Histogram, Plane, Run
@@ -47,6 +48,51 @@ def statistics(run: Run, record_steps: np.ndarray, results: Accumulators) -> dic
     }
 
 
+def check_names(run: Run) -> None:
+    """Refuse recorders of which two would have a variable or a dimension of one name.
+
+    Raises
+    ------
+    InputError
+        Before the run, with the name.
+    """
+    taken: dict[str, str] = {}
+    for recorder, names in _names(run):
+        for name in names:
+            if name in taken:
+                raise InputError(f"{recorder}: makes a variable {name!r}, as {taken[name]} does; rename an observable")
+            taken[name] = recorder
+
+
+def _names(run: Run) -> Iterator[tuple[str, list[str]]]:
+    """The variables and dimensions of each recorder."""
+    recorder = run.recorder
+    for name, bins in recorder.histograms.items():
+        label = _label(name)
+        quantiles = [f"quantile_{name}", f"quantile_{name}_stderr"] if recorder.quantiles else []
+        if isinstance(bins, Plane):
+            parts = [f"histogram_{label}", f"outside_{label}"]
+            parts += [part for axis in (1, 2) for part in _bin_names(f"{label}_{axis}")]
+        else:
+            counts = [f"{kind}_{name}" for kind in ("histogram", "underflow", "overflow")]
+            parts = [*counts, *quantiles, *_bin_names(name)]
+        yield f"record.histograms.{name}", parts
+    for name in recorder.autocorrelations:
+        parts = [f"autocorrelation_{name}", f"autocorrelation_{name}_stderr", f"lag_{name}"]
+        yield f"record.autocorrelation.{name}", parts
+    for name, drift in recorder.drifts.items():
+        parts = [f"{kind}_{name}{end}" for kind in ("drift", "diffusion") for end in ("", "_stderr")]
+        shared = _drift_label(run, name) == name and name in recorder.histograms and drift.by == name
+        yield (
+            f"record.drift.{name}",
+            [*parts, f"count_{name}", *([] if shared else _bin_names(_drift_label(run, name)))],
+        )
+
+
+def _bin_names(label: str) -> list[str]:
+    return [f"bin_{label}", f"edges_{label}", f"edge_{label}"]
+
+
 def bin_coordinates(run: Run) -> dict[str, Variable]:
     """Centres and edges of all bins, and what else the statistics stand over."""
     recorder = run.recorder
@@ -81,8 +127,9 @@ def _label(name: str) -> str:
 
 def _drift_label(run: Run, name: str) -> str:
     """The bins of a drift are called after it, unless a histogram of the same name has others."""
-    histogram = run.recorder.histograms.get(name)
-    return name if histogram in (None, run.recorder.drifts[name].bins) else f"drift_{name}"
+    histogram, drift = run.recorder.histograms.get(name), run.recorder.drifts[name]
+    same = histogram is None or (histogram == drift.bins and drift.by == name)
+    return name if same else f"drift_{name}"
 
 
 def _bins(label: str, histogram: Histogram, meaning: str) -> dict[str, Variable]:
@@ -166,9 +213,10 @@ def _covariances(run: Run, results: Accumulators) -> dict[str, Variable]:
     value = np.zeros((*results.comoments.shape[:2], n, n))
     error = np.zeros_like(value)
     value[..., range(n), range(n)], error[..., range(n), range(n)] = merged.variance, merged.variance_stderr
-    for (point, record, i, j), covariance, stderr in _each_covariance(results.comoments, n):
-        value[point, record, [i, j], [j, i]] = covariance
-        error[point, record, [i, j], [j, i]] = stderr
+    first, second = np.triu_indices(n, 1)
+    covariances, stderrs = _covariance_of(results.comoments[..., : len(first), :])
+    value[..., first, second] = value[..., second, first] = covariances
+    error[..., first, second] = error[..., second, first] = stderrs
     over_both = "record parameter parameter_2"
     return variables | {
         "covariance": over(over_both, value, "unbiased covariance over live trajectories"),
@@ -176,16 +224,26 @@ def _covariances(run: Run, results: Accumulators) -> dict[str, Variable]:
     }
 
 
-def _each_covariance(comoments: np.ndarray, n: int) -> Iterator[tuple[tuple[int, int, int, int], float, float]]:
-    """Place, value and standard error of every covariance of two of n parameters."""
-    pairs = [(i, j) for i in range(n) for j in range(i + 1, n)]
-    for point, record in np.ndindex(*comoments.shape[:2]):
-        for index, (i, j) in enumerate(pairs):
-            groups = _filled(comoments[point, record, :, index])
-            keep = all_and_left_out(len(groups))
-            with np.errstate(divide="ignore", invalid="ignore"):
-                values = _product(groups, keep) / (keep @ groups[:, 0] - 1)
-            yield (point, record, i, j), values[0], _stderr(values, groups[:, 0])
+def _covariance_of(comoments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Covariances of pairs, and standard errors from leaving one group out: (point, record, pair) each.
+
+    Parameters
+    ----------
+    comoments
+        (point, record, group, pair, 4).
+    """
+    groups = np.moveaxis(comoments, 2, 3)
+    alive = (groups[..., 0] > 0).any(axis=(0, 1, 2))
+    n, x, y, within = np.moveaxis(groups[..., alive, :], -1, 0)
+    total = n.sum(-1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        dx, dy = (means - (n * means).sum(-1, keepdims=True) / total for means in (x, y))
+        product = (within + n * dx * dy).sum(-1, keepdims=True)
+        without = product - within - n * dx * dy * (total / (total - n))
+        value = product[..., 0] / (total[..., 0] - 1)
+        replicates = without / (total - n - 1)
+        stderr = np.sqrt((deviations(value, replicates, n / total) ** 2).sum(-1))
+    return value, np.where(alive.sum() > 1, stderr, np.nan)
 
 
 def _autocorrelations(run: Run, record_steps: np.ndarray, results: Accumulators) -> dict[str, Variable]:

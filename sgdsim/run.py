@@ -16,7 +16,7 @@ from sgdsim.loss import Loss
 from sgdsim.observables import Observable
 from sgdsim.optimizers import Matrix, Optimizer
 from sgdsim.schedules import Schedule
-from sgdsim.starts import Grid, Start, Stored
+from sgdsim.starts import Grid, Start, Stored, describe_stored
 from sgdsim.symmetry import Symmetry
 from sgdsim.vectors import base_name
 
@@ -285,6 +285,10 @@ class Run:
         self.schedule.rates(self.steps)
         if self.loss.data is not None and self.optimizer.sampling != "replacement":
             _within("optimizer.batch_size", self.optimizer.batch_size, 1, self.loss.data.rows)
+        if self.loss.data is not None and self.dtype == "float32":
+            for name, values in self.loss.data.columns.items():
+                if max(map(abs, values)) > np.finfo(np.float32).max:
+                    raise InputError(f"loss.data.{name}: has {max(values, key=abs)}, which float32 cannot hold")
         if self.loss.data is None and self.optimizer.sampling != "replacement":
             raise InputError(
                 f"optimizer.sampling: {self.optimizer.sampling!r}, expected only with a data set, loss.data"
@@ -323,6 +327,8 @@ class Run:
     def _check_statistics(self) -> None:
         recorder = self.recorder
         for name, bins in recorder.histograms.items():
+            if isinstance(bins, Plane) != (name.count(",") == 1):
+                raise InputError(f"record.histograms.{name}: expected low, high and bins of each name, u or u,w")
             for part in name.split(",") if isinstance(bins, Plane) else [name]:
                 self._check_measured(f"record.histograms.{name}", part)
         if recorder.quantiles and not any(isinstance(bins, Histogram) for bins in recorder.histograms.values()):
@@ -347,7 +353,7 @@ class Run:
         known = (loss.namespace_names | loss.quantities) - loss.varying
         if observable.kind in ("mean", "sum"):
             bases = {base_name(name) for name in loss.parameters}
-            of_step = {f"next_{name}" for name in known} | {f"gradient_{name}" for name in bases}
+            of_step = {f"next__{name}" for name in known} | {f"gradient__{name}" for name in bases}
             known = known | of_step | loss.varying | {"learning_rate"}
         Formula.parse(aliased(observable.formula), where=where).require(known)
         noise = observable.names & loss.varying
@@ -373,12 +379,13 @@ class Run:
     def describe(self) -> dict[str, Any]:
         """As the tables of a scenario, with the loss spelled out as a formula."""
         loss, optimizer = self.loss, self.optimizer
+        starts = [start for start in self.initial.values() if isinstance(start, Stored)]
         return {
             "loss": {
                 "name": loss.name,
                 "formula": loss.formula,
                 "constants": dict(loss.constants),
-                "parameters": {name: _plain(start) for name, start in self.initial.items()},
+                "parameters": {name: _plain(start) for name, start in self.initial_items()},
                 "noise": {name: str(noise) for name, noise in loss.noise.items()},
                 "define": {n: d if isinstance(d, str) else list(d) for n, d in loss.definitions.items()},
                 "symmetry": [_symmetry(symmetry) for symmetry in loss.symmetries],
@@ -399,6 +406,7 @@ class Run:
                 "seed": self.seed,
                 "dtype": self.dtype,
                 "noise_dtype": self.noise_dtype,
+                "from": describe_stored(starts) if starts else None,
             },
             "record": self.recorder.describe(),
         }

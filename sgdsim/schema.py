@@ -72,9 +72,9 @@ class _From(Section):
     file: str
     digest: str
     step: int
-    seed: Seed
-    trajectories: int
-    moments: dict[str, list[Number]]
+    seeds: list[Seed]
+    trajectories: Count
+    moments: dict[str, Annotated[list[Number], Field(min_length=4, max_length=4)]]
 
 
 class _Run(Section):
@@ -179,10 +179,7 @@ def build_run(sections: Sections) -> Run:
     {'x': 1.0}
     """
     loss, steps = build_loss(sections.loss), sections.run.steps
-    if sections.run.from_ is not None and sections.run.from_.seed == sections.run.seed:
-        raise InputError(
-            f"run.seed: {sections.run.seed} is that of run.from, whose noise would come again: take another"
-        )
+    _check_from(sections.run)
     blank = Run(
         loss,
         build_optimizer(sections.optimizer),
@@ -206,6 +203,17 @@ def build_run(sections: Sections) -> Run:
     except InputError:
         _try_apart(blank, **parts)
         raise
+
+
+def _check_from(run: _Run) -> None:
+    """Refuse to go on from another run with its noise, or with other trajectories than its description is of."""
+    if run.from_ is None:
+        return
+    if run.seed in run.from_.seeds:
+        raise InputError(f"run.seed: {run.seed} is that of run.from, whose noise would come again")
+    if run.trajectories != run.from_.trajectories:
+        known = f"run.from describes the first {run.from_.trajectories}"
+        raise InputError(f"run.trajectories: {run.trajectories}, but {known}: name the file itself in run.from")
 
 
 def _try_apart(
@@ -238,6 +246,8 @@ def _initial(sections: Sections, loss: Loss) -> dict[str, Start]:
     initial = read_starts("loss.parameters", sections.loss["parameters"]) if "formula" in sections.loss else {}
     if sections.run.from_ is not None:
         starts = stored(sections.run.from_.model_dump())
+        if not starts.keys() & set(loss.parameters):
+            raise InputError(f"run.from: holds {', '.join(starts)}, none of {', '.join(loss.parameters)}")
         initial |= {name: start for name, start in starts.items() if name in loss.parameters}
     for key, value in sorted(sections.run.initial.items(), key=lambda item: "[" in item[0]):
         moved = [name for name in loss.parameters if key in (name, base_name(name))]

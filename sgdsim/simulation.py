@@ -20,14 +20,15 @@ from sgdsim import provenance, toml
 from sgdsim.accumulators import Accumulators
 from sgdsim.assembly import assemble
 from sgdsim.ensemble import Ensemble
-from sgdsim.errors import InputError
+from sgdsim.errors import InputError, unknown_name
 from sgdsim.kernels import cache
 from sgdsim.kernels.plan import Plan
-from sgdsim.kernels.program import GROUPS, Program
+from sgdsim.kernels.program import GROUPS, TARGETS, Program
 from sgdsim.loss import Loss
 from sgdsim.observables import Observable
 from sgdsim.optimizers import Optimizer
 from sgdsim.progress import Progress
+from sgdsim.recorded import check_names
 from sgdsim.run import Autocorrelation, Drift, Recorder, Run, binned
 from sgdsim.schedules import Schedule
 from sgdsim.starts import Grid, Start, Stored, start_from
@@ -258,7 +259,7 @@ def _index_dtype(largest: int) -> str:
 
 def simulate(
     loss: Loss,
-    optimizer: Optimizer | None = None,
+    optimizer: Optimizer | str | None = None,
     *,
     learning_rate: float | str,
     initial: Mapping[str, Start | str],
@@ -285,7 +286,7 @@ def simulate(
     Parameters
     ----------
     loss, optimizer
-        The dynamics; plain SGD with one sample a step by default.
+        The dynamics; plain SGD with one sample a step by default, or any by its name.
     learning_rate
         A number, a named schedule ``"cosine:0.1,0.001"``, or a formula in ``t`` and ``N``.
     initial
@@ -336,9 +337,21 @@ def simulate(
         drifts or {},
     )
     starts = {name: start_from(start, f"initial.{name}") for name, start in initial.items()}
+    if not isinstance(optimizer, Optimizer):
+        optimizer = Optimizer(optimizer or "sgd")
+    trajectories, steps, seed = (
+        _whole(name, value) for name, value in (("trajectories", trajectories), ("steps", steps), ("seed", seed))
+    )
     schedule = Schedule(learning_rate if isinstance(learning_rate, str) else repr(float(learning_rate)))
-    run = Run(loss, optimizer or Optimizer(), schedule, starts, trajectories, steps, seed, recorder, dtype, noise_dtype)
+    run = Run(loss, optimizer, schedule, starts, trajectories, steps, seed, recorder, dtype, noise_dtype)
     return simulate_runs([run], scenario=toml.dumps(run.describe()), threads=threads, target=target, progress=progress)
+
+
+def _whole(name: str, value: float) -> int:
+    """A count may be written 1e6."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value % 1:
+        raise InputError(f"{name}: {value!r}, expected a whole number")
+    return int(value)
 
 
 def simulate_runs(
@@ -382,6 +395,9 @@ def simulate_runs(
     InputError
         For more memory than there is, or more threads.
     """
+    if target not in TARGETS:
+        raise InputError(f"target: {unknown_name('target', target, TARGETS)}")
+    check_names(runs[0])
     _check_memory(output_bytes(runs))
     workers = Workers(_thread_count(threads) if target == "cpu" else 1)
     simulators = [Simulator(run, 0 if common_noise else point, target, workers) for point, run in enumerate(runs)]

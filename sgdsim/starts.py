@@ -6,12 +6,13 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import comb, sqrt
+from math import comb, hypot, inf, isfinite, sqrt
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sgdsim import toml
 from sgdsim.errors import InputError
 from sgdsim.noise import Noise
 
@@ -44,7 +45,9 @@ class Grid(_Given):
     low, high
         The first and the last value.
     points
-        How many there are; 0 until it is known how many trajectories there are.
+        How many there are; 0 for one a trajectory.
+    trajectories
+        Over which moments are taken; 0 until it is known.
 
     Examples
     --------
@@ -55,6 +58,7 @@ class Grid(_Given):
     low: float
     high: float
     points: int
+    trajectories: int = 0
 
     @classmethod
     def parse(cls, text: str, where: str = "initial") -> Grid:
@@ -75,8 +79,8 @@ class Grid(_Given):
         return cls(low, high, int(points[0]) if points else 0)
 
     def over(self, trajectories: int) -> Grid:
-        """With as many points as there are trajectories, unless it says how many."""
-        return self if self.points else replace(self, points=max(trajectories, 2))
+        """Of so many trajectories, with as many points unless it says how many."""
+        return replace(self, points=self.points or max(trajectories, 2), trajectories=trajectories)
 
     def __str__(self) -> str:
         return f"grid:{self.low!r},{self.high!r},{self.points}"
@@ -86,8 +90,8 @@ class Grid(_Given):
         return self.low + (self.high - self.low) * (np.arange(start, stop) % self.points / (self.points - 1))
 
     def moment(self, order: int) -> float:
-        """The mean of a power over the points."""
-        return float(np.mean(self.values(0, self.points) ** order))
+        """The mean of a power over the trajectories."""
+        return float(np.mean(self.values(0, self.trajectories or self.points) ** order))
 
 
 @dataclass(frozen=True)
@@ -102,15 +106,21 @@ class Stored(_Given):
         Of the snapshot, so that another file under the same name is noticed.
     step
         Completed steps of the snapshot.
+    seeds
+        Of the run that it is of, and of those that this one went on from.
+    trajectories
+        Over which moments are taken, the first ones.
     parameter
         Which one.
     moments
-        Raw moments of order 1 to 4 over the trajectories, so that theory needs no file.
+        Raw moments of order 1 to 4, so that theory needs no file.
     """
 
     file: str
     digest: str
     step: int
+    seeds: tuple[int, ...]
+    trajectories: int
     parameter: str
     moments: tuple[float, ...]
 
@@ -123,6 +133,8 @@ class Stored(_Given):
 
     def values(self, start: int, stop: int) -> np.ndarray:
         """Of these trajectories, shape (trajectory,)."""
+        if stop > len(self._values):
+            raise InputError(f"run.from: {self.file} holds {len(self._values)} trajectories, expected at least {stop}")
         return self._values[start:stop]
 
     def moment(self, order: int) -> float:
@@ -143,7 +155,8 @@ def describe_snapshot(path: str | Path, trajectories: int | None) -> dict[str, A
     Returns
     -------
     dict
-        ``file``, ``digest``, ``step``, ``seed``, ``trajectories`` and ``moments`` by parameter.
+        ``file``, ``digest``, ``step``, ``seeds`` (of this run and those that it went on from), ``trajectories`` and
+        ``moments`` by parameter.
 
     Raises
     ------
@@ -170,12 +183,25 @@ def describe_snapshot(path: str | Path, trajectories: int | None) -> dict[str, A
 
 def stored(section: Mapping[str, Any]) -> dict[str, Stored]:
     """The starts that `describe_snapshot` describes, by parameter."""
-    place = section["file"], section["digest"], int(section["step"])
+    place = section["file"], section["digest"], section["step"], tuple(section["seeds"]), section["trajectories"]
     return {name: Stored(*place, name, tuple(moments)) for name, moments in section["moments"].items()}
 
 
-def _last_snapshot(path: str | Path) -> tuple[list[str], np.ndarray, dict[str, int]]:
-    """Names of the parameters, their values, and after how many steps of which seed."""
+def describe_stored(starts: Sequence[Stored]) -> dict[str, Any]:
+    """What `stored` reads, of all parameters of one file."""
+    one = starts[0]
+    return {
+        "file": one.file,
+        "digest": one.digest,
+        "step": one.step,
+        "seeds": list(one.seeds),
+        "trajectories": one.trajectories,
+        "moments": {start.parameter: list(start.moments) for start in starts},
+    }
+
+
+def _last_snapshot(path: str | Path) -> tuple[list[str], np.ndarray, dict[str, Any]]:
+    """Names of the parameters, their values, and after how many steps of which seeds."""
     from sgdsim.ensemble import Ensemble
 
     ensemble = Ensemble.open(path)
@@ -185,7 +211,9 @@ def _last_snapshot(path: str | Path) -> tuple[list[str], np.ndarray, dict[str, i
     if not theta.shape[0]:
         raise InputError(f"run.from: {path} holds no snapshots; record one with --snapshot final")
     names = [str(name) for name in ensemble["parameter"]]
-    place = {"step": int(ensemble["snapshot_step"][-1]), "seed": int(ensemble.attributes["seed"])}
+    scenario = toml.loads(str(ensemble.attributes.get("scenario", "")), f"the scenario in {path}")
+    before = scenario.get("run", {}).get("from", {}).get("seeds", [])
+    place = {"step": int(ensemble["snapshot_step"][-1]), "seeds": [int(ensemble.attributes["seed"]), *before]}
     return names, np.asarray(theta.data[-1]), place
 
 
@@ -206,16 +234,19 @@ def level_set(names: Sequence[str], text: str, where: str = "initial") -> dict[s
     >>> level_set(["u", "w"], "level:3,2")
     {'u': 2.0, 'w': 1.0}
     """
+    kind, _, rest = text.partition(":")
     try:
-        charge, product = (float(part) for part in text.partition(":")[2].split(","))
-        u_squared = (charge + sqrt(charge * charge + 4 * product * product)) / 2
+        charge, product = (float(part) for part in rest.split(","))
     except ValueError:
-        u_squared = -1.0
-    if len(names) != 2 or not 0 <= u_squared < float("inf"):
+        charge = product = inf
+    if len(names) != 2 or kind.strip() != "level" or not isfinite(charge) or not isfinite(product):
         raise InputError(f"{where}: {text!r}, expected level:charge,product of two parameters, u**2 - w**2 and u*w")
-    if u_squared == 0:  # u = 0, and no product: w**2 = -charge
-        return {names[0]: 0.0, names[1]: sqrt(-charge)}
-    return {names[0]: sqrt(u_squared), names[1]: product / sqrt(u_squared)}
+    # The larger of both squares is a sum of two that do not cancel; the other parameter follows from the product.
+    larger = sqrt((abs(charge) + hypot(charge, 2 * product)) / 2)
+    smaller = product / larger if larger else 0.0
+    if charge >= 0:
+        return {names[0]: larger, names[1]: smaller}
+    return {names[0]: abs(smaller), names[1]: larger if product >= 0 else -larger}
 
 
 Start = float | Noise | Grid | Stored

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -97,7 +98,7 @@ class Symmetry:
         match kind, names:
             case "rescale", _ if all(name.count(":") == 1 for name in names):
                 powers = [name.split(":") for name in names]
-                return cls(kind, {name.strip(): f"{power.strip()}*{name.strip()}" for name, power in powers})
+                return cls(kind, {name.strip(): f"{_factor(power.strip())}*{name.strip()}" for name, power in powers})
             case "scale", _:
                 return cls(kind, {name: name for name in names})
             case "rotation", [u, v]:
@@ -214,6 +215,10 @@ class Symmetry:
         constant = generator - slopes * theta
         charge = sympy.expand((theta.T * slopes * theta)[0] / 2 + (constant.T * theta)[0])
         return charge if charge != 0 else None
+
+
+def _factor(text: str) -> str:
+    return text if re.fullmatch(r"-?[\w.]+", text) else f"({text})"
 
 
 def _expanded(terms: Sequence[sympy.Expr]) -> sympy.Expr:

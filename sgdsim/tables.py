@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 import io
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -164,9 +165,10 @@ def inline_files(data: Mapping[str, Any], folder: PathLike = ".") -> dict[str, A
             _put(inlined, reference.place, content)
     if problems:
         raise InputError("\n".join(problems))
-    if isinstance(start := _get(inlined, "run", "from"), Mapping) and {"trajectories", "seed"} <= start.keys():
+    if isinstance(start := _get(inlined, "run", "from"), Mapping) and {"trajectories", "seeds"} <= start.keys():
         inlined["run"].setdefault("trajectories", start["trajectories"])
-        inlined["run"].setdefault("seed", (start["seed"] + 1) % 2**64)  # the same would draw the same noise again
+        free = (seed % 2**64 for seed in itertools.count(start["seeds"][0] + 1) if seed not in start["seeds"])
+        inlined["run"].setdefault("seed", next(free))  # the same would draw the same noise again
     return inlined
 
 

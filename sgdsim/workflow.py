@@ -319,16 +319,11 @@ def _check_formulas(run: Run) -> None:
 
 def _expand(run: Run, observable: Observable) -> object:
     """An observable as an expression; what the step adds to the names is put in for what it stands for."""
-    loss = run.loss
-    names = loss.namespace_names | loss.quantities
-    vectors = {name: loss.namespace.get(name, loss.symbols.get(name)) for name in names & loss.namespace.keys()}
-    more: dict[str, Any] = {"learning_rate": 1} | {f"gradient_{name}": value for name, value in vectors.items()}
-    for name in observable.names:
-        inner = name.removeprefix("next_")
-        if inner != name:
-            more[name] = vectors[inner] if inner in vectors else loss.quantity(inner)
-    more = {name: value for name, value in more.items() if name not in loss.namespace}
-    return loss.expand(observable.formula, f"record.observables.{observable.name}", more)
+    import sympy
+
+    gradient = {name: run.loss.symbols[name] for name in run.loss.parameters}
+    where = f"record.observables.{observable.name}"
+    return run.loss.expand_step(observable.formula, where, {}, gradient, sympy.Integer(1))
 
 
 def _names(run: Run) -> set[str]:
@@ -356,7 +351,7 @@ def _warn_of_dropped_rows(run: Run) -> None:
     data, batch_size = run.loss.data, run.optimizer.batch_size
     if data is not None and run.optimizer.sampling == "epoch" and data.rows % batch_size:
         batches, dropped = divmod(data.rows, batch_size)
-        message = f"{data.rows} rows make {batches} batches of {batch_size}; each epoch leaves {dropped} rows out"
+        message = f"{data.rows} rows make {batches} batches of {batch_size}; each epoch leaves {dropped} of them out"
         warnings.warn(f"{message}, others each time", RuntimeWarning, stacklevel=3)
 
 

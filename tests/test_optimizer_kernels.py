@@ -80,7 +80,7 @@ def noise_of(loss: str) -> np.ndarray:
     (block,) = simulator.blocks()
     simulator.advance(block, STEPS, Accumulators(*(field[0] for field in vars(arrays).values())))
     variables = block.state.reshape(simulator.program.n_variables, simulator.lanes)[:, :N]
-    return variables[2:].reshape(STEPS, len(NOISE[loss]), N)
+    return variables[list(simulator.program.running_rows)].reshape(STEPS, len(NOISE[loss]), N)
 
 
 @pytest.fixture(scope="module")

@@ -152,7 +152,7 @@ def test_sampled_noise_is_independent_in_each_direction():
         ({"c": "cc2*y"}, "did you mean 'c2'?"),
         ({"noise": "gauss"}, "loss.noise: unknown distribution 'gauss'"),
         ({"river_noise": "lapalce"}, "loss.river_noise: unknown distribution 'lapalce': did you mean 'laplace'?"),
-        ({"constants": {**CONSTANTS, "k": float("nan")}}, "loss.constants.k: nan is not finite"),
+        ({"constants": {**CONSTANTS, "k": float("nan")}}, "loss.constants.k: nan, expected a finite number"),
         ({"constants": {**CONSTANTS, "x": 1.0}}, "'x' is both a parameter and a constant"),
         ({"constants": {**CONSTANTS, "xi": 1.0}}, "'xi' is both a constant and a noise variable"),
         ({"constants": {**CONSTANTS, "a": 1.0}}, "'a' is both a constant and a definition"),

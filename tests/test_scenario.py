@@ -398,7 +398,7 @@ def test_all_problems_of_the_parts_with_each_other_at_once():
         ("loss.constants", 3, "loss.constants: 3, expected a table of numbers"),
         ("loss.constants.a0", "1", 'loss.constants.a0: "1", expected a number'),
         ("loss.constants.a0", True, "loss.constants.a0: true, expected a number"),
-        ("loss.constants.a0", float("nan"), "loss.constants.a0: nan is not finite"),
+        ("loss.constants.a0", float("nan"), "loss.constants.a0: nan, expected a finite number"),
         ("record.every", 0, "record.every: 0, expected a whole number from 1"),
         ("record.snapshots", 3, "record.snapshots: 3, expected a list"),
         ("record.snapshots", ["fnal"], 'record.snapshots[0]: "fnal", expected a step count, or "final"'),

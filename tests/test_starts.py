@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -18,7 +19,7 @@ from sgdsim.scenario import Scenario
 from sgdsim.schedules import Schedule
 from sgdsim.simulation import simulate_runs
 from sgdsim.starts import Grid, Stored, describe_snapshot, level_set, stored
-from sgdsim.workflow import scenario_from
+from sgdsim.workflow import run_scenario, scenario_from
 
 N = 300
 
@@ -79,7 +80,7 @@ def test_trajectories_start_on_the_grid(points):
 
 
 def test_a_grid_has_as_many_points_as_trajectories():
-    assert Grid.parse("grid:0,1").over(11) == Grid(0.0, 1.0, 11)
+    assert Grid.parse("grid:0,1").over(11) == Grid(0.0, 1.0, 11, 11)
     assert Grid.parse("grid:0,1,5").over(11).points == 5
     assert Grid.parse("grid:0,1").over(1).values(0, 1).tolist() == [0.0]
 
@@ -227,8 +228,42 @@ def test_initial_values_win_over_a_file(before):
     one = scenario(before.parent, run={"trajectories": 50, "initial": {"w": "grid:0,1"}})
     initial = one.runs[0].initial
     assert isinstance(initial["u"], Stored)
-    assert initial["w"] == Grid(0.0, 1.0, 50)
+    assert initial["w"] == Grid(0.0, 1.0, 50, 50)
     assert one.runs[0].trajectories == 50
+
+
+def test_moments_of_a_grid_are_those_of_the_trajectories():
+    """Of which the last ones may not go round once more."""
+    grid = Grid.parse("grid:-1,1,1000").over(1500)
+    assert grid.moment(1) == pytest.approx(grid.values(0, 1500).mean(), rel=1e-12)
+    assert grid.moment(1) < -0.1
+    assert Grid.parse("grid:-1,1,1000").over(500).cumulant(2) < 0.1
+
+
+def test_noise_of_any_ancestor_is_refused(before):
+    """A file that went on from another one names the seeds of both."""
+    described = describe_snapshot(before, None)
+    assert described["seeds"] == [int(h5py.File(before).attrs["seed"])]
+    run_scenario(
+        scenario(before.parent, run={"seed": 17}, record={"snapshots": ["final"]}),
+        before.parent / "next.h5",
+        target="python",
+    )
+    third = describe_snapshot(before.parent / "next.h5", None)
+    assert third["seeds"] == [17, *described["seeds"]]
+    for seed in third["seeds"]:
+        with pytest.raises(InputError, match="whose noise would come again"):
+            scenario(before.parent, run={"from": "next.h5", "seed": seed})
+    assert scenario(before.parent, run={"from": "next.h5", "seed": 9}).runs[0].seed == 9
+
+
+def test_a_description_is_of_as_many_trajectories(before):
+    """Its moments would not be those of the run."""
+    whole = scenario(before.parent)
+    with pytest.raises(InputError, match=r"run\.from describes the first 300"):
+        Scenario.parse(whole.toml, overrides={"run.trajectories": 100})
+    parsed = Scenario.parse(toml.dumps(whole.runs[0].describe())).runs[0]  # what `simulate` would write
+    assert parsed.describe() == whole.runs[0].describe()
 
 
 def test_a_scenario_refuses_a_file_with_its_key(before):
@@ -238,8 +273,8 @@ def test_a_scenario_refuses_a_file_with_its_key(before):
         scenario(before.parent, run={"trajectories": 301})
 
 
-def test_a_file_of_other_parameters_leaves_some_without_start(before):
-    with pytest.raises(InputError, match="no initial value for x, y"):
+def test_a_file_of_other_parameters_is_refused(before):
+    with pytest.raises(InputError, match="holds u, w, none of x, y"):
         scenario(before.parent, loss={"name": "river_valley"})
 
 

@@ -252,13 +252,13 @@ def test_what_names_no_file_stays(data):
 
 def test_states_of_another_run_stay_in_their_file(folder, monkeypatch):
     monkeypatch.setattr(
-        "sgdsim.starts.describe_snapshot", lambda path, count: {"file": path, "trajectories": count or 9, "seed": 2}
+        "sgdsim.starts.describe_snapshot", lambda path, count: {"file": path, "trajectories": count or 9, "seeds": [2]}
     )
     write("", "before.h5")
     where = os.path.realpath("before.h5")
     for run, count in (({"trajectories": 5.0}, 5), ({}, 9)):
         made = inline_files({"run": {"from": "before.h5", **run}}, folder)
-        start = {"file": where, "trajectories": count, "seed": 2}
+        start = {"file": where, "trajectories": count, "seeds": [2]}
         assert made == {"run": {"from": start, "trajectories": count, "seed": 3}}
     monkeypatch.undo()
     monkeypatch.chdir(folder)

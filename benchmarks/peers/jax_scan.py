@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.jobs import Job
-from benchmarks.peers import Models, Simulate, State
+from benchmarks.peers import Models, Simulate, State, jax_losses
 
 jax.config.update("jax_enable_x64", True)
 
@@ -57,5 +57,6 @@ MODELS: Models = {
         "by hand, float32": partial(river_valley, jnp.float32, True),
         "vmap of grad, float64": partial(river_valley, jnp.float64, False),
         "vmap of grad, float32": partial(river_valley, jnp.float32, False),
-    }
+    },
+    **jax_losses.MODELS,
 }

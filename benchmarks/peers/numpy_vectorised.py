@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from benchmarks.jobs import Job
-from benchmarks.peers import Models, Simulate, State
+from benchmarks.peers import Models, Simulate, State, numpy_losses
 
 
 def river_valley(dtype: type, job: Job, threads: int) -> Simulate:
@@ -33,5 +33,6 @@ MODELS: Models = {
     "river_valley": {
         "float64": partial(river_valley, np.float64),
         "float32": partial(river_valley, np.float32),
-    }
+    },
+    **numpy_losses.MODELS,
 }

@@ -11,16 +11,20 @@ from numba import njit
 
 from benchmarks.jobs import Job
 from benchmarks.peers import Models, Simulate, State
+from benchmarks.peers.our_losses import LOSSES, POLYNOMIALS
+from sgdsim.accumulators import Accumulators
 from sgdsim.loss import Loss
 from sgdsim.losses.river_valley import river_valley
 from sgdsim.observables import Observable
 from sgdsim.optimizers import Optimizer
 from sgdsim.run import Recorder, Run
 from sgdsim.schedules import Schedule
-from sgdsim.simulation import Accumulators, Simulator, allocate
+from sgdsim.simulation import Simulator, allocate
 from sgdsim.workers import Workers
 
-OBSERVABLES = (Observable("thermal", "a*x**2/2"), Observable("river", "c"))  # beside the parameters: four in all
+# Beside the two parameters: four in all.
+OBSERVABLES = Observable("thermal", "a*x**2/2"), Observable("river", "c")
+LOSS_OBSERVABLES = Observable("product", "u*w"), Observable("difference", "u**2 - w**2")
 
 
 def _noisy(job: Job) -> Loss:
@@ -33,25 +37,28 @@ def _noiseless(job: Job) -> Loss:
     return Loss(formula, tuple(job.initial), constants, name="noiseless_river_valley")
 
 
-def _simulator(job: Job, threads: int, loss: Loss, recorder: Recorder, dtype: str) -> Simulator:
+def simulator(
+    job: Job, threads: int, loss: Loss, recorder: Recorder | None = None, dtype: str = "float64"
+) -> Simulator:
+    """Of a job with a loss, not recording unless told to."""
     schedule = Schedule(repr(job.learning_rate))
-    run = Run(loss, Optimizer(), schedule, job.initial, job.trajectories, job.steps, 1, recorder, dtype)
+    run = Run(loss, Optimizer(), schedule, job.initial, job.trajectories, job.steps, 1, recorder or Recorder(), dtype)
     return Simulator(run, workers=Workers(threads))
 
 
 def whole_step(make_loss: Callable[[Job], Loss], recorder: Recorder, dtype: str, job: Job, threads: int) -> Simulate:
     """What `sgdsim.simulate` does between its arguments and its result, divergence test included."""
     loss = make_loss(job)
-    simulator = _simulator(job, threads, loss, recorder, dtype)
+    ours = simulator(job, threads, loss, recorder, dtype)
 
     def simulate() -> State:
-        into = Accumulators(*(array[0] for array in vars(allocate([simulator])).values()))
+        into = Accumulators(*(array[0] for array in vars(allocate([ours])).values()))
         states = []
-        for block in simulator.blocks():
-            for _ in simulator.spans(block, into):
+        for block in ours.blocks():
+            for _ in ours.spans(block, into):
                 pass
-            states.append(block.state.reshape(len(block.state), -1, simulator.lanes).swapaxes(0, 1))
-        final = np.concatenate(states, axis=1).reshape(-1, simulator.n_tiles * simulator.lanes)
+            states.append(block.state.reshape(len(block.state), -1, ours.lanes).swapaxes(0, 1))
+        final = np.concatenate(states, axis=1).reshape(-1, ours.n_tiles * ours.lanes)
         return dict(zip(loss.parameters, final[:, : job.trajectories], strict=False)) if loss.noise else {}
 
     return simulate
@@ -59,7 +66,7 @@ def whole_step(make_loss: Callable[[Job], Loss], recorder: Recorder, dtype: str,
 
 def noise_alone(job: Job, threads: int) -> Simulate:
     """The deviates of the same tiles and steps, drawn and thrown away."""
-    kernel: Any = _simulator(job, threads, _noisy(job), Recorder(), "float64").kernel
+    kernel: Any = simulator(job, threads, _noisy(job)).kernel
     step_deviates, rows, lanes, stride = kernel.step_deviates, kernel.DEVIATE_ROWS, kernel.LANES, kernel.STEPS_A_DRAW
 
     @njit  # type: ignore[untyped-decorator]
@@ -79,6 +86,10 @@ def noise_alone(job: Job, threads: int) -> Simulate:
     return simulate
 
 
+def _recording(observables: tuple[Observable, ...]) -> Recorder:
+    return Recorder(every=100, observables=observables)
+
+
 _OFF = Recorder()
 _STEP = partial(whole_step, _noisy, _OFF)
 
@@ -88,6 +99,16 @@ MODELS: Models = {
         "float32": partial(_STEP, "float32"),
         "noise alone": noise_alone,
         "noise off": partial(whole_step, _noiseless, _OFF, "float64"),
-        "recording": partial(whole_step, _noisy, Recorder(every=100, observables=OBSERVABLES), "float64"),
-    }
+        "recording": partial(whole_step, _noisy, _recording(OBSERVABLES), "float64"),
+    },
+    **{
+        model: {
+            "float64": partial(whole_step, make_loss, _OFF, "float64"),
+            "recording": partial(whole_step, make_loss, _recording(LOSS_OBSERVABLES), "float64"),
+            **(
+                {"polynomial": partial(whole_step, POLYNOMIALS[model], _OFF, "float64")} if model in POLYNOMIALS else {}
+            ),
+        }
+        for model, make_loss in LOSSES.items()
+    },
 }

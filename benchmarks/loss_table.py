@@ -1,0 +1,133 @@
+"""The second table: other losses than the reference job's, one row each."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from benchmarks.bar import Bar, table
+from benchmarks.losses import SETTINGS
+from benchmarks.tasks import Timings, ratio
+
+# Each program that ours is held against, with the least ratio.
+RATIOS = {("NumPy", "float64"): 5.0, ("JAX", "vmap of grad, float32"): 6.0, ("JAX", "by hand, float32"): 4.0}
+COMPILE_SECONDS = 4.0
+# Each variant of ours with the most that it may take of the time of another.
+OF_POLYNOMIAL, RECORDING_PERCENT = 2.5, 10.0
+
+
+@dataclass
+class LossResults:
+    """All that was measured of other losses.
+
+    Attributes
+    ----------
+    timings
+        Each loss by every program, on one thread.
+    alone
+        Ours alone: the step of some losses, with recording, and with a polynomial in place of the loss's function.
+    compilations
+        Processor seconds that the kernels of each loss take; empty when not measured.
+    """
+
+    timings: Timings
+    alone: Timings
+    compilations: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def groups(self) -> tuple[Timings, Timings]:
+        """All timings."""
+        return self.timings, self.alone
+
+    def ratios(self, peer: str, variant: str) -> dict[str, float]:
+        """How many times as long as ours a program takes, by loss; none where it was not timed."""
+        ours = {task.job.model: timing for task, timing in self.timings.items() if task.peer == "sgdsim"}
+        return {
+            task.job.model: ratio(timing, ours[task.job.model])
+            for task, timing in self.timings.items()
+            if (task.peer, task.variant) == (peer, variant) and not timing.wrong and not ours[task.job.model].wrong
+        }
+
+    def of_variants(self, variant: str, inverse: bool = False) -> dict[str, float]:
+        """A variant's time over that of the step as it is, or the inverse, by loss."""
+        steps = {task.job.model: timing for task, timing in self.alone.items() if task.variant == "float64"}
+        pairs = {
+            task.job.model: (timing, steps[task.job.model])
+            for task, timing in self.alone.items()
+            if task.variant == variant
+        }
+        return {model: ratio(*(pair[::-1] if inverse else pair)) for model, pair in pairs.items()}
+
+
+@dataclass(frozen=True)
+class _Column:
+    """One figure of each loss, with its bar as in `Bar`."""
+
+    figure: str
+    bar: float
+    values: Mapping[str, float]
+    at_least: bool = False
+    unit: str = ""
+
+    @property
+    def heading(self) -> str:
+        return f"{self.figure} ({'≥' if self.at_least else '≤'} {self.bar:g}{self.unit})"
+
+    def bars(self) -> dict[str, Bar]:
+        return {
+            model: Bar(f"{model}: {self.figure}", self.bar, value, self.at_least, self.unit)
+            for model, value in self.values.items()
+        }
+
+    def cells(self, complete: bool) -> dict[str, str]:
+        bold = {True: "", None: "", False: "**" if complete else ""}
+        return {model: f"{bold[bar.met]}{bar.measured:.3g}{bold[bar.met]}" for model, bar in self.bars().items()}
+
+
+def _columns(results: LossResults) -> list[_Column]:
+    recording = {model: (value - 1) * 100 for model, value in results.of_variants("recording").items()}
+    return [
+        *(
+            _Column(f"{peer} {variant} / ours", bar, results.ratios(peer, variant), at_least=True)
+            for (peer, variant), bar in RATIOS.items()
+        ),
+        _Column("ours / a polynomial", OF_POLYNOMIAL, results.of_variants("polynomial", inverse=True)),
+        _Column("recording, on top", RECORDING_PERCENT, recording, unit=" %"),
+        _Column("compilation", COMPILE_SECONDS, results.compilations, unit=" s"),
+    ]
+
+
+def bars(results: LossResults) -> list[Bar]:
+    """Every figure of the losses that were measured."""
+    return [bar for column in _columns(results) for bar in column.bars().values()]
+
+
+def report(results: LossResults, complete: bool = True) -> str:
+    """One row a loss, with what misses its bar in bold; small jobs are not held against it."""
+    columns = _columns(results)
+    cells = [column.cells(complete) for column in columns]
+    times, z = _nanoseconds(results), _largest_z(results)
+    rows = (
+        [model, str(len(SETTINGS[model].initial)), str(SETTINGS[model].deviates), times.get(model, "")]
+        + [cell.get(model, "") for cell in cells]
+        + [z[model]]
+        for model in z
+    )
+    head = ["loss", "parameters", "normals", "ours, ns a trajectory-step", *(c.heading for c in columns), "largest z"]
+    return table(head, rows)
+
+
+def _nanoseconds(results: LossResults) -> dict[str, str]:
+    return {
+        task.job.model: f"{statistics.median(timing.nanoseconds):.2f}"
+        for task, timing in results.timings.items()
+        if task.peer == "sgdsim" and not timing.wrong
+    }
+
+
+def _largest_z(results: LossResults) -> dict[str, str]:
+    found: dict[str, float] = {}
+    for task, timing in results.timings.items():
+        found[task.job.model] = max(found.get(task.job.model, 0.0), timing.z or 0.0)
+    return {model: f"{z:.1f}" for model, z in found.items()}

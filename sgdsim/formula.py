@@ -16,7 +16,8 @@ Nodes of an expression, and of its derivatives of any order, with real symbols f
 - SymPy's ``exp``, ``log``, ``sin``, ``cos``, ``erf``;
 - of `sgdsim.functions`, with the names that they print: ``tan``, ``atan``, ``sinh``, ``cosh``, ``tanh``, ``sigmoid``,
   ``softplus``, ``relu``, ``step`` (1 for x > 0, else 0), ``sign``, ``abs``; with two arguments ``min(a, b)`` and
-  ``max(a, b)``, both a where a equals b; with four arguments ``where(a, b, x, y)``: x where a < b, else y.
+  ``max(a, b)``, both a where a equals b; with four arguments ``where(a, b, x, y)``: x where a < b, else y; and the
+  derivative of ``tanh``, which prints as what it is made of.
 
 The text of such an expression, ``str(expression)``, is a formula again (with 15 digits of a ``Float``), unless it has
 an ``E`` or is too long.

@@ -34,11 +34,13 @@ UNARY = sorted(name for name in BOUNDS if not name.startswith("power"))
 # Same function for mpmath numbers and for arrays of a wider type.
 EXACT: dict[str, Callable[[Any], Any]] = {
     "sigmoid": lambda x: 1 / (1 + mpmath.exp(-x)),
+    "tanh_slope": lambda x: mpmath.sech(x) ** 2,
     "softplus": lambda x: mpmath.log1p(mpmath.exp(x)),
 }
 WIDER: dict[str, Callable[[Array], Array]] = {
     "atan": np.arctan,
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "tanh_slope": lambda x: 1 / np.cosh(x) ** 2,
     "softplus": lambda x: np.maximum(x, 0) + np.log1p(np.exp(-abs(x))),
 }
 
@@ -110,6 +112,7 @@ def _range(name: str, bits: str) -> tuple[float, float]:
         "log": (0.0, largest),
         "log1p": (-1.0, largest),
         "tanh": (-22.0, 22.0),
+        "tanh_slope": (-340.0, 340.0) if bits == "64" else (-42.0, 42.0),
         "sinh": (-log - 0.69, log + 0.69),
         "cosh": (-log - 0.69, log + 0.69),
         "sigmoid": (-1.05 * log, 40.0),
@@ -152,6 +155,7 @@ def _breakpoints(name: str, bits: str) -> Array:
         "log1p": 2.0 ** (k[abs(k) < 1022] + 0.5) - 1,
         "sinh": np.append(reduction, [-1.0, 1.0]),
         "tanh": np.append(reduction / 2, [-20.0, 20.0]),
+        "tanh_slope": reduction / 2,
         "sin": np.arange(-300, 300) * (math.pi / 4),
         "cos": np.arange(-300, 300) * (math.pi / 4),
         "tan": np.arange(-300, 300) * (math.pi / 4),

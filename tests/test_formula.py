@@ -28,7 +28,15 @@ NODES = (
     *(sympy.Symbol, sympy.Rational, type(sympy.pi), type(sympy.E), sympy.Add, sympy.Mul, sympy.Pow),
     *(sympy.exp, sympy.log, sympy.sin, sympy.cos, sympy.erf),
     *(functions.tan, functions.atan),
-    *(functions.sinh, functions.cosh, functions.tanh, functions.sigmoid, functions.softplus, functions.relu),
+    *(
+        functions.sinh,
+        functions.cosh,
+        functions.tanh,
+        functions.tanh_slope,
+        functions.sigmoid,
+        functions.softplus,
+        functions.relu,
+    ),
     *(functions.step, functions.sign, functions.abs, functions.min, functions.max, functions.where),
 )
 ONE_ARGUMENT = [name for name, usage in FUNCTIONS.items() if usage == f"{name}(x)"]

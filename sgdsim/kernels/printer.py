@@ -15,7 +15,7 @@ from sympy.printing.str import StrPrinter
 # Functions of formulas that have a text of the same name in `elementary`.
 ELEMENTARY = frozenset(
     (
-        *("exp", "log", "sin", "cos", "tan", "tanh", "sinh", "cosh", "atan", "erf"),
+        *("exp", "log", "sin", "cos", "tan", "tanh", "tanh_slope", "sinh", "cosh", "atan", "erf"),
         *("sigmoid", "softplus", "relu", "step", "sign"),
     )
 )

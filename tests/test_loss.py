@@ -21,6 +21,7 @@ from sgdsim.errors import InputError
 from sgdsim.formula import FormulaError
 from sgdsim.loss import Loss
 from sgdsim.noise import FAMILIES, Family, Noise
+from sgdsim.observables import Observable
 from sgdsim.symmetry import Symmetry
 
 
@@ -441,3 +442,35 @@ def test_moments_of_rows_are_joint():
         sympy.expand(loss.population - (w**2 * 5 / 4 - w * sympy.Rational(9, 20) + sympy.Rational(17, 400) + s * w))
         == 0
     )
+
+
+def test_names_of_the_step_cannot_be_taken():
+    """`gradient(u)` is read as a name of its own, which no user can have; names that merely look like it are free."""
+    for name in ("next__u", "gradient__u", "population_gradient__u", "charge__s"):
+        with pytest.raises(InputError, match="is reserved"):
+            Loss("u*k", ("u",), {name: 1.0})
+    loss = Loss("u**2/2 + 0*next_u", ("u",), {"next_u": 7.0, "gradient_u": 3.0})
+    assert not Observable.parse("o", "window_mean(next_u*u, 0, 2)").is_of_step(loss)
+    assert Observable.parse("o", "window_mean(next(u)*u, 0, 2)").is_of_step(loss)
+    assert str(loss.expand("gradient_u + population_gradient(u)")) == "gradient_u + u"
+
+
+def test_charges_of_numbered_names_do_not_meet():
+    one, other = {"u": "u", "w": "-w"}, {"a": "a", "b": "-b"}
+    symmetries = (Symmetry("s_2", one), Symmetry("s", other), Symmetry("s", one))
+    loss = Loss("u*w + a*b", ("u", "w", "a", "b"), symmetries=symmetries)
+    assert list(loss.charges) == ["s_2", "s", "s_3"]
+
+
+def test_vectors_of_constants_are_in_order():
+    with pytest.raises(InputError, match=r"constants c\[1\], c\[0\]"):
+        Loss("(x - c[0])**2/2", ("x",), {"c[1]": 5.0, "c[0]": 3.0})
+
+
+@pytest.mark.parametrize(
+    ("formula", "expected"),
+    [("(x**2 + y**2 + 2*v**2)/2", 2.0), ("(2*x**2 + 2*y**2 + v**2)/2", 2.0), ("x**2 + y**2 + v**2", 2.0)],
+)
+def test_the_largest_eigenvalue_where_others_are_equal(formula, expected):
+    loss = Loss(formula, ("x", "y", "v"))
+    assert float(loss.quantity("hessian_max")) == pytest.approx(expected, abs=1e-12)

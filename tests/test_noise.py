@@ -526,3 +526,14 @@ def test_the_covariance_is_that_of_the_definitions(covariance):
 def test_what_is_no_covariance_is_refused(covariance, problem):
     with pytest.raises(InputError, match=f"^loss.noise: {problem}"):
         correlated_normal(["x", "y"], covariance, where="loss.noise")
+
+
+@pytest.mark.parametrize(("text", "p"), [("bernoulli:1e-7", 1e-7), ("table:1@1e-7,0@0.9999999", 1e-7)])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_rare_events_have_their_probability(text, p, dtype):
+    """The threshold is in the fine part of the uniform, also where the state rounds it to float32."""
+    law = Noise.parse(text).law
+    values = dict(zip(law.arguments, Noise.parse(text).arguments, strict=True))
+    uniform = np.array([p * 0.999, p * 1.001], dtype)  # of 2*abs(v)
+    drawn = Formula.parse(law.formula).evaluate({**values, "v": uniform / 2})
+    assert np.asarray(drawn).tolist() == [1.0, 0.0]

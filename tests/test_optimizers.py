@@ -327,3 +327,22 @@ def test_the_metric_is_inverted():
 def test_preconditioners_that_do_not_fit_the_loss(fields, problem):
     with pytest.raises(InputError, match=problem):
         Optimizer(**fields).matrix(LOSS)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [("adam", "beta1", 1.0), ("adam", "beta2", -0.1), ("momentum", "momentum", 1.1), ("rmsprop", "alpha", 1.5),
+     ("adam", "epsilon", -1e-8), ("langevin", "temperature", -1.0)],
+)  # fmt: skip
+def test_hyperparameters_that_make_no_sense(name, key, value):
+    with pytest.raises(InputError, match=f"optimizer.{key}: {value}, expected a number from 0"):
+        Optimizer(name, {key: value})
+
+
+def test_matrices_of_numbers_are_taken():
+    assert Optimizer(preconditioner=(1.0, 2.0)).preconditioner == ("1.0", "2.0")
+    loss = Loss("u**2 + w**2", ("u", "w"))
+    with pytest.raises(InputError, match="has the eigenvalue -1, expected none below zero"):
+        Optimizer(metric=((1, 2), (2, 1))).matrix(loss)
+    with pytest.raises(InputError, match="is not symmetric"):
+        Optimizer(metric=((1, 2), (0, 1))).matrix(loss)

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sgdsim import recorded
 from sgdsim.data import Data
 from sgdsim.ensemble import Ensemble
+from sgdsim.errors import InputError
 from sgdsim.loss import Loss
 from sgdsim.losses import CATALOGUE
 from sgdsim.noise import Noise
@@ -16,7 +18,7 @@ from sgdsim.observables import Observable
 from sgdsim.optimizers import Optimizer
 from sgdsim.run import Autocorrelation, Drift, Histogram, Plane, Recorder, Run
 from sgdsim.schedules import Schedule
-from sgdsim.simulation import simulate_runs
+from sgdsim.simulation import simulate, simulate_runs
 from tests import naive
 
 N, STEPS = 300, 14
@@ -500,3 +502,71 @@ def test_no_recorder_depends_on_the_target_or_how_the_run_is_cut():
         cut = simulated(run, "cpu", threads=threads, span_steps=span, block_trajectories=block)
         differ = [name for name in reference if reference[name].tobytes() != cut[name].tobytes()]
         assert cut.digest() == reference.digest(), (threads, span, block, differ)
+
+
+@pytest.mark.parametrize(
+    ("observables", "histograms", "fields", "name"),
+    [
+        ({"u_w": "u*w"}, {"u_w": [0, 1, 3], "u,w": [0, 1, 3, 0, 1, 3]}, {}, "histogram_u_w"),
+        ({"u_stderr": "u"}, {"u": [0, 1, 3], "u_stderr": [0, 1, 3]}, {"quantiles": (0.5,)}, "quantile_u_stderr"),
+        ({"u_w_1": "u"}, {"u_w_1": [0, 1, 3], "u,w": [0, 1, 4, 0, 1, 3]}, {}, "bin_u_w_1"),
+    ],
+)
+def test_variables_of_one_name_are_refused_before_the_run(observables, histograms, fields, name):
+    """They would overwrite each other, or fail after hours."""
+    with pytest.raises(InputError, match=f"makes a variable '{name}'"):
+        simulate(
+            CATALOGUE["rescaling"](),
+            learning_rate=0.1,
+            initial={"u": 1.0, "w": 1.0},
+            trajectories=10,
+            steps=1,
+            target="python",
+            observables=observables,
+            histograms=histograms,
+            **fields,
+        )
+
+
+def test_every_variable_of_a_recorder_is_foreseen():
+    """What `check_names` compares is what is written."""
+    ensemble = simulate(
+        CATALOGUE["rescaling"](),
+        learning_rate=0.1,
+        initial={"u": 1.0, "w": "normal"},
+        trajectories=300,
+        steps=2,
+        target="python",
+        histograms={"u": [0, 2, 3], "u,w": [0, 2, 3, -1, 1, 3]},
+        quantiles=(0.5,),
+        autocorrelations={"w": Autocorrelation(0, (1,))},
+        drifts={"u": Drift("w", Histogram(-1, 1, 4)), "w": Drift("w", Histogram(-1, 1, 4))},
+    )
+    run = Run(
+        CATALOGUE["rescaling"](),
+        Optimizer(),
+        Schedule("0.1"),
+        {"u": 1.0, "w": 0.0},
+        300,
+        2,
+        recorder=Recorder(
+            histograms={"u": Histogram(0, 2, 3), "u,w": Plane(Histogram(0, 2, 3), Histogram(-1, 1, 3))},
+            quantiles=(0.5,),
+            autocorrelations={"w": Autocorrelation(0, (1,))},
+            drifts={"u": Drift("w", Histogram(-1, 1, 4)), "w": Drift("w", Histogram(-1, 1, 4))},
+        ),
+    )
+    foreseen = {name for _, names in recorded._names(run) for name in names}
+    kinds = (
+        "histogram",
+        "underflow",
+        "overflow",
+        "outside",
+        "quantile_",
+        "autocorrelation",
+        "drift",
+        "diffusion",
+        "count_",
+    )
+    written = {name for name in ensemble.variables if name.startswith((*kinds, "bin_", "edge", "lag_"))}
+    assert written <= foreseen

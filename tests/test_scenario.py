@@ -619,3 +619,22 @@ def test_all_points_record_alike():
     observables = (Observable("wall", "a0*x**2/2"), Observable("wall_2", "a0*x**2"), Observable("mean_x", "x", (2, 8)))
     assert [run.recorder for run in recorded.runs] == [Recorder(snapshots=(3, 5), observables=observables)] * 2
     assert Scenario.parse(recorded.toml).runs == recorded.runs
+
+
+@pytest.mark.parametrize(
+    ("section", "problem"),
+    [
+        ({"noise": {"x,y": "normal:1,0.9;0.9,1", "x,w": "normal:1,0;0,1"}}, "'x' stands for two things"),
+        ({"noise": {"a,b_c": "normal:1,0;0,1", "a_b,c": "normal:1,0;0,1"}}, "'a_b_c' stands for two things"),
+        ({"noise": {"x_y[2]": "student_t:3", "x,y": "normal:1,0;0,1"}}, "'x_y' stands for two things"),
+        ({"noise": {"x,y": "normal:1,0;0,1"}, "define": {"x": "2"}}, "'x' stands for two things"),
+        ({"noise": {"x,x": "normal:1,0;0,1"}}, "names a variable twice"),
+        ({"noise": {"x,y": "normal:1,2;2,1"}}, "has the eigenvalue -1"),
+    ],
+)
+def test_joint_noise_has_names_of_its_own(section, problem):
+    """A second meaning would silently take the place of the first."""
+    loss = {"formula": "q**2", "parameters": {"q": 1}, **section}
+    assert problem in problems(
+        {"loss": loss, "optimizer": {"learning_rate": 0.1}, "run": {"trajectories": 9, "steps": 4}}
+    )

@@ -30,7 +30,6 @@ def quadratic(curvature: float, rate: str, optimizer: Optimizer | None = None) -
         (1.0, "1.5", Optimizer("sgd", {"weight_decay": 0.5}), False),
         (1.0, "3.7", Optimizer("momentum", {"momentum": 0.9}), True),
         (1.0, "3.8", Optimizer("momentum", {"momentum": 0.9}), False),
-        (1.0, "0.1", Optimizer("momentum", {"momentum": 1.1}), False),
     ],
 )
 def test_the_threshold(curvature, rate, optimizer, stable):

@@ -283,3 +283,19 @@ def test_a_level_set_starts_two_parameters(before):
     data = {"loss": {"name": "rescaling"}, "optimizer": {"learning_rate": 0.1}, "run": {"steps": 4, **run}}
     (one,) = scenario_from(data, "level", "scenario").runs
     assert one.initial == {"u": 2.0, "w": 1.0}
+
+
+@pytest.mark.parametrize("charge", [-1e8, -1e5, -1.0, 0.0, 1.0, 1e5, 1e8])
+@pytest.mark.parametrize("product", [-2.0, -1e-3, 0.0, 1e-3, 1.0])
+def test_a_level_set_keeps_both_numbers(charge, product):
+    """Also where one of the two parameters is tiny and a difference would cancel."""
+    u, w = level_set(["u", "w"], f"level:{charge!r},{product!r}").values()
+    assert u >= 0
+    assert u * u - w * w == pytest.approx(charge, rel=1e-12, abs=1e-12)
+    assert u * w == pytest.approx(product, rel=1e-12, abs=1e-15)
+
+
+@pytest.mark.parametrize("text", ["normal:0,1", "grid:-1,1"])
+def test_other_starts_of_two_parameters_are_no_level_set(text):
+    with pytest.raises(InputError, match="expected level:charge,product"):
+        level_set(["u", "w"], text)

@@ -149,6 +149,8 @@ def describe_loss(loss: Loss) -> str:
     """
     about = [f"{loss.name}: {loss.description}"] if loss.description else []
     about += [f"references: {', '.join(loss.references)}"] if loss.references else []
+    if loss.name in CATALOGUE:
+        about.append(f"arguments, with their defaults: {_arguments(loss.name)}")
     about += [f"formula: {loss.formula}", f"parameters: {', '.join(loss.parameters)}"]
     rows = [] if loss.data is None else [f"{loss.data.rows} rows of {', '.join(loss.columns)}"]
     sections = {
@@ -195,6 +197,12 @@ def _symmetry(loss: Loss, symmetry: Symmetry) -> str:
     arrow = ": " if symmetry.is_continuous else " -> "
     moves = ", ".join(f"{name}{arrow}{value}" for name, value in symmetry.directions(loss).items())
     return f"{symmetry.name}, generator {moves}" if symmetry.is_continuous else f"{symmetry.name}, {moves}"
+
+
+def _arguments(name: str) -> str:
+    """Of a family of the catalogue, keys of ``[loss]`` in a scenario."""
+    shown = (f"{key} = {one.default!r}" for key, one in signature(CATALOGUE[name]).parameters.items())
+    return ", ".join(shown)
 
 
 def schedule_from(text: str) -> Schedule:

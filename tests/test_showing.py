@@ -159,7 +159,7 @@ def test_constants_of_a_loss_of_the_catalogue():
         (["softmax", "--constant", "a=1"], "--constant: softmax takes none"),
         (["a*x", "--constant", "a"], "--constant 'a': expected NAME=NUMBER, e.g. a=1"),
         (["a*x", "--constant", "a=b"], "--constant a: 'b', expected a number"),
-        (["a*x", "--constant", "a=inf"], "inf is not finite"),
+        (["a*x", "--constant", "a=inf"], "inf, expected a finite number"),
         (["a*x", "--constant", "a[2]=1"], "--constant 'a[2]=1': expected NAME=NUMBER"),
         (["a*x", "--constant", "2=1"], "'2' is not a name"),
         (["z*x", "--noise", "z"], "--noise 'z': expected NAME=DISTRIBUTION, e.g. z=normal:0,0.5"),
@@ -260,3 +260,9 @@ def test_a_schedule_in_a_file(tmp_path):
     assert (shown.exit_code, shown.output.splitlines()[2].split()) == (0, ["1", "0.05"])
     assert CliRunner().invoke(main, ["show", "--schedule", f"file:{path}", "--steps", "3"]).exit_code == 2
     assert CliRunner().invoke(main, ["show", "--schedule", f"file:{path}x"]).exit_code == 2
+
+
+def test_a_loss_of_the_catalogue_is_shown_with_its_arguments():
+    """They are keys of `[loss]` in a scenario, and `--set loss.curvatures=…` on the command line."""
+    shown = describe_loss(CATALOGUE["rayleigh"]())
+    assert "arguments, with their defaults: curvatures = (1.0, 2.0), noise = 'normal', constants = None" in shown

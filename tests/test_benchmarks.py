@@ -30,6 +30,7 @@ def final(peer: str, job: Job = JOB, variant: str = "float64") -> check.Statisti
     return check.statistics(PEERS[peer].models[job.model][variant](job, 1)())
 
 
+@pytest.mark.validate
 def test_quick_benchmark_runs(tmp_path):
     command = [sys.executable, "-m", "benchmarks", "--quick", "--rounds", "1", "--output", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -45,7 +46,7 @@ def test_quick_benchmark_runs(tmp_path):
         assert peer.installed or name in done.stdout.split("skipped: ")[1]
 
 
-@pytest.mark.parametrize("variant", ["float64", "float32"])
+@pytest.mark.parametrize("variant", ["float64", pytest.param("float32", marks=pytest.mark.validate)])
 def test_right_program_passes(variant):
     assert check.deviation(final("sgdsim", variant=variant), final("NumPy")) <= check.Z_LIMIT
 

@@ -492,6 +492,7 @@ def everything(trajectories: int) -> Run:
     )
 
 
+@pytest.mark.validate  # 20 s, nearly all of it compilation
 def test_no_recorder_depends_on_the_target_or_how_the_run_is_cut():
     """Targets to rounding; threads, spans that end in the middle of epochs, and blocks to every stored bit."""
     run = everything(700)

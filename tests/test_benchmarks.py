@@ -99,6 +99,7 @@ def draw(job: Job) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     return theta, rng.normal(size=input_shape(job)), rng.normal(size=job.trajectories)
 
 
+@pytest.mark.validate
 @pytest.mark.parametrize("model", SETTINGS)
 def test_gradient_by_hand_is_that_of_the_catalogue(model):
     job = loss_job(model, LANES, 1)

@@ -275,6 +275,7 @@ def test_results_go_to_a_folder_that_is_made(folder):
     assert Path("results/mine.h5").exists()
 
 
+@pytest.mark.validate  # 10 s of compilation
 def test_observables_of_the_step_are_read_like_all_others(folder):
     """What they are in numbers is tested with the recorders."""
     texts = {

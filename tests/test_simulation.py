@@ -58,7 +58,7 @@ def test_float32_state_follows_float64_state(target, river_run):
     np.testing.assert_allclose(narrow["theta"], simulate(run, target=target)["theta"], atol=2e-6)
 
 
-@pytest.mark.parametrize("batch_size", [2, 3, 8])
+@pytest.mark.parametrize("batch_size", [3, *(pytest.param(size, marks=pytest.mark.validate) for size in (2, 8))])
 def test_batches_average_independent_samples(batch_size, target, river_run):
     """The step from a known state is the mean gradient of batch_size draws of the documented layout."""
     run = river_run(

@@ -11,7 +11,6 @@ from math import inf
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError, WrapValidator
-from pydantic_core import PydanticCustomError
 
 from sgdsim import theory, toml
 from sgdsim.data import read_columns
@@ -27,7 +26,18 @@ from sgdsim.run import Histogram, Plane, binned
 from sgdsim.schedules import Schedule
 from sgdsim.starts import Start, level_set, start_from
 from sgdsim.symmetry import Symmetry
-from sgdsim.values import FormulaText, FormulaTexts, Number, Section, StartValue, between, finite, formulas, whole
+from sgdsim.values import (
+    FormulaText,
+    FormulaTexts,
+    Number,
+    Section,
+    StartValue,
+    between,
+    finite,
+    formulas,
+    refused,
+    whole,
+)
 from sgdsim.vectors import base_name, coordinates
 
 T = TypeVar("T")
@@ -51,7 +61,7 @@ def _short_symmetry(value: Any, validate: Callable[[Any], _SymmetrySection]) -> 
     try:
         symmetry = Symmetry.parse(value, "loss.symmetry")
     except InputError as error:
-        raise PydanticCustomError("refused", "{problem}", {"problem": str(error)}) from None
+        raise refused(error) from None
     return _SymmetrySection(name=symmetry.name, generator=dict(symmetry.generator), image=dict(symmetry.image))
 
 

@@ -22,6 +22,18 @@ class RunError(SgdsimError):
     """The input was good but the run failed: memory, disk, device."""
 
 
+def shortened(value: object, most: int = 200) -> str:
+    """The text of something that may be long, such as an expression.
+
+    Examples
+    --------
+    >>> shortened("a + b + c", most=5)
+    'a + b …'
+    """
+    text = str(value)
+    return text if len(text) <= most else f"{text[:most]} …"
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """Say that `name` is not among the known names of its kind, with a near match or the whole list.
 

@@ -263,7 +263,7 @@ def correlation(ensemble: Ensemble, parameter: str, steps: tuple[int, int]) -> E
     u, v = (w - w.mean() - mean[position[labels]] for w, mean in zip((x, y), means, strict=True))
     keep = all_and_left_out(len(n)) if len(n) >= FEWEST_GROUPS else np.ones((1, len(n)))
     pairs = ((u, u, 0, 0), (v, v, 1, 1), (u, v, 0, 1))
-    sxx, syy, sxy = (_co_moment(n, sums(a * b), means[i], means[j], keep) for a, b, i, j in pairs)
+    sxx, syy, sxy = (co_moment(n, sums(a * b), means[i], means[j], keep) for a, b, i, j in pairs)
     with np.errstate(divide="ignore", invalid="ignore"):
         values = sxy / np.sqrt(sxx * syy)
     if len(n) < FEWEST_GROUPS:
@@ -271,8 +271,21 @@ def correlation(ensemble: Ensemble, parameter: str, steps: tuple[int, int]) -> E
     return Estimate.jackknife(values[0], values[1:], n / n.sum())
 
 
-def _co_moment(n: np.ndarray, within: np.ndarray, a: np.ndarray, b: np.ndarray, keep: np.ndarray) -> np.ndarray:
-    """Sum of products of deviations from the common means of unions of groups, as in `unite`."""
+def co_moment(n: np.ndarray, within: np.ndarray, a: np.ndarray, b: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """Sum of products of deviations from the common means of unions of groups, as in `unite`.
+
+    Parameters
+    ----------
+    n, within, a, b
+        Of each group: count, sum of products about its own means, and both means.
+    keep
+        Which groups stand in which union, (union, group).
+
+    Examples
+    --------
+    >>> co_moment(np.ones(2), np.zeros(2), np.array([1.0, 3.0]), np.array([0.0, 1.0]), np.array([[1, 1]]))
+    array([1.])
+    """
     weights = n * keep
     da, db = (m - (weights * m).sum(-1, keepdims=True) / weights.sum(-1, keepdims=True) for m in (a, b))
     return np.asarray((keep * within + weights * da * db).sum(-1))

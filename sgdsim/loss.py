@@ -6,13 +6,12 @@ import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from functools import cached_property
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from sgdsim.data import Data
-from sgdsim.errors import InputError
+from sgdsim.errors import InputError, shortened
 from sgdsim.formula import Formula, aliased, check_name
 from sgdsim.noise import Noise
 from sgdsim.symmetry import Symmetry
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 Definition = str | tuple[str, ...]
 
-_MAX_SHOWN = 200  # characters of an expression in a message
 _MOST_EIGENVALUES = 3  # that radicals give
 _MOST_CASES = 64  # rows of data or values of noise, over which a sum is written out
 
@@ -149,7 +147,7 @@ class Loss:
                 namespace[name] = [Formula.parse(part).expression(namespace) for part in text]
         return namespace
 
-    @property
+    @cached_property
     def quantities(self) -> frozenset[str]:
         """Names that formulas about the loss may use beside its own; see `quantity`."""
         bases = {base_name(name) for name in self.parameters}
@@ -157,13 +155,13 @@ class Loss:
         own = {"loss", "hessian_trace", "hessian_max", *(f"population_gradient__{name}" for name in bases)}
         return frozenset((own | charges) - self.namespace_names)
 
-    @property
+    @cached_property
     def namespace_names(self) -> frozenset[str]:
         """Names of its own."""
         names = (*self.parameters, *self.constants, *self.random, *self.definitions)
         return frozenset(base_name(name) for name in names)
 
-    @property
+    @cached_property
     def varying(self) -> frozenset[str]:
         """Names of all that differs between samples: `random`, and definitions that use it."""
         varying = {base_name(name) for name in self.random}
@@ -309,19 +307,21 @@ class Loss:
         """The expectation of what is not polynomial: an exact sum over rows of data and values of discrete noise."""
         import sympy
 
+        from sgdsim.functions import exact
+
         weighted: list[tuple[sympy.Expr, dict[str, sympy.Expr]]] = [(sympy.Integer(1), {})]
         rows = [] if self.data is None else [self.data.row(index) for index in range(self.data.rows)]
         if columns := [name for name in used if name in self.columns]:
-            weighted = [(sympy.Rational(1, len(rows)), {name: _exact(row[name]) for name in columns}) for row in rows]
+            weighted = [(sympy.Rational(1, len(rows)), {name: exact(row[name]) for name in columns}) for row in rows]
         for name in (name for name in used if name in self.noise):
-            atoms = [(_rational(value), _rational(share)) for value, share in self.noise[name].atoms()]
+            atoms = [(exact(value), exact(share)) for value, share in self.noise[name].atoms()]
             pairs = itertools.product(weighted, atoms or [(None, sympy.Integer(1))])
             weighted = [(w * share, {**at, name: value} if atoms else at) for (w, at), (value, share) in pairs]
             if len(weighted) > _MOST_CASES:
                 break
         if not weighted[0][1] or len(weighted) > _MOST_CASES:
             over = ", ".join(used)
-            raise InputError(f"the expectation of {_shortened(expression)} over {over} has no closed form here")
+            raise InputError(f"the expectation of {shortened(expression)} over {over} has no closed form here")
         return sympy.Add(
             *(w * self.expectation(expression.subs({self.symbols[n]: v for n, v in at.items()})) for w, at in weighted)
         )
@@ -330,10 +330,12 @@ class Loss:
         """The expectation of a product of powers of noise variables and columns."""
         import sympy
 
+        from sgdsim.functions import exact
+
         product = sympy.Integer(1)
         rows = {name: power for name, power in powers.items() if power and name in self.columns}
         if self.data is not None and rows:
-            product *= _rational(self.data.moment(rows))
+            product *= exact(self.data.moment(rows))
         for name in (name for name, power in powers.items() if power and name in self.noise):
             moment = self.noise[name].exact_moment(powers[name])
             if not moment.is_finite:
@@ -365,23 +367,6 @@ def _largest_eigenvalue(hessian: sympy.Matrix) -> sympy.Expr:
     # Half of the angle has its tangent; the angle is pi where two eigenvalues below the third are one.
     angle = SYMBOLIC["where"](0, along, 2 * SYMBOLIC["atan"](sine / along), pi)
     return mean + 2 * sqrt(p2) * cos(angle / 3)
-
-
-def _shortened(expression: sympy.Expr) -> str:
-    text = str(expression)
-    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]} …"
-
-
-def _rational(value: Fraction) -> sympy.Rational:
-    from sympy import Rational
-
-    return Rational(value.numerator, value.denominator)
-
-
-def _exact(value: float) -> sympy.Rational:
-    from sympy import Rational
-
-    return Rational(repr(float(value)))
 
 
 def _check_coordinates(names: Iterable[str], kind: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from sgdsim.accumulators import Accumulators
 from sgdsim.ensemble import Variable
 from sgdsim.errors import InputError
-from sgdsim.estimation import all_and_left_out, deviations
+from sgdsim.estimation import Estimate, all_and_left_out, co_moment, deviations
 from sgdsim.moments import Moments, merge_axis
 from sgdsim.run import Histogram, Plane, Run
 
@@ -264,39 +264,16 @@ def _autocorrelations(run: Run, record_steps: np.ndarray, results: Accumulators)
             groups, moments = products[alive], moments[alive]
             keep = all_and_left_out(len(groups))
             with np.errstate(divide="ignore", invalid="ignore"):
-                spreads = [_spread(moments[:, part], keep) for part in (0, 1)]
-                values = _product(groups, keep) / np.sqrt(spreads[0] * spreads[1])
-            value[point, i], error[point, i] = values[0], _stderr(values, groups[:, 0])
+                n, x, y, within = groups.T
+                (_, mean_1, sum_1, *_), (_, mean_2, sum_2, *_) = np.moveaxis(moments, 0, -1)
+                spreads = co_moment(n, sum_1, mean_1, mean_1, keep) * co_moment(n, sum_2, mean_2, mean_2, keep)
+                values = co_moment(n, within, x, y, keep) / np.sqrt(spreads)
+            value[point, i] = values[0]
+            if len(n) > 1:
+                error[point, i] = Estimate.jackknife(values[0], values[1:], n / n.sum()).stderr
         variables[f"autocorrelation_{name}"] = over(f"lag_{name}", value, f"of {name} from step {one.start} on")
         variables[f"autocorrelation_{name}_stderr"] = over(f"lag_{name}", error, "standard error, from the groups")
     return variables
-
-
-def _filled(groups: np.ndarray) -> np.ndarray:
-    return groups[groups[:, 0] > 0]
-
-
-def _product(groups: np.ndarray, keep: np.ndarray) -> np.ndarray:
-    """Central sums of products of unions of groups."""
-    return _central(groups[:, 0], groups[:, 3], groups[:, 1], groups[:, 2], keep)
-
-
-def _spread(moments: np.ndarray, keep: np.ndarray) -> np.ndarray:
-    """Central sums of squares of unions of groups."""
-    return _central(moments[:, 0], moments[:, 2], moments[:, 1], moments[:, 1], keep)
-
-
-def _central(n: np.ndarray, within: np.ndarray, a: np.ndarray, b: np.ndarray, keep: np.ndarray) -> np.ndarray:
-    weights = n * keep
-    da, db = (m - (weights * m).sum(-1, keepdims=True) / weights.sum(-1, keepdims=True) for m in (a, b))
-    return np.asarray((keep * within + weights * da * db).sum(-1))
-
-
-def _stderr(values: np.ndarray, count: np.ndarray) -> float:
-    """From the value and its replicates with one group left out."""
-    if len(count) < 2:
-        return float("nan")
-    return float(np.sqrt(np.sum(deviations(values[0], values[1:], count / count.sum()) ** 2)))
 
 
 def _drifts(run: Run, changes: np.ndarray) -> dict[str, Variable]:

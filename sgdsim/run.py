@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -330,7 +330,7 @@ class Run:
             if isinstance(bins, Plane) != (name.count(",") == 1):
                 raise InputError(f"record.histograms.{name}: expected low, high and bins of each name, u or u,w")
             for part in name.split(",") if isinstance(bins, Plane) else [name]:
-                self._check_measured(f"record.histograms.{name}", part)
+                check_measured(f"record.histograms.{name}", part, self.measured)
         if recorder.quantiles and not any(isinstance(bins, Histogram) for bins in recorder.histograms.values()):
             raise InputError("record.quantiles: are read off histograms, of which there are none")
         for probability in recorder.quantiles:
@@ -367,12 +367,8 @@ class Run:
         if observable.window and observable.window[1] > self.steps:
             raise InputError(f"{where}: the window ends at step {observable.window[1]}, the run at {self.steps}")
 
-    def _check_measured(self, where: str, name: str) -> None:
-        if name not in self.measured:
-            raise InputError(f"{where}: {unknown_name('observable', name, self.measured)}")
-
     def _check_plain(self, where: str, name: str) -> None:
-        self._check_measured(where, name)
+        check_measured(where, name, self.measured)
         if any(observable.name == name and observable.is_running for observable in self.recorder.observables):
             raise InputError(f"{where}: {name} runs along each trajectory, expected a parameter or plain observable")
 
@@ -419,6 +415,22 @@ class Run:
     def initial_items(self) -> list[tuple[str, Start]]:
         """Initial values in the loss's order."""
         return [(name, self.initial[name]) for name in self.loss.parameters]
+
+
+def check_measured(where: str, name: str, measured: Iterable[str]) -> None:
+    """Refuse the name of what is not measured.
+
+    Raises
+    ------
+    InputError
+        With a near match.
+
+    Examples
+    --------
+    >>> check_measured("record.histograms.x", "x", ["x", "y"])
+    """
+    if name not in measured:
+        raise InputError(f"{where}: {unknown_name('observable', name, measured)}")
 
 
 def _symmetry(symmetry: Symmetry) -> dict[str, Any]:

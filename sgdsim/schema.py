@@ -28,7 +28,7 @@ from sgdsim.building import (
 from sgdsim.errors import InputError, unknown_name
 from sgdsim.loss import Loss
 from sgdsim.problems import attempt_all, shown, validated
-from sgdsim.run import DTYPES, Autocorrelation, Drift, Histogram, Plane, Recorder, Run, binned
+from sgdsim.run import DTYPES, Autocorrelation, Drift, Histogram, Plane, Recorder, Run, binned, check_measured
 from sgdsim.schedules import Schedule
 from sgdsim.starts import Start, start_from, stored
 from sgdsim.values import (
@@ -231,14 +231,12 @@ def _try_apart(
     ]
     measured = [*loss.parameters, *(observable.name for observable in recorder.all_observables)]
     checks: list[Callable[[], object]] = [partial(replace, blank, **part) for part in parts]
-    checks += [partial(_check_measured, name, measured) for name in recorder.histograms]
+    checks += [
+        partial(check_measured, f"record.histograms.{names}", name, measured)
+        for names in recorder.histograms
+        for name in names.split(",")
+    ]
     attempt_all(checks)
-
-
-def _check_measured(histogram: str, measured: Sequence[str]) -> None:
-    for name in histogram.split(","):
-        if name not in measured:
-            raise InputError(f"record.histograms.{histogram}: {unknown_name('observable', name, measured)}")
 
 
 def _initial(sections: Sections, loss: Loss) -> dict[str, Start]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,12 +18,12 @@ from sgdsim.errors import InputError
 from sgdsim.noise import Noise
 
 
-class _Given:
+class _Given(ABC):
     """Values known in advance, of which theory asks for moments."""
 
+    @abstractmethod
     def moment(self, order: int) -> float:
         """The mean of a power over the trajectories."""
-        raise NotImplementedError
 
     def cumulant(self, order: int) -> float:
         """The cumulant over the trajectories, about the mean so that nothing cancels."""

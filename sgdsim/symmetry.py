@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING
 
-from sgdsim.errors import InputError, unknown_name
+from sgdsim.errors import InputError, shortened, unknown_name
 from sgdsim.formula import Formula
 from sgdsim.vectors import base_name
 
@@ -27,7 +27,6 @@ KINDS = {
 }
 """Each kind of symmetry that has a short form, with it."""
 
-_MAX_SHOWN = 200  # characters of an expression in a message
 _POINTS = 50  # at which a change is looked for that does not cancel symbolically
 
 
@@ -179,6 +178,10 @@ class Symmetry:
         InputError
             As `directions`, and with the change where it is not zero: symbolically, or in 50 digits at random points.
         """
+        import sympy
+
+        from sgdsim.functions import exact
+
         directions = {loss.symbols[name]: value for name, value in self.directions(loss).items()}
         random = set(loss.random) & {symbol.name for value in directions.values() for symbol in value.free_symbols}
         if random:
@@ -187,14 +190,13 @@ class Symmetry:
             terms = [value * loss.expression.diff(symbol) for symbol, value in directions.items()]
         else:
             terms = [loss.expression.xreplace(directions), -loss.expression]
-        constants = {loss.symbols[name]: _exact(value) for name, value in loss.constants.items()}
+        constants = {loss.symbols[name]: exact(value) for name, value in loss.constants.items()}
         terms = [term.subs(constants) for term in terms]
-        change = _expanded(terms)
+        change = sympy.expand(sympy.Add(*terms))
         if change != 0 and not _cancel(loss, terms):
-            text = str(change)
-            text = text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]} …"
             how = "along its generator" if self.is_continuous else "under it"
-            raise InputError(f"loss.symmetry {self.name!r}: {how} the loss of a sample changes by {text}, expected 0")
+            by = shortened(change)
+            raise InputError(f"loss.symmetry {self.name!r}: {how} the loss of a sample changes by {by}, expected 0")
 
     def charge(self, loss: Loss) -> sympy.Expr | None:
         """The Noether charge Q whose gradient is the generator, which gradient flow conserves.
@@ -221,15 +223,11 @@ def _factor(text: str) -> str:
     return text if re.fullmatch(r"-?[\w.]+", text) else f"({text})"
 
 
-def _expanded(terms: Sequence[sympy.Expr]) -> sympy.Expr:
-    import sympy
-
-    return sympy.expand(sympy.Add(*terms))
-
-
 def _cancel(loss: Loss, terms: Sequence[sympy.Expr]) -> bool:
     """Whether terms add up to zero in 50 digits at random points, the noise as it is distributed."""
     from sympy import Float, cse
+
+    from sgdsim.functions import exact
 
     shared, reduced = cse(terms, order="none")  # a norm is in every term, and is computed once
     random = Random(0)
@@ -240,7 +238,7 @@ def _cancel(loss: Loss, terms: Sequence[sympy.Expr]) -> bool:
         values = dict(zip(loss.parameters, map(abs, theta) if attempt % 2 else theta, strict=True))
         values |= {name: noise.draw(random) for name, noise in loss.noise.items()}
         values |= {} if loss.data is None else loss.data.row(random.randrange(loss.data.rows))
-        point = {loss.symbols[name]: _exact(round(value, 6)).evalf(60) for name, value in values.items()}
+        point = {loss.symbols[name]: exact(round(value, 6)).evalf(60) for name, value in values.items()}
         for symbol, value in shared:
             point[symbol] = value.xreplace(point).evalf(60)
         numbers = [term.xreplace(point).evalf(50) for term in reduced]
@@ -252,9 +250,3 @@ def _cancel(loss: Loss, terms: Sequence[sympy.Expr]) -> bool:
         if usable == _POINTS:
             return True
     return False
-
-
-def _exact(value: float) -> sympy.Rational:
-    from sympy import Rational
-
-    return Rational(repr(float(value)))

@@ -91,6 +91,11 @@ def takes(expected: str, read: Callable[[Any], Any]) -> PlainValidator:
     return PlainValidator(validate)
 
 
+def refused(error: InputError) -> PydanticCustomError:
+    """A problem of ours as one of pydantic's, its text as it stands."""
+    return PydanticCustomError("refused", "{problem}", {"problem": str(error)})
+
+
 def makes(build: Callable[[Any], object]) -> AfterValidator:
     """A value that something can be made of; the problem names its own key."""
 
@@ -98,7 +103,7 @@ def makes(build: Callable[[Any], object]) -> AfterValidator:
         try:
             build(value)
         except InputError as error:
-            raise PydanticCustomError("refused", "{problem}", {"problem": str(error)}) from None
+            raise refused(error) from None
         return value
 
     return AfterValidator(validate)

@@ -123,7 +123,7 @@ class Program:
         windows = [observable.window or (-1, 2**62) for observable in self.running]
         return np.array(windows, dtype=np.int64).reshape(-1, 2)
 
-    @property
+    @cached_property
     def of_step(self) -> tuple[Observable, ...]:
         """The running observables that speak of the step, not of the state alone."""
         return tuple(observable for observable in self.running if observable.is_of_step(self.loss))

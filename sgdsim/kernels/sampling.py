@@ -95,10 +95,10 @@ def rows_batch(rows, order, scratch, trajectory, completed, fresh, key0, key1, p
 
 
 @lane_loop
-def swap(order, i, words):
+def swap(order, i, places):
     """A step of Fisher and Yates: place i changes with one of the places up to i."""
     for lane in range(LANES):
-        j = np.int64((np.uint64(words[lane]) * np.uint64(i + 1)) >> np.uint64(32))
+        j = np.int64(places[lane])
         order[i * LANES + lane], order[j * LANES + lane] = order[j * LANES + lane], order[i * LANES + lane]
 
 
@@ -113,7 +113,9 @@ def rows_epoch(rows, order, scratch, trajectory, completed, fresh, key0, key1, p
             word = i % 4
             if word == 0 or i == 1:
                 draw_words(scratch, epoch, i // 4, trajectory, key0, key1, point)
-            swap(order, i, scratch[word * LANES : (word + 1) * LANES])
+            places = scratch[word * LANES : (word + 1) * LANES]
+            choose(places, i + 1)
+            swap(order, i, places)
     first = batch * BATCH_SIZE * LANES
     for i in range(BATCH_SIZE * LANES):
         rows[i] = order[first + i]
@@ -121,7 +123,7 @@ def rows_epoch(rows, order, scratch, trajectory, completed, fresh, key0, key1, p
 
 
 @lane_loop
-def swap_or_not(chosen, words, number, epoch, trajectory, key0, key1, point):
+def swap_or_not(chosen, keys, number, epoch, trajectory, key0, key1, point):
     """One round for every lane: change places with the partner, or not, by a bit that both partners share."""
     wide_vectors()
     low = trajectory & 0xFFFFFFFF
@@ -130,7 +132,7 @@ def swap_or_not(chosen, words, number, epoch, trajectory, key0, key1, point):
     shift = np.uint32(number % 32)
     for lane in range(LANES):
         row = chosen[lane]
-        key = np.uint32((np.uint64(words[lane]) * np.uint64(N_ROWS)) >> np.uint64(32))
+        key = keys[lane]
         partner = np.uint32(key - row if key >= row else key + N_ROWS - row)
         later = row if row > partner else partner
         # Blocks from 2^20 on: below, the keys of the rounds are drawn.
@@ -154,6 +156,7 @@ def rows_hashed(rows, order, scratch, trajectory, completed, fresh, key0, key1, 
             word = number % 4
             if word == 0:
                 draw_words(scratch, epoch, number // 4, trajectory, key0, key1, point)
+                choose(scratch, N_ROWS)
             keys = scratch[word * LANES : (word + 1) * LANES]
             swap_or_not(chosen, keys, number, epoch, trajectory, key0, key1, point)
     return 0

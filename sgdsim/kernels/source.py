@@ -12,6 +12,7 @@ from pathlib import Path
 import sympy
 
 from sgdsim.formula import Formula
+from sgdsim.functions import exact
 from sgdsim.kernels.draws import Draws, block_statements
 from sgdsim.kernels.philox import STREAMS
 from sgdsim.kernels.printer import KernelPrinter
@@ -397,7 +398,7 @@ ROW_STREAM, ROUNDS = {STREAMS["minibatch_index"]}, {6 * max(n - 1, 1).bit_length
 
     def _hyperparameters(self) -> dict[str, sympy.Expr]:
         return {
-            key: _symbol(f"optimizer.{key}") if f"optimizer.{key}" in self.program.constants else _exact(default)
+            key: _symbol(f"optimizer.{key}") if f"optimizer.{key}" in self.program.constants else exact(default)
             for key, default in self.program.optimizer.defaults.items()
         }
 
@@ -517,7 +518,7 @@ ROW_STREAM, ROUNDS = {STREAMS["minibatch_index"]}, {6 * max(n - 1, 1).bit_length
             family = distribution.law
             runtime = runtime_arguments(name, distribution)
             values: dict[str, sympy.Expr] = {
-                argument: _symbol(f"{name}.{argument}") if f"{name}.{argument}" in runtime else _exact(default)
+                argument: _symbol(f"{name}.{argument}") if f"{name}.{argument}" in runtime else exact(default)
                 for argument, default in family.arguments.items()
             }
             for deviate in family.deviates:
@@ -544,10 +545,6 @@ ROW_STREAM, ROUNDS = {STREAMS["minibatch_index"]}, {6 * max(n - 1, 1).bit_length
 
 def _symbol(name: str) -> sympy.Symbol:
     return sympy.Symbol(name, real=True)
-
-
-def _exact(value: float | None) -> sympy.Rational | None:
-    return None if value is None else sympy.Rational(repr(value))
 
 
 def _deviates(noise: Iterable[Noise]) -> tuple[str, ...]:

@@ -83,7 +83,44 @@ class Function:
     moments: tuple[Moment, ...]
 
 
-Measure = Moment | Correlation | Distance | Function
+@dataclass(frozen=True)
+class Curve:
+    """Several moments with a predicted value each: one row, judged at the point that is furthest off.
+
+    Parameters
+    ----------
+    moments
+        The same statistic at several steps, or at several sweep points.
+    values
+        What is predicted for each.
+    """
+
+    moments: tuple[Moment, ...]
+    values: tuple[float, ...]
+    statistic: ClassVar[str] = "curve"
+
+
+@dataclass(frozen=True)
+class Density:
+    """The recorded histogram of an observable against a distribution function: chi-square over its bins."""
+
+    observable: str
+    step: int
+    cdf: Callable[[np.ndarray], np.ndarray]
+    statistic: ClassVar[str] = "density"
+
+
+@dataclass(frozen=True)
+class Tail:
+    """Exponent of the tail of a parameter's magnitude at a snapshot, by Hill's estimator from its largest values."""
+
+    parameter: str
+    step: int
+    fraction: float = 1e-3
+    statistic: ClassVar[str] = "tail"
+
+
+Measure = Moment | Correlation | Distance | Function | Curve | Density | Tail
 
 
 @dataclass(frozen=True)

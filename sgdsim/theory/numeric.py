@@ -17,6 +17,8 @@ from sgdsim.loss import Loss
 if TYPE_CHECKING:
     import sympy
 
+_FUNCTIONS = {**NUMERIC, "tanh_slope": lambda x: 1.0 - np.tanh(x) ** 2}
+
 _TWO_SIDED = ("min", "max", "where")
 """Kinked functions whose kink is where their first two arguments are equal; of others it is at zero."""
 
@@ -83,10 +85,7 @@ def _value(node: Any, arguments: list[Any], values: Mapping[str, Any]) -> Any:
         return product
     if node.is_Pow:
         return _power(node.exp, *arguments)
-    name = node.func.__name__
-    if name == "tanh_slope":
-        return 1.0 - np.tanh(arguments[0]) ** 2
-    return NUMERIC[name](*arguments)
+    return _FUNCTIONS[node.func.__name__](*arguments)
 
 
 def _power(exponent: Any, base: Any, value: Any) -> Any:

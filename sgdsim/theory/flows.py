@@ -1,0 +1,218 @@
+"""Gradient flows of the loss and of the entropic loss, and the modified equation of the mean (NT-2, NT-3).
+
+For steps of a small learning rate eta and a time T = eta*K:
+
+- the flow of L has the mean of SGD to order 0;
+- the flow of phi has the charges of symmetries, the mean over reshuffled epochs, and the path block by block, to order
+  1, but not the plain mean of independently sampled SGD;
+- that mean is ``E theta_K = theta_0(T) + eta*m(T) + O(eta^2)``, with theta_0 the flow of L and
+
+      m' = -H m - H grad L/2 - grad^3 L : S/2,    S' = -H S - S H + c*Sigma,    m(0) = S(0) = 0,
+
+  where ``Cov theta_K = eta*S + O(eta^2)`` and c is what a batch leaves of the noise of a sample.
+
+NT-3 is re-derived, cf. the stochastic modified equations of arXiv:1511.06251 and arXiv:1811.01558.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sgdsim.loss import Loss
+from sgdsim.run import Run
+from sgdsim.theory import numeric
+from sgdsim.theory.entropic import EntropicLoss
+from sgdsim.theory.expected import Expected
+from sgdsim.theory.prediction import NotApplicable
+from sgdsim.theory.response import Population, batch_noise, start_of
+
+if TYPE_CHECKING:
+    import sympy
+
+_TOLERANCES = {"rtol": 1e-10, "atol": 1e-12}
+
+
+def flow(run: Run, potential: str = "loss", times: Sequence[float] | None = None) -> np.ndarray:
+    """Gradient flow from the mean start of a run, with weight decay and a constant learning-rate matrix.
+
+    Parameters
+    ----------
+    run
+        At constant learning rate.
+    potential
+        ``loss`` for the flow of L, ``entropic`` for that of phi.
+    times
+        In units of the loss's own time, learning rate times steps; by default that of the whole run alone.
+
+    Returns
+    -------
+    ndarray
+        (time, parameter).
+
+    Raises
+    ------
+    NotApplicable
+        For an optimizer without such a potential, a rate that changes, and a flow that leaves the numbers.
+
+    Examples
+    --------
+    >>> from sgdsim.optimizers import Optimizer
+    >>> from sgdsim.schedules import Schedule
+    >>> run = Run(Loss("x**2/2", ("x",)), Optimizer(), Schedule("0.01"), {"x": 1.0}, 1000, 100)
+    >>> flow(run).round(6), flow(run, "entropic").round(6)  # exp(-1), and exp(-1 - 0.01/2)
+    (array([[0.367879]]), array([[0.366045]]))
+    """
+    if potential not in ("loss", "entropic"):
+        raise ValueError(f"potential {potential!r}, expected loss or entropic")
+    rate, entropic = constant_rate(run), EntropicLoss(run.loss, run.optimizer)
+    unit = float(entropic.time_unit)
+    matrix = np.array(entropic.metric.subs(_constants(run.loss)), dtype=np.float64)
+    used = rate if potential == "entropic" else 0.0
+
+    def slope(_: float, theta: np.ndarray) -> np.ndarray:
+        named = dict(zip(run.loss.parameters, map(float, theta), strict=True))
+        return np.asarray(-unit * matrix @ entropic.gradient(named, used))
+
+    wanted = [rate * run.steps] if times is None else list(times)
+    return _integrated(slope, start_of(run), wanted)
+
+
+@dataclass(frozen=True, eq=False)
+class ModifiedMean:
+    """Mean and covariance of SGD to first order beyond the flow (NT-3).
+
+    Attributes
+    ----------
+    flow
+        theta_0(T), (parameter,).
+    mean
+        ``theta_0 + eta*m``, (parameter,).
+    covariance
+        ``eta*S``, (parameter, parameter).
+    """
+
+    flow: np.ndarray
+    mean: np.ndarray
+    covariance: np.ndarray
+
+
+def modified_mean(run: Run) -> ModifiedMean:
+    """The mean of independently sampled SGD after all steps of a run, to order eta inclusive.
+
+    Raises
+    ------
+    NotApplicable
+        For an optimizer other than plain SGD, a rate that changes, a start that is spread, and a population loss
+        without closed form.
+
+    Examples
+    --------
+    >>> from sgdsim.optimizers import Optimizer
+    >>> from sgdsim.schedules import Schedule
+    >>> run = Run(Loss("x**2/2", ("x",)), Optimizer(), Schedule("0.01"), {"x": 1.0}, 1000, 100)
+    >>> modified_mean(run).mean.round(5)  # (1 - 0.01)^100
+    array([0.36604])
+    """
+    optimizer, rate = run.optimizer, constant_rate(run)
+    if optimizer.name not in ("sgd", "gradient_descent") or optimizer.preconditioner or optimizer.metric:
+        raise NotApplicable("the modified equation of the mean is for plain sgd")
+    if any(not isinstance(start, float | int) for start in run.initial.values()):
+        raise NotApplicable("the modified equation of the mean starts from one point")
+    if optimizer.sampling == "epoch":
+        raise NotApplicable("shuffled epochs follow the flow of the entropic loss instead")
+    n, equation = len(run.loss.parameters), _Equation(run)
+    state = np.concatenate([start_of(run), np.zeros(n + n * n)])
+    theta, m, s = np.split(_integrated(equation.slope, state, [rate * run.steps])[0], [n, 2 * n])
+    return ModifiedMean(theta, theta + rate * m, rate * s.reshape(n, n))
+
+
+@dataclass(frozen=True, eq=False)
+class _Equation:
+    """The right side of the modified equation."""
+
+    run: Run
+
+    def slope(self, _: float, state: np.ndarray) -> np.ndarray:
+        """Of theta_0, m and S, one after the other."""
+        n = len(self.run.loss.parameters)
+        theta, m, s = state[:n], state[n : 2 * n], state[2 * n :].reshape(n, n)
+        about = self._population
+        gradient, hessian = about.gradient(theta), about.hessian(theta)
+        bend = self._third(theta) @ s.ravel()
+        noise = batch_noise(self.run, about.noise(theta))
+        return np.concatenate(
+            [-gradient, -hessian @ (m + gradient / 2.0) - bend / 2.0, (-hessian @ s - s @ hessian + noise).ravel()]
+        )
+
+    @cached_property
+    def _population(self) -> Population:
+        return Population(self.run.loss, self.run.optimizer.decay)
+
+    def _third(self, theta: np.ndarray) -> np.ndarray:
+        """Third derivatives, (parameter, pair of parameters)."""
+        n, named = len(theta), dict(zip(self.run.loss.parameters, map(float, theta), strict=True))
+        return np.asarray(self._thirds.at(named).value.reshape(n, n * n))
+
+    @cached_property
+    def _thirds(self) -> Expected:
+        loss = self.run.loss
+        slopes = Expected(loss, loss.gradient).exact
+        if slopes is None:
+            raise NotApplicable("the population gradient has no closed form, whose derivatives this needs")
+        return Expected(loss, [g.diff(a).diff(b) for g in slopes for a in loss.theta for b in loss.theta])
+
+
+def along(run: Run, formula: sympy.Expr, theta: np.ndarray) -> float:
+    """The value of an expression in the loss's symbols at parameters (parameter,).
+
+    Examples
+    --------
+    >>> from sgdsim.optimizers import Optimizer
+    >>> from sgdsim.schedules import Schedule
+    >>> run = Run(Loss("a*x**2/2", ("x",), {"a": 3.0}), Optimizer(), Schedule("0.01"), {"x": 1.0}, 1000, 100)
+    >>> along(run, run.loss.expression, np.array([2.0]))
+    6.0
+    """
+    named = dict(zip(run.loss.parameters, map(float, theta), strict=True))
+    return float(numeric.evaluate([formula], {**numeric.constants(run.loss), **named})[0])
+
+
+def constant_rate(run: Run) -> float:
+    """The learning rate of a run.
+
+    Raises
+    ------
+    NotApplicable
+        Where it changes.
+
+    Examples
+    --------
+    >>> from sgdsim.optimizers import Optimizer
+    >>> from sgdsim.schedules import Schedule
+    >>> constant_rate(Run(Loss("x**2", ("x",)), Optimizer(), Schedule("0.1"), {"x": 1.0}, 1000, 100))
+    0.1
+    """
+    rates = run.schedule.rates(run.steps)
+    if np.ptp(rates) > 0:
+        raise NotApplicable("holds for a constant learning rate")
+    return float(rates[0])
+
+
+def _integrated(
+    slope: Callable[[float, np.ndarray], np.ndarray], start: np.ndarray, times: Sequence[float]
+) -> np.ndarray:
+    from scipy.integrate import solve_ivp
+
+    found = solve_ivp(slope, (0.0, max(times)), start, method="DOP853", t_eval=sorted(times), **_TOLERANCES)
+    if not found.success or not np.isfinite(found.y).all():
+        raise NotApplicable(f"the flow cannot be followed to time {max(times):.4g}: {found.message}")
+    return np.asarray(found.y.T)
+
+
+def _constants(loss: Loss) -> Mapping[Any, float]:
+    return {loss.symbols[name]: value for name, value in loss.constants.items()}

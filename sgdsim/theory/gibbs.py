@@ -1,0 +1,203 @@
+"""The Gibbs law of SGD with isotropic additive noise, and its first correction at finite learning rate (NT-30, NT-31).
+
+Where the covariance of the gradient noise is ``sigma^2`` times the identity, everywhere, small steps have the
+temperature ``T = eta*c*sigma^2/2`` (c of the batch, NT-1; a Langevin optimizer adds its own) and the stationary density
+
+    rho = rho_0*[1 + eta*(q - E_0 q)] + O(eta^2) at fixed T,
+    rho_0 ~ exp(-L/T),    q = |grad L|^2/(4 T) - Laplacian L/2.
+
+The gradient-norm term has the opposite sign of the entropic loss's: ``exp(-phi/T)`` is wrong.
+
+Re-derived; for a quadratic valley it reproduces the exact variance ``T/(a*(1 - eta*a/2))`` to first order.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sgdsim.errors import InputError
+from sgdsim.run import Run
+from sgdsim.theory import numeric
+from sgdsim.theory.entropic import EntropicLoss
+from sgdsim.theory.expected import Expected
+from sgdsim.theory.flows import constant_rate
+from sgdsim.theory.prediction import NotApplicable
+from sgdsim.theory.quadrature import Numerical
+from sgdsim.theory.response import minimum, start_of
+
+if TYPE_CHECKING:
+    import sympy
+
+MOST_PARAMETERS = 3
+
+_FLAT = 60.0  # temperatures above the minimum, where the density is nothing
+_POINTS = {1: (801, 1201), 2: (161, 241), 3: (61, 91)}  # of the coarse and the fine grid, along each axis
+_DOUBLINGS = 60
+
+
+@dataclass(frozen=True, eq=False)
+class Gibbs:
+    """The Gibbs law of a run.
+
+    Parameters
+    ----------
+    run
+        Plain SGD or Langevin, at constant learning rate.
+
+    Raises
+    ------
+    NotApplicable
+        For noise that depends on the state or is not isotropic, no noise at all, another optimizer, or too many
+        parameters for the normalisation.
+
+    Examples
+    --------
+    >>> from sgdsim.loss import Loss
+    >>> from sgdsim.noise import Noise
+    >>> from sgdsim.optimizers import Optimizer
+    >>> from sgdsim.schedules import Schedule
+    >>> loss = Loss("x**2/2 + z*x", ("x",), {}, {"z": Noise.parse("normal")})
+    >>> gibbs = Gibbs(Run(loss, Optimizer(), Schedule("0.1"), {"x": 0.0}, 100, 10))
+    >>> gibbs.temperature, gibbs.expectation("x**2", corrected=False).value.round(6)
+    (0.05, np.float64(0.05))
+    >>> gibbs.expectation("x**2").value.round(6)  # T*(1 + eta/2), of T/(1 - eta/2)
+    np.float64(0.0525)
+    """
+
+    run: Run
+
+    def __post_init__(self) -> None:
+        if self.run.optimizer.name not in ("sgd", "langevin"):
+            raise NotApplicable(f"the Gibbs law is for sgd and langevin, the optimizer is {self.run.optimizer.name}")
+        if self.run.optimizer.preconditioner or self.run.optimizer.metric:
+            raise NotApplicable("the Gibbs law is for one learning rate, the optimizer has a matrix of them")
+        if len(self.run.loss.parameters) > MOST_PARAMETERS:
+            raise NotApplicable(f"the Gibbs law is normalised numerically in up to {MOST_PARAMETERS} dimensions")
+        if not self.temperature > 0:
+            raise NotApplicable("there is no noise, and so no temperature")
+        constant_rate(self.run)
+
+    @cached_property
+    def temperature(self) -> float:
+        """T, in the units of the loss."""
+        import sympy
+
+        run = self.run
+        entropic = EntropicLoss(run.loss, run.optimizer)
+        covariance = entropic.noise_covariance
+        if covariance is None:
+            raise NotApplicable("the covariance of the gradient noise has no closed form")
+        first = covariance[0, 0]
+        spread = (covariance - first * sympy.eye(covariance.rows)).expand()
+        if first.free_symbols & set(run.loss.theta):
+            raise NotApplicable("the gradient noise depends on the parameters: its law is not that of Gibbs")
+        if not spread.is_zero_matrix:
+            raise NotApplicable("the gradient noise is not isotropic: its law is not that of Gibbs")
+        values = {run.loss.symbols[name]: value for name, value in run.loss.constants.items()}
+        heat = constant_rate(run) * float(entropic.noise_share) * float(first.subs(values)) / 2.0
+        return heat + run.optimizer.values.get("temperature", 0.0)
+
+    def density(self, *theta: Any, corrected: bool = True) -> Any:
+        """The normalised density at parameters, arrays that broadcast."""
+        weight, q = self._weight(dict(zip(self.run.loss.parameters, theta, strict=True)))
+        _, norm, mean = self._integrals(self._grids[1], None)
+        return weight / norm * (1.0 + corrected * constant_rate(self.run) * (q - mean))
+
+    def expectation(self, formula: str, *, corrected: bool = True) -> Numerical:
+        """The mean of a formula of the parameters and constants.
+
+        Parameters
+        ----------
+        formula
+            In the loss's names and quantities.
+        corrected
+            With the first correction in the learning rate, or without.
+        """
+        expression = self.run.loss.expand(formula, "expectation")
+        rate = corrected * constant_rate(self.run)
+        coarse, fine = (self._integrals(points, expression, rate)[0] for points in self._grids)
+        return Numerical(np.float64(fine), np.float64(abs(fine - coarse) + 1e-14 * abs(fine)))
+
+    def _integrals(self, points: int, expression: sympy.Expr | None, rate: float = 0.0) -> tuple[float, float, float]:
+        """Mean of an expression, norm of exp(-L/T) and mean of q; the trapezoidal rule's error falls exponentially."""
+        names = self.run.loss.parameters
+        axes = [np.linspace(low, high, points) for low, high in self._box]
+        grid = dict(zip(names, np.meshgrid(*axes, indexing="ij"), strict=True))
+        weight, q = self._weight(grid)
+        total = weight.sum()
+        norm, mean = float(total * np.prod([axis[1] - axis[0] for axis in axes])), float((weight * q).sum() / total)
+        if expression is None:
+            return np.nan, norm, mean
+        values = numeric.evaluate([expression], {**numeric.constants(self.run.loss), **grid})[0]
+        return float((weight * values * (1.0 + rate * (q - mean))).sum() / total), norm, mean
+
+    @property
+    def _grids(self) -> tuple[int, int]:
+        return _POINTS[len(self.run.loss.parameters)]
+
+    def _weight(self, theta: Mapping[str, Any]) -> tuple[Any, Any]:
+        """exp(-L/T), and q."""
+        potential, slope, laplacian = self._values(theta)
+        weight = np.exp(-(potential - self._bottom[1]) / self.temperature)
+        return weight, slope / (4.0 * self.temperature) - laplacian / 2.0
+
+    def _values(self, theta: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+        """L, |grad L|^2 and the Laplacian, with weight decay."""
+        loss, decay = self.run.loss, self.run.optimizer.decay
+        n = len(loss.parameters)
+        value, *rest = self._derivatives.at(theta).value
+        coordinates = [np.asarray(theta[name], dtype=np.float64) for name in loss.parameters]
+        value = value + decay * sum(x * x for x in coordinates) / 2.0
+        slopes = [g + decay * x for g, x in zip(rest[:n], coordinates, strict=True)]
+        return value, sum(g * g for g in slopes), sum(rest[n:]) + n * decay
+
+    @cached_property
+    def _derivatives(self) -> Expected:
+        loss = self.run.loss
+        mean = Expected(loss, [loss.expression]).exact
+        if mean is None:
+            raise NotApplicable("the population loss has no closed form")
+        slopes = [mean[0].diff(symbol) for symbol in loss.theta]
+        return Expected(loss, [mean[0], *slopes, *(g.diff(s) for g, s in zip(slopes, loss.theta, strict=True))])
+
+    @cached_property
+    def _bottom(self) -> tuple[np.ndarray, float]:
+        """A minimum, and the population loss there."""
+        theta = minimum(self.run.loss, start_of(self.run), self.run.optimizer.decay)
+        named = dict(zip(self.run.loss.parameters, map(float, theta), strict=True))
+        return theta, float(self._values(named)[0])
+
+    @cached_property
+    def _box(self) -> list[tuple[float, float]]:
+        """Along each axis, beyond where the density is nothing on the faces of the box."""
+        centre, _ = self._bottom
+        reach = np.full((len(centre), 2), float(np.sqrt(self.temperature)))
+        for _ in range(_DOUBLINGS):
+            low_faces = [
+                (axis, side)
+                for axis, side in itertools.product(range(len(centre)), (0, 1))
+                if self._lowest_on(centre, reach, axis, side) < _FLAT
+            ]
+            if not low_faces:
+                return [(float(c - r[0]), float(c + r[1])) for c, r in zip(centre, reach, strict=True)]
+            for axis, side in low_faces:
+                reach[axis, side] *= 1.25
+            if reach.max() > 1e8 * (1.0 + np.abs(centre).max()):
+                break
+        raise NotApplicable("the loss does not grow far away: there is no law to normalise")
+
+    def _lowest_on(self, centre: np.ndarray, reach: np.ndarray, axis: int, side: int) -> float:
+        """The lowest potential on a face, in temperatures above the minimum."""
+        axes = [np.linspace(c - r[0], c + r[1], 41) for c, r in zip(centre, reach, strict=True)]
+        axes[axis] = axes[axis][[-side]]
+        grid = dict(zip(self.run.loss.parameters, np.meshgrid(*axes, indexing="ij"), strict=True))
+        lowest = float(np.min(self._values(grid)[0]))
+        if not np.isfinite(lowest):
+            raise InputError("the population loss is not finite everywhere: there is no Gibbs law to normalise")
+        return (lowest - self._bottom[1]) / self.temperature

@@ -1,0 +1,345 @@
+"""Linear response about a minimum: the stationary covariance of SGD with any linear optimizer, to leading order.
+
+At a minimum ``theta*`` of the population loss (with weight decay) of Hessian H, where the batch's gradient noise has
+covariance C, the state s = (theta - theta*, optimizer's variables) takes the step ``s' = F s + G w``, with F the step
+of the optimizer where the gradient is ``H theta`` and ``Cov w = C``, so that the stationary covariance solves the
+discrete Lyapunov equation
+
+    S = F S F^T + G C G^T        (NT-26),
+
+which is exact at any learning rate where the loss is quadratic and the noise does not depend on theta. Elsewhere it
+is the leading order: anharmonic terms and the noise's dependence on theta add relative corrections of order eta.
+Directions without curvature, such as the orbits of a symmetry, have no stationary law of their own and are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sgdsim.errors import InputError
+from sgdsim.loss import Loss
+from sgdsim.run import Run
+from sgdsim.theory.expected import Expected
+from sgdsim.theory.prediction import NotApplicable
+
+if TYPE_CHECKING:
+    import sympy
+
+FLAT = 1e-8
+"""Curvature below this part of the largest counts as none."""
+
+
+@dataclass(frozen=True, eq=False)
+class Population:
+    """The population loss in numbers: value, gradient, Hessian and gradient noise at given parameters.
+
+    Parameters
+    ----------
+    loss
+        Whose noise is averaged over.
+    decay
+        Coupled weight decay, which adds ``decay*|theta|^2/2``.
+
+    Examples
+    --------
+    >>> from sgdsim.noise import Noise
+    >>> loss = Loss("a*(x - z)**2/2", ("x",), {"a": 2.0}, {"z": Noise.parse("normal:1,1")})
+    >>> about = Population(loss)
+    >>> about.gradient(np.array([3.0])), about.hessian(np.array([3.0])), about.noise(np.array([3.0]))
+    (array([4.]), array([[2.]]), array([[4.]]))
+    """
+
+    loss: Loss
+    decay: float = 0.0
+
+    def value(self, theta: np.ndarray) -> float:
+        """The population loss with the weight decay's part."""
+        return float(self._value.at(self._named(theta)).value[0] + self.decay * theta @ theta / 2.0)
+
+    def gradient(self, theta: np.ndarray) -> np.ndarray:
+        """Its gradient, (parameter,)."""
+        return np.asarray(self._gradient.at(self._named(theta)).value + self.decay * theta)
+
+    def hessian(self, theta: np.ndarray) -> np.ndarray:
+        """Its Hessian, (parameter, parameter); by differences of the gradient where samples have kinks."""
+        n = len(theta)
+        if self._has_kinks:
+            slopes = jacobian(self.gradient, theta)
+            return np.asarray((slopes + slopes.T) / 2.0)
+        upper = self._hessian.at(self._named(theta)).value
+        hessian = np.empty((n, n))
+        hessian[np.triu_indices(n)] = upper
+        hessian.T[np.triu_indices(n)] = upper
+        return hessian + self.decay * np.eye(n)
+
+    def noise(self, theta: np.ndarray) -> np.ndarray:
+        """Covariance of the gradient of one sample, (parameter, parameter)."""
+        n, slope = len(theta), self.gradient(theta) - self.decay * theta
+        second = np.empty((n, n))
+        values = self._second_moments.at(self._named(theta)).value
+        second[np.triu_indices(n)] = values
+        second.T[np.triu_indices(n)] = values
+        return second - np.outer(slope, slope)
+
+    def _named(self, theta: np.ndarray) -> Mapping[str, float]:
+        return dict(zip(self.loss.parameters, map(float, theta), strict=True))
+
+    @cached_property
+    def _has_kinks(self) -> bool:
+        from sgdsim.functions import Kinked
+
+        return bool(self.loss.expression.has(Kinked))
+
+    @cached_property
+    def _value(self) -> Expected:
+        return Expected(self.loss, [self.loss.expression])
+
+    @cached_property
+    def _gradient(self) -> Expected:
+        return Expected(self.loss, self.loss.gradient)
+
+    @cached_property
+    def _hessian(self) -> Expected:
+        return Expected(self.loss, self._upper(lambda i, j: self.loss.gradient[i].diff(self.loss.theta[j])))
+
+    @cached_property
+    def _second_moments(self) -> Expected:
+        return Expected(self.loss, self._upper(lambda i, j: self.loss.gradient[i] * self.loss.gradient[j]))
+
+    def _upper(self, entry: Callable[[int, int], sympy.Expr]) -> list[sympy.Expr]:
+        n = len(self.loss.parameters)
+        return [entry(i, j) for i in range(n) for j in range(i, n)]
+
+
+def jacobian(function: Callable[[np.ndarray], np.ndarray], theta: np.ndarray, step: float = 1e-4) -> np.ndarray:
+    """Central differences of fourth order, (value, parameter).
+
+    Examples
+    --------
+    >>> jacobian(lambda theta: theta**2, np.array([1.0, 2.0])).round(9)
+    array([[2., 0.],
+           [0., 4.]])
+    """
+    columns = []
+    for unit in np.eye(len(theta)):
+        h = unit * step * max(1.0, float(np.abs(theta @ unit)))
+        near, far = function(theta + h) - function(theta - h), function(theta + 2 * h) - function(theta - 2 * h)
+        columns.append((8.0 * near - far) / (12.0 * h.sum()))
+    return np.stack(columns, axis=-1)
+
+
+def minimum(loss: Loss, start: np.ndarray, decay: float = 0.0) -> np.ndarray:
+    """The minimum of the population loss that the gradient leads to.
+
+    Parameters
+    ----------
+    loss
+        Whose noise is averaged over.
+    start
+        Where to begin, (parameter,).
+    decay
+        Coupled weight decay.
+
+    Returns
+    -------
+    ndarray
+        The parameters at the minimum.
+
+    Raises
+    ------
+    NotApplicable
+        Where the loss falls without bound, the search ends at a saddle, or the population loss does not exist.
+
+    Examples
+    --------
+    >>> float(minimum(Loss("(u*w - 1)**2/2", ("u", "w")), np.array([2.0, 0.1])).prod().round(9))
+    1.0
+    """
+    from scipy.optimize import minimize
+
+    about = Population(loss, decay)
+    try:
+        found = minimize(about.value, start, jac=about.gradient, method="BFGS", options={"gtol": 1e-9, "maxiter": 2000})
+        theta = _polished(about, np.asarray(found.x))
+        slope, curvature = about.gradient(theta), np.linalg.eigvalsh(about.hessian(theta))
+    except (InputError, np.linalg.LinAlgError) as error:
+        raise NotApplicable(f"the population loss cannot be minimised: {error}") from None
+    if not np.isfinite(theta).all() or np.abs(theta).max() > 1e6 * (1.0 + np.abs(start).max()):
+        raise NotApplicable("the population loss has no minimum near the start: it falls without bound")
+    scale = max(float(np.abs(curvature).max()), 1e-300)
+    # Where the bottom has no curvature, x**4 say, the slope is held against that of the start.
+    steepest = max(scale * (1.0 + np.abs(theta).max()), float(np.abs(about.gradient(start)).max()))
+    if np.abs(slope).max() > 1e-6 * steepest:
+        raise NotApplicable(
+            f"the population loss has no minimum that the search reaches: its slope stays at {np.abs(slope).max():.2g}"
+        )
+    if curvature[0] < -FLAT * scale:
+        raise NotApplicable(f"the search ends at a saddle, with a curvature of {curvature[0]:.4g}")
+    return theta
+
+
+def _polished(about: Population, theta: np.ndarray) -> np.ndarray:
+    """A few steps of Newton's, along directions with curvature alone."""
+    for _ in range(3):
+        slope, hessian = about.gradient(theta), about.hessian(theta)
+        if not (np.isfinite(slope).all() and np.isfinite(hessian).all()):
+            break
+        step = np.linalg.lstsq(hessian, slope, rcond=FLAT)[0]
+        if np.abs(about.gradient(theta - step)).max() > np.abs(slope).max():
+            break
+        theta = theta - step
+    return theta
+
+
+@dataclass(frozen=True, eq=False)
+class Response:
+    """The stationary law near a minimum, to leading order.
+
+    Attributes
+    ----------
+    theta
+        The minimum, (parameter,).
+    hessian
+        Of the population loss with weight decay there, (parameter, parameter).
+    noise
+        Covariance of the gradient of a batch there.
+    covariance
+        Stationary covariance of the parameters, within the directions that have curvature.
+    stiff
+        These directions, columns, (parameter, direction).
+    """
+
+    theta: np.ndarray
+    hessian: np.ndarray
+    noise: np.ndarray
+    covariance: np.ndarray
+    stiff: np.ndarray
+
+    @property
+    def flat_directions(self) -> int:
+        """How many directions have no curvature."""
+        return int(len(self.theta) - self.stiff.shape[1])
+
+    @property
+    def excess_loss(self) -> float:
+        """Mean of the population loss above its minimum, ``Tr(H S)/2``."""
+        return float(np.trace(self.hessian @ self.covariance) / 2.0)
+
+
+def response(run: Run, theta: np.ndarray | None = None) -> Response:
+    """Linear response of a run at the minimum below its start, or at a given one.
+
+    Raises
+    ------
+    NotApplicable
+        For an optimizer that is not linear, a loss without minimum, and a learning rate at which it is not stable.
+
+    Examples
+    --------
+    >>> from sgdsim.noise import Noise
+    >>> from sgdsim.optimizers import Optimizer
+    >>> from sgdsim.schedules import Schedule
+    >>> loss = Loss("2*x**2/2 + z*x", ("x",), {}, {"z": Noise.parse("normal")})
+    >>> run = Run(loss, Optimizer("momentum", {"momentum": 0.8}), Schedule("0.3"), {"x": 0.0}, 1000, 100)
+    >>> response(run).covariance.round(6)  # NT-26
+    array([[0.45]])
+    """
+    from scipy.linalg import solve_discrete_lyapunov
+
+    optimizer = run.optimizer
+    if not optimizer.rule.linear:
+        raise NotApplicable(f"{optimizer.name} is not linear in the gradient: there is no linear response")
+    if optimizer.rule.state and optimizer.values["decoupled_weight_decay"]:
+        raise NotApplicable("decoupled weight decay has no potential where the optimizer has a memory")
+    decay = optimizer.decay
+    if theta is None:
+        theta = minimum(run.loss, start_of(run), decay)
+    about = Population(run.loss, decay)
+    hessian, noise = about.hessian(theta), batch_noise(run, about.noise(theta))
+    values, vectors = np.linalg.eigh(hessian)
+    stiff = vectors[:, values > FLAT * max(values.max(), 1e-300)]
+    if not stiff.shape[1]:
+        raise NotApplicable("no direction has curvature")
+    rate = float(run.schedule.rates(run.steps)[-1])
+    step, kick, shake = _step(run, rate)
+    states = len(optimizer.rule.state) + 1
+    inner = np.kron(np.eye(states), stiff)
+    matrix = inner.T @ step(hessian) @ inner
+    radius = float(np.abs(np.linalg.eigvals(matrix)).max())
+    if radius >= 1.0:
+        raise NotApplicable(f"not stable: a disturbance grows by {radius:.4g} a step; take a smaller learning rate")
+    source = inner.T @ (kick @ noise @ kick.T + shake) @ inner
+    covariance = inner @ solve_discrete_lyapunov(matrix, source) @ inner.T
+    n = len(theta)
+    return Response(theta, hessian, noise, covariance[:n, :n], stiff)
+
+
+def batch_noise(run: Run, noise: np.ndarray) -> np.ndarray:
+    """Covariance of the gradient of a batch from that of a sample (NT-1).
+
+    Examples
+    --------
+    >>> from sgdsim.data import Data
+    >>> from sgdsim.optimizers import Optimizer
+    >>> from sgdsim.schedules import Schedule
+    >>> loss = Loss("(x - z)**2/2", ("x",), data=Data({"z": (0.0, 1.0, 2.0)}))
+    >>> run = Run(loss, Optimizer(batch_size=2, sampling="batch"), Schedule("0.1"), {"x": 0.0}, 1000, 10)
+    >>> batch_noise(run, np.eye(1))  # (1/2) * (3 - 2)/(3 - 1)
+    array([[0.25]])
+    """
+    optimizer, data = run.optimizer, run.loss.data
+    if optimizer.rule.population:
+        return np.zeros_like(noise)
+    share = 1.0 / optimizer.batch_size
+    if data is not None and optimizer.sampling != "replacement":
+        share *= (data.rows - optimizer.batch_size) / max(data.rows - 1, 1)
+    return noise * share
+
+
+def start_of(run: Run) -> np.ndarray:
+    """The mean of the run's start, (parameter,)."""
+    starts = (run.initial[name] for name in run.loss.parameters)
+    return np.array([float(s) if isinstance(s, float | int) else s.moment(1) for s in starts])
+
+
+def _step(run: Run, rate: float) -> tuple[Callable[[np.ndarray], np.ndarray], np.ndarray, np.ndarray]:
+    """F as a function of the Hessian, G, and the covariance of the optimizer's own noise."""
+    optimizer, n = run.optimizer, len(run.loss.parameters)
+    names = ("theta", *optimizer.rule.state)
+
+    def response_to(**inputs: float) -> np.ndarray:
+        zero = dict.fromkeys(names, 0.0) | {"gradient": 0.0, "xi": 0.0, "t": 1.0, "learning_rate": rate}
+        decays = {"weight_decay": 0.0, "decoupled_weight_decay": 0.0}  # are in the Hessian
+        after = optimizer.steps({**zero, **decays, **inputs})
+        return np.array([after[name] for name in names])
+
+    to_gradient, to_kick = response_to(gradient=1.0), response_to(xi=1.0)
+    own = np.stack([response_to(**{name: 1.0}) for name in names], axis=1)
+    free, kick = _preconditioned(run, to_gradient, own)
+    shake = np.kron(np.outer(to_kick, to_kick), np.eye(n))
+    first = np.zeros((len(names) * n, n))
+    first[:n] = np.eye(n)
+    return lambda hessian: free + kick @ hessian @ first.T, kick, shake
+
+
+def _preconditioned(run: Run, to_gradient: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The step without gradient, and what a gradient adds; the preconditioner acts on what moves theta."""
+    n, matrix = len(run.loss.parameters), run.optimizer.matrix(run.loss)
+    constants = {run.loss.symbols[name]: value for name, value in run.loss.constants.items()}
+    if matrix is None:
+        weights = np.eye(n)
+    elif matrix.free_symbols & set(run.loss.theta):
+        raise NotApplicable("the preconditioner depends on the parameters")
+    else:
+        weights = np.array(matrix.subs(constants), dtype=np.float64)
+    free, kick = np.kron(own, np.eye(n)), np.kron(to_gradient[:, None], np.eye(n))
+    states = len(own)
+    if states > 1:
+        free[:n, n:] = np.hstack([own[0, s] * weights for s in range(1, states)])
+    kick[:n] = to_gradient[0] * weights
+    return free, kick

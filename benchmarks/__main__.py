@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks import processes, tables
+from benchmarks import processes, tables, variance_reduction
 from benchmarks.jobs import Job
 from benchmarks.loss_table import LossResults
 from benchmarks.losses import SETTINGS, VARIANTS, loss_job
@@ -37,8 +37,8 @@ class Plan:
     rounds
         Timed calls.
     complete
-        Whether peers run on all threads too, all peers run the other losses, all variants of ours and whole processes
-        are measured, and figures held against the bar.
+        Whether peers run on all threads too, all peers run the other losses, all variants of ours, whole processes and
+        ways to reduce the variance are measured, and figures held against the bar.
     """
 
     reference: Job
@@ -93,6 +93,7 @@ def measure(plan: Plan) -> tables.Results:
             bench.measure([_ours(job) for job in plan.steps], plan.rounds),
             _measure_losses(bench, plan),
             processes.measure() if plan.complete else None,
+            variance_reduction.measure(variance_reduction.forces(), plan.rounds) if plan.complete else (),
         )
 
 

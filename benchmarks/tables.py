@@ -11,13 +11,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import check, loss_table
+from benchmarks import check, loss_table, variance_reduction
 from benchmarks.bar import Bar, table
 from benchmarks.loss_table import LossResults
 from benchmarks.peers import PEERS
 from benchmarks.processes import Processes
 from benchmarks.start import STEPS, TRAJECTORIES
 from benchmarks.tasks import Timing, Timings, ratio, speedup
+from benchmarks.variance_reduction import Gain
 
 
 @dataclass
@@ -38,6 +39,8 @@ class Results:
         The second table.
     processes
         None when not measured.
+    gains
+        Of the ways to reduce the variance; empty when not measured.
     """
 
     reference: Timings
@@ -47,6 +50,7 @@ class Results:
     steps: Timings
     losses: LossResults
     processes: Processes | None = None
+    gains: Sequence[Gain] = ()
 
     @property
     def timings(self) -> list[Timing]:
@@ -144,6 +148,7 @@ def report(results: Results, complete: bool = True) -> str:
             "### Sizes and threads",
             _sizes_table(results),
             *_processes_table(results.processes),
+            *(["### Small forces", variance_reduction.report(results.gains)] if results.gains else []),
             "### Where",
             *(f"{name}: {text}" for name, text in environment(results).items()),
         ]
@@ -240,4 +245,5 @@ def data(results: Results) -> dict[str, Any]:
         ],
         "compile_seconds": dict(results.losses.compilations),
         "processes": results.processes and asdict(results.processes),
+        "gains": [asdict(gain) for gain in results.gains],
     }

@@ -395,7 +395,7 @@ def _claim(where: str, entry: dict[str, Any], name: str) -> Claim:
         raise InputError(f"{where}: expected the id of a law or a formula")
     if id not in theory.LAWS:
         raise InputError(f"{where}.id: {unknown_name('law', id, theory.LAWS)}")
-    for key in ("order", "at"):
+    for key in ("order", "at", "curve", "fraction"):
         if key in entry:
             raise InputError(f"{where}.{key}: {shown(entry[key])}, expected only with a formula: a law has its own")
     return Claim(theory.LAWS[id], entry.get("resolution"))

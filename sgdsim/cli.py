@@ -115,6 +115,7 @@ _SCENARIO_OPTIONS = [
     click.option("--from", "start_from", metavar="FILE", help="Start from the last states in this file."),
     click.option("--dtype", metavar="NAME", help="Of the states: float64 or float32."),
     click.option("--noise-dtype", metavar="NAME", help="Of normal noise: float32 or float64."),
+    click.option("--antithetic", is_flag=True, help="Every second trajectory takes the mirrored noise of the last."),
     click.option("--every", type=_Count(), help="Steps from one record to the next."),
     _several("--observable", "observables", "'NAME = FORMULA'", "Record this too, 'q = u**2 - w**2'."),
     _several("--histogram", "histograms", "NAME:LOW,HIGH,BINS", "Of one name, or two: u,w:-4,4,50,-2,2,50."),
@@ -122,6 +123,7 @@ _SCENARIO_OPTIONS = [
     click.option("--covariances", is_flag=True, help="Record the covariances."),
     _several("--autocorrelation", "autocorrelations", "NAME:FROM:LAG,…", "Of a name, from a step on, with these lags."),
     _several("--drift", "drifts", "NAME[|BY]:LOW,HIGH,BINS", "Mean and variance of a step by bins: q:-4,4,80."),
+    _several("--control", "controls", "NAME", "Take the known part of the noise away from its mean at the end."),
     _several("--snapshot", "snapshots", "STEP", "Keep all states after this step, or final."),
     click.option("--snapshot-trajectories", type=_Count(), help="Keep those of so many trajectories alone."),
     _several("--sweep", "sweeps", "KEY=VALUE,…", "E.g. optimizer.learning_rate=0.1,0.05; several are paired."),
@@ -182,6 +184,25 @@ def compare(file: str, as_json: bool) -> None:
 
 @main.command()
 @click.argument("file")
+@click.option("-o", "--output", metavar="FIGURE", help="SVG, PNG or PDF file to write.  [default: FILE with .svg]")
+@click.option("--kind", metavar="NAME", help="density, moments, drift, sweep, order, schedule or trajectories.")
+@click.option("--size", metavar="WIDTHxHEIGHT", help="In inches, e.g. 7x5.  [default: by what is shown]")
+@click.option("--overwrite", is_flag=True, help="Replace an existing figure.")
+@_reporting_errors
+def plot(file: str, output: str | None, kind: str | None, size: str | None, overwrite: bool) -> None:
+    """Draw the ensemble in FILE with the predictions of its scenario, from the file alone."""
+    from sgdsim.ensemble import Ensemble
+    from sgdsim.plotting import choose_kind, parse_size
+    from sgdsim.workflow import plot_file
+
+    inches = None if size is None else parse_size(size)
+    chosen = "" if kind else ", chosen by what the file holds"
+    path = plot_file(file, output, kind, inches, overwrite)
+    click.echo(f"{path}: {kind or choose_kind(Ensemble.open(file))}{chosen}")
+
+
+@main.command()
+@click.argument("file")
 @click.option("--digest", is_flag=True, help="Print one sha256 over all variables and the scenario.")
 @_reporting_errors
 def info(file: str, digest: bool) -> None:
@@ -213,6 +234,34 @@ def show(loss: str | None, schedule: str | None, steps: int | None, **options: t
     texts = [] if loss is None else [describe_loss(loss_from(loss, **options))]
     texts += [] if schedule is None else [describe_schedule(schedule_from(schedule), steps)]
     click.echo("\n\n".join(texts))
+
+
+@main.command()
+@click.argument("subject", metavar="LOSS|SCENARIO|FILE")
+@_several("--parameter", "parameters", "NAME[=VALUE]", "Of the loss, with its initial value.  [default: all, at 1]")
+@_several("--constant", "constants", "NAME=NUMBER", "Constant of the formulas.")
+@_several("--noise", "noise", "NAME=DISTRIBUTION", "E.g. x=normal:0,0.5.")
+@_several("--define", "definitions", "'NAME = FORMULA'", "A name for use in the formulas, 'y = 0.8*x + e'.")
+@click.option("--data", metavar="FILE", help="Samples are rows of this table, CSV or HDF5.")
+@_several("--symmetry", "symmetries", "SYMMETRY", "Of the loss, e.g. rescale:u:1,w:-1.")
+@click.option("--optimizer", metavar="NAME[:KEY=VALUE,…]", help="E.g. momentum:momentum=0.5.  [default: sgd]")
+@click.option("--learning-rate", metavar="RATE", help="A number or a schedule.  [default: 0.01]")
+@click.option("--momentum", metavar="NUMBER", help="Makes SGD the heavy ball.")
+@click.option("--weight-decay", metavar="NUMBER", help="E.g. 0.01, or 0.01:decoupled.")
+@click.option("--batch-size", type=_Count(), help="Samples of one step.  [default: 1]")
+@click.option("--sampling", metavar="NAME", help="Of the rows of data: replacement, batch or epoch.")
+@click.option("--steps", type=_Count(), help="Of the run.  [default: 1000]")
+@_several("--set", "settings", "KEY=VALUE", "Set any value of the scenario, e.g. optimizer.learning_rate=0.1.")
+@click.option("--point", type=_Count(), default=0, show_default=True, help="Of a sweep, the point to explain.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+@_reporting_errors
+def theory(subject: str, point: int, *, as_json: bool, **options: Any) -> None:
+    """Print what theory says about a loss (its name or formula), a scenario, or a FILE that a run has written."""
+    from sgdsim.subjects import scenario_of
+    from sgdsim.theory_report import report_of, to_json, to_text
+
+    sections = report_of(scenario_of(subject, **options), point)
+    click.echo(to_json(sections) if as_json else to_text(sections))
 
 
 @main.command(name="list")

@@ -6,44 +6,60 @@ The only module that knows both theory and estimation. The rules:
 - *agrees*: not rejected, and a deviation of the size of the resolution would have been seen with 90 % power,
   at the level alpha/m of m rows (Bonferroni's, the most that Holm's procedure may ask of a row);
 - *inconclusive*: anything else, or a reason not to trust z: diverged trajectories, too few groups for a
-  standard error, a skewed distribution of the groups' values.
+  standard error, a distribution of the groups' values too skewed even for a bootstrap.
 
 A resolution that is not given is 1 % of the predicted value. Where that is 0, a mean is held to 1 % of the
-measured standard deviation, skewness, kurtosis and correlation, which have a scale of their own, to 0.05, and
-other statistics to nothing: they stay inconclusive. Distributions are held to 0.01 in probability.
+measured standard deviation and a covariance to 1 % of the product of both, skewness, kurtosis and correlation,
+which have a scale of their own, to 0.05, and other statistics to nothing: they stay inconclusive. Each point of a
+curve is held to 1 % of its value, but not less than a tenth of the curve's largest. Distributions and densities are
+held to 0.01 in probability, exponents of tails to 10 %.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from math import copysign, inf, isfinite, isinf, isnan, nan, sqrt
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from functools import partial
+from math import copysign, isfinite, isinf, isnan, nan, prod, sqrt
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from sgdsim import estimation
+from sgdsim import control_variates, estimation, goodness
 from sgdsim.estimation import Estimate, NotMeasured, PowerFit
-from sgdsim.theory.prediction import Correlation, Distance, Function, Moment, Order, Prediction
+from sgdsim.order_test import OrderTest, Series, advise, order_test
+from sgdsim.scores import Score, detectable, distrust, ratio, score, sidak, sidak_level, two_sided
+from sgdsim.theory.prediction import (
+    FEWEST_RATES,
+    Correlation,
+    Curve,
+    Density,
+    Distance,
+    Function,
+    Moment,
+    Order,
+    Prediction,
+    Tail,
+)
 
 if TYPE_CHECKING:
     from sgdsim.ensemble import Ensemble
 
+__all__ = ["FEWEST_RATES", "Comparison", "compare", "detectable", "format_table", "holm", "to_json", "two_sided"]
+
 Verdict = Literal["agrees", "disagrees", "inconclusive"]
 
 ALPHA = 1e-3
-POWER = 0.9
 RELATIVE_RESOLUTION = 0.01
-KS_RESOLUTION = 0.01
+PROBABILITY_RESOLUTION = 0.01
 STANDARDISED_RESOLUTION = 0.05
-FEWEST_RATES = 4
-FEWEST_TRAJECTORIES = 1000
-"""Below, an error from the sample's own moments misleads: at alpha 1e-3 a true variance is rejected in 5 % of Gaussian
-samples of 12, 0.6 % of 100, 0.15 % of 1000."""
-ASK_FOR_A_TERM = 0.05
-"""Below this p of chi-square, a fit of powers gets one more."""
+TAIL_RESOLUTION = 0.1
+SMALL_IN_CURVE = 0.1
+"""Part of a curve's largest value below which a value is held to the scale of that."""
+
+_REFUSED = "chi-square accepts no power series: learning rates too large, or too few of them"
 
 
 @dataclass(frozen=True)
@@ -55,10 +71,12 @@ class Comparison:
     id, quantity, point, statistic, order
         As in the prediction.
     predicted, measured, stderr
-        NaN where they cannot be had; a `Distance` has no standard error.
+        NaN where they cannot be had; a `Distance` and a `Density` have no standard error. Of a `Curve`, at the point
+        that is furthest off.
     z, p
-        Deviation in standard errors, and its two-sided probability by Student's t. For a `Distance`, p is
-        Kolmogorov's and z the normal deviate of the same p.
+        Deviation in standard errors, and its two-sided probability: by Student's t, or by a bootstrap where the note
+        says so; for a `Curve` that of any of its points. For a `Distance` and a `Density`, p is Kolmogorov's and that
+        of chi-square, and z the normal deviate of the same p; for a `Tail`, p is that of a gamma distribution.
     p_adjusted
         By Holm, over all rows.
     detectable
@@ -88,23 +106,22 @@ class Comparison:
     note: str = ""
 
 
-class _Detectable(Protocol):
-    def __call__(self, level: float) -> float: ...
-
-
 @dataclass(frozen=True)
 class _Row:
-    """A prediction with its test, before the rows are adjusted for their number."""
+    """A prediction with its test, before the rows are adjusted for their number.
+
+    Parameters
+    ----------
+    prediction, score, resolution
+        As in `Comparison`.
+    advice
+        What would decide at a level, where that is not a matter of trajectories alone.
+    """
 
     prediction: Prediction
-    measured: float = nan
-    stderr: float = nan
-    z: float = nan
-    p: float = nan
-    detectable: _Detectable = lambda level: nan
+    score: Score
     resolution: float = nan
-    doubts: tuple[str, ...] = ()
-    remarks: tuple[str, ...] = ()
+    advice: Callable[[float], str] | None = None
 
 
 def compare(ensemble: Ensemble, predictions: Iterable[Prediction], alpha: float = ALPHA) -> list[Comparison]:
@@ -138,8 +155,8 @@ def compare(ensemble: Ensemble, predictions: Iterable[Prediction], alpha: float 
     """
     points = _Points(ensemble)
     rows = [row for group in _grouped(predictions) for row in _test(group, points, alpha)]
-    adjusted = holm([row.p for row in rows])
-    level = alpha / max(sum(isfinite(row.p) for row in rows), 1)
+    adjusted = holm([row.score.p for row in rows])
+    level = alpha / max(sum(isfinite(row.score.p) for row in rows), 1)
     return [_judge(row, p, alpha, level) for row, p in zip(rows, adjusted, strict=True)]
 
 
@@ -183,54 +200,75 @@ def _grouped(predictions: Iterable[Prediction]) -> Iterable[tuple[Prediction, ..
     groups: dict[Any, list[Prediction]] = {}
     for index, prediction in enumerate(predictions):
         series = (prediction.id, prediction.quantity, prediction.order, prediction.series)
-        groups.setdefault(series if isinstance(prediction.order, int) else index, []).append(prediction)
+        in_series = isinstance(prediction.order, int) and _is_number(prediction)
+        groups.setdefault(series if in_series else index, []).append(prediction)
     return (tuple(group) for group in groups.values())
+
+
+def _is_number(prediction: Prediction) -> bool:
+    return isinstance(prediction.measure, Moment | Correlation | Function)
 
 
 def _test(group: Sequence[Prediction], points: _Points, alpha: float) -> list[_Row]:
     order = group[0].order
     if not isinstance(order, int):
-        return [_single(group[0], points)]
+        return [_single(group[0], points, alpha)]
+    if not _is_number(group[0]):
+        doubt = f"an order is tested of numbers: a {group[0].statistic} of order {order} as several predictions"
+        return [_doubted(_single(group[0], points, alpha), doubt)]
     if len({prediction.learning_rate for prediction in group}) < FEWEST_RATES:
         doubt = f"a prediction of order {order} is tested at {FEWEST_RATES} learning rates or more"
-        return [_doubted(_single(prediction, points), doubt) for prediction in group]
+        return [_doubted(_single(prediction, points, alpha), doubt) for prediction in group]
     try:
         return [_series(group, order, points, alpha)]
     except NotMeasured as reason:
-        return [_Row(group[0], doubts=(str(reason),))]
+        return [_Row(group[0], Score(doubts=(str(reason),)))]
 
 
 def _doubted(row: _Row, *doubts: str) -> _Row:
-    return replace(row, doubts=(*row.doubts, *doubts))
+    return replace(row, score=replace(row.score, doubts=(*row.score.doubts, *doubts)))
 
 
-def _single(prediction: Prediction, points: _Points) -> _Row:
-    """One number against one estimate."""
+def _single(prediction: Prediction, points: _Points, alpha: float) -> _Row:
+    """One prediction that is tested on its own."""
     try:
-        if isinstance(prediction.measure, Distance):
-            return _distribution(prediction, prediction.measure, points)
-        estimate = _estimate(prediction, points)
+        row = _curve(prediction, points) if isinstance(prediction.measure, Curve) else _one(prediction, points, alpha)
+        lost = _lost(prediction, points)
     except NotMeasured as reason:
-        return _Row(prediction, doubts=(str(reason),))
-    predicted = prediction.predicted
-    rounding = _rounding(prediction, estimate.value, points)
-    stderr = float(np.hypot(estimate.stderr, rounding))
-    z = _ratio(estimate.value - predicted, stderr)
-    return _Row(
-        prediction,
-        estimate.value,
-        estimate.stderr,
-        z,
-        two_sided(z, estimate.freedom),
-        lambda level: detectable(stderr, estimate.freedom, level),
-        _resolution(prediction, points),
-        (*_doubts(prediction, points), *_distrust(estimate, rounding)),
-        (*_caveats(prediction, estimate), *_against_rival(prediction, estimate, stderr)),
-    )
+        return _Row(prediction, Score(doubts=(str(reason),)))
+    adiabatic = ("adiabatic",) if prediction.order == "adiabatic" else ()
+    found = replace(row.score, doubts=(*lost, *row.score.doubts), remarks=(*adiabatic, *row.score.remarks))
+    return replace(row, score=found)
 
 
-def _caveats(prediction: Prediction, estimate: Estimate) -> list[str]:
-    return [text for text in ("adiabatic" if prediction.order == "adiabatic" else "", estimate.note) if text]
+def _one(prediction: Prediction, points: _Points, alpha: float) -> _Row:
+    """One number, or one distribution."""
+    ensemble = points[prediction.point]
+    found = _goodness(prediction, ensemble, alpha)
+    if found is not None and "antithetic" in ensemble.attributes:
+        found = replace(found, doubts=(*found.doubts, "antithetic trajectories are not independent of each other"))
+    if found is None:
+        estimate = _estimate(prediction, points)
+        rounding = _rounding(_steps(prediction), estimate.value, prediction.predicted, points)
+        found = score(estimate, prediction.predicted, rounding)
+        found = replace(found, remarks=(*found.remarks, *_against_rival(prediction, estimate, rounding)))
+    return _Row(prediction, found, _resolution(prediction, points))
+
+
+def _goodness(prediction: Prediction, ensemble: Ensemble, alpha: float) -> Score | None:
+    """The score of a measure that is not of one number with a standard error from groups."""
+    measure = prediction.measure
+    if isinstance(measure, Distance):
+        distance, n = estimation.ks_distance(ensemble, measure.parameter, measure.step, measure.cdf)
+        return goodness.kolmogorov_smirnov(distance, n) if n else Score(doubts=("no live trajectories",))
+    if isinstance(measure, Density):
+        counts, edges = estimation.histogram(ensemble, measure.observable, measure.step)
+        below = np.concatenate([[0.0], np.asarray(measure.cdf(edges), dtype=float), [1.0]])
+        return goodness.chi_square(counts, np.diff(below))
+    if isinstance(measure, Tail):
+        values = estimation.live(ensemble, measure.parameter, measure.step)
+        return goodness.tail(values, prediction.predicted, measure.fraction, alpha)
+    return None
 
 
 def _estimate(prediction: Prediction, points: _Points) -> Estimate:
@@ -246,155 +284,158 @@ def _estimate(prediction: Prediction, points: _Points) -> Estimate:
 
 def _moment(moment: Moment, point: int | None, points: _Points) -> Estimate:
     ensemble = points[point if moment.point is None else moment.point]
+    if moment.statistic == "mean":
+        return control_variates.best_mean(ensemble, moment.observable, moment.step)
     return estimation.statistic(ensemble, moment.statistic, moment.observable, moment.step)
 
 
-def _rounding(prediction: Prediction, measured: float, points: _Points) -> float:
-    """Rounding errors of a run, taken as a random walk, for quantities without noise of their own."""
+def _steps(prediction: Prediction) -> list[int]:
     measure = prediction.measure
-    steps = [moment.step for moment in _moments(prediction)]
-    if isinstance(measure, Correlation):
-        steps = list(measure.steps)
-    return 16.0 * points.epsilon * sqrt(max(steps) + 1.0) * max(abs(measured), abs(prediction.predicted))
+    return list(measure.steps) if isinstance(measure, Correlation) else [one.step for one in _moments(prediction)]
+
+
+def _rounding(steps: Sequence[int], measured: float, predicted: float, points: _Points) -> float:
+    """Rounding errors of a run, taken as a random walk, for quantities without noise of their own."""
+    return 16.0 * points.epsilon * sqrt(max(steps) + 1.0) * max(abs(measured), abs(predicted))
 
 
 def _moments(prediction: Prediction) -> tuple[Moment, ...]:
     measure = prediction.measure
     if isinstance(measure, Moment):
         return (measure,)
-    return measure.moments if isinstance(measure, Function) else ()
+    return measure.moments if isinstance(measure, Function | Curve) else ()
 
 
-def _doubts(prediction: Prediction, points: _Points) -> list[str]:
+def _lost(prediction: Prediction, points: _Points) -> list[str]:
     """Trajectories that are missing from the estimate."""
-    moments = _moments(prediction)
+    moments, measure = _moments(prediction), prediction.measure
     used = {prediction.point if moment.point is None else moment.point for moment in moments} or {prediction.point}
     lost = sum(estimation.diverged(points[point]) for point in used)
     if lost:
         return [f"{lost} trajectories diverged"]
-    for moment in moments:
-        ensemble = points[prediction.point if moment.point is None else moment.point]
-        missing = estimation.excluded(ensemble, moment.observable, moment.step)
-        if missing:
-            return [f"{moment.observable} is not finite in {missing} trajectories"]
+    observed = [(moment.observable, moment.step, moment.point) for moment in moments]
+    if isinstance(measure, Density):
+        observed = [(measure.observable, measure.step, None)]
+    for names, step, point in observed:
+        for name in names.split(", "):  # of a covariance there are two
+            missing = estimation.excluded(points[prediction.point if point is None else point], name, step)
+            if missing:
+                return [f"{name} is not finite in {missing} trajectories"]
     return []
 
 
-def _distrust(estimate: Estimate, rounding: float = 0.0) -> list[str]:
-    """Reasons not to trust a z-score."""
-    if isnan(estimate.stderr) or isnan(estimate.value):
-        return ["no standard error"]
-    if estimate.stderr <= rounding:
-        return []
-    groups = estimate.groups
-    if not groups and estimate.freedom + 1 < FEWEST_TRAJECTORIES:
-        return [f"z not trusted: fewer than {FEWEST_TRAJECTORIES} trajectories"]
-    # Beyond 1, and for few groups beyond three standard errors of the skewness of as many normal values.
-    limit = max(1.0, 3.0 * sqrt(6.0 * (groups - 2) / ((groups + 1.0) * (groups + 3.0)))) if groups else inf
-    if abs(estimate.skewness) > limit:
-        return [f"z not trusted: skewness of the groups' values is {estimate.skewness:.1f}"]
-    return []
-
-
-def _against_rival(prediction: Prediction, estimate: Estimate, stderr: float) -> list[str]:
+def _against_rival(prediction: Prediction, estimate: Estimate, rounding: float) -> list[str]:
     rival = prediction.rival
     if rival is None:
         return []
-    z = _ratio(estimate.value - rival.predicted, stderr)
+    z = ratio(estimate.value - rival.predicted, float(np.hypot(estimate.stderr, rounding)))
     return [f"{rival.name} gives {rival.predicted:.6g}: z = {z:+.1f}"]
 
 
 def _resolution(prediction: Prediction, points: _Points) -> float:
     if prediction.resolution is not None:
         return prediction.resolution
-    if isinstance(prediction.measure, Distance):
-        return KS_RESOLUTION
+    if isinstance(prediction.measure, Distance | Density):
+        return PROBABILITY_RESOLUTION
+    if isinstance(prediction.measure, Tail):
+        return TAIL_RESOLUTION * abs(prediction.predicted)
     if prediction.predicted != 0.0:
         return RELATIVE_RESOLUTION * abs(prediction.predicted)
-    if prediction.statistic in ("skewness", "kurtosis", "correlation"):
+    if isinstance(prediction.measure, Moment):
+        return _of_nothing(prediction.measure, prediction.point, points)
+    return STANDARDISED_RESOLUTION if prediction.statistic == "correlation" else nan
+
+
+def _of_nothing(moment: Moment, point: int | None, points: _Points) -> float:
+    """The resolution of a moment that is predicted to vanish: on the scale of what is measured."""
+    if moment.statistic in ("skewness", "kurtosis"):
         return STANDARDISED_RESOLUTION
-    if isinstance(prediction.measure, Moment) and prediction.statistic == "mean":
-        moment = prediction.measure
-        spread = Moment("std", moment.observable, moment.step, moment.point)
-        return RELATIVE_RESOLUTION * _moment(spread, prediction.point, points).value
+    if moment.statistic in ("mean", "covariance"):
+        names = moment.observable.split(", ")
+        spreads = (_moment(Moment("std", name, moment.step, moment.point), point, points).value for name in names)
+        return RELATIVE_RESOLUTION * prod(spreads)
     return nan
 
 
-def _distribution(prediction: Prediction, measure: Distance, points: _Points) -> _Row:
-    """Kolmogorov-Smirnov; the finite-sample argument is Stephens's, J. R. Stat. Soc. B 32, 115 (1970)."""
-    from scipy.special import kolmogi, kolmogorov, ndtri
+def _curve(prediction: Prediction, points: _Points) -> _Row:
+    """Several moments as one row, about the one that is furthest off: Sidak's level within the row.
 
-    distance, n = estimation.ks_distance(points[prediction.point], measure.parameter, measure.step, measure.cdf)
-    if n == 0:
-        return _Row(prediction, doubts=("no live trajectories",))
-    scale = sqrt(n) + 0.12 + 0.11 / sqrt(n)
-    p = float(kolmogorov(scale * distance))
-
-    def seen(level: float) -> float:
-        # Where the distribution is off by D, a sample is off by D +- sqrt(F(1 - F)/n), and F(1 - F) <= 1/4.
-        return float(kolmogi(level) / scale + ndtri(POWER) * 0.5 / sqrt(n))
-
-    return _Row(
-        prediction,
-        distance,
-        z=float(-ndtri(max(p, 1e-300) / 2.0)),
-        p=p,
-        detectable=seen,
-        resolution=_resolution(prediction, points),
-        doubts=tuple(_doubts(prediction, points)),
+    The resolution that the row must have seen is that of the point which is hardest to see.
+    """
+    measure = prediction.measure
+    assert isinstance(measure, Curve)
+    if not measure.moments or len(measure.moments) != len(measure.values):
+        return _Row(prediction, Score(doubts=("a curve has as many values as moments, one or more",)))
+    scores = []
+    for moment, value in zip(measure.moments, measure.values, strict=True):
+        estimate = _moment(moment, prediction.point, points)
+        scores.append(score(estimate, value, _rounding([moment.step], estimate.value, value, points)))
+    n, resolutions = len(scores), _curve_resolutions(prediction, measure, points)
+    p, z = (np.array([getattr(one, name) for one in scores]) for name in ("p", "z"))
+    worst = int(np.lexsort((-np.abs(z), p))[0])  # NaN comes last
+    seen = [one.detectable(sidak_level(ALPHA, n)) for one in scores]
+    hardest = int(np.argmax(np.nan_to_num(np.divide(seen, resolutions), nan=np.inf)))
+    row = Score(
+        scores[worst].measured,
+        scores[worst].stderr,
+        scores[worst].z,
+        nan if isnan(scores[worst].p) else sidak(scores[worst].p, n),
+        lambda level: scores[hardest].detectable(sidak_level(level, n)),
+        sidak(max(one.floor for one in scores), n),
+        tuple(dict.fromkeys(doubt for one in scores for doubt in one.doubts)),
+        (_worst_of(measure, worst), *scores[worst].remarks),
     )
+    return _Row(replace(prediction, predicted=measure.values[worst]), row, resolutions[hardest])
+
+
+def _curve_resolutions(prediction: Prediction, curve: Curve, points: _Points) -> list[float]:
+    if prediction.resolution is not None:
+        return [prediction.resolution] * len(curve.values)
+    least = SMALL_IN_CURVE * max(map(abs, curve.values))
+    if least == 0.0:
+        return [_of_nothing(moment, prediction.point, points) for moment in curve.moments]
+    return [RELATIVE_RESOLUTION * max(abs(value), least) for value in curve.values]
+
+
+def _worst_of(curve: Curve, worst: int) -> str:
+    moment, count = curve.moments[worst], len(curve.moments)
+    where = f"step {moment.step}" if moment.point is None else f"sweep point {moment.point}, step {moment.step}"
+    return f"furthest off at {where}, of {count} point{'s' * (count > 1)}"
 
 
 def _series(group: Sequence[Prediction], order: int, points: _Points, alpha: float) -> _Row:
-    """A prediction of order k over learning rates: the power k of the residual must vanish.
-
-    Where no fit from the power k on is accepted, lower powers are tried: a residual that they describe is of
-    lower order than the prediction claims, and the row is then about that power.
-    """
+    """A prediction of order k over learning rates: the power k of the residual must vanish."""
     estimates = [_estimate(prediction, points) for prediction in group]
-    doubts = [doubt for prediction in group for doubt in _doubts(prediction, points)]
-    doubts += [doubt for estimate in estimates for doubt in _distrust(estimate)]
+    doubts = [doubt for prediction in group for doubt in _lost(prediction, points)]
+    doubts += [doubt for estimate in estimates for doubt in distrust(estimate)]
     if any(not estimate.stderr > 0 for estimate in estimates) or len({one.groups for one in estimates}) > 1:
         doubts.append("no standard error from the same groups at every learning rate")
-        return _Row(_about_power(group[0], order), doubts=tuple(dict.fromkeys(doubts)))
+        return _Row(_about_power(group[0], order), Score(doubts=tuple(dict.fromkeys(doubts))))
     rates = np.array([prediction.learning_rate for prediction in group])
-    offsets = np.array([prediction.predicted for prediction in group])
-    power, fit = _first_accepted(rates, estimates, offsets, order, alpha)
-    if fit.p < alpha:
-        doubts.append("chi-square accepts no power series: learning rates too large, or too few of them")
-    # At the largest rate the term in question is to be seen where it amounts to the resolution.
-    resolutions = [_resolution(prediction, points) / prediction.learning_rate**order for prediction in group]
-    # A series that is cut off bends b before chi-square notices, so b is taken from a fit with one more term: without
-    # it a true prediction of order 1, eta/2 for eta/(2 - eta), was rejected in 25 to 80 % of trials, with it in 0.1 %.
-    terms = min(len(fit.coefficients) + 1, len(set(rates)))
-    guard = estimation.fit_powers(rates, estimates, offsets, range(power, power + terms))
-    b, stderr = float(guard.coefficients[0]), float(guard.stderrs[0])
-    z = _ratio(b, stderr)
-    return _Row(
-        _about_power(group[0], power),
+    series = Series(rates, estimates, np.array([prediction.predicted for prediction in group]), order)
+    test = order_test(series, alpha)
+    if not test.accepted:
+        doubts.append(_REFUSED)
+    resolutions = np.array([_resolution(prediction, points) for prediction in group])
+    b, stderr = float(test.guard.coefficients[0]), float(test.guard.stderrs[0])
+    z = ratio(b, stderr)
+    found = Score(
         b,
         stderr,
         z,
-        two_sided(z, fit.freedom),
-        lambda level: detectable(stderr, fit.freedom, level),
-        float(min(resolutions)) if power == order else nan,
-        tuple(dict.fromkeys(doubts)),
-        tuple(_fit_remarks(fit, power, order)),
+        two_sided(z, test.fit.freedom),
+        partial(detectable, stderr, test.fit.freedom),
+        doubts=tuple(dict.fromkeys(doubts)),
+        remarks=tuple(_fit_remarks(test, order)),
     )
-
-
-def _first_accepted(
-    rates: np.ndarray, estimates: Sequence[Estimate], offsets: np.ndarray, order: int, alpha: float
-) -> tuple[int, PowerFit]:
-    first = None
-    for power in range(order, -1, -1):
-        for terms, limit in ((2, ASK_FOR_A_TERM), (3, alpha)):
-            fit = estimation.fit_powers(rates, estimates, offsets, range(power, power + terms))
-            if fit.p >= limit:
-                return power, fit
-        first = first or (order, fit)
-    assert first is not None
-    return first
+    advisable = found.doubts in ((), (_REFUSED,)) and bool(np.all(resolutions > 0))
+    return _Row(
+        _about_power(group[0], test.power),
+        found,
+        # At the largest rate the term in question is to be seen where it amounts to the resolution.
+        float(min(resolutions / rates**order)) if test.power == order else nan,
+        (lambda level: str(advise(series, resolutions, level))) if advisable else None,
+    )
 
 
 def _about_power(prediction: Prediction, power: int) -> Prediction:
@@ -409,79 +450,58 @@ def _about_power(prediction: Prediction, power: int) -> Prediction:
     )
 
 
-def _fit_remarks(fit: PowerFit, power: int, order: int) -> Iterable[str]:
-    if power < order:
-        yield f"the residual is of order {power}, not beyond {order}"
+def _fit_remarks(test: OrderTest, order: int) -> Iterable[str]:
+    fit: PowerFit = test.fit
+    if test.power < order:
+        yield f"the residual is of order {test.power}, not beyond {order}"
     for name, value, stderr in zip("cd", fit.coefficients[1:], fit.stderrs[1:], strict=False):
         yield f"{name} = {value:.4g} ± {stderr:.2g}"
     yield f"chi-square {fit.chi_square:.1f} on {fit.excess}, p = {fit.p:.2g}"
 
 
-def _ratio(deviation: float, stderr: float) -> float:
-    if stderr > 0 or isnan(stderr):
-        return deviation / stderr
-    return 0.0 if deviation == 0 else float(np.copysign(inf, deviation))
-
-
-def two_sided(z: float, freedom: float) -> float:
-    """Two-sided p of Student's t.
-
-    Examples
-    --------
-    >>> round(two_sided(2.0, 63), 4)
-    0.0498
-    """
-    from scipy.special import stdtr
-
-    return nan if isnan(z) else float(2.0 * stdtr(freedom, -abs(z)))
-
-
-def detectable(stderr: float, freedom: float, level: float) -> float:
-    """The deviation that is seen with 90 % power by a two-sided test of this level.
-
-    Examples
-    --------
-    >>> round(detectable(1.0, 1e9, 0.05), 2)
-    3.24
-    """
-    from scipy.special import stdtrit
-
-    return float(stderr * (stdtrit(freedom, 1.0 - level / 2.0) + stdtrit(freedom, POWER)))
-
-
 def _judge(row: _Row, p_adjusted: float, alpha: float, level: float) -> Comparison:
-    seen = row.detectable(level)
-    verdict, reasons = _verdict(row, p_adjusted, alpha, seen)
-    prediction = row.prediction
+    found, prediction = row.score, row.prediction
+    seen = found.detectable(level)
+    verdict, reasons = _verdict(row, p_adjusted, alpha, level, seen)
     return Comparison(
         prediction.id,
         prediction.quantity,
         prediction.point,
         prediction.statistic,
         prediction.predicted,
-        row.measured,
-        row.stderr,
-        row.z,
-        row.p,
+        found.measured,
+        found.stderr,
+        found.z,
+        found.p,
         p_adjusted,
         seen,
         row.resolution,
         prediction.order,
         verdict,
-        "; ".join((*reasons, *row.remarks)),
+        "; ".join((*reasons, *found.remarks)),
     )
 
 
-def _verdict(row: _Row, p_adjusted: float, alpha: float, seen: float) -> tuple[Verdict, tuple[str, ...]]:
-    if row.doubts:
-        return "inconclusive", row.doubts
+def _verdict(row: _Row, p_adjusted: float, alpha: float, level: float, seen: float) -> tuple[Verdict, tuple[str, ...]]:
+    found = row.score
+    if found.doubts:
+        return "inconclusive", (*found.doubts, *(() if row.advice is None else (row.advice(level),)))
     if p_adjusted <= alpha:
         return "disagrees", ()
-    if seen <= row.resolution:
+    if found.floor <= level and seen <= row.resolution:
         return "agrees", ()
+    return "inconclusive", (_what_would_decide(row, level, seen),)
+
+
+def _what_would_decide(row: _Row, level: float, seen: float) -> str:
+    if row.score.floor > level:
+        smallest = f"{row.score.floor:.1g} is the smallest p of the bootstrap"
+        return f"{smallest}, too coarse for the level {level:.1g} of one among so many tests"
+    if row.advice is not None:
+        return row.advice(level)
     if isnan(row.resolution):
-        return "inconclusive", ("no resolution given, and none to be had from the prediction",)
-    return "inconclusive", (f"{(seen / row.resolution) ** 2:.2g} times the trajectories would decide",)
+        return "no resolution given, and none to be had from the prediction"
+    return f"{(seen / row.resolution) ** 2:.2g} times the trajectories would decide"
 
 
 def format_table(comparisons: Sequence[Comparison], skipped: Iterable[Any] = (), alpha: float = ALPHA) -> str:
@@ -511,7 +531,11 @@ def format_table(comparisons: Sequence[Comparison], skipped: Iterable[Any] = (),
     widths = [max(map(len, column)) for column in used]
     lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in zip(*used, strict=True)]
     lines.append(_summary(comparisons, alpha))
-    lines += [f"{one.id} does not apply: {one.reason}" for one in skipped]
+    reasons: dict[str, list[str]] = {}
+    for one in skipped:
+        reasons.setdefault(one.reason, []).append(one.id)
+    for reason, ids in reasons.items():
+        lines.append(f"{', '.join(ids)} {'does' if len(ids) == 1 else 'do'} not apply: {reason}")
     return "\n".join(lines)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -32,6 +32,7 @@ STATISTICS: dict[str, Callable[[Moments], np.ndarray]] = {
     "skewness": lambda moments: moments.skewness,
     "kurtosis": lambda moments: moments.kurtosis,
 }
+"""Of one observable; a covariance is one of two."""
 
 
 class NotMeasured(LookupError):
@@ -185,9 +186,9 @@ def statistic(ensemble: Ensemble, name: str, observable: str, step: int) -> Esti
     ensemble
         One sweep point.
     name
-        A key of `STATISTICS`; variance is unbiased, kurtosis the excess.
+        A key of `STATISTICS`, or ``covariance``; both variance and covariance are unbiased, kurtosis is the excess.
     observable
-        A parameter or a recorded observable.
+        A parameter or a recorded observable; for a covariance two parameters, ``u, w``.
     step
         A recorded step.
 
@@ -209,26 +210,46 @@ def statistic(ensemble: Ensemble, name: str, observable: str, step: int) -> Esti
     >>> estimate.value, estimate.note
     (4.0, 'fewer than 16 groups')
     """
+    if name == "covariance":
+        return _covariance(ensemble, observable, step)
     groups = _group_moments(ensemble, observable, step)
     if not len(groups.count):
         return Estimate(np.nan, np.nan, 0, note="no live trajectories")
     if len(groups.count) < FEWEST_GROUPS:
-        return _from_moments(name, Moments(*(field[0] for field in unite(groups, np.ones((1, len(groups.count)))))))
+        total = Moments(*(field[0] for field in unite(groups, np.ones((1, len(groups.count))))))
+        return _from_moments(name, total, independent="antithetic" not in ensemble.attributes)
     values = STATISTICS[name](unite(groups, all_and_left_out(len(groups.count))))
     return Estimate.jackknife(values[0], values[1:], groups.count / groups.count.sum())
 
 
-def _from_moments(name: str, total: Moments) -> Estimate:
+def _from_moments(name: str, total: Moments, independent: bool) -> Estimate:
     """Standard formulas for independent values, for want of groups."""
     value = float(STATISTICS[name](total))
     stderr = np.nan
-    if name == "mean":
+    if not independent:
+        pass
+    elif name == "mean":
         stderr = float(total.mean_stderr)
     elif name == "variance":
         stderr = float(total.variance_stderr)
     elif name == "std" and value > 0:
         stderr = float(total.variance_stderr) / (2.0 * value)
     return Estimate(value, stderr, float(total.count) - 1, note=f"fewer than {FEWEST_GROUPS} groups")
+
+
+def _covariance(ensemble: Ensemble, pair: str, step: int) -> Estimate:
+    """The covariance of two parameters, with a jackknife over groups."""
+    if "group_comoments" not in ensemble:
+        raise NotMeasured("no covariances were recorded: record.covariances")
+    record, index = _record(ensemble, step), _index(ensemble, "pair", pair)
+    groups = np.asarray(ensemble["group_comoments"][record, :, index], dtype=float)
+    n, first, second, within = groups[groups[:, 0] > 0].T
+    keep = all_and_left_out(len(n)) if len(n) >= FEWEST_GROUPS else np.ones((1, len(n)))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values = co_moment(n, within, first, second, keep) / ((n * keep).sum(-1) - 1.0)
+    if len(n) < FEWEST_GROUPS:
+        return Estimate(float(values[0]), np.nan, 0, note=f"fewer than {FEWEST_GROUPS} groups")
+    return Estimate.jackknife(values[0], values[1:], n / n.sum())
 
 
 def correlation(ensemble: Ensemble, parameter: str, steps: tuple[int, int]) -> Estimate:
@@ -337,14 +358,115 @@ def ks_distance(
     >>> ks_distance(Ensemble({"theta": theta, **names}, {}), "x", 9, lambda values: values)
     (0.5, 2)
     """
-    values = _snapshot(ensemble, parameter, step)
-    values = np.sort(values[np.isfinite(values)])
+    values = np.sort(live(ensemble, parameter, step))
     n = len(values)
     if n == 0:
         return np.nan, 0
     expected = cdf(values)
     ranks = np.arange(n + 1) / n
     return float(max(np.max(ranks[1:] - expected), np.max(expected - ranks[:-1]))), n
+
+
+def live(ensemble: Ensemble, parameter: str, step: int) -> np.ndarray:
+    """The values of a parameter at a snapshot, of the trajectories that have not diverged.
+
+    Raises
+    ------
+    NotMeasured
+        For a parameter or step of which there is no snapshot.
+
+    Examples
+    --------
+    >>> from sgdsim.ensemble import Ensemble, Variable
+    >>> theta = Variable(("snapshot", "trajectory", "parameter"), [[[0.25], [np.nan]]])
+    >>> names = {"parameter": Variable(("parameter",), ["x"]), "snapshot_step": Variable(("snapshot",), [9])}
+    >>> live(Ensemble({"theta": theta, **names}, {}), "x", 9)
+    array([0.25])
+    """
+    values = _snapshot(ensemble, parameter, step)
+    return np.asarray(values[np.isfinite(values)])
+
+
+class Counts(NamedTuple):
+    """A histogram: the counts of all bins, with those below the first edge and above the last, and the edges."""
+
+    counts: np.ndarray
+    edges: np.ndarray
+
+
+def histogram(ensemble: Ensemble, name: str, step: int) -> Counts:
+    """A recorded histogram of live trajectories.
+
+    Raises
+    ------
+    NotMeasured
+        For an observable without a histogram, or a step that was not recorded.
+
+    Examples
+    --------
+    >>> from sgdsim.ensemble import Ensemble, Variable
+    >>> bins = {"histogram_x": Variable(("record", "bin_x"), [[1, 2]]), "edges_x": Variable(("edge_x",), [0, 1, 2])}
+    >>> bins |= {f"{side}flow_x": Variable(("record",), [n]) for side, n in (("under", 0), ("over", 3))}
+    >>> histogram(Ensemble({**bins, "record_step": Variable(("record",), [9])}, {}), "x", 9).counts
+    array([0, 1, 2, 3])
+    """
+    if f"histogram_{name}" not in ensemble or f"underflow_{name}" not in ensemble:
+        raise NotMeasured(f"no histogram of {name} was recorded: record.histograms")
+    record = _record(ensemble, step)
+    parts = (np.atleast_1d(ensemble[f"{kind}_{name}"][record]) for kind in ("underflow", "histogram", "overflow"))
+    return Counts(np.concatenate(list(parts)), np.asarray(ensemble[f"edges_{name}"], dtype=float))
+
+
+class Density(NamedTuple):
+    """A density of equal or other bins, with a band about it."""
+
+    centres: np.ndarray
+    widths: np.ndarray
+    density: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+
+
+def histogram_density(ensemble: Ensemble, name: str, step: int, level: float = 1e-3) -> Density:
+    """The density that a recorded histogram shows, with simultaneous confidence bands.
+
+    Each bin has the interval of Clopper and Pearson, at the level over the number of bins, so that all of them together
+    hold the probabilities of their bins but with a probability of at most the level. What lies outside of the bins
+    counts too: a density that leaves them does not integrate to 1 over them.
+
+    Parameters
+    ----------
+    ensemble, name, step
+        As `histogram`.
+    level
+        Probability that the band misses the truth in any bin.
+
+    Raises
+    ------
+    NotMeasured
+        As `histogram`, and without live trajectories.
+
+    Examples
+    --------
+    >>> from sgdsim.ensemble import Ensemble, Variable
+    >>> bins = {"histogram_x": Variable(("record", "bin_x"), [[50, 50]]), "edges_x": Variable(("edge_x",), [0, 1, 3])}
+    >>> bins |= {f"{side}flow_x": Variable(("record",), [0]) for side in ("under", "over")}
+    >>> band = histogram_density(Ensemble({**bins, "record_step": Variable(("record",), [9])}, {}), "x", 9)
+    >>> band.density, band.lower.round(2), band.upper.round(2)
+    (array([0.5 , 0.25]), array([0.33, 0.16]), array([0.67, 0.34]))
+    """
+    from scipy.special import betaincinv
+
+    counts, edges = histogram(ensemble, name, step)
+    if not counts.any():
+        raise NotMeasured("no live trajectories")
+    independent = 0.5 if "antithetic" in ensemble.attributes else 1.0  # of pairs there may be one value each
+    n, inside, widths = independent * counts.sum(), independent * counts[1:-1], np.diff(edges)
+    tail = level / (2.0 * len(inside))
+    with np.errstate(invalid="ignore"):
+        lower = np.where(inside > 0, betaincinv(inside, n - inside + 1.0, tail), 0.0)
+        upper = np.where(inside < n, betaincinv(inside + 1.0, n - inside, 1.0 - tail), 1.0)
+    return Density((edges[1:] + edges[:-1]) / 2.0, widths, inside / (n * widths), lower / widths, upper / widths)
 
 
 def diverged(ensemble: Ensemble) -> int:

@@ -228,16 +228,18 @@ class Loss:
         gradient
             Of the batch, by coordinate.
         learning_rate
-            Of the step; a constant of this name wins.
+            Of the step; a constant of this name wins, as over ``t``, the completed steps before it: ``optimizer.t``.
         """
+        import sympy
+
         more: dict[str, Any] = {f"gradient__{base}": value for base, value in gather(gradient).items()}
         for name in Formula.parse(aliased(text), where=where).names:
             if name.startswith("next__"):
                 inner = name.removeprefix("next__")
                 value = self.namespace[inner] if inner in self.namespace else self.quantity(inner)
                 more[name] = [e.xreplace(after) for e in value] if isinstance(value, list) else value.xreplace(after)
-        if "learning_rate" not in self.namespace:
-            more["learning_rate"] = learning_rate
+        own = {"learning_rate": learning_rate, "t": sympy.Symbol("optimizer.t", real=True)}
+        more |= {name: value for name, value in own.items() if name not in self.namespace}
         return self.expand(text, where, more)
 
     @cached_property

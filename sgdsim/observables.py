@@ -10,7 +10,10 @@ Running observables are accumulated along each trajectory and are part of the ru
 - ``first_passage(f > g)``, the completed steps when it first holds; until then it has no value.
 
 In window_mean and window_sum, ``f`` may also speak of the step itself: ``u`` is then the value before it, ``next(u)``
-the one after it, ``gradient(u)`` the gradient of the batch, and there are the step's noise and ``learning_rate``.
+the one after it, ``gradient(u)`` the gradient of the batch, and there are the step's noise, ``learning_rate``, and
+``t``, the completed steps before it.
+
+A *control* is a running sum whose mean is exactly zero, made for one observable; see `sgdsim.martingale`.
 """
 
 from __future__ import annotations
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
     from sgdsim.loss import Loss
 
 _CALL = re.compile(r"(?P<kind>window_mean|window_sum|value_at|first_passage)\s*\((?P<inside>.*)\)", re.DOTALL)
+STEP_NAMES = frozenset({"learning_rate", "t"})
+"""Of numbers that belong to a step; a loss may have them for its own."""
+
 _USAGE = {
     "window_mean": "window_mean(formula, start, stop), steps 0 <= start < stop",
     "window_sum": "window_sum(formula, start, stop), steps 0 <= start < stop",
@@ -47,8 +53,8 @@ class Observable:
     window
         ``(a, b)`` for what runs over the states after steps a + 1 … b, else None.
     kind
-        ``plain``, ``mean`` or ``sum`` over the window, ``value`` at its end, or ``passage``; with a window, the mean by
-        default.
+        ``plain``, ``mean`` or ``sum`` over the window, ``value`` at its end, ``passage``, or ``control``, whose formula
+        is that of what it is made for; with a window, the mean by default.
 
     Examples
     --------
@@ -98,12 +104,14 @@ class Observable:
 
     def is_of_step(self, loss: Loss) -> bool:
         """Whether it speaks of the step of a loss and not of a state alone."""
+        if self.kind == "control":
+            return True
         names = self.names
-        of_rate = "learning_rate" in names - loss.namespace_names
-        return bool(of_rate or names & loss.varying or any(name.startswith(("next__", "gradient__")) for name in names))
+        of_step = names & loss.varying | (names & STEP_NAMES) - loss.namespace_names
+        return bool(of_step) or any(name.startswith(("next__", "gradient__")) for name in names)
 
     def __str__(self) -> str:
-        if self.kind == "plain":
+        if self.kind in ("plain", "control"):
             return self.formula
         if self.kind == "passage":
             return f"first_passage({self.formula} > 0)"
@@ -111,6 +119,18 @@ class Observable:
         if self.kind == "value":
             return f"value_at({self.formula}, {stop})"
         return f"window_{self.kind}({self.formula}, {start}, {stop})"
+
+
+def control_for(name: str, formula: str) -> Observable:
+    """The control of an observable.
+
+    Examples
+    --------
+    >>> control_for("w[0]", "w[0]").name
+    'control_w_0'
+    """
+    label = re.sub(r"\W+", "_", name).strip("_")
+    return Observable(f"control_{label}", formula, kind="control")
 
 
 def _checked(formula: str, where: str) -> str:

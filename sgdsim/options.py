@@ -40,7 +40,7 @@ _OPTIONS = {
     },
     **{
         f"run.{key}": f"--{key.replace('_', '-')}"
-        for key in ("trajectories", "steps", "seed", "dtype", "noise_dtype", "from")
+        for key in ("trajectories", "steps", "seed", "dtype", "noise_dtype", "antithetic", "from")
     },
     "record.every": "--every",
     "record.snapshots": "--snapshot",
@@ -49,6 +49,7 @@ _OPTIONS = {
     "record.histograms": "--histogram",
     "record.quantiles": "--quantile",
     "record.covariances": "--covariances",
+    "record.controls": "--control",
     "record.autocorrelation": "--autocorrelation",
     "record.drift": "--drift",
 }
@@ -75,6 +76,7 @@ def scenario_data(
     seed: int | None = None,
     dtype: str | None = None,
     noise_dtype: str | None = None,
+    antithetic: bool = False,
     start_from: str | None = None,
     every: int | None = None,
     snapshots: Sequence[str] = (),
@@ -85,6 +87,7 @@ def scenario_data(
     covariances: bool = False,
     autocorrelations: Sequence[str] = (),
     drifts: Sequence[str] = (),
+    controls: Sequence[str] = (),
     sweeps: Sequence[str] = (),
     predictions: Sequence[str] = (),
     automatic: bool = True,
@@ -119,6 +122,8 @@ def scenario_data(
         Of a batch.
     trajectories, steps, seed, dtype, noise_dtype
         Of the run.
+    antithetic
+        Whether trajectories come in mirrored pairs.
     start_from
         A file whose last states are the first ones.
     every
@@ -139,6 +144,8 @@ def scenario_data(
         ``x:1000:1,10,100``, a start and lags.
     drifts
         ``q:-4,4,80``, or ``q|x:-4,4,80`` for bins of x.
+    controls
+        Names whose means get a control.
     sweeps
         ``optimizer.learning_rate=0.1,0.05``; several are paired.
     predictions
@@ -202,6 +209,7 @@ def scenario_data(
         ("run.seed", lambda: seed),
         ("run.dtype", lambda: dtype),
         ("run.noise_dtype", lambda: noise_dtype),
+        ("run.antithetic", lambda: antithetic or None),
         ("run.from", partial(_text, "--from", start_from, "the name of a file")),
         ("record.every", lambda: every),
         ("record.snapshots", partial(_snapshots, snapshots)),
@@ -212,6 +220,7 @@ def scenario_data(
         ("record.histograms", partial(_histograms, histograms)),
         ("record.autocorrelation", partial(_autocorrelations, autocorrelations)),
         ("record.drift", partial(_drifts, drifts)),
+        ("record.controls", lambda: [_text("--control", text, "a name, e.g. q") for text in controls]),
         ("sweep", partial(_sweeps, sweeps)),
         ("predict", lambda: _predictions(predictions, automatic)),
         ("settings", partial(read_settings, settings)),
@@ -549,4 +558,4 @@ def _quantiles(texts: Sequence[str]) -> list[float]:
 
 
 def _predictions(texts: Sequence[str], automatic: bool) -> list[dict[str, str]]:
-    return [{"formula": text} for text in texts] + [{"id": id} for id in theory.LAWS if automatic]
+    return [{"formula": text} for text in texts] + [{"id": id} for id in theory.AUTOMATIC if automatic]

@@ -8,10 +8,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from sgdsim.accumulators import Accumulators
+from sgdsim.control_variates import Controlled, Groups, regression
 from sgdsim.ensemble import Variable
 from sgdsim.errors import InputError
-from sgdsim.estimation import Estimate, all_and_left_out, co_moment, deviations
+from sgdsim.estimation import STATISTICS, Estimate, NotMeasured, all_and_left_out, co_moment, deviations, unite
 from sgdsim.moments import Moments, merge_axis
+from sgdsim.observables import control_for
 from sgdsim.run import Histogram, Plane, Run
 
 _COMOMENTS = ("count", "mean_1", "mean_2", "product")
@@ -40,6 +42,8 @@ def statistics(run: Run, record_steps: np.ndarray, results: Accumulators) -> dic
         Of all points.
     """
     return {
+        **(_errors_of_pairs(results.moments) if run.antithetic else {}),
+        **_controlled(run, results),
         **_histograms(run, results.counts),
         **_planes(run, results.cells),
         **_covariances(run, results),
@@ -114,6 +118,9 @@ def bin_coordinates(run: Run) -> dict[str, Variable]:
     if recorder.covariances:
         names = np.array(run.loss.parameters, dtype=object)
         coordinates["parameter_2"] = coordinate("parameter_2", names, "parameter")
+    if recorder.controls:
+        names = np.array(recorder.controls, dtype=object)
+        coordinates["controlled"] = coordinate("controlled", names, "observables with controls")
     for name, autocorrelation in recorder.autocorrelations.items():
         coordinates[f"lag_{name}"] = coordinate(f"lag_{name}", np.array(autocorrelation.lags), "steps between")
     for name, drift in recorder.drifts.items():
@@ -140,6 +147,61 @@ def _bins(label: str, histogram: Histogram, meaning: str) -> dict[str, Variable]
     }
 
 
+def _errors_of_pairs(moments: np.ndarray) -> dict[str, Variable]:
+    """Standard errors of means and variances from leaving out a group: mirrored trajectories are not independent.
+
+    Parameters
+    ----------
+    moments
+        (point, record, group, observable, 5).
+    """
+    errors = {name: np.full((*moments.shape[:2], moments.shape[3]), np.nan) for name in ("mean", "variance")}
+    for place in np.ndindex(*errors["mean"].shape):
+        groups = moments[place[0], place[1], :, place[2]]
+        groups = groups[groups[:, 0] > 0]
+        if len(groups) > 1:
+            # What runs away overflows.
+            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+                unions = unite(Moments(*groups.T), all_and_left_out(len(groups)))
+                for name, error in errors.items():
+                    values = STATISTICS[name](unions)
+                    error[place] = Estimate.jackknife(values[0], values[1:], groups[:, 0] / groups[:, 0].sum()).stderr
+    meaning = "standard error of the {}, from the groups"
+    return {f"{name}_stderr": over("record observable", e, meaning.format(name)) for name, e in errors.items()}
+
+
+def _controlled(run: Run, results: Accumulators) -> dict[str, Variable]:
+    """The means at the last record of all that has a control."""
+    names = run.recorder.controls
+    if not names:
+        return {}
+    found = [[_regression(run, results, point, name) for name in names] for point in range(len(results.moments))]
+    meanings = {
+        "controlled_mean": ("value", "mean at the last record with the noise of its control taken away"),
+        "controlled_mean_stderr": ("stderr", "standard error"),
+        "controlled_gain": ("gain", "how many times smaller the variance is than that of the plain mean"),
+    }
+    return {
+        variable: over("controlled", np.array([[getattr(one, key) for one in row] for row in found]), meaning)
+        for variable, (key, meaning) in meanings.items()
+    }
+
+
+def _regression(run: Run, results: Accumulators, point: int, name: str) -> Controlled:
+    """NaN where trajectories are left out, over which no control has mean zero, or there are too few groups."""
+    control = control_for(name, name).name
+    index = [run.measured.index(name), run.measured.index(control)]
+    count, mean, m2 = np.moveaxis(results.moments[point, -1][:, index], -1, 0)[:3]
+    product = results.comoments[point, -1, :, run.recorder.pairs(run.loss.parameters).index((name, control)), 3]
+    within = None if run.antithetic else np.array([[m2[:, 0], product], [product, m2[:, 1]]])
+    try:
+        if (count.sum(axis=0) < run.trajectories).any():
+            raise NotMeasured
+        return regression(Groups(count[:, 0], mean.T, within))
+    except NotMeasured:
+        return Controlled(np.nan, np.nan, 0)
+
+
 def _histograms(run: Run, counts: np.ndarray) -> dict[str, Variable]:
     """Counts over all groups; integers, so their order is no matter."""
     total = counts.sum(axis=2, dtype=np.int64)
@@ -154,15 +216,15 @@ def _histograms(run: Run, counts: np.ndarray) -> dict[str, Variable]:
         variables[f"underflow_{name}"] = over("record", part[..., 0], f"values of {name} below the first edge")
         variables[f"overflow_{name}"] = over("record", part[..., -1], f"values of {name} at or above the last edge")
         if run.recorder.quantiles:
-            variables |= _quantiles(name, histogram, part, run.recorder.quantiles)
+            variables |= _quantiles(name, histogram, part, run.recorder.quantiles, paired=run.antithetic)
         start = stop
     return variables
 
 
 def _quantiles(
-    name: str, histogram: Histogram, counts: np.ndarray, probabilities: Sequence[float]
+    name: str, histogram: Histogram, counts: np.ndarray, probabilities: Sequence[float], paired: bool
 ) -> dict[str, Variable]:
-    """Read off the histogram, linear within a bin; NaN where they lie outside of it."""
+    """Read off the histogram, linear within a bin; NaN where they lie outside of it. Pairs have no standard error."""
     shape = (*counts.shape[:-1], len(probabilities))
     values, errors = np.full(shape, np.nan), np.full(shape, np.nan)
     width = (histogram.high - histogram.low) / histogram.bins
@@ -174,7 +236,7 @@ def _quantiles(
             if n and 0 <= bin_ < histogram.bins:
                 inside = counts[place][bin_ + 1]
                 values[(*place, i)] = histogram.edges[bin_] + width * (p * n - below[bin_]) / inside
-                errors[(*place, i)] = np.sqrt(p * (1 - p) * n) * width / inside
+                errors[(*place, i)] = np.nan if paired else np.sqrt(p * (1 - p) * n) * width / inside
     return {
         f"quantile_{name}": over("record quantile", values, f"quantiles of {name}"),
         f"quantile_{name}_stderr": over("record quantile", errors, "standard error, from the density at the quantile"),
@@ -212,7 +274,9 @@ def _covariances(run: Run, results: Accumulators) -> dict[str, Variable]:
     merged = merge_axis(Moments(*np.moveaxis(results.moments[..., :n, :], -1, 0)), axis=2)
     value = np.zeros((*results.comoments.shape[:2], n, n))
     error = np.zeros_like(value)
-    value[..., range(n), range(n)], error[..., range(n), range(n)] = merged.variance, merged.variance_stderr
+    spread = _errors_of_pairs(results.moments)["variance_stderr"].data[..., :n] if run.antithetic else None
+    value[..., range(n), range(n)] = merged.variance
+    error[..., range(n), range(n)] = merged.variance_stderr if spread is None else spread
     first, second = np.triu_indices(n, 1)
     covariances, stderrs = _covariance_of(results.comoments[..., : len(first), :])
     value[..., first, second] = value[..., second, first] = covariances
@@ -249,7 +313,8 @@ def _covariance_of(comoments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _autocorrelations(run: Run, record_steps: np.ndarray, results: Accumulators) -> dict[str, Variable]:
     pairs = run.recorder.pairs(run.loss.parameters)
     variables: dict[str, Variable] = {}
-    first = len(pairs) - len(run.recorder.autocorrelations)  # those of the covariances come before
+    # Those of the covariances come before, those of the controls after.
+    first = len(pairs) - len(run.recorder.controls) - len(run.recorder.autocorrelations)
     for pair, (name, one) in enumerate(run.recorder.autocorrelations.items(), start=first):
         index = [run.measured.index(part) for part in pairs[pair]]
         shape = (results.comoments.shape[0], len(one.lags))

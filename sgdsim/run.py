@@ -13,7 +13,7 @@ import numpy as np
 from sgdsim.errors import InputError, unknown_name
 from sgdsim.formula import Formula, aliased
 from sgdsim.loss import Loss
-from sgdsim.observables import Observable
+from sgdsim.observables import STEP_NAMES, Observable, control_for
 from sgdsim.optimizers import Matrix, Optimizer
 from sgdsim.schedules import Schedule
 from sgdsim.starts import Grid, Start, Stored, describe_stored
@@ -143,6 +143,8 @@ class Recorder:
         Whether the covariances of all parameters are recorded.
     autocorrelations, drifts
         By the name of a parameter or plain observable.
+    controls
+        Parameters and plain observables of which a control is summed along each trajectory; see `sgdsim.martingale`.
     """
 
     every: int | None = None
@@ -154,6 +156,7 @@ class Recorder:
     covariances: bool = False
     autocorrelations: Mapping[str, Autocorrelation] = field(default_factory=dict)
     drifts: Mapping[str, Drift] = field(default_factory=dict)
+    controls: tuple[str, ...] = ()
 
     def record_steps(self, steps: int) -> np.ndarray:
         """Completed steps at which moments are taken, sorted, int64."""
@@ -162,18 +165,19 @@ class Recorder:
 
     @property
     def all_observables(self) -> tuple[Observable, ...]:
-        """The user's, and the values that autocorrelations look back to."""
+        """The user's, the values that autocorrelations look back to, and the controls."""
         plain = {observable.name: observable.formula for observable in self.observables}
         earlier = (
             Observable(_earlier(name, one.start), plain.get(name, name), (one.start - 1, one.start), "value")
             for name, one in self.autocorrelations.items()
         )
-        return (*self.observables, *earlier)
+        return (*self.observables, *earlier, *(control_for(name, plain.get(name, name)) for name in self.controls))
 
     def pairs(self, parameters: Sequence[str]) -> list[tuple[str, str]]:
         """Which of the measured quantities are correlated with which at every record."""
         covariances = list(itertools.combinations(parameters, 2)) if self.covariances else []
-        return covariances + [(name, _earlier(name, one.start)) for name, one in self.autocorrelations.items()]
+        earlier = [(name, _earlier(name, one.start)) for name, one in self.autocorrelations.items()]
+        return covariances + earlier + [(name, control_for(name, name).name) for name in self.controls]
 
     def merge(self, other: Recorder) -> Recorder:
         """Everything of this one, with the snapshots, observables and histograms of another.
@@ -207,6 +211,7 @@ class Recorder:
             "histograms": {name: _numbers(bins) for name, bins in self.histograms.items()},
             "quantiles": list(self.quantiles),
             "covariances": self.covariances,
+            "controls": list(self.controls),
             "autocorrelation": {
                 name: {"from": one.start, "lags": list(one.lags)} for name, one in self.autocorrelations.items()
             },
@@ -249,12 +254,15 @@ class Run:
         Of the state: ``float64`` or ``float32``.
     noise_dtype
         Of the standard deviates: float32 normals reach 6.76 sigma.
+    antithetic
+        Whether trajectories come in pairs, 2i and 2i + 1, of which the second takes the mirrored noise of the first.
 
     Raises
     ------
     InputError
         For a count that is not positive, a seed beyond 64 bits, an initial value that is missing or of an unknown
-        parameter, an unknown name in an observable or histogram, or a snapshot or window beyond the run.
+        parameter, an unknown name in an observable or histogram, a snapshot or window beyond the run, or a trajectory
+        without its mirror image.
     """
 
     loss: Loss
@@ -267,6 +275,7 @@ class Run:
     recorder: Recorder = field(default_factory=Recorder)
     dtype: str = "float64"
     noise_dtype: str = "float32"
+    antithetic: bool = False
 
     def __post_init__(self) -> None:
         grids = {n: start.over(self.trajectories) for n, start in self.initial.items() if isinstance(start, Grid)}
@@ -275,6 +284,8 @@ class Run:
         _within("run.trajectories", self.trajectories, 1, 2**40)
         _within("run.steps", self.steps, 1, 2**32)
         _within("run.seed", self.seed, 0, 2**64 - 1)
+        if self.antithetic and self.trajectories % 2:
+            raise InputError(f"run.trajectories: {self.trajectories}, expected an even number with run.antithetic")
         for key in ("dtype", "noise_dtype"):
             if getattr(self, key) not in DTYPES:
                 raise InputError(f"run.{key}: {unknown_name('dtype', getattr(self, key), DTYPES)}")
@@ -314,6 +325,8 @@ class Run:
             _within("record.snapshot_trajectories", recorder.snapshot_trajectories, 1, self.trajectories)
         for step in recorder.snapshots:
             _within("record.snapshots", step, 0, self.steps)
+        for name in recorder.controls:
+            self._check_plain("record.controls", name)
         taken = {*self.loss.namespace_names, *self.loss.quantities}
         for observable in recorder.all_observables:
             if observable.name in taken:
@@ -354,7 +367,7 @@ class Run:
         if observable.kind in ("mean", "sum"):
             bases = {base_name(name) for name in loss.parameters}
             of_step = {f"next__{name}" for name in known} | {f"gradient__{name}" for name in bases}
-            known = known | of_step | loss.varying | {"learning_rate"}
+            known = known | of_step | loss.varying | STEP_NAMES
         Formula.parse(aliased(observable.formula), where=where).require(known)
         noise = observable.names & loss.varying
         if noise and self.optimizer.rule.population:
@@ -402,6 +415,7 @@ class Run:
                 "seed": self.seed,
                 "dtype": self.dtype,
                 "noise_dtype": self.noise_dtype,
+                "antithetic": self.antithetic,
                 "from": describe_stored(starts) if starts else None,
             },
             "record": self.recorder.describe(),

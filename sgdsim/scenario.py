@@ -87,7 +87,9 @@ class Scenario:
         for key, value in (overrides or {}).items():
             attempt(problems, partial(toml.set_key, data, key, value))
         if predictions and isinstance(data.setdefault("predict", []), list):
-            data["predict"] += [{"formula": formula} for formula in predictions]
+            # Their files are looked for where the user is, not beside the scenario.
+            added = {"predict": [{"formula": formula} for formula in predictions]}
+            data["predict"] += (attempt(problems, partial(inline_files, added, ".")) or added)["predict"]
         attempt(problems, partial(_check_text, data))
         if folder is not None:
             data = attempt(problems, partial(inline_files, data, folder)) or data

@@ -83,6 +83,7 @@ class _Run(Section):
     seed: Seed = 0
     dtype: Annotated[str, makes(partial(_check_dtype, "dtype"))] = "float64"
     noise_dtype: Annotated[str, makes(partial(_check_dtype, "noise_dtype"))] = "float32"
+    antithetic: bool = False
     initial: Annotated[dict[str, StartValue], makes(partial(read_starts, "run.initial"))] = {}
     from_: _From | None = Field(default=None, alias="from")
 
@@ -105,6 +106,7 @@ class _Record(Section):
     snapshot_trajectories: Count | None = None
     quantiles: list[Level] = []
     covariances: bool = False
+    controls: list[str] = []
     autocorrelation: dict[str, _Autocorrelation] = {}
     drift: dict[str, _Drift] = {}
     observables: Annotated[dict[str, FormulaText], makes(read_observables)] = {}
@@ -117,6 +119,8 @@ class _Predict(Section):
     resolution: Resolution | None = None
     order: Any = None
     at: Any = None
+    curve: Any = None
+    fraction: Any = None
 
 
 class Sections(Section):
@@ -199,7 +203,7 @@ def build_run(sections: Sections) -> Run:
         "recorder": _recorder(sections.record, steps),
     }
     try:
-        return replace(blank, **parts)
+        return replace(blank, **parts, antithetic=sections.run.antithetic)
     except InputError:
         _try_apart(blank, **parts)
         raise
@@ -276,4 +280,5 @@ def _recorder(record: _Record, steps: int) -> Recorder:
             name: Drift(one.by or name, _drift_bins(f"record.drift.{name}.bins", one.bins), one.every, one.from_)
             for name, one in record.drift.items()
         },
+        tuple(record.controls),
     )

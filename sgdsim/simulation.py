@@ -32,6 +32,7 @@ from sgdsim.recorded import check_names
 from sgdsim.run import Autocorrelation, Drift, Recorder, Run, binned
 from sgdsim.schedules import Schedule
 from sgdsim.starts import Grid, Start, Stored, start_from
+from sgdsim.theory import controls as theory_of_controls
 from sgdsim.workers import Workers
 
 BLOCK_TRAJECTORIES = 2**17
@@ -95,6 +96,7 @@ class Simulator:
             pairs=bool(self._plan.pairs),
             planes=bool(self._plan.cells),
             drifts=bool(self._plan.drift_bins),
+            antithetic=run.antithetic,
         )
         self.lanes = self.program.lanes
         self.record_steps = recorder.record_steps(run.steps)
@@ -102,6 +104,7 @@ class Simulator:
         self._rates = run.schedule.rates(run.steps)
         self._constants = self.program.constant_array()
         self._windows = self.program.windows()
+        self._weights = theory_of_controls.weights(run)
         self._data = self.program.data_array()
         self._key = (np.uint32(run.seed & 0xFFFFFFFF), np.uint32(run.seed >> 32))
         self.kernel: ModuleType = cache.load(self.program, target)
@@ -179,6 +182,7 @@ class Simulator:
             self._rates,
             self._constants,
             self._windows,
+            self._weights,
             self._data,
             *self._key,
             self.point,
@@ -275,6 +279,8 @@ def simulate(
     covariances: bool = False,
     autocorrelations: Mapping[str, Autocorrelation] | None = None,
     drifts: Mapping[str, Drift] | None = None,
+    controls: Sequence[str] = (),
+    antithetic: bool = False,
     dtype: str = "float64",
     noise_dtype: str = "float32",
     threads: int | None = None,
@@ -300,8 +306,10 @@ def simulate(
     histograms, quantiles
         ``[low, high, bins]`` by name, or of two names, ``"u,w": [low, high, bins, low, high, bins]``; and which
         quantiles are read off them.
-    covariances, autocorrelations, drifts
+    covariances, autocorrelations, drifts, controls
         As in `Recorder`.
+    antithetic
+        Whether the trajectories come in pairs with mirrored noise; their number is then even.
     dtype, noise_dtype
         Of the state, and of the standard deviates.
     threads, target, progress
@@ -335,6 +343,7 @@ def simulate(
         covariances,
         autocorrelations or {},
         drifts or {},
+        tuple(controls),
     )
     starts = {name: start_from(start, f"initial.{name}") for name, start in initial.items()}
     if not isinstance(optimizer, Optimizer):
@@ -343,7 +352,7 @@ def simulate(
         _whole(name, value) for name, value in (("trajectories", trajectories), ("steps", steps), ("seed", seed))
     )
     schedule = Schedule(learning_rate if isinstance(learning_rate, str) else repr(float(learning_rate)))
-    run = Run(loss, optimizer, schedule, starts, trajectories, steps, seed, recorder, dtype, noise_dtype)
+    run = Run(loss, optimizer, schedule, starts, trajectories, steps, seed, recorder, dtype, noise_dtype, antithetic)
     return simulate_runs([run], scenario=toml.dumps(run.describe()), threads=threads, target=target, progress=progress)
 
 
@@ -428,6 +437,8 @@ def simulate_runs(
         seconds=seconds,
         trajectory_steps=total,
     )
+    if runs[0].antithetic:
+        attributes["antithetic"] = 1  # trajectories are not independent: nothing may count them as if they were
     # CF: with this, xarray takes them as coordinates.
     attributes["coordinates"] = " ".join(["record_step", "snapshot_step", *(f"sweep_{key}" for key in sweep or {})])
     steps = simulators[0].record_steps, simulators[0].snapshot_steps

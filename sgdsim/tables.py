@@ -1,4 +1,4 @@
-"""Files that a scenario names: tables and matrices of numbers, and how they come to stand in the scenario itself."""
+"""Files that a scenario names: tables, matrices and curves of numbers, and how they come to stand in the scenario."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
+from sgdsim import toml
 from sgdsim.data import MAX_CELLS
 from sgdsim.errors import InputError
 from sgdsim.formula import check_name
@@ -26,6 +27,7 @@ _HDF5 = (".h5", ".hdf5")
 _MISSING = ("", "na", "n/a", "nan", "null", "none")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _LONGEST_SHOWN = 40
+_CURVE = re.compile(r"(?P<before>[^=]*=\s*)file:(?P<path>[^;]*)(?P<after>;.*)?", re.DOTALL)
 
 PathLike = str | os.PathLike[str]
 
@@ -129,6 +131,43 @@ def read_numbers(path: PathLike) -> list[float]:
     return [_cell(path, number, row, 0, "1") for number, row in enumerate(rows, 1)]
 
 
+def read_curve(path: PathLike) -> dict[str, list[float]]:
+    r"""Read a curve: a column ``value``, and one before it of recorded steps or of what is swept.
+
+    Raises
+    ------
+    InputError
+        As `read_table`, and for other columns; what is swept may have dots in its name.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder, "curve.csv")
+    ...     _ = path.write_text("step,value\n0,1\n100,0.5\n")
+    ...     read_curve(path)
+    {'step': [0.0, 100.0], 'value': [1.0, 0.5]}
+    """
+    _check(path)
+    rows = _rows(path)
+    names = [name.strip() for name in rows[0].cells] if rows else []
+    usage = "a first line step,value or, for the points of a sweep, learning_rate,value"
+    if len(names) != 2 or not all(names):
+        raise InputError(f"{path}: line 1: {_shown(','.join(names))}, expected {usage}")
+    if names[1] != "value" or names[0] == "value":
+        raise InputError(
+            f"{path}: line 1, column {2 - (names[0] == 'value')}: {_shown(','.join(names))}, expected {usage}"
+        )
+    if len(rows) < 2:
+        raise InputError(f"{path}: no rows, expected at least one of numbers below the names")
+    for number, row in enumerate(rows[1:], 1):
+        _check_length(path, number, row, 2)
+    return {
+        name: [_cell(path, number, row, column, f"{name!r}") for number, row in enumerate(rows[1:], 1)]
+        for column, name in enumerate(names)
+    }
+
+
 def inline_files(data: Mapping[str, Any], folder: PathLike = ".") -> dict[str, Any]:
     r"""Scenario data with the contents of all files in place of their names, so that no file is needed any more.
 
@@ -184,7 +223,7 @@ def move_files(data: Mapping[str, Any], old: PathLike, new: PathLike) -> dict[st
     for reference in _references(data):
         if not os.path.isabs(reference.path):
             path = os.path.relpath(os.path.realpath(Path(old, reference.path)), os.path.realpath(new))
-            _put(moved, reference.place, reference.prefix + path)
+            _put(moved, reference.place, reference.prefix + path + reference.suffix)
     return moved
 
 
@@ -193,12 +232,13 @@ def move_files(data: Mapping[str, Any], old: PathLike, new: PathLike) -> dict[st
 
 @dataclass(frozen=True)
 class _Reference:
-    """A value that names a file: where it stands, what comes before the path, what the file holds."""
+    """A value that names a file: where it stands, what comes before and after the path, what the file holds."""
 
     place: tuple[str | int, ...]
     prefix: str
     path: str
     content: Callable[[Path], Any]
+    suffix: str = ""
 
     @property
     def key(self) -> str:
@@ -224,6 +264,14 @@ def _references(data: Mapping[str, Any]) -> Iterator[_Reference]:
             yield _Reference(("optimizer", key), "", path, read_matrix)
     if path := _after("", _get(data, "run", "from")):
         yield _Reference(("run", "from"), "", path, partial(_start, _get(data, "run", "trajectories")))
+    claims = data.get("predict")
+    for index, claim in enumerate(claims if isinstance(claims, list) else ()):
+        text = claim.get("formula") if isinstance(claim, Mapping) else None
+        match = _CURVE.fullmatch(text) if isinstance(text, str) else None
+        if match is not None and (path := match["path"].strip()):
+            before, after = match["before"], match["after"] or ""
+            content = partial(_claimed_curve, before, after)
+            yield _Reference(("predict", index, "formula"), f"{before}file:", path, content, after)
 
 
 def _get(data: Mapping[str, Any], section: str, key: str) -> Any:
@@ -264,6 +312,10 @@ def _covariance(path: Path) -> str:
 
 def _generator(path: Path) -> dict[str, Any]:
     return {"name": "generator", "matrix": read_matrix(path)}
+
+
+def _claimed_curve(before: str, after: str, path: Path) -> str:
+    return f"{before}{toml.dump_value(read_curve(path))}{after}"
 
 
 def _start(trajectories: Any, path: Path) -> dict[str, Any]:

@@ -265,15 +265,82 @@ def compare_file(path: str | Path) -> Report:
     InputError
         For a file that is not ours or cannot be read, or whose scenario cannot.
     """
+    ensemble, scenario = _opened(path)
+    alpha = float(scenario.data["alpha"])
+    predictions, skipped = _predictions(scenario)
+    rows = comparison.compare(ensemble, predictions, alpha)
+    return Report(os.fspath(path), scenario.name, rows, skipped, alpha)
+
+
+def plot_file(
+    path: str | Path,
+    output: str | Path | None = None,
+    kind: str | None = None,
+    size: tuple[float, float] | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Draw the ensemble in a file with the predictions of its scenario, from the file alone.
+
+    Parameters
+    ----------
+    path
+        HDF5 file.
+    output
+        Figure to write, SVG, PNG or PDF by its suffix; by default an SVG beside the file.
+    kind
+        One of `plotting.KINDS`; None for the one that shows most.
+    size
+        Width and height in inches; None for one that goes with what is shown.
+    overwrite
+        Whether an existing figure may be replaced.
+
+    Returns
+    -------
+    Path
+        Of the figure.
+
+    Raises
+    ------
+    InputError
+        As `compare_file`; for a kind that nothing was recorded for; for an output that cannot be written.
+    RunError
+        If matplotlib is not installed.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> scenario = load_scenario("river_valley", {"run.trajectories": 64, "run.steps": 20})
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = run_scenario(scenario, f"{folder}/run.h5", target="python")
+    ...     plot_file(f"{folder}/run.h5").name
+    'run.svg'
+    """
+    from sgdsim import plotting
+    from sgdsim.plots.along import predictions_along
+
+    plotting.require_matplotlib()
+    plotting.checked_kind(kind)
+    ensemble, scenario = _opened(path)
+    target = Path(path).with_suffix(".svg") if output is None else Path(output)
+    plotting.checked_suffix(target)
+    check_output(target, overwrite)
+    kind = kind or plotting.choose_kind(ensemble)
+    predictions, _ = _predictions(scenario)
+    if kind == "moments":
+        laws = [claim.source for claim in scenario.claims if isinstance(claim.source, theory.Law)]
+        predictions += predictions_along(laws, scenario.runs)
+    figure = plotting.draw(ensemble, predictions, kind, size, float(scenario.data["alpha"]))
+    plotting.save_figure(figure, target)
+    return target
+
+
+def _opened(path: str | Path) -> tuple[Ensemble, Scenario]:
+    """What a file holds, and the scenario in it."""
     ensemble = Ensemble.open(path)
     name = str(ensemble.attributes.get("scenario_name", Path(path).stem))
     if "scenario" not in ensemble.attributes:
         raise InputError(f"{path}: holds no scenario, and so nothing to compare with")
-    scenario = Scenario.parse(str(ensemble.attributes["scenario"]), name, where=f"the scenario in {path}")
-    alpha = float(scenario.data["alpha"])
-    predictions, skipped = _predictions(scenario)
-    rows = comparison.compare(ensemble, predictions, alpha)
-    return Report(os.fspath(path), name, rows, skipped, alpha)
+    return ensemble, Scenario.parse(str(ensemble.attributes["scenario"]), name, where=f"the scenario in {path}")
 
 
 def _predictions(scenario: Scenario) -> tuple[list[Prediction], list[theory.Skipped]]:

@@ -47,4 +47,4 @@ def accumulate(module: ModuleType, program: Program, state: np.ndarray, running:
     none = np.empty(0, np.float32)
     data, constants = program.data_array(), program.constant_array()
     rows, path = np.empty(0, np.uint32), np.empty(module.PATH_ROWS * module.LANES, program.dtype)
-    module.accumulate(state, running, weight, 1, none, rows, data, path, 0, 0, 1.0, constants)
+    module.accumulate(state, running, weight, np.zeros((0, 1, 1)), 1, none, rows, data, path, 0, 0, 1.0, constants)

@@ -10,7 +10,7 @@ from sgdsim import theory, toml
 from sgdsim.errors import InputError
 from sgdsim.options import in_options, read_settings, scenario_data, scenario_name
 
-LAWS = [{"id": id} for id in theory.LAWS]
+AUTOMATIC = [{"id": id} for id in theory.AUTOMATIC]
 
 
 def data(**options: Any) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def test_everything_at_once():
             "run.initial.u": [1, "normal"],
             "loss.noise.x": ["normal:0,1", "laplace"],
         },
-        "predict": [{"formula": "mean(q) = 0; at=final"}, *LAWS],
+        "predict": [{"formula": "mean(q) = 0; at=final"}, *AUTOMATIC],
         "alpha": 0.01,
     }
     assert list(made) == ["title", "loss", "optimizer", "run", "record", "sweep", "predict", "alpha"]
@@ -174,7 +174,7 @@ def test_settings():
 
 
 def test_the_laws_are_asked_for_unless_they_are_not_wanted():
-    assert data(automatic=True)["predict"] == LAWS
+    assert data(automatic=True)["predict"] == AUTOMATIC
     assert data(predictions=["mean(x) = 0"])["predict"] == [{"formula": "mean(x) = 0"}]
 
 

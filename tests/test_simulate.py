@@ -135,7 +135,7 @@ def test_laws_that_do_not_apply_say_so():
     assert result.exit_code == 0
     with h5py.File("out.h5") as file:
         scenario = toml.loads(file.attrs["scenario"], "the file")
-    assert [entry["id"] for entry in scenario["predict"]] == list(theory.LAWS)
+    assert [entry["id"] for entry in scenario["predict"]] == list(theory.AUTOMATIC)
     assert "NTL-1 does not apply: " in result.stdout
 
 

@@ -103,7 +103,8 @@ def _generator_hash() -> str:
 def _generator_files() -> list[Path]:
     """The files that decide the generated text."""
     package = Path(__file__).parent.parent
-    names = ("data", "formula", "functions", "loss", "noise", "observables", "optimizers", "symmetry", "vectors")
+    names: tuple[str, ...] = ("data", "formula", "functions", "loss", "martingale", "noise", "observables")
+    names += ("optimizers", "symmetry", "vectors")
     return [*sorted(Path(__file__).parent.glob("*.py")), *(package / f"{name}.py" for name in names)]
 
 

@@ -11,6 +11,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import groupby
 
+# What the mirrored trajectory of a pair takes for a deviate: its place p in the distribution of what is drawn becomes
+# 1 - p. Of laws that are symmetric in other deviates than -d makes them, in `MIRRORS_OF`.
+_FOLD = "0.5 - abs({0})"
+MIRRORS = {"z": "-{0}", "Z": "-{0}", "u": "-{0}", "v": _FOLD}
+MIRRORS_OF = {
+    ("laplace", "v"): "-{0}",
+    ("student_t", "v"): "{0}",
+    ("student_t", "u"): "{0} - 0.5 if {0} > 0 else {0} + 0.5",
+}
+
 # Kinds of a word: the deviates z (normal), u, v (centred uniforms of 32 and 64 bits), Z (a normal of two words), and
 # the words that belong to the deviate before them or to none.
 _FILLER = "."

@@ -42,6 +42,8 @@ class Program:
         ``float64`` or ``float32``: of the state, and of the standard deviates.
     pairs, planes, drifts
         Whether any is measured; see `plan`.
+    antithetic
+        Whether every second trajectory mirrors the noise of the one before.
     """
 
     loss: Loss
@@ -53,6 +55,7 @@ class Program:
     pairs: bool = False
     planes: bool = False
     drifts: bool = False
+    antithetic: bool = False
 
     @property
     def running(self) -> tuple[Observable, ...]:
@@ -129,6 +132,11 @@ class Program:
         return tuple(observable for observable in self.running if observable.is_of_step(self.loss))
 
     @property
+    def controls(self) -> tuple[Observable, ...]:
+        """The running observables whose weights are given for each step."""
+        return tuple(observable for observable in self.running if observable.kind == "control")
+
+    @property
     def path_rows(self) -> int:
         """Rows that a step leaves behind for them: the state before it and the gradient of the batch."""
         return 2 * len(self.loss.parameters) if self.of_step else 0
@@ -164,6 +172,7 @@ class Program:
             "dtype": self.dtype,
             "noise_dtype": self.noise_dtype,
             "measures": [self.pairs, self.planes, self.drifts],
+            "antithetic": self.antithetic,
         }
 
     def _moments(self) -> object:
@@ -172,7 +181,7 @@ class Program:
         rows = self.optimizer.preconditioner or self.optimizer.metric
         entries = [entry for row in rows for entry in ((row,) if isinstance(row, str) else row)]
         names |= {name for entry in entries for name in Formula.parse(aliased(str(entry))).names}
-        if not (self.optimizer.rule.population or names & self.loss.quantities):
+        if not (self.optimizer.rule.population or self.controls or names & self.loss.quantities):
             return None
         data = self.loss.data
         digest = None if data is None else hashlib.sha256(data.array.tobytes()).hexdigest()
@@ -182,7 +191,7 @@ class Program:
 def _rows(observable: Observable) -> int:
     """Variables of a running observable: a sum has a second one for what rounding lost."""
     # Without it, the mean of the constant 1 over a million float32 steps is 1.009.
-    return 2 if observable.kind in ("mean", "sum") else 1
+    return 2 if observable.kind in ("mean", "sum", "control") else 1
 
 
 def runtime_arguments(name: str, noise: Noise) -> dict[str, float]:

@@ -1,8 +1,8 @@
 """Which rows of a data set make the batch of a step, for every lane: from counters alone, whatever came before.
 
 The functions below are pasted as text; the module provides ``device``, ``lane_loop``, ``wide_vectors``,
-``philox4x32``, LANES, N_ROWS, BATCH_SIZE, BATCHES_AN_EPOCH, ROW_STEPS, ROW_WORDS, ROW_STREAM, ROUNDS, and one of them
-under the name of ``draw_rows``. All take the same arguments and return where in `rows` the step's rows begin:
+``philox4x32``, LANES, PAIR, N_ROWS, BATCH_SIZE, BATCHES_AN_EPOCH, ROW_STEPS, ROW_WORDS, ROW_STREAM, ROUNDS, and one of
+them under the name of ``draw_rows``. All take the same arguments and return where in `rows` the step's rows begin:
 
 - rows: (row buffer * lane), uint32, of which each step needs BATCH_SIZE a lane,
 - order: (row * lane), uint8, the order of this epoch where it is kept,
@@ -28,7 +28,7 @@ def draw_words(words, c0, block, trajectory, key0, key1, point):
     c2 = np.uint32(((trajectory >> 32) << 24) | block)
     c3 = np.uint32((ROW_STREAM << 24) | point)
     for lane in range(LANES):
-        w0, w1, w2, w3 = philox4x32(np.uint32(c0), np.uint32(low + lane), c2, c3, key0, key1)
+        w0, w1, w2, w3 = philox4x32(np.uint32(c0), np.uint32(low + (lane & PAIR)), c2, c3, key0, key1)
         words[lane] = w0
         words[LANES + lane] = w1
         words[2 * LANES + lane] = w2
@@ -137,7 +137,7 @@ def swap_or_not(chosen, keys, number, epoch, trajectory, key0, key1, point):
         later = row if row > partner else partner
         # Blocks from 2^20 on: below, the keys of the rounds are drawn.
         block = np.uint32(later + np.uint32(1048576))
-        w0, w1, w2, w3 = philox4x32(np.uint32(epoch), np.uint32(low + lane), high | block, c3, key0, key1)
+        w0, w1, w2, w3 = philox4x32(np.uint32(epoch), np.uint32(low + (lane & PAIR)), high | block, c3, key0, key1)
         bits = w0 if number < 32 else w1 if number < 64 else w2 if number < 96 else w3
         chosen[lane] = partner if (bits >> shift) & np.uint32(1) else row
 

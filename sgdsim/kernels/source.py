@@ -11,9 +11,10 @@ from pathlib import Path
 
 import sympy
 
+from sgdsim import martingale
 from sgdsim.formula import Formula
 from sgdsim.functions import exact
-from sgdsim.kernels.draws import Draws, block_statements
+from sgdsim.kernels.draws import MIRRORS, MIRRORS_OF, Draws, block_statements
 from sgdsim.kernels.philox import STREAMS
 from sgdsim.kernels.printer import KernelPrinter
 from sgdsim.kernels.program import GROUPS, SHUFFLED_ROWS, Program, runtime_arguments
@@ -224,6 +225,7 @@ class _Writer:
         return f"""
 REAL, NOISE = np.{program.dtype}, np.{"float64" if self._has_wide_deviates() else "float32"}
 LANES, GROUPS = {program.lanes}, {GROUPS}
+PAIR = {-2 if program.antithetic else -1}  # of the lane's bits, those that choose its random words
 N_PARAMETERS = {len(self.loss.parameters)}
 N_VARIABLES = {program.n_variables}
 N_OBSERVABLES = {len(program.observable_names)}
@@ -283,7 +285,8 @@ ROW_STREAM, ROUNDS = {STREAMS["minibatch_index"]}, {6 * max(n - 1, 1).bit_length
         ]
         wide = self._has_wide_deviates()
         for start, stop, kinds in draws.blocks():
-            draw = ["w0, w1, w2, w3 = philox4x32(c0, np.uint32(low + lane), c2, c3, key0, key1)"]
+            lane = "low + (lane & PAIR)" if self.program.antithetic else "low + lane"
+            draw = [f"w0, w1, w2, w3 = philox4x32(c0, np.uint32({lane}), c2, c3, key0, key1)"]
             bodies = [draw]
             for rows, call in block_statements(kinds):
                 store = [f"{', '.join(map(_place, rows))} = {call}"]
@@ -368,14 +371,24 @@ ROW_STREAM, ROUNDS = {STREAMS["minibatch_index"]}, {6 * max(n - 1, 1).bit_length
             return []
         names |= {name: f"x_{i}" for i, name in enumerate(data.columns)}
         columns = [f"x_{i} = data[np.uint32({i * data.rows}) + row]" for i in range(len(data.columns))]
-        return [f"row = rows[{f'{sample} * LANES + ' if sample != '0' else ''}lane]", *columns]
+        loads = [f"row = rows[{f'{sample} * LANES + ' if sample != '0' else ''}lane]"]
+        if self.program.antithetic:
+            loads.append("row = np.uint32(N_ROWS - 1 - row) if lane & 1 else row")
+        return [*loads, *columns]
 
     def _load_kicks(self, names: dict[str, str]) -> list[str]:
         if not self.program.optimizer.rule.kick:
             return []
         names |= {f"optimizer.xi.{name}": f"k_{i}" for i, name in enumerate(self.loss.parameters)}
-        rows = [self.kicks.place(i)[0] for i in range(len(self.loss.parameters))]
-        return [f"k_{i} = REAL(kicks[{row} * LANES + lane])" for i, row in enumerate(rows)]
+        places = [f"kicks[{self.kicks.place(i)[0]} * LANES + lane]" for i in range(len(self.loss.parameters))]
+        return [self._load_deviate(f"k_{i}", place, "normal", "z") for i, place in enumerate(places)]
+
+    def _load_deviate(self, name: str, place: str, family: str, deviate: str) -> str:
+        """A deviate, mirrored where the trajectory is the second of a pair; before rounding, which might make it 0."""
+        if not self.program.antithetic:
+            return f"{name} = REAL({place})"
+        mirrored = MIRRORS_OF.get((family, deviate), MIRRORS[deviate]).format(place)
+        return f"{name} = REAL(({mirrored}) if lane & 1 else {place})"
 
     def _scalars(self, names: dict[str, str]) -> tuple[dict[str, sympy.Expr], list[str]]:
         """What all lanes share of a step, computed once in float64, and the lines that do so."""
@@ -432,6 +445,9 @@ ROW_STREAM, ROUNDS = {STREAMS["minibatch_index"]}, {6 * max(n - 1, 1).bit_length
         lines: list[str] = []
         for i, observable in enumerate(self.program.running):
             names = dict(self.names)
+            if observable.kind == "control":
+                lines += [f"if running == {i}:", *_indent(self._control(observable, self.program.running_rows[i]))]
+                continue
             if observable in self.program.of_step:
                 share, loads = self._share_of_step(observable, names)
             else:
@@ -445,10 +461,10 @@ ROW_STREAM, ROUNDS = {STREAMS["minibatch_index"]}, {6 * max(n - 1, 1).bit_length
             elif observable.kind == "value":
                 body.append(f"{place} = share")
             else:
-                body += self._compensated_sum(row, "weight * share" if observable.kind == "mean" else "share")
+                body += self._compensated_sum(row, "part * share" if observable.kind == "mean" else "share")
             lines += [f"if running == {i}:", *_indent(_lanes(body))]
         places = "deviates, rows, data, path, offset, row_offset"
-        signature = f"accumulate(state, running, weight, completed, {places}, rate, constants)"
+        signature = f"accumulate(state, running, part, weights, completed, {places}, rate, constants)"
         views = ["deviates = deviates[offset:]", "rows = rows[row_offset:]", "learning_rate = REAL(rate)"]
         return _function(signature, [*views, *self._load_constants(), *lines])
 
@@ -465,16 +481,45 @@ ROW_STREAM, ROUNDS = {STREAMS["minibatch_index"]}, {6 * max(n - 1, 1).bit_length
         gradient = {name: _symbol(f"gradient.{name}") for name in loss.parameters}
         where, rate = f"observable {observable.name!r}", _symbol("optimizer.learning_rate")
         share = loss.expand_step(observable.formula, where, after, gradient, rate)
-        loads = [f"s_{i} = path[{i} * LANES + lane]" for i in range(n)]
-        loads += [f"n_{i} = state[{i} * LANES + lane]" for i in range(n)]
-        loads += [f"g_{i} = path[{n + i} * LANES + lane]" for i in range(n)]
+        before, gradients = self._load_path(names)
+        loads = [*before, *(f"n_{i} = state[{i} * LANES + lane]" for i in range(n)), *gradients]
         names |= {f"next.{name}": f"n_{i}" for i, name in enumerate(loss.parameters)}
-        names |= {f"gradient.{name}": f"g_{i}" for i, name in enumerate(loss.parameters)}
+        if _symbol("optimizer.t") in share.free_symbols:
+            names["optimizer.t"] = "t"
+            loads.append("t = REAL(completed - 1)")
         if share.free_symbols & {loss.symbols[name] for name in loss.random}:
             values, noise_loads = self._noise(loss.noise, self.draws, "0", names)
             share = share.subs({loss.symbols[name]: value for name, value in values.items()})
             loads += [*noise_loads, *self._load_row("0", names)]
         return share, loads
+
+    def _load_path(self, names: dict[str, str]) -> tuple[list[str], list[str]]:
+        """The state before the step, and the gradient of the batch."""
+        n = len(self.loss.parameters)
+        names |= {f"gradient.{name}": f"g_{i}" for i, name in enumerate(self.loss.parameters)}
+        loads = [f"s_{i} = path[{i} * LANES + lane]" for i in range(n)]
+        return loads, [f"g_{i} = path[{n + i} * LANES + lane]" for i in range(n)]
+
+    def _control(self, observable: Observable, row: int) -> list[str]:
+        """Add the start's share, or a step's, to the control of an observable."""
+        loss, names = self.loss, dict(self.names)
+        n = martingale.columns(loss, self.program.optimizer)
+        index = self.program.controls.index(observable)
+        weights = [_symbol(f"weight.{i}") for i in range(n)]
+        names |= {f"weight.{i}": f"b_{i}" for i in range(n)}
+        gradient = [_symbol(f"gradient.{name}") for name in loss.parameters]
+        rate = _symbol("optimizer.learning_rate")
+        step = martingale.step_of(loss, self.program.optimizer, rate, gradient, self._hyperparameters())
+        before, gradients = self._load_path(names)
+        shares = {
+            "if completed == 0:": (martingale.start(loss.theta, weights), self._load_state(loss.parameters)),
+            "else:": (martingale.increment(step, weights), [*before, *gradients]),
+        }
+        lines = [f"b_{i} = REAL(weights[{index}, completed, {i}])" for i in range(n)]
+        for condition, (share, loads) in shares.items():
+            body = [*loads, *self._statements(names, {"share": share}), *self._compensated_sum(row, "share")]
+            lines += [condition, *_indent(_lanes(body))]
+        return lines
 
     def _outside(self) -> str:
         # `&`, not `and`: a branch would keep the loop scalar.
@@ -526,8 +571,9 @@ ROW_STREAM, ROUNDS = {STREAMS["minibatch_index"]}, {6 * max(n - 1, 1).bit_length
                 symbol = f"{name}.deviate.{deviate}"
                 names[symbol] = f"d_{len(loads)}"
                 values[deviate] = _symbol(symbol)
-                place = f"({row} + {sample} * {stride})" if sample != "0" else f"{row}"
-                loads.append(f"d_{len(loads)} = REAL(deviates[{place} * LANES + lane])")
+                row_of = f"({row} + {sample} * {stride})" if sample != "0" else f"{row}"
+                place = f"deviates[{row_of} * LANES + lane]"
+                loads.append(self._load_deviate(f"d_{len(loads)}", place, distribution.family, deviate))
             expressions[name] = Formula.parse(family.formula).expression(values)
         return expressions, loads
 

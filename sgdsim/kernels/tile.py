@@ -48,12 +48,14 @@ def find_diverged(state, status, completed, n_marked):
 
 
 @tile_loop
-def accumulate_windows(state, windows, completed, deviates, rows, data, path, offset, row, rate, constants):
+def accumulate_windows(state, windows, weights, completed, deviates, rows, data, path, offset, row, rate, constants):
     """Let every running observable take its share whose window holds the number of completed steps."""
     for running in range(len(windows)):
         if windows[running, 0] < completed <= windows[running, 1]:
-            weight = REAL(1.0 / (windows[running, 1] - windows[running, 0]))
-            accumulate(state, running, weight, completed, deviates, rows, data, path, offset, row, rate, constants)
+            share = REAL(1.0 / (windows[running, 1] - windows[running, 0]))
+            accumulate(
+                state, running, share, weights, completed, deviates, rows, data, path, offset, row, rate, constants
+            )
 
 
 @tile_loop
@@ -76,6 +78,7 @@ def advance(
     learning_rate,
     constants,
     windows,
+    weights,
     data,
     key0,
     key1,
@@ -113,6 +116,8 @@ def advance(
         (constant,) in the order of the program.
     windows
         (running observable, 2), int64.
+    weights
+        (control, completed steps, weight), float64.
     data
         (column * row,).
     key0, key1, point
@@ -154,7 +159,7 @@ def advance(
             completed, r, s = start, next_record, next_snapshot
             if N_RUNNING and start == 0:
                 accumulate_windows(
-                    tile_state, windows, 0, deviates, rows, data, path, 0, 0, learning_rate[0], constants
+                    tile_state, windows, weights, 0, deviates, rows, data, path, 0, 0, learning_rate[0], constants
                 )
             while True:
                 if r < len(record_steps) and record_steps[r] == completed:
@@ -200,7 +205,18 @@ def advance(
                 completed += 1
                 if N_RUNNING:
                     accumulate_windows(
-                        tile_state, windows, completed, deviates, rows, data, path, offset, row, rate, constants
+                        tile_state,
+                        windows,
+                        weights,
+                        completed,
+                        deviates,
+                        rows,
+                        data,
+                        path,
+                        offset,
+                        row,
+                        rate,
+                        constants,
                     )
                 if completed % 4 == 0 or completed == len(learning_rate):
                     n_marked = find_diverged(tile_state, tile_status, completed, n_marked)

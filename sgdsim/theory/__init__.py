@@ -6,12 +6,13 @@ from collections.abc import Iterable, Sequence
 
 from sgdsim.errors import InputError, unknown_name
 from sgdsim.run import Recorder, Run
-from sgdsim.theory import ntl1, ntl2, ntl3, ntl4, ntl12
+from sgdsim.theory import nt7, nt20, nt26, nt28, ntl1, ntl2, ntl3, ntl4, ntl12, referee
 from sgdsim.theory.law import Law, Skipped
 from sgdsim.theory.prediction import NotApplicable, Prediction
 from sgdsim.theory.user import UserPrediction, parse_user_prediction
 
 __all__ = [
+    "AUTOMATIC",
     "LAWS",
     "Law",
     "NotApplicable",
@@ -24,7 +25,12 @@ __all__ = [
     "requirements",
 ]
 
-LAWS: dict[str, Law] = {module.LAW.id: module.LAW for module in (ntl1, ntl2, ntl3, ntl4, ntl12)}
+_MODULES = (ntl1, ntl2, ntl3, ntl4, ntl12, nt7, nt20, nt26, nt28, referee)
+
+LAWS: dict[str, Law] = {module.LAW.id: module.LAW for module in _MODULES}
+
+AUTOMATIC = tuple(id for id in LAWS if id != referee.ID)
+"""What an ensemble of the user's own is held against without being asked: all that takes no long computation."""
 
 
 def law(id: str) -> Law:

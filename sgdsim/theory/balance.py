@@ -12,8 +12,9 @@ With a constant learning-rate matrix P that commutes with A, ``Q = theta^T A P^-
 
     E g^T A g = (2/eta^2)*(1 - (1 - eta*lambda)^2)*E Q.
 
-The entropic force along the orbit is ``(eta/2) E g^T J_s g`` with J_s the symmetric part of the generator's Jacobian:
-symmetries that preserve the norm, such as rotations, and translations are not broken (NT-12, NT-13).
+The entropic force along the orbit is ``(eta/2) E g^T J_s g`` with J_s the symmetric part of J P, J the generator's
+Jacobian: without P, symmetries that preserve the norm, such as rotations, are not broken, nor are translations (NT-12,
+NT-13).
 
 Balance for rescaling symmetry: arXiv:2308.06671; the exact forms are re-derived.
 """
@@ -160,8 +161,7 @@ class Balance:
         """``E g^T J_s g`` of a batch's gradient, whose vanishing is balance."""
         import sympy
 
-        g, share = sympy.Matrix(self.loss.gradient), batch_share(self.optimizer, self.loss.data)
-        symmetric = (self.jacobian + self.jacobian.T) / 2
+        g, share, symmetric = sympy.Matrix(self.loss.gradient), batch_share(self.optimizer, self.loss), self._symmetric
         one = (g.T * symmetric * g)[0]
         if share == 1:
             return Expected(self.loss, [one])
@@ -173,15 +173,24 @@ class Balance:
         return Expected(self.loss, [share * one + (1 - share) * flat])
 
     @cached_property
+    def _symmetric(self) -> sympy.Matrix:
+        """The symmetric part of J P."""
+        matrix = self.optimizer.matrix(self.loss)
+        if matrix is not None and matrix.free_symbols & set(self.loss.theta):
+            raise NotApplicable("a preconditioner that depends on the parameters has no balance law that is known")
+        product = self.jacobian if matrix is None else self.jacobian * matrix
+        return (product + product.T) / 2
+
+    @cached_property
     def is_broken(self) -> bool:
         """Whether an entropic force acts along the orbit, anywhere that a random search looks."""
-        symmetric = self.jacobian + self.jacobian.T
-        if symmetric.expand().is_zero_matrix:
+        if self._symmetric.expand().is_zero_matrix:
             return False
         random = np.random.default_rng(0)
         theta = {name: random.normal(size=8) for name in self.loss.parameters}
         values = self.imbalance.at(theta).value
-        scale = Expected(self.loss, [sum(g**2 for g in self.loss.gradient)]).at(theta).value
+        moved = [g for g, row in zip(self.loss.gradient, self._symmetric.tolist(), strict=True) if any(row)]
+        scale = Expected(self.loss, [sum(g**2 for g in moved)]).at(theta).value
         return bool(np.nanmax(np.abs(values / scale)) > 1e-9)
 
     def drift(self, theta: Mapping[str, float], rate: float) -> float:
@@ -196,8 +205,8 @@ class Balance:
 
         if self.change is None or self.charge is None:
             raise NotApplicable(f"the change of the charge of {self.symmetry.name} in one step is not known")
-        if self.optimizer.matrix(self.loss) is not None:
-            raise NotApplicable("with a preconditioner the drift is not computed")
+        if self.optimizer.sampling == "epoch":
+            raise NotApplicable("the batches of an epoch depend on each other, and so on the parameters")
         charge = numeric.evaluate([self.charge], {**numeric.constants(self.loss), **theta})[0]
         push = float(self.imbalance.at(theta).value[0])
         return float((self.kept(rate) - 1.0) * charge + rate**2 / 2.0 * push)

@@ -19,12 +19,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sgdsim.data import Data
 from sgdsim.loss import Loss
 from sgdsim.optimizers import Optimizer
 from sgdsim.theory import numeric
@@ -34,6 +34,7 @@ from sgdsim.theory.prediction import NotApplicable
 if TYPE_CHECKING:
     import sympy
 
+_LONGEST_DENOMINATOR = 1000
 _KNOWN = ("sgd", "momentum", "gradient_descent", "langevin")
 
 
@@ -76,6 +77,10 @@ class EntropicLoss:
             raise NotApplicable("a preconditioner that depends on the parameters has no entropic potential")
         if self.optimizer.rule.state and (self.decay or matrix is not None):
             raise NotApplicable("the heavy ball's entropic potential is known without weight decay and matrices")
+        if matrix is not None and matrix != matrix.T:
+            raise NotApplicable("a preconditioner that is not symmetric has no entropic potential")
+        if matrix is not None and self.optimizer.values["decoupled_weight_decay"]:
+            raise NotApplicable("decoupled weight decay passes the preconditioner by, and the two have no potential")
 
     @property
     def decay(self) -> float:
@@ -107,7 +112,7 @@ class EntropicLoss:
     @cached_property
     def noise_share(self) -> sympy.Expr:
         """The part c of the gradient noise of a sample that is left in a batch."""
-        return batch_share(self.optimizer, self.loss.data)
+        return batch_share(self.optimizer, self.loss)
 
     @cached_property
     def metric(self) -> sympy.Matrix:
@@ -181,14 +186,33 @@ class EntropicLoss:
         """
         about = np.array([theta[name] for name in self.loss.parameters])
         slope = self.mean_gradient.at(theta).value + self.decay * about
-        if self.mean_square is not None:
-            values = {**numeric.constants(self.loss), **theta}
-            derivatives = numeric.evaluate(self._square_slopes, values)
-        else:
-            from sgdsim.theory.response import jacobian
+        if not rate:
+            return np.asarray(slope)
+        return np.asarray(slope + rate * float(self.time_unit) / 4.0 * self._slope_of_square(theta))
 
-            derivatives = jacobian(lambda at: np.array([self.square(self._named(at))]), about)[0]
-        return np.asarray(slope + rate * float(self.time_unit) / 4.0 * np.array(derivatives, dtype=np.float64))
+    def _slope_of_square(self, theta: Mapping[str, float]) -> np.ndarray:
+        from sgdsim.functions import Kinked
+        from sgdsim.theory.response import jacobian
+
+        values, n = {**numeric.constants(self.loss), **theta}, len(theta)
+        if self.mean_square is not None:
+            return np.array(numeric.evaluate(self._square_slopes, values), dtype=np.float64)
+        about = np.array([theta[name] for name in self.loss.parameters])
+        if self.loss.expression.has(Kinked):  # the derivative of an expectation is not that of its integrand
+            return np.asarray(jacobian(lambda at: np.array([self.square(self._named(at))]), about)[0])
+        found = self._slopes_of_sample.at(theta).value
+        slope, hessian, square = found[:n], found[n : n + n * n].reshape(n, n), found[n + n * n :]
+        metric = np.array(numeric.evaluate(list(self.metric), values), dtype=float).reshape(n, n)
+        mean = 2.0 * (hessian + self.decay * np.eye(n)) @ metric @ (slope + self.decay * about)
+        noise = square - 2.0 * hessian @ metric @ slope
+        return np.asarray(float(self.gain) * mean + float(self.noise_share) * noise)
+
+    @cached_property
+    def _slopes_of_sample(self) -> Expected:
+        """Gradient, Hessian, and the gradient of ``g^T P g``."""
+        gradient, square = self.loss.gradient, self.mean_square_of_sample.expressions[0]
+        hessian = [g.diff(symbol) for g in gradient for symbol in self.loss.theta]
+        return Expected(self.loss, [*gradient, *hessian, *(square.diff(symbol) for symbol in self.loss.theta)])
 
     def square(self, theta: Mapping[str, float]) -> float:
         """S in numbers."""
@@ -216,22 +240,44 @@ class EntropicLoss:
         return dict(zip(self.loss.parameters, map(float, theta), strict=True))
 
 
-def batch_share(optimizer: Optimizer, data: Data | None) -> sympy.Expr:
+def batch_share(optimizer: Optimizer, loss: Loss) -> sympy.Expr:
     """The part of the gradient noise of a sample that is left in the mean over a batch, a fraction.
+
+    Raises
+    ------
+    NotApplicable
+        For rows without replacement beside other noise, of which a batch leaves different parts.
 
     Examples
     --------
-    >>> batch_share(Optimizer(batch_size=2, sampling="batch"), Data({"z": (0.0, 1.0, 2.0)}))
+    >>> from sgdsim.data import Data
+    >>> loss = Loss("(x - z)**2/2", ("x",), data=Data({"z": (0.0, 1.0, 2.0)}))
+    >>> batch_share(Optimizer(batch_size=2, sampling="batch"), loss)
     1/4
     """
     import sympy
 
     if optimizer.rule.population:
         return sympy.Integer(0)
-    share = sympy.Rational(1, optimizer.batch_size)
-    if data is None or optimizer.sampling == "replacement":
+    share, data = sympy.Rational(1, optimizer.batch_size), loss.data
+    if data is None or optimizer.sampling == "replacement" or optimizer.batch_size == 1:
         return share
+    if is_mixed(loss):
+        raise NotApplicable("a batch without replacement leaves different parts of the rows' noise and of the other")
     return share * sympy.Rational(data.rows - optimizer.batch_size, max(data.rows - 1, 1))
+
+
+def is_mixed(loss: Loss) -> bool:
+    """Whether the gradient of a sample depends on its row of data and on other noise.
+
+    Examples
+    --------
+    >>> from sgdsim.noise import Noise
+    >>> is_mixed(Loss("z*x", ("x",), noise={"z": Noise.parse("normal")}))
+    False
+    """
+    used = {symbol.name for g in loss.gradient for symbol in g.free_symbols}
+    return bool(used & set(loss.columns)) and bool(used & set(loss.noise))
 
 
 def _quadratic(matrix: sympy.Matrix, vector: Sequence[sympy.Expr]) -> sympy.Expr:
@@ -242,10 +288,13 @@ def _quadratic(matrix: sympy.Matrix, vector: Sequence[sympy.Expr]) -> sympy.Expr
 
 
 def _exact(value: float) -> sympy.Expr:
-    """A number as the fraction that it was written as, where that is a short one."""
+    """A number as a short fraction where that is the same float, else by the decimals that it is written with."""
     import sympy
 
-    return sympy.nsimplify(value, rational=True, tolerance=1e-15)
+    from sgdsim.functions import exact
+
+    short = Fraction(value).limit_denominator(_LONGEST_DENOMINATOR)
+    return sympy.Rational(short) if float(short) == value else exact(float(value))
 
 
 def _tidy(expression: sympy.Expr) -> sympy.Expr:

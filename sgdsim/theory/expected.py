@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 MOST_OPERATIONS = 20_000
 """Of the expressions whose expectation is taken in symbols: about 2 s of SymPy."""
+
+_OPERATIONS_A_TERM = 6.0  # SymPy takes up to 1 ms a term where the coefficients are no polynomials
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +87,9 @@ class Expected:
             values = numeric.evaluate(self.exact, {**numeric.constants(self.loss), **theta})
             stacked = _stacked(values, theta)
             return quadrature.Numerical(stacked, np.zeros_like(stacked))
-        found = quadrature.expectation(self.loss, self.expressions, theta)
+        # What depends on no parameter is the same anywhere.
+        anywhere = theta or dict.fromkeys(self.loss.parameters, 0.0)
+        found = quadrature.expectation(self.loss, self.expressions, anywhere)
         return quadrature.Numerical(
             _stacked([one.value for one in found], theta), _stacked([one.error for one in found], theta)
         )
@@ -96,12 +101,27 @@ def _stacked(values: Sequence[Any], theta: Mapping[str, Any]) -> np.ndarray:
 
 
 def _work(expression: sympy.Expr, loss: Loss) -> float:
-    """A guess of the operations that an expectation in symbols takes: the terms of a polynomial in the noise."""
+    """A guess of the operations that an expectation in symbols takes: of a polynomial in the noise, its terms."""
     import sympy
 
     used = [loss.symbols[name] for name in loss.random if loss.symbols[name] in expression.free_symbols]
     operations = float(sympy.count_ops(expression)) + 1.0
-    return operations * (1.0 + sum(_degree(expression, symbol) for symbol in used))
+    if not used:
+        return operations
+    by_degree = operations * (1.0 + sum(_degree(expression, symbol) for symbol in used))
+    return max(by_degree, _OPERATIONS_A_TERM * _terms(expression))
+
+
+def _terms(expression: sympy.Expr) -> float:
+    """An upper bound of the terms that an expression is expanded into."""
+    if expression.is_Add:
+        return sum(map(_terms, expression.args))
+    if expression.is_Mul:
+        return prod(map(_terms, expression.args))
+    if expression.is_Pow and expression.exp.is_Integer and expression.exp > 0:
+        power, terms = int(expression.exp), _terms(expression.base)
+        return prod((terms + i) / (1 + i) for i in range(power))
+    return 1.0
 
 
 def _degree(expression: sympy.Expr, symbol: sympy.Symbol) -> int:

@@ -6,7 +6,8 @@ temperature ``T = eta*c*sigma^2/2`` (c of the batch, NT-1; a Langevin optimizer 
     rho = rho_0*[1 + eta*(q - E_0 q)] + O(eta^2) at fixed T,
     rho_0 ~ exp(-L/T),    q = |grad L|^2/(4 T) - Laplacian L/2.
 
-The gradient-norm term has the opposite sign of the entropic loss's: ``exp(-phi/T)`` is wrong.
+The gradient-norm term has the opposite sign of the entropic loss's: ``exp(-phi/T)`` is wrong. The correction is that of
+normal noise: a third cumulant adds a term of order sqrt(eta), a fourth one of order eta.
 
 Re-derived; for a quadratic valley it reproduces the exact variance ``T/(a*(1 - eta*a/2))`` to first order.
 """
@@ -77,6 +78,8 @@ class Gibbs:
             raise NotApplicable(f"the Gibbs law is for sgd and langevin, the optimizer is {self.run.optimizer.name}")
         if self.run.optimizer.preconditioner or self.run.optimizer.metric:
             raise NotApplicable("the Gibbs law is for one learning rate, the optimizer has a matrix of them")
+        if self.run.optimizer.sampling == "epoch":
+            raise NotApplicable("the batches of an epoch depend on each other")
         if len(self.run.loss.parameters) > MOST_PARAMETERS:
             raise NotApplicable(f"the Gibbs law is normalised numerically in up to {MOST_PARAMETERS} dimensions")
         if not self.temperature > 0:
@@ -104,7 +107,8 @@ class Gibbs:
         return heat + run.optimizer.values.get("temperature", 0.0)
 
     def density(self, *theta: Any, corrected: bool = True) -> Any:
-        """The normalised density at parameters, arrays that broadcast."""
+        """The normalised density at parameters, arrays that broadcast; `corrected` as of `expectation`."""
+        self._check_noise(corrected)
         weight, q = self._weight(dict(zip(self.run.loss.parameters, theta, strict=True)))
         _, norm, mean = self._integrals(self._grids[1], None)
         return weight / norm * (1.0 + corrected * constant_rate(self.run) * (q - mean))
@@ -118,11 +122,32 @@ class Gibbs:
             In the loss's names and quantities.
         corrected
             With the first correction in the learning rate, or without.
+
+        Raises
+        ------
+        NotApplicable
+            For the correction where the noise is not normal, and a loss that does not grow far away.
         """
+        self._check_noise(corrected)
         expression = self.run.loss.expand(formula, "expectation")
         rate = corrected * constant_rate(self.run)
         coarse, fine = (self._integrals(points, expression, rate)[0] for points in self._grids)
         return Numerical(np.float64(fine), np.float64(abs(fine - coarse) + 1e-14 * abs(fine)))
+
+    def _check_noise(self, corrected: bool) -> None:
+        if corrected and not self.is_normal:
+            raise NotApplicable("the correction is that of normal noise, and the gradient noise is another")
+
+    @cached_property
+    def is_normal(self) -> bool:
+        """Whether the gradient is affine in normal noise, and has no other."""
+        loss = self.run.loss
+        used = {symbol.name for g in loss.gradient for symbol in g.free_symbols} & set(loss.random)
+        if any(name in loss.columns or loss.noise[name].family != "normal" for name in used):
+            return False
+        symbols = [loss.symbols[name] for name in used]
+        slopes = [g.diff(symbol) for g in loss.gradient for symbol in symbols]
+        return not any(slope.expand().free_symbols & set(symbols) for slope in slopes)
 
     def _integrals(self, points: int, expression: sympy.Expr | None, rate: float = 0.0) -> tuple[float, float, float]:
         """Mean of an expression, norm of exp(-L/T) and mean of q; the trapezoidal rule's error falls exponentially."""

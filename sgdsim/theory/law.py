@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -86,8 +87,10 @@ class Law:
                 reasons.setdefault(str(reason), []).append(point)
                 continue
             found += [replace(row, point=point) if len(runs) > 1 else row for row in rows]
-        if len(runs) > 1:
-            found += self.across(runs)
+        together = self.across(runs) if len(runs) > 1 else []
+        if together and not found:
+            reasons = {}  # it speaks of the points together, if of none alone
+        found += together
         texts = [_at_points(reason, points, len(runs)) for reason, points in reasons.items()]
         return [replace(row, source=row.source or self.source) for row in found], texts
 
@@ -126,6 +129,13 @@ def _same(loss: Loss, one: str, other: str) -> bool:
         return bool(sympy.expand(loss.expand(one) - loss.expand(other)) == 0)
     except InputError:  # an observable without a closed form is none of ours
         return False
+
+
+def series(run: Run) -> str:
+    """Everything about a run but its learning rate, as a text: points of one series differ in the rate alone."""
+    tables = run.describe()
+    del tables["optimizer"]["learning_rate"]
+    return json.dumps(tables, sort_keys=True)
 
 
 def middle_step(mode: Mode) -> int | None:

@@ -17,7 +17,7 @@ from sgdsim.loss import Loss
 if TYPE_CHECKING:
     import sympy
 
-_FUNCTIONS = {**NUMERIC, "tanh_slope": lambda x: 1.0 - np.tanh(x) ** 2}
+_FUNCTIONS = {**NUMERIC, "tanh_slope": lambda x: 1.0 / np.cosh(x) ** 2}
 
 _TWO_SIDED = ("min", "max", "where")
 """Kinked functions whose kink is where their first two arguments are equal; of others it is at zero."""
@@ -91,7 +91,7 @@ def _value(node: Any, arguments: list[Any], values: Mapping[str, Any]) -> Any:
 def _power(exponent: Any, base: Any, value: Any) -> Any:
     if exponent.is_Integer:
         return base ** int(exponent) if exponent >= 0 else 1.0 / base ** int(-exponent)
-    return np.sqrt(base) if value == 0.5 else base**value
+    return np.sqrt(base) if exponent.is_number and value == 0.5 else base**value
 
 
 def constants(loss: Loss) -> dict[str, float]:

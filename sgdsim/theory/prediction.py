@@ -16,6 +16,9 @@ import numpy as np
 STATISTICS = ("mean", "variance", "std", "skewness", "kurtosis")
 """Statistics of one observable over the ensemble; kurtosis is the excess over 3."""
 
+FEWEST_RATES = 4
+"""Learning rates at which a prediction of order k is tested."""
+
 Order = int | Literal["exact", "adiabatic"]
 
 

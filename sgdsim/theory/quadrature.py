@@ -399,7 +399,12 @@ class Nodes:
     far: np.ndarray
 
 
-def nodes(given: Sequence[Source], edges: Sequence[sympy.Expr], values: Mapping[str, Any], level: Level) -> Nodes:
+def nodes(
+    given: Sequence[Source],
+    edges: Sequence[sympy.Expr],
+    values: Mapping[str, Any],
+    level: Level | Sequence[Level],
+) -> Nodes:
     """The nodes over several sources at given values of all other names.
 
     Parameters
@@ -411,7 +416,7 @@ def nodes(given: Sequence[Source], edges: Sequence[sympy.Expr], values: Mapping[
     values
         A number, or an array of one axis, for each other name.
     level
-        How fine.
+        How fine, for all sources or for each.
 
     Examples
     --------
@@ -426,7 +431,8 @@ def nodes(given: Sequence[Source], edges: Sequence[sympy.Expr], values: Mapping[
     known = {name: _spread(value, axes) for name, value in values.items()}
     weights, far = np.ones((1,) * (axes + 1)), np.zeros((1,) * (axes + 1), dtype=bool)
     later = {name for source in given for name in source.names}
-    for axis, source in enumerate(given, start=1):
+    levels = [level] * axes if isinstance(level, Level) else level
+    for axis, (source, fineness) in enumerate(zip(given, levels, strict=True), start=1):
         later -= set(source.names)
         if source.noise is None:
             assert source.table is not None
@@ -436,14 +442,14 @@ def nodes(given: Sequence[Source], edges: Sequence[sympy.Expr], values: Mapping[
             weights = weights * _on_axis(source.shares, axis, axes)
             continue
         if source.samples > 1:
-            means, shares = _mean_rule(source.noise, source.samples, _mean_count(level))
+            means, shares = _mean_rule(source.noise, source.samples, _mean_count(fineness))
             known[source.names[0]] = _on_axis(means, axis, axes)
             weights = weights * _on_axis(shares, axis, axes)
             continue
         breaks = [] if source.is_discrete else _breaks(source, _of(edges, source.names[0], later), known)
         shape = np.broadcast_shapes(*(np.shape(point) for point in breaks)) if breaks else (1,) * (axes + 1)
         breaks = [np.broadcast_to(point, shape).reshape(shape[:axis]) for point in breaks]
-        found = (_fit(part, axis, axes) for part in _rule(source.noise, level, breaks))
+        found = (_fit(part, axis, axes) for part in _rule(source.noise, fineness, breaks))
         known[source.names[0]], shares, beyond = found
         weights, far = weights * shares, far | beyond
     return Nodes(known, weights, far)

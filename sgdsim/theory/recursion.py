@@ -6,9 +6,10 @@ moments of ``s`` up to order k obey a closed linear recursion, at any learning r
 
     E s'^alpha = sum_beta T(eta)[alpha, beta] E s^beta,    |beta| <= |alpha| <= k.
 
-Its fixed point is the stationary law's, moment by moment: that of order j exists where the block of order j has its
-spectrum inside the unit circle, and is infinite otherwise (NT-28). For noise that does not depend on the state this is
-the discrete Lyapunov equation of NT-26.
+Its fixed point is the stationary law's, moment by moment: that of even order j exists where the block of order j has
+its spectrum inside the unit circle, and is infinite otherwise (NT-28). Of odd order, signed moments may come to rest
+where absolute ones are infinite: the third is taken as not known unless the fourth exists, and the mean is the limit of
+the means of ensembles. For noise that does not depend on the state this is the discrete Lyapunov equation of NT-26.
 
 The mean over a batch of B independent samples has
 ``E prod_j gbar_j = sum over partitions of B(B - 1)…/B^k * prod_blocks
@@ -36,6 +37,7 @@ from sgdsim.loss import Loss
 from sgdsim.noise import Noise
 from sgdsim.optimizers import Optimizer
 from sgdsim.run import Run
+from sgdsim.theory.entropic import is_mixed
 from sgdsim.theory.expected import Expected
 from sgdsim.theory.prediction import NotApplicable
 
@@ -104,6 +106,8 @@ class Recursion:
     def stationary(self) -> StateMoments:
         """The moments of the stationary law at the last learning rate; infinite where they do not exist.
 
+        The third ones are NaN where the fourth do not exist, or are beyond the recursion.
+
         Raises
         ------
         NotApplicable
@@ -120,6 +124,8 @@ class Recursion:
                 break
             source = matrix[np.ix_(block, lower)] @ values[lower]
             values[block] = np.linalg.solve(np.eye(len(within)) - within, source)
+        if orders.max() < HIGHEST or not np.isfinite(values[-1]):
+            values[(orders == HIGHEST - 1) & np.isfinite(values)] = np.nan
         if not np.isfinite(values[1]):
             raise NotApplicable("the mean does not come to rest: a direction without curvature, or too large a step")
         return self._moments(values)
@@ -173,6 +179,7 @@ class StateMoments:
         _, m1, m2, m3, m4 = raw
         with np.errstate(invalid="ignore"):
             k2, k3 = m2 - m1**2, m3 - 3 * m1 * m2 + 2 * m1**3
+            k2 = 0.0 if abs(k2) <= 1e-14 * m2 < np.inf else k2  # rounding, of a variable that does not vary
             k4 = m4 - 4 * m1 * m3 - 3 * m2**2 + 12 * m1**2 * m2 - 6 * m1**4
         return self.mean(name), k2, k3, k4
 
@@ -202,6 +209,8 @@ def _of(
         raise NotApplicable("the gradient of a sample is not affine in the parameters")
     if optimizer.sampling == "epoch":
         raise NotApplicable("the batches of an epoch depend on each other")
+    if optimizer.sampling == "batch" and optimizer.batch_size > 1 and not optimizer.rule.population and is_mixed(loss):
+        raise NotApplicable("rows without replacement beside other noise are not in this recursion")
     names = (
         *loss.parameters,
         *(f"{state} of {name}" for name in loss.parameters for state in optimizer.rule.state),
@@ -275,7 +284,7 @@ class _GradientMoments:
         shift = {symbol: symbol + sympy.Float(c, 17) for symbol, c in zip(loss.theta, centre, strict=True) if c}
         gradient = loss.gradient
         if self.optimizer.rule.population:
-            gradient = tuple(loss.expectation(g) for g in gradient)
+            gradient = self._population()
         shifted = [sympy.Poly(g.subs(shift), *loss.theta) for g in gradient]
         products: dict[Indices, Any] = {(): sympy.Poly(1, *loss.theta)}
         for total in range(1, order + 1):
@@ -290,6 +299,12 @@ class _GradientMoments:
         for (chosen, powers, _), value in zip(terms, values, strict=True):
             found[chosen][tuple(map(int, powers))] = float(value)
         return found
+
+    def _population(self) -> tuple[sympy.Expr, ...]:
+        try:
+            return tuple(self.loss.expectation(g) for g in self.loss.gradient)
+        except InputError as error:
+            raise NotApplicable(f"the population gradient has no closed form: {error}") from None
 
     def __getitem__(self, chosen: Indices) -> Polynomial:
         """``E prod gbar_j`` over the chosen indices, with repetition."""

@@ -14,7 +14,7 @@ Directions without curvature, such as the orbits of a symmetry, have no stationa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -24,6 +24,8 @@ import numpy as np
 from sgdsim.errors import InputError
 from sgdsim.loss import Loss
 from sgdsim.run import Run
+from sgdsim.theory import numeric, quadrature
+from sgdsim.theory.entropic import batch_share
 from sgdsim.theory.expected import Expected
 from sgdsim.theory.prediction import NotApplicable
 
@@ -32,6 +34,10 @@ if TYPE_CHECKING:
 
 FLAT = 1e-8
 """Curvature below this part of the largest counts as none."""
+
+
+_DEGREE = 8  # of a gradient in one noise variable, whose squares the nodes average exactly
+_MOST_NODES = 50_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,12 +85,56 @@ class Population:
 
     def noise(self, theta: np.ndarray) -> np.ndarray:
         """Covariance of the gradient of one sample, (parameter, parameter)."""
-        n, slope = len(theta), self.gradient(theta) - self.decay * theta
+        named = self._named(theta)
+        if self._nodes is not None:
+            values, weights = self._nodes
+            found = numeric.evaluate(self.loss.gradient, {**numeric.constants(self.loss), **named, **values})
+            slopes = np.stack([np.broadcast_to(slope, weights.shape) for slope in found])
+            centred = slopes - (slopes @ weights)[:, None]
+            return np.asarray((centred * weights) @ centred.T)
+        n, slope = len(theta), self._gradient.at(named).value
         second = np.empty((n, n))
-        values = self._second_moments.at(self._named(theta)).value
-        second[np.triu_indices(n)] = values
-        second.T[np.triu_indices(n)] = values
+        second[np.triu_indices(n)] = self._second_moments.at(named).value
+        second.T[np.triu_indices(n)] = second[np.triu_indices(n)]
         return second - np.outer(slope, slope)
+
+    def trace(self, theta: np.ndarray) -> float:
+        """The trace of the Hessian."""
+        if self._has_kinks:
+            return float(np.trace(self.hessian(theta)))
+        return float(self._trace.at(self._named(theta)).value[0] + self.decay * len(theta))
+
+    @cached_property
+    def _trace(self) -> Expected:
+        gradient = self.loss.gradient
+        return Expected(self.loss, [sum(g.diff(s) for g, s in zip(gradient, self.loss.theta, strict=True))])
+
+    @cached_property
+    def _nodes(self) -> tuple[dict[str, np.ndarray], np.ndarray] | None:
+        """All samples, or a product of Gauss rules, that give the covariance of a polynomial gradient exactly.
+
+        A gradient of n parameters is then evaluated once, and not n^2 products of its entries. None where the gradient
+        is no polynomial of low degree in the noise, or the nodes are too many.
+        """
+        gradient, symbols = self.loss.gradient, self.loss.symbols
+        used = [name for name in self.loss.noise if any(symbols[name] in g.free_symbols for g in gradient)]
+        if not all(_is_polynomial(g, [symbols[name] for name in used]) for g in gradient):
+            return None
+        if any(not np.isfinite(self.loss.noise[name].moment(2 * _DEGREE)) for name in used):
+            return None
+        axes = [quadrature.rule(self.loss.noise[name], _DEGREE + 1) for name in used]
+        rows = 1 if self.loss.data is None else self.loss.data.rows
+        if rows * np.prod([len(weights) for _, weights in axes]) > _MOST_NODES:
+            return None
+        index, *grid = np.meshgrid(np.arange(rows), *(values for values, _ in axes), indexing="ij")
+        weights = np.full(rows, 1.0 / rows)
+        for _, along in axes:
+            weights = np.multiply.outer(weights, along)
+        values = {name: part.ravel() for name, part in zip(used, grid, strict=True)}
+        for name in self.loss.columns:
+            assert self.loss.data is not None
+            values[name] = np.array(self.loss.data.columns[name])[index.ravel()]
+        return values, weights.ravel()
 
     def _named(self, theta: np.ndarray) -> Mapping[str, float]:
         return dict(zip(self.loss.parameters, map(float, theta), strict=True))
@@ -114,6 +164,17 @@ class Population:
     def _upper(self, entry: Callable[[int, int], sympy.Expr]) -> list[sympy.Expr]:
         n = len(self.loss.parameters)
         return [entry(i, j) for i in range(n) for j in range(i, n)]
+
+
+def _is_polynomial(expression: sympy.Expr, variables: Sequence[sympy.Symbol]) -> bool:
+    """Whether it is one of a low degree in each of the variables."""
+    import sympy
+
+    if not variables:
+        return True
+    if not expression.is_polynomial(*variables):
+        return False
+    return all(bool(sympy.degree(expression, symbol) <= _DEGREE) for symbol in variables)
 
 
 def jacobian(function: Callable[[np.ndarray], np.ndarray], theta: np.ndarray, step: float = 1e-4) -> np.ndarray:
@@ -164,13 +225,15 @@ def minimum(loss: Loss, start: np.ndarray, decay: float = 0.0) -> np.ndarray:
 
     about = Population(loss, decay)
     try:
-        found = minimize(about.value, start, jac=about.gradient, method="BFGS", options={"gtol": 1e-9, "maxiter": 2000})
-        theta = _polished(about, np.asarray(found.x))
+        with np.errstate(all="ignore"):  # SciPy squares what has run away
+            options = {"gtol": 1e-9, "maxiter": 2000}
+            theta = np.asarray(minimize(about.value, start, jac=about.gradient, method="BFGS", options=options).x)
+        _check_within_reach(theta, start)
+        theta = _polished(about, theta)
         slope, curvature = about.gradient(theta), np.linalg.eigvalsh(about.hessian(theta))
     except (InputError, np.linalg.LinAlgError) as error:
         raise NotApplicable(f"the population loss cannot be minimised: {error}") from None
-    if not np.isfinite(theta).all() or np.abs(theta).max() > 1e6 * (1.0 + np.abs(start).max()):
-        raise NotApplicable("the population loss has no minimum near the start: it falls without bound")
+    _check_within_reach(theta, start)
     scale = max(float(np.abs(curvature).max()), 1e-300)
     # Where the bottom has no curvature, x**4 say, the slope is held against that of the start.
     steepest = max(scale * (1.0 + np.abs(theta).max()), float(np.abs(about.gradient(start)).max()))
@@ -178,9 +241,36 @@ def minimum(loss: Loss, start: np.ndarray, decay: float = 0.0) -> np.ndarray:
         raise NotApplicable(
             f"the population loss has no minimum that the search reaches: its slope stays at {np.abs(slope).max():.2g}"
         )
-    if curvature[0] < -FLAT * scale:
+    if curvature[0] < -FLAT * scale and _falls(about, theta):
         raise NotApplicable(f"the search ends at a saddle, with a curvature of {curvature[0]:.4g}")
+    if _fades(about, theta, start, steepest):
+        raise NotApplicable("the population loss has no minimum: it falls ever more slowly towards infinity")
     return theta
+
+
+def _check_within_reach(theta: np.ndarray, start: np.ndarray) -> None:
+    if not np.isfinite(theta).all() or np.abs(theta).max() > 1e6 * (1.0 + np.abs(start).max()):
+        raise NotApplicable("the population loss has no minimum near the start: it falls without bound")
+
+
+def _fades(about: Population, theta: np.ndarray, start: np.ndarray, steepest: float) -> bool:
+    """Whether the loss falls on along directions that the search has followed until their slope was nothing."""
+    curvatures, directions = np.linalg.eigh(about.hessian(theta))
+    flat = directions[:, curvatures < 1e-6 * steepest]
+    fall = about.value(theta) - about.value(theta + flat @ (flat.T @ (theta - start)))
+    return bool(fall > 1e-12 * abs(about.value(start) - about.value(theta)))
+
+
+def _falls(about: Population, theta: np.ndarray) -> bool:
+    """Whether the loss falls along the lowest curvature, as far as that says.
+
+    A bottom without curvature, u**2*w**2 say, is met up to the tolerance of the search, where the curvature may be
+    negative but the loss rises soon.
+    """
+    curvatures, directions = np.linalg.eigh(about.hessian(theta))
+    step = 1e-3 * (1.0 + np.abs(theta).max())
+    lowest = min(about.value(theta + sign * step * directions[:, 0]) for sign in (-1.0, 1.0))
+    return bool(lowest < about.value(theta) + curvatures[0] * step**2 / 4.0)
 
 
 def _polished(about: Population, theta: np.ndarray) -> np.ndarray:
@@ -212,6 +302,8 @@ class Response:
         Stationary covariance of the parameters, within the directions that have curvature.
     stiff
         These directions, columns, (parameter, direction).
+    radius
+        What a step leaves of a disturbance, of the slowest mode within them.
     """
 
     theta: np.ndarray
@@ -219,6 +311,7 @@ class Response:
     noise: np.ndarray
     covariance: np.ndarray
     stiff: np.ndarray
+    radius: float
 
     @property
     def flat_directions(self) -> int:
@@ -249,26 +342,30 @@ def response(run: Run, theta: np.ndarray | None = None) -> Response:
     >>> response(run).covariance.round(6)  # NT-26
     array([[0.45]])
     """
-    from scipy.linalg import solve_discrete_lyapunov
+    from scipy.linalg import block_diag, solve_discrete_lyapunov
 
     optimizer = run.optimizer
     if not optimizer.rule.linear:
         raise NotApplicable(f"{optimizer.name} is not linear in the gradient: there is no linear response")
-    if optimizer.rule.state and optimizer.values["decoupled_weight_decay"]:
-        raise NotApplicable("decoupled weight decay has no potential where the optimizer has a memory")
+    if optimizer.values["decoupled_weight_decay"] and (optimizer.rule.state or optimizer.matrix(run.loss) is not None):
+        raise NotApplicable("decoupled weight decay has no potential beside a memory or a preconditioner")
+    if optimizer.sampling == "epoch":
+        raise NotApplicable("the batches of an epoch depend on each other")
     decay = optimizer.decay
     if theta is None:
         theta = minimum(run.loss, start_of(run), decay)
     about = Population(run.loss, decay)
     hessian, noise = about.hessian(theta), batch_noise(run, about.noise(theta))
     values, vectors = np.linalg.eigh(hessian)
+    if values[0] < -FLAT * np.abs(values).max():
+        raise NotApplicable(f"not a minimum: there is a curvature of {values[0]:.4g}")
     stiff = vectors[:, values > FLAT * max(values.max(), 1e-300)]
     if not stiff.shape[1]:
         raise NotApplicable("no direction has curvature")
     rate = float(run.schedule.rates(run.steps)[-1])
     step, kick, shake = _step(run, rate)
-    states = len(optimizer.rule.state) + 1
-    inner = np.kron(np.eye(states), stiff)
+    # A preconditioner brings what the memory holds of flat directions into the others.
+    inner = block_diag(stiff, *[np.eye(len(theta))] * len(optimizer.rule.state))
     matrix = inner.T @ step(hessian) @ inner
     radius = float(np.abs(np.linalg.eigvals(matrix)).max())
     if radius >= 1.0:
@@ -276,7 +373,26 @@ def response(run: Run, theta: np.ndarray | None = None) -> Response:
     source = inner.T @ (kick @ noise @ kick.T + shake) @ inner
     covariance = inner @ solve_discrete_lyapunov(matrix, source) @ inner.T
     n = len(theta)
-    return Response(theta, hessian, noise, covariance[:n, :n], stiff)
+    return Response(theta, hessian, noise, covariance[:n, :n], stiff, radius)
+
+
+def flat_directions(hessian: np.ndarray) -> np.ndarray:
+    """Directions without curvature, orthonormal columns, (parameter, direction).
+
+    Examples
+    --------
+    >>> flat_directions(np.diag([2.0, 0.0]))
+    array([[0.],
+           [1.]])
+    """
+    return _directions(hessian)[0]
+
+
+def _directions(hessian: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Directions without and with curvature."""
+    values, vectors = np.linalg.eigh(hessian)
+    stiff = values > FLAT * max(values.max(), 1e-300)
+    return vectors[:, ~stiff], vectors[:, stiff]
 
 
 def batch_noise(run: Run, noise: np.ndarray) -> np.ndarray:
@@ -292,13 +408,7 @@ def batch_noise(run: Run, noise: np.ndarray) -> np.ndarray:
     >>> batch_noise(run, np.eye(1))  # (1/2) * (3 - 2)/(3 - 1)
     array([[0.25]])
     """
-    optimizer, data = run.optimizer, run.loss.data
-    if optimizer.rule.population:
-        return np.zeros_like(noise)
-    share = 1.0 / optimizer.batch_size
-    if data is not None and optimizer.sampling != "replacement":
-        share *= (data.rows - optimizer.batch_size) / max(data.rows - 1, 1)
-    return noise * share
+    return noise * float(batch_share(run.optimizer, run.loss))
 
 
 def start_of(run: Run) -> np.ndarray:

@@ -28,7 +28,7 @@ from sgdsim.noise import Noise
 from sgdsim.run import Run
 from sgdsim.theory import numeric, quadrature
 from sgdsim.theory.prediction import NotApplicable
-from sgdsim.theory.quadrature import Numerical, Source
+from sgdsim.theory.quadrature import Level, Numerical, Source
 
 if TYPE_CHECKING:
     import sympy
@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 LARGEST_EXPONENT = 200.0
 """Of a tail that is looked for; beyond, it is no tail that anything could measure."""
 
-_OUTER = (48, 64)  # points of the rules over all continuous variables but one
+_SMOOTH = (Level(48), Level(64))  # over all continuous variables but one
+_PANELS = (Level(8, 2), Level(16, 2))  # over a single one: its integrand has kinks where zeros of A meet
+_NOTHING = 1e-18  # the weight of a node that is left out
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,12 +74,14 @@ class Multiplier:
         NotApplicable
             Where the integral does not exist, or has too many variables.
         """
-        *coarse, fine = (self._mean(function, count) for count in (_OUTER if self._is_nested else _OUTER[:1]))
+        *coarse, fine = (self._mean(function, level) for level in self._levels)
         return Numerical(fine[0], sum(abs(fine[0] - one[0]) for one in coarse) + fine[1] + 1e-14 * abs(fine[0]))
 
     @property
-    def _is_nested(self) -> bool:
-        return any(not source.is_discrete for source in self._outer_and_inner[0])
+    def _levels(self) -> tuple[Level, ...]:
+        """Of the rules over the outer variables; one is enough where these are discrete."""
+        continuous = sum(not source.is_discrete for source in self._outer_and_inner[0])
+        return _PANELS if continuous == 1 else _SMOOTH if continuous else _SMOOTH[:1]
 
     @cached_property
     def lyapunov(self) -> Numerical:
@@ -96,12 +100,13 @@ class Multiplier:
 
     @cached_property
     def kesten(self) -> Numerical:
-        """The exponent kappa of the tail, infinite where A never exceeds 1.
+        """The exponent kappa of the tail.
 
         Raises
         ------
         NotApplicable
-            Where there is no stationary law, or its tail is lighter than any power that could be measured.
+            Where there is no stationary law, or its tail is lighter than any power that could be measured, as where A
+            never exceeds 1.
         """
         from scipy.optimize import brentq
 
@@ -125,17 +130,34 @@ class Multiplier:
         slope = (excess(root + step) - excess(root - step)) / (2.0 * step)
         return Numerical(root, float(self.power(root).error) / abs(slope) + 1e-11 * root)
 
-    def _mean(self, function: Callable[[np.ndarray], Any], count: int) -> tuple[float, float]:
-        """Value and error of the innermost integrals, with so many points for each variable outside of them."""
-        outer, inner = self._outer_and_inner
-        combinations = list(_combinations(outer, count))
+    def _mean(self, function: Callable[[np.ndarray], Any], level: Level) -> tuple[float, float]:
+        """Value and error of the innermost integrals, with a rule of this level for each variable outside of them."""
+        inner = self._outer_and_inner[1]
+        combinations, edges = self._laid_out(level)
         weights = np.array([weight for _, weight in combinations])
         if inner is None:
             sizes = [float(numeric.evaluate([self.expression], values)[0]) for values, _ in combinations]
             with np.errstate(divide="ignore"):
                 return float(weights @ function(np.abs(sizes))), 0.0
-        values, errors = _integrals(self.expression, inner, [values for values, _ in combinations], function)
+        outer = [values for values, _ in combinations]
+        values, errors = _integrals(self.expression, inner, outer, edges, function)
         return float(weights @ values), float(weights @ errors)
+
+    def _laid_out(self, level: Level) -> tuple[list[tuple[dict[str, float], float]], list[list[float]]]:
+        """The values of the outer variables with their weights, and the panels of the inner one for each."""
+        if level not in self._known:
+            outer, inner = self._outer_and_inner
+            combinations = list(_combinations(outer, level))
+            edges: list[list[float]] = []
+            if inner is not None and inner.noise is not None:
+                noise, name = inner.noise, inner.names[0]
+                edges = [_edges(noise, _zeros(self.expression, name, values, noise)) for values, _ in combinations]
+            self._known[level] = combinations, edges
+        return self._known[level]
+
+    @cached_property
+    def _known(self) -> dict[Level, tuple[list[tuple[dict[str, float], float]], list[list[float]]]]:
+        return {}
 
     @cached_property
     def _outer_and_inner(self) -> tuple[list[Source], Source | None]:
@@ -197,15 +219,17 @@ def multiplier(run: Run, theta: float | None = None) -> Multiplier:
     return Multiplier(expression, tuple(source for source in batch.sources if names & set(source.names)))
 
 
-def _combinations(sources: Sequence[Source], count: int) -> Iterator[tuple[dict[str, float], float]]:
+def _combinations(sources: Sequence[Source], level: Level) -> Iterator[tuple[dict[str, float], float]]:
     """Values of the outer sources, with the probability of each."""
-    tables = [_table(source, count) for source in sources]
+    tables = [_table(source, level) for source in sources]
     for rows in itertools.product(*tables):
         values = {name: value for row, _ in rows for name, value in row.items()}
-        yield values, float(np.prod([share for _, share in rows])) if rows else 1.0
+        weight = float(np.prod([share for _, share in rows])) if rows else 1.0
+        if weight > _NOTHING:
+            yield values, weight
 
 
-def _table(source: Source, count: int) -> list[tuple[dict[str, float], float]]:
+def _table(source: Source, level: Level) -> list[tuple[dict[str, float], float]]:
     if source.noise is None:
         assert source.table is not None
         assert source.shares is not None
@@ -213,7 +237,7 @@ def _table(source: Source, count: int) -> list[tuple[dict[str, float], float]]:
         return [(dict(zip(source.names, map(float, row), strict=True)), float(share)) for row, share in rows]
     if source.is_discrete:
         return [({source.names[0]: float(value)}, float(share)) for value, share in source.noise.atoms()]
-    nodes, weights = quadrature.rule(source.noise, count)
+    nodes, weights = quadrature.rule(source.noise, level.order, pieces=level.pieces)
     return [({source.names[0]: float(x)}, float(w)) for x, w in zip(nodes, weights, strict=True)]
 
 
@@ -221,6 +245,7 @@ def _integrals(
     expression: sympy.Expr,
     inner: Source,
     combinations: Sequence[Mapping[str, float]],
+    edges: Sequence[Sequence[float]],
     function: Callable[[np.ndarray], Any],
 ) -> tuple[np.ndarray, np.ndarray]:
     """The means over the inner variable of f(|A|) for each combination of the others, and their errors."""
@@ -228,7 +253,6 @@ def _integrals(
 
     assert inner.noise is not None
     noise, name = inner.noise, inner.names[0]
-    edges = [_edges(noise, _zeros(expression, name, values, noise)) for values in combinations]
     panels = [(i, low, high) for i, ends in enumerate(edges) for low, high in itertools.pairwise(ends)]
     owner = np.array([i for i, *_ in panels])
     outer = {key: np.array([values[key] for values in combinations])[owner] for key in combinations[0]}
@@ -249,8 +273,10 @@ def _integrals(
 def _edges(noise: Noise, zeros: Sequence[float]) -> list[float]:
     """Ends of the panels: the support, its middle region, and where A vanishes."""
     low, high = _support(noise)
-    middle = [noise.moment(1) + k * np.sqrt(noise.cumulant(2)) for k in (-8.0, -3.0, 0.0, 3.0, 8.0)]
-    inside = sorted({float(x) for x in (*zeros, *middle) if low < x < high and np.isfinite(x)})
+    variance = noise.cumulant(2)
+    centre, width = (noise.moment(1), float(np.sqrt(variance))) if np.isfinite(variance) else (0.0, 1.0)
+    middle = [centre + k * width for k in (-8.0, -3.0, 0.0, 3.0, 8.0)]
+    inside = sorted({float(x) for x in (*zeros, *middle) if low < x < high})
     return [low, *inside, high]
 
 

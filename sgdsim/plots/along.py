@@ -1,0 +1,65 @@
+"""What laws say at every record: a run that ends at a record is a run too, and a law speaks of its last step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from sgdsim.plots.panel import spread
+from sgdsim.run import Recorder, Run
+from sgdsim.schedules import Schedule
+from sgdsim.theory.law import Law
+from sgdsim.theory.prediction import Moment, NotApplicable, Prediction
+
+MOST_RECORDS = 40
+
+
+def predictions_along(laws: Sequence[Law], runs: Sequence[Run]) -> list[Prediction]:
+    """What laws say of moments at the records before the last, as far as it is exact.
+
+    An adiabatic law rests on slow parameters that have come to rest, which they have not in general before the end;
+    laws that speak of the middle of a run leave it out there, too.
+
+    Parameters
+    ----------
+    laws
+        Of the handbook.
+    runs
+        One a sweep point.
+
+    Examples
+    --------
+    >>> from sgdsim import Loss, Noise, Optimizer
+    >>> from sgdsim.theory import law
+    >>> loss = Loss("x**2/2 + z*x", ("x",), noise={"z": Noise.parse("normal")})
+    >>> run = Run(loss, Optimizer(), Schedule("0.5"), {"x": 1.0}, 100, 3, recorder=Recorder(every=1))
+    >>> found = predictions_along([law("NTL-1")], [run])
+    >>> [row.predicted for row in found if row.statistic == "mean"]
+    [0.5, 0.25]
+    """
+    steps = runs[0].recorder.record_steps(runs[0].steps)[1:-1]
+    found: list[Prediction] = []
+    for step in steps[spread(len(steps), MOST_RECORDS)].tolist():
+        shorter = [_until(run, step) for run in runs]
+        for law in laws:
+            try:
+                found += [row for row in law.predictions(shorter) if _is_of_end(row, shorter[0])]
+            except NotApplicable:
+                continue
+    return found
+
+
+def _until(run: Run, step: int) -> Run:
+    """The same run, ended after so many steps, with the moments of what is known by then."""
+    rates = run.schedule.rates(run.steps)[:step]
+    constant = bool(np.all(rates == rates[0]))
+    schedule = Schedule(repr(float(rates[0]))) if constant else Schedule(run.schedule.text, tuple(rates.tolist()))
+    known = tuple(one for one in run.recorder.observables if not one.window or one.window[1] <= step)
+    return replace(run, steps=step, schedule=schedule, recorder=Recorder(observables=known))
+
+
+def _is_of_end(row: Prediction, run: Run) -> bool:
+    measure = row.measure
+    return isinstance(measure, Moment) and row.order == "exact" and measure.step == run.steps

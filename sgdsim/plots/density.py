@@ -1,0 +1,230 @@
+"""Densities of recorded histograms and snapshots, with what is predicted of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sgdsim import estimation
+from sgdsim.ensemble import Ensemble, Variable
+from sgdsim.plots.panel import (
+    MOST_PANELS,
+    MOST_SERIES,
+    Drawing,
+    Line,
+    Panel,
+    Part,
+    Residuals,
+    Scale,
+    Steps,
+    spread,
+)
+from sgdsim.plots.style import COLOURS
+from sgdsim.plots.subject import Subject, prediction_label, require
+from sgdsim.theory.prediction import Density, Distance, Prediction
+
+Distribution = Callable[[np.ndarray], np.ndarray]
+Place = tuple[int, int]
+"""A sweep point and a step."""
+
+FEWEST_EXPECTED = 10.0
+"""In a bin, for its deviation to be nearly normal."""
+_CONCENTRATED = 0.9  # part of the trajectories in one bin, from which on there is no density to see
+_BINS = (8, 80)
+_TAILS = 0.6  # part of the bins; of a million normal values it is 0.4
+
+
+@dataclass(frozen=True, eq=False)
+class _Quantity:
+    """What has a density, and where."""
+
+    name: str
+    places: tuple[Place, ...]
+    histogram: bool
+
+
+def drawing(subject: Subject) -> Drawing:
+    """One panel a quantity, with up to four steps, or sweep points, in each."""
+    predicted = _predicted(subject)
+    quantities = list(_quantities(subject))
+    require(quantities, "density", "histograms or snapshots: --histogram NAME:LOW,HIGH,BINS or --snapshot final")
+    quantities.sort(key=lambda one: not any((one.name, *place) in predicted for place in one.places))
+    left_out = [f"density of {one.name}" for one in quantities[MOST_PANELS:]] + _planes(subject)
+    panels, pool = [], list[Place]()
+    for quantity in quantities[:MOST_PANELS]:
+        panel, without = _panel(subject, quantity, predicted, pool)
+        panels += [panel] if panel else []
+        left_out += without
+    what = "a distribution that is spread over more than one bin: other bins, or a later snapshot"
+    require(panels, "density", what)
+    return Drawing(tuple(panels), tuple(left_out), _notes(subject))
+
+
+def _notes(subject: Subject) -> tuple[str, ...]:
+    if not _are_independent(subject):
+        return ("Trajectories come in mirrored pairs: densities have no error bands.",)
+    return (f"Bands: all bins together hold with a probability of {1 - subject.alpha:g} (Clopper-Pearson).",)
+
+
+def _are_independent(subject: Subject) -> bool:
+    return not subject.ensemble.attributes.get("antithetic", 0)
+
+
+def _predicted(subject: Subject) -> dict[tuple[str, int, int], list[Prediction]]:
+    """Predictions of a distribution, by name, sweep point and step."""
+    found: dict[tuple[str, int, int], list[Prediction]] = {}
+    for prediction in subject.predictions:
+        measure = prediction.measure
+        if isinstance(measure, Distance | Density):
+            name = measure.parameter if isinstance(measure, Distance) else measure.observable
+            found.setdefault((name, prediction.point or 0, measure.step), []).append(prediction)
+    return found
+
+
+def _quantities(subject: Subject) -> Iterator[_Quantity]:
+    ensemble, points = subject.ensemble, range(len(subject.points))
+    histograms = [name.removeprefix("underflow_") for name in ensemble if name.startswith("underflow_")]
+    for name in histograms:
+        yield _Quantity(name, tuple((p, int(step)) for p in points for step in subject.record_steps), True)
+    if ensemble.sizes.get("snapshot", 0):
+        for name in (str(name) for name in ensemble["parameter"] if str(name) not in histograms):
+            yield _Quantity(name, tuple((p, int(step)) for p in points for step in ensemble["snapshot_step"]), False)
+
+
+def _planes(subject: Subject) -> list[str]:
+    names = [name.removeprefix("outside_") for name in subject.ensemble if name.startswith("outside_")]
+    return [f"histogram of two quantities, {name}" for name in names]
+
+
+def _panel(
+    subject: Subject,
+    quantity: _Quantity,
+    predicted: Mapping[tuple[str, int, int], list[Prediction]],
+    pool: list[Place],
+) -> tuple[Panel | None, list[str]]:
+    """The panel, if there is a density to see, and what is left out; the pool is what all panels show."""
+    name = quantity.name
+    wanted = {place for place in quantity.places if (name, *place) in predicted}
+    counts = {place: _counts(subject, quantity, place) for place in _chosen(subject, quantity, wanted, pool)}
+    shown = [place for place, one in counts.items() if _is_spread(one.counts)]
+    left_out = [f"{name} at {_label(subject, place)}, all in one bin" for place in counts if place not in shown]
+    pool += [place for place in shown if place not in pool]
+    parts: list[Part] = []
+    residuals: list[Residuals] = []
+    for place in shown:
+        one, series = counts[place], pool.index(place)
+        parts.append(_steps(subject, name, one, _label(subject, place), series))
+        claims = predicted.get((name, *place), [])
+        for style, prediction in enumerate(claims):
+            parts.append(_theory(one, prediction, style))
+            line = style if len(claims) > 1 else None
+            residuals += [_residuals(one, prediction, series, line)] if _are_independent(subject) else []
+    if not shown:
+        return None, left_out
+    scale: Scale = "log" if any(_is_heavy(part.values) for part in parts if isinstance(part, Steps)) else "linear"
+    title = f"density of {subject.formula(name)}"
+    return Panel(title, name, "density", tuple(parts), tuple(residuals), y_scale=scale), left_out
+
+
+def _is_heavy(density: np.ndarray) -> bool:
+    """Whether most of it is tails that a linear axis would not show."""
+    return bool(np.mean(density < 0.01 * density.max()) > _TAILS)
+
+
+def _chosen(subject: Subject, quantity: _Quantity, wanted: set[Place], pool: Sequence[Place]) -> list[Place]:
+    """Of a sweep the last step of each point, else several steps.
+
+    First those of which something is predicted, then those that other panels show, then others, as long as all panels
+    together show no more than there are colours.
+    """
+    if len(subject.points) > 1:
+        last = max(step for _, step in wanted or quantity.places)
+        places = [place for place in quantity.places if place[1] == last]
+        return [places[index] for index in spread(len(places), MOST_SERIES)]
+    first = sorted(wanted)[-MOST_SERIES:]
+    first += [place for place in pool if place in quantity.places and place not in first][: MOST_SERIES - len(first)]
+    rest = [place for place in quantity.places if place not in first and place[1] > 0]
+    rest = rest or [place for place in quantity.places if place not in first]
+    room = min(MOST_SERIES - len(first), len(COLOURS) - len({*pool, *first}))
+    return sorted([*first, *(rest[index] for index in spread(len(rest), room))])
+
+
+def _label(subject: Subject, place: Place) -> str:
+    point, step = place
+    return f"step {step}" if len(subject.points) == 1 else f"{subject.point_label(point)}, step {step}"
+
+
+def _counts(subject: Subject, quantity: _Quantity, place: Place) -> estimation.Counts:
+    point, step = place
+    ensemble = subject.points[point]
+    if quantity.histogram:
+        return estimation.histogram(ensemble, quantity.name, step)
+    return _binned(estimation.live(ensemble, quantity.name, step))
+
+
+def _binned(values: np.ndarray) -> estimation.Counts:
+    """Equal bins about what most values are in; the number of bins as usual for n values, 2 n^(1/3) (Rice)."""
+    if not len(values):
+        return estimation.Counts(np.zeros(3, np.int64), np.array([0.0, 1.0]))
+    low, high = np.quantile(values, [0.001, 0.999])
+    margin = 0.05 * (high - low) or 1.0
+    bins = int(np.clip(2 * len(values) ** (1 / 3), *_BINS))
+    edges = np.linspace(low - margin, high + margin, bins + 1)
+    inside, _ = np.histogram(values, edges)
+    below = np.count_nonzero(values < edges[0])
+    return estimation.Counts(np.array([below, *inside, len(values) - below - inside.sum()]), edges)
+
+
+def _is_spread(counts: np.ndarray) -> bool:
+    return bool(counts.sum() and counts.max() <= _CONCENTRATED * counts.sum())
+
+
+def _steps(subject: Subject, name: str, counts: estimation.Counts, label: str, series: int) -> Steps:
+    found = estimation.histogram_density(_with(name, counts), name, 0, subject.alpha)
+    inside = _occupied(counts)
+    edges, density = counts.edges[inside.start : inside.stop + 1], found.density[inside]
+    if not _are_independent(subject):
+        return Steps(edges, density, density, density, label, series)
+    return Steps(edges, density, found.lower[inside], found.upper[inside], label, series)
+
+
+def _occupied(counts: estimation.Counts) -> slice:
+    """The bins from the first to the last that is not empty, with one more on either side."""
+    used = np.flatnonzero(counts.counts[1:-1])
+    return slice(max(int(used[0]) - 1, 0), min(int(used[-1]) + 2, len(counts.edges) - 1))
+
+
+def _with(name: str, counts: estimation.Counts) -> Ensemble:
+    """An ensemble that holds these counts and nothing else."""
+    parts = {"underflow": counts.counts[0], "histogram": counts.counts[1:-1], "overflow": counts.counts[-1]}
+    bins = {
+        f"{kind}_{name}": Variable(("record", *(["bin"] if np.ndim(part) else [])), np.array([part]))
+        for kind, part in parts.items()
+    }
+    edges = Variable((f"edge_{name}",), counts.edges)
+    return Ensemble({**bins, f"edges_{name}": edges, "record_step": Variable(("record",), np.array([0]))}, {})
+
+
+def _probabilities(edges: np.ndarray, prediction: Prediction) -> np.ndarray:
+    assert isinstance(prediction.measure, Distance | Density)
+    return np.asarray(np.diff(prediction.measure.cdf(edges)), dtype=float)
+
+
+def _theory(counts: estimation.Counts, prediction: Prediction, style: int) -> Line:
+    """The mean density of each bin, which is what its count estimates."""
+    inside = _occupied(counts)
+    edges = counts.edges[inside.start : inside.stop + 1]
+    density = _probabilities(edges, prediction) / np.diff(edges)
+    return Line((edges[1:] + edges[:-1]) / 2, density, prediction_label(prediction), "theory", style)
+
+
+def _residuals(counts: estimation.Counts, prediction: Prediction, series: int, line: int | None) -> Residuals:
+    """Deviations of counts in binomial standard errors, where enough are expected."""
+    p = _probabilities(counts.edges, prediction)
+    n = float(counts.counts.sum())
+    enough = (n * p >= FEWEST_EXPECTED) & (n * (1.0 - p) >= FEWEST_EXPECTED)
+    centres = (counts.edges[1:] + counts.edges[:-1])[enough] / 2
+    z = (counts.counts[1:-1] - n * p)[enough] / np.sqrt(n * p * (1.0 - p))[enough]
+    return Residuals(centres, z, series, line)

@@ -1,0 +1,110 @@
+"""Moments against steps, with what is predicted of them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from sgdsim.plots.panel import (
+    MOST_PANELS,
+    MOST_SERIES,
+    MOST_STEPS,
+    Drawing,
+    Line,
+    Panel,
+    Part,
+    Points,
+    Residuals,
+    scale_for,
+    spread,
+)
+from sgdsim.plots.subject import Subject, arrays, deviations, freedom, prediction_label, require, statistic_label
+from sgdsim.theory.prediction import Rival
+
+Key = tuple[str, str]
+Claims = dict[tuple[str, int], dict[int, tuple[float, Rival | None]]]
+"""Predicted values and their rivals by step, of each prediction's label and point."""
+
+
+def drawing(subject: Subject) -> Drawing:
+    """One panel a statistic of an observable: first those of which something is predicted."""
+    require(len(subject.record_steps), "moments", "any moments")
+    claims: dict[Key, Claims] = defaultdict(lambda: defaultdict(dict))
+    for prediction, moment, value in subject.claims():
+        if moment.step in subject.record_steps:
+            key = moment.statistic, moment.observable
+            claims[key][prediction_label(prediction), moment.point or 0][moment.step] = value, prediction.rival
+    others = [(statistic, name) for name in subject.measured for statistic in ("mean", "variance")]
+    keys = [*claims, *(key for key in others if key not in claims and _varies(subject, key))]
+    points = spread(len(subject.points), MOST_SERIES)
+    styles = {label: i for i, label in enumerate(dict.fromkeys(label for one in claims.values() for label, _ in one))}
+    left_out = [f"{statistic}({name})" for statistic, name in keys[MOST_PANELS:]]
+    left_out += [subject.point_label(point) for point in range(len(subject.points)) if point not in points]
+    panels = tuple(_panel(subject, key, claims[key], points, styles) for key in keys[:MOST_PANELS])
+    return Drawing(panels, tuple(left_out), _thinning(subject))
+
+
+def _varies(subject: Subject, key: Key) -> bool:
+    """Whether there is something to see: a variance of 0 throughout is left out."""
+    statistic, name = key
+    if statistic not in subject.ensemble:
+        return True
+    column = [str(one) for one in subject.ensemble["observable"]].index(name)
+    values = np.asarray(subject.ensemble[statistic])[..., column]
+    return bool(np.any(values[np.isfinite(values)] != 0))
+
+
+def _thinning(subject: Subject) -> tuple[str, ...]:
+    count = len(subject.record_steps)
+    return (f"{MOST_STEPS} of {count} records are shown.",) if count > MOST_STEPS else ()
+
+
+def _panel(subject: Subject, key: Key, claims: Claims, points: Sequence[int], styles: dict[str, int]) -> Panel:
+    statistic, name = key
+    steps = subject.record_steps[spread(len(subject.record_steps), MOST_STEPS)]
+    parts: list[Part] = []
+    residuals: list[Residuals] = []
+    for series, point in enumerate(points):
+        values, stderrs = arrays(subject.at_steps(statistic, name, steps, point))
+        parts.append(Points(steps, values, stderrs, subject.point_label(point), series))
+    several = len({label for label, _ in claims}) > 1
+    for (label, point), found in claims.items():
+        if point not in points:
+            continue
+        at, predicted = np.array(sorted(found)), np.array([found[step][0] for step in sorted(found)])
+        estimates = subject.at_steps(statistic, name, at, point)
+        parts.append(Line(at, predicted, label, "theory", styles[label], joined=_is_dense(at, steps)))
+        parts += _rivals(found, steps)
+        line = styles[label] if several else None
+        residuals.append(Residuals(at, deviations(estimates, predicted), points.index(point), line, freedom(estimates)))
+    shown = np.concatenate([part.y for part in parts if isinstance(part, Points)])
+    return Panel(
+        f"{statistic} of {subject.formula(name)}",
+        "step",
+        statistic_label(statistic, name),
+        tuple(parts),
+        tuple(residuals),
+        x_scale="symlog" if _by_decades(steps) else "linear",
+        y_scale=scale_for(shown),
+    )
+
+
+def _rivals(found: Mapping[int, tuple[float, Rival | None]], steps: np.ndarray) -> Iterator[Line]:
+    rivals = {step: found[step][1] for step in sorted(found)}
+    for name in dict.fromkeys(rival.name for rival in rivals.values() if rival):
+        values = {step: rival.predicted for step, rival in rivals.items() if rival and rival.name == name}
+        at = np.array(list(values))
+        yield Line(at, np.array(list(values.values())), name, "rival", joined=_is_dense(at, steps))
+
+
+def _is_dense(at: np.ndarray, steps: np.ndarray) -> bool:
+    """Whether hardly a record lies between those that are predicted, so that joining them does not mislead."""
+    between = np.count_nonzero((steps >= at.min()) & (steps <= at.max()))
+    return bool(len(at) > 2 and len(at) >= 0.5 * between)
+
+
+def _by_decades(steps: np.ndarray) -> bool:
+    later = steps[steps > 0]
+    return len(later) > 3 and scale_for(later) == "log" and bool(np.median(later) < later.max() / 10)

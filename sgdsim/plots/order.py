@@ -1,0 +1,100 @@
+"""The residual of a prediction of finite order against the learning rate, with the powers that were fitted to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sgdsim.comparison import FEWEST_RATES
+from sgdsim.errors import shortened
+from sgdsim.estimation import NotMeasured, PowerFit
+from sgdsim.order_test import OrderTest, Series, order_test
+from sgdsim.plots.panel import MOST_PANELS, Drawing, Line, Panel, Part, Points, Residuals, scale_for, superscript
+from sgdsim.plots.subject import Subject, arrays, require
+from sgdsim.theory.prediction import Correlation, Function, Moment, Prediction
+
+_WANTED = "a prediction of finite order at two or more learning rates: --predict 'variance(x) = …; order=1' of a sweep"
+
+
+def drawing(subject: Subject) -> Drawing:
+    """One panel a prediction: what it leaves, which must begin with a higher power than it claims to hold to."""
+    groups: dict[object, list[Prediction]] = {}
+    for prediction in subject.predictions:
+        if isinstance(prediction.order, int) and isinstance(prediction.measure, Moment | Function | Correlation):
+            key = prediction.id, prediction.quantity, prediction.order, prediction.series
+            groups.setdefault(key, []).append(prediction)
+    series = [group for group in groups.values() if len({one.learning_rate for one in group}) > 1]
+    require(series, "order", _WANTED)
+    panels: list[Panel] = []
+    left_out = [f"{group[0].id}, {group[0].quantity}" for group in series[MOST_PANELS:]]
+    notes: list[str] = []
+    for group in series[:MOST_PANELS]:
+        try:
+            panel, note = _panel(subject, sorted(group, key=lambda one: one.learning_rate))
+        except NotMeasured as reason:
+            left_out.append(f"{group[0].id}, {group[0].quantity} ({reason})")
+            continue
+        panels.append(panel)
+        notes += note
+    require(panels, "order", "what is predicted")
+    return Drawing(tuple(panels), tuple(left_out), tuple(notes))
+
+
+def _panel(subject: Subject, group: Sequence[Prediction]) -> tuple[Panel, list[str]]:
+    first, order = group[0], group[0].order
+    assert isinstance(order, int)
+    estimates = [subject.estimate(one.measure, one.point or 0) for one in group]
+    rates = np.array([one.learning_rate for one in group])
+    predicted = np.array([one.predicted for one in group])
+    values, stderrs = arrays(estimates)
+    residual = values - predicted
+    sign = -1.0 if np.all(residual < 0) else 1.0
+    parts: list[Part] = [Points(rates, sign * residual, stderrs, "measured - predicted")]
+    residuals: tuple[Residuals, ...] = ()
+    same_groups = len({one.groups for one in estimates}) == 1 and bool(np.all(stderrs > 0))
+    notes = []
+    if len(set(rates.tolist())) >= FEWEST_RATES and same_groups:
+        test = order_test(Series(rates, estimates, predicted, order), subject.alpha)
+        x = np.geomspace(rates.min(), rates.max(), 101)
+        parts.append(Line(x, sign * _powers(test.fit, test.power, x), "fitted powers", "fit"))
+        z = (residual - _powers(test.fit, test.power, rates)) / stderrs
+        residuals = (Residuals(rates, z, freedom=test.fit.freedom),)
+        notes.append(_note(first, order, test))
+    else:
+        notes.append(f"{first.id}: powers are fitted at {FEWEST_RATES} learning rates or more, with errors.")
+    reliable = bool(np.all(np.abs(residual) > 2 * stderrs))
+    panel = Panel(
+        _title(first),
+        "learning rate",
+        "predicted - measured" if sign < 0 else "measured - predicted",
+        tuple(parts),
+        residuals,
+        x_scale=scale_for(rates, 0.5),
+        y_scale="log" if reliable and np.all(sign * residual > 0) else "linear",
+    )
+    return panel, notes
+
+
+def _title(prediction: Prediction) -> str:
+    formula = f" {shortened(prediction.conditions, 120)}" if prediction.source == "user" else f", {prediction.id}"
+    return f"{prediction.quantity}{formula}, order {prediction.order}"
+
+
+def _powers(fit: PowerFit, power: int, x: np.ndarray) -> np.ndarray:
+    return np.asarray(sum(c * x ** (power + k) for k, c in enumerate(fit.coefficients)))
+
+
+def _note(prediction: Prediction, order: int, test: OrderTest) -> str:
+    b, error = float(test.guard.coefficients[0]), float(test.guard.stderrs[0])
+    terms = [f"{c:.3g} η{_raised(test.power + k)}" for k, c in enumerate(test.fit.coefficients)]
+    accepted = "" if test.accepted else ", which chi-square does not accept"
+    power = _raised(test.power)
+    return (
+        f"{prediction.id}: fit {' + '.join(terms)}{accepted}; with one term more that of η{power} is "
+        f"{b:.2g} ± {error:.2g}, and must vanish if the formula is valid up to η{_raised(order)}."
+    )
+
+
+def _raised(power: int) -> str:
+    return "" if power == 1 else superscript(power)

@@ -1,0 +1,361 @@
+"""From panels to a `matplotlib.figure.Figure`, without pyplot."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sgdsim.errors import InputError
+from sgdsim.plots import style
+from sgdsim.plots.panel import Band, Drawing, Line, Panel, Points, Residuals, Steps
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ERRORS = 2.0
+"""Standard errors that bars and bands are long."""
+_MARGIN = 0.08  # inches
+_LETTER = 0.54  # mean width of DejaVu Sans, in heights
+_SMALLEST = (0.8, 0.6)  # inches, of axes
+_LOWEST = 0.25  # inches, of those below
+_TEXTS = 1.3  # inches, about as high as title, legend and caption are together
+_SYMLOG = 3.0  # residuals beyond so many times the band are drawn by decades
+
+
+def render(
+    drawing: Drawing, title: str, facts: Sequence[str], size: tuple[float, float] | None, alpha: float
+) -> Figure:
+    """Draw all panels.
+
+    Parameters
+    ----------
+    drawing
+        What there is to see.
+    title
+        Of the figure.
+    facts
+        For the caption, before the drawing's own notes.
+    size
+        Width and height in inches; None for one that goes with the number of panels.
+    alpha
+        Probability that any residual leaves the outer band by chance.
+
+    Raises
+    ------
+    InputError
+        For a size that does not hold the panels.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    columns = _columns(len(drawing.panels), size)
+    rows = math.ceil(len(drawing.panels) / columns)
+    low = any(panel.residuals or panel.counts for panel in drawing.panels)
+    width, height = size or (max(3.4 * columns, 4.8), (2.9 if low else 2.4) * rows)
+    with style.our_style():
+        layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.05, wspace=0.02, hspace=0.02)
+        figure = Figure(figsize=(width, height), layout=layout)
+        cells = figure.add_gridspec(rows, columns)
+        band = _family_band(drawing.panels, alpha)
+        handles: dict[str, Any] = {}
+        for place, panel in enumerate(drawing.panels):
+            cell = cells[place // columns, place % columns]
+            handles = _draw_panel(figure, cell, panel, band, width / columns) | handles
+        sentences = [*facts, *_band_note(drawing.panels, band, alpha), *drawing.notes]
+        sentences += [f"Left out: {'; '.join(drawing.left_out)}."] if drawing.left_out else []
+        _write(figure, title, _ordered(handles, drawing.panels), " ".join(sentences), grow=size is None)
+        _check_layout(figure, len(drawing.panels))
+        figure.set_layout_engine("none")  # where everything stands is settled: to find it again would double the time
+    return figure
+
+
+def _columns(count: int, size: tuple[float, float] | None) -> int:
+    """Panels side by side; as many as make them nearest to the usual shape, with few places left empty."""
+    if size is None:
+        return {1: 1, 2: 2, 3: 3, 4: 2}.get(count, 3)
+    width, height = size[0], size[1] - _TEXTS
+
+    def misshapen(columns: int) -> float:
+        rows = math.ceil(count / columns)
+        return abs(math.log(width / columns / (max(height, 1.0) / rows) / 1.2)) + 0.3 * (rows * columns - count)
+
+    return min(range(1, count + 1), key=misshapen)
+
+
+def _draw_panel(figure: Figure, cell: Any, panel: Panel, band: float, width: float) -> dict[str, Any]:
+    """Draw one panel, and say what stands for what in it."""
+    below = bool(panel.residuals or panel.counts)
+    parts = cell.subgridspec(2, 1, height_ratios=(3, 1.1)) if below else cell.subgridspec(1, 1)
+    axes = figure.add_subplot(parts[0])
+    _text(axes.set_title(_wrapped(panel.title, width - 0.7, 8.0), loc="left"))
+    handles = {part.label: _DRAW[type(part)](part, axes) for part in panel.parts}
+    lowest = axes
+    if below:
+        lowest = figure.add_subplot(parts[1], sharex=axes)
+        axes.tick_params(labelbottom=False, which="both")
+        axes.xaxis.get_offset_text().set_visible(False)
+        _draw_residuals(lowest, panel.residuals, band) if panel.residuals else _draw_counts(lowest, panel.counts)
+    _set_scales(axes, panel, width)
+    _text(axes.set_ylabel(panel.y_label))
+    _text(lowest.set_xlabel(panel.x_label))
+    figure.align_ylabels([axes, lowest])
+    return handles
+
+
+def _wrapped(text: str, width: float, points: float) -> str:
+    """In lines of so many inches."""
+    return "\n".join(textwrap.wrap(text, max(int(width * 72 / (_LETTER * points)), 12)))
+
+
+def _text(text: Any) -> None:
+    """A user's text is shown as it stands: a dollar sign begins no formula of TeX."""
+    text.set_parse_math(False)
+
+
+def _plain(text: str) -> str:
+    """For a legend, which leaves out what begins with an underscore."""
+    return text.replace("$", r"\$") if not text.startswith("_") else " " + text.replace("$", r"\$")
+
+
+def _draw_points(part: Points, axes: Axes) -> Any:
+    looks: dict[str, Any] = {
+        "color": style.colour(part.series),
+        "markerfacecolor": style.face(part.series),
+        "zorder": 2,
+        "label": _plain(part.label),
+    }
+    marker = style.marker(part.series)
+    if not np.any(np.isfinite(part.stderr)):
+        return axes.plot(part.x, part.y, marker, **looks)[0]
+    return axes.errorbar(part.x, part.y, ERRORS * part.stderr, fmt=marker, elinewidth=0.8, capsize=1.5, **looks)
+
+
+def _draw_line(part: Line, axes: Axes) -> Any:
+    dashes = style.dashes(part.series)
+    if part.role == "mark":
+        marks = [axes.axvline(x, color=style.RIVAL, linestyle=dashes, label=_plain(part.label)) for x in part.x]
+        return marks[0]
+    looks: dict[str, Any] = {
+        "theory": {"color": style.THEORY, "linestyle": dashes, "zorder": 4},
+        "fit": {"color": style.THEORY, "zorder": 4},
+        "rival": {"color": style.RIVAL, "linestyle": style.RIVAL_DASHES, "zorder": 3},
+        "path": {"color": style.colour(part.series), "linestyle": dashes, "linewidth": 0.8},
+        "known": {"color": style.colour(part.series), "linestyle": dashes, "zorder": 1},
+        "zero": {"color": style.RIVAL, "linewidth": 0.5, "zorder": 1},
+    }[part.role]
+    if not part.joined:
+        looks |= {"linestyle": "none", "marker": style.frame(part.series), "markerfacecolor": "none", "markersize": 8}
+    return axes.plot(part.x, part.y, label=_plain(part.label) or "_", **looks)[0]
+
+
+def _draw_band(part: Band, axes: Axes) -> Any:
+    looks: dict[str, Any] = {"color": style.colour(part.series), "alpha": part.strength, "linewidth": 0, "zorder": 1}
+    return axes.fill_between(part.x, part.low, part.high, label=_plain(part.label), **looks)
+
+
+def _draw_steps(part: Steps, axes: Axes) -> Any:
+    colour = style.colour(part.series)
+    axes.stairs(part.high, part.edges, baseline=part.low, fill=True, color=colour, alpha=0.25, linewidth=0, zorder=1)
+    axes.stairs(part.values, part.edges, baseline=None, color=colour, linewidth=0.6, zorder=2)
+    centres = (part.edges[1:] + part.edges[:-1]) / 2
+    every = max(1, len(centres) // 30)
+    return axes.plot(
+        centres,
+        part.values,
+        style.marker(part.series),
+        color=colour,
+        markerfacecolor=style.face(part.series),
+        markevery=(part.series * every // 4, every),
+        markersize=3.0,
+        label=_plain(part.label),
+        zorder=2,
+    )[0]
+
+
+_DRAW: dict[type, Callable[[Any, Axes], Any]] = {
+    Points: _draw_points,
+    Line: _draw_line,
+    Band: _draw_band,
+    Steps: _draw_steps,
+}
+
+
+def _set_scales(axes: Axes, panel: Panel, width: float) -> None:
+    from sgdsim.plots.ticks import linear_ticks, logarithmic_ticks
+
+    linear_ticks(axes.yaxis)
+    if panel.x_ticks:
+        axes.set_xticks(range(len(panel.x_ticks)), [_plain(text) for text in panel.x_ticks])
+        axes.set_xlim(-0.5, len(panel.x_ticks) - 0.5)
+    elif panel.x_scale == "symlog":
+        later = np.concatenate([part.x for part in panel.parts if isinstance(part, Points)])
+        axes.set_xscale("symlog", linthresh=float(later[later > 0].min()))
+        logarithmic_ticks(axes.xaxis)
+    elif panel.x_scale == "log":
+        axes.set_xscale("log")
+        logarithmic_ticks(axes.xaxis)
+    else:
+        axes.locator_params(axis="x", nbins=max(2, min(9, int(1.7 * width))))
+        linear_ticks(axes.xaxis)
+    if panel.y_scale == "log":
+        axes.set_yscale("log")
+        lowest = [part.values[part.values > 0].min() for part in panel.parts if isinstance(part, Steps)]
+        if lowest:
+            axes.set_ylim(bottom=min(lowest) / 3)
+        logarithmic_ticks(axes.yaxis)
+
+
+def _draw_residuals(axes: Axes, residuals: Sequence[Residuals], band: float) -> None:
+    from sgdsim.plots.ticks import logarithmic_ticks
+
+    axes.axhspan(-2, 2, color="0.88", linewidth=0, zorder=0)
+    axes.axhline(0, color="black", linewidth=0.5, zorder=1)
+    for height in (-band, band):
+        axes.axhline(height, color="black", linestyle=(0, (2, 2)), linewidth=0.7, zorder=1)
+    for one in residuals:
+        looks: dict[str, Any] = {"color": style.colour(one.series), "markersize": 2.8, "zorder": 3}
+        looks |= {"marker": style.marker(one.series), "markerfacecolor": style.face(one.series), "linestyle": "none"}
+        if one.line is not None:
+            looks |= {"marker": style.frame(one.line), "markerfacecolor": "none", "markersize": 4}
+        axes.plot(one.x, one.z, **looks)
+    most = max([band, *(float(np.nanmax(np.abs(one.z))) for one in residuals if np.any(np.isfinite(one.z)))])
+    if most > _SYMLOG * band:
+        axes.set_yscale("symlog", linthresh=band)
+        ticks = [sign * 10.0**power for sign in (-1, 1) for power in range(1, 9, 1 if most < 1e3 else 2)]
+        axes.set_yticks([0.0, *(tick for tick in ticks if abs(tick) <= 1.25 * most)])
+        logarithmic_ticks(axes.yaxis)
+        most *= 1.6
+    axes.set_ylim(-1.25 * most, 1.25 * most)
+    axes.set_ylabel("z")
+
+
+def _draw_counts(axes: Axes, counts: Sequence[Steps]) -> None:
+    from sgdsim.plots.ticks import logarithmic_ticks
+
+    for one in counts:
+        axes.stairs(one.values, one.edges, color=style.colour(one.series), linestyle=style.dashes(one.series))
+    if any(np.any(one.values > 0) for one in counts):
+        axes.set_yscale("log")
+        logarithmic_ticks(axes.yaxis, most=20.0)
+    axes.set_ylabel("seen", fontsize=6.5)
+
+
+def _family_band(panels: Sequence[Panel], alpha: float) -> float:
+    """What the largest of all residuals exceeds with probability alpha, at most (Bonferroni, Student's t)."""
+    from scipy.special import stdtrit
+
+    found = [one for panel in panels for one in panel.residuals]
+    tests = _tests(panels)
+    if not tests:
+        return 0.0
+    freedom = min(one.freedom for one in found)
+    return float(stdtrit(min(freedom, 1e9), 1.0 - alpha / (2.0 * tests)))
+
+
+def _tests(panels: Sequence[Panel]) -> int:
+    return sum(int(np.isfinite(one.z).sum()) for panel in panels for one in panel.residuals)
+
+
+def _band_note(panels: Sequence[Panel], band: float, alpha: float) -> list[str]:
+    has_errors = any(
+        isinstance(part, Points) and np.any(np.isfinite(part.stderr)) for panel in panels for part in panel.parts
+    )
+    notes = [f"Bars: ±{ERRORS:g} standard errors."] if has_errors else []
+    tests = _tests(panels)
+    if tests:
+        within = f"±{band:.1f}, which any of {tests} exceeds with a probability of at most {alpha:g}"
+        notes.append(f"Below: z, residuals in standard errors; grey ±2, dashed {within}.")
+    return notes
+
+
+def _ordered(handles: dict[str, Any], panels: Sequence[Panel]) -> dict[str, Any]:
+    """What is in the legend: the measured first, then all else, in the order of drawing."""
+    parts = [part for panel in panels for part in panel.parts if part.label]
+    parts.sort(key=lambda part: isinstance(part, Line))
+    return {part.label: handles[part.label] for part in parts}
+
+
+def _write(figure: Figure, title: str, handles: dict[str, Any], caption: str, grow: bool) -> None:
+    """Title and legend above, caption below, and the panels in what is left, or in as much as they have had.
+
+    Constrained layout would put a title over the legend.
+    """
+    width, height = figure.get_size_inches()
+    top, bottom = _MARGIN, _MARGIN
+    above = figure.text(_MARGIN / width, 1.0, _wrapped(title, width - 2 * _MARGIN, 10.0), fontsize=10, va="top")
+    below = figure.text(
+        _MARGIN / width, 0.0, _wrapped(caption, width - 2 * _MARGIN, 6.5), fontsize=6.5, va="bottom", color="0.25"
+    )
+    _text(above)
+    _text(below)
+    legend = _legend(figure, handles, width)
+    heights = [artist.get_window_extent().height / figure.dpi for artist in (above, legend, below) if artist]
+    title_height, legend_height, caption_height = heights[0], sum(heights[1:-1]), heights[-1]
+    top = title_height + legend_height + 2 * _MARGIN
+    bottom = caption_height + 2 * _MARGIN
+    if grow:
+        height += top + bottom
+        figure.set_size_inches(width, height)
+    above.set_y(1 - _MARGIN / height)
+    below.set_y(_MARGIN / height)
+    if legend:
+        legend.set_bbox_to_anchor((0.5 * _MARGIN / width, 1 - (title_height + 1.5 * _MARGIN) / height))
+    layout: Any = figure.get_layout_engine()
+    layout.set(rect=(0.0, bottom / height, 1.0, 1 - (top + bottom) / height))
+
+
+def _legend(figure: Figure, handles: dict[str, Any], width: float) -> Any:
+    if not handles:
+        return None
+    widths = np.array([len(label) * _LETTER * 7.5 / 72 + 0.5 for label in handles])
+    fitting = [n for n in range(1, len(widths) + 1) if _legend_width(widths, n) <= width - 2 * _MARGIN]
+    return figure.legend(
+        list(handles.values()),
+        [_plain(label) for label in handles],
+        loc="upper left",
+        ncols=max(fitting, default=1),
+        handlelength=2.6,
+        columnspacing=1.2,
+        borderaxespad=0.0,
+        borderpad=0.3,
+    )
+
+
+def _legend_width(widths: np.ndarray, columns: int) -> float:
+    """Of a legend that is filled column by column."""
+    return float(sum(column.max() for column in np.array_split(widths, columns)))
+
+
+def _check_layout(figure: Figure, panels: int) -> None:
+    """Refuse a size that leaves no room to the panels."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        figure.draw_without_rendering()
+    collapsed = any("constrained_layout not applied" in str(one.message) for one in caught)
+    for axes in figure.axes:
+        _fit_label(axes)
+    if collapsed or any(_is_too_small(axes, figure.dpi) for axes in figure.axes):
+        width, height = figure.get_size_inches()
+        number = f"{panels} panel{'s' if panels > 1 else ''}"
+        raise InputError(
+            f"size {width:g}x{height:g}: too small for {number} with title and caption, expected more inches"
+        )
+
+
+def _fit_label(axes: Axes) -> None:
+    """A label that is longer than its axis would run into the next one."""
+    label = axes.yaxis.label
+    ratio = axes.get_window_extent().height / max(label.get_window_extent().height, 1.0)
+    label.set_fontsize(float(label.get_fontsize()) * min(1.0, ratio))
+
+
+def _is_too_small(axes: Axes, dpi: float) -> bool:
+    extent = axes.get_window_extent()
+    width, height = extent.width / dpi, extent.height / dpi
+    return bool(width < _SMALLEST[0] or height < (_SMALLEST[1] if axes.get_title(loc="left") else _LOWEST))

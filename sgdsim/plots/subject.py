@@ -1,0 +1,230 @@
+"""What a figure is about: an ensemble, what is predicted of it, and the names and formulas in its scenario."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sgdsim import estimation
+from sgdsim.ensemble import Ensemble
+from sgdsim.errors import InputError, shortened
+from sgdsim.estimation import Estimate, NotMeasured
+from sgdsim.theory.prediction import Correlation, Curve, Function, Measure, Moment, Prediction
+
+if TYPE_CHECKING:
+    from sgdsim.run import Run
+    from sgdsim.scenario import Scenario
+
+_RATE = "optimizer.learning_rate"
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """An ensemble with its predictions.
+
+    Parameters
+    ----------
+    ensemble
+        A run, or a sweep with a leading dimension ``point``.
+    predictions
+        Of its scenario, or any others.
+    alpha
+        Probability that any band is left by chance.
+    """
+
+    ensemble: Ensemble
+    predictions: Sequence[Prediction]
+    alpha: float
+
+    @cached_property
+    def points(self) -> list[Ensemble]:
+        """The ensemble of each sweep point; of one run, that alone."""
+        count = self.ensemble.sizes.get("point")
+        return [self.ensemble] if count is None else [self.ensemble.select(point) for point in range(count)]
+
+    @cached_property
+    def scenario(self) -> Scenario | None:
+        """What the ensemble was made from, if it says so."""
+        from sgdsim.scenario import Scenario
+
+        text = self.ensemble.attributes.get("scenario")
+        return Scenario.parse(str(text), where="the scenario in the ensemble") if text else None
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """One a point; none without a scenario."""
+        return self.scenario.runs if self.scenario else ()
+
+    @property
+    def measured(self) -> list[str]:
+        """Parameters and the user's observables."""
+        names = [str(name) for name in self.ensemble["observable"]]
+        if not self.runs:
+            return names
+        mine = {*self.runs[0].loss.parameters, *(one.name for one in self.runs[0].recorder.observables)}
+        return [name for name in names if name in mine]
+
+    @property
+    def record_steps(self) -> np.ndarray:
+        """Completed steps at which moments were recorded."""
+        return np.asarray(self.ensemble["record_step"])
+
+    def formula(self, name: str) -> str:
+        """An observable with its formula, ``q = u**2 - w**2``; a parameter is its own.
+
+        Examples
+        --------
+        >>> Subject(Ensemble({}, {}), (), 0.001).formula("x")
+        'x'
+        """
+        for run in self.runs[:1]:
+            for observable in run.recorder.observables:
+                if observable.name == name:
+                    return f"{name} = {shortened(observable, 60)}"
+        return name
+
+    @cached_property
+    def sweep(self) -> dict[str, np.ndarray]:
+        """The swept values by key, one a point, the learning rate first."""
+        keys = [name for name in self.ensemble if name.startswith("sweep_")]
+        found = {key.removeprefix("sweep_"): np.asarray(self.ensemble[key]) for key in keys}
+        return {key: found[key] for key in sorted(found, key=lambda key: (key != _RATE, list(found).index(key)))}
+
+    def point_label(self, point: int) -> str:
+        """What makes a sweep point differ from the others.
+
+        Examples
+        --------
+        >>> Subject(Ensemble({}, {}), (), 0.001).point_label(0)
+        'measured'
+        """
+        values = [f"{swept_name(key)} = {_number(values[point])}" for key, values in self.sweep.items()]
+        return ", ".join(values) or "measured"
+
+    def claims(self) -> Iterator[tuple[Prediction, Moment, float]]:
+        """Predictions about moments, those of curves one by one; each moment with its point, 0 without a sweep."""
+        for prediction in self.predictions:
+            measure = prediction.measure
+            if isinstance(measure, Moment):
+                pairs: list[tuple[Moment, float]] = [(measure, prediction.predicted)]
+            elif isinstance(measure, Curve):
+                pairs = list(zip(measure.moments, measure.values, strict=True))
+            else:
+                continue
+            for moment, value in pairs:
+                yield prediction, replace(moment, point=_first(moment.point, prediction.point, 0)), value
+
+    def estimate(self, measure: Measure, point: int = 0) -> Estimate:
+        """What was measured for a prediction of one number.
+
+        Raises
+        ------
+        NotMeasured
+            For what was not recorded, and a measure that is not of one number.
+        """
+        if isinstance(measure, Moment):
+            ensemble = self.points[_first(measure.point, point)]
+            return estimation.statistic(ensemble, measure.statistic, measure.observable, measure.step)
+        if isinstance(measure, Correlation):
+            return estimation.correlation(self.points[point], measure.parameter, measure.steps)
+        if isinstance(measure, Function):
+            return estimation.combine(measure.function, [self.estimate(moment, point) for moment in measure.moments])
+        raise NotMeasured(f"a {measure.statistic} is not one number")
+
+    def at_steps(self, statistic: str, observable: str, steps: Iterable[int], point: int) -> list[Estimate]:
+        """A statistic at several steps."""
+        return [self.estimate(Moment(statistic, observable, int(step)), point) for step in steps]
+
+
+def swept_name(key: str) -> str:
+    """A swept key in words.
+
+    Examples
+    --------
+    >>> swept_name("optimizer.learning_rate"), swept_name("loss.constants.s"), swept_name("run.seed")
+    ('learning rate', 's', 'run.seed')
+    """
+    for prefix in ("loss.constants.", "optimizer."):
+        if key.startswith(prefix):
+            return key.removeprefix(prefix).replace("learning_rate", "learning rate")
+    return key
+
+
+def prediction_label(prediction: Prediction) -> str:
+    """How a prediction is called in a legend.
+
+    Examples
+    --------
+    >>> claim = Prediction("user-1", "mean(x)", Moment("mean", "x", 9), 0.0, 1, source="user", conditions="= 0")
+    >>> prediction_label(claim)
+    'user-1 = 0, order 1'
+    """
+    formula = f" {shortened(prediction.conditions, 60)}" if prediction.source == "user" else ""
+    order = f"order {prediction.order}" if isinstance(prediction.order, int) else prediction.order
+    return f"{prediction.id}{formula}, {order}"
+
+
+def statistic_label(statistic: str, name: str) -> str:
+    """Of an axis, which has no room for long names; the title of its panel has them.
+
+    Examples
+    --------
+    >>> statistic_label("mean", "x"), statistic_label("variance", "time_average_of_x")
+    ('mean(x)', 'variance')
+    """
+    full = f"{statistic}({name})"
+    return full if len(full) <= 22 else statistic
+
+
+def arrays(estimates: Sequence[Estimate]) -> tuple[np.ndarray, np.ndarray]:
+    """Values and standard errors."""
+    values = np.array([one.value for one in estimates])
+    return values, np.array([one.stderr for one in estimates])
+
+
+def deviations(estimates: Sequence[Estimate], predicted: np.ndarray) -> np.ndarray:
+    """From what was predicted, in standard errors; NaN where there is no error.
+
+    Examples
+    --------
+    >>> deviations([Estimate(1.5, 0.25, 9), Estimate(1.0, 0.0, 9)], np.array([1.0, 1.0]))
+    array([ 2., nan])
+    """
+    values, stderrs = arrays(estimates)
+    return np.asarray(np.where(stderrs > 0, (values - predicted) / np.where(stderrs > 0, stderrs, 1.0), np.nan))
+
+
+def freedom(estimates: Sequence[Estimate]) -> float:
+    """The least of the degrees of freedom."""
+    return min((float(one.freedom) for one in estimates if one.stderr > 0), default=np.inf)
+
+
+def require(condition: object, kind: str, what: str) -> None:
+    """Refuse a kind for which nothing was recorded.
+
+    Raises
+    ------
+    InputError
+        That says what must be recorded.
+
+    Examples
+    --------
+    >>> require([], "drift", "a drift, e.g. --drift q:-4,4,80")
+    Traceback (most recent call last):
+    ...
+    sgdsim.errors.InputError: --kind drift: the file does not hold a drift, e.g. --drift q:-4,4,80
+    """
+    if not condition:
+        raise InputError(f"--kind {kind}: the file does not hold {what}")
+
+
+def _first(*values: int | None) -> int:
+    return next((value for value in values if value is not None), 0)
+
+
+def _number(value: object) -> str:
+    return f"{value:g}" if isinstance(value, int | float | np.floating | np.integer) else str(value)

@@ -1,0 +1,222 @@
+"""Statistics against what is swept, with what is predicted at all points and what rivals say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sgdsim.estimation import Estimate, NotMeasured
+from sgdsim.plots.panel import MOST_PANELS, Drawing, Line, Panel, Part, Points, Residuals, scale_for
+from sgdsim.plots.subject import (
+    Subject,
+    arrays,
+    deviations,
+    freedom,
+    prediction_label,
+    require,
+    statistic_label,
+    swept_name,
+)
+from sgdsim.theory.prediction import Correlation, Curve, Function, Measure, Moment, Prediction
+
+
+@dataclass(frozen=True, eq=False)
+class _Claim:
+    """One number that is predicted."""
+
+    label: str
+    measure: Measure
+    point: int
+    predicted: float
+    quantity: str
+    rival: tuple[str, float] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Axis:
+    """What is swept.
+
+    Parameters
+    ----------
+    label, x, ticks
+        Of the axis; the value of each point; texts, where the values are texts.
+    series
+        Of each point, which of several curves it stands on, and what that is called.
+    """
+
+    label: str
+    x: np.ndarray
+    ticks: tuple[str, ...]
+    series: np.ndarray
+    names: tuple[str, ...]
+
+
+def drawing(subject: Subject) -> Drawing:
+    """One panel a quantity; without predictions, mean and variance of all that is measured at the last step."""
+    require(len(subject.points) > 1, "sweep", "a sweep: [sweep] of a scenario, or --sweep KEY=VALUE,…")
+    axis = _axis(subject)
+    groups: dict[object, list[_Claim]] = {}
+    for claim in _claims(subject):
+        groups.setdefault(_key(claim), []).append(claim)
+    measures = [_Group(_title(subject, claims), claims) for claims in groups.values()] or _plain(subject)
+    panels: list[Panel] = []
+    styles = {label: style for style, label in enumerate(dict.fromkeys(one.label for one in _claims(subject)))}
+    left_out = [group.title for group in measures[MOST_PANELS:]]
+    for group in measures[:MOST_PANELS]:
+        try:
+            panels.append(_panel(subject, group, axis, styles))
+        except NotMeasured as reason:
+            left_out.append(f"{group.title} ({reason})")
+    require(panels, "sweep", "anything that is predicted")
+    return Drawing(tuple(panels), tuple(left_out))
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """What stands in one panel; `moment` where nothing is predicted."""
+
+    title: str
+    claims: Sequence[_Claim]
+    moment: Moment | None = None
+
+
+def _plain(subject: Subject) -> list[_Group]:
+    last = int(subject.record_steps[-1])
+    return [
+        _Group(f"{statistic} of {subject.formula(name)}", (), Moment(statistic, name, last))
+        for name in subject.measured
+        for statistic in ("mean", "variance")
+    ]
+
+
+def _claims(subject: Subject) -> Iterator[_Claim]:
+    for prediction, moment, value in subject.claims():
+        point = moment.point or 0
+        plain = Moment(moment.statistic, moment.observable, moment.step)
+        rival = None if isinstance(prediction.measure, Curve) else _rival(prediction)
+        yield _Claim(prediction_label(prediction), plain, point, value, prediction.quantity, rival)
+    for prediction in subject.predictions:
+        if isinstance(prediction.measure, Function | Correlation):
+            label, at = prediction_label(prediction), prediction.point or 0
+            quantity, rival = prediction.quantity, _rival(prediction)
+            yield _Claim(label, prediction.measure, at, prediction.predicted, quantity, rival)
+
+
+def _rival(prediction: Prediction) -> tuple[str, float] | None:
+    return (prediction.rival.name, prediction.rival.predicted) if prediction.rival else None
+
+
+def _key(claim: _Claim) -> object:
+    """Equal for the same quantity at other points."""
+    measure = claim.measure
+    if isinstance(measure, Function):
+        moments = tuple((one.statistic, one.observable, one.step) for one in measure.moments)
+        return claim.label, measure.statistic, moments
+    return measure
+
+
+def _title(subject: Subject, claims: Sequence[_Claim]) -> str:
+    measure = claims[0].measure
+    if isinstance(measure, Moment):
+        when = "" if measure.step == subject.record_steps[-1] else f", step {measure.step}"
+        return f"{measure.statistic} of {subject.formula(measure.observable)}{when}"
+    return re.sub(r",? *points [\d to,]+$", "", claims[0].quantity)
+
+
+def _axis(subject: Subject) -> _Axis:
+    """The learning rate, or else the first key that takes several values; equal values at others make series."""
+    several = [key for key, values in subject.sweep.items() if len(set(values.tolist())) > 1] or [*subject.sweep]
+    if not several:
+        count = len(subject.points)
+        return _Axis("sweep point", np.arange(float(count)), (), np.zeros(count, int), ("measured",))
+    values = subject.sweep[several[0]]
+    kinds = list(dict.fromkeys(values.tolist()))
+    texts = values.dtype.kind not in "fiu"
+    x = np.array([kinds.index(value) for value in values.tolist()], float) if texts else values.astype(float)
+    paired = f" (with {', '.join(map(swept_name, several[1:]))})" if several[1:] and len(kinds) == len(values) else ""
+    others = [
+        ", ".join(f"{swept_name(key)} = {subject.sweep[key][point]}" for key in several[1:])
+        for point in range(len(values))
+    ]
+    names = ["measured"] if len(kinds) == len(values) else list(dict.fromkeys(others))
+    series = np.array([0 if len(names) == 1 else names.index(other) for other in others])
+    return _Axis(swept_name(several[0]) + paired, x, tuple(map(str, kinds)) if texts else (), series, tuple(names))
+
+
+def _panel(subject: Subject, group: _Group, axis: _Axis, styles: Mapping[str, int]) -> Panel:
+    parts: list[Part] = [*_measured(subject, group, axis)]
+    residuals: list[Residuals] = []
+    labels = list(dict.fromkeys(claim.label for claim in group.claims))
+    for series in range(len(axis.names)):
+        mine = [claim for claim in group.claims if _series_of(claim, axis) == series]
+        for label in labels:
+            claims = sorted((one for one in mine if one.label == label), key=lambda one: _x(one, axis))
+            if not claims:
+                continue
+            x = np.array([_x(claim, axis) for claim in claims])
+            predicted = np.array([claim.predicted for claim in claims])
+            estimates = [_estimate(subject, claim) for claim in claims]
+            parts.append(Line(x, predicted, label, "theory", styles[label], joined=len(x) > 1 and not axis.ticks))
+            parts += _rivals(x, claims, joined=not axis.ticks)
+            line = styles[label] if len(labels) > 1 else None
+            residuals.append(Residuals(x, deviations(estimates, predicted), series, line, freedom(estimates)))
+    points = [part for part in parts if isinstance(part, Points)]
+    return Panel(
+        group.title,
+        axis.label,
+        _y_label(group),
+        tuple(parts),
+        tuple(residuals),
+        x_scale="linear" if axis.ticks else scale_for(axis.x, 1.0),
+        y_scale=scale_for(np.concatenate([part.y for part in points])),
+        x_ticks=axis.ticks,
+    )
+
+
+def _y_label(group: _Group) -> str:
+    measure = group.moment or group.claims[0].measure
+    return statistic_label(measure.statistic, measure.observable) if isinstance(measure, Moment) else measure.statistic
+
+
+def _measured(subject: Subject, group: _Group, axis: _Axis) -> Iterator[Points]:
+    """At all points for a moment, else where something is predicted."""
+    measure = group.moment or group.claims[0].measure
+    if isinstance(measure, Moment):
+        found = [(axis.x[p], axis.series[p], subject.estimate(measure, p)) for p in range(len(subject.points))]
+    else:
+        first = [claim for claim in group.claims if claim.label == group.claims[0].label]
+        found = [(_x(claim, axis), _series_of(claim, axis), _estimate(subject, claim)) for claim in first]
+    found.sort(key=lambda one: (one[1], one[0]))
+    for series, name in enumerate(axis.names):
+        mine = [one for one in found if one[1] == series]
+        if mine:
+            values, stderrs = arrays([estimate for *_, estimate in mine])
+            yield Points(np.array([x for x, *_ in mine]), values, stderrs, name, series)
+
+
+def _estimate(subject: Subject, claim: _Claim) -> Estimate:
+    return subject.estimate(claim.measure, claim.point)
+
+
+def _places(claim: _Claim) -> list[int]:
+    """The sweep points that a number is about."""
+    moments = claim.measure.moments if isinstance(claim.measure, Function) else ()
+    return [claim.point if one.point is None else one.point for one in moments] or [claim.point]
+
+
+def _x(claim: _Claim, axis: _Axis) -> float:
+    """The middle of the points it is about."""
+    return float(np.mean(axis.x[sorted(set(_places(claim)))]))
+
+
+def _series_of(claim: _Claim, axis: _Axis) -> int:
+    return int(axis.series[_places(claim)[0]])
+
+
+def _rivals(x: np.ndarray, claims: Sequence[_Claim], joined: bool) -> Iterable[Line]:
+    for name in dict.fromkeys(claim.rival[0] for claim in claims if claim.rival):
+        values = [claim.rival[1] if claim.rival and claim.rival[0] == name else np.nan for claim in claims]
+        yield Line(x, np.array(values), name, "rival", joined=joined and len(x) > 1)

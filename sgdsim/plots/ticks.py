@@ -1,0 +1,62 @@
+"""Tick labels. The one module that imports matplotlib at its top, for a class; only drawing imports it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, ScalarFormatter
+
+from sgdsim.plots.panel import superscript
+
+if TYPE_CHECKING:
+    from matplotlib.axis import Axis
+
+_TIMES = "\N{MULTIPLICATION SIGN}"
+
+
+class Scientific(ScalarFormatter):
+    """Plain numbers with a common power of ten, written without TeX, whose layout takes seconds a figure."""
+
+    def get_offset(self) -> str:
+        """The common power of ten, and what is to be added.
+
+        Examples
+        --------
+        >>> from matplotlib.figure import Figure
+        >>> axes = Figure().add_subplot()
+        >>> _ = axes.set_ylim(0.0, 3e-9)
+        >>> axes.yaxis.set_major_formatter(Scientific())
+        >>> axes.yaxis.get_major_formatter().format_ticks([0.0, 1e-9]), axes.yaxis.get_major_formatter().get_offset()
+        (['0', '1'], '×10⁻⁹')
+        """
+        number, power, exponent = super().get_offset().partition("1e")
+        return f"{number}{_TIMES}10{superscript(exponent)}" if power else number
+
+
+def linear_ticks(axis: Axis) -> None:
+    """Numbers with a common power of ten."""
+    axis.set_major_formatter(Scientific())
+
+
+def logarithmic_ticks(axis: Axis, most: float = 200.0) -> None:
+    """At powers of ten; at 1, 2 and 5 of every decade where the axis spans less than so much; matplotlib's crowd."""
+    low, high = sorted(axis.get_view_interval())
+    axis.set_minor_formatter(NullFormatter())
+    if high < most * low:
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(power_of_ten))
+
+
+def power_of_ten(value: float, _: object = None) -> str:
+    """A tick of a logarithmic axis.
+
+    Examples
+    --------
+    >>> power_of_ten(0.05), power_of_ten(2e-6), power_of_ten(1e9), power_of_ten(0.0)
+    ('0.05', '2×10⁻⁶', '10⁹', '0')
+    """
+    if value == 0 or 1e-2 <= abs(value) < 1e4:
+        return f"{value:g}"
+    digit, exponent = f"{value:.0e}".split("e")
+    power = f"10{superscript(int(exponent))}"
+    return power if digit == "1" else f"{digit}{_TIMES}{power}".replace("-", "\N{MINUS SIGN}")

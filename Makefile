@@ -49,7 +49,7 @@ scenarios: $(SCENARIOS)
 results: scenarios
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -267,8 +267,8 @@ class _Axis:
         panel = np.clip(np.searchsorted(self.edges, inside, side="right") - 1, 0, len(self.edges) - 2)
         low, high = self.edges[panel], self.edges[panel + 1]
         place = (2 * inside - low - high) / (high - low)
-        factors = np.polynomial.legendre.legvander(place, self.order - 1) @ self._transform
-        return panel * self.order, factors
+        factors = np.polynomial.legendre.legvander(place.ravel(), self.order - 1) @ self._transform
+        return panel * self.order, factors.reshape(*place.shape, self.order)
 
     def outside(self, values: np.ndarray) -> np.ndarray:
         """Whether a value is beyond both ends, or none."""
@@ -319,11 +319,11 @@ class _Mesh:
         """Indices and factors, shape (…, node), of an interpolation, and whether it is outside."""
         coordinates = self.map.inwards(theta)
         shape = np.shape(coordinates[0])
-        indices, factors = np.zeros((*shape, 1), dtype=np.int64), np.ones((*shape, 1))
+        indices, factors = np.zeros((*shape, 1), dtype=np.int32), np.ones((*shape, 1))
         outside = np.zeros(shape, dtype=bool)
         for axis, values in zip(self.axes, coordinates, strict=True):
             first, row = axis.basis(values)
-            columns = first[..., None] + np.arange(axis.order)
+            columns = first[..., None].astype(np.int32) + np.arange(axis.order, dtype=np.int32)
             indices = (indices[..., :, None] * len(axis.nodes) + columns[..., None, :]).reshape(*shape, -1)
             factors = (factors[..., :, None] * row[..., None, :]).reshape(*shape, -1)
             outside |= axis.outside(values)
@@ -406,43 +406,26 @@ _MIDDLE = 4.0  # of a long domain
 
 def _operator(one: Step, mesh: _Mesh, level: tuple[Level, ...]) -> tuple[np.ndarray, np.ndarray]:
     """P on the mesh, and the probability of a step that leaves it."""
+    from scipy.sparse import csr_matrix
+
     edges = [*one.edges]
     if any(not source.is_discrete for source in one.sources):
         edges += [one.after[parameter] - _float(value) for parameter, value in mesh.kinks]
     size = mesh.size
     matrix, outside = np.empty((size, size)), np.empty(size)
-    width = sum(len(axis.nodes) for axis in mesh.axes) if len(mesh.axes) > 1 else mesh.axes[0].order
-    chunk = max(1, _ENTRIES // (width * _node_count(one, edges, level, mesh.points[:1])))
-    rows = _plane_rows if len(mesh.axes) > 1 else _line_rows
+    order = int(np.prod([axis.order for axis in mesh.axes]))
+    chunk = max(1, _ENTRIES // (order * _node_count(one, edges, level, mesh.points[:1])))
     for start in range(0, size, chunk):
         part = slice(start, min(start + chunk, size))
         after, weights = _after(one, edges, mesh.points[part], level)
-        matrix[part], beyond = rows(mesh, after, weights)
+        indices, factors, beyond = mesh.basis(after)
+        factors *= weights[..., None]
+        # Not by small products of matrices, whose threads wait for each other: up to ten times slower on a busy CPU.
+        pointers = np.arange(len(weights) + 1) * (indices.size // len(weights))
+        found = csr_matrix((factors.ravel(), indices.ravel(), pointers), shape=(len(weights), size))
+        matrix[part] = found.toarray()
         outside[part] = (beyond * weights).sum(axis=1)
     return matrix, outside
-
-
-def _line_rows(mesh: _Mesh, after: Sequence[np.ndarray], weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of P in one dimension, and which nodes are outside."""
-    from scipy.sparse import csr_matrix
-
-    indices, factors, beyond = mesh.basis(after)
-    pointers = np.arange(len(weights) + 1) * (indices.size // len(weights))
-    data = (factors * weights[..., None]).ravel()
-    return csr_matrix((data, indices.ravel(), pointers), shape=(len(weights), mesh.size)).toarray(), beyond
-
-
-def _plane_rows(mesh: _Mesh, after: Sequence[np.ndarray], weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """In two: sums over nodes of products, as products of matrices."""
-    factors, beyond = [], np.zeros(weights.shape, dtype=bool)
-    for axis, values in zip(mesh.axes, mesh.map.inwards(after), strict=True):
-        first, row = axis.basis(values)
-        dense = np.zeros((*weights.shape, len(axis.nodes)))
-        np.put_along_axis(dense, first[..., None] + np.arange(axis.order), row, axis=-1)
-        factors.append(dense)
-        beyond |= axis.outside(values)
-    found = np.matmul((factors[0] * weights[..., None]).transpose(0, 2, 1), factors[1])
-    return found.reshape(len(weights), -1), beyond
 
 
 def _float(value: float) -> Any:

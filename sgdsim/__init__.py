@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sgdsim.starts import Grid
     from sgdsim.symmetry import Symmetry
     from sgdsim.theory import Prediction
-    from sgdsim.workflow import compare_file, load_scenario, run_scenario
+    from sgdsim.workflow import compare_file, load_scenario, plot_file, run_scenario
 
 __version__ = "0.1.0"
 
@@ -52,6 +52,7 @@ _HOMES = {
     "Variable": "ensemble",
     "compare_file": "workflow",
     "load_scenario": "workflow",
+    "plot_file": "workflow",
     "river_valley": "losses.river_valley",
     "run_scenario": "workflow",
     "simulate": "simulation",
@@ -82,6 +83,7 @@ __all__ = [
     "__version__",
     "compare_file",
     "load_scenario",
+    "plot_file",
     "river_valley",
     "run_scenario",
     "simulate",

@@ -15,8 +15,10 @@ from sgdsim.noise import Noise
 from sgdsim.optimizers import Optimizer
 from sgdsim.run import Run
 from sgdsim.schedules import Schedule
+from sgdsim.theory.batches import batch_rule
 from sgdsim.theory.prediction import NotApplicable
-from sgdsim.theory.quadrature import Level, batch_rule, density, expectation, is_discrete, nodes, rule
+from sgdsim.theory.quadrature import expectation, nodes
+from sgdsim.theory.rules import Level, density, is_discrete, rule
 
 FAMILIES = (
     "normal:0.3,2",

@@ -24,10 +24,11 @@ import numpy as np
 from sgdsim.errors import InputError
 from sgdsim.loss import Loss
 from sgdsim.run import Run
-from sgdsim.theory import numeric, quadrature
+from sgdsim.theory import numeric
 from sgdsim.theory.entropic import batch_share
 from sgdsim.theory.expected import Expected
 from sgdsim.theory.prediction import NotApplicable
+from sgdsim.theory.rules import rule
 
 if TYPE_CHECKING:
     import sympy
@@ -122,7 +123,7 @@ class Population:
             return None
         if any(not np.isfinite(self.loss.noise[name].moment(2 * _DEGREE)) for name in used):
             return None
-        axes = [quadrature.rule(self.loss.noise[name], _DEGREE + 1) for name in used]
+        axes = [rule(self.loss.noise[name], _DEGREE + 1) for name in used]
         rows = 1 if self.loss.data is None else self.loss.data.rows
         if rows * np.prod([len(weights) for _, weights in axes]) > _MOST_NODES:
             return None

@@ -26,9 +26,11 @@ import numpy as np
 from sgdsim.errors import InputError
 from sgdsim.noise import Noise
 from sgdsim.run import Run
-from sgdsim.theory import numeric, quadrature
+from sgdsim.theory import numeric
+from sgdsim.theory.batches import batch_rule
 from sgdsim.theory.prediction import NotApplicable
-from sgdsim.theory.quadrature import Level, Numerical, Source
+from sgdsim.theory.quadrature import Numerical, Source
+from sgdsim.theory.rules import Level, density, rule
 
 if TYPE_CHECKING:
     import sympy
@@ -206,7 +208,7 @@ def multiplier(run: Run, theta: float | None = None) -> Multiplier:
         raise NotApplicable(f"holds for plain sgd, the optimizer is {optimizer.name}")
     if optimizer.preconditioner or optimizer.metric:
         raise NotApplicable("holds without a preconditioner")
-    batch = quadrature.batch_rule(run)
+    batch = batch_rule(run)
     curvature = batch.gradient[0].diff(loss.theta[0])
     if theta is None and loss.theta[0] in curvature.free_symbols:
         theta = float(minimum(loss, start_of(run), optimizer.decay)[0])
@@ -237,7 +239,7 @@ def _table(source: Source, level: Level) -> list[tuple[dict[str, float], float]]
         return [(dict(zip(source.names, map(float, row), strict=True)), float(share)) for row, share in rows]
     if source.is_discrete:
         return [({source.names[0]: float(value)}, float(share)) for value, share in source.noise.atoms()]
-    nodes, weights = quadrature.rule(source.noise, level.order, pieces=level.pieces)
+    nodes, weights = rule(source.noise, level.order, pieces=level.pieces)
     return [({source.names[0]: float(x)}, float(w)) for x, w in zip(nodes, weights, strict=True)]
 
 
@@ -260,7 +262,7 @@ def _integrals(
     def integrand(x: np.ndarray, *others: np.ndarray) -> np.ndarray:
         values = {name: x, **dict(zip(outer, others, strict=True))}
         size = np.abs(numeric.evaluate([expression], values)[0])
-        return np.asarray(function(np.maximum(size, 1e-300)) * quadrature.density(noise, x))
+        return np.asarray(function(np.maximum(size, 1e-300)) * density(noise, x))
 
     low, high = (np.array([panel[i] for panel in panels]) for i in (1, 2))
     found = tanhsinh(integrand, low, high, args=tuple(outer.values()), atol=1e-14, rtol=1e-12, maxlevel=9)
@@ -309,7 +311,7 @@ def _scanned(expression: sympy.Expr, name: str, noise: Noise) -> list[float]:
     def at(x: Any) -> Any:
         return numeric.evaluate([expression], {name: x})[0]
 
-    grid, _ = quadrature.rule(noise, 256)
+    grid, _ = rule(noise, 256)
     grid = np.sort(grid)
     signs = np.sign(at(grid))
     changes = np.flatnonzero(signs[:-1] * signs[1:] < 0)

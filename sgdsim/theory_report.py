@@ -258,8 +258,7 @@ def _sharpening(run: Run, theta: np.ndarray, about: response.Population) -> Iter
 
 
 def _at_minimum(run: Run) -> Iterator[Entry]:
-    about_decay = run.optimizer.decay
-    theta = response.minimum(run.loss, response.start_of(run), about_decay)
+    theta = response.minimum(run.loss, response.start_of(run), run.optimizer.decay)
     yield from _about(run, theta)
     try:
         found = response.response(run, theta)

@@ -249,7 +249,7 @@ def _one(prediction: Prediction, points: _Points, alpha: float) -> _Row:
         found = replace(found, doubts=(*found.doubts, "antithetic trajectories are not independent of each other"))
     if found is None:
         estimate = _estimate(prediction, points)
-        rounding = _rounding(_steps(prediction), estimate.value, prediction.predicted, points)
+        rounding = _rounding(_steps(prediction), estimate.value, points)
         found = score(estimate, prediction.predicted, rounding)
         found = replace(found, remarks=(*found.remarks, *_against_rival(prediction, estimate, rounding)))
     return _Row(prediction, found, _resolution(prediction, points))
@@ -294,9 +294,9 @@ def _steps(prediction: Prediction) -> list[int]:
     return list(measure.steps) if isinstance(measure, Correlation) else [one.step for one in _moments(prediction)]
 
 
-def _rounding(steps: Sequence[int], measured: float, predicted: float, points: _Points) -> float:
+def _rounding(steps: Sequence[int], measured: float, points: _Points) -> float:
     """Rounding errors of a run, taken as a random walk, for quantities without noise of their own."""
-    return 16.0 * points.epsilon * sqrt(max(steps) + 1.0) * max(abs(measured), abs(predicted))
+    return 16.0 * points.epsilon * sqrt(max(steps) + 1.0) * abs(measured)
 
 
 def _moments(prediction: Prediction) -> tuple[Moment, ...]:
@@ -369,23 +369,28 @@ def _curve(prediction: Prediction, points: _Points) -> _Row:
     scores = []
     for moment, value in zip(measure.moments, measure.values, strict=True):
         estimate = _moment(moment, prediction.point, points)
-        scores.append(score(estimate, value, _rounding([moment.step], estimate.value, value, points)))
+        scores.append(score(estimate, value, _rounding([moment.step], estimate.value, points)))
     n, resolutions = len(scores), _curve_resolutions(prediction, measure, points)
     p, z = (np.array([getattr(one, name) for one in scores]) for name in ("p", "z"))
     worst = int(np.lexsort((-np.abs(z), p))[0])  # NaN comes last
-    seen = [one.detectable(sidak_level(ALPHA, n)) for one in scores]
-    hardest = int(np.argmax(np.nan_to_num(np.divide(seen, resolutions), nan=np.inf)))
+
+    def parts(level: float) -> list[float]:
+        """What would be seen at each point, in units of its resolution."""
+        return [one.detectable(sidak_level(level, n)) / each for one, each in zip(scores, resolutions, strict=True)]
+
+    scale = resolutions[int(np.argmax(np.nan_to_num(parts(ALPHA), nan=np.inf)))]
+
     row = Score(
         scores[worst].measured,
         scores[worst].stderr,
         scores[worst].z,
         nan if isnan(scores[worst].p) else sidak(scores[worst].p, n),
-        lambda level: scores[hardest].detectable(sidak_level(level, n)),
+        lambda level: float(np.max(parts(level))) * scale,
         sidak(max(one.floor for one in scores), n),
         tuple(dict.fromkeys(doubt for one in scores for doubt in one.doubts)),
         (_worst_of(measure, worst), *scores[worst].remarks),
     )
-    return _Row(replace(prediction, predicted=measure.values[worst]), row, resolutions[hardest])
+    return _Row(replace(prediction, predicted=measure.values[worst]), row, scale)
 
 
 def _curve_resolutions(prediction: Prediction, curve: Curve, points: _Points) -> list[float]:

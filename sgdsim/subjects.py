@@ -13,6 +13,7 @@ from sgdsim.vectors import base_name
 
 DEFAULT_RATE = "0.01"
 DEFAULT_STEPS = 1000
+_DEFAULTS = (f"optimizer.learning_rate={DEFAULT_RATE}", "run.trajectories=1000", f"run.steps={DEFAULT_STEPS}")
 _START = "1"  # of every parameter that the user gives none for
 
 _OF_LOSS = ("parameters", "constants", "noise", "definitions", "symmetries", "data")
@@ -40,7 +41,7 @@ def scenario_of(subject: str, **options: Any) -> Scenario:
     >>> scenario_of("(x - z)**2/2", noise=["z=normal"]).runs[0].initial
     {'x': 1.0}
     """
-    given = {key: value for key, value in options.items() if value}
+    given = {key: value for key, value in options.items() if value is not None and value != ()}
     path = Path(subject)
     if path.suffix in (".h5", ".hdf5"):
         return _of_file(path, given)
@@ -75,9 +76,10 @@ def _of_loss(subject: str, options: Mapping[str, Any]) -> Scenario:
     from sgdsim.options import in_options, scenario_data, scenario_name
     from sgdsim.workflow import scenario_from
 
-    defaults = {"learning_rate": DEFAULT_RATE, "trajectories": 1000, "steps": DEFAULT_STEPS}
     parameters = _with_starts(options.get("parameters", ())) or _found(subject, options)
-    data = scenario_data(loss=subject, **{**defaults, **options, "parameters": parameters})
+    # As settings, the first of which lose against those of the user.
+    settings = (*_DEFAULTS, *options.get("settings", ()))
+    data = scenario_data(loss=subject, **{**options, "parameters": parameters, "settings": settings})
     try:
         return scenario_from(data, scenario_name(data), "the command line")
     except InputError as error:

@@ -23,10 +23,12 @@ from sgdsim.theory.expected import Expected
 from sgdsim.theory.gibbs import Gibbs
 from sgdsim.theory.prediction import NotApplicable
 from sgdsim.theory.quadrature import Numerical
-from sgdsim.theory.recursion import recursion
+from sgdsim.theory.recursion import is_affine, recursion
 from sgdsim.theory.tails import multiplier, tail_moments
 
 if TYPE_CHECKING:
+    import sympy
+
     from sgdsim.scenario import Scenario
     from sgdsim.theory.prediction import Prediction
 
@@ -142,7 +144,10 @@ def report_of(scenario: Scenario, point: int = 0) -> list[Section]:
         raise InputError(f"--point: {point}, expected 0 to {len(scenario.runs) - 1}")
     found, skipped = predict([claim.source for claim in scenario.claims], scenario.runs)
     sections = report(scenario.runs[point], (one for one in found if one.point in (None, point)))
-    reasons = tuple(Entry("", f"{one.id} does not apply: {one.reason}") for one in skipped)
+    together: dict[str, list[str]] = {}
+    for one in skipped:
+        together.setdefault(one.reason, []).append(one.id)
+    reasons = (Entry("", f"no {', '.join(ids)}: {reason}") for reason, ids in together.items())
     last = sections[-1]
     return [*sections[:-1], replace(last, entries=(*last.entries, *reasons))]
 
@@ -184,10 +189,27 @@ def _plain(entry: Entry) -> dict[str, Any]:
 
 def _section(title: str, part: Callable[[Run], Iterable[Entry]], run: Run) -> Section:
     try:
-        entries = tuple(part(run))
+        with np.errstate(all="ignore"):  # what is not finite is said in words
+            entries = tuple(part(run))
     except (NotApplicable, InputError) as reason:
         return Section(title, reason=str(reason))
     return Section(title, entries, reason="" if entries else "there are none")
+
+
+def _formula(expression: sympy.Expr) -> str:
+    """As text, Euler's number by a name that is not that of an expectation."""
+    import sympy
+
+    return str(expression.xreplace({sympy.E: sympy.Symbol("exp(1)")}))
+
+
+def _last_rate(run: Run) -> Iterator[Entry]:
+    """A warning where the rate changes: what is stationary at the last one need not be reached."""
+    rates = run.schedule.rates(run.steps)
+    if np.ptp(rates) > 0:
+        yield Entry(
+            "learning rate", float(rates[-1]), note="the last of the schedule; the run may not come to rest at it"
+        )
 
 
 def _number(name: str, value: Any, note: str = "") -> Entry:
@@ -201,16 +223,21 @@ def _entropic(run: Run) -> Iterator[Entry]:
     if entropic.mean_square is None or entropic.potential is None or entropic.force is None:
         yield Entry("", "E|g|^2 has no closed form: numerical below")
         return
-    yield Entry("E|g|^2", str(entropic.mean_square), note="of the batch that the optimizer takes")
-    yield Entry("phi", str(entropic.potential), note="exact to order learning_rate")
+    if run.optimizer.rule.state:
+        yield Entry("S", _formula(entropic.mean_square), note="E|g|^2, the mean gradient's part times (1 + b)/(1 - b)")
+    else:
+        yield Entry("E|g|^2", _formula(entropic.mean_square), note="of the batch that the optimizer takes")
+    yield Entry("phi", _formula(entropic.potential), note="exact to order learning_rate")
     names = run.loss.parameters
     for name, force in zip(names, entropic.force, strict=True):
-        yield Entry(f"entropic force on {name}", str(force))
+        yield Entry(f"entropic force on {name}", _formula(force))
     covariance = entropic.noise_covariance if len(names) <= _SMALL else None
     if covariance is not None:
         for i, one in enumerate(names):
             for j in range(i, len(names)):
-                yield Entry(f"gradient noise covariance({one}, {names[j]})", str(covariance[i, j]), note="one sample")
+                yield Entry(
+                    f"gradient noise covariance({one}, {names[j]})", _formula(covariance[i, j]), note="one sample"
+                )
 
 
 def _at_start(run: Run) -> Iterator[Entry]:
@@ -224,6 +251,8 @@ def _about(run: Run, theta: np.ndarray) -> Iterator[Entry]:
     yield Entry("theta", ", ".join(f"{name} = {value:.8g}" for name, value in named.items()))
     mean = Expected(run.loss, [run.loss.expression])
     found = mean.at(named)
+    if not np.isfinite(found.value[0]):
+        raise NotApplicable(f"the population loss is {found.value[0]} at {named}")
     yield Entry("L", float(found.value[0]), float(found.error[0]), "numerical" if mean.is_numerical else "")
     yield _number("|grad L|", np.linalg.norm(about.gradient(theta)))
     curvatures = np.linalg.eigvalsh(about.hessian(theta))
@@ -260,6 +289,7 @@ def _sharpening(run: Run, theta: np.ndarray, about: response.Population) -> Iter
 def _at_minimum(run: Run) -> Iterator[Entry]:
     theta = response.minimum(run.loss, response.start_of(run), run.optimizer.decay)
     yield from _about(run, theta)
+    yield from _last_rate(run)
     try:
         found = response.response(run, theta)
     except NotApplicable as reason:
@@ -326,14 +356,16 @@ def _identities(run: Run) -> Iterator[Entry]:
 
 
 def _moments(run: Run) -> Iterator[Entry]:
+    yield from _last_rate(run)
     law = recursion(run).stationary()
     for name in run.loss.parameters:
         mean, variance, third, fourth = law.cumulants(name)
         yield _number(f"mean({name})", mean)
         yield _number(f"variance({name})", variance, "" if isfinite(variance) else "the tail is too heavy for one")
         if variance > 0 and isfinite(variance):
-            yield _number(f"skewness({name})", third / variance**1.5 if isfinite(third) else np.inf)
-            yield _number(f"kurtosis({name})", fourth / variance**2 if isfinite(fourth) else np.inf)
+            if not np.isnan(third):
+                yield _number(f"skewness({name})", third / variance**1.5)
+            yield _number(f"kurtosis({name})", fourth / variance**2)
     for i, one in enumerate(run.loss.parameters):
         for other in run.loss.parameters[i + 1 :]:
             yield _number(f"covariance({one}, {other})", law.covariance(one, other))
@@ -346,7 +378,11 @@ def _chain(run: Run) -> Iterator[Entry]:
     for name in run.loss.parameters:
         yield _number(f"mean({name})", found.expectation(name))
         yield _number(f"variance({name})", found.variance(name))
-    values = found.relaxation(1)
+    try:
+        values = found.relaxation(1)
+    except NotApplicable as reason:
+        yield Entry("", f"no relaxation time: {reason}")
+        return
     if len(values) and 0 < abs(values[0]) < 1:
         yield _number("relaxation time", -1.0 / np.log(abs(values[0])), "steps, of the slowest mode")
 
@@ -384,9 +420,14 @@ def _flows(run: Run) -> Iterator[Entry]:
 
 
 def _tails(run: Run) -> Iterator[Entry]:
+    yield from _last_rate(run)
     factor = multiplier(run)
-    yield _number("Lyapunov exponent", factor.lyapunov, "E log|1 - eta*h|")
-    yield _number("growth of the second moment in a step", factor.power(2.0), "E (1 - eta*h)^2")
+    of = "" if is_affine(run.loss) else ", of the linearisation at the minimum"
+    yield _number("Lyapunov exponent", factor.lyapunov, f"E log|1 - eta*h|{of}")
+    yield _number("growth of the second moment in a step", factor.power(2.0), f"E (1 - eta*h)^2{of}")
+    if of:
+        yield Entry("", "no tail exponent: the gradient is not affine, and far out it is another one")
+        return
     try:
         exponent = factor.kesten
     except NotApplicable as reason:

@@ -470,3 +470,15 @@ def test_few_trajectories_decide_nothing() -> None:
 def test_a_sweep_of_one_value_is_a_single_run() -> None:
     x = np.random.default_rng(21).normal(size=N)
     assert one(stacked([synthetic([{"x": x}])]), moment("mean", 0.0, resolution=0.5)).verdict == "agrees"
+
+
+def test_a_prediction_far_off_does_not_switch_off_the_distrust():
+    """Rounding is that of what is measured, whatever was predicted."""
+    heavy = np.full(64, 1.0)
+    heavy[0] = 1e6
+    records = [{"x": np.repeat(heavy, LANES)}]
+    ensemble = synthetic(records)
+    claim = Prediction("user-1", "mean(x)", Moment("mean", "x", 0), 1e20)
+    (row,) = compare(ensemble, [claim])
+    assert row.verdict == "inconclusive"
+    assert "skewness" in row.note

@@ -49,6 +49,14 @@ def test_a_file_holds_its_scenario(tmp_path: Path) -> None:
         scenario_of(str(path), learning_rate="0.1")
 
 
+def test_settings_win_over_defaults_and_zero_is_no_default() -> None:
+    run = scenario_of("x**2/2", settings=["run.steps=5", "optimizer.learning_rate=0.5"]).runs[0]
+    assert (run.steps, run.schedule.text) == (5, "0.5")
+    for option in ({"steps": 0}, {"batch_size": 0}):
+        with pytest.raises(InputError, match="0"):
+            scenario_of("x**2/2", **option)
+
+
 @pytest.mark.parametrize(
     ("subject", "options", "why"),
     [

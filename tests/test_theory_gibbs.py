@@ -243,3 +243,14 @@ def test_where_there_is_no_gibbs_law(loss: Loss, optimizer: Optimizer, message: 
 def test_what_cannot_be_normalised(formula: str) -> None:
     with pytest.raises(NotApplicable):
         Gibbs(langevin(formula, 1.0, 0.1)).expectation("x**2")
+
+
+def test_a_well_behind_a_barrier_counts() -> None:
+    """From the shallow well: the deep one, 20 times its weight, is behind 100 temperatures."""
+    loss = Loss("(x**2 - 1)**2/4 + 0.02*x + s*z*x", ("x",), {"s": 1.0}, {"z": Noise.parse("normal")})
+    means = []
+    for start in (-1.0, 1.0):
+        run = Run(loss, Optimizer(), Schedule("0.005"), {"x": start}, 100, 10)
+        means.append(float(Gibbs(run).expectation("x").value))
+    assert means[0] < -0.9
+    assert means[1] == pytest.approx(means[0], rel=1e-6)

@@ -207,11 +207,33 @@ class TestTail:
         (row,) = verdicts(run, "NT-28", told=replace(run, schedule=Schedule("0.4")))
         assert abs(row.z) > 5
 
+    @pytest.mark.parametrize(
+        ("formula", "why"),
+        [("(x*u - 20*x - e)**2/2", "minimum at 20"), ("(x*u - 20*x)**2/2 + 0*e", "collapse|minimum at 20")],
+    )
+    def test_the_tail_is_about_a_noisy_minimum_at_zero(self, formula: str, why: str) -> None:
+        run = make_run(Loss(formula, ("u",), {}, self.LOSS.noise), rate="0.8", steps=60)
+        run = replace(run, recorder=law("NT-28").requirements(run))
+        with pytest.raises(NotApplicable, match=why):
+            law("NT-28").predictions([run])
+
     def test_it_waits_until_the_start_is_forgotten(self) -> None:
         run = make_run(self.LOSS, rate="0.8", steps=6)
         run = replace(run, recorder=law("NT-28").requirements(run))
         with pytest.raises(NotApplicable, match="remembered"):
             law("NT-28").predictions([run])
+
+
+def test_a_variance_that_rare_trajectories_make_is_not_predicted() -> None:
+    """At 200 steps the variance is 1e24 and no sample holds it: what it measures is no evidence."""
+    run = make_run(TestTail.LOSS, rate="0.8", steps=200)
+    assert {row.statistic for row in law("NT-26").predictions([run])} == {"mean"}
+
+
+def test_a_constant_called_learning_rate_is_not_that_of_the_step() -> None:
+    loss = Loss("u*w*z*learning_rate", ("u", "w"), {"learning_rate": 2.0}, NOISE, symmetries=(RESCALE,))
+    with pytest.raises(NotApplicable, match="name of the loss"):
+        law("NT-7").predictions([make_run(loss)])
 
 
 def test_numbers_are_finite_where_moments_are_not() -> None:

@@ -93,6 +93,22 @@ def test_the_mean_of_the_modified_equation_is_not_the_flow_of_phi() -> None:
     assert float(found["mean(u)"].value) != pytest.approx(float(found["u by the flow of phi"].value), rel=1e-3)
 
 
+def test_a_linear_response_is_refused_where_the_bottom_is_flat() -> None:
+    found = entries("At the minimum below the start", "x**4/4 + z*x", noise=["z=normal"], parameters=["x=0.5"])
+    assert "no linear response" in str(found[""].value)
+
+
+def test_a_correction_out_of_its_range_is_not_printed() -> None:
+    options = {"noise": ["z=normal"], "parameters": ["x=0.5"], "learning_rate": "0.05"}
+    assert "too long a time" in str(entries("Flows, at the end of the run", "x**4/4 + z*x", **options)[""].value)
+
+
+def test_the_last_rate_of_a_schedule_is_said() -> None:
+    options = {"noise": ["z=normal"], "learning_rate": "cosine:0.1,0.001", "steps": 200}
+    found = entries("Exact moments of the stationary law", "x**2/2 + z*x", **options)
+    assert "may not come to rest" in found["learning rate"].note
+
+
 def test_tails() -> None:
     found = entries("Collapse and tails", "(x*t - e)**2/2", noise=["x=normal", "e=normal"], learning_rate="0.8")
     assert float(found["tail exponent"].value) == pytest.approx(1.546, abs=1e-3)
@@ -110,6 +126,11 @@ def test_tails() -> None:
         ("Exact chain, stationary law", "(u*v*w - z)**2/2", {"noise": ["z=normal"]}, "parameters"),
         ("Exact moments of the stationary law", "x**4 + z*x", {"noise": ["z=normal"]}, "affine"),
         ("Collapse and tails", "(u*w - z)**2/2", {"noise": ["z=normal"]}, "2 parameters"),
+        ("Collapse and tails", "abs(x - z)", {"noise": ["z=laplace"]}, "jumps or kinks"),
+        ("At the start", "log(x)", {"parameters": ["x=-1"]}, "nan"),
+        ("Flows, at the end of the run", "sqrt(x)", {"parameters": ["x=-1"]}, "not finite at the start"),
+        ("Flows, at the end of the run", "abs(x)", {"steps": 10000}, "slopes"),
+        ("Gibbs law", "x**2/2 + z*x", {"noise": ["z=normal"], "learning_rate": "3"}, "not stable"),
         ("Identities of the symmetries, worst residual", "x**2", {}, "no symmetry"),
         ("At the start", "z*x**2", {"noise": ["z=student_t:0.5"]}, "does not exist"),
     ],

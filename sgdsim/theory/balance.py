@@ -225,7 +225,7 @@ def balances(run: Run) -> list[Balance]:
 
 
 def relaxation_time(balance: Balance, run: Run) -> float:
-    """Steps in which a charge forgets its start by the rate ``-drift/Q`` at the start; NaN without a drift.
+    """Steps in which a charge forgets its start by the rate ``-drift/Q`` at the start; NaN where it does not fall.
 
     Examples
     --------
@@ -243,4 +243,4 @@ def relaxation_time(balance: Balance, run: Run) -> float:
     drift = balance.drift(theta, float(run.schedule.rates(run.steps)[-1]))
     assert balance.charge is not None
     charge = numeric.evaluate([balance.charge], {**numeric.constants(run.loss), **theta})[0]
-    return float(-charge / drift) if drift else np.nan
+    return float(-charge / drift) if charge * drift < 0 else np.nan

@@ -92,8 +92,8 @@ class EntropicLoss:
         """The symbol of the learning rate."""
         import sympy
 
-        name = "learning_rate" if "learning_rate" not in self.loss.symbols else "eta"
-        return sympy.Symbol(name, positive=True)
+        names = ("learning_rate", "eta", "rate_of_the_step")
+        return sympy.Symbol(next(name for name in names if name not in self.loss.symbols), positive=True)
 
     @cached_property
     def time_unit(self) -> sympy.Expr:

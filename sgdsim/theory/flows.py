@@ -16,6 +16,7 @@ NT-3 is re-derived, cf. the stochastic modified equations of arXiv:1511.06251 an
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     import sympy
 
 _DIFFERENCE = 1e-2  # of fourth order: 1e-8 of a fifth derivative, and rounding of 1e-12
+_MOST_SLOPES = 5000
 _TOLERANCES = {"rtol": 1e-9, "atol": 1e-11}
 
 
@@ -127,7 +129,11 @@ def modified_mean(run: Run) -> ModifiedMean:
     n, equation = len(run.loss.parameters), _Equation(run)
     state = np.concatenate([start_of(run), np.zeros(n + n * n)])
     theta, m, s = np.split(_integrated(equation.slope, state, [rate * run.steps])[0], [n, 2 * n])
-    return ModifiedMean(theta, theta + rate * m, rate * s.reshape(n, n))
+    covariance = rate * s.reshape(n, n)
+    moved = np.abs(theta - start_of(run)) + np.sqrt(np.maximum(np.diag(covariance), 0.0))
+    if (rate * np.abs(m) > moved).any():
+        raise NotApplicable("the correction is larger than what the parameters move: too long a time for this order")
+    return ModifiedMean(theta, theta + rate * m, covariance)
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,11 +212,26 @@ def _integrated(
 ) -> np.ndarray:
     from scipy.integrate import solve_ivp
 
+    if not np.isfinite(slope(0.0, start)).all():
+        raise NotApplicable("the gradient is not finite at the start")
+    slope = _counted(slope)
     ends, places = np.unique(times, return_inverse=True)
     found = solve_ivp(slope, (0.0, ends[-1]), start, method="DOP853", t_eval=ends, **_TOLERANCES)
     if not found.success or not np.isfinite(found.y).all():
         raise NotApplicable(f"the flow cannot be followed to time {ends[-1]:.4g}: {found.message}")
     return np.asarray(found.y.T[places])
+
+
+def _counted(slope: Callable[[float, np.ndarray], np.ndarray]) -> Callable[[float, np.ndarray], np.ndarray]:
+    """The slope, so many times: a flow that chatters at a kink would never end."""
+    calls = itertools.count()
+
+    def counted(time: float, state: np.ndarray) -> np.ndarray:
+        if next(calls) >= _MOST_SLOPES:
+            raise NotApplicable(f"the flow takes more than {_MOST_SLOPES} slopes: a kink, or too long a time")
+        return slope(time, state)
+
+    return counted
 
 
 def _constants(loss: Loss) -> Mapping[Any, float]:

@@ -14,7 +14,6 @@ Re-derived; for a quadratic valley it reproduces the exact variance ``T/(a*(1 - 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,7 +29,7 @@ from sgdsim.theory.expected import Expected
 from sgdsim.theory.flows import constant_rate
 from sgdsim.theory.prediction import NotApplicable
 from sgdsim.theory.quadrature import Numerical
-from sgdsim.theory.response import minimum, start_of
+from sgdsim.theory.response import Population, minimum, start_of
 
 if TYPE_CHECKING:
     import sympy
@@ -39,7 +38,10 @@ MOST_PARAMETERS = 3
 
 _FLAT = 60.0  # temperatures above the minimum, where the density is nothing
 _POINTS = {1: (801, 1201), 2: (161, 241), 3: (61, 91)}  # of the coarse and the fine grid, along each axis
-_DOUBLINGS = 60
+_DOUBLINGS = 90
+_DEEPER = 600.0  # temperatures below the minimum of the start, whose exponential is still a number
+_WIDE = 8.0  # what is looked over, in units of the box
+_WIDE_POINTS = {1: 2001, 2: 201, 3: 61}
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,35 +196,44 @@ class Gibbs:
     @cached_property
     def _bottom(self) -> tuple[np.ndarray, float]:
         """A minimum, and the population loss there."""
-        theta = minimum(self.run.loss, start_of(self.run), self.run.optimizer.decay)
+        loss, decay = self.run.loss, self.run.optimizer.decay
+        theta = minimum(loss, start_of(self.run), decay)
+        steepest = float(np.linalg.eigvalsh(Population(loss, decay).hessian(theta)).max())
+        if constant_rate(self.run) * steepest >= 2.0:
+            raise NotApplicable(
+                f"not stable: learning rate times curvature is {constant_rate(self.run) * steepest:.3g}"
+            )
         named = dict(zip(self.run.loss.parameters, map(float, theta), strict=True))
         return theta, float(self._values(named)[0])
 
     @cached_property
     def _box(self) -> list[tuple[float, float]]:
-        """Along each axis, beyond where the density is nothing on the faces of the box."""
+        """Along each axis, beyond where the density is nothing: on the faces of the box, and well outside of it."""
         centre, _ = self._bottom
         reach = np.full((len(centre), 2), float(np.sqrt(self.temperature)))
         for _ in range(_DOUBLINGS):
-            low_faces = [
-                (axis, side)
-                for axis, side in itertools.product(range(len(centre)), (0, 1))
-                if self._lowest_on(centre, reach, axis, side) < _FLAT
-            ]
-            if not low_faces:
+            held = self._held(centre, _WIDE * reach)
+            if (held <= reach).all():
                 return [(float(c - r[0]), float(c + r[1])) for c, r in zip(centre, reach, strict=True)]
-            for axis, side in low_faces:
-                reach[axis, side] *= 1.25
+            reach = np.where(held > reach, 1.25 * reach, reach)
             if reach.max() > 1e8 * (1.0 + np.abs(centre).max()):
                 break
         raise NotApplicable("the loss does not grow far away: there is no law to normalise")
 
-    def _lowest_on(self, centre: np.ndarray, reach: np.ndarray, axis: int, side: int) -> float:
-        """The lowest potential on a face, in temperatures above the minimum."""
-        axes = [np.linspace(c - r[0], c + r[1], 41) for c, r in zip(centre, reach, strict=True)]
-        axes[axis] = axes[axis][[-side]]
-        grid = dict(zip(self.run.loss.parameters, np.meshgrid(*axes, indexing="ij"), strict=True))
-        lowest = float(np.min(self._values(grid)[0]))
-        if not np.isfinite(lowest):
+    def _held(self, centre: np.ndarray, reach: np.ndarray) -> np.ndarray:
+        """How far along each axis, to both sides, the potential is within reach of its lowest value on a wide grid.
+
+        Behind a barrier there may be another well.
+        """
+        points = _WIDE_POINTS[len(centre)]
+        axes = [np.linspace(c - r[0], c + r[1], points) for c, r in zip(centre, reach, strict=True)]
+        grid = np.meshgrid(*axes, indexing="ij")
+        values = np.broadcast_to(self._values(dict(zip(self.run.loss.parameters, grid, strict=True)))[0], grid[0].shape)
+        if not np.isfinite(values).all():
             raise InputError("the population loss is not finite everywhere: there is no Gibbs law to normalise")
-        return (lowest - self._bottom[1]) / self.temperature
+        if values.min() < self._bottom[1] - _DEEPER * self.temperature:
+            raise NotApplicable("there is a deeper well than that of the start; begin the run in the deepest")
+        inside = values < self._bottom[1] + _FLAT * self.temperature
+        sides = [(c - part[inside].min(), part[inside].max() - c) for c, part in zip(centre, grid, strict=True)]
+        cells = (reach.sum(axis=1) / (points - 1))[:, None]
+        return np.asarray(np.array(sides) + cells)

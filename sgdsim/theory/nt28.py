@@ -14,6 +14,7 @@ from sgdsim.theory.law import Law
 from sgdsim.theory.nt20 import is_multiplicative
 from sgdsim.theory.prediction import NotApplicable, Prediction, Tail
 from sgdsim.theory.recursion import is_affine
+from sgdsim.theory.response import Population, minimum, start_of
 from sgdsim.theory.tails import Multiplier, multiplier
 
 ID = "NT-28"
@@ -47,11 +48,21 @@ def _at_point(run: Run) -> list[Prediction]:
     if exponent > STEEPEST:
         raise NotApplicable(f"the tail exponent {exponent:.3g} is too steep to be seen in a sample")
     _check_forgotten(run, factor)
+    _check_centre(run)
     name = run.loss.parameters[0]
     fraction = 1e-2 if exponent <= _GENTLE else 1e-3
     conditions = f"E|1 - eta*h|^{exponent:.6g} = 1, the top {fraction:g} of the sample"
     measure = Tail(name, run.steps, fraction)
     return [Prediction(ID, f"tail({name})", measure, exponent, "exact", 0.1 * exponent, conditions=conditions)]
+
+
+def _check_centre(run: Run) -> None:
+    """Hill's estimator looks at magnitudes, so the minimum must be at zero, and there must be noise at it."""
+    theta = float(minimum(run.loss, start_of(run), run.optimizer.decay)[0])
+    if abs(theta) > 1e-6:
+        raise NotApplicable(f"the tail is about the minimum at {theta:.4g}; take the distance from it as the parameter")
+    if not Population(run.loss, run.optimizer.decay).noise(np.array([theta]))[0, 0] > 0:
+        raise NotApplicable("there is no noise at the minimum: paths collapse onto it")
 
 
 def _check_forgotten(run: Run, factor: Multiplier) -> None:

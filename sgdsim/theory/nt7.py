@@ -31,6 +31,8 @@ def _usable(run: Run) -> list[tuple[str, Balance]]:
         raise NotApplicable(
             "the loss declares no symmetry with a charge, or the optimizer's steps have no known change"
         )
+    if "learning_rate" in run.loss.namespace_names:
+        raise NotApplicable("learning_rate is a name of the loss, and the change of a charge needs that of the step")
     if run.optimizer.preconditioner or run.optimizer.metric:
         raise NotApplicable("with a matrix of learning rates the charge is another one than the loss's")
     names = {charge: name for name, charge in run.loss.charges.items()}

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sgdsim.errors import InputError
+from sgdsim.errors import InputError, unknown_name
 from sgdsim.formula import Formula
 from sgdsim.loss import Loss
 from sgdsim.noise import Noise
@@ -94,9 +94,13 @@ class Recursion:
 
         Raises
         ------
+        InputError
+            For a step that the run does not have.
         NotApplicable
             For a start on a grid or from a file.
         """
+        if step not in range(self.run.steps + 1):
+            raise InputError(f"step {step}, expected a whole number from 0 to {self.run.steps}")
         values = self._start()
         for number, rate in enumerate(self.run.schedule.rates(self.run.steps)[:step]):
             matrices = self.matrices if number else self.first_matrices
@@ -184,6 +188,9 @@ class StateMoments:
         return self.mean(name), k2, k3, k4
 
     def _raw(self, powers: Mapping[str, int]) -> float:
+        for name in powers:
+            if name not in self.names:
+                raise InputError(unknown_name("variable", name, self.names))
         return float(self.values[tuple(powers.get(name, 0) for name in self.names)])
 
 

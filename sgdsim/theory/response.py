@@ -39,6 +39,7 @@ FLAT = 1e-8
 
 _DEGREE = 8  # of a gradient in one noise variable, whose squares the nodes average exactly
 _MOST_NODES = 50_000
+_ANHARMONIC = 5.0  # growth of the curvature within a standard deviation: no response is linear beyond
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +77,9 @@ class Population:
         """Its Hessian, (parameter, parameter); by differences of the gradient where samples have kinks."""
         n = len(theta)
         if self._has_kinks:
-            slopes = jacobian(self.gradient, theta)
+            slopes, finer = (jacobian(self.gradient, theta, step) for step in (1e-4, 0.4e-4))
+            if not np.allclose(slopes, finer, rtol=1e-3, atol=1e-6 * np.abs(slopes).max()):
+                raise InputError("the population loss has a kink here: there is no curvature")
             return np.asarray((slopes + slopes.T) / 2.0)
         upper = self._hessian.at(self._named(theta)).value
         hessian = np.empty((n, n))
@@ -235,6 +238,8 @@ def minimum(loss: Loss, start: np.ndarray, decay: float = 0.0) -> np.ndarray:
     except (InputError, np.linalg.LinAlgError) as error:
         raise NotApplicable(f"the population loss cannot be minimised: {error}") from None
     _check_within_reach(theta, start)
+    if not (np.isfinite(about.value(theta)) and np.isfinite(slope).all() and np.isfinite(curvature).all()):
+        raise NotApplicable("no minimum: the population loss or its slope is not finite where the search ends")
     scale = max(float(np.abs(curvature).max()), 1e-300)
     # Where the bottom has no curvature, x**4 say, the slope is held against that of the start.
     steepest = max(scale * (1.0 + np.abs(theta).max()), float(np.abs(about.gradient(start)).max()))
@@ -374,7 +379,21 @@ def response(run: Run, theta: np.ndarray | None = None) -> Response:
     source = inner.T @ (kick @ noise @ kick.T + shake) @ inner
     covariance = inner @ solve_discrete_lyapunov(matrix, source) @ inner.T
     n = len(theta)
+    _check_harmonic(about, theta, hessian, covariance[:n, :n])
     return Response(theta, hessian, noise, covariance[:n, :n], stiff, radius)
+
+
+def _check_harmonic(about: Population, theta: np.ndarray, hessian: np.ndarray, covariance: np.ndarray) -> None:
+    """Refuse a response over which the curvature is another one, as at the bottom of x**4."""
+    spreads, axes = np.linalg.eigh(covariance)
+    for spread, axis in zip(spreads, axes.T, strict=True):
+        here = float(axis @ hessian @ axis)
+        if spread > 0 and here > 0:
+            there = float(axis @ about.hessian(theta + np.sqrt(spread) * axis) @ axis)
+            if not there < _ANHARMONIC * here:
+                raise NotApplicable(
+                    f"the curvature grows {there / here:.3g}-fold within a standard deviation: not a linear response"
+                )
 
 
 def flat_directions(hessian: np.ndarray) -> np.ndarray:

@@ -199,6 +199,7 @@ def multiplier(run: Run, theta: float | None = None) -> Multiplier:
     NotApplicable
         For several parameters, another optimizer, and a batch with too many variables.
     """
+    from sgdsim.functions import Kinked
     from sgdsim.theory.response import minimum, start_of
 
     loss, optimizer = run.loss, run.optimizer
@@ -208,6 +209,8 @@ def multiplier(run: Run, theta: float | None = None) -> Multiplier:
         raise NotApplicable(f"holds for plain sgd, the optimizer is {optimizer.name}")
     if optimizer.preconditioner or optimizer.metric:
         raise NotApplicable("holds without a preconditioner")
+    if any(node.has(loss.theta[0]) for node in loss.gradient[0].atoms(Kinked)):
+        raise NotApplicable("the gradient has jumps or kinks, which the linearisation does not see")
     batch = batch_rule(run)
     curvature = batch.gradient[0].diff(loss.theta[0])
     if theta is None and loss.theta[0] in curvature.free_symbols:

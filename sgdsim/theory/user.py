@@ -221,6 +221,8 @@ class UserPrediction:
         return ", ".join(sorted(names, key=run.measured.index))
 
     def _recorded_step(self, run: Run, step: int) -> int:
+        if not 0 <= step <= run.steps:
+            raise InputError(f"{self._where}: step {step}, expected 0 to {run.steps}")
         recorded = run.recorder.record_steps(run.steps)
         if step not in recorded and not (self.statistic == "tail" and step in run.recorder.snapshots):
             nearest = recorded[np.argmin(np.abs(recorded - step))]

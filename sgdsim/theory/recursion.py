@@ -102,9 +102,11 @@ class Recursion:
         if step not in range(self.run.steps + 1):
             raise InputError(f"step {step}, expected a whole number from 0 to {self.run.steps}")
         values = self._start()
-        for number, rate in enumerate(self.run.schedule.rates(self.run.steps)[:step]):
-            matrices = self.matrices if number else self.first_matrices
-            values = np.tensordot(rate ** np.arange(len(matrices)), matrices, axes=1) @ values
+        rates = self.run.schedule.rates(self.run.steps)[:step]
+        for rate in rates[:1]:
+            values = _at(self.first_matrices, rate) @ values
+        for rate, equal in itertools.groupby(rates[1:]):
+            values = np.linalg.matrix_power(_at(self.matrices, rate), len(list(equal))) @ values
         return self._moments(values)
 
     def stationary(self) -> StateMoments:
@@ -136,7 +138,7 @@ class Recursion:
 
     def matrix(self, rate: float) -> np.ndarray:
         """T at a learning rate, (moment, moment)."""
-        return np.asarray(np.tensordot(rate ** np.arange(len(self.matrices)), self.matrices, axes=1))
+        return _at(self.matrices, rate)
 
     def radius(self, order: int, rate: float) -> float:
         """Spectral radius of the block of an order: where it is below 1, moments of this order come to rest."""
@@ -153,6 +155,11 @@ class Recursion:
     def _moments(self, values: np.ndarray) -> StateMoments:
         centre = dict(zip(self.names, self.centre, strict=False))
         return StateMoments(self.names, centre, dict(zip(self.powers, values, strict=True)))
+
+
+def _at(matrices: np.ndarray, rate: float) -> np.ndarray:
+    """The matrix of a polynomial in the learning rate."""
+    return np.asarray(np.tensordot(rate ** np.arange(len(matrices)), matrices, axes=1))
 
 
 @dataclass(frozen=True, eq=False)

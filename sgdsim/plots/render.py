@@ -224,7 +224,7 @@ def _draw_residuals(axes: Axes, residuals: Sequence[Residuals], band: float) -> 
         if one.line is not None:
             looks |= {"marker": style.frame(one.line), "markerfacecolor": "none", "markersize": 4}
         axes.plot(one.x, one.z, **looks)
-    most = max([band, *(float(np.nanmax(np.abs(one.z))) for one in residuals if np.any(np.isfinite(one.z)))])
+    most = _reach(residuals, band)
     if most > _SYMLOG * band:
         axes.set_yscale("symlog", linthresh=band)
         ticks = [sign * 10.0**power for sign in (-1, 1) for power in range(1, 9, 1 if most < 1e3 else 2)]
@@ -271,7 +271,14 @@ def _band_note(panels: Sequence[Panel], band: float, alpha: float) -> list[str]:
     if tests:
         within = f"±{band:.1f}, which any of {tests} exceeds with a probability of at most {alpha:g}"
         notes.append(f"Below: z, residuals in standard errors; grey ±2, dashed {within}.")
+    if any(_reach(panel.residuals, band) > _SYMLOG * band for panel in panels):
+        notes.append("Where z reaches far, its axis is logarithmic beyond the dashed lines.")
     return notes
+
+
+def _reach(residuals: Sequence[Residuals], band: float) -> float:
+    """The largest |z|, at least the band."""
+    return max([band, *(float(np.nanmax(np.abs(one.z))) for one in residuals if np.any(np.isfinite(one.z)))])
 
 
 def _ordered(handles: dict[str, Any], panels: Sequence[Panel]) -> dict[str, Any]:

@@ -17,8 +17,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sgdsim.errors import unknown_name
-from sgdsim.estimation import FEWEST_GROUPS, Estimate, NotMeasured, all_and_left_out, co_moment, statistic
+from sgdsim.estimation import (
+    FEWEST_GROUPS,
+    Estimate,
+    NotMeasured,
+    all_and_left_out,
+    co_moment,
+    index_of,
+    record_of,
+    statistic,
+)
 from sgdsim.observables import control_for
 
 if TYPE_CHECKING:
@@ -103,12 +111,8 @@ def controlled(ensemble: Ensemble, target: str, controls: Sequence[str] = (), st
     (0.25, True, True)
     """
     names = [target, *(controls or [control_for(target, target).name])]
-    record = _position(ensemble["record_step"], step)
-    known = [str(name) for name in ensemble["observable"]]
-    for name in names:
-        if name not in known:
-            raise NotMeasured(unknown_name("observable", name, known))
-    index = [known.index(name) for name in names]
+    record = record_of(ensemble, int(ensemble["record_step"][-1]) if step is None else step)
+    index = [index_of(ensemble, "observable", name) for name in names]
     left_out = int(np.max(np.asarray(ensemble["excluded"])[record, index]))
     if left_out:
         raise NotMeasured(f"{left_out} trajectories are left out, and a control has mean zero over all of them alone")
@@ -220,10 +224,3 @@ def _within(ensemble: Ensemble, names: Sequence[str], record: int, m2: np.ndarra
                 return None
             found[i, j] = found[j, i] = np.asarray(ensemble["group_comoments"])[record, :, pairs.index(pair), 3]
     return found
-
-
-def _position(steps: np.ndarray, step: int | None) -> int:
-    found = [len(steps) - 1] if step is None else np.flatnonzero(np.asarray(steps) == step)
-    if not len(found):
-        raise NotMeasured(f"step {step} is none of those at which moments were recorded")
-    return int(found[0])

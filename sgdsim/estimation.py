@@ -241,7 +241,7 @@ def _covariance(ensemble: Ensemble, pair: str, step: int) -> Estimate:
     """The covariance of two parameters, with a jackknife over groups."""
     if "group_comoments" not in ensemble:
         raise NotMeasured("no covariances were recorded: record.covariances")
-    record, index = _record(ensemble, step), _index(ensemble, "pair", pair)
+    record, index = record_of(ensemble, step), index_of(ensemble, "pair", pair)
     groups = np.asarray(ensemble["group_comoments"][record, :, index], dtype=float)
     n, first, second, within = groups[groups[:, 0] > 0].T
     keep = all_and_left_out(len(n)) if len(n) >= FEWEST_GROUPS else np.ones((1, len(n)))
@@ -412,7 +412,7 @@ def histogram(ensemble: Ensemble, name: str, step: int) -> Counts:
     """
     if f"histogram_{name}" not in ensemble or f"underflow_{name}" not in ensemble:
         raise NotMeasured(f"no histogram of {name} was recorded: record.histograms")
-    record = _record(ensemble, step)
+    record = record_of(ensemble, step)
     parts = (np.atleast_1d(ensemble[f"{kind}_{name}"][record]) for kind in ("underflow", "histogram", "overflow"))
     return Counts(np.concatenate(list(parts)), np.asarray(ensemble[f"edges_{name}"], dtype=float))
 
@@ -499,7 +499,7 @@ def excluded(ensemble: Ensemble, observable: str, step: int) -> int:
     """
     if "excluded" not in ensemble:
         return 0
-    return int(ensemble["excluded"][_record(ensemble, step), _index(ensemble, "observable", observable)])
+    return int(ensemble["excluded"][record_of(ensemble, step), index_of(ensemble, "observable", observable)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -589,14 +589,27 @@ def _standard_deviations(estimates: Sequence[Estimate], stderrs: np.ndarray) -> 
 
 def _group_moments(ensemble: Ensemble, observable: str, step: int) -> Moments:
     """The moments of the groups that are not empty, in order."""
-    record, index = _record(ensemble, step), _index(ensemble, "observable", observable)
+    record, index = record_of(ensemble, step), index_of(ensemble, "observable", observable)
     names = ("group_count", "group_mean", "group_m2", "group_m3", "group_m4")
     fields = [np.asarray(ensemble[name][record, :, index], dtype=float) for name in names]
     used = fields[0] > 0
     return Moments(*(field[used] for field in fields))
 
 
-def _record(ensemble: Ensemble, step: int) -> int:
+def record_of(ensemble: Ensemble, step: int) -> int:
+    """Where a step stands among the records.
+
+    Raises
+    ------
+    NotMeasured
+        For a step at which no moments were recorded.
+
+    Examples
+    --------
+    >>> from sgdsim.ensemble import Ensemble, Variable
+    >>> record_of(Ensemble({"record_step": Variable(("record",), [0, 9])}, {}), 9)
+    1
+    """
     return _position(ensemble["record_step"], step, "moments were recorded")
 
 
@@ -604,7 +617,7 @@ def _snapshot(ensemble: Ensemble, parameter: str, step: int) -> np.ndarray:
     if "theta" not in ensemble:
         raise NotMeasured("there are no snapshots")
     row = _position(ensemble["snapshot_step"], step, "a snapshot was taken")
-    column = _index(ensemble, "parameter", parameter)
+    column = index_of(ensemble, "parameter", parameter)
     return np.asarray(ensemble["theta"][row, :, column], dtype=float)
 
 
@@ -615,7 +628,20 @@ def _position(steps: np.ndarray, step: int, what: str) -> int:
     return int(found[0])
 
 
-def _index(ensemble: Ensemble, kind: str, name: str) -> int:
+def index_of(ensemble: Ensemble, kind: str, name: str) -> int:
+    """Where a name stands among those of its kind.
+
+    Raises
+    ------
+    NotMeasured
+        For an unknown one, with a near match.
+
+    Examples
+    --------
+    >>> from sgdsim.ensemble import Ensemble, Variable
+    >>> index_of(Ensemble({"observable": Variable(("observable",), ["x", "y"])}, {}), "observable", "y")
+    1
+    """
     names = [str(known) for known in ensemble[kind]]
     if name not in names:
         raise NotMeasured(unknown_name(kind, name, names))

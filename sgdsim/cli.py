@@ -91,7 +91,8 @@ _RUN_OPTIONS = [
     click.option("--trajectories", type=_Count(), help="How many there are (run.trajectories), e.g. 1e6."),
     click.option("--steps", type=_Count(), help="Steps of each (run.steps)."),
     click.option("--seed", type=_Count(), help="Seed of all noise, 64 bits (run.seed)."),
-    click.option("--threads", type=_Count(), help="Threads to use.  [default: all]"),
+    click.option("--threads", type=_Count(), help="Threads of the CPU to use.  [default: all]"),
+    click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, or auto: what ends first."),
     _several("--set", "settings", "KEY=VALUE", "Set any value of the scenario, e.g. run.steps=5000."),
     _several("--predict", "predictions", "FORMULA", "'variance(x) = …; order=1; at=final'."),
     click.option("--no-compare", is_flag=True, help="Write the file only."),
@@ -162,7 +163,7 @@ def simulate(output: str | None, save_scenario: str | None, no_automatic: bool, 
     from sgdsim.workflow import default_output, scenario_from
     from sgdsim.workflow import save_scenario as save
 
-    about_run = {name: options.pop(name) for name in ("threads", "no_compare", "overwrite", "quiet")}
+    about_run = {name: options.pop(name) for name in ("threads", "device", "no_compare", "overwrite", "quiet")}
     data = scenario_data(automatic=not no_automatic, **options)
     try:
         scenario = scenario_from(data, scenario_name(data), "the command line")
@@ -291,7 +292,12 @@ def _run(scenario: Scenario, output: str | None, options: dict[str, Any]) -> Non
     path = default_output(scenario) if output is None else output
     quiet = options["quiet"]
     ensemble = run_scenario(
-        scenario, output, threads=options["threads"], overwrite=options["overwrite"], progress=not quiet
+        scenario,
+        output,
+        threads=options["threads"],
+        device=options["device"],
+        overwrite=options["overwrite"],
+        progress=not quiet,
     )
     if not quiet:
         click.echo(f"{path}: {summary(ensemble)}")

@@ -104,7 +104,7 @@ def controlled(ensemble: Ensemble, target: str, controls: Sequence[str] = (), st
     >>> from sgdsim import Loss, Noise, simulate
     >>> loss = Loss("(x - z)**2/2", ("x",), noise={"z": Noise.parse("normal")})
     >>> ensemble = simulate(
-    ...     loss, learning_rate=0.5, initial={"x": 1.0}, trajectories=100, steps=2, controls=["x"], target="python"
+    ...     loss, learning_rate=0.5, initial={"x": 1.0}, trajectories=100, steps=2, controls=["x"], device="python"
     ... )
     >>> estimate = controlled(ensemble, "x")
     >>> round(estimate.value, 6), estimate.stderr < 1e-7, estimate.gain > 1e12  # the mean is 1/4
@@ -133,7 +133,7 @@ def best_mean(ensemble: Ensemble, target: str, step: int) -> Estimate:
     --------
     >>> from sgdsim import Loss, Noise, simulate
     >>> loss = Loss("(x - z)**2/2", ("x",), noise={"z": Noise.parse("normal")})
-    >>> rest = {"initial": {"x": 1.0}, "trajectories": 100, "steps": 2, "target": "python"}
+    >>> rest = {"initial": {"x": 1.0}, "trajectories": 100, "steps": 2, "device": "python"}
     >>> ensemble = simulate(loss, learning_rate=0.5, controls=["x"], **rest)
     >>> round(best_mean(ensemble, "x", 2).value, 6), best_mean(ensemble, "x", 0).value
     (0.25, 1.0)

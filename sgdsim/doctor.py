@@ -7,6 +7,7 @@ import os
 import platform
 
 import sgdsim
+from sgdsim.errors import RunError
 
 LIBRARIES = ("numba", "llvmlite", "numpy", "scipy", "h5py", "sympy", "pydantic", "click", "tqdm")
 EXTRAS = ("numba-cuda", "distributed", "matplotlib", "xarray", "jax", "torch")
@@ -69,15 +70,10 @@ def _cache() -> str:
 
 
 def _cuda() -> str:
+    """The GPUs, with what their driver and the compiler support; or why there are none, and what would help."""
     try:
-        from numba import cuda
+        from sgdsim.kernels import gpu
 
-        if cuda.is_available():
-            name = cuda.get_current_device().name
-            return f"found {name.decode() if isinstance(name, bytes) else name}; sgdsim has no CUDA target yet"
-        problem = str(cuda.cuda_error() or "")
-    except Exception as error:  # whatever the driver says is the answer
-        problem = str(error)
-    # What numba says begins with a heading of its own, and nothing may follow.
-    said = [line.strip() for line in problem.splitlines() if line.strip() and not line.strip().endswith(":")]
-    return f"not found: {said[0] if said else 'no driver answers'}"
+        return "; ".join(gpu.describe())
+    except (ImportError, RunError) as error:
+        return f"not usable: {error}"

@@ -109,7 +109,7 @@ def draw(
     --------
     >>> import sgdsim
     >>> loss = sgdsim.Loss("x**2/2 + z*x", ("x",), noise={"z": sgdsim.Noise.parse("normal")})
-    >>> run = {"initial": {"x": 1.0}, "trajectories": 64, "steps": 8, "every": 2, "target": "python"}
+    >>> run = {"initial": {"x": 1.0}, "trajectories": 64, "steps": 8, "every": 2, "device": "python"}
     >>> figure = draw(sgdsim.simulate(loss, learning_rate=0.1, **run))
     >>> figure.get_label(), [axes.get_ylabel() for axes in figure.axes]
     ('moments', ['mean(x)', 'variance(x)'])

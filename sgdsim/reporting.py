@@ -30,6 +30,10 @@ def summary(ensemble: Ensemble) -> str:
     count = " x ".join(f"{size:,}" for size in status.shape)  # points of a sweep first
     text = f"{count} trajectories in {seconds:.1f} s, {rate:.2e} trajectory-steps/s"
     text += f" (kernels ready after {compiling:.1f} s)"
+    if attributes.get("target", "cpu") != "cpu":
+        text += f" on {attributes['target']}"
+    if "device_choice" in attributes:
+        text += f"; device auto: {attributes['device_choice']}"
     return text if not diverged else f"{text}; WARNING: {diverged:,} diverged and are excluded"
 
 

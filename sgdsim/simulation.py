@@ -2,7 +2,8 @@
 
 A unit of work is a block of at most 2^17 trajectories over a span of steps. A block runs all its steps before the
 next begins, so its state stays in cache. Between units the whole state of a block is one plain value, `Block`, so
-a run can be interrupted, watched, saved or moved at any unit, and its numbers depend on none of that.
+a run can be interrupted, watched, saved or moved at any unit, and its numbers depend on none of that. Where a block
+runs, and how many trajectories it has there, is its executor's business; see `kernels.block`.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from sgdsim import provenance, toml
 from sgdsim.accumulators import Accumulators
 from sgdsim.assembly import assemble
 from sgdsim.ensemble import Ensemble
-from sgdsim.errors import InputError, unknown_name
-from sgdsim.kernels import cache
+from sgdsim.errors import InputError
+from sgdsim.devices import Device, choose, executor
+from sgdsim.kernels.block import Block, Common
 from sgdsim.kernels.plan import Plan
-from sgdsim.kernels.program import GROUPS, TARGETS, Program
+from sgdsim.kernels.program import GROUPS, Program
 from sgdsim.loss import Loss
 from sgdsim.observables import Observable
 from sgdsim.optimizers import Optimizer
@@ -35,35 +37,28 @@ from sgdsim.starts import Grid, Start, Stored, start_from
 from sgdsim.theory import controls as theory_of_controls
 from sgdsim.workers import Workers
 
-BLOCK_TRAJECTORIES = 2**17
 SPAN_SECONDS = 0.05
 _FIRST_SPAN = 4  # steps, before the speed is known
 
 
-@dataclass
-class Block:
-    """The whole state of a block of trajectories between two spans.
-
-    Attributes
-    ----------
-    first_tile
-        Index in the ensemble of the first tile.
-    step
-        Completed steps.
-    state
-        Parameters, optimizer state and running observables, (tile, variable * lane).
-    status
-        (tile, lane), as in `Accumulators`; -1 for padding lanes.
-    """
-
-    first_tile: int
-    step: int
-    state: np.ndarray
-    status: np.ndarray
+def program_of(run: Run, plan: Plan) -> Program:
+    """What the kernels of a run are made from."""
+    return Program(
+        run.loss,
+        run.optimizer,
+        {n: 0.0 if isinstance(start, Grid | Stored) else start for n, start in run.initial_items()},
+        run.recorder.all_observables,
+        run.dtype,
+        run.noise_dtype,
+        pairs=bool(plan.pairs),
+        planes=bool(plan.cells),
+        drifts=bool(plan.drift_bins),
+        antithetic=run.antithetic,
+    )
 
 
 class Simulator:
-    """One run on one target, ready to be cut into units of work.
+    """One run on one device, ready to be cut into units of work.
 
     Parameters
     ----------
@@ -71,44 +66,44 @@ class Simulator:
         What to simulate.
     point
         Sweep point of the counter; equal points draw equal noise.
-    target
-        ``cpu`` or ``python``.
+    device
+        Where; by default the CPU.
     workers
-        Threads to run on; by default the caller's alone.
+        Threads of the CPU to run on; by default the caller's alone.
     """
 
-    def __init__(self, run: Run, point: int = 0, target: str = "cpu", workers: Workers | None = None) -> None:
+    def __init__(
+        self, run: Run, point: int = 0, device: str | Device = "cpu", workers: Workers | None = None
+    ) -> None:
         self.run = run
-        self.workers = workers or Workers(1)
-        self.point = point
-        self.target = target
-        recorder = run.recorder
         self.given = {n: start for n, start in run.initial.items() if isinstance(start, Grid | Stored)}
-        initial = {n: 0.0 if isinstance(start, Grid | Stored) else start for n, start in run.initial_items()}
         self._plan = Plan(run)
-        self.program = Program(
-            run.loss,
-            run.optimizer,
-            initial,
-            recorder.all_observables,
-            run.dtype,
-            run.noise_dtype,
-            pairs=bool(self._plan.pairs),
-            planes=bool(self._plan.cells),
-            drifts=bool(self._plan.drift_bins),
-            antithetic=run.antithetic,
-        )
+        self.program = program_of(run, self._plan)
         self.lanes = self.program.lanes
-        self.record_steps = recorder.record_steps(run.steps)
-        self.snapshot_steps = np.array(sorted(set(recorder.snapshots)), dtype=np.int64)
+        self.record_steps = run.recorder.record_steps(run.steps)
+        self.snapshot_steps = np.array(sorted(set(run.recorder.snapshots)), dtype=np.int64)
         self._rates = run.schedule.rates(run.steps)
-        self._constants = self.program.constant_array()
-        self._windows = self.program.windows()
-        self._weights = theory_of_controls.weights(run)
-        self._data = self.program.data_array()
-        self._key = (np.uint32(run.seed & 0xFFFFFFFF), np.uint32(run.seed >> 32))
-        self.kernel: ModuleType = cache.load(self.program, target)
+        common = Common(
+            run.trajectories,
+            run.steps,
+            (np.uint32(run.seed & 0xFFFFFFFF), np.uint32(run.seed >> 32)),
+            point,
+            self.program.constant_array(),
+            self.program.initial_array(),
+            self.program.windows(),
+            theory_of_controls.weights(run),
+            self.program.data_array(),
+            self.record_steps,
+            self.snapshot_steps,
+            self._plan,
+        )
+        self.executor = executor(Device.parse(device), self.program, common, workers or Workers(1))
         self._span = _FIRST_SPAN
+
+    @property
+    def kernel(self) -> ModuleType:
+        """The generated module."""
+        return self.executor.kernel
 
     @property
     def n_tiles(self) -> int:
@@ -131,76 +126,42 @@ class Simulator:
         }
 
     def compile(self) -> None:
-        """Compile the kernels, or load them from the cache, by running them on no trajectories at all."""
-        state = np.empty((0, self.program.n_variables * self.lanes), self.run.dtype)
-        block = Block(0, 0, state, np.empty((0, self.lanes), np.int64))
-        empty = {name: np.empty((0,) * len(shape), dtype) for name, (shape, dtype) in self.shapes().items()}
-        self._initialize(block)
-        self.advance(block, 0, Accumulators(**empty))
+        """Compile the kernels, or load them from the cache, by running them on as little as there can be."""
+        self.executor.compile()
 
-    def _initialize(self, block: Block) -> None:
-        arguments = self.program.initial_array()
-        place = block.first_tile, self.run.trajectories
-        self.kernel.initialize(block.state, block.status, *place, arguments, *self._key, self.point)
-        first, last = self._trajectories(block)
-        state = block.state.reshape(len(block.state), self.program.n_variables, self.lanes)
-        for name, start in self.given.items():
-            values = np.full(len(block.state) * self.lanes, np.nan)
-            values[: last - first] = start.values(first, last)
-            state[:, self.run.loss.parameters.index(name)] = values.reshape(-1, self.lanes)
-
-    def first_tiles(self, block_trajectories: int = BLOCK_TRAJECTORIES) -> range:
+    def first_tiles(self, block_trajectories: int | None = None) -> range:
         """Where each block begins."""
         # Four steps of a block are the least that an interrupt waits for: heavy steps get smaller blocks.
-        tiles = max(block_trajectories // self.lanes, 1)
+        tiles = max((block_trajectories or self.executor.block_trajectories) // self.lanes, 1)
         return range(0, self.n_tiles, max(tiles // self.program.weight, min(tiles, GROUPS)))
 
-    def blocks(self, block_trajectories: int = BLOCK_TRAJECTORIES) -> Iterator[Block]:
+    def blocks(self, block_trajectories: int | None = None) -> Iterator[Block]:
         """The initial states of all blocks, one at a time."""
         starts = self.first_tiles(block_trajectories)
         for first_tile in starts:
-            n = min(starts.step, self.n_tiles - first_tile)
-            state = _aligned((n, self.program.n_variables * self.lanes), self.run.dtype)
-            block = Block(first_tile, 0, state, np.zeros((n, self.lanes), np.int64))
-            self._initialize(block)
+            block = self.executor.block(first_tile, min(starts.step, self.n_tiles - first_tile))
+            first, last = self._trajectories(block)
+            for name, start in self.given.items():
+                values = np.full(block.tiles * self.lanes, np.nan)
+                values[: last - first] = start.values(first, last)
+                self.executor.put(block, self.run.loss.parameters.index(name), values.reshape(-1, self.lanes))
             yield block
 
     def advance(self, block: Block, stop: int, into: Accumulators) -> None:
         """Run a block up to `stop` completed steps, a multiple of 4 or the last step, and measure it on the way."""
-        first, last = self._trajectories(block)
-        start = block.step
-        # A record at the step where a span starts was taken by the span before, except at step 0.
-        next_record = np.searchsorted(self.record_steps, start, "right" if start else "left")
-        next_snapshot = np.searchsorted(self.snapshot_steps, start, "right" if start else "left")
-        self.workers.run(
-            self.kernel.advance,
-            block.state,
-            block.status,
-            block.first_tile,
-            start,
-            stop,
-            self._rates,
-            self._constants,
-            self._windows,
-            self._weights,
-            self._data,
-            *self._key,
-            self.point,
-            self.record_steps,
-            next_record,
-            into.moments,
-            into.counts,
-            into.comoments,
-            into.cells,
-            self._plan.record,
-            into.changes,
-            self._plan.drift,
-            self.snapshot_steps,
-            next_snapshot,
-            into.theta,
-        )
-        block.step = stop
-        into.status[first:last] = block.status.reshape(-1)[: last - first]
+        table = self.program.step_table(self._rates[block.step : stop], block.step)
+        self.executor.advance(block, stop, table, into)
+        if stop == self.run.steps:
+            first, last = self._trajectories(block)
+            into.status[first:last] = self.executor.fetch(block.status).reshape(-1)[: last - first]
+            changes = self.executor.fetch(block.changes)
+            for tile in range(block.tiles):
+                into.changes[(block.first_tile + tile) % GROUPS] += changes[tile]
+
+    def final_state(self, block: Block) -> np.ndarray:
+        """All variables of all its trajectories, padding too, shape (variable, trajectory)."""
+        state = self.executor.fetch(block.state).reshape(block.tiles, -1, self.lanes)
+        return state.swapaxes(0, 1).reshape(-1, block.tiles * self.lanes)
 
     def spans(self, block: Block, into: Accumulators, span_steps: int | None = None) -> Iterator[int]:
         """Run a block to the end, span by span; yields the trajectory-steps of each.
@@ -225,15 +186,7 @@ class Simulator:
 
     def _trajectories(self, block: Block) -> tuple[int, int]:
         first = block.first_tile * self.lanes
-        return first, min(first + len(block.state) * self.lanes, self.run.trajectories)
-
-
-def _aligned(shape: tuple[int, int], dtype: str) -> np.ndarray:
-    """An empty array that starts on a cache line: straddling vectors cost 5 to 8 %."""
-    size = shape[0] * shape[1] * np.dtype(dtype).itemsize
-    raw = np.empty(size + 64, np.uint8)
-    skip = -raw.ctypes.data % 64
-    return raw[skip : skip + size].view(dtype).reshape(shape)
+        return first, min(first + block.tiles * self.lanes, self.run.trajectories)
 
 
 def allocate(simulators: Sequence[Simulator]) -> Accumulators:
@@ -284,7 +237,7 @@ def simulate(
     dtype: str = "float64",
     noise_dtype: str = "float32",
     threads: int | None = None,
-    target: str = "cpu",
+    device: str = "cpu",
     progress: bool = False,
 ) -> Ensemble:
     """Simulate independent SGD trajectories of a loss.
@@ -312,7 +265,7 @@ def simulate(
         Whether the trajectories come in pairs with mirrored noise; their number is then even.
     dtype, noise_dtype
         Of the state, and of the standard deviates.
-    threads, target, progress
+    threads, device, progress
         See `simulate_runs`.
 
     Returns
@@ -353,7 +306,7 @@ def simulate(
     )
     schedule = Schedule(learning_rate if isinstance(learning_rate, str) else repr(float(learning_rate)))
     run = Run(loss, optimizer, schedule, starts, trajectories, steps, seed, recorder, dtype, noise_dtype, antithetic)
-    return simulate_runs([run], scenario=toml.dumps(run.describe()), threads=threads, target=target, progress=progress)
+    return simulate_runs([run], scenario=toml.dumps(run.describe()), threads=threads, device=device, progress=progress)
 
 
 def _whole(name: str, value: float) -> int:
@@ -370,9 +323,9 @@ def simulate_runs(
     common_noise: bool = False,
     sweep: Mapping[str, Sequence[Any]] | None = None,
     title: str = "",
-    target: str = "cpu",
+    device: str = "cpu",
     threads: int | None = None,
-    block_trajectories: int = BLOCK_TRAJECTORIES,
+    block_trajectories: int | None = None,
     span_steps: int | None = None,
     progress: bool = False,
 ) -> Ensemble:
@@ -390,10 +343,11 @@ def simulate_runs(
         The swept values by key; None for a single run without a point dimension.
     title
         What the file says it is.
-    target
-        ``cpu`` or ``python``.
+    device
+        ``cpu``; ``cuda``, or ``cuda:1`` for the second GPU; ``auto`` for the one of both that should end first; or
+        ``python``, which runs the text of the kernels as it stands.
     threads
-        Default: all.
+        Of the CPU; default: all.
     block_trajectories, span_steps
         How the run is cut; no number depends on it.
     progress
@@ -402,15 +356,17 @@ def simulate_runs(
     Raises
     ------
     InputError
-        For more memory than there is, or more threads.
+        For more memory than there is, more threads, or an unknown device.
+    RunError
+        For a GPU that cannot be used.
     """
-    if target not in TARGETS:
-        raise InputError(f"target: {unknown_name('target', target, TARGETS)}")
     check_names(runs[0])
     _check_memory(output_bytes(runs))
-    workers = Workers(_thread_count(threads) if target == "cpu" else 1)
-    simulators = [Simulator(run, 0 if common_noise else point, target, workers) for point, run in enumerate(runs)]
     total = sum(run.trajectories * run.steps for run in runs)
+    count = _thread_count(threads)
+    chosen, reason = choose(Device.parse(device), total * program_of(runs[0], Plan(runs[0])).weight, count)
+    workers = Workers(count if chosen.target == "cpu" else 1)
+    simulators = [Simulator(run, 0 if common_noise else point, chosen, workers) for point, run in enumerate(runs)]
     results = allocate(simulators)
     started = provenance.now()
     began = time.perf_counter()
@@ -429,7 +385,7 @@ def simulate_runs(
         title=title,
         scenario=scenario,
         seed=str(runs[0].seed) if len({run.seed for run in runs}) == 1 else "swept",
-        target=target,
+        target=simulators[0].executor.name,
         dtype=runs[0].dtype,
         lanes=simulators[0].lanes,
         started=started,
@@ -437,6 +393,8 @@ def simulate_runs(
         seconds=seconds,
         trajectory_steps=total,
     )
+    if reason:
+        attributes["device_choice"] = reason
     if runs[0].antithetic:
         attributes["antithetic"] = 1  # trajectories are not independent: nothing may count them as if they were
     # CF: with this, xarray takes them as coordinates.

@@ -189,7 +189,7 @@ def run_scenario(
     path: str | Path | None = None,
     *,
     threads: int | None = None,
-    target: str = "cpu",
+    device: str = "cpu",
     overwrite: bool = False,
     progress: bool = False,
 ) -> Ensemble:
@@ -201,7 +201,7 @@ def run_scenario(
         As `load_scenario` gives it.
     path
         HDF5 file to write; by default ``results/<name>.h5``. A folder ``results`` is made.
-    threads, target, progress
+    threads, device, progress
         See `simulation.simulate_runs`.
     overwrite
         Whether an existing file may be replaced.
@@ -238,7 +238,7 @@ def run_scenario(
             sweep=scenario.sweep or None,
             title=str(scenario.data["title"]),
             threads=threads,
-            target=target,
+            device=device,
             progress=progress,
         )
         ensemble.attributes["scenario_name"] = scenario.name
@@ -311,7 +311,7 @@ def plot_file(
     >>> from tempfile import TemporaryDirectory
     >>> scenario = load_scenario("river_valley", {"run.trajectories": 64, "run.steps": 20})
     >>> with TemporaryDirectory() as folder:
-    ...     _ = run_scenario(scenario, f"{folder}/run.h5", target="python")
+    ...     _ = run_scenario(scenario, f"{folder}/run.h5", device="python")
     ...     plot_file(f"{folder}/run.h5").name
     'run.svg'
     """

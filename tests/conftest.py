@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from numba import config
 
+from sgdsim.errors import RunError
+from sgdsim.kernels.program import Program
 from sgdsim.losses.river_valley import river_valley
 from sgdsim.noise import Noise
 from sgdsim.optimizers import Optimizer
@@ -16,10 +21,71 @@ from sgdsim.schedules import Schedule
 RIVER = {"a0": 1.0, "k": 0.5, "c2": 0.1, "sigma": 1.0}
 
 
-@pytest.fixture(params=["python", "cpu"])
+SIMULATED = bool(config.ENABLE_CUDASIM)
+
+
+def gpu() -> str | None:
+    """The name of a GPU that can be used, or None."""
+    if SIMULATED:
+        return None
+    try:
+        from sgdsim.kernels.gpu import select
+
+        return select(0)
+    except (ImportError, RunError):
+        return None
+
+
+def targets() -> list[str]:
+    """Where kernels can run in this process: the simulator of CUDA needs one of its own, see `make test-cudasim`."""
+    return ["cuda"] if SIMULATED else ["python", "cpu", *(["cuda"] if gpu() else [])]
+
+
+def _share_safely() -> None:
+    """Give all threads of the simulator the same shared array: it looks whether there is one, then makes it, unguarded."""
+    from numba.cuda.simulator.kernelapi import FakeCUDAShared
+
+    lock, original = threading.Lock(), FakeCUDAShared.array
+
+    def array(self: Any, shape: Any, dtype: Any) -> Any:
+        with lock:
+            return original(self, shape, dtype)  # which tells arrays apart by the line of this call: we have but one
+
+    FakeCUDAShared.array = array
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What speaks of no target has no business in the simulator."""
+    if SIMULATED:
+        # In seconds: its threads wait for each other all the time, and the default is 500 times as long.
+        sys.setswitchinterval(1e-5)
+        _share_safely()
+        apart = [item for item in items if not (item.path.name == "test_cuda.py" or "[cuda" in item.name)]
+        items[:] = [item for item in items if item not in apart]
+        config.hook.pytest_deselected(items=apart)
+
+
+@pytest.fixture(params=targets())
 def target(request: pytest.FixtureRequest) -> str:
     """Every target that runs in this process; a kernel test that takes it covers them all."""
     return str(request.param)
+
+
+@pytest.fixture
+def size(target: str) -> Callable[[int, int], int]:
+    """How many trajectories a target is given: few where it is slow, many where it is fast."""
+
+    def of(few: int, many: int) -> int:
+        return min(few, 20) if SIMULATED else few if target == "python" else many
+
+    return of
+
+
+@pytest.fixture(autouse=SIMULATED)
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Tiles of 4 trajectories: the simulator runs a Python thread for each."""
+    monkeypatch.setattr(Program, "lanes", property(lambda self: 4))
+    yield
 
 
 @pytest.fixture

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from types import ModuleType
+from typing import Any
 
 import numpy as np
+from numba import cuda
 
 from sgdsim.kernels.program import Program
 
@@ -36,10 +38,52 @@ def update(
         offset,
         0,
         0,
-        rate,
-        completed,
+        program.step_table(np.array([rate]), completed)[0],
         program.constant_array(),
     )
+
+
+def on_device(module: ModuleType, function: str, arguments: tuple[Any, ...], results: np.ndarray) -> None:
+    """Let one thread of a GPU call a function that fills an array of its own, and copy that to the results."""
+    called, size, dtype = getattr(module, function), len(results), module.NOISE
+
+    @cuda.jit
+    def kernel(arguments: Any, results: Any) -> None:
+        values = cuda.local.array(size, dtype)
+        called(values, *arguments)
+        for i in range(size):
+            results[i] = values[i]
+
+    kernel[1, 1](arguments, results)
+
+
+def step_deviates(module: ModuleType, trajectory: int, step: int, key: tuple[np.uint32, np.uint32], point: int) -> Any:
+    """The deviates that are drawn for one trajectory at one step, (row,)."""
+    lane = trajectory % module.LANES
+    deviates = np.empty(module.DEVIATE_ROWS * module.LANES, module.NOISE)
+    arguments = trajectory - lane, step, *key, point
+    if hasattr(module, "HELD_DEVIATE_ROWS"):
+        on_device(module, "step_deviates", arguments, deviates)
+    else:
+        module.step_deviates(deviates, *arguments)
+    return deviates.reshape(-1, module.LANES)[:, lane]
+
+
+def philox4x32(module: ModuleType, words: list[np.uint32]) -> tuple[int, ...]:
+    """Four random words."""
+    if not hasattr(module, "HELD_DEVIATE_ROWS"):
+        return tuple(map(int, module.philox4x32(*words)))
+    philox = module.philox4x32
+    results = np.empty(4, np.uint32)
+
+    @cuda.jit
+    def kernel(words: Any, results: Any) -> None:
+        results[0], results[1], results[2], results[3] = philox(
+            words[0], words[1], words[2], words[3], words[4], words[5]
+        )
+
+    kernel[1, 1](np.array(words), results)
+    return tuple(map(int, results))
 
 
 def accumulate(module: ModuleType, program: Program, state: np.ndarray, running: int, weight: float) -> None:
@@ -47,4 +91,5 @@ def accumulate(module: ModuleType, program: Program, state: np.ndarray, running:
     none = np.empty(0, np.float32)
     data, constants = program.data_array(), program.constant_array()
     rows, path = np.empty(0, np.uint32), np.empty(module.PATH_ROWS * module.LANES, program.dtype)
-    module.accumulate(state, running, weight, np.zeros((0, 1, 1)), 1, none, rows, data, path, 0, 0, 1.0, constants)
+    shared = program.step_table(np.ones(1), 0)[0]
+    module.accumulate(state, running, weight, np.zeros((0, 1, 1)), 1, none, rows, data, path, 0, 0, shared, constants)

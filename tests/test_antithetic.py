@@ -26,7 +26,7 @@ SKEWED = ("lognormal:0,0.5", "exponential:2", "bernoulli:0.3", "table:-1@0.2,0@0
 def draws(family: str, antithetic: bool = True, **options: Any) -> np.ndarray:
     """The noise of one step, by trajectory."""
     loss = Loss("z*x", ("x",), noise={"z": Noise.parse(family)})
-    rest = {"learning_rate": 1.0, "initial": {"x": 0.0}, "steps": 1, "snapshots": [1], "target": "python"}
+    rest = {"learning_rate": 1.0, "initial": {"x": 0.0}, "steps": 1, "snapshots": [1], "device": "python"}
     ensemble = simulate(loss, trajectories=options.pop("trajectories", 4000), antithetic=antithetic, **rest, **options)
     return -np.asarray(ensemble["theta"][0, :, 0], dtype=float)
 
@@ -66,7 +66,7 @@ def test_the_first_of_a_pair_is_the_trajectory_of_an_ordinary_run():
 
 def pair_means(loss: Loss, optimizer: Optimizer | None = None, **options: Any) -> np.ndarray:
     """Of the final states, (pair, parameter)."""
-    settings = {"learning_rate": 0.2, "trajectories": 600, "steps": 7, "target": "python", **options}
+    settings = {"learning_rate": 0.2, "trajectories": 600, "steps": 7, "device": "python", **options}
     ensemble = simulate(loss, optimizer, antithetic=True, snapshots=[settings["steps"]], **settings)
     theta = np.asarray(ensemble["theta"][0])
     return (theta[::2] + theta[1::2]) / 2
@@ -130,7 +130,7 @@ SCENARIO = """
 def test_numbers_do_not_depend_on_the_cut():
     scenario = Scenario.parse(SCENARIO)
     cuts: list[dict[str, int]] = [{}, {"block_trajectories": 256, "span_steps": 4}, {"block_trajectories": 512}]
-    digests = {simulate_runs(scenario.runs, scenario=scenario.toml, target="python", **cut).digest() for cut in cuts}
+    digests = {simulate_runs(scenario.runs, scenario=scenario.toml, device="python", **cut).digest() for cut in cuts}
     assert len(digests) == 1
     assert "antithetic = true" in scenario.toml
     assert Scenario.parse(scenario.toml).runs == scenario.runs
@@ -172,7 +172,7 @@ def test_errors_know_of_the_pairs():
         trajectories=16_384,
         steps=1,
         observables={"y": "x**2"},
-        target="python",
+        device="python",
         antithetic=True,
     )
     assert len(np.unique(ensemble["group_count"][-1, :, 0])) == 1
@@ -186,7 +186,7 @@ def test_errors_know_of_the_pairs():
 
 def test_errors_that_rest_on_independence_are_not_given():
     scenario = Scenario.parse(SCENARIO)
-    ensemble = simulate_runs(scenario.runs, scenario=scenario.toml, target="python")
+    ensemble = simulate_runs(scenario.runs, scenario=scenario.toml, device="python")
     assert ensemble.attributes["antithetic"] == 1
     assert np.isnan(ensemble["quantile_q_stderr"]).all()
     spread = ensemble["variance_stderr"][-1, :2]
@@ -208,7 +208,7 @@ def test_pairs_lie_in_one_group():
             trajectories=514,
             steps=1,
             antithetic=True,
-            target="python",
+            device="python",
         )
         assert ensemble.attributes["lanes"] == {2: 256, 12: 128, 40: 64}[n]
         np.testing.assert_allclose(ensemble["group_mean"][-1], 0.0, atol=1e-16)
@@ -241,6 +241,6 @@ def test_ordinary_runs_are_what_they_were_before_there_were_pairs():
         observables={"lost": "window_sum(u*gradient(u)*learning_rate + e*next(w), 0, 12)"},
         covariances=True,
         snapshots=[12],
-        target="python",
+        device="python",
     )
     assert digest(ensemble) == "c44d6d40c4a2880ac7a13d8d0c2ee964365e047706ae7afdba39ebc34680b1dc"

@@ -56,7 +56,7 @@ def run(loss: Loss, target: str, steps: int, chosen: Optimizer | None = None, **
         steps=steps,
         seed=5,
         snapshots=[0, steps],
-        target=target,
+        device=target,
         **options,
     )
 
@@ -114,7 +114,7 @@ def noise_of(loss: Loss, ensemble: Any) -> dict[str, np.ndarray]:
         steps=1,
         seed=5,
         snapshots=[1],
-        target="python",
+        device="python",
     )["theta"][0]
     found = {noise: -moved[:, i] for i, noise in enumerate(names)}
     means = dict(zip(ensemble["observable"], ensemble["mean"][-1], strict=True))

@@ -14,7 +14,7 @@ from sgdsim.errors import InputError
 from sgdsim.estimation import NotMeasured, statistic
 
 LOSS = Loss("(u*w - 1 - z)**2/2", ("u", "w"), noise={"z": Noise.parse("normal")})
-RUN: dict[str, Any] = {"learning_rate": 0.1, "initial": {"u": 1.6, "w": 0.5}, "steps": 8, "target": "python"}
+RUN: dict[str, Any] = {"learning_rate": 0.1, "initial": {"u": 1.6, "w": 0.5}, "steps": 8, "device": "python"}
 
 
 def grouped(values: np.ndarray, groups: int) -> Groups:
@@ -128,7 +128,7 @@ def test_points_of_a_sweep_have_controls_of_their_own():
         "optimizer.learning_rate" = [0.1, 0.05]
     """
     scenario = Scenario.parse(text)
-    swept = simulate_runs(scenario.runs, scenario=scenario.toml, sweep=scenario.sweep, target="python")
+    swept = simulate_runs(scenario.runs, scenario=scenario.toml, sweep=scenario.sweep, device="python")
     assert swept.variables["controlled_mean"].dimensions == ("point", "controlled")
     for point in range(2):
         assert controlled(swept.select(point), "u").value == pytest.approx(swept["controlled_mean"][point, 0])
@@ -205,7 +205,7 @@ def test_the_table_of_gains_measures_what_it_says():
     matrix = form[:, [0, 1, 1, 2]].reshape(-1, 2, 2)
     np.testing.assert_allclose(linear + np.einsum("tij,tj->ti", matrix, path[1:]), force.response, atol=1e-12)
     by_hand = bench._recording(small, bench.Observable.parse("by_hand", bench._first_order(force)))
-    measured = simulate_runs([by_hand], scenario="", target="python")
+    measured = simulate_runs([by_hand], scenario="", device="python")
     index = list(measured["observable"]).index("by_hand")
     mean, error = measured["mean"][-1, index], measured["mean_stderr"][-1, index]
     assert abs(mean) < 5 * error

@@ -376,7 +376,7 @@ def states(loss: Loss, initial: dict[str, float], rate: float) -> np.ndarray:
         steps=steps,
         seed=7,
         snapshots=range(steps + 1),
-        target="python",
+        device="python",
     )
     return ensemble["theta"]
 

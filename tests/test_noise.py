@@ -323,7 +323,7 @@ def test_draws_for_checks_follow_the_same_law():
 @pytest.mark.parametrize("noise_dtype", ["float32", "float64"])
 def test_no_deviate_leads_to_infinity(dtype, noise_dtype):
     """The smallest, largest and most central words: a float32 state once rounded a uniform to 1 and took log(0)."""
-    simulator = Simulator(families_run(dtype=dtype, noise_dtype=noise_dtype), target="python")
+    simulator = Simulator(families_run(dtype=dtype, noise_dtype=noise_dtype), device="python")
     kernel = simulator.kernel
     extremes = (0, 1, 2**31 - 1, 2**31, 2**31 + 1, 2**32 - 1)
     ends = [float(kernel.uniform64(np.uint32(low), np.uint32(high))) - 0.5 for low in extremes for high in extremes]
@@ -351,7 +351,7 @@ def test_no_deviate_leads_to_infinity_in_a_tail(dtype):
     loss = Loss(" + ".join(f"{name}**2" for name in HEAVY), tuple(HEAVY))
     initial = {name: Noise.parse(text) for name, text in HEAVY.items()}
     run = Run(loss, Optimizer(), Schedule("1"), initial, 1, 1, dtype=dtype, noise_dtype="float64")
-    simulator = Simulator(run, target="python")
+    simulator = Simulator(run, device="python")
     kernel = simulator.kernel
     smallest = float(kernel.uniform64(np.uint32(0), np.uint32(2**31)))  # just beyond one half
     ends = [sign * size for size in (abs(smallest - 0.5), 0.25, 0.5 - 2.0**-53) for sign in (-1, 1)]

@@ -68,14 +68,14 @@ def make(loss: str, optimizer: Optimizer, **fields: Any) -> Run:
 
 def simulated(run: Run, target: str = "python") -> np.ndarray:
     """Shape (steps + 1, trajectory, parameter)."""
-    return np.asarray(simulate_runs([run], scenario="", target=target)["theta"])
+    return np.asarray(simulate_runs([run], scenario="", device=target)["theta"])
 
 
 def noise_of(loss: str) -> np.ndarray:
     """The noise of every step of every trajectory, read off path observables: (step, name, trajectory)."""
     texts = [f"window_sum({name}, {step}, {step + 1})" for step in range(STEPS) for name in NOISE[loss]]
     observables = tuple(Observable.parse(f"o{i}", text) for i, text in enumerate(texts))
-    simulator = Simulator(make(loss, Optimizer(), recorder=Recorder(observables=observables)), target="python")
+    simulator = Simulator(make(loss, Optimizer(), recorder=Recorder(observables=observables)), device="python")
     arrays = allocate([simulator])
     (block,) = simulator.blocks()
     simulator.advance(block, STEPS, Accumulators(*(field[0] for field in vars(arrays).values())))
@@ -197,7 +197,7 @@ def test_gradient_descent_takes_no_noise(noise):
     found = [simulated(run) for run in runs]
     np.testing.assert_array_equal(*found)
     np.testing.assert_array_equal(found[0], found[0][:, :1].repeat(N, axis=1))
-    assert Simulator(runs[0], target="python").kernel.DEVIATE_ROWS == 0
+    assert Simulator(runs[0], device="python").kernel.DEVIATE_ROWS == 0
     np.testing.assert_allclose(found[0], by_hand(runs[0], noise["rescaling"]), rtol=1e-12)
 
 
@@ -240,7 +240,7 @@ def test_langevin_noise_is_standard_and_independent():
 
 def test_rules_that_differ_in_a_default_alone_have_kernels_of_their_own():
     """Adam and AdamW have the same formulas; what is compiled in tells them apart."""
-    one, two = (Simulator(make("rescaling", Optimizer(name)), target="python").kernel for name in ("adam", "adamw"))
+    one, two = (Simulator(make("rescaling", Optimizer(name)), device="python").kernel for name in ("adam", "adamw"))
     assert one.__name__ != two.__name__
 
 

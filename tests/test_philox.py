@@ -10,7 +10,7 @@ import pytest
 from sgdsim.kernels import cache
 from sgdsim.kernels.philox import STREAMS
 from sgdsim.simulation import Simulator
-from tests import naive
+from tests import kernels, naive
 
 KNOWN = [
     line.split()
@@ -27,9 +27,9 @@ def test_oracle_gives_known_answers(row):
 
 @pytest.mark.parametrize("row", [row for row in KNOWN if row[0] == "10"], ids=lambda row: row[1])
 def test_every_target_gives_known_answers(row, target, river_run):
-    kernel = Simulator(river_run(), target=target).kernel
+    kernel = Simulator(river_run(), device=target).kernel
     words = [np.uint32(int(word, 16)) for word in row[1:]]
-    assert tuple(int(word) for word in kernel.philox4x32(*words[:6])) == tuple(int(word) for word in words[6:])
+    assert kernels.philox4x32(kernel, words[:6]) == tuple(map(int, words[6:]))
 
 
 def test_stream_ids_are_distinct_bytes():
@@ -42,12 +42,9 @@ def test_stream_ids_are_distinct_bytes():
 def test_deviates_follow_the_documented_counter(trajectory, target, river_run):
     """Trajectories up to 2^40, any step, any point, a 64-bit seed: the oracle's words, to float32 rounding."""
     seed, step, point = 0xFEDCBA9876543210, 4 * 123456, 77
-    kernel = Simulator(river_run(seed=seed), target=target).kernel
-    first = trajectory // kernel.LANES * kernel.LANES
-    deviates = np.empty(kernel.DEVIATE_ROWS * kernel.LANES, np.float32)
-    keys = np.uint32(seed & 0xFFFFFFFF), np.uint32(seed >> 32)
-    kernel.step_deviates(deviates, first, step, *keys, point)
-    found = deviates.reshape(4, -1)[:, trajectory - first]
+    kernel = Simulator(river_run(seed=seed), device=target).kernel
+    key = np.uint32(seed & 0xFFFFFFFF), np.uint32(seed >> 32)
+    found = kernels.step_deviates(kernel, trajectory, step, key, point)
     w = naive.block(seed, STREAMS["gradient_noise"], point, trajectory, step // 4)
     expected = (*naive.normal_pair(*w[:2]), *naive.normal_pair(*w[2:]))
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6)

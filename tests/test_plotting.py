@@ -105,7 +105,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file with something for every kind but a sweep and an order."""
     file = tmp_path_factory.mktemp("figures") / "valley.h5"
     scenario = workflow.scenario_from(SCENARIO, "valley", "here")
-    workflow.run_scenario(scenario, file, target="python")
+    workflow.run_scenario(scenario, file, device="python")
     return file
 
 

@@ -91,7 +91,7 @@ def net(**fields: Any) -> Run:
 
 
 def simulated(run: Run, target: str = "python", **options: Any) -> Ensemble:
-    return simulate_runs([run], scenario="", target=target, **options)
+    return simulate_runs([run], scenario="", device=target, **options)
 
 
 @pytest.fixture(scope="module")
@@ -522,7 +522,7 @@ def test_variables_of_one_name_are_refused_before_the_run(observables, histogram
             initial={"u": 1.0, "w": 1.0},
             trajectories=10,
             steps=1,
-            target="python",
+            device="python",
             observables=observables,
             histograms=histograms,
             **fields,
@@ -537,7 +537,7 @@ def test_every_variable_of_a_recorder_is_foreseen():
         initial={"u": 1.0, "w": "normal"},
         trajectories=300,
         steps=2,
-        target="python",
+        device="python",
         histograms={"u": [0, 2, 3], "u,w": [0, 2, 3, -1, 1, 3]},
         quantiles=(0.5,),
         autocorrelations={"w": Autocorrelation(0, (1,))},

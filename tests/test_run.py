@@ -163,7 +163,7 @@ def test_what_has_no_closed_form_is_refused_before_a_step_is_taken():
     ]
     for run in runs:
         with pytest.raises(InputError, match="no closed form"):
-            simulate_runs([run], scenario="", target="python")
+            simulate_runs([run], scenario="", device="python")
 
 
 def test_a_preconditioner_of_the_population_has_a_kernel_for_every_noise():
@@ -173,6 +173,6 @@ def test_a_preconditioner_of_the_population_has_a_kernel_for_every_noise():
         loss = Loss("(th*z)**2/2", ("th",), noise={"z": Noise.parse(law)})
         one = Optimizer("sgd", preconditioner=("1/hessian_trace",))
         run = make(loss, optimizer=one, steps=1, recorder=Recorder(snapshots=(1,)))
-        ends.append(simulate_runs([run], scenario="", target="python")["theta"][0, :, 0])
+        ends.append(simulate_runs([run], scenario="", device="python")["theta"][0, :, 0])
     # The gradient grows as the square of the noise, and so does the trace.
     assert ends[0] == pytest.approx(ends[1], rel=1e-12)

@@ -24,6 +24,10 @@ def simulate(run: Run, **options) -> Ensemble:
     return simulate_runs([run], scenario="", **options)
 
 
+# NumPy warns of them in the threads of the simulator, where nothing can tell it not to.
+infinities = pytest.mark.filterwarnings("ignore:(overflow|invalid value|divide by zero) encountered")
+
+
 def final(steps: int, **fields) -> Recorder:
     return Recorder(snapshots=(steps,), **fields)
 
@@ -37,7 +41,7 @@ def test_every_step_agrees_with_the_oracle(target, river_run):
         schedule=Schedule("cosine:0.3,0.01"),
         recorder=Recorder(snapshots=tuple(range(14))),
     )
-    theta = simulate(run, target=target)["theta"]
+    theta = simulate(run, device=target)["theta"]
     y0 = 1 + 0.1 * naive.initial_normals(run.seed, n)
     normals = naive.gradient_normals(run.seed, n, steps)
     x, y = naive.river_valley(np.full(n, 0.5), y0, normals, run.schedule.rates(steps), **RIVER)
@@ -47,15 +51,15 @@ def test_every_step_agrees_with_the_oracle(target, river_run):
 
 def test_float64_noise_agrees_with_python_target(river_run):
     run = river_run(trajectories=5, steps=9, noise_dtype="float64", recorder=final(9))
-    one, two = (simulate(run, target=target)["theta"] for target in ("python", "cpu"))
+    one, two = (simulate(run, device=target)["theta"] for target in ("python", "cpu"))
     np.testing.assert_allclose(one, two, rtol=0, atol=1e-14)
 
 
 def test_float32_state_follows_float64_state(target, river_run):
     run = river_run(trajectories=5, steps=20, recorder=final(20))
-    narrow = simulate(river_run(trajectories=5, steps=20, dtype="float32", recorder=final(20)), target=target)
+    narrow = simulate(river_run(trajectories=5, steps=20, dtype="float32", recorder=final(20)), device=target)
     assert narrow["theta"].dtype == np.float32
-    np.testing.assert_allclose(narrow["theta"], simulate(run, target=target)["theta"], atol=2e-6)
+    np.testing.assert_allclose(narrow["theta"], simulate(run, device=target)["theta"], atol=2e-6)
 
 
 @pytest.mark.parametrize("batch_size", [3, *(pytest.param(size, marks=pytest.mark.validate) for size in (2, 8))])
@@ -68,7 +72,7 @@ def test_batches_average_independent_samples(batch_size, target, river_run):
         recorder=final(1),
         initial={"x": 0.5, "y": 1.0},
     )
-    x = simulate(run, target=target)["theta"][0, :, 0]
+    x = simulate(run, device=target)["theta"][0, :, 0]
     words = batch_size if batch_size == 2 else -(-(batch_size + batch_size % 2) // 4) * 4
     for trajectory in range(3):
         blocks = [naive.block(run.seed, 1, 0, trajectory, 0, index) for index in range(-(-words // 4))]
@@ -94,7 +98,7 @@ def test_momentum_and_weight_decay_follow_their_definition(target, river_run):
         gy = 0.1 * y + 0.5 * y * x**2 + 0.2 * y
         vx, vy = 0.7 * vx + gx, 0.7 * vy + gy
         x, y = x - 0.1 * vx, y - 0.1 * vy
-    np.testing.assert_allclose(simulate(run, target=target)["theta"][0], np.stack([x, y], -1), atol=3e-6)
+    np.testing.assert_allclose(simulate(run, device=target)["theta"][0], np.stack([x, y], -1), atol=3e-6)
 
 
 def test_digest_does_not_depend_on_how_the_run_is_cut(river_run):
@@ -116,7 +120,7 @@ def test_digest_does_not_depend_on_how_the_run_is_cut(river_run):
 def test_digest_on_the_python_target_does_not_depend_on_the_cut(river_run):
     run = river_run(trajectories=300, steps=9, recorder=Recorder(every=2, snapshots=(9,)))
     digests = {
-        simulate(run, target="python", span_steps=s, block_trajectories=b).digest() for s, b in [(4, 256), (8, 512)]
+        simulate(run, device="python", span_steps=s, block_trajectories=b).digest() for s, b in [(4, 256), (8, 512)]
     }
     assert len(digests) == 1
 
@@ -146,10 +150,10 @@ def test_sweep_points_draw_independent_noise_unless_common(river_run):
     assert abs(np.corrcoef(own)[0, 1]) < 5 / np.sqrt(2000)  # false-alarm rate 6e-7
 
 
-def test_moments_equal_those_of_the_snapshot(target, river_run):
-    n = 700 if target == "python" else 5000
+def test_moments_equal_those_of_the_snapshot(target, size, river_run):
+    n = size(700, 5000)
     run = river_run(trajectories=n, steps=8, recorder=Recorder(every=3, snapshots=(0, 3, 6, 8)))
-    ensemble = simulate(run, target=target)
+    ensemble = simulate(run, device=target)
     assert list(ensemble["record_step"]) == list(ensemble["snapshot_step"]) == [0, 3, 6, 8]
     for record, parameter in itertools.product(range(1, 4), range(2)):
         found = [ensemble[name][record, parameter] for name in ("mean", "variance", "skewness", "kurtosis")]
@@ -160,16 +164,16 @@ def test_moments_equal_those_of_the_snapshot(target, river_run):
     assert not ensemble["excluded"].any()
 
 
-def test_moments_far_from_zero_do_not_cancel(target, river_run):
+def test_moments_far_from_zero_do_not_cancel(target, size, river_run):
     """A mean of 1e6 standard deviations: variance to 1e-9 and kurtosis to 1e-6 of a two-pass reference."""
-    n = 700 if target == "python" else 100_000
+    n = size(700, 100_000)
     run = river_run(
         trajectories=n,
         steps=1,
         initial={"x": 0.0, "y": Noise.parse("normal:1e6,1")},
         recorder=Recorder(snapshots=(0,)),
     )
-    ensemble = simulate(run, target=target)
+    ensemble = simulate(run, device=target)
     mean, variance, skewness, kurtosis = naive.central_moments(ensemble["theta"][0, :, 1])
     assert ensemble["mean"][0, 1] == pytest.approx(mean, rel=1e-15)
     assert ensemble["variance"][0, 1] == pytest.approx(variance, rel=1e-9)
@@ -177,12 +181,12 @@ def test_moments_far_from_zero_do_not_cancel(target, river_run):
     assert ensemble["kurtosis"][0, 1] == pytest.approx(kurtosis, abs=1e-6)
 
 
-def test_histograms_count_what_numpy_counts(target, river_run):
-    n = 600 if target == "python" else 10_000
+def test_histograms_count_what_numpy_counts(target, size, river_run):
+    n = size(600, 10_000)
     recorder = Recorder(
         every=5, snapshots=(0, 5, 10), histograms={"x": Histogram(-0.2, 0.3, 7), "y": Histogram(0.9, 1.1, 3)}
     )
-    ensemble = simulate(river_run(trajectories=n, steps=10, recorder=recorder), target=target)
+    ensemble = simulate(river_run(trajectories=n, steps=10, recorder=recorder), device=target)
     for column, name in enumerate("xy"):
         edges = ensemble[f"edges_{name}"]
         for record in range(3):
@@ -193,7 +197,7 @@ def test_histograms_count_what_numpy_counts(target, river_run):
             assert ensemble[f"overflow_{name}"][record] == (values >= edges[-1]).sum()
 
 
-def test_running_mean_is_the_mean_over_its_window(target, river_run):
+def test_running_mean_is_the_mean_over_its_window(target, size, river_run):
     steps, (start, stop) = 12, (3, 11)
     recorder = Recorder(
         snapshots=tuple(range(steps + 1)),
@@ -202,7 +206,7 @@ def test_running_mean_is_the_mean_over_its_window(target, river_run):
             Observable.parse("u", "x*y"),
         ),
     )
-    ensemble = simulate(river_run(trajectories=50, steps=steps, recorder=recorder), target=target)
+    ensemble = simulate(river_run(trajectories=size(50, 50), steps=steps, recorder=recorder), device=target)
     x, y = ensemble["theta"][..., 0], ensemble["theta"][..., 1]
     expected = (x[start + 1 : stop + 1] ** 2).mean(axis=0)
     assert ensemble["mean"][-1, 2] == pytest.approx(expected.mean(), rel=1e-12)
@@ -210,6 +214,7 @@ def test_running_mean_is_the_mean_over_its_window(target, river_run):
     assert ensemble["mean"][-1, 3] == pytest.approx((x[-1] * y[-1]).mean(), rel=1e-12)
 
 
+@infinities
 def test_divergence_is_found_reported_and_excluded(target, river_run):
     """eta a = 3: |x| doubles at every step and passes 1e100 after some 330; half of the trajectories start beyond."""
     loss = river_valley(a="a0", c="0", constants={"a0": 3.0, "sigma": 1.0})
@@ -222,7 +227,7 @@ def test_divergence_is_found_reported_and_excluded(target, river_run):
         initial={"x": 1.0, "y": 0.0},
         recorder=Recorder(every=20, snapshots=(steps,)),
     )
-    ensemble = simulate(run, target=target)
+    ensemble = simulate(run, device=target)
     status = ensemble["status"]
     assert ((status > 300) & (status < 350) & (status % 4 == 0)).all()
     assert np.isnan(ensemble["theta"]).all()
@@ -233,20 +238,21 @@ def test_divergence_is_found_reported_and_excluded(target, river_run):
     assert np.isnan(ensemble["mean"][-1, 0])
 
 
-def test_one_diverging_trajectory_does_not_touch_the_others(target, river_run):
+@infinities
+def test_one_diverging_trajectory_does_not_touch_the_others(target, size, river_run):
     """Starts of 1e101 are beyond the limit; the rest is as without them."""
     loss = river_valley(a="a0", c="0", constants={"a0": 0.1, "sigma": 0.0})
     run = river_run(
         loss=loss,
-        trajectories=300,
+        trajectories=size(300, 300),
         steps=8,
-        initial={"x": Noise.parse("normal:0,6e99"), "y": 0.0},
+        initial={"x": Noise.parse("normal:0,8e99"), "y": 0.0},
         recorder=Recorder(every=1, snapshots=(0, 8)),
     )
-    ensemble = simulate(run, target=target)
+    ensemble = simulate(run, device=target)
     start, end = ensemble["theta"][..., 0]
     beyond = np.abs(start) * 0.99**4 > 1e100
-    assert 0 < beyond.sum() < 50
+    assert 0 < beyond.sum() < len(beyond) / 3
     np.testing.assert_array_equal(ensemble["status"] == 4, beyond)
     np.testing.assert_array_equal(np.isnan(end), ensemble["status"] > 0)
     assert ensemble["count"][0, 0] == (np.abs(start) <= 1e100).sum()
@@ -315,7 +321,8 @@ def test_kernels_are_compiled_once_whatever_the_shapes(river_run):
     assert len(kernel.initialize.signatures) == 1
 
 
-def test_undefined_and_infinite_values_enter_nothing(target, river_run):
+@infinities
+def test_undefined_and_infinite_values_enter_nothing(target, size, river_run):
     """1/x at x = 0 and log(x) below it are no values: not in moments, histograms, min or max."""
     texts = {
         "a1": "1/x",
@@ -328,20 +335,23 @@ def test_undefined_and_infinite_values_enter_nothing(target, river_run):
         observables=tuple(Observable.parse(name, text) for name, text in texts.items()),
         histograms={"a1": Histogram(-1, 1, 2)},
     )
-    zero = simulate(river_run(initial={"x": 0.0, "y": 0.0}, steps=1, recorder=recorder), target=target)
+    n = size(100, 100)
+    zero = simulate(river_run(trajectories=n, initial={"x": 0.0, "y": 0.0}, steps=1, recorder=recorder), device=target)
     assert zero["count"][0].tolist()[2] == 0
     assert zero["overflow_a1"][0] == zero["underflow_a1"][0] == zero["histogram_a1"][0].sum() == 0
-    below = simulate(river_run(initial={"x": -1.0, "y": 0.0}, steps=1, recorder=recorder), target=target)
-    assert below["count"][0].tolist()[2:] == [100, 0, 0, 0, 100]
+    start = {"x": -1.0, "y": 0.0}
+    below = simulate(river_run(trajectories=n, initial=start, steps=1, recorder=recorder), device=target)
+    assert below["count"][0].tolist()[2:] == [n, 0, 0, 0, n]
 
 
+@infinities
 def test_divergence_at_the_last_step_is_found(target, river_run):
     """A run of 3 steps, which no multiple of 4 ends."""
     loss = river_valley(a="a0", c="0", constants={"a0": 1e60, "sigma": 0.0})
     run = river_run(
         loss=loss, schedule=Schedule("1"), trajectories=5, steps=3, initial={"x": 1.0, "y": 0.0}, recorder=final(3)
     )
-    ensemble = simulate(run, target=target)
+    ensemble = simulate(run, device=target)
     assert ensemble["status"].tolist() == [3] * 5
     assert np.isnan(ensemble["theta"]).all()
 

@@ -36,7 +36,7 @@ def python_module(loss: Loss, lanes: int = 2, **fields: Any) -> tuple[ModuleType
     program = make_program(loss, **fields)
     text = generate(program, "python", "measuring").replace("from measuring import looks, record, record_changes", "")
     module = ModuleType("generated")
-    exec(re.sub(r"(?m)^LANES, GROUPS = \d+", f"LANES, GROUPS = {lanes}", text), module.__dict__)
+    exec(re.sub(r"(?m)^LANES = \d+", f"LANES = {lanes}", text), module.__dict__)
     return module, program
 
 
@@ -229,6 +229,7 @@ def test_a_constant_called_learning_rate_is_the_loss_s_own():
     np.testing.assert_array_equal(step(module, program, np.array([[1.0, -2.0]]), 0.5), [[-0.5, 1.0]])
 
 
+@pytest.mark.parametrize("target", ["python", "cpu"])
 def test_a_loss_without_noise_is_gradient_descent(target):
     program = make_program(Loss("x**2*y", ("x", "y")))
     module = cache.load(program, target)

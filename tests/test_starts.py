@@ -31,7 +31,7 @@ def run(**fields) -> Run:
 
 
 def simulated(**fields) -> Ensemble:
-    return simulate_runs([run(**fields)], scenario="", target="python")
+    return simulate_runs([run(**fields)], scenario="", device="python")
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_what_is_no_grid(text):
 def test_trajectories_start_on_the_grid(points):
     """One after the other, and again when the points are used up, over several tiles and blocks."""
     one = run(initial={"u": Grid(-1.5, 2.0, points), "w": 0.5})
-    found = simulate_runs([one], scenario="", target="python", block_trajectories=256)
+    found = simulate_runs([one], scenario="", device="python", block_trajectories=256)
     expected = np.resize(np.linspace(-1.5, 2.0, points), N)
     np.testing.assert_allclose(found["theta"][0, :, 0], expected, rtol=0, atol=1e-15)
     assert (found["theta"][0, :, 1] == 0.5).all()
@@ -136,7 +136,7 @@ def test_values_are_those_of_the_last_snapshot(before):
     starts = stored(describe_snapshot(before, None))
     assert list(starts) == ["u", "w"]
     assert all(isinstance(start, Stored) and start.step == 4 for start in starts.values())
-    again = simulate_runs([run(initial=starts)], scenario="", target="python", block_trajectories=256)
+    again = simulate_runs([run(initial=starts)], scenario="", device="python", block_trajectories=256)
     np.testing.assert_array_equal(again["theta"][0], theta[-1])
     assert np.abs(again["theta"][-1] - theta[-1]).max() > 1e-3
 
@@ -172,7 +172,7 @@ def test_files_that_are_no_start_are_refused(before, tmp_path):
     with pytest.raises(InputError, match=r"run.from: trajectory \d+ of .*wild.h5 has diverged"):
         describe_snapshot(wild, None)
     sweep = tmp_path / "sweep.h5"
-    simulate_runs([run(seed=1), run(seed=2)], scenario="", target="python", sweep={"run.seed": (1, 2)}).save(sweep)
+    simulate_runs([run(seed=1), run(seed=2)], scenario="", device="python", sweep={"run.seed": (1, 2)}).save(sweep)
     with pytest.raises(InputError, match="holds a sweep, expected a single run"):
         describe_snapshot(sweep, None)
     bare = tmp_path / "bare.h5"
@@ -219,7 +219,7 @@ def test_the_scenario_says_where_the_start_comes_from(before):
     assert one.runs[0].trajectories == N
     again = Scenario.parse(one.toml)
     assert again.runs == one.runs
-    found = simulate_runs(again.runs, scenario=one.toml, target="python")
+    found = simulate_runs(again.runs, scenario=one.toml, device="python")
     np.testing.assert_array_equal(found["theta"][0], Ensemble.open(before)["theta"][-1])
     assert toml.loads(str(found.attributes["scenario"]), "")["run"]["from"] == section
 
@@ -247,7 +247,7 @@ def test_noise_of_any_ancestor_is_refused(before):
     run_scenario(
         scenario(before.parent, run={"seed": 17}, record={"snapshots": ["final"]}),
         before.parent / "next.h5",
-        target="python",
+        device="python",
     )
     third = describe_snapshot(before.parent / "next.h5", None)
     assert third["seeds"] == [17, *described["seeds"]]

@@ -241,7 +241,7 @@ def test_controls_that_are_simulated_have_mean_zero(name):
         steps=8,
         observables={"q": "u**2 - w**2"},
         controls=["q", "u"],
-        target="python",
+        device="python",
         seed=11,
     )
     for control in ("control_q", "control_u"):
@@ -261,7 +261,7 @@ def test_a_wrong_conditional_mean_is_seen_in_a_simulation():
         trajectories=300,
         steps=10,
         observables={"right": text.format(1.0), "wrong": text.format(2.0)},
-        target="python",
+        device="python",
     )
     assert abs(moments_of_control(ensemble, "right")[2]) < Z_LIMIT
     assert abs(moments_of_control(ensemble, "wrong")[2]) > Z_LIMIT
@@ -278,7 +278,7 @@ def test_a_linear_chain_is_left_without_any_noise():
         steps=6,
         observables={"square": "x**2"},
         controls=["x", "square"],
-        target="python",
+        device="python",
         noise_dtype="float64",
     )
     mean, variance = 0.75**6, 0.75**12 * 0.25
@@ -310,7 +310,7 @@ def test_controlled_means_are_those_of_all_paths():
         steps=8,
         observables={"q": "u**2 - w**2"},
         controls=["q", "u"],
-        target="python",
+        device="python",
         seed=2,
     )
     for name, function in {"q": lambda u, w: u * u - w * w, "u": lambda u, w: u}.items():
@@ -333,7 +333,7 @@ def test_what_is_left_falls_with_the_square_of_the_learning_rate():
             trajectories=400,
             steps=steps,
             controls=["u"],
-            target="python",
+            device="python",
         )
         gains.append(float(ensemble["controlled_gain"][0]))
     assert gains[1] > 8 * gains[0]
@@ -349,7 +349,7 @@ def test_a_river_has_a_control_without_linear_response():
         trajectories=300,
         steps=30,
         controls=["y"],
-        target="python",
+        device="python",
     )
     assert ensemble["controlled_gain"][0] > 100
     assert abs(moments_of_control(ensemble, "control_y")[2]) < Z_LIMIT
@@ -362,7 +362,7 @@ def test_nothing_depends_on_the_cut():
     run = run_of(rescaling(), steps=8, controls=("u", "w"))
     run = replace(run, trajectories=600)
     digests = {
-        simulate_runs([run], scenario=toml.dumps(run.describe()), target="python", **cut).digest()
+        simulate_runs([run], scenario=toml.dumps(run.describe()), device="python", **cut).digest()
         for cut in ({}, {"block_trajectories": 256, "span_steps": 4}, {"block_trajectories": 512, "span_steps": 4})
     }
     assert len(digests) == 1
@@ -371,7 +371,7 @@ def test_nothing_depends_on_the_cut():
 def test_t_is_the_number_of_steps_before():
     """The control of x by hand: what is left of a kick of step t after all steps, ``r^(K - 1 - t)``."""
     loss = Loss("x**2/2 + z*x", ("x",), noise={"z": Noise.parse("normal")})
-    rest = {"learning_rate": 0.25, "initial": {"x": 1.0}, "trajectories": 60, "steps": 5, "target": "python"}
+    rest = {"learning_rate": 0.25, "initial": {"x": 1.0}, "trajectories": 60, "steps": 5, "device": "python"}
     text = "window_sum(0.75**(4 - t)*learning_rate*(population_gradient(x) - gradient(x)), 0, 5)"
     ensemble = simulate(loss, observables={"hand": text, "last": "window_sum(t, 0, 5)"}, controls=["x"], **rest)
     _, hand, last, control = ensemble["mean"][-1]

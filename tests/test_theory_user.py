@@ -342,7 +342,7 @@ def test_a_result_needs_no_other_file_than_its_own(tmp_path: Path) -> None:
     assert one.data["predict"][0]["formula"].endswith("; resolution=50%")
     curve.unlink()
     wrong = [one.data["predict"][0], {"formula": "variance(q) = { step = [1, 2], value = [0.25, 0.5] }"}]
-    run_scenario(replace(one, data={**one.data, "predict": wrong}), tmp_path / "trap.h5", target="python")
+    run_scenario(replace(one, data={**one.data, "predict": wrong}), tmp_path / "trap.h5", device="python")
     rows = compare_file(tmp_path / "trap.h5").comparisons
     assert [row.statistic for row in rows] == ["curve", "curve"]
     assert rows[0].p > 1e-3
@@ -356,7 +356,7 @@ def test_a_density_and_a_tail_are_held_against_what_was_recorded(tmp_path: Path)
     variance = (1 - 0.25**4) / 3
     claims = [f"density(q) = exp(-q**2/(2*{variance * factor}))" for factor in (1, 4)]
     one = scenario(tmp_path, claims[0], predict=[{"formula": claim} for claim in claims])
-    run_scenario(one, tmp_path / "trap.h5", target="python")
+    run_scenario(one, tmp_path / "trap.h5", device="python")
     right, wrong = compare_file(tmp_path / "trap.h5").comparisons
     assert (right.verdict, wrong.verdict) == ("inconclusive", "disagrees")
     assert right.p > 1e-3

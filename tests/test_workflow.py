@@ -251,7 +251,7 @@ def test_a_law_that_holds_at_some_points_only(valley):
     sweep = {"loss.a": ["a0", "a0*(1 + x**2)"]}
     path = valley.parent / "out.h5"
     overrides = {"sweep": sweep, "predict": [{"id": "NTL-2"}], "run.trajectories": 600, "run.steps": 4}
-    run_scenario(load_scenario(valley, overrides), path, target="python")
+    run_scenario(load_scenario(valley, overrides), path, device="python")
     report = compare_file(path)
     assert {row.point for row in report.comparisons} == {0}
     assert [(skipped.id, "point 1" in skipped.reason) for skipped in report.skipped] == [("NTL-2", True)]

@@ -32,7 +32,7 @@ def load(program: Program, target: str) -> ModuleType:
     program
         What to compile.
     target
-        ``cpu`` or ``python``.
+        ``cpu``, ``python``, ``cuda`` or ``cudasim``.
     """
     measuring = _module(measuring_name(program, target), lambda: _source().measuring(program, target))
     return _module(
@@ -91,8 +91,18 @@ def _name(kind: str, description: dict[str, object], target: str) -> str:
         "generator": _generator_hash(),
         "versions": [importlib.metadata.version(name) for name in ("numba", "llvmlite", "sympy")],
     }
+    if target == "cuda":
+        parts["compiler"] = _cuda_compiler()
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     return f"sgdsim_{kind}_{target}_{digest[:20]}"
+
+
+@cache
+def _cuda_compiler() -> str:
+    try:
+        return importlib.metadata.version("numba-cuda")
+    except importlib.metadata.PackageNotFoundError:
+        return "built-in"
 
 
 @cache

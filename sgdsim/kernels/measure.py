@@ -2,6 +2,11 @@
 
 The functions below are pasted as text; the module provides ``lane_loop``, ``tile_loop``, ``wide_vectors``, LANES,
 INFINITY, and in HAS_PAIRS and HAS_PLANES whether there is anything of that kind: what is not called costs no compiling.
+
+One thread measures a tile on the CPU, LANES threads together on a GPU. What differs is what these say of the caller:
+``first_lane`` and LANE_STRIDE, which lanes are its own; ``barrier``, until which it waits for the others; ``total``, a
+count of its own lanes summed over all; ``is_leader``, whether it is the one that writes what all have found;
+``add_one``, to a count that others add to as well.
 """
 # mypy: ignore-errors
 # ruff: noqa: F821
@@ -16,34 +21,35 @@ def lane_sum(values):
     """Sum of LANES values, which it overwrites; halving keeps the loop free of a serial dependence."""
     wide_vectors()
     half = LANES // 2
+    barrier()
     while half:
-        for lane in range(half):
+        for lane in range(first_lane(), half, LANE_STRIDE):
             values[lane] += values[lane + half]
         half //= 2
-    return values[0]
+        barrier()
+    result = values[0]
+    barrier()
+    return result
 
 
 @tile_loop
 def add_moments(moments, values, work):
-    """Merge count, mean and central sums of the finite values of one tile into ``moments[5]``.
-
-    Two passes over the lanes, then the pairwise update of Pébay (SAND2008-6212, eqs. 2.1, 3.1): power sums
-    would cancel when the mean is many standard deviations from zero.
-    """
+    """Merge count, mean and central sums of the finite values of one tile into ``moments[5]``, in two passes."""
     d1 = work[0:LANES]
     d2 = work[LANES : 2 * LANES]
     d3 = work[2 * LANES : 3 * LANES]
     d4 = work[3 * LANES : 4 * LANES]
     n = 0
-    for lane in range(LANES):
+    for lane in range(first_lane(), LANES, LANE_STRIDE):
         value = np.float64(values[lane])
         finite = abs(value) < INFINITY
         d1[lane] = value if finite else 0.0
         n += finite
+    n = total(n)
     if n == 0:
         return
     mean = lane_sum(d1) / n
-    for lane in range(LANES):
+    for lane in range(first_lane(), LANES, LANE_STRIDE):
         value = np.float64(values[lane])
         d = value - mean if abs(value) < INFINITY else 0.0
         d1[lane] = d
@@ -58,7 +64,17 @@ def add_moments(moments, values, work):
     m4 += shift * (-4.0 * m3 + shift * (6.0 * m2 - 3.0 * n * shift * shift))
     m3 += shift * (-3.0 * m2 + 2.0 * n * shift * shift)
     m2 -= n * shift * shift
-    mean += shift
+    if is_leader():
+        merge_moments(moments, n, mean + shift, m2, m3, m4)
+
+
+@tile_loop
+def merge_moments(moments, n, mean, m2, m3, m4):
+    """Merge count, mean and central sums of n values into ``moments[5]``.
+
+    The pairwise update of Pébay (SAND2008-6212, eqs. 2.1, 3.1): power sums would cancel when the mean is many standard
+    deviations from zero.
+    """
     na = moments[0]
     if na == 0:
         moments[0] = n
@@ -67,13 +83,13 @@ def add_moments(moments, values, work):
         moments[3] = m3
         moments[4] = m4
         return
-    total = na + n
+    count = na + n
     delta = mean - moments[1]
     a2 = moments[2]
     a3 = moments[3]
-    ra = na / total
-    rb = n / total
-    moments[0] = total
+    ra = na / count
+    rb = n / count
+    moments[0] = count
     moments[1] += delta * rb
     moments[2] += m2 + delta * delta * na * rb
     moments[3] += m3 + delta * (delta * delta * na * rb * (ra - rb) + 3.0 * (ra * m2 - rb * a2))
@@ -104,22 +120,22 @@ def bin_of(value, edges):
 @tile_loop
 def add_counts(counts, edges, values):
     """Count one tile's values in bins; the first count is underflow, the last overflow."""
-    for lane in range(LANES):
+    for lane in range(first_lane(), LANES, LANE_STRIDE):
         value = np.float64(values[lane])
         if abs(value) < INFINITY:
-            counts[bin_of(value, edges) + 1] += np.uint32(1)
+            add_one(counts, bin_of(value, edges) + 1)
 
 
 @tile_loop
 def add_cells(counts, first_edges, second_edges, first, second):
     """Count one tile's pairs of values in cells, the second varying fastest; the last count is of all outside."""
     rows, columns = len(first_edges) - 1, len(second_edges) - 1
-    for lane in range(LANES):
+    for lane in range(first_lane(), LANES, LANE_STRIDE):
         x, y = np.float64(first[lane]), np.float64(second[lane])
         if abs(x) < INFINITY and abs(y) < INFINITY:
             i, j = bin_of(x, first_edges), bin_of(y, second_edges)
             inside = 0 <= i < rows and 0 <= j < columns
-            counts[i * columns + j if inside else rows * columns] += np.uint32(1)
+            add_one(counts, i * columns + j if inside else rows * columns)
 
 
 @tile_loop
@@ -127,31 +143,42 @@ def add_comoments(comoments, first, second, work):
     """Merge count, both means and the central sum of products of one tile's pairs of finite values into ``[4]``."""
     d1, d2, d3 = work[0:LANES], work[LANES : 2 * LANES], work[2 * LANES : 3 * LANES]
     n = 0
-    for lane in range(LANES):
+    for lane in range(first_lane(), LANES, LANE_STRIDE):
         x, y = np.float64(first[lane]), np.float64(second[lane])
         finite = abs(x) < INFINITY and abs(y) < INFINITY
         d1[lane] = x if finite else 0.0
         d2[lane] = y if finite else 0.0
         n += finite
+    n = total(n)
     if n == 0:
         return
     mean_x, mean_y = lane_sum(d1) / n, lane_sum(d2) / n
-    for lane in range(LANES):
+    for lane in range(first_lane(), LANES, LANE_STRIDE):
         x, y = np.float64(first[lane]), np.float64(second[lane])
         finite = abs(x) < INFINITY and abs(y) < INFINITY
         d3[lane] = (x - mean_x) * (y - mean_y) if finite else 0.0
     product = lane_sum(d3)
-    total = comoments[0] + n
+    if is_leader():
+        merge_comoments(comoments, n, mean_x, mean_y, product)
+
+
+@tile_loop
+def merge_comoments(comoments, n, mean_x, mean_y, product):
+    """Merge count, both means and the central sum of products of n pairs into ``comoments[4]``."""
+    count = comoments[0] + n
     delta_x, delta_y = mean_x - comoments[1], mean_y - comoments[2]
-    comoments[3] += product + delta_x * delta_y * (comoments[0] * (n / total))
-    comoments[1] += delta_x * (n / total)
-    comoments[2] += delta_y * (n / total)
-    comoments[0] = total
+    comoments[3] += product + delta_x * delta_y * (comoments[0] * (n / count))
+    comoments[1] += delta_x * (n / count)
+    comoments[2] += delta_y * (n / count)
+    comoments[0] = count
 
 
 @tile_loop
 def add_changes(changes, edges, by, before, after):
-    """Count one tile's changes, and sum them and their squares, by the bin of ``by`` before: into ``[bin, 3]``."""
+    """Count one tile's changes, and sum them and their squares, by the bin of ``by`` before: into ``[bin, 3]``.
+
+    One caller goes over all lanes, so that the order of the sums is always the same.
+    """
     for lane in range(LANES):
         value, change = np.float64(by[lane]), np.float64(after[lane]) - np.float64(before[lane])
         if abs(value) < INFINITY and abs(change) < INFINITY:
@@ -171,7 +198,7 @@ def record(moments, counts, comoments, cells, plan, values, work):
     moments
         (observable, 5), merged into.
     counts, comoments, cells
-        As in `tile.advance`, for one record and group.
+        As in `tile.advance_tile`, for one record and place.
     plan
         What to measure: edges of all histograms in a row, where each starts, of which observable each is; the pairs
         of observables of the comoments; edges of all planes in a row, where each axis starts, where the cells of each
@@ -211,7 +238,7 @@ def record_changes(changes, plan, completed, before, after):
     Parameters
     ----------
     changes
-        (bin of all drifts, 3), of one group.
+        (bin of all drifts, 3), of this tile.
     plan
         Edges of all drifts in a row, where each starts, which observable changes and which is binned, and at how many
         completed steps and every how many steps each looks.
@@ -221,8 +248,9 @@ def record_changes(changes, plan, completed, before, after):
         (observable * lane).
     """
     edges, offsets, observables, steps = plan
+    barrier()
     for drift in range(len(observables)):
-        if completed >= steps[drift, 0] and (completed - steps[drift, 0]) % steps[drift, 1] == 0:
+        if is_leader() and completed >= steps[drift, 0] and (completed - steps[drift, 0]) % steps[drift, 1] == 0:
             start, stop = offsets[drift], offsets[drift + 1]
             first, by = observables[drift, 0] * LANES, observables[drift, 1] * LANES
             add_changes(
@@ -232,6 +260,7 @@ def record_changes(changes, plan, completed, before, after):
                 before[first : first + LANES],
                 after[first : first + LANES],
             )
+    barrier()
 
 
 @tile_loop

@@ -22,7 +22,6 @@ from sgdsim.observables import Observable
 from sgdsim.optimizers import Optimizer
 
 GROUPS = 64  # independent accumulators: tile t adds to group t % GROUPS
-TARGETS = ("cpu", "python")
 SHUFFLED_ROWS = 256  # of a data set, whose order in an epoch is kept for each lane; that of more is computed by hashing
 
 
@@ -114,8 +113,36 @@ class Program:
         return values
 
     def constant_array(self) -> np.ndarray:
-        """The values of `constants`, shape (constant,), float64 whatever the dtype: decay rates are near 1."""
-        return np.array(list(self.constants.values()), dtype=np.float64)
+        """The values of `constants`, shape (constant,)."""
+        return np.array(list(self.constants.values()), dtype=self.dtype)
+
+    def step_table(self, rates: np.ndarray, first: int) -> np.ndarray:
+        """What all trajectories share of each step: its learning rate, its index, and the scalars of the optimizer.
+
+        Parameters
+        ----------
+        rates
+            Learning rates of the steps, (step,).
+        first
+            Index of the first one.
+
+        Returns
+        -------
+        ndarray
+            (step, column), computed in float64 whatever the dtype: of decay rates, what they lack to 1 is used.
+
+        Examples
+        --------
+        >>> from sgdsim.losses import CATALOGUE
+        >>> program = Program(CATALOGUE["rescaling"](), Optimizer("ema"), {"u": 0.0, "w": 0.0})
+        >>> program.step_table(np.array([0.2, 0.1]), 4).round(3).tolist()
+        [[0.2, 4.0, 0.1], [0.1, 5.0, 0.1]]
+        """
+        values = {**self.optimizer.defaults, **self.optimizer.values}
+        values |= {"learning_rate": rates, "t": np.arange(first, first + len(rates), dtype=np.float64)}
+        formulas = (Formula.parse(text, where="optimizer") for _, text in self.optimizer.rule.scalars)
+        columns = [rates, values["t"], *(formula.evaluate(values) for formula in formulas)]
+        return np.stack([np.broadcast_to(column, len(rates)) for column in columns], axis=1).astype(self.dtype)
 
     def initial_array(self) -> np.ndarray:
         """The values of `initial_arguments`, shape (argument,)."""
@@ -169,6 +196,7 @@ class Program:
             "moments": self._moments(),
             "symmetries": [str(symmetry) for symmetry in self.loss.symmetries],  # for their charges
             "observables": [(o.name, o.formula, o.kind) for o in self.observables],
+            "lanes": self.lanes,
             "dtype": self.dtype,
             "noise_dtype": self.noise_dtype,
             "measures": [self.pairs, self.planes, self.drifts],

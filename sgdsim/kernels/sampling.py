@@ -28,7 +28,7 @@ def draw_words(words, c0, block, trajectory, key0, key1, point):
     c2 = np.uint32(((trajectory >> 32) << 24) | block)
     c3 = np.uint32((ROW_STREAM << 24) | point)
     for lane in range(LANES):
-        w0, w1, w2, w3 = philox4x32(np.uint32(c0), np.uint32(low + (lane & PAIR)), c2, c3, key0, key1)
+        w0, w1, w2, w3 = philox4x32(np.uint32(c0), np.uint32((low + lane) & PAIR), c2, c3, key0, key1)
         words[lane] = w0
         words[LANES + lane] = w1
         words[2 * LANES + lane] = w2
@@ -52,11 +52,11 @@ def rows_none(rows, order, scratch, trajectory, completed, fresh, key0, key1, po
 @lane_loop
 def rows_replacement(rows, order, scratch, trajectory, completed, fresh, key0, key1, point):
     """Any row for each sample."""
-    phase = completed % ROW_STEPS
+    phase = completed & (ROW_STEPS - 1)
     if phase == 0:
         for block in range(ROW_STEPS * ROW_WORDS // 4):
             words = rows[4 * block * LANES : 4 * (block + 1) * LANES]
-            draw_words(words, completed // ROW_STEPS, block, trajectory, key0, key1, point)
+            draw_words(words, completed >> (ROW_STEPS // 2), block, trajectory, key0, key1, point)
             choose(words, N_ROWS)
     return phase * ROW_WORDS * LANES
 
@@ -84,7 +84,8 @@ def rows_batch(rows, order, scratch, trajectory, completed, fresh, key0, key1, p
     for block in range((BATCH_SIZE + 3) // 4):
         draw_words(rows[4 * block * LANES : 4 * (block + 1) * LANES], completed, block, trajectory, key0, key1, point)
     taken = scratch[0:LANES]
-    taken[:] = np.uint32(0)
+    for lane in range(LANES):
+        taken[lane] = np.uint32(0)
     for k in range(BATCH_SIZE):
         last = np.int64(N_ROWS) - BATCH_SIZE + k
         choose(rows[k * LANES : (k + 1) * LANES], last + 1)
@@ -137,7 +138,7 @@ def swap_or_not(chosen, keys, number, epoch, trajectory, key0, key1, point):
         later = row if row > partner else partner
         # Blocks from 2^20 on: below, the keys of the rounds are drawn.
         block = np.uint32(later + np.uint32(1048576))
-        w0, w1, w2, w3 = philox4x32(np.uint32(epoch), np.uint32(low + (lane & PAIR)), high | block, c3, key0, key1)
+        w0, w1, w2, w3 = philox4x32(np.uint32(epoch), np.uint32((low + lane) & PAIR), high | block, c3, key0, key1)
         bits = w0 if number < 32 else w1 if number < 64 else w2 if number < 96 else w3
         chosen[lane] = partner if (bits >> shift) & np.uint32(1) else row
 
@@ -151,7 +152,8 @@ def rows_hashed(rows, order, scratch, trajectory, completed, fresh, key0, key1, 
     epoch, batch = completed // BATCHES_AN_EPOCH, completed % BATCHES_AN_EPOCH
     for k in range(BATCH_SIZE):
         chosen = rows[k * LANES : (k + 1) * LANES]
-        chosen[:] = np.uint32(batch * BATCH_SIZE + k)
+        for lane in range(LANES):
+            chosen[lane] = np.uint32(batch * BATCH_SIZE + k)
         for number in range(ROUNDS):
             word = number % 4
             if word == 0:

@@ -48,6 +48,32 @@ def flush_subnormals():
 def restore_subnormals(mode):
     pass
 
+
+LANE_STRIDE = 1
+
+def mirrored(lane):
+    return lane & 1
+
+
+def first_lane():
+    return 0
+
+
+def is_leader():
+    return True
+
+
+def total(count):
+    return count
+
+
+def barrier():
+    pass
+
+
+def add_one(counts, index):
+    counts[index] += np.uint32(1)
+
 """,
     "cpu": '''
 from math import sqrt as square_root
@@ -122,14 +148,157 @@ def always_inline(context):
         return context.get_dummy_value()
     return types.void(), codegen
 
+
+LANE_STRIDE = 1
+
+@device
+def mirrored(lane):
+    always_inline()
+    return lane & 1
+
+
+@device
+def first_lane():
+    always_inline()
+    return 0
+
+
+@device
+def is_leader():
+    always_inline()
+    return True
+
+
+@device
+def total(count):
+    always_inline()
+    return count
+
+
+@device
+def barrier():
+    always_inline()
+
+
+@device
+def add_one(counts, index):
+    always_inline()
+    counts[index] += np.uint32(1)
+
 ''',
+    "cuda": """
+from math import sqrt as square_root
+
+from numba import cuda
+
+# A step that is not inlined could not hold its arrays in registers.
+device = cuda.jit(device=True, forceinline=True)
+lane_loop = tile_loop = device if IN_STEP else cuda.jit(device=True)
+kernel = cuda.jit(cache=True)
+
+
+@device
+def wide_vectors():
+    pass
+
+
+@device
+def always_inline():
+    pass
+
+
+LANE_STRIDE = TILE
+
+@device
+def first_lane():
+    return cuda.threadIdx.x
+
+
+@device
+def mirrored(lane):
+    return cuda.threadIdx.x & 1
+
+
+@device
+def is_leader():
+    return cuda.threadIdx.x == 0
+
+
+@device
+def total(count):
+    return cuda.syncthreads_count(count)
+
+
+@device
+def barrier():
+    cuda.syncthreads()
+
+
+@device
+def add_one(counts, index):
+    cuda.atomic.add(counts, index, np.uint32(1))
+
+""",
+    # The simulator runs Python threads, and gives its answers to those that it has started alone.
+    "cudasim": """
+from numba import cuda
+from numba.cuda.simulator.kernel import _get_kernel_context as running
+
+square_root = np.sqrt
+
+def _plain(function):
+    return function
+
+device = lane_loop = tile_loop = _plain
+kernel = cuda.jit
+
+def wide_vectors():
+    pass
+
+
+def always_inline():
+    pass
+
+
+LANE_STRIDE = TILE
+
+def first_lane():
+    return running().threadIdx.x
+
+
+def mirrored(lane):
+    return running().threadIdx.x & 1
+
+
+def is_leader():
+    return running().threadIdx.x == 0
+
+
+def total(count):
+    return running().syncthreads_count(count)
+
+
+def barrier():
+    running().syncthreads()
+
+
+def add_one(counts, index):
+    running().atomic.add(counts, index, np.uint32(1))
+
+""",
 }
+
+# A block of threads of CUDA measures what a tile of the CPU holds, and a thread of it holds one lane.
+_CUDA = ("cuda", "cudasim")
+IN_REGISTERS = 64
+"""Variables of a trajectory that a thread of CUDA holds itself: at most what fits into its 255 registers."""
 
 
 def measuring(program: Program, target: str) -> str:
     """The text of the module that measures the tiles of a program, the same for many."""
     settings = f"LANES, INFINITY, HAS_PAIRS, HAS_PLANES = {program.lanes}, np.inf, {program.pairs}, {program.planes}"
-    return "\n".join((_PREAMBLE, HEADERS[target], settings, _pasted("measure.py")))
+    texts = [_pasted("measure.py"), *([_pasted("cuda_measure.py")] if target in _CUDA else [])]
+    return "\n".join((_PREAMBLE, _place(program, in_step=False), HEADERS[target], settings, *texts))
 
 
 def generate(program: Program, target: str, measuring_module: str) -> str:
@@ -140,24 +309,36 @@ def generate(program: Program, target: str, measuring_module: str) -> str:
     program
         What to compile.
     target
-        ``cpu`` or ``python``.
+        A key of `HEADERS`.
     measuring_module
         Name of the module with the text of `measuring`.
     """
     writer = _Writer(program)
     body = "\n\n".join(writer.functions())
+    on_cuda = target in _CUDA
     return "\n".join(
         (
             _PREAMBLE,
-            f"from {measuring_module} import looks, record, record_changes",
+            f"from {measuring_module} import {', '.join(_MEASURES[on_cuda])}",
+            _place(program, in_step=True),
             HEADERS[target],
+            f"LANES = {1 if on_cuda else program.lanes}",
             writer.settings(),
             _scalar_functions("philox.py", ["philox4x32"]),
             _scalar_functions("elementary.py", writer.elementary),
             body,
             _pasted("tile.py"),
+            _pasted("cuda_kernels.py" if on_cuda else "cpu_loop.py"),
         )
     )
+
+
+# What a program's module takes from the one that measures, on the CPU and on CUDA.
+_MEASURES = (("looks", "record", "record_changes"), ("looks", "measure", "merge", "clear", "record_changes"))
+
+
+def _place(program: Program, *, in_step: bool) -> str:
+    return f"TILE, IN_STEP = {program.lanes}, {in_step}  # trajectories that are measured together; of what this is part"
 
 
 def _text(name: str) -> str:
@@ -224,10 +405,11 @@ class _Writer:
         limit = "1e100" if program.dtype == "float64" else "1e30"
         return f"""
 REAL, NOISE = np.{program.dtype}, np.{"float64" if self._has_wide_deviates() else "float32"}
-LANES, GROUPS = {program.lanes}, {GROUPS}
+GROUPS = {GROUPS}
 PAIR = {-2 if program.antithetic else -1}  # of the lane's bits, those that choose its random words
 N_PARAMETERS = {len(self.loss.parameters)}
-N_VARIABLES = {program.n_variables}
+N_VARIABLES, N_CONSTANTS = {program.n_variables}, {len(program.constants)}
+IN_REGISTERS = {program.n_variables <= IN_REGISTERS}
 N_OBSERVABLES = {len(program.observable_names)}
 VALUE_ROWS = {max(len(program.observable_names), len(self.loss.parameters))}
 PATH_ROWS, N_RUNNING, HAS_DRIFTS = {program.path_rows}, {len(program.running)}, {program.drifts}
@@ -268,7 +450,7 @@ ROW_STREAM, ROUNDS = {STREAMS["minibatch_index"]}, {6 * max(n - 1, 1).bit_length
             self._initial_state(),
             self._update(),
             self._accumulate(),
-            self._outside(),
+            self._of_one_lane(),
             self._observe(),
         ]
 
@@ -278,25 +460,25 @@ ROW_STREAM, ROUNDS = {STREAMS["minibatch_index"]}, {6 * max(n - 1, 1).bit_length
 
     def _draw(self, name: str, draws: Draws, stream: str) -> str:
         lines = [
-            f"c0 = np.uint32(completed // {draws.steps_a_draw})",
+            f"c0 = np.uint32(completed >> {draws.steps_a_draw // 2})",
             "low = trajectory & 0xFFFFFFFF",
             "high = (trajectory >> 32) << 24",
             f"c3 = np.uint32(({STREAMS[stream]} << 24) | point)",
         ]
         wide = self._has_wide_deviates()
         for start, stop, kinds in draws.blocks():
-            lane = "low + (lane & PAIR)" if self.program.antithetic else "low + lane"
+            lane = "(low + lane) & PAIR" if self.program.antithetic else "low + lane"
             draw = [f"w0, w1, w2, w3 = philox4x32(c0, np.uint32({lane}), c2, c3, key0, key1)"]
             bodies = [draw]
             for rows, call in block_statements(kinds):
-                store = [f"{', '.join(map(_place, rows))} = {call}"]
+                store = [f"{', '.join(map(_deviate, rows))} = {call}"]
                 if wide:
                     draw += store
                     continue
                 # A narrow deviate has one word, which first takes its place: one loop for both would run out of
                 # registers (measured 12 % slower).
-                draw += [f"{_place(row)} = np.int32(w{row}).view(np.float32)" for row in rows]
-                bodies.append([f"w{row} = np.float32({_place(row)}).view(np.int32)" for row in rows] + store)
+                draw += [f"{_deviate(row)} = np.int32(w{row}).view(np.float32)" for row in rows]
+                bodies.append([f"w{row} = np.float32({_deviate(row)}).view(np.int32)" for row in rows] + store)
             lines += [
                 f"for block in range({start}, {stop}):",
                 *_indent(["c2 = np.uint32(high | block)", *(line for body in bodies for line in _lanes(body))]),
@@ -338,21 +520,21 @@ ROW_STREAM, ROUNDS = {STREAMS["minibatch_index"]}, {6 * max(n - 1, 1).bit_length
             gradient = [_symbol(f"gradient.{name}") for name in self.loss.parameters]
             names |= {f"gradient.{name}": f"g_{i}" for i, name in enumerate(self.loss.parameters)}
             loads = [f"g_{i} = sums[{i} * LANES + lane] / REAL({batch_size})" for i in range(len(gradient))]
-        scalars, scalar_lines = self._scalars(names)
+        shared = self._load_shared(names)
         loads += self._load_kicks(names)
         targets = {
             f"state[{self.state.index(name)} * LANES + lane]": value
-            for name, value in self._optimizer_updates(gradient, scalars).items()
+            for name, value in self._optimizer_updates(gradient).items()
         }
         if self.program.path_rows:
             rows = (*self.loss.theta, *gradient)
             targets = {f"path[{i} * LANES + lane]": value for i, value in enumerate(rows)} | targets
         lines += _lanes([*self._load_state(self.state), *loads, *self._statements(names, targets)])
         offsets = "offset, kick_offset, row_offset"
-        signature = f"update(state, deviates, kicks, rows, data, path, sums, {offsets}, rate, completed, constants)"
+        signature = f"update(state, deviates, kicks, rows, data, path, sums, {offsets}, shared, constants)"
         # Not deviates[offset + …] in the loop: an index that may be negative, for all LLVM knows, makes a gather.
         views = ["deviates = deviates[offset:]", "kicks = kicks[kick_offset:]", "rows = rows[row_offset:]"]
-        return _function(signature, [*views, *self._load_constants(), *scalar_lines, *lines])
+        return _function(signature, [*views, *self._load_constants(), *shared, *lines])
 
     def _sample_gradient(self, names: dict[str, str]) -> tuple[list[sympy.Expr], list[str]]:
         """The gradient of one sample, or of the population, and the lines that load what it needs."""
@@ -373,7 +555,7 @@ ROW_STREAM, ROUNDS = {STREAMS["minibatch_index"]}, {6 * max(n - 1, 1).bit_length
         columns = [f"x_{i} = data[np.uint32({i * data.rows}) + row]" for i in range(len(data.columns))]
         loads = [f"row = rows[{f'{sample} * LANES + ' if sample != '0' else ''}lane]"]
         if self.program.antithetic:
-            loads.append("row = np.uint32(N_ROWS - 1 - row) if lane & 1 else row")
+            loads.append("row = np.uint32(N_ROWS - 1 - row) if mirrored(lane) else row")
         return [*loads, *columns]
 
     def _load_kicks(self, names: dict[str, str]) -> list[str]:
@@ -388,26 +570,15 @@ ROW_STREAM, ROUNDS = {STREAMS["minibatch_index"]}, {6 * max(n - 1, 1).bit_length
         if not self.program.antithetic:
             return f"{name} = REAL({place})"
         mirrored = MIRRORS_OF.get((family, deviate), MIRRORS[deviate]).format(place)
-        return f"{name} = REAL(({mirrored}) if lane & 1 else {place})"
+        return f"{name} = REAL(({mirrored}) if mirrored(lane) else {place})"
 
-    def _scalars(self, names: dict[str, str]) -> tuple[dict[str, sympy.Expr], list[str]]:
-        """What all lanes share of a step, computed once in float64, and the lines that do so."""
-        values = self._hyperparameters() | {"t": _symbol("optimizer.t"), "learning_rate": _symbol("optimizer.rate")}
-        double = {f"{name}": f"constants[{i}]" for i, name in enumerate(self.program.constants)}
-        double |= {"optimizer.t": "float(completed)", "optimizer.rate": "rate"}
-        lines = ["learning_rate = REAL(rate)"]
-        found: dict[str, sympy.Expr] = {}
-        for i, (name, formula) in enumerate(self.program.optimizer.rule.scalars):
-            printer = KernelPrinter(double, "float64")
-            value = Formula.parse(formula, where="optimizer").expression(values)
-            lines.append(f"q_{i} = REAL({printer.doprint(value)})")
-            self.elementary |= printer.functions
-            found[name] = _symbol(f"optimizer.{name}")
-            names[f"optimizer.{name}"] = f"q_{i}"
-        if any("t" in Formula.parse(text).names for _, text in self.program.optimizer.rule.assignments):
-            lines.append("t = REAL(completed)")
-            names["optimizer.t"] = "t"
-        return found, lines
+    def _load_shared(self, names: dict[str, str]) -> list[str]:
+        """What all lanes share of a step, as `Program.step_table` has it."""
+        names["optimizer.learning_rate"], names["optimizer.t"] = "learning_rate", "t"
+        scalars = [name for name, _ in self.program.optimizer.rule.scalars]
+        names |= {f"optimizer.{name}": f"q_{i}" for i, name in enumerate(scalars)}
+        columns = ["learning_rate", "t", *(f"q_{i}" for i in range(len(scalars)))]
+        return [f"{column} = shared[{i}]" for i, column in enumerate(columns)]
 
     def _hyperparameters(self) -> dict[str, sympy.Expr]:
         return {
@@ -415,13 +586,11 @@ ROW_STREAM, ROUNDS = {STREAMS["minibatch_index"]}, {6 * max(n - 1, 1).bit_length
             for key, default in self.program.optimizer.defaults.items()
         }
 
-    def _optimizer_updates(
-        self, gradient: Sequence[sympy.Expr], scalars: Mapping[str, sympy.Expr]
-    ) -> dict[str, sympy.Expr]:
+    def _optimizer_updates(self, gradient: Sequence[sympy.Expr]) -> dict[str, sympy.Expr]:
         """The next value of every variable that the optimizer changes."""
         optimizer = self.program.optimizer
-        shared = {**self._hyperparameters(), **scalars, "t": _symbol("optimizer.t")}
-        shared["learning_rate"] = _symbol("optimizer.learning_rate")
+        names = ("learning_rate", "t", *(name for name, _ in optimizer.rule.scalars))
+        shared = self._hyperparameters() | {name: _symbol(f"optimizer.{name}") for name in names}
         updates: dict[str, sympy.Expr] = {}
         directions = []
         for name, entry in zip(self.loss.parameters, gradient, strict=True):
@@ -464,8 +633,8 @@ ROW_STREAM, ROUNDS = {STREAMS["minibatch_index"]}, {6 * max(n - 1, 1).bit_length
                 body += self._compensated_sum(row, "part * share" if observable.kind == "mean" else "share")
             lines += [f"if running == {i}:", *_indent(_lanes(body))]
         places = "deviates, rows, data, path, offset, row_offset"
-        signature = f"accumulate(state, running, part, weights, completed, {places}, rate, constants)"
-        views = ["deviates = deviates[offset:]", "rows = rows[row_offset:]", "learning_rate = REAL(rate)"]
+        signature = f"accumulate(state, running, part, weights, completed, {places}, shared, constants)"
+        views = ["deviates = deviates[offset:]", "rows = rows[row_offset:]", "learning_rate, t = shared[0], shared[1]"]
         return _function(signature, [*views, *self._load_constants(), *lines])
 
     def _compensated_sum(self, row: int, share: str) -> list[str]:
@@ -486,7 +655,6 @@ ROW_STREAM, ROUNDS = {STREAMS["minibatch_index"]}, {6 * max(n - 1, 1).bit_length
         names |= {f"next.{name}": f"n_{i}" for i, name in enumerate(loss.parameters)}
         if _symbol("optimizer.t") in share.free_symbols:
             names["optimizer.t"] = "t"
-            loads.append("t = REAL(completed - 1)")
         if share.free_symbols & {loss.symbols[name] for name in loss.random}:
             values, noise_loads = self._noise(loss.noise, self.draws, "0", names)
             share = share.subs({loss.symbols[name]: value for name, value in values.items()})
@@ -521,11 +689,21 @@ ROW_STREAM, ROUNDS = {STREAMS["minibatch_index"]}, {6 * max(n - 1, 1).bit_length
             lines += [condition, *_indent(_lanes(body))]
         return lines
 
-    def _outside(self) -> str:
+    def _of_one_lane(self) -> str:
+        """Whether a trajectory has diverged; what is done to it then; what a snapshot keeps of it."""
         # `&`, not `and`: a branch would keep the loop scalar.
         inside = " & ".join(f"(abs(state[{i} * LANES + lane]) <= LIMIT)" for i in range(len(self.loss.parameters)))
-        return "\n".join(
-            ["@device", "def outside(state, lane):", "    always_inline()", f"    return not ({inside})", ""]
+        bury = [f"state[{i} * LANES + lane] = NAN" for i in range(self.program.n_variables)]
+        keep = [f"theta[row, {i}] = state[{i} * LANES + lane]" for i in range(len(self.loss.parameters))]
+        bodies = {
+            "outside(state, lane)": [f"return not ({inside})"],
+            "bury(state, lane)": bury,
+            "keep(theta, row, state, lane)": keep,
+        }
+        # Line by line: a loop over variables would keep a GPU from holding them in registers.
+        return "\n\n".join(
+            "\n".join(["@device", f"def {signature}:", *_indent(["always_inline()", *body]), ""])
+            for signature, body in bodies.items()
         )
 
     def _observe(self) -> str:
@@ -548,7 +726,7 @@ ROW_STREAM, ROUNDS = {STREAMS["minibatch_index"]}, {6 * max(n - 1, 1).bit_length
         return _function("observe(state, values, constants)", [*self._load_constants(), *_lanes(body)])
 
     def _load_constants(self) -> list[str]:
-        return [f"c_{i} = REAL(constants[{i}])" for i in range(len(self.program.constants))]
+        return [f"c_{i} = constants[{i}]" for i in range(len(self.program.constants))]
 
     def _load_state(self, variables: Sequence[str]) -> list[str]:
         return [f"s_{i} = state[{i} * LANES + lane]" for i in range(len(variables))]
@@ -597,7 +775,7 @@ def _deviates(noise: Iterable[Noise]) -> tuple[str, ...]:
     return tuple(deviate for distribution in noise for deviate in distribution.law.deviates)
 
 
-def _place(row: int) -> str:
+def _deviate(row: int) -> str:
     return f"deviates[(4 * block + {row}) * LANES + lane]"
 
 

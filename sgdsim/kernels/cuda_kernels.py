@@ -1,0 +1,143 @@
+"""The kernels of the CUDA target: a thread runs a trajectory.
+
+Pasted as text behind `tile`, in a module where LANES is 1: the tile of `tile` is one trajectory, whose state, deviates
+and scratch are arrays of the thread, that is registers. The TILE threads of a block hold what a tile of the CPU holds,
+and its number in the ensemble decides its group as there. Records are only observed here; `cuda_measure` measures them.
+"""
+# mypy: ignore-errors
+# ruff: noqa: F821
+
+import numpy as np
+from numba import cuda
+
+# --- pasted from here on ---
+
+# An array of a thread has one element at least.
+HELD_CONSTANTS, HELD_PATH_ROWS, HELD_ORDER_ROWS = max(N_CONSTANTS, 1), max(PATH_ROWS, 1), max(ORDER_ROWS, 1)
+HELD_DEVIATE_ROWS, HELD_KICK_ROWS, HELD_ROW_ROWS = max(DEVIATE_ROWS, 1), max(KICK_ROWS, 1), max(ROW_ROWS, 1)
+HELD_INITIAL_ROWS = max(INITIAL_ROWS, 1)
+
+
+@tile_loop
+def take_record(r, place, plans, sinks, state, observed, constants):
+    """Leave what is observed of a trajectory to `cuda_measure`."""
+    _, _, _, tile = place
+    records, _, _ = observed
+    observe(state, records[r, tile, cuda.threadIdx.x :: TILE], constants)
+
+
+@tile_loop
+def observe_before(state, observed, constants):
+    """What a trajectory is before a step at which drifts look."""
+    _, before, _ = observed
+    observe(state, before[cuda.threadIdx.x :: TILE], constants)
+
+
+@tile_loop
+def take_changes(completed, place, plans, sinks, state, observed, constants):
+    """Add the change of all trajectories of a tile over the step to its drifts."""
+    _, _, _, tile = place
+    _, _, drift_plan, _ = plans
+    _, _, _, _, changes, _ = sinks
+    _, before, after = observed
+    observe(state, after[cuda.threadIdx.x :: TILE], constants)
+    record_changes(changes[tile], drift_plan, completed, before, after)
+
+
+@kernel
+def advance(
+    first_tile,
+    first_row,
+    start,
+    stop,
+    steps,
+    key0,
+    key1,
+    point,
+    table,
+    constants,
+    windows,
+    weights,
+    data,
+    record_steps,
+    drift_plan,
+    snapshot_steps,
+    changes,
+    theta,
+    state,
+    status,
+    records,
+    before,
+    after,
+):
+    """Run every tile of a block over a span of steps.
+
+    Parameters
+    ----------
+    first_tile, first_row
+        Index in the ensemble of the first tile; the trajectory whose snapshots `theta` begins with.
+    start, stop, steps
+        Completed steps before, after, and at the end of the run.
+    key0, key1, point, table, …, data, drift_plan
+        See `tile`.
+    record_steps, snapshot_steps
+        Those of this span alone.
+    changes, theta
+        See `tile.advance_tile`.
+    state, status
+        (tile, variable * TILE) and (tile, TILE).
+    records
+        (record, tile, observable * TILE): what is observed.
+    before, after
+        (tile, observable * TILE), scratch of the drifts.
+    """
+    tile, thread = cuda.blockIdx.x, cuda.threadIdx.x
+    numbers = cuda.local.array(HELD_CONSTANTS, REAL)
+    for i in range(N_CONSTANTS):
+        numbers[i] = constants[i]
+    deviates = cuda.local.array(HELD_DEVIATE_ROWS, NOISE)
+    kicks = cuda.local.array(HELD_KICK_ROWS, NOISE)
+    rows = cuda.local.array(HELD_ROW_ROWS, np.uint32)
+    order = cuda.local.array(HELD_ORDER_ROWS, np.uint8)
+    words = cuda.local.array(4, np.uint32)
+    path = cuda.local.array(HELD_PATH_ROWS, REAL)
+    sums = cuda.local.array(N_PARAMETERS, REAL)
+    own_status = cuda.local.array(1, np.int64)
+    trajectory = (first_tile + tile) * TILE + thread
+    place = trajectory, trajectory - first_row, (first_tile + tile) % GROUPS, tile
+    span = start, stop, steps, 0, 0
+    counter = key0, key1, point
+    inputs = table, numbers, windows, weights, data
+    plans = record_steps, None, drift_plan, snapshot_steps
+    sinks = None, None, None, None, changes, theta
+    buffers = deviates, kicks, rows, order, words, path, sums
+    observed = records, before[tile], after[tile]
+    own_status[0] = status[tile, thread]
+    if IN_REGISTERS:
+        own_state = cuda.local.array(N_VARIABLES, REAL)
+        for variable in range(N_VARIABLES):
+            own_state[variable] = state[tile, variable * TILE + thread]
+        advance_tile(place, span, counter, inputs, plans, sinks, own_state, own_status, buffers, observed)
+        for variable in range(N_VARIABLES):
+            state[tile, variable * TILE + thread] = own_state[variable]
+    else:
+        # In global memory, where the threads of a block share each cache line.
+        view = state[tile, thread::TILE]
+        advance_tile(place, span, counter, inputs, plans, sinks, view, own_status, buffers, observed)
+    status[tile, thread] = own_status[0]
+
+
+@kernel
+def initialize(first_tile, n_trajectories, arguments, key0, key1, point, state, status):
+    """Draw the initial state of a block."""
+    tile, thread = cuda.blockIdx.x, cuda.threadIdx.x
+    deviates = cuda.local.array(HELD_INITIAL_ROWS, NOISE)
+    begin_tile(
+        state[tile, thread::TILE],
+        status[tile, thread::TILE],
+        (first_tile + tile) * TILE + thread,
+        n_trajectories,
+        deviates,
+        arguments,
+        (key0, key1, point),
+    )

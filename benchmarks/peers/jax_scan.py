@@ -8,12 +8,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from benchmarks.jobs import Job
 from benchmarks.peers import Models, Simulate, State, jax_losses
 
 jax.config.update("jax_enable_x64", True)
+
+
+def gpu() -> str:
+    """Its name."""
+    if jax.default_backend() != "gpu":
+        raise RuntimeError(f"JAX runs on: {jax.default_backend()}")
+    return str(jax.devices()[0].device_kind)
 
 
 def river_valley(dtype: Any, by_hand: bool, job: Job, threads: int) -> Simulate:
@@ -45,8 +51,8 @@ def river_valley(dtype: Any, by_hand: bool, job: Job, threads: int) -> Simulate:
     seeds = count()
 
     def simulate() -> State:
-        x, y = run(jax.random.key(next(seeds)))
-        return {"x": np.asarray(x), "y": np.asarray(y)}
+        x, y = jax.block_until_ready(run(jax.random.key(next(seeds))))
+        return {"x": x, "y": y}
 
     return simulate
 

@@ -13,9 +13,15 @@ Statistics = dict[str, Sequence[float]]
 
 
 def statistics(state: Mapping[str, Any]) -> Statistics:
-    """Mean and variance of each parameter, each as ``(value, standard error)``; from arrays here or on a GPU."""
+    """Mean and variance of each parameter, each as ``(value, standard error)``; from arrays here or on a GPU.
+
+    What the state holds as such a pair already stays as it is.
+    """
     found: Statistics = {}
     for name, values in state.items():
+        if isinstance(values, tuple):
+            found[name] = values
+            continue
         d = np.asarray(values.cpu() if hasattr(values, "cpu") else values).astype(np.float64)
         n, mean = len(d), float(d.mean())
         d = d - mean

@@ -48,8 +48,15 @@ class Peer:
     @property
     def models(self) -> Models:
         """The module's ``MODELS``."""
-        models: Models = import_module(f"benchmarks.peers.{self.module}").MODELS
+        models: Models = self._imported().MODELS
         return models
+
+    def gpu(self) -> str:
+        """The name of the GPU that the library sees; it raises where there is none."""
+        return str(self._imported().gpu())
+
+    def _imported(self) -> Any:
+        return import_module(f"benchmarks.peers.{self.module}")
 
 
 PEERS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,8 @@ def _bars(axes: Any, timings: Sequence[Mapping[str, Any]]) -> None:
     for row, (median, (_, high)) in enumerate(zip(medians, spans, strict=True)):
         axes.annotate(f"{median:.3g}", (high, row), (4, 0), textcoords="offset points", va="center", fontsize=8)
     axes.set(xscale="log", xlabel="ns a trajectory-step", title="Reference job" + _threads(timings))
-    axes.set_xlim(right=2 * max(high for _, high in spans))
+    # Whole decades, so that no bar looks longer than it is by where the axis begins.
+    axes.set_xlim(10 ** math.floor(math.log10(min(medians))), 2 * max(high for _, high in spans))
     axes.tick_params(axis="y", labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
 
@@ -70,7 +72,9 @@ def _rates(axes: Any, timings: Sequence[Mapping[str, Any]], reference: Sequence[
         label = f"{peer}, {timing['variant']}, at {at:,}"
         axes.axhline(1e9 / timing["nanoseconds"], color="0.45", linestyle=style, linewidth=1, label=label)
     axes.set(xscale="log", yscale="log", xlabel="trajectories", ylabel="trajectory-steps a second", title="Sizes")
-    axes.legend(fontsize=7, frameon=False, loc="best")
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high * (high / low) ** 0.6)  # room for the legend
+    axes.legend(fontsize=7, frameon=False, loc="upper left")
     axes.spines[["top", "right"]].set_visible(False)
 
 

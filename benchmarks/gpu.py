@@ -184,7 +184,7 @@ def bars(results: Results) -> list[Bar]:
     step, noise = ours.get(FULL), ours.get(NOISE)
     found = []
     if "H100" in results.devices["sgdsim"]:
-        rate = step and _rates(step)[0] / 1e11
+        rate = _rates(step)[0] / 1e11 if step else None
         found.append(Bar("reference job, float32, 1e11 trajectory-steps a second", H100_RATE / 1e11, rate))
     share = ratio(step, noise) if step and noise else None
     return [*found, Bar("full step / noise drawn and summed, float32", 1.6, share, at_least=False)]

@@ -12,6 +12,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -122,7 +123,7 @@ def report(found: dict[str, list[float]], device: str = "cpu") -> str:
 
 def _seconds(loss: Loss, device: str, size: Size, dtype: str, threads: int = 1) -> float:
     """Of a trajectory-step, by the run's own clock: kernels ready, from the initial state to the results."""
-    where = {"threads": threads} if device == "cpu" else {"device": device}
+    where: dict[str, Any] = {"threads": threads} if device == "cpu" else {"device": device}
     ensemble = simulate(
         loss,
         learning_rate=LEARNING_RATE,
@@ -130,7 +131,7 @@ def _seconds(loss: Loss, device: str, size: Size, dtype: str, threads: int = 1) 
         trajectories=size.trajectories,
         steps=size.steps,
         dtype=dtype,
-        **where,  # type: ignore[arg-type]
+        **where,
     )
     return float(ensemble.attributes["wall_seconds"]) / (size.trajectories * size.steps)
 

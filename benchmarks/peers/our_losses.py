@@ -55,8 +55,9 @@ def optimizer(job: Job) -> Optimizer:
     if job.model not in SETTINGS:
         return Optimizer()
     setting = SETTINGS[job.model]
-    batches = {"batch_size": setting.batch_size, "sampling": "epoch"} if setting.batch_size else {}
-    return Optimizer(setting.optimizer, **batches)
+    if setting.batch_size:
+        return Optimizer(setting.optimizer, batch_size=setting.batch_size, sampling="epoch")
+    return Optimizer(setting.optimizer)
 
 
 def noiseless_river_valley(job: Job) -> Loss:

@@ -127,8 +127,8 @@ def _speedup(timings: Timings) -> list[Bar]:
 
 def _flat(timings: Timings, size: str) -> Timings:
     """The sizes over which the time has to be flat; below, a run takes less than its overhead."""
-    flat = {task: timing for task, timing in timings.items() if getattr(task.job, size) >= FLAT_FROM[size]}
-    return flat or timings
+    timed = {task: timing for task, timing in timings.items() if not timing.problem}
+    return {task: timing for task, timing in timed.items() if getattr(task.job, size) >= FLAT_FROM[size]} or timed
 
 
 def _spread(timings: Timings) -> float:

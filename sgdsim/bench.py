@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from sgdsim import doctor
 from sgdsim.loss import Loss
 from sgdsim.losses.river_valley import river_valley
 from sgdsim.noise import Noise
@@ -161,4 +160,8 @@ def _processors() -> int:
 
 
 def _where(device: str) -> str:
-    return f"the CPU, {doctor._simd()}" if device == "cpu" else f"the GPU, {device}"
+    if device == "cuda":
+        return "the GPU"
+    import llvmlite.binding
+
+    return f"the CPU, {llvmlite.binding.get_host_cpu_name()}"

@@ -63,7 +63,7 @@ FULL = Plan(
         for n, steps in ((1000, 100_000), (10_000, 10_000), (100_000, 1000), (1_000_000, 500), (10_000_000, 200))
     ),
     steps=tuple(Job(2048, n) for n in (1000, 10_000, 100_000, 1_000_000)),
-    losses=tuple(loss_job(model, 65_536, 48 if model in _HEAVY else 192) for model in SETTINGS),
+    losses=tuple(loss_job(model, 65_536, 32 if model in _HEAVY else 96) for model in SETTINGS),
     variants=tuple(loss_job(model, 65_536, 1000) for model in VARIANTS),
     rounds=5,
     complete=True,

@@ -2,6 +2,7 @@
 # are needed. Targets named like folders are phony, so that `make docs` means the documentation, not the folder.
 
 PYTHON    ?= python3
+PY        ?= python3
 VENV      ?= .venv
 BIN       := $(VENV)/bin
 SGDSIM    := $(BIN)/sgdsim
@@ -12,7 +13,7 @@ PACKAGE   := $(shell find sgdsim -name '*.py' 2>/dev/null)
 OPTIONS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint validate bench docs clean scenarios results $(SCENARIOS)
+.PHONY: help run test lint validate bench bench-gpu docs clean scenarios results $(SCENARIOS)
 .DELETE_ON_ERROR:
 
 help:
@@ -21,6 +22,7 @@ help:
 	@echo "make scenarios   run every scenario; each is a target too: $(SCENARIOS)"
 	@echo "make validate    the long statistical suite"
 	@echo "make bench       speed, in ratios to NumPy, JAX and PyTorch where they are installed"
+	@echo "make bench-gpu   the same on a GPU, by any Python that has the packages: PY=python3"
 	@echo "make lint        ruff and mypy alone"
 	@echo "make docs        run every example of the documentation"
 	@echo "make clean       remove outputs, caches and the virtual environment"
@@ -63,6 +65,10 @@ validate: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
+
+# With any Python that has NumPy, numba and numba-cuda, and JAX, PyTorch or diffrax to compare with: nothing is installed.
+bench-gpu:
+	PYTHONPATH=. $(PY) -m benchmarks --device cuda
 
 docs: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/test_documentation.py

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,11 +12,17 @@ Z_LIMIT = 5.0  # four statistics of a right peer exceed it once in 400,000 runs
 Statistics = dict[str, Sequence[float]]
 
 
-def statistics(state: Mapping[str, np.ndarray]) -> Statistics:
-    """Mean and variance of each parameter, each as ``(value, standard error)``."""
+def statistics(state: Mapping[str, Any]) -> Statistics:
+    """Mean and variance of each parameter, each as ``(value, standard error)``; from arrays here or on a GPU.
+
+    What the state holds as such a pair already stays as it is.
+    """
     found: Statistics = {}
     for name, values in state.items():
-        d = values.astype(np.float64)
+        if isinstance(values, tuple):
+            found[name] = values
+            continue
+        d = np.asarray(values.cpu() if hasattr(values, "cpu") else values).astype(np.float64)
         n, mean = len(d), float(d.mean())
         d = d - mean
         variance, fourth = float(d @ d) / (n - 1), float(np.mean(d**4))

@@ -10,8 +10,14 @@ from benchmarks.bar import Bar, table
 from benchmarks.losses import SETTINGS
 from benchmarks.tasks import Timings, ratio
 
-# Each program that ours is held against, with the least ratio.
-RATIOS = {("NumPy", "float64"): 5.0, ("JAX", "vmap of grad, float32"): 6.0, ("JAX", "by hand, float32"): 4.0}
+# Each program that ours is compared with, and the least ratio of those that it is held against.
+RATIOS = {
+    ("NumPy", "float64"): 5.0,
+    ("JAX", "vmap of grad, float32"): 6.0,
+    ("JAX", "by hand, float32"): 4.0,
+    ("PyTorch", "by hand, float32"): None,
+    ("naive numba", "float64"): None,
+}
 COMPILE_SECONDS = 4.0
 # Each variant of ours with the most that it may take of the time of another.
 OF_POLYNOMIAL, RECORDING_PERCENT = 2.5, 10.0
@@ -46,7 +52,7 @@ class LossResults:
         return {
             task.job.model: ratio(timing, ours[task.job.model])
             for task, timing in self.timings.items()
-            if (task.peer, task.variant) == (peer, variant) and not timing.wrong and not ours[task.job.model].wrong
+            if (task.peer, task.variant) == (peer, variant) and not timing.problem and not ours[task.job.model].problem
         }
 
     def of_variants(self, variant: str, inverse: bool = False) -> dict[str, float]:
@@ -55,34 +61,39 @@ class LossResults:
         pairs = {
             task.job.model: (timing, steps[task.job.model])
             for task, timing in self.alone.items()
-            if task.variant == variant
+            if task.variant == variant and not timing.problem and not steps[task.job.model].problem
         }
         return {model: ratio(*(pair[::-1] if inverse else pair)) for model, pair in pairs.items()}
 
 
 @dataclass(frozen=True)
 class _Column:
-    """One figure of each loss, with its bar as in `Bar`."""
+    """One figure of each loss, with its bar as in `Bar`, or none."""
 
     figure: str
-    bar: float
+    bar: float | None
     values: Mapping[str, float]
     at_least: bool = False
     unit: str = ""
 
     @property
     def heading(self) -> str:
+        if self.bar is None:
+            return self.figure
         return f"{self.figure} ({'≥' if self.at_least else '≤'} {self.bar:g}{self.unit})"
 
     def bars(self) -> dict[str, Bar]:
+        if self.bar is None:
+            return {}
         return {
             model: Bar(f"{model}: {self.figure}", self.bar, value, self.at_least, self.unit)
             for model, value in self.values.items()
         }
 
     def cells(self, complete: bool) -> dict[str, str]:
-        bold = {True: "", None: "", False: "**" if complete else ""}
-        return {model: f"{bold[bar.met]}{bar.measured:.3g}{bold[bar.met]}" for model, bar in self.bars().items()}
+        missed = {model for model, bar in self.bars().items() if complete and not bar.met}
+        texts = {model: f"{value:.3g}" for model, value in self.values.items()}
+        return {model: f"**{text}**" if model in missed else text for model, text in texts.items()}
 
 
 def _columns(results: LossResults) -> list[_Column]:
@@ -122,7 +133,7 @@ def _nanoseconds(results: LossResults) -> dict[str, str]:
     return {
         task.job.model: f"{statistics.median(timing.nanoseconds):.2f}"
         for task, timing in results.timings.items()
-        if task.peer == "sgdsim" and not timing.wrong
+        if task.peer == "sgdsim" and not timing.problem
     }
 
 

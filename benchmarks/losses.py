@@ -1,9 +1,11 @@
-"""The losses of the second table: constants, start and learning rate of each, by the name of its model."""
+"""The jobs of the second table: constants, start, noise and optimizer of each, by the name of its model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from benchmarks.jobs import Job
 from sgdsim.vectors import coordinates
@@ -13,49 +15,92 @@ from sgdsim.vectors import coordinates
 class Setting:
     """What a job needs beside its size.
 
-    Every loss has an input x, of as many coordinates as the constant ``teacher`` has, one where there is none, and a
-    label noise e; all are standard normal.
-
     Parameters
     ----------
     learning_rate, constants, initial
         As in `Job`.
+    noise
+        Standard normals of a sample: how many coordinates by name, 0 for a scalar.
+    batch_size
+        Rows of `ROWS` in a batch, each trajectory in an order of its own that is new every epoch; 0 where samples are
+        drawn from the noise, one a step.
+    optimizer
+        As `sgdsim.Optimizer` names it, with its defaults.
     """
 
     learning_rate: float
     constants: Mapping[str, float]
     initial: Mapping[str, float]
+    noise: Mapping[str, int] = field(default_factory=lambda: {"x": 0, "e": 0})
+    batch_size: int = 0
+    optimizer: str = "sgd"
 
     @property
     def deviates(self) -> int:
         """Normals of a step."""
-        return max(sum(name.startswith("teacher") for name in self.constants), 1) + 1
+        return sum(max(length, 1) for length in self.noise.values())
+
+    def noise_shapes(self, trajectories: int) -> dict[str, tuple[int, ...]]:
+        """Of each noise variable for all trajectories, which come last."""
+        return {name: (length, trajectories) if length else (trajectories,) for name, length in self.noise.items()}
 
 
 def _vector(name: str, *values: float) -> dict[str, float]:
     return dict(zip(coordinates(name, len(values)), values, strict=True))
 
 
+def _layer(name: str, scale: float) -> dict[str, float]:
+    """A 4 x 4 matrix by rows, near the identity but with no two entries alike."""
+    return _vector(name, *(scale * ((i % 5 == 0) + 0.02 * (i - 8)) for i in range(16)))
+
+
 _TEACHER = 1.0, -0.5, 0.25, 0.75
 _WIDE = tuple(1.0 / (i + 1) for i in range(16))
+_RIVER = {"a0": 1.0, "k": 0.5, "c2": 0.1, "sigma": 1.0}
 
 SETTINGS = {
     "rescaling": Setting(0.05, {"slope": 1.0, "sigma": 0.5}, {"u": 0.5, "w": 1.5}),
-    "linear_regression": Setting(0.05, {**_vector("teacher", *_TEACHER), "sigma": 1.0}, _vector("w", 0, 0, 0, 0)),
+    "linear_regression": Setting(
+        0.05, {**_vector("teacher", *_TEACHER), "sigma": 1.0}, _vector("w", 0, 0, 0, 0), {"x": 4, "e": 0}
+    ),
     "diagonal_network": Setting(
         0.01,
         {**_vector("teacher", *_WIDE), "sigma": 0.5},
         {**_vector("u", *(0.5,) * 16), **_vector("w", *(0.25,) * 16)},
+        {"x": 16, "e": 0},
     ),
-    "logistic": Setting(0.1, {**_vector("teacher", *_TEACHER), "sigma": 1.0}, _vector("w", 0, 0, 0, 0)),
+    "two_layer_network": Setting(
+        0.02,
+        {**_vector("teacher", *_TEACHER), "sigma": 0.5},
+        {**_layer("u", 0.5), **_layer("w", 0.7)},
+        {"x": 4, "e": 4},
+    ),
+    "adam_river_valley": Setting(0.02, _RIVER, {"x": 0.5, "y": 1.0}, {"xi": 0}, optimizer="adam"),
+    "minibatches": Setting(0.05, {}, _vector("w", 0, 0, 0, 0), {}, batch_size=4),
+    "logistic": Setting(
+        0.1, {**_vector("teacher", *_TEACHER), "sigma": 1.0}, _vector("w", 0, 0, 0, 0), {"x": 4, "e": 0}
+    ),
     "permutation": Setting(0.05, {"mu": 1.0, "sigma": 0.5}, {"u": 0.2, "w": 0.8}),
     "relu_network": Setting(0.05, {"slope": 1.0, "sigma": 0.5}, {"a": 0.5, "w": 0.8, "b": 0.1}),
 }
 # Variants of ours alone: with a polynomial in place of the loss's function, and with a recorder on.
 VARIANTS = {"rescaling": ("recording",), "logistic": ("polynomial",), "permutation": ("polynomial", "recording")}
 
+ROWS = 64  # of the data set that minibatches are taken from
+# As PyTorch and sgdsim have them.
+ADAM = {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
+
+
+def data() -> tuple[np.ndarray, np.ndarray]:
+    """Inputs (row, coordinate) and labels (row,) of the data set."""
+    rng = np.random.default_rng(64)
+    x = rng.standard_normal((ROWS, len(_TEACHER)))
+    return x, x @ np.array(_TEACHER) + rng.standard_normal(ROWS)
+
 
 def loss_job(model: str, trajectories: int, steps: int) -> Job:
-    """An ensemble of one of the losses."""
+    """An ensemble of one of the losses; minibatches need whole epochs of steps."""
     setting = SETTINGS[model]
+    if setting.batch_size and steps * setting.batch_size % ROWS:
+        raise ValueError(f"{model}: {steps} steps, expected a multiple of {ROWS // setting.batch_size}")
     return Job(trajectories, steps, model, setting.learning_rate, setting.constants, setting.initial)

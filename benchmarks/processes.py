@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,17 +46,14 @@ def measure(repeats: int = 3) -> Processes:
     return Processes(cold, _medians(warm), _medians(helps), memory)
 
 
-def compilations(models: Iterable[str], repeats: int = 3) -> dict[str, float]:
-    """Processor seconds of the kernels of each loss, with all else that is compiled in the cache: median of some."""
+def compilations(models: Sequence[str]) -> dict[str, float]:
+    """Processor seconds of the kernels of each loss, with all else that is compiled in the cache."""
     found = {}
     with tempfile.TemporaryDirectory(prefix="sgdsim-benchmark-") as folder:
-        for model in models:
-            seconds = []
-            for _ in range(1 + repeats):  # the first also compiles what losses share
-                for path in [*Path(folder).rglob("sgdsim_run_*")]:
-                    path.unlink()
-                seconds.append(float(_timed([sys.executable, "-m", "benchmarks.start", "kernels", model], folder)[2]))
-            found[model] = statistics.median(seconds[1:])
+        for model in (models[0], *models):  # the first process also compiles what losses share
+            for path in [*Path(folder).rglob("sgdsim_run_*")]:
+                path.unlink()
+            found[model] = float(_timed([sys.executable, "-m", "benchmarks.start", "kernels", model], folder)[2])
     return found
 
 

@@ -50,7 +50,7 @@ def kernels() -> None:
     from sgdsim.kernels import source  # noqa: F401
 
     model = sys.argv[2]
-    job = loss_job(model, 1000, 100)
+    job = loss_job(model, 1000, 96)
     began = time.process_time()
     simulator(job, 1, LOSSES[model](job)).compile()
     print(time.process_time() - began)

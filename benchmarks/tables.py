@@ -6,11 +6,13 @@ import importlib.metadata
 import os
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import sgdsim
 from benchmarks import check, loss_table, variance_reduction
 from benchmarks.bar import Bar, table
 from benchmarks.loss_table import LossResults
@@ -19,6 +21,8 @@ from benchmarks.processes import Processes
 from benchmarks.start import STEPS, TRAJECTORIES
 from benchmarks.tasks import Timing, Timings, ratio, speedup
 from benchmarks.variance_reduction import Gain
+
+FLAT_FROM = {"trajectories": 10_000, "steps": 1000}
 
 
 @dataclass
@@ -55,8 +59,14 @@ class Results:
     @property
     def timings(self) -> list[Timing]:
         """All of them."""
-        groups = self.reference, self.parts, self.threads, self.trajectories, self.steps, *self.losses.groups
-        return [timing for group in groups for timing in group.values()]
+        return [timing for group in self.groups.values() for timing in group.values()]
+
+    @property
+    def groups(self) -> dict[str, Timings]:
+        """All of them by what they are for."""
+        names = "reference", "parts", "threads", "trajectories", "steps"
+        timings, alone = self.losses.groups
+        return {**{name: getattr(self, name) for name in names}, "losses": timings, "losses, variants": alone}
 
 
 def bars(results: Results) -> list[Bar]:
@@ -64,14 +74,14 @@ def bars(results: Results) -> list[Bar]:
     parts = {task.variant: timing for task, timing in results.parts.items()}
     noise = ratio(parts["float64"], parts["noise alone"])
     recording = (ratio(parts["recording"], parts["float64"]) - 1) * 100
-    sizes, lengths = _span(results.trajectories, "trajectories"), _span(results.steps, "steps")
+    sizes, lengths = _flat(results.trajectories, "trajectories"), _flat(results.steps, "steps")
     return [
         *_ratios(results.reference),
         Bar("full step / noise generation alone", 1.6, noise, at_least=False),
         Bar("recording moments of 4 observables every 100 steps, on top", 10, recording, at_least=False, unit=" %"),
         *_speedup(results.threads),
-        Bar(f"spread over trajectories, {sizes}", 15, _spread(results.trajectories), at_least=False, unit=" %"),
-        Bar(f"spread over steps, {lengths}", 15, _spread(results.steps), at_least=False, unit=" %"),
+        Bar(f"spread over trajectories, {_span(sizes, 'trajectories')}", 15, _spread(sizes), at_least=False, unit=" %"),
+        Bar(f"spread over steps, {_span(lengths, 'steps')}", 15, _spread(lengths), at_least=False, unit=" %"),
         *_process_bars(results.processes),
     ]
 
@@ -84,7 +94,7 @@ def _ratios(timings: Timings) -> list[Bar]:
             found = [
                 ratio(timing, ours)
                 for task, timing in timings.items()
-                if (task.peer, task.threads) == (peer, threads) and dtype in task.variant and not timing.wrong
+                if (task.peer, task.threads) == (peer, threads) and dtype in task.variant and not timing.problem
             ]
             if found or threads == 1:
                 rows.append(Bar(f"{peer} {dtype} / ours, {_threads(threads)}", bar, min(found, default=None)))
@@ -105,16 +115,20 @@ def _process_bars(processes: Processes | None) -> list[Bar]:
 
 
 def _speedup(timings: Timings) -> list[Bar]:
+    """On two; on more it stands in the table of sizes."""
     one, *more = sorted(timings.values(), key=lambda timing: timing.task.threads)
     job = one.task.job
     return [
-        Bar(
-            f"speed on {_threads(many.task.threads)} / on 1, {job.trajectories:,} trajectories",
-            1.65,
-            speedup(one, many),
-        )
+        Bar(f"speed on 2 threads / on 1, {job.trajectories:,} trajectories", 1.65, speedup(one, many))
         for many in more
+        if many.task.threads == 2
     ]
+
+
+def _flat(timings: Timings, size: str) -> Timings:
+    """The sizes over which the time has to be flat; below, a run takes less than its overhead."""
+    timed = {task: timing for task, timing in timings.items() if not timing.problem}
+    return {task: timing for task, timing in timed.items() if getattr(task.job, size) >= FLAT_FROM[size]} or timed
 
 
 def _spread(timings: Timings) -> float:
@@ -140,9 +154,11 @@ def report(results: Results, complete: bool = True) -> str:
         [
             *(["### Against the bar", rows] if complete else []),
             "### The reference job",
-            _reference_table(results.reference),
+            _peers_table(results.reference),
             "### Other losses",
             loss_table.report(results.losses, complete),
+            "### Other losses, program by program",
+            _peers_table(results.losses.timings, with_loss=True),
             "### Our step and its parts",
             _timing_table(results.parts, ("variant",)),
             "### Sizes and threads",
@@ -155,27 +171,30 @@ def report(results: Results, complete: bool = True) -> str:
     )
 
 
-def _reference_table(timings: Timings) -> str:
+def _peers_table(timings: Timings, with_loss: bool = False) -> str:
+    """Every program beside ours of the same job and as many threads."""
+    ours = {(task.job.model, task.threads): timing for task, timing in timings.items() if task.peer == "sgdsim"}
     rows = []
     for task, timing in timings.items():
-        ours = next(t for other, t in timings.items() if other.peer == "sgdsim" and other.threads == task.threads)
-        if timing.wrong:
-            figures = ["another distribution", "", ""]
-        else:
-            figures = [_figure(timing), f"{ratio(timing, ours):.2f}", f"{timing.first:.1f}"]
-        rows.append([task.peer, task.variant, str(task.threads), *figures, f"{timing.z or 0:.1f}"])
+        figures = [timing.problem, "", ""]
+        if not timing.problem:
+            base = ours[task.job.model, task.threads]
+            times = "" if base.problem else f"{ratio(timing, base):.2f}"
+            figures = [figure(timing), times, f"{timing.first:.1f}"]
+        name = [task.job.model] if with_loss else []
+        rows.append([*name, task.peer, task.variant, str(task.threads), *figures, f"{timing.z or 0:.1f}"])
     head = ["program", "variant", "threads", "ns a trajectory-step", "times ours", "first call, s", "largest z"]
-    return table(head, rows)
+    return table(["loss", *head] if with_loss else head, rows)
 
 
 def _timing_table(timings: Timings, names: Sequence[str]) -> str:
-    rows = ([str(getattr(task, name)) for name in names] + [_figure(timing)] for task, timing in timings.items())
+    rows = ([str(getattr(task, name)) for name in names] + [figure(timing)] for task, timing in timings.items())
     return table([*names, "ns a trajectory-step"], rows)
 
 
 def _sizes_table(results: Results) -> str:
     timings = [*results.threads.values(), *results.trajectories.values(), *results.steps.values()]
-    rows = ([f"{t.task.job.trajectories:,}", f"{t.task.job.steps:,}", str(t.task.threads), _figure(t)] for t in timings)
+    rows = ([f"{t.task.job.trajectories:,}", f"{t.task.job.steps:,}", str(t.task.threads), figure(t)] for t in timings)
     return table(["trajectories", "steps", "threads", "ns a trajectory-step"], rows)
 
 
@@ -193,8 +212,10 @@ def _processes_table(processes: Processes | None) -> list[str]:
     return ["### Starts", table(["process", "wall, s", "processor, s"], rows)]
 
 
-def _figure(timing: Timing) -> str:
-    """Median and range."""
+def figure(timing: Timing) -> str:
+    """Median and range, or why there is none."""
+    if timing.problem:
+        return timing.problem
     samples = timing.nanoseconds
     return f"{statistics.median(samples):.2f} ({min(samples):.2f} … {max(samples):.2f})"
 
@@ -202,19 +223,33 @@ def _figure(timing: Timing) -> str:
 def environment(results: Results) -> dict[str, str]:
     """Versions, hardware by kind, and how busy it was with other things."""
     found = [peer for peer in PEERS.values() if peer.installed]
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in (*(p.distribution for p in found), "llvmlite")]
     missing = [peer.name for peer in PEERS.values() if not peer.installed]
-    single = [timing for timing in results.timings if timing.task.threads == 1 and not timing.wrong]
+    single = [timing for timing in results.timings if timing.task.threads == 1 and timing.wall]
     share = statistics.median(sum(timing.processor) / sum(timing.wall) for timing in single)
     return {
-        "Processor": f"{_processor()}, {os.cpu_count()} cores visible",
+        "Processor": processor(),
         "Share of a processor that tasks of one thread got": f"{min(share, 1):.0%}",
-        "Versions": f"Python {platform.python_version()}, {', '.join(versions)}",
+        "Versions": versions([*(peer.distribution for peer in found), "llvmlite"]),
         "Not installed, so skipped": ", ".join(missing) or "none",
     }
 
 
-def _processor() -> str:
+def versions(distributions: Iterable[str]) -> str:
+    """Of Python and of what is installed; ours is known where it is only a folder on the path."""
+    found = [f"Python {platform.python_version()}", f"sgdsim {sgdsim.__version__}"]
+    for name in dict.fromkeys(distributions):
+        if name != "sgdsim":
+            with suppress(importlib.metadata.PackageNotFoundError):
+                found.append(f"{name} {importlib.metadata.version(name)}")
+    return ", ".join(found)
+
+
+def processor() -> str:
+    """Its model, the width of its vectors and how many cores are visible."""
+    return f"{_processor_model()}, {os.cpu_count()} cores visible"
+
+
+def _processor_model() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
@@ -233,17 +268,22 @@ def data(results: Results) -> dict[str, Any]:
         "z_limit": check.Z_LIMIT,
         "bars": [{**asdict(bar), "met": bar.met} for bar in (*bars(results), *loss_table.bars(results.losses))],
         "timings": [
-            {
-                **asdict(timing.task),
-                "first_call_seconds": timing.first,
-                "wall_seconds": timing.wall,
-                "processor_seconds": timing.processor,
-                "largest_z": timing.z,
-                "wrong": timing.wrong,
-            }
-            for timing in results.timings
+            {"group": name, **plain(timing)} for name, group in results.groups.items() for timing in group.values()
         ],
         "compile_seconds": dict(results.losses.compilations),
         "processes": results.processes and asdict(results.processes),
         "gains": [asdict(gain) for gain in results.gains],
+    }
+
+
+def plain(timing: Timing) -> dict[str, Any]:
+    """A timing as plain data."""
+    return {
+        **asdict(timing.task),
+        "first_call_seconds": timing.first,
+        "wall_seconds": timing.wall,
+        "processor_seconds": timing.processor,
+        "nanoseconds": statistics.median(timing.nanoseconds) if timing.wall else None,
+        "largest_z": timing.z,
+        "problem": timing.problem,
     }

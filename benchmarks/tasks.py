@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
 
 from benchmarks import check
 from benchmarks.jobs import Job
-from benchmarks.worker import Worker
+from benchmarks.worker import PeerError, Worker
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,8 @@ class Timing:
         Seconds of each round, on the wall and of processor time.
     z
         Largest deviation from the reference in standard errors; None where the state is not compared.
+    error
+        What the program said when it failed.
     """
 
     task: Task
@@ -56,6 +57,7 @@ class Timing:
     wall: list[float] = field(default_factory=list)
     processor: list[float] = field(default_factory=list)
     z: float | None = None
+    error: str = ""
 
     @property
     def wrong(self) -> bool:
@@ -63,9 +65,14 @@ class Timing:
         return self.z is not None and self.z > check.Z_LIMIT
 
     @property
+    def problem(self) -> str:
+        """Why it is not timed."""
+        return self.error or ("another distribution" if self.wrong else "")
+
+    @property
     def nanoseconds(self) -> list[float]:
         """Per trajectory-step, of each round: processor time of one thread, which others do not lengthen, else wall."""
-        seconds = self.processor if self.task.threads == 1 else self.wall
+        seconds = self.processor if self.task.threads == 1 and self.processor else self.wall
         return [second / self.task.job.work * 1e9 for second in seconds]
 
 
@@ -83,10 +90,17 @@ def speedup(one: Timing, many: Timing) -> float:
 
 
 class Bench:
-    """Worker processes, started when first needed and alive until the end."""
+    """Worker processes, started when first needed and alive until the end.
 
-    def __init__(self) -> None:
-        self._workers: dict[tuple[str, int], Worker] = {}
+    Parameters
+    ----------
+    device
+        ``cpu``; or ``cuda``, where each model has a process of its own, so that all compile side by side.
+    """
+
+    def __init__(self, device: str = "cpu") -> None:
+        self._device = device
+        self._workers: dict[tuple[str, int, str], Worker] = {}
         self._stack = ExitStack()
 
     def __enter__(self) -> Bench:
@@ -108,32 +122,55 @@ class Bench:
             One of the tasks; the final states of the others must be distributed as its own.
         """
         timings = {task: Timing(task) for task in tasks}
-        states: dict[Task, check.Statistics] = {}
-        for task, timing in timings.items():
-            _say(f"preparing {task.peer}, {task.variant}, threads: {task.threads}")
-            answer = self._ask(task)
-            timing.first, states[task] = answer["wall"], answer["statistics"]
+        states = {task: self.prepare(timing) for task, timing in timings.items()}
         if reference is not None:
-            _compare(timings, states, reference)
-        for turn in range(rounds):
-            _say(f"round {turn + 1} of {rounds}")
-            for timing in timings.values():
-                if not timing.wrong:
-                    answer = self._ask(timing.task)
-                    timing.wall.append(answer["wall"])
-                    timing.processor.append(answer["cpu"])
+            for task, timing in timings.items():
+                timing.z = 0.0 if task == reference else check.deviation(states[task], states[reference])
+        self.time(timings.values(), rounds)
         return timings
 
-    def _ask(self, task: Task) -> dict[str, Any]:
-        key = task.peer, task.threads
+    def prepare(self, timing: Timing) -> check.Statistics:
+        """The first call, compilation included, and what it ends in."""
+        _say(f"preparing {timing.task.peer}, {timing.task.variant}, threads: {timing.task.threads}")
+        try:
+            answer = self._worker(timing.task).ask(timing.task.variant, timing.task.job)
+        except PeerError as error:
+            timing.error = str(error)
+            return {}
+        timing.first = answer["wall"]
+        found: check.Statistics = answer["statistics"]
+        return found
+
+    def time(self, timings: Iterable[Timing], rounds: int) -> None:
+        """Every round runs each task once, but for those that have a problem."""
+        for turn in range(rounds):
+            _say(f"round {turn + 1} of {rounds}")
+            for timing in timings:
+                if not timing.problem:
+                    self._time_once(timing)
+
+    def warm_up(self, timing: Timing) -> None:
+        """A call that is not timed, of another size than the first."""
+        self._time_once(timing)
+        timing.wall.clear()
+        timing.processor.clear()
+
+    def _time_once(self, timing: Timing) -> None:
+        try:
+            answer = self._worker(timing.task).ask(timing.task.variant, timing.task.job, compare=False)
+        except PeerError as error:
+            timing.error = str(error)
+            return
+        timing.wall.append(answer.get("own", answer["wall"]))
+        if self._device == "cpu":
+            timing.processor.append(answer["cpu"])
+
+    def _worker(self, task: Task) -> Worker:
+        key = task.peer, task.threads, "" if self._device == "cpu" else task.job.model
         if key not in self._workers:
-            self._workers[key] = self._stack.enter_context(Worker(*key))
-        return self._workers[key].ask(task.variant, task.job)
-
-
-def _compare(timings: Mapping[Task, Timing], states: Mapping[Task, check.Statistics], reference: Task) -> None:
-    for task, timing in timings.items():
-        timing.z = 0.0 if task == reference else check.deviation(states[task], states[reference])
+            self._workers[key] = self._stack.enter_context(Worker(task.peer, task.threads, self._device))
+            self._workers[key].greeting()
+        return self._workers[key]
 
 
 def _say(text: str) -> None:

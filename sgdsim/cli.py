@@ -276,6 +276,16 @@ def list_(kind: str | None) -> None:
 
 
 @main.command()
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to run.")
+@_reporting_errors
+def bench(device: str) -> None:
+    """Time the reference job for a few seconds, and NumPy beside it."""
+    from sgdsim.bench import measure, report
+
+    click.echo(report(measure(device), device))
+
+
+@main.command()
 @_reporting_errors
 def doctor() -> None:
     """Say what this installation can do: versions, threads, SIMD, cache, CUDA."""

@@ -11,19 +11,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import check, loss_table
+from benchmarks import check, gpu, loss_table
 from benchmarks.jobs import Job
 from benchmarks.loss_table import LossResults
-from benchmarks.losses import SETTINGS, VARIANTS, loss_job
-from benchmarks.peers import PEERS
-from benchmarks.peers.gradients import GRADIENTS, by_parameter, input_shape, vectors
+from benchmarks.losses import ROWS, SETTINGS, VARIANTS, data, loss_job
+from benchmarks.peers import GPU_PEERS, PEERS, numpy_losses, ours_cuda
+from benchmarks.peers.gradients import GRADIENTS, by_parameter, vectors
 from benchmarks.peers.our_losses import LOSSES
 from benchmarks.tasks import Bench, Task, Timing, ratio
+from benchmarks.worker import PeerError, Worker
+from sgdsim.simulation import simulate
 from sgdsim.vectors import coordinates, gather
 from tests.test_catalogue_kernels import LANES, gradient
 
 ROOT = Path(__file__).parent.parent
 JOB = Job(20_000, 30)
+NEW = "two_layer_network", "adam_river_valley", "minibatches"
 
 
 def final(peer: str, job: Job = JOB, variant: str = "float64") -> check.Statistics:
@@ -37,6 +40,7 @@ def test_quick_benchmark_runs(tmp_path):
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "benchmark.md").read_text(encoding="utf-8").strip() == done.stdout.strip()
     report = json.loads((tmp_path / "benchmark.json").read_text(encoding="utf-8"))
+    assert "Reference job" in (tmp_path / "benchmark.svg").read_text(encoding="utf-8")
     compared = {timing["peer"]: timing for timing in report["timings"] if timing["largest_z"] is not None}
     assert compared.keys() == {name for name, peer in PEERS.items() if peer.installed}
     assert all(timing["largest_z"] <= check.Z_LIMIT and timing["wall_seconds"] for timing in compared.values())
@@ -88,36 +92,107 @@ def test_ratio_is_the_median_over_rounds():
     assert ratio(one, two) == 2.0
 
 
-def draw(job: Job) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-    """Parameters, inputs and label noise of each trajectory."""
+def test_failing_program_is_named_and_the_others_go_on():
+    right, broken = Task("NumPy", "float64", 1, JOB), Task("NumPy", "float16", 1, JOB)
+    with Bench() as bench:
+        timings = bench.measure([right, broken], 1)
+    assert timings[broken].problem == "KeyError: 'float16'"
+    assert len(timings[right].wall) == 1
+    assert not timings[broken].wall
+
+
+@pytest.mark.parametrize("model", NEW)
+def test_numpy_and_naive_numba_do_the_same(model):
+    job = loss_job(model, 5000, 32)
+    assert check.deviation(final("naive numba", job), final("NumPy", job)) <= check.Z_LIMIT
+
+
+@pytest.mark.parametrize("model", NEW)
+def test_another_learning_rate_is_caught(model):
+    job = loss_job(model, 20_000, 32)
+    wrong = replace(job, learning_rate=1.1 * job.learning_rate)
+    assert check.deviation(final("NumPy", wrong), final("NumPy", job)) > check.Z_LIMIT
+
+
+def test_rows_drawn_with_replacement_are_caught(monkeypatch):
+    job = loss_job("minibatches", 5000, 32)
+    right = final("NumPy", job)
+
+    def replaced(job, rng):
+        x, y = data()
+        for _ in range(job.steps):
+            rows = rng.integers(ROWS, size=(4, job.trajectories))
+            yield {"x": x.T[:, rows], "y": y[rows]}
+
+    monkeypatch.setattr(numpy_losses, "batches", replaced)
+    assert check.deviation(final("NumPy", job), right) > check.Z_LIMIT
+
+
+def test_minibatches_need_whole_epochs():
+    with pytest.raises(ValueError, match="expected a multiple of 16"):
+        loss_job("minibatches", 10, 24)
+
+
+def draw(job: Job) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Parameters, and noise of each trajectory."""
     rng = np.random.default_rng(3)
     theta = {
         name: np.array([rng.normal(size=job.trajectories) for _ in np.atleast_1d(value)])
         for name, value in gather(job.initial).items()
     }
     theta = {name: value[0] if name in job.initial else value for name, value in theta.items()}
-    return theta, rng.normal(size=input_shape(job)), rng.normal(size=job.trajectories)
+    shapes = SETTINGS[job.model].noise_shapes(job.trajectories)
+    return theta, {name: rng.normal(size=shape) for name, shape in shapes.items()}
 
 
-@pytest.mark.validate
-@pytest.mark.parametrize("model", SETTINGS)
-def test_gradient_by_hand_is_that_of_the_catalogue(model):
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(model, marks=() if model in NEW else pytest.mark.validate)
+        for model in SETTINGS
+        if model != "minibatches"
+    ],
+)
+def test_gradient_by_hand_is_that_of_the_formula(model):
     job = loss_job(model, LANES, 1)
     loss = LOSSES[model](job)
-    theta, x, e = draw(job)
-    by_hand = GRADIENTS[model](np, theta, x, e, vectors(np, job.constants, np.float64))
-    inputs = dict(zip(coordinates("x", None if x.ndim == 1 else len(x)), np.atleast_2d(x), strict=True))
-    expected = gradient(loss, {**by_parameter(theta, job), **inputs, "e": e})
+    theta, noise = draw(job)
+    by_hand = GRADIENTS[model](np, theta, vectors(np, job.constants, np.float64), **noise)
+    by_name = {
+        key: row
+        for name, values in noise.items()
+        for key, row in zip(
+            coordinates(name, None if values.ndim == 1 else len(values)), np.atleast_2d(values), strict=True
+        )
+    }
+    expected = gradient(loss, {**by_parameter(theta, job), **by_name})
     found = np.stack(list(by_parameter(by_hand, job).values()), axis=1)
     np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.validate
+@pytest.mark.parametrize("model", NEW)
+def test_ours_does_the_same(model):
+    job = loss_job(model, 20_000, 32)
+    assert check.deviation(final("sgdsim", job), final("NumPy", job)) <= check.Z_LIMIT
+
+
+@pytest.mark.parametrize("peer", ["JAX", "PyTorch"])
 @pytest.mark.parametrize("model", SETTINGS)
-def test_gradients_of_jax_agree(model):
-    pytest.importorskip("jax")
-    job = loss_job(model, 20_000, 20)
-    for variant in PEERS["JAX"].models[model]:
-        assert check.deviation(final("JAX", job, variant), final("NumPy", job)) <= check.Z_LIMIT
+def test_peers_that_are_installed_agree(model, peer):
+    pytest.importorskip(PEERS[peer].distribution)
+    job = loss_job(model, 20_000, 32)
+    expected = final("NumPy", job)
+    for variant in PEERS[peer].models[model]:
+        assert check.deviation(final(peer, job, variant), expected) <= check.Z_LIMIT
+
+
+@pytest.mark.parametrize("peer", ["diffrax", "PyTorch"])
+def test_peers_that_are_installed_agree_on_the_reference_job(peer):
+    pytest.importorskip(PEERS[peer].distribution)
+    expected = final("NumPy")
+    for variant in PEERS[peer].models["river_valley"]:
+        assert check.deviation(final(peer, JOB, variant), expected) <= check.Z_LIMIT
 
 
 def loss_results() -> LossResults:
@@ -153,3 +228,84 @@ def test_losses_are_held_against_their_bars():
 def test_variants_of_losses_are_known():
     for model, variants in VARIANTS.items():
         assert {"float64", *variants} <= PEERS["sgdsim"].models[model].keys()
+
+
+def test_nothing_is_measured_without_a_gpu(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(gpu, "find", lambda: ({}, {"sgdsim": "RuntimeError: numba finds no GPU"}))
+    assert gpu.main(True, None, tmp_path) == 0
+    assert capsys.readouterr().out.startswith("Nothing was measured on a GPU.\nsgdsim: RuntimeError: numba finds no")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_gpu_that_only_others_see_is_a_failure(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(gpu, "find", lambda: ({"JAX": "NVIDIA H100"}, {"sgdsim": "numba finds no GPU"}))
+    assert gpu.main(True, None, tmp_path) == 1
+    assert "Nothing was measured" in capsys.readouterr().out
+
+
+def test_worker_without_a_gpu_says_so(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with Worker("sgdsim", device="cuda") as worker, pytest.raises(PeerError, match=r"GPU|device|driver"):
+        worker.greeting()
+
+
+def simulate_here(loss, optimizer, *, device, **options):
+    """Stands in for a GPU."""
+    assert device == "cuda"
+    return simulate(loss, optimizer, target="python", **options)
+
+
+def test_ours_on_a_gpu_is_compared_by_its_last_record(monkeypatch):
+    monkeypatch.setattr(ours_cuda, "simulate", simulate_here)
+    job = Job(1024, 8)
+    run = GPU_PEERS["sgdsim"].models["river_valley"]["float32"](job, 1)
+    assert check.deviation(check.statistics(run()), final("NumPy", job)) <= check.Z_LIMIT
+    assert run.seconds > 0
+    wrong = GPU_PEERS["sgdsim"].models["river_valley"]["noise summed, float32"](job, 1)
+    assert check.deviation(check.statistics(wrong()), final("NumPy", job)) > check.Z_LIMIT
+
+
+class FakeBench:
+    """Ends in what NumPy ends in, but for one program; ours takes one second, the others ten."""
+
+    def prepare(self, timing: Timing) -> check.Statistics:
+        timing.first = 2.0
+        job = timing.task.job
+        if timing.task.variant.startswith("vmap"):
+            job = replace(job, learning_rate=2 * job.learning_rate)
+        return final("NumPy", job)
+
+    def warm_up(self, timing: Timing) -> None:
+        assert not timing.wall
+
+    def time(self, timings, rounds: int) -> None:
+        for timing in timings:
+            if not timing.problem:
+                timing.wall = [1.0 if timing.task.peer == "sgdsim" else 10.0] * rounds
+
+
+class FakePeer:
+    """Stands in for JAX where it is not installed."""
+
+    models = dict.fromkeys(("river_valley", *gpu.MODELS), ("by hand, float32", "vmap of grad, float32"))
+
+
+def test_the_table_of_a_gpu(monkeypatch, tmp_path):
+    monkeypatch.setattr(gpu, "GPU_PEERS", {"sgdsim": GPU_PEERS["sgdsim"], "JAX": FakePeer})
+    results = gpu.Results({"sgdsim": "NVIDIA H100", "JAX": "NVIDIA H100"}, {"PyTorch": "not installed"})
+    plan = gpu.Plan((512, 16), (1000, 1_000_000_000, 1000), (1000, 1600, 1600), ((1000, 10), (2000, 10)), 2)
+    gpu.measure(FakeBench(), plan, results)
+    wrong = {timing.task.variant for timing in results.timings if timing.wrong}
+    assert wrong == {"vmap of grad, float32"}
+    bars = {bar.figure: (bar.measured, bar.met) for bar in gpu.bars(results)}
+    assert bars == {
+        "reference job, float32, 1e11 trajectory-steps a second": (pytest.approx(10.0), True),
+        "full step / noise drawn and summed, float32": (1.0, True),
+    }
+    text = gpu.report(results)
+    assert "| river_valley | JAX | vmap of grad, float32 | 1,000 | 1,000 | another distribution |" in text
+    assert "| minibatches | JAX | by hand, float32 | 1,000 | 1,600 | 1.6e+05 (1.6e+05 … 1.6e+05) | 10 | 2.0 |" in text
+    assert "PyTorch (not installed)" in text
+    figure = pytest.importorskip("benchmarks.figure", reason="matplotlib")
+    figure.draw(json.loads(json.dumps(gpu.data(results))), tmp_path / "a.svg")
+    assert "NVIDIA H100" in (tmp_path / "a.svg").read_text(encoding="utf-8")

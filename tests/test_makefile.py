@@ -59,7 +59,7 @@ def calls(project: Path) -> list[str]:
 def test_make_alone_prints_help(project):
     status, text = make(project)
     assert status == 0
-    for target in ("run", "test", "scenarios", "validate", "bench", "lint", "docs", "clean", "one"):
+    for target in ("run", "test", "scenarios", "validate", "bench", "bench-gpu", "lint", "docs", "clean", "one"):
         assert target in text
     assert not calls(project)
 
@@ -100,6 +100,11 @@ def test_installs_when_the_environment_is_older_than_the_metadata(project):
     (project / ".venv/.dev").unlink()
     make(project, "lint")
     assert any("pip install" in line and ".[dev]" in line for line in calls(project))
+
+
+def test_the_benchmark_on_a_gpu_needs_no_environment(project):
+    make(project, "bench-gpu", "PY=.venv/bin/python")
+    assert calls(project) == ["python -m benchmarks --device cuda"]
 
 
 def test_every_shipped_scenario_is_a_target():

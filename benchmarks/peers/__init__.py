@@ -1,8 +1,8 @@
 """One module a program.
 
 Each has ``MODELS``: for each model and variant a function ``prepare(job, threads)`` that returns a function: called, it
-simulates the job from its start to its end and returns the final state by parameter, nothing where there is none to
-compare.
+simulates the job from its start to its end, waits until that is done, and returns the final state by parameter, nothing
+where there is none to compare.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-
-import numpy as np
+from typing import Any
 
 from benchmarks.jobs import Job
 
-State = dict[str, np.ndarray]
+State = dict[str, Any]  # arrays, here or on a GPU
 Simulate = Callable[[], State]
 Prepare = Callable[[Job, int], Simulate]
 Models = Mapping[str, Mapping[str, Prepare]]
@@ -49,8 +48,15 @@ class Peer:
     @property
     def models(self) -> Models:
         """The module's ``MODELS``."""
-        models: Models = import_module(f"benchmarks.peers.{self.module}").MODELS
+        models: Models = self._imported().MODELS
         return models
+
+    def gpu(self) -> str:
+        """The name of the GPU that the library sees; it raises where there is none."""
+        return str(self._imported().gpu())
+
+    def _imported(self) -> Any:
+        return import_module(f"benchmarks.peers.{self.module}")
 
 
 PEERS = {
@@ -61,5 +67,16 @@ PEERS = {
         Peer("naive numba", "numba", "numba_loop"),
         Peer("JAX", "jax", "jax_scan"),
         Peer("PyTorch", "torch", "torch_eager"),
+        Peer("diffrax", "diffrax", "diffrax_euler"),
+    )
+}
+# Their modules also have ``gpu()``, which names the GPU that the library sees, or raises.
+GPU_PEERS = {
+    peer.name: peer
+    for peer in (
+        Peer("sgdsim", "sgdsim", "ours_cuda"),
+        Peer("JAX", "jax", "jax_scan"),
+        Peer("PyTorch", "torch", "torch_cuda"),
+        Peer("diffrax", "diffrax", "diffrax_euler"),
     )
 }

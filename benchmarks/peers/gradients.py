@@ -1,7 +1,7 @@
-"""Gradients by hand, all trajectories at once: arrays with the trajectory last, of NumPy or of JAX.
+"""Gradients by hand, all trajectories at once: arrays with the trajectory last, of NumPy, JAX or PyTorch.
 
-Each takes the library ``xp``, the parameters, the input x and the label noise e, and the constants, all but the library
-by name; it returns the gradient of each parameter.
+Each takes the library ``xp``, the parameters and the constants by name, and the noise of the step; it returns the
+gradient of each parameter.
 """
 
 from __future__ import annotations
@@ -14,67 +14,95 @@ from sgdsim.vectors import gather
 Vectors = dict[str, Any]
 
 
-def rescaling(xp: Any, theta: Vectors, x: Any, e: Any, c: Vectors) -> Vectors:
+def rescaling(xp: Any, theta: Vectors, c: Vectors, x: Any, e: Any) -> Vectors:
     u, w = theta["u"], theta["w"]
     slope = (u * w * x - (c["slope"] * x + c["sigma"] * e)) * x
     return {"u": slope * w, "w": slope * u}
 
 
-def linear_regression(xp: Any, theta: Vectors, x: Any, e: Any, c: Vectors) -> Vectors:
+def linear_regression(xp: Any, theta: Vectors, c: Vectors, x: Any, e: Any) -> Vectors:
     error = xp.sum((theta["w"] - c["teacher"][:, None]) * x, axis=0) - c["sigma"] * e
     return {"w": error * x}
 
 
-def diagonal_network(xp: Any, theta: Vectors, x: Any, e: Any, c: Vectors) -> Vectors:
+def diagonal_network(xp: Any, theta: Vectors, c: Vectors, x: Any, e: Any) -> Vectors:
     u, w = theta["u"], theta["w"]
     error = xp.sum((u * w - c["teacher"][:, None]) * x, axis=0) - c["sigma"] * e
     slope = error * x
     return {"u": slope * w, "w": slope * u}
 
 
-def logistic(xp: Any, theta: Vectors, x: Any, e: Any, c: Vectors) -> Vectors:
+def two_layer_network(xp: Any, theta: Vectors, c: Vectors, x: Any, e: Any) -> Vectors:
+    """Both layers are 4 x 4 matrices, by rows."""
+    u, w = theta["u"].reshape(4, 4, -1), theta["w"].reshape(4, 4, -1)
+    hidden = xp.sum(u * x, axis=1)
+    error = xp.sum(w * hidden, axis=1) - (c["teacher"][:, None] * x + c["sigma"] * e)
+    back = xp.sum(w * error[:, None], axis=0)
+    return {"u": (back[:, None] * x).reshape(16, -1), "w": (error[:, None] * hidden).reshape(16, -1)}
+
+
+def adam_river_valley(xp: Any, theta: Vectors, c: Vectors, xi: Any) -> Vectors:
+    x, y = theta["x"], theta["y"]
+    return {
+        "x": c["a0"] * (1 + c["k"] * y * y) * x + c["sigma"] * xi,
+        "y": c["c2"] * y + c["a0"] * c["k"] * y * x * x,
+    }
+
+
+def minibatches(xp: Any, theta: Vectors, c: Vectors, x: Any, y: Any) -> Vectors:
+    """Of a batch: inputs (coordinate, row, trajectory), labels (row, trajectory)."""
+    error = xp.sum(theta["w"][:, None] * x, axis=0) - y
+    return {"w": xp.sum(error * x, axis=1) / len(y)}
+
+
+def logistic(xp: Any, theta: Vectors, c: Vectors, x: Any, e: Any) -> Vectors:
     y = xp.sign(c["teacher"] @ x + c["sigma"] * e)
     margin = y * xp.sum(theta["w"] * x, axis=0)
     return {"w": -y / (1 + xp.exp(margin)) * x}
 
 
-def permutation(xp: Any, theta: Vectors, x: Any, e: Any, c: Vectors) -> Vectors:
+def permutation(xp: Any, theta: Vectors, c: Vectors, x: Any, e: Any) -> Vectors:
     a, b = xp.tanh(theta["u"] * x), xp.tanh(theta["w"] * x)
     slope = (a + b - (c["mu"] + c["sigma"] * e)) * x
     return {"u": slope * (1 - a * a), "w": slope * (1 - b * b)}
 
 
-def relu_network(xp: Any, theta: Vectors, x: Any, e: Any, c: Vectors) -> Vectors:
+def relu_network(xp: Any, theta: Vectors, c: Vectors, x: Any, e: Any) -> Vectors:
     inside = theta["w"] * x + theta["b"]
-    out = xp.maximum(inside, 0)
-    error = theta["a"] * out - (c["slope"] * xp.maximum(x, 0) + c["sigma"] * e)
+    out = inside.clip(min=0)
+    error = theta["a"] * out - (c["slope"] * x.clip(min=0) + c["sigma"] * e)
     slope = xp.where(inside > 0, error * theta["a"], 0)
     return {"a": error * out, "w": slope * x, "b": slope}
 
 
 GRADIENTS = {
     function.__name__: function
-    for function in (rescaling, linear_regression, diagonal_network, logistic, permutation, relu_network)
+    for function in (
+        rescaling,
+        linear_regression,
+        diagonal_network,
+        two_layer_network,
+        adam_river_valley,
+        minibatches,
+        logistic,
+        permutation,
+        relu_network,
+    )
 }
 
 
 def vectors(xp: Any, values: Any, dtype: Any) -> Vectors:
     """Numbers by name, those of a vector as one array."""
     return {
-        name: xp.asarray(value, dtype) if isinstance(value, list) else value for name, value in gather(values).items()
+        name: xp.asarray(value, dtype=dtype) if isinstance(value, list) else value
+        for name, value in gather(values).items()
     }
 
 
 def start(xp: Any, job: Job, dtype: Any) -> Vectors:
     """The parameters of all trajectories."""
-    values = {name: xp.asarray(value, dtype)[..., None] for name, value in gather(job.initial).items()}
-    return {name: xp.tile(value, job.trajectories) for name, value in values.items()}
-
-
-def input_shape(job: Job) -> tuple[int, ...]:
-    """Of x, trajectory last."""
-    inputs = sum(name.startswith("teacher") for name in job.constants)
-    return (inputs, job.trajectories) if inputs else (job.trajectories,)
+    values = {name: xp.asarray(value, dtype=dtype)[..., None] for name, value in gather(job.initial).items()}
+    return {name: xp.tile(value, (job.trajectories,)) for name, value in values.items()}
 
 
 def by_parameter(theta: Vectors, job: Job) -> Vectors:

@@ -1,4 +1,4 @@
-"""The losses of the second table from the catalogue, and polynomials of the size of those that are none."""
+"""The losses of the second table, most from the catalogue, and polynomials of the size of those that are none."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 from benchmarks.jobs import Job
-from benchmarks.losses import SETTINGS
+from benchmarks.losses import SETTINGS, data
+from sgdsim.data import Data
 from sgdsim.loss import Loss
 from sgdsim.losses import CATALOGUE
-from sgdsim.vectors import gather
+from sgdsim.losses.river_valley import river_valley
+from sgdsim.noise import Noise
+from sgdsim.optimizers import Optimizer
+from sgdsim.vectors import coordinates, gather
 
 _ARGUMENTS = {"permutation": {"inputs": "normal"}}  # else than by default
 
@@ -23,6 +27,46 @@ def catalogue_loss(job: Job) -> Loss:
     return CATALOGUE[job.model](**_ARGUMENTS.get(job.model, {}), **vectors, constants=constants)
 
 
+def two_layer_network(job: Job) -> Loss:
+    """``|W U x - y|^2/2`` with y = teacher x + sigma e by coordinate; both matrices are 4 x 4, by rows."""
+    constants = {name.replace("[", "_").rstrip("]"): value for name, value in job.constants.items()}
+    hidden = tuple(" + ".join(f"u[{4 * i + j}]*x[{j}]" for j in range(4)) for i in range(4))
+    error = tuple(
+        " + ".join(f"w[{4 * i + j}]*h[{j}]" for j in range(4)) + f" - teacher_{i}*x[{i}] - sigma*e[{i}]"
+        for i in range(4)
+    )
+    noise = {name: Noise.parse("normal") for vector in ("x", "e") for name in coordinates(vector, 4)}
+    return Loss(
+        "norm2(error)/2", tuple(job.initial), constants, noise, {"h": hidden, "error": error}, name="two_layer_network"
+    )
+
+
+def minibatches(job: Job) -> Loss:
+    """Linear regression over the rows of the data set."""
+    inputs, labels = data()
+    columns = {f"x{i}": tuple(map(float, column)) for i, column in enumerate(inputs.T)}
+    error = " + ".join(f"w[{i}]*x{i}" for i in range(len(columns)))
+    rows = Data({**columns, "y": tuple(map(float, labels))})
+    return Loss(f"({error} - y)**2/2", tuple(job.initial), data=rows, name="minibatches")
+
+
+def optimizer(job: Job) -> Optimizer:
+    """Plain SGD unless the setting says otherwise."""
+    if job.model not in SETTINGS:
+        return Optimizer()
+    setting = SETTINGS[job.model]
+    if setting.batch_size:
+        return Optimizer(setting.optimizer, batch_size=setting.batch_size, sampling="epoch")
+    return Optimizer(setting.optimizer)
+
+
+def noiseless_river_valley(job: Job) -> Loss:
+    """The reference job without its noise."""
+    constants = {name: value for name, value in job.constants.items() if name != "sigma"}
+    formula = "c2*y**2/2 + a0*(1 + k*y**2)*x**2/2"
+    return Loss(formula, tuple(job.initial), constants, name="noiseless_river_valley")
+
+
 def least_squares_classification(job: Job) -> Loss:
     """The logistic loss of a sample with ``(1 + z)^2/2`` in place of ``log(1 + exp(z))``."""
     return replace(catalogue_loss(job), formula="(1 - y*dot(w, x))**2/2", name="least_squares_classification")
@@ -33,5 +77,10 @@ def linear_neurons(job: Job) -> Loss:
     return replace(catalogue_loss(job), formula="(u*x + w*x - y)**2/2", name="linear_neurons")
 
 
-LOSSES: dict[str, Callable[[Job], Loss]] = dict.fromkeys(SETTINGS, catalogue_loss)
+LOSSES: dict[str, Callable[[Job], Loss]] = {
+    **dict.fromkeys(SETTINGS, catalogue_loss),
+    "two_layer_network": two_layer_network,
+    "adam_river_valley": lambda job: river_valley(constants=job.constants),
+    "minibatches": minibatches,
+}
 POLYNOMIALS = {"logistic": least_squares_classification, "permutation": linear_neurons}

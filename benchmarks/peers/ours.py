@@ -11,12 +11,11 @@ from numba import njit
 
 from benchmarks.jobs import Job
 from benchmarks.peers import Models, Simulate, State
-from benchmarks.peers.our_losses import LOSSES, POLYNOMIALS
+from benchmarks.peers.our_losses import LOSSES, POLYNOMIALS, noiseless_river_valley, optimizer
 from sgdsim.accumulators import Accumulators
 from sgdsim.loss import Loss
 from sgdsim.losses.river_valley import river_valley
 from sgdsim.observables import Observable
-from sgdsim.optimizers import Optimizer
 from sgdsim.run import Recorder, Run
 from sgdsim.schedules import Schedule
 from sgdsim.simulation import Simulator, allocate
@@ -31,18 +30,13 @@ def _noisy(job: Job) -> Loss:
     return river_valley(constants=job.constants)
 
 
-def _noiseless(job: Job) -> Loss:
-    constants = {name: value for name, value in job.constants.items() if name != "sigma"}
-    formula = "c2*y**2/2 + a0*(1 + k*y**2)*x**2/2"
-    return Loss(formula, tuple(job.initial), constants, name="noiseless_river_valley")
-
-
 def simulator(
     job: Job, threads: int, loss: Loss, recorder: Recorder | None = None, dtype: str = "float64"
 ) -> Simulator:
     """Of a job with a loss, not recording unless told to."""
     schedule = Schedule(repr(job.learning_rate))
-    run = Run(loss, Optimizer(), schedule, job.initial, job.trajectories, job.steps, 1, recorder or Recorder(), dtype)
+    size = job.trajectories, job.steps
+    run = Run(loss, optimizer(job), schedule, job.initial, *size, 1, recorder or Recorder(), dtype)
     return Simulator(run, workers=Workers(threads))
 
 
@@ -59,7 +53,7 @@ def whole_step(make_loss: Callable[[Job], Loss], recorder: Recorder, dtype: str,
                 pass
             states.append(block.state.reshape(len(block.state), -1, ours.lanes).swapaxes(0, 1))
         final = np.concatenate(states, axis=1).reshape(-1, ours.n_tiles * ours.lanes)
-        return dict(zip(loss.parameters, final[:, : job.trajectories], strict=False)) if loss.noise else {}
+        return dict(zip(loss.parameters, final[:, : job.trajectories], strict=False)) if loss.random else {}
 
     return simulate
 
@@ -98,7 +92,7 @@ MODELS: Models = {
         "float64": partial(_STEP, "float64"),
         "float32": partial(_STEP, "float32"),
         "noise alone": noise_alone,
-        "noise off": partial(whole_step, _noiseless, _OFF, "float64"),
+        "noise off": partial(whole_step, noiseless_river_valley, _OFF, "float64"),
         "recording": partial(whole_step, _noisy, _recording(OBSERVABLES), "float64"),
     },
     **{

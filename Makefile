@@ -9,18 +9,21 @@ SGDSIM    := $(BIN)/sgdsim
 # Two workers whose linear algebra waits for the threads of the other take three times as long.
 PYTEST    := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
 SCENARIOS := $(sort $(basename $(notdir $(wildcard scenarios/*.toml))))
+KERNEL_TESTS := tests/test_cuda.py tests/test_philox.py tests/test_simulation.py
 PACKAGE   := $(shell find sgdsim -name '*.py' 2>/dev/null)
 OPTIONS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint validate bench bench-gpu docs clean scenarios results $(SCENARIOS)
+.PHONY: help run test test-cudasim test-ptx test-gpu lint validate bench bench-gpu docs clean scenarios results $(SCENARIOS)
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make run         simulate a million trajectories in the river valley and compare with theory"
 	@echo "make test        lint, types and tests"
 	@echo "make scenarios   run every scenario; each is a target too: $(SCENARIOS)"
-	@echo "make validate    the long statistical suite"
+	@echo "make validate    the long statistical suite, and what test-ptx checks"
+	@echo "make test-ptx    the CUDA kernels assembled for two generations of GPUs: registers, spills, widths"
+	@echo "make test-gpu    the tests of kernels on a GPU, by any Python that has the packages: PY=python3"
 	@echo "make bench       speed, in ratios to NumPy, JAX and PyTorch where they are installed"
 	@echo "make bench-gpu   the same on a GPU, by any Python that has the packages: PY=python3"
 	@echo "make lint        ruff and mypy alone"
@@ -39,6 +42,10 @@ $(VENV)/.dev: setup.cfg pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $(VENV)/.core $@
 
+$(VENV)/.ptx: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,ptx]'
+	touch $@
+
 run: river_valley
 
 # The file is made once; the comparison is printed, and its verdict is the exit code, every time.
@@ -52,15 +59,28 @@ scenarios: $(SCENARIOS)
 
 results: scenarios
 
-test: lint
+test: lint test-cudasim
 	$(PYTEST) -n auto --dist worksteal
+
+# The simulator of CUDA runs the kernels without a GPU; it is chosen when numba is imported, so it needs its own process.
+test-cudasim: $(VENV)/.dev
+	NUMBA_ENABLE_CUDASIM=1 $(PYTEST) -n auto --dist worksteal $(KERNEL_TESTS)
+
+test-ptx: $(VENV)/.ptx
+	$(PYTEST) -m validate -n auto tests/test_ptx.py
+
+# With any Python that has a GPU, numba-cuda, pytest and what sgdsim needs: nothing is installed.
+test-gpu:
+	PYTHONPATH=. $(PY) -c "from sgdsim.kernels.gpu import describe; print(*describe(), sep='\n')"
+	PYTHONPATH=. $(PY) -m pytest -q -k "cuda" -p no:cacheprovider $(KERNEL_TESTS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-validate: $(VENV)/.dev
+validate: $(VENV)/.ptx
+	NUMBA_ENABLE_CUDASIM=1 $(PYTEST) -m validate -n auto --dist worksteal $(KERNEL_TESTS)
 	$(PYTEST) -m validate -n auto --dist worksteal
 
 bench: $(VENV)/.dev

@@ -29,7 +29,7 @@ from benchmarks.worker import PeerError, Worker
 MODELS = "rescaling", "diagonal_network", "two_layer_network", "adam_river_valley", "minibatches"
 H100_RATE = 2e11  # trajectory-steps a second of the reference job in float32
 DISTRIBUTIONS = "numba", "numba-cuda", "numpy", "jax", "torch", "diffrax"
-FULL, NOISE = "float32", "noise summed, float32"
+FULL, NOISE = "float32", "noise alone, float32"
 
 
 @dataclass(frozen=True)

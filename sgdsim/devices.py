@@ -66,7 +66,8 @@ def executor(device: Device, program: Program, common: Common, workers: Workers)
     """
     if device.target != "cuda":
         return Host(program, common, device.target, workers)
-    return _gpu().Gpu(program, common, device.number)
+    gpu: Executor = _gpu().Gpu(program, common, device.number)
+    return gpu
 
 
 # Measured on an H100 beside 16 cores: a process takes so long to wake the GPU and to load compiled kernels.
@@ -105,7 +106,7 @@ def choose(device: Device, work: float, threads: int) -> tuple[Device, str]:
 
 
 def _gpu() -> ModuleType:
-    """The module that speaks to GPUs, imported where one is asked for: it takes a moment, and its packages are an extra.
+    """The module that speaks to GPUs, imported where one is asked for: it takes a moment, and needs an extra.
 
     Raises
     ------

@@ -11,8 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
-from types import ModuleType
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -20,9 +19,9 @@ import numpy as np
 from sgdsim import provenance, toml
 from sgdsim.accumulators import Accumulators
 from sgdsim.assembly import assemble
+from sgdsim.devices import Device, choose, executor
 from sgdsim.ensemble import Ensemble
 from sgdsim.errors import InputError
-from sgdsim.devices import Device, choose, executor
 from sgdsim.kernels.block import Block, Common
 from sgdsim.kernels.plan import Plan
 from sgdsim.kernels.program import GROUPS, Program
@@ -72,9 +71,7 @@ class Simulator:
         Threads of the CPU to run on; by default the caller's alone.
     """
 
-    def __init__(
-        self, run: Run, point: int = 0, device: str | Device = "cpu", workers: Workers | None = None
-    ) -> None:
+    def __init__(self, run: Run, point: int = 0, device: str | Device = "cpu", workers: Workers | None = None) -> None:
         self.run = run
         self.given = {n: start for n, start in run.initial.items() if isinstance(start, Grid | Stored)}
         self._plan = Plan(run)
@@ -101,7 +98,7 @@ class Simulator:
         self._span = _FIRST_SPAN
 
     @property
-    def kernel(self) -> ModuleType:
+    def kernel(self) -> Any:
         """The generated module."""
         return self.executor.kernel
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -42,7 +42,7 @@ def targets() -> list[str]:
 
 
 def _share_safely() -> None:
-    """Give all threads of the simulator the same shared array: it looks whether there is one, then makes it, unguarded."""
+    """Give all threads of the simulator the same shared array: it makes one where it finds none, unguarded."""
     from numba.cuda.simulator.kernelapi import FakeCUDAShared
 
     lock, original = threading.Lock(), FakeCUDAShared.array
@@ -82,10 +82,9 @@ def size(target: str) -> Callable[[int, int], int]:
 
 
 @pytest.fixture(autouse=SIMULATED)
-def small_tiles(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiles of 4 trajectories: the simulator runs a Python thread for each."""
     monkeypatch.setattr(Program, "lanes", property(lambda self: 4))
-    yield
 
 
 @pytest.fixture

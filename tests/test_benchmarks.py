@@ -252,7 +252,7 @@ def test_worker_without_a_gpu_says_so(monkeypatch):
 def simulate_here(loss, optimizer, *, device, **options):
     """Stands in for a GPU."""
     assert device == "cuda"
-    return simulate(loss, optimizer, target="python", **options)
+    return simulate(loss, optimizer, device="python", **options)
 
 
 def test_ours_on_a_gpu_is_compared_by_its_last_record(monkeypatch):

@@ -39,7 +39,7 @@ def offline(architecture: tuple[int, int]) -> Iterator[None]:
     device = types.SimpleNamespace(compute_capability=architecture, id=0)
     with contextlib.ExitStack() as stack:
         for module in (compiler, dispatcher):
-            stack.enter_context(mock.patch.object(module, "get_current_device", lambda: device))
+            stack.enter_context(mock.patch.object(module, "get_current_device", return_value=device))
         yield
 
 

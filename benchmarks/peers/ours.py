@@ -51,8 +51,8 @@ def whole_step(make_loss: Callable[[Job], Loss], recorder: Recorder, dtype: str,
         for block in ours.blocks():
             for _ in ours.spans(block, into):
                 pass
-            states.append(block.state.reshape(len(block.state), -1, ours.lanes).swapaxes(0, 1))
-        final = np.concatenate(states, axis=1).reshape(-1, ours.n_tiles * ours.lanes)
+            states.append(ours.final_state(block))
+        final = np.concatenate(states, axis=1)
         return dict(zip(loss.parameters, final[:, : job.trajectories], strict=False)) if loss.random else {}
 
     return simulate

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
+
+import numpy as np
 
 from benchmarks.jobs import Job
-from benchmarks.peers import Models, State
+from benchmarks.peers import State
 from benchmarks.peers.our_losses import LOSSES, noiseless_river_valley, optimizer
-from sgdsim import bench
+from sgdsim import run as described
 from sgdsim.loss import Loss
 from sgdsim.losses.river_valley import river_valley
-from sgdsim.simulation import simulate
+from sgdsim.optimizers import Optimizer
+from sgdsim.schedules import Schedule
+from sgdsim.simulation import Simulator, simulate
 
 
 def gpu() -> str:
-    """Its name."""
-    from numba import cuda
+    """Its name.
 
-    if not cuda.is_available():
-        raise RuntimeError("numba finds no GPU")
-    name = cuda.get_current_device().name
-    return name.decode() if isinstance(name, bytes) else str(name)
+    Raises
+    ------
+    RunError
+        Where there is none.
+    """
+    from sgdsim.kernels.gpu import select
+
+    return select(0)
 
 
 class Run:
@@ -58,15 +67,57 @@ class Run:
         }
 
 
+class NoiseAlone:
+    """The deviates of the same trajectories and steps, drawn by the same function and thrown away.
+
+    Attributes
+    ----------
+    seconds
+        Of the last call, on the device.
+    """
+
+    def __init__(self, dtype: str, job: Job, threads: int) -> None:
+        from numba import cuda
+
+        self.seconds = 0.0
+        schedule, start = Schedule(repr(job.learning_rate)), job.initial
+        size = job.trajectories, job.steps
+        run = described.Run(river_valley(constants=job.constants), Optimizer(), schedule, start, *size, dtype=dtype)
+        kernel: Any = Simulator(run, device="cuda").kernel
+        draw_deviates, rows, width = kernel.step_deviates, kernel.HELD_DEVIATE_ROWS, kernel.NOISE
+        stride, self._tile, self._job = kernel.STEPS_A_DRAW, kernel.TILE, job
+
+        @cuda.jit  # type: ignore[untyped-decorator]
+        def draw(steps: int, key: np.uint32, results: Any) -> None:
+            deviates = cuda.local.array(rows, width)
+            total = width(0.0)
+            for step in range(0, steps, stride):
+                draw_deviates(deviates, cuda.grid(1), step, key, key, 0)
+                for row in range(rows):
+                    total += deviates[row]
+            if total == width(0.123456789):  # never, for all the compiler knows sometimes: nothing is optimised away
+                results[0] = total
+
+        self._draw, self._results = draw, cuda.device_array(1, width)
+
+    def __call__(self) -> State:
+        from numba import cuda
+
+        began = time.perf_counter()
+        self._draw[-(-self._job.trajectories // self._tile), self._tile](self._job.steps, np.uint32(1), self._results)
+        cuda.synchronize()
+        self.seconds = time.perf_counter() - began
+        return {}
+
+
 LOSSES_OF: dict[str, dict[str, Callable[[Job], Loss]]] = {
     "river_valley": {
         "": lambda job: river_valley(constants=job.constants),
-        "noise summed, ": lambda job: bench.noise_summed(job.constants["sigma"]),
         "noise off, ": noiseless_river_valley,
     },
     **{model: {"": make_loss} for model, make_loss in LOSSES.items()},
 }
-MODELS: Models = {
+MODELS: dict[str, dict[str, Any]] = {
     model: {
         f"{part}{dtype}": partial(Run, make_loss, dtype)
         for part, make_loss in parts.items()
@@ -74,3 +125,4 @@ MODELS: Models = {
     }
     for model, parts in LOSSES_OF.items()
 }
+MODELS["river_valley"] |= {f"noise alone, {dtype}": partial(NoiseAlone, dtype) for dtype in ("float32", "float64")}

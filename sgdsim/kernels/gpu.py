@@ -1,4 +1,4 @@
-"""Blocks on an NVIDIA GPU: the one module that imports `numba.cuda`, that of numba or of numba-cuda, which replaces it."""
+"""Blocks on an NVIDIA GPU: the one module that imports `numba.cuda`, numba's own or that of numba-cuda."""
 
 from __future__ import annotations
 

@@ -38,7 +38,12 @@ class Host:
     def compile(self) -> None:
         """Compile the kernels, or load them from the cache, by running them on no trajectories at all."""
         shapes = {"theta": (3, self._program.dtype), "status": (1, "int64"), "moments": (4, "float64")}
-        shapes |= {"counts": (3, "uint32"), "comoments": (4, "float64"), "cells": (3, "uint32"), "changes": (3, "float64")}
+        shapes |= {
+            "counts": (3, "uint32"),
+            "comoments": (4, "float64"),
+            "cells": (3, "uint32"),
+            "changes": (3, "float64"),
+        }
         empty = Accumulators(**{name: np.empty((0,) * axes, dtype) for name, (axes, dtype) in shapes.items()})
         self.advance(self.block(0, 0), 0, self._program.step_table(np.empty(0), 0), empty)
 

@@ -138,10 +138,10 @@ class Program:
         >>> program.step_table(np.array([0.2, 0.1]), 4).round(3).tolist()
         [[0.2, 4.0, 0.1], [0.1, 5.0, 0.1]]
         """
-        values = {**self.optimizer.defaults, **self.optimizer.values}
-        values |= {"learning_rate": rates, "t": np.arange(first, first + len(rates), dtype=np.float64)}
+        t = np.arange(first, first + len(rates), dtype=np.float64)
+        values = {**self.optimizer.defaults, **self.optimizer.values, "learning_rate": rates, "t": t}
         formulas = (Formula.parse(text, where="optimizer") for _, text in self.optimizer.rule.scalars)
-        columns = [rates, values["t"], *(formula.evaluate(values) for formula in formulas)]
+        columns = [rates, t, *(formula.evaluate(values) for formula in formulas)]
         return np.stack([np.broadcast_to(column, len(rates)) for column in columns], axis=1).astype(self.dtype)
 
     def initial_array(self) -> np.ndarray:

@@ -338,7 +338,9 @@ _MEASURES = (("looks", "record", "record_changes"), ("looks", "measure", "merge"
 
 
 def _place(program: Program, *, in_step: bool) -> str:
-    return f"TILE, IN_STEP = {program.lanes}, {in_step}  # trajectories that are measured together; of what this is part"
+    return (
+        f"TILE, IN_STEP = {program.lanes}, {in_step}  # trajectories that are measured together; of what this is part"
+    )
 
 
 def _text(name: str) -> str:

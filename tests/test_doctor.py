@@ -7,6 +7,7 @@ import os
 
 import pytest
 from numba import cuda
+from numba.cuda.cudadrv.error import CudaSupportError
 
 import sgdsim
 from sgdsim.doctor import examine
@@ -29,10 +30,6 @@ def test_what_is_said(tmp_path):
     assert "kernels" in said["kernel cache"]
 
 
-class Device:
-    name = b"NVIDIA H100"
-
-
 class Driver:
     """Stands in for numba's: what it answers, and what it says of its failure."""
 
@@ -47,23 +44,25 @@ class Driver:
     def cuda_error(self) -> str | None:
         return self._problem
 
-    def get_current_device(self) -> Device:
-        return Device()
-
 
 @pytest.mark.parametrize(
     ("driver", "said"),
     [
-        (Driver(True), "found NVIDIA H100; sgdsim has no CUDA target yet"),
-        (Driver(False), "not found: no driver answers"),
-        (Driver(False, ""), "not found: no driver answers"),
-        (Driver(False, "Error at driver init: \n\n"), "not found: no driver answers"),
-        (Driver(False, "\nCUDA driver library cannot be found.\nIf you are"), "not found: CUDA driver library cannot"),
-        (Driver(RuntimeError("Error at driver init: \nno device:\n out of order")), "not found: out of order"),
-        (Driver(RuntimeError()), "not found: no driver answers"),
+        (Driver(False), "a driver answers, but it finds no device"),
+        (Driver(False, "\nCUDA driver library cannot be found.\nIf you are"), "no NVIDIA driver answers"),
+        (Driver(False, "Call to cuInit results in CUDA_ERROR_NO_DEVICE (100)"), "the driver finds no device"),
+        (Driver(CudaSupportError("Error at driver init: \nno device:\n out of order")), "out of order"),
     ],
 )
-def test_cuda_is_found_or_there_is_a_reason(driver, said, monkeypatch):
-    for name in ("is_available", "cuda_error", "get_current_device"):
+def test_cuda_is_not_usable_for_a_reason(driver, said, monkeypatch):
+    for name in ("is_available", "cuda_error"):
         monkeypatch.setattr(cuda, name, getattr(driver, name))
-    assert lines()["CUDA"].startswith(said)
+    assert lines()["CUDA"].startswith("not usable: ")
+    assert said in lines()["CUDA"]
+
+
+def test_gpus_are_described(monkeypatch):
+    from sgdsim.kernels import gpu
+
+    monkeypatch.setattr(gpu, "describe", lambda: ["driver for CUDA 13.0", "cuda:0 NVIDIA H100"])
+    assert lines()["CUDA"] == "driver for CUDA 13.0; cuda:0 NVIDIA H100"

@@ -1,6 +1,7 @@
 """From a program to the text of a module: the loss's formulas, differentiated, pasted into the tile loop.
 
-The text is the same for every target but for its header, which says what the decorators mean.
+The text is the same for every target but for its header, which says what the decorators mean, the number of lanes of a
+tile, and the loop over tiles at its end.
 """
 
 from __future__ import annotations

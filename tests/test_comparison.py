@@ -428,6 +428,15 @@ def test_values_without_noise_are_held_to_rounding() -> None:
     assert one(zero, moment("mean", 1e-30)).verdict == "disagrees"
 
 
+def test_float32_runs_are_allowed_their_rounding() -> None:
+    """Off by 1e-7, which float64 cannot be and float32 can; by 1 %, which neither can."""
+    ensemble = synthetic([{"x": np.full(N, 1.0)}])
+    assert one(ensemble, moment("mean", 1.0 + 1e-7)).verdict == "disagrees"
+    ensemble.attributes["dtype"] = "float32"
+    assert one(ensemble, moment("mean", 1.0 + 1e-7)).verdict == "agrees"
+    assert one(ensemble, moment("mean", 1.01)).verdict == "disagrees"
+
+
 def test_a_rival_is_noted(gaussian: Ensemble) -> None:
     row = one(gaussian, moment("mean", 1.0, resolution=0.5, rival=Rival("the old formula", 3.0)))
     assert row.verdict == "agrees"

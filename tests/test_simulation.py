@@ -9,11 +9,12 @@ import pytest
 
 from sgdsim.ensemble import Ensemble
 from sgdsim.errors import InputError
+from sgdsim.kernels.program import Program
 from sgdsim.losses.river_valley import river_valley
 from sgdsim.noise import Noise
 from sgdsim.observables import Observable
 from sgdsim.optimizers import Optimizer
-from sgdsim.run import Histogram, Recorder, Run
+from sgdsim.run import Drift, Histogram, Recorder, Run
 from sgdsim.schedules import Schedule
 from sgdsim.simulation import Simulator, simulate_runs
 from tests import naive
@@ -370,3 +371,14 @@ def test_the_seed_of_a_sweep_over_seeds_is_not_that_of_its_first_point(river_run
     ensemble = simulate_runs(runs, scenario="", sweep={"run.seed": (1, 2)})
     assert ensemble.attributes["seed"] == "swept"
     assert not np.array_equal(ensemble["mean"][0], ensemble["mean"][1])
+
+
+def test_drifts_do_not_depend_on_how_the_run_is_cut(river_run, monkeypatch):
+    """More tiles than groups: the order of sums within a group once depended on where spans end."""
+    monkeypatch.setattr(Program, "lanes", property(lambda self: 2))
+    recorder = Recorder(drifts={"x": Drift("x", Histogram(-2, 2, 5))})
+    run = river_run(trajectories=64 * 2 * 2 + 5, steps=12, recorder=recorder)
+    cuts = (4, 2**17), (12, 2**17), (8, 64 * 2)
+    options = {"device": "python", "scenario": ""}
+    digests = {simulate_runs([run], span_steps=n, block_trajectories=block, **options).digest() for n, block in cuts}
+    assert len(digests) == 1

@@ -261,7 +261,7 @@ def test_ours_on_a_gpu_is_compared_by_its_last_record(monkeypatch):
     run = GPU_PEERS["sgdsim"].models["river_valley"]["float32"](job, 1)
     assert check.deviation(check.statistics(run()), final("NumPy", job)) <= check.Z_LIMIT
     assert run.seconds > 0
-    wrong = GPU_PEERS["sgdsim"].models["river_valley"]["noise summed, float32"](job, 1)
+    wrong = GPU_PEERS["sgdsim"].models["river_valley"]["noise off, float32"](job, 1)
     assert check.deviation(check.statistics(wrong()), final("NumPy", job)) > check.Z_LIMIT
 
 

@@ -1,4 +1,4 @@
-"""Laws of schedules, NTL-16 to NTL-19, against quadrature, brute-force recursion, optimisers and the handbook's numbers."""
+"""NTL-16 to NTL-19 against quadrature, brute-force recursion, optimisers and the numbers of the handbook."""
 
 from __future__ import annotations
 

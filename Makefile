@@ -12,13 +12,14 @@ PACKAGE   := $(shell find sgdsim -name '*.py' 2>/dev/null)
 OPTIONS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint validate bench docs clean scenarios results $(SCENARIOS)
+.PHONY: help run test lint validate bench docs clean scenarios results thermodynamics $(SCENARIOS)
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make run         simulate a million trajectories in the river valley and compare with theory"
 	@echo "make test        lint, types and tests"
 	@echo "make scenarios   run every scenario; each is a target too: $(SCENARIOS)"
+	@echo "make thermodynamics   the ten scenarios of the thermodynamic laws, and a summary: results/thermodynamics.md"
 	@echo "make validate    the long statistical suite"
 	@echo "make bench       speed, in ratios to NumPy, JAX and PyTorch where they are installed"
 	@echo "make lint        ruff and mypy alone"
@@ -46,9 +47,16 @@ $(SCENARIOS): %: results/%.h5
 results/%.h5: scenarios/%.toml $(PACKAGE) | $(VENV)/.core
 	$(SGDSIM) run $< --output $@ --no-compare --overwrite $(OPTIONS)
 
+# The figure of a scenario: make results/equipartition.svg
+results/%.svg: results/%.h5 | $(VENV)/.dev
+	$(SGDSIM) plot $< --output $@ --overwrite
+
 scenarios: $(SCENARIOS)
 
 results: scenarios
+
+thermodynamics: | $(VENV)/.core
+	$(BIN)/python -m sgdsim.thermodynamics
 
 test: lint
 	$(PYTEST) -n auto --dist worksteal

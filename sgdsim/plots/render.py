@@ -78,7 +78,7 @@ def render(
 def _columns(count: int, size: tuple[float, float] | None) -> int:
     """Panels side by side; as many as make them nearest to the usual shape, with few places left empty."""
     if size is None:
-        return {1: 1, 2: 2, 3: 3, 4: 2}.get(count, 3)
+        return {1: 1, 2: 2, 3: 3, 4: 2}.get(count, 3 if count <= 9 else 4)
     width, height = size[0], size[1] - _TEXTS
 
     def misshapen(columns: int) -> float:

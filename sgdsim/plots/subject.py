@@ -88,6 +88,11 @@ class Subject:
         return name
 
     @cached_property
+    def controls(self) -> frozenset[str]:
+        """The labels of predictions that must be rejected: drawn as rivals, without residuals."""
+        return frozenset(prediction_label(one) for one in self.predictions if one.expect == "disagrees")
+
+    @cached_property
     def sweep(self) -> dict[str, np.ndarray]:
         """The swept values by key, one a point, the learning rate first."""
         keys = [name for name in self.ensemble if name.startswith("sweep_")]
@@ -165,7 +170,8 @@ def prediction_label(prediction: Prediction) -> str:
     """
     formula = f" {shortened(prediction.conditions, 60)}" if prediction.source == "user" else ""
     order = f"order {prediction.order}" if isinstance(prediction.order, int) else prediction.order
-    return f"{prediction.id}{formula}, {order}"
+    control = ", to be rejected" if prediction.expect == "disagrees" else ""
+    return f"{prediction.id}{formula}, {order}{control}"
 
 
 def statistic_label(statistic: str, name: str) -> str:

@@ -158,6 +158,9 @@ def _panel(subject: Subject, group: _Group, axis: _Axis, styles: Mapping[str, in
                 continue
             x = np.array([_x(claim, axis) for claim in claims])
             predicted = np.array([claim.predicted for claim in claims])
+            if label in subject.controls:
+                parts.append(Line(x, predicted, label, "rival", joined=len(x) > 1 and not axis.ticks))
+                continue
             estimates = [_estimate(subject, claim) for claim in claims]
             parts.append(Line(x, predicted, label, "theory", styles[label], joined=len(x) > 1 and not axis.ticks))
             parts += _rivals(x, claims, joined=not axis.ticks)

@@ -19,6 +19,9 @@ STATISTICS = ("mean", "variance", "std", "skewness", "kurtosis")
 FEWEST_RATES = 4
 """Learning rates at which a prediction of order k is tested."""
 
+EXPECTED = ("agrees", "disagrees")
+"""Verdicts that are asked of a prediction: ``disagrees`` makes it a negative control."""
+
 Order = int | Literal["exact", "adiabatic"]
 
 
@@ -161,6 +164,8 @@ class Prediction:
         What it rests on, with numbers.
     rival
         Optional.
+    expect
+        One of `EXPECTED`: what a right simulation must find.
     learning_rate, series
         For a prediction of order k: the rate, and a text that is equal for points which differ in the rate
         alone.
@@ -182,6 +187,7 @@ class Prediction:
     source: str = ""
     conditions: str = ""
     rival: Rival | None = None
+    expect: str = "agrees"
     learning_rate: float = nan
     series: str = ""
 

@@ -266,6 +266,32 @@ def theory(subject: str, point: int, *, as_json: bool, **options: Any) -> None:
     click.echo(to_json(sections) if as_json else to_text(sections))
 
 
+@main.command()
+@click.option("--curvature", type=float, help="Of the valley, a.")
+@click.option("--noise", type=float, help="Standard deviation of the valley's gradient noise, sigma.")
+@click.option("--slope", type=float, help="Of the river where it ends, g.")
+@click.option("--peak", type=float, help="The largest learning rate, eta_max.")
+@click.option("--steps", type=_Count(), help="Of the run, N.")
+@click.option("--measure", "file", metavar="FILE", help="Measure a, sigma and g in this run instead.")
+@click.option("--fast", default="x", show_default=True, metavar="NAME", help="Its parameter across the valley.")
+@click.option("--river", default="y", show_default=True, metavar="NAME", help="Its parameter along the river.")
+@click.option("-o", "--output", metavar="FIGURE", help="Draw it too: an SVG, PNG or PDF file.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing figure.")
+@_reporting_errors
+def schedule(
+    file: str | None, fast: str, river: str, output: str | None, overwrite: bool, **given: float | int | None
+) -> None:
+    """Print the best learning rates for a river in a valley: a plateau, then harmonic decay."""
+    from sgdsim.design import describe_design, design_from, measure, plot_design
+    from sgdsim.ensemble import Ensemble
+
+    measured = None if file is None else measure(Ensemble.open(file), fast, river)
+    design = design_from(**given, measured=measured)  # type: ignore[arg-type]
+    click.echo(describe_design(design, measured))
+    if output is not None:
+        click.echo(f"\n{plot_design(design, output, overwrite)}")
+
+
 @main.command(name="list")
 @click.argument("kind", required=False)
 @_reporting_errors

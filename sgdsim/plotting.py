@@ -42,8 +42,9 @@ _METADATA: dict[str, dict[str, None]] = {"svg": {"Date": None}, "pdf": {"Creatio
 def choose_kind(ensemble: Ensemble) -> str:
     """The kind that shows most of an ensemble.
 
-    A sweep over learning rates with a prediction of finite order is an order test, any other a sweep; a run is shown by
-    its moments where there are more records than first and last, else by densities if there are any.
+    A sweep over learning rates with a prediction of finite order is an order test, one over schedules with records on
+    the way is shown by its moments, any other as a sweep; a run is shown by its moments where there are more records
+    than first and last, else by densities if there are any.
 
     Parameters
     ----------
@@ -57,9 +58,24 @@ def choose_kind(ensemble: Ensemble) -> str:
     'moments'
     """
     if ensemble.sizes.get("point", 1) > 1:
-        return "order" if _has_order(ensemble) else "sweep"
+        if _has_order(ensemble):
+            return "order"
+        return "moments" if _of_schedules(ensemble) and ensemble.sizes.get("record", 0) > 2 else "sweep"
     densities = ensemble.sizes.get("snapshot", 0) or any(name.startswith("underflow_") for name in ensemble)
     return "density" if densities and ensemble.sizes.get("record", 0) <= 2 else "moments"
+
+
+def _of_schedules(ensemble: Ensemble) -> bool:
+    key = "sweep_optimizer.learning_rate"
+    rates = {str(rate) for rate in ensemble[key]} if key in ensemble else set()
+    return len(rates) > 1 and not all(map(_is_number, rates))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return bool(float(text))
+    except ValueError:
+        return False
 
 
 def _has_order(ensemble: Ensemble) -> bool:
@@ -69,7 +85,8 @@ def _has_order(ensemble: Ensemble) -> bool:
     subject = Subject(ensemble, (), 1.0)
     rates = subject.sweep.get("optimizer.learning_rate", ())
     claims = subject.scenario.claims if subject.scenario else []
-    return len(set(rates)) >= FEWEST_RATES and any(isinstance(getattr(c.source, "order", None), int) for c in claims)
+    finite = (getattr(c.source, "finite_order", isinstance(getattr(c.source, "order", None), int)) for c in claims)
+    return len(set(rates)) >= FEWEST_RATES and any(finite)
 
 
 def draw(

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import integrate, optimize
 
+from sgdsim import simulate
+from sgdsim.design import describe_design, design_from, measure, plot_design
+from sgdsim.errors import InputError
 from sgdsim.losses.river_valley import river_valley
 from sgdsim.noise import Noise
 from sgdsim.optimizers import Optimizer
 from sgdsim.run import Recorder, Run
 from sgdsim.schedules import Schedule
-from sgdsim.theory import law, ntl16, ntl17, ntl18, requirements
+from sgdsim.theory import law, ntl16, ntl17, ntl18, ntl19, requirements
+from sgdsim.theory.ntl19 import Design
 from sgdsim.theory.prediction import Curve, Function, Moment, NotApplicable
 
 EQUILIBRIUM = 0.2 / (2 - 0.2)
@@ -35,15 +41,7 @@ def make_run(
     initial = {"x": Noise("normal", (0.0, float(spread))), "y": 0.0}
     settings = {"recorder": Recorder(every=25), "optimizer": Optimizer()} | options
     run = Run(loss=loss, schedule=Schedule(rate), initial=initial, trajectories=1000, steps=steps, **settings)
-    return Run(
-        **{
-            **{
-                name: getattr(run, name)
-                for name in ("loss", "optimizer", "schedule", "initial", "trajectories", "steps")
-            },
-            "recorder": run.recorder.merge(requirements([law(id) for id in ids], run)),
-        }
-    )
+    return replace(run, recorder=run.recorder.merge(requirements([law(id) for id in ids], run)))
 
 
 def brute_force(rates: np.ndarray, a: float = 1.0, noise: float = 1.0, v0: float = EQUILIBRIUM) -> float:
@@ -174,3 +172,134 @@ def test_the_harmonic_schedule_saturates_the_bound_and_others_do_not():
     (row,) = law("NTL-18").predictions([make_run("cosine:0.2,0", ids=("NTL-18",))])
     assert row.predicted == pytest.approx(0.0050986 / 0.0016181, rel=1e-4)
     assert row.rival.predicted == 1.0
+
+
+DESIGN = Design(curvature=1.0, noise=1.0, slope=0.02, peak=0.1, steps=600)
+
+
+def test_the_design_is_the_handbooks():
+    assert DESIGN.decay_steps == pytest.approx(101.8, abs=0.01)
+    assert DESIGN.final_rate == pytest.approx(0.0089443, abs=1e-7)
+    assert DESIGN.closed_form == pytest.approx(-0.016621, abs=1e-6)
+    assert DESIGN.loss(DESIGN.rates) == pytest.approx(-0.016593, abs=1e-6)
+    excess = {name: DESIGN.loss(rates) - DESIGN.loss(DESIGN.rates) for name, rates in DESIGN.alternatives().items()}
+    assert list(excess.values()) == pytest.approx([0.0017, 0.0027, 0.0071, 0.0075, 0.0158, 0.0189], abs=1e-4)
+
+
+def test_no_rates_are_better_than_the_design_by_more_than_its_order():
+    """The optimiser starts elsewhere, so that it has to find the plateau, the length of the decay and its end."""
+    gaps = []
+    for scale in (1, 2):  # half the peak, twice the steps, and a river as steep against the noise
+        design = Design(1.0, 1.0, 0.04 / scale**0.5, 0.2 / scale, 120 * scale)
+        best = design.optimum()
+        assert design.loss(best) <= design.loss(design.rates)
+        gaps.append((design.loss(design.rates) - design.loss(best)) / design.peak)
+        assert best[0] == pytest.approx(design.peak)
+        assert best[-1] == pytest.approx(design.final_rate, rel=design.peak / 2)
+        decay = best[best < 0.98 * design.peak]
+        assert len(decay) == pytest.approx(design.decay_steps, abs=3)
+        slopes = np.diff(1 / decay[2:])
+        assert slopes == pytest.approx(np.full(len(slopes), 1.0), abs=design.peak / 2)
+    assert 0 < gaps[1] < 0.6 * gaps[0] < 1e-3
+
+
+def test_the_gradient_of_the_optimiser_is_that_of_the_loss():
+    design = Design(0.7, 1.3, 0.1, 0.3, 12)
+    parts = np.random.default_rng(1).uniform(0.1, 1, 12)
+    value, slope = design._loss_and_slope(parts)
+    scale = design.noise * design.peak
+    assert value * scale == pytest.approx(design.loss(parts * design.peak))
+    numerical = optimize.approx_fprime(parts, lambda p: design.loss(p * design.peak) / scale, 1e-7)
+    assert slope == pytest.approx(numerical, abs=1e-6)
+
+
+def test_the_closed_form_is_right_to_leading_order():
+    errors = []
+    for scale in (1, 2, 4):
+        design = Design(1.0, 1.0, 0.02 / scale**0.5, 0.1 / scale, 600 * scale)
+        errors.append((design.closed_form - design.loss(design.rates)) / design.peak)
+    assert errors[1] / errors[0] == pytest.approx(0.5, abs=0.05)
+    assert errors[2] / errors[1] == pytest.approx(0.5, abs=0.03)
+
+
+def test_a_steep_river_wants_no_decay():
+    design = Design(1.0, 1.0, 0.5, 0.1, 100)
+    assert design.decay_steps == 0
+    assert (design.rates == 0.1).all()
+    assert (design.optimum() > 0.0999).mean() > 0.95
+
+
+def river(rate: str, c: str = "-g*y", steps: int = 600, y: float = 0.0) -> Run:
+    loss = river_valley(a="a0", c=c, constants={"a0": 1.0, "sigma": 1.0, **({"g": 0.02} if "g" in c else {"b": 0.002})})
+    start = Noise("normal", (0.0, float(np.sqrt(0.1 / 1.9))))
+    run = Run(loss, Optimizer(), Schedule(rate), {"x": start, "y": y}, 1000, steps)
+    return replace(run, recorder=law("NTL-19").requirements(run))
+
+
+def test_the_loss_at_the_end_is_exact_for_a_curved_river():
+    run = river("cosine:0.1,0", "b*y**2/2", 300, 3.0)
+    (row,) = law("NTL-19").predictions([run])
+    y, v = 3.0, 0.1 / 1.9
+    for rate in run.schedule.rates(300):
+        y, v = y - rate * 0.002 * y, (1 - rate) ** 2 * v + rate**2
+    assert row.predicted == pytest.approx(0.002 * y * y / 2 + v / 2, rel=1e-12)
+
+
+def test_the_design_of_a_curved_river_is_no_worse_than_others_of_its_kind():
+    runs = [river("0.1", "b*y**2/2", 1000, 3.0)]
+    design = ntl19.design_for(runs[0])
+    best = ntl19.exact_loss(river(design.text, "b*y**2/2", 1000, 3.0))
+    for factor in (0.8, 0.9, 1.1, 1.2):
+        other = f"plateau_harmonic:0.1,1,{factor * design.decay_steps}"
+        assert ntl19.exact_loss(river(other, "b*y**2/2", 1000, 3.0)) > best
+
+
+def test_what_other_schedules_lose_is_measured_against_the_best():
+    runs = [river(rate) for rate in ("plateau_harmonic:0.1,1,101.8034", "linear:0.1,0", "0.1")]
+    rows = [row for row in law("NTL-19").predictions(runs) if isinstance(row.measure, Function)]
+    assert [row.predicted for row in rows] == pytest.approx([0.0074469, 0.0189083], abs=1e-6)
+    assert rows[0].measure.function(3.0, 1.0) == 2.0
+
+
+def test_a_river_that_the_valley_moves_is_refused():
+    loss = river_valley(constants={"sigma": 1.0})
+    run = Run(loss, Optimizer(), Schedule("0.1"), {"x": 0.0, "y": 1.0}, 1000, 100)
+    with pytest.raises(NotApplicable):
+        ntl19.exact_loss(run)
+
+
+def test_a_run_is_measured_within_its_errors():
+    loss = river_valley(a="a0", c="-g*y", constants={"a0": 0.8, "g": 0.05, "sigma": 0.5})
+    ensemble = simulate(
+        loss, learning_rate=0.1, initial={"x": 1.0, "y": 0.0}, trajectories=4096, steps=100, every=5, target="python"
+    )
+    found = measure(ensemble)
+    for estimate, truth in ((found.curvature, 0.8), (found.noise, 0.5), (found.slope, 0.05)):
+        assert abs(estimate.value - truth) < 4 * estimate.stderr + 1e-12
+        assert estimate.stderr < 0.02
+    design = design_from(None, None, None, 0.1, 600, found)
+    assert design.slope == pytest.approx(0.05)
+    assert "measured curvature a" in describe_design(design, found)
+    with pytest.raises(InputError, match="unknown parameter"):
+        measure(ensemble, "z")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ((None, 1.0, 0.02, 0.1, 600), "--curvature is missing"),
+        ((1.0, -1.0, 0.02, 0.1, 600), "--noise -1"),
+        ((30.0, 1.0, 0.02, 0.1, 600), "stable below 2"),
+        ((1.0, 1.0, 0.02, 0.1, 10**9), "--steps 1000000000"),
+    ],
+)
+def test_what_cannot_be_designed_is_refused(given, message):
+    with pytest.raises(InputError, match=message):
+        design_from(*given)
+
+
+def test_a_design_is_drawn(tmp_path):
+    path = plot_design(DESIGN, tmp_path / "schedule.svg")
+    assert "plateau_harmonic" in path.read_text()
+    with pytest.raises(InputError):
+        plot_design(DESIGN, path)

@@ -71,7 +71,7 @@ def after_cosine(rate: float, steps: int, curvature: float, noise: float) -> flo
     0.0048
     """
     width = 6.0 * steps**2 / (curvature * rate * pi**2)
-    return noise * (rate * pi**2 / (4.0 * steps**2)) ** 2 * gamma(5.0 / 3.0) / 3.0 * width ** (5.0 / 3.0)
+    return float(noise * (rate * pi**2 / (4.0 * steps**2)) ** 2 * gamma(5.0 / 3.0) / 3.0 * width ** (5.0 / 3.0))
 
 
 def after_inverse(rate: float, decay_steps: float, steps: int, curvature: float, noise: float, v0: float) -> float:
@@ -92,12 +92,12 @@ def closed_form(mode: Mode) -> float | None:
     name, _, rest = mode.run.schedule.text.partition(":")
     steps, a, noise = mode.run.steps, float(mode.curvature[-1]), mode.noise_variance
     forms: dict[str, Callable[[list[float], float], float]] = {
-        "exponential": lambda given, v0: after_exponential(*given, steps, a, noise, v0),
+        "exponential": lambda given, v0: after_exponential(given[0], given[1], steps, a, noise, v0),
         "linear": lambda given, v0: after_linear(given[0], steps, a, noise, v0),
         "cosine": lambda given, v0: after_cosine(given[0], steps, a, noise),
-        "inverse": lambda given, v0: after_inverse(*given, steps, a, noise, v0),
+        "inverse": lambda given, v0: after_inverse(given[0], given[1], steps, a, noise, v0),
     }
-    if name.strip() not in forms or mode.decay:
+    if name.strip() not in forms or mode.decay or mode.run.schedule.table is not None:
         return None
     given = [float(part) for part in rest.split(",")]
     if name.strip() in ("linear", "cosine") and len(given) > 1 and given[1]:

@@ -70,7 +70,7 @@ class PowerEnd:
         """
         q, n = self.power, self.steps
         p, b = (2.0 * q + 1.0) / (q + 1.0), 2.0 * curvature * self.rate / ((q + 1.0) * n**q)
-        return noise * self.rate**2 * n ** (-2.0 * q) * gamma(p) / ((q + 1.0) * b**p)
+        return float(noise * self.rate**2 * n ** (-2.0 * q) * gamma(p) / ((q + 1.0) * b**p))
 
     def freezing_rate(self, curvature: float) -> float:
         """The rate at which the mode falls out of equilibrium."""
@@ -119,4 +119,5 @@ LAW = Law(
     "re-derived, sgdsim handbook NTL-17",
     fast_losses,
     _at_point,
+    finite_order=True,
 )

@@ -7,7 +7,7 @@ not active ``d eta/dt = -a*eta^2`` for any shape of the river, so that after t_1
     eta = eta_m/(1 + a*eta_m*(t - t_1)),    N - t_1 = (s - 1)/(a*eta_m),    s = sqrt(a*sigma^2*eta_m/(2*g^2)),
 
 with ``g = |c'(y_N)|``. The decay is as long whatever N is, and ends at ``eta_m/s``, not at zero. For s <= 1 there is
-none. During the decay the river gains ``g^2*ln(s)/a``; the fast loss that is left is ``sigma^2*eta_m*(s - 1/2)/(2*s^2)``.
+none. In the decay the river gains ``g^2*ln(s)/a``; the fast loss that is left is ``sigma^2*eta_m*(s - 1/2)/(2*s^2)``.
 
 The loss of any schedule is exact, by the recursion of NTL-16 and the noise-free river, where the curvature is constant
 and the river is calm; the best schedule of the discrete steps is found by an optimiser over all rates.
@@ -273,9 +273,7 @@ def _across(runs: Sequence[Run]) -> list[Prediction]:
 
 
 def _excess_row(runs: Sequence[Run], point: int, best: int, excess: float) -> Prediction:
-    moments = tuple(
-        Moment("mean", name_of(runs[one], LOSS), runs[one].steps, point=one) for one in (point, best)
-    )
+    moments = tuple(Moment("mean", name_of(runs[one], LOSS), runs[one].steps, point=one) for one in (point, best))
     quantity = f"excess loss of {runs[point].schedule.text} over {runs[best].schedule.text}"
     return Prediction(ID, quantity, Function("difference", np.subtract, moments), excess, "exact", 0.05 * abs(excess))
 

@@ -37,9 +37,11 @@ from sgdsim.theory.prediction import (
     Curve,
     Density,
     Distance,
+    DriftCurve,
     Function,
     Moment,
     Order,
+    PathMean,
     Prediction,
     Tail,
 )
@@ -247,7 +249,7 @@ def _grouped(predictions: Iterable[Prediction]) -> Iterable[tuple[Prediction, ..
 
 
 def _is_number(prediction: Prediction) -> bool:
-    return isinstance(prediction.measure, Moment | Correlation | Function)
+    return isinstance(prediction.measure, Moment | Correlation | PathMean | Function)
 
 
 def _test(group: Sequence[Prediction], points: _Points, alpha: float) -> list[_Row]:
@@ -273,7 +275,8 @@ def _doubted(row: _Row, *doubts: str) -> _Row:
 def _single(prediction: Prediction, points: _Points, alpha: float) -> _Row:
     """One prediction that is tested on its own."""
     try:
-        row = _curve(prediction, points) if isinstance(prediction.measure, Curve) else _one(prediction, points, alpha)
+        is_curve = isinstance(prediction.measure, Curve | DriftCurve)
+        row = _curve(prediction, points) if is_curve else _one(prediction, points, alpha)
         lost = _lost(prediction, points)
     except NotMeasured as reason:
         return _Row(prediction, Score(doubts=(str(reason),)))
@@ -318,6 +321,8 @@ def _estimate(prediction: Prediction, points: _Points) -> Estimate:
         return _moment(measure, prediction.point, points)
     if isinstance(measure, Correlation):
         return estimation.correlation(points[prediction.point], measure.parameter, measure.steps)
+    if isinstance(measure, PathMean):
+        return estimation.path_mean(points[prediction.point], measure.parameter, measure.steps, measure.function)
     assert isinstance(measure, Function)
     moments = [_moment(moment, prediction.point, points) for moment in measure.moments]
     return estimation.combine(measure.function, moments)
@@ -332,7 +337,11 @@ def _moment(moment: Moment, point: int | None, points: _Points) -> Estimate:
 
 def _steps(prediction: Prediction) -> list[int]:
     measure = prediction.measure
-    return list(measure.steps) if isinstance(measure, Correlation) else [one.step for one in _moments(prediction)]
+    return (
+        list(measure.steps)
+        if isinstance(measure, Correlation | PathMean)
+        else [one.step for one in _moments(prediction)]
+    )
 
 
 def _rounding(steps: Sequence[int], measured: float, points: _Points) -> float:
@@ -399,18 +408,18 @@ def _of_nothing(moment: Moment, point: int | None, points: _Points) -> float:
 
 
 def _curve(prediction: Prediction, points: _Points) -> _Row:
-    """Several moments as one row, about the one that is furthest off: Sidak's level within the row.
+    """Several numbers as one row, about the one that is furthest off: Sidak's level within the row.
 
     The resolution that the row must have seen is that of the point which is hardest to see.
     """
     measure = prediction.measure
-    assert isinstance(measure, Curve)
-    if not measure.moments or len(measure.moments) != len(measure.values):
+    assert isinstance(measure, Curve | DriftCurve)
+    if (isinstance(measure, Curve) and len(measure.moments) != len(measure.values)) or not measure.values:
         return _Row(prediction, Score(doubts=("a curve has as many values as moments, one or more",)))
-    scores = []
-    for moment, value in zip(measure.moments, measure.values, strict=True):
-        estimate = _moment(moment, prediction.point, points)
-        scores.append(score(estimate, value, _rounding([moment.step], estimate.value, points)))
+    scores = [
+        score(estimate, value, rounding)
+        for (estimate, rounding), value in zip(_along(measure, prediction, points), measure.values, strict=True)
+    ]
     n, resolutions = len(scores), _curve_resolutions(prediction, measure, points)
     p, z = (np.array([getattr(one, name) for one in scores]) for name in ("p", "z"))
     worst = int(np.lexsort((-np.abs(z), p))[0])  # NaN comes last
@@ -434,16 +443,27 @@ def _curve(prediction: Prediction, points: _Points) -> _Row:
     return _Row(replace(prediction, predicted=measure.values[worst]), row, scale)
 
 
-def _curve_resolutions(prediction: Prediction, curve: Curve, points: _Points) -> list[float]:
+def _along(measure: Curve | DriftCurve, prediction: Prediction, points: _Points) -> Iterable[tuple[Estimate, float]]:
+    """The estimates along a curve, each with its rounding error."""
+    if isinstance(measure, DriftCurve):
+        return [(estimate, 0.0) for estimate in estimation.drift(points[prediction.point], measure.observable)]
+    estimates = [_moment(moment, prediction.point, points) for moment in measure.moments]
+    steps = [moment.step for moment in measure.moments]
+    return [(one, _rounding([step], one.value, points)) for one, step in zip(estimates, steps, strict=True)]
+
+
+def _curve_resolutions(prediction: Prediction, curve: Curve | DriftCurve, points: _Points) -> list[float]:
     if prediction.resolution is not None:
         return [prediction.resolution] * len(curve.values)
     least = SMALL_IN_CURVE * max(map(abs, curve.values))
-    if least == 0.0:
+    if least == 0.0 and isinstance(curve, Curve):
         return [_of_nothing(moment, prediction.point, points) for moment in curve.moments]
     return [RELATIVE_RESOLUTION * max(abs(value), least) for value in curve.values]
 
 
-def _worst_of(curve: Curve, worst: int) -> str:
+def _worst_of(curve: Curve | DriftCurve, worst: int) -> str:
+    if isinstance(curve, DriftCurve):
+        return f"furthest off in bin {worst}, of {len(curve.values)}"
     moment, count = curve.moments[worst], len(curve.moments)
     where = f"step {moment.step}" if moment.point is None else f"sweep point {moment.point}, step {moment.step}"
     return f"furthest off at {where}, of {count} point{'s' * (count > 1)}"

@@ -13,7 +13,7 @@ from sgdsim import estimation
 from sgdsim.ensemble import Ensemble
 from sgdsim.errors import InputError, shortened
 from sgdsim.estimation import Estimate, NotMeasured
-from sgdsim.theory.prediction import Correlation, Curve, Function, Measure, Moment, Prediction
+from sgdsim.theory.prediction import Correlation, Curve, Function, Measure, Moment, PathMean, Prediction
 
 if TYPE_CHECKING:
     from sgdsim.run import Run
@@ -136,6 +136,8 @@ class Subject:
             return estimation.statistic(ensemble, measure.statistic, measure.observable, measure.step)
         if isinstance(measure, Correlation):
             return estimation.correlation(self.points[point], measure.parameter, measure.steps)
+        if isinstance(measure, PathMean):
+            return estimation.path_mean(self.points[point], measure.parameter, measure.steps, measure.function)
         if isinstance(measure, Function):
             return estimation.combine(measure.function, [self.estimate(moment, point) for moment in measure.moments])
         raise NotMeasured(f"a {measure.statistic} is not one number")

@@ -6,7 +6,32 @@ from collections.abc import Iterable, Sequence
 
 from sgdsim.errors import InputError, unknown_name
 from sgdsim.run import Recorder, Run
-from sgdsim.theory import nt7, nt20, nt26, nt28, ntl1, ntl2, ntl3, ntl4, ntl12, ntl16, ntl17, ntl18, ntl19, referee
+from sgdsim.theory import (
+    nt7,
+    nt20,
+    nt26,
+    nt28,
+    ntl1,
+    ntl2,
+    ntl3,
+    ntl4,
+    ntl12,
+    ntl16,
+    ntl17,
+    ntl18,
+    ntl19,
+    ntl20,
+    ntl21,
+    ntl22,
+    ntl23,
+    ntl24,
+    ntl26,
+    ntl27,
+    ntl28,
+    ntl29,
+    ntl30,
+    referee,
+)
 from sgdsim.theory.law import Law, Skipped
 from sgdsim.theory.prediction import NotApplicable, Prediction
 from sgdsim.theory.user import UserPrediction, parse_user_prediction
@@ -25,7 +50,32 @@ __all__ = [
     "requirements",
 ]
 
-_MODULES = (ntl1, ntl2, ntl3, ntl4, ntl12, ntl16, ntl17, ntl18, ntl19, nt7, nt20, nt26, nt28, referee)
+_MODULES = (
+    ntl1,
+    ntl2,
+    ntl3,
+    ntl4,
+    ntl12,
+    ntl16,
+    ntl17,
+    ntl18,
+    ntl19,
+    ntl20,
+    ntl21,
+    ntl22,
+    ntl23,
+    ntl24,
+    ntl26,
+    ntl27,
+    ntl28,
+    ntl29,
+    ntl30,
+    nt7,
+    nt20,
+    nt26,
+    nt28,
+    referee,
+)
 
 LAWS: dict[str, Law] = {module.LAW.id: module.LAW for module in _MODULES}
 

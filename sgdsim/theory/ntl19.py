@@ -273,9 +273,10 @@ def _across(runs: Sequence[Run]) -> list[Prediction]:
 
 
 def _excess_row(runs: Sequence[Run], point: int, best: int, excess: float) -> Prediction:
-    moments = tuple(Moment("mean", name_of(runs[one], LOSS), runs[one].steps, point=one) for one in (point, best))
-    quantity = f"excess loss of {runs[point].schedule.text} over {runs[best].schedule.text}"
-    return Prediction(ID, quantity, Function("difference", np.subtract, moments), excess, "exact", 0.05 * abs(excess))
+    own, least = (Moment("mean", name_of(runs[one], LOSS), runs[one].steps, point=one) for one in (point, best))
+    quantity = f"excess loss over {runs[best].schedule.text}"
+    measure = Function("difference", np.subtract, (own, least))
+    return Prediction(ID, quantity, measure, excess, "exact", 0.05 * abs(excess), point)
 
 
 def _without_rate(run: Run) -> str:

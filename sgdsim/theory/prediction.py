@@ -61,6 +61,26 @@ class Correlation:
 
 
 @dataclass(frozen=True)
+class PathMean:
+    """The mean, over trajectories, of a function of one parameter's values at several snapshots.
+
+    Parameters
+    ----------
+    parameter
+        Whose values.
+    steps
+        Of the snapshots.
+    function
+        Of an array (step, trajectory); gives a value for each trajectory.
+    """
+
+    parameter: str
+    steps: tuple[int, ...]
+    function: Callable[[np.ndarray], np.ndarray]
+    statistic: ClassVar[str] = "path"
+
+
+@dataclass(frozen=True)
 class Distance:
     """Largest distance of the distribution function of a parameter at a snapshot from a given one (KS)."""
 
@@ -107,6 +127,23 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class DriftCurve:
+    """The recorded conditional drift of an observable: one row, judged at the bin that is furthest off.
+
+    Parameters
+    ----------
+    observable
+        Whose mean change a step is recorded by bins.
+    values
+        What is predicted for each bin.
+    """
+
+    observable: str
+    values: tuple[float, ...]
+    statistic: ClassVar[str] = "drift"
+
+
+@dataclass(frozen=True)
 class Density:
     """The recorded histogram of an observable against a distribution function: chi-square over its bins."""
 
@@ -126,7 +163,7 @@ class Tail:
     statistic: ClassVar[str] = "tail"
 
 
-Measure = Moment | Correlation | Distance | Function | Curve | Density | Tail
+Measure = Moment | Correlation | PathMean | Distance | Function | Curve | DriftCurve | Density | Tail
 
 
 @dataclass(frozen=True)

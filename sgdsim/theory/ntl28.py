@@ -14,6 +14,7 @@ Our own statement: what of a second law the paper (arXiv:2505.10559) has is not 
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from sgdsim.theory.prediction import Function, Moment, NotApplicable, Prediction
 ID = "NTL-28"
 
 
-def divergence(mean: np.ndarray, variance: np.ndarray, rest: float) -> np.ndarray:
+def divergence(mean: Any, variance: Any, rest: float) -> Any:
     """Kullback-Leibler divergence of a Gaussian law from that at rest.
 
     Examples
@@ -35,13 +36,13 @@ def divergence(mean: np.ndarray, variance: np.ndarray, rest: float) -> np.ndarra
     0.0
     """
     ratio = variance / rest
-    return np.asarray((ratio - 1.0 - np.log(ratio) + mean**2 / rest) / 2.0)
+    return (ratio - 1.0 - np.log(ratio) + mean**2 / rest) / 2.0
 
 
 def _fallen(rest: float, *moments: np.ndarray) -> np.ndarray:
     """How much less the divergence is at the second record than at the first."""
     m0, v0, m1, v1 = moments
-    return divergence(m0, v0, rest) - divergence(m1, v1, rest)
+    return np.asarray(divergence(m0, v0, rest) - divergence(m1, v1, rest))
 
 
 def _valleys(run: Run) -> list[Mode]:

@@ -1,7 +1,7 @@
 """NTL-30: detailed balance of a valley at rest, and how skewed noise breaks it. Exact.
 
-For normal noise a valley at rest looks the same backwards: ``<x^2*x'> = <x*x'^2>`` for neighbouring states, at any learning
-rate. Noise w of third cumulant k3(w) breaks it,
+For normal noise a valley at rest looks the same backwards: ``<x^2*x'> = <x*x'^2>`` for neighbouring states, at any
+learning rate. Noise w of third cumulant k3(w) breaks it,
 
     <x^2*x'> - <x*x'^2> = k3*(r - r^2),    k3 = -eta^3*k3(w)/(1 - r^3),    r = 1 - eta*a,
 

@@ -1,4 +1,4 @@
-"""A river in a valley: one fast direction x whose curvature a(y) a slow parameter y sets, and the slope of the river c(y).
+"""A river in a valley: a fast direction x whose curvature a(y) a slow parameter y sets, and the river c(y).
 
     l = c(y) + a(y)*x^2/2 + noise,    x' = x - eta*(a*x + sigma*xi),    y' = y - eta*(c' + a'*x^2/2 + sigma_y*zeta).
 

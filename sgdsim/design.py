@@ -159,8 +159,8 @@ def describe_design(design: Design, measured: Measured | None = None) -> str:
         f"  plateau at {design.peak:g} until step {design.steps - length:.0f}, {decay}"
         if length
         else f"  no decay: the river is so steep that {design.peak:g} is best to the end",
-        f"  s = sqrt(a sigma^2 eta_max/(2 g^2)) = {design.contrast:.6g}, eta_max*a = {design.peak * design.curvature:g}"
-        ": valid to leading order in this",
+        f"  s = sqrt(a sigma^2 eta_max/(2 g^2)) = {design.contrast:.6g}, "
+        + f"eta_max*a = {design.peak * design.curvature:g}: valid to leading order in this",
     ]
     best = design.loss(design.rates)
     rows = [("the best", best, 0.0)]

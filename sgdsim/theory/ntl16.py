@@ -5,11 +5,11 @@ With ``r_t = 1 - eta_t*a`` the variance of a fast direction, and with it its mea
     v_(t+1) = r_t^2*v_t + eta_t^2*sigma^2,
     <U>_(t+1) - <U>_t = -eta_t*a*(2 - eta_t*a)*(<U>_t - U_inf(eta_t)),    U_inf(eta) = eta*sigma^2/(2*(2 - eta*a)):
 
-heat flows from the valley to the bath in proportion to their difference, with conductance ``2*eta*a`` to leading order.
-At a constant rate the excess over the bath shrinks by ``r^2`` a step.
+heat flows from the valley to the bath in proportion to their difference, with conductance ``2*eta*a`` to leading
+order. At a constant rate the excess over the bath shrinks by ``r^2`` a step.
 
-In continuous time, with theta the integral of eta, ``dv/dtheta = -2*a*v + eta*sigma^2`` has closed forms for the named
-schedules, with relative errors of order ``eta*a``; they stand as rivals beside the exact value.
+In continuous time, with theta the integral of eta, ``dv/dtheta = -2*a*v + eta*sigma^2`` has closed forms for the
+named schedules, with relative errors of order ``eta*a``; they stand as rivals beside the exact value.
 
 That annealing follows Fourier's and Newton's law is claimed in arXiv:2505.10559; all formulas here are re-derived.
 """

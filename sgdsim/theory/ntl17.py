@@ -6,9 +6,9 @@ Under a plateau at eta_0 and then ``eta = eta_0*(1 - t/N)^q`` over the last N st
 
 so that ``v_N ~ N^(-q/(q+1))*eta_0^(1/(q+1))``: 1/2 for a linear end, 2/3 for a parabolic one such as a cosine's, and
 1 for none before harmonic decay (NTL-18). The mode falls out of equilibrium at the rate ``eta_f = t_f^-1/a`` at which
-the relaxation time ``1/(a*eta)`` is the time that is left, ``t_f = (N^q/(a*eta_0))^(1/(q+1))``. What is neglected is of
-relative order ``a*eta_f``: the ratio of the measured variance to the formula is tested to go to 1 as eta_f goes to 0,
-over four or more lengths of the decay.
+the relaxation time ``1/(a*eta)`` is the time that is left, ``t_f = (N^q/(a*eta_0))^(1/(q+1))``. What is neglected is
+of relative order ``a*eta_f``: the ratio of the measured variance to the formula is tested to go to 1 as eta_f goes to
+0, over four or more lengths of the decay.
 
 Claimed in arXiv:2505.10559 is only that the best decay is about 1/t; the formulas are re-derived.
 """

@@ -1,19 +1,19 @@
 """NTL-19: the best schedule for a river in a valley: a plateau, then harmonic decay. Leading order in eta*a.
 
-Minimise the loss at the end, ``c(y_N) + a*v_N/2``, where the river runs as ``dy = -eta*c' dt`` under a cap
-``eta <= eta_m``, and the valley cools as in NTL-16. By Pontryagin's principle, in continuous time, wherever the cap is
-not active ``d eta/dt = -a*eta^2`` for any shape of the river, so that after t_1
+Minimise the loss at the end, ``c(y_N) + a*v_N/2``, where the river runs as ``dy = -eta*c' dt`` under a cap ``eta <=
+eta_m``, and the valley cools as in NTL-16. By Pontryagin's principle, in continuous time, wherever the cap is not
+active ``d eta/dt = -a*eta^2`` for any shape of the river, so that after t_1
 
     eta = eta_m/(1 + a*eta_m*(t - t_1)),    N - t_1 = (s - 1)/(a*eta_m),    s = sqrt(a*sigma^2*eta_m/(2*g^2)),
 
 with ``g = |c'(y_N)|``. The decay is as long whatever N is, and ends at ``eta_m/s``, not at zero. For s <= 1 there is
 none. In the decay the river gains ``g^2*ln(s)/a``; the fast loss that is left is ``sigma^2*eta_m*(s - 1/2)/(2*s^2)``.
 
-The loss of any schedule is exact, by the recursion of NTL-16 and the noise-free river, where the curvature is constant
-and the river is calm; the best schedule of the discrete steps is found by an optimiser over all rates.
+The loss of any schedule is exact, by the recursion of NTL-16 and the noise-free river, where the curvature is
+constant and the river is calm; the best schedule of the discrete steps is found by an optimiser over all rates.
 
-That the best decay is about 1/t is claimed in arXiv:2505.10559; the trade-off is re-derived. Neglected are the entropic
-force, other curvatures, and what is of order ``eta_m*a``.
+That the best decay is about 1/t is claimed in arXiv:2505.10559; the trade-off is re-derived. Neglected are the
+entropic force, other curvatures, and what is of order ``eta_m*a``.
 """
 
 from __future__ import annotations

@@ -4,13 +4,14 @@ The walls move the river towards where they are wide: y drifts, after adiabatic 
 
     D1(y) = -eta*c' - (eta*T/2)*(a'/a)*{1 + eta*a/2 + (T/(4a))*(a'/a)^2 - (T/(2a))*(a''/a) - a'*c'/(2a^2) + O(eta^2)}
 
-a step, the last term being the memory of the walls where a gentle river runs by itself (NTL-24); this law is for c = 0; T = eta*sigma^2/2: to leading order the force of the entropy ``S = -ln(a)/2``. The three corrections belong to one
-order. Beside it stands the diffusion ``D2 = eta*T^2*a'^2/(4*a^3)``, of the fluctuations of x^2 that last 1/(2*eta*a) steps.
-The mean follows ``dm/dn = D1 + D1''*S/2, dS/dn = 2*D1'*S + 2*D2``. What is tested over learning rates is the measured
-displacement between two records over this.
+a step, the last term being the memory of the walls where a gentle river runs by itself (NTL-24); this law is for c =
+0; T = eta*sigma^2/2: to leading order the force of the entropy ``S = -ln(a)/2``. The three corrections belong to one
+order. Beside it stands the diffusion ``D2 = eta*T^2*a'^2/(4*a^3)``, of the fluctuations of x^2 that last 1/(2*eta*a)
+steps. The mean follows ``dm/dn = D1 + D1''*S/2, dS/dn = 2*D1'*S + 2*D2``. What is tested over learning rates is the
+measured displacement between two records over this.
 
-The *conditional* drift that is recorded, the mean of y' - y given y, is not D1: x^2 and the y that it has just moved are
-correlated. At a density p of y it is, to the same order,
+The *conditional* drift that is recorded, the mean of y' - y given y, is not D1: x^2 and the y that it has just moved
+are correlated. At a density p of y it is, to the same order,
 
     D1 - (D2*p)'/p,
 

@@ -4,13 +4,13 @@ Along the noise-free path ``y0' = y0 - eta*c'(y0)`` the heat of the walls and wh
 
     V' = (1 - eta*a(y0))^2*V + eta^2*sigma^2,    y1' = (1 - eta*c''(y0))*y1 - (eta/2)*a'(y0)*V,
 
-all of the step before, with V_0 = E x^2 at the start, and ``<y> = y0 + y1 + O(sigma^4)``. V lags behind its stationary
-value: where the valley narrows along the flow it is hotter, and pushes more, than the *adiabatic* force
-``-(eta/2)*a'*v(y0)`` says, which stands as a rival. For c = -g*y, a = a0*e^(ky) and small eta,
-``<a*x^2> = T*s*e^(-s)*Ei(s)`` with ``s = 2a/(g*k)``, which is about ``T*(1 + k*g/(2a))``.
+all of the step before, with V_0 = E x^2 at the start, and ``<y> = y0 + y1 + O(sigma^4)``. V lags behind its
+stationary value: where the valley narrows along the flow it is hotter, and pushes more, than the *adiabatic* force
+``-(eta/2)*a'*v(y0)`` says, which stands as a rival. For c = -g*y, a = a0*e^(ky) and small eta, ``<a*x^2> =
+T*s*e^(-s)*Ei(s)`` with ``s = 2a/(g*k)``, which is about ``T*(1 + k*g/(2a))``.
 
-Tested over four or more noises: the measured shift over y1 goes to 1 with sigma^2, which stands in place of the learning
-rate. Updates are simultaneous; if y' used x', V' would stand in place of V. Re-derived.
+Tested over four or more noises: the measured shift over y1 goes to 1 with sigma^2, which stands in place of the
+learning rate. Updates are simultaneous; if y' used x', V' would stand in place of V. Re-derived.
 """
 
 from __future__ import annotations

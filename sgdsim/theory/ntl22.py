@@ -5,8 +5,8 @@ The river is trapped where c' and the force of the walls cancel: with D1 and D2 
     <y> = m + O(eta^3),    D1(m) + D1''(m)*S/2 = 0,    S = -D2/D1',
     Var y = a'^2*v^2/(2*(2a + B)*Phi'') + O(eta^3),    v = T/a,    B = c'' + a''*v/2,    Phi'' = B - a'^2*v/(2a),
 
-at leading order the minimum of ``c + (T/2)*ln(a)``. At rest, and exactly, the mean slope vanishes: ``<c'> + <a'*x^2>/2 = 0``.
-Tested over learning rates, to the power eta^2, of which both formulas have the exact coefficient.
+at leading order the minimum of ``c + (T/2)*ln(a)``. At rest, and exactly, the mean slope vanishes: ``<c'> +
+<a'*x^2>/2 = 0``. Tested over learning rates, to the power eta^2, of which both formulas have the exact coefficient.
 
 Entropic trapping is claimed in arXiv:2505.10559; the formulas are re-derived.
 """

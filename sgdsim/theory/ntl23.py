@@ -1,8 +1,8 @@
 """NTL-23: a river with noise of its own in fluctuating walls: the Gibbs law with its first correction.
 
-Where both coordinates have the same noise, x and y share the density ``exp(-l/T)*(1 + eta*f)`` with
-``f = |grad l|^2/(4T) - Laplacian l/2`` less its mean (NTL-14), so that to leading order y has ``exp(-c/T)/sqrt(a)``: the
-entropy ``-ln(a)/2`` beside the river's energy. No separation of time scales is needed. Tested over learning rates at one
+Where both coordinates have the same noise, x and y share the density ``exp(-l/T)*(1 + eta*f)`` with ``f = |grad
+l|^2/(4T) - Laplacian l/2`` less its mean (NTL-14), so that to leading order y has ``exp(-c/T)/sqrt(a)``: the entropy
+``-ln(a)/2`` beside the river's energy. No separation of time scales is needed. Tested over learning rates at one
 temperature: the mean of ``y^2`` to order eta inclusive. Re-derived.
 """
 

@@ -1,12 +1,12 @@
 """NTL-24: the speed of a river that runs against the entropic force. First correction included.
 
-With the drift D1 and diffusion D2 of NTL-20, memory included, the mean follows ``dm/dn = D1 + D1''*S/2``. On c = -g*y in
-walls ``a0*e^(ky)`` the speed is
+With the drift D1 and diffusion D2 of NTL-20, memory included, the mean follows ``dm/dn = D1 + D1''*S/2``. On c = -g*y
+in walls ``a0*e^(ky)`` the speed is
 
     eta*{g - (k*T/2)*[1 + eta*a/2 + k*g/(2a) - k^2*T/(4a)]},
 
-to leading order fastest at ``eta = 2*g/(k*sigma^2)`` and reversed above ``4*g/(k*sigma^2)``: a larger learning rate is
-slower.
+to leading order fastest at ``eta = 2*g/(k*sigma^2)`` and reversed above ``4*g/(k*sigma^2)``: a larger learning rate
+is slower.
 
 The correction with k*g/(2a) does not vanish with eta: rivers must be gentle, ``|c'*a'|/(2a^2)`` small. Re-derived.
 """

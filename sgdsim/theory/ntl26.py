@@ -1,13 +1,13 @@
 """NTL-26: the entropic force under SignSGD. Leading order.
 
-With noise on both coordinates, of standard deviations sigma and sigma_y, and a river whose slope is far below sigma_y,
-the mean sign of the river's gradient is ``sqrt(2/pi)/sigma_y`` of its mean, and the walls have the temperature
-``T_s = eta*sigma*sqrt(pi/8)`` (NTL-9), so that
+With noise on both coordinates, of standard deviations sigma and sigma_y, and a river whose slope is far below
+sigma_y, the mean sign of the river's gradient is ``sqrt(2/pi)/sigma_y`` of its mean, and the walls have the
+temperature ``T_s = eta*sigma*sqrt(pi/8)`` (NTL-9), so that
 
     d<y>/dn = -eta*sqrt(2/pi)/sigma_y*[c' + (T_s/2)*a'/a],
 
-while y diffuses by eta a step. Where c' and a'/a are constants this holds whatever the spread of y. Tested over learning
-rates: the measured displacement between two records over this one goes to 1. Re-derived.
+while y diffuses by eta a step. Where c' and a'/a are constants this holds whatever the spread of y. Tested over
+learning rates: the measured displacement between two records over this one goes to 1. Re-derived.
 """
 
 from __future__ import annotations

@@ -4,16 +4,18 @@ With ``U = c(y) + a(y)*x^2/2`` a step is booked in two moves: first the river mo
 
     W = c(y') - c(y) + (a(y') - a(y))*x^2/2,    Q = a(y')*(x'^2 - x^2)/2,    W + Q = U' - U.
 
-The symmetric split ``W = dc + da*(x^2 + x'^2)/4, Q = (a + a')*(x'^2 - x^2)/4`` adds up, too, and so does the split into the
-slow and the fast loss, ``W = dc, Q = d(a*x^2/2)``, the closest to the paper's words, which books the entropic work as heat.
+The symmetric split ``W = dc + da*(x^2 + x'^2)/4, Q = (a + a')*(x'^2 - x^2)/4`` adds up, too, and so does the split
+into the slow and the fast loss, ``W = dc, Q = d(a*x^2/2)``, the closest to the paper's words, which books the
+entropic work as heat.
 
-What is tested is in how many steps ``|W + Q - dU|`` is more than rounding, which must be none for every trajectory; and in a
-fixed valley the mean heat of all steps, by the exact recursion of ``v = E x^2``, and at rest that of a step from a given U,
-where the drift of U by U is recorded:
+What is tested is in how many steps ``|W + Q - dU|`` is more than rounding, which must be none for every trajectory;
+and in a fixed valley the mean heat of all steps, by the exact recursion of ``v = E x^2``, and at rest that of a step
+from a given U, where the drift of U by U is recorded:
 
     E[Q|x] = -eta*a*(2 - eta*a)*(U - U_inf),    E Q_noise = eta^2*a*sigma^2/2    with    Q_noise = Q - a*(r^2 - 1)*x^2/2,
 
-r = 1 - eta*a. That slow loss is work and fast loss is heat is claimed in arXiv:2505.10559; the bookkeeping is re-derived.
+r = 1 - eta*a. That slow loss is work and fast loss is heat is claimed in arXiv:2505.10559; the bookkeeping is
+re-derived.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ chain. For a Gaussian valley, with mean m, variance V and stationary variance v,
 
     D = [V/v - 1 - ln(V/v)]/2 + m^2/(2v).
 
-What is tested is how much D falls between neighbouring records, from measured means and variances. D of a histogram would be
-biased upwards.
+What is tested is how much D falls between neighbouring records, from measured means and variances. D of a histogram
+would be biased upwards.
 
 Our own statement: what of a second law the paper (arXiv:2505.10559) has is not known to us.
 """

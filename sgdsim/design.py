@@ -154,13 +154,15 @@ def describe_design(design: Design, measured: Measured | None = None) -> str:
     decay = f"then rate/(1 + a*rate*k) for {length:.0f} steps, down to {design.rates[-1]:.6g}"
     if design.decay_steps > design.steps:
         decay += f"; {design.decay_steps:.0f} would be best"
+    size = design.peak * design.curvature
+    terms = f"  s = sqrt(a sigma^2 eta_max/(2 g^2)) = {design.contrast:.6g}, eta_max*a = {size:g}"
+    terms += ": valid to leading order in this"
     about = [
         f"best schedule: --learning-rate {design.text}",
         f"  plateau at {design.peak:g} until step {design.steps - length:.0f}, {decay}"
         if length
         else f"  no decay: the river is so steep that {design.peak:g} is best to the end",
-        f"  s = sqrt(a sigma^2 eta_max/(2 g^2)) = {design.contrast:.6g}, "
-        + f"eta_max*a = {design.peak * design.curvature:g}: valid to leading order in this",
+        terms,
     ]
     best = design.loss(design.rates)
     rows = [("the best", best, 0.0)]

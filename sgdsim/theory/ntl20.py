@@ -70,14 +70,21 @@ class Drift:
 
     def path(self, steps: int) -> np.ndarray:
         """Mean of y after 0, 1, … steps; x is taken as cooled at once, with what it moved y until then."""
+        from scipy.integrate import solve_ivp
+
         known, y = self.river, self.river.start
         mean = y - float(known.a(y, 1) / (4.0 * known.a(y))) * (known.start_heat - known.rest(y))
-        state, found = np.array([mean, 0.0]), np.empty(steps + 1)
-        for step in range(steps + 1):
-            found[step] = state[0]
-            half = state + self._rates(state) / 2.0
-            state = state + self._rates(half)
-        return found
+        solved = solve_ivp(
+            lambda _, state: self._rates(state),
+            (0.0, float(steps)),
+            [mean, 0.0],
+            t_eval=np.arange(steps + 1.0),
+            rtol=1e-9,
+            atol=1e-13,
+        )
+        if not solved.success:
+            raise NotApplicable(f"the drift leaves the numbers within {steps} steps")
+        return np.asarray(solved.y[0])
 
     def _rates(self, state: np.ndarray) -> np.ndarray:
         y, spread = state

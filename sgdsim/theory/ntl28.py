@@ -14,6 +14,7 @@ Our own statement: what of a second law the paper (arXiv:2505.10559) has is not 
 from __future__ import annotations
 
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,7 @@ def _falls(run: Run) -> list[Prediction]:
         if not mode.constant_rate or not mode.is_gaussian or exact[0][1] <= 0.0 or len(records) < 3:
             continue
         left = {step: float(divergence(exact[step][0] - mode.centre, exact[step][1], rest)) for step in records}
-        for start, stop in zip(records, records[1:], strict=False):
+        for start, stop in pairwise(records):
             if left[start] < 0.01 * left[0] or left[start] == 0.0:
                 break
             moments = tuple(Moment(s, mode.parameter, step) for step in (start, stop) for s in ("mean", "variance"))

@@ -147,7 +147,7 @@ def describe_design(design: Design, measured: Measured | None = None) -> str:
     --------
     >>> print(describe_design(Design(1.0, 1.0, 0.02, 0.1, 600)).partition("\n\n")[0])
     best schedule: --learning-rate plateau_harmonic:0.1,1,101.803
-      plateau at 0.1 until step 498, then rate/(1 + a*rate*k) for 102 steps, down to 0.00894427
+      plateau at 0.1 until step 498, then rate/(1 + a*rate*k) for 102 steps, down to 0.00902499
       s = sqrt(a sigma^2 eta_max/(2 g^2)) = 11.1803, eta_max*a = 0.1: valid to leading order in this
     """
     length = min(design.decay_steps, float(design.steps))

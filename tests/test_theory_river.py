@@ -1,4 +1,4 @@
-"""Laws of rivers, NTL-20 to NTL-26, against closed equations of moments, brute force and the numbers of the handbook."""
+"""Laws of rivers, NTL-20 to NTL-26, against closed equations of moments, brute force and the handbook's numbers."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_corrections_are_those_of_brute_force():
 
 @pytest.mark.parametrize("a", [EXPONENTIAL, PARABOLA])
 def test_the_conditional_drift_solves_the_equations_of_moments(a):
-    """``q = E[x^2; y]`` at p = 1, one order beyond T/a: 2aq = 2Tp + (a'w/2)' - dq/dt, w = 3q^2, dq/dt = (T/a)(a'q/2)'."""
+    """``q = E[x^2; y]`` at p = 1, beyond T/a: 2aq = 2Tp + (a'w/2)' - dq/dt, w = 3q^2, dq/dt = (T/a)(a'q/2)'."""
     run = make_run(a, rate=1e-7, a0=2.0, k=1.0, sigma=np.sqrt(2 * 1e-3 / 1e-7))  # T = 1e-3, continuous time
     known = river(run)
     t = known.temperature

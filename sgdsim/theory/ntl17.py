@@ -46,8 +46,8 @@ class PowerEnd:
 
         Examples
         --------
-        >>> PowerEnd.of(np.array([0.4, 0.4, 0.4, 0.1]))
-        PowerEnd(rate=0.4, steps=2.0, power=2.0)
+        >>> PowerEnd.of(np.array([0.4, 0.4, 0.3, 0.2, 0.1]))
+        PowerEnd(rate=0.4, steps=4.0, power=1.0)
         """
         if len(rates) < 3 or not rates[-1] < rates[-2] < rates[0]:
             return None

@@ -97,7 +97,7 @@ def slope_of(function: Any, y: Any, h: float = 1e-3) -> Any:
 
     Examples
     --------
-    >>> round(slope_of(np.exp, 0.0), 9)
+    >>> float(round(slope_of(np.exp, 0.0), 9))
     1.0
     """
     return (8.0 * (function(y + h) - function(y - h)) - function(y + 2 * h) + function(y - 2 * h)) / (12.0 * h)
@@ -108,7 +108,7 @@ def bend_of(function: Any, y: Any, h: float = 1e-2) -> Any:
 
     Examples
     --------
-    >>> round(bend_of(np.exp, 0.0), 7)
+    >>> float(round(bend_of(np.exp, 0.0), 7))
     1.0
     """
     near, far = function(y + h) + function(y - h), function(y + 2 * h) + function(y - 2 * h)

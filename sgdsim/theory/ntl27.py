@@ -12,7 +12,7 @@ What is tested is in how many steps ``|W + Q - dU|`` is more than rounding, whic
 and in a fixed valley the mean heat of all steps, by the exact recursion of ``v = E x^2``, and at rest that of a step
 from a given U, where the drift of U by U is recorded:
 
-    E[Q|x] = -eta*a*(2 - eta*a)*(U - U_inf),    E Q_noise = eta^2*a*sigma^2/2    with    Q_noise = Q - a*(r^2 - 1)*x^2/2,
+    E[Q|x] = -eta*a*(2 - eta*a)*(U - U_inf),    E Q_noise = eta^2*a*sigma^2/2,    Q_noise = Q - a*(r^2 - 1)*x^2/2,
 
 r = 1 - eta*a. That slow loss is work and fast loss is heat is claimed in arXiv:2505.10559; the bookkeeping is
 re-derived.

@@ -23,6 +23,8 @@ from sgdsim.theory import (
     ntl10,
     ntl11,
     ntl12,
+    ntl13,
+    ntl14,
     referee,
 )
 from sgdsim.theory.law import Law, Skipped
@@ -44,7 +46,7 @@ __all__ = [
 ]
 
 _AUTOMATIC = (ntl1, ntl2, ntl3, ntl4, ntl12, nt7, nt20, nt26, nt28)
-_ASKED = (ntl5, ntl6, ntl7, ntl8, ntl9, ntl10, ntl11, referee)
+_ASKED = (ntl5, ntl6, ntl7, ntl8, ntl9, ntl10, ntl11, ntl13, ntl14, referee)
 
 LAWS: dict[str, Law] = {module.LAW.id: module.LAW for module in (*_AUTOMATIC, *_ASKED)}
 

@@ -25,6 +25,8 @@ from sgdsim.theory import (
     ntl12,
     ntl13,
     ntl14,
+    ntl15,
+    ntl31,
     referee,
 )
 from sgdsim.theory.law import Law, Skipped
@@ -46,7 +48,7 @@ __all__ = [
 ]
 
 _AUTOMATIC = (ntl1, ntl2, ntl3, ntl4, ntl12, nt7, nt20, nt26, nt28)
-_ASKED = (ntl5, ntl6, ntl7, ntl8, ntl9, ntl10, ntl11, ntl13, ntl14, referee)
+_ASKED = (ntl5, ntl6, ntl7, ntl8, ntl9, ntl10, ntl11, ntl13, ntl14, ntl15, ntl31, referee)
 
 LAWS: dict[str, Law] = {module.LAW.id: module.LAW for module in (*_AUTOMATIC, *_ASKED)}
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from sgdsim import thermodynamics, workflow
 from sgdsim.comparison import Comparison
 from sgdsim.errors import InputError
+from sgdsim.scenario import shipped
 from sgdsim.thermodynamics import Summary, run_all, summarize
 from sgdsim.workflow import Report
 
@@ -51,6 +53,12 @@ def test_table_and_json_say_the_same_and_the_exit_code_is_the_verdict(verdict, t
     keys = ["scenario", "checks", "agrees", "disagrees", "inconclusive", "worst_z", "seconds"]
     assert list(written[0]) == keys
     assert [written[0][key] for key in keys[1:-1]] == [1, int(verdict == "agrees"), int(verdict == "disagrees"), 0, 1.5]
+
+
+def test_every_scenario_has_a_page_and_its_commands_name_it():
+    pages = Path(__file__).parent.parent / "docs/thermodynamics"
+    for name in set(thermodynamics.SCENARIOS) & set(shipped()):
+        assert f"make {name} results/{name}.svg" in (pages / f"{name}.md").read_text(encoding="utf-8")
 
 
 def test_the_names_are_those_of_real_calls():

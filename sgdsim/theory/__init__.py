@@ -23,6 +23,9 @@ from sgdsim.theory import (
     ntl10,
     ntl11,
     ntl12,
+    ntl13,
+    ntl14,
+    ntl15,
     ntl16,
     ntl17,
     ntl18,
@@ -37,6 +40,7 @@ from sgdsim.theory import (
     ntl28,
     ntl29,
     ntl30,
+    ntl31,
     referee,
 )
 from sgdsim.theory.law import Law, Skipped
@@ -66,6 +70,9 @@ _ASKED = (
     ntl9,
     ntl10,
     ntl11,
+    ntl13,
+    ntl14,
+    ntl15,
     ntl16,
     ntl17,
     ntl18,
@@ -80,6 +87,7 @@ _ASKED = (
     ntl28,
     ntl29,
     ntl30,
+    ntl31,
     referee,
 )
 

@@ -43,8 +43,8 @@ def choose_kind(ensemble: Ensemble) -> str:
     """The kind that shows most of an ensemble.
 
     A sweep over learning rates with a prediction of finite order is an order test, one over schedules with records on
-    the way is shown by its moments, any other as a sweep; a run is shown by its drift if that was recorded, by its
-    moments where there are more records than first and last, else by densities if there are any.
+    the way is shown by its moments, any other as a sweep; a run is shown by its moments
+    where there are more records than first and last, else by its drift or by densities if there are any.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def choose_kind(ensemble: Ensemble) -> str:
         if _has_order(ensemble):
             return "order"
         return "moments" if _of_schedules(ensemble) and ensemble.sizes.get("record", 0) > 2 else "sweep"
-    if any(name.startswith("drift_") for name in ensemble):
+    if ensemble.sizes.get("record", 0) == 2 and any(name.startswith("drift_") for name in ensemble):
         return "drift"
     densities = ensemble.sizes.get("snapshot", 0) or any(name.startswith("underflow_") for name in ensemble)
     return "density" if densities and ensemble.sizes.get("record", 0) <= 2 else "moments"

@@ -14,13 +14,15 @@ PACKAGE   := $(shell find sgdsim -name '*.py' 2>/dev/null)
 OPTIONS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-cudasim test-ptx test-gpu lint validate bench bench-gpu docs clean scenarios results $(SCENARIOS)
+.PHONY: help run test test-cudasim test-ptx test-gpu lint validate bench bench-gpu docs clean scenarios results
+.PHONY: thermodynamics $(SCENARIOS)
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make run         simulate a million trajectories in the river valley and compare with theory"
 	@echo "make test        lint, types and tests"
 	@echo "make scenarios   run every scenario; each is a target too: $(SCENARIOS)"
+	@echo "make thermodynamics   the ten scenarios of the thermodynamic laws, and a summary: results/thermodynamics.md"
 	@echo "make validate    the long statistical suite, and what test-ptx checks"
 	@echo "make test-ptx    the CUDA kernels assembled for two generations of GPUs: registers, spills, widths"
 	@echo "make test-gpu    the tests of kernels on a GPU, by any Python that has the packages: PY=python3"
@@ -55,9 +57,16 @@ $(SCENARIOS): %: results/%.h5
 results/%.h5: scenarios/%.toml $(PACKAGE) | $(VENV)/.core
 	$(SGDSIM) run $< --output $@ --no-compare --overwrite $(OPTIONS)
 
+# The figure of a scenario: make results/equipartition.svg
+results/%.svg: results/%.h5 | $(VENV)/.dev
+	$(SGDSIM) plot $< --output $@ --overwrite
+
 scenarios: $(SCENARIOS)
 
 results: scenarios
+
+thermodynamics: | $(VENV)/.core
+	$(BIN)/python -m sgdsim.thermodynamics
 
 test: lint test-cudasim
 	$(PYTEST) -n auto --dist worksteal

@@ -357,10 +357,13 @@ class Claim:
         What predicts.
     resolution
         What the user asks of the rows of a law: a number, or a percentage of the predicted value; None for their own.
+    expect
+        The verdict that every row must find; ``disagrees`` makes them negative controls.
     """
 
     source: theory.Law | theory.UserPrediction
     resolution: float | str | None = None
+    expect: str = "agrees"
 
 
 def build_claims(entries: Sequence[Mapping[str, Any]]) -> list[Claim]:
@@ -386,11 +389,13 @@ def build_claims(entries: Sequence[Mapping[str, Any]]) -> list[Claim]:
 
 
 def _claim(where: str, entry: dict[str, Any], name: str) -> Claim:
-    id = entry.get("id")
+    id, expect = entry.get("id"), entry.get("expect", "agrees")
+    entry = {key: value for key, value in entry.items() if key != "expect"}
     if "formula" in entry:
         if id in theory.LAWS:
             raise InputError(f"{where}.id: {id} is a law of the handbook, expected another name for a formula")
-        return Claim(theory.parse_user_prediction({**entry, "at": whole(0)(entry.get("at")) or entry.get("at")}, name))
+        source = theory.parse_user_prediction({**entry, "at": whole(0)(entry.get("at")) or entry.get("at")}, name)
+        return Claim(source, expect=expect)
     if id is None:
         raise InputError(f"{where}: expected the id of a law or a formula")
     if id not in theory.LAWS:
@@ -398,4 +403,4 @@ def _claim(where: str, entry: dict[str, Any], name: str) -> Claim:
     for key in ("order", "at", "curve", "fraction"):
         if key in entry:
             raise InputError(f"{where}.{key}: {shown(entry[key])}, expected only with a formula: a law has its own")
-    return Claim(theory.LAWS[id], entry.get("resolution"))
+    return Claim(theory.LAWS[id], entry.get("resolution"), expect)

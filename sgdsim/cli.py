@@ -148,9 +148,9 @@ def run(
     scenario: str, output: str | None, settings: tuple[str, ...], predictions: tuple[str, ...], **options: Any
 ) -> None:
     """Run SCENARIO, a TOML file or the name of a shipped scenario, and hold it against its predictions."""
-    from sgdsim.workflow import load_scenario
+    from sgdsim.workflow import load_parts
 
-    _run(load_scenario(scenario, _overrides(settings, options), predictions), output, options)
+    _run(load_parts(scenario, _overrides(settings, options), predictions), output, options)
 
 
 @main.command()
@@ -171,7 +171,7 @@ def simulate(output: str | None, save_scenario: str | None, no_automatic: bool, 
         raise InputError(in_options(str(error))) from None
     if save_scenario is not None:
         save(data, save_scenario, output or default_output(scenario), overwrite=about_run["overwrite"])
-    _run(scenario, output, about_run)
+    _run([scenario], output, about_run)
 
 
 @main.command()
@@ -192,14 +192,15 @@ def compare(file: str, as_json: bool) -> None:
 @_reporting_errors
 def plot(file: str, output: str | None, kind: str | None, size: str | None, overwrite: bool) -> None:
     """Draw the ensemble in FILE with the predictions of its scenario, from the file alone."""
-    from sgdsim.ensemble import Ensemble
+    from sgdsim.ensemble import open_parts
     from sgdsim.plotting import choose_kind, parse_size
     from sgdsim.workflow import plot_file
 
     inches = None if size is None else parse_size(size)
     chosen = "" if kind else ", chosen by what the file holds"
     path = plot_file(file, output, kind, inches, overwrite)
-    click.echo(f"{path}: {kind or choose_kind(Ensemble.open(file))}{chosen}")
+    kinds = dict.fromkeys(kind or choose_kind(ensemble) for ensemble in open_parts(file).values())
+    click.echo(f"{path}: {', '.join(kinds)}{chosen}")
 
 
 @main.command()
@@ -208,11 +209,12 @@ def plot(file: str, output: str | None, kind: str | None, size: str | None, over
 @_reporting_errors
 def info(file: str, digest: bool) -> None:
     """Print what FILE holds and where it comes from."""
-    from sgdsim.ensemble import Ensemble
+    from sgdsim.ensemble import open_parts
     from sgdsim.reporting import describe
 
-    ensemble = Ensemble.open(file)
-    click.echo(ensemble.digest() if digest else describe(ensemble))
+    for part, ensemble in open_parts(file).items():
+        heading, line = (f"Part {part}:\n", f"  {part}") if part else ("", "")
+        click.echo(f"{ensemble.digest()}{line}" if digest else f"{heading}{describe(ensemble)}")
 
 
 @main.command()
@@ -265,6 +267,32 @@ def theory(subject: str, point: int, *, as_json: bool, **options: Any) -> None:
     click.echo(to_json(sections) if as_json else to_text(sections))
 
 
+@main.command()
+@click.option("--curvature", type=float, help="Of the valley, a.")
+@click.option("--noise", type=float, help="Standard deviation of the valley's gradient noise, sigma.")
+@click.option("--slope", type=float, help="Of the river where it ends, g.")
+@click.option("--peak", type=float, help="The largest learning rate, eta_max.")
+@click.option("--steps", type=_Count(), help="Of the run, N.")
+@click.option("--measure", "file", metavar="FILE", help="Measure a, sigma and g in this run instead.")
+@click.option("--fast", default="x", show_default=True, metavar="NAME", help="Its parameter across the valley.")
+@click.option("--river", default="y", show_default=True, metavar="NAME", help="Its parameter along the river.")
+@click.option("-o", "--output", metavar="FIGURE", help="Draw it too: an SVG, PNG or PDF file.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing figure.")
+@_reporting_errors
+def schedule(
+    file: str | None, fast: str, river: str, output: str | None, overwrite: bool, **given: float | int | None
+) -> None:
+    """Print the best learning rates for a river in a valley: a plateau, then harmonic decay."""
+    from sgdsim.design import describe_design, design_from, measure, plot_design
+    from sgdsim.ensemble import Ensemble
+
+    measured = None if file is None else measure(Ensemble.open(file), fast, river)
+    design = design_from(**given, measured=measured)  # type: ignore[arg-type]
+    click.echo(describe_design(design, measured))
+    if output is not None:
+        click.echo(f"\n{plot_design(design, output, overwrite)}")
+
+
 @main.command(name="list")
 @click.argument("kind", required=False)
 @_reporting_errors
@@ -294,15 +322,15 @@ def doctor() -> None:
     click.echo(examine())
 
 
-def _run(scenario: Scenario, output: str | None, options: dict[str, Any]) -> None:
+def _run(scenarios: Sequence[Scenario], output: str | None, options: dict[str, Any]) -> None:
     """Simulate, write the file, and print what it says."""
     from sgdsim.reporting import summary
-    from sgdsim.workflow import default_output, run_scenario
+    from sgdsim.workflow import default_output, run_parts
 
-    path = default_output(scenario) if output is None else output
+    path = default_output(scenarios[0]) if output is None else output
     quiet = options["quiet"]
-    ensemble = run_scenario(
-        scenario,
+    ensembles = run_parts(
+        scenarios,
         output,
         threads=options["threads"],
         device=options["device"],
@@ -310,7 +338,8 @@ def _run(scenario: Scenario, output: str | None, options: dict[str, Any]) -> Non
         progress=not quiet,
     )
     if not quiet:
-        click.echo(f"{path}: {summary(ensemble)}")
+        for scenario, ensemble in zip(scenarios, ensembles, strict=True):
+            click.echo(f"{path}{f', {scenario.part}' if scenario.part else ''}: {summary(ensemble)}")
     if not options["no_compare"]:
         _show_comparison(str(path), quiet=quiet)
 

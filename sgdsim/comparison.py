@@ -37,9 +37,11 @@ from sgdsim.theory.prediction import (
     Curve,
     Density,
     Distance,
+    DriftCurve,
     Function,
     Moment,
     Order,
+    PathMean,
     Prediction,
     Tail,
 )
@@ -47,7 +49,17 @@ from sgdsim.theory.prediction import (
 if TYPE_CHECKING:
     from sgdsim.ensemble import Ensemble
 
-__all__ = ["FEWEST_RATES", "Comparison", "compare", "detectable", "format_table", "holm", "to_json", "two_sided"]
+__all__ = [
+    "FEWEST_RATES",
+    "Comparison",
+    "compare",
+    "compare_parts",
+    "detectable",
+    "format_table",
+    "holm",
+    "to_json",
+    "two_sided",
+]
 
 Verdict = Literal["agrees", "disagrees", "inconclusive"]
 
@@ -87,6 +99,10 @@ class Comparison:
         ``agrees``, ``disagrees`` or ``inconclusive``.
     note
         Why, and what else there is to know.
+    expect
+        The verdict that a right simulation must find: ``disagrees`` of a negative control.
+    part
+        Of a scenario with parts, the one it belongs to.
     """
 
     id: str
@@ -104,6 +120,15 @@ class Comparison:
     order: Order
     verdict: Verdict
     note: str = ""
+    expect: str = "agrees"
+    part: str = ""
+
+    @property
+    def outcome(self) -> Verdict:
+        """The verdict on the file: a control that is rejected agrees, any other disagrees with what it must show."""
+        if self.expect == "agrees":
+            return self.verdict
+        return "agrees" if self.verdict == self.expect else "disagrees"
 
 
 @dataclass(frozen=True)
@@ -153,11 +178,29 @@ def compare(ensemble: Ensemble, predictions: Iterable[Prediction], alpha: float 
     >>> row.measured, round(row.z, 2), row.verdict
     (0.05, 2.0, 'agrees')
     """
-    points = _Points(ensemble)
-    rows = [row for group in _grouped(predictions) for row in _test(group, points, alpha)]
-    adjusted = holm([row.score.p for row in rows])
-    level = alpha / max(sum(isfinite(row.score.p) for row in rows), 1)
-    return [_judge(row, p, alpha, level) for row, p in zip(rows, adjusted, strict=True)]
+    return compare_parts([("", ensemble, predictions)], alpha)
+
+
+def compare_parts(
+    parts: Iterable[tuple[str, Ensemble, Iterable[Prediction]]], alpha: float = ALPHA
+) -> list[Comparison]:
+    """Hold several ensembles against the predictions of each, in one table.
+
+    Parameters
+    ----------
+    parts
+        Name, ensemble and predictions of each.
+    alpha
+        Probability of one or more false rejections in the whole table.
+    """
+    rows: list[tuple[str, _Row]] = []
+    for name, ensemble, predictions in parts:
+        points = _Points(ensemble)
+        rows += [(name, row) for group in _grouped(predictions) for row in _test(group, points, alpha)]
+    adjusted = holm([row.score.p for _, row in rows])
+    level = alpha / max(sum(isfinite(row.score.p) for _, row in rows), 1)
+    judged = [_judge(row, p, alpha, level) for (_, row), p in zip(rows, adjusted, strict=True)]
+    return [replace(one, part=name) for (name, _), one in zip(rows, judged, strict=True)]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -206,7 +249,7 @@ def _grouped(predictions: Iterable[Prediction]) -> Iterable[tuple[Prediction, ..
 
 
 def _is_number(prediction: Prediction) -> bool:
-    return isinstance(prediction.measure, Moment | Correlation | Function)
+    return isinstance(prediction.measure, Moment | Correlation | PathMean | Function)
 
 
 def _test(group: Sequence[Prediction], points: _Points, alpha: float) -> list[_Row]:
@@ -232,7 +275,8 @@ def _doubted(row: _Row, *doubts: str) -> _Row:
 def _single(prediction: Prediction, points: _Points, alpha: float) -> _Row:
     """One prediction that is tested on its own."""
     try:
-        row = _curve(prediction, points) if isinstance(prediction.measure, Curve) else _one(prediction, points, alpha)
+        is_curve = isinstance(prediction.measure, Curve | DriftCurve)
+        row = _curve(prediction, points) if is_curve else _one(prediction, points, alpha)
         lost = _lost(prediction, points)
     except NotMeasured as reason:
         return _Row(prediction, Score(doubts=(str(reason),)))
@@ -279,6 +323,8 @@ def _estimate(prediction: Prediction, points: _Points) -> Estimate:
         return _moment(measure, prediction.point, points)
     if isinstance(measure, Correlation):
         return estimation.correlation(points[prediction.point], measure.parameter, measure.steps)
+    if isinstance(measure, PathMean):
+        return estimation.path_mean(points[prediction.point], measure.parameter, measure.steps, measure.function)
     assert isinstance(measure, Function)
     moments = [_moment(moment, prediction.point, points) for moment in measure.moments]
     return estimation.combine(measure.function, moments)
@@ -293,7 +339,11 @@ def _moment(moment: Moment, point: int | None, points: _Points) -> Estimate:
 
 def _steps(prediction: Prediction) -> list[int]:
     measure = prediction.measure
-    return list(measure.steps) if isinstance(measure, Correlation) else [one.step for one in _moments(prediction)]
+    return (
+        list(measure.steps)
+        if isinstance(measure, Correlation | PathMean)
+        else [one.step for one in _moments(prediction)]
+    )
 
 
 def _rounding(steps: Sequence[int], measured: float, points: _Points) -> float:
@@ -363,18 +413,18 @@ def _of_nothing(moment: Moment, point: int | None, points: _Points) -> float:
 
 
 def _curve(prediction: Prediction, points: _Points) -> _Row:
-    """Several moments as one row, about the one that is furthest off: Sidak's level within the row.
+    """Several numbers as one row, about the one that is furthest off: Sidak's level within the row.
 
     The resolution that the row must have seen is that of the point which is hardest to see.
     """
     measure = prediction.measure
-    assert isinstance(measure, Curve)
-    if not measure.moments or len(measure.moments) != len(measure.values):
+    assert isinstance(measure, Curve | DriftCurve)
+    if (isinstance(measure, Curve) and len(measure.moments) != len(measure.values)) or not measure.values:
         return _Row(prediction, Score(doubts=("a curve has as many values as moments, one or more",)))
-    scores = []
-    for moment, value in zip(measure.moments, measure.values, strict=True):
-        estimate = _moment(moment, prediction.point, points)
-        scores.append(score(estimate, value, _rounding([moment.step], estimate.value, points)))
+    scores = [
+        score(estimate, value, rounding)
+        for (estimate, rounding), value in zip(_along(measure, prediction, points), measure.values, strict=True)
+    ]
     n, resolutions = len(scores), _curve_resolutions(prediction, measure, points)
     p, z = (np.array([getattr(one, name) for one in scores]) for name in ("p", "z"))
     worst = int(np.lexsort((-np.abs(z), p))[0])  # NaN comes last
@@ -398,16 +448,27 @@ def _curve(prediction: Prediction, points: _Points) -> _Row:
     return _Row(replace(prediction, predicted=measure.values[worst]), row, scale)
 
 
-def _curve_resolutions(prediction: Prediction, curve: Curve, points: _Points) -> list[float]:
+def _along(measure: Curve | DriftCurve, prediction: Prediction, points: _Points) -> Iterable[tuple[Estimate, float]]:
+    """The estimates along a curve, each with its rounding error."""
+    if isinstance(measure, DriftCurve):
+        return [(estimate, 0.0) for estimate in estimation.drift(points[prediction.point], measure.observable)]
+    estimates = [_moment(moment, prediction.point, points) for moment in measure.moments]
+    steps = [moment.step for moment in measure.moments]
+    return [(one, _rounding([step], one.value, points)) for one, step in zip(estimates, steps, strict=True)]
+
+
+def _curve_resolutions(prediction: Prediction, curve: Curve | DriftCurve, points: _Points) -> list[float]:
     if prediction.resolution is not None:
         return [prediction.resolution] * len(curve.values)
     least = SMALL_IN_CURVE * max(map(abs, curve.values))
-    if least == 0.0:
+    if least == 0.0 and isinstance(curve, Curve):
         return [_of_nothing(moment, prediction.point, points) for moment in curve.moments]
     return [RELATIVE_RESOLUTION * max(abs(value), least) for value in curve.values]
 
 
-def _worst_of(curve: Curve, worst: int) -> str:
+def _worst_of(curve: Curve | DriftCurve, worst: int) -> str:
+    if isinstance(curve, DriftCurve):
+        return f"furthest off in bin {worst}, of {len(curve.values)}"
     moment, count = curve.moments[worst], len(curve.moments)
     where = f"step {moment.step}" if moment.point is None else f"sweep point {moment.point}, step {moment.step}"
     return f"furthest off at {where}, of {count} point{'s' * (count > 1)}"
@@ -460,6 +521,7 @@ def _about_power(prediction: Prediction, power: int) -> Prediction:
         prediction.order,
         source=prediction.source,
         conditions=prediction.conditions,
+        expect=prediction.expect,
     )
 
 
@@ -492,6 +554,7 @@ def _judge(row: _Row, p_adjusted: float, alpha: float, level: float) -> Comparis
         prediction.order,
         verdict,
         "; ".join((*reasons, *found.remarks)),
+        prediction.expect,
     )
 
 
@@ -538,7 +601,7 @@ def format_table(comparisons: Sequence[Comparison], skipped: Iterable[Any] = (),
     NTL-1  variance(x)  0.5        0.51 ± 0.02  +0.50  inconclusive
     0 agree, 0 disagree, 1 inconclusive (Holm over 1 test, alpha = 0.001)
     """
-    header = ("id", "quantity", "point", "predicted", "measured", "z", "verdict", "note")
+    header = ("part", "id", "quantity", "point", "predicted", "measured", "z", "verdict", "note")
     table = [header, *(_cells(row) for row in comparisons)]
     used = [column for column in zip(*table, strict=True) if any(column[1:])]
     widths = [max(map(len, column)) for column in used]
@@ -552,45 +615,58 @@ def format_table(comparisons: Sequence[Comparison], skipped: Iterable[Any] = (),
     return "\n".join(lines)
 
 
+_CONTROL = {"agrees": "rejected (control)", "disagrees": "NOT REJECTED (control)"}
+
+
 def _cells(row: Comparison) -> tuple[str, ...]:
     measured = "" if isnan(row.measured) else f"{row.measured:.6g}"
     if not isnan(row.stderr):
         measured += f" ± {row.stderr:.2g}"
     return (
+        row.part,
         row.id,
         row.quantity,
         "" if row.point is None else str(row.point),
         f"{row.predicted:.6g}",
         measured,
         "" if isnan(row.z) else f"{row.z:+.2f}",
-        row.verdict,
+        row.verdict if row.expect == "agrees" else _CONTROL[row.outcome],
         row.note,
     )
 
 
 def _summary(comparisons: Sequence[Comparison], alpha: float) -> str:
+    claims, controls = (
+        [row for row in comparisons if (row.expect == "agrees") is is_claim] for is_claim in (True, False)
+    )
     agrees, disagree, inconclusive = (
-        sum(row.verdict == verdict for row in comparisons) for verdict in ("agrees", "disagrees", "inconclusive")
+        sum(row.verdict == verdict for row in claims) for verdict in ("agrees", "disagrees", "inconclusive")
     )
     if not comparisons:
         return "nothing to compare with: no prediction in the scenario applies"
     tests = sum(not isnan(row.p) for row in comparisons)
     plural = "" if tests == 1 else "s"
+    rejected = sum(row.outcome == "agrees" for row in controls)
+    of_controls = f"; {rejected} of {len(controls)} controls rejected" if controls else ""
     return (
         f"{agrees} agree{'s' if agrees == 1 else ''}, {disagree} disagree{'s' if disagree == 1 else ''}, "
-        f"{inconclusive} inconclusive (Holm over {tests} test{plural}, alpha = {alpha:g})"
+        f"{inconclusive} inconclusive{of_controls} (Holm over {tests} test{plural}, alpha = {alpha:g})"
     )
 
 
 def to_json(comparisons: Iterable[Comparison], file: str, scenario: str) -> str:
-    """The rows as JSON; what cannot be had is null.
+    """The rows as JSON; what cannot be had is null. `expect` and `part` are there only where they say something.
 
     Examples
     --------
     >>> to_json([], "run.h5", "river_valley")
     '{"file": "run.h5", "scenario": "river_valley", "comparisons": []}'
     """
-    names = [field.name for field in fields(Comparison) if field.name != "note"]
+    comparisons = list(comparisons)
+    optional = {field.name: field.default for field in fields(Comparison) if field.name in ("expect", "part")}
+    used = {name for name, usual in optional.items() if any(getattr(row, name) != usual for row in comparisons)}
+    unused = {"note", *optional} - used
+    names = [field.name for field in fields(Comparison) if field.name not in unused]
     rows = [{name: _finite(getattr(row, name)) for name in names} for row in comparisons]
     return json.dumps({"file": file, "scenario": scenario, "comparisons": rows}, allow_nan=False)
 

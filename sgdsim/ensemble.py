@@ -9,7 +9,7 @@ import json
 import math
 import os
 import platform
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -27,6 +27,8 @@ Attribute = str | int | float
 
 SCHEMA_VERSION = 1
 REQUIRED = ("parameter", "observable", "record_step")
+WHOLE = ""
+"""The name of the only part of a file without parts."""
 
 # Attributes that HDF5 and netCDF keep for themselves, and those that tell a boolean from an int8.
 _RESERVED = {"CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST", "DIMENSION_LABELS"}
@@ -249,36 +251,34 @@ class Ensemble:
         >>> again["record_step"], again.attributes["seed"], again.digest() == ensemble.digest()
         (array([  0, 100]), 18446744073709551615, True)
         """
-        check_output(path, overwrite)
-        _require(path, self.variables)
-        with atomic_file(path) as temporary:
-            _reserve(temporary, self)
-            _write(temporary, self)
+        save_parts({WHOLE: self}, path, overwrite=overwrite)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Ensemble:
+    def open(cls, path: str | os.PathLike[str], part: str = "") -> Ensemble:
         """Read a file that `save` wrote; what has a dimension ``trajectory`` only once it is asked for.
 
         The file is not held open. If it is replaced in the meantime, reading more of it is refused.
 
+        Parameters
+        ----------
+        path
+            Of the file.
+        part
+            Of a scenario with parts, the one to read.
+
         Raises
         ------
         InputError
-            For a file that is not there, not HDF5, damaged, not ours, or of an unknown schema.
+            For a file that is not there, not HDF5, damaged, not ours, or of an unknown schema; for a part that it does
+            not hold, and none where it holds several.
         """
-        import h5py
-
-        path = Path(path).absolute()
-        with _reading(path) as file:
-            attributes = _attributes(file)
-            if attributes.get("source") != "sgdsim" or "schema_version" not in attributes:
-                raise InputError(f"{path}: an HDF5 file, but not one written by sgdsim")
-            if attributes["schema_version"] != SCHEMA_VERSION:
-                version = attributes["schema_version"]
-                raise InputError(f"{path}: unknown schema_version {version}, this sgdsim reads {SCHEMA_VERSION}")
-            datasets = {name: item for name, item in file.items() if isinstance(item, h5py.Dataset)}
-            _require(path, datasets)
-            return cls({name: _variable(path, name, dataset) for name, dataset in datasets.items()}, attributes)
+        parts = open_parts(path)
+        if part not in parts:
+            if WHOLE in parts:
+                raise InputError(f"{path}: has no parts, and so no {part!r}")
+            known = f"holds the parts {', '.join(parts)}: name one"
+            raise InputError(f"{path}: {unknown_name('part', part, parts) if part else known}")
+        return parts[part]
 
     def to_xarray(self) -> xarray.Dataset:
         """The same as an `xarray.Dataset`, in memory.
@@ -318,6 +318,70 @@ class Ensemble:
                     digest.update(json.dumps([name, variable.dimensions, kind, variable.shape]).encode())
                 digest.update(_bytes(piece))
         return digest.hexdigest()
+
+
+def save_parts(parts: Mapping[str, Ensemble], path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Write several ensembles into one HDF5 file, a group each: ``xarray.open_dataset(path, group=name)``.
+
+    Parameters
+    ----------
+    parts
+        By name; a single one that is called `WHOLE` stands in the file itself.
+    path, overwrite
+        As of `Ensemble.save`.
+
+    Raises
+    ------
+    InputError, RunError
+        As `Ensemble.save`.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> names = {name: Variable((name,), ["x"]) for name in ("parameter", "observable")}
+    >>> one, two = (Ensemble({"record_step": Variable(("record",), [0, n]), **names}, {}) for n in (10, 20))
+    >>> with TemporaryDirectory() as folder:
+    ...     save_parts({"one": one, "two": two}, f"{folder}/run.h5")
+    ...     list(open_parts(f"{folder}/run.h5")), Ensemble.open(f"{folder}/run.h5", "two")["record_step"]
+    (['one', 'two'], array([ 0, 20]))
+    """
+    check_output(path, overwrite)
+    for ensemble in parts.values():
+        _require(path, ensemble.variables)
+    with atomic_file(path) as temporary:
+        _reserve(temporary, parts.values())
+        _write(temporary, parts)
+
+
+def open_parts(path: str | os.PathLike[str]) -> dict[str, Ensemble]:
+    """Read all parts of a file; see `Ensemble.open`. Of one without parts, the name is `WHOLE`.
+
+    Raises
+    ------
+    InputError
+        As `Ensemble.open`.
+    """
+    import h5py
+
+    path = Path(path).absolute()
+    with _reading(path) as file:
+        attributes = _attributes(file)
+        if attributes.get("source") != "sgdsim" or "schema_version" not in attributes:
+            raise InputError(f"{path}: an HDF5 file, but not one written by sgdsim")
+        if attributes["schema_version"] != SCHEMA_VERSION:
+            version = attributes["schema_version"]
+            raise InputError(f"{path}: unknown schema_version {version}, this sgdsim reads {SCHEMA_VERSION}")
+        parts = {name: item for name, item in file.items() if isinstance(item, h5py.Group)}
+        return {name: _ensemble(path, group) for name, group in (parts or {WHOLE: file}).items()}
+
+
+def _ensemble(path: Path, group: Any) -> Ensemble:
+    import h5py
+
+    datasets = {name: item for name, item in group.items() if isinstance(item, h5py.Dataset)}
+    _require(path, datasets)
+    variables = {name: _variable(path, name, dataset) for name, dataset in datasets.items()}
+    return Ensemble(variables, _attributes(group))
 
 
 def check_output(path: str | os.PathLike[str], overwrite: bool = False) -> None:
@@ -409,17 +473,18 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _reserve(path: Path, ensemble: Ensemble) -> None:
+def _reserve(path: Path, ensembles: Iterable[Ensemble]) -> None:
     """Begin a file and take its space: HDF5 can crash the whole process when a disk fills under it."""
     import h5py
 
     empty = io.BytesIO()
     h5py.File(empty, "w", track_order=True).close()
-    variables = ensemble.variables.values()
+    ensembles = list(ensembles)
+    variables = [item for ensemble in ensembles for item in ensemble.variables.values()]
     values = sum(item.data.nbytes + 64 * item.data.size * (item.data.dtype.kind == "U") for item in variables)
-    text = sum(len(str(value)) for value in ensemble.attributes.values())
+    text = sum(len(str(value)) for ensemble in ensembles for value in ensemble.attributes.values())
     # Generous, since HDF5 gives back what it has not used when it closes the file.
-    size = values + 4 * text + 2**14 * len(ensemble.variables) + 2**20
+    size = values + 4 * text + 2**14 * len(variables) + 2**20
     with path.open("wb") as file:
         file.write(empty.getvalue())
         file.flush()
@@ -431,24 +496,33 @@ def _reserve(path: Path, ensemble: Ensemble) -> None:
                 raise OSError(error.errno, f"{error.strerror} ({size / 2**20:.1f} MiB needed)") from error
 
 
-def _write(path: Path, ensemble: Ensemble) -> None:
+def _write(path: Path, parts: Mapping[str, Ensemble]) -> None:
     import h5py
 
     try:
         with h5py.File(path, "r+", locking="best-effort") as file:
-            for name, variable in ensemble.variables.items():
-                dataset = _dataset(file, name, variable.data)
-                dataset.attrs.update(_labelled(name, variable))
-            for name in ensemble.sizes:
-                file[name].make_scale(name)
-            for name, variable in ensemble.variables.items():
-                if variable.dimensions != (name,):
-                    for axis, dimension in enumerate(variable.dimensions):
-                        file[name].dims[axis].attach_scale(file[dimension])
-            file.attrs.update(_provenance(ensemble.attributes))
+            for name, ensemble in parts.items():
+                if name == WHOLE:
+                    _write_group(file, ensemble)
+                    continue
+                _write_group(file.create_group(name, track_order=True), ensemble)
+                file.attrs.update(_provenance({}))
     except RuntimeError as error:
         # So h5py reports what goes wrong on the disk while a file is closed.
         raise OSError(str(error)) from error
+
+
+def _write_group(group: Any, ensemble: Ensemble) -> None:
+    for name, variable in ensemble.variables.items():
+        dataset = _dataset(group, name, variable.data)
+        dataset.attrs.update(_labelled(name, variable))
+    for name in ensemble.sizes:
+        group[name].make_scale(name)
+    for name, variable in ensemble.variables.items():
+        if variable.dimensions != (name,):
+            for axis, dimension in enumerate(variable.dimensions):
+                group[name].dims[axis].attach_scale(group[dimension])
+    group.attrs.update(_provenance(ensemble.attributes))
 
 
 def _dataset(file: Any, name: str, values: np.ndarray) -> Any:
@@ -506,9 +580,9 @@ def _stamp(path: Path) -> tuple[int, ...]:
 def _variable(path: Path, name: str, dataset: Any) -> Variable:
     if not dataset.is_scale and not all(len(axis) == 1 for axis in dataset.dims):
         raise InputError(f"{path}: {name!r} has an axis without a dimension scale, or with several")
-    names = (name,) if dataset.is_scale else tuple(axis[0].name.removeprefix("/") for axis in dataset.dims)
+    names = (name,) if dataset.is_scale else tuple(axis[0].name.rpartition("/")[-1] for axis in dataset.dims)
     if "trajectory" in names:
-        return _Stored(names, _attributes(dataset), place=_Place(path, _stamp(path), name, dataset.shape))
+        return _Stored(names, _attributes(dataset), place=_Place(path, _stamp(path), dataset.name, dataset.shape))
     return Variable(names, _values(dataset, ()), _attributes(dataset))
 
 

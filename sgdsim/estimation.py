@@ -55,6 +55,8 @@ class Estimate:
         Each group's part of the trajectories, likewise.
     note
         For the table.
+    sample
+        How many values a standard error from groups rests on, where the groups themselves are not kept.
 
     Examples
     --------
@@ -69,6 +71,7 @@ class Estimate:
     replicates: np.ndarray | None = None
     shares: np.ndarray | None = None
     note: str = ""
+    sample: float = 0.0
 
     @classmethod
     def jackknife(cls, value: float, replicates: np.ndarray, shares: np.ndarray) -> Estimate:
@@ -292,6 +295,46 @@ def correlation(ensemble: Ensemble, parameter: str, steps: tuple[int, int]) -> E
     return Estimate.jackknife(values[0], values[1:], n / n.sum())
 
 
+def path_mean(
+    ensemble: Ensemble, parameter: str, steps: Sequence[int], function: Callable[[np.ndarray], np.ndarray]
+) -> Estimate:
+    """The mean over trajectories of a function of a parameter's path through several snapshots, with a jackknife.
+
+    Parameters
+    ----------
+    ensemble
+        One sweep point.
+    parameter, steps
+        Whose values, at which snapshots.
+    function
+        Of an array (step, trajectory); gives a value for each trajectory.
+
+    Raises
+    ------
+    NotMeasured
+        For a parameter or step of which there is no snapshot.
+
+    Examples
+    --------
+    >>> from sgdsim.ensemble import Ensemble, Variable
+    >>> theta = Variable(("snapshot", "trajectory", "parameter"), [[[1.0], [2.0], [3.0]], [[2.0], [1.0], [3.0]]])
+    >>> names = {"parameter": Variable(("parameter",), ["x"]), "snapshot_step": Variable(("snapshot",), [8, 9])}
+    >>> path_mean(Ensemble({"theta": theta, **names}, {"lanes": 1}), "x", (8, 9), lambda x: x[0] * x[1]).value
+    4.333333333333333
+    """
+    path = np.array([_snapshot(ensemble, parameter, step) for step in steps])
+    alive = np.isfinite(path).all(axis=0)
+    values, labels = function(path[:, alive]), _group_of(ensemble)[alive]
+    counts = np.bincount(labels, minlength=GROUPS).astype(float)
+    sums = np.bincount(labels, values, minlength=GROUPS)
+    used = counts > 0
+    n, sums = counts[used], sums[used]
+    total = float(sums.sum() / n.sum())
+    if len(n) < FEWEST_GROUPS:
+        return Estimate(total, np.nan, 0, note=f"fewer than {FEWEST_GROUPS} groups")
+    return Estimate.jackknife(total, (sums.sum() - sums) / (n.sum() - n), n / n.sum())
+
+
 def co_moment(n: np.ndarray, within: np.ndarray, a: np.ndarray, b: np.ndarray, keep: np.ndarray) -> np.ndarray:
     """Sum of products of deviations from the common means of unions of groups, as in `unite`.
 
@@ -333,6 +376,45 @@ def combine(function: Callable[..., Any], estimates: Sequence[Estimate]) -> Esti
     if any(estimate.groups != estimates[0].groups for estimate in estimates):
         return Estimate(value, np.nan, 0, note="the points differ in their groups")
     return Estimate.jackknife(value, np.asarray(function(*replicates)), shares)
+
+
+def drift(ensemble: Ensemble, name: str) -> list[Estimate]:
+    """The mean change of a step of one quantity, for each bin, with errors from the spread of the groups.
+
+    Parameters
+    ----------
+    ensemble
+        One sweep point.
+    name
+        A quantity whose drift was recorded.
+
+    Raises
+    ------
+    NotMeasured
+        If it was not, or a bin has seen too little for an error.
+
+    Examples
+    --------
+    >>> import sgdsim
+    >>> from sgdsim.run import Drift, Histogram
+    >>> loss = sgdsim.Loss("x**2/2 + z*x", ("x",), noise={"z": sgdsim.Noise.parse("normal")})
+    >>> run = {"initial": {"x": "grid:-1,1"}, "trajectories": 4096, "steps": 4, "device": "python"}
+    >>> found = drift(
+    ...     sgdsim.simulate(loss, learning_rate=0.1, drifts={"x": Drift("x", Histogram(-1, 1, 2))}, **run), "x"
+    ... )
+    >>> [one.value > 0 for one in found], found[0].freedom
+    ([True, False], 63)
+    """
+    if f"drift_{name}_stderr" not in ensemble:
+        raise NotMeasured(f"no drift of {name} was recorded")
+    values, stderrs = (np.asarray(ensemble[f"drift_{name}{end}"], dtype=float) for end in ("", "_stderr"))
+    if not (stderrs > 0).all():
+        raise NotMeasured(f"the drift of {name} has no standard error in bin {int(np.argmin(stderrs > 0))}")
+    counts = np.asarray(ensemble[f"count_{name}"], dtype=float)
+    return [
+        Estimate(float(v), float(e), GROUPS - 1, sample=float(n))
+        for v, e, n in zip(values, stderrs, counts, strict=True)
+    ]
 
 
 def ks_distance(

@@ -9,11 +9,12 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sgdsim.ensemble import Ensemble, atomic_file
+from sgdsim.ensemble import WHOLE, Ensemble, atomic_file
 from sgdsim.errors import InputError, RunError, shortened, unknown_name
 from sgdsim.theory.prediction import Prediction
 
@@ -41,8 +42,9 @@ _METADATA: dict[str, dict[str, None]] = {"svg": {"Date": None}, "pdf": {"Creatio
 def choose_kind(ensemble: Ensemble) -> str:
     """The kind that shows most of an ensemble.
 
-    A sweep over learning rates with a prediction of finite order is an order test, any other a sweep; a run is shown by
-    its moments where there are more records than first and last, else by densities if there are any.
+    A sweep over learning rates with a prediction of finite order is an order test, one over schedules with records on
+    the way is shown by its moments, any other as a sweep; a run is shown by its moments
+    where there are more records than first and last, else by its drift or by densities if there are any.
 
     Parameters
     ----------
@@ -56,9 +58,26 @@ def choose_kind(ensemble: Ensemble) -> str:
     'moments'
     """
     if ensemble.sizes.get("point", 1) > 1:
-        return "order" if _has_order(ensemble) else "sweep"
+        if _has_order(ensemble):
+            return "order"
+        return "moments" if _of_schedules(ensemble) and ensemble.sizes.get("record", 0) > 2 else "sweep"
+    if ensemble.sizes.get("record", 0) == 2 and any(name.startswith("drift_") for name in ensemble):
+        return "drift"
     densities = ensemble.sizes.get("snapshot", 0) or any(name.startswith("underflow_") for name in ensemble)
     return "density" if densities and ensemble.sizes.get("record", 0) <= 2 else "moments"
+
+
+def _of_schedules(ensemble: Ensemble) -> bool:
+    key = "sweep_optimizer.learning_rate"
+    rates = {str(rate) for rate in ensemble[key]} if key in ensemble else set()
+    return len(rates) > 1 and not all(map(_is_number, rates))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return bool(float(text))
+    except ValueError:
+        return False
 
 
 def _has_order(ensemble: Ensemble) -> bool:
@@ -68,7 +87,8 @@ def _has_order(ensemble: Ensemble) -> bool:
     subject = Subject(ensemble, (), 1.0)
     rates = subject.sweep.get("optimizer.learning_rate", ())
     claims = subject.scenario.claims if subject.scenario else []
-    return len(set(rates)) >= FEWEST_RATES and any(isinstance(getattr(c.source, "order", None), int) for c in claims)
+    finite = (getattr(c.source, "finite_order", isinstance(getattr(c.source, "order", None), int)) for c in claims)
+    return len(set(rates)) >= FEWEST_RATES and any(finite)
 
 
 def draw(
@@ -114,32 +134,88 @@ def draw(
     >>> figure.get_label(), [axes.get_ylabel() for axes in figure.axes]
     ('moments', ['mean(x)', 'variance(x)'])
     """
+    return draw_parts([(WHOLE, ensemble, predictions)], kind, size, alpha)
+
+
+def draw_parts(
+    parts: Sequence[tuple[str, Ensemble, Iterable[Prediction]]],
+    kind: str | None = None,
+    size: tuple[float, float] | None = None,
+    alpha: float = 1e-3,
+) -> Figure:
+    """Draw several ensembles, each with what is predicted of it, in one figure.
+
+    Parameters
+    ----------
+    parts
+        Name, ensemble and predictions of each.
+    kind, size, alpha
+        As of `draw`; a kind is that of all parts, and None for each its own.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        With as many panels a part as there is room for.
+
+    Raises
+    ------
+    InputError, RunError
+        As `draw`.
+    """
     require_matplotlib()
     from sgdsim.plots.render import render
     from sgdsim.plots.subject import Subject
 
     check_size(size)
-    kind = checked_kind(kind) or choose_kind(ensemble)
-    subject = Subject(ensemble, tuple(predictions), alpha)
-    drawing: Drawing = importlib.import_module(f"sgdsim.plots.{kind}").drawing(subject)
-    title = str(ensemble.attributes.get("title", "") or ensemble.attributes.get("scenario_name", ""))
-    figure = render(drawing, title, _facts(subject), size, alpha)
-    figure.set_label(kind)
+    checked_kind(kind)
+    subjects = [Subject(ensemble, tuple(predictions), alpha) for _, ensemble, predictions in parts]
+    kinds = [kind or choose_kind(ensemble) for _, ensemble, _ in parts]
+    drawings = [_drawing(one, subject) for one, subject in zip(kinds, subjects, strict=True)]
+    names = [name for name, *_ in parts]
+    attributes = parts[0][1].attributes
+    title = str(attributes.get("title", "")).removesuffix(f": {names[0]}") or str(attributes.get("scenario_name", ""))
+    facts = [fact for name, subject in zip(names, subjects, strict=True) for fact in _facts(subject, name)]
+    figure = render(_joined(names, drawings), title, facts, size, alpha)
+    figure.set_label(kinds[0])
     return figure
 
 
-def _facts(subject: Subject) -> list[str]:
-    """What was simulated, in a sentence."""
+def _drawing(kind: str, subject: Subject) -> Drawing:
+    drawing: Drawing = importlib.import_module(f"sgdsim.plots.{kind}").drawing(subject)
+    return drawing
+
+
+def _joined(names: Sequence[str], drawings: Sequence[Drawing]) -> Drawing:
+    """The panels of all parts, as many of each as there is room for, under the name of the part."""
+    from sgdsim.plots.panel import MOST_PANELS_OF_PARTS, Drawing
+
+    if len(drawings) == 1:
+        return drawings[0]
+    most = max(1, MOST_PANELS_OF_PARTS // len(drawings))
+    named = [(name, panel) for name, one in zip(names, drawings, strict=True) for panel in one.panels[:most]]
+    panels = tuple(replace(panel, title=f"{name}: {panel.title}") for name, panel in named)
+    left_out = tuple(
+        f"{name}: {len(one.panels[most:]) + len(one.left_out)} more"
+        for name, one in zip(names, drawings, strict=True)
+        if one.panels[most:] or one.left_out
+    )
+    notes = tuple(dict.fromkeys(note for one in drawings for note in one.notes))
+    return Drawing(panels, left_out, notes)
+
+
+def _facts(subject: Subject, part: str) -> list[str]:
+    """What was simulated, in a sentence; of a part without its formula, for which there is no room."""
     if not subject.runs:
         return []
     run = subject.runs[0]
-    loss = f"Loss of a sample: {shortened(run.loss.formula, 90)}"
+    loss = part or f"Loss of a sample: {shortened(run.loss.formula, 90)}"
     names = [f"{n} = {d if isinstance(d, str) else f'[{chr(44).join(d)}]'}" for n, d in run.loss.definitions.items()]
-    loss += f", where {shortened(', '.join(names), 120)}" if names else ""
+    loss += f", where {shortened(', '.join(names), 120)}" if names and not part else ""
     rates = {one.schedule.text for one in subject.runs}
     rate = f", learning rate {shortened(rates.pop(), 40)}" if len(rates) == 1 else ""
     points = f"{len(subject.points)} x " if len(subject.points) > 1 else ""
-    return [f"{loss}. {run.optimizer.name}{rate}, {points}{run.trajectories:,} trajectories, {run.steps:,} steps."]
+    joint = ": " if part else ". "
+    return [f"{loss}{joint}{run.optimizer.name}{rate}, {points}{run.trajectories:,} trajectories, {run.steps:,} steps."]
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from sgdsim import toml
 from sgdsim.building import Claim, build_claims
 from sgdsim.errors import InputError, unknown_name
+from sgdsim.parts import parts_of
 from sgdsim.problems import attempt, attempt_all, listed, shown
 from sgdsim.run import Recorder, Run
 from sgdsim.schema import Sections, build_run, read_sections
@@ -35,6 +36,8 @@ class Scenario:
         One run a sweep point; a single one without a sweep.
     sweep
         The swept values by dotted key, one a point.
+    part
+        Of a file with parts, the name of this one.
 
     Examples
     --------
@@ -47,6 +50,7 @@ class Scenario:
     data: Mapping[str, Any]
     runs: tuple[Run, ...]
     sweep: Mapping[str, tuple[Any, ...]]
+    part: str = ""
 
     @classmethod
     def load(
@@ -68,8 +72,29 @@ class Scenario:
         InputError
             With every problem found: key, value, what was expected.
         """
+        return _only(cls.load_parts(source, overrides, predictions), str(source))
+
+    @classmethod
+    def load_parts(
+        cls, source: str | Path, overrides: Mapping[str, Any] | None = None, predictions: Sequence[str] = ()
+    ) -> list[Scenario]:
+        """Read all parts of a file, each a scenario of its own; one without ``[[part]]`` is the only one.
+
+        Tables of a part take the place of the file's, but ``run`` and ``record``, whose keys are added to those.
+        Overrides and further predictions hold for every part.
+
+        Raises
+        ------
+        InputError
+            As `load`.
+
+        Examples
+        --------
+        >>> [scenario.name for scenario in Scenario.load_parts("river_valley")]
+        ['river_valley']
+        """
         path, text = _read(source)
-        return cls.parse(text, path.stem, str(source), overrides, predictions, path.parent)
+        return cls.parse_parts(text, path.stem, str(source), overrides, predictions, path.parent)
 
     @classmethod
     def parse(
@@ -82,24 +107,30 @@ class Scenario:
         folder: Path | None = None,
     ) -> Scenario:
         """Read TOML text; see `load`. Files that it names are looked for in the folder, and not at all without one."""
+        return _only(cls.parse_parts(text, name, where, overrides, predictions, folder), where)
+
+    @classmethod
+    def parse_parts(
+        cls,
+        text: str,
+        name: str = "scenario",
+        where: str = "scenario",
+        overrides: Mapping[str, Any] | None = None,
+        predictions: Sequence[str] = (),
+        folder: Path | None = None,
+    ) -> list[Scenario]:
+        """Read TOML text; see `load_parts`, and `parse` for the folder."""
         data = toml.loads(text, where)
         problems: list[str] = []
-        for key, value in (overrides or {}).items():
-            attempt(problems, partial(toml.set_key, data, key, value))
-        if predictions and isinstance(data.setdefault("predict", []), list):
-            # Their files are looked for where the user is, not beside the scenario.
-            added = {"predict": [{"formula": formula} for formula in predictions]}
-            data["predict"] += (attempt(problems, partial(inline_files, added, ".")) or added)["predict"]
-        attempt(problems, partial(_check_text, data))
-        if folder is not None:
-            data = attempt(problems, partial(inline_files, data, folder)) or data
-        data = _normal(data)
-        swept = attempt(problems, partial(_sweep, data.get("sweep", {})))
-        points = _build_points(data, swept or {}, problems)
-        if problems or swept is None:
+        found = []
+        for part, own in attempt(problems, partial(parts_of, data)) or ():
+            about: list[str] = []
+            scenario = _parsed(own, name, overrides or {}, predictions, folder, about)
+            found.append(replace(scenario, part=part) if scenario else None)
+            problems += [f"part {part}: {problem}" if part else problem for problem in about]
+        if problems:
             raise InputError(f"{where}:\n{listed(problems)}")
-        resolved = points[0][0].model_dump(exclude_none=True, by_alias=True)
-        return cls(name, resolved, tuple(run for _, run in points), _labels(swept))
+        return [scenario for scenario in found if scenario]
 
     def recording(self, recorders: Sequence[Recorder]) -> Scenario:
         """The same scenario with all that the given recorders ask for, one a point, recorded at every point.
@@ -126,6 +157,39 @@ class Scenario:
     def common_noise(self) -> bool:
         """Whether all sweep points draw the same noise."""
         return bool(self.data["sweep"].get("common_noise", False))
+
+
+def _only(parts: Sequence[Scenario], where: str) -> Scenario:
+    if len(parts) > 1 or parts[0].part:
+        raise InputError(f"{where}: has the parts {', '.join(one.part for one in parts)}, expected a scenario without")
+    return parts[0]
+
+
+def _parsed(
+    data: dict[str, Any],
+    name: str,
+    overrides: Mapping[str, Any],
+    predictions: Sequence[str],
+    folder: Path | None,
+    problems: list[str],
+) -> Scenario | None:
+    """The scenario of a file's, or a part's, data; None where there are problems."""
+    for key, value in overrides.items():
+        attempt(problems, partial(toml.set_key, data, key, value))
+    if predictions and isinstance(data.setdefault("predict", []), list):
+        # Their files are looked for where the user is, not beside the scenario.
+        added = {"predict": [{"formula": formula} for formula in predictions]}
+        data["predict"] += (attempt(problems, partial(inline_files, added, ".")) or added)["predict"]
+    attempt(problems, partial(_check_text, data))
+    if folder is not None:
+        data = attempt(problems, partial(inline_files, data, folder)) or data
+    data = _normal(data)
+    swept = attempt(problems, partial(_sweep, data.get("sweep", {})))
+    points = _build_points(data, swept or {}, problems)
+    if problems or swept is None:
+        return None
+    resolved = points[0][0].model_dump(exclude_none=True, by_alias=True)
+    return Scenario(name, resolved, tuple(run for _, run in points), _labels(swept))
 
 
 def shipped() -> dict[str, Path]:

@@ -52,6 +52,12 @@ SCHEDULES: dict[str, Family] = {
     "inverse": Family({"start": None, "decay_steps": None}, "start/(1 + t/decay_steps)"),
     # NTL-18: no schedule cools one mode faster that is at rest at the rate `start`.
     "harmonic": Family({"start": None, "curvature": None}, "start/(2 + t*curvature*start)"),
+    # NTL-19: the best way down a river in a valley; the decay is that of the last `decay` steps.
+    "plateau_harmonic": Family(
+        {"peak": None, "curvature": None, "decay": None},
+        "peak/(1 + curvature*peak*max(0, decay - (N - t)))",
+        least={"decay": 0},
+    ),
     "polynomial": Family({"start": None, "power": None}, "start*((N - t)/N)**power"),
     # Warm-up, stable, decay; the first step has peak/warmup, the last one the same distance from the end.
     "wsd": Family(

@@ -31,6 +31,7 @@ from sgdsim.problems import attempt_all, shown, validated
 from sgdsim.run import DTYPES, Autocorrelation, Drift, Histogram, Plane, Recorder, Run, binned, check_measured
 from sgdsim.schedules import Schedule
 from sgdsim.starts import Start, start_from, stored
+from sgdsim.theory.prediction import EXPECTED
 from sgdsim.values import (
     Count,
     FormulaText,
@@ -66,6 +67,11 @@ def _memory() -> float:
 def _check_dtype(key: str, name: str) -> None:
     if name not in DTYPES:
         raise InputError(f"run.{key}: {unknown_name('dtype', name, DTYPES)}")
+
+
+def _check_expect(verdict: str) -> None:
+    if verdict not in EXPECTED:
+        raise InputError(f"predict.expect: {unknown_name('verdict', verdict, EXPECTED)}")
 
 
 class _From(Section):
@@ -117,6 +123,7 @@ class _Predict(Section):
     id: str | None = None
     formula: str | None = None
     resolution: Resolution | None = None
+    expect: Annotated[str, makes(_check_expect)] | None = None
     order: Any = None
     at: Any = None
     curve: Any = None

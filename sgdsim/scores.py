@@ -108,7 +108,7 @@ def distrust(estimate: Estimate, rounding: float = 0.0) -> tuple[str, ...]:
         return ("no standard error",)
     if estimate.stderr <= rounding:
         return ()
-    if not estimate.groups and estimate.freedom + 1 < FEWEST_TRAJECTORIES:
+    if not estimate.groups and max(estimate.freedom + 1, estimate.sample) < FEWEST_TRAJECTORIES:
         return (f"z not trusted: fewer than {FEWEST_TRAJECTORIES} trajectories",)
     if abs(estimate.skewness) > most_skewed(estimate.groups):
         return (f"z not trusted: skewness of the groups' values is {estimate.skewness:.1f}",)

@@ -15,7 +15,7 @@ from typing import Any
 
 from sgdsim import comparison, theory, toml
 from sgdsim.comparison import Comparison
-from sgdsim.ensemble import Ensemble, atomic_file, check_output
+from sgdsim.ensemble import Ensemble, atomic_file, check_output, open_parts, save_parts
 from sgdsim.errors import InputError
 from sgdsim.formula import Formula, aliased
 from sgdsim.observables import Observable
@@ -53,8 +53,8 @@ class Report:
 
     @property
     def disagrees(self) -> bool:
-        """Whether any prediction was rejected."""
-        return any(row.verdict == "disagrees" for row in self.comparisons)
+        """Whether any prediction was rejected, or a negative control was not."""
+        return any(row.outcome == "disagrees" for row in self.comparisons)
 
     def table(self) -> str:
         """The rows as aligned text."""
@@ -91,6 +91,32 @@ def load_scenario(
     True
     """
     return _recorded(Scenario.load(source, overrides, predictions), str(source))
+
+
+def load_parts(
+    source: str | Path, overrides: Mapping[str, Any] | None = None, predictions: Sequence[str] = ()
+) -> list[Scenario]:
+    """Read all parts of a scenario, as `load_scenario` reads one; of a scenario without parts the only one.
+
+    Parameters
+    ----------
+    source, overrides, predictions
+        As of `load_scenario`; overrides and predictions hold for every part.
+
+    Raises
+    ------
+    InputError
+        As `load_scenario`.
+
+    Examples
+    --------
+    >>> [scenario.part for scenario in load_parts("river_valley")]
+    ['']
+    """
+    found = Scenario.load_parts(source, overrides, predictions)
+    return attempt_all(
+        partial(_recorded, one, f"{source}, part {one.part}" if one.part else str(source)) for one in found
+    )
 
 
 def scenario_from(data: Mapping[str, Any], name: str, where: str, folder: str | Path = ".") -> Scenario:
@@ -225,24 +251,63 @@ def run_scenario(
     ...     compare_file(f"{folder}/run.h5").disagrees
     False
     """
-    output = default_output(scenario) if path is None else Path(path)
+    options: dict[str, Any] = {"threads": threads, "device": device, "progress": progress}
+    return run_parts([scenario], path, overwrite=overwrite, **options)[0]
+
+
+def run_parts(
+    scenarios: Sequence[Scenario],
+    path: str | Path | None = None,
+    *,
+    threads: int | None = None,
+    device: str = "cpu",
+    overwrite: bool = False,
+    progress: bool = False,
+) -> list[Ensemble]:
+    """Simulate all parts of a scenario, and write one file with a group for each.
+
+    Parameters
+    ----------
+    scenarios
+        As `load_parts` gives them.
+    path, threads, device, overwrite, progress
+        As of `run_scenario`.
+
+    Returns
+    -------
+    list of Ensemble
+        One a part.
+
+    Raises
+    ------
+    InputError
+        As `run_scenario`.
+    """
+    output = default_output(scenarios[0]) if path is None else Path(path)
     with _default_folder(output) if output.parent == Path("results") else nullcontext():
         check_output(output, overwrite)
-        _check_disk(output, output_bytes(scenario.runs))
-        _warn_of_instability(scenario.runs)
-        _warn_of_dropped_rows(scenario.runs[0])
-        ensemble = simulate_runs(
-            scenario.runs,
-            scenario=scenario.toml,
-            common_noise=scenario.common_noise,
-            sweep=scenario.sweep or None,
-            title=str(scenario.data["title"]),
-            threads=threads,
-            device=device,
-            progress=progress,
+        _check_disk(output, sum(output_bytes(one.runs) for one in scenarios))
+        for one in scenarios:
+            _warn_of_instability(one.runs)
+            _warn_of_dropped_rows(one.runs[0])
+        options: dict[str, Any] = {"threads": threads, "device": device, "progress": progress}
+        ensembles = [_simulated(one, **options) for one in scenarios]
+        save_parts(
+            {one.part: made for one, made in zip(scenarios, ensembles, strict=True)}, output, overwrite=overwrite
         )
-        ensemble.attributes["scenario_name"] = scenario.name
-        ensemble.save(output, overwrite=overwrite)
+    return ensembles
+
+
+def _simulated(scenario: Scenario, **options: Any) -> Ensemble:
+    ensemble = simulate_runs(
+        scenario.runs,
+        scenario=scenario.toml,
+        common_noise=scenario.common_noise,
+        sweep=scenario.sweep or None,
+        title=str(scenario.data["title"]),
+        **options,
+    )
+    ensemble.attributes["scenario_name"] = scenario.name
     return ensemble
 
 
@@ -265,10 +330,13 @@ def compare_file(path: str | Path) -> Report:
     InputError
         For a file that is not ours or cannot be read, or whose scenario cannot.
     """
-    ensemble, scenario = _opened(path)
+    opened = _opened(path)
+    scenario = opened[0][1]
     alpha = float(scenario.data["alpha"])
-    predictions, skipped = _predictions(scenario)
-    rows = comparison.compare(ensemble, predictions, alpha)
+    found = [_predictions(one) for _, one in opened]
+    parts = [(one.part, ensemble, rows) for (ensemble, one), (rows, _) in zip(opened, found, strict=True)]
+    rows = comparison.compare_parts(parts, alpha)
+    skipped = [reason for _, reasons in found for reason in reasons]
     return Report(os.fspath(path), scenario.name, rows, skipped, alpha)
 
 
@@ -320,36 +388,43 @@ def plot_file(
 
     plotting.require_matplotlib()
     plotting.checked_kind(kind)
-    ensemble, scenario = _opened(path)
+    opened = _opened(path)
     target = Path(path).with_suffix(".svg") if output is None else Path(output)
     plotting.checked_suffix(target)
     check_output(target, overwrite)
-    kind = kind or plotting.choose_kind(ensemble)
-    predictions, _ = _predictions(scenario)
-    if kind == "moments":
-        laws = [claim.source for claim in scenario.claims if isinstance(claim.source, theory.Law)]
-        predictions += predictions_along(laws, scenario.runs)
-    figure = plotting.draw(ensemble, predictions, kind, size, float(scenario.data["alpha"]))
+    shown = []
+    for ensemble, scenario in opened:
+        own = kind or plotting.choose_kind(ensemble)
+        predictions, _ = _predictions(scenario)
+        if own == "moments":
+            laws = [claim.source for claim in scenario.claims if isinstance(claim.source, theory.Law)]
+            predictions += predictions_along(laws, scenario.runs)
+        shown.append((scenario.part, ensemble, predictions))
+    figure = plotting.draw_parts(shown, kind, size, float(opened[0][1].data["alpha"]))
     plotting.save_figure(figure, target)
     return target
 
 
-def _opened(path: str | Path) -> tuple[Ensemble, Scenario]:
-    """What a file holds, and the scenario in it."""
-    ensemble = Ensemble.open(path)
+def _opened(path: str | Path) -> list[tuple[Ensemble, Scenario]]:
+    """What each part of a file holds, and the scenario in it."""
+    return [(ensemble, _scenario_in(ensemble, part, path)) for part, ensemble in open_parts(path).items()]
+
+
+def _scenario_in(ensemble: Ensemble, part: str, path: str | Path) -> Scenario:
     name = str(ensemble.attributes.get("scenario_name", Path(path).stem))
     if "scenario" not in ensemble.attributes:
         raise InputError(f"{path}: holds no scenario, and so nothing to compare with")
-    return ensemble, Scenario.parse(str(ensemble.attributes["scenario"]), name, where=f"the scenario in {path}")
+    text = str(ensemble.attributes["scenario"])
+    return replace(Scenario.parse(text, name, where=f"the scenario in {path}"), part=part)
 
 
 def _predictions(scenario: Scenario) -> tuple[list[Prediction], list[theory.Skipped]]:
-    """What laws and user say about a scenario, held to the resolution that the user asks for."""
+    """What laws and user say about a scenario, held to the resolution and the verdict that the user asks for."""
     found: list[Prediction] = []
     skipped: list[theory.Skipped] = []
     for claim in scenario.claims:
         rows, reasons = theory.predict([claim.source], scenario.runs)
-        found += [_resolved(row, claim.resolution) for row in rows]
+        found += [replace(_resolved(row, claim.resolution), expect=claim.expect) for row in rows]
         skipped += reasons
     return found, skipped
 

@@ -450,7 +450,7 @@ def test_the_json_has_exactly_the_agreed_fields(gaussian: Ensemble) -> None:
     names = "id quantity point statistic predicted measured stderr z p p_adjusted detectable resolution order verdict"
     assert all(list(row) == names.split() for row in data["comparisons"])
     assert [row["statistic"] for row in data["comparisons"] if row["stderr"] is None] == ["ks", "density"]
-    assert [field.name for field in fields(Comparison)] == [*names.split(), "note"]
+    assert [field.name for field in fields(Comparison)] == [*names.split(), "note", "expect", "part"]
 
 
 def test_the_table_is_aligned_and_counts() -> None:

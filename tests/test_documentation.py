@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -50,13 +50,16 @@ def test_links_between_pages_lead_somewhere():
 
 
 def test_the_scenarios_of_the_page_are_valid():
-    """The first and the last block as they stand; the second completed by what it leaves out."""
+    """Blocks as they stand, but the second, completed by what it leaves out."""
     from sgdsim.scenario import Scenario
 
-    first, second, last = re.findall(r"^```toml\n(.*?)^```$", (ROOT / "docs/scenarios.md").read_text(), re.M | re.S)
+    first, second, parts, last = re.findall(
+        r"^```toml\n(.*?)^```$", (ROOT / "docs/scenarios.md").read_text(), re.M | re.S
+    )
     assert len(Scenario.parse(first).runs) == 3
     rest = "[optimizer]\nlearning_rate = 0.1\n[run]\ntrajectories = 10\nsteps = 10\n"
     assert Scenario.parse(second + rest).runs[0].loss.parameters == ("u", "w")
+    assert [one.runs[0].steps for one in Scenario.parse_parts(parts)] == [200, 500]
     assert len(Scenario.parse(last).runs[0].loss.symmetries) == 4
 
 

@@ -77,6 +77,16 @@ def test_a_scenario_runs_once_and_is_compared_every_time(project):
     assert [line.strip() for line in calls(project)] == [run, compare]
 
 
+def test_the_figure_of_a_scenario_follows_its_file(project):
+    make(project, "results/one.svg")
+    assert calls(project)[-1] == "sgdsim plot results/one.h5 --output results/one.svg --overwrite"
+
+
+def test_all_scenarios_of_the_thermodynamic_laws_are_one_target(project):
+    assert make(project, "thermodynamics", VERDICT="1")[0] != 0
+    assert calls(project) == ["python -m sgdsim.thermodynamics"]
+
+
 def test_the_verdict_is_the_exit_code_every_time(project):
     make(project, "one")
     calls(project)

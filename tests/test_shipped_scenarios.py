@@ -7,23 +7,27 @@ from pathlib import Path
 import pytest
 
 from sgdsim.scenario import shipped
-from sgdsim.workflow import Report, compare_file, load_scenario, run_scenario
+from sgdsim.workflow import Report, compare_file, load_parts, run_parts
+
+SMALL = 20_000
+FEW_PARTS = 2
+"""Kernels of many parts take minutes to compile; all of them run in `make validate`."""
 
 
-def report(folder: Path, name: str, predictions: tuple[str, ...] = (), **run: int) -> Report:
+def report(folder: Path, name: str, predictions: tuple[str, ...] = (), parts: int | None = None, **run: int) -> Report:
     path = folder / f"{name}.h5"
-    scenario = load_scenario(name, {f"run.{key}": value for key, value in run.items()}, predictions)
-    run_scenario(scenario, path, overwrite=True)
+    scenarios = load_parts(name, {f"run.{key}": value for key, value in run.items()}, predictions)
+    run_parts(scenarios[:parts], path, overwrite=True)
     return compare_file(path)
 
 
 @pytest.mark.parametrize("name", shipped())
 def test_nothing_disagrees_in_a_small_run(name, tmp_path):
-    """Family-wise false-alarm rate 1e-3 each, with fixed seeds."""
-    found = report(tmp_path, name, trajectories=20_000, steps=800)
+    """Family-wise false-alarm rate 1e-3 each, with fixed seeds; so few trajectories need not reject every control."""
+    found = report(tmp_path, name, parts=FEW_PARTS, trajectories=SMALL)
     assert found.comparisons
     assert not found.skipped
-    assert not found.disagrees, found.table()
+    assert not any(row.verdict == "disagrees" for row in found.comparisons if row.expect == "agrees"), found.table()
 
 
 def test_a_wrong_claim_is_rejected_and_the_right_one_is_not(tmp_path):
@@ -39,6 +43,13 @@ def test_a_wrong_claim_is_rejected_and_the_right_one_is_not(tmp_path):
 @pytest.mark.parametrize("seed", [None, 1, 2, 3, 4])
 @pytest.mark.parametrize("name", shipped())
 def test_everything_agrees_in_full(name, seed, tmp_path):
-    """As shipped and with four other seeds; family-wise false-alarm rate 1e-3 each."""
+    """As shipped and with four other seeds; family-wise false-alarm rate 1e-3 each. All controls are rejected.
+
+    With other seeds a few rows of many may be inconclusive: where the 64 groups happen to be skewed, and a bootstrap is
+    too coarse for the level of one row among so many.
+    """
     found = report(tmp_path, name, **({} if seed is None else {"seed": seed}))
-    assert all(row.verdict == "agrees" for row in found.comparisons), found.table()
+    assert not found.skipped
+    assert not found.disagrees, found.table()
+    undecided = sum(row.outcome == "inconclusive" for row in found.comparisons)
+    assert undecided <= (0 if seed is None else 0.05 * len(found.comparisons)), found.table()

@@ -20,14 +20,13 @@ from sgdsim.observables import Observable
 from sgdsim.optimizers import Optimizer
 from sgdsim.run import Recorder, Run
 from sgdsim.schedules import Schedule
-from sgdsim.theory import LAWS as ALL_LAWS
-from sgdsim.theory import law, ntl1, ntl2, ntl3, ntl12, predict, requirements
+from sgdsim.theory import AUTOMATIC, law, ntl1, ntl2, ntl3, ntl12, predict, requirements
 from sgdsim.theory.modes import modes
 from sgdsim.theory.prediction import Distance, NotApplicable, Prediction
 from tests.test_estimation import stacked, synthetic
 
-LAWS = {id: one for id, one in ALL_LAWS.items() if id.startswith("NTL")}
-"""Laws of valleys; those of charges, moments and tails are in test_theory_nt_laws."""
+LAWS = {id: law(id) for id in AUTOMATIC if id.startswith("NTL")}
+"""Laws of valleys under SGD; of other optimizers in test_theory_optimizers, of charges in test_theory_nt_laws."""
 
 CURVATURES = (0.3, 1.0, 2.2)
 TRAJECTORIES = 64 * 256

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from sgdsim.plots.panel import MOST_PANELS, MOST_SERIES, Drawing, Line, Panel, Part, Points, Steps, scale_for, spread
-from sgdsim.plots.subject import Subject, require
+from sgdsim.plots.subject import Subject, prediction_label, require
+from sgdsim.theory.prediction import DriftCurve
 
 _MEANINGS = {"drift": "mean Δ{}", "diffusion": "mean (Δ{})²"}
 
@@ -41,6 +42,8 @@ def _panel(subject: Subject, name: str, kind: str, points: list[int]) -> Panel:
         values, stderrs = (np.where(seen > 0, one[f"{kind}_{name}{end}"], np.nan) for end in ("", "_stderr"))
         parts.append(Points(centres, values, stderrs, subject.point_label(point), series))
         counts.append(Steps(edges, seen, seen, seen, "", series))
+        if kind == "drift":
+            parts += _predicted(subject, name, point, centres, series)
     shown = np.concatenate([part.y for part in parts if isinstance(part, Points)])
     return Panel(
         f"{kind} of {subject.formula(name)}",
@@ -50,6 +53,14 @@ def _panel(subject: Subject, name: str, kind: str, points: list[int]) -> Panel:
         counts=tuple(counts),
         y_scale=scale_for(shown),
     )
+
+
+def _predicted(subject: Subject, name: str, point: int, centres: np.ndarray, series: int) -> list[Line]:
+    return [
+        Line(centres, np.array(one.measure.values), prediction_label(one), series=series)
+        for one in subject.predictions
+        if isinstance(one.measure, DriftCurve) and one.measure.observable == name and (one.point or 0) == point
+    ]
 
 
 def _binned_by(subject: Subject, name: str) -> str:

@@ -74,6 +74,9 @@ def _panel(subject: Subject, key: Key, claims: Claims, points: Sequence[int], st
         if point not in points:
             continue
         at, predicted = np.array(sorted(found)), np.array([found[step][0] for step in sorted(found)])
+        if label in subject.controls:
+            parts.append(Line(at, predicted, label, "rival", joined=_is_dense(at, steps)))
+            continue
         estimates = subject.at_steps(statistic, name, at, point)
         parts.append(Line(at, predicted, label, "theory", styles[label], joined=_is_dense(at, steps)))
         parts += _rivals(found, steps)

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 MOST_PANELS = 6
+MOST_PANELS_OF_PARTS = 12
 MOST_SERIES = 4
 MOST_STEPS = 200
 """More points a panel than the eye can tell apart."""
@@ -175,7 +176,7 @@ class Drawing:
     Parameters
     ----------
     panels
-        No more than `MOST_PANELS`.
+        No more than `MOST_PANELS`, or `MOST_PANELS_OF_PARTS`.
     left_out
         What there was no room for, or nothing to see in.
     notes

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 ERRORS = 2.0
 """Standard errors that bars and bands are long."""
 _MARGIN = 0.08  # inches
+_CHARACTERS = 40  # of all texts at ticks, beyond which they are turned
 _LETTER = 0.54  # mean width of DejaVu Sans, in heights
 _SMALLEST = (0.8, 0.6)  # inches, of axes
 _LOWEST = 0.25  # inches, of those below
@@ -78,7 +79,7 @@ def render(
 def _columns(count: int, size: tuple[float, float] | None) -> int:
     """Panels side by side; as many as make them nearest to the usual shape, with few places left empty."""
     if size is None:
-        return {1: 1, 2: 2, 3: 3, 4: 2}.get(count, 3)
+        return {1: 1, 2: 2, 3: 3, 4: 2}.get(count, 3 if count <= 9 else 4)
     width, height = size[0], size[1] - _TEXTS
 
     def misshapen(columns: int) -> float:
@@ -102,6 +103,9 @@ def _draw_panel(figure: Figure, cell: Any, panel: Panel, band: float, width: flo
         axes.xaxis.get_offset_text().set_visible(False)
         _draw_residuals(lowest, panel.residuals, band) if panel.residuals else _draw_counts(lowest, panel.counts)
     _set_scales(axes, panel, width)
+    if sum(map(len, panel.x_ticks)) > _CHARACTERS:
+        for label in lowest.get_xticklabels():
+            label.set(rotation=25, ha="right", rotation_mode="anchor")
     _text(axes.set_ylabel(panel.y_label))
     _text(lowest.set_xlabel(panel.x_label))
     figure.align_ylabels([axes, lowest])

@@ -13,7 +13,7 @@ from sgdsim import estimation
 from sgdsim.ensemble import Ensemble
 from sgdsim.errors import InputError, shortened
 from sgdsim.estimation import Estimate, NotMeasured
-from sgdsim.theory.prediction import Correlation, Curve, Function, Measure, Moment, Prediction
+from sgdsim.theory.prediction import Correlation, Curve, Function, Measure, Moment, PathMean, Prediction
 
 if TYPE_CHECKING:
     from sgdsim.run import Run
@@ -88,6 +88,11 @@ class Subject:
         return name
 
     @cached_property
+    def controls(self) -> frozenset[str]:
+        """The labels of predictions that must be rejected: drawn as rivals, without residuals."""
+        return frozenset(prediction_label(one) for one in self.predictions if one.expect == "disagrees")
+
+    @cached_property
     def sweep(self) -> dict[str, np.ndarray]:
         """The swept values by key, one a point, the learning rate first."""
         keys = [name for name in self.ensemble if name.startswith("sweep_")]
@@ -131,6 +136,8 @@ class Subject:
             return estimation.statistic(ensemble, measure.statistic, measure.observable, measure.step)
         if isinstance(measure, Correlation):
             return estimation.correlation(self.points[point], measure.parameter, measure.steps)
+        if isinstance(measure, PathMean):
+            return estimation.path_mean(self.points[point], measure.parameter, measure.steps, measure.function)
         if isinstance(measure, Function):
             return estimation.combine(measure.function, [self.estimate(moment, point) for moment in measure.moments])
         raise NotMeasured(f"a {measure.statistic} is not one number")
@@ -165,7 +172,8 @@ def prediction_label(prediction: Prediction) -> str:
     """
     formula = f" {shortened(prediction.conditions, 60)}" if prediction.source == "user" else ""
     order = f"order {prediction.order}" if isinstance(prediction.order, int) else prediction.order
-    return f"{prediction.id}{formula}, {order}"
+    control = ", to be rejected" if prediction.expect == "disagrees" else ""
+    return f"{prediction.id}{formula}, {order}{control}"
 
 
 def statistic_label(statistic: str, name: str) -> str:

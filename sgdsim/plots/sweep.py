@@ -20,7 +20,7 @@ from sgdsim.plots.subject import (
     statistic_label,
     swept_name,
 )
-from sgdsim.theory.prediction import Correlation, Curve, Function, Measure, Moment, Prediction
+from sgdsim.theory.prediction import Correlation, Curve, Function, Measure, Moment, PathMean, Prediction
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +99,7 @@ def _claims(subject: Subject) -> Iterator[_Claim]:
         rival = None if isinstance(prediction.measure, Curve) else _rival(prediction)
         yield _Claim(prediction_label(prediction), plain, point, value, prediction.quantity, rival)
     for prediction in subject.predictions:
-        if isinstance(prediction.measure, Function | Correlation):
+        if isinstance(prediction.measure, Function | Correlation | PathMean):
             label, at = prediction_label(prediction), prediction.point or 0
             quantity, rival = prediction.quantity, _rival(prediction)
             yield _Claim(label, prediction.measure, at, prediction.predicted, quantity, rival)
@@ -158,6 +158,9 @@ def _panel(subject: Subject, group: _Group, axis: _Axis, styles: Mapping[str, in
                 continue
             x = np.array([_x(claim, axis) for claim in claims])
             predicted = np.array([claim.predicted for claim in claims])
+            if label in subject.controls:
+                parts.append(Line(x, predicted, label, "rival", joined=len(x) > 1 and not axis.ticks))
+                continue
             estimates = [_estimate(subject, claim) for claim in claims]
             parts.append(Line(x, predicted, label, "theory", styles[label], joined=len(x) > 1 and not axis.ticks))
             parts += _rivals(x, claims, joined=not axis.ticks)

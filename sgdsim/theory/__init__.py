@@ -6,7 +6,43 @@ from collections.abc import Iterable, Sequence
 
 from sgdsim.errors import InputError, unknown_name
 from sgdsim.run import Recorder, Run
-from sgdsim.theory import nt7, nt20, nt26, nt28, ntl1, ntl2, ntl3, ntl4, ntl12, referee
+from sgdsim.theory import (
+    nt7,
+    nt20,
+    nt26,
+    nt28,
+    ntl1,
+    ntl2,
+    ntl3,
+    ntl4,
+    ntl5,
+    ntl6,
+    ntl7,
+    ntl8,
+    ntl9,
+    ntl10,
+    ntl11,
+    ntl12,
+    ntl13,
+    ntl14,
+    ntl15,
+    ntl16,
+    ntl17,
+    ntl18,
+    ntl19,
+    ntl20,
+    ntl21,
+    ntl22,
+    ntl23,
+    ntl24,
+    ntl26,
+    ntl27,
+    ntl28,
+    ntl29,
+    ntl30,
+    ntl31,
+    referee,
+)
 from sgdsim.theory.law import Law, Skipped
 from sgdsim.theory.prediction import NotApplicable, Prediction
 from sgdsim.theory.user import UserPrediction, parse_user_prediction
@@ -25,12 +61,43 @@ __all__ = [
     "requirements",
 ]
 
-_MODULES = (ntl1, ntl2, ntl3, ntl4, ntl12, nt7, nt20, nt26, nt28, referee)
+_AUTOMATIC = (ntl1, ntl2, ntl3, ntl4, ntl12, nt7, nt20, nt26, nt28)
+_ASKED = (
+    ntl5,
+    ntl6,
+    ntl7,
+    ntl8,
+    ntl9,
+    ntl10,
+    ntl11,
+    ntl13,
+    ntl14,
+    ntl15,
+    ntl16,
+    ntl17,
+    ntl18,
+    ntl19,
+    ntl20,
+    ntl21,
+    ntl22,
+    ntl23,
+    ntl24,
+    ntl26,
+    ntl27,
+    ntl28,
+    ntl29,
+    ntl30,
+    ntl31,
+    referee,
+)
 
-LAWS: dict[str, Law] = {module.LAW.id: module.LAW for module in _MODULES}
+LAWS: dict[str, Law] = {module.LAW.id: module.LAW for module in (*_AUTOMATIC, *_ASKED)}
 
-AUTOMATIC = tuple(id for id in LAWS if id != referee.ID)
-"""What an ensemble of the user's own is held against without being asked: all that takes no long computation."""
+AUTOMATIC = tuple(module.LAW.id for module in _AUTOMATIC)
+"""What an ensemble of the user's own is held against without being asked.
+
+The others take long, or speak of one optimizer's stationary state, which the moments of NT-26 cover where it is linear.
+"""
 
 
 def law(id: str) -> Law:

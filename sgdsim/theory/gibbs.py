@@ -98,14 +98,15 @@ class Gibbs:
         covariance = entropic.noise_covariance
         if covariance is None:
             raise NotApplicable("the covariance of the gradient noise has no closed form")
+        values = {run.loss.symbols[name]: value for name, value in run.loss.constants.items()}
+        covariance = covariance.subs(values)
         first = covariance[0, 0]
         spread = (covariance - first * sympy.eye(covariance.rows)).expand()
         if first.free_symbols & set(run.loss.theta):
             raise NotApplicable("the gradient noise depends on the parameters: its law is not that of Gibbs")
         if not spread.is_zero_matrix:
             raise NotApplicable("the gradient noise is not isotropic: its law is not that of Gibbs")
-        values = {run.loss.symbols[name]: value for name, value in run.loss.constants.items()}
-        heat = constant_rate(run) * float(entropic.noise_share) * float(first.subs(values)) / 2.0
+        heat = constant_rate(run) * float(entropic.noise_share) * float(first) / 2.0
         return heat + run.optimizer.values.get("temperature", 0.0)
 
     def density(self, *theta: Any, corrected: bool = True) -> Any:

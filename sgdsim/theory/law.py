@@ -45,6 +45,8 @@ class Law:
         Predictions for one run; raises `NotApplicable`.
     across
         Predictions about several sweep points; their `point` stays as it is.
+    finite_order
+        Whether it is tested to an order, over several learning rates.
     """
 
     id: str
@@ -53,6 +55,7 @@ class Law:
     records: Callable[[Run], Recorder]
     at_point: Callable[[Run], list[Prediction]]
     across: Callable[[Sequence[Run]], list[Prediction]] = nothing_across
+    finite_order: bool = False
 
     def requirements(self, run: Run) -> Recorder:
         """What must be recorded, beyond what the run records already, so that the law can be checked."""

@@ -19,6 +19,9 @@ STATISTICS = ("mean", "variance", "std", "skewness", "kurtosis")
 FEWEST_RATES = 4
 """Learning rates at which a prediction of order k is tested."""
 
+EXPECTED = ("agrees", "disagrees")
+"""Verdicts that are asked of a prediction: ``disagrees`` makes it a negative control."""
+
 Order = int | Literal["exact", "adiabatic"]
 
 
@@ -55,6 +58,26 @@ class Correlation:
     parameter: str
     steps: tuple[int, int]
     statistic: ClassVar[str] = "correlation"
+
+
+@dataclass(frozen=True)
+class PathMean:
+    """The mean, over trajectories, of a function of one parameter's values at several snapshots.
+
+    Parameters
+    ----------
+    parameter
+        Whose values.
+    steps
+        Of the snapshots.
+    function
+        Of an array (step, trajectory); gives a value for each trajectory.
+    """
+
+    parameter: str
+    steps: tuple[int, ...]
+    function: Callable[[np.ndarray], np.ndarray]
+    statistic: ClassVar[str] = "path"
 
 
 @dataclass(frozen=True)
@@ -104,6 +127,23 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class DriftCurve:
+    """The recorded conditional drift of an observable: one row, judged at the bin that is furthest off.
+
+    Parameters
+    ----------
+    observable
+        Whose mean change a step is recorded by bins.
+    values
+        What is predicted for each bin.
+    """
+
+    observable: str
+    values: tuple[float, ...]
+    statistic: ClassVar[str] = "drift"
+
+
+@dataclass(frozen=True)
 class Density:
     """The recorded histogram of an observable against a distribution function: chi-square over its bins."""
 
@@ -123,7 +163,7 @@ class Tail:
     statistic: ClassVar[str] = "tail"
 
 
-Measure = Moment | Correlation | Distance | Function | Curve | Density | Tail
+Measure = Moment | Correlation | PathMean | Distance | Function | Curve | DriftCurve | Density | Tail
 
 
 @dataclass(frozen=True)
@@ -161,6 +201,8 @@ class Prediction:
         What it rests on, with numbers.
     rival
         Optional.
+    expect
+        One of `EXPECTED`: what a right simulation must find.
     learning_rate, series
         For a prediction of order k: the rate, and a text that is equal for points which differ in the rate
         alone.
@@ -182,6 +224,7 @@ class Prediction:
     source: str = ""
     conditions: str = ""
     rival: Rival | None = None
+    expect: str = "agrees"
     learning_rate: float = nan
     series: str = ""
 

@@ -1,0 +1,200 @@
+"""NTL-7: minibatches, label noise, noise that grows with x, shuffled epochs. Exact in the stationary state.
+
+A gradient ``h*(x - x0) + c`` that is affine with a random slope, of mean ``a`` and variance ``s_h^2``, and with noise
+``c`` of variance ``s^2`` at the bottom has, in batches of B drawn with replacement,
+
+    v = eta*s^2 / (B*(2*a - eta*(a^2 + s_h^2/B))).
+
+Additive noise is ``s_h = 0``: to leading order eta/B alone counts. Linear regression with label noise has ``h = z^2``
+and ``c = -z*e``, so that ``s^2`` is proportional to a: ``v = eta*s_e^2/(B*(2 - eta*a*(1 + 2/B)))`` does not depend on a
+to leading order, fast losses are proportional to the curvature, and equipartition fails.
+
+In shuffled epochs of M batches whose noise adds up to zero, at the end of an epoch
+
+    v = [S_2 - (S_1^2 - S_2)/(M - 1)] / (1 - r^(2M)) * s_B^2,   S_j = sum_(k < M) (eta*r^k)^j,   r = 1 - eta*a,
+
+with ``s_B^2 = (s^2/B)*(n - B)/(n - 1)`` of n rows: orders of magnitude colder.
+
+Re-derived.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from sgdsim.errors import InputError
+from sgdsim.loss import Loss
+from sgdsim.observables import Observable
+from sgdsim.run import Recorder, Run
+from sgdsim.theory.expected import Expected
+from sgdsim.theory.flows import constant_rate
+from sgdsim.theory.law import Law, name_of
+from sgdsim.theory.ntl1 import stationary_variance
+from sgdsim.theory.prediction import Moment, NotApplicable, Prediction, Rival
+from sgdsim.theory.walls import FORGOTTEN
+
+ID = "NTL-7"
+
+
+@dataclass(frozen=True)
+class Slope:
+    """A parameter with its affine gradient: mean and variance of the slope, bottom, and noise there."""
+
+    parameter: str
+    curvature: float
+    slope_variance: float
+    centre: float
+    noise_variance: float
+
+    @property
+    def fast_loss(self) -> Observable:
+        """``a*(x - x0)^2/2``, of the mean curvature."""
+        label = self.parameter.replace("[", "_").replace("]", "")
+        away = f"({self.parameter} - ({self.centre!r}))" if self.centre else self.parameter
+        return Observable(f"mean_fast_loss_{label}", f"{self.curvature / 2.0!r}*{away}**2")
+
+
+@lru_cache(maxsize=64)
+def slopes(loss: Loss) -> tuple[Slope, ...]:
+    """The parameters whose gradient is affine in themselves and free of all others.
+
+    Examples
+    --------
+    >>> from sgdsim.losses.linear_regression import linear_regression
+    >>> slopes(linear_regression([0.5], "normal:0,2", constants={"sigma": 3.0}))
+    (Slope(parameter='w[0]', curvature=4.0, slope_variance=32.0, centre=0.5, noise_variance=36.0),)
+    """
+    found = (_slope(loss, index) for index in range(len(loss.parameters)))
+    return tuple(one for one in found if one is not None)
+
+
+def _slope(loss: Loss, index: int) -> Slope | None:
+    import sympy
+
+    from sgdsim.functions import Kinked
+
+    symbol, gradient = loss.theta[index], loss.gradient[index]
+    if gradient.atoms(Kinked):
+        return None
+    slope = sympy.expand(gradient.diff(symbol))
+    rest = sympy.expand(gradient - slope * symbol)
+    if (slope.free_symbols | rest.free_symbols) & set(loss.theta):
+        return None
+    try:
+        a, a2, c, c2, both = Expected(loss, [slope, slope**2, rest, rest**2, slope * rest]).at({}).value
+    except InputError:
+        return None
+    if not a > 0 or not np.isfinite([a2, c2]).all():
+        return None
+    centre = -c / a
+    # About the bottom the noise is c + h*x0, which has no mean.
+    noise = c2 + 2.0 * centre * both + centre**2 * a2
+    return (
+        Slope(loss.parameters[index], float(a), float(a2 - a * a), float(centre), float(noise)) if noise > 0 else None
+    )
+
+
+def with_replacement(slope: Slope, rate: float, batch: int) -> float:
+    """Stationary variance for batches drawn with replacement.
+
+    Examples
+    --------
+    >>> round(with_replacement(Slope("w", 1.0, 2.0, 0.0, 1.0), 0.1, 1), 6)  # label noise
+    0.058824
+    """
+    a = slope.curvature
+    return rate * slope.noise_variance / (batch * (2.0 * a - rate * (a * a + slope.slope_variance / batch)))
+
+
+def shuffled(rate: float, curvature: float, batches: int) -> float:
+    """Variance at the end of an epoch, for noise of variance 1 of each batch that adds up to zero.
+
+    Examples
+    --------
+    >>> round(shuffled(0.05, 1.0, 8), 7)
+    0.0003981
+    """
+    r = 1.0 - rate * curvature
+    kicks = rate * r ** np.arange(batches)
+    first, second = kicks.sum(), (kicks**2).sum()
+    return float((second - (first**2 - second) / (batches - 1)) / (1.0 - r ** (2 * batches)))
+
+
+def _records(run: Run) -> Recorder:
+    return Recorder(observables=tuple(one.fast_loss for one in slopes(run.loss)))
+
+
+def _at_point(run: Run) -> list[Prediction]:
+    optimizer, rate = run.optimizer, constant_rate(run)
+    if optimizer.name != "sgd" or optimizer.decay or optimizer.preconditioner or optimizer.metric:
+        raise NotApplicable("holds for plain sgd without weight decay")
+    if not slopes(run.loss):
+        raise NotApplicable("no parameter has a gradient that is affine in it, free of others, and noisy")
+    rows: list[Prediction] = []
+    for one in slopes(run.loss):
+        variance, note = _shuffled(run, one, rate) if optimizer.sampling == "epoch" else _drawn(run, one, rate)
+        rows += _rows(run, one, variance, note)
+    return rows
+
+
+def _drawn(run: Run, slope: Slope, rate: float) -> tuple[float, str]:
+    batch = run.optimizer.batch_size
+    if run.optimizer.sampling == "batch" and batch > 1 and run.loss.data is not None:
+        raise NotApplicable("holds for batches with replacement, or shuffled epochs")
+    a = slope.curvature
+    kept = 1.0 - 2.0 * rate * a + rate**2 * (a * a + slope.slope_variance / batch)
+    if not kept < 1:
+        raise NotApplicable(f"the variance of {slope.parameter} grows by {kept:.4g} a step: it is infinite")
+    _check_forgotten(slope, max(kept, abs(1.0 - rate * a)) ** run.steps)
+    return with_replacement(slope, rate, batch), f"slope of variance {slope.slope_variance:.4g}, B = {batch}"
+
+
+def _shuffled(run: Run, slope: Slope, rate: float) -> tuple[float, str]:
+    data, batch = run.loss.data, run.optimizer.batch_size
+    used = {symbol.name for g in run.loss.gradient for symbol in g.free_symbols} & set(run.loss.random)
+    if data is None or slope.slope_variance > 1e-12 * slope.curvature**2 or used & set(run.loss.noise):
+        raise NotApplicable("shuffled epochs: holds where rows shift the gradient, and all else is constant")
+    batches = data.rows // batch
+    if data.rows % batch or run.steps % batches or batches < 2:
+        raise NotApplicable("shuffled epochs: holds at the end of an epoch of two or more whole batches")
+    _check_forgotten(slope, abs(1.0 - rate * slope.curvature) ** run.steps)
+    noise = slope.noise_variance / batch * (data.rows - batch) / (data.rows - 1)
+    return noise * shuffled(rate, slope.curvature, batches), f"epochs of {batches} batches"
+
+
+def _check_forgotten(slope: Slope, left: float) -> None:
+    if not left < FORGOTTEN:
+        raise NotApplicable(
+            f"{slope.parameter} remembers {left:.2g} of its start, at most {FORGOTTEN:g} can be neglected"
+        )
+
+
+def _rows(run: Run, slope: Slope, variance: float, note: str) -> list[Prediction]:
+    rate, name, fast = constant_rate(run), slope.parameter, name_of(run, slope.fast_loss)
+    conditions = f"{name}: eta*a = {rate * slope.curvature:.4g}, {note}"
+    additive = stationary_variance(rate, slope.curvature, slope.noise_variance / run.optimizer.batch_size)
+    spread = 0.01 * float(np.hypot(slope.centre, np.sqrt(variance)))
+
+    def row(statistic: str, of: str, value: float, resolution: float | None, rival: float | None) -> Prediction:
+        measure = Moment(statistic, of, run.steps)
+        other = None if rival is None else Rival("independent additive noise", rival)
+        quantity = f"{statistic}({of})"
+        return Prediction(ID, quantity, measure, value, "exact", resolution, conditions=conditions, rival=other)
+
+    return [
+        row("mean", fast, slope.curvature * variance / 2.0, None, slope.curvature * additive / 2.0),
+        row("variance", name, variance, None, additive),
+        row("mean", name, slope.centre, spread, None),
+    ]
+
+
+LAW = Law(
+    ID,
+    "minibatches, label noise, multiplicative noise, shuffled epochs: variance and fast loss",
+    "re-derived, sgdsim handbook NTL-7; cf. arXiv:2102.05375",
+    _records,
+    _at_point,
+)

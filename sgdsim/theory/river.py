@@ -1,0 +1,171 @@
+"""A river in a valley: a fast direction x whose curvature a(y) a slow parameter y sets, and the river c(y).
+
+    l = c(y) + a(y)*x^2/2 + noise,    x' = x - eta*(a*x + sigma*xi),    y' = y - eta*(c' + a'*x^2/2 + sigma_y*zeta).
+
+Laws of the entropic force need a, c and their derivatives in numbers, at any y.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sgdsim.loss import Loss
+from sgdsim.run import Run
+from sgdsim.theory import numeric
+from sgdsim.theory.modes import directions
+from sgdsim.theory.prediction import NotApplicable
+
+if TYPE_CHECKING:
+    import sympy
+
+HIGHEST = 3
+"""Of the derivatives."""
+
+
+@dataclass(frozen=True, eq=False)
+class River:
+    """The numbers of one run.
+
+    Attributes
+    ----------
+    run
+        Whose they are.
+    fast, slow
+        Names of x and y.
+    walls, bed
+        a and c with their first three derivatives, expressions in y and constants.
+    noise, river_noise
+        Variances of one step's gradient, ``sigma^2`` and ``sigma_y^2``, batch size included.
+    rate
+        The learning rate.
+    """
+
+    run: Run
+    fast: str
+    slow: str
+    walls: tuple[sympy.Expr, ...]
+    bed: tuple[sympy.Expr, ...]
+    noise: float
+    river_noise: float
+    rate: float
+
+    def a(self, y: Any, order: int = 0) -> Any:
+        """The curvature, or a derivative of it."""
+        return self._value(self.walls[order], y)
+
+    def c(self, y: Any, order: int = 0) -> Any:
+        """The river, or a derivative of it."""
+        return self._value(self.bed[order], y)
+
+    @property
+    def temperature(self) -> float:
+        """``eta*sigma^2/2``."""
+        return self.rate * self.noise / 2.0
+
+    @property
+    def start(self) -> float:
+        """Where y starts.
+
+        Raises
+        ------
+        NotApplicable
+            If not at one point.
+        """
+        start = self.run.initial[self.slow]
+        if not isinstance(start, float | int):
+            raise NotApplicable(f"{self.slow} starts from more than one point")
+        return float(start)
+
+    @property
+    def start_heat(self) -> float:
+        """Second moment of x at the start."""
+        start = self.run.initial[self.fast]
+        return float(start**2 if isinstance(start, float | int) else start.moment(2))
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether the river does not run by itself."""
+        return bool(self.bed[1] == 0)
+
+    @property
+    def series(self) -> str:
+        """What a series of runs that differ in rate and noise has in common."""
+        return f"{self.walls[0]} {self.bed[0]} {self.run.optimizer} {self.run.steps} {self.run.initial[self.slow]}"
+
+    def rest(self, y: float) -> float:
+        """Variance of x at rest at a fixed y."""
+        a = float(self.a(y))
+        if not 0.0 < self.rate * a < 2.0:
+            raise NotApplicable(f"eta*a = {self.rate * a:.3g} at {self.slow} = {y:.3g}, not between 0 and 2")
+        return self.rate * self.noise / (a * (2.0 - self.rate * a))
+
+    def _value(self, expression: sympy.Expr, y: Any) -> Any:
+        return numeric.evaluate([expression], {**numeric.constants(self.run.loss), self.slow: y})[0]
+
+
+def river(run: Run, optimizers: tuple[str, ...] = ("sgd",)) -> River:
+    """The river of a run.
+
+    Raises
+    ------
+    NotApplicable
+        For other losses, other optimizers, weight decay, and a rate that changes.
+
+    Examples
+    --------
+    >>> from sgdsim.losses.river_valley import river_valley
+    >>> from sgdsim.optimizers import Optimizer
+    >>> from sgdsim.schedules import Schedule
+    >>> loss = river_valley(a="a0*exp(k*y)", c="0", constants={"a0": 2.0, "k": 1.0})
+    >>> found = river(Run(loss, Optimizer(), Schedule("0.1"), {"x": 0.0, "y": 0.0}, 100, 10))
+    >>> float(found.a(0.0, 1)), found.temperature, found.is_flat
+    (2.0, 0.05, True)
+    """
+    from sgdsim.theory.flows import constant_rate
+
+    optimizer = run.optimizer
+    if optimizer.name not in optimizers or optimizer.preconditioner or optimizer.metric or optimizer.decay:
+        raise NotApplicable(f"holds for {' or '.join(optimizers)} without weight decay and with one learning rate")
+    fast, slow, walls, bed, couplings, calm = _shape(run.loss)
+    constants = numeric.constants(run.loss)
+
+    def variance(factors: Mapping[str, sympy.Expr]) -> float:
+        values = {name: float(numeric.evaluate([f], constants)[0]) for name, f in factors.items()}
+        total = sum(value**2 * run.loss.noise[name].cumulant(2) for name, value in values.items())
+        return float(total / optimizer.batch_size)
+
+    noise = variance(couplings)
+    if not 0.0 < noise < np.inf:
+        raise NotApplicable(f"the gradient noise of {fast} has the variance {noise:g}")
+    return River(run, fast, slow, walls, bed, noise, variance(calm), constant_rate(run))
+
+
+@lru_cache(maxsize=64)
+def _shape(loss: Loss) -> tuple[str, str, tuple[Any, ...], tuple[Any, ...], Mapping[str, Any], Mapping[str, Any]]:
+    import sympy
+
+    if len(loss.parameters) != 2:
+        raise NotApplicable("speaks of one fast direction and one river")
+    for direction in directions(loss):
+        (slow,) = set(loss.parameters) - {direction.parameter}
+        x, y = loss.symbols[direction.parameter], loss.symbols[slow]
+        if y not in direction.curvature.free_symbols or direction.centre != 0:
+            continue
+        gradient = loss.gradient[loss.parameters.index(slow)]
+        rest = sympy.expand(gradient - direction.curvature.diff(y) * x**2 / 2)
+        random = {name: loss.symbols[name] for name in loss.noise if loss.symbols[name] in rest.free_symbols}
+        couplings = {name: rest.diff(symbol) for name, symbol in random.items()}
+        slope = sympy.expand(rest - sum(factor * random[name] for name, factor in couplings.items()))
+        moving = {x, y, *(loss.symbols[name] for name in loss.random)}
+        if any(factor.free_symbols & moving for factor in couplings.values()) or slope.free_symbols & (moving - {y}):
+            continue
+        population = sympy.expand(loss.population - direction.curvature * x**2 / 2)
+        bed = [population, slope, slope.diff(y), slope.diff(y, 2)]
+        walls = [direction.curvature.diff(y, order) for order in range(HIGHEST + 1)]
+        return direction.parameter, slow, tuple(walls), tuple(bed), direction.couplings, couplings
+    raise NotApplicable("no fast direction has its bottom at 0 and a curvature that one other parameter sets")

@@ -1,0 +1,168 @@
+"""First and second law, NTL-27 to NTL-30, against brute force, quadrature and the numbers of the handbook."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import integrate, stats
+
+from sgdsim import simulate
+from sgdsim.comparison import compare
+from sgdsim.losses.river_valley import river_valley
+from sgdsim.noise import Noise
+from sgdsim.optimizers import Optimizer
+from sgdsim.run import Drift, Histogram, Recorder, Run
+from sgdsim.schedules import Schedule
+from sgdsim.theory import law, ntl27, ntl28, ntl29, ntl30
+from sgdsim.theory.modes import modes
+from sgdsim.theory.prediction import DriftCurve, NotApplicable, PathMean
+
+
+def make_run(
+    id: str, rate: str = "0.2", steps: int = 40, x: float | Noise = 0.0, noise: str = "normal", **options
+) -> Run:
+    loss = river_valley(a="a0", c="0", noise=noise, constants={"a0": 1.0, "sigma": 1.0})
+    run = Run(loss, Optimizer(), Schedule(rate), {"x": x, "y": 0.0}, 1000, steps, **options)
+    return replace(run, recorder=run.recorder.merge(law(id).requirements(run)))
+
+
+def rest(rate: float) -> float:
+    return rate / (2.0 - rate)
+
+
+def normal(variance: float, mean: float = 0.0) -> Noise:
+    return Noise("normal", (mean, float(np.sqrt(variance))))
+
+
+# First law
+
+
+def test_work_and_heat_add_up_in_a_simulation_and_their_means_are_exact():
+    loss = river_valley(a="a0*exp(k*y)", c="b*y**2/2", constants={"a0": 1.0, "k": 0.5, "b": 0.1, "sigma": 0.5})
+    run = Run(loss, Optimizer(), Schedule("0.2"), {"x": 0.5, "y": normal(0.1)}, 1024, 30)
+    named = {name: str(one) for name, one in ntl27.books(run).items()}
+    named["change"] = "window_sum(b*(next(y)**2 - y**2)/2 + a0*(exp(k*next(y))*next(x)**2 - exp(k*y)*x**2)/2, 0, 30)"
+    ensemble = simulate(
+        loss, learning_rate=0.2, initial=run.initial, trajectories=1024, steps=30, observables=named, device="python"
+    )
+    means = dict(zip(map(str, ensemble["observable"]), ensemble["mean"][-1], strict=True))
+    assert means["work"] + means["heat"] == pytest.approx(means["change"], abs=1e-13)
+    assert means["unbalanced"] == means["unbalanced_symmetric"] == 0
+    assert abs(means["work"] - means["work_symmetric"]) > 1e-4  # the splits differ, their sums do not
+
+
+def test_the_mean_heat_is_that_of_the_recursion():
+    run = make_run("NTL-27", x=normal(1.0))
+    rows = {row.quantity: row.predicted for row in law("NTL-27").predictions([run])}
+    v = 1.0
+    for _ in range(40):
+        v = 0.64 * v + 0.04
+    assert rows["mean(heat) over 40 steps"] == pytest.approx(v / 2 - 0.5)
+    assert rows["mean(heat_of_noise) over 40 steps"] == pytest.approx(40 * 0.02)  # the handbook's .02 a step
+
+
+def test_the_heat_of_a_step_follows_the_fast_loss_before_it():
+    drifts = {"fast_loss_x": Drift("fast_loss_x", Histogram(0.0, 0.3, 5))}
+    run = make_run("NTL-27", x=normal(rest(0.2)))
+    recorder = run.recorder.merge(law("NTL-2").requirements(run))
+    run = replace(run, recorder=replace(recorder, drifts=drifts))
+    (row,) = (one for one in law("NTL-27").predictions([run]) if isinstance(one.measure, DriftCurve))
+    density = stats.norm(scale=np.sqrt(rest(0.2))).pdf
+    for i, value in enumerate(row.measure.values):
+        low, high = np.sqrt(2 * 0.06 * i), np.sqrt(2 * 0.06 * (i + 1))
+        mass = integrate.quad(density, low, high)[0]
+        # Of x'^2/2 - x^2/2 given x, over the bin.
+        heat = integrate.quad(lambda x: density(x) * ((0.64 - 1) * x * x + 0.04) / 2, low, high)[0]
+        assert value == pytest.approx(heat / mass, rel=1e-6)
+
+
+def test_a_loss_without_a_valley_is_refused():
+    loss = river_valley(a=["1", "2"], c="0")
+    with pytest.raises(NotApplicable):
+        ntl27.books(Run(loss, Optimizer(), Schedule("0.1"), dict.fromkeys(loss.parameters, 0.0), 100, 10))
+
+
+# Second law
+
+
+def test_the_divergence_is_that_of_quadrature_and_the_handbook():
+    p, q = stats.norm(0.4, 0.7), stats.norm(0.0, 0.5)
+    found = integrate.quad(lambda x: p.pdf(x) * (p.logpdf(x) - q.logpdf(x)), -8, 8)[0]
+    assert float(ntl28.divergence(0.4, 0.49, 0.25)) == pytest.approx(found, rel=1e-8)
+
+
+def test_the_divergence_falls_as_the_law_says():
+    run = make_run("NTL-28", "0.1", x=normal(1.0, 1.0), recorder=Recorder(every=5))
+    rows = law("NTL-28").predictions([run])
+    m, v, left = 1.0, 1.0, []
+    for step in range(41):
+        if step % 5 == 0:
+            left.append(float(ntl28.divergence(m, v, rest(0.1))))
+        m, v = 0.9 * m, 0.81 * v + 0.01
+    assert [row.predicted for row in rows] == pytest.approx(-np.diff(left)[: len(rows)])
+    assert all(row.predicted > 0 for row in rows)
+    assert rows[0].measure.function(1.0, 1.0, 1.0, 1.0) == 0
+
+
+def test_it_says_nothing_of_a_rate_that_changes():
+    with pytest.raises(NotApplicable):
+        law("NTL-28").predictions([make_run("NTL-28", "linear:0.2,0", x=normal(1.0), recorder=Recorder(every=5))])
+
+
+def test_the_equality_of_hatano_and_sasa_by_integration():
+    """Two changes of the rate: the joint law of both states is normal, and its integral is done by Gauss-Hermite."""
+    run = make_run("NTL-29", "where(t < 3, 0.3, where(t < 5, 0.5, 0.2))", 8, normal(rest(0.3)))
+    weight, mean = law("NTL-29").predictions([run])
+    assert weight.measure.steps == (3, 5)
+    v3 = rest(0.3)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(80)
+    z, w = np.meshgrid(nodes, nodes, indexing="ij")
+    first = np.sqrt(v3) * z
+    second = 0.25 * first + np.sqrt(0.25 + 0.25 * 0.25) * w  # two steps at 0.5: r^2, and eta^2*(1 + r^2)
+    shares = np.outer(weights, weights).ravel() / weights.sum() ** 2
+    path = np.array([first.ravel(), second.ravel()])
+    assert float(shares @ weight.measure.function(path)) == pytest.approx(1.0, abs=1e-9)
+    assert float(shares @ mean.measure.function(path)) == pytest.approx(mean.predicted, rel=1e-9)
+    assert mean.predicted > 0
+
+
+def test_excess_entropy_of_many_schedules_is_positive():
+    for rate in ("exponential:0.3,10", "linear:0.3,0.01", "0.1 + 0.02*t"):
+        start = float(Schedule(rate).rates(24)[0])
+        (mode,) = modes(make_run("NTL-1", rate, 24, normal(rest(start))))
+        assert ntl29.mean_excess(mode) > 0
+
+
+def test_a_start_that_is_not_at_rest_is_refused():
+    with pytest.raises(NotApplicable, match="does not start in the stationary law"):
+        law("NTL-29").predictions([make_run("NTL-29", "exponential:0.3,10", 24, normal(1.0))])
+
+
+def test_skewed_noise_breaks_detailed_balance_as_the_moments_say():
+    """Brute force: third cumulants add along the recursion."""
+    third = 0.0
+    for _ in range(60):
+        third = 0.5**3 * third - 0.5**3 * 2.0
+    assert ntl30.asymmetry(0.5, 1.0, 2.0) == pytest.approx(third * (0.5 - 0.25))
+    assert ntl30.asymmetry(0.5, 1.0, 2.0) == pytest.approx(-0.071429, abs=1e-6)
+    (row,) = law("NTL-30").predictions([make_run("NTL-30", "0.5", noise="exponential")])
+    assert row.predicted == pytest.approx(-0.071429, abs=1e-6)
+    (row,) = law("NTL-30").predictions([make_run("NTL-30", "0.5")])
+    assert row.predicted == 0
+    with pytest.raises(NotApplicable):
+        law("NTL-30").predictions([make_run("NTL-30", "0.01")])
+
+
+def test_means_over_paths_agree_with_a_simulation_and_a_wrong_one_is_rejected():
+    loss = river_valley(a="a0", c="0", noise="exponential", constants={"a0": 1.0, "sigma": 1.0})
+    ensemble = simulate(
+        loss, learning_rate=0.5, initial={"x": 0.0, "y": 0.0}, trajectories=64 * 512, steps=24, snapshots=(23, 24),
+        device="python",
+    )  # fmt: skip
+    run = make_run("NTL-30", "0.5", 24, noise="exponential")
+    (row,) = law("NTL-30").predictions([run])
+    assert isinstance(row.measure, PathMean)
+    assert compare(ensemble, [replace(row, resolution=0.05)])[0].verdict == "agrees"
+    assert compare(ensemble, [replace(row, predicted=0.0, resolution=0.05)])[0].verdict == "disagrees"

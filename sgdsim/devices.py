@@ -70,9 +70,9 @@ def executor(device: Device, program: Program, common: Common, workers: Workers)
     return gpu
 
 
-# Measured on an H100 beside 16 cores: a process takes so long to wake the GPU and to load compiled kernels.
+# What a process takes to wake a GPU and to load its kernels: an estimate, to be measured where there is one.
 _GPU_START_SECONDS = 1.0
-# Of a step of two parameters and one deviate, on one thread.
+# Of a step of two parameters and one deviate, on one thread: measured, see docs/performance.md.
 _CPU_SECONDS = 1.3e-9
 
 

@@ -151,9 +151,9 @@ class Simulator:
         if stop == self.run.steps:
             first, last = self._trajectories(block)
             into.status[first:last] = self.executor.fetch(block.status).reshape(-1)[: last - first]
-            changes = self.executor.fetch(block.changes)
-            for tile in range(block.tiles):
-                into.changes[(block.first_tile + tile) % GROUPS] += changes[tile]
+            if self._plan.drift_bins:
+                for tile, changes in enumerate(self.executor.fetch(block.changes), block.first_tile):
+                    into.changes[tile % GROUPS] += changes
 
     def final_state(self, block: Block) -> np.ndarray:
         """All variables of all its trajectories, padding too, shape (variable, trajectory)."""
@@ -377,6 +377,7 @@ def simulate_runs(
             for block in simulator.blocks(block_trajectories):
                 for done in simulator.spans(block, into, span_steps):
                     bar.update(done)
+            simulator.executor.release()
     seconds = time.perf_counter() - compiled
     attributes = provenance.attributes(
         title=title,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
+from sgdsim.kernels.gpu import explained
 from sgdsim.kernels.program import Program
 
 
@@ -38,7 +39,8 @@ def update(
         offset,
         0,
         0,
-        program.step_table(np.array([rate]), completed)[0],
+        program.step_table(np.array([rate]), completed),
+        np.uint64(0),
         program.constant_array(),
     )
 
@@ -54,7 +56,10 @@ def on_device(module: ModuleType, function: str, arguments: tuple[Any, ...], res
         for i in range(size):
             results[i] = values[i]
 
-    kernel[1, 1](arguments, results)
+    with explained():
+        there = cuda.to_device(results)
+        kernel[1, 1](arguments, there)
+        there.copy_to_host(results)
 
 
 def step_deviates(module: ModuleType, trajectory: int, step: int, key: tuple[np.uint32, np.uint32], point: int) -> Any:
@@ -82,7 +87,10 @@ def philox4x32(module: ModuleType, words: list[np.uint32]) -> tuple[int, ...]:
             words[0], words[1], words[2], words[3], words[4], words[5]
         )
 
-    kernel[1, 1](np.array(words), results)
+    with explained():
+        there = cuda.to_device(results)
+        kernel[1, 1](cuda.to_device(np.array(words)), there)
+        there.copy_to_host(results)
     return tuple(map(int, results))
 
 
@@ -91,5 +99,6 @@ def accumulate(module: ModuleType, program: Program, state: np.ndarray, running:
     none = np.empty(0, np.float32)
     data, constants = program.data_array(), program.constant_array()
     rows, path = np.empty(0, np.uint32), np.empty(module.PATH_ROWS * module.LANES, program.dtype)
-    shared = program.step_table(np.ones(1), 0)[0]
-    module.accumulate(state, running, weight, np.zeros((0, 1, 1)), 1, none, rows, data, path, 0, 0, shared, constants)
+    places = none, rows, data, path, 0, 0
+    table = program.step_table(np.ones(1), 0), np.uint64(0)
+    module.accumulate(state, running, weight, np.zeros((0, 1, 1)), 1, *places, *table, constants)

@@ -64,9 +64,15 @@ def check_same(run: Run, tolerance: float = 1e-12) -> None:
         expected, found = np.asarray(one[name]), np.asarray(other[name])
         if SIMULATED or expected.dtype.kind not in "f":
             np.testing.assert_array_equal(found, expected, err_msg=name)
-        elif not name.startswith("group_"):  # of few values, differences of nearly equal numbers
+        elif name not in (
+            "group_m2",
+            "group_m3",
+            "group_m4",
+            "skewness",
+            "kurtosis",
+        ):  # differences of nearly equal ones
             scale = float(np.nanmax(np.abs(expected), initial=1.0))
-            np.testing.assert_allclose(found, expected, rtol=1e4 * tolerance, atol=tolerance * scale, err_msg=name)
+            np.testing.assert_allclose(found, expected, rtol=100 * tolerance, atol=tolerance * scale, err_msg=name)
 
 
 # In the simulator each costs a second or two; the others are in the long suite.
@@ -189,11 +195,30 @@ def test_a_gpu_that_is_not_there():
         gpu.select(1000)
 
 
+START_AND_END = Recorder(snapshots=(0, 1))
+
+
+@on_gpu
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_one_step_agrees_to_a_few_units_in_the_last_place(name):
+    """Of the largest parameter, from the same state with the same noise of 64 bits: no error has had time to grow."""
+    run = run_of(CATALOGUE[name](), trajectories=10_000, steps=1, recorder=START_AND_END)
+    one, other = simulate(run)["theta"][1], simulate(run, "cpu")["theta"][1]
+    assert np.abs(one - other).max() <= 64 * np.finfo(float).eps * np.abs(other).max()
+
+
 @on_gpu
 def test_uniforms_have_the_bits_of_the_cpu():
     """Through a loss that moves by them and by nothing else."""
     loss = Loss("u*x + v*y", ("x", "y"), noise={"u": Noise.parse("uniform"), "v": Noise.parse("uniform")})
-    run = run_of(loss, trajectories=100_000, steps=1, initial={"x": 0.0, "y": 0.0}, schedule=Schedule("1"))
+    run = run_of(
+        loss,
+        trajectories=100_000,
+        steps=1,
+        initial={"x": 0.0, "y": 0.0},
+        schedule=Schedule("1"),
+        recorder=START_AND_END,
+    )
     for noise_dtype in ("float32", "float64"):
         one = dataclasses.replace(run, noise_dtype=noise_dtype)
         np.testing.assert_array_equal(simulate(one)["theta"], simulate(one, "cpu")["theta"])
@@ -204,7 +229,9 @@ def test_uniforms_have_the_bits_of_the_cpu():
 def test_normals_agree_to_rounding(noise_dtype, bound):
     """Within a few units in the last place of the pair's radius, at most 6.77 and 9.5."""
     loss = Loss("z*x", ("x",), noise={"z": Noise.parse("normal")})
-    run = run_of(loss, trajectories=1_000_000, steps=1, initial={"x": 0.0}, schedule=Schedule("1"))
+    run = run_of(
+        loss, trajectories=1_000_000, steps=1, initial={"x": 0.0}, schedule=Schedule("1"), recorder=START_AND_END
+    )
     run = dataclasses.replace(run, noise_dtype=noise_dtype)
     one, other = simulate(run)["theta"][1], simulate(run, "cpu")["theta"][1]
     assert np.abs(one - other).max() < bound * 7
@@ -222,8 +249,8 @@ def test_ensembles_have_the_same_distribution(name):
     for i in range(len(loss.parameters)):
         states = one["theta"][0, :, i], other["theta"][0, :, i]
         assert ks_2samp(*states).pvalue > 1e-4 / len(loss.parameters)
-    shifted = states[0] + 0.02 * states[0].std()  # what the test must see: 0.008 at a critical value of 0.0073
-    assert ks_2samp(shifted, states[1]).pvalue < 1e-4 / len(loss.parameters) or states[0].std() == 0
+    shifted = states[0] + 0.05 * states[0].std()  # what the test must see: 0.020 at a critical value below 0.009
+    assert ks_2samp(shifted, states[1]).pvalue < 1e-4 / len(loss.parameters)
 
 
 @on_gpu

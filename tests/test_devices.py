@@ -97,7 +97,7 @@ SAID = {
     "[CUresult.CUDA_ERROR_OUT_OF_MEMORY] Call to cuMemAlloc results in CUDA_ERROR_OUT_OF_MEMORY": "its memory is full",
     "[222] Call to cuLinkAddData results in CUDA_ERROR_UNSUPPORTED_PTX_VERSION": "older than the CUDA toolkit",
     "ptxas fatal: Unsupported .version 9.5; current version is '9.0'": "older than the CUDA toolkit",
-    "[701] Call to cuLaunchKernel results in CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES": "needs more registers",
+    "[701] Call to cuLaunchKernel results in CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES": "needs more registers or memory",
     "[100] Call to cuInit results in CUDA_ERROR_NO_DEVICE": "finds no device",
     "libNVVM cannot be found. Do `conda install cudatoolkit`": "pip install 'sgdsim[cuda]'",
     "Error at driver init: \nCUDA driver library cannot be found.": "no NVIDIA driver answers",

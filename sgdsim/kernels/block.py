@@ -106,6 +106,9 @@ class Executor(Protocol):
     def advance(self, block: Block, stop: int, table: np.ndarray, into: Accumulators) -> None:
         """Run a block to so many completed steps; `table` is `Program.step_table` of the steps on the way."""
 
+    def release(self) -> None:
+        """Give back what is kept from span to span, once all blocks have come to their end."""
+
     def fetch(self, array: Any) -> np.ndarray:
         """A field of a block as NumPy has it."""
         ...

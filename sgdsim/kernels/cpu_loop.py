@@ -14,6 +14,7 @@ import numpy as np
 @tile_loop
 def take_record(r, place, plans, sinks, state, observed, constants):
     """Measure a tile into record r of its group."""
+    always_inline()
     _, _, group, _ = place
     _, record_plan, _, _ = plans
     moments, counts, comoments, cells, _, _ = sinks
@@ -25,6 +26,7 @@ def take_record(r, place, plans, sinks, state, observed, constants):
 @tile_loop
 def observe_before(state, observed, constants):
     """What a tile is before a step at which drifts look."""
+    always_inline()
     _, before, _ = observed
     observe(state, before, constants)
 
@@ -32,6 +34,7 @@ def observe_before(state, observed, constants):
 @tile_loop
 def take_changes(completed, place, plans, sinks, state, observed, constants):
     """Add the change of a tile over the step to its drifts."""
+    always_inline()
     _, _, _, tile = place
     _, _, drift_plan, _ = plans
     _, _, _, _, changes, _ = sinks
@@ -40,7 +43,7 @@ def take_changes(completed, place, plans, sinks, state, observed, constants):
     record_changes(changes[tile], drift_plan, completed, before, values)
 
 
-@tile_loop
+@entry
 def advance(worker, workers, first_tile, span, counter, inputs, plans, sinks, state, status):
     """Run one worker's groups of a block of tiles over a span of steps.
 
@@ -77,7 +80,7 @@ def advance(worker, workers, first_tile, span, counter, inputs, plans, sinks, st
     restore_subnormals(mode)
 
 
-@tile_loop
+@entry
 def initialize(first_tile, n_trajectories, arguments, counter, state, status):
     """Draw the initial state of a block."""
     deviates = np.empty(INITIAL_ROWS * LANES, NOISE)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
+import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ TARGET = "cudasim" if config.ENABLE_CUDASIM else "cuda"
 
 # A GPU wants many threads, 270,336 on an H100 at once; more of them hide the end of the last wave.
 _MOST_TRAJECTORIES = 2**22
-_SHARE_OF_MEMORY = 0.5  # of what is free, for the trajectories of a block
+_SHARE_OF_MEMORY = 0.4  # of what is free, for a block: the one before is still held when the next is made
 _MEASURED_BYTES = 2**29  # of what is observed and of snapshots, before they are measured and fetched
 _THREADS = 4 if config.ENABLE_CUDASIM else 128  # of a block where nothing is shared
 
@@ -55,10 +56,10 @@ class Gpu:
             self.block_trajectories = self._trajectories_that_fit()
 
     def compile(self) -> None:
-        """Compile the kernels, or load them, by a span of no steps."""
+        """Compile the kernels, or load them, by a span of no steps that records its start."""
         table = np.zeros((1, len(self._program.optimizer.rule.scalars) + 2), self._program.dtype)
         with explained():
-            self._advance(self.block(0, 1), 0, table, slice(0, 0), slice(0, 0), None)
+            self._advance(self.block(0, 1), 0, table, slice(0, 1), slice(0, 0), None)
 
     def block(self, first_tile: int, tiles: int) -> Block:
         """A block at its start."""
@@ -92,6 +93,10 @@ class Gpu:
                     for steps in (common.record_steps, common.snapshot_steps)
                 )
                 self._advance(block, part, table[block.step - start : part - start], records, snapshots, into)
+
+    def release(self) -> None:
+        """Give back the memory that is kept from span to span."""
+        self._buffers.clear()
 
     def fetch(self, array: Any) -> np.ndarray:
         """A field of a block as NumPy has it."""
@@ -132,7 +137,7 @@ class Gpu:
             self._buffer("before", (tiles, changing), dtype),
             self._buffer("after", (tiles, changing), dtype),
         )
-        if n_records or into is None:
+        if n_records:
             self._measure(block, values, records, into)
         if n_snapshots and rows and into is not None:
             into.theta[snapshots, first_row : first_row + rows] = theta.copy_to_host()
@@ -148,10 +153,9 @@ class Gpu:
         counts = _to_device(np.zeros((n_records, GROUPS, plan.bins), np.uint32))
         cells = _to_device(np.zeros((n_records, GROUPS, plan.cells), np.uint32))
         place = block.first_tile, GROUPS
-        if n_records:
-            self.kernel.measure[n_records * tiles, self._program.lanes](
-                *place, tiles, values, self._record_plan, tile_moments, counts, tile_comoments, cells
-            )
+        self.kernel.measure[n_records * tiles, self._program.lanes](
+            *place, tiles, values, self._record_plan, tile_moments, counts, tile_comoments, cells
+        )
         groups = [
             _to_device(np.zeros((0, GROUPS, n, width)) if into is None else getattr(into, field)[records])
             for field, n, width in (("moments", measured, 5), ("comoments", plan.pairs, 4))
@@ -182,8 +186,8 @@ class Gpu:
         measured = len(program.observable_names) * (3 if plan.drift_bins else 1)
         numbers = program.n_variables + measured + len(program.loss.parameters)
         size = numbers * np.dtype(program.dtype).itemsize + 8 + plan.drift_bins * 24 // program.lanes
-        most = int(_free_memory() * _SHARE_OF_MEMORY / size)
-        tiles = min(most, _MOST_TRAJECTORIES * program.weight) // program.lanes
+        most = int(max(_free_memory() - 2 * _MEASURED_BYTES, _MEASURED_BYTES) * _SHARE_OF_MEMORY / size)
+        tiles = min(most, _MOST_TRAJECTORIES) * program.weight // program.lanes  # heavy steps get a part of it
         return max(tiles // GROUPS * GROUPS, GROUPS) * program.lanes
 
     def _buffer(self, name: str, shape: tuple[int, ...], dtype: str) -> Any:
@@ -230,8 +234,7 @@ def select(number: int) -> str:
         if number >= found:
             raise RunError(f"--device cuda:{number}: this machine has {found}, cuda:0 to cuda:{found - 1}")
         cuda.select_device(number)
-        name = cuda.get_current_device().name
-    return name.decode() if isinstance(name, bytes) else str(name)
+        return _text(cuda.get_current_device().name)
 
 
 def describe() -> list[str]:
@@ -250,15 +253,28 @@ def describe() -> list[str]:
 
     with explained():
         said.append(f"driver for CUDA {_version(driver.driver.get_version())}")
+        said.append(f"toolkit: {_toolkit()}")
         for number, device in enumerate(cuda.gpus):
             with device:
                 free, total = cuda.current_context().get_memory_info()
                 major, minor = device.compute_capability
                 said.append(
-                    f"cuda:{number} {select(number)}, compute capability {major}.{minor}, "
+                    f"cuda:{number} {_text(device.name)}, compute capability {major}.{minor}, "
                     f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
                 )
     return said
+
+
+def _toolkit() -> str:
+    found = []
+    for package in ("cuda-bindings", "nvidia-nvvm", "nvidia-nvjitlink"):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found.append(f"{package} {importlib.metadata.version(package)}")
+    return ", ".join(found) or "that of the system"
+
+
+def _text(name: bytes | str) -> str:
+    return name.decode() if isinstance(name, bytes) else name
 
 
 def _front_end() -> str:
@@ -275,7 +291,15 @@ def _version(number: Any) -> str:
 def absence() -> str:
     """Why there is no GPU, and what would help."""
     problem = cuda.cuda_error()
-    return _remedy(str(problem)) if problem else "a driver answers, but it finds no device; use --device cpu"
+    if problem:
+        return _remedy(str(problem))
+    try:
+        devices = len(cuda.gpus)
+    except Exception as error:  # whatever the driver says is the answer
+        return _remedy(str(error))
+    if devices:
+        return "the compiler of CUDA, NVVM, is missing or not found: pip install 'sgdsim[cuda]'"
+    return "a driver answers, but it finds no device; use --device cpu"
 
 
 _REMEDIES: Sequence[tuple[tuple[str, ...], str]] = (
@@ -284,16 +308,19 @@ _REMEDIES: Sequence[tuple[tuple[str, ...], str]] = (
         "its memory is full: take fewer snapshots or trajectories, or let nothing else run on it",
     ),
     (
-        ("UNSUPPORTED_PTX_VERSION", "Unsupported .version", "SYSTEM_DRIVER_MISMATCH", "INSUFFICIENT_DRIVER"),
+        (
+            *("UNSUPPORTED_PTX_VERSION", "Unsupported .version", "SYSTEM_DRIVER_MISMATCH", "INSUFFICIENT_DRIVER"),
+            *("INVALID_IMAGE", "INVALID_SOURCE", "NO_BINARY_FOR_GPU", "JIT_COMPILER_NOT_FOUND"),
+        ),
         "its driver is older than the CUDA toolkit here: update the driver, or install numba-cuda[cu12]",
     ),
     (
-        ("LAUNCH_OUT_OF_RESOURCES", "too many resources"),
-        "the kernel of this loss needs more registers than it has: use --device cpu",
+        ("LAUNCH_OUT_OF_RESOURCES", "too many resources", "too much local data", "too much shared data"),
+        "the kernel of this run needs more registers or memory a thread than it has: use --device cpu",
     ),
     (("NO_DEVICE", "no CUDA-capable device"), "the driver finds no device: see nvidia-smi, or use --device cpu"),
     (
-        ("NVVM", "libnvvm", "nvrtc", "nvJitLink", "libdevice"),
+        ("NVVM cannot", "libnvvm", "libNVVM", "libnvrtc", "Failure finding", "libdevice cannot"),
         "the CUDA toolkit is missing or not found: pip install 'sgdsim[cuda]'",
     ),
     (
@@ -315,11 +342,14 @@ def _remedy(text: str) -> str:
 def explained() -> Iterator[None]:
     """Turn what the driver and the compiler raise into one sentence with a remedy."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Grid size")  # few trajectories do not fill a GPU: so be it
+            yield
     except (RunError, InputError):
         raise
     except Exception as error:
         kind = type(error)
-        if kind.__module__.split(".")[0] not in ("numba", "cuda", "numba_cuda") and not isinstance(error, OSError):
+        of_cuda = kind.__module__.split(".")[0] in ("numba", "cuda", "numba_cuda")
+        if not of_cuda and kind is not RuntimeError and not isinstance(error, OSError):
             raise
         raise RunError(f"the GPU failed: {_remedy(str(error) or kind.__name__)}") from error

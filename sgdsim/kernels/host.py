@@ -78,6 +78,9 @@ class Host:
         )
         block.step = stop
 
+    def release(self) -> None:
+        """Nothing is kept from span to span."""
+
     def fetch(self, array: Any) -> np.ndarray:
         """A field of a block."""
         return np.asarray(array)

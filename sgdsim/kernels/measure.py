@@ -1,7 +1,8 @@
 """Moments and histograms of one tile: the same for every program, compiled once, kept in a module of its own.
 
-The functions below are pasted as text; the module provides ``lane_loop``, ``tile_loop``, ``wide_vectors``, LANES,
-INFINITY, and in HAS_PAIRS and HAS_PLANES whether there is anything of that kind: what is not called costs no compiling.
+The functions below are pasted as text; the module provides ``lane_loop``, ``tile_loop``, ``entry``, ``wide_vectors``,
+LANES, INFINITY, and in HAS_PAIRS and HAS_PLANES whether there is anything of that kind: what is not called costs no
+compiling.
 
 One thread measures a tile on the CPU, LANES threads together on a GPU. What differs is what these say of the caller:
 ``first_lane`` and LANE_STRIDE, which lanes are its own; ``barrier``, until which it waits for the others; ``total``, a
@@ -189,7 +190,7 @@ def add_changes(changes, edges, by, before, after):
                 changes[index, 2] += change * change
 
 
-@tile_loop
+@entry
 def record(moments, counts, comoments, cells, plan, values, work):
     """Measure one tile's values: moments of every observable, histograms and comoments of some.
 
@@ -231,7 +232,7 @@ def record(moments, counts, comoments, cells, plan, values, work):
             )
 
 
-@tile_loop
+@entry
 def record_changes(changes, plan, completed, before, after):
     """Add one tile's change over a step to the drifts that look at this step.
 
@@ -263,7 +264,7 @@ def record_changes(changes, plan, completed, before, after):
     barrier()
 
 
-@tile_loop
+@entry
 def looks(plan, completed):
     """Whether any drift looks at the next step."""
     _, _, observables, steps = plan

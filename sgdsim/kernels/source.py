@@ -32,7 +32,7 @@ def _plain(function):
 
 square_root = np.sqrt  # math.sqrt raises where the compiled one gives NaN
 
-device = lane_loop = tile_loop = _plain
+device = lane_loop = tile_loop = entry = _plain
 
 def wide_vectors():
     pass
@@ -91,7 +91,10 @@ _X86 = platform.machine() in ("x86_64", "AMD64")
 # Only contraction: reassociation would make bits depend on the loop's shape, nnan would break divergence tests.
 _options = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy", "no_cfunc_wrapper": True}
 device = lane_loop = njit(**_options)
-tile_loop = njit(cache=True, **_options)
+# What only compiled code calls needs no wrapper that unpacks Python's arguments, which are tuples of arrays: a fifth of
+# the time to compile. What Python or another module calls is kept on disk.
+tile_loop = njit(no_cpython_wrapper=True, **_options)
+entry = njit(cache=True, **_options)
 
 @intrinsic
 def wide_vectors(context):
@@ -194,7 +197,7 @@ from numba import cuda
 
 # A step that is not inlined could not hold its arrays in registers.
 device = cuda.jit(device=True, forceinline=True)
-lane_loop = tile_loop = device if IN_STEP else cuda.jit(device=True)
+lane_loop = tile_loop = entry = device if IN_STEP else cuda.jit(device=True)
 kernel = cuda.jit(cache=True)
 
 
@@ -250,7 +253,7 @@ square_root = np.sqrt
 def _plain(function):
     return function
 
-device = lane_loop = tile_loop = _plain
+device = lane_loop = tile_loop = entry = _plain
 kernel = cuda.jit
 
 def wide_vectors():
@@ -407,7 +410,8 @@ class _Writer:
         program = self.program
         limit = "1e100" if program.dtype == "float64" else "1e30"
         return f"""
-REAL, NOISE = np.{program.dtype}, np.{"float64" if self._has_wide_deviates() else "float32"}
+REAL, COUNT = np.{program.dtype}, np.int{program.dtype[-2:]}
+NOISE = np.{"float64" if self._has_wide_deviates() else "float32"}
 GROUPS = {GROUPS}
 PAIR = {-2 if program.antithetic else -1}  # of the lane's bits, those that choose its random words
 N_PARAMETERS = {len(self.loss.parameters)}
@@ -534,7 +538,7 @@ ROW_STREAM, ROUNDS = {STREAMS["minibatch_index"]}, {6 * max(n - 1, 1).bit_length
             targets = {f"path[{i} * LANES + lane]": value for i, value in enumerate(rows)} | targets
         lines += _lanes([*self._load_state(self.state), *loads, *self._statements(names, targets)])
         offsets = "offset, kick_offset, row_offset"
-        signature = f"update(state, deviates, kicks, rows, data, path, sums, {offsets}, shared, constants)"
+        signature = f"update(state, deviates, kicks, rows, data, path, sums, {offsets}, table, index, constants)"
         # Not deviates[offset + …] in the loop: an index that may be negative, for all LLVM knows, makes a gather.
         views = ["deviates = deviates[offset:]", "kicks = kicks[kick_offset:]", "rows = rows[row_offset:]"]
         return _function(signature, [*views, *self._load_constants(), *shared, *lines])
@@ -581,7 +585,7 @@ ROW_STREAM, ROUNDS = {STREAMS["minibatch_index"]}, {6 * max(n - 1, 1).bit_length
         scalars = [name for name, _ in self.program.optimizer.rule.scalars]
         names |= {f"optimizer.{name}": f"q_{i}" for i, name in enumerate(scalars)}
         columns = ["learning_rate", "t", *(f"q_{i}" for i in range(len(scalars)))]
-        return [f"{column} = shared[{i}]" for i, column in enumerate(columns)]
+        return [f"{column} = table[index, {i}]" for i, column in enumerate(columns)]
 
     def _hyperparameters(self) -> dict[str, sympy.Expr]:
         return {
@@ -636,9 +640,9 @@ ROW_STREAM, ROUNDS = {STREAMS["minibatch_index"]}, {6 * max(n - 1, 1).bit_length
                 body += self._compensated_sum(row, "part * share" if observable.kind == "mean" else "share")
             lines += [f"if running == {i}:", *_indent(_lanes(body))]
         places = "deviates, rows, data, path, offset, row_offset"
-        signature = f"accumulate(state, running, part, weights, completed, {places}, shared, constants)"
-        views = ["deviates = deviates[offset:]", "rows = rows[row_offset:]", "learning_rate, t = shared[0], shared[1]"]
-        return _function(signature, [*views, *self._load_constants(), *lines])
+        signature = f"accumulate(state, running, part, weights, completed, {places}, table, index, constants)"
+        views = ["deviates = deviates[offset:]", "rows = rows[row_offset:]"]
+        return _function(signature, [*views, *self._load_constants(), *self._load_shared({}), *lines])
 
     def _compensated_sum(self, row: int, share: str) -> list[str]:
         """Add a share, less what rounding added too much before (Kahan)."""

@@ -5,7 +5,7 @@ steps of a span before the next tile starts, so its state stays in the L1 cache,
 so LLVM makes SIMD of it. On a GPU a thread runs a tile of one lane, whose state is in its registers.
 
 The functions below are pasted as text into the generated modules, which provide ``device``, ``lane_loop``,
-``tile_loop``, ``wide_vectors``, ``always_inline``, the constants in capitals, and ``initial_deviates``,
+``tile_loop``, ``entry``, ``wide_vectors``, ``always_inline``, the constants in capitals, and ``initial_deviates``,
 ``initial_state``, ``step_deviates``, ``update``, ``accumulate``, ``observe``, ``outside``, ``bury`` and ``keep``; see
 `source`. What is measured is handed to ``take_record``, ``observe_before`` and ``take_changes`` of the target, in
 `cpu_loop` or `cuda_kernels`. Arguments that they hand on together are tuples:
@@ -20,7 +20,7 @@ The functions below are pasted as text into the generated modules, which provide
 - buffers: deviates, kicks, rows, order, words, path, sums. Scratch of a step.
 """
 # mypy: ignore-errors
-# ruff: noqa: F821, PLR0912
+# ruff: noqa: F821, PLR0912, PLR0915
 
 import numpy as np
 
@@ -31,9 +31,9 @@ import numpy as np
 def count_outside(state):
     """How many lanes are not finite or beyond LIMIT, in any parameter."""
     wide_vectors()
-    n = np.int32(0)  # a wider count would halve the lanes of a vector of float32
+    n = COUNT(0)  # as wide as the state: what is wider halves the lanes of a vector
     for lane in range(LANES):
-        n = np.int32(n + outside(state, lane))
+        n = COUNT(n + outside(state, lane))
     return n
 
 
@@ -49,6 +49,7 @@ def mark_diverged(state, status, completed):
 @tile_loop
 def find_diverged(state, status, completed, n_marked):
     """Mark newly diverged trajectories; how many are marked then."""
+    always_inline()
     # Marked lanes are NaN and count as outside: the slow path runs only when another one joins them.
     n_outside = count_outside(state)
     if n_outside != n_marked:
@@ -57,50 +58,45 @@ def find_diverged(state, status, completed, n_marked):
 
 
 @tile_loop
-def accumulate_windows(state, completed, inputs, buffers, shared, offset, row):
+def accumulate_windows(state, completed, inputs, buffers, index, offset, row):
     """Let every running observable take its share whose window holds the number of completed steps."""
-    _, constants, windows, weights, data = inputs
+    always_inline()
+    table, constants, windows, weights, data = inputs
     deviates, _, rows, _, _, path, _ = buffers
     for running in range(len(windows)):
         if windows[running, 0] < completed <= windows[running, 1]:
             share = REAL(1.0 / (windows[running, 1] - windows[running, 0]))
             accumulate(
-                state, running, share, weights, completed, deviates, rows, data, path, offset, row, shared, constants
+                state,
+                running,
+                share,
+                weights,
+                completed,
+                deviates,
+                rows,
+                data,
+                path,
+                offset,
+                row,
+                table,
+                index,
+                constants,
             )
 
 
 @tile_loop
 def snapshot(theta, state, first):
     """Copy the parameters of one tile to ``theta[trajectory, parameter]``."""
+    always_inline()
     for lane in range(LANES):
         if first + lane < len(theta):
             keep(theta, first + lane, state, lane)
 
 
 @tile_loop
-def take_step(state, completed, fresh, trajectory, counter, inputs, buffers, shared):
-    """One step of every lane; where its deviates and its rows begin in the buffers."""
-    key0, key1, point = counter
-    _, constants, _, _, data = inputs
-    deviates, kicks, rows, order, words, path, sums = buffers
-    # `&`, not `%`: these are powers of two, and for all a compiler knows the step might be negative.
-    phase = completed & (STEPS_A_DRAW - 1)
-    if phase == 0:
-        step_deviates(deviates, trajectory, completed, key0, key1, point)
-    offset, kick, row = phase * WORDS_A_STEP * LANES, 0, 0
-    if KICK_ROWS:
-        kick = (completed & (KICK_STEPS - 1)) * KICK_WORDS * LANES
-        if kick == 0:
-            kick_deviates(kicks, trajectory, completed, key0, key1, point)
-    if ROW_ROWS:
-        row = draw_rows(rows, order, words, trajectory, completed, fresh, key0, key1, point)
-    update(state, deviates, kicks, rows, data, path, sums, offset, kick, row, shared, constants)
-    return offset, row
-
-
-@tile_loop
 def next_event(steps, index, stop):
     """The first of the sorted steps that is still to come, at most where the span ends."""
+    always_inline()
     return min(steps[index], stop) if index < len(steps) else stop
 
 
@@ -127,17 +123,21 @@ def advance_tile(place, span, counter, inputs, plans, sinks, state, status, buff
     observed
         Scratch of the target's own ``take_record`` and ``take_changes``.
     """
+    always_inline()
     trajectory, row_of_theta, _, _ = place
     start, stop, steps, r, s = span
-    table, constants, _, _, _ = inputs
+    # Once a span, not a step: an array that is taken from a tuple is counted, atomically on the CPU (15 % of a step).
+    key0, key1, point = counter
+    table, constants, _, _, data = inputs
+    deviates, kicks, rows, order, words, path, sums = buffers
     record_steps, _, drift_plan, snapshot_steps = plans
     _, _, _, _, _, theta = sinks
-    n_marked = np.int32(0)
+    n_marked = COUNT(0)
     for lane in range(LANES):
-        n_marked = np.int32(n_marked + (status[lane] != 0))
+        n_marked = COUNT(n_marked + (status[lane] != 0))
     completed = start
     if N_RUNNING and start == 0:
-        accumulate_windows(state, 0, inputs, buffers, table[0], 0, 0)
+        accumulate_windows(state, 0, inputs, buffers, np.uint64(0), 0, 0)
     while True:
         if r < len(record_steps) and record_steps[r] == completed:
             take_record(r, place, plans, sinks, state, observed, constants)
@@ -154,14 +154,25 @@ def advance_tile(place, span, counter, inputs, plans, sinks, state, status, buff
                 looking = looks(drift_plan, completed)
                 if looking:
                     observe_before(state, observed, constants)
-            shared = table[np.uint64(completed - start)]
-            fresh = completed == start
-            offset, row = take_step(state, completed, fresh, trajectory, counter, inputs, buffers, shared)
+            # `&`, not `%`: these are powers of two, and for all a compiler knows the step might be negative.
+            phase = completed & (STEPS_A_DRAW - 1)
+            if phase == 0:
+                step_deviates(deviates, trajectory, completed, key0, key1, point)
+            offset, kick, row = phase * WORDS_A_STEP * LANES, 0, 0
+            if KICK_ROWS:
+                kick = (completed & (KICK_STEPS - 1)) * KICK_WORDS * LANES
+                if kick == 0:
+                    kick_deviates(kicks, trajectory, completed, key0, key1, point)
+            if ROW_ROWS:
+                fresh = completed == start
+                row = draw_rows(rows, order, words, trajectory, completed, fresh, key0, key1, point)
+            index = np.uint64(completed - start)
+            update(state, deviates, kicks, rows, data, path, sums, offset, kick, row, table, index, constants)
             if HAS_DRIFTS and looking:
                 take_changes(completed, place, plans, sinks, state, observed, constants)
             completed += 1
             if N_RUNNING:
-                accumulate_windows(state, completed, inputs, buffers, shared, offset, row)
+                accumulate_windows(state, completed, inputs, buffers, index, offset, row)
             if completed & 3 == 0:
                 n_marked = find_diverged(state, status, completed, n_marked)
         if completed == steps and steps & 3:

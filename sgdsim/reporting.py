@@ -170,7 +170,7 @@ def catalogue(kind: str | None = None) -> str:
     --------
     >>> print(catalogue("schedules"))
     schedules:
-      constant:rate                  rate
+      constant:rate                          rate
       ...
     """
     if kind is not None and kind not in KINDS:

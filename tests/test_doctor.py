@@ -33,8 +33,8 @@ def test_what_is_said(tmp_path):
 class Driver:
     """Stands in for numba's: what it answers, and what it says of its failure."""
 
-    def __init__(self, available: object, problem: str | None = None) -> None:
-        self._available, self._problem = available, problem
+    def __init__(self, available: object, problem: str | None = None, gpus: tuple[str, ...] = ()) -> None:
+        self._available, self._problem, self.gpus = available, problem, gpus
 
     def is_available(self) -> object:
         if isinstance(self._available, Exception):
@@ -49,13 +49,14 @@ class Driver:
     ("driver", "said"),
     [
         (Driver(False), "a driver answers, but it finds no device"),
+        (Driver(False, gpus=("a GPU",)), "the compiler of CUDA, NVVM, is missing"),
         (Driver(False, "\nCUDA driver library cannot be found.\nIf you are"), "no NVIDIA driver answers"),
         (Driver(False, "Call to cuInit results in CUDA_ERROR_NO_DEVICE (100)"), "the driver finds no device"),
         (Driver(CudaSupportError("Error at driver init: \nno device:\n out of order")), "out of order"),
     ],
 )
 def test_cuda_is_not_usable_for_a_reason(driver, said, monkeypatch):
-    for name in ("is_available", "cuda_error"):
+    for name in ("is_available", "cuda_error", "gpus"):
         monkeypatch.setattr(cuda, name, getattr(driver, name))
     assert lines()["CUDA"].startswith("not usable: ")
     assert said in lines()["CUDA"]

@@ -381,8 +381,9 @@ def _assert_simd(loop: Any) -> None:
     (text,) = loop.inspect_asm().values()
     arithmetic = r"(?m)^\s+v(?:fn?m\w+|add|sub|mul|max|min|cmp\w*|and\w*)p[sd]\s.*%[yz]mm"
     assert re.findall(arithmetic, text)
-    # Scalar copies of the loop remain for a remainder and for overlapping arrays.
+    # Scalar copies of the loop remain for a remainder and for overlapping arrays, one of them unrolled: three on Zen 3
+    # beside one of vectors. A vector loop that does a part of its work lane by lane has eight or more a copy.
     fma = r"(?m)^\s+vfn?m\w+%s\s"
-    assert len(re.findall(fma % "p[sd]", text)) >= len(re.findall(fma % "s[sd]", text))
+    assert 3 * len(re.findall(fma % "p[sd]", text)) >= len(re.findall(fma % "s[sd]", text))
     (text,) = loop.inspect_llvm().values()
     assert not re.findall(r"call \w+ @(?:llvm\.)?(?:exp|log|sin|cos|tan|pow|erf)\w*", text)

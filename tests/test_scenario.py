@@ -87,9 +87,9 @@ def test_defaults():
 
 @pytest.mark.parametrize("name", shipped())
 def test_a_shipped_scenario_is_read_by_its_name(name):
-    scenario = Scenario.load(name, {"run.steps": 12})
-    assert (scenario.name, scenario.runs[0].steps) == (name, 12)
-    assert Scenario.parse(scenario.toml).runs == scenario.runs
+    for scenario in Scenario.load_parts(name, {"run.trajectories": 1000}):
+        assert (scenario.name, scenario.runs[0].trajectories) == (name, 1000)
+        assert Scenario.parse(scenario.toml).runs == scenario.runs
 
 
 def test_final_snapshots_follow_the_steps():

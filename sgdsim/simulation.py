@@ -124,7 +124,8 @@ class Simulator:
 
     def compile(self) -> None:
         """Compile the kernels, or load them from the cache, by running them on as little as there can be."""
-        self.executor.compile()
+        empty = {name: np.empty((0,) * len(shape), dtype) for name, (shape, dtype) in self.shapes().items()}
+        self.executor.compile(Accumulators(**empty))
 
     def first_tiles(self, block_trajectories: int | None = None) -> range:
         """Where each block begins."""

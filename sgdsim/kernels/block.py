@@ -94,8 +94,8 @@ class Executor(Protocol):
     kernel: Any
     """The generated module."""
 
-    def compile(self) -> None:
-        """Make the machine code, or load it."""
+    def compile(self, empty: Accumulators) -> None:
+        """Make the machine code, or load it; arrays of no length stand for what a run measures into."""
 
     def block(self, first_tile: int, tiles: int) -> Block:
         """A block at its start; its parameters are drawn, those that are given are zero."""

@@ -55,7 +55,7 @@ class Gpu:
             self._arguments = _to_device(common.arguments)
             self.block_trajectories = self._trajectories_that_fit()
 
-    def compile(self) -> None:
+    def compile(self, empty: Accumulators) -> None:
         """Compile the kernels, or load them, by a span of no steps that records its start."""
         table = np.zeros((1, len(self._program.optimizer.rule.scalars) + 2), self._program.dtype)
         with explained():

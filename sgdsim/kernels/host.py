@@ -35,16 +35,8 @@ class Host:
         self._workers = workers
         self.kernel = cache.load(program, target)
 
-    def compile(self) -> None:
+    def compile(self, empty: Accumulators) -> None:
         """Compile the kernels, or load them from the cache, by running them on no trajectories at all."""
-        shapes = {"theta": (3, self._program.dtype), "status": (1, "int64"), "moments": (4, "float64")}
-        shapes |= {
-            "counts": (3, "uint32"),
-            "comoments": (4, "float64"),
-            "cells": (3, "uint32"),
-            "changes": (3, "float64"),
-        }
-        empty = Accumulators(**{name: np.empty((0,) * axes, dtype) for name, (axes, dtype) in shapes.items()})
         self.advance(self.block(0, 0), 0, self._program.step_table(np.empty(0), 0), empty)
 
     def block(self, first_tile: int, tiles: int) -> Block:
@@ -64,7 +56,8 @@ class Host:
     def advance(self, block: Block, stop: int, table: np.ndarray, into: Accumulators) -> None:
         """Run a block to so many completed steps."""
         common = self._common
-        span = block.step, stop, common.steps, *(first_after(steps, block.step) for steps in self._sorted_steps())
+        still_to_come = (first_after(steps, block.step) for steps in (common.record_steps, common.snapshot_steps))
+        span = block.step, stop, common.steps, *still_to_come
         self._workers.run(
             self.kernel.advance,
             block.first_tile,
@@ -84,9 +77,6 @@ class Host:
     def fetch(self, array: Any) -> np.ndarray:
         """A field of a block."""
         return np.asarray(array)
-
-    def _sorted_steps(self) -> tuple[np.ndarray, np.ndarray]:
-        return self._common.record_steps, self._common.snapshot_steps
 
 
 def _aligned(shape: tuple[int, int], dtype: str) -> np.ndarray:

@@ -53,7 +53,7 @@ def trap(known: River) -> float:
         end = y + direction * step
         if np.isfinite(drift.first(end)) and np.sign(float(drift.first(end))) == -direction:
             root = brentq(drift.first, y, end, xtol=1e-14)
-            width = max(1e-6, 0.05 * step)
+            width = max(1e-6, 0.05 * step, 2.0 * abs(shifted(root) / float(slope_of(drift.first, root))))
             try:
                 return float(brentq(shifted, root - width, root + width, xtol=1e-14))
             except ValueError:

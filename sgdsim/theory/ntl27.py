@@ -14,11 +14,23 @@ from a given U, where the drift of U by U is recorded:
 
     E[Q|x] = -eta*a*(2 - eta*a)*(U - U_inf),    E Q_noise = eta^2*a*sigma^2/2,    Q_noise = Q - a*(r^2 - 1)*x^2/2,
 
-r = 1 - eta*a. That slow loss is work and fast loss is heat is claimed in arXiv:2505.10559; the bookkeeping is
+r = 1 - eta*a.
+
+Of a river that runs, the mean work on its walls and the mean heat are, along the noise-free path y0 and with the heat V
+of the walls on it (NTL-21),
+
+    <sum (a(y') - a(y))*x^2/2> = sum (a(y0') - a(y0))*V/2,    <sum Q> = sum a(y0')*(V' - V)/2,
+
+exactly in eta, to leading order in sigma^2; tested over four or more noises, sigma^2 in place of the learning rate.
+
+That slow loss is work and fast loss is heat is claimed in arXiv:2505.10559; the bookkeeping is
 re-derived.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -27,7 +39,8 @@ from sgdsim.run import Recorder, Run
 from sgdsim.theory.law import Law, name_of
 from sgdsim.theory.modes import Mode, modes
 from sgdsim.theory.ntl2 import stationary_fast_loss
-from sgdsim.theory.prediction import DriftCurve, Moment, NotApplicable, Prediction
+from sgdsim.theory.prediction import FEWEST_RATES, DriftCurve, Function, Moment, NotApplicable, Prediction
+from sgdsim.theory.river import River, river
 
 ID = "NTL-27"
 ROUNDING = 1e-14
@@ -59,6 +72,7 @@ def books(run: Run) -> dict[str, Observable]:
         "unbalanced": f"where(abs({work} + {heat} - {du}) > {ROUNDING}, 1, 0)",
         "unbalanced_symmetric": f"where(abs({symmetric[0]} + {symmetric[1]} - {du}) > {ROUNDING}, 1, 0)",
         "work_symmetric": symmetric[0],
+        "work_on_walls": f"{da}*{x2}/2",
         "heat_of_noise": f"{heat} - ({a_next})*((1 - learning_rate*({a}))**2 - 1)*{x2}/2",
     }
     return {name: Observable(name, formula, (0, run.steps), "sum") for name, formula in formulas.items()}
@@ -134,6 +148,50 @@ def _relaxation(mode: Mode) -> list[Prediction]:
     return [Prediction(ID, quantity, measure, float(values[0]), "exact", resolution, conditions=f"bath {rest:.6g}")]
 
 
+def river_means(known: River) -> dict[str, float]:
+    """Mean work on the walls of a river that runs, and mean heat, to leading order in sigma^2."""
+    y, v, work, heat, rate = known.start, known.start_heat, 0.0, 0.0, known.rate
+    for _ in range(known.run.steps):
+        a, after = float(known.a(y)), y - rate * float(known.c(y, 1))
+        cooled, closed = (1.0 - rate * a) ** 2 * v + rate**2 * known.noise, float(known.a(after))
+        work, heat = work + (closed - a) * v / 2.0, heat + closed * (cooled - v) / 2.0
+        y, v = after, cooled
+    return {"work_on_walls": work, "heat": heat}
+
+
+def _across(runs: Sequence[Run]) -> list[Prediction]:
+    try:
+        rivers = [river(run) for run in runs]
+        noises = {known.noise for known in rivers}
+        if len(noises) < FEWEST_RATES or any(known.is_flat or known.river_noise for known in rivers):
+            return []
+        return [row for point, known in enumerate(rivers) for row in _river(known, point)]
+    except NotApplicable:
+        return []
+
+
+def _river(known: River, point: int) -> list[Prediction]:
+    run, named = known.run, books(known.run)
+    return [
+        Prediction(
+            ID,
+            f"mean({name}) of a river over NTL-27",
+            Function("ratio", partial(_over, value), (Moment("mean", name_of(run, named[name]), run.steps),)),
+            1.0,
+            0,
+            point=point,
+            conditions=f"{value:.6g} in {run.steps} steps, sigma^2 = {known.noise:.4g}",
+            learning_rate=known.noise,
+            series=f"{ID} {known.series} {known.rate}",
+        )
+        for name, value in river_means(known).items()
+    ]
+
+
+def _over(predicted: float, measured: np.ndarray) -> np.ndarray:
+    return np.asarray(measured / predicted)
+
+
 def _heats(mode: Mode, named: dict[str, Observable]) -> list[Prediction]:
     run, a, steps = mode.run, float(mode.curvature[-1]), mode.run.steps
     gained = mode.fast_loss(steps)[0] - mode.fast_loss(0)[0]
@@ -159,4 +217,5 @@ LAW = Law(
     "re-derived, sgdsim handbook NTL-27; work and heat claimed in arXiv:2505.10559",
     _records,
     _at_point,
+    _across,
 )

@@ -7,14 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sgdsim.loss import Loss
 from sgdsim.losses.river_valley import river_valley
 from sgdsim.noise import Noise
+from sgdsim.observables import Observable
 from sgdsim.optimizers import Optimizer
 from sgdsim.run import Drift as Recorded
 from sgdsim.run import Histogram, Recorder, Run
 from sgdsim.schedules import Schedule
 from sgdsim.starts import Grid
-from sgdsim.theory import law, ntl21, ntl22, ntl26
+from sgdsim.theory import law, ntl20d, ntl21, ntl22, ntl22c, ntl23b, ntl25, ntl26
 from sgdsim.theory.ntl20 import Drift
 from sgdsim.theory.prediction import DriftCurve, NotApplicable
 from sgdsim.theory.river import river
@@ -185,8 +187,160 @@ def test_a_noisy_river_has_the_gibbs_law_of_the_handbook():
         law("NTL-23").predictions([make_run(PARABOLA, "b*y**2/2", **{**options, "sigma_y": 1.0})])
 
 
-@pytest.mark.parametrize("id", ["NTL-20", "NTL-21", "NTL-22", "NTL-23", "NTL-24", "NTL-26"])
+@pytest.mark.parametrize(
+    "id", ["NTL-20", "NTL-20d", "NTL-21", "NTL-22", "NTL-22c", "NTL-23", "NTL-23b", "NTL-24", "NTL-25", "NTL-26"]
+)
 def test_other_optimizers_are_refused(id):
     run = make_run(EXPONENTIAL, "-g*y", a0=1.0, k=1.0, g=0.05, optimizer=Optimizer("adam"))
     with pytest.raises(NotApplicable):
         law(id).predictions([run])
+
+
+# Held, passing, at the edge of stability
+
+
+def passing(rate: float, ratio: float, steps: int = 16000, g: float = 0.02, **options) -> Run:
+    """The handbook's river between parabolic walls at so many T_c, with its first passage of 1.5."""
+    recorder = Recorder(observables=(Observable("passage", "y - 1.5", None, "passage"),))
+    sigma = np.sqrt(4.0 * ratio * g / rate)
+    return make_run(
+        PARABOLA, "-g*y", rate=rate, steps=steps, a0=4.0, k=1.0, g=g, sigma=sigma, recorder=recorder, **options
+    )
+
+
+def test_the_held_river_is_that_of_the_handbook():
+    """Measured there: .373682 +- 5e-4 and .171644 +- 2.3e-4; leading order has .38197 and .17157."""
+    for ratio, measured, error in ((1.5, 0.373682, 5e-4), (3.0, 0.171644, 2.3e-4)):
+        (row,) = law("NTL-25").predictions([passing(0.0125, ratio, 40000, y=0.3)])
+        assert row.predicted == pytest.approx(measured, abs=4 * error)
+        assert row.order == 1
+    assert ntl25.leading_trap(river(passing(0.0125, 1.5))) == pytest.approx(0.381966, abs=1e-6)
+    assert ntl25.threshold(river(passing(0.0125, 1.5))) == pytest.approx(0.04)
+
+
+def test_the_time_of_transit_is_that_of_the_handbook():
+    """Measured there: 10757 +- 20 at T_c/2. At 3/4 of T_c its mean is of those alone that had passed."""
+    (row,) = law("NTL-25").predictions([passing(0.0125, 0.5)])
+    assert ntl25.transit(river(passing(0.0125, 0.5)), 1.5) == pytest.approx(10757, rel=5e-3)
+    assert "passage" in row.measure.moments[0].observable
+    with pytest.raises(NotApplicable, match="no first_passage"):
+        law("NTL-25").predictions([replace(passing(0.0125, 0.5), recorder=Recorder())])
+
+
+def test_the_time_to_leading_order_has_a_closed_form():
+    """At T/T_c = 1/2: the integral of (1 + y^2)/(1 - y + y^2)."""
+    expected = 1.5 + np.log(1 - 1.5 + 2.25) / 2 + (np.arctan(2 / np.sqrt(3)) + np.arctan(1 / np.sqrt(3))) / np.sqrt(3)
+    found = ntl25.transit(river(passing(0.0125, 0.5)), 1.5, leading=True)
+    assert found * 0.0125 * 0.02 == pytest.approx(expected, rel=1e-8)
+
+
+def test_the_time_of_transit_is_that_of_brute_force():
+    rate, g, n = 0.02, 0.08, 2000
+    known = river(passing(rate, 0.5, g=g))
+    random = np.random.default_rng(3)
+    x, y, passage = np.zeros(n), np.zeros(n), np.zeros(n)
+    for step in range(1, 5000):
+        kick = np.sqrt(known.noise) * random.standard_normal(n)
+        x, y = x - rate * (4 * (1 + y * y) * x + kick), y - rate * (4 * y * x * x - g)
+        passage[(passage == 0) & (y > 1.5)] = step
+        if passage.all():
+            break
+    assert passage.all()
+    error = passage.std() / np.sqrt(n)
+    predicted = ntl25.transit(known, 1.5)
+    assert abs(passage.mean() - predicted) < 4 * error + 0.01 * predicted
+    assert abs(passage.mean() - ntl25.transit(known, 1.5, leading=True)) > 4 * error + 0.01 * predicted
+
+
+def test_other_rivers_have_no_threshold():
+    with pytest.raises(NotApplicable, match="speaks of a river"):
+        law("NTL-25").predictions([make_run(EXPONENTIAL, "-g*y", a0=1.0, k=1.0, g=0.05)])
+
+
+def at_the_edge(g: float, steps: int = 2000) -> Run:
+    return make_run(
+        EXPONENTIAL, "-g*y", rate=0.1, steps=steps, a0=1.0, k=1.0, g=g, sigma=np.sqrt(5 * g), y=2.8
+    )  # fmt: skip
+
+
+def test_the_edge_of_stability_is_that_of_the_handbook():
+    """eta*a = 2 - k*eta*sigma^2/(2g) = 1.75; measured there: 2.85556 +- 1.2e-4."""
+    known = river(at_the_edge(0.05))
+    root = ntl22c.root(known)
+    assert 0.1 * np.exp(root) == pytest.approx(1.75, rel=1e-9)
+    shift, spread, left = ntl22c.fluctuations(known, root)
+    assert root + shift == pytest.approx(2.85578, abs=1e-5)
+    assert spread > 0
+    assert left < 1
+    with pytest.raises(NotApplicable, match="does not run"):
+        ntl22c.root(river(make_run(PARABOLA, "g*y", a0=1.0, k=1.0, g=0.05)))
+
+
+def test_the_edge_of_stability_is_that_of_brute_force():
+    g, n = 0.08, 40_000
+    known = river(at_the_edge(g))
+    random = np.random.default_rng(4)
+    x, y = np.zeros(n), np.full(n, 2.8)
+    for _ in range(500):
+        a = np.exp(y)
+        x, y = x - 0.1 * (a * x + np.sqrt(5 * g) * random.standard_normal(n)), y - 0.1 * (a * x**2 / 2 - g)
+    root = ntl22c.root(known)
+    shift, spread, _ = ntl22c.fluctuations(known, root)
+    gamma = 0.1 * g
+    assert y.var() / spread == pytest.approx(1.0, abs=25 * gamma)
+    assert (y.mean() - root) / shift == pytest.approx(1.0, abs=25 * gamma + 4 * np.sqrt(spread / n) / abs(shift))
+    assert abs(y.mean() - root) > 10 * np.sqrt(spread / n)
+
+
+# Two temperatures, and noise that depends on the river
+
+
+def test_two_temperatures_are_those_of_the_handbook():
+    """Predicted there: .059433, and .3125 without entropy."""
+    options = {"a0": 2.0, "k": 1.0, "b": 0.02, "sigma": 2.0, "sigma_y": 0.5, "river_noise": "normal"}
+    run = make_run(PARABOLA, "b*y**2/2", rate=0.05, steps=5000, **options)
+    run = replace(run, recorder=law("NTL-23b").requirements(run))
+    (row,) = law("NTL-23b").predictions([run])
+    assert row.order == 0
+    assert ntl23b.mean_square(river(run)) == pytest.approx(0.059433, abs=1e-6)
+    assert ntl23b.mean_square(river(run), entropy=False) == pytest.approx(0.3125)
+    with pytest.raises(NotApplicable, match="no temperature of its own"):
+        law("NTL-23b").predictions([make_run(PARABOLA, "b*y**2/2", rate=0.05, **{**options, "sigma_y": 2.0})])
+    with pytest.raises(NotApplicable, match="remembered"):
+        law("NTL-23b").predictions([replace(run, steps=100)])
+
+
+def noisy_walls(formula: str, rate: float = 0.02, steps: int = 800) -> Run:
+    loss = Loss(formula, ("x", "y"), {"s": 1.5}, {"xi": Noise.parse("normal")})
+    return Run(loss, Optimizer(), Schedule(repr(rate)), {"x": 0.0, "y": 1.0}, 1000, steps, recorder=Recorder(every=400))
+
+
+LABELS, ROUGH = "(y*x - s*xi)**2/2", "y**2*x**2/2 + s*y**2*xi*x"
+
+
+def test_noise_of_labels_moves_the_river_as_closed_forms_say():
+    """a = y^2: noise like a makes y' = -eta^2*s^2*y/2, noise like a^2 y' = -eta^2*s^2*y^3/2."""
+    h = 0.02**2 * 1.5**2
+    assert ntl20d.displacement(noisy_walls(LABELS), 0, 800) == pytest.approx(np.expm1(-h * 400), rel=1e-7)
+    assert ntl20d.displacement(noisy_walls(ROUGH), 0, 800) == pytest.approx((1 + h * 800) ** -0.5 - 1, rel=1e-7)
+    for formula, power in ((LABELS, "q = 1,"), (ROUGH, "q = 2,")):
+        (row,) = law("NTL-20d").predictions([noisy_walls(formula)])
+        assert power in row.quantity
+    with pytest.raises(NotApplicable, match="no flat river"):
+        law("NTL-20d").predictions([noisy_walls("y**2*x**2/2 + s*xi*x")])
+
+
+def test_noise_of_labels_moves_the_river_as_brute_force_has_it():
+    rate, n, s = 0.02, 20_000, 1.5
+    random = np.random.default_rng(5)
+    x, y = np.zeros(n), np.ones(n)
+    for step in range(800):
+        if step == 400:
+            start = y.mean()
+        error = y * x - s * random.standard_normal(n)
+        x, y = x - rate * y * error, y - rate * x * error
+    (row,) = law("NTL-20d").predictions([noisy_walls(LABELS)])
+    found = float(row.measure.function(start, y.mean()))
+    assert found == pytest.approx(1.0, abs=0.05)
+    additive = -(rate**2) * s**2 / 2 * 400  # noise as of the start, at any y
+    assert abs((y.mean() - start) / additive - 1.0) > 0.1

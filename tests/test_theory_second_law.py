@@ -15,9 +15,10 @@ from sgdsim.noise import Noise
 from sgdsim.optimizers import Optimizer
 from sgdsim.run import Drift, Histogram, Recorder, Run
 from sgdsim.schedules import Schedule
-from sgdsim.theory import law, ntl27, ntl28, ntl29, ntl30
+from sgdsim.theory import law, ntl27, ntl28, ntl29, ntl29b, ntl30
 from sgdsim.theory.modes import modes
 from sgdsim.theory.prediction import DriftCurve, NotApplicable, PathMean
+from sgdsim.theory.river import river
 
 
 def make_run(
@@ -166,3 +167,106 @@ def test_means_over_paths_agree_with_a_simulation_and_a_wrong_one_is_rejected():
     assert isinstance(row.measure, PathMean)
     assert compare(ensemble, [replace(row, resolution=0.05)])[0].verdict == "agrees"
     assert compare(ensemble, [replace(row, predicted=0.0, resolution=0.05)])[0].verdict == "disagrees"
+
+
+# Jarzynski's equality, and the mean work and heat of a river
+
+
+def clock(rate: str = "0.05", steps: int = 60, g: float = 60.0, x: float = 0.1, **options) -> Run:
+    loss = river_valley(
+        a="a0*(1 + y/width)", c="-g*y", constants={"a0": 1.0, "width": 90.0, "g": g, "sigma": np.sqrt(0.4)}
+    )
+    run = Run(loss, Optimizer(), Schedule(rate), {"x": normal(x**2), "y": 0.0}, 1000, steps, **options)
+    return replace(run, recorder=run.recorder.merge(law("NTL-29b").requirements(run)))
+
+
+def test_the_exact_weight_is_a_determinant():
+    """``<exp(-sum d_n*x_n^2/2)> = 1/sqrt(det(1 + D*C))`` of the covariance of all states."""
+    a, rate, noise, start = 1.0 + np.arange(31) / 15.0, 0.1, 0.3, 0.02
+    covariance, r = np.zeros((31, 31)), 1.0 - rate * a
+    covariance[0, 0] = start
+    for n in range(30):
+        covariance[n + 1, : n + 1] = covariance[: n + 1, n + 1] = r[n] * covariance[n, : n + 1]
+        covariance[n + 1, n + 1] = r[n] ** 2 * covariance[n, n] + rate**2 * noise
+    weights = np.append(np.diff(a), 0.0) / (rate * noise / 2.0)
+    expected = np.linalg.det(np.eye(31) + weights[:, None] * covariance) ** -0.5
+    assert ntl29b.exact_weight(a, rate, noise, start) == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_exact_weight_goes_to_the_equality_in_proportion_to_the_rate():
+    """a from 1 to 3 in a time of 10, at T = 0.01."""
+    off = []
+    for steps in (1000, 2000, 4000):
+        rate = 10.0 / steps
+        weight = ntl29b.exact_weight(np.linspace(1.0, 3.0, steps + 1), rate, 0.02 / rate, 0.01)
+        off.append(weight - 3**-0.5)
+    assert off[0] / off[1] == pytest.approx(2.0, abs=0.02)
+    assert off[1] / off[2] == pytest.approx(2.0, abs=0.01)
+
+
+def test_the_river_is_late_by_the_work_on_its_walls():
+    """Brute force, with the back reaction on the river."""
+    n, rate, g = 20_000, 0.05, 60.0
+    random = np.random.default_rng(7)
+    x, y, work = 0.1 * random.standard_normal(n), np.zeros(n), np.zeros(n)
+    for _ in range(60):
+        after = y - rate * (x**2 / 180.0 - g)
+        work += (after - y) / 90.0 * x**2 / 2
+        x = x - rate * ((1 + y / 90.0) * x + np.sqrt(0.4) * random.standard_normal(n))
+        y = after
+    np.testing.assert_allclose(g * (60 * rate * g - y), work, rtol=1e-3, atol=1e-9)
+    equality, exact = law("NTL-29b").predictions([clock()])
+    weights = exact.measure.function(y[None])
+    np.testing.assert_allclose(weights, np.exp(-work / 0.01), rtol=1e-3)
+    error = weights.std() / np.sqrt(n)
+    assert weights.mean() == pytest.approx(exact.predicted, abs=4 * error)
+    assert abs(weights.mean() - exact.rival.predicted) > 8 * error
+    assert equality.order == 0
+    assert float(equality.measure.function(y[None]).mean()) == pytest.approx(weights.mean() * np.sqrt(3.0))
+
+
+def test_a_protocol_may_end_before_the_run_does():
+    long, short = clock("where(t < 60, 0.05, 1e-15)", 100), clock()
+    assert law("NTL-29b").predictions([long])[1].predicted == law("NTL-29b").predictions([short])[1].predicted
+    with pytest.raises(NotApplicable, match="one learning rate"):
+        law("NTL-29b").predictions([clock("where(t < 60, 0.05, 0.01)", 100)])
+
+
+def test_a_clock_that_the_walls_can_slow_is_refused_and_a_start_that_is_not_gibbs():
+    with pytest.raises(NotApplicable, match="slow the river"):
+        law("NTL-29b").predictions([clock(g=0.1)])
+    with pytest.raises(NotApplicable, match="Gibbs"):
+        law("NTL-29b").predictions([clock(x=0.2)])
+
+
+def closing(sigma: float) -> Run:
+    loss = river_valley(a="a0*exp(k*y)", c="-g*y", constants={"a0": 0.5, "k": 1.0, "g": 0.2, "sigma": sigma})
+    return Run(loss, Optimizer(), Schedule("0.1"), {"x": 0.0, "y": 0.0}, 1000, 150)
+
+
+def test_mean_work_and_heat_of_a_river_are_those_of_brute_force():
+    n, rate, sigma = 20_000, 0.1, 0.1
+    random = np.random.default_rng(6)
+    x, y, work, heat = np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n)
+    for _ in range(150):
+        a = 0.5 * np.exp(y)
+        after = x - rate * (a * x + sigma * random.standard_normal(n))
+        y = y - rate * (a * x**2 / 2 - 0.2)
+        closed = 0.5 * np.exp(y)
+        work += (closed - a) * x**2 / 2
+        heat += closed * (after**2 - x**2) / 2
+        x = after
+    means = ntl27.river_means(river(closing(sigma)))
+    for measured, name in ((work, "work_on_walls"), (heat, "heat")):
+        error = measured.std() / np.sqrt(n)
+        assert measured.mean() == pytest.approx(means[name], abs=4 * error + 1.5 * sigma**2 * abs(means[name]))
+        assert abs(measured.mean()) > 20 * error
+    assert means["work_on_walls"] > 0 > means["heat"]  # pressed together, it gives off heat
+
+
+def test_mean_work_and_heat_take_four_noises():
+    runs = [closing(sigma) for sigma in (0.1, 0.2, 0.3, 0.4)]
+    runs = [replace(run, recorder=law("NTL-27").requirements(run)) for run in runs]
+    rows = [row for row in law("NTL-27").predictions(runs) if row.order == 0]
+    assert [row.point for row in rows] == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert not [row for row in law("NTL-27").predictions(runs[:3]) if row.order == 0]

@@ -77,6 +77,10 @@ def _at_point(run: Run) -> list[Prediction]:
     if abs(variance * a[0] / heat - 1.0) > _SAME:
         raise NotApplicable(f"{known.fast} starts with the variance {variance:.6g}, Gibbs' law has {heat / a[0]:.6g}")
     back = float(abs(known.a(0.0, 1)) * heat / (2.0 * a.min() * abs(slope)))
+    if not back < _BACK_REACTION:
+        raise NotApplicable(f"the walls slow the river by {back:.1g}, at most {_BACK_REACTION:g} can be neglected")
+    if not (np.all(a > 0.0) and known.rate * a.max() < 2.0):
+        raise NotApplicable(f"eta*a goes from {known.rate * a[0]:.3g} to {known.rate * a[-1]:.3g}, not between 0 and 2")
     if run.steps not in run.recorder.snapshots:
         raise NotApplicable("the states at the end are not kept")
     limit, exact = float(np.sqrt(a[0] / a[-1])), exact_weight(a, known.rate, known.noise, variance)

@@ -22,7 +22,17 @@ from sgdsim.plots.along import predictions_along
 from sgdsim.plots.render import ERRORS
 from sgdsim.scenario import Scenario
 from sgdsim.theory import law
-from sgdsim.theory.prediction import Correlation, Curve, Density, Distance, Function, Moment, Prediction, Rival
+from sgdsim.theory.prediction import (
+    Correlation,
+    Curve,
+    Density,
+    Distance,
+    Function,
+    Moment,
+    PathMean,
+    Prediction,
+    Rival,
+)
 from tests.test_estimation import EDGES, LANES, stacked, synthetic, with_histogram
 
 if TYPE_CHECKING:
@@ -260,6 +270,21 @@ def test_an_order_test_draws_the_residual_and_the_fit_that_decides(sweep: Ensemb
     assert residuals(below)[0][1] == pytest.approx((residual - fitted) / [one.stderr for one in estimates])
     assert axes.get_yscale() == "log"
     assert f"{test.fit.coefficients[1]:.3g} η²" in words(figure)
+
+
+def test_an_order_test_of_a_mean_over_paths_is_drawn() -> None:
+    rng = np.random.default_rng(4)
+    values = [np.sqrt(eta) * rng.normal(size=N) for eta in RATES]
+    found = stacked([synthetic([{"x": one}], (0,), {0: {"x": one}}) for one in values])
+    rates = Variable(("point",), np.array(RATES))
+    ensemble = Ensemble({**found.variables, "sweep_optimizer.learning_rate": rates}, found.attributes)
+    measure = PathMean("x", (0,), lambda path: path[0] ** 2)
+    rows = [
+        Prediction("user-1", "squares", measure, 0.0, 0, point=point, learning_rate=eta)
+        for point, eta in enumerate(RATES)
+    ]
+    axes, _ = axes_of(plotting.draw(ensemble, rows, "order"))
+    assert measured(axes)[1] == pytest.approx([np.mean(one**2) for one in values])
 
 
 @pytest.mark.parametrize("recorded", ["histogram", "snapshot"])

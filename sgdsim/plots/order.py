@@ -12,16 +12,17 @@ from sgdsim.estimation import NotMeasured, PowerFit
 from sgdsim.order_test import OrderTest, Series, order_test
 from sgdsim.plots.panel import MOST_PANELS, Drawing, Line, Panel, Part, Points, Residuals, scale_for, superscript
 from sgdsim.plots.subject import Subject, arrays, require
-from sgdsim.theory.prediction import Correlation, Function, Moment, Prediction
+from sgdsim.theory.prediction import Correlation, Function, Moment, PathMean, Prediction
 
 _WANTED = "a prediction of finite order at two or more learning rates: --predict 'variance(x) = …; order=1' of a sweep"
+_NUMBERS = Moment | Function | Correlation | PathMean
 
 
 def drawing(subject: Subject) -> Drawing:
     """One panel a prediction: what it leaves, which must begin with a higher power than it claims to hold to."""
     groups: dict[object, list[Prediction]] = {}
     for prediction in subject.predictions:
-        if isinstance(prediction.order, int) and isinstance(prediction.measure, Moment | Function | Correlation):
+        if isinstance(prediction.order, int) and isinstance(prediction.measure, _NUMBERS):
             key = prediction.id, prediction.quantity, prediction.order, prediction.series
             groups.setdefault(key, []).append(prediction)
     series = [group for group in groups.values() if len({one.learning_rate for one in group}) > 1]

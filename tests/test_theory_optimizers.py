@@ -225,6 +225,65 @@ def test_adaptive_limits():
     assert ntl11.adam_variance(0.7, 1.0, 1.0, 0.0) == pytest.approx(ntl10.rmsprop_variance(0.7, 1.0, 1.0), rel=1e-9)
 
 
+def time_average(alpha: float, rate: float, excluding: bool, seed: int = 3) -> tuple[float, float]:
+    """Mean of x^2 over time and trajectories of a plain loop, whose mean square begins at rest, with its error."""
+    rng, n, steps = np.random.default_rng(seed), 5000, 2000
+    x, square, total = np.zeros(n), np.ones(n), np.zeros(n)
+    for step in range(steps):
+        gradient, past = x + rng.normal(size=n), square
+        square = alpha * square + (1 - alpha) * gradient**2
+        x = x - rate * gradient / np.sqrt(past if excluding else square)
+        if step >= steps // 4:
+            total += x * x
+    means = total / (steps - steps // 4)
+    return float(means.mean()), float(means.std() / np.sqrt(n))
+
+
+@pytest.mark.parametrize("excluding", [False, True])
+def test_a_finite_memory_against_a_plain_loop(excluding):
+    """R alone, at small k: what is left out, 0.3*(1 - alpha)*k, is below the error; R = 1 is 12 of them off."""
+    found, error = time_average(0.9, 0.05, excluding)
+    long, ratio = ntl10.rmsprop_variance(0.05, 1.0, 1.0), ntl10.finite_memory(0.9, excluding=excluding)
+    assert abs(found - long * ratio) < 4 * error
+    assert abs(found - long) > 8 * error
+
+
+def test_the_first_order_of_a_finite_memory():
+    """Handbook: -(3/8)*(1 - alpha), +5/8 where the present gradient is excluded; alpha = 0 is SignSGD."""
+    for excluding, expected in ((False, -3 / 8), (True, 5 / 8)):
+        one, two = ((ntl10.finite_memory(1 - q, excluding=excluding) - 1) / q for q in (0.01, 0.02))
+        assert 2 * one - two == pytest.approx(expected, abs=2e-3)
+    assert ntl10.finite_memory(1e-6) == pytest.approx(np.sqrt(np.pi / 2), rel=2e-3)  # as the root of alpha
+    assert ntl11.finite_memory(0.0, 0.999) == pytest.approx(ntl10.finite_memory(0.999), abs=3e-6)
+
+
+def test_a_finite_memory_is_a_series_in_its_inverse():
+    runs = [
+        make_run(wall(a=1.0, sigma=1.0), optimizer("adam", beta1=0.5, beta2=1 - q), q, 0.0, 2000) for q in (0.05, 0.1)
+    ]
+    rows = [row for run in runs for row in predicted("NTL-11", run).values()]
+    assert len({row.series for row in rows}) == 1
+    assert [row.learning_rate for row in rows] == pytest.approx([0.05, 0.1])
+    assert all(row.order == 1 and row.resolution == pytest.approx(row.learning_rate * 3 / 16) for row in rows)
+
+
+@pytest.mark.parametrize("centre", [0.0, 0.8])
+def test_decoupled_decay_without_momentum_against_a_plain_loop(centre):
+    rule = optimizer("rmsprop", alpha=0.998, epsilon=1e-12, decoupled_weight_decay=0.5)
+    rows = predicted("NTL-11", make_run(wall(1.0, 1.0, centre), rule, 0.2, 0.0, 4500))
+    rng, n, total = np.random.default_rng(4), 1000, []
+    x, square = np.full(n, rows["mean(x)"].predicted), np.ones(n)
+    for step in range(3000):
+        given = {"theta": x, "gradient": x - centre + rng.normal(size=n), "t": step, "learning_rate": 0.2}
+        after = rule.steps({**given, "square": square})
+        x, square = after["theta"], after["square"]
+        total += [(x.mean(), x.var())] if step >= 2000 else []
+    mean, variance = np.mean(total, axis=0)
+    assert variance == pytest.approx(rows["variance(x)"].predicted, rel=0.016)
+    assert mean == pytest.approx(rows["mean(x)"].predicted, abs=0.004)
+    assert abs(2 * rows["mean(fast_loss_x)"].rival.predicted / variance - 1) > 0.2
+
+
 @pytest.mark.parametrize(
     ("id", "run", "reason"),
     [
@@ -248,10 +307,15 @@ def test_adaptive_limits():
             "normal",
         ),
         ("NTL-9", make_run(wall(), Optimizer("signsgd"), 0.1, Noise.parse("uniform:0,0.3")), "1.5 periods"),
-        ("NTL-10", make_run(wall(), optimizer("rmsprop", alpha=0.9), 0.1), "as alpha goes to 1"),
+        ("NTL-10", make_run(wall(), optimizer("rmsprop", alpha=0.7), 0.1), "as alpha goes to 1"),
+        ("NTL-10", make_run(wall(), optimizer("rmsprop", alpha=0.9), 0.3), "expected at most 0.5"),
+        ("NTL-10", make_run(wall(), optimizer("rmsprop", alpha=0.99), 0.1), "remembers"),
+        ("NTL-10", make_run(wall(), optimizer("rmsprop_excluding", alpha=0.99), 0.1), "its variance is infinite"),
         ("NTL-10", make_run(wall(), optimizer("rmsprop", alpha=0.999), 0.1), "remembers"),
         ("NTL-11", make_run(wall(), optimizer("adam", epsilon=0.1), 0.1, steps=9000), "without epsilon"),
         ("NTL-11", make_run(wall(), optimizer("adam", beta1=0.995), 0.1, steps=9000), "ten times faster"),
+        ("NTL-11", make_run(wall(), optimizer("rmsprop"), 0.1), "the optimizer is rmsprop with 0"),
+        ("NTL-11", make_run(wall(), optimizer("rmsprop", weight_decay=0.1), 0.1), "there is a coupled one"),
     ],
 )
 def test_where_they_do_not_hold_they_say_why(id, run, reason):

@@ -18,7 +18,8 @@ two integrals of ``E exp(-s*W) = prod_j (1 + 2*s*(1 - alpha)*alpha^j)^(-1/2)``. 
 alpha)``, and ``1 + (5/8)*(1 - alpha)`` where W excludes the present xi; alpha = 0 is SignSGD. W is also correlated with
 x^2, over 1/(1 - alpha) steps: of its three sources, the diffusion and pull that W makes, the heat ``a^2*x^2`` that W
 takes up, and the xi that they share, the first two cancel, and the third vanishes, whichever memory is longer. What is
-left out is of order ``(1 - alpha)*k``: tested to order 1 in ``1 - alpha``, with k in proportion to it, as time averages.
+left out is of order ``(1 - alpha)*k``: tested to order 1 in ``1 - alpha``, with k in proportion to it, by averages over
+late times.
 
 A mean square that excludes the present gradient begins as that of the first gradient alone, by which the next steps are
 divided: their variance is infinite, and stays so. To it R does not apply from such a start.

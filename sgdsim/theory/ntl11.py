@@ -19,7 +19,8 @@ both to second order in d. Their ratio is R, ``1 - (3/8)*q`` where q is small be
 
 *Decoupled decay lambda*, RMSProp of a long memory: with ``r = 1 - eta*lambda - eta_eff*a`` and the mean x_m,
 
-    v = eta_eff^2*sigma^2/(1 - r^2),  x_m - x_0 = -eta*lambda*x_0/(1 - r),  eta_eff = eta/sqrt(sigma^2 + a^2*E (x - x_0)^2).
+    v = eta_eff^2*sigma^2/(1 - r^2),    x_m = eta_eff*a*x_0/(1 - r),
+    eta_eff = eta/sqrt(sigma^2 + a^2*(v + (x_m - x_0)^2)).
 
 Re-derived.
 """

@@ -226,7 +226,7 @@ def test_sign_descent_with_other_noise_against_a_loop(noise):
 
 
 def test_the_leading_order_of_sign_descent_and_where_there_is_none():
-    """Uniform noise: exact while x stays within. Cauchy: the next term is eta's. The cusp of Laplace noise: its root's."""
+    """Uniform noise: exact while x stays within. Cauchy: the next term is eta's. A cusp, Laplace's: its root's."""
 
     def off(noise: Any, rate: float) -> float:
         return ntl9.mixed_variance(rate, 1.0, noise) / ntl9.leading_variance(rate, 1.0, noise) - 1

@@ -49,7 +49,7 @@ def distribution(noise: Any) -> Any:
     """A distribution of SciPy's, that of normal noise where its standard deviation is given."""
     from scipy import stats
 
-    return stats.norm(scale=noise) if isinstance(noise, float) else noise
+    return stats.norm(scale=noise) if isinstance(noise, float | int) else noise
 
 
 def lattice_law(rate: float, curvature: float, noise: Any, phase: float) -> tuple[np.ndarray, np.ndarray]:

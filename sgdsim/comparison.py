@@ -309,11 +309,13 @@ def _goodness(prediction: Prediction, ensemble: Ensemble, alpha: float, points: 
         return goodness.kolmogorov_smirnov(distance - allowed, n) if n else Score(doubts=("no live trajectories",))
     if isinstance(measure, Density):
         counts, edges = estimation.histogram(ensemble, measure.observable, measure.step)
-        below = np.concatenate([[0.0], np.asarray(measure.cdf(edges), dtype=float), [1.0]])
-        return goodness.chi_square(counts, np.diff(below))
+        stretch = 1.0 + _rounding([measure.step], 1.0, points)
+        held, moved = (np.diff([0.0, *measure.cdf(scale * edges), 1.0]) for scale in (1.0, stretch))
+        return goodness.chi_square(counts, held, moved - held)
     if isinstance(measure, Tail):
         values = estimation.live(ensemble, measure.parameter, measure.step)
-        return goodness.tail(values, prediction.predicted, measure.fraction, alpha)
+        rounding = _rounding([measure.step], 1.0, points)
+        return goodness.tail(values, prediction.predicted, measure.fraction, alpha, rounding)
     return None
 
 
@@ -451,7 +453,8 @@ def _curve(prediction: Prediction, points: _Points) -> _Row:
 def _along(measure: Curve | DriftCurve, prediction: Prediction, points: _Points) -> Iterable[tuple[Estimate, float]]:
     """The estimates along a curve, each with its rounding error."""
     if isinstance(measure, DriftCurve):
-        return [(estimate, 0.0) for estimate in estimation.drift(points[prediction.point], measure.observable)]
+        estimates = estimation.drift(points[prediction.point], measure.observable)
+        return [(one, _rounding([0], one.value, points)) for one in estimates]  # of the change of one step
     estimates = [_moment(moment, prediction.point, points) for moment in measure.moments]
     steps = [moment.step for moment in measure.moments]
     return [(one, _rounding([step], one.value, points)) for one, step in zip(estimates, steps, strict=True)]

@@ -39,7 +39,7 @@ def kolmogorov_smirnov(distance: float, n: int) -> Score:
     return Score(distance, z=normal_deviate(p), p=p, detectable=seen)
 
 
-def chi_square(counts: np.ndarray, probabilities: np.ndarray) -> Score:
+def chi_square(counts: np.ndarray, probabilities: np.ndarray, off: np.ndarray | None = None) -> Score:
     r"""Counts of independent values against the probabilities of their bins.
 
     Measured is the total variation distance, half the sum of all differences in probability, over the merged bins.
@@ -55,6 +55,8 @@ def chi_square(counts: np.ndarray, probabilities: np.ndarray) -> Score:
         Of all bins, with those below the first edge and above the last.
     probabilities
         Likewise, as predicted.
+    off
+        By how much rounding may have changed them: it adds to the noncentrality that is allowed for.
 
     Examples
     --------
@@ -62,7 +64,7 @@ def chi_square(counts: np.ndarray, probabilities: np.ndarray) -> Score:
     >>> one.measured, round(one.p, 3), one.remarks
     (0.01, 0.67, ('chi-square 0.8 on 2',))
     """
-    from scipy.special import chdtrc, chdtri, chndtrinc
+    from scipy.special import chdtrc, chdtri, chndtr, chndtrinc
 
     n = float(counts.sum())
     if not n:
@@ -75,7 +77,9 @@ def chi_square(counts: np.ndarray, probabilities: np.ndarray) -> Score:
     if not freedom:
         return Score(distance, doubts=("one bin holds all that is expected: bins narrower, or elsewhere",))
     value = float(np.sum((observed - expected) ** 2 / expected))
-    p = float(chdtrc(freedom, value))
+    # Merging bins makes a noncentrality no larger; what is expected in less than one value is merged.
+    allowed = 0.0 if off is None else n * float(np.sum(off**2 / np.maximum(probabilities, 1.0 / n)))
+    p = float(max(chdtrc(freedom, value), 1.0 - chndtr(value, freedom, allowed)))
 
     def seen(level: float) -> float:
         return float(sqrt(chndtrinc(chdtri(freedom, level), freedom, 1.0 - POWER) / n) / 2.0)
@@ -97,7 +101,7 @@ def _merged(observed: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np.
     return np.add.reduceat(observed, starts), np.add.reduceat(expected, starts)
 
 
-def tail(values: np.ndarray, predicted: float, fraction: float, alpha: float) -> Score:
+def tail(values: np.ndarray, predicted: float, fraction: float, alpha: float, rounding: float = 0.0) -> Score:
     """Hill's estimator of the exponent of a tail, P(|x| > t) ~ t^-exponent, against a predicted one.
 
     From the k largest magnitudes it is k over the sum of their logarithms over that of the next, with a standard error
@@ -120,6 +124,8 @@ def tail(values: np.ndarray, predicted: float, fraction: float, alpha: float) ->
         Part of the values that the tail is taken to be.
     alpha
         Level at which the prediction would be contradicted.
+    rounding
+        Part by which it may have moved values, and so the mean of their logarithms: so much is not held against it.
 
     Examples
     --------
@@ -139,7 +145,8 @@ def tail(values: np.ndarray, predicted: float, fraction: float, alpha: float) ->
     whole, far = (float(np.mean(np.log(largest[:m] / largest[m]))) for m in (k, quarter))
     if not far > 0:
         return Score(doubts=("the largest values are equal",))
-    p = _gamma_p(k, k * whole * predicted)
+    allowed = float(np.clip(1.0 / predicted - whole, -rounding, rounding))
+    p = _gamma_p(k, k * (whole + allowed) * predicted)
     return Score(
         1.0 / whole,
         1.0 / (whole * sqrt(k)),

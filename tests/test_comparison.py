@@ -13,6 +13,7 @@ from scipy import stats
 
 from sgdsim.comparison import Comparison, compare, detectable, format_table, holm, to_json, two_sided
 from sgdsim.ensemble import Ensemble
+from sgdsim.goodness import chi_square, tail
 from sgdsim.theory.law import Skipped
 from sgdsim.theory.prediction import Correlation, Curve, Density, Distance, Function, Moment, Prediction, Rival, Tail
 from tests.test_estimation import EDGES, LANES, stacked, synthetic, with_covariance, with_histogram
@@ -435,6 +436,20 @@ def test_float32_runs_are_allowed_their_rounding() -> None:
     ensemble.attributes["dtype"] = "float32"
     assert one(ensemble, moment("mean", 1.0 + 1e-7)).verdict == "agrees"
     assert one(ensemble, moment("mean", 1.01)).verdict == "disagrees"
+
+
+def test_distributions_of_float32_runs_are_allowed_their_rounding() -> None:
+    """A normal law that is stretched by 1e-4, which 1e11 values tell from what it was, and by 1 %."""
+    edges = np.linspace(-3, 3, 31)
+    held, stretched, wider = (np.diff([0.0, *stats.norm.cdf(edges * scale), 1.0]) for scale in (1.0, 1.0001, 1.01))
+    assert chi_square(1e11 * stretched, held).p < 1e-3
+    assert chi_square(1e11 * stretched, held, stretched - held).p > 0.1
+    assert chi_square(1e11 * wider, held, stretched - held).p < 1e-12
+    values = np.random.default_rng(20).pareto(2.0, size=10**6) + 1.0
+    shifted = tail(values, 2.0, 0.5, 1e-3)
+    allowed = tail(values, 2.0, 0.5, 1e-3, rounding=abs(1.0 / shifted.measured - 0.5))
+    assert shifted.p < allowed.p == pytest.approx(1.0, abs=1e-3)
+    assert tail(values, 2.1, 0.5, 1e-3, rounding=1e-4).p < 1e-12
 
 
 def test_a_rival_is_noted(gaussian: Ensemble) -> None:

@@ -76,7 +76,7 @@ def check_same(run: Run, tolerance: float = 1e-12) -> None:
 
 
 # In the simulator each costs a second or two; the others are in the long suite.
-_FEW = {"river_valley", "relu_network", "softmax", "momentum", "adam", "langevin", "signsgd"}
+_FEW = {"river_valley", "relu_network", "softmax", "momentum", "adam", "langevin", "signsgd", "float64"}
 
 
 def some(names: Any) -> list[Any]:
@@ -136,7 +136,7 @@ EVERYTHING = Recorder(
 )
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", some(["float64", "float32"]))
 def test_every_recorder(dtype):
     run = run_of(CATALOGUE["rescaling"](), recorder=EVERYTHING, dtype=dtype)
     check_same(run, 1e-12 if dtype == "float64" else 1e-5)
@@ -156,11 +156,11 @@ def test_given_starts():
 
 
 def test_more_variables_than_a_thread_holds():
-    """The state stays in global memory."""
-    names = tuple(f"w{i}" for i in range(70))
-    text = " + ".join(f"(w{i} - z)**2*w{i - 1}" for i in range(1, 70))
+    """The state stays in global memory: 22 parameters, each with the two averages of Adam."""
+    names = tuple(f"w{i}" for i in range(22))
+    text = " + ".join(f"(w{i} - z)**2*w{i - 1}" for i in range(1, 22))
     loss = Loss(text, names, noise={"z": Noise.parse("normal")})
-    run = run_of(loss, trajectories=5, steps=4, recorder=Recorder(snapshots=(0, 4)))
+    run = run_of(loss, Optimizer("adam"), trajectories=5, steps=4, recorder=Recorder(snapshots=(0, 4)))
     assert not simulate_module(run).IN_REGISTERS
     check_same(run)
 
@@ -177,9 +177,8 @@ def test_no_bit_depends_on_spans_blocks_or_memory(monkeypatch):
     recorder = dataclasses.replace(EVERYTHING, controls=())
     run = run_of(CATALOGUE["rescaling"](), trajectories=14 if SIMULATED else 50_000, steps=7, recorder=recorder)
     reference = simulate(run).digest()
-    assert simulate(run, span_steps=4, block_trajectories=8 if SIMULATED else 7 * 256).digest() == reference
     monkeypatch.setattr(gpu, "_MEASURED_BYTES", 1)
-    assert simulate(run).digest() == reference
+    assert simulate(run, span_steps=4, block_trajectories=8 if SIMULATED else 7 * 256).digest() == reference
 
 
 def test_the_file_says_where_it_was_made():

@@ -78,6 +78,15 @@ def run(*options: str, folder: str) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
+def test_a_driver_older_than_the_toolkit_is_refused():
+    from sgdsim.kernels.gpu import refuse_older
+
+    with pytest.raises(RunError, match=r"driver is for CUDA 12\.4, older than the toolkit here, 13\.0\.48.*\[cu12\]"):
+        refuse_older("12.4", "13.0.48")
+    refuse_older("13.1", "12.9.1")
+    refuse_older("12.4", "")
+
+
 @no_gpu
 def test_no_gpu_is_one_sentence_with_a_remedy_and_no_file(tmp_path):
     code, output = run("--device", "cuda", folder=str(tmp_path))

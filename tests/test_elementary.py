@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from sgdsim.kernels import elementary
-from sgdsim.kernels.source import HEADERS, _scalar_functions
+from sgdsim.kernels.source import _scalar_functions, header
 
 Array = NDArray[Any]
 
@@ -57,7 +57,7 @@ def _wider(name: str) -> Callable[[Array], Array]:
 def _module(target: str) -> dict[str, Any]:
     """The namespace of a generated module that has all the functions."""
     namespace: dict[str, Any] = {"np": np, "math": math}
-    exec(HEADERS[target] + _scalar_functions("elementary.py", [*BOUNDS, *SIMPLE, *DEVIATES]), namespace)
+    exec(header(target) + _scalar_functions("elementary.py", [*BOUNDS, *SIMPLE, *DEVIATES]), namespace)
     return namespace
 
 

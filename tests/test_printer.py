@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sgdsim.formula import FUNCTIONS, Formula, FormulaError
 from sgdsim.kernels import elementary
 from sgdsim.kernels.printer import KernelPrinter
-from sgdsim.kernels.source import HEADERS
+from sgdsim.kernels.source import header
 
 POINTS = ((0.7, 1.3), (-0.4, 0.6), (1.9, -0.8), (0.0, 2.5))
 SYMBOLS = {name: sympy.Symbol(name, real=True) for name in "xy"}
@@ -46,7 +46,7 @@ def printed(formula: str, dtype: str) -> str:
 
 
 HEADER: dict[str, object] = {"np": np, "math": math}
-exec(HEADERS["python"], HEADER)
+exec(header("python"), HEADER)
 
 
 def value(text: str, x: float, y: float, dtype: str) -> np.floating:

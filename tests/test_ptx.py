@@ -16,11 +16,15 @@ from unittest import mock
 
 import pytest
 
+from sgdsim.data import SAMPLINGS, Data
 from sgdsim.kernels import cache as kernels
 from sgdsim.kernels.program import Program
+from sgdsim.loss import Loss
 from sgdsim.losses import CATALOGUE
+from sgdsim.noise import Noise
 from sgdsim.observables import Observable
 from sgdsim.optimizers import OPTIMIZERS, Optimizer
+from sgdsim.vectors import coordinates
 
 linker = pytest.importorskip("cuda.bindings.nvjitlink", reason="needs the extra ptx: make test-ptx")
 numba_cuda = pytest.importorskip("numba_cuda", reason="needs the extra ptx: make test-ptx")
@@ -28,6 +32,7 @@ numba_cuda = pytest.importorskip("numba_cuda", reason="needs the extra ptx: make
 pytestmark = pytest.mark.validate
 
 ARCHITECTURES = (8, 0), (9, 0)
+NORMAL = Noise.parse("normal")
 MOST_REGISTERS = 128  # of up to 16 parameters: two blocks of 256 threads on a multiprocessor, at the least
 
 
@@ -43,15 +48,17 @@ def offline(architecture: tuple[int, int]) -> Iterator[None]:
         yield
 
 
+def array(dtype: Any, axes: int) -> Any:
+    from numba import types
+
+    return types.Array(dtype, axes, "C")
+
+
 def advance_types(program: Program) -> Any:
     """Of the arguments of `advance`, as `Gpu` passes them."""
     from numba import types as t
 
     real, index, double, word = getattr(t, program.dtype), t.int64, t.float64, t.uint32
-
-    def array(dtype: Any, axes: int) -> Any:
-        return t.Array(dtype, axes, "C")
-
     drift = t.Tuple((array(double, 1), array(index, 1), array(index, 2), array(index, 2)))
     place = (index,) * 5 + (word, word, index)
     inputs = array(real, 2), array(real, 1), array(index, 2), array(double, 3), array(real, 1)
@@ -71,17 +78,34 @@ class Assembled:
 
 @cache
 def assembled(loss: str, optimizer: str, dtype: str, architecture: tuple[int, int], running: bool = False) -> Assembled:
-    from numba import cuda
-
     model = CATALOGUE[loss]()
     observables = (Observable.parse("average", f"window_mean({model.parameters[0]}, 0, 4)"),) if running else ()
     values = {"temperature": 0.1} if optimizer == "langevin" else {}
     start = dict.fromkeys(model.parameters, 0.5)
-    program = Program(model, Optimizer(optimizer, values), start, observables, dtype)
+    return assembled_advance(Program(model, Optimizer(optimizer, values), start, observables, dtype), architecture)
+
+
+def assembled_advance(program: Program, architecture: tuple[int, int] = (9, 0)) -> Assembled:
+    """The kernel that steps."""
+    from numba import cuda
+
     module = kernels.load(program, "cuda")
     with offline(architecture):
         ptx, _ = cuda.compile_ptx(module.advance.py_func, advance_types(program), cc=architecture)
     return report(ptx, architecture)
+
+
+def assembled_start(program: Program) -> Assembled:
+    """The kernel that draws where trajectories start."""
+    from numba import cuda
+    from numba import types as t
+
+    module, words = kernels.load(program, "cuda"), (t.uint32, t.uint32)
+    real, double = getattr(t, program.dtype), t.float64
+    arguments = (t.int64, t.int64, array(double, 1), *words, t.int64, array(real, 2), array(t.int64, 2))
+    with offline((9, 0)):
+        ptx, _ = cuda.compile_ptx(module.initialize.py_func, t.void(*arguments), cc=(9, 0))
+    return report(ptx, (9, 0))
 
 
 def report(ptx: str, architecture: tuple[int, int]) -> Assembled:
@@ -132,6 +156,34 @@ def test_float64_is_seen_where_there_is_some():
     assert assembled("river_valley", "sgd", "float32", (9, 0), running=True).wide > 0
 
 
+ROWS = Data({"x": (1.0, -1.0, 0.5, 2.0), "y": (2.0, 0.0, 1.0, -1.0)})
+FIT = Loss("(u*x - y)**2/2", ("u",), data=ROWS)
+VALLEY = CATALOGUE["river_valley"]()
+MANY = Loss("norm2(x)/2 + dot(x, xi)", coordinates("x", 80), noise=dict.fromkeys(coordinates("xi", 80), NORMAL))
+FEATURES = {
+    "a batch": (Program(VALLEY, Optimizer(batch_size=4), {"x": 0.0, "y": 0.0}), True),
+    "drifts": (Program(VALLEY, Optimizer(), {"x": 0.0, "y": 0.0}, drifts=True), True),
+    "antithetic": (Program(VALLEY, Optimizer(), {"x": 0.0, "y": 0.0}, antithetic=True), True),
+    "wide deviates": (Program(VALLEY, Optimizer(), {"x": 0.0, "y": 0.0}, noise_dtype="float64"), True),
+    "random starts": (Program(VALLEY, Optimizer(), {"x": NORMAL, "y": Noise.parse("uniform:-1,1")}), True),
+    **{
+        f"rows by {sampling}": (Program(FIT, Optimizer(batch_size=2, sampling=sampling), {"u": 0.0}), True)
+        for sampling in SAMPLINGS
+    },
+    # Beyond what registers hold, the state is in global memory; the deviates of a step are the thread's own.
+    "many variables": (Program(MANY, Optimizer(), dict.fromkeys(MANY.parameters, 0.0)), False),
+}
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+def test_features_are_assembled(feature):
+    program, narrow = FEATURES[feature]
+    found, start = assembled_advance(program), assembled_start(program)
+    if narrow:
+        assert found.spilled == start.spilled == 0
+        assert found.registers <= MOST_REGISTERS
+
+
 def test_what_measures_is_assembled():
     """The kernels beside `advance`, whose types do not depend on the loss."""
     from numba import cuda
@@ -140,15 +192,10 @@ def test_what_measures_is_assembled():
     program = Program(CATALOGUE["river_valley"](), Optimizer(), {"x": 0.0, "y": 0.0}, pairs=True, planes=True)
     module = kernels.load(program, "cuda")
     double, index, word = t.float64, t.int64, t.uint32
-
-    def array(dtype: Any, axes: int) -> Any:
-        return t.Array(dtype, axes, "C")
-
     plan = (double, 1), (index, 1), (index, 1), (index, 2), (double, 1), (index, 1), (index, 1), (index, 2)
     plan_type = t.Tuple([array(*one) for one in plan])
     four, counts = array(double, 4), array(word, 3)
     signatures = {
-        "initialize": (index, index, array(double, 1), word, word, index, array(double, 2), array(index, 2)),
         "measure": (index, index, index, array(double, 3), plan_type, four, counts, four, counts),
         "merge": (index, index, four, four, four, four),
         "clear": (array(double, 1),),

@@ -14,7 +14,9 @@ from sgdsim.noise import Noise
 from sgdsim.optimizers import Optimizer
 from sgdsim.run import Run
 from sgdsim.schedules import Schedule
-from sgdsim.theory import law, ntl12, ntl14
+from sgdsim.theory import law, ntl12, ntl13, ntl14
+from sgdsim.theory.chain import evolve
+from sgdsim.theory.ntl13 import potential
 from sgdsim.theory.prediction import Function, NotApplicable, Prediction
 
 WELLS = "h*(x**2 - 1)**2 + s*z*x"
@@ -50,6 +52,46 @@ def test_the_virial_holds_along_a_plain_loop_and_not_without_its_second_term():
     assert isinstance(measure, Function)
     assert measure.function(np.mean(virial), np.mean(squared)) == pytest.approx(row.predicted, abs=0.01)
     assert np.mean(virial) / 0.2 > 1.05
+
+
+def power(p: float, sigma: float, rate: float = 0.1) -> Run:
+    return make_run(anharmonic(p, constants={"c": 1.3, "sigma": sigma}), rate, 0.3, 300)
+
+
+@pytest.mark.parametrize("p", [1.5, 4.0])
+def test_the_next_order_of_a_power_law_is_what_the_chain_says(p):
+    """What is left of p*<V>/T - 1 - e falls as e^2: the term of e itself is right."""
+    off, sizes = [], []
+    for rate in (0.1, 0.05):
+        run = power(p, 1.0, rate)
+        (energy,) = evolve(run, [str(potential(run))], 1000)
+        known = ntl13.PowerLaw.of(run)
+        assert known == ntl13.PowerLaw(p, pytest.approx(1.3))
+        sizes.append(known.small(rate / 2, rate))
+        off.append(p * float(energy.value) / (rate / 2) - 1 - sizes[-1])
+    assert abs(off[0]) < 6 * sizes[0] ** 2
+    assert np.log(off[0] / off[1]) / np.log(sizes[0] / sizes[1]) == pytest.approx(2.0, abs=0.25)
+
+
+def test_the_energies_of_power_laws_are_one_series():
+    runs = [power(4.0, s) for s in (0.5, 1.0, 1.5)] + [power(4.0, 1.0, 0.05)]
+    series = [row for row in law("NTL-13").predictions(runs) if row.order == 1]
+    assert [row.measure.moments[0].point for row in series] == [0, 1, 2, 3]
+    assert len({row.series for row in series}) == 1
+    assert all(row.predicted == 1 + row.learning_rate for row in series)
+    assert not [row for row in law("NTL-13").predictions(runs[:3]) if row.order == 1]
+    assert not [row for row in law("NTL-13").predictions([wells(s) for s in (0.4, 0.7, 1, 2)]) if row.order == 1]
+
+
+def test_the_energy_of_an_absolute_value_is_exact():
+    row = rows("NTL-13", make_run(anharmonic(1.0, constants={"c": 0.3}), 0.1, 0.0))["mean(late_potential)"]
+    assert row.predicted == pytest.approx(0.0545)  # handbook
+    rng, x, total = np.random.default_rng(2), np.zeros(4000), []
+    for step in range(1500):
+        x = x - 0.1 * (0.3 * np.sign(x) + rng.normal(size=x.size))
+        total += [0.3 * np.mean(np.abs(x))] if step >= 500 else []
+    assert np.mean(total) == pytest.approx(row.predicted, rel=0.02)
+    assert row.rival.predicted < 0.93 * row.predicted
 
 
 def test_a_quadratic_valley_is_ntl_12():

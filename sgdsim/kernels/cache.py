@@ -115,7 +115,7 @@ def _generator_files() -> list[Path]:
     package = Path(__file__).parent.parent
     names: tuple[str, ...] = ("data", "formula", "functions", "loss", "martingale", "noise", "observables")
     names += ("optimizers", "symmetry", "vectors")
-    return [*sorted(Path(__file__).parent.glob("*.py")), *(package / f"{name}.py" for name in names)]
+    return [*sorted(Path(__file__).parent.rglob("*.py")), *(package / f"{name}.py" for name in names)]
 
 
 @cache

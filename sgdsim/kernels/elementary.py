@@ -15,7 +15,7 @@ Largest error in ulp of the result over the whole range:
 ==========  =======  =======
 function    float64  float32
 ==========  =======  =======
-exp         1.0      1.0
+exp         1.1      1.0
 log         1.0      1.0
 log1p       1.6      1.6
 expm1       2.1      1.7
@@ -176,17 +176,15 @@ def exp_parts64(x, low):
     shifted = x * 1.4426950408889634 + 6755399441055744.0
     n = shifted - 6755399441055744.0
     r = ((x - n * 0.6931471803691238) + low) - n * 1.9082149292705877e-10
-    # |r| <= log(2)/2, error 2e-17 of expm1(r).
-    p = 2.5092426083184734e-08
-    p = p * r + 2.762682632820741e-07
-    p = p * r + 2.7557305645644548e-06
-    p = p * r + 2.4801503344538252e-05
-    p = p * r + 0.00019841269810677738
-    p = p * r + 0.0013888888933120572
-    p = p * r + 0.008333333333357392
-    p = p * r + 0.04166666666657215
-    p = p * r + 0.16666666666666624
-    p = p * r + 0.5000000000000006
+    # |r| <= log(2)/2, error 2e-17 of expm1(r). Estrin's tree: Horner's chain made tanh 10 % slower.
+    s = r * r
+    q = s * s
+    a = 0.16666666666666624 * r + 0.5000000000000006
+    b = 0.008333333333357392 * r + 0.04166666666657215
+    c = 0.00019841269810677738 * r + 0.0013888888933120572
+    d = 2.7557305645644548e-06 * r + 2.4801503344538252e-05
+    e = 2.5092426083184734e-08 * r + 2.762682632820741e-07
+    p = (e * q + (d * s + c)) * q + (b * s + a)
     return r, p, np.float64(shifted).view(np.int64)
 
 
@@ -212,14 +210,19 @@ def exp64(x):
     return exp_times64(np.float64(x), 1.0)
 
 
-def expm164(x):
-    x = np.float64(x)
+def expm1_of_normal64(x):
+    """exp(x) - 1; a zero loses its sign, a subnormal number its last bit."""
     y = -40.0 if x < -40.0 else x
     y = 710.0 if y > 710.0 else y
     r, p, n = exp_parts64(y, -0.0)
     # Half the result: 2^(n - 1) is finite, and exact beside 1/2.
     scale = np.int64((n << np.int64(52)) + np.int64(0x3FE0000000000000)).view(np.float64)
-    value = ((r + r * r * p) * scale + (scale - 0.5)) * 2.0
+    return ((r + r * r * p) * scale + (scale - 0.5)) * 2.0
+
+
+def expm164(x):
+    x = np.float64(x)
+    value = expm1_of_normal64(x)
     return x if abs(x) < 1e-300 else value
 
 
@@ -278,18 +281,19 @@ def log1p64(x):
 def tanh64(x):
     x = np.float64(x)
     y = abs(x)
-    y = 350.0 if y > 350.0 else y  # as its slope, so that one exponential serves both
-    t = expm164(y + y)
-    return with_sign64(t / (t + 2.0), x)
+    y = 350.0 if y > 350.0 else y  # as its slope, so that one exponential and one division serve both
+    t = expm1_of_normal64(y + y)
+    r = 1.0 / (t + 2.0)
+    return with_sign64(t * r, x)
 
 
 def tanh_slope64(x):
     x = np.float64(x)
     y = abs(x)
     y = 350.0 if y > 350.0 else y
-    t = expm164(y + y)
+    t = expm1_of_normal64(y + y)
     r = 1.0 / (t + 2.0)
-    slope = 4.0 * ((t + 1.0) * r) * r
+    slope = 4.0 * r * (1.0 - r)
     return np.float64(0.0) if abs(x) > 350.0 else slope
 
 
@@ -580,11 +584,10 @@ def exp_parts32(x, low):
     n = shifted - np.float32(12582912.0)
     r = ((x - n * np.float32(0.693145751953125)) + low) - n * np.float32(1.4286068e-06)
     # Error 1e-8 of expm1(r).
-    p = np.float32(0.0013835452)
-    p = p * r + np.float32(0.008367123)
-    p = p * r + np.float32(0.04166776)
-    p = p * r + np.float32(0.16666539)
-    p = p * r + np.float32(0.49999997)
+    s = r * r
+    a = np.float32(0.16666539) * r + np.float32(0.49999997)
+    b = np.float32(0.008367123) * r + np.float32(0.04166776)
+    p = (np.float32(0.0013835452) * s + b) * s + a
     return r, p, np.float32(shifted).view(np.int32)
 
 
@@ -608,13 +611,18 @@ def exp32(x):
     return exp_times32(np.float32(x), np.float32(1.0))
 
 
-def expm132(x):
-    x = np.float32(x)
+def expm1_of_normal32(x):
+    """exp(x) - 1; a zero loses its sign, a subnormal number its last bit."""
     y = np.float32(-20.0) if x < np.float32(-20.0) else x
     y = np.float32(89.0) if y > np.float32(89.0) else y
     r, p, n = exp_parts32(y, np.float32(-0.0))
     scale = np.int32(np.int32(n << np.int32(23)) + np.int32(0x3F000000)).view(np.float32)
-    value = ((r + r * r * p) * scale + (scale - np.float32(0.5))) * np.float32(2.0)
+    return ((r + r * r * p) * scale + (scale - np.float32(0.5))) * np.float32(2.0)
+
+
+def expm132(x):
+    x = np.float32(x)
+    value = expm1_of_normal32(x)
     return x if abs(x) < np.float32(1e-30) else value
 
 
@@ -673,17 +681,18 @@ def tanh32(x):
     x = np.float32(x)
     y = abs(x)
     y = np.float32(43.0) if y > np.float32(43.0) else y
-    t = expm132(y + y)
-    return with_sign32(t / (t + np.float32(2.0)), x)
+    t = expm1_of_normal32(y + y)
+    r = np.float32(1.0) / (t + np.float32(2.0))
+    return with_sign32(t * r, x)
 
 
 def tanh_slope32(x):
     x = np.float32(x)
     y = abs(x)
     y = np.float32(43.0) if y > np.float32(43.0) else y
-    t = expm132(y + y)
+    t = expm1_of_normal32(y + y)
     r = np.float32(1.0) / (t + np.float32(2.0))
-    slope = np.float32(4.0) * ((t + np.float32(1.0)) * r) * r
+    slope = np.float32(4.0) * r * (np.float32(1.0) - r)
     return np.float32(0.0) if abs(x) > np.float32(43.0) else slope
 
 

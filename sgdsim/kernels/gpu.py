@@ -227,9 +227,12 @@ def select(number: int) -> str:
     """
     if config.ENABLE_CUDASIM:
         return "simulator"
+    from numba.cuda.cudadrv import driver
+
     with explained():
         if not cuda.is_available():
             raise RunError(f"no GPU can be used: {absence()}")
+        refuse_older(_version(driver.driver.get_version()), _toolkit_version())
         found = len(cuda.gpus)
         if number >= found:
             raise RunError(f"--device cuda:{number}: this machine has {found}, cuda:0 to cuda:{found - 1}")
@@ -263,6 +266,33 @@ def describe() -> list[str]:
                     f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
                 )
     return said
+
+
+def refuse_older(driver: str, toolkit: str) -> None:
+    """Drivers of a major version of CUDA run what toolkits of that or earlier ones make.
+
+    Raises
+    ------
+    RunError
+        For a driver that is older.
+
+    Examples
+    --------
+    >>> refuse_older("13.0", "13.2")
+    """
+    major, needed = (int(version.partition(".")[0] or 0) for version in (driver, toolkit))
+    if major < needed:
+        raise RunError(
+            f"the GPU's driver is for CUDA {driver}, older than the toolkit here, {toolkit}: "
+            f"update the driver, or pip install 'numba-cuda[cu{major}]'"
+        )
+
+
+def _toolkit_version() -> str:
+    """Of the compiler that comes as a package; nothing is known of one of the system."""
+    with suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version("nvidia-nvvm")
+    return ""
 
 
 def _toolkit() -> str:

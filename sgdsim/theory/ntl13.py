@@ -5,15 +5,24 @@ It follows from ``<x'^2> = <x^2>`` for any potential V of one parameter and addi
 
     <V> = (T/p)*(1 + <V'^2>/sigma^2),
 
-to leading order T/p: the heat capacity is 1/p. Tested twice: the identity itself, measured moment against measured
-moment, for any V; and for powers, the measured <V> against leading order as a rival.
+to leading order T/p: the heat capacity is 1/p. The next order has Gibbs' moment of ``V = (c/p)*|x|^p``,
+
+    <V'^2> = c^2*<|x|^m>,    <|x|^m> = (p*T/c)^(m/p)*Gamma((m + 1)/p)/Gamma(1/p),    m = 2*p - 2.
+
+In units of sigma^2 it is the one small parameter e of a power law, ~ eta^(2 - 2/p), and what is left out of ``p*<V>/T =
+1 + e`` is of order e^2; p = 1 is exact, ``<V> = (eta/2)*(c^2 + sigma^2)``.
+Tested are the identity itself, measured moment against measured moment, for any V; and <V> of powers, averaged over
+late times, of p = 1 as it stands, else over four or more e.
 
 Re-derived.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
+from math import gamma
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,12 +33,13 @@ from sgdsim.run import Recorder, Run
 from sgdsim.theory.flows import constant_rate
 from sgdsim.theory.gibbs import Gibbs
 from sgdsim.theory.law import Law, name_of
-from sgdsim.theory.prediction import Function, Moment, NotApplicable, Prediction
+from sgdsim.theory.prediction import FEWEST_RATES, Function, Moment, NotApplicable, Prediction, Rival
 
 if TYPE_CHECKING:
     import sympy
 
 ID = "NTL-13"
+_OF_IDENTITY = 0.02  # its resolution: below what the second term of it amounts to at a usual learning rate
 
 
 def potential(run: Run) -> sympy.Expr:
@@ -56,8 +66,54 @@ def _observables(run: Run) -> tuple[Observable, Observable]:
     return Observable("virial", str(symbol * slope)), Observable("squared_slope", str(slope**2))
 
 
+@dataclass(frozen=True)
+class PowerLaw:
+    """``V = (coefficient/power)*|x|^power``.
+
+    Examples
+    --------
+    >>> round(PowerLaw(4.0, 1.0).small(0.02, 0.01), 6)
+    0.001434
+    """
+
+    power: float
+    coefficient: float
+
+    @classmethod
+    def of(cls, run: Run) -> PowerLaw | None:
+        """What the potential of a run is, if it is one."""
+        from sgdsim.theory import numeric
+
+        (name,), value = run.loss.parameters, potential(run)
+        x = np.array([-1.7, -0.6, 0.6, 1.0, 1.7])
+        values, slopes = (
+            np.broadcast_to(one, x.shape)
+            for one in numeric.evaluate(
+                [value, value.diff(run.loss.theta[0])], {**numeric.constants(run.loss), name: x}
+            )
+        )
+        with np.errstate(all="ignore"):
+            powers = x * slopes / values
+        power = float(powers[3])
+        if not (np.allclose(powers, power, rtol=1e-9, atol=0.0) and np.isclose(values[1], values[2]) and power >= 1.0):
+            return None
+        return cls(round(power, 9), float(slopes[3]))
+
+    def small(self, temperature: float, rate: float) -> float:
+        """Gibbs' moment <V'^2>, in units of sigma^2."""
+        p, c = self.power, self.coefficient
+        m = 2.0 * p - 2.0
+        moment = (p * temperature / c) ** (m / p) * gamma((m + 1.0) / p) / gamma(1.0 / p)
+        return float(c**2 * moment * rate / (2.0 * temperature))
+
+
+def _energy(run: Run) -> Observable:
+    """V over the last half of a run."""
+    return Observable("late_potential", str(potential(run)), (run.steps // 2, run.steps))
+
+
 def _records(run: Run) -> Recorder:
-    return Recorder(observables=_observables(run))
+    return Recorder(observables=(*_observables(run), _energy(run)))
 
 
 def _at_point(run: Run) -> list[Prediction]:
@@ -66,7 +122,51 @@ def _at_point(run: Run) -> list[Prediction]:
     moments = (Moment("mean", virial, run.steps), Moment("mean", squared, run.steps))
     measure = Function("virial", partial(_in_temperatures, rate, temperature), moments)
     quantity = "(<x V'> - (eta/2) <V'^2>)/T"
-    return [Prediction(ID, quantity, measure, 1.0, conditions=f"T = {temperature:.4g}")]
+    rows = [Prediction(ID, quantity, measure, 1.0, "exact", _OF_IDENTITY, conditions=f"T = {temperature:.4g}")]
+    law = PowerLaw.of(run)
+    if law is not None and law.power == 1.0:
+        rows.append(_of_power_one(run, law, temperature))
+    return rows
+
+
+def _of_power_one(run: Run, law: PowerLaw, temperature: float) -> Prediction:
+    name, exact = name_of(run, _energy(run)), temperature + constant_rate(run) * law.coefficient**2 / 2.0
+    conditions, leading = f"T = {temperature:.4g}, p = 1", Rival("leading order", temperature)
+    return Prediction(ID, f"mean({name})", Moment("mean", name, run.steps), exact, conditions=conditions, rival=leading)
+
+
+def _across(runs: Sequence[Run]) -> list[Prediction]:
+    """The energies of power laws over T/p, at four small parameters or more."""
+    found: dict[str, list[Prediction]] = {}
+    for point, run in enumerate(runs):
+        try:
+            law, temperature = PowerLaw.of(run), Gibbs(run).temperature
+        except (NotApplicable, InputError):
+            continue  # said at the point
+        if law is not None and law.power > 1.0 and Gibbs(run).is_normal:
+            row = _of_power(run, law, temperature, point)
+            found.setdefault(row.series, []).append(row)
+    return [row for rows in found.values() if len({row.learning_rate for row in rows}) >= FEWEST_RATES for row in rows]
+
+
+def _of_power(run: Run, law: PowerLaw, temperature: float, point: int) -> Prediction:
+    name, small = name_of(run, _energy(run)), float(law.small(temperature, constant_rate(run)))
+    return Prediction(
+        ID,
+        f"p*mean({name})/T, p = {law.power:g}, in powers of e = <V'^2>/sigma^2",
+        Function("ratio", partial(_over, temperature / law.power), (Moment("mean", name, run.steps, point),)),
+        1.0 + small,
+        1,
+        small,  # the distance to leading order
+        conditions=f"T = {temperature:.4g}, e = {small:.4g}",
+        rival=Rival("leading order", 1.0),
+        learning_rate=small,
+        series=f"{ID} {law.power}",
+    )
+
+
+def _over(scale: float, value: np.ndarray) -> np.ndarray:
+    return np.asarray(value / scale)
 
 
 def _in_temperatures(rate: float, temperature: float, virial: np.ndarray, squared: np.ndarray) -> np.ndarray:
@@ -79,4 +179,5 @@ LAW = Law(
     "re-derived, sgdsim handbook NTL-13",
     _records,
     _at_point,
+    _across,
 )

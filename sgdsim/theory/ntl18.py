@@ -1,6 +1,6 @@
-"""NTL-18: the fastest possible cooling of one mode, and the bound that no schedule passes. Exact.
+"""NTL-18: the fastest possible cooling of one mode, and the bound that no schedule passes; several modes; SignSGD.
 
-The second moment ``v = E (x - centre)^2`` obeys ``v' = (1 - eta*a)^2*v + eta^2*sigma^2``, least for
+*One mode, exact.* The second moment ``v = E (x - centre)^2`` obeys ``v' = (1 - eta*a)^2*v + eta^2*sigma^2``, least for
 ``eta* = a*v/(a^2*v + sigma^2)``. Since v' rises with v, the greedy choice is the best at every later step, too, and
 
     1/v_n = 1/v_0 + n*a^2/sigma^2    under eta*,    v_n >= 1/(1/v_0 + n*a^2/sigma^2)    under any other schedule.
@@ -9,22 +9,41 @@ From equilibrium at eta_0 this is ``eta_n* = eta_0/(2 + n*a*eta_0)``: the first 
 ``U_n = U_0/(1 + n*a*eta_0/(2 - a*eta_0))``. So zero temperature is never reached in finitely many steps (NTL-31 i).
 What is tested is the second moment in units of the bound.
 
+*Several modes, exact.* They share the learning rate. The greedy one, least for the next fast loss in total, is
+
+    eta* = sum_i(a_i^2*v_i)/sum_i(a_i^3*v_i + a_i*sigma_i^2),
+
+which need not be the best at later steps. What is tested is the total in units of what the greedy rates leave.
+
+*SignSGD.* A step from a normal law leaves ``v' = v - 2*sqrt(2/pi)*eta*a*v/sqrt(a^2*v + sigma^2) + eta^2``,
+least for ``eta* = sqrt(2/pi)*a*v/sqrt(a^2*v + sigma^2)``, so that
+
+    1/v_n = 1/v_0 + (2/pi)*n*a^2/sigma^2    to leading order in a^2*v/sigma^2:
+
+pi/2 times slower than SGD. What is neglected is that the law does not stay normal, by its fourth cumulant, of relative
+order ``eta^2/v ~ a^2*v/sigma^2``, and this once more in the pull: order two. Tested is the second moment over that of
+the recursion, with the leading order and SGD's bound beside it.
+
 That the best decay is about 1/t is claimed in arXiv:2505.10559; the exact law and the bound are re-derived.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 
-from sgdsim.run import Run
+from sgdsim.noise import Noise
+from sgdsim.run import Recorder, Run
 from sgdsim.theory.law import Law
 from sgdsim.theory.modes import Mode, modes
 from sgdsim.theory.ntl2 import fast_loss_name, fast_losses
 from sgdsim.theory.prediction import Function, Moment, NotApplicable, Prediction, Rival
+from sgdsim.theory.walls import Wall, wall_losses, walls
 
 ID = "NTL-18"
+_WEAKEST = 0.05  # a^2*v/sigma^2 at the start, whose square is neglected under SignSGD
 
 
 def greedy_rates(steps: int, curvature: float, noise: float, v0: float) -> np.ndarray:
@@ -51,12 +70,48 @@ def bound(steps: int, curvature: float, noise: float, v0: float) -> float:
     return float(1.0 / (1.0 / v0 + steps * curvature**2 / noise))
 
 
+def greedy_for_all(
+    steps: int, curvatures: np.ndarray, noises: np.ndarray, starts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The rates that lower the total fast loss most at each step, and the second moments that they leave.
+
+    Examples
+    --------
+    >>> rates, left = greedy_for_all(3, np.array([1.0]), np.array([1.0]), np.array([1 / 9]))
+    >>> rates, left  # as of one mode
+    (array([0.1       , 0.09090909, 0.08333333]), array([0.08333333]))
+    """
+    rates, v = [], starts
+    for _ in range(steps):
+        rates.append(np.sum(curvatures**2 * v) / np.sum(curvatures**3 * v + curvatures * noises))
+        v = (1.0 - rates[-1] * curvatures) ** 2 * v + rates[-1] ** 2 * noises
+    return np.array(rates), v
+
+
+def sign_variance(rates: np.ndarray, curvature: float, sigma: float, v0: float) -> float:
+    """Second moment after steps of SignSGD, each from a normal law.
+
+    Examples
+    --------
+    >>> greedy = np.sqrt(2 / np.pi) / (100 + 2 / np.pi * np.arange(200))
+    >>> round(1 / sign_variance(greedy, 1.0, 1.0, 0.01), 1)  # 100 + 200*2/pi = 227.3 to leading order
+    227.0
+    """
+    v = v0
+    for rate in rates:
+        pull = np.sqrt(2.0 / np.pi) * curvature * v / np.sqrt(curvature**2 * v + sigma**2)
+        v = v - 2.0 * rate * pull + rate**2
+    return float(v)
+
+
 def _at_point(run: Run) -> list[Prediction]:
+    if run.optimizer.name == "signsgd":
+        return [_of_sign(wall) for wall in _signed(run)]
     found = [mode for mode in modes(run) if not (mode.adiabatic or mode.decay)]
     rows = [row for mode in found if (row := _row(mode)) is not None]
     if not rows:
         raise NotApplicable("no valley has a constant curvature and noise, a start that is spread, and no weight decay")
-    return rows
+    return [*rows, *_of_all(found)] if len(rows) == len(found) > 1 else rows
 
 
 def _row(mode: Mode) -> Prediction | None:
@@ -77,14 +132,86 @@ def _row(mode: Mode) -> Prediction | None:
     )
 
 
+def _of_all(found: Sequence[Mode]) -> list[Prediction]:
+    """The total fast loss over what the greedy rates leave."""
+    run = found[0].run
+    a, noises = (np.array([one(mode) for mode in found]) for one in (_curvature, lambda mode: mode.noise_variance))
+    starts = np.array([2.0 * mode.fast_loss(0)[0] for mode in found]) / a
+    rates, left = greedy_for_all(run.steps, a, noises, starts)
+    least = float(np.sum(a * left)) / 2.0
+    predicted = sum(mode.fast_loss(run.steps)[0] for mode in found) / least
+    greedy = bool(np.allclose(found[0].rates, rates, rtol=1e-6, atol=0.0))
+    return [
+        Prediction(
+            ID,
+            f"fast loss of {len(found)} modes over what the greedy rates leave",
+            Function("ratio", partial(_total_over, least), tuple(_last(fast_loss_name(mode), run) for mode in found)),
+            predicted,
+            "exact",
+            conditions=f"least {least:.6g}; {'these rates are the greedy ones' if greedy else found[0].conditions}",
+            rival=None if greedy else Rival("the greedy choice", 1.0),
+        )
+    ]
+
+
+def _curvature(mode: Mode) -> float:
+    return float(mode.curvature[-1])
+
+
+def _last(name: str, run: Run) -> Moment:
+    return Moment("mean", name, run.steps)
+
+
+def _total_over(least: float, *measured: np.ndarray) -> np.ndarray:
+    return np.asarray(sum(measured) / least)
+
+
+def _signed(run: Run) -> list[Wall]:
+    """Walls that start from a normal law about their bottom."""
+    if run.optimizer.decay:
+        raise NotApplicable("holds without weight decay")
+    found = walls(run)
+    for wall in found:
+        start = run.initial[wall.parameter]
+        if not (wall.is_normal and isinstance(start, Noise) and start.family == "normal"):
+            raise NotApplicable(f"SignSGD: holds for normal noise, and a normal start of {wall.parameter}")
+        if abs(start.moment(1) - wall.centre) > 1e-12:
+            raise NotApplicable(f"SignSGD: holds where {wall.parameter} starts about its bottom, {wall.centre:g}")
+        strength = wall.curvature**2 * start.cumulant(2) / wall.noise_variance
+        if not 0.0 < strength <= _WEAKEST:
+            raise NotApplicable(f"SignSGD: a^2*v/sigma^2 of {wall.parameter} is {strength:.3g}, expected to {_WEAKEST}")
+    return found
+
+
+def _of_sign(wall: Wall) -> Prediction:
+    run, a, start = wall.run, wall.curvature, wall.run.initial[wall.parameter]
+    assert isinstance(start, Noise)
+    v0, name = start.cumulant(2), wall.fast_loss
+    least = 1.0 / (1.0 / v0 + 2.0 / np.pi * run.steps * a**2 / wall.noise_variance)
+    predicted = sign_variance(run.schedule.rates(run.steps), a, wall.sigma, v0) / least
+    return Prediction(
+        ID,
+        f"second moment of {wall.parameter} over the least of SignSGD, to leading order",
+        Function("ratio", partial(_over, 2.0 / a / least), (_last(name, run),)),
+        predicted,
+        "exact",
+        conditions=f"least {least:.6g}, neglects parts of {(a**2 * v0 / wall.noise_variance) ** 2:.1g}",
+        rival=Rival("the least of SGD", bound(run.steps, a, wall.noise_variance, v0) / least),
+    )
+
+
+def _records(run: Run) -> Recorder:
+    return wall_losses(run) if run.optimizer.name == "signsgd" else fast_losses(run)
+
+
 def _over(scale: float, measured: np.ndarray) -> np.ndarray:
     return np.asarray(scale * measured)
 
 
 LAW = Law(
     ID,
-    "the fastest possible cooling, and the bound that no schedule passes",
+    "the fastest possible cooling, and the bound that no schedule passes; several modes, and SignSGD",
     "re-derived, sgdsim handbook NTL-18 and NTL-31; a decay like 1/t is claimed in arXiv:2505.10559",
-    fast_losses,
+    _records,
     _at_point,
 )

@@ -9,6 +9,15 @@ Additive noise is ``s_h = 0``: to leading order eta/B alone counts. Linear regre
 and ``c = -z*e``, so that ``s^2`` is proportional to a: ``v = eta*s_e^2/(B*(2 - eta*a*(1 + 2/B)))`` does not depend on a
 to leading order, fast losses are proportional to the curvature, and equipartition fails.
 
+A step of one sample leaves ``r*(x - x0) + n`` of a displacement, ``r = 1 - eta*h, n = -eta*(c + h*x0)``, so that the
+central moments of the stationary state follow one from another,
+
+    m_3 = (3*E[r^2*n]*m_2 + E n^3)/(1 - E r^3),
+    m_4 = (4*E[r^3*n]*m_3 + 6*E[r^2*n^2]*m_2 + E n^4)/(1 - E r^4),
+
+finite where ``E r^4 < 1``: the tails are heavier than normal, as slopes are random. The kurtosis is measured where also
+``E r^8 < 1``, without which it has no standard error.
+
 In shuffled epochs of M batches whose noise adds up to zero, at the end of an epoch
 
     v = [S_2 - (S_1^2 - S_2)/(M - 1)] / (1 - r^(2M)) * s_B^2,   S_j = sum_(k < M) (eta*r^k)^j,   r = 1 - eta*a,
@@ -123,6 +132,34 @@ def shuffled(rate: float, curvature: float, batches: int) -> float:
     return float((second - (first**2 - second) / (batches - 1)) / (1.0 - r ** (2 * batches)))
 
 
+@lru_cache(maxsize=64)
+def one_sample_kurtosis(loss: Loss, slope: Slope, rate: float) -> tuple[float, float]:
+    """Excess kurtosis with batches of one, infinite where there is none; and the larger of E r^4 and E r^8.
+
+    Examples
+    --------
+    >>> from sgdsim.losses.linear_regression import linear_regression
+    >>> loss = linear_regression([0.0])
+    >>> round(one_sample_kurtosis(loss, slopes(loss)[0], 0.1)[0], 6)
+    0.046753
+    """
+    import sympy
+
+    index = loss.parameters.index(slope.parameter)
+    symbol, gradient = loss.theta[index], loss.gradient[index]
+    r = sympy.expand(1 - rate * gradient.diff(symbol))
+    n = sympy.expand(-rate * gradient.subs(symbol, slope.centre))
+    wanted = [r**2, n**2, r**3, r**2 * n, n**3, r**4, r**3 * n, r**2 * n**2, n**4, r**8]
+    r2, n2, r3, r2n, n3, r4, r3n, r2n2, n4, r8 = Expected(loss, wanted).at({}).value
+    left = float(max(r4, r8))
+    if not left < 1.0:
+        return np.inf, left
+    second = n2 / (1.0 - r2)
+    third = (3.0 * r2n * second + n3) / (1.0 - r3)
+    fourth = (4.0 * r3n * third + 6.0 * r2n2 * second + n4) / (1.0 - r4)
+    return float(fourth / second**2 - 3.0), left
+
+
 def _records(run: Run) -> Recorder:
     return Recorder(observables=tuple(one.fast_loss for one in slopes(run.loss)))
 
@@ -137,6 +174,7 @@ def _at_point(run: Run) -> list[Prediction]:
     for one in slopes(run.loss):
         variance, note = _shuffled(run, one, rate) if optimizer.sampling == "epoch" else _drawn(run, one, rate)
         rows += _rows(run, one, variance, note)
+        rows += _kurtosis(run, one, rate)
     return rows
 
 
@@ -191,9 +229,26 @@ def _rows(run: Run, slope: Slope, variance: float, note: str) -> list[Prediction
     ]
 
 
+def _kurtosis(run: Run, slope: Slope, rate: float) -> list[Prediction]:
+    """Of random slopes, one sample a step."""
+    if run.optimizer.batch_size > 1 or run.optimizer.sampling == "epoch" or not slope.slope_variance:
+        return []
+    excess, left = one_sample_kurtosis(run.loss, slope, rate)
+    if not (left < 1.0 and left**run.steps < FORGOTTEN):
+        return []
+    name = slope.parameter
+    conditions = f"{name}: eta*a = {rate * slope.curvature:.4g}, E r^8 or E r^4 = {left:.4g}"
+    measure, rival = Moment("kurtosis", name, run.steps), Rival("a normal law", 0.0)
+    return [
+        Prediction(
+            ID, f"kurtosis({name})", measure, excess, "exact", max(0.05, 0.2 * excess), None, "", conditions, rival
+        )
+    ]
+
+
 LAW = Law(
     ID,
-    "minibatches, label noise, multiplicative noise, shuffled epochs: variance and fast loss",
+    "minibatches, label noise, multiplicative noise, shuffled epochs: variance, fast loss and kurtosis",
     "re-derived, sgdsim handbook NTL-7; cf. arXiv:2102.05375",
     _records,
     _at_point,

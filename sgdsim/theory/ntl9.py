@@ -1,21 +1,33 @@
-"""NTL-9: SignSGD with normal noise, ``x' = x - eta*sign(a*x + sigma*xi)``. Exact.
+"""NTL-9: SignSGD with symmetric noise, ``x' = x - eta*sign(a*x + xi)``. Exact.
 
-x lives on a lattice ``delta + eta*Z``, a birth-death chain with detailed balance,
+x lives on a lattice ``delta + eta*Z``, a birth-death chain with detailed balance: with F the distribution function of
+the noise, ``Phi(xi/sigma)`` for normal noise,
 
-    pi(x + eta)/pi(x) = Phi(-a*x/sigma) / Phi(a*(x + eta)/sigma).
+    pi(x + eta)/pi(x) = F(-a*x) / F(a*(x + eta)).
 
 Each step moves by eta, so that the chain has period 2: an ensemble that starts at one point is, after t steps, on every
 second point, with the law 2*pi there. A start that is uniform over a multiple of 2*eta mixes all phases. In both cases
-the stationary variance is a sum over the lattice. Of mixed phases, exactly,
+the stationary variance is a sum over the lattice, finite even for Cauchy noise. Of mixed phases, exactly,
 
     <x s> = eta/2    (s the sign that is taken),    Corr(x_t, x_(t+1)) = 1 - eta^2/(2*v).
 
-To leading order ``v = sqrt(pi/8)*eta*sigma/a``: equipartition holds, at a temperature that is linear in sigma.
+To leading order the drift is ``-2*f(0)*eta*a*x`` with f the density of the noise, and
+
+    v = eta/(4*a*f(0)),    <U> = eta/(8*f(0)),
+
+equipartition; for normal noise ``v = sqrt(pi/8)*eta*sigma/a``, linear in sigma. What is left out is of order eta where
+f is smooth at 0. The cusp of Laplace noise, ``F(u) = 1/2 + f(0)*u*(1 - |u|/(2*s) + …)``, weakens the drift by a part
+``e = a*E|x|^3/(2*s*v)``, of order sqrt(eta): with a normal law ``e = sqrt(2*a^2*v/(pi*s^2)) = sqrt(eta*a/(pi*s))``, and
+``v = (1 + e + O(e^2))*eta/(4*a*f(0))``. Both are tested over learning rates, as averages over late times.
 
 Re-derived; arXiv:2505.10559 has a steady state of sign descent, whose formula is not known to us.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -23,17 +35,34 @@ from sgdsim.noise import Noise
 from sgdsim.observables import Observable
 from sgdsim.run import Recorder, Run
 from sgdsim.theory.flows import constant_rate
-from sgdsim.theory.law import Law, name_of
-from sgdsim.theory.prediction import Correlation, Moment, NotApplicable, Prediction
-from sgdsim.theory.walls import Wall, check_forgotten, stationary_rows, wall_losses, walls
+from sgdsim.theory.law import Law, name_of, series
+from sgdsim.theory.prediction import FEWEST_RATES, Correlation, Function, Moment, NotApplicable, Prediction
+from sgdsim.theory.walls import Wall, check_forgotten, number, stationary_rows, wall_losses, walls
 
 ID = "NTL-9"
 _PHASES = 64  # of the trapezoidal rule for a periodic function
-_REACH = 14.0  # standard deviations of the noise beyond which the sign is certain
+_REACH = 14.0  # widths of the noise beyond which the sign is certain, or the chain never comes
+_LEADING_RESOLUTION = 0.04  # of its ratio to leading order, where a cusp makes tenths
 
 
-def lattice_law(rate: float, curvature: float, sigma: float, phase: float) -> tuple[np.ndarray, np.ndarray]:
+def distribution(noise: Any) -> Any:
+    """A distribution of SciPy's, that of normal noise where its standard deviation is given."""
+    from scipy import stats
+
+    return stats.norm(scale=noise) if isinstance(noise, float | int) else noise
+
+
+def lattice_law(rate: float, curvature: float, noise: Any, phase: float) -> tuple[np.ndarray, np.ndarray]:
     """The points ``phase + eta*Z`` that matter, in order, and the stationary probability of each.
+
+    Parameters
+    ----------
+    rate, curvature
+        eta and a.
+    noise
+        As of `distribution`, symmetric.
+    phase
+        Of the lattice.
 
     Examples
     --------
@@ -41,18 +70,18 @@ def lattice_law(rate: float, curvature: float, sigma: float, phase: float) -> tu
     >>> points[weights > 0.01], weights[weights > 0.01].round(4)
     (array([-1.,  0.,  1.]), array([0.25  , 0.4886, 0.25  ]))
     """
-    from scipy.special import log_ndtr
-
-    most = int(np.ceil(_REACH * sigma / (curvature * rate))) + 3
+    noise = distribution(noise)
+    most = int(np.ceil(_REACH * noise.ppf(0.84) / (curvature * rate))) + 3
     points = phase + rate * np.arange(-most, most + 1)
-    u = curvature * points / sigma
-    steps = log_ndtr(-u[:-1]) - log_ndtr(u[1:])
-    logs = np.concatenate([[0.0], np.cumsum(steps)])
+    u = curvature * points
+    steps = noise.logcdf(-u[:-1]) - noise.logcdf(u[1:])
+    # From the middle outwards: of bounded noise there is nothing on either side.
+    logs = np.concatenate([-np.cumsum(steps[:most][::-1])[::-1], [0.0], np.cumsum(steps[most:])])
     weights = np.exp(logs - logs.max())
     return points, weights / weights.sum()
 
 
-def parity_moments(rate: float, curvature: float, sigma: float, phase: float) -> tuple[float, float]:
+def parity_moments(rate: float, curvature: float, noise: Any, phase: float) -> tuple[float, float]:
     """Mean and variance on the sublattice ``phase + 2*eta*Z``, where all of an ensemble is at once.
 
     Examples
@@ -60,35 +89,77 @@ def parity_moments(rate: float, curvature: float, sigma: float, phase: float) ->
     >>> round(parity_moments(2.0, 1.0, 1.0, 0.0)[1], 4), round(mixed_variance(2.0, 1.0, 1.0), 4)
     (0.364, 2.1415)
     """
-    points, weights = lattice_law(rate, curvature, sigma, phase)
+    points, weights = lattice_law(rate, curvature, noise, phase)
     middle = len(points) // 2
     points, weights = points[middle % 2 :: 2], weights[middle % 2 :: 2]
     mean = float(np.average(points, weights=weights))
     return mean, float(np.average((points - mean) ** 2, weights=weights))
 
 
-def mixed_variance(rate: float, curvature: float, sigma: float) -> float:
+def mixed_variance(rate: float, curvature: float, noise: Any) -> float:
     """Variance where all phases are mixed uniformly.
 
     Examples
     --------
-    >>> round(mixed_variance(0.02, 1.0, 1.0), 7)
-    0.0126118
+    >>> from scipy import stats
+    >>> round(mixed_variance(0.02, 1.0, 1.0), 7), round(mixed_variance(0.02, 1.0, stats.cauchy()), 6)
+    (0.0126118, 0.015952)
     """
     phases = 2.0 * rate * np.arange(_PHASES) / _PHASES
-    squares = [sum(m * m + v for m, v in [parity_moments(rate, curvature, sigma, phase)]) for phase in phases]
+    squares = [sum(m * m + v for m, v in [parity_moments(rate, curvature, noise, phase)]) for phase in phases]
     return float(np.mean(squares))
 
 
-def leading_variance(rate: float, curvature: float, sigma: float) -> float:
-    """``sqrt(pi/8)*eta*sigma/a``.
+def leading_variance(rate: float, curvature: float, noise: Any) -> float:
+    """``eta/(4*a*f(0))``, of normal noise ``sqrt(pi/8)*eta*sigma/a``.
 
     Examples
     --------
     >>> round(leading_variance(0.1, 1.0, 1.0), 6)
     0.062666
     """
-    return float(np.sqrt(np.pi / 8.0)) * rate * sigma / curvature
+    return float(rate / (4.0 * curvature * distribution(noise).pdf(0.0)))
+
+
+def _noise(wall: Wall) -> Any:
+    """The distribution of the gradient noise of a wall.
+
+    Raises
+    ------
+    NotApplicable
+        For one that is not known to be symmetric, batches of one that is not normal, and sums of several.
+    """
+    from scipy import stats
+
+    drawn = {name: wall.run.loss.noise[name] for name in wall.direction.couplings}
+    if wall.is_normal and not any(noise.cumulant(1) for noise in drawn.values()):
+        return distribution(wall.sigma)
+    if len(drawn) > 1 or wall.run.optimizer.batch_size > 1:
+        raise NotApplicable("noise that is not normal: holds for one of it, and batches of one")
+    ((name, noise),) = drawn.items()
+    scale = abs(number(wall.run, wall.direction.couplings[name]))
+    match noise.family, noise.arguments:
+        case "uniform", (low, high) if low == -high:
+            return stats.uniform(-scale * high, 2.0 * scale * high)
+        case "laplace", (mean, width) if mean == 0:
+            return stats.laplace(scale=scale * width)
+        case "student_t", (dof,):
+            return stats.t(dof, scale=scale)
+    raise NotApplicable(f"holds for symmetric normal, uniform, laplace and student_t noise, {name} is {noise}")
+
+
+def cusp(rate: float, curvature: float, noise: Any) -> float:
+    """The part by which the cusp of Laplace noise raises the variance; 0 of other noise.
+
+    Examples
+    --------
+    >>> from scipy import stats
+    >>> round(cusp(0.02, 1.0, stats.laplace()), 4), cusp(0.02, 1.0, 1.0)
+    (0.0798, 0.0)
+    """
+    noise = distribution(noise)
+    has_one = noise.dist.name == "laplace"
+    return float(np.sqrt(2.0 * rate * curvature * noise.pdf(0.0) / np.pi)) if has_one else 0.0
 
 
 def _pull(wall: Wall) -> Observable:
@@ -98,21 +169,28 @@ def _pull(wall: Wall) -> Observable:
     return Observable(f"{label}_times_sign", f"{name}*({name} - next({name}))/learning_rate", (steps - 2, steps))
 
 
+def _late(wall: Wall) -> Observable:
+    """The fast loss over the last half of a run."""
+    loss, steps = wall.direction.fast_loss(wall.run.loss), wall.run.steps
+    return Observable(f"late_{loss.name}", loss.formula, (steps // 2, steps))
+
+
 def _records(run: Run) -> Recorder:
-    if not any(_is_mixed(wall, constant_rate(run)) for wall in _walls(run)):
+    found = _walls(run)
+    if not any(_is_mixed(wall, constant_rate(run)) for wall in found):
         return wall_losses(run)
-    pulls = () if "learning_rate" in run.loss.namespace_names else tuple(map(_pull, _walls(run)))
-    return wall_losses(run, *pulls, snapshots=(run.steps - 1, run.steps))
+    pulls = () if "learning_rate" in run.loss.namespace_names else tuple(map(_pull, found))
+    return wall_losses(run, *pulls, *map(_late, found), snapshots=(run.steps - 1, run.steps))
 
 
 def _walls(run: Run) -> list[Wall]:
     if run.optimizer.name != "signsgd" or run.optimizer.decay:
         raise NotApplicable(f"holds for signsgd without weight decay, the optimizer is {run.optimizer.name}")
-    found = walls(run)
-    if not all(wall.is_normal for wall in found):
-        raise NotApplicable("holds for normal noise")
     if run.steps < 2:
         raise NotApplicable("needs two steps or more")
+    found = walls(run, finite=False)
+    for wall in found:
+        _noise(wall)
     return found
 
 
@@ -133,22 +211,28 @@ def _at_point(run: Run) -> list[Prediction]:
     rate = constant_rate(run)
     rows: list[Prediction] = []
     for wall in _walls(run):
-        mixed = mixed_variance(rate, wall.curvature, wall.sigma)
-        check_forgotten(wall, max(1.0 - rate**2 / (2.0 * mixed), 0.0) ** run.steps)
-        leading = "leading order", wall.curvature * leading_variance(rate, wall.curvature, wall.sigma) / 2.0
-        strength = f"eta*a/sigma = {rate * wall.curvature / wall.sigma:.4g}"
+        noise = _noise(wall)
+        mixed = mixed_variance(rate, wall.curvature, noise)
+        check_forgotten(wall, _left(rate, mixed) ** run.steps)
+        leading = "leading order", wall.curvature * leading_variance(rate, wall.curvature, noise) / 2.0
+        strength = f"eta*a*f(0) = {rate * wall.curvature * noise.pdf(0.0):.4g}"
         if _is_mixed(wall, rate):
             rows += stationary_rows(ID, wall, mixed, wall.centre, f"{wall.parameter}: all phases, {strength}", leading)
             rows += _identities(wall, rate, mixed)
         else:
-            rows += _at_one_parity(wall, rate, strength, leading)
+            rows += _at_one_parity(wall, rate, noise, strength, leading)
     return rows
 
 
-def _at_one_parity(wall: Wall, rate: float, strength: str, leading: tuple[str, float]) -> list[Prediction]:
+def _left(rate: float, mixed: float) -> float:
+    """What a step leaves of a displacement."""
+    return max(1.0 - rate**2 / (2.0 * mixed), 0.0)
+
+
+def _at_one_parity(wall: Wall, rate: float, noise: Any, strength: str, leading: tuple[str, float]) -> list[Prediction]:
     start = float(wall.run.initial[wall.parameter])  # type: ignore[arg-type]
     phase = (start - wall.centre + rate * (wall.run.steps % 2)) % (2.0 * rate)
-    mean, variance = parity_moments(rate, wall.curvature, wall.sigma, phase)
+    mean, variance = parity_moments(rate, wall.curvature, noise, phase)
     conditions = f"{wall.parameter}: every second point of the lattice, {strength}"
     return stationary_rows(ID, wall, variance, wall.centre + mean, conditions, leading)
 
@@ -166,10 +250,46 @@ def _identities(wall: Wall, rate: float, variance: float) -> list[Prediction]:
     return rows
 
 
+def _across(runs: Sequence[Run]) -> list[Prediction]:
+    """The late fast losses over their leading order, at four learning rates or more."""
+    found: dict[str, list[Prediction]] = {}
+    for point, run in enumerate(runs):
+        try:
+            rows = [_over_leading(wall, point) for wall in _walls(run)]
+        except NotApplicable:
+            continue  # said at the point
+        for row in rows:
+            found.setdefault(row.series, []).append(row)
+    return [row for rows in found.values() if len({row.learning_rate for row in rows}) >= FEWEST_RATES for row in rows]
+
+
+def _over_leading(wall: Wall, point: int) -> Prediction:
+    run, rate, noise = wall.run, constant_rate(wall.run), _noise(wall)
+    name, leading = name_of(run, _late(wall)), leading_variance(rate, wall.curvature, noise)
+    check_forgotten(wall, _left(rate, leading) ** (run.steps // 2))
+    more = cusp(rate, wall.curvature, noise)
+    return Prediction(
+        ID,
+        f"mean({name}) over eta/(8*f(0))" + (", in powers of sqrt(eta*a/(pi*s))" if more else ""),
+        Function("ratio", partial(_over, wall.curvature * leading / 2.0), (Moment("mean", name, run.steps, point),)),
+        1.0 + more,
+        1 if more else 0,
+        _LEADING_RESOLUTION,
+        conditions=f"{wall.parameter}: eta*a*f(0) = {rate * wall.curvature * noise.pdf(0.0):.4g}",
+        learning_rate=more or rate,
+        series=f"{ID} {wall.parameter} {series(run)}",
+    )
+
+
+def _over(leading: float, value: np.ndarray) -> np.ndarray:
+    return np.asarray(value / leading)
+
+
 LAW = Law(
     ID,
-    "SignSGD with normal noise: the law on its lattice, at one parity or with mixed phases",
+    "SignSGD with symmetric noise: the law on its lattice, at one parity or with mixed phases, and its leading order",
     "re-derived, sgdsim handbook NTL-9; a steady state of sign descent is quoted in arXiv:2505.10559",
     _records,
     _at_point,
+    _across,
 )

@@ -66,13 +66,20 @@ class Wall:
         return name_of(self.run, self.direction.fast_loss(self.run.loss))
 
 
-def walls(run: Run) -> list[Wall]:
+def walls(run: Run, *, finite: bool = True) -> list[Wall]:
     """The walls of a run, in the order of its parameters.
+
+    Parameters
+    ----------
+    run
+        Any.
+    finite
+        Whether the noise must have a variance, and the mean 0.
 
     Raises
     ------
     NotApplicable
-        For a loss without any, rows of data, a matrix of learning rates, and noise that has no variance.
+        For a loss without any, rows of data, a matrix of learning rates, and noise that is nothing or has no variance.
 
     Examples
     --------
@@ -95,11 +102,11 @@ def walls(run: Run) -> list[Wall]:
         variance = sum(factor**2 * loss.noise[name].cumulant(2) for name, factor in factors.items())
         shift = sum(factor * loss.noise[name].cumulant(1) for name, factor in factors.items())
         curvature, centre = number(run, direction.curvature), number(run, direction.centre)
-        if not np.isfinite(variance) or not variance > 0 or not curvature > 0:
+        if (finite and not np.isfinite(variance)) or not variance > 0 or not curvature > 0:
             raise NotApplicable(
                 f"{direction.parameter} has curvature {curvature:.4g}, noise of variance {variance:.4g}"
             )
-        if shift:
+        if finite and shift:
             raise NotApplicable(f"the gradient noise of {direction.parameter} has the mean {shift:.4g}, not 0")
         found.append(Wall(run, direction, curvature, centre, variance / optimizer.batch_size))
     if not found:

@@ -1,0 +1,1 @@
+"""What decorators and helpers of the pasted texts mean: one text a target, which modules begin with."""

@@ -1,0 +1,128 @@
+"""The CPU: loops over the lanes of a tile, of which LLVM makes SIMD."""
+# mypy: ignore-errors
+# ruff: noqa: D103
+
+# --- pasted from here on ---
+
+import math
+import platform
+
+import numpy as np
+from llvmlite import ir
+from numba import njit
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+square_root = math.sqrt
+
+_X86 = platform.machine() in ("x86_64", "AMD64")
+
+# Only contraction: reassociation would make bits depend on the loop's shape, nnan would break divergence tests.
+_options = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy", "no_cfunc_wrapper": True}
+device = lane_loop = njit(**_options)
+# What only compiled code calls needs no wrapper that unpacks Python's arguments, which are tuples of arrays: a fifth of
+# the time to compile. What Python or another module calls is kept on disk.
+tile_loop = njit(no_cpython_wrapper=True, **_options)
+entry = njit(cache=True, **_options)
+
+
+@intrinsic
+def wide_vectors(context):
+    """Let LLVM use 512-bit vectors where the processor has them: measured 1.25 times as fast as its default."""
+
+    def codegen(context, builder, signature, arguments):
+        # llvmlite checks attributes against a list that lacks this one; `set.add` goes past the check.
+        set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+def _control_register(builder, access, value):
+    """Store (st) or load (ld) the control register of x86 vectors; its value before."""
+    pointer = cgutils.alloca_once_value(builder, value)
+    byte = ir.IntType(8).as_pointer()
+    function = ir.FunctionType(ir.VoidType(), [byte])
+    callee = cgutils.get_or_insert_function(builder.module, function, f"llvm.x86.sse.{access}mxcsr")
+    builder.call(callee, [builder.bitcast(pointer, byte)])
+    return builder.load(pointer)
+
+
+@intrinsic
+def flush_subnormals(context):
+    """Take subnormal numbers for zero in this thread, until `restore_subnormals`: x86 is 20 times as slow with them.
+
+    A parameter that decays to zero would stay subnormal for ever. Other processors have no such penalty.
+    """
+
+    def codegen(context, builder, signature, arguments):
+        mode = ir.Constant(ir.IntType(32), 0)
+        if _X86:
+            mode = _control_register(builder, "st", mode)
+            _control_register(builder, "ld", builder.or_(mode, mode.type(0x8040)))
+        return mode
+
+    return types.int32(), codegen
+
+
+@intrinsic
+def restore_subnormals(context, mode):
+    def codegen(context, builder, signature, arguments):
+        if _X86:
+            _control_register(builder, "ld", arguments[0])
+        return context.get_dummy_value()
+
+    return types.void(types.int32), codegen
+
+
+@intrinsic
+def always_inline(context):
+    """Inline the calling function before LLVM looks for vectors: it thinks Box-Muller too long, and 0.8 become 7 ns.
+
+    numba's own inline="always" does it too, but types every copy anew: measured three times the compile time.
+    """
+
+    def codegen(context, builder, signature, arguments):
+        builder.function.attributes.add("alwaysinline")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+LANE_STRIDE = 1
+
+
+@device
+def mirrored(lane):
+    always_inline()
+    return lane & 1
+
+
+@device
+def first_lane():
+    always_inline()
+    return 0
+
+
+@device
+def is_leader():
+    always_inline()
+    return True
+
+
+@device
+def total(count):
+    always_inline()
+    return count
+
+
+@device
+def barrier():
+    always_inline()
+
+
+@device
+def add_one(counts, index):
+    always_inline()
+    counts[index] += np.uint32(1)

@@ -292,8 +292,7 @@ def _one(prediction: Prediction, points: _Points, alpha: float) -> _Row:
     if found is not None and "antithetic" in ensemble.attributes:
         found = replace(found, doubts=(*found.doubts, "antithetic trajectories are not independent of each other"))
     if found is None:
-        estimate = _estimate(prediction, points)
-        rounding = _rounding(_steps(prediction), estimate.value, points)
+        estimate, rounding = _estimate(prediction, points)
         found = score(estimate, prediction.predicted, rounding)
         found = replace(found, remarks=(*found.remarks, *_against_rival(prediction, estimate, rounding)))
     return _Row(prediction, found, _resolution(prediction, points))
@@ -305,31 +304,48 @@ def _goodness(prediction: Prediction, ensemble: Ensemble, alpha: float, points: 
     if isinstance(measure, Distance):
         distance, n = estimation.ks_distance(ensemble, measure.parameter, measure.step, measure.cdf)
         # Values that are off by a part d move a distribution function by d*sup|x*f(x)|, which is below d for one peak.
-        allowed = min(_rounding([measure.step], 1.0, points), distance)
+        allowed = min(_rounding(measure.step, 1.0, points), distance)
         return goodness.kolmogorov_smirnov(distance - allowed, n) if n else Score(doubts=("no live trajectories",))
     if isinstance(measure, Density):
         counts, edges = estimation.histogram(ensemble, measure.observable, measure.step)
-        stretch = 1.0 + _rounding([measure.step], 1.0, points)
+        stretch = 1.0 + _rounding(measure.step, 1.0, points)
         held, moved = (np.diff([0.0, *measure.cdf(scale * edges), 1.0]) for scale in (1.0, stretch))
         return goodness.chi_square(counts, held, moved - held)
     if isinstance(measure, Tail):
         values = estimation.live(ensemble, measure.parameter, measure.step)
-        rounding = _rounding([measure.step], 1.0, points)
+        rounding = _rounding(measure.step, 1.0, points)
         return goodness.tail(values, prediction.predicted, measure.fraction, alpha, rounding)
     return None
 
 
-def _estimate(prediction: Prediction, points: _Points) -> Estimate:
+def _estimate(prediction: Prediction, points: _Points) -> tuple[Estimate, float]:
+    """A number, and what rounding may have added to it."""
     measure = prediction.measure
+    if isinstance(measure, Function):
+        return _of_moments(measure, prediction.point, points)
     if isinstance(measure, Moment):
-        return _moment(measure, prediction.point, points)
+        return _with_rounding(_moment(measure, prediction.point, points), measure.step, points)
     if isinstance(measure, Correlation):
-        return estimation.correlation(points[prediction.point], measure.parameter, measure.steps)
-    if isinstance(measure, PathMean):
-        return estimation.path_mean(points[prediction.point], measure.parameter, measure.steps, measure.function)
-    assert isinstance(measure, Function)
-    moments = [_moment(moment, prediction.point, points) for moment in measure.moments]
-    return estimation.combine(measure.function, moments)
+        found = estimation.correlation(points[prediction.point], measure.parameter, measure.steps)
+    else:
+        assert isinstance(measure, PathMean)
+        found = estimation.path_mean(points[prediction.point], measure.parameter, measure.steps, measure.function)
+    return _with_rounding(found, max(measure.steps), points)
+
+
+def _of_moments(measure: Function, point: int | None, points: _Points) -> tuple[Estimate, float]:
+    """Rounding of each moment moves the function, much where moments nearly cancel."""
+    moments = [_moment(moment, point, points) for moment in measure.moments]
+    found, values = estimation.combine(measure.function, moments), [moment.value for moment in moments]
+    moved = [
+        measure.function(*values[:i], values[i] + _rounding(moment.step, values[i], points), *values[i + 1 :])
+        for i, moment in enumerate(measure.moments)
+    ]
+    return found, float(np.linalg.norm(np.array(moved, dtype=float) - found.value))
+
+
+def _with_rounding(estimate: Estimate, step: int, points: _Points) -> tuple[Estimate, float]:
+    return estimate, _rounding(step, estimate.value, points)
 
 
 def _moment(moment: Moment, point: int | None, points: _Points) -> Estimate:
@@ -339,21 +355,12 @@ def _moment(moment: Moment, point: int | None, points: _Points) -> Estimate:
     return estimation.statistic(ensemble, moment.statistic, moment.observable, moment.step)
 
 
-def _steps(prediction: Prediction) -> list[int]:
-    measure = prediction.measure
-    return (
-        list(measure.steps)
-        if isinstance(measure, Correlation | PathMean)
-        else [one.step for one in _moments(prediction)]
-    )
-
-
-def _rounding(steps: Sequence[int], measured: float, points: _Points) -> float:
+def _rounding(step: int, measured: float, points: _Points) -> float:
     """What rounding may have added to a quantity, as a standard error: errors of 16 epsilon a step, a random walk.
 
     In float64 it matters to quantities without noise of their own alone; in float32 it is 1e-4 after 3,000 steps.
     """
-    return 16.0 * points.epsilon * sqrt(max(steps) + 1.0) * abs(measured)
+    return 16.0 * points.epsilon * sqrt(step + 1.0) * abs(measured)
 
 
 def _moments(prediction: Prediction) -> tuple[Moment, ...]:
@@ -454,10 +461,11 @@ def _along(measure: Curve | DriftCurve, prediction: Prediction, points: _Points)
     """The estimates along a curve, each with its rounding error."""
     if isinstance(measure, DriftCurve):
         estimates = estimation.drift(points[prediction.point], measure.observable)
-        return [(one, _rounding([0], one.value, points)) for one in estimates]  # of the change of one step
+        # That of the positions is in the spread of their differences; this is of the numbers in the step.
+        return [_with_rounding(one, 0, points) for one in estimates]
     estimates = [_moment(moment, prediction.point, points) for moment in measure.moments]
     steps = [moment.step for moment in measure.moments]
-    return [(one, _rounding([step], one.value, points)) for one, step in zip(estimates, steps, strict=True)]
+    return [_with_rounding(one, step, points) for one, step in zip(estimates, steps, strict=True)]
 
 
 def _curve_resolutions(prediction: Prediction, curve: Curve | DriftCurve, points: _Points) -> list[float]:
@@ -479,7 +487,7 @@ def _worst_of(curve: Curve | DriftCurve, worst: int) -> str:
 
 def _series(group: Sequence[Prediction], order: int, points: _Points, alpha: float) -> _Row:
     """A prediction of order k over learning rates: the power k of the residual must vanish."""
-    estimates = [_estimate(prediction, points) for prediction in group]
+    estimates, roundings = zip(*(_estimate(prediction, points) for prediction in group), strict=True)
     doubts = [doubt for prediction in group for doubt in _lost(prediction, points)]
     doubts += [doubt for estimate in estimates for doubt in distrust(estimate)]
     if any(not estimate.stderr > 0 for estimate in estimates) or len({one.groups for one in estimates}) > 1:
@@ -491,8 +499,6 @@ def _series(group: Sequence[Prediction], order: int, points: _Points, alpha: flo
     if not test.accepted:
         doubts.append(_REFUSED)
     resolutions = np.array([_resolution(prediction, points) for prediction in group])
-    pairs = list(zip(group, estimates, strict=True))
-    roundings = [_rounding(_steps(prediction), estimate.value, points) for prediction, estimate in pairs]
     b = float(test.guard.coefficients[0])
     stderr = float(np.hypot(test.guard.stderrs[0], np.max(roundings / rates**test.power)))
     z = ratio(b, stderr)

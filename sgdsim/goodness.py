@@ -64,7 +64,7 @@ def chi_square(counts: np.ndarray, probabilities: np.ndarray, off: np.ndarray | 
     >>> one.measured, round(one.p, 3), one.remarks
     (0.01, 0.67, ('chi-square 0.8 on 2',))
     """
-    from scipy.special import chdtrc, chdtri, chndtr, chndtrinc
+    from scipy.special import chdtrc, chdtri, chndtr, chndtrinc, chndtrix
 
     n = float(counts.sum())
     if not n:
@@ -82,7 +82,8 @@ def chi_square(counts: np.ndarray, probabilities: np.ndarray, off: np.ndarray | 
     p = float(max(chdtrc(freedom, value), 1.0 - chndtr(value, freedom, allowed)))
 
     def seen(level: float) -> float:
-        return float(sqrt(chndtrinc(chdtri(freedom, level), freedom, 1.0 - POWER) / n) / 2.0)
+        limit = max(float(chdtri(freedom, level)), float(chndtrix(1.0 - level, freedom, allowed)))
+        return float(sqrt(chndtrinc(limit, freedom, 1.0 - POWER) / n) / 2.0)
 
     remark = f"chi-square {value:.1f} on {freedom}"
     return Score(distance, z=normal_deviate(p), p=p, detectable=seen, remarks=(remark,))
@@ -147,12 +148,13 @@ def tail(values: np.ndarray, predicted: float, fraction: float, alpha: float, ro
         return Score(doubts=("the largest values are equal",))
     allowed = float(np.clip(1.0 / predicted - whole, -rounding, rounding))
     p = _gamma_p(k, k * (whole + allowed) * predicted)
+    # What rounding may have hidden would not have been seen.
     return Score(
         1.0 / whole,
         1.0 / (whole * sqrt(k)),
         (1.0 / whole - predicted) * whole * sqrt(k),
         p,
-        lambda level: predicted * _detectable_change(k, level),
+        lambda level: predicted * (_detectable_change(k, level) + rounding * predicted),
         doubts=tuple(_instability(k, whole, quarter, far, predicted, p, alpha)),
         remarks=(f"{k} largest; {1.0 / far:.3g} ± {1.0 / (far * sqrt(quarter)):.2g} from {quarter}",),
     )

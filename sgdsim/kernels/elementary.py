@@ -15,7 +15,7 @@ Largest error in ulp of the result over the whole range:
 ==========  =======  =======
 function    float64  float32
 ==========  =======  =======
-exp         1.1      1.0
+exp         1.2      1.2
 log         1.0      1.0
 log1p       1.6      1.6
 expm1       2.1      1.7
@@ -33,9 +33,9 @@ erf         2.3      3.0
 power       1.2      1.2
 ==========  =======  =======
 
-Infinities, NaN, signed zeros and results out of range are as in C; underflow is gradual. sin, cos and tan keep
-their bound up to 1e6 (float32: 1e5). Beyond, it is as if their argument were off by an ulp; from 2^50 (2^21) on
-it is clamped, and the sine is some number in [-1, 1].
+Infinities, NaN, signed zeros and results out of range are as in C; underflow is gradual. tanh never exceeds 1, and is
+an ulp below it for some large arguments. sin, cos and tan keep their bound up to 1e6 (float32: 1e5). Beyond, it is as
+if their argument were off by an ulp; from 2^50 (2^21) on it is clamped, and the sine is some number in [-1, 1].
 
 Polynomials are minimax, by Remez exchange in 50 digits; coefficients were rounded one by one from the lowest,
 the others fitted anew. Comments give the variable's range and the error, relative to the function's value.

@@ -247,7 +247,7 @@ def run_scenario(
     >>> from tempfile import TemporaryDirectory
     >>> scenario = load_scenario("river_valley", {"run.trajectories": 1000, "run.steps": 20})
     >>> with TemporaryDirectory() as folder:
-    ...     ensemble = run_scenario(scenario, f"{folder}/run.h5")
+    ...     ensemble = run_scenario(scenario, f"{folder}/run.h5", device="python")
     ...     compare_file(f"{folder}/run.h5").disagrees
     False
     """

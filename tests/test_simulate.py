@@ -143,7 +143,8 @@ def test_a_loss_of_the_catalogue_and_a_sweep():
     options = ["--loss", "river_valley", "--set", "loss.a=a0", "--set", "loss.c=c2*y**2/2", "--constant", "a0=1"]
     options += ["--constant", "c2=0.1", "--parameter", "x=0", "--parameter", "y=1", "--noise", "normal"]
     options += ["--sweep", "optimizer.learning_rate=0.5,0.25", "--snapshot", "final", "--trajectories", 500]
-    result = sgdsim("simulate", *options, "--steps", 20, "--no-compare", "--title", "A valley", "--quiet")
+    options += ["--steps", 20, "--device", "python"]
+    result = sgdsim("simulate", *options, "--no-compare", "--title", "A valley", "--quiet")
     assert (result.exit_code, result.output) == (0, "")
     with h5py.File("results/river_valley.h5") as file:
         assert file.attrs["title"] == "A valley"
@@ -152,7 +153,8 @@ def test_a_loss_of_the_catalogue_and_a_sweep():
 
 def test_without_noise():
     options = ["--loss", "u**2/2", "--parameter", "u=1", "--learning-rate", 0.5, "--trajectories", 8, "--steps", 3]
-    result = sgdsim("simulate", *options, "--no-automatic", "--predict", "mean(u) = 0.125; resolution=1e-6")
+    options += ["--no-automatic", "--device", "python"]
+    result = sgdsim("simulate", *options, "--predict", "mean(u) = 0.125; resolution=1e-6")
     assert result.exit_code == 0, result.output
 
 
@@ -261,7 +263,7 @@ def test_a_run_goes_on_where_another_ended(folder):
     """From its last states, as many trajectories, with noise of its own: the same seed would draw the same again."""
     first = ["simulate", *TRAP, *RUN, "--seed", "7", "--snapshot", "final", "--no-automatic", "--quiet"]
     assert sgdsim(*first, "-o", "first.h5").exit_code == 0
-    rates = ["--learning-rate", "0.05", "--batch-size", "4"]
+    rates = ["--learning-rate", "0.05", "--batch-size", "4", "--device", "python"]
     again = [*TRAP, *rates, "--steps", "40", "--from", "first.h5", "--snapshot", "0", "--no-automatic"]
     assert sgdsim("simulate", *again, "-o", "second.h5", "--quiet").exit_code == 0
     with h5py.File("first.h5") as one, h5py.File("second.h5") as two:

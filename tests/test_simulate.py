@@ -264,7 +264,7 @@ def test_a_run_goes_on_where_another_ended(folder):
     first = ["simulate", *TRAP, *RUN, "--seed", "7", "--snapshot", "final", "--no-automatic", "--quiet"]
     assert sgdsim(*first, "-o", "first.h5").exit_code == 0
     rates = ["--learning-rate", "0.05", "--batch-size", "4", "--device", "python"]
-    again = [*TRAP, *rates, "--steps", "40", "--from", "first.h5", "--snapshot", "0", "--no-automatic"]
+    again = [*TRAP, *rates, "--steps", "2", "--from", "first.h5", "--snapshot", "0", "--no-automatic"]
     assert sgdsim("simulate", *again, "-o", "second.h5", "--quiet").exit_code == 0
     with h5py.File("first.h5") as one, h5py.File("second.h5") as two:
         assert (two["theta"][0] == one["theta"][0]).all()

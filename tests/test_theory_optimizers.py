@@ -283,7 +283,7 @@ def test_mixed_phases_are_the_mean_over_both_parities_and_all_phases():
 def test_identities_of_noisy_sign_descent():
     run = make_run(wall(), Optimizer("signsgd"), 0.2, Noise.parse("uniform:-0.6,0.6"), 200)
     rows = predicted("NTL-9", run)
-    assert rows["mean(x_times_sign)"].predicted == 0.1
+    assert rows["mean(late_x_times_sign)"].predicted == 0.1
     v = ntl9.mixed_variance(0.2, 2.0, 0.7)
     assert rows["correlation of x, lag 1"].predicted == pytest.approx(1 - 0.2**2 / (2 * v))
 

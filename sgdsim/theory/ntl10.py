@@ -29,24 +29,17 @@ Re-derived.
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import numpy as np
 
-from sgdsim.observables import Observable
-from sgdsim.run import Recorder, Run
+from sgdsim.run import Run
+from sgdsim.theory.adaptive import adaptive_rows, adaptive_walls, finite_memory_row, is_long, late_losses
 from sgdsim.theory.flows import constant_rate
-from sgdsim.theory.law import Law, name_of
-from sgdsim.theory.prediction import Function, Moment, NotApplicable, Prediction, Rival
-from sgdsim.theory.walls import Wall, check_forgotten, stationary_rows, wall_losses, walls
+from sgdsim.theory.law import Law
+from sgdsim.theory.prediction import NotApplicable, Prediction
 
 ID = "NTL-10"
-MOST_FORGETFUL = 2.5e-3
-"""1 - alpha, in parts of which the variance of a long memory is off."""
-
-_SHORTEST = 0.25  # 1 - alpha, beyond which a test to order 1 says little
-_LARGEST = 0.5  # eta*a/sigma, likewise
-_SMALL = 1e-5  # epsilon in units of sigma
 
 
 def rmsprop_variance(rate: float, curvature: float, sigma: float) -> float:
@@ -78,83 +71,6 @@ def finite_memory(alpha: float, *, excluding: bool = False) -> float:
     present = 1.0 if excluding else 1.0 / (1.0 + 2.0 * s * share)
     seen = present * np.exp([-np.log1p(2.0 * one * weights).sum() / 2.0 for one in s])
     return float(np.sqrt(np.pi) * np.sum(s * seen) / np.sum(np.sqrt(s) * seen))
-
-
-def adaptive_walls(run: Run, averaging: str) -> list[Wall]:
-    """The walls of a run with an adaptive optimizer whose average has forgotten its start.
-
-    Raises
-    ------
-    NotApplicable
-        For an epsilon that counts, and a short run.
-    """
-    found, kept = walls(run), run.optimizer.values[averaging]
-    for wall in found:
-        if run.optimizer.values["epsilon"] > _SMALL * wall.sigma:
-            raise NotApplicable(f"holds without epsilon, which is {run.optimizer.values['epsilon']:g}")
-        check_forgotten(wall, kept**run.steps)
-    return found
-
-
-def adaptive_rows(id: str, wall: Wall, variance: float, kept: float) -> list[Prediction]:
-    """Rows of a wall, with equipartition at ``eta*sigma/2`` as the rival."""
-    rate = constant_rate(wall.run)
-    strength = f"eta*a/sigma = {rate * wall.curvature / wall.sigma:.4g}"
-    conditions = f"{wall.parameter}: {strength}, neglects parts of order {1.0 - kept:.1g}"
-    leading = ("leading order", rate * wall.sigma / 4.0)
-    return stationary_rows(id, wall, variance, wall.centre, conditions, leading)
-
-
-def is_long(run: Run, averaging: str) -> bool:
-    """Whether what a finite memory changes is neglected.
-
-    Raises
-    ------
-    NotApplicable
-        Where the memory is too short, or the learning rate too large, for either formula.
-    """
-    share = 1.0 - run.optimizer.values[averaging]
-    if share > _SHORTEST:
-        raise NotApplicable(f"holds as {averaging} goes to 1, and {share:.2g} is farther than {_SHORTEST:g}")
-    return share <= MOST_FORGETFUL
-
-
-def late_losses(run: Run, averaging: str) -> Recorder:
-    """The fast losses, and of a finite memory their averages over the last two thirds of a run."""
-    if run.optimizer.name not in ("adam", "rmsprop") or is_long(run, averaging):
-        return wall_losses(run)
-    return wall_losses(run, *(_late(wall) for wall in walls(run)))
-
-
-def _late(wall: Wall) -> Observable:
-    loss, steps = wall.direction.fast_loss(wall.run.loss), wall.run.steps
-    return Observable(f"late_{loss.name}", loss.formula, (steps // 3, steps))
-
-
-def finite_memory_row(id: str, wall: Wall, averaging: str, long: float, ratio: float) -> Prediction:
-    """The late fast loss in units of that of a long memory, to order 1 in the share of the present gradient."""
-    run, a = wall.run, wall.curvature
-    share, k = 1.0 - run.optimizer.values[averaging], constant_rate(run) * a / wall.sigma
-    if k > _LARGEST:
-        raise NotApplicable(f"{wall.parameter}: eta*a/sigma = {k:.4g}, expected at most {_LARGEST:g}")
-    check_forgotten(wall, max(1.0 - k, 1.0 - share) ** (run.steps // 3))
-    name, others = name_of(run, _late(wall)), {**run.optimizer.values, averaging: None}
-    return Prediction(
-        id,
-        f"mean({name}) over that of a long memory, in powers of 1 - {averaging}",
-        Function("ratio", partial(_scaled, 2.0 / (a * long)), (Moment("mean", name, run.steps),)),
-        ratio,
-        1,
-        3.0 / 16.0 * share,  # half of what a long memory is off by
-        conditions=f"{wall.parameter}: eta*a/sigma = {k / share:.4g}*(1 - {averaging})",
-        rival=Rival("a long memory", 1.0),
-        learning_rate=share,
-        series=f"{id} {wall.parameter} {run.optimizer.name} {others} {k / share:.6g}",
-    )
-
-
-def _scaled(scale: float, value: np.ndarray) -> np.ndarray:
-    return np.asarray(scale * value)
 
 
 def _at_point(run: Run) -> list[Prediction]:

@@ -28,9 +28,9 @@ Re-derived.
 from __future__ import annotations
 
 from sgdsim.run import Run
+from sgdsim.theory.adaptive import adaptive_rows, adaptive_walls, finite_memory_row, is_long, late_losses
 from sgdsim.theory.flows import constant_rate
 from sgdsim.theory.law import Law
-from sgdsim.theory.ntl10 import adaptive_rows, adaptive_walls, finite_memory_row, is_long, late_losses
 from sgdsim.theory.prediction import NotApplicable, Prediction
 from sgdsim.theory.walls import Wall, check_forgotten, stationary_rows, wall_losses
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import pairwise
 
@@ -23,7 +22,6 @@ import numpy as np
 
 from sgdsim.errors import InputError
 from sgdsim.loss import Loss
-from sgdsim.noise import Noise
 from sgdsim.observables import Observable
 from sgdsim.optimizers import Optimizer
 from sgdsim.run import Recorder, Run
@@ -32,7 +30,7 @@ from sgdsim.starts import Start
 from sgdsim.theory.chain import evolve
 from sgdsim.theory.gibbs import Gibbs
 from sgdsim.theory.law import Law, name_of
-from sgdsim.theory.ntl13 import potential
+from sgdsim.theory.ntl13 import in_a_well, potential
 from sgdsim.theory.prediction import Function, Moment, NotApplicable, Prediction, Rival
 
 ID = "NTL-14"
@@ -66,20 +64,11 @@ def _by_gibbs(run: Run) -> tuple[float, float] | None:
     """Mean and variance of V in the limit of small steps; None where that law cannot be had."""
     text = str(_energy(run))
     try:
-        gibbs = Gibbs(_in_a_well(run))
+        gibbs = Gibbs(in_a_well(run))
         mean, square = (float(gibbs.expectation(f, corrected=False).value) for f in (text, f"({text})**2"))
     except NotApplicable:
         return None
     return mean, square - mean**2
-
-
-def _in_a_well(run: Run) -> Run:
-    """The run from the first point of its start, so that a search from there finds a minimum and not the barrier."""
-    starts = {
-        name: float(start.atoms()[0][0]) if isinstance(start, Noise) and start.atoms() else start
-        for name, start in run.initial.items()
-    }
-    return replace(run, initial=starts)
 
 
 def _at_point(run: Run) -> list[Prediction]:

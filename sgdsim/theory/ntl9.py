@@ -35,6 +35,7 @@ from sgdsim.noise import Noise
 from sgdsim.observables import Observable
 from sgdsim.run import Recorder, Run
 from sgdsim.theory.flows import constant_rate
+from sgdsim.theory.late import late
 from sgdsim.theory.law import Law, name_of, series
 from sgdsim.theory.prediction import FEWEST_RATES, Correlation, Function, Moment, NotApplicable, Prediction
 from sgdsim.theory.walls import Wall, check_forgotten, number, stationary_rows, wall_losses, walls
@@ -42,7 +43,7 @@ from sgdsim.theory.walls import Wall, check_forgotten, number, stationary_rows, 
 ID = "NTL-9"
 _PHASES = 64  # of the trapezoidal rule for a periodic function
 _REACH = 14.0  # widths of the noise beyond which the sign is certain, or the chain never comes
-_LEADING_RESOLUTION = 0.04  # of its ratio to leading order, where a cusp makes tenths
+_LEADING_RESOLUTION = 0.04  # of its ratio to leading order: a sixth of what normal noise of the same scale would change
 
 
 def distribution(noise: Any) -> Any:
@@ -163,16 +164,14 @@ def cusp(rate: float, curvature: float, noise: Any) -> float:
 
 
 def _pull(wall: Wall) -> Observable:
-    """``x*s`` over the last two steps, that is over both sublattices."""
-    name, steps = wall.parameter, wall.run.steps
+    """``x*s`` over late times: over many steps, as that of one is mostly the noise of its sign."""
+    name = wall.parameter
     label = name.replace("[", "_").replace("]", "")
-    return Observable(f"{label}_times_sign", f"{name}*({name} - next({name}))/learning_rate", (steps - 2, steps))
+    return late(Observable(f"{label}_times_sign", f"{name}*({name} - next({name}))/learning_rate"), wall.run.steps)
 
 
-def _late(wall: Wall) -> Observable:
-    """The fast loss over the last half of a run."""
-    loss, steps = wall.direction.fast_loss(wall.run.loss), wall.run.steps
-    return Observable(f"late_{loss.name}", loss.formula, (steps // 2, steps))
+def _late_loss(wall: Wall) -> Observable:
+    return late(wall.direction.fast_loss(wall.run.loss), wall.run.steps)
 
 
 def _records(run: Run) -> Recorder:
@@ -180,7 +179,7 @@ def _records(run: Run) -> Recorder:
     if not any(_is_mixed(wall, constant_rate(run)) for wall in found):
         return wall_losses(run)
     pulls = () if "learning_rate" in run.loss.namespace_names else tuple(map(_pull, found))
-    return wall_losses(run, *pulls, *map(_late, found), snapshots=(run.steps - 1, run.steps))
+    return wall_losses(run, *pulls, *map(_late_loss, found), snapshots=(run.steps - 1, run.steps))
 
 
 def _walls(run: Run) -> list[Wall]:
@@ -265,7 +264,7 @@ def _across(runs: Sequence[Run]) -> list[Prediction]:
 
 def _over_leading(wall: Wall, point: int) -> Prediction:
     run, rate, noise = wall.run, constant_rate(wall.run), _noise(wall)
-    name, leading = name_of(run, _late(wall)), leading_variance(rate, wall.curvature, noise)
+    name, leading = name_of(run, _late_loss(wall)), leading_variance(rate, wall.curvature, noise)
     check_forgotten(wall, _left(rate, leading) ** (run.steps // 2))
     more = cusp(rate, wall.curvature, noise)
     return Prediction(
@@ -274,7 +273,7 @@ def _over_leading(wall: Wall, point: int) -> Prediction:
         Function("ratio", partial(_over, wall.curvature * leading / 2.0), (Moment("mean", name, run.steps, point),)),
         1.0 + more,
         1 if more else 0,
-        _LEADING_RESOLUTION,
+        more / 2.0 or _LEADING_RESOLUTION,  # half of what the cusp adds
         conditions=f"{wall.parameter}: eta*a*f(0) = {rate * wall.curvature * noise.pdf(0.0):.4g}",
         learning_rate=more or rate,
         series=f"{ID} {wall.parameter} {series(run)}",

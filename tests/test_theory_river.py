@@ -302,12 +302,47 @@ def test_two_temperatures_are_those_of_the_handbook():
     run = replace(run, recorder=law("NTL-23b").requirements(run))
     (row,) = law("NTL-23b").predictions([run])
     assert row.order == 0
-    assert ntl23b.mean_square(river(run)) == pytest.approx(0.059433, abs=1e-6)
-    assert ntl23b.mean_square(river(run), entropy=False) == pytest.approx(0.3125)
+    assert ntl23b.spread(river(run)).square == pytest.approx(0.059433, abs=1e-6)
+    assert ntl23b.spread(river(run), entropy=False).square == pytest.approx(0.3125)
     with pytest.raises(NotApplicable, match="no temperature of its own"):
         law("NTL-23b").predictions([make_run(PARABOLA, "b*y**2/2", rate=0.05, **{**options, "sigma_y": 2.0})])
     with pytest.raises(NotApplicable, match="remembered"):
         law("NTL-23b").predictions([replace(run, steps=100)])
+
+
+def cold_river(c: str, **constants: float) -> Run:
+    options = {"a0": 2.0, "k": 1.0, "sigma": 2.0, "sigma_y": 0.5, "river_noise": "normal", **constants}
+    return make_run(PARABOLA, c, rate=0.05, steps=5000, **options)
+
+
+@pytest.mark.parametrize(
+    ("b", "centre", "start"), [(20.0, 3.0, 0.0), (20.0, 7.0, 7.0), (2.0, 2.0, 0.0), (2.0, 30.0, -5.0), (2e4, 0.0, 0.3)]
+)
+def test_a_river_that_is_narrow_or_off_the_origin_is_found_wherever_it_is(b, centre, start):
+    """Against a sum over 20 standard deviations of the river alone, on both sides of where it is least hot."""
+    run = cold_river("b*(y - yc)**2/2", b=b, yc=centre, y=start)
+    cold, hot = 0.05 * 0.25 / 2, 0.05 * 4.0 / 2
+    y = centre + np.sqrt(cold / b) * np.linspace(-20, 20, 400_001)
+    energy = b * (y - centre) ** 2 / (2 * cold) + hot / (2 * cold) * np.log(2 * (1 + y**2))
+    p = np.exp(energy.min() - energy)
+    law_of_y = ntl23b.spread(river(run))
+    assert law_of_y.square == pytest.approx(p @ y**2 / p.sum(), rel=1e-7)
+    assert law_of_y.mean == pytest.approx(p @ y / p.sum(), rel=1e-7, abs=1e-12)
+
+
+def test_a_very_narrow_river_has_its_temperature_over_its_curvature():
+    """T_y/b = 6.25e-7, which a grid of 0.01 about the origin does not see."""
+    run = make_run(
+        PARABOLA, "b*y**2/2", rate=0.001, a0=200.0, k=1e-3, b=200.0, sigma=1.0, sigma_y=0.5, river_noise="normal"
+    )
+    assert ntl23b.spread(river(run)).square == pytest.approx(6.25e-7, rel=1e-6)
+
+
+def test_a_river_that_nothing_holds_or_with_two_bottoms_has_no_law():
+    with pytest.raises(NotApplicable, match="cannot be normalised"):
+        ntl23b.spread(river(cold_river("b*log(1 + y**2)", b=-1.0, y=0.5)))
+    with pytest.raises(NotApplicable, match="more than one maximum"):
+        ntl23b.spread(river(cold_river("b*(y**2 - 1)**2", b=1.0, y=0.5)))
 
 
 def noisy_walls(formula: str, rate: float = 0.02, steps: int = 800) -> Run:

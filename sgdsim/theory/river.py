@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sgdsim.loss import Loss
+from sgdsim.observables import Observable
 from sgdsim.run import Run
 from sgdsim.theory import numeric
 from sgdsim.theory.modes import directions
@@ -143,6 +144,21 @@ def river(run: Run, optimizers: tuple[str, ...] = ("sgd",)) -> River:
     if not 0.0 < noise < np.inf:
         raise NotApplicable(f"the gradient noise of {fast} has the variance {noise:g}")
     return River(run, fast, slow, walls, bed, noise, variance(calm), constant_rate(run))
+
+
+def square_of(known: River) -> Observable:
+    """``y**2``, to be recorded.
+
+    Examples
+    --------
+    >>> from sgdsim.losses.river_valley import river_valley
+    >>> from sgdsim.optimizers import Optimizer
+    >>> from sgdsim.schedules import Schedule
+    >>> loss = river_valley(a="1 + y**2", c="0")
+    >>> square_of(river(Run(loss, Optimizer(), Schedule("0.1"), {"x": 0.0, "y": 0.0}, 100, 10))).formula
+    'y**2'
+    """
+    return Observable(f"{known.slow}_squared", f"{known.slow}**2")
 
 
 @lru_cache(maxsize=64)

@@ -234,6 +234,24 @@ def test_the_time_to_leading_order_has_a_closed_form():
     assert found * 0.0125 * 0.02 == pytest.approx(expected, rel=1e-8)
 
 
+@pytest.mark.parametrize("s", [0.2, 6.0 / 13.0])
+def test_what_passes_is_not_at_rest_as_brute_force_has_it(s):
+    """z is an Ornstein-Uhlenbeck process, y runs by 1 - s*z^2: z^2 where y first passes 0, from far below."""
+    random, step, found = np.random.default_rng(8), 0.02, []
+    z, y, keep = random.standard_normal(8000), np.full(8000, -6.0), np.exp(-0.02)
+    while z.size:
+        after = keep * z + np.sqrt(1.0 - keep**2) * random.standard_normal(z.size)
+        ahead = y + step * (1.0 - s * (z**2 + after**2) / 2.0)
+        found.append(after[ahead >= 0.0] ** 2)
+        z, y = after[ahead < 0.0], ahead[ahead < 0.0]
+    squares = s / 2.0 * (1.0 - np.concatenate(found))
+    error = squares.std() / np.sqrt(squares.size)
+    delta = ntl25.lead_at_passage(s)
+    assert delta == pytest.approx(ntl25.lead_at_passage(s, 80), rel=5e-3)
+    assert squares.mean() == pytest.approx(delta, abs=4 * error + 0.03 * delta)  # 0.03: of the step
+    assert abs(squares.mean() - s**2 / (1.0 - s)) > 5 * error  # as if y never turned back
+
+
 def test_the_time_of_transit_is_that_of_brute_force():
     rate, g, n = 0.02, 0.08, 2000
     known = river(passing(rate, 0.5, g=g))

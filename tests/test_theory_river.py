@@ -234,6 +234,24 @@ def test_the_time_to_leading_order_has_a_closed_form():
     assert found * 0.0125 * 0.02 == pytest.approx(expected, rel=1e-8)
 
 
+@pytest.mark.parametrize("s", [0.2, 6.0 / 13.0])
+def test_what_passes_is_not_at_rest_as_brute_force_has_it(s):
+    """z is an Ornstein-Uhlenbeck process, y runs by 1 - s*z^2: z^2 where y first passes 0, from far below."""
+    random, step, found = np.random.default_rng(8), 0.02, []
+    z, y, keep = random.standard_normal(8000), np.full(8000, -6.0), np.exp(-0.02)
+    while z.size:
+        after = keep * z + np.sqrt(1.0 - keep**2) * random.standard_normal(z.size)
+        ahead = y + step * (1.0 - s * (z**2 + after**2) / 2.0)
+        found.append(after[ahead >= 0.0] ** 2)
+        z, y = after[ahead < 0.0], ahead[ahead < 0.0]
+    squares = s / 2.0 * (1.0 - np.concatenate(found))
+    error = squares.std() / np.sqrt(squares.size)
+    delta = ntl25.lead_at_passage(s)
+    assert delta == pytest.approx(ntl25.lead_at_passage(s, 80), rel=5e-3)
+    assert squares.mean() == pytest.approx(delta, abs=4 * error + 0.03 * delta)  # 0.03: of the step
+    assert abs(squares.mean() - s**2 / (1.0 - s)) > 5 * error  # as if y never turned back
+
+
 def test_the_time_of_transit_is_that_of_brute_force():
     rate, g, n = 0.02, 0.08, 2000
     known = river(passing(rate, 0.5, g=g))
@@ -277,19 +295,31 @@ def test_the_edge_of_stability_is_that_of_the_handbook():
 
 
 def test_the_edge_of_stability_is_that_of_brute_force():
-    g, n = 0.08, 40_000
-    known = river(at_the_edge(g))
-    random = np.random.default_rng(4)
-    x, y = np.zeros(n), np.full(n, 2.8)
-    for _ in range(500):
-        a = np.exp(y)
-        x, y = x - 0.1 * (a * x + np.sqrt(5 * g) * random.standard_normal(n)), y - 0.1 * (a * x**2 / 2 - g)
-    root = ntl22c.root(known)
-    shift, spread, _ = ntl22c.fluctuations(known, root)
-    gamma = 0.1 * g
-    assert y.var() / spread == pytest.approx(1.0, abs=25 * gamma)
-    assert (y.mean() - root) / shift == pytest.approx(1.0, abs=25 * gamma + 4 * np.sqrt(spread / n) / abs(shift))
-    assert abs(y.mean() - root) > 10 * np.sqrt(spread / n)
+    """Shift and variance over the law's, at two gammas: what is left is of order gamma, and extrapolates to 1.
+
+    In batches, for their standard errors. The extrapolation leaves gamma^2, of which 400 gamma_1*gamma_2 is allowed for.
+    """
+    gammas, ratios, errors = (0.016, 0.004), [], []
+    for seed, gamma in enumerate(gammas):
+        g, n = gamma / 0.1, 2000
+        known = river(at_the_edge(g))
+        root = ntl22c.root(known)
+        shift, spread, left = ntl22c.fluctuations(known, root)
+        random, forgotten = np.random.default_rng(40 + seed), int(np.log(1e-3) / np.log(left))
+        x, y = np.zeros(n), np.full(n, root)
+        sums, squares, steps = np.zeros(n), np.zeros(n), 12 * forgotten
+        for step in range(forgotten + steps):
+            a = np.exp(y)
+            x, y = x - 0.1 * (a * x + np.sqrt(5 * g) * random.standard_normal(n)), y - 0.1 * (a * x**2 / 2 - g)
+            if step >= forgotten:
+                sums, squares = sums + (y - root), squares + (y - root) ** 2
+        means = np.array([sums / steps / shift, (squares / steps - (sums.mean() / steps) ** 2) / spread])
+        ratios.append(means.mean(axis=1))
+        errors.append(means.std(axis=1) / np.sqrt(n))
+    (far, near), (far_error, near_error) = ratios, errors
+    np.testing.assert_array_less(np.abs(near - 1.0), np.abs(far - 1.0) / 2.0 + 4.0 * np.hypot(near_error, far_error))
+    limit, error = (4.0 * near - far) / 3.0, np.hypot(4.0 * near_error, far_error) / 3.0
+    np.testing.assert_array_less(np.abs(limit - 1.0), 4.0 * error + 400.0 * gammas[0] * gammas[1])
 
 
 # Two temperatures, and noise that depends on the river
@@ -302,12 +332,47 @@ def test_two_temperatures_are_those_of_the_handbook():
     run = replace(run, recorder=law("NTL-23b").requirements(run))
     (row,) = law("NTL-23b").predictions([run])
     assert row.order == 0
-    assert ntl23b.mean_square(river(run)) == pytest.approx(0.059433, abs=1e-6)
-    assert ntl23b.mean_square(river(run), entropy=False) == pytest.approx(0.3125)
+    assert ntl23b.spread(river(run)).square == pytest.approx(0.059433, abs=1e-6)
+    assert ntl23b.spread(river(run), entropy=False).square == pytest.approx(0.3125)
     with pytest.raises(NotApplicable, match="no temperature of its own"):
         law("NTL-23b").predictions([make_run(PARABOLA, "b*y**2/2", rate=0.05, **{**options, "sigma_y": 2.0})])
     with pytest.raises(NotApplicable, match="remembered"):
         law("NTL-23b").predictions([replace(run, steps=100)])
+
+
+def cold_river(c: str, **constants: float) -> Run:
+    options = {"a0": 2.0, "k": 1.0, "sigma": 2.0, "sigma_y": 0.5, "river_noise": "normal", **constants}
+    return make_run(PARABOLA, c, rate=0.05, steps=5000, **options)
+
+
+@pytest.mark.parametrize(
+    ("b", "centre", "start"), [(20.0, 3.0, 0.0), (20.0, 7.0, 7.0), (2.0, 2.0, 0.0), (2.0, 30.0, -5.0), (2e4, 0.0, 0.3)]
+)
+def test_a_river_that_is_narrow_or_off_the_origin_is_found_wherever_it_is(b, centre, start):
+    """Against a sum over 20 standard deviations of the river alone, on both sides of where it is least hot."""
+    run = cold_river("b*(y - yc)**2/2", b=b, yc=centre, y=start)
+    cold, hot = 0.05 * 0.25 / 2, 0.05 * 4.0 / 2
+    y = centre + np.sqrt(cold / b) * np.linspace(-20, 20, 400_001)
+    energy = b * (y - centre) ** 2 / (2 * cold) + hot / (2 * cold) * np.log(2 * (1 + y**2))
+    p = np.exp(energy.min() - energy)
+    law_of_y = ntl23b.spread(river(run))
+    assert law_of_y.square == pytest.approx(p @ y**2 / p.sum(), rel=1e-7)
+    assert law_of_y.mean == pytest.approx(p @ y / p.sum(), rel=1e-7, abs=1e-12)
+
+
+def test_a_very_narrow_river_has_its_temperature_over_its_curvature():
+    """T_y/b = 6.25e-7, which a grid of 0.01 about the origin does not see."""
+    run = make_run(
+        PARABOLA, "b*y**2/2", rate=0.001, a0=200.0, k=1e-3, b=200.0, sigma=1.0, sigma_y=0.5, river_noise="normal"
+    )
+    assert ntl23b.spread(river(run)).square == pytest.approx(6.25e-7, rel=1e-6)
+
+
+def test_a_river_that_nothing_holds_or_with_two_bottoms_has_no_law():
+    with pytest.raises(NotApplicable, match="cannot be normalised"):
+        ntl23b.spread(river(cold_river("b*log(1 + y**2)", b=-1.0, y=0.5)))
+    with pytest.raises(NotApplicable, match="more than one maximum"):
+        ntl23b.spread(river(cold_river("b*(y**2 - 1)**2", b=1.0, y=0.5)))
 
 
 def noisy_walls(formula: str, rate: float = 0.02, steps: int = 800) -> Run:

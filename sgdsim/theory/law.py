@@ -44,7 +44,7 @@ class Law:
     at_point
         Predictions for one run; raises `NotApplicable`.
     across
-        Predictions about several sweep points; their `point` stays as it is.
+        Predictions about several sweep points; their `point` stays as it is. May raise `NotApplicable`, too.
     finite_order
         Whether it is tested to an order, over several learning rates.
     """
@@ -90,7 +90,11 @@ class Law:
                 reasons.setdefault(str(reason), []).append(point)
                 continue
             found += [replace(row, point=point) if len(runs) > 1 else row for row in rows]
-        together = self.across(runs) if len(runs) > 1 else []
+        try:
+            together = self.across(runs) if len(runs) > 1 else []
+        except NotApplicable as reason:
+            together = []
+            reasons[str(reason)] = list(range(len(runs)))
         if together and not found:
             reasons = {}  # it speaks of the points together, if of none alone
         found += together

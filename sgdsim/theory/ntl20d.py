@@ -13,97 +13,52 @@ order. Tested over learning rates: the measured displacement between two records
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sgdsim.run import Recorder, Run
-from sgdsim.theory import numeric
 from sgdsim.theory.flows import constant_rate
 from sgdsim.theory.law import Law
-from sgdsim.theory.prediction import Function, Moment, NotApplicable, Prediction
-
-if TYPE_CHECKING:
-    import sympy
+from sgdsim.theory.prediction import Function, Moment, NotApplicable, Prediction, Rival
+from sgdsim.theory.river import RoughRiver, rough_river
 
 ID = "NTL-20d"
 _RELAXATIONS = 3.5  # of x, before the first record
 
 
-@dataclass(frozen=True, eq=False)
-class Walls:
-    """A flat river y along walls a(y), with noise whose variance depends on y.
-
-    Attributes
-    ----------
-    fast, slow
-        Names of x and y.
-    a, slope, variance
-        The curvature, its derivative, and the variance of one step's gradient of x, of y.
-    """
-
-    fast: str
-    slow: str
-    a: Callable[[float], float]
-    slope: Callable[[float], float]
-    variance: Callable[[float], float]
-
-
-def walls(run: Run) -> Walls:
-    """The walls of a run.
+def displacement(run: Run, start: int, stop: int, additive: bool = False) -> float:
+    """Of y between two steps, to leading order; or as if the noise stayed as it is at the start.
 
     Raises
     ------
     NotApplicable
-        For other losses.
+        Where y leaves the numbers.
     """
-    loss = run.loss
-    if run.optimizer.name != "sgd" or run.optimizer.preconditioner or run.optimizer.metric or run.optimizer.decay:
-        raise NotApplicable("holds for sgd without weight decay and with one learning rate")
-    if len(loss.parameters) != 2 or len(loss.noise) != 1:
-        raise NotApplicable("speaks of one fast direction, one river and one noise")
-    (noise,) = loss.noise
-    if loss.noise[noise].cumulant(1) != 0.0 or not loss.noise[noise].cumulant(2) < np.inf:
-        raise NotApplicable(f"the noise {noise} has a mean, or no variance")
-    for index, fast in enumerate(loss.parameters):
-        slow = loss.parameters[1 - index]
-        x, y, xi = loss.symbols[fast], loss.symbols[slow], loss.symbols[noise]
-        gradient = loss.gradient[index]
-        a, coupling = gradient.diff(x), gradient.diff(xi)
-        flat = (loss.population - a * x**2 / 2).expand().diff(y) == 0
-        simple = (
-            not (a.free_symbols | coupling.free_symbols) & {x, xi} and (gradient - a * x - coupling * xi).expand() == 0
-        )
-        if flat and simple and y in a.free_symbols and y in coupling.free_symbols:
-            share = loss.noise[noise].cumulant(2) / run.optimizer.batch_size
-            return Walls(fast, slow, *(partial(_at, run, slow, of) for of in (a, a.diff(y), share * coupling**2)))
-    raise NotApplicable("no flat river sets the curvature, and the noise, of a fast direction")
-
-
-def _at(run: Run, slow: str, expression: sympy.Expr, y: float) -> float:
-    return float(numeric.evaluate([expression], {**numeric.constants(run.loss), slow: y})[0])
-
-
-def displacement(run: Run, start: int, stop: int) -> float:
-    """Of y between two steps, to leading order."""
     from scipy.integrate import solve_ivp
 
-    known, rate = walls(run), constant_rate(run)
+    known, rate = rough_river(run), constant_rate(run)
+    first = _start(run, known)
 
     def drift(_: float, y: np.ndarray) -> np.ndarray:
         at = float(y[0])
-        return np.array([-(rate**2) * known.variance(at) / 4.0 * known.slope(at) / known.a(at)])
+        noise = known.variance(first if additive else at)
+        return np.array([-(rate**2) * noise / 4.0 * known.a(at, 1) / known.a(at)])
 
-    solved = solve_ivp(drift, (0.0, float(stop)), [_start(run, known)], t_eval=[start, stop], rtol=1e-9, atol=1e-13)
+    solved = solve_ivp(drift, (0.0, float(stop)), [first], t_eval=[start, stop], rtol=1e-9, atol=1e-13)
     if not solved.success:
         raise NotApplicable(f"the drift leaves the numbers within {stop} steps")
     return float(solved.y[0, 1] - solved.y[0, 0])
 
 
-def _start(run: Run, known: Walls) -> float:
+def _additive(run: Run, start: int, predicted: float) -> Rival | None:
+    try:
+        return Rival("noise as of the start", displacement(run, start, run.steps, additive=True) / predicted)
+    except NotApplicable:  # it reaches walls of no curvature
+        return None
+
+
+def _start(run: Run, known: RoughRiver) -> float:
     start = run.initial[known.slow]
     if not isinstance(start, float | int):
         raise NotApplicable(f"{known.slow} starts from more than one point")
@@ -111,7 +66,7 @@ def _start(run: Run, known: Walls) -> float:
 
 
 def _at_point(run: Run) -> list[Prediction]:
-    known, rate = walls(run), constant_rate(run)
+    known, rate = rough_river(run), constant_rate(run)
     y = _start(run, known)
     steps = _RELAXATIONS / (rate * known.a(y))
     usable = [int(step) for step in run.recorder.record_steps(run.steps)[:-1] if step >= steps]
@@ -121,7 +76,7 @@ def _at_point(run: Run) -> list[Prediction]:
     predicted = displacement(run, start, run.steps)
     if not predicted:
         raise NotApplicable(f"{known.slow} starts where the walls do not push it")
-    power = known.a(y) * _slope(known.variance, y) / (known.variance(y) * known.slope(y))
+    power = known.a(y) * known.variance(y, 1) / (known.variance(y) * known.a(y, 1))
     moments = tuple(Moment("mean", known.slow, step) for step in (start, run.steps))
     return [
         Prediction(
@@ -131,14 +86,11 @@ def _at_point(run: Run) -> list[Prediction]:
             1.0,
             0,
             conditions=f"{known.slow} moves by {predicted:.6g}; eta*a = {rate * known.a(y):.3g}",
+            rival=_additive(run, start, predicted),
             learning_rate=rate,
             series=f"{ID} {run.loss.population} {y:g} {power:.6g} {known.variance(y):.9g}",
         )
     ]
-
-
-def _slope(function: Callable[[float], float], y: float, h: float = 1e-5) -> float:
-    return (function(y + h) - function(y - h)) / (2.0 * h)
 
 
 def _over(predicted: float, before: np.ndarray, after: np.ndarray) -> np.ndarray:

@@ -16,7 +16,9 @@ they give ``<y> = root + m`` and ``Var y = S_yy`` to leading order in gamma,
     m = -[c'''*S_yy/2 + a''*S_wy/2 + a'''*v*S_yy/4 - (a'/(2h))*(h'*S_wy + h''*v*S_yy/2)]/(B - a'*h'*v/(2h)).
 
 Tested over four or more slopes g with sigma^2 in proportion, so that the root stays where it is: both measured over
-these go to 1 with gamma, which stands in place of the learning rate. Re-derived.
+these go to 1 with gamma, which stands in place of the learning rate. Rivals are, for the variance, walls that do not
+remember, whose heat is drawn anew at every step: ``(eta*a'*v)^2/(4*eta*F')``, F the force ``c' + a'*v/2`` of walls at
+rest. For the shift it is this force alone, ``-F''*S_yy/(2*F')``. Re-derived.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ import numpy as np
 
 from sgdsim.run import Recorder, Run
 from sgdsim.theory.law import Law
-from sgdsim.theory.prediction import Function, Moment, NotApplicable, Prediction
+from sgdsim.theory.ntl20 import bend_of, slope_of
+from sgdsim.theory.prediction import Function, Moment, NotApplicable, Prediction, Rival
 from sgdsim.theory.river import River, river
 
 ID = "NTL-22c"
@@ -77,6 +80,17 @@ def fluctuations(known: River, y: float) -> tuple[float, float, float]:
     return -forces / (bend - a1 * h1 * v / (2.0 * h)), spread, float(np.max(np.abs(np.linalg.eigvals(matrix))))
 
 
+def rivals(known: River, y: float, spread: float) -> tuple[float, float]:
+    """The shift by the force of walls at rest, and Var y between walls that do not remember."""
+
+    def force(y: float) -> float:
+        return float(known.c(y, 1) + known.a(y, 1) * known.rest(y) / 2.0)
+
+    pull = slope_of(force, y)
+    kick = known.rate * float(known.a(y, 1)) * known.rest(y)  # eta*a'*x^2/2 varies by half of its square
+    return -bend_of(force, y) * spread / (2.0 * pull), kick**2 / (4.0 * known.rate * pull)
+
+
 def _at_point(run: Run) -> list[Prediction]:
     known = river(run)
     if known.river_noise or known.is_flat or known.bed[2] != 0:
@@ -90,6 +104,7 @@ def _at_point(run: Run) -> list[Prediction]:
     gamma = known.rate * abs(float(known.c(y, 1))) * float(known.a(y, 1) / known.a(y))
     edge = known.rate * float(known.a(y))
     conditions = f"eta*a = {edge:.4g}, gamma = {gamma:.3g}, root {y:.6g}"
+    at_rest, forgetful = rivals(known, y, spread)
     measured = {"mean": partial(_shift_over, y, shift), "variance": partial(_over, spread)}
     return [
         Prediction(
@@ -99,12 +114,13 @@ def _at_point(run: Run) -> list[Prediction]:
             1.0,
             0,
             conditions=f"{conditions}, {value:.6g}",
+            rival=Rival(name, other / value),
             learning_rate=gamma,
             series=f"{ID} {known.walls[0]} {known.rate:.9g} {edge:.6g}",
         )
-        for statistic, text, value in (
-            ("mean", f"shift of {known.slow} from the root", shift),
-            ("variance", f"variance({known.slow})", spread),
+        for statistic, text, value, name, other in (
+            ("mean", f"shift of {known.slow} from the root", shift, "the force of walls at rest", at_rest),
+            ("variance", f"variance({known.slow})", spread, "walls that do not remember", forgetful),
         )
     ]
 

@@ -10,19 +10,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from sgdsim.observables import Observable
 from sgdsim.run import Recorder, Run
 from sgdsim.theory.gibbs import Gibbs
 from sgdsim.theory.law import Law, name_of
 from sgdsim.theory.prediction import Moment, NotApplicable, Prediction, Rival
-from sgdsim.theory.river import River, river
+from sgdsim.theory.river import river, square_of
 
 ID = "NTL-23"
 _FORGOTTEN = 1e-4
-
-
-def _square(known: River) -> Observable:
-    return Observable(f"{known.slow}_squared", f"{known.slow}**2")
 
 
 def _at_point(run: Run) -> list[Prediction]:
@@ -33,7 +28,7 @@ def _at_point(run: Run) -> list[Prediction]:
     memory = float(np.exp(-2.0 * pull * run.steps))
     if not memory < _FORGOTTEN:
         raise NotApplicable(f"the start of {known.slow} is still remembered, to {memory:.1g}")
-    gibbs, square = Gibbs(run), _square(known)
+    gibbs, square = Gibbs(run), square_of(known)
     corrected = gibbs.expectation(square.formula)
     leading = gibbs.expectation(square.formula, corrected=False)
     heat = known.temperature
@@ -56,7 +51,7 @@ LAW = Law(
     ID,
     "a noisy river in fluctuating walls: the Gibbs law with its first correction",
     "re-derived, sgdsim handbook NTL-23",
-    lambda run: Recorder(observables=(_square(river(run)),)),
+    lambda run: Recorder(observables=(square_of(river(run)),)),
     _at_point,
     finite_order=True,
 )

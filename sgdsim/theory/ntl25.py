@@ -7,13 +7,21 @@ On ``c = -g*y`` in walls ``a0*(1 + k*y^2)`` the force of the walls is largest at
 is where a river is held above T_c (a root with + is unstable), and below T_c none is. With D1 and D2 of NTL-20,
 
     trapped, T > T_c:  <y> = m,  D1(m) + D1''(m)*S/2 = 0,  S = -D2/D1'  (NTL-22),
-    passing, T < T_c:  <n> = integral from y_0 to b of [1/D1 + D2*D1'/D1^3] dy,
+    passing, T < T_c:  <n> = integral from y_0 to b of [1/D1 + D2*D1'/D1^3] dy + delta*g/(a(b)*D1(b)),
 
 n the steps of the first passage of b, from the backward equation ``D1*u' + D2*u'' = -1`` to first order in D2. What is
 neglected has the relative size of the squares of ``eta*a``, ``k*T/a`` and of the memory ``g*sqrt(k)/a``, of order eta^2
-where g is proportional to eta: then T/T_c stays as it is. So it is tested over learning rates with g in proportion. A
-part is missing from the time at its first order: where y is first seen beyond b, x is not at rest, but y off by
-``(a'/(4a))*(x^2 - T/a)``. That moves b by some ``b*T/(2*a(b))``, and the time by as much.
+where g is proportional to eta: then T/T_c stays as it is. So it is tested over learning rates with g in proportion.
+
+Where y first passes b, x is not at rest: y runs by ``g - a'*x^2/2``, so b is passed where x is small. What drifts by D1
+is ``y - (a'/(4a))*(x^2 - T/a)``; it is beyond b by ``delta*g/a(b)`` in the mean, and the time is longer by
+``delta*g/(a(b)*D1(b))``, of first order too. With z = x/sqrt(T/a) at rest, time in units of 1/a and y in g/a from b,
+
+    (1 - s*z^2)*u_y + u_zz - z*u_z = -1,    s = a'*T/(2*a*g),    u = 0 at y = 0 for s*z^2 < 1,
+
+is the mean time to pass; far below, ``(1 - s)*u = -y + (s/2)*(z^2 - 1) + delta``. It is solved in Hermite polynomials;
+delta has no closed form, as y can turn back before b is passed for the last time. If it could not, delta would be
+``s^2/(1 - s)``, a shift of b by D2/D1.
 
 Only trajectories that pass have a time; a row is not decided if some have not. Re-derived.
 """
@@ -83,7 +91,48 @@ def transit(known: River, end: float, leading: bool = False) -> float:
         y -= float(known.a(y, 1) / (4.0 * known.a(y))) * (known.start_heat - known.rest(y))
     if not np.all(drift.first(np.linspace(y, end, 200)) > 0.0):
         raise NotApplicable(f"the drift holds {known.slow} before {end:g}")
-    return float(quad(steps_along, y, end, epsrel=1e-9)[0])
+    steps = float(quad(steps_along, y, end, epsrel=1e-9)[0])
+    return steps if leading else steps + _late(known, end)
+
+
+def _late(known: River, end: float) -> float:
+    """Steps by which the passage is later, as x is not at rest there; to leading order."""
+    a, slope, run_by_itself = float(known.a(end)), float(known.a(end, 1)), -float(known.c(end, 1))
+    s = slope * known.temperature / (2.0 * a * run_by_itself)
+    return lead_at_passage(s) / (known.rate * a * (1.0 - s))
+
+
+def lead_at_passage(s: float, terms: int = 40) -> float:
+    """``delta``: how far the slow coordinate is beyond b where y first passes it, in units of g/a.
+
+    Even modes ``exp(rate*y)*f(z)``, ``-(f'' - z*f') = rate*(1 - s*z^2)*f``, that vanish far below b are fitted to the
+    condition at b, for those z with which y runs out.
+
+    Examples
+    --------
+    It is near s^2/(1 - s) where y hardly ever turns back.
+
+    >>> round(lead_at_passage(0.1), 4), round(0.1**2 / 0.9, 4)
+    (0.011, 0.0111)
+    """
+    degrees = 2.0 * np.arange(terms)  # of normalised Hermite polynomials
+    beside = np.sqrt((degrees[:-1] + 1.0) * (degrees[:-1] + 2.0))
+    speed = np.eye(terms) - s * (np.diag(2.0 * degrees + 1.0) + np.diag(beside, 1) + np.diag(beside, -1))
+    scale = 1.0 / np.sqrt(degrees[1:])
+    inner = speed[1:, 1:] - np.outer(speed[0, 1:], speed[0, 1:]) / speed[0, 0]  # modes carry nothing: <speed*f> = 0
+    inverse_rates, modes = np.linalg.eigh(scale[:, None] * inner * scale)
+    modes = scale[:, None] * modes[:, inverse_rates > 0.0]
+    modes = np.vstack([-(speed[0, 1:] @ modes) / speed[0, 0], modes])
+    nodes, weights = np.polynomial.legendre.leggauss(10 * terms)
+    z = (1.0 + nodes) / (2.0 * np.sqrt(s))
+    hermite = [np.ones_like(z), z]
+    for degree in range(1, 2 * terms - 2):
+        hermite.append((z * hermite[-1] - np.sqrt(degree) * hermite[-2]) / np.sqrt(degree + 1.0))
+    weight = np.sqrt(weights * np.exp(-(z**2) / 2.0) * (1.0 - s * z**2))
+    columns = np.column_stack([np.array(hermite[::2]).T @ modes, np.ones_like(z)])
+    wanted = -s / 2.0 * (z**2 - 1.0)
+    solved, *_ = np.linalg.lstsq(columns * weight[:, None], wanted * weight, rcond=1e-12)
+    return float(solved[-1])
 
 
 def _at_point(run: Run) -> list[Prediction]:

@@ -7,7 +7,8 @@ temperature ``T_s = eta*sigma*sqrt(pi/8)`` (NTL-9), so that
     d<y>/dn = -eta*sqrt(2/pi)/sigma_y*[c' + (T_s/2)*a'/a],
 
 while y diffuses by eta a step. Where c' and a'/a are constants this holds whatever the spread of y. Tested over
-learning rates: the measured displacement between two records over this one goes to 1. Re-derived.
+learning rates: the measured displacement between two records over this one goes to 1. The rival, from which it must be
+told, has in place of T_s the temperature of SGD, ``eta*sigma^2/2``. Re-derived.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ import numpy as np
 
 from sgdsim.run import Recorder, Run
 from sgdsim.theory.law import Law
-from sgdsim.theory.prediction import Function, Moment, NotApplicable, Prediction
+from sgdsim.theory.prediction import Function, Moment, NotApplicable, Prediction, Rival
 from sgdsim.theory.river import River, river
 
 ID = "NTL-26"
 
 
-def drift(known: River) -> float:
-    """Of y, a step."""
-    y = known.start
-    force = float(known.c(y, 1)) + _temperature(known) / 2.0 * float(known.a(y, 1) / known.a(y))
+def drift(known: River, heat: float | None = None) -> float:
+    """Of y, a step, between walls of the temperature T_s, or of another."""
+    y, heat = known.start, _temperature(known) if heat is None else heat
+    force = float(known.c(y, 1)) + heat / 2.0 * float(known.a(y, 1) / known.a(y))
     return float(-known.rate * np.sqrt(2.0 / np.pi / known.river_noise) * force)
 
 
@@ -54,6 +55,7 @@ def _at_point(run: Run) -> list[Prediction]:
             1.0,
             0,
             conditions=f"{known.slow} moves by {predicted:.6g}",
+            rival=Rival("the temperature of SGD", drift(known, known.temperature) / drift(known)),
             learning_rate=known.rate,
             series=f"{ID} {known.series} {known.noise} {known.river_noise}",
         )

@@ -160,14 +160,31 @@ def river_means(known: River) -> dict[str, float]:
 
 
 def _across(runs: Sequence[Run]) -> list[Prediction]:
-    try:
-        rivers = [river(run) for run in runs]
-        noises = {known.noise for known in rivers}
-        if len(noises) < FEWEST_RATES or any(known.is_flat or known.river_noise for known in rivers):
-            return []
-        return [row for point, known in enumerate(rivers) for row in _river(known, point)]
-    except NotApplicable:
+    """Of rivers that run along walls that change; of others there is nothing to say.
+
+    Raises
+    ------
+    NotApplicable
+        For such rivers, where their means are not predicted.
+    """
+    if not all(_runs_along_walls(run) for run in runs):
         return []
+    rivers = [river(run) for run in runs]
+    noises = {known.noise for known in rivers}
+    if any(known.river_noise for known in rivers):
+        raise NotApplicable("mean work and heat of a river: it has noise of its own")
+    if len(noises) < FEWEST_RATES:
+        raise NotApplicable(f"mean work and heat of a river take {FEWEST_RATES} noises or more, not {len(noises)}")
+    return [row for point, known in enumerate(rivers) for row in _river(known, point)]
+
+
+def _runs_along_walls(run: Run) -> bool:
+    """Whether the curvature and the river's own loss change along it."""
+    try:
+        _, slow, a, c = _landscape(run)
+    except NotApplicable:
+        return False
+    return all(run.loss.symbols[slow] in run.loss.expand(text).free_symbols for text in (a, c))
 
 
 def _river(known: River, point: int) -> list[Prediction]:

@@ -12,7 +12,8 @@ A_n*exp(-B_n*x^2/2)`` the mean weight of the steps from n on,
     B_n = (a_(n+1) - a_n)/T + r^2*B_(n+1)/(1 + B_(n+1)*s),    <exp(-W/T)> = A_0/sqrt(1 + B_0*Var x).
 
 How W is measured: the walls take their work from the river, which is late by it, ``W = g*(y_0 + n*eta*g - y_n)``,
-but for the back reaction, of relative size ``a'*x^2/(2g)``, which is demanded to be below 1e-4. The final y tells W.
+but for the back reaction, of relative size ``a'*x^2/(2g)``, which is demanded to be below 1e-4. The final y tells W,
+if its last bit is far below the lateness T/g of a work T, which is demanded.
 
 The equality is tested over learning rates to go to its limit, and at each against the exact integral. So that a
 protocol takes the same time ``n*eta`` at every rate, the rate may drop to next to nothing after it. Our own statement,
@@ -37,6 +38,7 @@ _BACK_REACTION = 1e-4
 _RESOLUTION = 0.01
 _SAME = 1e-6  # relative difference of variances
 _STOPPED = 1e-9
+_LAST_BIT = 1e-2  # of y, over the lateness T/g that tells the work
 
 
 def exact_weight(a: np.ndarray, rate: float, noise: float, start: float) -> float:
@@ -81,6 +83,12 @@ def _at_point(run: Run) -> list[Prediction]:
         raise NotApplicable(f"the walls slow the river by {back:.1g}, at most {_BACK_REACTION:g} can be neglected")
     if not (np.all(a > 0.0) and known.rate * a.max() < 2.0):
         raise NotApplicable(f"eta*a goes from {known.rate * a[0]:.3g} to {known.rate * a[-1]:.3g}, not between 0 and 2")
+    last_bit = float(np.finfo(run.dtype).eps * np.abs(y).max() / (heat / abs(slope)))
+    if not last_bit < _LAST_BIT:
+        raise NotApplicable(
+            f"{known.slow} is late by some {heat / abs(slope):.2g}, of which its last bit in {run.dtype} is "
+            f'{last_bit:.1g}, at most {_LAST_BIT:g} can be neglected: expected dtype = "float64", or a less steep river'
+        )
     if run.steps not in run.recorder.snapshots:
         raise NotApplicable("the states at the end are not kept")
     limit, exact = float(np.sqrt(a[0] / a[-1])), exact_weight(a, known.rate, known.noise, variance)

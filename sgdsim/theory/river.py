@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sgdsim.loss import Loss
+from sgdsim.observables import Observable
 from sgdsim.run import Run
 from sgdsim.theory import numeric
 from sgdsim.theory.modes import directions
@@ -145,6 +146,21 @@ def river(run: Run, optimizers: tuple[str, ...] = ("sgd",)) -> River:
     return River(run, fast, slow, walls, bed, noise, variance(calm), constant_rate(run))
 
 
+def square_of(known: River) -> Observable:
+    """``y**2``, to be recorded.
+
+    Examples
+    --------
+    >>> from sgdsim.losses.river_valley import river_valley
+    >>> from sgdsim.optimizers import Optimizer
+    >>> from sgdsim.schedules import Schedule
+    >>> loss = river_valley(a="1 + y**2", c="0")
+    >>> square_of(river(Run(loss, Optimizer(), Schedule("0.1"), {"x": 0.0, "y": 0.0}, 100, 10))).formula
+    'y**2'
+    """
+    return Observable(f"{known.slow}_squared", f"{known.slow}**2")
+
+
 @lru_cache(maxsize=64)
 def _shape(loss: Loss) -> tuple[str, str, tuple[Any, ...], tuple[Any, ...], Mapping[str, Any], Mapping[str, Any]]:
     import sympy
@@ -169,3 +185,76 @@ def _shape(loss: Loss) -> tuple[str, str, tuple[Any, ...], tuple[Any, ...], Mapp
         walls = [direction.curvature.diff(y, order) for order in range(HIGHEST + 1)]
         return direction.parameter, slow, tuple(walls), tuple(bed), direction.couplings, couplings
     raise NotApplicable("no fast direction has its bottom at 0 and a curvature that one other parameter sets")
+
+
+@dataclass(frozen=True, eq=False)
+class RoughRiver:
+    """A flat river y along walls a(y), with noise of x whose variance depends on y.
+
+    Attributes
+    ----------
+    run
+        Whose they are.
+    fast, slow
+        Names of x and y.
+    walls, noise
+        a, and the variance of one step's gradient of x, each with its derivative: expressions in y and constants.
+    """
+
+    run: Run
+    fast: str
+    slow: str
+    walls: tuple[sympy.Expr, sympy.Expr]
+    noise: tuple[sympy.Expr, sympy.Expr]
+
+    def a(self, y: float, order: int = 0) -> float:
+        """The curvature, or its derivative."""
+        return self._value(self.walls[order], y)
+
+    def variance(self, y: float, order: int = 0) -> float:
+        """Of the gradient of x, or its derivative."""
+        return self._value(self.noise[order], y)
+
+    def _value(self, expression: sympy.Expr, y: float) -> float:
+        return float(numeric.evaluate([expression], {**numeric.constants(self.run.loss), self.slow: y})[0])
+
+
+def rough_river(run: Run) -> RoughRiver:
+    """The river of a run whose noise depends on it.
+
+    Raises
+    ------
+    NotApplicable
+        For other losses.
+
+    Examples
+    --------
+    >>> from sgdsim.noise import Noise
+    >>> from sgdsim.optimizers import Optimizer
+    >>> from sgdsim.schedules import Schedule
+    >>> loss = Loss("(y*x - xi)**2/2", ("x", "y"), {}, {"xi": Noise.parse("normal")})
+    >>> found = rough_river(Run(loss, Optimizer(), Schedule("0.1"), {"x": 0.0, "y": 1.0}, 100, 10))
+    >>> found.fast, found.a(2.0), found.variance(2.0), found.variance(2.0, 1)
+    ('x', 4.0, 4.0, 4.0)
+    """
+    loss = run.loss
+    if run.optimizer.name != "sgd" or run.optimizer.preconditioner or run.optimizer.metric or run.optimizer.decay:
+        raise NotApplicable("holds for sgd without weight decay and with one learning rate")
+    if len(loss.parameters) != 2 or len(loss.noise) != 1:
+        raise NotApplicable("speaks of one fast direction, one river and one noise")
+    (noise,) = loss.noise
+    if loss.noise[noise].cumulant(1) != 0.0 or not loss.noise[noise].cumulant(2) < np.inf:
+        raise NotApplicable(f"the noise {noise} has a mean, or no variance")
+    for index, fast in enumerate(loss.parameters):
+        slow = loss.parameters[1 - index]
+        x, y, xi = loss.symbols[fast], loss.symbols[slow], loss.symbols[noise]
+        gradient = loss.gradient[index]
+        a, coupling = gradient.diff(x), gradient.diff(xi)
+        flat = (loss.population - a * x**2 / 2).expand().diff(y) == 0
+        simple = (
+            not (a.free_symbols | coupling.free_symbols) & {x, xi} and (gradient - a * x - coupling * xi).expand() == 0
+        )
+        if flat and simple and y in a.free_symbols and y in coupling.free_symbols:
+            variance = loss.noise[noise].cumulant(2) / run.optimizer.batch_size * coupling**2
+            return RoughRiver(run, fast, slow, (a, a.diff(y)), (variance, variance.diff(y)))
+    raise NotApplicable("no flat river sets the curvature, and the noise, of a fast direction")

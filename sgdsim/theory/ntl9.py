@@ -43,7 +43,7 @@ from sgdsim.theory.walls import Wall, check_forgotten, number, stationary_rows, 
 ID = "NTL-9"
 _PHASES = 64  # of the trapezoidal rule for a periodic function
 _REACH = 14.0  # widths of the noise beyond which the sign is certain, or the chain never comes
-_LEADING_RESOLUTION = 0.04  # of its ratio to leading order: a sixth of what normal noise of the same scale would change
+_LEADING_RESOLUTION = 0.02  # of its ratio to leading order: half of what Cauchy noise adds at eta*a/s = 0.05
 
 
 def distribution(noise: Any) -> Any:

@@ -297,8 +297,8 @@ def test_the_edge_of_stability_is_that_of_the_handbook():
 def test_the_edge_of_stability_is_that_of_brute_force():
     """Shift and variance over the law's, at two gammas: what is left is of order gamma, and extrapolates to 1.
 
-    The extrapolation leaves a gamma^2, of which twice what is seen in the variance, 200 gamma_1*gamma_2, is allowed for:
-    5 % of the variance would be rejected, and 20 % of the shift.
+    The extrapolation leaves a gamma^2, of which twice what is seen in the variance is allowed for, 400 gamma_1*gamma_2:
+    8 % of the variance would be rejected either way, and 25 % of the shift.
     """
     gammas, ratios, errors = (0.016, 0.004), [], []
     for seed, gamma in enumerate(gammas):

@@ -283,9 +283,11 @@ def schedule(
     file: str | None, fast: str, river: str, output: str | None, overwrite: bool, **given: float | int | None
 ) -> None:
     """Print the best learning rates for a river in a valley: a plateau, then harmonic decay."""
-    from sgdsim.design import describe_design, design_from, measure, plot_design
+    from sgdsim.design import check_figure, describe_design, design_from, measure, plot_design
     from sgdsim.ensemble import Ensemble
 
+    if output is not None:
+        check_figure(output, overwrite)
     measured = None if file is None else measure(Ensemble.open(file), fast, river)
     design = design_from(**given, measured=measured)  # type: ignore[arg-type]
     click.echo(describe_design(design, measured))
@@ -304,7 +306,7 @@ def list_(kind: str | None) -> None:
 
 
 @main.command()
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to run.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, or cuda:1 for the second GPU.")
 @_reporting_errors
 def bench(device: str) -> None:
     """Time the reference job for a few seconds, and NumPy beside it."""

@@ -597,7 +597,7 @@ def format_table(comparisons: Sequence[Comparison], skipped: Iterable[Any] = (),
     comparisons
         Of one file.
     skipped
-        Laws that do not apply: objects with ``id`` and ``reason``.
+        Laws that do not apply: objects with ``id``, ``reason`` and ``part``.
     alpha
         The level that the verdicts were made at.
 
@@ -616,11 +616,12 @@ def format_table(comparisons: Sequence[Comparison], skipped: Iterable[Any] = (),
     widths = [max(map(len, column)) for column in used]
     lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in zip(*used, strict=True)]
     lines.append(_summary(comparisons, alpha))
-    reasons: dict[str, list[str]] = {}
+    reasons: dict[tuple[str, str], list[str]] = {}
     for one in skipped:
-        reasons.setdefault(one.reason, []).append(one.id)
-    for reason, ids in reasons.items():
-        lines.append(f"{', '.join(ids)} {'does' if len(ids) == 1 else 'do'} not apply: {reason}")
+        reasons.setdefault((one.part, one.reason), []).append(one.id)
+    for (part, reason), ids in reasons.items():
+        where = f"part {part}: " if part else ""
+        lines.append(f"{where}{', '.join(ids)} {'does' if len(ids) == 1 else 'do'} not apply: {reason}")
     return "\n".join(lines)
 
 
@@ -636,7 +637,7 @@ def _cells(row: Comparison) -> tuple[str, ...]:
         row.id,
         row.quantity,
         "" if row.point is None else str(row.point),
-        f"{row.predicted:.6g}",
+        f"{row.predicted + 0.0:.6g}",  # minus nought is nought
         measured,
         "" if isnan(row.z) else f"{row.z:+.2f}",
         row.verdict if row.expect == "agrees" else _CONTROL[row.outcome],

@@ -151,15 +151,17 @@ def describe_design(design: Design, measured: Measured | None = None) -> str:
       s = sqrt(a sigma^2 eta_max/(2 g^2)) = 11.1803, eta_max*a = 0.1: valid to leading order in this
     """
     length = min(design.decay_steps, float(design.steps))
-    decay = f"then rate/(1 + a*rate*k) for {length:.0f} steps, down to {design.rates[-1]:.6g}"
+    decay = f"rate/(1 + a*rate*k) for {length:.0f} steps, down to {design.rates[-1]:.6g}"
+    plateau = f"plateau at {design.peak:g} until step {design.steps - length:.0f}, then "
     if design.decay_steps > design.steps:
-        decay += f"; {design.decay_steps:.0f} would be best"
+        plateau = f"no plateau: from {design.peak:g} on, "
+        decay += f"; the run is too short for the best decay, of {design.decay_steps:.0f} steps"
     size = design.peak * design.curvature
     terms = f"  s = sqrt(a sigma^2 eta_max/(2 g^2)) = {design.contrast:.6g}, eta_max*a = {size:g}"
     terms += ": valid to leading order in this"
     about = [
         f"best schedule: --learning-rate {design.text}",
-        f"  plateau at {design.peak:g} until step {design.steps - length:.0f}, {decay}"
+        f"  {plateau}{decay}"
         if length
         else f"  no decay: the river is so steep that {design.peak:g} is best to the end",
         terms,
@@ -169,16 +171,22 @@ def describe_design(design: Design, measured: Measured | None = None) -> str:
     rows += [(name, loss := design.loss(rates), loss - best) for name, rates in design.alternatives().items()]
     table = [f"{'loss at the end':>16}  {'over the best':>13}  schedule"]
     table += [f"{loss:16.6g}  {excess:13.4g}  {name}" for name, loss, excess in rows]
+    table.append("losses are counted from the river's where the run begins: below 0 it has come down")
     blocks = ["\n".join(about), "\n".join(table), describe_schedule(Schedule(design.text), design.steps)]
     if measured is not None:
         names = {"curvature": "curvature a", "noise": "noise sigma", "slope": "slope g"}
         found = [(text, getattr(measured, name)) for name, text in names.items()]
-        blocks.insert(0, "\n".join(f"measured {text} = {one.value:.6g} ± {one.stderr:.2g}" for text, one in found))
+        blocks.insert(0, "\n".join(f"measured {text} = {one.value:.6g} ± {_error(one)}" for text, one in found))
     return "\n\n".join(blocks)
 
 
-def plot_design(design: Design, output: str | Path, overwrite: bool = False) -> Path:
-    """Draw the best schedule and its rivals, with what each has lost on the way down.
+def _error(estimate: Estimate) -> str:
+    """The standard error; 0 where it is rounding, as of a river without noise."""
+    return f"{estimate.stderr if estimate.stderr > 1e-12 * abs(estimate.value) else 0.0:.2g}"
+
+
+def check_figure(output: str | Path, overwrite: bool = False) -> Path:
+    """Where a figure can be drawn.
 
     Raises
     ------
@@ -193,6 +201,22 @@ def plot_design(design: Design, output: str | Path, overwrite: bool = False) -> 
     target = Path(output)
     plotting.checked_suffix(target)
     check_output(target, overwrite)
+    return target
+
+
+def plot_design(design: Design, output: str | Path, overwrite: bool = False) -> Path:
+    """Draw the best schedule and its rivals, with what each has lost on the way down.
+
+    Raises
+    ------
+    InputError
+        For an existing figure, or a suffix that is not known.
+    RunError
+        If matplotlib is not installed.
+    """
+    from sgdsim import plotting
+
+    target = check_figure(output, overwrite)
     from sgdsim.plots.render import render
 
     facts = [f"a = {design.curvature:g}, sigma^2 = {design.noise:g}, g = {design.slope:g}; the loss of each is exact."]

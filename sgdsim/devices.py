@@ -90,19 +90,20 @@ def choose(device: Device, work: float, threads: int) -> tuple[Device, str]:
 
     Examples
     --------
-    >>> choose(Device("auto"), 1e6, 2)
-    (Device(target='cpu', number=0), 'the CPU needs about 0.00065 s, and a GPU 1 s to start')
+    >>> choose(Device("auto"), 1e6, 2)[1]
+    'took the CPU, without looking for a GPU: it needs about 0.00065 s, a GPU 1 s to start'
     """
     if device.target != "auto":
         return device, ""
     seconds = work * _CPU_SECONDS / threads
     if seconds < _GPU_START_SECONDS:
-        return Device("cpu"), f"the CPU needs about {seconds:.2g} s, and a GPU {_GPU_START_SECONDS:g} s to start"
+        why = f"it needs about {seconds:.2g} s, a GPU {_GPU_START_SECONDS:g} s to start"
+        return Device("cpu"), f"took the CPU, without looking for a GPU: {why}"
     try:
         name = _gpu().select(0)
     except RunError as error:
-        return Device("cpu"), str(error)
-    return Device("cuda"), f"{name}, since the CPU needs about {seconds:.2g} s"
+        return Device("cpu"), f"took the CPU, which needs about {seconds:.2g} s: {error}"
+    return Device("cuda"), f"took {name}, since the CPU needs about {seconds:.2g} s"
 
 
 def _gpu() -> ModuleType:

@@ -50,7 +50,8 @@ def parts_of(data: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
         raise InputError(f"part: {shown(tables)}, expected tables, [[part]]")
     found = [(name, _merged(common, table, name)) for name, table in _named(tables)]
     if len(dict(found)) < len(found):
-        raise InputError(f"part: two have the same name, of {', '.join(name for name, _ in found)}")
+        names = [name for name, _ in found]
+        raise InputError(f"part: two are called {next(name for name in names if names.count(name) > 1)}")
     return found
 
 

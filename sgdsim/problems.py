@@ -14,7 +14,7 @@ T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 
 _LONGEST_SHOWN = 60
-_MOST_PROBLEMS = 20  # a sweep can have as many as it has points
+_MOST_PROBLEMS = 30  # a sweep can have as many as it has points
 
 
 class Problems(InputError):
@@ -108,7 +108,7 @@ def _described(error: ValidationError, keys: Mapping[str, Iterable[str]], prefix
         *path, last = place = (*prefix, *problem["loc"])
         where = dotted(place)
         if problem["type"] == "refused":
-            yield problem["msg"]
+            yield from problem["msg"].splitlines()  # several of what one value makes
         elif problem["type"] == "missing":
             yield f"{where}: is missing"
         elif problem["type"] == "extra_forbidden":

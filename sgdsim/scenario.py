@@ -18,8 +18,10 @@ from sgdsim.errors import InputError, unknown_name
 from sgdsim.parts import parts_of
 from sgdsim.problems import attempt, attempt_all, listed, shown
 from sgdsim.run import Recorder, Run
-from sgdsim.schema import Sections, build_run, read_sections
+from sgdsim.schema import TABLES, Sections, build_run, read_sections
 from sgdsim.tables import inline_files
+
+_TOP = (*TABLES, "part")
 
 
 @dataclass(frozen=True)
@@ -120,14 +122,15 @@ class Scenario:
         folder: Path | None = None,
     ) -> list[Scenario]:
         """Read TOML text; see `load_parts`, and `parse` for the folder."""
-        data = toml.loads(text, where)
-        problems: list[str] = []
-        found = []
-        for part, own in attempt(problems, partial(parts_of, data)) or ():
-            about: list[str] = []
-            scenario = _parsed(own, name, overrides or {}, predictions, folder, about)
+        data = _normal(toml.loads(text, where))
+        problems = [f"{key}: {unknown_name('key', key, _TOP)}" for key in data if key not in _TOP]
+        parts = attempt(problems, partial(parts_of, {key: data[key] for key in data if key in _TOP})) or []
+        settings = _for_every_part(overrides or {}, [part for part, _ in parts], problems)
+        found, notes = [], dict[str, list[str]]()
+        for part, own in parts:
+            scenario = _parsed(own, name, settings, predictions, folder, notes.setdefault(part, []))
             found.append(replace(scenario, part=part) if scenario else None)
-            problems += [f"part {part}: {problem}" if part else problem for problem in about]
+        problems += _of_parts(notes)
         if problems:
             raise InputError(f"{where}:\n{listed(problems)}")
         return [scenario for scenario in found if scenario]
@@ -157,6 +160,27 @@ class Scenario:
     def common_noise(self) -> bool:
         """Whether all sweep points draw the same noise."""
         return bool(self.data["sweep"].get("common_noise", False))
+
+
+def _for_every_part(overrides: Mapping[str, Any], parts: Sequence[str], problems: list[str]) -> dict[str, Any]:
+    """The overrides but those that name a part, which are problems."""
+    kept = {}
+    for key, value in overrides.items():
+        first, _, rest = key.partition(".")
+        if first in parts and first not in _TOP:
+            problems.append(f"{key}: {first} is a part, but what is set holds for every part, expected {rest}")
+        else:
+            kept[key] = value
+    return kept
+
+
+def _of_parts(notes: Mapping[str, Sequence[str]]) -> list[str]:
+    """The problems of all parts: what is wrong with every one is said once."""
+    if len(notes) < 2:
+        return [f"part {part}: {problem}" if part else problem for part, own in notes.items() for problem in own]
+    shared = [problem for problem in next(iter(notes.values())) if all(problem in own for own in notes.values())]
+    rest = [f"part {part}: {one}" for part, own in notes.items() for one in own if one not in shared]
+    return [*(f"every part: {problem}" for problem in shared), *rest]
 
 
 def _only(parts: Sequence[Scenario], where: str) -> Scenario:

@@ -27,7 +27,7 @@ from sgdsim.building import (
 )
 from sgdsim.errors import InputError, unknown_name
 from sgdsim.loss import Loss
-from sgdsim.problems import attempt_all, shown, validated
+from sgdsim.problems import Problems, attempt, attempt_all, shown, validated
 from sgdsim.run import DTYPES, Autocorrelation, Drift, Histogram, Plane, Recorder, Run, binned, check_measured
 from sgdsim.schedules import Schedule
 from sgdsim.starts import Start, start_from, stored
@@ -153,6 +153,8 @@ _SECTIONS: dict[str, type[Section]] = {
     "drift": _Drift,
     "predict": _Predict,
 }
+TABLES = tuple(Sections.model_fields)
+"""What may stand at the top of a scenario."""
 _KEYS = {name: [field.alias or key for key, field in one.model_fields.items()] for name, one in _SECTIONS.items()}
 
 
@@ -171,7 +173,23 @@ def read_sections(data: Mapping[str, Any]) -> Sections:
     >>> read_sections({"loss": loss, "optimizer": {"learning_rate": 0.1}, "run": run}).run.trajectories
     1000000
     """
-    return validated(Sections, data, _KEYS)
+    try:
+        return validated(Sections, data, _KEYS)
+    except Problems as error:
+        found = list(error.each)
+        attempt(found, partial(_check_claims, data.get("predict")))
+        raise Problems(list(dict.fromkeys(found))) from None
+
+
+_CLAIMED = ("id", "formula", "order", "at", "curve", "fraction")
+
+
+def _check_claims(entries: Any) -> None:
+    """Refuse laws and formulas that are none, also beside a resolution or another value that is none."""
+    if isinstance(entries, list) and all(isinstance(entry, Mapping) for entry in entries):
+        about = [{key: entry[key] for key in entry if key in _CLAIMED} for entry in entries]
+        if all(isinstance(entry.get(key, ""), str) for entry in about for key in ("id", "formula")):
+            build_claims(about)
 
 
 def build_run(sections: Sections) -> Run:

@@ -425,7 +425,7 @@ def _predictions(scenario: Scenario) -> tuple[list[Prediction], list[theory.Skip
     for claim in scenario.claims:
         rows, reasons = theory.predict([claim.source], scenario.runs)
         found += [replace(_resolved(row, claim.resolution), expect=claim.expect) for row in rows]
-        skipped += reasons
+        skipped += [replace(one, part=scenario.part) for one in reasons]
     return found, skipped
 
 

@@ -55,8 +55,8 @@ def test_on_a_gpu(asked):
 def test_a_slow_round_changes_no_ratio():
     lines = bench.report(FOUND).splitlines()
     assert lines[-3:] == [
-        "NumPy float64 / ours float64: 12",
-        "full step / noise drawn and summed: 1.25",
+        "NumPy float64 / ours float64: 12 (the bar is 11)",
+        "full step / noise drawn and summed: 1.25 (1: all is noise; the bar of make bench, 1.6, has noise thrown away)",
         "speed on 4 threads / on 1: 4",
     ]
     assert "full step / noise drawn and summed: 0.625" in bench.report(FOUND, "cuda")
@@ -69,7 +69,18 @@ def test_the_command(monkeypatch):
     assert done.exit_code == 0
     assert devices == ["cuda"]
     assert "On the GPU" in done.output
-    assert CliRunner().invoke(main, ["bench", "--device", "tpu"]).exit_code == 2
+    assert "On the GPU, cuda:1" in CliRunner().invoke(main, ["bench", "--device", "cuda:1"]).output
+
+
+@pytest.mark.parametrize(("device", "message"), [("tpu", "unknown device 'tpu'"), ("auto", "one device is timed")])
+def test_other_devices_are_refused(device, message):
+    done = CliRunner().invoke(main, ["bench", "--device", device])
+    assert (done.exit_code, message in done.output) == (2, True)
+
+
+def test_a_second_gpu_is_timed(asked):
+    bench.measure("cuda:1", Size(100, 10), rounds=1)
+    assert {options["device"] for _, options in asked} == {"cuda:1"}
 
 
 @pytest.mark.validate

@@ -54,17 +54,18 @@ def test_auto_takes_the_cpu_for_small_runs_without_looking_for_a_gpu(monkeypatch
     monkeypatch.setattr(devices, "_gpu", lambda: pytest.fail("looked"))
     chosen, reason = choose(Device("auto"), 1e8, 2)
     assert chosen == Device("cpu")
-    assert "CPU needs about 0.065 s" in reason
+    assert reason == "took the CPU, without looking for a GPU: it needs about 0.065 s, a GPU 1 s to start"
 
 
 def test_auto_takes_a_gpu_for_large_runs_where_there_is_one(monkeypatch):
     monkeypatch.setattr(devices, "_gpu", lambda: FakeGpu("NVIDIA H100"))
     chosen, reason = choose(Device("auto"), 1e12, 2)
     assert chosen == Device("cuda")
-    assert "NVIDIA H100" in reason
+    assert reason.startswith("took NVIDIA H100, since the CPU needs about ")
     monkeypatch.setattr(devices, "_gpu", lambda: FakeGpu(None))
     chosen, reason = choose(Device("auto"), 1e12, 2)
     assert chosen == Device("cpu")
+    assert reason.startswith("took the CPU, which needs about ")
     assert "none answers" in reason
 
 
@@ -132,6 +133,20 @@ def test_bugs_and_messages_of_ours_pass_as_they_are():
     for error in (ZeroDivisionError("a bug"), InputError("bad input"), RunError("said already")):
         with pytest.raises(type(error), match=str(error)), explained():
             raise error
+
+
+def test_a_missing_extra_is_named_beside_a_missing_driver(monkeypatch):
+    from sgdsim.kernels import gpu as module
+
+    def version(name):
+        raise module.importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(module.cuda, "cuda_error", lambda: "CUDA driver library cannot be found.")
+    monkeypatch.setattr(module.importlib.metadata, "version", lambda name: "0.20")
+    assert module.absence().startswith("no NVIDIA driver answers: install one")
+    monkeypatch.setattr(module.importlib.metadata, "version", version)
+    both = "numba-cuda is not installed, pip install 'sgdsim[cuda]', and no NVIDIA driver answers: install one"
+    assert module.absence().startswith(both)
 
 
 def test_packages_that_are_missing_are_named(monkeypatch):

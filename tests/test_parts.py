@@ -16,6 +16,7 @@ from sgdsim.comparison import Comparison, compare_parts, format_table, to_json
 from sgdsim.ensemble import Ensemble, Variable, open_parts, save_parts
 from sgdsim.errors import InputError
 from sgdsim.scenario import Scenario
+from sgdsim.theory.law import Skipped
 from sgdsim.theory.prediction import Moment, Prediction
 
 SCENARIO: dict[str, Any] = {
@@ -86,7 +87,7 @@ def test_a_scenario_with_parts_is_not_read_as_one():
     [
         ([{}], r"part\[0\]\.name: is missing, expected letters"),
         ([{"name": "a/b"}], r'part\[0\]\.name: "a/b", expected letters, digits and _, a letter first'),
-        ([{"name": "a"}, {"name": "a"}], "part: two have the same name, of a, a"),
+        ([{"name": "a"}, {"name": "a"}], "part: two are called a$"),
         ([{"name": "a", "alpha": 0.1}], "part a: alpha is that of the whole file"),
         ([{"name": "a", "runs": {}}], "part a: runs: unknown key 'runs'"),
         ([{"name": "a", "run": {"steps": 0}}, {"name": "b", "loss": 1}], "part a: run.steps: 0(.|\n)*part b: loss: 1"),
@@ -100,6 +101,46 @@ def test_a_scenario_with_parts_is_not_read_as_one():
 def test_what_is_wrong_with_parts_is_said(parts, message):
     with pytest.raises(InputError, match=message):
         parsed({**SCENARIO, "part": parts})
+
+
+def problems_of(data: dict[str, Any], **options: Any) -> list[str]:
+    with pytest.raises(InputError) as caught:
+        Scenario.parse_parts(toml.dumps(data), "two", "two.toml", **options)
+    return [line.strip() for line in str(caught.value).splitlines()[1:]]
+
+
+def test_every_problem_of_a_part_names_it():
+    parts = [{"name": "a"}, {"name": "b", "optimizer": {"learning_rat": 0.5}}]
+    unknown, missing = problems_of({**SCENARIO, "part": parts})
+    assert unknown.startswith("part b: optimizer.learning_rat: unknown")
+    assert missing == "part b: optimizer.learning_rate: is missing"
+
+
+def test_problems_of_the_whole_file_are_said_once():
+    misspelt = [{"name": "long"}]
+    assert problems_of({**SCENARIO, "parts": misspelt}) == ["parts: unknown key 'parts': did you mean 'part'?"]
+    common = {key: value for key, value in SCENARIO.items() if key != "run"} | {"runs": {}}
+    common["part"] = [{"name": "a"}, {"name": "b"}]
+    assert problems_of(common) == ["runs: unknown key 'runs': did you mean 'run'?", "every part: run: is missing"]
+
+
+def test_what_is_set_holds_for_every_part():
+    (problem,) = problems_of(SCENARIO, overrides={"plain.optimizer.learning_rate": 0.1})
+    expected = "plain is a part, but what is set holds for every part, expected optimizer.learning_rate"
+    assert problem == f"plain.optimizer.learning_rate: {expected}"
+
+
+def test_an_unknown_law_is_seen_beside_a_bad_resolution():
+    predict = [{"id": "NTL-1", "resolution": "x%"}, {"id": "NTL-99"}, {"formula": "mean(x) ="}]
+    alone = {key: value for key, value in SCENARIO.items() if key != "part"} | {"predict": predict}
+    found = problems_of(alone)
+    assert [problem.split(":")[0] for problem in found[:2]] == ["predict[0].resolution", "predict[1].id"]
+    assert len(found) == 3
+
+
+def test_a_law_that_does_not_apply_names_the_part():
+    rows = format_table([], [Skipped("NTL-1", "no", "hot"), Skipped("NTL-2", "no", "hot"), Skipped("NTL-1", "no")])
+    assert rows.splitlines()[1:] == ["part hot: NTL-1, NTL-2 do not apply: no", "NTL-1 does not apply: no"]
 
 
 def test_one_file_holds_all_parts(path):
@@ -168,6 +209,7 @@ def test_a_control_agrees_only_if_it_is_rejected():
     assert [row.verdict for row in rows] == ["agrees", "disagrees", "agrees"]
     assert [row.outcome for row in rows] == ["agrees", "agrees", "disagrees"]
     table = format_table(rows)
+    assert " -0 " not in format_table(compare_parts([("", synthetic(0.0), [claim(-0.0)])]))
     assert "rejected (control)" in table.splitlines()[2]
     assert "NOT REJECTED (control)" in table.splitlines()[3]
     assert table.splitlines()[-1].startswith("1 agrees, 0 disagree, 0 inconclusive; 1 of 2 controls rejected (Holm")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import integrate, stats
 
+from sgdsim import theory
 from sgdsim.comparison import Comparison, compare
 from sgdsim.ensemble import Ensemble
 from sgdsim.errors import InputError
@@ -366,3 +368,12 @@ def test_predictions_are_plain_numbers() -> None:
     assert "handbook" in text
     assert all(isinstance(row.predicted, float) for row in predictions)
     assert {mode.parameter for mode in modes(RUNS["gaussian"])} == {"x[0]", "x[1]", "x[2]"}
+
+
+def test_a_law_is_explained_at_the_head_of_its_module():
+    """The pages send readers there."""
+    folder = Path(theory.__file__).parent
+    for one in set(theory.LAWS) - {"chain"}:
+        head = (folder / f"{one.replace('-', '').lower()}.py").read_text(encoding="utf-8").partition('"""\n\nfrom')[0]
+        assert one in head.splitlines()[0]
+        assert len(head.splitlines()) > 3

@@ -8,11 +8,14 @@ from importlib import resources
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from scipy import integrate, optimize
 
 from sgdsim import simulate
-from sgdsim.design import describe_design, design_from, measure, plot_design
+from sgdsim.cli import main
+from sgdsim.design import Measured, describe_design, design_from, measure, plot_design
 from sgdsim.errors import InputError
+from sgdsim.estimation import Estimate
 from sgdsim.loss import Loss
 from sgdsim.losses.river_valley import river_valley
 from sgdsim.noise import Noise
@@ -411,6 +414,23 @@ def test_a_run_is_measured_within_its_errors():
 def test_what_cannot_be_designed_is_refused(given, message):
     with pytest.raises(InputError, match=message):
         design_from(*given)
+
+
+def test_a_design_says_what_its_numbers_are():
+    short = describe_design(Design(1.0, 1.0, 1e-4, 0.1, 100))
+    assert "  no plateau: from 0.1 on, rate/(1 + a*rate*k) for 100 steps, down to" in short
+    assert "too short for the best decay, of 22351 steps" in short
+    assert "losses are counted from the river's where the run begins" in short
+    quiet = Measured(Estimate(1.0, 0.1, 9), Estimate(1.0, 0.1, 9), Estimate(0.02, 1.8e-17, 9))
+    assert "measured slope g = 0.02 ± 0\n" in describe_design(DESIGN, quiet)
+
+
+def test_a_figure_that_exists_is_refused_before_anything_is_printed(tmp_path):
+    (tmp_path / "there.svg").touch()
+    given = ["--curvature", "1", "--noise", "1", "--slope", "0.02", "--peak", "0.1", "--steps", "60"]
+    done = CliRunner().invoke(main, ["schedule", *given, "-o", str(tmp_path / "there.svg")])
+    assert done.exit_code == 2
+    assert done.output.startswith("Error: ")
 
 
 def test_a_design_is_drawn(tmp_path):

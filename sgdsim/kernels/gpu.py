@@ -319,7 +319,15 @@ def _version(number: Any) -> str:
 
 
 def absence() -> str:
-    """Why there is no GPU, and what would help."""
+    """Why there is no GPU, and what would help: a driver is not enough without the extra."""
+    try:
+        importlib.metadata.version("numba-cuda")
+    except importlib.metadata.PackageNotFoundError:
+        return f"numba-cuda is not installed, pip install 'sgdsim[cuda]', and {_no_device()}"
+    return _no_device()
+
+
+def _no_device() -> str:
     problem = cuda.cuda_error()
     if problem:
         return _remedy(str(problem))

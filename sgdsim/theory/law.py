@@ -18,10 +18,11 @@ from sgdsim.theory.prediction import NotApplicable, Prediction
 
 @dataclass(frozen=True)
 class Skipped:
-    """A law that does not apply, and why."""
+    """A law that does not apply, and why; of a scenario with parts, to which."""
 
     id: str
     reason: str
+    part: str = ""
 
 
 def nothing_across(runs: Sequence[Run]) -> list[Prediction]:

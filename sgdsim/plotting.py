@@ -21,7 +21,7 @@ from sgdsim.theory.prediction import Prediction
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from sgdsim.plots.panel import Drawing
+    from sgdsim.plots.panel import Drawing, Panel
     from sgdsim.plots.subject import Subject
 
 KINDS = {
@@ -171,6 +171,8 @@ def draw_parts(
     subjects = [Subject(ensemble, tuple(predictions), alpha) for _, ensemble, predictions in parts]
     kinds = [kind or choose_kind(ensemble) for _, ensemble, _ in parts]
     drawings = [_drawing(one, subject) for one, subject in zip(kinds, subjects, strict=True)]
+    if kind is None:
+        drawings = [_with_numbers(*one) for one in zip(kinds, subjects, drawings, strict=True)]
     names = [name for name, *_ in parts]
     attributes = parts[0][1].attributes
     title = str(attributes.get("title", "")).removesuffix(f": {names[0]}") or str(attributes.get("scenario_name", ""))
@@ -185,12 +187,24 @@ def _drawing(kind: str, subject: Subject) -> Drawing:
     return drawing
 
 
+def _with_numbers(kind: str, subject: Subject, drawing: Drawing) -> Drawing:
+    """With all that is predicted but that this kind does not draw; it comes first."""
+    from sgdsim.plots import numbers
+
+    found = numbers.drawing(kind, subject)
+    return replace(drawing, panels=found.panels + drawing.panels, left_out=found.left_out + drawing.left_out)
+
+
 def _joined(names: Sequence[str], drawings: Sequence[Drawing]) -> Drawing:
-    """The panels of all parts, as many of each as there is room for, under the name of the part."""
+    """The panels of all parts, as many of each as there is room for, under the name of the part.
+
+    Those in which nothing is predicted give way to those in which something is.
+    """
     from sgdsim.plots.panel import MOST_PANELS_OF_PARTS, Drawing
 
     if len(drawings) == 1:
         return drawings[0]
+    drawings = [replace(one, panels=_telling(one.panels)) for one in drawings]
     most = max(1, MOST_PANELS_OF_PARTS // len(drawings))
     named = [(name, panel) for name, one in zip(names, drawings, strict=True) for panel in one.panels[:most]]
     panels = tuple(replace(panel, title=f"{name}: {panel.title}") for name, panel in named)
@@ -201,6 +215,11 @@ def _joined(names: Sequence[str], drawings: Sequence[Drawing]) -> Drawing:
     )
     notes = tuple(dict.fromkeys(note for one in drawings for note in one.notes))
     return Drawing(panels, left_out, notes)
+
+
+def _telling(panels: Sequence[Panel]) -> tuple[Panel, ...]:
+    """Panels with a prediction; all, if there is none."""
+    return tuple(panel for panel in panels if panel.has_prediction) or tuple(panels)
 
 
 def _facts(subject: Subject, part: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -102,7 +103,8 @@ def _against_steps(numbers: Sequence[_Number], subject: Subject) -> Panel:
 
 def _side_by_side(numbers: Sequence[_Number], subject: Subject) -> Panel:
     x = np.arange(float(len(numbers)))
-    ticks = tuple(shortened(one.name.partition(",")[0], 28) for one in numbers)
+    names = [shortened(one.name.partition(",")[0], 48) for one in numbers]
+    ticks = tuple("\n".join(textwrap.wrap(name, max(40 // len(names), 10))) for name in names)
     return replace(_panel("predicted numbers", "", x, numbers, subject, joined=False), x_ticks=ticks)
 
 

@@ -75,6 +75,8 @@ def render(
         _write(figure, title, shared, " ".join(sentences), grow=size is None)
         _check_layout(figure, len(drawing.panels))
         figure.set_layout_engine("none")  # where everything stands is settled: to find it again would double the time
+        for axes in figure.axes:  # the last digits of the layout's solver are not the same each time
+            axes.set_position(np.round(axes.get_position().bounds, 6).tolist())
     return figure
 
 
@@ -111,9 +113,7 @@ def _look(part: Part) -> object:
     return role, part.joined, part.series if role in ("theory", "path", "known", "mark") else 0
 
 
-def _draw_panel(
-    figure: Figure, cell: Any, panel: Panel, band: float, width: float, own_legend: bool
-) -> dict[str, Any]:
+def _draw_panel(figure: Figure, cell: Any, panel: Panel, band: float, width: float, own_legend: bool) -> dict[str, Any]:
     """Draw one panel, and say what stands for what in it."""
     below = bool(panel.residuals or panel.counts)
     parts = cell.subgridspec(2, 1, height_ratios=(3, 1.1)) if below else cell.subgridspec(1, 1)
@@ -131,7 +131,7 @@ def _draw_panel(
         named = _ordered(handles, [panel])
         labels = [_plain(_wrapped(label, width - 1.6, 6.5)) for label in named]
         axes.legend(list(named.values()), labels, loc="best", fontsize=6.5, handlelength=2.6, borderpad=0.2)
-    if sum(map(len, panel.x_ticks)) > _CHARACTERS:
+    if sum(max(map(len, text.split("\n"))) for text in panel.x_ticks) > _CHARACTERS:
         for label in lowest.get_xticklabels():
             label.set(rotation=25, ha="right", rotation_mode="anchor")
     _text(axes.set_ylabel(panel.y_label))
@@ -225,6 +225,7 @@ def _set_scales(axes: Axes, panel: Panel, width: float) -> None:
     if panel.x_ticks:
         axes.set_xticks(range(len(panel.x_ticks)), [_plain(text) for text in panel.x_ticks])
         axes.set_xlim(-0.5, len(panel.x_ticks) - 0.5)
+        axes.margins(y=0.15)  # for the frames
     elif panel.x_scale == "symlog":
         later = np.concatenate([part.x for part in panel.parts if isinstance(part, Points)])
         axes.set_xscale("symlog", linthresh=float(later[later > 0].min()))

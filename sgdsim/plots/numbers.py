@@ -119,9 +119,9 @@ def _panel(
     residuals = []
     for series, label in enumerate(labels):
         mine = np.array([one.label == label for one in numbers])
-        role = "rival" if label in subject.controls else "theory"
-        parts.append(Line(x[mine], predicted[mine], label, role, series, joined))
-        if role == "theory":
+        control = label in subject.controls
+        parts.append(Line(x[mine], predicted[mine], label, "rival" if control else "theory", series, joined))
+        if not control:
             own = [one for one, is_mine in zip(estimates, mine, strict=True) if is_mine]
             residuals.append(Residuals(x[mine], deviations(own, predicted[mine]), freedom=freedom(own)))
     scale = scale_for(np.concatenate([values, predicted]), 1.0)

@@ -171,6 +171,9 @@ def draw_parts(
     subjects = [Subject(ensemble, tuple(predictions), alpha) for _, ensemble, predictions in parts]
     kinds = [kind or choose_kind(ensemble) for _, ensemble, _ in parts]
     drawings = [_drawing(one, subject) for one, subject in zip(kinds, subjects, strict=True)]
+    if kind is None:
+        alone = len(parts) == 1
+        drawings = [_with_numbers(*one, alone) for one in zip(kinds, subjects, drawings, strict=True)]
     names = [name for name, *_ in parts]
     attributes = parts[0][1].attributes
     title = str(attributes.get("title", "")).removesuffix(f": {names[0]}") or str(attributes.get("scenario_name", ""))
@@ -185,19 +188,34 @@ def _drawing(kind: str, subject: Subject) -> Drawing:
     return drawing
 
 
+def _with_numbers(kind: str, subject: Subject, drawing: Drawing, alone: bool) -> Drawing:
+    """With all numbers that are predicted but that this kind does not draw; they come first.
+
+    In a figure of several parts, panels in which nothing is predicted give way to them.
+    """
+    from sgdsim.plots import numbers
+
+    found = numbers.drawing(kind, subject)
+    own = drawing.panels if alone else tuple(panel for panel in drawing.panels if panel.has_prediction)
+    if found.panels and not own:
+        return found
+    return replace(drawing, panels=found.panels + (own or drawing.panels), left_out=found.left_out + drawing.left_out)
+
+
 def _joined(names: Sequence[str], drawings: Sequence[Drawing]) -> Drawing:
     """The panels of all parts, as many of each as there is room for, under the name of the part."""
     from sgdsim.plots.panel import MOST_PANELS_OF_PARTS, Drawing
 
     if len(drawings) == 1:
         return drawings[0]
-    most = max(1, MOST_PANELS_OF_PARTS // len(drawings))
-    named = [(name, panel) for name, one in zip(names, drawings, strict=True) for panel in one.panels[:most]]
-    panels = tuple(replace(panel, title=f"{name}: {panel.title}") for name, panel in named)
+    places = sorted((number, part) for part, one in enumerate(drawings) for number in range(len(one.panels)))
+    shown = [sum(part == this for _, part in places[:MOST_PANELS_OF_PARTS]) for this in range(len(drawings))]
+    rows = list(zip(names, drawings, shown, strict=True))
+    panels = tuple(replace(panel, title=f"{name}: {panel.title}") for name, one, n in rows for panel in one.panels[:n])
     left_out = tuple(
-        f"{name}: {len(one.panels[most:]) + len(one.left_out)} more"
-        for name, one in zip(names, drawings, strict=True)
-        if one.panels[most:] or one.left_out
+        f"{name}: {len(one.panels[n:]) + len(one.left_out)} more"
+        for name, one, n in rows
+        if one.panels[n:] or one.left_out
     )
     notes = tuple(dict.fromkeys(note for one in drawings for note in one.notes))
     return Drawing(panels, left_out, notes)

@@ -366,6 +366,67 @@ def test_trajectories_are_paths_within_quantiles(relaxing: Ensemble) -> None:
     assert wide[:, 1].max() == pytest.approx(np.quantile(theta, 0.95, axis=1).max())
 
 
+# Numbers that no panel of the kind draws.
+
+
+def fall(step: int, predicted: float) -> Prediction:
+    moments = (Moment("mean", "x", step - 5), Moment("mean", "x", step))
+    measure = Function("fall", lambda a, b: a - b, moments)
+    return Prediction("NTL-28", f"fall of x, steps {step - 5} to {step}", measure, predicted)
+
+
+def test_a_number_predicted_at_several_steps_is_drawn_against_them(relaxing: Ensemble) -> None:
+    """x falls as exp(-t/10); were it half as much, a residual would leave the outer band."""
+    true = [float(np.exp(-(step - 5) / 10) - np.exp(-step / 10)) for step in (5, 10)]
+    figure = plotting.draw(relaxing, [fall(5, true[0]), fall(10, true[1])])
+    axes, below = axes_of(figure)
+    estimates = [estimation.statistic(relaxing, "mean", "x", step).value for step in (0, 5, 10)]
+    assert axes.get_title(loc="left") == "fall of x"
+    assert list(measured(axes)[0]) == [5, 10]
+    assert measured(axes)[1] == pytest.approx(-np.diff(estimates))
+    assert [y.tolist() for _, y in theory(axes)] == [true]
+    assert np.abs(residuals(below)[0][1]).max() < band(below)
+    below = axes_of(plotting.draw(relaxing, [fall(5, true[0] / 2), fall(10, true[1] / 2)]))[1]
+    assert np.abs(residuals(below)[0][1]).max() > band(below)
+
+
+def test_other_numbers_stand_side_by_side_and_controls_without_residuals(relaxing: Ensemble) -> None:
+    square = PathMean("x", (20,), lambda path: path[0] ** 2)
+    rows = [
+        Prediction("NTL-29", "<x^2>", square, 1.0 + float(np.exp(-4))),
+        Prediction("NTL-29", "<x^2>, wrong", square, 3.0, expect="disagrees"),
+    ]
+    axes, below = axes_of(plotting.draw(relaxing, rows))
+    assert below is not None
+    assert [label.get_text() for label in below.get_xticklabels()] == ["<x^2>", "<x^2>"]
+    assert measured(axes)[1] == pytest.approx([np.mean(relaxing["theta"][-1] ** 2)] * 2)
+    assert theory(axes)[0][1].tolist() == [1.0 + float(np.exp(-4))]
+    assert len(residuals(below)[0][1]) == 1
+
+
+def test_parts_show_what_is_predicted_and_each_panel_says_what_is_what(relaxing: Ensemble, tmp_path: Path) -> None:
+    """The same black line is NTL-28 in one panel, user-1 in another; a part without predictions shows its moments."""
+    parts = [
+        ("falls", relaxing, [fall(5, 0.4), fall(10, 0.2)]),
+        ("still", relaxing, [claim("variance", 1.0, step) for step in STEPS]),
+        ("plain", relaxing, []),
+    ]
+    figure = plotting.draw_parts(parts)
+    titles = [title for axes in figure.axes if (title := axes.get_title(loc="left"))]
+    assert titles == [
+        "falls: fall of x",
+        "still: variance of x",
+        "plain: mean of x",
+        "plain: variance of x",
+    ]
+    found = [[text.get_text() for text in axes.get_legend().get_texts()] for axes in figure.axes if axes.get_legend()]
+    assert found[:2] == [["measured", "NTL-28, exact"], ["measured", "user-1, exact"]]
+    assert not figure.legends
+    for name in ("one.svg", "two.svg"):
+        plotting.save_figure(plotting.draw_parts(parts), tmp_path / name)
+    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
+
+
 # The texts and the layout.
 
 

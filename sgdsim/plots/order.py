@@ -51,7 +51,7 @@ def _panel(subject: Subject, group: Sequence[Prediction]) -> tuple[Panel, list[s
     values, stderrs = arrays(estimates)
     residual = values - predicted
     sign = -1.0 if np.all(residual < 0) else 1.0
-    difference = "predicted - measured" if sign < 0 else "measured - predicted"
+    difference = "-(measured - predicted)" if sign < 0 else "measured - predicted"
     parts: list[Part] = [Points(rates, sign * residual, stderrs, difference)]
     residuals: tuple[Residuals, ...] = ()
     same_groups = len({one.groups for one in estimates}) == 1 and bool(np.all(stderrs > 0))

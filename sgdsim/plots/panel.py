@@ -168,6 +168,11 @@ class Panel:
     y_scale: Scale = "linear"
     x_ticks: tuple[str, ...] = ()
 
+    @property
+    def has_prediction(self) -> bool:
+        """Whether theory, a rival or a fit is drawn."""
+        return any(isinstance(part, Line) and part.role in ("theory", "rival", "fit") for part in self.parts)
+
 
 @dataclass(frozen=True, eq=False)
 class Drawing:

@@ -12,7 +12,7 @@ import numpy as np
 
 from sgdsim.errors import InputError
 from sgdsim.plots import style
-from sgdsim.plots.panel import Band, Drawing, Line, Panel, Points, Residuals, Steps
+from sgdsim.plots.panel import Band, Drawing, Line, Panel, Part, Points, Residuals, Steps
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,14 +65,18 @@ def render(
         cells = figure.add_gridspec(rows, columns)
         band = _family_band(drawing.panels, alpha)
         handles: dict[str, Any] = {}
+        own_legends = _differ(drawing.panels)
         for place, panel in enumerate(drawing.panels):
             cell = cells[place // columns, place % columns]
-            handles = _draw_panel(figure, cell, panel, band, width / columns) | handles
+            handles = _draw_panel(figure, cell, panel, band, width / columns, own_legends) | handles
         sentences = [*facts, *_band_note(drawing.panels, band, alpha), *drawing.notes]
         sentences += [f"Left out: {'; '.join(drawing.left_out)}."] if drawing.left_out else []
-        _write(figure, title, _ordered(handles, drawing.panels), " ".join(sentences), grow=size is None)
+        shared = {} if own_legends else _ordered(handles, drawing.panels)
+        _write(figure, title, shared, " ".join(sentences), grow=size is None)
         _check_layout(figure, len(drawing.panels))
         figure.set_layout_engine("none")  # where everything stands is settled: to find it again would double the time
+        for axes in figure.axes:  # the last digits of the layout's solver are not the same each time
+            axes.set_position(np.round(axes.get_position().bounds, 6).tolist())
     return figure
 
 
@@ -89,7 +93,27 @@ def _columns(count: int, size: tuple[float, float] | None) -> int:
     return min(range(1, count + 1), key=misshapen)
 
 
-def _draw_panel(figure: Figure, cell: Any, panel: Panel, band: float, width: float) -> dict[str, Any]:
+def _differ(panels: Sequence[Panel]) -> bool:
+    """Whether something looks the same in two panels and is not the same, so that each needs a legend of its own."""
+    meanings: dict[object, set[frozenset[str]]] = {}
+    for panel in panels:
+        labels: dict[object, set[str]] = {}
+        for part in panel.parts:
+            if part.label:
+                labels.setdefault(_look(part), set()).add(part.label)
+        for look, found in labels.items():
+            meanings.setdefault(look, set()).add(frozenset(found))
+    return any(len(found) > 1 for found in meanings.values())
+
+
+def _look(part: Part) -> object:
+    if not isinstance(part, Line):
+        return type(part), part.series
+    role = "theory" if part.role == "fit" else part.role
+    return role, part.joined, part.series if role in ("theory", "path", "known", "mark") else 0
+
+
+def _draw_panel(figure: Figure, cell: Any, panel: Panel, band: float, width: float, own_legend: bool) -> dict[str, Any]:
     """Draw one panel, and say what stands for what in it."""
     below = bool(panel.residuals or panel.counts)
     parts = cell.subgridspec(2, 1, height_ratios=(3, 1.1)) if below else cell.subgridspec(1, 1)
@@ -103,7 +127,11 @@ def _draw_panel(figure: Figure, cell: Any, panel: Panel, band: float, width: flo
         axes.xaxis.get_offset_text().set_visible(False)
         _draw_residuals(lowest, panel.residuals, band) if panel.residuals else _draw_counts(lowest, panel.counts)
     _set_scales(axes, panel, width)
-    if sum(map(len, panel.x_ticks)) > _CHARACTERS:
+    if own_legend:
+        named = _ordered(handles, [panel])
+        labels = [_plain(_wrapped(label, width - 1.6, 6.5)) for label in named]
+        axes.legend(list(named.values()), labels, loc="best", fontsize=6.5, handlelength=2.6, borderpad=0.2)
+    if sum(max(map(len, text.split("\n"))) for text in panel.x_ticks) > _CHARACTERS:
         for label in lowest.get_xticklabels():
             label.set(rotation=25, ha="right", rotation_mode="anchor")
     _text(axes.set_ylabel(panel.y_label))
@@ -197,6 +225,7 @@ def _set_scales(axes: Axes, panel: Panel, width: float) -> None:
     if panel.x_ticks:
         axes.set_xticks(range(len(panel.x_ticks)), [_plain(text) for text in panel.x_ticks])
         axes.set_xlim(-0.5, len(panel.x_ticks) - 0.5)
+        axes.margins(y=0.15)  # for the frames
     elif panel.x_scale == "symlog":
         later = np.concatenate([part.x for part in panel.parts if isinstance(part, Points)])
         axes.set_xscale("symlog", linthresh=float(later[later > 0].min()))

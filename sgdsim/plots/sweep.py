@@ -115,6 +115,8 @@ def _key(claim: _Claim) -> object:
     if isinstance(measure, Function):
         moments = tuple((one.statistic, one.observable, one.step) for one in measure.moments)
         return claim.label, measure.statistic, moments
+    if isinstance(measure, PathMean):  # whose function may depend on the point
+        return claim.label, measure.parameter, claim.quantity
     return measure
 
 

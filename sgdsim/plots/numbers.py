@@ -1,0 +1,128 @@
+"""Numbers that are predicted and that no panel of the kind draws, so that no claim is without its figure."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sgdsim.errors import shortened
+from sgdsim.estimation import Estimate, NotMeasured
+from sgdsim.plots import sweep
+from sgdsim.plots.panel import Drawing, Line, Panel, Part, Points, Residuals, scale_for
+from sgdsim.plots.subject import Subject, arrays, deviations, freedom, prediction_label
+from sgdsim.theory.prediction import Correlation, Curve, Function, Moment, PathMean, Prediction
+
+MOST_NUMBERS = 8
+"""In one panel, for their names to have room."""
+
+_NUMBERS = (Moment, Curve, Function, Correlation, PathMean)
+_DRAWN = {"moments": (Moment, Curve), "sweep": _NUMBERS}
+"""By the panels of a kind; those of `order` draw what is of finite order."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Number:
+    """One measured number with its prediction."""
+
+    label: str
+    name: str
+    step: int
+    predicted: float
+    estimate: Estimate
+
+
+def drawing(kind: str, subject: Subject) -> Drawing:
+    """A panel for each quantity that is predicted at several steps, and one for all other numbers.
+
+    Parameters
+    ----------
+    kind
+        What else is drawn, so that nothing is drawn twice.
+    subject
+        An ensemble with its predictions; numbers of a sweep are drawn against what is swept.
+
+    Examples
+    --------
+    >>> from sgdsim.ensemble import Ensemble
+    >>> drawing("moments", Subject(Ensemble({}, {}), (), 0.001)).panels
+    ()
+    """
+    rest = replace(subject, predictions=[one for one in subject.predictions if not _is_drawn(kind, one)])
+    if not rest.predictions:
+        return Drawing(())
+    if len(subject.points) > 1:
+        return sweep.drawing(rest)
+    left_out: list[str] = []
+    groups: dict[tuple[str, str], list[_Number]] = {}
+    for number in _numbers(rest, left_out):
+        groups.setdefault((number.label, number.name), []).append(number)
+    curves = [group for group in groups.values() if len({one.step for one in group}) > 1]
+    singles = [one for group in groups.values() if group not in curves for one in group]
+    left_out += [one.name for one in singles[MOST_NUMBERS:]]
+    panels = [_against_steps(group, subject) for group in curves]
+    panels += [_side_by_side(singles[:MOST_NUMBERS], subject)] if singles else []
+    return Drawing(tuple(panels), tuple(left_out))
+
+
+def _is_drawn(kind: str, prediction: Prediction) -> bool:
+    if not isinstance(prediction.measure, _NUMBERS):
+        return True  # a distribution is no number
+    if kind == "order":
+        return isinstance(prediction.order, int)
+    return isinstance(prediction.measure, _DRAWN.get(kind, ()))
+
+
+def _numbers(subject: Subject, left_out: list[str]) -> Iterator[_Number]:
+    rows = [(one, one.measure, one.predicted) for one in subject.predictions if not isinstance(one.measure, Curve)]
+    rows += [(one, moment, value) for one, moment, value in subject.claims() if isinstance(one.measure, Curve)]
+    for prediction, measure, value in rows:
+        try:
+            estimate = subject.estimate(measure)
+        except NotMeasured as reason:
+            left_out.append(f"{prediction.quantity} ({reason})")
+            continue
+        name = re.sub(r"(,| at) steps? .*$", "", prediction.quantity)
+        yield _Number(prediction_label(prediction), name, _last_step(measure), value, estimate)
+
+
+def _last_step(measure: object) -> int:
+    if isinstance(measure, Function):
+        return max(moment.step for moment in measure.moments)
+    return measure.step if isinstance(measure, Moment) else max(getattr(measure, "steps", (0,)))
+
+
+def _against_steps(numbers: Sequence[_Number], subject: Subject) -> Panel:
+    numbers = sorted(numbers, key=lambda one: one.step)
+    x = np.array([one.step for one in numbers])
+    return _panel(numbers[0].name, "step", x, numbers, subject, joined=True)
+
+
+def _side_by_side(numbers: Sequence[_Number], subject: Subject) -> Panel:
+    x = np.arange(float(len(numbers)))
+    names = [shortened(one.name.partition(",")[0], 48) for one in numbers]
+    ticks = tuple("\n".join(textwrap.wrap(name, max(40 // len(names), 10))) for name in names)
+    return replace(_panel("predicted numbers", "", x, numbers, subject, joined=False), x_ticks=ticks)
+
+
+def _panel(
+    title: str, x_label: str, x: np.ndarray, numbers: Sequence[_Number], subject: Subject, joined: bool
+) -> Panel:
+    estimates = [one.estimate for one in numbers]
+    values, stderrs = arrays(estimates)
+    predicted = np.array([one.predicted for one in numbers])
+    labels = list(dict.fromkeys(one.label for one in numbers))
+    parts: list[Part] = [Points(x, values, stderrs, "measured")]
+    residuals = []
+    for series, label in enumerate(labels):
+        mine = np.array([one.label == label for one in numbers])
+        control = label in subject.controls
+        parts.append(Line(x[mine], predicted[mine], label, "rival" if control else "theory", series, joined))
+        if not control:
+            own = [one for one, is_mine in zip(estimates, mine, strict=True) if is_mine]
+            residuals.append(Residuals(x[mine], deviations(own, predicted[mine]), freedom=freedom(own)))
+    scale = scale_for(np.concatenate([values, predicted]), 1.0)
+    return Panel(title, x_label, "value", tuple(parts), tuple(residuals), y_scale=scale)

@@ -35,7 +35,7 @@ from sgdsim.theory.flows import constant_rate
 from sgdsim.theory.gibbs import Gibbs
 from sgdsim.theory.late import late
 from sgdsim.theory.law import Law, name_of
-from sgdsim.theory.prediction import FEWEST_RATES, Function, Moment, NotApplicable, Prediction, Rival
+from sgdsim.theory.prediction import FEWEST_RATES, Function, Moment, NotApplicable, Prediction, Rival, over
 
 if TYPE_CHECKING:
     import sympy
@@ -188,7 +188,7 @@ def _of_power(run: Run, law: PowerLaw, temperature: float, point: int) -> Predic
     return Prediction(
         ID,
         f"p*mean({name})/T, p = {law.power:g}, in powers of e = <V'^2>/sigma^2",
-        Function("ratio", partial(_over, temperature / law.power), (Moment("mean", name, run.steps, point),)),
+        Function("ratio", partial(over, temperature / law.power), (Moment("mean", name, run.steps, point),)),
         1.0 + small,
         1,
         small,  # the distance to leading order
@@ -197,10 +197,6 @@ def _of_power(run: Run, law: PowerLaw, temperature: float, point: int) -> Predic
         learning_rate=small,
         series=f"{ID} {law.power}",
     )
-
-
-def _over(scale: float, value: np.ndarray) -> np.ndarray:
-    return np.asarray(value / scale)
 
 
 def _in_temperatures(rate: float, temperature: float, virial: np.ndarray, squared: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ from sgdsim.run import Run
 from sgdsim.theory.law import Law
 from sgdsim.theory.modes import Mode, modes
 from sgdsim.theory.ntl2 import fast_loss_name, fast_losses
-from sgdsim.theory.prediction import Function, Moment, NotApplicable, Prediction
+from sgdsim.theory.prediction import Function, Moment, NotApplicable, Prediction, over
 
 ID = "NTL-17"
 _FORGOTTEN = 1e-4
@@ -100,17 +100,13 @@ def _row(mode: Mode, end: PowerEnd) -> Prediction:
     return Prediction(
         ID,
         f"mean({name}) over its formula for an end of power {end.power:g}",
-        Function("ratio", partial(_over, predicted), (Moment("mean", name, run.steps),)),
+        Function("ratio", partial(over, predicted), (Moment("mean", name, run.steps),)),
         1.0,
         0,
         conditions=f"{name} -> {predicted:.6g}, falls out of equilibrium at the learning rate {freezing:.4g}",
         learning_rate=freezing,
         series=f"{ID} {mode.parameter} {a} {mode.noise_variance} {end.rate} {end.power}",
     )
-
-
-def _over(predicted: float, measured: np.ndarray) -> np.ndarray:
-    return np.asarray(measured / predicted)
 
 
 LAW = Law(

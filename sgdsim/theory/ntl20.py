@@ -33,7 +33,7 @@ import numpy as np
 from sgdsim.run import Recorder, Run
 from sgdsim.starts import Grid
 from sgdsim.theory.law import Law
-from sgdsim.theory.prediction import DriftCurve, Function, Moment, NotApplicable, Prediction, Rival
+from sgdsim.theory.prediction import DriftCurve, Function, Moment, NotApplicable, Prediction, Rival, change_over
 from sgdsim.theory.river import River, river
 
 ID = "NTL-20"
@@ -165,7 +165,7 @@ def _ratio(
     return Prediction(
         ID,
         quantity,
-        Function("ratio", partial(_over, predicted), moments),
+        Function("ratio", partial(change_over, predicted), moments),
         1.0,
         order,
         conditions=conditions,
@@ -173,10 +173,6 @@ def _ratio(
         learning_rate=known.rate,
         series=f"{ID} {known.series} {known.noise}",
     )
-
-
-def _over(predicted: float, before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    return np.asarray((after - before) / predicted)
 
 
 def _conditional(known: River) -> Prediction:

@@ -20,7 +20,7 @@ import numpy as np
 from sgdsim.run import Recorder, Run
 from sgdsim.theory.flows import constant_rate
 from sgdsim.theory.law import Law
-from sgdsim.theory.prediction import Function, Moment, NotApplicable, Prediction, Rival
+from sgdsim.theory.prediction import Function, Moment, NotApplicable, Prediction, Rival, change_over
 from sgdsim.theory.river import RoughRiver, rough_river
 
 ID = "NTL-20d"
@@ -82,7 +82,7 @@ def _at_point(run: Run) -> list[Prediction]:
         Prediction(
             ID,
             f"displacement of {known.slow} over NTL-20d at q = {power:.4g}, steps {start} to {run.steps}",
-            Function("ratio", partial(_over, predicted), moments),
+            Function("ratio", partial(change_over, predicted), moments),
             1.0,
             0,
             conditions=f"{known.slow} moves by {predicted:.6g}; eta*a = {rate * known.a(y):.3g}",
@@ -91,10 +91,6 @@ def _at_point(run: Run) -> list[Prediction]:
             series=f"{ID} {run.loss.population} {y:g} {power:.6g} {known.variance(y):.9g}",
         )
     ]
-
-
-def _over(predicted: float, before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    return np.asarray((after - before) / predicted)
 
 
 LAW = Law(

@@ -30,7 +30,7 @@ import numpy as np
 from sgdsim.run import Recorder, Run
 from sgdsim.theory.law import Law
 from sgdsim.theory.ntl20 import bend_of, slope_of
-from sgdsim.theory.prediction import Function, Moment, NotApplicable, Prediction, Rival
+from sgdsim.theory.prediction import Function, Moment, NotApplicable, Prediction, Rival, over
 from sgdsim.theory.river import River, river
 
 ID = "NTL-22c"
@@ -105,7 +105,7 @@ def _at_point(run: Run) -> list[Prediction]:
     edge = known.rate * float(known.a(y))
     conditions = f"eta*a = {edge:.4g}, gamma = {gamma:.3g}, root {y:.6g}"
     at_rest, forgetful = rivals(known, y, spread)
-    measured = {"mean": partial(_shift_over, y, shift), "variance": partial(_over, spread)}
+    measured = {"mean": partial(_shift_over, y, shift), "variance": partial(over, spread)}
     return [
         Prediction(
             ID,
@@ -127,10 +127,6 @@ def _at_point(run: Run) -> list[Prediction]:
 
 def _shift_over(root: float, shift: float, measured: np.ndarray) -> np.ndarray:
     return np.asarray((measured - root) / shift)
-
-
-def _over(predicted: float, measured: np.ndarray) -> np.ndarray:
-    return np.asarray(measured / predicted)
 
 
 LAW = Law(

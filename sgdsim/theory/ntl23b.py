@@ -22,7 +22,7 @@ import numpy as np
 
 from sgdsim.run import Recorder, Run
 from sgdsim.theory.law import Law, name_of
-from sgdsim.theory.prediction import Function, Moment, NotApplicable, Prediction, Rival
+from sgdsim.theory.prediction import Function, Moment, NotApplicable, Prediction, Rival, over
 from sgdsim.theory.river import River, river, square_of
 
 ID = "NTL-23b"
@@ -125,7 +125,7 @@ def _at_point(run: Run) -> list[Prediction]:
         Prediction(
             ID,
             f"mean({square.formula}) of a river at T_y = {cold / known.temperature:.4g} T_x over NTL-23b",
-            Function("ratio", partial(_over, predicted), (Moment("mean", name_of(run, square), run.steps),)),
+            Function("ratio", partial(over, predicted), (Moment("mean", name_of(run, square), run.steps),)),
             1.0,
             0,
             conditions=f"{predicted:.6g}; eta*a = {known.rate * float(known.a(y)):.3g}, c''/a = {slow:.2g}",
@@ -134,10 +134,6 @@ def _at_point(run: Run) -> list[Prediction]:
             series=f"{ID} {known.walls[0]} {known.noise:.9g} {known.river_noise:.9g} {predicted:.6g}",
         )
     ]
-
-
-def _over(predicted: float, measured: np.ndarray) -> np.ndarray:
-    return np.asarray(measured / predicted)
 
 
 LAW = Law(

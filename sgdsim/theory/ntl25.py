@@ -36,7 +36,7 @@ from sgdsim.run import Recorder, Run
 from sgdsim.theory.law import Law
 from sgdsim.theory.ntl20 import Drift, slope_of
 from sgdsim.theory.ntl22 import trap
-from sgdsim.theory.prediction import Function, Moment, NotApplicable, Prediction, Rival
+from sgdsim.theory.prediction import Function, Moment, NotApplicable, Prediction, Rival, over
 from sgdsim.theory.river import River, river
 
 ID = "NTL-25"
@@ -167,7 +167,7 @@ def _passing(known: River, ratio: float, series: str) -> Prediction:
     return Prediction(
         ID,
         f"steps of {known.slow} to {end:g} over NTL-25, at T/T_c = {ratio:.4g}",
-        Function("ratio", partial(_over, predicted), (Moment("mean", name, known.run.steps),)),
+        Function("ratio", partial(over, predicted), (Moment("mean", name, known.run.steps),)),
         1.0,
         1,
         conditions=f"{predicted:.6g} steps, {_conditions(known, end)}",
@@ -195,10 +195,6 @@ def _passage(known: River) -> tuple[str, float]:
         if level.is_number and float(level) > known.start:
             return one.name, float(level)
     raise NotApplicable(f"no first_passage({known.slow} > …) is recorded")
-
-
-def _over(predicted: float, measured: np.ndarray) -> np.ndarray:
-    return np.asarray(measured / predicted)
 
 
 LAW = Law(

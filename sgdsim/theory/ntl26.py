@@ -19,7 +19,7 @@ import numpy as np
 
 from sgdsim.run import Recorder, Run
 from sgdsim.theory.law import Law
-from sgdsim.theory.prediction import Function, Moment, NotApplicable, Prediction, Rival
+from sgdsim.theory.prediction import Function, Moment, NotApplicable, Prediction, Rival, change_over
 from sgdsim.theory.river import River, river
 
 ID = "NTL-26"
@@ -51,7 +51,7 @@ def _at_point(run: Run) -> list[Prediction]:
         Prediction(
             ID,
             f"displacement of {known.slow} over NTL-26, steps {start} to {run.steps}",
-            Function("ratio", partial(_over, predicted), moments),
+            Function("ratio", partial(change_over, predicted), moments),
             1.0,
             0,
             conditions=f"{known.slow} moves by {predicted:.6g}",
@@ -76,10 +76,6 @@ def _first_record(known: River) -> int:
     if not usable:
         raise NotApplicable(f"no record after {steps:.0f} steps and before the last, when {known.fast} is at rest")
     return usable[0]
-
-
-def _over(predicted: float, before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    return np.asarray((after - before) / predicted)
 
 
 LAW = Law(

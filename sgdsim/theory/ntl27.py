@@ -39,7 +39,7 @@ from sgdsim.run import Recorder, Run
 from sgdsim.theory.law import Law, name_of
 from sgdsim.theory.modes import Mode, modes
 from sgdsim.theory.ntl2 import stationary_fast_loss
-from sgdsim.theory.prediction import FEWEST_RATES, DriftCurve, Function, Moment, NotApplicable, Prediction
+from sgdsim.theory.prediction import FEWEST_RATES, DriftCurve, Function, Moment, NotApplicable, Prediction, over
 from sgdsim.theory.river import River, river
 
 ID = "NTL-27"
@@ -193,7 +193,7 @@ def _river(known: River, point: int) -> list[Prediction]:
         Prediction(
             ID,
             f"mean({name}) of a river over NTL-27",
-            Function("ratio", partial(_over, value), (Moment("mean", name_of(run, named[name]), run.steps),)),
+            Function("ratio", partial(over, value), (Moment("mean", name_of(run, named[name]), run.steps),)),
             1.0,
             0,
             point=point,
@@ -203,10 +203,6 @@ def _river(known: River, point: int) -> list[Prediction]:
         )
         for name, value in river_means(known).items()
     ]
-
-
-def _over(predicted: float, measured: np.ndarray) -> np.ndarray:
-    return np.asarray(measured / predicted)
 
 
 def _heats(mode: Mode, named: dict[str, Observable]) -> list[Prediction]:

@@ -37,7 +37,7 @@ from sgdsim.run import Recorder, Run
 from sgdsim.theory.flows import constant_rate
 from sgdsim.theory.late import late
 from sgdsim.theory.law import Law, name_of, series
-from sgdsim.theory.prediction import FEWEST_RATES, Correlation, Function, Moment, NotApplicable, Prediction
+from sgdsim.theory.prediction import FEWEST_RATES, Correlation, Function, Moment, NotApplicable, Prediction, over
 from sgdsim.theory.walls import Wall, check_forgotten, number, stationary_rows, wall_losses, walls
 
 ID = "NTL-9"
@@ -270,7 +270,7 @@ def _over_leading(wall: Wall, point: int) -> Prediction:
     return Prediction(
         ID,
         f"mean({name}) over eta/(8*f(0))" + (", in powers of sqrt(eta*a/(pi*s))" if more else ""),
-        Function("ratio", partial(_over, wall.curvature * leading / 2.0), (Moment("mean", name, run.steps, point),)),
+        Function("ratio", partial(over, wall.curvature * leading / 2.0), (Moment("mean", name, run.steps, point),)),
         1.0 + more,
         1 if more else 0,
         more / 2.0 or _LEADING_RESOLUTION,  # half of what the cusp adds
@@ -278,10 +278,6 @@ def _over_leading(wall: Wall, point: int) -> Prediction:
         learning_rate=more or rate,
         series=f"{ID} {wall.parameter} {series(run)}",
     )
-
-
-def _over(leading: float, value: np.ndarray) -> np.ndarray:
-    return np.asarray(value / leading)
 
 
 LAW = Law(

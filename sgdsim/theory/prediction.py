@@ -109,6 +109,16 @@ class Function:
     moments: tuple[Moment, ...]
 
 
+def over(predicted: float, measured: np.ndarray) -> np.ndarray:
+    """A moment in units of its prediction, for a `Function` that is predicted to be 1."""
+    return np.asarray(measured / predicted)
+
+
+def change_over(predicted: float, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """The change of a moment in units of its prediction."""
+    return np.asarray((after - before) / predicted)
+
+
 @dataclass(frozen=True)
 class Curve:
     """Several moments with a predicted value each: one row, judged at the point that is furthest off.

@@ -404,6 +404,14 @@ def test_other_numbers_stand_side_by_side_and_controls_without_residuals(relaxin
     assert len(residuals(below)[0][1]) == 1
 
 
+def test_numbers_without_a_standard_error_have_no_residuals() -> None:
+    """One chunk has none: axes of residuals would have no height."""
+    records = [{"x": np.random.default_rng(3).normal(size=64)} for _ in STEPS]
+    axes, below = axes_of(plotting.draw(synthetic(records, STEPS), [fall(5, 0.4), fall(10, 0.2)]))
+    assert below is None
+    assert len(measured(axes)[0]) == 2
+
+
 def test_parts_show_what_is_predicted_and_each_panel_says_what_is_what(relaxing: Ensemble, tmp_path: Path) -> None:
     """The same black line is NTL-28 in one panel, user-1 in another; a part without predictions shows its moments."""
     parts = [

@@ -6,6 +6,7 @@ import math
 import textwrap
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,6 +56,7 @@ def render(
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+    drawing = replace(drawing, panels=tuple(_without_unknown(panel) for panel in drawing.panels))
     columns = _columns(len(drawing.panels), size)
     rows = math.ceil(len(drawing.panels) / columns)
     low = any(panel.residuals or panel.counts for panel in drawing.panels)
@@ -78,6 +80,11 @@ def render(
         for axes in figure.axes:  # the last digits of the layout's solver are not the same each time
             axes.set_position(np.round(axes.get_position().bounds, 6).tolist())
     return figure
+
+
+def _without_unknown(panel: Panel) -> Panel:
+    """Without residuals that no standard error is known for: a run of one chunk has none."""
+    return replace(panel, residuals=tuple(one for one in panel.residuals if np.any(np.isfinite(one.z))))
 
 
 def _columns(count: int, size: tuple[float, float] | None) -> int:
@@ -311,7 +318,7 @@ def _band_note(panels: Sequence[Panel], band: float, alpha: float) -> list[str]:
 
 def _reach(residuals: Sequence[Residuals], band: float) -> float:
     """The largest |z|, at least the band."""
-    return max([band, *(float(np.nanmax(np.abs(one.z))) for one in residuals if np.any(np.isfinite(one.z)))])
+    return max([band, *(float(np.nanmax(np.abs(one.z))) for one in residuals)])
 
 
 def _ordered(handles: dict[str, Any], panels: Sequence[Panel]) -> dict[str, Any]:

@@ -286,12 +286,12 @@ def test_skewed_groups_are_judged_by_a_bootstrap(gaussian: Ensemble) -> None:
 
 
 def test_a_bootstrap_too_coarse_for_so_many_rows_leaves_it_open(gaussian: Ensemble) -> None:
-    """Its smallest p is 2e-5: of 100 tests each has a level of 1e-5, and what is wrong cannot be rejected."""
-    many = [TRUE["mean"]] * 99
+    """Its smallest p is 2e-6: of 1,000 tests each has a level of 1e-6, and what is wrong cannot be rejected."""
+    many = [TRUE["mean"]] * 999
     row = compare(gaussian, [WRONG["bootstrap"], *many])[0]
     assert row.verdict == "inconclusive"
-    assert "smallest p of the bootstrap, too coarse for the level 1e-05" in row.note
-    assert compare(gaussian, [WRONG["bootstrap"], *many[:30]])[0].verdict == "disagrees"
+    assert "smallest p of the bootstrap, too coarse for the level 1e-06" in row.note
+    assert compare(gaussian, [WRONG["bootstrap"], *many[:299]])[0].verdict == "disagrees"
 
 
 def test_a_curve_is_about_the_point_that_is_furthest_off(gaussian: Ensemble) -> None:

@@ -45,8 +45,8 @@ def test_a_wrong_claim_is_rejected_and_the_right_one_is_not(tmp_path):
 def test_everything_agrees_in_full(name, seed, tmp_path):
     """As shipped and with four other seeds; family-wise false-alarm rate 1e-3 each. All controls are rejected.
 
-    With other seeds a few rows of many may be inconclusive: where the 64 groups happen to be skewed, and a bootstrap is
-    too coarse for the level of one row among so many.
+    With other seeds a few rows of many may be inconclusive: where the 64 groups happen to be skewed, they are judged
+    by a bootstrap, which sees less.
     """
     found = report(tmp_path, name, **({} if seed is None else {"seed": seed}))
     assert not found.skipped

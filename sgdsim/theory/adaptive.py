@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
-import numpy as np
-
 from sgdsim.run import Recorder, Run
 from sgdsim.theory.flows import constant_rate
 from sgdsim.theory.late import late
 from sgdsim.theory.law import name_of
-from sgdsim.theory.prediction import Function, Moment, NotApplicable, Prediction, Rival
+from sgdsim.theory.prediction import Function, Moment, NotApplicable, Prediction, Rival, over
 from sgdsim.theory.walls import Wall, check_forgotten, stationary_rows, wall_losses, walls
 
 MOST_FORGETFUL = 2.5e-3
@@ -79,7 +77,7 @@ def finite_memory_row(id: str, wall: Wall, averaging: str, long: float, ratio: f
     return Prediction(
         id,
         f"mean({name}) over that of a long memory, in powers of 1 - {averaging}",
-        Function("ratio", partial(_scaled, 2.0 / (a * long)), (Moment("mean", name, run.steps),)),
+        Function("ratio", partial(over, a * long / 2.0), (Moment("mean", name, run.steps),)),
         ratio,
         1,
         3.0 / 16.0 * share,  # half of what a long memory is off by
@@ -88,7 +86,3 @@ def finite_memory_row(id: str, wall: Wall, averaging: str, long: float, ratio: f
         learning_rate=share,
         series=f"{id} {wall.parameter} {run.optimizer.name} {others} {k / share:.6g}",
     )
-
-
-def _scaled(scale: float, value: np.ndarray) -> np.ndarray:
-    return np.asarray(scale * value)

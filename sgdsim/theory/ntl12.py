@@ -25,7 +25,7 @@ from sgdsim.run import Run
 from sgdsim.theory.law import Law
 from sgdsim.theory.modes import Mode, modes
 from sgdsim.theory.ntl2 import fast_loss_name, fast_losses, temperature
-from sgdsim.theory.prediction import Function, Moment, NotApplicable, Prediction, Rival
+from sgdsim.theory.prediction import Function, Moment, NotApplicable, Prediction, Rival, over
 
 ID = "NTL-12"
 LEADING = Rival("leading order", 0.5)
@@ -60,10 +60,10 @@ def _at_point(run: Run) -> list[Prediction]:
         mean, variance = mode.fast_loss(run.steps)
         if not np.isfinite(variance):
             continue
-        scale = 1.0 / (2.0 * mean) ** 2
-        measure = Function("fluctuation", partial(_scaled, scale), (Moment("variance", name, run.steps),))
+        unit = (2.0 * mean) ** 2
+        measure = Function("fluctuation", partial(over, unit), (Moment("variance", name, run.steps),))
         quantity = f"heat capacity Var({name})/T_eff^2"
-        rows.append(Prediction(ID, quantity, measure, scale * variance, mode.order, conditions=mode.conditions))
+        rows.append(Prediction(ID, quantity, measure, variance / unit, mode.order, conditions=mode.conditions))
     return rows
 
 
@@ -131,10 +131,6 @@ def _without_noise(mode: Mode) -> str:
 
 def _secant(gap: float, one: np.ndarray, two: np.ndarray) -> np.ndarray:
     return np.asarray((two - one) / gap)
-
-
-def _scaled(scale: float, value: np.ndarray) -> np.ndarray:
-    return np.asarray(scale * value)
 
 
 LAW = Law(

@@ -31,7 +31,7 @@ from sgdsim.theory.chain import evolve
 from sgdsim.theory.gibbs import Gibbs
 from sgdsim.theory.law import Law, name_of
 from sgdsim.theory.ntl13 import in_a_well, potential
-from sgdsim.theory.prediction import Function, Moment, NotApplicable, Prediction, Rival
+from sgdsim.theory.prediction import Function, Moment, NotApplicable, Prediction, Rival, over
 
 ID = "NTL-14"
 
@@ -72,15 +72,15 @@ def _by_gibbs(run: Run) -> tuple[float, float] | None:
 
 
 def _at_point(run: Run) -> list[Prediction]:
-    name, scale = name_of(run, _energy(run)), 1.0 / Gibbs(run).temperature ** 2
+    name, square = name_of(run, _energy(run)), Gibbs(run).temperature ** 2
     (mean, variance), limit = _exact(run), _by_gibbs(run)
-    conditions = f"T = {scale**-0.5:.4g}, exact chain"
-    fluctuation = Function("fluctuation", partial(_scaled, scale), (Moment("variance", name, run.steps),))
+    conditions = f"T = {square**0.5:.4g}, exact chain"
+    fluctuation = Function("fluctuation", partial(over, square), (Moment("variance", name, run.steps),))
     energy = Moment("mean", name, run.steps)
-    rivals = (None, None) if limit is None else (_gibbs(limit[0]), _gibbs(scale * limit[1]))
+    rivals = (None, None) if limit is None else (_gibbs(limit[0]), _gibbs(limit[1] / square))
     return [
         Prediction(ID, f"mean({name})", energy, mean, conditions=conditions, rival=rivals[0]),
-        Prediction(ID, f"Var({name})/T^2", fluctuation, scale * variance, conditions=conditions, rival=rivals[1]),
+        Prediction(ID, f"Var({name})/T^2", fluctuation, variance / square, conditions=conditions, rival=rivals[1]),
     ]
 
 
@@ -123,10 +123,6 @@ def _without_noise(run: Run) -> str:
     for name in set(tables["loss"]["constants"]) - used:
         del tables["loss"]["constants"][name]
     return json.dumps(tables, sort_keys=True, default=str)
-
-
-def _scaled(scale: float, value: np.ndarray) -> np.ndarray:
-    return np.asarray(scale * value)
 
 
 def _slope(gap: float, one: np.ndarray, two: np.ndarray) -> np.ndarray:

@@ -42,7 +42,7 @@ from sgdsim.run import Recorder, Run
 from sgdsim.theory.law import Law, series
 from sgdsim.theory.modes import Mode, modes
 from sgdsim.theory.ntl2 import fast_loss_name, fast_losses
-from sgdsim.theory.prediction import Function, Moment, NotApplicable, Prediction, Rival
+from sgdsim.theory.prediction import Function, Moment, NotApplicable, Prediction, Rival, over
 from sgdsim.theory.walls import Wall, wall_losses, walls
 
 ID = "NTL-18"
@@ -128,7 +128,7 @@ def _row(mode: Mode) -> Prediction | None:
     return Prediction(
         ID,
         f"second moment of {mode.parameter} over the least that any schedule leaves",
-        Function("ratio", partial(_over, 2.0 / a / least), (Moment("mean", name, steps),)),
+        Function("ratio", partial(over, a * least / 2.0), (Moment("mean", name, steps),)),
         predicted,
         "exact",
         conditions=f"least {least:.6g}; {'this schedule is the best' if best else mode.conditions}",
@@ -149,7 +149,7 @@ def _of_all(found: Sequence[Mode]) -> list[Prediction]:
         Prediction(
             ID,
             f"fast loss of {len(found)} modes over what the greedy rates leave",
-            Function("ratio", partial(_total_over, least), tuple(_last(fast_loss_name(mode), run) for mode in found)),
+            Function("ratio", partial(over, least), tuple(_last(fast_loss_name(mode), run) for mode in found)),
             predicted,
             "exact",
             conditions=f"least {least:.6g}; {'these rates are the greedy ones' if greedy else found[0].conditions}",
@@ -164,10 +164,6 @@ def _curvature(mode: Mode) -> float:
 
 def _last(name: str, run: Run) -> Moment:
     return Moment("mean", name, run.steps)
-
-
-def _total_over(least: float, *measured: np.ndarray) -> np.ndarray:
-    return np.asarray(sum(measured) / least)
 
 
 def _are(rates: np.ndarray, others: np.ndarray) -> bool:
@@ -251,7 +247,7 @@ def _of_sign(wall: Wall) -> Prediction:
     return Prediction(
         ID,
         f"second moment of {wall.parameter} over the least of SignSGD, in powers of a^2 v_0/sigma^2",
-        Function("ratio", partial(_over, 2.0 / a / least), (_last(name, run),)),
+        Function("ratio", partial(over, a * least / 2.0), (_last(name, run),)),
         1.0 if best else sign_variance(rates, a, wall.sigma, v0) / least,
         0,
         (1.0 - of_sgd) / 2.0,  # half the distance to the least of SGD
@@ -264,10 +260,6 @@ def _of_sign(wall: Wall) -> Prediction:
 
 def _records(run: Run) -> Recorder:
     return wall_losses(run) if run.optimizer.name == "signsgd" else fast_losses(run)
-
-
-def _over(scale: float, measured: np.ndarray) -> np.ndarray:
-    return np.asarray(scale * measured)
 
 
 LAW = Law(

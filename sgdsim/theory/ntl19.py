@@ -30,6 +30,7 @@ from sgdsim.run import Recorder, Run
 from sgdsim.theory.law import Law, name_of
 from sgdsim.theory.modes import Mode, modes, noise_free_path
 from sgdsim.theory.prediction import Function, Moment, NotApplicable, Prediction, Rival
+from sgdsim.theory.river import single_start
 
 ID = "NTL-19"
 LOSS = Observable("population_loss", "loss")
@@ -185,7 +186,7 @@ def design_for(run: Run) -> Design:
         if not slope > 0:
             raise NotApplicable("the river has no slope where it ends")
         design = Design(a, noise, slope, peak, run.steps)
-        y = float(np.asarray(_mean_start(run, river)))
+        y = single_start(run, river)
         for rate in design.rates:
             y -= rate * _slope(run, river, y)
         new = abs(_slope(run, river, y))
@@ -207,13 +208,6 @@ def _valley_and_river(run: Run) -> tuple[Mode, str]:
     return found[0], river
 
 
-def _mean_start(run: Run, river: str) -> float:
-    start = run.initial[river]
-    if not isinstance(start, float | int):
-        raise NotApplicable("the river starts from more than one point")
-    return float(start)
-
-
 def _slope(run: Run, river: str, y: float) -> float:
     from sgdsim.theory.flows import along
 
@@ -227,7 +221,7 @@ def exact_loss(run: Run) -> float:
     from sgdsim.theory.flows import along
 
     mode, river = _valley_and_river(run)
-    _mean_start(run, river)
+    single_start(run, river)
     end = float(noise_free_path(run, [river])[river][-1])
     theta = np.array([end if name == river else mode.centre for name in run.loss.parameters])
     return along(run, run.loss.population, theta) + mode.fast_loss(run.steps)[0]

@@ -21,7 +21,7 @@ from sgdsim.run import Recorder, Run
 from sgdsim.theory.flows import constant_rate
 from sgdsim.theory.law import Law
 from sgdsim.theory.prediction import Function, Moment, NotApplicable, Prediction, Rival, change_over
-from sgdsim.theory.river import RoughRiver, rough_river
+from sgdsim.theory.river import rough_river
 
 ID = "NTL-20d"
 _RELAXATIONS = 3.5  # of x, before the first record
@@ -38,14 +38,13 @@ def displacement(run: Run, start: int, stop: int, additive: bool = False) -> flo
     from scipy.integrate import solve_ivp
 
     known, rate = rough_river(run), constant_rate(run)
-    first = _start(run, known)
 
     def drift(_: float, y: np.ndarray) -> np.ndarray:
         at = float(y[0])
-        noise = known.variance(first if additive else at)
+        noise = known.variance(known.start if additive else at)
         return np.array([-(rate**2) * noise / 4.0 * known.a(at, 1) / known.a(at)])
 
-    solved = solve_ivp(drift, (0.0, float(stop)), [first], t_eval=[start, stop], rtol=1e-9, atol=1e-13)
+    solved = solve_ivp(drift, (0.0, float(stop)), [known.start], t_eval=[start, stop], rtol=1e-9, atol=1e-13)
     if not solved.success:
         raise NotApplicable(f"the drift leaves the numbers within {stop} steps")
     return float(solved.y[0, 1] - solved.y[0, 0])
@@ -58,16 +57,9 @@ def _additive(run: Run, start: int, predicted: float) -> Rival | None:
         return None
 
 
-def _start(run: Run, known: RoughRiver) -> float:
-    start = run.initial[known.slow]
-    if not isinstance(start, float | int):
-        raise NotApplicable(f"{known.slow} starts from more than one point")
-    return float(start)
-
-
 def _at_point(run: Run) -> list[Prediction]:
     known, rate = rough_river(run), constant_rate(run)
-    y = _start(run, known)
+    y = known.start
     steps = _RELAXATIONS / (rate * known.a(y))
     usable = [int(step) for step in run.recorder.record_steps(run.steps)[:-1] if step >= steps]
     if not usable:

@@ -22,7 +22,7 @@ from sgdsim.run import Run
 from sgdsim.theory.law import Law
 from sgdsim.theory.modes import Mode, modes
 from sgdsim.theory.ntl2 import fast_loss_name, fast_losses, temperature
-from sgdsim.theory.prediction import Function, Moment, Order, Prediction, Rival
+from sgdsim.theory.prediction import Function, Moment, Order, Prediction, Rival, over
 
 ID = "NTL-4"
 
@@ -35,7 +35,7 @@ def _at_point(run: Run) -> list[Prediction]:
         rows.append(_sum(found, "total fast loss", "total", 1.0, sum(map(_leading, found))))
     # With weight decay soft directions are colder (NTL-6), and their number is no longer counted.
     if not found[0].decay and np.ptp(temperatures) <= 1e-12 * max(temperatures):
-        rows.append(_sum(found, "number of fast directions", "valley_count", 2.0 / temperatures[0], len(found)))
+        rows.append(_sum(found, "number of fast directions", "valley_count", temperatures[0] / 2.0, len(found)))
     return rows
 
 
@@ -61,23 +61,19 @@ def _one(mode: Mode) -> Prediction:
     )
 
 
-def _sum(found: Sequence[Mode], quantity: str, statistic: str, scale: float, rival: float) -> Prediction:
+def _sum(found: Sequence[Mode], quantity: str, statistic: str, unit: float, rival: float) -> Prediction:
     step = found[0].run.steps
     moments = tuple(Moment("mean", fast_loss_name(mode), step) for mode in found)
     order: Order = "adiabatic" if any(mode.adiabatic for mode in found) else "exact"
     return Prediction(
         ID,
         quantity,
-        Function(statistic, partial(_scaled_sum, scale), moments),
-        scale * sum(mode.fast_loss(step)[0] for mode in found),
+        Function(statistic, partial(over, unit), moments),
+        sum(mode.fast_loss(step)[0] for mode in found) / unit,
         order,
         conditions="; ".join(mode.conditions for mode in found),
         rival=Rival("leading order", float(rival)),
     )
-
-
-def _scaled_sum(scale: float, *values: np.ndarray) -> np.ndarray:
-    return np.asarray(scale * np.sum(values, axis=0))
 
 
 LAW = Law(

@@ -109,9 +109,9 @@ class Function:
     moments: tuple[Moment, ...]
 
 
-def over(predicted: float, measured: np.ndarray) -> np.ndarray:
-    """A moment in units of its prediction, for a `Function` that is predicted to be 1."""
-    return np.asarray(measured / predicted)
+def over(unit: float, *measured: np.ndarray) -> np.ndarray:
+    """A moment, or the sum of several, in units of a known number, for a `Function`."""
+    return np.asarray(sum(measured) / unit)
 
 
 def change_over(predicted: float, before: np.ndarray, after: np.ndarray) -> np.ndarray:

@@ -77,10 +77,7 @@ class River:
         NotApplicable
             If not at one point.
         """
-        start = self.run.initial[self.slow]
-        if not isinstance(start, float | int):
-            raise NotApplicable(f"{self.slow} starts from more than one point")
-        return float(start)
+        return single_start(self.run, self.slow)
 
     @property
     def start_heat(self) -> float:
@@ -146,6 +143,29 @@ def river(run: Run, optimizers: tuple[str, ...] = ("sgd",)) -> River:
     return River(run, fast, slow, walls, bed, noise, variance(calm), constant_rate(run))
 
 
+def single_start(run: Run, parameter: str) -> float:
+    """Where a parameter of all trajectories starts.
+
+    Raises
+    ------
+    NotApplicable
+        If not at one point.
+
+    Examples
+    --------
+    >>> from sgdsim.losses.river_valley import river_valley
+    >>> from sgdsim.optimizers import Optimizer
+    >>> from sgdsim.schedules import Schedule
+    >>> run = Run(river_valley(), Optimizer(), Schedule("0.1"), {"x": 0.0, "y": 2.0}, 100, 10)
+    >>> single_start(run, "y")
+    2.0
+    """
+    start = run.initial[parameter]
+    if not isinstance(start, float | int):
+        raise NotApplicable(f"{parameter} starts from more than one point")
+    return float(start)
+
+
 def square_of(known: River) -> Observable:
     """``y**2``, to be recorded.
 
@@ -206,6 +226,11 @@ class RoughRiver:
     slow: str
     walls: tuple[sympy.Expr, sympy.Expr]
     noise: tuple[sympy.Expr, sympy.Expr]
+
+    @property
+    def start(self) -> float:
+        """Where y starts, as in `River`."""
+        return single_start(self.run, self.slow)
 
     def a(self, y: float, order: int = 0) -> float:
         """The curvature, or its derivative."""

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from functools import cache
 from types import ModuleType
 from typing import Any
 
 import numpy as np
-from numba import cuda
+from numba import cuda, njit
+from numba.core.dispatcher import Dispatcher
 
 from sgdsim.kernels.gpu import explained
 from sgdsim.kernels.program import Program
+
+
+@cache
+def from_python(function: Any) -> Any:
+    """The same, to be called from Python: compiled functions that only others call have no wrapper, and would crash."""
+    if not isinstance(function, Dispatcher):
+        return function
+
+    @njit
+    def call(*arguments: Any) -> Any:
+        return function(*arguments)
+
+    return call
 
 
 def update(
@@ -28,7 +43,7 @@ def update(
     """One step of all lanes, in place."""
     sums = np.empty(len(program.loss.parameters) * module.LANES, program.dtype)
     none = np.empty(0, deviates.dtype)
-    module.update(
+    from_python(module.update)(
         state,
         deviates,
         none if kicks is None else kicks,
@@ -70,14 +85,14 @@ def step_deviates(module: ModuleType, trajectory: int, step: int, key: tuple[np.
     if hasattr(module, "HELD_DEVIATE_ROWS"):
         on_device(module, "step_deviates", arguments, deviates)
     else:
-        module.step_deviates(deviates, *arguments)
+        from_python(module.step_deviates)(deviates, *arguments)
     return deviates.reshape(-1, module.LANES)[:, lane]
 
 
 def philox4x32(module: ModuleType, words: list[np.uint32]) -> tuple[int, ...]:
     """Four random words."""
     if not hasattr(module, "HELD_DEVIATE_ROWS"):
-        return tuple(map(int, module.philox4x32(*words)))
+        return tuple(map(int, from_python(module.philox4x32)(*words)))
     philox = module.philox4x32
     results = np.empty(4, np.uint32)
 
@@ -101,4 +116,4 @@ def accumulate(module: ModuleType, program: Program, state: np.ndarray, running:
     rows, path = np.empty(0, np.uint32), np.empty(module.PATH_ROWS * module.LANES, program.dtype)
     places = none, rows, data, path, 0, 0
     table = program.step_table(np.ones(1), 0), np.uint64(0)
-    module.accumulate(state, running, weight, np.zeros((0, 1, 1)), 1, *places, *table, constants)
+    from_python(module.accumulate)(state, running, weight, np.zeros((0, 1, 1)), 1, *places, *table, constants)

@@ -29,6 +29,7 @@ from sgdsim.schedules import Schedule
 from sgdsim.simulation import Simulator
 from tests import naive
 from tests.conftest import RIVER
+from tests.kernels import from_python
 
 FALSE_ALARM = 1e-6
 SEED = 0x9E3779B97F4A7C15
@@ -177,12 +178,13 @@ def deviates(
     rows = kernel.DEVIATE_ROWS if function == "step_deviates" else kernel.INITIAL_ROWS
     kinds_used = 4 if kernel.NOISE is np.float32 else 2  # a float64 normal takes two words, and the first one's row
     found = np.empty((draws, tiles, rows * kernel.LANES), kernel.NOISE)
+    draw_them = from_python(getattr(kernel, function))
     keys = np.uint32(seed & 0xFFFFFFFF), np.uint32(seed >> 32)
     for draw in range(draws):
         completed = (first_draw + draw) * kernel.STEPS_A_DRAW
         for tile in range(tiles):
             trajectory = first_trajectory + tile * kernel.LANES
-            getattr(kernel, function)(found[draw, tile], trajectory, completed, *keys, point)
+            draw_them(found[draw, tile], trajectory, completed, *keys, point)
     split = found.reshape(draws, tiles, kinds_used, rows // kinds_used, kernel.LANES)[:, :, :, 0]
     return split.transpose(0, 2, 1, 3).reshape(draws * kinds_used, tiles * kernel.LANES)
 
@@ -439,12 +441,13 @@ class Accumulator:
 @pytest.mark.validate
 def test_a_billion_normals():
     kernel = Simulator(normal_run()).kernel
+    step_deviates = from_python(kernel.step_deviates)
     accumulator = Accumulator()
     keys = np.uint32(SEED & 0xFFFFFFFF), np.uint32(SEED >> 32)
     buffer = np.empty(4 * kernel.LANES, np.float32)
     for completed in range(0, 4 * 240, 4):
         for tile in range(4096):
-            kernel.step_deviates(buffer, tile * kernel.LANES, completed, *keys, 0)
+            step_deviates(buffer, tile * kernel.LANES, completed, *keys, 0)
             accumulator.add(buffer.reshape(4, kernel.LANES))
     assert accumulator.histogram.sum() > 1e9
     assert not rejected(accumulator.p())

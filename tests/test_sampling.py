@@ -17,6 +17,7 @@ from sgdsim.kernels.program import Program
 from sgdsim.loss import Loss
 from sgdsim.optimizers import Optimizer
 from tests import naive
+from tests.kernels import from_python
 
 SEED = 20251121 << 20
 FALSE_ALARM = 1e-6
@@ -48,7 +49,7 @@ def draw(one: ModuleType, space: tuple[np.ndarray, ...], trajectory: int, step: 
     """The rows of one step of one tile, (lane, sample)."""
     key = np.uint32(SEED & 0xFFFFFFFF), np.uint32(SEED >> 32)
     lanes, batch = one.LANES, one.BATCH_SIZE
-    start = one.draw_rows(*space, trajectory, step, fresh, *key, 0)
+    start = from_python(one.draw_rows)(*space, trajectory, step, fresh, *key, 0)
     return space[0][start : start + batch * lanes].reshape(batch, lanes).T.astype(np.int64)
 
 

@@ -24,7 +24,7 @@ from sgdsim.noise import Noise
 from sgdsim.observables import Observable
 from sgdsim.optimizers import Optimizer
 from tests.conftest import RIVER
-from tests.kernels import accumulate, update
+from tests.kernels import accumulate, from_python, update
 
 
 def make_program(loss: Loss, **fields: Any) -> Program:
@@ -44,7 +44,7 @@ def observe(module: ModuleType, program: Program, state: np.ndarray) -> np.ndarr
     """Values of all that is measured, (observable, lane), for a state (variable, lane)."""
     values = np.empty((len(program.observable_names), module.LANES), program.dtype)
     with np.errstate(all="ignore"):
-        module.observe(state.ravel(), values.ravel(), program.constant_array())
+        from_python(module.observe)(state.ravel(), values.ravel(), program.constant_array())
     return values
 
 
@@ -149,7 +149,7 @@ def test_dead_lanes_show_nan_everywhere(everything, modules):
         values = observe(module, everything, theta)
         assert np.isnan(values[:, :2]).all()
         assert np.isfinite(values[:, 2:]).all()
-        assert module.count_outside(theta.ravel()) == 2
+        assert from_python(module.count_outside)(theta.ravel()) == 2
 
 
 def test_targets_differ_by_their_header_alone():
@@ -234,7 +234,7 @@ def test_a_loss_without_noise_is_gradient_descent(target):
     program = make_program(Loss("x**2*y", ("x", "y")))
     module = cache.load(program, target)
     state = np.tile([[0.5], [1.5]], module.LANES)
-    module.step_deviates(np.empty(0, module.NOISE), 0, 0, np.uint32(0), np.uint32(0), 0)
+    from_python(module.step_deviates)(np.empty(0, module.NOISE), 0, 0, np.uint32(0), np.uint32(0), 0)
     np.testing.assert_allclose(step(module, program, state, 0.1)[:, 0], [0.5 - 0.1 * 1.5, 1.5 - 0.1 * 0.25])
 
 
@@ -273,10 +273,10 @@ def run_all(module: ModuleType, program: Program) -> None:
     """Call, and so compile, every lane loop."""
     state = np.full((program.n_variables, module.LANES), 0.5, program.dtype)
     deviates = np.empty(module.DEVIATE_ROWS * module.LANES, module.NOISE)
-    module.step_deviates(deviates, 0, 0, np.uint32(0), np.uint32(0), 0)
+    from_python(module.step_deviates)(deviates, 0, 0, np.uint32(0), np.uint32(0), 0)
     step(module, program, state)
     observe(module, program, state)
-    module.count_outside(state.ravel())
+    from_python(module.count_outside)(state.ravel())
 
 
 LOOPS = ["step_deviates", "update", "count_outside", "observe"]

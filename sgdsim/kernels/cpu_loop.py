@@ -11,10 +11,9 @@ import numpy as np
 # --- pasted from here on ---
 
 
-@tile_loop
+@inlined
 def take_record(r, place, plans, sinks, state, observed, constants):
     """Measure a tile into record r of its group."""
-    always_inline()
     _, _, group, _ = place
     _, record_plan, _, _ = plans
     moments, counts, comoments, cells, _, _ = sinks

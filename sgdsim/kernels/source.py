@@ -78,7 +78,7 @@ def header(target: str) -> str:
 
     Examples
     --------
-    >>> "device = lane_loop = tile_loop = entry = _plain" in header("python")
+    >>> "device = lane_loop = tile_loop = inlined = entry = _plain" in header("python")
     True
     """
     return _pasted(f"targets/{target}.py")

@@ -5,10 +5,10 @@ steps of a span before the next tile starts, so its state stays in the L1 cache,
 so LLVM makes SIMD of it. On a GPU a thread runs a tile of one lane, whose state is in its registers.
 
 The functions below are pasted as text into the generated modules, which provide ``device``, ``lane_loop``,
-``tile_loop``, ``entry``, ``wide_vectors``, ``always_inline``, the constants in capitals, and ``initial_deviates``,
-``initial_state``, ``step_deviates``, ``update``, ``accumulate``, ``observe``, ``outside``, ``bury`` and ``keep``; see
-`source`. What is measured is handed to ``take_record``, ``observe_before`` and ``take_changes`` of the target, in
-`cpu_loop` or `cuda_kernels`. Arguments that they hand on together are tuples:
+``tile_loop``, ``inlined``, ``entry``, ``wide_vectors``, ``always_inline``, the constants in capitals, and
+``initial_deviates``, ``initial_state``, ``step_deviates``, ``update``, ``accumulate``, ``observe``, ``outside``,
+``bury`` and ``keep``; see `source`. What is measured is handed to ``take_record``, ``observe_before`` and
+``take_changes`` of the target, in `cpu_loop` or `cuda_kernels`. Arguments that they hand on together are tuples:
 
 - counter: key0, key1, point. Words of the seed; stream-independent part of the counter.
 - inputs: table, constants, windows, weights, data. What all trajectories share of each step of the span,
@@ -37,7 +37,7 @@ def count_outside(state):
     return n
 
 
-@tile_loop
+@inlined
 def mark_diverged(state, status, completed):
     """Set newly diverged trajectories to NaN and note the step; padding lanes count as known."""
     for lane in range(LANES):
@@ -46,10 +46,9 @@ def mark_diverged(state, status, completed):
             bury(state, lane)
 
 
-@tile_loop
+@inlined
 def find_diverged(state, status, completed, n_marked):
     """Mark newly diverged trajectories; how many are marked then."""
-    always_inline()
     # Marked lanes are NaN and count as outside: the slow path runs only when another one joins them.
     n_outside = count_outside(state)
     if n_outside != n_marked:
@@ -84,23 +83,21 @@ def accumulate_windows(state, completed, inputs, buffers, index, offset, row):
             )
 
 
-@tile_loop
+@inlined
 def snapshot(theta, state, first):
     """Copy the parameters of one tile to ``theta[trajectory, parameter]``."""
-    always_inline()
     for lane in range(LANES):
         if first + lane < len(theta):
             keep(theta, first + lane, state, lane)
 
 
-@tile_loop
+@inlined
 def next_event(steps, index, stop):
     """The first of the sorted steps that is still to come, at most where the span ends."""
-    always_inline()
-    return min(steps[index], stop) if index < len(steps) else stop
+    return steps[index] if index < len(steps) and steps[index] < stop else stop
 
 
-@tile_loop
+@inlined
 def advance_tile(place, span, counter, inputs, plans, sinks, state, status, buffers, observed):
     """Run one tile over a span of steps.
 
@@ -123,7 +120,6 @@ def advance_tile(place, span, counter, inputs, plans, sinks, state, status, buff
     observed
         Scratch of the target's own ``take_record`` and ``take_changes``.
     """
-    always_inline()
     trajectory, row_of_theta, _, _ = place
     start, stop, steps, r, s = span
     # Once a span, not a step: an array that is taken from a tuple is counted, atomically on the CPU (15 % of a step).
@@ -179,7 +175,7 @@ def advance_tile(place, span, counter, inputs, plans, sinks, state, status, buff
             n_marked = find_diverged(state, status, completed, n_marked)
 
 
-@tile_loop
+@inlined
 def begin_tile(state, status, trajectory, n_trajectories, deviates, arguments, counter):
     """Draw the initial state of a tile; lanes beyond the last trajectory are padding, NaN from the start."""
     key0, key1, point = counter

@@ -19,10 +19,11 @@ _X86 = platform.machine() in ("x86_64", "AMD64")
 
 # Only contraction: reassociation would make bits depend on the loop's shape, nnan would break divergence tests.
 _options = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy", "no_cfunc_wrapper": True}
-device = lane_loop = njit(**_options)
 # What only compiled code calls needs no wrapper that unpacks Python's arguments, which are tuples of arrays: a fifth of
 # the time to compile. What Python or another module calls is kept on disk.
-tile_loop = njit(no_cpython_wrapper=True, **_options)
+device = lane_loop = tile_loop = njit(no_cpython_wrapper=True, **_options)
+# What is tiny, or called from one place, is typed there and compiled nowhere else: a seventh of the time to compile.
+inlined = njit(inline="always", **_options)
 entry = njit(cache=True, **_options)
 
 
@@ -80,7 +81,8 @@ def restore_subnormals(context, mode):
 def always_inline(context):
     """Inline the calling function before LLVM looks for vectors: it thinks Box-Muller too long, and 0.8 become 7 ns.
 
-    numba's own inline="always" does it too, but types every copy anew: measured three times the compile time.
+    numba's own inline="always" does it too, but types every copy anew: measured three times the compile time where
+    there are many.
     """
 
     def codegen(context, builder, signature, arguments):
@@ -93,36 +95,31 @@ def always_inline(context):
 LANE_STRIDE = 1
 
 
-@device
+@inlined
 def mirrored(lane):
-    always_inline()
     return lane & 1
 
 
-@device
+@inlined
 def first_lane():
-    always_inline()
     return 0
 
 
-@device
+@inlined
 def is_leader():
-    always_inline()
     return True
 
 
-@device
+@inlined
 def total(count):
-    always_inline()
     return count
 
 
-@device
+@inlined
 def barrier():
-    always_inline()
+    return None
 
 
-@device
+@inlined
 def add_one(counts, index):
-    always_inline()
     counts[index] += np.uint32(1)

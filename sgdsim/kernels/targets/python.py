@@ -13,7 +13,7 @@ def _plain(function):
 
 square_root = np.sqrt  # math.sqrt raises where the compiled one gives NaN
 
-device = lane_loop = tile_loop = entry = _plain
+device = lane_loop = tile_loop = inlined = entry = _plain
 
 
 def wide_vectors():

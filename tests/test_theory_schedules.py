@@ -388,9 +388,7 @@ def test_a_river_that_the_valley_moves_is_refused():
 
 def test_a_run_is_measured_within_its_errors():
     loss = river_valley(a="a0", c="-g*y", constants={"a0": 0.8, "g": 0.05, "sigma": 0.5})
-    ensemble = simulate(
-        loss, learning_rate=0.1, initial={"x": 1.0, "y": 0.0}, trajectories=4096, steps=100, every=5, device="python"
-    )
+    ensemble = simulate(loss, learning_rate=0.1, initial={"x": 1.0, "y": 0.0}, trajectories=4096, steps=100, every=5)
     found = measure(ensemble)
     for estimate, truth in ((found.curvature, 0.8), (found.noise, 0.5), (found.slope, 0.05)):
         assert abs(estimate.value - truth) < 4 * estimate.stderr + 1e-12

@@ -137,7 +137,8 @@ def _draw_panel(figure: Figure, cell: Any, panel: Panel, band: float, width: flo
     if own_legend:
         named = _ordered(handles, [panel])
         labels = [_plain(_wrapped(label, width - 1.6, 6.5)) for label in named]
-        axes.legend(list(named.values()), labels, loc="best", fontsize=6.5, handlelength=2.6, borderpad=0.2)
+        behind: dict[str, Any] = {"frameon": True, "framealpha": 0.5, "edgecolor": "none"}  # points stay visible
+        axes.legend(list(named.values()), labels, loc="best", fontsize=6.5, handlelength=2.6, borderpad=0.2, **behind)
     if sum(max(map(len, text.split("\n"))) for text in panel.x_ticks) > _CHARACTERS:
         for label in lowest.get_xticklabels():
             label.set(rotation=25, ha="right", rotation_mode="anchor")
@@ -229,10 +230,11 @@ def _set_scales(axes: Axes, panel: Panel, width: float) -> None:
     from sgdsim.plots.ticks import linear_ticks, logarithmic_ticks
 
     linear_ticks(axes.yaxis)
+    if any(isinstance(part, Line) and not part.joined and part.role != "mark" for part in panel.parts):
+        axes.margins(0.08, 0.15)  # frames are large, and none may be cut off
     if panel.x_ticks:
         axes.set_xticks(range(len(panel.x_ticks)), [_plain(text) for text in panel.x_ticks])
         axes.set_xlim(-0.5, len(panel.x_ticks) - 0.5)
-        axes.margins(y=0.15)  # for the frames
     elif panel.x_scale == "symlog":
         later = np.concatenate([part.x for part in panel.parts if isinstance(part, Points)])
         axes.set_xscale("symlog", linthresh=float(later[later > 0].min()))
@@ -276,13 +278,17 @@ def _draw_residuals(axes: Axes, residuals: Sequence[Residuals], band: float) -> 
 
 
 def _draw_counts(axes: Axes, counts: Sequence[Steps]) -> None:
-    from sgdsim.plots.ticks import logarithmic_ticks
+    from sgdsim.plots.ticks import linear_ticks, logarithmic_ticks
 
     for one in counts:
         axes.stairs(one.values, one.edges, color=style.colour(one.series), linestyle=style.dashes(one.series))
-    if any(np.any(one.values > 0) for one in counts):
+    seen = np.concatenate([one.values[one.values > 0] for one in counts])
+    if len(seen) and seen.max() > 10 * seen.min():
         axes.set_yscale("log")
         logarithmic_ticks(axes.yaxis, most=20.0)
+    else:
+        axes.set_ylim(bottom=0)
+        linear_ticks(axes.yaxis)
     axes.set_ylabel("seen", fontsize=6.5)
 
 

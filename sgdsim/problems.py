@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 
 _LONGEST_SHOWN = 60
+_MISSPELT = re.compile(r"(?P<table>(?:.*[.\s])?)[^.:\s]+: unknown key .*: did you mean '(?P<key>[^']+)'\?$")
 _MOST_PROBLEMS = 30  # a sweep can have as many as it has points
 
 
@@ -119,13 +121,16 @@ def _described(error: ValidationError, keys: Mapping[str, Iterable[str]], prefix
 
 
 def listed(problems: Sequence[str]) -> str:
-    """Problems one below the other, the first of very many.
+    """Problems one below the other, the first of very many; that a key is missing is left out where it is misspelt.
 
     Examples
     --------
-    >>> listed(["run.steps: is missing"])
-    '  run.steps: is missing'
+    >>> print(listed(["run: is missing", "runs: unknown key 'runs': did you mean 'run'?", "loss: is missing"]))
+      runs: unknown key 'runs': did you mean 'run'?
+      loss: is missing
     """
+    meant = {f"{found['table']}{found['key']}: is missing" for found in map(_MISSPELT.match, problems) if found}
+    problems = [text for text in problems if text.removeprefix("every part: ") not in meant]
     more = len(problems) - _MOST_PROBLEMS
     texts = [*problems[:_MOST_PROBLEMS], *([f"and {more} more"] if more > 0 else [])]
     return "\n".join(f"  {line}" for text in texts for line in text.splitlines())

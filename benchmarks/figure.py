@@ -41,9 +41,10 @@ def _bars(axes: Any, timings: Sequence[Mapping[str, Any]]) -> None:
     medians = [timing["nanoseconds"] for timing in ordered]
     colours = [OURS if timing["peer"] == "sgdsim" else OTHERS for timing in ordered]
     spans = [_span(timing) for timing in ordered]
+    # Of one round all three are the same number, but for its last digit.
     errors = [
-        [median - low for median, (low, _) in zip(medians, spans, strict=True)],
-        [high - median for median, (_, high) in zip(medians, spans, strict=True)],
+        [max(median - low, 0.0) for median, (low, _) in zip(medians, spans, strict=True)],
+        [max(high - median, 0.0) for median, (_, high) in zip(medians, spans, strict=True)],
     ]
     axes.barh(names, medians, color=colours, xerr=errors, error_kw={"elinewidth": 0.8, "ecolor": "0.3"})
     for row, (median, (_, high)) in enumerate(zip(medians, spans, strict=True)):

@@ -309,3 +309,17 @@ def test_the_table_of_a_gpu(monkeypatch, tmp_path):
     figure = pytest.importorskip("benchmarks.figure", reason="matplotlib")
     figure.draw(json.loads(json.dumps(gpu.data(results))), tmp_path / "a.svg")
     assert "NVIDIA H100" in (tmp_path / "a.svg").read_text(encoding="utf-8")
+
+
+def test_bars_of_one_round_are_drawn():
+    """Its median is its least and most but for rounding, which once made an error bar of negative length."""
+    figure = pytest.importorskip("benchmarks.figure", reason="matplotlib")
+    sheet = pytest.importorskip("matplotlib.figure").Figure()
+    job = {"trajectories": 3, "steps": 7}
+    seconds = [1e-9 * index for index in range(1, 40)]
+    timings = [
+        {"peer": "sgdsim", "variant": str(s), "nanoseconds": s * 1e9 / 21, "processor_seconds": [s], "job": job}
+        for s in seconds
+    ]
+    assert any(timing["nanoseconds"] < figure._span(timing)[0] for timing in timings)
+    figure._bars(sheet.subplots(), timings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from scipy.stats import binom
 
 from sgdsim.scenario import shipped
 from sgdsim.workflow import Report, compare_file, load_parts, run_parts
@@ -45,11 +46,14 @@ def test_a_wrong_claim_is_rejected_and_the_right_one_is_not(tmp_path):
 def test_everything_agrees_in_full(name, seed, tmp_path):
     """As shipped and with four other seeds; family-wise false-alarm rate 1e-3 each. All controls are rejected.
 
-    With other seeds a few rows of many may be inconclusive: where the 64 groups happen to be skewed, they are judged
-    by a bootstrap, which sees less.
+    With other seeds a few rows may be inconclusive, no more than chance explains at 1e-3: the chi-square of an order
+    test asks for one more power in one of twenty, and groups of other rows, one in a hundred, happen to be so skewed
+    that a bootstrap judges them; either sees less.
     """
     found = report(tmp_path, name, **({} if seed is None else {"seed": seed}))
     assert not found.skipped
     assert not found.disagrees, found.table()
     undecided = sum(row.outcome == "inconclusive" for row in found.comparisons)
-    assert undecided <= (0 if seed is None else 0.05 * len(found.comparisons)), found.table()
+    of_order = sum(isinstance(row.order, int) for row in found.comparisons)
+    by_chance = binom.isf(1e-3, [of_order, len(found.comparisons) - of_order], [0.05, 0.01]).sum()
+    assert undecided <= (0 if seed is None else by_chance), found.table()

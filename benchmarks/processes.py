@@ -39,6 +39,7 @@ def measure(repeats: int = 3) -> Processes:
     """Start processes one after the other, in a kernel cache of their own."""
     with tempfile.TemporaryDirectory(prefix="sgdsim-benchmark-") as folder:
         start = [sys.executable, "-m", "benchmarks.start"]
+        subprocess.run([sys.executable, "-m", "compileall", "-q", "sgdsim", "benchmarks"], cwd=ROOT, check=True)
         cold = _timed([*start, "first_step"], folder)[:2]
         warm = [_timed([*start, "first_step"], folder)[:2] for _ in range(repeats)]
         helps = [_timed([sys.executable, "-m", "sgdsim", "--help"], folder)[:2] for _ in range(repeats)]

@@ -4,8 +4,8 @@ What is resampled is each group's part in the error of an estimate. The seed is 
 the same p-values. A p-value is the larger of the equal-tailed and the symmetric one (Hall, Ann. Statist. 16, 927
 (1988)): the first rejects too often where groups are symmetric with heavy tails, the second where they are skewed.
 
-How far it is to be trusted was measured on 64 groups drawn from lognormal laws, 20,000 ensembles each, true predictions
-rejected at 1e-3:
+How far it is to be trusted was measured on 64 groups drawn from lognormal laws, 20,000 ensembles each, with 9,999
+draws; true predictions rejected at 1e-3:
 
 ==========================  ======  ======  ======  ======  ======
 skewness of the law           1.13    1.75    3.26    6.18    33.5
@@ -24,7 +24,7 @@ from functools import lru_cache
 
 import numpy as np
 
-RESAMPLES = 999_999  # for 500 tests at 1e-3: of 280 rows some are skewed by chance, and 99,999 left those undecided
+RESAMPLES = 999_999  # so that the smallest p is below 1e-3 over the number of rows up to 500 of them; 99,999 did for 50
 FLOOR = 2.0 / (RESAMPLES + 1)
 """The smallest p-value."""
 MOST_SKEWED = 2.0
@@ -54,7 +54,7 @@ def studentised(parts: np.ndarray, resamples: int = RESAMPLES) -> np.ndarray:
     centred = (parts - parts.mean(-1, keepdims=True)).reshape(-1, groups).T
     both = np.concatenate([centred, centred**2], axis=1)
     times = _times(groups, resamples)
-    t = np.empty((resamples, centred.shape[1]))
+    t = np.empty((resamples, centred.shape[1]), np.float32)  # a curve keeps those of all its points
     for start in range(0, resamples, _BLOCK):
         sums, squares = np.split(times[start : start + _BLOCK].astype(float) @ both, 2, axis=1)
         spread = np.sqrt(np.maximum(squares - sums**2 / groups, 0.0) * groups / (groups - 1.0))
@@ -108,7 +108,7 @@ def detectable(t: np.ndarray, level: float, power: float) -> float:
     one_tail, two_tails = (int(np.floor(level * (len(t) + 1) / tails)) - 1 for tails in (2, 1))
     if one_tail < 0:
         return np.inf
-    symmetric = np.sort(np.abs(t))[-1 - two_tails]
+    symmetric = np.partition(np.abs(t), -1 - two_tails)[-1 - two_tails]
     upper, lower = max(t[-1 - one_tail], symmetric), max(-t[one_tail], symmetric)
     rare, usual = np.quantile(t, [1.0 - power, power])
     return float(max(upper - rare, lower + usual))

@@ -15,7 +15,9 @@ T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 
 _LONGEST_SHOWN = 60
+# Of `errors.unknown_name`, and of the parts of `scenario`.
 _MISSPELT = re.compile(r"(?P<table>(?:.*[.\s])?)[^.:\s]+: unknown key .*: did you mean '(?P<key>[^']+)'\?$")
+_OF_PART = re.compile(r"^(?:every part|part \w+): ")
 _MOST_PROBLEMS = 30  # a sweep can have as many as it has points
 
 
@@ -130,7 +132,7 @@ def listed(problems: Sequence[str]) -> str:
       loss: is missing
     """
     meant = {f"{found['table']}{found['key']}: is missing" for found in map(_MISSPELT.match, problems) if found}
-    problems = [text for text in problems if text.removeprefix("every part: ") not in meant]
+    problems = [text for text in problems if not {text, _OF_PART.sub("", text)} & meant]
     more = len(problems) - _MOST_PROBLEMS
     texts = [*problems[:_MOST_PROBLEMS], *([f"and {more} more"] if more > 0 else [])]
     return "\n".join(f"  {line}" for text in texts for line in text.splitlines())

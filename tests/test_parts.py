@@ -121,6 +121,10 @@ def test_problems_of_the_whole_file_are_said_once():
     common = {key: value for key, value in SCENARIO.items() if key != "run"} | {"runs": {}}
     common["part"] = [{"name": "a"}, {"name": "b"}]
     assert problems_of(common) == ["runs: unknown key 'runs': did you mean 'run'?"]
+    assert problems_of({**common, "part": [{"name": "a"}]}) == ["runs: unknown key 'runs': did you mean 'run'?"]
+    common = {**SCENARIO, "optimizer": {"learning_rat": 0.5}, "part": [{"name": "a"}, {"name": "b"}]}
+    (unknown,) = problems_of(common)
+    assert unknown.startswith("every part: optimizer.learning_rat: unknown")
 
 
 def test_what_is_set_holds_for_every_part():

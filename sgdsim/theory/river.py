@@ -229,7 +229,13 @@ class RoughRiver:
 
     @property
     def start(self) -> float:
-        """Where y starts, as in `River`."""
+        """Where y starts.
+
+        Raises
+        ------
+        NotApplicable
+            If not at one point.
+        """
         return single_start(self.run, self.slow)
 
     def a(self, y: float, order: int = 0) -> float:

@@ -19,10 +19,10 @@ _X86 = platform.machine() in ("x86_64", "AMD64")
 
 # Only contraction: reassociation would make bits depend on the loop's shape, nnan would break divergence tests.
 _options = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy", "no_cfunc_wrapper": True}
-# What only compiled code calls needs no wrapper that unpacks Python's arguments, which are tuples of arrays: a fifth of
-# the time to compile. What Python or another module calls is kept on disk.
+# What only compiled code calls needs no wrapper that unpacks Python's arguments, which are tuples of arrays: that saves
+# a fifth of the time to compile. What Python or another module calls is kept on disk.
 device = lane_loop = tile_loop = njit(no_cpython_wrapper=True, **_options)
-# What is tiny, or called from one place, is typed there and compiled nowhere else: a seventh of the time to compile.
+# What is tiny, or called from one place, is typed there and compiled nowhere else: that saves a tenth of it.
 inlined = njit(inline="always", **_options)
 entry = njit(cache=True, **_options)
 

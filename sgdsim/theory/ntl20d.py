@@ -21,7 +21,7 @@ from sgdsim.run import Recorder, Run
 from sgdsim.theory.flows import constant_rate
 from sgdsim.theory.law import Law
 from sgdsim.theory.prediction import Function, Moment, NotApplicable, Prediction, Rival, change_over
-from sgdsim.theory.river import rough_river
+from sgdsim.theory.river import rough_river, single_start
 
 ID = "NTL-20d"
 _RELAXATIONS = 3.5  # of x, before the first record
@@ -38,13 +38,14 @@ def displacement(run: Run, start: int, stop: int, additive: bool = False) -> flo
     from scipy.integrate import solve_ivp
 
     known, rate = rough_river(run), constant_rate(run)
+    first = single_start(run, known.slow)
 
     def drift(_: float, y: np.ndarray) -> np.ndarray:
         at = float(y[0])
-        noise = known.variance(known.start if additive else at)
+        noise = known.variance(first if additive else at)
         return np.array([-(rate**2) * noise / 4.0 * known.a(at, 1) / known.a(at)])
 
-    solved = solve_ivp(drift, (0.0, float(stop)), [known.start], t_eval=[start, stop], rtol=1e-9, atol=1e-13)
+    solved = solve_ivp(drift, (0.0, float(stop)), [first], t_eval=[start, stop], rtol=1e-9, atol=1e-13)
     if not solved.success:
         raise NotApplicable(f"the drift leaves the numbers within {stop} steps")
     return float(solved.y[0, 1] - solved.y[0, 0])
@@ -59,7 +60,7 @@ def _additive(run: Run, start: int, predicted: float) -> Rival | None:
 
 def _at_point(run: Run) -> list[Prediction]:
     known, rate = rough_river(run), constant_rate(run)
-    y = known.start
+    y = single_start(run, known.slow)
     steps = _RELAXATIONS / (rate * known.a(y))
     usable = [int(step) for step in run.recorder.record_steps(run.steps)[:-1] if step >= steps]
     if not usable:

@@ -227,17 +227,6 @@ class RoughRiver:
     walls: tuple[sympy.Expr, sympy.Expr]
     noise: tuple[sympy.Expr, sympy.Expr]
 
-    @property
-    def start(self) -> float:
-        """Where y starts.
-
-        Raises
-        ------
-        NotApplicable
-            If not at one point.
-        """
-        return single_start(self.run, self.slow)
-
     def a(self, y: float, order: int = 0) -> float:
         """The curvature, or its derivative."""
         return self._value(self.walls[order], y)

@@ -9,7 +9,7 @@ SGDSIM    := $(BIN)/sgdsim
 # Two workers whose linear algebra waits for the threads of the other take three times as long.
 PYTEST    := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
 SCENARIOS := $(sort $(basename $(notdir $(wildcard scenarios/*.toml))))
-KERNEL_TESTS := tests/test_cuda.py tests/test_philox.py tests/test_simulation.py
+KERNEL_TESTS := tests/kernels/test_cuda.py tests/kernels/test_philox.py tests/simulation/test_run_loop.py
 PACKAGE   := $(shell find sgdsim -name '*.py' 2>/dev/null)
 OPTIONS   ?=
 
@@ -66,7 +66,7 @@ scenarios: $(SCENARIOS)
 results: scenarios
 
 thermodynamics: | $(VENV)/.core
-	$(BIN)/python -m sgdsim.thermodynamics
+	$(BIN)/python -m sgdsim.app.thermodynamics
 
 test: lint test-cudasim
 	$(PYTEST) -n auto --dist worksteal
@@ -76,7 +76,7 @@ test-cudasim: $(VENV)/.dev
 	NUMBA_ENABLE_CUDASIM=1 $(PYTEST) -n auto --dist worksteal $(KERNEL_TESTS)
 
 test-ptx: $(VENV)/.ptx
-	$(PYTEST) -m validate -n auto tests/test_ptx.py
+	$(PYTEST) -m validate -n auto tests/kernels/test_ptx.py
 
 # With any Python that has a GPU, numba-cuda, pytest and what sgdsim needs: nothing is installed.
 test-gpu:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from benchmarks.jobs import Job
-from sgdsim.vectors import coordinates
+from sgdsim.formulas.vectors import coordinates
 
 
 @dataclass(frozen=True)

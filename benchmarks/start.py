@@ -11,9 +11,9 @@ TRAJECTORIES, STEPS = 1_000_000, 20
 
 def first_step() -> None:
     """Imports, scenario, kernel, initial state and four steps."""
-    from sgdsim.accumulators import Accumulators
-    from sgdsim.simulation import Simulator, allocate
-    from sgdsim.workflow import load_scenario
+    from sgdsim.app.workflow import load_scenario
+    from sgdsim.kernels.accumulators import Accumulators
+    from sgdsim.simulation.run_loop import Simulator, allocate
 
     run = load_scenario("river_valley", {"run.trajectories": 1000}).runs[0]
     simulator = Simulator(run)

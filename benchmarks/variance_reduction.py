@@ -13,17 +13,18 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bar import table
-from sgdsim import Loss, Noise, toml
-from sgdsim.control_variates import best_mean, controlled
+from sgdsim import Loss, Noise
+from sgdsim.base import toml
 from sgdsim.ensemble import Ensemble
-from sgdsim.estimation import Estimate, combine, statistic
-from sgdsim.losses.river_valley import river_valley
-from sgdsim.observables import Observable
-from sgdsim.optimizers import Optimizer
-from sgdsim.run import Recorder, Run
-from sgdsim.schedules import Schedule
-from sgdsim.simulation import simulate_runs
-from sgdsim.starts import Start
+from sgdsim.model.losses.river_valley import river_valley
+from sgdsim.model.observables import Observable
+from sgdsim.model.optimizers import Optimizer
+from sgdsim.model.run import Recorder, Run
+from sgdsim.model.schedules import Schedule
+from sgdsim.model.starts import Start
+from sgdsim.simulation.run_loop import simulate_runs
+from sgdsim.statistics.control_variates import best_mean, controlled
+from sgdsim.statistics.estimators import Estimate, combine, statistic
 
 TRAJECTORIES = 16_384  # 64 groups of one tile
 DEGREE = 6  # of the polynomial in t that stands for a linear response

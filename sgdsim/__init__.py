@@ -8,54 +8,54 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from sgdsim.data import Data
-    from sgdsim.ensemble import Ensemble, Variable
-    from sgdsim.errors import InputError, RunError, SgdsimError
-    from sgdsim.loss import Loss
-    from sgdsim.losses.river_valley import river_valley
-    from sgdsim.noise import Noise
-    from sgdsim.observables import Observable
-    from sgdsim.optimizers import Optimizer
-    from sgdsim.run import Autocorrelation, Drift, Histogram, Plane, Recorder, Run
-    from sgdsim.scenario import Scenario
-    from sgdsim.schedules import Schedule
-    from sgdsim.simulation import simulate
-    from sgdsim.starts import Grid
-    from sgdsim.symmetry import Symmetry
-    from sgdsim.theory import Prediction
-    from sgdsim.workflow import compare_file, load_scenario, plot_file, run_scenario
+from sgdsim.base.version import __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from sgdsim.app.workflow import compare_file, load_scenario, plot_file, run_scenario
+    from sgdsim.base.errors import InputError, RunError, SgdsimError
+    from sgdsim.ensemble import Ensemble, Variable
+    from sgdsim.input.scenario import Scenario
+    from sgdsim.model.data import Data
+    from sgdsim.model.loss import Loss
+    from sgdsim.model.losses.river_valley import river_valley
+    from sgdsim.model.noise import Noise
+    from sgdsim.model.observables import Observable
+    from sgdsim.model.optimizers import Optimizer
+    from sgdsim.model.run import Autocorrelation, Drift, Histogram, Plane, Recorder, Run
+    from sgdsim.model.schedules import Schedule
+    from sgdsim.model.starts import Grid
+    from sgdsim.model.symmetry import Symmetry
+    from sgdsim.prediction import Prediction
+    from sgdsim.simulation.run_loop import simulate
 
 _HOMES = {
-    "Autocorrelation": "run",
-    "Data": "data",
-    "Drift": "run",
+    "Autocorrelation": "model.run",
+    "Data": "model.data",
+    "Drift": "model.run",
     "Ensemble": "ensemble",
-    "Grid": "starts",
-    "Histogram": "run",
-    "InputError": "errors",
-    "Loss": "loss",
-    "Noise": "noise",
-    "Observable": "observables",
-    "Optimizer": "optimizers",
-    "Plane": "run",
-    "Prediction": "theory",
-    "Recorder": "run",
-    "Run": "run",
-    "RunError": "errors",
-    "Scenario": "scenario",
-    "Schedule": "schedules",
-    "SgdsimError": "errors",
-    "Symmetry": "symmetry",
+    "Grid": "model.starts",
+    "Histogram": "model.run",
+    "InputError": "base.errors",
+    "Loss": "model.loss",
+    "Noise": "model.noise",
+    "Observable": "model.observables",
+    "Optimizer": "model.optimizers",
+    "Plane": "model.run",
+    "Prediction": "prediction",
+    "Recorder": "model.run",
+    "Run": "model.run",
+    "RunError": "base.errors",
+    "Scenario": "input.scenario",
+    "Schedule": "model.schedules",
+    "SgdsimError": "base.errors",
+    "Symmetry": "model.symmetry",
     "Variable": "ensemble",
-    "compare_file": "workflow",
-    "load_scenario": "workflow",
-    "plot_file": "workflow",
-    "river_valley": "losses.river_valley",
-    "run_scenario": "workflow",
-    "simulate": "simulation",
+    "compare_file": "app.workflow",
+    "load_scenario": "app.workflow",
+    "plot_file": "app.workflow",
+    "river_valley": "model.losses.river_valley",
+    "run_scenario": "app.workflow",
+    "simulate": "simulation.run_loop",
 }
 
 __all__ = [

@@ -1,5 +1,5 @@
 """``python -m sgdsim``."""
 
-from sgdsim.cli import main
+from sgdsim.app.cli import main
 
 main(prog_name="sgdsim")

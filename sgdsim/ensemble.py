@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sgdsim.errors import InputError, RunError, SgdsimError, unknown_name
+from sgdsim.base.errors import InputError, RunError, SgdsimError, unknown_name
 
 if TYPE_CHECKING:
     import xarray
@@ -404,7 +404,7 @@ def check_output(path: str | os.PathLike[str], overwrite: bool = False) -> None:
     >>> check_output("no/such/folder/run.h5")
     Traceback (most recent call last):
     ...
-    sgdsim.errors.InputError: no/such/folder/run.h5: there is no folder no/such/folder
+    sgdsim.base.errors.InputError: no/such/folder/run.h5: there is no folder no/such/folder
     """
     target = Path(os.path.realpath(path))
     try:

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from numba import config
 
-from sgdsim.errors import RunError
+from sgdsim.base.errors import RunError
 from sgdsim.kernels.program import Program
-from sgdsim.losses.river_valley import river_valley
-from sgdsim.noise import Noise
-from sgdsim.optimizers import Optimizer
-from sgdsim.run import Run
-from sgdsim.schedules import Schedule
+from sgdsim.model.losses.river_valley import river_valley
+from sgdsim.model.noise import Noise
+from sgdsim.model.optimizers import Optimizer
+from sgdsim.model.run import Run
+from sgdsim.model.schedules import Schedule
 
 RIVER = {"a0": 1.0, "k": 0.5, "c2": 0.1, "sigma": 1.0}
 

@@ -85,7 +85,7 @@ def run(name: str) -> dict[str, Any]:
     """One entry of the file."""
     import torch
 
-    from sgdsim.schedules import Schedule
+    from sgdsim.model.schedules import Schedule
 
     ours, hyperparameters, rate, kind, arguments = CASES[name]
     rates = Schedule(rate).rates(STEPS).tolist()

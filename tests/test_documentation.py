@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from sgdsim.cli import main
+from sgdsim.app.cli import main
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -78,7 +78,7 @@ def test_links_between_pages_lead_somewhere():
 
 def test_the_scenarios_of_the_page_are_valid():
     """Blocks as they stand, but the second, completed by what it leaves out."""
-    from sgdsim.scenario import Scenario
+    from sgdsim.input.scenario import Scenario
 
     first, second, parts, last = re.findall(
         r"^```toml\n(.*?)^```$", (ROOT / "docs/scenarios.md").read_text(), re.M | re.S
@@ -92,17 +92,18 @@ def test_the_scenarios_of_the_page_are_valid():
 
 def test_the_pages_name_everything_there_is():
     """Tables are written by hand; what is new in the package must be put there."""
-    from sgdsim import building, cli, schema
-    from sgdsim.data import SAMPLINGS
-    from sgdsim.formula import FUNCTIONS
-    from sgdsim.losses import CATALOGUE
-    from sgdsim.noise import FAMILIES
-    from sgdsim.optimizers import OPTIMIZERS
-    from sgdsim.schedules import SCHEDULES
-    from sgdsim.symmetry import KINDS
+    from sgdsim.app import cli
+    from sgdsim.formulas.formula import FUNCTIONS
+    from sgdsim.input import builders, schema
+    from sgdsim.model.data import SAMPLINGS
+    from sgdsim.model.losses import CATALOGUE
+    from sgdsim.model.noise import FAMILIES
+    from sgdsim.model.optimizers import OPTIMIZERS
+    from sgdsim.model.schedules import SCHEDULES
+    from sgdsim.model.symmetry import KINDS
 
     options = [option for parameter in cli.simulate.params for option in parameter.opts if option.startswith("--")]
-    keys = [*schema._KEYS["record"], *schema._KEYS["run"], *building._KEYS["loss"]]
+    keys = [*schema._KEYS["record"], *schema._KEYS["run"], *builders._KEYS["loss"]]
     expected = {
         "simulate.md": [*OPTIMIZERS, *SCHEDULES, *FAMILIES, *SAMPLINGS, *KINDS, *options],
         "formulas.md": FUNCTIONS,

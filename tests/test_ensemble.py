@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from sgdsim import ensemble as module
+from sgdsim.base.errors import InputError, RunError
 from sgdsim.ensemble import Ensemble, Variable, atomic_file, check_output
-from sgdsim.errors import InputError, RunError
 
 SCENARIO = 'title = "Équipartition"\n[run]\nseed = 1\n'
 NAMES = {
@@ -533,7 +533,7 @@ def test_a_file_that_the_system_cuts_short_is_not_left_behind(tmp_path: Path) ->
         import sys
         import numpy as np
         from sgdsim.ensemble import Ensemble, Variable
-        from sgdsim.errors import RunError
+        from sgdsim.base.errors import RunError
         old = Ensemble.open(sys.argv[1])
         big = Ensemble({**old.variables, "big": Variable(("n",), np.ones(2**20))}, old.attributes)
         try:

@@ -84,7 +84,7 @@ def test_the_figure_of_a_scenario_follows_its_file(project):
 
 def test_all_scenarios_of_the_thermodynamic_laws_are_one_target(project):
     assert make(project, "thermodynamics", VERDICT="1")[0] != 0
-    assert calls(project) == ["python -m sgdsim.thermodynamics"]
+    assert calls(project) == ["python -m sgdsim.app.thermodynamics"]
 
 
 def test_the_verdict_is_the_exit_code_every_time(project):

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from scipy.stats import poisson
 
-from sgdsim.order_test import ASK_FOR_A_TERM
-from sgdsim.scenario import shipped
-from sgdsim.workflow import Report, compare_file, load_parts, run_parts
+from sgdsim.app.workflow import Report, compare_file, load_parts, run_parts
+from sgdsim.input.scenario import shipped
+from sgdsim.statistics.order_test import ASK_FOR_A_TERM
 
 SMALL = 20_000
 FEW_PARTS = 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.jobs import Job
-from sgdsim.vectors import gather
+from sgdsim.formulas.vectors import gather
 
 Vectors = dict[str, Any]
 

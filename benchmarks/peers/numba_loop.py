@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.jobs import Job
 from benchmarks.losses import ADAM, SETTINGS, data
 from benchmarks.peers import Models, Simulate, State
-from sgdsim.vectors import gather
+from sgdsim.formulas.vectors import gather
 
 # ruff: noqa: NPY002 - the generator that numba knows in all versions
 # mypy: disable-error-code="no-untyped-def"

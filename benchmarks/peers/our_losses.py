@@ -8,13 +8,13 @@ from typing import Any
 
 from benchmarks.jobs import Job
 from benchmarks.losses import SETTINGS, data
-from sgdsim.data import Data
-from sgdsim.loss import Loss
-from sgdsim.losses import CATALOGUE
-from sgdsim.losses.river_valley import river_valley
-from sgdsim.noise import Noise
-from sgdsim.optimizers import Optimizer
-from sgdsim.vectors import coordinates, gather
+from sgdsim.formulas.vectors import coordinates, gather
+from sgdsim.model.data import Data
+from sgdsim.model.loss import Loss
+from sgdsim.model.losses import CATALOGUE
+from sgdsim.model.losses.river_valley import river_valley
+from sgdsim.model.noise import Noise
+from sgdsim.model.optimizers import Optimizer
 
 _ARGUMENTS = {"permutation": {"inputs": "normal"}}  # else than by default
 

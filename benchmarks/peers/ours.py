@@ -12,14 +12,14 @@ from numba import njit
 from benchmarks.jobs import Job
 from benchmarks.peers import Models, Simulate, State
 from benchmarks.peers.our_losses import LOSSES, POLYNOMIALS, noiseless_river_valley, optimizer
-from sgdsim.accumulators import Accumulators
-from sgdsim.loss import Loss
-from sgdsim.losses.river_valley import river_valley
-from sgdsim.observables import Observable
-from sgdsim.run import Recorder, Run
-from sgdsim.schedules import Schedule
-from sgdsim.simulation import Simulator, allocate
-from sgdsim.workers import Workers
+from sgdsim.kernels.accumulators import Accumulators
+from sgdsim.kernels.workers import Workers
+from sgdsim.model.loss import Loss
+from sgdsim.model.losses.river_valley import river_valley
+from sgdsim.model.observables import Observable
+from sgdsim.model.run import Recorder, Run
+from sgdsim.model.schedules import Schedule
+from sgdsim.simulation.run_loop import Simulator, allocate
 
 # Beside the two parameters: four in all.
 OBSERVABLES = Observable("thermal", "a*x**2/2"), Observable("river", "c")

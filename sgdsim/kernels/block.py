@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from sgdsim.accumulators import Accumulators
+from sgdsim.kernels.accumulators import Accumulators
 from sgdsim.kernels.plan import Plan
 
 

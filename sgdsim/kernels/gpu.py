@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numba import config, cuda
 
-from sgdsim.accumulators import Accumulators
-from sgdsim.errors import InputError, RunError
+from sgdsim.base.errors import InputError, RunError
 from sgdsim.kernels import cache
+from sgdsim.kernels.accumulators import Accumulators
 from sgdsim.kernels.block import Block, Common, first_after
 from sgdsim.kernels.program import GROUPS, Program
 

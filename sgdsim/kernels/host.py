@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from sgdsim.accumulators import Accumulators
 from sgdsim.kernels import cache
+from sgdsim.kernels.accumulators import Accumulators
 from sgdsim.kernels.block import Block, Common, first_after
 from sgdsim.kernels.program import Program
-from sgdsim.workers import Workers
+from sgdsim.kernels.workers import Workers
 
 
 class Host:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from sgdsim.run import Histogram, Plane, Run
+from sgdsim.model.run import Histogram, Plane, Run
 
 
 class Plan:
@@ -28,10 +28,10 @@ class Plan:
 
     Examples
     --------
-    >>> from sgdsim.optimizers import Optimizer
-    >>> from sgdsim.losses import CATALOGUE
-    >>> from sgdsim.run import Recorder
-    >>> from sgdsim.schedules import Schedule
+    >>> from sgdsim.model.optimizers import Optimizer
+    >>> from sgdsim.model.losses import CATALOGUE
+    >>> from sgdsim.model.run import Recorder
+    >>> from sgdsim.model.schedules import Schedule
     >>> recorder = Recorder(histograms={"x": Histogram(-1, 1, 10)}, covariances=True)
     >>> plan = Plan(Run(CATALOGUE["river_valley"](), Optimizer(), Schedule("0.1"), {"x": 0, "y": 0}, 1, 1, 0, recorder))
     >>> plan.bins, plan.pairs

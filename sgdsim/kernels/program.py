@@ -15,11 +15,11 @@ from functools import cached_property
 
 import numpy as np
 
-from sgdsim.formula import Formula, aliased
-from sgdsim.loss import Loss
-from sgdsim.noise import Noise
-from sgdsim.observables import Observable
-from sgdsim.optimizers import Optimizer
+from sgdsim.formulas.formula import Formula, aliased
+from sgdsim.model.loss import Loss
+from sgdsim.model.noise import Noise
+from sgdsim.model.observables import Observable
+from sgdsim.model.optimizers import Optimizer
 
 GROUPS = 64  # independent accumulators: tile t adds to group t % GROUPS
 SHUFFLED_ROWS = 256  # of a data set, whose order in an epoch is kept for each lane; that of more is computed by hashing
@@ -133,7 +133,7 @@ class Program:
 
         Examples
         --------
-        >>> from sgdsim.losses import CATALOGUE
+        >>> from sgdsim.model.losses import CATALOGUE
         >>> program = Program(CATALOGUE["rescaling"](), Optimizer("ema"), {"u": 0.0, "w": 0.0})
         >>> program.step_table(np.array([0.2, 0.1]), 4).round(3).tolist()
         [[0.2, 4.0, 0.1], [0.1, 5.0, 0.1]]

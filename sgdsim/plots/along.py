@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from sgdsim.model.run import Recorder, Run
+from sgdsim.model.schedules import Schedule
 from sgdsim.plots.panel import spread
-from sgdsim.run import Recorder, Run
-from sgdsim.schedules import Schedule
+from sgdsim.prediction import Moment, NotApplicable, Prediction
 from sgdsim.theory.law import Law
-from sgdsim.theory.prediction import Moment, NotApplicable, Prediction
 
 MOST_RECORDS = 40
 

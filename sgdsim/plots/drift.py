@@ -6,7 +6,7 @@ import numpy as np
 
 from sgdsim.plots.panel import MOST_PANELS, MOST_SERIES, Drawing, Line, Panel, Part, Points, Steps, scale_for, spread
 from sgdsim.plots.subject import Subject, prediction_label, require
-from sgdsim.theory.prediction import DriftCurve
+from sgdsim.prediction import DriftCurve
 
 _MEANINGS = {"drift": "mean Δ{}", "diffusion": "mean (Δ{})²"}
 

@@ -21,7 +21,7 @@ from sgdsim.plots.panel import (
     spread,
 )
 from sgdsim.plots.subject import Subject, arrays, deviations, freedom, prediction_label, require, statistic_label
-from sgdsim.theory.prediction import Rival
+from sgdsim.prediction import Rival
 
 Key = tuple[str, str]
 Claims = dict[tuple[str, int], dict[int, tuple[float, Rival | None]]]

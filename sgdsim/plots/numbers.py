@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sgdsim.errors import shortened
-from sgdsim.estimation import Estimate, NotMeasured
+from sgdsim.base.errors import shortened
 from sgdsim.plots import sweep
 from sgdsim.plots.panel import Drawing, Line, Panel, Part, Points, Residuals, scale_for
 from sgdsim.plots.subject import Subject, arrays, deviations, freedom, prediction_label
-from sgdsim.theory.prediction import Correlation, Curve, Function, Moment, PathMean, Prediction
+from sgdsim.prediction import Correlation, Curve, Function, Moment, PathMean, Prediction
+from sgdsim.statistics.estimators import Estimate, NotMeasured
 
 MOST_NUMBERS = 8
 """In one panel, for their names to have room."""

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sgdsim.comparison import FEWEST_RATES
-from sgdsim.errors import shortened
-from sgdsim.estimation import NotMeasured, PowerFit
-from sgdsim.order_test import OrderTest, Series, order_test
+from sgdsim.base.errors import shortened
 from sgdsim.plots.panel import MOST_PANELS, Drawing, Line, Panel, Part, Points, Residuals, scale_for, superscript
 from sgdsim.plots.subject import Subject, arrays, require
-from sgdsim.theory.prediction import Correlation, Function, Moment, PathMean, Prediction
+from sgdsim.prediction import Correlation, Function, Moment, PathMean, Prediction
+from sgdsim.statistics.comparison import FEWEST_RATES
+from sgdsim.statistics.estimators import NotMeasured, PowerFit
+from sgdsim.statistics.order_test import OrderTest, Series, order_test
 
 _WANTED = "a prediction of finite order at two or more learning rates: --predict 'variance(x) = …; order=1' of a sweep"
 _NUMBERS = Moment | Function | Correlation | PathMean

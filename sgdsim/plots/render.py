@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sgdsim.errors import InputError
+from sgdsim.base.errors import InputError
 from sgdsim.plots import style
 from sgdsim.plots.panel import Band, Drawing, Line, Panel, Part, Points, Residuals, Steps
 

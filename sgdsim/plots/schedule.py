@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sgdsim.errors import shortened
+from sgdsim.base.errors import shortened
 from sgdsim.plots.panel import MOST_SERIES, Drawing, Line, Panel, Part, Points, scale_for, spread
 from sgdsim.plots.subject import Subject, require
 

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sgdsim import estimation
+from sgdsim.base.errors import InputError, shortened
 from sgdsim.ensemble import Ensemble
-from sgdsim.errors import InputError, shortened
-from sgdsim.estimation import Estimate, NotMeasured
-from sgdsim.theory.prediction import Correlation, Curve, Function, Measure, Moment, PathMean, Prediction
+from sgdsim.prediction import Correlation, Curve, Function, Measure, Moment, PathMean, Prediction
+from sgdsim.statistics import estimators
+from sgdsim.statistics.estimators import Estimate, NotMeasured
 
 if TYPE_CHECKING:
-    from sgdsim.run import Run
-    from sgdsim.scenario import Scenario
+    from sgdsim.input.scenario import Scenario
+    from sgdsim.model.run import Run
 
 _RATE = "optimizer.learning_rate"
 
@@ -49,7 +49,7 @@ class Subject:
     @cached_property
     def scenario(self) -> Scenario | None:
         """What the ensemble was made from, if it says so."""
-        from sgdsim.scenario import Scenario
+        from sgdsim.input.scenario import Scenario
 
         text = self.ensemble.attributes.get("scenario")
         return Scenario.parse(str(text), where="the scenario in the ensemble") if text else None
@@ -133,13 +133,13 @@ class Subject:
         """
         if isinstance(measure, Moment):
             ensemble = self.points[_first(measure.point, point)]
-            return estimation.statistic(ensemble, measure.statistic, measure.observable, measure.step)
+            return estimators.statistic(ensemble, measure.statistic, measure.observable, measure.step)
         if isinstance(measure, Correlation):
-            return estimation.correlation(self.points[point], measure.parameter, measure.steps)
+            return estimators.correlation(self.points[point], measure.parameter, measure.steps)
         if isinstance(measure, PathMean):
-            return estimation.path_mean(self.points[point], measure.parameter, measure.steps, measure.function)
+            return estimators.path_mean(self.points[point], measure.parameter, measure.steps, measure.function)
         if isinstance(measure, Function):
-            return estimation.combine(measure.function, [self.estimate(moment, point) for moment in measure.moments])
+            return estimators.combine(measure.function, [self.estimate(moment, point) for moment in measure.moments])
         raise NotMeasured(f"a {measure.statistic} is not one number")
 
     def at_steps(self, statistic: str, observable: str, steps: Iterable[int], point: int) -> list[Estimate]:
@@ -224,7 +224,7 @@ def require(condition: object, kind: str, what: str) -> None:
     >>> require([], "drift", "a drift, e.g. --drift q:-4,4,80")
     Traceback (most recent call last):
     ...
-    sgdsim.errors.InputError: --kind drift: the file does not hold a drift, e.g. --drift q:-4,4,80
+    sgdsim.base.errors.InputError: --kind drift: the file does not hold a drift, e.g. --drift q:-4,4,80
     """
     if not condition:
         raise InputError(f"--kind {kind}: the file does not hold {what}")

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sgdsim.estimation import Estimate, NotMeasured
 from sgdsim.plots.panel import MOST_PANELS, Drawing, Line, Panel, Part, Points, Residuals, scale_for
 from sgdsim.plots.subject import (
     Subject,
@@ -20,7 +19,8 @@ from sgdsim.plots.subject import (
     statistic_label,
     swept_name,
 )
-from sgdsim.theory.prediction import Correlation, Curve, Function, Measure, Moment, PathMean, Prediction
+from sgdsim.prediction import Correlation, Curve, Function, Measure, Moment, PathMean, Prediction
+from sgdsim.statistics.estimators import Estimate, NotMeasured
 
 
 @dataclass(frozen=True, eq=False)

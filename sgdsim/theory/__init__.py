@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from sgdsim.errors import InputError, unknown_name
-from sgdsim.run import Recorder, Run
-from sgdsim.theory import (
+from sgdsim.base.errors import InputError, unknown_name
+from sgdsim.model.run import Recorder, Run
+from sgdsim.prediction import NotApplicable, Prediction
+from sgdsim.theory.claims import UserPrediction, parse_user_prediction
+from sgdsim.theory.law import Law, Skipped
+from sgdsim.theory.laws import (
+    exact_chain,
     nt7,
     nt20,
     nt26,
@@ -46,11 +50,7 @@ from sgdsim.theory import (
     ntl29b,
     ntl30,
     ntl31,
-    referee,
 )
-from sgdsim.theory.law import Law, Skipped
-from sgdsim.theory.prediction import NotApplicable, Prediction
-from sgdsim.theory.user import UserPrediction, parse_user_prediction
 
 __all__ = [
     "AUTOMATIC",
@@ -98,7 +98,7 @@ _ASKED = (
     ntl29b,
     ntl30,
     ntl31,
-    referee,
+    exact_chain,
 )
 
 LAWS: dict[str, Law] = {module.LAW.id: module.LAW for module in (*_AUTOMATIC, *_ASKED)}
@@ -133,9 +133,9 @@ def requirements(laws: Iterable[Law], run: Run) -> Recorder:
 
     Examples
     --------
-    >>> from sgdsim.losses.river_valley import river_valley
-    >>> from sgdsim.optimizers import Optimizer
-    >>> from sgdsim.schedules import Schedule
+    >>> from sgdsim.model.losses.river_valley import river_valley
+    >>> from sgdsim.model.optimizers import Optimizer
+    >>> from sgdsim.model.schedules import Schedule
     >>> loss = river_valley(a="a0", c="0", constants={"a0": 2.0})
     >>> run = Run(loss, Optimizer(), Schedule("0.1"), {"x": 0.0, "y": 0.0}, 100, 10)
     >>> wanted = requirements([law("NTL-1"), law("NTL-2")], run)
@@ -153,9 +153,9 @@ def predict(sources: Iterable[Law | UserPrediction], runs: Sequence[Run]) -> tup
 
     Examples
     --------
-    >>> from sgdsim.loss import Loss
-    >>> from sgdsim.optimizers import Optimizer
-    >>> from sgdsim.schedules import Schedule
+    >>> from sgdsim.model.loss import Loss
+    >>> from sgdsim.model.optimizers import Optimizer
+    >>> from sgdsim.model.schedules import Schedule
     >>> run = Run(Loss("x**4", ("x",)), Optimizer(), Schedule("0.1"), {"x": 1.0}, 100, 10)
     >>> predict([law("NTL-1")], [run])[1][0].reason
     'no parameter has a gradient a*p + noise, with noise of its own and a free of both'

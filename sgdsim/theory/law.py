@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sgdsim.errors import InputError
-from sgdsim.loss import Loss
-from sgdsim.observables import Observable
-from sgdsim.run import Recorder, Run
-from sgdsim.theory.modes import Mode
-from sgdsim.theory.prediction import NotApplicable, Prediction
+from sgdsim.base.errors import InputError
+from sgdsim.model.loss import Loss
+from sgdsim.model.observables import Observable
+from sgdsim.model.run import Recorder, Run
+from sgdsim.prediction import NotApplicable, Prediction
+from sgdsim.theory.methods.fast_directions import Mode
 
 
 @dataclass(frozen=True)

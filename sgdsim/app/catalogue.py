@@ -1,0 +1,205 @@
+"""Text for people: what a file holds, what there is to choose from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from sgdsim.base.errors import InputError, unknown_name
+from sgdsim.ensemble import Ensemble
+
+if TYPE_CHECKING:
+    from sgdsim.model.optimizers import Rule
+    from sgdsim.model.symmetry import Symmetry
+
+
+def summary(ensemble: Ensemble) -> str:
+    """One line on a run: how much, how fast, how many diverged.
+
+    Examples
+    --------
+    >>> from sgdsim.ensemble import Variable
+    >>> attributes = {"wall_seconds": 2.0, "compile_seconds": 4.0, "trajectory_steps_per_second": 1e9}
+    >>> summary(Ensemble({"status": Variable(("trajectory",), [0, 0])}, attributes))
+    '2 trajectories in 2.0 s, 1.00e+09 trajectory-steps/s (kernels ready after 4.0 s)'
+    """
+    attributes, status = ensemble.attributes, ensemble["status"]
+    seconds, compiling = float(attributes["wall_seconds"]), float(attributes["compile_seconds"])
+    rate = float(attributes["trajectory_steps_per_second"])
+    diverged = int((status > 0).sum())
+    count = " x ".join(f"{size:,}" for size in status.shape)  # points of a sweep first
+    text = f"{count} trajectories in {seconds:.1f} s, {rate:.2e} trajectory-steps/s"
+    text += f" (kernels ready after {compiling:.1f} s)"
+    if attributes.get("target", "cpu") != "cpu":
+        text += f" on {attributes['target']}"
+    if "device_choice" in attributes:
+        text += f"; device auto: {attributes['device_choice']}"
+    return text if not diverged else f"{text}; WARNING: {diverged:,} diverged and are excluded"
+
+
+def describe(ensemble: Ensemble) -> str:
+    """Dimensions, variables and provenance.
+
+    Examples
+    --------
+    >>> from sgdsim.ensemble import Variable
+    >>> print(describe(Ensemble({"status": Variable(("trajectory",), [0, 0])}, {"seed": "7"})))
+    Dimensions: trajectory = 2
+    ...
+    """
+    lines = [
+        "Dimensions: " + ", ".join(f"{name} = {size}" for name, size in ensemble.sizes.items()),
+        "",
+        "Variables:",
+    ]
+    for name in ensemble.names:
+        variable = ensemble.variables[name]
+        axes = ", ".join(variable.dimensions)
+        lines.append(f"  {name} ({axes}): {variable.attributes.get('long_name', '')}")
+    lines += ["", "Provenance:"]
+    lines += [f"  {key}: {value}" for key, value in ensemble.attributes.items() if key != "scenario"]
+    lines += [
+        "",
+        "Scenario:",
+        *(f"  {line}" for line in str(ensemble.attributes.get("scenario", "")).splitlines()),
+    ]
+    return "\n".join(lines)
+
+
+def _losses() -> dict[str, str]:
+    from sgdsim.model.losses import CATALOGUE
+
+    return {name: _first_line(family) for name, family in CATALOGUE.items()}
+
+
+def _scenarios() -> dict[str, str]:
+    import tomllib
+
+    from sgdsim.input.scenario import shipped
+
+    return {name: tomllib.loads(path.read_text(encoding="utf-8"))["title"] for name, path in shipped().items()}
+
+
+def _predictions() -> dict[str, str]:
+    from sgdsim.theory import LAWS
+
+    return {name: law.title for name, law in LAWS.items()}
+
+
+def _optimizers() -> dict[str, str]:
+    from sgdsim.model.optimizers import OPTIMIZERS
+
+    return {
+        _with_defaults(name, rule): "; ".join(
+            [*(f"{n} = {f}" for n, f in (*rule.scalars, *rule.assignments)), _step(rule)]
+        )
+        for name, rule in OPTIMIZERS.items()
+    }
+
+
+def _schedules() -> dict[str, str]:
+    from sgdsim.model.schedules import SCHEDULES
+
+    return {
+        f"{name}:{','.join(family.arguments)}": family.formula
+        + (f"; stage = {family.stage}, rounded down" if family.stage else "")
+        for name, family in SCHEDULES.items()
+    }
+
+
+def _distributions() -> dict[str, str]:
+    from sgdsim.model.noise import FAMILIES, TABLE
+
+    families = {
+        f"{name}:{','.join(family.arguments)}" if family.arguments else name: family.formula
+        for name, family in FAMILIES.items()
+    }
+    return {**families, f"{TABLE}:value@probability,…": "each value with its probability"}
+
+
+def _symmetries() -> dict[str, str]:
+    from sgdsim.model.symmetry import KINDS, Symmetry
+
+    return {short: _moves(Symmetry.parse(short)) for short in KINDS.values()}
+
+
+def _samplings() -> dict[str, str]:
+    from sgdsim.model.data import SAMPLINGS
+
+    return dict(SAMPLINGS)
+
+
+def _functions() -> dict[str, str]:
+    from sgdsim.formulas.formula import FUNCTIONS
+
+    meanings = {
+        "step": "1 for x > 0, else 0",
+        "relu": "max(x, 0)",
+        "softplus": "log(1 + exp(x))",
+        "sigmoid": "1/(1 + exp(-x))",
+        "where": "x where a < b, else y; with <, <=, > or >=",
+        "sum": "of the coordinates of a vector",
+        "dot": "of two vectors",
+        "norm2": "dot(w, w)",
+    }
+    return {usage: meanings.get(name, "of numbers, or of each coordinate") for name, usage in FUNCTIONS.items()}
+
+
+KINDS: dict[str, Callable[[], dict[str, str]]] = {
+    "losses": _losses,
+    "symmetries": _symmetries,
+    "scenarios": _scenarios,
+    "predictions": _predictions,
+    "optimizers": _optimizers,
+    "schedules": _schedules,
+    "distributions": _distributions,
+    "samplings": _samplings,
+    "functions": _functions,
+}
+
+
+def catalogue(kind: str | None = None) -> str:
+    """Everything of one kind with a line on each, or of all kinds.
+
+    Raises
+    ------
+    InputError
+        For an unknown kind.
+
+    Examples
+    --------
+    >>> print(catalogue("schedules"))
+    schedules:
+      constant:rate                          rate
+      ...
+    """
+    if kind is not None and kind not in KINDS:
+        raise InputError(unknown_name("kind", kind, KINDS))
+    sections = []
+    for name in (kind,) if kind else KINDS:
+        entries = KINDS[name]()
+        width = max(map(len, entries), default=0)
+        sections.append("\n".join([f"{name}:", *(f"  {key:{width}}  {text}" for key, text in entries.items())]))
+    return "\n\n".join(sections)
+
+
+def _first_line(thing: object) -> str:
+    return (thing.__doc__ or "").strip().partition("\n")[0].replace("``", "")
+
+
+def _moves(symmetry: Symmetry) -> str:
+    if symmetry.is_continuous:
+        return "generator " + ", ".join(f"{name}: {formula}" for name, formula in symmetry.generator.items())
+    return ", ".join(f"{name} -> {image}" for name, image in symmetry.image.items())
+
+
+def _with_defaults(name: str, rule: Rule) -> str:
+    """As the command line takes it."""
+    values = [f"{key}={'…' if value is None else value}" for key, value in rule.hyperparameters.items()]
+    return f"{name}:{','.join(values)}" if values else name
+
+
+def _step(rule: Rule) -> str:
+    kick = f" + {rule.kick}" if rule.kick else ""
+    gradient = rule.direction.replace("gradient", "population_gradient") if rule.population else rule.direction
+    return f"theta - learning_rate*({gradient}){kick}"

@@ -1,0 +1,1 @@
+"""From a file, options or a call to checked runs."""

@@ -1,0 +1,120 @@
+"""What single values of a scenario may be: a reader gives what it makes of a value, or None."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from math import inf, isfinite
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, PlainValidator
+from pydantic_core import PydanticCustomError
+
+from sgdsim.base.errors import InputError
+
+_PERCENTAGE = re.compile(r"\s*\d+(\.\d*)?([eE]-?\d+)?\s*%\s*")
+
+
+class Section(BaseModel):
+    """A table with known keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def whole(low: int, high: float = inf) -> Callable[[Any], int | None]:
+    """A whole number between bounds, also written 1e6."""
+
+    def read(value: Any) -> int | None:
+        if isinstance(value, float) and value.is_integer():  # counts may be written 1e6
+            value = int(value)
+        return value if type(value) is int and low <= value <= high else None
+
+    return read
+
+
+def finite(value: Any) -> float | None:
+    """A number that is finite."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if isfinite(value) else None
+    except OverflowError:
+        return None
+
+
+def between(low: float, high: float) -> Callable[[Any], float | None]:
+    """A number between bounds, both excluded."""
+
+    def read(value: Any) -> float | None:
+        number = finite(value)
+        return number if number is not None and low < number < high else None
+
+    return read
+
+
+def _text_or_number(value: Any) -> str | float | None:
+    return value if isinstance(value, str) else finite(value)
+
+
+def formula(value: Any) -> str | None:
+    """A number is a formula too."""
+    return value if isinstance(value, str) else None if finite(value) is None else repr(value)
+
+
+def formulas(value: Any) -> str | list[str] | None:
+    """A formula or a list of them."""
+    if not isinstance(value, list):
+        return formula(value)
+    texts = [text for text in map(formula, value) if text is not None]
+    return texts if texts and len(texts) == len(value) else None
+
+
+def _resolution(value: Any) -> str | float | None:
+    if isinstance(value, str):
+        return value if _PERCENTAGE.fullmatch(value) and between(0, inf)(float(value.strip()[:-1])) else None
+    return between(0, inf)(value)
+
+
+def _step(value: Any) -> int | str | None:
+    return value if value == "final" else whole(0)(value)
+
+
+def takes(expected: str, read: Callable[[Any], Any]) -> PlainValidator:
+    """A value that a reader takes; what is expected stands in the message."""
+
+    def validate(value: Any) -> Any:
+        made = read(value)
+        if made is None:
+            raise PydanticCustomError("expected", "{expected}", {"expected": expected})
+        return made
+
+    return PlainValidator(validate)
+
+
+def refused(error: InputError) -> PydanticCustomError:
+    """A problem of ours as one of pydantic's, its text as it stands."""
+    return PydanticCustomError("refused", "{problem}", {"problem": str(error)})
+
+
+def makes(build: Callable[[Any], object]) -> AfterValidator:
+    """A value that something can be made of; the problem names its own key."""
+
+    def validate(value: Any) -> Any:
+        try:
+            build(value)
+        except InputError as error:
+            raise refused(error) from None
+        return value
+
+    return AfterValidator(validate)
+
+
+Count = Annotated[int, takes("a whole number from 1", whole(1))]
+Step = Annotated[int | str, takes('a step count, or "final"', _step)]
+Seed = Annotated[int, takes("a whole number of at most 64 bits, 0 to 18446744073709551615", whole(0, 2**64 - 1))]
+Number = Annotated[float, takes("a finite number", finite)]
+Level = Annotated[float, takes("a number between 0 and 1", between(0, 1))]
+StartValue = Annotated[float | str, takes("a finite number or a distribution such as normal:0,1", _text_or_number)]
+FormulaText = Annotated[str, takes("a formula", formula)]
+FormulaTexts = Annotated[str | list[str], takes("a formula or a list of formulas", formulas)]
+Resolution = Annotated[float | str, takes('a positive number, or a percentage such as "2%"', _resolution)]

@@ -1,0 +1,76 @@
+"""The parts of a scenario: several losses, optimizers or settings that one phenomenon needs, in one file.
+
+Every ``[[part]]`` is a scenario of its own, run into its own group of the file; its tables take the place of those that
+all parts have in common, which stand above. Of ``run`` and ``record`` single keys do.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sgdsim.base.errors import InputError
+from sgdsim.ensemble import WHOLE
+from sgdsim.input.problems import shown
+
+_MERGED = ("run", "record")
+_COMMON = ("title", "alpha", "references")
+_NAME = re.compile(r"[A-Za-z]\w*")
+
+
+def parts_of(data: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Name and data of each part; of data without parts, a single one that is called `WHOLE`.
+
+    Parameters
+    ----------
+    data
+        As a scenario file holds them.
+
+    Raises
+    ------
+    InputError
+        For parts that are no tables, without a name, or of the same.
+
+    Examples
+    --------
+    >>> parts = [{"name": "cold", "optimizer": {"learning_rate": 0.1}}, {"name": "long", "run": {"steps": 99}}]
+    >>> data = {"optimizer": {"learning_rate": 0.5}, "run": {"steps": 9, "seed": 1}, "part": parts}
+    >>> for name, own in parts_of(data):
+    ...     print(name, own)
+    cold {'optimizer': {'learning_rate': 0.1}, 'run': {'steps': 9, 'seed': 1}, 'title': 'cold'}
+    long {'optimizer': {'learning_rate': 0.5}, 'run': {'steps': 99, 'seed': 1}, 'title': 'long'}
+    """
+    if "part" not in data:
+        return [(WHOLE, dict(data))]
+    common = {key: value for key, value in data.items() if key != "part"}
+    tables = data["part"]
+    if not isinstance(tables, list) or not tables or not all(isinstance(one, Mapping) for one in tables):
+        raise InputError(f"part: {shown(tables)}, expected tables, [[part]]")
+    found = [(name, _merged(common, table, name)) for name, table in _named(tables)]
+    if len(dict(found)) < len(found):
+        names = [name for name, _ in found]
+        raise InputError(f"part: two are called {next(name for name in names if names.count(name) > 1)}")
+    return found
+
+
+def _named(tables: list[Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for index, table in enumerate(tables):
+        name = table.get("name")
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            given = shown(name) if "name" in table else "is missing"
+            raise InputError(f"part[{index}].name: {given}, expected letters, digits and _, a letter first")
+        for key in _COMMON:
+            if key in table:
+                raise InputError(f"part {name}: {key} is that of the whole file, expected above all parts")
+        yield name, table
+
+
+def _merged(common: Mapping[str, Any], table: Mapping[str, Any], name: str) -> dict[str, Any]:
+    own = {key: value for key, value in table.items() if key != "name"}
+    for key in _MERGED:
+        if isinstance(common.get(key), Mapping) and isinstance(own.get(key), Mapping):
+            own[key] = {**common[key], **own[key]}
+    title = common.get("title", "")
+    return copy.deepcopy({**common, **own, "title": f"{title}: {name}" if title else name})

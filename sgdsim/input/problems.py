@@ -1,0 +1,161 @@
+"""Problems of what the user wrote: all of them are found before any is reported."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from sgdsim.base import toml
+from sgdsim.base.errors import InputError, unknown_name
+
+T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
+
+_LONGEST_SHOWN = 60
+# Of `errors.unknown_name`, and of the parts of `scenario`.
+_MISSPELT = re.compile(r"(?P<table>(?:.*[.\s])?)[^.:\s]+: unknown key .*: did you mean '(?P<key>[^']+)'\?$")
+_OF_PART = re.compile(r"^(?:every part|part \w+): ")
+_MOST_PROBLEMS = 30  # a sweep can have as many as it has points
+
+
+class Problems(InputError):
+    """Several at once.
+
+    Parameters
+    ----------
+    each
+        One text a problem.
+    """
+
+    def __init__(self, each: Sequence[str]) -> None:
+        super().__init__("\n".join(each))
+        self.each = each
+
+
+def attempt(problems: list[str], build: Callable[[], T]) -> T | None:
+    """What `build` makes; where it refuses, None, with the problem noted.
+
+    Examples
+    --------
+    >>> from sgdsim.model.noise import Noise
+    >>> problems = []
+    >>> attempt(problems, lambda: Noise.parse("normla"))
+    >>> problems
+    ["noise: unknown distribution 'normla': did you mean 'normal'?"]
+    """
+    try:
+        return build()
+    except Problems as error:
+        problems.extend(error.each)
+    except InputError as error:
+        problems.append(str(error))
+    return None
+
+
+def attempt_all(builds: Iterable[Callable[[], T]]) -> list[T]:
+    """What all of them make.
+
+    Raises
+    ------
+    InputError
+        With the problems of all.
+
+    Examples
+    --------
+    >>> from sgdsim.model.noise import Noise
+    >>> attempt_all([lambda: Noise.parse("normal"), lambda: Noise.parse("rademacher")])
+    [Noise(family='normal', arguments=(0.0, 1.0)), Noise(family='rademacher', arguments=())]
+    """
+    problems: list[str] = []
+    made = [attempt(problems, build) for build in builds]
+    if problems:
+        raise Problems(list(dict.fromkeys(problems)))
+    return [part for part in made if part is not None]
+
+
+_EXPECTED = {
+    "string_type": "text",
+    "list_type": "a list",
+    "dict_type": "a table",
+    "model_type": "a table",
+}
+
+
+def validated(model: type[M], data: Any, keys: Mapping[str, Iterable[str]], prefix: tuple[str, ...] = ()) -> M:
+    """What pydantic makes of data.
+
+    Parameters
+    ----------
+    model, data
+        What it is to be, and what it is made of.
+    keys
+        Known keys by the name of the section they stand in, for near matches.
+    prefix
+        Where the data stand.
+
+    Raises
+    ------
+    InputError
+        With all problems: where, what was given, what was expected.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise Problems(list(_described(error, keys, prefix))) from None
+
+
+def _described(error: ValidationError, keys: Mapping[str, Iterable[str]], prefix: tuple[str, ...]) -> Iterator[str]:
+    for problem in error.errors():
+        *path, last = place = (*prefix, *problem["loc"])
+        where = dotted(place)
+        if problem["type"] == "refused":
+            yield from problem["msg"].splitlines()  # several of what one value makes
+        elif problem["type"] == "missing":
+            yield f"{where}: is missing"
+        elif problem["type"] == "extra_forbidden":
+            section = next((part for part in reversed(path) if part in keys), "")
+            yield f"{where}: {unknown_name('key', str(last), keys[str(section)])}"
+        else:
+            yield f"{where}: {shown(problem['input'])}, expected {_EXPECTED.get(problem['type'], problem['msg'])}"
+
+
+def listed(problems: Sequence[str]) -> str:
+    """Problems one below the other, the first of very many; that a key is missing is left out where it is misspelt.
+
+    Examples
+    --------
+    >>> print(listed(["run: is missing", "runs: unknown key 'runs': did you mean 'run'?", "loss: is missing"]))
+      runs: unknown key 'runs': did you mean 'run'?
+      loss: is missing
+    """
+    meant = {f"{found['table']}{found['key']}: is missing" for found in map(_MISSPELT.match, problems) if found}
+    problems = [text for text in problems if not {text, _OF_PART.sub("", text)} & meant]
+    more = len(problems) - _MOST_PROBLEMS
+    texts = [*problems[:_MOST_PROBLEMS], *([f"and {more} more"] if more > 0 else [])]
+    return "\n".join(f"  {line}" for text in texts for line in text.splitlines())
+
+
+def dotted(path: Iterable[str | int]) -> str:
+    """A key as it is written.
+
+    Examples
+    --------
+    >>> dotted(["predict", 0, "at"])
+    'predict[0].at'
+    """
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
+
+
+def shown(value: Any) -> str:
+    """A value as it is written, cut short if it is long.
+
+    Examples
+    --------
+    >>> shown({"x": True})
+    '{ x = true }'
+    """
+    text = toml.dump_value(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 1]}…"

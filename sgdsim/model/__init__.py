@@ -1,0 +1,1 @@
+"""What is simulated: descriptions of losses, noise, optimizers, starts, runs; nothing here computes a trajectory."""

@@ -1,0 +1,383 @@
+"""A loss is a formula; the gradient, the Hessian, the population loss and exact expectations follow from it."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+from sgdsim.base.errors import InputError, shortened
+from sgdsim.formulas.formula import Formula, aliased, check_name
+from sgdsim.formulas.vectors import base_name, coordinates, gather
+from sgdsim.model.data import Data
+from sgdsim.model.noise import Noise
+from sgdsim.model.symmetry import Symmetry
+
+if TYPE_CHECKING:
+    import sympy
+
+Definition = str | tuple[str, ...]
+
+_MOST_EIGENVALUES = 3  # that radicals give
+_MOST_CASES = 64  # rows of data or values of noise, over which a sum is written out
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A per-sample loss with its parameters, constants, noise and symmetries.
+
+    Everything is text and numbers until a derivative is asked for; SymPy is imported only then.
+
+    Parameters
+    ----------
+    formula
+        The loss of one sample.
+    parameters
+        Coordinates in the user's order; a vector by its coordinates ``w[0]``, ``w[1]``, ….
+    constants
+        Name to value.
+    noise
+        Name of each noise variable to its distribution; one independent draw each a sample.
+    definitions
+        Named sub-formulas, in an order in which each refers to earlier ones only; a tuple is a vector.
+    symmetries
+        Declared symmetries.
+    data
+        A finite data set, of which a sample is one row.
+    name, description, references
+        For people.
+
+    Raises
+    ------
+    InputError
+        For a name used twice, a name that no formula can use, a constant that is not finite, a formula
+        with an unknown name, or a declared symmetry that the loss does not have.
+
+    Examples
+    --------
+    >>> loss = Loss("a*x**2/2 + s*z*x", ("x",), {"a": 2.0, "s": 0.1}, {"z": Noise.parse("normal")})
+    >>> loss.gradient
+    (a*x + s*z,)
+    >>> loss.population
+    a*x**2/2
+    """
+
+    formula: str
+    parameters: tuple[str, ...]
+    constants: Mapping[str, float] = field(default_factory=dict)
+    noise: Mapping[str, Noise] = field(default_factory=dict)
+    definitions: Mapping[str, Definition] = field(default_factory=dict)
+    symmetries: tuple[Symmetry, ...] = ()
+    data: Data | None = None
+    name: str = "custom"
+    description: str = ""
+    references: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.parameters, str):  # type: ignore[unreachable]
+            raise InputError(
+                f"loss.parameters: {self.parameters!r}, expected a sequence of names, ({self.parameters!r},)"
+            )
+        if not self.parameters:
+            raise InputError("loss.parameters: a loss needs at least one parameter")
+        _check_coordinates(self.parameters, "parameter")
+        _check_coordinates(self.noise, "noise variable")
+        _check_coordinates(self.constants, "constant")
+        seen: dict[str, str] = {}
+        for kind, names in (
+            ("parameter", self.parameters),
+            ("constant", self.constants),
+            ("noise variable", self.noise),
+            ("column of data", self.columns),
+            ("definition", self.definitions),
+        ):
+            for base in dict.fromkeys(base_name(name) for name in names):
+                check_name(base, where=f"loss: {kind}")
+                if base in seen:
+                    raise InputError(f"loss: {base!r} is both a {seen[base]} and a {kind}")
+                seen[base] = kind
+        for name, value in self.constants.items():
+            if not isinstance(value, int | float) or not isfinite(value):
+                raise InputError(f"loss.constants.{name}: {value!r}, expected a finite number")
+        for name, noise in self.noise.items():
+            if not isinstance(noise, Noise):
+                raise InputError(f"loss.noise.{name}: {noise!r}, expected a Noise, such as Noise.parse('normal')")
+        known = {base_name(name) for name in (*self.parameters, *self.constants, *self.random)}
+        for name, text in self.definitions.items():
+            for part in (text,) if isinstance(text, str) else text:
+                Formula.parse(part, where=f"loss definition {name!r}").require(known)
+            known.add(name)
+        Formula.parse(self.formula, where="loss formula").require(known)
+        for symmetry in self.symmetries:
+            symmetry.check(self)
+
+    def __hash__(self) -> int:
+        return hash((self.formula, self.parameters))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns of the data set."""
+        return () if self.data is None else tuple(self.data.columns)
+
+    @property
+    def random(self) -> tuple[str, ...]:
+        """Names of all that differs between samples: noise variables, and columns of data."""
+        return (*self.noise, *self.columns)
+
+    @cached_property
+    def symbols(self) -> dict[str, sympy.Symbol]:
+        """One real symbol for each parameter coordinate, constant, noise variable and column."""
+        import sympy
+
+        names = (*self.parameters, *self.constants, *self.random)
+        return {name: sympy.Symbol(name, real=True) for name in names}
+
+    @cached_property
+    def namespace(self) -> dict[str, Any]:
+        """What a formula about this loss may name: symbols, vectors under their base name, definitions."""
+        namespace = gather(self.symbols)
+        for name, text in self.definitions.items():
+            if isinstance(text, str):
+                namespace[name] = Formula.parse(text, where=f"loss definition {name!r}").expression(namespace)
+            else:
+                namespace[name] = [Formula.parse(part).expression(namespace) for part in text]
+        return namespace
+
+    @cached_property
+    def quantities(self) -> frozenset[str]:
+        """Names that formulas about the loss may use beside its own; see `quantity`."""
+        bases = {base_name(name) for name in self.parameters}
+        charges = {f"charge__{name}" for name in self.charges} if self.symmetries else set()
+        own = {"loss", "hessian_trace", "hessian_max", *(f"population_gradient__{name}" for name in bases)}
+        return frozenset((own | charges) - self.namespace_names)
+
+    @cached_property
+    def namespace_names(self) -> frozenset[str]:
+        """Names of its own."""
+        names = (*self.parameters, *self.constants, *self.random, *self.definitions)
+        return frozenset(base_name(name) for name in names)
+
+    @cached_property
+    def varying(self) -> frozenset[str]:
+        """Names of all that differs between samples: `random`, and definitions that use it."""
+        varying = {base_name(name) for name in self.random}
+        for name, text in self.definitions.items():
+            parts = (text,) if isinstance(text, str) else text
+            if any(Formula.parse(part).names & varying for part in parts):
+                varying.add(name)
+        return frozenset(varying)
+
+    def quantity(self, name: str) -> Any:
+        """What a name of `quantities` means.
+
+        Parameters
+        ----------
+        name
+            ``loss``, the population loss; ``population_gradient__u``; ``hessian_trace`` and ``hessian_max``, of the
+            population loss; ``charge__rescale``, the charge of a symmetry.
+
+        Raises
+        ------
+        InputError
+            Where it has no closed form.
+        """
+        kind, _, rest = name.partition("__")
+        if name == "loss":
+            return self.population
+        if kind == "charge":
+            return self.charges[rest]
+        if name == "hessian_trace":
+            return self.hessian.trace()
+        if name == "hessian_max":
+            return _largest_eigenvalue(self.hessian)
+        base = rest
+        slopes = [self.population.diff(self.symbols[key]) for key in self.parameters if base_name(key) == base]
+        return slopes[0] if base in self.parameters else slopes
+
+    def expand(self, text: str, where: str = "formula", more: Mapping[str, Any] | None = None) -> sympy.Expr:
+        """Read a formula in the names of this loss, its `quantities`, and more."""
+        formula = Formula.parse(aliased(text), where=where)
+        namespace = {**self.namespace, **(more or {})}
+        for name in formula.names & self.quantities - namespace.keys():
+            try:
+                namespace[name] = self.quantity(name)
+            except InputError as error:
+                raise InputError(f"{where}: {name.replace('__', ' of ')}: {error}") from None
+        return formula.expression(namespace)
+
+    def expand_step(
+        self,
+        text: str,
+        where: str,
+        after: Mapping[sympy.Symbol, sympy.Expr],
+        gradient: Mapping[str, sympy.Expr],
+        learning_rate: sympy.Expr,
+    ) -> sympy.Expr:
+        """Read a formula about a step: of the state before it, and of what is `after` it by the symbols before.
+
+        Parameters
+        ----------
+        text, where
+            The formula, and what it is, for messages.
+        after
+            Each parameter's value after the step.
+        gradient
+            Of the batch, by coordinate.
+        learning_rate
+            Of the step; a constant of this name wins, as over ``t``, the completed steps before it: ``optimizer.t``.
+        """
+        import sympy
+
+        more: dict[str, Any] = {f"gradient__{base}": value for base, value in gather(gradient).items()}
+        for name in Formula.parse(aliased(text), where=where).names:
+            if name.startswith("next__"):
+                inner = name.removeprefix("next__")
+                value = self.namespace[inner] if inner in self.namespace else self.quantity(inner)
+                more[name] = [e.xreplace(after) for e in value] if isinstance(value, list) else value.xreplace(after)
+        own = {"learning_rate": learning_rate, "t": sympy.Symbol("optimizer.t", real=True)}
+        more |= {name: value for name, value in own.items() if name not in self.namespace}
+        return self.expand(text, where, more)
+
+    @cached_property
+    def theta(self) -> tuple[sympy.Symbol, ...]:
+        """The parameters' symbols, in order."""
+        return tuple(self.symbols[name] for name in self.parameters)
+
+    @cached_property
+    def expression(self) -> sympy.Expr:
+        """The per-sample loss."""
+        return Formula.parse(self.formula, where="loss formula").expression(self.namespace)
+
+    @cached_property
+    def gradient(self) -> tuple[sympy.Expr, ...]:
+        """The per-sample gradient, one entry a parameter."""
+        return tuple(self.expression.diff(symbol) for symbol in self.theta)
+
+    @cached_property
+    def hessian(self) -> sympy.Matrix:
+        """The Hessian of the population loss, parameter by parameter."""
+        import sympy
+
+        return sympy.Matrix([[self.population.diff(a, b) for b in self.theta] for a in self.theta])
+
+    @cached_property
+    def charges(self) -> dict[str, sympy.Expr]:
+        """Noether charges by the name of their symmetry, numbered where symmetries share it: ``scale``, ``scale_2``."""
+        charges: dict[str, sympy.Expr] = {}
+        for symmetry in self.symmetries:
+            charge = symmetry.charge(self)
+            if charge is not None:
+                base = re.sub(r"\W", "_", symmetry.name)
+                numbered = (f"{base}_{number}" for number in itertools.count(2))
+                charges[next(name for name in itertools.chain([base], numbered) if name not in charges)] = charge
+        return charges
+
+    @cached_property
+    def population(self) -> sympy.Expr:
+        """The expectation of the loss over the noise."""
+        return self.expectation(self.expression)
+
+    def expectation(self, expression: sympy.Expr) -> sympy.Expr:
+        """Exact expectation over the noise of an expression that is polynomial in it.
+
+        Parameters
+        ----------
+        expression
+            In this loss's symbols.
+
+        Raises
+        ------
+        InputError
+            Where the expression is not polynomial in the noise, or a moment it needs does not exist.
+        """
+        import sympy
+
+        used = [name for name in self.random if self.symbols[name] in expression.free_symbols]
+        if not used:
+            return expression
+        try:
+            polynomial = sympy.Poly(expression, *(self.symbols[name] for name in used))
+        except sympy.PolynomialError:
+            return self._case_by_case(expression, used)
+        return sympy.Add(*(self._moment(dict(zip(used, powers, strict=True))) * c for powers, c in polynomial.terms()))
+
+    def _case_by_case(self, expression: sympy.Expr, used: Sequence[str]) -> sympy.Expr:
+        """The expectation of what is not polynomial: an exact sum over rows of data and values of discrete noise."""
+        import sympy
+
+        from sgdsim.formulas.symbolic import exact
+
+        weighted: list[tuple[sympy.Expr, dict[str, sympy.Expr]]] = [(sympy.Integer(1), {})]
+        rows = [] if self.data is None else [self.data.row(index) for index in range(self.data.rows)]
+        if columns := [name for name in used if name in self.columns]:
+            weighted = [(sympy.Rational(1, len(rows)), {name: exact(row[name]) for name in columns}) for row in rows]
+        for name in (name for name in used if name in self.noise):
+            atoms = [(exact(value), exact(share)) for value, share in self.noise[name].atoms()]
+            pairs = itertools.product(weighted, atoms or [(None, sympy.Integer(1))])
+            weighted = [(w * share, {**at, name: value} if atoms else at) for (w, at), (value, share) in pairs]
+            if len(weighted) > _MOST_CASES:
+                break
+        if not weighted[0][1] or len(weighted) > _MOST_CASES:
+            over = ", ".join(used)
+            raise InputError(f"the expectation of {shortened(expression)} over {over} has no closed form here")
+        return sympy.Add(
+            *(w * self.expectation(expression.subs({self.symbols[n]: v for n, v in at.items()})) for w, at in weighted)
+        )
+
+    def _moment(self, powers: Mapping[str, int]) -> sympy.Expr:
+        """The expectation of a product of powers of noise variables and columns."""
+        import sympy
+
+        from sgdsim.formulas.symbolic import exact
+
+        product = sympy.Integer(1)
+        rows = {name: power for name, power in powers.items() if power and name in self.columns}
+        if self.data is not None and rows:
+            product *= exact(self.data.moment(rows))
+        for name in (name for name, power in powers.items() if power and name in self.noise):
+            moment = self.noise[name].exact_moment(powers[name])
+            if not moment.is_finite:
+                raise InputError(f"the moment of order {powers[name]} of {name} ~ {self.noise[name]} does not exist")
+            product *= moment
+        return product
+
+
+def _largest_eigenvalue(hessian: sympy.Matrix) -> sympy.Expr:
+    """In closed form, for up to 3 parameters."""
+    from sympy import cos, pi, sqrt
+
+    from sgdsim.formulas.symbolic import SYMBOLIC
+
+    n = hessian.rows
+    if n == 1:
+        return hessian[0]
+    mean = hessian.trace() / n
+    rest = hessian - mean * hessian.eye(n)
+    if n == 2:
+        return mean + sqrt(rest[0, 0] ** 2 + rest[0, 1] ** 2)
+    if n > _MOST_EIGENVALUES:
+        raise InputError(f"hessian_max: has no closed form for {n} parameters, only for up to {_MOST_EIGENVALUES}")
+    # The roots of the cubic are 2 p cos(phi + 2 pi k/3); atan, which formulas have, gives the angle of det/2 p^3.
+    p2 = (rest * rest).trace() / 6
+    half = rest.det() / 2
+    sine = sqrt(SYMBOLIC["relu"](p2**3 - half**2))  # not below zero by rounding
+    along = sqrt(p2**3) + half
+    # Half of the angle has its tangent; the angle is pi where two eigenvalues below the third are one.
+    angle = SYMBOLIC["where"](0, along, 2 * SYMBOLIC["atan"](sine / along), pi)
+    return mean + 2 * sqrt(p2) * cos(angle / 3)
+
+
+def _check_coordinates(names: Iterable[str], kind: str) -> None:
+    """Refuse names given twice, and vectors that are not ``w[0]``, ``w[1]``, … in order, which formulas rely on."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(base_name(name), []).append(name)
+    for base, group in groups.items():
+        if group not in ([base], list(coordinates(base, len(group)))):
+            raise InputError(
+                f"loss: {kind}s {', '.join(group)}: expected each name once, and a vector as {base}[0], {base}[1], …"
+            )

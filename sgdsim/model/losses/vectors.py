@@ -1,0 +1,139 @@
+"""What several families are made of: vectors of constants and of random variables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sgdsim.base.errors import InputError
+from sgdsim.formulas.vectors import coordinates
+from sgdsim.model.noise import Noise, correlated_normal
+
+
+def constant_vector(
+    name: str, values: Sequence[float], argument: str, length: int | None = None
+) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Constants ``m_0``, ``m_1``, … that a sweep may set one by one, and the definition that makes a vector of them.
+
+    Parameters
+    ----------
+    name
+        What the vector is called.
+    values
+        Its values.
+    argument
+        Where they come from, for messages.
+    length
+        How many they must be; None for any number from one.
+
+    Raises
+    ------
+    InputError
+        For an empty list, or another length.
+
+    Examples
+    --------
+    >>> constant_vector("m", [1.0, 0.5], "teacher")
+    ({'m_0': 1.0, 'm_1': 0.5}, ('m_0', 'm_1'))
+    """
+    if not values:
+        raise InputError(f"loss.{argument}: an empty list, expected at least one number")
+    if length is not None and len(values) != length:
+        raise InputError(f"loss.{argument}: {len(values)} numbers, expected {length}, one a coordinate")
+    constants = {f"{name}_{i}": float(value) for i, value in enumerate(values)}
+    return constants, tuple(constants)
+
+
+def square(values: Sequence[float | Sequence[float]], argument: str) -> list[list[float]]:
+    """A matrix, or the diagonal one of a list of numbers.
+
+    Raises
+    ------
+    InputError
+        For an empty list, and a matrix that is not square.
+
+    Examples
+    --------
+    >>> square([1.0, 2.0], "hessian")
+    [[1.0, 0.0], [0.0, 2.0]]
+    """
+    n = len(values)
+    if not n:
+        raise InputError(f"loss.{argument}: an empty list, expected a matrix or its diagonal")
+    rows: list[list[float]] = []
+    for i, row in enumerate(values):
+        if isinstance(row, Sequence):
+            rows.append([float(x) for x in row])
+        else:
+            rows.append([float(row) if i == j else 0.0 for j in range(n)])
+    if any(len(row) != n for row in rows):
+        lengths = ", ".join(str(len(row)) for row in rows)
+        raise InputError(f"loss.{argument}: {n} rows of {lengths} numbers, expected a square matrix")
+    return rows
+
+
+def random_vector(
+    name: str,
+    length: int,
+    distribution: str | Sequence[str],
+    covariance: Sequence[float] | Sequence[Sequence[float]] | None = None,
+    argument: str = "inputs",
+) -> tuple[dict[str, Noise], dict[str, tuple[str, ...]]]:
+    """Independent variables ``x[0]``, ``x[1]``, …, or jointly normal ones.
+
+    Parameters
+    ----------
+    name
+        What the vector is called.
+    length
+        How many coordinates it has.
+    distribution
+        Of each coordinate; a text alone for all of them.
+    covariance
+        Of a normal vector of mean zero in their place, or its diagonal.
+    argument
+        Where the distribution comes from, for messages.
+
+    Returns
+    -------
+    noise, definitions
+        The noise variables, and the vector as a definition where it is made from others.
+
+    Raises
+    ------
+    InputError
+        For another number of distributions, a matrix that is no covariance, and both at once.
+
+    Examples
+    --------
+    >>> random_vector("x", 2, "rademacher")
+    ({'x[0]': Noise(family='rademacher', arguments=()), 'x[1]': Noise(family='rademacher', arguments=())}, {})
+    >>> random_vector("x", 2, "normal", [[4.0, 2.0], [2.0, 1.0]])[1]
+    {'x': ('2.0*x_0_x_1[0]', '1.0*x_0_x_1[0]')}
+    """
+    if covariance is not None:
+        if distribution != "normal":
+            raise InputError(f"loss.{argument}: {distribution!r}, expected 'normal' where a covariance is given")
+        names = [f"{name}_{i}" for i in range(length)]
+        noise, texts = correlated_normal(names, square(covariance, "covariance"), "loss.covariance")
+        return noise, {name: tuple(texts.values())}
+    each = [distribution] * length if isinstance(distribution, str) else distribution
+    if len(each) != length:
+        raise InputError(f"loss.{argument}: {len(each)} distributions, expected {length}, one a coordinate")
+    pairs = zip(coordinates(name, length), each, strict=True)
+    return {coordinate: Noise.parse(text, f"loss.{argument}") for coordinate, text in pairs}, {}
+
+
+def check_count(value: int, least: int, argument: str) -> None:
+    """Refuse fewer than the least.
+
+    Raises
+    ------
+    InputError
+        For fewer.
+
+    Examples
+    --------
+    >>> check_count(2, 1, "neurons")
+    """
+    if value < least:
+        raise InputError(f"loss.{argument}: {value}, expected at least {least}")

@@ -1,0 +1,413 @@
+"""Distributions of one scalar random variable: how it is drawn, and its exact moments.
+
+A family is one entry of `FAMILIES`. It is drawn as a formula of *standard deviates* that every target provides
+
+- ``z``: standard normal (float32 Box-Muller, or float64 with ``noise_dtype = "float64"``),
+- ``Z``: standard normal from 64-bit uniforms, whatever the noise dtype, for heavy tails,
+- ``u``: uniform strictly inside (-1/2, 1/2) and never zero, on a grid of 2^-23,
+- ``v``: the same from 64 bits, for heavy tails and rare events: ``2*abs(v)`` is uniform on (0, 1), exact near 0,
+
+and of its arguments, so that the same text runs wherever the kernels run. The arguments stay run-time
+constants: a sweep over a scale compiles nothing, but for the default values, which are compiled in.
+
+The uniforms are centred because float32 states round them: a tail that is drawn from small values keeps all its
+digits, while one drawn from values near 1 would meet ``log(1 - 1)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, localcontext
+from fractions import Fraction
+from math import comb, factorial, inf
+from random import Random
+from typing import Any
+
+import numpy as np
+
+from sgdsim.base.errors import InputError, unknown_name
+from sgdsim.formulas.formula import Formula
+from sgdsim.formulas.vectors import coordinates
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of distributions.
+
+    Attributes
+    ----------
+    arguments
+        Argument names with their defaults; None where the user must give one.
+    deviates
+        Standard deviates of one draw, in the order in which they take random words.
+    formula
+        The draw as a formula of deviates and arguments.
+    moment
+        ``moment(k, *arguments)`` is the exact ``E X^k``; infinite or undefined moments are ``inf``.
+    requirement
+        What the arguments must satisfy, for the error message; empty where anything goes.
+    valid
+        Whether the arguments are acceptable.
+    atoms
+        The values of a discrete distribution, each with its probability; none of a continuous one.
+    """
+
+    arguments: Mapping[str, float | None]
+    deviates: tuple[str, ...]
+    formula: str
+    moment: Callable[..., Any]
+    requirement: str = ""
+    valid: Callable[..., bool] = lambda *_: True
+    atoms: Callable[..., Sequence[tuple[Any, Any]]] = lambda *_: ()
+
+
+# Moments use + - * / and `_exponential` alone, so that they are exact when the arguments are (SymPy rationals).
+
+
+def _affine(standard: Callable[[int], int]) -> Callable[..., Any]:
+    """Moments of ``location + scale * S`` from the raw moments of a standard variable S."""
+
+    def moment(k: int, location: Any, scale: Any) -> Any:
+        return sum(comb(k, j) * location ** (k - j) * scale**j * standard(j) for j in range(k + 1))
+
+    return moment
+
+
+def _normal(k: int) -> int:
+    return 0 if k % 2 else factorial(k) // (2 ** (k // 2) * factorial(k // 2))
+
+
+def _laplace(k: int) -> int:
+    return 0 if k % 2 else factorial(k)
+
+
+def _uniform(k: int, low: Any, high: Any) -> Any:
+    # The geometric form of (high^(k+1) - low^(k+1)) / ((k+1) (high - low)) does not cancel.
+    return sum(low**j * high ** (k - j) for j in range(k + 1)) / (k + 1)
+
+
+def _centred_exponential(k: int, scale: Any) -> Any:
+    """``E (X - 1)^k`` is the number of permutations of k without a fixed point."""
+    derangements = 1
+    for n in range(1, k + 1):
+        derangements = n * derangements + (-1) ** n
+    return derangements * scale**k
+
+
+def _student_t(k: int, dof: Any) -> Any:
+    if k >= dof:
+        return 1 if k == 0 else inf
+    moment: Any = 1 - k % 2
+    for i in range(1, k // 2 + 1):
+        moment = moment * dof * (2 * i - 1) / (dof - 2 * i)
+    return moment
+
+
+def _lognormal(k: int, mu: Any, sigma: Any) -> Any:
+    return _exponential(k * mu + k * k * sigma * sigma / 2)
+
+
+def _exponential(x: Any) -> Any:
+    """Exact of a SymPy number; of a fraction to 50 digits, as a fraction."""
+    if not isinstance(x, Fraction):
+        from sympy import exp
+
+        return exp(x)
+    with localcontext() as context:
+        context.prec, context.Emax, context.Emin = 50, 10**9, -(10**9)
+        return Fraction((Decimal(x.numerator) / x.denominator).exp())
+
+
+FAMILIES: dict[str, Family] = {
+    "normal": Family(
+        {"mean": 0.0, "std": 1.0},
+        ("z",),
+        "mean + std*z",
+        _affine(_normal),
+        "std >= 0",
+        lambda _, std: std >= 0,
+    ),
+    "uniform": Family(
+        {"low": None, "high": None},
+        ("u",),
+        "low + (high - low)*(u + 0.5)",
+        _uniform,
+        "low < high",
+        lambda low, high: low < high,
+    ),
+    "laplace": Family(
+        {"mean": 0.0, "scale": 1.0},
+        ("v",),
+        "mean - scale*sign(v)*log(2*abs(v))",
+        _affine(_laplace),
+        "scale >= 0",
+        lambda _, scale: scale >= 0,
+    ),
+    "exponential": Family(  # centred: its mean is zero
+        {"scale": 1.0},
+        ("v",),
+        "-scale*(log(2*abs(v)) + 1)",
+        _centred_exponential,
+        "scale >= 0",
+        lambda scale: scale >= 0,
+    ),
+    "lognormal": Family(
+        {"mu": 0.0, "sigma": 1.0},
+        ("Z",),
+        "exp(mu + sigma*Z)",
+        _lognormal,
+        "sigma >= 0 and moments within the numbers: |mu| and sigma at most 10",
+        lambda mu, sigma: 0 <= sigma <= 10 and abs(mu) <= 10,
+    ),
+    # Bailey, Math. Comp. 62 (1994) 779: polar, exact, and without rejection; exp(2*x) - 1 is 2*exp(x)*sinh(x).
+    "student_t": Family(
+        {"dof": None},
+        ("v", "u"),
+        "sqrt(2*dof*exp(-log(2*abs(v))/dof)*sinh(-log(2*abs(v))/dof))*cos(2*pi*u)",
+        _student_t,
+        "dof > 0",
+        lambda dof: dof > 0,
+    ),
+    "rademacher": Family(
+        {},
+        ("u",),
+        "sign(u)",
+        lambda k: 1 - k % 2,
+        atoms=lambda: [(-1, Fraction(1, 2)), (1, Fraction(1, 2))],
+    ),
+    "bernoulli": Family(
+        {"p": None},
+        ("v",),
+        "step(p - 2*abs(v))",
+        lambda k, p: p if k else 1,
+        "0 <= p <= 1",
+        lambda p: 0 <= p <= 1,
+        lambda p: [(0, 1 - p), (1, p)],
+    ),
+}
+
+TABLE = "table"
+"""The family of discrete distributions, ``table:v@p,v@p,…``, whose arguments are as many as the user gives."""
+
+_MOST_VALUES = 24  # of a table: the formula grows with their square
+
+
+def _table(values: int) -> Family:
+    """The discrete distribution of so many values; arguments value, probability, value, probability, …."""
+
+    def chosen(first: int, last: int) -> str:
+        # By halves: functions may not be nested as deeply as there are values.
+        if first == last:
+            return f"v{first}"
+        middle = (first + last) // 2
+        beyond = "-".join(["2*abs(v)", *(f"p{i}" for i in range(middle))])
+        return f"where({beyond}<p{middle},{chosen(first, middle)},{chosen(middle + 1, last)})"
+
+    def moment(k: int, *arguments: Any) -> Any:
+        return sum(v**k * p for v, p in zip(arguments[::2], arguments[1::2], strict=True)) / sum(arguments[1::2])
+
+    def atoms(*arguments: Any) -> list[tuple[Any, Any]]:
+        total = sum(arguments[1::2])
+        return [(v, p / total) for v, p in zip(arguments[::2], arguments[1::2], strict=True)]
+
+    names = [name for i in range(values) for name in (f"v{i}", f"p{i}")]
+    return Family(dict.fromkeys(names), ("v",), chosen(0, values - 1), moment, atoms=atoms)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The distribution of one noise variable, or of a parameter's initial value.
+
+    Parameters
+    ----------
+    family
+        A key of `FAMILIES`, or ``table``.
+    arguments
+        The values of the family's arguments, in its order.
+
+    Examples
+    --------
+    >>> noise = Noise.parse("normal:0,2")
+    >>> noise.moment(4)
+    48.0
+    >>> noise.cumulant(4)
+    0.0
+    >>> Noise.parse("table:-1@0.25,0@0.5,1@0.25").moment(2)
+    0.5
+    """
+
+    family: str
+    arguments: tuple[float, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str, where: str = "noise") -> Noise:
+        """Read ``name`` or ``name:arg,arg``.
+
+        Raises
+        ------
+        InputError
+            For an unknown family, a missing, surplus or non-numeric argument, or one out of range.
+        """
+        name, _, rest = (part.strip() for part in text.partition(":"))
+        if name == TABLE:
+            return cls(TABLE, _table_arguments(rest, where))
+        if name not in FAMILIES:
+            raise InputError(f"{where}: {unknown_name('distribution', name, (*FAMILIES, TABLE))}")
+        family = FAMILIES[name]
+        usage = f"{name}:{','.join(family.arguments)}" if family.arguments else name
+        given = [part.strip() for part in rest.split(",")] if rest else []
+        if len(given) > len(family.arguments):
+            raise InputError(f"{where}: {text!r} has {len(given)} arguments, expected {usage}")
+        try:
+            values = [float(part) for part in given]
+        except ValueError:
+            raise InputError(f"{where}: {text!r} has an argument that is no number, expected {usage}") from None
+        defaults = list(family.arguments.values())
+        arguments = values + [value for value in defaults[len(values) :] if value is not None]
+        if len(arguments) < len(defaults):
+            raise InputError(f"{where}: {text!r} lacks an argument, expected {usage}")
+        if any(not abs(value) < inf for value in arguments):
+            raise InputError(f"{where}: {text!r} has an argument that is not finite")
+        if not family.valid(*arguments):
+            raise InputError(f"{where}: {text!r} needs {family.requirement}")
+        return cls(name, tuple(arguments))
+
+    def __str__(self) -> str:
+        if self.family == TABLE:
+            pairs = zip(self.arguments[::2], self.arguments[1::2], strict=True)
+            return f"{TABLE}:" + ",".join(f"{value!r}@{probability!r}" for value, probability in pairs)
+        arguments = ",".join(f"{value!r}" for value in self.arguments)
+        return f"{self.family}:{arguments}" if arguments else self.family
+
+    @property
+    def law(self) -> Family:
+        """How it is drawn, and its moments."""
+        return _table(len(self.arguments) // 2) if self.family == TABLE else FAMILIES[self.family]
+
+    def draw(self, random: Random) -> float:
+        """One value, for checks of formulas; ensembles are drawn by the kernels."""
+        law = self.law
+        values = dict(zip(law.arguments, self.arguments, strict=True))
+        values |= {n: random.gauss(0, 1) if n in ("z", "Z") else random.random() - 0.5 for n in law.deviates}
+        return float(Formula.parse(law.formula).evaluate(values))
+
+    def moment(self, order: int) -> float:
+        """Exact raw moment ``E X^order``; ``inf`` where it does not exist or is beyond the largest float."""
+        return _rounded(self._moment(order))
+
+    def exact_moment(self, order: int) -> Any:
+        """The same as a SymPy number, each argument read as the decimal it was written as."""
+        from sympy import Rational, sympify
+
+        arguments = (Rational(repr(float(value))) for value in self.arguments)
+        return sympify(self.law.moment(order, *arguments), strict=True)
+
+    def atoms(self) -> list[tuple[Fraction, Fraction]]:
+        """The values of a discrete distribution, each with its probability, exact; none of a continuous one."""
+        arguments = (Fraction(repr(float(value))) for value in self.arguments)
+        return [(Fraction(value), Fraction(probability)) for value, probability in self.law.atoms(*arguments)]
+
+    def cumulant(self, order: int) -> float:
+        """Exact cumulant, from the raw moments by the standard recursion; ``inf`` as in `moment`."""
+        moments = [self._moment(n) for n in range(order + 1)]
+        if inf in moments:
+            return inf
+        cumulants: list[Any] = [0]
+        for n in range(1, order + 1):
+            correction = sum(comb(n - 1, m - 1) * cumulants[m] * moments[n - m] for m in range(1, n))
+            cumulants.append(moments[n] - correction)
+        return _rounded(cumulants[order])
+
+    def _moment(self, order: int) -> Any:
+        # In fractions: the terms of a cumulant cancel where the mean is large, to no correct digit in floats.
+        return self.law.moment(order, *(Fraction(repr(float(value))) for value in self.arguments))
+
+
+def _rounded(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return inf if value > 0 else -inf
+
+
+def _table_arguments(text: str, where: str) -> tuple[float, ...]:
+    usage = "table:value@probability,value@probability,… with probabilities that add up to 1"
+    try:
+        pairs = [[float(part) for part in entry.split("@")] for entry in text.split(",")]
+    except ValueError:
+        pairs = []
+    numbers = tuple(number for pair in pairs for number in pair)
+    if not pairs or any(len(pair) != 2 for pair in pairs) or not all(abs(number) < inf for number in numbers):
+        raise InputError(f"{where}: 'table:{text}', expected {usage}")
+    if len(pairs) > _MOST_VALUES:
+        raise InputError(f"{where}: a table of {len(pairs)} values, expected at most {_MOST_VALUES}; take a data set")
+    total = sum(numbers[1::2])
+    if min(numbers[1::2]) < 0 or abs(total - 1) > 1e-6:
+        raise InputError(f"{where}: probabilities {', '.join(map(str, numbers[1::2]))} add up to {total}, expected 1")
+    # What has no probability must not be what is left where rounded probabilities add up to less than one.
+    return tuple(number for pair in pairs if pair[1] for number in pair)
+
+
+def correlated_normal(
+    names: Sequence[str], covariance: Sequence[Sequence[float]], where: str = "noise"
+) -> tuple[dict[str, Noise], dict[str, str]]:
+    """Jointly normal variables of mean zero, as combinations of independent ones.
+
+    Parameters
+    ----------
+    names
+        What the variables are called in formulas.
+    covariance
+        Symmetric and positive semi-definite, (variable, variable).
+    where
+        What it is, for messages.
+
+    Returns
+    -------
+    noise, definitions
+        Independent standard normals ``x_y[0]``, ``x_y[1]``, … of variables ``x`` and ``y``, and the definitions of
+        these.
+
+    Raises
+    ------
+    InputError
+        For a matrix that is not square, symmetric and positive semi-definite.
+
+    Examples
+    --------
+    >>> noise, definitions = correlated_normal(["x", "y"], [[1.0, 0.6], [0.6, 1.0]])
+    >>> definitions
+    {'x': '1.0*x_y[0]', 'y': '0.6*x_y[0] + 0.8*x_y[1]'}
+    """
+    if len({len(row) for row in covariance}) > 1:
+        raise InputError(f"{where}: a covariance of rows of {', '.join(str(len(row)) for row in covariance)} numbers")
+    matrix = np.array(covariance, dtype=np.float64)
+    if matrix.shape != (len(names), len(names)):
+        raise InputError(f"{where}: a covariance of shape {matrix.shape}, expected {len(names)} rows and columns")
+    if not np.isfinite(matrix).all() or not np.allclose(matrix, matrix.T, rtol=1e-12, atol=0):
+        raise InputError(f"{where}: the covariance is not finite and symmetric")
+    factor = _factor(matrix)
+    if factor is None:
+        smallest = float(np.linalg.eigvalsh(matrix)[0])
+        raise InputError(f"{where}: the covariance has the eigenvalue {smallest:.3g}, expected none below zero")
+    base = "_".join(names)
+    noise = dict.fromkeys(coordinates(base, len(names)), Noise("normal", (0.0, 1.0)))
+    rows = [[f"{x!r}*{base}[{j}]" for j, x in enumerate(row) if x] or [f"0*{base}[0]"] for row in factor.tolist()]
+    return noise, {name: " + ".join(row) for name, row in zip(names, rows, strict=True)}
+
+
+def _factor(matrix: np.ndarray) -> np.ndarray | None:
+    """Lower triangular L with ``L L^T`` the matrix, also where it is singular; None where it has none."""
+    n = len(matrix)
+    factor = np.zeros((n, n))
+    scale = np.sqrt(np.abs(np.diag(matrix)))
+    for j in range(n):
+        rest = matrix[:, j] - factor[:, :j] @ factor[j, :j]
+        tolerance = 1e-12 * scale[j] * scale
+        if rest[j] > tolerance[j]:
+            factor[j, j] = np.sqrt(rest[j])
+            factor[j + 1 :, j] = rest[j + 1 :] / factor[j, j]
+        elif rest[j] < -tolerance[j] or (np.abs(rest[j:]) > 1e3 * tolerance[j:]).any():
+            return None
+    return factor

@@ -1,0 +1,166 @@
+"""Observables: named formulas of the state, or of the step, measured over the ensemble.
+
+Plain observables are formulas in the loss's names and in quantities of the loss (`Loss.quantity`): ``loss``, the
+population loss, ``population_gradient(u)``, ``hessian_trace``, ``hessian_max``, ``charge(rescale)``.
+
+Running observables are accumulated along each trajectory and are part of the run's state:
+
+- ``window_mean(f, a, b)`` and ``window_sum(f, a, b)`` over the states after steps a + 1 … b,
+- ``value_at(f, k)``, the value after k steps; until then it has none,
+- ``first_passage(f > g)``, the completed steps when it first holds; until then it has no value.
+
+In window_mean and window_sum, ``f`` may also speak of the step itself: ``u`` is then the value before it, ``next(u)``
+the one after it, ``gradient(u)`` the gradient of the batch, and there are the step's noise, ``learning_rate``, and
+``t``, the completed steps before it.
+
+A *control* is a running sum whose mean is exactly zero, made for one observable; see `sgdsim.kernels.control_step`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sgdsim.base.errors import InputError
+from sgdsim.formulas.formula import Formula, aliased, check_name
+
+if TYPE_CHECKING:
+    from sgdsim.model.loss import Loss
+
+_CALL = re.compile(r"(?P<kind>window_mean|window_sum|value_at|first_passage)\s*\((?P<inside>.*)\)", re.DOTALL)
+STEP_NAMES = frozenset({"learning_rate", "t"})
+"""Of numbers that belong to a step; a loss may have them for its own."""
+
+_USAGE = {
+    "window_mean": "window_mean(formula, start, stop), steps 0 <= start < stop",
+    "window_sum": "window_sum(formula, start, stop), steps 0 <= start < stop",
+    "value_at": "value_at(formula, step)",
+    "first_passage": "first_passage(formula > formula)",
+}
+
+
+@dataclass(frozen=True)
+class Observable:
+    """One named quantity.
+
+    Parameters
+    ----------
+    name
+        What it is called in files and predictions.
+    formula
+        A formula of the state or the step; of a first passage, what turns positive.
+    window
+        ``(a, b)`` for what runs over the states after steps a + 1 … b, else None.
+    kind
+        ``plain``, ``mean`` or ``sum`` over the window, ``value`` at its end, ``passage``, or ``control``, whose formula
+        is that of what it is made for; with a window, the mean by default.
+
+    Examples
+    --------
+    >>> Observable.parse("xbar", "window_mean(x, 100, 200)")
+    Observable(name='xbar', formula='x', window=(100, 200), kind='mean')
+    """
+
+    name: str
+    formula: str
+    window: tuple[int, int] | None = None
+    kind: str = "plain"
+
+    def __post_init__(self) -> None:
+        if self.window and self.kind == "plain":
+            object.__setattr__(self, "kind", "mean")
+
+    @classmethod
+    def parse(cls, name: str, text: str) -> Observable:
+        """Read an observable as the user writes it.
+
+        Raises
+        ------
+        InputError
+            For a name or formula that cannot be used, or a window that is not two increasing step counts.
+        """
+        where = f"record.observables.{name}"
+        check_name(name, where=where)
+        kind = next((kind for kind in _USAGE if re.search(rf"\b{kind}\s*\(", text)), None)
+        if kind is None:
+            return cls(name, _checked(text, where))
+        match = _CALL.fullmatch(text.strip())
+        parsed = _running(match["kind"], match["inside"]) if match else None
+        if parsed is None:
+            raise InputError(f"{where}: {text!r}, expected {_USAGE[kind]}")
+        kind, formula, window = parsed
+        return cls(name, _checked(formula, where), window, kind)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it is accumulated along each trajectory."""
+        return self.kind != "plain"
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names that its formula uses."""
+        return Formula.parse(aliased(self.formula)).names
+
+    def is_of_step(self, loss: Loss) -> bool:
+        """Whether it speaks of the step of a loss and not of a state alone."""
+        if self.kind == "control":
+            return True
+        names = self.names
+        of_step = names & loss.varying | (names & STEP_NAMES) - loss.namespace_names
+        return bool(of_step) or any(name.startswith(("next__", "gradient__")) for name in names)
+
+    def __str__(self) -> str:
+        if self.kind in ("plain", "control"):
+            return self.formula
+        if self.kind == "passage":
+            return f"first_passage({self.formula} > 0)"
+        start, stop = self.window or (0, 0)
+        if self.kind == "value":
+            return f"value_at({self.formula}, {stop})"
+        return f"window_{self.kind}({self.formula}, {start}, {stop})"
+
+
+def control_for(name: str, formula: str) -> Observable:
+    """The control of an observable.
+
+    Examples
+    --------
+    >>> control_for("w[0]", "w[0]").name
+    'control_w_0'
+    """
+    label = re.sub(r"\W+", "_", name).strip("_")
+    return Observable(f"control_{label}", formula, kind="control")
+
+
+def _checked(formula: str, where: str) -> str:
+    Formula.parse(aliased(formula), where=where)
+    return formula.strip()
+
+
+def _running(kind: str, inside: str) -> tuple[str, str, tuple[int, int] | None] | None:
+    """Kind, formula and window of a running observable; None where it cannot be read."""
+    if kind == "first_passage":
+        sides = re.split(r"([<>])", inside)
+        if len(sides) != 3 or not (sides[0].strip() and sides[2].strip()):
+            return None
+        low, high = (sides[0], sides[2]) if sides[1] == "<" else (sides[2], sides[0])
+        return "passage", high.strip() if low.strip() == "0" else f"{high.strip()} - ({low.strip()})", None
+    if kind == "value_at":
+        formula, _, step = inside.rpartition(",")
+        stop = _step(step)
+        return ("value", formula, (stop - 1, stop)) if formula.strip() and stop >= 0 else None
+    formula, *steps = inside.rsplit(",", 2)
+    window = tuple(map(_step, steps))
+    if len(window) != 2 or not 0 <= window[0] < window[1]:
+        return None
+    return kind.removeprefix("window_"), formula, (window[0], window[1])
+
+
+def _step(text: str) -> int:
+    """A step count, also written 1e3; -1 for anything else."""
+    try:
+        number = float(text)
+    except ValueError:
+        return -1
+    return int(number) if number.is_integer() else -1

@@ -1,0 +1,356 @@
+"""Optimizers: update rules as formulas, merged into the kernel that follows the gradient.
+
+An optimizer is one entry of `OPTIMIZERS`: a `direction` in the names ``theta`` (the parameter), ``gradient`` (of the
+batch), ``t`` (completed steps), ``learning_rate``, its hyperparameters, and its own state variables, which start at
+zero. Every optimizer takes the step
+
+    theta' = theta - learning_rate*(P direction) - learning_rate*decoupled_weight_decay*theta + kick,
+
+where P is the preconditioner, the identity unless the user gives one; coupled weight decay enters the gradient first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from math import inf, isfinite
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sgdsim.base.errors import InputError, unknown_name
+from sgdsim.formulas.formula import Formula
+from sgdsim.model.data import SAMPLINGS
+
+if TYPE_CHECKING:
+    import sympy
+
+    from sgdsim.model.loss import Loss
+
+Matrix = tuple[str, ...] | tuple[tuple[str, ...], ...]
+
+MAX_BATCH = 2**16
+"""Samples a step: their noise is drawn at once."""
+
+_DECAYS = {"weight_decay": 0.0, "decoupled_weight_decay": 0.0}
+
+_FADING = (0.0, 1.0)  # what is left of an average after a step
+_RANGES = dict.fromkeys(("momentum", "alpha", "beta1", "beta2"), _FADING)
+_RANGES |= dict.fromkeys(("epsilon", "temperature"), (0.0, inf))
+
+
+@dataclass(frozen=True)
+class Rule:
+    """An update rule.
+
+    Attributes
+    ----------
+    direction
+        What is taken ``learning_rate`` times, a formula.
+    hyperparameters
+        Names with their defaults; None where the user must give one.
+    state
+        State variables, one of each a parameter.
+    assignments
+        ``(name, formula)`` in order, before the direction; a name is a state variable or an intermediate.
+    scalars
+        Numbers that all parameters share, ``(name, formula)`` in ``t``, ``learning_rate`` and the hyperparameters.
+    kick
+        A displacement with the optimizer's own noise ``xi``, standard normal, independent for each parameter.
+    linear
+        Whether the step is linear in theta and the state variables where the gradient is.
+    population
+        Whether the gradient is that of the population loss, without noise.
+    """
+
+    direction: str
+    hyperparameters: Mapping[str, float | None] = field(default_factory=dict)
+    state: tuple[str, ...] = ()
+    assignments: tuple[tuple[str, str], ...] = ()
+    scalars: tuple[tuple[str, str], ...] = ()
+    kick: str = ""
+    linear: bool = True
+    population: bool = False
+
+
+_ADAM = Rule(
+    "mean/correction/(sqrt(square)/root_correction + epsilon)",
+    {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8},
+    ("mean", "square"),
+    (("mean", "beta1*mean + share1*gradient"), ("square", "beta2*square + share2*gradient**2")),
+    (
+        ("share1", "1 - beta1"),  # a scalar: the difference to 1 has few digits in float32
+        ("share2", "1 - beta2"),
+        ("correction", "1 - beta1**(t + 1)"),
+        ("root_correction", "sqrt(1 - beta2**(t + 1))"),
+    ),
+    linear=False,
+)
+
+# As torch.optim where it has one: SGD, with nesterov, with dampening = momentum (ema), RMSprop, Adam, AdamW.
+OPTIMIZERS: dict[str, Rule] = {
+    "sgd": Rule("gradient"),
+    # The heavy ball.
+    "momentum": Rule(
+        "velocity",
+        {"momentum": 0.9},
+        ("velocity",),
+        (("velocity", "momentum*velocity + gradient"),),
+    ),
+    "nesterov": Rule(
+        "gradient + momentum*velocity",
+        {"momentum": 0.9},
+        ("velocity",),
+        (("velocity", "momentum*velocity + gradient"),),
+    ),
+    # An exponential moving average of the gradient, which starts at the first one.
+    "ema": Rule(
+        "velocity",
+        {"momentum": 0.9},
+        ("velocity",),
+        (("velocity", "where(t < 1, gradient, momentum*velocity + share*gradient)"),),
+        (("share", "1 - momentum"),),
+    ),
+    "signsgd": Rule("sign(gradient)", linear=False),
+    "rmsprop": Rule(
+        "gradient/(sqrt(square) + epsilon)",
+        {"alpha": 0.99, "epsilon": 1e-8},
+        ("square",),
+        (("square", "alpha*square + share*gradient**2"),),
+        (("share", "1 - alpha"),),
+        linear=False,
+    ),
+    # Divides by the average before it takes up the present gradient; the first step has no other.
+    "rmsprop_excluding": Rule(
+        "gradient/(sqrt(past) + epsilon)",
+        {"alpha": 0.99, "epsilon": 1e-8},
+        ("square",),
+        (
+            ("past", "where(t < 1, gradient**2, square)"),
+            ("square", "alpha*past + share*gradient**2"),
+        ),
+        (("share", "1 - alpha"),),
+        linear=False,
+    ),
+    "adam": _ADAM,
+    "adamw": Rule(
+        _ADAM.direction,
+        {**_ADAM.hyperparameters, "decoupled_weight_decay": 0.01},
+        _ADAM.state,
+        _ADAM.assignments,
+        _ADAM.scalars,
+        linear=False,
+    ),
+    "gradient_descent": Rule("gradient", population=True),
+    # Welling and Teh (2011): at small steps a Gibbs law of this temperature, besides what the gradient noise adds.
+    "langevin": Rule("gradient", {"temperature": None}, kick="sqrt(2*learning_rate*temperature)*xi"),
+}
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """An update rule with its hyperparameters, and how batches are made.
+
+    Parameters
+    ----------
+    name
+        A key of `OPTIMIZERS`.
+    hyperparameters
+        Those that differ from their defaults; ``weight_decay`` and ``decoupled_weight_decay`` among them.
+    batch_size
+        Samples whose mean gradient makes one step.
+    sampling
+        How rows of a data set are chosen, a key of `sgdsim.model.data.SAMPLINGS`.
+    preconditioner
+        The matrix P: a formula of the parameters and constants for each diagonal entry, or rows of formulas.
+    metric
+        Instead, the matrix whose inverse is P (natural gradient), likewise.
+
+    Raises
+    ------
+    InputError
+        For an unknown optimizer, hyperparameter or sampling, a value that is missing or not finite, a batch that is
+        empty or too large, or a preconditioner that is no square matrix.
+
+    Examples
+    --------
+    >>> Optimizer("sgd", {"weight_decay": 0.1}).values
+    {'weight_decay': 0.1, 'decoupled_weight_decay': 0.0}
+    """
+
+    name: str = "sgd"
+    hyperparameters: Mapping[str, float] = field(default_factory=dict)
+    batch_size: int = 1
+    sampling: str = "replacement"
+    preconditioner: Matrix = ()
+    metric: Matrix = ()
+
+    def __post_init__(self) -> None:
+        if self.name not in OPTIMIZERS:
+            raise InputError(f"optimizer.name: {unknown_name('optimizer', self.name, OPTIMIZERS)}")
+        for name, value in self.hyperparameters.items():
+            if name not in self.defaults:
+                known = (*self.defaults, "learning_rate", "batch_size", "sampling", "preconditioner", "metric", "name")
+                raise InputError(f"optimizer.{name}: {unknown_name(f'key of {self.name}', name, known)}")
+            if not isfinite(value):
+                raise InputError(f"optimizer.{name}: {value}, expected a finite number")
+            low, high = _RANGES.get(name, (-inf, inf))
+            if not low <= value < high:
+                expected = f"a number from {low:g}" + (f", less than {high:g}" if high < inf else "")
+                raise InputError(f"optimizer.{name}: {value}, expected {expected}")
+        for name, default in self.defaults.items():
+            if default is None and name not in self.hyperparameters:
+                raise InputError(f"optimizer.{name}: is missing, {self.name} has no default for it")
+        if not 1 <= self.batch_size <= MAX_BATCH:
+            raise InputError(f"optimizer.batch_size: {self.batch_size}, expected a whole number from 1 to {MAX_BATCH}")
+        if self.sampling not in SAMPLINGS:
+            raise InputError(f"optimizer.sampling: {unknown_name('sampling', self.sampling, SAMPLINGS)}")
+        self._check_preconditioner()
+
+    def _check_preconditioner(self) -> None:
+        for key in ("preconditioner", "metric"):  # numbers are formulas too
+            object.__setattr__(self, key, tuple(_texts(row) for row in getattr(self, key)))
+        for key in ("preconditioner", "metric"):
+            rows = getattr(self, key)
+            if any(not isinstance(row, str) and len(row) != len(rows) for row in rows) or len(set(map(type, rows))) > 1:
+                raise InputError(f"optimizer.{key}: expected a number for each parameter, or a square matrix")
+            if rows and self.rule.kick:
+                raise InputError(f"optimizer.{key}: {self.name} takes none, as its noise would have to follow")
+        if self.preconditioner and self.metric:
+            raise InputError("optimizer.metric: expected either a metric or a preconditioner, its inverse")
+
+    def matrix(self, loss: Loss) -> sympy.Matrix | None:
+        """The matrix P in the symbols of a loss; None for the identity.
+
+        Raises
+        ------
+        InputError
+            For a matrix of another size than the loss has parameters, an unknown name, or a metric without inverse.
+        """
+        import sympy
+
+        rows, key = (self.metric, "metric") if self.metric else (self.preconditioner, "preconditioner")
+        if not rows:
+            return None
+        where = f"optimizer.{key}"
+        if len(rows) != len(loss.parameters):
+            raise InputError(f"{where}: {len(rows)} rows, expected {len(loss.parameters)}, one a parameter")
+        if isinstance(rows[0], str):
+            matrix = sympy.diag(*(loss.expand(str(entry), where) for entry in rows))
+        else:
+            matrix = sympy.Matrix([[loss.expand(entry, where) for entry in row] for row in rows])
+        random = {symbol.name for symbol in matrix.free_symbols} & set(loss.random)
+        if random:
+            raise InputError(f"{where}: depends on the noise {', '.join(sorted(random))}")
+        if not self.metric:
+            return matrix
+        if matrix.det() == 0:
+            raise InputError(f"{where}: has no inverse")
+        _check_metric(matrix, where)
+        return matrix.inv()
+
+    def __hash__(self) -> int:
+        return hash((self.name, *self.values.items(), self.batch_size, self.sampling, self.preconditioner, self.metric))
+
+    def steps(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """One step of one parameter in numbers, without a preconditioner.
+
+        Parameters
+        ----------
+        values
+            ``theta``, ``gradient``, ``t``, ``learning_rate``, the state variables, and ``xi`` where there is a kick.
+
+        Returns
+        -------
+        dict
+            All values after the step, ``theta`` and the state variables among them.
+
+        Examples
+        --------
+        >>> Optimizer("sgd").steps({"theta": 1.0, "gradient": 2.0, "t": 0, "learning_rate": 0.25})["theta"]
+        0.5
+        """
+        after = {**self.values, **values}
+        for name, text in self.assignments():
+            after[name] = _parsed(text).evaluate(after)
+        return after
+
+    def assignments(self) -> list[tuple[str, str]]:
+        """All formulas of one step without a preconditioner, in order."""
+        return [*self.rule.scalars, *self.inner, ("theta", self.final)]
+
+    @property
+    def inner(self) -> list[tuple[str, str]]:
+        """The formulas of one parameter from its gradient to its direction."""
+        gradient = ("gradient", "gradient + weight_decay*theta")
+        return [gradient, *self.rule.assignments, ("direction", self.rule.direction)]
+
+    @property
+    def final(self) -> str:
+        """The last formula of a step, of the direction past the preconditioner."""
+        kick = f" + {self.rule.kick}" if self.rule.kick else ""
+        return f"theta - learning_rate*direction - learning_rate*decoupled_weight_decay*theta{kick}"
+
+    def step_matrix(self, curvature: float, learning_rate: float) -> np.ndarray | None:
+        """One step where the gradient is ``curvature*theta``, as a matrix on theta and the state variables.
+
+        None for rules that are not linear in them. The first step may be another one: this is of all later ones.
+
+        Examples
+        --------
+        >>> Optimizer("sgd").step_matrix(curvature=2.0, learning_rate=0.25)
+        array([[0.5]])
+        """
+        if not self.rule.linear:
+            return None
+        names = ("theta", *self.rule.state)
+        columns = []
+        for unit in np.eye(len(names)):
+            values: dict[str, Any] = dict(zip(names, unit, strict=True))
+            values |= {"learning_rate": learning_rate, "gradient": curvature * values["theta"], "t": 1.0, "xi": 0.0}
+            after = self.steps(values)
+            columns.append([after[name] for name in names])
+        return np.array(columns).T
+
+    @property
+    def rule(self) -> Rule:
+        """The update rule."""
+        return OPTIMIZERS[self.name]
+
+    @property
+    def defaults(self) -> dict[str, float | None]:
+        """Every hyperparameter with its default."""
+        return {**_DECAYS, **self.rule.hyperparameters}
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Every hyperparameter with its value."""
+        return {name: self.hyperparameters.get(name, default or 0.0) for name, default in self.defaults.items()}
+
+    @property
+    def decay(self) -> float:
+        """Weight decay, coupled and decoupled, which are one for plain SGD."""
+        return self.values["weight_decay"] + self.values["decoupled_weight_decay"]
+
+
+@cache
+def _parsed(text: str) -> Formula:
+    return Formula.parse(text, where="optimizer")
+
+
+def _check_metric(matrix: sympy.Matrix, where: str) -> None:
+    """Refuse what is no metric: a matrix that is not symmetric, or one of numbers that is not positive."""
+    if matrix != matrix.T:
+        raise InputError(f"{where}: is not symmetric")
+    if not matrix.free_symbols:
+        smallest = float(np.linalg.eigvalsh(np.array(matrix, dtype=np.float64))[0])
+        if smallest < 0:
+            raise InputError(f"{where}: has the eigenvalue {smallest:.3g}, expected none below zero")
+
+
+def _texts(row: Any) -> Any:
+    """An entry of a matrix as a formula, or a row of them."""
+    if isinstance(row, str):
+        return row
+    return tuple(map(_texts, row)) if isinstance(row, Iterable) else repr(float(row))

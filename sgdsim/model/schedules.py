@@ -1,0 +1,157 @@
+"""Learning-rate schedules: the rate as an array over steps.
+
+A schedule is one entry of `SCHEDULES`: its arguments and a formula in ``t``, the number of completed steps,
+and ``N``, the number of steps of the run. Anything else is a number, the user's own formula in ``t`` and ``N``, or a
+table of one rate a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import isfinite
+
+import numpy as np
+
+from sgdsim.base.errors import InputError, unknown_name
+from sgdsim.formulas.formula import Formula
+
+_KEY = "optimizer.learning_rate"
+
+
+@dataclass(frozen=True)
+class Family:
+    """A named schedule.
+
+    Attributes
+    ----------
+    arguments
+        Argument names with their defaults; None where the user must give one.
+    formula
+        The rate of step ``t`` (counted from 0) of ``N``, of ``t``, ``N``, the arguments and ``stage``.
+    stage
+        A formula likewise whose value, rounded down, is ``stage``; empty where there is none.
+    least
+        The smallest value of each argument that has one.
+    """
+
+    arguments: Mapping[str, float | None]
+    formula: str
+    stage: str = ""
+    least: Mapping[str, float] = field(default_factory=dict)
+
+
+SCHEDULES: dict[str, Family] = {
+    "constant": Family({"rate": None}, "rate"),
+    "linear": Family({"start": None, "end": 0.0}, "start + (end - start)*t/N"),
+    "cosine": Family({"start": None, "end": 0.0}, "end + (start - end)*(1 + cos(pi*t/N))/2"),
+    "exponential": Family({"start": None, "decay_steps": None}, "start*exp(-t/decay_steps)"),
+    "step": Family(
+        {"start": None, "factor": None, "every": None}, "start*factor**stage", stage="t/every", least={"every": 1}
+    ),
+    "inverse": Family({"start": None, "decay_steps": None}, "start/(1 + t/decay_steps)"),
+    # NTL-18: no schedule cools one mode faster that is at rest at the rate `start`.
+    "harmonic": Family({"start": None, "curvature": None}, "start/(2 + t*curvature*start)"),
+    # NTL-19: the best way down a river in a valley; the decay is that of the last `decay` steps.
+    "plateau_harmonic": Family(
+        {"peak": None, "curvature": None, "decay": None},
+        "peak/(1 + curvature*peak*max(0, decay - (N - t)))",
+        least={"decay": 0},
+    ),
+    "polynomial": Family({"start": None, "power": None}, "start*((N - t)/N)**power"),
+    # Warm-up, stable, decay; the first step has peak/warmup, the last one the same distance from the end.
+    "wsd": Family(
+        {"peak": None, "warmup": None, "decay": None, "end": 0.0},
+        "min(1, (t + 1)/max(1, warmup))*(end + (peak - end)*min(1, (N - t)/max(1, decay)))",
+        least={"warmup": 0, "decay": 0},
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A learning rate over the steps of a run.
+
+    Parameters
+    ----------
+    text
+        A number, ``name:arg,arg`` for a named schedule, or a formula in ``t`` and ``N``; of a table, what it is called.
+    table
+        Instead, the rate of each step.
+
+    Examples
+    --------
+    >>> Schedule("linear:0.1,0").rates(4)
+    array([0.1  , 0.075, 0.05 , 0.025])
+    >>> Schedule("my rates", table=(0.2, 0.1)).rates(2)
+    array([0.2, 0.1])
+    """
+
+    text: str
+    table: tuple[float, ...] | None = None
+
+    def check(self) -> None:
+        """Refuse what no number of steps makes a schedule.
+
+        Raises
+        ------
+        InputError
+            For an unknown schedule, bad arguments, a formula with other names than ``t`` and ``N``, or a table with a
+            rate that is not finite and positive.
+        """
+        if self.table is not None:
+            self.rates(len(self.table))
+            return
+        family, arguments = self._family()
+        known = {"t", "N", *arguments} | ({"stage"} if family.stage else set())
+        Formula.parse(family.formula, where=_KEY).require(known)
+
+    def rates(self, steps: int) -> np.ndarray:
+        """The rate of each step, shape (steps,), float64.
+
+        Raises
+        ------
+        InputError
+            As `check`, for a rate that is not finite and positive, and for a table of another number of steps.
+        """
+        if self.table is not None:
+            if len(self.table) != steps:
+                raise InputError(f"{_KEY}: {self.text!r} has {len(self.table)} rates, expected {steps}, one a step")
+            rates = np.array(self.table, dtype=np.float64)
+        else:
+            family, arguments = self._family()
+            values = {**arguments, "t": np.arange(steps, dtype=np.float64), "N": float(steps)}
+            if family.stage:
+                values["stage"] = np.floor(Formula.parse(family.stage, where=_KEY).evaluate(values))
+            found = Formula.parse(family.formula, where=_KEY).evaluate(values)
+            rates = np.array(np.broadcast_to(found, steps), dtype=np.float64)
+        bad = ~((rates > 0) & np.isfinite(rates))
+        if bad.any():
+            step = int(bad.argmax())
+            problem = f"{self.text!r} is {rates[step]} at step {step}"
+            raise InputError(f"{_KEY}: {problem}, expected a finite positive number")
+        return rates
+
+    def _family(self) -> tuple[Family, dict[str, float]]:
+        """The named schedule with its arguments; a formula is one without arguments."""
+        name, colon, rest = (part.strip() for part in self.text.partition(":"))
+        if not colon:
+            return Family({}, self.text), {}
+        if name not in SCHEDULES:
+            raise InputError(f"{_KEY}: {unknown_name('schedule', name, SCHEDULES)}")
+        family = SCHEDULES[name]
+        defaults = list(family.arguments.values())
+        try:
+            given = [float(part) for part in rest.split(",")]
+        except ValueError:
+            given = []
+        arguments = [*given, *defaults[len(given) :]]
+        numbers = [value for value in arguments if value is not None and isfinite(value)]
+        if not len(numbers) == len(arguments) == len(defaults):
+            usage = f"{name}:{','.join(family.arguments)}"
+            raise InputError(f"{_KEY}: {self.text!r}, expected {usage} with finite numbers")
+        values = dict(zip(family.arguments, numbers, strict=True))
+        for argument, least in family.least.items():
+            if values[argument] < least:
+                raise InputError(f"{_KEY}: {self.text!r}, expected {argument} from {least}")
+        return family, values

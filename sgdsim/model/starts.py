@@ -1,0 +1,272 @@
+"""Initial states that are neither a number nor drawn: a grid over the trajectories, and the end of another run."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import comb, hypot, inf, isfinite, sqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sgdsim.base import toml
+from sgdsim.base.errors import InputError
+from sgdsim.model.noise import Noise
+
+
+class _Given(ABC):
+    """Values known in advance, of which theory asks for moments."""
+
+    @abstractmethod
+    def moment(self, order: int) -> float:
+        """The mean of a power over the trajectories."""
+
+    def cumulant(self, order: int) -> float:
+        """The cumulant over the trajectories, about the mean so that nothing cancels."""
+        if order == 1:
+            return self.moment(1)
+        second, third, fourth = (self._central(n) for n in (2, 3, 4))
+        return {2: second, 3: third, 4: fourth - 3 * second**2}[order]
+
+    def _central(self, order: int) -> float:
+        mean = self.moment(1)
+        return sum(comb(order, k) * self.moment(k) * (-mean) ** (order - k) for k in range(order + 1))
+
+
+@dataclass(frozen=True)
+class Grid(_Given):
+    """Equidistant values, one trajectory after the other, and again when they are used up.
+
+    Parameters
+    ----------
+    low, high
+        The first and the last value.
+    points
+        How many there are; 0 for one a trajectory.
+    trajectories
+        Over which moments are taken; 0 until it is known.
+
+    Examples
+    --------
+    >>> Grid(-1.0, 1.0, 3).values(0, 4)
+    array([-1.,  0.,  1., -1.])
+    """
+
+    low: float
+    high: float
+    points: int
+    trajectories: int = 0
+
+    @classmethod
+    def parse(cls, text: str, where: str = "initial") -> Grid:
+        """Read ``grid:low,high`` or ``grid:low,high,points``.
+
+        Raises
+        ------
+        InputError
+            For anything else.
+        """
+        try:
+            low, high, *points = (float(part) for part in text.partition(":")[2].split(","))
+            good = bool(np.isfinite([low, high]).all()) and (not points or (points[0] >= 2 and points[0] % 1 == 0))
+        except ValueError:
+            good = False
+        if not good or len(points) > 1:
+            raise InputError(f"{where}: {text!r}, expected grid:low,high or grid:low,high,points with 2 points or more")
+        return cls(low, high, int(points[0]) if points else 0)
+
+    def over(self, trajectories: int) -> Grid:
+        """Of so many trajectories, with as many points unless it says how many."""
+        return replace(self, points=self.points or max(trajectories, 2), trajectories=trajectories)
+
+    def __str__(self) -> str:
+        return f"grid:{self.low!r},{self.high!r},{self.points}"
+
+    def values(self, start: int, stop: int) -> np.ndarray:
+        """Of these trajectories, shape (trajectory,)."""
+        return self.low + (self.high - self.low) * (np.arange(start, stop) % self.points / (self.points - 1))
+
+    def moment(self, order: int) -> float:
+        """The mean of a power over the trajectories."""
+        return float(np.mean(self.values(0, self.trajectories or self.points) ** order))
+
+
+@dataclass(frozen=True)
+class Stored(_Given):
+    """The last snapshot of a file, one parameter of it.
+
+    Parameters
+    ----------
+    file
+        Its path.
+    digest
+        Of the snapshot, so that another file under the same name is noticed.
+    step
+        Completed steps of the snapshot.
+    seeds
+        Of the run that it is of, and of those that this one went on from.
+    trajectories
+        Over which moments are taken, the first ones.
+    parameter
+        Which one.
+    moments
+        Raw moments of order 1 to 4, so that theory needs no file.
+    """
+
+    file: str
+    digest: str
+    step: int
+    seeds: tuple[int, ...]
+    trajectories: int
+    parameter: str
+    moments: tuple[float, ...]
+
+    @cached_property
+    def _values(self) -> np.ndarray:
+        names, theta, _ = _last_snapshot(self.file)
+        if _digest(theta) != self.digest:
+            raise InputError(f"run.from: {self.file} has changed since its snapshot was taken as a start")
+        return theta[:, names.index(self.parameter)]
+
+    def values(self, start: int, stop: int) -> np.ndarray:
+        """Of these trajectories, shape (trajectory,)."""
+        if stop > len(self._values):
+            raise InputError(f"run.from: {self.file} holds {len(self._values)} trajectories, expected at least {stop}")
+        return self._values[start:stop]
+
+    def moment(self, order: int) -> float:
+        """The mean of a power over the trajectories."""
+        return 1.0 if order == 0 else self.moments[order - 1]
+
+
+def describe_snapshot(path: str | Path, trajectories: int | None) -> dict[str, Any]:
+    """What a scenario keeps of a file whose last snapshot it starts from.
+
+    Parameters
+    ----------
+    path
+        A file of a single run.
+    trajectories
+        How many are taken, the first ones; None for all.
+
+    Returns
+    -------
+    dict
+        ``file``, ``digest``, ``step``, ``seeds`` (of this run and those that it went on from), ``trajectories`` and
+        ``moments`` by parameter.
+
+    Raises
+    ------
+    InputError
+        For a file that is not ours, a sweep, one without snapshots, with fewer trajectories, or with diverged ones.
+    """
+    names, theta, place = _last_snapshot(path)
+    number = len(theta) if trajectories is None else trajectories
+    if number > len(theta):
+        raise InputError(f"run.from: {path} holds {len(theta)} trajectories, expected at least {number}")
+    taken = theta[:number].astype(np.float64)
+    if not np.isfinite(taken).all():
+        row = int(np.argmin(np.isfinite(taken).all(axis=1)))
+        raise InputError(f"run.from: trajectory {row} of {path} has diverged, expected finite values")
+    moments = {name: [float(np.mean(taken[:, i] ** k)) for k in range(1, 5)] for i, name in enumerate(names)}
+    return {
+        "file": str(path),
+        "digest": _digest(theta),
+        **place,
+        "trajectories": number,
+        "moments": moments,
+    }
+
+
+def stored(section: Mapping[str, Any]) -> dict[str, Stored]:
+    """The starts that `describe_snapshot` describes, by parameter."""
+    place = section["file"], section["digest"], section["step"], tuple(section["seeds"]), section["trajectories"]
+    return {name: Stored(*place, name, tuple(moments)) for name, moments in section["moments"].items()}
+
+
+def describe_stored(starts: Sequence[Stored]) -> dict[str, Any]:
+    """What `stored` reads, of all parameters of one file."""
+    one = starts[0]
+    return {
+        "file": one.file,
+        "digest": one.digest,
+        "step": one.step,
+        "seeds": list(one.seeds),
+        "trajectories": one.trajectories,
+        "moments": {start.parameter: list(start.moments) for start in starts},
+    }
+
+
+def _last_snapshot(path: str | Path) -> tuple[list[str], np.ndarray, dict[str, Any]]:
+    """Names of the parameters, their values, and after how many steps of which seeds."""
+    from sgdsim.ensemble import Ensemble
+
+    ensemble = Ensemble.open(path)
+    theta = ensemble.variables["theta"]
+    if "point" in theta.dimensions:
+        raise InputError(f"run.from: {path} holds a sweep, expected a single run")
+    if not theta.shape[0]:
+        raise InputError(f"run.from: {path} holds no snapshots; record one with --snapshot final")
+    names = [str(name) for name in ensemble["parameter"]]
+    scenario = toml.loads(str(ensemble.attributes.get("scenario", "")), f"the scenario in {path}")
+    before = scenario.get("run", {}).get("from", {}).get("seeds", [])
+    place = {"step": int(ensemble["snapshot_step"][-1]), "seeds": [int(ensemble.attributes["seed"]), *before]}
+    return names, np.asarray(theta.data[-1]), place
+
+
+def _digest(theta: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(theta).tobytes()).hexdigest()
+
+
+def level_set(names: Sequence[str], text: str, where: str = "initial") -> dict[str, float]:
+    """The point of two parameters with a given charge and product: ``u**2 - w**2`` and ``u*w``, with u > 0.
+
+    Raises
+    ------
+    InputError
+        For other than two parameters and two numbers.
+
+    Examples
+    --------
+    >>> level_set(["u", "w"], "level:3,2")
+    {'u': 2.0, 'w': 1.0}
+    """
+    kind, _, rest = text.partition(":")
+    try:
+        charge, product = (float(part) for part in rest.split(","))
+    except ValueError:
+        charge = product = inf
+    if len(names) != 2 or kind.strip() != "level" or not isfinite(charge) or not isfinite(product):
+        raise InputError(f"{where}: {text!r}, expected level:charge,product of two parameters, u**2 - w**2 and u*w")
+    # The larger of both squares is a sum of two that do not cancel; the other parameter follows from the product.
+    larger = sqrt((abs(charge) + hypot(charge, 2 * product)) / 2)
+    smaller = product / larger if larger else 0.0
+    if charge >= 0:
+        return {names[0]: larger, names[1]: smaller}
+    return {names[0]: abs(smaller), names[1]: larger if product >= 0 else -larger}
+
+
+Start = float | Noise | Grid | Stored
+"""An initial value: fixed, drawn, on a grid, or from a file."""
+
+
+def start_from(value: Start | str, where: str = "initial") -> Start:
+    """An initial value as it is written.
+
+    Raises
+    ------
+    InputError
+        For a text that is neither a grid nor a distribution.
+
+    Examples
+    --------
+    >>> start_from("grid:0,1,3").values(0, 3)
+    array([0. , 0.5, 1. ])
+    """
+    if not isinstance(value, str):
+        return value
+    return Grid.parse(value, where) if value.strip().startswith("grid:") else Noise.parse(value, where)

@@ -1,0 +1,252 @@
+"""Symmetries of a loss: how they are written, whether a loss has them, and the charges that follow."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import TYPE_CHECKING
+
+from sgdsim.base.errors import InputError, shortened, unknown_name
+from sgdsim.formulas.formula import Formula
+from sgdsim.formulas.vectors import base_name
+
+if TYPE_CHECKING:
+    import sympy
+
+    from sgdsim.model.loss import Loss
+
+KINDS = {
+    "rescale": "rescale:u:1,w:-1",
+    "scale": "scale:w",
+    "rotation": "rotation:u,v",
+    "translation": "translation:z",
+    "sign": "sign:u",
+    "permutation": "permutation:u,w",
+}
+"""Each kind of symmetry that has a short form, with it."""
+
+_POINTS = 50  # at which a change is looked for that does not cancel symbolically
+
+
+@dataclass(frozen=True)
+class Symmetry:
+    """A transformation of the parameters that leaves every sample's loss alone.
+
+    Either a one-parameter group, given by its generator, or a single (discrete) map, given by the images.
+
+    Parameters
+    ----------
+    name
+        What it is called, e.g. ``rescale``.
+    generator
+        The direction ``d theta / d c`` of each parameter that moves, as a formula of the parameters and constants; of
+        a vector by its coordinates, or of all of it under its base name.
+    image
+        What each parameter that changes is mapped to, likewise.
+
+    Raises
+    ------
+    InputError
+        For both a generator and images, or neither.
+    """
+
+    name: str
+    generator: Mapping[str, str] = field(default_factory=dict)
+    image: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if bool(self.generator) == bool(self.image):
+            raise InputError(f"loss.symmetry {self.name!r}: expected either a generator or images, of some parameter")
+
+    def __hash__(self) -> int:
+        return hash((self.name, *self.generator.items(), *self.image.items()))
+
+    @classmethod
+    def parse(cls, text: str, where: str = "symmetry") -> Symmetry:
+        """Read one of the common ones.
+
+        Parameters
+        ----------
+        text
+            ``rescale:u:1,w:-1`` (each parameter by its own power), ``scale:u,w`` (all alike), ``rotation:u,v``,
+            ``translation:u,w`` (all alike), ``sign:u,w`` (all at once), ``permutation:u,w`` (u to w to u; several
+            cycles at once as ``permutation:u[0],u[1];w[0],w[1]``).
+        where
+            What it is, for messages.
+
+        Raises
+        ------
+        InputError
+            For anything else.
+
+        Examples
+        --------
+        >>> Symmetry.parse("rescale:u:1,w:-1").generator
+        {'u': '1*u', 'w': '-1*w'}
+        >>> Symmetry.parse("permutation:u,w").image
+        {'u': 'w', 'w': 'u'}
+        """
+        kind, _, rest = (part.strip() for part in text.partition(":"))
+        names = [name.strip() for name in rest.split(",")]
+        if kind not in KINDS:
+            raise InputError(f"{where}: {unknown_name('symmetry', kind, (*KINDS, 'generator'))}")
+        if not all(names):
+            raise InputError(f"{where}: {text!r}, expected {KINDS[kind]} with the names of parameters")
+        match kind, names:
+            case "rescale", _ if all(name.count(":") == 1 for name in names):
+                powers = [name.split(":") for name in names]
+                return cls(kind, {name.strip(): f"{_factor(power.strip())}*{name.strip()}" for name, power in powers})
+            case "scale", _:
+                return cls(kind, {name: name for name in names})
+            case "rotation", [u, v]:
+                return cls(kind, {u: f"-{v}", v: u})
+            case "translation", _:
+                return cls(kind, dict.fromkeys(names, "1"))
+            case "sign", _:
+                return cls(kind, image={name: f"-{name}" for name in names})
+            case "permutation", _:
+                cycles = [[name.strip() for name in cycle.split(",")] for cycle in rest.split(";")]
+                if all(len(cycle) > 1 and all(cycle) for cycle in cycles):
+                    image = {a: b for cycle in cycles for a, b in zip(cycle, cycle[1:] + cycle[:1], strict=True)}
+                    return cls(kind, image=image)
+        raise InputError(f"{where}: {text!r}, expected {KINDS[kind]} with the names of parameters")
+
+    @classmethod
+    def linear(cls, name: str, parameters: Sequence[str], matrix: Sequence[Sequence[float]]) -> Symmetry:
+        """The group ``theta -> exp(c A) theta`` of a matrix A.
+
+        Raises
+        ------
+        InputError
+            For a matrix of another size, or of zeros alone.
+
+        Examples
+        --------
+        >>> Symmetry.linear("turn", ("u", "v"), [[0, -1], [1, 0]]).generator
+        {'u': '-1*v', 'v': '1*u'}
+        """
+        if [len(row) for row in matrix] != [len(parameters)] * len(parameters):
+            raise InputError(
+                f"loss.symmetry {name!r}: a matrix of {len(matrix)} rows, expected {len(parameters)} rows and columns, "
+                "one a parameter"
+            )
+        rows = {
+            target: " + ".join(f"{x!r}*{source}" for source, x in zip(parameters, row, strict=True) if x)
+            for target, row in zip(parameters, matrix, strict=True)
+        }
+        return cls(name, {target: row for target, row in rows.items() if row})
+
+    @property
+    def is_continuous(self) -> bool:
+        """Whether it is a group with a generator."""
+        return bool(self.generator)
+
+    def directions(self, loss: Loss) -> dict[str, sympy.Expr]:
+        """The generator by coordinate, of those that move; the images by coordinate of a discrete symmetry.
+
+        Raises
+        ------
+        InputError
+            For a name that is no parameter, one that is moved twice, and vectors that do not fit.
+        """
+        where = f"loss.symmetry {self.name!r}"
+        known = {base_name(name) for name in (*loss.parameters, *loss.constants)} | set(loss.definitions)
+        found: dict[str, sympy.Expr] = {}
+        for name, text in (self.generator or self.image).items():
+            moved = [key for key in loss.parameters if name in (key, base_name(key))]
+            if not moved:
+                raise InputError(f"{where}: {unknown_name('parameter', name, loss.parameters)}")
+            what = f"{where}: {'generator' if self.generator else 'image'} of {name}"
+            formula = Formula.parse(text, where=what)
+            formula.require(known)
+            value = formula.expression(loss.namespace, vector=True)
+            values = value if isinstance(value, tuple) else (value,) * len(moved)
+            if len(values) != len(moved):
+                raise InputError(f"{what}: {text!r} is a vector of {len(values)}, expected {len(moved)}")
+            if found.keys() & set(moved):
+                raise InputError(f"{where}: moves {', '.join(found.keys() & set(moved))} twice")
+            found |= dict(zip(moved, values, strict=True))
+        return found
+
+    def check(self, loss: Loss) -> None:
+        """Refuse a loss of which some sample changes.
+
+        Raises
+        ------
+        InputError
+            As `directions`, and with the change where it is not zero: symbolically, or in 50 digits at random points.
+        """
+        import sympy
+
+        from sgdsim.formulas.symbolic import exact
+
+        directions = {loss.symbols[name]: value for name, value in self.directions(loss).items()}
+        random = set(loss.random) & {symbol.name for value in directions.values() for symbol in value.free_symbols}
+        if random:
+            raise InputError(f"loss.symmetry {self.name!r}: depends on the noise {', '.join(sorted(random))}")
+        if self.is_continuous:
+            terms = [value * loss.expression.diff(symbol) for symbol, value in directions.items()]
+        else:
+            terms = [loss.expression.xreplace(directions), -loss.expression]
+        constants = {loss.symbols[name]: exact(value) for name, value in loss.constants.items()}
+        terms = [term.subs(constants) for term in terms]
+        change = sympy.expand(sympy.Add(*terms))
+        if change != 0 and not _cancel(loss, terms):
+            how = "along its generator" if self.is_continuous else "under it"
+            by = shortened(change)
+            raise InputError(f"loss.symmetry {self.name!r}: {how} the loss of a sample changes by {by}, expected 0")
+
+    def charge(self, loss: Loss) -> sympy.Expr | None:
+        """The Noether charge Q whose gradient is the generator, which gradient flow conserves.
+
+        ``theta^T A theta / 2`` of a symmetric matrix A, ``b theta`` of a translation; None where there is none: of
+        a discrete symmetry, a rotation, or a generator that is not affine.
+        """
+        import sympy
+
+        if not self.is_continuous:
+            return None
+        directions = self.directions(loss)
+        generator = sympy.Matrix([directions.get(name, sympy.Integer(0)) for name in loss.parameters])
+        slopes = generator.jacobian(sympy.Matrix(loss.theta))
+        if slopes.free_symbols & set(loss.theta) or slopes != slopes.T:
+            return None
+        theta = sympy.Matrix(loss.theta)
+        constant = generator - slopes * theta
+        charge = sympy.expand((theta.T * slopes * theta)[0] / 2 + (constant.T * theta)[0])
+        return charge if charge != 0 else None
+
+
+def _factor(text: str) -> str:
+    return text if re.fullmatch(r"-?[\w.]+", text) else f"({text})"
+
+
+def _cancel(loss: Loss, terms: Sequence[sympy.Expr]) -> bool:
+    """Whether terms add up to zero in 50 digits at random points, the noise as it is distributed."""
+    from sympy import Float, cse
+
+    from sgdsim.formulas.symbolic import exact
+
+    shared, reduced = cse(terms, order="none")  # a norm is in every term, and is computed once
+    random = Random(0)
+    usable = 0
+    for attempt in range(10 * _POINTS):
+        scale = 10 ** random.uniform(-1, 1)
+        theta = [random.gauss(0, scale) for _ in loss.theta]
+        values = dict(zip(loss.parameters, map(abs, theta) if attempt % 2 else theta, strict=True))
+        values |= {name: noise.draw(random) for name, noise in loss.noise.items()}
+        values |= {} if loss.data is None else loss.data.row(random.randrange(loss.data.rows))
+        point = {loss.symbols[name]: exact(round(value, 6)).evalf(60) for name, value in values.items()}
+        for symbol, value in shared:
+            point[symbol] = value.xreplace(point).evalf(60)
+        numbers = [term.xreplace(point).evalf(50) for term in reduced]
+        if not all(number.is_Number and number.is_finite for number in numbers):
+            continue  # outside the domain of a logarithm, say
+        if abs(sum(numbers)) > Float("1e-40") * sum(abs(number) for number in numbers):
+            return False
+        usable += 1
+        if usable == _POINTS:
+            return True
+    return False

@@ -1,0 +1,359 @@
+"""Figures of an ensemble: theory over estimate, from the file alone.
+
+A figure is a `matplotlib.figure.Figure`; pyplot and its global state are not touched. Which kinds there are stands in
+`KINDS`; each is a file in `sgdsim/plots/`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sgdsim.base.errors import InputError, RunError, shortened, unknown_name
+from sgdsim.ensemble import WHOLE, Ensemble, atomic_file
+from sgdsim.prediction import Prediction
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from sgdsim.plots.panel import Drawing
+    from sgdsim.plots.subject import Subject
+
+KINDS = {
+    "density": "histograms or snapshots at several steps, with predicted distributions",
+    "moments": "mean, variance and other statistics against steps",
+    "drift": "mean change of a step, and that of its square, by bins",
+    "sweep": "statistics against what is swept",
+    "order": "what a prediction of finite order leaves, against the learning rate",
+    "schedule": "the learning rate against steps",
+    "trajectories": "a few trajectories, and the quantiles of all",
+}
+SUFFIXES = (".svg", ".png", ".pdf")
+SMALLEST, LARGEST = 2.0, 50.0
+
+_METADATA: dict[str, dict[str, None]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
+
+
+def choose_kind(ensemble: Ensemble) -> str:
+    """The kind that shows most of an ensemble.
+
+    A sweep over learning rates with a prediction of finite order is an order test, one over schedules with records on
+    the way is shown by its moments, any other as a sweep; a run is shown by its moments
+    where there are more records than first and last, else by its drift or by densities if there are any.
+
+    Parameters
+    ----------
+    ensemble
+        A run or a sweep.
+
+    Examples
+    --------
+    >>> from sgdsim.ensemble import Variable
+    >>> choose_kind(Ensemble({"record_step": Variable(("record",), [0, 50, 100])}, {}))
+    'moments'
+    """
+    if ensemble.sizes.get("point", 1) > 1:
+        if _has_order(ensemble):
+            return "order"
+        return "moments" if _of_schedules(ensemble) and ensemble.sizes.get("record", 0) > 2 else "sweep"
+    if ensemble.sizes.get("record", 0) == 2 and any(name.startswith("drift_") for name in ensemble):
+        return "drift"
+    densities = ensemble.sizes.get("snapshot", 0) or any(name.startswith("underflow_") for name in ensemble)
+    return "density" if densities and ensemble.sizes.get("record", 0) <= 2 else "moments"
+
+
+def _of_schedules(ensemble: Ensemble) -> bool:
+    key = "sweep_optimizer.learning_rate"
+    rates = {str(rate) for rate in ensemble[key]} if key in ensemble else set()
+    return len(rates) > 1 and not all(map(_is_number, rates))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return bool(float(text))
+    except ValueError:
+        return False
+
+
+def _has_order(ensemble: Ensemble) -> bool:
+    from sgdsim.plots.subject import Subject
+    from sgdsim.statistics.comparison import FEWEST_RATES
+
+    subject = Subject(ensemble, (), 1.0)
+    rates = subject.sweep.get("optimizer.learning_rate", ())
+    claims = subject.scenario.claims if subject.scenario else []
+    finite = (getattr(c.source, "finite_order", isinstance(getattr(c.source, "order", None), int)) for c in claims)
+    return len(set(rates)) >= FEWEST_RATES and any(finite)
+
+
+def draw(
+    ensemble: Ensemble,
+    predictions: Iterable[Prediction] = (),
+    kind: str | None = None,
+    size: tuple[float, float] | None = None,
+    alpha: float = 1e-3,
+) -> Figure:
+    """Draw an ensemble with what is predicted of it.
+
+    Parameters
+    ----------
+    ensemble
+        A run or a sweep, in memory or from a file; names, formulas and schedules are taken from its scenario.
+    predictions
+        What to hold against it.
+    kind
+        One of `KINDS`; None for that of `choose_kind`.
+    size
+        Width and height in inches; None for one that goes with the number of panels.
+    alpha
+        Probability that any residual leaves the outer band, or a density its band, by chance.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Its label is the kind; in a notebook it shows itself.
+
+    Raises
+    ------
+    InputError
+        For an unknown kind, one that nothing was recorded for, and a size that cannot be used.
+    RunError
+        If matplotlib is not installed.
+
+    Examples
+    --------
+    >>> import sgdsim
+    >>> loss = sgdsim.Loss("x**2/2 + z*x", ("x",), noise={"z": sgdsim.Noise.parse("normal")})
+    >>> run = {"initial": {"x": 1.0}, "trajectories": 64, "steps": 8, "every": 2, "device": "python"}
+    >>> figure = draw(sgdsim.simulate(loss, learning_rate=0.1, **run))
+    >>> figure.get_label(), [axes.get_ylabel() for axes in figure.axes]
+    ('moments', ['mean(x)', 'variance(x)'])
+    """
+    return draw_parts([(WHOLE, ensemble, predictions)], kind, size, alpha)
+
+
+def draw_parts(
+    parts: Sequence[tuple[str, Ensemble, Iterable[Prediction]]],
+    kind: str | None = None,
+    size: tuple[float, float] | None = None,
+    alpha: float = 1e-3,
+) -> Figure:
+    """Draw several ensembles, each with what is predicted of it, in one figure.
+
+    Parameters
+    ----------
+    parts
+        Name, ensemble and predictions of each.
+    kind, size, alpha
+        As of `draw`; a kind is that of all parts, and None for each its own.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        With as many panels a part as there is room for.
+
+    Raises
+    ------
+    InputError, RunError
+        As `draw`.
+    """
+    require_matplotlib()
+    from sgdsim.plots.render import render
+    from sgdsim.plots.subject import Subject
+
+    check_size(size)
+    checked_kind(kind)
+    subjects = [Subject(ensemble, tuple(predictions), alpha) for _, ensemble, predictions in parts]
+    kinds = [kind or choose_kind(ensemble) for _, ensemble, _ in parts]
+    drawings = [_drawing(one, subject) for one, subject in zip(kinds, subjects, strict=True)]
+    if kind is None:
+        alone = len(parts) == 1
+        drawings = [_with_numbers(*one, alone) for one in zip(kinds, subjects, drawings, strict=True)]
+    names = [name for name, *_ in parts]
+    attributes = parts[0][1].attributes
+    title = str(attributes.get("title", "")).removesuffix(f": {names[0]}") or str(attributes.get("scenario_name", ""))
+    facts = [fact for name, subject in zip(names, subjects, strict=True) for fact in _facts(subject, name)]
+    figure = render(_joined(names, drawings), title, facts, size, alpha)
+    figure.set_label(kinds[0])
+    return figure
+
+
+def _drawing(kind: str, subject: Subject) -> Drawing:
+    drawing: Drawing = importlib.import_module(f"sgdsim.plots.{kind}").drawing(subject)
+    return drawing
+
+
+def _with_numbers(kind: str, subject: Subject, drawing: Drawing, alone: bool) -> Drawing:
+    """With all numbers that are predicted but that this kind does not draw; they come first.
+
+    In a figure of several parts, panels in which nothing is predicted give way to them.
+    """
+    from sgdsim.plots import numbers
+
+    found = numbers.drawing(kind, subject)
+    own = drawing.panels if alone else tuple(panel for panel in drawing.panels if panel.has_prediction)
+    if found.panels and not own:
+        return found
+    return replace(drawing, panels=found.panels + (own or drawing.panels), left_out=found.left_out + drawing.left_out)
+
+
+def _joined(names: Sequence[str], drawings: Sequence[Drawing]) -> Drawing:
+    """The panels of all parts, as many of each as there is room for, under the name of the part."""
+    from sgdsim.plots.panel import MOST_PANELS_OF_PARTS, Drawing
+
+    if len(drawings) == 1:
+        return drawings[0]
+    places = sorted((number, part) for part, one in enumerate(drawings) for number in range(len(one.panels)))
+    shown = [sum(part == this for _, part in places[:MOST_PANELS_OF_PARTS]) for this in range(len(drawings))]
+    rows = list(zip(names, drawings, shown, strict=True))
+    panels = tuple(replace(panel, title=f"{name}: {panel.title}") for name, one, n in rows for panel in one.panels[:n])
+    left_out = tuple(
+        f"{name}: {len(one.panels[n:]) + len(one.left_out)} more"
+        for name, one, n in rows
+        if one.panels[n:] or one.left_out
+    )
+    notes = tuple(dict.fromkeys(note for one in drawings for note in one.notes))
+    return Drawing(panels, left_out, notes)
+
+
+def _facts(subject: Subject, part: str) -> list[str]:
+    """What was simulated, in a sentence; of a part without its formula, for which there is no room."""
+    if not subject.runs:
+        return []
+    run = subject.runs[0]
+    loss = part or f"Loss of a sample: {shortened(run.loss.formula, 90)}"
+    names = [f"{n} = {d if isinstance(d, str) else f'[{chr(44).join(d)}]'}" for n, d in run.loss.definitions.items()]
+    loss += f", where {shortened(', '.join(names), 120)}" if names and not part else ""
+    rates = {one.schedule.text for one in subject.runs}
+    rate = f", learning rate {shortened(rates.pop(), 40)}" if len(rates) == 1 else ""
+    points = f"{len(subject.points)} x " if len(subject.points) > 1 else ""
+    joint = ": " if part else ". "
+    return [f"{loss}{joint}{run.optimizer.name}{rate}, {points}{run.trajectories:,} trajectories, {run.steps:,} steps."]
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure in the format that the suffix names; the same figure gives the same bytes.
+
+    Parameters
+    ----------
+    figure
+        As `draw` makes it.
+    path
+        With a suffix of `SUFFIXES`; the file is whole from the moment it is there, and replaces another.
+
+    Raises
+    ------
+    InputError
+        For another suffix.
+    RunError
+        If writing fails.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from matplotlib.figure import Figure
+    >>> with TemporaryDirectory() as folder:
+    ...     save_figure(Figure(), f"{folder}/empty.svg")
+    ...     Path(folder, "empty.svg").read_text()[:5]
+    '<?xml'
+    """
+    from sgdsim.plots.style import our_style
+
+    form = checked_suffix(path).removeprefix(".")
+    with our_style(), atomic_file(path) as temporary:
+        figure.savefig(temporary, format=form, dpi=200, metadata=_METADATA[form])
+
+
+def require_matplotlib() -> None:
+    """Say what is missing before anything is computed.
+
+    Raises
+    ------
+    RunError
+        If matplotlib is not installed.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise RunError("figures need matplotlib, which is not installed: pip install 'sgdsim[plot]'")
+
+
+def checked_kind(kind: str | None) -> str | None:
+    """The kind, if it is one.
+
+    Raises
+    ------
+    InputError
+        For an unknown one, with a near match.
+
+    Examples
+    --------
+    >>> checked_kind("densities")
+    Traceback (most recent call last):
+    ...
+    sgdsim.base.errors.InputError: unknown kind of figure 'densities': did you mean 'density'?
+    """
+    if kind is not None and kind not in KINDS:
+        raise InputError(unknown_name("kind of figure", kind, KINDS))
+    return kind
+
+
+def checked_suffix(path: str | os.PathLike[str]) -> str:
+    """The suffix of a path, if figures can be written in that format.
+
+    Raises
+    ------
+    InputError
+        For any other.
+
+    Examples
+    --------
+    >>> checked_suffix("results/valley.SVG")
+    '.svg'
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise InputError(f"{path}: the suffix is {suffix or 'missing'!r}, expected one of {', '.join(SUFFIXES)}")
+    return suffix
+
+
+def check_size(size: tuple[float, float] | None) -> None:
+    """Refuse a size that is no sheet of paper.
+
+    Raises
+    ------
+    InputError
+        For a width or height that is too small or too large.
+
+    Examples
+    --------
+    >>> check_size((7.0, 5.0))
+    """
+    if size is not None and not all(SMALLEST <= side <= LARGEST for side in size):
+        raise InputError(
+            f"size {size[0]:g}x{size[1]:g}: expected a width and a height of {SMALLEST:g} to {LARGEST:g} inches"
+        )
+
+
+def parse_size(text: str) -> tuple[float, float]:
+    """Width and height in inches, from ``7x5``.
+
+    Raises
+    ------
+    InputError
+        For anything else.
+
+    Examples
+    --------
+    >>> parse_size("7x5")
+    (7.0, 5.0)
+    """
+    try:
+        width, height = map(float, text.lower().split("x"))
+    except ValueError:
+        raise InputError(f"size {text!r}, expected WIDTHxHEIGHT in inches, e.g. 7x5") from None
+    check_size((width, height))
+    return width, height

@@ -1,0 +1,244 @@
+"""Predictions: what theory, or the user, says that a measurement will give.
+
+A prediction holds a number and *what to measure*, as plain data. It knows nothing of how an estimate is made:
+that is `sgdsim.statistics.estimators`'s, and only `sgdsim.statistics.comparison` brings the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import nan
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+STATISTICS = ("mean", "variance", "std", "skewness", "kurtosis")
+"""Statistics of one observable over the ensemble; kurtosis is the excess over 3."""
+
+FEWEST_RATES = 4
+"""Learning rates at which a prediction of order k is tested."""
+
+EXPECTED = ("agrees", "disagrees")
+"""Verdicts that are asked of a prediction: ``disagrees`` makes it a negative control."""
+
+Order = int | Literal["exact", "adiabatic"]
+
+
+class NotApplicable(Exception):
+    """A law does not hold for this run; the message says why, with the numbers."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A statistic of one observable after so many steps.
+
+    Parameters
+    ----------
+    statistic
+        One of `STATISTICS`.
+    observable
+        A parameter or a recorded observable.
+    step
+        Completed steps; one of the record's.
+    point
+        Sweep point; None for the point of the prediction.
+    """
+
+    statistic: str
+    observable: str
+    step: int
+    point: int | None = None
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Pearson's correlation, over trajectories, of a parameter at two snapshots."""
+
+    parameter: str
+    steps: tuple[int, int]
+    statistic: ClassVar[str] = "correlation"
+
+
+@dataclass(frozen=True)
+class PathMean:
+    """The mean, over trajectories, of a function of one parameter's values at several snapshots.
+
+    Parameters
+    ----------
+    parameter
+        Whose values.
+    steps
+        Of the snapshots.
+    function
+        Of an array (step, trajectory); gives a value for each trajectory.
+    """
+
+    parameter: str
+    steps: tuple[int, ...]
+    function: Callable[[np.ndarray], np.ndarray]
+    statistic: ClassVar[str] = "path"
+
+
+@dataclass(frozen=True)
+class Distance:
+    """Largest distance of the distribution function of a parameter at a snapshot from a given one (KS)."""
+
+    parameter: str
+    step: int
+    cdf: Callable[[np.ndarray], np.ndarray]
+    statistic: ClassVar[str] = "ks"
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function of several moments, perhaps of several sweep points.
+
+    Parameters
+    ----------
+    statistic
+        What it is called.
+    function
+        Takes one value, or one array of replicates, for each of the moments.
+    moments
+        Its arguments.
+    """
+
+    statistic: str
+    function: Callable[..., Any]
+    moments: tuple[Moment, ...]
+
+
+def over(unit: float, *measured: np.ndarray) -> np.ndarray:
+    """A moment, or the sum of several, in units of a known number, for a `Function`."""
+    return np.asarray(sum(measured) / unit)
+
+
+def change_over(predicted: float, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """The change of a moment in units of its prediction."""
+    return np.asarray((after - before) / predicted)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Several moments with a predicted value each: one row, judged at the point that is furthest off.
+
+    Parameters
+    ----------
+    moments
+        The same statistic at several steps, or at several sweep points.
+    values
+        What is predicted for each.
+    """
+
+    moments: tuple[Moment, ...]
+    values: tuple[float, ...]
+    statistic: ClassVar[str] = "curve"
+
+
+@dataclass(frozen=True)
+class DriftCurve:
+    """The recorded conditional drift of an observable: one row, judged at the bin that is furthest off.
+
+    Parameters
+    ----------
+    observable
+        Whose mean change a step is recorded by bins.
+    values
+        What is predicted for each bin.
+    """
+
+    observable: str
+    values: tuple[float, ...]
+    statistic: ClassVar[str] = "drift"
+
+
+@dataclass(frozen=True)
+class Density:
+    """The recorded histogram of an observable against a distribution function: chi-square over its bins."""
+
+    observable: str
+    step: int
+    cdf: Callable[[np.ndarray], np.ndarray]
+    statistic: ClassVar[str] = "density"
+
+
+@dataclass(frozen=True)
+class Tail:
+    """Exponent of the tail of a parameter's magnitude at a snapshot, by Hill's estimator from its largest values."""
+
+    parameter: str
+    step: int
+    fraction: float = 1e-3
+    statistic: ClassVar[str] = "tail"
+
+
+Measure = Moment | Correlation | PathMean | Distance | Function | Curve | DriftCurve | Density | Tail
+
+
+@dataclass(frozen=True)
+class Rival:
+    """Another formula for the same quantity, from which the measurement should tell the prediction."""
+
+    name: str
+    predicted: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A number from theory or from the user, and what to hold it against.
+
+    Parameters
+    ----------
+    id
+        ``NTL-1`` for the handbook, ``user-1`` for the user's own.
+    quantity
+        For people: ``variance(x) at step 40``.
+    measure
+        What to measure.
+    predicted
+        The number; 0 for a `Distance`.
+    order
+        ``exact``, ``adiabatic`` (exact along the noise-free path of slow parameters; tested as if it were
+        exact), or k for one valid up to and including the power k of the learning rate.
+    resolution
+        Smallest deviation worth seeing, in the units of `predicted`; None for the default of the comparison.
+    point
+        Sweep point; None without a sweep, or for a row about several points.
+    source
+        arXiv id and equation, or the handbook's entry.
+    conditions
+        What it rests on, with numbers.
+    rival
+        Optional.
+    expect
+        One of `EXPECTED`: what a right simulation must find.
+    learning_rate, series
+        For a prediction of order k: the rate, and a text that is equal for points which differ in the rate
+        alone.
+
+    Examples
+    --------
+    >>> row = Prediction("user-1", "variance(x)", Moment("variance", "x", 100), 0.5, order=1)
+    >>> row.statistic
+    'variance'
+    """
+
+    id: str
+    quantity: str
+    measure: Measure
+    predicted: float
+    order: Order = "exact"
+    resolution: float | None = None
+    point: int | None = None
+    source: str = ""
+    conditions: str = ""
+    rival: Rival | None = None
+    expect: str = "agrees"
+    learning_rate: float = nan
+    series: str = ""
+
+    @property
+    def statistic(self) -> str:
+        """What is measured, in one word."""
+        return self.measure.statistic

@@ -1,0 +1,102 @@
+"""From what the kernels accumulated to the labelled arrays of an ensemble, names and dimensions as documented."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sgdsim.ensemble import Variable
+from sgdsim.kernels.accumulators import Accumulators
+from sgdsim.model.run import Run
+from sgdsim.simulation.recorded_statistics import bin_coordinates, coordinate, over, statistics
+from sgdsim.statistics.moments import Moments, merge_axis
+
+_STATISTICS = {
+    "mean": "mean over live trajectories",
+    "variance": "unbiased variance over live trajectories",
+    "skewness": "skewness over live trajectories",
+    "kurtosis": "excess kurtosis over live trajectories",
+    "mean_stderr": "standard error of the mean",
+    "variance_stderr": "standard error of the variance",
+}
+
+
+def assemble(
+    runs: Sequence[Run],
+    record_steps: np.ndarray,
+    snapshot_steps: np.ndarray,
+    results: Accumulators,
+    sweep: Mapping[str, Sequence[Any]] | None,
+) -> dict[str, Variable]:
+    """Label the arrays of all sweep points.
+
+    Parameters
+    ----------
+    runs
+        One a point.
+    record_steps, snapshot_steps
+        Completed steps.
+    results
+        With a leading point axis.
+    sweep
+        The swept values by key, or None: then the arrays have no point dimension.
+    """
+    run = runs[0]
+    fields = Moments(*np.moveaxis(results.moments, -1, 0))
+    merged = merge_axis(fields, axis=2)
+    rates = np.stack([_rates_at(run, record_steps) for run in runs])
+    variables = {
+        "theta": over(f"snapshot {_kept(run)} parameter", results.theta, "parameters after snapshot_step steps"),
+        "status": over("trajectory", results.status, "completed steps when divergence was found, 0 = never"),
+        "learning_rate": over("record", rates, "learning rate of the step that led to the record"),
+        "count": over("record observable", merged.count.astype(np.int64), "finite values of live trajectories"),
+        "excluded": over(
+            "record observable",
+            run.trajectories - merged.count.astype(np.int64),
+            "diverged or non-finite values",
+        ),
+    }
+    for name, meaning in _STATISTICS.items():
+        variables[name] = over("record observable", getattr(merged, name), meaning)
+    variables["mean"] = over("record observable", np.where(merged.count > 0, merged.mean, np.nan), _STATISTICS["mean"])
+    for name, field in zip(("count", "mean", "m2", "m3", "m4"), fields, strict=True):
+        data = field.astype(np.int64) if name == "count" else field
+        variables[f"group_{name}"] = over("record group observable", data, f"{name} of one group of trajectories")
+    variables |= statistics(run, record_steps, results)
+    if sweep is None:
+        variables = {n: Variable(v.dimensions[1:], v.data[0], v.attributes) for n, v in variables.items()}
+    else:
+        variables["point"] = coordinate("point", np.arange(len(runs)), "sweep point")
+        for key, values in sweep.items():
+            variables[f"sweep_{key}"] = Variable(
+                ("point",), _as_array(values), {"long_name": f"swept value of {key}", "units": "1"}
+            )
+    return variables | _coordinates(run, record_steps, snapshot_steps) | bin_coordinates(run)
+
+
+def _kept(run: Run) -> str:
+    """The dimension of the trajectories of which snapshots are kept."""
+    return "trajectory" if run.recorder.snapshot_trajectories is None else "snapshot_trajectory"
+
+
+def _coordinates(run: Run, record_steps: np.ndarray, snapshot_steps: np.ndarray) -> dict[str, Variable]:
+    index = np.int32 if run.trajectories < 2**31 else np.int64
+    return {
+        "trajectory": coordinate("trajectory", np.arange(run.trajectories, dtype=index), "trajectory index"),
+        "parameter": coordinate("parameter", np.array(run.loss.parameters, dtype=object), "parameter"),
+        "observable": coordinate("observable", np.array(run.measured, dtype=object), "observable"),
+        "record_step": coordinate("record", record_steps, "completed steps"),
+        "snapshot_step": coordinate("snapshot", snapshot_steps, "completed steps"),
+    }
+
+
+def _rates_at(run: Run, record_steps: np.ndarray) -> np.ndarray:
+    rates = np.concatenate([[np.nan], run.schedule.rates(run.steps)])
+    return np.take(rates, record_steps)
+
+
+def _as_array(values: Sequence[Any]) -> np.ndarray:
+    numeric = all(isinstance(value, int | float) for value in values)
+    return np.array(values, dtype=np.float64 if numeric else object)

@@ -1,0 +1,96 @@
+"""Where a file comes from: versions, seed, times, and the scenario that made it."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import importlib.metadata
+import platform
+import shlex
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from sgdsim.base.version import __version__
+from sgdsim.kernels.philox import LAYOUT_VERSION
+
+LIBRARIES = ("numba", "llvmlite", "numpy", "h5py", "sympy")
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601.
+
+    Examples
+    --------
+    >>> now()
+    '20...+00:00'
+    """
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def attributes(
+    *,
+    title: str,
+    scenario: str,
+    seed: str,
+    target: str,
+    dtype: str,
+    lanes: int,
+    started: str,
+    compile_seconds: float,
+    seconds: float,
+    trajectory_steps: int,
+) -> dict[str, Any]:
+    """The provenance attributes of an ensemble.
+
+    Parameters
+    ----------
+    title
+        For people.
+    scenario
+        The resolved scenario as TOML.
+    seed, target, dtype
+        Of the run.
+    lanes
+        Trajectories of a tile: trajectory i is of group ``(i // lanes) % 64``.
+    started, compile_seconds, seconds
+        When the run began (UTC), how long it took to compile or load the kernels, and to simulate.
+    trajectory_steps
+        Updates carried out.
+    """
+    return {
+        "title": title or "SGD ensemble",
+        "source": "sgdsim",
+        "package_version": __version__,
+        "git_commit": git_commit(),
+        "scenario": scenario,
+        "scenario_sha256": hashlib.sha256(scenario.encode()).hexdigest(),
+        "seed": seed,  # as text: HDF5 readers differ on unsigned 64-bit attributes
+        "counter_layout_version": LAYOUT_VERSION,
+        "target": target,
+        "dtype": dtype,
+        "lanes": lanes,
+        "versions": ", ".join(f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES),
+        "python_version": platform.python_version(),
+        "started_utc": started,
+        "finished_utc": now(),
+        "compile_seconds": compile_seconds,
+        "wall_seconds": seconds,
+        "trajectory_steps_per_second": trajectory_steps / seconds,
+        "command_line": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    }
+
+
+@cache
+def git_commit() -> str:
+    """The commit of a source checkout, with ``+`` where it was changed; ``unknown`` for an installed package."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return "unknown"
+    try:
+        command = ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--abbrev=40", "--exclude=*"]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"

@@ -1,0 +1,194 @@
+"""Distributions against what was predicted of them: as a whole, by histogram, and in their tails."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import numpy as np
+
+from sgdsim.statistics.scores import POWER, Score, normal_deviate
+
+FEWEST_EXPECTED = 10.0
+"""Bins are merged until as many values are expected in each."""
+FEWEST_LARGEST = 16
+UNSTABLE = 0.01
+"""Below this p, the tail's exponent is not the same in the quarter that lies furthest out."""
+TOWARDS = 0.5
+"""Below this p, an exponent that comes closer to the prediction further out may be on its way there."""
+
+
+def kolmogorov_smirnov(distance: float, n: int) -> Score:
+    """Largest distance between two distribution functions, one of n values.
+
+    The finite-sample argument is Stephens's, J. R. Stat. Soc. B 32, 115 (1970).
+
+    Examples
+    --------
+    >>> round(kolmogorov_smirnov(0.0136, 10_000).p, 3)
+    0.049
+    """
+    from scipy.special import kolmogi, kolmogorov, ndtri
+
+    scale = sqrt(n) + 0.12 + 0.11 / sqrt(n)
+    p = float(kolmogorov(scale * distance))
+
+    def seen(level: float) -> float:
+        # Where the distribution is off by D, a sample is off by D +- sqrt(F(1 - F)/n), and F(1 - F) <= 1/4.
+        return float(kolmogi(level) / scale + ndtri(POWER) * 0.5 / sqrt(n))
+
+    return Score(distance, z=normal_deviate(p), p=p, detectable=seen)
+
+
+def chi_square(counts: np.ndarray, probabilities: np.ndarray, off: np.ndarray | None = None) -> Score:
+    r"""Counts of independent values against the probabilities of their bins.
+
+    Measured is the total variation distance, half the sum of all differences in probability, over the merged bins.
+    What would have been seen is its value too: by Cauchy and Schwarz,
+
+        (\sum |p_i - q_i|)^2 = (\sum |p_i - q_i|/\sqrt{q_i} \cdot \sqrt{q_i})^2 <= \sum (p_i - q_i)^2/q_i = \lambda/n,
+
+    so that a total variation of D, and even more so a Kolmogorov distance of D, has a noncentrality of 4 n D^2 or more.
+
+    Parameters
+    ----------
+    counts
+        Of all bins, with those below the first edge and above the last.
+    probabilities
+        Likewise, as predicted.
+    off
+        By how much rounding may have changed them: it adds to the noncentrality that is allowed for.
+
+    Examples
+    --------
+    >>> one = chi_square(np.array([240, 260, 500]), np.array([0.25, 0.25, 0.5]))
+    >>> one.measured, round(one.p, 3), one.remarks
+    (0.01, 0.67, ('chi-square 0.8 on 2',))
+    """
+    from scipy.special import chdtrc, chdtri, chndtr, chndtrinc, chndtrix
+
+    n = float(counts.sum())
+    if not n:
+        return Score(doubts=("no live trajectories",))
+    if not (np.all(probabilities >= -1e-9) and abs(probabilities.sum() - 1.0) < 1e-6):
+        return Score(doubts=("what is predicted is no distribution function",))
+    observed, expected = _merged(counts.astype(float), n * np.maximum(probabilities, 0.0))
+    freedom = len(observed) - 1
+    distance = float(np.abs(observed - expected).sum() / (2.0 * n))
+    if not freedom:
+        return Score(distance, doubts=("one bin holds all that is expected: bins narrower, or elsewhere",))
+    value = float(np.sum((observed - expected) ** 2 / expected))
+    # Merging bins makes a noncentrality no larger; what is expected in less than one value is merged.
+    allowed = 0.0 if off is None else n * float(np.sum(off**2 / np.maximum(probabilities, 1.0 / n)))
+    p = float(max(chdtrc(freedom, value), 1.0 - chndtr(value, freedom, allowed)))
+
+    def seen(level: float) -> float:
+        limit = max(float(chdtri(freedom, level)), float(chndtrix(1.0 - level, freedom, allowed)))
+        return float(sqrt(chndtrinc(limit, freedom, 1.0 - POWER) / n) / 2.0)
+
+    remark = f"chi-square {value:.1f} on {freedom}"
+    return Score(distance, z=normal_deviate(p), p=p, detectable=seen, remarks=(remark,))
+
+
+def _merged(observed: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Neighbours together until enough is expected of each; what is left over goes to the last."""
+    starts, total = [0], 0.0
+    for index, value in enumerate(expected):
+        if total >= FEWEST_EXPECTED:
+            starts.append(index)
+            total = 0.0
+        total += value
+    if total < FEWEST_EXPECTED and len(starts) > 1:
+        starts.pop()
+    return np.add.reduceat(observed, starts), np.add.reduceat(expected, starts)
+
+
+def tail(values: np.ndarray, predicted: float, fraction: float, alpha: float, rounding: float = 0.0) -> Score:
+    """Hill's estimator of the exponent of a tail, P(|x| > t) ~ t^-exponent, against a predicted one.
+
+    From the k largest magnitudes it is k over the sum of their logarithms over that of the next, with a standard error
+    of itself over sqrt(k). The sum has a gamma distribution if the tail is a power from there on, so the p-value is
+    exact, and so is that of its change further out: the spacings of logarithms are independent (Renyi), so that the
+    estimate from the largest quarter and that from the other three have a ratio of Fisher's law.
+
+    A tail that is not yet a power there is in doubt: if quarter and whole differ, and where the whole contradicts the
+    prediction but the quarter does not, or tends towards it. Of samples of Student's t of 3 degrees, whose largest 2 to
+    10 % are not yet a power, 70 to 100 % contradict their true exponent at 1e-3, and at most 1 % without a doubt; of
+    Pareto's law with an exponent that is 30 % off, 3 in 4 do so without a doubt from the 1000 largest values.
+
+    Parameters
+    ----------
+    values
+        All of them, finite.
+    predicted
+        The exponent, positive.
+    fraction
+        Part of the values that the tail is taken to be.
+    alpha
+        Level at which the prediction would be contradicted.
+    rounding
+        Part by which it may have moved values, and so the mean of their logarithms: so much is not held against it.
+
+    Examples
+    --------
+    >>> values = np.random.default_rng(1).pareto(2.5, size=100_000) + 1.0
+    >>> one = tail(values, 2.5, 0.01, 1e-3)
+    >>> round(one.measured, 2), round(one.stderr, 2), one.doubts
+    (2.56, 0.08, ())
+    """
+    k = int(fraction * len(values))
+    if k < FEWEST_LARGEST:
+        needed = f"{fraction:g} of {len(values)} trajectories"
+        return Score(doubts=(f"{needed} are {k}: a tail is estimated from {FEWEST_LARGEST} or more",))
+    largest = np.sort(np.partition(np.abs(values), -k - 1)[-k - 1 :])[::-1]
+    if not largest[-1] > 0:
+        return Score(doubts=(f"fewer than {k} values differ from zero",))
+    quarter = k // 4
+    whole, far = (float(np.mean(np.log(largest[:m] / largest[m]))) for m in (k, quarter))
+    if not far > 0:
+        return Score(doubts=("the largest values are equal",))
+    allowed = float(np.clip(1.0 / predicted - whole, -rounding, rounding))
+    p = _gamma_p(k, k * (whole + allowed) * predicted)
+    # What rounding may have hidden would not have been seen.
+    return Score(
+        1.0 / whole,
+        1.0 / (whole * sqrt(k)),
+        (1.0 / whole - predicted) * whole * sqrt(k),
+        p,
+        lambda level: predicted * (_detectable_change(k, level) + rounding * predicted),
+        doubts=tuple(_instability(k, whole, quarter, far, predicted, p, alpha)),
+        remarks=(f"{k} largest; {1.0 / far:.3g} ± {1.0 / (far * sqrt(quarter)):.2g} from {quarter}",),
+    )
+
+
+def _instability(k: int, whole: float, quarter: int, far: float, predicted: float, p: float, alpha: float) -> list[str]:
+    """Signs that the tail is not yet a power where it is taken to begin."""
+    from scipy.special import fdtr
+
+    rest = (k * whole - quarter * far) / (k - quarter)
+    below = float(fdtr(2 * quarter, 2 * (k - quarter), far / rest)) if rest > 0 else 1.0
+    change = 2.0 * min(below, 1.0 - below)
+    if change < UNSTABLE:
+        return [f"not yet a power: the exponent is {1.0 / whole:.3g}, but {1.0 / far:.3g} further out"]
+    if p > alpha:
+        return []
+    closer = abs(np.log(far * predicted)) < abs(np.log(whole * predicted))
+    if _gamma_p(quarter, quarter * far * predicted) > alpha:
+        return [f"perhaps not yet a power: {1.0 / far:.3g} further out does not contradict the prediction"]
+    if closer and change < TOWARDS:
+        return [f"perhaps not yet a power: {1.0 / far:.3g} further out is closer to the prediction"]
+    return []
+
+
+def _gamma_p(k: int, value: float) -> float:
+    from scipy.special import gammainc, gammaincc
+
+    return float(min(1.0, 2.0 * min(gammainc(k, value), gammaincc(k, value))))
+
+
+def _detectable_change(k: int, level: float) -> float:
+    """Relative change of the exponent that is seen with the wanted power, up or down."""
+    from scipy.special import gammainccinv, gammaincinv
+
+    up = gammaincinv(k, POWER) / gammaincinv(k, level / 2.0) - 1.0
+    down = 1.0 - gammaincinv(k, 1.0 - POWER) / gammainccinv(k, level / 2.0)
+    return float(max(up, down))

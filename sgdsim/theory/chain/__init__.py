@@ -1,0 +1,1 @@
+"""The Markov chain of a run with one or two parameters, solved without sampling."""

@@ -1,0 +1,430 @@
+"""The user's own claims: ``variance(q) = learning_rate*s**2/2; order=1; at=final``.
+
+Left what is measured of parameters or recorded observables, right what it is claimed to be:
+
+- of a statistic, or of a covariance ``covariance(u, w)``, a formula in the loss's constants, ``learning_rate`` (of the
+  step that leads to the record), ``batch_size``, the optimizer's hyperparameters and ``steps``;
+- of a statistic also a curve, ``{ step = [0, 100], value = [1.0, 0.5] }``, or over the points of a sweep
+  ``{ learning_rate = [0.1, 0.2], value = [1.0, 2.0] }``;
+- of ``density(x)`` a formula that names x too, a density up to a factor (`sgdsim.theory.methods.normalised_density`);
+- of ``tail(x)`` the exponent of P(|x| > t) ~ t^-exponent.
+
+Options, after semicolons or as keys of ``[[predict]]``:
+
+- ``at``: ``final`` (default) or a recorded step, for a tail one with a snapshot;
+- ``order``: k for a formula valid up to and including the power k of the learning rate; without it, exact;
+- ``resolution``: the smallest deviation worth seeing, a number or ``0.5%`` of the predicted value, of a curve's largest
+  value, of all probability;
+- ``fraction``: of all values, the part that a tail is made of.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+import numpy as np
+
+from sgdsim.base import toml
+from sgdsim.base.errors import InputError, unknown_name
+from sgdsim.formulas.formula import Formula
+from sgdsim.formulas.vectors import gather
+from sgdsim.model.run import Histogram, Run
+from sgdsim.prediction import STATISTICS, Curve, Density, Measure, Moment, Order, Prediction, Tail
+from sgdsim.theory.law import series
+from sgdsim.theory.methods.normalised_density import NormalisedDensity
+
+CLAIMED = (*STATISTICS, "covariance", "density", "tail")
+OPTIONS = ("order", "at", "resolution", "fraction")
+
+_NAME = r"\w+(\[\d+\])?"
+_LEFT = re.compile(rf"\s*(?P<statistic>\w+)\s*\(\s*(?P<observable>{_NAME}(\s*,\s*{_NAME})?)\s*\)\s*")
+_VALUE = "value"
+_SAME = 1e-9  # relative difference between a swept value and what a file has of it
+
+
+@dataclass(frozen=True)
+class Values:
+    """A claimed curve, by number.
+
+    Parameters
+    ----------
+    key
+        ``step``, or what is swept.
+    at
+        Its values, each once.
+    values
+        What is claimed there.
+    """
+
+    key: str
+    at: tuple[float, ...]
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class UserPrediction:
+    """A claim of the user, read but not yet evaluated.
+
+    Parameters
+    ----------
+    id
+        ``user-1``, or what the user calls it.
+    statistic, observable, formula
+        ``statistic(observable) = formula``; of a curve, the formula is its column ``value``.
+    order
+        ``exact`` or k.
+    at
+        A recorded step; None for the last.
+    resolution
+        A number; with `relative`, in parts of the predicted value.
+    relative
+        Whether the resolution was given in percent.
+    curve
+        What a curve claims.
+    fraction
+        Of the values, the part that a tail is made of.
+    """
+
+    id: str
+    statistic: str
+    observable: str
+    formula: str
+    order: Order = "exact"
+    at: int | None = None
+    resolution: float | None = None
+    relative: bool = False
+    curve: Values | None = None
+    fraction: float = Tail.fraction
+
+    def predictions(self, runs: Sequence[Run]) -> list[Prediction]:
+        """The claim at every point of a sweep, or for one run.
+
+        Raises
+        ------
+        InputError
+            For an unknown observable or name (with a near match), a step that is not recorded, what else is not
+            recorded but needed, or a value that is not finite.
+        """
+        if self.curve is not None and self.curve.key != "step":
+            return [self._over_points(runs, self.curve)]
+        swept = len(runs) > 1
+        return [self._at_point(run, point if swept else None) for point, run in enumerate(runs)]
+
+    def _at_point(self, run: Run, point: int | None) -> Prediction:
+        observable = self._observable(run)
+        if self.curve is not None:
+            moments = [Moment(self.statistic, observable, self._recorded_step(run, int(at))) for at in self.curve.at]
+            return self._curve(observable, moments, self.curve, point)
+        step = self._recorded_step(run, run.steps if self.at is None else self.at)
+        values = _values(run, step)
+        measure, predicted = self._measure(run, observable, step, values), 0.0
+        if self.statistic != "density":
+            formula = Formula.parse(self.formula, where=self._where)
+            formula.require(values)
+            predicted = float(formula.evaluate(values))
+        if self.statistic == "tail" and not predicted > 0:
+            raise InputError(f"{self._where}: {self.formula} is {predicted:g}, expected a positive exponent")
+        return Prediction(
+            self.id,
+            self._quantity(observable, step),
+            measure,
+            predicted,
+            self.order,
+            self._resolution(1.0 if self.statistic == "density" else predicted),
+            point,
+            source="user",
+            conditions=f"= {self.formula}",
+            learning_rate=_rate(run, step),
+            series=series(run),
+        )
+
+    def _measure(self, run: Run, observable: str, step: int, values: Mapping[str, Any]) -> Measure:
+        if self.statistic == "density":
+            return self._density(run, observable, step, values)
+        if self.statistic == "tail":
+            if step not in run.recorder.snapshots:
+                at = "final" if step == run.steps else str(step)
+                raise self._needs(observable, f"a snapshot at step {step}: record.snapshots, or --snapshot {at}")
+            return Tail(observable, step, self.fraction)
+        return Moment(self.statistic, observable, step)
+
+    def _density(self, run: Run, observable: str, step: int, values: Mapping[str, Any]) -> Density:
+        histogram = run.recorder.histograms.get(observable)
+        if not isinstance(histogram, Histogram):
+            needed = f"record.histograms = {{ {observable} = [low, high, bins] }}"
+            raise self._needs(observable, f"a histogram: {needed}, or --histogram {observable}:LOW,HIGH,BINS")
+        formula, variable = _as_variable(self.formula, observable)
+        Formula.parse(formula, where=self._where).require({**values, variable: 0.0})
+        density = NormalisedDensity(formula, variable, values, self._where)
+        density.cdf(histogram.edges)  # what cannot be normalised is refused before the run
+        return Density(observable, step, density.cdf)
+
+    def _over_points(self, runs: Sequence[Run], curve: Values) -> Prediction:
+        """A curve over the points of a sweep."""
+        observable, moments, values = self._observable(runs[0]), [], []
+        swept = []
+        for point, run in enumerate(runs):
+            step = self._recorded_step(run, run.steps if self.at is None else self.at)
+            swept.append(self._swept(run, curve.key, step))
+            moments.append(Moment(self.statistic, observable, step, point if len(runs) > 1 else None))
+        found = []
+        for row, (at, value) in enumerate(zip(curve.at, curve.values, strict=True), 1):
+            points = [point for point, here in enumerate(swept) if np.isclose(here, at, rtol=_SAME, atol=0.0)]
+            if not points:
+                known = ", ".join(f"{here:g}" for here in dict.fromkeys(swept))
+                raise InputError(
+                    f"{self._where}: row {row} of the curve: no point has {curve.key} = {at:g}, but {known}"
+                )
+            found += [moments[point] for point in points]
+            values += [value] * len(points)
+        return self._curve(observable, found, Values(curve.key, curve.at, tuple(values)), None)
+
+    def _swept(self, run: Run, key: str, step: int) -> float:
+        """What a run has of a swept key, which may be given without its section."""
+        starts = {name: start for name, start in run.initial.items() if isinstance(start, float | int)}
+        known = {**starts, **_about(run, step), **run.loss.constants}
+        name = toml.split_key(key)[-1]
+        if name not in known:
+            raise InputError(f"{self._where}: curve: {unknown_name('step or swept key', key, ['step', *known])}")
+        return float(known[name])
+
+    def _curve(self, observable: str, moments: Sequence[Moment], curve: Values, point: int | None) -> Prediction:
+        largest = max(curve.values, key=abs)
+        steps = {moment.step for moment in moments}
+        quantity = f"{self.statistic}({observable}) over {curve.key}"
+        return Prediction(
+            self.id,
+            quantity + (f" at step {self.at}" if self.at is not None and len(steps) == 1 else ""),
+            Curve(tuple(moments), curve.values),
+            largest,
+            self.order,
+            self._resolution(largest),
+            point,
+            source="user",
+            conditions=f"= {len(curve.values)} values over {curve.key}",
+        )
+
+    def _observable(self, run: Run) -> str:
+        """What is measured, if it is; of a covariance in the order in which it is recorded."""
+        names = [name.strip() for name in self.observable.split(",")]
+        of_parameters = self.statistic in ("covariance", "tail")
+        kind, known = ("parameter", run.loss.parameters) if of_parameters else ("observable", run.measured)
+        for name in names:
+            if name not in known:
+                raise InputError(f"{self._where}: {unknown_name(kind, name, known)}")
+        if len(names) > 1 and not run.recorder.covariances:
+            raise self._needs(", ".join(names), "record.covariances = true, or --covariances")
+        return ", ".join(sorted(names, key=run.measured.index))
+
+    def _recorded_step(self, run: Run, step: int) -> int:
+        if not 0 <= step <= run.steps:
+            raise InputError(f"{self._where}: step {step}, expected 0 to {run.steps}")
+        recorded = run.recorder.record_steps(run.steps)
+        if step not in recorded and not (self.statistic == "tail" and step in run.recorder.snapshots):
+            nearest = recorded[np.argmin(np.abs(recorded - step))]
+            raise InputError(f"{self._where}: step {step} is not recorded; the nearest that is, is {nearest}")
+        return step
+
+    def _resolution(self, scale: float) -> float | None:
+        if self.resolution is None or not self.relative:
+            return self.resolution
+        return self.resolution * abs(scale)
+
+    def _quantity(self, observable: str, step: int) -> str:
+        return f"{self.statistic}({observable})" + ("" if self.at is None else f" at step {step}")
+
+    def _needs(self, observable: str, what: str) -> InputError:
+        return InputError(f"{self._where}: {self.statistic}({observable}) needs {what}")
+
+    @property
+    def _where(self) -> str:
+        return f"prediction {self.id}"
+
+
+def parse_user_prediction(source: str | Mapping[str, Any], id: str = "user-1") -> UserPrediction:
+    """Read a claim, as text or as a ``[[predict]]`` table with the text under ``formula``.
+
+    Parameters
+    ----------
+    source
+        The text, or a table; a key of the table overrides the option of the same name in the text.
+    id
+        What to call it, unless the table says so.
+
+    Raises
+    ------
+    InputError
+        For anything that cannot be read, with a near match for an unknown statistic or option.
+
+    Examples
+    --------
+    >>> claim = parse_user_prediction("variance(q) = learning_rate*s**2/2; order=1; resolution=0.5%")
+    >>> claim.statistic, claim.observable, claim.formula, claim.order, claim.resolution, claim.relative
+    ('variance', 'q', 'learning_rate*s**2/2', 1, 0.005, True)
+    >>> parse_user_prediction("mean(q) = { step = [0, 10], value = [1.0, 0.5] }").curve
+    Values(key='step', at=(0.0, 10.0), values=(1.0, 0.5))
+    """
+    table = {"formula": source} if isinstance(source, str) else {k: v for k, v in source.items() if v is not None}
+    id = str(table.pop("id", id))
+    where = f"prediction {id}"
+    claim, *options = str(table.pop("formula", "")).split(";")
+    curve = table.pop("curve", None)
+    given = {**dict(_option(text, where) for text in options if text.strip()), **table}
+    for key in given:
+        if key not in OPTIONS:
+            raise InputError(f"{where}: {unknown_name('option', key, OPTIONS)}")
+    statistic, observable, right = _sides(claim, where)
+    if right.startswith("{"):
+        curve, right = toml.parse_value(right), _VALUE
+    values = None if curve is None else _curve_values(curve, where)
+    _check_options(statistic, values, given, where)
+    Formula.parse(right, where=where)
+    resolution, relative = _resolution(given.get("resolution"), where)
+    return UserPrediction(
+        id,
+        statistic,
+        observable,
+        right,
+        _order(given.get("order", "exact"), where),
+        _at(given.get("at", "final"), where),
+        resolution,
+        relative,
+        values,
+        _fraction(given.get("fraction", Tail.fraction), where),
+    )
+
+
+def _sides(claim: str, where: str) -> tuple[str, str, str]:
+    """Statistic, observable, and what is claimed of them."""
+    left, equals, right = claim.partition("=")
+    match, right = _LEFT.fullmatch(left), right.strip()
+    if match is None or not equals or not right:
+        raise InputError(f"{where}: {claim.strip()!r}, expected statistic(observable) = formula")
+    if match["statistic"] not in CLAIMED:
+        raise InputError(f"{where}: {unknown_name('statistic', match['statistic'], CLAIMED)}")
+    if right.startswith("file:"):
+        raise InputError(f"{where}: {right!r}, expected the numbers: files are read where a scenario is")
+    names = [name.strip() for name in match["observable"].split(",")]
+    if (len(set(names)) == 2) != (match["statistic"] == "covariance"):
+        expected = "covariance(u, w) of two parameters, and others of one name"
+        raise InputError(f"{where}: {left.strip()!r}, expected {expected}")
+    return match["statistic"], ", ".join(names), right
+
+
+def _curve_values(table: Any, where: str) -> Values:
+    usage = "{ step = […], value = […] }, or what is swept in place of step"
+    keys = [key for key in table if key != _VALUE] if isinstance(table, Mapping) else []
+    if len(keys) != 1 or _VALUE not in table:
+        raise InputError(f"{where}: a curve, expected {usage}")
+    (key,) = keys
+    for column in (key, _VALUE):
+        numbers = table[column]
+        if not isinstance(numbers, list) or not numbers or not all(map(_is_number, numbers)):
+            raise InputError(f"{where}: {column} of the curve, expected a list of finite numbers")
+    at, values = (tuple(map(float, table[column])) for column in (key, _VALUE))
+    if len(at) != len(values):
+        raise InputError(f"{where}: {len(at)} of {key} and {len(values)} values, expected equally many")
+    for row, number in enumerate(at, 1):
+        if number in at[: row - 1]:
+            raise InputError(f"{where}: row {row} of the curve: {key} = {number:g} stands there twice")
+        if key == "step" and (number < 0 or number % 1):
+            raise InputError(f"{where}: row {row} of the curve: step {number:g}, expected a whole number from 0")
+    return Values(key, at, values)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+
+
+def _check_options(statistic: str, curve: Values | None, given: Mapping[str, Any], where: str) -> None:
+    """Refuse options that a claim of this form has not."""
+    form = "a curve" if curve is not None else f"a {statistic}"
+    if curve is not None and statistic in ("density", "tail"):
+        raise InputError(f"{where}: {form} of a {statistic}, expected a formula")
+    if "order" in given and given["order"] != "exact" and (curve is not None or statistic in ("density", "tail")):
+        raise InputError(f"{where}: order={given['order']} of {form}, expected only of a number or formula")
+    if "at" in given and curve is not None and curve.key == "step":
+        raise InputError(f"{where}: at={given['at']} of a curve over steps, which has its own")
+    if "fraction" in given and statistic != "tail":
+        raise InputError(f"{where}: fraction={given['fraction']} of {form}, expected only of a tail")
+
+
+def _option(text: str, where: str) -> tuple[str, str]:
+    key, equals, value = (part.strip() for part in text.partition("="))
+    if not equals or not value:
+        raise InputError(f"{where}: {text.strip()!r}, expected option=value with an option of {', '.join(OPTIONS)}")
+    return key, value
+
+
+def _order(value: object, where: str) -> Order:
+    if value == "exact":
+        return "exact"
+    if isinstance(value, str | int) and not isinstance(value, bool) and str(value).isdecimal():
+        return int(value)
+    raise InputError(f"{where}: order {value!r}, expected exact or a whole number from 0")
+
+
+def _at(value: object, where: str) -> int | None:
+    if value == "final":
+        return None
+    if isinstance(value, str | int) and not isinstance(value, bool) and str(value).isdecimal():
+        return int(value)
+    raise InputError(f"{where}: at {value!r}, expected final or a recorded step")
+
+
+def _resolution(value: object, where: str) -> tuple[float | None, bool]:
+    if value is None:
+        return None, False
+    text = str(value).strip()
+    relative = text.endswith("%")
+    number = _positive(text.removesuffix("%"))
+    if number is None:
+        raise InputError(f"{where}: resolution {value!r}, expected a positive number or a percentage such as 0.5%")
+    return (number / 100.0 if relative else number), relative
+
+
+def _fraction(value: object, where: str) -> float:
+    number = _positive(str(value))
+    if number is None or number >= 1:
+        raise InputError(f"{where}: fraction {value!r}, expected a number between 0 and 1 such as 0.001")
+    return number
+
+
+def _positive(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if 0 < number < float("inf") else None
+
+
+def _as_variable(formula: str, observable: str) -> tuple[str, str]:
+    """A formula in which a coordinate ``w[0]`` is a variable of its own, and what that is called."""
+    name, bracket, index = observable.partition("[")
+    if not bracket:
+        return formula, observable
+    variable = f"{name}_{index.rstrip(']')}_"
+    return re.sub(rf"\b{name}\s*\[\s*{index.rstrip(']')}\s*\]", variable, formula), variable
+
+
+def _values(run: Run, step: int) -> dict[str, Any]:
+    """What a claim may name; the loss's own names win."""
+    return {**_about(run, step), **gather(run.loss.constants)}
+
+
+def _about(run: Run, step: int) -> dict[str, float]:
+    about_run = {
+        "learning_rate": _rate(run, step),
+        "batch_size": float(run.optimizer.batch_size),
+        "steps": float(run.steps),
+    }
+    return {**about_run, **run.optimizer.values}
+
+
+def _rate(run: Run, step: int) -> float:
+    """The rate of the step that led there; before the first, that of the first."""
+    return float(run.schedule.rates(run.steps)[max(step - 1, 0)])

@@ -1,0 +1,1 @@
+"""Laws: what theory predicts for a run, one file a piece of physics."""

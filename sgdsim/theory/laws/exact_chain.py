@@ -1,0 +1,71 @@
+"""The exact chain as a law of its own: means and variances at the end of a run, for one or two parameters.
+
+SGD is a Markov chain; `sgdsim.theory.chain.chain` applies its backward operator numerically, with an estimate of the
+error. Where asymptotic theory and simulation differ, this tells whose error it is; linear response is the rival
+beside it. It takes seconds, so that it is asked for by ``id = "chain"`` and not automatic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from sgdsim.model.run import Recorder, Run
+from sgdsim.prediction import Moment, NotApplicable, Prediction, Rival
+from sgdsim.theory.chain.chain import evolve
+from sgdsim.theory.law import Law
+from sgdsim.theory.methods.linear_response import response
+from sgdsim.theory.quadrature.nested import Numerical
+
+ID = "chain"
+
+
+def _at_point(run: Run) -> list[Prediction]:
+    names = run.loss.parameters
+    values = evolve(run, [*names, *(f"({name})**2" for name in names)], run.steps)
+    leading = _leading(run)
+    rows: list[Prediction] = []
+    for name, mean, square in zip(names, values, values[len(names) :], strict=False):
+        rows += _rows(run, name, mean, square, leading.get(name))
+    return rows
+
+
+def _rows(run: Run, name: str, mean: Numerical, square: Numerical, leading: float | None) -> list[Prediction]:
+    centre, variance = float(mean.value), float(square.value) - float(mean.value) ** 2
+    spread = float(np.sqrt(max(variance, 0.0)))
+    off = float(square.error) + 2.0 * abs(centre) * float(mean.error)
+    resolution = 0.01 * float(np.hypot(centre, spread))
+    rows = [_row(run, "mean", name, centre, float(mean.error), resolution)]
+    if variance > 0:
+        row = _row(run, "variance", name, variance, off, 0.01 * variance)
+        rows.append(row if leading is None else replace(row, rival=Rival("linear response", leading)))
+    return rows
+
+
+def _row(run: Run, statistic: str, name: str, value: float, error: float, resolution: float) -> Prediction:
+    if not error < resolution:
+        raise NotApplicable(f"the {statistic} of {name} is only known to {error:.2g}, worse than {resolution:.2g}")
+    conditions = f"numerical error {error:.1g}"
+    measure = Moment(statistic, name, run.steps)
+    return Prediction(ID, f"{statistic}({name})", measure, value, "exact", resolution, conditions=conditions)
+
+
+def _leading(run: Run) -> dict[str, float]:
+    """Variances by linear response, of stable runs that have forgotten their start."""
+    try:
+        found = response(run)
+    except NotApplicable:
+        return {}
+    if found.flat_directions or found.radius**run.steps > 1e-3:
+        return {}
+    return dict(zip(run.loss.parameters, map(float, np.diag(found.covariance)), strict=True))
+
+
+LAW = Law(
+    ID,
+    "exact chain: mean and variance at the end of a run, for one or two parameters",
+    "numerical, sgdsim's backward operator",
+    lambda run: Recorder(),
+    _at_point,
+)

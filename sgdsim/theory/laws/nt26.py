@@ -1,0 +1,121 @@
+"""NT-26 and NT-27: moments where the gradient of every sample is affine in the parameters. Exact.
+
+For state-independent noise of covariance C the stationary covariance solves ``S H + H S - eta H S H = eta C``; for
+gradients with random coefficients, and with momentum, decay and matrix learning rates, the moments obey the recursion
+of
+`sgdsim.theory.methods.moment_recursion`. What is tested is the recursion at the recorded steps themselves, so that
+nothing waits for stationarity. Directions that NTL-1 speaks of are left to it.
+
+Where gradients are not affine, the same equation at the minimum has the stationary covariance to leading order; it is
+tested over a sweep of learning rates, at the end of runs that have forgotten their start.
+
+Stationary covariances: arXiv:2012.03636, arXiv:2102.05375; the recursion of all moments is re-derived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from sgdsim.model.run import Recorder, Run
+from sgdsim.prediction import FEWEST_RATES, Moment, NotApplicable, Prediction
+from sgdsim.theory.law import Law, series
+from sgdsim.theory.methods.fast_directions import modes
+from sgdsim.theory.methods.linear_response import response
+from sgdsim.theory.methods.moment_recursion import HIGHEST, StateMoments, is_affine, recursion
+
+ID = "NT-26"
+
+_FORGOTTEN = 1e-3
+_HEAVY = 50.0  # excess kurtosis beyond which rare trajectories that no sample holds make the variance
+_LIGHT = 3.0  # excess kurtosis, that of Laplace
+
+
+def _at_point(run: Run) -> list[Prediction]:
+    others = [name for name in run.loss.parameters if name not in _taken(run)]
+    if not others:
+        raise NotApplicable("NTL-1 says the same of every parameter")
+    law = recursion(run, _order(run))
+    rows: list[Prediction] = []
+    for step in _steps(run):
+        moments = law.after(step)
+        for name in others:
+            rows += _rows(run, moments, name, step)
+    if not rows:
+        raise NotApplicable("no moment of the parameters exists")
+    return rows
+
+
+def _taken(run: Run) -> set[str]:
+    try:
+        return {mode.parameter for mode in modes(run)}
+    except NotApplicable:
+        return set()
+
+
+def _order(run: Run) -> int:
+    """Moments of order 4 tell whether the variance has a standard error; many parameters have too many of them."""
+    return HIGHEST if len(run.loss.parameters) * (1 + len(run.optimizer.rule.state)) <= 4 else 2
+
+
+def _steps(run: Run) -> list[int]:
+    """The last step, and a recorded one in the middle."""
+    recorded = run.recorder.record_steps(run.steps)[1:-1]
+    middle = [int(recorded[len(recorded) // 2])] if len(recorded) else []
+    return [*middle, run.steps]
+
+
+def _rows(run: Run, moments: StateMoments, name: str, step: int) -> list[Prediction]:
+    mean, variance, third, fourth = moments.cumulants(name)
+    # A mean near zero is judged on the scale of the distribution.
+    spread = float(np.hypot(mean, np.sqrt(variance))) if np.isfinite(variance) else abs(mean)
+    rows = []
+    if np.isfinite(mean):
+        rows.append(_row(name, "mean", step, run, mean, 0.01 * spread or None))
+    if variance > 0 and np.isfinite(variance) and not fourth / variance**2 > _HEAVY:
+        rows.append(_row(name, "variance", step, run, variance, None))
+    # Of a heavy tail no sample shows the skewness: its error needs the sixth moment.
+    if step == run.steps and variance > 0 and fourth / variance**2 < _LIGHT:
+        skewness = third / variance**1.5
+        rows.append(_row(name, "skewness", step, run, skewness, 0.05 * max(1.0, abs(skewness))))
+    return rows
+
+
+def _row(name: str, statistic: str, step: int, run: Run, value: float, resolution: float | None) -> Prediction:
+    quantity = f"{statistic}({name})" + ("" if step == run.steps else f" at step {step}")
+    return Prediction(ID, quantity, Moment(statistic, name, step), float(value), "exact", resolution)
+
+
+def _across(runs: Sequence[Run]) -> list[Prediction]:
+    """Linear response at every point of a sweep over learning rates, valid to order 1."""
+    if len({_last_rate(run) for run in runs}) < FEWEST_RATES or is_affine(runs[0].loss):
+        return []
+    rows: list[Prediction] = []
+    for point, run in enumerate(runs):
+        try:
+            found = response(run)
+        except NotApplicable:
+            return []
+        if found.flat_directions or found.radius**run.steps > _FORGOTTEN:
+            return []
+        for name, variance in zip(run.loss.parameters, np.diag(found.covariance), strict=True):
+            row = Prediction(ID, f"variance({name})", Moment("variance", name, run.steps), float(variance), 1)
+            about = {"learning_rate": _last_rate(run), "series": series(run), "conditions": "linear response"}
+            rows.append(replace(row, point=point, **about))  # type: ignore[arg-type]
+    return rows
+
+
+def _last_rate(run: Run) -> float:
+    return float(run.schedule.rates(run.steps)[-1])
+
+
+LAW = Law(
+    ID,
+    "exact mean, variance and skewness where gradients are affine in the parameters",
+    "re-derived, sgdsim handbook NT-26 and NT-27; stationary covariance arXiv:2012.03636",
+    lambda run: Recorder(),
+    _at_point,
+    _across,
+)

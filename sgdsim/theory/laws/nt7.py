@@ -1,0 +1,135 @@
+"""NT-4, NT-7, NT-13: what SGD does to the charge of a symmetry. Exact, path by path.
+
+    Q' = (1 - eta*lambda)^2*Q + (eta^2/2)*g^T A g,
+
+so that without weight decay ``Q_t - Q_0`` is the sum of the right sides over the steps, which is recorded along each
+trajectory and held against the charge itself; the charge of a translation keeps its law, up to weight decay. Where the
+gradient is affine in the parameters, the mean of the charge is also predicted by the recursion of moments (NT-5).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from sgdsim.model.loss import Loss
+from sgdsim.model.observables import Observable
+from sgdsim.model.run import Recorder, Run
+from sgdsim.prediction import Function, Moment, NotApplicable, Prediction
+from sgdsim.theory.law import Law, name_of
+from sgdsim.theory.methods.charge_balance import Balance, balances
+from sgdsim.theory.methods.moment_recursion import StateMoments, recursion
+
+ID = "NT-7"
+
+
+def _usable(run: Run) -> list[tuple[str, Balance]]:
+    """The symmetries whose charge has a known exact change, by the name of the charge."""
+    found = [one for one in balances(run) if one.charge is not None and one.change is not None]
+    if not found:
+        raise NotApplicable(
+            "the loss declares no symmetry with a charge, or the optimizer's steps have no known change"
+        )
+    if "learning_rate" in run.loss.namespace_names:
+        raise NotApplicable("learning_rate is a name of the loss, and the change of a charge needs that of the step")
+    if run.optimizer.preconditioner or run.optimizer.metric:
+        raise NotApplicable("with a matrix of learning rates the charge is another one than the loss's")
+    names = {charge: name for name, charge in run.loss.charges.items()}
+    return [(names[one.charge], one) for one in found if one.charge in names]
+
+
+def _charge(name: str) -> Observable:
+    return Observable(f"charge_{name}", f"charge({name})")
+
+
+def _pushes(run: Run, name: str, balance: Balance) -> Observable:
+    """The sum of ``(eta^2/2) g^T A g`` over all steps."""
+    text = str(balance.change)
+    return Observable(f"pushes_{name}", f"learning_rate**2*({text})", (0, run.steps), "sum")
+
+
+def _records(run: Run) -> Recorder:
+    wanted: list[Observable] = []
+    for name, balance in _usable(run):
+        wanted.append(_charge(name))
+        if not balance.is_translation and not balance.decay:
+            wanted.append(_pushes(run, name, balance))
+    return Recorder(observables=tuple(wanted))
+
+
+def _at_point(run: Run) -> list[Prediction]:
+    rows: list[Prediction] = []
+    for name, balance in _usable(run):
+        charge = name_of(run, _charge(name))
+        if balance.is_translation:
+            rows.append(_translation(run, charge, balance))
+        elif not balance.decay:
+            rows.append(_identity(run, charge, name_of(run, _pushes(run, name, balance)), balance))
+        rows += _mean(run, charge, balance)
+    if not rows:
+        raise NotApplicable("with weight decay the sum over the steps has no closed form")
+    return rows
+
+
+def _scale(run: Run) -> float:
+    """``E |theta_0|^2``, in whose parts a charge that may vanish is judged."""
+    starts = [run.initial[name] for name in run.loss.parameters]
+    return float(sum(s * s if isinstance(s, float | int) else s.moment(2) for s in starts)) or 1.0
+
+
+def _translation(run: Run, charge: str, balance: Balance) -> Prediction:
+    """Each step multiplies the charge of a translation by the same factor."""
+    kept = float(np.prod([balance.kept(rate) for rate in run.schedule.rates(run.steps)]))
+    moments = (Moment("mean", charge, run.steps), Moment("mean", charge, 0))
+    measure = Function("kept charge", partial(_unexplained, _scale(run), kept), moments)
+    quantity = f"mean({charge}) less {kept:.6g} of its start, plus E|theta_0|^2"
+    return Prediction(ID, quantity, measure, _scale(run), "exact", 1e-3 * _scale(run), conditions="NT-13")
+
+
+def _identity(run: Run, charge: str, pushes: str, balance: Balance) -> Prediction:
+    moments = (Moment("mean", charge, run.steps), Moment("mean", charge, 0), Moment("mean", pushes, run.steps))
+    measure = Function("change of the charge", partial(_unexplained, _scale(run), 1.0), moments)
+    quantity = f"mean({charge}) less its start and {pushes}, plus E|theta_0|^2"
+    return Prediction(ID, quantity, measure, _scale(run), "exact", 1e-3 * _scale(run), conditions="NT-7")
+
+
+def _unexplained(scale: float, kept: float, last: np.ndarray, first: np.ndarray, *pushes: np.ndarray) -> np.ndarray:
+    """What is left over is zero, and is added to a number of its natural size, whose rounding is known."""
+    return np.asarray(scale + last - kept * first - sum(pushes))
+
+
+def _mean(run: Run, charge: str, balance: Balance) -> list[Prediction]:
+    """The mean of the charge where the recursion of second moments is closed."""
+    try:
+        moments = recursion(run, 2).after(run.steps)
+    except NotApplicable:
+        return []
+    value = _mean_of(run.loss, balance, moments)
+    if not np.isfinite(value):
+        return []
+    resolution = max(0.01 * abs(value), 1e-3 * _scale(run))
+    return [Prediction(ID, f"mean({charge})", Moment("mean", charge, run.steps), value, "exact", resolution)]
+
+
+def _mean_of(loss: Loss, balance: Balance, moments: StateMoments) -> float:
+    import sympy
+
+    polynomial = sympy.Poly(balance.charge, *loss.theta)
+    constants = {loss.symbols[name]: value for name, value in loss.constants.items()}
+    total = 0.0
+    for powers, coefficient in polynomial.terms():
+        names = [name for name, power in zip(loss.parameters, powers, strict=True) for _ in range(power)]
+        means = [moments.mean(name) for name in names]
+        spread = moments.covariance(*names) if len(names) == 2 else 0.0
+        total += float(coefficient.subs(constants)) * (float(np.prod(means)) + spread)
+    return total
+
+
+LAW = Law(
+    ID,
+    "charges of symmetries: exact change along each trajectory, and their mean",
+    "re-derived, sgdsim handbook NT-4, NT-5, NT-7, NT-13; balance arXiv:2308.06671",
+    _records,
+    _at_point,
+)

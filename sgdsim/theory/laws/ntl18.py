@@ -1,0 +1,272 @@
+"""NTL-18: the fastest possible cooling of one mode, and the bound that no schedule passes; several modes; SignSGD.
+
+*One mode, exact.* The second moment ``v = E (x - centre)^2`` obeys ``v' = (1 - eta*a)^2*v + eta^2*sigma^2``, least for
+``eta* = a*v/(a^2*v + sigma^2)``. Since v' rises with v, the greedy choice is the best at every later step, too, and
+
+    1/v_n = 1/v_0 + n*a^2/sigma^2    under eta*,    v_n >= 1/(1/v_0 + n*a^2/sigma^2)    under any other schedule.
+
+From equilibrium at eta_0 this is ``eta_n* = eta_0/(2 + n*a*eta_0)``: the first move halves the learning rate, and
+``U_n = U_0/(1 + n*a*eta_0/(2 - a*eta_0))``. So zero temperature is never reached in finitely many steps (NTL-31 i).
+What is tested is the second moment in units of the bound. Of the greedy schedule that is 1, whatever the recursion
+says; of any other the bound cancels between what is predicted and measured, and the row tests the recursion, NTL-16.
+
+*Several modes, exact.* They share the learning rate. The greedy one, least for the next fast loss in total, is
+
+    eta* = sum_i(a_i^2*v_i)/sum_i(a_i^3*v_i + a_i*sigma_i^2),
+
+which need not be the best at later steps. The total in units of what the greedy rates leave tests the recursion alone,
+as their own total cancels. What tests the greedy choice are three runs that differ in the last rate: the total is a
+parabola in it, and eta* must be the lowest point of the one that is measured.
+
+*SignSGD.* A step from a normal law leaves ``v' = v - 2*sqrt(2/pi)*eta*a*v/sqrt(a^2*v + sigma^2) + eta^2``,
+least for ``eta* = sqrt(2/pi)*a*v/sqrt(a^2*v + sigma^2)``, so that
+
+    1/v_n = 1/v_0 + (2/pi)*n*a^2/sigma^2    to leading order in e = a^2*v_0/sigma^2:
+
+pi/2 times slower than SGD. Tested is the second moment over this, to order 0 in e at four or more of them: under the
+rates that are best to leading order it is 1. Under other rates it is the recursion's, which also neglects that the law
+does not stay normal, by its fourth cumulant, of relative order ``eta^2/v ~ e``, and this once more in the pull.
+
+That the best decay is about 1/t is claimed in arXiv:2505.10559; the exact law and the bound are re-derived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from sgdsim.model.noise import Noise
+from sgdsim.model.run import Recorder, Run
+from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, Rival, over
+from sgdsim.theory.law import Law, series
+from sgdsim.theory.laws.ntl2 import fast_loss_name, fast_losses
+from sgdsim.theory.methods.fast_directions import Mode, modes
+from sgdsim.theory.methods.walls import Wall, wall_losses, walls
+
+ID = "NTL-18"
+_WEAKEST = 0.05  # a^2*v/sigma^2 at the start, in powers of which SignSGD is tested
+_SAME = 1e-6  # of learning rates
+
+
+def greedy_rates(steps: int, curvature: float, noise: float, v0: float) -> np.ndarray:
+    """The learning rates that cool a mode of second moment v0 fastest.
+
+    Examples
+    --------
+    >>> rest = 0.2 / (2 - 0.2)  # in equilibrium at 0.2
+    >>> greedy_rates(3, 1.0, 1.0, rest)  # 0.2/(2 + 0.2*n)
+    array([0.1       , 0.09090909, 0.08333333])
+    """
+    v = 1.0 / (1.0 / v0 + np.arange(steps) * curvature**2 / noise)
+    return np.asarray(curvature * v / (curvature**2 * v + noise))
+
+
+def bound(steps: int, curvature: float, noise: float, v0: float) -> float:
+    """The least second moment after so many steps, whatever the learning rates.
+
+    Examples
+    --------
+    >>> bound(80, 1.0, 1.0, 0.05)
+    0.01
+    """
+    return float(1.0 / (1.0 / v0 + steps * curvature**2 / noise))
+
+
+def greedy_for_all(
+    steps: int, curvatures: np.ndarray, noises: np.ndarray, starts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The rates that lower the total fast loss most at each step, and the second moments that they leave.
+
+    Examples
+    --------
+    >>> rates, left = greedy_for_all(3, np.array([1.0]), np.array([1.0]), np.array([1 / 9]))
+    >>> rates, left  # as of one mode
+    (array([0.1       , 0.09090909, 0.08333333]), array([0.08333333]))
+    """
+    rates, v = [], starts
+    for _ in range(steps):
+        rates.append(np.sum(curvatures**2 * v) / np.sum(curvatures**3 * v + curvatures * noises))
+        v = (1.0 - rates[-1] * curvatures) ** 2 * v + rates[-1] ** 2 * noises
+    return np.array(rates), v
+
+
+def sign_variance(rates: np.ndarray, curvature: float, sigma: float, v0: float) -> float:
+    """Second moment after steps of SignSGD, each from a normal law.
+
+    Examples
+    --------
+    >>> greedy = np.sqrt(2 / np.pi) / (100 + 2 / np.pi * np.arange(200))
+    >>> round(1 / sign_variance(greedy, 1.0, 1.0, 0.01), 1)  # 100 + 200*2/pi = 227.3 to leading order
+    227.0
+    """
+    v = v0
+    for rate in rates:
+        pull = np.sqrt(2.0 / np.pi) * curvature * v / np.sqrt(curvature**2 * v + sigma**2)
+        v = v - 2.0 * rate * pull + rate**2
+    return float(v)
+
+
+def _at_point(run: Run) -> list[Prediction]:
+    if run.optimizer.name == "signsgd":
+        return [_of_sign(wall) for wall in _signed(run)]
+    found = [mode for mode in modes(run) if not (mode.adiabatic or mode.decay)]
+    rows = [row for mode in found if (row := _row(mode)) is not None]
+    if not rows:
+        raise NotApplicable("no valley has a constant curvature and noise, a start that is spread, and no weight decay")
+    return [*rows, *_of_all(found)] if len(rows) == len(found) > 1 else rows
+
+
+def _row(mode: Mode) -> Prediction | None:
+    a, steps, start = float(mode.curvature[-1]), mode.run.steps, 2.0 * mode.fast_loss(0)[0] / mode.curvature[0]
+    if not 0.0 < start < np.inf or mode.constant_rate:
+        return None
+    name, least = fast_loss_name(mode), bound(steps, a, mode.noise_variance, float(start))
+    best = _are(mode.rates, greedy_rates(steps, a, mode.noise_variance, float(start)))
+    predicted = 1.0 if best else 2.0 * mode.fast_loss(steps)[0] / a / least
+    return Prediction(
+        ID,
+        f"second moment of {mode.parameter} over the least that any schedule leaves",
+        Function("ratio", partial(over, a * least / 2.0), (Moment("mean", name, steps),)),
+        predicted,
+        "exact",
+        conditions=f"least {least:.6g}; {'this schedule is the best' if best else mode.conditions}",
+        rival=None if best else Rival("the bound", 1.0),
+    )
+
+
+def _of_all(found: Sequence[Mode]) -> list[Prediction]:
+    """The total fast loss over what the greedy rates leave."""
+    run = found[0].run
+    a, noises = (np.array([one(mode) for mode in found]) for one in (_curvature, lambda mode: mode.noise_variance))
+    starts = np.array([2.0 * mode.fast_loss(0)[0] for mode in found]) / a
+    rates, left = greedy_for_all(run.steps, a, noises, starts)
+    least = float(np.sum(a * left)) / 2.0
+    predicted = sum(mode.fast_loss(run.steps)[0] for mode in found) / least
+    greedy = _are(found[0].rates, rates)
+    return [
+        Prediction(
+            ID,
+            f"fast loss of {len(found)} modes over what the greedy rates leave",
+            Function("ratio", partial(over, least), tuple(_last(fast_loss_name(mode), run) for mode in found)),
+            predicted,
+            "exact",
+            conditions=f"least {least:.6g}; {'these rates are the greedy ones' if greedy else found[0].conditions}",
+            rival=None if greedy else Rival("the greedy choice", 1.0),
+        )
+    ]
+
+
+def _curvature(mode: Mode) -> float:
+    return float(mode.curvature[-1])
+
+
+def _last(name: str, run: Run) -> Moment:
+    return Moment("mean", name, run.steps)
+
+
+def _are(rates: np.ndarray, others: np.ndarray) -> bool:
+    return bool(np.allclose(rates, others, rtol=_SAME, atol=0.0))
+
+
+def _across(runs: Sequence[Run]) -> list[Prediction]:
+    """The best last rate, of three runs that differ in it alone."""
+    groups: dict[str, list[int]] = {}
+    for point, run in enumerate(runs):
+        if run.optimizer.name == "sgd":
+            groups.setdefault(f"{series(run)} {run.schedule.rates(run.steps)[:-1].tolist()}", []).append(point)
+    rows = []
+    for points in groups.values():
+        last = np.array([runs[point].schedule.rates(runs[point].steps)[-1] for point in points])
+        if len(points) == 3 and len(set(last)) == 3:
+            rows += _of_last(runs, points, last)
+    return rows
+
+
+def _of_last(runs: Sequence[Run], points: Sequence[int], last: np.ndarray) -> list[Prediction]:
+    try:
+        found = [mode for mode in modes(runs[points[0]]) if not (mode.adiabatic or mode.decay)]
+    except NotApplicable:
+        return []  # said at the point
+    run = runs[points[0]]
+    a, noises = (np.array([one(mode) for mode in found]) for one in (_curvature, lambda mode: mode.noise_variance))
+    before = np.array([2.0 * mode.fast_loss(run.steps - 1)[0] for mode in found]) / a
+    (best,), _ = greedy_for_all(1, a, noises, before)
+    (alone,), _ = greedy_for_all(1, a[:1], noises[:1], before[:1])
+    names = [fast_loss_name(mode) for mode in found]
+    return [
+        Prediction(
+            ID,
+            "last rate that leaves the least fast loss",
+            Function(
+                "lowest",
+                partial(_lowest, last, len(names)),
+                tuple(Moment("mean", name, run.steps, point) for point in points for name in names),
+            ),
+            float(best),
+            "exact",
+            conditions=f"{len(names)} modes, {run.steps} steps, which differ in the last",
+            rival=Rival(f"the best of {found[0].parameter} alone", float(alone)) if len(found) > 1 else None,
+        )
+    ]
+
+
+def _lowest(rates: np.ndarray, modes: int, *measured: np.ndarray) -> np.ndarray:
+    """Where the parabola through three totals is lowest."""
+    (p, q, r), (u, v, w) = rates, (sum(measured[i * modes : (i + 1) * modes]) for i in range(3))
+    slopes = np.asarray((v - u) / (q - p)), np.asarray((w - v) / (r - q))
+    return np.asarray((p + q) / 2.0 - slopes[0] * (r - p) / (2.0 * (slopes[1] - slopes[0])))
+
+
+def _signed(run: Run) -> list[Wall]:
+    """Walls that start from a normal law about their bottom."""
+    if run.optimizer.decay:
+        raise NotApplicable("holds without weight decay")
+    found = walls(run)
+    for wall in found:
+        start = run.initial[wall.parameter]
+        if not (wall.is_normal and isinstance(start, Noise) and start.family == "normal"):
+            raise NotApplicable(f"SignSGD: holds for normal noise, and a normal start of {wall.parameter}")
+        if abs(start.moment(1) - wall.centre) > 1e-12:
+            raise NotApplicable(f"SignSGD: holds where {wall.parameter} starts about its bottom, {wall.centre:g}")
+        strength = wall.curvature**2 * start.cumulant(2) / wall.noise_variance
+        if not 0.0 < strength <= _WEAKEST:
+            raise NotApplicable(f"SignSGD: a^2*v/sigma^2 of {wall.parameter} is {strength:.3g}, expected to {_WEAKEST}")
+    return found
+
+
+def _of_sign(wall: Wall) -> Prediction:
+    run, a, start = wall.run, wall.curvature, wall.run.initial[wall.parameter]
+    assert isinstance(start, Noise)
+    v0, name = start.cumulant(2), wall.fast_loss
+    least = 1.0 / (1.0 / v0 + 2.0 / np.pi * run.steps * a**2 / wall.noise_variance)
+    rates, strength = run.schedule.rates(run.steps), a**2 * v0 / wall.noise_variance
+    greedy = np.sqrt(2.0 / np.pi) * a / wall.sigma / (1.0 / v0 + 2.0 / np.pi * np.arange(run.steps) * strength / v0)
+    best, of_sgd = _are(rates, greedy), bound(run.steps, a, wall.noise_variance, v0) / least
+    return Prediction(
+        ID,
+        f"second moment of {wall.parameter} over the least of SignSGD, in powers of a^2 v_0/sigma^2",
+        Function("ratio", partial(over, a * least / 2.0), (_last(name, run),)),
+        1.0 if best else sign_variance(rates, a, wall.sigma, v0) / least,
+        0,
+        (1.0 - of_sgd) / 2.0,  # half the distance to the least of SGD
+        conditions=f"least {least:.6g}, a^2 v_0/sigma^2 = {strength:.4g}",
+        rival=Rival("the least of SGD", of_sgd),
+        learning_rate=strength,
+        series=f"{ID} {wall.parameter} {'greedy' if best else 'other rates'}",
+    )
+
+
+def _records(run: Run) -> Recorder:
+    return wall_losses(run) if run.optimizer.name == "signsgd" else fast_losses(run)
+
+
+LAW = Law(
+    ID,
+    "the fastest possible cooling, and the bound that no schedule passes; several modes, and SignSGD",
+    "re-derived, sgdsim handbook NTL-18 and NTL-31; a decay like 1/t is claimed in arXiv:2505.10559",
+    _records,
+    _at_point,
+    _across,
+)

@@ -1,0 +1,289 @@
+"""NTL-19: the best schedule for a river in a valley: a plateau, then harmonic decay. Leading order in eta*a.
+
+Minimise the loss at the end, ``c(y_N) + a*v_N/2``, where the river runs as ``dy = -eta*c' dt`` under a cap ``eta <=
+eta_m``, and the valley cools as in NTL-16. By Pontryagin's principle, in continuous time, wherever the cap is not
+active ``d eta/dt = -a*eta^2`` for any shape of the river, so that after t_1
+
+    eta = eta_m/(1 + a*eta_m*(t - t_1)),    N - t_1 = (s - 1)/(a*eta_m),    s = sqrt(a*sigma^2*eta_m/(2*g^2)),
+
+with ``g = |c'(y_N)|``. The decay is as long whatever N is, and ends at ``eta_m/s``, not at zero. For s <= 1 there is
+none. In the decay the river gains ``g^2*ln(s)/a``; the fast loss that is left is ``sigma^2*eta_m*(s - 1/2)/(2*s^2)``.
+
+The loss of any schedule is exact, by the recursion of NTL-16 and the noise-free river, where the curvature is
+constant and the river is calm; the best schedule of the discrete steps is found by an optimiser over all rates.
+
+That the best decay is about 1/t is claimed in arXiv:2505.10559; the trade-off is re-derived. Neglected are the
+entropic force, other curvatures, and what is of order ``eta_m*a``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log, sqrt
+
+import numpy as np
+
+from sgdsim.model.observables import Observable
+from sgdsim.model.run import Recorder, Run
+from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, Rival
+from sgdsim.theory.law import Law, name_of
+from sgdsim.theory.methods.fast_directions import Mode, modes, noise_free_path
+from sgdsim.theory.methods.rivers import single_start
+
+ID = "NTL-19"
+LOSS = Observable("population_loss", "loss")
+
+
+@dataclass(frozen=True)
+class Design:
+    """A river of constant slope in a valley, and the best way down.
+
+    Parameters
+    ----------
+    curvature, noise
+        ``a`` and ``sigma^2`` of the valley.
+    slope
+        ``g``, of the river at the end.
+    peak
+        The largest learning rate ``eta_m``.
+    steps
+        Of the whole run.
+
+    Examples
+    --------
+    >>> design = Design(curvature=1.0, noise=1.0, slope=0.02, peak=0.1, steps=600)
+    >>> round(design.decay_steps, 1), round(design.final_rate, 7), round(design.closed_form, 6)
+    (101.8, 0.0089443, -0.016621)
+    """
+
+    curvature: float
+    noise: float
+    slope: float
+    peak: float
+    steps: int
+
+    @property
+    def contrast(self) -> float:
+        """``s``, the peak over the rate at the end."""
+        return max(1.0, sqrt(self.curvature * self.noise * self.peak / (2.0 * self.slope**2)))
+
+    @property
+    def decay_steps(self) -> float:
+        """How long the decay is, unless the run is shorter."""
+        return (self.contrast - 1.0) / (self.curvature * self.peak)
+
+    @property
+    def final_rate(self) -> float:
+        """The learning rate at the end of the decay."""
+        return self.peak / self.contrast
+
+    @property
+    def text(self) -> str:
+        """The schedule as an option takes it."""
+        return f"plateau_harmonic:{self.peak:.6g},{self.curvature:.6g},{min(self.decay_steps, self.steps):.6g}"
+
+    @property
+    def rates(self) -> np.ndarray:
+        """The best learning rates to leading order."""
+        left = self.steps - np.arange(self.steps)
+        late = np.maximum(0.0, min(self.decay_steps, self.steps) - left)
+        return np.asarray(self.peak / (1.0 + self.curvature * self.peak * late))
+
+    @property
+    def closed_form(self) -> float:
+        """Loss at the end under `rates` over that at the start, to leading order."""
+        s, plateau = self.contrast, self.steps - self.decay_steps
+        river = self.slope**2 * (self.peak * plateau + log(s) / self.curvature)
+        fast = self.noise * self.peak * (s - 0.5) / (2.0 * s**2)
+        return fast - river
+
+    def loss(self, rates: np.ndarray, start: float | None = None) -> float:
+        """Exact loss at the end under any rates, over that of the river at the start.
+
+        Parameters
+        ----------
+        rates
+            One a step.
+        start
+            Second moment of x at the start; None for that at rest at the peak.
+        """
+        v = self._rest if start is None else start
+        for rate in rates:
+            v = (1.0 - rate * self.curvature) ** 2 * v + rate**2 * self.noise
+        return float(self.curvature * v / 2.0 - self.slope**2 * np.sum(rates))
+
+    def optimum(self) -> np.ndarray:
+        """The best of all learning rates up to the peak, by an optimiser on the exact loss.
+
+        Examples
+        --------
+        >>> design = Design(1.0, 1.0, 0.02, 0.1, 150)
+        >>> bool(design.loss(design.optimum()) < design.loss(design.rates) < design.loss(design.optimum()) + 1e-5)
+        True
+        """
+        from scipy.optimize import minimize
+
+        found = minimize(
+            self._loss_and_slope,
+            self.rates / self.peak,
+            jac=True,
+            bounds=[(1e-9, 1.0)] * self.steps,
+            method="L-BFGS-B",
+            options={"maxiter": 20_000, "maxfun": 40_000, "ftol": 1e-15, "gtol": 1e-11},
+        )
+        return np.asarray(found.x * self.peak)
+
+    def _loss_and_slope(self, parts: np.ndarray) -> tuple[float, np.ndarray]:
+        """By the adjoint of the recursion, in units of what is to be won."""
+        a, noise, rates = self.curvature, self.noise, self.peak * parts
+        v = np.empty(self.steps + 1)
+        v[0] = self._rest
+        for step, rate in enumerate(rates):
+            v[step + 1] = (1.0 - rate * a) ** 2 * v[step] + rate**2 * noise
+        slopes, adjoint = np.empty(self.steps), a / 2.0
+        for step in range(self.steps - 1, -1, -1):
+            r = 1.0 - rates[step] * a
+            slopes[step] = adjoint * 2.0 * (rates[step] * noise - a * r * v[step])
+            adjoint *= r * r
+        scale = self.noise * self.peak
+        value = a * v[-1] / 2.0 - self.slope**2 * rates.sum()
+        return float(value / scale), (slopes - self.slope**2) * self.peak / scale
+
+    @property
+    def _rest(self) -> float:
+        return self.peak * self.noise / (self.curvature * (2.0 - self.peak * self.curvature))
+
+    def alternatives(self) -> dict[str, np.ndarray]:
+        """Other schedules with the same peak, by name."""
+        left = self.steps - np.arange(self.steps, dtype=float)
+        length = max(min(self.decay_steps, float(self.steps)), 1.0)
+        ramp = np.minimum(1.0, left / length)
+        return {
+            "WSD, linear decay to the same end over as many steps": self.final_rate
+            + (self.peak - self.final_rate) * ramp,
+            "WSD, linear decay to zero over the last half": self.peak * np.minimum(1.0, 2.0 * left / self.steps),
+            "cosine to zero": self.peak * (1.0 + np.cos(np.pi * (1.0 - left / self.steps))) / 2.0,
+            "linear to zero": self.peak * left / self.steps,
+            "harmonic from the first step": self.peak / (1.0 + self.curvature * self.peak * (self.steps - left)),
+            "constant": np.full(self.steps, self.peak),
+        }
+
+
+def design_for(run: Run) -> Design:
+    """The best design for a run's river, valley, steps and largest rate; the slope is that where it would end.
+
+    Raises
+    ------
+    NotApplicable
+        For other than one valley of constant curvature beside one calm river.
+    """
+    mode, river = _valley_and_river(run)
+    a, noise, peak = float(mode.curvature[-1]), mode.noise_variance, float(mode.rates.max())
+    slope = abs(_slope(run, river, noise_free_path(run, [river])[river][-1]))
+    for _ in range(200):
+        if not slope > 0:
+            raise NotApplicable("the river has no slope where it ends")
+        design = Design(a, noise, slope, peak, run.steps)
+        y = single_start(run, river)
+        for rate in design.rates:
+            y -= rate * _slope(run, river, y)
+        new = abs(_slope(run, river, y))
+        if abs(new - slope) <= 1e-12 * slope:
+            break
+        slope = (new + slope) / 2.0
+    return design
+
+
+def _valley_and_river(run: Run) -> tuple[Mode, str]:
+    found = modes(run)
+    if len(run.loss.parameters) != 2 or len(found) != 1 or found[0].adiabatic or found[0].decay:
+        raise NotApplicable("speaks of one valley of constant curvature beside a river, without weight decay")
+    (river,) = set(run.loss.parameters) - {found[0].parameter}
+    gradient = run.loss.gradient[run.loss.parameters.index(river)]
+    fast = run.loss.symbols[found[0].parameter]
+    if gradient.free_symbols & {fast, *(run.loss.symbols[name] for name in run.loss.random)}:
+        raise NotApplicable("the river is moved by the valley, or by noise")
+    return found[0], river
+
+
+def _slope(run: Run, river: str, y: float) -> float:
+    from sgdsim.theory.methods.gradient_flow import along
+
+    gradient = run.loss.gradient[run.loss.parameters.index(river)]
+    theta = np.array([y if name == river else 0.0 for name in run.loss.parameters])
+    return along(run, gradient, theta)
+
+
+def exact_loss(run: Run) -> float:
+    """Mean of the population loss at the end of a run."""
+    from sgdsim.theory.methods.gradient_flow import along
+
+    mode, river = _valley_and_river(run)
+    single_start(run, river)
+    end = float(noise_free_path(run, [river])[river][-1])
+    theta = np.array([end if name == river else mode.centre for name in run.loss.parameters])
+    return along(run, run.loss.population, theta) + mode.fast_loss(run.steps)[0]
+
+
+def _records(run: Run) -> Recorder:
+    _valley_and_river(run)
+    return Recorder(observables=(LOSS,))
+
+
+def _at_point(run: Run) -> list[Prediction]:
+    exact, mode = exact_loss(run), _valley_and_river(run)[0]
+    design = design_for(run)
+    best = np.allclose(run.schedule.rates(run.steps), design.rates, rtol=1e-4)
+    rival = Rival("closed form", exact - design.loss(design.rates) + design.closed_form) if best else None
+    text = f"s = {design.contrast:.4g}, decay over {design.decay_steps:.4g} steps to {design.final_rate:.4g}"
+    conditions = f"best schedule to leading order: {text}; {mode.conditions}"
+    measure = Moment("mean", name_of(run, LOSS), run.steps)
+    resolution = 0.01 * mode.fast_loss(run.steps)[0]
+    return [Prediction(ID, "mean(loss)", measure, exact, "exact", resolution, conditions=conditions, rival=rival)]
+
+
+def _across(runs: Sequence[Run]) -> list[Prediction]:
+    """What every other schedule loses against the best."""
+    families: dict[str, list[tuple[int, float]]] = {}
+    best: dict[str, int] = {}
+    for point, run in enumerate(runs):
+        try:
+            exact, design = exact_loss(run), design_for(run)
+        except NotApplicable:
+            continue
+        key = _without_rate(run)
+        families.setdefault(key, []).append((point, exact))
+        if np.allclose(run.schedule.rates(run.steps), design.rates, rtol=1e-4):
+            best[key] = point
+    rows = []
+    for key, family in families.items():
+        if key in best:
+            least = dict(family)[best[key]]
+            others = [(point, exact - least) for point, exact in family if point != best[key]]
+            rows += [_excess_row(runs, point, best[key], excess) for point, excess in others]
+    return rows
+
+
+def _excess_row(runs: Sequence[Run], point: int, best: int, excess: float) -> Prediction:
+    own, least = (Moment("mean", name_of(runs[one], LOSS), runs[one].steps, point=one) for one in (point, best))
+    quantity = f"excess loss over {runs[best].schedule.text}"
+    measure = Function("difference", np.subtract, (own, least))
+    return Prediction(ID, quantity, measure, excess, "exact", 0.05 * abs(excess), point)
+
+
+def _without_rate(run: Run) -> str:
+    tables = run.describe()
+    del tables["optimizer"]["learning_rate"]
+    return json.dumps(tables, sort_keys=True, default=str)
+
+
+LAW = Law(
+    ID,
+    "the best schedule for a river in a valley, and what others lose",
+    "re-derived, sgdsim handbook NTL-19; a decay like 1/t is claimed in arXiv:2505.10559",
+    _records,
+    _at_point,
+    _across,
+)

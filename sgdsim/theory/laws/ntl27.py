@@ -1,0 +1,234 @@
+"""NTL-27: the first law, exact for every trajectory and every step, to rounding.
+
+With ``U = c(y) + a(y)*x^2/2`` a step is booked in two moves: first the river moves while x is frozen, then x does,
+
+    W = c(y') - c(y) + (a(y') - a(y))*x^2/2,    Q = a(y')*(x'^2 - x^2)/2,    W + Q = U' - U.
+
+The symmetric split ``W = dc + da*(x^2 + x'^2)/4, Q = (a + a')*(x'^2 - x^2)/4`` adds up, too, and so does the split
+into the slow and the fast loss, ``W = dc, Q = d(a*x^2/2)``, the closest to the paper's words, which books the
+entropic work as heat.
+
+What is tested is in how many steps ``|W + Q - dU|`` is more than rounding, which must be none for every trajectory;
+and in a fixed valley the mean heat of all steps, by the exact recursion of ``v = E x^2``, and at rest that of a step
+from a given U, where the drift of U by U is recorded:
+
+    E[Q|x] = -eta*a*(2 - eta*a)*(U - U_inf),    E Q_noise = eta^2*a*sigma^2/2,    Q_noise = Q - a*(r^2 - 1)*x^2/2,
+
+r = 1 - eta*a.
+
+Of a river that runs, the mean work on its walls and the mean heat are, along the noise-free path y0 and with the heat V
+of the walls on it (NTL-21),
+
+    <sum (a(y') - a(y))*x^2/2> = sum (a(y0') - a(y0))*V/2,    <sum Q> = sum a(y0')*(V' - V)/2,
+
+exactly in eta, to leading order in sigma^2; tested over four or more noises, sigma^2 in place of the learning rate.
+
+That slow loss is work and fast loss is heat is claimed in arXiv:2505.10559; the bookkeeping is
+re-derived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from sgdsim.model.observables import Observable
+from sgdsim.model.run import Recorder, Run
+from sgdsim.prediction import FEWEST_RATES, DriftCurve, Function, Moment, NotApplicable, Prediction, over
+from sgdsim.theory.law import Law, name_of
+from sgdsim.theory.laws.ntl2 import stationary_fast_loss
+from sgdsim.theory.methods.fast_directions import Mode, modes
+from sgdsim.theory.methods.rivers import River, river
+
+ID = "NTL-27"
+ROUNDING = 1e-14
+"""Of the few products and sums of one step, whose numbers are of the order of one: 50 times the last bit."""
+
+
+def books(run: Run) -> dict[str, Observable]:
+    """The running sums that the law speaks of, by what they are called.
+
+    Examples
+    --------
+    >>> from sgdsim.model.losses.river_valley import river_valley
+    >>> from sgdsim.model.optimizers import Optimizer
+    >>> from sgdsim.model.schedules import Schedule
+    >>> loss = river_valley(a="a0", c="0", constants={"a0": 2.0})
+    >>> str(books(Run(loss, Optimizer(), Schedule("0.1"), {"x": 0.0, "y": 0.0}, 100, 10))["heat"])
+    'window_sum((a0)*(next(x)**2 - x**2)/2, 0, 10)'
+    """
+    fast, slow, a, c = _landscape(run)
+    a_next, c_next = (_next(text, slow) for text in (a, c))
+    x2, y2 = f"{fast}**2", f"next({fast})**2"
+    dc, da = f"({c_next}) - ({c})", f"(({a_next}) - ({a}))"
+    du = f"(({c_next}) + ({a_next})*{y2}/2 - ({c}) - ({a})*{x2}/2)"
+    work, heat = f"{dc} + {da}*{x2}/2", f"({a_next})*({y2} - {x2})/2"
+    symmetric = (f"{dc} + {da}*({x2} + {y2})/4", f"(({a}) + ({a_next}))*({y2} - {x2})/4")
+    formulas = {
+        "work": work,
+        "heat": heat,
+        "unbalanced": f"where(abs({work} + {heat} - {du}) > {ROUNDING}, 1, 0)",
+        "unbalanced_symmetric": f"where(abs({symmetric[0]} + {symmetric[1]} - {du}) > {ROUNDING}, 1, 0)",
+        "work_symmetric": symmetric[0],
+        "work_on_walls": f"{da}*{x2}/2",
+        "heat_of_noise": f"{heat} - ({a_next})*((1 - learning_rate*({a}))**2 - 1)*{x2}/2",
+    }
+    return {name: Observable(name, formula, (0, run.steps), "sum") for name, formula in formulas.items()}
+
+
+def _landscape(run: Run) -> tuple[str, str, str, str]:
+    """Names of x and y, and the formulas a and c of the population loss."""
+    import sympy
+
+    from sgdsim.theory.methods.fast_directions import candidate_directions
+
+    if len(run.loss.parameters) != 2:
+        raise NotApplicable("speaks of one fast direction and one river")
+    for direction in candidate_directions(run):
+        (slow,) = set(run.loss.parameters) - {direction.parameter}
+        x = run.loss.symbols[direction.parameter]
+        rest = sympy.expand(run.loss.population - direction.curvature * x**2 / 2)
+        if direction.centre == 0 and x not in rest.free_symbols:
+            return direction.parameter, slow, str(direction.curvature), str(rest)
+    raise NotApplicable("no fast direction has its bottom at 0")
+
+
+def _next(formula: str, slow: str) -> str:
+    import re
+
+    return re.sub(rf"\b{re.escape(slow)}\b", f"next({slow})", formula)
+
+
+def _records(run: Run) -> Recorder:
+    return Recorder(observables=tuple(books(run).values()))
+
+
+def _at_point(run: Run) -> list[Prediction]:
+    named = books(run)
+    rows = [_nothing(run, named[name], text) for name, text in _SPLITS.items()]
+    try:
+        found = [mode for mode in modes(run) if not mode.adiabatic and not mode.decay]
+    except NotApplicable:
+        found = []
+    for mode in found:
+        rows += [*_heats(mode, named), *_relaxation(mode)]
+    return rows
+
+
+_SPLITS = {"unbalanced": "|W + Q - dU|", "unbalanced_symmetric": "|W + Q - dU| of the symmetric split"}
+
+
+def _nothing(run: Run, observable: Observable, text: str) -> Prediction:
+    quantity = f"steps of {run.steps} with {text} > {ROUNDING:g}"
+    return Prediction(ID, quantity, Moment("mean", name_of(run, observable), run.steps), 0.0, "exact", 1e-9)
+
+
+def _relaxation(mode: Mode) -> list[Prediction]:
+    """The mean heat of a step by the fast loss before it, at rest."""
+    from scipy.special import gammainc
+
+    run = mode.run
+    recorded = next((o.name for o in run.recorder.observables if o.name in run.recorder.drifts), "")
+    names = {o.name: o.formula for o in run.recorder.observables}
+    rest = stationary_fast_loss(float(mode.rates[0]), float(mode.curvature[0]), mode.noise_variance)
+    at_rest = mode.constant_rate and mode.is_gaussian and abs(mode.fast_loss(0)[0] / rest - 1.0) < 1e-9
+    if not recorded or not at_rest or run.recorder.drifts[recorded].by != recorded:
+        return []
+    if run.loss.expand(names[recorded]) != run.loss.expand(mode.direction.fast_loss(run.loss).formula):
+        return []
+    edges = run.recorder.drifts[recorded].bins.edges / (2.0 * rest)
+    means = 2.0 * rest * 0.5 * np.diff(gammainc(1.5, edges)) / np.diff(gammainc(0.5, edges))
+    pull = float(mode.pull[0])
+    values = -pull * (2.0 - pull) * (means - rest)
+    quantity = f"mean heat of a step by {recorded} before it, {len(values)} bins"
+    measure = DriftCurve(recorded, tuple(map(float, values)))
+    resolution = 0.03 * float(np.abs(values).max())
+    return [Prediction(ID, quantity, measure, float(values[0]), "exact", resolution, conditions=f"bath {rest:.6g}")]
+
+
+def river_means(known: River) -> dict[str, float]:
+    """Mean work on the walls of a river that runs, and mean heat, to leading order in sigma^2."""
+    y, v, work, heat, rate = known.start, known.start_heat, 0.0, 0.0, known.rate
+    for _ in range(known.run.steps):
+        a, after = float(known.a(y)), y - rate * float(known.c(y, 1))
+        cooled, closed = (1.0 - rate * a) ** 2 * v + rate**2 * known.noise, float(known.a(after))
+        work, heat = work + (closed - a) * v / 2.0, heat + closed * (cooled - v) / 2.0
+        y, v = after, cooled
+    return {"work_on_walls": work, "heat": heat}
+
+
+def _across(runs: Sequence[Run]) -> list[Prediction]:
+    """Of rivers that run along walls that change; of others there is nothing to say.
+
+    Raises
+    ------
+    NotApplicable
+        For such rivers, where their means are not predicted.
+    """
+    if not all(_runs_along_walls(run) for run in runs):
+        return []
+    rivers = [river(run) for run in runs]
+    noises = {known.noise for known in rivers}
+    if any(known.river_noise for known in rivers):
+        raise NotApplicable("mean work and heat of a river: it has noise of its own")
+    if len(noises) < FEWEST_RATES:
+        raise NotApplicable(f"mean work and heat of a river take {FEWEST_RATES} noises or more, not {len(noises)}")
+    return [row for point, known in enumerate(rivers) for row in _river(known, point)]
+
+
+def _runs_along_walls(run: Run) -> bool:
+    """Whether the curvature and the river's own loss change along it."""
+    try:
+        _, slow, a, c = _landscape(run)
+    except NotApplicable:
+        return False
+    return all(run.loss.symbols[slow] in run.loss.expand(text).free_symbols for text in (a, c))
+
+
+def _river(known: River, point: int) -> list[Prediction]:
+    run, named = known.run, books(known.run)
+    return [
+        Prediction(
+            ID,
+            f"mean({name}) of a river over NTL-27",
+            Function("ratio", partial(over, value), (Moment("mean", name_of(run, named[name]), run.steps),)),
+            1.0,
+            0,
+            point=point,
+            conditions=f"{value:.6g} in {run.steps} steps, sigma^2 = {known.noise:.4g}",
+            learning_rate=known.noise,
+            series=f"{ID} {known.series} {known.rate}",
+        )
+        for name, value in river_means(known).items()
+    ]
+
+
+def _heats(mode: Mode, named: dict[str, Observable]) -> list[Prediction]:
+    run, a, steps = mode.run, float(mode.curvature[-1]), mode.run.steps
+    gained = mode.fast_loss(steps)[0] - mode.fast_loss(0)[0]
+    noise = float(np.sum(mode.rates**2) * a * mode.noise_variance / 2.0)
+    scale = 0.01 * noise
+    return [
+        Prediction(
+            ID,
+            f"mean({name}) over {steps} steps",
+            Moment("mean", name_of(run, named[name]), steps),
+            float(value),
+            mode.order,
+            scale,
+            conditions=mode.conditions,
+        )
+        for name, value in (("heat", gained), ("heat_of_noise", noise))
+    ]
+
+
+LAW = Law(
+    ID,
+    "first law: work and heat add up, step by step",
+    "re-derived, sgdsim handbook NTL-27; work and heat claimed in arXiv:2505.10559",
+    _records,
+    _at_point,
+    _across,
+)

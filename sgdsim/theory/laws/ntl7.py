@@ -1,0 +1,261 @@
+"""NTL-7: minibatches, label noise, noise that grows with x, shuffled epochs. Exact in the stationary state.
+
+A gradient ``h*(x - x0) + c`` that is affine with a random slope, of mean ``a`` and variance ``s_h^2``, and with noise
+``c`` of variance ``s^2`` at the bottom has, in batches of B drawn with replacement,
+
+    v = eta*s^2 / (B*(2*a - eta*(a^2 + s_h^2/B))).
+
+Additive noise is ``s_h = 0``: to leading order eta/B alone counts. Linear regression with label noise has ``h = z^2``
+and ``c = -z*e``, so that ``s^2`` is proportional to a: ``v = eta*s_e^2/(B*(2 - eta*a*(1 + 2/B)))`` does not depend on a
+to leading order, fast losses are proportional to the curvature, and equipartition fails.
+
+A step of one sample leaves ``r*(x - x0) + n`` of a displacement, ``r = 1 - eta*h, n = -eta*(c + h*x0)``, so that the
+central moments of the stationary state follow one from another,
+
+    m_3 = (3*E[r^2*n]*m_2 + E n^3)/(1 - E r^3),
+    m_4 = (4*E[r^3*n]*m_3 + 6*E[r^2*n^2]*m_2 + E n^4)/(1 - E r^4),
+
+finite where ``E r^4 < 1``: the tails are heavier than normal, as slopes are random. The kurtosis is measured where also
+``E r^12 < 1``, without which the third moment of x^4 is infinite and no error bar can be trusted, and where there are
+trajectories enough to tell it from that of a normal law.
+
+In shuffled epochs of M batches whose noise adds up to zero, at the end of an epoch
+
+    v = [S_2 - (S_1^2 - S_2)/(M - 1)] / (1 - r^(2M)) * s_B^2,   S_j = sum_(k < M) (eta*r^k)^j,   r = 1 - eta*a,
+
+with ``s_B^2 = (s^2/B)*(n - B)/(n - 1)`` of n rows: orders of magnitude colder.
+
+Re-derived.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from sgdsim.base.errors import InputError
+from sgdsim.model.loss import Loss
+from sgdsim.model.observables import Observable
+from sgdsim.model.run import Recorder, Run
+from sgdsim.prediction import Moment, NotApplicable, Prediction, Rival
+from sgdsim.theory.law import Law, name_of
+from sgdsim.theory.laws.ntl1 import stationary_variance
+from sgdsim.theory.methods.gradient_flow import constant_rate
+from sgdsim.theory.methods.walls import FORGOTTEN
+from sgdsim.theory.quadrature.expectation import Expected
+
+ID = "NTL-7"
+_TOLD = 10.0  # standard errors of the kurtosis of a normal law, sqrt(24/n); heavy tails have up to twice these
+
+
+@dataclass(frozen=True)
+class Slope:
+    """A parameter with its affine gradient: mean and variance of the slope, bottom, and noise there."""
+
+    parameter: str
+    curvature: float
+    slope_variance: float
+    centre: float
+    noise_variance: float
+
+    @property
+    def fast_loss(self) -> Observable:
+        """``a*(x - x0)^2/2``, of the mean curvature."""
+        label = self.parameter.replace("[", "_").replace("]", "")
+        away = f"({self.parameter} - ({self.centre!r}))" if self.centre else self.parameter
+        return Observable(f"mean_fast_loss_{label}", f"{self.curvature / 2.0!r}*{away}**2")
+
+
+@lru_cache(maxsize=64)
+def slopes(loss: Loss) -> tuple[Slope, ...]:
+    """The parameters whose gradient is affine in themselves and free of all others.
+
+    Examples
+    --------
+    >>> from sgdsim.model.losses.linear_regression import linear_regression
+    >>> slopes(linear_regression([0.5], "normal:0,2", constants={"sigma": 3.0}))
+    (Slope(parameter='w[0]', curvature=4.0, slope_variance=32.0, centre=0.5, noise_variance=36.0),)
+    """
+    found = (_slope(loss, index) for index in range(len(loss.parameters)))
+    return tuple(one for one in found if one is not None)
+
+
+def _slope(loss: Loss, index: int) -> Slope | None:
+    import sympy
+
+    from sgdsim.formulas.symbolic import Kinked
+
+    symbol, gradient = loss.theta[index], loss.gradient[index]
+    if gradient.atoms(Kinked):
+        return None
+    slope = sympy.expand(gradient.diff(symbol))
+    rest = sympy.expand(gradient - slope * symbol)
+    if (slope.free_symbols | rest.free_symbols) & set(loss.theta):
+        return None
+    try:
+        a, a2, c, c2, both = Expected(loss, [slope, slope**2, rest, rest**2, slope * rest]).at({}).value
+    except InputError:
+        return None
+    if not a > 0 or not np.isfinite([a2, c2]).all():
+        return None
+    centre = -c / a
+    # About the bottom the noise is c + h*x0, which has no mean.
+    noise = c2 + 2.0 * centre * both + centre**2 * a2
+    return (
+        Slope(loss.parameters[index], float(a), float(a2 - a * a), float(centre), float(noise)) if noise > 0 else None
+    )
+
+
+def with_replacement(slope: Slope, rate: float, batch: int) -> float:
+    """Stationary variance for batches drawn with replacement.
+
+    Examples
+    --------
+    >>> round(with_replacement(Slope("w", 1.0, 2.0, 0.0, 1.0), 0.1, 1), 6)  # label noise
+    0.058824
+    """
+    a = slope.curvature
+    return rate * slope.noise_variance / (batch * (2.0 * a - rate * (a * a + slope.slope_variance / batch)))
+
+
+def shuffled(rate: float, curvature: float, batches: int) -> float:
+    """Variance at the end of an epoch, for noise of variance 1 of each batch that adds up to zero.
+
+    Examples
+    --------
+    >>> round(shuffled(0.05, 1.0, 8), 7)
+    0.0003981
+    """
+    r = 1.0 - rate * curvature
+    kicks = rate * r ** np.arange(batches)
+    first, second = kicks.sum(), (kicks**2).sum()
+    return float((second - (first**2 - second) / (batches - 1)) / (1.0 - r ** (2 * batches)))
+
+
+@lru_cache(maxsize=64)
+def one_sample_kurtosis(loss: Loss, slope: Slope, rate: float) -> tuple[float, float]:
+    """Excess kurtosis with batches of one, infinite where it cannot be measured; and the larger of E r^4 and E r^12.
+
+    Examples
+    --------
+    >>> from sgdsim.model.losses.linear_regression import linear_regression
+    >>> loss = linear_regression([0.0])
+    >>> round(one_sample_kurtosis(loss, slopes(loss)[0], 0.1)[0], 6)
+    0.046753
+    """
+    import sympy
+
+    index = loss.parameters.index(slope.parameter)
+    symbol, gradient = loss.theta[index], loss.gradient[index]
+    r = sympy.expand(1 - rate * gradient.diff(symbol))
+    n = sympy.expand(-rate * gradient.subs(symbol, slope.centre))
+    wanted = [r**2, n**2, r**3, r**2 * n, n**3, r**4, r**3 * n, r**2 * n**2, n**4, r**12]
+    r2, n2, r3, r2n, n3, r4, r3n, r2n2, n4, r12 = Expected(loss, wanted).at({}).value
+    left = float(max(r4, r12))
+    if not left < 1.0:
+        return np.inf, left
+    second = n2 / (1.0 - r2)
+    third = (3.0 * r2n * second + n3) / (1.0 - r3)
+    fourth = (4.0 * r3n * third + 6.0 * r2n2 * second + n4) / (1.0 - r4)
+    return float(fourth / second**2 - 3.0), left
+
+
+def _records(run: Run) -> Recorder:
+    return Recorder(observables=tuple(one.fast_loss for one in slopes(run.loss)))
+
+
+def _at_point(run: Run) -> list[Prediction]:
+    optimizer, rate = run.optimizer, constant_rate(run)
+    if optimizer.name != "sgd" or optimizer.decay or optimizer.preconditioner or optimizer.metric:
+        raise NotApplicable("holds for plain sgd without weight decay")
+    if not slopes(run.loss):
+        raise NotApplicable("no parameter has a gradient that is affine in it, free of others, and noisy")
+    rows: list[Prediction] = []
+    for one in slopes(run.loss):
+        variance, note = _shuffled(run, one, rate) if optimizer.sampling == "epoch" else _drawn(run, one, rate)
+        rows += _rows(run, one, variance, note)
+        rows += _kurtosis(run, one, rate)
+    return rows
+
+
+def _drawn(run: Run, slope: Slope, rate: float) -> tuple[float, str]:
+    batch = run.optimizer.batch_size
+    if run.optimizer.sampling == "batch" and batch > 1 and run.loss.data is not None:
+        raise NotApplicable("holds for batches with replacement, or shuffled epochs")
+    a = slope.curvature
+    kept = 1.0 - 2.0 * rate * a + rate**2 * (a * a + slope.slope_variance / batch)
+    if not kept < 1:
+        raise NotApplicable(f"the variance of {slope.parameter} grows by {kept:.4g} a step: it is infinite")
+    _check_forgotten(slope, max(kept, abs(1.0 - rate * a)) ** run.steps)
+    return with_replacement(slope, rate, batch), f"slope of variance {slope.slope_variance:.4g}, B = {batch}"
+
+
+def _shuffled(run: Run, slope: Slope, rate: float) -> tuple[float, str]:
+    data, batch = run.loss.data, run.optimizer.batch_size
+    used = {symbol.name for g in run.loss.gradient for symbol in g.free_symbols} & set(run.loss.random)
+    if data is None or slope.slope_variance > 1e-12 * slope.curvature**2 or used & set(run.loss.noise):
+        raise NotApplicable("shuffled epochs: holds where rows shift the gradient, and all else is constant")
+    batches = data.rows // batch
+    if data.rows % batch or run.steps % batches or batches < 2:
+        raise NotApplicable("shuffled epochs: holds at the end of an epoch of two or more whole batches")
+    _check_forgotten(slope, abs(1.0 - rate * slope.curvature) ** run.steps)
+    noise = slope.noise_variance / batch * (data.rows - batch) / (data.rows - 1)
+    return noise * shuffled(rate, slope.curvature, batches), f"epochs of {batches} batches"
+
+
+def _check_forgotten(slope: Slope, left: float) -> None:
+    if not left < FORGOTTEN:
+        raise NotApplicable(
+            f"{slope.parameter} remembers {left:.2g} of its start, at most {FORGOTTEN:g} can be neglected"
+        )
+
+
+def _rows(run: Run, slope: Slope, variance: float, note: str) -> list[Prediction]:
+    rate, name, fast = constant_rate(run), slope.parameter, name_of(run, slope.fast_loss)
+    conditions = f"{name}: eta*a = {rate * slope.curvature:.4g}, {note}"
+    additive = stationary_variance(rate, slope.curvature, slope.noise_variance / run.optimizer.batch_size)
+    spread = 0.01 * float(np.hypot(slope.centre, np.sqrt(variance)))
+
+    def row(statistic: str, of: str, value: float, resolution: float | None, rival: float | None) -> Prediction:
+        measure = Moment(statistic, of, run.steps)
+        other = None if rival is None else Rival("independent additive noise", rival)
+        quantity = f"{statistic}({of})"
+        return Prediction(ID, quantity, measure, value, "exact", resolution, conditions=conditions, rival=other)
+
+    return [
+        row("mean", fast, slope.curvature * variance / 2.0, None, slope.curvature * additive / 2.0),
+        row("variance", name, variance, None, additive),
+        row("mean", name, slope.centre, spread, None),
+    ]
+
+
+def _kurtosis(run: Run, slope: Slope, rate: float) -> list[Prediction]:
+    """Of random slopes, one sample a step, where the ensemble can tell it from that of a normal law."""
+    if run.optimizer.batch_size > 1 or run.optimizer.sampling == "epoch" or not slope.slope_variance:
+        return []
+    excess, left = one_sample_kurtosis(run.loss, slope, rate)
+    if not (left < 1.0 and left**run.steps < FORGOTTEN and abs(excess) > _TOLD * np.sqrt(24.0 / run.trajectories)):
+        return []
+    name = slope.parameter
+    return [
+        Prediction(
+            ID,
+            f"kurtosis({name})",
+            Moment("kurtosis", name, run.steps),
+            excess,
+            resolution=abs(excess),  # the distance to the rival
+            conditions=f"{name}: eta*a = {rate * slope.curvature:.4g}, E r^12 or E r^4 = {left:.4g}",
+            rival=Rival("a normal law", 0.0),
+        )
+    ]
+
+
+LAW = Law(
+    ID,
+    "minibatches, label noise, multiplicative noise, shuffled epochs: variance, fast loss and kurtosis",
+    "re-derived, sgdsim handbook NTL-7; cf. arXiv:2102.05375",
+    _records,
+    _at_point,
+)

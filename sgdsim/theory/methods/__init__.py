@@ -1,0 +1,1 @@
+"""Methods that laws share: flows, expansions, recursions, stationary densities."""

@@ -1,0 +1,246 @@
+"""What SGD does to the charge of a symmetry: its exact change in one step, its balance law, whether it is broken.
+
+A continuous symmetry with generator ``v(theta)`` has ``g . v = 0`` for the gradient g of every sample. Where
+``v = A theta + b`` with symmetric A, the charge ``Q = theta^T A theta/2 + b . theta`` has v for its gradient, and
+the step ``theta' = theta - eta*(g + lambda*theta)`` changes it, pathwise and at any learning rate, by (NT-4, NT-7)
+
+    Q' = (1 - eta*lambda)^2*Q + (eta^2/2)*g^T A g                        of theta^T A theta/2,
+    Q' = (1 - eta*lambda)*Q                                              of a translation, b . theta (NT-13).
+
+With a constant learning-rate matrix P that commutes with A, ``Q = theta^T A P^-1 theta/2`` changes by
+``(eta^2/2)*g^T A P g``. A law that is stationary, with a mean of Q, therefore balances
+
+    E g^T A g = (2/eta^2)*(1 - (1 - eta*lambda)^2)*E Q.
+
+The entropic force along the orbit is ``(eta/2) E g^T J_s g`` with J_s the symmetric part of J P, J the generator's
+Jacobian: without P, symmetries that preserve the norm, such as rotations, are not broken, nor are translations (NT-12,
+NT-13).
+
+Balance for rescaling symmetry: arXiv:2308.06671; the exact forms are re-derived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sgdsim.model.loss import Loss
+from sgdsim.model.optimizers import Optimizer
+from sgdsim.model.run import Run
+from sgdsim.model.symmetry import Symmetry
+from sgdsim.prediction import NotApplicable
+from sgdsim.theory.methods.entropic_loss import batch_share
+from sgdsim.theory.methods.linear_response import start_of
+from sgdsim.theory.quadrature.expectation import Expected
+
+if TYPE_CHECKING:
+    import sympy
+
+
+@dataclass(frozen=True, eq=False)
+class Balance:
+    """A continuous symmetry of a loss under SGD.
+
+    Parameters
+    ----------
+    loss, optimizer
+        The dynamics.
+    symmetry
+        One of the loss's.
+
+    Raises
+    ------
+    NotApplicable
+        For a discrete symmetry.
+
+    Examples
+    --------
+    >>> from sgdsim.model.noise import Noise
+    >>> noise, symmetries = {"z": Noise.parse("normal")}, (Symmetry.parse("rescale:u:1,w:-1"),)
+    >>> loss = Loss("u*w*z", ("u", "w"), {}, noise, symmetries=symmetries)
+    >>> balance = Balance(loss, Optimizer(), loss.symmetries[0])
+    >>> balance.charge, balance.imbalance.exact, balance.is_broken
+    (u**2/2 - w**2/2, (-u**2 + w**2,), True)
+    """
+
+    loss: Loss
+    optimizer: Optimizer
+    symmetry: Symmetry
+
+    def __post_init__(self) -> None:
+        if not self.symmetry.is_continuous:
+            raise NotApplicable(f"{self.symmetry.name} is a discrete symmetry, which SGD keeps exactly")
+
+    @cached_property
+    def generator(self) -> sympy.Matrix:
+        """v(theta), a column."""
+        import sympy
+
+        directions = self.symmetry.directions(self.loss)
+        return sympy.Matrix([directions.get(name, sympy.Integer(0)) for name in self.loss.parameters])
+
+    @cached_property
+    def jacobian(self) -> sympy.Matrix:
+        """The Jacobian J of the generator; A where it is linear."""
+        import sympy
+
+        return self.generator.jacobian(sympy.Matrix(self.loss.theta))
+
+    @cached_property
+    def charge(self) -> sympy.Expr | None:
+        """Q, with the preconditioner's weights; None where the symmetry has none."""
+        import sympy
+
+        matrix = self.optimizer.matrix(self.loss)
+        plain = self.symmetry.charge(self.loss)
+        if matrix is None or plain is None:
+            return plain
+        if matrix.free_symbols & set(self.loss.theta):
+            return None
+        theta, inverse = sympy.Matrix(self.loss.theta), matrix.inv()
+        weighted = inverse * self.jacobian
+        if weighted != weighted.T:
+            return None
+        constant = self.generator - self.jacobian * theta
+        return sympy.expand((theta.T * weighted * theta)[0] / 2 + (constant.T * inverse * theta)[0])
+
+    @cached_property
+    def change(self) -> sympy.Expr | None:
+        """The exact change of Q in one step beyond weight decay's, over eta^2, in ``gradient(u)`` of the batch.
+
+        None where no such identity is known.
+        """
+        import sympy
+
+        if self.charge is None or self.optimizer.name not in ("sgd", "gradient_descent"):
+            return None
+        matrix = self.optimizer.matrix(self.loss)
+        if matrix is not None and self.decay:
+            return None
+        if self.decay and not (self.is_linear or self.is_translation):
+            return None
+        g = sympy.Matrix(self.batch_gradient)
+        weighted = self.jacobian if matrix is None else self.jacobian * matrix
+        return sympy.expand((g.T * weighted * g)[0] / 2)
+
+    @cached_property
+    def batch_gradient(self) -> tuple[sympy.Symbol, ...]:
+        """Symbols for the gradient of the batch."""
+        import sympy
+
+        return tuple(sympy.Symbol(f"gradient({name})", real=True) for name in self.loss.parameters)
+
+    @property
+    def decay(self) -> float:
+        """Weight decay."""
+        return self.optimizer.decay
+
+    def kept(self, rate: float) -> float:
+        """What one step leaves of Q by weight decay alone: (1 - eta*lambda)^2, or (1 - eta*lambda) of a translation."""
+        return (1.0 - rate * self.decay) ** (1 if self.is_translation else 2)
+
+    @cached_property
+    def is_linear(self) -> bool:
+        """Whether the generator is a matrix times theta."""
+        import sympy
+
+        constant = self.generator - self.jacobian * sympy.Matrix(self.loss.theta)
+        return not self.jacobian.free_symbols & set(self.loss.theta) and constant.expand().is_zero_matrix is True
+
+    @cached_property
+    def is_translation(self) -> bool:
+        """Whether the generator is constant."""
+        return self.jacobian.is_zero_matrix is True
+
+    @cached_property
+    def imbalance(self) -> Expected:
+        """``E g^T J_s g`` of a batch's gradient, whose vanishing is balance."""
+        import sympy
+
+        g, share, symmetric = sympy.Matrix(self.loss.gradient), batch_share(self.optimizer, self.loss), self._symmetric
+        one = (g.T * symmetric * g)[0]
+        if share == 1:
+            return Expected(self.loss, [one])
+        slopes = Expected(self.loss, self.loss.gradient).exact
+        if slopes is None:
+            raise NotApplicable("the mean gradient of the batch has no closed form")
+        mean = sympy.Matrix(slopes)
+        flat = (mean.T * symmetric * mean)[0]
+        return Expected(self.loss, [share * one + (1 - share) * flat])
+
+    @cached_property
+    def _symmetric(self) -> sympy.Matrix:
+        """The symmetric part of J P."""
+        matrix = self.optimizer.matrix(self.loss)
+        if matrix is not None and matrix.free_symbols & set(self.loss.theta):
+            raise NotApplicable("a preconditioner that depends on the parameters has no balance law that is known")
+        product = self.jacobian if matrix is None else self.jacobian * matrix
+        return (product + product.T) / 2
+
+    @cached_property
+    def is_broken(self) -> bool:
+        """Whether an entropic force acts along the orbit, anywhere that a random search looks."""
+        if self._symmetric.expand().is_zero_matrix:
+            return False
+        random = np.random.default_rng(0)
+        theta = {name: random.normal(size=8) for name in self.loss.parameters}
+        values = self.imbalance.at(theta).value
+        moved = [g for g, row in zip(self.loss.gradient, self._symmetric.tolist(), strict=True) if any(row)]
+        scale = Expected(self.loss, [sum(g**2 for g in moved)]).at(theta).value
+        return bool(np.nanmax(np.abs(values / scale)) > 1e-9)
+
+    def drift(self, theta: Mapping[str, float], rate: float) -> float:
+        """Mean change of Q in the next step from given parameters, exact for sgd.
+
+        Raises
+        ------
+        NotApplicable
+            Where the change is not known.
+        """
+        from sgdsim.formulas import evaluation
+
+        if self.change is None or self.charge is None:
+            raise NotApplicable(f"the change of the charge of {self.symmetry.name} in one step is not known")
+        if self.optimizer.sampling == "epoch":
+            raise NotApplicable("the batches of an epoch depend on each other, and so on the parameters")
+        charge = evaluation.evaluate([self.charge], {**self.loss.constants, **theta})[0]
+        push = float(self.imbalance.at(theta).value[0])
+        return float((self.kept(rate) - 1.0) * charge + rate**2 / 2.0 * push)
+
+
+def balances(run: Run) -> list[Balance]:
+    """The continuous symmetries of a run's loss.
+
+    Examples
+    --------
+    >>> from sgdsim.model.schedules import Schedule
+    >>> balances(Run(Loss("x**2", ("x",)), Optimizer(), Schedule("0.1"), {"x": 0.0}, 1000, 10))
+    []
+    """
+    return [Balance(run.loss, run.optimizer, one) for one in run.loss.symmetries if one.is_continuous]
+
+
+def relaxation_time(balance: Balance, run: Run) -> float:
+    """Steps in which a charge forgets its start by the rate ``-drift/Q`` at the start; NaN where it does not fall.
+
+    Examples
+    --------
+    >>> from sgdsim.model.noise import Noise
+    >>> from sgdsim.model.schedules import Schedule
+    >>> noise, symmetries = {"z": Noise.parse("normal")}, (Symmetry.parse("rescale:u:1,w:-1"),)
+    >>> loss = Loss("u*w*z", ("u", "w"), {}, noise, symmetries=symmetries)
+    >>> run = Run(loss, Optimizer(), Schedule("0.1"), {"u": 1.0, "w": 0.0}, 1000, 10)
+    >>> round(relaxation_time(balances(run)[0], run), 9)  # NT-5: 1/(eta^2 E s^2)
+    100.0
+    """
+    from sgdsim.formulas import evaluation
+
+    theta = dict(zip(run.loss.parameters, map(float, start_of(run)), strict=True))
+    drift = balance.drift(theta, float(run.schedule.rates(run.steps)[-1]))
+    assert balance.charge is not None
+    charge = evaluation.evaluate([balance.charge], {**run.loss.constants, **theta})[0]
+    return float(-charge / drift) if charge * drift < 0 else np.nan

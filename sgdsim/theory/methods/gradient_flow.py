@@ -1,0 +1,238 @@
+"""Gradient flows of the loss and of the entropic loss, and the modified equation of the mean (NT-2, NT-3).
+
+For steps of a small learning rate eta and a time T = eta*K:
+
+- the flow of L has the mean of SGD to order 0;
+- the flow of phi has the charges of symmetries, the mean over reshuffled epochs, and the path block by block, to order
+  1, but not the plain mean of independently sampled SGD;
+- that mean is ``E theta_K = theta_0(T) + eta*m(T) + O(eta^2)``, with theta_0 the flow of L and
+
+      m' = -H m - H grad L/2 - grad^3 L : S/2,    S' = -H S - S H + c*Sigma,    m(0) = S(0) = 0,
+
+  where ``Cov theta_K = eta*S + O(eta^2)`` and c is what a batch leaves of the noise of a sample.
+
+NT-3 is re-derived, cf. the stochastic modified equations of arXiv:1511.06251 and arXiv:1811.01558.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sgdsim.formulas import evaluation
+from sgdsim.model.loss import Loss
+from sgdsim.model.run import Run
+from sgdsim.prediction import NotApplicable
+from sgdsim.theory.methods.entropic_loss import EntropicLoss
+from sgdsim.theory.methods.linear_response import Population, batch_noise, start_of
+
+if TYPE_CHECKING:
+    import sympy
+
+_DIFFERENCE = 1e-2  # of fourth order: 1e-8 of a fifth derivative, and rounding of 1e-12
+_MOST_SLOPES = 5000
+_TOLERANCES = {"rtol": 1e-9, "atol": 1e-11}
+
+
+def flow(run: Run, potential: str = "loss", times: Sequence[float] | None = None) -> np.ndarray:
+    """Gradient flow from the mean start of a run, with weight decay and a constant learning-rate matrix.
+
+    Parameters
+    ----------
+    run
+        At constant learning rate.
+    potential
+        ``loss`` for the flow of L, ``entropic`` for that of phi.
+    times
+        In units of the loss's own time, learning rate times steps; by default that of the whole run alone.
+
+    Returns
+    -------
+    ndarray
+        (time, parameter).
+
+    Raises
+    ------
+    NotApplicable
+        For an optimizer without such a potential, a rate that changes, and a flow that leaves the numbers.
+
+    Examples
+    --------
+    >>> from sgdsim.model.optimizers import Optimizer
+    >>> from sgdsim.model.schedules import Schedule
+    >>> run = Run(Loss("x**2/2", ("x",)), Optimizer(), Schedule("0.01"), {"x": 1.0}, 1000, 100)
+    >>> flow(run).round(6), flow(run, "entropic").round(6)  # exp(-1), and exp(-1 - 0.01/2)
+    (array([[0.367879]]), array([[0.366045]]))
+    """
+    if potential not in ("loss", "entropic"):
+        raise ValueError(f"potential {potential!r}, expected loss or entropic")
+    rate, entropic = constant_rate(run), EntropicLoss(run.loss, run.optimizer)
+    unit = float(entropic.time_unit)
+    matrix = np.array(entropic.metric.subs(_constants(run.loss)), dtype=np.float64)
+    used = rate if potential == "entropic" else 0.0
+
+    def slope(_: float, theta: np.ndarray) -> np.ndarray:
+        named = dict(zip(run.loss.parameters, map(float, theta), strict=True))
+        return np.asarray(-unit * matrix @ entropic.gradient(named, used))
+
+    wanted = [rate * run.steps] if times is None else list(times)
+    return _integrated(slope, start_of(run), wanted)
+
+
+@dataclass(frozen=True, eq=False)
+class ModifiedMean:
+    """Mean and covariance of SGD to first order beyond the flow (NT-3).
+
+    Attributes
+    ----------
+    flow
+        theta_0(T), (parameter,).
+    mean
+        ``theta_0 + eta*m``, (parameter,).
+    covariance
+        ``eta*S``, (parameter, parameter).
+    """
+
+    flow: np.ndarray
+    mean: np.ndarray
+    covariance: np.ndarray
+
+
+def modified_mean(run: Run) -> ModifiedMean:
+    """The mean of independently sampled SGD after all steps of a run, to order eta inclusive.
+
+    Raises
+    ------
+    NotApplicable
+        For an optimizer other than plain SGD, a rate that changes, and a start that is spread.
+
+    Examples
+    --------
+    >>> from sgdsim.model.optimizers import Optimizer
+    >>> from sgdsim.model.schedules import Schedule
+    >>> run = Run(Loss("x**2/2", ("x",)), Optimizer(), Schedule("0.01"), {"x": 1.0}, 1000, 100)
+    >>> modified_mean(run).mean.round(5)  # (1 - 0.01)^100
+    array([0.36604])
+    """
+    optimizer, rate = run.optimizer, constant_rate(run)
+    if optimizer.name not in ("sgd", "gradient_descent") or optimizer.preconditioner or optimizer.metric:
+        raise NotApplicable("the modified equation of the mean is for plain sgd")
+    if any(not isinstance(start, float | int) for start in run.initial.values()):
+        raise NotApplicable("the modified equation of the mean starts from one point")
+    if optimizer.sampling == "epoch":
+        raise NotApplicable("shuffled epochs follow the flow of the entropic loss instead")
+    n, equation = len(run.loss.parameters), _Equation(run)
+    state = np.concatenate([start_of(run), np.zeros(n + n * n)])
+    theta, m, s = np.split(_integrated(equation.slope, state, [rate * run.steps])[0], [n, 2 * n])
+    covariance = rate * s.reshape(n, n)
+    moved = np.abs(theta - start_of(run)) + np.sqrt(np.maximum(np.diag(covariance), 0.0))
+    if (rate * np.abs(m) > moved).any():
+        raise NotApplicable("the correction is larger than what the parameters move: too long a time for this order")
+    return ModifiedMean(theta, theta + rate * m, covariance)
+
+
+@dataclass(frozen=True, eq=False)
+class _Equation:
+    """The right side of the modified equation."""
+
+    run: Run
+
+    def slope(self, _: float, state: np.ndarray) -> np.ndarray:
+        """Of theta_0, m and S, one after the other."""
+        n = len(self.run.loss.parameters)
+        theta, m, s = state[:n], state[n : 2 * n], state[2 * n :].reshape(n, n)
+        about = self._population
+        gradient, hessian = about.gradient(theta), about.hessian(theta)
+        bend = self._bend(theta, s)
+        noise = batch_noise(self.run, about.noise(theta))
+        return np.concatenate(
+            [-gradient, -hessian @ (m + gradient / 2.0) - bend / 2.0, (-hessian @ s - s @ hessian + noise).ravel()]
+        )
+
+    @cached_property
+    def _population(self) -> Population:
+        return Population(self.run.loss, self.run.optimizer.decay)
+
+    def _bend(self, theta: np.ndarray, s: np.ndarray) -> np.ndarray:
+        """``grad^3 L : S`` from second differences of the gradient along the axes of S, exact for quartic losses."""
+        spreads, axes = np.linalg.eigh(s)
+        middle, bend = self._population.gradient(theta), np.zeros_like(theta)
+        for spread, axis in zip(spreads, axes.T, strict=True):
+            if abs(spread) > 1e-14 * np.abs(spreads).max():
+                h = _DIFFERENCE * (1.0 + np.abs(theta).max()) * axis
+                ends = [self._population.gradient(theta + k * h) for k in (-2, -1, 1, 2)]
+                second = (16.0 * (ends[1] + ends[2]) - ends[0] - ends[3] - 30.0 * middle) / 12.0
+                bend += spread * second / (h @ h)
+        return bend
+
+
+def along(run: Run, formula: sympy.Expr, theta: np.ndarray) -> float:
+    """The value of an expression in the loss's symbols at parameters (parameter,).
+
+    Examples
+    --------
+    >>> from sgdsim.model.optimizers import Optimizer
+    >>> from sgdsim.model.schedules import Schedule
+    >>> run = Run(Loss("a*x**2/2", ("x",), {"a": 3.0}), Optimizer(), Schedule("0.01"), {"x": 1.0}, 1000, 100)
+    >>> along(run, run.loss.expression, np.array([2.0]))
+    6.0
+    """
+    named = dict(zip(run.loss.parameters, map(float, theta), strict=True))
+    return float(evaluation.evaluate([formula], {**run.loss.constants, **named})[0])
+
+
+def constant_rate(run: Run) -> float:
+    """The learning rate of a run.
+
+    Raises
+    ------
+    NotApplicable
+        Where it changes.
+
+    Examples
+    --------
+    >>> from sgdsim.model.optimizers import Optimizer
+    >>> from sgdsim.model.schedules import Schedule
+    >>> constant_rate(Run(Loss("x**2", ("x",)), Optimizer(), Schedule("0.1"), {"x": 1.0}, 1000, 100))
+    0.1
+    """
+    rates = run.schedule.rates(run.steps)
+    if np.ptp(rates) > 0:
+        raise NotApplicable("holds for a constant learning rate")
+    return float(rates[0])
+
+
+def _integrated(
+    slope: Callable[[float, np.ndarray], np.ndarray], start: np.ndarray, times: Sequence[float]
+) -> np.ndarray:
+    from scipy.integrate import solve_ivp
+
+    if not np.isfinite(slope(0.0, start)).all():
+        raise NotApplicable("the gradient is not finite at the start")
+    slope = _counted(slope)
+    ends, places = np.unique(times, return_inverse=True)
+    found = solve_ivp(slope, (0.0, ends[-1]), start, method="DOP853", t_eval=ends, **_TOLERANCES)
+    if not found.success or not np.isfinite(found.y).all():
+        raise NotApplicable(f"the flow cannot be followed to time {ends[-1]:.4g}: {found.message}")
+    return np.asarray(found.y.T[places])
+
+
+def _counted(slope: Callable[[float, np.ndarray], np.ndarray]) -> Callable[[float, np.ndarray], np.ndarray]:
+    """The slope, so many times: a flow that chatters at a kink would never end."""
+    calls = itertools.count()
+
+    def counted(time: float, state: np.ndarray) -> np.ndarray:
+        if next(calls) >= _MOST_SLOPES:
+            raise NotApplicable(f"the flow takes more than {_MOST_SLOPES} slopes: a kink, or too long a time")
+        return slope(time, state)
+
+    return counted
+
+
+def _constants(loss: Loss) -> Mapping[Any, float]:
+    return {loss.symbols[name]: value for name, value in loss.constants.items()}

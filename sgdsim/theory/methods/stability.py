@@ -1,0 +1,67 @@
+"""Whether plain linear stability lets a run stay where it starts."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sgdsim.base.errors import InputError
+from sgdsim.model.run import Run
+
+_ROUNDING = 1e-9
+
+
+def instability(run: Run) -> str | None:
+    """Say why a run is bound to leave the curvature of its mean start at its largest learning rate.
+
+    The step is linearised at the mean initial state; along the curvature ``a`` plain SGD multiplies by
+    ``1 - learning_rate*a``, which grows in size for ``learning_rate*a >= 2``. Directions that curve downwards are
+    left alone: to leave a saddle is no mishap.
+
+    Returns
+    -------
+    str or None
+        None where it is stable, and where the curvature has no closed form.
+
+    Examples
+    --------
+    >>> from sgdsim.model.loss import Loss
+    >>> from sgdsim.model.noise import Noise
+    >>> from sgdsim.model.optimizers import Optimizer
+    >>> from sgdsim.model.schedules import Schedule
+    >>> loss = Loss("a*x**2/2 + z*x", ("x",), {"a": 5.0}, {"z": Noise.parse("normal")})
+    >>> instability(Run(loss, Optimizer(), Schedule("0.5"), {"x": 0.0}, 100, 10))
+    'unstable: learning rate 0.5 times curvature 5 at the mean initial state is 2.5'
+    """
+    rate = float(run.schedule.rates(run.steps).max())
+    curvature = max(_curvatures(run), default=0.0)
+    if curvature <= 0:
+        return None
+    step = None if run.optimizer.preconditioner or run.optimizer.metric else run.optimizer.step_matrix(curvature, rate)
+    if step is None:
+        return None
+    factors = np.linalg.eigvals(step)
+    # A factor of 1 is a flat direction, -1 swings without end; both are had to rounding only.
+    if (np.abs(factors) < 1 + _ROUNDING).all() and (factors.real > -1 + _ROUNDING).all():
+        return None
+    product = f"learning rate {rate:g} times curvature {curvature:g}"
+    return f"unstable: {product} at the mean initial state is {rate * curvature:g}"
+
+
+def _curvatures(run: Run) -> np.ndarray:
+    """Eigenvalues of the Hessian of the population loss at the mean initial state; none where they cannot be had."""
+    loss = run.loss
+    point = {loss.symbols[name]: value for name, value in loss.constants.items()}
+    point |= {
+        loss.symbols[name]: start if isinstance(start, float | int) else start.moment(1)
+        for name, start in run.initial.items()
+    }
+    hessian = np.zeros((len(loss.theta), len(loss.theta)))
+    try:
+        for i, first in enumerate(loss.theta):
+            slope = loss.population.diff(first)
+            for j, second in enumerate(loss.theta):
+                if second in slope.free_symbols:
+                    hessian[i, j] = float(slope.diff(second).subs(point))
+    except (InputError, TypeError):
+        return np.array([])
+    return np.linalg.eigvalsh(hessian) if np.isfinite(hessian).all() else np.array([])

@@ -1,0 +1,1 @@
+"""Expectations over noise: exact where they can be had, else by quadrature."""

@@ -1,0 +1,396 @@
+"""The command line as a user meets it: exit codes, messages, and nothing left behind."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pytest
+from click.testing import CliRunner, Result
+
+from sgdsim import __version__
+from sgdsim.app.cli import main
+from sgdsim.base import toml
+from sgdsim.kernels import cache
+
+VALLEY: dict[str, Any] = {
+    "title": "A quadratic valley",
+    "loss": {"name": "river_valley", "a": "a0", "c": "c2*y**2/2", "constants": {"a0": 1.0, "c2": 0.1, "sigma": 1.0}},
+    "optimizer": {"learning_rate": 0.5},
+    "run": {"trajectories": 2000, "steps": 40, "seed": 7, "initial": {"x": 0.0, "y": 1.0}},
+    "record": {"every": 20, "snapshots": ["final"]},
+    "predict": [{"formula": "variance(x) = learning_rate/(2 - learning_rate); resolution=50%"}],
+}
+WRONG = "variance(x) = 5; resolution=1"
+ROW = ["id", "quantity", "point", "statistic", "predicted", "measured", "stderr", "z", "p", "p_adjusted"]
+ROW += ["detectable", "resolution", "order", "verdict"]
+
+
+def sgdsim(*arguments: object) -> Result:
+    """Call the command; whatever is not an exit is a traceback, and a failure of the test."""
+    return CliRunner(catch_exceptions=False).invoke(main, [str(argument) for argument in arguments])
+
+
+def refused(*arguments: object) -> str:
+    """Call a command that must end with exit code 2 and a message, without output of any other kind."""
+    before = sorted(Path.cwd().rglob("*"))
+    result = sgdsim(*arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    assert "Error: " in result.stderr
+    assert sorted(Path.cwd().rglob("*")) == before
+    return result.stderr
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    """A folder with a scenario and its ensemble, made once."""
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "valley.toml").write_text(toml.dumps(VALLEY), encoding="utf-8")
+    result = sgdsim("run", folder / "valley.toml", "-o", folder / "valley.h5")
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+@pytest.fixture
+def folder(home, tmp_path, monkeypatch) -> Path:
+    """The working folder of a test, with the same scenario."""
+    (tmp_path / "valley.toml").write_bytes((home / "valley.toml").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+# Help.
+
+
+def test_help_imports_click_alone():
+    code = """
+import sys
+from sgdsim.app.cli import main
+main(["--help"], standalone_mode=False)
+main(["run", "--help"], standalone_mode=False)
+heavy = {"numpy", "numba", "sympy", "scipy", "pydantic", "h5py", "tqdm", "xarray"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "compare" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["run", "compare", "info", "list", "doctor"])
+def test_every_command_has_help(command):
+    result = sgdsim(command, "-h")
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"Usage: main {command}")
+
+
+def test_version_and_module():
+    assert sgdsim("--version").stdout == f"sgdsim, version {__version__}\n"
+    done = subprocess.run([sys.executable, "-m", "sgdsim", "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f"sgdsim, version {__version__}\n")
+
+
+# Run.
+
+
+def test_a_run_writes_a_file_and_prints_the_table(folder):
+    result = sgdsim("run", "valley.toml", "--predict", "mean(x) = 0; resolution=1", "--predict", "mean(y) = 0")
+    path = folder / "results" / "valley.h5"
+    assert path.is_file()
+    first, header, *rows = result.stdout.splitlines()
+    assert re.match(r"results/valley.h5: 2,000 trajectories in [0-9.]+ s, \S+ trajectory-steps/s ", first)
+    assert header.split()[:3] == ["id", "quantity", "predicted"]
+    assert [row.split()[0] for row in rows[:3]] == ["user-1", "user-2", "user-3"]
+    assert "disagrees" in rows[2]  # y has not come to rest
+    assert (result.exit_code, result.stderr) == (1, "")
+    assert "--overwrite" in refused("run", "valley.toml")
+    assert sgdsim("run", "valley.toml", "--overwrite").exit_code == 0
+
+
+def test_options_win_over_settings_over_the_file(folder):
+    options = ["--trajectories", "1e3", "--steps", "1_2", "--seed", 2**64 - 1, "--set", "run.steps=99"]
+    options += ["--set", "run.initial.x=0.25", "--set", "loss.constants.a0=0.25"]
+    assert sgdsim("run", "valley.toml", "-o", "out.h5", "--no-compare", "--quiet", *options).exit_code == 0
+    with h5py.File("out.h5") as file:
+        scenario = toml.loads(file.attrs["scenario"], "the file")
+        assert file.attrs["seed"] == str(2**64 - 1)
+        assert list(file["snapshot_step"]) == [12]
+        assert file["status"].shape == (1000,)
+    assert scenario["run"]["seed"] == 2**64 - 1
+    assert scenario["run"]["initial"] == {"x": 0.25, "y": 1.0}
+    assert scenario["loss"]["constants"]["a0"] == 0.25
+
+
+def test_a_shipped_scenario_by_its_name(folder):
+    options = ["--trajectories", 1000, "--steps", 8, "--target-is-unknown"]
+    assert "No such option" in refused("run", "river_valley", *options)
+    assert "did you mean 'river_valley'" in refused("run", "rivervalley")
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_exit_code_1_when_a_comparison_disagrees(quiet, folder):
+    result = sgdsim("run", "valley.toml", "-o", "out.h5", "--predict", WRONG, *["--quiet"] * quiet)
+    assert (result.exit_code, result.stderr) == (1, "")
+    assert (result.stdout == "") == quiet
+    assert (folder / "out.h5").is_file()
+    assert sgdsim("compare", "out.h5").exit_code == 1
+    assert sgdsim("compare", "out.h5", "--json").exit_code == 1
+    assert (
+        sgdsim("run", "valley.toml", "-o", "out.h5", "--overwrite", "--predict", WRONG, "--no-compare").exit_code == 0
+    )
+
+
+def test_an_unstable_setting_runs_and_warns(folder):
+    options = ["--set", "optimizer.learning_rate=2.5", "--steps", 700, "--trajectories", 600, "-o", "out.h5"]
+    result = sgdsim("run", "valley.toml", *options)
+    assert result.exit_code == 0
+    assert result.stderr.startswith("Warning: unstable: learning rate 2.5 times curvature 1 ")
+    assert result.stderr.count("\n") == 1
+    assert "WARNING: 600 diverged and are excluded" in result.stdout
+    assert "inconclusive" in result.stdout
+    assert sgdsim("run", "valley.toml", *options, "--overwrite", "--quiet").stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--steps", "abc"], "Invalid value for '--steps': 'abc', expected a whole number such as 5000, 5_000 or 5e3"),
+        (["--steps", "1.5"], "Invalid value for '--steps': '1.5'"),
+        (["--trajectories", "nan"], "Invalid value for '--trajectories': 'nan'"),
+        (["--trajectories", "inf"], "Invalid value for '--trajectories': 'inf'"),
+        (["--seed", "1__0"], "Invalid value for '--seed': '1__0'"),
+        (["--steps", "9" * 5000], "Invalid value for '--steps'"),
+        (["--steps", 0], "run.steps: 0, expected a whole number from 1"),
+        (["--steps", -5], "run.steps: -5, expected a whole number from 1"),
+        (["--trajectories", 0], "run.trajectories: 0, expected a whole number from 1"),
+        (["--trajectories", "1e12"], "GB"),
+        (["--steps", "1e12"], "run.steps: 1000000000000 steps take 6.4e+04 GB of memory, this machine has"),
+        (["--seed", 2**64], "run.seed: 18446744073709551616, expected a whole number of at most 64 bits"),
+        (["--seed", -1], "run.seed: -1, expected a whole number of at most 64 bits"),
+        (["--threads", 0], "--threads: 0, expected 1 to "),
+        (["--threads", "1e6"], "--threads: 1000000, expected 1 to "),
+        (["--set", "run.stesp=5"], "run.stesp: unknown key 'stesp': did you mean 'steps'?"),
+        (["--set", "rum.steps=5"], "rum: unknown key 'rum': did you mean 'run'?"),
+        (["--set", "run.steps"], "--set 'run.steps': expected KEY=VALUE, e.g. run.steps=5000"),
+        (["--set", "=5"], "--set '=5': expected KEY=VALUE"),
+        (["--set", "run..steps=5"], "'run..steps' is not a key, expected names between dots"),
+        (["--set", "run.steps=[1,"], 'run.steps: "[1,", expected a whole number from 1'),
+        (["--set", "run.initial={x = 0,"], 'run.initial: "{x = 0,", expected a table'),
+        (["--set", "run.initial.x[0]=1"], "run.initial.x[0]: unknown parameter 'x[0]'"),
+        (["--set", "optimizer.learning_rate=-1"], "optimizer.learning_rate: -1, expected a finite positive number"),
+        (["--set", "title=\udcff"], "is no text in UTF-8"),
+        (["--predict", ""], "prediction user-2: '', expected statistic(observable) = formula"),
+        (["--predict", "varance(x) = 1"], "unknown statistic 'varance': did you mean 'variance'?"),
+        (["--predict", "variance(xx) = 1"], "unknown observable 'xx': did you mean 'x'?"),
+        (["--predict", "variance(x) = sigm"], "unknown name 'sigm': did you mean 'sigma'?"),
+        (["-o", "missing/out.h5"], "missing/out.h5: there is no folder missing"),
+        (["-o", "."], "a folder, expected the name of a file"),
+        (["-o", "valley.toml"], "valley.toml: the file exists"),
+        (["-o", "/proc/out.h5"], "/proc/out.h5: cannot write in the folder /proc"),
+    ],
+)
+@pytest.mark.usefixtures("folder")
+def test_bad_options(arguments, message):
+    assert message in refused("run", "valley.toml", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "some.toml: no such file"),
+        (b"", "some.toml: is empty, expected a scenario in TOML"),
+        (b"\xff\xfe\0\0", "some.toml: is not a text file, expected a scenario in TOML"),
+        (b"a = 1\nb = = 1\n", "some.toml: not valid TOML: Invalid value (at line 2, column 5)"),
+        (
+            b"loss = 3\nrun = 4\n",
+            "some.toml:\n  loss: 3, expected a table\n  optimizer: is missing\n  run: 4, expected",
+        ),
+    ],
+)
+def test_bad_scenarios(content, message, folder):
+    if content is not None:
+        (folder / "some.toml").write_bytes(content)
+    assert f"Error: {message}" in refused("run", "some.toml")
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_folder_is_no_scenario():
+    assert "is a folder, expected a scenario file" in refused("run", ".")
+
+
+def test_a_cache_that_cannot_be_written_is_warned_of_and_the_run_works(folder, monkeypatch):
+    monkeypatch.setenv("SGDSIM_CACHE_DIR", "/proc/kernels")
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    loss = '{formula = "x**2 + z*x", parameters = {x = 0.0}, noise = {z = "rademacher"}}'
+    options = ["--set", f"loss={loss}", "--set", "run.initial={}", "--no-compare", "-o", "out.h5"]
+    cache.cache_folder.cache_clear()
+    try:
+        result = sgdsim("run", "valley.toml", *options)
+        assert (sgdsim("doctor").exit_code, sgdsim("doctor").stderr) == (0, "")  # once a process
+    finally:
+        cache.cache_folder.cache_clear()
+    assert result.exit_code == 0, result.output
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("Warning: the kernel cache")
+    assert "cannot be written" in line
+    assert (folder / "out.h5").is_file()
+
+
+def test_memory_that_runs_out_has_a_message(monkeypatch):
+    monkeypatch.setattr("sgdsim.app.catalogue.catalogue", lambda kind: (_ for _ in ()).throw(MemoryError))
+    result = sgdsim("list")
+    assert (result.exit_code, result.stderr) == (1, "Error: out of memory; take fewer trajectories or snapshots.\n")
+
+
+def test_a_full_disk_under_the_output_has_a_message():
+    code = "import sys; from sgdsim.app.cli import main; main(['list', 'losses'])"
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "Error: [Errno 28] No space left on device\n"
+
+
+# The other commands.
+
+
+def test_json_has_the_fields_of_the_table(home):
+    result = sgdsim("compare", home / "valley.h5", "--json")
+    report = json.loads(result.stdout)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert list(report) == ["file", "scenario", "comparisons"]
+    assert (report["file"], report["scenario"]) == (str(home / "valley.h5"), "valley")
+    (row,) = report["comparisons"]
+    assert list(row) == ROW
+    assert (row["id"], row["quantity"], row["point"], row["order"]) == ("user-1", "variance(x)", None, "exact")
+    assert row["verdict"] in {"agrees", "disagrees", "inconclusive"}
+    assert row["resolution"] == pytest.approx(0.5 * row["predicted"])
+
+
+def test_a_comparison_needs_the_file_alone(home, folder):
+    (folder / "valley.toml").unlink()
+    (folder / "moved.h5").write_bytes((home / "valley.h5").read_bytes())
+    assert sgdsim("compare", "moved.h5").stdout == sgdsim("compare", home / "valley.h5").stdout
+    assert json.loads(sgdsim("compare", "moved.h5", "--json").stdout)["scenario"] == "valley"
+
+
+def test_info(home):
+    text = sgdsim("info", home / "valley.h5").stdout
+    for part in ("trajectory = 2000", "theta (snapshot, trajectory, parameter)", "seed: 7", 'name = "river_valley"'):
+        assert part in text
+
+
+def test_the_digest_does_not_depend_on_threads(home, folder):
+    assert sgdsim("run", "valley.toml", "-o", "one.h5", "--threads", 1, "--quiet").exit_code == 0
+    digests = {sgdsim("info", path, "--digest").stdout for path in ("one.h5", home / "valley.h5")}
+    assert len(digests) == 1
+    assert re.fullmatch(r"[0-9a-f]{64}\n", digests.pop())
+
+
+@pytest.mark.parametrize("command", [["info"], ["info", "--digest"], ["compare"], ["compare", "--json"]])
+def test_files_that_are_not_ours(command, home, folder):
+    whole = (home / "valley.h5").read_bytes()
+    Path("text.h5").write_text("no HDF5")
+    Path("empty.h5").write_bytes(b"")
+    Path("truncated.h5").write_bytes(whole[: len(whole) // 2])
+    Path("future.h5").write_bytes(whole)
+    with h5py.File("foreign.h5", "w") as file:
+        file["x"] = 1
+    with h5py.File("future.h5", "r+") as file:
+        file.attrs["schema_version"] = 99
+    Path("other.h5").mkdir()
+    for name, problem in {
+        "missing.h5": "No such file",
+        "other.h5": "Is a directory",
+        "text.h5": "not an HDF5 file",
+        "empty.h5": "not an HDF5 file",
+        "truncated.h5": "truncated or damaged",
+        "foreign.h5": "not one written by sgdsim",
+        "future.h5": "unknown schema_version 99",
+    }.items():
+        message = refused(*command, name)
+        assert name in message
+        assert problem in message
+
+
+def test_a_scenario_in_a_file_that_no_longer_parses(home, folder):
+    Path("old.h5").write_bytes((home / "valley.h5").read_bytes())
+    with h5py.File("old.h5", "r+") as file:
+        file.attrs["scenario"] = file.attrs["scenario"].replace("river_valley", "river_delta")
+    message = refused("compare", "old.h5")
+    assert "the scenario in old.h5:\n  loss.name: unknown loss 'river_delta': did you mean 'river_valley'?" in message
+    assert sgdsim("info", "old.h5").exit_code == 0
+
+
+def test_lists():
+    assert sgdsim("list").stdout.startswith("losses:\n  river_valley")
+    assert sgdsim("list", "schedules").stdout.startswith("schedules:\n  constant:rate ")
+    assert "unknown kind 'scenario': did you mean 'scenarios'?" in refused("list", "scenario")
+
+
+def test_the_doctor():
+    result = sgdsim("doctor")
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"sgdsim        {__version__}\n")
+
+
+# Interrupts.
+
+
+def test_an_interrupt_has_its_exit_code(monkeypatch):
+    monkeypatch.setattr("sgdsim.app.catalogue.catalogue", lambda kind: (_ for _ in ()).throw(KeyboardInterrupt))
+    result = sgdsim("list")
+    assert (result.exit_code, result.stderr) == (130, "Interrupted; nothing unfinished is left behind.\n")
+
+
+def test_ctrl_c_ends_a_long_run_at_once_and_leaves_nothing(folder):
+    """On a terminal, as a user would; measured from the signal to the message."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    command = [sys.executable, "-m", "sgdsim", "run", "valley.toml", "--trajectories", "4e5", "--steps", "1e6"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=slave, text=True)
+    os.close(slave)
+    assert process.stdout is not None
+    try:
+        seen = read_until(master, "M trajectory-steps/s")  # the bar: compiled, and under way
+        assert (folder / "results").is_dir()
+        began = time.perf_counter()
+        process.send_signal(signal.SIGINT)
+        seen = read_until(master, "left behind")
+        elapsed = time.perf_counter() - began
+        assert process.wait(10) == 130
+        assert process.stdout.read() == ""
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        os.close(master)
+    assert "Traceback" not in seen
+    assert elapsed < 1.0  # 0.2 s on a machine that does nothing else
+    assert [path.name for path in folder.rglob("*")] == ["valley.toml"]
+
+
+def read_until(descriptor: int, text: str) -> str:
+    seen = ""
+    while text not in seen:
+        seen += os.read(descriptor, 4096).decode(errors="replace")
+    return seen
+
+
+def test_nothing_is_drawn_where_there_is_no_terminal(folder):
+    command = [sys.executable, "-m", "sgdsim", "run", "valley.toml", "--no-compare"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (folder / "results" / "valley.h5").is_file()

@@ -1,0 +1,386 @@
+"""Generated modules: what they compute on every target, in which width, and that their loops are SIMD."""
+
+from __future__ import annotations
+
+import math
+import platform
+import re
+from types import ModuleType
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+import pytest
+import sympy
+from numba import config, njit
+
+from sgdsim.formulas.formula import FUNCTIONS, Formula
+from sgdsim.kernels import cache
+from sgdsim.kernels.program import Program
+from sgdsim.kernels.source import generate
+from sgdsim.model.loss import Loss
+from sgdsim.model.losses.river_valley import river_valley
+from sgdsim.model.noise import Noise
+from sgdsim.model.observables import Observable
+from sgdsim.model.optimizers import Optimizer
+from tests.conftest import RIVER
+from tests.kernel_calls import accumulate, from_python, update
+
+
+def make_program(loss: Loss, **fields: Any) -> Program:
+    return Program(loss, **{"optimizer": Optimizer(), "initial": dict.fromkeys(loss.parameters, 0.0), **fields})
+
+
+def python_module(loss: Loss, lanes: int = 2, **fields: Any) -> tuple[ModuleType, Program]:
+    """A program's text as the python target runs it, with few lanes, past the cache."""
+    program = make_program(loss, **fields)
+    text = generate(program, "python", "measuring").replace("from measuring import looks, record, record_changes", "")
+    module = ModuleType("generated")
+    exec(re.sub(r"(?m)^LANES = \d+", f"LANES = {lanes}", text), module.__dict__)
+    return module, program
+
+
+def observe(module: ModuleType, program: Program, state: np.ndarray) -> np.ndarray:
+    """Values of all that is measured, (observable, lane), for a state (variable, lane)."""
+    values = np.empty((len(program.observable_names), module.LANES), program.dtype)
+    with np.errstate(all="ignore"):
+        from_python(module.observe)(state.ravel(), values.ravel(), program.constant_array())
+    return values
+
+
+def step(module: ModuleType, program: Program, state: np.ndarray, rate: float = 1.0) -> np.ndarray:
+    """The state after one step whose deviates are all zero."""
+    after = state.ravel().copy()
+    deviates = np.zeros(module.DEVIATE_ROWS * module.LANES, module.NOISE)
+    with np.errstate(all="ignore"):
+        update(module, program, after, deviates, rate)
+    return after.reshape(state.shape)
+
+
+# One loss with every function of formulas, each of a parameter of its own, and each an observable too.
+
+ONE_ARGUMENT = [name for name, usage in FUNCTIONS.items() if usage == f"{name}(x)"]
+TERMS = {f"p{i}": f"{name}(p{i})" for i, name in enumerate(ONE_ARGUMENT)}
+TERMS |= {
+    "q0": "min(q0, 0.3*q0**2 + 0.1, 0.9)",
+    "q1": "max(q1, 0.5, 0.7*q1)",
+    "q2": "where(q2 < 0.6, exp(q2), q2*log(q2))",
+    "q3": "(q3 + 0.5)**2.5 + 1/q3**3 + k**q3",
+    "q4": "norm2(w)*q4 + dot(v, w)*q4**7 + sum(v)/q4",
+}
+POSITIVE = {"p1", "p2", *(f"q{i}" for i in range(5))}
+EVERYTHING = Loss(
+    " + ".join(TERMS.values()),
+    tuple(TERMS),
+    {"k": 1.7},
+    definitions={"v": ("q4", "0.5", "k"), "w": ("1", "q4*q4", "-0.3")},
+)
+OBSERVABLES = tuple(Observable(f"o_{name}", formula) for name, formula in TERMS.items())
+
+
+def states(program: Program, lanes: int) -> np.ndarray:
+    rng = np.random.default_rng(7)
+    theta = rng.uniform(0.2, 1.5, (len(TERMS), lanes))
+    free = [name not in POSITIVE for name in TERMS]
+    theta[free] *= rng.choice([-1, 1], (sum(free), lanes))
+    return theta.astype(program.dtype)
+
+
+@pytest.fixture(scope="module", params=["float64", pytest.param("float32", marks=pytest.mark.validate)])
+def everything(request: pytest.FixtureRequest) -> Program:
+    return make_program(EVERYTHING, observables=OBSERVABLES, dtype=request.param)
+
+
+@pytest.fixture(scope="module")
+def compiled(everything: Program) -> ModuleType:
+    return cache.load(everything, "cpu")
+
+
+@pytest.fixture(scope="module")
+def modules(everything: Program, compiled: ModuleType) -> list[ModuleType]:
+    plain, _ = python_module(EVERYTHING, observables=OBSERVABLES, dtype=everything.dtype)
+    return [plain, compiled]
+
+
+def check_functions(module: ModuleType, program: Program) -> None:
+    """Every observable is what its formula says."""
+    tolerance = 1e-14 if program.dtype == "float64" else 4e-6
+    theta = states(program, module.LANES)
+    values = observe(module, program, theta)
+    np.testing.assert_array_equal(values[: len(TERMS)], theta)
+    point = dict(zip(TERMS, theta.astype(np.float64), strict=True)) | EVERYTHING.constants
+    point["v"] = [point["q4"], 0.5, point["k"]]
+    point["w"] = [1.0, point["q4"] ** 2, -0.3]
+    for found, formula in zip(values[len(TERMS) :], TERMS.values(), strict=True):
+        expected = Formula.parse(formula).evaluate(point)
+        np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance, err_msg=formula)
+
+
+def test_every_function_agrees_with_its_formula(everything, modules):
+    for module in modules:
+        check_functions(module, everything)
+
+
+def test_every_function_agrees_with_its_formula_in_float32():
+    """On the plain target by default; to compile all of them once more takes seconds."""
+    module, program = python_module(EVERYTHING, observables=OBSERVABLES, dtype="float32")
+    check_functions(module, program)
+
+
+def test_every_gradient_agrees_with_sympy(everything, modules):
+    """The update's own derivatives, at rate 1 from a noiseless loss, against SymPy's in 30 digits."""
+    tolerance = 1e-14 if everything.dtype == "float64" else 4e-6
+    constants = {EVERYTHING.symbols["k"]: sympy.Rational(17, 10)}
+    for module in modules:
+        theta = states(everything, module.LANES)
+        slopes = (theta - step(module, everything, theta)).astype(np.float64)
+        for i, slope in enumerate(EVERYTHING.gradient):
+            for lane in range(min(module.LANES, 3)):
+                x = float(theta[i, lane])
+                exact = float(slope.subs({**constants, EVERYTHING.theta[i]: sympy.Rational(x)}).evalf(30))
+                assert slopes[i, lane] == pytest.approx(exact, rel=tolerance, abs=4 * tolerance * max(abs(x), 1))
+
+
+def test_dead_lanes_show_nan_everywhere(everything, modules):
+    for module in modules:
+        theta = states(everything, module.LANES)
+        theta[3, 1] = np.nan
+        theta[:, 0] = np.inf
+        values = observe(module, everything, theta)
+        assert np.isnan(values[:, :2]).all()
+        assert np.isfinite(values[:, 2:]).all()
+        assert from_python(module.count_outside)(theta.ravel()) == 2
+
+
+def test_targets_differ_by_their_header_alone():
+    program = make_program(river_valley(constants=RIVER))
+    texts = [generate(program, target, "measuring") for target in ("python", "cpu")]
+    device = [text[text.index("REAL, COUNT =") :] for text in texts]
+    assert device[0] == device[1]
+
+
+def test_observables_of_a_window_are_accumulated():
+    """The share of a step is added with its weight to the variable behind the parameters."""
+    observables = (Observable("a", "x", (0, 4)), Observable("u", "x*y"), Observable("b", "exp(y)", (2, 4)))
+    module, program = python_module(Loss("x*y", ("x", "y")), observables=observables)
+    state = np.array([[0.5, -1.0], [2.0, 0.25], [1.0, 0.0], [0.0, 0.0], [0.0, 3.0], [0.0, 0.0]])
+    flat = state.ravel().copy()
+    for running in range(2):
+        accumulate(module, program, flat, running, 0.25)
+    expected = state.copy()
+    expected[2] += 0.25 * state[0]
+    expected[4] += 0.25 * np.exp(state[1])
+    excess = [3, 5]  # what rounding added too much
+    found = flat.reshape(6, 2)
+    np.testing.assert_allclose(np.delete(found, excess, 0), np.delete(expected, excess, 0), rtol=1e-15)
+    assert np.abs(found[excess]).max() < 1e-15
+    np.testing.assert_allclose(observe(module, program, expected)[2:], [expected[2], state[0] * state[1], expected[4]])
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_sums_do_not_lose_what_rounding_takes(dtype):
+    """Ten thousand times a share far below the last digit of the sum; adding it up plainly moves nothing."""
+    observables = (Observable("total", "x", (0, 1), "sum"),)
+    module, program = python_module(Loss("x", ("x",)), lanes=1, observables=observables, dtype=dtype)
+    tiny = np.finfo(dtype).eps / 8
+    state = np.array([tiny, 1.0, 0.0], dtype)
+    for _ in range(10_000):
+        accumulate(module, program, state, 0, 1.0)
+    assert state[1] - 1.0 == pytest.approx(10_000 * tiny, rel=1e-3)
+
+
+# Names: a loss may use any that the generated text uses itself.
+
+SQUARES = "({0}**2 + {1})**2*({0}**2 + {1} + 1)**3 + exp({0}**2 + {1})*{2}"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("t_0", "t_1", "t_2"),
+        ("s_1", "s_0", "c_0"),
+        ("state", "lane", "constants"),
+        ("LANES", "REAL", "np"),
+        ("gradient", "theta", "learning_rate"),
+        ("offset", "deviates", "math"),
+        ("exp64", "E", "I"),
+        ("S", "N", "beta"),
+        ("loss", "velocity", "weight_decay"),
+        ("θ", "λ_1", "量"),
+    ],
+)
+def test_names_of_a_loss_do_not_meet_those_of_the_text(names):
+    """As the same loss in other names, with momentum and weight decay: their names too."""
+    optimizer = Optimizer("momentum", {"weight_decay": 0.3, "momentum": 0.5}, batch_size=2)
+    found = []
+    for x, y, k in (names, ("x", "y", "k")):
+        loss = Loss(SQUARES.format(x, y, k) + " + zz*" + x, (x, y), {k: 0.7}, {"zz": Noise.parse("normal:0,0.1")})
+        module, program = python_module(
+            loss, optimizer=optimizer, observables=(Observable("u", SQUARES.format(x, y, k)),)
+        )
+        state = np.array([[0.3, -0.2], [0.4, 0.1], [0.05, 0.0], [0.0, -0.02]])
+        found.append((step(module, program, state, 0.125), observe(module, program, state)))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_constant_called_learning_rate_is_the_loss_s_own():
+    module, program = python_module(Loss("learning_rate*x**2/2", ("x",), {"learning_rate": 3.0}))
+    np.testing.assert_array_equal(step(module, program, np.array([[1.0, -2.0]]), 0.5), [[-0.5, 1.0]])
+
+
+@pytest.mark.parametrize("target", ["python", "cpu"])
+def test_a_loss_without_noise_is_gradient_descent(target):
+    program = make_program(Loss("x**2*y", ("x", "y")))
+    module = cache.load(program, target)
+    state = np.tile([[0.5], [1.5]], module.LANES)
+    from_python(module.step_deviates)(np.empty(0, module.NOISE), 0, 0, np.uint32(0), np.uint32(0), 0)
+    np.testing.assert_allclose(step(module, program, state, 0.1)[:, 0], [0.5 - 0.1 * 1.5, 1.5 - 0.1 * 0.25])
+
+
+# SIMD.
+
+x86 = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="reads x86 assembly")
+_ARITHMETIC = r"(?:add|sub|mul|div|sqrt|min|max|and|cmp\w*?|fn?m(?:add|sub)\d+)"
+
+
+def body(function: Any) -> str:
+    """The assembly of a compiled function alone, without the wrappers that unpack Python's arguments."""
+    (text,) = function.inspect_asm().values()
+    start = re.search(r"(?m)^(_ZN(?!7cpython)[^:\s]+):$", text)
+    assert start is not None
+    return text[start.end() : text.index(f"\t.size\t{start[1]}", start.end())]
+
+
+def packed(text: str) -> int:
+    """Instructions that compute with vectors, as wide as the processor's."""
+    avx = llvm.get_host_cpu_features().get("avx") and config.CPU_NAME != "generic"
+    registers = "%[yz]mm" if avx else "%xmm"
+    return len(re.findall(rf"(?m)^\s+v?{_ARITHMETIC}p[sd]\s.*{registers}", text))
+
+
+def scalar(text: str) -> int:
+    return len(re.findall(rf"(?m)^\s+v?{_ARITHMETIC}s[sd]\s", text))
+
+
+def is_simd(function: Any) -> bool:
+    """Vectors, and no call that would hide a scalar one; a scalar copy of the loop is for arrays that overlap."""
+    text = body(function)
+    return packed(text) > 0 and 2 * packed(text) >= scalar(text) and "call" not in text
+
+
+def run_all(module: ModuleType, program: Program) -> None:
+    """Call, and so compile, every lane loop."""
+    state = np.full((program.n_variables, module.LANES), 0.5, program.dtype)
+    deviates = np.empty(module.DEVIATE_ROWS * module.LANES, module.NOISE)
+    from_python(module.step_deviates)(deviates, 0, 0, np.uint32(0), np.uint32(0), 0)
+    step(module, program, state)
+    observe(module, program, state)
+    from_python(module.count_outside)(state.ravel())
+
+
+LOOPS = ["step_deviates", "update", "count_outside", "observe"]
+SIMD_PROGRAMS = {
+    "reference": lambda: make_program(
+        river_valley(constants=RIVER), observables=(Observable("u", "a*x**2/2"), Observable("l", "loss"))
+    ),
+    "exp and tanh in float32, batch of 3": lambda: make_program(
+        Loss(
+            "tanh(k*x*z)*exp(-y**2) + relu(x)*z + s*w*y/3",
+            ("x", "y"),
+            {"k": 1.5, "s": 0.1},
+            {"z": Noise.parse("normal"), "w": Noise.parse("uniform:-1,1")},
+        ),
+        observables=(Observable("u", "exp(0.1*x)*tanh(y)"), Observable("v", "where(x < y, exp(x), log(1 + y**2))")),
+        optimizer=Optimizer(batch_size=3),
+        dtype="float32",
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=list(SIMD_PROGRAMS))
+def simd_kernel(request: pytest.FixtureRequest) -> ModuleType:
+    program = SIMD_PROGRAMS[request.param]()
+    module = cache.load(program, "cpu")
+    run_all(module, program)
+    return module
+
+
+@x86
+@pytest.mark.parametrize("name", LOOPS)
+def test_loops_are_simd(simd_kernel, name):
+    text = body(getattr(simd_kernel, name))
+    assert is_simd(getattr(simd_kernel, name)), (packed(text), scalar(text), re.findall(r"call.*", text))
+
+
+@x86
+def test_reference_loops_have_the_expected_arithmetic(simd_kernel):
+    """An update of two parameters has a handful of operations, a draw of four normals ten times as many."""
+    assert packed(body(simd_kernel.update)) >= 10
+    assert packed(body(simd_kernel.step_deviates)) >= 50
+    assert "gather" not in body(simd_kernel.update)  # the deviates of neighbouring lanes are neighbours
+
+
+@x86
+def test_loops_with_every_function_are_simd(everything, compiled):
+    run_all(compiled, everything)
+    for name in ("update", "count_outside", "observe"):
+        text = body(getattr(compiled, name))
+        assert is_simd(getattr(compiled, name)), (name, packed(text), scalar(text), re.findall(r"call.*", text))
+
+
+def doubles(function: Any) -> int:
+    """Instructions that compute in float64, or convert from or to it, but for a number that the call is given."""
+    pattern = rf"(?m)^\s+v?(?:(?:{_ARITHMETIC}|cvt\w*2)[ps]d|cvtpd2\w+)\s"
+    return len(re.findall(pattern, body(function)))
+
+
+@x86
+@pytest.mark.parametrize("name", LOOPS)
+def test_float32_kernels_have_no_double_arithmetic(simd_kernel, name):
+    """A bare 0.5 would widen an operation to float64: half the speed, and two conversions."""
+    wide = simd_kernel.REAL is np.float64 and name != "step_deviates"
+    assert (doubles(getattr(simd_kernel, name)) > 0) == wide
+
+
+@x86
+def test_float32_functions_have_no_double_arithmetic(everything, compiled):
+    run_all(compiled, everything)
+    for name in ("update", "observe", "count_outside"):
+        assert (doubles(getattr(compiled, name)) > 0) == (everything.dtype == "float64")
+
+
+@x86
+def test_scalar_loops_are_recognised(simd_kernel):
+    """Controls, compiled in the same way: a call of the C library, and a chain from lane to lane."""
+    options, wide, lanes = simd_kernel._options, simd_kernel.wide_vectors, simd_kernel.LANES
+
+    @njit(**options)
+    def library(x, y):  # type: ignore[no-untyped-def]
+        wide()
+        for lane in range(lanes):
+            y[lane] = math.exp(x[lane]) * 0.5 + x[lane]
+
+    @njit(**options)
+    def chain(x, y):  # type: ignore[no-untyped-def]
+        wide()
+        for lane in range(1, lanes):
+            y[lane] = y[lane - 1] * x[lane] + 0.5
+
+    @njit(**options)
+    def branch(x, y):  # type: ignore[no-untyped-def]
+        wide()
+        for lane in range(lanes):
+            if x[lane] > 1e100:
+                break
+            y[lane] = x[lane] * x[lane]
+
+    @njit(**options)
+    def good(x, y):  # type: ignore[no-untyped-def]
+        wide()
+        for lane in range(lanes):
+            y[lane] = x[lane] * x[lane] + 0.5
+
+    for function in (library, chain, branch, good):
+        function(np.ones(lanes), np.ones(lanes))
+    assert [is_simd(function) for function in (library, chain, branch, good)] == [False, False, False, True]

@@ -1,0 +1,178 @@
+"""Runs that make no sense are refused, with the key and what was expected."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sgdsim.base.errors import InputError
+from sgdsim.model.data import Data
+from sgdsim.model.loss import Loss
+from sgdsim.model.losses import CATALOGUE
+from sgdsim.model.noise import Noise
+from sgdsim.model.observables import Observable
+from sgdsim.model.optimizers import Optimizer
+from sgdsim.model.run import Autocorrelation, Drift, Histogram, Plane, Recorder, Run
+from sgdsim.model.schedules import Schedule
+from sgdsim.simulation.run_loop import simulate_runs
+
+BINS = Histogram(0, 1, 2)
+THREE = Loss("(th - x)**2/2", ("th",), data=Data({"x": (1.0, 2.0, 3.0)}))
+
+
+def make(loss: Loss | None = None, **fields: Any) -> Run:
+    """Of 8 steps and 10 trajectories of the two-weight net."""
+    loss = loss or CATALOGUE["rescaling"]()
+    defaults: dict[str, Any] = {
+        "optimizer": Optimizer(),
+        "schedule": Schedule("0.1"),
+        "initial": dict.fromkeys(loss.parameters, 0.5),
+        "trajectories": 10,
+        "steps": 8,
+    }
+    return Run(loss, **{**defaults, **fields})
+
+
+def observing(text: str, **fields: Any) -> Recorder:
+    return Recorder(observables=(Observable.parse("m", text),), **fields)
+
+
+RUNNING = "m runs along each trajectory, expected a parameter or plain observable"
+
+
+@pytest.mark.parametrize(
+    ("recorder", "message"),
+    [
+        (Recorder(histograms={"q": BINS}), "record.histograms.q: unknown observable 'q'"),
+        (Recorder(histograms={"u,q": Plane(BINS, BINS)}), "record.histograms.u,q: unknown observable 'q'"),
+        (Recorder(drifts={"q": Drift("u", BINS)}), "record.drift.q: unknown observable 'q'"),
+        (Recorder(drifts={"u": Drift("q", BINS)}), "record.drift.u.by: unknown observable 'q'"),
+        (observing("window_mean(u, 0, 4)", drifts={"m": Drift("u", BINS)}), f"record.drift.m: {RUNNING}"),
+        (observing("value_at(u, 4)", drifts={"u": Drift("m", BINS)}), f"record.drift.u.by: {RUNNING}"),
+        (Recorder(drifts={"u": Drift("u", BINS, 0)}), "record.drift.u.every: 0, expected an integer from 1"),
+        (Recorder(drifts={"u": Drift("u", BINS, 1, 8)}), "record.drift.u.from: 8, expected an integer from 0 to 7"),
+        (Recorder(autocorrelations={"q": Autocorrelation(0, (1,))}), "unknown name 'q'"),
+        (
+            observing("first_passage(u > 1)", autocorrelations={"m": Autocorrelation(0, (1,))}),
+            f"record.autocorrelation.m: {RUNNING}",
+        ),
+        (
+            Recorder(autocorrelations={"u": Autocorrelation(3, (1, 6))}),
+            "record.autocorrelation.u.lags: 6, expected an integer from 0 to 5",
+        ),
+        (
+            Recorder(autocorrelations={"u": Autocorrelation(3, (-1,))}),
+            "record.autocorrelation.u.lags: -1, expected an integer from 0 to 5",
+        ),
+        (Recorder(autocorrelations={"u": Autocorrelation(-3, (4,))}), "record.autocorrelation.u.from: -3, expected"),
+        (Recorder(autocorrelations={"u": Autocorrelation(9, (0,))}), "record.autocorrelation.u.from: 9, expected"),
+        (
+            Recorder(observables=(Observable("u_at_3", "u"),), autocorrelations={"u": Autocorrelation(3, (1,))}),
+            "record.observables.u_at_3: the name is already taken",
+        ),
+        (
+            Recorder(quantiles=(0.5, 1.5), histograms={"u": BINS}),
+            "record.quantiles: 1.5, expected probabilities between 0 and 1",
+        ),
+        (Recorder(quantiles=(0.0,), histograms={"u": BINS}), "record.quantiles: 0.0"),
+        (Recorder(quantiles=(0.5,)), "record.quantiles: are read off histograms, of which there are none"),
+        (Recorder(snapshot_trajectories=11), "record.snapshot_trajectories: 11, expected an integer from 1 to 10"),
+        (Recorder(snapshots=(-1,)), "record.snapshots: -1"),
+        (Recorder(every=0), "record.every: 0"),
+        (observing("window_sum(u, 0, 9)"), "record.observables.m: the window ends at step 9, the run at 8"),
+        (observing("value_at(u, 9)"), "record.observables.m: the window ends at step 9, the run at 8"),
+        (observing("charge(scale)"), "unknown name 'charge__scale': did you mean 'charge__rescale'?"),
+        (observing("window_sum(gradient(q), 0, 2)"), "unknown name 'gradient__q'"),
+        (observing("window_sum(next(x), 0, 2)"), "unknown name 'next__x'"),
+        # What speaks of a step has no value in a state.
+        (observing("x*u"), "unknown name 'x'"),
+        (observing("next(u) - u"), "unknown name 'next__u'"),
+        (observing("u*learning_rate"), "unknown name 'learning_rate'"),
+        (observing("value_at(x, 0)"), "unknown name 'x'"),
+        (observing("first_passage(next(u) > 0)"), "unknown name 'next__u'"),
+        (observing("y"), "unknown name 'y'"),
+    ],
+)
+def test_recorders_that_make_no_sense_are_refused(recorder, message):
+    with pytest.raises(InputError) as error:
+        make(recorder=recorder)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["x", "y", "x*e"])
+def test_the_noise_of_a_step_is_that_of_one_sample(name):
+    """Batches have several; what they have in common may be asked for."""
+    recorder = observing(f"window_sum({name}, 0, 1)")
+    make(recorder=recorder)
+    with pytest.raises(InputError, match="differs between the 2 samples of a step, expected the noise of single"):
+        make(recorder=recorder, optimizer=Optimizer(batch_size=2))
+    make(recorder=observing("window_sum(gradient(u), 0, 1)"), optimizer=Optimizer(batch_size=2))
+
+
+@pytest.mark.parametrize(("loss", "name"), [(None, "x"), (None, "y"), (THREE, "x")])
+def test_an_optimizer_without_noise_has_none_to_show(loss, name):
+    """There are no words and no rows to read it from."""
+    recorder = observing(f"window_sum({name}, 0, 1)")
+    with pytest.raises(InputError, match=f"record.observables.m: gradient_descent draws no {name}"):
+        make(loss, recorder=recorder, optimizer=Optimizer("gradient_descent"))
+    base = "th" if loss else "u"
+    make(loss, recorder=observing(f"window_sum(gradient({base}), 0, 1)"), optimizer=Optimizer("gradient_descent"))
+
+
+@pytest.mark.parametrize("sampling", ["batch", "epoch"])
+def test_rows_are_drawn_of_a_data_set_that_is_large_enough(sampling):
+    with pytest.raises(InputError, match=f"optimizer.sampling: {sampling!r}, expected only with a data set"):
+        make(optimizer=Optimizer(sampling=sampling))
+    with pytest.raises(InputError, match=r"optimizer.batch_size: 4, expected an integer from 1 to 3"):
+        make(THREE, optimizer=Optimizer(batch_size=4, sampling=sampling))
+    make(THREE, optimizer=Optimizer(batch_size=3, sampling=sampling))
+    make(THREE, optimizer=Optimizer(batch_size=4))
+
+
+def test_columns_of_a_data_set_are_noise_to_an_observable():
+    with pytest.raises(InputError, match="unknown name 'x'"):
+        make(THREE, recorder=observing("x*th"))
+    with pytest.raises(InputError, match="differs between the 2 samples"):
+        make(THREE, recorder=observing("window_sum(x, 0, 1)"), optimizer=Optimizer(batch_size=2))
+    make(THREE, recorder=observing("window_sum(x, 0, 1)"))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "message"),
+    [
+        ({"preconditioner": ("1",)}, "optimizer.preconditioner: 1 rows, expected 2, one a parameter"),
+        ({"preconditioner": ("x", "1")}, "optimizer.preconditioner: depends on the noise x"),
+        ({"preconditioner": ("q", "1")}, "optimizer.preconditioner: unknown name 'q'"),
+        ({"metric": (("1", "1"), ("1", "1"))}, "optimizer.metric: has no inverse"),
+    ],
+)
+def test_matrices_that_do_not_fit_the_loss_are_refused(optimizer, message):
+    with pytest.raises(InputError) as error:
+        make(optimizer=Optimizer(**optimizer))
+    assert message in str(error.value)
+
+
+def test_what_has_no_closed_form_is_refused_before_a_step_is_taken():
+    """That takes derivatives, so it is not known before the run is compiled."""
+    noise = {"z": Noise.parse("normal")}
+    runs = [
+        make(Loss("cosh(z*th)", ("th",), noise=noise), recorder=observing("loss")),
+        make(Loss("cosh(z*th)", ("th",), noise=noise), optimizer=Optimizer("gradient_descent")),
+        make(Loss("a**2 + b**2 + c**2 + d**2", ("a", "b", "c", "d")), recorder=observing("hessian_max")),
+    ]
+    for run in runs:
+        with pytest.raises(InputError, match="no closed form"):
+            simulate_runs([run], scenario="", device="python")
+
+
+def test_a_preconditioner_of_the_population_has_a_kernel_for_every_noise():
+    """Its moments are compiled in where a formula asks for them."""
+    ends = []
+    for law in ("normal:0,2", "normal:0,3"):
+        loss = Loss("(th*z)**2/2", ("th",), noise={"z": Noise.parse(law)})
+        one = Optimizer("sgd", preconditioner=("1/hessian_trace",))
+        run = make(loss, optimizer=one, steps=1, recorder=Recorder(snapshots=(1,)))
+        ends.append(simulate_runs([run], scenario="", device="python")["theta"][0, :, 0])
+    # The gradient grows as the square of the noise, and so does the trace.
+    assert ends[0] == pytest.approx(ends[1], rel=1e-12)

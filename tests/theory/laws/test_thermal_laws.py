@@ -1,0 +1,380 @@
+"""The laws against closed forms, quadrature and a plain NumPy simulation, each with a wrong run it must reject."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import integrate, stats
+
+from sgdsim import theory
+from sgdsim.base.errors import InputError
+from sgdsim.ensemble import Ensemble
+from sgdsim.model.loss import Loss
+from sgdsim.model.losses.river_valley import river_valley
+from sgdsim.model.noise import Noise
+from sgdsim.model.observables import Observable
+from sgdsim.model.optimizers import Optimizer
+from sgdsim.model.run import Recorder, Run
+from sgdsim.model.schedules import Schedule
+from sgdsim.prediction import Distance, NotApplicable, Prediction
+from sgdsim.statistics.comparison import Comparison, compare
+from sgdsim.theory import AUTOMATIC, law, predict, requirements
+from sgdsim.theory.laws import ntl1, ntl2, ntl3, ntl12
+from sgdsim.theory.methods.fast_directions import modes
+from tests.statistics.test_estimators import stacked, synthetic
+
+LAWS = {id: law(id) for id in AUTOMATIC if id.startswith("NTL")}
+"""Laws of valleys under SGD; of other optimizers in test_theory_optimizers, of charges in test_theory_nt_laws."""
+
+CURVATURES = (0.3, 1.0, 2.2)
+TRAJECTORIES = 64 * 256
+
+
+def valley(curvatures: Sequence[float] = CURVATURES, noise: str = "normal", sigma: float = 1.0) -> Loss:
+    """Walls of fixed curvature, no river."""
+    return river_valley(a=[repr(a) for a in curvatures], c="0", noise=noise, constants={"sigma": sigma})
+
+
+def make_run(loss: Loss, rate: float | str = 0.5, steps: int = 24, **options: object) -> Run:
+    """A run from 1 that records what every law wants."""
+    settings = {"optimizer": Optimizer(), "recorder": Recorder(every=6), "trajectories": TRAJECTORIES} | options
+    initial = dict.fromkeys(loss.parameters, 1.0) | dict(settings.pop("initial", {}))  # type: ignore[call-overload]
+    run = Run(loss=loss, schedule=Schedule(str(rate)), initial=initial, steps=steps, **settings)  # type: ignore[arg-type]
+    return recording(run)
+
+
+def recording(run: Run) -> Run:
+    return replace(run, recorder=run.recorder.merge(requirements(LAWS.values(), run)))
+
+
+DRAWS: Mapping[str, Callable[..., np.ndarray]] = {
+    "normal": lambda rng, size: rng.normal(size=size),
+    "laplace": lambda rng, size: rng.laplace(size=size),
+    "uniform": lambda rng, size: rng.uniform(-1, 1, size=size),
+}
+
+
+def simulate(run: Run, curvatures: Sequence[float] = CURVATURES, seed: int = 1) -> Ensemble:
+    """SGD in independent quadratic walls, by a loop that any reader believes."""
+    rng = np.random.default_rng(seed)
+    n, dimension = run.trajectories, len(curvatures)
+    draw = DRAWS[run.loss.noise["xi[0]"].family]
+    sigma, decay = run.loss.constants["sigma"], run.optimizer.values["weight_decay"]
+    x = np.ones((n, dimension))
+    averages = np.zeros((n, dimension))
+    records, snapshots = [], {}
+    for step in range(run.steps + 1):
+        if step in run.recorder.record_steps(run.steps):
+            named = {f"x[{i}]": x[:, i].copy() for i in range(dimension)}
+            named |= {f"fast_loss_x_{i}": a * x[:, i] ** 2 / 2 for i, a in enumerate(curvatures)}
+            named |= {f"time_average_x_{i}": averages[:, i] * 2 / run.steps for i in range(dimension)}
+            records.append(named)
+        if step in run.recorder.snapshots:
+            snapshots[step] = {f"x[{i}]": x[:, i].copy() for i in range(dimension)}
+        if step < run.steps:
+            noise = draw(rng, (run.optimizer.batch_size, n, dimension)).mean(axis=0)
+            rate = run.schedule.rates(run.steps)[step]
+            x = x - rate * (np.array(curvatures) * x + sigma * noise + decay * x)
+            if step + 1 > run.steps // 2:
+                averages += x
+    return synthetic(records, run.recorder.record_steps(run.steps).tolist(), snapshots, lanes=64)
+
+
+def check(run: Run, ensemble: Ensemble, *laws: str) -> list[Comparison]:
+    predictions, skipped = predict([law(id) for id in laws or LAWS], [run])
+    assert not skipped
+    return compare(ensemble, predictions)
+
+
+RUNS = {
+    "gaussian": make_run(valley()),
+    "laplace": make_run(valley(noise="laplace")),
+    "uniform": make_run(valley(noise="uniform:-1,1")),
+    "batch and decay": make_run(valley(), optimizer=Optimizer("sgd", {"weight_decay": 0.2}, 3)),
+    "schedule": make_run(valley(), "cosine:0.8,0.05"),
+}
+
+
+@pytest.fixture(scope="module")
+def ensembles() -> dict[str, Ensemble]:
+    return {name: simulate(run) for name, run in RUNS.items()}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_plain_simulation_agrees(name: str, ensembles: dict[str, Ensemble]) -> None:
+    """All laws, some 40 rows a run, Holm at 1e-3: false alarm 1e-3 for each of the five runs (fixed seed)."""
+    rows = check(RUNS[name], ensembles[name])
+    assert not [row for row in rows if row.verdict == "disagrees"]
+    assert {row.id for row in rows} == set(LAWS)
+    assert all(np.isfinite(row.z) for row in rows)
+
+
+@pytest.mark.parametrize("id", LAWS)
+def test_every_law_rejects_a_wrong_simulation(id: str, ensembles: dict[str, Ensemble]) -> None:
+    """Negative control: noise 10 % too large, or for what is free of its scale, a learning rate 10 % too large."""
+    off_rate = simulate(make_run(valley(), 0.55))
+    assert "disagrees" in {row.verdict for row in check(RUNS["gaussian"], off_rate, id)}
+    if id != "NTL-3":
+        louder = simulate(make_run(valley(sigma=1.1)))
+        assert "disagrees" in {row.verdict for row in check(RUNS["gaussian"], louder, id)}
+
+
+@pytest.mark.parametrize("statistic", ["mean", "variance", "ks", "correlation", "total", "valley_count", "relaxation"])
+def test_every_kind_of_row_rejects_a_wrong_simulation(statistic: str) -> None:
+    """Negative control by kind: a learning rate 10 % too large is seen in rows of each."""
+    rows = check(RUNS["gaussian"], simulate(make_run(valley(), 0.55)))
+    assert "disagrees" in {row.verdict for row in rows if row.statistic == statistic}
+
+
+def test_kurtosis_and_fluctuations_reject_gaussian_noise_where_laplace_was_predicted() -> None:
+    rows = check(RUNS["laplace"], simulate(make_run(valley(sigma=np.sqrt(2.0)))))
+    for statistic in ("kurtosis", "fluctuation"):
+        assert "disagrees" in {row.verdict for row in rows if row.statistic == statistic}
+    assert "disagrees" not in {row.verdict for row in rows if row.quantity == "variance(x[1])"}
+
+
+def test_leading_order_equipartition_is_rejected_where_eta_a_is_beyond_a_half(
+    ensembles: dict[str, Ensemble],
+) -> None:
+    """The handbook's negative control: NTL-4 LEAD at eta*a > 0.5, and in the total and the count."""
+    exact, _ = predict([law("NTL-4")], [RUNS["gaussian"]])
+    leading = [replace(row, predicted=row.rival.predicted, rival=None) for row in exact if row.rival]
+    assert len(leading) == len(exact) == 5
+    rows = {row.quantity: row for row in compare(ensembles["gaussian"], leading)}
+    for quantity in ("mean(fast_loss_x_2)", "total fast loss", "number of fast directions"):
+        assert rows[quantity].verdict == "disagrees"
+    notes = [row.note for row in compare(ensembles["gaussian"], exact)]
+    assert all("leading order gives" in note for note in notes)
+
+
+def by_quantity(predictions: Sequence[Prediction]) -> dict[str, float]:
+    return {prediction.quantity: prediction.predicted for prediction in predictions}
+
+
+def test_long_runs_reach_the_closed_forms() -> None:
+    rate, sigma, noise = 0.4, 0.7, Noise.parse("laplace").cumulant(2)
+    run = make_run(valley(noise="laplace", sigma=sigma), rate, 400, initial={})
+    predicted = by_quantity(predict(list(LAWS.values()), [run])[0])
+    for i, a in enumerate(CURVATURES):
+        r, v = 1 - rate * a, ntl1.stationary_variance(rate, a, noise * sigma**2)
+        u = ntl2.stationary_fast_loss(rate, a, noise * sigma**2)
+        kurtosis = ntl1.stationary_kurtosis(rate, a, 3.0)
+        expected = {
+            f"variance(x[{i}])": v,
+            f"kurtosis(x[{i}])": kurtosis,
+            f"mean(fast_loss_x_{i})": u,
+            f"variance(fast_loss_x_{i})": 2 * u**2 * (1 + kurtosis / 2),
+            f"correlation of x[{i}], lag 5": r**5,
+            f"variance(time_average_x_{i})": ntl3.stationary_time_average_variance(v, r, 200),
+            f"heat capacity Var(fast_loss_x_{i})/T_eff^2": 0.5 * (1 + kurtosis / 2),
+        }
+        assert {key: predicted[key] for key in expected} == pytest.approx(expected, rel=1e-9)
+    factors = [1 / (1 - rate * a / 2) for a in CURVATURES]
+    assert predicted["number of fast directions"] == pytest.approx(sum(factors), rel=1e-9)
+    assert predicted["total fast loss"] == pytest.approx(
+        sum(ntl2.stationary_fast_loss(rate, a, noise * sigma**2) for a in CURVATURES), rel=1e-9
+    )
+
+
+def test_the_stationary_law_reproduces_itself_under_one_step() -> None:
+    """By quadrature: a Gaussian of NTL-1's variance, pushed through one step, keeps its variance and density."""
+    rate, a, sigma = 0.5, 1.7, 0.8
+    v = ntl1.stationary_variance(rate, a, sigma**2)
+    before, kick = stats.norm(scale=np.sqrt(v)), stats.norm(scale=rate * sigma)
+    for x in (0.0, 0.5, 1.3):
+        after, _ = integrate.quad(lambda y, x=x: before.pdf(y) * kick.pdf(x - (1 - rate * a) * y), -6, 6)
+        assert after == pytest.approx(before.pdf(x), rel=1e-8)
+
+
+def test_the_handbooks_figures() -> None:
+    assert ntl1.stationary_variance(1.9, 1.0, 1.0) == pytest.approx(19.0)
+    assert ntl1.stationary_kurtosis(0.5, 1.0, 8.0) == pytest.approx(4.8)
+    assert ntl2.stationary_fast_loss(0.2, 1.0, 0.25) == pytest.approx(0.0138889, rel=1e-5)
+    assert ntl3.stationary_time_average_variance(0.3 / 1.7, 0.7, 2000) == pytest.approx(4.993e-4, rel=1e-3)
+    rates = np.linspace(0.39, 0.41, 3)
+    u, t = (np.array([f(rate) for rate in rates]) for f in (_fast_loss, _temperature))
+    assert ntl12.heat_capacity_fixed_noise(0.4, 1.0) == pytest.approx((u[2] - u[0]) / (t[2] - t[0]), rel=1e-4)
+    assert ntl12.heat_capacity_fixed_rate(0.4, 1.0) == pytest.approx(u[1] / t[1])
+
+
+def _fast_loss(rate: float) -> float:
+    return ntl2.stationary_fast_loss(rate, 1.0, 1.0)
+
+
+def _temperature(rate: float) -> float:
+    return ntl2.temperature(rate, 1.0)
+
+
+def test_the_distribution_is_that_of_the_last_step() -> None:
+    run = make_run(valley(), 0.3, 6, initial={"x[0]": Noise.parse("normal:2,0.5")})
+    rows = [row for row in law("NTL-1").predictions([run]) if isinstance(row.measure, Distance)]
+    measure = rows[0].measure
+    assert isinstance(measure, Distance)
+    r = 1 - 0.3 * 0.3
+    mean, variance = 2 * r**6, 0.25 * r**12 + 0.09 * (1 - r**12) / (1 - r**2)
+    x = np.linspace(-1, 4, 7)
+    assert measure.cdf(x) == pytest.approx(stats.norm(mean, np.sqrt(variance)).cdf(x), rel=1e-9)
+
+
+def test_no_distribution_is_claimed_for_other_noise_or_another_start() -> None:
+    assert requirements([law("NTL-1")], make_run(valley(noise="laplace"))).snapshots == ()
+    run = make_run(valley(), initial={f"x[{i}]": Noise.parse("uniform:0,1") for i in range(3)})
+    assert not any(isinstance(row.measure, Distance) for row in law("NTL-1").predictions([run]))
+
+
+def test_middle_rows_need_records_and_a_fixed_curvature() -> None:
+    bare = recording(Run(valley(), Optimizer(), Schedule("0.1"), dict.fromkeys(valley().parameters, 1.0), 1000, 50))
+    assert all("step" not in row.quantity for row in law("NTL-1").predictions([bare]))
+    with_records = make_run(valley(), 0.1, 50)
+    assert "variance(x[1]) at step 12" in by_quantity(law("NTL-1").predictions([with_records]))
+
+
+def test_requirements_skip_what_is_recorded_under_another_name() -> None:
+    loss = river_valley(a="a0*(1 + k*y**2)", c="0", constants={"a0": 1.0, "k": 0.5})
+    mine = (Observable.parse("thermal", "a*x**2/2"),)
+    initial = {"x": 0.0, "y": 1.0}
+    run = Run(loss, Optimizer(), Schedule("0.1"), initial, 1000, 50, recorder=Recorder(observables=mine))
+    assert requirements([law("NTL-2"), law("NTL-4")], run).observables == ()
+    rows = law("NTL-2").predictions([run])
+    assert {row.quantity for row in rows} == {"mean(thermal)", "variance(thermal)"}
+    assert {row.order for row in rows} == {"adiabatic"}
+    assert "noise-free path" in rows[0].conditions
+    wanted = requirements(LAWS.values(), run)
+    assert [str(o) for o in wanted.observables] == ["window_mean(x, 25, 50)"]
+    assert wanted.snapshots == (45, 48, 49, 50)
+
+
+def test_what_is_not_recorded_is_not_predicted() -> None:
+    loss = valley()
+    bare = Run(loss, Optimizer(), Schedule("0.1"), dict.fromkeys(loss.parameters, 0.0), 1000, 50)
+    for id in ("NTL-2", "NTL-3", "NTL-4", "NTL-12"):
+        with pytest.raises(NotApplicable, match="recorded"):
+            law(id).predictions([bare])
+
+
+def test_a_law_that_does_not_apply_says_so_and_asks_for_nothing() -> None:
+    loss = valley()
+    start = dict.fromkeys(loss.parameters, 0.0)
+    momentum = Run(loss, Optimizer("momentum"), Schedule("0.1"), start, 1000, 50)
+    assert requirements(LAWS.values(), momentum) == Recorder()
+    found, skipped = predict(list(LAWS.values()), [momentum])
+    assert not found
+    assert {one.reason for one in skipped} == {"holds for plain sgd, the optimizer is momentum"}
+
+
+def test_points_of_a_sweep_beyond_stability_are_named() -> None:
+    runs = [make_run(valley(), rate) for rate in (0.5, 0.95)]
+    found, skipped = predict([law("NTL-2")], runs)
+    assert {row.point for row in found} == {0}
+    assert skipped[0].reason.startswith("point 1: x[2] is unstable: eta*a = 2.09")
+
+
+def test_an_unknown_law_has_a_near_match() -> None:
+    with pytest.raises(InputError, match="did you mean 'NTL-12'"):
+        law("NTL-112")
+
+
+RATES = (0.36, 0.4, 0.44)
+
+
+def sweep(values: Sequence[tuple[float, float]], common: bool) -> tuple[list[Run], Ensemble]:
+    runs = [make_run(valley(sigma=sigma), rate) for rate, sigma in values]
+    seeds = [5] * len(runs) if common else range(len(runs))
+    return runs, stacked([simulate(run, seed=seed) for run, seed in zip(runs, seeds, strict=True)])
+
+
+@pytest.mark.parametrize("common", [True, False])
+def test_heat_capacity_at_fixed_noise(common: bool) -> None:
+    """Six secants and nine fluctuations, Holm at 1e-3 (fixed seed); common noise makes the secants sharp."""
+    runs, ensemble = sweep([(rate, 1.0) for rate in RATES], common)
+    predictions = law("NTL-12").predictions(runs)
+    secants = [row for row in predictions if row.statistic == "secant"]
+    assert len(secants) == 6
+    assert all("fixed noise" in row.quantity and row.point is None for row in secants)
+    rows = compare(ensemble, predictions)
+    assert not [row for row in rows if row.verdict == "disagrees"]
+    leading = [replace(row, predicted=0.5) for row in secants if "x_2" in row.quantity]
+    assert {row.verdict for row in compare(ensemble, leading)} == {"disagrees"}
+    flat = [row.stderr for row in rows if row.statistic == "secant" and "x_0" in row.quantity]
+    assert (max(flat) < 0.03) is common
+    middle = [row.predicted for row in secants if "x_1" in row.quantity]
+    derivative = ntl12.heat_capacity_fixed_noise(0.4, 1.0)
+    assert np.mean(middle) == pytest.approx(derivative, rel=5e-3)
+
+
+def test_heat_capacity_at_fixed_learning_rate() -> None:
+    runs, ensemble = sweep([(0.4, 1.0), (0.4, 1.2), (0.4, 1.1)], common=True)
+    secants = [row for row in law("NTL-12").predictions(runs) if row.statistic == "secant"]
+    assert [row.quantity for row in secants[:2]] == [
+        "heat capacity dfast_loss_x_0/dT at fixed learning rate, points 0 to 2",
+        "heat capacity dfast_loss_x_0/dT at fixed learning rate, points 2 to 1",
+    ]
+    expected = ntl12.heat_capacity_fixed_rate(0.4, CURVATURES[2])
+    assert secants[-1].predicted == pytest.approx(expected, rel=1e-6)
+    rows = compare(ensemble, secants)
+    assert {row.verdict for row in rows} <= {"agrees", "inconclusive"}
+    shared = {row.stderr / row.measured for row in rows}
+    assert max(shared) < 0.03
+
+
+def test_a_grid_gives_secants_along_each_axis_only() -> None:
+    runs = [make_run(valley((1.0,), sigma=sigma), rate) for rate in (0.2, 0.4) for sigma in (1.0, 1.1)]
+    quantities = [row.quantity for row in law("NTL-12").predictions(runs) if row.statistic == "secant"]
+    ends = sorted(quantity.split("fixed ")[1] for quantity in quantities)
+    assert ends == [
+        "learning rate, points 0 to 1",
+        "learning rate, points 2 to 3",
+        "noise, points 0 to 2",
+        "noise, points 1 to 3",
+    ]
+
+
+def test_an_adiabatic_valley_agrees_at_the_end() -> None:
+    """a(y) on a river that flows: all laws on a plain simulation, false alarm 1e-3 (fixed seed)."""
+    constants = {"a0": 1.0, "k": 0.5, "c2": 0.1, "sigma": 0.05}
+    loss = river_valley(constants=constants)
+    run = make_run(loss, 0.4, 30, initial={"x": 0.0})
+    rng, n = np.random.default_rng(3), run.trajectories
+    x, y, average = np.zeros(n), np.ones(n), np.zeros(n)
+    snapshots = {}
+    for step in range(31):
+        if step in run.recorder.snapshots:
+            snapshots[step] = {"x": x, "y": y}
+        if step < 30:
+            a, slope = 1 + 0.5 * y**2, 0.5 * 2 * y
+            x, y = x - 0.4 * (a * x + 0.05 * rng.normal(size=n)), y - 0.4 * (0.1 * y + slope * x**2 / 2)
+            average = average + (x / 15 if step >= 15 else 0.0)
+    a = 1 + 0.5 * y**2
+    record = {"x": x, "y": y, "fast_loss_x": a * x**2 / 2, "time_average_x": average}
+    ensemble = synthetic([record], [30], snapshots, lanes=64)
+    predictions, skipped = predict(list(LAWS.values()), [run])
+    assert not skipped
+    assert {row.order for row in predictions} == {"adiabatic"}
+    rows = compare(ensemble, predictions)
+    assert not [row for row in rows if row.verdict == "disagrees"]
+    # Negative control: the curvature of the start is not that of the end.
+    frozen = make_run(river_valley(constants={**constants, "c2": 1e-9}), 0.4, 30, initial={"x": 0.0})
+    wrong, _ = predict([law("NTL-1")], [frozen])
+    assert "disagrees" in {row.verdict for row in compare(ensemble, wrong)}
+
+
+def test_predictions_are_plain_numbers() -> None:
+    predictions, _ = predict(list(LAWS.values()), [RUNS["batch and decay"]])
+    text = json.dumps([[row.id, row.quantity, row.predicted, row.resolution, row.source] for row in predictions])
+    assert "handbook" in text
+    assert all(isinstance(row.predicted, float) for row in predictions)
+    assert {mode.parameter for mode in modes(RUNS["gaussian"])} == {"x[0]", "x[1]", "x[2]"}
+
+
+def test_a_law_is_explained_at_the_head_of_its_module():
+    """The pages send readers there."""
+    folder = Path(theory.__file__).parent / "laws"
+    for one in set(theory.LAWS) - {"chain"}:
+        head = (folder / f"{one.replace('-', '').lower()}.py").read_text(encoding="utf-8").partition('"""\n\nfrom')[0]
+        assert one in head.splitlines()[0]
+        assert len(head.splitlines()) > 3

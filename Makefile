@@ -14,7 +14,7 @@ PACKAGE   := $(shell find sgdsim -name '*.py' 2>/dev/null)
 OPTIONS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-cudasim test-ptx test-gpu lint validate bench bench-gpu docs clean scenarios results
+.PHONY: help run test test-cudasim test-lowest test-ptx test-gpu lint validate bench bench-gpu docs clean scenarios results
 .PHONY: thermodynamics $(SCENARIOS)
 .DELETE_ON_ERROR:
 
@@ -24,6 +24,7 @@ help:
 	@echo "make scenarios   run every scenario; each is a target too: $(SCENARIOS)"
 	@echo "make thermodynamics   the ten scenarios of the thermodynamic laws, and a summary: results/thermodynamics.md"
 	@echo "make validate    the long statistical suite, and what test-ptx checks"
+	@echo "make test-lowest the tests with the lowest versions of all packages that setup.cfg allows"
 	@echo "make test-ptx    the CUDA kernels assembled for two generations of GPUs: registers, spills, widths"
 	@echo "make test-gpu    the tests of kernels on a GPU, by any Python that has the packages: PY=python3"
 	@echo "make bench       speed, in ratios to NumPy, JAX and PyTorch where they are installed"
@@ -46,6 +47,13 @@ $(VENV)/.dev: setup.cfg pyproject.toml
 
 $(VENV)/.ptx: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,ptx]'
+	touch $@
+
+# The lowest versions that setup.cfg allows, in an environment of their own.
+$(VENV)-lowest/.dev: setup.cfg pyproject.toml
+	test -x $(VENV)-lowest/bin/python || $(PYTHON) -m venv $(VENV)-lowest
+	sed -n '/^install_requires/,/^$$/s/^    \(.*\)>=\([^,]*\).*/\1==\2/p' setup.cfg > $(VENV)-lowest/lowest.txt
+	$(VENV)-lowest/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' -c $(VENV)-lowest/lowest.txt
 	touch $@
 
 run: river_valley
@@ -75,6 +83,9 @@ test: lint test-cudasim
 test-cudasim: $(VENV)/.dev
 	NUMBA_ENABLE_CUDASIM=1 $(PYTEST) -n auto --dist worksteal $(KERNEL_TESTS)
 
+test-lowest: $(VENV)-lowest/.dev
+	OPENBLAS_NUM_THREADS=1 $(VENV)-lowest/bin/python -m pytest -n auto --dist worksteal
+
 test-ptx: $(VENV)/.ptx
 	$(PYTEST) -m validate -n auto tests/kernels/test_ptx.py
 
@@ -103,6 +114,6 @@ docs: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/test_documentation.py
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-lowest build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find results -mindepth 1 ! -name README.md -delete

@@ -5,13 +5,20 @@ What tests of independence must refuse, and what other layouts must still be, bi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import groupby
 
+import pytest
+
+from sgdsim.kernels import cache
 from sgdsim.kernels.draws import Draws
 
 
 class Draws1(Draws):
     """The words of a step kind by kind, of which a normal of 64 bits took all four of the block it began in."""
+
+    layout_version = 1
 
     def _places(self) -> tuple[list[str], dict[str, int]]:
         words: list[str] = []
@@ -51,6 +58,16 @@ class Draws1(Draws):
             runs.append((start, stop, _statements(kind)))
             start = stop
         return runs
+
+
+@contextmanager
+def in_use() -> Iterator[None]:
+    """Kernels draw like this, under names of their own: none is ever taken for a right one."""
+    others = cache._generator_hash()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sgdsim.kernels.program.Draws", Draws1)
+        patch.setattr(cache, "_generator_hash", lambda: f"{others}, layout 1")
+        yield
 
 
 def _statements(kinds: str) -> list[tuple[tuple[int, ...], str]]:

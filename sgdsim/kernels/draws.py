@@ -144,10 +144,19 @@ class Draws:
 
     @property
     def layout_version(self) -> int:
-        """Since when the words are dealt like this; 1 is since ever."""
-        # Version 1 dealt a source of 64 bits words from an odd pair on, and gave it all four of the block even so.
+        """2 where version 1 made normals of 32 and of 64 bits of the same words, else 1: there they are the same."""
+        # Behind an odd number of pairs of 32 bits, normals of 64 bits began in the middle of a block.
         pairs = len(self._firsts.get("z", ())) // 2
         return 2 if "Z" in self._firsts and pairs % 2 else 1
+
+    @property
+    def was_dependent(self) -> bool:
+        """Whether version 1 made two deviates of the same words that are both in use."""
+        # Of an odd number of normals the last one's partner was lost, which nobody reads. Behind an even number of 64
+        # bits, uniforms took the words of the last one.
+        count = {kind: self.kinds.count(kind) * self.samples for kind in WORDS}
+        with_uniforms = count["Z"] % 2 == 0 and count["u"] + count["v"] > 0
+        return self.layout_version > 1 and (count["z"] % 2 == 0 or with_uniforms)
 
     @cached_property
     def _firsts(self) -> dict[str, range]:

@@ -109,6 +109,16 @@ class Program:
             "optimizer_noise": Draws(("z",) * kicks, 1, wide),
         }
 
+    @property
+    def layout_version(self) -> int:
+        """Of its random words, for the record; see `Draws.layout_version`."""
+        return max(draws.layout_version for draws in self.draws.values())
+
+    @property
+    def was_dependent(self) -> bool:
+        """Whether its noises or starts depended on each other in version 1; see `Draws.was_dependent`."""
+        return any(draws.was_dependent for draws in self.draws.values())
+
     @cached_property
     def constants(self) -> dict[str, float]:
         """Run-time constants of a step, in the order in which the kernel takes them."""

@@ -77,15 +77,17 @@ def _philox4x32(c0: int, c1: int, c2: int, c3: int, *_: int) -> tuple[Word, ...]
     return tuple(Word((c0, c1, c2, c3, place)) for place in range(4))
 
 
-def drawing(stream: str, draws: Draws, lanes: int, antithetic: bool) -> Callable[[int], Rows]:
+def drawing(
+    stream: str, draws: Draws, lanes: int, antithetic: bool, make: type[dict[int, Any]] = Rows
+) -> Callable[[int], dict[int, Any]]:
     """Carries out the generated function: what it leaves of the draw of a step."""
     space: dict[str, Any] = {call: _maker(call) for call, _ in CALLS.values()}
     space |= {"np": SimpleNamespace(uint32=_same, int32=_same, float32=_same), "philox4x32": _philox4x32}
     space |= {"lane_loop": _same, "wide_vectors": lambda: None, "LANES": lanes, "PAIR": -2 if antithetic else -1}
     exec(_compiled(draw_function("draw", stream, draws, draws.has_wide, antithetic), "exec"), space)
 
-    def draw(completed: int) -> Rows:
-        rows = Rows()
+    def draw(completed: int) -> dict[int, Any]:
+        rows = make()
         space["draw"](rows, 0, completed, 0, 0, 0)
         return rows
 
@@ -182,6 +184,18 @@ def test_what_was_right_is_as_it_was(samples):
         new, old = Draws(deviates, samples, wide), Draws1(deviates, samples, wide)
         assert (statements(new) != statements(old)) == is_mixed(new)
         assert new.layout_version == (2 if is_mixed(new) else 1)
+
+
+@pytest.mark.parametrize("samples", [1, 2, 3, 4])
+def test_which_noises_were_dependent(samples):
+    """Where one of two deviates of the same words is never read, no harm was done."""
+    for deviates, wide in layouts(samples):
+        draws = Draws1(deviates, samples, wide)
+        rows = drawing("gradient_noise", draws, 1, False, dict)(0)
+        places = [draws.place(index) for index in range(len(deviates))]
+        read = {rows[row + sample * stride].source for row, stride in places for sample in range(samples)}
+        words = [word for source in read for word in source.words]
+        assert Draws(deviates, samples, wide).was_dependent == (len(set(words)) < len(words))
 
 
 @pytest.mark.parametrize("samples", [1, 2, 3])

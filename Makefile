@@ -9,7 +9,8 @@ SGDSIM    := $(BIN)/sgdsim
 # Two workers whose linear algebra waits for the threads of the other take three times as long.
 PYTEST    := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
 SCENARIOS := $(sort $(basename $(notdir $(wildcard scenarios/*.toml))))
-KERNEL_TESTS := tests/kernels/test_cuda.py tests/kernels/test_philox.py tests/simulation/test_run_loop.py
+KERNEL_TESTS := tests/kernels/test_cuda.py tests/kernels/test_philox.py tests/kernels/test_independence.py \
+	tests/simulation/test_run_loop.py
 PACKAGE   := $(shell find sgdsim -name '*.py' 2>/dev/null)
 OPTIONS   ?=
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from sgdsim.model.noise import Noise
 from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
+from tests import layout_1 as layout
 
 RIVER = {"a0": 1.0, "k": 0.5, "c2": 0.1, "sigma": 1.0}
 
@@ -85,6 +86,13 @@ def size(target: str) -> Callable[[int, int], int]:
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiles of 4 trajectories: the simulator runs a Python thread for each."""
     monkeypatch.setattr(Program, "lanes", property(lambda self: 4))
+
+
+@pytest.fixture
+def layout_1() -> Iterator[None]:
+    """Kernels draw as they did in version 1 of the layout of random words."""
+    with layout.in_use():
+        yield
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from sgdsim.app.flaws import known_flaw
 from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.ensemble import Ensemble
 
@@ -38,7 +39,7 @@ def summary(ensemble: Ensemble) -> str:
 
 
 def describe(ensemble: Ensemble) -> str:
-    """Dimensions, variables and provenance.
+    """What is known to be wrong, dimensions, variables and provenance.
 
     Examples
     --------
@@ -47,7 +48,9 @@ def describe(ensemble: Ensemble) -> str:
     Dimensions: trajectory = 2
     ...
     """
+    flaw = known_flaw(ensemble)
     lines = [
+        *([f"WARNING: {flaw}", ""] if flaw else []),
         "Dimensions: " + ", ".join(f"{name} = {size}" for name, size in ensemble.sizes.items()),
         "",
         "Variables:",

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sgdsim import theory
+from sgdsim.app.flaws import known_flaw
 from sgdsim.base import toml
 from sgdsim.base.errors import InputError
 from sgdsim.ensemble import Ensemble, atomic_file, check_output, open_parts, save_parts
@@ -408,8 +409,13 @@ def plot_file(
 
 
 def _opened(path: str | Path) -> list[tuple[Ensemble, Scenario]]:
-    """What each part of a file holds, and the scenario in it."""
-    return [(ensemble, _scenario_in(ensemble, part, path)) for part, ensemble in open_parts(path).items()]
+    """What each part of a file holds, and the scenario in it; warns of what is known to be wrong with it."""
+    opened = [(ensemble, _scenario_in(ensemble, part, path)) for part, ensemble in open_parts(path).items()]
+    for ensemble, scenario in opened:
+        if flaw := known_flaw(ensemble):
+            where = f"{path}, part {scenario.part}" if scenario.part else path
+            warnings.warn(f"{where}: {flaw}", RuntimeWarning, stacklevel=3)
+    return opened
 
 
 def _scenario_in(ensemble: Ensemble, part: str, path: str | Path) -> Scenario:

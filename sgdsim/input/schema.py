@@ -79,6 +79,7 @@ class _From(Section):
     digest: str
     step: int
     seeds: list[Seed]
+    antithetic: bool | None = None  # left out where it is false, as in files that are older than it
     trajectories: Count
     moments: dict[str, Annotated[list[Number], Field(min_length=4, max_length=4)]]
 
@@ -240,6 +241,8 @@ def _check_from(run: _Run) -> None:
         return
     if run.seed in run.from_.seeds:
         raise InputError(f"run.seed: {run.seed} is that of run.from, whose noise would come again")
+    if run.from_.antithetic and not run.antithetic:
+        raise InputError("run.antithetic: false, expected true: trajectories of run.from are pairs with mirrored noise")
     if run.trajectories != run.from_.trajectories:
         known = f"run.from describes the first {run.from_.trajectories}"
         raise InputError(f"run.trajectories: {run.trajectories}, but {known}: name the file itself in run.from")

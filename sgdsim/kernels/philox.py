@@ -20,8 +20,6 @@ STREAMS = {
     "optimizer_noise": 3,  # noise that an optimizer adds itself (Langevin)
 }
 
-LAYOUT_VERSION = 1
-
 PHILOX_M0, PHILOX_M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 PHILOX_W0, PHILOX_W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 HIGH, LOW = np.uint64(32), np.uint64(0xFFFFFFFF)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from sgdsim.formulas.formula import Formula, aliased
+from sgdsim.kernels.draws import Draws
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
 from sgdsim.model.observables import Observable
@@ -93,6 +94,30 @@ class Program:
         """How many times as long a step takes as one of few variables and deviates, roughly."""
         deviates = sum(len(noise.law.deviates) for noise in self.loss.noise.values())
         return max(1, (self.n_variables + deviates) * self.optimizer.batch_size // 16)
+
+    @cached_property
+    def draws(self) -> dict[str, Draws]:
+        """What is drawn from each stream of random words, see `philox.STREAMS`."""
+        wide, batch_size = self.noise_dtype == "float64", self.optimizer.batch_size
+        starts = [start for start in self.initial.values() if isinstance(start, Noise)]
+        noise = [] if self.optimizer.rule.population else self.loss.noise.values()
+        kicks = len(self.loss.parameters) if self.optimizer.rule.kick else 0
+        return {
+            "initial_state": Draws(_deviates(starts), 1, wide),
+            "gradient_noise": Draws(_deviates(noise), batch_size, wide),
+            "minibatch_index": Draws(() if self.loss.data is None else ("u",), batch_size),
+            "optimizer_noise": Draws(("z",) * kicks, 1, wide),
+        }
+
+    @property
+    def layout_version(self) -> int:
+        """Of its random words, for the record; see `Draws.layout_version`."""
+        return max(draws.layout_version for draws in self.draws.values())
+
+    @property
+    def was_dependent(self) -> bool:
+        """Whether its noises or starts depended on each other in version 1; see `Draws.was_dependent`."""
+        return any(draws.was_dependent for draws in self.draws.values())
 
     @cached_property
     def constants(self) -> dict[str, float]:
@@ -220,6 +245,10 @@ def _rows(observable: Observable) -> int:
     """Variables of a running observable: a sum has a second one for what rounding lost."""
     # Without it, the mean of the constant 1 over a million float32 steps is 1.009.
     return 2 if observable.kind in ("mean", "sum", "control") else 1
+
+
+def _deviates(noise: Iterable[Noise]) -> tuple[str, ...]:
+    return tuple(deviate for distribution in noise for deviate in distribution.law.deviates)
 
 
 def runtime_arguments(name: str, noise: Noise) -> dict[str, float]:

@@ -15,7 +15,7 @@ import sympy
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.symbolic import exact
 from sgdsim.kernels import control_step
-from sgdsim.kernels.draws import MIRRORS, MIRRORS_OF, Draws, block_statements
+from sgdsim.kernels.draws import MIRRORS, MIRRORS_OF, Draws
 from sgdsim.kernels.philox import STREAMS
 from sgdsim.kernels.printer import KernelPrinter
 from sgdsim.kernels.program import GROUPS, SHUFFLED_ROWS, Program, runtime_arguments
@@ -127,6 +127,68 @@ def _device(text: str, node: ast.FunctionDef) -> str:
     return "\n".join(["@device", *lines[node.lineno - 1 : body], "    always_inline()", *lines[body : node.end_lineno]])
 
 
+# Functions that draw, with their streams.
+_DRAWN = {
+    "initial_deviates": "initial_state",
+    "step_deviates": "gradient_noise",
+    "kick_deviates": "optimizer_noise",
+}
+
+
+def draw_function(name: str, stream: str, draws: Draws, wide: bool, antithetic: bool) -> str:
+    """The text of a function that draws deviates.
+
+    Parameters
+    ----------
+    name
+        Of the function.
+    stream
+        A key of `philox.STREAMS`.
+    draws
+        What is drawn.
+    wide
+        Whether deviates are stored in 64 bits.
+    antithetic
+        Whether trajectories 2i and 2i + 1 draw the same.
+    """
+    lines = [
+        f"c0 = np.uint32(completed >> {draws.steps_a_draw // 2})",
+        "low = trajectory & 0xFFFFFFFF",
+        "high = (trajectory >> 32) << 24",
+        f"c3 = np.uint32(({STREAMS[stream]} << 24) | point)",
+    ]
+    lane = "(low + lane) & PAIR" if antithetic else "low + lane"
+    for start, stop, statements in draws.blocks():
+        draw = [f"w0, w1, w2, w3 = philox4x32(c0, np.uint32({lane}), c2, c3, key0, key1)"]
+        bodies = [draw]
+        for rows, call in statements:
+            store = [f"{', '.join(map(_deviate, rows))} = {call}"]
+            if wide:
+                draw += store
+                continue
+            # A narrow deviate has one word, which first takes its place: one loop for both would run out of
+            # registers (measured 12 % slower).
+            draw += [f"{_deviate(row)} = np.int32(w{row}).view(np.float32)" for row in rows]
+            bodies.append([f"w{row} = np.float32({_deviate(row)}).view(np.int32)" for row in rows] + store)
+        lines += [
+            f"for block in range({start}, {stop}):",
+            *_indent(["c2 = np.uint32(high | block)", *(line for body in bodies for line in _lanes(body))]),
+        ]
+    return _function(f"{name}(deviates, trajectory, completed, key0, key1, point)", lines)
+
+
+def deviate_place(array: str, draws: Draws, index: int, sample: str = "0") -> str:
+    """Where a step finds deviate `index` of a sample, as text.
+
+    Examples
+    --------
+    >>> deviate_place("deviates", Draws(("u", "z"), 3), 0, "sample")
+    'deviates[(4 + sample * 1) * LANES + lane]'
+    """
+    row, stride = draws.place(index)
+    return f"{array}[{row if sample == '0' else f'({row} + {sample} * {stride})'} * LANES + lane]"
+
+
 class _Writer:
     """Writes the generated functions of one program."""
 
@@ -134,12 +196,9 @@ class _Writer:
         self.program = program
         self.loss = program.loss
         self.elementary: set[str] = {"uniform32", "uniform64", "box_muller32", "box_muller64"}
-        wide = program.noise_dtype == "float64"
-        noise = {} if program.optimizer.rule.population else self.loss.noise
-        self.draws = Draws(_deviates(noise.values()), program.optimizer.batch_size, wide)
-        starts = [start for start in program.initial.values() if isinstance(start, Noise)]
-        self.initial_draws = Draws(_deviates(starts), 1, wide)
-        self.kicks = Draws(("z",) * (len(self.loss.parameters) if program.optimizer.rule.kick else 0), 1, wide)
+        self.draws = program.draws["gradient_noise"]
+        self.initial_draws = program.draws["initial_state"]
+        self.kicks = program.draws["optimizer_noise"]
         self.state = [
             *self.loss.parameters,
             *(f"{variable}.{name}" for variable in program.optimizer.rule.state for name in self.loss.parameters),
@@ -154,7 +213,7 @@ class _Writer:
         limit = "1e100" if program.dtype == "float64" else "1e30"
         return f"""
 REAL, COUNT = np.{program.dtype}, np.int{program.dtype[-2:]}
-NOISE = np.{"float64" if self._has_wide_deviates() else "float32"}
+NOISE = np.{"float64" if self._has_wide else "float32"}
 GROUPS = {GROUPS}
 PAIR = {-2 if program.antithetic else -1}  # of the lane's bits, those that choose its random words
 N_PARAMETERS = {len(self.loss.parameters)}
@@ -181,20 +240,25 @@ LIMIT, NAN = REAL({limit}), REAL(np.nan)
     def _sampling_settings(self) -> str:
         """The constants in capitals of the sampling of rows."""
         n, batch = (0 if self.loss.data is None else self.loss.data.rows), self.program.optimizer.batch_size
-        words = Draws(("u",), batch)
+        words = self.program.draws["minibatch_index"]
         return f"""
 N_ROWS, BATCH_SIZE, BATCHES_AN_EPOCH = np.uint32({n}), {batch}, {max(n // batch, 1)}
-ROW_STEPS, ROW_WORDS, ROW_ROWS = {words.steps_a_draw}, {words.words_a_step}, {words.rows if n else 0}
+ROW_STEPS, ROW_WORDS, ROW_ROWS = {words.steps_a_draw}, {words.words_a_step}, {words.rows}
 ORDER_ROWS = {n if self.sampling == "epoch" else 0}
 ROW_STREAM, ROUNDS = {STREAMS["minibatch_index"]}, {6 * max(n - 1, 1).bit_length()}
 """
 
+    @property
+    def _has_wide(self) -> bool:
+        return any(draws.has_wide for draws in self.program.draws.values())
+
     def functions(self) -> list[str]:
         """All functions that depend on the program."""
         return [
-            self._draw("initial_deviates", self.initial_draws, "initial_state"),
-            self._draw("step_deviates", self.draws, "gradient_noise"),
-            self._draw("kick_deviates", self.kicks, "optimizer_noise"),
+            *(
+                draw_function(name, stream, self.program.draws[stream], self._has_wide, self.program.antithetic)
+                for name, stream in _DRAWN.items()
+            ),
             _pasted("sampling.py"),
             f"draw_rows = rows_{self.sampling}",
             self._initial_state(),
@@ -203,37 +267,6 @@ ROW_STREAM, ROUNDS = {STREAMS["minibatch_index"]}, {6 * max(n - 1, 1).bit_length
             self._of_one_lane(),
             self._observe(),
         ]
-
-    def _has_wide_deviates(self) -> bool:
-        blocks = (*self.draws.blocks(), *self.kicks.blocks(), *self.initial_draws.blocks())
-        return any(kind in "Zv" for _, _, kinds in blocks for kind in kinds)
-
-    def _draw(self, name: str, draws: Draws, stream: str) -> str:
-        lines = [
-            f"c0 = np.uint32(completed >> {draws.steps_a_draw // 2})",
-            "low = trajectory & 0xFFFFFFFF",
-            "high = (trajectory >> 32) << 24",
-            f"c3 = np.uint32(({STREAMS[stream]} << 24) | point)",
-        ]
-        wide = self._has_wide_deviates()
-        for start, stop, kinds in draws.blocks():
-            lane = "(low + lane) & PAIR" if self.program.antithetic else "low + lane"
-            draw = [f"w0, w1, w2, w3 = philox4x32(c0, np.uint32({lane}), c2, c3, key0, key1)"]
-            bodies = [draw]
-            for rows, call in block_statements(kinds):
-                store = [f"{', '.join(map(_deviate, rows))} = {call}"]
-                if wide:
-                    draw += store
-                    continue
-                # A narrow deviate has one word, which first takes its place: one loop for both would run out of
-                # registers (measured 12 % slower).
-                draw += [f"{_deviate(row)} = np.int32(w{row}).view(np.float32)" for row in rows]
-                bodies.append([f"w{row} = np.float32({_deviate(row)}).view(np.int32)" for row in rows] + store)
-            lines += [
-                f"for block in range({start}, {stop}):",
-                *_indent(["c2 = np.uint32(high | block)", *(line for body in bodies for line in _lanes(body))]),
-            ]
-        return _function(f"{name}(deviates, trajectory, completed, key0, key1, point)", lines)
 
     def _initial_state(self) -> str:
         names = {name: f"a_{i}" for i, name in enumerate(self.program.initial_arguments)}
@@ -312,7 +345,7 @@ ROW_STREAM, ROUNDS = {STREAMS["minibatch_index"]}, {6 * max(n - 1, 1).bit_length
         if not self.program.optimizer.rule.kick:
             return []
         names |= {f"optimizer.xi.{name}": f"k_{i}" for i, name in enumerate(self.loss.parameters)}
-        places = [f"kicks[{self.kicks.place(i)[0]} * LANES + lane]" for i in range(len(self.loss.parameters))]
+        places = [deviate_place("kicks", self.kicks, i) for i in range(len(self.loss.parameters))]
         return [self._load_deviate(f"k_{i}", place, "normal", "z") for i, place in enumerate(places)]
 
     def _load_deviate(self, name: str, place: str, family: str, deviate: str) -> str:
@@ -495,12 +528,10 @@ ROW_STREAM, ROUNDS = {STREAMS["minibatch_index"]}, {6 * max(n - 1, 1).bit_length
                 for argument, default in family.arguments.items()
             }
             for deviate in family.deviates:
-                row, stride = draws.place(len(loads))
                 symbol = f"{name}.deviate.{deviate}"
                 names[symbol] = f"d_{len(loads)}"
                 values[deviate] = _symbol(symbol)
-                row_of = f"({row} + {sample} * {stride})" if sample != "0" else f"{row}"
-                place = f"deviates[{row_of} * LANES + lane]"
+                place = deviate_place("deviates", draws, len(loads), sample)
                 loads.append(self._load_deviate(f"d_{len(loads)}", place, distribution.family, deviate))
             expressions[name] = Formula.parse(family.formula).expression(values)
         return expressions, loads
@@ -519,10 +550,6 @@ ROW_STREAM, ROUNDS = {STREAMS["minibatch_index"]}, {6 * max(n - 1, 1).bit_length
 
 def _symbol(name: str) -> sympy.Symbol:
     return sympy.Symbol(name, real=True)
-
-
-def _deviates(noise: Iterable[Noise]) -> tuple[str, ...]:
-    return tuple(deviate for distribution in noise for deviate in distribution.law.deviates)
 
 
 def _deviate(row: int) -> str:

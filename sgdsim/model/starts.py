@@ -115,6 +115,8 @@ class Stored(_Given):
         Which one.
     moments
         Raw moments of order 1 to 4, so that theory needs no file.
+    antithetic
+        Whether trajectories 2i and 2i + 1 have mirrored noise behind them.
     """
 
     file: str
@@ -124,6 +126,7 @@ class Stored(_Given):
     trajectories: int
     parameter: str
     moments: tuple[float, ...]
+    antithetic: bool = False
 
     @cached_property
     def _values(self) -> np.ndarray:
@@ -156,8 +159,8 @@ def describe_snapshot(path: str | Path, trajectories: int | None) -> dict[str, A
     Returns
     -------
     dict
-        ``file``, ``digest``, ``step``, ``seeds`` (of this run and those that it went on from), ``trajectories`` and
-        ``moments`` by parameter.
+        ``file``, ``digest``, ``step``, ``seeds`` (of this run and those that it went on from), ``antithetic`` where
+        it is true, ``trajectories`` and ``moments`` by parameter.
 
     Raises
     ------
@@ -185,7 +188,8 @@ def describe_snapshot(path: str | Path, trajectories: int | None) -> dict[str, A
 def stored(section: Mapping[str, Any]) -> dict[str, Stored]:
     """The starts that `describe_snapshot` describes, by parameter."""
     place = section["file"], section["digest"], section["step"], tuple(section["seeds"]), section["trajectories"]
-    return {name: Stored(*place, name, tuple(moments)) for name, moments in section["moments"].items()}
+    paired = bool(section.get("antithetic"))
+    return {name: Stored(*place, name, tuple(moments), paired) for name, moments in section["moments"].items()}
 
 
 def describe_stored(starts: Sequence[Stored]) -> dict[str, Any]:
@@ -196,13 +200,14 @@ def describe_stored(starts: Sequence[Stored]) -> dict[str, Any]:
         "digest": one.digest,
         "step": one.step,
         "seeds": list(one.seeds),
+        **({"antithetic": True} if one.antithetic else {}),
         "trajectories": one.trajectories,
         "moments": {start.parameter: list(start.moments) for start in starts},
     }
 
 
 def _last_snapshot(path: str | Path) -> tuple[list[str], np.ndarray, dict[str, Any]]:
-    """Names of the parameters, their values, and after how many steps of which seeds."""
+    """Names of the parameters, their values, and after how many steps of which seeds, with whose noise."""
     from sgdsim.ensemble import Ensemble
 
     ensemble = Ensemble.open(path)
@@ -214,7 +219,12 @@ def _last_snapshot(path: str | Path) -> tuple[list[str], np.ndarray, dict[str, A
     names = [str(name) for name in ensemble["parameter"]]
     scenario = toml.loads(str(ensemble.attributes.get("scenario", "")), f"the scenario in {path}")
     before = scenario.get("run", {}).get("from", {}).get("seeds", [])
-    place = {"step": int(ensemble["snapshot_step"][-1]), "seeds": [int(ensemble.attributes["seed"]), *before]}
+    place: dict[str, Any] = {
+        "step": int(ensemble["snapshot_step"][-1]),
+        "seeds": [int(ensemble.attributes["seed"]), *before],
+    }
+    if "antithetic" in ensemble.attributes:
+        place["antithetic"] = True
     return names, np.asarray(theta.data[-1]), place
 
 

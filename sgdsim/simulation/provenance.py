@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from sgdsim.base.version import __version__
-from sgdsim.kernels.philox import LAYOUT_VERSION
 
 LIBRARIES = ("numba", "llvmlite", "numpy", "h5py", "sympy")
 
@@ -38,6 +37,7 @@ def attributes(
     target: str,
     dtype: str,
     lanes: int,
+    layout_version: int,
     started: str,
     compile_seconds: float,
     seconds: float,
@@ -55,6 +55,8 @@ def attributes(
         Of the run.
     lanes
         Trajectories of a tile: trajectory i is of group ``(i // lanes) % 64``.
+    layout_version
+        Which random words make which deviate; see `Draws.layout_version`.
     started, compile_seconds, seconds
         When the run began (UTC), how long it took to compile or load the kernels, and to simulate.
     trajectory_steps
@@ -68,7 +70,7 @@ def attributes(
         "scenario": scenario,
         "scenario_sha256": hashlib.sha256(scenario.encode()).hexdigest(),
         "seed": seed,  # as text: HDF5 readers differ on unsigned 64-bit attributes
-        "counter_layout_version": LAYOUT_VERSION,
+        "counter_layout_version": layout_version,
         "target": target,
         "dtype": dtype,
         "lanes": lanes,

@@ -388,6 +388,7 @@ def simulate_runs(
         target=simulators[0].executor.name,
         dtype=runs[0].dtype,
         lanes=simulators[0].lanes,
+        layout_version=max(simulator.program.layout_version for simulator in simulators),
         started=started,
         compile_seconds=compiled - began,
         seconds=seconds,

@@ -12,8 +12,9 @@ import pytest
 from scipy import stats
 
 from sgdsim.kernels import cache
-from sgdsim.kernels.program import Program
-from sgdsim.model.data import Data
+from sgdsim.kernels.philox import STREAMS
+from sgdsim.kernels.program import SHUFFLED_ROWS, Program
+from sgdsim.model.data import MAX_CELLS, Data
 from sgdsim.model.loss import Loss
 from sgdsim.model.optimizers import Optimizer
 from tests import naive
@@ -146,6 +147,31 @@ def test_a_hashed_epoch_takes_every_row_once():
     found = drawn(one, 1, range(500)).reshape(2 * one.LANES, 1000)
     np.testing.assert_array_equal(np.sort(found, axis=1), np.broadcast_to(np.arange(1000), found.shape))
     assert len(np.unique(found, axis=0)) == 2 * one.LANES
+
+
+@pytest.mark.parametrize("case", [CASES[0], CASES[1], CASES[2], CASES[3], CASES[6], CASES[8]])
+def test_no_word_comes_twice(case, monkeypatch):
+    """All words are of one stream, and of new counters; those of a hashed epoch are the same for all its rows."""
+    one = module(*case, "python")
+    philox, counters = one.philox4x32, []
+    monkeypatch.setattr(one, "philox4x32", lambda *words: counters.append(words[:4]) or philox(*words))
+    drawn(one, 1, range(5))
+    rows, _, sampling = case
+    assert {int(c3) >> 24 for _, _, _, c3 in counters} == {STREAMS["minibatch_index"]}
+    if sampling == "epoch" and rows > SHUFFLED_ROWS:
+        blocks = {int(c2) for _, _, c2, _ in counters}
+        assert {block for block in blocks if block < 2**20} == set(range(-(-one.ROUNDS // 4)))
+        assert {block - 2**20 for block in blocks if block >= 2**20} <= set(range(rows))
+    else:
+        assert len(set(counters)) == len(counters)
+
+
+def test_every_round_of_a_hashed_epoch_has_a_bit_of_its_own():
+    """Of the most rows there can be: 128 bits a block, blocks of 24 bits, behind those of the keys."""
+    one = module(MAX_CELLS, 1, "epoch", "python")
+    assert one.ROUNDS <= 128
+    assert one.ROUNDS // 4 < 2**20
+    assert 2**20 + MAX_CELLS <= 2**24
 
 
 # Laws. Each test of the same name takes a sample, and says how likely one at least as far off is.

@@ -257,6 +257,20 @@ def test_noise_of_any_ancestor_is_refused(before):
     assert scenario(before.parent, run={"from": "next.h5", "seed": 9}).runs[0].seed == 9
 
 
+def test_pairs_with_mirrored_noise_stay_pairs(before):
+    """They depend on each other ever after: counted as independent, their errors would be wrong."""
+    path = before.parent / "paired.h5"
+    paired = {"antithetic": True, "seed": 18}
+    run_scenario(scenario(before.parent, run=paired, record={"snapshots": ["final"]}), path, device="python")
+    with pytest.raises(InputError, match=r"run\.antithetic: false, expected true: trajectories of run\.from are pairs"):
+        scenario(before.parent, run={"from": "paired.h5"})
+    again = scenario(before.parent, run={"from": "paired.h5", "antithetic": True})
+    assert Scenario.parse(again.toml).runs == again.runs
+    assert toml.loads(again.toml, "")["run"]["from"]["antithetic"]
+    assert "antithetic" not in toml.loads(scenario(before.parent).toml, "")["run"]["from"]
+    assert Scenario.parse(toml.dumps(again.runs[0].describe())).runs[0].describe() == again.runs[0].describe()
+
+
 def test_a_description_is_of_as_many_trajectories(before):
     """Its moments would not be those of the run."""
     whole = scenario(before.parent)

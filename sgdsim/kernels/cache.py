@@ -148,7 +148,7 @@ class _Loader(SourceFileLoader):
 
     def set_data(self, path: str, data: Any, *, _mode: int = 0o666) -> None:
         with suppress(OSError):  # only the next process misses it
-            Path(path).parent.mkdir(exist_ok=True)
+            Path(path).parent.mkdir(0o700, exist_ok=True)
             cache_files.write(Path(path), bytes(data))
 
 

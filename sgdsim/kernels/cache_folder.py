@@ -41,16 +41,20 @@ def temporary_folder(reason: Exception) -> Path:
     Warns
     -----
     RuntimeWarning
-        Always.
+        Once a reason.
     """
     folder = _temporary_folder()
-    warnings.warn(
+    warn_once(
         f"the kernel cache cannot be used ({reason}); kernels of this process go to {folder}; "
-        "set SGDSIM_CACHE_DIR to a folder with space that you alone can write",
-        RuntimeWarning,
-        stacklevel=3,
+        "set SGDSIM_CACHE_DIR to a folder with space that you alone can write"
     )
     return folder
+
+
+@cache
+def warn_once(text: str) -> None:
+    """Warn of what every kernel of a process would be warned of."""
+    warnings.warn(text, RuntimeWarning, stacklevel=4)
 
 
 @cache

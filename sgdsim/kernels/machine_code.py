@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from sgdsim.kernels import cache_files
+from sgdsim.kernels.cache_folder import warn_once
 from sgdsim.kernels.cache_lock import Lock
 
 
@@ -75,11 +76,7 @@ class _MachineCode:
         try:
             self._numbas.save_overload(signature, compiled)
         except OSError as error:
-            warnings.warn(
-                f"machine code cannot be kept in the kernel cache ({error}); the next process compiles it again",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+            warn_once(f"machine code cannot be kept ({error.strerror or error}); the next process compiles it again")
         finally:
             self._lock.release()
 

@@ -16,9 +16,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from numba import types
 
 from sgdsim.kernels import cache, cache_files, cache_folder
 from sgdsim.kernels.workers import Workers
@@ -104,6 +106,25 @@ def test_another_signature_is_kept_beside_the_first(folder):
     assert again.module.double(1.5) == 3.0
     assert sum(again.module.double.stats.cache_misses.values()) == 0
     assert len(list(folder.glob("*.nbc"))) == 3
+
+
+def test_kernels_of_a_gpu_are_kept_alike(folder, monkeypatch):
+    """Without a GPU: what is loaded and saved is made up, what numba.cuda does with its cache is not."""
+    from numba.cuda import dispatcher
+
+    monkeypatch.setattr(dispatcher.CUDACacheImpl, "rebuild", lambda self, context, payload: payload)
+    text = "from numba import cuda\n\n@cuda.jit(cache=True)\ndef nothing(x):\n    pass\n"
+    kept = cache._module(NAME, lambda: text).nothing._cache
+    codegen = SimpleNamespace(magic_tuple=lambda: ("compute capability", 9, 0))
+    context = SimpleNamespace(refresh=lambda: None, codegen=lambda: codegen)
+    assert kept.load_overload((types.float64,), context) is None
+    kept.save_overload((types.float64,), SimpleNamespace(codegen=codegen, _reduce_states=lambda: {"cubin": b"code"}))
+    assert kept.load_overload((types.float64,), context) == {"cubin": b"code"}
+    assert kept.load_overload((types.float32,), context) is None
+    (path,) = folder.glob("*.nbc")
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.warns(RuntimeWarning, match="is damaged"):
+        assert kept.load_overload((types.float64,), context) is None
 
 
 def replaced(make: Callable[[bytes], bytes]) -> Callable[[Path, pytest.MonkeyPatch], None]:

@@ -5,23 +5,30 @@ A second process finds the file, and numba's machine code beside it, without imp
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 import importlib.metadata
 import importlib.util
 import json
-import os
-import shutil
 import sys
-import tempfile
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+from sgdsim.kernels import cache_files
+from sgdsim.kernels.cache_folder import cache_folder, temporary_folder
+from sgdsim.kernels.cache_lock import Lock
+from sgdsim.kernels.machine_code import keep
 from sgdsim.kernels.program import Program
+
+__all__ = ["cache_folder", "compiling", "load", "measuring_name"]
+
+_ROOMS = ("formulas", "model", "kernels")  # whose files decide the generated text
 
 
 def load(program: Program, target: str) -> ModuleType:
@@ -41,6 +48,17 @@ def load(program: Program, target: str) -> ModuleType:
     )
 
 
+@contextmanager
+def compiling() -> Iterator[None]:
+    """Call kernels for the first time in here: if that fails, processes that wait for their machine code go on."""
+    try:
+        yield
+    except BaseException:
+        for lock in list(_locks.values()):
+            lock.release()
+        raise
+
+
 def measuring_name(program: Program, target: str) -> str:
     """What the module is called that measures the tiles of a program."""
     measured: dict[str, object] = {"lanes": program.lanes, "pairs": program.pairs, "planes": program.planes}
@@ -54,6 +72,7 @@ def _source() -> ModuleType:
 
 
 _loading = threading.Lock()  # another thread must not be given half a module
+_locks: dict[Path, Lock] = {}
 
 
 def _module(name: str, generate: Callable[[], str]) -> ModuleType:
@@ -62,26 +81,75 @@ def _module(name: str, generate: Callable[[], str]) -> ModuleType:
 
 
 def _load(name: str, generate: Callable[[], str]) -> ModuleType:
-    path = cache_folder() / f"{name}.py"
-    if not path.exists():
-        text = generate()
-        temporary = path.with_suffix(f".{os.getpid()}.part")
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)  # whole or not at all, whoever else writes it
-    spec = importlib.util.spec_from_file_location(name, path)
+    folder = cache_folder()
+    try:
+        return _load_from(folder, name, generate)
+    except OSError as error:  # a full disk, say
+        return _load_from(temporary_folder(error), name, generate)
+
+
+def _load_from(folder: Path, name: str, generate: Callable[[], str]) -> ModuleType:
+    path, lock_path = folder / f"{name}.py", folder / f"{name}.lock"
+    lock = _locks.setdefault(lock_path, Lock(lock_path))
+    try:
+        module = _execute(name, path)
+    except Exception:
+        lock.acquire()
+        try:
+            module = _written(name, path, generate)
+        finally:
+            lock.release()
+    keep(module, lock)
+    return module
+
+
+def _written(name: str, path: Path, generate: Callable[[], str]) -> ModuleType:
+    """The module of a file that another process has written by now, or this one writes."""
+    try:
+        return _execute(name, path)
+    except FileNotFoundError:
+        pass
+    except NoRoomError:
+        raise
+    except Exception as error:
+        warnings.warn(f"a kernel of the cache is compiled anew: {error}", RuntimeWarning, stacklevel=2)
+        for file in [*path.parent.glob(f"{name}.*"), *path.parent.glob(f"__pycache__/{name}.*")]:
+            if file.suffix != ".lock":
+                cache_files.remove(file)
+    cache_files.write(path, generate().encode())
+    return _execute(name, path)
+
+
+def _execute(name: str, path: Path) -> ModuleType:
+    loader = _Loader(name, str(path))
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
     assert spec is not None
-    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # before it runs: numba finds cached functions by module
     try:
-        spec.loader.exec_module(module)
-    except BaseException:
+        loader.exec_module(module)
+    except BaseException as error:
         del sys.modules[name]  # an interrupt must not leave half a module to the next run
+        if isinstance(error, RuntimeError):  # numba's, which makes a file to see whether it could
+            raise NoRoomError(str(error)) from error
         raise
     return module
+
+
+class NoRoomError(OSError):
+    """Nothing can be written beside a module."""
+
+
+class _Loader(SourceFileLoader):
+    """Reads and writes a module's text and bytecode as files of the cache are."""
+
+    def get_data(self, path: str) -> bytes:
+        return cache_files.read(Path(path))
+
+    def set_data(self, path: str, data: Any, *, _mode: int = 0o666) -> None:
+        with suppress(OSError):  # only the next process misses it
+            Path(path).parent.mkdir(0o700, exist_ok=True)
+            cache_files.write(Path(path), bytes(data))
 
 
 def _name(kind: str, description: dict[str, object], target: str) -> str:
@@ -90,6 +158,7 @@ def _name(kind: str, description: dict[str, object], target: str) -> str:
         "target": target,
         "generator": _generator_hash(),
         "versions": [importlib.metadata.version(name) for name in ("numba", "llvmlite", "sympy")],
+        "python": sys.implementation.cache_tag,
     }
     if target == "cuda":
         parts["compiler"] = _cuda_compiler()
@@ -111,40 +180,5 @@ def _generator_hash() -> str:
 
 
 def _generator_files() -> list[Path]:
-    """The files that decide the generated text: whole rooms, so that none is forgotten."""
     package = Path(__file__).parent.parent
-    return [file for room in ("formulas", "model", "kernels") for file in sorted((package / room).rglob("*.py"))]
-
-
-@cache
-def cache_folder() -> Path:
-    """Where kernels are kept: ``SGDSIM_CACHE_DIR``, else the user's cache folder, else a temporary one.
-
-    Warns
-    -----
-    RuntimeWarning
-        When the folder cannot be written, so that every process compiles anew.
-    """
-    try:
-        folder = _chosen_folder()
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except (OSError, RuntimeError) as error:  # RuntimeError: a user without a home
-        temporary = Path(tempfile.mkdtemp(prefix="sgdsim-"))
-        atexit.register(shutil.rmtree, temporary, ignore_errors=True)
-        warnings.warn(
-            f"the kernel cache cannot be written ({error}); kernels of this process go to {temporary}; "
-            "set SGDSIM_CACHE_DIR to a writable folder",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return temporary
-    return folder
-
-
-def _chosen_folder() -> Path:
-    chosen = os.environ.get("SGDSIM_CACHE_DIR")  # empty means unset, as for XDG_CACHE_HOME
-    if chosen:
-        return Path(chosen).absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "sgdsim"
+    return [file for room in _ROOMS for file in sorted((package / room).rglob("*.py"))]

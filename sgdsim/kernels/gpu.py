@@ -58,7 +58,7 @@ class Gpu:
     def compile(self, empty: Accumulators) -> None:
         """Compile the kernels, or load them, by a span of no steps that records its start."""
         table = np.zeros((1, len(self._program.optimizer.rule.scalars) + 2), self._program.dtype)
-        with explained():
+        with cache.compiling(), explained():
             self._advance(self.block(0, 1), 0, table, slice(0, 1), slice(0, 0), None)
 
     def block(self, first_tile: int, tiles: int) -> Block:

@@ -37,7 +37,8 @@ class Host:
 
     def compile(self, empty: Accumulators) -> None:
         """Compile the kernels, or load them from the cache, by running them on no trajectories at all."""
-        self.advance(self.block(0, 0), 0, self._program.step_table(np.empty(0), 0), empty)
+        with cache.compiling():
+            self.advance(self.block(0, 0), 0, self._program.step_table(np.empty(0), 0), empty)
 
     def block(self, first_tile: int, tiles: int) -> Block:
         """A block at its start."""

@@ -7,14 +7,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from sgdsim.kernels import cache
+from sgdsim.kernels import cache, cache_files
 from sgdsim.kernels.program import Program
 from sgdsim.kernels.source import generate
 from sgdsim.model.loss import Loss
@@ -23,8 +23,6 @@ from sgdsim.model.observables import Observable
 from sgdsim.model.optimizers import Optimizer
 from tests.kernel_calls import update
 from tests.kernels.test_source import make_program
-
-fresh_folder: Callable[[], Path] = cache.cache_folder.__wrapped__
 
 
 @pytest.fixture
@@ -139,71 +137,19 @@ def test_generator_hash_covers_every_file_that_the_text_depends_on():
     assert {path.name for path in imported - set(cache._generator_files())} <= {"errors.py", "version.py"}
 
 
-# The folder.
-
-
-def test_folder_is_the_chosen_one(tmp_path, monkeypatch):
-    monkeypatch.setenv("SGDSIM_CACHE_DIR", str(tmp_path / "a" / "b"))
-    assert fresh_folder() == tmp_path / "a" / "b"
-    assert (tmp_path / "a" / "b").is_dir()
-
-
-def test_folder_is_the_user_s_by_default(tmp_path, monkeypatch):
-    monkeypatch.setenv("SGDSIM_CACHE_DIR", "")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert fresh_folder() == tmp_path / "sgdsim"
-    monkeypatch.delenv("SGDSIM_CACHE_DIR")
-    monkeypatch.setenv("XDG_CACHE_HOME", "")
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert fresh_folder() == tmp_path / "home" / ".cache" / "sgdsim"
-
-
-def test_folder_does_not_move_with_the_process(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SGDSIM_CACHE_DIR", "kernels")
-    assert fresh_folder() == tmp_path / "kernels"
-
-
-def test_folder_that_cannot_be_written_is_replaced_with_a_warning(tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("SGDSIM_CACHE_DIR", str(tmp_path / "file" / "kernels"))
-    with pytest.warns(RuntimeWarning, match="cannot be written .*set SGDSIM_CACHE_DIR to a writable folder"):
-        temporary = fresh_folder()
-    assert temporary.is_dir()
-    assert tmp_path not in temporary.parents
-
-
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
-def test_folder_without_permission_is_replaced_with_a_warning(tmp_path, monkeypatch):
-    tmp_path.chmod(0o500)
-    monkeypatch.setenv("SGDSIM_CACHE_DIR", str(tmp_path))
-    with pytest.warns(RuntimeWarning, match="cannot be written"):
-        fresh_folder()
-
-
-def test_user_without_a_home_gets_a_temporary_folder(monkeypatch):
-    def homeless() -> Path:
-        raise RuntimeError("Could not determine home directory.")
-
-    for name in ("SGDSIM_CACHE_DIR", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(Path, "home", homeless)
-    with pytest.warns(RuntimeWarning, match="home directory"):
-        assert fresh_folder().is_dir()
-
-
 # Files.
 
 
 def test_files_are_whole_and_leftovers_do_no_harm(folder):
     name = module_name(program(), "python")
-    for leftover in (f"{name}.{os.getpid()}.part", f"{name}.1.part", "other.part"):
+    leftovers = {f"{name}.py.abcdefgh.part", f"{name}.1.part", "other.part"}
+    for leftover in leftovers:
         (folder / leftover).write_text("def half_a_fun")
     module = cache.load(program(), "python")
     assert module.N_PARAMETERS == 2
     text = generate(program(), "python", cache.measuring_name(program(), "python"))
-    assert (folder / f"{name}.py").read_text(encoding="utf-8") == text
-    assert {path.name for path in folder.glob("*.part")} == {f"{name}.1.part", "other.part"}
+    assert cache_files.read(folder / f"{name}.py").decode() == text
+    assert {path.name for path in folder.glob("*.part")} == leftovers
 
 
 def test_a_generator_that_fails_leaves_nothing(folder, monkeypatch):
@@ -214,15 +160,16 @@ def test_a_generator_that_fails_leaves_nothing(folder, monkeypatch):
         patch.setattr(cache._source(), "generate", failing)
         with pytest.raises(KeyboardInterrupt):
             cache.load(program(), "python")
-    assert not list(folder.glob("sgdsim_run*"))
+    assert [path.suffix for path in folder.glob("sgdsim_run*")] == [".lock"]
     assert cache.load(program(), "python").N_PARAMETERS == 2
 
 
-def test_a_module_that_fails_to_load_is_not_remembered(folder):
-    (folder / f"{module_name(program(), 'python')}.py").write_text("raise KeyboardInterrupt")
+def test_a_module_that_is_interrupted_is_not_remembered(folder):
+    path = folder / f"{module_name(program(), 'python')}.py"
+    cache_files.write(path, b"raise KeyboardInterrupt")
     with pytest.raises(KeyboardInterrupt):
         cache.load(program(), "python")
-    (folder / f"{module_name(program(), 'python')}.py").unlink()
+    path.unlink()
     assert cache.load(program(), "python").N_PARAMETERS == 2
 
 
@@ -266,13 +213,18 @@ print(json.dumps({
 
 
 def test_second_process_starts_warm(tmp_path):
-    """Without SymPy, with the machine code of the first, and to the same bits, at another constant too."""
+    """Without SymPy, with the machine code of the first, and to the same bits, at another constant too; or mends it."""
     environment = {**os.environ, "SGDSIM_CACHE_DIR": str(tmp_path)}
 
-    def start(k: float) -> dict[str, Any]:
-        command = [sys.executable, "-W", "error", "-c", WARM, str(k)]
+    def start(k: float, warnings: str = "error") -> dict[str, Any]:
+        command = [sys.executable, "-W", warnings, "-c", WARM, str(k)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         return json.loads(done.stdout)
+
+    def flip_a_bit(path: Path) -> None:
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
 
     first, second = start(0.5), start(0.25)
     assert Path(first["file"]).parent == tmp_path
@@ -281,3 +233,8 @@ def test_second_process_starts_warm(tmp_path):
     assert (first["file"], first["y"]) == (second["file"], second["y"])
     assert len(list(tmp_path.glob("*.py"))) == 2
     assert not list(tmp_path.glob("*.part"))
+    for path in tmp_path.glob("*.nbc"):
+        flip_a_bit(path)
+    mended, again = start(0.5, "ignore"), start(0.5)
+    assert (mended["hits"], mended["misses"], again["hits"], again["misses"]) == (0, 1, 1, 0)
+    assert first["y"] == mended["y"] == again["y"]

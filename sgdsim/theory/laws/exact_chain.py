@@ -1,6 +1,6 @@
 """The exact chain as a law of its own: means and variances at the end of a run, for one or two parameters.
 
-SGD is a Markov chain; `sgdsim.theory.chain.chain` applies its backward operator numerically, with an estimate of the
+SGD is a Markov chain; `sgdsim.theory.chain` applies its backward operator numerically, with an estimate of the
 error. Where asymptotic theory and simulation differ, this tells whose error it is; linear response is the rival
 beside it. It takes seconds, so that it is asked for by ``id = "chain"`` and not automatic.
 """
@@ -13,7 +13,7 @@ import numpy as np
 
 from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import Moment, NotApplicable, Prediction, Rival
-from sgdsim.theory.chain.chain import evolve
+from sgdsim.theory.chain.evolution import evolve
 from sgdsim.theory.law import Law
 from sgdsim.theory.methods.linear_response import response
 from sgdsim.theory.quadrature.nested import Numerical

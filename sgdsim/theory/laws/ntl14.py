@@ -28,7 +28,7 @@ from sgdsim.model.run import Recorder, Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.model.starts import Start
 from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, Rival, over
-from sgdsim.theory.chain.chain import evolve
+from sgdsim.theory.chain.evolution import evolve
 from sgdsim.theory.law import Law, name_of
 from sgdsim.theory.laws.ntl13 import in_a_well, potential
 from sgdsim.theory.methods.gibbs import Gibbs

@@ -16,7 +16,7 @@ from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.prediction import Function, NotApplicable, Prediction
 from sgdsim.theory import law
-from sgdsim.theory.chain.chain import evolve
+from sgdsim.theory.chain.evolution import evolve
 from sgdsim.theory.laws import ntl12, ntl13, ntl14
 from sgdsim.theory.laws.ntl13 import potential
 

@@ -130,7 +130,7 @@ def _samplings() -> dict[str, str]:
 
 
 def _functions() -> dict[str, str]:
-    from sgdsim.formulas.formula import FUNCTIONS
+    from sgdsim.formulas.names import FUNCTIONS
 
     meanings = {
         "step": "1 for x > 0, else 0",

@@ -17,7 +17,8 @@ from sgdsim import theory
 from sgdsim.base import toml
 from sgdsim.base.errors import InputError
 from sgdsim.ensemble import Ensemble, atomic_file, check_output, open_parts, save_parts
-from sgdsim.formulas.formula import Formula, aliased
+from sgdsim.formulas.formula import Formula
+from sgdsim.formulas.names import aliased
 from sgdsim.formulas.vectors import base_name
 from sgdsim.input.numeric_files import inline_files, move_files
 from sgdsim.input.problems import attempt, attempt_all, listed

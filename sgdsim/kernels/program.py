@@ -15,7 +15,8 @@ from functools import cached_property
 
 import numpy as np
 
-from sgdsim.formulas.formula import Formula, aliased
+from sgdsim.formulas.formula import Formula
+from sgdsim.formulas.names import aliased
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
 from sgdsim.model.observables import Observable

@@ -11,7 +11,8 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from sgdsim.base.errors import InputError, shortened
-from sgdsim.formulas.formula import Formula, aliased, check_name
+from sgdsim.formulas.formula import Formula
+from sgdsim.formulas.names import aliased, check_name
 from sgdsim.formulas.vectors import base_name, coordinates, gather
 from sgdsim.model.data import Data
 from sgdsim.model.noise import Noise

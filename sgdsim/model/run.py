@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from sgdsim.base.errors import InputError, unknown_name
-from sgdsim.formulas.formula import Formula, aliased
+from sgdsim.formulas.formula import Formula
+from sgdsim.formulas.names import aliased
 from sgdsim.formulas.vectors import base_name
 from sgdsim.model.loss import Loss
 from sgdsim.model.observables import STEP_NAMES, Observable, control_for

@@ -17,7 +17,7 @@ import scipy.special
 import sympy
 
 from sgdsim.base.errors import InputError
-from sgdsim.formulas.formula import FormulaError
+from sgdsim.formulas.names import FormulaError
 from sgdsim.model.data import Data
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import FAMILIES, Family, Noise

@@ -37,7 +37,7 @@ import numpy as np
 
 from sgdsim.formulas.limits import MAX_LENGTH
 from sgdsim.formulas.names import GRAMMAR, check_name, formula_error
-from sgdsim.formulas.walker import Reader, Walker, check_finite
+from sgdsim.formulas.walker import Reader, Walker, check_finite, exponent_of, is_whole, names_in
 
 if TYPE_CHECKING:
     import sympy
@@ -117,18 +117,27 @@ class Formula:
             self._walker(dict.fromkeys(known)).visit(first)
 
     @overload
-    def expression(self, values: Mapping[str, Any], *, vector: Literal[False] = ...) -> sympy.Expr: ...
+    def expression(
+        self, values: Mapping[str, Any], numbers: Mapping[str, Any] | None = ..., *, vector: Literal[False] = ...
+    ) -> sympy.Expr: ...
 
     @overload
-    def expression(self, values: Mapping[str, Any], *, vector: bool) -> sympy.Expr | tuple[sympy.Expr, ...]: ...
+    def expression(
+        self, values: Mapping[str, Any], numbers: Mapping[str, Any] | None = ..., *, vector: bool
+    ) -> sympy.Expr | tuple[sympy.Expr, ...]: ...
 
-    def expression(self, values: Mapping[str, Any], *, vector: bool = False) -> sympy.Expr | tuple[sympy.Expr, ...]:
+    def expression(
+        self, values: Mapping[str, Any], numbers: Mapping[str, Any] | None = None, *, vector: bool = False
+    ) -> sympy.Expr | tuple[sympy.Expr, ...]:
         """The formula as a SymPy expression, of the node types listed at the top of this module.
 
         Parameters
         ----------
         values
             For each name an expression, an exact or floating-point number, or for a vector a sequence of these.
+        numbers
+            Numbers for some of the names, for exponents alone: one that is whole then is written as a number, so that
+            a power of a negative number has a value.
         vector
             Whether the result may be a vector; it is then a tuple.
 
@@ -144,12 +153,14 @@ class Formula:
         >>> x = sympy.Symbol("x", real=True)
         >>> Formula.parse("softplus(-0.5*x)").expression({"x": x}).diff(x)
         -sigmoid(-x/2)/2
+        >>> Formula.parse("a*x**(2*a)").expression({"x": x, "a": sympy.Symbol("a")}, {"a": 1.0})
+        a*x**2
         """
         import sympy
 
         from sgdsim.formulas.symbolic import SYMBOLIC, Bounds, exact
 
-        walker = self._walker({**values, "pi": sympy.pi}, SYMBOLIC, exact, Bounds().check)
+        walker = self._walker({**values, "pi": sympy.pi}, SYMBOLIC, exact, Bounds().check, numbers)
         return walker.result(self._tree, vector=vector)
 
     def evaluate(self, values: Mapping[str, Any]) -> float | np.ndarray:
@@ -183,6 +194,36 @@ class Formula:
                 self._walker(values, check=check_finite).result(self._tree)
         return result if result.ndim else float(result)
 
+    def whole_exponents(self, numbers: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Exponents that are numbers: themselves where they are whole, else None.
+
+        They decide what `expression` makes of the formula, and nothing else of the numbers does.
+
+        Examples
+        --------
+        >>> Formula.parse("x**mu + x**(2*mu) + x**2").whole_exponents({"mu": 1.5})
+        (None, 3.0, 2.0)
+        """
+        powers = [node for node in ast.walk(self._tree) if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow)]
+        values = [exponent_of(power.right, numbers) for power in powers]
+        parts = [part for value in values for part in (value if isinstance(value, tuple) else (value,))]
+        return tuple(float(part) if is_whole(part) else None for part in parts if part is not None)
+
+    def is_partial(self, numbers: Mapping[str, Any]) -> bool:
+        """Whether the formula may have no value where its names do: a root, a logarithm, a division.
+
+        Parameters
+        ----------
+        numbers
+            Numbers for some of the names: a division by them and whole powers of them are harmless.
+
+        Examples
+        --------
+        >>> Formula.parse("x**mu/2").is_partial({"mu": 2.0}), Formula.parse("x**mu/2").is_partial({"mu": 2.5})
+        (False, True)
+        """
+        return any(_is_partial(node, numbers) for node in ast.walk(self._tree))
+
     def __reduce__(self) -> tuple[Any, ...]:
         # The tree of a long sum is too deep to be pickled.
         return functools.partial(Formula.parse, where=self._where), (self.text,)
@@ -209,6 +250,20 @@ def definition(text: str, where: str = "definition") -> tuple[str, Formula]:
     if not equals:
         raise formula_error("not a definition", text, len(text), where, "name = formula")
     return check_name(name.strip(), where), Formula.parse(formula.strip(), where=where)
+
+
+def _is_partial(node: ast.AST, numbers: Mapping[str, Any]) -> bool:
+    known = {*numbers, "pi"}
+    match node:
+        case ast.Call(func=ast.Name(id="sqrt" | "log")):
+            return not names_in(node) <= known
+        case ast.BinOp(op=ast.Div(), right=right):
+            return not names_in(right) <= known
+        case ast.BinOp(op=ast.Pow(), left=left, right=right):
+            exponent = exponent_of(right, numbers)
+            parts = exponent if isinstance(exponent, tuple) else (exponent,)
+            return not all(is_whole(part) and part >= 0 for part in parts) and not names_in(left) <= known
+    return False
 
 
 def _one_line(text: str) -> str:

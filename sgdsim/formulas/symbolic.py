@@ -364,6 +364,21 @@ def exact(value: Any) -> Any:
     return sympy.sympify(value, strict=True)
 
 
+def derivative(expression: Any, symbol: Any) -> Any:
+    """The derivative, with powers of one base in one power: ``x**(a - 1)`` has a value at zero, ``x**a/x`` has none.
+
+    Examples
+    --------
+    >>> x, a = sympy.Symbol("x", real=True), sympy.Symbol("a", real=True)
+    >>> derivative(x**a, x)
+    a*x**(a - 1)
+    """
+    slope = expression.diff(symbol)
+    if any(power.exp.free_symbols for power in slope.atoms(sympy.Pow)):
+        slope = sympy.powsimp(slope, combine="exp")
+    return slope
+
+
 class _Extent(NamedTuple):
     nodes: int
     depth: int

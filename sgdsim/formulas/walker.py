@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import itertools
 import math
 import operator
 import re
@@ -92,6 +93,7 @@ class Walker:
         operations: Mapping[str, Callable[..., Any]] = NUMERIC,
         scalar: Callable[[Any], Any] = _number,
         check: Callable[[Any], None] = lambda value: None,
+        numbers: Mapping[str, Any] | None = None,
     ) -> None:
         self._source = source
         self._where = where
@@ -99,6 +101,7 @@ class Walker:
         self._operations = operations
         self._scalar = scalar
         self._check = check
+        self._numbers = numbers or {}
 
     def result(self, tree: ast.expr, *, vector: bool = False) -> Any:
         """The value of a whole formula, which may be a vector only if that is asked for."""
@@ -187,8 +190,19 @@ class Walker:
             sign = _OPERATORS.get(type(step.op))
             if sign is None:
                 self._fail(step, "unknown operator", "+ - * / or **, which is the power")
-            value = self._apply(step, sign, value, self.visit(step.right, depth))
+            right = self._exponent(step.right, depth) if sign == "**" else self.visit(step.right, depth)
+            value = self._apply(step, sign, value, right)
         return value
+
+    def _exponent(self, node: ast.expr, depth: int) -> Any:
+        """An exponent, as a whole number where its names stand for numbers that make it one."""
+        value, known = self.visit(node, depth), exponent_of(node, self._numbers)
+        if isinstance(value, tuple) and isinstance(known, tuple):
+            return tuple(itertools.starmap(self._settled, zip(value, known, strict=True)))
+        return value if isinstance(value, tuple) else self._settled(value, known)
+
+    def _settled(self, value: Any, known: Any) -> Any:
+        return self._scalar(int(known)) if is_whole(known) else value
 
     def _call(self, node: ast.Call, name: str, depth: int) -> Any:
         if name not in FUNCTIONS:
@@ -247,6 +261,24 @@ class Walker:
             by_zero = function is operator.truediv and 0 in np.ravel(arguments[1])
             self._fail(node, "division by zero" if by_zero else str(error))
         return value
+
+
+def exponent_of(node: ast.expr, numbers: Mapping[str, Any]) -> Any:
+    """The value of an exponent in double precision; None where a name in it stands for no number."""
+    if not names_in(node) <= {*numbers, "pi"}:
+        return None
+    with np.errstate(all="ignore"):
+        return Walker("", "exponent", {**numbers, "pi": np.pi}).visit(node)
+
+
+def names_in(node: ast.AST) -> set[str]:
+    """The names below a node of a syntax tree that are no functions."""
+    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)} - FUNCTIONS.keys()
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number, of which powers are made by multiplication."""
+    return isinstance(value, float) and value.is_integer() and abs(value) <= MAX_POWER
 
 
 class Reader(Walker):

@@ -424,6 +424,11 @@ class Run:
         }
 
     @property
+    def may_be_undefined(self) -> bool:
+        """Whether a step may make something else than a number of numbers that are not too large."""
+        return self.loss.is_partial or bool(self.optimizer.preconditioner or self.optimizer.metric)
+
+    @property
     def measured(self) -> tuple[str, ...]:
         """Names of all that is measured: the parameters, then the observables."""
         return (*self.loss.parameters, *(observable.name for observable in self.recorder.all_observables))

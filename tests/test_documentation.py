@@ -93,7 +93,7 @@ def test_the_scenarios_of_the_page_are_valid():
 def test_the_pages_name_everything_there_is():
     """Tables are written by hand; what is new in the package must be put there."""
     from sgdsim.app import cli
-    from sgdsim.formulas.formula import FUNCTIONS
+    from sgdsim.formulas.names import FUNCTIONS
     from sgdsim.input import builders, schema
     from sgdsim.model.data import SAMPLINGS
     from sgdsim.model.losses import CATALOGUE

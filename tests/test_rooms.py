@@ -79,6 +79,36 @@ def test_every_room_has_a_floor() -> None:
     assert rooms == set(FLOORS) - {""}
 
 
+def circles(arrows: dict[str, set[str]]) -> set[str]:
+    """The nodes from which a way along arrows leads back to them."""
+    reached = {node: set(targets) for node, targets in arrows.items()}
+    for middle in arrows:
+        for targets in reached.values():
+            if middle in targets:
+                targets.update(reached[middle])
+    return {node for node, targets in reached.items() if node in targets}
+
+
+@pytest.mark.parametrize("room", ["formulas", "theory"])
+def test_no_files_of_a_room_import_each_other_in_a_circle(room: str) -> None:
+    files = {
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path
+        for path in (PACKAGE / room).rglob("*.py")
+        if path.stem != "__init__"
+    }
+    arrows = {
+        module: {other for name, _ in imports(path) for other in (name, name.rpartition(".")[0]) if other in files}
+        for module, path in files.items()
+    }
+    assert sum(map(len, arrows.values())) > len(files)
+    assert not circles(arrows)
+
+
+def test_a_circle_is_found() -> None:
+    """The negative control."""
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == {"b", "c"}
+
+
 def test_an_import_that_goes_up_is_found(tmp_path: Path) -> None:
     """The negative controls: an import that goes up, a hidden one, and one between strangers."""
     wrong = tmp_path / "wrong.py"

@@ -27,7 +27,6 @@ def summary(ensemble: Ensemble) -> str:
     attributes, status = ensemble.attributes, ensemble["status"]
     seconds, compiling = float(attributes["wall_seconds"]), float(attributes["compile_seconds"])
     rate = float(attributes["trajectory_steps_per_second"])
-    diverged = int((status > 0).sum())
     count = " x ".join(f"{size:,}" for size in status.shape)  # points of a sweep first
     text = f"{count} trajectories in {seconds:.1f} s, {rate:.2e} trajectory-steps/s"
     text += f" (kernels ready after {compiling:.1f} s)"
@@ -35,7 +34,18 @@ def summary(ensemble: Ensemble) -> str:
         text += f" on {attributes['target']}"
     if "device_choice" in attributes:
         text += f"; device auto: {attributes['device_choice']}"
-    return text if not diverged else f"{text}; WARNING: {diverged:,} diverged and are excluded"
+    return "; WARNING: ".join([text, *_lost(ensemble)])
+
+
+def _lost(ensemble: Ensemble) -> list[str]:
+    """What became of trajectories that are excluded."""
+    diverged = int((ensemble["status"] > 0).sum())
+    undefined = int(ensemble["not_a_number"].sum()) if "not_a_number" in ensemble else 0
+    ends = [(diverged - undefined, "diverged"), (undefined, f"became not a number ({_UNDEFINED})")]
+    return [f"{number:,} {end} and are excluded" for number, end in ends if number]
+
+
+_UNDEFINED = "a root, power or logarithm of a negative number, or a division by zero"
 
 
 def describe(ensemble: Ensemble) -> str:
@@ -133,7 +143,7 @@ def _samplings() -> dict[str, str]:
 
 
 def _functions() -> dict[str, str]:
-    from sgdsim.formulas.formula import FUNCTIONS
+    from sgdsim.formulas.names import FUNCTIONS
 
     meanings = {
         "step": "1 for x > 0, else 0",

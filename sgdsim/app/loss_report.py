@@ -10,7 +10,8 @@ from math import inf
 import numpy as np
 
 from sgdsim.base.errors import InputError, unknown_name
-from sgdsim.formulas.formula import Formula, definition, parameter_name
+from sgdsim.formulas.formula import Formula, definition
+from sgdsim.formulas.names import parameter_name
 from sgdsim.formulas.vectors import base_name, coordinates
 from sgdsim.input.numeric_files import read_numbers
 from sgdsim.model.loss import Loss

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sgdsim.base.errors import InputError, shortened
+from sgdsim.formulas.differences import jacobian
 from sgdsim.model.run import Run
 from sgdsim.prediction import NotApplicable
 from sgdsim.theory import predict
@@ -274,7 +275,7 @@ def _sharpening(run: Run, theta: np.ndarray, about: linear_response.Population) 
         return
     rate = float(run.schedule.rates(run.steps)[-1])
     named = dict(zip(run.loss.parameters, map(float, theta), strict=True))
-    slope = linear_response.jacobian(lambda at: np.array([about.trace(at)]), theta)[0]
+    slope = jacobian(lambda at: np.array([about.trace(at)]), theta)[0]
     if np.linalg.norm(about.gradient(theta)) <= _RESTING:
         flat = linear_response.flat_directions(about.hessian(theta))
         slope = flat @ flat.T @ slope

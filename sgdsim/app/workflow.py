@@ -16,9 +16,10 @@ from typing import Any
 from sgdsim import theory
 from sgdsim.app.flaws import known_flaw
 from sgdsim.base import toml
-from sgdsim.base.errors import InputError
+from sgdsim.base.errors import InputError, shortened
 from sgdsim.ensemble import Ensemble, atomic_file, check_output, open_parts, save_parts
-from sgdsim.formulas.formula import Formula, aliased
+from sgdsim.formulas.formula import Formula
+from sgdsim.formulas.names import aliased
 from sgdsim.formulas.vectors import base_name
 from sgdsim.input.numeric_files import inline_files, move_files
 from sgdsim.input.problems import attempt, attempt_all, listed
@@ -292,6 +293,7 @@ def run_parts(
         _check_disk(output, sum(output_bytes(one.runs) for one in scenarios))
         for one in scenarios:
             _warn_of_instability(one.runs)
+            _warn_of_undefined(one.runs)
             _warn_of_dropped_rows(one.runs[0])
         options: dict[str, Any] = {"threads": threads, "device": device, "progress": progress}
         ensembles = [_simulated(one, **options) for one in scenarios]
@@ -495,6 +497,17 @@ def _warn_of_instability(runs: Sequence[Run]) -> None:
     for reason, points in reasons.items():
         at = f"sweep point {', '.join(map(str, points))}: " if len(runs) > 1 else ""
         warnings.warn(f"{at}{reason}; trajectories may diverge", RuntimeWarning, stacklevel=3)
+
+
+def _warn_of_undefined(runs: Sequence[Run]) -> None:
+    """Say before a run which of its trajectories may become not a number."""
+    texts = dict.fromkeys((str(node), str(node.args[0])) for run in runs for node in run.loss.unsafe)
+    for text, base in texts:
+        warnings.warn(
+            f"loss: {shortened(text)} is not a number where {shortened(base)} is negative, and a trajectory ends there",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def _warn_of_dropped_rows(run: Run) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sgdsim.formulas.formula import NUMERIC
+from sgdsim.formulas.walker import NUMERIC
 
 if TYPE_CHECKING:
     import sympy

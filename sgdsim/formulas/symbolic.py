@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import mpmath
 import sympy
 
-from sgdsim.formulas.formula import MAX_POWER
+from sgdsim.formulas.limits import MAX_POWER
 
 _MAX_ROOT = 12  # of exact powers; other fractions become floats as exponents of names, and make numbers decimals
 _MAX_ROOT_BITS = 1100  # SymPy factorises what it takes a root of
@@ -362,6 +362,21 @@ def exact(value: Any) -> Any:
             raise ValueError(f"the value is {value}")
         return sympy.Rational(repr(float(value)))
     return sympy.sympify(value, strict=True)
+
+
+def derivative(expression: Any, symbol: Any) -> Any:
+    """The derivative, with powers of one base in one power: ``x**(a - 1)`` has a value at zero, ``x**a/x`` has none.
+
+    Examples
+    --------
+    >>> x, a = sympy.Symbol("x", real=True), sympy.Symbol("a", real=True)
+    >>> derivative(x**a, x)
+    a*x**(a - 1)
+    """
+    slope = expression.diff(symbol)
+    if any(power.exp.free_symbols for power in slope.atoms(sympy.Pow)):
+        slope = sympy.powsimp(slope, combine="exp")
+    return slope
 
 
 class _Extent(NamedTuple):

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError, WrapValidator
 from sgdsim import theory
 from sgdsim.base import toml
 from sgdsim.base.errors import InputError, unknown_name
-from sgdsim.formulas.formula import parameter_name
+from sgdsim.formulas.names import parameter_name
 from sgdsim.formulas.vectors import base_name, coordinates
 from sgdsim.input.fields import (
     FormulaText,

@@ -17,7 +17,7 @@ from typing import Any
 
 from sgdsim.base import toml
 from sgdsim.base.errors import InputError
-from sgdsim.formulas.formula import check_name
+from sgdsim.formulas.names import check_name
 from sgdsim.model.data import MAX_CELLS
 
 MAX_BYTES = 64_000_000

@@ -14,7 +14,8 @@ from typing import Any
 from sgdsim import theory
 from sgdsim.base import toml
 from sgdsim.base.errors import InputError
-from sgdsim.formulas.formula import Formula, check_name, parameter_name
+from sgdsim.formulas.formula import Formula
+from sgdsim.formulas.names import check_name, parameter_name
 from sgdsim.input.problems import attempt_all
 
 CUSTOM = "custom"

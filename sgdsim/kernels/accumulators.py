@@ -16,7 +16,8 @@ class Accumulators:
     theta
         Parameters, (snapshot, trajectory, parameter).
     status
-        Completed steps when divergence was found, 0 never, (trajectory,).
+        Completed steps when divergence was found, 0 never, (trajectory,); -1 less these steps where the state was not a
+        number.
     moments
         Count, mean and central sums 2, 3, 4, (record, group, observable, 5).
     counts

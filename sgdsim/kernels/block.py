@@ -64,7 +64,7 @@ class Block:
     state
         Parameters, optimizer state and running observables, (tile, variable * lane).
     status
-        (tile, lane): completed steps when divergence was found, 0 never, -1 padding.
+        (tile, lane): completed steps when divergence was found, 0 never, -1 padding; see `tile.advance_tile`.
     changes
         Sums of the drifts so far, (tile, bin of any drift, 3): by tile, since their order would depend on the spans
         if all tiles of a group added to the same ones.

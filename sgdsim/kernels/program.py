@@ -15,7 +15,8 @@ from functools import cached_property
 
 import numpy as np
 
-from sgdsim.formulas.formula import Formula, aliased
+from sgdsim.formulas.formula import Formula
+from sgdsim.formulas.names import aliased
 from sgdsim.kernels.draws import Draws
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
@@ -208,6 +209,7 @@ class Program:
                 (name, str(noise.law.formula)) for name, noise in self.loss.noise.items()
             ],  # in the order of their words
             "constants": list(self.constants),
+            "exponents": self._whole_exponents(),
             "initial": [(n, s.family if isinstance(s, Noise) else "value") for n, s in self.initial.items()],
             "initial_arguments": list(self.initial_arguments),
             "optimizer": list(self.optimizer.assignments()),
@@ -228,12 +230,24 @@ class Program:
             "antithetic": self.antithetic,
         }
 
+    def _whole_exponents(self) -> list[tuple[object, ...]]:
+        """What a formula's constants decide of the text: exponents that are whole are numbers there."""
+        loss = self.loss
+        texts = [loss.formula, *(observable.formula for observable in self.observables)]
+        texts += [part for text in loss.definitions.values() for part in ((text,) if isinstance(text, str) else text)]
+        texts += [text for symmetry in loss.symmetries for text in symmetry.generator.values()]
+        texts += self._entries()
+        return [Formula.parse(aliased(text)).whole_exponents(loss.numbers) for text in texts]
+
+    def _entries(self) -> list[str]:
+        """The formulas of the preconditioner and the metric."""
+        rows = self.optimizer.preconditioner or self.optimizer.metric
+        return [str(entry) for row in rows for entry in ((row,) if isinstance(row, str) else row)]
+
     def _moments(self) -> object:
         """The numbers of noise and data, where the text has their moments: of the population loss."""
         names = {name.removeprefix("next__") for observable in self.observables for name in observable.names}
-        rows = self.optimizer.preconditioner or self.optimizer.metric
-        entries = [entry for row in rows for entry in ((row,) if isinstance(row, str) else row)]
-        names |= {name for entry in entries for name in Formula.parse(aliased(str(entry))).names}
+        names |= {name for entry in self._entries() for name in Formula.parse(aliased(entry)).names}
         if not (self.optimizer.rule.population or self.controls or names & self.loss.quantities):
             return None
         data = self.loss.data

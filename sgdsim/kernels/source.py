@@ -13,7 +13,7 @@ from pathlib import Path
 import sympy
 
 from sgdsim.formulas.formula import Formula
-from sgdsim.formulas.symbolic import exact
+from sgdsim.formulas.symbolic import derivative, exact
 from sgdsim.kernels import control_step
 from sgdsim.kernels.draws import MIRRORS, MIRRORS_OF, Draws
 from sgdsim.kernels.philox import STREAMS
@@ -322,7 +322,7 @@ ROW_STREAM, ROUNDS = {STREAMS["minibatch_index"]}, {6 * max(n - 1, 1).bit_length
     def _sample_gradient(self, names: dict[str, str]) -> tuple[list[sympy.Expr], list[str]]:
         """The gradient of one sample, or of the population, and the lines that load what it needs."""
         if self.program.optimizer.rule.population:
-            return [sympy.factor_terms(self.loss.population.diff(symbol)) for symbol in self.loss.theta], []
+            return [sympy.factor_terms(derivative(self.loss.population, symbol)) for symbol in self.loss.theta], []
         sample = "sample" if self.program.optimizer.batch_size > 1 else "0"
         values, loads = self._noise(self.loss.noise, self.draws, sample, names)
         loads += self._load_row(sample, names)
@@ -473,13 +473,15 @@ ROW_STREAM, ROUNDS = {STREAMS["minibatch_index"]}, {6 * max(n - 1, 1).bit_length
         return lines
 
     def _of_one_lane(self) -> str:
-        """Whether a trajectory has diverged; what is done to it then; what a snapshot keeps of it."""
+        """Whether a trajectory has diverged, and is too large; what is done to it then; what a snapshot keeps of it."""
         # `&`, not `and`: a branch would keep the loop scalar.
         inside = " & ".join(f"(abs(state[{i} * LANES + lane]) <= LIMIT)" for i in range(len(self.loss.parameters)))
+        beyond = " | ".join(f"(abs(state[{i} * LANES + lane]) > LIMIT)" for i in range(len(self.loss.parameters)))
         bury = [f"state[{i} * LANES + lane] = NAN" for i in range(self.program.n_variables)]
         keep = [f"theta[row, {i}] = state[{i} * LANES + lane]" for i in range(len(self.loss.parameters))]
         bodies = {
             "outside(state, lane)": [f"return not ({inside})"],
+            "beyond(state, lane)": [f"return {beyond}"],
             "bury(state, lane)": bury,
             "keep(theta, row, state, lane)": keep,
         }

@@ -7,7 +7,7 @@ so LLVM makes SIMD of it. On a GPU a thread runs a tile of one lane, whose state
 The functions below are pasted as text into the generated modules, which provide ``device``, ``lane_loop``,
 ``tile_loop``, ``inlined``, ``entry``, ``wide_vectors``, ``always_inline``, the constants in capitals, and
 ``initial_deviates``, ``initial_state``, ``step_deviates``, ``update``, ``accumulate``, ``observe``, ``outside``,
-``bury`` and ``keep``; see `source`. What is measured is handed to ``take_record``, ``observe_before`` and
+``beyond``, ``bury`` and ``keep``; see `source`. What is measured is handed to ``take_record``, ``observe_before`` and
 ``take_changes`` of the target, in `cpu_loop` or `cuda_kernels`. Arguments that they hand on together are tuples:
 
 - counter: key0, key1, point. Words of the seed; stream-independent part of the counter.
@@ -42,7 +42,7 @@ def mark_diverged(state, status, completed):
     """Set newly diverged trajectories to NaN and note the step; padding lanes count as known."""
     for lane in range(LANES):
         if status[lane] == 0 and outside(state, lane):
-            status[lane] = completed
+            status[lane] = completed if beyond(state, lane) else -1 - completed
             bury(state, lane)
 
 
@@ -116,7 +116,8 @@ def advance_tile(place, span, counter, inputs, plans, sinks, state, status, buff
     state
         (variable * lane); changed in place.
     status
-        (lane), int64: completed steps when divergence was found, 0 never, -1 padding.
+        (lane), int64: completed steps when divergence was found, 0 never, -1 padding, and -1 less these steps where
+        the state is not a number and no parameter is too large.
     observed
         Scratch of the target's own ``take_record`` and ``take_changes``.
     """

@@ -11,7 +11,8 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from sgdsim.base.errors import InputError, shortened
-from sgdsim.formulas.formula import Formula, aliased, check_name
+from sgdsim.formulas.formula import Formula
+from sgdsim.formulas.names import FormulaError, aliased, check_name
 from sgdsim.formulas.vectors import base_name, coordinates, gather
 from sgdsim.model.data import Data
 from sgdsim.model.noise import Noise
@@ -108,7 +109,7 @@ class Loss:
                 raise InputError(f"loss.noise.{name}: {noise!r}, expected a Noise, such as Noise.parse('normal')")
         known = {base_name(name) for name in (*self.parameters, *self.constants, *self.random)}
         for name, text in self.definitions.items():
-            for part in (text,) if isinstance(text, str) else text:
+            for part in _parts(text):
                 Formula.parse(part, where=f"loss definition {name!r}").require(known)
             known.add(name)
         Formula.parse(self.formula, where="loss formula").require(known)
@@ -142,10 +143,25 @@ class Loss:
         namespace = gather(self.symbols)
         for name, text in self.definitions.items():
             if isinstance(text, str):
-                namespace[name] = Formula.parse(text, where=f"loss definition {name!r}").expression(namespace)
+                read = Formula.parse(text, where=f"loss definition {name!r}")
+                namespace[name] = read.expression(namespace, self.numbers)
             else:
-                namespace[name] = [Formula.parse(part).expression(namespace) for part in text]
+                namespace[name] = [Formula.parse(part).expression(namespace, self.numbers) for part in text]
         return namespace
+
+    @cached_property
+    def numbers(self) -> dict[str, Any]:
+        """The values of constants, and of definitions that are made of them alone; a vector's are a list."""
+        numbers = gather(self.constants)
+        for name, text in self.definitions.items():
+            parts = [Formula.parse(part) for part in _parts(text)]
+            if all(part.names <= numbers.keys() for part in parts):
+                try:
+                    values = [part.evaluate(numbers) for part in parts]
+                except FormulaError:  # a vector in between, or no finite value: it is no exponent
+                    continue
+                numbers[name] = values[0] if isinstance(text, str) else values
+        return numbers
 
     @cached_property
     def quantities(self) -> frozenset[str]:
@@ -166,8 +182,7 @@ class Loss:
         """Names of all that differs between samples: `random`, and definitions that use it."""
         varying = {base_name(name) for name in self.random}
         for name, text in self.definitions.items():
-            parts = (text,) if isinstance(text, str) else text
-            if any(Formula.parse(part).names & varying for part in parts):
+            if any(Formula.parse(part).names & varying for part in _parts(text)):
                 varying.add(name)
         return frozenset(varying)
 
@@ -195,7 +210,8 @@ class Loss:
         if name == "hessian_max":
             return _largest_eigenvalue(self.hessian)
         base = rest
-        slopes = [self.population.diff(self.symbols[key]) for key in self.parameters if base_name(key) == base]
+        keys = (key for key in self.parameters if base_name(key) == base)
+        slopes = [_derivative(self.population, self.symbols[key]) for key in keys]
         return slopes[0] if base in self.parameters else slopes
 
     def expand(self, text: str, where: str = "formula", more: Mapping[str, Any] | None = None) -> sympy.Expr:
@@ -207,7 +223,7 @@ class Loss:
                 namespace[name] = self.quantity(name)
             except InputError as error:
                 raise InputError(f"{where}: {name.replace('__', ' of ')}: {error}") from None
-        return formula.expression(namespace)
+        return formula.expression(namespace, self.numbers)
 
     def expand_step(
         self,
@@ -243,6 +259,31 @@ class Loss:
         return self.expand(text, where, more)
 
     @cached_property
+    def is_partial(self) -> bool:
+        """Whether a sample may have no loss at finite parameters, for a root, a logarithm or a division."""
+        texts = [self.formula, *itertools.chain(*map(_parts, self.definitions.values()))]
+        return any(Formula.parse(text).is_partial(self.numbers) for text in texts)
+
+    @cached_property
+    def unsafe(self) -> tuple[sympy.Expr, ...]:
+        """What takes a root or the logarithm of an expression that may become negative, in the loss of a sample.
+
+        Examples
+        --------
+        >>> Loss("x**p + (y**2)**p + y**2", ("x", "y"), {"p": 1.5}).unsafe
+        (x**p,)
+        """
+        import sympy
+
+        if not self.is_partial:
+            return ()
+        moving = {*self.theta, *(self.symbols[name] for name in self.random)}
+        roots = [node for node in self.expression.atoms(sympy.Pow) if not node.exp.is_Integer]
+        found = [*roots, *self.expression.atoms(sympy.log)]
+        open_ = [node for node in found if node.args[0].free_symbols & moving and not node.args[0].is_nonnegative]
+        return tuple(sorted(open_, key=str))
+
+    @cached_property
     def theta(self) -> tuple[sympy.Symbol, ...]:
         """The parameters' symbols, in order."""
         return tuple(self.symbols[name] for name in self.parameters)
@@ -250,19 +291,20 @@ class Loss:
     @cached_property
     def expression(self) -> sympy.Expr:
         """The per-sample loss."""
-        return Formula.parse(self.formula, where="loss formula").expression(self.namespace)
+        return Formula.parse(self.formula, where="loss formula").expression(self.namespace, self.numbers)
 
     @cached_property
     def gradient(self) -> tuple[sympy.Expr, ...]:
         """The per-sample gradient, one entry a parameter."""
-        return tuple(self.expression.diff(symbol) for symbol in self.theta)
+        return tuple(_derivative(self.expression, symbol) for symbol in self.theta)
 
     @cached_property
     def hessian(self) -> sympy.Matrix:
         """The Hessian of the population loss, parameter by parameter."""
         import sympy
 
-        return sympy.Matrix([[self.population.diff(a, b) for b in self.theta] for a in self.theta])
+        slopes = [_derivative(self.population, symbol) for symbol in self.theta]
+        return sympy.Matrix([[_derivative(slope, symbol) for symbol in self.theta] for slope in slopes])
 
     @cached_property
     def charges(self) -> dict[str, sympy.Expr]:
@@ -344,6 +386,17 @@ class Loss:
                 raise InputError(f"the moment of order {powers[name]} of {name} ~ {self.noise[name]} does not exist")
             product *= moment
         return product
+
+
+def _parts(definition: Definition) -> tuple[str, ...]:
+    """The formulas of a definition, one for each coordinate of a vector."""
+    return (definition,) if isinstance(definition, str) else definition
+
+
+def _derivative(expression: sympy.Expr, symbol: sympy.Symbol) -> sympy.Expr:
+    from sgdsim.formulas.symbolic import derivative
+
+    return derivative(expression, symbol)
 
 
 def _largest_eigenvalue(hessian: sympy.Matrix) -> sympy.Expr:

@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sgdsim.base.errors import InputError
-from sgdsim.formulas.formula import Formula, aliased, check_name
+from sgdsim.formulas.formula import Formula
+from sgdsim.formulas.names import aliased, check_name
 
 if TYPE_CHECKING:
     from sgdsim.model.loss import Loss

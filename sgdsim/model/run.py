@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from sgdsim.base.errors import InputError, unknown_name
-from sgdsim.formulas.formula import Formula, aliased
+from sgdsim.formulas.formula import Formula
+from sgdsim.formulas.names import aliased
 from sgdsim.formulas.vectors import base_name
 from sgdsim.model.loss import Loss
 from sgdsim.model.observables import STEP_NAMES, Observable, control_for
@@ -421,6 +422,11 @@ class Run:
             },
             "record": self.recorder.describe(),
         }
+
+    @property
+    def may_be_undefined(self) -> bool:
+        """Whether a step may make something else than a number of numbers that are not too large."""
+        return self.loss.is_partial or bool(self.optimizer.preconditioner or self.optimizer.metric)
 
     @property
     def measured(self) -> tuple[str, ...]:

@@ -161,7 +161,7 @@ class Symmetry:
             what = f"{where}: {'generator' if self.generator else 'image'} of {name}"
             formula = Formula.parse(text, where=what)
             formula.require(known)
-            value = formula.expression(loss.namespace, vector=True)
+            value = formula.expression(loss.namespace, loss.numbers, vector=True)
             values = value if isinstance(value, tuple) else (value,) * len(moved)
             if len(values) != len(moved):
                 raise InputError(f"{what}: {text!r} is a vector of {len(values)}, expected {len(moved)}")

@@ -46,10 +46,12 @@ def assemble(
     run = runs[0]
     fields = Moments(*np.moveaxis(results.moments, -1, 0))
     merged = merge_axis(fields, axis=2)
+    undefined = results.status < 0
+    status = np.where(undefined, -1 - results.status, results.status)
     rates = np.stack([_rates_at(run, record_steps) for run in runs])
     variables = {
         "theta": over(f"snapshot {_kept(run)} parameter", results.theta, "parameters after snapshot_step steps"),
-        "status": over("trajectory", results.status, "completed steps when divergence was found, 0 = never"),
+        "status": over("trajectory", status, "completed steps when divergence was found, 0 = never"),
         "learning_rate": over("record", rates, "learning rate of the step that led to the record"),
         "count": over("record observable", merged.count.astype(np.int64), "finite values of live trajectories"),
         "excluded": over(
@@ -58,6 +60,11 @@ def assemble(
             "diverged or non-finite values",
         ),
     }
+    # Where every step has a value, only numbers that were too large before have become none.
+    if undefined.any() and any(run.may_be_undefined for run in runs):
+        variables["not_a_number"] = over(
+            "trajectory", undefined.astype(np.int8), "1 = the state became not a number, by no overflow"
+        )
     for name, meaning in _STATISTICS.items():
         variables[name] = over("record observable", getattr(merged, name), meaning)
     variables["mean"] = over("record observable", np.where(merged.count > 0, merged.mean, np.nan), _STATISTICS["mean"])

@@ -35,6 +35,9 @@ def test_a_run_in_one_line():
     line = "2 trajectories in 2.0 s, 1.50e+09 trajectory-steps/s (kernels ready after 4.0 s)"
     assert summary(ensemble([0, 0])) == line
     assert summary(ensemble([0, 8])).endswith("; WARNING: 1 diverged and are excluded")
+    both = ensemble([0, 8, 4])
+    both.variables["not_a_number"] = Variable(("trajectory",), np.array([0, 0, 1], np.int8))
+    assert "; WARNING: 1 diverged and are excluded; WARNING: 1 became not a number (a root" in summary(both)
     sweep = ensemble([0] * 1200)
     sweep.variables["status"] = Variable(("point", "trajectory"), np.zeros((3, 1200)))
     assert summary(sweep).startswith("3 x 1,200 trajectories in ")

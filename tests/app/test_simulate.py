@@ -159,6 +159,17 @@ def test_without_noise():
     assert result.exit_code == 0, result.output
 
 
+def test_what_becomes_not_a_number_is_foreseen_and_named():
+    options = ["--loss", "x**(2*mu)/2", "--parameter", "x=grid:-1,1", "--learning-rate", 0.1, "--trajectories", 5]
+    options += ["--steps", 4, "--no-automatic", "--device", "python", "--sweep", "loss.constants.mu=1,1.25"]
+    result = sgdsim("simulate", *options, "--no-compare")
+    assert result.exit_code == 0, result.output
+    warning = "Warning: loss: x**(2*mu) is not a number where x is negative, and a trajectory ends there\n"
+    assert result.stderr == warning
+    assert "; WARNING: 2 became not a number (a root, power or logarithm of a negative number" in result.stdout
+    assert "diverged" not in result.stdout
+
+
 def test_a_saved_scenario_leads_to_the_same_files(folder):
     (folder / "there").mkdir()
     Path("rates.txt").write_text("0.1\n0.05\n", encoding="utf-8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sgdsim.base.errors import InputError, RunError, SgdsimError, unknown_name
-from sgdsim.formulas.formula import FormulaError
+from sgdsim.formulas.names import FormulaError
 
 
 def test_exit_codes():

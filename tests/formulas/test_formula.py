@@ -17,7 +17,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sgdsim.formulas import symbolic
-from sgdsim.formulas.formula import FUNCTIONS, NUMERIC, Formula, FormulaError, check_name, definition, parameter_name
+from sgdsim.formulas.formula import Formula, definition
+from sgdsim.formulas.names import FUNCTIONS, FormulaError, check_name, parameter_name
+from sgdsim.formulas.walker import NUMERIC
 
 X, Y = sympy.symbols("x y", real=True)
 W = [sympy.Symbol(f"w[{i}]", real=True) for i in range(3)]

@@ -12,7 +12,8 @@ import sympy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgdsim.formulas.formula import FUNCTIONS, Formula, FormulaError
+from sgdsim.formulas.formula import Formula
+from sgdsim.formulas.names import FUNCTIONS, FormulaError
 from sgdsim.kernels import elementary
 from sgdsim.kernels.printer import KernelPrinter
 from sgdsim.kernels.source import header

@@ -14,7 +14,8 @@ import pytest
 import sympy
 from numba import config, njit
 
-from sgdsim.formulas.formula import FUNCTIONS, Formula
+from sgdsim.formulas.formula import Formula
+from sgdsim.formulas.names import FUNCTIONS
 from sgdsim.kernels import cache
 from sgdsim.kernels.program import Program
 from sgdsim.kernels.source import generate

@@ -17,7 +17,7 @@ import scipy.special
 import sympy
 
 from sgdsim.base.errors import InputError
-from sgdsim.formulas.formula import FormulaError
+from sgdsim.formulas.names import FormulaError
 from sgdsim.model.data import Data
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import FAMILIES, Family, Noise
@@ -474,3 +474,53 @@ def test_vectors_of_constants_are_in_order():
 def test_the_largest_eigenvalue_where_others_are_equal(formula, expected):
     loss = Loss(formula, ("x", "y", "v"))
     assert float(loss.quantity("hessian_max")) == pytest.approx(expected, abs=1e-12)
+
+
+def test_constant_exponents_that_are_whole_are_numbers():
+    """By themselves, in definitions, in vectors, and made of several; others stay what they are."""
+    definitions: dict[str, Any] = {"n": "2*mu"}
+    whole = Loss("x**n/2 + x**mu", ("x",), {"mu": 2.0}, definitions=definitions)
+    x, mu = whole.symbols["x"], whole.symbols["mu"]
+    assert whole.expression == x**4 / 2 + x**2
+    assert whole.gradient == (2 * x**3 + 2 * x,)
+    assert whole.expand("x**(n - 1)*mu") == mu * x**3
+    assert Loss("x**n", ("x",), {"mu": 1.25}, definitions=definitions).expression == x ** (2 * mu)
+    vector = Loss("sum(w**c)", ("w[0]", "w[1]"), {"c[0]": 2.0, "c[1]": 2.5})
+    assert str(vector.expression) == "w[0]**2 + w[1]**c[1]"
+    assert str(Loss("x**(y*mu)", ("x", "y"), {"mu": 2.0}).expression) == "x**(mu*y)"
+    assert str(Loss("x**mu", ("x",), {"mu": 65.0}).expression) == "x**mu"
+    symmetry = Symmetry("turn", {"u": "w**k", "w": "-u**k"})
+    assert Loss("(u**2 + w**2)**p", ("u", "w"), {"k": 1.0, "p": 1.5}, symmetries=(symmetry,)).charges == {}
+
+
+def test_the_slope_of_a_power_has_a_value_at_zero():
+    loss = Loss("x**p + abs(x)**p", ("x",), {"p": 2.5})
+    assert "/x" not in str(loss.gradient[0])
+    at_zero = loss.gradient[0].subs({loss.symbols["p"]: 2.5}).subs({loss.symbols["x"]: 0})
+    assert at_zero == 0
+    assert loss.hessian[0].subs({loss.symbols["p"]: 2.5}).subs({loss.symbols["x"]: 0}) == 0
+
+
+@pytest.mark.parametrize(
+    ("formula", "unsafe"),
+    [
+        ("x**p", ["x**p"]),
+        ("x**1.5", ["x**(3/2)"]),
+        ("sqrt(x - z)", ["sqrt(x - z)"]),
+        ("log(x)*y", ["log(x)"]),
+        ("x**q + x**2/2", []),
+        ("sqrt(x**2 + y**2) + abs(x)**p + (exp(x) + y**2)**p", []),
+        ("x**2*a**p/a", []),
+    ],
+)
+def test_roots_of_what_may_become_negative(formula, unsafe):
+    loss = Loss(formula, ("x", "y"), {"p": 1.5, "q": 4.0, "a": 2.0}, {"z": Noise.parse("normal")})
+    assert list(map(str, loss.unsafe)) == unsafe
+
+
+@pytest.mark.parametrize(
+    ("formula", "partial"),
+    [("x**p", True), ("x**q/2 + x/a + sqrt(a)", False), ("1/x", True), ("a/(1 + x**2)", True), ("x**-2", True)],
+)
+def test_what_may_have_no_value(formula, partial):
+    assert Loss(formula, ("x",), {"p": 1.5, "q": 4.0, "a": 2.0}).is_partial is partial

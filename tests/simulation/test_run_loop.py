@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,12 +11,14 @@ import pytest
 from sgdsim.base.errors import InputError
 from sgdsim.ensemble import Ensemble
 from sgdsim.kernels.program import Program
+from sgdsim.model.loss import Loss
 from sgdsim.model.losses.river_valley import river_valley
 from sgdsim.model.noise import Noise
 from sgdsim.model.observables import Observable
 from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Drift, Histogram, Recorder, Run
 from sgdsim.model.schedules import Schedule
+from sgdsim.model.starts import Grid
 from sgdsim.simulation.run_loop import Simulator, simulate_runs
 from tests import naive
 from tests.conftest import RIVER
@@ -237,6 +240,46 @@ def test_divergence_is_found_reported_and_excluded(target, river_run):
     np.testing.assert_array_equal(ensemble["excluded"][:, 0], (~alive).sum(axis=1))
     assert np.isfinite(ensemble["mean"][0, 0])
     assert np.isnan(ensemble["mean"][-1, 0])
+    assert "not_a_number" not in ensemble
+
+
+def power_run(exponent: float) -> Run:
+    """Four steps of five starts down the slope of ``x**p/2``, which is ``p*x**(p - 1)/2``."""
+    loss = Loss("x**p/2", ("x",), {"p": exponent})
+    return Run(loss, Optimizer(), Schedule("0.1"), {"x": Grid(-1.0, 1.0, 5)}, 5, 4, recorder=final(4))
+
+
+@infinities
+def test_a_sweep_of_an_exponent_is_right_at_each_point(target):
+    """Whole exponents are powers of negative numbers too, others are not; at zero both have a slope."""
+    exponents = (2.0, 3.0, 2.5)
+    runs = [power_run(exponent) for exponent in exponents]
+    ensemble = simulate_runs(runs, scenario="", sweep={"loss.constants.p": exponents}, device=target)
+    for exponent, found, undefined in zip(exponents, ensemble["theta"], ensemble["not_a_number"], strict=True):
+        x = np.linspace(-1.0, 1.0, 5)
+        with np.errstate(invalid="ignore"):
+            for _ in range(4):
+                x = x - 0.1 * exponent * x ** (exponent - 1) / 2
+        np.testing.assert_allclose(found[0, :, 0], x, rtol=1e-14)
+        np.testing.assert_array_equal(undefined, np.isnan(x))
+    assert ensemble["not_a_number"].sum(axis=1).tolist() == [0, 0, 2]
+    np.testing.assert_array_equal(ensemble["status"], 4 * ensemble["not_a_number"])
+
+
+@infinities
+def test_what_overflows_is_no_lack_of_a_value(target):
+    """A quartic from 1e60 becomes inf - inf within four steps: it is too large, whatever it looks like then."""
+    loss = Loss("x**4/4", ("x",))
+    initial = {"x": 1e60}
+    run = Run(loss, Optimizer(), Schedule("0.1"), initial, trajectories=5, steps=4, recorder=final(4))
+    ensemble = simulate(run, device=target)
+    assert ensemble["status"].tolist() == [4] * 5
+    assert "not_a_number" not in ensemble
+    root = Loss("x**4/4 + sqrt(y)", ("x", "y"))
+    initial = {"x": 1e40, "y": -1.0}  # x is beyond the limit, as y becomes not a number
+    ensemble = simulate(replace(run, loss=root, initial=initial, steps=1, recorder=final(1)), device=target)
+    assert ensemble["status"].tolist() == [1] * 5
+    assert "not_a_number" not in ensemble
 
 
 @infinities

@@ -21,7 +21,7 @@ from sgdsim.model.run import Recorder, Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.model.starts import Start
 from sgdsim.prediction import FEWEST_RATES, Function, Moment, NotApplicable, Prediction, Rival, over
-from sgdsim.theory.chain.chain import evolve
+from sgdsim.theory.chain.evolution import evolve
 from sgdsim.theory.law import law, row
 from sgdsim.theory.methods.gibbs import Gibbs
 from sgdsim.theory.methods.gradient_flow import constant_rate

@@ -8,7 +8,7 @@ import numpy as np
 
 from sgdsim.model.run import Run
 from sgdsim.prediction import Moment, NotApplicable, Prediction, Rival
-from sgdsim.theory.chain.chain import evolve
+from sgdsim.theory.chain.evolution import evolve
 from sgdsim.theory.law import law, row
 from sgdsim.theory.methods.linear_response import response
 from sgdsim.theory.quadrature.nested import Numerical

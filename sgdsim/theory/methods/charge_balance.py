@@ -33,7 +33,7 @@ from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Run
 from sgdsim.model.symmetry import Symmetry
 from sgdsim.prediction import NotApplicable
-from sgdsim.theory.methods.entropic_loss import batch_share
+from sgdsim.theory.methods.batch_noise import batch_share
 from sgdsim.theory.methods.linear_response import start_of
 from sgdsim.theory.quadrature.expectation import Expected
 

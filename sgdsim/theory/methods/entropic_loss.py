@@ -27,9 +27,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sgdsim.formulas import evaluation
+from sgdsim.formulas.differences import jacobian
 from sgdsim.model.loss import Loss
 from sgdsim.model.optimizers import Optimizer
 from sgdsim.prediction import NotApplicable
+from sgdsim.theory.methods.batch_noise import batch_share
 from sgdsim.theory.quadrature.expectation import MOST_OPERATIONS, Expected
 
 if TYPE_CHECKING:
@@ -193,7 +195,6 @@ class EntropicLoss:
 
     def _slope_of_square(self, theta: Mapping[str, float]) -> np.ndarray:
         from sgdsim.formulas.symbolic import Kinked
-        from sgdsim.theory.methods.linear_response import jacobian
 
         values, n = {**self.loss.constants, **theta}, len(theta)
         if self.mean_square is not None:
@@ -239,46 +240,6 @@ class EntropicLoss:
 
     def _named(self, theta: np.ndarray) -> Mapping[str, float]:
         return dict(zip(self.loss.parameters, map(float, theta), strict=True))
-
-
-def batch_share(optimizer: Optimizer, loss: Loss) -> sympy.Expr:
-    """The part of the gradient noise of a sample that is left in the mean over a batch, a fraction.
-
-    Raises
-    ------
-    NotApplicable
-        For rows without replacement beside other noise, of which a batch leaves different parts.
-
-    Examples
-    --------
-    >>> from sgdsim.model.data import Data
-    >>> loss = Loss("(x - z)**2/2", ("x",), data=Data({"z": (0.0, 1.0, 2.0)}))
-    >>> batch_share(Optimizer(batch_size=2, sampling="batch"), loss)
-    1/4
-    """
-    import sympy
-
-    if optimizer.rule.population:
-        return sympy.Integer(0)
-    share, data = sympy.Rational(1, optimizer.batch_size), loss.data
-    if data is None or optimizer.sampling == "replacement" or optimizer.batch_size == 1:
-        return share
-    if is_mixed(loss):
-        raise NotApplicable("a batch without replacement leaves different parts of the rows' noise and of the other")
-    return share * sympy.Rational(data.rows - optimizer.batch_size, max(data.rows - 1, 1))
-
-
-def is_mixed(loss: Loss) -> bool:
-    """Whether the gradient of a sample depends on its row of data and on other noise.
-
-    Examples
-    --------
-    >>> from sgdsim.model.noise import Noise
-    >>> is_mixed(Loss("z*x", ("x",), noise={"z": Noise.parse("normal")}))
-    False
-    """
-    used = {symbol.name for g in loss.gradient for symbol in g.free_symbols}
-    return bool(used & set(loss.columns)) and bool(used & set(loss.noise))
 
 
 def _quadratic(matrix: sympy.Matrix, vector: Sequence[sympy.Expr]) -> sympy.Expr:

@@ -23,10 +23,11 @@ import numpy as np
 
 from sgdsim.base.errors import InputError
 from sgdsim.formulas import evaluation
+from sgdsim.formulas.differences import jacobian
 from sgdsim.model.loss import Loss
 from sgdsim.model.run import Run
 from sgdsim.prediction import NotApplicable
-from sgdsim.theory.methods.entropic_loss import batch_share
+from sgdsim.theory.methods.batch_noise import batch_share
 from sgdsim.theory.quadrature.expectation import Expected
 from sgdsim.theory.quadrature.rules import rule
 
@@ -179,23 +180,6 @@ def _is_polynomial(expression: sympy.Expr, variables: Sequence[sympy.Symbol]) ->
     if not expression.is_polynomial(*variables):
         return False
     return all(bool(sympy.degree(expression, symbol) <= _DEGREE) for symbol in variables)
-
-
-def jacobian(function: Callable[[np.ndarray], np.ndarray], theta: np.ndarray, step: float = 1e-4) -> np.ndarray:
-    """Central differences of fourth order, (value, parameter).
-
-    Examples
-    --------
-    >>> jacobian(lambda theta: theta**2, np.array([1.0, 2.0])).round(9)
-    array([[2., 0.],
-           [0., 4.]])
-    """
-    columns = []
-    for unit in np.eye(len(theta)):
-        h = unit * step * max(1.0, float(np.abs(theta @ unit)))
-        near, far = function(theta + h) - function(theta - h), function(theta + 2 * h) - function(theta - 2 * h)
-        columns.append((8.0 * near - far) / (12.0 * h.sum()))
-    return np.stack(columns, axis=-1)
 
 
 def minimum(loss: Loss, start: np.ndarray, decay: float = 0.0) -> np.ndarray:

@@ -38,7 +38,7 @@ from sgdsim.model.noise import Noise
 from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Run
 from sgdsim.prediction import NotApplicable
-from sgdsim.theory.methods.entropic_loss import is_mixed
+from sgdsim.theory.methods.batch_noise import is_mixed
 from sgdsim.theory.quadrature.expectation import Expected
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from sgdsim.base.errors import InputError
-from sgdsim.formulas.formula import Formula, FormulaError
+from sgdsim.formulas.formula import Formula
+from sgdsim.formulas.names import FormulaError
 
 ACCURACY = 1e-9
 """Of each integral, as a part of the whole."""

@@ -12,49 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.linalg import solve_discrete_lyapunov
-from scipy.special import ndtr
 
-from sgdsim.base.errors import InputError
 from sgdsim.model.data import Data
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise, correlated_normal
 from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
-from sgdsim.model.starts import Grid
 from sgdsim.prediction import NotApplicable
-from sgdsim.theory.chain.chain import Chain, chain, evolve, step
-from sgdsim.theory.quadrature.nested import Numerical
-
-SIGMAS = 4.9
-
-
-def make_run(
-    formula: str,
-    noise: dict[str, str],
-    rate: float | str = 0.1,
-    constants: dict[str, float] | None = None,
-    initial: dict[str, Any] | None = None,
-    data: Data | None = None,
-    **optimizer: Any,
-) -> Run:
-    initial = initial or {"x": 0.3}
-    noises = {name: Noise.parse(text) for name, text in noise.items()}
-    loss = Loss(formula, tuple(initial), constants or {}, noises, data=data)
-    return Run(loss, Optimizer(**optimizer), Schedule(str(rate)), initial, 100, 10)
-
-
-def ar1(noise: str = "normal", rate: float = 0.5, **optimizer: Any) -> Run:
-    return make_run("a*x**2/2 + z*x", {"z": noise}, rate, {"a": 1.0}, **optimizer)
-
-
-def check(found: Numerical, exact: float, relative: float, scale: float = 0.0) -> None:
-    """Within the target, and within a small multiple of what it says of itself."""
-    error = abs(found.value - exact)
-    assert error <= relative * max(abs(exact), scale), (found, exact)
-    assert error <= 10 * found.error, (found, exact)
-    assert found.error <= relative * max(abs(exact), scale), (found, exact)
-
+from sgdsim.theory.chain.chain import Chain, chain
+from sgdsim.theory.chain.evolution import evolve
+from tests.theory.chain.runs import SIGMAS, ar1, check, make_run, river
 
 # One parameter, linear: all cumulants are known (valley)
 
@@ -90,18 +58,6 @@ def test_a_moment_that_does_not_exist_is_refused() -> None:
 def test_eigenvalues_of_a_linear_chain(noise: str, rate: float) -> None:
     found = chain(ar1(noise, rate)).relaxation(3)
     np.testing.assert_allclose(found, (1 - rate) ** np.arange(1, 4), atol=1e-7)
-
-
-def test_density_and_distribution_of_a_linear_chain() -> None:
-    law = chain(ar1("normal", 0.3))
-    variance = 0.09 / (1 - 0.49)
-    x = np.linspace(-2, 2, 41)
-    np.testing.assert_allclose(
-        law.density(x), np.exp(-(x**2) / 2 / variance) / np.sqrt(2 * np.pi * variance), rtol=1e-8
-    )
-    np.testing.assert_allclose(law.cdf(x), ndtr(x / np.sqrt(variance)), atol=1e-9)
-    with pytest.raises(NotApplicable, match="density"):
-        chain(ar1("rademacher")).density([0.0])
 
 
 def test_langevin_and_weight_decay() -> None:
@@ -181,52 +137,6 @@ def test_a_kink_of_the_loss() -> None:
     check(law.expectation("k*abs(x)"), 0.05 * (0.09 + 1), 1e-8)
 
 
-def sign_lattice(rate: float, start: float) -> tuple[np.ndarray, np.ndarray]:
-    """signsgd: states and probabilities by detailed balance, the ratios one by one from the middle."""
-    above, below = [start], []
-    up, down = [1.0], []
-    for _ in range(400):
-        above.append(above[-1] + rate)
-        up.append(up[-1] * ndtr(-above[-2]) / ndtr(above[-1]))
-        below.append((below or above)[-1 if below else 0] - rate)
-        down.append((down or up)[-1 if down else 0] * ndtr(below[-1] + rate) / ndtr(-below[-1]))
-    weights = np.array(up + down)
-    return np.array(above + below), weights / weights.sum()
-
-
-@pytest.mark.parametrize("rate", [0.05, 0.2, 1.0, 3.0])
-def test_the_lattice_of_signsgd(rate: float) -> None:
-    law = chain(ar1("normal", rate, name="signsgd"))
-    x, weights = sign_lattice(rate, 0.3)
-    for formula, function in {"x": x, "x**2": x**2, "abs(x)": np.abs(x), "x**4": x**4}.items():
-        check(law.expectation(formula), function @ weights, 1e-8, (np.abs(function) @ weights))
-    check(law.expectation("x*erf(x/sqrt(2))"), rate / 2, 1e-8)
-    variance = weights @ x**2 - (weights @ x) ** 2
-    assert law.expectation("x**2").value - law.expectation("x").value ** 2 == pytest.approx(variance, rel=1e-10)
-    np.testing.assert_allclose(law.relaxation(1), -1.0, atol=1e-9)  # its period is 2
-    order = np.argsort(x)
-    np.testing.assert_allclose(law.cdf(x + rate / 2)[order], np.cumsum(weights[order]), atol=1e-12)
-
-
-def test_a_drawn_start_mixes_lattices() -> None:
-    run = make_run("x**2/2 + z*x", {"z": "normal"}, 1.0, initial={"x": Noise.parse("uniform:-1,1")}, name="signsgd")
-    law = chain(run)
-    phases = np.arange(-1, 1, 0.01) + 0.005
-    exact = np.mean([w @ x**2 for x, w in (sign_lattice(1.0, phase) for phase in phases)])
-    check(law.expectation("x**2"), exact, 1e-6)
-    with pytest.raises(NotApplicable, match="drawn"):
-        law.relaxation(1)
-
-
-def test_signs_with_weight_decay_have_no_lattice() -> None:
-    """The sign and the state balance: E x^2 (1 - (1 - eta lambda)^2) = eta^2 - 2 eta (1 - eta lambda) E x erf."""
-    run = ar1("normal", 0.2, name="signsgd", hyperparameters={"decoupled_weight_decay": 0.5})
-    law = chain(run)
-    keep = 1 - 0.2 * 0.5
-    right = 0.04 - 2 * 0.2 * keep * law.expectation("x*erf(x/sqrt(2))").value
-    check(law.expectation("x**2"), right / (1 - keep**2), 1e-8)
-
-
 def test_a_data_set() -> None:
     """Least squares: the step is affine with the random factor 1 - eta d^2."""
     d, e = np.array([1.0, -0.5, 2.0, 0.3]), np.array([1.0, 0.2, -0.4, 0.9])
@@ -275,12 +185,6 @@ def test_a_quadratic_with_correlated_noise() -> None:
     check(second, spread[0, 1] + mean[0] * mean[1], 1e-4)
 
 
-def river(rate: float = 0.1) -> Run:
-    constants = {"a0": 2.0, "b": 0.2, "yc": 1.0}
-    formula = "a0*(1 + y**2)*x**2/2 + b*(y - yc)**2/2 + z*x"
-    return make_run(formula, {"z": "normal"}, rate, constants, {"x": 0.0, "y": 0.85})
-
-
 def test_a_river_valley_with_noise_across_alone() -> None:
     """Entropic trapping (entropic-trap) against a plain simulation of 40 000 trajectories."""
     law = chain(river())
@@ -306,106 +210,6 @@ def test_a_river_valley_with_noise_across_alone() -> None:
     assert abs(values[0].mean() - bare_root) > SIGMAS * errors[0]
     exact = law.expectation("b*(y - yc)").value + law.expectation("a0*y*x**2").value
     assert abs(exact) < 1e-6
-
-
-def test_signsgd_in_two_dimensions() -> None:
-    formula = "x**2 + y**2/2 + x*y/2 + z*x + w*y"
-    initial = {"x": 0.3, "y": 0.1}
-    law = chain(make_run(formula, {"z": "normal", "w": "normal"}, 0.4, None, initial, name="signsgd"))
-    # The square of each coordinate is stationary: <x erf(g/sqrt(2))> = eta/2.
-    check(law.expectation("x*erf((2*x + y/2)/sqrt(2))"), 0.2, 1e-8)
-    check(law.expectation("y*erf((y + x/2)/sqrt(2))"), 0.2, 1e-8)
-
-
-# Passages and finite times
-
-
-def passage_times(threshold: float, start: float, rate: float, number: int) -> np.ndarray:
-    rng = np.random.default_rng(11)
-    x, times = np.full(number, start), np.full(number, -1)
-    completed = 0
-    while (times < 0).any():
-        fresh = (times < 0) & (x > threshold)
-        times[fresh] = completed
-        x = x - rate * (x + rng.standard_normal(number))
-        completed += 1
-    return times
-
-
-@pytest.mark.parametrize(("threshold", "start"), [(0.0, -1.0), (0.4, 0.4), (0.9, 0.3)])
-def test_first_passages(threshold: float, start: float) -> None:
-    law = chain(ar1("normal", 0.3))
-    found = law.passage(f"x - {threshold}", {"x": start})
-    times = passage_times(threshold, start, 0.3, 20_000)
-    error = times.std() / np.sqrt(len(times))
-    assert found.error < 1e-8 * found.value
-    assert abs(found.value - times.mean()) < SIGMAS * error
-    if found.value < 10:
-        assert abs(found.value - 1 - times.mean()) > SIGMAS * error  # counted from one
-
-
-def test_passages_on_a_lattice() -> None:
-    """Against the equations of the birth and death chain."""
-    law = chain(ar1("normal", 1.0, name="signsgd"))
-    states = np.array([-30.7 + n for n in range(32)])  # up to 0.3, below the threshold 0.5
-    up = ndtr(-states)
-    system = np.eye(32) - np.diag(up[:-1], 1) - np.diag(1 - up[1:], -1)
-    system[0, 0] -= 1 - up[0]
-    exact = np.linalg.solve(system, np.ones(32))[-2]
-    check(law.passage("x - 0.5", {"x": -0.7}), exact, 1e-8)
-    assert law.passage("x", {"x": 0.3}).value == 0
-
-
-def test_a_passage_that_hardly_ever_comes_is_refused() -> None:
-    with pytest.raises(NotApplicable, match="rare"):
-        chain(ar1("normal", 0.3)).passage("x - 50")
-
-
-def test_finite_times_of_a_linear_chain() -> None:
-    run = ar1("laplace", 0.3)
-    run = Run(run.loss, run.optimizer, run.schedule, {"x": Noise.parse("uniform:0,1")}, 100, 10)
-    r, one = 0.7, Noise.parse("laplace")
-    for steps in (0, 1, 7):
-        found = evolve(run, ["x", "x**2", "x**4"], steps)
-        second, fourth = (
-            r ** (n * steps) * Noise.parse("uniform:0,1").cumulant(n)
-            + 0.3**n * one.cumulant(n) * (1 - r ** (n * steps)) / (1 - r**n)
-            for n in (2, 4)
-        )
-        mean = r**steps / 2
-        assert found[0].value == pytest.approx(mean, rel=1e-9)
-        assert found[1].value == pytest.approx(second + mean**2, rel=1e-9)
-        centred = fourth + 3 * second**2
-        assert found[2].value == pytest.approx(centred + 6 * mean**2 * second + mean**4, rel=1e-8)
-
-
-def test_finite_times_of_a_double_well() -> None:
-    """A run that is far from its stationary law, with a formula that has a jump."""
-    run = make_run("(x**2 - 1)**2/4 + z*x", {"z": "normal"}, 0.1, initial={"x": -1.0})
-    found = evolve(run, ["step(x)", "x"], 60)
-    rng = np.random.default_rng(3)
-    x = np.full(50_000, -1.0)
-    for _ in range(60):
-        x = x - 0.1 * (x**3 - x + rng.standard_normal(len(x)))
-    for one, values in zip(found, (x > 0, x), strict=True):
-        assert one.error < 1e-8
-        assert abs(one.value - values.mean()) < SIGMAS * values.std() / np.sqrt(len(x))
-    assert abs(found[0].value - 0.5) > SIGMAS * 0.5 / np.sqrt(len(x))  # the stationary value
-
-
-def test_finite_times_of_deterministic_descent_and_of_signs() -> None:
-    run = make_run("x**2/2", {}, 0.3, initial={"x": 1.0}, name="gradient_descent")
-    assert evolve(run, ["x"], 5)[0].value == pytest.approx(0.7**5, rel=1e-10)
-    run = make_run("x**2/2 + z*x", {"z": "normal"}, 0.5, initial={"x": Grid(-1.0, 1.0, 3)}, name="signsgd")
-    found = evolve(run, ["x**2"], 2)[0].value
-    exact = 0.0
-    for start in (-1.0, 0.0, 1.0):
-        for first in (-1, 1):
-            middle = start - 0.5 * first
-            for second in (-1, 1):
-                chance = ndtr(first * start) * ndtr(second * middle)
-                exact += chance * (middle - 0.5 * second) ** 2 * {-1.0: 34, 0.0: 33, 1.0: 33}[start] / 100
-    assert found == pytest.approx(exact, rel=1e-12)
 
 
 # What is refused
@@ -442,22 +246,6 @@ def test_a_chain_that_runs_onto_a_line_says_nothing_across_it() -> None:
     one = make_run("(u*w - 1)**2/2 + z*u*w", {"z": "normal"}, 0.1, None, {"u": 1.0, "w": 1.0})
     with pytest.raises(NotApplicable, match=r"stationary law|collapses|not settled"):
         chain(one).expectation("(u**2 - w**2)**2")
-
-
-def test_formulas_of_noise_are_refused() -> None:
-    with pytest.raises(InputError, match="depends on the noise z"):
-        chain(ar1()).expectation("x*z")
-
-
-def test_a_step_is_what_the_optimizer_says() -> None:
-    run = ar1(
-        "normal", 0.25, preconditioner=("2",), hyperparameters={"weight_decay": 0.5, "decoupled_weight_decay": 1.0}
-    )
-    after = step(run).after[0].subs({"a": 1.0})
-    x, z = run.loss.symbols["x"], run.loss.symbols["z"]
-    assert float(after.subs({run.loss.symbols["a"]: 1, x: 3, z: 1})) == pytest.approx(
-        3 - 0.25 * 2 * (3 + 1 + 0.5 * 3) - 0.25 * 3
-    )
 
 
 def test_one_dimension_is_fast() -> None:

@@ -16,7 +16,7 @@ from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.prediction import Function, NotApplicable, Prediction
 from sgdsim.theory import find_law
-from sgdsim.theory.chain.chain import evolve
+from sgdsim.theory.chain.evolution import evolve
 from sgdsim.theory.laws import any_potential, equilibrium
 from sgdsim.theory.laws.any_potential import potential
 

@@ -23,7 +23,7 @@ from sgdsim.prediction import Distance, NotApplicable, Prediction
 from sgdsim.statistics.estimators import Estimate
 from sgdsim.statistics.order_test import Series, order_test
 from sgdsim.theory import find_law
-from sgdsim.theory.chain.chain import evolve
+from sgdsim.theory.chain.evolution import evolve
 from sgdsim.theory.laws import adaptive_optimizers, minibatches, signsgd
 from sgdsim.theory.methods.moment_recursion import recursion
 

@@ -18,7 +18,7 @@ from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.prediction import NotApplicable
-from sgdsim.theory.methods.entropic_loss import EntropicLoss, batch_share
+from sgdsim.theory.methods.entropic_loss import EntropicLoss
 from sgdsim.theory.methods.gradient_flow import flow
 
 ROWS = np.array([[0.7, 1.3], [-1.1, 0.4], [2.0, -0.6], [0.2, 2.2], [-0.5, -1.9]])
@@ -321,14 +321,3 @@ def test_decoupled_decay_is_coupled_decay_of_sgd() -> None:
         for kind in ("weight_decay", "decoupled_weight_decay")
     ]
     assert values[0] == values[1]
-
-
-def test_rows_without_replacement_beside_other_noise_are_refused() -> None:
-    """A batch of 2 of N = 4 leaves 1/3 of the rows' variance and 1/2 of the label noise's: no one share."""
-    loss = Loss("(x - d - z)**2/2", ("x",), {}, {"z": Noise.parse("normal")}, data=Data({"d": (0.0, 1.0, 2.0, 5.0)}))
-    with pytest.raises(NotApplicable, match="different parts"):
-        batch_share(Optimizer(batch_size=2, sampling="batch"), loss)
-    assert batch_share(Optimizer(batch_size=1, sampling="batch"), loss) == 1
-    assert float(batch_share(Optimizer(batch_size=2), loss)) == 0.5
-    silent = Loss("(x - d)**2/2", ("x",), {}, {"z": Noise.parse("normal")}, data=loss.data)
-    assert float(batch_share(Optimizer(batch_size=2, sampling="batch"), silent)) == pytest.approx(1 / 3)

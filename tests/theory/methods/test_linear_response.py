@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from sgdsim.formulas.differences import jacobian
 from sgdsim.model.data import Data
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
@@ -14,7 +15,7 @@ from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.prediction import NotApplicable
-from sgdsim.theory.methods.linear_response import Population, batch_noise, jacobian, minimum, response
+from sgdsim.theory.methods.linear_response import Population, batch_noise, minimum, response
 from sgdsim.theory.methods.moment_recursion import recursion
 
 NOISE = {"a": Noise.parse("normal"), "b": Noise.parse("laplace")}
@@ -312,9 +313,3 @@ def test_the_noise_of_a_batch() -> None:
     label = Loss("(x - p - z)**2/2", ("x",), {}, {"z": Noise.parse("normal")}, data=loss.data)
     with pytest.raises(NotApplicable, match="different parts"):
         batch_noise(make_run(label, Optimizer(batch_size=3, sampling="batch")), np.eye(1))
-
-
-def test_differences_are_of_fourth_order() -> None:
-    found = jacobian(lambda t: np.array([np.sin(t[0]) * t[1], np.exp(t[1])]), np.array([0.4, 30.0]))
-    expected = [[np.cos(0.4) * 30, np.sin(0.4)], [0, np.exp(30)]]
-    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-10)

@@ -1,0 +1,111 @@
+"""The names that formulas know: functions, names of the user's own, and what is wrong with others."""
+
+from __future__ import annotations
+
+import keyword
+import re
+import unicodedata
+from collections.abc import Mapping
+
+from sgdsim.base.errors import InputError
+
+_ONE_ARGUMENT = (
+    *("exp", "log", "sqrt", "sin", "cos", "tan", "tanh", "sinh", "cosh", "atan", "erf"),
+    *("abs", "sign", "step", "relu", "softplus", "sigmoid"),
+)
+
+#: Each function of formulas with its usage.
+FUNCTIONS: Mapping[str, str] = {name: f"{name}(x)" for name in _ONE_ARGUMENT} | {
+    "min": "min(a, b, …)",
+    "max": "max(a, b, …)",
+    "where": "where(a < b, x, y)",
+    "sum": "sum(w)",
+    "dot": "dot(v, w)",
+    "norm2": "norm2(w)",
+}
+
+GRAMMAR = "numbers, names, + - * / **, indices such as w[0], and functions such as exp(x)"
+# Functions of a name become names of their own, of the same length, so that a message points at the right column.
+_FUNCTION = re.compile(r"\b(next|gradient|population_gradient|charge)\s*\(\s*(\w+)\s*(\[\s*\d+\s*\])?\s*\)")
+_ALIAS = re.compile(r"(next|gradient|population_gradient|charge)__")
+
+
+class FormulaError(InputError):
+    """A text is not a formula, or has no value; `column` is where in the stripped text, counted from 0."""
+
+    column: int = 0
+
+
+def formula_error(problem: str, text: str, column: int, where: str, expected: str = "") -> FormulaError:
+    """Point at a column of the text, of which only the surroundings are shown if it is long."""
+    column = max(0, min(column, len(text)))
+    start, stop = max(0, column - 60), column + 40
+    before, after = "…" if start else "", "…" if stop < len(text) else ""
+    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[start:stop])
+    caret = " " * (column - start + len(before)) + "^"
+    lines = [f"{where}: {problem}", f"  {before}{shown}{after}", f"  {caret}"]
+    error = FormulaError("\n".join(lines + [f"expected {expected}"] * bool(expected)))
+    error.column = column
+    return error
+
+
+def aliased(text: str) -> str:
+    """Write ``next(u)``, ``gradient(u)``, … as names that formulas know.
+
+    Examples
+    --------
+    >>> aliased("next(u) - u"), aliased("gradient(w[0])"), aliased("next(charge(scale))")
+    ('next__u - u', 'gradient__w[0]', 'next__charge__scale')
+    """
+
+    def alias(match: re.Match[str]) -> str:
+        name = f"{match[1]}__{match[2]}{match[3] or ''}"
+        return name.ljust(len(match[0]))
+
+    while (outer := _FUNCTION.sub(alias, text)) != text:  # next(charge(rescale)): from the inside
+        text = outer
+    return text
+
+
+def check_name(name: str, where: str = "name") -> str:
+    """Make sure that formulas can use a name, and return it as they see it.
+
+    Python's grammar takes letters of the same meaning for the same letter, such as the micro sign for the Greek mu.
+
+    Raises
+    ------
+    FormulaError
+        For a text that is not an identifier, a Python keyword, ``pi``, or the name of a function.
+
+    Examples
+    --------
+    >>> check_name("theta_1")
+    'theta_1'
+    """
+    if not name.isidentifier():
+        raise formula_error(
+            f"{name!r} is not a name", name, 0, where, "letters, digits and underscores, no digit first"
+        )
+    normal = unicodedata.normalize("NFKC", name)
+    if keyword.iskeyword(normal) or normal in FUNCTIONS or normal == "pi" or _ALIAS.match(normal):
+        raise formula_error(f"the name {name!r} is reserved", name, 0, where, f"another name, such as {name}_0")
+    return normal
+
+
+def parameter_name(text: str, where: str = "parameter") -> tuple[str, int | None]:
+    """Split ``w[3]`` into the name and the number.
+
+    Raises
+    ------
+    FormulaError
+        For anything but a name, or a name with a whole number in brackets.
+
+    Examples
+    --------
+    >>> parameter_name("w[3]"), parameter_name("w")
+    (('w', 3), ('w', None))
+    """
+    name, bracket, rest = text.strip().partition("[")
+    if bracket and not re.fullmatch(r"[0-9]{1,9}\]", rest):
+        raise formula_error(f"{text!r} is not a parameter", text, len(name) + 1, where, "a name, or one such as w[3]")
+    return check_name(name, where), int(rest[:-1]) if bracket else None

@@ -1,0 +1,208 @@
+"""The backward operator of a chain on a mesh, and the stationary law that solves it.
+
+    P f(x) = E f(x'(x, z)) = sum_k w_k f(x'(x, z_k))
+
+The noise z is integrated by quadrature or summed exactly. Stationary weights are the left null vector of 1 - P, by a
+linear system: powers of a matrix of high-degree interpolation may grow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sgdsim.formulas.evaluation import evaluate, kinks
+from sgdsim.prediction import NotApplicable
+from sgdsim.theory.chain.mesh import Mesh
+from sgdsim.theory.chain.settings import ENTRIES, EPSILON, FAR, NEGLIGIBLE, SEVERAL
+from sgdsim.theory.chain.step import Step
+from sgdsim.theory.quadrature.nested import nodes
+from sgdsim.theory.quadrature.rules import Level
+
+if TYPE_CHECKING:
+    import sympy
+
+
+def backward_operator(step: Step, mesh: Mesh, level: tuple[Level, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """P on the mesh, and the probability of a step that leaves it."""
+    from scipy.sparse import csr_matrix
+
+    edges = [*step.edges]
+    if any(not source.is_discrete for source in step.sources):
+        edges += [step.after[parameter] - _float(value) for parameter, value in mesh.kinks]
+    size = mesh.size
+    matrix, outside = np.empty((size, size)), np.empty(size)
+    order = int(np.prod([axis.order for axis in mesh.axes]))
+    chunk = max(1, ENTRIES // (order * node_count(step, edges, level, mesh.points[:1])))
+    for start in range(0, size, chunk):
+        part = slice(start, min(start + chunk, size))
+        after, weights = states_after(step, edges, mesh.points[part], level)
+        indices, factors, beyond = mesh.basis(after)
+        factors *= weights[..., None]
+        # Not by small products of matrices, whose threads wait for each other: up to ten times slower on a busy CPU.
+        pointers = np.arange(len(weights) + 1) * (indices.size // len(weights))
+        found = csr_matrix((factors.ravel(), indices.ravel(), pointers), shape=(len(weights), size))
+        matrix[part] = found.toarray()
+        outside[part] = (beyond * weights).sum(axis=1)
+    return matrix, outside
+
+
+def _float(value: float) -> Any:
+    from sgdsim.formulas.symbolic import exact
+
+    return exact(float(value))
+
+
+def node_count(step: Step, edges: Sequence[sympy.Expr], level: tuple[Level, ...], point: np.ndarray) -> int:
+    """Number of nodes of the noise at a point."""
+    return int(states_after(step, edges, point, level)[1].shape[1])
+
+
+def states_after(
+    step: Step, edges: Sequence[sympy.Expr], points: np.ndarray, level: tuple[Level, ...]
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """The parameters after a step from each point, and weights: shape (point, node)."""
+    found = nodes(step.sources, edges, step.values(points), level)
+    values = evaluate(step.after, found.values)
+    shape = np.broadcast_shapes(found.weights.shape, *(np.shape(value) for value in values))
+    shape = (len(points), *shape[1:])
+    weights = np.broadcast_to(found.weights, shape).reshape(len(points), -1)
+    kept = weights.max(axis=0) > NEGLIGIBLE[len(values) - 1]
+    flat = [np.broadcast_to(value, shape).reshape(len(points), -1)[:, kept] for value in values]
+    return flat, weights[:, kept]
+
+
+def mean_of_values(
+    step: Step, mesh: Mesh, level: tuple[Level, ...], points: np.ndarray, values: np.ndarray
+) -> np.ndarray:
+    """P f at points, of a function on a mesh."""
+    edges = [*step.edges, *(step.after[parameter] - _float(value) for parameter, value in mesh.kinks)]
+    found = np.empty(len(points))
+    for number in range(len(points)):
+        after, weights = states_after(step, edges, points[[number]], level)
+        indices, factors, _ = mesh.basis(after)
+        found[number] = ((values[indices] * factors).sum(axis=-1) * weights).sum()
+    return found
+
+
+def mean_of_formula(
+    step: Step, expression: sympy.Expr, points: np.ndarray, level: tuple[Level, ...], more: Mapping[str, float]
+) -> np.ndarray:
+    """P f, P |f| and what of this is far out, at points, with f itself and not its interpolation; shape (3, point)."""
+    loss = step.run.loss
+    inner = [edge for symbol in loss.theta for edge in kinks([expression], symbol)]
+    composed = dict(zip(loss.theta, step.after, strict=True))
+    edges = [*step.edges, *(edge.xreplace(composed) for edge in dict.fromkeys(inner))]
+    count = node_count(step, edges, level, points[:1])
+    chunk = max(1, ENTRIES // (4 * count))
+    found = np.empty((3, len(points)))
+    for start in range(0, len(points), chunk):
+        part = slice(start, start + chunk)
+        after, weights = states_after(step, edges, points[part], level)
+        values = evaluate([expression], {**step.known, **more, **dict(zip(loss.parameters, after, strict=True))})[0]
+        with np.errstate(all="ignore"):
+            terms = np.where(weights > 0, values * weights, 0.0)
+        sizes = np.abs(terms)
+        found[:, part] = terms.sum(axis=1), sizes.sum(axis=1), np.where(weights < FAR, sizes, 0.0).sum(axis=1)
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class SolvedMesh:
+    """The chain on a mesh with its stationary weights."""
+
+    step: Step
+    mesh: Mesh
+    level: tuple[Level, ...]
+    matrix: np.ndarray
+    outside: np.ndarray
+    weights: np.ndarray
+    factors: tuple[np.ndarray, np.ndarray]
+
+    @property
+    def points(self) -> np.ndarray:
+        """States, shape (state, parameter)."""
+        return self.mesh.points
+
+    def means(self, expression: sympy.Expr, more: Mapping[str, float]) -> np.ndarray:
+        """At each state what adds up, times its weight, to the expectation, to that of the magnitude, and far out."""
+        return mean_of_formula(self.step, expression, self.points, self.level, more)
+
+    def poisson(self, means: np.ndarray) -> np.ndarray:
+        """What solves g - P g = f - E f."""
+        from scipy.linalg import lu_solve
+
+        growth = self.mesh.growth
+        return np.asarray(growth * lu_solve(self.factors, (means - self.weights @ means) / growth))
+
+    @cached_property
+    def gap(self) -> float:
+        """Between 1 and the nearest other eigenvalue of P."""
+        vector = np.tanh(self.points[:, 0] - np.abs(self.weights) @ self.points[:, 0]) + 0.1 * np.cos(
+            np.arange(len(self.points))
+        )
+        size = 1.0
+        for _ in range(6):
+            vector = self.poisson(vector)
+            size = float(np.abs(vector / self.mesh.growth).max())
+            vector /= size
+        return 1.0 / size
+
+    def rounding(self, means: np.ndarray) -> float:
+        """Of an expectation: that of the sum, and of the weights by what solves the Poisson equation."""
+        solution = self.poisson(means)
+        sizes = np.abs(self.weights)
+        return float(8 * EPSILON * (sizes @ np.abs(means) + sizes @ np.abs(solution)))
+
+    def eigenvalues(self, count: int) -> np.ndarray:
+        """The largest eigenvalues of P by magnitude."""
+        growth = self.mesh.growth
+        return leading_eigenvalues(self.matrix * growth / growth[:, None], count)
+
+
+def leading_eigenvalues(matrix: Any, count: int) -> np.ndarray:
+    """The largest eigenvalues of a dense or sparse matrix by magnitude."""
+    from scipy.sparse.linalg import ArpackNoConvergence, eigs
+
+    size = matrix.shape[0]
+    if size < 4 * count + 40:
+        found = np.linalg.eigvals(matrix if isinstance(matrix, np.ndarray) else matrix.toarray())
+    else:
+        begin = np.cos(np.arange(size) ** 1.5)
+        options = {"which": "LM", "v0": begin, "return_eigenvectors": False, "ncv": min(size - 1, 4 * count + 20)}
+        try:
+            found = eigs(matrix, k=count, maxiter=20, **options)
+        except ArpackNoConvergence as error:
+            found = error.eigenvalues
+    return np.asarray(found[np.argsort(-np.abs(found))][:count])
+
+
+def solve_mesh(step: Step, mesh: Mesh, level: tuple[Level, ...]) -> SolvedMesh:
+    """The chain on a mesh, with its stationary weights.
+
+    Raises
+    ------
+    NotApplicable
+        Where the operator is not finite, or there is more than one stationary law.
+    """
+    from scipy.linalg import LinAlgError, lu_factor, lu_solve
+
+    matrix, outside = backward_operator(step, mesh, level)
+    # For the weights times the growth, which would be lost in rounding far out; the guess is in the middle.
+    growth = mesh.growth
+    guess = growth**-2.0 / (growth**-2.0).sum()
+    system = (np.eye(len(matrix)) - matrix + guess) * growth / growth[:, None]
+    try:
+        factors = lu_factor(system, check_finite=True)
+    except (LinAlgError, ValueError):
+        raise NotApplicable("the operator of the chain is not finite on its domain; simulate instead") from None
+    weights = lu_solve(factors, guess * growth, trans=1) / growth
+    weights /= weights.sum()
+    solved = SolvedMesh(step, mesh, level, matrix, outside, weights, factors)
+    if not np.isfinite(weights).all():
+        raise NotApplicable(SEVERAL)
+    return solved

@@ -1,0 +1,183 @@
+"""One step of a run with one or two parameters, in symbols, and what a run starts from.
+
+A step of a memoryless optimizer at a constant rate takes the parameters to a function of them and of fresh noise:
+a Markov chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sgdsim.base.errors import InputError
+from sgdsim.formulas.evaluation import evaluate, kinks
+from sgdsim.formulas.formula import Formula
+from sgdsim.model.noise import Noise
+from sgdsim.model.run import Run
+from sgdsim.model.starts import Grid, Stored
+from sgdsim.prediction import NotApplicable
+from sgdsim.theory.methods.batch_gradient import batch_rule
+from sgdsim.theory.quadrature.nested import Source
+from sgdsim.theory.quadrature.rules import rule
+
+if TYPE_CHECKING:
+    import sympy
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One step of a run, in symbols.
+
+    Attributes
+    ----------
+    run
+        The run whose step it is.
+    after
+        Each parameter after the step, in parameters, constants and the names of the sources.
+    sources
+        The random variables.
+    edges
+        Expressions that vanish where the step has a kink as a function of a continuous random variable.
+    """
+
+    run: Run
+    after: tuple[sympy.Expr, ...]
+    sources: tuple[Source, ...]
+    edges: tuple[sympy.Expr, ...]
+
+    @classmethod
+    def of(cls, run: Run) -> Step:
+        """The step of a run.
+
+        Raises
+        ------
+        NotApplicable
+            For more than two parameters, an optimizer with memory, a rate that changes, and batches that are too many
+            to sum over.
+
+        Examples
+        --------
+        >>> from sgdsim.model.loss import Loss
+        >>> from sgdsim.model.optimizers import Optimizer
+        >>> from sgdsim.model.schedules import Schedule
+        >>> loss = Loss("a*x**2/2 + z*x", ("x",), {"a": 1.0}, {"z": Noise.parse("normal")})
+        >>> Step.of(Run(loss, Optimizer(), Schedule("0.5"), {"x": 0.0}, 100, 10)).after
+        (-a*x/2 + x - z/2,)
+        """
+        _check(run)
+        batch = batch_rule(run)
+        after, kicks = _after(run, batch.gradient)
+        sources = (*batch.sources, *(Source((symbol.name,), Noise("normal", (0.0, 1.0))) for symbol in kicks))
+        return cls(run, after, sources, tuple(_noise_kinks(after, sources)))
+
+    @property
+    def known(self) -> Mapping[str, float]:
+        """The constants of the loss."""
+        return self.run.loss.constants
+
+    @property
+    def is_smoothed(self) -> bool:
+        """Whether continuous noise smooths the law."""
+        return any(not source.is_discrete for source in self.sources)
+
+    def values(self, points: np.ndarray) -> dict[str, Any]:
+        """Parameters at points of shape (point, parameter), and constants."""
+        return {**self.known, **dict(zip(self.run.loss.parameters, points.T, strict=True))}
+
+    def expression(self, formula: str) -> sympy.Expr:
+        """A formula in the parameters and constants as an expression.
+
+        Raises
+        ------
+        InputError
+            For a formula that depends on noise.
+        """
+        loss = self.run.loss
+        expression = loss.expand(formula, "formula")
+        random = sorted({symbol.name for symbol in expression.free_symbols} & set(loss.random))
+        if random:
+            raise InputError(
+                f"formula: {formula!r} depends on the noise {', '.join(random)}, expected parameters alone"
+            )
+        return expression
+
+    def evaluate(self, expression: sympy.Expr, points: np.ndarray) -> np.ndarray:
+        """The values of an expression at points of shape (point, parameter)."""
+        return np.broadcast_to(evaluate([expression], self.values(points))[0], len(points))
+
+
+def _check(run: Run) -> None:
+    number = len(run.loss.parameters)
+    if number > 2:
+        raise NotApplicable(f"there are {number} parameters, and a chain is computed of one or two; simulate instead")
+    state = run.optimizer.rule.state
+    if state:
+        raise NotApplicable(
+            f"{run.optimizer.name} remembers {', '.join(state)} from step to step, so that its parameters alone are "
+            "no Markov chain; simulate instead"
+        )
+    rates = run.schedule.rates(run.steps)
+    if rates.min() != rates.max():
+        raise NotApplicable(
+            f"the learning rate goes from {rates[0]:g} to {rates[-1]:g}, and a chain has one law at a constant rate "
+            "only; simulate instead, or take one rate"
+        )
+
+
+def _after(run: Run, gradient: Sequence[sympy.Expr]) -> tuple[tuple[sympy.Expr, ...], list[sympy.Symbol]]:
+    """The parameters after a step with a gradient, and the normal kicks of the optimizer, if it has any."""
+    import sympy
+
+    optimizer, loss = run.optimizer, run.loss
+    values = {**optimizer.values, "learning_rate": float(run.schedule.rates(run.steps)[0])}
+    theta, slope = sympy.Symbol("theta", real=True), sympy.Symbol("gradient", real=True)
+    direction, kick = sympy.Symbol("direction", real=True), sympy.Symbol("xi", real=True)
+    inner: dict[str, Any] = {**values, "theta": theta, "gradient": slope}
+    for name, text in optimizer.inner:
+        inner[name] = Formula.parse(text).expression(inner)
+    directions = [inner["direction"].xreplace({theta: x, slope: g}) for x, g in zip(loss.theta, gradient, strict=True)]
+    matrix = optimizer.matrix(loss)
+    if matrix is not None:
+        directions = list(matrix * sympy.Matrix(directions))
+    final = Formula.parse(optimizer.final).expression({**values, "theta": theta, "direction": direction, "xi": kick})
+    kicks = [sympy.Symbol(f"xi__{symbol.name}", real=True) for symbol in loss.theta]
+    after = tuple(
+        final.xreplace({theta: x, direction: d, kick: k}) for x, d, k in zip(loss.theta, directions, kicks, strict=True)
+    )
+    return after, kicks if kick in final.free_symbols else []
+
+
+def _noise_kinks(expressions: Iterable[sympy.Expr], given: Iterable[Source]) -> list[sympy.Expr]:
+    import sympy
+
+    expressions = list(expressions)
+    found: dict[Any, None] = {}
+    for source in given:
+        if not source.is_discrete:
+            found |= dict.fromkeys(kinks(expressions, sympy.Symbol(source.names[0], real=True)))
+    return list(found)
+
+
+def start_points(run: Run, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points and weights of the start, shape (point, parameter) and (point,); grids and stored values go together."""
+    listed = [n for n, (_, start) in enumerate(run.initial_items()) if isinstance(start, Grid | Stored)]
+    points, weights = np.zeros((1, len(run.initial))), np.ones(1)
+    if listed:
+        found = np.zeros((run.trajectories, len(run.initial)))
+        for number, (_, start) in enumerate(run.initial_items()):
+            if isinstance(start, Grid | Stored):
+                found[:, number] = start.values(0, run.trajectories)
+        points, counts = np.unique(found, axis=0, return_counts=True)
+        weights = counts / counts.sum()
+    for number, (_, start) in enumerate(run.initial_items()):
+        if isinstance(start, Noise):
+            values, shares = rule(start, count)
+            points, several = np.repeat(points, len(values), axis=0), len(points)
+            points[:, number] = np.tile(values, several)
+            weights = np.outer(weights, shares).ravel()
+        elif not isinstance(start, Grid | Stored):
+            points[:, number] = float(start)
+    return points[weights > 0], weights[weights > 0]

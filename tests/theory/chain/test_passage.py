@@ -1,0 +1,52 @@
+"""First passages against simulations and the equations of a birth and death chain."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import ndtr
+
+from sgdsim.prediction import NotApplicable
+from sgdsim.theory.chain.chain import chain
+from tests.theory.chain.runs import SIGMAS, ar1, check
+
+
+def passage_times(threshold: float, start: float, rate: float, number: int) -> np.ndarray:
+    rng = np.random.default_rng(11)
+    x, times = np.full(number, start), np.full(number, -1)
+    completed = 0
+    while (times < 0).any():
+        fresh = (times < 0) & (x > threshold)
+        times[fresh] = completed
+        x = x - rate * (x + rng.standard_normal(number))
+        completed += 1
+    return times
+
+
+@pytest.mark.parametrize(("threshold", "start"), [(0.0, -1.0), (0.4, 0.4), (0.9, 0.3)])
+def test_first_passages(threshold: float, start: float) -> None:
+    law = chain(ar1("normal", 0.3))
+    found = law.passage(f"x - {threshold}", {"x": start})
+    times = passage_times(threshold, start, 0.3, 20_000)
+    error = times.std() / np.sqrt(len(times))
+    assert found.error < 1e-8 * found.value
+    assert abs(found.value - times.mean()) < SIGMAS * error
+    if found.value < 10:
+        assert abs(found.value - 1 - times.mean()) > SIGMAS * error  # counted from one
+
+
+def test_passages_on_a_lattice() -> None:
+    """Against the equations of the birth and death chain."""
+    law = chain(ar1("normal", 1.0, name="signsgd"))
+    states = np.array([-30.7 + n for n in range(32)])  # up to 0.3, below the threshold 0.5
+    up = ndtr(-states)
+    system = np.eye(32) - np.diag(up[:-1], 1) - np.diag(1 - up[1:], -1)
+    system[0, 0] -= 1 - up[0]
+    exact = np.linalg.solve(system, np.ones(32))[-2]
+    check(law.passage("x - 0.5", {"x": -0.7}), exact, 1e-8)
+    assert law.passage("x", {"x": 0.3}).value == 0
+
+
+def test_a_passage_that_hardly_ever_comes_is_refused() -> None:
+    with pytest.raises(NotApplicable, match="rare"):
+        chain(ar1("normal", 0.3)).passage("x - 50")

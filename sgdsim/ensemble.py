@@ -8,9 +8,8 @@ import io
 import json
 import math
 import os
-import platform
 from collections.abc import Container, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sgdsim.base.errors import InputError, RunError, SgdsimError, unknown_name
+from sgdsim.base.files import atomic_file, check_output
 
 if TYPE_CHECKING:
     import xarray
@@ -384,95 +384,6 @@ def _ensemble(path: Path, group: Any) -> Ensemble:
     return Ensemble(variables, _attributes(group))
 
 
-def check_output(path: str | os.PathLike[str], overwrite: bool = False) -> None:
-    """Refuse, before a run starts, a path to which its result could not be written.
-
-    Parameters
-    ----------
-    path
-        Of the file to be.
-    overwrite
-        Whether it may replace another.
-
-    Raises
-    ------
-    InputError
-        For a missing or read-only folder, a folder or device as the path, a file not to be overwritten.
-
-    Examples
-    --------
-    >>> check_output("no/such/folder/run.h5")
-    Traceback (most recent call last):
-    ...
-    sgdsim.base.errors.InputError: no/such/folder/run.h5: there is no folder no/such/folder
-    """
-    target = Path(os.path.realpath(path))
-    try:
-        if target.is_dir():
-            raise InputError(f"{path}: a folder, expected the name of a file")
-        if not target.parent.is_dir():
-            raise InputError(f"{path}: there is no folder {Path(path).parent}")
-        if target.exists() and not target.is_file():
-            raise InputError(f"{path}: not a regular file")
-        if target.exists() and not overwrite:
-            raise InputError(f"{path}: the file exists, and --overwrite replaces it")
-        _temporary(target).touch()
-        _temporary(target).unlink()
-    except OSError as error:
-        raise InputError(f"{path}: cannot write in the folder {target.parent}: {error.strerror}") from error
-
-
-@contextmanager
-def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path to write to, and move it to its place once it is whole and on the disk.
-
-    Parameters
-    ----------
-    path
-        Where the file is to stand; a link is followed.
-
-    Raises
-    ------
-    RunError
-        For a full disk and the like.
-
-    Examples
-    --------
-    >>> from tempfile import TemporaryDirectory
-    >>> with TemporaryDirectory() as folder:
-    ...     with atomic_file(f"{folder}/a.txt") as temporary:
-    ...         _ = temporary.write_text("whole")
-    ...     [(file.name, file.read_text()) for file in Path(folder).iterdir()]
-    [('a.txt', 'whole')]
-    """
-    target = Path(os.path.realpath(path))
-    temporary = _temporary(target)
-    try:
-        yield temporary
-        _sync(temporary)
-        os.replace(temporary, target)
-    except OSError as error:
-        raise RunError(f"{path}: writing failed, nothing was changed: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
-    # The file is in its place: a file system that cannot sync folders is no reason to report a failure.
-    with suppress(OSError):
-        _sync(target.parent)
-
-
-def _temporary(target: Path) -> Path:
-    return target.with_name(f"{target.name}.{platform.node()}.{os.getpid()}.part")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _reserve(path: Path, ensembles: Iterable[Ensemble]) -> None:
     """Begin a file and take its space: HDF5 can crash the whole process when a disk fills under it."""
     import h5py
@@ -500,7 +411,7 @@ def _write(path: Path, parts: Mapping[str, Ensemble]) -> None:
     import h5py
 
     try:
-        with h5py.File(path, "r+", locking="best-effort") as file:
+        with h5py.File(path, "r+", locking=False) as file:  # `atomic_file` holds its lock
             for name, ensemble in parts.items():
                 if name == WHOLE:
                     _write_group(file, ensemble)

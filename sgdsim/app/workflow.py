@@ -16,7 +16,8 @@ from typing import Any
 from sgdsim import theory
 from sgdsim.base import toml
 from sgdsim.base.errors import InputError
-from sgdsim.ensemble import Ensemble, atomic_file, check_output, open_parts, save_parts
+from sgdsim.base.files import atomic_file, check_output
+from sgdsim.ensemble import Ensemble, open_parts, save_parts
 from sgdsim.formulas.formula import Formula, aliased
 from sgdsim.formulas.vectors import base_name
 from sgdsim.input.numeric_files import inline_files, move_files

@@ -40,13 +40,10 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 import numpy as np
 
 from sgdsim.base.errors import InputError, unknown_name
+from sgdsim.formulas.limits import MAX_LENGTH, MAX_NESTING, MAX_POWER
 
 if TYPE_CHECKING:
     import sympy
-
-MAX_LENGTH = 2000
-MAX_NESTING = 50
-MAX_POWER = 64
 
 _ONE_ARGUMENT = (
     *("exp", "log", "sqrt", "sin", "cos", "tan", "tanh", "sinh", "cosh", "atan", "erf"),

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import mpmath
 import sympy
 
-from sgdsim.formulas.formula import MAX_POWER
+from sgdsim.formulas.limits import MAX_POWER
 
 _MAX_ROOT = 12  # of exact powers; other fractions become floats as exponents of names, and make numbers decimals
 _MAX_ROOT_BITS = 1100  # SymPy factorises what it takes a root of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sgdsim.base.errors import InputError
-from sgdsim.formulas.formula import MAX_POWER
+from sgdsim.formulas.limits import MAX_POWER
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
 

@@ -1,0 +1,10 @@
+"""How long, deep and steep a formula may be: enough for every loss that somebody writes, and read in no time."""
+
+MAX_LENGTH = 2000
+"""Characters of a text."""
+
+MAX_NESTING = 50
+"""Levels of brackets and functions."""
+
+MAX_POWER = 64
+"""Largest exponent that is a number."""

@@ -19,7 +19,8 @@ from sgdsim.input.numeric_files import inline_files
 from sgdsim.input.parts import parts_of
 from sgdsim.input.problems import attempt, attempt_all, listed, shown
 from sgdsim.input.schema import TABLES, Sections, build_run, read_sections
-from sgdsim.model.run import Recorder, Run
+from sgdsim.model.recorder import Recorder
+from sgdsim.model.run import Run
 
 _TOP = (*TABLES, "part")
 

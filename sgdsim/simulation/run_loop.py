@@ -27,7 +27,8 @@ from sgdsim.kernels.workers import Workers
 from sgdsim.model.loss import Loss
 from sgdsim.model.observables import Observable
 from sgdsim.model.optimizers import Optimizer
-from sgdsim.model.run import Autocorrelation, Drift, Recorder, Run, binned
+from sgdsim.model.recorder import Autocorrelation, Drift, Recorder, binned
+from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.model.starts import Grid, Start, Stored, start_from
 from sgdsim.simulation import control_weights as theory_of_controls

@@ -16,7 +16,8 @@ from sgdsim.input.scenario import Scenario
 from sgdsim.model.losses import CATALOGUE
 from sgdsim.model.noise import Noise
 from sgdsim.model.optimizers import Optimizer
-from sgdsim.model.run import Recorder, Run
+from sgdsim.model.recorder import Recorder
+from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.model.starts import Grid, Stored, describe_snapshot, level_set, stored
 from sgdsim.simulation.run_loop import simulate_runs

@@ -9,7 +9,6 @@ import json
 import math
 import os
 from collections.abc import Container, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sgdsim.base.errors import InputError, RunError, SgdsimError, unknown_name
+from sgdsim.base import hdf5
+from sgdsim.base.errors import InputError, RunError, unknown_name
 from sgdsim.base.files import atomic_file, check_output
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class _Place:
     index: tuple[int, ...] = ()
 
     def read(self, *part: slice) -> np.ndarray:
-        with _reading(self.path) as file:
+        with hdf5.opened(self.path) as file:
             if _stamp(self.path) != self.stamp:
                 raise InputError(f"{self.path}: the file has changed since it was opened")
             return _values(file[self.name], (*self.index, *part))
@@ -320,6 +320,60 @@ class Ensemble:
         return digest.hexdigest()
 
 
+@dataclass(frozen=True, eq=False)
+class LastStates:
+    """The last snapshot of a single run.
+
+    Attributes
+    ----------
+    names
+        Of the parameters.
+    theta
+        Their values, shape (trajectory, parameter).
+    step
+        Completed steps.
+    attributes
+        Provenance of the run.
+    """
+
+    names: tuple[str, ...]
+    theta: np.ndarray
+    step: int
+    attributes: Mapping[str, Attribute]
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> LastStates:
+        """Read the file of a run.
+
+        Raises
+        ------
+        InputError
+            As `Ensemble.open`; for a sweep, and for a file that holds no snapshots.
+        """
+        ensemble = Ensemble.open(path)
+        theta, names, steps = (ensemble.variables.get(name) for name in ("theta", "parameter", "snapshot_step"))
+        if theta is None or names is None or steps is None:
+            raise InputError(f"{path}: holds no snapshots, expected theta, parameter and snapshot_step")
+        if "point" in theta.dimensions:
+            raise InputError(f"{path}: holds a sweep, expected a single run")
+        if 0 in theta.shape:
+            raise InputError(f"{path}: holds no snapshots; record one with --snapshot final")
+        found = {"theta": theta, "parameter": names, "snapshot_step": steps}
+        for (name, variable), (dimensions, kinds) in zip(found.items(), _OF_STATES, strict=True):
+            if variable.dimensions != dimensions or variable.data.dtype.kind not in kinds:
+                raise InputError(f"{path}: {name} is not as a run records it, expected {', '.join(dimensions)}")
+        return cls(tuple(map(str, names.data)), theta.data[-1], int(steps.data[-1]), ensemble.attributes)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the values."""
+        return hashlib.sha256(np.ascontiguousarray(self.theta).tobytes()).hexdigest()
+
+
+_OF_STATES = (("snapshot", "trajectory", "parameter"), "f"), (("parameter",), "U"), (("snapshot",), "iu")
+"""Dimensions of theta, parameter and snapshot_step, and the kinds that their values may be of."""
+
+
 def save_parts(parts: Mapping[str, Ensemble], path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
     """Write several ensembles into one HDF5 file, a group each: ``xarray.open_dataset(path, group=name)``.
 
@@ -364,21 +418,21 @@ def open_parts(path: str | os.PathLike[str]) -> dict[str, Ensemble]:
     import h5py
 
     path = Path(path).absolute()
-    with _reading(path) as file:
+    with hdf5.opened(path) as file:
         attributes = _attributes(file)
         if attributes.get("source") != "sgdsim" or "schema_version" not in attributes:
             raise InputError(f"{path}: an HDF5 file, but not one written by sgdsim")
         if attributes["schema_version"] != SCHEMA_VERSION:
             version = attributes["schema_version"]
             raise InputError(f"{path}: unknown schema_version {version}, this sgdsim reads {SCHEMA_VERSION}")
-        parts = {name: item for name, item in file.items() if isinstance(item, h5py.Group)}
+        parts = {name: item for name, item in _members(file).items() if isinstance(item, h5py.Group)}
         return {name: _ensemble(path, group) for name, group in (parts or {WHOLE: file}).items()}
 
 
 def _ensemble(path: Path, group: Any) -> Ensemble:
     import h5py
 
-    datasets = {name: item for name, item in group.items() if isinstance(item, h5py.Dataset)}
+    datasets = {name: item for name, item in _members(group).items() if isinstance(item, h5py.Dataset)}
     _require(path, datasets)
     variables = {name: _variable(path, name, dataset) for name, dataset in datasets.items()}
     return Ensemble(variables, _attributes(group))
@@ -464,28 +518,16 @@ def _labelled(name: str, variable: Variable) -> dict[str, Attribute]:
     return {"units": "1", "long_name": name, **variable.attributes}
 
 
-@contextmanager
-def _reading(path: Path) -> Iterator[Any]:
-    import h5py
-
-    try:
-        path.open("rb").close()
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
-    if not h5py.is_hdf5(path):
-        raise InputError(f"{path}: not an HDF5 file")
-    try:
-        with h5py.File(path, "r", locking="best-effort") as file:
-            yield file
-    except (SgdsimError, MemoryError):
-        raise
-    except Exception as error:  # in a damaged file anything can be of the wrong kind
-        raise InputError(f"{path}: cannot be read, truncated or damaged: {error}") from error
-
-
 def _stamp(path: Path) -> tuple[int, ...]:
     status = path.stat()
     return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _members(group: Any) -> dict[str, Any]:
+    items = hdf5.members(group)
+    for name in group.keys() - items.keys():
+        raise InputError(f"{name!r} is a link, expected the values themselves")
+    return items
 
 
 def _variable(path: Path, name: str, dataset: Any) -> Variable:
@@ -498,6 +540,7 @@ def _variable(path: Path, name: str, dataset: Any) -> Variable:
 
 
 def _values(dataset: Any, index: tuple[int | slice, ...]) -> np.ndarray:
+    hdf5.check_fits(dataset, index)
     if dataset.dtype.kind == "O":
         return np.asarray(dataset.asstr()[index], dtype=np.str_)
     values = np.asarray(dataset[index])

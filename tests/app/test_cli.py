@@ -313,8 +313,8 @@ def test_files_that_are_not_ours(command, home, folder):
         file.attrs["schema_version"] = 99
     Path("other.h5").mkdir()
     for name, problem in {
-        "missing.h5": "No such file",
-        "other.h5": "Is a directory",
+        "missing.h5": "no such file",
+        "other.h5": "a folder, expected a file",
         "text.h5": "not an HDF5 file",
         "empty.h5": "not an HDF5 file",
         "truncated.h5": "truncated or damaged",

@@ -188,9 +188,11 @@ def _starts(run: Run, random: np.random.Generator) -> np.ndarray:
     for _, start in run.initial_items():
         if isinstance(start, Noise):
             columns.append(_noise_draws(start, random, (_PILOT,)))
-        elif isinstance(start, Grid | Stored):
-            number = min(run.trajectories, start.trajectories or run.trajectories)
+        elif isinstance(start, Grid):
+            number = run.trajectories
             columns.append(np.resize(start.values(0, number)[:: max(1, number // _PILOT)], _PILOT))
+        elif isinstance(start, Stored):
+            columns.append(random.normal(start.moment(1), max(start.cumulant(2), 0.0) ** 0.5, _PILOT))
         else:
             columns.append(np.full(_PILOT, float(start)))
     return np.array(columns).T
@@ -986,13 +988,15 @@ def _solved_lattice(one: Step, start: np.ndarray, moves: np.ndarray, pilot: np.n
 
 
 def _start_points(run: Run, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points and weights of the start, shape (point, parameter) and (point,); grids and stored values go together."""
-    listed = [n for n, (_, start) in enumerate(run.initial_items()) if isinstance(start, Grid | Stored)]
+    """Points and weights of the start, shape (point, parameter) and (point,); the values of grids go together."""
+    if any(isinstance(start, Stored) for start in run.initial.values()):
+        raise NotApplicable("the run starts from the states in another file, of which it keeps moments alone")
+    listed = [n for n, (_, start) in enumerate(run.initial_items()) if isinstance(start, Grid)]
     points, weights = np.zeros((1, len(run.initial))), np.ones(1)
     if listed:
         found = np.zeros((run.trajectories, len(run.initial)))
         for number, (_, start) in enumerate(run.initial_items()):
-            if isinstance(start, Grid | Stored):
+            if isinstance(start, Grid):
                 found[:, number] = start.values(0, run.trajectories)
         points, counts = np.unique(found, axis=0, return_counts=True)
         weights = counts / counts.sum()
@@ -1002,8 +1006,8 @@ def _start_points(run: Run, count: int) -> tuple[np.ndarray, np.ndarray]:
             points, several = np.repeat(points, len(values), axis=0), len(points)
             points[:, number] = np.tile(values, several)
             weights = np.outer(weights, shares).ravel()
-        elif not isinstance(start, Grid | Stored):
-            points[:, number] = float(start)
+        elif not isinstance(start, Grid):
+            points[:, number] = float(start)  # type: ignore[arg-type]
     return points[weights > 0], weights[weights > 0]
 
 

@@ -19,7 +19,8 @@ from sgdsim.ensemble import Ensemble
 from sgdsim.model.losses.river_valley import river_valley
 from sgdsim.model.observables import Observable
 from sgdsim.model.optimizers import Optimizer
-from sgdsim.model.run import Recorder, Run
+from sgdsim.model.recorder import Recorder
+from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.model.starts import Start
 from sgdsim.simulation.run_loop import simulate_runs

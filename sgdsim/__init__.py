@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from sgdsim.model.noise import Noise
     from sgdsim.model.observables import Observable
     from sgdsim.model.optimizers import Optimizer
-    from sgdsim.model.run import Autocorrelation, Drift, Histogram, Plane, Recorder, Run
+    from sgdsim.model.recorder import Autocorrelation, Drift, Histogram, Plane, Recorder
+    from sgdsim.model.run import Run
     from sgdsim.model.schedules import Schedule
     from sgdsim.model.starts import Grid
     from sgdsim.model.symmetry import Symmetry
@@ -29,20 +30,20 @@ if TYPE_CHECKING:
     from sgdsim.simulation.run_loop import simulate
 
 _HOMES = {
-    "Autocorrelation": "model.run",
+    "Autocorrelation": "model.recorder",
     "Data": "model.data",
-    "Drift": "model.run",
+    "Drift": "model.recorder",
     "Ensemble": "ensemble",
     "Grid": "model.starts",
-    "Histogram": "model.run",
+    "Histogram": "model.recorder",
     "InputError": "base.errors",
     "Loss": "model.loss",
     "Noise": "model.noise",
     "Observable": "model.observables",
     "Optimizer": "model.optimizers",
-    "Plane": "model.run",
+    "Plane": "model.recorder",
     "Prediction": "prediction",
-    "Recorder": "model.run",
+    "Recorder": "model.recorder",
     "Run": "model.run",
     "RunError": "base.errors",
     "Scenario": "input.scenario",

@@ -8,9 +8,7 @@ import io
 import json
 import math
 import os
-import platform
 from collections.abc import Container, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sgdsim.base.errors import InputError, RunError, SgdsimError, unknown_name
+from sgdsim.base import hdf5
+from sgdsim.base.errors import InputError, RunError, unknown_name
+from sgdsim.base.files import atomic_file, check_output
 
 if TYPE_CHECKING:
     import xarray
@@ -97,7 +97,7 @@ class _Place:
     index: tuple[int, ...] = ()
 
     def read(self, *part: slice) -> np.ndarray:
-        with _reading(self.path) as file:
+        with hdf5.opened(self.path) as file:
             if _stamp(self.path) != self.stamp:
                 raise InputError(f"{self.path}: the file has changed since it was opened")
             return _values(file[self.name], (*self.index, *part))
@@ -320,6 +320,60 @@ class Ensemble:
         return digest.hexdigest()
 
 
+@dataclass(frozen=True, eq=False)
+class LastStates:
+    """The last snapshot of a single run.
+
+    Attributes
+    ----------
+    names
+        Of the parameters.
+    theta
+        Their values, shape (trajectory, parameter).
+    step
+        Completed steps.
+    attributes
+        Provenance of the run.
+    """
+
+    names: tuple[str, ...]
+    theta: np.ndarray
+    step: int
+    attributes: Mapping[str, Attribute]
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> LastStates:
+        """Read the file of a run.
+
+        Raises
+        ------
+        InputError
+            As `Ensemble.open`; for a sweep, and for a file that holds no snapshots.
+        """
+        ensemble = Ensemble.open(path)
+        theta, names, steps = (ensemble.variables.get(name) for name in ("theta", "parameter", "snapshot_step"))
+        if theta is None or names is None or steps is None:
+            raise InputError(f"{path}: holds no snapshots, expected theta, parameter and snapshot_step")
+        if "point" in theta.dimensions:
+            raise InputError(f"{path}: holds a sweep, expected a single run")
+        if 0 in theta.shape:
+            raise InputError(f"{path}: holds no snapshots; record one with --snapshot final")
+        found = {"theta": theta, "parameter": names, "snapshot_step": steps}
+        for (name, variable), (dimensions, kinds) in zip(found.items(), _OF_STATES, strict=True):
+            if variable.dimensions != dimensions or variable.data.dtype.kind not in kinds:
+                raise InputError(f"{path}: {name} is not as a run records it, expected {', '.join(dimensions)}")
+        return cls(tuple(map(str, names.data)), theta.data[-1], int(steps.data[-1]), ensemble.attributes)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the values."""
+        return hashlib.sha256(np.ascontiguousarray(self.theta).tobytes()).hexdigest()
+
+
+_OF_STATES = (("snapshot", "trajectory", "parameter"), "f"), (("parameter",), "U"), (("snapshot",), "iu")
+"""Dimensions of theta, parameter and snapshot_step, and the kinds that their values may be of."""
+
+
 def save_parts(parts: Mapping[str, Ensemble], path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
     """Write several ensembles into one HDF5 file, a group each: ``xarray.open_dataset(path, group=name)``.
 
@@ -364,113 +418,24 @@ def open_parts(path: str | os.PathLike[str]) -> dict[str, Ensemble]:
     import h5py
 
     path = Path(path).absolute()
-    with _reading(path) as file:
+    with hdf5.opened(path) as file:
         attributes = _attributes(file)
         if attributes.get("source") != "sgdsim" or "schema_version" not in attributes:
             raise InputError(f"{path}: an HDF5 file, but not one written by sgdsim")
         if attributes["schema_version"] != SCHEMA_VERSION:
             version = attributes["schema_version"]
             raise InputError(f"{path}: unknown schema_version {version}, this sgdsim reads {SCHEMA_VERSION}")
-        parts = {name: item for name, item in file.items() if isinstance(item, h5py.Group)}
+        parts = {name: item for name, item in _members(file).items() if isinstance(item, h5py.Group)}
         return {name: _ensemble(path, group) for name, group in (parts or {WHOLE: file}).items()}
 
 
 def _ensemble(path: Path, group: Any) -> Ensemble:
     import h5py
 
-    datasets = {name: item for name, item in group.items() if isinstance(item, h5py.Dataset)}
+    datasets = {name: item for name, item in _members(group).items() if isinstance(item, h5py.Dataset)}
     _require(path, datasets)
     variables = {name: _variable(path, name, dataset) for name, dataset in datasets.items()}
     return Ensemble(variables, _attributes(group))
-
-
-def check_output(path: str | os.PathLike[str], overwrite: bool = False) -> None:
-    """Refuse, before a run starts, a path to which its result could not be written.
-
-    Parameters
-    ----------
-    path
-        Of the file to be.
-    overwrite
-        Whether it may replace another.
-
-    Raises
-    ------
-    InputError
-        For a missing or read-only folder, a folder or device as the path, a file not to be overwritten.
-
-    Examples
-    --------
-    >>> check_output("no/such/folder/run.h5")
-    Traceback (most recent call last):
-    ...
-    sgdsim.base.errors.InputError: no/such/folder/run.h5: there is no folder no/such/folder
-    """
-    target = Path(os.path.realpath(path))
-    try:
-        if target.is_dir():
-            raise InputError(f"{path}: a folder, expected the name of a file")
-        if not target.parent.is_dir():
-            raise InputError(f"{path}: there is no folder {Path(path).parent}")
-        if target.exists() and not target.is_file():
-            raise InputError(f"{path}: not a regular file")
-        if target.exists() and not overwrite:
-            raise InputError(f"{path}: the file exists, and --overwrite replaces it")
-        _temporary(target).touch()
-        _temporary(target).unlink()
-    except OSError as error:
-        raise InputError(f"{path}: cannot write in the folder {target.parent}: {error.strerror}") from error
-
-
-@contextmanager
-def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path to write to, and move it to its place once it is whole and on the disk.
-
-    Parameters
-    ----------
-    path
-        Where the file is to stand; a link is followed.
-
-    Raises
-    ------
-    RunError
-        For a full disk and the like.
-
-    Examples
-    --------
-    >>> from tempfile import TemporaryDirectory
-    >>> with TemporaryDirectory() as folder:
-    ...     with atomic_file(f"{folder}/a.txt") as temporary:
-    ...         _ = temporary.write_text("whole")
-    ...     [(file.name, file.read_text()) for file in Path(folder).iterdir()]
-    [('a.txt', 'whole')]
-    """
-    target = Path(os.path.realpath(path))
-    temporary = _temporary(target)
-    try:
-        yield temporary
-        _sync(temporary)
-        os.replace(temporary, target)
-    except OSError as error:
-        raise RunError(f"{path}: writing failed, nothing was changed: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
-    # The file is in its place: a file system that cannot sync folders is no reason to report a failure.
-    with suppress(OSError):
-        _sync(target.parent)
-
-
-def _temporary(target: Path) -> Path:
-    return target.with_name(f"{target.name}.{platform.node()}.{os.getpid()}.part")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _reserve(path: Path, ensembles: Iterable[Ensemble]) -> None:
@@ -500,7 +465,7 @@ def _write(path: Path, parts: Mapping[str, Ensemble]) -> None:
     import h5py
 
     try:
-        with h5py.File(path, "r+", locking="best-effort") as file:
+        with h5py.File(path, "r+", locking=False) as file:  # `atomic_file` holds its lock
             for name, ensemble in parts.items():
                 if name == WHOLE:
                     _write_group(file, ensemble)
@@ -553,28 +518,16 @@ def _labelled(name: str, variable: Variable) -> dict[str, Attribute]:
     return {"units": "1", "long_name": name, **variable.attributes}
 
 
-@contextmanager
-def _reading(path: Path) -> Iterator[Any]:
-    import h5py
-
-    try:
-        path.open("rb").close()
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
-    if not h5py.is_hdf5(path):
-        raise InputError(f"{path}: not an HDF5 file")
-    try:
-        with h5py.File(path, "r", locking="best-effort") as file:
-            yield file
-    except (SgdsimError, MemoryError):
-        raise
-    except Exception as error:  # in a damaged file anything can be of the wrong kind
-        raise InputError(f"{path}: cannot be read, truncated or damaged: {error}") from error
-
-
 def _stamp(path: Path) -> tuple[int, ...]:
     status = path.stat()
     return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _members(group: Any) -> dict[str, Any]:
+    items = hdf5.members(group)
+    for name in group.keys() - items.keys():
+        raise InputError(f"{name!r} is a link, expected the values themselves")
+    return items
 
 
 def _variable(path: Path, name: str, dataset: Any) -> Variable:
@@ -587,6 +540,7 @@ def _variable(path: Path, name: str, dataset: Any) -> Variable:
 
 
 def _values(dataset: Any, index: tuple[int | slice, ...]) -> np.ndarray:
+    hdf5.check_fits(dataset, index)
     if dataset.dtype.kind == "O":
         return np.asarray(dataset.asstr()[index], dtype=np.str_)
     values = np.asarray(dataset[index])

@@ -17,7 +17,8 @@ from sgdsim.kernels.workers import Workers
 from sgdsim.model.loss import Loss
 from sgdsim.model.losses.river_valley import river_valley
 from sgdsim.model.observables import Observable
-from sgdsim.model.run import Recorder, Run
+from sgdsim.model.recorder import Recorder
+from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.simulation.run_loop import Simulator, allocate
 

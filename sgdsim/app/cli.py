@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -12,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sgdsim.base.errors import SgdsimError
+from sgdsim.base.interrupts import Interrupts
 from sgdsim.base.version import __version__
 
 if TYPE_CHECKING:
     from sgdsim.input.scenario import Scenario
 
-INTERRUPTED = 130
+_SIGNALLED = 128  # and the number of the signal: 130 for Ctrl-C
 
 
 class _Count(click.ParamType):  # type: ignore[type-arg]
@@ -42,25 +45,58 @@ def _reporting_errors(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
+        _fill_standard_streams()
         try:
-            with _warnings_in_one_line(quiet=bool(kwargs.get("quiet"))):
+            with Interrupts(ending=True), _warnings_in_one_line(quiet=bool(kwargs.get("quiet"))):
                 return command(*args, **kwargs)
         except SgdsimError as error:
-            click.echo(f"Error: {error}", err=True)
+            _tell(f"Error: {error}")
             sys.exit(error.exit_code)
-        except KeyboardInterrupt:
-            click.echo("Interrupted; nothing unfinished is left behind.", err=True)
-            sys.exit(INTERRUPTED)
+        except KeyboardInterrupt as error:
+            number = getattr(error, "number", signal.SIGINT)
+            what = "Interrupted" if number == signal.SIGINT else f"Ended by {signal.Signals(number).name}"
+            _tell(f"{what}; nothing unfinished is left behind.")
+            sys.exit(_SIGNALLED + number)
         except MemoryError:
-            click.echo("Error: out of memory; take fewer trajectories or snapshots.", err=True)
+            _tell("Error: out of memory; take fewer trajectories or snapshots.")
             sys.exit(SgdsimError.exit_code)
         except BrokenPipeError:
             raise  # click ends in silence: who read the output has had enough
         except OSError as error:
-            click.echo(f"Error: {error}", err=True)
+            _tell(f"Error: {error}")
             sys.exit(SgdsimError.exit_code)
 
     return wrapped
+
+
+def _fill_standard_streams() -> None:
+    """Open nothing in the place of a closed standard input, output or error.
+
+    The next file that is opened would take its number: what libraries print would be written into a result.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            descriptor = os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, which is this one
+            setattr(sys, name, os.fdopen(descriptor, "w" if number else "r", encoding="utf-8"))
+
+
+def _print(text: str) -> None:
+    """Print a result; what standard output has no letter for is shown escaped."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    click.echo(_escaped(text).encode(encoding, "backslashreplace").decode(encoding))
+
+
+def _tell(text: str) -> None:
+    """Print an error or a warning, if somebody listens: nothing is lost because it cannot be told."""
+    with contextlib.suppress(OSError, ValueError):
+        click.echo(_escaped(text), err=True)
+
+
+def _escaped(text: str) -> str:
+    """The text of files and paths, which may hold anything, without what moves a cursor or is no text."""
+    return "".join(one if one.isprintable() or one in "\n\t" else ascii(one)[1:-1] for one in text)
 
 
 @contextlib.contextmanager
@@ -68,7 +104,7 @@ def _warnings_in_one_line(quiet: bool) -> Iterator[None]:
     """Show the warnings of the package as the errors are shown."""
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
-        click.echo(f"Warning: {message}", err=True)
+        _tell(f"Warning: {message}")
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore" if quiet else "default", RuntimeWarning)
@@ -200,7 +236,7 @@ def plot(file: str, output: str | None, kind: str | None, size: str | None, over
     chosen = "" if kind else ", chosen by what the file holds"
     path = plot_file(file, output, kind, inches, overwrite)
     kinds = dict.fromkeys(kind or choose_kind(ensemble) for ensemble in open_parts(file).values())
-    click.echo(f"{path}: {', '.join(kinds)}{chosen}")
+    _print(f"{path}: {', '.join(kinds)}{chosen}")
 
 
 @main.command()
@@ -214,7 +250,7 @@ def info(file: str, digest: bool) -> None:
 
     for part, ensemble in open_parts(file).items():
         heading, line = (f"Part {part}:\n", f"  {part}") if part else ("", "")
-        click.echo(f"{ensemble.digest()}{line}" if digest else f"{heading}{describe(ensemble)}")
+        _print(f"{ensemble.digest()}{line}" if digest else f"{heading}{describe(ensemble)}")
 
 
 @main.command()
@@ -236,7 +272,7 @@ def show(loss: str | None, schedule: str | None, steps: int | None, **options: t
         raise InputError("expected a loss, e.g. sgdsim show 'a*x**2/2 + z*x' --constant a=1 --noise z=normal")
     texts = [] if loss is None else [describe_loss(loss_from(loss, **options))]
     texts += [] if schedule is None else [describe_schedule(schedule_from(schedule), steps)]
-    click.echo("\n\n".join(texts))
+    _print("\n\n".join(texts))
 
 
 @main.command()
@@ -264,7 +300,7 @@ def theory(subject: str, point: int, *, as_json: bool, **options: Any) -> None:
     from sgdsim.input.subject import scenario_of
 
     sections = report_of(scenario_of(subject, **options), point)
-    click.echo(to_json(sections) if as_json else to_text(sections))
+    _print(to_json(sections) if as_json else to_text(sections))
 
 
 @main.command()
@@ -290,9 +326,9 @@ def schedule(
         check_figure(output, overwrite)
     measured = None if file is None else measure(Ensemble.open(file), fast, river)
     design = design_from(**given, measured=measured)  # type: ignore[arg-type]
-    click.echo(describe_design(design, measured))
+    _print(describe_design(design, measured))
     if output is not None:
-        click.echo(f"\n{plot_design(design, output, overwrite)}")
+        _print(f"\n{plot_design(design, output, overwrite)}")
 
 
 @main.command(name="list")
@@ -302,7 +338,7 @@ def list_(kind: str | None) -> None:
     """List what there is: losses, symmetries, scenarios, predictions, optimizers, schedules, and more."""
     from sgdsim.app.catalogue import catalogue
 
-    click.echo(catalogue(kind))
+    _print(catalogue(kind))
 
 
 @main.command()
@@ -312,7 +348,7 @@ def bench(device: str) -> None:
     """Time the reference job for a few seconds, and NumPy beside it."""
     from sgdsim.app.bench import measure, report
 
-    click.echo(report(measure(device), device))
+    _print(report(measure(device), device))
 
 
 @main.command()
@@ -321,7 +357,7 @@ def doctor() -> None:
     """Say what this installation can do: versions, threads, SIMD, cache, CUDA."""
     from sgdsim.app.doctor import examine
 
-    click.echo(examine())
+    _print(examine())
 
 
 def _run(scenarios: Sequence[Scenario], output: str | None, options: dict[str, Any]) -> None:
@@ -341,7 +377,7 @@ def _run(scenarios: Sequence[Scenario], output: str | None, options: dict[str, A
     )
     if not quiet:
         for scenario, ensemble in zip(scenarios, ensembles, strict=True):
-            click.echo(f"{path}{f', {scenario.part}' if scenario.part else ''}: {summary(ensemble)}")
+            _print(f"{path}{f', {scenario.part}' if scenario.part else ''}: {summary(ensemble)}")
     if not options["no_compare"]:
         _show_comparison(str(path), quiet=quiet)
 
@@ -363,9 +399,9 @@ def _show_comparison(file: str, *, as_json: bool = False, quiet: bool = False) -
 
     report = compare_file(file)
     if as_json:
-        click.echo(report.to_json())
+        _print(report.to_json())
     elif not quiet:
-        click.echo(report.table())
+        _print(report.table())
     if report.disagrees:
         sys.exit(1)
 

@@ -196,7 +196,7 @@ def _hessian(loss: Loss) -> list[str]:
 
 def _symmetry(loss: Loss, symmetry: Symmetry) -> str:
     arrow = ": " if symmetry.is_continuous else " -> "
-    moves = ", ".join(f"{name}{arrow}{value}" for name, value in symmetry.directions(loss).items())
+    moves = ", ".join(f"{name}{arrow}{value}" for name, value in loss.directions(symmetry).items())
     return f"{symmetry.name}, generator {moves}" if symmetry.is_continuous else f"{symmetry.name}, {moves}"
 
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from sgdsim.app.loss_report import describe_schedule
 from sgdsim.base.errors import InputError, unknown_name
-from sgdsim.ensemble import Ensemble, check_output
+from sgdsim.base.files import check_output
+from sgdsim.ensemble import Ensemble
 from sgdsim.model.schedules import Schedule
 from sgdsim.statistics.estimators import Estimate, combine, statistic
 from sgdsim.theory.laws.best_schedule import Design

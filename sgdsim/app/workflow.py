@@ -17,7 +17,8 @@ from sgdsim import theory
 from sgdsim.app.flaws import known_flaw
 from sgdsim.base import toml
 from sgdsim.base.errors import InputError, shortened
-from sgdsim.ensemble import Ensemble, atomic_file, check_output, open_parts, save_parts
+from sgdsim.base.files import atomic_file, check_output
+from sgdsim.ensemble import Ensemble, open_parts, save_parts
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import aliased
 from sgdsim.formulas.vectors import base_name

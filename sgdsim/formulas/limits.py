@@ -1,5 +1,10 @@
-"""Bounds of every formula: a longer or deeper text, or a higher power, is refused."""
+"""How long, deep and steep a formula may be: enough for every loss that somebody writes, and read in no time."""
 
-MAX_LENGTH = 2000  # characters
-MAX_NESTING = 50  # levels of parentheses and functions
-MAX_POWER = 64  # magnitude of an exponent that is a number
+MAX_LENGTH = 2000
+"""Characters of a text."""
+
+MAX_NESTING = 50
+"""Levels of brackets and functions."""
+
+MAX_POWER = 64
+"""Largest exponent that is a number."""

@@ -36,7 +36,7 @@ from sgdsim.model.losses import CATALOGUE
 from sgdsim.model.noise import Noise, correlated_normal
 from sgdsim.model.observables import Observable
 from sgdsim.model.optimizers import OPTIMIZERS, Optimizer
-from sgdsim.model.run import Histogram, Plane, binned
+from sgdsim.model.recorder import Histogram, Plane, binned
 from sgdsim.model.schedules import Schedule
 from sgdsim.model.starts import Start, level_set, start_from
 from sgdsim.model.symmetry import Symmetry

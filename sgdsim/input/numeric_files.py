@@ -15,21 +15,17 @@ from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
-from sgdsim.base import toml
+from sgdsim.base import hdf5, toml
 from sgdsim.base.errors import InputError
+from sgdsim.base.files import MAX_BYTES, PathLike, check_input, unreadable
 from sgdsim.formulas.names import check_name
 from sgdsim.model.data import MAX_CELLS
-
-MAX_BYTES = 64_000_000
-"""Larger files are refused before they are read."""
 
 _HDF5 = (".h5", ".hdf5")
 _MISSING = ("", "na", "n/a", "nan", "null", "none")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _LONGEST_SHOWN = 40
 _CURVE = re.compile(r"(?P<before>[^=]*=\s*)file:(?P<path>[^;]*)(?P<after>;.*)?", re.DOTALL)
-
-PathLike = str | os.PathLike[str]
 
 
 def read_table(path: PathLike) -> dict[str, list[float]]:
@@ -56,7 +52,7 @@ def read_table(path: PathLike) -> dict[str, list[float]]:
     ...     read_table(path)
     {'x': [1.0, -1.0], 'y': [2.5, 0.0]}
     """
-    _check(path)
+    check_input(path)
     if Path(path).suffix.lower() in _HDF5:
         return _read_hdf5(path)
     header, *rows = _rows(path) or [_Row(1, [])]
@@ -92,7 +88,7 @@ def read_matrix(path: PathLike) -> list[list[float]]:
     ...     read_matrix(path)
     [[1.0, 0.5], [0.5, 1.0]]
     """
-    _check(path)
+    check_input(path)
     rows = _rows(path)
     if not rows:
         raise InputError(f"{path}: no rows, expected comma-separated numbers")
@@ -121,7 +117,7 @@ def read_numbers(path: PathLike) -> list[float]:
     ...     read_numbers(path)
     [0.1, 0.05]
     """
-    _check(path)
+    check_input(path)
     rows = _rows(path)
     first = rows[0].cells[0].strip() if rows and rows[0].cells else ""
     if first.isidentifier() and first.lower() not in _MISSING:
@@ -148,7 +144,7 @@ def read_curve(path: PathLike) -> dict[str, list[float]]:
     ...     read_curve(path)
     {'step': [0.0, 100.0], 'value': [1.0, 0.5]}
     """
-    _check(path)
+    check_input(path)
     rows = _rows(path)
     names = [name.strip() for name in rows[0].cells] if rows else []
     usage = "a first line step,value or, for the points of a sweep, learning_rate,value"
@@ -319,9 +315,8 @@ def _claimed_curve(before: str, after: str, path: Path) -> str:
 
 
 def _start(trajectories: Any, path: Path) -> dict[str, Any]:
-    from sgdsim.model.starts import describe_snapshot
+    from sgdsim.input.snapshots import describe_snapshot
 
-    _check(path, inf)
     whole = isinstance(trajectories, int | float) and 1 <= trajectories < inf and trajectories == int(trajectories)
     return describe_snapshot(os.path.realpath(path), int(trajectories) if whole else None)
 
@@ -337,26 +332,6 @@ class _Row:
     cells: list[str]
 
 
-def _check(path: PathLike, most: float = MAX_BYTES) -> None:
-    """Refuse what is no file, and what is too large."""
-    try:
-        if Path(path).is_dir():
-            raise InputError(f"{path}: a folder, expected a file")
-        if not Path(path).exists():
-            raise InputError(f"{path}: no such file")
-        if not Path(path).is_file():
-            raise InputError(f"{path}: not a regular file")
-        size = os.stat(path).st_size
-    except (OSError, ValueError) as error:  # a NUL in the name is a ValueError
-        raise _unreadable(path, error) from None
-    if size > most:
-        raise InputError(f"{path}: {size / 1e6:.0f} MB, expected at most {most / 1e6:.0f} MB")
-
-
-def _unreadable(path: PathLike, error: Exception) -> InputError:
-    return InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}")
-
-
 def _rows(path: PathLike) -> list[_Row]:
     """All rows of comma-separated values, without blank lines at the end."""
     try:
@@ -364,7 +339,7 @@ def _rows(path: PathLike) -> list[_Row]:
         reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
         rows = [_Row(reader.line_num, cells) for cells in reader]
     except OSError as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: is no text in UTF-8, expected comma-separated values") from None
     except csv.Error as error:
@@ -413,20 +388,16 @@ def _read_hdf5(path: PathLike) -> dict[str, list[float]]:
     import numpy as np
 
     columns: dict[str, list[float]] = {}
-    try:
-        with h5py.File(path, "r") as file:
-            found = {name: file.get(name) for name in file}  # a link that leads nowhere gives None
-            datasets = {
-                name: entry
-                for name, entry in found.items()
-                if isinstance(entry, h5py.Dataset) and entry.ndim == 1 and entry.dtype.kind in "iuf"
-            }
-            if sum(8 * dataset.size for dataset in datasets.values()) > MAX_BYTES:
-                raise InputError(f"{path}: the columns are larger than {MAX_BYTES / 1e6:.0f} MB")
-            arrays = {name: np.asarray(dataset[:], dtype=np.float64) for name, dataset in datasets.items()}
-    except (OSError, RuntimeError) as error:
-        problem = "is not an HDF5 file" if not h5py.is_hdf5(path) else f"cannot be read: {error}"
-        raise InputError(f"{path}: {problem}") from None
+    with hdf5.opened(path) as file:
+        found = list(file)
+        datasets = {
+            name: entry
+            for name, entry in hdf5.members(file).items()
+            if isinstance(entry, h5py.Dataset) and entry.ndim == 1 and entry.dtype.kind in "iuf"
+        }
+        if sum(8 * dataset.size for dataset in datasets.values()) > MAX_BYTES:
+            raise InputError(f"{path}: the columns are larger than {MAX_BYTES / 1e6:.0f} MB")
+        arrays = {name: np.asarray(dataset[:], dtype=np.float64) for name, dataset in datasets.items()}
     if not arrays:
         others = ", ".join(found) or "nothing"
         raise InputError(f"{path}: the root holds {others}, expected numeric datasets of one dimension")

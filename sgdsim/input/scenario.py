@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import os
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,12 +15,14 @@ from typing import Any
 
 from sgdsim.base import toml
 from sgdsim.base.errors import InputError, unknown_name
+from sgdsim.base.files import check_input, unreadable
 from sgdsim.input.builders import Claim, build_claims
 from sgdsim.input.numeric_files import inline_files
 from sgdsim.input.parts import parts_of
 from sgdsim.input.problems import attempt, attempt_all, listed, shown
 from sgdsim.input.schema import TABLES, Sections, build_run, read_sections
-from sgdsim.model.run import Recorder, Run
+from sgdsim.model.recorder import Recorder
+from sgdsim.model.run import Run
 
 _TOP = (*TABLES, "part")
 
@@ -232,18 +235,18 @@ def shipped() -> dict[str, Path]:
 def _read(source: str | Path) -> tuple[Path, str]:
     path = Path(source)
     known = shipped()
-    if not path.is_file() and str(source) in known:
+    if not os.path.isfile(path) and str(source) in known:
         path = known[str(source)]
+    if not os.path.exists(path):
+        raise InputError(f"{source}: no such file ({unknown_name('shipped scenario', path.stem, known)})")
+    if os.path.isdir(path):
+        raise InputError(f"{source}: is a folder, expected a scenario file")
+    check_input(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        hint = unknown_name("shipped scenario", path.stem, known)
-        raise InputError(f"{source}: no such file ({hint})") from None
-    except IsADirectoryError:
-        raise InputError(f"{source}: is a folder, expected a scenario file") from None
     except OSError as error:
-        raise InputError(f"{source}: cannot be read: {error.strerror}") from None
-    except ValueError:  # of the bytes, or of a NUL in the name
+        raise unreadable(source, error) from None
+    except ValueError:
         raise InputError(f"{source}: is not a text file, expected a scenario in TOML") from None
     if not text.strip():
         raise InputError(f"{source}: is empty, expected a scenario in TOML")

@@ -43,7 +43,8 @@ from sgdsim.input.fields import (
 )
 from sgdsim.input.problems import Problems, attempt, attempt_all, shown, validated
 from sgdsim.model.loss import Loss
-from sgdsim.model.run import DTYPES, Autocorrelation, Drift, Histogram, Plane, Recorder, Run, binned, check_measured
+from sgdsim.model.recorder import Autocorrelation, Drift, Histogram, Plane, Recorder, binned, check_measured
+from sgdsim.model.run import DTYPES, Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.model.starts import Start, start_from, stored
 from sgdsim.prediction import EXPECTED

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from sgdsim.model.run import Histogram, Plane, Run
+from sgdsim.model.recorder import Histogram, Plane
+from sgdsim.model.run import Run
 
 
 class Plan:
@@ -30,7 +31,7 @@ class Plan:
     --------
     >>> from sgdsim.model.optimizers import Optimizer
     >>> from sgdsim.model.losses import CATALOGUE
-    >>> from sgdsim.model.run import Recorder
+    >>> from sgdsim.model.recorder import Recorder
     >>> from sgdsim.model.schedules import Schedule
     >>> recorder = Recorder(histograms={"x": Histogram(-1, 1, 10)}, covariances=True)
     >>> plan = Plan(Run(CATALOGUE["river_valley"](), Optimizer(), Schedule("0.1"), {"x": 0, "y": 0}, 1, 1, 0, recorder))

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import isfinite
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from sgdsim.base.errors import InputError, shortened
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 Definition = str | tuple[str, ...]
 
+_POINTS = 50  # at which a change under a symmetry is looked for that does not cancel symbolically
 _MOST_EIGENVALUES = 3  # that radicals give
 _MOST_CASES = 64  # rows of data or values of noise, over which a sum is written out
 
@@ -114,7 +116,7 @@ class Loss:
             known.add(name)
         Formula.parse(self.formula, where="loss formula").require(known)
         for symmetry in self.symmetries:
-            symmetry.check(self)
+            _check_symmetry(self, symmetry)
 
     def __hash__(self) -> int:
         return hash((self.formula, self.parameters))
@@ -311,12 +313,26 @@ class Loss:
         """Noether charges by the name of their symmetry, numbered where symmetries share it: ``scale``, ``scale_2``."""
         charges: dict[str, sympy.Expr] = {}
         for symmetry in self.symmetries:
-            charge = symmetry.charge(self)
+            charge = self.charge(symmetry)
             if charge is not None:
                 base = re.sub(r"\W", "_", symmetry.name)
                 numbered = (f"{base}_{number}" for number in itertools.count(2))
                 charges[next(name for name in itertools.chain([base], numbered) if name not in charges)] = charge
         return charges
+
+    def directions(self, symmetry: Symmetry) -> dict[str, sympy.Expr]:
+        """The generator of a symmetry by coordinate, or its images; see `Symmetry.directions`."""
+        return symmetry.directions(self.theta, self._fixed, self.numbers)
+
+    def charge(self, symmetry: Symmetry) -> sympy.Expr | None:
+        """The Noether charge of a symmetry; see `Symmetry.charge`."""
+        return symmetry.charge(self.theta, self._fixed, self.numbers)
+
+    @cached_property
+    def _fixed(self) -> dict[str, Any]:
+        """What a symmetry may name: the noise does not take part in it."""
+        random = {base_name(name) for name in self.random}
+        return {name: value for name, value in self.namespace.items() if name not in random}
 
     @cached_property
     def population(self) -> sympy.Expr:
@@ -397,6 +413,58 @@ def _derivative(expression: sympy.Expr, symbol: sympy.Symbol) -> sympy.Expr:
     from sgdsim.formulas.symbolic import derivative
 
     return derivative(expression, symbol)
+
+
+def _check_symmetry(loss: Loss, symmetry: Symmetry) -> None:
+    """Refuse a loss of which some sample changes: symbolically, or in 50 digits at random points."""
+    import sympy
+
+    from sgdsim.formulas.symbolic import exact
+
+    directions = {loss.symbols[name]: value for name, value in loss.directions(symmetry).items()}
+    random = set(loss.random) & {symbol.name for value in directions.values() for symbol in value.free_symbols}
+    if random:
+        raise InputError(f"loss.symmetry {symmetry.name!r}: depends on the noise {', '.join(sorted(random))}")
+    if symmetry.is_continuous:
+        terms = [value * loss.expression.diff(symbol) for symbol, value in directions.items()]
+    else:
+        terms = [loss.expression.xreplace(directions), -loss.expression]
+    constants = {loss.symbols[name]: exact(value) for name, value in loss.constants.items()}
+    terms = [term.subs(constants) for term in terms]
+    change = sympy.expand(sympy.Add(*terms))
+    if change != 0 and not _cancel(loss, terms):
+        how = "along its generator" if symmetry.is_continuous else "under it"
+        by = shortened(change)
+        raise InputError(f"loss.symmetry {symmetry.name!r}: {how} the loss of a sample changes by {by}, expected 0")
+
+
+def _cancel(loss: Loss, terms: Sequence[sympy.Expr]) -> bool:
+    """Whether terms add up to zero in 50 digits at random points, the noise as it is distributed."""
+    from sympy import Float, cse
+
+    from sgdsim.formulas.symbolic import exact
+
+    shared, reduced = cse(terms, order="none")  # a norm is in every term, and is computed once
+    random = Random(0)
+    usable = 0
+    for attempt in range(10 * _POINTS):
+        scale = 10 ** random.uniform(-1, 1)
+        theta = [random.gauss(0, scale) for _ in loss.theta]
+        values = dict(zip(loss.parameters, map(abs, theta) if attempt % 2 else theta, strict=True))
+        values |= {name: noise.draw(random) for name, noise in loss.noise.items()}
+        values |= {} if loss.data is None else loss.data.row(random.randrange(loss.data.rows))
+        point = {loss.symbols[name]: exact(round(value, 6)).evalf(60) for name, value in values.items()}
+        for symbol, value in shared:
+            point[symbol] = value.xreplace(point).evalf(60)
+        numbers = [term.xreplace(point).evalf(50) for term in reduced]
+        if not all(number.is_Number and number.is_finite for number in numbers):
+            continue  # outside the domain of a logarithm, say
+        if abs(sum(numbers)) > Float("1e-40") * sum(abs(number) for number in numbers):
+            return False
+        usable += 1
+        if usable == _POINTS:
+            return True
+    return False
 
 
 def _largest_eigenvalue(hessian: sympy.Matrix) -> sympy.Expr:

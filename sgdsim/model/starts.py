@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from math import comb, hypot, inf, isfinite, sqrt
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sgdsim.base import toml
 from sgdsim.base.errors import InputError
 from sgdsim.model.noise import Noise
 
@@ -97,7 +93,7 @@ class Grid(_Given):
 
 @dataclass(frozen=True)
 class Stored(_Given):
-    """The last snapshot of a file, one parameter of it.
+    """One parameter of the last snapshot of a file, which stays there: a description opens no file.
 
     Parameters
     ----------
@@ -128,65 +124,13 @@ class Stored(_Given):
     moments: tuple[float, ...]
     antithetic: bool = False
 
-    @cached_property
-    def _values(self) -> np.ndarray:
-        names, theta, _ = _last_snapshot(self.file)
-        if _digest(theta) != self.digest:
-            raise InputError(f"run.from: {self.file} has changed since its snapshot was taken as a start")
-        return theta[:, names.index(self.parameter)]
-
-    def values(self, start: int, stop: int) -> np.ndarray:
-        """Of these trajectories, shape (trajectory,)."""
-        if stop > len(self._values):
-            raise InputError(f"run.from: {self.file} holds {len(self._values)} trajectories, expected at least {stop}")
-        return self._values[start:stop]
-
     def moment(self, order: int) -> float:
         """The mean of a power over the trajectories."""
         return 1.0 if order == 0 else self.moments[order - 1]
 
 
-def describe_snapshot(path: str | Path, trajectories: int | None) -> dict[str, Any]:
-    """What a scenario keeps of a file whose last snapshot it starts from.
-
-    Parameters
-    ----------
-    path
-        A file of a single run.
-    trajectories
-        How many are taken, the first ones; None for all.
-
-    Returns
-    -------
-    dict
-        ``file``, ``digest``, ``step``, ``seeds`` (of this run and those that it went on from), ``antithetic`` where
-        it is true, ``trajectories`` and ``moments`` by parameter.
-
-    Raises
-    ------
-    InputError
-        For a file that is not ours, a sweep, one without snapshots, with fewer trajectories, or with diverged ones.
-    """
-    names, theta, place = _last_snapshot(path)
-    number = len(theta) if trajectories is None else trajectories
-    if number > len(theta):
-        raise InputError(f"run.from: {path} holds {len(theta)} trajectories, expected at least {number}")
-    taken = theta[:number].astype(np.float64)
-    if not np.isfinite(taken).all():
-        row = int(np.argmin(np.isfinite(taken).all(axis=1)))
-        raise InputError(f"run.from: trajectory {row} of {path} has diverged, expected finite values")
-    moments = {name: [float(np.mean(taken[:, i] ** k)) for k in range(1, 5)] for i, name in enumerate(names)}
-    return {
-        "file": str(path),
-        "digest": _digest(theta),
-        **place,
-        "trajectories": number,
-        "moments": moments,
-    }
-
-
 def stored(section: Mapping[str, Any]) -> dict[str, Stored]:
-    """The starts that `describe_snapshot` describes, by parameter."""
+    """The starts that `sgdsim.input.snapshots.describe_snapshot` describes, by parameter."""
     place = section["file"], section["digest"], section["step"], tuple(section["seeds"]), section["trajectories"]
     paired = bool(section.get("antithetic"))
     return {name: Stored(*place, name, tuple(moments), paired) for name, moments in section["moments"].items()}
@@ -204,32 +148,6 @@ def describe_stored(starts: Sequence[Stored]) -> dict[str, Any]:
         "trajectories": one.trajectories,
         "moments": {start.parameter: list(start.moments) for start in starts},
     }
-
-
-def _last_snapshot(path: str | Path) -> tuple[list[str], np.ndarray, dict[str, Any]]:
-    """Names of the parameters, their values, and after how many steps of which seeds, with whose noise."""
-    from sgdsim.ensemble import Ensemble
-
-    ensemble = Ensemble.open(path)
-    theta = ensemble.variables["theta"]
-    if "point" in theta.dimensions:
-        raise InputError(f"run.from: {path} holds a sweep, expected a single run")
-    if not theta.shape[0]:
-        raise InputError(f"run.from: {path} holds no snapshots; record one with --snapshot final")
-    names = [str(name) for name in ensemble["parameter"]]
-    scenario = toml.loads(str(ensemble.attributes.get("scenario", "")), f"the scenario in {path}")
-    before = scenario.get("run", {}).get("from", {}).get("seeds", [])
-    place: dict[str, Any] = {
-        "step": int(ensemble["snapshot_step"][-1]),
-        "seeds": [int(ensemble.attributes["seed"]), *before],
-    }
-    if "antithetic" in ensemble.attributes:
-        place["antithetic"] = True
-    return names, np.asarray(theta.data[-1]), place
-
-
-def _digest(theta: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(theta).tobytes()).hexdigest()
 
 
 def level_set(names: Sequence[str], text: str, where: str = "initial") -> dict[str, float]:

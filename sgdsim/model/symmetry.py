@@ -5,17 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sgdsim.base.errors import InputError, shortened, unknown_name
+from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.vectors import base_name
 
 if TYPE_CHECKING:
     import sympy
-
-    from sgdsim.model.loss import Loss
 
 KINDS = {
     "rescale": "rescale:u:1,w:-1",
@@ -26,8 +23,6 @@ KINDS = {
     "permutation": "permutation:u,w",
 }
 """Each kind of symmetry that has a short form, with it."""
-
-_POINTS = 50  # at which a change is looked for that does not cancel symbolically
 
 
 @dataclass(frozen=True)
@@ -143,25 +138,35 @@ class Symmetry:
         """Whether it is a group with a generator."""
         return bool(self.generator)
 
-    def directions(self, loss: Loss) -> dict[str, sympy.Expr]:
+    def directions(
+        self, theta: Sequence[sympy.Symbol], namespace: Mapping[str, Any], numbers: Mapping[str, float]
+    ) -> dict[str, sympy.Expr]:
         """The generator by coordinate, of those that move; the images by coordinate of a discrete symmetry.
+
+        Parameters
+        ----------
+        theta
+            Symbols of the parameters.
+        namespace
+            What the formulas may name, as of `Loss.namespace`.
+        numbers
+            Constants, so that one in an exponent is a whole number where it has such a value.
 
         Raises
         ------
         InputError
             For a name that is no parameter, one that is moved twice, and vectors that do not fit.
         """
-        where = f"loss.symmetry {self.name!r}"
-        known = {base_name(name) for name in (*loss.parameters, *loss.constants)} | set(loss.definitions)
+        where, parameters = f"loss.symmetry {self.name!r}", [symbol.name for symbol in theta]
         found: dict[str, sympy.Expr] = {}
         for name, text in (self.generator or self.image).items():
-            moved = [key for key in loss.parameters if name in (key, base_name(key))]
+            moved = [key for key in parameters if name in (key, base_name(key))]
             if not moved:
-                raise InputError(f"{where}: {unknown_name('parameter', name, loss.parameters)}")
+                raise InputError(f"{where}: {unknown_name('parameter', name, parameters)}")
             what = f"{where}: {'generator' if self.generator else 'image'} of {name}"
             formula = Formula.parse(text, where=what)
-            formula.require(known)
-            value = formula.expression(loss.namespace, loss.numbers, vector=True)
+            formula.require(namespace)
+            value = formula.expression(namespace, numbers, vector=True)
             values = value if isinstance(value, tuple) else (value,) * len(moved)
             if len(values) != len(moved):
                 raise InputError(f"{what}: {text!r} is a vector of {len(values)}, expected {len(moved)}")
@@ -170,83 +175,33 @@ class Symmetry:
             found |= dict(zip(moved, values, strict=True))
         return found
 
-    def check(self, loss: Loss) -> None:
-        """Refuse a loss of which some sample changes.
-
-        Raises
-        ------
-        InputError
-            As `directions`, and with the change where it is not zero: symbolically, or in 50 digits at random points.
-        """
-        import sympy
-
-        from sgdsim.formulas.symbolic import exact
-
-        directions = {loss.symbols[name]: value for name, value in self.directions(loss).items()}
-        random = set(loss.random) & {symbol.name for value in directions.values() for symbol in value.free_symbols}
-        if random:
-            raise InputError(f"loss.symmetry {self.name!r}: depends on the noise {', '.join(sorted(random))}")
-        if self.is_continuous:
-            terms = [value * loss.expression.diff(symbol) for symbol, value in directions.items()]
-        else:
-            terms = [loss.expression.xreplace(directions), -loss.expression]
-        constants = {loss.symbols[name]: exact(value) for name, value in loss.constants.items()}
-        terms = [term.subs(constants) for term in terms]
-        change = sympy.expand(sympy.Add(*terms))
-        if change != 0 and not _cancel(loss, terms):
-            how = "along its generator" if self.is_continuous else "under it"
-            by = shortened(change)
-            raise InputError(f"loss.symmetry {self.name!r}: {how} the loss of a sample changes by {by}, expected 0")
-
-    def charge(self, loss: Loss) -> sympy.Expr | None:
+    def charge(
+        self, theta: Sequence[sympy.Symbol], namespace: Mapping[str, Any], numbers: Mapping[str, float]
+    ) -> sympy.Expr | None:
         """The Noether charge Q whose gradient is the generator, which gradient flow conserves.
 
         ``theta^T A theta / 2`` of a symmetric matrix A, ``b theta`` of a translation; None where there is none: of
         a discrete symmetry, a rotation, or a generator that is not affine.
+
+        Parameters
+        ----------
+        theta, namespace, numbers
+            As of `directions`.
         """
         import sympy
 
         if not self.is_continuous:
             return None
-        directions = self.directions(loss)
-        generator = sympy.Matrix([directions.get(name, sympy.Integer(0)) for name in loss.parameters])
-        slopes = generator.jacobian(sympy.Matrix(loss.theta))
-        if slopes.free_symbols & set(loss.theta) or slopes != slopes.T:
+        directions = self.directions(theta, namespace, numbers)
+        generator = sympy.Matrix([directions.get(symbol.name, sympy.Integer(0)) for symbol in theta])
+        point = sympy.Matrix(theta)
+        slopes = generator.jacobian(point)
+        if slopes.free_symbols & set(theta) or slopes != slopes.T:
             return None
-        theta = sympy.Matrix(loss.theta)
-        constant = generator - slopes * theta
-        charge = sympy.expand((theta.T * slopes * theta)[0] / 2 + (constant.T * theta)[0])
+        constant = generator - slopes * point
+        charge = sympy.expand((point.T * slopes * point)[0] / 2 + (constant.T * point)[0])
         return charge if charge != 0 else None
 
 
 def _factor(text: str) -> str:
     return text if re.fullmatch(r"-?[\w.]+", text) else f"({text})"
-
-
-def _cancel(loss: Loss, terms: Sequence[sympy.Expr]) -> bool:
-    """Whether terms add up to zero in 50 digits at random points, the noise as it is distributed."""
-    from sympy import Float, cse
-
-    from sgdsim.formulas.symbolic import exact
-
-    shared, reduced = cse(terms, order="none")  # a norm is in every term, and is computed once
-    random = Random(0)
-    usable = 0
-    for attempt in range(10 * _POINTS):
-        scale = 10 ** random.uniform(-1, 1)
-        theta = [random.gauss(0, scale) for _ in loss.theta]
-        values = dict(zip(loss.parameters, map(abs, theta) if attempt % 2 else theta, strict=True))
-        values |= {name: noise.draw(random) for name, noise in loss.noise.items()}
-        values |= {} if loss.data is None else loss.data.row(random.randrange(loss.data.rows))
-        point = {loss.symbols[name]: exact(round(value, 6)).evalf(60) for name, value in values.items()}
-        for symbol, value in shared:
-            point[symbol] = value.xreplace(point).evalf(60)
-        numbers = [term.xreplace(point).evalf(50) for term in reduced]
-        if not all(number.is_Number and number.is_finite for number in numbers):
-            continue  # outside the domain of a logarithm, say
-        if abs(sum(numbers)) > Float("1e-40") * sum(abs(number) for number in numbers):
-            return False
-        usable += 1
-        if usable == _POINTS:
-            return True
-    return False

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from sgdsim.model.run import Recorder, Run
+from sgdsim.model.recorder import Recorder
+from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.plots.panel import spread
 from sgdsim.prediction import Moment, NotApplicable, Prediction

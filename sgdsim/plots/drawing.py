@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sgdsim.base.errors import InputError, RunError, shortened, unknown_name
-from sgdsim.ensemble import WHOLE, Ensemble, atomic_file
+from sgdsim.base.files import atomic_file
+from sgdsim.ensemble import WHOLE, Ensemble
 from sgdsim.prediction import Prediction
 
 if TYPE_CHECKING:

@@ -60,7 +60,7 @@ def weights(run: Run) -> np.ndarray:
 
     >>> from sgdsim.model.loss import Loss
     >>> from sgdsim.model.optimizers import Optimizer
-    >>> from sgdsim.model.run import Recorder
+    >>> from sgdsim.model.recorder import Recorder
     >>> from sgdsim.model.schedules import Schedule
     >>> loss = Loss("x**2/2 + z*x", ("x",), noise={"z": Noise.parse("normal")})
     >>> run = Run(loss, Optimizer(), Schedule("0.5"), {"x": 1.0}, 100, 3, recorder=Recorder(controls=("x",)))

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
-from types import FrameType, TracebackType
+from collections.abc import Callable
+from types import TracebackType
 from typing import Any, Self
+
+from sgdsim.base.interrupts import Interrupts
+
+_WIDTH = 80  # of a terminal that does not know its own; tqdm would take that for no room at all
 
 
 class Progress:
     """Counts trajectory-steps; shows their rate and the time left on standard error if that is a terminal.
 
     In its context an interrupt that arrives in a call-back of the compiler, where Python can only report and forget
-    it, is raised again with the next `update`.
+    it, is raised again with the next `update`. A terminal that goes away takes the bar with it, not the run.
 
     Parameters
     ----------
@@ -31,24 +34,14 @@ class Progress:
 
     def __init__(self, total: int, shown: bool) -> None:
         self._total = total
-        self._shown = shown and sys.stderr.isatty()
+        self._shown = shown
         self._bar: Any = None
-        self._interrupted = False
-        self._watching = False
+        self._interrupts = Interrupts()
 
     def __enter__(self) -> Self:
-        in_main = threading.current_thread() is threading.main_thread()
-        self._watching = in_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        self._report = sys.unraisablehook
-        if self._watching:
-            signal.signal(signal.SIGINT, self._interrupt)
-            sys.unraisablehook = self._report_others
+        self._interrupts.__enter__()
         if self._shown:
-            from tqdm import tqdm
-
-            # A terminal may not know its width; tqdm would take that for no room at all.
-            width = None if os.get_terminal_size(sys.stderr.fileno()).columns else 80
-            self._bar = tqdm(total=self._total, unit=" trajectory-steps", unit_scale=True, leave=False, ncols=width)
+            self._draw(self._begin)
         return self
 
     def update(self, done: int) -> None:
@@ -59,28 +52,36 @@ class Progress:
         KeyboardInterrupt
             If one was lost before.
         """
-        if self._interrupted:
-            raise KeyboardInterrupt
+        self._interrupts.check()
         if self._bar is not None:
-            if not self._bar.n:
-                self._bar.unpause()  # until now kernels were compiled
-            self._bar.update(done)
+            self._draw(lambda: self._advance(done))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._watching:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            sys.unraisablehook = self._report
-        if self._bar is not None:
-            self._bar.close()
-        if kind is None and self._interrupted:
-            raise KeyboardInterrupt
+        try:
+            if self._bar is not None:
+                self._draw(self._bar.close)
+        finally:
+            self._interrupts.__exit__(kind, error, traceback)
 
-    def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        self._interrupted = True
-        raise KeyboardInterrupt
+    def _begin(self) -> None:
+        if sys.stderr is None or not sys.stderr.isatty():  # None where it was closed before Python began
+            return
+        from tqdm import tqdm
 
-    def _report_others(self, problem: Any) -> None:
-        if not isinstance(problem.exc_value, KeyboardInterrupt):
-            self._report(problem)
+        width = None if os.get_terminal_size(sys.stderr.fileno()).columns else _WIDTH
+        self._bar = tqdm(total=self._total, unit=" trajectory-steps", unit_scale=True, leave=False, ncols=width)
+
+    def _advance(self, done: int) -> None:
+        if not self._bar.n:
+            self._bar.unpause()  # until now kernels were compiled
+        self._bar.update(done)
+
+    def _draw(self, action: Callable[[], object]) -> None:
+        try:
+            action()
+        except (OSError, ValueError):  # the latter of a file that Python has closed
+            if self._bar is not None:
+                self._bar.disable = True  # or it would try again when it is forgotten
+            self._bar = None

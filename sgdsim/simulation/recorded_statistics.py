@@ -11,7 +11,8 @@ from sgdsim.base.errors import InputError
 from sgdsim.ensemble import Variable
 from sgdsim.kernels.accumulators import Accumulators
 from sgdsim.model.observables import control_for
-from sgdsim.model.run import Histogram, Plane, Run
+from sgdsim.model.recorder import Histogram, Plane
+from sgdsim.model.run import Run
 from sgdsim.statistics.control_variates import Controlled, Groups, regression
 from sgdsim.statistics.estimators import (
     STATISTICS,

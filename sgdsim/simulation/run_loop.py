@@ -18,6 +18,7 @@ import numpy as np
 
 from sgdsim.base import toml
 from sgdsim.base.errors import InputError
+from sgdsim.base.memory import available_memory
 from sgdsim.ensemble import Ensemble
 from sgdsim.kernels.accumulators import Accumulators
 from sgdsim.kernels.block import Block, Common
@@ -27,7 +28,8 @@ from sgdsim.kernels.workers import Workers
 from sgdsim.model.loss import Loss
 from sgdsim.model.observables import Observable
 from sgdsim.model.optimizers import Optimizer
-from sgdsim.model.run import Autocorrelation, Drift, Recorder, Run, binned
+from sgdsim.model.recorder import Autocorrelation, Drift, Recorder, binned
+from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.model.starts import Grid, Start, Stored, start_from
 from sgdsim.simulation import control_weights as theory_of_controls
@@ -36,6 +38,7 @@ from sgdsim.simulation.assembly import assemble
 from sgdsim.simulation.devices import Device, choose, executor
 from sgdsim.simulation.progress import Progress
 from sgdsim.simulation.recorded_statistics import check_names
+from sgdsim.simulation.stored_states import stored_values
 
 SPAN_SECONDS = 0.05
 _FIRST_SPAN = 4  # steps, before the speed is known
@@ -74,7 +77,6 @@ class Simulator:
 
     def __init__(self, run: Run, point: int = 0, device: str | Device = "cpu", workers: Workers | None = None) -> None:
         self.run = run
-        self.given = {n: start for n, start in run.initial.items() if isinstance(start, Grid | Stored)}
         self._plan = Plan(run)
         self.program = program_of(run, self._plan)
         self.lanes = self.program.lanes
@@ -136,13 +138,18 @@ class Simulator:
 
     def blocks(self, block_trajectories: int | None = None) -> Iterator[Block]:
         """The initial states of all blocks, one at a time."""
-        starts = self.first_tiles(block_trajectories)
+        starts, number = self.first_tiles(block_trajectories), self.run.trajectories
+        grids = {name: start for name, start in self.run.initial.items() if isinstance(start, Grid)}
+        stored = {name: start for name, start in self.run.initial.items() if isinstance(start, Stored)}
+        states = stored_values(stored, number)
         for first_tile in starts:
             block = self.executor.block(first_tile, min(starts.step, self.n_tiles - first_tile))
             first, last = self._trajectories(block)
-            for name, start in self.given.items():
+            given = {name: grid.values(first, last) for name, grid in grids.items()}
+            given |= {name: column[first:last] for name, column in states.items()}
+            for name, column in given.items():
                 values = np.full(block.tiles * self.lanes, np.nan)
-                values[: last - first] = start.values(first, last)
+                values[: last - first] = column
                 self.executor.put(block, self.run.loss.parameters.index(name), values.reshape(-1, self.lanes))
             yield block
 
@@ -406,21 +413,12 @@ def simulate_runs(
 
 
 def _check_memory(required: int) -> None:
-    available = _available_memory()
+    available = available_memory()
     if required > available:
         raise InputError(
             f"the run needs {required / 1e9:.1f} GB of memory, {available / 1e9:.1f} GB are available: take fewer "
             "trajectories, snapshots or sweep points, or record less often"
         )
-
-
-def _available_memory() -> float:
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            fields = dict(line.split(":") for line in file)
-        return float(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError):
-        return float("inf")
 
 
 def _thread_count(threads: int | None) -> int:

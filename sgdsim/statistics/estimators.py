@@ -396,7 +396,7 @@ def drift(ensemble: Ensemble, name: str) -> list[Estimate]:
     Examples
     --------
     >>> import sgdsim
-    >>> from sgdsim.model.run import Drift, Histogram
+    >>> from sgdsim.model.recorder import Drift, Histogram
     >>> loss = sgdsim.Loss("x**2/2 + z*x", ("x",), noise={"z": sgdsim.Noise.parse("normal")})
     >>> run = {"initial": {"x": "grid:-1,1"}, "trajectories": 4096, "steps": 4, "device": "python"}
     >>> found = drift(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import json
 import os
@@ -21,7 +22,7 @@ import h5py
 import pytest
 from click.testing import CliRunner, Result
 
-from sgdsim import __version__
+from sgdsim import __version__, ensemble
 from sgdsim.app.cli import main
 from sgdsim.base import toml
 from sgdsim.kernels import cache_folder
@@ -315,8 +316,8 @@ def test_files_that_are_not_ours(command, home, folder):
         file.attrs["schema_version"] = 99
     Path("other.h5").mkdir()
     for name, problem in {
-        "missing.h5": "No such file",
-        "other.h5": "Is a directory",
+        "missing.h5": "no such file",
+        "other.h5": "a folder, expected a file",
         "text.h5": "not an HDF5 file",
         "empty.h5": "not an HDF5 file",
         "truncated.h5": "truncated or damaged",
@@ -358,7 +359,25 @@ def test_an_interrupt_has_its_exit_code(monkeypatch):
     assert (result.exit_code, result.stderr) == (130, "Interrupted; nothing unfinished is left behind.\n")
 
 
-def test_ctrl_c_ends_a_long_run_at_once_and_leaves_nothing(folder):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupt_that_is_lost_in_the_final_write_ends_the_command(number, folder, monkeypatch):
+    """In a call-back from C, as HDF5 has many, Python only reports it and goes on."""
+    original = ensemble._labelled
+
+    def interrupted(*arguments: Any) -> Any:
+        ctypes.CFUNCTYPE(None)(lambda: signal.raise_signal(number))()
+        return original(*arguments)
+
+    monkeypatch.setattr(ensemble, "_labelled", interrupted)
+    result = sgdsim("run", "valley.toml", "-o", "out.h5")
+    assert (result.exit_code, result.stdout) == (128 + number, "")  # nothing was printed, let alone compared
+    assert result.stderr.endswith("; nothing unfinished is left behind.\n")
+    assert sorted(path.name for path in folder.iterdir()) == ["out.h5", "valley.toml"]
+    assert ensemble.Ensemble.open("out.h5").attributes["title"] == VALLEY["title"]  # it is whole
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_long_run_at_once_and_leaves_nothing(number, folder):
     """On a terminal, as a user would; measured from the signal to the message."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
@@ -370,10 +389,10 @@ def test_ctrl_c_ends_a_long_run_at_once_and_leaves_nothing(folder):
         seen = read_until(master, "M trajectory-steps/s")  # the bar: compiled, and under way
         assert (folder / "results").is_dir()
         began = time.perf_counter()
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         seen = read_until(master, "left behind")
         elapsed = time.perf_counter() - began
-        assert process.wait(10) == 130
+        assert process.wait(10) == 128 + number
         assert process.stdout.read() == ""
     finally:
         process.kill()
@@ -397,3 +416,63 @@ def test_nothing_is_drawn_where_there_is_no_terminal(folder):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert (folder / "results" / "valley.h5").is_file()
+
+
+# Standard streams.
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_loses_no_run(closed, home, folder):
+    """As of services; the number of the stream must not become that of the result, into which libraries would print."""
+    command = f"exec '{sys.executable}' -m sgdsim run valley.toml -o out.h5 {closed}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ("agrees" in done.stdout) == (closed == "2>&-")
+    assert ensemble.Ensemble.open("out.h5").digest() == ensemble.Ensemble.open(home / "valley.h5").digest()
+
+
+def test_a_closed_stream_gives_its_number_to_no_file():
+    code = """
+import os
+from sgdsim.app.cli import main
+
+main(["list", "losses"], standalone_mode=False)
+print(os.open(os.devnull, os.O_RDONLY))
+"""
+    command = ["sh", "-c", 'exec "$0" -c "$1" <&- 2>&-', sys.executable, code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert int(done.stdout.split()[-1]) > 2
+
+
+def test_a_warning_that_cannot_be_told_loses_no_run(folder):
+    options = ["run", "valley.toml", "-o", "out.h5", "--set", "optimizer.learning_rate=2.5", "--no-compare"]
+    assert "trajectories may diverge" in sgdsim(*options).stderr
+    Path("out.h5").unlink()
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run([sys.executable, "-m", "sgdsim", *options], stderr=full, check=False)
+    assert done.returncode == 0
+    assert ensemble.Ensemble.open("out.h5").attributes["title"] == VALLEY["title"]
+
+
+def test_what_moves_a_cursor_or_is_no_text_is_printed_escaped(folder):
+    """A title may come with a file from anywhere, and hide what the terminal shows."""
+    title = "\x1b[2J\x1b]0;owned\x07 \u202e\ufeff \x9b1m\r é ± 谷"
+    Path("wild.toml").write_text(toml.dumps({**VALLEY, "title": title}), encoding="utf-8")
+    assert sgdsim("run", "wild.toml", "-o", "wild.h5", "--quiet", "--no-compare").exit_code == 0
+    shown = sgdsim("info", "wild.h5").stdout
+    assert r"\x1b[2J\x1b]0;owned\x07 \u202e\ufeff \x9b1m\r é ± 谷" in shown
+    assert all(one.isprintable() or one == "\n" for one in shown)
+    error = refused("run", "wild.toml", "--set", "loss.name='\x1b[2J'", "-o", "other.h5")
+    assert "\x1b" not in error
+
+
+def test_paths_and_terminals_without_the_letters(folder):
+    name = os.fsdecode(b"out\xff.h5")
+    result = sgdsim("run", "valley.toml", "-o", name)
+    assert result.exit_code == 0
+    assert result.stdout.startswith(r"out\udcff.h5: 2,000 trajectories")
+    command = [sys.executable, "-m", "sgdsim", "compare", name]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert rb" \xb1 " in done.stdout

@@ -253,7 +253,7 @@ def test_what_names_no_file_stays(data):
 
 def test_states_of_another_run_stay_in_their_file(folder, monkeypatch):
     monkeypatch.setattr(
-        "sgdsim.model.starts.describe_snapshot",
+        "sgdsim.input.snapshots.describe_snapshot",
         lambda path, count: {"file": path, "trajectories": count or 9, "seeds": [2]},
     )
     write("", "before.h5")
@@ -264,7 +264,7 @@ def test_states_of_another_run_stay_in_their_file(folder, monkeypatch):
         assert made == {"run": {"from": start, "trajectories": count, "seed": 3}}
     monkeypatch.undo()
     monkeypatch.chdir(folder)
-    for name, problem in (("before.h5", "not an HDF5 file"), ("missing.h5", "no such file")):
+    for name, problem in (("before.h5", "is not an HDF5 file"), ("missing.h5", "no such file")):
         with pytest.raises(InputError, match=rf"^run\.from: \S*{name}: {problem}"):
             inline_files({"run": {"from": name}})
 

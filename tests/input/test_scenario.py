@@ -16,7 +16,7 @@ from sgdsim.input.scenario import Scenario, shipped
 from sgdsim.model.losses import CATALOGUE
 from sgdsim.model.noise import Noise
 from sgdsim.model.observables import Observable
-from sgdsim.model.run import Histogram, Recorder
+from sgdsim.model.recorder import Histogram, Recorder
 
 VALLEY: dict[str, Any] = {
     "loss": {

@@ -20,7 +20,8 @@ from sgdsim.model.losses import CATALOGUE
 from sgdsim.model.noise import FAMILIES, Noise
 from sgdsim.model.observables import Observable
 from sgdsim.model.optimizers import OPTIMIZERS, Optimizer
-from sgdsim.model.run import Autocorrelation, Drift, Histogram, Plane, Recorder, Run
+from sgdsim.model.recorder import Autocorrelation, Drift, Histogram, Plane, Recorder
+from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.model.starts import Grid
 from sgdsim.simulation.run_loop import simulate_runs

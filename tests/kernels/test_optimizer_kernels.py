@@ -12,7 +12,8 @@ from sgdsim.kernels.accumulators import Accumulators
 from sgdsim.model.losses import CATALOGUE
 from sgdsim.model.observables import Observable
 from sgdsim.model.optimizers import OPTIMIZERS, Optimizer
-from sgdsim.model.run import Recorder, Run
+from sgdsim.model.recorder import Recorder
+from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.simulation.run_loop import Simulator, allocate, simulate_runs
 from tests import naive

@@ -1,46 +1,19 @@
-"""Starts: grids, points of level sets, the end of another file."""
+"""Starts: grids and points of level sets."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import h5py
 import numpy as np
 import pytest
 
-from sgdsim.app.workflow import run_scenario, scenario_from
-from sgdsim.base import toml
+from sgdsim.app.workflow import scenario_from
 from sgdsim.base.errors import InputError
-from sgdsim.ensemble import Ensemble
-from sgdsim.input.scenario import Scenario
 from sgdsim.model.losses import CATALOGUE
-from sgdsim.model.noise import Noise
 from sgdsim.model.optimizers import Optimizer
-from sgdsim.model.run import Recorder, Run
+from sgdsim.model.recorder import Recorder
+from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
-from sgdsim.model.starts import Grid, Stored, describe_snapshot, level_set, stored
+from sgdsim.model.starts import Grid, level_set
 from sgdsim.simulation.run_loop import simulate_runs
-
-N = 300
-
-
-def run(**fields) -> Run:
-    given = {"initial": {"u": 1.0, "w": 0.5}, "trajectories": N, "steps": 4, "seed": 5}
-    recorder = Recorder(snapshots=(0, 2, 4))
-    return Run(CATALOGUE["rescaling"](), Optimizer(), Schedule("0.1"), **{"recorder": recorder, **given, **fields})
-
-
-def simulated(**fields) -> Ensemble:
-    return simulate_runs([run(**fields)], scenario="", device="python")
-
-
-@pytest.fixture(scope="module")
-def before(tmp_path_factory) -> Path:
-    """A file whose trajectories all differ."""
-    path = tmp_path_factory.mktemp("starts") / "before.h5"
-    simulated(initial={"u": Noise.parse("normal:1,0.2"), "w": Noise.parse("normal:0,0.3")}).save(path)
-    return path
-
 
 # Grids.
 
@@ -72,9 +45,10 @@ def test_what_is_no_grid(text):
 @pytest.mark.parametrize("points", [2, 7, 256, 300])
 def test_trajectories_start_on_the_grid(points):
     """One after the other, and again when the points are used up, over several tiles and blocks."""
-    one = run(initial={"u": Grid(-1.5, 2.0, points), "w": 0.5})
+    initial = {"u": Grid(-1.5, 2.0, points), "w": 0.5}
+    one = Run(CATALOGUE["rescaling"](), Optimizer(), Schedule("0.1"), initial, 300, 4, 5, Recorder(snapshots=(0,)))
     found = simulate_runs([one], scenario="", device="python", block_trajectories=256)
-    expected = np.resize(np.linspace(-1.5, 2.0, points), N)
+    expected = np.resize(np.linspace(-1.5, 2.0, points), 300)
     np.testing.assert_allclose(found["theta"][0, :, 0], expected, rtol=0, atol=1e-15)
     assert (found["theta"][0, :, 1] == 0.5).all()
 
@@ -128,168 +102,12 @@ def test_what_is_no_level_set(names, text):
         level_set(names, text)
 
 
-# The end of another run.
-
-
-def test_values_are_those_of_the_last_snapshot(before):
-    theta = Ensemble.open(before)["theta"]
-    starts = stored(describe_snapshot(before, None))
-    assert list(starts) == ["u", "w"]
-    assert all(isinstance(start, Stored) and start.step == 4 for start in starts.values())
-    again = simulate_runs([run(initial=starts)], scenario="", device="python", block_trajectories=256)
-    np.testing.assert_array_equal(again["theta"][0], theta[-1])
-    assert np.abs(again["theta"][-1] - theta[-1]).max() > 1e-3
-
-
-def test_the_first_trajectories_are_taken(before):
-    theta = Ensemble.open(before)["theta"][-1, :100]
-    starts = stored(describe_snapshot(before, 100))
-    np.testing.assert_array_equal(simulated(initial=starts, trajectories=100)["theta"][0], theta)
-    for i, start in enumerate(starts.values()):
-        column = theta[:, i]
-        assert [start.moment(n) for n in range(5)] == pytest.approx([np.mean(column**n) for n in range(5)], rel=1e-14)
-        assert start.cumulant(1) == pytest.approx(column.mean(), rel=1e-14)
-        assert start.cumulant(2) == pytest.approx(column.var(), rel=1e-11)
-        assert start.cumulant(3) == pytest.approx(np.mean((column - column.mean()) ** 3), rel=1e-8, abs=1e-12)
-
-
-def test_a_file_that_has_changed_is_refused(before, tmp_path):
-    path = tmp_path / "other.h5"
-    path.write_bytes(before.read_bytes())
-    starts = stored(describe_snapshot(path, None))
-    path.unlink()
-    simulated(seed=6).save(path)
-    with pytest.raises(InputError, match=r"run.from: .*other.h5 has changed since its snapshot was taken"):
-        simulated(initial=starts)
-
-
-def test_files_that_are_no_start_are_refused(before, tmp_path):
-    """Too few trajectories, a diverged one, a sweep, no snapshots, something else."""
-    with pytest.raises(InputError, match="holds 300 trajectories, expected at least 301"):
-        describe_snapshot(before, 301)
-    wild = tmp_path / "wild.h5"
-    simulated(initial={"u": Noise.parse("normal:0,1e40"), "w": 1e40}).save(wild)
-    with pytest.raises(InputError, match=r"run.from: trajectory \d+ of .*wild.h5 has diverged"):
-        describe_snapshot(wild, None)
-    sweep = tmp_path / "sweep.h5"
-    simulate_runs([run(seed=1), run(seed=2)], scenario="", device="python", sweep={"run.seed": (1, 2)}).save(sweep)
-    with pytest.raises(InputError, match="holds a sweep, expected a single run"):
-        describe_snapshot(sweep, None)
-    bare = tmp_path / "bare.h5"
-    simulated(recorder=Recorder()).save(bare)
-    with pytest.raises(InputError, match="holds no snapshots; record one with --snapshot final"):
-        describe_snapshot(bare, None)
-    for other in (tmp_path / "missing.h5", Path(__file__)):
-        with pytest.raises(InputError, match=other.name):
-            describe_snapshot(other, None)
-
-
-def test_a_diverged_trajectory_beyond_those_that_are_taken_is_no_matter(tmp_path):
-    path = tmp_path / "some.h5"
-    found = simulated(initial={"u": Grid(0.0, 1e40, N), "w": 0.1})
-    assert np.isfinite(found["theta"][-1, 0]).all()
-    assert np.isnan(found["theta"][-1, -1]).all()
-    found.save(path)
-    assert describe_snapshot(path, 1)["trajectories"] == 1
-
-
-# In scenarios.
-
-
-def scenario(folder: Path, **sections: dict) -> Scenario:
-    data = {
-        "loss": {"name": "rescaling"},
-        "optimizer": {"learning_rate": 0.1},
-        "run": {"steps": 4, "seed": 9, "from": "before.h5"},
-        "record": {"snapshots": [0, "final"]},
-    }
-    for name, section in sections.items():
-        data[name] = {**data[name], **section}
-    return scenario_from(data, "again", "scenario", folder=folder)
-
-
-def test_the_scenario_says_where_the_start_comes_from(before):
-    """File, digest, step, number and moments; the number of trajectories follows; the text alone suffices again."""
-    one = scenario(before.parent)
-    section = toml.loads(one.toml, "")["run"]["from"]
-    assert section["file"] == str(before.resolve())
-    assert (section["step"], section["trajectories"]) == (4, N)
-    assert section["digest"] == describe_snapshot(before, None)["digest"]
-    assert sorted(section["moments"]) == ["u", "w"]
-    assert one.runs[0].trajectories == N
-    again = Scenario.parse(one.toml)
-    assert again.runs == one.runs
-    found = simulate_runs(again.runs, scenario=one.toml, device="python")
-    np.testing.assert_array_equal(found["theta"][0], Ensemble.open(before)["theta"][-1])
-    assert toml.loads(str(found.attributes["scenario"]), "")["run"]["from"] == section
-
-
-def test_initial_values_win_over_a_file(before):
-    one = scenario(before.parent, run={"trajectories": 50, "initial": {"w": "grid:0,1"}})
-    initial = one.runs[0].initial
-    assert isinstance(initial["u"], Stored)
-    assert initial["w"] == Grid(0.0, 1.0, 50, 50)
-    assert one.runs[0].trajectories == 50
-
-
 def test_moments_of_a_grid_are_those_of_the_trajectories():
     """Of which the last ones may not go round once more."""
     grid = Grid.parse("grid:-1,1,1000").over(1500)
     assert grid.moment(1) == pytest.approx(grid.values(0, 1500).mean(), rel=1e-12)
     assert grid.moment(1) < -0.1
     assert Grid.parse("grid:-1,1,1000").over(500).cumulant(2) < 0.1
-
-
-def test_noise_of_any_ancestor_is_refused(before):
-    """A file that went on from another one names the seeds of both."""
-    described = describe_snapshot(before, None)
-    assert described["seeds"] == [int(h5py.File(before).attrs["seed"])]
-    run_scenario(
-        scenario(before.parent, run={"seed": 17}, record={"snapshots": ["final"]}),
-        before.parent / "next.h5",
-        device="python",
-    )
-    third = describe_snapshot(before.parent / "next.h5", None)
-    assert third["seeds"] == [17, *described["seeds"]]
-    for seed in third["seeds"]:
-        with pytest.raises(InputError, match="whose noise would come again"):
-            scenario(before.parent, run={"from": "next.h5", "seed": seed})
-    assert scenario(before.parent, run={"from": "next.h5", "seed": 9}).runs[0].seed == 9
-
-
-def test_pairs_with_mirrored_noise_stay_pairs(before):
-    """They depend on each other ever after: counted as independent, their errors would be wrong."""
-    path = before.parent / "paired.h5"
-    paired = {"antithetic": True, "seed": 18}
-    run_scenario(scenario(before.parent, run=paired, record={"snapshots": ["final"]}), path, device="python")
-    with pytest.raises(InputError, match=r"run\.antithetic: false, expected true: trajectories of run\.from are pairs"):
-        scenario(before.parent, run={"from": "paired.h5"})
-    again = scenario(before.parent, run={"from": "paired.h5", "antithetic": True})
-    assert Scenario.parse(again.toml).runs == again.runs
-    assert toml.loads(again.toml, "")["run"]["from"]["antithetic"]
-    assert "antithetic" not in toml.loads(scenario(before.parent).toml, "")["run"]["from"]
-    assert Scenario.parse(toml.dumps(again.runs[0].describe())).runs[0].describe() == again.runs[0].describe()
-
-
-def test_a_description_is_of_as_many_trajectories(before):
-    """Its moments would not be those of the run."""
-    whole = scenario(before.parent)
-    with pytest.raises(InputError, match=r"run\.from describes the first 300"):
-        Scenario.parse(whole.toml, overrides={"run.trajectories": 100})
-    parsed = Scenario.parse(toml.dumps(whole.runs[0].describe())).runs[0]  # what `simulate` would write
-    assert parsed.describe() == whole.runs[0].describe()
-
-
-def test_a_scenario_refuses_a_file_with_its_key(before):
-    with pytest.raises(InputError, match=r"run.from: .*missing.h5: no such file"):
-        scenario(before.parent, run={"from": "missing.h5"})
-    with pytest.raises(InputError, match=r"run.from: .*holds 300 trajectories, expected at least 301"):
-        scenario(before.parent, run={"trajectories": 301})
-
-
-def test_a_file_of_other_parameters_is_refused(before):
-    with pytest.raises(InputError, match="holds u, w, none of x, y"):
-        scenario(before.parent, loss={"name": "river_valley"})
 
 
 def test_a_level_set_starts_two_parameters(before):

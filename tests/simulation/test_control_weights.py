@@ -18,7 +18,8 @@ from sgdsim.kernels import control_step
 from sgdsim.model.data import Data
 from sgdsim.model.losses.river_valley import river_valley
 from sgdsim.model.optimizers import Optimizer
-from sgdsim.model.run import Recorder, Run
+from sgdsim.model.recorder import Recorder
+from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.simulation.control_weights import weights
 from sgdsim.statistics.control_variates import controlled

@@ -16,7 +16,8 @@ from sgdsim.model.losses.river_valley import river_valley
 from sgdsim.model.noise import Noise
 from sgdsim.model.observables import Observable
 from sgdsim.model.optimizers import Optimizer
-from sgdsim.model.run import Drift, Histogram, Recorder, Run
+from sgdsim.model.recorder import Drift, Histogram, Recorder
+from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.model.starts import Grid
 from sgdsim.simulation.run_loop import Simulator, simulate_runs

@@ -20,7 +20,8 @@ from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
 from sgdsim.model.observables import Observable
 from sgdsim.model.optimizers import Optimizer
-from sgdsim.model.run import Histogram, Recorder, Run, binned
+from sgdsim.model.recorder import Histogram, Recorder, binned
+from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.prediction import Curve, Density, Moment, Tail
 from sgdsim.theory import Prediction, parse_user_prediction, predict

@@ -52,9 +52,11 @@ def sampled_starts(run: Run, random: np.random.Generator) -> np.ndarray:
     for _, start in run.initial_items():
         if isinstance(start, Noise):
             columns.append(_noise_draws(start, random, (TRAJECTORIES,)))
-        elif isinstance(start, Grid | Stored):
-            number = min(run.trajectories, start.trajectories or run.trajectories)
+        elif isinstance(start, Grid):
+            number = run.trajectories
             columns.append(np.resize(start.values(0, number)[:: max(1, number // TRAJECTORIES)], TRAJECTORIES))
+        elif isinstance(start, Stored):
+            columns.append(random.normal(start.moment(1), max(start.cumulant(2), 0.0) ** 0.5, TRAJECTORIES))
         else:
             columns.append(np.full(TRAJECTORIES, float(start)))
     return np.array(columns).T

@@ -162,13 +162,15 @@ def _noise_kinks(expressions: Iterable[sympy.Expr], given: Iterable[Source]) -> 
 
 
 def start_points(run: Run, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points and weights of the start, shape (point, parameter) and (point,); grids and stored values go together."""
-    listed = [n for n, (_, start) in enumerate(run.initial_items()) if isinstance(start, Grid | Stored)]
+    """Points and weights of the start, shape (point, parameter) and (point,); the values of grids go together."""
+    if any(isinstance(start, Stored) for start in run.initial.values()):
+        raise NotApplicable("the run starts from the states in another file, of which it keeps moments alone")
+    listed = [n for n, (_, start) in enumerate(run.initial_items()) if isinstance(start, Grid)]
     points, weights = np.zeros((1, len(run.initial))), np.ones(1)
     if listed:
         found = np.zeros((run.trajectories, len(run.initial)))
         for number, (_, start) in enumerate(run.initial_items()):
-            if isinstance(start, Grid | Stored):
+            if isinstance(start, Grid):
                 found[:, number] = start.values(0, run.trajectories)
         points, counts = np.unique(found, axis=0, return_counts=True)
         weights = counts / counts.sum()
@@ -178,6 +180,6 @@ def start_points(run: Run, count: int) -> tuple[np.ndarray, np.ndarray]:
             points, several = np.repeat(points, len(values), axis=0), len(points)
             points[:, number] = np.tile(values, several)
             weights = np.outer(weights, shares).ravel()
-        elif not isinstance(start, Grid | Stored):
-            points[:, number] = float(start)
+        elif not isinstance(start, Grid):
+            points[:, number] = float(start)  # type: ignore[arg-type]
     return points[weights > 0], weights[weights > 0]

@@ -80,7 +80,7 @@ class Balance:
         """v(theta), a column."""
         import sympy
 
-        directions = self.symmetry.directions(self.loss)
+        directions = self.loss.directions(self.symmetry)
         return sympy.Matrix([directions.get(name, sympy.Integer(0)) for name in self.loss.parameters])
 
     @cached_property
@@ -96,7 +96,7 @@ class Balance:
         import sympy
 
         matrix = self.optimizer.matrix(self.loss)
-        plain = self.symmetry.charge(self.loss)
+        plain = self.loss.charge(self.symmetry)
         if matrix is None or plain is None:
             return plain
         if matrix.free_symbols & set(self.loss.theta):

@@ -150,7 +150,7 @@ def _of_generator(loss: Loss, symmetry: Symmetry, points: Sequence[dict[str, flo
 def _of_map(loss: Loss, symmetry: Symmetry, points: Sequence[dict[str, float]]) -> dict[str, float]:
     import sympy
 
-    directions = symmetry.directions(loss)
+    directions = loss.directions(symmetry)
     images = sympy.Matrix([directions.get(name, loss.symbols[name]) for name in loss.parameters])
     numbers, worst = _Numbers(loss, images), 0.0
     is_linear = not images.jacobian(sympy.Matrix(loss.theta)).free_symbols & set(loss.theta)

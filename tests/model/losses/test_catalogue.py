@@ -206,7 +206,7 @@ def test_continuous_symmetries_to_machine_precision(name):
     loss = default(name)
     random = Random(2)
     for symmetry in (symmetry for symmetry in loss.symmetries if symmetry.is_continuous):
-        directions = symmetry.directions(loss)
+        directions = loss.directions(symmetry)
         generator = sympy.Matrix([directions.get(parameter, sympy.Integer(0)) for parameter in loss.parameters])
         jacobian = generator.jacobian(sympy.Matrix(loss.theta))
         for _ in range(3):
@@ -226,7 +226,7 @@ def test_discrete_symmetries_carry_gradients_over(name):
     loss = default(name)
     values = point(loss, Random(4))
     for symmetry in (symmetry for symmetry in loss.symmetries if not symmetry.is_continuous):
-        images = symmetry.directions(loss)
+        images = loss.directions(symmetry)
         moved = sympy.Matrix([images.get(parameter, loss.symbols[parameter]) for parameter in loss.parameters])
         matrix = np.array(moved.jacobian(sympy.Matrix(loss.theta)).tolist(), dtype=float)
         there = {p: number(entry, values) for p, entry in zip(loss.parameters, moved, strict=True)}

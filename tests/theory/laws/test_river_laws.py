@@ -12,8 +12,9 @@ from sgdsim.model.losses.river_valley import river_valley
 from sgdsim.model.noise import Noise
 from sgdsim.model.observables import Observable
 from sgdsim.model.optimizers import Optimizer
-from sgdsim.model.run import Drift as Recorded
-from sgdsim.model.run import Histogram, Recorder, Run
+from sgdsim.model.recorder import Drift as Recorded
+from sgdsim.model.recorder import Histogram, Recorder
+from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.model.starts import Grid
 from sgdsim.prediction import DriftCurve, NotApplicable

@@ -20,7 +20,8 @@ from sgdsim.model.loss import Loss
 from sgdsim.model.losses.river_valley import river_valley
 from sgdsim.model.noise import Noise
 from sgdsim.model.optimizers import Optimizer
-from sgdsim.model.run import Recorder, Run
+from sgdsim.model.recorder import Recorder
+from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.prediction import Curve, Function, Moment, NotApplicable, Prediction
 from sgdsim.statistics.estimators import Estimate

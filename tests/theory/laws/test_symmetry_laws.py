@@ -15,7 +15,8 @@ from sgdsim.formulas import evaluation
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
 from sgdsim.model.optimizers import Optimizer
-from sgdsim.model.run import Recorder, Run
+from sgdsim.model.recorder import Recorder
+from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.model.symmetry import Symmetry
 from sgdsim.prediction import NotApplicable

@@ -19,7 +19,8 @@ from sgdsim.model.losses.river_valley import river_valley
 from sgdsim.model.noise import Noise
 from sgdsim.model.observables import Observable
 from sgdsim.model.optimizers import Optimizer
-from sgdsim.model.run import Recorder, Run
+from sgdsim.model.recorder import Recorder
+from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.prediction import Distance, NotApplicable, Prediction
 from sgdsim.statistics.comparison import Comparison, compare

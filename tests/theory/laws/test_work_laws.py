@@ -13,7 +13,8 @@ from sgdsim.ensemble import Ensemble, Variable
 from sgdsim.model.losses.river_valley import river_valley
 from sgdsim.model.noise import Noise
 from sgdsim.model.optimizers import Optimizer
-from sgdsim.model.run import Drift, Histogram, Recorder, Run
+from sgdsim.model.recorder import Drift, Histogram, Recorder
+from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.prediction import DriftCurve, NotApplicable, PathMean
 from sgdsim.statistics.comparison import compare

@@ -1,0 +1,193 @@
+"""Files: what is written is whole from the moment it is there, and nothing is read but files that can be read."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from sgdsim.base.errors import InputError, RunError
+from sgdsim.base.interrupts import held_back
+
+PathLike = str | os.PathLike[str]
+
+MAX_BYTES = 64_000_000
+"""Larger texts and tables are refused before they are read."""
+
+_PART = re.compile(r".*\.sgdsim-[0-9a-f]{8}\.part")
+
+
+def check_input(path: PathLike, most: float = MAX_BYTES) -> None:
+    """Refuse, before it is opened, what is no plain file or is too large: a pipe or a device may never end.
+
+    Parameters
+    ----------
+    path
+        Of the file; a link is followed.
+    most
+        Bytes that it may have.
+
+    Raises
+    ------
+    InputError
+        For what is not there, folders, pipes, devices and larger files.
+
+    Examples
+    --------
+    >>> check_input("/dev/zero")
+    Traceback (most recent call last):
+    ...
+    sgdsim.base.errors.InputError: /dev/zero: not a regular file
+    """
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:  # a NUL in the name is a ValueError
+        raise unreadable(path, error) from None
+    if stat.S_ISDIR(status.st_mode):
+        raise InputError(f"{path}: a folder, expected a file")
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"{path}: not a regular file")
+    if status.st_size > most:
+        raise InputError(f"{path}: {status.st_size / 1e6:.0f} MB, expected at most {most / 1e6:.0f} MB")
+
+
+def unreadable(path: PathLike, error: Exception) -> InputError:
+    """What is said of a file whose reading failed, in one line."""
+    reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+    return InputError(f"{path}: cannot be read: {reason}")
+
+
+def check_output(path: PathLike, overwrite: bool = False) -> None:
+    """Refuse, before a run starts, a path to which its result could not be written.
+
+    Parameters
+    ----------
+    path
+        Of the file to be.
+    overwrite
+        Whether it may replace another.
+
+    Raises
+    ------
+    InputError
+        For a missing or read-only folder, a folder or device as the path, a file not to be overwritten.
+
+    Examples
+    --------
+    >>> check_output("no/such/folder/run.h5")
+    Traceback (most recent call last):
+    ...
+    sgdsim.base.errors.InputError: no/such/folder/run.h5: there is no folder no/such/folder
+    """
+    target = Path(os.path.realpath(path))
+    try:
+        if target.is_dir():
+            raise InputError(f"{path}: a folder, expected the name of a file")
+        if not target.parent.is_dir():
+            raise InputError(f"{path}: there is no folder {Path(path).parent}")
+        if target.exists() and not target.is_file():
+            raise InputError(f"{path}: not a regular file")
+        if target.exists() and not overwrite:
+            raise InputError(f"{path}: the file exists, and --overwrite replaces it")
+        with _part(target):
+            pass
+    except OSError as error:
+        raise InputError(f"{path}: cannot write in the folder {target.parent}: {error.strerror}") from error
+
+
+@contextmanager
+def atomic_file(path: PathLike) -> Iterator[Path]:
+    """Give a temporary path to write to, and move it to its place once it is whole and on the disk.
+
+    The temporary file is there already, and locked by `fcntl.flock`. An interrupt waits until the block is left.
+
+    Parameters
+    ----------
+    path
+        Where the file is to stand; a link is followed.
+
+    Raises
+    ------
+    RunError
+        For a full disk and the like.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     with atomic_file(f"{folder}/a.txt") as temporary:
+    ...         _ = temporary.write_text("whole")
+    ...     [(file.name, file.read_text()) for file in Path(folder).iterdir()]
+    [('a.txt', 'whole')]
+    """
+    target = Path(os.path.realpath(path))
+    try:
+        with _part(target) as temporary:
+            yield temporary
+            _sync(temporary)
+            os.replace(temporary, target)
+    except OSError as error:
+        raise RunError(f"{path}: writing failed, nothing was changed: {error.strerror or error}") from error
+    # The file is in its place: a file system that cannot sync folders is no reason to report a failure.
+    with suppress(OSError):
+        _sync(target.parent)
+
+
+@contextmanager
+def _part(target: Path) -> Iterator[Path]:
+    """A new file beside the target, of a name of its own, which goes again if it has not been moved.
+
+    Its lock ends with the process, whichever way that ends: a part that nobody holds is left over.
+    """
+    _remove_left_over(target.parent)
+    with held_back():
+        path, descriptor = _new_part(target)
+        try:
+            yield path
+        finally:
+            with suppress(OSError):
+                path.unlink()
+            os.close(descriptor)
+
+
+def _new_part(target: Path) -> tuple[Path, int]:
+    while True:
+        path = target.with_name(f"{target.name}.sgdsim-{secrets.token_hex(4)}.part")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+        with suppress(OSError):  # some network disks know no locks; nothing is ever removed there
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return path, descriptor
+        os.close(descriptor)  # it was taken for left over before it was locked
+
+
+def _remove_left_over(folder: Path) -> None:
+    """Remove the parts of processes that were killed."""
+    with suppress(OSError):  # whoever may not list the folder may still write to it
+        for name in filter(_PART.fullmatch, os.listdir(folder)):
+            _remove_unlocked(folder / name)
+
+
+def _remove_unlocked(part: Path) -> None:
+    with suppress(OSError):
+        descriptor = os.open(part, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            part.unlink()
+        finally:
+            os.close(descriptor)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,242 @@
+"""How a run is measured: which quantities, at which steps, in which bins."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from sgdsim.base.errors import InputError, unknown_name
+from sgdsim.model.observables import Observable, control_for
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Equal bins from low (included) to high (excluded), with counts of what falls outside.
+
+    Raises
+    ------
+    InputError
+        For bounds that are not finite and increasing, or no bins.
+    """
+
+    low: float
+    high: float
+    bins: int
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.low) and np.isfinite(self.high) and self.low < self.high and self.bins >= 1):
+            raise InputError(f"histogram {[self.low, self.high, self.bins]}: expected [low, high, bins], low < high")
+
+    @property
+    def edges(self) -> np.ndarray:
+        """Bin edges, shape (bins + 1,)."""
+        return np.linspace(self.low, self.high, self.bins + 1)
+
+
+@dataclass(frozen=True)
+class Plane:
+    """Equal bins of two quantities together.
+
+    Parameters
+    ----------
+    first, second
+        Bins of each.
+    """
+
+    first: Histogram
+    second: Histogram
+
+
+def binned(numbers: Sequence[float], where: str = "histogram") -> Histogram | Plane:
+    """Bins of one quantity from low, high and how many; of two from twice as many numbers.
+
+    Raises
+    ------
+    InputError
+        For other than three or six numbers, and bounds that are not increasing.
+
+    Examples
+    --------
+    >>> binned([-1, 1, 20])
+    Histogram(low=-1, high=1, bins=20)
+    """
+    if len(numbers) == 6:
+        return Plane(_histogram(numbers[:3], where), _histogram(numbers[3:], where))
+    return _histogram(numbers, where)
+
+
+def _histogram(numbers: Sequence[float], where: str) -> Histogram:
+    if len(numbers) != 3 or not numbers[0] < numbers[1] or not numbers[2] >= 1 or numbers[2] % 1:
+        raise InputError(f"{where}: {list(numbers)}, expected [low, high, bins], low < high, a whole number of bins")
+    return Histogram(numbers[0], numbers[1], int(numbers[2]))
+
+
+@dataclass(frozen=True)
+class Drift:
+    """The first two conditional moments of the change per step of one quantity, binned by its own or another's value.
+
+    Parameters
+    ----------
+    by
+        What is binned, before the step.
+    bins
+        Its bins.
+    every, start
+        Every so many steps are looked at, from this number of completed steps on.
+    """
+
+    by: str
+    bins: Histogram
+    every: int = 1
+    start: int = 0
+
+
+@dataclass(frozen=True)
+class Autocorrelation:
+    """Of the values after `start` steps and after so many more.
+
+    Parameters
+    ----------
+    start
+        Completed steps at the first of both.
+    lags
+        Steps between them.
+    """
+
+    start: int
+    lags: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Recorder:
+    """How a run is measured.
+
+    Parameters
+    ----------
+    every
+        Record moments and histograms every so many steps; steps 0 and the last are always recorded. None: only those.
+    snapshots
+        Steps after which the parameters are kept.
+    observables
+        Measured beside the parameters.
+    histograms
+        Bins, by the name of a parameter or observable; of two names ``u,w`` together, a `Plane`.
+    snapshot_trajectories
+        Of how many trajectories, the first ones, snapshots are kept; None for all.
+    quantiles
+        Probabilities of the quantiles that are read off each histogram.
+    covariances
+        Whether the covariances of all parameters are recorded.
+    autocorrelations, drifts
+        By the name of a parameter or plain observable.
+    controls
+        Parameters and plain observables of which a control is summed along each trajectory; see
+        `sgdsim.kernels.control_step`.
+    """
+
+    every: int | None = None
+    snapshots: tuple[int, ...] = ()
+    observables: tuple[Observable, ...] = ()
+    histograms: Mapping[str, Histogram | Plane] = field(default_factory=dict)
+    snapshot_trajectories: int | None = None
+    quantiles: tuple[float, ...] = ()
+    covariances: bool = False
+    autocorrelations: Mapping[str, Autocorrelation] = field(default_factory=dict)
+    drifts: Mapping[str, Drift] = field(default_factory=dict)
+    controls: tuple[str, ...] = ()
+
+    def record_steps(self, steps: int) -> np.ndarray:
+        """Completed steps at which moments are taken, sorted, int64."""
+        lagged = [one.start + lag for one in self.autocorrelations.values() for lag in one.lags]
+        return np.unique([*range(0, steps + 1, self.every or max(steps, 1)), 0, steps, *lagged]).astype(np.int64)
+
+    @property
+    def all_observables(self) -> tuple[Observable, ...]:
+        """The user's, the values that autocorrelations look back to, and the controls."""
+        plain = {observable.name: observable.formula for observable in self.observables}
+        earlier = (
+            Observable(_earlier(name, one.start), plain.get(name, name), (one.start - 1, one.start), "value")
+            for name, one in self.autocorrelations.items()
+        )
+        return (*self.observables, *earlier, *(control_for(name, plain.get(name, name)) for name in self.controls))
+
+    def pairs(self, parameters: Sequence[str]) -> list[tuple[str, str]]:
+        """Which of the measured quantities are correlated with which at every record."""
+        covariances = list(itertools.combinations(parameters, 2)) if self.covariances else []
+        earlier = [(name, _earlier(name, one.start)) for name, one in self.autocorrelations.items()]
+        return covariances + earlier + [(name, control_for(name, name).name) for name in self.controls]
+
+    def merge(self, other: Recorder) -> Recorder:
+        """Everything of this one, with the snapshots, observables and histograms of another.
+
+        Raises
+        ------
+        InputError
+            Where both have an observable of one name with different formulas.
+        """
+        mine = {observable.name: observable for observable in self.observables}
+        for observable in other.observables:
+            if mine.setdefault(observable.name, observable) != observable:
+                raise InputError(
+                    f"record.observables.{observable.name}: a prediction needs this name for {str(observable)!r}; "
+                    "choose another"
+                )
+        return replace(
+            self,
+            snapshots=tuple(sorted({*self.snapshots, *other.snapshots})),
+            observables=tuple(mine.values()),
+            histograms={**other.histograms, **self.histograms},
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """As the ``[record]`` table of a scenario."""
+        return {
+            "every": self.every,
+            "snapshots": list(self.snapshots),
+            "snapshot_trajectories": self.snapshot_trajectories,
+            "observables": {observable.name: str(observable) for observable in self.observables},
+            "histograms": {name: _numbers(bins) for name, bins in self.histograms.items()},
+            "quantiles": list(self.quantiles),
+            "covariances": self.covariances,
+            "controls": list(self.controls),
+            "autocorrelation": {
+                name: {"from": one.start, "lags": list(one.lags)} for name, one in self.autocorrelations.items()
+            },
+            "drift": {
+                name: {"by": one.by, "bins": _numbers(one.bins), "every": one.every, "from": one.start}
+                for name, one in self.drifts.items()
+            },
+        }
+
+
+def _earlier(name: str, step: int) -> str:
+    """What the value of an observable after so many steps is called."""
+    label = re.sub(r"\W+", "_", name).strip("_")
+    return f"{label}_at_{step}"
+
+
+def _numbers(bins: Histogram | Plane) -> list[float]:
+    if isinstance(bins, Plane):
+        return [*_numbers(bins.first), *_numbers(bins.second)]
+    return [bins.low, bins.high, bins.bins]
+
+
+def check_measured(where: str, name: str, measured: Iterable[str]) -> None:
+    """Refuse the name of what is not measured.
+
+    Raises
+    ------
+    InputError
+        With a near match.
+
+    Examples
+    --------
+    >>> check_measured("record.histograms.x", "x", ["x", "y"])
+    """
+    if name not in measured:
+        raise InputError(f"{where}: {unknown_name('observable', name, measured)}")

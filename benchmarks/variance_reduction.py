@@ -122,11 +122,11 @@ def rescaling_forces(rate: float = 0.005) -> list[Force]:
 
 
 def river_force(rate: float = 0.01, steps: int = 1000) -> Force:
-    """NTL-20: the next order of the entropic drift at eta*a = 0.01."""
+    """entropic-force: the next order of the entropic drift at eta*a = 0.01."""
     loss = river_valley(a="a0*exp(k*y)", c="0", constants={"a0": 1.0, "k": 1.0, "sigma": 1.0})
     initial: dict[str, Start] = {"x": Noise.parse(f"normal:0,{(rate / (2 - rate)) ** 0.5}"), "y": 0.0}
     run = Run(loss, Optimizer(), Schedule(repr(rate)), initial, TRAJECTORIES, steps, 1)
-    return Force("drift beyond its leading order (NTL-20)", "y", run, -(rate**2) / 4 * steps)
+    return Force("drift beyond its leading order (entropic-force)", "y", run, -(rate**2) / 4 * steps)
 
 
 def forces() -> list[Force]:

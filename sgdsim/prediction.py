@@ -191,7 +191,7 @@ class Prediction:
     Parameters
     ----------
     id
-        ``NTL-1`` for the handbook, ``user-1`` for the user's own.
+        ``valley`` for the handbook, ``user-1`` for the user's own.
     quantity
         For people: ``variance(x) at step 40``.
     measure

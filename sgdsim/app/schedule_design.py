@@ -1,4 +1,4 @@
-"""What `sgdsim schedule` prints and draws: the best schedule for a river in a valley, given or measured (NTL-19)."""
+"""What `sgdsim schedule` prints and draws: the best schedule for a river in a valley, given or measured."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.ensemble import Ensemble, check_output
 from sgdsim.model.schedules import Schedule
 from sgdsim.statistics.estimators import Estimate, combine, statistic
-from sgdsim.theory.laws.ntl19 import Design
+from sgdsim.theory.laws.best_schedule import Design
 
 if TYPE_CHECKING:
     from sgdsim.plots.panel import Drawing

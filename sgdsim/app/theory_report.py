@@ -139,7 +139,7 @@ def report_of(scenario: Scenario, point: int = 0) -> list[Section]:
     --------
     >>> from sgdsim.app.workflow import load_scenario
     >>> report_of(load_scenario("river_valley"))[-1].entries[0].name
-    'NTL-1: mean(x)'
+    'valley: mean(x)'
     """
     if not 0 <= point < len(scenario.runs):
         raise InputError(f"--point: {point}, expected 0 to {len(scenario.runs) - 1}")

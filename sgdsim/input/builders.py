@@ -377,8 +377,8 @@ def build_claims(entries: Sequence[Mapping[str, Any]]) -> list[Claim]:
 
     Examples
     --------
-    >>> [claim.source.id for claim in build_claims([{"id": "NTL-1"}, {"formula": "mean(x) = 0"}])]
-    ['NTL-1', 'user-1']
+    >>> [claim.source.id for claim in build_claims([{"id": "valley"}, {"formula": "mean(x) = 0"}])]
+    ['valley', 'user-1']
     """
     builds = []
     number = 0
@@ -393,15 +393,17 @@ def _claim(where: str, entry: dict[str, Any], name: str) -> Claim:
     id, expect = entry.get("id"), entry.get("expect", "agrees")
     entry = {key: value for key, value in entry.items() if key != "expect"}
     if "formula" in entry:
-        if id in theory.LAWS:
-            raise InputError(f"{where}.id: {id} is a law of the handbook, expected another name for a formula")
+        if id in theory.LAWS or id in theory.FORMER_IDS:
+            raise InputError(f"{where}.id: {id} is a law, expected another name for a formula")
         source = theory.parse_user_prediction({**entry, "at": whole(0)(entry.get("at")) or entry.get("at")}, name)
         return Claim(source, expect=expect)
     if id is None:
         raise InputError(f"{where}: expected the id of a law or a formula")
-    if id not in theory.LAWS:
-        raise InputError(f"{where}.id: {unknown_name('law', id, theory.LAWS)}")
+    try:
+        law = theory.find_law(id)
+    except InputError as error:
+        raise InputError(f"{where}.id: {error}") from None
     for key in ("order", "at", "curve", "fraction"):
         if key in entry:
             raise InputError(f"{where}.{key}: {shown(entry[key])}, expected only with a formula: a law has its own")
-    return Claim(theory.LAWS[id], entry.get("resolution"), expect)
+    return Claim(law, entry.get("resolution"), expect)

@@ -50,9 +50,9 @@ SCHEDULES: dict[str, Family] = {
         {"start": None, "factor": None, "every": None}, "start*factor**stage", stage="t/every", least={"every": 1}
     ),
     "inverse": Family({"start": None, "decay_steps": None}, "start/(1 + t/decay_steps)"),
-    # NTL-18: no schedule cools one mode faster that is at rest at the rate `start`.
+    # fastest-cooling: no schedule cools one mode faster that is at rest at the rate `start`.
     "harmonic": Family({"start": None, "curvature": None}, "start/(2 + t*curvature*start)"),
-    # NTL-19: the best way down a river in a valley; the decay is that of the last `decay` steps.
+    # best-schedule: the best way down a river in a valley; the decay is that of the last `decay` steps.
     "plateau_harmonic": Family(
         {"peak": None, "curvature": None, "decay": None},
         "peak/(1 + curvature*peak*max(0, decay - (N - t)))",

@@ -32,10 +32,10 @@ def predictions_along(laws: Sequence[Law], runs: Sequence[Run]) -> list[Predicti
     Examples
     --------
     >>> from sgdsim import Loss, Noise, Optimizer
-    >>> from sgdsim.theory import law
+    >>> from sgdsim.theory import find_law
     >>> loss = Loss("x**2/2 + z*x", ("x",), noise={"z": Noise.parse("normal")})
     >>> run = Run(loss, Optimizer(), Schedule("0.5"), {"x": 1.0}, 100, 3, recorder=Recorder(every=1))
-    >>> found = predictions_along([law("NTL-1")], [run])
+    >>> found = predictions_along([find_law("valley")], [run])
     >>> [row.predicted for row in found if row.statistic == "mean"]
     [0.5, 0.25]
     """

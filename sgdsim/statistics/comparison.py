@@ -604,10 +604,10 @@ def format_table(comparisons: Sequence[Comparison], skipped: Iterable[Any] = (),
     Examples
     --------
     >>> numbers = (0.5, 0.51, 0.02, 0.5, 0.6, 1.0, 0.1, 0.005)
-    >>> row = Comparison("NTL-1", "variance(x)", None, "variance", *numbers, "exact", "inconclusive")
+    >>> row = Comparison("valley", "variance(x)", None, "variance", *numbers, "exact", "inconclusive")
     >>> print(format_table([row]))
     id     quantity     predicted  measured     z      verdict
-    NTL-1  variance(x)  0.5        0.51 ± 0.02  +0.50  inconclusive
+    valley  variance(x)  0.5        0.51 ± 0.02  +0.50  inconclusive
     0 agree, 0 disagree, 1 inconclusive (Holm over 1 test, alpha = 0.001)
     """
     header = ("part", "id", "quantity", "point", "predicted", "measured", "z", "verdict", "note")

@@ -1,4 +1,4 @@
-"""Predictions from the descriptions of a run alone; a law is one file here and one entry in `LAWS`."""
+"""Predictions from the descriptions of a run alone: laws, and the user's own claims."""
 
 from __future__ import annotations
 
@@ -8,110 +8,96 @@ from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import NotApplicable, Prediction
 from sgdsim.theory.claims import UserPrediction, parse_user_prediction
-from sgdsim.theory.law import Law, Skipped
-from sgdsim.theory.laws import (
-    exact_chain,
-    nt7,
-    nt20,
-    nt26,
-    nt28,
-    ntl1,
-    ntl2,
-    ntl3,
-    ntl4,
-    ntl5,
-    ntl6,
-    ntl7,
-    ntl8,
-    ntl9,
-    ntl10,
-    ntl11,
-    ntl12,
-    ntl13,
-    ntl14,
-    ntl15,
-    ntl16,
-    ntl17,
-    ntl18,
-    ntl19,
-    ntl20,
-    ntl20d,
-    ntl21,
-    ntl22,
-    ntl22c,
-    ntl23,
-    ntl23b,
-    ntl24,
-    ntl25,
-    ntl26,
-    ntl27,
-    ntl28,
-    ntl29,
-    ntl29b,
-    ntl30,
-    ntl31,
+from sgdsim.theory.law import LAWS, Law, Skipped
+
+# Each file declares its laws when it is imported; `LAWS` has them in this order.
+from sgdsim.theory.laws import (  # isort: skip
+    valley,  # noqa: F401
+    equilibrium,  # noqa: F401
+    symmetry_charges,  # noqa: F401
+    affine_gradients,  # noqa: F401
+    heavy_tails,  # noqa: F401
+    exact_chain,  # noqa: F401
+    momentum_and_decay,  # noqa: F401
+    minibatches,  # noqa: F401
+    signsgd,  # noqa: F401
+    adaptive_optimizers,  # noqa: F401
+    any_potential,  # noqa: F401
+    cooling,  # noqa: F401
+    fastest_cooling,  # noqa: F401
+    best_schedule,  # noqa: F401
+    entropic_force,  # noqa: F401
+    entropic_trap,  # noqa: F401
+    noisy_river,  # noqa: F401
+    first_law,  # noqa: F401
+    second_law,  # noqa: F401
 )
 
 __all__ = [
     "AUTOMATIC",
+    "FORMER_IDS",
     "LAWS",
     "Law",
     "NotApplicable",
     "Prediction",
     "Skipped",
     "UserPrediction",
-    "law",
+    "find_law",
     "parse_user_prediction",
     "predict",
     "requirements",
 ]
 
-_AUTOMATIC = (ntl1, ntl2, ntl3, ntl4, ntl12, nt7, nt20, nt26, nt28)
-_ASKED = (
-    ntl5,
-    ntl6,
-    ntl7,
-    ntl8,
-    ntl9,
-    ntl10,
-    ntl11,
-    ntl13,
-    ntl14,
-    ntl15,
-    ntl16,
-    ntl17,
-    ntl18,
-    ntl19,
-    ntl20,
-    ntl20d,
-    ntl21,
-    ntl22,
-    ntl22c,
-    ntl23,
-    ntl23b,
-    ntl24,
-    ntl25,
-    ntl26,
-    ntl27,
-    ntl28,
-    ntl29,
-    ntl29b,
-    ntl30,
-    ntl31,
-    exact_chain,
-)
+AUTOMATIC = tuple(law.id for law in LAWS.values() if law.automatic)
+"""What an ensemble of the user's own is held against without being asked."""
 
-LAWS: dict[str, Law] = {module.LAW.id: module.LAW for module in (*_AUTOMATIC, *_ASKED)}
+FORMER_IDS = {
+    "NTL-1": "valley",
+    "NTL-2": "valley-energy",
+    "NTL-3": "correlations",
+    "NTL-4": "equipartition",
+    "NTL-5": "momentum",
+    "NTL-6": "weight-decay",
+    "NTL-7": "minibatches",
+    "NTL-8": "signsgd-noiseless",
+    "NTL-9": "signsgd",
+    "NTL-31": "residual-entropy",
+    "NTL-10": "rmsprop",
+    "NTL-11": "adam",
+    "NTL-12": "heat-capacity",
+    "NTL-15": "entropy",
+    "NTL-13": "virial",
+    "NTL-14": "potential-energy",
+    "NTL-16": "cooling",
+    "NTL-17": "freeze-out",
+    "NTL-18": "fastest-cooling",
+    "NTL-19": "best-schedule",
+    "NTL-20": "entropic-force",
+    "NTL-20d": "entropic-force-state-noise",
+    "NTL-21": "steep-river",
+    "NTL-24": "river-speed",
+    "NTL-26": "entropic-force-signsgd",
+    "NTL-22": "entropic-trap",
+    "NTL-22c": "edge-of-stability",
+    "NTL-25": "trap-threshold",
+    "NTL-23": "noisy-river",
+    "NTL-23b": "two-temperatures",
+    "NTL-27": "first-law",
+    "NTL-28": "second-law",
+    "NTL-29": "hatano-sasa",
+    "NTL-29b": "jarzynski",
+    "NTL-30": "detailed-balance",
+    "NT-7": "charges",
+    "NT-26": "affine-moments",
+    "NT-20": "lyapunov",
+    "NT-28": "heavy-tail",
+    "chain": "exact-chain",
+}
+"""What laws were called in scenarios and files that were written before they had names."""
 
-AUTOMATIC = tuple(module.LAW.id for module in _AUTOMATIC)
-"""What an ensemble of the user's own is held against without being asked.
 
-The others take long, or speak of one optimizer's stationary state, which the moments of NT-26 cover where it is linear.
-"""
-
-
-def law(id: str) -> Law:
-    """A law by its identifier.
+def find_law(id: str) -> Law:
+    """The law of an id, or of one that it once had.
 
     Raises
     ------
@@ -120,12 +106,15 @@ def law(id: str) -> Law:
 
     Examples
     --------
-    >>> law("NTL-2").title
+    >>> find_law("valley-energy").title
     'fast loss and temperature: <U> = T_eff/2 and Var U'
+    >>> find_law("NTL-2").id
+    'valley-energy'
     """
-    if id not in LAWS:
-        raise InputError(f"predict: {unknown_name('law', id, LAWS)}")
-    return LAWS[id]
+    found = LAWS.get(FORMER_IDS.get(id, id))
+    if found is None:
+        raise InputError(unknown_name("law", id, LAWS))
+    return found
 
 
 def requirements(laws: Iterable[Law], run: Run) -> Recorder:
@@ -138,13 +127,13 @@ def requirements(laws: Iterable[Law], run: Run) -> Recorder:
     >>> from sgdsim.model.schedules import Schedule
     >>> loss = river_valley(a="a0", c="0", constants={"a0": 2.0})
     >>> run = Run(loss, Optimizer(), Schedule("0.1"), {"x": 0.0, "y": 0.0}, 100, 10)
-    >>> wanted = requirements([law("NTL-1"), law("NTL-2")], run)
+    >>> wanted = requirements([find_law("valley"), find_law("valley-energy")], run)
     >>> wanted.snapshots, [str(observable) for observable in wanted.observables]
     ((10,), ['a0*x**2/2'])
     """
     wanted = Recorder()
-    for one in laws:
-        wanted = wanted.merge(one.requirements(run))
+    for law in laws:
+        wanted = wanted.merge(law.requirements(run))
     return wanted
 
 
@@ -157,7 +146,7 @@ def predict(sources: Iterable[Law | UserPrediction], runs: Sequence[Run]) -> tup
     >>> from sgdsim.model.optimizers import Optimizer
     >>> from sgdsim.model.schedules import Schedule
     >>> run = Run(Loss("x**4", ("x",)), Optimizer(), Schedule("0.1"), {"x": 1.0}, 100, 10)
-    >>> predict([law("NTL-1")], [run])[1][0].reason
+    >>> predict([find_law("valley")], [run])[1][0].reason
     'no parameter has a gradient a*p + noise, with noise of its own and a free of both'
     """
     found: list[Prediction] = []

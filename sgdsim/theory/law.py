@@ -1,19 +1,20 @@
-"""What a law of the handbook is: what it needs recorded, and what it predicts."""
+"""What a law is: what it needs recorded, and what it predicts.
+
+A law is a function of a run that gives rows, declared where it stands by `law`; its docstring is its derivation. All
+that are declared are in `LAWS`.
+"""
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-import numpy as np
-
-from sgdsim.base.errors import InputError
-from sgdsim.model.loss import Loss
-from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
-from sgdsim.prediction import NotApplicable, Prediction
-from sgdsim.theory.methods.fast_directions import Mode
+from sgdsim.prediction import Measure, NotApplicable, Order, Prediction
+from sgdsim.theory.recorded_names import recorded_as
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,11 @@ class Skipped:
     part: str = ""
 
 
+def nothing_recorded(run: Run) -> Recorder:
+    """For laws that need no more than what every run records."""
+    return Recorder()
+
+
 def nothing_across(runs: Sequence[Run]) -> list[Prediction]:
     """For laws that say nothing about several sweep points together."""
     return []
@@ -32,20 +38,29 @@ def nothing_across(runs: Sequence[Run]) -> list[Prediction]:
 
 @dataclass(frozen=True)
 class Law:
-    """A law of the handbook.
+    """What theory says about one quantity of a run.
 
     Parameters
     ----------
-    id, title
-        ``NTL-1``, and what it says in a few words.
+    id
+        What it is called: ``equipartition``.
+    title
+        What it says in a few words.
     source
-        arXiv id where the handbook confirms that the paper has it, else "re-derived".
-    records
-        What must be recorded for one run.
+        arXiv id where the paper has the formula, else "re-derived".
+    holds
+        Where it holds, in words.
+    derivation
+        What it follows from, and what it neglects.
     at_point
         Predictions for one run; raises `NotApplicable`.
+    records
+        What must be recorded for one run.
     across
         Predictions about several sweep points; their `point` stays as it is. May raise `NotApplicable`, too.
+    automatic
+        Whether an ensemble of the user's own is held against it without being asked. Others take long, or speak of one
+        optimizer's stationary state, which the recursion of moments covers where it is linear.
     finite_order
         Whether it is tested to an order, over several learning rates.
     """
@@ -53,9 +68,12 @@ class Law:
     id: str
     title: str
     source: str
-    records: Callable[[Run], Recorder]
-    at_point: Callable[[Run], list[Prediction]]
-    across: Callable[[Sequence[Run]], list[Prediction]] = nothing_across
+    holds: str
+    derivation: str
+    at_point: Callable[[Run], Sequence[Prediction]]
+    records: Callable[[Run], Recorder] = nothing_recorded
+    across: Callable[[Sequence[Run]], Sequence[Prediction]] = nothing_across
+    automatic: bool = False
     finite_order: bool = False
 
     def requirements(self, run: Run) -> Recorder:
@@ -64,7 +82,7 @@ class Law:
             wanted = self.records(run)
         except NotApplicable:
             return Recorder()
-        missing = (o for o in wanted.observables if _recorded_as(run, o) is None)
+        missing = (o for o in wanted.observables if recorded_as(run, o) is None)
         return Recorder(snapshots=wanted.snapshots, observables=tuple(missing))
 
     def predictions(self, runs: Sequence[Run]) -> list[Prediction]:
@@ -100,43 +118,60 @@ class Law:
             reasons = {}  # it speaks of the points together, if of none alone
         found += together
         texts = [_at_points(reason, points, len(runs)) for reason, points in reasons.items()]
-        return [replace(row, source=row.source or self.source) for row in found], texts
+        return [replace(row, id=self.id, source=row.source or self.source) for row in found], texts
+
+
+LAWS: dict[str, Law] = {}
+"""Every law that is declared, by its id."""
+
+
+def law(
+    id: str,
+    title: str,
+    *,
+    source: str,
+    holds: str,
+    records: Callable[[Run], Recorder] = nothing_recorded,
+    across: Callable[[Sequence[Run]], Sequence[Prediction]] = nothing_across,
+    automatic: bool = False,
+    finite_order: bool = False,
+) -> Callable[[Callable[[Run], list[Prediction]]], Callable[[Run], list[Prediction]]]:
+    """Declare the function below as a law; the keywords are those of `Law`, the derivation is its docstring.
+
+    Examples
+    --------
+    >>> from sgdsim.prediction import Moment
+    >>> @law("at-home", "it stays where it is", source="ours", holds="for a loss without slope")
+    ... def at_home(run):
+    ...     '''No slope, no step.'''
+    ...     return [row("mean(x)", Moment("mean", "x", run.steps), run.initial["x"])]
+    >>> LAWS.pop("at-home").derivation
+    'No slope, no step.'
+    """
+
+    def declare(function: Callable[[Run], list[Prediction]]) -> Callable[[Run], list[Prediction]]:
+        assert id not in LAWS, f"{id} is declared twice"
+        derivation = inspect.cleandoc(function.__doc__ or "")
+        LAWS[id] = Law(id, title, source, holds, derivation, function, records, across, automatic, finite_order)
+        return function
+
+    return declare
+
+
+def row(
+    quantity: str,
+    measure: Measure,
+    predicted: float,
+    order: Order = "exact",
+    resolution: float | None = None,
+    **others: Any,
+) -> Prediction:
+    """A row of a law, which is named when the law is evaluated; the arguments are those of `Prediction` but its id."""
+    return Prediction("", quantity, measure, predicted, order, resolution, **others)
 
 
 def _at_points(reason: str, points: Sequence[int], total: int) -> str:
     return reason if len(points) == total else f"point {', '.join(map(str, points))}: {reason}"
-
-
-def name_of(run: Run, observable: Observable) -> str:
-    """The name under which a run records an observable, found by what it means.
-
-    Raises
-    ------
-    NotApplicable
-        If it is not recorded.
-    """
-    name = _recorded_as(run, observable)
-    if name is None:
-        raise NotApplicable(f"the observable {observable.name} = {str(observable)!r} is not recorded")
-    return name
-
-
-def _recorded_as(run: Run, wanted: Observable) -> str | None:
-    for known in run.recorder.observables:
-        if known.window == wanted.window and _same(run.loss, known.formula, wanted.formula):
-            return known.name
-    return None
-
-
-def _same(loss: Loss, one: str, other: str) -> bool:
-    import sympy
-
-    if one == other:
-        return True
-    try:
-        return bool(sympy.expand(loss.expand(one) - loss.expand(other)) == 0)
-    except InputError:  # an observable without a closed form is none of ours
-        return False
 
 
 def series(run: Run) -> str:
@@ -144,17 +179,3 @@ def series(run: Run) -> str:
     tables = run.describe()
     del tables["optimizer"]["learning_rate"]
     return json.dumps(tables, sort_keys=True)
-
-
-def middle_step(mode: Mode) -> int | None:
-    """The recorded step, neither first nor last, at which the start is nearest to being forgotten to 1/e."""
-    steps = mode.run.recorder.record_steps(mode.run.steps)[1:-1]
-    if not len(steps):
-        return None
-    memory = np.cumprod(np.abs(1.0 - mode.pull))[steps - 1]
-    return int(steps[np.argmin(np.abs(memory - np.exp(-1.0)))])
-
-
-def when(mode: Mode, step: int) -> str:
-    """How a step is named in a quantity: not at all for the last."""
-    return "" if step == mode.run.steps else f" at step {step}"

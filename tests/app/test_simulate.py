@@ -137,7 +137,7 @@ def test_laws_that_do_not_apply_say_so():
     with h5py.File("out.h5") as file:
         scenario = toml.loads(file.attrs["scenario"], "the file")
     assert [entry["id"] for entry in scenario["predict"]] == list(theory.AUTOMATIC)
-    assert "NTL-1, NTL-2, NTL-3, NTL-4, NTL-12 do not apply: " in result.stdout
+    assert "valley, valley-energy, correlations, equipartition, heat-capacity do not apply: " in result.stdout
 
 
 def test_a_loss_of_the_catalogue_and_a_sweep():

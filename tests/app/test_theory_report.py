@@ -149,7 +149,7 @@ def test_the_other_sections_still_appear() -> None:
 
 def test_predictions_of_a_scenario_are_listed() -> None:
     last = report_of(load_scenario("river_valley"))[-1]
-    assert any(entry.name == "NTL-1: variance(x)" for entry in last.entries)
+    assert any(entry.name == "valley: variance(x)" for entry in last.entries)
     with pytest.raises(InputError, match="--point: 3, expected 0 to 0"):
         report_of(load_scenario("river_valley"), 3)
 

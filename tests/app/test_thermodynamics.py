@@ -17,7 +17,7 @@ from sgdsim.statistics.comparison import Comparison
 
 def row(z: float, verdict: str, expect: str = "agrees") -> Comparison:
     numbers = (0.5, 0.5, 0.1, z, 0.5, 0.5, 0.1, 0.2)
-    return Comparison("NTL-1", "variance(x)", None, "variance", *numbers, "exact", verdict, expect=expect)
+    return Comparison("valley", "variance(x)", None, "variance", *numbers, "exact", verdict, expect=expect)
 
 
 def test_controls_count_for_the_scenario_by_whether_they_were_rejected():

@@ -20,7 +20,7 @@ VALLEY: dict[str, Any] = {
     "loss": {"name": "river_valley", "a": "a0", "c": "c2*y**2/2", "constants": {"a0": 1.0, "c2": 0.1, "sigma": 1.0}},
     "optimizer": {"learning_rate": 0.5},
     "run": {"trajectories": 2000, "steps": 40, "seed": 7, "initial": {"x": 0.0, "y": 1.0}},
-    "predict": [{"id": "NTL-1"}],
+    "predict": [{"id": "valley"}],
 }
 
 
@@ -50,7 +50,7 @@ def rows(scenario: Any) -> list[Any]:
 
 
 def test_what_the_laws_need_is_recorded(valley):
-    scenario = load_scenario(valley, {"predict": [{"id": "NTL-1"}, {"id": "NTL-2"}]})
+    scenario = load_scenario(valley, {"predict": [{"id": "valley"}, {"id": "valley-energy"}]})
     (run,) = scenario.runs
     assert run.recorder.snapshots == (40,)
     assert [str(observable) for observable in run.recorder.observables] == ["a0*x**2/2"]
@@ -58,15 +58,15 @@ def test_what_the_laws_need_is_recorded(valley):
 
 def test_predictions_of_the_command_line_stand_after_those_of_the_file(valley):
     scenario = load_scenario(valley, {}, ["mean(x) = 0; resolution=0.1", "mean(y) = 1; at=0"])
-    assert [claim.source.id for claim in scenario.claims] == ["NTL-1", "user-1", "user-2"]
+    assert [claim.source.id for claim in scenario.claims] == ["valley", "user-1", "user-2"]
     assert "resolution=0.1" in scenario.toml
 
 
 def test_a_resolution_holds_for_all_rows_of_a_law(valley):
     """A number as it is; a percentage of the predicted value, where there is one."""
     own = rows(load_scenario(valley))
-    absolute = rows(load_scenario(valley, {"predict": [{"id": "NTL-1", "resolution": 0.25}]}))
-    relative = rows(load_scenario(valley, {"predict": [{"id": "NTL-1", "resolution": " 2 % "}]}))
+    absolute = rows(load_scenario(valley, {"predict": [{"id": "valley", "resolution": 0.25}]}))
+    relative = rows(load_scenario(valley, {"predict": [{"id": "valley", "resolution": " 2 % "}]}))
     assert {row.resolution for row in absolute} == {0.25}
     assert [row.resolution for row in relative] == [0.02 * abs(row.predicted) or row.resolution for row in own]
     assert any(row.predicted for row in own)
@@ -194,7 +194,7 @@ def test_an_unstable_setting_runs_and_warns(valley):
     assert (ensemble["status"] > 0).all()
     report = compare_file(valley.parent / "out.h5")
     assert not report.disagrees
-    assert [skipped.id for skipped in report.skipped] == ["NTL-1"]
+    assert [skipped.id for skipped in report.skipped] == ["valley"]
 
 
 def test_the_points_of_a_sweep_that_are_unstable_are_named(valley):
@@ -251,11 +251,11 @@ def test_a_law_that_holds_at_some_points_only(valley):
     """What it needs is recorded everywhere, and the other points are skipped with their reason."""
     sweep = {"loss.a": ["a0", "a0*(1 + x**2)"]}
     path = valley.parent / "out.h5"
-    overrides = {"sweep": sweep, "predict": [{"id": "NTL-2"}], "run.trajectories": 600, "run.steps": 4}
+    overrides = {"sweep": sweep, "predict": [{"id": "valley-energy"}], "run.trajectories": 600, "run.steps": 4}
     run_scenario(load_scenario(valley, overrides), path, device="python")
     report = compare_file(path)
     assert {row.point for row in report.comparisons} == {0}
-    assert [(skipped.id, "point 1" in skipped.reason) for skipped in report.skipped] == [("NTL-2", True)]
+    assert [(skipped.id, "point 1" in skipped.reason) for skipped in report.skipped] == [("valley-energy", True)]
 
 
 def test_laws_are_sorted_out_from_claims(valley):

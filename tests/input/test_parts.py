@@ -135,7 +135,7 @@ def test_what_is_set_holds_for_every_part():
 
 
 def test_an_unknown_law_is_seen_beside_a_bad_resolution():
-    predict = [{"id": "NTL-1", "resolution": "x%"}, {"id": "NTL-99"}, {"formula": "mean(x) ="}]
+    predict = [{"id": "valley", "resolution": "x%"}, {"id": "NTL-99"}, {"formula": "mean(x) ="}]
     alone = {key: value for key, value in SCENARIO.items() if key != "part"} | {"predict": predict}
     found = problems_of(alone)
     assert [problem.split(":")[0] for problem in found[:2]] == ["predict[0].resolution", "predict[1].id"]
@@ -143,8 +143,10 @@ def test_an_unknown_law_is_seen_beside_a_bad_resolution():
 
 
 def test_a_law_that_does_not_apply_names_the_part():
-    rows = format_table([], [Skipped("NTL-1", "no", "hot"), Skipped("NTL-2", "no", "hot"), Skipped("NTL-1", "no")])
-    assert rows.splitlines()[1:] == ["part hot: NTL-1, NTL-2 do not apply: no", "NTL-1 does not apply: no"]
+    rows = format_table(
+        [], [Skipped("valley", "no", "hot"), Skipped("valley-energy", "no", "hot"), Skipped("valley", "no")]
+    )
+    assert rows.splitlines()[1:] == ["part hot: valley, valley-energy do not apply: no", "valley does not apply: no"]
 
 
 def test_one_file_holds_all_parts(path):
@@ -230,7 +232,7 @@ def test_a_control_that_cannot_be_decided_is_not_rejected():
 
 def test_the_table_shows_parts_only_where_there_are_some():
     numbers = (0.5, 0.51, 0.02, 0.5, 0.6, 1.0, 0.1, 0.005)
-    row = Comparison("NTL-1", "variance(x)", None, "variance", *numbers, "exact", "agrees")
+    row = Comparison("valley", "variance(x)", None, "variance", *numbers, "exact", "agrees")
     assert not format_table([row]).startswith("part")
 
 

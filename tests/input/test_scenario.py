@@ -345,8 +345,8 @@ def test_all_problems_of_the_parts_with_each_other_at_once():
         ("optimizer", [1], "optimizer: [1], expected a table"),
         ("run", "fast", 'run: "fast", expected a table'),
         ("record", 3, "record: 3, expected a table"),
-        ("predict", {"id": "NTL-1"}, 'predict: { id = "NTL-1" }, expected a list'),
-        ("predict", ["NTL-1"], 'predict[0]: "NTL-1", expected a table'),
+        ("predict", {"id": "valley"}, 'predict: { id = "valley" }, expected a list'),
+        ("predict", ["valley"], 'predict[0]: "valley", expected a table'),
         ("title", 3, "title: 3, expected text"),
         ("references", "one", 'references: "one", expected a list'),
         ("alpha", 0, "alpha: 0, expected a number between 0 and 1"),
@@ -416,11 +416,11 @@ def test_all_problems_of_the_parts_with_each_other_at_once():
         ("record.histograms.x", [0, float("nan"), 1], "record.histograms.x[1]: nan, expected a finite number"),
         ("record.histograms.x", [0, 1, True], "record.histograms.x[2]: true, expected a finite number"),
         ("predict", [{"id": 3}], "predict[0].id: 3, expected text"),
-        ("predict", [{"id": "NTL-1", "at": 3}], "predict[0].at: 3, expected only with a formula"),
-        ("predict", [{"id": "NTL-1", "order": 1}], "predict[0].order: 1, expected only with a formula"),
-        ("predict", [{"id": "NTL-1", "formula": "mean(x) = 0"}], "predict[0].id: NTL-1 is a law of the handbook"),
-        ("predict", [{"id": "NTL-1", "reslution": 1}], "predict[0].reslution: unknown key 'reslution': did you mean"),
-        *(("predict", [{"id": "NTL-1", "resolution": v}], "predict[0].resolution: ") for v in (
+        ("predict", [{"id": "valley", "at": 3}], "predict[0].at: 3, expected only with a formula"),
+        ("predict", [{"id": "valley", "order": 1}], "predict[0].order: 1, expected only with a formula"),
+        ("predict", [{"id": "valley", "formula": "mean(x) = 0"}], "predict[0].id: valley is a law"),
+        ("predict", [{"id": "valley", "reslution": 1}], "predict[0].reslution: unknown key 'reslution': did you mean"),
+        *(("predict", [{"id": "valley", "resolution": v}], "predict[0].resolution: ") for v in (
             0, -1, "a%", "-1%", "0%", "1e999%", "2", True, float("nan"), float("inf"), "nan%",
         )),
     ],
@@ -584,7 +584,7 @@ def scenarios(draw: st.DrawFn) -> dict[str, Any]:
             "observables": {"seen": f"half*{names[0]}"},
             "histograms": {draw(st.sampled_from(measured)): [draw(st.floats(-9, 0)), 1, draw(st.integers(1, 99))]},
         },
-        "predict": [{"id": "NTL-1", "resolution": "2%"}, {"formula": "mean(seen) = k", "resolution": draw(POSITIVE)}],
+        "predict": [{"id": "valley", "resolution": "2%"}, {"formula": "mean(seen) = k", "resolution": draw(POSITIVE)}],
     }
     if draw(st.booleans()):
         data["sweep"] = {

@@ -66,7 +66,7 @@ def test_a_step_schedule_steps_exactly_at_multiples(every):
 
 
 def test_no_schedule_cools_one_mode_faster_than_the_harmonic_one():
-    """NTL-18: from rest at eta, 1/v grows by a^2/sigma^2 in each step, and any other schedule ends above."""
+    """fastest-cooling: from rest at eta, 1/v grows by a^2/sigma^2 in each step, and any other schedule ends above."""
     eta, a, sigma, steps = 0.3, 0.7, 1.3, 50
     start = eta * sigma**2 / (a * (2 - eta * a))
 

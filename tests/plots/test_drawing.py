@@ -35,7 +35,7 @@ from sgdsim.prediction import (
 )
 from sgdsim.statistics import estimators
 from sgdsim.statistics.order_test import Series, order_test
-from sgdsim.theory import law
+from sgdsim.theory import find_law
 from tests.statistics.test_estimators import EDGES, LANES, stacked, synthetic, with_histogram
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ SCENARIO: dict[str, Any] = {
         "histograms": {"energy": [0.0, 0.5, 20], "x,energy": [-1, 1, 4, 0, 1, 4]},
         "drift": {"x": {"bins": [-0.5, 1.0, 12]}},
     },
-    "predict": [{"id": "NTL-1"}],
+    "predict": [{"id": "valley"}],
 }
 
 
@@ -219,14 +219,14 @@ def test_functions_of_several_points_stand_between_them(sweep: Ensemble) -> None
     """A difference of two points, and a correlation that was not recorded."""
     rows = [
         Prediction(
-            "NTL-12",
+            "heat-capacity",
             f"slope, points {point} to {point + 1}",
             Function("secant", lambda a, b: b - a, tuple(Moment("mean", "x", 0, p) for p in (point, point + 1))),
             0.0,
         )
         for point in range(4)
     ]
-    missing = Prediction("NTL-3", "correlation of x, lag 1", Correlation("x", (8, 9)), 0.5, point=0)
+    missing = Prediction("correlations", "correlation of x, lag 1", Correlation("x", (8, 9)), 0.5, point=0)
     figure = drawing.draw(sweep, [*rows, missing])
     axes, _ = axes_of(figure)
     assert axes.get_title(loc="left") == "slope"
@@ -323,7 +323,7 @@ def test_a_density_is_that_of_its_counts(relaxing: Ensemble, recorded: str) -> N
 
 def test_mirrored_pairs_are_not_counted_as_independent(relaxing: Ensemble) -> None:
     ensemble = Ensemble(relaxing.variables, {**relaxing.attributes, "antithetic": 1})
-    distance = Prediction("NTL-1", "distribution of x", Distance("x", 20, normal_cdf), 0.0)
+    distance = Prediction("valley", "distribution of x", Distance("x", 20, normal_cdf), 0.0)
     figure = drawing.draw(ensemble, [distance], "density")
     assert axes_of(figure)[1] is None
     assert "mirrored pairs" in words(figure)
@@ -375,7 +375,7 @@ def test_trajectories_are_paths_within_quantiles(relaxing: Ensemble) -> None:
 def fall(step: int, predicted: float) -> Prediction:
     moments = (Moment("mean", "x", step - 5), Moment("mean", "x", step))
     measure = Function("fall", lambda a, b: a - b, moments)
-    return Prediction("NTL-28", f"fall of x, steps {step - 5} to {step}", measure, predicted)
+    return Prediction("second-law", f"fall of x, steps {step - 5} to {step}", measure, predicted)
 
 
 def test_a_number_predicted_at_several_steps_is_drawn_against_them(relaxing: Ensemble) -> None:
@@ -396,8 +396,8 @@ def test_a_number_predicted_at_several_steps_is_drawn_against_them(relaxing: Ens
 def test_other_numbers_stand_side_by_side_and_controls_without_residuals(relaxing: Ensemble) -> None:
     square = PathMean("x", (20,), lambda path: path[0] ** 2)
     rows = [
-        Prediction("NTL-29", "<x^2>", square, 1.0 + float(np.exp(-4))),
-        Prediction("NTL-29", "<x^2>, wrong", square, 3.0, expect="disagrees"),
+        Prediction("hatano-sasa", "<x^2>", square, 1.0 + float(np.exp(-4))),
+        Prediction("hatano-sasa", "<x^2>, wrong", square, 3.0, expect="disagrees"),
     ]
     axes, below = axes_of(drawing.draw(relaxing, rows))
     assert below is not None
@@ -416,7 +416,7 @@ def test_numbers_without_a_standard_error_have_no_residuals() -> None:
 
 
 def test_parts_show_what_is_predicted_and_each_panel_says_what_is_what(relaxing: Ensemble, tmp_path: Path) -> None:
-    """The same black line is NTL-28 in one panel, user-1 in another; a part without predictions shows its moments."""
+    """The black line is second-law in one panel, user-1 in another; a part without predictions shows its moments."""
     parts = [
         ("falls", relaxing, [fall(5, 0.4), fall(10, 0.2)]),
         ("still", relaxing, [claim("variance", 1.0, step) for step in STEPS]),
@@ -431,7 +431,7 @@ def test_parts_show_what_is_predicted_and_each_panel_says_what_is_what(relaxing:
         "plain: variance of x",
     ]
     found = [[text.get_text() for text in axes.get_legend().get_texts()] for axes in figure.axes if axes.get_legend()]
-    assert found[:2] == [["measured", "NTL-28, exact"], ["measured", "user-1, exact"]]
+    assert found[:2] == [["measured", "second-law, exact"], ["measured", "user-1, exact"]]
     assert not figure.legends
     for name in ("one.svg", "two.svg"):
         drawing.save_figure(drawing.draw_parts(parts), tmp_path / name)
@@ -518,7 +518,7 @@ def test_a_size_that_does_not_hold_the_panels(relaxing: Ensemble) -> None:
 def test_laws_are_asked_at_every_record_as_if_the_run_ended_there() -> None:
     """The variance of x follows v' = (1 - eta*a)^2*v + (eta*s)^2, here for each rate of the schedule."""
     run = workflow.scenario_from(SCENARIO, "valley", "here").runs[0]
-    rows = predictions_along([law("NTL-1")], [run])
+    rows = predictions_along([find_law("valley")], [run])
     variance, mean, expected = 0.0, 1.0, {}
     for step, eta in enumerate(run.schedule.rates(24), start=1):
         variance, mean = (1 - eta) ** 2 * variance + (eta * 0.5) ** 2, (1 - eta) * mean
@@ -532,7 +532,7 @@ def test_laws_are_asked_at_every_record_as_if_the_run_ended_there() -> None:
 
 def test_adiabatic_laws_are_not_asked_before_the_end() -> None:
     scenario = workflow.load_scenario("river_valley", {"run.steps": 200})
-    assert predictions_along([law("NTL-1")], scenario.runs) == []
+    assert predictions_along([find_law("valley")], scenario.runs) == []
 
 
 # The command, and what it refuses.

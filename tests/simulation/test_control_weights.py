@@ -341,7 +341,7 @@ def test_what_is_left_falls_with_the_square_of_the_learning_rate():
 
 
 def test_a_river_has_a_control_without_linear_response():
-    """NTL-20: the drift of y in a valley that is nothing but curved comes from x^2 alone."""
+    """entropic-force: the drift of y in a valley that is nothing but curved comes from x^2 alone."""
     loss = river_valley(a="a0*exp(k*y)", c="0", constants={"a0": 1.0, "k": 1.0})
     ensemble = simulate(
         loss,
@@ -392,7 +392,7 @@ JOBS: dict[str, tuple[Loss, dict[str, Any], dict[str, str], tuple[str, ...]]] = 
         {"q": "u**2 - w**2"},
         ("q", "u"),
     ),
-    "NTL-20": (
+    "entropic-force": (
         river_valley(a="a0*exp(k*y)", c="0", constants={"a0": 1.0, "k": 1.0}),
         {"learning_rate": 0.01, "initial": VALLEY, "steps": 500},
         {},

@@ -481,12 +481,12 @@ def test_the_table_is_aligned_and_counts() -> None:
     x = np.random.default_rng(18).normal(size=N)
     ensemble = stacked([synthetic([{"x": x}]), synthetic([{"x": x + 1.0}])])
     claims = [moment("mean", 0.0, point=point, resolution=0.5) for point in (0, 1)]
-    text = format_table(compare(ensemble, claims), [Skipped("NTL-4", "no fast direction")])
+    text = format_table(compare(ensemble, claims), [Skipped("equipartition", "no fast direction")])
     lines = text.splitlines()
     assert lines[0].split() == ["id", "quantity", "point", "predicted", "measured", "z", "verdict"]
     assert {line.index("agrees") for line in lines[1:3]} <= {lines[0].index("verdict"), lines[0].index("verdict") + 3}
     assert lines[3] == "1 agrees, 1 disagrees, 0 inconclusive (Holm over 2 tests, alpha = 0.001)"
-    assert lines[4] == "NTL-4 does not apply: no fast direction"
+    assert lines[4] == "equipartition does not apply: no fast direction"
     assert format_table([]).startswith("nothing to compare with")
 
 

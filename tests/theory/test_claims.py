@@ -365,7 +365,7 @@ def test_a_density_and_a_tail_are_held_against_what_was_recorded(tmp_path: Path)
 
 def test_paths_of_curves_lead_to_the_same_file_from_elsewhere() -> None:
     claim = "mean(q) = file:curves/mean.csv; at=10"
-    moved = move_files({"predict": [{"id": "NTL-1"}, {"formula": claim}]}, "/home/a", "/home/b")
+    moved = move_files({"predict": [{"id": "valley"}, {"formula": claim}]}, "/home/a", "/home/b")
     assert moved["predict"][1]["formula"] == "mean(q) = file:../a/curves/mean.csv; at=10"
 
 

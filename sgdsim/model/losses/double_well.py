@@ -28,8 +28,8 @@ def double_well(noise: str = "normal", constants: Mapping[str, float] | None = N
 
     Notes
     -----
-    NTL-14 of the handbook, re-derived. Without tilt the population loss is even, but no sample is: the additive noise
-    changes sign with x, so that no symmetry is declared. `sign` has one.
+    Without tilt the population loss is even, but no sample is: the additive noise changes sign with x,
+    so that no symmetry is declared. `sign` has one.
 
     Examples
     --------

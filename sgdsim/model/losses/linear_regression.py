@@ -48,7 +48,7 @@ def linear_regression(
 
     Notes
     -----
-    NT-27 and NTL-7 of the handbook, re-derived. No symmetry.
+    NT-27 and minibatches of the handbook, re-derived. No symmetry.
 
     Examples
     --------

@@ -1421,7 +1421,7 @@ def chain(run: Run, tolerance: float | None = None) -> Chain:
     >>> from sgdsim.model.schedules import Schedule
     >>> loss = Loss("(x**2 - 1)**2/4 + z*x", ("x",), noise={"z": Noise.parse("normal")})
     >>> law = chain(Run(loss, Optimizer(), Schedule("0.1"), {"x": 1.0}, 100, 10))
-    >>> found = law.expectation("x*(x**3 - x)")  # NTL-13: (eta/2) (<V'^2> + 1)
+    >>> found = law.expectation("x*(x**3 - x)")  # virial: (eta/2) (<V'^2> + 1)
     >>> abs(found.value - 0.05*(law.expectation("(x**3 - x)**2").value + 1)) < 1e-9
     True
     """

@@ -1,1 +1,1 @@
-"""Laws: what theory predicts for a run, one file a piece of physics."""
+"""Laws: what theory predicts for a run, one file a piece of physics; each declares itself when it is imported."""

@@ -1,9 +1,4 @@
-"""The exact chain as a law of its own: means and variances at the end of a run, for one or two parameters.
-
-SGD is a Markov chain; `sgdsim.theory.chain.chain` applies its backward operator numerically, with an estimate of the
-error. Where asymptotic theory and simulation differ, this tells whose error it is; linear response is the rival
-beside it. It takes seconds, so that it is asked for by ``id = "chain"`` and not automatic.
-"""
+"""The exact chain: mean and variance without sampling."""
 
 from __future__ import annotations
 
@@ -11,17 +6,27 @@ from dataclasses import replace
 
 import numpy as np
 
-from sgdsim.model.run import Recorder, Run
+from sgdsim.model.run import Run
 from sgdsim.prediction import Moment, NotApplicable, Prediction, Rival
 from sgdsim.theory.chain.chain import evolve
-from sgdsim.theory.law import Law
+from sgdsim.theory.law import law, row
 from sgdsim.theory.methods.linear_response import response
 from sgdsim.theory.quadrature.nested import Numerical
 
-ID = "chain"
 
+@law(
+    "exact-chain",
+    "exact chain: mean and variance at the end of a run, for one or two parameters",
+    source="numerical: the backward operator of the chain",
+    holds="one or two parameters, an optimizer without memory, a constant rate",
+)
+def exact_chain(run: Run) -> list[Prediction]:
+    """The exact chain as a law of its own: means and variances at the end of a run, for one or two parameters.
 
-def _at_point(run: Run) -> list[Prediction]:
+    SGD is a Markov chain; `sgdsim.theory.chain.chain` applies its backward operator numerically, with an estimate of
+    the error. Where asymptotic theory and simulation differ, this tells whose error it is; linear response is the
+    rival beside it. It takes seconds, so that it is asked for by ``id = "chain"`` and not automatic.
+    """
     names = run.loss.parameters
     values = evolve(run, [*names, *(f"({name})**2" for name in names)], run.steps)
     leading = _leading(run)
@@ -48,7 +53,7 @@ def _row(run: Run, statistic: str, name: str, value: float, error: float, resolu
         raise NotApplicable(f"the {statistic} of {name} is only known to {error:.2g}, worse than {resolution:.2g}")
     conditions = f"numerical error {error:.1g}"
     measure = Moment(statistic, name, run.steps)
-    return Prediction(ID, f"{statistic}({name})", measure, value, "exact", resolution, conditions=conditions)
+    return row(f"{statistic}({name})", measure, value, "exact", resolution, conditions=conditions)
 
 
 def _leading(run: Run) -> dict[str, float]:
@@ -60,12 +65,3 @@ def _leading(run: Run) -> dict[str, float]:
     if found.flat_directions or found.radius**run.steps > 1e-3:
         return {}
     return dict(zip(run.loss.parameters, map(float, np.diag(found.covariance)), strict=True))
-
-
-LAW = Law(
-    ID,
-    "exact chain: mean and variance at the end of a run, for one or two parameters",
-    "numerical, sgdsim's backward operator",
-    lambda run: Recorder(),
-    _at_point,
-)

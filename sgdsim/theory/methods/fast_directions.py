@@ -291,7 +291,7 @@ def modes(run: Run) -> tuple[Mode, ...]:
     >>> from sgdsim.model.optimizers import Optimizer
     >>> loss = Loss("x**2/2 + z*x", ("x",), {}, {"z": Noise.parse("normal")})
     >>> (mode,) = modes(Run(loss, Optimizer(), Schedule("0.5"), {"x": 0.0}, 1000, 100))
-    >>> round(mode.cumulants(100)[1], 6)  # NTL-1: 0.5/(2 - 0.5)
+    >>> round(mode.cumulants(100)[1], 6)  # valley: 0.5/(2 - 0.5)
     0.333333
     """
     candidates = [_mode(run, direction) for direction in candidate_directions(run)]
@@ -455,3 +455,17 @@ def _compose(factors: np.ndarray, kicks: np.ndarray) -> tuple[float, float]:
         kick = factor[1::2] * kick[::2] + kick[1::2]
         factor = factor[1::2] * factor[::2]
     return (float(factor[0]), float(kick[0])) if len(factor) else (1.0, 0.0)
+
+
+def middle_step(mode: Mode) -> int | None:
+    """The recorded step, neither first nor last, at which the start is nearest to being forgotten to 1/e."""
+    steps = mode.run.recorder.record_steps(mode.run.steps)[1:-1]
+    if not len(steps):
+        return None
+    memory = np.cumprod(np.abs(1.0 - mode.pull))[steps - 1]
+    return int(steps[np.argmin(np.abs(memory - np.exp(-1.0)))])
+
+
+def when(mode: Mode, step: int) -> str:
+    """How a step is named in a quantity: not at all for the last."""
+    return "" if step == mode.run.steps else f" at step {step}"

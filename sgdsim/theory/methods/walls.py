@@ -15,8 +15,9 @@ import numpy as np
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import Moment, NotApplicable, Prediction, Rival
-from sgdsim.theory.law import name_of
+from sgdsim.theory.law import row
 from sgdsim.theory.methods.fast_directions import Direction, directions
+from sgdsim.theory.recorded_names import name_of
 
 if TYPE_CHECKING:
     import sympy
@@ -140,7 +141,7 @@ def check_forgotten(wall: Wall, left: float) -> None:
 
 
 def stationary_rows(
-    id: str, wall: Wall, variance: float, mean: float, conditions: str, rival: tuple[str, float] | None = None
+    wall: Wall, variance: float, mean: float, conditions: str, rival: tuple[str, float] | None = None
 ) -> list[Prediction]:
     """Mean fast loss of a wall, for which the rival stands, and variance and mean of its coordinate."""
     name, run = wall.parameter, wall.run
@@ -148,14 +149,13 @@ def stationary_rows(
     spread = 0.02 * float(np.hypot(mean, np.sqrt(variance)))
     steps = run.steps
     return [
-        Prediction(
-            id,
+        row(
             f"mean({wall.fast_loss})",
             Moment("mean", wall.fast_loss, steps),
             loss,
             conditions=conditions,
             rival=Rival(*rival) if rival else None,
         ),
-        Prediction(id, f"variance({name})", Moment("variance", name, steps), variance, conditions=conditions),
-        Prediction(id, f"mean({name})", Moment("mean", name, steps), mean, "exact", spread, conditions=conditions),
+        row(f"variance({name})", Moment("variance", name, steps), variance, conditions=conditions),
+        row(f"mean({name})", Moment("mean", name, steps), mean, "exact", spread, conditions=conditions),
     ]

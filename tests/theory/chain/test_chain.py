@@ -56,7 +56,7 @@ def check(found: Numerical, exact: float, relative: float, scale: float = 0.0) -
     assert found.error <= relative * max(abs(exact), scale), (found, exact)
 
 
-# One parameter, linear: all cumulants are known (NTL-1)
+# One parameter, linear: all cumulants are known (valley)
 
 
 @pytest.mark.parametrize("rate", [0.02, 0.5, 1.0, 1.5, 1.9])
@@ -169,20 +169,20 @@ def test_double_well() -> None:
         check(law.expectation(formula), function(x) @ weights, 1e-8)
     assert law.expectation("abs(x)").value == pytest.approx(np.abs(x) @ weights, rel=1e-4)  # which ignores the kink
     check_identity = law.expectation("(x**3 - x)**2").value + sigma**2
-    assert law.expectation("x*(x**3 - x)").value == pytest.approx(rate / 2 * check_identity, rel=1e-10)  # NTL-13
+    assert law.expectation("x*(x**3 - x)").value == pytest.approx(rate / 2 * check_identity, rel=1e-10)  # virial
     check(law.expectation("step(x)"), 0.5, 1e-8)
     other, others = brute_force(rate, 1.21)
     assert law.expectation("x**2").value != pytest.approx(other**2 @ others, rel=1e-4)
 
 
 def test_a_kink_of_the_loss() -> None:
-    """NTL-13 with p = 1: <V> = (eta/2) (k^2 + 1)."""
+    """virial with p = 1: <V> = (eta/2) (k^2 + 1)."""
     law = chain(make_run("k*abs(x) + z*x", {"z": "normal"}, 0.1, {"k": 0.3}))
     check(law.expectation("k*abs(x)"), 0.05 * (0.09 + 1), 1e-8)
 
 
 def sign_lattice(rate: float, start: float) -> tuple[np.ndarray, np.ndarray]:
-    """NTL-9: states and probabilities by detailed balance, the ratios one by one from the middle."""
+    """signsgd: states and probabilities by detailed balance, the ratios one by one from the middle."""
     above, below = [start], []
     up, down = [1.0], []
     for _ in range(400):
@@ -282,7 +282,7 @@ def river(rate: float = 0.1) -> Run:
 
 
 def test_a_river_valley_with_noise_across_alone() -> None:
-    """Entropic trapping (NTL-22) against a plain simulation of 40 000 trajectories."""
+    """Entropic trapping (entropic-trap) against a plain simulation of 40 000 trajectories."""
     law = chain(river())
     rng = np.random.default_rng(7)
     x, y = np.zeros(40_000), np.full(40_000, 0.85)
@@ -300,7 +300,9 @@ def test_a_river_valley_with_noise_across_alone() -> None:
         found = law.expectation(formula)
         assert found.error < 1e-3 * abs(found.value)
         assert abs(found.value - mean) < SIGMAS * error + found.error
-    bare_root = 0.84775  # of NTL-22, without the correction by fluctuations: the simulation tells it from the mean
+    bare_root = (
+        0.84775  # of entropic-trap, without the correction by fluctuations: the simulation tells it from the mean
+    )
     assert abs(values[0].mean() - bare_root) > SIGMAS * errors[0]
     exact = law.expectation("b*(y - yc)").value + law.expectation("a0*y*x**2").value
     assert abs(exact) < 1e-6

@@ -1,4 +1,4 @@
-"""Laws NTL-13 and NTL-14 in potentials that are not quadratic."""
+"""Laws virial and potential-energy in potentials that are not quadratic."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.prediction import Function, NotApplicable, Prediction
-from sgdsim.theory import law
+from sgdsim.theory import find_law
 from sgdsim.theory.chain.chain import evolve
-from sgdsim.theory.laws import ntl12, ntl13, ntl14
-from sgdsim.theory.laws.ntl13 import potential
+from sgdsim.theory.laws import any_potential, equilibrium
+from sgdsim.theory.laws.any_potential import potential
 
 WELLS = "h*(x**2 - 1)**2 + s*z*x"
 
 
 def make_run(loss: Loss, rate: float = 0.1, start: Any = 0.5, steps: int = 300) -> Run:
     run = Run(loss, Optimizer(), Schedule(repr(rate)), {"x": start}, 1000, steps)
-    wanted = law("NTL-13").requirements(run).merge(law("NTL-14").requirements(run))
+    wanted = find_law("virial").requirements(run).merge(find_law("potential-energy").requirements(run))
     return replace(run, recorder=run.recorder.merge(wanted))
 
 
@@ -35,12 +35,12 @@ def wells(sigma: float, rate: float = 0.1, steps: int = 300) -> Run:
 
 
 def rows(id: str, *runs: Run) -> dict[str, Prediction]:
-    return {row.quantity: row for row in law(id).predictions(runs)}
+    return {row.quantity: row for row in find_law(id).predictions(runs)}
 
 
 def test_the_virial_holds_along_a_plain_loop_and_not_without_its_second_term():
     run = wells(2.0)
-    (row,) = rows("NTL-13", run).values()
+    (row,) = rows("virial", run).values()
     rng, x = np.random.default_rng(1), np.repeat([-1.0, 1.0], 5_000)
     virial, squared = [], []
     for step in range(300):
@@ -55,7 +55,7 @@ def test_the_virial_holds_along_a_plain_loop_and_not_without_its_second_term():
     assert np.mean(virial) / 0.2 > 1.05
     assert row.resolution == 0.01
     assert row.rival.predicted == pytest.approx(2 - np.mean(virial) / 0.2, rel=0.15)  # by Gibbs' law, which is cooler
-    (row,) = (row for row in rows("NTL-13", wells(0.4, 0.01)).values())
+    (row,) = (row for row in rows("virial", wells(0.4, 0.01)).values())
     assert row.resolution == pytest.approx((1 - row.rival.predicted) / 2)  # 1 % would not see the second term
 
 
@@ -70,8 +70,8 @@ def test_the_next_order_of_a_power_law_is_what_the_chain_says(p):
     for rate, steps in ((0.2, 100), (0.1, 200)):
         run = power(p, 1.0, rate)
         (energy,) = evolve(run, [str(potential(run))], steps)
-        known = ntl13.PowerLaw.of(run)
-        assert known == ntl13.PowerLaw(p, pytest.approx(1.3))
+        known = any_potential.PowerLaw.of(run)
+        assert known == any_potential.PowerLaw(p, pytest.approx(1.3))
         sizes.append(known.small(rate / 2, rate))
         off.append(p * float(energy.value) / (rate / 2) - 1 - sizes[-1])
     assert abs(off[0]) < 6 * sizes[0] ** 2
@@ -80,16 +80,16 @@ def test_the_next_order_of_a_power_law_is_what_the_chain_says(p):
 
 def test_the_energies_of_power_laws_are_one_series():
     runs = [power(4.0, s) for s in (0.5, 1.0, 1.5)] + [power(4.0, 1.0, 0.05)]
-    series = [row for row in law("NTL-13").predictions(runs) if row.order == 1]
+    series = [row for row in find_law("virial").predictions(runs) if row.order == 1]
     assert [row.measure.moments[0].point for row in series] == [0, 1, 2, 3]
     assert len({row.series for row in series}) == 1
     assert all(row.predicted == 1 + row.learning_rate for row in series)
-    assert not [row for row in law("NTL-13").predictions(runs[:3]) if row.order == 1]
-    assert not [row for row in law("NTL-13").predictions([wells(s) for s in (0.4, 0.7, 1, 2)]) if row.order == 1]
+    assert not [row for row in find_law("virial").predictions(runs[:3]) if row.order == 1]
+    assert not [row for row in find_law("virial").predictions([wells(s) for s in (0.4, 0.7, 1, 2)]) if row.order == 1]
 
 
 def test_the_energy_of_an_absolute_value_is_exact():
-    row = rows("NTL-13", make_run(anharmonic(1.0, constants={"c": 0.3}), 0.1, 0.0))["mean(late_potential)"]
+    row = rows("virial", make_run(anharmonic(1.0, constants={"c": 0.3}), 0.1, 0.0))["mean(late_potential)"]
     assert row.predicted == pytest.approx(0.0545)  # handbook
     rng, x, total = np.random.default_rng(2), np.zeros(4000), []
     for step in range(1500):
@@ -101,16 +101,16 @@ def test_the_energy_of_an_absolute_value_is_exact():
 
 def test_a_quadratic_valley_is_ntl_12():
     runs = [make_run(anharmonic(2.0, constants={"sigma": s}), 0.4, 0.0, 100) for s in (1.0, 1.5)]
-    (secant,) = (row for quantity, row in rows("NTL-14", *runs).items() if "heat capacity" in quantity)
-    assert secant.predicted == pytest.approx(ntl12.heat_capacity_fixed_rate(0.4, 1.0), rel=1e-6)
+    (secant,) = (row for quantity, row in rows("potential-energy", *runs).items() if "heat capacity" in quantity)
+    assert secant.predicted == pytest.approx(equilibrium.heat_capacity_fixed_rate(0.4, 1.0), rel=1e-6)
     assert secant.rival is not None
     assert secant.rival.predicted == pytest.approx(0.5, rel=1e-6)
 
 
 def test_the_bump_of_the_double_well():
-    """Handbook, NTL-14: Gibbs' C at T = 0.02, 0.05, 0.5 is .542, .637, .175."""
+    """Handbook, potential-energy: Gibbs' C at T = 0.02, 0.05, 0.5 is .542, .637, .175."""
     for temperature, heat in ((0.02, 0.542), (0.05, 0.637), (0.5, 0.175)):
-        limit = ntl14._by_gibbs(wells(float(np.sqrt(2 * temperature / 0.05)), 0.05))
+        limit = any_potential._by_gibbs(wells(float(np.sqrt(2 * temperature / 0.05)), 0.05))
         assert limit is not None
         assert limit[1] / temperature**2 == pytest.approx(heat, abs=5e-4)
 
@@ -119,7 +119,7 @@ def test_gibbs_law_is_the_limit_of_small_steps():
     """At fixed T the chain is off by O(eta), once the top of the barrier has come to rest."""
     off = []
     for rate, steps in ((0.08, 400), (0.04, 800)):
-        row = rows("NTL-14", wells(float(np.sqrt(2 * 0.02 / rate)), rate, steps))["Var(potential)/T^2"]
+        row = rows("potential-energy", wells(float(np.sqrt(2 * 0.02 / rate)), rate, steps))["Var(potential)/T^2"]
         assert row.rival is not None
         off.append(row.predicted / row.rival.predicted - 1)
     assert off[0] / off[1] == pytest.approx(2.0, rel=0.1)
@@ -129,6 +129,6 @@ def test_where_they_do_not_hold_they_say_why():
     two = Loss("x**2 + y**2 + z*x", ("x", "y"), {}, {"z": Noise.parse("normal")})
     run = Run(two, Optimizer(), Schedule("0.1"), {"x": 0.0, "y": 0.0}, 9, 9)
     with pytest.raises(NotApplicable, match="one parameter, the loss has 2"):
-        law("NTL-13").predictions([run])
+        find_law("virial").predictions([run])
     with pytest.raises(NotApplicable, match="plain sgd"):
-        law("NTL-14").predictions([replace(wells(1.0), optimizer=Optimizer("momentum"))])
+        find_law("potential-energy").predictions([replace(wells(1.0), optimizer=Optimizer("momentum"))])

@@ -1,4 +1,4 @@
-"""Laws of rivers, NTL-20 to NTL-26, against closed equations of moments, brute force and the handbook's numbers."""
+"""Laws of rivers against closed equations of moments, brute force and the handbook's numbers."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from sgdsim.model.run import Histogram, Recorder, Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.model.starts import Grid
 from sgdsim.prediction import DriftCurve, NotApplicable
-from sgdsim.theory import law
-from sgdsim.theory.laws import ntl20d, ntl21, ntl22, ntl22c, ntl23b, ntl25, ntl26
-from sgdsim.theory.laws.ntl20 import Drift
+from sgdsim.theory import find_law
+from sgdsim.theory.laws import entropic_force, entropic_trap, noisy_river
+from sgdsim.theory.laws.entropic_force import Drift
 from sgdsim.theory.methods.rivers import river
 
 EXPONENTIAL, PARABOLA = "a0*exp(k*y)", "a0*(1 + k*y**2)"
@@ -88,14 +88,14 @@ def test_the_conditional_drift_solves_the_equations_of_moments(a):
 def test_the_conditional_drift_is_a_row_where_it_is_recorded():
     recorder = Recorder(drifts={"y": Recorded("y", Histogram(-1, 1, 4), start=300)})
     run = make_run(PARABOLA, rate=0.02, steps=600, y=Grid(-1.5, 1.5, 0), recorder=recorder, a0=1.0, k=1.0)
-    (row,) = law("NTL-20").predictions([run])
+    (row,) = find_law("entropic-force").predictions([run])
     assert isinstance(row.measure, DriftCurve)
     drift = Drift(river(run))
     fine = np.linspace(-1, -0.5, 2001)
     assert row.measure.values[0] == pytest.approx(float(np.mean(drift.conditional(fine))), rel=1e-4)
     narrow = replace(run, initial={"x": 0.0, "y": Grid(-0.5, 0.5, 0)})
     with pytest.raises(NotApplicable, match="uniform density"):
-        law("NTL-20").predictions([narrow])
+        find_law("entropic-force").predictions([narrow])
 
 
 def test_the_steep_river_is_that_of_the_handbook():
@@ -105,11 +105,11 @@ def test_the_steep_river_is_that_of_the_handbook():
     ):
         rest = at_rest(options["rate"], 1.0, options["sigma"])
         run = make_run(EXPONENTIAL, "-g*y", steps=40 if options["g"] > 0 else 80, a0=1.0, x=rest, **options)
-        end, shift = ntl21.path(river(run))
+        end, shift = entropic_force.path(river(run))
         assert end == pytest.approx(options["g"] * options["rate"] * run.steps)
         if options["g"] > 0:
             assert shift == pytest.approx(measured, abs=error)
-        assert ntl21.path(river(run), adiabatic=True)[1] != pytest.approx(shift, rel=0.02)
+        assert entropic_force.path(river(run), adiabatic=True)[1] != pytest.approx(shift, rel=0.02)
 
 
 def test_the_shift_is_right_to_first_order_by_brute_force():
@@ -119,7 +119,7 @@ def test_the_shift_is_right_to_first_order_by_brute_force():
     for _ in range(40):
         a = np.exp(y)
         x, y = x - 0.1 * (a * x + 0.3 * random.standard_normal(len(x))), y - 0.1 * (a * x**2 / 2 - 0.5)
-    (row,) = law("NTL-21").predictions([run])
+    (row,) = find_law("steep-river").predictions([run])
     assert float(row.measure.function(y.mean())) == pytest.approx(1.0, abs=4 * 0.003 + 0.03 * 0.09)
     assert abs(float(row.measure.function(y.mean())) - row.rival.predicted) > 0.01
 
@@ -132,19 +132,19 @@ def test_the_lag_in_continuous_time():
     for _ in range(6000):
         a = np.exp(y)
         heat, y = (1 - 0.001 * a) ** 2 * heat + 1e-6 * 1e-6, y + 0.0005
-    assert np.exp(y) * heat / known.temperature == pytest.approx(ntl21.lag(2 * np.exp(y) / 0.5), rel=2e-2)
-    assert ntl21.lag(s) == pytest.approx(1 + 1 / s + 2 / s**2 + 6 / s**3, abs=3e-4)
+    assert np.exp(y) * heat / known.temperature == pytest.approx(entropic_force.lag(2 * np.exp(y) / 0.5), rel=2e-2)
+    assert entropic_force.lag(s) == pytest.approx(1 + 1 / s + 2 / s**2 + 6 / s**3, abs=3e-4)
 
 
 def test_the_trap_is_that_of_the_handbook():
     run = make_run(PARABOLA, "b*(y - yc)**2/2", rate=0.01, steps=8000, a0=2.0, k=1.0, b=0.2, yc=1.0, y=1.0)
-    y = ntl22.trap(river(run))
+    y = entropic_trap.trap(river(run))
     assert y == pytest.approx(0.987274, abs=3 * 2.3e-5)
-    assert ntl22.variance(river(run), y) == pytest.approx(7.827e-6, rel=0.03)
+    assert entropic_trap.variance(river(run), y) == pytest.approx(7.827e-6, rel=0.03)
     run = make_run(EXPONENTIAL, "b*y**2/2", rate=0.03, steps=8000, a0=2.0, k=1.0, b=0.5)
-    y = ntl22.trap(river(run))
+    y = entropic_trap.trap(river(run))
     assert y == pytest.approx(-0.0154433, abs=3 * 1.1e-5)
-    assert ntl22.variance(river(run), y) == pytest.approx(5.058e-5, rel=2e-3)
+    assert entropic_trap.variance(river(run), y) == pytest.approx(5.058e-5, rel=2e-3)
 
 
 def test_the_trap_is_right_to_second_order_against_the_exact_balance_of_forces():
@@ -152,12 +152,12 @@ def test_the_trap_is_right_to_second_order_against_the_exact_balance_of_forces()
     for rate in (0.01, 0.005):
         run = make_run(EXPONENTIAL, "b*y**2/2", rate=rate, steps=8000, a0=2.0, k=1.0, b=0.5)
         root = -rate / 2 * 1.0 / (2 * 0.5) * 1.0 / (1 - rate)  # c' + a' eta sigma^2/(2a(2 - eta a)) = 0 near y = 0
-        assert ntl22.trap(river(run)) == pytest.approx(root, abs=1.2 * rate**2)
+        assert entropic_trap.trap(river(run)) == pytest.approx(root, abs=1.2 * rate**2)
 
 
 def test_a_river_that_nothing_holds_is_refused():
     with pytest.raises(NotApplicable, match="nothing holds"):
-        ntl22.trap(river(make_run(PARABOLA, "-g*y", a0=4.0, k=1.0, g=1.0)))
+        entropic_trap.trap(river(make_run(PARABOLA, "-g*y", a0=4.0, k=1.0, g=1.0)))
 
 
 def test_speed_against_the_force_is_that_of_the_handbook():
@@ -173,28 +173,40 @@ def test_signs_move_the_river_as_the_handbook_says():
         EXPONENTIAL, rate=0.02, steps=3000, every=1000, a0=1.0, k=1.0, sigma_y=1.0,
         river_noise="normal", optimizer=Optimizer("signsgd"),
     )  # fmt: skip
-    assert 3000 * ntl26.drift(river(run, ("signsgd",))) == pytest.approx(-0.3, abs=1e-3)
-    (row,) = law("NTL-26").predictions([run])
+    assert 3000 * entropic_force.drift(river(run, ("signsgd",))) == pytest.approx(-0.3, abs=1e-3)
+    (row,) = find_law("entropic-force-signsgd").predictions([run])
     assert row.order == 0
 
 
 def test_a_noisy_river_has_the_gibbs_law_of_the_handbook():
     options = {"a0": 1.0, "k": 2.0, "b": 0.5, "sigma": 1.5, "sigma_y": 1.5, "river_noise": "normal"}
     run = make_run(PARABOLA, "b*y**2/2", rate=0.05, steps=800, **options)
-    run = replace(run, recorder=law("NTL-23").requirements(run))
-    (row,) = law("NTL-23").predictions([run])
+    run = replace(run, recorder=find_law("noisy-river").requirements(run))
+    (row,) = find_law("noisy-river").predictions([run])
     assert row.predicted == pytest.approx(0.098622, abs=2e-4)
     with pytest.raises(NotApplicable):
-        law("NTL-23").predictions([make_run(PARABOLA, "b*y**2/2", **{**options, "sigma_y": 1.0})])
+        find_law("noisy-river").predictions([make_run(PARABOLA, "b*y**2/2", **{**options, "sigma_y": 1.0})])
 
 
 @pytest.mark.parametrize(
-    "id", ["NTL-20", "NTL-20d", "NTL-21", "NTL-22", "NTL-22c", "NTL-23", "NTL-23b", "NTL-24", "NTL-25", "NTL-26"]
+    "id",
+    [
+        "entropic-force",
+        "entropic-force-state-noise",
+        "steep-river",
+        "entropic-trap",
+        "edge-of-stability",
+        "noisy-river",
+        "two-temperatures",
+        "river-speed",
+        "trap-threshold",
+        "entropic-force-signsgd",
+    ],
 )
 def test_other_optimizers_are_refused(id):
     run = make_run(EXPONENTIAL, "-g*y", a0=1.0, k=1.0, g=0.05, optimizer=Optimizer("adam"))
     with pytest.raises(NotApplicable):
-        law(id).predictions([run])
+        find_law(id).predictions([run])
 
 
 # Held, passing, at the edge of stability
@@ -212,26 +224,26 @@ def passing(rate: float, ratio: float, steps: int = 16000, g: float = 0.02, **op
 def test_the_held_river_is_that_of_the_handbook():
     """Measured there: .373682 +- 5e-4 and .171644 +- 2.3e-4; leading order has .38197 and .17157."""
     for ratio, measured, error in ((1.5, 0.373682, 5e-4), (3.0, 0.171644, 2.3e-4)):
-        (row,) = law("NTL-25").predictions([passing(0.0125, ratio, 40000, y=0.3)])
+        (row,) = find_law("trap-threshold").predictions([passing(0.0125, ratio, 40000, y=0.3)])
         assert row.predicted == pytest.approx(measured, abs=4 * error)
         assert row.order == 1
-    assert ntl25.leading_trap(river(passing(0.0125, 1.5))) == pytest.approx(0.381966, abs=1e-6)
-    assert ntl25.threshold(river(passing(0.0125, 1.5))) == pytest.approx(0.04)
+    assert entropic_trap.leading_trap(river(passing(0.0125, 1.5))) == pytest.approx(0.381966, abs=1e-6)
+    assert entropic_trap.threshold(river(passing(0.0125, 1.5))) == pytest.approx(0.04)
 
 
 def test_the_time_of_transit_is_that_of_the_handbook():
     """Measured there: 10757 +- 20 at T_c/2. At 3/4 of T_c its mean is of those alone that had passed."""
-    (row,) = law("NTL-25").predictions([passing(0.0125, 0.5)])
-    assert ntl25.transit(river(passing(0.0125, 0.5)), 1.5) == pytest.approx(10757, rel=5e-3)
+    (row,) = find_law("trap-threshold").predictions([passing(0.0125, 0.5)])
+    assert entropic_trap.transit(river(passing(0.0125, 0.5)), 1.5) == pytest.approx(10757, rel=5e-3)
     assert "passage" in row.measure.moments[0].observable
     with pytest.raises(NotApplicable, match="no first_passage"):
-        law("NTL-25").predictions([replace(passing(0.0125, 0.5), recorder=Recorder())])
+        find_law("trap-threshold").predictions([replace(passing(0.0125, 0.5), recorder=Recorder())])
 
 
 def test_the_time_to_leading_order_has_a_closed_form():
     """At T/T_c = 1/2: the integral of (1 + y^2)/(1 - y + y^2)."""
     expected = 1.5 + np.log(1 - 1.5 + 2.25) / 2 + (np.arctan(2 / np.sqrt(3)) + np.arctan(1 / np.sqrt(3))) / np.sqrt(3)
-    found = ntl25.transit(river(passing(0.0125, 0.5)), 1.5, leading=True)
+    found = entropic_trap.transit(river(passing(0.0125, 0.5)), 1.5, leading=True)
     assert found * 0.0125 * 0.02 == pytest.approx(expected, rel=1e-8)
 
 
@@ -247,8 +259,8 @@ def test_what_passes_is_not_at_rest_as_brute_force_has_it(s):
         z, y = after[ahead < 0.0], ahead[ahead < 0.0]
     squares = s / 2.0 * (1.0 - np.concatenate(found))
     error = squares.std() / np.sqrt(squares.size)
-    delta = ntl25.lead_at_passage(s)
-    assert delta == pytest.approx(ntl25.lead_at_passage(s, 80), rel=5e-3)
+    delta = entropic_trap.lead_at_passage(s)
+    assert delta == pytest.approx(entropic_trap.lead_at_passage(s, 80), rel=5e-3)
     assert squares.mean() == pytest.approx(delta, abs=4 * error + 0.03 * delta)  # 0.03: of the step
     assert abs(squares.mean() - s**2 / (1.0 - s)) > 5 * error  # as if y never turned back
 
@@ -266,14 +278,14 @@ def test_the_time_of_transit_is_that_of_brute_force():
             break
     assert passage.all()
     error = passage.std() / np.sqrt(n)
-    predicted = ntl25.transit(known, 1.5)
+    predicted = entropic_trap.transit(known, 1.5)
     assert abs(passage.mean() - predicted) < 4 * error + 0.01 * predicted
-    assert abs(passage.mean() - ntl25.transit(known, 1.5, leading=True)) > 4 * error + 0.01 * predicted
+    assert abs(passage.mean() - entropic_trap.transit(known, 1.5, leading=True)) > 4 * error + 0.01 * predicted
 
 
 def test_other_rivers_have_no_threshold():
     with pytest.raises(NotApplicable, match="speaks of a river"):
-        law("NTL-25").predictions([make_run(EXPONENTIAL, "-g*y", a0=1.0, k=1.0, g=0.05)])
+        find_law("trap-threshold").predictions([make_run(EXPONENTIAL, "-g*y", a0=1.0, k=1.0, g=0.05)])
 
 
 def at_the_edge(g: float, steps: int = 2000) -> Run:
@@ -285,14 +297,14 @@ def at_the_edge(g: float, steps: int = 2000) -> Run:
 def test_the_edge_of_stability_is_that_of_the_handbook():
     """eta*a = 2 - k*eta*sigma^2/(2g) = 1.75; measured there: 2.85556 +- 1.2e-4."""
     known = river(at_the_edge(0.05))
-    root = ntl22c.root(known)
+    root = entropic_trap.root(known)
     assert 0.1 * np.exp(root) == pytest.approx(1.75, rel=1e-9)
-    shift, spread, left = ntl22c.fluctuations(known, root)
+    shift, spread, left = entropic_trap.fluctuations(known, root)
     assert root + shift == pytest.approx(2.85578, abs=1e-5)
     assert spread > 0
     assert left < 1
     with pytest.raises(NotApplicable, match="does not run"):
-        ntl22c.root(river(make_run(PARABOLA, "g*y", a0=1.0, k=1.0, g=0.05)))
+        entropic_trap.root(river(make_run(PARABOLA, "g*y", a0=1.0, k=1.0, g=0.05)))
 
 
 def test_the_edge_of_stability_is_that_of_brute_force():
@@ -305,8 +317,8 @@ def test_the_edge_of_stability_is_that_of_brute_force():
     for seed, gamma in enumerate(gammas):
         g, n = gamma / 0.1, 2000
         known = river(at_the_edge(g))
-        root = ntl22c.root(known)
-        shift, spread, left = ntl22c.fluctuations(known, root)
+        root = entropic_trap.root(known)
+        shift, spread, left = entropic_trap.fluctuations(known, root)
         random, forgotten = np.random.default_rng(40 + seed), int(np.log(1e-3) / np.log(left))
         x, y = np.zeros(n), np.full(n, root)
         sums, squares, steps = np.zeros(n), np.zeros(n), 12 * forgotten
@@ -331,15 +343,17 @@ def test_two_temperatures_are_those_of_the_handbook():
     """Predicted there: .059433, and .3125 without entropy."""
     options = {"a0": 2.0, "k": 1.0, "b": 0.02, "sigma": 2.0, "sigma_y": 0.5, "river_noise": "normal"}
     run = make_run(PARABOLA, "b*y**2/2", rate=0.05, steps=5000, **options)
-    run = replace(run, recorder=law("NTL-23b").requirements(run))
-    (row,) = law("NTL-23b").predictions([run])
+    run = replace(run, recorder=find_law("two-temperatures").requirements(run))
+    (row,) = find_law("two-temperatures").predictions([run])
     assert row.order == 0
-    assert ntl23b.spread(river(run)).square == pytest.approx(0.059433, abs=1e-6)
-    assert ntl23b.spread(river(run), entropy=False).square == pytest.approx(0.3125)
+    assert noisy_river.spread(river(run)).square == pytest.approx(0.059433, abs=1e-6)
+    assert noisy_river.spread(river(run), entropy=False).square == pytest.approx(0.3125)
     with pytest.raises(NotApplicable, match="no temperature of its own"):
-        law("NTL-23b").predictions([make_run(PARABOLA, "b*y**2/2", rate=0.05, **{**options, "sigma_y": 2.0})])
+        find_law("two-temperatures").predictions(
+            [make_run(PARABOLA, "b*y**2/2", rate=0.05, **{**options, "sigma_y": 2.0})]
+        )
     with pytest.raises(NotApplicable, match="remembered"):
-        law("NTL-23b").predictions([replace(run, steps=100)])
+        find_law("two-temperatures").predictions([replace(run, steps=100)])
 
 
 def cold_river(c: str, **constants: float) -> Run:
@@ -357,7 +371,7 @@ def test_a_river_that_is_narrow_or_off_the_origin_is_found_wherever_it_is(b, cen
     y = centre + np.sqrt(cold / b) * np.linspace(-20, 20, 400_001)
     energy = b * (y - centre) ** 2 / (2 * cold) + hot / (2 * cold) * np.log(2 * (1 + y**2))
     p = np.exp(energy.min() - energy)
-    law_of_y = ntl23b.spread(river(run))
+    law_of_y = noisy_river.spread(river(run))
     assert law_of_y.square == pytest.approx(p @ y**2 / p.sum(), rel=1e-7)
     assert law_of_y.mean == pytest.approx(p @ y / p.sum(), rel=1e-7, abs=1e-12)
 
@@ -367,14 +381,14 @@ def test_a_very_narrow_river_has_its_temperature_over_its_curvature():
     run = make_run(
         PARABOLA, "b*y**2/2", rate=0.001, a0=200.0, k=1e-3, b=200.0, sigma=1.0, sigma_y=0.5, river_noise="normal"
     )
-    assert ntl23b.spread(river(run)).square == pytest.approx(6.25e-7, rel=1e-6)
+    assert noisy_river.spread(river(run)).square == pytest.approx(6.25e-7, rel=1e-6)
 
 
 def test_a_river_that_nothing_holds_or_with_two_bottoms_has_no_law():
     with pytest.raises(NotApplicable, match="cannot be normalised"):
-        ntl23b.spread(river(cold_river("b*log(1 + y**2)", b=-1.0, y=0.5)))
+        noisy_river.spread(river(cold_river("b*log(1 + y**2)", b=-1.0, y=0.5)))
     with pytest.raises(NotApplicable, match="more than one maximum"):
-        ntl23b.spread(river(cold_river("b*(y**2 - 1)**2", b=1.0, y=0.5)))
+        noisy_river.spread(river(cold_river("b*(y**2 - 1)**2", b=1.0, y=0.5)))
 
 
 def noisy_walls(formula: str, rate: float = 0.02, steps: int = 800) -> Run:
@@ -388,13 +402,13 @@ LABELS, ROUGH = "(y*x - s*xi)**2/2", "y**2*x**2/2 + s*y**2*xi*x"
 def test_noise_of_labels_moves_the_river_as_closed_forms_say():
     """a = y^2: noise like a makes y' = -eta^2*s^2*y/2, noise like a^2 y' = -eta^2*s^2*y^3/2."""
     h = 0.02**2 * 1.5**2
-    assert ntl20d.displacement(noisy_walls(LABELS), 0, 800) == pytest.approx(np.expm1(-h * 400), rel=1e-7)
-    assert ntl20d.displacement(noisy_walls(ROUGH), 0, 800) == pytest.approx((1 + h * 800) ** -0.5 - 1, rel=1e-7)
+    assert entropic_force.displacement(noisy_walls(LABELS), 0, 800) == pytest.approx(np.expm1(-h * 400), rel=1e-7)
+    assert entropic_force.displacement(noisy_walls(ROUGH), 0, 800) == pytest.approx((1 + h * 800) ** -0.5 - 1, rel=1e-7)
     for formula, power in ((LABELS, "q = 1,"), (ROUGH, "q = 2,")):
-        (row,) = law("NTL-20d").predictions([noisy_walls(formula)])
+        (row,) = find_law("entropic-force-state-noise").predictions([noisy_walls(formula)])
         assert power in row.quantity
     with pytest.raises(NotApplicable, match="no flat river"):
-        law("NTL-20d").predictions([noisy_walls("y**2*x**2/2 + s*xi*x")])
+        find_law("entropic-force-state-noise").predictions([noisy_walls("y**2*x**2/2 + s*xi*x")])
 
 
 def test_noise_of_labels_moves_the_river_as_brute_force_has_it():
@@ -406,7 +420,7 @@ def test_noise_of_labels_moves_the_river_as_brute_force_has_it():
             start = y.mean()
         error = y * x - s * random.standard_normal(n)
         x, y = x - rate * y * error, y - rate * x * error
-    (row,) = law("NTL-20d").predictions([noisy_walls(LABELS)])
+    (row,) = find_law("entropic-force-state-noise").predictions([noisy_walls(LABELS)])
     found = float(row.measure.function(start, y.mean()))
     assert found == pytest.approx(1.0, abs=0.05)
     additive = -(rate**2) * s**2 / 2 * 400  # noise as of the start, at any y

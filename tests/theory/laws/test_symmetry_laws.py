@@ -20,7 +20,7 @@ from sgdsim.model.schedules import Schedule
 from sgdsim.model.symmetry import Symmetry
 from sgdsim.prediction import NotApplicable
 from sgdsim.statistics.comparison import Comparison, compare
-from sgdsim.theory import law
+from sgdsim.theory import find_law
 from tests.statistics.test_estimators import synthetic
 
 RESCALE = Symmetry.parse("rescale:u:1,w:-1")
@@ -96,14 +96,14 @@ def _pushed(formula: str, loss: Loss, gradients: list[np.ndarray], rate: float) 
 
 def verdicts(run: Run, id: str, told: Run | None = None) -> list[Comparison]:
     """The rows of a law for a run, held against an ensemble of another one where that is given."""
-    run = replace(run, recorder=run.recorder.merge(law(id).requirements(run)))
+    run = replace(run, recorder=run.recorder.merge(find_law(id).requirements(run)))
     simulated = run if told is None else replace(told, recorder=run.recorder)
-    return compare(simulate(simulated), law(id).predictions([run]))
+    return compare(simulate(simulated), find_law(id).predictions([run]))
 
 
 class TestCharges:
     def test_the_change_of_a_charge_is_exact_path_by_path(self) -> None:
-        rows = verdicts(make_run(linear()), "NT-7")
+        rows = verdicts(make_run(linear()), "charges")
         identity, mean = rows
         assert identity.measured == pytest.approx(1.0 + 0.16, abs=1e-12)
         assert identity.verdict == "agrees"
@@ -112,7 +112,7 @@ class TestCharges:
         assert mean.verdict == "agrees"
 
     def test_another_learning_rate_is_rejected(self) -> None:
-        rows = verdicts(make_run(linear()), "NT-7", told=make_run(linear(), rate="0.4"))
+        rows = verdicts(make_run(linear()), "charges", told=make_run(linear(), rate="0.4"))
         assert rows[1].verdict == "disagrees"
 
     def test_dynamics_without_the_symmetry_are_rejected(self) -> None:
@@ -120,18 +120,18 @@ class TestCharges:
         loss = linear()
         broken = Loss("u*w*z + u/5", ("u", "w"), {}, loss.noise)
         object.__setattr__(broken, "symmetries", (RESCALE,))
-        rows = verdicts(make_run(loss), "NT-7", told=make_run(broken))
+        rows = verdicts(make_run(loss), "charges", told=make_run(broken))
         assert rows[0].verdict == "disagrees"
 
     def test_the_charge_of_a_translation_is_kept_but_for_weight_decay(self) -> None:
         shift = Symmetry.parse("translation:u,w")
         loss = Loss("(u - w - z)**2/2", ("u", "w"), {}, NOISE, symmetries=(shift,))
         run = make_run(loss, optimizer=Optimizer("sgd", {"weight_decay": 0.5}))
-        rows = verdicts(run, "NT-7")
+        rows = verdicts(run, "charges")
         assert rows[0].verdict == "agrees"
         assert "0.282" in rows[0].quantity  # 0.9^12
         told = make_run(loss)
-        assert verdicts(run, "NT-7", told=told)[0].verdict == "disagrees"
+        assert verdicts(run, "charges", told=told)[0].verdict == "disagrees"
 
     @pytest.mark.parametrize(
         ("optimizer", "why"),
@@ -139,7 +139,7 @@ class TestCharges:
     )
     def test_it_says_where_it_does_not_apply(self, optimizer: Optimizer, why: str) -> None:
         with pytest.raises(NotApplicable, match=why):
-            law("NT-7").predictions([make_run(linear(), optimizer=optimizer)])
+            find_law("charges").predictions([make_run(linear(), optimizer=optimizer)])
 
 
 class TestMoments:
@@ -154,7 +154,7 @@ class TestMoments:
     )
     def test_every_linear_optimizer_agrees(self, optimizer: Optimizer) -> None:
         loss = Loss("u**2/2 + 0.3*u*w + w**2 + z*(u + 0.5*w)", ("u", "w"), {}, {"z": Noise.parse("laplace")})
-        rows = verdicts(make_run(loss, optimizer=optimizer, recorder=Recorder(every=4)), "NT-26")
+        rows = verdicts(make_run(loss, optimizer=optimizer, recorder=Recorder(every=4)), "affine-moments")
         assert {row.verdict for row in rows} <= {"agrees", "inconclusive"}
         assert {row.quantity for row in rows} >= {"mean(u)", "variance(w)", "variance(u) at step 8"}
         assert all(abs(row.z) < 5 for row in rows)
@@ -163,22 +163,22 @@ class TestMoments:
         loss = Loss("u**2/2 + 0.3*u*w + w**2 + z*(u + 0.5*w)", ("u", "w"), {}, NOISE)
         run = make_run(loss, optimizer=Optimizer("momentum", {"momentum": 0.5}))
         told = make_run(loss, optimizer=Optimizer("momentum", {"momentum": 0.6}))
-        assert any(row.verdict == "disagrees" for row in verdicts(run, "NT-26", told=told))
+        assert any(row.verdict == "disagrees" for row in verdicts(run, "affine-moments", told=told))
 
     def test_it_leaves_fast_directions_to_ntl_1(self) -> None:
-        with pytest.raises(NotApplicable, match="NTL-1"):
-            law("NT-26").predictions([make_run(Loss("u**2/2 + z*u", ("u",), {}, NOISE))])
+        with pytest.raises(NotApplicable, match="valley"):
+            find_law("affine-moments").predictions([make_run(Loss("u**2/2 + z*u", ("u",), {}, NOISE))])
 
     def test_it_is_silent_on_anharmonic_losses(self) -> None:
         with pytest.raises(NotApplicable, match="affine"):
-            law("NT-26").predictions([make_run(Loss("u**4/4 + z*u", ("u",), {}, NOISE))])
+            find_law("affine-moments").predictions([make_run(Loss("u**4/4 + z*u", ("u",), {}, NOISE))])
 
 
 class TestLyapunov:
     LOSS = Loss("(-0.2 + 1.5*z)*u**2/2", ("u",), {}, {"z": Noise.parse("table:-1@0.5,1@0.5")})
 
     def test_the_typical_growth_agrees(self) -> None:
-        mean, variance = verdicts(make_run(self.LOSS, rate="0.4"), "NT-20")
+        mean, variance = verdicts(make_run(self.LOSS, rate="0.4"), "lyapunov")
         # Handbook: (1/2) log|(1 - eta*h)^2 - eta^2 D^2| = -0.107588.
         assert mean.predicted == pytest.approx(-0.107588 * 12, abs=1e-5)
         assert abs(mean.z) < 4
@@ -186,12 +186,12 @@ class TestLyapunov:
 
     def test_another_spread_is_rejected(self) -> None:
         told = Loss("(-0.2 + 1.3*z)*u**2/2", ("u",), {}, self.LOSS.noise)
-        rows = verdicts(make_run(self.LOSS, rate="0.4"), "NT-20", told=make_run(told, rate="0.4"))
+        rows = verdicts(make_run(self.LOSS, rate="0.4"), "lyapunov", told=make_run(told, rate="0.4"))
         assert rows[1].verdict == "disagrees"
 
     def test_it_needs_a_gradient_that_is_a_factor_times_the_parameter(self) -> None:
         with pytest.raises(NotApplicable, match="random factor"):
-            law("NT-20").predictions([make_run(Loss("(u - z)**2/2", ("u",), {}, NOISE))])
+            find_law("lyapunov").predictions([make_run(Loss("(u - z)**2/2", ("u",), {}, NOISE))])
 
 
 class TestTail:
@@ -199,13 +199,13 @@ class TestTail:
 
     def test_the_exponent_of_regression(self) -> None:
         run = make_run(self.LOSS, rate="0.8", steps=60, trajectories=64 * 4096)
-        (row,) = verdicts(run, "NT-28")
+        (row,) = verdicts(run, "heavy-tail")
         assert row.predicted == pytest.approx(1.546, abs=1e-3)  # handbook
         assert abs(row.z) < 4
 
     def test_a_lighter_tail_is_rejected(self) -> None:
         run = make_run(self.LOSS, rate="0.8", steps=60, trajectories=64 * 4096)
-        (row,) = verdicts(run, "NT-28", told=replace(run, schedule=Schedule("0.4")))
+        (row,) = verdicts(run, "heavy-tail", told=replace(run, schedule=Schedule("0.4")))
         assert abs(row.z) > 5
 
     @pytest.mark.parametrize(
@@ -214,30 +214,30 @@ class TestTail:
     )
     def test_the_tail_is_about_a_noisy_minimum_at_zero(self, formula: str, why: str) -> None:
         run = make_run(Loss(formula, ("u",), {}, self.LOSS.noise), rate="0.8", steps=60)
-        run = replace(run, recorder=law("NT-28").requirements(run))
+        run = replace(run, recorder=find_law("heavy-tail").requirements(run))
         with pytest.raises(NotApplicable, match=why):
-            law("NT-28").predictions([run])
+            find_law("heavy-tail").predictions([run])
 
     def test_it_waits_until_the_start_is_forgotten(self) -> None:
         run = make_run(self.LOSS, rate="0.8", steps=6)
-        run = replace(run, recorder=law("NT-28").requirements(run))
+        run = replace(run, recorder=find_law("heavy-tail").requirements(run))
         with pytest.raises(NotApplicable, match="remembered"):
-            law("NT-28").predictions([run])
+            find_law("heavy-tail").predictions([run])
 
 
 def test_a_variance_that_rare_trajectories_make_is_not_predicted() -> None:
     """At 200 steps the variance is 1e24 and no sample holds it: what it measures is no evidence."""
     run = make_run(TestTail.LOSS, rate="0.8", steps=200)
-    assert {row.statistic for row in law("NT-26").predictions([run])} == {"mean"}
+    assert {row.statistic for row in find_law("affine-moments").predictions([run])} == {"mean"}
 
 
 def test_a_constant_called_learning_rate_is_not_that_of_the_step() -> None:
     loss = Loss("u*w*z*learning_rate", ("u", "w"), {"learning_rate": 2.0}, NOISE, symmetries=(RESCALE,))
     with pytest.raises(NotApplicable, match="name of the loss"):
-        law("NT-7").predictions([make_run(loss)])
+        find_law("charges").predictions([make_run(loss)])
 
 
 def test_numbers_are_finite_where_moments_are_not() -> None:
     run = make_run(TestTail.LOSS, rate="0.8", steps=60)
-    rows = law("NT-26").predictions([run])
+    rows = find_law("affine-moments").predictions([run])
     assert np.isfinite([row.predicted for row in rows]).all()

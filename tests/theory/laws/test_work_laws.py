@@ -1,4 +1,4 @@
-"""First and second law, NTL-27 to NTL-30, against brute force, quadrature and the numbers of the handbook."""
+"""First and second law against brute force, quadrature and the numbers of the handbook."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from sgdsim.model.run import Drift, Histogram, Recorder, Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.prediction import DriftCurve, NotApplicable, PathMean
 from sgdsim.statistics.comparison import compare
-from sgdsim.theory import law
-from sgdsim.theory.laws import ntl27, ntl28, ntl29, ntl29b, ntl30
+from sgdsim.theory import find_law
+from sgdsim.theory.laws import first_law, second_law
 from sgdsim.theory.methods.fast_directions import modes
 from sgdsim.theory.methods.rivers import river
 
@@ -28,7 +28,7 @@ def make_run(
 ) -> Run:
     loss = river_valley(a="a0", c="0", noise=noise, constants={"a0": 1.0, "sigma": 1.0})
     run = Run(loss, Optimizer(), Schedule(rate), {"x": x, "y": 0.0}, 1000, steps, **options)
-    return replace(run, recorder=run.recorder.merge(law(id).requirements(run)))
+    return replace(run, recorder=run.recorder.merge(find_law(id).requirements(run)))
 
 
 def rest(rate: float) -> float:
@@ -46,7 +46,7 @@ def test_work_and_heat_add_up_in_a_simulation_and_their_means_are_exact():
     loss = river_valley(a="a0*exp(k*y)", c="b*y**2/2", constants={"a0": 1.0, "k": 0.5, "b": 0.1, "sigma": 0.5})
     run = Run(loss, Optimizer(), Schedule("0.2"), {"x": 0.5, "y": normal(0.1)}, 128, 12)
     unused = ("work_on_walls", "heat_of_noise")
-    named = {name: str(one) for name, one in ntl27.books(run).items() if name not in unused}
+    named = {name: str(one) for name, one in first_law.books(run).items() if name not in unused}
     named["change"] = "window_sum(b*(next(y)**2 - y**2)/2 + a0*(exp(k*next(y))*next(x)**2 - exp(k*y)*x**2)/2, 0, 12)"
     ensemble = simulate(
         loss, learning_rate=0.2, initial=run.initial, trajectories=128, steps=12, observables=named, device="python"
@@ -58,8 +58,8 @@ def test_work_and_heat_add_up_in_a_simulation_and_their_means_are_exact():
 
 
 def test_the_mean_heat_is_that_of_the_recursion():
-    run = make_run("NTL-27", x=normal(1.0))
-    rows = {row.quantity: row.predicted for row in law("NTL-27").predictions([run])}
+    run = make_run("first-law", x=normal(1.0))
+    rows = {row.quantity: row.predicted for row in find_law("first-law").predictions([run])}
     v = 1.0
     for _ in range(40):
         v = 0.64 * v + 0.04
@@ -69,10 +69,10 @@ def test_the_mean_heat_is_that_of_the_recursion():
 
 def test_the_heat_of_a_step_follows_the_fast_loss_before_it():
     drifts = {"fast_loss_x": Drift("fast_loss_x", Histogram(0.0, 0.3, 5))}
-    run = make_run("NTL-27", x=normal(rest(0.2)))
-    recorder = run.recorder.merge(law("NTL-2").requirements(run))
+    run = make_run("first-law", x=normal(rest(0.2)))
+    recorder = run.recorder.merge(find_law("valley-energy").requirements(run))
     run = replace(run, recorder=replace(recorder, drifts=drifts))
-    (row,) = (one for one in law("NTL-27").predictions([run]) if isinstance(one.measure, DriftCurve))
+    (row,) = (one for one in find_law("first-law").predictions([run]) if isinstance(one.measure, DriftCurve))
     density = stats.norm(scale=np.sqrt(rest(0.2))).pdf
     for i, value in enumerate(row.measure.values):
         low, high = np.sqrt(2 * 0.06 * i), np.sqrt(2 * 0.06 * (i + 1))
@@ -85,7 +85,7 @@ def test_the_heat_of_a_step_follows_the_fast_loss_before_it():
 def test_a_loss_without_a_valley_is_refused():
     loss = river_valley(a=["1", "2"], c="0")
     with pytest.raises(NotApplicable):
-        ntl27.books(Run(loss, Optimizer(), Schedule("0.1"), dict.fromkeys(loss.parameters, 0.0), 100, 10))
+        first_law.books(Run(loss, Optimizer(), Schedule("0.1"), dict.fromkeys(loss.parameters, 0.0), 100, 10))
 
 
 # Second law
@@ -94,16 +94,16 @@ def test_a_loss_without_a_valley_is_refused():
 def test_the_divergence_is_that_of_quadrature_and_the_handbook():
     p, q = stats.norm(0.4, 0.7), stats.norm(0.0, 0.5)
     found = integrate.quad(lambda x: p.pdf(x) * (p.logpdf(x) - q.logpdf(x)), -8, 8)[0]
-    assert float(ntl28.divergence(0.4, 0.49, 0.25)) == pytest.approx(found, rel=1e-8)
+    assert float(second_law.divergence(0.4, 0.49, 0.25)) == pytest.approx(found, rel=1e-8)
 
 
 def test_the_divergence_falls_as_the_law_says():
-    run = make_run("NTL-28", "0.1", x=normal(1.0, 1.0), recorder=Recorder(every=5))
-    rows = law("NTL-28").predictions([run])
+    run = make_run("second-law", "0.1", x=normal(1.0, 1.0), recorder=Recorder(every=5))
+    rows = find_law("second-law").predictions([run])
     m, v, left = 1.0, 1.0, []
     for step in range(41):
         if step % 5 == 0:
-            left.append(float(ntl28.divergence(m, v, rest(0.1))))
+            left.append(float(second_law.divergence(m, v, rest(0.1))))
         m, v = 0.9 * m, 0.81 * v + 0.01
     assert [row.predicted for row in rows] == pytest.approx(-np.diff(left)[: len(rows)])
     assert all(row.predicted > 0 for row in rows)
@@ -112,13 +112,15 @@ def test_the_divergence_falls_as_the_law_says():
 
 def test_it_says_nothing_of_a_rate_that_changes():
     with pytest.raises(NotApplicable):
-        law("NTL-28").predictions([make_run("NTL-28", "linear:0.2,0", x=normal(1.0), recorder=Recorder(every=5))])
+        find_law("second-law").predictions(
+            [make_run("second-law", "linear:0.2,0", x=normal(1.0), recorder=Recorder(every=5))]
+        )
 
 
 def test_the_equality_of_hatano_and_sasa_by_integration():
     """Two changes of the rate: the joint law of both states is normal, and its integral is done by Gauss-Hermite."""
-    run = make_run("NTL-29", "where(t < 3, 0.3, where(t < 5, 0.5, 0.2))", 8, normal(rest(0.3)))
-    weight, mean = law("NTL-29").predictions([run])
+    run = make_run("hatano-sasa", "where(t < 3, 0.3, where(t < 5, 0.5, 0.2))", 8, normal(rest(0.3)))
+    weight, mean = find_law("hatano-sasa").predictions([run])
     assert weight.measure.steps == (3, 5)
     v3 = rest(0.3)
     nodes, weights = np.polynomial.hermite_e.hermegauss(80)
@@ -135,13 +137,13 @@ def test_the_equality_of_hatano_and_sasa_by_integration():
 def test_excess_entropy_of_many_schedules_is_positive():
     for rate in ("exponential:0.3,10", "linear:0.3,0.01", "0.1 + 0.02*t"):
         start = float(Schedule(rate).rates(24)[0])
-        (mode,) = modes(make_run("NTL-1", rate, 24, normal(rest(start))))
-        assert ntl29.mean_excess(mode) > 0
+        (mode,) = modes(make_run("valley", rate, 24, normal(rest(start))))
+        assert second_law.mean_excess(mode) > 0
 
 
 def test_a_start_that_is_not_at_rest_is_refused():
     with pytest.raises(NotApplicable, match="does not start in the stationary law"):
-        law("NTL-29").predictions([make_run("NTL-29", "exponential:0.3,10", 24, normal(1.0))])
+        find_law("hatano-sasa").predictions([make_run("hatano-sasa", "exponential:0.3,10", 24, normal(1.0))])
 
 
 def test_skewed_noise_breaks_detailed_balance_as_the_moments_say():
@@ -149,14 +151,14 @@ def test_skewed_noise_breaks_detailed_balance_as_the_moments_say():
     third = 0.0
     for _ in range(60):
         third = 0.5**3 * third - 0.5**3 * 2.0
-    assert ntl30.asymmetry(0.5, 1.0, 2.0) == pytest.approx(third * (0.5 - 0.25))
-    assert ntl30.asymmetry(0.5, 1.0, 2.0) == pytest.approx(-0.071429, abs=1e-6)
-    (row,) = law("NTL-30").predictions([make_run("NTL-30", "0.5", noise="exponential")])
+    assert second_law.asymmetry(0.5, 1.0, 2.0) == pytest.approx(third * (0.5 - 0.25))
+    assert second_law.asymmetry(0.5, 1.0, 2.0) == pytest.approx(-0.071429, abs=1e-6)
+    (row,) = find_law("detailed-balance").predictions([make_run("detailed-balance", "0.5", noise="exponential")])
     assert row.predicted == pytest.approx(-0.071429, abs=1e-6)
-    (row,) = law("NTL-30").predictions([make_run("NTL-30", "0.5")])
+    (row,) = find_law("detailed-balance").predictions([make_run("detailed-balance", "0.5")])
     assert row.predicted == 0
     with pytest.raises(NotApplicable):
-        law("NTL-30").predictions([make_run("NTL-30", "0.01")])
+        find_law("detailed-balance").predictions([make_run("detailed-balance", "0.01")])
 
 
 def test_means_over_paths_agree_with_brute_force_and_a_wrong_one_is_rejected():
@@ -166,7 +168,7 @@ def test_means_over_paths_agree_with_brute_force_and_a_wrong_one_is_rejected():
     names = {"parameter": Variable(("parameter",), ["x"]), "snapshot_step": Variable(("snapshot",), [23, 24])}
     theta = Variable(("snapshot", "trajectory", "parameter"), np.array(states[-2:])[:, :, None])
     ensemble = Ensemble({"theta": theta, **names}, {"lanes": 512})
-    (row,) = law("NTL-30").predictions([make_run("NTL-30", "0.5", 24, noise="exponential")])
+    (row,) = find_law("detailed-balance").predictions([make_run("detailed-balance", "0.5", 24, noise="exponential")])
     assert isinstance(row.measure, PathMean)
     row = replace(row, resolution=abs(row.predicted))  # the distance to the wrong one, 0
     assert compare(ensemble, [row])[0].verdict == "agrees"
@@ -181,13 +183,13 @@ def clock(rate: str = "0.05", steps: int = 60, g: float = 60.0, x: float = 0.1, 
         a="a0*(1 + y/width)", c="-g*y", constants={"a0": 1.0, "width": 90.0, "g": g, "sigma": np.sqrt(0.4)}
     )
     run = Run(loss, Optimizer(), Schedule(rate), {"x": normal(x**2), "y": 0.0}, 1000, steps, **options)
-    return replace(run, recorder=run.recorder.merge(law("NTL-29b").requirements(run)))
+    return replace(run, recorder=run.recorder.merge(find_law("jarzynski").requirements(run)))
 
 
 def test_a_clock_whose_last_bit_hides_the_work_is_refused():
     """W/g is some 1e-4 of y = 180, where the last bit of float32 is 2e-5."""
     with pytest.raises(NotApplicable, match=r'expected dtype = "float64"'):
-        law("NTL-29b").predictions([clock(dtype="float32")])
+        find_law("jarzynski").predictions([clock(dtype="float32")])
 
 
 def test_the_exact_weight_is_a_determinant():
@@ -200,7 +202,7 @@ def test_the_exact_weight_is_a_determinant():
         covariance[n + 1, n + 1] = r[n] ** 2 * covariance[n, n] + rate**2 * noise
     weights = np.append(np.diff(a), 0.0) / (rate * noise / 2.0)
     expected = np.linalg.det(np.eye(31) + weights[:, None] * covariance) ** -0.5
-    assert ntl29b.exact_weight(a, rate, noise, start) == pytest.approx(expected, rel=1e-12)
+    assert second_law.exact_weight(a, rate, noise, start) == pytest.approx(expected, rel=1e-12)
 
 
 def test_the_exact_weight_goes_to_the_equality_in_proportion_to_the_rate():
@@ -208,7 +210,7 @@ def test_the_exact_weight_goes_to_the_equality_in_proportion_to_the_rate():
     off = []
     for steps in (1000, 2000, 4000):
         rate = 10.0 / steps
-        weight = ntl29b.exact_weight(np.linspace(1.0, 3.0, steps + 1), rate, 0.02 / rate, 0.01)
+        weight = second_law.exact_weight(np.linspace(1.0, 3.0, steps + 1), rate, 0.02 / rate, 0.01)
         off.append(weight - 3**-0.5)
     assert off[0] / off[1] == pytest.approx(2.0, abs=0.02)
     assert off[1] / off[2] == pytest.approx(2.0, abs=0.01)
@@ -225,7 +227,7 @@ def test_the_river_is_late_by_the_work_on_its_walls():
         x = x - rate * ((1 + y / 90.0) * x + np.sqrt(0.4) * random.standard_normal(n))
         y = after
     np.testing.assert_allclose(g * (60 * rate * g - y), work, rtol=1e-3, atol=1e-9)
-    equality, exact = law("NTL-29b").predictions([clock()])
+    equality, exact = find_law("jarzynski").predictions([clock()])
     weights = exact.measure.function(y[None])
     np.testing.assert_allclose(weights, np.exp(-work / 0.01), rtol=1e-3)
     error = weights.std() / np.sqrt(n)
@@ -237,16 +239,19 @@ def test_the_river_is_late_by_the_work_on_its_walls():
 
 def test_a_protocol_may_end_before_the_run_does():
     long, short = clock("where(t < 60, 0.05, 1e-15)", 100), clock()
-    assert law("NTL-29b").predictions([long])[1].predicted == law("NTL-29b").predictions([short])[1].predicted
+    assert (
+        find_law("jarzynski").predictions([long])[1].predicted
+        == find_law("jarzynski").predictions([short])[1].predicted
+    )
     with pytest.raises(NotApplicable, match="one learning rate"):
-        law("NTL-29b").predictions([clock("where(t < 60, 0.05, 0.01)", 100)])
+        find_law("jarzynski").predictions([clock("where(t < 60, 0.05, 0.01)", 100)])
 
 
 def test_a_clock_that_the_walls_can_slow_is_refused_and_a_start_that_is_not_gibbs():
     with pytest.raises(NotApplicable, match="slow the river"):
-        law("NTL-29b").predictions([clock(g=0.1)])
+        find_law("jarzynski").predictions([clock(g=0.1)])
     with pytest.raises(NotApplicable, match="Gibbs"):
-        law("NTL-29b").predictions([clock(x=0.2)])
+        find_law("jarzynski").predictions([clock(x=0.2)])
 
 
 def closing(sigma: float) -> Run:
@@ -266,7 +271,7 @@ def test_mean_work_and_heat_of_a_river_are_those_of_brute_force():
         work += (closed - a) * x**2 / 2
         heat += closed * (after**2 - x**2) / 2
         x = after
-    means = ntl27.river_means(river(closing(sigma)))
+    means = first_law.river_means(river(closing(sigma)))
     for measured, name in ((work, "work_on_walls"), (heat, "heat")):
         error = measured.std() / np.sqrt(n)
         assert measured.mean() == pytest.approx(means[name], abs=4 * error + 1.5 * sigma**2 * abs(means[name]))
@@ -276,11 +281,11 @@ def test_mean_work_and_heat_of_a_river_are_those_of_brute_force():
 
 def test_mean_work_and_heat_take_four_noises():
     runs = [closing(sigma) for sigma in (0.1, 0.2, 0.3, 0.4)]
-    runs = [replace(run, recorder=law("NTL-27").requirements(run)) for run in runs]
-    found, reasons = law("NTL-27").evaluate(runs)
+    runs = [replace(run, recorder=find_law("first-law").requirements(run)) for run in runs]
+    found, reasons = find_law("first-law").evaluate(runs)
     assert [row.point for row in found if row.order == 0] == [0, 0, 1, 1, 2, 2, 3, 3]
     assert not reasons
-    found, reasons = law("NTL-27").evaluate(runs[:3])
+    found, reasons = find_law("first-law").evaluate(runs[:3])
     assert found  # of the books
     assert not [row for row in found if row.order == 0]
     assert reasons == ["mean work and heat of a river take 4 noises or more, not 3"]
@@ -290,6 +295,6 @@ def test_mean_work_of_a_noisy_river_is_refused_and_that_of_a_fixed_valley_is_not
     constants = {"a0": 0.5, "k": 1.0, "g": 0.2, "sigma": 0.1, "sigma_y": 0.1}
     loss = river_valley(a="a0*exp(k*y)", c="-g*y", river_noise="normal", constants=constants)
     run = replace(closing(0.1), loss=loss)
-    run = replace(run, recorder=law("NTL-27").requirements(run))
-    assert law("NTL-27").evaluate([run, run])[1] == ["mean work and heat of a river: it has noise of its own"]
-    assert law("NTL-27").evaluate([make_run("NTL-27", rate) for rate in ("0.1", "0.2")])[1] == []
+    run = replace(run, recorder=find_law("first-law").requirements(run))
+    assert find_law("first-law").evaluate([run, run])[1] == ["mean work and heat of a river: it has noise of its own"]
+    assert find_law("first-law").evaluate([make_run("first-law", rate) for rate in ("0.1", "0.2")])[1] == []

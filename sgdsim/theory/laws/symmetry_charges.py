@@ -1,11 +1,4 @@
-"""NT-4, NT-7, NT-13: what SGD does to the charge of a symmetry. Exact, path by path.
-
-    Q' = (1 - eta*lambda)^2*Q + (eta^2/2)*g^T A g,
-
-so that without weight decay ``Q_t - Q_0`` is the sum of the right sides over the steps, which is recorded along each
-trajectory and held against the charge itself; the charge of a translation keeps its law, up to weight decay. Where the
-gradient is affine in the parameters, the mean of the charge is also predicted by the recursion of moments (NT-5).
-"""
+"""Charges of symmetries: their exact change along each trajectory, and their mean."""
 
 from __future__ import annotations
 
@@ -17,11 +10,10 @@ from sgdsim.model.loss import Loss
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import Function, Moment, NotApplicable, Prediction
-from sgdsim.theory.law import Law, name_of
+from sgdsim.theory.law import law, row
 from sgdsim.theory.methods.charge_balance import Balance, balances
 from sgdsim.theory.methods.moment_recursion import StateMoments, recursion
-
-ID = "NT-7"
+from sgdsim.theory.recorded_names import name_of
 
 
 def _usable(run: Run) -> list[tuple[str, Balance]]:
@@ -58,7 +50,24 @@ def _records(run: Run) -> Recorder:
     return Recorder(observables=tuple(wanted))
 
 
-def _at_point(run: Run) -> list[Prediction]:
+@law(
+    "charges",
+    "charges of symmetries: exact change along each trajectory, and their mean",
+    source="re-derived; balance arXiv:2308.06671",
+    holds="a declared symmetry with a charge, plain SGD",
+    records=_records,
+    automatic=True,
+)
+def charges(run: Run) -> list[Prediction]:
+    """charges, charges, charges: what SGD does to the charge of a symmetry. Exact, path by path.
+
+        Q' = (1 - eta*lambda)^2*Q + (eta^2/2)*g^T A g,
+
+    so that without weight decay ``Q_t - Q_0`` is the sum of the right sides over the steps, which is recorded along
+    each trajectory and held against the charge itself; the charge of a translation keeps its law, up to weight decay.
+    Where the gradient is affine in the parameters, the mean of the charge is also predicted by the recursion of
+    moments (charges).
+    """
     rows: list[Prediction] = []
     for name, balance in _usable(run):
         charge = name_of(run, _charge(name))
@@ -84,14 +93,14 @@ def _translation(run: Run, charge: str, balance: Balance) -> Prediction:
     moments = (Moment("mean", charge, run.steps), Moment("mean", charge, 0))
     measure = Function("kept charge", partial(_unexplained, _scale(run), kept), moments)
     quantity = f"mean({charge}) less {kept:.6g} of its start, plus E|theta_0|^2"
-    return Prediction(ID, quantity, measure, _scale(run), "exact", 1e-3 * _scale(run), conditions="NT-13")
+    return row(quantity, measure, _scale(run), "exact", 1e-3 * _scale(run), conditions="charges")
 
 
 def _identity(run: Run, charge: str, pushes: str, balance: Balance) -> Prediction:
     moments = (Moment("mean", charge, run.steps), Moment("mean", charge, 0), Moment("mean", pushes, run.steps))
     measure = Function("change of the charge", partial(_unexplained, _scale(run), 1.0), moments)
     quantity = f"mean({charge}) less its start and {pushes}, plus E|theta_0|^2"
-    return Prediction(ID, quantity, measure, _scale(run), "exact", 1e-3 * _scale(run), conditions="NT-7")
+    return row(quantity, measure, _scale(run), "exact", 1e-3 * _scale(run), conditions="charges")
 
 
 def _unexplained(scale: float, kept: float, last: np.ndarray, first: np.ndarray, *pushes: np.ndarray) -> np.ndarray:
@@ -109,7 +118,7 @@ def _mean(run: Run, charge: str, balance: Balance) -> list[Prediction]:
     if not np.isfinite(value):
         return []
     resolution = max(0.01 * abs(value), 1e-3 * _scale(run))
-    return [Prediction(ID, f"mean({charge})", Moment("mean", charge, run.steps), value, "exact", resolution)]
+    return [row(f"mean({charge})", Moment("mean", charge, run.steps), value, "exact", resolution)]
 
 
 def _mean_of(loss: Loss, balance: Balance, moments: StateMoments) -> float:
@@ -124,12 +133,3 @@ def _mean_of(loss: Loss, balance: Balance, moments: StateMoments) -> float:
         spread = moments.covariance(*names) if len(names) == 2 else 0.0
         total += float(coefficient.subs(constants)) * (float(np.prod(means)) + spread)
     return total
-
-
-LAW = Law(
-    ID,
-    "charges of symmetries: exact change along each trajectory, and their mean",
-    "re-derived, sgdsim handbook NT-4, NT-5, NT-7, NT-13; balance arXiv:2308.06671",
-    _records,
-    _at_point,
-)

@@ -1,16 +1,4 @@
-"""NT-26 and NT-27: moments where the gradient of every sample is affine in the parameters. Exact.
-
-For state-independent noise of covariance C the stationary covariance solves ``S H + H S - eta H S H = eta C``; for
-gradients with random coefficients, and with momentum, decay and matrix learning rates, the moments obey the recursion
-of
-`sgdsim.theory.methods.moment_recursion`. What is tested is the recursion at the recorded steps themselves, so that
-nothing waits for stationarity. Directions that NTL-1 speaks of are left to it.
-
-Where gradients are not affine, the same equation at the minimum has the stationary covariance to leading order; it is
-tested over a sweep of learning rates, at the end of runs that have forgotten their start.
-
-Stationary covariances: arXiv:2012.03636, arXiv:2102.05375; the recursion of all moments is re-derived.
-"""
+"""Affine gradients: all moments of a run by their exact recursion."""
 
 from __future__ import annotations
 
@@ -19,33 +7,20 @@ from dataclasses import replace
 
 import numpy as np
 
-from sgdsim.model.run import Recorder, Run
+from sgdsim.model.run import Run
 from sgdsim.prediction import FEWEST_RATES, Moment, NotApplicable, Prediction
-from sgdsim.theory.law import Law, series
+from sgdsim.theory.law import law, row, series
 from sgdsim.theory.methods.fast_directions import modes
 from sgdsim.theory.methods.linear_response import response
 from sgdsim.theory.methods.moment_recursion import HIGHEST, StateMoments, is_affine, recursion
 
-ID = "NT-26"
-
 _FORGOTTEN = 1e-3
+
+
 _HEAVY = 50.0  # excess kurtosis beyond which rare trajectories that no sample holds make the variance
+
+
 _LIGHT = 3.0  # excess kurtosis, that of Laplace
-
-
-def _at_point(run: Run) -> list[Prediction]:
-    others = [name for name in run.loss.parameters if name not in _taken(run)]
-    if not others:
-        raise NotApplicable("NTL-1 says the same of every parameter")
-    law = recursion(run, _order(run))
-    rows: list[Prediction] = []
-    for step in _steps(run):
-        moments = law.after(step)
-        for name in others:
-            rows += _rows(run, moments, name, step)
-    if not rows:
-        raise NotApplicable("no moment of the parameters exists")
-    return rows
 
 
 def _taken(run: Run) -> set[str]:
@@ -85,7 +60,7 @@ def _rows(run: Run, moments: StateMoments, name: str, step: int) -> list[Predict
 
 def _row(name: str, statistic: str, step: int, run: Run, value: float, resolution: float | None) -> Prediction:
     quantity = f"{statistic}({name})" + ("" if step == run.steps else f" at step {step}")
-    return Prediction(ID, quantity, Moment(statistic, name, step), float(value), "exact", resolution)
+    return row(quantity, Moment(statistic, name, step), float(value), "exact", resolution)
 
 
 def _across(runs: Sequence[Run]) -> list[Prediction]:
@@ -101,21 +76,49 @@ def _across(runs: Sequence[Run]) -> list[Prediction]:
         if found.flat_directions or found.radius**run.steps > _FORGOTTEN:
             return []
         for name, variance in zip(run.loss.parameters, np.diag(found.covariance), strict=True):
-            row = Prediction(ID, f"variance({name})", Moment("variance", name, run.steps), float(variance), 1)
+            entry = row(f"variance({name})", Moment("variance", name, run.steps), float(variance), 1)
             about = {"learning_rate": _last_rate(run), "series": series(run), "conditions": "linear response"}
-            rows.append(replace(row, point=point, **about))  # type: ignore[arg-type]
+            rows.append(replace(entry, point=point, **about))  # type: ignore[arg-type]
+    return rows
+
+
+@law(
+    "affine-moments",
+    "exact mean, variance and skewness where gradients are affine in the parameters",
+    source="re-derived; stationary covariance arXiv:2012.03636",
+    holds=(
+        "gradients affine in the parameters: exact at any step; any loss with a minimum over four or more "
+        "learning rates: leading order, the start forgotten"
+    ),
+    across=_across,
+    automatic=True,
+)
+def affine_moments(run: Run) -> list[Prediction]:
+    """Moments where the gradient of every sample is affine in the parameters. Exact.
+
+    For state-independent noise of covariance C the stationary covariance solves ``S H + H S - eta H S H = eta C``;
+    for gradients with random coefficients, and with momentum, decay and matrix learning rates, the moments obey the
+    recursion of `sgdsim.theory.methods.moment_recursion`. What is tested is the recursion at the recorded steps
+    themselves, so that nothing waits for stationarity. Directions that valley speaks of are left to it.
+
+    Where gradients are not affine, the same equation at the minimum has the stationary covariance to leading order;
+    it is tested over a sweep of learning rates, at the end of runs that have forgotten their start.
+
+    Stationary covariances: arXiv:2012.03636, arXiv:2102.05375; the recursion of all moments is re-derived.
+    """
+    others = [name for name in run.loss.parameters if name not in _taken(run)]
+    if not others:
+        raise NotApplicable("valley says the same of every parameter")
+    law = recursion(run, _order(run))
+    rows: list[Prediction] = []
+    for step in _steps(run):
+        moments = law.after(step)
+        for name in others:
+            rows += _rows(run, moments, name, step)
+    if not rows:
+        raise NotApplicable("no moment of the parameters exists")
     return rows
 
 
 def _last_rate(run: Run) -> float:
     return float(run.schedule.rates(run.steps)[-1])
-
-
-LAW = Law(
-    ID,
-    "exact mean, variance and skewness where gradients are affine in the parameters",
-    "re-derived, sgdsim handbook NT-26 and NT-27; stationary covariance arXiv:2012.03636",
-    lambda run: Recorder(),
-    _at_point,
-    _across,
-)

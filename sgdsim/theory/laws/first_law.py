@@ -1,31 +1,4 @@
-"""NTL-27: the first law, exact for every trajectory and every step, to rounding.
-
-With ``U = c(y) + a(y)*x^2/2`` a step is booked in two moves: first the river moves while x is frozen, then x does,
-
-    W = c(y') - c(y) + (a(y') - a(y))*x^2/2,    Q = a(y')*(x'^2 - x^2)/2,    W + Q = U' - U.
-
-The symmetric split ``W = dc + da*(x^2 + x'^2)/4, Q = (a + a')*(x'^2 - x^2)/4`` adds up, too, and so does the split
-into the slow and the fast loss, ``W = dc, Q = d(a*x^2/2)``, the closest to the paper's words, which books the
-entropic work as heat.
-
-What is tested is in how many steps ``|W + Q - dU|`` is more than rounding, which must be none for every trajectory;
-and in a fixed valley the mean heat of all steps, by the exact recursion of ``v = E x^2``, and at rest that of a step
-from a given U, where the drift of U by U is recorded:
-
-    E[Q|x] = -eta*a*(2 - eta*a)*(U - U_inf),    E Q_noise = eta^2*a*sigma^2/2,    Q_noise = Q - a*(r^2 - 1)*x^2/2,
-
-r = 1 - eta*a.
-
-Of a river that runs, the mean work on its walls and the mean heat are, along the noise-free path y0 and with the heat V
-of the walls on it (NTL-21),
-
-    <sum (a(y') - a(y))*x^2/2> = sum (a(y0') - a(y0))*V/2,    <sum Q> = sum a(y0')*(V' - V)/2,
-
-exactly in eta, to leading order in sigma^2; tested over four or more noises, sigma^2 in place of the learning rate.
-
-That slow loss is work and fast loss is heat is claimed in arXiv:2505.10559; the bookkeeping is
-re-derived.
-"""
+"""The first law: work and heat of a run add up to the change of its energy."""
 
 from __future__ import annotations
 
@@ -37,13 +10,15 @@ import numpy as np
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import FEWEST_RATES, DriftCurve, Function, Moment, NotApplicable, Prediction, over
-from sgdsim.theory.law import Law, name_of
-from sgdsim.theory.laws.ntl2 import stationary_fast_loss
+from sgdsim.theory.law import law, row
+from sgdsim.theory.laws.valley import stationary_fast_loss
 from sgdsim.theory.methods.fast_directions import Mode, modes
 from sgdsim.theory.methods.rivers import River, river
+from sgdsim.theory.recorded_names import name_of
 
-ID = "NTL-27"
 ROUNDING = 1e-14
+
+
 """Of the few products and sums of one step, whose numbers are of the order of one: 50 times the last bit."""
 
 
@@ -105,24 +80,12 @@ def _records(run: Run) -> Recorder:
     return Recorder(observables=tuple(books(run).values()))
 
 
-def _at_point(run: Run) -> list[Prediction]:
-    named = books(run)
-    rows = [_nothing(run, named[name], text) for name, text in _SPLITS.items()]
-    try:
-        found = [mode for mode in modes(run) if not mode.adiabatic and not mode.decay]
-    except NotApplicable:
-        found = []
-    for mode in found:
-        rows += [*_heats(mode, named), *_relaxation(mode)]
-    return rows
-
-
 _SPLITS = {"unbalanced": "|W + Q - dU|", "unbalanced_symmetric": "|W + Q - dU| of the symmetric split"}
 
 
 def _nothing(run: Run, observable: Observable, text: str) -> Prediction:
     quantity = f"steps of {run.steps} with {text} > {ROUNDING:g}"
-    return Prediction(ID, quantity, Moment("mean", name_of(run, observable), run.steps), 0.0, "exact", 1e-9)
+    return row(quantity, Moment("mean", name_of(run, observable), run.steps), 0.0, "exact", 1e-9)
 
 
 def _relaxation(mode: Mode) -> list[Prediction]:
@@ -145,7 +108,7 @@ def _relaxation(mode: Mode) -> list[Prediction]:
     quantity = f"mean heat of a step by {recorded} before it, {len(values)} bins"
     measure = DriftCurve(recorded, tuple(map(float, values)))
     resolution = 0.03 * float(np.abs(values).max())
-    return [Prediction(ID, quantity, measure, float(values[0]), "exact", resolution, conditions=f"bath {rest:.6g}")]
+    return [row(quantity, measure, float(values[0]), "exact", resolution, conditions=f"bath {rest:.6g}")]
 
 
 def river_means(known: River) -> dict[str, float]:
@@ -178,6 +141,59 @@ def _across(runs: Sequence[Run]) -> list[Prediction]:
     return [row for point, known in enumerate(rivers) for row in _river(known, point)]
 
 
+@law(
+    "first-law",
+    "first law: work and heat add up, step by step",
+    source="re-derived; work and heat claimed in arXiv:2505.10559",
+    holds=(
+        "any potential whose work and heat are recorded; mean heat of a fixed valley; work on the walls of a "
+        "river that runs"
+    ),
+    records=_records,
+    across=_across,
+)
+def first_law(run: Run) -> list[Prediction]:
+    """The first law, exact for every trajectory and every step, to rounding.
+
+    With ``U = c(y) + a(y)*x^2/2`` a step is booked in two moves: first the river moves while x is frozen, then x
+    does,
+
+        W = c(y') - c(y) + (a(y') - a(y))*x^2/2,    Q = a(y')*(x'^2 - x^2)/2,    W + Q = U' - U.
+
+    The symmetric split ``W = dc + da*(x^2 + x'^2)/4, Q = (a + a')*(x'^2 - x^2)/4`` adds up, too, and so does the
+    split into the slow and the fast loss, ``W = dc, Q = d(a*x^2/2)``, the closest to the paper's words, which books
+    the entropic work as heat.
+
+    What is tested is in how many steps ``|W + Q - dU|`` is more than rounding, which must be none for every
+    trajectory; and in a fixed valley the mean heat of all steps, by the exact recursion of ``v = E x^2``, and at rest
+    that of a step from a given U, where the drift of U by U is recorded:
+
+        E[Q|x] = -eta*a*(2 - eta*a)*(U - U_inf),    E Q_noise = eta^2*a*sigma^2/2,    Q_noise = Q - a*(r^2 - 1)*x^2/2,
+
+    r = 1 - eta*a.
+
+    Of a river that runs, the mean work on its walls and the mean heat are, along the noise-free path y0 and with the
+    heat V of the walls on it (steep-river),
+
+        <sum (a(y') - a(y))*x^2/2> = sum (a(y0') - a(y0))*V/2,    <sum Q> = sum a(y0')*(V' - V)/2,
+
+    exactly in eta, to leading order in sigma^2; tested over four or more noises, sigma^2 in place of the learning
+    rate.
+
+    That slow loss is work and fast loss is heat is claimed in arXiv:2505.10559; the bookkeeping is
+    re-derived.
+    """
+    named = books(run)
+    rows = [_nothing(run, named[name], text) for name, text in _SPLITS.items()]
+    try:
+        found = [mode for mode in modes(run) if not mode.adiabatic and not mode.decay]
+    except NotApplicable:
+        found = []
+    for mode in found:
+        rows += [*_heats(mode, named), *_relaxation(mode)]
+    return rows
+
+
 def _runs_along_walls(run: Run) -> bool:
     """Whether the curvature and the river's own loss change along it."""
     try:
@@ -190,16 +206,15 @@ def _runs_along_walls(run: Run) -> bool:
 def _river(known: River, point: int) -> list[Prediction]:
     run, named = known.run, books(known.run)
     return [
-        Prediction(
-            ID,
-            f"mean({name}) of a river over NTL-27",
+        row(
+            f"mean({name}) of a river over first-law",
             Function("ratio", partial(over, value), (Moment("mean", name_of(run, named[name]), run.steps),)),
             1.0,
             0,
             point=point,
             conditions=f"{value:.6g} in {run.steps} steps, sigma^2 = {known.noise:.4g}",
             learning_rate=known.noise,
-            series=f"{ID} {known.series} {known.rate}",
+            series=f"first-law {known.series} {known.rate}",
         )
         for name, value in river_means(known).items()
     ]
@@ -211,8 +226,7 @@ def _heats(mode: Mode, named: dict[str, Observable]) -> list[Prediction]:
     noise = float(np.sum(mode.rates**2) * a * mode.noise_variance / 2.0)
     scale = 0.01 * noise
     return [
-        Prediction(
-            ID,
+        row(
             f"mean({name}) over {steps} steps",
             Moment("mean", name_of(run, named[name]), steps),
             float(value),
@@ -222,13 +236,3 @@ def _heats(mode: Mode, named: dict[str, Observable]) -> list[Prediction]:
         )
         for name, value in (("heat", gained), ("heat_of_noise", noise))
     ]
-
-
-LAW = Law(
-    ID,
-    "first law: work and heat add up, step by step",
-    "re-derived, sgdsim handbook NTL-27; work and heat claimed in arXiv:2505.10559",
-    _records,
-    _at_point,
-    _across,
-)

@@ -1,16 +1,4 @@
-"""NTL-5: momentum. Exact in the stationary state.
-
-The heavy ball, its moving average (EMA) and Nesterov's form make of a wall an ARMA process,
-
-    x_t = phi_1*x_(t-1) + phi_2*x_(t-2) + theta_0*xi_t + theta_1*xi_(t-1),
-    v = [(theta_0^2 + theta_1^2)*(1 - phi_2) + 2*theta_0*theta_1*phi_1] / [(1 + phi_2)*((1 - phi_2)^2 - phi_1^2)],
-
-for the heavy ball ``v = eta*sigma^2*(1 + beta)/(a*(1 - beta)*(2*(1 + beta) - eta*a))``. To leading order its
-temperature is ``eta*sigma^2/(2*(1 - beta))``; that of EMA does not depend on beta. The velocity of the heavy ball has
-the variance ``2*sigma^2/((1 - beta)*(2*(1 + beta) - eta*a))``.
-
-Re-derived.
-"""
+"""Momentum and weight decay: what a valley's stationary law becomes."""
 
 from __future__ import annotations
 
@@ -20,11 +8,11 @@ from sgdsim.model.observables import Observable
 from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import Moment, NotApplicable, Prediction
-from sgdsim.theory.law import Law, name_of
+from sgdsim.theory.law import law, row
 from sgdsim.theory.methods.gradient_flow import constant_rate
 from sgdsim.theory.methods.walls import Wall, check_forgotten, stationary_rows, wall_losses, walls
+from sgdsim.theory.recorded_names import name_of
 
-ID = "NTL-5"
 MOMENTUM = ("momentum", "ema", "nesterov")
 
 
@@ -41,7 +29,7 @@ def arma_variance(phi_1: float, phi_2: float, theta_0: float, theta_1: float = 0
 
 
 def momentum_variance(optimizer: Optimizer, rate: float, curvature: float) -> float:
-    """Stationary variance of a wall's coordinate for gradient noise of variance 1, with weight decay (NTL-6).
+    """Stationary variance of a wall's coordinate for gradient noise of variance 1, with weight decay (weight-decay).
 
     Raises
     ------
@@ -98,15 +86,35 @@ def _of_velocity(wall: Wall) -> Observable:
     return Observable(f"velocity_squared_{label}", f"(({name} - next({name}))/learning_rate)**2", last)
 
 
-def _records(run: Run) -> Recorder:
+def _momentum_records(run: Run) -> Recorder:
     return wall_losses(run, *_velocities(run))
 
 
-def _at_point(run: Run) -> list[Prediction]:
+@law(
+    "momentum",
+    "momentum, EMA, Nesterov: stationary variance, fast loss and velocity",
+    source="re-derived",
+    holds="a valley at a constant rate, heavy ball, Nesterov or averaged momentum, the start forgotten",
+    records=_momentum_records,
+)
+def momentum(run: Run) -> list[Prediction]:
+    """Momentum. Exact in the stationary state.
+
+    The heavy ball, its moving average (EMA) and Nesterov's form make of a wall an ARMA process,
+
+        x_t = phi_1*x_(t-1) + phi_2*x_(t-2) + theta_0*xi_t + theta_1*xi_(t-1),
+        v = [(theta_0^2 + theta_1^2)*(1 - phi_2) + 2*theta_0*theta_1*phi_1] / [(1 + phi_2)*((1 - phi_2)^2 - phi_1^2)],
+
+    for the heavy ball ``v = eta*sigma^2*(1 + beta)/(a*(1 - beta)*(2*(1 + beta) - eta*a))``. To leading order its
+    temperature is ``eta*sigma^2/(2*(1 - beta))``; that of EMA does not depend on beta. The velocity of the heavy ball
+    has the variance ``2*sigma^2/((1 - beta)*(2*(1 + beta) - eta*a))``.
+
+    Re-derived.
+    """
     if run.optimizer.name not in MOMENTUM:
         raise NotApplicable(f"holds for {', '.join(MOMENTUM)}, the optimizer is {run.optimizer.name}")
     if run.optimizer.decay:
-        raise NotApplicable("with weight decay it is NTL-6")
+        raise NotApplicable("with weight decay it is weight-decay")
     rate, beta = constant_rate(run), run.optimizer.values["momentum"]
     rows: list[Prediction] = []
     for wall in walls(run):
@@ -115,7 +123,7 @@ def _at_point(run: Run) -> list[Prediction]:
         conditions = f"{wall.parameter}: eta*a = {rate * wall.curvature:.4g}, beta = {beta:g}"
         warmer = 1.0 if run.optimizer.name == "ema" else 1.0 / (1.0 - beta)
         leading = ("leading order", rate * wall.noise_variance * warmer / 4.0)
-        rows += stationary_rows(ID, wall, variance, wall.centre, conditions, leading)
+        rows += stationary_rows(wall, variance, wall.centre, conditions, leading)
         if _velocities(run):
             rows.append(_velocity(wall, rate, beta, conditions))
     return rows
@@ -124,13 +132,53 @@ def _at_point(run: Run) -> list[Prediction]:
 def _velocity(wall: Wall, rate: float, beta: float, conditions: str) -> Prediction:
     variance = 2.0 * wall.noise_variance / ((1.0 - beta) * (2.0 * (1.0 + beta) - rate * wall.curvature))
     name = name_of(wall.run, _of_velocity(wall))
-    return Prediction(ID, f"mean({name})", Moment("mean", name, wall.run.steps), variance, conditions=conditions)
+    return row(f"mean({name})", Moment("mean", name, wall.run.steps), variance, conditions=conditions)
 
 
-LAW = Law(
-    ID,
-    "momentum, EMA, Nesterov: stationary variance, fast loss and velocity",
-    "re-derived, sgdsim handbook NTL-5",
-    _records,
-    _at_point,
+@law(
+    "weight-decay",
+    "weight decay, coupled and decoupled: mean, variance and fast loss",
+    source="re-derived",
+    holds="a valley at a constant rate with weight decay, the start forgotten",
+    records=wall_losses,
 )
+def weight_decay(run: Run) -> list[Prediction]:
+    """Weight decay lambda. Exact in the stationary state.
+
+    It makes a wall stiffer and not hotter, ``a -> a + lambda`` in the dynamics, so that the fast loss is
+
+        <U> = (a/(a + lambda)) * eta*sigma^2 / (2*(2 - eta*(a + lambda)))
+
+    about the bottom of the valley where that is at zero: directions with ``a < lambda`` are cold, and equipartition
+    fails. A bottom at x0 draws to ``<x> = a*x0/(a + lambda)``. With momentum, coupled decay is momentum with ``a +
+    lambda``; decoupled decay, ``x' = (1 - eta*lambda)*x - eta*m'``, has ``phi_1 = 1 - eta*lambda + beta - eta*a``,
+    ``phi_2 = -beta*(1 - eta*lambda)``.
+
+    Re-derived.
+    """
+    if not run.optimizer.decay:
+        raise NotApplicable("there is no weight decay")
+    rate = constant_rate(run)
+    rows: list[Prediction] = []
+    for wall in walls(run):
+        unit = momentum_variance(run.optimizer, rate, wall.curvature)
+        check_momentum_forgotten(wall, rate)
+        undecayed = _without_decay(wall, rate)
+        conditions = f"{wall.parameter}: eta*a = {rate * wall.curvature:.4g}, lambda = {run.optimizer.decay:g}"
+        rows += stationary_rows(wall, wall.noise_variance * unit, _mean(wall), conditions, undecayed)
+    return rows
+
+
+def _without_decay(wall: Wall, rate: float) -> tuple[str, float]:
+    """The fast loss as it would be without decay, to leading order."""
+    values = wall.run.optimizer.values
+    warmer = 1.0 if wall.run.optimizer.name == "ema" else 1.0 / (1.0 - values.get("momentum", 0.0))
+    return "equipartition", rate * wall.noise_variance * warmer / 4.0
+
+
+def _mean(wall: Wall) -> float:
+    """Where decay and mean gradient balance; the heavy ball adds up gradients, but not decoupled decay."""
+    values = wall.run.optimizer.values
+    share = 1.0 if wall.run.optimizer.name == "ema" else 1.0 - values.get("momentum", 0.0)
+    stiffness = wall.curvature + values["weight_decay"] + values["decoupled_weight_decay"] * share
+    return wall.curvature * wall.centre / stiffness

@@ -1,20 +1,4 @@
-"""NTL-19: the best schedule for a river in a valley: a plateau, then harmonic decay. Leading order in eta*a.
-
-Minimise the loss at the end, ``c(y_N) + a*v_N/2``, where the river runs as ``dy = -eta*c' dt`` under a cap ``eta <=
-eta_m``, and the valley cools as in NTL-16. By Pontryagin's principle, in continuous time, wherever the cap is not
-active ``d eta/dt = -a*eta^2`` for any shape of the river, so that after t_1
-
-    eta = eta_m/(1 + a*eta_m*(t - t_1)),    N - t_1 = (s - 1)/(a*eta_m),    s = sqrt(a*sigma^2*eta_m/(2*g^2)),
-
-with ``g = |c'(y_N)|``. The decay is as long whatever N is, and ends at ``eta_m/s``, not at zero. For s <= 1 there is
-none. In the decay the river gains ``g^2*ln(s)/a``; the fast loss that is left is ``sigma^2*eta_m*(s - 1/2)/(2*s^2)``.
-
-The loss of any schedule is exact, by the recursion of NTL-16 and the noise-free river, where the curvature is
-constant and the river is calm; the best schedule of the discrete steps is found by an optimiser over all rates.
-
-That the best decay is about 1/t is claimed in arXiv:2505.10559; the trade-off is re-derived. Neglected are the
-entropic force, other curvatures, and what is of order ``eta_m*a``.
-"""
+"""The best schedule for a river in a valley."""
 
 from __future__ import annotations
 
@@ -28,11 +12,11 @@ import numpy as np
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, Rival
-from sgdsim.theory.law import Law, name_of
+from sgdsim.theory.law import law, row
 from sgdsim.theory.methods.fast_directions import Mode, modes, noise_free_path
 from sgdsim.theory.methods.rivers import single_start
+from sgdsim.theory.recorded_names import name_of
 
-ID = "NTL-19"
 LOSS = Observable("population_loss", "loss")
 
 
@@ -232,18 +216,6 @@ def _records(run: Run) -> Recorder:
     return Recorder(observables=(LOSS,))
 
 
-def _at_point(run: Run) -> list[Prediction]:
-    exact, mode = exact_loss(run), _valley_and_river(run)[0]
-    design = design_for(run)
-    best = np.allclose(run.schedule.rates(run.steps), design.rates, rtol=1e-4)
-    rival = Rival("closed form", exact - design.loss(design.rates) + design.closed_form) if best else None
-    text = f"s = {design.contrast:.4g}, decay over {design.decay_steps:.4g} steps to {design.final_rate:.4g}"
-    conditions = f"best schedule to leading order: {text}; {mode.conditions}"
-    measure = Moment("mean", name_of(run, LOSS), run.steps)
-    resolution = 0.01 * mode.fast_loss(run.steps)[0]
-    return [Prediction(ID, "mean(loss)", measure, exact, "exact", resolution, conditions=conditions, rival=rival)]
-
-
 def _across(runs: Sequence[Run]) -> list[Prediction]:
     """What every other schedule loses against the best."""
     families: dict[str, list[tuple[int, float]]] = {}
@@ -266,24 +238,52 @@ def _across(runs: Sequence[Run]) -> list[Prediction]:
     return rows
 
 
+@law(
+    "best-schedule",
+    "the best schedule for a river in a valley, and what others lose",
+    source="re-derived; a decay like 1/t is claimed in arXiv:2505.10559",
+    holds="a river in a valley of constant curvature, under any schedule",
+    records=_records,
+    across=_across,
+)
+def best_schedule(run: Run) -> list[Prediction]:
+    """The best schedule for a river in a valley: a plateau, then harmonic decay. Leading order in eta*a.
+
+    Minimise the loss at the end, ``c(y_N) + a*v_N/2``, where the river runs as ``dy = -eta*c' dt`` under a cap ``eta
+    <= eta_m``, and the valley cools as in cooling. By Pontryagin's principle, in continuous time, wherever the cap is
+    not active ``d eta/dt = -a*eta^2`` for any shape of the river, so that after t_1
+
+        eta = eta_m/(1 + a*eta_m*(t - t_1)),    N - t_1 = (s - 1)/(a*eta_m),    s = sqrt(a*sigma^2*eta_m/(2*g^2)),
+
+    with ``g = |c'(y_N)|``. The decay is as long whatever N is, and ends at ``eta_m/s``, not at zero. For s <= 1 there
+    is none. In the decay the river gains ``g^2*ln(s)/a``; the fast loss that is left is ``sigma^2*eta_m*(s -
+    1/2)/(2*s^2)``.
+
+    The loss of any schedule is exact, by the recursion of cooling and the noise-free river, where the curvature is
+    constant and the river is calm; the best schedule of the discrete steps is found by an optimiser over all rates.
+
+    That the best decay is about 1/t is claimed in arXiv:2505.10559; the trade-off is re-derived. Neglected are the
+    entropic force, other curvatures, and what is of order ``eta_m*a``.
+    """
+    exact, mode = exact_loss(run), _valley_and_river(run)[0]
+    design = design_for(run)
+    best = np.allclose(run.schedule.rates(run.steps), design.rates, rtol=1e-4)
+    rival = Rival("closed form", exact - design.loss(design.rates) + design.closed_form) if best else None
+    text = f"s = {design.contrast:.4g}, decay over {design.decay_steps:.4g} steps to {design.final_rate:.4g}"
+    conditions = f"best schedule to leading order: {text}; {mode.conditions}"
+    measure = Moment("mean", name_of(run, LOSS), run.steps)
+    resolution = 0.01 * mode.fast_loss(run.steps)[0]
+    return [row("mean(loss)", measure, exact, "exact", resolution, conditions=conditions, rival=rival)]
+
+
 def _excess_row(runs: Sequence[Run], point: int, best: int, excess: float) -> Prediction:
     own, least = (Moment("mean", name_of(runs[one], LOSS), runs[one].steps, point=one) for one in (point, best))
     quantity = f"excess loss over {runs[best].schedule.text}"
     measure = Function("difference", np.subtract, (own, least))
-    return Prediction(ID, quantity, measure, excess, "exact", 0.05 * abs(excess), point)
+    return row(quantity, measure, excess, "exact", 0.05 * abs(excess), point=point)
 
 
 def _without_rate(run: Run) -> str:
     tables = run.describe()
     del tables["optimizer"]["learning_rate"]
     return json.dumps(tables, sort_keys=True, default=str)
-
-
-LAW = Law(
-    ID,
-    "the best schedule for a river in a valley, and what others lose",
-    "re-derived, sgdsim handbook NTL-19; a decay like 1/t is claimed in arXiv:2505.10559",
-    _records,
-    _at_point,
-    _across,
-)

@@ -1,34 +1,4 @@
-"""NTL-18: the fastest possible cooling of one mode, and the bound that no schedule passes; several modes; SignSGD.
-
-*One mode, exact.* The second moment ``v = E (x - centre)^2`` obeys ``v' = (1 - eta*a)^2*v + eta^2*sigma^2``, least for
-``eta* = a*v/(a^2*v + sigma^2)``. Since v' rises with v, the greedy choice is the best at every later step, too, and
-
-    1/v_n = 1/v_0 + n*a^2/sigma^2    under eta*,    v_n >= 1/(1/v_0 + n*a^2/sigma^2)    under any other schedule.
-
-From equilibrium at eta_0 this is ``eta_n* = eta_0/(2 + n*a*eta_0)``: the first move halves the learning rate, and
-``U_n = U_0/(1 + n*a*eta_0/(2 - a*eta_0))``. So zero temperature is never reached in finitely many steps (NTL-31 i).
-What is tested is the second moment in units of the bound. Of the greedy schedule that is 1, whatever the recursion
-says; of any other the bound cancels between what is predicted and measured, and the row tests the recursion, NTL-16.
-
-*Several modes, exact.* They share the learning rate. The greedy one, least for the next fast loss in total, is
-
-    eta* = sum_i(a_i^2*v_i)/sum_i(a_i^3*v_i + a_i*sigma_i^2),
-
-which need not be the best at later steps. The total in units of what the greedy rates leave tests the recursion alone,
-as their own total cancels. What tests the greedy choice are three runs that differ in the last rate: the total is a
-parabola in it, and eta* must be the lowest point of the one that is measured.
-
-*SignSGD.* A step from a normal law leaves ``v' = v - 2*sqrt(2/pi)*eta*a*v/sqrt(a^2*v + sigma^2) + eta^2``,
-least for ``eta* = sqrt(2/pi)*a*v/sqrt(a^2*v + sigma^2)``, so that
-
-    1/v_n = 1/v_0 + (2/pi)*n*a^2/sigma^2    to leading order in e = a^2*v_0/sigma^2:
-
-pi/2 times slower than SGD. Tested is the second moment over this, to order 0 in e at four or more of them: under the
-rates that are best to leading order it is 1. Under other rates it is the recursion's, which also neglects that the law
-does not stay normal, by its fourth cumulant, of relative order ``eta^2/v ~ e``, and this once more in the pull.
-
-That the best decay is about 1/t is claimed in arXiv:2505.10559; the exact law and the bound are re-derived.
-"""
+"""The fastest possible cooling, and the bound that no schedule passes."""
 
 from __future__ import annotations
 
@@ -40,13 +10,14 @@ import numpy as np
 from sgdsim.model.noise import Noise
 from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, Rival, over
-from sgdsim.theory.law import Law, series
-from sgdsim.theory.laws.ntl2 import fast_loss_name, fast_losses
+from sgdsim.theory.law import law, row, series
+from sgdsim.theory.laws.valley import fast_loss_name, fast_losses
 from sgdsim.theory.methods.fast_directions import Mode, modes
 from sgdsim.theory.methods.walls import Wall, wall_losses, walls
 
-ID = "NTL-18"
 _WEAKEST = 0.05  # a^2*v/sigma^2 at the start, in powers of which SignSGD is tested
+
+
 _SAME = 1e-6  # of learning rates
 
 
@@ -108,16 +79,6 @@ def sign_variance(rates: np.ndarray, curvature: float, sigma: float, v0: float) 
     return float(v)
 
 
-def _at_point(run: Run) -> list[Prediction]:
-    if run.optimizer.name == "signsgd":
-        return [_of_sign(wall) for wall in _signed(run)]
-    found = [mode for mode in modes(run) if not (mode.adiabatic or mode.decay)]
-    rows = [row for mode in found if (row := _row(mode)) is not None]
-    if not rows:
-        raise NotApplicable("no valley has a constant curvature and noise, a start that is spread, and no weight decay")
-    return [*rows, *_of_all(found)] if len(rows) == len(found) > 1 else rows
-
-
 def _row(mode: Mode) -> Prediction | None:
     a, steps, start = float(mode.curvature[-1]), mode.run.steps, 2.0 * mode.fast_loss(0)[0] / mode.curvature[0]
     if not 0.0 < start < np.inf or mode.constant_rate:
@@ -125,8 +86,7 @@ def _row(mode: Mode) -> Prediction | None:
     name, least = fast_loss_name(mode), bound(steps, a, mode.noise_variance, float(start))
     best = _are(mode.rates, greedy_rates(steps, a, mode.noise_variance, float(start)))
     predicted = 1.0 if best else 2.0 * mode.fast_loss(steps)[0] / a / least
-    return Prediction(
-        ID,
+    return row(
         f"second moment of {mode.parameter} over the least that any schedule leaves",
         Function("ratio", partial(over, a * least / 2.0), (Moment("mean", name, steps),)),
         predicted,
@@ -146,8 +106,7 @@ def _of_all(found: Sequence[Mode]) -> list[Prediction]:
     predicted = sum(mode.fast_loss(run.steps)[0] for mode in found) / least
     greedy = _are(found[0].rates, rates)
     return [
-        Prediction(
-            ID,
+        row(
             f"fast loss of {len(found)} modes over what the greedy rates leave",
             Function("ratio", partial(over, least), tuple(_last(fast_loss_name(mode), run) for mode in found)),
             predicted,
@@ -196,8 +155,7 @@ def _of_last(runs: Sequence[Run], points: Sequence[int], last: np.ndarray) -> li
     (alone,), _ = greedy_for_all(1, a[:1], noises[:1], before[:1])
     names = [fast_loss_name(mode) for mode in found]
     return [
-        Prediction(
-            ID,
+        row(
             "last rate that leaves the least fast loss",
             Function(
                 "lowest",
@@ -244,8 +202,7 @@ def _of_sign(wall: Wall) -> Prediction:
     rates, strength = run.schedule.rates(run.steps), a**2 * v0 / wall.noise_variance
     greedy = np.sqrt(2.0 / np.pi) * a / wall.sigma / (1.0 / v0 + 2.0 / np.pi * np.arange(run.steps) * strength / v0)
     best, of_sgd = _are(rates, greedy), bound(run.steps, a, wall.noise_variance, v0) / least
-    return Prediction(
-        ID,
+    return row(
         f"second moment of {wall.parameter} over the least of SignSGD, in powers of a^2 v_0/sigma^2",
         Function("ratio", partial(over, a * least / 2.0), (_last(name, run),)),
         1.0 if best else sign_variance(rates, a, wall.sigma, v0) / least,
@@ -254,7 +211,7 @@ def _of_sign(wall: Wall) -> Prediction:
         conditions=f"least {least:.6g}, a^2 v_0/sigma^2 = {strength:.4g}",
         rival=Rival("the least of SGD", of_sgd),
         learning_rate=strength,
-        series=f"{ID} {wall.parameter} {'greedy' if best else 'other rates'}",
+        series=f"fastest-cooling {wall.parameter} {'greedy' if best else 'other rates'}",
     )
 
 
@@ -262,11 +219,53 @@ def _records(run: Run) -> Recorder:
     return wall_losses(run) if run.optimizer.name == "signsgd" else fast_losses(run)
 
 
-LAW = Law(
-    ID,
+@law(
+    "fastest-cooling",
     "the fastest possible cooling, and the bound that no schedule passes; several modes, and SignSGD",
-    "re-derived, sgdsim handbook NTL-18 and NTL-31; a decay like 1/t is claimed in arXiv:2505.10559",
-    _records,
-    _at_point,
-    _across,
+    source="re-derived; a decay like 1/t is claimed in arXiv:2505.10559",
+    holds="valleys that start hot, under any schedule; SignSGD with weak signals",
+    records=_records,
+    across=_across,
 )
+def fastest_cooling(run: Run) -> list[Prediction]:
+    """The fastest possible cooling of one mode, and the bound that no schedule passes; several modes; SignSGD.
+
+    *One mode, exact.* The second moment ``v = E (x - centre)^2`` obeys ``v' = (1 - eta*a)^2*v + eta^2*sigma^2``,
+    least for ``eta* = a*v/(a^2*v + sigma^2)``. Since v' rises with v, the greedy choice is the best at every later
+    step, too, and
+
+        1/v_n = 1/v_0 + n*a^2/sigma^2    under eta*,    v_n >= 1/(1/v_0 + n*a^2/sigma^2)    under any other schedule.
+
+    From equilibrium at eta_0 this is ``eta_n* = eta_0/(2 + n*a*eta_0)``: the first move halves the learning rate, and
+    ``U_n = U_0/(1 + n*a*eta_0/(2 - a*eta_0))``. So zero temperature is never reached in finitely many steps
+    (residual-entropy i). What is tested is the second moment in units of the bound. Of the greedy schedule that is 1,
+    whatever the recursion says; of any other the bound cancels between what is predicted and measured, and the row
+    tests the recursion, cooling.
+
+    *Several modes, exact.* They share the learning rate. The greedy one, least for the next fast loss in total, is
+
+        eta* = sum_i(a_i^2*v_i)/sum_i(a_i^3*v_i + a_i*sigma_i^2),
+
+    which need not be the best at later steps. The total in units of what the greedy rates leave tests the recursion
+    alone, as their own total cancels. What tests the greedy choice are three runs that differ in the last rate: the
+    total is a parabola in it, and eta* must be the lowest point of the one that is measured.
+
+    *SignSGD.* A step from a normal law leaves ``v' = v - 2*sqrt(2/pi)*eta*a*v/sqrt(a^2*v + sigma^2) + eta^2``,
+    least for ``eta* = sqrt(2/pi)*a*v/sqrt(a^2*v + sigma^2)``, so that
+
+        1/v_n = 1/v_0 + (2/pi)*n*a^2/sigma^2    to leading order in e = a^2*v_0/sigma^2:
+
+    pi/2 times slower than SGD. Tested is the second moment over this, to order 0 in e at four or more of them: under
+    the rates that are best to leading order it is 1. Under other rates it is the recursion's, which also neglects
+    that the law does not stay normal, by its fourth cumulant, of relative order ``eta^2/v ~ e``, and this once more
+    in the pull.
+
+    That the best decay is about 1/t is claimed in arXiv:2505.10559; the exact law and the bound are re-derived.
+    """
+    if run.optimizer.name == "signsgd":
+        return [_of_sign(wall) for wall in _signed(run)]
+    found = [mode for mode in modes(run) if not (mode.adiabatic or mode.decay)]
+    rows = [row for mode in found if (row := _row(mode)) is not None]
+    if not rows:
+        raise NotApplicable("no valley has a constant curvature and noise, a start that is spread, and no weight decay")
+    return [*rows, *_of_all(found)] if len(rows) == len(found) > 1 else rows

@@ -1,32 +1,4 @@
-"""NTL-7: minibatches, label noise, noise that grows with x, shuffled epochs. Exact in the stationary state.
-
-A gradient ``h*(x - x0) + c`` that is affine with a random slope, of mean ``a`` and variance ``s_h^2``, and with noise
-``c`` of variance ``s^2`` at the bottom has, in batches of B drawn with replacement,
-
-    v = eta*s^2 / (B*(2*a - eta*(a^2 + s_h^2/B))).
-
-Additive noise is ``s_h = 0``: to leading order eta/B alone counts. Linear regression with label noise has ``h = z^2``
-and ``c = -z*e``, so that ``s^2`` is proportional to a: ``v = eta*s_e^2/(B*(2 - eta*a*(1 + 2/B)))`` does not depend on a
-to leading order, fast losses are proportional to the curvature, and equipartition fails.
-
-A step of one sample leaves ``r*(x - x0) + n`` of a displacement, ``r = 1 - eta*h, n = -eta*(c + h*x0)``, so that the
-central moments of the stationary state follow one from another,
-
-    m_3 = (3*E[r^2*n]*m_2 + E n^3)/(1 - E r^3),
-    m_4 = (4*E[r^3*n]*m_3 + 6*E[r^2*n^2]*m_2 + E n^4)/(1 - E r^4),
-
-finite where ``E r^4 < 1``: the tails are heavier than normal, as slopes are random. The kurtosis is measured where also
-``E r^12 < 1``, without which the third moment of x^4 is infinite and no error bar can be trusted, and where there are
-trajectories enough to tell it from that of a normal law.
-
-In shuffled epochs of M batches whose noise adds up to zero, at the end of an epoch
-
-    v = [S_2 - (S_1^2 - S_2)/(M - 1)] / (1 - r^(2M)) * s_B^2,   S_j = sum_(k < M) (eta*r^k)^j,   r = 1 - eta*a,
-
-with ``s_B^2 = (s^2/B)*(n - B)/(n - 1)`` of n rows: orders of magnitude colder.
-
-Re-derived.
-"""
+"""Minibatches, label noise and shuffled epochs in a valley."""
 
 from __future__ import annotations
 
@@ -40,13 +12,13 @@ from sgdsim.model.loss import Loss
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import Moment, NotApplicable, Prediction, Rival
-from sgdsim.theory.law import Law, name_of
-from sgdsim.theory.laws.ntl1 import stationary_variance
+from sgdsim.theory.law import law, row
+from sgdsim.theory.laws.valley import stationary_variance
 from sgdsim.theory.methods.gradient_flow import constant_rate
 from sgdsim.theory.methods.walls import FORGOTTEN
 from sgdsim.theory.quadrature.expectation import Expected
+from sgdsim.theory.recorded_names import name_of
 
-ID = "NTL-7"
 _TOLD = 10.0  # standard errors of the kurtosis of a normal law, sqrt(24/n); heavy tails have up to twice these
 
 
@@ -166,7 +138,46 @@ def _records(run: Run) -> Recorder:
     return Recorder(observables=tuple(one.fast_loss for one in slopes(run.loss)))
 
 
-def _at_point(run: Run) -> list[Prediction]:
+@law(
+    "minibatches",
+    "minibatches, label noise, multiplicative noise, shuffled epochs: variance, fast loss and kurtosis",
+    source="re-derived; cf. arXiv:2102.05375",
+    holds=(
+        "a valley whose gradient is affine in one parameter with random coefficients: batches, label noise, "
+        "shuffled epochs"
+    ),
+    records=_records,
+)
+def minibatches(run: Run) -> list[Prediction]:
+    """Minibatches, label noise, noise that grows with x, shuffled epochs. Exact in the stationary state.
+
+    A gradient ``h*(x - x0) + c`` that is affine with a random slope, of mean ``a`` and variance ``s_h^2``, and with
+    noise ``c`` of variance ``s^2`` at the bottom has, in batches of B drawn with replacement,
+
+        v = eta*s^2 / (B*(2*a - eta*(a^2 + s_h^2/B))).
+
+    Additive noise is ``s_h = 0``: to leading order eta/B alone counts. Linear regression with label noise has ``h =
+    z^2`` and ``c = -z*e``, so that ``s^2`` is proportional to a: ``v = eta*s_e^2/(B*(2 - eta*a*(1 + 2/B)))`` does not
+    depend on a to leading order, fast losses are proportional to the curvature, and equipartition fails.
+
+    A step of one sample leaves ``r*(x - x0) + n`` of a displacement, ``r = 1 - eta*h, n = -eta*(c + h*x0)``, so that
+    the central moments of the stationary state follow one from another,
+
+        m_3 = (3*E[r^2*n]*m_2 + E n^3)/(1 - E r^3),
+        m_4 = (4*E[r^3*n]*m_3 + 6*E[r^2*n^2]*m_2 + E n^4)/(1 - E r^4),
+
+    finite where ``E r^4 < 1``: the tails are heavier than normal, as slopes are random. The kurtosis is measured
+    where also ``E r^12 < 1``, without which the third moment of x^4 is infinite and no error bar can be trusted, and
+    where there are trajectories enough to tell it from that of a normal law.
+
+    In shuffled epochs of M batches whose noise adds up to zero, at the end of an epoch
+
+        v = [S_2 - (S_1^2 - S_2)/(M - 1)] / (1 - r^(2M)) * s_B^2,   S_j = sum_(k < M) (eta*r^k)^j,   r = 1 - eta*a,
+
+    with ``s_B^2 = (s^2/B)*(n - B)/(n - 1)`` of n rows: orders of magnitude colder.
+
+    Re-derived.
+    """
     optimizer, rate = run.optimizer, constant_rate(run)
     if optimizer.name != "sgd" or optimizer.decay or optimizer.preconditioner or optimizer.metric:
         raise NotApplicable("holds for plain sgd without weight decay")
@@ -218,16 +229,16 @@ def _rows(run: Run, slope: Slope, variance: float, note: str) -> list[Prediction
     additive = stationary_variance(rate, slope.curvature, slope.noise_variance / run.optimizer.batch_size)
     spread = 0.01 * float(np.hypot(slope.centre, np.sqrt(variance)))
 
-    def row(statistic: str, of: str, value: float, resolution: float | None, rival: float | None) -> Prediction:
+    def judged(statistic: str, of: str, value: float, resolution: float | None, rival: float | None) -> Prediction:
         measure = Moment(statistic, of, run.steps)
         other = None if rival is None else Rival("independent additive noise", rival)
         quantity = f"{statistic}({of})"
-        return Prediction(ID, quantity, measure, value, "exact", resolution, conditions=conditions, rival=other)
+        return row(quantity, measure, value, "exact", resolution, conditions=conditions, rival=other)
 
     return [
-        row("mean", fast, slope.curvature * variance / 2.0, None, slope.curvature * additive / 2.0),
-        row("variance", name, variance, None, additive),
-        row("mean", name, slope.centre, spread, None),
+        judged("mean", fast, slope.curvature * variance / 2.0, None, slope.curvature * additive / 2.0),
+        judged("variance", name, variance, None, additive),
+        judged("mean", name, slope.centre, spread, None),
     ]
 
 
@@ -240,8 +251,7 @@ def _kurtosis(run: Run, slope: Slope, rate: float) -> list[Prediction]:
         return []
     name = slope.parameter
     return [
-        Prediction(
-            ID,
+        row(
             f"kurtosis({name})",
             Moment("kurtosis", name, run.steps),
             excess,
@@ -250,12 +260,3 @@ def _kurtosis(run: Run, slope: Slope, rate: float) -> list[Prediction]:
             rival=Rival("a normal law", 0.0),
         )
     ]
-
-
-LAW = Law(
-    ID,
-    "minibatches, label noise, multiplicative noise, shuffled epochs: variance, fast loss and kurtosis",
-    "re-derived, sgdsim handbook NTL-7; cf. arXiv:2102.05375",
-    _records,
-    _at_point,
-)

@@ -1,0 +1,320 @@
+"""RMSProp and Adam: stationary laws with a constant denominator, and what a finite memory changes."""
+
+from __future__ import annotations
+
+from functools import lru_cache, partial
+
+import numpy as np
+
+from sgdsim.model.observables import late
+from sgdsim.model.run import Recorder, Run
+from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, Rival, over
+from sgdsim.theory.law import law, row
+from sgdsim.theory.methods.gradient_flow import constant_rate
+from sgdsim.theory.methods.walls import Wall, check_forgotten, stationary_rows, wall_losses, walls
+from sgdsim.theory.recorded_names import name_of
+
+# What RMSProp and Adam, rmsprop and adam, share: walls, and rows of a long and of a finite memory of the squares.
+
+
+MOST_FORGETFUL = 2.5e-3
+
+
+"""1 - alpha, in parts of which the variance of a long memory is off."""
+
+
+_SHORTEST = 0.25  # 1 - alpha, beyond which a test to order 1 says little
+
+
+_LARGEST = 0.5  # eta*a/sigma, likewise
+
+
+_SMALL = 1e-5  # epsilon in units of sigma
+
+
+def adaptive_walls(run: Run, averaging: str) -> list[Wall]:
+    """The walls of a run with an adaptive optimizer whose average has forgotten its start.
+
+    Raises
+    ------
+    NotApplicable
+        For an epsilon that counts, and a short run.
+    """
+    found, kept = walls(run), run.optimizer.values[averaging]
+    for wall in found:
+        if run.optimizer.values["epsilon"] > _SMALL * wall.sigma:
+            raise NotApplicable(f"holds without epsilon, which is {run.optimizer.values['epsilon']:g}")
+        check_forgotten(wall, kept**run.steps)
+    return found
+
+
+def adaptive_rows(wall: Wall, variance: float, kept: float) -> list[Prediction]:
+    """Rows of a wall, with equipartition at ``eta*sigma/2`` as the rival."""
+    rate = constant_rate(wall.run)
+    strength = f"eta*a/sigma = {rate * wall.curvature / wall.sigma:.4g}"
+    conditions = f"{wall.parameter}: {strength}, neglects parts of order {1.0 - kept:.1g}"
+    leading = ("leading order", rate * wall.sigma / 4.0)
+    return stationary_rows(wall, variance, wall.centre, conditions, leading)
+
+
+def is_long(run: Run, averaging: str) -> bool:
+    """Whether what a finite memory changes is neglected.
+
+    Raises
+    ------
+    NotApplicable
+        Where the memory is too short, or the learning rate too large, for either formula.
+    """
+    share = 1.0 - run.optimizer.values[averaging]
+    if share > _SHORTEST:
+        raise NotApplicable(f"holds as {averaging} goes to 1, and {share:.2g} is farther than {_SHORTEST:g}")
+    return share <= MOST_FORGETFUL
+
+
+def late_losses(run: Run, averaging: str) -> Recorder:
+    """The fast losses, and of a finite memory their averages over the last half of a run."""
+    if run.optimizer.name not in ("adam", "rmsprop") or is_long(run, averaging):
+        return wall_losses(run)
+    return wall_losses(run, *(late(wall.direction.fast_loss(run.loss), run.steps) for wall in walls(run)))
+
+
+def finite_memory_row(wall: Wall, averaging: str, long: float, ratio: float) -> Prediction:
+    """The late fast loss in units of that of a long memory, to order 1 in the share of the present gradient."""
+    run, a = wall.run, wall.curvature
+    share, k = 1.0 - run.optimizer.values[averaging], constant_rate(run) * a / wall.sigma
+    if k > _LARGEST:
+        raise NotApplicable(f"{wall.parameter}: eta*a/sigma = {k:.4g}, expected at most {_LARGEST:g}")
+    check_forgotten(wall, max(1.0 - k, 1.0 - share) ** (run.steps // 2))
+    name = name_of(run, late(wall.direction.fast_loss(run.loss), run.steps))
+    others = {**run.optimizer.values, averaging: None}
+    return row(
+        f"mean({name}) over that of a long memory, in powers of 1 - {averaging}",
+        Function("ratio", partial(over, a * long / 2.0), (Moment("mean", name, run.steps),)),
+        ratio,
+        1,
+        3.0 / 16.0 * share,  # half of what a long memory is off by
+        conditions=f"{wall.parameter}: eta*a/sigma = {k / share:.4g}*(1 - {averaging})",
+        rival=Rival("a long memory", 1.0),
+        learning_rate=share,
+        series=f"{wall.parameter} {run.optimizer.name} {others} {k / share:.6g}",
+    )
+
+
+def rmsprop_variance(rate: float, curvature: float, sigma: float) -> float:
+    """Stationary variance with a constant denominator.
+
+    Examples
+    --------
+    >>> round(rmsprop_variance(0.05, 1.0, 1.0), 6), round(rmsprop_variance(5.0, 1.0, 1.0), 4)
+    (0.025314, 7.127)
+    """
+    k = rate * curvature / sigma
+    h = k / 4.0 * (np.sqrt(k * k + 16.0) - k)
+    return float(h * sigma**2 / (curvature**2 * (2.0 - h)))
+
+
+@lru_cache(maxsize=64)
+def rmsprop_finite_memory(alpha: float, *, excluding: bool = False) -> float:
+    """R, the variance at small k in units of that of a long memory.
+
+    Examples
+    --------
+    >>> round(rmsprop_finite_memory(0.98), 5), round(rmsprop_finite_memory(0.98, excluding=True), 5)
+    (0.99298, 1.01267)
+    """
+    share = 1.0 - alpha
+    weights = share * alpha ** np.arange(np.ceil(np.log(1e-18) / np.log(alpha)) + 1)
+    # The trapezoidal rule in log(s): its error falls exponentially.
+    s = np.exp(np.arange(-70.0, 16.0, 0.05))
+    present = 1.0 if excluding else 1.0 / (1.0 + 2.0 * s * share)
+    seen = present * np.exp([-np.log1p(2.0 * one * weights).sum() / 2.0 for one in s])
+    return float(np.sqrt(np.pi) * np.sum(s * seen) / np.sum(np.sqrt(s) * seen))
+
+
+@law(
+    "rmsprop",
+    "RMSProp: variance and fast loss with a constant denominator, and what a finite memory changes",
+    source="re-derived",
+    holds="RMSProp in a valley at a constant rate with a long memory, the start forgotten",
+    records=lambda run: late_losses(run, "alpha"),
+)
+def rmsprop(run: Run) -> list[Prediction]:
+    """RMSProp without epsilon, whose mean square includes the present gradient.
+
+    *Long memory, exact as alpha -> 1.* The denominator is then a constant, found self-consistently: with ``k =
+    eta*a/sigma``,
+
+        h = (k/4)*(sqrt(k^2 + 16) - k),    eta_eff = h/a,    v_inf = eta_eff*sigma^2/(a*(2 - h)).
+
+    ``h < 2`` for every eta: it never diverges. To leading order ``<U> = eta*sigma/4``: equipartition at the
+    temperature ``eta*sigma/2``, linear in sigma.
+
+    *Finite memory, small k.* x is slow against the noise xi, and a step ``eta*xi/sqrt(W)`` of unit noise has, with
+    ``W = (1 - alpha)*sum_j alpha^j*xi_j^2``, the diffusion ``E xi^2/W`` and, by a small shift of all xi, the pull ``E
+    xi^2/sqrt(W)``. Their ratio makes
+
+        v = v_inf*R(alpha),    R = E[xi^2/W]/E[xi^2/sqrt(W)],
+
+    two integrals of ``E exp(-s*W) = prod_j (1 + 2*s*(1 - alpha)*alpha^j)^(-1/2)``. For a long memory ``R = 1 -
+    (3/8)*(1 - alpha)``, and ``1 + (5/8)*(1 - alpha)`` where W excludes the present xi; alpha = 0 is SignSGD. W is
+    also correlated with x^2, over 1/(1 - alpha) steps: of its three sources, the diffusion and pull that W makes, the
+    heat ``a^2*x^2`` that W takes up, and the xi that they share, the first two cancel, and the third vanishes,
+    whichever memory is longer. What is left out is of order ``(1 - alpha)*k``: tested to order 1 in ``1 - alpha``,
+    with k in proportion to it, by averages over late times.
+
+    A mean square that excludes the present gradient begins as that of the first gradient alone, by which the next
+    steps are divided: their variance is infinite, and stays so. To it R does not apply from such a start.
+
+    Re-derived.
+    """
+    optimizer = run.optimizer
+    if optimizer.name == "rmsprop_excluding":
+        raise NotApplicable("rmsprop_excluding first divides by one gradient alone, and its variance is infinite")
+    if optimizer.name != "rmsprop" or optimizer.decay:
+        raise NotApplicable(f"holds for rmsprop without weight decay, the optimizer is {optimizer.name}")
+    rate, alpha = constant_rate(run), optimizer.values["alpha"]
+    long = is_long(run, "alpha")
+    rows: list[Prediction] = []
+    for wall in adaptive_walls(run, "alpha"):
+        variance = rmsprop_variance(rate, wall.curvature, wall.sigma)
+        if long:
+            rows += adaptive_rows(wall, variance, alpha)
+        elif not wall.is_normal:
+            raise NotApplicable("a finite memory: holds for normal noise")
+        else:
+            rows.append(finite_memory_row(wall, "alpha", variance, rmsprop_finite_memory(alpha)))
+    return rows
+
+
+def adam_variance(rate: float, curvature: float, sigma: float, beta1: float) -> float:
+    """Stationary variance with a constant denominator.
+
+    Examples
+    --------
+    >>> round(adam_variance(0.05, 1.0, 1.0, 0.9), 6), round(adam_variance(5.0, 1.0, 1.0, 0.9), 4)
+    (0.024729, 1.6655)
+    """
+    from scipy.optimize import brentq
+
+    k, share = rate * curvature / sigma, (1.0 - beta1) / (1.0 + beta1)
+    highest = min(k, 2.0 / share * (1.0 - 1e-12))
+    h = float(brentq(lambda h: h * h * (1.0 + h / (2.0 - share * h)) - k * k, 0.0, highest, xtol=1e-15))
+    return h * sigma**2 / (curvature**2 * (2.0 - share * h))
+
+
+def adam_finite_memory(beta1: float, beta2: float) -> float:
+    """R, the variance at small k in units of that of a long memory, to first order in 1 - beta2.
+
+    Examples
+    --------
+    >>> round((adam_finite_memory(0.5, 0.9999) - 1.0) / 1e-4, 3)
+    -0.375
+    """
+    p, q = 1.0 - beta1, 1.0 - beta2
+    spread = q / (1.0 - q / 2.0)
+    short, both = (1.0 + beta1) / (1.0 - beta1), (1.0 + beta1 * beta2) / (1.0 - beta1 * beta2)
+    shared = p * p * q * (short + both) / (1.0 - beta1 * beta1 * beta2)
+    diffusion = 1.0 - shared + spread * (3.0 + p * p * both / (1.0 - beta1 * beta1)) / 4.0
+    return diffusion / (1.0 - q * p / (1.0 - beta1 * beta2) + 3.0 / 8.0 * spread)
+
+
+def decayed(rate: float, curvature: float, sigma: float, decay: float, centre: float = 0.0) -> tuple[float, float]:
+    """Mean and variance of RMSProp of a long memory with decoupled decay.
+
+    Examples
+    --------
+    >>> mean, variance = decayed(0.2, 1.0, 1.0, 0.5)
+    >>> mean, round(variance, 6)
+    (0.0, 0.074446)
+    """
+    from scipy.optimize import brentq
+
+    def at(effective: float) -> tuple[float, float]:
+        r = 1.0 - rate * decay - effective * curvature
+        return effective * curvature * centre / (1.0 - r), effective**2 * sigma**2 / (1.0 - r * r)
+
+    def excess(effective: float) -> float:
+        mean, variance = at(effective)
+        return effective**2 * (sigma**2 + curvature**2 * (variance + (mean - centre) ** 2)) - rate**2
+
+    highest = min(rate / sigma, (2.0 - rate * decay) / curvature * (1.0 - 1e-12))
+    return at(float(brentq(excess, 0.0, highest, xtol=1e-15)))
+
+
+@law(
+    "adam",
+    "Adam: variance and fast loss with a constant denominator, a finite memory; decoupled decay without momentum",
+    source="re-derived",
+    holds="Adam in a valley at a constant rate with a long memory, the start forgotten; AdamW without momentum",
+    records=lambda run: late_losses(run, "beta2") if run.optimizer.name == "adam" else wall_losses(run),
+)
+def adam(run: Run) -> list[Prediction]:
+    """Adam, without epsilon; and decoupled weight decay without momentum.
+
+    *Long memory, exact as beta2 -> 1.* With ``c_1 = (1 - beta1)/(1 + beta1)`` and ``k = eta*a/sigma``, h solves
+    ``h^2*(1 + h/(2 - c_1*h)) = k^2``, and
+
+        v = (h/a)*sigma^2 / (a*(2 - c_1*h)).
+
+    To leading order as RMSProp, rmsprop: beta1 drops out. What is left out is of order 1 - beta2, and a memory of the
+    gradient, 1/(1 - beta1), that is not short beside that of its square.
+
+    *Finite memory, small k*, as in rmsprop. The steps are correlated: with ``q = 1 - beta2, p = 1 - beta1``, the mean
+    square 1 + d of unit noise, ``S = E d^2 = q/(1 - q/2)`` and ``A(x) = (1 + x)/(1 - x)`` from the sum over lags,
+
+        diffusion   1 - p^2*q*[A(beta1) + A(beta1*beta2)]/(1 - beta1^2*beta2) + (3/4)*S
+                      + (1/4)*S*p^2*A(beta1*beta2)/(1 - beta1^2),
+        pull        1 - q*p/(1 - beta1*beta2) + (3/8)*S,
+
+    both to second order in d. Their ratio is R, ``1 - (3/8)*q`` where q is small beside p: beta1 drops out of it,
+    too.
+
+    *Decoupled decay lambda*, RMSProp of a long memory: with ``r = 1 - eta*lambda - eta_eff*a`` and the mean x_m,
+
+        v = eta_eff^2*sigma^2/(1 - r^2),    x_m = eta_eff*a*x_0/(1 - r),
+        eta_eff = eta/sqrt(sigma^2 + a^2*(v + (x_m - x_0)^2)).
+
+    Re-derived.
+    """
+    name, decay = run.optimizer.name, run.optimizer.decay
+    if name == "adam" and not decay:
+        return _adam(run)
+    if name == "rmsprop" and decay:
+        return _decoupled(run)
+    raise NotApplicable(
+        f"holds for adam without weight decay, and rmsprop with decoupled; the optimizer is {name} with {decay:g}"
+    )
+
+
+def _adam(run: Run) -> list[Prediction]:
+    values, rate = run.optimizer.values, constant_rate(run)
+    beta1, beta2 = values["beta1"], values["beta2"]
+    long = is_long(run, "beta2")
+    if long and 10.0 * (1.0 - beta2) > 1.0 - beta1:
+        raise NotApplicable("holds where the mean gradient forgets ten times faster than the mean square")
+    rows: list[Prediction] = []
+    for wall in adaptive_walls(run, "beta2"):
+        variance = adam_variance(rate, wall.curvature, wall.sigma, beta1)
+        if long:
+            rows += adaptive_rows(wall, variance, beta2)
+        elif not wall.is_normal:
+            raise NotApplicable("a finite memory: holds for normal noise")
+        else:
+            rows.append(finite_memory_row(wall, "beta2", variance, adam_finite_memory(beta1, beta2)))
+    return rows
+
+
+def _decoupled(run: Run) -> list[Prediction]:
+    if run.optimizer.values["weight_decay"]:
+        raise NotApplicable("holds for decoupled weight decay, and there is a coupled one")
+    if not is_long(run, "alpha"):
+        raise NotApplicable("decoupled weight decay: holds as alpha goes to 1")
+    return [row for wall in adaptive_walls(run, "alpha") for row in _decayed_rows(wall)]
+
+
+def _decayed_rows(wall: Wall) -> list[Prediction]:
+    rate, decay = constant_rate(wall.run), wall.run.optimizer.decay
+    mean, variance = decayed(rate, wall.curvature, wall.sigma, decay, wall.centre)
+    check_forgotten(wall, max(1.0 - rate * decay, 0.0) ** wall.run.steps)
+    conditions = f"{wall.parameter}: eta*lambda = {rate * decay:.4g}, neglects parts of 1 - alpha"
+    return stationary_rows(wall, variance, mean, conditions, ("no decay", rate * wall.sigma / 4.0))

@@ -1,0 +1,330 @@
+"""Any potential of one parameter: the virial, the energy and its heat capacity."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from itertools import pairwise
+from math import gamma
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sgdsim.base.errors import InputError
+from sgdsim.model.loss import Loss
+from sgdsim.model.noise import Noise
+from sgdsim.model.observables import Observable, late
+from sgdsim.model.optimizers import Optimizer
+from sgdsim.model.run import Recorder, Run
+from sgdsim.model.schedules import Schedule
+from sgdsim.model.starts import Start
+from sgdsim.prediction import FEWEST_RATES, Function, Moment, NotApplicable, Prediction, Rival, over
+from sgdsim.theory.chain.chain import evolve
+from sgdsim.theory.law import law, row
+from sgdsim.theory.methods.gibbs import Gibbs
+from sgdsim.theory.methods.gradient_flow import constant_rate
+from sgdsim.theory.recorded_names import name_of
+
+if TYPE_CHECKING:
+    import sympy
+
+
+_OF_IDENTITY = 0.01  # its resolution, or half of what its second term amounts to where that is less
+
+
+def potential(run: Run) -> sympy.Expr:
+    """The population loss of one parameter with additive noise.
+
+    Raises
+    ------
+    NotApplicable
+        For more parameters, noise that depends on the state, weight decay, and another optimizer than SGD.
+    """
+    if len(run.loss.parameters) != 1:
+        raise NotApplicable(f"holds for one parameter, the loss has {len(run.loss.parameters)}")
+    if run.optimizer.name != "sgd" or run.optimizer.decay:
+        raise NotApplicable("holds for plain sgd without weight decay")
+    Gibbs(run)  # refuses noise that is not additive
+    try:
+        return run.loss.population
+    except InputError as error:
+        raise NotApplicable(f"the population loss has no closed form: {error}") from None
+
+
+def in_a_well(run: Run) -> Run:
+    """The run from the first point of its start, so that a search from there finds a minimum and not the barrier."""
+    starts = {
+        name: float(start.atoms()[0][0]) if isinstance(start, Noise) and start.atoms() else start
+        for name, start in run.initial.items()
+    }
+    return replace(run, initial=starts)
+
+
+def _observables(run: Run) -> tuple[Observable, Observable]:
+    slope, symbol = potential(run).diff(run.loss.theta[0]), run.loss.theta[0]
+    virial, squared = Observable("virial", str(symbol * slope)), Observable("squared_slope", str(slope**2))
+    return late(virial, run.steps), late(squared, run.steps)
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """``V = (coefficient/power)*|x|^power``.
+
+    Examples
+    --------
+    >>> round(PowerLaw(4.0, 1.0).small(0.02, 0.01), 6)
+    0.001434
+    """
+
+    power: float
+    coefficient: float
+
+    @classmethod
+    def of(cls, run: Run) -> PowerLaw | None:
+        """What the potential of a run is, if it is one."""
+        from sgdsim.formulas import evaluation
+
+        (name,), value = run.loss.parameters, potential(run)
+        x = np.array([-1.7, -0.6, 0.6, 1.0, 1.7])
+        values, slopes = (
+            np.broadcast_to(one, x.shape)
+            for one in evaluation.evaluate([value, value.diff(run.loss.theta[0])], {**run.loss.constants, name: x})
+        )
+        with np.errstate(all="ignore"):
+            powers = x * slopes / values
+        power = float(powers[3])
+        if not (np.allclose(powers, power, rtol=1e-9, atol=0.0) and np.isclose(values[1], values[2]) and power >= 1.0):
+            return None
+        return cls(round(power, 9), float(slopes[3]))
+
+    def small(self, temperature: float, rate: float) -> float:
+        """Gibbs' moment <V'^2>, in units of sigma^2."""
+        p, c = self.power, self.coefficient
+        m = 2.0 * p - 2.0
+        moment = (p * temperature / c) ** (m / p) * gamma((m + 1.0) / p) / gamma(1.0 / p)
+        return float(c**2 * moment * rate / (2.0 * temperature))
+
+
+def _virial_energy(run: Run) -> Observable:
+    return late(Observable("potential", str(potential(run))), run.steps)
+
+
+def _virial_records(run: Run) -> Recorder:
+    return Recorder(observables=(*_observables(run), _virial_energy(run)))
+
+
+def _of_identity(run: Run, law: PowerLaw | None, temperature: float) -> Prediction:
+    """Measured moment against measured moment, with what Gibbs' law makes of the second term."""
+    rate, second = constant_rate(run), _second_term(run, law, temperature)
+    moments = tuple(Moment("mean", name_of(run, one), run.steps) for one in _observables(run))
+    return row(
+        "(<x V'> - (eta/2) <V'^2>)/T",
+        Function("virial", partial(_in_temperatures, rate, temperature), moments),
+        1.0,
+        "exact",
+        _OF_IDENTITY if second is None else min(_OF_IDENTITY, second / 2.0),
+        conditions=f"T = {temperature:.4g}",
+        rival=None if second is None else Rival("<x V'> = T", 1.0 - second),
+    )
+
+
+def _second_term(run: Run, law: PowerLaw | None, temperature: float) -> float | None:
+    """``(eta/2)*<V'^2>/T`` by Gibbs' law; None where that cannot be had."""
+    rate = constant_rate(run)
+    if law is not None:
+        return law.small(temperature, rate)
+    try:
+        mean = Gibbs(in_a_well(run)).expectation(_observables(run)[1].formula, corrected=False)
+    except NotApplicable:
+        return None
+    return rate / 2.0 * float(mean.value) / temperature
+
+
+def _of_power_one(run: Run, law: PowerLaw, temperature: float) -> Prediction:
+    name, exact = name_of(run, _virial_energy(run)), temperature + constant_rate(run) * law.coefficient**2 / 2.0
+    conditions, leading = f"T = {temperature:.4g}, p = 1", Rival("leading order", temperature)
+    return row(f"mean({name})", Moment("mean", name, run.steps), exact, conditions=conditions, rival=leading)
+
+
+def _virial_across(runs: Sequence[Run]) -> list[Prediction]:
+    """The energies of power laws over T/p, at four small parameters or more."""
+    found: dict[str, list[Prediction]] = {}
+    for point, run in enumerate(runs):
+        try:
+            law, temperature = PowerLaw.of(run), Gibbs(run).temperature
+        except (NotApplicable, InputError):
+            continue  # said at the point
+        if law is not None and law.power > 1.0 and Gibbs(run).is_normal:
+            row = _of_power(run, law, temperature, point)
+            found.setdefault(row.series, []).append(row)
+    return [row for rows in found.values() if len({row.learning_rate for row in rows}) >= FEWEST_RATES for row in rows]
+
+
+@law(
+    "virial",
+    "generalised equipartition <x V'> = (eta/2)(<V'^2> + sigma^2) in any potential",
+    source="re-derived",
+    holds="one parameter in any potential with additive noise, at rest at a constant rate",
+    records=_virial_records,
+    across=_virial_across,
+)
+def virial(run: Run) -> list[Prediction]:
+    """Generalised equipartition, ``<x V'> = (eta/2)*(<V'^2> + sigma^2)``. Exact in the stationary state.
+
+    It follows from ``<x'^2> = <x^2>`` for any potential V of one parameter and additive noise. In a power law,
+    ``x V' = p*V``, so that with ``T = eta*sigma^2/2``
+
+        <V> = (T/p)*(1 + <V'^2>/sigma^2),
+
+    to leading order T/p: the heat capacity is 1/p. The next order has Gibbs' moment of ``V = (c/p)*|x|^p``,
+
+        <V'^2> = c^2*<|x|^m>,    <|x|^m> = (p*T/c)^(m/p)*Gamma((m + 1)/p)/Gamma(1/p),    m = 2*p - 2.
+
+    In units of sigma^2 it is the one small parameter e of a power law, ~ eta^(2 - 2/p), and what is left out of
+    ``p*<V>/T = 1 + e`` is of order e^2; p = 1 is exact, ``<V> = (eta/2)*(c^2 + sigma^2)``. Tested in averages over
+    late times are the identity itself, measured moment against measured moment, for any V; and <V> of powers, of p =
+    1 as it stands, else over four or more e.
+
+    Re-derived.
+    """
+    law, temperature = PowerLaw.of(run), Gibbs(run).temperature
+    rows = [_of_identity(run, law, temperature)]
+    if law is not None and law.power == 1.0:
+        rows.append(_of_power_one(run, law, temperature))
+    return rows
+
+
+def _of_power(run: Run, law: PowerLaw, temperature: float, point: int) -> Prediction:
+    name, small = name_of(run, _virial_energy(run)), float(law.small(temperature, constant_rate(run)))
+    return row(
+        f"p*mean({name})/T, p = {law.power:g}, in powers of e = <V'^2>/sigma^2",
+        Function("ratio", partial(over, temperature / law.power), (Moment("mean", name, run.steps, point),)),
+        1.0 + small,
+        1,
+        small,  # the distance to leading order
+        conditions=f"T = {temperature:.4g}, e = {small:.4g}",
+        rival=Rival("leading order", 1.0),
+        learning_rate=small,
+        series=f"virial {law.power}",
+    )
+
+
+def _in_temperatures(rate: float, temperature: float, virial: np.ndarray, squared: np.ndarray) -> np.ndarray:
+    return np.asarray((virial - rate / 2.0 * squared) / temperature)
+
+
+def _potential_energy_energy(run: Run) -> Observable:
+    return Observable("potential", str(potential(run)))
+
+
+def _potential_energy_records(run: Run) -> Recorder:
+    return Recorder(observables=(_potential_energy_energy(run),))
+
+
+def _exact(run: Run) -> tuple[float, float]:
+    """Mean and variance of V at the end of the run, by the chain."""
+    return _evolved(
+        str(_potential_energy_energy(run)), run.loss, run.optimizer, run.schedule, tuple(run.initial.items()), run.steps
+    )
+
+
+@lru_cache(maxsize=64)  # each point is asked for alone and beside its neighbours
+def _evolved(
+    text: str, loss: Loss, optimizer: Optimizer, schedule: Schedule, initial: tuple[tuple[str, Start], ...], steps: int
+) -> tuple[float, float]:
+    run = Run(loss, optimizer, schedule, dict(initial), 1, steps)
+    mean, square = evolve(run, [text, f"({text})**2"], steps)
+    if not float(mean.error) < 1e-4 * abs(float(mean.value)):
+        raise NotApplicable(f"the chain knows the energy only to {float(mean.error):.2g}")
+    return float(mean.value), float(square.value) - float(mean.value) ** 2
+
+
+def _by_gibbs(run: Run) -> tuple[float, float] | None:
+    """Mean and variance of V in the limit of small steps; None where that law cannot be had."""
+    text = str(_potential_energy_energy(run))
+    try:
+        gibbs = Gibbs(in_a_well(run))
+        mean, square = (float(gibbs.expectation(f, corrected=False).value) for f in (text, f"({text})**2"))
+    except NotApplicable:
+        return None
+    return mean, square - mean**2
+
+
+def _gibbs(value: float) -> Rival:
+    return Rival("Gibbs' law", value)
+
+
+def _potential_energy_across(runs: Sequence[Run]) -> list[Prediction]:
+    """Secants between neighbouring temperatures of points that differ in the noise alone."""
+    families: dict[str, list[tuple[float, int, Run]]] = {}
+    for point, run in enumerate(runs):
+        try:
+            temperature, _ = Gibbs(run).temperature, _exact(run)
+        except (NotApplicable, InputError):
+            continue  # said at the point
+        families.setdefault(_without_noise(run), []).append((temperature, point, run))
+    pairs = [pair for family in families.values() for pair in pairwise(sorted(family, key=lambda entry: entry[0]))]
+    return [_secant(one, two) for one, two in pairs if two[0] > one[0] * (1.0 + 1e-9)]
+
+
+@law(
+    "potential-energy",
+    "energy and heat capacity in any potential: exact chain, beside Gibbs' law",
+    source="re-derived",
+    holds=("one parameter in any potential with additive noise, at a constant rate, where the chain can be solved"),
+    records=_potential_energy_records,
+    across=_potential_energy_across,
+)
+def potential_energy(run: Run) -> list[Prediction]:
+    """Energy and heat capacity in any potential of one parameter: exact, and by Gibbs' law.
+
+    The stationary density is ``exp(-V/T)*[1 + eta*(V'^2/(4*T) - V''/2 - const)]`` to first order
+    (`sgdsim.theory.methods.gibbs`). What is tested is the exact chain at the very learning rate; Gibbs' law, the
+    limit of small steps, stands beside it as the rival. For the points of a sweep that differ in the noise alone, the
+    heat capacity ``C = d<V>/dT`` is tested as the secant between neighbouring temperatures, of the same exact
+    energies.
+
+    The fluctuation form ``Var V/T^2`` is the heat capacity of Gibbs' law; at a finite learning rate it is held
+    against the chain's, too.
+
+    Re-derived.
+    """
+    name, square = name_of(run, _potential_energy_energy(run)), Gibbs(run).temperature ** 2
+    (mean, variance), limit = _exact(run), _by_gibbs(run)
+    conditions = f"T = {square**0.5:.4g}, exact chain"
+    fluctuation = Function("fluctuation", partial(over, square), (Moment("variance", name, run.steps),))
+    energy = Moment("mean", name, run.steps)
+    rivals = (None, None) if limit is None else (_gibbs(limit[0]), _gibbs(limit[1] / square))
+    return [
+        row(f"mean({name})", energy, mean, conditions=conditions, rival=rivals[0]),
+        row(f"Var({name})/T^2", fluctuation, variance / square, conditions=conditions, rival=rivals[1]),
+    ]
+
+
+def _secant(one: tuple[float, int, Run], two: tuple[float, int, Run]) -> Prediction:
+    (t_1, i, run), (t_2, j, other) = one, two
+    gap, name = t_2 - t_1, name_of(run, _potential_energy_energy(run))
+    moments = (Moment("mean", name, run.steps, i), Moment("mean", name, other.steps, j))
+    limits = _by_gibbs(run), _by_gibbs(other)
+    return row(
+        f"heat capacity d{name}/dT, points {i} to {j}",
+        Function("secant", partial(_slope, gap), moments),
+        (_exact(other)[0] - _exact(run)[0]) / gap,
+        conditions=f"T = {t_1:.4g} to {t_2:.4g}, exact chain",
+        rival=_gibbs((limits[1][0] - limits[0][0]) / gap) if limits[0] and limits[1] else None,
+    )
+
+
+def _without_noise(run: Run) -> str:
+    """Everything about a run but the constants that its potential does not name."""
+    tables = run.describe()
+    used = {symbol.name for symbol in potential(run).free_symbols}
+    for name in set(tables["loss"]["constants"]) - used:
+        del tables["loss"]["constants"][name]
+    return json.dumps(tables, sort_keys=True, default=str)
+
+
+def _slope(gap: float, one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    return np.asarray((two - one) / gap)

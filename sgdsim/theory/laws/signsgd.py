@@ -1,0 +1,479 @@
+"""SignSGD: with noise, without, and the entropy that is left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from sgdsim.model.noise import Noise
+from sgdsim.model.observables import Observable, late
+from sgdsim.model.run import Recorder, Run
+from sgdsim.prediction import (
+    FEWEST_RATES,
+    Correlation,
+    Distance,
+    Function,
+    Moment,
+    NotApplicable,
+    Prediction,
+    Rival,
+    over,
+)
+from sgdsim.theory.law import law, row, series
+from sgdsim.theory.methods.gradient_flow import constant_rate
+from sgdsim.theory.methods.walls import Wall, check_forgotten, number, stationary_rows, wall_losses, walls
+from sgdsim.theory.recorded_names import name_of
+
+
+def _valleys(run: Run) -> list[tuple[str, float]]:
+    """Parameters with a gradient ``a*x`` and nothing else, and their curvatures."""
+    loss = run.loss
+    if run.optimizer.name != "signsgd" or run.optimizer.decay:
+        raise NotApplicable(f"holds for signsgd without weight decay, the optimizer is {run.optimizer.name}")
+    slopes = [(name, g / symbol) for name, symbol, g in zip(loss.parameters, loss.theta, loss.gradient, strict=True)]
+    fixed = set(loss.symbols.values()) - set(loss.theta) - {loss.symbols[name] for name in loss.random}
+    found = [(name, number(run, slope.cancel())) for name, slope in slopes if slope.cancel().free_symbols <= fixed]
+    if not any(curvature > 0 for _, curvature in found):
+        raise NotApplicable("no parameter has a gradient a*x without noise")
+    return [one for one in found if one[1] > 0]
+
+
+def _fast_loss(name: str, curvature: float) -> Observable:
+    label = name.replace("[", "_").replace("]", "")
+    return Observable(f"fast_loss_{label}", f"{curvature / 2.0!r}*{name}**2")
+
+
+def _signsgd_noiseless_records(run: Run) -> Recorder:
+    return Recorder(observables=tuple(_fast_loss(*one) for one in _valleys(run)), snapshots=(run.steps,))
+
+
+@law(
+    "signsgd-noiseless",
+    "SignSGD without noise: an orbit of two points with a uniform phase",
+    source="re-derived; a steady state of sign descent is quoted in arXiv:2505.10559",
+    holds="SignSGD in a valley without noise, at a constant rate",
+    records=_signsgd_noiseless_records,
+)
+def signsgd_noiseless(run: Run) -> list[Prediction]:
+    """SignSGD without noise. Exact.
+
+    In a valley x comes down by eta a step, and then alternates between two points that are eta apart. A start that is
+    uniform over a whole number of ``eta`` to both sides makes the phase of this orbit uniform,
+
+        x ~ U(-eta, eta),    <x^2> = eta^2/3,    <U> = a*eta^2/6 for U = a*x^2/2:
+
+    no equipartition. Each orbit has the entropy ln 2.
+
+    Re-derived.
+    """
+    rate = constant_rate(run)
+    rows: list[Prediction] = []
+    for name, curvature in _valleys(run):
+        reach = _reach(run, name, rate)
+        if reach > rate * run.steps:
+            raise NotApplicable(f"{name} starts up to {reach:g} away, farther than {run.steps} steps go")
+        conditions = f"{name}: uniform phase, a = {curvature:g}"
+        fast = name_of(run, _fast_loss(name, curvature))
+        scale = 0.01 * rate / np.sqrt(3.0)
+        rows += [
+            row(f"mean({name})", Moment("mean", name, run.steps), 0.0, "exact", scale, conditions=conditions),
+            _row(run, "variance", name, rate**2 / 3.0, conditions),
+            _row(run, "mean", fast, curvature * rate**2 / 6.0, conditions),
+        ]
+        if run.steps in run.recorder.snapshots:
+            measure = Distance(name, run.steps, partial(_uniform_cdf, rate))
+            rows.append(row(f"distribution of {name}", measure, 0.0, conditions=conditions))
+    return rows
+
+
+def _reach(run: Run, name: str, rate: float) -> float:
+    start = run.initial[name]
+    if not isinstance(start, Noise) or start.family != "uniform":
+        raise NotApplicable(f"{name} does not start with a uniform phase: run.initial, uniform over multiples of eta")
+    low, high = start.arguments
+    if any(abs(end / rate - round(end / rate)) > 1e-9 for end in (low, high)):
+        raise NotApplicable(f"{name} starts between {low:g} and {high:g}, not multiples of the learning rate {rate:g}")
+    return max(abs(low), abs(high))
+
+
+def _row(run: Run, statistic: str, name: str, value: float, conditions: str) -> Prediction:
+    measure = Moment(statistic, name, run.steps)
+    return row(f"{statistic}({name})", measure, value, conditions=conditions)
+
+
+def _uniform_cdf(rate: float, values: np.ndarray) -> np.ndarray:
+    return np.clip((np.asarray(values) / rate + 1.0) / 2.0, 0.0, 1.0)
+
+
+_PHASES = 64  # of the trapezoidal rule for a periodic function
+
+
+_REACH = 14.0  # widths of the noise beyond which the sign is certain, or the chain never comes
+
+
+_LEADING_RESOLUTION = 0.02  # of its ratio to leading order: half of what Cauchy noise adds at eta*a/s = 0.05
+
+
+def distribution(noise: Any) -> Any:
+    """A distribution of SciPy's, that of normal noise where its standard deviation is given."""
+    from scipy import stats
+
+    return stats.norm(scale=noise) if isinstance(noise, float | int) else noise
+
+
+def lattice_law(rate: float, curvature: float, noise: Any, phase: float) -> tuple[np.ndarray, np.ndarray]:
+    """The points ``phase + eta*Z`` that matter, in order, and the stationary probability of each.
+
+    Parameters
+    ----------
+    rate, curvature
+        eta and a.
+    noise
+        As of `distribution`, symmetric.
+    phase
+        Of the lattice.
+
+    Examples
+    --------
+    >>> points, weights = lattice_law(1.0, 1.0, 0.5, 0.0)
+    >>> points[weights > 0.01], weights[weights > 0.01].round(4)
+    (array([-1.,  0.,  1.]), array([0.25  , 0.4886, 0.25  ]))
+    """
+    noise = distribution(noise)
+    most = int(np.ceil(_REACH * noise.ppf(0.84) / (curvature * rate))) + 3
+    points = phase + rate * np.arange(-most, most + 1)
+    u = curvature * points
+    steps = noise.logcdf(-u[:-1]) - noise.logcdf(u[1:])
+    # From the middle outwards: of bounded noise there is nothing on either side.
+    logs = np.concatenate([-np.cumsum(steps[:most][::-1])[::-1], [0.0], np.cumsum(steps[most:])])
+    weights = np.exp(logs - logs.max())
+    return points, weights / weights.sum()
+
+
+def parity_moments(rate: float, curvature: float, noise: Any, phase: float) -> tuple[float, float]:
+    """Mean and variance on the sublattice ``phase + 2*eta*Z``, where all of an ensemble is at once.
+
+    Examples
+    --------
+    >>> round(parity_moments(2.0, 1.0, 1.0, 0.0)[1], 4), round(mixed_variance(2.0, 1.0, 1.0), 4)
+    (0.364, 2.1415)
+    """
+    points, weights = lattice_law(rate, curvature, noise, phase)
+    middle = len(points) // 2
+    points, weights = points[middle % 2 :: 2], weights[middle % 2 :: 2]
+    mean = float(np.average(points, weights=weights))
+    return mean, float(np.average((points - mean) ** 2, weights=weights))
+
+
+def mixed_variance(rate: float, curvature: float, noise: Any) -> float:
+    """Variance where all phases are mixed uniformly.
+
+    Examples
+    --------
+    >>> from scipy import stats
+    >>> round(mixed_variance(0.02, 1.0, 1.0), 7), round(mixed_variance(0.02, 1.0, stats.cauchy()), 6)
+    (0.0126118, 0.015952)
+    """
+    phases = 2.0 * rate * np.arange(_PHASES) / _PHASES
+    squares = [sum(m * m + v for m, v in [parity_moments(rate, curvature, noise, phase)]) for phase in phases]
+    return float(np.mean(squares))
+
+
+def leading_variance(rate: float, curvature: float, noise: Any) -> float:
+    """``eta/(4*a*f(0))``, of normal noise ``sqrt(pi/8)*eta*sigma/a``.
+
+    Examples
+    --------
+    >>> round(leading_variance(0.1, 1.0, 1.0), 6)
+    0.062666
+    """
+    return float(rate / (4.0 * curvature * distribution(noise).pdf(0.0)))
+
+
+def _noise(wall: Wall) -> Any:
+    """The distribution of the gradient noise of a wall.
+
+    Raises
+    ------
+    NotApplicable
+        For one that is not known to be symmetric, batches of one that is not normal, and sums of several.
+    """
+    from scipy import stats
+
+    drawn = {name: wall.run.loss.noise[name] for name in wall.direction.couplings}
+    if wall.is_normal and not any(noise.cumulant(1) for noise in drawn.values()):
+        return distribution(wall.sigma)
+    if len(drawn) > 1 or wall.run.optimizer.batch_size > 1:
+        raise NotApplicable("noise that is not normal: holds for one of it, and batches of one")
+    ((name, noise),) = drawn.items()
+    scale = abs(number(wall.run, wall.direction.couplings[name]))
+    match noise.family, noise.arguments:
+        case "uniform", (low, high) if low == -high:
+            return stats.uniform(-scale * high, 2.0 * scale * high)
+        case "laplace", (mean, width) if mean == 0:
+            return stats.laplace(scale=scale * width)
+        case "student_t", (dof,):
+            return stats.t(dof, scale=scale)
+    raise NotApplicable(f"holds for symmetric normal, uniform, laplace and student_t noise, {name} is {noise}")
+
+
+def cusp(rate: float, curvature: float, noise: Any) -> float:
+    """The part by which the cusp of Laplace noise raises the variance; 0 of other noise.
+
+    Examples
+    --------
+    >>> from scipy import stats
+    >>> round(cusp(0.02, 1.0, stats.laplace()), 4), cusp(0.02, 1.0, 1.0)
+    (0.0798, 0.0)
+    """
+    noise = distribution(noise)
+    has_one = noise.dist.name == "laplace"
+    return float(np.sqrt(2.0 * rate * curvature * noise.pdf(0.0) / np.pi)) if has_one else 0.0
+
+
+def _pull(wall: Wall) -> Observable:
+    """``x*s`` over late times: over many steps, as that of one is mostly the noise of its sign."""
+    name = wall.parameter
+    label = name.replace("[", "_").replace("]", "")
+    return late(Observable(f"{label}_times_sign", f"{name}*({name} - next({name}))/learning_rate"), wall.run.steps)
+
+
+def _late_loss(wall: Wall) -> Observable:
+    return late(wall.direction.fast_loss(wall.run.loss), wall.run.steps)
+
+
+def _signsgd_records(run: Run) -> Recorder:
+    found = _walls(run)
+    if not any(_is_mixed(wall, constant_rate(run)) for wall in found):
+        return wall_losses(run)
+    pulls = () if "learning_rate" in run.loss.namespace_names else tuple(map(_pull, found))
+    return wall_losses(run, *pulls, *map(_late_loss, found), snapshots=(run.steps - 1, run.steps))
+
+
+def _walls(run: Run) -> list[Wall]:
+    if run.optimizer.name != "signsgd" or run.optimizer.decay:
+        raise NotApplicable(f"holds for signsgd without weight decay, the optimizer is {run.optimizer.name}")
+    if run.steps < 2:
+        raise NotApplicable("needs two steps or more")
+    found = walls(run, finite=False)
+    for wall in found:
+        _noise(wall)
+    return found
+
+
+def _is_mixed(wall: Wall, rate: float) -> bool:
+    """Whether the start mixes all phases, or is a number."""
+    start = wall.run.initial[wall.parameter]
+    if isinstance(start, float | int):
+        return False
+    if not isinstance(start, Noise) or start.family != "uniform":
+        raise NotApplicable(f"{wall.parameter} starts neither at a number nor uniformly: its phases are not known")
+    periods = (start.arguments[1] - start.arguments[0]) / (2.0 * rate)
+    if round(periods) < 1 or abs(periods - round(periods)) > 1e-9:
+        raise NotApplicable(f"{wall.parameter} starts over {periods:.4g} periods of the lattice, not a whole number")
+    return True
+
+
+def _left(rate: float, mixed: float) -> float:
+    """What a step leaves of a displacement."""
+    return max(1.0 - rate**2 / (2.0 * mixed), 0.0)
+
+
+def _at_one_parity(wall: Wall, rate: float, noise: Any, strength: str, leading: tuple[str, float]) -> list[Prediction]:
+    start = float(wall.run.initial[wall.parameter])  # type: ignore[arg-type]
+    phase = (start - wall.centre + rate * (wall.run.steps % 2)) % (2.0 * rate)
+    mean, variance = parity_moments(rate, wall.curvature, noise, phase)
+    conditions = f"{wall.parameter}: every second point of the lattice, {strength}"
+    return stationary_rows(wall, variance, wall.centre + mean, conditions, leading)
+
+
+def _identities(wall: Wall, rate: float, variance: float) -> list[Prediction]:
+    run, steps = wall.run, wall.run.steps
+    rows = []
+    if wall.centre == 0 and "learning_rate" not in run.loss.namespace_names:
+        name = name_of(run, _pull(wall))
+        rows.append(row(f"mean({name})", Moment("mean", name, steps), rate / 2.0, conditions="identity"))
+    if {steps - 1, steps} <= set(run.recorder.snapshots):
+        measure = Correlation(wall.parameter, (steps - 1, steps))
+        quantity = f"correlation of {wall.parameter}, lag 1"
+        rows.append(row(quantity, measure, 1.0 - rate**2 / (2.0 * variance), "exact", 0.01))
+    return rows
+
+
+def _signsgd_across(runs: Sequence[Run]) -> list[Prediction]:
+    """The late fast losses over their leading order, at four learning rates or more."""
+    found: dict[str, list[Prediction]] = {}
+    for point, run in enumerate(runs):
+        try:
+            rows = [_over_leading(wall, point) for wall in _walls(run)]
+        except NotApplicable:
+            continue  # said at the point
+        for entry in rows:
+            found.setdefault(entry.series, []).append(entry)
+    groups = [rows for rows in found.values() if len({entry.learning_rate for entry in rows}) >= FEWEST_RATES]
+    return [entry for rows in groups for entry in rows]
+
+
+@law(
+    "signsgd",
+    "SignSGD with symmetric noise: the law on its lattice, at one parity or with mixed phases, and its leading order",
+    source="re-derived; a steady state of sign descent is quoted in arXiv:2505.10559",
+    holds="SignSGD in a noisy valley at a constant rate, the start forgotten",
+    records=_signsgd_records,
+    across=_signsgd_across,
+)
+def signsgd(run: Run) -> list[Prediction]:
+    """SignSGD with symmetric noise, ``x' = x - eta*sign(a*x + xi)``. Exact.
+
+    x lives on a lattice ``delta + eta*Z``, a birth-death chain with detailed balance: with F the distribution
+    function of the noise, ``Phi(xi/sigma)`` for normal noise,
+
+        pi(x + eta)/pi(x) = F(-a*x) / F(a*(x + eta)).
+
+    Each step moves by eta, so that the chain has period 2: an ensemble that starts at one point is, after t steps, on
+    every second point, with the law 2*pi there. A start that is uniform over a multiple of 2*eta mixes all phases. In
+    both cases the stationary variance is a sum over the lattice, finite even for Cauchy noise. Of mixed phases,
+    exactly,
+
+        <x s> = eta/2    (s the sign that is taken),    Corr(x_t, x_(t+1)) = 1 - eta^2/(2*v).
+
+    To leading order the drift is ``-2*f(0)*eta*a*x`` with f the density of the noise, and
+
+        v = eta/(4*a*f(0)),    <U> = eta/(8*f(0)),
+
+    equipartition; for normal noise ``v = sqrt(pi/8)*eta*sigma/a``, linear in sigma. What is left out is of order eta
+    where f is smooth at 0. The cusp of Laplace noise, ``F(u) = 1/2 + f(0)*u*(1 - |u|/(2*s) + …)``, weakens the drift
+    by a part ``e = a*E|x|^3/(2*s*v)``, of order sqrt(eta): with a normal law ``e = sqrt(2*a^2*v/(pi*s^2)) =
+    sqrt(eta*a/(pi*s))``, and ``v = (1 + e + O(e^2))*eta/(4*a*f(0))``. Both are tested over learning rates, as
+    averages over late times.
+
+    Re-derived; arXiv:2505.10559 has a steady state of sign descent, whose formula is not known to us.
+    """
+    rate = constant_rate(run)
+    rows: list[Prediction] = []
+    for wall in _walls(run):
+        noise = _noise(wall)
+        mixed = mixed_variance(rate, wall.curvature, noise)
+        check_forgotten(wall, _left(rate, mixed) ** run.steps)
+        leading = "leading order", wall.curvature * leading_variance(rate, wall.curvature, noise) / 2.0
+        strength = f"eta*a*f(0) = {rate * wall.curvature * noise.pdf(0.0):.4g}"
+        if _is_mixed(wall, rate):
+            rows += stationary_rows(wall, mixed, wall.centre, f"{wall.parameter}: all phases, {strength}", leading)
+            rows += _identities(wall, rate, mixed)
+        else:
+            rows += _at_one_parity(wall, rate, noise, strength, leading)
+    return rows
+
+
+def _over_leading(wall: Wall, point: int) -> Prediction:
+    run, rate, noise = wall.run, constant_rate(wall.run), _noise(wall)
+    name, leading = name_of(run, _late_loss(wall)), leading_variance(rate, wall.curvature, noise)
+    check_forgotten(wall, _left(rate, leading) ** (run.steps // 2))
+    more = cusp(rate, wall.curvature, noise)
+    return row(
+        f"mean({name}) over eta/(8*f(0))" + (", in powers of sqrt(eta*a/(pi*s))" if more else ""),
+        Function("ratio", partial(over, wall.curvature * leading / 2.0), (Moment("mean", name, run.steps, point),)),
+        1.0 + more,
+        1 if more else 0,
+        more / 2.0 or _LEADING_RESOLUTION,  # half of what the cusp adds
+        conditions=f"{wall.parameter}: eta*a*f(0) = {rate * wall.curvature * noise.pdf(0.0):.4g}",
+        learning_rate=more or rate,
+        series=f"signsgd {wall.parameter} {series(run)}",
+    )
+
+
+_LEAST = 1e-6  # probability of a point that is looked at
+
+
+_MOST = 40  # points
+
+
+def shannon_entropy(*probabilities: float | np.ndarray) -> np.ndarray:
+    """``-sum p*ln p``, in nats.
+
+    Examples
+    --------
+    >>> float(shannon_entropy(0.5, 0.5, 0.0).round(6))
+    0.693147
+    """
+    p = np.clip(np.array(probabilities, dtype=float), 0.0, 1.0)
+    return np.asarray(-np.sum(np.where(p > 0, p * np.log(np.where(p > 0, p, 1.0)), 0.0), axis=0))
+
+
+def _law(run: Run) -> tuple[Wall, np.ndarray, np.ndarray]:
+    """The wall, and the points and probabilities at the end of the run."""
+    if run.optimizer.name != "signsgd" or run.optimizer.decay:
+        raise NotApplicable(f"holds for signsgd without weight decay, the optimizer is {run.optimizer.name}")
+    found, rate = walls(run), constant_rate(run)
+    if len(found) > 1 or not found[0].is_normal or found[0].centre:
+        raise NotApplicable("holds for one wall about zero with normal noise")
+    (wall,) = found
+    slowest = 1.0 - rate**2 / (2.0 * mixed_variance(rate, wall.curvature, wall.sigma))
+    check_forgotten(wall, max(slowest, 0.0) ** run.steps)
+    start = run.initial[wall.parameter]
+    atoms: list[tuple[float, float]] = [(float(start), 1.0)] if isinstance(start, float | int) else []
+    if isinstance(start, Noise):
+        atoms = [(float(value), float(share)) for value, share in start.atoms()]
+    if not atoms:
+        raise NotApplicable(f"{wall.parameter} starts neither at a number nor at some of a table")
+    points, weights = lattice_law(rate, wall.curvature, wall.sigma, atoms[0][0] % rate)
+    places = [(value - points[0]) / rate + run.steps for value, _ in atoms]
+    if any(abs(place - round(place)) > 1e-9 for place in places):
+        raise NotApplicable(f"{wall.parameter} does not start on one lattice with the spacing {rate:g}")
+    for half in (0, 1):
+        share = sum(p for (_, p), place in zip(atoms, places, strict=True) if round(place) % 2 == half)
+        weights[half::2] *= share / weights[half::2].sum()
+    kept = weights > _LEAST
+    if kept.sum() > _MOST:
+        raise NotApplicable(f"{kept.sum()} points of the lattice matter, expected at most {_MOST}")
+    return wall, points[kept], weights[kept]
+
+
+def _indicators(wall: Wall, points: np.ndarray) -> list[Observable]:
+    """Whether a trajectory is at each of the points."""
+    half = constant_rate(wall.run) / 2.0
+    return [
+        Observable(f"at_{index}", f"step({half!r} - abs({wall.parameter} - ({float(point)!r})))")
+        for index, point in enumerate(points)
+    ]
+
+
+def _residual_entropy_records(run: Run) -> Recorder:
+    wall, points, _ = _law(run)
+    return Recorder(observables=tuple(_indicators(wall, points)))
+
+
+@law(
+    "residual-entropy",
+    "residual entropy of SignSGD on its lattice",
+    source="ours",
+    holds="SignSGD on its lattice in one valley, at a constant rate",
+    records=_residual_entropy_records,
+)
+def residual_entropy(run: Run) -> list[Prediction]:
+    """The residual entropy of SignSGD. Exact.
+
+    On the lattice of SignSGD with normal noise (signsgd), from a start on one or both of its halves, the Shannon
+    entropy
+
+        H = -sum_x p(x)*ln p(x)
+
+    of the stationary law is a sum over the lattice. At a fixed learning rate it does not fall to zero with the noise,
+    but to ln 2, that of the orbit of two points on which SignSGD without noise ends. A lattice through the bottom
+    itself, where the noise alone decides, keeps 1.5*ln 2.
+
+    What else residual-entropy says needs no law of its own: no schedule cools below ``1/(1/v_0 + n*a^2/sigma^2)``,
+    and the entropy of a continuous valley has no limit in the cold (entropy).
+
+    Ours; not to be attributed to arXiv:2505.10559, whose third law is not known to us.
+    """
+    wall, points, weights = _law(run)
+    names = [name_of(run, one) for one in _indicators(wall, points)]
+    measure = Function("entropy", shannon_entropy, tuple(Moment("mean", name, run.steps) for name in names))
+    conditions = f"eta*a/sigma = {constant_rate(run) * wall.curvature / wall.sigma:.4g}, {len(points)} points"
+    value, residual = float(shannon_entropy(*weights)), Rival("ln 2", float(np.log(2.0)))
+    quantity = f"Shannon entropy of {wall.parameter}"
+    return [row(quantity, measure, value, "exact", 0.01, conditions=conditions, rival=residual)]

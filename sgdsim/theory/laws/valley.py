@@ -1,0 +1,371 @@
+"""Valleys: the law of a fast direction, its energy, correlations, and equipartition over several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+
+from sgdsim.model.run import Recorder, Run
+from sgdsim.prediction import Correlation, Distance, Function, Moment, NotApplicable, Order, Prediction, Rival, over
+from sgdsim.theory.law import law, row
+from sgdsim.theory.methods.fast_directions import Mode, candidate_directions, middle_step, modes, when
+from sgdsim.theory.recorded_names import name_of
+
+
+def stationary_variance(rate: float, curvature: float, noise_variance: float) -> float:
+    """Variance of x once the start is forgotten.
+
+    Examples
+    --------
+    >>> stationary_variance(0.5, 1.0, 1.0)
+    0.3333333333333333
+    """
+    return rate * noise_variance / (curvature * (2.0 - rate * curvature))
+
+
+def stationary_kurtosis(rate: float, curvature: float, noise_kurtosis: float) -> float:
+    """Excess kurtosis of x once the start is forgotten.
+
+    Examples
+    --------
+    >>> round(stationary_kurtosis(0.5, 1.0, 3.0), 12)  # Laplace
+    1.8
+    """
+    square = (1.0 - rate * curvature) ** 2
+    return noise_kurtosis * (1.0 - square) / (1.0 + square)
+
+
+def _valley_records(run: Run) -> Recorder:
+    gaussian = any(direction.is_gaussian(run) for direction in candidate_directions(run))
+    return Recorder(snapshots=(run.steps,) if gaussian else ())
+
+
+@law(
+    "valley",
+    "law of a fast direction: mean, variance, distribution, cumulants",
+    source="stationary variance arXiv:2505.10559; transient and cumulants re-derived",
+    holds=(
+        "SGD in a direction whose gradient is affine with noise of its own, 0 < eta*a < 2; any noise, start, "
+        "schedule, batch and decay; adiabatic where the curvature depends on slower parameters"
+    ),
+    records=_valley_records,
+    automatic=True,
+)
+def valley(run: Run) -> list[Prediction]:
+    """The law of a fast direction at fixed learning rate, and on the way there. Exact.
+
+        x ~ N(0, v),    v = eta*sigma^2 / (a*(2 - eta*a)),    0 < eta*a < 2,
+        v_t = v + (v_0 - v)*r^(2t),    m_t = r^t*m_0,    r = 1 - eta*a,
+
+    and for any noise ``kappa_j(x) = (-eta*sigma)^j*kappa_j(xi)/(1 - r^j)``, so that the excess kurtosis is that
+    of the noise times ``(1 - r^2)/(1 + r^2)``. What is tested is the law at the recorded step itself, from the
+    recursion of cumulants in `sgdsim.theory.methods.fast_directions`, which is exact for any schedule, start, batch
+    size and weight decay (weight-decay, minibatches).
+
+    The stationary variance is in arXiv:2505.10559; transient and cumulants are re-derived.
+    """
+    rows: list[Prediction] = []
+    for mode in modes(run):
+        rows += _mean_and_variance(mode, run.steps)
+        middle = middle_step(mode)
+        if middle is not None and not mode.adiabatic:
+            rows += _mean_and_variance(mode, middle)
+        if mode.is_gaussian and run.steps in run.recorder.snapshots:
+            rows.append(_distribution(mode, run.steps))
+        if not mode.is_gaussian:
+            rows += _shape(mode, run.steps)
+    return rows
+
+
+def _mean_and_variance(mode: Mode, step: int) -> list[Prediction]:
+    mean, variance, *_ = mode.cumulants(step)
+    # A mean near zero is judged on the scale of the distribution.
+    resolution = 0.01 * float(np.hypot(mean, np.sqrt(variance)))
+    return [_valley_row(mode, "mean", step, mean, resolution), _valley_row(mode, "variance", step, variance)]
+
+
+def _shape(mode: Mode, step: int) -> list[Prediction]:
+    _, k2, k3, k4 = mode.cumulants(step)
+    values = {"skewness": k3 / k2**1.5, "kurtosis": k4 / k2**2}
+    # On the scale of a standardised variable: 1 % of a small kurtosis would ask for billions of trajectories.
+    return [
+        _valley_row(mode, name, step, value, 0.05 * max(1.0, abs(value)))
+        for name, value in values.items()
+        if np.isfinite(value)
+    ]
+
+
+def _distribution(mode: Mode, step: int) -> Prediction:
+    mean, variance, *_ = mode.cumulants(step)
+    measure = Distance(mode.parameter, step, _normal_cdf(mean, float(np.sqrt(variance))))
+    quantity = f"distribution of {mode.parameter}{when(mode, step)}"
+    return row(quantity, measure, 0.0, mode.order, conditions=mode.conditions)
+
+
+def _normal_cdf(mean: float, std: float) -> Callable[[np.ndarray], np.ndarray]:
+    def cdf(values: np.ndarray) -> np.ndarray:
+        from scipy.special import ndtr
+
+        return np.asarray(ndtr((values - mean) / std))
+
+    return cdf
+
+
+def _valley_row(mode: Mode, statistic: str, step: int, predicted: float, resolution: float | None = None) -> Prediction:
+    quantity = f"{statistic}({mode.parameter}){when(mode, step)}"
+    measure = Moment(statistic, mode.parameter, step)
+    return row(quantity, measure, predicted, mode.order, resolution, conditions=mode.conditions)
+
+
+def temperature(rate: float, noise_variance: float) -> float:
+    """``T = eta*sigma^2/2``: SGD with additive Gaussian noise is Euler-Maruyama with step eta at this T.
+
+    Examples
+    --------
+    >>> temperature(0.1, 4.0)
+    0.2
+    """
+    return rate * noise_variance / 2.0
+
+
+def stationary_fast_loss(rate: float, curvature: float, noise_variance: float) -> float:
+    """Mean of ``a*x^2/2`` once the start is forgotten: ``T_eff/2 = T/(2 - eta*a)``.
+
+    Examples
+    --------
+    >>> round(stationary_fast_loss(0.02, 1.0, 1.0), 7)
+    0.0050505
+    """
+    return temperature(rate, noise_variance) / (2.0 - rate * curvature)
+
+
+def fast_losses(run: Run) -> Recorder:
+    """The fast loss of every direction."""
+    return Recorder(observables=tuple(one.fast_loss(run.loss) for one in candidate_directions(run)))
+
+
+def fast_loss_name(mode: Mode) -> str:
+    """The name under which a mode's fast loss is recorded."""
+    return name_of(mode.run, mode.direction.fast_loss(mode.run.loss))
+
+
+@law(
+    "valley-energy",
+    "fast loss and temperature: <U> = T_eff/2 and Var U",
+    source="re-derived; leading order claimed in arXiv:2505.10559",
+    holds="as valley, noise with a fourth moment for the variance",
+    records=fast_losses,
+    automatic=True,
+)
+def valley_energy(run: Run) -> list[Prediction]:
+    """Mean fast loss and temperature. Exact.
+
+        U = a*x^2/2,    <U> = eta*sigma^2 / (2*(2 - eta*a)) = T_eff/2,    Var U = 2*<U>^2 for Gaussian noise.
+
+    To leading order ``<U> = eta*sigma^2/4 = T/2`` with the temperature ``T = eta*sigma^2/2``: equipartition,
+    independent of the curvature. Tested at the last step from the exact cumulants of x, for any noise: ``Var U =
+    a^2*(kappa_4 + 2*kappa_2^2)/4`` for a centred valley. With weight decay lambda the mean is ``a/(a + lambda)``
+    times that of curvature ``a + lambda`` (weight-decay).
+
+    Equipartition to leading order is claimed in arXiv:2505.10559; the formulas follow from its stationary
+    variance and are re-derived.
+    """
+    rows = []
+    for mode in modes(run):
+        name = fast_loss_name(mode)
+        conditions = f"{name} = {mode.direction.fast_loss(run.loss)}; {mode.conditions}"
+        for statistic, value in zip(("mean", "variance"), mode.fast_loss(run.steps), strict=True):
+            if np.isfinite(value):
+                measure = Moment(statistic, name, run.steps)
+                quantity = f"{statistic}({name})"
+                rows.append(row(quantity, measure, value, mode.order, conditions=conditions))
+    return rows
+
+
+LAGS = (1, 2, 5)
+
+
+def stationary_time_average_variance(variance: float, r: float, count: int) -> float:
+    """Variance of the mean of `count` successive states of a stationary mode.
+
+    Examples
+    --------
+    >>> round(stationary_time_average_variance(0.3 / 1.7, 0.7, 2000), 7)
+    0.0004993
+    """
+    tail = 2.0 * r * (1.0 - r**count) / (count * (1.0 - r) ** 2)
+    return variance / count * ((1.0 + r) / (1.0 - r) - tail)
+
+
+def _window(run: Run) -> tuple[int, int]:
+    return run.steps // 2, run.steps
+
+
+def _correlations_records(run: Run) -> Recorder:
+    averages = tuple(direction.time_average(*_window(run)) for direction in candidate_directions(run))
+    snapshots = tuple(run.steps - lag for lag in (0, *LAGS) if lag < run.steps) if averages else ()
+    return Recorder(snapshots=tuple(sorted(snapshots)), observables=averages)
+
+
+@law(
+    "correlations",
+    "correlations in time: autocorrelation, relaxation, variance of a time average",
+    source="re-derived",
+    holds="as valley",
+    records=_correlations_records,
+    automatic=True,
+)
+def correlations(run: Run) -> list[Prediction]:
+    """Correlations in time. Exact.
+
+        rho_k = r^k,    relaxation time -1/ln|r| of the mean, half of it of U (rho_k of U is r^(2k)),
+
+        Var of the mean of N successive states = (v/N)*[(1 + r)/(1 - r) - 2*r*(1 - r^N)/(N*(1 - r)^2)]
+                                               -> sigma^2/(a^2*N), independent of eta.
+
+    Tested: correlations between snapshots a few steps apart at the end of the run, the variance of a time average
+    over its second half, and, where the start lies off the bottom of the valley, the decay of the mean. All from
+    the exact recursions, ``Corr(x_s, x_t) = prod r * sqrt(v_s/v_t)``, so that nothing waits for stationarity;
+    they need no Gaussian noise.
+
+    Re-derived.
+    """
+    rows: list[Prediction] = []
+    for mode in modes(run):
+        rows += _correlations(mode) + _time_average(mode) + _decay_of_mean(mode)
+    if not rows:
+        raise NotApplicable("neither snapshots a few steps apart nor a time average is recorded")
+    return rows
+
+
+def _correlations(mode: Mode) -> list[Prediction]:
+    stop = mode.run.steps
+    starts = [stop - lag for lag in LAGS if lag < stop and {stop, stop - lag} <= set(mode.run.recorder.snapshots)]
+    # Correlations are judged on their own scale, from -1 to 1: r^k may be as small as it likes.
+    return [
+        _correlations_row(
+            mode,
+            f"correlation of {mode.parameter}, lag {stop - start}",
+            Correlation(mode.parameter, (start, stop)),
+            mode.correlation(start, stop),
+            0.01,
+        )
+        for start in starts
+    ]
+
+
+def _time_average(mode: Mode) -> list[Prediction]:
+    window = _window(mode.run)
+    try:
+        name = name_of(mode.run, mode.direction.time_average(*window))
+    except NotApplicable:
+        return []
+    measure = Moment("variance", name, mode.run.steps)
+    return [_correlations_row(mode, f"variance({name})", measure, mode.time_average_variance(*window))]
+
+
+def _decay_of_mean(mode: Mode) -> list[Prediction]:
+    """Only where the start lies beyond one standard deviation of where the mean goes."""
+    step = middle_step(mode)
+    if step is None or mode.adiabatic:
+        return []
+    start, rest = mode.cumulants(0)[0], _resting_mean(mode)
+    if abs(start - rest) < np.sqrt(mode.cumulants(step)[1]):
+        return []
+    measure = Function(
+        "relaxation",
+        partial(_remaining, start=start, rest=rest),
+        (Moment("mean", mode.parameter, step),),
+    )
+    quantity = f"remaining displacement of {mode.parameter}{when(mode, step)}"
+    # A part of the whole, from 1 to 0, and judged as that.
+    return [_correlations_row(mode, quantity, measure, mode.memory(0, step), 0.01)]
+
+
+def _resting_mean(mode: Mode) -> float:
+    """Where the mean gradient, with weight decay, vanishes."""
+    stiffness = mode.pull[0] / mode.rates[0]
+    return float((mode.curvature[0] * mode.centre - mode.noise_cumulants[0]) / stiffness)
+
+
+def _remaining(mean: np.ndarray, start: float, rest: float) -> np.ndarray:
+    return np.asarray((mean - rest) / (start - rest))
+
+
+def _correlations_row(
+    mode: Mode,
+    quantity: str,
+    measure: Moment | Correlation | Function,
+    value: float,
+    resolution: float | None = None,
+) -> Prediction:
+    return row(quantity, measure, value, mode.order, resolution, conditions=mode.conditions)
+
+
+@law(
+    "equipartition",
+    "equipartition over fast directions, and their number",
+    source="re-derived; leading order claimed in arXiv:2505.10559",
+    holds="as valley; counts directions that share one temperature, without weight decay",
+    records=fast_losses,
+    automatic=True,
+)
+def equipartition(run: Run) -> list[Prediction]:
+    """Equipartition over fast directions of distinct curvature. Exact for each.
+
+        <U_i> = eta*sigma_i^2 / (2*(2 - eta*a_i)),
+
+    sharp directions being hotter by ``1/(1 - eta*a_i/2)``. To leading order each has ``eta*sigma^2/4``, whatever
+    its curvature, and the total counts the directions: ``N = lim 4*<U_total>/(eta*sigma^2)``. At finite eta this
+    estimator gives ``sum_i 1/(1 - eta*a_i/2)``. The leading-order formula stands beside every row as a rival,
+    from which a measurement at eta*a > 0.5 must tell the exact one.
+
+    Equipartition and the counting of valley directions are claimed in arXiv:2505.10559; the exact form and the
+    estimator are re-derived.
+    """
+    found = modes(run)
+    rows = [_one(mode) for mode in found]
+    temperatures = [_temperature(mode) for mode in found]
+    if len(found) > 1:
+        rows.append(_sum(found, "total fast loss", "total", 1.0, sum(map(_leading, found))))
+    # With weight decay soft directions are colder (weight-decay), and their number is no longer counted.
+    if not found[0].decay and np.ptp(temperatures) <= 1e-12 * max(temperatures):
+        rows.append(_sum(found, "number of fast directions", "valley_count", temperatures[0] / 2.0, len(found)))
+    return rows
+
+
+def _temperature(mode: Mode) -> float:
+    return temperature(float(mode.rates[-1]), mode.noise_variance)
+
+
+def _leading(mode: Mode) -> float:
+    curvature = float(mode.curvature[-1])
+    return _temperature(mode) / 2.0 * curvature / (curvature + mode.decay)
+
+
+def _one(mode: Mode) -> Prediction:
+    name, step = fast_loss_name(mode), mode.run.steps
+    return row(
+        f"mean({name})",
+        Moment("mean", name, step),
+        mode.fast_loss(step)[0],
+        mode.order,
+        conditions=mode.conditions,
+        rival=Rival("leading order", _leading(mode)),
+    )
+
+
+def _sum(found: Sequence[Mode], quantity: str, statistic: str, unit: float, rival: float) -> Prediction:
+    step = found[0].run.steps
+    moments = tuple(Moment("mean", fast_loss_name(mode), step) for mode in found)
+    order: Order = "adiabatic" if any(mode.adiabatic for mode in found) else "exact"
+    return row(
+        quantity,
+        Function(statistic, partial(over, unit), moments),
+        sum(mode.fast_loss(step)[0] for mode in found) / unit,
+        order,
+        conditions="; ".join(mode.conditions for mode in found),
+        rival=Rival("leading order", float(rival)),
+    )

@@ -1,0 +1,42 @@
+"""The names under which a run records what laws speak of, found by what they mean."""
+
+from __future__ import annotations
+
+from sgdsim.base.errors import InputError
+from sgdsim.model.loss import Loss
+from sgdsim.model.observables import Observable
+from sgdsim.model.run import Run
+from sgdsim.prediction import NotApplicable
+
+
+def name_of(run: Run, observable: Observable) -> str:
+    """The name under which a run records an observable, found by what it means.
+
+    Raises
+    ------
+    NotApplicable
+        If it is not recorded.
+    """
+    name = recorded_as(run, observable)
+    if name is None:
+        raise NotApplicable(f"the observable {observable.name} = {str(observable)!r} is not recorded")
+    return name
+
+
+def recorded_as(run: Run, wanted: Observable) -> str | None:
+    """The name under which a run records an observable; None where it does not."""
+    for known in run.recorder.observables:
+        if known.window == wanted.window and _same(run.loss, known.formula, wanted.formula):
+            return known.name
+    return None
+
+
+def _same(loss: Loss, one: str, other: str) -> bool:
+    import sympy
+
+    if one == other:
+        return True
+    try:
+        return bool(sympy.expand(loss.expand(one) - loss.expand(other)) == 0)
+    except InputError:  # an observable without a closed form is none of ours
+        return False

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from sgdsim.app.cli import main
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -52,7 +52,7 @@ def test_every_block_of_the_page_runs(page, tmp_path, monkeypatch):
     for language, text in blocks(page):
         if language == "python":
             # The first stands for users' own processes; what the second adds to the package must not stay.
-            if page in (ROOT / "README.md", ROOT / "docs" / "extending.md"):
+            if page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "docs" / "extending.md"):
                 run([sys.executable, "-W", "error", "-c", text], tmp_path)
             else:
                 run_program(text, f"{page.name}: ```python")

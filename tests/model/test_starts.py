@@ -110,7 +110,7 @@ def test_moments_of_a_grid_are_those_of_the_trajectories():
     assert Grid.parse("grid:-1,1,1000").over(500).cumulant(2) < 0.1
 
 
-def test_a_level_set_starts_two_parameters(before):
+def test_a_level_set_starts_two_parameters():
     run = {"trajectories": 5, "initial": {"u,w": "level:3,2"}}
     data = {"loss": {"name": "rescaling"}, "optimizer": {"learning_rate": 0.1}, "run": {"steps": 4, **run}}
     (one,) = scenario_from(data, "level", "scenario").runs

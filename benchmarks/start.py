@@ -11,7 +11,7 @@ TRAJECTORIES, STEPS = 1_000_000, 20
 
 def first_step() -> None:
     """Imports, scenario, kernel, initial state and four steps."""
-    from sgdsim.app.workflow import load_scenario
+    from sgdsim.input.loading import load_scenario
     from sgdsim.kernels.accumulators import Accumulators
     from sgdsim.simulation.run_loop import Simulator, allocate
 

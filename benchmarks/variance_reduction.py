@@ -25,7 +25,8 @@ from sgdsim.model.schedules import Schedule
 from sgdsim.model.starts import Start
 from sgdsim.simulation.run_loop import simulate_runs
 from sgdsim.statistics.control_variates import best_mean, controlled
-from sgdsim.statistics.estimators import Estimate, combine, statistic
+from sgdsim.statistics.estimate import Estimate, combine
+from sgdsim.statistics.estimators import statistic
 
 TRAJECTORIES = 16_384  # 64 groups of one tile
 DEGREE = 6  # of the polynomial in t that stands for a linear response

@@ -12,7 +12,7 @@ from itertools import groupby
 import pytest
 
 from sgdsim.kernels import cache
-from sgdsim.kernels.draws import Draws
+from sgdsim.kernels.draws import Draws, Statement
 
 
 class Draws1(Draws):
@@ -48,7 +48,7 @@ class Draws1(Draws):
         width = 2 if kind in "Zv" else 1
         return self._places()[1][kind] + self.kinds[:index].count(kind) * width, self.kinds.count(kind) * width
 
-    def blocks(self) -> list[tuple[int, int, list[tuple[tuple[int, ...], str]]]]:
+    def blocks(self) -> list[tuple[int, int, list[Statement]]]:
         words = self._places()[0]
         words = (words + ["."] * (self.words_a_step - len(words))) * self.steps_a_draw
         kinds = ["".join(words[start : start + 4]) for start in range(0, len(words), 4)]
@@ -70,18 +70,16 @@ def in_use() -> Iterator[None]:
         yield
 
 
-def _statements(kinds: str) -> list[tuple[tuple[int, ...], str]]:
+def _statements(kinds: str) -> list[Statement]:
     normals = [place for place, kind in enumerate(kinds) if kind == "z"]
     if len(normals) % 2:
         normals.append(normals[-1] + 1)
-    statements: list[tuple[tuple[int, ...], str]] = [
-        ((a, b), f"box_muller32(w{a}, w{b})") for a, b in zip(normals[::2], normals[1::2], strict=True)
-    ]
+    statements: list[Statement] = [("normals32", pair, pair) for pair in zip(normals[::2], normals[1::2], strict=True)]
     if "Z" in kinds:
-        statements.append(((0, 2), "box_muller64(w0, w1, w2, w3)"))
+        statements.append(("normals64", (0, 1, 2, 3), (0, 2)))
     for place, kind in enumerate(kinds):
         if kind == "u":
-            statements.append(((place,), f"uniform32(w{place}) - np.float32(0.5)"))
+            statements.append(("uniforms32", (place,), (place,)))
         elif kind == "v":
-            statements.append(((place,), f"uniform64(w{place}, w{place + 1}) - 0.5"))
+            statements.append(("uniforms64", (place, place + 1), (place,)))
     return statements

@@ -13,6 +13,7 @@ from benchmarks.jobs import Job
 from benchmarks.peers import Models, Simulate, State
 from benchmarks.peers.our_losses import LOSSES, POLYNOMIALS, noiseless_river_valley, optimizer
 from sgdsim.kernels.accumulators import Accumulators
+from sgdsim.kernels.layout import table
 from sgdsim.kernels.workers import Workers
 from sgdsim.model.loss import Loss
 from sgdsim.model.losses.river_valley import river_valley
@@ -61,16 +62,18 @@ def whole_step(make_loss: Callable[[Job], Loss], recorder: Recorder, dtype: str,
 
 def noise_alone(job: Job, threads: int) -> Simulate:
     """The deviates of the same tiles and steps, drawn and thrown away."""
-    kernel: Any = simulator(job, threads, _noisy(job)).kernel
-    step_deviates, rows, lanes, stride = kernel.step_deviates, kernel.DEVIATE_ROWS, kernel.LANES, kernel.STEPS_A_DRAW
+    executor: Any = simulator(job, threads, _noisy(job)).executor
+    fill, stream, layout = executor.kernel.draw, executor.kernel.GRADIENT_NOISE, executor.layout
+    rows, stride, lanes = layout.draws.rows, layout.draws.steps_a_draw, layout.program.lanes
+    lines, shift = table(layout.draws), stride // 2
 
     @njit  # type: ignore[untyped-decorator]
     def draw(tiles: int, steps: int, key: np.uint32) -> float:
-        deviates = np.empty(rows * lanes, np.float32)
+        deviates, words = np.empty(rows * lanes, np.float32), np.empty(4 * lanes, np.uint32)
         last = 0.0
         for tile in range(tiles):
             for step in range(0, steps, stride):
-                step_deviates(deviates, tile * lanes, step, key, key, 0)
+                fill(lines, stream, step >> shift, deviates, words, tile * lanes, (key, key, 0, -1))
             last += deviates[0]
         return last
 

@@ -89,10 +89,10 @@ class NoiseAlone:
 
         @cuda.jit  # type: ignore[untyped-decorator]
         def draw(steps: int, key: np.uint32, results: Any) -> None:
-            deviates = cuda.local.array(rows, width)
+            deviates, words = cuda.local.array(rows, width), cuda.local.array(4, np.uint32)
             total = width(0.0)
             for step in range(0, steps, stride):
-                draw_deviates(deviates, cuda.grid(1), step, key, key, 0)
+                draw_deviates(None, deviates, words, cuda.grid(1), step, (key, key, 0, -1))
                 for row in range(rows):
                     total += deviates[row]
             if total == width(0.123456789):  # never, for all the compiler knows sometimes: nothing is optimised away

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -50,6 +51,11 @@ class Common:
     snapshot_steps: np.ndarray
     plan: Plan
 
+    @cached_property
+    def weight_rows(self) -> np.ndarray:
+        """The weights of one number of completed steps after the other, (completed steps * control * weight,)."""
+        return np.ascontiguousarray(self.weights.swapaxes(0, 1)).reshape(-1)
+
 
 @dataclass
 class Block:
@@ -94,6 +100,10 @@ class Executor(Protocol):
     kernel: Any
     """The generated module."""
 
+    def notice(self) -> str:
+        """What is to be said before `compile`, if it takes long."""
+        ...
+
     def compile(self, empty: Accumulators) -> None:
         """Make the machine code, or load it; arrays of no length stand for what a run measures into."""
 
@@ -103,8 +113,8 @@ class Executor(Protocol):
     def put(self, block: Block, parameter: int, values: np.ndarray) -> None:
         """Give a parameter of every trajectory a value, (tile, lane)."""
 
-    def advance(self, block: Block, stop: int, table: np.ndarray, into: Accumulators) -> None:
-        """Run a block to so many completed steps; `table` is `Program.step_table` of the steps on the way."""
+    def advance(self, block: Block, stop: int, step_table: np.ndarray, into: Accumulators) -> None:
+        """Run a block to so many completed steps; `step_table` is `Program.step_table` of the steps on the way."""
 
     def release(self) -> None:
         """Give back what is kept from span to span, once all blocks have come to their end."""

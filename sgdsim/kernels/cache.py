@@ -26,7 +26,7 @@ from sgdsim.kernels.cache_lock import Lock
 from sgdsim.kernels.machine_code import keep
 from sgdsim.kernels.program import Program
 
-__all__ = ["cache_folder", "compiling", "load", "measuring_name"]
+__all__ = ["cache_folder", "compiling", "is_compiled", "load", "load_engine", "measuring_module"]
 
 _ROOMS = ("formulas", "model", "kernels")  # whose files decide the generated text
 
@@ -39,13 +39,29 @@ def load(program: Program, target: str) -> ModuleType:
     program
         What to compile.
     target
-        ``cpu``, ``python``, ``cuda`` or ``cudasim``.
+        ``cpu`` and ``python``, whose module holds the formulas alone, or ``cuda`` or ``cudasim``.
     """
-    measuring = _module(measuring_name(program, target), lambda: _source().measuring(program, target))
-    return _module(
-        _name("run", program.description(), target),
-        lambda: _source().generate(program, target, measuring.__name__),
-    )
+    measuring = measuring_module(program, target) if target.startswith("cuda") else ""
+    name = _name("run", program.description(), target)
+    return _module(name, lambda: _source().generate(program, target, measuring))
+
+
+def load_engine(real: str, noise: str, target: str) -> ModuleType:
+    """The module that runs all formulas of these dtypes, of states and deviates, on ``cpu`` or ``python``."""
+    name = _name("engine", {"real": real, "noise": noise}, target)
+    return _module(name, lambda: _source().engine(real, noise, target))
+
+
+def measuring_module(program: Program, target: str) -> str:
+    """Name of the module, which is loaded, that measures the tiles of a program on a GPU."""
+    name = _name("measure", {"lanes": program.lanes}, target)
+    return _module(name, lambda: _source().measuring(program, target)).__name__
+
+
+def is_compiled(module: ModuleType, function: str) -> bool:
+    """Whether the machine code of a function of a module is kept."""
+    path = Path(module.__file__ or "")
+    return any(path.parent.glob(f"{path.stem}.{function}.*.nbc"))
 
 
 @contextmanager
@@ -57,12 +73,6 @@ def compiling() -> Iterator[None]:
         for lock in list(_locks.values()):
             lock.release()
         raise
-
-
-def measuring_name(program: Program, target: str) -> str:
-    """What the module is called that measures the tiles of a program."""
-    measured: dict[str, object] = {"lanes": program.lanes, "pairs": program.pairs, "planes": program.planes}
-    return _name("measure", measured, target)
 
 
 def _source() -> ModuleType:
@@ -157,13 +167,19 @@ def _name(kind: str, description: dict[str, object], target: str) -> str:
         "description": description,
         "target": target,
         "generator": _generator_hash(),
-        "versions": [importlib.metadata.version(name) for name in ("numba", "llvmlite", "sympy")],
+        "versions": _versions(),
         "python": sys.implementation.cache_tag,
     }
     if target == "cuda":
         parts["compiler"] = _cuda_compiler()
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     return f"sgdsim_{kind}_{target}_{digest[:20]}"
+
+
+@cache
+def _versions() -> list[str]:
+    """Of what texts and machine code depend on; to read them takes 2 ms, and each point of a sweep asks."""
+    return [importlib.metadata.version(name) for name in ("numba", "llvmlite", "sympy")]
 
 
 @cache

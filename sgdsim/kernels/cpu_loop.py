@@ -1,49 +1,147 @@
 """The loop over tiles of the CPU and the plain-Python target: each worker runs whole groups of tiles.
 
 A tile belongs to the group ``tile % GROUPS``; moments and counts are kept by group, so that nothing depends on the
-number of threads. Pasted as text behind `tile`.
+number of threads. Pasted as text behind `tile`, with what is chosen here at run time and compiled in on a GPU.
 """
 # mypy: ignore-errors
 # ruff: noqa: F821
 
-import numpy as np
 
 # --- pasted from here on ---
 
 
+@lane_loop
+def count_outside(values):
+    """How many are not finite or beyond LIMIT."""
+    wide_vectors()
+    n = COUNT(0)  # as wide as the state: what is wider halves the lanes of a vector
+    for i in range(len(values)):
+        n = COUNT(n + (not abs(values[i]) <= LIMIT))
+    return n
+
+
 @inlined
-def take_record(r, place, plans, sinks, state, observed, constants):
+def is_outside(state, lane, lanes, n_parameters):
+    """Whether a trajectory is, in any parameter."""
+    outside = False
+    for parameter in range(n_parameters):
+        outside = outside or not abs(state[parameter * lanes + lane]) <= LIMIT
+    return outside
+
+
+@inlined
+def is_beyond(state, lane, lanes, n_parameters):
+    """Whether a trajectory is too large, in any parameter, and not only no number."""
+    beyond = False
+    for parameter in range(n_parameters):
+        beyond = beyond or abs(state[parameter * lanes + lane]) > LIMIT
+    return beyond
+
+
+@inlined
+def bury(state, lane, lanes):
+    """Make every variable of a trajectory NaN."""
+    for place in range(lane, len(state), lanes):
+        state[place] = NAN
+
+
+@inlined
+def keep(theta, row, state, lane, lanes):
+    """Copy the parameters of a trajectory to a row of ``theta[trajectory, parameter]``."""
+    for parameter in range(theta.shape[1]):
+        theta[row, parameter] = state[parameter * lanes + lane]
+
+
+@tile_loop
+def draw(table, stream, c0, deviates, words, trajectory, counter):
+    """Fill the deviates of a draw, line by line of its table; see `layout.table`."""
+    lanes = len(words) // 4
+    for line in range(len(table)):
+        kind, block = table[line, 0], table[line, 1]
+        if kind == WORDS:
+            draw_words(words, stream, c0, block, trajectory, counter)
+            continue
+        word0, word1 = row_of(words, table[line, 2], lanes), row_of(words, table[line, 3], lanes)
+        first = row_of(deviates, 4 * block + table[line, 4], lanes)
+        last = row_of(deviates, 4 * block + table[line, 5], lanes)
+        if kind == NORMALS32:
+            normals32(word0, word1, first, last)
+        elif kind == UNIFORMS32:
+            uniforms32(word0, first)
+        elif IS_WIDE and kind == UNIFORMS64:
+            uniforms64(word0, word1, first)
+        elif IS_WIDE:
+            word2, word3 = row_of(words, 2, lanes), row_of(words, 3, lanes)
+            normals64(word0, word1, word2, word3, first, last)
+
+
+@inlined
+def step_deviates(draws, deviates, words, trajectory, completed, counter):
+    """The deviates of a step, or of those that share a draw."""
+    steps, _, table = draws
+    draw(table, GRADIENT_NOISE, completed >> (steps // 2), deviates, words, trajectory, counter)
+
+
+@inlined
+def kick_deviates(draws, deviates, words, trajectory, completed, counter):
+    """Those of the noise that an optimizer adds."""
+    steps, _, table = draws
+    draw(table, OPTIMIZER_NOISE, completed >> (steps // 2), deviates, words, trajectory, counter)
+
+
+@inlined
+def initial_deviates(table, deviates, words, trajectory, completed, counter):
+    """Those of the initial state."""
+    draw(table, INITIAL_STATE, completed, deviates, words, trajectory, counter)
+
+
+@tile_loop
+def draw_rows(rows, order, words, sampling, trajectory, completed, fresh, counter):
+    """The rows of the batch; where in `rows` they begin."""
+    kind = sampling[0]
+    if kind == REPLACEMENT:
+        return rows_replacement(rows, order, words, sampling, trajectory, completed, fresh, counter)
+    if kind == BATCH:
+        return rows_batch(rows, order, words, sampling, trajectory, completed, fresh, counter)
+    if kind == EPOCH:
+        return rows_epoch(rows, order, words, sampling, trajectory, completed, fresh, counter)
+    return rows_hashed(rows, order, words, sampling, trajectory, completed, fresh, counter)
+
+
+@inlined
+def take_record(r, place, layout, inputs, plans, sinks, state, observed):
     """Measure a tile into record r of its group."""
     _, _, group, _ = place
+    formula, _, constants, _, _, _ = inputs
     _, record_plan, _, _ = plans
     moments, counts, comoments, cells, _, _ = sinks
     values, _, work = observed
-    observe(state, values, constants)
+    observe(formula, state, values, constants)
     record(moments[r, group], counts[r, group], comoments[r, group], cells[r, group], record_plan, values, work)
 
 
-@tile_loop
-def observe_before(state, observed, constants):
+@inlined
+def observe_before(inputs, state, observed):
     """What a tile is before a step at which drifts look."""
-    always_inline()
+    formula, _, constants, _, _, _ = inputs
     _, before, _ = observed
-    observe(state, before, constants)
+    observe(formula, state, before, constants)
 
 
-@tile_loop
-def take_changes(completed, place, plans, sinks, state, observed, constants):
+@inlined
+def take_changes(completed, place, layout, inputs, plans, sinks, state, observed):
     """Add the change of a tile over the step to its drifts."""
-    always_inline()
     _, _, _, tile = place
+    formula, _, constants, _, _, _ = inputs
     _, _, drift_plan, _ = plans
     _, _, _, _, changes, _ = sinks
     values, before, _ = observed
-    observe(state, values, constants)
-    record_changes(changes[tile], drift_plan, completed, before, values)
+    observe(formula, state, values, constants)
+    record_changes(changes[tile], drift_plan, layout[0], completed, before, values)
 
 
 @entry
-def advance(worker, workers, first_tile, span, counter, inputs, plans, sinks, state, status):
+def advance(worker, workers, first_tile, span, counter, layout, inputs, plans, sinks, state, status, scratch):
     """Run one worker's groups of a block of tiles over a span of steps.
 
     Parameters
@@ -52,37 +150,45 @@ def advance(worker, workers, first_tile, span, counter, inputs, plans, sinks, st
         The groups are worker, worker + workers, …: no two workers touch the same accumulator.
     first_tile
         Index in the ensemble of the block's first tile.
-    span, counter, inputs, plans, sinks
+    span, counter, layout, inputs, plans, sinks
         See `tile`.
     state
         (tile, variable * lane); changed in place.
     status
         (tile, lane).
+    scratch
+        Of every worker, (worker, row * lane): deviates, kicks, rows, order, words, path; what is observed, or while a
+        batch is added up, its sums; what was observed before a step; the work of `measure`.
     """
-    deviates = np.empty(DEVIATE_ROWS * LANES, NOISE)
-    kicks = np.empty(KICK_ROWS * LANES, NOISE)
-    rows = np.empty(ROW_ROWS * LANES, np.uint32)
-    order = np.empty(ORDER_ROWS * LANES, np.uint8)
-    words = np.empty(4 * LANES, np.uint32)
-    path = np.empty(PATH_ROWS * LANES, REAL)
-    values = np.empty(VALUE_ROWS * LANES, REAL)  # while a batch is added up, its sums
-    before = np.empty(VALUE_ROWS * LANES, REAL)
-    work = np.empty(4 * LANES, np.float64)
-    buffers = deviates, kicks, rows, order, words, path, values
-    observed = values, before, work
+    deviates, kicks, rows, order, words, path, values, before, work = scratch
+    buffers = deviates[worker], kicks[worker], rows[worker], order[worker], words[worker], path[worker], values[worker]
+    observed = values[worker], before[worker], work[worker]
     mode = flush_subnormals()
     for group in range(worker, GROUPS, workers):
         for index in range((group - first_tile) % GROUPS, len(state), GROUPS):
-            trajectory = (first_tile + index) * LANES
+            trajectory = (first_tile + index) * layout[0]
             place = trajectory, trajectory, group, index
-            advance_tile(place, span, counter, inputs, plans, sinks, state[index], status[index], buffers, observed)
+            advance_tile(
+                place, span, counter, layout, inputs, plans, sinks, state[index], status[index], buffers, observed
+            )
     restore_subnormals(mode)
 
 
 @entry
-def initialize(first_tile, n_trajectories, arguments, counter, state, status):
+def initialize(formula, first_tile, n_trajectories, starts, arguments, counter, state, status, deviates, words):
     """Draw the initial state of a block."""
-    deviates = np.empty(INITIAL_ROWS * LANES, NOISE)
+    lanes = status.shape[1]
     for index in range(len(state)):
-        trajectory = (first_tile + index) * LANES
-        begin_tile(state[index], status[index], trajectory, n_trajectories, deviates, arguments, counter)
+        trajectory = (first_tile + index) * lanes
+        begin_tile(
+            formula,
+            state[index],
+            status[index],
+            trajectory,
+            n_trajectories,
+            starts,
+            deviates,
+            words,
+            arguments,
+            counter,
+        )

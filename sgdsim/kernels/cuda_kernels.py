@@ -1,8 +1,9 @@
 """The kernels of the CUDA target: a thread runs a trajectory.
 
-Pasted as text behind `tile`, in a module where LANES is 1: the tile of `tile` is one trajectory, whose state, deviates
-and scratch are arrays of the thread, that is registers. The TILE threads of a block hold what a tile of the CPU holds,
-and its number in the ensemble decides its group as there. Records are only observed here; `cuda_measure` measures them.
+Pasted as text behind the functions of the formula and `tile`, in a module where LANES is 1: the tile of `tile` is one
+trajectory, whose state, deviates and scratch are arrays of the thread, that is registers. The TILE threads of a block
+hold what a tile of the CPU holds, and its number in the ensemble decides its group as there. Records are only observed
+here; `cuda_measure` measures them.
 """
 # mypy: ignore-errors
 # ruff: noqa: F821
@@ -19,29 +20,32 @@ HELD_INITIAL_ROWS = max(INITIAL_ROWS, 1)
 
 
 @tile_loop
-def take_record(r, place, plans, sinks, state, observed, constants):
+def take_record(r, place, layout, inputs, plans, sinks, state, observed):
     """Leave what is observed of a trajectory to `cuda_measure`."""
     _, _, _, tile = place
+    formula, _, constants, _, _, _ = inputs
     records, _, _ = observed
-    observe(state, records[r, tile, cuda.threadIdx.x :: TILE], constants)
+    observe(formula, state, records[r, tile, cuda.threadIdx.x :: TILE], constants)
 
 
 @tile_loop
-def observe_before(state, observed, constants):
+def observe_before(inputs, state, observed):
     """What a trajectory is before a step at which drifts look."""
+    formula, _, constants, _, _, _ = inputs
     _, before, _ = observed
-    observe(state, before[cuda.threadIdx.x :: TILE], constants)
+    observe(formula, state, before[cuda.threadIdx.x :: TILE], constants)
 
 
 @tile_loop
-def take_changes(completed, place, plans, sinks, state, observed, constants):
+def take_changes(completed, place, layout, inputs, plans, sinks, state, observed):
     """Add the change of all trajectories of a tile over the step to its drifts."""
     _, _, _, tile = place
+    formula, _, constants, _, _, _ = inputs
     _, _, drift_plan, _ = plans
     _, _, _, _, changes, _ = sinks
     _, before, after = observed
-    observe(state, after[cuda.threadIdx.x :: TILE], constants)
-    record_changes(changes[tile], drift_plan, completed, before, after)
+    observe(formula, state, after[cuda.threadIdx.x :: TILE], constants)
+    record_changes(changes[tile], drift_plan, TILE, completed, before, after)
 
 
 @kernel
@@ -106,8 +110,10 @@ def advance(
     trajectory = (first_tile + tile) * TILE + thread
     place = trajectory, trajectory - first_row, (first_tile + tile) % GROUPS, tile
     span = start, stop, steps, 0, 0
-    counter = key0, key1, point
-    inputs = table, numbers, windows, weights, data
+    counter = key0, key1, point, PAIR
+    draws, kick_draws = (STEPS_A_DRAW, WORDS_A_STEP, None), (KICK_STEPS, KICK_WORDS, None)
+    layout = 1, N_PARAMETERS, draws, kick_draws, SAMPLING, N_RUNNING, HAS_DRIFTS
+    inputs = None, table, numbers, windows, weights, data
     plans = record_steps, None, drift_plan, snapshot_steps
     sinks = None, None, None, None, changes, theta
     buffers = deviates, kicks, rows, order, words, path, sums
@@ -117,13 +123,13 @@ def advance(
         own_state = cuda.local.array(N_VARIABLES, REAL)
         for variable in range(N_VARIABLES):
             own_state[variable] = state[tile, variable * TILE + thread]
-        advance_tile(place, span, counter, inputs, plans, sinks, own_state, own_status, buffers, observed)
+        advance_tile(place, span, counter, layout, inputs, plans, sinks, own_state, own_status, buffers, observed)
         for variable in range(N_VARIABLES):
             state[tile, variable * TILE + thread] = own_state[variable]
     else:
         # In global memory, where the threads of a block share each cache line.
         view = state[tile, thread::TILE]
-        advance_tile(place, span, counter, inputs, plans, sinks, view, own_status, buffers, observed)
+        advance_tile(place, span, counter, layout, inputs, plans, sinks, view, own_status, buffers, observed)
     status[tile, thread] = own_status[0]
 
 
@@ -132,12 +138,16 @@ def initialize(first_tile, n_trajectories, arguments, key0, key1, point, state, 
     """Draw the initial state of a block."""
     tile, thread = cuda.blockIdx.x, cuda.threadIdx.x
     deviates = cuda.local.array(HELD_INITIAL_ROWS, NOISE)
+    words = cuda.local.array(4, np.uint32)
     begin_tile(
+        None,
         state[tile, thread::TILE],
         status[tile, thread::TILE],
         (first_tile + tile) * TILE + thread,
         n_trajectories,
+        None,
         deviates,
+        words,
         arguments,
-        (key0, key1, point),
+        (key0, key1, point, PAIR),
     )

@@ -6,8 +6,9 @@ what kernels compute is printed from them: no two sources can share a word.
 
 The words of a step are dealt kind by kind, in the order of `WORDS`, sample by sample. A source of n words begins at a
 multiple of n, so that it lies in one Philox block. A step takes 1, 2 or a multiple of 4 words, rounded up. Steps of one
-or two words share a block with those that follow, and a single normal has the next step's for a partner. A deviate is
-stored in the row of its first word.
+or two words share a block with those that follow, and a single normal has the next step's for a partner. A normal of 32
+bits that is alone in its block has the first one of 64 bits for a partner, if there is any. A deviate is stored in the
+row of its first word.
 """
 
 from __future__ import annotations
@@ -30,12 +31,10 @@ MIRRORS_OF = {
 WORDS = {"z": 1, "Z": 2, "u": 1, "v": 2}
 """Random words of a deviate of each kind: normals and centred uniforms, of 32 and of 64 bits."""
 
-_CALLS = {
-    "z": "box_muller32({})",
-    "Z": "box_muller64({})",
-    "u": "uniform32({}) - np.float32(0.5)",  # exact
-    "v": "uniform64({}) - 0.5",
-}
+Statement = tuple[str, tuple[int, ...], tuple[int, ...]]
+"""A loop of `deviates`, the words of a block that it takes, and the rows of the block that it writes."""
+
+_LOOPS = {"z": "normals32", "Z": "normals64", "u": "uniforms32", "v": "uniforms64"}
 _MADE = {"z": 2, "Z": 2, "u": 1, "v": 1}  # deviates of a source
 
 
@@ -57,16 +56,16 @@ class Source:
     words: tuple[int, ...]
     rows: tuple[int, ...]
 
-    def statement(self, block: int) -> tuple[tuple[int, ...], str]:
-        """Rows and call, both within a block whose words are called w0 … w3.
+    def statement(self, block: int) -> Statement:
+        """What is done for it in the block that its words are in.
 
         Examples
         --------
         >>> Source("z", (6, 7), (6, 7)).statement(1)
-        ((2, 3), 'box_muller32(w2, w3)')
+        ('normals32', (2, 3), (2, 3))
         """
-        words = ", ".join(f"w{word - 4 * block}" for word in self.words)
-        return tuple(row - 4 * block for row in self.rows), _CALLS[self.kind].format(words)
+        words, rows = (tuple(place - 4 * block for place in places) for places in (self.words, self.rows))
+        return _LOOPS[self.kind], words, rows
 
 
 @dataclass(frozen=True)
@@ -100,8 +99,7 @@ class Draws:
     @cached_property
     def words_a_step(self) -> int:
         """Words of one step, rounded up to 1, 2 or a multiple of 4."""
-        last = max((firsts.stop for firsts in self._firsts.values()), default=0)
-        return last if self._shares_a_block else _rounded_up(last, 4)
+        return self._dealt[2] if self._shares_a_block else _rounded_up(self._dealt[2], 4)
 
     @property
     def steps_a_draw(self) -> int:
@@ -115,27 +113,27 @@ class Draws:
 
     def place(self, index: int) -> tuple[int, int]:
         """Row of deviate `index` of the first sample, and the distance to the next sample's."""
-        kind = self.kinds[index]
-        firsts = self._firsts[kind]
-        return firsts[self.kinds[:index].count(kind)], self.kinds.count(kind) * firsts.step
+        kind, (first, _, _) = self.kinds[index], self._dealt
+        before, a_sample = self.kinds[:index].count(kind), self.kinds.count(kind)
+        return first[kind] + before * WORDS[kind], a_sample * WORDS[kind]
 
     def sources(self) -> Iterator[Source]:
         """The sources of a draw, each with words of its own."""
-        for kind, firsts in self._firsts.items():
-            rows = [step * self.words_a_step + first for step in range(self.steps_a_draw) for first in firsts]
+        for kind, places in self._dealt[1].items():
+            rows = [step * self.words_a_step + place for step in range(self.steps_a_draw) for place in places]
             for i in range(0, len(rows), _MADE[kind]):
                 own = rows[i : i + _MADE[kind]]
                 yield Source(kind, tuple(row + k for row in own for k in range(WORDS[kind])), tuple(own))
 
-    def blocks(self) -> list[tuple[int, int, list[tuple[tuple[int, ...], str]]]]:
+    def blocks(self) -> list[tuple[int, int, list[Statement]]]:
         """Runs of equal Philox blocks: first block, last block + 1, and the statements of their sources.
 
         Examples
         --------
-        >>> Draws(("u", "z", "Z")).blocks()
-        [(0, 1, [((0, 1), 'box_muller32(w0, w1)')]), ...]
+        >>> Draws(("u", "z", "z", "Z")).blocks()
+        [(0, 1, [('normals32', (0, 1), (0, 1))]), ...]
         """
-        statements: list[list[tuple[tuple[int, ...], str]]] = [[] for _ in range(self.rows // 4)]
+        statements: list[list[Statement]] = [[] for _ in range(self.rows // 4)]
         for source in self.sources():
             block = source.words[0] // 4
             statements[block].append(source.statement(block))
@@ -144,33 +142,37 @@ class Draws:
 
     @property
     def layout_version(self) -> int:
-        """2 where version 1 made normals of 32 and of 64 bits of the same words, else 1: there they are the same."""
-        # Behind an odd number of pairs of 32 bits, normals of 64 bits began in the middle of a block.
-        pairs = len(self._firsts.get("z", ())) // 2
-        return 2 if "Z" in self._firsts and pairs % 2 else 1
-
-    @property
-    def was_dependent(self) -> bool:
-        """Whether version 1 made two deviates of the same words that are both in use."""
-        # Of an odd number of normals the last one's partner was lost, which nobody reads. Behind an even number of 64
-        # bits, uniforms took the words of the last one.
-        count = {kind: self.kinds.count(kind) * self.samples for kind in WORDS}
-        with_uniforms = count["Z"] % 2 == 0 and count["u"] + count["v"] > 0
-        return self.layout_version > 1 and (count["z"] % 2 == 0 or with_uniforms)
+        """2 where version 1 made two deviates of the same words, else 1: there both versions are the same."""
+        # Two normals of 32 bits were left to a block of which the next one, of 64, took all words; and behind an even
+        # number of 64 bits, the first of which was the partner of a single one of 32, uniforms took words of the last.
+        narrow, wide, *uniforms = (self._count(kind) for kind in WORDS)
+        shared = narrow % 4 == 2 or (narrow % 4 == 1 and wide % 2 == 0 and any(uniforms))
+        return 2 if wide and shared else 1
 
     @cached_property
-    def _firsts(self) -> dict[str, range]:
-        """First words of the deviates of each kind in a step, with the partner of a single normal."""
-        dealt: dict[str, range] = {}
+    def _dealt(self) -> tuple[dict[str, int], dict[str, range], int]:
+        """By kind, the first row and the first words of what sources make, with partners; words in all of a step."""
+        first: dict[str, int] = {}
+        places: dict[str, range] = {}
         free = 0
         for kind, width in WORDS.items():
-            count = self.kinds.count(kind) * self.samples
-            if count:
-                unit = width if self._shares_a_block else width * _MADE[kind]
-                first = _rounded_up(free, unit)
-                free = _rounded_up(first + count * width, unit)
-                dealt[kind] = range(first, free, width)
-        return dealt
+            count, unit = self._count(kind), width if self._shares_a_block else width * _MADE[kind]
+            if kind == "Z" and count and self._count("z") % 4 == 1:
+                # The last normal of 32 bits is alone in its block: it has 64, and the first of these for a partner.
+                # Two words more than that takes are kept free, as they were in version 1 of the layout.
+                last = places["z"].stop - 2
+                first["Z"] = last + 2
+                places |= {"z": range(last), "Z": range(last, last + 2 * _rounded_up(1 + count, 2), 2)}
+                free = last + 2 * count + 4
+            elif count:
+                first[kind] = _rounded_up(free, unit)
+                free = _rounded_up(first[kind] + count * width, unit)
+                places[kind] = range(first[kind], free, width)
+        return first, places, free
+
+    def _count(self, kind: str) -> int:
+        """How many there are in a step."""
+        return self.kinds.count(kind) * self.samples
 
     @cached_property
     def _shares_a_block(self) -> bool:

@@ -50,10 +50,14 @@ class Gpu:
         self._buffers: dict[str, Any] = {}
         plan = common.plan
         with explained():
-            self._fixed = [_to_device(a) for a in (common.constants, common.windows, common.weights, common.data)]
+            self._fixed = [_to_device(a) for a in (common.constants, common.windows, common.weight_rows, common.data)]
             self._record_plan, self._drift_plan = (tuple(map(_to_device, one)) for one in (plan.record, plan.drift))
             self._arguments = _to_device(common.arguments)
             self.block_trajectories = self._trajectories_that_fit()
+
+    def notice(self) -> str:
+        """Nothing: what is compiled belongs to the formula."""
+        return ""
 
     def compile(self, empty: Accumulators) -> None:
         """Compile the kernels, or load them, by a span of no steps that records its start."""
@@ -82,7 +86,7 @@ class Gpu:
             state[:, parameter * lanes : (parameter + 1) * lanes] = values
             block.state.copy_to_device(state)
 
-    def advance(self, block: Block, stop: int, table: np.ndarray, into: Accumulators) -> None:
+    def advance(self, block: Block, stop: int, step_table: np.ndarray, into: Accumulators) -> None:
         """Run a block to so many completed steps."""
         start, common = block.step, self._common
         with explained():
@@ -92,7 +96,7 @@ class Gpu:
                     slice(first_after(steps, block.step), int(np.searchsorted(steps, part, "right")))
                     for steps in (common.record_steps, common.snapshot_steps)
                 )
-                self._advance(block, part, table[block.step - start : part - start], records, snapshots, into)
+                self._advance(block, part, step_table[block.step - start : part - start], records, snapshots, into)
 
     def release(self) -> None:
         """Give back the memory that is kept from span to span."""

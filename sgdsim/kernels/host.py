@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from sgdsim.kernels import cache
 from sgdsim.kernels.accumulators import Accumulators
 from sgdsim.kernels.block import Block, Common, first_after
+from sgdsim.kernels.layout import Layout, table
 from sgdsim.kernels.program import Program
 from sgdsim.kernels.workers import Workers
 
@@ -33,7 +35,30 @@ class Host:
         self._program = program
         self._common = common
         self._workers = workers
-        self.kernel = cache.load(program, target)
+        self.layout = Layout(program)
+        self.kernel = cache.load_engine(program.dtype, self.layout.noise_dtype, target)
+        self.formula = cache.load(program, target)
+        self._counter = *common.key, common.point, self.layout.pair
+        self._scratch = self._allocate()
+        self._draws, self._kicks = (
+            (draws.steps_a_draw, draws.words_a_step, table(draws)) for draws in (self.layout.draws, self.layout.kicks)
+        )
+
+    @cached_property
+    def functions(self) -> tuple[Any, ...]:
+        """What the engine calls, as `interface` says."""
+        module, running = self.formula, self._program.running
+        functions = module.initial_state, module.update, module.accumulate if running else None, module.observe
+        if self.name == "python":
+            return functions
+        return tuple(_address(function) for function in functions)
+
+    def notice(self) -> str:
+        """What takes long the first time."""
+        if self.name == "python" or cache.is_compiled(self.kernel, "advance"):
+            return ""
+        dtypes = f"{self._program.dtype} states and {self.layout.noise_dtype} noise"
+        return f"compiling the engine for {dtypes}, once on this machine"
 
     def compile(self, empty: Accumulators) -> None:
         """Compile the kernels, or load them from the cache, by running them on no trajectories at all."""
@@ -45,8 +70,19 @@ class Host:
         common, lanes = self._common, self._program.lanes
         state = _aligned((tiles, self._program.n_variables * lanes), self._program.dtype)
         status = np.zeros((tiles, lanes), np.int64)
-        counter = *common.key, common.point
-        self.kernel.initialize(first_tile, common.trajectories, common.arguments, counter, state, status)
+        starts = self.layout.starts
+        self.kernel.initialize(
+            self.functions,
+            first_tile,
+            common.trajectories,
+            table(starts),
+            common.arguments,
+            self._counter,
+            state,
+            status,
+            np.empty(starts.rows * lanes, self.layout.noise_dtype),
+            np.empty(4 * lanes, np.uint32),
+        )
         return Block(first_tile, 0, state, status, np.zeros((tiles, common.plan.drift_bins, 3)))
 
     def put(self, block: Block, parameter: int, values: np.ndarray) -> None:
@@ -54,23 +90,48 @@ class Host:
         lanes = self._program.lanes
         block.state[:, parameter * lanes : (parameter + 1) * lanes] = values
 
-    def advance(self, block: Block, stop: int, table: np.ndarray, into: Accumulators) -> None:
+    def advance(self, block: Block, stop: int, step_table: np.ndarray, into: Accumulators) -> None:
         """Run a block to so many completed steps."""
-        common = self._common
+        common, plan, program = self._common, self._common.plan, self._program
         still_to_come = (first_after(steps, block.step) for steps in (common.record_steps, common.snapshot_steps))
-        span = block.step, stop, common.steps, *still_to_come
+        numbers = len(program.running), int(plan.drift_bins > 0)
         self._workers.run(
             self.kernel.advance,
             block.first_tile,
-            span,
-            (*common.key, common.point),
-            (table, common.constants, common.windows, common.weights, common.data),
-            (common.record_steps, common.plan.record, common.plan.drift, common.snapshot_steps),
+            (block.step, stop, common.steps, *still_to_come),
+            self._counter,
+            (
+                program.lanes,
+                len(program.loss.parameters),
+                self._draws,
+                self._kicks,
+                self.layout.sampling_numbers(),
+                *numbers,
+            ),
+            (self.functions, step_table, common.constants, common.windows, common.weight_rows, common.data),
+            (common.record_steps, plan.record, plan.drift, common.snapshot_steps),
             (into.moments, into.counts, into.comoments, into.cells, block.changes, into.theta),
             block.state,
             block.status,
+            self._scratch,
         )
         block.step = stop
+
+    def _allocate(self) -> tuple[np.ndarray, ...]:
+        """Scratch of every worker; see `cpu_loop`."""
+        program, layout, real = self._program, self.layout, self._program.dtype
+        rows = (
+            (layout.draws.rows, layout.noise_dtype),
+            (layout.kicks.rows, layout.noise_dtype),
+            (layout.words.rows, "uint32"),
+            (layout.order_rows, "uint8"),
+            (4, "uint32"),
+            (program.path_rows, real),
+            (layout.value_rows, real),
+            (layout.value_rows, real),
+            (4, "float64"),
+        )
+        return tuple(_aligned((self._workers.count, n * program.lanes), dtype) for n, dtype in rows)
 
     def release(self) -> None:
         """Nothing is kept from span to span."""
@@ -78,6 +139,15 @@ class Host:
     def fetch(self, array: Any) -> np.ndarray:
         """A field of a block."""
         return np.asarray(array)
+
+
+def _address(function: Any) -> int:
+    """Of a function that is compiled, or loaded, when it is first asked for; 0 of none."""
+    if function is None:
+        return 0
+    if function.address is None:
+        function.compile()
+    return int(function.address)
 
 
 def _aligned(shape: tuple[int, int], dtype: str) -> np.ndarray:

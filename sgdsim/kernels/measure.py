@@ -1,13 +1,12 @@
-"""Moments and histograms of one tile: the same for every program, compiled once, kept in a module of its own.
+"""Moments and histograms of one tile: the same for every program.
 
-The functions below are pasted as text; the module provides ``lane_loop``, ``tile_loop``, ``entry``, ``wide_vectors``,
-LANES, INFINITY, and in HAS_PAIRS and HAS_PLANES whether there is anything of that kind: what is not called costs no
-compiling.
+The functions below are pasted as text; the module provides ``lane_loop``, ``tile_loop``, ``inlined``, ``wide_vectors``,
+``row_of`` and INFINITY.
 
-One thread measures a tile on the CPU, LANES threads together on a GPU. What differs is what these say of the caller:
-``first_lane`` and LANE_STRIDE, which lanes are its own; ``barrier``, until which it waits for the others; ``total``, a
-count of its own lanes summed over all; ``is_leader``, whether it is the one that writes what all have found;
-``add_one``, to a count that others add to as well.
+One thread measures a tile on the CPU, as many as it has lanes together on a GPU. What differs is what these say of the
+caller: ``first_lane`` and LANE_STRIDE, which lanes are its own; ``barrier``, until which it waits for the others;
+``total``, a count of its own lanes summed over all; ``is_leader``, whether it is the one that writes what all have
+found; ``add_one``, to a count that others add to as well.
 """
 # mypy: ignore-errors
 # ruff: noqa: F821
@@ -19,9 +18,9 @@ import numpy as np
 
 @lane_loop
 def lane_sum(values):
-    """Sum of LANES values, which it overwrites; halving keeps the loop free of a serial dependence."""
+    """Sum of all values, which it overwrites; halving keeps the loop free of a serial dependence."""
     wide_vectors()
-    half = LANES // 2
+    half = len(values) // 2
     barrier()
     while half:
         for lane in range(first_lane(), half, LANE_STRIDE):
@@ -36,12 +35,10 @@ def lane_sum(values):
 @tile_loop
 def add_moments(moments, values, work):
     """Merge count, mean and central sums of the finite values of one tile into ``moments[5]``, in two passes."""
-    d1 = work[0:LANES]
-    d2 = work[LANES : 2 * LANES]
-    d3 = work[2 * LANES : 3 * LANES]
-    d4 = work[3 * LANES : 4 * LANES]
-    n = 0
-    for lane in range(first_lane(), LANES, LANE_STRIDE):
+    lanes = len(values)
+    d1, d2, d3, d4 = row_of(work, 0, lanes), row_of(work, 1, lanes), row_of(work, 2, lanes), row_of(work, 3, lanes)
+    n = np.int64(0)
+    for lane in range(first_lane(), lanes, LANE_STRIDE):
         value = np.float64(values[lane])
         finite = abs(value) < INFINITY
         d1[lane] = value if finite else 0.0
@@ -50,7 +47,7 @@ def add_moments(moments, values, work):
     if n == 0:
         return
     mean = lane_sum(d1) / n
-    for lane in range(first_lane(), LANES, LANE_STRIDE):
+    for lane in range(first_lane(), lanes, LANE_STRIDE):
         value = np.float64(values[lane])
         d = value - mean if abs(value) < INFINITY else 0.0
         d1[lane] = d
@@ -69,7 +66,7 @@ def add_moments(moments, values, work):
         merge_moments(moments, n, mean + shift, m2, m3, m4)
 
 
-@tile_loop
+@inlined
 def merge_moments(moments, n, mean, m2, m3, m4):
     """Merge count, mean and central sums of n values into ``moments[5]``.
 
@@ -121,7 +118,7 @@ def bin_of(value, edges):
 @tile_loop
 def add_counts(counts, edges, values):
     """Count one tile's values in bins; the first count is underflow, the last overflow."""
-    for lane in range(first_lane(), LANES, LANE_STRIDE):
+    for lane in range(first_lane(), len(values), LANE_STRIDE):
         value = np.float64(values[lane])
         if abs(value) < INFINITY:
             add_one(counts, bin_of(value, edges) + 1)
@@ -131,7 +128,7 @@ def add_counts(counts, edges, values):
 def add_cells(counts, first_edges, second_edges, first, second):
     """Count one tile's pairs of values in cells, the second varying fastest; the last count is of all outside."""
     rows, columns = len(first_edges) - 1, len(second_edges) - 1
-    for lane in range(first_lane(), LANES, LANE_STRIDE):
+    for lane in range(first_lane(), len(first), LANE_STRIDE):
         x, y = np.float64(first[lane]), np.float64(second[lane])
         if abs(x) < INFINITY and abs(y) < INFINITY:
             i, j = bin_of(x, first_edges), bin_of(y, second_edges)
@@ -142,9 +139,10 @@ def add_cells(counts, first_edges, second_edges, first, second):
 @tile_loop
 def add_comoments(comoments, first, second, work):
     """Merge count, both means and the central sum of products of one tile's pairs of finite values into ``[4]``."""
-    d1, d2, d3 = work[0:LANES], work[LANES : 2 * LANES], work[2 * LANES : 3 * LANES]
-    n = 0
-    for lane in range(first_lane(), LANES, LANE_STRIDE):
+    lanes = len(first)
+    d1, d2, d3 = row_of(work, 0, lanes), row_of(work, 1, lanes), row_of(work, 2, lanes)
+    n = np.int64(0)
+    for lane in range(first_lane(), lanes, LANE_STRIDE):
         x, y = np.float64(first[lane]), np.float64(second[lane])
         finite = abs(x) < INFINITY and abs(y) < INFINITY
         d1[lane] = x if finite else 0.0
@@ -154,7 +152,7 @@ def add_comoments(comoments, first, second, work):
     if n == 0:
         return
     mean_x, mean_y = lane_sum(d1) / n, lane_sum(d2) / n
-    for lane in range(first_lane(), LANES, LANE_STRIDE):
+    for lane in range(first_lane(), lanes, LANE_STRIDE):
         x, y = np.float64(first[lane]), np.float64(second[lane])
         finite = abs(x) < INFINITY and abs(y) < INFINITY
         d3[lane] = (x - mean_x) * (y - mean_y) if finite else 0.0
@@ -163,7 +161,7 @@ def add_comoments(comoments, first, second, work):
         merge_comoments(comoments, n, mean_x, mean_y, product)
 
 
-@tile_loop
+@inlined
 def merge_comoments(comoments, n, mean_x, mean_y, product):
     """Merge count, both means and the central sum of products of n pairs into ``comoments[4]``."""
     count = comoments[0] + n
@@ -180,7 +178,7 @@ def add_changes(changes, edges, by, before, after):
 
     One caller goes over all lanes, so that the order of the sums is always the same.
     """
-    for lane in range(LANES):
+    for lane in range(len(by)):
         value, change = np.float64(by[lane]), np.float64(after[lane]) - np.float64(before[lane])
         if abs(value) < INFINITY and abs(change) < INFINITY:
             index = bin_of(value, edges)
@@ -190,7 +188,7 @@ def add_changes(changes, edges, by, before, after):
                 changes[index, 2] += change * change
 
 
-@entry
+@tile_loop
 def record(moments, counts, comoments, cells, plan, values, work):
     """Measure one tile's values: moments of every observable, histograms and comoments of some.
 
@@ -210,30 +208,28 @@ def record(moments, counts, comoments, cells, plan, values, work):
         (4 * lane), scratch.
     """
     edges, offsets, histogram_observable, pairs, plane_edges, plane_offsets, cell_offsets, plane_observables = plan
+    lanes = len(work) // 4
     for observable in range(len(moments)):
-        add_moments(moments[observable], values[observable * LANES : (observable + 1) * LANES], work)
+        add_moments(moments[observable], row_of(values, observable, lanes), work)
     for histogram in range(len(histogram_observable)):
-        first = histogram_observable[histogram] * LANES
         start, stop = offsets[histogram], offsets[histogram + 1]
-        add_counts(counts[start + histogram : stop + histogram + 1], edges[start:stop], values[first : first + LANES])
-    if HAS_PAIRS:
-        for pair in range(len(pairs)):
-            first, second = pairs[pair, 0] * LANES, pairs[pair, 1] * LANES
-            add_comoments(comoments[pair], values[first : first + LANES], values[second : second + LANES], work)
-    if HAS_PLANES:
-        for plane in range(len(plane_observables)):
-            first, second = plane_observables[plane, 0] * LANES, plane_observables[plane, 1] * LANES
-            add_cells(
-                cells[cell_offsets[plane] : cell_offsets[plane + 1]],
-                plane_edges[plane_offsets[2 * plane] : plane_offsets[2 * plane + 1]],
-                plane_edges[plane_offsets[2 * plane + 1] : plane_offsets[2 * plane + 2]],
-                values[first : first + LANES],
-                values[second : second + LANES],
-            )
+        bins = counts[start + histogram : stop + histogram + 1]
+        add_counts(bins, edges[start:stop], row_of(values, histogram_observable[histogram], lanes))
+    for pair in range(len(pairs)):
+        first, second = row_of(values, pairs[pair, 0], lanes), row_of(values, pairs[pair, 1], lanes)
+        add_comoments(comoments[pair], first, second, work)
+    for plane in range(len(plane_observables)):
+        add_cells(
+            cells[cell_offsets[plane] : cell_offsets[plane + 1]],
+            plane_edges[plane_offsets[2 * plane] : plane_offsets[2 * plane + 1]],
+            plane_edges[plane_offsets[2 * plane + 1] : plane_offsets[2 * plane + 2]],
+            row_of(values, plane_observables[plane, 0], lanes),
+            row_of(values, plane_observables[plane, 1], lanes),
+        )
 
 
-@entry
-def record_changes(changes, plan, completed, before, after):
+@tile_loop
+def record_changes(changes, plan, lanes, completed, before, after):
     """Add one tile's change over a step to the drifts that look at this step.
 
     Parameters
@@ -243,6 +239,8 @@ def record_changes(changes, plan, completed, before, after):
     plan
         Edges of all drifts in a row, where each starts, which observable changes and which is binned, and at how many
         completed steps and every how many steps each looks.
+    lanes
+        Of a tile.
     completed
         Steps before.
     before, after
@@ -253,18 +251,18 @@ def record_changes(changes, plan, completed, before, after):
     for drift in range(len(observables)):
         if is_leader() and completed >= steps[drift, 0] and (completed - steps[drift, 0]) % steps[drift, 1] == 0:
             start, stop = offsets[drift], offsets[drift + 1]
-            first, by = observables[drift, 0] * LANES, observables[drift, 1] * LANES
+            observable, by = observables[drift, 0], observables[drift, 1]
             add_changes(
                 changes[start - drift : stop - drift - 1],
                 edges[start:stop],
-                before[by : by + LANES],
-                before[first : first + LANES],
-                after[first : first + LANES],
+                row_of(before, by, lanes),
+                row_of(before, observable, lanes),
+                row_of(after, observable, lanes),
             )
     barrier()
 
 
-@entry
+@tile_loop
 def looks(plan, completed):
     """Whether any drift looks at the next step."""
     _, _, observables, steps = plan

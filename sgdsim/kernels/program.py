@@ -17,6 +17,7 @@ import numpy as np
 
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import aliased
+from sgdsim.formulas.vectors import base_name
 from sgdsim.kernels.draws import Draws
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
@@ -41,8 +42,8 @@ class Program:
         Measured beside the parameters.
     dtype, noise_dtype
         ``float64`` or ``float32``: of the state, and of the standard deviates.
-    pairs, planes, drifts
-        Whether any is measured; see `plan`.
+    drifts
+        Whether any is measured; see `plan`. On a GPU that is compiled in.
     antithetic
         Whether every second trajectory mirrors the noise of the one before.
     """
@@ -53,8 +54,6 @@ class Program:
     observables: tuple[Observable, ...] = ()
     dtype: str = "float64"
     noise_dtype: str = "float32"
-    pairs: bool = False
-    planes: bool = False
     drifts: bool = False
     antithetic: bool = False
 
@@ -115,15 +114,14 @@ class Program:
         """Of its random words, for the record; see `Draws.layout_version`."""
         return max(draws.layout_version for draws in self.draws.values())
 
-    @property
-    def was_dependent(self) -> bool:
-        """Whether its noises or starts depended on each other in version 1; see `Draws.was_dependent`."""
-        return any(draws.was_dependent for draws in self.draws.values())
-
     @cached_property
     def constants(self) -> dict[str, float]:
-        """Run-time constants of a step, in the order in which the kernel takes them."""
-        values = dict(self.loss.constants)
+        """Run-time constants of a step, in the order in which the kernel takes them.
+
+        Those that no formula names would cost 20 ms of compilation each.
+        """
+        named = {name for text in self._texts() for name in Formula.parse(aliased(text)).names}
+        values = {name: value for name, value in self.loss.constants.items() if base_name(name) in named}
         for name, noise in self.loss.noise.items():
             values.update(runtime_arguments(name, noise))
         defaults = self.optimizer.defaults
@@ -226,18 +224,21 @@ class Program:
             "lanes": self.lanes,
             "dtype": self.dtype,
             "noise_dtype": self.noise_dtype,
-            "measures": [self.pairs, self.planes, self.drifts],
+            "drifts": self.drifts,
             "antithetic": self.antithetic,
         }
 
     def _whole_exponents(self) -> list[tuple[object, ...]]:
         """What a formula's constants decide of the text: exponents that are whole are numbers there."""
+        return [Formula.parse(aliased(text)).whole_exponents(self.loss.numbers) for text in self._texts()]
+
+    def _texts(self) -> list[str]:
+        """All formulas that the kernels compute."""
         loss = self.loss
         texts = [loss.formula, *(observable.formula for observable in self.observables)]
         texts += [part for text in loss.definitions.values() for part in ((text,) if isinstance(text, str) else text)]
         texts += [text for symmetry in loss.symmetries for text in symmetry.generator.values()]
-        texts += self._entries()
-        return [Formula.parse(aliased(text)).whole_exponents(loss.numbers) for text in texts]
+        return texts + self._entries()
 
     def _entries(self) -> list[str]:
         """The formulas of the preconditioner and the metric."""

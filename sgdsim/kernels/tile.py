@@ -1,19 +1,24 @@
 """What happens to one tile over a span of steps, on every target.
 
-A tile holds LANES trajectories as a structure of arrays, ``state[variable * LANES + lane]``. On the CPU it runs all
-steps of a span before the next tile starts, so its state stays in the L1 cache, and every inner loop runs over lanes,
-so LLVM makes SIMD of it. On a GPU a thread runs a tile of one lane, whose state is in its registers.
+A tile holds trajectories, its lanes, as a structure of arrays, ``state[variable * lanes + lane]``. On the CPU it runs
+all steps of a span before the next tile starts, so its state stays in the L1 cache, and every inner loop runs over
+lanes, so LLVM makes SIMD of it. On a GPU a thread runs a tile of one lane, whose state is in its registers.
 
-The functions below are pasted as text into the generated modules, which provide ``device``, ``lane_loop``,
-``tile_loop``, ``inlined``, ``entry``, ``wide_vectors``, ``always_inline``, the constants in capitals, and
-``initial_deviates``, ``initial_state``, ``step_deviates``, ``update``, ``accumulate``, ``observe``, ``outside``,
-``beyond``, ``bury`` and ``keep``; see `source`. What is measured is handed to ``take_record``, ``observe_before`` and
-``take_changes`` of the target, in `cpu_loop` or `cuda_kernels`. Arguments that they hand on together are tuples:
+The functions below are pasted as text into the generated modules, which provide ``lane_loop``, ``tile_loop``,
+``inlined``, ``wide_vectors``, ``always_inline``, the constants in capitals, and what is called. Formulas are called as
+`interface` says; what a GPU has compiled in and the CPU chooses at run time, ``step_deviates``, ``kick_deviates``,
+``initial_deviates`` and ``draw_rows``, and what is measured, ``take_record``, ``observe_before`` and ``take_changes``,
+is in `cpu_loop` and `cuda_kernels`. So is what a GPU has written out variable by variable: ``count_outside``,
+``is_outside``, ``is_beyond``, ``bury`` and ``keep``. Arguments that they hand on together are tuples:
 
-- counter: key0, key1, point. Words of the seed; stream-independent part of the counter.
-- inputs: table, constants, windows, weights, data. What all trajectories share of each step of the span,
-  (step, column), see `Program.step_table`; (constant,) in the order of the program; first (excluded) and last step of
-  each running observable, (running observable, 2); (control, completed steps, weight); (column * row,).
+- counter: key0, key1, point, pair. See `deviates`.
+- layout: lanes, n_parameters, draws, kicks, sampling, n_running, has_drifts. How many lanes and parameters; of deviates
+  and of kicks, how many steps share a draw, the words of a step, and the table of what is drawn; see
+  `Layout.sampling_numbers`; how many running observables; whether any drift is measured.
+- inputs: formula, table, constants, windows, weights, data. See `interface`; what all trajectories share of each step
+  of the span, (step, column), see `Program.step_table`; (constant,) in the order of the program; first (excluded) and
+  last step of each running observable, (running observable, 2); (completed steps * weight of any control); (column *
+  row,).
 - plans: record_steps, record_plan, drift_plan, snapshot_steps. Both steps sorted; what to measure, see `measure.record`
   and `measure.record_changes`.
 - sinks: moments, counts, comoments, cells, changes, theta. Where to, see `advance_tile`.
@@ -27,68 +32,68 @@ import numpy as np
 # --- pasted from here on ---
 
 
-@lane_loop
-def count_outside(state):
-    """How many lanes are not finite or beyond LIMIT, in any parameter."""
-    wide_vectors()
-    n = COUNT(0)  # as wide as the state: what is wider halves the lanes of a vector
-    for lane in range(LANES):
-        n = COUNT(n + outside(state, lane))
+@inlined
+def mark_diverged(state, status, n_parameters, completed):
+    """Set newly diverged trajectories to NaN and note the step; padding lanes count as known."""
+    lanes = len(status)
+    for lane in range(lanes):
+        if status[lane] == 0 and is_outside(state, lane, lanes, n_parameters):
+            too_large = is_beyond(state, lane, lanes, n_parameters)
+            status[lane] = completed if too_large else -1 - completed
+            bury(state, lane, lanes)
+
+
+@inlined
+def find_diverged(state, status, n_parameters, completed, n_marked):
+    """Mark newly diverged trajectories; how many are marked then."""
+    # Marked lanes are NaN, and each of their parameters counts: the slow path runs only when another one joins them.
+    if count_outside(row_of(state, 0, n_parameters * len(status))) != n_marked * n_parameters:
+        mark_diverged(state, status, n_parameters, completed)
+        return count_marked(status)
+    return n_marked
+
+
+@inlined
+def count_marked(status):
+    """How many trajectories have diverged, or are padding."""
+    n = COUNT(0)
+    for lane in range(len(status)):
+        n = COUNT(n + (status[lane] != 0))
     return n
 
 
-@inlined
-def mark_diverged(state, status, completed):
-    """Set newly diverged trajectories to NaN and note the step; padding lanes count as known."""
-    for lane in range(LANES):
-        if status[lane] == 0 and outside(state, lane):
-            status[lane] = completed if beyond(state, lane) else -1 - completed
-            bury(state, lane)
-
-
-@inlined
-def find_diverged(state, status, completed, n_marked):
-    """Mark newly diverged trajectories; how many are marked then."""
-    # Marked lanes are NaN and count as outside: the slow path runs only when another one joins them.
-    n_outside = count_outside(state)
-    if n_outside != n_marked:
-        mark_diverged(state, status, completed)
-    return n_outside
-
-
 @tile_loop
-def accumulate_windows(state, completed, inputs, buffers, index, offset, row):
+def accumulate_windows(state, completed, steps, inputs, buffers, index, offset, row):
     """Let every running observable take its share whose window holds the number of completed steps."""
     always_inline()
-    table, constants, windows, weights, data = inputs
+    formula, table, constants, windows, weights, data = inputs
     deviates, _, rows, _, _, path, _ = buffers
+    width = len(weights) // (steps + 1)
     for running in range(len(windows)):
         if windows[running, 0] < completed <= windows[running, 1]:
-            share = REAL(1.0 / (windows[running, 1] - windows[running, 0]))
+            part = REAL(1.0 / (windows[running, 1] - windows[running, 0]))
             accumulate(
-                state,
+                formula,
                 running,
-                share,
-                weights,
                 completed,
-                deviates,
-                rows,
+                part,
+                state,
+                deviates[offset:],
+                rows[row:],
                 data,
                 path,
-                offset,
-                row,
-                table,
-                index,
+                row_of(weights, completed, width),
+                table[index],
                 constants,
             )
 
 
 @inlined
-def snapshot(theta, state, first):
+def snapshot(theta, state, first, lanes):
     """Copy the parameters of one tile to ``theta[trajectory, parameter]``."""
-    for lane in range(LANES):
+    for lane in range(lanes):
         if first + lane < len(theta):
-            keep(theta, first + lane, state, lane)
+            keep(theta, first + lane, state, lane, lanes)
 
 
 @inlined
@@ -98,7 +103,7 @@ def next_event(steps, index, stop):
 
 
 @inlined
-def advance_tile(place, span, counter, inputs, plans, sinks, state, status, buffers, observed):
+def advance_tile(place, span, counter, layout, inputs, plans, sinks, state, status, buffers, observed):
     """Run one tile over a span of steps.
 
     Parameters
@@ -123,66 +128,76 @@ def advance_tile(place, span, counter, inputs, plans, sinks, state, status, buff
     """
     trajectory, row_of_theta, _, _ = place
     start, stop, steps, r, s = span
-    # Once a span, not a step: an array that is taken from a tuple is counted, atomically on the CPU (15 % of a step).
-    key0, key1, point = counter
-    table, constants, _, _, data = inputs
+    lanes, n_parameters, draws, kick_draws, sampling, n_running, has_drifts = layout
+    draw_steps, draw_words_a_step, _ = draws
+    kick_steps, kick_words_a_step, _ = kick_draws
+    formula, table, constants, _, _, data = inputs
     deviates, kicks, rows, order, words, path, sums = buffers
     record_steps, _, drift_plan, snapshot_steps = plans
     _, _, _, _, _, theta = sinks
-    n_marked = COUNT(0)
-    for lane in range(LANES):
-        n_marked = COUNT(n_marked + (status[lane] != 0))
+    n_marked = count_marked(status)
     completed = start
-    if N_RUNNING and start == 0:
-        accumulate_windows(state, 0, inputs, buffers, np.uint64(0), 0, 0)
+    if n_running and start == 0:
+        accumulate_windows(state, start, steps, inputs, buffers, np.uint64(0), np.int64(0), np.int64(0))
     while True:
         if r < len(record_steps) and record_steps[r] == completed:
-            take_record(r, place, plans, sinks, state, observed, constants)
+            take_record(r, place, layout, inputs, plans, sinks, state, observed)
             r += 1
         if s < len(snapshot_steps) and snapshot_steps[s] == completed:
-            snapshot(theta[s], state, row_of_theta)
+            snapshot(theta[s], state, row_of_theta, lanes)
             s += 1
         if completed == stop:
             break
         event = next_event(record_steps, r, next_event(snapshot_steps, s, stop))
         while completed < event:
             looking = False
-            if HAS_DRIFTS:
+            if has_drifts:
                 looking = looks(drift_plan, completed)
                 if looking:
-                    observe_before(state, observed, constants)
+                    observe_before(inputs, state, observed)
             # `&`, not `%`: these are powers of two, and for all a compiler knows the step might be negative.
-            phase = completed & (STEPS_A_DRAW - 1)
+            phase = completed & (draw_steps - 1)
             if phase == 0:
-                step_deviates(deviates, trajectory, completed, key0, key1, point)
-            offset, kick, row = phase * WORDS_A_STEP * LANES, 0, 0
-            if KICK_ROWS:
-                kick = (completed & (KICK_STEPS - 1)) * KICK_WORDS * LANES
-                if kick == 0:
-                    kick_deviates(kicks, trajectory, completed, key0, key1, point)
-            if ROW_ROWS:
-                fresh = completed == start
-                row = draw_rows(rows, order, words, trajectory, completed, fresh, key0, key1, point)
+                step_deviates(draws, deviates, words, trajectory, completed, counter)
+            offset, kick, row = phase * draw_words_a_step * lanes, np.int64(0), np.int64(0)
+            if kick_words_a_step:
+                phase = completed & (kick_steps - 1)
+                if phase == 0:
+                    kick_deviates(kick_draws, kicks, words, trajectory, completed, counter)
+                kick = phase * kick_words_a_step * lanes
+            if sampling[0]:
+                row = draw_rows(rows, order, words, sampling, trajectory, completed, completed == start, counter)
             index = np.uint64(completed - start)
-            update(state, deviates, kicks, rows, data, path, sums, offset, kick, row, table, index, constants)
-            if HAS_DRIFTS and looking:
-                take_changes(completed, place, plans, sinks, state, observed, constants)
+            update(
+                formula,
+                state,
+                deviates[offset:],
+                kicks[kick:],
+                rows[row:],
+                data,
+                path,
+                sums,
+                table[index],
+                constants,
+            )
+            if has_drifts and looking:
+                take_changes(completed, place, layout, inputs, plans, sinks, state, observed)
             completed += 1
-            if N_RUNNING:
-                accumulate_windows(state, completed, inputs, buffers, index, offset, row)
+            if n_running:
+                accumulate_windows(state, completed, steps, inputs, buffers, index, offset, row)
             if completed & 3 == 0:
-                n_marked = find_diverged(state, status, completed, n_marked)
+                n_marked = find_diverged(state, status, n_parameters, completed, n_marked)
         if completed == steps and steps & 3:
-            n_marked = find_diverged(state, status, completed, n_marked)
+            n_marked = find_diverged(state, status, n_parameters, completed, n_marked)
 
 
 @inlined
-def begin_tile(state, status, trajectory, n_trajectories, deviates, arguments, counter):
+def begin_tile(formula, state, status, trajectory, n_trajectories, starts, deviates, words, arguments, counter):
     """Draw the initial state of a tile; lanes beyond the last trajectory are padding, NaN from the start."""
-    key0, key1, point = counter
-    initial_deviates(deviates, trajectory, 0, key0, key1, point)
-    initial_state(state, deviates, arguments)
-    for lane in range(LANES):
+    lanes = len(status)
+    initial_deviates(starts, deviates, words, trajectory, np.int64(0), counter)
+    initial_state(formula, state, deviates, arguments)
+    for lane in range(lanes):
         if trajectory + lane >= n_trajectories:
             status[lane] = -1
-            bury(state, lane)
+            bury(state, lane, lanes)

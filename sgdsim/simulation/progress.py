@@ -44,6 +44,11 @@ class Progress:
             self._draw(self._begin)
         return self
 
+    def say(self, text: str) -> None:
+        """A line above the bar, where there is one."""
+        if text and self._bar:
+            self._bar.write(text, file=sys.stderr)
+
     def update(self, done: int) -> None:
         """Note that so many more trajectory-steps are done.
 

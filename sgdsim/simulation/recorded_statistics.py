@@ -14,15 +14,8 @@ from sgdsim.model.observables import control_for
 from sgdsim.model.recorder import Histogram, Plane
 from sgdsim.model.run import Run
 from sgdsim.statistics.control_variates import Controlled, Groups, regression
-from sgdsim.statistics.estimators import (
-    STATISTICS,
-    Estimate,
-    NotMeasured,
-    all_and_left_out,
-    co_moment,
-    deviations,
-    unite,
-)
+from sgdsim.statistics.estimate import Estimate, NotMeasured, all_and_left_out, co_moment, deviations, unite
+from sgdsim.statistics.estimators import STATISTICS
 from sgdsim.statistics.moments import Moments, merge_axis
 
 _COMOMENTS = ("count", "mean_1", "mean_2", "product")
@@ -95,6 +88,7 @@ def _names(run: Run) -> Iterator[tuple[str, list[str]]]:
         yield f"record.autocorrelation.{name}", parts
     for name, drift in recorder.drifts.items():
         parts = [f"{kind}_{name}{end}" for kind in ("drift", "diffusion") for end in ("", "_stderr")]
+        parts += [f"drift_{name}_skewness", f"groups_{name}"]
         shared = _drift_label(run, name) == name and name in recorder.histograms and drift.by == name
         yield (
             f"record.drift.{name}",
@@ -359,6 +353,10 @@ def _drifts(run: Run, changes: np.ndarray) -> dict[str, Variable]:
         start += drift.bins.bins
         count = part[..., 0].sum(axis=1)
         dimension = f"bin_{_drift_label(run, name)}"
+        groups = (part[..., 0] > 0).sum(axis=1)
+        variables[f"groups_{name}"] = over(dimension, groups, "groups of trajectories in which such changes were seen")
+        skewness = _skewness(part[..., 1], part[..., 0])
+        variables[f"drift_{name}_skewness"] = over(dimension, skewness, "skewness of the sums of changes in the groups")
         found = {"drift": part[..., 1], "diffusion": part[..., 2]}
         variables[f"count_{name}"] = over(dimension, count.astype(np.int64), f"changes of {name} by {drift.by} before")
         for kind, sums in found.items():
@@ -379,3 +377,12 @@ def _ratio(sums: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray
         groups = (counts > 0).sum(axis=1)
         variance = (residual**2).sum(axis=1) / n**2 * groups / (groups - 1)
     return value, np.where(groups > 1, np.sqrt(variance), np.nan)
+
+
+def _skewness(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Skewness over groups of what they add to the error of a ratio of two sums, as in `_ratio`."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        residual = sums - (sums.sum(axis=1) / counts.sum(axis=1))[:, None] * counts
+        residual /= np.max(np.abs(residual), axis=1, keepdims=True)
+        groups = (counts > 0).sum(axis=1)
+        return np.asarray((residual**3).sum(axis=1) / (residual**2).sum(axis=1) ** 1.5 * np.sqrt(groups))

@@ -25,6 +25,7 @@ from sgdsim.kernels.block import Block, Common
 from sgdsim.kernels.plan import Plan
 from sgdsim.kernels.program import GROUPS, Program
 from sgdsim.kernels.workers import Workers
+from sgdsim.model import rare_events
 from sgdsim.model.loss import Loss
 from sgdsim.model.observables import Observable
 from sgdsim.model.optimizers import Optimizer
@@ -53,8 +54,6 @@ def program_of(run: Run, plan: Plan) -> Program:
         run.recorder.all_observables,
         run.dtype,
         run.noise_dtype,
-        pairs=bool(plan.pairs),
-        planes=bool(plan.cells),
         drifts=bool(plan.drift_bins),
         antithetic=run.antithetic,
     )
@@ -372,13 +371,14 @@ def simulate_runs(
     count = _thread_count(threads)
     chosen, reason = choose(Device.parse(device), total * program_of(runs[0], Plan(runs[0])).weight, count)
     workers = Workers(count if chosen.target == "cpu" else 1)
-    simulators = [Simulator(run, 0 if common_noise else point, chosen, workers) for point, run in enumerate(runs)]
-    results = allocate(simulators)
-    started = provenance.now()
-    began = time.perf_counter()
     # Diverging trajectories overflow on the plain target; they are counted, not warned about.
     with workers, Progress(total, progress) as bar, np.errstate(all="ignore"):
+        simulators = [Simulator(run, 0 if common_noise else point, chosen, workers) for point, run in enumerate(runs)]
+        results = allocate(simulators)
+        started = provenance.now()
+        began = time.perf_counter()
         for simulator in simulators:
+            bar.say(simulator.executor.notice())
             simulator.compile()
         compiled = time.perf_counter()
         for point, simulator in enumerate(simulators):
@@ -405,6 +405,7 @@ def simulate_runs(
         attributes["device_choice"] = reason
     if runs[0].antithetic:
         attributes["antithetic"] = 1  # trajectories are not independent: nothing may count them as if they were
+    attributes |= rare_events.attributes(runs)
     # CF: with this, xarray takes them as coordinates.
     attributes["coordinates"] = " ".join(["record_step", "snapshot_step", *(f"sweep_{key}" for key in sweep or {})])
     steps = simulators[0].record_steps, simulators[0].snapshot_steps

@@ -21,7 +21,7 @@ from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
 from sgdsim.model.observables import Observable
 from sgdsim.model.optimizers import Optimizer
-from tests.kernel_calls import update
+from tests.kernel_calls import Kernels
 from tests.kernels.test_source import make_program
 
 
@@ -54,6 +54,7 @@ def program(**fields: Any) -> Program:
 SAME = {
     "a constant's value": {"constants": {"k": 3.0}},
     "an initial value": {"initial": {"x": 1.0, "y": -1.0}},
+    "a constant that no formula names": {"constants": {"k": 2.0, "s": 1.0}},
     "words for people": {},
 }
 OTHERS = {
@@ -64,7 +65,7 @@ OTHERS = {
     "family": {"noise": {"z": normal(), "w": Noise.parse("laplace")}},
     "an argument that is no longer the default": {"noise": {"z": normal(), "w": normal(0.0, 2.0)}},
     "name of a constant": {"formula": "q*x**2/2 + x*z + y*w", "constants": {"q": 2.0}},
-    "one more constant": {"constants": {"k": 2.0, "s": 1.0}},
+    "one more constant": {"formula": "s*k*x**2/2 + x*z + y*w", "constants": {"k": 2.0, "s": 1.0}},
     "definitions": {"formula": "u + x*z + y*w", "definitions": {"u": "k*x**2/2"}},
     "an initial distribution": {"initial": {"x": normal(), "y": 0.0}},
     "two of them": {"initial": {"x": normal(), "y": normal()}},
@@ -87,7 +88,7 @@ def module_name(program: Program, target: str = "cpu") -> str:
 @pytest.mark.parametrize("change", list(SAME))
 def test_numbers_do_not_make_another_module(change):
     assert module_name(program(**SAME[change])) == module_name(program())
-    assert generate(program(**SAME[change]), "cpu", "m") == generate(program(), "cpu", "m")
+    assert generate(program(**SAME[change]), "cpu") == generate(program(), "cpu")
 
 
 def test_values_of_arguments_and_windows_do_not_make_another_module():
@@ -105,7 +106,7 @@ def test_modules_of_one_name_have_one_text():
     """Whatever changes the text changes the name: two programs never meet in the cache."""
     programs = [program(), *(program(**change) for change in OTHERS.values())]
     names = [module_name(p) for p in programs]
-    texts = [generate(p, "cpu", "m") for p in programs]
+    texts = [generate(p, "cpu") for p in programs]
     for (one, a), (other, b) in itertools.combinations(zip(names, texts, strict=True), 2):
         assert one != other or a == b
     for change, name in zip(OTHERS, names[1:], strict=True):
@@ -116,7 +117,7 @@ def test_target_generator_and_versions_make_another_module(monkeypatch):
     names = {module_name(program()), module_name(program(), "python")}
     monkeypatch.setattr(cache, "_generator_hash", lambda: "another")
     names.add(module_name(program()))
-    monkeypatch.setattr(cache.importlib.metadata, "version", lambda name: "99")
+    monkeypatch.setattr(cache, "_versions", lambda: ["99"])
     names.add(module_name(program()))
     assert len(names) == 4
 
@@ -128,13 +129,14 @@ def test_generator_hash_covers_every_file_that_the_text_depends_on():
         "from sgdsim.model.losses.river_valley import river_valley;"
         "from sgdsim.kernels.program import Program; from sgdsim.model.optimizers import Optimizer;"
         "loss = river_valley(constants={'a0': 1.0, 'k': 0.5, 'c2': 0.1});"
-        "generate(Program(loss, Optimizer(), {'x': 0.0, 'y': 0.0}), 'cpu', 'm');"
+        "generate(Program(loss, Optimizer(), {'x': 0.0, 'y': 0.0}), 'cpu');"
         "print(*(m.__file__ for n, m in sys.modules.items() if n.startswith('sgdsim.')), sep='\\n')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     imported = {Path(line) for line in done.stdout.split() if not line.endswith("__init__.py")}
-    # Messages, and the number of the version.
-    assert {path.name for path in imported - set(cache._generator_files())} <= {"errors.py", "version.py"}
+    # Messages, the number of the version, and how numbers are written that the kernels are given when they run.
+    others = {"errors.py", "version.py", "numbers.py"}
+    assert {path.name for path in imported - set(cache._generator_files())} <= others
 
 
 # Files.
@@ -146,8 +148,8 @@ def test_files_are_whole_and_leftovers_do_no_harm(folder):
     for leftover in leftovers:
         (folder / leftover).write_text("def half_a_fun")
     module = cache.load(program(), "python")
-    assert module.N_PARAMETERS == 2
-    text = generate(program(), "python", cache.measuring_name(program(), "python"))
+    assert module.LANES == 256
+    text = generate(program(), "python")
     assert cache_files.read(folder / f"{name}.py").decode() == text
     assert {path.name for path in folder.glob("*.part")} == leftovers
 
@@ -161,7 +163,7 @@ def test_a_generator_that_fails_leaves_nothing(folder, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             cache.load(program(), "python")
     assert [path.suffix for path in folder.glob("sgdsim_run*")] == [".lock"]
-    assert cache.load(program(), "python").N_PARAMETERS == 2
+    assert cache.load(program(), "python").LANES == 256
 
 
 def test_a_module_that_is_interrupted_is_not_remembered(folder):
@@ -170,19 +172,18 @@ def test_a_module_that_is_interrupted_is_not_remembered(folder):
     with pytest.raises(KeyboardInterrupt):
         cache.load(program(), "python")
     path.unlink()
-    assert cache.load(program(), "python").N_PARAMETERS == 2
+    assert cache.load(program(), "python").LANES == 256
 
 
 def test_orders_of_noise_are_kept_apart(folder):
     """The same names and families in another order draw other words: the numbers must follow the program."""
     states = []
     for order in (("z", "w"), ("w", "z")):
-        p = program(noise={name: normal() for name in order})
-        module = cache.load(p, "python")
-        deviates = np.zeros((module.DEVIATE_ROWS, module.LANES), np.float32)
+        kernels = Kernels(program(noise={name: normal() for name in order}), "python")
+        deviates = np.zeros((kernels.layout.draws.rows, kernels.lanes), np.float32)
         deviates[0] = 1.0  # the first variable's
-        state = np.zeros((2, module.LANES))
-        update(module, p, state.ravel(), deviates.ravel(), 1.0)
+        state = np.zeros((2, kernels.lanes))
+        kernels.update(state.ravel(), deviates.ravel(), 1.0)
         states.append(state[:, 0])
     np.testing.assert_array_equal(states, [[-1.0, 0.0], [0.0, -1.0]])
 
@@ -195,18 +196,17 @@ from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.simulation.run_loop import Simulator
-from tests.kernel_calls import update
 
 loss = river_valley(constants={"a0": 1.0, "k": float(sys.argv[1]), "c2": 0.1})
 initial = {"x": 0.0, "y": Noise.parse("normal:1,0.1")}
 simulator = Simulator(Run(loss, Optimizer(), Schedule("0.1"), initial, trajectories=100, steps=4))
 (block,) = simulator.blocks()
-stats = simulator.kernel.initialize.stats
+stats, update = simulator.kernel.initialize.stats, simulator.executor.formula.update
 print(json.dumps({
-    "file": simulator.kernel.__file__,
+    "file": simulator.executor.formula.__file__,
     "sympy": "sympy" in sys.modules,
-    "hits": sum(stats.cache_hits.values()),
-    "misses": sum(stats.cache_misses.values()),
+    "hits": sum(stats.cache_hits.values()) + update.cache_hits,
+    "misses": sum(stats.cache_misses.values()) + 1 - update.cache_hits,
     "y": block.state[0, 256],
 }))
 """
@@ -228,13 +228,13 @@ def test_second_process_starts_warm(tmp_path):
 
     first, second = start(0.5), start(0.25)
     assert Path(first["file"]).parent == tmp_path
-    assert (first["sympy"], first["hits"], first["misses"]) == (True, 0, 1)
-    assert (second["sympy"], second["hits"], second["misses"]) == (False, 1, 0)
+    assert (first["sympy"], first["hits"], first["misses"]) == (True, 0, 2)
+    assert (second["sympy"], second["hits"], second["misses"]) == (False, 2, 0)
     assert (first["file"], first["y"]) == (second["file"], second["y"])
     assert len(list(tmp_path.glob("*.py"))) == 2
     assert not list(tmp_path.glob("*.part"))
     for path in tmp_path.glob("*.nbc"):
         flip_a_bit(path)
     mended, again = start(0.5, "ignore"), start(0.5)
-    assert (mended["hits"], mended["misses"], again["hits"], again["misses"]) == (0, 1, 1, 0)
+    assert (mended["hits"], mended["misses"], again["hits"], again["misses"]) == (0, 2, 2, 0)
     assert first["y"] == mended["y"] == again["y"]

@@ -15,8 +15,7 @@ from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
 from sgdsim.model.optimizers import Optimizer
 from tests import naive
-from tests.kernel_calls import update
-from tests.kernels.test_source import python_module
+from tests.kernels.test_source import plain
 
 layouts = st.builds(
     Draws,
@@ -42,28 +41,32 @@ def test_words_are_rounded_up_to_1_2_or_a_multiple_of_4(draws):
 def test_layouts_by_hand():
     """The rows of the documentation: singles share a block with the next steps, normals go first."""
     assert Draws(()).blocks() == []
-    assert calls(Draws(("z",))) == ["box_muller32(w0, w1)", "box_muller32(w2, w3)"]
-    assert calls(Draws(("z", "u")))[0] == "box_muller32(w0, w2)"
+    assert taken(Draws(("z",))) == [("normals32", 0, 1), ("normals32", 2, 3)]
+    assert taken(Draws(("z", "u")))[0] == ("normals32", 0, 2)
     assert [Draws(("z", "u")).place(index) for index in range(2)] == [(0, 1), (1, 1)]
-    assert calls(Draws(("v",))) == ["uniform64(w0, w1) - 0.5", "uniform64(w2, w3) - 0.5"]
+    assert taken(Draws(("v",))) == [("uniforms64", 0, 1), ("uniforms64", 2, 3)]
     assert [Draws(("u", "z", "z")).place(index) for index in range(3)] == [(2, 1), (0, 2), (1, 2)]
     assert Draws(("u", "v", "z")).blocks() == [
-        (0, 1, [((0, 1), "box_muller32(w0, w1)"), ((2,), "uniform32(w2) - np.float32(0.5)")]),
-        (1, 2, [((0,), "uniform64(w0, w1) - 0.5")]),
+        (0, 1, [("normals32", (0, 1), (0, 1)), ("uniforms32", (2,), (2,))]),
+        (1, 2, [("uniforms64", (0, 1), (0,))]),
     ]
     assert [(start, stop) for start, stop, _ in Draws(("z",), samples=9).blocks()] == [(0, 2), (2, 3)]
-    assert Draws(("z",), wide_normals=True).blocks() == [(0, 1, [((0, 2), "box_muller64(w0, w1, w2, w3)")])]
+    assert Draws(("z",), wide_normals=True).blocks() == [(0, 1, [("normals64", (0, 1, 2, 3), (0, 2))])]
     wide = Draws(("z", "u"), samples=3, wide_normals=True)
     assert (wide.words_a_step, [(start, stop) for start, stop, _ in wide.blocks()]) == (16, [(0, 2), (2, 3), (3, 4)])
     mixed = Draws(("Z", "z", "u", "z"))
     assert [mixed.place(index) for index in range(4)] == [(4, 2), (0, 2), (8, 1), (1, 2)]
-    assert calls(mixed)[:2] == ["box_muller32(w0, w1)", "box_muller64(w0, w1, w2, w3)"]
+    assert mixed.layout_version == 2
+    assert taken(mixed)[:2] == [("normals32", 0, 1), ("normals64", 0, 1, 2, 3)]
     assert mixed.words_a_step == 12
+    single = Draws(("Z", "z", "u"))
+    assert taken(single) == [("normals64", 0, 1, 2, 3), ("uniforms32", 2)]
+    assert ([single.place(index) for index in range(3)], single.layout_version) == ([(2, 2), (0, 1), (6, 1)], 1)
 
 
-def calls(draws: Draws) -> list[str]:
-    """Of all blocks, in their order."""
-    return [call for _, _, statements in draws.blocks() for _, call in statements]
+def taken(draws: Draws) -> list[tuple[str | int, ...]]:
+    """The loops of all blocks and their words, in order."""
+    return [(loop, *words) for _, _, statements in draws.blocks() for loop, words, _ in statements]
 
 
 # Values: the same layout by hand, from the words of the oracle.
@@ -88,7 +91,8 @@ def expected_deviates(
     """The deviates of one step by (sample, index), by the rules of the design in words.
 
     Normals of 32 bits first, sample by sample, in pairs; then those of 64, in pairs of four words, each in a block of
-    its own; then 32-bit, then 64-bit uniforms at even words. One word a step: four steps share a block, two: two steps.
+    its own, the first with a 32-bit one that is alone in its block, and then two words are left out; then 32-bit, then
+    64-bit uniforms at even words. One word a step: four steps share a block, two: two steps.
     """
     drawn = [{"z": "Z", "u": "v"}.get(kind, kind) if wide else kind for kind in kinds]
     by_kind = {
@@ -98,7 +102,12 @@ def expected_deviates(
     n = sum(size[kind] * len(keys) for kind, keys in by_kind.items())
     words = [w for b in range(16) for w in naive.block(seed, STREAMS["gradient_noise"], 0, trajectory, step, b)]
     first = {"z": 0, "Z": -(-len(by_kind["z"]) // 4) * 4}
+    alone = by_kind["z"][-1] if by_kind["Z"] and len(by_kind["z"]) % 4 == 1 else None
+    if alone:
+        by_kind["Z"].insert(0, by_kind["z"].pop())
+        first["Z"] -= 4
     first["u"] = first["Z"] + -(-len(by_kind["Z"]) // 2) * 4 if by_kind["Z"] else -(-len(by_kind["z"]) // 2) * 2
+    first["u"] += 2 if alone and len(by_kind["Z"]) % 2 == 0 else 0
     first["v"] = -(-(first["u"] + len(by_kind["u"])) // 2) * 2
     partner = []
     if n <= 2:
@@ -147,6 +156,8 @@ KINDS = {"z": "normal", "Z": "lognormal", "u": "uniform:-0.5,0.5", "v": "laplace
         ("uz", 3, True),
         ("Z", 1, False),
         ("zZ", 1, False),
+        ("zZZvu", 1, False),
+        ("zZuv", 5, False),
         ("zzZ", 1, False),
         ("ZzvuZ", 1, False),
         ("uZz", 3, False),
@@ -161,27 +172,20 @@ def test_values_come_from_the_documented_words(kinds, samples, wide):
         tuple(names),
         noise={f"d{name}": Noise.parse(KINDS[kind]) for name, kind in zip(names, kinds, strict=True)},
     )
-    module, program = python_module(
+    kernels = plain(
         loss,
         optimizer=Optimizer(batch_size=samples),
         lanes=4,
         noise_dtype="float64" if wide else "float32",
     )
     seed, first = 0x0123456789ABCDEF, 2**33 + 4 * 1234
-    deviates = np.empty(module.DEVIATE_ROWS * module.LANES, module.NOISE)
+    key, lanes, draws = (np.uint32(seed & 0xFFFFFFFF), np.uint32(seed >> 32)), kernels.lanes, kernels.layout.draws
     for step in (0, 1, 2, 3, 1_000_003):
-        module.step_deviates(
-            deviates,
-            first,
-            step // module.STEPS_A_DRAW * module.STEPS_A_DRAW,
-            np.uint32(seed & 0xFFFFFFFF),
-            np.uint32(seed >> 32),
-            0,
-        )
-        state = np.zeros(program.n_variables * module.LANES)
-        offset = step % module.STEPS_A_DRAW * module.WORDS_A_STEP * module.LANES
-        update(module, program, state, deviates, 1.0, offset=offset)
-        for lane in range(module.LANES):
+        phase = step % draws.steps_a_draw
+        deviates = kernels.step_deviates(first, step - phase, key)[phase * draws.words_a_step :]
+        state = np.zeros(kernels.program.n_variables * lanes)
+        kernels.update(state, deviates.reshape(-1), 1.0)
+        for lane in range(lanes):
             drawn = expected_deviates(kinds, samples, wide, seed, first + lane, step)
             for index, kind in enumerate(kinds):
                 values = [drawn[sample, index] for sample in range(samples)]
@@ -189,6 +193,6 @@ def test_values_come_from_the_documented_words(kinds, samples, wide):
                     values = [math.copysign(-math.log(2 * abs(v)), v) for v in values]
                 if kind == "Z":
                     values = list(map(math.exp, values))
-                found = -state[index * module.LANES + lane]
+                found = -state[index * lanes + lane]
                 tolerance = 2e-6 if kind == "z" and not wide else 1e-14 * max(1, *values)
                 assert found == pytest.approx(np.mean(values), abs=tolerance)

@@ -198,7 +198,7 @@ def test_gradient_descent_takes_no_noise(noise):
     found = [simulated(run) for run in runs]
     np.testing.assert_array_equal(*found)
     np.testing.assert_array_equal(found[0], found[0][:, :1].repeat(N, axis=1))
-    assert Simulator(runs[0], device="python").kernel.DEVIATE_ROWS == 0
+    assert Simulator(runs[0], device="python").executor.layout.draws.rows == 0
     np.testing.assert_allclose(found[0], by_hand(runs[0], noise["rescaling"]), rtol=1e-12)
 
 
@@ -241,7 +241,9 @@ def test_langevin_noise_is_standard_and_independent():
 
 def test_rules_that_differ_in_a_default_alone_have_kernels_of_their_own():
     """Adam and AdamW have the same formulas; what is compiled in tells them apart."""
-    one, two = (Simulator(make("rescaling", Optimizer(name)), device="python").kernel for name in ("adam", "adamw"))
+    one, two = (
+        Simulator(make("rescaling", Optimizer(name)), device="python").executor.formula for name in ("adam", "adamw")
+    )
     assert one.__name__ != two.__name__
 
 

@@ -10,7 +10,8 @@ import pytest
 from sgdsim.kernels import cache
 from sgdsim.kernels.philox import STREAMS
 from sgdsim.simulation.run_loop import Simulator
-from tests import kernel_calls, naive
+from tests import naive
+from tests.kernel_calls import Kernels
 
 KNOWN = [
     line.split()
@@ -27,9 +28,9 @@ def test_oracle_gives_known_answers(row):
 
 @pytest.mark.parametrize("row", [row for row in KNOWN if row[0] == "10"], ids=lambda row: row[1])
 def test_every_target_gives_known_answers(row, target, river_run):
-    kernel = Simulator(river_run(), device=target).kernel
+    kernels = Kernels(Simulator(river_run(), device=target).program, target)
     words = [np.uint32(int(word, 16)) for word in row[1:]]
-    assert kernel_calls.philox4x32(kernel, words[:6]) == tuple(map(int, words[6:]))
+    assert kernels.philox4x32(words[:6]) == tuple(map(int, words[6:]))
 
 
 def test_stream_ids_are_distinct_bytes():
@@ -42,9 +43,10 @@ def test_stream_ids_are_distinct_bytes():
 def test_deviates_follow_the_documented_counter(trajectory, target, river_run):
     """Trajectories up to 2^40, any step, any point, a 64-bit seed: the oracle's words, to float32 rounding."""
     seed, step, point = 0xFEDCBA9876543210, 4 * 123456, 77
-    kernel = Simulator(river_run(seed=seed), device=target).kernel
+    kernels = Kernels(Simulator(river_run(seed=seed), device=target).program, target)
     key = np.uint32(seed & 0xFFFFFFFF), np.uint32(seed >> 32)
-    found = kernel_calls.step_deviates(kernel, trajectory, step, key, point)
+    lane = 0 if target == "cuda" else trajectory % kernels.lanes
+    found = kernels.step_deviates(trajectory - lane, step, key, point)[:, lane]
     w = naive.block(seed, STREAMS["gradient_noise"], point, trajectory, step // 4)
     expected = (*naive.normal_pair(*w[:2]), *naive.normal_pair(*w[2:]))
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6)

@@ -61,7 +61,7 @@ def advance_types(program: Program) -> Any:
     real, index, double, word = getattr(t, program.dtype), t.int64, t.float64, t.uint32
     drift = t.Tuple((array(double, 1), array(index, 1), array(index, 2), array(index, 2)))
     place = (index,) * 5 + (word, word, index)
-    inputs = array(real, 2), array(real, 1), array(index, 2), array(double, 3), array(real, 1)
+    inputs = array(real, 2), array(real, 1), array(index, 2), array(double, 1), array(real, 1)
     plans = array(index, 1), drift, array(index, 1)
     sinks = array(double, 3), array(real, 3), array(real, 2), array(index, 2), array(real, 3)
     return t.void(*place, *inputs, *plans, *sinks, array(real, 2), array(real, 2))
@@ -189,7 +189,7 @@ def test_what_measures_is_assembled():
     from numba import cuda
     from numba import types as t
 
-    program = Program(CATALOGUE["river_valley"](), Optimizer(), {"x": 0.0, "y": 0.0}, pairs=True, planes=True)
+    program = Program(CATALOGUE["river_valley"](), Optimizer(), {"x": 0.0, "y": 0.0})
     module = kernels.load(program, "cuda")
     double, index, word = t.float64, t.int64, t.uint32
     plan = (double, 1), (index, 1), (index, 1), (index, 2), (double, 1), (index, 1), (index, 1), (index, 2)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,7 @@ from sgdsim.model.schedules import Schedule
 from sgdsim.simulation.run_loop import Simulator
 from tests import naive
 from tests.conftest import RIVER
-from tests.kernel_calls import from_python
+from tests.kernel_calls import Kernels
 
 FALSE_ALARM = 1e-6
 SEED = 0x9E3779B97F4A7C15
@@ -151,8 +150,8 @@ def noise_dtype(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def kernel(noise_dtype: str) -> ModuleType:
-    return Simulator(normal_run(noise_dtype=noise_dtype)).kernel
+def kernels(noise_dtype: str) -> Kernels:
+    return Kernels(Simulator(normal_run(noise_dtype=noise_dtype)).program, "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -164,8 +163,8 @@ def initial_state(noise_dtype: str) -> dict[str, np.ndarray]:
 
 
 def deviates(
-    kernel: ModuleType,
-    draws: int,
+    kernels: Kernels,
+    n_draws: int,
     tiles: int,
     *,
     seed: int = SEED,
@@ -175,31 +174,33 @@ def deviates(
     function: str = "step_deviates",
 ) -> np.ndarray:
     """The deviates of so many draws, one after the other in time, of so many tiles: (step, trajectory)."""
-    rows = kernel.DEVIATE_ROWS if function == "step_deviates" else kernel.INITIAL_ROWS
-    kinds_used = 4 if kernel.NOISE is np.float32 else 2  # a float64 normal takes two words, and the first one's row
-    found = np.empty((draws, tiles, rows * kernel.LANES), kernel.NOISE)
-    draw_them = from_python(getattr(kernel, function))
-    keys = np.uint32(seed & 0xFFFFFFFF), np.uint32(seed >> 32)
-    for draw in range(draws):
-        completed = (first_draw + draw) * kernel.STEPS_A_DRAW
+    draws = kernels.layout.draws if function == "step_deviates" else kernels.layout.starts
+    kinds_used = 4 if kernels.noise is np.float32 else 2  # a float64 normal takes two words, and the first one's row
+    found = np.empty((n_draws, tiles, draws.rows * kernels.lanes), kernels.noise)
+    key = np.uint32(seed & 0xFFFFFFFF), np.uint32(seed >> 32)
+    for draw in range(n_draws):
+        completed = (first_draw + draw) * draws.steps_a_draw
         for tile in range(tiles):
-            trajectory = first_trajectory + tile * kernel.LANES
-            draw_them(found[draw, tile], trajectory, completed, *keys, point)
-    split = found.reshape(draws, tiles, kinds_used, rows // kinds_used, kernel.LANES)[:, :, :, 0]
-    return split.transpose(0, 2, 1, 3).reshape(draws * kinds_used, tiles * kernel.LANES)
+            trajectory = first_trajectory + tile * kernels.lanes
+            if function == "step_deviates":
+                found[draw, tile] = kernels.step_deviates(trajectory, completed, key, point).reshape(-1)
+            else:
+                found[draw, tile] = kernels.initial_deviates(trajectory, key, point).reshape(-1)
+    split = found.reshape(n_draws, tiles, kinds_used, draws.rows // kinds_used, kernels.lanes)[:, :, :, 0]
+    return split.transpose(0, 2, 1, 3).reshape(n_draws * kinds_used, tiles * kernels.lanes)
 
 
-def test_normals(kernel, noise_dtype):
+def test_normals(kernels, noise_dtype):
     """Moments to order 6, tails, distribution, and correlations between steps, trajectories and partners."""
-    z = deviates(kernel, 16 if noise_dtype == "float32" else 8, 1024)
+    z = deviates(kernels, 16 if noise_dtype == "float32" else 8, 1024)
     assert z.dtype == noise_dtype
     assert abs(z).max() <= LARGEST[noise_dtype]
     assert not rejected(normal_p(z))
 
 
-def test_normals_of_other_counters_are_independent(kernel):
+def test_normals_of_other_counters_are_independent(kernels):
     """Sweep points, streams, seeds and far trajectories, each against the same reference."""
-    here = deviates(kernel, 4, 1024)
+    here = deviates(kernels, 4, 1024)
     other: dict[str, dict[str, Any]] = {
         "next point": {"point": 1},
         "last point": {"point": 2**24 - 1},
@@ -211,10 +212,10 @@ def test_normals_of_other_counters_are_independent(kernel):
     }
     p: dict[str, float] = {}
     for name, options in other.items():
-        there = deviates(kernel, 1 if name == "initial state" else 4, 1024, **options)
+        there = deviates(kernels, 1 if name == "initial state" else 4, 1024, **options)
         p |= pair_p(name, here[: len(there)], there)
     # Point and trajectory, step and trajectory: counters that differ by one in two words.
-    p |= pair_p("next point and trajectory", here[:, 1:], deviates(kernel, 4, 1024, point=1)[:, :-1])
+    p |= pair_p("next point and trajectory", here[:, 1:], deviates(kernels, 4, 1024, point=1)[:, :-1])
     assert not rejected(p)
 
 
@@ -286,10 +287,10 @@ def words_p(words: np.ndarray) -> dict[str, float]:
 
 @pytest.fixture(scope="module")
 def words() -> np.ndarray:
-    kernel = Simulator(normal_run()).kernel
+    kernels = Kernels(Simulator(normal_run()).program, "cpu")
     found = np.empty((4, 2**19), np.uint32)
     c3 = np.uint32(STREAMS["gradient_noise"] << 24)
-    _fill(found, kernel.philox4x32, np.uint32(SEED & 0xFFFFFFFF), np.uint32(SEED >> 32), c3)
+    _fill(found, kernels.engine.philox4x32, np.uint32(SEED & 0xFFFFFFFF), np.uint32(SEED >> 32), c3)
     return found
 
 
@@ -440,15 +441,12 @@ class Accumulator:
 
 @pytest.mark.validate
 def test_a_billion_normals():
-    kernel = Simulator(normal_run()).kernel
-    step_deviates = from_python(kernel.step_deviates)
+    kernels = Kernels(Simulator(normal_run()).program, "cpu")
     accumulator = Accumulator()
     keys = np.uint32(SEED & 0xFFFFFFFF), np.uint32(SEED >> 32)
-    buffer = np.empty(4 * kernel.LANES, np.float32)
     for completed in range(0, 4 * 240, 4):
         for tile in range(4096):
-            step_deviates(buffer, tile * kernel.LANES, completed, *keys, 0)
-            accumulator.add(buffer.reshape(4, kernel.LANES))
+            accumulator.add(kernels.step_deviates(tile * kernels.lanes, completed, keys))
     assert accumulator.histogram.sum() > 1e9
     assert not rejected(accumulator.p())
 

@@ -5,20 +5,18 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from types import ModuleType
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from sgdsim.kernels import cache
 from sgdsim.kernels.philox import STREAMS
 from sgdsim.kernels.program import SHUFFLED_ROWS, Program
 from sgdsim.model.data import MAX_CELLS, Data
 from sgdsim.model.loss import Loss
 from sgdsim.model.optimizers import Optimizer
 from tests import naive
-from tests.kernel_calls import from_python
+from tests.kernel_calls import Kernels
 
 SEED = 20251121 << 20
 FALSE_ALARM = 1e-6
@@ -32,33 +30,30 @@ def _program(rows: int, batch: int, sampling: str) -> Program:
 
 
 @functools.cache
-def module(rows: int, batch: int, sampling: str, target: str) -> ModuleType:
-    return cache.load(_program(rows, batch, sampling), target)
+def sampled(rows: int, batch: int, sampling: str, target: str) -> Kernels:
+    return Kernels(_program(rows, batch, sampling), target)
 
 
-def buffers(one: ModuleType) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def buffers(one: Kernels) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Filled with what no draw makes."""
-    lanes = one.LANES
     return (
-        np.full(one.ROW_ROWS * lanes, 2**32 - 1, np.uint32),
-        np.full(one.ORDER_ROWS * lanes, 255, np.uint8),
-        np.full(4 * lanes, 2**32 - 1, np.uint32),
+        np.full(one.layout.words.rows * one.lanes, 2**32 - 1, np.uint32),
+        np.full(one.layout.order_rows * one.lanes, 255, np.uint8),
+        np.full(4 * one.lanes, 2**32 - 1, np.uint32),
     )
 
 
-def draw(one: ModuleType, space: tuple[np.ndarray, ...], trajectory: int, step: int, fresh: bool) -> np.ndarray:
+def draw(one: Kernels, space: tuple[np.ndarray, ...], trajectory: int, step: int, fresh: bool) -> np.ndarray:
     """The rows of one step of one tile, (lane, sample)."""
     key = np.uint32(SEED & 0xFFFFFFFF), np.uint32(SEED >> 32)
-    lanes, batch = one.LANES, one.BATCH_SIZE
-    start = from_python(one.draw_rows)(*space, trajectory, step, fresh, *key, 0)
-    return space[0][start : start + batch * lanes].reshape(batch, lanes).T.astype(np.int64)
+    return one.rows(space, trajectory, step, key, fresh=fresh).T.astype(np.int64)
 
 
-def drawn(one: ModuleType, tiles: int, steps: range) -> np.ndarray:
+def drawn(one: Kernels, tiles: int, steps: range) -> np.ndarray:
     """Shape (trajectory, step, sample)."""
     space = buffers(one)
     found = [
-        np.stack([draw(one, space, tile * one.LANES, step, step == steps[0]) for step in steps], axis=1)
+        np.stack([draw(one, space, tile * one.lanes, step, step == steps[0]) for step in steps], axis=1)
         for tile in range(tiles)
     ]
     return np.concatenate(found)
@@ -85,7 +80,7 @@ def expected(rows: int, batch: int, sampling: str, trajectory: int, step: int) -
 )
 def test_rows_are_those_of_the_oracle(target, case):
     """Word for word on both targets, for trajectories below and above 2^32."""
-    one = module(*case, target)
+    one = sampled(*case, target)
     steps = range(1) if target == "python" and case[0] > 200 else range(5)
     for trajectory in (0, 2**32 + 256):
         space = buffers(one)
@@ -97,7 +92,7 @@ def test_rows_are_those_of_the_oracle(target, case):
 
 def test_targets_draw_the_same_rows_in_every_lane():
     for case in COMPILED[:3]:
-        one, two = (drawn(module(*case, target), 1, range(7)) for target in ("python", "cpu"))
+        one, two = (drawn(sampled(*case, target), 1, range(7)) for target in ("python", "cpu"))
         np.testing.assert_array_equal(one, two)
 
 
@@ -105,7 +100,7 @@ def test_targets_draw_the_same_rows_in_every_lane():
 def test_rows_do_not_depend_on_where_a_span_begins(case):
     """Spans begin at multiples of 4 with new buffers, in the middle of an epoch too."""
     target = "cpu" if case[0] > 200 else "python"
-    one = module(*case, target)
+    one = sampled(*case, target)
     steps = 10
     whole = drawn(one, 1, range(steps))
     for start in (4, 8):
@@ -116,20 +111,20 @@ def test_rows_do_not_depend_on_where_a_span_begins(case):
 
 def test_the_buffers_of_one_tile_are_of_no_use_to_the_next():
     """A tile begins fresh; had it kept the order of the one before, its rows would be that one's."""
-    one = module(7, 2, "epoch", "python")
+    one = sampled(7, 2, "epoch", "python")
     space = buffers(one)
     first = draw(one, space, 0, 4, fresh=True)
-    stale = draw(one, space, one.LANES, 4, fresh=False)
+    stale = draw(one, space, one.lanes, 4, fresh=False)
     np.testing.assert_array_equal(stale, first)
-    assert not np.array_equal(draw(one, space, one.LANES, 4, fresh=True), first)
+    assert not np.array_equal(draw(one, space, one.lanes, 4, fresh=True), first)
 
 
 @pytest.mark.parametrize(("rows", "batch"), [(7, 2), (6, 6), (5, 1), (1, 1)])
 def test_an_epoch_takes_different_rows(rows, batch):
     """floor(M/B)*B of them, other ones in the next epoch and in the next trajectory."""
-    one = module(rows, batch, "epoch", "python")
+    one = sampled(rows, batch, "epoch", "python")
     count = rows // batch
-    found = drawn(one, 1, range(3 * count)).reshape(one.LANES, 3, count * batch)
+    found = drawn(one, 1, range(3 * count)).reshape(one.lanes, 3, count * batch)
     assert found.min() == 0
     assert found.max() == rows - 1
     in_order = np.sort(found, axis=2)
@@ -143,24 +138,24 @@ def test_an_epoch_takes_different_rows(rows, batch):
 
 def test_a_hashed_epoch_takes_every_row_once():
     """A thousand rows, all of them in every trajectory, in two epochs."""
-    one = module(1000, 4, "epoch", "cpu")
-    found = drawn(one, 1, range(500)).reshape(2 * one.LANES, 1000)
+    one = sampled(1000, 4, "epoch", "cpu")
+    found = drawn(one, 1, range(500)).reshape(2 * one.lanes, 1000)
     np.testing.assert_array_equal(np.sort(found, axis=1), np.broadcast_to(np.arange(1000), found.shape))
-    assert len(np.unique(found, axis=0)) == 2 * one.LANES
+    assert len(np.unique(found, axis=0)) == 2 * one.lanes
 
 
 @pytest.mark.parametrize("case", [CASES[0], CASES[1], CASES[2], CASES[3], CASES[6], CASES[8]])
 def test_no_word_comes_twice(case, monkeypatch):
     """All words are of one stream, and of new counters; those of a hashed epoch are the same for all its rows."""
-    one = module(*case, "python")
-    philox, counters = one.philox4x32, []
-    monkeypatch.setattr(one, "philox4x32", lambda *words: counters.append(words[:4]) or philox(*words))
+    one = sampled(*case, "python")
+    philox, counters = one.engine.philox4x32, []
+    monkeypatch.setattr(one.engine, "philox4x32", lambda *words: counters.append(words[:4]) or philox(*words))
     drawn(one, 1, range(5))
     rows, _, sampling = case
     assert {int(c3) >> 24 for _, _, _, c3 in counters} == {STREAMS["minibatch_index"]}
     if sampling == "epoch" and rows > SHUFFLED_ROWS:
         blocks = {int(c2) for _, _, c2, _ in counters}
-        assert {block for block in blocks if block < 2**20} == set(range(-(-one.ROUNDS // 4)))
+        assert {block for block in blocks if block < 2**20} == set(range(-(-rounds(one) // 4)))
         assert {block - 2**20 for block in blocks if block >= 2**20} <= set(range(rows))
     else:
         assert len(set(counters)) == len(counters)
@@ -168,10 +163,15 @@ def test_no_word_comes_twice(case, monkeypatch):
 
 def test_every_round_of_a_hashed_epoch_has_a_bit_of_its_own():
     """Of the most rows there can be: 128 bits a block, blocks of 24 bits, behind those of the keys."""
-    one = module(MAX_CELLS, 1, "epoch", "python")
-    assert one.ROUNDS <= 128
-    assert one.ROUNDS // 4 < 2**20
+    one = sampled(MAX_CELLS, 1, "epoch", "python")
+    assert rounds(one) <= 128
+    assert rounds(one) // 4 < 2**20
     assert 2**20 + MAX_CELLS <= 2**24
+
+
+def rounds(one: Kernels) -> int:
+    """Of the swap-or-not shuffle."""
+    return one.layout.sampling_numbers()[-1]
 
 
 # Laws. Each test of the same name takes a sample, and says how likely one at least as far off is.
@@ -217,7 +217,7 @@ def chance_of_pairs(first: np.ndarray, second: np.ndarray, n: int) -> float:
 
 @pytest.mark.parametrize("rows", [6, *(pytest.param(rows, marks=pytest.mark.validate) for rows in (2, 3, 4, 5))])
 def test_every_order_is_equally_likely(rows):
-    one = module(rows, rows, "epoch", "cpu")
+    one = sampled(rows, rows, "epoch", "cpu")
     orders = drawn(one, 200, range(20))
     assert chance_of_orders(orders.reshape(-1, rows)) > FALSE_ALARM
 
@@ -238,7 +238,7 @@ def test_a_biased_shuffle_is_seen(rows):
 
 def test_pairs_of_eight_rows_have_their_law():
     """All places i < j, the false-alarm rate shared between them."""
-    one = module(8, 8, "epoch", "cpu")
+    one = sampled(8, 8, "epoch", "cpu")
     orders = drawn(one, 200, range(4)).reshape(-1, 8)
     chances = [chance_of_pairs(orders[:, i], orders[:, j], 8) for i, j in itertools.combinations(range(8), 2)]
     assert min(chances) > FALSE_ALARM / len(chances)
@@ -246,14 +246,14 @@ def test_pairs_of_eight_rows_have_their_law():
 
 def test_pairs_of_a_thousand_rows_have_their_law():
     """Four places at the beginning of 200 epochs, 51,200 samples of each two."""
-    rows = drawn(module(1000, 4, "epoch", "cpu"), 200, range(1))[:, 0]
+    rows = drawn(sampled(1000, 4, "epoch", "cpu"), 200, range(1))[:, 0]
     chances = [chance_of_pairs(rows[:, i], rows[:, j], 1000) for i, j in itertools.combinations(range(4), 2)]
     assert min(chances) > FALSE_ALARM / len(chances)
 
 
 @pytest.mark.validate
 def test_pairs_of_sixty_four_rows_have_their_law():
-    one = module(64, 64, "epoch", "cpu")
+    one = sampled(64, 64, "epoch", "cpu")
     orders = drawn(one, 400, range(20)).reshape(-1, 64)
     places = [(0, 1), (0, 63), (31, 32), (1, 62), (20, 40), (62, 63)]
     chances = [chance_of_pairs(orders[:, i], orders[:, j], 64) for i, j in places]
@@ -263,12 +263,12 @@ def test_pairs_of_sixty_four_rows_have_their_law():
 @pytest.mark.validate
 def test_pairs_of_a_thousand_rows_have_their_law_at_length():
     """A million samples, places of the first and of the last batch of an epoch."""
-    one = module(1000, 4, "epoch", "cpu")
+    one = sampled(1000, 4, "epoch", "cpu")
     space = buffers(one)
     found = []
     for tile in range(400):
         for epoch in range(10):
-            first, last = (draw(one, space, tile * one.LANES, 250 * epoch + batch, False) for batch in (0, 249))
+            first, last = (draw(one, space, tile * one.lanes, 250 * epoch + batch, False) for batch in (0, 249))
             found.append(np.concatenate([first, last], axis=1))
     rows = np.concatenate(found)
     places = list(itertools.combinations(range(8), 2))
@@ -290,7 +290,7 @@ def test_too_few_rounds_of_swap_or_not_are_seen(rows, few):
 
 def test_every_batch_is_an_equally_likely_subset():
     """Three of six: 20 subsets; 102,400 samples."""
-    rows = np.sort(drawn(module(6, 3, "batch", "cpu"), 100, range(4)).reshape(-1, 3), axis=1)
+    rows = np.sort(drawn(sampled(6, 3, "batch", "cpu"), 100, range(4)).reshape(-1, 3), axis=1)
     assert (np.diff(rows, axis=1) > 0).all()
     counts = np.unique(rows @ [36, 6, 1], return_counts=True)[1]
     assert len(counts) == 20
@@ -299,10 +299,10 @@ def test_every_batch_is_an_equally_likely_subset():
 
 def test_rows_with_replacement_are_uniform_and_independent():
     """Four successive samples, over two steps: all 5^4 combinations equally likely; 204,800 samples."""
-    rows = drawn(module(5, 2, "replacement", "cpu"), 200, range(8)).reshape(-1, 4)
+    rows = drawn(sampled(5, 2, "replacement", "cpu"), 200, range(8)).reshape(-1, 4)
     counts = np.bincount(rows @ [125, 25, 5, 1], minlength=625)
     assert stats.chisquare(counts).pvalue > FALSE_ALARM
     # From one block of the counter to the next, and between neighbouring trajectories.
-    words = drawn(module(5, 2, "replacement", "cpu"), 200, range(4)).reshape(-1, 8)
+    words = drawn(sampled(5, 2, "replacement", "cpu"), 200, range(4)).reshape(-1, 8)
     for one, two in ((words[:, 3], words[:, 4]), (words[:-1, 0], words[1:, 0])):
         assert stats.chisquare(np.bincount(one * 5 + two, minlength=25)).pvalue > FALSE_ALARM

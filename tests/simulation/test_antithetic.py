@@ -17,7 +17,7 @@ from sgdsim.model.data import Data
 from sgdsim.model.optimizers import Optimizer
 from sgdsim.simulation.run_loop import simulate_runs
 from sgdsim.statistics.control_variates import controlled
-from sgdsim.statistics.estimators import NotMeasured
+from sgdsim.statistics.estimate import NotMeasured
 
 SYMMETRIC = ("normal:0.5,2", "uniform:-1,3", "laplace:0.3,2", "student_t:3", "rademacher")
 SKEWED = ("lognormal:0,0.5", "exponential:2", "bernoulli:0.3", "table:-1@0.2,0@0.5,4@0.3")

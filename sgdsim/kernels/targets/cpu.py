@@ -1,6 +1,6 @@
 """The CPU: loops over the lanes of a tile, of which LLVM makes SIMD."""
 # mypy: ignore-errors
-# ruff: noqa: D103
+# ruff: noqa: D103, F821
 
 # --- pasted from here on ---
 
@@ -11,20 +11,78 @@ import numpy as np
 from llvmlite import ir
 from numba import njit
 from numba.core import cgutils, types
+from numba.core.ccallback import CFunc
 from numba.extending import intrinsic
+from numba.np.numpy_support import from_dtype
 
 square_root = math.sqrt
 
 _X86 = platform.machine() in ("x86_64", "AMD64")
 
 # Only contraction: reassociation would make bits depend on the loop's shape, nnan would break divergence tests.
-_options = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy", "no_cfunc_wrapper": True}
+# Nothing here owns memory: without numba's counting of references, which is atomic, tuples of arrays cost nothing.
+_options = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy", "_nrt": False}
 # What only compiled code calls needs no wrapper that unpacks Python's arguments, which are tuples of arrays: that saves
 # a fifth of the time to compile. What Python or another module calls is kept on disk.
-device = lane_loop = tile_loop = njit(no_cpython_wrapper=True, **_options)
+device = lane_loop = tile_loop = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_options)
 # What is tiny, or called from one place, is typed there and compiled nowhere else: that saves a tenth of it.
 inlined = njit(inline="always", **_options)
-entry = njit(cache=True, **_options)
+entry = njit(cache=True, no_cfunc_wrapper=True, **_options)
+
+
+def called(function):
+    """A function that the engine calls by its address, as `interface` says; not compiled yet, as `numba.cfunc` would.
+
+    Its arrays are bare pointers: an index into them is what it says, and LLVM has a fifth of the text to read.
+    """
+    arrays = {"deviates": NOISE, "kicks": NOISE, "rows": np.uint32, "weights": np.float64}
+    numbers = {"running": types.int64, "completed": types.int64, "part": from_dtype(np.dtype(REAL))}
+    names = function.__code__.co_varnames[: function.__code__.co_argcount]
+    kinds = [numbers.get(name) or types.CPointer(from_dtype(np.dtype(arrays.get(name, REAL)))) for name in names]
+    callback = CFunc(function, (tuple(kinds), types.void), {}, _options)
+    callback.enable_caching()
+    return callback
+
+
+@intrinsic
+def call(context, address, arguments):
+    """Call a function by its address; arrays become the addresses of their first elements."""
+
+    def codegen(context, builder, signature, values):
+        address, parts = values[0], cgutils.unpack_tuple(builder, values[1])
+        for i, kind in enumerate(signature.args[1]):
+            if isinstance(kind, types.Array):
+                parts[i] = context.make_array(kind)(context, builder, parts[i]).data
+        function = ir.FunctionType(ir.VoidType(), [part.type for part in parts])
+        builder.call(builder.inttoptr(address, function.as_pointer()), parts)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, arguments), codegen
+
+
+@intrinsic
+def row_of(context, values, row, lanes):
+    """``values[row * lanes : (row + 1) * lanes]`` in a tenth of the instructions: nothing is negative or too large.
+
+    Not ``values[row * lanes + lane]`` in a loop: an index that may be negative, for all LLVM knows, makes a gather.
+    """
+
+    def codegen(context, builder, signature, arguments):
+        whole = context.make_array(values)(context, builder, arguments[0])
+        part = context.make_array(values)(context, builder)
+        place, length = builder.mul(arguments[1], arguments[2]), arguments[2]
+        if values.layout == "C":
+            data = builder.gep(whole.data, [place])
+        else:
+            byte = ir.IntType(8).as_pointer()
+            skip = builder.mul(place, builder.extract_value(whole.strides, 0))
+            data = builder.bitcast(builder.gep(builder.bitcast(whole.data, byte), [skip]), whole.data.type)
+        part.meminfo, part.parent = whole.meminfo, whole.parent
+        part.data, part.nitems, part.itemsize, part.strides = data, length, whole.itemsize, whole.strides
+        part.shape = builder.insert_value(whole.shape, length, 0)
+        return part._getvalue()
+
+    return values(values, types.int64, types.int64), codegen
 
 
 @intrinsic

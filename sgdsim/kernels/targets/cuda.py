@@ -13,7 +13,7 @@ square_root = math.sqrt
 
 # A step that is not inlined could not hold its arrays in registers.
 device = cuda.jit(device=True, forceinline=True)
-lane_loop = tile_loop = inlined = entry = device if IN_STEP else cuda.jit(device=True)
+lane_loop = tile_loop = inlined = called = device if IN_STEP else cuda.jit(device=True)
 kernel = cuda.jit(cache=True)
 
 

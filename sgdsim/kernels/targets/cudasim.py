@@ -15,7 +15,7 @@ def _plain(function):
     return function
 
 
-device = lane_loop = tile_loop = inlined = entry = _plain
+device = lane_loop = tile_loop = inlined = called = _plain
 kernel = cuda.jit
 
 

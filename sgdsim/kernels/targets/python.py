@@ -13,7 +13,11 @@ def _plain(function):
 
 square_root = np.sqrt  # math.sqrt raises where the compiled one gives NaN
 
-device = lane_loop = tile_loop = inlined = entry = _plain
+device = lane_loop = tile_loop = inlined = entry = called = _plain
+
+
+def call(function, arguments):
+    function(*arguments)
 
 
 def wide_vectors():
@@ -57,3 +61,7 @@ def barrier():
 
 def add_one(counts, index):
     counts[index] += np.uint32(1)
+
+
+def row_of(values, row, lanes):
+    return values[row * lanes : (row + 1) * lanes]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import nan
+from math import inf, nan
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -27,6 +27,18 @@ Order = int | Literal["exact", "adiabatic"]
 
 class NotApplicable(Exception):
     """A law does not hold for this run; the message says why, with the numbers."""
+
+
+def require(condition: object, reason: str) -> None:
+    """Refuse a run for which a law does not hold.
+
+    Raises
+    ------
+    NotApplicable
+        With the reason, where the condition is false.
+    """
+    if not condition:
+        raise NotApplicable(reason)
 
 
 @dataclass(frozen=True)
@@ -184,6 +196,42 @@ class Rival:
     predicted: float
 
 
+Number = Moment | Correlation | PathMean | Function
+"""Measures of one number, with a standard error."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a prediction rests on, told by a measurement: a number that lies within bounds where the prediction holds.
+
+    Parameters
+    ----------
+    words
+        For people, so that "its condition that … fails" is a sentence: ``the start is forgotten``.
+    measure
+        What to measure, in the ensemble that the prediction is held against.
+    low, high
+        The bounds.
+
+    Examples
+    --------
+    >>> Condition("the start is forgotten", Moment("mean", "x", 100), -0.01, 0.01).bounds
+    'from -0.01 to 0.01'
+    """
+
+    words: str
+    measure: Number
+    low: float = -inf
+    high: float = inf
+
+    @property
+    def bounds(self) -> str:
+        """The bounds in words."""
+        if self.low == -inf:
+            return f"at most {self.high:g}"
+        return f"at least {self.low:g}" if self.high == inf else f"from {self.low:g} to {self.high:g}"
+
+
 @dataclass(frozen=True)
 class Prediction:
     """A number from theory or from the user, and what to hold it against.
@@ -191,7 +239,7 @@ class Prediction:
     Parameters
     ----------
     id
-        ``valley`` for the handbook, ``user-1`` for the user's own.
+        ``valley`` for a law, ``user-1`` for the user's own.
     quantity
         For people: ``variance(x) at step 40``.
     measure
@@ -200,22 +248,28 @@ class Prediction:
         The number; 0 for a `Distance`.
     order
         ``exact``, ``adiabatic`` (exact along the noise-free path of slow parameters; tested as if it were
-        exact), or k for one valid up to and including the power k of the learning rate.
+        exact), or k for one valid up to and including the power k of a small parameter.
     resolution
         Smallest deviation worth seeing, in the units of `predicted`; None for the default of the comparison.
     point
         Sweep point; None without a sweep, or for a row about several points.
     source
-        arXiv id and equation, or the handbook's entry.
+        arXiv id and equation, or how it was found.
     conditions
         What it rests on, with numbers.
+    assumes
+        What it rests on and the ensemble can tell: each is measured, and where one fails the prediction does not hold
+        here, unless it was asked for.
+    asked
+        Whether the user asked for it, by the name of its law or as a formula; then it is judged whatever its
+        conditions come to, which the note tells.
     rival
         Optional.
     expect
         One of `EXPECTED`: what a right simulation must find.
-    learning_rate, series
-        For a prediction of order k: the rate, and a text that is equal for points which differ in the rate
-        alone.
+    small, series
+        For a prediction of order k: the small parameter, mostly the learning rate, and a text that is equal for
+        points which differ in it alone.
 
     Examples
     --------
@@ -235,8 +289,10 @@ class Prediction:
     conditions: str = ""
     rival: Rival | None = None
     expect: str = "agrees"
-    learning_rate: float = nan
+    small: float = nan
     series: str = ""
+    assumes: tuple[Condition, ...] = ()
+    asked: bool = True
 
     @property
     def statistic(self) -> str:

@@ -18,16 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sgdsim.model.observables import control_for
-from sgdsim.statistics.estimators import (
-    FEWEST_GROUPS,
-    Estimate,
-    NotMeasured,
-    all_and_left_out,
-    co_moment,
-    index_of,
-    record_of,
-    statistic,
-)
+from sgdsim.statistics.estimate import FEWEST_GROUPS, Estimate, NotMeasured, co_moment, unions_of
+from sgdsim.statistics.estimators import index_of, record_of, statistic
 
 if TYPE_CHECKING:
     from sgdsim.ensemble import Ensemble
@@ -149,6 +141,7 @@ def best_mean(ensemble: Ensemble, target: str, step: int) -> Estimate:
     return statistic(ensemble, "mean", target, step)
 
 
+@np.errstate(all="ignore")
 def regression(groups: Groups) -> Controlled:
     """The mean of a target with controls, from their groups.
 
@@ -169,7 +162,7 @@ def regression(groups: Groups) -> Controlled:
     number, controls = len(groups.count), len(groups.mean) - 1
     if number < FEWEST_GROUPS and groups.within is None:
         raise NotMeasured(f"fewer than {FEWEST_GROUPS} groups, and no covariances of independent trajectories")
-    keep = all_and_left_out(number) if number >= FEWEST_GROUPS else np.ones((1, number))
+    keep = unions_of(number)
     total = keep @ groups.count
     means = keep @ (groups.count * groups.mean).T / total[:, None]
     products = _products(groups, keep)
@@ -184,11 +177,12 @@ def regression(groups: Groups) -> Controlled:
         freedom = max(samples - 1 - controls, 0.0)
         stderr = float(np.sqrt(residual / freedom / samples)) if freedom else nan
         note = f"fewer than {FEWEST_GROUPS} groups"
-        return Controlled(float(values[0]), stderr, freedom, note=note, gain=gain, coefficients=beta)
-    shares = groups.count / groups.count.sum()
-    plain = Estimate.jackknife(values[0], values[1:], shares)
+        sample = float(total[0])
+        return Controlled(float(values[0]), stderr, freedom, note=note, sample=sample, gain=gain, coefficients=beta)
+    plain = Estimate.of_unions(values, groups.count)
     freedom = plain.freedom - (controls if groups.within is None else 0)
-    return Controlled(plain.value, plain.stderr, freedom, plain.replicates, shares, gain=gain, coefficients=beta)
+    kept = plain.replicates, plain.shares, "", plain.sample, plain.pairs, plain.second_order
+    return Controlled(plain.value, plain.stderr, freedom, *kept, gain=gain, coefficients=beta)
 
 
 def _products(groups: Groups, keep: np.ndarray) -> np.ndarray:

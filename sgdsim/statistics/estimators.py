@@ -1,29 +1,31 @@
-"""Estimates with error bars, from an ensemble alone.
-
-Trajectories are independent, and every sum in a file is kept for 64 groups of them. Leaving out one group at
-a time gives replicates of any estimate, and from these its standard error, also of ratios, of correlations
-and of differences between sweep points that share their noise. Groups may differ in size, so the jackknife is
-the one for unequal groups (Busing, Meijer & van der Leeden, Statistics and Computing 9, 3 (1999)); for equal
-groups it is Quenouille's.
-"""
+"""Estimates with error bars, from an ensemble alone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from sgdsim.base.errors import unknown_name
+from sgdsim.formulas.names import normal
+from sgdsim.statistics.estimate import (
+    FEWEST_GROUPS,
+    GROUPS,
+    OVERFLOW,
+    Estimate,
+    NotMeasured,
+    all_left_out_and_pairs,
+    co_moment,
+    unions_of,
+    unite,
+)
 from sgdsim.statistics.moments import Moments
 
 if TYPE_CHECKING:
     from sgdsim.ensemble import Ensemble
 
-GROUPS = 64
-FEWEST_GROUPS = 16
-"""Below this the standard errors come from the moments themselves."""
 
 STATISTICS: dict[str, Callable[[Moments], np.ndarray]] = {
     "mean": lambda moments: moments.mean,
@@ -35,152 +37,7 @@ STATISTICS: dict[str, Callable[[Moments], np.ndarray]] = {
 """Of one observable; a covariance is one of two."""
 
 
-class NotMeasured(LookupError):
-    """The ensemble does not hold what an estimate needs."""
-
-
-@dataclass(frozen=True, eq=False)
-class Estimate:
-    """A number with its standard error.
-
-    Parameters
-    ----------
-    value, stderr
-        NaN where it cannot be had.
-    freedom
-        Degrees of freedom of the standard error.
-    replicates
-        The value with one group left out, one a group; None where the error does not come from groups.
-    shares
-        Each group's part of the trajectories, likewise.
-    note
-        For the table.
-    sample
-        How many values a standard error from groups rests on, where the groups themselves are not kept.
-
-    Examples
-    --------
-    >>> estimate = Estimate.jackknife(2.5, np.array([3.0, 8 / 3, 7 / 3, 2.0]), np.full(4, 0.25))
-    >>> round(estimate.stderr, 4)  # the standard error of the mean of 1, 2, 3, 4
-    0.6455
-    """
-
-    value: float
-    stderr: float
-    freedom: float
-    replicates: np.ndarray | None = None
-    shares: np.ndarray | None = None
-    note: str = ""
-    sample: float = 0.0
-
-    @classmethod
-    def jackknife(cls, value: float, replicates: np.ndarray, shares: np.ndarray) -> Estimate:
-        """An estimate from its replicates."""
-        stderr = float(np.sqrt(np.sum(deviations(value, replicates, shares) ** 2)))
-        return cls(float(value), stderr, len(replicates) - 1, replicates, shares)
-
-    @property
-    def groups(self) -> int:
-        """How many groups the standard error rests on; 0 where it does not come from groups."""
-        return 0 if self.replicates is None else len(self.replicates)
-
-    @property
-    def deviations(self) -> np.ndarray:
-        """Each group's part in the error: their squares add up to ``stderr**2``, products to covariances."""
-        assert self.replicates is not None
-        assert self.shares is not None
-        return deviations(self.value, self.replicates, self.shares)
-
-    @property
-    def skewness(self) -> float:
-        """Skewness of the groups' values; 0 where there are none."""
-        if self.replicates is None:
-            return 0.0
-        centred = self.deviations - self.deviations.mean()
-        spread = np.mean(centred**2)
-        return float(np.mean(centred**3) / spread**1.5) if spread > 0 else 0.0
-
-
-def deviations(value: Any, replicates: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """Each group's part in the error of an estimate: along the last axis, squares add up to its variance.
-
-    Parameters
-    ----------
-    value
-        The estimate from all groups, of one dimension less than the replicates.
-    replicates
-        The estimate with one group left out.
-    shares
-        Each group's part of the trajectories.
-
-    Examples
-    --------
-    >>> deviations(2.0, np.array([2.5, 2.0, 1.5]), np.full(3, 1 / 3)).round(3)
-    array([-0.408,  0.   ,  0.408])
-    """
-    groups = replicates.shape[-1]
-    value = np.asarray(value)[..., None]
-    # In the paper's names: h_j = 1/share_j, pseudo-values h_j*value - (h_j - 1)*replicate_j.
-    inverse = 1.0 / shares
-    pseudo = inverse * value - (inverse - 1.0) * replicates
-    centre = groups * value - np.sum((1.0 - shares) * replicates, axis=-1, keepdims=True)
-    return np.asarray((pseudo - centre) / np.sqrt((inverse - 1.0) * groups))
-
-
-def unite(groups: Moments, keep: np.ndarray) -> Moments:
-    """The moments of unions of groups.
-
-    Pébay's update for any number of sets at once: sums of powers about the common mean, from those about each
-    set's.
-
-    Parameters
-    ----------
-    groups
-        Fields of shape (…, group), no group empty.
-    keep
-        Which groups stand in which union, (union, group).
-
-    Returns
-    -------
-    Moments
-        Fields of shape (…, union).
-
-    Examples
-    --------
-    >>> singles = Moments(np.ones(2), np.array([1.0, 3.0]), np.zeros(2), np.zeros(2), np.zeros(2))
-    >>> unite(singles, np.array([[1, 1]])).variance
-    array([2.])
-    """
-    count, mean, m2, m3, m4 = (field[..., None, :] for field in groups)
-    n = count * keep
-    total = n.sum(-1)
-    reference = mean.mean(-1, keepdims=True)  # near every mean, so that nothing cancels
-    shift = (n * (mean - reference)).sum(-1, keepdims=True) / total[..., None]
-    d = mean - reference - shift
-    nd2 = n * d * d
-    return Moments(
-        total,
-        (reference + shift)[..., 0],
-        (keep * m2 + nd2).sum(-1),
-        (keep * (m3 + 3.0 * d * m2) + nd2 * d).sum(-1),
-        (keep * (m4 + d * (4.0 * m3 + 6.0 * d * m2)) + nd2 * d * d).sum(-1),
-    )
-
-
-def all_and_left_out(groups: int) -> np.ndarray:
-    """Rows of `keep`: first all groups, then all but one, for each.
-
-    Examples
-    --------
-    >>> all_and_left_out(3)
-    array([[1., 1., 1.],
-           [0., 1., 1.],
-           [1., 0., 1.],
-           [1., 1., 0.]])
-    """
-    return np.vstack([np.ones((1, groups)), 1.0 - np.eye(groups)])
-
-
+@np.errstate(all="ignore")
 def statistic(ensemble: Ensemble, name: str, observable: str, step: int) -> Estimate:
     """A statistic of one observable over the live trajectories.
 
@@ -216,28 +73,50 @@ def statistic(ensemble: Ensemble, name: str, observable: str, step: int) -> Esti
     if name == "covariance":
         return _covariance(ensemble, observable, step)
     groups = _group_moments(ensemble, observable, step)
-    if not len(groups.count):
+    number = len(groups.count)
+    if not number:
         return Estimate(np.nan, np.nan, 0, note="no live trajectories")
-    if len(groups.count) < FEWEST_GROUPS:
-        total = Moments(*(field[0] for field in unite(groups, np.ones((1, len(groups.count))))))
-        return _from_moments(name, total, independent="antithetic" not in ensemble.attributes)
-    values = STATISTICS[name](unite(groups, all_and_left_out(len(groups.count))))
-    return Estimate.jackknife(values[0], values[1:], groups.count / groups.count.sum())
+    if number < FEWEST_GROUPS:
+        return _from_moments(name, _total(groups), independent="antithetic" not in ensemble.attributes)
+    values = STATISTICS[name](unite(groups, all_left_out_and_pairs(number)))
+    estimate = Estimate.of_unions(values, groups.count)
+    finite = np.isfinite(values).all()
+    return estimate if finite or not groups.m2.any() else replace(estimate, note=OVERFLOW)
+
+
+def total(ensemble: Ensemble, observable: str, step: int) -> Moments:
+    """The moments of an observable over all live trajectories.
+
+    Raises
+    ------
+    NotMeasured
+        For an observable or step that was not recorded, and without live trajectories.
+    """
+    groups = _group_moments(ensemble, observable, step)
+    if not len(groups.count):
+        raise NotMeasured("no live trajectories")
+    return _total(groups)
+
+
+@np.errstate(all="ignore")
+def _total(groups: Moments) -> Moments:
+    return Moments(*(field[0] for field in unite(groups, np.ones((1, len(groups.count))))))
 
 
 def _from_moments(name: str, total: Moments, independent: bool) -> Estimate:
     """Standard formulas for independent values, for want of groups."""
-    value = float(STATISTICS[name](total))
-    stderr = np.nan
-    if not independent:
-        pass
-    elif name == "mean":
-        stderr = float(total.mean_stderr)
-    elif name == "variance":
-        stderr = float(total.variance_stderr)
-    elif name == "std" and value > 0:
-        stderr = float(total.variance_stderr) / (2.0 * value)
-    return Estimate(value, stderr, float(total.count) - 1, note=f"fewer than {FEWEST_GROUPS} groups")
+    value, n = float(STATISTICS[name](total)), float(total.count)
+    stderr, bent, skewed = np.nan, 0.0, 0.0
+    if independent and name == "mean":
+        stderr, skewed = float(total.mean_stderr), float(total.skewness) * np.sqrt(GROUPS / n)
+    elif independent and name in ("variance", "std") and n > 1:
+        # The mean is estimated too: the square of its error is of second order.
+        stderr, bent = float(total.variance_stderr), np.sqrt(2.0) * float(total.variance) / n
+        if name == "std":
+            stderr, bent = (error / (2.0 * value) if value > 0 else np.nan for error in (stderr, bent))
+    note = f"fewer than {FEWEST_GROUPS} groups"
+    skewed = skewed if np.isfinite(skewed) else 0.0  # of no spread
+    return Estimate(value, stderr, n - 1, note=note, sample=n, second_order=bent, skewed=skewed)
 
 
 def _covariance(ensemble: Ensemble, pair: str, step: int) -> Estimate:
@@ -247,14 +126,19 @@ def _covariance(ensemble: Ensemble, pair: str, step: int) -> Estimate:
     record, index = record_of(ensemble, step), index_of(ensemble, "pair", pair)
     groups = np.asarray(ensemble["group_comoments"][record, :, index], dtype=float)
     n, first, second, within = groups[groups[:, 0] > 0].T
-    keep = all_and_left_out(len(n)) if len(n) >= FEWEST_GROUPS else np.ones((1, len(n)))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        values = co_moment(n, within, first, second, keep) / ((n * keep).sum(-1) - 1.0)
-    if len(n) < FEWEST_GROUPS:
-        return Estimate(float(values[0]), np.nan, 0, note=f"fewer than {FEWEST_GROUPS} groups")
-    return Estimate.jackknife(values[0], values[1:], n / n.sum())
+    keep = unions_of(len(n))
+    return _of_unions(co_moment(n, within, first, second, keep) / ((n * keep).sum(-1) - 1.0), n)
 
 
+def _of_unions(values: np.ndarray, counts: np.ndarray) -> Estimate:
+    """An estimate from its values for the unions of `unions_of`."""
+    if len(counts) < FEWEST_GROUPS:
+        note = f"fewer than {FEWEST_GROUPS} groups"
+        return Estimate(float(values[0]), np.nan, 0, note=note, sample=float(counts.sum()))
+    return Estimate.of_unions(values, counts)
+
+
+@np.errstate(all="ignore")
 def correlation(ensemble: Ensemble, parameter: str, steps: tuple[int, int]) -> Estimate:
     """Pearson's correlation over trajectories of a parameter at two snapshots, with a jackknife over groups.
 
@@ -285,16 +169,13 @@ def correlation(ensemble: Ensemble, parameter: str, steps: tuple[int, int]) -> E
     means = [sums(values - values.mean()) / n for values in (x, y)]  # about the common mean: nothing cancels
     position = np.cumsum(used) - 1
     u, v = (w - w.mean() - mean[position[labels]] for w, mean in zip((x, y), means, strict=True))
-    keep = all_and_left_out(len(n)) if len(n) >= FEWEST_GROUPS else np.ones((1, len(n)))
+    keep = unions_of(len(n))
     pairs = ((u, u, 0, 0), (v, v, 1, 1), (u, v, 0, 1))
     sxx, syy, sxy = (co_moment(n, sums(a * b), means[i], means[j], keep) for a, b, i, j in pairs)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        values = sxy / np.sqrt(sxx * syy)
-    if len(n) < FEWEST_GROUPS:
-        return Estimate(float(values[0]), np.nan, 0, note=f"fewer than {FEWEST_GROUPS} groups")
-    return Estimate.jackknife(values[0], values[1:], n / n.sum())
+    return _of_unions(sxy / (np.sqrt(sxx) * np.sqrt(syy)), n)
 
 
+@np.errstate(all="ignore")
 def path_mean(
     ensemble: Ensemble, parameter: str, steps: Sequence[int], function: Callable[[np.ndarray], np.ndarray]
 ) -> Estimate:
@@ -329,53 +210,8 @@ def path_mean(
     sums = np.bincount(labels, values, minlength=GROUPS)
     used = counts > 0
     n, sums = counts[used], sums[used]
-    total = float(sums.sum() / n.sum())
-    if len(n) < FEWEST_GROUPS:
-        return Estimate(total, np.nan, 0, note=f"fewer than {FEWEST_GROUPS} groups")
-    return Estimate.jackknife(total, (sums.sum() - sums) / (n.sum() - n), n / n.sum())
-
-
-def co_moment(n: np.ndarray, within: np.ndarray, a: np.ndarray, b: np.ndarray, keep: np.ndarray) -> np.ndarray:
-    """Sum of products of deviations from the common means of unions of groups, as in `unite`.
-
-    Parameters
-    ----------
-    n, within, a, b
-        Of each group: count, sum of products about its own means, and both means.
-    keep
-        Which groups stand in which union, (union, group).
-
-    Examples
-    --------
-    >>> co_moment(np.ones(2), np.zeros(2), np.array([1.0, 3.0]), np.array([0.0, 1.0]), np.array([[1, 1]]))
-    array([1.])
-    """
-    weights = n * keep
-    da, db = (m - (weights * m).sum(-1, keepdims=True) / weights.sum(-1, keepdims=True) for m in (a, b))
-    return np.asarray((keep * within + weights * da * db).sum(-1))
-
-
-def combine(function: Callable[..., Any], estimates: Sequence[Estimate]) -> Estimate:
-    """A function of several estimates, its error from their replicates, group by group.
-
-    Groups are independent, so this holds whether or not the estimates come from the same trajectories, or
-    from sweep points with the same noise.
-
-    Examples
-    --------
-    >>> one = Estimate.jackknife(1.0, np.linspace(0.9, 1.1, 20), np.full(20, 0.05))
-    >>> combine(lambda a, b: a - b, [one, one]).stderr
-    0.0
-    """
-    value = float(function(*(estimate.value for estimate in estimates)))
-    replicates = [estimate.replicates for estimate in estimates]
-    if any(values is None for values in replicates):
-        return Estimate(value, np.nan, 0, note=f"fewer than {FEWEST_GROUPS} groups")
-    shares = estimates[0].shares
-    assert shares is not None
-    if any(estimate.groups != estimates[0].groups for estimate in estimates):
-        return Estimate(value, np.nan, 0, note="the points differ in their groups")
-    return Estimate.jackknife(value, np.asarray(function(*replicates)), shares)
+    keep = unions_of(len(n))
+    return _of_unions(keep @ sums / (keep @ n), n)
 
 
 def drift(ensemble: Ensemble, name: str) -> list[Estimate]:
@@ -398,29 +234,41 @@ def drift(ensemble: Ensemble, name: str) -> list[Estimate]:
     >>> import sgdsim
     >>> from sgdsim.model.recorder import Drift, Histogram
     >>> loss = sgdsim.Loss("x**2/2 + z*x", ("x",), noise={"z": sgdsim.Noise.parse("normal")})
-    >>> run = {"initial": {"x": "grid:-1,1"}, "trajectories": 4096, "steps": 4, "device": "python"}
+    >>> run = {"initial": {"x": "grid:-1,1,64"}, "trajectories": 4096, "steps": 4, "device": "python"}
     >>> found = drift(
     ...     sgdsim.simulate(loss, learning_rate=0.1, drifts={"x": Drift("x", Histogram(-1, 1, 2))}, **run), "x"
     ... )
     >>> [one.value > 0 for one in found], found[0].freedom
-    ([True, False], 63)
+    ([True, False], 15.0)
     """
-    if f"drift_{name}_stderr" not in ensemble:
-        raise NotMeasured(f"no drift of {name} was recorded")
+    if f"groups_{name}" not in ensemble:
+        raise NotMeasured(f"no drift of {name} was recorded, or by a version that kept no groups of it")
     values, stderrs = (np.asarray(ensemble[f"drift_{name}{end}"], dtype=float) for end in ("", "_stderr"))
     if not (stderrs > 0).all():
         raise NotMeasured(f"the drift of {name} has no standard error in bin {int(np.argmin(stderrs > 0))}")
-    counts = np.asarray(ensemble[f"count_{name}"], dtype=float)
+    counts, groups = (np.asarray(ensemble[f"{kind}_{name}"], dtype=float) for kind in ("count", "groups"))
+    if groups.min() < FEWEST_GROUPS:
+        raise NotMeasured(f"the drift of {name} was seen in fewer than {FEWEST_GROUPS} groups in bin {groups.argmin()}")
+    skewness = np.asarray(ensemble[f"drift_{name}_skewness"], dtype=float)
     return [
-        Estimate(float(v), float(e), GROUPS - 1, sample=float(n))
-        for v, e, n in zip(values, stderrs, counts, strict=True)
+        Estimate(float(v), float(e), float(g) - 1.0, sample=float(n), skewed=float(s))
+        for v, e, n, g, s in zip(values, stderrs, counts, groups, skewness, strict=True)
     ]
 
 
 def ks_distance(
-    ensemble: Ensemble, parameter: str, step: int, cdf: Callable[[np.ndarray], np.ndarray]
+    ensemble: Ensemble, parameter: str, step: int, cdf: Callable[[np.ndarray], np.ndarray], off: float = 0.0
 ) -> tuple[float, int]:
     """Largest distance between the distribution function of a parameter at a snapshot and a given one.
+
+    Parameters
+    ----------
+    ensemble, parameter, step
+        Whose values.
+    cdf
+        The given distribution function; it may have steps, at which values can be equal.
+    off
+        Part by which rounding may have moved the values: the distance is the least that they may have.
 
     Returns
     -------
@@ -444,9 +292,10 @@ def ks_distance(
     n = len(values)
     if n == 0:
         return np.nan, 0
-    expected = cdf(values)
-    ranks = np.arange(n + 1) / n
-    return float(max(np.max(ranks[1:] - expected), np.max(expected - ranks[:-1]))), n
+    ranks, allowed = np.arange(n + 1) / n, off * np.abs(values)
+    # A value stands at the top of its step in one distribution function, and at the bottom in the one from the left.
+    up_to, below = cdf(values + allowed), cdf(np.nextafter(values - allowed, -np.inf))
+    return max(float(np.max(ranks[1:] - up_to)), float(np.max(below - ranks[:-1])), 0.0), n
 
 
 def live(ensemble: Ensemble, parameter: str, step: int) -> np.ndarray:
@@ -584,91 +433,6 @@ def excluded(ensemble: Ensemble, observable: str, step: int) -> int:
     return int(ensemble["excluded"][record_of(ensemble, step), index_of(ensemble, "observable", observable)])
 
 
-@dataclass(frozen=True, eq=False)
-class PowerFit:
-    """A weighted least-squares fit of powers.
-
-    Attributes
-    ----------
-    coefficients, stderrs
-        One a power.
-    chi_square, excess
-        Of the residuals, and how many of them are free.
-    p
-        Probability of residuals as large as these if the powers suffice.
-    freedom
-        Degrees of freedom of the standard errors.
-    """
-
-    coefficients: np.ndarray
-    stderrs: np.ndarray
-    chi_square: float
-    excess: int
-    p: float
-    freedom: float
-
-
-def fit_powers(x: np.ndarray, estimates: Sequence[Estimate], offsets: np.ndarray, powers: Sequence[int]) -> PowerFit:
-    """Fit ``estimate - offset = sum_k b_k x^k``.
-
-    The errors, and those of the residuals, come from the covariance of the estimates over groups, so that the
-    points may share their noise; the residuals are tested by Hotelling's T^2, which is chi-square for many
-    groups.
-
-    Parameters
-    ----------
-    x
-        Abscissae, positive.
-    estimates
-        All with groups, or all without (then independent).
-    offsets
-        What is taken away from the estimates.
-    powers
-        No more than there are points; as many leave nothing to test the fit by.
-
-    Examples
-    --------
-    >>> x = np.array([1.0, 2.0, 3.0, 4.0])
-    >>> estimates = [Estimate(2.0 * value**2 + 1.0, 0.1, np.inf) for value in x]
-    >>> fit_powers(x, estimates, np.ones(4), [1, 2]).coefficients.round(9) + 0.0
-    array([0., 2.])
-    """
-    from scipy.special import chdtrc, fdtrc
-
-    y = np.array([estimate.value for estimate in estimates]) - offsets
-    stderrs = np.array([estimate.stderr for estimate in estimates])
-    scale = float(np.max(x))
-    design = (x[:, None] / scale) ** np.asarray(powers) / stderrs[:, None]
-    parts = _standard_deviations(estimates, stderrs)
-    freedom = min(estimate.freedom for estimate in estimates)
-    inverse = np.linalg.pinv(design)
-    coefficients = inverse @ (y / stderrs)
-    errors = np.sqrt(np.sum((inverse @ parts) ** 2, axis=1))
-    free = np.linalg.svd(design)[0][:, len(powers) :].T  # combinations of the data that no coefficient moves
-    residuals, spread = free @ (y / stderrs), free @ parts
-    excess = len(free)
-    units = scale ** -np.asarray(powers, dtype=float)
-    if not excess:
-        return PowerFit(coefficients * units, errors * units, 0.0, 0, np.nan, freedom)
-    # Points with the same noise may leave combinations without any; a millionth of an error stands for rounding.
-    covariance = spread @ spread.T + 1e-12 * np.eye(excess)
-    chi_square = float(residuals @ np.linalg.solve(covariance, residuals))
-    if estimates[0].groups:
-        rest = freedom - excess + 1
-        p = float(fdtrc(excess, rest, chi_square * rest / (freedom * excess)))
-    else:
-        p = float(chdtrc(excess, chi_square))
-    return PowerFit(coefficients * units, errors * units, chi_square, excess, p, freedom)
-
-
-def _standard_deviations(estimates: Sequence[Estimate], stderrs: np.ndarray) -> np.ndarray:
-    """Rows whose products are the covariances of the estimates, each in units of its standard error."""
-    if not estimates[0].groups:
-        return np.eye(len(estimates))
-    parts = np.stack([estimate.deviations for estimate in estimates])
-    return np.asarray(parts / stderrs[:, None])
-
-
 def _group_moments(ensemble: Ensemble, observable: str, step: int) -> Moments:
     """The moments of the groups that are not empty, in order."""
     record, index = record_of(ensemble, step), index_of(ensemble, "observable", observable)
@@ -724,7 +488,7 @@ def index_of(ensemble: Ensemble, kind: str, name: str) -> int:
     >>> index_of(Ensemble({"observable": Variable(("observable",), ["x", "y"])}, {}), "observable", "y")
     1
     """
-    names = [str(known) for known in ensemble[kind]]
+    names, name = [str(known) for known in ensemble[kind]], normal(name)
     if name not in names:
         raise NotMeasured(unknown_name(kind, name, names))
     return names.index(name)

@@ -6,11 +6,13 @@ from math import sqrt
 
 import numpy as np
 
-from sgdsim.statistics.scores import POWER, Score, normal_deviate
+from sgdsim.statistics.scores import FEWEST_TRAJECTORIES, POWER, Score, normal_deviate
 
 FEWEST_EXPECTED = 10.0
 """Bins are merged until as many values are expected in each."""
 FEWEST_LARGEST = 16
+MOST_EQUAL = 0.01
+"""Part of the largest values that may be equal to another: of a lattice, they are no sample of a tail."""
 UNSTABLE = 0.01
 """Below this p, the tail's exponent is not the same in the quarter that lies furthest out."""
 TOWARDS = 0.5
@@ -36,7 +38,11 @@ def kolmogorov_smirnov(distance: float, n: int) -> Score:
         # Where the distribution is off by D, a sample is off by D +- sqrt(F(1 - F)/n), and F(1 - F) <= 1/4.
         return float(kolmogi(level) / scale + ndtri(POWER) * 0.5 / sqrt(n))
 
-    return Score(distance, z=normal_deviate(p), p=p, detectable=seen)
+    return Score(distance, z=normal_deviate(p), p=p, detectable=seen, doubts=_few(n))
+
+
+def _few(n: float) -> tuple[str, ...]:
+    return (f"fewer than {FEWEST_TRAJECTORIES} trajectories",) if n < FEWEST_TRAJECTORIES else ()
 
 
 def chi_square(counts: np.ndarray, probabilities: np.ndarray, off: np.ndarray | None = None) -> Score:
@@ -48,6 +54,19 @@ def chi_square(counts: np.ndarray, probabilities: np.ndarray, off: np.ndarray | 
         (\sum |p_i - q_i|)^2 = (\sum |p_i - q_i|/\sqrt{q_i} \cdot \sqrt{q_i})^2 <= \sum (p_i - q_i)^2/q_i = \lambda/n,
 
     so that a total variation of D, and even more so a Kolmogorov distance of D, has a noncentrality of 4 n D^2 or more.
+
+    The p-value is the larger one of Pearson's sum and of twice the logarithm of the likelihood ratio. Where ten values
+    are expected of a bin and many of the others, a surplus in it is seen too often in Pearson's sum, and a lack in the
+    ratio. True laws are rejected, in units of what is said, at 1e-3, 1e-5 and 1e-6 (1e6 samples or more):
+
+    ====================  =============  =============  =============
+    expected              Pearson        ratio          larger p
+    ====================  =============  =============  =============
+    10; 1e6               1.6, 12, 16    0.8, 4.7, 0.3  0.3, 0.7, 0.3
+    10, 10; 1e6           1.9, 7.8, 21   1.2, 1.4, 1.7  0.5, 0.4, 1.3
+    5 times 10 and 1000   1.5, 4.1, 8.0  1.2, 1.2, 1.0  0.7, 0.6, 0
+    30 times 12           1.2, 1.3, 0    1.4, 1.8, 2.0  0.9, 0.7, 0
+    ====================  =============  =============  =============
 
     Parameters
     ----------
@@ -61,10 +80,10 @@ def chi_square(counts: np.ndarray, probabilities: np.ndarray, off: np.ndarray | 
     Examples
     --------
     >>> one = chi_square(np.array([240, 260, 500]), np.array([0.25, 0.25, 0.5]))
-    >>> one.measured, round(one.p, 3), one.remarks
+    >>> one.measured, round(one.p, 2), one.remarks
     (0.01, 0.67, ('chi-square 0.8 on 2',))
     """
-    from scipy.special import chdtrc, chdtri, chndtr, chndtrinc, chndtrix
+    from scipy.special import chdtrc, chdtri, chndtr, chndtrinc, chndtrix, xlogy
 
     n = float(counts.sum())
     if not n:
@@ -77,16 +96,17 @@ def chi_square(counts: np.ndarray, probabilities: np.ndarray, off: np.ndarray | 
     if not freedom:
         return Score(distance, doubts=("one bin holds all that is expected: bins narrower, or elsewhere",))
     value = float(np.sum((observed - expected) ** 2 / expected))
+    smaller = min(value, max(float(2.0 * np.sum(xlogy(observed, observed / expected))), 0.0))
     # Merging bins makes a noncentrality no larger; what is expected in less than one value is merged.
     allowed = 0.0 if off is None else n * float(np.sum(off**2 / np.maximum(probabilities, 1.0 / n)))
-    p = float(max(chdtrc(freedom, value), 1.0 - chndtr(value, freedom, allowed)))
+    p = float(max(chdtrc(freedom, smaller), 1.0 - chndtr(smaller, freedom, allowed)))
 
     def seen(level: float) -> float:
         limit = max(float(chdtri(freedom, level)), float(chndtrix(1.0 - level, freedom, allowed)))
         return float(sqrt(chndtrinc(limit, freedom, 1.0 - POWER) / n) / 2.0)
 
     remark = f"chi-square {value:.1f} on {freedom}"
-    return Score(distance, z=normal_deviate(p), p=p, detectable=seen, remarks=(remark,))
+    return Score(distance, z=normal_deviate(p), p=p, detectable=seen, doubts=_few(n), remarks=(remark,))
 
 
 def _merged(observed: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -144,8 +164,9 @@ def tail(values: np.ndarray, predicted: float, fraction: float, alpha: float, ro
         return Score(doubts=(f"fewer than {k} values differ from zero",))
     quarter = k // 4
     whole, far = (float(np.mean(np.log(largest[:m] / largest[m]))) for m in (k, quarter))
-    if not far > 0:
-        return Score(doubts=("the largest values are equal",))
+    equal = k - len(np.unique(largest[:k]))
+    if not far > 0 or equal > MOST_EQUAL * k:
+        return Score(doubts=(f"{equal} of the {k} largest values are equal to another: a lattice has no such tail",))
     allowed = float(np.clip(1.0 / predicted - whole, -rounding, rounding))
     p = _gamma_p(k, k * (whole + allowed) * predicted)
     # What rounding may have hidden would not have been seen.
@@ -155,7 +176,7 @@ def tail(values: np.ndarray, predicted: float, fraction: float, alpha: float, ro
         (1.0 / whole - predicted) * whole * sqrt(k),
         p,
         lambda level: predicted * (_detectable_change(k, level) + rounding * predicted),
-        doubts=tuple(_instability(k, whole, quarter, far, predicted, p, alpha)),
+        doubts=(*_few(len(values)), *_instability(k, whole, quarter, far, predicted, p, alpha)),
         remarks=(f"{k} largest; {1.0 / far:.3g} ± {1.0 / (far * sqrt(quarter)):.2g} from {quarter}",),
     )
 

@@ -15,7 +15,8 @@ from math import ceil, inf, log10
 
 import numpy as np
 
-from sgdsim.statistics.estimators import Estimate, PowerFit, fit_powers
+from sgdsim.statistics.estimate import Estimate
+from sgdsim.statistics.power_fit import PowerFit, fit_powers
 from sgdsim.statistics.scores import detectable
 
 ASK_FOR_A_TERM = 0.05

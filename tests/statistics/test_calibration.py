@@ -18,7 +18,7 @@ from sgdsim.ensemble import Ensemble, Variable
 from sgdsim.prediction import Correlation, Curve, Density, Distance, Moment, Prediction, Tail
 from sgdsim.statistics import bootstrap, estimators
 from sgdsim.statistics.comparison import compare
-from sgdsim.statistics.estimators import Estimate
+from sgdsim.statistics.estimate import Estimate, all_and_left_out, deviations, unite
 from sgdsim.statistics.goodness import tail
 from sgdsim.statistics.moments import Moments
 from sgdsim.statistics.order_test import Advice, Series, advise, order_test
@@ -83,8 +83,8 @@ def _scores(statistic: str, groups: int, count: int) -> np.ndarray:
         mean = rng.normal(size=(500, groups)) / np.sqrt(SIZE)
         m2 = rng.chisquare(SIZE - 1, size=(500, groups))
         sums = Moments(np.full(mean.shape, float(SIZE)), mean, m2, 0 * m2, 0 * m2)
-        values = estimators.STATISTICS[statistic](estimators.unite(sums, estimators.all_and_left_out(groups)))
-        parts = estimators.deviations(values[:, 0], values[:, 1:], np.full(groups, 1.0 / groups))
+        values = estimators.STATISTICS[statistic](unite(sums, all_and_left_out(groups)))
+        parts = deviations(values[:, 0], values[:, 1:], np.full(groups, 1.0 / groups))
         truth = 0.0 if statistic == "mean" else 1.0
         scores.append((values[:, 0] - truth) / np.sqrt(np.sum(parts**2, axis=1)))
     return np.concatenate(scores)
@@ -190,12 +190,12 @@ def test_distribution_functions(ensembles: int) -> None:
     claim = Prediction("k", "law", Distance("x", 0, lambda x: np.asarray(stats.norm.cdf(x))), 0.0)
 
     def draw(rng: np.random.Generator) -> float:
-        return p_of(_snapshot(rng.normal(size=512)), claim)
+        return p_of(snapshot(rng.normal(size=512)), claim)
 
     assert calibrated(many(ensembles, 35, draw))
 
 
-def _snapshot(values: np.ndarray) -> Ensemble:
+def snapshot(values: np.ndarray) -> Ensemble:
     theta = Variable(("snapshot", "trajectory", "parameter"), values[None, :, None])
     names = {"parameter": Variable(("parameter",), ["x"]), "snapshot_step": Variable(("snapshot",), [0])}
     return Ensemble({"theta": theta, **names}, {})
@@ -211,7 +211,7 @@ def test_tails(fraction: float, ensembles: int) -> None:
     claim = Prediction("t", "tail", Tail("x", 0, fraction), 2.5)
 
     def draw(rng: np.random.Generator) -> float:
-        return p_of(_snapshot(rng.pareto(2.5, size=2000) + 1.0), claim)
+        return p_of(snapshot(rng.pareto(2.5, size=2000) + 1.0), claim)
 
     assert calibrated(many(ensembles, 36, draw))
 
@@ -253,7 +253,7 @@ def _bootstrapped(draw: Draw, mean: float, count: int) -> tuple[np.ndarray, np.n
     for _ in range(count // 100):
         values = draw(rng, (100, GROUPS))
         left_out = (values.sum(1, keepdims=True) - values) / (GROUPS - 1)
-        parts = estimators.deviations(values.mean(1), left_out, np.full(GROUPS, 1.0 / GROUPS))
+        parts = deviations(values.mean(1), left_out, np.full(GROUPS, 1.0 / GROUPS))
         z = (values.mean(1) - mean) / np.sqrt(np.sum(parts**2, axis=1))
         p = list(map(bootstrap.p_value, bootstrap.studentised(parts, 9999), z))
         found.append([p, 2 * stats.t(GROUPS - 1).sf(np.abs(z)), stats.skew(values, axis=1)])
@@ -337,7 +337,7 @@ def test_orders(ensembles: int) -> None:
     """mean = eta/2 + eta^2/4, claimed as eta/2 to order 1."""
     truth = RATES / 2 + RATES**2 / 4
     claims = [
-        Prediction("o", "mean(x)", Moment("mean", "x", 0), rate / 2, 1, point=point, learning_rate=rate)
+        Prediction("o", "mean(x)", Moment("mean", "x", 0), rate / 2, 1, point=point, small=rate)
         for point, rate in enumerate(RATES)
     ]
 
@@ -420,7 +420,7 @@ def test_an_undecided_row_of_an_order_gives_the_advice() -> None:
     for rates, std in ((RATES, 0.3), (LARGE, 1e-4)):
         rng = np.random.default_rng(44)
         claims = [
-            Prediction("o", "mean(x)", Moment("mean", "x", 0), rate / 2, 1, point=point, learning_rate=rate)
+            Prediction("o", "mean(x)", Moment("mean", "x", 0), rate / 2, 1, point=point, small=rate)
             for point, rate in enumerate(rates)
         ]
         points = [Ensemble(drawn(rng, mean=rate / (2 - rate), std=std), {}) for rate in rates]

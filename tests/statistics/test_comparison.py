@@ -13,8 +13,10 @@ from scipy import stats
 
 from sgdsim.ensemble import Ensemble
 from sgdsim.prediction import Correlation, Curve, Density, Distance, Function, Moment, Prediction, Rival, Tail
-from sgdsim.statistics.comparison import Comparison, compare, detectable, format_table, holm, to_json, two_sided
+from sgdsim.statistics.comparison import Comparison, compare, detectable, holm, two_sided
 from sgdsim.statistics.goodness import chi_square, tail
+from sgdsim.statistics.scores import straight
+from sgdsim.statistics.verdict_table import format_table, to_json
 from sgdsim.theory.law import Skipped
 from tests.statistics.test_estimators import EDGES, LANES, stacked, synthetic, with_covariance, with_histogram
 
@@ -31,6 +33,12 @@ def moment(statistic: str, predicted: float, **options: object) -> Prediction:
 
 def one(ensemble: Ensemble, prediction: Prediction) -> Comparison:
     return compare(ensemble, [prediction])[0]
+
+
+def certain(ensemble: Ensemble) -> Ensemble:
+    """The same where all is known to hide no rare events."""
+    names = ", ".join(map(str, ensemble["observable"]))
+    return Ensemble(ensemble.variables, {**ensemble.attributes, "certain": names, "certain_at_start": names})
 
 
 def skewed_groups(seed: int, trajectories: int = N) -> np.ndarray:
@@ -135,8 +143,10 @@ def test_a_row_has_the_p_value_whose_calibration_was_tested() -> None:
         left_out = np.array([r.mean() if statistic == "mean" else r.var(ddof=1) for r in rest])
         stderr = np.sqrt((groups - 1) / groups * np.sum((left_out - left_out.mean()) ** 2))
         z = ((x.mean() if statistic == "mean" else x.var(ddof=1)) - 1.0) / stderr
+        # Of a variance, the squared error of the mean is of second order: sqrt(2)/n of it beside sqrt(2/n) in all.
+        bent = 0.0 if statistic == "mean" else np.sqrt(2) / x.size * x.var() / stderr
         assert row.z == pytest.approx(z, rel=1e-9)
-        assert row.p == pytest.approx(2 * stats.t(groups - 1).sf(abs(z)), rel=1e-7)
+        assert row.p == pytest.approx(2 * stats.t(groups - 1).sf(abs(straight(z, bent))), rel=0.3 if bent else 1e-7)
 
 
 RATES = np.array([0.1, 0.2, 0.3, 0.4, 0.6])
@@ -144,14 +154,15 @@ RATES = np.array([0.1, 0.2, 0.3, 0.4, 0.6])
 
 def series(order: int, predicted: np.ndarray, rates: np.ndarray = RATES) -> list[Prediction]:
     return [
-        moment("mean", float(value), order=order, point=point, learning_rate=float(rate))
+        moment("mean", float(value), order=order, point=point, small=float(rate))
         for point, (rate, value) in enumerate(zip(rates, predicted, strict=True))
     ]
 
 
 def measured(truth: np.ndarray, noise: float, seed: int, common: bool = False) -> Ensemble:
     rng = np.random.default_rng(seed)
-    size = 64 * LANES
+    size = 64 * 4 * LANES
+    noise *= 2.0  # so that errors are those of a quarter as many
     shared = rng.normal(size=size)
     draws = (shared if common else rng.normal(size=size) for _ in truth)
     return stacked([synthetic([{"x": value + noise * draw}]) for value, draw in zip(truth, draws, strict=True)])
@@ -301,7 +312,7 @@ def test_a_curve_is_about_the_point_that_is_furthest_off(gaussian: Ensemble) -> 
     assert row.note == "furthest off at step 5, of 3 points"
     slight = replace(WRONG["curve"], measure=Curve(VARIANCES, (4.0, alone.measured - 2.5 * alone.stderr, 4e-4)))
     row = one(gaussian, slight)
-    assert row.p == pytest.approx(1 - (1 - two_sided(2.5, 63)) ** 3)
+    assert row.p == pytest.approx(1 - (1 - two_sided(2.5, 63)) ** 3, rel=0.1)  # the second order takes a little off
     assert row.detectable == pytest.approx(detectable(row.stderr, 63, 1 - (1 - 1e-3) ** (1 / 3)), rel=0.1)
 
 
@@ -351,7 +362,9 @@ def test_a_density_has_the_textbooks_chi_square(gaussian: Ensemble) -> None:
     counts = np.concatenate([np.atleast_1d(gaussian[f"{k}_x"][0]) for k in ("underflow", "histogram", "overflow")])
     expected = N * np.diff([0.0, *stats.norm.cdf(EDGES), 1.0])
     assert expected.min() > 10
-    assert row.p == pytest.approx(stats.chisquare(counts, expected).pvalue, rel=1e-6)
+    ratio = 2 * np.sum(counts * np.log(counts / expected))
+    by_both = stats.chisquare(counts, expected).pvalue, stats.chi2.sf(ratio, len(counts) - 1)
+    assert row.p == pytest.approx(max(by_both), rel=1e-6)
     assert row.measured == pytest.approx(np.abs(counts - expected).sum() / (2 * N))
     assert "on 25" in row.note
     assert np.isnan(row.stderr)
@@ -421,17 +434,17 @@ def test_a_variance_predicted_to_vanish_needs_a_resolution() -> None:
 def test_values_without_noise_are_held_to_rounding() -> None:
     x = np.full(N, 1.0 / 3.0)
     x[::2] += 1e-16
-    ensemble = synthetic([{"x": x}])
+    ensemble = certain(synthetic([{"x": x}]))
     assert one(ensemble, moment("mean", 1.0 / 3.0)).verdict == "agrees"
     assert one(ensemble, moment("mean", 1.0 / 3.0 + 1e-9)).verdict == "disagrees"
-    zero = synthetic([{"x": np.zeros(N)}])
+    zero = certain(synthetic([{"x": np.zeros(N)}]))
     assert one(zero, moment("mean", 0.0)).verdict == "agrees"
     assert one(zero, moment("mean", 1e-30)).verdict == "disagrees"
 
 
 def test_float32_runs_are_allowed_their_rounding() -> None:
     """Off by 1e-7, which float64 cannot be and float32 can; by 1 %, which neither can."""
-    ensemble = synthetic([{"x": np.full(N, 1.0)}])
+    ensemble = certain(synthetic([{"x": np.full(N, 1.0)}]))
     assert one(ensemble, moment("mean", 1.0 + 1e-7)).verdict == "disagrees"
     ensemble.attributes["dtype"] = "float32"
     assert one(ensemble, moment("mean", 1.0 + 1e-7)).verdict == "agrees"
@@ -439,7 +452,7 @@ def test_float32_runs_are_allowed_their_rounding() -> None:
 
 
 def test_rounding_is_large_where_moments_nearly_cancel() -> None:
-    ensemble = synthetic([{"x": np.full(N, 1.0)}])
+    ensemble = certain(synthetic([{"x": np.full(N, 1.0)}]))
     lateness = Function("lateness", lambda mean: (mean - 1.0) / 1e-4, (Moment("mean", "x", 0),))
     claims = [Prediction("user-1", "lateness", lateness, value, resolution=1.0) for value in (1e-3, 1.0)]
     assert [one(ensemble, claim).verdict for claim in claims] == ["disagrees", "disagrees"]
@@ -507,9 +520,9 @@ def test_a_sweep_of_one_value_is_a_single_run() -> None:
 
 def test_a_prediction_far_off_does_not_switch_off_the_distrust():
     """Rounding is that of what is measured, whatever was predicted."""
-    heavy = np.full(64, 1.0)
+    heavy = np.random.default_rng(30).normal(1.0, 0.1, size=64 * 16 * LANES)
     heavy[0] = 1e6
-    records = [{"x": np.repeat(heavy, LANES)}]
+    records = [{"x": heavy}]
     ensemble = synthetic(records)
     claim = Prediction("user-1", "mean(x)", Moment("mean", "x", 0), 1e20)
     (row,) = compare(ensemble, [claim])

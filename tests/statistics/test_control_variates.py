@@ -11,7 +11,8 @@ from sgdsim import Loss, Noise, simulate
 from sgdsim.base.errors import InputError
 from sgdsim.ensemble import Ensemble, Variable
 from sgdsim.statistics.control_variates import Groups, best_mean, controlled, regression
-from sgdsim.statistics.estimators import NotMeasured, statistic
+from sgdsim.statistics.estimate import NotMeasured
+from sgdsim.statistics.estimators import statistic
 
 LOSS = Loss("(u*w - 1 - z)**2/2", ("u", "w"), noise={"z": Noise.parse("normal")})
 RUN: dict[str, Any] = {"learning_rate": 0.1, "initial": {"u": 1.6, "w": 0.5}, "steps": 8, "device": "python"}

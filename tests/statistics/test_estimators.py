@@ -11,7 +11,7 @@ from scipy import stats
 from sgdsim.ensemble import Ensemble, Variable
 from sgdsim.prediction import STATISTICS
 from sgdsim.statistics import estimators, moments
-from sgdsim.statistics.estimators import Estimate, NotMeasured
+from sgdsim.statistics.estimate import NotMeasured, all_and_left_out, combine, deviations, unite
 from sgdsim.statistics.moments import Moments
 
 LANES = 4
@@ -35,6 +35,7 @@ def synthetic(
     snapshots: Mapping[int, Mapping[str, np.ndarray]] | None = None,
     status: np.ndarray | None = None,
     lanes: int = LANES,
+    attributes: Mapping[str, str] | None = None,
 ) -> Ensemble:
     """An ensemble straight from draws: observables at each record, parameters at snapshots."""
     names = list(records[0])
@@ -59,7 +60,7 @@ def synthetic(
         variables["theta"] = Variable(("snapshot", "trajectory", "parameter"), theta.transpose(0, 2, 1))
         variables["snapshot_step"] = Variable(("snapshot",), np.array(list(snapshots)))
         variables["parameter"] = Variable(("parameter",), np.array(parameters))
-    return Ensemble(variables, {"lanes": lanes, "dtype": "float64"})
+    return Ensemble(variables, {"lanes": lanes, "dtype": "float64", **(attributes or {})})
 
 
 def with_histogram(ensemble: Ensemble, name: str, values: np.ndarray, edges: np.ndarray) -> Ensemble:
@@ -144,7 +145,7 @@ def test_a_mean_a_million_standard_deviations_from_zero_costs_no_digits() -> Non
 def test_unite_is_pairwise_merging_in_index_order() -> None:
     sums = group_sums(np.random.default_rng(3).laplace(size=5000) + 3.0)
     merged = moments.merge_axis(sums, 0)
-    for one, two in zip(estimators.unite(sums, np.ones((1, 64))), merged, strict=True):
+    for one, two in zip(unite(sums, np.ones((1, 64))), merged, strict=True):
         assert one[0] == pytest.approx(float(two), rel=1e-13)
 
 
@@ -178,7 +179,7 @@ def test_below_16_groups_the_moments_give_the_error_of_mean_variance_and_std() -
     expected = np.sqrt((m4 - (n - 3) / (n - 1) * values.var(ddof=1) ** 2) / n)
     assert variance.stderr == pytest.approx(expected, rel=1e-12)
     assert np.isnan(estimators.statistic(ensemble, "kurtosis", "x", 0).stderr)
-    assert np.isnan(estimators.combine(lambda a: 2 * a, [mean]).stderr)
+    assert np.isnan(combine(lambda a: 2 * a, [mean]).stderr)
 
 
 def test_what_was_not_recorded_is_said_so() -> None:
@@ -234,11 +235,11 @@ def test_jackknife_errors_are_those_of_repetitions(trajectories: int) -> None:
     deviation = data[:, order] - np.repeat(means, counts, axis=1)
     sums = [np.add.reduceat(deviation**k, bounds, axis=1) for k in (2, 3, 4)]
     groups = Moments(np.broadcast_to(counts.astype(float), means.shape), means, *sums)
-    united = estimators.unite(groups, estimators.all_and_left_out(64))
+    united = unite(groups, all_and_left_out(64))
     for name in STATISTICS:
         values = estimators.STATISTICS[name](united)
-        deviations = estimators.deviations(values[:, 0], values[:, 1:], counts / trajectories)
-        ratio = np.mean(np.sum(deviations**2, axis=1)) / np.var(values[:, 0], ddof=1)
+        parts = deviations(values[:, 0], values[:, 1:], counts / trajectories)
+        ratio = np.mean(np.sum(parts**2, axis=1)) / np.var(values[:, 0], ddof=1)
         allowance = 4 * np.sqrt(2 / 1000)
         assert abs(ratio - 1.0) < allowance, name
         assert all(abs(factor**2 * ratio - 1.0) > allowance for factor in (0.8, 1.2)), name
@@ -325,60 +326,7 @@ def test_a_difference_between_points_with_common_noise_is_sharp() -> None:
     def difference(a: float, b: float) -> float:
         return b - a
 
-    common = estimators.combine(difference, alone[:2])
-    independent = estimators.combine(difference, alone[::2])
+    common = combine(difference, alone[:2])
+    independent = combine(difference, alone[::2])
     assert common.stderr == pytest.approx(0.01 / 64, rel=0.4)
     assert independent.stderr == pytest.approx(np.sqrt(2) / 64, rel=0.4)
-
-
-def _estimates(data: np.ndarray) -> list[Estimate]:
-    """Means of points with their groups, from (point, group) values of equal groups."""
-    groups = data.shape[1]
-    shares = np.full(groups, 1.0 / groups)
-    left_out = (data.sum(1, keepdims=True) - data) / (groups - 1)
-    return [Estimate.jackknife(row.mean(), out, shares) for row, out in zip(data, left_out, strict=True)]
-
-
-X = np.array([0.05, 0.1, 0.2, 0.4, 0.8])
-
-
-@pytest.mark.parametrize("common", [False, True])
-def test_fits_of_powers_are_calibrated(common: bool) -> None:
-    """b over its error by Student's t, and chi-square by Hotelling's F: uniform p over 1000 repetitions.
-
-    Rejections at 0.05, 0.01 and 0.001 within binomial bands that a correct fit leaves with probability 1e-4
-    each.
-    """
-    rng = np.random.default_rng(10)
-    truth = 3.0 * X - 2.0 * X**2
-    p_b, p_chi = [], []
-    for _ in range(1000):
-        noise = rng.normal(size=(5, 64))
-        if common:
-            noise = 0.2 * noise + noise[:1]
-        fit = estimators.fit_powers(X, _estimates(truth[:, None] + X[:, None] * noise), np.zeros(5), (1, 2))
-        z = (fit.coefficients[0] - 3.0) / fit.stderrs[0]
-        p_b.append(2 * stats.t(fit.freedom).sf(abs(z)))
-        p_chi.append(fit.p)
-    assert fit.excess == 3
-    for p in (p_b, p_chi):
-        for level in (0.05, 0.01, 0.001):
-            low, high = stats.binom(1000, level).ppf([1e-4, 1 - 1e-4])
-            assert low <= np.count_nonzero(np.array(p) < level) <= high
-
-
-def test_a_fit_finds_exact_coefficients_and_misses_a_power_it_was_not_given() -> None:
-    noise = np.random.default_rng(11).normal(size=(5, 64)) * 1e-6
-    data = (2.0 + 0.5 * X**2 - 0.25 * X**3)[:, None] + noise
-    fit = estimators.fit_powers(X, _estimates(data), np.full(5, 2.0), (2, 3))
-    assert fit.coefficients == pytest.approx([0.5, -0.25], rel=1e-4)
-    assert fit.p > 1e-3
-    assert estimators.fit_powers(X, _estimates(data), np.full(5, 2.0), (1, 2)).p < 1e-6
-
-
-def test_a_fit_without_groups_takes_the_points_for_independent() -> None:
-    estimates = [Estimate(3.0 * x, 0.1, 1e6) for x in X]
-    fit = estimators.fit_powers(X, estimates, np.zeros(5), (1,))
-    assert fit.coefficients[0] == pytest.approx(3.0)
-    assert fit.stderrs[0] == pytest.approx(0.1 / np.sqrt(np.sum(X**2)))
-    assert fit.p == pytest.approx(1.0)

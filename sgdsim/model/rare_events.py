@@ -1,0 +1,294 @@
+"""Which observables could hide rare events, told from the formulas of a run.
+
+Where all trajectories show the same value of an observable, that may be so because it is the same in every trajectory
+there could be, or because what would change it is rare and has not happened. Which of both it is no sample tells. The
+formulas tell where the first is certain:
+
+- nothing random reaches the observable, neither a start that is drawn nor the noise of the steps;
+- or all randomness is continuous and reaches it through sums and products alone: a polynomial that is constant in some
+  trajectories is constant.
+
+Where neither holds they may still tell the bounds of an observable, ``where(x > 3, 1, 0)``, and with them how much a
+rare event can change its mean. And noise may have an outcome that is rare itself, ``bernoulli:1e-6``, and that carries
+much of a variance: a sample in which it has not happened shows a spread, but not that one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from sgdsim.formulas.formula import Formula
+from sgdsim.formulas.names import aliased
+from sgdsim.formulas.traits import Traits, bounds, traits
+from sgdsim.formulas.vectors import base_name, gather
+from sgdsim.model.noise import Noise
+from sgdsim.model.observables import Observable
+from sgdsim.model.run import Run
+
+PART = 0.01
+"""Of the fourth central moment of a noise: an outcome that makes up less does not matter, be it as rare as it is."""
+
+_UNKNOWN = Traits(frozenset())
+
+
+def attributes(runs: Sequence[Run]) -> dict[str, str | float]:
+    """What a file says of the rare events that its observables could hide, for the points of a sweep together.
+
+    Parameters
+    ----------
+    runs
+        One a point; they measure the same.
+
+    Returns
+    -------
+    dict
+        ``certain``, names of what hides none, and ``certain_at_start``, of what hides none before the first step, each
+        with commas between; ``ranges``, a JSON object of the lowest and the highest possible value by name;
+        ``rarest_start`` and ``rarest_noise``, the least probability of an outcome of a start, and of the noise or data
+        of a step, that matters; 1 where all are continuous.
+
+    Examples
+    --------
+    >>> from sgdsim.model.loss import Loss
+    >>> from sgdsim.model.optimizers import Optimizer
+    >>> from sgdsim.model.recorder import Recorder
+    >>> from sgdsim.model.schedules import Schedule
+    >>> loss = Loss("x**2/2 + x*z + y**2/2", ("x", "y"), noise={"z": Noise.parse("rademacher")})
+    >>> recorder = Recorder(observables=(Observable("rare", "where(x > 3, 1, 0)"),))
+    >>> run = Run(loss, Optimizer(), Schedule("0.1"), {"x": 0.0, "y": 1.0}, 100, 10, recorder=recorder)
+    >>> attributes([run])  # doctest: +NORMALIZE_WHITESPACE
+    {'certain': 'y', 'certain_at_start': 'x, y, rare', 'ranges': '{"rare": [0.0, 1.0]}',
+     'rarest_start': 1.0, 'rarest_noise': 0.5}
+    """
+    found = [_Sources(run) for run in runs]
+    names = runs[0].measured
+    ranges = {name: [one.range_of(name) for one in found] for name in names}
+    known = {name: [one for one in several if one is not None] for name, several in ranges.items()}
+    whole = {
+        name: [min(low for low, _ in several), max(high for _, high in several)]
+        for name, several in known.items()
+        if len(several) == len(found)
+    }
+    return {
+        "certain": ", ".join(name for name in names if all(one.is_certain(name) for one in found)),
+        "certain_at_start": ", ".join(name for name in names if all(one.is_certain_at_start(name) for one in found)),
+        "ranges": json.dumps(whole),
+        "rarest_start": min(one.rarest_start for one in found),
+        "rarest_noise": min(one.rarest_noise for one in found),
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class _Sources:
+    """Where the randomness of a run comes from, and what it reaches."""
+
+    run: Run
+
+    def is_certain(self, name: str) -> bool:
+        """Whether a measured quantity is the same in all trajectories that there could be if it is in some."""
+        found, observable = self._measured[name], self._observables.get(name)
+        reached = found.names & self._random
+        if not reached:
+            return True
+        if observable is not None and observable.kind == "passage":
+            return False
+        return self._is_polynomial and not found.rough & self._random
+
+    def is_certain_at_start(self, name: str) -> bool:
+        """The same before the first step, where all that runs along the trajectories has not begun."""
+        observable = self._observables.get(name)
+        if observable is not None and observable.is_running:
+            return True
+        found, drawn = self._measured[name], self._drawn_starts
+        continuous = not any(_is_discrete(noise) for noise in drawn.values())
+        return not found.names & drawn.keys() or (continuous and not found.rough & drawn.keys())
+
+    def range_of(self, name: str) -> tuple[float, float] | None:
+        """The lowest and the highest value of an observable, whatever the state; None where there are none."""
+        observable, pair = self._observables.get(name), bounds(self._measured[name])
+        if observable is None or pair is None or observable.kind in ("passage", "control"):
+            return None
+        start, stop = observable.window or (0, 1)
+        times = stop - start if observable.kind == "sum" else 1
+        return times * pair[0], times * pair[1]
+
+    @property
+    def rarest_start(self) -> float:
+        """The least probability of a value of a start that is drawn."""
+        return min((_rarest(noise.atoms()) for noise in self._drawn_starts.values()), default=1.0)
+
+    @property
+    def rarest_noise(self) -> float:
+        """The least probability that the noise of a step, or a row of data in its batch, has an outcome."""
+        loss, drawn = self.run.loss, self._drawn
+        laws: list[Sequence[tuple[Any, Any]]] = [one.atoms() for name, one in loss.noise.items() if name in drawn]
+        columns = {} if loss.data is None else loss.data.columns
+        laws += [[(value, 1.0 / len(values)) for value in values] for name, values in columns.items() if name in drawn]
+        return min(self.run.optimizer.batch_size * min(map(_rarest, laws), default=1.0), 1.0)
+
+    @cached_property
+    def _observables(self) -> dict[str, Observable]:
+        return {observable.name: observable for observable in self.run.recorder.all_observables}
+
+    @cached_property
+    def _measured(self) -> dict[str, Traits]:
+        """The traits of all that is measured."""
+        own = {name: Traits.of_name(name) for name in self.run.loss.parameters}
+        return own | {name: traits(aliased(one.formula), self._names(one)) for name, one in self._observables.items()}
+
+    @cached_property
+    def _namespace(self) -> dict[str, Any]:
+        """What a formula about the loss may name."""
+        loss = self.run.loss
+        namespace = gather({name: Traits.of_name(name) for name in (*loss.parameters, *loss.random)})
+        namespace |= gather(loss.constants)
+        for name, text in loss.definitions.items():
+            parts = (text,) if isinstance(text, str) else text
+            values = [traits(part, namespace) for part in parts]
+            namespace[name] = values[0] if isinstance(text, str) else values
+        return namespace
+
+    @cached_property
+    def _loss(self) -> Traits:
+        found: Traits = traits(self.run.loss.formula, self._namespace)
+        return found
+
+    @cached_property
+    def _moves(self) -> dict[str, frozenset[str]]:
+        """The names that the step of each parameter rests on."""
+        parameters = self.run.loss.parameters
+        terms = self._loss.terms
+        slopes = {name: frozenset[str]().union(*(term for term in terms if name in term)) for name in parameters}
+        if not self._matrix:
+            return slopes
+        entries = [self._entry(entry).names for entry in self._matrix]
+        together = frozenset[str]().union(*slopes.values(), *entries)
+        return dict.fromkeys(parameters, together)
+
+    def _entry(self, text: str) -> Traits:
+        """The traits of an entry of a preconditioner or metric, which may name quantities of the population."""
+        meanings = {name: self._meaning(name) for name in Formula.parse(aliased(text)).names}
+        found: Traits = traits(aliased(text), {**self._namespace, **meanings})
+        return found
+
+    @cached_property
+    def _matrix(self) -> list[str]:
+        """The entries of a preconditioner or metric."""
+        optimizer = self.run.optimizer
+        rows = optimizer.preconditioner or optimizer.metric
+        return [entry for row in rows for entry in ([row] if isinstance(row, str) else row)]
+
+    @cached_property
+    def _drawn_starts(self) -> dict[str, Noise]:
+        """Parameters whose start is drawn anew in each trajectory; a grid, or the end of another run, is given."""
+        starts = self.run.initial.items()
+        return {name: start for name, start in starts if isinstance(start, Noise) and _varies(start)}
+
+    @cached_property
+    def _drawn(self) -> frozenset[str]:
+        """What differs between the samples of the steps."""
+        loss, optimizer = self.run.loss, self.run.optimizer
+        if optimizer.rule.population:
+            return frozenset()
+        rows = 1 if loss.data is None else loss.data.rows
+        whole = optimizer.sampling != "replacement" and optimizer.batch_size == rows
+        columns = () if rows == 1 or whole else loss.columns
+        return frozenset({name for name, noise in loss.noise.items() if _varies(noise)} | set(columns))
+
+    @cached_property
+    def _random(self) -> frozenset[str]:
+        """All names whose value differs between trajectories, once steps are taken."""
+        kicked = self.run.loss.parameters if self.run.optimizer.rule.kick else ()
+        found = {*self._drawn_starts, *self._drawn, *kicked}
+        while True:
+            more = {name for name, names in self._moves.items() if names & found} - found
+            if not more:
+                return frozenset(found)
+            found |= more
+
+    @cached_property
+    def _is_polynomial(self) -> bool:
+        """Whether each step is a polynomial of continuous draws."""
+        run = self.run
+        noises = [*self._drawn_starts.values(), *(run.loss.noise[name] for name in self._drawn & run.loss.noise.keys())]
+        discrete = any(map(_is_discrete, noises)) or self._drawn & set(run.loss.columns)
+        entries = [self._entry(entry).names & self._random for entry in self._matrix]
+        rough = self._loss.rough & self._random or any(entries)
+        return run.optimizer.rule.linear and not discrete and not rough
+
+    def _names(self, observable: Observable) -> dict[str, Any]:
+        """What the formula of an observable names, beyond the loss's own."""
+        names = Formula.parse(aliased(observable.formula)).names
+        return {name: self._meaning(name) for name in names}
+
+    def _meaning(self, name: str) -> Any:
+        """The traits of a name in a formula about a state, or a step."""
+        if name in self._namespace:
+            return self._namespace[name]
+        kind, _, rest = name.partition("__")
+        if kind == "next":
+            return _each(self._after, self._meaning(rest))
+        if kind in ("gradient", "population_gradient"):
+            return self._slope(rest, with_noise=kind == "gradient")
+        if name in ("loss", "hessian_trace", "hessian_max") or kind == "charge":
+            return self._quantity(name)
+        return _UNKNOWN  # the learning rate, and the completed steps
+
+    def _quantity(self, name: str) -> Traits:
+        """The population loss, a number of its Hessian, or a charge, a polynomial where its generator is."""
+        parameters = frozenset(self.run.loss.parameters)
+        if name == "loss":
+            terms = frozenset(term & parameters for term in self._loss.terms)
+            return Traits(terms - {frozenset()}, self._loss.rough & parameters)
+        rough = parameters if name == "hessian_max" else self._loss.rough & parameters
+        if name.startswith("charge"):
+            moves = (text for symmetry in self.run.loss.symmetries for text in symmetry.generator.values())
+            found = [traits(text, self._namespace, vector=True) for text in moves]
+            parts = [part for one in found for part in (one if isinstance(one, tuple) else (one,))]
+            rough = frozenset[str]().union(*(part.rough for part in parts))
+        return Traits(frozenset([parameters]), rough)
+
+    def _slope(self, base: str, with_noise: bool) -> Any:
+        """The gradient of the batch, or of the population loss, by a parameter or all coordinates of a vector."""
+        parameters = frozenset(self.run.loss.parameters)
+        found = {
+            name: Traits(frozenset([names if with_noise else names & parameters]), self._loss.rough & names)
+            for name, names in self._moves.items()
+            if base_name(name) == base
+        }
+        return found[base] if base in found else list(found.values())
+
+    def _after(self, before: Traits) -> Traits:
+        """What a value rests on after the step."""
+        names = frozenset[str]().union(before.names, *(self._moves.get(name, frozenset()) for name in before.names))
+        return Traits(frozenset([names]), before.rough)
+
+
+def _each(function: Callable[[Traits], Traits], value: Any) -> Any:
+    return [function(one) for one in value] if isinstance(value, list) else function(value)
+
+
+def _atoms(noise: Noise) -> list[Any]:
+    return [value for value, share in noise.atoms() if share]
+
+
+def _rarest(atoms: Sequence[tuple[Any, Any]]) -> float:
+    """The least probability of a value that makes up a hundredth or more of the fourth central moment."""
+    values, shares = np.array([(float(value), float(share)) for value, share in atoms]).reshape(-1, 2).T
+    parts = shares * (values - shares @ values) ** 4
+    return float(np.min(shares[(parts > 0.0) & (parts >= PART * parts.sum())], initial=1.0))
+
+
+def _is_discrete(noise: Noise) -> bool:
+    return bool(_atoms(noise))
+
+
+def _varies(noise: Noise) -> bool:
+    atoms = _atoms(noise)
+    return len(set(atoms)) > 1 if atoms else noise.cumulant(2) > 0

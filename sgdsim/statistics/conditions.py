@@ -1,0 +1,124 @@
+"""Whether a prediction's conditions hold in the ensemble that it is held against: each is a measured number in bounds.
+
+A condition *fails* where the number is outside, beyond its error, and *holds* where it is inside, beyond its error;
+else, and where its error is not to be trusted, it is *open*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import isfinite, isnan
+from typing import TYPE_CHECKING, Literal
+
+from sgdsim.prediction import Condition, Prediction
+from sgdsim.statistics.estimate import NotMeasured
+from sgdsim.statistics.measured import Points, number_score
+
+if TYPE_CHECKING:
+    from sgdsim.ensemble import Ensemble
+
+State = Literal["holds", "fails", "open"]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A condition with what was measured of it.
+
+    Parameters
+    ----------
+    condition, state
+        Which, and what it comes to.
+    measured, stderr
+        The number that must be in its bounds.
+    doubts
+        Why its error is not to be trusted.
+    """
+
+    condition: Condition
+    state: State
+    measured: float
+    stderr: float
+    doubts: str = ""
+
+    def __str__(self) -> str:
+        error = "" if isnan(self.stderr) else f" ± {self.stderr:.2g}"
+        found = f"measured {self.measured:.3g}{error}, expected {self.condition.bounds}"
+        found += f"; {self.doubts}" if self.doubts else ""
+        state = {"holds": "holds", "fails": "fails", "open": "is open"}[self.state]
+        return f"its condition that {self.condition.words} {state} ({found})"
+
+
+def check(prediction: Prediction, points: Points, alpha: float) -> list[Checked]:
+    """Every condition of a prediction.
+
+    Parameters
+    ----------
+    prediction
+        With what it assumes.
+    points
+        The ensembles.
+    alpha
+        Level at which a number is told from a bound.
+
+    Raises
+    ------
+    NotMeasured
+        Where one cannot be tested, with the reason.
+    """
+    return [_checked(condition, prediction.point, points, alpha) for condition in prediction.assumes]
+
+
+def _checked(condition: Condition, point: int | None, points: Points, alpha: float) -> Checked:
+    """One condition; of two bounds, the nearer one decides."""
+    try:
+        scores = [
+            (bound, number_score(condition.measure, bound, point, points))
+            for bound in (condition.low, condition.high)
+            if isfinite(bound)
+        ]
+    except NotMeasured as reason:
+        raise NotMeasured(f"its condition that {condition.words} cannot be tested: {reason}") from None
+    measured = scores[0][1].measured
+    bound, score = min(scores, key=lambda pair: abs(measured - pair[0]))
+    is_told = score.p <= alpha or (measured == bound and score.detectable(alpha) == 0.0)
+    state: State = "open"
+    if is_told and not score.doubts:
+        state = "holds" if condition.low <= measured <= condition.high else "fails"
+    return Checked(condition, state, measured, score.stderr, "; ".join(score.doubts))
+
+
+def testable(
+    ensemble: Ensemble, predictions: list[Prediction], alpha: float
+) -> tuple[list[Prediction], list[tuple[str, str]]]:
+    """Predictions that can be judged, and those that nobody asked for and whose conditions cannot be tested.
+
+    Parameters
+    ----------
+    ensemble, predictions
+        What is compared.
+    alpha
+        Of the comparison.
+
+    Returns
+    -------
+    tuple
+        The predictions to keep, and for each law of the others its id and the reason.
+    """
+    points = Points(ensemble)
+    kept: list[Prediction] = []
+    dropped: dict[tuple[str, str], None] = {}
+    for prediction in predictions:
+        reason = None if prediction.asked else next(_reasons(prediction, points, alpha), None)
+        if reason is None:
+            kept.append(prediction)
+        else:
+            dropped[prediction.id, reason] = None
+    return kept, list(dropped)
+
+
+def _reasons(prediction: Prediction, points: Points, alpha: float) -> Iterator[str]:
+    try:
+        check(prediction, points, alpha)
+    except NotMeasured as reason:
+        yield str(reason)

@@ -1,0 +1,263 @@
+"""What predictions speak of, measured in an ensemble: estimates, what rounding adds to them, and what is missing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from math import hypot, inf, sqrt
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sgdsim.prediction import (
+    Correlation,
+    Curve,
+    Density,
+    DriftCurve,
+    Function,
+    Moment,
+    Number,
+    PathMean,
+    Prediction,
+)
+from sgdsim.statistics import control_variates, estimators
+from sgdsim.statistics.control_variates import Controlled
+from sgdsim.statistics.estimate import Estimate, combine
+from sgdsim.statistics.scores import Score, score
+from sgdsim.statistics.two_values import TwoValues
+
+if TYPE_CHECKING:
+    from sgdsim.ensemble import Ensemble
+
+
+UNSEEN_EVENTS = 3.0
+"""Events expected where none is seen, for each standard error: none is seen with a chance of exp(-3 z), which is less
+than that of a normal deviate beyond z for all z up to 6."""
+
+FEWEST_RARE = 30.0
+"""Expected occurrences of the rarest outcome of noise, from which on it is missing in no sample."""
+
+
+class Points:
+    """The ensemble of each sweep point."""
+
+    def __init__(self, ensemble: Ensemble) -> None:
+        self._ensemble = ensemble
+        self._selected: dict[int, Ensemble] = {}
+        attributes = ensemble.attributes
+        self.epsilon = float(np.finfo(str(attributes.get("dtype", "float64"))).eps)
+        self.independent = "antithetic" not in attributes
+        self._certain = {
+            is_start: frozenset(str(attributes.get(key, "")).split(", "))
+            for is_start, key in ((False, "certain"), (True, "certain_at_start"))
+        }
+        self._rarest = {
+            is_start: float(attributes.get(key, 1.0))
+            for is_start, key in ((False, "rarest_noise"), (True, "rarest_start"))
+        }
+        self._ranges = json.loads(str(attributes.get("ranges", "{}")))
+
+    def __getitem__(self, point: int | None) -> Ensemble:
+        if point is None:
+            if self._ensemble.sizes.get("point") != 1:
+                return self._ensemble
+            point = 0  # a sweep of one value is a single run to theory
+        if point not in self._selected:
+            self._selected[point] = self._ensemble.select(point)
+        return self._selected[point]
+
+    def rounding(self, step: int, measured: float) -> float:
+        """What rounding may have added to a quantity, as a standard error: a random walk of 16 epsilon a step.
+
+        In float64 it matters to quantities without noise of their own alone; in float32 it is 1e-4 after 3,000 steps.
+        """
+        return 16.0 * self.epsilon * sqrt(step + 1.0) * abs(measured)
+
+    def is_certain(self, names: str, step: int) -> bool:
+        """Whether an observable, or all of several, could hide no rare event; see `sgdsim.model.rare_events`."""
+        return self._certain[step == 0].issuperset(names.split(", "))
+
+    def expected(self, step: int, trajectories: float) -> float:
+        """How often the rarest outcome of starts and noise is expected up to a step, in so many trajectories."""
+        drawn = ((self._rarest[True], 1), (self._rarest[False], step))
+        return min((p * times * trajectories for p, times in drawn if p < 1.0 and times), default=inf)
+
+    def bounds(self, name: str) -> tuple[float, float] | None:
+        """The lowest and the highest value of an observable, whatever happens, if its formula tells."""
+        pair = self._ranges.get(name)
+        return None if pair is None else (pair[0], pair[1])
+
+
+def moment_estimate(moment: Moment, point: int | None, points: Points) -> Estimate:
+    """The estimate of a moment."""
+    ensemble = points[point if moment.point is None else moment.point]
+    if moment.statistic == "mean":
+        return control_variates.best_mean(ensemble, moment.observable, moment.step)
+    return estimators.statistic(ensemble, moment.statistic, moment.observable, moment.step)
+
+
+def number_estimate(measure: Number, point: int | None, points: Points) -> tuple[Estimate, float]:
+    """The estimate of a number, and what rounding may have added to it."""
+    if isinstance(measure, Function):
+        return _of_moments(measure, point, points)
+    if isinstance(measure, Moment):
+        return with_rounding(moment_estimate(measure, point, points), measure.step, points)
+    if isinstance(measure, Correlation):
+        found = estimators.correlation(points[point], measure.parameter, measure.steps)
+    else:
+        found = estimators.path_mean(points[point], measure.parameter, measure.steps, measure.function)
+    return with_rounding(found, max(measure.steps), points)
+
+
+def _of_moments(measure: Function, point: int | None, points: Points) -> tuple[Estimate, float]:
+    """Rounding of each moment moves the function, much where moments nearly cancel."""
+    moments = [moment_estimate(moment, point, points) for moment in measure.moments]
+    roundings = [points.rounding(moment.step, one.value) for moment, one in zip(measure.moments, moments, strict=True)]
+    found = combine(measure.function, moments)
+    return found, _moved(measure.function, [moment.value for moment in moments], roundings)
+
+
+def _moved(function: Callable[..., Any], values: Sequence[float], errors: Sequence[float]) -> float:
+    """How far errors of its arguments move a function, as the root of the sum of squares."""
+    at = list(map(np.float64, values))
+    moved = [function(*at[:i], at[i] + error, *at[i + 1 :]) for i, error in enumerate(errors)]
+    return float(np.linalg.norm(np.array(moved, dtype=float) - function(*at)))
+
+
+def with_rounding(estimate: Estimate, step: int, points: Points) -> tuple[Estimate, float]:
+    """An estimate with what rounding may have added to it."""
+    return estimate, points.rounding(step, estimate.value)
+
+
+def number_score(measure: Number, predicted: float, point: int | None, points: Points) -> Score:
+    """A measured number against a predicted one: by the binomial law where it is of two values, else by its error."""
+    estimate, rounding = number_estimate(measure, point, points)
+    if isinstance(measure, Moment):
+        two = _two_values(measure, estimate, rounding, predicted, point, points)
+        if two is not None:
+            return two.score(measure.statistic, estimate, predicted, rounding)
+    unseen, doubts = hidden_events(measure, estimate, rounding, point, points)
+    if doubts and estimate.stderr <= rounding:
+        return Score(estimate.value, doubts=doubts)
+    found = score(estimate, predicted, hypot(rounding, unseen))
+    return replace(found, doubts=(*found.doubts, *doubts))
+
+
+def _two_values(
+    moment: Moment, estimate: Estimate, rounding: float, predicted: float, point: int | None, points: Points
+) -> TwoValues | None:
+    """The two values of which a moment is one, as its sample shows, or bounds tell that shows one value alone."""
+    if moment.statistic == "covariance" or isinstance(estimate, Controlled) or not points.independent:
+        return None
+    ensemble = points[point if moment.point is None else moment.point]
+    total, bounds = estimators.total(ensemble, moment.observable, moment.step), points.bounds(moment.observable)
+    if not estimate.stderr <= rounding:
+        return TwoValues.of_moments(total)
+    if bounds is None or moment.statistic in ("skewness", "kurtosis"):
+        return None
+    if points.is_certain(moment.observable, moment.step):
+        return None
+    other = predicted if moment.statistic == "mean" else sum(bounds) / 2.0
+    return TwoValues.of_one(float(total.mean), bounds, float(total.count), other)
+
+
+def hidden_events(
+    measure: Number, estimate: Estimate, rounding: float, point: int | None, points: Points
+) -> tuple[float, tuple[str, ...]]:
+    """What events that are too rare for any trajectory to show may add to an estimate, as a standard error.
+
+    Parameters
+    ----------
+    measure, point
+        What was measured, and where.
+    estimate, rounding
+        What came of it.
+    points
+        The ensembles.
+
+    Returns
+    -------
+    tuple
+        The error, where bounds tell how large it can be, and the doubts where nothing does.
+    """
+    without = estimate.stderr <= rounding
+    if isinstance(measure, Function):
+        return _hidden_in_function(measure, without, point, points)
+    if isinstance(measure, Moment):
+        name, step = measure.observable, measure.step
+        is_certain = points.is_certain(name, step)
+    else:
+        name, last = measure.parameter, max(measure.steps)
+        is_certain = points.is_certain(name, last)
+        if isinstance(measure, PathMean):  # of whatever function: certain where the path is
+            paths = [estimators.live(points[point], name, step) for step in measure.steps]
+            is_certain = is_certain and all(np.ptp(path) <= points.rounding(last, path[0]) for path in paths)
+        step = last
+    return 0.0, () if is_certain else _doubts_of(name, step, without, estimate, points)
+
+
+def _doubts_of(name: str, step: int, without: bool, estimate: Estimate, points: Points) -> tuple[str, ...]:
+    """Why a quantity that could hide rare events is in doubt: it shows no spread, or lacks a rare outcome of noise."""
+    if without:
+        return (f"all trajectories show the same {name}, and an event too rare for them could change it",)
+    expected = points.expected(step, estimate.size)
+    return (f"the rarest outcome of the noise is expected {expected:.2g} times",) if expected < FEWEST_RARE else ()
+
+
+def _hidden_in_function(
+    measure: Function, without: bool, point: int | None, points: Points
+) -> tuple[float, tuple[str, ...]]:
+    """The same for a function of several moments, any of which may hide such events."""
+    values: list[float] = []
+    errors: list[float] = []
+    doubts: list[str] = []
+    for moment in measure.moments:
+        estimate, rounding = number_estimate(moment, point, points)
+        values.append(estimate.value)
+        errors.append(0.0)
+        if points.is_certain(moment.observable, moment.step):
+            continue
+        bounds, is_still = points.bounds(moment.observable), estimate.stderr <= rounding
+        if is_still and bounds is not None and moment.statistic == "mean" and points.independent and not without:
+            furthest = max(estimate.value - bounds[0], bounds[1] - estimate.value)
+            errors[-1] = UNSEEN_EVENTS * furthest / estimate.size
+        else:
+            doubts += _doubts_of(moment.observable, moment.step, without or is_still, estimate, points)
+    return _moved(measure.function, values, errors), tuple(dict.fromkeys(doubts))
+
+
+def along(measure: Curve | DriftCurve, point: int | None, points: Points) -> list[Score]:
+    """The scores along a curve, of one value after the other."""
+    if isinstance(measure, Curve):
+        pairs = zip(measure.moments, measure.values, strict=True)
+        return [number_score(moment, value, point, points) for moment, value in pairs]
+    # The rounding of the positions is in the spread of their differences; this is of the numbers in the step.
+    estimates = (with_rounding(one, 0, points) for one in estimators.drift(points[point], measure.observable))
+    return [score(one, value, error) for (one, error), value in zip(estimates, measure.values, strict=True)]
+
+
+def moments_of(prediction: Prediction) -> tuple[Moment, ...]:
+    """The moments that a prediction speaks of."""
+    measure = prediction.measure
+    if isinstance(measure, Moment):
+        return (measure,)
+    return measure.moments if isinstance(measure, Function | Curve) else ()
+
+
+def lost(prediction: Prediction, points: Points) -> list[str]:
+    """Trajectories that are missing from the estimate."""
+    moments, measure = moments_of(prediction), prediction.measure
+    used = {prediction.point if moment.point is None else moment.point for moment in moments} or {prediction.point}
+    diverged = sum(estimators.diverged(points[point]) for point in used)
+    if diverged:
+        return [f"{diverged} trajectories diverged"]
+    observed = [(moment.observable, moment.step, moment.point) for moment in moments]
+    if isinstance(measure, Density):
+        observed = [(measure.observable, measure.step, None)]
+    for names, step, point in observed:
+        for name in names.split(", "):  # of a covariance there are two
+            missing = estimators.excluded(points[prediction.point if point is None else point], name, step)
+            if missing:
+                return [f"{name} is not finite in {missing} trajectories"]
+    return []

@@ -1,0 +1,110 @@
+"""Rows of a comparison as text and as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from math import copysign, isinf, isnan
+from typing import Any
+
+from sgdsim.statistics.comparison import ALPHA, Comparison
+
+
+def format_table(comparisons: Sequence[Comparison], skipped: Iterable[Any] = (), alpha: float = ALPHA) -> str:
+    """The rows as aligned text, a line that counts them, and a line for each law that does not apply.
+
+    Parameters
+    ----------
+    comparisons
+        Of one file.
+    skipped
+        Laws that do not apply: objects with ``id``, ``reason`` and ``part``.
+    alpha
+        The level that the verdicts were made at.
+
+    Examples
+    --------
+    >>> numbers = (0.5, 0.51, 0.02, 0.5, 0.6, 1.0, 0.1, 0.005)
+    >>> row = Comparison("valley", "variance(x)", None, "variance", *numbers, "exact", "inconclusive")
+    >>> print(format_table([row]))
+    id      quantity     predicted  measured     z      verdict
+    valley  variance(x)  0.5        0.51 ± 0.02  +0.50  inconclusive
+    0 agree, 0 disagree, 1 inconclusive (Holm over 1 test, alpha = 0.001)
+    """
+    header = ("part", "id", "quantity", "point", "predicted", "measured", "z", "verdict", "note")
+    table = [header, *(_cells(row) for row in comparisons)]
+    used = [column for column in zip(*table, strict=True) if any(column[1:])]
+    widths = [max(map(len, column)) for column in used]
+    lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in zip(*used, strict=True)]
+    lines.append(_summary(comparisons, alpha))
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for one in skipped:
+        reasons.setdefault((one.part, one.reason), []).append(one.id)
+    for (part, reason), ids in reasons.items():
+        where = f"part {part}: " if part else ""
+        lines.append(f"{where}{', '.join(ids)} {'does' if len(ids) == 1 else 'do'} not apply: {reason}")
+    return "\n".join(lines)
+
+
+_CONTROL = {"agrees": "rejected (control)", "disagrees": "NOT REJECTED (control)"}
+
+
+def _cells(row: Comparison) -> tuple[str, ...]:
+    measured = "" if isnan(row.measured) else f"{row.measured:.6g}"
+    if not isnan(row.stderr):
+        measured += f" ± {row.stderr:.2g}"
+    return (
+        row.part,
+        row.id,
+        row.quantity,
+        "" if row.point is None else str(row.point),
+        f"{row.predicted + 0.0:.6g}",  # minus nought is nought
+        measured,
+        "" if isnan(row.z) else f"{row.z:+.2f}",
+        row.verdict if row.expect == "agrees" else _CONTROL[row.outcome],
+        row.note,
+    )
+
+
+def _summary(comparisons: Sequence[Comparison], alpha: float) -> str:
+    claims, controls = (
+        [row for row in comparisons if (row.expect == "agrees") is is_claim] for is_claim in (True, False)
+    )
+    agrees, disagree, inconclusive = (
+        sum(row.verdict == verdict for row in claims) for verdict in ("agrees", "disagrees", "inconclusive")
+    )
+    if not comparisons:
+        return "nothing to compare with: no prediction in the scenario applies"
+    tests = sum(not isnan(row.p) for row in comparisons)
+    plural = "" if tests == 1 else "s"
+    rejected = sum(row.outcome == "agrees" for row in controls)
+    of_controls = f"; {rejected} of {len(controls)} controls rejected" if controls else ""
+    return (
+        f"{agrees} agree{'s' if agrees == 1 else ''}, {disagree} disagree{'s' if disagree == 1 else ''}, "
+        f"{inconclusive} inconclusive{of_controls} (Holm over {tests} test{plural}, alpha = {alpha:g})"
+    )
+
+
+def to_json(comparisons: Iterable[Comparison], file: str, scenario: str) -> str:
+    """The rows as JSON; what cannot be had is null. `expect` and `part` are there only where they say something.
+
+    Examples
+    --------
+    >>> to_json([], "run.h5", "river_valley")
+    '{"file": "run.h5", "scenario": "river_valley", "comparisons": []}'
+    """
+    comparisons = list(comparisons)
+    optional = {field.name: field.default for field in fields(Comparison) if field.name in ("expect", "part")}
+    used = {name for name, usual in optional.items() if any(getattr(row, name) != usual for row in comparisons)}
+    unused = {"note", *optional} - used
+    names = [field.name for field in fields(Comparison) if field.name not in unused]
+    rows = [{name: _finite(getattr(row, name)) for name in names} for row in comparisons]
+    return json.dumps({"file": file, "scenario": scenario, "comparisons": rows}, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and isinf(value):
+        return copysign(sys.float_info.max, value)  # JSON has no infinity; null is for what was not measured
+    return None if isinstance(value, float) and isnan(value) else value

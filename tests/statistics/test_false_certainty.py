@@ -1,0 +1,233 @@
+"""False alarms where a standard error is not what it seems: rare events, lattices, and errors of second order.
+
+As in `test_calibration`; a row may be in doubt, but may not accuse a true prediction more often than it says. Most have
+the negative control that the plain standard error, or the plain test, does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from sgdsim.ensemble import Ensemble, Variable
+from sgdsim.prediction import Correlation, Distance, Function, Moment, Prediction
+from sgdsim.statistics import bootstrap, estimators
+from sgdsim.statistics.goodness import chi_square
+from sgdsim.statistics.rows import rows_of
+from sgdsim.statistics.scores import ratio, two_sided
+from sgdsim.statistics.two_values import TwoValues
+from tests.statistics.test_calibration import GROUPS, SIZE, all_of, many, no_more_than_said, snapshot
+from tests.statistics.test_estimators import synthetic
+
+
+@pytest.fixture(autouse=True)
+def fewer_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bootstraps of 9,999 draws, which reach 2e-4: a hundred times as many take most of the time."""
+    monkeypatch.setattr(bootstrap, "studentised", partial(bootstrap.studentised, resamples=9_999))
+
+
+def accused(ensemble: Ensemble, prediction: Prediction) -> float:
+    """p where the row is judged; 1 where it is in doubt, and so accuses no one."""
+    (row,) = rows_of([prediction], ensemble, 1e-3)
+    return 1.0 if row.score.doubts or np.isnan(row.score.p) else row.score.p
+
+
+def of_counts(counts: np.ndarray, sizes: int, pair: tuple[float, float], attributes: dict[str, str]) -> Ensemble:
+    """Group sums of values that are the second of a pair in so many trajectories of each group, the first in others."""
+    share = counts / sizes
+    low, distance = pair[0], pair[1] - pair[0]
+    sums = {"count": np.full(len(counts), float(sizes)), "mean": low + distance * share}
+    for power in (2, 3, 4):
+        sums[f"m{power}"] = counts * (distance * (1 - share)) ** power + (sizes - counts) * (-distance * share) ** power
+    dimensions = ("record", "group", "observable")
+    variables = {f"group_{name}": Variable(dimensions, data[None, :, None]) for name, data in sums.items()}
+    names = {"observable": Variable(("observable",), ["x"]), "record_step": Variable(("record",), [0])}
+    return Ensemble({**variables, **names}, attributes)
+
+
+RANGES = {"ranges": '{"x": [0.0, 1.0]}'}
+
+
+@all_of(500)
+@pytest.mark.parametrize("known", [RANGES, {}], ids=["bounds", "no bounds"])
+@pytest.mark.parametrize("expected", [0.1, 1.0, 3.0, 30.0, 300.0])
+def test_means_of_events(expected: float, known: dict[str, str], ensembles: int) -> None:
+    """Of 16,384 trajectories so many are expected to show an event; with bounds or without, none is accused too often.
+
+    Negative control: standard errors alone reject a truth in a third of the samples where one event is expected.
+    """
+    probability = expected / (GROUPS * SIZE)
+    claim = Prediction("e", "mean(x)", Moment("mean", "x", 0), probability)
+    by_error = []
+
+    def draw(rng: np.random.Generator) -> float:
+        ensemble = of_counts(rng.binomial(SIZE, probability, GROUPS).astype(float), SIZE, (0.0, 1.0), known)
+        one = estimators.statistic(ensemble, "mean", "x", 0)
+        by_error.append(two_sided(ratio(one.value - probability, one.stderr), 63))
+        return accused(ensemble, claim)
+
+    assert no_more_than_said(many(ensembles, 46, draw))
+    if expected in (0.1, 1.0, 3.0):
+        assert np.mean(np.array(by_error) < 1e-3) > 0.5 * np.exp(-expected)
+
+
+@all_of(500)
+@pytest.mark.parametrize("statistic", ["variance", "std", "skewness", "kurtosis"])
+@pytest.mark.parametrize("probability", [1e-4, 0.1, 0.5])
+def test_other_statistics_of_two_values(probability: float, statistic: str, ensembles: int) -> None:
+    """Negative control: the jackknife takes the variance of two equally likely values for certain."""
+    truth = float(TwoValues(-1.0, 1.0, 1, 2).statistic(statistic, np.array([probability]))[0])
+    claim = Prediction("e", f"{statistic}(x)", Moment(statistic, "x", 0), truth)
+    by_error = []
+
+    def draw(rng: np.random.Generator) -> float:
+        ensemble = of_counts(rng.binomial(SIZE, probability, GROUPS).astype(float), SIZE, (-1.0, 1.0), {})
+        one = estimators.statistic(ensemble, statistic, "x", 0)
+        by_error.append(two_sided(ratio(one.value - truth, one.stderr), 63))
+        return accused(ensemble, claim)
+
+    assert no_more_than_said(many(ensembles, 47, draw))
+    if probability == 0.5 and statistic in ("variance", "std"):
+        assert np.mean(np.array(by_error) < 1e-3) > 0.02
+
+
+LATTICES: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
+    "signs with noise of 1e-3": lambda rng, n: rng.choice([-1.0, 1.0], n) + 1e-3 * rng.normal(size=n),
+    "signs with noise of 1e-2": lambda rng, n: rng.choice([-1.0, 1.0], n) + 1e-2 * rng.normal(size=n),
+    "signs with noise of 1e-1": lambda rng, n: rng.choice([-1.0, 1.0], n) + 0.1 * rng.normal(size=n),
+    "three nodes of Gauss": lambda rng, n: np.sqrt(3.0) * rng.choice([-1.0, 0.0, 1.0], n, p=[1 / 6, 2 / 3, 1 / 6]),
+    "sums of four signs": lambda rng, n: rng.choice([-1.0, 1.0], (n, 4)).sum(axis=1),
+    "normal": lambda rng, n: rng.normal(size=n),
+}
+
+
+def _truth(law: str, statistic: str) -> float:
+    """The exact statistic of a sum of independent parts, from their cumulants."""
+    noise = {"signs with noise of 1e-3": 1e-6, "signs with noise of 1e-2": 1e-4, "signs with noise of 1e-1": 1e-2}
+    second = {"three nodes of Gauss": 1.0, "sums of four signs": 4.0, "normal": 1.0}.get(law, 1.0 + noise.get(law, 0.0))
+    fourth = {"three nodes of Gauss": 0.0, "sums of four signs": -8.0, "normal": 0.0}.get(law, -2.0)
+    return {"variance": second, "std": np.sqrt(second), "skewness": 0.0, "kurtosis": fourth / second**2}[statistic]
+
+
+@all_of(100)
+@pytest.mark.parametrize("statistic", ["variance", "std", "skewness", "kurtosis"])
+@pytest.mark.parametrize("law", LATTICES)
+def test_statistics_near_which_the_first_order_vanishes(law: str, statistic: str, ensembles: int) -> None:
+    """4,096 values, in 64 groups; doubts are allowed, accusations no more than said."""
+    claim = Prediction("s", f"{statistic}(x)", Moment(statistic, "x", 0), _truth(law, statistic))
+
+    def draw(rng: np.random.Generator) -> float:
+        return accused(synthetic([{"x": LATTICES[law](rng, 4096)}], lanes=64), claim)
+
+    assert no_more_than_said(many(ensembles, 48, draw))
+
+
+FUNCTIONS: dict[str, tuple[Function, float]] = {
+    "square of a mean of nought": (Function("square", np.square, (Moment("mean", "x", 0),)), 0.0),
+    "product of means of nought": (
+        Function("product", np.multiply, (Moment("mean", "x", 0), Moment("mean", "y", 0))),
+        0.0,
+    ),
+    "cosine of a mean of nought": (Function("cosine", np.cos, (Moment("mean", "x", 0),)), 1.0),
+    "ratio to a mean of one": (
+        Function("ratio", lambda a, b: a / (1.0 + b), (Moment("mean", "x", 0), Moment("mean", "y", 0))),
+        0.0,
+    ),
+}
+
+
+@all_of(100)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_whose_gradient_vanishes(name: str, ensembles: int) -> None:
+    """All but the ratio, whose gradient does not, are in doubt."""
+    function, truth = FUNCTIONS[name]
+    claim = Prediction("f", name, function, truth)
+    doubts = []
+
+    def draw(rng: np.random.Generator) -> float:
+        x, y = rng.normal(size=(2, 2048))
+        ensemble = synthetic([{"x": x, "y": y}], lanes=32)
+        (row,) = rows_of([claim], ensemble, 1e-3)
+        doubts.append(bool(row.score.doubts))
+        return accused(ensemble, claim)
+
+    assert no_more_than_said(many(ensembles, 49, draw))
+    assert np.mean(doubts) == (0.0 if name.startswith("ratio") else 1.0)
+
+
+@all_of(200)
+@pytest.mark.parametrize("probability", [1e-5, 3e-4, 1e-2])
+@pytest.mark.parametrize("statistic", ["mean", "variance"])
+def test_noise_with_a_rare_outcome(statistic: str, probability: float, ensembles: int) -> None:
+    """Normal noise with a kick of 30, after one step of 16,384 trajectories, where 0.2, 5 and 160 of them are kicked.
+
+    Negative control: of samples without a kick, standard errors alone reject the truth where it should be seen.
+    """
+    kicked = TwoValues(0.0, 30.0, 1, 2)
+    truth = float(kicked.statistic(statistic, np.array([probability]))[0]) + (statistic == "variance")
+    claim = Prediction("r", f"{statistic}(x)", Moment(statistic, "x", 1), truth)
+    attributes = {"rarest_noise": str(probability)}
+    blind = []
+
+    def draw(rng: np.random.Generator) -> float:
+        x = rng.normal(size=16_384) + 30.0 * (rng.random(16_384) < probability)
+        ensemble = synthetic([{"x": x}], (1,), lanes=256, attributes=attributes)
+        one = estimators.statistic(ensemble, statistic, "x", 1)
+        blind.append(bool(abs(one.skewness) < 1 and two_sided(ratio(one.value - truth, one.stderr), 63) < 1e-3))
+        return accused(ensemble, claim)
+
+    assert no_more_than_said(many(ensembles, 54, draw))
+    if probability == 3e-4 and ensembles >= 10_000:
+        assert np.mean(blind) > 0.003
+
+
+@all_of(200)
+def test_correlations_near_one(ensembles: int) -> None:
+    """Of 2,048 values that differ by 1e-3 of their spread."""
+
+    def draw(rng: np.random.Generator) -> float:
+        x, noise = rng.normal(size=(2, 2048))
+        truth = 1.0 / np.sqrt(1.0 + 1e-6)
+        ensemble = synthetic([{"x": x}], snapshots={1: {"x": x}, 2: {"x": x + 1e-3 * noise}}, lanes=32)
+        return accused(ensemble, Prediction("c", "correlation", Correlation("x", (1, 2)), float(truth)))
+
+    assert no_more_than_said(many(ensembles, 50, draw))
+
+
+@all_of(2000)
+def test_densities_with_few_expected_in_a_bin(ensembles: int) -> None:
+    """Ten in one bin, 16,000 in the other. Negative control: Pearson's sum alone sees a surplus too often."""
+    probabilities = np.array([10.0, 16_374.0]) / 16_384
+    rng = np.random.default_rng(52)
+    counts = rng.multinomial(16_384, probabilities, size=10 * ensembles)
+    p = np.array([chi_square(row, probabilities).p for row in counts])
+    expected = 16_384 * probabilities
+    pearson = stats.chi2.sf(((counts - expected) ** 2 / expected).sum(1), 1)
+    assert no_more_than_said(p)
+    if ensembles >= 10_000:
+        assert np.mean(pearson < 1e-4) > 2e-4
+        assert np.mean(p < 1e-4) <= 1.3e-4
+
+
+@all_of(1000)
+def test_distribution_functions_with_steps(ensembles: int) -> None:
+    """Of 1,024 sums of four signs, off by rounding. Negative control: a distance that counts the step itself."""
+    places, law = np.arange(-4.0, 5.0, 2.0), stats.binom(4, 0.5)
+
+    def cdf(values: np.ndarray) -> np.ndarray:
+        return np.asarray(law.cdf(np.searchsorted(places, values, side="right") - 1.0))
+
+    claim = Prediction("k", "law", Distance("x", 0, cdf), 0.0)
+    naive = []
+
+    def draw(rng: np.random.Generator) -> float:
+        values = rng.choice([-1.0, 1.0], (1024, 4)).sum(axis=1) * (1.0 + 1e-15 * rng.normal(size=1024))
+        naive.append(stats.kstest(values, cdf).pvalue)
+        return accused(snapshot(values), claim)
+
+    assert no_more_than_said(many(ensembles, 53, draw))
+    assert np.mean(np.array(naive) < 1e-3) > 0.9

@@ -19,6 +19,7 @@ import numpy as np
 from sgdsim.base import hdf5
 from sgdsim.base.errors import InputError, RunError, unknown_name
 from sgdsim.base.files import atomic_file, check_output
+from sgdsim.formulas.names import normal
 
 if TYPE_CHECKING:
     import xarray
@@ -181,12 +182,13 @@ class Ensemble:
                 raise InputError(f"variable {name!r} has a dimension's name, so {name!r} must be its only dimension")
 
     def __getitem__(self, name: str) -> np.ndarray:
+        name = normal(name)
         if name not in self.variables:
             raise InputError(unknown_name("variable", name, self.variables))
         return self.variables[name].data
 
     def __contains__(self, name: object) -> bool:
-        return name in self.variables
+        return isinstance(name, str) and normal(name) in self.variables
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.variables)

@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -64,7 +64,7 @@ def unreadable(path: PathLike, error: Exception) -> InputError:
     return InputError(f"{path}: cannot be read: {reason}")
 
 
-def check_output(path: PathLike, overwrite: bool = False) -> None:
+def check_output(path: PathLike, overwrite: bool = False, inputs: Iterable[PathLike] = ()) -> None:
     """Refuse, before a run starts, a path to which its result could not be written.
 
     Parameters
@@ -73,11 +73,13 @@ def check_output(path: PathLike, overwrite: bool = False) -> None:
         Of the file to be.
     overwrite
         Whether it may replace another.
+    inputs
+        Files that the result is made from: it replaces none of these.
 
     Raises
     ------
     InputError
-        For a missing or read-only folder, a folder or device as the path, a file not to be overwritten.
+        For a missing or read-only folder, a folder, device or link to itself as the path, a file not to be overwritten.
 
     Examples
     --------
@@ -86,20 +88,26 @@ def check_output(path: PathLike, overwrite: bool = False) -> None:
     ...
     sgdsim.base.errors.InputError: no/such/folder/run.h5: there is no folder no/such/folder
     """
-    target = Path(os.path.realpath(path))
+    folder = Path(path).parent
     try:
-        if target.is_dir():
+        target = Path(os.path.realpath(path))
+        folder = target.parent
+        if target.is_dir() or os.fspath(path).endswith(os.sep):
             raise InputError(f"{path}: a folder, expected the name of a file")
-        if not target.parent.is_dir():
+        if target.is_symlink():
+            raise InputError(f"{path}: a link that leads back to itself, expected the name of a file")
+        if not folder.is_dir():
             raise InputError(f"{path}: there is no folder {Path(path).parent}")
         if target.exists() and not target.is_file():
             raise InputError(f"{path}: not a regular file")
         if target.exists() and not overwrite:
             raise InputError(f"{path}: the file exists, and --overwrite replaces it")
+        if target.exists() and any(os.path.exists(one) and os.path.samefile(target, one) for one in inputs):
+            raise InputError(f"{path}: is read for this, expected another file to write to")
         with _part(target):
             pass
     except OSError as error:
-        raise InputError(f"{path}: cannot write in the folder {target.parent}: {error.strerror}") from error
+        raise InputError(f"{path}: cannot write in the folder {folder}: {error.strerror}") from error
 
 
 @contextmanager

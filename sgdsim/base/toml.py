@@ -7,9 +7,14 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from sgdsim.base.errors import InputError
+from sgdsim.base.errors import InputError, shortened
+from sgdsim.base.numbers import to_float
+
+DEEPEST = 32
+"""Levels of tables and lists within each other; the deepest key of a scenario has six."""
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _PART = r'\s*("[^"]*"|[^."\s]+)\s*'
@@ -22,7 +27,7 @@ def loads(text: str, where: str) -> dict[str, Any]:
     Raises
     ------
     InputError
-        With the line and column of a syntax error.
+        With the line and column of a syntax error; for a number that would be rounded to zero, and too deep a nest.
 
     Examples
     --------
@@ -33,11 +38,18 @@ def loads(text: str, where: str) -> dict[str, Any]:
     sgdsim.base.errors.InputError: here: not valid TOML: Invalid value (at line 1, column 9, the end)
     """
     try:
-        return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # a number of more than 4300 digits is a plain ValueError
+        return tomllib.loads(text, parse_float=partial(to_float, where=where))
+    except RecursionError:
+        raise too_deep(f"{where}: not valid TOML") from None
+    except ValueError as error:  # a number of more than 4300 digits is a plain one
         end = f"line {text.count(chr(10)) + 1}, column {len(text) - text.rfind(chr(10))}"
         problem = str(error).replace("end of document", f"{end}, the end")
         raise InputError(f"{where}: not valid TOML: {problem}") from None
+
+
+def too_deep(where: str) -> InputError:
+    """What is said of tables and lists within each other that no scenario has."""
+    return InputError(f"{where}: nested too deeply, expected at most {DEEPEST} levels")
 
 
 def dumps(data: Mapping[str, Any]) -> str:
@@ -112,7 +124,7 @@ def split_key(dotted: str) -> list[str]:
     Raises
     ------
     InputError
-        For an empty part or a quote without its fellow.
+        For an empty part, a quote without its fellow, or too many parts.
 
     Examples
     --------
@@ -120,8 +132,11 @@ def split_key(dotted: str) -> list[str]:
     ['record', 'histograms', 'x[0]']
     """
     if not _DOTTED.fullmatch(dotted):
-        raise InputError(f"{dotted!r} is not a key, expected names between dots, such as run.steps")
-    return [part.strip('"') for part in re.findall(_PART, dotted)]
+        raise InputError(f"{shortened(dotted)!r} is not a key, expected names between dots, such as run.steps")
+    parts = [part.strip('"') for part in re.findall(_PART, dotted)]
+    if len(parts) > DEEPEST:
+        raise InputError(f"{shortened(dotted)!r} has {len(parts)} names between dots, expected at most {DEEPEST}")
+    return parts
 
 
 def set_key(data: dict[str, Any], dotted: str, value: Any) -> None:
@@ -148,8 +163,37 @@ def set_key(data: dict[str, Any], dotted: str, value: Any) -> None:
     table[last] = value
 
 
-def parse_value(text: str) -> Any:
+def with_key(data: Mapping[str, Any], dotted: str, value: Any) -> dict[str, Any]:
+    """The same data with a nested value set; what is beside it is shared, not copied.
+
+    Raises
+    ------
+    InputError
+        As `set_key`.
+
+    Examples
+    --------
+    >>> with_key({"run": {"steps": 10, "seed": 1}}, "run.steps", 20)
+    {'run': {'steps': 20, 'seed': 1}}
+    """
+    made = table = dict(data)
+    *path, _ = split_key(dotted)
+    for key in path:
+        if not isinstance(table.get(key), Mapping):
+            break
+        table[key] = dict(table[key])
+        table = table[key]
+    set_key(made, dotted, value)
+    return made
+
+
+def parse_value(text: str, where: str = "value") -> Any:
     """A value as written on the command line: TOML if it is TOML, else the text itself.
+
+    Raises
+    ------
+    InputError
+        For a number that would be rounded to zero.
 
     Examples
     --------
@@ -157,7 +201,9 @@ def parse_value(text: str) -> Any:
     (5000, 'cosine:0.1,0.001')
     """
     try:
-        table = tomllib.loads(f"value = {text}")
-    except (ValueError, RecursionError):
+        table = tomllib.loads(f"value = {text}", parse_float=partial(to_float, where=where))
+    except RecursionError:
+        raise too_deep(where) from None
+    except ValueError:
         return text
     return table["value"] if len(table) == 1 else text  # a line break could bring in further keys

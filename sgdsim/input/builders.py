@@ -1,85 +1,49 @@
-"""From the tables of a scenario to what they describe: losses, optimizers, schedules, claims."""
+"""From the tables of a scenario to what they describe: loss, optimizer, schedule, start, recorder, claims."""
 
 from __future__ import annotations
 
 import inspect
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import inf
-from typing import Annotated, Any, TypeVar, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError, WrapValidator
+from pydantic import TypeAdapter, ValidationError
 
 from sgdsim import theory
-from sgdsim.base import toml
 from sgdsim.base.errors import InputError, unknown_name
-from sgdsim.formulas.names import parameter_name
-from sgdsim.formulas.vectors import base_name, coordinates
-from sgdsim.input.fields import (
-    FormulaText,
-    FormulaTexts,
-    Number,
-    Section,
-    StartValue,
-    between,
-    finite,
-    formulas,
-    refused,
-    whole,
-)
-from sgdsim.input.problems import attempt_all, shown, validated
+from sgdsim.base.numbers import read_number
+from sgdsim.base.problems import attempt_all
+from sgdsim.formulas.vectors import base_name
+from sgdsim.input.fields import between, finite, formulas, whole
+from sgdsim.input.problems import shown, validated
+from sgdsim.input.readers import check_free
+from sgdsim.input.schema import KEYS, LossTable, PredictTable, RecordTable, RunTable, SymmetryTable
 from sgdsim.model.data import read_columns
 from sgdsim.model.loss import Loss
 from sgdsim.model.losses import CATALOGUE
-from sgdsim.model.noise import Noise, correlated_normal
-from sgdsim.model.observables import Observable
 from sgdsim.model.optimizers import OPTIMIZERS, Optimizer
-from sgdsim.model.recorder import Histogram, Plane, binned
+from sgdsim.model.recorder import Autocorrelation, Drift, Plane, Recorder, binned
 from sgdsim.model.schedules import Schedule
-from sgdsim.model.starts import Start, level_set, start_from
+from sgdsim.model.starts import Start, stored
 from sgdsim.model.symmetry import Symmetry
 
-T = TypeVar("T")
-U = TypeVar("U")
-
 _MISSING = object()
-_MOST_COORDINATES = 1024  # of one vector; the kernels spell them out
 
+_WORDS: Mapping[Any, str] = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    Sequence[str]: "a list of texts",
+    Sequence[float]: "a list of numbers",
+    Sequence[Sequence[float]]: "a list of such rows",
+    Mapping[str, float]: "a table of numbers",
+}
+"""Kinds of arguments of the catalogue."""
 
-class _SymmetrySection(Section):
-    name: str
-    generator: dict[str, FormulaText] = {}
-    image: dict[str, FormulaText] = {}
-    matrix: list[list[Number]] | None = None
-
-
-def _short_symmetry(value: Any, validate: Callable[[Any], _SymmetrySection]) -> _SymmetrySection:
-    """A symmetry may be a text, ``rescale:u:1,w:-1``."""
-    if not isinstance(value, str):
-        return validate(value)
-    try:
-        symmetry = Symmetry.parse(value, "loss.symmetry")
-    except InputError as error:
-        raise refused(error) from None
-    return _SymmetrySection(name=symmetry.name, generator=dict(symmetry.generator), image=dict(symmetry.image))
-
-
-class _OwnLoss(Section):
-    formula: FormulaText
-    parameters: dict[str, StartValue]
-    constants: dict[str, Number] = {}
-    noise: dict[str, str] = {}
-    define: dict[str, FormulaTexts] = {}
-    symmetry: list[Annotated[_SymmetrySection, WrapValidator(_short_symmetry)]] = []
-    data: dict[str, list[Any]] | None = None
-    name: str = "custom"
-    description: str = ""
-    references: list[str] = []
-
-
-_KEYS = {"loss": _OwnLoss.model_fields, "symmetry": _SymmetrySection.model_fields}
+_FORMULAS = {str, Sequence[str]}
 
 
 def build_loss(section: Mapping[str, Any]) -> Loss:
@@ -95,8 +59,21 @@ def build_loss(section: Mapping[str, Any]) -> Loss:
     >>> build_loss({"name": "river_valley", "a": ["0.5", 2], "c": "0"}).parameters
     ('x[0]', 'x[1]', 'y')
     """
-    if "formula" in section:
-        return _own_loss(section)
+    return read_loss(section)[0]
+
+
+def read_loss(section: Mapping[str, Any]) -> tuple[Loss, dict[str, Start]]:
+    """As `build_loss`, and where the parameters start; a loss of the catalogue does not say where.
+
+    Raises
+    ------
+    InputError
+        As `build_loss`.
+    """
+    return _own_loss(section) if "formula" in section else (_catalogued(section), {})
+
+
+def _catalogued(section: Mapping[str, Any]) -> Loss:
     if "name" not in section:
         raise InputError("loss: expected the name of one in the catalogue (sgdsim list losses), or a formula")
     name = section["name"]
@@ -120,34 +97,32 @@ def _argument(name: str, key: str, value: Any, hints: Mapping[str, Any]) -> tupl
         raise InputError(f"loss.{key}: {unknown_name(f'key of {name}', key, hints)}")
     if value is _MISSING:
         raise InputError(f"loss.{key}: is missing")
-    hint = inspect.formatannotation(hints[key])
-    if not re.search(r"\b(float|int)\b", hint):
+    kinds = _kinds(hints[key])
+    if _FORMULAS.issuperset(kinds):
         value = formulas(value) or value
     try:
         return key, TypeAdapter(hints[key]).validate_python(value, strict=True)
     except ValidationError as error:
-        words = {"collections.abc.": "", "Sequence[Sequence[float]]": "a list of such rows"}
-        words |= {"Sequence[float]": "a list of numbers", "str | Sequence[str]": "text, or a list of texts"}
-        words |= {"Sequence[str]": "a list of texts", "Mapping[str, float]": "a table of numbers"}
-        words |= {"str": "text", "float": "a number", "int": "a whole number", " | None": "", " |": " or"}
-        for python, plain in words.items():
-            hint = hint.replace(python, plain)
         for inside in error.errors()[0]["loc"][:1]:
             if isinstance(value, dict) and inside in value:
                 raise InputError(f"loss.{key}.{inside}: {shown(value[inside])}, expected a number") from None
-        raise InputError(f"loss.{key}: {shown(value)}, expected {hint}") from None
+        expected = ", or ".join(_WORDS.get(kind, str(kind)) for kind in kinds)
+        raise InputError(f"loss.{key}: {shown(value)}, expected {expected}") from None
 
 
-def _own_loss(section: Mapping[str, Any]) -> Loss:
-    own = validated(_OwnLoss, section, _KEYS, ("loss",))
-    parts: list[Any] = attempt_all(
-        [partial(read_starts, "loss.parameters", own.parameters), partial(_noise, own.noise)]
-    )
-    starts, (noise, joint) = parts
-    symmetries = attempt_all(partial(_symmetry, entry, tuple(starts)) for entry in own.symmetry)
-    _check_free("define", list(own.define), list(joint))
+def _kinds(hint: Any) -> list[Any]:
+    """The alternatives of an annotation; None is an argument that is not given."""
+    alternatives = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    return [kind for kind in alternatives if kind is not NoneType]
+
+
+def _own_loss(section: Mapping[str, Any]) -> tuple[Loss, dict[str, Start]]:
+    own = validated(LossTable, section, KEYS, ("loss",))
+    starts, (noise, joint) = own.parameters.value, own.noise.value
+    symmetries = attempt_all(partial(_symmetry, entry, tuple(starts)) for entry in own.symmetry.value)
+    check_free("define", list(own.define), list(joint))
     own_definitions = {key: text if isinstance(text, str) else tuple(text) for key, text in own.define.items()}
-    return Loss(
+    loss = Loss(
         formula=own.formula,
         parameters=tuple(starts),
         constants=own.constants,
@@ -159,85 +134,55 @@ def _own_loss(section: Mapping[str, Any]) -> Loss:
         description=own.description,
         references=tuple(own.references),
     )
+    return loss, starts
 
 
-def _noise(values: Mapping[str, str]) -> tuple[dict[str, Noise], dict[str, str]]:
-    """Independent noise variables, and the definitions of jointly normal ones, ``"x,y" = "normal:1,0.5;0.5,1"``."""
-    single = {key: text for key, text in values.items() if "," not in key}
-    noise = _by_coordinate("loss.noise", single, lambda where, text: Noise.parse(text, where))
-    joint = attempt_all(partial(_joint_noise, key, text) for key, text in values.items() if "," in key)
-    definitions: dict[str, str] = {}
-    for independent, combined in joint:
-        _check_free("noise", [*independent, *combined], [*noise, *definitions])
-        noise |= independent
-        definitions |= combined
-    return noise, definitions
-
-
-def _check_free(section: str, names: Sequence[str], taken: Sequence[str]) -> None:
-    """Refuse names that stand for something already."""
-    used = {base_name(name) for name in taken}
-    for name in dict.fromkeys(base_name(name) for name in names):
-        if name in used:
-            raise InputError(f"loss.{section}: {name!r} stands for two things, expected another name for one of them")
-
-
-def _joint_noise(key: str, text: str) -> tuple[dict[str, Noise], dict[str, str]]:
-    where, names = f"loss.noise.{key}", [name.strip() for name in key.split(",")]
-    family, _, rest = text.partition(":")
-    try:
-        matrix = [[float(cell) for cell in row.split(",")] for row in rest.split(";")]
-    except ValueError:
-        matrix = []
-    if family.strip() != "normal" or not matrix:
-        raise InputError(f"{where}: {text!r}, expected normal: and the rows of a covariance, normal:1,0.5;0.5,1")
-    if len(set(names)) < len(names):
-        raise InputError(f"{where}: names a variable twice")
-    return correlated_normal(names, matrix, where)
-
-
-def _symmetry(entry: _SymmetrySection, parameters: Sequence[str]) -> Symmetry:
-    """A symmetry by its generator, its images or its matrix."""
+def _symmetry(entry: Symmetry | SymmetryTable, parameters: Sequence[str]) -> Symmetry:
+    """A symmetry by its text, its matrix, its generator or its images."""
+    if isinstance(entry, Symmetry):
+        return entry
     if entry.matrix is not None:
         return Symmetry.linear(entry.name, parameters, entry.matrix)
     return Symmetry(entry.name, entry.generator, entry.image)
 
 
-def _by_coordinate(where: str, values: Mapping[str, T], read: Callable[[str, T], U]) -> dict[str, U]:
-    """What is made of each value, by coordinate.
+def combine_starts(run: RunTable, loss: Loss, own: Mapping[str, Start]) -> dict[str, Start]:
+    """Where the coordinates of a loss start: as it says itself, in a file, as a whole vector, or one by one.
 
-    A vector is declared as a whole, ``w[3]``, or by all of its coordinates, ``w[0]``, ``w[1]``, ….
+    Parameters
+    ----------
+    run
+        With starts that are given beside the loss, and a file of others.
+    loss, own
+        The loss, and its own starts.
+
+    Raises
+    ------
+    InputError
+        For a file that holds no parameter of the loss.
     """
-
-    def coordinate(key: str, value: T) -> dict[str, U]:
-        name, length = parameter_name(key, f"{where}.{key}")
-        if length is not None and length > _MOST_COORDINATES:
-            raise InputError(f"{where}.{key}: {length} coordinates, expected at most {_MOST_COORDINATES}")
-        one_by_one = length is None or f"{name}[0]" in values
-        return dict.fromkeys((key,) if one_by_one else coordinates(name, length), read(f"{where}.{key}", value))
-
-    parts = attempt_all(partial(coordinate, key, value) for key, value in values.items())
-    return {name: made for part in parts for name, made in part.items()}
-
-
-def read_starts(where: str, values: Mapping[str, float | str]) -> dict[str, Start]:
-    """An initial value for each coordinate; a point of a level set as ``"u,w" = "level:charge,product"``."""
-    points = attempt_all(
-        partial(level_set, [name.strip() for name in key.split(",")], str(value), f"{where}.{key}")
-        for key, value in values.items()
-        if "," in key
-    )
-    single = {
-        key: float(value) if not isinstance(value, str) else value for key, value in values.items() if "," not in key
-    }
-    starts = _by_coordinate(where, single, lambda key, value: start_from(value, key))
-    return {**starts, **{name: value for point in points for name, value in point.items()}}
+    start = dict(own)
+    if run.from_ is not None:
+        held = stored(run.from_.model_dump())
+        if not held.keys() & set(loss.parameters):
+            raise InputError(f"run.from: holds {', '.join(held)}, none of {', '.join(loss.parameters)}")
+        start |= {name: one for name, one in held.items() if name in loss.parameters}
+    for key, read in sorted(run.initial.value.items(), key=lambda item: "[" in item[0]):
+        moved = [name for name in loss.parameters if key in (name, base_name(name))]
+        start |= dict.fromkeys(moved, next(iter(read.values()))) if moved else read
+    return start
 
 
-def check_optimizer(section: Mapping[str, Any]) -> None:
-    """Refuse an ``[optimizer]`` table of which no optimizer, or no schedule, can be made."""
-    builds: list[Callable[[], object]] = [partial(build_optimizer, section), partial(build_schedule, section)]
-    attempt_all(builds)
+def read_optimizer(section: Mapping[str, Any]) -> tuple[Optimizer, Schedule]:
+    """The optimizer and the schedule of the ``[optimizer]`` table.
+
+    Raises
+    ------
+    InputError
+        With the problems of both.
+    """
+    parts: list[Any] = attempt_all([partial(build_optimizer, section), partial(build_schedule, section)])
+    return parts[0], parts[1]
 
 
 def build_optimizer(section: Mapping[str, Any]) -> Optimizer:
@@ -281,7 +226,8 @@ def _hyperparameter(optimizer: str, key: str, value: Any) -> tuple[str, float]:
     if key == "weight_decay" and isinstance(value, str):
         amount, _, kind = value.partition(":")
         if kind.strip() == "decoupled":
-            key, value = "decoupled_weight_decay", toml.parse_value(amount.strip())
+            decay = read_number(amount, "optimizer.weight_decay")
+            key, value = "decoupled_weight_decay", amount.strip() if decay is None else decay
     if key == "batch_size":
         number = whole(1)(value)
         Optimizer(optimizer, _required(optimizer), int(number or 1))
@@ -329,23 +275,37 @@ def build_schedule(section: Mapping[str, Any]) -> Schedule:
     return schedule
 
 
-def read_observables(texts: Mapping[str, str]) -> list[Observable]:
-    """The observables of ``[record.observables]``."""
-    return attempt_all(partial(Observable.parse, name, text) for name, text in texts.items())
+def build_recorder(record: RecordTable) -> Recorder:
+    """The recorder of the ``[record]`` table, but for its snapshots, of which some wait for the number of steps.
+
+    Raises
+    ------
+    InputError
+        With the problems of the bins of all drifts.
+    """
+    return Recorder(
+        record.every,
+        (),
+        tuple(record.observables.value),
+        record.histograms.value,
+        record.snapshot_trajectories,
+        tuple(record.quantiles),
+        record.covariances,
+        {name: Autocorrelation(one.from_, tuple(one.lags)) for name, one in record.autocorrelation.items()},
+        _drifts(record),
+        tuple(record.controls),
+    )
 
 
-def read_histograms(sections: Mapping[str, Sequence[float]]) -> dict[str, Histogram | Plane]:
-    """The bins of ``[record.histograms]``, by the name of a quantity or of two."""
+def _drifts(record: RecordTable) -> dict[str, Drift]:
+    def read(name: str) -> tuple[str, Drift]:
+        one, where = record.drift[name], f"record.drift.{name}.bins"
+        bins = binned(one.bins, where)
+        if isinstance(bins, Plane):
+            raise InputError(f"{where}: {shown(one.bins)}, expected [low, high, bins]")
+        return name, Drift(one.by or name, bins, one.every, one.from_)
 
-    def read(name: str, numbers: Sequence[float]) -> tuple[str, Histogram | Plane]:
-        where = f"record.histograms.{name}"
-        parts = [part.strip() for part in name.split(",")]
-        if len(numbers) != 3 * len(parts):
-            expected = "[low, high, bins] of a name, [low, high, bins, low, high, bins] of two"
-            raise InputError(f"{where}: {shown(numbers)}, expected {expected}")
-        return ",".join(parts), binned(numbers, where)
-
-    return dict(attempt_all(partial(read, name, numbers) for name, numbers in sections.items()))
+    return dict(attempt_all(partial(read, name) for name in record.drift))
 
 
 @dataclass(frozen=True)
@@ -360,43 +320,52 @@ class Claim:
         What the user asks of the rows of a law: a number, or a percentage of the predicted value; None for their own.
     expect
         The verdict that every row must find; ``disagrees`` makes them negative controls.
+    asked
+        Whether the user asked for it; a law that is tried on every run accuses none where its conditions fail.
     """
 
     source: theory.Law | theory.UserPrediction
     resolution: float | str | None = None
     expect: str = "agrees"
+    asked: bool = True
 
 
-def build_claims(entries: Sequence[Mapping[str, Any]]) -> list[Claim]:
-    """What the ``[[predict]]`` entries claim; the user's own are numbered in order.
+def read_claims(entries: Any) -> list[tuple[dict[str, Any], Claim]]:
+    """The ``[[predict]]`` entries without what they leave open, and what each claims; the user's own are numbered.
 
     Raises
     ------
     InputError
-        For an entry that is neither a law nor a formula that can be read.
+        For entries that are neither a law nor a formula that can be read, all of them.
 
     Examples
     --------
-    >>> [claim.source.id for claim in build_claims([{"id": "valley"}, {"formula": "mean(x) = 0"}])]
+    >>> [claim.source.id for _, claim in read_claims([{"id": "valley"}, {"formula": "mean(x) = 0"}])]
     ['valley', 'user-1']
     """
-    builds = []
-    number = 0
+    if not isinstance(entries, list):
+        raise InputError(f"predict: {shown(entries)}, expected a list")
+
+    def read(index: int, entry: Any, name: str) -> tuple[dict[str, Any], Claim]:
+        table = validated(PredictTable, entry, KEYS, ("predict", index)).model_dump(exclude_none=True)
+        return table, _claim(f"predict[{index}]", table, name)
+
+    builds, number = [], 0
     for index, entry in enumerate(entries):
-        given = {key: value for key, value in entry.items() if value is not None}
-        number += "formula" in given
-        builds.append(partial(_claim, f"predict[{index}]", given, f"user-{number}"))
+        number += isinstance(entry, Mapping) and "formula" in entry
+        builds.append(partial(read, index, entry, f"user-{number}"))
     return attempt_all(builds)
 
 
-def _claim(where: str, entry: dict[str, Any], name: str) -> Claim:
+def _claim(where: str, entry: Mapping[str, Any], name: str) -> Claim:
     id, expect = entry.get("id"), entry.get("expect", "agrees")
-    entry = {key: value for key, value in entry.items() if key != "expect"}
+    asked = not entry.get("automatic", False)
+    entry = {key: value for key, value in entry.items() if key not in ("expect", "automatic")}
     if "formula" in entry:
         if id in theory.LAWS or id in theory.FORMER_IDS:
             raise InputError(f"{where}.id: {id} is a law, expected another name for a formula")
         source = theory.parse_user_prediction({**entry, "at": whole(0)(entry.get("at")) or entry.get("at")}, name)
-        return Claim(source, expect=expect)
+        return Claim(source, expect=expect, asked=asked)
     if id is None:
         raise InputError(f"{where}: expected the id of a law or a formula")
     try:
@@ -406,4 +375,4 @@ def _claim(where: str, entry: dict[str, Any], name: str) -> Claim:
     for key in ("order", "at", "curve", "fraction"):
         if key in entry:
             raise InputError(f"{where}.{key}: {shown(entry[key])}, expected only with a formula: a law has its own")
-    return Claim(law, entry.get("resolution"), expect)
+    return Claim(law, entry.get("resolution"), expect, asked)

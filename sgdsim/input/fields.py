@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from math import inf, isfinite
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, PlainValidator
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, BaseModel, ConfigDict, GetCoreSchemaHandler, PlainValidator
+from pydantic_core import PydanticCustomError, core_schema
 
-from sgdsim.base.errors import InputError
+from sgdsim.base.errors import InputError, unknown_name
+from sgdsim.base.problems import Problems
 
 _PERCENTAGE = re.compile(r"\s*\d+(\.\d*)?([eE]-?\d+)?\s*%\s*")
 
@@ -91,22 +93,53 @@ def takes(expected: str, read: Callable[[Any], Any]) -> PlainValidator:
     return PlainValidator(validate)
 
 
-def refused(error: InputError) -> PydanticCustomError:
-    """A problem of ours as one of pydantic's, its text as it stands."""
-    return PydanticCustomError("refused", "{problem}", {"problem": str(error)})
+def one_of(kind: str, known: Collection[str]) -> AfterValidator:
+    """A name that is known; a near match stands in the message."""
 
-
-def makes(build: Callable[[Any], object]) -> AfterValidator:
-    """A value that something can be made of; the problem names its own key."""
-
-    def validate(value: Any) -> Any:
-        try:
-            build(value)
-        except InputError as error:
-            raise refused(error) from None
-        return value
+    def validate(name: str) -> str:
+        if name not in known:
+            raise PydanticCustomError("unknown", "{problem}", {"problem": unknown_name(kind, name, known)})
+        return name
 
     return AfterValidator(validate)
+
+
+class Made(NamedTuple):
+    """A value as it is written, and what is made of it."""
+
+    plain: Any
+    value: Any
+
+
+@dataclass(frozen=True)
+class Makes:
+    """A value of a kind that something is made of, once: what is kept is a `Made`, what is written the value.
+
+    Parameters
+    ----------
+    kind
+        Of the value.
+    build
+        Makes it; its problems name their own keys.
+    """
+
+    kind: Any
+    build: Callable[[Any], Any]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        """As pydantic asks for it."""
+        return core_schema.no_info_after_validator_function(
+            self._make,
+            handler.generate_schema(self.kind),
+            serialization=core_schema.plain_serializer_function_ser_schema(lambda made: made.plain),
+        )
+
+    def _make(self, value: Any) -> Made:
+        try:
+            return Made(value, self.build(value))
+        except InputError as error:
+            each = error.each if isinstance(error, Problems) else [str(error)]
+            raise PydanticCustomError("refused", "refused", {"each": each}) from None
 
 
 Count = Annotated[int, takes("a whole number from 1", whole(1))]

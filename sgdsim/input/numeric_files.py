@@ -1,31 +1,24 @@
-"""Files that a scenario names: tables, matrices and curves of numbers, and how they come to stand in the scenario."""
+"""Files of numbers: tables with names, matrices, lists and curves, as comma-separated values or HDF5."""
 
 from __future__ import annotations
 
-import copy
 import csv
 import io
-import itertools
-import os
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from math import inf, isfinite
 from pathlib import Path
-from typing import Any
 
-from sgdsim.base import hdf5, toml
+from sgdsim.base import hdf5
 from sgdsim.base.errors import InputError
 from sgdsim.base.files import MAX_BYTES, PathLike, check_input, unreadable
+from sgdsim.base.numbers import NUMBER, to_float
 from sgdsim.formulas.names import check_name
-from sgdsim.model.data import MAX_CELLS
 
 _HDF5 = (".h5", ".hdf5")
 _MISSING = ("", "na", "n/a", "nan", "null", "none")
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _LONGEST_SHOWN = 40
-_CURVE = re.compile(r"(?P<before>[^=]*=\s*)file:(?P<path>[^;]*)(?P<after>;.*)?", re.DOTALL)
 
 
 def read_table(path: PathLike) -> dict[str, list[float]]:
@@ -59,8 +52,9 @@ def read_table(path: PathLike) -> dict[str, list[float]]:
     if not header.cells and rows:
         raise InputError(f"{path}: the first line is blank, expected the names of the columns")
     names = [name.strip() for name in header.cells]
+    count = Counter(names)
     for column, name in enumerate(names, 1):
-        _check_column(path, name, names, f"line {header.line}, column {column}")
+        _check_column(path, name, count, f"line {header.line}, column {column}")
     if not rows:
         raise InputError(f"{path}: no rows, expected a line of names and at least one of numbers")
     for number, row in enumerate(rows, 1):
@@ -164,166 +158,6 @@ def read_curve(path: PathLike) -> dict[str, list[float]]:
     }
 
 
-def inline_files(data: Mapping[str, Any], folder: PathLike = ".") -> dict[str, Any]:
-    r"""Scenario data with the contents of all files in place of their names, so that no file is needed any more.
-
-    Only the states of `run.from`, which are too many, stay where they are; a description takes the place of the name.
-
-    Parameters
-    ----------
-    data
-        As it stands in a scenario file; what names no file stays as it is.
-    folder
-        Where paths that are not absolute begin.
-
-    Raises
-    ------
-    InputError
-        With the problems of all files, each with the key that names the file.
-
-    Examples
-    --------
-    >>> from tempfile import TemporaryDirectory
-    >>> with TemporaryDirectory() as folder:
-    ...     _ = Path(folder, "covariance.csv").write_text("1,0.5\n0.5,1\n")
-    ...     inline_files({"loss": {"noise": {"p,q": "normal:covariance.csv"}}}, folder)
-    {'loss': {'noise': {'p,q': 'normal:1,0.5;0.5,1'}}}
-    """
-    inlined = copy.deepcopy(dict(data))
-    problems = []
-    for reference in _references(data):
-        try:
-            content = reference.content(Path(folder, reference.path))
-        except InputError as error:
-            problems.append(f"{reference.key}: {str(error).removeprefix(f'{reference.key}: ')}")
-        else:
-            _put(inlined, reference.place, content)
-    if problems:
-        raise InputError("\n".join(problems))
-    if isinstance(start := _get(inlined, "run", "from"), Mapping) and {"trajectories", "seeds"} <= start.keys():
-        inlined["run"].setdefault("trajectories", start["trajectories"])
-        free = (seed % 2**64 for seed in itertools.count(start["seeds"][0] + 1) if seed not in start["seeds"])
-        inlined["run"].setdefault("seed", next(free))  # the same would draw the same noise again
-    return inlined
-
-
-def move_files(data: Mapping[str, Any], old: PathLike, new: PathLike) -> dict[str, Any]:
-    """Scenario data for a file in another folder: all paths that are not absolute lead to the same files.
-
-    Examples
-    --------
-    >>> move_files({"loss": {"data": "table.csv"}}, "/home/data", "/home/scenarios")
-    {'loss': {'data': '../data/table.csv'}}
-    """
-    moved = copy.deepcopy(dict(data))
-    for reference in _references(data):
-        if not os.path.isabs(reference.path):
-            path = os.path.relpath(os.path.realpath(Path(old, reference.path)), os.path.realpath(new))
-            _put(moved, reference.place, reference.prefix + path + reference.suffix)
-    return moved
-
-
-# Where scenarios name files.
-
-
-@dataclass(frozen=True)
-class _Reference:
-    """A value that names a file: where it stands, what comes before and after the path, what the file holds."""
-
-    place: tuple[str | int, ...]
-    prefix: str
-    path: str
-    content: Callable[[Path], Any]
-    suffix: str = ""
-
-    @property
-    def key(self) -> str:
-        return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in self.place).lstrip(".")
-
-
-def _references(data: Mapping[str, Any]) -> Iterator[_Reference]:
-    table = _get(data, "loss", "data")
-    if isinstance(table, str) and table.strip():
-        yield _Reference(("loss", "data"), "", table, _data)
-    noise = _get(data, "loss", "noise")
-    for names, text in noise.items() if isinstance(noise, Mapping) else ():
-        if "," in names and (path := _after("normal:", text)) and not _is_matrix(path):
-            yield _Reference(("loss", "noise", names), "normal:", path, _covariance)
-    symmetries = _get(data, "loss", "symmetry")
-    for index, text in enumerate(symmetries if isinstance(symmetries, list) else ()):
-        if path := _after("generator:", text):
-            yield _Reference(("loss", "symmetry", index), "generator:", path, _generator)
-    if path := _after("file:", _get(data, "optimizer", "learning_rate")):
-        yield _Reference(("optimizer", "learning_rate"), "file:", path, read_numbers)
-    for key in ("preconditioner", "metric"):
-        if path := _after("", _get(data, "optimizer", key)):
-            yield _Reference(("optimizer", key), "", path, read_matrix)
-    if path := _after("", _get(data, "run", "from")):
-        yield _Reference(("run", "from"), "", path, partial(_start, _get(data, "run", "trajectories")))
-    claims = data.get("predict")
-    for index, claim in enumerate(claims if isinstance(claims, list) else ()):
-        text = claim.get("formula") if isinstance(claim, Mapping) else None
-        match = _CURVE.fullmatch(text) if isinstance(text, str) else None
-        if match is not None and (path := match["path"].strip()):
-            before, after = match["before"], match["after"] or ""
-            content = partial(_claimed_curve, before, after)
-            yield _Reference(("predict", index, "formula"), f"{before}file:", path, content, after)
-
-
-def _get(data: Mapping[str, Any], section: str, key: str) -> Any:
-    table = data.get(section)
-    return table.get(key) if isinstance(table, Mapping) else None
-
-
-def _put(data: Any, place: Sequence[str | int], value: Any) -> None:
-    *path, last = place
-    for part in path:
-        data = data[part]
-    data[last] = value
-
-
-def _after(prefix: str, text: Any) -> str:
-    """What comes after a prefix; nothing where there is another text, or none."""
-    return (
-        text.strip().removeprefix(prefix).strip() if isinstance(text, str) and text.strip().startswith(prefix) else ""
-    )
-
-
-def _is_matrix(text: str) -> bool:
-    return all(_NUMBER.fullmatch(cell.strip()) for row in text.split(";") for cell in row.split(","))
-
-
-def _data(path: Path) -> dict[str, list[float]]:
-    columns = read_table(path)
-    cells = sum(map(len, columns.values()))
-    if cells > MAX_CELLS:
-        raise InputError(f"{path}: {cells} values, expected at most {MAX_CELLS}")
-    return columns
-
-
-def _covariance(path: Path) -> str:
-    rows = [",".join(repr(x).removesuffix(".0") for x in row) for row in read_matrix(path)]
-    return f"normal:{';'.join(rows)}"
-
-
-def _generator(path: Path) -> dict[str, Any]:
-    return {"name": "generator", "matrix": read_matrix(path)}
-
-
-def _claimed_curve(before: str, after: str, path: Path) -> str:
-    return f"{before}{toml.dump_value(read_curve(path))}{after}"
-
-
-def _start(trajectories: Any, path: Path) -> dict[str, Any]:
-    from sgdsim.input.snapshots import describe_snapshot
-
-    whole = isinstance(trajectories, int | float) and 1 <= trajectories < inf and trajectories == int(trajectories)
-    return describe_snapshot(os.path.realpath(path), int(trajectories) if whole else None)
-
-
-# Files.
-
-
 @dataclass(frozen=True)
 class _Row:
     """The cells of one row, and the line on which it ends."""
@@ -349,17 +183,17 @@ def _rows(path: PathLike) -> list[_Row]:
     return rows
 
 
-def _check_column(path: PathLike, name: str, names: Sequence[str], place: str) -> None:
+def _check_column(path: PathLike, name: str, count: Mapping[str, int], place: str) -> None:
     where = f"{path}: {place}"
     if not name:
         raise InputError(f"{where}: there is no name, expected one of each column")
-    if _NUMBER.fullmatch(name):
+    if NUMBER.fullmatch(name):
         raise InputError(f"{where}: {name}, expected the name of the column on the first line")
     for separator in (";", "\t"):
         if separator in name:
             raise InputError(f"{where}: {_shown(name)}, expected commas between the names")
     check_name(name, where)
-    if names.count(name) > 1:
+    if count[name] > 1:
         raise InputError(f"{where}: there are two columns {name!r}, expected a name of its own for each")
 
 
@@ -374,9 +208,10 @@ def _cell(path: PathLike, number: int, row: _Row, column: int, name: str) -> flo
     where = f"{path}: row {number} (line {row.line}), column {name}"
     if text.lower() in _MISSING:
         raise InputError(f"{where}: {_shown(text) if text else 'the value'} is missing, expected a number")
-    if not _NUMBER.fullmatch(text) or not isfinite(float(text)):
+    value = to_float(text, where) if NUMBER.fullmatch(text) else inf
+    if not isfinite(value):
         raise InputError(f"{where}: {_shown(text)}, expected a finite number")
-    return float(text)
+    return value
 
 
 def _shown(text: str) -> str:
@@ -406,7 +241,7 @@ def _read_hdf5(path: PathLike) -> dict[str, list[float]]:
         listed = ", ".join(f"{name} has {length}" for name, length in lengths.items())
         raise InputError(f"{path}: {listed} rows, expected equally many")
     for name, array in arrays.items():
-        _check_column(path, name, list(arrays), f"dataset {name!r}")
+        _check_column(path, name, Counter(arrays.keys()), f"dataset {name!r}")
         bad = np.flatnonzero(~np.isfinite(array))
         if bad.size:
             value = array[bad[0]]

@@ -1,163 +1,212 @@
-"""Options of the command line as a scenario: one small reader for each form that they have.
+"""The options of the command line as one table.
 
-What comes out is what a scenario file would hold, and is read and checked like one. Here only the form is checked.
+From it follow click's options, their reader, what messages call them, and the tables in docs/simulate.md: one more is
+one entry more. Most set a key of a scenario. What all of them say together is what a scenario file would hold, and is
+checked like one; here only the form of each is.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from math import isfinite
-from typing import Any
+from typing import Any, Literal
 
-from sgdsim import theory
 from sgdsim.base import toml
 from sgdsim.base.errors import InputError
-from sgdsim.formulas.formula import Formula
-from sgdsim.formulas.names import check_name, parameter_name
-from sgdsim.input.problems import attempt_all
+from sgdsim.base.problems import attempt_all
+from sgdsim.input import option_values as values
+from sgdsim.input.option_values import Reader
 
 CUSTOM = "custom"
 """What the files of a loss are called that is not in the catalogue."""
 
-_INTEGER = re.compile(r"[+-]?[0-9]+(_[0-9]+)*")
-_NUMBER = re.compile(r"[+-]?([0-9]+(_[0-9]+)*\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-_LONGEST_NUMBER = 400  # digits
 
-_OPTIONS = {
-    "loss.formula": "--loss",
-    "loss.name": "--loss",
-    "loss.parameters": "--parameter",
-    "run.initial": "--parameter",
-    "loss.constants": "--constant",
-    "loss.noise": "--noise",
-    "loss.define": "--define",
-    "loss.symmetry": "--symmetry",
-    "loss.data": "--data",
-    "optimizer.name": "--optimizer",
-    **{
-        f"optimizer.{key}": f"--{key.replace('_', '-')}"
-        for key in ("learning_rate", "batch_size", "sampling", "weight_decay", "momentum")
-    },
-    **{
-        f"run.{key}": f"--{key.replace('_', '-')}"
-        for key in ("trajectories", "steps", "seed", "dtype", "noise_dtype", "antithetic", "from")
-    },
-    "record.every": "--every",
-    "record.snapshots": "--snapshot",
-    "record.snapshot_trajectories": "--snapshot-trajectories",
-    "record.observables": "--observable",
-    "record.histograms": "--histogram",
-    "record.quantiles": "--quantile",
-    "record.covariances": "--covariances",
-    "record.controls": "--control",
-    "record.autocorrelation": "--autocorrelation",
-    "record.drift": "--drift",
+@dataclass(frozen=True)
+class Option:
+    """An option of the command line.
+
+    Parameters
+    ----------
+    flag
+        ``--learning-rate``.
+    key
+        The key of a scenario that it sets, ``optimizer.learning_rate``; empty for what is about a command.
+    usage
+        How the help shows its value; empty for a switch.
+    meaning
+        One line, code in backticks.
+    read
+        Reads what is given.
+    kind
+        ``text``; ``texts``, which may be given more than once; ``count``, a whole number; ``switch``.
+    variable
+        What calls from Python name it; by default the flag, with underscores.
+    default
+        What holds without it.
+    of_catalogue
+        The key that it sets for a loss of the catalogue, and the reader of that, where these are others.
+    called
+        Further keys that messages call by it.
+    short
+        Another flag.
+    required
+        Whether it must be given.
+    """
+
+    flag: str
+    key: str
+    usage: str
+    meaning: str
+    read: Reader = values.as_given
+    kind: Literal["text", "texts", "count", "switch"] = "text"
+    variable: str = ""
+    default: str = ""
+    of_catalogue: tuple[str, Reader] | None = None
+    called: tuple[str, ...] = ()
+    short: str = ""
+    required: bool = False
+
+    @property
+    def name(self) -> str:
+        """What calls from Python name it."""
+        return self.variable or self.flag.removeprefix("--").replace("-", "_")
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys that it sets, and others that messages call by it."""
+        own = [self.key, *((self.of_catalogue or ("",))[:1])]
+        return (*dict.fromkeys(key for key in own if key), *self.called)
+
+
+_LOSS = values.text("a name, or a formula")
+_FILE = values.text("the name of a file")
+_DECAY = values.number_or_text("a number, or a text such as 0.01:decoupled")
+
+# fmt: off
+TABLE: dict[str, list[Option]] = {
+    "The loss": [
+        Option("--loss", "loss.formula", "FORMULA", "Of one sample; or a name of the catalogue.", _LOSS,
+               of_catalogue=("loss.name", _LOSS), required=True),
+        Option("--parameter", "loss.parameters", "NAME=VALUE",
+               "Initial value, e.g. `u=1.5` or `w=normal:0,0.3`; `w[3]=0` is a vector.", values.PARAMETERS, "texts",
+               "parameters", of_catalogue=("run.initial", values.PARAMETERS)),
+        Option("--constant", "loss.constants", "NAME=NUMBER", "Constant of the formulas.", values.CONSTANTS, "texts",
+               "constants"),
+        Option("--noise", "loss.noise", "NAME=DISTRIBUTION",
+               "E.g. `x=normal:0,0.5`, or jointly `p,q=normal:COVARIANCE.csv`.", values.NOISE, "texts",
+               of_catalogue=("loss.noise", values.noise_or_argument)),
+        Option("--define", "loss.define", "'NAME = FORMULA'", "A name for use in the formulas, e.g. `y = 0.8*x + e`.",
+               values.DEFINITIONS, "texts", "definitions"),
+        Option("--symmetry", "loss.symmetry", "SYMMETRY", "Of the loss, e.g. `rescale:u:1,w:-1`, or `generator:FILE`.",
+               values.each("e.g. rescale:u:1,w:-1"), "texts", "symmetries"),
+        Option("--data", "loss.data", "FILE", "Samples are rows of this table, CSV or HDF5.", _FILE),
+        Option("--title", "title", "TEXT", "Of the file."),
+    ],
+    "Optimizers": [
+        Option("--optimizer", "optimizer", "NAME[:KEY=VALUE,…]", "E.g. `adam:beta1=0.9,epsilon=0`.", values.optimizer,
+               default="sgd", called=("optimizer.name",)),
+        Option("--momentum", "optimizer.momentum", "NUMBER", "Makes SGD the heavy ball.", values.number),
+        Option("--learning-rate", "optimizer.learning_rate", "RATE",
+               "A number, a schedule, e.g. `cosine:0.1,0.001`, or `file:FILE`.", values.RATE),
+        Option("--batch-size", "optimizer.batch_size", "INTEGER", "Samples of one step.", kind="count", default="1"),
+        Option("--sampling", "optimizer.sampling", "NAME", "Of the rows of data: `replacement`, `batch` or `epoch`."),
+        Option("--weight-decay", "optimizer.weight_decay", "NUMBER", "E.g. `0.01`, or `0.01:decoupled`.", _DECAY),
+    ],
+    "The run": [
+        Option("--trajectories", "run.trajectories", "INTEGER", "How many there are, e.g. `1e6`.", kind="count"),
+        Option("--steps", "run.steps", "INTEGER", "Steps of each.", kind="count"),
+        Option("--seed", "run.seed", "INTEGER", "Seed of all noise, 64 bits.", kind="count"),
+        Option("--dtype", "run.dtype", "NAME", "Of the states: `float64` or `float32`."),
+        Option("--noise-dtype", "run.noise_dtype", "NAME", "Of normal noise: `float32` or `float64`."),
+        Option("--antithetic", "run.antithetic", "", "Every second trajectory takes the mirrored noise of the last.",
+               kind="switch"),
+        Option("--from", "run.from", "FILE", "Start from the last states in this file.", _FILE, variable="start_from"),
+        Option("--sweep", "sweep", "KEY=VALUE,…",
+               "E.g. `optimizer.learning_rate=0.1,0.05`, or texts with commas between semicolons; several are paired.",
+               values.SWEEPS, "texts", "sweeps"),
+        Option("--set", "", "KEY=VALUE", "Set any value of the scenario, e.g. `run.steps=5000`.", values.settings,
+               "texts", "settings"),
+        Option("--threads", "", "INTEGER", "Threads of the CPU to use; changes no number.", kind="count",
+               default="all"),
+        Option("--device", "", "NAME", "`cpu`, `cuda`, `cuda:1`, or `auto`: what ends first.", default="cpu"),
+        Option("--output", "", "FILE", "HDF5 file to write.", default="results/<name>.h5", short="-o"),
+        Option("--save-scenario", "", "FILE", "Write the same as a scenario file too."),
+        Option("--overwrite", "", "", "Replace an existing output file.", kind="switch"),
+        Option("--quiet", "", "", "Only errors.", kind="switch"),
+    ],
+    "What is recorded": [
+        Option("--every", "record.every", "INTEGER", "Steps from one record to the next.", kind="count"),
+        Option("--snapshot", "record.snapshots", "STEP", "Keep all states after this step, or `final`.",
+               values.snapshots, "texts", "snapshots"),
+        Option("--snapshot-trajectories", "record.snapshot_trajectories", "INTEGER",
+               "Keep those of so many trajectories alone.", kind="count"),
+        Option("--quantile", "record.quantiles", "NUMBER", "Read this quantile off each histogram, 0 to 1.",
+               values.quantiles, "texts", "quantiles"),
+        Option("--covariances", "record.covariances", "", "Record the covariances.", kind="switch"),
+        Option("--observable", "record.observables", "'NAME = FORMULA'", "Record this too, e.g. `q = u**2 - w**2`.",
+               values.OBSERVABLES, "texts", "observables"),
+        Option("--histogram", "record.histograms", "NAME:LOW,HIGH,BINS",
+               "Of one name, or two: `u,w:-4,4,50,-2,2,50`.", values.HISTOGRAMS, "texts", "histograms"),
+        Option("--autocorrelation", "record.autocorrelation", "NAME:FROM:LAG,…",
+               "Of a name, from a step on, with these lags.", values.AUTOCORRELATIONS, "texts", "autocorrelations"),
+        Option("--drift", "record.drift", "NAME[|BY]:LOW,HIGH,BINS",
+               "Mean and variance of a step by bins, e.g. `q:-4,4,80`.",
+               values.drifts, "texts", "drifts"),
+        Option("--control", "record.controls", "NAME",
+               "Take the known part of the noise away from its mean at the end.",
+               values.each("a name, e.g. q"), "texts", "controls"),
+    ],
+    "Predictions": [
+        Option("--predict", "predict", "LAW|FORMULA",
+               "E.g. `equipartition`, or `variance(x) = …; order=1; at=final`.", values.claims, "texts", "predictions"),
+        Option("--no-automatic", "", "", "Hold it against no law but those that you ask for.", kind="switch"),
+        Option("--no-compare", "", "", "Write the file only, and record for no law but those that you ask for.",
+               kind="switch"),
+    ],
 }
-_KEY = re.compile(r"^(\s*)(\w+\.\w+)(\[[0-9]+\])?(?:\.((?:[^:\s.\"]|\"[^\"]*\")+))?(?=[:. ])", re.MULTILINE)
+# fmt: on
+"""All options of `sgdsim simulate`, by the heading of docs/simulate.md under which they stand."""
 
 
-def scenario_data(
-    *,
-    loss: str,
-    parameters: Sequence[str] = (),
-    constants: Sequence[str] = (),
-    noise: Sequence[str] = (),
-    definitions: Sequence[str] = (),
-    symmetries: Sequence[str] = (),
-    data: str | None = None,
-    optimizer: str | None = None,
-    momentum: str | None = None,
-    learning_rate: str | None = None,
-    batch_size: int | None = None,
-    sampling: str | None = None,
-    weight_decay: str | None = None,
-    trajectories: int | None = None,
-    steps: int | None = None,
-    seed: int | None = None,
-    dtype: str | None = None,
-    noise_dtype: str | None = None,
-    antithetic: bool = False,
-    start_from: str | None = None,
-    every: int | None = None,
-    snapshots: Sequence[str] = (),
-    snapshot_trajectories: int | None = None,
-    observables: Sequence[str] = (),
-    histograms: Sequence[str] = (),
-    quantiles: Sequence[str] = (),
-    covariances: bool = False,
-    autocorrelations: Sequence[str] = (),
-    drifts: Sequence[str] = (),
-    controls: Sequence[str] = (),
-    sweeps: Sequence[str] = (),
-    predictions: Sequence[str] = (),
-    automatic: bool = True,
-    title: str | None = None,
-    settings: Sequence[str] = (),
-) -> dict[str, Any]:
+def options() -> list[Option]:
+    """All options, in the order in which the help shows them and a saved scenario has their keys."""
+    return [option for group in TABLE.values() for option in group]
+
+
+def docs_table(heading: str) -> str:
+    """The options under a heading, as they stand in docs/simulate.md.
+
+    Examples
+    --------
+    >>> print(docs_table("Optimizers").splitlines()[3])
+    | `--momentum NUMBER` | `optimizer.momentum` | Makes SGD the heavy ball. |
+    """
+    rows = ["| option | TOML key | |", "| --- | --- | --- |"]
+    for option in TABLE[heading]:
+        flag = f"`{option.flag} {option.usage}`" if option.usage else f"`{option.flag}`"
+        keys = " or ".join(f"`{key}`" for key in option.keys if key not in option.called)
+        default = f" Default: `{option.default}`." if option.default else ""
+        cells = (flag + (f", `{option.short}`" if option.short else ""), keys, option.meaning + default)
+        rows.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    return "\n".join(rows)
+
+
+# From options to a scenario, and back in messages.
+
+
+def scenario_data(*, settings: Sequence[str] = (), automatic: bool = True, **given: Any) -> dict[str, Any]:
     """What a scenario file would hold that means the same.
 
     Parameters
     ----------
-    loss
-        A name of the catalogue, or a formula.
-    parameters
-        ``u=1.5`` or ``w=normal:0,0.3``: initial values, which declare the parameters of a formula.
-    constants
-        ``a=1``.
-    noise
-        ``x=normal``, or jointly ``p,q=normal:COV.csv``; of a loss of the catalogue also ``laplace``, or several.
-    definitions
-        ``y = 0.8*x + e``, in the order in which they use each other.
-    symmetries
-        ``rescale:u:1,w:-1`` or ``generator:FILE``.
-    data
-        A file of named columns.
-    optimizer
-        ``adam`` or ``adam:beta1=0.9,epsilon=0``.
-    momentum
-        A number; SGD becomes the optimizer that has it.
-    learning_rate, weight_decay
-        A number, or the text of a schedule and of a kind of decay.
-    batch_size, sampling
-        Of a batch.
-    trajectories, steps, seed, dtype, noise_dtype
-        Of the run.
-    antithetic
-        Whether trajectories come in mirrored pairs.
-    start_from
-        A file whose last states are the first ones.
-    every
-        Steps between two records.
-    snapshots
-        Steps, or ``final``.
-    snapshot_trajectories
-        How many of the trajectories stand in the snapshots.
-    observables
-        ``q = u**2 - w**2``.
-    histograms
-        ``q:-4,4,200``, or of two ``u,w:-4,4,50,-2,2,50``.
-    quantiles
-        Numbers between 0 and 1.
-    covariances
-        Whether covariances are recorded.
-    autocorrelations
-        ``x:1000:1,10,100``, a start and lags.
-    drifts
-        ``q:-4,4,80``, or ``q|x:-4,4,80`` for bins of x.
-    controls
-        Names whose means get a control.
-    sweeps
-        ``optimizer.learning_rate=0.1,0.05``; several are paired.
-    predictions
-        The user's own.
-    automatic
-        Whether the laws of the handbook are asked for.
-    title
-        Of the file.
     settings
-        ``run.steps=5000``: any other key of a scenario; what the other options say wins.
+        ``run.steps=5000``: any key of a scenario; what the other options say wins, and ``predict`` is added to.
+    automatic
+        Whether the laws of the handbook are asked for that are tried on every run.
+    **given
+        Of `TABLE`, under their names; ``loss`` must be there.
 
     Raises
     ------
@@ -191,65 +240,33 @@ def scenario_data(
     steps = 100
     <BLANKLINE>
     """
-    catalogued = loss.strip().isidentifier()
-    readers: list[tuple[str, Callable[[], Any]]] = [
-        ("title", lambda: title),
-        ("loss.name" if catalogued else "loss.formula", partial(_text, "--loss", loss, "a name, or a formula")),
-        ("run.initial" if catalogued else "loss.parameters", partial(_starts, parameters)),
-        ("loss.constants", partial(_constants, constants)),
-        ("loss.noise", partial(_noise, noise, catalogued)),
-        ("loss.define", partial(_definitions, definitions)),
-        ("loss.symmetry", lambda: [_text("--symmetry", text, "e.g. rescale:u:1,w:-1") for text in symmetries]),
-        ("loss.data", partial(_text, "--data", data, "the name of a file")),
-        ("optimizer", partial(_optimizer, optimizer, momentum)),
-        ("optimizer.learning_rate", partial(_text_or_number, "--learning-rate", learning_rate)),
-        ("optimizer.batch_size", lambda: batch_size),
-        ("optimizer.sampling", lambda: sampling),
-        ("optimizer.weight_decay", partial(_text_or_number, "--weight-decay", weight_decay)),
-        ("run.trajectories", lambda: trajectories),
-        ("run.steps", lambda: steps),
-        ("run.seed", lambda: seed),
-        ("run.dtype", lambda: dtype),
-        ("run.noise_dtype", lambda: noise_dtype),
-        ("run.antithetic", lambda: antithetic or None),
-        ("run.from", partial(_text, "--from", start_from, "the name of a file")),
-        ("record.every", lambda: every),
-        ("record.snapshots", partial(_snapshots, snapshots)),
-        ("record.snapshot_trajectories", lambda: snapshot_trajectories),
-        ("record.quantiles", partial(_quantiles, quantiles)),
-        ("record.covariances", lambda: covariances or None),
-        ("record.observables", partial(_observables, observables)),
-        ("record.histograms", partial(_histograms, histograms)),
-        ("record.autocorrelation", partial(_autocorrelations, autocorrelations)),
-        ("record.drift", partial(_drifts, drifts)),
-        ("record.controls", lambda: [_text("--control", text, "a name, e.g. q") for text in controls]),
-        ("sweep", partial(_sweeps, sweeps)),
-        ("predict", lambda: _predictions(predictions, automatic)),
-        ("settings", partial(read_settings, settings)),
-    ]
-    read = dict(attempt_all(partial(_read, key, reader) for key, reader in readers))
-    others = read.pop("settings")
-    scenario: dict[str, Any] = {"loss": {}, "optimizer": read.pop("optimizer"), "run": {}}
-    for key, value in read.items():
-        if value is not None and value not in ([], {}):
-            toml.set_key(scenario, key, value)
+    readers: list[Callable[[], Any]] = [partial(_read, given), partial(read_settings, settings)]
+    scenario, others = attempt_all(readers)
     beneath: dict[str, Any] = {}
     attempt_all(partial(toml.set_key, beneath, key, value) for key, value in others.items())
-    scenario = _merged(beneath, scenario)
+    claims = _all_claims(beneath.pop("predict", []), scenario.pop("predict", []), automatic)
+    scenario = _merged(beneath, scenario) | ({"predict": claims} if claims != [] else {})
+    if given.get("momentum") is not None:
+        scenario["optimizer"] = _heavy_ball(scenario["optimizer"])
     _check_complete(scenario)
     order = ("title", "loss", "optimizer", "run", "record", "sweep", "predict")
     return {key: scenario[key] for key in sorted(scenario, key=lambda key: (*order, key).index(key))}
 
 
-def scenario_name(data: Mapping[str, Any]) -> str:
-    """What the files of a scenario are called: as its loss in the catalogue.
+def loss_table(**given: Any) -> dict[str, Any]:
+    """The table ``[loss]`` that options say, and nothing else.
+
+    Raises
+    ------
+    InputError
+        As `scenario_data`.
 
     Examples
     --------
-    >>> scenario_name({"loss": {"name": "river_valley"}}), scenario_name({"loss": {"formula": "x**2/2"}})
-    ('river_valley', 'custom')
+    >>> loss_table(loss="a*x**2", constants=["a=2"])
+    {'formula': 'a*x**2', 'constants': {'a': 2}}
     """
-    return str(data["loss"]["name"]) if "formula" not in data["loss"] else CUSTOM
+    return _read(given)["loss"]  # type: ignore[no-any-return]
 
 
 def read_settings(texts: Iterable[str]) -> dict[str, Any]:
@@ -265,13 +282,21 @@ def read_settings(texts: Iterable[str]) -> dict[str, Any]:
     >>> read_settings(["run.steps=5e3", "loss.noise=laplace"])
     {'run.steps': 5000.0, 'loss.noise': 'laplace'}
     """
-    values = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not key.strip():
-            raise InputError(f"--set {text!r}: expected KEY=VALUE, e.g. run.steps=5000")
-        values[key.strip()] = toml.parse_value(value.strip())
-    return values
+    return values.settings("--set", texts)
+
+
+def scenario_name(data: Mapping[str, Any]) -> str:
+    """What the files of a scenario are called: as its loss in the catalogue.
+
+    Examples
+    --------
+    >>> scenario_name({"loss": {"name": "river_valley"}}), scenario_name({"loss": {"formula": "x**2/2"}})
+    ('river_valley', 'custom')
+    """
+    return str(data["loss"]["name"]) if "formula" not in data["loss"] else CUSTOM
+
+
+_KEY = re.compile(r"^(\s*)(\w+\.\w+)(\[[0-9]+\])?(?:\.((?:[^:\s.\"]|\"[^\"]*\")+))?(?=[:. ])", re.MULTILINE)
 
 
 def in_options(problem: str) -> str:
@@ -282,18 +307,44 @@ def in_options(problem: str) -> str:
     >>> in_options("loss.parameters.w: unknown distribution 'normla'")
     "--parameter w: unknown distribution 'normla'"
     """
+    flags = {key: option.flag for option in options() for key in option.keys}
 
     def replace(match: re.Match[str]) -> str:
         indent, key, _, name = match.groups()
-        if key not in _OPTIONS:
+        if key not in flags:
             return match[0]
-        return f"{indent}{_OPTIONS[key]}" + ("" if name is None else f" {name}")
+        return f"{indent}{flags[key]}" + ("" if name is None else f" {name}")
 
     return _KEY.sub(replace, problem)
 
 
-def _read(key: str, reader: Callable[[], Any]) -> tuple[str, Any]:
-    return key, reader()
+def _read(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The tables of a scenario that options say."""
+    known = {option.name: option for option in options() if option.key}
+    if unknown := given.keys() - known.keys():
+        raise TypeError(f"unknown options {', '.join(sorted(unknown))}, expected some of {', '.join(known)}")
+    catalogued = given["loss"].strip().isidentifier()
+    asked = [option for name, option in known.items() if _is_given(given.get(name))]
+    found = attempt_all(partial(_read_one, option, given[option.name], catalogued) for option in asked)
+    data: dict[str, Any] = {"loss": {}, "optimizer": {}, "run": {}}
+    for option, key, value in found:
+        table, _, name = key.partition(".")
+        if name in data.get(table, {}):  # of --optimizer
+            raise values.repeated(option.flag, str(given[option.name]), name)
+        own: dict[str, Any] = {}
+        toml.set_key(own, key, value)
+        data = _merged(own, data)
+    return data
+
+
+def _is_given(value: Any) -> bool:
+    """Whether an option was given; 0 and an empty text are given."""
+    return not (value is None or value is False or value in ((), []))
+
+
+def _read_one(option: Option, given: Any, catalogued: bool) -> tuple[Option, str, Any]:
+    key, read = (option.of_catalogue if catalogued else None) or (option.key, option.read)
+    return option, key, read(option.flag, given)
 
 
 def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -307,11 +358,30 @@ def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
+def _all_claims(asked: Any, own: Sequence[Mapping[str, Any]], automatic: bool) -> Any:
+    """What ``--set`` and ``--predict`` ask for, and the laws that are tried on every run."""
+    from sgdsim import theory
+
+    if not isinstance(asked, list):
+        return asked  # which is no list of claims; the scenario says so
+    ids = [str(entry.get("id")) for entry in (*asked, *own) if isinstance(entry, Mapping)]
+    named = [theory.FORMER_IDS.get(id, id) for id in ids]
+    laws = [{"id": id, "automatic": True} for id in theory.AUTOMATIC if automatic and id not in named]
+    return [*asked, *own, *laws]
+
+
+def _heavy_ball(optimizer: Mapping[str, Any]) -> dict[str, Any]:
+    """SGD that was given a momentum is the optimizer that has one; others have their own."""
+    if optimizer.get("name", "sgd") != "sgd":
+        return dict(optimizer)
+    return {"name": "momentum", **{key: value for key, value in optimizer.items() if key != "name"}}
+
+
 def _check_complete(scenario: Mapping[str, Any]) -> None:
     """Refuse what lacks something that has no default."""
     run, optimizer, sweep = (scenario.get(name, {}) for name in ("run", "optimizer", "sweep"))
     missing = []
-    if "learning_rate" not in optimizer and not _swept(sweep, "learning_rate"):
+    if "learning_rate" not in optimizer and not _is_swept(sweep, "learning_rate"):
         missing.append("--learning-rate: is missing, expected a number or a schedule such as cosine:0.1,0.001")
     if "trajectories" not in run and "from" not in run:
         missing.append("--trajectories: is missing, expected a whole number such as 1e6")
@@ -321,243 +391,8 @@ def _check_complete(scenario: Mapping[str, Any]) -> None:
         raise InputError("\n".join(missing))
 
 
-def _swept(table: Any, key: str) -> bool:
+def _is_swept(table: Any, key: str) -> bool:
     """Whether a sweep has the key, in quotes or in tables."""
     if not isinstance(table, Mapping):
         return False
-    return any(name.split(".")[-1] == key or _swept(value, key) for name, value in table.items())
-
-
-# Numbers and texts.
-
-
-def _number(text: str) -> float | None:
-    """A finite number, an int if it is written as one, or None."""
-    text = text.strip()
-    if len(text) > _LONGEST_NUMBER or not _NUMBER.fullmatch(text):
-        return None
-    number = int(text) if _INTEGER.fullmatch(text) else float(text)
-    return number if isinstance(number, int) or isfinite(number) else None
-
-
-def _whole(text: str) -> int | None:
-    number = _number(text)
-    return None if number is None or number != int(number) else int(number)
-
-
-def _value(text: str) -> float | str:
-    number = _number(text)
-    return text.strip() if number is None else number
-
-
-def _numbers(text: str) -> list[float] | None:
-    numbers = [number for number in map(_number, text.split(",")) if number is not None]
-    return numbers if len(numbers) == text.count(",") + 1 else None
-
-
-def _refusal(option: str, text: str, expected: str) -> InputError:
-    return InputError(f"{option} {text!r}: expected {expected}")
-
-
-def _repeated(option: str, text: str, name: str) -> InputError:
-    return InputError(f"{option} {text!r}: {name} is given already, expected it once")
-
-
-def _text(option: str, text: str | None, expected: str) -> str | None:
-    if text is not None and not text.strip():
-        raise _refusal(option, text, expected)
-    return text if text is None else text.strip()
-
-
-def _text_or_number(option: str, text: str | None) -> float | str | None:
-    kinds = {"--learning-rate": "cosine:0.1,0.001", "--weight-decay": "0.01:decoupled"}
-    text = _text(option, text, f"a number, or a text such as {kinds[option]}")
-    return None if text is None else _value(text)
-
-
-# NAME=VALUE, NAME:a,b,c and the like.
-
-
-def _named(
-    option: str,
-    texts: Sequence[str],
-    separator: str,
-    usage: str,
-    read: Callable[[str, int], Any],
-    *,
-    name: Callable[[str, str], object] = parameter_name,
-    joint: bool = False,
-    overlapping: bool = False,
-) -> dict[str, Any]:
-    """What texts say of names; `read` gets the rest and the number of names, and gives None for what it cannot.
-
-    Names may stand together where they are `joint`, and each in several texts where these are `overlapping`.
-    """
-    found: dict[str, Any] = {}
-    taken: set[str] = set()
-    for text in texts:
-        left, separated, rest = (part.strip() for part in text.partition(separator))
-        names = [one.strip() for one in left.split(",")]
-        if not separated or not rest or not all(names) or (len(names) > 1 and not joint):
-            raise _refusal(option, text, usage)
-        for one in names:
-            name(one, f"{option} {text!r}")
-        value = read(rest, len(names))
-        if value is None:
-            raise _refusal(option, text, usage)
-        for one in [",".join(names)] if overlapping else names:
-            if one in taken:
-                raise _repeated(option, text, one)
-            taken.add(one)
-        found[",".join(names)] = value
-    return found
-
-
-def _starts(texts: Sequence[str]) -> dict[str, Any]:
-    usage = "NAME=VALUE with a number or a distribution, e.g. u=1.5 or w=normal:0,0.3, or u,w=level:CHARGE,PRODUCT"
-
-    def read(rest: str, names: int) -> float | str | None:
-        return _value(rest) if names == 1 or rest.startswith("level:") else None
-
-    return _named("--parameter", texts, "=", usage, read, joint=True)
-
-
-def _constants(texts: Sequence[str]) -> dict[str, Any]:
-    return _named("--constant", texts, "=", "NAME=NUMBER, e.g. a=1", lambda rest, _: _number(rest))
-
-
-def _noise(texts: Sequence[str], catalogued: bool) -> dict[str, Any] | list[str] | str:
-    plain = [text.strip() for text in texts]
-    if catalogued and texts and all(text and "=" not in text for text in plain):
-        return plain if len(plain) > 1 else plain[0]
-    usage = "NAME=DISTRIBUTION, e.g. x=normal:0,0.5 or p,q=normal:1,0.5;0.5,1"
-    return _named("--noise", texts, "=", usage, lambda rest, _: None if _number(rest) is not None else rest, joint=True)
-
-
-def _definitions(texts: Sequence[str]) -> dict[str, Any]:
-    def read(text: str, rest: str, _: int) -> str:
-        return Formula.parse(rest, where=f"--define {text!r}").text
-
-    usage, found = "'NAME = FORMULA', e.g. 'y = 0.8*x + e'", dict[str, Any]()
-    for text in texts:
-        one = _named("--define", [text], "=", usage, partial(read, text), name=check_name)
-        for name in one.keys() & found.keys():
-            raise _repeated("--define", text, name)
-        found |= one
-    return found
-
-
-def _observables(texts: Sequence[str]) -> dict[str, Any]:
-    usage = "'NAME = FORMULA', e.g. 'q = u**2 - w**2'"
-    return _named("--observable", texts, "=", usage, lambda rest, _: rest, name=check_name)
-
-
-def _histograms(texts: Sequence[str]) -> dict[str, Any]:
-    def read(rest: str, names: int) -> list[float] | None:
-        numbers = _numbers(rest)
-        return numbers if numbers is not None and names <= 2 and len(numbers) == 3 * names else None
-
-    usage = "NAME:LOW,HIGH,BINS, e.g. q:-4,4,200, or of two u,w:-4,4,50,-2,2,50"
-    return _named("--histogram", texts, ":", usage, read, joint=True, overlapping=True)
-
-
-def _autocorrelations(texts: Sequence[str]) -> dict[str, Any]:
-    def read(rest: str, _: int) -> dict[str, Any] | None:
-        start, colon, lags = rest.partition(":")
-        steps = [_whole(step) for step in (start, *lags.split(","))]
-        return {"from": steps[0], "lags": steps[1:]} if colon and None not in steps else None
-
-    return _named("--autocorrelation", texts, ":", "NAME:FROM:LAG,LAG,… in steps, e.g. x:1000:1,10,100", read)
-
-
-def _drifts(texts: Sequence[str]) -> dict[str, Any]:
-    usage = "NAME:LOW,HIGH,BINS, or of bins of another NAME|OTHER:LOW,HIGH,BINS, e.g. q|x:-4,4,80"
-    found: dict[str, Any] = {}
-    for text in texts:
-        left, colon, rest = (part.strip() for part in text.partition(":"))
-        name, bar, by = (part.strip() for part in left.partition("|"))
-        bins = _numbers(rest)
-        if not colon or not name or bool(bar) != bool(by) or bins is None or len(bins) != 3:
-            raise _refusal("--drift", text, usage)
-        for one in (name, by or name):
-            parameter_name(one, f"--drift {text!r}")
-        if name in found:
-            raise _repeated("--drift", text, name)
-        found[name] = {"by": by or name, "bins": bins}
-    return found
-
-
-def _sweeps(texts: Sequence[str]) -> dict[str, Any]:
-    def read(rest: str, _: int) -> list[Any] | None:
-        if rest.startswith("["):  # for texts with commas
-            values = toml.parse_value(rest)
-            return values if isinstance(values, list) and values else None
-        parts = [part.strip() for part in rest.split(",")]
-        return [_value(part) for part in parts] if all(parts) else None
-
-    def name(key: str, where: str) -> None:
-        try:
-            toml.split_key(key)
-        except InputError as error:
-            raise InputError(f"{where}: {error}") from None
-
-    usage = "KEY=VALUE,VALUE,…, e.g. optimizer.learning_rate=0.1,0.05"
-    return _named("--sweep", texts, "=", usage, read, name=name)
-
-
-# The others.
-
-
-def _optimizer(text: str | None, momentum: str | None) -> dict[str, Any]:
-    usage = "NAME, or NAME:KEY=VALUE,KEY=VALUE, e.g. adam:beta1=0.9,epsilon=0"
-    section: dict[str, Any] = {}
-    if text is not None:
-        name, colon, rest = (part.strip() for part in text.partition(":"))
-        if not name.isidentifier() or bool(colon) != bool(rest):
-            raise _refusal("--optimizer", text, usage)
-        section["name"] = name
-        for part in rest.split(",") if rest else []:
-            key, equals, value = (piece.strip() for piece in part.partition("="))
-            if not key.isidentifier() or not equals or not value:
-                raise _refusal("--optimizer", text, usage)
-            if key in section:
-                raise _repeated("--optimizer", text, key)
-            section[key] = _value(value)
-    if momentum is not None:
-        number = _number(momentum)
-        if number is None:
-            raise _refusal("--momentum", momentum, "a number, e.g. 0.9")
-        if "momentum" in section:
-            raise _repeated("--momentum", momentum, "momentum")
-        if section.get("name", "sgd") == "sgd":
-            section["name"] = "momentum"
-        section["momentum"] = number
-    return section
-
-
-def _snapshots(texts: Sequence[str]) -> list[int | str]:
-    found: list[int | str] = []
-    for text in texts:
-        step = "final" if text.strip() == "final" else _whole(text)
-        if step is None:
-            raise _refusal("--snapshot", text, "a step, or final")
-        if step in found:
-            raise _repeated("--snapshot", text, text.strip())
-        found.append(step)
-    return found
-
-
-def _quantiles(texts: Sequence[str]) -> list[float]:
-    found: list[float] = []
-    for text in texts:
-        number = _number(text)
-        if number is None or not 0 < number < 1:
-            raise _refusal("--quantile", text, "a number between 0 and 1, e.g. 0.05")
-        if number in found:
-            raise _repeated("--quantile", text, text.strip())
-        found.append(number)
-    return found
-
-
-def _predictions(texts: Sequence[str], automatic: bool) -> list[dict[str, str]]:
-    return [{"formula": text} for text in texts] + [{"id": id} for id in theory.AUTOMATIC if automatic]
+    return any(name.split(".")[-1] == key or _is_swept(value, key) for name, value in table.items())

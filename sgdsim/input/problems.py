@@ -1,17 +1,17 @@
-"""Problems of what the user wrote: all of them are found before any is reported."""
+"""How the problems of a scenario are said: which key, what was given, what was expected."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from sgdsim.base import toml
-from sgdsim.base.errors import InputError, unknown_name
+from sgdsim.base.errors import unknown_name
+from sgdsim.base.problems import Problems
 
-T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 
 _LONGEST_SHOWN = 60
@@ -19,63 +19,6 @@ _LONGEST_SHOWN = 60
 _MISSPELT = re.compile(r"(?P<table>(?:.*[.\s])?)[^.:\s]+: unknown key .*: did you mean '(?P<key>[^']+)'\?$")
 _OF_PART = re.compile(r"^(?:every part|part \w+): ")
 _MOST_PROBLEMS = 30  # a sweep can have as many as it has points
-
-
-class Problems(InputError):
-    """Several at once.
-
-    Parameters
-    ----------
-    each
-        One text a problem.
-    """
-
-    def __init__(self, each: Sequence[str]) -> None:
-        super().__init__("\n".join(each))
-        self.each = each
-
-
-def attempt(problems: list[str], build: Callable[[], T]) -> T | None:
-    """What `build` makes; where it refuses, None, with the problem noted.
-
-    Examples
-    --------
-    >>> from sgdsim.model.noise import Noise
-    >>> problems = []
-    >>> attempt(problems, lambda: Noise.parse("normla"))
-    >>> problems
-    ["noise: unknown distribution 'normla': did you mean 'normal'?"]
-    """
-    try:
-        return build()
-    except Problems as error:
-        problems.extend(error.each)
-    except InputError as error:
-        problems.append(str(error))
-    return None
-
-
-def attempt_all(builds: Iterable[Callable[[], T]]) -> list[T]:
-    """What all of them make.
-
-    Raises
-    ------
-    InputError
-        With the problems of all.
-
-    Examples
-    --------
-    >>> from sgdsim.model.noise import Noise
-    >>> attempt_all([lambda: Noise.parse("normal"), lambda: Noise.parse("rademacher")])
-    [Noise(family='normal', arguments=(0.0, 1.0)), Noise(family='rademacher', arguments=())]
-    """
-    problems: list[str] = []
-    made = [attempt(problems, build) for build in builds]
-    if problems:
-        raise Problems(list(dict.fromkeys(problems)))
-    return [part for part in made if part is not None]
-
-
 _EXPECTED = {
     "string_type": "text",
     "list_type": "a list",
@@ -84,7 +27,7 @@ _EXPECTED = {
 }
 
 
-def validated(model: type[M], data: Any, keys: Mapping[str, Iterable[str]], prefix: tuple[str, ...] = ()) -> M:
+def validated(model: type[M], data: Any, keys: Mapping[str, Iterable[str]], prefix: tuple[str | int, ...] = ()) -> M:
     """What pydantic makes of data.
 
     Parameters
@@ -107,12 +50,16 @@ def validated(model: type[M], data: Any, keys: Mapping[str, Iterable[str]], pref
         raise Problems(list(_described(error, keys, prefix))) from None
 
 
-def _described(error: ValidationError, keys: Mapping[str, Iterable[str]], prefix: tuple[str, ...]) -> Iterator[str]:
+def _described(
+    error: ValidationError, keys: Mapping[str, Iterable[str]], prefix: tuple[str | int, ...]
+) -> Iterator[str]:
     for problem in error.errors():
         *path, last = place = (*prefix, *problem["loc"])
         where = dotted(place)
         if problem["type"] == "refused":
-            yield from problem["msg"].splitlines()  # several of what one value makes
+            yield from problem["ctx"]["each"]  # which name their own keys
+        elif problem["type"] == "unknown":
+            yield f"{where}: {problem['msg']}"
         elif problem["type"] == "missing":
             yield f"{where}: is missing"
         elif problem["type"] == "extra_forbidden":

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import os
-import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import resources
@@ -16,15 +14,18 @@ from typing import Any
 from sgdsim.base import toml
 from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.base.files import check_input, unreadable
-from sgdsim.input.builders import Claim, build_claims
-from sgdsim.input.numeric_files import inline_files
+from sgdsim.base.problems import attempt
+from sgdsim.input.builders import Claim, read_claims
+from sgdsim.input.file_references import inline_files, named_files
+from sgdsim.input.option_values import claim
 from sgdsim.input.parts import parts_of
-from sgdsim.input.problems import attempt, attempt_all, listed, shown
-from sgdsim.input.schema import TABLES, Sections, build_run, read_sections
+from sgdsim.input.plain import plain
+from sgdsim.input.problems import listed, validated
+from sgdsim.input.runs import read_runs
+from sgdsim.input.schema import KEYS, TABLES, TOP, About
+from sgdsim.input.sweep import labels, read_sweep
 from sgdsim.model.recorder import Recorder
 from sgdsim.model.run import Run
-
-_TOP = (*TABLES, "part")
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,12 @@ class Scenario:
         One run a sweep point; a single one without a sweep.
     sweep
         The swept values by dotted key, one a point.
+    claims
+        The laws and the user's own predictions that it is held against, in order.
     part
         Of a file with parts, the name of this one.
+    sources
+        The files that it was read from.
 
     Examples
     --------
@@ -55,7 +60,9 @@ class Scenario:
     data: Mapping[str, Any]
     runs: tuple[Run, ...]
     sweep: Mapping[str, tuple[Any, ...]]
+    claims: tuple[Claim, ...] = ()
     part: str = ""
+    sources: tuple[Path, ...] = ()
 
     @classmethod
     def load(
@@ -70,7 +77,7 @@ class Scenario:
         overrides
             Values by dotted key, e.g. ``{"run.steps": 5000}``.
         predictions
-            Further predictions of the user, as the ``formula`` of a ``[[predict]]`` entry.
+            Further predictions: the ids of laws, and formulas of the user's own.
 
         Raises
         ------
@@ -81,12 +88,16 @@ class Scenario:
 
     @classmethod
     def load_parts(
-        cls, source: str | Path, overrides: Mapping[str, Any] | None = None, predictions: Sequence[str] = ()
+        cls,
+        source: str | Path,
+        overrides: Mapping[str, Any] | None = None,
+        predictions: Sequence[str] = (),
+        progress: bool = False,
     ) -> list[Scenario]:
         """Read all parts of a file, each a scenario of its own; one without ``[[part]]`` is the only one.
 
         Tables of a part take the place of the file's, but ``run`` and ``record``, whose keys are added to those.
-        Overrides and further predictions hold for every part.
+        Overrides and further predictions hold for every part. With progress, the reading of a large sweep is shown.
 
         Raises
         ------
@@ -99,7 +110,9 @@ class Scenario:
         ['river_valley']
         """
         path, text = _read(source)
-        return cls.parse_parts(text, path.stem, str(source), overrides, predictions, path.parent)
+        data = toml.loads(text, str(source))
+        parts = _read_parts(data, path.stem, str(source), overrides or {}, predictions, path.parent, progress)
+        return [replace(one, sources=(path, *one.sources)) for one in parts]
 
     @classmethod
     def parse(
@@ -125,18 +138,14 @@ class Scenario:
         folder: Path | None = None,
     ) -> list[Scenario]:
         """Read TOML text; see `load_parts`, and `parse` for the folder."""
-        data = _normal(toml.loads(text, where))
-        problems = [f"{key}: {unknown_name('key', key, _TOP)}" for key in data if key not in _TOP]
-        parts = attempt(problems, partial(parts_of, {key: data[key] for key in data if key in _TOP})) or []
-        settings = _for_every_part(overrides or {}, [part for part, _ in parts], problems)
-        found, notes = [], dict[str, list[str]]()
-        for part, own in parts:
-            scenario = _parsed(own, name, settings, predictions, folder, notes.setdefault(part, []))
-            found.append(replace(scenario, part=part) if scenario else None)
-        problems += _of_parts(notes)
-        if problems:
-            raise InputError(f"{where}:\n{listed(problems)}")
-        return [scenario for scenario in found if scenario]
+        return _read_parts(toml.loads(text, where), name, where, overrides or {}, predictions, folder)
+
+    @classmethod
+    def of(
+        cls, data: Mapping[str, Any], name: str, where: str, folder: Path | None = None, progress: bool = False
+    ) -> Scenario:
+        """Read data such as a file holds; see `parse` for the folder, and `load_parts` for progress."""
+        return _only(_read_parts(data, name, where, {}, (), folder, progress), where)
 
     def recording(self, recorders: Sequence[Recorder]) -> Scenario:
         """The same scenario with all that the given recorders ask for, one a point, recorded at every point.
@@ -146,13 +155,10 @@ class Scenario:
         wanted = Recorder()
         for recorder in recorders:
             wanted = wanted.merge(_beside(wanted, recorder))
-        runs = tuple(replace(run, recorder=run.recorder.merge(wanted)) for run in self.runs)
-        return replace(self, runs=runs, data={**self.data, "record": runs[0].recorder.describe()})
-
-    @property
-    def claims(self) -> list[Claim]:
-        """The laws and the user's own predictions that it is held against, in order."""
-        return build_claims(self.data["predict"])
+        merged = self.runs[0].recorder.merge(wanted)
+        same = all(run.recorder == merged for run in self.runs)
+        runs = self.runs if same else tuple(replace(run, recorder=merged) for run in self.runs)
+        return replace(self, runs=runs, data={**self.data, "record": merged.describe()})
 
     @property
     def toml(self) -> str:
@@ -165,12 +171,39 @@ class Scenario:
         return bool(self.data["sweep"].get("common_noise", False))
 
 
+def _read_parts(
+    data: Mapping[str, Any],
+    name: str,
+    where: str,
+    overrides: Mapping[str, Any],
+    predictions: Sequence[str],
+    folder: Path | None,
+    progress: bool = False,
+) -> list[Scenario]:
+    """All parts of a scenario from what a file holds, or a call gives."""
+    try:
+        data, overrides, predictions = plain(data), plain(overrides), plain(predictions)
+    except InputError as error:
+        raise InputError(f"{where}:\n{listed([str(error)])}") from None
+    problems = [f"{key}: {unknown_name('key', key, TOP)}" for key in data if key not in TOP]
+    parts = attempt(problems, partial(parts_of, {key: data[key] for key in data if key in TOP})) or []
+    settings = _for_every_part(overrides, [part for part, _ in parts], problems)
+    found, notes = [], dict[str, list[str]]()
+    for part, own in parts:
+        scenario = _read_part(own, name, settings, predictions, folder, notes.setdefault(part, []), progress)
+        found.append(replace(scenario, part=part) if scenario else None)
+    problems += _of_parts(notes)
+    if problems:
+        raise InputError(f"{where}:\n{listed(problems)}")
+    return [scenario for scenario in found if scenario]
+
+
 def _for_every_part(overrides: Mapping[str, Any], parts: Sequence[str], problems: list[str]) -> dict[str, Any]:
     """The overrides but those that name a part, which are problems."""
     kept = {}
     for key, value in overrides.items():
         first, _, rest = key.partition(".")
-        if first in parts and first not in _TOP:
+        if first in parts and first not in TOP:
             problems.append(f"{key}: {first} is a part, but what is set holds for every part, expected {rest}")
         else:
             kept[key] = value
@@ -192,31 +225,44 @@ def _only(parts: Sequence[Scenario], where: str) -> Scenario:
     return parts[0]
 
 
-def _parsed(
+def _read_part(
     data: dict[str, Any],
     name: str,
     overrides: Mapping[str, Any],
     predictions: Sequence[str],
     folder: Path | None,
     problems: list[str],
+    progress: bool,
 ) -> Scenario | None:
     """The scenario of a file's, or a part's, data; None where there are problems."""
     for key, value in overrides.items():
         attempt(problems, partial(toml.set_key, data, key, value))
+    failed: list[str] = []
     if predictions and isinstance(data.setdefault("predict", []), list):
         # Their files are looked for where the user is, not beside the scenario.
-        added = {"predict": [{"formula": formula} for formula in predictions]}
-        data["predict"] += (attempt(problems, partial(inline_files, added, ".")) or added)["predict"]
-    attempt(problems, partial(_check_text, data))
+        added = {"predict": [claim(text) for text in predictions]}
+        data["predict"] = [*data["predict"], *(attempt(failed, partial(inline_files, added, ".")) or added)["predict"]]
+    sources = [] if folder is None else named_files(data, folder)
     if folder is not None:
-        data = attempt(problems, partial(inline_files, data, folder)) or data
-    data = _normal(data)
-    swept = attempt(problems, partial(_sweep, data.get("sweep", {})))
-    points = _build_points(data, swept or {}, problems)
-    if problems or swept is None:
+        data = attempt(failed, partial(inline_files, data, folder)) or data
+    problems += failed
+    # What a file should have filled is not read: that it is no number either is no news.
+    left_out = {problem.partition(".")[0].partition("[")[0] for problem in failed}
+    others = {key: value for key, value in data.items() if key not in TABLES}
+    about = attempt(problems, partial(validated, About, others, KEYS))
+    swept = attempt(problems, partial(read_sweep, data.get("sweep", {})))
+    runs, tables = read_runs(data, swept or {}, problems, tuple(left_out), progress)
+    claims = attempt(problems, partial(read_claims, [] if "predict" in left_out else data.get("predict", [])))
+    if problems or about is None or claims is None:
         return None
-    resolved = points[0][0].model_dump(exclude_none=True, by_alias=True)
-    return Scenario(name, resolved, tuple(run for _, run in points), _labels(swept))
+    resolved = {
+        **about.model_dump(),
+        **{key: tables[key] for key in ("loss", "optimizer", "run", "record")},
+        "sweep": data.get("sweep", {}),
+        "predict": [table for table, _ in claims],
+    }
+    claimed = tuple(claim for _, claim in claims)
+    return Scenario(name, resolved, tuple(runs), labels(swept or {}), claimed, sources=tuple(sources))
 
 
 def shipped() -> dict[str, Path]:
@@ -251,110 +297,6 @@ def _read(source: str | Path) -> tuple[Path, str]:
     if not text.strip():
         raise InputError(f"{source}: is empty, expected a scenario in TOML")
     return path, text
-
-
-def _check_text(data: Mapping[str, Any]) -> None:
-    """Arguments of the command line may hold bytes that are no text."""
-    try:
-        toml.dumps(data).encode()
-    except UnicodeEncodeError as error:
-        raise InputError(f"{error.object[error.start : error.end]!r} is no text in UTF-8") from None
-
-
-def _normal(data: Any) -> Any:
-    """Keys as formulas see names, which take letters of the same meaning for one, such as the two signs for mu."""
-    if isinstance(data, Mapping):
-        return {unicodedata.normalize("NFKC", key): _normal(value) for key, value in data.items()}
-    return [_normal(value) for value in data] if isinstance(data, list) else data
-
-
-def _sweep(section: Any) -> dict[str, tuple[Any, ...]]:
-    """The values of every swept key, one a point: lists are paired, those of the grid multiplied out."""
-    if not isinstance(section, Mapping):
-        return {}  # reported with the types of the other sections
-    grid_section, common_noise = section.get("grid", {}), section.get("common_noise", False)
-    if not isinstance(grid_section, Mapping):
-        raise InputError(f"sweep.grid: {shown(grid_section)}, expected a table of lists")
-    if not isinstance(common_noise, bool):
-        raise InputError(f"sweep.common_noise: {shown(common_noise)}, expected true or false")
-    paired = dict(_flat({key: value for key, value in section.items() if key not in ("grid", "common_noise")}))
-    grid = dict(_flat(grid_section))
-    attempt_all(partial(_check_swept, key, value) for key, value in [*paired.items(), *grid.items()])
-    for key in paired.keys() & grid.keys():
-        raise InputError(f"sweep.grid.{key}: is swept already, outside the grid")
-    lengths = {key: len(value) for key, value in paired.items()}
-    if len(set(lengths.values())) > 1:
-        listed = ", ".join(f"{key} has {length}" for key, length in lengths.items())
-        raise InputError(f"sweep: {listed} values, expected equally many; [sweep.grid] makes the product of lists")
-    axes = [[dict(zip(paired, values, strict=True)) for values in zip(*paired.values(), strict=True)]] if paired else []
-    axes += [[{key: value} for value in values] for key, values in grid.items()]
-    points = [{k: v for part in parts for k, v in part.items()} for parts in itertools.product(*axes)]
-    return {key: tuple(point[key] for point in points) for key in (*paired, *grid)}
-
-
-def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys, whether the dots stand in quotes or make tables."""
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
-
-
-def _check_swept(key: str, values: Any) -> None:
-    where, sections = f"sweep.{key}", ("loss", "optimizer", "run")
-    section = toml.split_key(key)[0]
-    if section not in sections:
-        raise InputError(f"{where}: {unknown_name('section to sweep', section, sections)}")
-    if not isinstance(values, list) or not values:
-        raise InputError(f"{where}: {shown(values)}, expected a list of values")
-    for value in values:
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise InputError(f"{where}: {shown(value)} in the list, expected numbers or texts")
-
-
-def _labels(swept: Mapping[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
-    """Numbers where all are numbers, else text: the coordinates of a file have one type."""
-    return {
-        key: tuple(map(str, values)) if any(isinstance(value, str) for value in values) else values
-        for key, values in swept.items()
-    }
-
-
-def _build_points(
-    data: Mapping[str, Any], swept: Mapping[str, tuple[Any, ...]], problems: list[str]
-) -> list[tuple[Sections, Run]]:
-    """Sections and run of every point; problems of all points are noted once, others with their point."""
-    count = len(next(iter(swept.values()))) if swept else 1
-    built, notes = [], {}
-    for point in range(count):
-        values = {key: choices[point] for key, choices in swept.items()}
-        own: list[str] = []
-        sections = attempt(own, partial(_sections, data, values))
-        run = None if sections is None else attempt(own, partial(build_run, sections))
-        if sections is not None and run is not None:
-            built.append((sections, run))
-        notes[f"sweep point {point} ({', '.join(f'{key} = {shown(value)}' for key, value in values.items())})"] = own
-    shared = [problem for problem in next(iter(notes.values())) if all(problem in own for own in notes.values())]
-    problems += shared
-    problems += [f"{point}: {problem}" for point, own in notes.items() for problem in own if problem not in shared]
-    attempt(problems, partial(_check_shapes, [run for _, run in built]))
-    return built
-
-
-def _sections(data: Mapping[str, Any], values: Mapping[str, Any]) -> Sections:
-    point = copy.deepcopy(dict(data))
-    for key, value in values.items():
-        toml.set_key(point, key, value)
-    return read_sections(point)
-
-
-def _check_shapes(runs: Sequence[Run]) -> None:
-    """All points of a sweep stand in the same arrays."""
-    for key in ("trajectories", "steps", "dtype", "noise_dtype", "measured"):
-        if len({getattr(run, key) for run in runs}) > 1:
-            what = "the parameters" if key == "measured" else f"run.{key}"
-            raise InputError(f"sweep: the points differ in {what}; make a scenario of each")
 
 
 def _beside(taken: Recorder, other: Recorder) -> Recorder:

@@ -1,22 +1,30 @@
-"""What a command may be about: a loss, a scenario or a file, and the scenario that each of them means."""
+"""What a command may be about: a loss, a scenario or a file, and what each of them means."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sgdsim.app.loss_report import loss_from
-from sgdsim.base.errors import InputError
+from sgdsim.base.errors import InputError, unknown_name
+from sgdsim.formulas.formula import Formula
+from sgdsim.formulas.names import normal
 from sgdsim.formulas.vectors import base_name
+from sgdsim.input.builders import build_loss, build_schedule
+from sgdsim.input.file_references import inline_files
+from sgdsim.input.loading import load_scenario, scenario_from
+from sgdsim.input.option_values import RATE
+from sgdsim.input.options import in_options, loss_table, read_settings, scenario_data, scenario_name
 from sgdsim.input.scenario import Scenario, shipped
+from sgdsim.model.loss import Loss
+from sgdsim.model.losses import CATALOGUE
+from sgdsim.model.schedules import Schedule
 
 DEFAULT_RATE = "0.01"
 DEFAULT_STEPS = 1000
 _DEFAULTS = (f"optimizer.learning_rate={DEFAULT_RATE}", "run.trajectories=1000", f"run.steps={DEFAULT_STEPS}")
-_START = "1"  # of every parameter that the user gives none for
-
-_OF_LOSS = ("parameters", "constants", "noise", "definitions", "symmetries", "data")
+_START = 1.0  # of every parameter that the user gives none for
 
 
 def scenario_of(subject: str, **options: Any) -> Scenario:
@@ -41,13 +49,63 @@ def scenario_of(subject: str, **options: Any) -> Scenario:
     >>> scenario_of("(x - z)**2/2", noise=["z=normal"]).runs[0].initial
     {'x': 1.0}
     """
-    given = {key: value for key, value in options.items() if value is not None and value != ()}
+    given = _given(options)
     path = Path(subject)
     if path.suffix in (".h5", ".hdf5"):
         return _of_file(path, given)
     if path.suffix == ".toml" or (subject in shipped() and not given.keys() - {"settings"}):
         return _of_scenario(subject, given)
     return _of_loss(subject, given)
+
+
+def loss_of(subject: str, **options: Any) -> Loss:
+    """A loss of the catalogue, or a formula whose names are parameters unless options explain them.
+
+    Parameters
+    ----------
+    subject
+        A name of the catalogue, or a formula.
+    options
+        Those about the loss, as `sgdsim.input.options.scenario_data`.
+
+    Raises
+    ------
+    InputError
+        For an unknown loss, and for options that cannot be read or do not make a loss.
+
+    Examples
+    --------
+    >>> loss_of("a*(x - z)**2/2", constants=["a=1"], noise=["z=normal"]).parameters
+    ('x',)
+    """
+    given = _given(options)
+    _check_known(subject)
+    table = loss_table(loss=subject, **given)
+    if "name" in table and "parameters" in given:
+        raise InputError(f"--parameter: {subject.strip()} has parameters of its own")
+    try:
+        if "formula" in table and "parameters" not in given:
+            table["parameters"] = _unexplained(table)
+        return build_loss(inline_files({"loss": table})["loss"])
+    except InputError as error:
+        raise InputError(in_options(str(error))) from None
+
+
+def schedule_of(text: str) -> Schedule:
+    """A schedule as the option ``--learning-rate`` takes it, ``file:FILE`` among others.
+
+    Raises
+    ------
+    InputError
+        For a file that cannot be read, and what is no schedule.
+
+    Examples
+    --------
+    >>> schedule_of("1e-1")
+    Schedule(text='0.1', table=None)
+    """
+    rate = RATE("--schedule", text)
+    return build_schedule(inline_files({"optimizer": {"learning_rate": rate}})["optimizer"])
 
 
 def _of_file(path: Path, options: Mapping[str, Any]) -> Scenario:
@@ -63,9 +121,6 @@ def _of_file(path: Path, options: Mapping[str, Any]) -> Scenario:
 
 
 def _of_scenario(subject: str, options: Mapping[str, Any]) -> Scenario:
-    from sgdsim.app.workflow import load_scenario
-    from sgdsim.input.options import read_settings
-
     others = sorted(options.keys() - {"settings"})
     if others:
         raise InputError(f"{subject}: is a scenario, of which --set KEY=VALUE changes values, not {', '.join(others)}")
@@ -73,37 +128,55 @@ def _of_scenario(subject: str, options: Mapping[str, Any]) -> Scenario:
 
 
 def _of_loss(subject: str, options: Mapping[str, Any]) -> Scenario:
-    from sgdsim.app.workflow import scenario_from
-    from sgdsim.input.options import in_options, scenario_data, scenario_name
-
-    parameters = _with_starts(options.get("parameters", ())) or _found(subject, options)
+    _check_known(subject)
     # As settings, the first of which lose against those of the user.
     settings = (*_DEFAULTS, *options.get("settings", ()))
-    data = scenario_data(loss=subject, **{**options, "parameters": parameters, "settings": settings})
+    data = scenario_data(loss=subject, **{**options, "settings": settings})
     try:
+        if "parameters" not in options:
+            data = _started(data)
         return scenario_from(data, scenario_name(data), "the command line")
     except InputError as error:
         raise InputError(in_options(str(error))) from None
 
 
-def _with_starts(parameters: Sequence[str]) -> list[str]:
-    return [text if "=" in text else f"{text}={_START}" for text in parameters]
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What is given; a parameter without a value starts at 1."""
+    given = {key: value for key, value in options.items() if value is not None and value != ()}
+    if "parameters" in given:
+        given["parameters"] = [text if "=" in text else f"{text}={_START}" for text in given["parameters"]]
+    return given
 
 
-def _found(subject: str, options: Mapping[str, Any]) -> list[str]:
-    """All names of the loss that are nothing else, as parameters."""
-    known = {key: options[key] for key in _OF_LOSS if key in options and key != "data"}
-    if "data" in options:
-        raise InputError("--data: name the parameters too, e.g. --parameter w=1")
-    counts: dict[str, int] = {}
-    names = loss_from(subject, **known).parameters if not _is_named(subject) else loss_from(subject).parameters
-    for name in names:
-        counts[base_name(name)] = counts.get(base_name(name), 0) + 1
-    vectors = {base_name(name) for name in names if "[" in name}
-    return [f"{name}[{count}]={_START}" if name in vectors else f"{name}={_START}" for name, count in counts.items()]
+def _check_known(subject: str) -> None:
+    if subject.strip().isidentifier() and subject.strip() not in CATALOGUE:
+        raise InputError(unknown_name("loss", subject.strip(), CATALOGUE))
 
 
-def _is_named(subject: str) -> bool:
-    from sgdsim.model.losses import CATALOGUE
+def _started(data: dict[str, Any]) -> dict[str, Any]:
+    """The scenario with a start for every parameter."""
+    loss = data["loss"]
+    if "formula" in loss:
+        return {**data, "loss": {**loss, "parameters": {**_unexplained(loss), **loss.get("parameters", {})}}}
+    names = build_loss(inline_files({"loss": loss})["loss"]).parameters
+    return {
+        **data,
+        "run": {**data["run"], "initial": {**dict.fromkeys(names, _START), **data["run"].get("initial", {})}},
+    }
 
-    return subject.strip() in CATALOGUE
+
+def _unexplained(loss: Mapping[str, Any]) -> dict[str, float]:
+    """Parameters that start at 1: all names in the formulas of a loss that are nothing else, in their order."""
+    if "data" in loss:
+        raise InputError("loss.data: name the parameters too, e.g. --parameter w=1")
+    tables = [loss.get(key, {}) for key in ("constants", "noise", "define")]
+    explained = {base_name(name) for table in tables for names in table for name in names.split(",")}
+    definitions = loss.get("define", {}).values()
+    texts = [loss["formula"], *(part for text in definitions for part in ([text] if isinstance(text, str) else text))]
+    names = set[str]().union(*(Formula.parse(text, where="the loss").names for text in texts)) - explained
+    whole = normal(" ".join(texts))
+    found = {}
+    for name in sorted(names, key=lambda name: re.search(rf"\b{name}\b", whole).start()):  # type: ignore[union-attr]
+        indices = re.findall(rf"\b{name}\s*\[\s*(\d+)\s*\]", whole)
+        found[f"{name}[{max(map(int, indices)) + 1}]" if indices else name] = _START
+    return found

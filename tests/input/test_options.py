@@ -11,7 +11,7 @@ from sgdsim.base import toml
 from sgdsim.base.errors import InputError
 from sgdsim.input.options import in_options, read_settings, scenario_data, scenario_name
 
-AUTOMATIC = [{"id": id} for id in theory.AUTOMATIC]
+AUTOMATIC = [{"id": id, "automatic": True} for id in theory.AUTOMATIC]
 
 
 def data(**options: Any) -> dict[str, Any]:
@@ -303,3 +303,15 @@ def test_what_other_options_say_is_not_missing():
 )
 def test_problems_name_options(problem, expected):
     assert in_options(problem) == expected
+
+
+def test_a_law_is_asked_for_by_its_id():
+    """It adds to the laws that are tried on every run, and is asked for where it is one of them."""
+    given = {"loss": "x**2/2 + z*x", "parameters": ["x=0"], "noise": ["z=normal"], "learning_rate": "0.1"}
+    given |= {"trajectories": 100, "steps": 10}
+    entries = scenario_data(predictions=["virial; resolution=2%", "valley", "mean(x) = 0"], **given)["predict"]
+    asked = [entry for entry in entries if not entry.get("automatic")]
+    assert asked == [{"id": "virial", "resolution": "2%"}, {"id": "valley"}, {"formula": "mean(x) = 0"}]
+    assert [entry["id"] for entry in entries if entry.get("automatic")] == [
+        id for id in theory.AUTOMATIC if id != "valley"
+    ]

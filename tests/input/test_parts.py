@@ -15,9 +15,11 @@ from sgdsim.app.cli import main
 from sgdsim.base import toml
 from sgdsim.base.errors import InputError
 from sgdsim.ensemble import Ensemble, Variable, open_parts, save_parts
+from sgdsim.input import loading
 from sgdsim.input.scenario import Scenario
 from sgdsim.prediction import Moment, Prediction
-from sgdsim.statistics.comparison import Comparison, compare_parts, format_table, to_json
+from sgdsim.statistics.comparison import Comparison, compare_parts
+from sgdsim.statistics.verdict_table import format_table, to_json
 from sgdsim.theory.law import Skipped
 
 SCENARIO: dict[str, Any] = {
@@ -49,7 +51,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of the scenario."""
     folder = tmp_path_factory.mktemp("parts")
     (folder / "two.toml").write_text(toml.dumps(SCENARIO), encoding="utf-8")
-    workflow.run_parts(workflow.load_parts(folder / "two.toml"), folder / "two.h5", device="python")
+    workflow.run_parts(loading.load_parts(folder / "two.toml"), folder / "two.h5", device="python")
     return folder / "two.h5"
 
 
@@ -94,7 +96,7 @@ def test_a_scenario_with_parts_is_not_read_as_one():
         ([{"name": "a", "run": {"steps": 0}}, {"name": "b", "loss": 1}], "part a: run.steps: 0(.|\n)*part b: loss: 1"),
         (
             [{"name": "a", "predict": [{"formula": "mean(x) = 0", "expect": "no"}]}],
-            "predict.expect: unknown verdict 'no'",
+            r"predict\[0\].expect: unknown verdict 'no'",
         ),
         (3, "part: 3, expected tables"),
     ],
@@ -162,7 +164,7 @@ def test_one_file_holds_all_parts(path):
 
 def test_a_part_is_what_the_scenario_alone_would_be(path, tmp_path):
     alone = {key: value for key, value in SCENARIO.items() if key != "part"} | {"title": "Two valleys: plain"}
-    scenario = workflow.scenario_from(alone, "two", "here")
+    scenario = loading.scenario_from(alone, "two", "here")
     made = workflow.run_scenario(scenario, tmp_path / "one.h5", device="python")
     assert Ensemble.open(path, "plain").digest() == made.digest()
     with pytest.raises(InputError, match="has no parts, and so no 'plain'"):

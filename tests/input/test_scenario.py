@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sgdsim.base import toml
 from sgdsim.base.errors import InputError
-from sgdsim.input import schema
+from sgdsim.input.builders import build_loss
 from sgdsim.input.scenario import Scenario, shipped
 from sgdsim.model.losses import CATALOGUE
 from sgdsim.model.noise import Noise
@@ -82,7 +82,7 @@ def test_defaults():
     scenario = parse(VALLEY)
     (run,) = scenario.runs
     assert (run.seed, run.dtype, run.noise_dtype, run.recorder) == (0, "float64", "float32", Recorder())
-    assert (scenario.name, scenario.sweep, scenario.claims, scenario.common_noise) == ("some", {}, [], False)
+    assert (scenario.name, scenario.sweep, scenario.claims, scenario.common_noise) == ("some", {}, (), False)
     assert scenario.data["alpha"] == 1e-3
 
 
@@ -472,16 +472,16 @@ def test_arguments_of_the_catalogue_that_are_numbers(monkeypatch):
     """An entry may ask for numbers; only where it does not, a number is a formula."""
 
     def family(dimension: int, width: float = 1.0, a: str = "1"):
-        return schema.build_loss({**OWN["loss"], "constants": {"s": dimension * width}, "name": a})
+        return build_loss({**OWN["loss"], "constants": {"s": dimension * width}, "name": a})
 
     monkeypatch.setitem(CATALOGUE, "numbers", family)
-    loss = schema.build_loss({"name": "numbers", "dimension": 3, "width": 2, "a": 5})
+    loss = build_loss({"name": "numbers", "dimension": 3, "width": 2, "a": 5})
     assert (loss.constants, loss.name) == ({"s": 6.0}, "5")
     for wrong, problem in [("3", '"3", expected a whole number'), (1.5, "1.5, expected a whole number")]:
         with pytest.raises(InputError, match=f"loss.dimension: {problem}"):
-            schema.build_loss({"name": "numbers", "dimension": wrong})
+            build_loss({"name": "numbers", "dimension": wrong})
     with pytest.raises(InputError, match=r"loss\.dimension: is missing"):
-        schema.build_loss({"name": "numbers"})
+        build_loss({"name": "numbers"})
 
 
 def test_overrides_that_lead_nowhere_are_listed_with_the_rest():

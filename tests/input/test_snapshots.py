@@ -11,10 +11,11 @@ import h5py
 import numpy as np
 import pytest
 
-from sgdsim.app.workflow import compare_file, run_scenario, scenario_from
+from sgdsim.app.workflow import compare_file, run_scenario
 from sgdsim.base import toml
 from sgdsim.base.errors import InputError
 from sgdsim.ensemble import Ensemble
+from sgdsim.input.loading import scenario_from
 from sgdsim.input.scenario import Scenario
 from sgdsim.input.snapshots import describe_snapshot
 from sgdsim.model.losses import CATALOGUE

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sgdsim.app.workflow import load_scenario
 from sgdsim.base.errors import InputError
 from sgdsim.ensemble import Ensemble, Variable
+from sgdsim.input.loading import load_scenario
 from sgdsim.input.subject import DEFAULT_RATE, scenario_of
 
 

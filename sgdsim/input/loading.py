@@ -1,0 +1,249 @@
+"""From a file, options or a call to a scenario that can run: checked, and with all recorded that its claims need."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sgdsim import theory
+from sgdsim.base import toml
+from sgdsim.base.errors import InputError
+from sgdsim.base.files import atomic_file, check_output
+from sgdsim.base.problems import attempt, attempt_all
+from sgdsim.formulas.formula import Formula
+from sgdsim.formulas.names import aliased
+from sgdsim.formulas.vectors import base_name
+from sgdsim.input.file_references import move_files, named_files
+from sgdsim.input.problems import listed
+from sgdsim.input.scenario import Scenario
+from sgdsim.model.loss import Loss
+from sgdsim.model.observables import STEP_NAMES, Observable
+from sgdsim.model.run import Run
+from sgdsim.theory.claims import about_run
+
+_MOST_WARNINGS = 10  # constants that nothing uses; the others are counted
+
+
+def load_scenario(
+    source: str | Path, overrides: Mapping[str, Any] | None = None, predictions: Sequence[str] = ()
+) -> Scenario:
+    """Read a scenario, add predictions, and see to it that all they need is recorded.
+
+    Parameters
+    ----------
+    source
+        A path, or the name of a shipped scenario.
+    overrides
+        Values by dotted key.
+    predictions
+        The user's own, as ``"variance(x) = learning_rate/2; order=1; at=final"``.
+
+    Raises
+    ------
+    InputError
+        For a scenario, an override or a prediction that cannot be used.
+
+    Examples
+    --------
+    >>> scenario = load_scenario("river_valley", {"run.steps": 100}, ["mean(y) = 0; resolution=0.01"])
+    >>> "window_mean" in scenario.toml
+    True
+    """
+    return _recorded(Scenario.load(source, overrides, predictions), str(source))
+
+
+def load_parts(
+    source: str | Path,
+    overrides: Mapping[str, Any] | None = None,
+    predictions: Sequence[str] = (),
+    *,
+    progress: bool = False,
+) -> list[Scenario]:
+    """Read all parts of a scenario, as `load_scenario` reads one; of a scenario without parts the only one.
+
+    Parameters
+    ----------
+    source, overrides, predictions
+        As of `load_scenario`; overrides and predictions hold for every part.
+    progress
+        Show a bar on standard error, if that is a terminal, while a large sweep is read.
+
+    Raises
+    ------
+    InputError
+        As `load_scenario`.
+
+    Examples
+    --------
+    >>> [scenario.part for scenario in load_parts("river_valley")]
+    ['']
+    """
+    found = Scenario.load_parts(source, overrides, predictions, progress)
+    return attempt_all(
+        partial(_recorded, one, f"{source}, part {one.part}" if one.part else str(source)) for one in found
+    )
+
+
+def scenario_from(
+    data: Mapping[str, Any], name: str, where: str, folder: str | Path = ".", *, progress: bool = False
+) -> Scenario:
+    """A scenario of data such as a file holds, with all recorded that its predictions need.
+
+    Parameters
+    ----------
+    data
+        Tables as in a scenario file.
+    name
+        What its files are called.
+    where
+        Where the data come from, for messages.
+    folder
+        Where the paths begin of files that the data name.
+    progress
+        As of `load_parts`.
+
+    Raises
+    ------
+    InputError
+        As `load_scenario`, and for a file that cannot be used.
+
+    Examples
+    --------
+    >>> loss = {"formula": "(x - z)**2/2", "parameters": {"x": 1.0}, "noise": {"z": "normal"}}
+    >>> run = {"trajectories": 1000, "steps": 100}
+    >>> scenario_from({"loss": loss, "optimizer": {"learning_rate": 0.1}, "run": run}, "mine", "here").name
+    'mine'
+    """
+    return _recorded(Scenario.of(data, name, where, Path(folder), progress), where)
+
+
+def save_scenario(data: Mapping[str, Any], path: str | Path, output: str | Path, *, overwrite: bool = False) -> None:
+    r"""Write data such as `scenario_from` takes as a scenario file, whose paths lead to the same files from there.
+
+    Parameters
+    ----------
+    data
+        Tables as in a scenario file; paths begin in the working folder.
+    path
+        TOML file to write; it is whole from the moment it is there.
+    output
+        What the run is going to write: nothing is saved where that will be refused.
+    overwrite
+        Whether an existing file may be replaced.
+
+    Raises
+    ------
+    InputError
+        For a path that cannot be written to.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     save_scenario({"run": {"steps": 100}}, f"{folder}/mine.toml", f"{folder}/mine.h5")
+    ...     Path(folder, "mine.toml").read_text()
+    '[run]\nsteps = 100\n'
+    """
+    if os.path.realpath(path) == os.path.realpath(output):
+        raise InputError(f"{path}: is the output too, expected another file for the scenario")
+    check_output(path, overwrite, named_files(data))
+    if Path(output).parent != Path("results") or Path("results").is_dir():  # this one is made if it is not there
+        check_output(output, overwrite)
+    text = toml.dumps(move_files(data, ".", Path(path).parent)).lstrip()
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _recorded(scenario: Scenario, where: str) -> Scenario:
+    """The scenario with all recorded that its predictions need, if they and its formulas can be used."""
+    problems: list[str] = []
+    attempt(problems, partial(_check_constants, scenario))
+    attempt(problems, partial(_check_formulas, scenario.runs[0]))
+    recorded = None if problems else attempt(problems, partial(_recording, scenario))
+    for claim in _own_claims(recorded) if recorded else ():
+        # A claim that cannot be evaluated is refused now, not after the run.
+        attempt(problems, partial(claim.predictions, recorded.runs if recorded else ()))
+    if problems or recorded is None:
+        raise InputError(f"{where}:\n{listed(problems)}")
+    return recorded
+
+
+def _recording(scenario: Scenario) -> Scenario:
+    """The scenario with all recorded that its laws need."""
+    laws = [claim.source for claim in scenario.claims if isinstance(claim.source, theory.Law)]
+    return scenario.recording([theory.requirements(laws, run) for run in scenario.runs])
+
+
+def _own_claims(scenario: Scenario) -> Iterator[theory.UserPrediction]:
+    """What the user predicts."""
+    yield from (claim.source for claim in scenario.claims if isinstance(claim.source, theory.UserPrediction))
+
+
+def _check_constants(scenario: Scenario) -> None:
+    """Refuse a constant that looks like one left at its default; warn of unused ones, and of those that hide a name."""
+    given = scenario.data["loss"].get("constants", {})
+    losses = list({id(run.loss): run.loss for run in scenario.runs}.values())
+    claimed = set[str]().union(*(Formula.parse(claim.formula).names for claim in _own_claims(scenario)))
+    used = claimed.union(*map(_names, losses))
+    used |= _names_in(aliased(observable.formula) for observable in scenario.runs[0].recorder.observables)
+    unused = [name for name in given if base_name(name) not in used]
+    defaults = [known for known in losses[0].constants if known not in given]
+    for name in unused if defaults else ():
+        if near := difflib.get_close_matches(name, defaults, n=1):
+            raise InputError(f"loss.constants.{name}: unknown constant {name!r}: did you mean {near[0]!r}?")
+    for name in unused[:_MOST_WARNINGS]:
+        _warn(f"loss.constants.{name}: no formula uses it")
+    if len(unused) > _MOST_WARNINGS:
+        _warn(f"loss.constants: no formula uses {len(unused) - _MOST_WARNINGS} others")
+    for name in (name for name in losses[0].constants if name in _replaced(scenario)):
+        _warn(f"loss.constants.{name}: formulas take {name} for this constant, not for what the run has of that name")
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, RuntimeWarning, stacklevel=3)
+
+
+def _replaced(scenario: Scenario) -> set[str]:
+    """What claims and observables name that the optimizer has a value of, too: a constant of this name wins."""
+    run = scenario.runs[0]
+    named = set[str]()
+    for claim in _own_claims(scenario):
+        swept = set() if claim.curve is None else {toml.split_key(claim.curve.key)[-1]}
+        named |= (Formula.parse(claim.formula).names | swept) & about_run(run, run.steps).keys()
+    for observable in run.recorder.observables:
+        if observable.is_running:
+            named |= observable.names & STEP_NAMES
+    return named
+
+
+def _check_formulas(run: Run) -> None:
+    """Refuse what can be read but is not one number, such as a vector."""
+    checks: list[Callable[[], object]] = [lambda: run.loss.expression]
+    checks += [partial(_expand, run, one) for one in run.recorder.observables]
+    attempt_all(checks)
+
+
+def _expand(run: Run, observable: Observable) -> object:
+    """An observable as an expression; what the step adds to the names is put in for what it stands for."""
+    import sympy
+
+    gradient = {name: run.loss.symbols[name] for name in run.loss.parameters}
+    where = f"record.observables.{observable.name}"
+    return run.loss.expand_step(observable.formula, where, {}, gradient, sympy.Integer(1))
+
+
+def _names(loss: Loss) -> set[str]:
+    """What the formulas of a loss name."""
+    texts = [loss.formula]
+    for definition in loss.definitions.values():
+        texts += [definition] if isinstance(definition, str) else definition
+    return _names_in([*texts, *(text for symmetry in loss.symmetries for text in symmetry.generator.values())])
+
+
+def _names_in(texts: Iterable[str]) -> set[str]:
+    return set[str]().union(*(Formula.parse(text).names for text in texts))

@@ -1,0 +1,343 @@
+"""How the values of options are written: a reader for each form.
+
+A reader takes the flag, for messages, and what is given, and returns what a scenario would hold.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from sgdsim.base import toml
+from sgdsim.base.errors import InputError
+from sgdsim.base.numbers import read_number, read_whole
+from sgdsim.formulas.names import normal
+
+Reader = Callable[[str, Any], Any]
+
+_LAW = re.compile(r"[A-Za-z][\w-]*")
+
+# Numbers and texts.
+
+
+def as_given(flag: str, given: Any) -> Any:
+    """A count, a name that the scenario checks, or that a switch is on."""
+    return given
+
+
+def text(expected: str) -> Reader:
+    """Reads a text that is not blank."""
+
+    def read(flag: str, given: str) -> str:
+        if not given.strip():
+            raise _refusal(flag, given, expected)
+        return given.strip()
+
+    return read
+
+
+def each(expected: str) -> Reader:
+    """Reads several texts, none of them blank."""
+    return lambda flag, given: [text(expected)(flag, one) for one in given]
+
+
+def number(flag: str, given: str) -> float:
+    """A number, with no text in its place."""
+    found = read_number(given, f"{flag} {given!r}")
+    if found is None:
+        raise _refusal(flag, given, "a number, e.g. 0.9")
+    return found
+
+
+def number_or_text(expected: str) -> Reader:
+    """Reads a number, or a text that is not blank."""
+    return lambda flag, given: _value(f"{flag} {given!r}", text(expected)(flag, given))
+
+
+def repeated(flag: str, given: str, name: str) -> InputError:
+    """What is said of a name that stands there twice."""
+    return InputError(f"{flag} {given!r}: {name} is given already, expected it once")
+
+
+def _refusal(flag: str, given: str, expected: str) -> InputError:
+    return InputError(f"{flag} {given!r}: expected {expected}")
+
+
+def _value(where: str, given: str) -> float | str:
+    found = read_number(given, where)
+    return given.strip() if found is None else found
+
+
+def _toml_value(where: str, given: str) -> Any:
+    """A number, another value of TOML, or else the text itself."""
+    found = read_number(given, where)
+    return toml.parse_value(given, where) if found is None else found
+
+
+def _numbers(where: str, given: str) -> list[float] | None:
+    found = [read_number(part, where) for part in given.split(",")]
+    return None if None in found else [one for one in found if one is not None]
+
+
+# NAME=VALUE, NAME:a,b,c and the like.
+
+
+def _check_parameter(name: str, where: str) -> None:
+    from sgdsim.formulas.names import parameter_name
+
+    parameter_name(name, where)
+
+
+def _check_name(name: str, where: str) -> None:
+    from sgdsim.formulas.names import check_name
+
+    check_name(name, where)
+
+
+def _check_key(key: str, where: str) -> None:
+    try:
+        toml.split_key(key)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def _named(
+    separator: str,
+    usage: str,
+    read: Callable[[str, str, int], Any],
+    *,
+    check: Callable[[str, str], None] = _check_parameter,
+    joint: bool = False,
+    overlapping: bool = False,
+) -> Reader:
+    """Reads what texts say of names, by name.
+
+    Parameters
+    ----------
+    separator
+        Between the names and the rest.
+    usage
+        What is expected.
+    read
+        Takes where it is, the rest and the number of names; gives None for what it cannot read.
+    check
+        Refuses what is no name.
+    joint, overlapping
+        Whether names may stand together, and each in several texts.
+    """
+
+    def read_all(flag: str, texts: Sequence[str]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        taken: set[str] = set()
+        for text in texts:
+            where = f"{flag} {text!r}"
+            left, separated, rest = (part.strip() for part in text.partition(separator))
+            names = [normal(name.strip()) for name in left.split(",")]
+            if not separated or not rest or not all(names) or (len(names) > 1 and not joint):
+                raise _refusal(flag, text, usage)
+            for name in names:
+                check(name, where)
+            value = read(where, rest, len(names))
+            if value is None:
+                raise _refusal(flag, text, usage)
+            for name in [",".join(names)] if overlapping else names:
+                if name in taken:
+                    raise repeated(flag, text, name)
+                taken.add(name)
+            found[",".join(names)] = value
+        return found
+
+    return read_all
+
+
+def _start(where: str, rest: str, names: int) -> float | str | None:
+    return _value(where, rest) if names == 1 or rest.startswith("level:") else None
+
+
+def _distribution(where: str, rest: str, names: int) -> str | None:
+    return rest if read_number(rest, where) is None else None
+
+
+def _formula(where: str, rest: str, names: int) -> str:
+    from sgdsim.formulas.formula import Formula
+
+    return Formula.parse(rest, where=where).text
+
+
+def _bins(where: str, rest: str, names: int) -> list[float] | None:
+    numbers = _numbers(where, rest)
+    return numbers if numbers is not None and names <= 2 and len(numbers) == 3 * names else None
+
+
+def _lags(where: str, rest: str, names: int) -> dict[str, Any] | None:
+    start, colon, lags = rest.partition(":")
+    steps = [read_whole(step, where) for step in (start, *lags.split(","))]
+    return {"from": steps[0], "lags": steps[1:]} if colon and None not in steps else None
+
+
+NOISE = _named("=", "NAME=DISTRIBUTION, e.g. x=normal:0,0.5 or p,q=normal:1,0.5;0.5,1", _distribution, joint=True)
+
+
+def noise_or_argument(flag: str, texts: Sequence[str]) -> dict[str, Any] | list[str] | str:
+    """Distributions by name, or the argument ``noise`` of a loss of the catalogue: one distribution, or several."""
+    plain = [text.strip() for text in texts]
+    if all(text and "=" not in text for text in plain):
+        return plain if len(plain) > 1 else plain[0]
+    return NOISE(flag, texts)  # type: ignore[no-any-return]
+
+
+def drifts(flag: str, texts: Sequence[str]) -> dict[str, Any]:
+    """Bins of a quantity by its name, with the name of what is binned."""
+    usage = "NAME:LOW,HIGH,BINS, or of bins of another NAME|OTHER:LOW,HIGH,BINS, e.g. q|x:-4,4,80"
+    found: dict[str, Any] = {}
+    for text in texts:
+        where = f"{flag} {text!r}"
+        left, colon, rest = (part.strip() for part in text.partition(":"))
+        name, bar, by = (normal(part.strip()) for part in left.partition("|"))
+        bins = _numbers(where, rest)
+        if not colon or not name or bool(bar) != bool(by) or bins is None or len(bins) != 3:
+            raise _refusal(flag, text, usage)
+        for one in (name, by or name):
+            _check_parameter(one, where)
+        if name in found:
+            raise repeated(flag, text, name)
+        found[name] = {"by": by or name, "bins": bins}
+    return found
+
+
+# Sweeps.
+
+
+def _swept(where: str, rest: str, names: int) -> list[Any] | None:
+    """Values between semicolons, or between commas if none of these can be an argument's; or a list in TOML."""
+    if rest.startswith("["):
+        values = toml.parse_value(rest, where)
+        return values if isinstance(values, list) and values else None
+    parts = _split(rest, ";")
+    if len(parts) == 1:
+        parts = _split(rest, ",")
+        _check_clear(where, parts)
+    return [_toml_value(where, part) for part in parts] if all(parts) else None
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """The parts between separators that stand in no quotes and no brackets."""
+    parts, depth, quote = [""], 0, ""
+    for letter in text:
+        if quote or letter in "\"'":
+            quote = "" if letter == quote else quote or letter
+        depth += not quote and (letter in "([{") - (letter in ")]}")
+        if letter == separator and not quote and depth <= 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts]
+
+
+def _check_clear(where: str, parts: Sequence[str]) -> None:
+    """Refuse numbers that may be values of their own, or arguments of the text before them, cosine:0.1,0.001."""
+    joined: list[str] = []
+    for part in parts:
+        if joined and ":" in joined[-1] and read_number(part, where) is not None:
+            joined[-1] += f",{part}"
+        else:
+            joined.append(part)
+    if len(joined) < len(parts):
+        together = ";".join(joined) if len(joined) > 1 else toml.dump_value(joined)
+        readings = f"{len(parts)} values, {';'.join(parts)}, or {len(joined)}, {together}"
+        raise InputError(f"{where}: is this {readings}? expected semicolons between the values")
+
+
+# The others.
+
+
+def optimizer(flag: str, text: str) -> dict[str, Any]:
+    """The keys of ``[optimizer]``: its name and hyperparameters."""
+    usage = "NAME, or NAME:KEY=VALUE,KEY=VALUE, e.g. adam:beta1=0.9,epsilon=0"
+    name, colon, rest = (part.strip() for part in text.partition(":"))
+    if not name.isidentifier() or bool(colon) != bool(rest):
+        raise _refusal(flag, text, usage)
+    section: dict[str, Any] = {"name": name}
+    for part in rest.split(",") if rest else []:
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if not key.isidentifier() or not equals or not value:
+            raise _refusal(flag, text, usage)
+        if key in section:
+            raise repeated(flag, text, key)
+        section[key] = _value(f"{flag} {text!r}", value)
+    return section
+
+
+def snapshots(flag: str, texts: Sequence[str]) -> list[int | str]:
+    """Steps, each once."""
+    found: list[int | str] = []
+    for text in texts:
+        step = "final" if text.strip() == "final" else read_whole(text, f"{flag} {text!r}")
+        if step is None:
+            raise _refusal(flag, text, "a step, or final")
+        if step in found:
+            raise repeated(flag, text, text.strip())
+        found.append(step)
+    return found
+
+
+def quantiles(flag: str, texts: Sequence[str]) -> list[float]:
+    """Probabilities, each once."""
+    found: list[float] = []
+    for text in texts:
+        level = read_number(text, f"{flag} {text!r}")
+        if level is None or not 0 < level < 1:
+            raise _refusal(flag, text, "a number between 0 and 1, e.g. 0.05")
+        if level in found:
+            raise repeated(flag, text, text.strip())
+        found.append(level)
+    return found
+
+
+def claims(flag: str, texts: Sequence[str]) -> list[dict[str, str]]:
+    """Entries of ``[[predict]]``."""
+    return [claim(text) for text in texts]
+
+
+def claim(text: str) -> dict[str, Any]:
+    """An entry of ``[[predict]]``: a law by its id, perhaps with a resolution, or a formula.
+
+    Examples
+    --------
+    >>> claim("equipartition; resolution=2%"), claim("variance(x) = 1; order=1")
+    ({'id': 'equipartition', 'resolution': '2%'}, {'formula': 'variance(x) = 1; order=1'})
+    """
+    law, *others = (part.strip() for part in text.split(";"))
+    if not _LAW.fullmatch(law):
+        return {"formula": text}
+    given = {key.strip(): value.strip() for key, _, value in (other.partition("=") for other in others)}
+    return {"id": law, **{key: value if value.endswith("%") else read_number(value) for key, value in given.items()}}
+
+
+def settings(flag: str, texts: Iterable[str]) -> dict[str, Any]:
+    """Values by dotted key; of one key the last."""
+    values = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise _refusal(flag, text, "KEY=VALUE, e.g. run.steps=5000")
+        values[normal(key.strip())] = _toml_value(f"{flag} {text!r}", value.strip())
+    return values
+
+
+RATE = number_or_text("a number, or a text such as cosine:0.1,0.001")
+PARAMETERS = _named(
+    "=",
+    "NAME=VALUE with a number or a distribution, e.g. u=1.5 or w=normal:0,0.3, or u,w=level:CHARGE,PRODUCT",
+    _start,
+    joint=True,
+)
+CONSTANTS = _named("=", "NAME=NUMBER, e.g. a=1", lambda where, rest, _: read_number(rest, where))
+DEFINITIONS = _named("=", "'NAME = FORMULA', e.g. 'y = 0.8*x + e'", _formula, check=_check_name)
+OBSERVABLES = _named("=", "'NAME = FORMULA', e.g. 'q = u**2 - w**2'", lambda _, rest, __: rest, check=_check_name)
+HISTOGRAMS = _named(
+    ":", "NAME:LOW,HIGH,BINS, e.g. q:-4,4,200, or of two u,w:-4,4,50,-2,2,50", _bins, joint=True, overlapping=True
+)
+AUTOCORRELATIONS = _named(":", "NAME:FROM:LAG,LAG,… in steps, e.g. x:1000:1,10,100", _lags)
+SWEEPS = _named("=", "KEY=VALUE,VALUE,…, e.g. optimizer.learning_rate=0.1,0.05", _swept, check=_check_key)

@@ -6,8 +6,11 @@ import keyword
 import re
 import unicodedata
 from collections.abc import Mapping
+from typing import TypeVar
 
 from sgdsim.base.errors import InputError
+
+T = TypeVar("T")
 
 _ONE_ARGUMENT = (
     *("exp", "log", "sqrt", "sin", "cos", "tan", "tanh", "sinh", "cosh", "atan", "erf"),
@@ -27,6 +30,7 @@ FUNCTIONS: Mapping[str, str] = {name: f"{name}(x)" for name in _ONE_ARGUMENT} | 
 GRAMMAR = "numbers, names, + - * / **, indices such as w[0], and functions such as exp(x)"
 # Functions of a name become names of their own, of the same length, so that a message points at the right column.
 _FUNCTION = re.compile(r"\b(next|gradient|population_gradient|charge)\s*\(\s*(\w+)\s*(\[\s*\d+\s*\])?\s*\)")
+_RUN = re.compile(r"[^\x00-/:-@\[-^`{-\x7f]+")  # ASCII letters, digits and _, and whatever is not ASCII
 _ALIAS = re.compile(r"(next|gradient|population_gradient|charge)__")
 
 
@@ -67,10 +71,46 @@ def aliased(text: str) -> str:
     return text
 
 
+def normal(text: str) -> str:
+    """A text with its names as formulas see them.
+
+    Python's grammar takes letters of the same meaning for the same letter (NFKC): the micro sign for the Greek mu, the
+    symbol phi for the letter. So does whatever declares, records or asks for a name.
+
+    Examples
+    --------
+    >>> normal("loss.constants.µ") == "loss.constants.μ", normal("ϕ[0]") == "φ[0]", normal("x²")
+    (True, True, 'x²')
+    """
+
+    def name(match: re.Match[str]) -> str:
+        return unicodedata.normalize("NFKC", match[0]) if match[0].isidentifier() else match[0]
+
+    return text if text.isascii() else _RUN.sub(name, text)
+
+
+def normal_keys(table: Mapping[str, T], where: str) -> dict[str, T]:
+    """A table with its keys as formulas see names.
+
+    Raises
+    ------
+    InputError
+        For two keys that are one name.
+
+    Examples
+    --------
+    >>> normal_keys({"µ": 1.0}, "constants") == {"μ": 1.0}
+    True
+    """
+    found = {normal(key): value for key, value in table.items()}
+    if len(found) < len(table):
+        twice = next(key for key in table if sum(normal(other) == normal(key) for other in table) > 1)
+        raise InputError(f"{where}: {normal(twice)!r} is there twice, in two spellings that formulas take for one")
+    return found
+
+
 def check_name(name: str, where: str = "name") -> str:
     """Make sure that formulas can use a name, and return it as they see it.
-
-    Python's grammar takes letters of the same meaning for the same letter, such as the micro sign for the Greek mu.
 
     Raises
     ------
@@ -86,10 +126,10 @@ def check_name(name: str, where: str = "name") -> str:
         raise formula_error(
             f"{name!r} is not a name", name, 0, where, "letters, digits and underscores, no digit first"
         )
-    normal = unicodedata.normalize("NFKC", name)
-    if keyword.iskeyword(normal) or normal in FUNCTIONS or normal == "pi" or _ALIAS.match(normal):
+    seen = normal(name)
+    if keyword.iskeyword(seen) or seen in FUNCTIONS or seen == "pi" or _ALIAS.match(seen):
         raise formula_error(f"the name {name!r} is reserved", name, 0, where, f"another name, such as {name}_0")
-    return normal
+    return seen
 
 
 def parameter_name(text: str, where: str = "parameter") -> tuple[str, int | None]:

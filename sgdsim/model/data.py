@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from sgdsim.base.errors import InputError
+from sgdsim.formulas.names import normal_keys
 
 SAMPLINGS = {
     "replacement": "each sample is any row",
@@ -47,7 +48,8 @@ class Data:
     columns: Mapping[str, tuple[float, ...]]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "columns", {name: tuple(values) for name, values in self.columns.items()})
+        columns = {name: tuple(values) for name, values in normal_keys(self.columns, "loss.data").items()}
+        object.__setattr__(self, "columns", columns)
         lengths = {name: len(values) for name, values in self.columns.items()}
         if not lengths or min(lengths.values()) < 1:
             raise InputError("loss.data: there are no rows")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sgdsim.base.errors import InputError, shortened
 from sgdsim.formulas.formula import Formula
-from sgdsim.formulas.names import FormulaError, aliased, check_name
+from sgdsim.formulas.names import FormulaError, aliased, check_name, normal, normal_keys
 from sgdsim.formulas.vectors import base_name, coordinates, gather
 from sgdsim.model.data import Data
 from sgdsim.model.noise import Noise
@@ -85,24 +85,12 @@ class Loss:
             raise InputError(
                 f"loss.parameters: {self.parameters!r}, expected a sequence of names, ({self.parameters!r},)"
             )
+        object.__setattr__(self, "parameters", tuple(map(normal, self.parameters)))
+        for kind in ("constants", "noise", "definitions"):
+            object.__setattr__(self, kind, normal_keys(getattr(self, kind), f"loss.{kind}"))
         if not self.parameters:
             raise InputError("loss.parameters: a loss needs at least one parameter")
-        _check_coordinates(self.parameters, "parameter")
-        _check_coordinates(self.noise, "noise variable")
-        _check_coordinates(self.constants, "constant")
-        seen: dict[str, str] = {}
-        for kind, names in (
-            ("parameter", self.parameters),
-            ("constant", self.constants),
-            ("noise variable", self.noise),
-            ("column of data", self.columns),
-            ("definition", self.definitions),
-        ):
-            for base in dict.fromkeys(base_name(name) for name in names):
-                check_name(base, where=f"loss: {kind}")
-                if base in seen:
-                    raise InputError(f"loss: {base!r} is both a {seen[base]} and a {kind}")
-                seen[base] = kind
+        self._check_names()
         for name, value in self.constants.items():
             if not isinstance(value, int | float) or not isfinite(value):
                 raise InputError(f"loss.constants.{name}: {value!r}, expected a finite number")
@@ -120,6 +108,25 @@ class Loss:
 
     def __hash__(self) -> int:
         return hash((self.formula, self.parameters))
+
+    def _check_names(self) -> None:
+        """Refuse names that no formula can use, and names of two things."""
+        _check_coordinates(self.parameters, "parameter")
+        _check_coordinates(self.noise, "noise variable")
+        _check_coordinates(self.constants, "constant")
+        seen: dict[str, str] = {}
+        for kind, names in (
+            ("parameter", self.parameters),
+            ("constant", self.constants),
+            ("noise variable", self.noise),
+            ("column of data", self.columns),
+            ("definition", self.definitions),
+        ):
+            for base in dict.fromkeys(base_name(name) for name in names):
+                check_name(base, where=f"loss: {kind}")
+                if base in seen:
+                    raise InputError(f"loss: {base!r} is both a {seen[base]} and a {kind}")
+                seen[base] = kind
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from sgdsim.base.errors import InputError, unknown_name
+from sgdsim.base.numbers import to_float
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.vectors import coordinates
 
@@ -260,7 +261,7 @@ class Noise:
         if len(given) > len(family.arguments):
             raise InputError(f"{where}: {text!r} has {len(given)} arguments, expected {usage}")
         try:
-            values = [float(part) for part in given]
+            values = [to_float(part, where) for part in given]
         except ValueError:
             raise InputError(f"{where}: {text!r} has an argument that is no number, expected {usage}") from None
         defaults = list(family.arguments.values())
@@ -334,7 +335,7 @@ def _rounded(value: Any) -> float:
 def _table_arguments(text: str, where: str) -> tuple[float, ...]:
     usage = "table:value@probability,value@probability,… with probabilities that add up to 1"
     try:
-        pairs = [[float(part) for part in entry.split("@")] for entry in text.split(",")]
+        pairs = [[to_float(part, where) for part in entry.split("@")] for entry in text.split(",")]
     except ValueError:
         pairs = []
     numbers = tuple(number for pair in pairs for number in pair)

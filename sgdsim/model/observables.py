@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from sgdsim.base.errors import InputError
 from sgdsim.formulas.formula import Formula
-from sgdsim.formulas.names import aliased, check_name
+from sgdsim.formulas.names import aliased, check_name, normal
 
 if TYPE_CHECKING:
     from sgdsim.model.loss import Loss
@@ -69,6 +69,8 @@ class Observable:
     kind: str = "plain"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "name", normal(self.name))
+        object.__setattr__(self, "formula", normal(self.formula))
         if self.window and self.kind == "plain":
             object.__setattr__(self, "kind", "mean")
 

@@ -6,12 +6,17 @@ import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from typing import Any
 
 import numpy as np
 
 from sgdsim.base.errors import InputError, unknown_name
+from sgdsim.formulas.names import normal, normal_keys
 from sgdsim.model.observables import Observable, control_for
+
+MOST_BINS = 2**24
+"""Of a histogram: edges and counts by group of so many take 4 GB at each record."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,7 @@ class Histogram:
     Raises
     ------
     InputError
-        For bounds that are not finite and increasing, or no bins.
+        For bounds that are not finite and increasing, no bins or very many, and bins that floats cannot tell apart.
     """
 
     low: float
@@ -29,8 +34,7 @@ class Histogram:
     bins: int
 
     def __post_init__(self) -> None:
-        if not (np.isfinite(self.low) and np.isfinite(self.high) and self.low < self.high and self.bins >= 1):
-            raise InputError(f"histogram {[self.low, self.high, self.bins]}: expected [low, high, bins], low < high")
+        _check_bins(f"histogram {[self.low, self.high, self.bins]}:", self.low, self.high, self.bins)
 
     @property
     def edges(self) -> np.ndarray:
@@ -46,10 +50,19 @@ class Plane:
     ----------
     first, second
         Bins of each.
+
+    Raises
+    ------
+    InputError
+        For very many cells.
     """
 
     first: Histogram
     second: Histogram
+
+    def __post_init__(self) -> None:
+        if self.first.bins * self.second.bins > MOST_BINS:
+            raise InputError(f"{self.first.bins} by {self.second.bins} bins, expected at most {MOST_BINS} together")
 
 
 def binned(numbers: Sequence[float], where: str = "histogram") -> Histogram | Plane:
@@ -66,14 +79,30 @@ def binned(numbers: Sequence[float], where: str = "histogram") -> Histogram | Pl
     Histogram(low=-1, high=1, bins=20)
     """
     if len(numbers) == 6:
-        return Plane(_histogram(numbers[:3], where), _histogram(numbers[3:], where))
+        first, second = _histogram(numbers[:3], where), _histogram(numbers[3:], where)
+        try:
+            return Plane(first, second)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
     return _histogram(numbers, where)
 
 
 def _histogram(numbers: Sequence[float], where: str) -> Histogram:
-    if len(numbers) != 3 or not numbers[0] < numbers[1] or not numbers[2] >= 1 or numbers[2] % 1:
+    if len(numbers) != 3 or numbers[2] % 1:
         raise InputError(f"{where}: {list(numbers)}, expected [low, high, bins], low < high, a whole number of bins")
+    _check_bins(f"{where}: {list(numbers)},", *numbers)
     return Histogram(numbers[0], numbers[1], int(numbers[2]))
+
+
+def _check_bins(where: str, low: float, high: float, bins: float) -> None:
+    if not (isfinite(low) and isfinite(high) and low < high and bins >= 1):
+        raise InputError(f"{where} expected [low, high, bins], low < high, a whole number of bins")
+    if bins > MOST_BINS:
+        raise InputError(f"{where} expected at most {MOST_BINS} bins")
+    width = (high - low) / bins
+    # The kernels find a bin by bins/(high - low), and then compare with its edges.
+    if not isfinite(width) or low + width == low or high - width == high or not isfinite(1 / width):
+        raise InputError(f"{where} expected a width (high - low)/bins that floats can hold and add to both ends")
 
 
 @dataclass(frozen=True)
@@ -94,6 +123,9 @@ class Drift:
     bins: Histogram
     every: int = 1
     start: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "by", normal(self.by))
 
 
 @dataclass(frozen=True)
@@ -149,6 +181,11 @@ class Recorder:
     autocorrelations: Mapping[str, Autocorrelation] = field(default_factory=dict)
     drifts: Mapping[str, Drift] = field(default_factory=dict)
     controls: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for kind in ("histograms", "autocorrelations", "drifts"):
+            object.__setattr__(self, kind, normal_keys(getattr(self, kind), f"record.{kind}"))
+        object.__setattr__(self, "controls", tuple(map(normal, self.controls)))
 
     def record_steps(self, steps: int) -> np.ndarray:
         """Completed steps at which moments are taken, sorted, int64."""

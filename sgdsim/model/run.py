@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from sgdsim.base.errors import InputError, unknown_name
+from sgdsim.base.memory import available_memory
+from sgdsim.base.problems import Problems, attempt
 from sgdsim.formulas.formula import Formula
-from sgdsim.formulas.names import aliased
+from sgdsim.formulas.names import aliased, normal_keys
 from sgdsim.formulas.vectors import base_name
 from sgdsim.model.loss import Loss
 from sgdsim.model.observables import STEP_NAMES, Observable
@@ -23,6 +26,9 @@ from sgdsim.model.symmetry import Symmetry
 __all__ = ["DTYPES", "Histogram", "Recorder", "Run"]  # of which theory takes those of the recorder from here
 
 DTYPES = ("float64", "float32")
+
+_BYTES_A_STEP = 64  # of the schedule with its temporaries, and of the recorded steps
+_LITTLE = 64_000_000  # bytes, which every machine has: asking takes 0.1 ms, a run of a sweep 0.2 ms
 
 
 @dataclass(frozen=True)
@@ -70,90 +76,129 @@ class Run:
 
     def __post_init__(self) -> None:
         grids = {n: start.over(self.trajectories) for n, start in self.initial.items() if isinstance(start, Grid)}
-        object.__setattr__(self, "initial", {**self.initial, **grids})
-        # c0 counts groups of steps in 32 bits, c1 and c2 trajectories in 40.
-        _within("run.trajectories", self.trajectories, 1, 2**40)
-        _within("run.steps", self.steps, 1, 2**32)
-        _within("run.seed", self.seed, 0, 2**64 - 1)
+        object.__setattr__(self, "initial", normal_keys({**self.initial, **grids}, "run.initial"))
+        problems: list[str] = []
+        fits = attempt(problems, self._check_steps)
+        checks = [*self._checks(), *(self._checks_of_steps() if fits else ())]
+        for check in checks:
+            attempt(problems, check)
+        if problems:
+            raise Problems(list(dict.fromkeys(problems)))
+
+    def _check_steps(self) -> bool:
+        """True; refuse a number of steps of which there is no counter, or for whose schedule there is no memory."""
+        required = _BYTES_A_STEP * self.steps
+        if required > _LITTLE and required > (available := available_memory()):
+            text = f"{required / 1e9:.3g} GB of memory, this machine has {available / 1e9:.3g} to spare"
+            raise InputError(f"run.steps: {self.steps} steps take {text}")
+        _within("run.steps", self.steps, 1, 2**32)  # c0 counts groups of steps in 32 bits
+        return True
+
+    def _checks(self) -> Iterator[Callable[[], object]]:
+        """What must hold for any number of steps."""
+        yield partial(_within, "run.trajectories", self.trajectories, 1, 2**40)  # in the 40 bits of c1 and c2
+        yield partial(_within, "run.seed", self.seed, 0, 2**64 - 1)
+        yield self._check_pairs
+        yield partial(_check_dtype, "dtype", self.dtype)
+        yield partial(_check_dtype, "noise_dtype", self.noise_dtype)
+        yield from (partial(self._check_start, name, start) for name, start in self.initial.items())
+        yield self._check_all_start
+        yield from self._checks_of_recorder()
+        yield self._check_sampling
+        yield self._check_data
+        yield self._check_matrix
+
+    def _check_pairs(self) -> None:
         if self.antithetic and self.trajectories % 2:
             raise InputError(f"run.trajectories: {self.trajectories}, expected an even number with run.antithetic")
-        for key in ("dtype", "noise_dtype"):
-            if getattr(self, key) not in DTYPES:
-                raise InputError(f"run.{key}: {unknown_name('dtype', getattr(self, key), DTYPES)}")
-        self._check_initial()
-        for name, autocorrelation in self.recorder.autocorrelations.items():
-            _within(f"record.autocorrelation.{name}.from", autocorrelation.start, 0, self.steps)
-        self._check_recorder()
-        self.schedule.rates(self.steps)
-        if self.loss.data is not None and self.optimizer.sampling != "replacement":
-            _within("optimizer.batch_size", self.optimizer.batch_size, 1, self.loss.data.rows)
-        if self.loss.data is not None and self.dtype == "float32":
-            for name, values in self.loss.data.columns.items():
-                if max(map(abs, values)) > np.finfo(np.float32).max:
-                    raise InputError(f"loss.data.{name}: has {max(values, key=abs)}, which float32 cannot hold")
-        if self.loss.data is None and self.optimizer.sampling != "replacement":
-            raise InputError(
-                f"optimizer.sampling: {self.optimizer.sampling!r}, expected only with a data set, loss.data"
-            )
-        if self.optimizer.preconditioner or self.optimizer.metric:
-            self.optimizer.matrix(self.loss)
 
-    def _check_initial(self) -> None:
-        for name, start in self.initial.items():
-            if name not in self.loss.parameters:
-                raise InputError(f"run.initial.{name}: {unknown_name('parameter', name, self.loss.parameters)}")
-            if isinstance(start, float | int) and not np.isfinite(start):
-                raise InputError(f"run.initial.{name}: {start} is not finite")
+    def _check_start(self, name: str, start: Start) -> None:
+        if name not in self.loss.parameters:
+            raise InputError(f"run.initial.{name}: {unknown_name('parameter', name, self.loss.parameters)}")
+        if isinstance(start, float | int) and not np.isfinite(start):
+            raise InputError(f"run.initial.{name}: {start} is not finite")
+
+    def _check_all_start(self) -> None:
         missing = [name for name in self.loss.parameters if name not in self.initial]
         if missing:
             raise InputError(f"run.initial: no initial value for {', '.join(missing)}")
 
-    def _check_recorder(self) -> None:
+    def _check_sampling(self) -> None:
+        if self.loss.data is None and self.optimizer.sampling != "replacement":
+            raise InputError(
+                f"optimizer.sampling: {self.optimizer.sampling!r}, expected only with a data set, loss.data"
+            )
+        if self.loss.data is not None and self.optimizer.sampling != "replacement":
+            _within("optimizer.batch_size", self.optimizer.batch_size, 1, self.loss.data.rows)
+
+    def _check_data(self) -> None:
+        if self.loss.data is not None and self.dtype == "float32":
+            for name, values in self.loss.data.columns.items():
+                if max(map(abs, values)) > np.finfo(np.float32).max:
+                    raise InputError(f"loss.data.{name}: has {max(values, key=abs)}, which float32 cannot hold")
+
+    def _check_matrix(self) -> None:
+        if self.optimizer.preconditioner or self.optimizer.metric:
+            self.optimizer.matrix(self.loss)
+
+    def _checks_of_recorder(self) -> Iterator[Callable[[], object]]:
         recorder = self.recorder
         if recorder.every is not None:
-            _within("record.every", recorder.every, 1, 2**32)
+            yield partial(_within, "record.every", recorder.every, 1, 2**32)
         if recorder.snapshot_trajectories is not None:
-            _within("record.snapshot_trajectories", recorder.snapshot_trajectories, 1, self.trajectories)
-        for step in recorder.snapshots:
-            _within("record.snapshots", step, 0, self.steps)
-        for name in recorder.controls:
-            self._check_plain("record.controls", name)
+            kept = recorder.snapshot_trajectories
+            yield partial(_within, "record.snapshot_trajectories", kept, 1, self.trajectories)
+        yield from (partial(self._check_plain, "record.controls", name) for name in recorder.controls)
         taken = {*self.loss.namespace_names, *self.loss.quantities}
         for observable in recorder.all_observables:
-            if observable.name in taken:
-                raise InputError(
-                    f"record.observables.{observable.name}: the name is already taken by the loss or another observable"
-                )
+            yield partial(self._check_observable, observable, observable.name in taken)
             taken.add(observable.name)
-            self._check_observable(observable)
-        self._check_statistics()
+        yield from (partial(self._check_histogram, name, bins) for name, bins in recorder.histograms.items())
+        yield self._check_quantiles
+        for name, drift in recorder.drifts.items():
+            where = f"record.drift.{name}"
+            yield partial(self._check_plain, where, name)
+            yield partial(self._check_plain, f"{where}.by", drift.by)
+            yield partial(_within, f"{where}.every", drift.every, 1, 2**32)
+        for name in recorder.autocorrelations:
+            yield partial(self._check_plain, f"record.autocorrelation.{name}", name)
 
-    def _check_statistics(self) -> None:
+    def _checks_of_steps(self) -> Iterator[Callable[[], object]]:
+        """What must hold for this number of steps."""
         recorder = self.recorder
-        for name, bins in recorder.histograms.items():
-            if isinstance(bins, Plane) != (name.count(",") == 1):
-                raise InputError(f"record.histograms.{name}: expected low, high and bins of each name, u or u,w")
-            for part in name.split(",") if isinstance(bins, Plane) else [name]:
-                check_measured(f"record.histograms.{name}", part, self.measured)
+        yield partial(self.schedule.rates, self.steps)
+        yield from (partial(_within, "record.snapshots", step, 0, self.steps) for step in recorder.snapshots)
+        yield from (partial(self._check_window, observable) for observable in recorder.all_observables)
+        for name, one in recorder.autocorrelations.items():
+            where = f"record.autocorrelation.{name}"
+            yield partial(_within, f"{where}.from", one.start, 0, self.steps)
+            yield from (partial(_within, f"{where}.lags", lag, 0, self.steps - one.start) for lag in one.lags)
+        for name, drift in recorder.drifts.items():
+            yield partial(_within, f"record.drift.{name}.from", drift.start, 0, self.steps - 1)
+
+    def _check_histogram(self, name: str, bins: Histogram | Plane) -> None:
+        if isinstance(bins, Plane) != (name.count(",") == 1):
+            raise InputError(f"record.histograms.{name}: expected low, high and bins of each name, u or u,w")
+        for part in name.split(",") if isinstance(bins, Plane) else [name]:
+            check_measured(f"record.histograms.{name}", part, self.measured)
+
+    def _check_quantiles(self) -> None:
+        recorder = self.recorder
         if recorder.quantiles and not any(isinstance(bins, Histogram) for bins in recorder.histograms.values()):
             raise InputError("record.quantiles: are read off histograms, of which there are none")
         for probability in recorder.quantiles:
             if not 0 < probability < 1:
                 raise InputError(f"record.quantiles: {probability}, expected probabilities between 0 and 1")
-        for name, autocorrelation in recorder.autocorrelations.items():
-            where = f"record.autocorrelation.{name}"
-            self._check_plain(where, name)
-            for lag in autocorrelation.lags:
-                _within(f"{where}.lags", lag, 0, self.steps - autocorrelation.start)
-        for name, drift in recorder.drifts.items():
-            where = f"record.drift.{name}"
-            self._check_plain(where, name)
-            self._check_plain(f"{where}.by", drift.by)
-            _within(f"{where}.every", drift.every, 1, 2**32)
-            _within(f"{where}.from", drift.start, 0, self.steps - 1)
 
-    def _check_observable(self, observable: Observable) -> None:
+    def _check_window(self, observable: Observable) -> None:
+        if observable.window and observable.window[1] > self.steps:
+            where = f"record.observables.{observable.name}"
+            raise InputError(f"{where}: the window ends at step {observable.window[1]}, the run at {self.steps}")
+
+    def _check_observable(self, observable: Observable, taken: bool) -> None:
         where, loss = f"record.observables.{observable.name}", self.loss
+        if taken:
+            raise InputError(f"{where}: the name is already taken by the loss or another observable")
         known = (loss.namespace_names | loss.quantities) - loss.varying
         if observable.kind in ("mean", "sum"):
             bases = {base_name(name) for name in loss.parameters}
@@ -168,8 +213,6 @@ class Run:
                 f"{where}: {', '.join(sorted(noise))} differs between the {self.optimizer.batch_size} samples of a "
                 "step, expected the noise of single samples, or gradient(u)"
             )
-        if observable.window and observable.window[1] > self.steps:
-            raise InputError(f"{where}: the window ends at step {observable.window[1]}, the run at {self.steps}")
 
     def _check_plain(self, where: str, name: str) -> None:
         check_measured(where, name, self.measured)
@@ -241,6 +284,11 @@ def _rows(matrix: Matrix) -> list[Any] | None:
 def _plain(start: Start) -> float | str:
     """As it is written; what comes from a file is said elsewhere."""
     return 0.0 if isinstance(start, Stored) else start if isinstance(start, float | int) else str(start)
+
+
+def _check_dtype(key: str, name: str) -> None:
+    if name not in DTYPES:
+        raise InputError(f"run.{key}: {unknown_name('dtype', name, DTYPES)}")
 
 
 def _within(where: str, value: int, low: int, high: int) -> None:

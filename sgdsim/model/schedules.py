@@ -14,6 +14,7 @@ from math import isfinite
 import numpy as np
 
 from sgdsim.base.errors import InputError, unknown_name
+from sgdsim.base.numbers import to_float
 from sgdsim.formulas.formula import Formula
 
 _KEY = "optimizer.learning_rate"
@@ -142,7 +143,7 @@ class Schedule:
         family = SCHEDULES[name]
         defaults = list(family.arguments.values())
         try:
-            given = [float(part) for part in rest.split(",")]
+            given = [to_float(part, _KEY) for part in rest.split(",")]
         except ValueError:
             given = []
         arguments = [*given, *defaults[len(given) :]]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from sgdsim.base.errors import InputError
+from sgdsim.base.numbers import to_float
 from sgdsim.model.noise import Noise
 
 
@@ -67,7 +68,7 @@ class Grid(_Given):
             For anything else.
         """
         try:
-            low, high, *points = (float(part) for part in text.partition(":")[2].split(","))
+            low, high, *points = (to_float(part, where) for part in text.partition(":")[2].split(","))
             good = bool(np.isfinite([low, high]).all()) and (not points or (points[0] >= 2 and points[0] % 1 == 0))
         except ValueError:
             good = False
@@ -165,7 +166,7 @@ def level_set(names: Sequence[str], text: str, where: str = "initial") -> dict[s
     """
     kind, _, rest = text.partition(":")
     try:
-        charge, product = (float(part) for part in rest.split(","))
+        charge, product = (to_float(part, where) for part in rest.split(","))
     except ValueError:
         charge = product = inf
     if len(names) != 2 or kind.strip() != "level" or not isfinite(charge) or not isfinite(product):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.formulas.formula import Formula
+from sgdsim.formulas.names import normal, normal_keys
 from sgdsim.formulas.vectors import base_name
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ class Symmetry:
     def __post_init__(self) -> None:
         if bool(self.generator) == bool(self.image):
             raise InputError(f"loss.symmetry {self.name!r}: expected either a generator or images, of some parameter")
+        object.__setattr__(self, "name", normal(self.name))
+        for kind in ("generator", "image"):
+            object.__setattr__(self, kind, normal_keys(getattr(self, kind), f"loss.symmetry {self.name!r}"))
 
     def __hash__(self) -> int:
         return hash((self.name, *self.generator.items(), *self.image.items()))

@@ -31,6 +31,7 @@ import numpy as np
 from sgdsim.base import toml
 from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.formulas.formula import Formula
+from sgdsim.formulas.names import normal, normal_keys
 from sgdsim.formulas.vectors import gather
 from sgdsim.model.run import Histogram, Run
 from sgdsim.prediction import STATISTICS, Curve, Density, Measure, Moment, Order, Prediction, Tail
@@ -138,7 +139,7 @@ class UserPrediction:
             point,
             source="user",
             conditions=f"= {self.formula}",
-            learning_rate=_rate(run, step),
+            small=_rate(run, step),
             series=series(run),
         )
 
@@ -186,7 +187,7 @@ class UserPrediction:
     def _swept(self, run: Run, key: str, step: int) -> float:
         """What a run has of a swept key, which may be given without its section."""
         starts = {name: start for name, start in run.initial.items() if isinstance(start, float | int)}
-        known = {**starts, **_about(run, step), **run.loss.constants}
+        known = {**starts, **about_run(run, step), **run.loss.constants}
         name = toml.split_key(key)[-1]
         if name not in known:
             raise InputError(f"{self._where}: curve: {unknown_name('step or swept key', key, ['step', *known])}")
@@ -271,7 +272,7 @@ def parse_user_prediction(source: str | Mapping[str, Any], id: str = "user-1") -
     table = {"formula": source} if isinstance(source, str) else {k: v for k, v in source.items() if v is not None}
     id = str(table.pop("id", id))
     where = f"prediction {id}"
-    claim, *options = str(table.pop("formula", "")).split(";")
+    claim, *options = normal(str(table.pop("formula", ""))).split(";")
     curve = table.pop("curve", None)
     given = {**dict(_option(text, where) for text in options if text.strip()), **table}
     for key in given:
@@ -320,7 +321,7 @@ def _curve_values(table: Any, where: str) -> Values:
     keys = [key for key in table if key != _VALUE] if isinstance(table, Mapping) else []
     if len(keys) != 1 or _VALUE not in table:
         raise InputError(f"{where}: a curve, expected {usage}")
-    (key,) = keys
+    (key,), table = map(normal, keys), normal_keys(table, where)
     for column in (key, _VALUE):
         numbers = table[column]
         if not isinstance(numbers, list) or not numbers or not all(map(_is_number, numbers)):
@@ -413,10 +414,11 @@ def _as_variable(formula: str, observable: str) -> tuple[str, str]:
 
 def _values(run: Run, step: int) -> dict[str, Any]:
     """What a claim may name; the loss's own names win."""
-    return {**_about(run, step), **gather(run.loss.constants)}
+    return {**about_run(run, step), **gather(run.loss.constants)}
 
 
-def _about(run: Run, step: int) -> dict[str, float]:
+def about_run(run: Run, step: int) -> dict[str, float]:
+    """What a claim may name of a run and its optimizer, with its value at a step; a constant of such a name wins."""
     about_run = {
         "learning_rate": _rate(run, step),
         "batch_size": float(run.optimizer.batch_size),

@@ -1,20 +1,38 @@
-"""What a law is: what it needs recorded, and what it predicts.
+"""What a law is: a function of a run that yields rows, declared where it stands by `law`.
 
-A law is a function of a run that gives rows, declared where it stands by `law`; its docstring is its derivation. All
-that are declared are in `LAWS`.
+Its docstring is its derivation. All that are declared are in `LAWS`.
 """
 
 from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
+import numpy as np
+
 from sgdsim.model.run import Recorder, Run
-from sgdsim.prediction import Measure, NotApplicable, Order, Prediction
+from sgdsim.prediction import (
+    FEWEST_RATES,
+    Distance,
+    Function,
+    Measure,
+    Moment,
+    NotApplicable,
+    Order,
+    Prediction,
+    Tail,
+    over,
+    require,
+)
+from sgdsim.theory.guard import guarded
 from sgdsim.theory.recorded_names import recorded_as
+
+Rows = Callable[[Run], Iterable[Prediction]]
+RowsAcross = Callable[[Sequence[Run]], Iterable[Prediction]]
 
 
 @dataclass(frozen=True)
@@ -31,7 +49,7 @@ def nothing_recorded(run: Run) -> Recorder:
     return Recorder()
 
 
-def nothing_across(runs: Sequence[Run]) -> list[Prediction]:
+def nothing_across(runs: Sequence[Run]) -> Iterable[Prediction]:
     """For laws that say nothing about several sweep points together."""
     return []
 
@@ -53,16 +71,16 @@ class Law:
     derivation
         What it follows from, and what it neglects.
     at_point
-        Predictions for one run; raises `NotApplicable`.
+        Rows about one run; raises `NotApplicable`.
     records
         What must be recorded for one run.
     across
-        Predictions about several sweep points; their `point` stays as it is. May raise `NotApplicable`, too.
+        Rows about several sweep points; their `point` stays as it is. May raise `NotApplicable`, too.
     automatic
         Whether an ensemble of the user's own is held against it without being asked. Others take long, or speak of one
         optimizer's stationary state, which the recursion of moments covers where it is linear.
     finite_order
-        Whether it is tested to an order, over several learning rates.
+        Whether it is tested to an order, over several values of a small parameter.
     """
 
     id: str
@@ -70,16 +88,17 @@ class Law:
     source: str
     holds: str
     derivation: str
-    at_point: Callable[[Run], Sequence[Prediction]]
+    at_point: Rows
     records: Callable[[Run], Recorder] = nothing_recorded
-    across: Callable[[Sequence[Run]], Sequence[Prediction]] = nothing_across
+    across: RowsAcross = nothing_across
     automatic: bool = False
     finite_order: bool = False
 
     def requirements(self, run: Run) -> Recorder:
         """What must be recorded, beyond what the run records already, so that the law can be checked."""
         try:
-            wanted = self.records(run)
+            with guarded():
+                wanted = self.records(run)
         except NotApplicable:
             return Recorder()
         missing = (o for o in wanted.observables if recorded_as(run, o) is None)
@@ -94,8 +113,7 @@ class Law:
             Where it says nothing at any point.
         """
         found, reasons = self.evaluate(runs)
-        if not found:
-            raise NotApplicable("; ".join(reasons) or "nothing that it speaks of is recorded")
+        require(found, "; ".join(reasons) or "nothing that it speaks of is recorded")
         return found
 
     def evaluate(self, runs: Sequence[Run]) -> tuple[list[Prediction], list[str]]:
@@ -104,13 +122,15 @@ class Law:
         reasons: dict[str, list[int]] = {}
         for point, run in enumerate(runs):
             try:
-                rows = self.at_point(run)
+                with guarded():
+                    rows = _finite(list(self.at_point(run)))
             except NotApplicable as reason:
                 reasons.setdefault(str(reason), []).append(point)
                 continue
             found += [replace(row, point=point) if len(runs) > 1 else row for row in rows]
         try:
-            together = self.across(runs) if len(runs) > 1 else []
+            with guarded():
+                together = _finite(list(self.across(runs))) if len(runs) > 1 else []
         except NotApplicable as reason:
             together = []
             reasons[str(reason)] = list(range(len(runs)))
@@ -132,24 +152,23 @@ def law(
     source: str,
     holds: str,
     records: Callable[[Run], Recorder] = nothing_recorded,
-    across: Callable[[Sequence[Run]], Sequence[Prediction]] = nothing_across,
+    across: RowsAcross = nothing_across,
     automatic: bool = False,
     finite_order: bool = False,
-) -> Callable[[Callable[[Run], list[Prediction]]], Callable[[Run], list[Prediction]]]:
+) -> Callable[[Rows], Rows]:
     """Declare the function below as a law; the keywords are those of `Law`, the derivation is its docstring.
 
     Examples
     --------
-    >>> from sgdsim.prediction import Moment
     >>> @law("at-home", "it stays where it is", source="ours", holds="for a loss without slope")
     ... def at_home(run):
     ...     '''No slope, no step.'''
-    ...     return [row("mean(x)", Moment("mean", "x", run.steps), run.initial["x"])]
+    ...     yield row(Moment("mean", "x", run.steps), run.initial["x"])
     >>> LAWS.pop("at-home").derivation
     'No slope, no step.'
     """
 
-    def declare(function: Callable[[Run], list[Prediction]]) -> Callable[[Run], list[Prediction]]:
+    def declare(function: Rows) -> Rows:
         assert id not in LAWS, f"{id} is declared twice"
         derivation = inspect.cleandoc(function.__doc__ or "")
         LAWS[id] = Law(id, title, source, holds, derivation, function, records, across, automatic, finite_order)
@@ -159,19 +178,90 @@ def law(
 
 
 def row(
-    quantity: str,
     measure: Measure,
     predicted: float,
+    quantity: str = "",
     order: Order = "exact",
     resolution: float | None = None,
     **others: Any,
 ) -> Prediction:
-    """A row of a law, which is named when the law is evaluated; the arguments are those of `Prediction` but its id."""
-    return Prediction("", quantity, measure, predicted, order, resolution, **others)
+    """A row of a law, which is named when the law is evaluated.
+
+    Parameters
+    ----------
+    measure, predicted, order, resolution, **others
+        As of `Prediction`.
+    quantity
+        For people; by default what the measure is called.
+
+    Examples
+    --------
+    >>> row(Moment("variance", "x", 100), 0.5, conditions="eta*a = 0.1").quantity
+    'variance(x)'
+    """
+    return Prediction("", quantity or _called(measure), measure, predicted, order, resolution, **others)
 
 
-def _at_points(reason: str, points: Sequence[int], total: int) -> str:
-    return reason if len(points) == total else f"point {', '.join(map(str, points))}: {reason}"
+def _finite(rows: Sequence[Prediction]) -> list[Prediction]:
+    """The rows with a finite number; refuses where there are some, and none of them has one."""
+    kept = [row for row in rows if np.isfinite(row.predicted)]
+    if rows and not kept:
+        raise NotApplicable(f"its numbers overflow: {rows[0].quantity} is {rows[0].predicted:g}")
+    return kept
+
+
+def _called(measure: Measure) -> str:
+    if isinstance(measure, Moment):
+        return f"{measure.statistic}({measure.observable})"
+    if isinstance(measure, Tail):
+        return f"tail({measure.parameter})"
+    assert isinstance(measure, Distance), f"a {measure.statistic} has no name of its own"
+    return f"distribution of {measure.parameter}"
+
+
+def ratio_row(
+    moments: Moment | Iterable[Moment],
+    unit: float,
+    quantity: str,
+    value: float = 1.0,
+    order: Order = "exact",
+    resolution: float | None = None,
+    function: Callable[..., Any] = over,
+    **others: Any,
+) -> Prediction:
+    """A row about a moment, or several together, in units of what a formula gives for them.
+
+    Parameters
+    ----------
+    moments
+        What is measured.
+    unit
+        What it is divided by.
+    quantity
+        For people.
+    value
+        What the ratio is predicted to be.
+    order, resolution, **others
+        As of `Prediction`.
+    function
+        `over` of the sum of the moments, `change_over` of the difference of two.
+
+    Examples
+    --------
+    >>> found = ratio_row(Moment("mean", "energy", 9), 0.5, "mean(energy) over T/2", order=1, small=0.1)
+    >>> float(found.measure.function(0.45)), found.predicted
+    (0.9, 1.0)
+    """
+    measured = (moments,) if isinstance(moments, Moment) else tuple(moments)
+    return row(Function("ratio", partial(function, unit), measured), value, quantity, order, resolution, **others)
+
+
+def at_enough_values(rows: Iterable[Prediction]) -> list[Prediction]:
+    """The rows of each series that has enough values of its small parameter for a test of the order."""
+    found: dict[str, list[Prediction]] = {}
+    for one in rows:
+        found.setdefault(one.series, []).append(one)
+    return [one for group in found.values() if len({one.small for one in group}) >= FEWEST_RATES for one in group]
 
 
 def series(run: Run) -> str:
@@ -179,3 +269,7 @@ def series(run: Run) -> str:
     tables = run.describe()
     del tables["optimizer"]["learning_rate"]
     return json.dumps(tables, sort_keys=True)
+
+
+def _at_points(reason: str, points: Sequence[int], total: int) -> str:
+    return reason if len(points) == total else f"point {', '.join(map(str, points))}: {reason}"

@@ -24,6 +24,7 @@ from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.simulation.run_loop import Simulator
+from tests.kernel_calls import Kernels
 from tests.kernels.test_random_numbers import DRAWN, families_run, rejected, two_sided
 
 Density = Callable[..., tuple[Callable[[Any], Any], list[Any]]]
@@ -324,19 +325,20 @@ def test_draws_for_checks_follow_the_same_law():
 def test_no_deviate_leads_to_infinity(dtype, noise_dtype):
     """The smallest, largest and most central words: a float32 state once rounded a uniform to 1 and took log(0)."""
     simulator = Simulator(families_run(dtype=dtype, noise_dtype=noise_dtype), device="python")
-    kernel = simulator.kernel
+    kernels = Kernels(simulator.program, "python")
     extremes = (0, 1, 2**31 - 1, 2**31, 2**31 + 1, 2**32 - 1)
-    ends = [float(kernel.uniform64(np.uint32(low), np.uint32(high))) - 0.5 for low in extremes for high in extremes]
-    deviates = np.empty((kernel.INITIAL_ROWS, kernel.LANES), kernel.NOISE)
-    deviates[:] = np.resize(np.asarray(ends, kernel.NOISE), kernel.LANES)
-    state = np.empty(4 * kernel.LANES, kernel.REAL)
-    kernel.initial_state(state, deviates.ravel(), simulator.program.initial_array())
-    _, uniform, laplace, rademacher = state.reshape(4, -1)[:, : len(ends)]
+    ends = [
+        float(kernels.engine.uniform64(np.uint32(low), np.uint32(high))) - 0.5 for low in extremes for high in extremes
+    ]
+    deviates = np.empty((kernels.layout.starts.rows, kernels.lanes), kernels.noise)
+    deviates[:] = np.resize(np.asarray(ends, kernels.noise), kernels.lanes)
+    state = kernels.initial_state(deviates)
+    _, uniform, laplace, rademacher = state[:, : len(ends)]
     assert np.isfinite(laplace).all()
     mean, scale = Noise.parse(DRAWN["laplace"]).arguments
     assert abs(laplace - mean).max() == pytest.approx(52 * math.log(2) * scale, rel=1e-6)
     low, high = Noise.parse(DRAWN["uniform"]).arguments
-    assert ((kernel.REAL(low) <= uniform) & (uniform <= kernel.REAL(high))).all()
+    assert ((kernels.real(low) <= uniform) & (uniform <= kernels.real(high))).all()
     assert set(rademacher) == {-1.0, 1.0}
     for (a, x), (b, y) in itertools.pairwise(sorted(zip(ends, laplace, strict=True))):
         assert x >= y or a < 0 < b  # each half falls from its pole at 0: log(2|v|) is 0 at the ends
@@ -352,16 +354,15 @@ def test_no_deviate_leads_to_infinity_in_a_tail(dtype):
     initial = {name: Noise.parse(text) for name, text in HEAVY.items()}
     run = Run(loss, Optimizer(), Schedule("1"), initial, 1, 1, dtype=dtype, noise_dtype="float64")
     simulator = Simulator(run, device="python")
-    kernel = simulator.kernel
-    smallest = float(kernel.uniform64(np.uint32(0), np.uint32(2**31)))  # just beyond one half
+    kernels = Kernels(simulator.program, "python")
+    smallest = float(kernels.engine.uniform64(np.uint32(0), np.uint32(2**31)))  # just beyond one half
     ends = [sign * size for size in (abs(smallest - 0.5), 0.25, 0.5 - 2.0**-53) for sign in (-1, 1)]
-    deviates = np.empty((kernel.INITIAL_ROWS, kernel.LANES), kernel.NOISE)
-    deviates[:] = np.resize(np.asarray(ends, kernel.NOISE), kernel.LANES)
-    state = np.empty(len(HEAVY) * kernel.LANES, kernel.REAL)
-    kernel.initial_state(state, deviates.ravel(), simulator.program.initial_array())
+    deviates = np.empty((kernels.layout.starts.rows, kernels.lanes), kernels.noise)
+    deviates[:] = np.resize(np.asarray(ends, kernels.noise), kernels.lanes)
+    state = kernels.initial_state(deviates)
     assert 0 < min(map(abs, ends)) < 2.0**-50
     assert np.isfinite(state).all()
-    tail, _, heavy, _ = state.reshape(len(HEAVY), -1)
+    tail, _, heavy, _ = state
     assert tail.max() > 0.7 * 34
     assert abs(heavy).max() > 1e9 ** (1 / 3)
 

@@ -16,7 +16,10 @@ from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.recorder import Autocorrelation, Drift, Histogram, Plane, Recorder
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
+from sgdsim.model.symmetry import Symmetry
 from sgdsim.simulation.run_loop import simulate_runs
+from sgdsim.statistics.estimators import index_of
+from sgdsim.theory.claims import parse_user_prediction
 
 BINS = Histogram(0, 1, 2)
 THREE = Loss("(th - x)**2/2", ("th",), data=Data({"x": (1.0, 2.0, 3.0)}))
@@ -177,3 +180,41 @@ def test_a_preconditioner_of_the_population_has_a_kernel_for_every_noise():
         ends.append(simulate_runs([run], scenario="", device="python")["theta"][0, :, 0])
     # The gradient grows as the square of the noise, and so does the trace.
     assert ends[0] == pytest.approx(ends[1], rel=1e-12)
+
+
+def spelled(mu: str, phi: str) -> Run:
+    """A run that declares and records everything under two names."""
+    definitions: dict[str, Any] = {f"{mu}2": f"{mu}**2"}
+    columns = Data({f"d_{phi}": (1.0, 2.0)})
+    symmetry = Symmetry(f"turn_{phi}", image={f"{phi}[0]": f"{phi}[1]", f"{phi}[1]": f"{phi}[0]"})
+    noise = {f"z_{mu}": Noise.parse("normal")}
+    coordinates = (f"{phi}[0]", f"{phi}[1]")
+    formula = f"{mu}2*norm2({phi})*d_{phi} + z_{mu}*sum({phi})"
+    loss = Loss(formula, coordinates, {mu: 0.5}, noise, definitions, (symmetry,), columns)
+    observables = {f"q_{mu}": f"sum({phi})", f"r_{phi}": f"window_sum(next({phi}[0]) - {phi}[0], 0, 2)"}
+    recorder = Recorder(
+        observables=tuple(Observable.parse(name, text) for name, text in observables.items()),
+        histograms={f"q_{mu}": BINS, f"{phi}[0],q_{mu}": Plane(BINS, BINS)},
+        drifts={f"q_{mu}": Drift(f"{phi}[1]", BINS)},
+        autocorrelations={f"{phi}[0]": Autocorrelation(2, (0, 2))},
+        controls=(f"{phi}[0]",),
+    )
+    return make(loss, initial=dict.fromkeys(coordinates, 0.5), recorder=recorder)
+
+
+def test_two_spellings_of_a_name_are_one():
+    """U+00B5 and U+03BC, U+03D5 and U+03C6, in all that a run takes, and in what is asked of its ensemble."""
+    one, other = spelled("\u00b5", "\u03d5"), spelled("\u03bc", "\u03c6")
+    ensemble = simulate_runs([one], scenario="", device="python")
+    assert ensemble.digest() == simulate_runs([other], scenario="", device="python").digest()
+    found = ensemble["histogram_q_\u00b5"]
+    assert (found == ensemble["histogram_q_\u03bc"]).all()
+    assert "drift_q_\u00b5" in ensemble
+    assert index_of(ensemble, "observable", "\u03d5[0]") == index_of(ensemble, "observable", "\u03c6[0]")
+    claims = [
+        parse_user_prediction(f"mean({phi}[0]) = {mu}") for mu, phi in (("\u00b5", "\u03d5"), ("\u03bc", "\u03c6"))
+    ]
+    assert claims[0] == claims[1]
+    assert claims[0].predictions([one])[0].predicted == 0.5
+    with pytest.raises(InputError, match="twice, in two spellings"):
+        make(Loss("x", ("x",), {"\u00b5": 1.0, "\u03bc": 2.0}))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sgdsim.app.workflow import scenario_from
 from sgdsim.base.errors import InputError
+from sgdsim.input.loading import scenario_from
 from sgdsim.model.losses import CATALOGUE
 from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.recorder import Recorder

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sgdsim.app.workflow import compare_file, load_scenario, run_scenario
+from sgdsim.app.workflow import compare_file, run_scenario
 from sgdsim.base import toml
 from sgdsim.base.errors import InputError
-from sgdsim.input.numeric_files import move_files
+from sgdsim.input.file_references import move_files
+from sgdsim.input.loading import load_scenario
 from sgdsim.input.scenario import Scenario
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
@@ -51,7 +52,7 @@ def test_text_and_table_are_the_same_claim() -> None:
     assert row.measure == Moment("mean", "energy", 10)
     assert row.predicted == pytest.approx(0.225)
     assert row.resolution == pytest.approx(0.02 * 0.225)
-    assert row.learning_rate == pytest.approx(0.1)
+    assert row.small == pytest.approx(0.1)
 
 
 def test_defaults_are_exact_at_the_last_step() -> None:
@@ -356,7 +357,8 @@ def test_a_density_and_a_tail_are_held_against_what_was_recorded(tmp_path: Path)
     """The law after 4 steps is normal; each claim beside one of half or twice its width."""
     variance = (1 - 0.25**4) / 3
     claims = [f"density(q) = exp(-q**2/(2*{variance * factor}))" for factor in (1, 4)]
-    one = scenario(tmp_path, claims[0], predict=[{"formula": claim} for claim in claims])
+    run = {"trajectories": 2048, "steps": 4}  # below a thousand nothing is decided
+    one = scenario(tmp_path, claims[0], run=run, predict=[{"formula": claim} for claim in claims])
     run_scenario(one, tmp_path / "trap.h5", device="python")
     right, wrong = compare_file(tmp_path / "trap.h5").comparisons
     assert (right.verdict, wrong.verdict) == ("inconclusive", "disagrees")

@@ -37,7 +37,7 @@ def anharmonic(p: float = 4.0, noise: str = "normal", constants: Mapping[str, fl
 
     Notes
     -----
-    virial of the handbook, re-derived. For p > 2 a step from ``|x|^(p-2) > 2/(c*eta)`` overshoots, and the walker
+    The law `virial` is re-derived. For p > 2 a step from ``|x|^(p-2) > 2/(c*eta)`` overshoots, and the walker
     escapes. The slope of a power below 2 is steep at the origin: the Hessian is infinite there. No symmetry: the noise
     of a sample changes under ``x -> -x``.
 

@@ -48,8 +48,8 @@ def diagonal_network(
 
     Notes
     -----
-    arXiv:2308.06671; NT-24 of the handbook. Where x² varies, the chain at any finite learning rate blows up in the end
-    (NT-25): take ``rademacher`` inputs for decisive tests. Symmetries: the rescaling of each pair with the charge
+    arXiv:2308.06671. Where x² varies, the chain at any finite learning rate blows up in the end:
+    take ``rademacher`` inputs for decisive tests. Symmetries: the rescaling of each pair with the charge
     ``(u_i^2 - w_i^2)/2``, the exchange of u and w, their common sign.
 
     Examples

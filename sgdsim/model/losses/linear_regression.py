@@ -48,7 +48,7 @@ def linear_regression(
 
     Notes
     -----
-    NT-27 and minibatches of the handbook, re-derived. No symmetry.
+    The laws `affine-moments` and `minibatches` are re-derived. No symmetry.
 
     Examples
     --------

@@ -47,7 +47,7 @@ def logistic(
 
     Notes
     -----
-    The textbook loss; no law of the handbook is about it. No symmetry, and no closed form of the population loss.
+    The textbook loss; no law is about it. No symmetry, and no closed form of the population loss.
 
     Examples
     --------

@@ -31,8 +31,9 @@ def permutation(inputs: str | None = None, noise: str = "normal", constants: Map
 
     Notes
     -----
-    arXiv:2303.13093, arXiv:2306.04251, arXiv:2407.20209 (the exponent decides collapse); NT-20 of the handbook, the
-    factor is re-derived. Symmetry: exchange of u and w. With random inputs the population loss has no closed form.
+    arXiv:2303.13093, arXiv:2306.04251, arXiv:2407.20209 (the exponent decides collapse); the law
+    `lyapunov` and the factor are re-derived. Symmetry: exchange of u and w. With random inputs the population loss has
+    no closed form.
 
     Examples
     --------

@@ -31,7 +31,7 @@ def relu_network(inputs: str = "normal", noise: str = "normal", constants: Mappi
 
     Notes
     -----
-    arXiv:2308.06671 (noise balance under rescaling); the balance is NT-7 of the handbook, re-derived. Symmetry:
+    arXiv:2308.06671 (noise balance under rescaling); the law `charges` is re-derived. Symmetry:
     rescaling ``a -> a/c, w -> c w, b -> c b`` by positive c. The population loss has no closed form.
 
     Examples

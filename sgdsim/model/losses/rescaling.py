@@ -33,7 +33,7 @@ def rescaling(inputs: str = "normal", noise: str = "normal", constants: Mapping[
 
     Notes
     -----
-    arXiv:2308.06671 (noise balance); the exact chain NT-4 of the handbook is re-derived. Symmetries: rescaling
+    arXiv:2308.06671 (noise balance); the exact chain of the charge is re-derived. Symmetries: rescaling
     ``u -> c u, w -> w/c`` with the charge ``(u^2 - w^2)/2``, exchange of u and w, common sign.
 
     Examples
@@ -91,7 +91,7 @@ def rescaling_vector(
 
     Notes
     -----
-    arXiv:2402.07193 (on when noise balances the norms of two layers); the formulas are NT-10 of the handbook,
+    arXiv:2402.07193 (on when noise balances the norms of two layers); the formulas are
     re-derived. Symmetries: rescaling with the charge ``(u^2 - |w|^2)/2``, common sign.
 
     Examples
@@ -145,7 +145,7 @@ def rescaling_neurons(
 
     Notes
     -----
-    NT-22 of the handbook, re-derived. Symmetries: the rescaling of each neuron with the charge
+    Symmetries: the rescaling of each neuron with the charge
     ``(u_i^2 - w_i^2)/2``, and the exchange of each neuron with the next, from which all permutations follow.
 
     Examples

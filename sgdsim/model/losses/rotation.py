@@ -38,7 +38,7 @@ def rotation(dimension: int = 2, noise: str = "normal", constants: Mapping[str, 
 
     Notes
     -----
-    NT-12 of the handbook, re-derived. Symmetries: the rotation in the plane of each coordinate and the next, from
+    Symmetries: the rotation in the plane of each coordinate and the next, from
     which all follow; rotations have no charge. The sign of theta.
 
     Examples

@@ -42,7 +42,7 @@ def rayleigh(
 
     Notes
     -----
-    arXiv:2402.07193 (norms only grow); the law of the norm is NT-14 of the handbook, re-derived. Symmetries: scale with
+    arXiv:2402.07193 (norms only grow); the law of the norm is re-derived. Symmetries: scale with
     the charge ``|theta|^2/2``, the sign of each coordinate. Undefined at theta = 0.
 
     Examples
@@ -95,7 +95,7 @@ def sphere(dimension: int = 3, noise: str = "normal", constants: Mapping[str, fl
 
     Notes
     -----
-    arXiv:2511.07308 (ideal gas, Gibbs law); NT-29 of the handbook with its constants is re-derived. Symmetry: scale
+    arXiv:2511.07308 (ideal gas, Gibbs law); the constants are re-derived. Symmetry: scale
     with the charge ``|theta|^2/2``. Undefined at theta = 0.
 
     Examples

@@ -30,8 +30,8 @@ def sign(noise: str = "rademacher", constants: Mapping[str, float] | None = None
 
     Notes
     -----
-    arXiv:2303.13093, arXiv:2306.04251, arXiv:2407.20209 (the exponent decides collapse); NT-20 and NT-23 of the
-    handbook with their formulas are re-derived. Symmetry: sign.
+    arXiv:2303.13093, arXiv:2306.04251, arXiv:2407.20209 (the exponent decides collapse); the law
+    `lyapunov` is re-derived. Symmetry: sign.
 
     Examples
     --------

@@ -36,7 +36,7 @@ def softmax(probabilities: Sequence[float] = (0.5, 0.3, 0.2)) -> Loss:
 
     Notes
     -----
-    NT-13 of the handbook, re-derived. The logarithm is built of ``softplus``, pair by pair, and never overflows. The
+    The logarithm is built of ``softplus``, pair by pair, and never overflows. The
     definition ``hit`` is 1 for the label and 0 for the rest, as polynomials of the label, so that the expectation is
     exact. Symmetry: translation with the charge ``sum_i z_i``.
 

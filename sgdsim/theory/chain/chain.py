@@ -79,6 +79,7 @@ class Chain:
         Examples
         --------
         >>> from sgdsim.model.loss import Loss
+        >>> from sgdsim.model.noise import Noise
         >>> from sgdsim.model.optimizers import Optimizer
         >>> from sgdsim.model.schedules import Schedule
         >>> loss = Loss("a*x**2/2 + z*x", ("x",), {"a": 1.0}, {"z": Noise.parse("normal")})
@@ -94,6 +95,7 @@ class Chain:
         Examples
         --------
         >>> from sgdsim.model.loss import Loss
+        >>> from sgdsim.model.noise import Noise
         >>> from sgdsim.model.optimizers import Optimizer
         >>> from sgdsim.model.schedules import Schedule
         >>> loss = Loss("a*x**2/2 + z*x", ("x",), {"a": 1.0}, {"z": Noise.parse("rademacher")})
@@ -141,6 +143,7 @@ class Chain:
         Examples
         --------
         >>> from sgdsim.model.loss import Loss
+        >>> from sgdsim.model.noise import Noise
         >>> from sgdsim.model.optimizers import Optimizer
         >>> from sgdsim.model.schedules import Schedule
         >>> loss = Loss("a*x**2/2 + z*x", ("x",), {"a": 1.0}, {"z": Noise.parse("normal")})
@@ -184,6 +187,7 @@ class Chain:
         Examples
         --------
         >>> from sgdsim.model.loss import Loss
+        >>> from sgdsim.model.noise import Noise
         >>> from sgdsim.model.optimizers import Optimizer
         >>> from sgdsim.model.schedules import Schedule
         >>> loss = Loss("a*x**2/2 + z*x", ("x",), {"a": 1.0}, {"z": Noise.parse("normal")})
@@ -208,6 +212,7 @@ class Chain:
         Examples
         --------
         >>> from sgdsim.model.loss import Loss
+        >>> from sgdsim.model.noise import Noise
         >>> from sgdsim.model.optimizers import Optimizer
         >>> from sgdsim.model.schedules import Schedule
         >>> loss = Loss("a*x**2/2 + z*x", ("x",), {"a": 1.0}, {"z": Noise.parse("normal")})
@@ -228,6 +233,7 @@ class Chain:
         Examples
         --------
         >>> from sgdsim.model.loss import Loss
+        >>> from sgdsim.model.noise import Noise
         >>> from sgdsim.model.optimizers import Optimizer
         >>> from sgdsim.model.schedules import Schedule
         >>> loss = Loss("a*x**2/2 + z*x", ("x",), {"a": 1.0}, {"z": Noise.parse("normal")})
@@ -276,6 +282,7 @@ def chain(run: Run, tolerance: float | None = None) -> Chain:
     Examples
     --------
     >>> from sgdsim.model.loss import Loss
+    >>> from sgdsim.model.noise import Noise
     >>> from sgdsim.model.optimizers import Optimizer
     >>> from sgdsim.model.schedules import Schedule
     >>> loss = Loss("(x**2 - 1)**2/4 + z*x", ("x",), noise={"z": Noise.parse("normal")})

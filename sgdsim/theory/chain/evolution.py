@@ -47,6 +47,7 @@ def evolve(run: Run, formulas: Sequence[str], steps: int) -> list[Numerical]:
     Examples
     --------
     >>> from sgdsim.model.loss import Loss
+    >>> from sgdsim.model.noise import Noise
     >>> from sgdsim.model.optimizers import Optimizer
     >>> from sgdsim.model.schedules import Schedule
     >>> loss = Loss("a*x**2/2 + z*x", ("x",), {"a": 1.0}, {"z": Noise.parse("normal")})

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import numpy as np
 
 from sgdsim.model.observables import late
 from sgdsim.model.run import Recorder, Run
-from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, Rival, over
-from sgdsim.theory.law import law, row
-from sgdsim.theory.methods.gradient_flow import constant_rate
+from sgdsim.prediction import Moment, NotApplicable, Prediction, Rival, require
+from sgdsim.theory.law import law, ratio_row
+from sgdsim.theory.methods.fast_directions import constant_rate
 from sgdsim.theory.methods.walls import Wall, check_forgotten, stationary_rows, wall_losses, walls
 from sgdsim.theory.recorded_names import name_of
 
@@ -42,8 +42,10 @@ def adaptive_walls(run: Run, averaging: str) -> list[Wall]:
     """
     found, kept = walls(run), run.optimizer.values[averaging]
     for wall in found:
-        if run.optimizer.values["epsilon"] > _SMALL * wall.sigma:
-            raise NotApplicable(f"holds without epsilon, which is {run.optimizer.values['epsilon']:g}")
+        require(
+            not run.optimizer.values["epsilon"] > _SMALL * wall.sigma,
+            f"holds without epsilon, which is {run.optimizer.values['epsilon']:g}",
+        )
         check_forgotten(wall, kept**run.steps)
     return found
 
@@ -66,8 +68,7 @@ def is_long(run: Run, averaging: str) -> bool:
         Where the memory is too short, or the learning rate too large, for either formula.
     """
     share = 1.0 - run.optimizer.values[averaging]
-    if share > _SHORTEST:
-        raise NotApplicable(f"holds as {averaging} goes to 1, and {share:.2g} is farther than {_SHORTEST:g}")
+    require(not share > _SHORTEST, f"holds as {averaging} goes to 1, and {share:.2g} is farther than {_SHORTEST:g}")
     return share <= MOST_FORGETFUL
 
 
@@ -82,20 +83,20 @@ def finite_memory_row(wall: Wall, averaging: str, long: float, ratio: float) -> 
     """The late fast loss in units of that of a long memory, to order 1 in the share of the present gradient."""
     run, a = wall.run, wall.curvature
     share, k = 1.0 - run.optimizer.values[averaging], constant_rate(run) * a / wall.sigma
-    if k > _LARGEST:
-        raise NotApplicable(f"{wall.parameter}: eta*a/sigma = {k:.4g}, expected at most {_LARGEST:g}")
+    require(not k > _LARGEST, f"{wall.parameter}: eta*a/sigma = {k:.4g}, expected at most {_LARGEST:g}")
     check_forgotten(wall, max(1.0 - k, 1.0 - share) ** (run.steps // 2))
     name = name_of(run, late(wall.direction.fast_loss(run.loss), run.steps))
     others = {**run.optimizer.values, averaging: None}
-    return row(
+    return ratio_row(
+        Moment("mean", name, run.steps),
+        a * long / 2.0,
         f"mean({name}) over that of a long memory, in powers of 1 - {averaging}",
-        Function("ratio", partial(over, a * long / 2.0), (Moment("mean", name, run.steps),)),
         ratio,
-        1,
-        3.0 / 16.0 * share,  # half of what a long memory is off by
+        order=1,
+        resolution=3.0 / 16.0 * share,  # half of what a long memory is off by
         conditions=f"{wall.parameter}: eta*a/sigma = {k / share:.4g}*(1 - {averaging})",
         rival=Rival("a long memory", 1.0),
-        learning_rate=share,
+        small=share,
         series=f"{wall.parameter} {run.optimizer.name} {others} {k / share:.6g}",
     )
 
@@ -168,10 +169,14 @@ def rmsprop(run: Run) -> list[Prediction]:
     Re-derived.
     """
     optimizer = run.optimizer
-    if optimizer.name == "rmsprop_excluding":
-        raise NotApplicable("rmsprop_excluding first divides by one gradient alone, and its variance is infinite")
-    if optimizer.name != "rmsprop" or optimizer.decay:
-        raise NotApplicable(f"holds for rmsprop without weight decay, the optimizer is {optimizer.name}")
+    require(
+        optimizer.name != "rmsprop_excluding",
+        "rmsprop_excluding first divides by one gradient alone, and its variance is infinite",
+    )
+    require(
+        optimizer.name == "rmsprop" and not optimizer.decay,
+        f"holds for rmsprop without weight decay, the optimizer is {optimizer.name}",
+    )
     rate, alpha = constant_rate(run), optimizer.values["alpha"]
     long = is_long(run, "alpha")
     rows: list[Prediction] = []
@@ -307,8 +312,7 @@ def _adam(run: Run) -> list[Prediction]:
 def _decoupled(run: Run) -> list[Prediction]:
     if run.optimizer.values["weight_decay"]:
         raise NotApplicable("holds for decoupled weight decay, and there is a coupled one")
-    if not is_long(run, "alpha"):
-        raise NotApplicable("decoupled weight decay: holds as alpha goes to 1")
+    require(is_long(run, "alpha"), "decoupled weight decay: holds as alpha goes to 1")
     return [row for wall in adaptive_walls(run, "alpha") for row in _decayed_rows(wall)]
 
 

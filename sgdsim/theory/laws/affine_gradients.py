@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from sgdsim.model.run import Run
-from sgdsim.prediction import FEWEST_RATES, Moment, NotApplicable, Prediction
+from sgdsim.prediction import FEWEST_RATES, Moment, NotApplicable, Prediction, require
 from sgdsim.theory.law import law, row, series
 from sgdsim.theory.methods.fast_directions import modes
 from sgdsim.theory.methods.linear_response import response
 from sgdsim.theory.methods.moment_recursion import HIGHEST, StateMoments, is_affine, recursion
 
-_FORGOTTEN = 1e-3
-
-
+_FORGOTTEN = 1e-3  # what may be left of a displacement at the start
 _HEAVY = 50.0  # excess kurtosis beyond which rare trajectories that no sample holds make the variance
-
-
 _LIGHT = 3.0  # excess kurtosis, that of Laplace
 
 
@@ -42,25 +37,26 @@ def _steps(run: Run) -> list[int]:
     return [*middle, run.steps]
 
 
-def _rows(run: Run, moments: StateMoments, name: str, step: int) -> list[Prediction]:
+def _rows(run: Run, moments: StateMoments, name: str, step: int) -> Iterator[Prediction]:
     mean, variance, third, fourth = moments.cumulants(name)
+    when = "" if step == run.steps else f" at step {step}"
+
+    def of(statistic: str, value: float, resolution: float | None = None) -> Prediction:
+        quantity = f"{statistic}({name}){when}"
+        return row(Moment(statistic, name, step), float(value), quantity, resolution=resolution)
+
     # A mean near zero is judged on the scale of the distribution.
     spread = float(np.hypot(mean, np.sqrt(variance))) if np.isfinite(variance) else abs(mean)
-    rows = []
     if np.isfinite(mean):
-        rows.append(_row(name, "mean", step, run, mean, 0.01 * spread or None))
-    if variance > 0 and np.isfinite(variance) and not fourth / variance**2 > _HEAVY:
-        rows.append(_row(name, "variance", step, run, variance, None))
+        yield of("mean", mean, 0.01 * spread or None)
+    known = variance > np.sqrt(np.finfo(np.float64).tiny)  # below, the fourth moment is no float, and no judge of it
+    kurtosis = fourth / variance / variance if known else np.nan
+    if known and np.isfinite(variance) and not kurtosis > _HEAVY:
+        yield of("variance", variance)
     # Of a heavy tail no sample shows the skewness: its error needs the sixth moment.
-    if step == run.steps and variance > 0 and fourth / variance**2 < _LIGHT:
-        skewness = third / variance**1.5
-        rows.append(_row(name, "skewness", step, run, skewness, 0.05 * max(1.0, abs(skewness))))
-    return rows
-
-
-def _row(name: str, statistic: str, step: int, run: Run, value: float, resolution: float | None) -> Prediction:
-    quantity = f"{statistic}({name})" + ("" if step == run.steps else f" at step {step}")
-    return row(quantity, Moment(statistic, name, step), float(value), "exact", resolution)
+    if step == run.steps and kurtosis < _LIGHT:
+        skewness = third / variance / np.sqrt(variance)
+        yield of("skewness", skewness, 0.05 * max(1.0, abs(skewness)))
 
 
 def _across(runs: Sequence[Run]) -> list[Prediction]:
@@ -75,10 +71,18 @@ def _across(runs: Sequence[Run]) -> list[Prediction]:
             return []
         if found.flat_directions or found.radius**run.steps > _FORGOTTEN:
             return []
-        for name, variance in zip(run.loss.parameters, np.diag(found.covariance), strict=True):
-            entry = row(f"variance({name})", Moment("variance", name, run.steps), float(variance), 1)
-            about = {"learning_rate": _last_rate(run), "series": series(run), "conditions": "linear response"}
-            rows.append(replace(entry, point=point, **about))  # type: ignore[arg-type]
+        rows += [
+            row(
+                Moment("variance", name, run.steps),
+                float(variance),
+                order=1,
+                point=point,
+                small=_last_rate(run),
+                series=series(run),
+                conditions="linear response",
+            )
+            for name, variance in zip(run.loss.parameters, np.diag(found.covariance), strict=True)
+        ]
     return rows
 
 
@@ -107,16 +111,10 @@ def affine_moments(run: Run) -> list[Prediction]:
     Stationary covariances: arXiv:2012.03636, arXiv:2102.05375; the recursion of all moments is re-derived.
     """
     others = [name for name in run.loss.parameters if name not in _taken(run)]
-    if not others:
-        raise NotApplicable("valley says the same of every parameter")
-    law = recursion(run, _order(run))
-    rows: list[Prediction] = []
-    for step in _steps(run):
-        moments = law.after(step)
-        for name in others:
-            rows += _rows(run, moments, name, step)
-    if not rows:
-        raise NotApplicable("no moment of the parameters exists")
+    require(others, "valley says the same of every parameter")
+    moments = recursion(run, _order(run))
+    rows = [row for step in _steps(run) for name in others for row in _rows(run, moments.after(step), name, step)]
+    require(rows, "no moment of the parameters exists")
     return rows
 
 

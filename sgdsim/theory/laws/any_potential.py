@@ -20,11 +20,11 @@ from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Recorder, Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.model.starts import Start
-from sgdsim.prediction import FEWEST_RATES, Function, Moment, NotApplicable, Prediction, Rival, over
+from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, Rival, over, require
 from sgdsim.theory.chain.evolution import evolve
-from sgdsim.theory.law import law, row
+from sgdsim.theory.law import at_enough_values, law, ratio_row, row
+from sgdsim.theory.methods.fast_directions import constant_rate
 from sgdsim.theory.methods.gibbs import Gibbs
-from sgdsim.theory.methods.gradient_flow import constant_rate
 from sgdsim.theory.recorded_names import name_of
 
 if TYPE_CHECKING:
@@ -42,10 +42,8 @@ def potential(run: Run) -> sympy.Expr:
     NotApplicable
         For more parameters, noise that depends on the state, weight decay, and another optimizer than SGD.
     """
-    if len(run.loss.parameters) != 1:
-        raise NotApplicable(f"holds for one parameter, the loss has {len(run.loss.parameters)}")
-    if run.optimizer.name != "sgd" or run.optimizer.decay:
-        raise NotApplicable("holds for plain sgd without weight decay")
+    require(len(run.loss.parameters) == 1, f"holds for one parameter, the loss has {len(run.loss.parameters)}")
+    require(run.optimizer.name == "sgd" and not run.optimizer.decay, "holds for plain sgd without weight decay")
     Gibbs(run)  # refuses noise that is not additive
     try:
         return run.loss.population
@@ -120,11 +118,10 @@ def _of_identity(run: Run, law: PowerLaw | None, temperature: float) -> Predicti
     rate, second = constant_rate(run), _second_term(run, law, temperature)
     moments = tuple(Moment("mean", name_of(run, one), run.steps) for one in _observables(run))
     return row(
-        "(<x V'> - (eta/2) <V'^2>)/T",
         Function("virial", partial(_in_temperatures, rate, temperature), moments),
         1.0,
-        "exact",
-        _OF_IDENTITY if second is None else min(_OF_IDENTITY, second / 2.0),
+        "(<x V'> - (eta/2) <V'^2>)/T",
+        resolution=_OF_IDENTITY if second is None else min(_OF_IDENTITY, second / 2.0),
         conditions=f"T = {temperature:.4g}",
         rival=None if second is None else Rival("<x V'> = T", 1.0 - second),
     )
@@ -145,21 +142,20 @@ def _second_term(run: Run, law: PowerLaw | None, temperature: float) -> float | 
 def _of_power_one(run: Run, law: PowerLaw, temperature: float) -> Prediction:
     name, exact = name_of(run, _virial_energy(run)), temperature + constant_rate(run) * law.coefficient**2 / 2.0
     conditions, leading = f"T = {temperature:.4g}, p = 1", Rival("leading order", temperature)
-    return row(f"mean({name})", Moment("mean", name, run.steps), exact, conditions=conditions, rival=leading)
+    return row(Moment("mean", name, run.steps), exact, conditions=conditions, rival=leading)
 
 
 def _virial_across(runs: Sequence[Run]) -> list[Prediction]:
     """The energies of power laws over T/p, at four small parameters or more."""
-    found: dict[str, list[Prediction]] = {}
+    rows: list[Prediction] = []
     for point, run in enumerate(runs):
         try:
-            law, temperature = PowerLaw.of(run), Gibbs(run).temperature
+            power, temperature = PowerLaw.of(run), Gibbs(run).temperature
         except (NotApplicable, InputError):
             continue  # said at the point
-        if law is not None and law.power > 1.0 and Gibbs(run).is_normal:
-            row = _of_power(run, law, temperature, point)
-            found.setdefault(row.series, []).append(row)
-    return [row for rows in found.values() if len({row.learning_rate for row in rows}) >= FEWEST_RATES for row in rows]
+        if power is not None and power.power > 1.0 and Gibbs(run).is_normal:
+            rows.append(_of_power(run, power, temperature, point))
+    return at_enough_values(rows)
 
 
 @law(
@@ -198,15 +194,16 @@ def virial(run: Run) -> list[Prediction]:
 
 def _of_power(run: Run, law: PowerLaw, temperature: float, point: int) -> Prediction:
     name, small = name_of(run, _virial_energy(run)), float(law.small(temperature, constant_rate(run)))
-    return row(
+    return ratio_row(
+        Moment("mean", name, run.steps, point),
+        temperature / law.power,
         f"p*mean({name})/T, p = {law.power:g}, in powers of e = <V'^2>/sigma^2",
-        Function("ratio", partial(over, temperature / law.power), (Moment("mean", name, run.steps, point),)),
         1.0 + small,
-        1,
-        small,  # the distance to leading order
+        order=1,
+        resolution=small,  # the distance to leading order
         conditions=f"T = {temperature:.4g}, e = {small:.4g}",
         rival=Rival("leading order", 1.0),
-        learning_rate=small,
+        small=small,
         series=f"virial {law.power}",
     )
 
@@ -236,8 +233,9 @@ def _evolved(
 ) -> tuple[float, float]:
     run = Run(loss, optimizer, schedule, dict(initial), 1, steps)
     mean, square = evolve(run, [text, f"({text})**2"], steps)
-    if not float(mean.error) < 1e-4 * abs(float(mean.value)):
-        raise NotApplicable(f"the chain knows the energy only to {float(mean.error):.2g}")
+    require(
+        float(mean.error) < 1e-4 * abs(float(mean.value)), f"the chain knows the energy only to {float(mean.error):.2g}"
+    )
     return float(mean.value), float(square.value) - float(mean.value) ** 2
 
 
@@ -298,8 +296,8 @@ def potential_energy(run: Run) -> list[Prediction]:
     energy = Moment("mean", name, run.steps)
     rivals = (None, None) if limit is None else (_gibbs(limit[0]), _gibbs(limit[1] / square))
     return [
-        row(f"mean({name})", energy, mean, conditions=conditions, rival=rivals[0]),
-        row(f"Var({name})/T^2", fluctuation, variance / square, conditions=conditions, rival=rivals[1]),
+        row(energy, mean, f"mean({name})", conditions=conditions, rival=rivals[0]),
+        row(fluctuation, variance / square, f"Var({name})/T^2", conditions=conditions, rival=rivals[1]),
     ]
 
 
@@ -309,9 +307,9 @@ def _secant(one: tuple[float, int, Run], two: tuple[float, int, Run]) -> Predict
     moments = (Moment("mean", name, run.steps, i), Moment("mean", name, other.steps, j))
     limits = _by_gibbs(run), _by_gibbs(other)
     return row(
-        f"heat capacity d{name}/dT, points {i} to {j}",
         Function("secant", partial(_slope, gap), moments),
         (_exact(other)[0] - _exact(run)[0]) / gap,
+        f"heat capacity d{name}/dT, points {i} to {j}",
         conditions=f"T = {t_1:.4g} to {t_2:.4g}, exact chain",
         rival=_gibbs((limits[1][0] - limits[0][0]) / gap) if limits[0] and limits[1] else None,
     )

@@ -11,7 +11,7 @@ import numpy as np
 
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
-from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, Rival
+from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, Rival, require
 from sgdsim.theory.law import law, row
 from sgdsim.theory.methods.fast_directions import Mode, modes, noise_free_path
 from sgdsim.theory.methods.rivers import single_start
@@ -167,8 +167,7 @@ def design_for(run: Run) -> Design:
     a, noise, peak = float(mode.curvature[-1]), mode.noise_variance, float(mode.rates.max())
     slope = abs(_slope(run, river, noise_free_path(run, [river])[river][-1]))
     for _ in range(200):
-        if not slope > 0:
-            raise NotApplicable("the river has no slope where it ends")
+        require(slope > 0, "the river has no slope where it ends")
         design = Design(a, noise, slope, peak, run.steps)
         y = single_start(run, river)
         for rate in design.rates:
@@ -182,8 +181,10 @@ def design_for(run: Run) -> Design:
 
 def _valley_and_river(run: Run) -> tuple[Mode, str]:
     found = modes(run)
-    if len(run.loss.parameters) != 2 or len(found) != 1 or found[0].adiabatic or found[0].decay:
-        raise NotApplicable("speaks of one valley of constant curvature beside a river, without weight decay")
+    require(
+        len(run.loss.parameters) == 2 and len(found) == 1 and not (found[0].adiabatic or found[0].decay),
+        "speaks of one valley of constant curvature beside a river, without weight decay",
+    )
     (river,) = set(run.loss.parameters) - {found[0].parameter}
     gradient = run.loss.gradient[run.loss.parameters.index(river)]
     fast = run.loss.symbols[found[0].parameter]
@@ -273,14 +274,14 @@ def best_schedule(run: Run) -> list[Prediction]:
     conditions = f"best schedule to leading order: {text}; {mode.conditions}"
     measure = Moment("mean", name_of(run, LOSS), run.steps)
     resolution = 0.01 * mode.fast_loss(run.steps)[0]
-    return [row("mean(loss)", measure, exact, "exact", resolution, conditions=conditions, rival=rival)]
+    return [row(measure, exact, "mean(loss)", resolution=resolution, conditions=conditions, rival=rival)]
 
 
 def _excess_row(runs: Sequence[Run], point: int, best: int, excess: float) -> Prediction:
     own, least = (Moment("mean", name_of(runs[one], LOSS), runs[one].steps, point=one) for one in (point, best))
     quantity = f"excess loss over {runs[best].schedule.text}"
     measure = Function("difference", np.subtract, (own, least))
-    return row(quantity, measure, excess, "exact", 0.05 * abs(excess), point=point)
+    return row(measure, excess, quantity, resolution=0.05 * abs(excess), point=point)
 
 
 def _without_rate(run: Run) -> str:

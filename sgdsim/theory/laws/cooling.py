@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from sgdsim.model.run import Run
-from sgdsim.prediction import Curve, Function, Moment, NotApplicable, Prediction, Rival, over
-from sgdsim.theory.law import law, row
-from sgdsim.theory.laws.valley import fast_loss_name, fast_losses, stationary_fast_loss
-from sgdsim.theory.methods.fast_directions import Mode, modes
+from sgdsim.prediction import Curve, Function, Moment, NotApplicable, Prediction, Rival, require
+from sgdsim.theory.law import law, ratio_row, row
+from sgdsim.theory.laws.valley import stationary_fast_loss
+from sgdsim.theory.methods.fast_directions import Mode, fast_loss_name, fast_losses, modes
 
 
 def after_exponential(rate: float, decay_steps: float, steps: int, curvature: float, noise: float, v0: float) -> float:
@@ -115,8 +115,7 @@ def cooling(run: Run) -> list[Prediction]:
     re-derived.
     """
     found = [mode for mode in modes(run) if not (mode.constant_rate or mode.adiabatic)]
-    if not found:
-        raise NotApplicable("the learning rate never changes, or no valley has a constant curvature")
+    require(found, "the learning rate never changes, or no valley has a constant curvature")
     return [row for mode in found for row in (_history(mode), _end(mode), *_newton(mode))]
 
 
@@ -125,7 +124,7 @@ def _history(mode: Mode) -> Prediction:
     values = tuple(mode.fast_loss(step)[0] for step in steps)
     moments = tuple(Moment("mean", name, step) for step in steps)
     quantity = f"mean({name}) over {len(steps)} records"
-    return row(quantity, Curve(moments, values), values[-1], "exact", conditions=mode.conditions)
+    return row(Curve(moments, values), values[-1], quantity, conditions=mode.conditions)
 
 
 def _end(mode: Mode) -> Prediction:
@@ -133,7 +132,7 @@ def _end(mode: Mode) -> Prediction:
     form = closed_form(mode)
     rival = None if form is None else Rival("closed form in continuous time", form)
     measure, exact = Moment("mean", name, step), mode.fast_loss(step)[0]
-    return row(f"mean({name})", measure, exact, "exact", conditions=mode.conditions, rival=rival)
+    return row(measure, exact, f"mean({name})", conditions=mode.conditions, rival=rival)
 
 
 def _newton(mode: Mode) -> list[Prediction]:
@@ -147,7 +146,7 @@ def _newton(mode: Mode) -> list[Prediction]:
     predicted = float(mode.memory(start, stop) ** 2)
     quantity = f"Newton's law: excess of {name} over the bath at step {stop}, of that at step {start}"
     conditions = f"(1 - eta*a)^{2 * (stop - start)}, bath {bath:.6g}"
-    return [row(quantity, measure, predicted, "exact", conditions=conditions)]
+    return [row(measure, predicted, quantity, conditions=conditions)]
 
 
 def _excess(bath: float, before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -256,23 +255,21 @@ def freeze_out(run: Run) -> list[Prediction]:
     if end is None:
         raise NotApplicable("the learning rate does not end as a power of the steps that are left, after a plateau")
     found = [mode for mode in modes(run) if not (mode.adiabatic or mode.decay)]
-    if not found:
-        raise NotApplicable("no valley has a constant curvature and no weight decay")
+    require(found, "no valley has a constant curvature and no weight decay")
     return [_row(mode, end) for mode in found]
 
 
 def _row(mode: Mode, end: PowerEnd) -> Prediction:
     run, a = mode.run, float(mode.curvature[-1])
-    if end.memory(a) > _FORGOTTEN:
-        raise NotApplicable(f"{mode.parameter} still remembers the plateau, to {end.memory(a):.1g}")
+    require(not end.memory(a) > _FORGOTTEN, f"{mode.parameter} still remembers the plateau, to {end.memory(a):.1g}")
     name, predicted = fast_loss_name(mode), a * end.variance(a, mode.noise_variance) / 2.0
     freezing = end.freezing_rate(a)
-    return row(
+    return ratio_row(
+        Moment("mean", name, run.steps),
+        predicted,
         f"mean({name}) over its formula for an end of power {end.power:g}",
-        Function("ratio", partial(over, predicted), (Moment("mean", name, run.steps),)),
-        1.0,
-        0,
+        order=0,
         conditions=f"{name} -> {predicted:.6g}, falls out of equilibrium at the learning rate {freezing:.4g}",
-        learning_rate=freezing,
+        small=freezing,
         series=f"freeze-out {mode.parameter} {a} {mode.noise_variance} {end.rate} {end.power}",
     )

@@ -10,9 +10,9 @@ import numpy as np
 
 from sgdsim.model.run import Run
 from sgdsim.model.starts import Grid
-from sgdsim.prediction import DriftCurve, Function, Moment, NotApplicable, Prediction, Rival, change_over
-from sgdsim.theory.law import law, row
-from sgdsim.theory.methods.gradient_flow import constant_rate
+from sgdsim.prediction import DriftCurve, Function, Moment, NotApplicable, Prediction, Rival, change_over, require
+from sgdsim.theory.law import law, ratio_row, row
+from sgdsim.theory.methods.fast_directions import constant_rate
 from sgdsim.theory.methods.rivers import River, river, rough_river, single_start
 
 _FORGOTTEN = 1e-3  # of the heat at the start
@@ -60,8 +60,7 @@ class Drift:
             rtol=1e-9,
             atol=1e-13,
         )
-        if not solved.success:
-            raise NotApplicable(f"the drift leaves the numbers within {steps} steps")
+        require(solved.success, f"the drift leaves the numbers within {steps} steps")
         return np.asarray(solved.y[0])
 
     def _rates(self, state: np.ndarray) -> np.ndarray:
@@ -100,8 +99,7 @@ def _entropic_force_records(known: River) -> tuple[int, int]:
     r = abs(1.0 - known.rate / (1.0 - beta) * float(known.a(y)))
     steps = np.log(_FORGOTTEN) / np.log(max(r**2, beta, 1e-9))
     usable = [int(step) for step in run.recorder.record_steps(run.steps)[:-1] if step >= steps]
-    if not usable:
-        raise NotApplicable(f"no record after {steps:.0f} steps and before the last, when {known.fast} is at rest")
+    require(usable, f"no record after {steps:.0f} steps and before the last, when {known.fast} is at rest")
     return usable[0], run.steps
 
 
@@ -139,15 +137,13 @@ def entropic_force(run: Run) -> list[Prediction]:
     That there is an entropic force is claimed in arXiv:2505.10559; all formulas are re-derived.
     """
     known = river(run, ("sgd", "momentum"))
-    if not known.is_flat or known.river_noise:
-        raise NotApplicable("the river is not flat, or has noise of its own")
+    require(known.is_flat and not known.river_noise, "the river is not flat, or has noise of its own")
     heavy = known.run.optimizer.name == "momentum"
     rows = [] if heavy or isinstance(run.initial[known.slow], Grid) else [_displacement(known)]
     rows += [_leading_displacement(known)] if heavy else []
     if not heavy and known.slow in run.recorder.drifts:
         rows.append(_conditional(known))
-    if not rows:
-        raise NotApplicable(f"{known.slow} starts from more than one point, and its drift is not recorded")
+    require(rows, f"{known.slow} starts from more than one point, and its drift is not recorded")
     return rows
 
 
@@ -172,38 +168,41 @@ def _ratio(
     known: River, quantity: str, predicted: float, start: int, order: int, conditions: str, leading: float | None
 ) -> Prediction:
     moments = tuple(Moment("mean", known.slow, step) for step in (start, known.run.steps))
-    return row(
+    return ratio_row(
+        moments,
+        predicted,
         quantity,
-        Function("ratio", partial(change_over, predicted), moments),
-        1.0,
-        order,
+        order=order,
+        function=change_over,
         conditions=conditions,
         rival=None if leading is None else Rival("leading order", leading),
-        learning_rate=known.rate,
+        small=known.rate,
         series=f"entropic-force {known.series} {known.noise}",
     )
 
 
 def _conditional(known: River) -> Prediction:
     recorded = known.run.recorder.drifts[known.slow]
-    if recorded.by != known.slow:
-        raise NotApplicable(f"the drift of {known.slow} is recorded by {recorded.by}, expected by itself")
+    require(recorded.by == known.slow, f"the drift of {known.slow} is recorded by {recorded.by}, expected by itself")
     grid = known.run.initial[known.slow]
     edges = recorded.bins.edges
-    if not isinstance(grid, Grid) or not (grid.low < edges[0] and edges[-1] < grid.high):
-        raise NotApplicable(f"{known.slow} has no uniform density over all bins: start it from a wider grid")
+    require(
+        isinstance(grid, Grid) and grid.low < edges[0] and edges[-1] < grid.high,
+        f"{known.slow} has no uniform density over all bins: start it from a wider grid",
+    )
     drift, nodes = Drift(known), np.polynomial.legendre.leggauss(4)
     centres, half = (edges[1:] + edges[:-1]) / 2.0, np.diff(edges) / 2.0
     points = centres[:, None] + half[:, None] * nodes[0]
     values = drift.conditional(points) @ nodes[1] / 2.0
     slowest = abs(1.0 - known.rate * float(np.min(known.a(points)))) ** (2 * recorded.start)
-    if slowest > _FORGOTTEN:
-        raise NotApplicable(f"{known.fast} remembers its start to {slowest:.1g} where the drift is recorded first")
+    require(
+        not slowest > _FORGOTTEN, f"{known.fast} remembers its start to {slowest:.1g} where the drift is recorded first"
+    )
     return row(
-        f"conditional drift of {known.slow} over {len(values)} bins",
         DriftCurve(known.slow, tuple(map(float, values))),
         float(values[np.argmax(np.abs(values))]),
-        "adiabatic",
+        f"conditional drift of {known.slow} over {len(values)} bins",
+        order="adiabatic",
         conditions=f"valid to eta*a = {known.rate * float(np.max(known.a(points))):.3g}, its square neglected",
     )
 
@@ -230,8 +229,7 @@ def displacement(run: Run, start: int, stop: int, additive: bool = False) -> flo
         return np.array([-(rate**2) * noise / 4.0 * known.a(at, 1) / known.a(at)])
 
     solved = solve_ivp(drift, (0.0, float(stop)), [first], t_eval=[start, stop], rtol=1e-9, atol=1e-13)
-    if not solved.success:
-        raise NotApplicable(f"the drift leaves the numbers within {stop} steps")
+    require(solved.success, f"the drift leaves the numbers within {stop} steps")
     return float(solved.y[0, 1] - solved.y[0, 0])
 
 
@@ -260,23 +258,22 @@ def entropic_force_state_noise(run: Run) -> list[Prediction]:
     y = single_start(run, known.slow)
     steps = _RELAXATIONS / (rate * known.a(y))
     usable = [int(step) for step in run.recorder.record_steps(run.steps)[:-1] if step >= steps]
-    if not usable:
-        raise NotApplicable(f"no record after {steps:.0f} steps and before the last, when {known.fast} is at rest")
+    require(usable, f"no record after {steps:.0f} steps and before the last, when {known.fast} is at rest")
     start = usable[0]
     predicted = displacement(run, start, run.steps)
-    if not predicted:
-        raise NotApplicable(f"{known.slow} starts where the walls do not push it")
+    require(predicted, f"{known.slow} starts where the walls do not push it")
     power = known.a(y) * known.variance(y, 1) / (known.variance(y) * known.a(y, 1))
     moments = tuple(Moment("mean", known.slow, step) for step in (start, run.steps))
     return [
-        row(
+        ratio_row(
+            moments,
+            predicted,
             f"displacement of {known.slow} over its leading order at q = {power:.4g}, steps {start} to {run.steps}",
-            Function("ratio", partial(change_over, predicted), moments),
-            1.0,
-            0,
+            order=0,
+            function=change_over,
             conditions=f"{known.slow} moves by {predicted:.6g}; eta*a = {rate * known.a(y):.3g}",
             rival=_additive(run, start, predicted),
-            learning_rate=rate,
+            small=rate,
             series=f"entropic-force-state-noise {run.loss.population} {y:g} {power:.6g} {known.variance(y):.9g}",
         )
     ]
@@ -338,24 +335,21 @@ def steep_river(run: Run) -> list[Prediction]:
     learning rate. Updates are simultaneous; if y' used x', V' would stand in place of V. Re-derived.
     """
     known = river(run)
-    if known.is_flat:
-        raise NotApplicable("the river is flat, that is entropic-force's")
-    if known.river_noise:
-        raise NotApplicable(f"{known.slow} has noise of its own")
+    require(not known.is_flat, "the river is flat, that is entropic-force's")
+    require(not known.river_noise, f"{known.slow} has noise of its own")
     end, shift = path(known)
     _, rival = path(known, adiabatic=True)
-    if not (shift != 0.0 and np.isfinite(shift)):
-        raise NotApplicable("the walls do not move the river")
+    require(shift != 0.0 and np.isfinite(shift), "the walls do not move the river")
     measure = Function("ratio", partial(_over, end, shift), (Moment("mean", known.slow, run.steps),))
     return [
         row(
-            f"shift of {known.slow} by its walls over steep-river",
             measure,
             1.0,
-            0,
+            f"shift of {known.slow} by its walls over steep-river",
+            order=0,
             conditions=f"{known.slow} = {end:.6g} without noise, shifted by {shift:.6g}, sigma^2 = {known.noise:.4g}",
             rival=Rival("adiabatic force", rival / shift),
-            learning_rate=known.noise,
+            small=known.noise,
             series=f"steep-river {known.series} {known.rate}",
         )
     ]
@@ -390,14 +384,11 @@ def river_speed(run: Run) -> list[Prediction]:
     Re-derived.
     """
     known = river(run)
-    if known.is_flat or known.river_noise:
-        raise NotApplicable("the river is flat, or has noise of its own")
+    require(not (known.is_flat or known.river_noise), "the river is flat, or has noise of its own")
     y = known.start
-    if float(known.c(y, 1)) == 0.0:
-        raise NotApplicable(f"{known.slow} starts where the river has no slope")
+    require(float(known.c(y, 1)) != 0.0, f"{known.slow} starts where the river has no slope")
     memory = abs(float(known.c(y, 1) * known.a(y, 1) / (2.0 * known.a(y) ** 2)))
-    if memory > _GENTLE:
-        raise NotApplicable(f"the river is not gentle: |c' a'|/(2 a^2) = {memory:.3g}, that is steep-river's")
+    require(not memory > _GENTLE, f"the river is not gentle: |c' a'|/(2 a^2) = {memory:.3g}, that is steep-river's")
     start = _river_speed_first_record(known)
     path = Drift(known).path(run.steps)
     predicted = float(path[-1] - path[start])
@@ -407,13 +398,13 @@ def river_speed(run: Run) -> list[Prediction]:
     scale = known.rate * abs(float(known.c(y, 1)))
     return [
         row(
-            f"speed of {known.slow} over that without walls, steps {start} to {run.steps}",
             Function("speed", partial(_speed, scale * span), moments),
             predicted / (scale * span),
-            1,
+            f"speed of {known.slow} over that without walls, steps {start} to {run.steps}",
+            order=1,
             conditions=f"{predicted / span:.6g} a step, |c' a'|/(2 a^2) = {memory:.3g}",
             rival=Rival("leading order", leading / scale),
-            learning_rate=known.rate,
+            small=known.rate,
             series=f"river-speed {known.series} {known.noise}",
         )
     ]
@@ -427,8 +418,7 @@ def _river_speed_first_record(known: River) -> int:
     a = known.rate * float(known.a(known.start))
     steps = 7.0 / (2.0 * a)
     usable = [int(step) for step in known.run.recorder.record_steps(known.run.steps)[:-1] if step >= steps]
-    if not usable:
-        raise NotApplicable(f"no record after {steps:.0f} steps and before the last, when {known.fast} is at rest")
+    require(usable, f"no record after {steps:.0f} steps and before the last, when {known.fast} is at rest")
     return usable[0]
 
 
@@ -460,24 +450,25 @@ def entropic_force_signsgd(run: Run) -> list[Prediction]:
     must be told, has in place of T_s the temperature of SGD, ``eta*sigma^2/2``. Re-derived.
     """
     known = river(run, ("signsgd",))
-    if not known.river_noise > 0:
-        raise NotApplicable(f"{known.slow} has no noise: its sign is that of the walls")
-    if any(run.loss.noise[name].family != "normal" for name in run.loss.noise):
-        raise NotApplicable("the mean sign is that of normal noise")
-    if not _is_constant(known):
-        raise NotApplicable("the slope of the river, or a'/a, changes along it")
+    require(known.river_noise > 0, f"{known.slow} has no noise: its sign is that of the walls")
+    require(
+        all(noise.family == "normal" for noise in run.loss.noise.values()),
+        "the mean sign is that of normal noise",
+    )
+    require(_is_constant(known), "the slope of the river, or a'/a, changes along it")
     start = _entropic_force_signsgd_first_record(known)
     predicted = drift(known) * (run.steps - start)
     moments = tuple(Moment("mean", known.slow, step) for step in (start, run.steps))
     return [
-        row(
+        ratio_row(
+            moments,
+            predicted,
             f"displacement of {known.slow} over entropic-force-signsgd, steps {start} to {run.steps}",
-            Function("ratio", partial(change_over, predicted), moments),
-            1.0,
-            0,
+            order=0,
+            function=change_over,
             conditions=f"{known.slow} moves by {predicted:.6g}",
             rival=Rival("the temperature of SGD", drift(known, known.temperature) / drift(known)),
-            learning_rate=known.rate,
+            small=known.rate,
             series=f"entropic-force-signsgd {known.series} {known.noise} {known.river_noise}",
         )
     ]
@@ -498,6 +489,5 @@ def _entropic_force_signsgd_first_record(known: River) -> int:
     pull = known.rate * float(known.a(known.start)) * np.sqrt(2.0 / np.pi / known.noise)
     steps = 7.0 / (2.0 * pull)
     usable = [int(step) for step in known.run.recorder.record_steps(known.run.steps)[:-1] if step >= steps]
-    if not usable:
-        raise NotApplicable(f"no record after {steps:.0f} steps and before the last, when {known.fast} is at rest")
+    require(usable, f"no record after {steps:.0f} steps and before the last, when {known.fast} is at rest")
     return usable[0]

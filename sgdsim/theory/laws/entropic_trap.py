@@ -8,8 +8,8 @@ import numpy as np
 
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
-from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, Rival, over
-from sgdsim.theory.law import law, row
+from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, Rival, over, require
+from sgdsim.theory.law import law, ratio_row, row
 from sgdsim.theory.laws.entropic_force import Drift, bend_of, slope_of
 from sgdsim.theory.methods.rivers import River, river
 from sgdsim.theory.recorded_names import name_of
@@ -86,29 +86,26 @@ def entropic_trap(run: Run) -> list[Prediction]:
     Entropic trapping is claimed in arXiv:2505.10559; the formulas are re-derived.
     """
     known = river(run)
-    if known.river_noise:
-        raise NotApplicable(f"{known.slow} has noise of its own, that is noisy-river's")
-    if known.is_flat:
-        raise NotApplicable("the river is flat: nothing opposes its walls")
+    require(not known.river_noise, f"{known.slow} has noise of its own, that is noisy-river's")
+    require(not known.is_flat, "the river is flat: nothing opposes its walls")
     y = trap(known)
     memory = float(np.exp(run.steps * slope_of(Drift(known).first, y)))
-    if memory > _entropic_trap_FORGOTTEN:
-        raise NotApplicable(f"the start of {known.slow} is still remembered, to {memory:.1g}")
+    require(not memory > _entropic_trap_FORGOTTEN, f"the start of {known.slow} is still remembered, to {memory:.1g}")
     conditions = f"eta*a = {known.rate * float(known.a(y)):.3g}, start remembered to {memory:.1g}"
     spread = variance(known, y)
     identity = Moment("mean", name_of(run, _slope_observable(known)), run.steps)
-    rows = [row("mean slope of the loss along the river", identity, 0.0, "exact", conditions=conditions)]
+    rows = [row(identity, 0.0, "mean slope of the loss along the river", conditions=conditions)]
     leading = _leading(known, y)
     for statistic, value, rival in (("mean", y, Rival("leading order", leading)), ("variance", spread, None)):
         rows.append(
             row(
-                f"{statistic}({known.slow}) in the trap",
                 Moment(statistic, known.slow, run.steps),
                 value,
-                2,
+                f"{statistic}({known.slow}) in the trap",
+                order=2,
                 conditions=conditions,
                 rival=rival,
-                learning_rate=known.rate,
+                small=known.rate,
                 series=f"entropic-trap {known.series} {known.noise}",
             )
         )
@@ -145,8 +142,7 @@ def root(known: River) -> float:
         return float(known.c(y, 1) + known.a(y, 1) * known.rest(y) / 2.0)
 
     y = known.start
-    if not slope(y) < 0.0:
-        raise NotApplicable(f"{known.slow} does not run to larger values from its start")
+    require(slope(y) < 0.0, f"{known.slow} does not run to larger values from its start")
     while known.rate * float(known.a(y + _STEP)) < 2.0:
         if slope(y + _STEP) >= 0.0:
             return float(brentq(slope, y, y + _STEP, xtol=1e-14))
@@ -215,14 +211,18 @@ def edge_of_stability(run: Run) -> list[Prediction]:
     a'*v/2`` of walls at rest. For the shift it is this force alone, ``-F''*S_yy/(2*F')``. Re-derived.
     """
     known = river(run)
-    if known.river_noise or known.is_flat or known.bed[2] != 0:
-        raise NotApplicable("speaks of a river of constant slope without noise of its own")
+    require(
+        known.bed[2] == 0 and not (known.river_noise or known.is_flat),
+        "speaks of a river of constant slope without noise of its own",
+    )
     y = root(known)
     shift, spread, left = fluctuations(known, y)
     travel = abs(y - known.start) / (known.rate * abs(float(known.c(y, 1))))
     memory = left ** max(run.steps - travel, 0.0)
-    if not memory < _edge_of_stability_FORGOTTEN:
-        raise NotApplicable(f"{known.slow} gets there after {travel:.0f} steps, and remembers them to {memory:.1g}")
+    require(
+        memory < _edge_of_stability_FORGOTTEN,
+        f"{known.slow} gets there after {travel:.0f} steps, and remembers them to {memory:.1g}",
+    )
     gamma = known.rate * abs(float(known.c(y, 1))) * float(known.a(y, 1) / known.a(y))
     edge = known.rate * float(known.a(y))
     conditions = f"eta*a = {edge:.4g}, gamma = {gamma:.3g}, root {y:.6g}"
@@ -230,13 +230,13 @@ def edge_of_stability(run: Run) -> list[Prediction]:
     measured = {"mean": partial(_shift_over, y, shift), "variance": partial(over, spread)}
     return [
         row(
-            f"{text} at the edge of stability over edge-of-stability",
             Function("ratio", measured[statistic], (Moment(statistic, known.slow, run.steps),)),
             1.0,
-            0,
+            f"{text} at the edge of stability over edge-of-stability",
+            order=0,
             conditions=f"{conditions}, {value:.6g}",
             rival=Rival(name, other / value),
-            learning_rate=gamma,
+            small=gamma,
             series=f"edge-of-stability {known.walls[0]} {known.rate:.9g} {edge:.6g}",
         )
         for statistic, text, value, name, other in (
@@ -263,8 +263,10 @@ def threshold(known: River) -> float:
     """
     slope, bend = float(known.c(0.0, 1)), float(known.a(0.0, 2))
     parabola = known.walls[3] == 0 and float(known.a(0.0, 1)) == 0.0 and bend > 0.0 and float(known.a(0.0)) > 0.0
-    if not (parabola and known.bed[2] == 0 and slope < 0.0) or known.river_noise:
-        raise NotApplicable("speaks of a river -g*y without noise of its own, in walls a0*(1 + k*y^2)")
+    require(
+        parabola and known.bed[2] == 0 and slope < 0.0 and not known.river_noise,
+        "speaks of a river -g*y without noise of its own, in walls a0*(1 + k*y^2)",
+    )
     return float(-2.0 * slope / np.sqrt(_k(known)))
 
 
@@ -343,8 +345,7 @@ def transit(known: River, end: float, leading: bool = False) -> float:
     y = known.start
     if not leading:  # x cools at once, with what it moves y until then
         y -= float(known.a(y, 1) / (4.0 * known.a(y))) * (known.start_heat - known.rest(y))
-    if not np.all(drift.first(np.linspace(y, end, 200)) > 0.0):
-        raise NotApplicable(f"the drift holds {known.slow} before {end:g}")
+    require(np.all(drift.first(np.linspace(y, end, 200)) > 0.0), f"the drift holds {known.slow} before {end:g}")
     steps = float(quad(steps_along, y, end, epsrel=1e-9)[0])
     return steps if leading else steps + _late(known, end)
 
@@ -396,13 +397,13 @@ def _trapped(known: River, ratio: float, series: str) -> Prediction:
     if not max(memory, left**2) < _trap_threshold_FORGOTTEN:  # by the mean, and by its variance
         raise NotApplicable(f"the start of {known.slow} is still remembered, to {max(memory, left**2):.1g}")
     return row(
-        f"mean({known.slow}) in the trap at T/T_c = {ratio:.4g}",
         Moment("mean", known.slow, known.run.steps),
         y,
-        1,
+        f"mean({known.slow}) in the trap at T/T_c = {ratio:.4g}",
+        order=1,
         conditions=f"{_conditions(known, y)}, start remembered to {memory:.1g}",
         rival=Rival("leading order", leading_trap(known)),
-        learning_rate=known.rate,
+        small=known.rate,
         series=series,
     )
 
@@ -410,14 +411,14 @@ def _trapped(known: River, ratio: float, series: str) -> Prediction:
 def _passing(known: River, ratio: float, series: str) -> Prediction:
     name, end = _passage(known)
     predicted, leading = transit(known, end), transit(known, end, leading=True)
-    return row(
+    return ratio_row(
+        Moment("mean", name, known.run.steps),
+        predicted,
         f"steps of {known.slow} to {end:g} over trap-threshold, at T/T_c = {ratio:.4g}",
-        Function("ratio", partial(over, predicted), (Moment("mean", name, known.run.steps),)),
-        1.0,
-        1,
+        order=1,
         conditions=f"{predicted:.6g} steps, {_conditions(known, end)}",
         rival=Rival("leading order", leading / predicted),
-        learning_rate=known.rate,
+        small=known.rate,
         series=f"{series} {end:g}",
     )
 

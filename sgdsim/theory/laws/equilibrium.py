@@ -10,11 +10,17 @@ from itertools import pairwise
 import numpy as np
 
 from sgdsim.model.run import Run
-from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, Rival, over
+from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, Rival, over, require
 from sgdsim.theory.law import law, row, series
-from sgdsim.theory.laws.valley import fast_loss_name, fast_losses, temperature
-from sgdsim.theory.methods.fast_directions import Mode, modes
-from sgdsim.theory.methods.gradient_flow import constant_rate
+from sgdsim.theory.laws.valley import temperature
+from sgdsim.theory.methods.fast_directions import (
+    Mode,
+    at_point,
+    constant_rate,
+    fast_loss_name,
+    fast_losses,
+    modes,
+)
 
 LEADING = Rival("leading order", 0.5)
 
@@ -85,7 +91,9 @@ def heat_capacity(run: Run) -> list[Prediction]:
         unit = (2.0 * mean) ** 2
         measure = Function("fluctuation", partial(over, unit), (Moment("variance", name, run.steps),))
         quantity = f"heat capacity Var({name})/T_eff^2"
-        rows.append(row(quantity, measure, variance / unit, mode.order, conditions=mode.conditions))
+        rows.append(
+            row(measure, variance / unit, quantity, order=mode.order, conditions=mode.conditions, assumes=mode.assumes)
+        )
     return rows
 
 
@@ -106,11 +114,12 @@ def _secants(family: Sequence[tuple[int, Mode]], fixed: str) -> Iterator[Predict
         predicted = (two.fast_loss(step)[0] - one.fast_loss(step)[0]) / gap
         moments = (Moment("mean", name, step, point=i), Moment("mean", name, step, point=j))
         yield row(
-            f"heat capacity d{name}/dT at fixed {fixed}, points {i} to {j}",
             Function("secant", partial(_heat_capacity_secant, gap), moments),
             predicted,
-            one.order,
+            f"heat capacity d{name}/dT at fixed {fixed}, points {i} to {j}",
+            order=one.order,
             conditions=f"{one.conditions}; {two.conditions}",
+            assumes=(*at_point(i, one.assumes), *at_point(j, two.assumes)),
             rival=None if one.decay else LEADING,
         )
 
@@ -155,8 +164,7 @@ def gaussian_entropy(variance: float | np.ndarray) -> np.ndarray:
 
 def _entropy_modes(run: Run) -> list[Mode]:
     found = [mode for mode in modes(run) if mode.is_gaussian and not mode.decay]
-    if not found:
-        raise NotApplicable("no fast direction is Gaussian and without weight decay")
+    require(found, "no fast direction is Gaussian and without weight decay")
     return found
 
 
@@ -200,12 +208,13 @@ def entropy(run: Run) -> list[Prediction]:
         cold = 0.5 * np.log(np.pi * np.e * mode.noise_variance / mode.curvature[-1] * rate)
         rows.append(
             row(
-                f"entropy of {mode.parameter}",
                 measure,
                 predicted,
-                mode.order,
-                0.01,
+                f"entropy of {mode.parameter}",
+                order=mode.order,
+                resolution=0.01,
                 conditions=mode.conditions,
+                assumes=mode.assumes,
                 rival=Rival("leading order", float(cold)),
             )
         )
@@ -218,10 +227,10 @@ def _entropy_secant(one: tuple[float, int, Mode], two: tuple[float, int, Mode]) 
     variances = mode.cumulants(steps[0])[1], other.cumulants(steps[1])[1]
     moments = (Moment("variance", mode.parameter, steps[0], i), Moment("variance", mode.parameter, steps[1], j))
     return row(
-        f"dS/d ln(eta) of {mode.parameter}, points {i} to {j}",
         Function("secant of entropy", partial(_slope, gap), moments),
         float(_slope(gap, *map(np.asarray, variances))),
-        mode.order,
+        f"dS/d ln(eta) of {mode.parameter}, points {i} to {j}",
+        order=mode.order,
         conditions=f"{mode.conditions}; {other.conditions}",
         rival=Rival("leading order", 0.5),
     )

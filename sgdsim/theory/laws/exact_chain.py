@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
 
 import numpy as np
 
 from sgdsim.model.run import Run
-from sgdsim.prediction import Moment, NotApplicable, Prediction, Rival
+from sgdsim.prediction import Moment, NotApplicable, Prediction, Rival, require
 from sgdsim.theory.chain.evolution import evolve
 from sgdsim.theory.law import law, row
 from sgdsim.theory.methods.linear_response import response
@@ -20,40 +20,36 @@ from sgdsim.theory.quadrature.nested import Numerical
     source="numerical: the backward operator of the chain",
     holds="one or two parameters, an optimizer without memory, a constant rate",
 )
-def exact_chain(run: Run) -> list[Prediction]:
+def exact_chain(run: Run) -> Iterator[Prediction]:
     """The exact chain as a law of its own: means and variances at the end of a run, for one or two parameters.
 
-    SGD is a Markov chain; `sgdsim.theory.chain.chain` applies its backward operator numerically, with an estimate of
+    SGD is a Markov chain; `sgdsim.theory.chain` applies its backward operator numerically, with an estimate of
     the error. Where asymptotic theory and simulation differ, this tells whose error it is; linear response is the
-    rival beside it. It takes seconds, so that it is asked for by ``id = "chain"`` and not automatic.
+    rival beside it. It takes seconds, so that it must be asked for.
     """
     names = run.loss.parameters
     values = evolve(run, [*names, *(f"({name})**2" for name in names)], run.steps)
     leading = _leading(run)
-    rows: list[Prediction] = []
     for name, mean, square in zip(names, values, values[len(names) :], strict=False):
-        rows += _rows(run, name, mean, square, leading.get(name))
-    return rows
+        yield from _rows(run, name, mean, square, leading.get(name))
 
 
-def _rows(run: Run, name: str, mean: Numerical, square: Numerical, leading: float | None) -> list[Prediction]:
+def _rows(run: Run, name: str, mean: Numerical, square: Numerical, leading: float | None) -> Iterator[Prediction]:
     centre, variance = float(mean.value), float(square.value) - float(mean.value) ** 2
     spread = float(np.sqrt(max(variance, 0.0)))
     off = float(square.error) + 2.0 * abs(centre) * float(mean.error)
-    resolution = 0.01 * float(np.hypot(centre, spread))
-    rows = [_row(run, "mean", name, centre, float(mean.error), resolution)]
+    yield _row(Moment("mean", name, run.steps), centre, float(mean.error), 0.01 * float(np.hypot(centre, spread)))
     if variance > 0:
-        row = _row(run, "variance", name, variance, off, 0.01 * variance)
-        rows.append(row if leading is None else replace(row, rival=Rival("linear response", leading)))
-    return rows
+        rival = None if leading is None else Rival("linear response", leading)
+        yield _row(Moment("variance", name, run.steps), variance, off, 0.01 * variance, rival)
 
 
-def _row(run: Run, statistic: str, name: str, value: float, error: float, resolution: float) -> Prediction:
-    if not error < resolution:
-        raise NotApplicable(f"the {statistic} of {name} is only known to {error:.2g}, worse than {resolution:.2g}")
-    conditions = f"numerical error {error:.1g}"
-    measure = Moment(statistic, name, run.steps)
-    return row(f"{statistic}({name})", measure, value, "exact", resolution, conditions=conditions)
+def _row(measure: Moment, value: float, error: float, resolution: float, rival: Rival | None = None) -> Prediction:
+    require(
+        error < resolution,
+        f"the {measure.statistic} of {measure.observable} is only known to {error:.2g}, worse than {resolution:.2g}",
+    )
+    return row(measure, value, resolution=resolution, conditions=f"numerical error {error:.1g}", rival=rival)
 
 
 def _leading(run: Run) -> dict[str, float]:

@@ -9,10 +9,9 @@ import numpy as np
 
 from sgdsim.model.noise import Noise
 from sgdsim.model.run import Recorder, Run
-from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, Rival, over
-from sgdsim.theory.law import law, row, series
-from sgdsim.theory.laws.valley import fast_loss_name, fast_losses
-from sgdsim.theory.methods.fast_directions import Mode, modes
+from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, Rival, require
+from sgdsim.theory.law import law, ratio_row, row, series
+from sgdsim.theory.methods.fast_directions import Mode, fast_loss_name, fast_losses, modes
 from sgdsim.theory.methods.walls import Wall, wall_losses, walls
 
 _WEAKEST = 0.05  # a^2*v/sigma^2 at the start, in powers of which SignSGD is tested
@@ -86,11 +85,11 @@ def _row(mode: Mode) -> Prediction | None:
     name, least = fast_loss_name(mode), bound(steps, a, mode.noise_variance, float(start))
     best = _are(mode.rates, greedy_rates(steps, a, mode.noise_variance, float(start)))
     predicted = 1.0 if best else 2.0 * mode.fast_loss(steps)[0] / a / least
-    return row(
+    return ratio_row(
+        Moment("mean", name, steps),
+        a * least / 2.0,
         f"second moment of {mode.parameter} over the least that any schedule leaves",
-        Function("ratio", partial(over, a * least / 2.0), (Moment("mean", name, steps),)),
         predicted,
-        "exact",
         conditions=f"least {least:.6g}; {'this schedule is the best' if best else mode.conditions}",
         rival=None if best else Rival("the bound", 1.0),
     )
@@ -106,11 +105,11 @@ def _of_all(found: Sequence[Mode]) -> list[Prediction]:
     predicted = sum(mode.fast_loss(run.steps)[0] for mode in found) / least
     greedy = _are(found[0].rates, rates)
     return [
-        row(
+        ratio_row(
+            tuple(_last(fast_loss_name(mode), run) for mode in found),
+            least,
             f"fast loss of {len(found)} modes over what the greedy rates leave",
-            Function("ratio", partial(over, least), tuple(_last(fast_loss_name(mode), run) for mode in found)),
             predicted,
-            "exact",
             conditions=f"least {least:.6g}; {'these rates are the greedy ones' if greedy else found[0].conditions}",
             rival=None if greedy else Rival("the greedy choice", 1.0),
         )
@@ -156,14 +155,13 @@ def _of_last(runs: Sequence[Run], points: Sequence[int], last: np.ndarray) -> li
     names = [fast_loss_name(mode) for mode in found]
     return [
         row(
-            "last rate that leaves the least fast loss",
             Function(
                 "lowest",
                 partial(_lowest, last, len(names)),
                 tuple(Moment("mean", name, run.steps, point) for point in points for name in names),
             ),
             float(best),
-            "exact",
+            "last rate that leaves the least fast loss",
             conditions=f"{len(names)} modes, {run.steps} steps, which differ in the last",
             rival=Rival(f"the best of {found[0].parameter} alone", float(alone)) if len(found) > 1 else None,
         )
@@ -179,18 +177,21 @@ def _lowest(rates: np.ndarray, modes: int, *measured: np.ndarray) -> np.ndarray:
 
 def _signed(run: Run) -> list[Wall]:
     """Walls that start from a normal law about their bottom."""
-    if run.optimizer.decay:
-        raise NotApplicable("holds without weight decay")
+    require(not run.optimizer.decay, "holds without weight decay")
     found = walls(run)
     for wall in found:
         start = run.initial[wall.parameter]
         if not (wall.is_normal and isinstance(start, Noise) and start.family == "normal"):
             raise NotApplicable(f"SignSGD: holds for normal noise, and a normal start of {wall.parameter}")
-        if abs(start.moment(1) - wall.centre) > 1e-12:
-            raise NotApplicable(f"SignSGD: holds where {wall.parameter} starts about its bottom, {wall.centre:g}")
+        require(
+            abs(start.moment(1) - wall.centre) <= 1e-12,
+            f"SignSGD: holds where {wall.parameter} starts about its bottom, {wall.centre:g}",
+        )
         strength = wall.curvature**2 * start.cumulant(2) / wall.noise_variance
-        if not 0.0 < strength <= _WEAKEST:
-            raise NotApplicable(f"SignSGD: a^2*v/sigma^2 of {wall.parameter} is {strength:.3g}, expected to {_WEAKEST}")
+        require(
+            0.0 < strength <= _WEAKEST,
+            f"SignSGD: a^2*v/sigma^2 of {wall.parameter} is {strength:.3g}, expected to {_WEAKEST}",
+        )
     return found
 
 
@@ -202,15 +203,16 @@ def _of_sign(wall: Wall) -> Prediction:
     rates, strength = run.schedule.rates(run.steps), a**2 * v0 / wall.noise_variance
     greedy = np.sqrt(2.0 / np.pi) * a / wall.sigma / (1.0 / v0 + 2.0 / np.pi * np.arange(run.steps) * strength / v0)
     best, of_sgd = _are(rates, greedy), bound(run.steps, a, wall.noise_variance, v0) / least
-    return row(
+    return ratio_row(
+        _last(name, run),
+        a * least / 2.0,
         f"second moment of {wall.parameter} over the least of SignSGD, in powers of a^2 v_0/sigma^2",
-        Function("ratio", partial(over, a * least / 2.0), (_last(name, run),)),
         1.0 if best else sign_variance(rates, a, wall.sigma, v0) / least,
-        0,
-        (1.0 - of_sgd) / 2.0,  # half the distance to the least of SGD
+        order=0,
+        resolution=(1.0 - of_sgd) / 2.0,  # half the distance to the least of SGD
         conditions=f"least {least:.6g}, a^2 v_0/sigma^2 = {strength:.4g}",
         rival=Rival("the least of SGD", of_sgd),
-        learning_rate=strength,
+        small=strength,
         series=f"fastest-cooling {wall.parameter} {'greedy' if best else 'other rates'}",
     )
 
@@ -266,6 +268,5 @@ def fastest_cooling(run: Run) -> list[Prediction]:
         return [_of_sign(wall) for wall in _signed(run)]
     found = [mode for mode in modes(run) if not (mode.adiabatic or mode.decay)]
     rows = [row for mode in found if (row := _row(mode)) is not None]
-    if not rows:
-        raise NotApplicable("no valley has a constant curvature and noise, a start that is spread, and no weight decay")
+    require(rows, "no valley has a constant curvature and noise, a start that is spread, and no weight decay")
     return [*rows, *_of_all(found)] if len(rows) == len(found) > 1 else rows

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
-from sgdsim.prediction import FEWEST_RATES, DriftCurve, Function, Moment, NotApplicable, Prediction, over
-from sgdsim.theory.law import law, row
+from sgdsim.prediction import FEWEST_RATES, DriftCurve, Moment, NotApplicable, Prediction, require
+from sgdsim.theory.law import law, ratio_row, row
 from sgdsim.theory.laws.valley import stationary_fast_loss
 from sgdsim.theory.methods.fast_directions import Mode, modes
 from sgdsim.theory.methods.rivers import River, river
@@ -59,8 +58,7 @@ def _landscape(run: Run) -> tuple[str, str, str, str]:
 
     from sgdsim.theory.methods.fast_directions import candidate_directions
 
-    if len(run.loss.parameters) != 2:
-        raise NotApplicable("speaks of one fast direction and one river")
+    require(len(run.loss.parameters) == 2, "speaks of one fast direction and one river")
     for direction in candidate_directions(run):
         (slow,) = set(run.loss.parameters) - {direction.parameter}
         x = run.loss.symbols[direction.parameter]
@@ -85,7 +83,7 @@ _SPLITS = {"unbalanced": "|W + Q - dU|", "unbalanced_symmetric": "|W + Q - dU| o
 
 def _nothing(run: Run, observable: Observable, text: str) -> Prediction:
     quantity = f"steps of {run.steps} with {text} > {ROUNDING:g}"
-    return row(quantity, Moment("mean", name_of(run, observable), run.steps), 0.0, "exact", 1e-9)
+    return row(Moment("mean", name_of(run, observable), run.steps), 0.0, quantity, resolution=1e-9)
 
 
 def _relaxation(mode: Mode) -> list[Prediction]:
@@ -108,7 +106,7 @@ def _relaxation(mode: Mode) -> list[Prediction]:
     quantity = f"mean heat of a step by {recorded} before it, {len(values)} bins"
     measure = DriftCurve(recorded, tuple(map(float, values)))
     resolution = 0.03 * float(np.abs(values).max())
-    return [row(quantity, measure, float(values[0]), "exact", resolution, conditions=f"bath {rest:.6g}")]
+    return [row(measure, float(values[0]), quantity, resolution=resolution, conditions=f"bath {rest:.6g}")]
 
 
 def river_means(known: River) -> dict[str, float]:
@@ -134,10 +132,11 @@ def _across(runs: Sequence[Run]) -> list[Prediction]:
         return []
     rivers = [river(run) for run in runs]
     noises = {known.noise for known in rivers}
-    if any(known.river_noise for known in rivers):
-        raise NotApplicable("mean work and heat of a river: it has noise of its own")
-    if len(noises) < FEWEST_RATES:
-        raise NotApplicable(f"mean work and heat of a river take {FEWEST_RATES} noises or more, not {len(noises)}")
+    require(not any(known.river_noise for known in rivers), "mean work and heat of a river: it has noise of its own")
+    require(
+        len(noises) >= FEWEST_RATES,
+        f"mean work and heat of a river take {FEWEST_RATES} noises or more, not {len(noises)}",
+    )
     return [row for point, known in enumerate(rivers) for row in _river(known, point)]
 
 
@@ -206,14 +205,14 @@ def _runs_along_walls(run: Run) -> bool:
 def _river(known: River, point: int) -> list[Prediction]:
     run, named = known.run, books(known.run)
     return [
-        row(
+        ratio_row(
+            Moment("mean", name_of(run, named[name]), run.steps),
+            value,
             f"mean({name}) of a river over first-law",
-            Function("ratio", partial(over, value), (Moment("mean", name_of(run, named[name]), run.steps),)),
-            1.0,
-            0,
+            order=0,
             point=point,
             conditions=f"{value:.6g} in {run.steps} steps, sigma^2 = {known.noise:.4g}",
-            learning_rate=known.noise,
+            small=known.noise,
             series=f"first-law {known.series} {known.rate}",
         )
         for name, value in river_means(known).items()
@@ -227,11 +226,11 @@ def _heats(mode: Mode, named: dict[str, Observable]) -> list[Prediction]:
     scale = 0.01 * noise
     return [
         row(
-            f"mean({name}) over {steps} steps",
             Moment("mean", name_of(run, named[name]), steps),
             float(value),
-            mode.order,
-            scale,
+            f"mean({name}) over {steps} steps",
+            order=mode.order,
+            resolution=scale,
             conditions=mode.conditions,
         )
         for name, value in (("heat", gained), ("heat_of_noise", noise))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
-from sgdsim.prediction import Moment, NotApplicable, Prediction, Tail
+from sgdsim.prediction import Moment, NotApplicable, Prediction, Tail, require
 from sgdsim.theory.law import law, row
+from sgdsim.theory.methods.fast_directions import constant_rate
 from sgdsim.theory.methods.kesten import Multiplier, multiplier
 from sgdsim.theory.methods.linear_response import Population, minimum, start_of
 from sgdsim.theory.methods.moment_recursion import is_affine
@@ -50,7 +53,7 @@ def _lyapunov_records(run: Run) -> Recorder:
     records=_lyapunov_records,
     automatic=True,
 )
-def lyapunov(run: Run) -> list[Prediction]:
+def lyapunov(run: Run) -> Iterator[Prediction]:
     """The Lyapunov exponent of a displacement that every step multiplies. Exact.
 
     Where the gradient of one parameter is ``h*theta`` with random h alone, ``log|theta_t| = log|theta_0| + sum
@@ -60,41 +63,27 @@ def lyapunov(run: Run) -> list[Prediction]:
 
     whatever the mean of theta^2 does.
     """
-    if not is_multiplicative(run):
-        raise NotApplicable("the gradient is not a random factor times one parameter")
+    require(is_multiplicative(run), "the gradient is not a random factor times one parameter")
     start = run.initial[run.loss.parameters[0]]
     if not isinstance(start, float | int) or start == 0:
         raise NotApplicable("the start is not one displacement other than zero")
-    if np.ptp(run.schedule.rates(run.steps)) > 0:
-        raise NotApplicable("holds for a constant learning rate")
+    constant_rate(run)
     factor, name = multiplier(run, 0.0), name_of(run, _logarithm(run))
     exponent, spread = float(factor.lyapunov.value), float(factor.log_variance.value)
-    if not np.isfinite(exponent + spread):
-        raise NotApplicable("the factor vanishes with positive probability: every path ends at zero")
+    require(np.isfinite(exponent + spread), "the factor vanishes with positive probability: every path ends at zero")
     mean, variance = np.log(abs(start)) + run.steps * exponent, run.steps * spread
     conditions = f"E log|1 - eta*h| = {exponent:.6g}"
     scale = 0.01 * float(np.hypot(mean, np.sqrt(variance)))
-    return [
-        _row(run, name, "mean", mean, scale, conditions),
-        *([_row(run, name, "variance", variance, None, conditions)] if variance else []),
-    ]
-
-
-def _row(run: Run, name: str, statistic: str, value: float, resolution: float | None, conditions: str) -> Prediction:
-    measure = Moment(statistic, name, run.steps)
-    return row(f"{statistic}({name})", measure, float(value), "exact", resolution, conditions=conditions)
+    yield row(Moment("mean", name, run.steps), float(mean), resolution=scale, conditions=conditions)
+    if variance:
+        yield row(Moment("variance", name, run.steps), float(variance), conditions=conditions)
 
 
 STEEPEST = 6.0
-
-
 """The largest that Hill's estimator sees: at 3 it is off by 5 % in the top 1 % of values, 1 % in the top 0.1 %."""
 
-
-_GENTLE = 2.3  # up to this exponent the top 1 % is in the tail (handbook, heavy-tail)
-
-
-_FORGOTTEN = 1e-3
+_GENTLE = 2.3  # up to this exponent the top 1 % is in the tail
+_FORGOTTEN = 1e-3  # what may be left of a moment of the start
 
 
 def _has_tail(run: Run) -> bool:
@@ -116,44 +105,42 @@ def _heavy_tail_records(run: Run) -> Recorder:
     records=_heavy_tail_records,
     automatic=True,
 )
-def heavy_tail(run: Run) -> list[Prediction]:
+def heavy_tail(run: Run) -> Iterator[Prediction]:
     """The Kesten tail of a stationary law, ``P(|delta| > x) ~ x^-kappa`` with ``E|1 - eta*h|^kappa = 1``.
 
     For one parameter whose gradient is affine with a random factor and noise of its own. The exponent is exact, and
     what is measured is the tail of a finite sample: by Hill's estimator from the largest values about the minimum,
     once the start is forgotten.
     """
-    if not _has_tail(run):
-        raise NotApplicable("no single parameter has a gradient that is affine with a random factor and with noise")
-    if np.ptp(run.schedule.rates(run.steps)) > 0:
-        raise NotApplicable("holds for a constant learning rate")
-    if run.steps not in run.recorder.snapshots:
-        raise NotApplicable("there is no snapshot of the last step")
+    require(_has_tail(run), "no single parameter has a gradient that is affine with a random factor and with noise")
+    constant_rate(run)
+    require(run.steps in run.recorder.snapshots, "there is no snapshot of the last step")
     factor = multiplier(run)
     exponent = float(factor.kesten.value)
-    if exponent > STEEPEST:
-        raise NotApplicable(f"the tail exponent {exponent:.3g} is too steep to be seen in a sample")
+    require(not exponent > STEEPEST, f"the tail exponent {exponent:.3g} is too steep to be seen in a sample")
     _check_forgotten(run, factor)
     _check_centre(run)
     name = run.loss.parameters[0]
     fraction = 1e-2 if exponent <= _GENTLE else 1e-3
     conditions = f"E|1 - eta*h|^{exponent:.6g} = 1, the top {fraction:g} of the sample"
-    measure = Tail(name, run.steps, fraction)
-    return [row(f"tail({name})", measure, exponent, "exact", 0.1 * exponent, conditions=conditions)]
+    yield row(Tail(name, run.steps, fraction), exponent, resolution=0.1 * exponent, conditions=conditions)
 
 
 def _check_centre(run: Run) -> None:
     """Hill's estimator looks at magnitudes, so the minimum must be at zero, and there must be noise at it."""
     theta = float(minimum(run.loss, start_of(run), run.optimizer.decay)[0])
-    if abs(theta) > 1e-6:
-        raise NotApplicable(f"the tail is about the minimum at {theta:.4g}; take the distance from it as the parameter")
-    if not Population(run.loss, run.optimizer.decay).noise(np.array([theta]))[0, 0] > 0:
-        raise NotApplicable("there is no noise at the minimum: paths collapse onto it")
+    require(
+        not abs(theta) > 1e-6,
+        f"the tail is about the minimum at {theta:.4g}; take the distance from it as the parameter",
+    )
+    require(
+        Population(run.loss, run.optimizer.decay).noise(np.array([theta]))[0, 0] > 0,
+        "there is no noise at the minimum: paths collapse onto it",
+    )
 
 
 def _check_forgotten(run: Run, factor: Multiplier) -> None:
     """A moment below the exponent comes to rest at the rate of its own growth factor."""
     order = min(1.0, 0.5 * float(factor.kesten.value))
     left = float(factor.power(order).value) ** run.steps
-    if left > _FORGOTTEN:
-        raise NotApplicable(f"the start is still remembered: E|A|^{order:.3g} leaves {left:.2g} of it")
+    require(not left > _FORGOTTEN, f"the start is still remembered: E|A|^{order:.3g} leaves {left:.2g} of it")

@@ -11,10 +11,10 @@ from sgdsim.base.errors import InputError
 from sgdsim.model.loss import Loss
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
-from sgdsim.prediction import Moment, NotApplicable, Prediction, Rival
+from sgdsim.prediction import Moment, NotApplicable, Prediction, Rival, require
 from sgdsim.theory.law import law, row
 from sgdsim.theory.laws.valley import stationary_variance
-from sgdsim.theory.methods.gradient_flow import constant_rate
+from sgdsim.theory.methods.fast_directions import constant_rate
 from sgdsim.theory.methods.walls import FORGOTTEN
 from sgdsim.theory.quadrature.expectation import Expected
 from sgdsim.theory.recorded_names import name_of
@@ -179,10 +179,11 @@ def minibatches(run: Run) -> list[Prediction]:
     Re-derived.
     """
     optimizer, rate = run.optimizer, constant_rate(run)
-    if optimizer.name != "sgd" or optimizer.decay or optimizer.preconditioner or optimizer.metric:
-        raise NotApplicable("holds for plain sgd without weight decay")
-    if not slopes(run.loss):
-        raise NotApplicable("no parameter has a gradient that is affine in it, free of others, and noisy")
+    require(
+        optimizer.name == "sgd" and not (optimizer.decay or optimizer.preconditioner or optimizer.metric),
+        "holds for plain sgd without weight decay",
+    )
+    require(slopes(run.loss), "no parameter has a gradient that is affine in it, free of others, and noisy")
     rows: list[Prediction] = []
     for one in slopes(run.loss):
         variance, note = _shuffled(run, one, rate) if optimizer.sampling == "epoch" else _drawn(run, one, rate)
@@ -197,8 +198,7 @@ def _drawn(run: Run, slope: Slope, rate: float) -> tuple[float, str]:
         raise NotApplicable("holds for batches with replacement, or shuffled epochs")
     a = slope.curvature
     kept = 1.0 - 2.0 * rate * a + rate**2 * (a * a + slope.slope_variance / batch)
-    if not kept < 1:
-        raise NotApplicable(f"the variance of {slope.parameter} grows by {kept:.4g} a step: it is infinite")
+    require(kept < 1, f"the variance of {slope.parameter} grows by {kept:.4g} a step: it is infinite")
     _check_forgotten(slope, max(kept, abs(1.0 - rate * a)) ** run.steps)
     return with_replacement(slope, rate, batch), f"slope of variance {slope.slope_variance:.4g}, B = {batch}"
 
@@ -209,18 +209,19 @@ def _shuffled(run: Run, slope: Slope, rate: float) -> tuple[float, str]:
     if data is None or slope.slope_variance > 1e-12 * slope.curvature**2 or used & set(run.loss.noise):
         raise NotApplicable("shuffled epochs: holds where rows shift the gradient, and all else is constant")
     batches = data.rows // batch
-    if data.rows % batch or run.steps % batches or batches < 2:
-        raise NotApplicable("shuffled epochs: holds at the end of an epoch of two or more whole batches")
+    require(
+        batches >= 2 and not (data.rows % batch or run.steps % batches),
+        "shuffled epochs: holds at the end of an epoch of two or more whole batches",
+    )
     _check_forgotten(slope, abs(1.0 - rate * slope.curvature) ** run.steps)
     noise = slope.noise_variance / batch * (data.rows - batch) / (data.rows - 1)
     return noise * shuffled(rate, slope.curvature, batches), f"epochs of {batches} batches"
 
 
 def _check_forgotten(slope: Slope, left: float) -> None:
-    if not left < FORGOTTEN:
-        raise NotApplicable(
-            f"{slope.parameter} remembers {left:.2g} of its start, at most {FORGOTTEN:g} can be neglected"
-        )
+    require(
+        left < FORGOTTEN, f"{slope.parameter} remembers {left:.2g} of its start, at most {FORGOTTEN:g} can be neglected"
+    )
 
 
 def _rows(run: Run, slope: Slope, variance: float, note: str) -> list[Prediction]:
@@ -233,7 +234,7 @@ def _rows(run: Run, slope: Slope, variance: float, note: str) -> list[Prediction
         measure = Moment(statistic, of, run.steps)
         other = None if rival is None else Rival("independent additive noise", rival)
         quantity = f"{statistic}({of})"
-        return row(quantity, measure, value, "exact", resolution, conditions=conditions, rival=other)
+        return row(measure, value, quantity, resolution=resolution, conditions=conditions, rival=other)
 
     return [
         judged("mean", fast, slope.curvature * variance / 2.0, None, slope.curvature * additive / 2.0),
@@ -252,7 +253,6 @@ def _kurtosis(run: Run, slope: Slope, rate: float) -> list[Prediction]:
     name = slope.parameter
     return [
         row(
-            f"kurtosis({name})",
             Moment("kurtosis", name, run.steps),
             excess,
             resolution=abs(excess),  # the distance to the rival

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from sgdsim.model.observables import Observable
 from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Recorder, Run
-from sgdsim.prediction import Moment, NotApplicable, Prediction
+from sgdsim.prediction import Moment, Prediction, require
 from sgdsim.theory.law import law, row
-from sgdsim.theory.methods.gradient_flow import constant_rate
+from sgdsim.theory.methods.fast_directions import constant_rate
 from sgdsim.theory.methods.walls import Wall, check_forgotten, stationary_rows, wall_losses, walls
 from sgdsim.theory.recorded_names import name_of
 
@@ -29,7 +31,7 @@ def arma_variance(phi_1: float, phi_2: float, theta_0: float, theta_1: float = 0
 
 
 def momentum_variance(optimizer: Optimizer, rate: float, curvature: float) -> float:
-    """Stationary variance of a wall's coordinate for gradient noise of variance 1, with weight decay (weight-decay).
+    """Stationary variance of a wall's coordinate for gradient noise of variance 1, with weight decay.
 
     Raises
     ------
@@ -47,12 +49,13 @@ def momentum_variance(optimizer: Optimizer, rate: float, curvature: float) -> fl
     beta, kept = values.get("momentum", 0.0), 1.0 - rate * values["decoupled_weight_decay"]
     curvature = curvature + values["weight_decay"]
     if optimizer.name == "nesterov":
-        if kept != 1.0:
-            raise NotApplicable("holds without decoupled weight decay")
+        require(kept == 1.0, "holds without decoupled weight decay")
         r = 1.0 - rate * curvature
         return arma_variance((1.0 + beta) * r, -beta * r, rate * (1.0 + beta), -rate * beta)
-    if optimizer.name not in ("sgd", "momentum", "ema"):
-        raise NotApplicable(f"holds for sgd, momentum, ema and nesterov, the optimizer is {optimizer.name}")
+    require(
+        optimizer.name in ("sgd", "momentum", "ema"),
+        f"holds for sgd, momentum, ema and nesterov, the optimizer is {optimizer.name}",
+    )
     scale = rate * (1.0 - beta) if optimizer.name == "ema" else rate
     return arma_variance(kept + beta - scale * curvature, -beta * kept, scale)
 
@@ -68,8 +71,7 @@ def check_momentum_forgotten(wall: Wall, rate: float) -> None:
     matrix = wall.run.optimizer.step_matrix(wall.curvature, rate)
     assert matrix is not None
     radius = float(np.abs(np.linalg.eigvals(matrix)).max())
-    if not radius < 1:
-        raise NotApplicable(f"{wall.parameter} is unstable: a step multiplies a displacement by {radius:.4g}")
+    require(radius < 1, f"{wall.parameter} is unstable: a step multiplies a displacement by {radius:.4g}")
     check_forgotten(wall, radius**wall.run.steps)
 
 
@@ -97,7 +99,7 @@ def _momentum_records(run: Run) -> Recorder:
     holds="a valley at a constant rate, heavy ball, Nesterov or averaged momentum, the start forgotten",
     records=_momentum_records,
 )
-def momentum(run: Run) -> list[Prediction]:
+def momentum(run: Run) -> Iterator[Prediction]:
     """Momentum. Exact in the stationary state.
 
     The heavy ball, its moving average (EMA) and Nesterov's form make of a wall an ARMA process,
@@ -111,28 +113,24 @@ def momentum(run: Run) -> list[Prediction]:
 
     Re-derived.
     """
-    if run.optimizer.name not in MOMENTUM:
-        raise NotApplicable(f"holds for {', '.join(MOMENTUM)}, the optimizer is {run.optimizer.name}")
-    if run.optimizer.decay:
-        raise NotApplicable("with weight decay it is weight-decay")
+    require(run.optimizer.name in MOMENTUM, f"holds for {', '.join(MOMENTUM)}, the optimizer is {run.optimizer.name}")
+    require(not run.optimizer.decay, "of weight decay the law weight-decay speaks")
     rate, beta = constant_rate(run), run.optimizer.values["momentum"]
-    rows: list[Prediction] = []
     for wall in walls(run):
         check_momentum_forgotten(wall, rate)
         variance = wall.noise_variance * momentum_variance(run.optimizer, rate, wall.curvature)
         conditions = f"{wall.parameter}: eta*a = {rate * wall.curvature:.4g}, beta = {beta:g}"
         warmer = 1.0 if run.optimizer.name == "ema" else 1.0 / (1.0 - beta)
         leading = ("leading order", rate * wall.noise_variance * warmer / 4.0)
-        rows += stationary_rows(wall, variance, wall.centre, conditions, leading)
+        yield from stationary_rows(wall, variance, wall.centre, conditions, leading)
         if _velocities(run):
-            rows.append(_velocity(wall, rate, beta, conditions))
-    return rows
+            yield _velocity(wall, rate, beta, conditions)
 
 
 def _velocity(wall: Wall, rate: float, beta: float, conditions: str) -> Prediction:
     variance = 2.0 * wall.noise_variance / ((1.0 - beta) * (2.0 * (1.0 + beta) - rate * wall.curvature))
     name = name_of(wall.run, _of_velocity(wall))
-    return row(f"mean({name})", Moment("mean", name, wall.run.steps), variance, conditions=conditions)
+    return row(Moment("mean", name, wall.run.steps), variance, conditions=conditions)
 
 
 @law(
@@ -142,7 +140,7 @@ def _velocity(wall: Wall, rate: float, beta: float, conditions: str) -> Predicti
     holds="a valley at a constant rate with weight decay, the start forgotten",
     records=wall_losses,
 )
-def weight_decay(run: Run) -> list[Prediction]:
+def weight_decay(run: Run) -> Iterator[Prediction]:
     """Weight decay lambda. Exact in the stationary state.
 
     It makes a wall stiffer and not hotter, ``a -> a + lambda`` in the dynamics, so that the fast loss is
@@ -156,17 +154,14 @@ def weight_decay(run: Run) -> list[Prediction]:
 
     Re-derived.
     """
-    if not run.optimizer.decay:
-        raise NotApplicable("there is no weight decay")
+    require(run.optimizer.decay, "there is no weight decay")
     rate = constant_rate(run)
-    rows: list[Prediction] = []
     for wall in walls(run):
         unit = momentum_variance(run.optimizer, rate, wall.curvature)
         check_momentum_forgotten(wall, rate)
         undecayed = _without_decay(wall, rate)
         conditions = f"{wall.parameter}: eta*a = {rate * wall.curvature:.4g}, lambda = {run.optimizer.decay:g}"
-        rows += stationary_rows(wall, wall.noise_variance * unit, _mean(wall), conditions, undecayed)
-    return rows
+        yield from stationary_rows(wall, wall.noise_variance * unit, _mean(wall), conditions, undecayed)
 
 
 def _without_decay(wall: Wall, rate: float) -> tuple[str, float]:

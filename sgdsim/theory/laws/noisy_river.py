@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from sgdsim.model.run import Recorder, Run
-from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, Rival, over
-from sgdsim.theory.law import law, row
+from sgdsim.prediction import Moment, NotApplicable, Prediction, Rival, require
+from sgdsim.theory.law import law, ratio_row, row
 from sgdsim.theory.methods.gibbs import Gibbs
 from sgdsim.theory.methods.rivers import River, river, square_of
 from sgdsim.theory.recorded_names import name_of
@@ -36,25 +35,23 @@ def noisy_river(run: Run) -> list[Prediction]:
     Tested over learning rates at one temperature: the mean of ``y^2`` to order eta inclusive. Re-derived.
     """
     known = river(run)
-    if abs(known.river_noise / known.noise - 1.0) > 1e-9:
-        raise NotApplicable("the noise of the river is not that of the walls")
+    require(not abs(known.river_noise / known.noise - 1.0) > 1e-9, "the noise of the river is not that of the walls")
     pull = known.rate * float(known.c(known.start, 2))
     memory = float(np.exp(-2.0 * pull * run.steps))
-    if not memory < _noisy_river_FORGOTTEN:
-        raise NotApplicable(f"the start of {known.slow} is still remembered, to {memory:.1g}")
+    require(memory < _noisy_river_FORGOTTEN, f"the start of {known.slow} is still remembered, to {memory:.1g}")
     gibbs, square = Gibbs(run), square_of(known)
     corrected = gibbs.expectation(square.formula)
     leading = gibbs.expectation(square.formula, corrected=False)
     heat = known.temperature
     return [
         row(
-            f"mean({square.formula}) at the temperature {heat:.6g}",
             Moment("mean", name_of(run, square), run.steps),
             float(corrected.value),
-            1,
+            f"mean({square.formula}) at the temperature {heat:.6g}",
+            order=1,
             conditions=f"start remembered to {memory:.1g}, numerical error {float(corrected.error):.1g}",
             rival=Rival("without the correction", float(leading.value)),
-            learning_rate=known.rate,
+            small=known.rate,
             series=f"noisy-river {known.walls[0]} {known.bed[0]} {heat:.9g}",
         )
     ]
@@ -141,27 +138,27 @@ def two_temperatures(run: Run) -> list[Prediction]:
     proportion. Re-derived.
     """
     known = river(run)
-    if not known.river_noise > 0.0 or abs(known.river_noise / known.noise - 1.0) < _SAME:
-        raise NotApplicable("the river has no temperature of its own")
-    if known.is_flat:
-        raise NotApplicable("the river is flat: nothing holds it")
+    require(
+        known.river_noise > 0.0 and abs(known.river_noise / known.noise - 1.0) >= _SAME,
+        "the river has no temperature of its own",
+    )
+    require(not known.is_flat, "the river is flat: nothing holds it")
     square, law = square_of(known), spread(known)
     predicted, cold, y = law.square, known.rate * known.river_noise / 2.0, known.start
     left = float(np.exp(-known.rate * cold / law.variance * run.steps))
     away = y - law.mean
     memory = (abs(2.0 * law.mean * away) * left + abs(away**2 - law.variance) * left**2) / predicted
-    if not memory < _two_temperatures_FORGOTTEN:
-        raise NotApplicable(f"the start of {known.slow} is still remembered, to {memory:.1g}")
+    require(memory < _two_temperatures_FORGOTTEN, f"the start of {known.slow} is still remembered, to {memory:.1g}")
     slow = float(known.c(y, 2) / known.a(y))
     return [
-        row(
+        ratio_row(
+            Moment("mean", name_of(run, square), run.steps),
+            predicted,
             f"mean({square.formula}) of a river at T_y = {cold / known.temperature:.4g} T_x over two-temperatures",
-            Function("ratio", partial(over, predicted), (Moment("mean", name_of(run, square), run.steps),)),
-            1.0,
-            0,
+            order=0,
             conditions=f"{predicted:.6g}; eta*a = {known.rate * float(known.a(y)):.3g}, c''/a = {slow:.2g}",
             rival=Rival("without entropy", spread(known, entropy=False).square / predicted),
-            learning_rate=known.rate,
+            small=known.rate,
             series=f"two-temperatures {known.walls[0]} {known.noise:.9g} {known.river_noise:.9g} {predicted:.6g}",
         )
     ]
@@ -188,15 +185,13 @@ def _panels(energy: Callable[[Any], Any], bottom: float, side: float) -> tuple[n
     nodes, weights = np.polynomial.legendre.leggauss(_NODES)
     ends, least = _SMALLEST * 2.0 ** np.arange(_DOUBLINGS), energy(bottom)
     heights = energy(bottom + side * ends) - least
-    if not np.any(heights > _NOTHING):
-        raise NotApplicable("the law of the river cannot be normalised")
+    require(np.any(heights > _NOTHING), "the law of the river cannot be normalised")
     first, last = int(np.argmax(heights > 0.5)), int(np.argmax(heights > _NOTHING))
     high = ends[first : last + 1 + _BEYOND]
     low = np.concatenate([[0.0], high[:-1]])
     offsets = side * (low[:, None] + (high - low)[:, None] * (1.0 + nodes) / 2.0)
     with np.errstate(invalid="ignore"):
         falls = np.diff(energy(bottom + offsets.ravel())) < -_ROUNDING * max(1.0, abs(least))
-    if np.any(falls):
-        raise NotApplicable("the law of the river has more than one maximum")
+    require(not np.any(falls), "the law of the river has more than one maximum")
     inside = slice(last + 1 - first)
     return offsets[inside].ravel(), ((high - low)[:, None] * weights / 2.0)[inside].ravel()

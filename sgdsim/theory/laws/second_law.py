@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from sgdsim.model.noise import Noise
 from sgdsim.model.run import Recorder, Run
 from sgdsim.model.schedules import Schedule
-from sgdsim.prediction import Function, Moment, NotApplicable, PathMean, Prediction, Rival
+from sgdsim.prediction import Function, Moment, NotApplicable, PathMean, Prediction, Rival, require
 from sgdsim.theory.law import law, row
 from sgdsim.theory.laws.valley import stationary_variance
 from sgdsim.theory.methods.fast_directions import Mode, modes
@@ -63,18 +64,14 @@ def second_law(run: Run) -> list[Prediction]:
             moments = tuple(Moment(s, mode.parameter, step) for step in (start, stop) for s in ("mean", "variance"))
             rows.append(
                 row(
-                    f"fall of the divergence of {mode.parameter} from rest, steps {start} to {stop}",
                     Function("fall", partial(_fallen, rest), moments),
                     left[start] - left[stop],
-                    "exact",
-                    0.02 * left[0],
+                    f"fall of the divergence of {mode.parameter} from rest, steps {start} to {stop}",
+                    resolution=0.02 * left[0],
                     conditions=f"D = {left[start]:.6g} to {left[stop]:.6g}",
                 )
             )
-    if not rows:
-        raise NotApplicable(
-            "speaks of a Gaussian valley at a constant rate that starts spread, with records on the way"
-        )
+    require(rows, "speaks of a Gaussian valley at a constant rate that starts spread, with records on the way")
     return rows
 
 
@@ -86,8 +83,7 @@ def _fallen(rest: float, *moments: np.ndarray) -> np.ndarray:
 
 def _valleys(run: Run) -> list[Mode]:
     found = [mode for mode in modes(run) if not mode.adiabatic and not mode.decay]
-    if not found:
-        raise NotApplicable("no valley has a constant curvature and no weight decay")
+    require(found, "no valley has a constant curvature and no weight decay")
     return found
 
 
@@ -127,12 +123,16 @@ def mean_excess(mode: Mode) -> float:
 
 def _hatano_sasa_applicable(run: Run) -> list[Mode]:
     found = [mode for mode in modes(run) if mode.is_gaussian and not (mode.adiabatic or mode.decay)]
-    if not found or found[0].constant_rate:
-        raise NotApplicable("speaks of a Gaussian valley of constant curvature at a rate that changes")
+    require(
+        found and not found[0].constant_rate,
+        "speaks of a Gaussian valley of constant curvature at a rate that changes",
+    )
     for mode in found:
         mean, variance, *_ = mode.cumulants(0)
-        if abs(variance / rests(mode)[0] - 1.0) > 1e-9 or mean != 0.0 or mode.centre != 0.0:
-            raise NotApplicable(f"{mode.parameter} does not start in the stationary law of the first learning rate")
+        require(
+            abs(variance / rests(mode)[0] - 1.0) <= 1e-9 and mean == 0.0 and mode.centre == 0.0,
+            f"{mode.parameter} does not start in the stationary law of the first learning rate",
+        )
     return found
 
 
@@ -166,22 +166,20 @@ def hatano_sasa(run: Run) -> list[Prediction]:
     rows = []
     for mode in _hatano_sasa_applicable(run):
         steps, v = changes(mode), rests(mode)
-        if not set(steps) <= set(run.recorder.snapshots):
-            raise NotApplicable("the states at which the learning rate changes are not kept")
+        require(set(steps) <= set(run.recorder.snapshots), "the states at which the learning rate changes are not kept")
         index = np.array(steps)
         about = partial(excess_entropy, v[index - 1], v[index])
         conditions = f"{len(steps)} changes of the rate, from {mode.rates[0]:.4g} to {mode.rates[-1]:.4g}"
         mean = mean_excess(mode)
         rows += [
             row(
-                "<exp(-Y)>, Y the excess entropy",
                 PathMean(mode.parameter, steps, partial(_hatano_sasa_weight, about)),
                 1.0,
-                "exact",
-                0.02,
+                "<exp(-Y)>, Y the excess entropy",
+                resolution=0.02,
                 conditions=conditions,
             ),
-            row("<Y>", PathMean(mode.parameter, steps, about), mean, "exact", 0.02 * mean, conditions=conditions),
+            row(PathMean(mode.parameter, steps, about), mean, "<Y>", resolution=0.02 * mean, conditions=conditions),
         ]
     return rows
 
@@ -253,43 +251,47 @@ def jarzynski(run: Run) -> list[Prediction]:
     """
     known, y, end = _moving(run)
     start = run.initial[known.fast]
-    if isinstance(start, float | int) or getattr(start, "family", "") != "normal" or start.cumulant(1) != 0.0:
+    if not (isinstance(start, Noise) and start.family == "normal" and start.cumulant(1) == 0.0):
         raise NotApplicable(f"{known.fast} does not start from a normal law about 0")
     a, slope, heat, variance = known.a(y), -float(known.c(0.0, 1)), known.temperature, float(start.cumulant(2))
-    if abs(variance * a[0] / heat - 1.0) > _SAME:
-        raise NotApplicable(f"{known.fast} starts with the variance {variance:.6g}, Gibbs' law has {heat / a[0]:.6g}")
+    require(
+        not abs(variance * a[0] / heat - 1.0) > _SAME,
+        f"{known.fast} starts with the variance {variance:.6g}, Gibbs' law has {heat / a[0]:.6g}",
+    )
     back = float(abs(known.a(0.0, 1)) * heat / (2.0 * a.min() * abs(slope)))
-    if not back < _BACK_REACTION:
-        raise NotApplicable(f"the walls slow the river by {back:.1g}, at most {_BACK_REACTION:g} can be neglected")
-    if not (np.all(a > 0.0) and known.rate * a.max() < 2.0):
-        raise NotApplicable(f"eta*a goes from {known.rate * a[0]:.3g} to {known.rate * a[-1]:.3g}, not between 0 and 2")
+    require(
+        back < _BACK_REACTION, f"the walls slow the river by {back:.1g}, at most {_BACK_REACTION:g} can be neglected"
+    )
+    require(
+        np.all(a > 0.0) and known.rate * a.max() < 2.0,
+        f"eta*a goes from {known.rate * a[0]:.3g} to {known.rate * a[-1]:.3g}, not between 0 and 2",
+    )
     last_bit = float(np.finfo(run.dtype).eps * np.abs(y).max() / (heat / abs(slope)))
-    if not last_bit < _LAST_BIT:
-        raise NotApplicable(
-            f"{known.slow} is late by some {heat / abs(slope):.2g}, of which its last bit in {run.dtype} is "
-            f'{last_bit:.1g}, at most {_LAST_BIT:g} can be neglected: expected dtype = "float64", or a less steep river'
-        )
-    if run.steps not in run.recorder.snapshots:
-        raise NotApplicable("the states at the end are not kept")
+    require(
+        last_bit < _LAST_BIT,
+        f"{known.slow} is late by some {heat / abs(slope):.2g}, of which its last bit in {run.dtype} is "
+        f'{last_bit:.1g}, at most {_LAST_BIT:g} can be neglected: expected dtype = "float64", or a less steep river',
+    )
+    require(run.steps in run.recorder.snapshots, "the states at the end are not kept")
     limit, exact = float(np.sqrt(a[0] / a[-1])), exact_weight(a, known.rate, known.noise, variance)
     conditions = f"a from {a[0]:.4g} to {a[-1]:.4g}, back reaction {back:.1g}, eta*a up to {known.rate * a.max():.3g}"
     late, final = partial(_jarzynski_weight, slope / heat, end), (run.steps,)
     return [
         row(
-            "<exp(-W/T)> over sqrt(a_0/a_1)",
             PathMean(known.slow, final, partial(_over, limit, late)),
             1.0,
-            0,
+            "<exp(-W/T)> over sqrt(a_0/a_1)",
+            order=0,
             conditions=conditions,
-            learning_rate=known.rate,
+            small=known.rate,
             series=f"jarzynski {known.walls[0]} {known.bed[0]} {heat:.9g} {a[-1]:.6g}",
         ),
         row(
-            "<exp(-W/T)> at this learning rate",
             PathMean(known.slow, final, late),
             exact,
-            "adiabatic",
-            _RESOLUTION * exact,
+            "<exp(-W/T)> at this learning rate",
+            order="adiabatic",
+            resolution=_RESOLUTION * exact,
             conditions=conditions,
             rival=Rival("the equality", limit),
         ),
@@ -301,11 +303,15 @@ def _moving(run: Run) -> tuple[River, np.ndarray, float]:
     rates = run.schedule.rates(run.steps)
     moving = rates == rates[0]
     steps = int(np.count_nonzero(moving))
-    if not moving[:steps].all() or np.any(rates[steps:] > _STOPPED * rates[0]):
-        raise NotApplicable(f"speaks of one learning rate, and at most {_STOPPED:g} of it after that")
+    require(
+        moving[:steps].all() and np.all(rates[steps:] <= _STOPPED * rates[0]),
+        f"speaks of one learning rate, and at most {_STOPPED:g} of it after that",
+    )
     known = river(replace(run, schedule=Schedule(repr(float(rates[0])))))
-    if known.river_noise or known.is_flat or known.bed[2] != 0 or known.walls[2] != 0:
-        raise NotApplicable("speaks of a river of constant slope, without noise of its own, along walls linear in it")
+    require(
+        known.bed[2] == known.walls[2] == 0 and not (known.river_noise or known.is_flat),
+        "speaks of a river of constant slope, without noise of its own, along walls linear in it",
+    )
     y = known.start - float(known.c(0.0, 1)) * np.concatenate([[0.0], np.cumsum(rates)])
     return known, y[: steps + 1], float(y[-1])
 
@@ -336,8 +342,7 @@ def asymmetry(rate: float, curvature: float, third: float) -> float:
 def _detailed_balance_applicable(run: Run) -> list[Mode]:
     found = [mode for mode in modes(run) if mode.constant_rate and not mode.adiabatic and not mode.decay]
     found = [mode for mode in found if abs(mode.memory(0, run.steps - 1)) < _FORGOTTEN]
-    if not found:
-        raise NotApplicable("no valley of constant curvature is at rest at the end, at a constant rate")
+    require(found, "no valley of constant curvature is at rest at the end, at a constant rate")
     return found
 
 
@@ -364,8 +369,7 @@ def detailed_balance(run: Run) -> list[Prediction]:
     about the centre of the valley. Our own statement.
     """
     steps = (run.steps - 1, run.steps)
-    if not set(steps) <= set(run.recorder.snapshots):
-        raise NotApplicable("the last two states are not kept")
+    require(set(steps) <= set(run.recorder.snapshots), "the last two states are not kept")
     return [_row(mode, steps) for mode in _detailed_balance_applicable(run)]
 
 
@@ -375,7 +379,7 @@ def _row(mode: Mode, steps: tuple[int, int]) -> Prediction:
     about = partial(_difference, mode.centre)
     quantity = f"<x^2 x'> - <x x'^2> of {mode.parameter} at rest"
     measure = PathMean(mode.parameter, steps, about)
-    return row(quantity, measure, predicted, "exact", 0.02 * third_power, conditions=mode.conditions)
+    return row(measure, predicted, quantity, resolution=0.02 * third_power, conditions=mode.conditions)
 
 
 def _difference(centre: float, x: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,6 @@ from sgdsim.model.noise import Noise
 from sgdsim.model.observables import Observable, late
 from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import (
-    FEWEST_RATES,
     Correlation,
     Distance,
     Function,
@@ -20,10 +20,10 @@ from sgdsim.prediction import (
     NotApplicable,
     Prediction,
     Rival,
-    over,
+    require,
 )
-from sgdsim.theory.law import law, row, series
-from sgdsim.theory.methods.gradient_flow import constant_rate
+from sgdsim.theory.law import at_enough_values, law, ratio_row, row, series
+from sgdsim.theory.methods.fast_directions import constant_rate
 from sgdsim.theory.methods.walls import Wall, check_forgotten, number, stationary_rows, wall_losses, walls
 from sgdsim.theory.recorded_names import name_of
 
@@ -31,13 +31,14 @@ from sgdsim.theory.recorded_names import name_of
 def _valleys(run: Run) -> list[tuple[str, float]]:
     """Parameters with a gradient ``a*x`` and nothing else, and their curvatures."""
     loss = run.loss
-    if run.optimizer.name != "signsgd" or run.optimizer.decay:
-        raise NotApplicable(f"holds for signsgd without weight decay, the optimizer is {run.optimizer.name}")
+    require(
+        run.optimizer.name == "signsgd" and not run.optimizer.decay,
+        f"holds for signsgd without weight decay, the optimizer is {run.optimizer.name}",
+    )
     slopes = [(name, g / symbol) for name, symbol, g in zip(loss.parameters, loss.theta, loss.gradient, strict=True)]
     fixed = set(loss.symbols.values()) - set(loss.theta) - {loss.symbols[name] for name in loss.random}
     found = [(name, number(run, slope.cancel())) for name, slope in slopes if slope.cancel().free_symbols <= fixed]
-    if not any(curvature > 0 for _, curvature in found):
-        raise NotApplicable("no parameter has a gradient a*x without noise")
+    require(any(curvature > 0 for _, curvature in found), "no parameter has a gradient a*x without noise")
     return [one for one in found if one[1] > 0]
 
 
@@ -73,35 +74,36 @@ def signsgd_noiseless(run: Run) -> list[Prediction]:
     rows: list[Prediction] = []
     for name, curvature in _valleys(run):
         reach = _reach(run, name, rate)
-        if reach > rate * run.steps:
-            raise NotApplicable(f"{name} starts up to {reach:g} away, farther than {run.steps} steps go")
+        require(not reach > rate * run.steps, f"{name} starts up to {reach:g} away, farther than {run.steps} steps go")
         conditions = f"{name}: uniform phase, a = {curvature:g}"
         fast = name_of(run, _fast_loss(name, curvature))
         scale = 0.01 * rate / np.sqrt(3.0)
         rows += [
-            row(f"mean({name})", Moment("mean", name, run.steps), 0.0, "exact", scale, conditions=conditions),
+            row(Moment("mean", name, run.steps), 0.0, resolution=scale, conditions=conditions),
             _row(run, "variance", name, rate**2 / 3.0, conditions),
             _row(run, "mean", fast, curvature * rate**2 / 6.0, conditions),
         ]
         if run.steps in run.recorder.snapshots:
             measure = Distance(name, run.steps, partial(_uniform_cdf, rate))
-            rows.append(row(f"distribution of {name}", measure, 0.0, conditions=conditions))
+            rows.append(row(measure, 0.0, f"distribution of {name}", conditions=conditions))
     return rows
 
 
 def _reach(run: Run, name: str, rate: float) -> float:
     start = run.initial[name]
-    if not isinstance(start, Noise) or start.family != "uniform":
+    if not (isinstance(start, Noise) and start.family == "uniform"):
         raise NotApplicable(f"{name} does not start with a uniform phase: run.initial, uniform over multiples of eta")
     low, high = start.arguments
-    if any(abs(end / rate - round(end / rate)) > 1e-9 for end in (low, high)):
-        raise NotApplicable(f"{name} starts between {low:g} and {high:g}, not multiples of the learning rate {rate:g}")
+    require(
+        all(abs(end / rate - round(end / rate)) <= 1e-9 for end in (low, high)),
+        f"{name} starts between {low:g} and {high:g}, not multiples of the learning rate {rate:g}",
+    )
     return max(abs(low), abs(high))
 
 
 def _row(run: Run, statistic: str, name: str, value: float, conditions: str) -> Prediction:
     measure = Moment(statistic, name, run.steps)
-    return row(f"{statistic}({name})", measure, value, conditions=conditions)
+    return row(measure, value, f"{statistic}({name})", conditions=conditions)
 
 
 def _uniform_cdf(rate: float, values: np.ndarray) -> np.ndarray:
@@ -206,8 +208,10 @@ def _noise(wall: Wall) -> Any:
     drawn = {name: wall.run.loss.noise[name] for name in wall.direction.couplings}
     if wall.is_normal and not any(noise.cumulant(1) for noise in drawn.values()):
         return distribution(wall.sigma)
-    if len(drawn) > 1 or wall.run.optimizer.batch_size > 1:
-        raise NotApplicable("noise that is not normal: holds for one of it, and batches of one")
+    require(
+        len(drawn) == 1 and wall.run.optimizer.batch_size == 1,
+        "noise that is not normal: holds for one of it, and batches of one",
+    )
     ((name, noise),) = drawn.items()
     scale = abs(number(wall.run, wall.direction.couplings[name]))
     match noise.family, noise.arguments:
@@ -254,10 +258,11 @@ def _signsgd_records(run: Run) -> Recorder:
 
 
 def _walls(run: Run) -> list[Wall]:
-    if run.optimizer.name != "signsgd" or run.optimizer.decay:
-        raise NotApplicable(f"holds for signsgd without weight decay, the optimizer is {run.optimizer.name}")
-    if run.steps < 2:
-        raise NotApplicable("needs two steps or more")
+    require(
+        run.optimizer.name == "signsgd" and not run.optimizer.decay,
+        f"holds for signsgd without weight decay, the optimizer is {run.optimizer.name}",
+    )
+    require(not run.steps < 2, "needs two steps or more")
     found = walls(run, finite=False)
     for wall in found:
         _noise(wall)
@@ -269,11 +274,13 @@ def _is_mixed(wall: Wall, rate: float) -> bool:
     start = wall.run.initial[wall.parameter]
     if isinstance(start, float | int):
         return False
-    if not isinstance(start, Noise) or start.family != "uniform":
+    if not (isinstance(start, Noise) and start.family == "uniform"):
         raise NotApplicable(f"{wall.parameter} starts neither at a number nor uniformly: its phases are not known")
     periods = (start.arguments[1] - start.arguments[0]) / (2.0 * rate)
-    if round(periods) < 1 or abs(periods - round(periods)) > 1e-9:
-        raise NotApplicable(f"{wall.parameter} starts over {periods:.4g} periods of the lattice, not a whole number")
+    require(
+        round(periods) >= 1 and abs(periods - round(periods)) <= 1e-9,
+        f"{wall.parameter} starts over {periods:.4g} periods of the lattice, not a whole number",
+    )
     return True
 
 
@@ -295,26 +302,21 @@ def _identities(wall: Wall, rate: float, variance: float) -> list[Prediction]:
     rows = []
     if wall.centre == 0 and "learning_rate" not in run.loss.namespace_names:
         name = name_of(run, _pull(wall))
-        rows.append(row(f"mean({name})", Moment("mean", name, steps), rate / 2.0, conditions="identity"))
+        rows.append(row(Moment("mean", name, steps), rate / 2.0, conditions="identity"))
     if {steps - 1, steps} <= set(run.recorder.snapshots):
         measure = Correlation(wall.parameter, (steps - 1, steps))
         quantity = f"correlation of {wall.parameter}, lag 1"
-        rows.append(row(quantity, measure, 1.0 - rate**2 / (2.0 * variance), "exact", 0.01))
+        rows.append(row(measure, 1.0 - rate**2 / (2.0 * variance), quantity, resolution=0.01))
     return rows
 
 
 def _signsgd_across(runs: Sequence[Run]) -> list[Prediction]:
     """The late fast losses over their leading order, at four learning rates or more."""
-    found: dict[str, list[Prediction]] = {}
+    rows: list[Prediction] = []
     for point, run in enumerate(runs):
-        try:
-            rows = [_over_leading(wall, point) for wall in _walls(run)]
-        except NotApplicable:
-            continue  # said at the point
-        for entry in rows:
-            found.setdefault(entry.series, []).append(entry)
-    groups = [rows for rows in found.values() if len({entry.learning_rate for entry in rows}) >= FEWEST_RATES]
-    return [entry for rows in groups for entry in rows]
+        with suppress(NotApplicable):  # said at the point
+            rows += [_over_leading(wall, point) for wall in _walls(run)]
+    return at_enough_values(rows)
 
 
 @law(
@@ -373,14 +375,15 @@ def _over_leading(wall: Wall, point: int) -> Prediction:
     name, leading = name_of(run, _late_loss(wall)), leading_variance(rate, wall.curvature, noise)
     check_forgotten(wall, _left(rate, leading) ** (run.steps // 2))
     more = cusp(rate, wall.curvature, noise)
-    return row(
+    return ratio_row(
+        Moment("mean", name, run.steps, point),
+        wall.curvature * leading / 2.0,
         f"mean({name}) over eta/(8*f(0))" + (", in powers of sqrt(eta*a/(pi*s))" if more else ""),
-        Function("ratio", partial(over, wall.curvature * leading / 2.0), (Moment("mean", name, run.steps, point),)),
         1.0 + more,
-        1 if more else 0,
-        more / 2.0 or _LEADING_RESOLUTION,  # half of what the cusp adds
+        order=1 if more else 0,
+        resolution=more / 2.0 or _LEADING_RESOLUTION,  # half of what the cusp adds
         conditions=f"{wall.parameter}: eta*a*f(0) = {rate * wall.curvature * noise.pdf(0.0):.4g}",
-        learning_rate=more or rate,
+        small=more or rate,
         series=f"signsgd {wall.parameter} {series(run)}",
     )
 
@@ -405,11 +408,15 @@ def shannon_entropy(*probabilities: float | np.ndarray) -> np.ndarray:
 
 def _law(run: Run) -> tuple[Wall, np.ndarray, np.ndarray]:
     """The wall, and the points and probabilities at the end of the run."""
-    if run.optimizer.name != "signsgd" or run.optimizer.decay:
-        raise NotApplicable(f"holds for signsgd without weight decay, the optimizer is {run.optimizer.name}")
+    require(
+        run.optimizer.name == "signsgd" and not run.optimizer.decay,
+        f"holds for signsgd without weight decay, the optimizer is {run.optimizer.name}",
+    )
     found, rate = walls(run), constant_rate(run)
-    if len(found) > 1 or not found[0].is_normal or found[0].centre:
-        raise NotApplicable("holds for one wall about zero with normal noise")
+    require(
+        len(found) == 1 and found[0].is_normal and not found[0].centre,
+        "holds for one wall about zero with normal noise",
+    )
     (wall,) = found
     slowest = 1.0 - rate**2 / (2.0 * mixed_variance(rate, wall.curvature, wall.sigma))
     check_forgotten(wall, max(slowest, 0.0) ** run.steps)
@@ -417,18 +424,18 @@ def _law(run: Run) -> tuple[Wall, np.ndarray, np.ndarray]:
     atoms: list[tuple[float, float]] = [(float(start), 1.0)] if isinstance(start, float | int) else []
     if isinstance(start, Noise):
         atoms = [(float(value), float(share)) for value, share in start.atoms()]
-    if not atoms:
-        raise NotApplicable(f"{wall.parameter} starts neither at a number nor at some of a table")
+    require(atoms, f"{wall.parameter} starts neither at a number nor at some of a table")
     points, weights = lattice_law(rate, wall.curvature, wall.sigma, atoms[0][0] % rate)
     places = [(value - points[0]) / rate + run.steps for value, _ in atoms]
-    if any(abs(place - round(place)) > 1e-9 for place in places):
-        raise NotApplicable(f"{wall.parameter} does not start on one lattice with the spacing {rate:g}")
+    require(
+        not any(abs(place - round(place)) > 1e-9 for place in places),
+        f"{wall.parameter} does not start on one lattice with the spacing {rate:g}",
+    )
     for half in (0, 1):
         share = sum(p for (_, p), place in zip(atoms, places, strict=True) if round(place) % 2 == half)
         weights[half::2] *= share / weights[half::2].sum()
     kept = weights > _LEAST
-    if kept.sum() > _MOST:
-        raise NotApplicable(f"{kept.sum()} points of the lattice matter, expected at most {_MOST}")
+    require(not kept.sum() > _MOST, f"{kept.sum()} points of the lattice matter, expected at most {_MOST}")
     return wall, points[kept], weights[kept]
 
 
@@ -476,4 +483,4 @@ def residual_entropy(run: Run) -> list[Prediction]:
     conditions = f"eta*a/sigma = {constant_rate(run) * wall.curvature / wall.sigma:.4g}, {len(points)} points"
     value, residual = float(shannon_entropy(*weights)), Rival("ln 2", float(np.log(2.0)))
     quantity = f"Shannon entropy of {wall.parameter}"
-    return [row(quantity, measure, value, "exact", 0.01, conditions=conditions, rival=residual)]
+    return [row(measure, value, quantity, resolution=0.01, conditions=conditions, rival=residual)]

@@ -9,7 +9,7 @@ import numpy as np
 from sgdsim.model.loss import Loss
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
-from sgdsim.prediction import Function, Moment, NotApplicable, Prediction
+from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, require
 from sgdsim.theory.law import law, row
 from sgdsim.theory.methods.charge_balance import Balance, balances
 from sgdsim.theory.methods.moment_recursion import StateMoments, recursion
@@ -19,14 +19,15 @@ from sgdsim.theory.recorded_names import name_of
 def _usable(run: Run) -> list[tuple[str, Balance]]:
     """The symmetries whose charge has a known exact change, by the name of the charge."""
     found = [one for one in balances(run) if one.charge is not None and one.change is not None]
-    if not found:
-        raise NotApplicable(
-            "the loss declares no symmetry with a charge, or the optimizer's steps have no known change"
-        )
-    if "learning_rate" in run.loss.namespace_names:
-        raise NotApplicable("learning_rate is a name of the loss, and the change of a charge needs that of the step")
-    if run.optimizer.preconditioner or run.optimizer.metric:
-        raise NotApplicable("with a matrix of learning rates the charge is another one than the loss's")
+    require(found, "the loss declares no symmetry with a charge, or the optimizer's steps have no known change")
+    require(
+        "learning_rate" not in run.loss.namespace_names,
+        "learning_rate is a name of the loss, and the change of a charge needs that of the step",
+    )
+    require(
+        not (run.optimizer.preconditioner or run.optimizer.metric),
+        "with a matrix of learning rates the charge is another one than the loss's",
+    )
     names = {charge: name for name, charge in run.loss.charges.items()}
     return [(names[one.charge], one) for one in found if one.charge in names]
 
@@ -59,14 +60,14 @@ def _records(run: Run) -> Recorder:
     automatic=True,
 )
 def charges(run: Run) -> list[Prediction]:
-    """charges, charges, charges: what SGD does to the charge of a symmetry. Exact, path by path.
+    """What SGD does to the charge of a symmetry. Exact, path by path.
 
         Q' = (1 - eta*lambda)^2*Q + (eta^2/2)*g^T A g,
 
     so that without weight decay ``Q_t - Q_0`` is the sum of the right sides over the steps, which is recorded along
     each trajectory and held against the charge itself; the charge of a translation keeps its law, up to weight decay.
     Where the gradient is affine in the parameters, the mean of the charge is also predicted by the recursion of
-    moments (charges).
+    moments.
     """
     rows: list[Prediction] = []
     for name, balance in _usable(run):
@@ -76,8 +77,7 @@ def charges(run: Run) -> list[Prediction]:
         elif not balance.decay:
             rows.append(_identity(run, charge, name_of(run, _pushes(run, name, balance)), balance))
         rows += _mean(run, charge, balance)
-    if not rows:
-        raise NotApplicable("with weight decay the sum over the steps has no closed form")
+    require(rows, "with weight decay the sum over the steps has no closed form")
     return rows
 
 
@@ -93,14 +93,26 @@ def _translation(run: Run, charge: str, balance: Balance) -> Prediction:
     moments = (Moment("mean", charge, run.steps), Moment("mean", charge, 0))
     measure = Function("kept charge", partial(_unexplained, _scale(run), kept), moments)
     quantity = f"mean({charge}) less {kept:.6g} of its start, plus E|theta_0|^2"
-    return row(quantity, measure, _scale(run), "exact", 1e-3 * _scale(run), conditions="charges")
+    return row(
+        measure,
+        _scale(run),
+        quantity,
+        resolution=1e-3 * _scale(run),
+        conditions="a step changes it by weight decay alone",
+    )
 
 
 def _identity(run: Run, charge: str, pushes: str, balance: Balance) -> Prediction:
     moments = (Moment("mean", charge, run.steps), Moment("mean", charge, 0), Moment("mean", pushes, run.steps))
     measure = Function("change of the charge", partial(_unexplained, _scale(run), 1.0), moments)
     quantity = f"mean({charge}) less its start and {pushes}, plus E|theta_0|^2"
-    return row(quantity, measure, _scale(run), "exact", 1e-3 * _scale(run), conditions="charges")
+    return row(
+        measure,
+        _scale(run),
+        quantity,
+        resolution=1e-3 * _scale(run),
+        conditions="every step changes it by (eta^2/2)*g^T A g",
+    )
 
 
 def _unexplained(scale: float, kept: float, last: np.ndarray, first: np.ndarray, *pushes: np.ndarray) -> np.ndarray:
@@ -118,7 +130,7 @@ def _mean(run: Run, charge: str, balance: Balance) -> list[Prediction]:
     if not np.isfinite(value):
         return []
     resolution = max(0.01 * abs(value), 1e-3 * _scale(run))
-    return [row(f"mean({charge})", Moment("mean", charge, run.steps), value, "exact", resolution)]
+    return [row(Moment("mean", charge, run.steps), value, resolution=resolution)]
 
 
 def _mean_of(loss: Loss, balance: Balance, moments: StateMoments) -> float:

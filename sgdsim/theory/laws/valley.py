@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
 
 from sgdsim.model.run import Recorder, Run
-from sgdsim.prediction import Correlation, Distance, Function, Moment, NotApplicable, Order, Prediction, Rival, over
+from sgdsim.prediction import Correlation, Distance, Function, Moment, NotApplicable, Prediction, Rival, over, require
 from sgdsim.theory.law import law, row
-from sgdsim.theory.methods.fast_directions import Mode, candidate_directions, middle_step, modes, when
+from sgdsim.theory.methods.fast_directions import (
+    Mode,
+    candidate_directions,
+    fast_loss_name,
+    fast_losses,
+    middle_step,
+    modes,
+    of_mode,
+    when,
+)
 from sgdsim.theory.recorded_names import name_of
+
+LAGS = (1, 2, 5)
+"""Steps between the snapshots whose correlation is tested."""
 
 
 def stationary_variance(rate: float, curvature: float, noise_variance: float) -> float:
@@ -37,7 +49,7 @@ def stationary_kurtosis(rate: float, curvature: float, noise_kurtosis: float) ->
     return noise_kurtosis * (1.0 - square) / (1.0 + square)
 
 
-def _valley_records(run: Run) -> Recorder:
+def _snapshot_of_gaussian(run: Run) -> Recorder:
     gaussian = any(direction.is_gaussian(run) for direction in candidate_directions(run))
     return Recorder(snapshots=(run.steps,) if gaussian else ())
 
@@ -50,10 +62,10 @@ def _valley_records(run: Run) -> Recorder:
         "SGD in a direction whose gradient is affine with noise of its own, 0 < eta*a < 2; any noise, start, "
         "schedule, batch and decay; adiabatic where the curvature depends on slower parameters"
     ),
-    records=_valley_records,
+    records=_snapshot_of_gaussian,
     automatic=True,
 )
-def valley(run: Run) -> list[Prediction]:
+def valley(run: Run) -> Iterator[Prediction]:
     """The law of a fast direction at fixed learning rate, and on the way there. Exact.
 
         x ~ N(0, v),    v = eta*sigma^2 / (a*(2 - eta*a)),    0 < eta*a < 2,
@@ -66,42 +78,34 @@ def valley(run: Run) -> list[Prediction]:
 
     The stationary variance is in arXiv:2505.10559; transient and cumulants are re-derived.
     """
-    rows: list[Prediction] = []
     for mode in modes(run):
-        rows += _mean_and_variance(mode, run.steps)
+        yield from _mean_and_variance(mode, run.steps)
         middle = middle_step(mode)
         if middle is not None and not mode.adiabatic:
-            rows += _mean_and_variance(mode, middle)
-        if mode.is_gaussian and run.steps in run.recorder.snapshots:
-            rows.append(_distribution(mode, run.steps))
+            yield from _mean_and_variance(mode, middle)
         if not mode.is_gaussian:
-            rows += _shape(mode, run.steps)
-    return rows
+            yield from _shape(mode)
+        elif run.steps in run.recorder.snapshots:
+            mean, variance, *_ = mode.cumulants(run.steps)
+            cdf = _normal_cdf(mean, float(np.sqrt(variance)))
+            yield of_mode(mode, Distance(mode.parameter, run.steps, cdf), 0.0)
 
 
-def _mean_and_variance(mode: Mode, step: int) -> list[Prediction]:
+def _mean_and_variance(mode: Mode, step: int) -> Iterator[Prediction]:
     mean, variance, *_ = mode.cumulants(step)
     # A mean near zero is judged on the scale of the distribution.
     resolution = 0.01 * float(np.hypot(mean, np.sqrt(variance)))
-    return [_valley_row(mode, "mean", step, mean, resolution), _valley_row(mode, "variance", step, variance)]
+    yield of_mode(mode, Moment("mean", mode.parameter, step), mean, resolution=resolution)
+    yield of_mode(mode, Moment("variance", mode.parameter, step), variance)
 
 
-def _shape(mode: Mode, step: int) -> list[Prediction]:
-    _, k2, k3, k4 = mode.cumulants(step)
-    values = {"skewness": k3 / k2**1.5, "kurtosis": k4 / k2**2}
-    # On the scale of a standardised variable: 1 % of a small kurtosis would ask for billions of trajectories.
-    return [
-        _valley_row(mode, name, step, value, 0.05 * max(1.0, abs(value)))
-        for name, value in values.items()
-        if np.isfinite(value)
-    ]
-
-
-def _distribution(mode: Mode, step: int) -> Prediction:
-    mean, variance, *_ = mode.cumulants(step)
-    measure = Distance(mode.parameter, step, _normal_cdf(mean, float(np.sqrt(variance))))
-    quantity = f"distribution of {mode.parameter}{when(mode, step)}"
-    return row(quantity, measure, 0.0, mode.order, conditions=mode.conditions)
+def _shape(mode: Mode) -> Iterator[Prediction]:
+    _, k2, k3, k4 = mode.cumulants(mode.run.steps)
+    for name, value in {"skewness": k3 / k2**1.5, "kurtosis": k4 / k2**2}.items():
+        if np.isfinite(value):
+            # On the scale of a standardised variable: 1 % of a small kurtosis would ask for billions of trajectories.
+            resolution = 0.05 * max(1.0, abs(value))
+            yield of_mode(mode, Moment(name, mode.parameter, mode.run.steps), value, resolution=resolution)
 
 
 def _normal_cdf(mean: float, std: float) -> Callable[[np.ndarray], np.ndarray]:
@@ -111,12 +115,6 @@ def _normal_cdf(mean: float, std: float) -> Callable[[np.ndarray], np.ndarray]:
         return np.asarray(ndtr((values - mean) / std))
 
     return cdf
-
-
-def _valley_row(mode: Mode, statistic: str, step: int, predicted: float, resolution: float | None = None) -> Prediction:
-    quantity = f"{statistic}({mode.parameter}){when(mode, step)}"
-    measure = Moment(statistic, mode.parameter, step)
-    return row(quantity, measure, predicted, mode.order, resolution, conditions=mode.conditions)
 
 
 def temperature(rate: float, noise_variance: float) -> float:
@@ -141,16 +139,6 @@ def stationary_fast_loss(rate: float, curvature: float, noise_variance: float) -
     return temperature(rate, noise_variance) / (2.0 - rate * curvature)
 
 
-def fast_losses(run: Run) -> Recorder:
-    """The fast loss of every direction."""
-    return Recorder(observables=tuple(one.fast_loss(run.loss) for one in candidate_directions(run)))
-
-
-def fast_loss_name(mode: Mode) -> str:
-    """The name under which a mode's fast loss is recorded."""
-    return name_of(mode.run, mode.direction.fast_loss(mode.run.loss))
-
-
 @law(
     "valley-energy",
     "fast loss and temperature: <U> = T_eff/2 and Var U",
@@ -159,7 +147,7 @@ def fast_loss_name(mode: Mode) -> str:
     records=fast_losses,
     automatic=True,
 )
-def valley_energy(run: Run) -> list[Prediction]:
+def valley_energy(run: Run) -> Iterator[Prediction]:
     """Mean fast loss and temperature. Exact.
 
         U = a*x^2/2,    <U> = eta*sigma^2 / (2*(2 - eta*a)) = T_eff/2,    Var U = 2*<U>^2 for Gaussian noise.
@@ -172,19 +160,12 @@ def valley_energy(run: Run) -> list[Prediction]:
     Equipartition to leading order is claimed in arXiv:2505.10559; the formulas follow from its stationary
     variance and are re-derived.
     """
-    rows = []
     for mode in modes(run):
         name = fast_loss_name(mode)
         conditions = f"{name} = {mode.direction.fast_loss(run.loss)}; {mode.conditions}"
         for statistic, value in zip(("mean", "variance"), mode.fast_loss(run.steps), strict=True):
             if np.isfinite(value):
-                measure = Moment(statistic, name, run.steps)
-                quantity = f"{statistic}({name})"
-                rows.append(row(quantity, measure, value, mode.order, conditions=conditions))
-    return rows
-
-
-LAGS = (1, 2, 5)
+                yield of_mode(mode, Moment(statistic, name, run.steps), value, conditions=conditions)
 
 
 def stationary_time_average_variance(variance: float, r: float, count: int) -> float:
@@ -203,7 +184,7 @@ def _window(run: Run) -> tuple[int, int]:
     return run.steps // 2, run.steps
 
 
-def _correlations_records(run: Run) -> Recorder:
+def _averages_and_snapshots(run: Run) -> Recorder:
     averages = tuple(direction.time_average(*_window(run)) for direction in candidate_directions(run))
     snapshots = tuple(run.steps - lag for lag in (0, *LAGS) if lag < run.steps) if averages else ()
     return Recorder(snapshots=tuple(sorted(snapshots)), observables=averages)
@@ -214,7 +195,7 @@ def _correlations_records(run: Run) -> Recorder:
     "correlations in time: autocorrelation, relaxation, variance of a time average",
     source="re-derived",
     holds="as valley",
-    records=_correlations_records,
+    records=_averages_and_snapshots,
     automatic=True,
 )
 def correlations(run: Run) -> list[Prediction]:
@@ -232,56 +213,45 @@ def correlations(run: Run) -> list[Prediction]:
 
     Re-derived.
     """
-    rows: list[Prediction] = []
-    for mode in modes(run):
-        rows += _correlations(mode) + _time_average(mode) + _decay_of_mean(mode)
-    if not rows:
-        raise NotApplicable("neither snapshots a few steps apart nor a time average is recorded")
+    rows = [row for mode in modes(run) for part in (_correlations, _time_average, _decay_of_mean) for row in part(mode)]
+    require(rows, "neither snapshots a few steps apart nor a time average is recorded")
     return rows
 
 
-def _correlations(mode: Mode) -> list[Prediction]:
-    stop = mode.run.steps
-    starts = [stop - lag for lag in LAGS if lag < stop and {stop, stop - lag} <= set(mode.run.recorder.snapshots)]
-    # Correlations are judged on their own scale, from -1 to 1: r^k may be as small as it likes.
-    return [
-        _correlations_row(
-            mode,
-            f"correlation of {mode.parameter}, lag {stop - start}",
-            Correlation(mode.parameter, (start, stop)),
-            mode.correlation(start, stop),
-            0.01,
-        )
-        for start in starts
-    ]
+def _correlations(mode: Mode) -> Iterator[Prediction]:
+    stop, snapshots = mode.run.steps, mode.run.recorder.snapshots
+    for lag in LAGS:
+        if lag < stop and {stop, stop - lag} <= set(snapshots):
+            measure, quantity = (
+                Correlation(mode.parameter, (stop - lag, stop)),
+                f"correlation of {mode.parameter}, lag {lag}",
+            )
+            # Correlations are judged on their own scale, from -1 to 1: r^k may be as small as it likes.
+            yield of_mode(mode, measure, mode.correlation(stop - lag, stop), quantity, 0.01)
 
 
-def _time_average(mode: Mode) -> list[Prediction]:
+def _time_average(mode: Mode) -> Iterator[Prediction]:
     window = _window(mode.run)
     try:
         name = name_of(mode.run, mode.direction.time_average(*window))
     except NotApplicable:
-        return []
-    measure = Moment("variance", name, mode.run.steps)
-    return [_correlations_row(mode, f"variance({name})", measure, mode.time_average_variance(*window))]
+        return
+    yield of_mode(mode, Moment("variance", name, mode.run.steps), mode.time_average_variance(*window))
 
 
-def _decay_of_mean(mode: Mode) -> list[Prediction]:
+def _decay_of_mean(mode: Mode) -> Iterator[Prediction]:
     """Only where the start lies beyond one standard deviation of where the mean goes."""
     step = middle_step(mode)
     if step is None or mode.adiabatic:
-        return []
+        return
     start, rest = mode.cumulants(0)[0], _resting_mean(mode)
     if abs(start - rest) < np.sqrt(mode.cumulants(step)[1]):
-        return []
-    measure = Function(
-        "relaxation",
-        partial(_remaining, start=start, rest=rest),
-        (Moment("mean", mode.parameter, step),),
-    )
+        return
+    remaining = partial(_remaining, start=start, rest=rest)
+    measure = Function("relaxation", remaining, (Moment("mean", mode.parameter, step),))
     quantity = f"remaining displacement of {mode.parameter}{when(mode, step)}"
     # A part of the whole, from 1 to 0, and judged as that.
-    return [_correlations_row(mode, quantity, measure, mode.memory(0, step), 0.01)]
+    yield of_mode(mode, measure, mode.memory(0, step), quantity, 0.01)
 
 
 def _resting_mean(mode: Mode) -> float:
@@ -294,16 +264,6 @@ def _remaining(mean: np.ndarray, start: float, rest: float) -> np.ndarray:
     return np.asarray((mean - rest) / (start - rest))
 
 
-def _correlations_row(
-    mode: Mode,
-    quantity: str,
-    measure: Moment | Correlation | Function,
-    value: float,
-    resolution: float | None = None,
-) -> Prediction:
-    return row(quantity, measure, value, mode.order, resolution, conditions=mode.conditions)
-
-
 @law(
     "equipartition",
     "equipartition over fast directions, and their number",
@@ -312,7 +272,7 @@ def _correlations_row(
     records=fast_losses,
     automatic=True,
 )
-def equipartition(run: Run) -> list[Prediction]:
+def equipartition(run: Run) -> Iterator[Prediction]:
     """Equipartition over fast directions of distinct curvature. Exact for each.
 
         <U_i> = eta*sigma_i^2 / (2*(2 - eta*a_i)),
@@ -326,14 +286,15 @@ def equipartition(run: Run) -> list[Prediction]:
     estimator are re-derived.
     """
     found = modes(run)
-    rows = [_one(mode) for mode in found]
-    temperatures = [_temperature(mode) for mode in found]
+    for mode in found:
+        rival = Rival("leading order", _leading(mode))
+        yield of_mode(mode, Moment("mean", fast_loss_name(mode), run.steps), mode.fast_loss(run.steps)[0], rival=rival)
     if len(found) > 1:
-        rows.append(_sum(found, "total fast loss", "total", 1.0, sum(map(_leading, found))))
-    # With weight decay soft directions are colder (weight-decay), and their number is no longer counted.
+        yield _sum(found, "total fast loss", "total", 1.0, sum(map(_leading, found)))
+    temperatures = [_temperature(mode) for mode in found]
+    # With weight decay soft directions are colder, and their number is no longer counted.
     if not found[0].decay and np.ptp(temperatures) <= 1e-12 * max(temperatures):
-        rows.append(_sum(found, "number of fast directions", "valley_count", temperatures[0] / 2.0, len(found)))
-    return rows
+        yield _sum(found, "number of fast directions", "valley_count", temperatures[0] / 2.0, len(found))
 
 
 def _temperature(mode: Mode) -> float:
@@ -345,27 +306,15 @@ def _leading(mode: Mode) -> float:
     return _temperature(mode) / 2.0 * curvature / (curvature + mode.decay)
 
 
-def _one(mode: Mode) -> Prediction:
-    name, step = fast_loss_name(mode), mode.run.steps
-    return row(
-        f"mean({name})",
-        Moment("mean", name, step),
-        mode.fast_loss(step)[0],
-        mode.order,
-        conditions=mode.conditions,
-        rival=Rival("leading order", _leading(mode)),
-    )
-
-
 def _sum(found: Sequence[Mode], quantity: str, statistic: str, unit: float, rival: float) -> Prediction:
     step = found[0].run.steps
     moments = tuple(Moment("mean", fast_loss_name(mode), step) for mode in found)
-    order: Order = "adiabatic" if any(mode.adiabatic for mode in found) else "exact"
     return row(
-        quantity,
         Function(statistic, partial(over, unit), moments),
         sum(mode.fast_loss(step)[0] for mode in found) / unit,
-        order,
+        quantity,
+        "adiabatic" if any(mode.adiabatic for mode in found) else "exact",
         conditions="; ".join(mode.conditions for mode in found),
+        assumes=tuple(condition for mode in found for condition in mode.assumes),
         rival=Rival("leading order", float(rival)),
     )

@@ -19,8 +19,8 @@ on them. The first is computed, and the law does not apply before it has died ou
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -32,10 +32,12 @@ from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
 from sgdsim.model.observables import Observable
 from sgdsim.model.optimizers import OPTIMIZERS
-from sgdsim.model.run import Run
+from sgdsim.model.run import Recorder, Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.model.starts import Start
-from sgdsim.prediction import NotApplicable, Order
+from sgdsim.prediction import Condition, Function, Measure, Moment, NotApplicable, Order, Prediction, require
+from sgdsim.theory.law import row
+from sgdsim.theory.recorded_names import name_of, recorded_as
 
 if TYPE_CHECKING:
     import sympy
@@ -200,6 +202,70 @@ class Mode:
         return self.noise_variance != 0 and bool(np.all(self.curvature > 0))
 
     @property
+    def about(self) -> dict[str, Any]:
+        """What a row about this mode rests on: in words, and what of it is measured."""
+        return {"conditions": self.conditions, "assumes": self.assumes}
+
+    @cached_property
+    def assumes(self) -> tuple[Condition, ...]:
+        """What an adiabatic row rests on and the ensemble tells: the slow parameters stay together, on their path.
+
+        Both at the last two records, each held to what would move a variance by a third of its standard error: the
+        mean of ``A`` to first order, its spread to second. Beside them the valley and its own slow parameters must not
+        move together, as they do where the walls are pushed: the mean of ``A*x^2`` is the product of the means.
+        """
+        if not self.adiabatic:
+            return ()
+        told = np.sqrt(2.0 / self.run.trajectories) / 3.0
+        rest = [step for step in self.run.recorder.record_steps(self.run.steps)[-2:] if step > 0]
+        found = [condition for step in rest for condition in self._on_path(int(step), told)]
+        return (*found, *self._alone(told))
+
+    def _on_path(self, step: int, told: float) -> tuple[Condition, Condition]:
+        """That the curvature of all trajectories after so many steps is that of the path."""
+        loss, curvature = self.run.loss, self.direction.curvature.xreplace(_constants(self.run.loss))
+        slow = [name for name in loss.parameters if loss.symbols[name] in curvature.free_symbols]
+        path = noise_free_path(self.run, slow)
+        at = {name: float(path[name][step]) for name in slow}
+        slopes, bends = (
+            np.array([_evaluate(loss, _formula(loss, curvature.diff(loss.symbols[name], n)), at) for name in slow])
+            for n in (1, 2)
+        )
+        about, here = np.array([at[name] for name in slow]), self.curvature[step]
+        means, variances = (tuple(Moment(statistic, name, step) for name in slow) for statistic in ("mean", "variance"))
+
+        def shift(*moments: np.ndarray) -> np.ndarray:
+            first = sum(s * (m - a) for s, m, a in zip(slopes, moments, about, strict=False))
+            second = sum(b * v / 2.0 for b, v in zip(bends, moments[len(slow) :], strict=True))
+            return np.asarray((first + second) / here)
+
+        def spread(*moments: np.ndarray) -> np.ndarray:
+            return np.asarray(sum(s * s * v for s, v in zip(slopes, moments, strict=True)) / here**2)
+
+        words = f"the curvature of {self.parameter} at step {step}"
+        return (
+            Condition(
+                f"{words} is that of the noise-free path", Function("shift", shift, means + variances), -told, told
+            ),
+            Condition(f"{words} differs little between trajectories", Function("spread", spread, variances), high=told),
+        )
+
+    def _alone(self, told: float) -> Iterator[Condition]:
+        """That the curvature and the square of the displacement are not correlated, where the fast loss is recorded."""
+        name, step = recorded_as(self.run, self.direction.fast_loss(self.run.loss)), self.run.steps
+        if name is None:
+            return
+        mean, variance = (Moment(statistic, self.parameter, step) for statistic in ("mean", "variance"))
+
+        def excess(energy: np.ndarray, centre: np.ndarray, square: np.ndarray) -> np.ndarray:
+            product = self.curvature[step] * (square + (centre - self.centre) ** 2) / 2.0
+            return np.asarray(energy / product - 1.0)
+
+        words = f"{self.parameter} and its curvature are independent"
+        measure = Function("excess", excess, (Moment("mean", name, step), mean, variance))
+        yield Condition(words, measure, -told, told)
+
+    @property
     def is_gaussian(self) -> bool:
         """Whether the parameter is Gaussian at every step."""
         return self.direction.is_gaussian(self.run)
@@ -261,6 +327,16 @@ class Mode:
         return f"{text}, a = {self.direction.curvature} on the noise-free path" if self.adiabatic else text
 
 
+def at_point(point: int, conditions: Iterable[Condition]) -> tuple[Condition, ...]:
+    """Conditions of `Mode.assumes`, of one point of a sweep."""
+    found = []
+    for condition in conditions:
+        assert isinstance(condition.measure, Function)
+        moments = tuple(replace(moment, point=point) for moment in condition.measure.moments)
+        found.append(replace(condition, measure=replace(condition.measure, moments=moments)))
+    return tuple(found)
+
+
 def candidate_directions(run: Run) -> tuple[Direction, ...]:
     """The fast directions of a run's loss, whether or not they turn out to be stable valleys.
 
@@ -270,10 +346,11 @@ def candidate_directions(run: Run) -> tuple[Direction, ...]:
         For an optimizer other than SGD.
     """
     optimizer = run.optimizer
-    if optimizer.rule is not OPTIMIZERS["sgd"]:
-        raise NotApplicable(f"holds for plain sgd, the optimizer is {optimizer.name}")
-    if optimizer.preconditioner or optimizer.metric:
-        raise NotApplicable("holds for one learning rate, the optimizer has a matrix of them")
+    require(optimizer.rule is OPTIMIZERS["sgd"], f"holds for plain sgd, the optimizer is {optimizer.name}")
+    require(
+        not (optimizer.preconditioner or optimizer.metric),
+        "holds for one learning rate, the optimizer has a matrix of them",
+    )
     return directions(run.loss)
 
 
@@ -296,8 +373,7 @@ def modes(run: Run) -> tuple[Mode, ...]:
     """
     candidates = [_mode(run, direction) for direction in candidate_directions(run)]
     found = tuple(mode for mode in candidates if mode.is_valley and not _follows_faster(mode, candidates))
-    if not found:
-        raise NotApplicable(_no_valley(candidates))
+    require(found, _no_valley(candidates))
     for mode in found:
         _check(mode)
     return found
@@ -329,24 +405,23 @@ def _follows_faster(mode: Mode, candidates: Iterable[Mode]) -> bool:
 
 
 def _check(mode: Mode) -> None:
-    if not np.isfinite(mode.noise_variance):
-        raise NotApplicable(f"the gradient noise of {mode.parameter} has no finite variance")
+    require(np.isfinite(mode.noise_variance), f"the gradient noise of {mode.parameter} has no finite variance")
     if mode.adiabatic:
         _check_spread(mode)
     worst = int(np.argmax(np.abs(mode.pull - 1.0)))
-    if not 0 < mode.pull[worst] < 2:
-        raise NotApplicable(
-            f"{mode.parameter} is unstable: eta*a = {mode.pull[worst]:.4g} at step {worst}, not between 0 and 2"
-        )
+    require(
+        0 < mode.pull[worst] < 2,
+        f"{mode.parameter} is unstable: eta*a = {mode.pull[worst]:.4g} at step {worst}, not between 0 and 2",
+    )
 
 
 def _check_spread(mode: Mode) -> None:
     """What is neglected of the spread of the slow parameters must be small against what is to be seen."""
-    if not mode.spread <= NEGLECTED:
-        raise NotApplicable(
-            f"the curvature of {mode.parameter} differs between trajectories, by {mode.spread:.1g} of itself at the "
-            f"end (at most {NEGLECTED:g} can be neglected): the start of the slow parameters is still remembered"
-        )
+    require(
+        mode.spread <= NEGLECTED,
+        f"the curvature of {mode.parameter} differs between trajectories, by {mode.spread:.1g} of itself at the "
+        f"end (at most {NEGLECTED:g} can be neglected): the start of the slow parameters is still remembered",
+    )
 
 
 def noise_free_path(run: Run, names: Iterable[str]) -> Mapping[str, np.ndarray]:
@@ -455,6 +530,62 @@ def _compose(factors: np.ndarray, kicks: np.ndarray) -> tuple[float, float]:
         kick = factor[1::2] * kick[::2] + kick[1::2]
         factor = factor[1::2] * factor[::2]
     return (float(factor[0]), float(kick[0])) if len(factor) else (1.0, 0.0)
+
+
+def fast_losses(run: Run) -> Recorder:
+    """The fast loss of every direction, to be recorded."""
+    return Recorder(observables=tuple(one.fast_loss(run.loss) for one in candidate_directions(run)))
+
+
+def fast_loss_name(mode: Mode) -> str:
+    """The name under which a mode's fast loss is recorded."""
+    return name_of(mode.run, mode.direction.fast_loss(mode.run.loss))
+
+
+def of_mode(
+    mode: Mode, measure: Measure, predicted: float, quantity: str = "", resolution: float | None = None, **others: Any
+) -> Prediction:
+    """A row about a mode, as exact as its curvature is constant, under its conditions.
+
+    Parameters
+    ----------
+    mode
+        Whose it is.
+    measure, predicted, quantity, resolution, **others
+        As of `sgdsim.theory.law.row`; a moment that is not of the last step is named with its step.
+
+    Examples
+    --------
+    >>> from sgdsim.model.optimizers import Optimizer
+    >>> from sgdsim.prediction import Moment
+    >>> loss = Loss("x**2/2 + z*x", ("x",), {}, {"z": Noise.parse("normal")})
+    >>> (mode,) = modes(Run(loss, Optimizer(), Schedule("0.5"), {"x": 0.0}, 1000, 100))
+    >>> of_mode(mode, Moment("variance", "x", 50), mode.cumulants(50)[1]).quantity
+    'variance(x) at step 50'
+    """
+    found = row(measure, predicted, quantity, mode.order, resolution, **{**mode.about, **others})
+    if quantity or not isinstance(measure, Moment):
+        return found
+    return replace(found, quantity=found.quantity + when(mode, measure.step))
+
+
+def constant_rate(run: Run) -> float:
+    """The learning rate of a run.
+
+    Raises
+    ------
+    NotApplicable
+        Where it changes.
+
+    Examples
+    --------
+    >>> from sgdsim.model.optimizers import Optimizer
+    >>> constant_rate(Run(Loss("x**2", ("x",)), Optimizer(), Schedule("0.1"), {"x": 1.0}, 1000, 100))
+    0.1
+    """
+    rates = run.schedule.rates(run.steps)
+    require(np.ptp(rates) == 0, "holds for a constant learning rate")
+    return float(rates[0])
 
 
 def middle_step(mode: Mode) -> int | None:

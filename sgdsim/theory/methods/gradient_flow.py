@@ -29,6 +29,7 @@ from sgdsim.model.loss import Loss
 from sgdsim.model.run import Run
 from sgdsim.prediction import NotApplicable
 from sgdsim.theory.methods.entropic_loss import EntropicLoss
+from sgdsim.theory.methods.fast_directions import constant_rate
 from sgdsim.theory.methods.linear_response import Population, batch_noise, start_of
 
 if TYPE_CHECKING:
@@ -184,27 +185,6 @@ def along(run: Run, formula: sympy.Expr, theta: np.ndarray) -> float:
     """
     named = dict(zip(run.loss.parameters, map(float, theta), strict=True))
     return float(evaluation.evaluate([formula], {**run.loss.constants, **named})[0])
-
-
-def constant_rate(run: Run) -> float:
-    """The learning rate of a run.
-
-    Raises
-    ------
-    NotApplicable
-        Where it changes.
-
-    Examples
-    --------
-    >>> from sgdsim.model.optimizers import Optimizer
-    >>> from sgdsim.model.schedules import Schedule
-    >>> constant_rate(Run(Loss("x**2", ("x",)), Optimizer(), Schedule("0.1"), {"x": 1.0}, 1000, 100))
-    0.1
-    """
-    rates = run.schedule.rates(run.steps)
-    if np.ptp(rates) > 0:
-        raise NotApplicable("holds for a constant learning rate")
-    return float(rates[0])
 
 
 def _integrated(

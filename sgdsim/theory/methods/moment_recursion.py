@@ -33,6 +33,7 @@ import numpy as np
 
 from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.formulas.formula import Formula
+from sgdsim.formulas.names import normal
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
 from sgdsim.model.optimizers import Optimizer
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 HIGHEST = 4
 MOST_MOMENTS = 800
 """Of a recursion: 35 the matrices of 800 take 5 MB for each power of the rate."""
+
+_LARGEST = int(np.finfo(np.float64).max)
 
 Powers = tuple[int, ...]
 Polynomial = dict[Powers, float]
@@ -97,17 +100,32 @@ class Recursion:
         InputError
             For a step that the run does not have.
         NotApplicable
-            For a start on a grid or from a file.
+            For a start on a grid or from a file, and where not even the mean is a float any more.
         """
         if step not in range(self.run.steps + 1):
             raise InputError(f"step {step}, expected a whole number from 0 to {self.run.steps}")
-        values = self._start()
+        start, orders = self._start(), np.array([sum(powers) for powers in self.powers])
+        for highest in range(int(orders.max()), 0, -1):
+            # A moment does not depend on those of higher order, which may be infinite or beyond the largest float.
+            kept = orders <= highest
+            values = self._advanced(start[kept], step)
+            if np.isfinite(values).all():
+                beyond = np.where(orders[~kept] % 2, np.nan, np.inf)  # odd ones may have either sign
+                return self._moments(np.concatenate([values, beyond]))
+        if np.isfinite(start[orders <= 1]).all():
+            raise NotApplicable(f"the moments after {step} steps are beyond the largest float")
+        raise NotApplicable("the start has no mean")
+
+    def _advanced(self, values: np.ndarray, step: int) -> np.ndarray:
+        """The first moments after so many steps, from those at the start."""
+        kept = slice(len(values))
         rates = self.run.schedule.rates(self.run.steps)[:step]
-        for rate in rates[:1]:
-            values = _at(self.first_matrices, rate) @ values
-        for rate, equal in itertools.groupby(rates[1:]):
-            values = np.linalg.matrix_power(_at(self.matrices, rate), len(list(equal))) @ values
-        return self._moments(values)
+        with np.errstate(all="ignore"):
+            for rate in rates[:1]:
+                values = _at(self.first_matrices, rate)[kept, kept] @ values
+            for rate, equal in itertools.groupby(rates[1:]):
+                values = np.linalg.matrix_power(_at(self.matrices, rate)[kept, kept], len(list(equal))) @ values
+        return values
 
     def stationary(self) -> StateMoments:
         """The moments of the stationary law at the last learning rate; infinite where they do not exist.
@@ -137,8 +155,17 @@ class Recursion:
         return self._moments(values)
 
     def matrix(self, rate: float) -> np.ndarray:
-        """T at a learning rate, (moment, moment)."""
-        return _at(self.matrices, rate)
+        """T at a learning rate, (moment, moment).
+
+        Raises
+        ------
+        NotApplicable
+            Where it is beyond the largest float.
+        """
+        matrix = _at(self.matrices, rate)
+        if not np.isfinite(matrix).all():
+            raise NotApplicable("the recursion of the moments is beyond the largest float")
+        return matrix
 
     def radius(self, order: int, rate: float) -> float:
         """Spectral radius of the block of an order: where it is below 1, moments of this order come to rest."""
@@ -150,7 +177,8 @@ class Recursion:
             raise NotApplicable("the start is neither numbers nor independent distributions")
         starts = [_moments_about(self.run.initial[name], c) for name, c in zip(self.names, self.centre, strict=False)]
         starts += [(1.0, *[0.0] * HIGHEST)] * (len(self.names) - len(starts))
-        return np.array([prod(starts[i][p] for i, p in enumerate(powers)) for powers in self.powers])
+        with np.errstate(all="ignore"):
+            return np.array([prod(starts[i][p] for i, p in enumerate(powers)) for powers in self.powers])
 
     def _moments(self, values: np.ndarray) -> StateMoments:
         centre = dict(zip(self.names, self.centre, strict=False))
@@ -159,7 +187,8 @@ class Recursion:
 
 def _at(matrices: np.ndarray, rate: float) -> np.ndarray:
     """The matrix of a polynomial in the learning rate."""
-    return np.asarray(np.tensordot(rate ** np.arange(len(matrices)), matrices, axes=1))
+    with np.errstate(all="ignore"):
+        return np.asarray(np.tensordot(rate ** np.arange(len(matrices)), matrices, axes=1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,7 +201,7 @@ class StateMoments:
 
     def mean(self, name: str) -> float:
         """The mean of one entry of the state."""
-        return self.centre.get(name, 0.0) + self._raw({name: 1})
+        return float(self.centre.get(name, 0.0) + self._raw({name: 1}))
 
     def variance(self, name: str) -> float:
         """The variance of one entry of the state; infinite where it does not exist."""
@@ -181,24 +210,27 @@ class StateMoments:
     def covariance(self, one: str, other: str) -> float:
         """The covariance of two entries of the state."""
         product = self._raw(Counter([one, other]))
-        return product - self._raw({one: 1}) * self._raw({other: 1}) if np.isfinite(product) else product
+        with np.errstate(all="ignore"):
+            found = product - self._raw({one: 1}) * self._raw({other: 1}) if np.isfinite(product) else product
+        return float(found)
 
     def cumulants(self, name: str) -> tuple[float, ...]:
         """Cumulants 1 to 4 of one entry of the state, as far as the recursion goes; infinite or NaN beyond."""
         order = max(map(sum, self.values))
         raw = [self._raw({name: power}) if power <= order else np.nan for power in range(HIGHEST + 1)]
         _, m1, m2, m3, m4 = raw
-        with np.errstate(invalid="ignore"):
+        with np.errstate(all="ignore"):
             k2, k3 = m2 - m1**2, m3 - 3 * m1 * m2 + 2 * m1**3
             k2 = 0.0 if abs(k2) <= 1e-14 * m2 < np.inf else k2  # rounding, of a variable that does not vary
-            k4 = m4 - 4 * m1 * m3 - 3 * m2**2 + 12 * m1**2 * m2 - 6 * m1**4
-        return self.mean(name), k2, k3, k4
+            k4 = m4 - 4 * m1 * m3 - 3 * m2**2 + 12 * m1**2 * m2 - 6 * m1**4 if m4 < np.inf else m4
+        return self.mean(name), float(k2), float(k3), float(k4)
 
-    def _raw(self, powers: Mapping[str, int]) -> float:
+    def _raw(self, powers: Mapping[str, int]) -> np.float64:
+        powers = {normal(name): power for name, power in powers.items()}
         for name in powers:
             if name not in self.names:
                 raise InputError(unknown_name("variable", name, self.names))
-        return float(self.values[tuple(powers.get(name, 0) for name in self.names)])
+        return np.float64(self.values[tuple(powers.get(name, 0) for name in self.names)])
 
 
 def recursion(run: Run, order: int = HIGHEST) -> Recursion:
@@ -277,6 +309,8 @@ def _centre(loss: Loss, optimizer: Optimizer) -> np.ndarray:
         values = Expected(loss, [*loss.gradient, *slopes]).at(zero).value
     except InputError as error:
         raise NotApplicable(f"the mean gradient does not exist: {error}") from None
+    if not np.isfinite(values).all():
+        raise NotApplicable("the mean gradient is beyond the largest float")
     n = len(loss.parameters)
     matrix = values[n:].reshape(n, n) + optimizer.values["weight_decay"] * np.eye(n)
     return np.asarray(np.linalg.lstsq(matrix, -values[:n], rcond=None)[0])
@@ -474,12 +508,14 @@ def _moments_about(start: Any, centre: float) -> tuple[float, ...]:
     from math import comb
 
     if isinstance(start, float | int):
-        return tuple((start - centre) ** k for k in range(HIGHEST + 1))
+        with np.errstate(all="ignore"):
+            return tuple(np.float64(start - centre) ** np.arange(HIGHEST + 1))
     raw = [start.moment(k) for k in range(HIGHEST + 1)]
     if not np.isfinite(raw).all():
         return tuple(raw)
     exact = [Fraction(value) for value in raw]
     about = Fraction(float(centre))
-    return tuple(
-        float(sum(comb(k, j) * exact[j] * (-about) ** (k - j) for j in range(k + 1))) for k in range(HIGHEST + 1)
-    )
+    moments = [
+        sum((comb(k, j) * exact[j] * (-about) ** (k - j) for j in range(k + 1)), Fraction()) for k in range(HIGHEST + 1)
+    ]
+    return tuple(float(moment) if abs(moment) < _LARGEST else np.inf for moment in moments)

@@ -18,8 +18,8 @@ from sgdsim.formulas import evaluation
 from sgdsim.model.loss import Loss
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Run
-from sgdsim.prediction import NotApplicable
-from sgdsim.theory.methods.fast_directions import directions
+from sgdsim.prediction import NotApplicable, require
+from sgdsim.theory.methods.fast_directions import constant_rate, directions
 
 if TYPE_CHECKING:
     import sympy
@@ -98,8 +98,7 @@ class River:
     def rest(self, y: float) -> float:
         """Variance of x at rest at a fixed y."""
         a = float(self.a(y))
-        if not 0.0 < self.rate * a < 2.0:
-            raise NotApplicable(f"eta*a = {self.rate * a:.3g} at {self.slow} = {y:.3g}, not between 0 and 2")
+        require(0.0 < self.rate * a < 2.0, f"eta*a = {self.rate * a:.3g} at {self.slow} = {y:.3g}, not between 0 and 2")
         return self.rate * self.noise / (a * (2.0 - self.rate * a))
 
     def _value(self, expression: sympy.Expr, y: Any) -> Any:
@@ -124,11 +123,11 @@ def river(run: Run, optimizers: tuple[str, ...] = ("sgd",)) -> River:
     >>> float(found.a(0.0, 1)), found.temperature, found.is_flat
     (2.0, 0.05, True)
     """
-    from sgdsim.theory.methods.gradient_flow import constant_rate
-
     optimizer = run.optimizer
-    if optimizer.name not in optimizers or optimizer.preconditioner or optimizer.metric or optimizer.decay:
-        raise NotApplicable(f"holds for {' or '.join(optimizers)} without weight decay and with one learning rate")
+    require(
+        optimizer.name in optimizers and not (optimizer.preconditioner or optimizer.metric or optimizer.decay),
+        f"holds for {' or '.join(optimizers)} without weight decay and with one learning rate",
+    )
     fast, slow, walls, bed, couplings, calm = _shape(run.loss)
     constants = run.loss.constants
 
@@ -138,8 +137,7 @@ def river(run: Run, optimizers: tuple[str, ...] = ("sgd",)) -> River:
         return float(total / optimizer.batch_size)
 
     noise = variance(couplings)
-    if not 0.0 < noise < np.inf:
-        raise NotApplicable(f"the gradient noise of {fast} has the variance {noise:g}")
+    require(0.0 < noise < np.inf, f"the gradient noise of {fast} has the variance {noise:g}")
     return River(run, fast, slow, walls, bed, noise, variance(calm), constant_rate(run))
 
 
@@ -185,8 +183,7 @@ def square_of(known: River) -> Observable:
 def _shape(loss: Loss) -> tuple[str, str, tuple[Any, ...], tuple[Any, ...], Mapping[str, Any], Mapping[str, Any]]:
     import sympy
 
-    if len(loss.parameters) != 2:
-        raise NotApplicable("speaks of one fast direction and one river")
+    require(len(loss.parameters) == 2, "speaks of one fast direction and one river")
     for direction in directions(loss):
         (slow,) = set(loss.parameters) - {direction.parameter}
         x, y = loss.symbols[direction.parameter], loss.symbols[slow]
@@ -257,14 +254,17 @@ def rough_river(run: Run) -> RoughRiver:
     >>> found.fast, found.a(2.0), found.variance(2.0), found.variance(2.0, 1)
     ('x', 4.0, 4.0, 4.0)
     """
-    loss = run.loss
-    if run.optimizer.name != "sgd" or run.optimizer.preconditioner or run.optimizer.metric or run.optimizer.decay:
-        raise NotApplicable("holds for sgd without weight decay and with one learning rate")
-    if len(loss.parameters) != 2 or len(loss.noise) != 1:
-        raise NotApplicable("speaks of one fast direction, one river and one noise")
+    loss, optimizer = run.loss, run.optimizer
+    require(
+        optimizer.name == "sgd" and not (optimizer.preconditioner or optimizer.metric or optimizer.decay),
+        "holds for sgd without weight decay and with one learning rate",
+    )
+    require(len(loss.parameters) == 2 and len(loss.noise) == 1, "speaks of one fast direction, one river and one noise")
     (noise,) = loss.noise
-    if loss.noise[noise].cumulant(1) != 0.0 or not loss.noise[noise].cumulant(2) < np.inf:
-        raise NotApplicable(f"the noise {noise} has a mean, or no variance")
+    require(
+        loss.noise[noise].cumulant(1) == 0.0 and loss.noise[noise].cumulant(2) < np.inf,
+        f"the noise {noise} has a mean, or no variance",
+    )
     for index, fast in enumerate(loss.parameters):
         slow = loss.parameters[1 - index]
         x, y, xi = loss.symbols[fast], loss.symbols[slow], loss.symbols[noise]

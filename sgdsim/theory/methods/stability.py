@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from sgdsim.base.errors import InputError
@@ -32,8 +34,23 @@ def instability(run: Run) -> str | None:
     >>> instability(Run(loss, Optimizer(), Schedule("0.5"), {"x": 0.0}, 100, 10))
     'unstable: learning rate 0.5 times curvature 5 at the mean initial state is 2.5'
     """
+    return instabilities([run])[0]
+
+
+def instabilities(runs: Sequence[Run]) -> list[str | None]:
+    """What `instability` says of each run; those of one loss and one start share their curvature."""
+    curvatures: dict[tuple[object, ...], float] = {}
+    found = []
+    for run in runs:
+        shared = (id(run.loss), *run.initial.values())
+        if shared not in curvatures:
+            curvatures[shared] = max(_curvatures(run), default=0.0)
+        found.append(_instability(run, curvatures[shared]))
+    return found
+
+
+def _instability(run: Run, curvature: float) -> str | None:
     rate = float(run.schedule.rates(run.steps).max())
-    curvature = max(_curvatures(run), default=0.0)
     if curvature <= 0:
         return None
     step = None if run.optimizer.preconditioner or run.optimizer.metric else run.optimizer.step_matrix(curvature, rate)

@@ -14,7 +14,7 @@ import numpy as np
 
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
-from sgdsim.prediction import Moment, NotApplicable, Prediction, Rival
+from sgdsim.prediction import Moment, NotApplicable, Prediction, Rival, require
 from sgdsim.theory.law import row
 from sgdsim.theory.methods.fast_directions import Direction, directions
 from sgdsim.theory.recorded_names import name_of
@@ -93,8 +93,10 @@ def walls(run: Run, *, finite: bool = True) -> list[Wall]:
     [('x[0]', 2.0, 1.0), ('x[1]', 0.5, 1.0)]
     """
     loss, optimizer = run.loss, run.optimizer
-    if optimizer.preconditioner or optimizer.metric:
-        raise NotApplicable("holds for one learning rate, the optimizer has a matrix of them")
+    require(
+        not (optimizer.preconditioner or optimizer.metric),
+        "holds for one learning rate, the optimizer has a matrix of them",
+    )
     found = []
     for direction in directions(loss):
         if direction.curvature.free_symbols & set(loss.theta):
@@ -103,15 +105,14 @@ def walls(run: Run, *, finite: bool = True) -> list[Wall]:
         variance = sum(factor**2 * loss.noise[name].cumulant(2) for name, factor in factors.items())
         shift = sum(factor * loss.noise[name].cumulant(1) for name, factor in factors.items())
         curvature, centre = number(run, direction.curvature), number(run, direction.centre)
-        if (finite and not np.isfinite(variance)) or not variance > 0 or not curvature > 0:
-            raise NotApplicable(
-                f"{direction.parameter} has curvature {curvature:.4g}, noise of variance {variance:.4g}"
-            )
+        require(
+            variance > 0 and curvature > 0 and (np.isfinite(variance) or not finite),
+            f"{direction.parameter} has curvature {curvature:.4g}, noise of variance {variance:.4g}",
+        )
         if finite and shift:
             raise NotApplicable(f"the gradient noise of {direction.parameter} has the mean {shift:.4g}, not 0")
         found.append(Wall(run, direction, curvature, centre, variance / optimizer.batch_size))
-    if not found:
-        raise NotApplicable("no parameter has a gradient a*p + noise, with noise of its own and a constant")
+    require(found, "no parameter has a gradient a*p + noise, with noise of its own and a constant")
     return found
 
 
@@ -134,10 +135,9 @@ def check_forgotten(wall: Wall, left: float) -> None:
     NotApplicable
         With what is left of a displacement.
     """
-    if not left < FORGOTTEN:
-        raise NotApplicable(
-            f"{wall.parameter} remembers {left:.2g} of its start, at most {FORGOTTEN:g} can be neglected"
-        )
+    require(
+        left < FORGOTTEN, f"{wall.parameter} remembers {left:.2g} of its start, at most {FORGOTTEN:g} can be neglected"
+    )
 
 
 def stationary_rows(
@@ -149,13 +149,7 @@ def stationary_rows(
     spread = 0.02 * float(np.hypot(mean, np.sqrt(variance)))
     steps = run.steps
     return [
-        row(
-            f"mean({wall.fast_loss})",
-            Moment("mean", wall.fast_loss, steps),
-            loss,
-            conditions=conditions,
-            rival=Rival(*rival) if rival else None,
-        ),
-        row(f"variance({name})", Moment("variance", name, steps), variance, conditions=conditions),
-        row(f"mean({name})", Moment("mean", name, steps), mean, "exact", spread, conditions=conditions),
+        row(Moment("mean", wall.fast_loss, steps), loss, conditions=conditions, rival=Rival(*rival) if rival else None),
+        row(Moment("variance", name, steps), variance, conditions=conditions),
+        row(Moment("mean", name, steps), mean, resolution=spread, conditions=conditions),
     ]

@@ -88,7 +88,7 @@ def test_batches(noise: str) -> None:
 
 @pytest.mark.parametrize("rate", [0.1, 0.3])
 def test_regression_has_multiplicative_noise_and_long_tails(rate: float) -> None:
-    """NT-27 in one dimension: the variance is eta s^2/(2 - 3 eta)."""
+    """Regression in one dimension: the variance is eta s^2/(2 - 3 eta)."""
     law = chain(make_run("(z*x - e)**2/2", {"z": "normal", "e": "normal"}, rate))
     check(law.expectation("x**2"), rate / (2 - 3 * rate), 1e-4)
 
@@ -159,7 +159,7 @@ def test_a_data_set() -> None:
 
 
 def test_a_quadratic_with_correlated_noise() -> None:
-    """NT-26: the discrete Lyapunov equation."""
+    """The discrete Lyapunov equation."""
     hessian, covariance, rate = np.array([[1.0, 0.4], [0.4, 0.5]]), np.array([[1.0, 0.6], [0.6, 1.0]]), 0.3
     noise, definitions = correlated_normal(["zx", "zy"], covariance.tolist())
     formula = "a*x**2/2 + b*y**2/2 + c*x*y + zx*x + zy*y"

@@ -13,7 +13,7 @@ from tests.theory.chain.runs import ar1, check, make_run
 
 
 def sign_lattice(rate: float, start: float) -> tuple[np.ndarray, np.ndarray]:
-    """NTL-9: states and probabilities by detailed balance, the ratios one by one from the middle."""
+    """signsgd: states and probabilities by detailed balance, the ratios one by one from the middle."""
     above, below = [start], []
     up, down = [1.0], []
     for _ in range(400):

@@ -83,7 +83,7 @@ def test_the_energies_of_power_laws_are_one_series():
     series = [row for row in find_law("virial").predictions(runs) if row.order == 1]
     assert [row.measure.moments[0].point for row in series] == [0, 1, 2, 3]
     assert len({row.series for row in series}) == 1
-    assert all(row.predicted == 1 + row.learning_rate for row in series)
+    assert all(row.predicted == 1 + row.small for row in series)
     assert not [row for row in find_law("virial").predictions(runs[:3]) if row.order == 1]
     assert not [row for row in find_law("virial").predictions([wells(s) for s in (0.4, 0.7, 1, 2)]) if row.order == 1]
 

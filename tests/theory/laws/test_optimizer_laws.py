@@ -20,7 +20,7 @@ from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.prediction import Distance, NotApplicable, Prediction
-from sgdsim.statistics.estimators import Estimate
+from sgdsim.statistics.estimate import Estimate
 from sgdsim.statistics.order_test import Series, order_test
 from sgdsim.theory import find_law
 from sgdsim.theory.chain.evolution import evolve
@@ -251,8 +251,8 @@ def test_leading_order_is_tested_over_four_rates_or_more():
     rates = (0.05, 0.1, 0.2, 0.25)
     runs = [replace(one, schedule=Schedule(repr(rate))) for rate in rates]
     rows = [row for row in find_law("signsgd").predictions(runs) if isinstance(row.order, int)]
-    assert [(row.order, row.learning_rate) for row in rows[:4]] == [(0, rate) for rate in rates]
-    assert [(row.order, row.learning_rate) for row in rows[4:]] == [(1, np.sqrt(rate / np.pi)) for rate in rates]
+    assert [(row.order, row.small) for row in rows[:4]] == [(0, rate) for rate in rates]
+    assert [(row.order, row.small) for row in rows[4:]] == [(1, np.sqrt(rate / np.pi)) for rate in rates]
     # The exact values pass, and those of Laplace noise reject a series in eta that lacks the root's term.
     exact = [signsgd.mixed_variance(rate, 1.0, stats.laplace()) / (rate / 2) for rate in rates]
     for wanted, predicted in ((True, [row.predicted for row in rows[4:]]), (False, [1.0] * 4)):
@@ -371,8 +371,8 @@ def test_a_finite_memory_is_a_series_in_its_inverse():
     ]
     rows = [row for run in runs for row in predicted("adam", run).values()]
     assert len({row.series for row in rows}) == 1
-    assert [row.learning_rate for row in rows] == pytest.approx([0.05, 0.1])
-    assert all(row.order == 1 and row.resolution == pytest.approx(row.learning_rate * 3 / 16) for row in rows)
+    assert [row.small for row in rows] == pytest.approx([0.05, 0.1])
+    assert all(row.order == 1 and row.resolution == pytest.approx(row.small * 3 / 16) for row in rows)
 
 
 @pytest.mark.parametrize("centre", [0.0, 0.8])

@@ -24,7 +24,7 @@ from sgdsim.model.recorder import Recorder
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.prediction import Curve, Function, Moment, NotApplicable, Prediction
-from sgdsim.statistics.estimators import Estimate
+from sgdsim.statistics.estimate import Estimate
 from sgdsim.theory import find_law, requirements
 from sgdsim.theory.laws import best_schedule, cooling, fastest_cooling
 from sgdsim.theory.laws.best_schedule import Design
@@ -134,7 +134,7 @@ def test_the_end_of_a_decay_is_right_to_the_first_order_in_the_freezing_rate(pow
         run = make_run(f"0.2*min(1, (N - t)/{length})**{power}", 4000, ids=("freeze-out",))
         (row,) = find_law("freeze-out").predictions([run])
         measured = brute_force(run.schedule.rates(4000)) / 2
-        offsets.append((row.measure.function(measured) - 1) / row.learning_rate)
+        offsets.append((row.measure.function(measured) - 1) / row.small)
     assert offsets == pytest.approx([tail] * 3, abs=0.02)
     assert abs(offsets[2] - offsets[1]) < abs(offsets[1] - offsets[0])
 
@@ -268,7 +268,7 @@ def test_sign_descent_cools_by_its_recursion_against_a_loop():
         x = x - rate * np.sign(0.5 * x + rng.normal(size=x.size))
     assert row.measure.function(np.mean(x**2) / 4) == pytest.approx(row.predicted, rel=0.02)
     assert (row.predicted, row.order) == (1.0, 0)
-    assert row.learning_rate == pytest.approx(0.01)
+    assert row.small == pytest.approx(0.01)
     assert row.rival.predicted == pytest.approx((25 + 50 / np.pi) / (25 + 25), rel=1e-9)
     assert row.resolution == pytest.approx((1 - row.rival.predicted) / 2)
     assert find_law("fastest-cooling").predictions([signed_run("sqrt(2/pi)/(25 + t/(2*pi))")])[0].predicted > 1.2
@@ -278,7 +278,7 @@ def test_the_least_of_sign_descent_is_one_series_in_its_strength():
     runs = [signed_run(BEST_SIGN.format(a), a=a) for a in (0.25, 0.5, 0.75, 1.0)]
     series = [row for run in runs for row in find_law("fastest-cooling").predictions([run])]
     assert len({row.series for row in series}) == 1
-    assert [row.learning_rate for row in series] == pytest.approx([0.0025, 0.01, 0.0225, 0.04])
+    assert [row.small for row in series] == pytest.approx([0.0025, 0.01, 0.0225, 0.04])
     off = [
         fastest_cooling.sign_variance(run.schedule.rates(100), a, 1.0, 0.04) * (25 + 200 / np.pi * a * a) - 1
         for run, a in zip(runs, (0.25, 0.5, 0.75, 1.0), strict=True)

@@ -12,6 +12,7 @@ import pytest
 
 from sgdsim.ensemble import Ensemble
 from sgdsim.formulas import evaluation
+from sgdsim.model import rare_events
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
 from sgdsim.model.optimizers import Optimizer
@@ -80,7 +81,8 @@ def simulate(run: Run) -> Ensemble:
             steps.append((after["theta"] - theta[name]) / rate)
         moves = weights @ np.array(steps)
         theta = {name: theta[name] + rate * move for name, move in zip(loss.parameters, moves, strict=True)}
-    return synthetic(records, run.recorder.record_steps(run.steps).tolist(), snapshots, lanes=64)
+    steps, known = run.recorder.record_steps(run.steps).tolist(), rare_events.attributes([run])
+    return synthetic(records, steps, snapshots, lanes=64, attributes=known)
 
 
 def _gradients(loss: Loss, values: dict[str, np.ndarray], noise: dict[str, np.ndarray]) -> list[np.ndarray]:

@@ -14,6 +14,7 @@ from scipy import integrate, stats
 from sgdsim import theory
 from sgdsim.base.errors import InputError
 from sgdsim.ensemble import Ensemble
+from sgdsim.model import rare_events
 from sgdsim.model.loss import Loss
 from sgdsim.model.losses.river_valley import river_valley
 from sgdsim.model.noise import Noise
@@ -83,7 +84,8 @@ def simulate(run: Run, curvatures: Sequence[float] = CURVATURES, seed: int = 1) 
             x = x - rate * (np.array(curvatures) * x + sigma * noise + decay * x)
             if step + 1 > run.steps // 2:
                 averages += x
-    return synthetic(records, run.recorder.record_steps(run.steps).tolist(), snapshots, lanes=64)
+    steps, known = run.recorder.record_steps(run.steps).tolist(), rare_events.attributes([run])
+    return synthetic(records, steps, snapshots, lanes=64, attributes=known)
 
 
 def check(run: Run, ensemble: Ensemble, *laws: str) -> list[Comparison]:
@@ -352,7 +354,7 @@ def test_an_adiabatic_valley_agrees_at_the_end() -> None:
             average = average + (x / 15 if step >= 15 else 0.0)
     a = 1 + 0.5 * y**2
     record = {"x": x, "y": y, "fast_loss_x": a * x**2 / 2, "time_average_x": average}
-    ensemble = synthetic([record], [30], snapshots, lanes=64)
+    ensemble = synthetic([record], [30], snapshots, lanes=64, attributes=rare_events.attributes([run]))
     predictions, skipped = predict(list(LAWS.values()), [run])
     assert not skipped
     assert {row.order for row in predictions} == {"adiabatic"}

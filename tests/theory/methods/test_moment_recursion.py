@@ -532,3 +532,30 @@ def test_the_full_product_of_optimizers_and_noise(rule: str, name: str) -> None:
     run, steps = make_run(case, optimizer), 2
     states, weights = paths(case, run, np.eye(2), steps)
     assert worst_moment(recursion(run).after(steps), states, weights) < 1e-12
+
+
+def test_lower_moments_stand_where_higher_ones_overflow() -> None:
+    """x is a product of independent factors: E x^k = (E (1 - eta (a + s xi))^k)^n, and only some are floats."""
+    loss = Loss("(a + s*xi)*x**2/2", ("x",), {"a": 1.0, "s": 1.0}, {"xi": Noise.parse("normal")})
+    run = Run(loss, Optimizer(), Schedule("10"), {"x": 2.0}, 1000, 100)
+    found = recursion(run).after(100)
+    assert found.mean("x") == pytest.approx(2.0 * 81.0**50, rel=1e-12)
+    assert found.variance("x") == pytest.approx(4.0 * (181.0**100 - 81.0**100), rel=1e-12)
+    assert found.cumulants("x")[3] == np.inf
+    longer = Run(loss, Optimizer(), Schedule("10"), {"x": 2.0}, 1000, 150)
+    assert recursion(longer).after(150).mean("x") == pytest.approx(2.0 * 9.0**150, rel=1e-12)
+    assert recursion(longer).after(150).variance("x") == np.inf
+    longest = Run(loss, Optimizer(), Schedule("10"), {"x": 2.0}, 1000, 400)
+    with pytest.raises(NotApplicable, match="after 400 steps are beyond the largest float"):
+        recursion(longest).after(400)
+
+
+def test_a_start_with_few_moments_has_these() -> None:
+    loss = Loss("x**2/2 + z*x", ("x",), {}, {"z": Noise.parse("normal")})
+    run = Run(loss, Optimizer(), Schedule("0.5"), {"x": Noise.parse("student_t:3")}, 1000, 2)
+    found = recursion(run).after(2)
+    assert found.mean("x") == 0.0
+    assert found.variance("x") == pytest.approx(3.0 / 16 + 0.25 * (1 + 1 / 4))
+    assert found.cumulants("x")[3] == np.inf
+    with pytest.raises(NotApplicable, match="no mean"):
+        recursion(Run(loss, Optimizer(), Schedule("0.5"), {"x": Noise.parse("student_t:1")}, 1000, 2)).after(2)

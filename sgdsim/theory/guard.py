@@ -1,0 +1,41 @@
+"""The guard around whatever theory computes: numbers that overflow are a refusal, not a traceback or a warning."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from sgdsim.prediction import NotApplicable
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Refuse what ends in an overflow or a singular system, and keep the warnings of NumPy and SciPy from the user.
+
+    Raises
+    ------
+    NotApplicable
+        For arithmetic that fails. What becomes infinite or not a number without failing is the caller's to refuse.
+
+    Examples
+    --------
+    >>> with guarded():
+    ...     float(np.exp(1000.0)), 1e200**2
+    Traceback (most recent call last):
+    sgdsim.prediction.NotApplicable: its numbers are beyond those of a computer (overflow)
+    """
+    try:
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            yield
+    except ArithmeticError as error:
+        raise NotApplicable(f"its numbers are beyond those of a computer ({_name(error)})") from error
+    except np.linalg.LinAlgError as error:
+        raise NotApplicable(f"its equations have no solution in numbers ({error})") from error
+
+
+def _name(error: ArithmeticError) -> str:
+    return "division by zero" if isinstance(error, ZeroDivisionError) else "overflow"

@@ -1,0 +1,62 @@
+"""The automatic table over random losses: a right simulation is accused at the stated rate at most.
+
+Each table rejects anything at all with probability 1e-3 at most (Holm over its rows), so that the number of accused
+runs is below a binomial quantile. The simulator itself is held against an oracle elsewhere; what is tested here are
+the laws, which must know where they hold, and the statistics, which must know what they cannot judge.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scipy.stats import binom
+
+from sgdsim.app.workflow import Report, compare_file, run_scenario
+from sgdsim.base import toml
+from sgdsim.input.loading import scenario_from
+from sgdsim.theory import AUTOMATIC
+from tests.random_losses import cases
+
+ALPHA = 1e-3
+FALSE_ALARM = 1e-4
+"""Of the test as a whole, were every table to reject at exactly ALPHA."""
+
+
+def report(data: dict[str, Any], folder: Path, rate: float = 1.0) -> Report:
+    """The automatic table of a scenario; simulated with a learning rate that is off by a factor."""
+    data = {**data, "predict": [{"id": id, "automatic": True} for id in AUTOMATIC]}
+    path = folder / "run.h5"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # trajectories may diverge: users are warned, and go on
+        scenario = scenario_from(data, "random", "here")
+        run_scenario(scenario, path, overwrite=True)
+    return compare_file(path)
+
+
+def accused(data: dict[str, Any], folder: Path) -> str:
+    """What a user would read who is told that the simulation is wrong; nothing where it is not."""
+    found = report(data, folder)
+    return f"{toml.dumps(data)}\n{found.table()}" if found.disagrees else ""
+
+
+def bound(n: int) -> int:
+    """Accused runs among n that are not yet a contradiction."""
+    return int(binom.isf(FALSE_ALARM, n, ALPHA))
+
+
+def check(structures: int, each: int, trajectories: int, folder: Path) -> None:
+    texts = [accused(data, folder) for data in cases(structures, each, trajectories)]
+    wrong = [text for text in texts if text]
+    assert len(wrong) <= bound(len(texts)), f"{len(wrong)} of {len(texts)} accused\n\n" + "\n\n".join(wrong[:5])
+
+
+def test_a_hundred_random_losses(tmp_path: Path) -> None:
+    check(structures=10, each=10, trajectories=5_000, folder=tmp_path)
+
+
+@pytest.mark.validate
+def test_two_thousand_random_losses(tmp_path: Path) -> None:
+    check(structures=160, each=13, trajectories=20_000, folder=tmp_path)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from sgdsim.base.version import __version__
 
 if TYPE_CHECKING:
-    from sgdsim.app.workflow import compare_file, load_scenario, plot_file, run_scenario
+    from sgdsim.app.workflow import compare_file, plot_file, run_scenario
     from sgdsim.base.errors import InputError, RunError, SgdsimError
     from sgdsim.ensemble import Ensemble, Variable
+    from sgdsim.input.loading import load_scenario
     from sgdsim.input.scenario import Scenario
     from sgdsim.model.data import Data
     from sgdsim.model.loss import Loss
@@ -52,7 +53,7 @@ _HOMES = {
     "Symmetry": "model.symmetry",
     "Variable": "ensemble",
     "compare_file": "app.workflow",
-    "load_scenario": "app.workflow",
+    "load_scenario": "input.loading",
     "plot_file": "app.workflow",
     "river_valley": "model.losses.river_valley",
     "run_scenario": "app.workflow",

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from sgdsim.app.cli import main
+from sgdsim.input.options import TABLE, docs_table
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -90,11 +91,19 @@ def test_the_scenarios_of_the_page_are_valid():
     assert len(Scenario.parse(last).runs[0].loss.symmetries) == 4
 
 
+@pytest.mark.parametrize("heading", TABLE)
+def test_the_tables_of_options_are_those_of_the_package(heading):
+    """Under its heading each; what is said of an option stands in one place."""
+    page = (ROOT / "docs" / "simulate.md").read_text(encoding="utf-8")
+    section = page.partition(f"\n## {heading}")[2].partition("\n## ")[0]
+    assert docs_table(heading) in section, f"docs/simulate.md, {heading}:\n{docs_table(heading)}"
+
+
 def test_the_pages_name_everything_there_is():
     """Tables are written by hand; what is new in the package must be put there."""
     from sgdsim.app import cli
     from sgdsim.formulas.names import FUNCTIONS
-    from sgdsim.input import builders, schema
+    from sgdsim.input.schema import KEYS
     from sgdsim.model.data import SAMPLINGS
     from sgdsim.model.losses import CATALOGUE
     from sgdsim.model.noise import FAMILIES
@@ -103,7 +112,7 @@ def test_the_pages_name_everything_there_is():
     from sgdsim.model.symmetry import KINDS
 
     options = [option for parameter in cli.simulate.params for option in parameter.opts if option.startswith("--")]
-    keys = [*schema._KEYS["record"], *schema._KEYS["run"], *builders._KEYS["loss"]]
+    keys = [*KEYS["record"], *KEYS["run"], *KEYS["loss"]]
     expected = {
         "simulate.md": [*OPTIMIZERS, *SCHEDULES, *FAMILIES, *SAMPLINGS, *KINDS, *options],
         "formulas.md": FUNCTIONS,

@@ -96,7 +96,7 @@ def _scenarios() -> dict[str, str]:
 def _predictions() -> dict[str, str]:
     from sgdsim.theory import LAWS
 
-    return {name: law.title for name, law in LAWS.items()}
+    return {name: f"{law.title}. Holds for: {law.holds}. Source: {law.source}" for name, law in LAWS.items()}
 
 
 def _optimizers() -> dict[str, str]:

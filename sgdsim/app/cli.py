@@ -8,14 +8,17 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from sgdsim.base.errors import SgdsimError
+from sgdsim.base.errors import InputError, SgdsimError
 from sgdsim.base.interrupts import Interrupts
+from sgdsim.base.numbers import read_number, read_whole
 from sgdsim.base.version import __version__
+from sgdsim.input.options import Option, options
 
 if TYPE_CHECKING:
     from sgdsim.input.scenario import Scenario
@@ -23,21 +26,28 @@ if TYPE_CHECKING:
 _SIGNALLED = 128  # and the number of the signal: 130 for Ctrl-C
 
 
-class _Count(click.ParamType):  # type: ignore[type-arg]
+class _Whole(click.ParamType):  # type: ignore[type-arg]
     """A whole number, also written 1e6 or 1_000_000."""
 
     name = "integer"
+    expected = "a whole number such as 5000, 5_000 or 5e3"
+    read: Callable[[str], float | None] = staticmethod(read_whole)
 
-    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> int:
-        text = str(value)
-        try:
-            # An integer beyond 2^53 must not pass through a float.
-            number: float = int(text) if text.replace("_", "").lstrip("+-").isdecimal() else float(text)
-        except ValueError:
-            number = float("nan")
-        if isinstance(number, float) and not number.is_integer():
-            self.fail(f"{text!r}, expected a whole number such as 5000, 5_000 or 5e3", param, context)
-        return int(number)
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> Any:
+        number = None
+        with contextlib.suppress(InputError):
+            number = self.read(str(value))
+        if number is None:
+            self.fail(f"{str(value)!r}, expected {self.expected}", param, context)
+        return number
+
+
+class _Number(_Whole):
+    """A finite number, by the rules of all other options."""
+
+    name = "number"
+    expected = "a number such as 0.5 or 5e-3"
+    read = staticmethod(read_number)
 
 
 def _reporting_errors(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -63,10 +73,22 @@ def _reporting_errors(command: Callable[..., Any]) -> Callable[..., Any]:
         except BrokenPipeError:
             raise  # click ends in silence: who read the output has had enough
         except OSError as error:
+            if _is_nowhere():
+                _tell("Error: the working folder is gone, expected one that is there")
+                sys.exit(InputError.exit_code)
             _tell(f"Error: {error}")
             sys.exit(SgdsimError.exit_code)
 
     return wrapped
+
+
+def _is_nowhere() -> bool:
+    """Whether the folder that relative paths begin in has been removed."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _fill_standard_streams() -> None:
@@ -117,57 +139,30 @@ def _with_options(options: Sequence[Callable[[Any], Any]]) -> Callable[[Any], An
     return functools.partial(functools.reduce, lambda command, option: option(command), options[::-1])
 
 
-def _several(name: str, variable: str, metavar: str, text: str) -> Callable[[Any], Any]:
-    """An option that may be given more than once."""
-    return click.option(name, variable, multiple=True, metavar=metavar, help=text)
+def _options(*names: str, **changes: Mapping[str, str]) -> Callable[[Any], Any]:
+    """Give a command options of the table, all or those of these names, in its order; some of them changed."""
+    chosen = [option for option in options() if not names or option.name in names]
+    return _with_options([_option(replace(option, **changes.get(option.name, {}))) for option in chosen])  # type: ignore[arg-type]
 
 
-_RUN_OPTIONS = [
-    click.option("-o", "--output", metavar="FILE", help="HDF5 file to write.  [default: results/<name>.h5]"),
-    click.option("--trajectories", type=_Count(), help="How many there are (run.trajectories), e.g. 1e6."),
-    click.option("--steps", type=_Count(), help="Steps of each (run.steps)."),
-    click.option("--seed", type=_Count(), help="Seed of all noise, 64 bits (run.seed)."),
-    click.option("--threads", type=_Count(), help="Threads of the CPU to use.  [default: all]"),
-    click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, or auto: what ends first."),
-    _several("--set", "settings", "KEY=VALUE", "Set any value of the scenario, e.g. run.steps=5000."),
-    _several("--predict", "predictions", "FORMULA", "'variance(x) = …; order=1; at=final'."),
-    click.option("--no-compare", is_flag=True, help="Write the file only."),
-    click.option("--overwrite", is_flag=True, help="Replace an existing output file."),
-    click.option("--quiet", is_flag=True, help="Only errors."),
-]
-_SCENARIO_OPTIONS = [
-    click.option("--loss", required=True, metavar="FORMULA", help="Of one sample; or a name of the catalogue."),
-    _several("--parameter", "parameters", "NAME=VALUE", "Initial value, u=1.5 or w=normal:0,0.3; w[3]=0 is a vector."),
-    _several("--constant", "constants", "NAME=NUMBER", "Constant of the formulas."),
-    _several("--noise", "noise", "NAME=DISTRIBUTION", "x=normal:0,0.5, or jointly p,q=normal:COVARIANCE.csv."),
-    _several("--define", "definitions", "'NAME = FORMULA'", "A name for use in the formulas, 'y = 0.8*x + e'."),
-    click.option("--data", metavar="FILE", help="Samples are rows of this table, CSV or HDF5."),
-    _several("--symmetry", "symmetries", "SYMMETRY", "Of the loss, e.g. rescale:u:1,w:-1, or generator:FILE."),
-    click.option("--optimizer", metavar="NAME[:KEY=VALUE,…]", help="E.g. adam:beta1=0.9,epsilon=0.  [default: sgd]"),
-    click.option("--learning-rate", metavar="RATE", help="A number, a schedule, e.g. cosine:0.1,0.001, or file:FILE."),
-    click.option("--momentum", metavar="NUMBER", help="Makes SGD the heavy ball."),
-    click.option("--weight-decay", metavar="NUMBER", help="E.g. 0.01, or 0.01:decoupled."),
-    click.option("--batch-size", type=_Count(), help="Samples of one step.  [default: 1]"),
-    click.option("--sampling", metavar="NAME", help="Of the rows of data: replacement, batch or epoch."),
-    click.option("--from", "start_from", metavar="FILE", help="Start from the last states in this file."),
-    click.option("--dtype", metavar="NAME", help="Of the states: float64 or float32."),
-    click.option("--noise-dtype", metavar="NAME", help="Of normal noise: float32 or float64."),
-    click.option("--antithetic", is_flag=True, help="Every second trajectory takes the mirrored noise of the last."),
-    click.option("--every", type=_Count(), help="Steps from one record to the next."),
-    _several("--observable", "observables", "'NAME = FORMULA'", "Record this too, 'q = u**2 - w**2'."),
-    _several("--histogram", "histograms", "NAME:LOW,HIGH,BINS", "Of one name, or two: u,w:-4,4,50,-2,2,50."),
-    _several("--quantile", "quantiles", "NUMBER", "Read this quantile off each histogram, 0 to 1."),
-    click.option("--covariances", is_flag=True, help="Record the covariances."),
-    _several("--autocorrelation", "autocorrelations", "NAME:FROM:LAG,…", "Of a name, from a step on, with these lags."),
-    _several("--drift", "drifts", "NAME[|BY]:LOW,HIGH,BINS", "Mean and variance of a step by bins: q:-4,4,80."),
-    _several("--control", "controls", "NAME", "Take the known part of the noise away from its mean at the end."),
-    _several("--snapshot", "snapshots", "STEP", "Keep all states after this step, or final."),
-    click.option("--snapshot-trajectories", type=_Count(), help="Keep those of so many trajectories alone."),
-    _several("--sweep", "sweeps", "KEY=VALUE,…", "E.g. optimizer.learning_rate=0.1,0.05; several are paired."),
-    click.option("--no-automatic", is_flag=True, help="Hold it against no law but your own predictions."),
-    click.option("--title", metavar="TEXT", help="Of the file."),
-    click.option("--save-scenario", metavar="FILE", help="Write the same as a scenario file too."),
-]
+def _option(option: Option) -> Callable[[Any], Any]:
+    kinds: dict[str, dict[str, Any]] = {
+        "text": {},
+        "texts": {"multiple": True},
+        "count": {"type": _Whole()},
+        "switch": {"is_flag": True},
+    }
+    return click.option(
+        *filter(None, (option.short, option.flag)),
+        option.name,
+        metavar=option.usage or None,
+        help=option.meaning.replace("`", "") + (f"  [default: {option.default}]" if option.default else ""),
+        required=option.required,
+        **kinds[option.kind],
+    )
+
+
+_LOSS_OPTIONS = ("parameters", "constants", "noise", "definitions", "symmetries", "data")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -178,36 +173,41 @@ def main() -> None:
 
 @main.command()
 @click.argument("scenario")
-@_with_options(_RUN_OPTIONS)
+@_options(
+    *("output", "trajectories", "steps", "seed", "threads", "device", "settings", "predictions"),
+    *("no_compare", "overwrite", "quiet"),
+    no_compare={"meaning": "Write the file only."},
+)
 @_reporting_errors
-def run(
-    scenario: str, output: str | None, settings: tuple[str, ...], predictions: tuple[str, ...], **options: Any
-) -> None:
+def run(scenario: str, settings: tuple[str, ...], predictions: tuple[str, ...], **options: Any) -> None:
     """Run SCENARIO, a TOML file or the name of a shipped scenario, and hold it against its predictions."""
-    from sgdsim.app.workflow import load_parts
+    from sgdsim.input.loading import load_parts
 
-    _run(load_parts(scenario, _overrides(settings, options), predictions), output, options)
+    overrides = _overrides(settings, options)
+    _run(load_parts(scenario, overrides, predictions, progress=not options["quiet"]), options)
 
 
 @main.command()
-@_with_options([*_SCENARIO_OPTIONS, *_RUN_OPTIONS])
+@_options()
 @_reporting_errors
-def simulate(output: str | None, save_scenario: str | None, no_automatic: bool, **options: Any) -> None:
+def simulate(**given: Any) -> None:
     """Run a scenario that is given by options alone, and hold it against its predictions."""
-    from sgdsim.app.workflow import default_output, scenario_from
-    from sgdsim.app.workflow import save_scenario as save
-    from sgdsim.base.errors import InputError
+    from sgdsim.app.workflow import default_output
+    from sgdsim.input.loading import save_scenario, scenario_from
     from sgdsim.input.options import in_options, scenario_data, scenario_name
 
-    about_run = {name: options.pop(name) for name in ("threads", "device", "no_compare", "overwrite", "quiet")}
-    data = scenario_data(automatic=not no_automatic, **options)
+    about = {option.name: given.pop(option.name) for option in options() if not option.key}
+    # Laws that nobody asked for are tried where a table follows; for a file alone they would only record more.
+    automatic = not (about["no_automatic"] or about["no_compare"])
+    data = scenario_data(settings=about["settings"], automatic=automatic, **given)
     try:
-        scenario = scenario_from(data, scenario_name(data), "the command line")
+        scenario = scenario_from(data, scenario_name(data), "the command line", progress=not about["quiet"])
     except InputError as error:
         raise InputError(in_options(str(error))) from None
-    if save_scenario is not None:
-        save(data, save_scenario, output or default_output(scenario), overwrite=about_run["overwrite"])
-    _run([scenario], output, about_run)
+    if about["save_scenario"] is not None:
+        output = about["output"] or default_output(scenario)
+        save_scenario(data, about["save_scenario"], output, overwrite=about["overwrite"])
+    _run([scenario], about)
 
 
 @main.command()
@@ -254,44 +254,36 @@ def info(file: str, digest: bool) -> None:
 
 
 @main.command()
-@click.argument("loss", required=False)
-@_several("--parameter", "parameters", "NAME", "A parameter, w[3] for a vector.  [default: what is nothing else]")
-@_several("--constant", "constants", "NAME=NUMBER", "Constant of the formulas.")
-@_several("--noise", "noise", "NAME=DISTRIBUTION", "E.g. x=normal:0,0.5.")
-@_several("--define", "definitions", "'NAME = FORMULA'", "A name for use in the formulas, 'y = 0.8*x + e'.")
-@_several("--symmetry", "symmetries", "SYMMETRY", "Of the loss, e.g. rescale:u:1,w:-1.")
+@click.argument("loss", metavar="[LOSS|LAW]", required=False)
+@_options(
+    *_LOSS_OPTIONS,
+    parameters={"usage": "NAME", "meaning": "A parameter, w[3] for a vector.", "default": "what is nothing else"},
+)
 @click.option("--schedule", metavar="RATE", help="A learning rate, e.g. cosine:0.1,0.001, or file:FILE.")
-@click.option("--steps", type=_Count(), help="Of the schedule.  [default: 1000, or the length of its file]")
+@_options("steps", steps={"meaning": "Of the schedule.", "default": "1000, or the length of its file"})
 @_reporting_errors
-def show(loss: str | None, schedule: str | None, steps: int | None, **options: tuple[str, ...]) -> None:
-    """Print what follows from LOSS, a name of the catalogue or a formula, and the rates of a schedule."""
-    from sgdsim.app.loss_report import describe_loss, describe_schedule, loss_from, schedule_from
-    from sgdsim.base.errors import InputError
+def show(loss: str | None, schedule: str | None, steps: int | None, **options: Any) -> None:
+    """Print what follows from LOSS, its name or formula, the derivation of a LAW, and the rates of a schedule."""
+    from sgdsim.app.loss_report import describe_law, describe_loss, describe_schedule
+    from sgdsim.input.subject import loss_of, schedule_of
 
     if loss is None and (schedule is None or any(options.values())):
         raise InputError("expected a loss, e.g. sgdsim show 'a*x**2/2 + z*x' --constant a=1 --noise z=normal")
-    texts = [] if loss is None else [describe_loss(loss_from(loss, **options))]
-    texts += [] if schedule is None else [describe_schedule(schedule_from(schedule), steps)]
+    texts = [] if loss is None else [describe_law(loss) or describe_loss(loss_of(loss, **options))]
+    texts += [] if schedule is None else [describe_schedule(schedule_of(schedule), steps)]
     _print("\n\n".join(texts))
 
 
 @main.command()
 @click.argument("subject", metavar="LOSS|SCENARIO|FILE")
-@_several("--parameter", "parameters", "NAME[=VALUE]", "Of the loss, with its initial value.  [default: all, at 1]")
-@_several("--constant", "constants", "NAME=NUMBER", "Constant of the formulas.")
-@_several("--noise", "noise", "NAME=DISTRIBUTION", "E.g. x=normal:0,0.5.")
-@_several("--define", "definitions", "'NAME = FORMULA'", "A name for use in the formulas, 'y = 0.8*x + e'.")
-@click.option("--data", metavar="FILE", help="Samples are rows of this table, CSV or HDF5.")
-@_several("--symmetry", "symmetries", "SYMMETRY", "Of the loss, e.g. rescale:u:1,w:-1.")
-@click.option("--optimizer", metavar="NAME[:KEY=VALUE,…]", help="E.g. momentum:momentum=0.5.  [default: sgd]")
-@click.option("--learning-rate", metavar="RATE", help="A number or a schedule.  [default: 0.01]")
-@click.option("--momentum", metavar="NUMBER", help="Makes SGD the heavy ball.")
-@click.option("--weight-decay", metavar="NUMBER", help="E.g. 0.01, or 0.01:decoupled.")
-@click.option("--batch-size", type=_Count(), help="Samples of one step.  [default: 1]")
-@click.option("--sampling", metavar="NAME", help="Of the rows of data: replacement, batch or epoch.")
-@click.option("--steps", type=_Count(), help="Of the run.  [default: 1000]")
-@_several("--set", "settings", "KEY=VALUE", "Set any value of the scenario, e.g. optimizer.learning_rate=0.1.")
-@click.option("--point", type=_Count(), default=0, show_default=True, help="Of a sweep, the point to explain.")
+@_options(
+    *_LOSS_OPTIONS,
+    *("optimizer", "momentum", "learning_rate", "batch_size", "sampling", "weight_decay", "steps", "settings"),
+    parameters={"usage": "NAME[=VALUE]", "default": "all, at 1"},
+    learning_rate={"default": "0.01"},
+    steps={"default": "1000"},
+)
+@click.option("--point", type=_Whole(), default=0, show_default=True, help="Of a sweep, the point to explain.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 @_reporting_errors
 def theory(subject: str, point: int, *, as_json: bool, **options: Any) -> None:
@@ -304,11 +296,11 @@ def theory(subject: str, point: int, *, as_json: bool, **options: Any) -> None:
 
 
 @main.command()
-@click.option("--curvature", type=float, help="Of the valley, a.")
-@click.option("--noise", type=float, help="Standard deviation of the valley's gradient noise, sigma.")
-@click.option("--slope", type=float, help="Of the river where it ends, g.")
-@click.option("--peak", type=float, help="The largest learning rate, eta_max.")
-@click.option("--steps", type=_Count(), help="Of the run, N.")
+@click.option("--curvature", type=_Number(), help="Of the valley, a.")
+@click.option("--noise", type=_Number(), help="Standard deviation of the valley's gradient noise, sigma.")
+@click.option("--slope", type=_Number(), help="Of the river where it ends, g.")
+@click.option("--peak", type=_Number(), help="The largest learning rate, eta_max.")
+@click.option("--steps", type=_Whole(), help="Of the run, N.")
 @click.option("--measure", "file", metavar="FILE", help="Measure a, sigma and g in this run instead.")
 @click.option("--fast", default="x", show_default=True, metavar="NAME", help="Its parameter across the valley.")
 @click.option("--river", default="y", show_default=True, metavar="NAME", help="Its parameter along the river.")
@@ -323,7 +315,7 @@ def schedule(
     from sgdsim.ensemble import Ensemble
 
     if output is not None:
-        check_figure(output, overwrite)
+        check_figure(output, overwrite, file)
     measured = None if file is None else measure(Ensemble.open(file), fast, river)
     design = design_from(**given, measured=measured)  # type: ignore[arg-type]
     _print(describe_design(design, measured))
@@ -360,18 +352,19 @@ def doctor() -> None:
     _print(examine())
 
 
-def _run(scenarios: Sequence[Scenario], output: str | None, options: dict[str, Any]) -> None:
+def _run(scenarios: Sequence[Scenario], options: Mapping[str, Any]) -> None:
     """Simulate, write the file, and print what it says."""
     from sgdsim.app.catalogue import summary
     from sgdsim.app.workflow import default_output, run_parts
 
-    path = default_output(scenarios[0]) if output is None else output
-    quiet = options["quiet"]
+    path, quiet = options["output"], options["quiet"]
+    if path is None:
+        path = default_output(scenarios[0])
     ensembles = run_parts(
         scenarios,
-        output,
+        path,
         threads=options["threads"],
-        device=options["device"],
+        device="cpu" if options["device"] is None else options["device"],
         overwrite=options["overwrite"],
         progress=not quiet,
     )
@@ -382,7 +375,7 @@ def _run(scenarios: Sequence[Scenario], output: str | None, options: dict[str, A
         _show_comparison(str(path), quiet=quiet)
 
 
-def _overrides(settings: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:
+def _overrides(settings: tuple[str, ...], options: Mapping[str, Any]) -> dict[str, Any]:
     """Values by dotted key; the named options win over --set."""
     from sgdsim.input.options import read_settings
 

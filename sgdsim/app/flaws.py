@@ -27,13 +27,14 @@ def known_flaw(ensemble: Ensemble) -> str:
     if int(attributes.get("counter_layout_version", 2)) > 1 or "lognormal" not in text:
         return ""
     with suppress(InputError):  # what cannot be read cannot be judged
-        return _DEPENDENT if _was_dependent(text) else ""
+        return _DEPENDENT if _layout_version(text) > 1 else ""
     return ""
 
 
-def _was_dependent(scenario: str) -> bool:
+def _layout_version(scenario: str) -> int:
+    """Of its random words, if it ran today."""
     from sgdsim.input.scenario import Scenario
     from sgdsim.kernels.plan import Plan
     from sgdsim.simulation.run_loop import program_of
 
-    return any(program_of(run, Plan(run)).was_dependent for run in Scenario.parse(scenario).runs)
+    return max(program_of(run, Plan(run)).layout_version for run in Scenario.parse(scenario).runs)

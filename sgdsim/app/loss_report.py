@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from inspect import signature
 from math import inf
 
 import numpy as np
 
-from sgdsim.base.errors import InputError, unknown_name
-from sgdsim.formulas.formula import Formula, definition
-from sgdsim.formulas.names import parameter_name
-from sgdsim.formulas.vectors import base_name, coordinates
-from sgdsim.input.numeric_files import read_numbers
+from sgdsim.base.errors import InputError
 from sgdsim.model.loss import Loss
 from sgdsim.model.losses import CATALOGUE
 from sgdsim.model.noise import Noise
@@ -28,103 +23,22 @@ _WIDTH, _HEIGHT = 66, 12  # of the picture, without its labels
 _TABULATED = 11
 
 
-def loss_from(
-    text: str,
-    parameters: Sequence[str] = (),
-    constants: Sequence[str] = (),
-    noise: Sequence[str] = (),
-    definitions: Sequence[str] = (),
-    symmetries: Sequence[str] = (),
-) -> Loss:
-    """A loss of the catalogue with its defaults, or a formula whose other names are its parameters.
-
-    Parameters
-    ----------
-    text
-        A name of the catalogue, or a formula.
-    parameters
-        Names, ``u`` or ``w[3]`` for a vector; without any, every name that is not explained otherwise.
-    constants
-        ``a=1``.
-    noise
-        ``x=normal:0,0.5``.
-    definitions
-        ``y = 0.8*x + e``, in the order in which they use each other.
-    symmetries
-        ``rescale:u:1,w:-1``.
-
-    Raises
-    ------
-    InputError
-        For an unknown loss, and for options that cannot be read or do not make a loss.
+def describe_law(id: str) -> str | None:
+    """What a law says, where it holds, and what it follows from; None where nothing is called so.
 
     Examples
     --------
-    >>> loss_from("a*(x - z)**2/2", constants=["a=1"], noise=["z=normal"]).parameters
-    ('x',)
+    >>> print(describe_law("equipartition").splitlines()[0])
+    equipartition: equipartition over fast directions, and their number
     """
-    values = {name: _number(name, value) for name, value in _pairs("--constant", constants, "NAME=NUMBER, e.g. a=1")}
-    if text.strip() in CATALOGUE:
-        if parameters or noise or definitions or symmetries:
-            raise InputError(f"{text.strip()}: of a loss of the catalogue only constants can be given")
-        return _of_catalogue(text.strip(), values)
-    formula = Formula.parse(text, where="the loss")
-    if formula.names == {text.strip()} and not parameters:
-        raise InputError(unknown_name("loss", text.strip(), CATALOGUE))
-    known = [(name, one.text) for name, one in (definition(part, "--define") for part in definitions)]
-    usage = "NAME=DISTRIBUTION, e.g. z=normal:0,0.5"
-    distributions = {
-        name: Noise.parse(value, f"--noise {name}") for name, value in _pairs("--noise", noise, usage, vectors=True)
-    }
-    explained = {base_name(name) for name in (*values, *distributions)} | {name for name, _ in known}
-    return Loss(
-        formula=text.strip(),
-        parameters=tuple(_declared(parameters) or _undeclared([text, *(part for _, part in known)], explained)),
-        constants=values,
-        noise=distributions,
-        definitions=dict(known),
-        symmetries=tuple(Symmetry.parse(symmetry, "--symmetry") for symmetry in symmetries),
-    )
+    from sgdsim.theory import FORMER_IDS, LAWS
 
-
-def _of_catalogue(name: str, constants: dict[str, float]) -> Loss:
-    family = CATALOGUE[name]
-    if not constants:
-        return family()
-    if "constants" not in signature(family).parameters:
-        raise InputError(f"--constant: {name} takes none")
-    return family(constants=constants)
-
-
-def _pairs(option: str, texts: Sequence[str], usage: str, vectors: bool = False) -> Iterator[tuple[str, str]]:
-    for text in texts:
-        left, equals, value = (part.strip() for part in text.partition("="))
-        if not equals or not value:
-            raise InputError(f"{option} {text!r}: expected {usage}")
-        name, length = parameter_name(left, option)
-        if length is not None and not vectors:
-            raise InputError(f"{option} {text!r}: expected {usage}")
-        yield from ((coordinate, value) for coordinate in coordinates(name, length))
-
-
-def _number(name: str, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise InputError(f"--constant {name}: {text!r}, expected a number") from None
-
-
-def _declared(parameters: Sequence[str]) -> list[str]:
-    return [one for text in parameters for one in coordinates(*parameter_name(text, "--parameter"))]
-
-
-def _undeclared(texts: Sequence[str], explained: set[str]) -> Iterator[str]:
-    """Coordinates of the names that are not explained, in the order in which they come."""
-    names = set().union(*(Formula.parse(text).names for text in texts)) - explained
-    whole = " ".join(texts)
-    for name in sorted(names, key=lambda name: re.search(rf"\b{name}\b", whole).start()):  # type: ignore[union-attr]
-        indices = re.findall(rf"\b{name}\s*\[\s*(\d+)\s*\]", whole)
-        yield from coordinates(name, max(map(int, indices)) + 1 if indices else None)
+    law = LAWS.get(FORMER_IDS.get(id, id))
+    if law is None:
+        return None
+    about = {"holds for": law.holds, "source": law.source, "tried on every run": "yes" if law.automatic else "no"}
+    lines = [f"{law.id}: {law.title}", *(f"{key}: {text}" for key, text in about.items()), "", law.derivation]
+    return "\n".join(lines)
 
 
 def describe_loss(loss: Loss) -> str:
@@ -204,23 +118,6 @@ def _arguments(name: str) -> str:
     """Of a family of the catalogue, keys of ``[loss]`` in a scenario."""
     shown = (f"{key} = {one.default!r}" for key, one in signature(CATALOGUE[name]).parameters.items())
     return ", ".join(shown)
-
-
-def schedule_from(text: str) -> Schedule:
-    """A schedule as the option ``--learning-rate`` takes it, ``file:FILE`` among others.
-
-    Raises
-    ------
-    InputError
-        For a file that cannot be read.
-
-    Examples
-    --------
-    >>> schedule_from("0.1")
-    Schedule(text='0.1', table=None)
-    """
-    kind, _, path = text.partition(":")
-    return Schedule(text, tuple(read_numbers(path.strip()))) if kind.strip() == "file" else Schedule(text)
 
 
 def describe_schedule(schedule: Schedule, steps: int | None = None) -> str:

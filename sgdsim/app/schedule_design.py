@@ -14,7 +14,8 @@ from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.base.files import check_output
 from sgdsim.ensemble import Ensemble
 from sgdsim.model.schedules import Schedule
-from sgdsim.statistics.estimators import Estimate, combine, statistic
+from sgdsim.statistics.estimate import Estimate, combine
+from sgdsim.statistics.estimators import statistic
 from sgdsim.theory.laws.best_schedule import Design
 
 if TYPE_CHECKING:
@@ -186,8 +187,8 @@ def _error(estimate: Estimate) -> str:
     return f"{estimate.stderr if estimate.stderr > 1e-12 * abs(estimate.value) else 0.0:.2g}"
 
 
-def check_figure(output: str | Path, overwrite: bool = False) -> Path:
-    """Where a figure can be drawn.
+def check_figure(output: str | Path, overwrite: bool = False, measured: str | Path | None = None) -> Path:
+    """Where a figure can be drawn, which is not the file that it is measured in.
 
     Raises
     ------
@@ -201,7 +202,7 @@ def check_figure(output: str | Path, overwrite: bool = False) -> Path:
     drawing.require_matplotlib()
     target = Path(output)
     drawing.checked_suffix(target)
-    check_output(target, overwrite)
+    check_output(output, overwrite, [] if measured is None else [measured])
     return target
 
 

@@ -19,6 +19,7 @@ from sgdsim.formulas.differences import jacobian
 from sgdsim.model.run import Run
 from sgdsim.prediction import NotApplicable
 from sgdsim.theory import predict
+from sgdsim.theory.guard import guarded
 from sgdsim.theory.methods import charge_balance as balances_of
 from sgdsim.theory.methods import gradient_flow, linear_response, symmetry_identities
 from sgdsim.theory.methods.entropic_loss import EntropicLoss
@@ -138,7 +139,7 @@ def report_of(scenario: Scenario, point: int = 0) -> list[Section]:
 
     Examples
     --------
-    >>> from sgdsim.app.workflow import load_scenario
+    >>> from sgdsim.input.loading import load_scenario
     >>> report_of(load_scenario("river_valley"))[-1].entries[0].name
     'valley: mean(x)'
     """
@@ -191,7 +192,7 @@ def _plain(entry: Entry) -> dict[str, Any]:
 
 def _section(title: str, part: Callable[[Run], Iterable[Entry]], run: Run) -> Section:
     try:
-        with np.errstate(all="ignore"):  # what is not finite is said in words
+        with guarded():
             entries = tuple(part(run))
     except (NotApplicable, InputError) as reason:
         return Section(title, reason=str(reason))
@@ -366,8 +367,8 @@ def _moments(run: Run) -> Iterator[Entry]:
         yield _number(f"variance({name})", variance, "" if isfinite(variance) else "the tail is too heavy for one")
         if variance > 0 and isfinite(variance):
             if not np.isnan(third):
-                yield _number(f"skewness({name})", third / variance**1.5)
-            yield _number(f"kurtosis({name})", fourth / variance**2)
+                yield _number(f"skewness({name})", third / variance / np.sqrt(variance))
+            yield _number(f"kurtosis({name})", fourth / variance / variance)
     for i, one in enumerate(run.loss.parameters):
         for other in run.loss.parameters[i + 1 :]:
             yield _number(f"covariance({one}, {other})", law.covariance(one, other))
@@ -417,7 +418,7 @@ def _flows(run: Run) -> Iterator[Entry]:
         yield Entry("", f"no modified equation of the mean: {reason}")
         return
     for i, name in enumerate(names):
-        yield _number(f"mean({name})", mean.mean[i], "NT-3, to order learning_rate")
+        yield _number(f"mean({name})", mean.mean[i], "modified equation, to order learning_rate")
         yield _number(f"variance({name})", mean.covariance[i, i], "leading order")
 
 

@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
 
-from sgdsim.app.workflow import Report, compare_file, load_parts, run_parts
+from sgdsim.app.workflow import Report, compare_file, run_parts
 from sgdsim.base.errors import InputError, SgdsimError
+from sgdsim.input.loading import load_parts
 from sgdsim.input.scenario import shipped
 
 SCENARIOS = (

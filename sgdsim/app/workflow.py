@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sgdsim import theory
 from sgdsim.app.flaws import known_flaw
-from sgdsim.base import toml
 from sgdsim.base.errors import InputError, shortened
-from sgdsim.base.files import atomic_file, check_output
+from sgdsim.base.files import check_output
 from sgdsim.ensemble import Ensemble, open_parts, save_parts
-from sgdsim.formulas.formula import Formula
-from sgdsim.formulas.names import aliased
-from sgdsim.formulas.vectors import base_name
-from sgdsim.input.numeric_files import inline_files, move_files
-from sgdsim.input.problems import attempt, attempt_all, listed
 from sgdsim.input.scenario import Scenario
-from sgdsim.model.observables import Observable
 from sgdsim.model.run import Run
+from sgdsim.model.starts import Stored
 from sgdsim.simulation.run_loop import output_bytes, simulate_runs
-from sgdsim.statistics import comparison
-from sgdsim.statistics.comparison import Comparison
+from sgdsim.statistics import verdict_table
+from sgdsim.statistics.comparison import Comparison, compare_parts
+from sgdsim.statistics.conditions import testable
 from sgdsim.theory import Prediction
-from sgdsim.theory.methods.stability import instability
+from sgdsim.theory.methods.stability import instabilities
+
+_MOST_WARNINGS = 10  # of one kind, and
+_MOST_LISTED = 20  # points of a sweep in each: there may be 100,000
 
 
 @dataclass(frozen=True)
@@ -63,156 +59,11 @@ class Report:
 
     def table(self) -> str:
         """The rows as aligned text."""
-        return comparison.format_table(self.comparisons, self.skipped, self.alpha)
+        return verdict_table.format_table(self.comparisons, self.skipped, self.alpha)
 
     def to_json(self) -> str:
         """The rows as JSON."""
-        return comparison.to_json(self.comparisons, self.file, self.scenario)
-
-
-def load_scenario(
-    source: str | Path, overrides: Mapping[str, Any] | None = None, predictions: Sequence[str] = ()
-) -> Scenario:
-    """Read a scenario, add predictions, and see to it that all they need is recorded.
-
-    Parameters
-    ----------
-    source
-        A path, or the name of a shipped scenario.
-    overrides
-        Values by dotted key.
-    predictions
-        The user's own, as ``"variance(x) = learning_rate/2; order=1; at=final"``.
-
-    Raises
-    ------
-    InputError
-        For a scenario, an override or a prediction that cannot be used.
-
-    Examples
-    --------
-    >>> scenario = load_scenario("river_valley", {"run.steps": 100}, ["mean(y) = 0; resolution=0.01"])
-    >>> "window_mean" in scenario.toml
-    True
-    """
-    return _recorded(Scenario.load(source, overrides, predictions), str(source))
-
-
-def load_parts(
-    source: str | Path, overrides: Mapping[str, Any] | None = None, predictions: Sequence[str] = ()
-) -> list[Scenario]:
-    """Read all parts of a scenario, as `load_scenario` reads one; of a scenario without parts the only one.
-
-    Parameters
-    ----------
-    source, overrides, predictions
-        As of `load_scenario`; overrides and predictions hold for every part.
-
-    Raises
-    ------
-    InputError
-        As `load_scenario`.
-
-    Examples
-    --------
-    >>> [scenario.part for scenario in load_parts("river_valley")]
-    ['']
-    """
-    found = Scenario.load_parts(source, overrides, predictions)
-    return attempt_all(
-        partial(_recorded, one, f"{source}, part {one.part}" if one.part else str(source)) for one in found
-    )
-
-
-def scenario_from(data: Mapping[str, Any], name: str, where: str, folder: str | Path = ".") -> Scenario:
-    """A scenario of data such as a file holds, with all recorded that its predictions need.
-
-    Parameters
-    ----------
-    data
-        Tables as in a scenario file.
-    name
-        What its files are called.
-    where
-        Where the data come from, for messages.
-    folder
-        Where the paths begin of files that the data name.
-
-    Raises
-    ------
-    InputError
-        As `load_scenario`, and for a file that cannot be used.
-
-    Examples
-    --------
-    >>> loss = {"formula": "(x - z)**2/2", "parameters": {"x": 1.0}, "noise": {"z": "normal"}}
-    >>> run = {"trajectories": 1000, "steps": 100}
-    >>> scenario_from({"loss": loss, "optimizer": {"learning_rate": 0.1}, "run": run}, "mine", "here").name
-    'mine'
-    """
-    try:
-        text = toml.dumps(inline_files(data, folder))
-    except InputError as error:
-        raise InputError(f"{where}:\n{listed(str(error).splitlines())}") from None
-    return _recorded(Scenario.parse(text, name, where), where)
-
-
-def save_scenario(data: Mapping[str, Any], path: str | Path, output: str | Path, *, overwrite: bool = False) -> None:
-    r"""Write data such as `scenario_from` takes as a scenario file, whose paths lead to the same files from there.
-
-    Parameters
-    ----------
-    data
-        Tables as in a scenario file; paths begin in the working folder.
-    path
-        TOML file to write; it is whole from the moment it is there.
-    output
-        What the run is going to write: nothing is saved where that will be refused.
-    overwrite
-        Whether an existing file may be replaced.
-
-    Raises
-    ------
-    InputError
-        For a path that cannot be written to.
-
-    Examples
-    --------
-    >>> from tempfile import TemporaryDirectory
-    >>> with TemporaryDirectory() as folder:
-    ...     save_scenario({"run": {"steps": 100}}, f"{folder}/mine.toml", f"{folder}/mine.h5")
-    ...     Path(folder, "mine.toml").read_text()
-    '[run]\nsteps = 100\n'
-    """
-    if os.path.realpath(path) == os.path.realpath(output):
-        raise InputError(f"{path}: is the output too, expected another file for the scenario")
-    check_output(path, overwrite)
-    if Path(output).parent != Path("results") or Path("results").is_dir():  # this one is made if it is not there
-        check_output(output, overwrite)
-    text = toml.dumps(move_files(data, ".", Path(path).parent)).lstrip()
-    with atomic_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def _recorded(scenario: Scenario, where: str) -> Scenario:
-    """The scenario with all recorded that its predictions need, if they and its formulas can be used."""
-    problems: list[str] = []
-    attempt(problems, partial(_check_constants, scenario))
-    attempt(problems, partial(_check_formulas, scenario.runs[0]))
-    recorded = None if problems else attempt(problems, partial(_recording, scenario))
-    for claim in recorded.claims if recorded else ():
-        # A claim that cannot be evaluated is refused now, not after the run.
-        if recorded and isinstance(claim.source, theory.UserPrediction):
-            attempt(problems, partial(claim.source.predictions, recorded.runs))
-    if problems or recorded is None:
-        raise InputError(f"{where}:\n{listed(problems)}")
-    return recorded
-
-
-def _recording(scenario: Scenario) -> Scenario:
-    """The scenario with all recorded that its laws need."""
-    laws = [claim.source for claim in scenario.claims if isinstance(claim.source, theory.Law)]
-    return scenario.recording([theory.requirements(laws, run) for run in scenario.runs])
+        return verdict_table.to_json(self.comparisons, self.file, self.scenario)
 
 
 def run_scenario(
@@ -250,6 +101,7 @@ def run_scenario(
     Examples
     --------
     >>> from tempfile import TemporaryDirectory
+    >>> from sgdsim.input.loading import load_scenario
     >>> scenario = load_scenario("river_valley", {"run.trajectories": 1000, "run.steps": 20})
     >>> with TemporaryDirectory() as folder:
     ...     ensemble = run_scenario(scenario, f"{folder}/run.h5", device="python")
@@ -288,9 +140,10 @@ def run_parts(
     InputError
         As `run_scenario`.
     """
-    output = default_output(scenarios[0]) if path is None else Path(path)
+    given = default_output(scenarios[0]) if path is None else path
+    output = Path(given)
     with _default_folder(output) if output.parent == Path("results") else nullcontext():
-        check_output(output, overwrite)
+        check_output(given, overwrite, [source for one in scenarios for source in _read_for(one)])
         _check_disk(output, sum(output_bytes(one.runs) for one in scenarios))
         for one in scenarios:
             _warn_of_instability(one.runs)
@@ -302,6 +155,13 @@ def run_parts(
             {one.part: made for one, made in zip(scenarios, ensembles, strict=True)}, output, overwrite=overwrite
         )
     return ensembles
+
+
+def _read_for(scenario: Scenario) -> Iterator[Path]:
+    """The files that a scenario was read from, and those that hold its first states."""
+    yield from scenario.sources
+    for run in scenario.runs[:1]:
+        yield from (Path(start.file) for start in run.initial.values() if isinstance(start, Stored))
 
 
 def _simulated(scenario: Scenario, **options: Any) -> Ensemble:
@@ -322,6 +182,7 @@ def default_output(scenario: Scenario) -> Path:
 
     Examples
     --------
+    >>> from sgdsim.input.loading import load_scenario
     >>> str(default_output(load_scenario("river_valley")))
     'results/river_valley.h5'
     """
@@ -339,11 +200,13 @@ def compare_file(path: str | Path) -> Report:
     opened = _opened(path)
     scenario = opened[0][1]
     alpha = float(scenario.data["alpha"])
-    found = [_predictions(one) for _, one in opened]
-    parts = [(one.part, ensemble, rows) for (ensemble, one), (rows, _) in zip(opened, found, strict=True)]
-    rows = comparison.compare_parts(parts, alpha)
-    skipped = [reason for _, reasons in found for reason in reasons]
-    return Report(os.fspath(path), scenario.name, rows, skipped, alpha)
+    parts, skipped = [], []
+    for ensemble, one in opened:
+        rows, reasons = _predictions(one)
+        kept, untested = testable(ensemble, rows, alpha)
+        parts.append((one.part, ensemble, kept))
+        skipped += [*reasons, *(theory.Skipped(id, reason, one.part) for id, reason in untested)]
+    return Report(os.fspath(path), scenario.name, compare_parts(parts, alpha), skipped, alpha)
 
 
 def plot_file(
@@ -383,6 +246,7 @@ def plot_file(
     Examples
     --------
     >>> from tempfile import TemporaryDirectory
+    >>> from sgdsim.input.loading import load_scenario
     >>> scenario = load_scenario("river_valley", {"run.trajectories": 64, "run.steps": 20})
     >>> with TemporaryDirectory() as folder:
     ...     _ = run_scenario(scenario, f"{folder}/run.h5", device="python")
@@ -397,7 +261,7 @@ def plot_file(
     opened = _opened(path)
     target = Path(path).with_suffix(".svg") if output is None else Path(output)
     drawing.checked_suffix(target)
-    check_output(target, overwrite)
+    check_output(target if output is None else output, overwrite, [path])
     shown = []
     for ensemble, scenario in opened:
         own = kind or drawing.choose_kind(ensemble)
@@ -435,7 +299,7 @@ def _predictions(scenario: Scenario) -> tuple[list[Prediction], list[theory.Skip
     skipped: list[theory.Skipped] = []
     for claim in scenario.claims:
         rows, reasons = theory.predict([claim.source], scenario.runs)
-        found += [replace(_resolved(row, claim.resolution), expect=claim.expect) for row in rows]
+        found += [replace(_resolved(row, claim.resolution), expect=claim.expect, asked=claim.asked) for row in rows]
         skipped += [replace(one, part=scenario.part) for one in reasons]
     return found, skipped
 
@@ -447,57 +311,22 @@ def _resolved(row: Prediction, resolution: float | str | None) -> Prediction:
     return replace(row, resolution=resolution) if resolution else row
 
 
-def _check_constants(scenario: Scenario) -> None:
-    """Refuse a constant that looks like one left at its default; warn of others that nothing uses."""
-    given = scenario.data["loss"].get("constants", {})
-    used = set().union(*map(_names, scenario.runs))
-    for claim in scenario.claims:
-        if isinstance(claim.source, theory.UserPrediction):
-            used |= Formula.parse(claim.source.formula).names
-    for name in (name for name in given if base_name(name) not in used):
-        defaults = [known for known in scenario.runs[0].loss.constants if known not in given]
-        near = difflib.get_close_matches(name, defaults, n=1)
-        if near:
-            raise InputError(f"loss.constants.{name}: unknown constant {name!r}: did you mean {near[0]!r}?")
-        warnings.warn(f"loss.constants.{name}: no formula uses it", RuntimeWarning, stacklevel=3)
-
-
-def _check_formulas(run: Run) -> None:
-    """Refuse what can be read but is not one number, such as a vector."""
-    observables = run.recorder.observables
-    checks: list[Callable[[], object]] = [lambda: run.loss.expression]
-    checks += [partial(_expand, run, one) for one in observables]
-    attempt_all(checks)
-
-
-def _expand(run: Run, observable: Observable) -> object:
-    """An observable as an expression; what the step adds to the names is put in for what it stands for."""
-    import sympy
-
-    gradient = {name: run.loss.symbols[name] for name in run.loss.parameters}
-    where = f"record.observables.{observable.name}"
-    return run.loss.expand_step(observable.formula, where, {}, gradient, sympy.Integer(1))
-
-
-def _names(run: Run) -> set[str]:
-    """What the formulas of a run name."""
-    loss = run.loss
-    texts = [loss.formula, *(aliased(observable.formula) for observable in run.recorder.observables)]
-    for definition in loss.definitions.values():
-        texts += [definition] if isinstance(definition, str) else definition
-    texts += [text for symmetry in loss.symmetries for text in symmetry.generator.values()]
-    return set().union(*(Formula.parse(text).names for text in texts))
-
-
 def _warn_of_instability(runs: Sequence[Run]) -> None:
     reasons: dict[str, list[int]] = {}
-    for point, run in enumerate(runs):
-        reason = instability(run)
+    for point, reason in enumerate(instabilities(runs)):
         if reason is not None:
             reasons.setdefault(reason, []).append(point)
-    for reason, points in reasons.items():
-        at = f"sweep point {', '.join(map(str, points))}: " if len(runs) > 1 else ""
+    for reason, points in list(reasons.items())[:_MOST_WARNINGS]:
+        at = f"sweep point {_listed(points)}: " if len(runs) > 1 else ""
         warnings.warn(f"{at}{reason}; trajectories may diverge", RuntimeWarning, stacklevel=3)
+    if more := sum(map(len, list(reasons.values())[_MOST_WARNINGS:])):
+        warnings.warn(f"{more} more sweep points are unstable", RuntimeWarning, stacklevel=3)
+
+
+def _listed(points: Sequence[int]) -> str:
+    """The points of a sweep by number, the first of very many."""
+    more = f" and {len(points) - _MOST_LISTED} more" if len(points) > _MOST_LISTED else ""
+    return ", ".join(map(str, points[:_MOST_LISTED])) + more
 
 
 def _warn_of_undefined(runs: Sequence[Run]) -> None:

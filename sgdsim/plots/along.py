@@ -26,7 +26,7 @@ def predictions_along(laws: Sequence[Law], runs: Sequence[Run]) -> list[Predicti
     Parameters
     ----------
     laws
-        Of the handbook.
+        Of the scenario.
     runs
         One a sweep point.
 

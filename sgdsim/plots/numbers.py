@@ -14,7 +14,7 @@ from sgdsim.plots import sweep
 from sgdsim.plots.panel import Drawing, Line, Panel, Part, Points, Residuals, scale_for
 from sgdsim.plots.subject import Subject, arrays, deviations, freedom, prediction_label
 from sgdsim.prediction import Correlation, Curve, Function, Moment, PathMean, Prediction
-from sgdsim.statistics.estimators import Estimate, NotMeasured
+from sgdsim.statistics.estimate import Estimate, NotMeasured
 
 MOST_NUMBERS = 8
 """In one panel, for their names to have room."""

@@ -11,8 +11,9 @@ from sgdsim.plots.panel import MOST_PANELS, Drawing, Line, Panel, Part, Points, 
 from sgdsim.plots.subject import Subject, arrays, require
 from sgdsim.prediction import Correlation, Function, Moment, PathMean, Prediction
 from sgdsim.statistics.comparison import FEWEST_RATES
-from sgdsim.statistics.estimators import NotMeasured, PowerFit
+from sgdsim.statistics.estimate import NotMeasured
 from sgdsim.statistics.order_test import OrderTest, Series, order_test
+from sgdsim.statistics.power_fit import PowerFit
 
 _WANTED = "a prediction of finite order at two or more learning rates: --predict 'variance(x) = …; order=1' of a sweep"
 _NUMBERS = Moment | Function | Correlation | PathMean
@@ -25,14 +26,14 @@ def drawing(subject: Subject) -> Drawing:
         if isinstance(prediction.order, int) and isinstance(prediction.measure, _NUMBERS):
             key = prediction.id, prediction.quantity, prediction.order, prediction.series
             groups.setdefault(key, []).append(prediction)
-    series = [group for group in groups.values() if len({one.learning_rate for one in group}) > 1]
+    series = [group for group in groups.values() if len({one.small for one in group}) > 1]
     require(series, "order", _WANTED)
     panels: list[Panel] = []
     left_out = [f"{group[0].id}, {group[0].quantity}" for group in series[MOST_PANELS:]]
     notes: list[str] = []
     for group in series[:MOST_PANELS]:
         try:
-            panel, note = _panel(subject, sorted(group, key=lambda one: one.learning_rate))
+            panel, note = _panel(subject, sorted(group, key=lambda one: one.small))
         except NotMeasured as reason:
             left_out.append(f"{group[0].id}, {group[0].quantity} ({reason})")
             continue
@@ -46,7 +47,7 @@ def _panel(subject: Subject, group: Sequence[Prediction]) -> tuple[Panel, list[s
     first, order = group[0], group[0].order
     assert isinstance(order, int)
     estimates = [subject.estimate(one.measure, one.point or 0) for one in group]
-    rates = np.array([one.learning_rate for one in group])
+    rates = np.array([one.small for one in group])
     predicted = np.array([one.predicted for one in group])
     values, stderrs = arrays(estimates)
     residual = values - predicted

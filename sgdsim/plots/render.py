@@ -226,6 +226,9 @@ _DRAW: dict[type, Callable[[Any, Axes], Any]] = {
 }
 
 
+_LEAST_LIMIT = 1e-300  # of a logarithmic axis; its reciprocal is the largest
+
+
 def _set_scales(axes: Axes, panel: Panel, width: float) -> None:
     from sgdsim.plots.ticks import linear_ticks, logarithmic_ticks
 
@@ -246,11 +249,21 @@ def _set_scales(axes: Axes, panel: Panel, width: float) -> None:
         axes.locator_params(axis="x", nbins=max(2, min(9, int(1.7 * width))))
         linear_ticks(axes.xaxis)
     if panel.y_scale == "log":
-        axes.set_yscale("log")
+        _set_logarithmic(axes)
         lowest = [part.values[part.values > 0].min() for part in panel.parts if isinstance(part, Steps)]
         if lowest:
             axes.set_ylim(bottom=min(lowest) / 3)
         logarithmic_ticks(axes.yaxis)
+
+
+def _set_logarithmic(axes: Axes) -> None:
+    """A logarithmic y-axis, whose margins do not end at infinity where numbers are near the largest float."""
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # matplotlib's own, of the margins
+        axes.set_yscale("log")
+        low, high = axes.get_ylim()
+        if not (np.isfinite([low, high]).all() and low > 0):
+            axes.set_ylim(max(low, _LEAST_LIMIT) if low > 0 else _LEAST_LIMIT, min(high, 1 / _LEAST_LIMIT))
 
 
 def _draw_residuals(axes: Axes, residuals: Sequence[Residuals], band: float) -> None:

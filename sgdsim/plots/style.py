@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 # Okabe and Ito, Color Universal Design (2008), in an order in which neighbours differ in grey as well.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -43,7 +45,7 @@ def our_style() -> Iterator[None]:
     """Matplotlib's defaults with ours, whatever the user's settings, which stand as they were afterwards."""
     import matplotlib
 
-    with matplotlib.rc_context():
+    with matplotlib.rc_context(), np.errstate(over="ignore"):  # of ticks beyond the largest float
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_RC)
         yield

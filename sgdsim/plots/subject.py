@@ -13,7 +13,7 @@ from sgdsim.base.errors import InputError, shortened
 from sgdsim.ensemble import Ensemble
 from sgdsim.prediction import Correlation, Curve, Function, Measure, Moment, PathMean, Prediction
 from sgdsim.statistics import estimators
-from sgdsim.statistics.estimators import Estimate, NotMeasured
+from sgdsim.statistics.estimate import Estimate, NotMeasured, combine
 
 if TYPE_CHECKING:
     from sgdsim.input.scenario import Scenario
@@ -139,7 +139,7 @@ class Subject:
         if isinstance(measure, PathMean):
             return estimators.path_mean(self.points[point], measure.parameter, measure.steps, measure.function)
         if isinstance(measure, Function):
-            return estimators.combine(measure.function, [self.estimate(moment, point) for moment in measure.moments])
+            return combine(measure.function, [self.estimate(moment, point) for moment in measure.moments])
         raise NotMeasured(f"a {measure.statistic} is not one number")
 
     def at_steps(self, statistic: str, observable: str, steps: Iterable[int], point: int) -> list[Estimate]:

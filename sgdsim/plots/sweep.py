@@ -20,7 +20,7 @@ from sgdsim.plots.subject import (
     swept_name,
 )
 from sgdsim.prediction import Correlation, Curve, Function, Measure, Moment, PathMean, Prediction
-from sgdsim.statistics.estimators import Estimate, NotMeasured
+from sgdsim.statistics.estimate import Estimate, NotMeasured
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import TYPE_CHECKING
 
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, ScalarFormatter
@@ -55,6 +56,8 @@ def power_of_ten(value: float, _: object = None) -> str:
     >>> power_of_ten(0.05), power_of_ten(2e-6), power_of_ten(1e9), power_of_ten(0.0)
     ('0.05', '2×10⁻⁶', '10⁹', '0')
     """
+    if not isfinite(value):  # beyond the axis
+        return ""
     if value == 0 or 1e-2 <= abs(value) < 1e4:
         return f"{value:g}"
     digit, exponent = f"{value:.0e}".split("e")

@@ -68,6 +68,9 @@ def test_the_same_written_today(arguments, path):
     ],
 )
 def test_a_file_of_the_same_version_that_is_right(arguments, path):
-    """The negative control: both widths in one place, one of them alone, and the only normal with its partner lost."""
-    assert written(path, *arguments, version=1) == 1
-    assert "WARNING" not in sgdsim("info", path).stdout
+    """The negative control: all of one width, and a normal that is the partner of a log-normal."""
+    for version in (1, 2):
+        written_path = path.with_stem(f"file{version}")
+        assert written(written_path, *arguments, version=version) == 1
+        assert "WARNING" not in sgdsim("info", written_path).stdout
+    assert Ensemble.open(path.with_stem("file1")).digest() == Ensemble.open(path.with_stem("file2")).digest()

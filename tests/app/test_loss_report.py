@@ -7,9 +7,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sgdsim.app.cli import main
-from sgdsim.app.loss_report import MAX_STEPS, describe_loss, describe_schedule, loss_from
+from sgdsim.app.loss_report import MAX_STEPS, describe_loss, describe_schedule
 from sgdsim.base.errors import InputError
 from sgdsim.formulas.formula import Formula
+from sgdsim.input.subject import loss_of
 from sgdsim.model.data import Data
 from sgdsim.model.loss import Loss
 from sgdsim.model.losses import CATALOGUE
@@ -101,16 +102,16 @@ def test_a_loss_without_a_closed_form_says_so():
 
 
 def test_what_is_nothing_else_is_a_parameter():
-    loss = loss_from("b*w[1]**2 + q*z*w[0]", ["q", "w[2]", "b"], noise=["z=normal"])
+    loss = loss_of("b*w[1]**2 + q*z*w[0]", parameters=["q", "w[2]", "b"], noise=["z=normal"])
     assert loss.parameters == ("q", "w[0]", "w[1]", "b")
-    loss = loss_from("y + w[1]*v[0] + pi*u", constants=["c=1e-3"], noise=["z[2]=normal"], definitions=["y = c*s*z[1]"])
+    loss = loss_of("y + w[1]*v[0] + pi*u", constants=["c=1e-3"], noise=["z[2]=normal"], definitions=["y = c*s*z[1]"])
     assert loss.parameters == ("w[0]", "w[1]", "v[0]", "u", "s")
     assert list(loss.noise) == ["z[0]", "z[1]"]
     assert loss.constants == {"c": 0.001}
 
 
 def test_a_hessian_without_its_zeros():
-    text = describe_loss(loss_from("x**2 + 3*y**2 + x*z"))
+    text = describe_loss(loss_of("x**2 + 3*y**2 + x*z"))
     assert text.endswith("  x, x: 2\n  x, z: 1\n  y, y: 6\n  z, z: 0")
 
 
@@ -155,16 +156,16 @@ def test_constants_of_a_loss_of_the_catalogue():
         (["x**2 +"], "the loss: invalid syntax"),
         (["sinn(x)"], "did you mean 'sin'?"),
         (["3"], "a loss needs at least one parameter"),
-        (["quadratic", "--noise", "z=normal"], "quadratic: of a loss of the catalogue only constants can be given"),
-        (["softmax", "--constant", "a=1"], "--constant: softmax takes none"),
+        (["quadratic", "--noise", "z=normal"], '--noise: { z = "normal" }, expected text, or a list of texts'),
+        (["softmax", "--constant", "a=1"], "--constant: unknown key of softmax 'constants': known are probabilities"),
         (["a*x", "--constant", "a"], "--constant 'a': expected NAME=NUMBER, e.g. a=1"),
-        (["a*x", "--constant", "a=b"], "--constant a: 'b', expected a number"),
-        (["a*x", "--constant", "a=inf"], "inf, expected a finite number"),
-        (["a*x", "--constant", "a[2]=1"], "--constant 'a[2]=1': expected NAME=NUMBER"),
+        (["a*x", "--constant", "a=b"], "--constant 'a=b': expected NAME=NUMBER, e.g. a=1"),
+        (["a*x", "--constant", "a=inf"], "--constant 'a=inf': expected NAME=NUMBER"),
+        (["a*x", "--constant", "a[2]=1"], "constants a[2]: expected each name once, and a vector as a[0], a[1]"),
         (["a*x", "--constant", "2=1"], "'2' is not a name"),
-        (["z*x", "--noise", "z"], "--noise 'z': expected NAME=DISTRIBUTION, e.g. z=normal:0,0.5"),
+        (["z*x", "--noise", "z"], "--noise 'z': expected NAME=DISTRIBUTION, e.g. x=normal:0,0.5"),
         (["z*x", "--noise", "z=norml"], "--noise z: unknown distribution 'norml': did you mean 'normal'?"),
-        (["y*x", "--define", "y"], "--define: not a definition"),
+        (["y*x", "--define", "y"], "--define 'y': expected 'NAME = FORMULA'"),
         (["x*y", "--parameter", "x"], "unknown name 'y'"),
         (["x*y", "--symmetry", "rescal:x:1,y:-1"], "--symmetry: unknown symmetry 'rescal': did you mean 'rescale'?"),
         (["x*y + x", "--symmetry", "rescale:x:1,y:-1"], "the loss of a sample changes by x, expected 0"),
@@ -266,3 +267,14 @@ def test_a_loss_of_the_catalogue_is_shown_with_its_arguments():
     """They are keys of `[loss]` in a scenario, and `--set loss.curvatures=…` on the command line."""
     shown = describe_loss(CATALOGUE["rayleigh"]())
     assert "arguments, with their defaults: curvatures = (1.0, 2.0), noise = 'normal', constants = None" in shown
+
+
+def test_a_law_is_shown_with_its_derivation():
+    from sgdsim.app.loss_report import describe_law
+
+    text = describe_law("equipartition")
+    assert "holds for: " in text
+    assert "source: " in text
+    assert "<U_i> = eta*sigma_i^2 / (2*(2 - eta*a_i))" in text
+    assert describe_law("NTL-4") == text
+    assert describe_law("quadratic") is None

@@ -12,9 +12,9 @@ from click.testing import CliRunner, Result
 
 from sgdsim import theory
 from sgdsim.app.cli import main
-from sgdsim.app.workflow import save_scenario
 from sgdsim.base import toml
-from sgdsim.input.numeric_files import inline_files
+from sgdsim.input.file_references import inline_files
+from sgdsim.input.loading import save_scenario
 
 LOSS = "(u*w*x - y)**2/2"
 TRAP = ["--loss", LOSS, "--parameter", "u=1.5", "--parameter", "w=normal:0,0.3", "--noise", "x=normal"]
@@ -157,6 +157,40 @@ def test_without_noise():
     options += ["--no-automatic", "--device", "python"]
     result = sgdsim("simulate", *options, "--predict", "mean(u) = 0.125; resolution=1e-6")
     assert result.exit_code == 0, result.output
+
+
+def test_what_overflows_is_said_and_drawn_without_a_warning():
+    """A collapse over learning rates and noise of which some multiply x by 1e62 a step."""
+    options = ["--loss", "(a + s*xi)*x**2/2", "--parameter", "x=1", "--constant", "a=1", "--noise", "xi=normal"]
+    options += ["--constant", "s=1", "--learning-rate", 0.1, "--trajectories", 1000, "--steps", 120, "-o", "a.h5"]
+    grid = 'sweep.grid={"optimizer.learning_rate"=[0.1, 1, 10, 1e60], "loss.constants.s"=[0.1, 1, 100]}'
+    result = sgdsim("simulate", *options, "--set", grid)
+    assert result.exit_code in (0, 1), result.output
+    assert "encountered" not in result.stderr
+    assert "affine-moments does not apply: point 9, 10, 11: the moments after 120 steps are beyond" in result.stdout
+    drawn = sgdsim("plot", "a.h5", "-o", "a.svg")
+    assert (drawn.exit_code, drawn.stderr) == (0, ""), drawn.output
+    report = sgdsim("theory", "a.h5", "--point", 11)
+    assert (report.exit_code, report.stderr) == (0, ""), report.output
+
+
+def test_names_have_more_than_one_spelling():
+    """The micro sign and the Greek mu, the symbol phi and the letter, all over one command line."""
+    options = ["--loss", "µ*ϕ**2/2 + ϵ*φ", "--parameter", "φ=1", "--constant", "μ=1", "--noise", "ε=normal"]
+    options += ["--learning-rate", 0.1, "--trajectories", 8, "--steps", 4, "--device", "python", "--no-automatic"]
+    options += ["--observable", "ω = ϕ**2", "--histogram", "ϕ,ω:-3,3,4,0,4,4", "--drift", "φ|ϕ:-3,3,4"]
+    options += ["--autocorrelation", "ϕ:2:1", "--control", "ϕ", "--sweep", "loss.constants.µ=1,0.5"]
+    options += ["--predict", "mean(ϕ) = 0*µ", "--predict", 'variance(φ) = { "µ" = [1, 0.5], value = [1, 1] }']
+    result = sgdsim("simulate", *options, "--set", "loss.constants.µ=2", "--save-scenario", "saved.toml", "-o", "a.h5")
+    assert result.exit_code == 0, result.output
+    assert "user-2  variance(φ) over μ" in result.stdout
+    changed = ["--set", "sweep={}", "--set", "predict=[]", "--set", "loss.constants.µ=3", "--device", "python"]
+    assert sgdsim("run", "saved.toml", *changed, "-o", "b.h5", "--no-compare").exit_code == 0
+    with h5py.File("a.h5") as first, h5py.File("b.h5") as second:
+        assert list(first["sweep_loss.constants.μ"]) == [1.0, 0.5]
+        assert toml.loads(second.attrs["scenario"], "the file")["loss"]["constants"] == {"μ": 3.0}
+    twice = ["--loss", "x*µ", "--parameter", "x=1", "--learning-rate", 1, "--trajectories", 8, "--steps", 4]
+    assert "--constant 'μ=2': μ is given already" in refused(*twice, "--constant", "µ=1", "--constant", "μ=2")
 
 
 def test_what_becomes_not_a_number_is_foreseen_and_named():

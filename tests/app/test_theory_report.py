@@ -7,8 +7,8 @@ import json
 import pytest
 
 from sgdsim.app.theory_report import Entry, Section, report, report_of, section, to_json, to_text
-from sgdsim.app.workflow import load_scenario
 from sgdsim.base.errors import InputError
+from sgdsim.input.loading import load_scenario
 from sgdsim.input.subject import scenario_of
 
 

@@ -11,6 +11,7 @@ from sgdsim.app import thermodynamics, workflow
 from sgdsim.app.thermodynamics import Summary, run_all, summarize
 from sgdsim.app.workflow import Report
 from sgdsim.base.errors import InputError
+from sgdsim.input import loading
 from sgdsim.input.scenario import shipped
 from sgdsim.statistics.comparison import Comparison
 
@@ -63,5 +64,5 @@ def test_every_scenario_has_a_page_and_its_commands_name_it():
 
 def test_the_names_are_those_of_real_calls():
     """What is stood in for above is what the module would call."""
-    assert thermodynamics.load_parts is workflow.load_parts
+    assert thermodynamics.load_parts is loading.load_parts
     assert thermodynamics.run_parts is workflow.run_parts

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from sgdsim.app import workflow
-from sgdsim.app.workflow import compare_file, default_output, load_scenario, run_scenario
+from sgdsim.app.workflow import compare_file, default_output, run_scenario
 from sgdsim.base import toml
 from sgdsim.base.errors import InputError
 from sgdsim.ensemble import Ensemble
+from sgdsim.input.loading import load_scenario
 from sgdsim.theory import Law
 
 VALLEY: dict[str, Any] = {

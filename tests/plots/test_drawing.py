@@ -18,6 +18,7 @@ from sgdsim.app.cli import main
 from sgdsim.base import toml
 from sgdsim.base.errors import InputError, RunError
 from sgdsim.ensemble import Ensemble, Variable
+from sgdsim.input import loading
 from sgdsim.input.scenario import Scenario
 from sgdsim.plots import drawing
 from sgdsim.plots.along import predictions_along
@@ -117,7 +118,7 @@ def words(figure: Figure) -> str:
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file with something for every kind but a sweep and an order."""
     file = tmp_path_factory.mktemp("figures") / "valley.h5"
-    scenario = workflow.scenario_from(SCENARIO, "valley", "here")
+    scenario = loading.scenario_from(SCENARIO, "valley", "here")
     workflow.run_scenario(scenario, file, device="python")
     return file
 
@@ -256,9 +257,7 @@ def test_a_grid_makes_a_series_of_each_value_of_the_other_key(sweep: Ensemble) -
 
 
 def test_an_order_test_draws_the_residual_and_the_fit_that_decides(sweep: Ensemble) -> None:
-    predictions = [
-        claim("variance", eta / 2, 0, order=1, point=point, learning_rate=eta) for point, eta in enumerate(RATES)
-    ]
+    predictions = [claim("variance", eta / 2, 0, order=1, point=point, small=eta) for point, eta in enumerate(RATES)]
     figure = drawing.draw(sweep, predictions, "order")
     axes, below = axes_of(figure)
     estimates = [estimators.statistic(sweep.select(point), "variance", "x", 0) for point in range(5)]
@@ -282,10 +281,7 @@ def test_an_order_test_of_a_mean_over_paths_is_drawn() -> None:
     rates = Variable(("point",), np.array(RATES))
     ensemble = Ensemble({**found.variables, "sweep_optimizer.learning_rate": rates}, found.attributes)
     measure = PathMean("x", (0,), lambda path: path[0] ** 2)
-    rows = [
-        Prediction("user-1", "squares", measure, 0.0, 0, point=point, learning_rate=eta)
-        for point, eta in enumerate(RATES)
-    ]
+    rows = [Prediction("user-1", "squares", measure, 0.0, 0, point=point, small=eta) for point, eta in enumerate(RATES)]
     axes, _ = axes_of(drawing.draw(ensemble, rows, "order"))
     assert measured(axes)[1] == pytest.approx([np.mean(one**2) for one in values])
 
@@ -517,7 +513,7 @@ def test_a_size_that_does_not_hold_the_panels(relaxing: Ensemble) -> None:
 
 def test_laws_are_asked_at_every_record_as_if_the_run_ended_there() -> None:
     """The variance of x follows v' = (1 - eta*a)^2*v + (eta*s)^2, here for each rate of the schedule."""
-    run = workflow.scenario_from(SCENARIO, "valley", "here").runs[0]
+    run = loading.scenario_from(SCENARIO, "valley", "here").runs[0]
     rows = predictions_along([find_law("valley")], [run])
     variance, mean, expected = 0.0, 1.0, {}
     for step, eta in enumerate(run.schedule.rates(24), start=1):
@@ -531,7 +527,7 @@ def test_laws_are_asked_at_every_record_as_if_the_run_ended_there() -> None:
 
 
 def test_adiabatic_laws_are_not_asked_before_the_end() -> None:
-    scenario = workflow.load_scenario("river_valley", {"run.steps": 200})
+    scenario = loading.load_scenario("river_valley", {"run.steps": 200})
     assert predictions_along([find_law("valley")], scenario.runs) == []
 
 

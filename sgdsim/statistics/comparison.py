@@ -199,14 +199,15 @@ def _judge(row: Row, p_adjusted: float, alpha: float, level: float) -> Compariso
 
 
 def _verdict(row: Row, p_adjusted: float, alpha: float, level: float, seen: float) -> tuple[Verdict, tuple[str, ...]]:
-    found, shown = row.score, tuple(str(one) for one in row.checked if row.prediction.asked or one.state == "open")
+    found, shown = row.score, tuple(str(one) for one in row.checked if one.state == "fails")
     if row.does_not_hold:
-        return DOES_NOT_HOLD, tuple(str(one) for one in row.checked if one.state == "fails")
+        return DOES_NOT_HOLD, shown
     if found.doubts:
         return "inconclusive", (*found.doubts, *(() if row.advice is None else (row.advice(level),)), *shown)
     if p_adjusted <= alpha:
         is_open = not row.prediction.asked and any(one.state == "open" for one in row.checked)
-        return "inconclusive" if is_open else "disagrees", shown
+        doubted = tuple(str(one) for one in row.checked if one.state != "holds")
+        return "inconclusive" if is_open else "disagrees", doubted
     if found.floor <= level and seen <= row.resolution:
         return "agrees", shown
     return "inconclusive", (_what_would_decide(row, level), *shown)

@@ -60,3 +60,23 @@ def test_a_hundred_random_losses(tmp_path: Path) -> None:
 @pytest.mark.validate
 def test_two_thousand_random_losses(tmp_path: Path) -> None:
     check(structures=160, each=13, trajectories=20_000, folder=tmp_path)
+
+
+def test_an_adiabatic_law_does_not_hold_where_the_river_leaves_its_path(tmp_path: Path) -> None:
+    """The walls push the river, which no noise-free path knows; who asks for the law by name is told that it fails."""
+    data = {
+        "loss": {
+            "formula": "exp(y)*x**2/2 + xi*x",
+            "parameters": {"x": 0.0, "y": 0.0},
+            "noise": {"xi": "normal"},
+        },
+        "optimizer": {"learning_rate": 0.2},
+        "run": {"trajectories": 20_000, "steps": 200},
+    }
+    found = report(data, tmp_path)
+    assert {row.verdict for row in found.comparisons} == {"does not hold here"}
+    assert not found.disagrees
+    assert "that of the noise-free path fails (measured" in found.comparisons[0].note
+    scenario = scenario_from({**data, "predict": [{"id": "valley"}]}, "asked", "here")
+    run_scenario(scenario, tmp_path / "asked.h5")
+    assert compare_file(tmp_path / "asked.h5").disagrees

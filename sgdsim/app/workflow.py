@@ -18,7 +18,6 @@ from sgdsim.base.files import check_output
 from sgdsim.ensemble import Ensemble, open_parts, save_parts
 from sgdsim.input.scenario import Scenario
 from sgdsim.model.run import Run
-from sgdsim.model.starts import Stored
 from sgdsim.simulation.run_loop import output_bytes, simulate_runs
 from sgdsim.statistics import verdict_table
 from sgdsim.statistics.comparison import Comparison, compare_parts
@@ -160,8 +159,8 @@ def run_parts(
 def _read_for(scenario: Scenario) -> Iterator[Path]:
     """The files that a scenario was read from, and those that hold its first states."""
     yield from scenario.sources
-    for run in scenario.runs[:1]:
-        yield from (Path(start.file) for start in run.initial.values() if isinstance(start, Stored))
+    if start := scenario.data["run"].get("from"):
+        yield Path(start["file"])
 
 
 def _simulated(scenario: Scenario, **options: Any) -> Ensemble:

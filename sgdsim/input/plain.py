@@ -51,13 +51,13 @@ def plain(value: Any, path: tuple[str, ...] = (), depth: int = 0) -> Any:
     if hasattr(value, "tolist"):  # of NumPy
         return plain(value.tolist(), path, depth)
     if not isinstance(value, _PLAIN):
-        raise InputError(f"{dotted(path)}: {shortened(value)!r}, expected a number, text, list or table")
+        raise InputError(f"{dotted(path)}: {shortened(repr(value))}, expected a number, text, list or table")
     return value
 
 
 def _name(key: Any, path: tuple[str, ...]) -> str:
     if not isinstance(key, str):
-        raise InputError(f"{dotted(path)}: the key {shortened(key)!r}, expected text")
+        raise InputError(f"{dotted(path)}: the key {shortened(repr(key))}, expected text")
     return normal(_text(key, path))
 
 

@@ -476,3 +476,39 @@ def test_paths_and_terminals_without_the_letters(folder):
     done = subprocess.run(command, capture_output=True, env=environment, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
     assert rb" \xb1 " in done.stdout
+
+
+# A working folder that is gone.
+
+SMALL = ["simulate", "--loss", "x**2/2", "--parameter", "x=1", "--learning-rate", "0.1", "--trajectories", "8"]
+SMALL += ["--steps", "2"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["run", "river_valley", "--trajectories", "8", "--steps", "2"],
+        ["run", "river_valley", "--trajectories", "8", "--steps", "2", "-o", "out.h5"],
+        [*SMALL, "--save-scenario", "mine.toml"],
+        ["compare", "out.h5"],
+        ["info", "out.h5"],
+        ["plot", "out.h5"],
+        ["schedule", "--measure", "out.h5"],
+    ],
+)
+def test_a_working_folder_that_is_gone_is_one_sentence(command, tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    result = sgdsim(*command)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_numbers_of_the_schedule_are_read_like_all_others():
+    given = ["--noise", "1", "--slope", "0.02", "--peak", ".1", "--steps", "6e2"]
+    assert sgdsim("schedule", "--curvature", "1_0e-1", *given).exit_code == 0
+    for text in ("1e-400", "1__0", "nan", "x"):
+        expected = f"Invalid value for '--curvature': '{text}', expected a number such as 0.5 or 5e-3"
+        assert expected in refused("schedule", "--curvature", text, *given)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import h5py
 import pytest
@@ -15,6 +16,7 @@ from sgdsim.app.cli import main
 from sgdsim.base import toml
 from sgdsim.input.file_references import inline_files
 from sgdsim.input.loading import save_scenario
+from sgdsim.model.loss import Loss
 
 LOSS = "(u*w*x - y)**2/2"
 TRAP = ["--loss", LOSS, "--parameter", "u=1.5", "--parameter", "w=normal:0,0.3", "--noise", "x=normal"]
@@ -360,3 +362,124 @@ def test_observables_of_the_step_are_read_like_all_others(folder):
 )
 def test_bad_input_of_recorders_and_optimizers(options, message):
     assert message in refused(*TRAP, *RUN, *options, "-o", "no.h5")
+
+
+# How often anything is made.
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """How many losses are made, and texts of TOML written and read, from now on."""
+    counts = {"losses": 0, "written": 0, "read": 0}
+
+    def count(owner: Any, name: str, what: str) -> None:
+        original = getattr(owner, name)
+
+        def counting(*arguments: Any, **named: Any) -> Any:
+            counts[what] += 1
+            return original(*arguments, **named)
+
+        monkeypatch.setattr(owner, name, counting)
+
+    count(Loss, "__post_init__", "losses")
+    count(toml, "dumps", "written")
+    count(toml.tomllib, "loads", "read")
+    return counts
+
+
+SWEPT = ["--sweep", "optimizer.learning_rate=0.05,0.1,0.15", *RUN, "--device", "python", "--steps", "2", "--every", "2"]
+SWEPT += ["--no-compare", "--quiet"]
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ([], {"losses": 1, "written": 1, "read": 0}),
+        (["--no-automatic"], {"losses": 1, "written": 1, "read": 0}),
+        (["--predict", "mean(u) = 1.5; resolution=1"], {"losses": 1, "written": 1, "read": 0}),
+        (["--constant", "a=1", "--sweep", "loss.constants.a=1,2,3"], {"losses": 3, "written": 1, "read": 0}),
+        (["--save-scenario", "mine.toml"], {"losses": 1, "written": 2, "read": 0}),  # as it was given, too
+    ],
+)
+@pytest.mark.filterwarnings("ignore:loss.constants.a:RuntimeWarning")
+def test_a_loss_is_made_once_and_the_text_written_once(more, expected, monkeypatch):
+    """It was six losses, two texts written and one read, of three points that share their loss."""
+    counts = counted(monkeypatch)
+    result = sgdsim("simulate", *TRAP, *SWEPT, *more, "-o", "out.h5")
+    assert (result.exit_code, result.output) == (0, "")
+    assert counts == expected
+
+
+def test_a_file_is_read_once_and_its_text_written_once(monkeypatch):
+    Path("hand.toml").write_text(FILE, encoding="utf-8")
+    counts = counted(monkeypatch)
+    assert sgdsim("run", "hand.toml", "--no-compare", "--quiet", "--device", "python", "--steps", "40").exit_code == 0
+    assert counts == {"losses": 1, "written": 1, "read": 1}
+
+
+# What is asked for, and what is not.
+
+
+def test_nothing_is_recorded_for_laws_where_nothing_is_compared():
+    """It was four snapshots of two: twice the memory."""
+    trap = ["--loss", "(x - z)**2/2", "--parameter", "x=1", "--noise", "z=normal", "--learning-rate", "0.5"]
+    trap += ["--trajectories", "64", "--steps", "8", "--every", "1", "--device", "python", "--quiet"]
+    trap += ["--snapshot", "1", "--snapshot", "2"]
+    assert sgdsim("simulate", *trap, "--no-compare", "-o", "file.h5").exit_code == 0
+    assert sgdsim("simulate", *trap, "-o", "compared.h5").exit_code == 0
+    with h5py.File("file.h5") as file, h5py.File("compared.h5") as compared:
+        assert list(file["snapshot_step"]) == [1, 2]
+        assert toml.loads(file.attrs["scenario"], "the file")["predict"] == []
+        assert len(compared["snapshot_step"]) > 2
+    asked = ["--no-compare", "--set", 'predict=[{id="valley"}]']
+    assert sgdsim("simulate", *trap, *asked, "-o", "asked.h5").exit_code == 0
+    with h5py.File("asked.h5") as file:
+        assert toml.loads(file.attrs["scenario"], "the file")["predict"] == [{"id": "valley"}]
+        assert len(file["snapshot_step"]) > 2
+
+
+def test_a_law_that_is_set_is_in_the_table():
+    """It was left out in silence where laws are tried without being asked for."""
+    run = ["--learning-rate", "0.05", "--trajectories", "64", "--steps", "4", "--device", "python"]
+    for more in ([], ["--no-automatic"]):
+        result = sgdsim("simulate", *TRAP, *run, *more, "--set", 'predict=[{id="virial"}]', "-o", f"{len(more)}.h5")
+        assert result.exit_code == 0
+        assert "virial" in result.stdout
+        assert ("heavy-tail" in result.stdout) == (not more)
+
+
+def test_a_run_does_not_replace_the_one_that_it_goes_on_from(folder):
+    """With --overwrite its parent was gone, without a word."""
+    once = ["--learning-rate", "0.05", "--steps", "2", "--device", "python", "--no-automatic", "--quiet"]
+    assert sgdsim("simulate", *TRAP, *once, "--trajectories", 8, "--snapshot", "final", "-o", "x.h5").exit_code == 0
+    whole = (folder / "x.h5").read_bytes()
+    (folder / "link.h5").symlink_to("x.h5")
+    for output in ("x.h5", "link.h5"):
+        message = refused(*TRAP, *once, "--from", "x.h5", "-o", output, "--overwrite")
+        assert message == f"Error: {output}: is read for this, expected another file to write to\n"
+    assert (folder / "x.h5").read_bytes() == whole
+    assert sgdsim("simulate", *TRAP, *once, "--from", "x.h5", "-o", "next.h5", "--overwrite").exit_code == 0
+    assert sgdsim("info", "next.h5").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-o", "new/"], "Error: new/: a folder, expected the name of a file\n"),
+        (["--save-scenario", "new/"], "Error: new/: a folder, expected the name of a file\n"),
+        (["-o", "loop"], "Error: loop: a link that leads back to itself, expected the name of a file\n"),
+        (["--save-scenario", "loop"], "Error: loop: a link that leads back to itself, expected the name of a file\n"),
+        (["--set", f"title={'[' * 400}{']' * 400}"], "title: nested too deeply, expected at most 32 levels\n"),
+        (["--set", f"{'.'.join(['a'] * 3000)}=1"], "has 3000 names between dots, expected at most 32\n"),
+        (["--constant", "a=1e-400"], "Error: --constant 'a=1e-400': 1e-400 is below the smallest float, expected 0"),
+        (["--histogram", "q:-1,1,1e9"], "--histogram q: [-1.0, 1.0, 1000000000.0], expected at most 16777216 bins\n"),
+        (["--histogram", "q,u:0,1,1e5,0,1,1e5"], "--histogram q,u: 100000 by 100000 bins, expected at most 16777216"),
+        (["--histogram", "q:-1e308,1e308,10"], "expected a width (high - low)/bins that floats can hold"),
+        (["--histogram", "q:0,5e-324,1"], "expected a width (high - low)/bins that floats can hold"),
+        (["--drift", "q:-1,1,1e9"], "--drift q.bins: [-1.0, 1.0, 1000000000.0], expected at most 16777216 bins\n"),
+        (["--sweep", "optimizer.learning_rate=0.1,cosine:0.1,0.001"], "is this 3 values, 0.1;cosine:0.1;0.001, or 2,"),
+    ],
+)
+def test_what_took_memory_or_ended_in_a_traceback_is_one_sentence(arguments, message, folder):
+    (folder / "loop").symlink_to("pool")
+    (folder / "pool").symlink_to("loop")
+    assert message in refused(*TRAP, *RUN, *arguments)

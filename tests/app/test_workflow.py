@@ -14,6 +14,7 @@ from sgdsim.base import toml
 from sgdsim.base.errors import InputError
 from sgdsim.ensemble import Ensemble
 from sgdsim.input.loading import load_scenario
+from sgdsim.input.scenario import Scenario
 from sgdsim.theory import Law
 
 VALLEY: dict[str, Any] = {
@@ -262,3 +263,32 @@ def test_a_law_that_holds_at_some_points_only(valley):
 def test_laws_are_sorted_out_from_claims(valley):
     scenario = load_scenario(valley, {}, ["mean(x) = 0"])
     assert [isinstance(claim.source, Law) for claim in scenario.claims] == [True, False]
+
+
+def test_very_many_unstable_points_are_counted(valley):
+    """A line for each took the screen."""
+    rates = [2.5 + n / 1000 for n in range(30)]
+    scenario = load_scenario(
+        valley, {"sweep": {"optimizer.learning_rate": rates}, "run.trajectories": 9, "run.steps": 2}
+    )
+    with pytest.warns(RuntimeWarning) as told:
+        run_scenario(scenario, valley.parent / "out.h5", device="python")
+    messages = [str(one.message) for one in told]
+    assert len(messages) == 11
+    assert messages[-1] == "20 more sweep points are unstable"
+    assert workflow._listed(range(25)) == f"{', '.join(map(str, range(20)))} and 5 more"
+
+
+def test_neither_a_scenario_nor_a_start_is_replaced_by_the_run(valley):
+    """Also of a resolved scenario, which holds no name but that of the states."""
+    folder = valley.parent
+    with pytest.raises(InputError, match=r"valley\.toml: is read for this"):
+        run_scenario(load_scenario(valley), valley, overwrite=True)
+    first = load_scenario(valley, {"run.trajectories": 8, "run.steps": 2, "record.snapshots": ["final"]})
+    run_scenario(first, folder / "first.h5", device="python")
+    started = load_scenario(
+        valley, {"run.steps": 2, "run.from": str(folder / "first.h5"), "run.trajectories": 8, "run.seed": 9}
+    )
+    for scenario in (started, Scenario.parse(started.toml)):
+        with pytest.raises(InputError, match=r"first\.h5: is read for this"):
+            run_scenario(scenario, folder / "first.h5", overwrite=True)

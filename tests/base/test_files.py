@@ -43,6 +43,45 @@ def test_output_paths_are_checked_before_a_run(tmp_path: Path) -> None:
         check_output(tmp_path / ("x" * 300))
 
 
+def test_what_is_read_for_a_result_is_not_replaced_by_it(tmp_path: Path) -> None:
+    """By no name that it has: a copy is another file."""
+    parent, copy = tmp_path / "parent.h5", tmp_path / "copy.h5"
+    parent.write_text("states")
+    copy.write_text("states")
+    (tmp_path / "soft.h5").symlink_to(parent)
+    os.link(parent, tmp_path / "hard.h5")
+    for name in ("parent.h5", "soft.h5", "hard.h5"):
+        with pytest.raises(InputError, match=f"{name}: is read for this, expected another file to write to"):
+            check_output(tmp_path / name, True, [parent])
+        check_output(tmp_path / name, True, [copy, tmp_path / "gone.h5"])
+    with pytest.raises(InputError, match="the file exists"):  # which says how it could be replaced
+        check_output(parent, False, [parent])
+
+
+def test_a_path_that_ends_in_a_slash_is_no_file(tmp_path: Path) -> None:
+    """It would be written under the name without."""
+    with pytest.raises(InputError, match="new/: a folder, expected the name of a file"):
+        check_output(f"{tmp_path}/new/")
+
+
+def test_links_that_lead_back_to_themselves_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match="a: a link that leads back to itself"):
+            check_output(tmp_path / "a", overwrite)
+    (tmp_path / "ahead").symlink_to(tmp_path / "not_yet.h5")  # what a link leads to need not be there
+    check_output(tmp_path / "ahead")
+
+
+def test_a_working_folder_that_is_gone_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(InputError, match=r"run\.h5: cannot write in the folder \.: No such file"):
+        check_output("run.h5")
+
+
 def test_a_read_only_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tmp_path.chmod(0o500)
     try:

@@ -126,3 +126,29 @@ def test_a_key_is_set_through_tables_only():
 def test_a_value_is_toml_or_the_text_itself(text, value):
     parsed = toml.parse_value(text)
     assert (parsed, type(parsed)) == (value, type(value))
+
+
+def test_a_number_that_would_become_zero_is_refused():
+    with pytest.raises(InputError, match="here: 1e-400 is below the smallest float"):
+        toml.loads("a = [1.0, 1e-400]", "here")
+    with pytest.raises(InputError, match="below the smallest float"):
+        toml.parse_value("1e-400")
+    assert toml.loads("a = 0e-400", "here") == {"a": 0.0}
+
+
+def test_keys_of_very_many_parts_are_refused():
+    """Python's own limit ended in a traceback."""
+    with pytest.raises(InputError, match="has 3000 names between dots, expected at most 32"):
+        toml.set_key({}, ".".join(["a"] * 3000), 1)
+    assert len(toml.split_key(".".join(["a"] * 32))) == 32
+
+
+def test_a_key_is_set_beside_the_data():
+    data = {"run": {"steps": 1, "initial": {"x": 0.0}}, "loss": {"name": "a"}}
+    made = toml.with_key(data, "run.initial.y", 2.0)
+    assert made == {"run": {"steps": 1, "initial": {"x": 0.0, "y": 2.0}}, "loss": {"name": "a"}}
+    assert data == {"run": {"steps": 1, "initial": {"x": 0.0}}, "loss": {"name": "a"}}
+    assert made["loss"] is data["loss"]  # what is beside it is shared
+    assert toml.with_key({}, "a.b", 1) == {"a": {"b": 1}}
+    with pytest.raises(InputError, match="steps is 1, expected a table"):
+        toml.with_key(data, "run.steps.x", 1)

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from sgdsim import theory
+from sgdsim.app import cli
 from sgdsim.base import toml
 from sgdsim.base.errors import InputError
-from sgdsim.input.options import in_options, read_settings, scenario_data, scenario_name
+from sgdsim.input.options import (
+    TABLE,
+    Option,
+    docs_table,
+    in_options,
+    options,
+    read_settings,
+    scenario_data,
+    scenario_name,
+)
 
 AUTOMATIC = [{"id": id, "automatic": True} for id in theory.AUTOMATIC]
 
@@ -315,3 +328,136 @@ def test_a_law_is_asked_for_by_its_id():
     assert [entry["id"] for entry in entries if entry.get("automatic")] == [
         id for id in theory.AUTOMATIC if id != "valley"
     ]
+
+
+# One table.
+
+
+def test_an_option_more_is_an_entry_more(monkeypatch):
+    """Click's option, its reader, its name in messages and its row in the docs: of one line each."""
+    more = Option("--tempo", "run.tempo", "INTEGER", "How fast, e.g. `3`.", kind="count", default="1")
+    monkeypatch.setitem(TABLE, "The run", [*TABLE["The run"], more])
+    assert data(tempo=3)["run"]["tempo"] == 3
+    assert in_options("run.tempo: 3, expected less") == "--tempo: 3, expected less"
+    assert "| `--tempo INTEGER` | `run.tempo` | How fast, e.g. `3`. Default: `1`. |" in docs_table("The run")
+    try:
+        simulate = importlib.reload(cli).main
+        shown = CliRunner().invoke(simulate, ["simulate", "--help"]).output
+        told = CliRunner().invoke(simulate, [*LEAST, "--tempo", "3"]).output
+    finally:
+        monkeypatch.undo()
+        importlib.reload(cli)
+    assert re.search(r"--tempo INTEGER +How fast, e.g. 3.  \[default: 1\]", shown)
+    assert "--tempo: unknown key 'tempo'" in told  # no table of the scenario has it
+    assert "--tempo" not in CliRunner().invoke(cli.main, ["simulate", "--help"]).output
+
+
+LEAST = ["simulate", "--loss", "x**2/2", "--parameter", "x=1", "--learning-rate", "0.1", "--trajectories", "1"]
+LEAST += ["--steps", "1"]
+
+
+def test_every_option_sets_one_key_and_has_one_name():
+    names = [option.name for option in options()]
+    flags = [flag for option in options() for flag in (option.flag, option.short) if flag]
+    keys = [key for option in options() for key in option.keys]
+    for each in (names, flags, keys):
+        assert len(each) == len(set(each))
+
+
+def test_an_option_that_there_is_none_of_is_a_mistake_of_the_caller():
+    with pytest.raises(TypeError, match="unknown options learningrate, expected some of loss, parameters"):
+        data(learningrate="0.1")
+
+
+# Sweeps.
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("0.1,0.05", [0.1, 0.05]),
+        ("0.1;cosine:0.1,0.001", [0.1, "cosine:0.1,0.001"]),
+        ("cosine:0.1,0.001;linear:0.1,0;0.1", ["cosine:0.1,0.001", "linear:0.1,0", 0.1]),
+        ("cosine:0.1,linear:0.2", ["cosine:0.1", "linear:0.2"]),
+        ("laplace:0,normal", None),
+        ("0.01:decoupled,0.02:decoupled", ["0.01:decoupled", "0.02:decoupled"]),
+        ("min(a0,1),a0", ["min(a0,1)", "a0"]),
+        ('"normal:0,1","laplace"', ["normal:0,1", "laplace"]),
+        ('["cosine:0.1,0.001"]', ["cosine:0.1,0.001"]),
+        ("true,false", [True, False]),
+        (".5,2.,1_000", [0.5, 2.0, 1000]),
+    ],
+)
+def test_values_of_a_sweep(text, values):
+    """Split where it is clear what is a value, by semicolons always."""
+    made = data(learning_rate=None, settings=["optimizer.learning_rate=1"], sweeps=[f"optimizer.x={text}"])
+    assert made["sweep"]["optimizer.x"] == (values or ["laplace:0", "normal"])
+
+
+@pytest.mark.parametrize(
+    ("text", "readings"),
+    [
+        ("0.1,cosine:0.1,0.001", "3 values, 0.1;cosine:0.1;0.001, or 2, 0.1;cosine:0.1,0.001?"),
+        ("cosine:0.1,0.001", '2 values, cosine:0.1;0.001, or 1, ["cosine:0.1,0.001"]?'),
+        ("normal:0,1,laplace:0,2", "4 values, normal:0;1;laplace:0;2, or 2, normal:0,1;laplace:0,2?"),
+        ("0.01:decoupled,0.02", "2 values, 0.01:decoupled;0.02, or 1,"),
+    ],
+)
+def test_a_sweep_that_can_be_read_in_two_ways_is_refused_with_both(text, readings):
+    assert f"--sweep 'run.x={text}': is this {readings}" in refusal(sweeps=[f"run.x={text}"])
+
+
+# Numbers.
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"constants": ["a=1e-400"]},
+        {"parameters": ["u=1e-400"]},
+        {"learning_rate": "1e-400"},
+        {"momentum": "1e-400"},
+        {"weight_decay": "1e-400"},
+        {"optimizer": "adam:epsilon=1e-400"},
+        {"histograms": ["u:0,1e-400,3"]},
+        {"drifts": ["u:0,1e-400,3"]},
+        {"quantiles": ["1e-400"]},
+        {"sweeps": ["loss.constants.a=1,1e-400"]},
+        {"settings": ["loss.constants.a=1e-400"]},
+        {"settings": ["run.initial={x = 1e-400}"]},
+    ],
+)
+def test_a_number_that_would_become_zero_is_refused(options):
+    """It was 0 in silence, and a formula refused it."""
+    assert "1e-400 is below the smallest float, expected 0 or a number from 5e-324" in refusal(**options)
+
+
+@pytest.mark.parametrize("text", [".5", "2.", "+1", "1_000", "1e3"])
+def test_numbers_are_the_same_whichever_option_they_stand_in(text):
+    made = data(constants=[f"a={text}"], settings=[f"loss.constants.b={text}"], sweeps=[f"loss.constants.c={text}"])
+    constants = made["loss"]["constants"]
+    assert constants["a"] == constants["b"] == made["sweep"]["loss.constants.c"][0]
+    assert type(constants["a"]) is type(constants["b"])
+
+
+# What --set asks for beside what other options have by default.
+
+
+def test_predictions_that_are_set_are_asked_for():
+    """They were left out in silence where laws are tried without being asked for."""
+    made = data(automatic=True, settings=['predict=[{id="virial"}]'], predictions=["mean(x) = 0"])["predict"]
+    assert made == [{"id": "virial"}, {"formula": "mean(x) = 0"}, *AUTOMATIC]
+    first = theory.AUTOMATIC[0]
+    former = next(old for old, new in theory.FORMER_IDS.items() if new == first)
+    for name in (first, former):
+        made = data(automatic=True, settings=[f'predict=[{{id="{name}", resolution="2%"}}]'])["predict"]
+        assert made == [{"id": name, "resolution": "2%"}, *AUTOMATIC[1:]]
+    assert data(settings=["predict=3"])["predict"] == 3  # the scenario says what it is not
+    assert "predict" not in data(settings=["predict=[]"])
+
+
+def test_a_momentum_is_that_of_the_optimizer_that_is_set():
+    """It made a heavy ball of it."""
+    made = data(momentum="0.9", settings=["optimizer.name=nesterov"])["optimizer"]
+    assert made == {"name": "nesterov", "momentum": 0.9, "learning_rate": 0.1}
+    assert data(momentum="0.9", settings=["optimizer.name=sgd"])["optimizer"]["name"] == "momentum"

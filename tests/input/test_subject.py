@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from sgdsim.base.errors import InputError
 from sgdsim.ensemble import Ensemble, Variable
 from sgdsim.input.loading import load_scenario
-from sgdsim.input.subject import DEFAULT_RATE, scenario_of
+from sgdsim.input.subject import DEFAULT_RATE, loss_of, scenario_of, schedule_of
 
 
 def test_a_formula_needs_nothing_else() -> None:
@@ -71,3 +72,50 @@ def test_settings_win_over_defaults_and_zero_is_no_default() -> None:
 def test_bad_subjects_are_one_sentence(subject: str, options: dict[str, object], why: str) -> None:
     with pytest.raises(InputError, match=why):
         scenario_of(subject, **options)
+
+
+def test_a_loss_of_the_catalogue_starts_as_it_is_set() -> None:
+    """Its parameters follow from its arguments."""
+    run = scenario_of("rescaling_neurons", settings=["loss.neurons=3"], learning_rate="0.1").runs[0]
+    assert set(run.initial) == set(run.loss.parameters)
+    assert "w[2]" in run.initial
+
+
+def test_constants_that_are_set_are_no_parameters() -> None:
+    assert scenario_of("a*x**2/2", settings=["loss.constants.a=2"]).runs[0].loss.parameters == ("x",)
+
+
+def test_a_loss_by_its_options() -> None:
+    loss = loss_of("b*w[1]**2 + z*w[0]", noise=["z=normal:0,0.5"], constants=["b=2."])
+    assert (loss.parameters, loss.constants) == (("w[0]", "w[1]"), {"b": 2.0})
+    assert loss_of("river_valley", noise=["laplace"], constants=["a0=3"]).constants["a0"] == 3.0
+
+
+@pytest.mark.parametrize(
+    ("subject", "options", "why"),
+    [
+        (
+            "norm2(w)",
+            {"parameters": ["w[99999999]"]},
+            "--parameter w.99999999.: 99999999 coordinates, expected",
+        ),
+        ("w[99999999]**2", {}, "--parameter w.100000000.: 100000000 coordinates, expected at most 1024"),
+        ("sum(z)*w", {"noise": ["z[99999999]=normal"]}, "--noise z.99999999.: 99999999 coordinates, expected at most"),
+        ("river_valley", {"parameters": ["q"]}, "--parameter: river_valley has parameters of its own"),
+        ("a*x", {"constants": ["a=1e-400"]}, "below the smallest float"),
+    ],
+)
+def test_losses_that_cannot_be_are_refused_before_they_are_made(subject, options, why) -> None:
+    """100 million names took a minute and all memory."""
+    began = time.process_time()
+    with pytest.raises(InputError, match=why):
+        loss_of(subject, **options)
+    assert time.process_time() - began < 5
+
+
+def test_schedules_are_read_like_learning_rates(tmp_path: Path) -> None:
+    (tmp_path / "rates.txt").write_text("0.1\n0.05\n")
+    assert schedule_of(f"file:{tmp_path / 'rates.txt'}").table == (0.1, 0.05)
+    assert schedule_of(" 1_0e-1 ").text == "1.0"
+    with pytest.raises(InputError, match="--schedule '1e-400': 1e-400 is below the smallest float"):
+        schedule_of("1e-400")

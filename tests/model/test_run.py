@@ -13,7 +13,7 @@ from sgdsim.model.losses import CATALOGUE
 from sgdsim.model.noise import Noise
 from sgdsim.model.observables import Observable
 from sgdsim.model.optimizers import Optimizer
-from sgdsim.model.recorder import Autocorrelation, Drift, Histogram, Plane, Recorder
+from sgdsim.model.recorder import Autocorrelation, Drift, Histogram, Plane, Recorder, binned
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.model.symmetry import Symmetry
@@ -218,3 +218,61 @@ def test_two_spellings_of_a_name_are_one():
     assert claims[0].predictions([one])[0].predicted == 0.5
     with pytest.raises(InputError, match="twice, in two spellings"):
         make(Loss("x", ("x",), {"\u00b5": 1.0, "\u03bc": 2.0}))
+
+
+def test_all_problems_of_a_run_are_found_at_once():
+    """Each check is made once; a scenario made them again, part by part, to say more than the first."""
+    with pytest.raises(InputError) as refused:
+        Run(
+            CATALOGUE["rescaling"](),
+            Optimizer(sampling="epoch"),
+            Schedule("0.3 - 0.1*t"),
+            {"u": float("nan"), "q": 1.0},
+            0,
+            8,
+            -1,
+            Recorder(snapshots=(9, 99), histograms={"tt": BINS}, every=0),
+            "float16",
+        )
+    problems = str(refused.value).splitlines()
+    expected = ["run.trajectories: 0", "run.seed: -1", "run.dtype: unknown dtype 'float16'", "run.initial.u: nan"]
+    expected += ["run.initial.q: unknown parameter", "run.initial: no initial value for w", "record.every: 0"]
+    expected += [
+        "record.histograms.tt: unknown",
+        "optimizer.sampling: 'epoch'",
+        "optimizer.learning_rate: '0.3 - 0.1*t'",
+    ]
+    expected += ["record.snapshots: 9", "record.snapshots: 99"]
+    assert len(problems) == len(expected)
+    assert all(problem.startswith(start) for problem, start in zip(problems, expected, strict=True))
+
+
+def test_steps_that_no_memory_holds_are_refused_before_their_rates_are_made(monkeypatch):
+    """Also of a call, which knows no scenario."""
+    monkeypatch.setattr(Schedule, "rates", lambda *_: pytest.fail("it allocates"))
+    loss = CATALOGUE["rescaling"]()
+    with pytest.raises(
+        InputError, match=r"run\.steps: 1000000000000 steps take 6\.4e\+04 GB of memory, this machine has"
+    ):
+        Run(loss, Optimizer(), Schedule("0.1"), {"u": 1.0, "w": 1.0}, 10, 10**12)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "problem"),
+    [
+        ((0.0, 1.0, 10**9), "expected at most 16777216 bins"),
+        ((-1e308, 1e308, 10), "expected a width"),
+        ((1e16, 1e16 + 4, 100), "expected a width"),
+        ((0.0, 5e-324, 1), "expected a width"),
+        ((0.0, 5e-324, 10), "expected a width"),
+        ((1.0, 0.0, 2), "low < high"),
+        ((0.0, float("inf"), 2), "low < high"),
+    ],
+)
+def test_bins_that_cannot_be(numbers, problem):
+    """Edges that overflow or coincide, and more of them than memory: of all who make them."""
+    for make in (lambda: Histogram(*numbers), lambda: binned(numbers, "here")):
+        with pytest.raises(InputError, match=problem):
+            make()
+    Histogram(1e16, 1e16 + 64, 8)
+    Histogram(-8e307, 8e307, 10)

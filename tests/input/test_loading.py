@@ -1,0 +1,84 @@
+"""What is checked when a scenario is loaded: constants, and how often anything is made."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import pytest
+
+from sgdsim.base import toml
+from sgdsim.base.errors import InputError
+from sgdsim.input.loading import load_scenario, save_scenario, scenario_from
+
+DATA: dict[str, Any] = {
+    "loss": {
+        "formula": "a*(x - z)**2/2",
+        "parameters": {"x": 1.0},
+        "constants": {"a": 1.0},
+        "noise": {"z": "normal"},
+    },
+    "optimizer": {"learning_rate": 0.1},
+    "run": {"trajectories": 10, "steps": 5},
+}
+HEAVY_BALL = {**DATA["optimizer"], "name": "momentum"}
+
+
+def told(constants: dict[str, float], **tables: Any) -> list[str]:
+    """What is warned of when there are more constants."""
+    data = {**DATA, "loss": {**DATA["loss"], "constants": {"a": 1.0, **constants}}, **tables}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        scenario_from(data, "name", "here")
+    return [str(one.message) for one in caught]
+
+
+def test_very_many_constants_that_nothing_uses_are_counted():
+    """A warning for each of 100,000 took the screen and a minute."""
+    messages = told({f"c{n}": float(n) for n in range(5000)})
+    assert messages[:2] == [f"loss.constants.c{n}: no formula uses it" for n in range(2)]
+    assert len(messages) == 11
+    assert messages[-1] == "loss.constants: no formula uses 4990 others"
+
+
+@pytest.mark.parametrize(
+    ("name", "tables"),
+    [
+        ("learning_rate", {"predict": [{"formula": "variance(x) = learning_rate/2"}]}),
+        ("steps", {"predict": [{"formula": "mean(x) = 0.5**steps"}]}),
+        ("momentum", {"optimizer": HEAVY_BALL, "predict": [{"formula": "mean(x) = momentum"}]}),
+        ("learning_rate", {"record": {"observables": {"heat": "window_sum(learning_rate*gradient(x), 0, 5)"}}}),
+        (
+            "learning_rate",
+            {
+                "sweep": {"optimizer.learning_rate": [0.1]},
+                "predict": [{"formula": 'mean(x) = { "optimizer.learning_rate" = [0.5], value = [1.0] }'}],
+            },
+        ),
+    ],
+)
+def test_a_constant_that_takes_the_place_of_what_the_run_has_is_told(name, tables):
+    """Formulas took the constant without a word."""
+    expected = f"loss.constants.{name}: formulas take {name} for this constant, not for what the run has of that name"
+    assert expected in told({name: 0.5}, **tables)
+
+
+def test_a_constant_of_such_a_name_that_only_the_loss_uses_is_none_of_it():
+    loss = {**DATA["loss"], "formula": "a*steps*(x - z)**2/2"}
+    assert told({"steps": 2.0}, loss={**loss, "constants": {"a": 1.0, "steps": 2.0}}) == []
+
+
+def test_a_scenario_is_not_saved_over_what_it_reads(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rates.txt").write_text("0.1\n")
+    data = {**DATA, "optimizer": {"learning_rate": "file:rates.txt"}}
+    with pytest.raises(InputError, match=r"rates\.txt: is read for this"):
+        save_scenario(data, "rates.txt", "out.h5", overwrite=True)
+    assert (tmp_path / "rates.txt").read_text() == "0.1\n"
+
+
+def test_a_scenario_knows_what_it_was_read_from(tmp_path):
+    (tmp_path / "rates.txt").write_text("0.1\n" * 5)
+    path = tmp_path / "mine.toml"
+    path.write_text(toml.dumps({**DATA, "optimizer": {"learning_rate": "file:rates.txt"}}))
+    assert load_scenario(path).sources == (path, tmp_path / "rates.txt")

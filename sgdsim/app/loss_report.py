@@ -31,9 +31,9 @@ def describe_law(id: str) -> str | None:
     >>> print(describe_law("equipartition").splitlines()[0])
     equipartition: equipartition over fast directions, and their number
     """
-    from sgdsim.theory import FORMER_IDS, LAWS
+    from sgdsim.theory import law_named
 
-    law = LAWS.get(FORMER_IDS.get(id, id))
+    law = law_named(id)
     if law is None:
         return None
     about = {"holds for": law.holds, "source": law.source, "tried on every run": "yes" if law.automatic else "no"}

@@ -362,7 +362,7 @@ def _claim(where: str, entry: Mapping[str, Any], name: str) -> Claim:
     asked = not entry.get("automatic", False)
     entry = {key: value for key, value in entry.items() if key not in ("expect", "automatic")}
     if "formula" in entry:
-        if id in theory.LAWS or id in theory.FORMER_IDS:
+        if id is not None and theory.law_named(id):
             raise InputError(f"{where}.id: {id} is a law, expected another name for a formula")
         source = theory.parse_user_prediction({**entry, "at": whole(0)(entry.get("at")) or entry.get("at")}, name)
         return Claim(source, expect=expect, asked=asked)

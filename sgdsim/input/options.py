@@ -365,7 +365,7 @@ def _all_claims(asked: Any, own: Sequence[Mapping[str, Any]], automatic: bool) -
     if not isinstance(asked, list):
         return asked  # which is no list of claims; the scenario says so
     ids = [str(entry.get("id")) for entry in (*asked, *own) if isinstance(entry, Mapping)]
-    named = [theory.FORMER_IDS.get(id, id) for id in ids]
+    named = {law.id for law in map(theory.law_named, ids) if law}
     laws = [{"id": id, "automatic": True} for id in theory.AUTOMATIC if automatic and id not in named]
     return [*asked, *own, *laws]
 

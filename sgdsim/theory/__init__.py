@@ -43,6 +43,7 @@ __all__ = [
     "Skipped",
     "UserPrediction",
     "find_law",
+    "law_named",
     "parse_user_prediction",
     "predict",
     "requirements",
@@ -96,6 +97,17 @@ FORMER_IDS = {
 """What laws were called in scenarios and files that were written before they had names."""
 
 
+def law_named(id: str) -> Law | None:
+    """The law of an id, or of one that it once had; None where nothing is called so.
+
+    Examples
+    --------
+    >>> law_named("NTL-2").id, law_named("mine")
+    ('valley-energy', None)
+    """
+    return LAWS.get(FORMER_IDS.get(id, id))
+
+
 def find_law(id: str) -> Law:
     """The law of an id, or of one that it once had.
 
@@ -111,7 +123,7 @@ def find_law(id: str) -> Law:
     >>> find_law("NTL-2").id
     'valley-energy'
     """
-    found = LAWS.get(FORMER_IDS.get(id, id))
+    found = law_named(id)
     if found is None:
         raise InputError(unknown_name("law", id, LAWS))
     return found

@@ -20,7 +20,7 @@ from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Recorder, Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.model.starts import Start
-from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, Rival, over, require
+from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, Rival, change_over, over, require
 from sgdsim.theory.chain.evolution import evolve
 from sgdsim.theory.law import at_enough_values, law, ratio_row, row
 from sgdsim.theory.methods.fast_directions import constant_rate
@@ -307,7 +307,7 @@ def _secant(one: tuple[float, int, Run], two: tuple[float, int, Run]) -> Predict
     moments = (Moment("mean", name, run.steps, i), Moment("mean", name, other.steps, j))
     limits = _by_gibbs(run), _by_gibbs(other)
     return row(
-        Function("secant", partial(_slope, gap), moments),
+        Function("secant", partial(change_over, gap), moments),
         (_exact(other)[0] - _exact(run)[0]) / gap,
         f"heat capacity d{name}/dT, points {i} to {j}",
         conditions=f"T = {t_1:.4g} to {t_2:.4g}, exact chain",
@@ -322,7 +322,3 @@ def _without_noise(run: Run) -> str:
     for name in set(tables["loss"]["constants"]) - used:
         del tables["loss"]["constants"][name]
     return json.dumps(tables, sort_keys=True, default=str)
-
-
-def _slope(gap: float, one: np.ndarray, two: np.ndarray) -> np.ndarray:
-    return np.asarray((two - one) / gap)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log, sqrt
@@ -12,7 +11,7 @@ import numpy as np
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, Rival, require
-from sgdsim.theory.law import law, row
+from sgdsim.theory.law import law, row, series
 from sgdsim.theory.methods.fast_directions import Mode, modes, noise_free_path
 from sgdsim.theory.methods.rivers import single_start
 from sgdsim.theory.recorded_names import name_of
@@ -226,7 +225,7 @@ def _across(runs: Sequence[Run]) -> list[Prediction]:
             exact, design = exact_loss(run), design_for(run)
         except NotApplicable:
             continue
-        key = _without_rate(run)
+        key = series(run)
         families.setdefault(key, []).append((point, exact))
         if np.allclose(run.schedule.rates(run.steps), design.rates, rtol=1e-4):
             best[key] = point
@@ -282,9 +281,3 @@ def _excess_row(runs: Sequence[Run], point: int, best: int, excess: float) -> Pr
     quantity = f"excess loss over {runs[best].schedule.text}"
     measure = Function("difference", np.subtract, (own, least))
     return row(measure, excess, quantity, resolution=0.05 * abs(excess), point=point)
-
-
-def _without_rate(run: Run) -> str:
-    tables = run.describe()
-    del tables["optimizer"]["learning_rate"]
-    return json.dumps(tables, sort_keys=True, default=str)

@@ -13,7 +13,7 @@ from sgdsim.model.starts import Grid
 from sgdsim.prediction import DriftCurve, Function, Moment, NotApplicable, Prediction, Rival, change_over, require
 from sgdsim.theory.law import law, ratio_row, row
 from sgdsim.theory.methods.fast_directions import constant_rate
-from sgdsim.theory.methods.rivers import River, river, rough_river, single_start
+from sgdsim.theory.methods.rivers import River, first_record_at_rest, river, rough_river, single_start
 
 _FORGOTTEN = 1e-3  # of the heat at the start
 
@@ -98,9 +98,7 @@ def _entropic_force_records(known: River) -> tuple[int, int]:
     beta = known.run.optimizer.values.get("momentum", 0.0)
     r = abs(1.0 - known.rate / (1.0 - beta) * float(known.a(y)))
     steps = np.log(_FORGOTTEN) / np.log(max(r**2, beta, 1e-9))
-    usable = [int(step) for step in run.recorder.record_steps(run.steps)[:-1] if step >= steps]
-    require(usable, f"no record after {steps:.0f} steps and before the last, when {known.fast} is at rest")
-    return usable[0], run.steps
+    return first_record_at_rest(run, steps, known.fast), run.steps
 
 
 @law(
@@ -256,10 +254,7 @@ def entropic_force_state_noise(run: Run) -> list[Prediction]:
     """
     known, rate = rough_river(run), constant_rate(run)
     y = single_start(run, known.slow)
-    steps = _RELAXATIONS / (rate * known.a(y))
-    usable = [int(step) for step in run.recorder.record_steps(run.steps)[:-1] if step >= steps]
-    require(usable, f"no record after {steps:.0f} steps and before the last, when {known.fast} is at rest")
-    start = usable[0]
+    start = first_record_at_rest(run, _RELAXATIONS / (rate * known.a(y)), known.fast)
     predicted = displacement(run, start, run.steps)
     require(predicted, f"{known.slow} starts where the walls do not push it")
     power = known.a(y) * known.variance(y, 1) / (known.variance(y) * known.a(y, 1))
@@ -416,10 +411,7 @@ def _speed(scale: float, before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 def _river_speed_first_record(known: River) -> int:
     a = known.rate * float(known.a(known.start))
-    steps = 7.0 / (2.0 * a)
-    usable = [int(step) for step in known.run.recorder.record_steps(known.run.steps)[:-1] if step >= steps]
-    require(usable, f"no record after {steps:.0f} steps and before the last, when {known.fast} is at rest")
-    return usable[0]
+    return first_record_at_rest(known.run, 7.0 / (2.0 * a), known.fast)
 
 
 def drift(known: River, heat: float | None = None) -> float:
@@ -487,7 +479,4 @@ def _is_constant(known: River) -> bool:
 def _entropic_force_signsgd_first_record(known: River) -> int:
     """After x has come to rest: its pull is ``eta*a*sqrt(2/pi)/sigma``."""
     pull = known.rate * float(known.a(known.start)) * np.sqrt(2.0 / np.pi / known.noise)
-    steps = 7.0 / (2.0 * pull)
-    usable = [int(step) for step in known.run.recorder.record_steps(known.run.steps)[:-1] if step >= steps]
-    require(usable, f"no record after {steps:.0f} steps and before the last, when {known.fast} is at rest")
-    return usable[0]
+    return first_record_at_rest(known.run, 7.0 / (2.0 * pull), known.fast)

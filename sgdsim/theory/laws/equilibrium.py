@@ -10,9 +10,9 @@ from itertools import pairwise
 import numpy as np
 
 from sgdsim.model.run import Run
-from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, Rival, over, require
+from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, Rival, change_over, over, require
 from sgdsim.theory.law import law, row, series
-from sgdsim.theory.laws.valley import temperature
+from sgdsim.theory.laws.valley import final_temperature
 from sgdsim.theory.methods.fast_directions import (
     Mode,
     at_point,
@@ -49,7 +49,7 @@ def heat_capacity_fixed_rate(rate: float, curvature: float) -> float:
 
 def _heat_capacity_across(runs: Sequence[Run]) -> list[Prediction]:
     rows: list[Prediction] = []
-    for fixed, others in (("noise", _without_rate), ("learning rate", _without_noise)):
+    for fixed, others in (("noise", lambda mode: series(mode.run)), ("learning rate", _without_noise)):
         families: dict[str, list[tuple[int, Mode]]] = {}
         for point, run in enumerate(runs):
             for mode in _heat_capacity_modes(run):
@@ -105,16 +105,16 @@ def _heat_capacity_modes(run: Run) -> tuple[Mode, ...]:
 
 
 def _secants(family: Sequence[tuple[int, Mode]], fixed: str) -> Iterator[Prediction]:
-    ordered = sorted(family, key=lambda entry: _temperature(entry[1]))
+    ordered = sorted(family, key=lambda entry: final_temperature(entry[1]))
     for (i, one), (j, two) in pairwise(ordered):
         step, name = one.run.steps, fast_loss_name(one)
-        gap = _temperature(two) - _temperature(one)
-        if gap <= 1e-9 * _temperature(two):
+        gap = final_temperature(two) - final_temperature(one)
+        if gap <= 1e-9 * final_temperature(two):
             continue
         predicted = (two.fast_loss(step)[0] - one.fast_loss(step)[0]) / gap
         moments = (Moment("mean", name, step, point=i), Moment("mean", name, step, point=j))
         yield row(
-            Function("secant", partial(_heat_capacity_secant, gap), moments),
+            Function("secant", partial(change_over, gap), moments),
             predicted,
             f"heat capacity d{name}/dT at fixed {fixed}, points {i} to {j}",
             order=one.order,
@@ -122,17 +122,6 @@ def _secants(family: Sequence[tuple[int, Mode]], fixed: str) -> Iterator[Predict
             assumes=(*at_point(i, one.assumes), *at_point(j, two.assumes)),
             rival=None if one.decay else LEADING,
         )
-
-
-def _temperature(mode: Mode) -> float:
-    return temperature(float(mode.rates[-1]), mode.noise_variance)
-
-
-def _without_rate(mode: Mode) -> str:
-    """Everything about a mode's run but its learning rate."""
-    tables = mode.run.describe()
-    del tables["optimizer"]["learning_rate"]
-    return json.dumps(tables, sort_keys=True, default=str)
 
 
 def _without_noise(mode: Mode) -> str:
@@ -145,10 +134,6 @@ def _without_noise(mode: Mode) -> str:
             if symbol.name not in curvature:
                 tables["loss"]["constants"].pop(symbol.name, None)
     return json.dumps(tables, sort_keys=True, default=str)
-
-
-def _heat_capacity_secant(gap: float, one: np.ndarray, two: np.ndarray) -> np.ndarray:
-    return np.asarray((two - one) / gap)
 
 
 def gaussian_entropy(variance: float | np.ndarray) -> np.ndarray:

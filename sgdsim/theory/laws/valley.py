@@ -291,19 +291,20 @@ def equipartition(run: Run) -> Iterator[Prediction]:
         yield of_mode(mode, Moment("mean", fast_loss_name(mode), run.steps), mode.fast_loss(run.steps)[0], rival=rival)
     if len(found) > 1:
         yield _sum(found, "total fast loss", "total", 1.0, sum(map(_leading, found)))
-    temperatures = [_temperature(mode) for mode in found]
+    temperatures = [final_temperature(mode) for mode in found]
     # With weight decay soft directions are colder, and their number is no longer counted.
     if not found[0].decay and np.ptp(temperatures) <= 1e-12 * max(temperatures):
         yield _sum(found, "number of fast directions", "valley_count", temperatures[0] / 2.0, len(found))
 
 
-def _temperature(mode: Mode) -> float:
+def final_temperature(mode: Mode) -> float:
+    """The temperature of a mode at the last learning rate."""
     return temperature(float(mode.rates[-1]), mode.noise_variance)
 
 
 def _leading(mode: Mode) -> float:
     curvature = float(mode.curvature[-1])
-    return _temperature(mode) / 2.0 * curvature / (curvature + mode.decay)
+    return final_temperature(mode) / 2.0 * curvature / (curvature + mode.decay)
 
 
 def _sum(found: Sequence[Mode], quantity: str, statistic: str, unit: float, rival: float) -> Prediction:

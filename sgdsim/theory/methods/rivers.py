@@ -278,3 +278,16 @@ def rough_river(run: Run) -> RoughRiver:
             variance = loss.noise[noise].cumulant(2) / run.optimizer.batch_size * coupling**2
             return RoughRiver(run, fast, slow, (a, a.diff(y)), (variance, variance.diff(y)))
     raise NotApplicable("no flat river sets the curvature, and the noise, of a fast direction")
+
+
+def first_record_at_rest(run: Run, steps: float, fast: str) -> int:
+    """The first record, but for the last, after so many steps, when a fast direction is at rest.
+
+    Raises
+    ------
+    NotApplicable
+        Where there is none.
+    """
+    usable = [int(step) for step in run.recorder.record_steps(run.steps)[:-1] if step >= steps]
+    require(usable, f"no record after {steps:.0f} steps and before the last, when {fast} is at rest")
+    return usable[0]

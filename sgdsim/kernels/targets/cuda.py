@@ -10,6 +10,7 @@ import numpy as np
 from numba import cuda
 
 square_root = math.sqrt
+fma = cuda.fma
 
 # A step that is not inlined could not hold its arrays in registers.
 device = cuda.jit(device=True, forceinline=True)

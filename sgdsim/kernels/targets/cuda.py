@@ -10,12 +10,16 @@ import numpy as np
 from numba import cuda
 
 square_root = math.sqrt
-fma = cuda.fma
 
 # A step that is not inlined could not hold its arrays in registers.
 device = cuda.jit(device=True, forceinline=True)
 lane_loop = tile_loop = inlined = called = device if IN_STEP else cuda.jit(device=True)
 kernel = cuda.jit(cache=True)
+
+
+@device
+def fma(a, b, c):
+    return cuda.fma(a, b, c)
 
 
 @device

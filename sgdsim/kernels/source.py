@@ -361,7 +361,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         values, loads = self._noise(self.loss.noise, self.layout.draws, sample, names)
         loads += self._load_row(sample, names)
         noise = {self.loss.symbols[name]: value for name, value in values.items()}
-        return [sympy.factor_terms(entry.subs(noise)) for entry in self.loss.gradient], loads
+        return [sympy.factor_terms(entry.xreplace(noise)) for entry in self.loss.gradient], loads
 
     def _load_row(self, sample: str, names: dict[str, str]) -> list[str]:
         """The columns of the row of a sample."""
@@ -472,7 +472,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
             names["optimizer.t"] = "t"
         if share.free_symbols & {loss.symbols[name] for name in loss.random}:
             values, noise_loads = self._noise(loss.noise, self.layout.draws, "0", names)
-            share = share.subs({loss.symbols[name]: value for name, value in values.items()})
+            share = share.xreplace({loss.symbols[name]: value for name, value in values.items()})
             loads += [*noise_loads, *self._load_row("0", names)]
         return share, loads
 

@@ -174,11 +174,16 @@ class Loss:
 
     @cached_property
     def quantities(self) -> frozenset[str]:
-        """Names that formulas about the loss may use beside its own; see `quantity`."""
+        """Names that formulas about the loss may use beside its own, and charges; see `quantity`."""
         bases = {base_name(name) for name in self.parameters}
-        charges = {f"charge__{name}" for name in self.charges} if self.symmetries else set()
         own = {"loss", "hessian_trace", "hessian_max", *(f"population_gradient__{name}" for name in bases)}
-        return frozenset((own | charges) - self.namespace_names)
+        return frozenset(own - self.namespace_names)
+
+    def quantities_for(self, names: Iterable[str]) -> frozenset[str]:
+        """The `quantities`, and the charges where one of these names speaks of any: SymPy has to find out which."""
+        if self.symmetries and any("charge__" in name for name in names):
+            return self.quantities | {f"charge__{name}" for name in self.charges}
+        return self.quantities
 
     @cached_property
     def namespace_names(self) -> frozenset[str]:
@@ -196,7 +201,7 @@ class Loss:
         return frozenset(varying)
 
     def quantity(self, name: str) -> Any:
-        """What a name of `quantities` means.
+        """What a name of `quantities_for` means.
 
         Parameters
         ----------
@@ -227,7 +232,7 @@ class Loss:
         """Read a formula in the names of this loss, its `quantities`, and more."""
         formula = Formula.parse(aliased(text), where=where)
         namespace = {**self.namespace, **(more or {})}
-        for name in formula.names & self.quantities - namespace.keys():
+        for name in formula.names & self.quantities_for(formula.names) - namespace.keys():
             try:
                 namespace[name] = self.quantity(name)
             except InputError as error:
@@ -390,7 +395,10 @@ class Loss:
             over = ", ".join(used)
             raise InputError(f"the expectation of {shortened(expression)} over {over} has no closed form here")
         return sympy.Add(
-            *(w * self.expectation(expression.subs({self.symbols[n]: v for n, v in at.items()})) for w, at in weighted)
+            *(
+                w * self.expectation(expression.xreplace({self.symbols[n]: v for n, v in at.items()}))
+                for w, at in weighted
+            )
         )
 
     def _moment(self, powers: Mapping[str, int]) -> sympy.Expr:
@@ -437,7 +445,7 @@ def _check_symmetry(loss: Loss, symmetry: Symmetry) -> None:
     else:
         terms = [loss.expression.xreplace(directions), -loss.expression]
     constants = {loss.symbols[name]: exact(value) for name, value in loss.constants.items()}
-    terms = [term.subs(constants) for term in terms]
+    terms = [term.xreplace(constants) for term in terms]
     change = sympy.expand(sympy.Add(*terms))
     if change != 0 and not _cancel(loss, terms):
         how = "along its generator" if symmetry.is_continuous else "under it"

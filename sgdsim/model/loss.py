@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +13,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from sgdsim.base.errors import InputError, shortened
+from sgdsim.base.findings import found
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import FormulaError, aliased, check_name, normal, normal_keys
 from sgdsim.formulas.vectors import base_name, coordinates, gather
@@ -103,11 +105,24 @@ class Loss:
                 Formula.parse(part, where=f"loss definition {name!r}").require(known)
             known.add(name)
         Formula.parse(self.formula, where="loss formula").require(known)
-        for symmetry in self.symmetries:
-            _check_symmetry(self, symmetry)
+        if self.symmetries:
+            found(["symmetries", self.plain], self._check_symmetries)
 
     def __hash__(self) -> int:
         return hash((self.formula, self.parameters))
+
+    def _check_symmetries(self) -> None:
+        for symmetry in self.symmetries:
+            _check_symmetry(self, symmetry)
+
+    @cached_property
+    def plain(self) -> list[object]:
+        """All that its mathematics depends on, as plain data, numbers with every digit."""
+        noise = [[name, noise.family, noise.arguments] for name, noise in self.noise.items()]
+        symmetries = [[one.name, list(one.generator.items()), list(one.image.items())] for one in self.symmetries]
+        rows = None if self.data is None else hashlib.sha256(self.data.array.tobytes()).hexdigest()
+        parts = self.formula, self.parameters, list(self.constants.items()), list(self.definitions.items())
+        return [*parts, noise, symmetries, self.columns, rows]
 
     def _check_names(self) -> None:
         """Refuse names that no formula can use, and names of two things."""

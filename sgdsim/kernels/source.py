@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 import sympy
@@ -18,6 +17,7 @@ from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.symbolic import derivative, exact
 from sgdsim.kernels import control_step, reverse
 from sgdsim.kernels.draws import MIRRORS, MIRRORS_OF, Draws
+from sgdsim.kernels.fused import fused
 from sgdsim.kernels.layout import SAMPLINGS, STATEMENTS, Layout
 from sgdsim.kernels.philox import STREAMS
 from sgdsim.kernels.printer import KernelPrinter
@@ -82,9 +82,9 @@ def generate(program: Program, target: str, measuring_module: str = "") -> str:
         For a GPU: name of the module with the text of `measuring`.
     """
     writer = _Writer(program, direct=target in CUDA)
-    body = "\n\n".join(writer.functions())
+    body = fused("\n\n".join(writer.functions()))
     numbers = _numbers(program.dtype, writer.layout.noise_dtype)
-    formula = _scalar_functions("elementary.py", writer.elementary), body
+    formula = fused(_scalar_functions("elementary.py", writer.elementary)), body
     if target not in CUDA:
         return "\n".join((_PREAMBLE, header(target), f"LANES = {program.lanes}", numbers, writer.settings(), *formula))
     text = "\n".join(
@@ -142,7 +142,7 @@ def _drawing() -> str:
     # Called from one place or two: typed there, and compiled nowhere else.
     scalar = (
         _scalar_functions("philox.py", ["philox4x32"], "inlined"),
-        _scalar_functions("elementary.py", deviates, "inlined"),
+        fused(_scalar_functions("elementary.py", deviates, "inlined")),
     )
     return "\n".join((*scalar, *map(_pasted, ("deviates.py", "sampling.py"))))
 
@@ -362,25 +362,33 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
     def _sample_gradient(self, names: dict[str, str]) -> tuple[Assignments, list[sympy.Expr], list[str]]:
         """The gradient of one sample, or of the population, after what is assigned first, and the lines of loads."""
         if self.program.optimizer.rule.population:
-            return *self._gradient(self.loss.population, {}), []
+            return *self._gradient(self.loss.population, {}, names), []
         sample = "sample" if self.program.optimizer.batch_size > 1 else "0"
         values, loads = self._noise(self.loss.noise, self.layout.draws, sample, names)
         loads += self._load_row(sample, names)
         noise = {self.loss.symbols[name]: value for name, value in values.items()}
-        return *self._gradient(self.loss.expression, noise), loads
+        return *self._gradient(self.loss.expression, noise, names), loads
 
     def _gradient(
-        self, expression: sympy.Expr, noise: Mapping[sympy.Symbol, sympy.Expr]
+        self, expression: sympy.Expr, noise: Mapping[sympy.Symbol, sympy.Expr], names: Mapping[str, str]
     ) -> tuple[Assignments, list[sympy.Expr]]:
         theta = self.loss.theta
         if len(theta) >= MANY:
-            return reverse.gradient(
-                expression.xreplace(noise), theta, map(_symbol, map("sweep.{}".format, itertools.count()))
-            )
-        slopes = (
-            self.loss.gradient if expression is self.loss.expression else map(partial(derivative, expression), theta)
-        )
+            return self._swept(expression.xreplace(noise), names)
+        if expression is self.loss.expression:
+            slopes = self.loss.gradient
+        else:
+            slopes = tuple(derivative(expression, symbol) for symbol in theta)
         return [], [sympy.factor_terms(slope.xreplace(noise)) for slope in slopes]
+
+    def _swept(self, expression: sympy.Expr, names: Mapping[str, str]) -> tuple[Assignments, list[sympy.Expr]]:
+        """The gradient by one sweep, under the names of the text, on whose order its order hangs."""
+        theta = self.loss.theta
+        text = {symbol: _symbol(names[symbol.name]) for symbol in {*theta, *expression.free_symbols}}
+        back = {new: old for old, new in text.items()}
+        numbered = (_symbol(f"sweep.{i}") for i in itertools.count())
+        assignments, slopes = reverse.gradient(expression.xreplace(text), [text[one] for one in theta], numbered)
+        return [(one, value.xreplace(back)) for one, value in assignments], [one.xreplace(back) for one in slopes]
 
     def _load_row(self, sample: str, names: dict[str, str]) -> list[str]:
         """The columns of the row of a sample."""
@@ -585,14 +593,17 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         operator: str = "=",
         before: Sequence[tuple[sympy.Symbol, sympy.Expr]] = (),
     ) -> list[str]:
-        """What is assigned before, then all outputs, with common subexpressions computed once."""
-        values = [*(value for _, value in before), *outputs.values()]
-        temporaries, reduced = sympy.cse(values, sympy.numbered_symbols("t_"), order="none")
-        assignments = _merged(temporaries, list(zip((symbol for symbol, _ in before), reduced, strict=False)))
-        names = {**names, **{str(t): str(t) for t, _ in temporaries}}
-        names |= {symbol.name: f"r_{i}" for i, (symbol, _) in enumerate(before)}
-        printer = KernelPrinter(names, self.program.dtype)
-        lines = [f"{names[symbol.name]} = {printer.doprint(value)}" for symbol, value in assignments]
+        """What is assigned before, then all outputs, with common subexpressions computed once.
+
+        Under the names of the text, since SymPy sums in the order of names: a loss whose parameters are renamed has the
+        same bits.
+        """
+        names = {**names, **{symbol.name: f"r_{i}" for i, (symbol, _) in enumerate(before)}}
+        values = [_renamed(sympy.sympify(value), names) for value in (*(v for _, v in before), *outputs.values())]
+        temporaries, reduced = sympy.cse(values, sympy.numbered_symbols("t_", real=True), order="none")
+        given = [(_symbol(names[symbol.name]), value) for (symbol, _), value in zip(before, reduced, strict=False)]
+        printer = KernelPrinter(self.program.dtype)
+        lines = [f"{symbol} = {printer.doprint(value)}" for symbol, value in _merged(temporaries, given)]
         final = zip(outputs, reduced[len(before) :], strict=True)
         lines += [f"{target} {operator} {printer.doprint(value)}" for target, value in final]
         self.elementary |= printer.functions
@@ -607,6 +618,10 @@ def _merged(temporaries: Assignments, given: Assignments) -> Assignments:
         place[symbol] = max((place.get(part, 0) for part in value.free_symbols), default=0)
         ready[place[symbol]].append((symbol, value))
     return [*ready[0], *(one for first, rest in zip(given, ready[1:], strict=True) for one in (first, *rest))]
+
+
+def _renamed(expression: sympy.Expr, names: Mapping[str, str]) -> sympy.Expr:
+    return expression.xreplace({symbol: _symbol(names[symbol.name]) for symbol in expression.free_symbols})
 
 
 def _symbol(name: str) -> sympy.Symbol:

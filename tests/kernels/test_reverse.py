@@ -136,3 +136,20 @@ def test_names_that_the_text_uses_are_free():
     noise = dict.fromkeys((*(f"z{i}" for i in range(8)), "e"), NORMAL)
     terms = "+".join(f"r_{i}*t_{i}*z{i}" for i in range(8))
     check_step(Loss(f"({terms} - e)**2/2", names, noise=noise), Optimizer())
+
+
+def test_other_names_make_the_same_text():
+    """Names that sort in another order: SymPy sums and multiplies in the order of names, and the last bits with it."""
+    texts = []
+    for names in (list("abcdefghijklmnop"), list("zyxwvutsrqponmlk")):
+        first, second = names[:8], names[8:]
+        terms = "+".join(
+            f"tanh({one}*{other} + Z{i}*{one})*{other}"
+            for i, (one, other) in enumerate(zip(first, second, strict=True))
+        )
+        loss = Loss(
+            f"({terms} - E)**2/2", tuple(names), noise=dict.fromkeys((*(f"Z{i}" for i in range(8)), "E"), NORMAL)
+        )
+        texts.append(source.generate(Program(loss, Optimizer("adam"), dict.fromkeys(names, 0.5)), "cpu"))
+    assert "r_1 = " in texts[0]
+    assert texts[0] == texts[1]

@@ -189,3 +189,13 @@ def rescaling_hessian(u: np.ndarray, w: np.ndarray, slope: float) -> np.ndarray:
     """Of the population loss, shape (…, 2, 2)."""
     cross = 2 * u * w - slope
     return np.stack([np.stack([w**2, cross], -1), np.stack([cross, u**2], -1)], -2)
+
+
+def two_layer_gradient(
+    first: np.ndarray, second: np.ndarray, x: np.ndarray, y: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The gradient of ``(second @ tanh(first @ x) - y)**2 / 2``, averaged over the rows of x and y."""
+    hidden = np.tanh(x @ first.T)
+    residual = hidden @ second - y
+    behind = residual[:, None] * second * (1 - hidden**2)
+    return behind.T @ x / len(x), hidden.T @ residual / len(x)

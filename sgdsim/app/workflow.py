@@ -15,8 +15,10 @@ from sgdsim import theory
 from sgdsim.app.flaws import known_flaw
 from sgdsim.base.errors import InputError, shortened
 from sgdsim.base.files import check_output
+from sgdsim.base.findings import found
 from sgdsim.ensemble import Ensemble, open_parts, save_parts
 from sgdsim.input.scenario import Scenario
+from sgdsim.model.loss import Loss
 from sgdsim.model.run import Run
 from sgdsim.simulation.run_loop import output_bytes, simulate_runs
 from sgdsim.statistics import verdict_table
@@ -330,13 +332,19 @@ def _listed(points: Sequence[int]) -> str:
 
 def _warn_of_undefined(runs: Sequence[Run]) -> None:
     """Say before a run which of its trajectories may become not a number."""
-    texts = dict.fromkeys((str(node), str(node.args[0])) for run in runs for node in run.loss.unsafe)
-    for text, base in texts:
+    losses = {id(run.loss): run.loss for run in runs if run.loss.is_partial}.values()
+    for text, base in dict.fromkeys(pair for loss in losses for pair in _unsafe(loss)):
         warnings.warn(
             f"loss: {shortened(text)} is not a number where {shortened(base)} is negative, and a trajectory ends there",
             RuntimeWarning,
             stacklevel=3,
         )
+
+
+def _unsafe(loss: Loss) -> list[tuple[str, str]]:
+    """The texts of `Loss.unsafe`, and of what must not become negative there."""
+    texts = found(["unsafe", loss.plain], lambda: [(str(node), str(node.args[0])) for node in loss.unsafe])
+    return [(text, base) for text, base in texts]
 
 
 def _warn_of_dropped_rows(run: Run) -> None:

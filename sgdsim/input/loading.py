@@ -14,6 +14,7 @@ from sgdsim import theory
 from sgdsim.base import toml
 from sgdsim.base.errors import InputError
 from sgdsim.base.files import atomic_file, check_output
+from sgdsim.base.findings import found
 from sgdsim.base.problems import attempt, attempt_all
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import aliased
@@ -23,9 +24,11 @@ from sgdsim.input.problems import listed
 from sgdsim.input.scenario import Scenario
 from sgdsim.model.loss import Loss
 from sgdsim.model.observables import STEP_NAMES, Observable
+from sgdsim.model.recorder import Recorder
 from sgdsim.model.run import Run
 from sgdsim.theory.claims import about_run
 
+_FOR_PEOPLE = ("title", "description", "references")
 _MOST_WARNINGS = 10  # constants that nothing uses; the others are counted
 
 
@@ -163,8 +166,8 @@ def _recorded(scenario: Scenario, where: str) -> Scenario:
     """The scenario with all recorded that its predictions need, if they and its formulas can be used."""
     problems: list[str] = []
     attempt(problems, partial(_check_constants, scenario))
-    attempt(problems, partial(_check_formulas, scenario.runs[0]))
-    recorded = None if problems else attempt(problems, partial(_recording, scenario))
+    wanted = attempt(problems, partial(_wanted, scenario))
+    recorded = None if wanted is None else scenario.recording(wanted)
     for claim in _own_claims(recorded) if recorded else ():
         # A claim that cannot be evaluated is refused now, not after the run.
         attempt(problems, partial(claim.predictions, recorded.runs if recorded else ()))
@@ -173,10 +176,30 @@ def _recorded(scenario: Scenario, where: str) -> Scenario:
     return recorded
 
 
-def _recording(scenario: Scenario) -> Scenario:
-    """The scenario with all recorded that its laws need."""
+def _wanted(scenario: Scenario) -> list[Recorder]:
+    """What the laws need of its runs, if its formulas can be used; found once for all scenarios that differ by seed."""
     laws = [claim.source for claim in scenario.claims if isinstance(claim.source, theory.Law)]
-    return scenario.recording([theory.requirements(laws, run) for run in scenario.runs])
+
+    def find() -> list[Any]:
+        _check_formulas(scenario.runs[0])
+        recorders = dict.fromkeys(_as_data(theory.requirements(laws, run)) for run in scenario.runs)
+        return list(recorders)
+
+    run = {key: value for key, value in scenario.data["run"].items() if key != "seed"}
+    tables = {key: scenario.data[key] for key in scenario.data if key not in _FOR_PEOPLE} | {"run": run}
+    # What is in the file of a start is not in the scenario.
+    answer = find() if run.get("from") else found(["wanted", tables, [law.id for law in laws]], find)
+    return [_recorder(*data) for data in answer]
+
+
+def _as_data(recorder: Recorder) -> tuple[Any, ...]:
+    observables = ((one.name, one.formula, one.window, one.kind) for one in recorder.observables)
+    return recorder.snapshots, tuple(observables)
+
+
+def _recorder(snapshots: Sequence[int], observables: Sequence[tuple[str, str, Any, str]]) -> Recorder:
+    made = (Observable(name, formula, window and tuple(window), kind) for name, formula, window, kind in observables)
+    return Recorder(snapshots=tuple(snapshots), observables=tuple(made))
 
 
 def _own_claims(scenario: Scenario) -> Iterator[theory.UserPrediction]:

@@ -20,8 +20,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sgdsim.kernels import cache_files
-from sgdsim.kernels.cache_folder import cache_folder, temporary_folder
+from sgdsim.base import cache_files
+from sgdsim.base.cache_folder import cache_folder, temporary_folder
 from sgdsim.kernels.cache_lock import Lock
 from sgdsim.kernels.machine_code import keep
 from sgdsim.kernels.program import Program

@@ -15,8 +15,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sgdsim.kernels import cache_files
-from sgdsim.kernels.cache_folder import warn_once
+from sgdsim.base import cache_files
+from sgdsim.base.cache_folder import warn_once
 from sgdsim.kernels.cache_lock import Lock
 
 

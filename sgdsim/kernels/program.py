@@ -249,7 +249,7 @@ class Program:
         """The numbers of noise and data, where the text has their moments: of the population loss."""
         names = {name.removeprefix("next__") for observable in self.observables for name in observable.names}
         names |= {name for entry in self._entries() for name in Formula.parse(aliased(entry)).names}
-        if not (self.optimizer.rule.population or self.controls or names & self.loss.quantities):
+        if not (self.optimizer.rule.population or self.controls or names & self.loss.quantities_for(names)):
             return None
         data = self.loss.data
         digest = None if data is None else hashlib.sha256(data.array.tobytes()).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +13,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from sgdsim.base.errors import InputError, shortened
+from sgdsim.base.findings import found
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import FormulaError, aliased, check_name, normal, normal_keys
 from sgdsim.formulas.vectors import base_name, coordinates, gather
@@ -103,11 +105,24 @@ class Loss:
                 Formula.parse(part, where=f"loss definition {name!r}").require(known)
             known.add(name)
         Formula.parse(self.formula, where="loss formula").require(known)
-        for symmetry in self.symmetries:
-            _check_symmetry(self, symmetry)
+        if self.symmetries:
+            found(["symmetries", self.plain], self._check_symmetries)
 
     def __hash__(self) -> int:
         return hash((self.formula, self.parameters))
+
+    def _check_symmetries(self) -> None:
+        for symmetry in self.symmetries:
+            _check_symmetry(self, symmetry)
+
+    @cached_property
+    def plain(self) -> list[object]:
+        """All that its mathematics depends on, as plain data, numbers with every digit."""
+        noise = [[name, noise.family, noise.arguments] for name, noise in self.noise.items()]
+        symmetries = [[one.name, list(one.generator.items()), list(one.image.items())] for one in self.symmetries]
+        rows = None if self.data is None else hashlib.sha256(self.data.array.tobytes()).hexdigest()
+        parts = self.formula, self.parameters, list(self.constants.items()), list(self.definitions.items())
+        return [*parts, noise, symmetries, self.columns, rows]
 
     def _check_names(self) -> None:
         """Refuse names that no formula can use, and names of two things."""
@@ -174,11 +189,16 @@ class Loss:
 
     @cached_property
     def quantities(self) -> frozenset[str]:
-        """Names that formulas about the loss may use beside its own; see `quantity`."""
+        """Names that formulas about the loss may use beside its own, and charges; see `quantity`."""
         bases = {base_name(name) for name in self.parameters}
-        charges = {f"charge__{name}" for name in self.charges} if self.symmetries else set()
         own = {"loss", "hessian_trace", "hessian_max", *(f"population_gradient__{name}" for name in bases)}
-        return frozenset((own | charges) - self.namespace_names)
+        return frozenset(own - self.namespace_names)
+
+    def quantities_for(self, names: Iterable[str]) -> frozenset[str]:
+        """The `quantities`, and the charges where one of these names speaks of any: SymPy has to find out which."""
+        if self.symmetries and any("charge__" in name for name in names):
+            return self.quantities | {f"charge__{name}" for name in self.charges}
+        return self.quantities
 
     @cached_property
     def namespace_names(self) -> frozenset[str]:
@@ -196,7 +216,7 @@ class Loss:
         return frozenset(varying)
 
     def quantity(self, name: str) -> Any:
-        """What a name of `quantities` means.
+        """What a name of `quantities_for` means.
 
         Parameters
         ----------
@@ -227,7 +247,7 @@ class Loss:
         """Read a formula in the names of this loss, its `quantities`, and more."""
         formula = Formula.parse(aliased(text), where=where)
         namespace = {**self.namespace, **(more or {})}
-        for name in formula.names & self.quantities - namespace.keys():
+        for name in formula.names & self.quantities_for(formula.names) - namespace.keys():
             try:
                 namespace[name] = self.quantity(name)
             except InputError as error:
@@ -390,7 +410,10 @@ class Loss:
             over = ", ".join(used)
             raise InputError(f"the expectation of {shortened(expression)} over {over} has no closed form here")
         return sympy.Add(
-            *(w * self.expectation(expression.subs({self.symbols[n]: v for n, v in at.items()})) for w, at in weighted)
+            *(
+                w * self.expectation(expression.xreplace({self.symbols[n]: v for n, v in at.items()}))
+                for w, at in weighted
+            )
         )
 
     def _moment(self, powers: Mapping[str, int]) -> sympy.Expr:
@@ -437,7 +460,7 @@ def _check_symmetry(loss: Loss, symmetry: Symmetry) -> None:
     else:
         terms = [loss.expression.xreplace(directions), -loss.expression]
     constants = {loss.symbols[name]: exact(value) for name, value in loss.constants.items()}
-    terms = [term.subs(constants) for term in terms]
+    terms = [term.xreplace(constants) for term in terms]
     change = sympy.expand(sympy.Add(*terms))
     if change != 0 and not _cancel(loss, terms):
         how = "along its generator" if symmetry.is_continuous else "under it"

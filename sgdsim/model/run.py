@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sgdsim.base.errors import InputError, unknown_name
+from sgdsim.base.findings import found
 from sgdsim.base.memory import available_memory
 from sgdsim.base.problems import Problems, attempt
 from sgdsim.formulas.formula import Formula
@@ -138,8 +139,10 @@ class Run:
                     raise InputError(f"loss.data.{name}: has {max(values, key=abs)}, which float32 cannot hold")
 
     def _check_matrix(self) -> None:
-        if self.optimizer.preconditioner or self.optimizer.metric:
-            self.optimizer.matrix(self.loss)
+        optimizer = self.optimizer
+        if rows := optimizer.preconditioner or optimizer.metric:
+            question = ["matrix", self.loss.plain, rows, bool(optimizer.metric)]
+            found(question, lambda: optimizer.matrix(self.loss) is not None)
 
     def _checks_of_recorder(self) -> Iterator[Callable[[], object]]:
         recorder = self.recorder
@@ -199,7 +202,7 @@ class Run:
         where, loss = f"record.observables.{observable.name}", self.loss
         if taken:
             raise InputError(f"{where}: the name is already taken by the loss or another observable")
-        known = (loss.namespace_names | loss.quantities) - loss.varying
+        known = (loss.namespace_names | loss.quantities_for(observable.names)) - loss.varying
         if observable.kind in ("mean", "sum"):
             bases = {base_name(name) for name in loss.parameters}
             of_step = {f"next__{name}" for name in known} | {f"gradient__{name}" for name in bases}

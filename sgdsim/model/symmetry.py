@@ -197,13 +197,15 @@ class Symmetry:
         if not self.is_continuous:
             return None
         directions = self.directions(theta, namespace, numbers)
-        generator = sympy.Matrix([directions.get(symbol.name, sympy.Integer(0)) for symbol in theta])
-        point = sympy.Matrix(theta)
-        slopes = generator.jacobian(point)
-        if slopes.free_symbols & set(theta) or slopes != slopes.T:
+        generator = {symbol: directions[symbol.name] for symbol in theta if symbol.name in directions}
+        slopes = {(a, b): v.diff(b) for a, v in generator.items() for b in theta if b in v.free_symbols}
+        slopes = {pair: slope for pair, slope in slopes.items() if slope != 0}
+        if any(slope.free_symbols & set(theta) or slopes.get((b, a)) != slope for (a, b), slope in slopes.items()):
             return None
-        constant = generator - slopes * point
-        charge = sympy.expand((point.T * slopes * point)[0] / 2 + (constant.T * point)[0])
+        # Of A theta + b; the half of theta^T A theta that is too much is taken off again.
+        whole = [symbol * value for symbol, value in generator.items()]
+        half = [a * slope * b / 2 for (a, b), slope in slopes.items()]
+        charge = sympy.expand(sympy.Add(*whole) - sympy.Add(*half))
         return charge if charge != 0 else None
 
 

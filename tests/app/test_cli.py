@@ -24,8 +24,7 @@ from click.testing import CliRunner, Result
 
 from sgdsim import __version__, ensemble
 from sgdsim.app.cli import main
-from sgdsim.base import toml
-from sgdsim.kernels import cache_folder
+from sgdsim.base import cache_folder, toml
 
 VALLEY: dict[str, Any] = {
     "title": "A quadratic valley",

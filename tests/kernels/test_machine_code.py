@@ -22,12 +22,13 @@ from typing import Any
 import pytest
 from numba import types
 
-from sgdsim.kernels import cache, cache_files, cache_folder
+from sgdsim.base import cache_files, cache_folder
+from sgdsim.kernels import cache
 from sgdsim.kernels.workers import Workers
 from sgdsim.model.run import Run
 from sgdsim.simulation.devices import Device
 from sgdsim.simulation.run_loop import Simulator
-from tests.kernels.test_cache_folder import ROOT, give_away
+from tests.base.test_cache_folder import ROOT, give_away
 
 NAME = "sgdsim_run_cpu_tiny"
 TEXT = """

@@ -455,6 +455,28 @@ def test_names_of_the_step_cannot_be_taken():
     assert str(loss.expand("gradient_u + population_gradient(u)")) == "gradient_u + u"
 
 
+def test_the_charge_of_an_affine_generator():
+    """Its gradient is the generator; one whose matrix is not symmetric, or that is not affine, has none."""
+    generator = {"u": "2*u + w + 3", "w": "u + k", "v": "k*v"}
+    loss = Loss("0*u*w*v", ("u", "w", "v"), {"k": 5.0}, symmetries=(Symmetry("s", generator),))
+    (charge,) = loss.charges.values()
+    given = loss.directions(loss.symmetries[0])
+    assert [sympy.expand(charge.diff(symbol) - given[symbol.name]) for symbol in loss.theta] == [0, 0, 0]
+    for other in ({"u": "w"}, {"u": "w", "w": "2*u"}, {"u": "u**2"}, {"u": "u*w", "w": "u**2/2"}):
+        assert Loss("0*u*w", ("u", "w"), symmetries=(Symmetry("s", other),)).charges == {}
+
+
+def test_charges_are_made_for_a_formula_that_speaks_of_one(monkeypatch):
+    loss = Loss("u*w", ("u", "w"), symmetries=(Symmetry.parse("rescale:u:1,w:-1"),))
+    made = []
+    monkeypatch.setattr(Symmetry, "charge", lambda *_: made.append(1))
+    loss.expand("loss + u")
+    assert not made
+    with pytest.raises(InputError, match="unknown name"):
+        loss.expand("charge(rescale)")
+    assert made
+
+
 def test_charges_of_numbered_names_do_not_meet():
     one, other = {"u": "u", "w": "-w"}, {"a": "a", "b": "-b"}
     symmetries = (Symmetry("s_2", one), Symmetry("s", other), Symmetry("s", one))

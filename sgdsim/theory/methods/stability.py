@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sgdsim.base.errors import InputError
 from sgdsim.model.run import Run
+from sgdsim.theory.methods.population_hessian import population_hessian
 
 _ROUNDING = 1e-9
 
@@ -22,7 +22,7 @@ def instability(run: Run) -> str | None:
     Returns
     -------
     str or None
-        None where it is stable, and where the curvature has no closed form.
+        None where it is stable, and where the curvature cannot be had; see `population_hessian`.
 
     Examples
     --------
@@ -66,19 +66,6 @@ def _instability(run: Run, curvature: float) -> str | None:
 
 def _curvatures(run: Run) -> np.ndarray:
     """Eigenvalues of the Hessian of the population loss at the mean initial state; none where they cannot be had."""
-    loss = run.loss
-    point = {loss.symbols[name]: value for name, value in loss.constants.items()}
-    point |= {
-        loss.symbols[name]: start if isinstance(start, float | int) else start.moment(1)
-        for name, start in run.initial.items()
-    }
-    hessian = np.zeros((len(loss.theta), len(loss.theta)))
-    try:
-        for i, first in enumerate(loss.theta):
-            slope = loss.population.diff(first)
-            for j, second in enumerate(loss.theta):
-                if second in slope.free_symbols:
-                    hessian[i, j] = float(slope.diff(second).subs(point))
-    except (InputError, TypeError):
-        return np.array([])
-    return np.linalg.eigvalsh(hessian) if np.isfinite(hessian).all() else np.array([])
+    point = {name: start if isinstance(start, float | int) else start.moment(1) for name, start in run.initial.items()}
+    hessian = population_hessian(run.loss, point)
+    return np.array([]) if hessian is None or not np.isfinite(hessian).all() else np.linalg.eigvalsh(hessian)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from sgdsim.kernels import cache_files
-from sgdsim.kernels.cache_files import DamagedError
-from tests.kernels.test_cache_folder import give_away, posix_only
+from sgdsim.base import cache_files
+from sgdsim.base.cache_files import DamagedError
+from tests.base.test_cache_folder import give_away, posix_only
 
 DATA = bytes(range(256)) + b"\n# sha256 of something else\n"
 

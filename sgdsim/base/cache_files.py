@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from sgdsim.kernels.cache_folder import refuse_foreign
+from sgdsim.base.cache_folder import refuse_foreign
 
 _MARK = b"\n# sha256 "  # a comment where the file is a Python module
 

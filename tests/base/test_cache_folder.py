@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sgdsim.kernels import cache_folder
+from sgdsim.base import cache_folder
 
 SOMEBODY = 65534
 ROOT = getattr(os, "geteuid", lambda: None)() == 0

@@ -1,0 +1,76 @@
+"""What SymPy has found out about a text, kept beside the kernels as plain data, so that a second process need not ask.
+
+SymPy takes half a second to be imported, and then its time. What is kept is named by a hash of the question, of all
+code that could answer it and of the versions of what that code calls: another question, or other code, asks anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import itertools
+import json
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sgdsim.base import cache_files
+from sgdsim.base.cache_folder import cache_folder
+
+_ROOMS = ("base", "formulas", "model", "theory", "input")
+_MOST = 100  # that a process keeps: the points of a large sweep would fill the folder with files
+
+T = TypeVar("T")
+
+_kept = itertools.count()
+
+
+def found(question: Any, find: Callable[[], T]) -> T:
+    """What was found before about a question, or what is found now.
+
+    Parameters
+    ----------
+    question
+        Plain data: all that the answer depends on but for code.
+    find
+        Finds the answer, which is plain data too; what it raises is not kept.
+
+    Examples
+    --------
+    >>> found(["an example", 2], lambda: {"answer": [4]})
+    {'answer': [4]}
+    """
+    path = cache_folder() / f"sgdsim_found_{_name(question)}.json"
+    with suppress(OSError, ValueError):  # no such file, or a damaged one
+        known: T = json.loads(cache_files.read(path))
+        return known
+    answer = find()
+    if next(_kept) < _MOST:
+        with suppress(OSError):  # only the next process misses it
+            cache_files.write(path, json.dumps(answer).encode())
+    return answer
+
+
+def _name(question: Any) -> str:
+    parts = [question, _code(), _versions(), sys.implementation.cache_tag]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
+
+
+@cache
+def _code() -> str:
+    return hashlib.sha256(b"".join(file.read_bytes() for file in _files())).hexdigest()
+
+
+def _files() -> list[Path]:
+    """Of all code that finds answers."""
+    package = Path(__file__).parent.parent
+    rooms = (file for room in _ROOMS for file in sorted((package / room).rglob("*.py")))
+    return [package / "ensemble.py", package / "prediction.py", *rooms]
+
+
+@cache
+def _versions() -> list[str]:
+    return [importlib.metadata.version(name) for name in ("sympy", "mpmath", "numpy", "scipy")]

@@ -1,0 +1,104 @@
+"""What was found out is kept as plain data, and asked anew when anything that it rests on is another."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sgdsim.base import cache_files, findings
+from sgdsim.base.findings import found
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(findings, "cache_folder", lambda: tmp_path)
+    return tmp_path
+
+
+def counting(answer: object) -> tuple[list[int], Callable[[], object]]:
+    calls: list[int] = []
+
+    def find() -> object:
+        calls.append(1)
+        return answer
+
+    return calls, find
+
+
+def test_a_question_is_asked_once(folder):
+    calls, find = counting({"a": [1, None, 0.1]})
+    assert [found(["q", 1], find) for _ in range(3)] == [{"a": [1, None, 0.1]}] * 3
+    assert len(calls) == 1
+    assert len(list(folder.iterdir())) == 1
+
+
+@pytest.mark.parametrize("other", [["q", 2], ["q", 1, None], "q", ["q", 1.5]])
+def test_another_question_is_asked(other):
+    calls, find = counting(3)
+    assert found(["q", 1], find) == found(other, find) == 3
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("part", ["_code", "_versions"])
+def test_other_code_is_asked_anew(part, monkeypatch):
+    calls, find = counting(3)
+    found("q", find)
+    monkeypatch.setattr(findings, part, lambda: "other")
+    found("q", find)
+    assert len(calls) == 2
+
+
+def test_the_code_is_all_that_finds_answers():
+    """Every module of the package that is imported where a scenario with a symmetry and all its laws is read anew."""
+    code = (
+        "import sys; from sgdsim.input.loading import load_parts; load_parts('entropic_force');"
+        "print(*(m.__file__ for n, m in sys.modules.items() if n.startswith('sgdsim.')), sep='\\n')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    imported = {Path(line) for line in done.stdout.split()}
+    assert len(imported) > 100
+    shipped = {path for path in imported if path.parent.name == "scenarios"}  # a folder of data
+    assert imported - shipped <= set(findings._files())
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"3"])
+def test_a_damaged_answer_is_found_anew(folder, content):
+    """A file of ours that holds no JSON, too."""
+    calls, find = counting(3)
+    found("q", find)
+    (path,) = folder.iterdir()
+    path.write_bytes(content)
+    assert found("q", find) == 3
+    cache_files.write(path, b"{")
+    assert found("q", find) == 3
+    assert found("q", find) == 3
+    assert len(calls) == 3
+
+
+def test_what_raises_is_not_kept(folder):
+    def fail() -> None:
+        raise ValueError("no")
+
+    for _ in range(2):
+        with pytest.raises(ValueError, match="no"):
+            found("q", fail)
+    assert not list(folder.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_costs_time_alone(monkeypatch):
+    monkeypatch.setattr(findings, "cache_folder", lambda: Path("/nowhere/at/all"))
+    calls, find = counting(3)
+    assert found("q", find) == found("q", find) == 3
+    assert len(calls) == 2
+
+
+def test_a_process_keeps_a_number_of_answers(folder, monkeypatch):
+    """The points of a sweep are no reason to fill the disk."""
+    monkeypatch.setattr(findings, "_kept", iter(range(10_000)))
+    for i in range(findings._MOST + 5):
+        assert found(i, lambda i=i: 2 * i) == 2 * i
+    assert len(list(folder.iterdir())) == findings._MOST

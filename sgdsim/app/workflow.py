@@ -13,6 +13,7 @@ from typing import Any
 
 from sgdsim import theory
 from sgdsim.app.flaws import known_flaw
+from sgdsim.base import take
 from sgdsim.base.errors import InputError, shortened
 from sgdsim.base.files import check_output
 from sgdsim.ensemble import Ensemble, open_parts, save_parts
@@ -139,7 +140,10 @@ def run_parts(
     InputError
         As `run_scenario`.
     """
-    given = default_output(scenarios[0]) if path is None else path
+    kind = take.of_kind(Scenario, "a Scenario, such as load_scenario('river_valley')")
+    scenarios = take.each(kind)(scenarios, "scenario")
+    overwrite, progress = take.flag(overwrite, "overwrite"), take.flag(progress, "progress")
+    given = default_output(scenarios[0]) if path is None else take.path(path, "path")
     output = Path(given)
     with _default_folder(output) if output.parent == Path("results") else nullcontext():
         check_output(given, overwrite, [source for one in scenarios for source in _read_for(one)])
@@ -256,9 +260,11 @@ def plot_file(
     from sgdsim.plots.along import predictions_along
 
     drawing.require_matplotlib()
-    drawing.checked_kind(kind)
+    drawing.checked_kind(take.optional(take.text)(kind, "kind"))
+    size = drawing.checked_size(size)
+    overwrite = take.flag(overwrite, "overwrite")
     opened = _opened(path)
-    target = Path(path).with_suffix(".svg") if output is None else Path(output)
+    target = Path(path).with_suffix(".svg") if output is None else Path(take.path(output, "output"))
     drawing.checked_suffix(target)
     check_output(target if output is None else output, overwrite, [path])
     shown = []

@@ -13,11 +13,12 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from sgdsim import theory
+from sgdsim.base import take
 from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.base.numbers import read_number
 from sgdsim.base.problems import attempt_all
 from sgdsim.formulas.vectors import base_name
-from sgdsim.input.fields import between, finite, formulas, whole
+from sgdsim.input.fields import between, finite, formulas, resolution, whole
 from sgdsim.input.problems import shown, validated
 from sgdsim.input.readers import check_free
 from sgdsim.input.schema import KEYS, LossTable, PredictTable, RecordTable, RunTable, SymmetryTable
@@ -29,6 +30,7 @@ from sgdsim.model.recorder import Autocorrelation, Drift, Plane, Recorder, binne
 from sgdsim.model.schedules import Schedule
 from sgdsim.model.starts import Start, stored
 from sgdsim.model.symmetry import Symmetry
+from sgdsim.prediction import EXPECTED
 
 _MISSING = object()
 
@@ -328,6 +330,23 @@ class Claim:
     resolution: float | str | None = None
     expect: str = "agrees"
     asked: bool = True
+
+    def __post_init__(self) -> None:
+        take.settle(
+            self,
+            "predict",
+            source=take.of_kind(theory.Law | theory.UserPrediction, "a law or a prediction of the user"),
+            resolution=take.optional(_resolution),
+            expect=take.one_of("verdict", EXPECTED),
+            asked=take.flag,
+        )
+
+
+def _resolution(value: Any, where: str) -> float | str:
+    found = resolution(value)
+    if found is None:
+        raise take.refused(value, where, 'a positive number, or a percentage such as "2%"')
+    return found
 
 
 def read_claims(entries: Any) -> list[tuple[dict[str, Any], Claim]]:

@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import isfinite
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from sgdsim.base import take
 from sgdsim.base.errors import InputError, shortened
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import FormulaError, aliased, check_name, normal, normal_keys
@@ -85,18 +85,26 @@ class Loss:
             raise InputError(
                 f"loss.parameters: {self.parameters!r}, expected a sequence of names, ({self.parameters!r},)"
             )
+        take.settle(
+            self,
+            "loss",
+            formula=take.text,
+            parameters=take.each(take.text),
+            constants=take.by_name(take.number),
+            noise=take.by_name(take.of_kind(Noise, "a Noise, such as Noise.parse('normal')")),
+            definitions=take.by_name(_definition),
+            symmetries=take.each(take.of_kind(Symmetry, "a Symmetry, such as Symmetry.parse('sign:u')")),
+            data=take.optional(take.of_kind(Data, "a Data or None")),
+            name=take.text,
+            description=take.text,
+            references=take.each(take.text),
+        )
         object.__setattr__(self, "parameters", tuple(map(normal, self.parameters)))
         for kind in ("constants", "noise", "definitions"):
             object.__setattr__(self, kind, normal_keys(getattr(self, kind), f"loss.{kind}"))
         if not self.parameters:
             raise InputError("loss.parameters: a loss needs at least one parameter")
         self._check_names()
-        for name, value in self.constants.items():
-            if not isinstance(value, int | float) or not isfinite(value):
-                raise InputError(f"loss.constants.{name}: {value!r}, expected a finite number")
-        for name, noise in self.noise.items():
-            if not isinstance(noise, Noise):
-                raise InputError(f"loss.noise.{name}: {noise!r}, expected a Noise, such as Noise.parse('normal')")
         known = {base_name(name) for name in (*self.parameters, *self.constants, *self.random)}
         for name, text in self.definitions.items():
             for part in _parts(text):
@@ -409,6 +417,11 @@ class Loss:
                 raise InputError(f"the moment of order {powers[name]} of {name} ~ {self.noise[name]} does not exist")
             product *= moment
         return product
+
+
+def _definition(value: Any, where: str) -> Definition:
+    """A formula, or several that make a vector."""
+    return take.text(value, where) if isinstance(value, str) else take.each(take.text)(value, where)
 
 
 def _parts(definition: Definition) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from sgdsim.base import take
 from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.base.numbers import to_float
 from sgdsim.formulas.formula import Formula
@@ -241,6 +242,19 @@ class Noise:
     family: str
     arguments: tuple[float, ...] = ()
 
+    def __post_init__(self) -> None:
+        take.settle(
+            self, "noise", family=take.one_of("distribution", (*FAMILIES, TABLE)), arguments=take.each(take.number)
+        )
+        if self.family == TABLE:
+            _check_table(self.arguments, "noise.arguments")
+            return
+        family, count = FAMILIES[self.family], len(self.arguments)
+        if count != len(family.arguments):
+            raise InputError(f"noise.arguments: {count} numbers, {self.family} has {len(family.arguments)}")
+        if not family.valid(*self.arguments):
+            raise InputError(f"noise.arguments: {self.family} needs {family.requirement}")
+
     @classmethod
     def parse(cls, text: str, where: str = "noise") -> Noise:
         """Read ``name`` or ``name:arg,arg``.
@@ -250,7 +264,7 @@ class Noise:
         InputError
             For an unknown family, a missing, surplus or non-numeric argument, or one out of range.
         """
-        name, _, rest = (part.strip() for part in text.partition(":"))
+        name, _, rest = (part.strip() for part in take.text(text, where).partition(":"))
         if name == TABLE:
             return cls(TABLE, _table_arguments(rest, where))
         if name not in FAMILIES:
@@ -341,13 +355,21 @@ def _table_arguments(text: str, where: str) -> tuple[float, ...]:
     numbers = tuple(number for pair in pairs for number in pair)
     if not pairs or any(len(pair) != 2 for pair in pairs) or not all(abs(number) < inf for number in numbers):
         raise InputError(f"{where}: 'table:{text}', expected {usage}")
-    if len(pairs) > _MOST_VALUES:
-        raise InputError(f"{where}: a table of {len(pairs)} values, expected at most {_MOST_VALUES}; take a data set")
+    _check_table(numbers, where)
+    # What has no probability must not be what is left where rounded probabilities add up to less than one.
+    return tuple(number for pair in pairs if pair[1] for number in pair)
+
+
+def _check_table(numbers: Sequence[float], where: str) -> None:
+    """Refuse what is no table: value, probability, value, probability, …."""
+    if not numbers or len(numbers) % 2:
+        raise InputError(f"{where}: {len(numbers)} numbers, expected a probability after each value")
+    if len(numbers) > 2 * _MOST_VALUES:
+        values = len(numbers) // 2
+        raise InputError(f"{where}: a table of {values} values, expected at most {_MOST_VALUES}; take a data set")
     total = sum(numbers[1::2])
     if min(numbers[1::2]) < 0 or abs(total - 1) > 1e-6:
         raise InputError(f"{where}: probabilities {', '.join(map(str, numbers[1::2]))} add up to {total}, expected 1")
-    # What has no probability must not be what is left where rounded probabilities add up to less than one.
-    return tuple(number for pair in pairs if pair[1] for number in pair)
 
 
 def correlated_normal(

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sgdsim import theory
 from sgdsim.app.flaws import known_flaw
 from sgdsim.base import take
+from sgdsim.base.budget import limited
 from sgdsim.base.errors import InputError, shortened
 from sgdsim.base.files import check_output
 from sgdsim.ensemble import Ensemble, open_parts, save_parts
@@ -303,10 +306,17 @@ def _predictions(scenario: Scenario) -> tuple[list[Prediction], list[theory.Skip
     found: list[Prediction] = []
     skipped: list[theory.Skipped] = []
     for claim in scenario.claims:
-        rows, reasons = theory.predict([claim.source], scenario.runs)
+        with limited(say=partial(_tell, claim.source.id)):
+            rows, reasons = theory.predict([claim.source], scenario.runs, claim.seconds)
         found += [replace(_resolved(row, claim.resolution), expect=claim.expect, asked=claim.asked) for row in rows]
         skipped += [replace(one, part=scenario.part) for one in reasons]
     return found, skipped
+
+
+def _tell(id: str) -> None:
+    """Say on standard error what takes long."""
+    if sys.stderr is not None:
+        print(f"computing what {id} predicts …", file=sys.stderr, flush=True)
 
 
 def _resolved(row: Prediction, resolution: float | str | None) -> Prediction:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from sgdsim.base import take
+from sgdsim.base import budget, take
 from sgdsim.base.errors import InputError, shortened
+from sgdsim.formulas.expansion import TooManyTerms, bounded, expanded, terms
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import FormulaError, aliased, check_name, normal, normal_keys
 from sgdsim.formulas.vectors import base_name, coordinates, gather
@@ -26,6 +28,7 @@ Definition = str | tuple[str, ...]
 
 _POINTS = 50  # at which a change under a symmetry is looked for that does not cancel symbolically
 _MOST_EIGENVALUES = 3  # that radicals give
+_MANY_TERMS = 100  # from which on it is worth a look whether an expression is polynomial at all
 _MOST_CASES = 64  # rows of data or values of noise, over which a sum is written out
 
 
@@ -365,15 +368,20 @@ class Loss:
         Raises
         ------
         InputError
-            Where the expression is not polynomial in the noise, or a moment it needs does not exist.
+            Where the expression is not polynomial in the noise, a moment it needs does not exist, or its terms are very
+            many.
         """
         import sympy
 
+        budget.check()
         used = [name for name in self.random if self.symbols[name] in expression.free_symbols]
         if not used:
             return expression
+        symbols = [self.symbols[name] for name in used]
+        if terms(expression) > _MANY_TERMS and not expression.is_polynomial(*symbols):
+            return self._case_by_case(expression, used)  # SymPy expands it before it sees that
         try:
-            polynomial = sympy.Poly(expression, *(self.symbols[name] for name in used))
+            polynomial = sympy.Poly(bounded(expression), *symbols)
         except sympy.PolynomialError:
             return self._case_by_case(expression, used)
         return sympy.Add(*(self._moment(dict(zip(used, powers, strict=True))) * c for powers, c in polynomial.terms()))
@@ -404,6 +412,8 @@ class Loss:
     def _moment(self, powers: Mapping[str, int]) -> sympy.Expr:
         """The expectation of a product of powers of noise variables and columns."""
         import sympy
+
+        budget.check()
 
         from sgdsim.formulas.symbolic import exact
 
@@ -451,7 +461,9 @@ def _check_symmetry(loss: Loss, symmetry: Symmetry) -> None:
         terms = [loss.expression.xreplace(directions), -loss.expression]
     constants = {loss.symbols[name]: exact(value) for name, value in loss.constants.items()}
     terms = [term.subs(constants) for term in terms]
-    change = sympy.expand(sympy.Add(*terms))
+    change = sympy.Add(*terms)
+    with suppress(TooManyTerms):  # then numbers decide alone
+        change = expanded(change)
     if change != 0 and not _cancel(loss, terms):
         how = "along its generator" if symmetry.is_continuous else "under it"
         by = shortened(change)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sgdsim.base import budget
 from sgdsim.model.run import Run
 from sgdsim.prediction import NotApplicable
 from sgdsim.theory.chain.domain import Domain, axis_breaks, noise_levels, panels_and_order, state_breaks
@@ -20,6 +21,9 @@ from sgdsim.theory.quadrature.nested import Numerical
 
 if TYPE_CHECKING:
     import sympy
+
+
+_SECONDS_AN_ENTRY = 2e-9  # of a product with a vector, of a matrix that is in no cache
 
 
 def evolve(run: Run, formulas: Sequence[str], steps: int) -> list[Numerical]:
@@ -81,6 +85,7 @@ def _walked(step: Step, moves: np.ndarray, expressions: Sequence[sympy.Expr], st
             law[0] = 1.0
             back = matrix.T.tocsr()
             for _ in range(steps):
+                budget.check()
                 law = back @ law
             for number, expression in enumerate(expressions):
                 values = step.evaluate(expression, states)
@@ -103,11 +108,14 @@ def _evolved(step: Step, expressions: Sequence[sympy.Expr], steps: int) -> list[
             columns = np.array([mean_of_formula(step, e, mesh.points, level, {}) for e in expressions])
             values = np.vstack([columns[:, 0], columns[:, 1]]).T
             left = np.zeros(len(outside))
+            indices, factors, beyond = mesh.basis(list(points.T))
+            what = f"{steps} steps on a mesh of {len(matrix)} states"
+            budget.require(_SECONDS_AN_ENTRY * 2 * steps * matrix.size, what)
             for _ in range(steps - 1):
+                budget.check()
                 left = outside + matrix @ left
                 values = matrix @ values
             left = outside + matrix @ left
-            indices, factors, beyond = mesh.basis(list(points.T))
             lost = float(shares @ ((left[indices] * factors).sum(axis=-1) + beyond))
             if abs(lost) < 1e-13 * steps or fineness == 2:
                 break

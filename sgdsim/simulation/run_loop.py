@@ -229,7 +229,7 @@ def simulate(
     steps: int,
     seed: int = 0,
     every: int | None = None,
-    snapshots: Sequence[int] = (),
+    snapshots: Sequence[int | str] = (),
     snapshot_trajectories: int | None = None,
     observables: Mapping[str, str] | None = None,
     histograms: Mapping[str, Sequence[float]] | None = None,
@@ -239,8 +239,8 @@ def simulate(
     drifts: Mapping[str, Drift] | None = None,
     controls: Sequence[str] = (),
     antithetic: bool = False,
-    dtype: str = "float64",
-    noise_dtype: str = "float32",
+    dtype: Any = "float64",
+    noise_dtype: Any = "float32",
     threads: int | None = None,
     device: str = "cpu",
     progress: bool = False,
@@ -260,7 +260,7 @@ def simulate(
     every, observables
         Moments of all parameters, and of these formulas, are recorded every so many steps.
     snapshots, snapshot_trajectories
-        The parameters are kept after these steps, of all trajectories or of the first ones.
+        The parameters are kept after these steps, ``"final"`` for the last, of all trajectories or of the first ones.
     histograms, quantiles
         ``[low, high, bins]`` by name, or of two names, ``"u,w": [low, high, bins, low, high, bins]``; and which
         quantiles are read off them.
@@ -269,7 +269,7 @@ def simulate(
     antithetic
         Whether the trajectories come in pairs with mirrored noise; their number is then even.
     dtype, noise_dtype
-        Of the state, and of the standard deviates.
+        Of the state, and of the standard deviates: ``"float32"`` or `numpy.float32`, and likewise of 64 bits.
     threads, device, progress
         See `simulate_runs`.
 

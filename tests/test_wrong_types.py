@@ -79,10 +79,9 @@ WRONG: dict[str, Callable[[], Any]] = {
 
 OF_THE_HOUSE = {
     *("Data.moment", "Data.row", "Grid.moment", "Grid.over", "Grid.values", "Noise.draw", "Observable.is_of_step"),
-    *("Loss.charge", "Loss.directions", "Loss.expand", "Loss.expand_step", "Loss.expectation", "Loss.quantity"),
-    *("Noise.cumulant", "Noise.exact_moment", "Noise.moment", "Optimizer.matrix", "Optimizer.step_matrix"),
-    *("Optimizer.steps", "Recorder.merge", "Recorder.pairs", "Recorder.record_steps", "Scenario.recording"),
-    *("Symmetry.charge", "Symmetry.directions", "Variable.at", "Variable.rows", "Scenario.of"),
+    *("Loss.charge", "Loss.directions", "Loss.expand", "Loss.expand_step", "Loss.expectation", "Optimizer.steps"),
+    *("Recorder.merge", "Recorder.pairs", "Recorder.record_steps", "Scenario.of", "Scenario.recording"),
+    *("Symmetry.charge", "Symmetry.directions", "Variable.at", "Variable.rows"),
 }
 """Methods that the house calls, with what it has made itself; every other method is tried."""
 
@@ -154,6 +153,9 @@ def _scenario() -> sgdsim.Scenario:
 
 INSTANCES: dict[str, Callable[[], Any]] = {
     "Ensemble": _ensemble,
+    "Loss": _loss,
+    "Noise": lambda: sgdsim.Noise.parse("normal"),
+    "Optimizer": sgdsim.Optimizer,
     "Schedule": lambda: sgdsim.Schedule("0.1"),
 }
 
@@ -170,11 +172,17 @@ EXAMPLES: dict[str, Callable[[], dict[str, Any]]] = {
     "Grid.parse": lambda: {"text": "grid:0,1"},
     "Histogram": lambda: {"low": 0.0, "high": 1.0, "bins": 4},
     "Loss": lambda: {"formula": "x**2/2", "parameters": ("x",)},
+    "Loss.quantity": lambda: {"name": "hessian_trace"},
     "Moment": lambda: {"statistic": "mean", "observable": "x", "step": 4},
     "Noise": lambda: {"family": "normal", "arguments": (0.0, 1.0)},
+    "Noise.cumulant": lambda: {"order": 4},
+    "Noise.exact_moment": lambda: {"order": 4},
+    "Noise.moment": lambda: {"order": 4},
     "Noise.parse": lambda: {"text": "normal"},
     "Observable": lambda: {"name": "r", "formula": "x**2"},
     "Observable.parse": lambda: {"name": "r", "text": "x**2"},
+    "Optimizer.matrix": lambda: {"loss": _loss()},
+    "Optimizer.step_matrix": lambda: {"curvature": 1.0, "learning_rate": 0.1},
     "Plane": lambda: dict.fromkeys(("first", "second"), sgdsim.Histogram(0.0, 1.0, 4)),
     "Prediction": lambda: {"id": "a", "quantity": "q", "measure": Moment("mean", "x", 4), "predicted": 1.0},
     "Report": lambda: {"file": "run.h5", "scenario": "a", "comparisons": (), "skipped": (), "alpha": 0.001},

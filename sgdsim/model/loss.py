@@ -12,7 +12,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from sgdsim.base import budget, take
-from sgdsim.base.errors import InputError, shortened
+from sgdsim.base.errors import InputError, shortened, unknown_name
 from sgdsim.formulas.expansion import TooManyTerms, bounded, expanded, terms
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import FormulaError, aliased, check_name, normal, normal_keys
@@ -220,6 +220,9 @@ class Loss:
         InputError
             Where it has no closed form.
         """
+        name = take.text(name, "name")
+        if name not in self.quantities:
+            raise InputError(f"loss: {unknown_name('name of a quantity', name, self.quantities)}")
         kind, _, rest = name.partition("__")
         if name == "loss":
             return self.population

@@ -192,6 +192,7 @@ FAMILIES: dict[str, Family] = {
 TABLE = "table"
 """The family of discrete distributions, ``table:v@p,v@p,…``, whose arguments are as many as the user gives."""
 
+_HIGHEST_ORDER = 10_000  # of a moment, that of the highest power of a formula's powers
 _MOST_VALUES = 24  # of a table: the formula grows with their square
 
 
@@ -309,12 +310,13 @@ class Noise:
 
     def moment(self, order: int) -> float:
         """Exact raw moment ``E X^order``; ``inf`` where it does not exist or is beyond the largest float."""
-        return _rounded(self._moment(order))
+        return _rounded(self._moment(_order(order)))
 
     def exact_moment(self, order: int) -> Any:
         """The same as a SymPy number, each argument read as the decimal it was written as."""
         from sympy import Rational, sympify
 
+        order = _order(order)
         arguments = (Rational(repr(float(value))) for value in self.arguments)
         return sympify(self.law.moment(order, *arguments), strict=True)
 
@@ -325,6 +327,7 @@ class Noise:
 
     def cumulant(self, order: int) -> float:
         """Exact cumulant, from the raw moments by the standard recursion; ``inf`` as in `moment`."""
+        order = _order(order)
         moments = [self._moment(n) for n in range(order + 1)]
         if inf in moments:
             return inf
@@ -337,6 +340,13 @@ class Noise:
     def _moment(self, order: int) -> Any:
         # In fractions: the terms of a cumulant cancel where the mean is large, to no correct digit in floats.
         return self.law.moment(order, *(Fraction(repr(float(value))) for value in self.arguments))
+
+
+def _order(value: int) -> int:
+    order = take.whole(value, "order")
+    if not 0 <= order <= _HIGHEST_ORDER:
+        raise InputError(f"order: {order}, expected a whole number from 0 to {_HIGHEST_ORDER}")
+    return order
 
 
 def _rounded(value: Any) -> float:

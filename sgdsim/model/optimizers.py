@@ -236,6 +236,9 @@ class Optimizer:
         """
         import sympy
 
+        from sgdsim.model.loss import Loss
+
+        loss = take.of_kind(Loss, "a Loss")(loss, "loss")
         rows, key = (self.metric, "metric") if self.metric else (self.preconditioner, "preconditioner")
         if not rows:
             return None
@@ -308,6 +311,7 @@ class Optimizer:
         >>> Optimizer("sgd").step_matrix(curvature=2.0, learning_rate=0.25)
         array([[0.5]])
         """
+        curvature, learning_rate = take.number(curvature, "curvature"), take.number(learning_rate, "learning_rate")
         if not self.rule.linear:
             return None
         names = ("theta", *self.rule.state)

@@ -138,6 +138,7 @@ class Law:
         for point, run in enumerate(runs):
             try:
                 with budget.limited(seconds), guarded():
+                    budget.check()  # a sweep of points that take little each takes long, too
                     rows = _finite(list(self.at_point(run)))
             except OutOfTime as reason:
                 reasons[self._over(reason)] = list(range(point, len(runs)))

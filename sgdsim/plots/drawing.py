@@ -337,7 +337,7 @@ def checked_size(size: tuple[float, float] | None) -> tuple[float, float] | None
     """
     if size is None:
         return None
-    sides = take.each(take.number)(size, "size")
+    sides = take.each(take.real)(size, "size")
     if len(sides) != 2 or not all(SMALLEST <= side <= LARGEST for side in sides):
         shown = "x".join(f"{side:g}" for side in sides)
         raise InputError(f"size {shown}: expected a width and a height of {SMALLEST:g} to {LARGEST:g} inches")

@@ -47,16 +47,16 @@ def bounded(expression: Any) -> Any:
     Examples
     --------
     >>> import sympy
-    >>> x, y, z = sympy.symbols("x y z")
-    >>> bounded((x + y + z) ** 200)
+    >>> x, y = sympy.symbols("x y")
+    >>> bounded((x + y) ** 20_000)
     Traceback (most recent call last):
-    sgdsim.formulas.expansion.TooManyTerms: (x + y + z)**200: has up to 20,301 terms where it is expanded, expected …
+    sgdsim.formulas.expansion.TooManyTerms: (x + y)**20000: has up to 20,001 terms when expanded, expected at most 10,000
     """
     count = terms(expression)
     if count > MAX_TERMS:
         many = f"{count:,.0f}" if count < 1e9 else f"{count:.0e}"
         what = shortened(expression, 60)
-        raise TooManyTerms(f"{what}: has up to {many} terms where it is expanded, expected at most {MAX_TERMS:,}")
+        raise TooManyTerms(f"{what}: has up to {many} terms when expanded, expected at most {MAX_TERMS:,}")
     return expression
 
 

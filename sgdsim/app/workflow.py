@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sgdsim import theory
 from sgdsim.app.flaws import known_flaw
+from sgdsim.base import take
+from sgdsim.base.budget import limited
 from sgdsim.base.errors import InputError, shortened
 from sgdsim.base.files import check_output
 from sgdsim.base.findings import found
@@ -141,7 +145,10 @@ def run_parts(
     InputError
         As `run_scenario`.
     """
-    given = default_output(scenarios[0]) if path is None else path
+    kind = take.of_kind(Scenario, "a Scenario, such as load_scenario('river_valley')")
+    scenarios = take.each(kind)(scenarios, "scenario")
+    overwrite, progress = take.flag(overwrite, "overwrite"), take.flag(progress, "progress")
+    given = default_output(scenarios[0]) if path is None else take.path(path, "path")
     output = Path(given)
     with _default_folder(output) if output.parent == Path("results") else nullcontext():
         check_output(given, overwrite, [source for one in scenarios for source in _read_for(one)])
@@ -258,9 +265,11 @@ def plot_file(
     from sgdsim.plots.along import predictions_along
 
     drawing.require_matplotlib()
-    drawing.checked_kind(kind)
+    drawing.checked_kind(take.optional(take.text)(kind, "kind"))
+    size = drawing.checked_size(size)
+    overwrite = take.flag(overwrite, "overwrite")
     opened = _opened(path)
-    target = Path(path).with_suffix(".svg") if output is None else Path(output)
+    target = Path(path).with_suffix(".svg") if output is None else Path(take.path(output, "output"))
     drawing.checked_suffix(target)
     check_output(target if output is None else output, overwrite, [path])
     shown = []
@@ -299,10 +308,17 @@ def _predictions(scenario: Scenario) -> tuple[list[Prediction], list[theory.Skip
     found: list[Prediction] = []
     skipped: list[theory.Skipped] = []
     for claim in scenario.claims:
-        rows, reasons = theory.predict([claim.source], scenario.runs)
+        with limited(say=partial(_tell, claim.source.id)):
+            rows, reasons = theory.predict([claim.source], scenario.runs, claim.seconds)
         found += [replace(_resolved(row, claim.resolution), expect=claim.expect, asked=claim.asked) for row in rows]
         skipped += [replace(one, part=scenario.part) for one in reasons]
     return found, skipped
+
+
+def _tell(id: str) -> None:
+    """Say on standard error what takes long."""
+    if sys.stderr is not None:
+        print(f"computing what {id} predicts …", file=sys.stderr, flush=True)
 
 
 def _resolved(row: Prediction, resolution: float | str | None) -> Prediction:

@@ -18,6 +18,7 @@ from sgdsim.input.fields import (
     Makes,
     Number,
     Resolution,
+    Seconds,
     Section,
     Seed,
     StartValue,
@@ -143,6 +144,7 @@ class PredictTable(Section):
     resolution: Resolution | None = None
     expect: Annotated[str, one_of("verdict", EXPECTED)] | None = None
     automatic: bool | None = None
+    budget: Seconds | None = None
     order: Any = None
     at: Any = None
     curve: Any = None

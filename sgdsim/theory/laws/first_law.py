@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from sgdsim.formulas.expansion import expanded
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import FEWEST_RATES, DriftCurve, Moment, NotApplicable, Prediction, require
@@ -54,15 +55,13 @@ def books(run: Run) -> dict[str, Observable]:
 
 def _landscape(run: Run) -> tuple[str, str, str, str]:
     """Names of x and y, and the formulas a and c of the population loss."""
-    import sympy
-
     from sgdsim.theory.methods.fast_directions import candidate_directions
 
     require(len(run.loss.parameters) == 2, "speaks of one fast direction and one river")
     for direction in candidate_directions(run):
         (slow,) = set(run.loss.parameters) - {direction.parameter}
         x = run.loss.symbols[direction.parameter]
-        rest = sympy.expand(run.loss.population - direction.curvature * x**2 / 2)
+        rest = expanded(run.loss.population - direction.curvature * x**2 / 2)
         if direction.centre == 0 and x not in rest.free_symbols:
             return direction.parameter, slow, str(direction.curvature), str(rest)
     raise NotApplicable("no fast direction has its bottom at 0")

@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from sgdsim.base.errors import InputError
+from sgdsim.formulas.expansion import expanded
 from sgdsim.model.loss import Loss
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
@@ -55,15 +56,14 @@ def slopes(loss: Loss) -> tuple[Slope, ...]:
 
 
 def _slope(loss: Loss, index: int) -> Slope | None:
-    import sympy
 
     from sgdsim.formulas.symbolic import Kinked
 
     symbol, gradient = loss.theta[index], loss.gradient[index]
     if gradient.atoms(Kinked):
         return None
-    slope = sympy.expand(gradient.diff(symbol))
-    rest = sympy.expand(gradient - slope * symbol)
+    slope = expanded(gradient.diff(symbol))
+    rest = expanded(gradient - slope * symbol)
     if (slope.free_symbols | rest.free_symbols) & set(loss.theta):
         return None
     try:
@@ -117,12 +117,10 @@ def one_sample_kurtosis(loss: Loss, slope: Slope, rate: float) -> tuple[float, f
     >>> round(one_sample_kurtosis(loss, slopes(loss)[0], 0.1)[0], 6)
     0.046753
     """
-    import sympy
-
     index = loss.parameters.index(slope.parameter)
     symbol, gradient = loss.theta[index], loss.gradient[index]
-    r = sympy.expand(1 - rate * gradient.diff(symbol))
-    n = sympy.expand(-rate * gradient.subs(symbol, slope.centre))
+    r = expanded(1 - rate * gradient.diff(symbol))
+    n = expanded(-rate * gradient.subs(symbol, slope.centre))
     wanted = [r**2, n**2, r**3, r**2 * n, n**3, r**4, r**3 * n, r**2 * n**2, n**4, r**12]
     r2, n2, r3, r2n, n3, r4, r3n, r2n2, n4, r12 = Expected(loss, wanted).at({}).value
     left = float(max(r4, r12))

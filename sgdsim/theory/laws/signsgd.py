@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from sgdsim.formulas.expansion import bounded
 from sgdsim.model.noise import Noise
 from sgdsim.model.observables import Observable, late
 from sgdsim.model.run import Recorder, Run
@@ -37,7 +38,8 @@ def _valleys(run: Run) -> list[tuple[str, float]]:
     )
     slopes = [(name, g / symbol) for name, symbol, g in zip(loss.parameters, loss.theta, loss.gradient, strict=True)]
     fixed = set(loss.symbols.values()) - set(loss.theta) - {loss.symbols[name] for name in loss.random}
-    found = [(name, number(run, slope.cancel())) for name, slope in slopes if slope.cancel().free_symbols <= fixed]
+    reduced = [(name, bounded(slope).cancel()) for name, slope in slopes]
+    found = [(name, number(run, slope)) for name, slope in reduced if slope.free_symbols <= fixed]
     require(any(curvature > 0 for _, curvature in found), "no parameter has a gradient a*x without noise")
     return [one for one in found if one[1] > 0]
 

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sgdsim.formulas.expansion import expanded
 from sgdsim.model.loss import Loss
 from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Run
@@ -106,7 +107,7 @@ class Balance:
         if weighted != weighted.T:
             return None
         constant = self.generator - self.jacobian * theta
-        return sympy.expand((theta.T * weighted * theta)[0] / 2 + (constant.T * inverse * theta)[0])
+        return expanded((theta.T * weighted * theta)[0] / 2 + (constant.T * inverse * theta)[0])
 
     @cached_property
     def change(self) -> sympy.Expr | None:
@@ -125,7 +126,7 @@ class Balance:
             return None
         g = sympy.Matrix(self.batch_gradient)
         weighted = self.jacobian if matrix is None else self.jacobian * matrix
-        return sympy.expand((g.T * weighted * g)[0] / 2)
+        return expanded((g.T * weighted * g)[0] / 2)
 
     @cached_property
     def batch_gradient(self) -> tuple[sympy.Symbol, ...]:
@@ -149,7 +150,10 @@ class Balance:
         import sympy
 
         constant = self.generator - self.jacobian * sympy.Matrix(self.loss.theta)
-        return not self.jacobian.free_symbols & set(self.loss.theta) and constant.expand().is_zero_matrix is True
+        return (
+            not self.jacobian.free_symbols & set(self.loss.theta)
+            and constant.applyfunc(expanded).is_zero_matrix is True
+        )
 
     @cached_property
     def is_translation(self) -> bool:
@@ -184,7 +188,7 @@ class Balance:
     @cached_property
     def is_broken(self) -> bool:
         """Whether an entropic force acts along the orbit, anywhere that a random search looks."""
-        if self._symmetric.expand().is_zero_matrix:
+        if self._symmetric.applyfunc(expanded).is_zero_matrix:
             return False
         random = np.random.default_rng(0)
         theta = {name: random.normal(size=8) for name in self.loss.parameters}

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sgdsim.base.errors import InputError
+from sgdsim.formulas.expansion import bounded, expanded
 from sgdsim.formulas.formula import Formula
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
@@ -112,10 +113,10 @@ def _direction(loss: Loss, index: int) -> Direction | None:
     curvature = gradient.diff(parameter)
     if curvature == 0 or curvature.free_symbols & {parameter, *random}:
         return None
-    rest = sympy.expand(gradient - curvature * parameter)
+    rest = expanded(gradient - curvature * parameter)
     couplings = {name: rest.diff(symbol) for name, symbol in noise.items() if symbol in rest.free_symbols}
-    force = sympy.expand(rest - sum(factor * noise[name] for name, factor in couplings.items()))
-    centre = sympy.cancel(-force / curvature)
+    force = expanded(rest - sum(factor * noise[name] for name, factor in couplings.items()))
+    centre = sympy.cancel(bounded(-force / curvature))
     if not couplings or any(term.free_symbols & moving for term in (centre, *couplings.values())):
         return None
     others = set().union(*(g.free_symbols for i, g in enumerate(loss.gradient) if i != index))

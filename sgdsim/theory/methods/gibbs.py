@@ -23,6 +23,7 @@ import numpy as np
 
 from sgdsim.base.errors import InputError
 from sgdsim.formulas import evaluation
+from sgdsim.formulas.expansion import expanded
 from sgdsim.model.run import Run
 from sgdsim.prediction import NotApplicable
 from sgdsim.theory.methods.entropic_loss import EntropicLoss
@@ -101,7 +102,7 @@ class Gibbs:
         values = {run.loss.symbols[name]: value for name, value in run.loss.constants.items()}
         covariance = covariance.subs(values)
         first = covariance[0, 0]
-        spread = (covariance - first * sympy.eye(covariance.rows)).expand()
+        spread = (covariance - first * sympy.eye(covariance.rows)).applyfunc(expanded)
         if first.free_symbols & set(run.loss.theta):
             raise NotApplicable("the gradient noise depends on the parameters: its law is not that of Gibbs")
         if not spread.is_zero_matrix:
@@ -150,7 +151,7 @@ class Gibbs:
             return False
         symbols = [loss.symbols[name] for name in used]
         slopes = [g.diff(symbol) for g in loss.gradient for symbol in symbols]
-        return not any(slope.expand().free_symbols & set(symbols) for slope in slopes)
+        return not any(expanded(slope).free_symbols & set(symbols) for slope in slopes)
 
     def _integrals(self, points: int, expression: sympy.Expr | None, rate: float = 0.0) -> tuple[float, float, float]:
         """Mean of an expression, norm of exp(-L/T) and mean of q; the trapezoidal rule's error falls exponentially."""

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sgdsim.base import budget
 from sgdsim.base.errors import InputError
 from sgdsim.formulas import evaluation
 from sgdsim.model.noise import Noise
@@ -228,6 +229,7 @@ def _combinations(sources: Sequence[Source], level: Level) -> Iterator[tuple[dic
     """Values of the outer sources, with the probability of each."""
     tables = [_table(source, level) for source in sources]
     for rows in itertools.product(*tables):
+        budget.check()
         values = {name: value for row, _ in rows for name, value in row.items()}
         weight = float(np.prod([share for _, share in rows])) if rows else 1.0
         if weight > _NOTHING:

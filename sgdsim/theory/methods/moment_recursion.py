@@ -31,7 +31,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sgdsim.base import budget
 from sgdsim.base.errors import InputError, unknown_name
+from sgdsim.formulas.expansion import bounded, expanded
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import normal
 from sgdsim.model.loss import Loss
@@ -124,6 +126,7 @@ class Recursion:
             for rate in rates[:1]:
                 values = _at(self.first_matrices, rate)[kept, kept] @ values
             for rate, equal in itertools.groupby(rates[1:]):
+                budget.check()
                 values = np.linalg.matrix_power(_at(self.matrices, rate)[kept, kept], len(list(equal))) @ values
         return values
 
@@ -284,13 +287,7 @@ def is_affine(loss: Loss) -> bool:
     if any(node.free_symbols & theta for g in loss.gradient for node in g.atoms(Kinked)):
         return False
     slopes = (g.diff(symbol) for g in loss.gradient for symbol in loss.theta)
-    return not any(_expanded(slope).free_symbols & theta for slope in slopes)
-
-
-def _expanded(expression: sympy.Expr) -> sympy.Expr:
-    import sympy
-
-    return sympy.expand(expression)
+    return not any(expanded(slope).free_symbols & theta for slope in slopes)
 
 
 def _powers(variables: int, order: int) -> Iterator[Powers]:
@@ -333,10 +330,11 @@ class _GradientMoments:
         gradient = loss.gradient
         if self.optimizer.rule.population:
             gradient = self._population()
-        shifted = [sympy.Poly(g.subs(shift), *loss.theta) for g in gradient]
+        shifted = [sympy.Poly(bounded(g.subs(shift)), *loss.theta) for g in gradient]
         products: dict[Indices, Any] = {(): sympy.Poly(1, *loss.theta)}
         for total in range(1, order + 1):
             for chosen in itertools.combinations_with_replacement(range(self.parameters), total):
+                budget.check()
                 products[chosen] = products[chosen[:-1]] * shifted[chosen[-1]]
         terms = [(chosen, powers, c) for chosen, poly in products.items() for powers, c in poly.terms()]
         try:
@@ -359,6 +357,7 @@ class _GradientMoments:
         if chosen not in self.known:
             total: Polynomial = {}
             for blocks in _partitions(chosen):
+                budget.check()
                 for powers, value in self._over_distinct(blocks).items():
                     weight = perm(self.optimizer.batch_size, len(blocks))
                     share = weight / self.optimizer.batch_size ** len(chosen)
@@ -395,6 +394,7 @@ def _partitions(items: Indices) -> Iterator[list[Indices]]:
 def _product(factors: Sequence[Polynomial], variables: int) -> Polynomial:
     result: Polynomial = {(0,) * variables: 1.0}
     for factor in factors:
+        budget.check()
         result = _times(result, factor)
     return result
 
@@ -422,6 +422,7 @@ def _matrices(
     entries: dict[tuple[int, int, int], float] = {}
     products: dict[Powers, Polynomial] = {powers[0]: {(0,) * (states + 2 * n + 1): 1.0}}
     for row, alpha in enumerate(powers):
+        budget.check()
         if row:
             last = max(i for i, p in enumerate(alpha) if p)
             less = tuple(p - (i == last) for i, p in enumerate(alpha))
@@ -486,7 +487,7 @@ def _step_forms(loss: Loss, optimizer: Optimizer, centre: np.ndarray, time: int)
 def _polynomial(expression: sympy.Expr, variables: Sequence[sympy.Symbol]) -> Polynomial:
     import sympy
 
-    polynomial = sympy.Poly(sympy.expand(expression), *variables)
+    polynomial = sympy.Poly(expanded(expression), *variables)
     return {tuple(map(int, powers)): float(value) for powers, value in polynomial.terms() if value != 0}
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sgdsim.formulas import evaluation
+from sgdsim.formulas.expansion import expanded
 from sgdsim.model.loss import Loss
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Run
@@ -181,7 +182,6 @@ def square_of(known: River) -> Observable:
 
 @lru_cache(maxsize=64)
 def _shape(loss: Loss) -> tuple[str, str, tuple[Any, ...], tuple[Any, ...], Mapping[str, Any], Mapping[str, Any]]:
-    import sympy
 
     require(len(loss.parameters) == 2, "speaks of one fast direction and one river")
     for direction in directions(loss):
@@ -190,14 +190,14 @@ def _shape(loss: Loss) -> tuple[str, str, tuple[Any, ...], tuple[Any, ...], Mapp
         if y not in direction.curvature.free_symbols or direction.centre != 0:
             continue
         gradient = loss.gradient[loss.parameters.index(slow)]
-        rest = sympy.expand(gradient - direction.curvature.diff(y) * x**2 / 2)
+        rest = expanded(gradient - direction.curvature.diff(y) * x**2 / 2)
         random = {name: loss.symbols[name] for name in loss.noise if loss.symbols[name] in rest.free_symbols}
         couplings = {name: rest.diff(symbol) for name, symbol in random.items()}
-        slope = sympy.expand(rest - sum(factor * random[name] for name, factor in couplings.items()))
+        slope = expanded(rest - sum(factor * random[name] for name, factor in couplings.items()))
         moving = {x, y, *(loss.symbols[name] for name in loss.random)}
         if any(factor.free_symbols & moving for factor in couplings.values()) or slope.free_symbols & (moving - {y}):
             continue
-        population = sympy.expand(loss.population - direction.curvature * x**2 / 2)
+        population = expanded(loss.population - direction.curvature * x**2 / 2)
         bed = [population, slope, slope.diff(y), slope.diff(y, 2)]
         walls = [direction.curvature.diff(y, order) for order in range(HIGHEST + 1)]
         return direction.parameter, slow, tuple(walls), tuple(bed), direction.couplings, couplings
@@ -270,9 +270,9 @@ def rough_river(run: Run) -> RoughRiver:
         x, y, xi = loss.symbols[fast], loss.symbols[slow], loss.symbols[noise]
         gradient = loss.gradient[index]
         a, coupling = gradient.diff(x), gradient.diff(xi)
-        flat = (loss.population - a * x**2 / 2).expand().diff(y) == 0
+        flat = expanded(loss.population - a * x**2 / 2).diff(y) == 0
         simple = (
-            not (a.free_symbols | coupling.free_symbols) & {x, xi} and (gradient - a * x - coupling * xi).expand() == 0
+            not (a.free_symbols | coupling.free_symbols) & {x, xi} and expanded(gradient - a * x - coupling * xi) == 0
         )
         if flat and simple and y in a.free_symbols and y in coupling.free_symbols:
             variance = loss.noise[noise].cumulant(2) / run.optimizer.batch_size * coupling**2

@@ -116,15 +116,15 @@ TWO_POINTS = Family(
 def enumerated(request: pytest.FixtureRequest) -> Iterator[tuple[Mode, np.ndarray]]:
     rate, steps, batch, decay, start = CASES[request.param]
     constants = {"a": 1.1, "s": 0.7, "x0": 0.5}
-    run = make_run(
-        quadratic("rademacher", **constants),
-        rate,
-        steps,
-        optimizer=Optimizer("sgd", {"weight_decay": decay}, batch),
-        initial={"x": Noise("two_points", (2.0, start)) if start else 2.0},
-    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(FAMILIES, "two_points", TWO_POINTS)
+        run = make_run(
+            quadratic("rademacher", **constants),
+            rate,
+            steps,
+            optimizer=Optimizer("sgd", {"weight_decay": decay}, batch),
+            initial={"x": Noise("two_points", (2.0, start)) if start else 2.0},
+        )
         yield modes(run)[0], np.array(list(_paths(run, 0.7, start)))
 
 

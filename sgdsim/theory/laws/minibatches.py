@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,7 +12,7 @@ from sgdsim.base.errors import InputError
 from sgdsim.model.loss import Loss
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
-from sgdsim.prediction import Moment, NotApplicable, Prediction, Rival, require
+from sgdsim.prediction import Moment, Prediction, Rival, require
 from sgdsim.theory.law import law, row
 from sgdsim.theory.laws.valley import stationary_variance
 from sgdsim.theory.methods.fast_directions import constant_rate
@@ -148,7 +149,7 @@ def _records(run: Run) -> Recorder:
     ),
     records=_records,
 )
-def minibatches(run: Run) -> list[Prediction]:
+def minibatches(run: Run) -> Iterator[Prediction]:
     """Minibatches, label noise, noise that grows with x, shuffled epochs. Exact in the stationary state.
 
     A gradient ``h*(x - x0) + c`` that is affine with a random slope, of mean ``a`` and variance ``s_h^2``, and with
@@ -184,18 +185,16 @@ def minibatches(run: Run) -> list[Prediction]:
         "holds for plain sgd without weight decay",
     )
     require(slopes(run.loss), "no parameter has a gradient that is affine in it, free of others, and noisy")
-    rows: list[Prediction] = []
     for one in slopes(run.loss):
         variance, note = _shuffled(run, one, rate) if optimizer.sampling == "epoch" else _drawn(run, one, rate)
-        rows += _rows(run, one, variance, note)
-        rows += _kurtosis(run, one, rate)
-    return rows
+        yield from _stationary(run, one, variance, f"{one.parameter}: eta*a = {rate * one.curvature:.4g}, {note}")
+        yield from _kurtosis(run, one, rate)
 
 
 def _drawn(run: Run, slope: Slope, rate: float) -> tuple[float, str]:
     batch = run.optimizer.batch_size
-    if run.optimizer.sampling == "batch" and batch > 1 and run.loss.data is not None:
-        raise NotApplicable("holds for batches with replacement, or shuffled epochs")
+    without = run.optimizer.sampling == "batch" and batch > 1 and run.loss.data is not None
+    require(not without, "holds for batches with replacement, or shuffled epochs")
     a = slope.curvature
     kept = 1.0 - 2.0 * rate * a + rate**2 * (a * a + slope.slope_variance / batch)
     require(kept < 1, f"the variance of {slope.parameter} grows by {kept:.4g} a step: it is infinite")
@@ -206,8 +205,9 @@ def _drawn(run: Run, slope: Slope, rate: float) -> tuple[float, str]:
 def _shuffled(run: Run, slope: Slope, rate: float) -> tuple[float, str]:
     data, batch = run.loss.data, run.optimizer.batch_size
     used = {symbol.name for g in run.loss.gradient for symbol in g.free_symbols} & set(run.loss.random)
-    if data is None or slope.slope_variance > 1e-12 * slope.curvature**2 or used & set(run.loss.noise):
-        raise NotApplicable("shuffled epochs: holds where rows shift the gradient, and all else is constant")
+    shifts = data is not None and slope.slope_variance <= 1e-12 * slope.curvature**2 and not used & set(run.loss.noise)
+    require(shifts, "shuffled epochs: holds where rows shift the gradient, and all else is constant")
+    assert data is not None
     batches = data.rows // batch
     require(
         batches >= 2 and not (data.rows % batch or run.steps % batches),
@@ -224,39 +224,30 @@ def _check_forgotten(slope: Slope, left: float) -> None:
     )
 
 
-def _rows(run: Run, slope: Slope, variance: float, note: str) -> list[Prediction]:
-    rate, name, fast = constant_rate(run), slope.parameter, name_of(run, slope.fast_loss)
-    conditions = f"{name}: eta*a = {rate * slope.curvature:.4g}, {note}"
-    additive = stationary_variance(rate, slope.curvature, slope.noise_variance / run.optimizer.batch_size)
+def _stationary(run: Run, slope: Slope, variance: float, conditions: str) -> Iterator[Prediction]:
+    """The mean fast loss, and variance and mean of the parameter, beside those of independent additive noise."""
+    name, a = slope.parameter, slope.curvature
+    additive = stationary_variance(constant_rate(run), a, slope.noise_variance / run.optimizer.batch_size)
+    loss = Moment("mean", name_of(run, slope.fast_loss), run.steps)
+    for measure, value, other in (
+        (loss, a * variance / 2.0, a * additive / 2.0),
+        (Moment("variance", name, run.steps), variance, additive),
+    ):
+        yield row(measure, value, conditions=conditions, rival=Rival("independent additive noise", other))
     spread = 0.01 * float(np.hypot(slope.centre, np.sqrt(variance)))
-
-    def judged(statistic: str, of: str, value: float, resolution: float | None, rival: float | None) -> Prediction:
-        measure = Moment(statistic, of, run.steps)
-        other = None if rival is None else Rival("independent additive noise", rival)
-        quantity = f"{statistic}({of})"
-        return row(measure, value, quantity, resolution=resolution, conditions=conditions, rival=other)
-
-    return [
-        judged("mean", fast, slope.curvature * variance / 2.0, None, slope.curvature * additive / 2.0),
-        judged("variance", name, variance, None, additive),
-        judged("mean", name, slope.centre, spread, None),
-    ]
+    yield row(Moment("mean", name, run.steps), slope.centre, resolution=spread, conditions=conditions)
 
 
-def _kurtosis(run: Run, slope: Slope, rate: float) -> list[Prediction]:
+def _kurtosis(run: Run, slope: Slope, rate: float) -> Iterator[Prediction]:
     """Of random slopes, one sample a step, where the ensemble can tell it from that of a normal law."""
     if run.optimizer.batch_size > 1 or run.optimizer.sampling == "epoch" or not slope.slope_variance:
-        return []
+        return
     excess, left = one_sample_kurtosis(run.loss, slope, rate)
-    if not (left < 1.0 and left**run.steps < FORGOTTEN and abs(excess) > _TOLD * np.sqrt(24.0 / run.trajectories)):
-        return []
-    name = slope.parameter
-    return [
-        row(
-            Moment("kurtosis", name, run.steps),
+    if left < 1.0 and left**run.steps < FORGOTTEN and abs(excess) > _TOLD * np.sqrt(24.0 / run.trajectories):
+        yield row(
+            Moment("kurtosis", slope.parameter, run.steps),
             excess,
             resolution=abs(excess),  # the distance to the rival
-            conditions=f"{name}: eta*a = {rate * slope.curvature:.4g}, E r^12 or E r^4 = {left:.4g}",
+            conditions=f"{slope.parameter}: eta*a = {rate * slope.curvature:.4g}, E r^12 or E r^4 = {left:.4g}",
             rival=Rival("a normal law", 0.0),
         )
-    ]

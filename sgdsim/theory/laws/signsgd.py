@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -28,18 +28,26 @@ from sgdsim.theory.methods.walls import Wall, check_forgotten, number, stationar
 from sgdsim.theory.recorded_names import name_of
 
 
-def _valleys(run: Run) -> list[tuple[str, float]]:
-    """Parameters with a gradient ``a*x`` and nothing else, and their curvatures."""
-    loss = run.loss
+def _check_signsgd(run: Run) -> None:
+    """Refuse another optimizer, and weight decay."""
     require(
         run.optimizer.name == "signsgd" and not run.optimizer.decay,
         f"holds for signsgd without weight decay, the optimizer is {run.optimizer.name}",
     )
-    slopes = [(name, g / symbol) for name, symbol, g in zip(loss.parameters, loss.theta, loss.gradient, strict=True)]
+
+
+def _valleys(run: Run) -> list[tuple[str, float]]:
+    """Parameters with a gradient ``a*x`` and nothing else, and their curvatures."""
+    _check_signsgd(run)
+    loss = run.loss
     fixed = set(loss.symbols.values()) - set(loss.theta) - {loss.symbols[name] for name in loss.random}
-    found = [(name, number(run, slope.cancel())) for name, slope in slopes if slope.cancel().free_symbols <= fixed]
-    require(any(curvature > 0 for _, curvature in found), "no parameter has a gradient a*x without noise")
-    return [one for one in found if one[1] > 0]
+    found = []
+    for name, symbol, gradient in zip(loss.parameters, loss.theta, loss.gradient, strict=True):
+        slope = (gradient / symbol).cancel()
+        if slope.free_symbols <= fixed and (curvature := number(run, slope)) > 0:
+            found.append((name, curvature))
+    require(found, "no parameter has a gradient a*x without noise")
+    return found
 
 
 def _fast_loss(name: str, curvature: float) -> Observable:
@@ -58,7 +66,7 @@ def _signsgd_noiseless_records(run: Run) -> Recorder:
     holds="SignSGD in a valley without noise, at a constant rate",
     records=_signsgd_noiseless_records,
 )
-def signsgd_noiseless(run: Run) -> list[Prediction]:
+def signsgd_noiseless(run: Run) -> Iterator[Prediction]:
     """SignSGD without noise. Exact.
 
     In a valley x comes down by eta a step, and then alternates between two points that are eta apart. A start that is
@@ -70,23 +78,17 @@ def signsgd_noiseless(run: Run) -> list[Prediction]:
 
     Re-derived.
     """
-    rate = constant_rate(run)
-    rows: list[Prediction] = []
+    rate, steps = constant_rate(run), run.steps
     for name, curvature in _valleys(run):
         reach = _reach(run, name, rate)
-        require(not reach > rate * run.steps, f"{name} starts up to {reach:g} away, farther than {run.steps} steps go")
+        require(not reach > rate * steps, f"{name} starts up to {reach:g} away, farther than {steps} steps go")
         conditions = f"{name}: uniform phase, a = {curvature:g}"
-        fast = name_of(run, _fast_loss(name, curvature))
-        scale = 0.01 * rate / np.sqrt(3.0)
-        rows += [
-            row(Moment("mean", name, run.steps), 0.0, resolution=scale, conditions=conditions),
-            _row(run, "variance", name, rate**2 / 3.0, conditions),
-            _row(run, "mean", fast, curvature * rate**2 / 6.0, conditions),
-        ]
-        if run.steps in run.recorder.snapshots:
-            measure = Distance(name, run.steps, partial(_uniform_cdf, rate))
-            rows.append(row(measure, 0.0, f"distribution of {name}", conditions=conditions))
-    return rows
+        fast, scale = name_of(run, _fast_loss(name, curvature)), 0.01 * rate / np.sqrt(3.0)
+        yield row(Moment("mean", name, steps), 0.0, resolution=scale, conditions=conditions)
+        yield row(Moment("variance", name, steps), rate**2 / 3.0, conditions=conditions)
+        yield row(Moment("mean", fast, steps), curvature * rate**2 / 6.0, conditions=conditions)
+        if steps in run.recorder.snapshots:
+            yield row(Distance(name, steps, partial(_uniform_cdf, rate)), 0.0, conditions=conditions)
 
 
 def _reach(run: Run, name: str, rate: float) -> float:
@@ -99,11 +101,6 @@ def _reach(run: Run, name: str, rate: float) -> float:
         f"{name} starts between {low:g} and {high:g}, not multiples of the learning rate {rate:g}",
     )
     return max(abs(low), abs(high))
-
-
-def _row(run: Run, statistic: str, name: str, value: float, conditions: str) -> Prediction:
-    measure = Moment(statistic, name, run.steps)
-    return row(measure, value, f"{statistic}({name})", conditions=conditions)
 
 
 def _uniform_cdf(rate: float, values: np.ndarray) -> np.ndarray:
@@ -258,10 +255,7 @@ def _signsgd_records(run: Run) -> Recorder:
 
 
 def _walls(run: Run) -> list[Wall]:
-    require(
-        run.optimizer.name == "signsgd" and not run.optimizer.decay,
-        f"holds for signsgd without weight decay, the optimizer is {run.optimizer.name}",
-    )
+    _check_signsgd(run)
     require(not run.steps < 2, "needs two steps or more")
     found = walls(run, finite=False)
     for wall in found:
@@ -289,25 +283,22 @@ def _left(rate: float, mixed: float) -> float:
     return max(1.0 - rate**2 / (2.0 * mixed), 0.0)
 
 
-def _at_one_parity(wall: Wall, rate: float, noise: Any, strength: str, leading: tuple[str, float]) -> list[Prediction]:
-    start = float(wall.run.initial[wall.parameter])  # type: ignore[arg-type]
-    phase = (start - wall.centre + rate * (wall.run.steps % 2)) % (2.0 * rate)
-    mean, variance = parity_moments(rate, wall.curvature, noise, phase)
-    conditions = f"{wall.parameter}: every second point of the lattice, {strength}"
-    return stationary_rows(wall, variance, wall.centre + mean, conditions, leading)
+def _moments(wall: Wall, rate: float, noise: Any) -> tuple[float, float, str]:
+    """Mean and variance of an ensemble that is on every second point of the lattice at once, and where, in words."""
+    start = wall.run.initial[wall.parameter]
+    assert isinstance(start, float | int)
+    phase = (float(start) - wall.centre + rate * (wall.run.steps % 2)) % (2.0 * rate)
+    return *parity_moments(rate, wall.curvature, noise, phase), "every second point of the lattice"
 
 
-def _identities(wall: Wall, rate: float, variance: float) -> list[Prediction]:
+def _identities(wall: Wall, rate: float, variance: float) -> Iterator[Prediction]:
     run, steps = wall.run, wall.run.steps
-    rows = []
     if wall.centre == 0 and "learning_rate" not in run.loss.namespace_names:
-        name = name_of(run, _pull(wall))
-        rows.append(row(Moment("mean", name, steps), rate / 2.0, conditions="identity"))
+        yield row(Moment("mean", name_of(run, _pull(wall)), steps), rate / 2.0, conditions="identity")
     if {steps - 1, steps} <= set(run.recorder.snapshots):
         measure = Correlation(wall.parameter, (steps - 1, steps))
         quantity = f"correlation of {wall.parameter}, lag 1"
-        rows.append(row(measure, 1.0 - rate**2 / (2.0 * variance), quantity, resolution=0.01))
-    return rows
+        yield row(measure, 1.0 - rate**2 / (2.0 * variance), quantity, resolution=0.01)
 
 
 def _signsgd_across(runs: Sequence[Run]) -> list[Prediction]:
@@ -327,7 +318,7 @@ def _signsgd_across(runs: Sequence[Run]) -> list[Prediction]:
     records=_signsgd_records,
     across=_signsgd_across,
 )
-def signsgd(run: Run) -> list[Prediction]:
+def signsgd(run: Run) -> Iterator[Prediction]:
     """SignSGD with symmetric noise, ``x' = x - eta*sign(a*x + xi)``. Exact.
 
     x lives on a lattice ``delta + eta*Z``, a birth-death chain with detailed balance: with F the distribution
@@ -355,19 +346,16 @@ def signsgd(run: Run) -> list[Prediction]:
     Re-derived; arXiv:2505.10559 has a steady state of sign descent, whose formula is not known to us.
     """
     rate = constant_rate(run)
-    rows: list[Prediction] = []
     for wall in _walls(run):
-        noise = _noise(wall)
+        noise, is_mixed = _noise(wall), _is_mixed(wall, rate)
         mixed = mixed_variance(rate, wall.curvature, noise)
         check_forgotten(wall, _left(rate, mixed) ** run.steps)
+        mean, variance, where = (0.0, mixed, "all phases") if is_mixed else _moments(wall, rate, noise)
         leading = "leading order", wall.curvature * leading_variance(rate, wall.curvature, noise) / 2.0
-        strength = f"eta*a*f(0) = {rate * wall.curvature * noise.pdf(0.0):.4g}"
-        if _is_mixed(wall, rate):
-            rows += stationary_rows(wall, mixed, wall.centre, f"{wall.parameter}: all phases, {strength}", leading)
-            rows += _identities(wall, rate, mixed)
-        else:
-            rows += _at_one_parity(wall, rate, noise, strength, leading)
-    return rows
+        conditions = f"{wall.parameter}: {where}, eta*a*f(0) = {rate * wall.curvature * noise.pdf(0.0):.4g}"
+        yield from stationary_rows(wall, variance, wall.centre + mean, conditions, leading)
+        if is_mixed:
+            yield from _identities(wall, rate, mixed)
 
 
 def _over_leading(wall: Wall, point: int) -> Prediction:
@@ -408,18 +396,14 @@ def shannon_entropy(*probabilities: float | np.ndarray) -> np.ndarray:
 
 def _law(run: Run) -> tuple[Wall, np.ndarray, np.ndarray]:
     """The wall, and the points and probabilities at the end of the run."""
-    require(
-        run.optimizer.name == "signsgd" and not run.optimizer.decay,
-        f"holds for signsgd without weight decay, the optimizer is {run.optimizer.name}",
-    )
+    _check_signsgd(run)
     found, rate = walls(run), constant_rate(run)
     require(
         len(found) == 1 and found[0].is_normal and not found[0].centre,
         "holds for one wall about zero with normal noise",
     )
     (wall,) = found
-    slowest = 1.0 - rate**2 / (2.0 * mixed_variance(rate, wall.curvature, wall.sigma))
-    check_forgotten(wall, max(slowest, 0.0) ** run.steps)
+    check_forgotten(wall, _left(rate, mixed_variance(rate, wall.curvature, wall.sigma)) ** run.steps)
     start = run.initial[wall.parameter]
     atoms: list[tuple[float, float]] = [(float(start), 1.0)] if isinstance(start, float | int) else []
     if isinstance(start, Noise):
@@ -460,7 +444,7 @@ def _residual_entropy_records(run: Run) -> Recorder:
     holds="SignSGD on its lattice in one valley, at a constant rate",
     records=_residual_entropy_records,
 )
-def residual_entropy(run: Run) -> list[Prediction]:
+def residual_entropy(run: Run) -> Iterator[Prediction]:
     """The residual entropy of SignSGD. Exact.
 
     On the lattice of SignSGD with normal noise (signsgd), from a start on one or both of its halves, the Shannon
@@ -478,9 +462,12 @@ def residual_entropy(run: Run) -> list[Prediction]:
     Ours; not to be attributed to arXiv:2505.10559, whose third law is not known to us.
     """
     wall, points, weights = _law(run)
-    names = [name_of(run, one) for one in _indicators(wall, points)]
-    measure = Function("entropy", shannon_entropy, tuple(Moment("mean", name, run.steps) for name in names))
-    conditions = f"eta*a/sigma = {constant_rate(run) * wall.curvature / wall.sigma:.4g}, {len(points)} points"
-    value, residual = float(shannon_entropy(*weights)), Rival("ln 2", float(np.log(2.0)))
-    quantity = f"Shannon entropy of {wall.parameter}"
-    return [row(measure, value, quantity, resolution=0.01, conditions=conditions, rival=residual)]
+    moments = tuple(Moment("mean", name_of(run, one), run.steps) for one in _indicators(wall, points))
+    yield row(
+        Function("entropy", shannon_entropy, moments),
+        float(shannon_entropy(*weights)),
+        f"Shannon entropy of {wall.parameter}",
+        resolution=0.01,
+        conditions=f"eta*a/sigma = {constant_rate(run) * wall.curvature / wall.sigma:.4g}, {len(points)} points",
+        rival=Rival("ln 2", float(np.log(2.0))),
+    )

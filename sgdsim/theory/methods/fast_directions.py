@@ -379,6 +379,19 @@ def modes(run: Run) -> tuple[Mode, ...]:
     return found
 
 
+def plain_modes(run: Run) -> list[Mode]:
+    """Valley modes of constant curvature, without weight decay.
+
+    Raises
+    ------
+    NotApplicable
+        Where there is none.
+    """
+    found = [mode for mode in modes(run) if not (mode.adiabatic or mode.decay)]
+    require(found, "no valley has a constant curvature and no weight decay")
+    return found
+
+
 def _no_valley(candidates: Iterable[Mode]) -> str:
     reasons = [
         f"{mode.parameter} has curvature {mode.curvature[-1]:.4g}, gradient noise of variance {mode.noise_variance:.4g}"

@@ -6,7 +6,7 @@ A *wall* is a `sgdsim.theory.methods.fast_directions.Direction` whose curvature 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
-from sgdsim.prediction import Moment, NotApplicable, Prediction, Rival, require
+from sgdsim.prediction import Moment, Prediction, Rival, require
 from sgdsim.theory.law import row
 from sgdsim.theory.methods.fast_directions import Direction, directions
 from sgdsim.theory.recorded_names import name_of
@@ -109,8 +109,7 @@ def walls(run: Run, *, finite: bool = True) -> list[Wall]:
             variance > 0 and curvature > 0 and (np.isfinite(variance) or not finite),
             f"{direction.parameter} has curvature {curvature:.4g}, noise of variance {variance:.4g}",
         )
-        if finite and shift:
-            raise NotApplicable(f"the gradient noise of {direction.parameter} has the mean {shift:.4g}, not 0")
+        require(not (finite and shift), f"the gradient noise of {direction.parameter} has the mean {shift:.4g}, not 0")
         found.append(Wall(run, direction, curvature, centre, variance / optimizer.batch_size))
     require(found, "no parameter has a gradient a*p + noise, with noise of its own and a constant")
     return found
@@ -142,14 +141,12 @@ def check_forgotten(wall: Wall, left: float) -> None:
 
 def stationary_rows(
     wall: Wall, variance: float, mean: float, conditions: str, rival: tuple[str, float] | None = None
-) -> list[Prediction]:
+) -> Iterator[Prediction]:
     """Mean fast loss of a wall, for which the rival stands, and variance and mean of its coordinate."""
-    name, run = wall.parameter, wall.run
+    name, steps = wall.parameter, wall.run.steps
     loss = wall.curvature * (variance + (mean - wall.centre) ** 2) / 2.0
     spread = 0.02 * float(np.hypot(mean, np.sqrt(variance)))
-    steps = run.steps
-    return [
-        row(Moment("mean", wall.fast_loss, steps), loss, conditions=conditions, rival=Rival(*rival) if rival else None),
-        row(Moment("variance", name, steps), variance, conditions=conditions),
-        row(Moment("mean", name, steps), mean, resolution=spread, conditions=conditions),
-    ]
+    other = Rival(*rival) if rival else None
+    yield row(Moment("mean", wall.fast_loss, steps), loss, conditions=conditions, rival=other)
+    yield row(Moment("variance", name, steps), variance, conditions=conditions)
+    yield row(Moment("mean", name, steps), mean, resolution=spread, conditions=conditions)

@@ -16,13 +16,13 @@ from sgdsim.model.data import Data
 from sgdsim.model.loss import Loss
 from sgdsim.model.losses.linear_regression import linear_regression
 from sgdsim.model.noise import Noise
-from sgdsim.model.optimizers import Optimizer
+from sgdsim.model.optimizers import OPTIMIZERS, Optimizer
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.prediction import Distance, NotApplicable, Prediction
 from sgdsim.statistics.estimate import Estimate
 from sgdsim.statistics.order_test import Series, order_test
-from sgdsim.theory import find_law
+from sgdsim.theory import LAWS, find_law
 from sgdsim.theory.chain.evolution import evolve
 from sgdsim.theory.laws import adaptive_optimizers, minibatches, signsgd
 from sgdsim.theory.methods.moment_recursion import recursion
@@ -431,3 +431,11 @@ def test_where_they_do_not_hold_they_say_why(id, run, reason):
     run = replace(run, recorder=run.recorder.merge(find_law(id).requirements(run)))
     with pytest.raises(NotApplicable, match=reason):
         find_law(id).predictions([run])
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_law_asked_for_under_another_optimizer_asks_for_records_or_for_nothing(name):
+    run = make_run(wall(), Optimizer(name, {}), 0.1)
+    for law in LAWS.values():
+        law.requirements(run)
+        assert law.evaluate([run])[0] or law.evaluate([run])[1]

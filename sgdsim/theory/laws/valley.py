@@ -198,7 +198,7 @@ def _averages_and_snapshots(run: Run) -> Recorder:
     records=_averages_and_snapshots,
     automatic=True,
 )
-def correlations(run: Run) -> list[Prediction]:
+def correlations(run: Run) -> Iterator[Prediction]:
     """Correlations in time. Exact.
 
         rho_k = r^k,    relaxation time -1/ln|r| of the mean, half of it of U (rho_k of U is r^(2k)),
@@ -215,17 +215,15 @@ def correlations(run: Run) -> list[Prediction]:
     """
     rows = [row for mode in modes(run) for part in (_correlations, _time_average, _decay_of_mean) for row in part(mode)]
     require(rows, "neither snapshots a few steps apart nor a time average is recorded")
-    return rows
+    yield from rows
 
 
 def _correlations(mode: Mode) -> Iterator[Prediction]:
     stop, snapshots = mode.run.steps, mode.run.recorder.snapshots
     for lag in LAGS:
         if lag < stop and {stop, stop - lag} <= set(snapshots):
-            measure, quantity = (
-                Correlation(mode.parameter, (stop - lag, stop)),
-                f"correlation of {mode.parameter}, lag {lag}",
-            )
+            measure = Correlation(mode.parameter, (stop - lag, stop))
+            quantity = f"correlation of {mode.parameter}, lag {lag}"
             # Correlations are judged on their own scale, from -1 to 1: r^k may be as small as it likes.
             yield of_mode(mode, measure, mode.correlation(stop - lag, stop), quantity, 0.01)
 

@@ -32,7 +32,7 @@ from sgdsim.model.loss import Loss
 from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Run
 from sgdsim.model.symmetry import Symmetry
-from sgdsim.prediction import NotApplicable
+from sgdsim.prediction import NotApplicable, require
 from sgdsim.theory.methods.batch_noise import batch_share
 from sgdsim.theory.methods.linear_response import start_of
 from sgdsim.theory.quadrature.expectation import Expected
@@ -72,8 +72,7 @@ class Balance:
     symmetry: Symmetry
 
     def __post_init__(self) -> None:
-        if not self.symmetry.is_continuous:
-            raise NotApplicable(f"{self.symmetry.name} is a discrete symmetry, which SGD keeps exactly")
+        require(self.symmetry.is_continuous, f"{self.symmetry.name} is a discrete symmetry, which SGD keeps exactly")
 
     @cached_property
     def generator(self) -> sympy.Matrix:
@@ -176,8 +175,10 @@ class Balance:
     def _symmetric(self) -> sympy.Matrix:
         """The symmetric part of J P."""
         matrix = self.optimizer.matrix(self.loss)
-        if matrix is not None and matrix.free_symbols & set(self.loss.theta):
-            raise NotApplicable("a preconditioner that depends on the parameters has no balance law that is known")
+        require(
+            not (matrix is not None and matrix.free_symbols & set(self.loss.theta)),
+            "a preconditioner that depends on the parameters has no balance law that is known",
+        )
         product = self.jacobian if matrix is None else self.jacobian * matrix
         return (product + product.T) / 2
 
@@ -205,8 +206,9 @@ class Balance:
 
         if self.change is None or self.charge is None:
             raise NotApplicable(f"the change of the charge of {self.symmetry.name} in one step is not known")
-        if self.optimizer.sampling == "epoch":
-            raise NotApplicable("the batches of an epoch depend on each other, and so on the parameters")
+        require(
+            self.optimizer.sampling != "epoch", "the batches of an epoch depend on each other, and so on the parameters"
+        )
         charge = evaluation.evaluate([self.charge], {**self.loss.constants, **theta})[0]
         push = float(self.imbalance.at(theta).value[0])
         return float((self.kept(rate) - 1.0) * charge + rate**2 / 2.0 * push)

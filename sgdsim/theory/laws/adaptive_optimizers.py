@@ -105,6 +105,7 @@ def finite_memory_row(wall: Wall, averaging: str, long: float, ratio: float) -> 
         conditions=f"{wall.parameter}: eta*a/sigma = {k / share:.4g}*(1 - {averaging})",
         rival=Rival("a long memory", 1.0),
         small=share,
+        small_name=f"1 - {averaging}",
         series=f"{wall.parameter} {run.optimizer.name} {others} {k / share:.6g}",
     )
 

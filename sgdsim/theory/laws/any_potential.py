@@ -195,6 +195,7 @@ def _of_power(run: Run, law: PowerLaw, temperature: float, point: int) -> Predic
         conditions=f"T = {temperature:.4g}, e = {small:.4g}",
         rival=Rival("leading order", 1.0),
         small=small,
+        small_name="<V'^2>/sigma^2",
         series=f"virial {law.power}",
     )
 

@@ -261,5 +261,6 @@ def freeze_out(run: Run) -> Iterator[Prediction]:
             order=0,
             conditions=f"{name} -> {predicted:.6g}, falls out of equilibrium at the learning rate {freezing:.4g}",
             small=freezing,
+            small_name="learning rate at which it falls out of equilibrium",
             series=f"freeze-out {mode.parameter} {a} {mode.noise_variance} {end.rate} {end.power}",
         )

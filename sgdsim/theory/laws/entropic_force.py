@@ -359,6 +359,7 @@ def steep_river(run: Run) -> Iterator[Prediction]:
         conditions=f"{known.slow} = {end:.6g} without noise, shifted by {shift:.6g}, sigma^2 = {known.noise:.4g}",
         rival=Rival("adiabatic force", rival / shift),
         small=known.noise,
+        small_name="sigma^2",
         series=f"steep-river {known.series} {known.rate}",
     )
 

@@ -221,6 +221,7 @@ def edge_of_stability(run: Run) -> Iterator[Prediction]:
             conditions=f"eta*a = {edge:.4g}, gamma = {gamma:.3g}, root {y:.6g}, {value:.6g}",
             rival=Rival(rival[0], rival[1] / value),
             small=gamma,
+            small_name="gamma",
             series=f"edge-of-stability {known.walls[0]} {known.rate:.9g} {edge:.6g}",
         )
 

@@ -195,6 +195,7 @@ def _of_sign(wall: Wall) -> Prediction:
         conditions=f"least {least:.6g}, a^2 v_0/sigma^2 = {strength:.4g}",
         rival=Rival("the least of SGD", of_sgd),
         small=strength,
+        small_name="a^2 v_0/sigma^2",
         series=f"fastest-cooling {wall.parameter} {'greedy' if best else 'other rates'}",
     )
 

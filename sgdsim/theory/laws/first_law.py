@@ -206,6 +206,7 @@ def _river(known: River, point: int) -> Iterator[Prediction]:
             point=point,
             conditions=f"{value:.6g} in {run.steps} steps, sigma^2 = {known.noise:.4g}",
             small=known.noise,
+            small_name="sigma^2",
             series=f"first-law {known.series} {known.rate}",
         )
 

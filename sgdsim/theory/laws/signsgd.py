@@ -372,6 +372,7 @@ def _over_leading(wall: Wall, point: int) -> Prediction:
         resolution=more / 2.0 or _LEADING_RESOLUTION,  # half of what the cusp adds
         conditions=f"{wall.parameter}: eta*a*f(0) = {rate * wall.curvature * noise.pdf(0.0):.4g}",
         small=more or rate,
+        small_name="sqrt(eta*a/(pi*s))" if more else "learning rate",
         series=f"signsgd {wall.parameter} {series(run)}",
     )
 

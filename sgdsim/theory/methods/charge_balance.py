@@ -2,10 +2,10 @@
 
 A continuous symmetry with generator ``v(theta)`` has ``g . v = 0`` for the gradient g of every sample. Where
 ``v = A theta + b`` with symmetric A, the charge ``Q = theta^T A theta/2 + b . theta`` has v for its gradient, and
-the step ``theta' = theta - eta*(g + lambda*theta)`` changes it, pathwise and at any learning rate, by (NT-4, NT-7)
+the step ``theta' = theta - eta*(g + lambda*theta)`` changes it, pathwise and at any learning rate, by
 
     Q' = (1 - eta*lambda)^2*Q + (eta^2/2)*g^T A g                        of theta^T A theta/2,
-    Q' = (1 - eta*lambda)*Q                                              of a translation, b . theta (NT-13).
+    Q' = (1 - eta*lambda)*Q                                              of a translation, b . theta.
 
 With a constant learning-rate matrix P that commutes with A, ``Q = theta^T A P^-1 theta/2`` changes by
 ``(eta^2/2)*g^T A P g``. A law that is stationary, with a mean of Q, therefore balances
@@ -13,8 +13,7 @@ With a constant learning-rate matrix P that commutes with A, ``Q = theta^T A P^-
     E g^T A g = (2/eta^2)*(1 - (1 - eta*lambda)^2)*E Q.
 
 The entropic force along the orbit is ``(eta/2) E g^T J_s g`` with J_s the symmetric part of J P, J the generator's
-Jacobian: without P, symmetries that preserve the norm, such as rotations, are not broken, nor are translations (NT-12,
-NT-13).
+Jacobian: without P, symmetries that preserve the norm, such as rotations, are not broken, nor are translations.
 
 Balance for rescaling symmetry: arXiv:2308.06671; the exact forms are re-derived.
 """
@@ -236,7 +235,7 @@ def relaxation_time(balance: Balance, run: Run) -> float:
     >>> noise, symmetries = {"z": Noise.parse("normal")}, (Symmetry.parse("rescale:u:1,w:-1"),)
     >>> loss = Loss("u*w*z", ("u", "w"), {}, noise, symmetries=symmetries)
     >>> run = Run(loss, Optimizer(), Schedule("0.1"), {"u": 1.0, "w": 0.0}, 1000, 10)
-    >>> round(relaxation_time(balances(run)[0], run), 9)  # NT-5: 1/(eta^2 E s^2)
+    >>> round(relaxation_time(balances(run)[0], run), 9)  # 1/(eta^2 E s^2)
     100.0
     """
     from sgdsim.formulas import evaluation

@@ -1,4 +1,4 @@
-"""The entropic loss: the potential whose gradient flow one step of SGD follows to second order (NT-1).
+"""The entropic loss: the potential whose gradient flow one step of SGD follows to second order.
 
     phi = L + (eta/4)*S,    S = E |g_B|^2 = |grad L|^2 + c*Tr Sigma,
 
@@ -10,7 +10,7 @@ eta) makes S = E g^T P g, and the flow ``-P grad phi``; the heavy ball, in time 
     phi = L + (h/4)*((1 + b)/(1 - b)*|grad L|^2 + c*Tr Sigma).
 
 The entropic force is ``-grad(phi - L)``. It acts pathwise, in the charges of symmetries and in shuffled epochs; the
-plain mean of independently sampled SGD does not follow it to second order (NT-2), see
+plain mean of independently sampled SGD does not follow it to second order, see
 `sgdsim.theory.methods.gradient_flow`.
 
 The entropic loss is arXiv:2505.12387's, for batches, decay and matrices; heavy ball re-derived, cf. arXiv:2302.00849.

@@ -1,4 +1,4 @@
-"""Gradient flows of the loss and of the entropic loss, and the modified equation of the mean (NT-2, NT-3).
+"""Gradient flows of the loss and of the entropic loss, and the modified equation of the mean.
 
 For steps of a small learning rate eta and a time T = eta*K:
 
@@ -11,7 +11,7 @@ For steps of a small learning rate eta and a time T = eta*K:
 
   where ``Cov theta_K = eta*S + O(eta^2)`` and c is what a batch leaves of the noise of a sample.
 
-NT-3 is re-derived, cf. the stochastic modified equations of arXiv:1511.06251 and arXiv:1811.01558.
+The modified equation is re-derived, cf. the stochastic modified equations of arXiv:1511.06251 and arXiv:1811.01558.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def flow(run: Run, potential: str = "loss", times: Sequence[float] | None = None
 
 @dataclass(frozen=True, eq=False)
 class ModifiedMean:
-    """Mean and covariance of SGD to first order beyond the flow (NT-3).
+    """Mean and covariance of SGD to first order beyond the flow.
 
     Attributes
     ----------

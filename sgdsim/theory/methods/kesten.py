@@ -1,4 +1,4 @@
-"""Collapse and heavy tails of a one-dimensional linearisation (NT-20, NT-28).
+"""Collapse and heavy tails of a one-dimensional linearisation.
 
 A small displacement delta from a point that SGD keeps, or from a minimum with noise of its own, takes the step
 ``delta' = A delta + noise`` with the random multiplier ``A = 1 - eta*(h + lambda)``, h the curvature of a batch. Then

@@ -5,7 +5,7 @@ covariance C, the state s = (theta - theta*, optimizer's variables) takes the st
 of the optimizer where the gradient is ``H theta`` and ``Cov w = C``, so that the stationary covariance solves the
 discrete Lyapunov equation
 
-    S = F S F^T + G C G^T        (NT-26),
+    S = F S F^T + G C G^T,
 
 which is exact at any learning rate where the loss is quadratic and the noise does not depend on theta. Elsewhere it
 is the leading order: anharmonic terms and the noise's dependence on theta add relative corrections of order eta.
@@ -337,7 +337,7 @@ def response(run: Run, theta: np.ndarray | None = None) -> Response:
     >>> from sgdsim.model.schedules import Schedule
     >>> loss = Loss("2*x**2/2 + z*x", ("x",), {}, {"z": Noise.parse("normal")})
     >>> run = Run(loss, Optimizer("momentum", {"momentum": 0.8}), Schedule("0.3"), {"x": 0.0}, 1000, 100)
-    >>> response(run).covariance.round(6)  # NT-26
+    >>> response(run).covariance.round(6)
     array([[0.45]])
     """
     from scipy.linalg import block_diag, solve_discrete_lyapunov
@@ -406,7 +406,7 @@ def _directions(hessian: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def batch_noise(run: Run, noise: np.ndarray) -> np.ndarray:
-    """Covariance of the gradient of a batch from that of a sample (NT-1).
+    """Covariance of the gradient of a batch from that of a sample.
 
     Examples
     --------

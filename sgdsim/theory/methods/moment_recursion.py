@@ -1,4 +1,4 @@
-"""Exact moments of SGD where the gradient of every sample is affine in the parameters (NT-26, NT-27).
+"""Exact moments of SGD where the gradient of every sample is affine in the parameters.
 
 With gradients ``g(theta, xi) = G(xi) theta + c(xi)`` and an optimizer that is linear in them, the state ``s`` (the
 parameters and the optimizer's own variables) takes a step that is affine in ``s`` with random coefficients. So the
@@ -7,9 +7,10 @@ moments of ``s`` up to order k obey a closed linear recursion, at any learning r
     E s'^alpha = sum_beta T(eta)[alpha, beta] E s^beta,    |beta| <= |alpha| <= k.
 
 Its fixed point is the stationary law's, moment by moment: that of even order j exists where the block of order j has
-its spectrum inside the unit circle, and is infinite otherwise (NT-28). Of odd order, signed moments may come to rest
+its spectrum inside the unit circle, and is infinite otherwise. Of odd order, signed moments may come to rest
 where absolute ones are infinite: the third is taken as not known unless the fourth exists, and the mean is the limit of
-the means of ensembles. For noise that does not depend on the state this is the discrete Lyapunov equation of NT-26.
+the means of ensembles. For noise that does not depend on the state this is the
+discrete Lyapunov equation of linear response.
 
 The mean over a batch of B independent samples has
 ``E prod_j gbar_j = sum over partitions of B(B - 1)…/B^k * prod_blocks
@@ -81,7 +82,7 @@ class Recursion:
     >>> from sgdsim.model.schedules import Schedule
     >>> loss = Loss("x**2*theta**2/2 - x*e*theta", ("theta",), {}, {n: Noise.parse("normal") for n in ("x", "e")})
     >>> run = Run(loss, Optimizer(), Schedule("0.3"), {"theta": 0.0}, 1000, 200)
-    >>> round(recursion(run, 2).stationary().variance("theta"), 6)  # NT-27: eta/(2 - 3 eta)
+    >>> round(recursion(run, 2).stationary().variance("theta"), 6)  # eta/(2 - 3 eta)
     0.272727
     """
 

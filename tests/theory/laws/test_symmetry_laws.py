@@ -1,4 +1,4 @@
-"""Laws NT-7, NT-20, NT-26 and NT-28 on ensembles of a plain NumPy simulation, each with a wrong run to reject.
+"""Charges, affine gradients and heavy tails on ensembles of a plain simulation, each with a wrong run to reject.
 
 Every assertion on a verdict has a fixed seed; Holm's level of 1e-3 for a whole table is its false-alarm rate.
 """
@@ -110,7 +110,7 @@ class TestCharges:
         identity, mean = rows
         assert identity.measured == pytest.approx(1.0 + 0.16, abs=1e-12)
         assert identity.verdict == "agrees"
-        # NT-5: E Q_t = Q_0*(1 - eta^2 E s^2)^t with E s^2 = 1/3.
+        # E Q_t = Q_0*(1 - eta^2 E s^2)^t with E s^2 = 1/3.
         assert mean.predicted == pytest.approx((1.0 - 0.16) / 2 * (1 - 0.04 / 3) ** 12)
         assert mean.verdict == "agrees"
 

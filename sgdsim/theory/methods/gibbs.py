@@ -1,7 +1,7 @@
 """The Gibbs law of SGD with isotropic additive noise, and its first correction at finite learning rate.
 
 Where the covariance of the gradient noise is ``sigma^2`` times the identity, everywhere, small steps have the
-temperature ``T = eta*c*sigma^2/2`` (c that of the batch; a Langevin optimizer adds its own) and the stationary density
+temperature ``T = eta*c*sigma^2/2`` (c of the batch; a Langevin optimizer adds its own) and the stationary density
 
     rho = rho_0*[1 + eta*(q - E_0 q)] + O(eta^2) at fixed T,
     rho_0 ~ exp(-L/T),    q = |grad L|^2/(4 T) - Laplacian L/2.

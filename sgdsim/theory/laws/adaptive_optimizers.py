@@ -11,8 +11,8 @@ from sgdsim.model.observables import late
 from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import Moment, Prediction, Rival, require
 from sgdsim.theory.law import law, ratio_row
-from sgdsim.theory.methods.fast_directions import constant_rate
-from sgdsim.theory.methods.walls import Wall, check_forgotten, stationary_rows, wall_losses, walls
+from sgdsim.theory.methods.mode_rows import check_forgotten, mode_losses, stationary_rows
+from sgdsim.theory.methods.modes import Mode, constant_rate, steady_modes
 from sgdsim.theory.recorded_names import name_of
 
 MOST_FORGETFUL = 2.5e-3
@@ -22,28 +22,28 @@ _LARGEST = 0.5  # eta*a/sigma, likewise
 _SMALL = 1e-5  # epsilon in units of sigma
 
 
-def adaptive_walls(run: Run, averaging: str) -> list[Wall]:
-    """The walls of a run with an adaptive optimizer whose average has forgotten its start.
+def adaptive_modes(run: Run, averaging: str) -> list[Mode]:
+    """The modes of a run with an adaptive optimizer whose average has forgotten its start.
 
     Raises
     ------
     NotApplicable
         For an epsilon that counts, and a short run.
     """
-    found, kept = walls(run), run.optimizer.values[averaging]
-    for wall in found:
+    found, kept = steady_modes(run), run.optimizer.values[averaging]
+    for mode in found:
         require(
-            not run.optimizer.values["epsilon"] > _SMALL * wall.sigma,
+            not run.optimizer.values["epsilon"] > _SMALL * mode.sigma,
             f"holds without epsilon, which is {run.optimizer.values['epsilon']:g}",
         )
-        check_forgotten(wall, kept**run.steps)
+        check_forgotten(mode, kept**run.steps)
     return found
 
 
 def adaptive_rows(
-    run: Run, averaging: str, variance: Callable[[Wall], float], ratio: Callable[[], float]
+    run: Run, averaging: str, variance: Callable[[Mode], float], ratio: Callable[[], float]
 ) -> Iterator[Prediction]:
-    """Rows of all walls of a run.
+    """Rows of all modes of a run.
 
     Parameters
     ----------
@@ -55,15 +55,15 @@ def adaptive_rows(
         What a finite memory makes of it.
     """
     rate, share, long = constant_rate(run), 1.0 - run.optimizer.values[averaging], is_long(run, averaging)
-    for wall in adaptive_walls(run, averaging):
+    for mode in adaptive_modes(run, averaging):
         if long:
-            strength = f"eta*a/sigma = {rate * wall.curvature / wall.sigma:.4g}"
-            conditions = f"{wall.parameter}: {strength}, neglects parts of order {share:.1g}"
-            leading = ("leading order", rate * wall.sigma / 4.0)
-            yield from stationary_rows(wall, variance(wall), wall.centre, conditions, leading)
+            strength = f"eta*a/sigma = {rate * mode.curvature / mode.sigma:.4g}"
+            conditions = f"{mode.parameter}: {strength}, neglects parts of order {share:.1g}"
+            leading = ("leading order", rate * mode.sigma / 4.0)
+            yield from stationary_rows(mode, variance(mode), mode.centre, conditions, leading)
         else:
-            require(wall.is_normal, "a finite memory: holds for normal noise")
-            yield finite_memory_row(wall, averaging, variance(wall), ratio())
+            require(mode.has_normal_noise, "a finite memory: holds for normal noise")
+            yield finite_memory_row(mode, averaging, variance(mode), ratio())
 
 
 def is_long(run: Run, averaging: str) -> bool:
@@ -83,17 +83,17 @@ def late_losses(run: Run, averaging: str) -> Recorder:
     """The fast losses, and of a finite memory their averages over the last half of a run."""
     adaptive = run.optimizer.name in ("adam", "rmsprop") and averaging in run.optimizer.values
     if not adaptive or is_long(run, averaging):
-        return wall_losses(run)
-    return wall_losses(run, *(late(wall.direction.fast_loss(run.loss), run.steps) for wall in walls(run)))
+        return mode_losses(run)
+    return mode_losses(run, *(late(mode.direction.fast_loss(run.loss), run.steps) for mode in steady_modes(run)))
 
 
-def finite_memory_row(wall: Wall, averaging: str, long: float, ratio: float) -> Prediction:
+def finite_memory_row(mode: Mode, averaging: str, long: float, ratio: float) -> Prediction:
     """The late fast loss in units of that of a long memory, to order 1 in the share of the present gradient."""
-    run, a = wall.run, wall.curvature
-    share, k = 1.0 - run.optimizer.values[averaging], constant_rate(run) * a / wall.sigma
-    require(not k > _LARGEST, f"{wall.parameter}: eta*a/sigma = {k:.4g}, expected at most {_LARGEST:g}")
-    check_forgotten(wall, max(1.0 - k, 1.0 - share) ** (run.steps // 2))
-    name = name_of(run, late(wall.direction.fast_loss(run.loss), run.steps))
+    run, a = mode.run, mode.curvature
+    share, k = 1.0 - run.optimizer.values[averaging], constant_rate(run) * a / mode.sigma
+    require(not k > _LARGEST, f"{mode.parameter}: eta*a/sigma = {k:.4g}, expected at most {_LARGEST:g}")
+    check_forgotten(mode, max(1.0 - k, 1.0 - share) ** (run.steps // 2))
+    name = name_of(run, late(mode.direction.fast_loss(run.loss), run.steps))
     others = {**run.optimizer.values, averaging: None}
     return ratio_row(
         Moment("mean", name, run.steps),
@@ -102,11 +102,11 @@ def finite_memory_row(wall: Wall, averaging: str, long: float, ratio: float) -> 
         ratio,
         order=1,
         resolution=3.0 / 16.0 * share,  # half of what a long memory is off by
-        conditions=f"{wall.parameter}: eta*a/sigma = {k / share:.4g}*(1 - {averaging})",
+        conditions=f"{mode.parameter}: eta*a/sigma = {k / share:.4g}*(1 - {averaging})",
         rival=Rival("a long memory", 1.0),
         small=share,
         small_name=f"1 - {averaging}",
-        series=f"{wall.parameter} {run.optimizer.name} {others} {k / share:.6g}",
+        series=f"{mode.parameter} {run.optimizer.name} {others} {k / share:.6g}",
     )
 
 
@@ -187,7 +187,7 @@ def rmsprop(run: Run) -> Iterator[Prediction]:
         f"holds for rmsprop without weight decay, the optimizer is {optimizer.name}",
     )
     rate, ratio = constant_rate(run), partial(rmsprop_finite_memory, optimizer.values["alpha"])
-    return adaptive_rows(run, "alpha", lambda wall: rmsprop_variance(rate, wall.curvature, wall.sigma), ratio)
+    return adaptive_rows(run, "alpha", lambda mode: rmsprop_variance(rate, mode.curvature, mode.sigma), ratio)
 
 
 def adam_variance(rate: float, curvature: float, sigma: float, beta1: float) -> float:
@@ -293,15 +293,15 @@ def adam(run: Run) -> Iterator[Prediction]:
         "holds where the mean gradient forgets ten times faster than the mean square",
     )
     ratio = partial(adam_finite_memory, beta1, beta2)
-    return adaptive_rows(run, "beta2", lambda wall: adam_variance(rate, wall.curvature, wall.sigma, beta1), ratio)
+    return adaptive_rows(run, "beta2", lambda mode: adam_variance(rate, mode.curvature, mode.sigma, beta1), ratio)
 
 
 def _decoupled(run: Run) -> Iterator[Prediction]:
     require(not run.optimizer.values["weight_decay"], "holds for decoupled weight decay, and there is a coupled one")
     require(is_long(run, "alpha"), "decoupled weight decay: holds as alpha goes to 1")
     rate, decay = constant_rate(run), run.optimizer.decay
-    for wall in adaptive_walls(run, "alpha"):
-        mean, variance = decayed(rate, wall.curvature, wall.sigma, decay, wall.centre)
-        check_forgotten(wall, max(1.0 - rate * decay, 0.0) ** run.steps)
-        conditions = f"{wall.parameter}: eta*lambda = {rate * decay:.4g}, neglects parts of 1 - alpha"
-        yield from stationary_rows(wall, variance, mean, conditions, ("no decay", rate * wall.sigma / 4.0))
+    for mode in adaptive_modes(run, "alpha"):
+        mean, variance = decayed(rate, mode.curvature, mode.sigma, decay, mode.centre)
+        check_forgotten(mode, max(1.0 - rate * decay, 0.0) ** run.steps)
+        conditions = f"{mode.parameter}: eta*lambda = {rate * decay:.4g}, neglects parts of 1 - alpha"
+        yield from stationary_rows(mode, variance, mean, conditions, ("no decay", rate * mode.sigma / 4.0))

@@ -23,8 +23,8 @@ from sgdsim.model.starts import Start
 from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, Rival, change_over, require
 from sgdsim.theory.chain.evolution import evolve
 from sgdsim.theory.law import at_enough_values, law, ratio_row, row
-from sgdsim.theory.methods.fast_directions import constant_rate
 from sgdsim.theory.methods.gibbs import Gibbs
+from sgdsim.theory.methods.modes import constant_rate
 from sgdsim.theory.recorded_names import name_of
 
 if TYPE_CHECKING:

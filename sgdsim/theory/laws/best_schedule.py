@@ -13,7 +13,8 @@ from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, Rival, require
 from sgdsim.theory.law import law, row, series
-from sgdsim.theory.methods.fast_directions import Mode, modes, noise_free_path
+from sgdsim.theory.methods.modes import Mode, modes
+from sgdsim.theory.methods.noise_free_path import noise_free_path
 from sgdsim.theory.methods.rivers import single_start
 from sgdsim.theory.recorded_names import name_of
 
@@ -164,7 +165,7 @@ def design_for(run: Run) -> Design:
         For other than one valley of constant curvature beside one calm river.
     """
     mode, river = _valley_and_river(run)
-    a, noise, peak = float(mode.curvature[-1]), mode.noise_variance, float(mode.rates.max())
+    a, noise, peak = mode.curvature, mode.noise_variance, float(mode.rates.max())
     slope = abs(_slope(run, river, noise_free_path(run, [river])[river][-1]))
     for _ in range(200):
         require(slope > 0, "the river has no slope where it ends")

@@ -13,7 +13,8 @@ from sgdsim.model.run import Run
 from sgdsim.prediction import Curve, Function, Moment, NotApplicable, Prediction, Rival, require
 from sgdsim.theory.law import law, ratio_row, row
 from sgdsim.theory.laws.valley import stationary_fast_loss
-from sgdsim.theory.methods.fast_directions import Mode, fast_loss_name, fast_losses, modes, plain_modes
+from sgdsim.theory.methods.mode_rows import fast_loss_name, fast_losses
+from sgdsim.theory.methods.modes import Mode, modes, plain_modes
 
 
 def after_exponential(rate: float, decay_steps: float, steps: int, curvature: float, noise: float, v0: float) -> float:
@@ -74,7 +75,7 @@ def after_inverse(rate: float, decay_steps: float, steps: int, curvature: float,
 def closed_form(mode: Mode) -> float | None:
     """Mean fast loss at the end by the closed form of the schedule in continuous time, if it has one."""
     name, _, rest = mode.run.schedule.text.partition(":")
-    steps, a, noise = mode.run.steps, float(mode.curvature[-1]), mode.noise_variance
+    steps, a, noise = mode.run.steps, mode.curvature, mode.noise_variance
     forms: dict[str, Callable[[list[float], float], float]] = {
         "exponential": lambda given, v0: after_exponential(given[0], given[1], steps, a, noise, v0),
         "linear": lambda given, v0: after_linear(given[0], steps, a, noise, v0),
@@ -138,7 +139,7 @@ def _newton(mode: Mode) -> Iterator[Prediction]:
     if span is None:
         return
     name, (start, stop) = fast_loss_name(mode), span
-    bath = stationary_fast_loss(float(mode.rates[start]), float(mode.curvature[start]), mode.noise_variance)
+    bath = stationary_fast_loss(float(mode.rates[start]), mode.curvature, mode.noise_variance)
     yield row(
         Function("excess", partial(_excess, bath), (Moment("mean", name, start), Moment("mean", name, stop))),
         float(mode.memory(start, stop) ** 2),
@@ -162,7 +163,7 @@ def _cooling_span(mode: Mode) -> tuple[int, int] | None:
             rates = mode.rates[start:stop]
             if np.ptp(rates) > 1e-12 * rates[0]:
                 break
-            bath = stationary_fast_loss(float(rates[0]), float(mode.curvature[start]), mode.noise_variance)
+            bath = stationary_fast_loss(float(rates[0]), mode.curvature, mode.noise_variance)
             if mode.fast_loss(int(start))[0] < 2.0 * bath:
                 continue
             off = abs(2.0 * np.log(abs(mode.memory(int(start), int(stop))) + 1e-300) + 1.0)
@@ -251,7 +252,7 @@ def freeze_out(run: Run) -> Iterator[Prediction]:
     if end is None:
         raise NotApplicable("the learning rate does not end as a power of the steps that are left, after a plateau")
     for mode in plain_modes(run):
-        a, name = float(mode.curvature[-1]), fast_loss_name(mode)
+        a, name = mode.curvature, fast_loss_name(mode)
         require(not end.memory(a) > _FORGOTTEN, f"{mode.parameter} still remembers the plateau, to {end.memory(a):.1g}")
         predicted, freezing = a * end.variance(a, mode.noise_variance) / 2.0, end.freezing_rate(a)
         yield ratio_row(

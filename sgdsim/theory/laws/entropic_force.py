@@ -24,7 +24,7 @@ from sgdsim.prediction import (
     require,
 )
 from sgdsim.theory.law import law, ratio_row, row
-from sgdsim.theory.methods.fast_directions import constant_rate
+from sgdsim.theory.methods.modes import constant_rate
 from sgdsim.theory.methods.rivers import River, RoughRiver, first_record_at_rest, river, rough_river, single_start
 
 _FORGOTTEN = 1e-3  # of the heat at the start

@@ -14,15 +14,8 @@ from sgdsim.model.run import Run
 from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, Rival, change_over, require
 from sgdsim.theory.law import law, ratio_row, row, series
 from sgdsim.theory.laws.valley import final_temperature
-from sgdsim.theory.methods.fast_directions import (
-    Mode,
-    at_point,
-    constant_rate,
-    fast_loss_name,
-    fast_losses,
-    modes,
-    of_mode,
-)
+from sgdsim.theory.methods.mode_rows import at_point, fast_loss_name, fast_losses, of_mode
+from sgdsim.theory.methods.modes import Mode, constant_rate, modes
 
 LEADING = Rival("leading order", 0.5)
 
@@ -185,7 +178,7 @@ def entropy(run: Run) -> Iterator[Prediction]:
     """
     rate = constant_rate(run)
     for mode in _entropy_modes(run):
-        cold = 0.5 * np.log(np.pi * np.e * mode.noise_variance / mode.curvature[-1] * rate)
+        cold = 0.5 * np.log(np.pi * np.e * mode.noise_variance / mode.curvature * rate)
         yield of_mode(
             mode,
             Function("entropy", gaussian_entropy, (Moment("variance", mode.parameter, run.steps),)),

@@ -12,8 +12,8 @@ from sgdsim.model.noise import Noise
 from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, Rival, require
 from sgdsim.theory.law import law, ratio_row, row, series
-from sgdsim.theory.methods.fast_directions import Mode, fast_loss_name, fast_losses, modes, plain_modes
-from sgdsim.theory.methods.walls import Wall, wall_losses, walls
+from sgdsim.theory.methods.mode_rows import fast_loss_name, fast_losses, mode_losses
+from sgdsim.theory.methods.modes import Mode, modes, plain_modes, steady_modes
 
 _WEAKEST = 0.05  # a^2*v/sigma^2 at the start, in powers of which SignSGD is tested
 _SAME = 1e-6  # of learning rates
@@ -84,7 +84,7 @@ def _is_spread(mode: Mode) -> bool:
 
 def _of_one(mode: Mode) -> Prediction:
     """The second moment in units of the bound."""
-    a, steps, start = float(mode.curvature[-1]), mode.run.steps, 2.0 * mode.fast_loss(0)[0] / mode.curvature[0]
+    a, steps, start = mode.curvature, mode.run.steps, 2.0 * mode.fast_loss(0)[0] / mode.curvature
     least = bound(steps, a, mode.noise_variance, float(start))
     best = _are(mode.rates, greedy_rates(steps, a, mode.noise_variance, float(start)))
     return ratio_row(
@@ -99,7 +99,7 @@ def _of_one(mode: Mode) -> Prediction:
 
 def _together(found: Sequence[Mode], step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Curvatures, noises, and second moments after so many steps."""
-    a, noises, losses = np.array([(m.curvature[-1], m.noise_variance, m.fast_loss(step)[0]) for m in found]).T
+    a, noises, losses = np.array([(m.curvature, m.noise_variance, m.fast_loss(step)[0]) for m in found]).T
     return a, noises, 2.0 * losses / a
 
 
@@ -157,51 +157,51 @@ def _lowest(rates: np.ndarray, modes: int, *measured: np.ndarray) -> np.ndarray:
     return np.asarray((p + q) / 2.0 - slopes[0] * (r - p) / (2.0 * (slopes[1] - slopes[0])))
 
 
-def _signed(run: Run) -> list[Wall]:
+def _signed(run: Run) -> list[Mode]:
     """Walls that start from a normal law about their bottom."""
     require(not run.optimizer.decay, "holds without weight decay")
-    found = walls(run)
-    for wall in found:
-        start = run.initial[wall.parameter]
-        if not (wall.is_normal and isinstance(start, Noise) and start.family == "normal"):
-            raise NotApplicable(f"SignSGD: holds for normal noise, and a normal start of {wall.parameter}")
+    found = steady_modes(run)
+    for mode in found:
+        start = run.initial[mode.parameter]
+        if not (mode.has_normal_noise and isinstance(start, Noise) and start.family == "normal"):
+            raise NotApplicable(f"SignSGD: holds for normal noise, and a normal start of {mode.parameter}")
         require(
-            abs(start.moment(1) - wall.centre) <= 1e-12,
-            f"SignSGD: holds where {wall.parameter} starts about its bottom, {wall.centre:g}",
+            abs(start.moment(1) - mode.centre) <= 1e-12,
+            f"SignSGD: holds where {mode.parameter} starts about its bottom, {mode.centre:g}",
         )
-        strength = wall.curvature**2 * start.cumulant(2) / wall.noise_variance
+        strength = mode.curvature**2 * start.cumulant(2) / mode.noise_variance
         require(
             0.0 < strength <= _WEAKEST,
-            f"SignSGD: a^2*v/sigma^2 of {wall.parameter} is {strength:.3g}, expected to {_WEAKEST}",
+            f"SignSGD: a^2*v/sigma^2 of {mode.parameter} is {strength:.3g}, expected to {_WEAKEST}",
         )
     return found
 
 
-def _of_sign(wall: Wall) -> Prediction:
-    run, a, start = wall.run, wall.curvature, wall.run.initial[wall.parameter]
+def _of_sign(mode: Mode) -> Prediction:
+    run, a, start = mode.run, mode.curvature, mode.run.initial[mode.parameter]
     assert isinstance(start, Noise)
     v0 = start.cumulant(2)
-    least = 1.0 / (1.0 / v0 + 2.0 / np.pi * run.steps * a**2 / wall.noise_variance)
-    rates, strength = run.schedule.rates(run.steps), a**2 * v0 / wall.noise_variance
-    greedy = np.sqrt(2.0 / np.pi) * a / wall.sigma / (1.0 / v0 + 2.0 / np.pi * np.arange(run.steps) * strength / v0)
-    best, of_sgd = _are(rates, greedy), bound(run.steps, a, wall.noise_variance, v0) / least
+    least = 1.0 / (1.0 / v0 + 2.0 / np.pi * run.steps * a**2 / mode.noise_variance)
+    rates, strength = run.schedule.rates(run.steps), a**2 * v0 / mode.noise_variance
+    greedy = np.sqrt(2.0 / np.pi) * a / mode.sigma / (1.0 / v0 + 2.0 / np.pi * np.arange(run.steps) * strength / v0)
+    best, of_sgd = _are(rates, greedy), bound(run.steps, a, mode.noise_variance, v0) / least
     return ratio_row(
-        Moment("mean", wall.fast_loss, run.steps),
+        Moment("mean", fast_loss_name(mode), run.steps),
         a * least / 2.0,
-        f"second moment of {wall.parameter} over the least of SignSGD, in powers of a^2 v_0/sigma^2",
-        1.0 if best else sign_variance(rates, a, wall.sigma, v0) / least,
+        f"second moment of {mode.parameter} over the least of SignSGD, in powers of a^2 v_0/sigma^2",
+        1.0 if best else sign_variance(rates, a, mode.sigma, v0) / least,
         order=0,
         resolution=(1.0 - of_sgd) / 2.0,  # half the distance to the least of SGD
         conditions=f"least {least:.6g}, a^2 v_0/sigma^2 = {strength:.4g}",
         rival=Rival("the least of SGD", of_sgd),
         small=strength,
         small_name="a^2 v_0/sigma^2",
-        series=f"fastest-cooling {wall.parameter} {'greedy' if best else 'other rates'}",
+        series=f"fastest-cooling {mode.parameter} {'greedy' if best else 'other rates'}",
     )
 
 
 def _records(run: Run) -> Recorder:
-    return wall_losses(run) if run.optimizer.name == "signsgd" else fast_losses(run)
+    return mode_losses(run) if run.optimizer.name == "signsgd" else fast_losses(run)
 
 
 @law(

@@ -12,7 +12,8 @@ from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import FEWEST_RATES, DriftCurve, Moment, NotApplicable, Prediction, require
 from sgdsim.theory.law import law, ratio_row, row
 from sgdsim.theory.laws.valley import stationary_fast_loss
-from sgdsim.theory.methods.fast_directions import Mode, candidate_directions, plain_modes
+from sgdsim.theory.methods.directions import candidate_directions
+from sgdsim.theory.methods.modes import Mode, plain_modes
 from sgdsim.theory.methods.rivers import River, river
 from sgdsim.theory.recorded_names import name_of
 
@@ -80,7 +81,7 @@ def _relaxation(mode: Mode) -> Iterator[Prediction]:
 
     run = mode.run
     recorded = next((o for o in run.recorder.observables if o.name in run.recorder.drifts), None)
-    rest = stationary_fast_loss(float(mode.rates[0]), float(mode.curvature[0]), mode.noise_variance)
+    rest = stationary_fast_loss(float(mode.rates[0]), mode.curvature, mode.noise_variance)
     at_rest = mode.constant_rate and mode.is_gaussian and abs(mode.fast_loss(0)[0] / rest - 1.0) < 1e-9
     if recorded is None or not at_rest or run.recorder.drifts[recorded.name].by != recorded.name:
         return
@@ -214,7 +215,7 @@ def _river(known: River, point: int) -> Iterator[Prediction]:
 def _heats(mode: Mode, named: dict[str, Observable]) -> Iterator[Prediction]:
     run, steps = mode.run, mode.run.steps
     gained = mode.fast_loss(steps)[0] - mode.fast_loss(0)[0]
-    noise = float(np.sum(mode.rates**2) * float(mode.curvature[-1]) * mode.noise_variance / 2.0)
+    noise = float(np.sum(mode.rates**2) * mode.curvature * mode.noise_variance / 2.0)
     for name, value in (("heat", gained), ("heat_of_noise", noise)):
         measure = Moment("mean", name_of(run, named[name]), steps)
         quantity = f"mean({name}) over {steps} steps"

@@ -16,7 +16,7 @@ from sgdsim.model.schedules import Schedule
 from sgdsim.prediction import Function, Moment, NotApplicable, PathMean, Prediction, Rival, require
 from sgdsim.theory.law import law, row
 from sgdsim.theory.laws.valley import stationary_variance
-from sgdsim.theory.methods.fast_directions import Mode, modes, plain_modes
+from sgdsim.theory.methods.modes import Mode, modes, plain_modes
 from sgdsim.theory.methods.rivers import River, river
 
 
@@ -84,7 +84,7 @@ def _falls(mode: Mode, records: list[int]) -> Iterator[Prediction]:
 
 def rests(mode: Mode) -> np.ndarray:
     """Stationary variance at the rate of each step."""
-    a, noise = float(mode.curvature[0]), mode.noise_variance
+    a, noise = mode.curvature, mode.noise_variance
     return np.array([stationary_variance(float(rate), a, noise) for rate in mode.rates])
 
 
@@ -341,7 +341,7 @@ def detailed_balance(run: Run) -> Iterator[Prediction]:
     for mode in _detailed_balance_applicable(run):
         yield row(
             PathMean(mode.parameter, steps, partial(_difference, mode.centre)),
-            asymmetry(float(mode.rates[0]), float(mode.curvature[0]), mode.noise_cumulants[2]),
+            asymmetry(float(mode.rates[0]), mode.curvature, mode.noise_cumulants[2]),
             f"<x^2 x'> - <x x'^2> of {mode.parameter} at rest",
             resolution=0.02 * mode.cumulants(run.steps)[1] ** 1.5,
             conditions=mode.conditions,

@@ -23,9 +23,10 @@ from sgdsim.prediction import (
     require,
 )
 from sgdsim.theory.law import at_enough_values, law, ratio_row, row, series
-from sgdsim.theory.methods.fast_directions import constant_rate
-from sgdsim.theory.methods.walls import Wall, check_forgotten, number, stationary_rows, wall_losses, walls
-from sgdsim.theory.recorded_names import name_of
+from sgdsim.theory.methods.directions import number
+from sgdsim.theory.methods.mode_rows import check_forgotten, mode_losses, stationary_rows
+from sgdsim.theory.methods.modes import Mode, constant_rate, steady_modes
+from sgdsim.theory.recorded_names import label_of, name_of
 
 
 def _check_signsgd(run: Run) -> None:
@@ -44,15 +45,14 @@ def _valleys(run: Run) -> list[tuple[str, float]]:
     found = []
     for name, symbol, gradient in zip(loss.parameters, loss.theta, loss.gradient, strict=True):
         slope = (gradient / symbol).cancel()
-        if slope.free_symbols <= fixed and (curvature := number(run, slope)) > 0:
+        if slope.free_symbols <= fixed and (curvature := number(run.loss, slope)) > 0:
             found.append((name, curvature))
     require(found, "no parameter has a gradient a*x without noise")
     return found
 
 
 def _fast_loss(name: str, curvature: float) -> Observable:
-    label = name.replace("[", "_").replace("]", "")
-    return Observable(f"fast_loss_{label}", f"{curvature / 2.0!r}*{name}**2")
+    return Observable(f"fast_loss_{label_of(name)}", f"{curvature / 2.0!r}*{name}**2")
 
 
 def _signsgd_noiseless_records(run: Run) -> Recorder:
@@ -192,8 +192,8 @@ def leading_variance(rate: float, curvature: float, noise: Any) -> float:
     return float(rate / (4.0 * curvature * distribution(noise).pdf(0.0)))
 
 
-def _noise(wall: Wall) -> Any:
-    """The distribution of the gradient noise of a wall.
+def _noise(mode: Mode) -> Any:
+    """The distribution of the gradient noise of a mode.
 
     Raises
     ------
@@ -202,15 +202,15 @@ def _noise(wall: Wall) -> Any:
     """
     from scipy import stats
 
-    drawn = {name: wall.run.loss.noise[name] for name in wall.direction.couplings}
-    if wall.is_normal and not any(noise.cumulant(1) for noise in drawn.values()):
-        return distribution(wall.sigma)
+    drawn = {name: mode.run.loss.noise[name] for name in mode.direction.couplings}
+    if mode.has_normal_noise and not any(noise.cumulant(1) for noise in drawn.values()):
+        return distribution(mode.sigma)
     require(
-        len(drawn) == 1 and wall.run.optimizer.batch_size == 1,
+        len(drawn) == 1 and mode.run.optimizer.batch_size == 1,
         "noise that is not normal: holds for one of it, and batches of one",
     )
     ((name, noise),) = drawn.items()
-    scale = abs(number(wall.run, wall.direction.couplings[name]))
+    scale = abs(number(mode.run.loss, mode.direction.couplings[name]))
     match noise.family, noise.arguments:
         case "uniform", (low, high) if low == -high:
             return stats.uniform(-scale * high, 2.0 * scale * high)
@@ -235,45 +235,46 @@ def cusp(rate: float, curvature: float, noise: Any) -> float:
     return float(np.sqrt(2.0 * rate * curvature * noise.pdf(0.0) / np.pi)) if has_one else 0.0
 
 
-def _pull(wall: Wall) -> Observable:
+def _pull(mode: Mode) -> Observable:
     """``x*s`` over late times: over many steps, as that of one is mostly the noise of its sign."""
-    name = wall.parameter
-    label = name.replace("[", "_").replace("]", "")
-    return late(Observable(f"{label}_times_sign", f"{name}*({name} - next({name}))/learning_rate"), wall.run.steps)
+    name = mode.parameter
+    return late(
+        Observable(f"{label_of(name)}_times_sign", f"{name}*({name} - next({name}))/learning_rate"), mode.run.steps
+    )
 
 
-def _late_loss(wall: Wall) -> Observable:
-    return late(wall.direction.fast_loss(wall.run.loss), wall.run.steps)
+def _late_loss(mode: Mode) -> Observable:
+    return late(mode.direction.fast_loss(mode.run.loss), mode.run.steps)
 
 
 def _signsgd_records(run: Run) -> Recorder:
-    found = _walls(run)
-    if not any(_is_mixed(wall, constant_rate(run)) for wall in found):
-        return wall_losses(run)
+    found = _modes(run)
+    if not any(_is_mixed(mode, constant_rate(run)) for mode in found):
+        return mode_losses(run)
     pulls = () if "learning_rate" in run.loss.namespace_names else tuple(map(_pull, found))
-    return wall_losses(run, *pulls, *map(_late_loss, found), snapshots=(run.steps - 1, run.steps))
+    return mode_losses(run, *pulls, *map(_late_loss, found), snapshots=(run.steps - 1, run.steps))
 
 
-def _walls(run: Run) -> list[Wall]:
+def _modes(run: Run) -> list[Mode]:
     _check_signsgd(run)
     require(not run.steps < 2, "needs two steps or more")
-    found = walls(run, finite=False)
-    for wall in found:
-        _noise(wall)
+    found = steady_modes(run, finite=False)
+    for mode in found:
+        _noise(mode)
     return found
 
 
-def _is_mixed(wall: Wall, rate: float) -> bool:
+def _is_mixed(mode: Mode, rate: float) -> bool:
     """Whether the start mixes all phases, or is a number."""
-    start = wall.run.initial[wall.parameter]
+    start = mode.run.initial[mode.parameter]
     if isinstance(start, float | int):
         return False
     if not (isinstance(start, Noise) and start.family == "uniform"):
-        raise NotApplicable(f"{wall.parameter} starts neither at a number nor uniformly: its phases are not known")
+        raise NotApplicable(f"{mode.parameter} starts neither at a number nor uniformly: its phases are not known")
     periods = (start.arguments[1] - start.arguments[0]) / (2.0 * rate)
     require(
         round(periods) >= 1 and abs(periods - round(periods)) <= 1e-9,
-        f"{wall.parameter} starts over {periods:.4g} periods of the lattice, not a whole number",
+        f"{mode.parameter} starts over {periods:.4g} periods of the lattice, not a whole number",
     )
     return True
 
@@ -283,21 +284,21 @@ def _left(rate: float, mixed: float) -> float:
     return max(1.0 - rate**2 / (2.0 * mixed), 0.0)
 
 
-def _moments(wall: Wall, rate: float, noise: Any) -> tuple[float, float, str]:
+def _moments(mode: Mode, rate: float, noise: Any) -> tuple[float, float, str]:
     """Mean and variance of an ensemble that is on every second point of the lattice at once, and where, in words."""
-    start = wall.run.initial[wall.parameter]
+    start = mode.run.initial[mode.parameter]
     assert isinstance(start, float | int)
-    phase = (float(start) - wall.centre + rate * (wall.run.steps % 2)) % (2.0 * rate)
-    return *parity_moments(rate, wall.curvature, noise, phase), "every second point of the lattice"
+    phase = (float(start) - mode.centre + rate * (mode.run.steps % 2)) % (2.0 * rate)
+    return *parity_moments(rate, mode.curvature, noise, phase), "every second point of the lattice"
 
 
-def _identities(wall: Wall, rate: float, variance: float) -> Iterator[Prediction]:
-    run, steps = wall.run, wall.run.steps
-    if wall.centre == 0 and "learning_rate" not in run.loss.namespace_names:
-        yield row(Moment("mean", name_of(run, _pull(wall)), steps), rate / 2.0, conditions="identity")
+def _identities(mode: Mode, rate: float, variance: float) -> Iterator[Prediction]:
+    run, steps = mode.run, mode.run.steps
+    if mode.centre == 0 and "learning_rate" not in run.loss.namespace_names:
+        yield row(Moment("mean", name_of(run, _pull(mode)), steps), rate / 2.0, conditions="identity")
     if {steps - 1, steps} <= set(run.recorder.snapshots):
-        measure = Correlation(wall.parameter, (steps - 1, steps))
-        quantity = f"correlation of {wall.parameter}, lag 1"
+        measure = Correlation(mode.parameter, (steps - 1, steps))
+        quantity = f"correlation of {mode.parameter}, lag 1"
         yield row(measure, 1.0 - rate**2 / (2.0 * variance), quantity, resolution=0.01)
 
 
@@ -306,7 +307,7 @@ def _signsgd_across(runs: Sequence[Run]) -> list[Prediction]:
     rows: list[Prediction] = []
     for point, run in enumerate(runs):
         with suppress(NotApplicable):  # said at the point
-            rows += [_over_leading(wall, point) for wall in _walls(run)]
+            rows += [_over_leading(mode, point) for mode in _modes(run)]
     return at_enough_values(rows)
 
 
@@ -346,34 +347,34 @@ def signsgd(run: Run) -> Iterator[Prediction]:
     Re-derived; arXiv:2505.10559 has a steady state of sign descent, whose formula is not known to us.
     """
     rate = constant_rate(run)
-    for wall in _walls(run):
-        noise, is_mixed = _noise(wall), _is_mixed(wall, rate)
-        mixed = mixed_variance(rate, wall.curvature, noise)
-        check_forgotten(wall, _left(rate, mixed) ** run.steps)
-        mean, variance, where = (0.0, mixed, "all phases") if is_mixed else _moments(wall, rate, noise)
-        leading = "leading order", wall.curvature * leading_variance(rate, wall.curvature, noise) / 2.0
-        conditions = f"{wall.parameter}: {where}, eta*a*f(0) = {rate * wall.curvature * noise.pdf(0.0):.4g}"
-        yield from stationary_rows(wall, variance, wall.centre + mean, conditions, leading)
+    for mode in _modes(run):
+        noise, is_mixed = _noise(mode), _is_mixed(mode, rate)
+        mixed = mixed_variance(rate, mode.curvature, noise)
+        check_forgotten(mode, _left(rate, mixed) ** run.steps)
+        mean, variance, where = (0.0, mixed, "all phases") if is_mixed else _moments(mode, rate, noise)
+        leading = "leading order", mode.curvature * leading_variance(rate, mode.curvature, noise) / 2.0
+        conditions = f"{mode.parameter}: {where}, eta*a*f(0) = {rate * mode.curvature * noise.pdf(0.0):.4g}"
+        yield from stationary_rows(mode, variance, mode.centre + mean, conditions, leading)
         if is_mixed:
-            yield from _identities(wall, rate, mixed)
+            yield from _identities(mode, rate, mixed)
 
 
-def _over_leading(wall: Wall, point: int) -> Prediction:
-    run, rate, noise = wall.run, constant_rate(wall.run), _noise(wall)
-    name, leading = name_of(run, _late_loss(wall)), leading_variance(rate, wall.curvature, noise)
-    check_forgotten(wall, _left(rate, leading) ** (run.steps // 2))
-    more = cusp(rate, wall.curvature, noise)
+def _over_leading(mode: Mode, point: int) -> Prediction:
+    run, rate, noise = mode.run, constant_rate(mode.run), _noise(mode)
+    name, leading = name_of(run, _late_loss(mode)), leading_variance(rate, mode.curvature, noise)
+    check_forgotten(mode, _left(rate, leading) ** (run.steps // 2))
+    more = cusp(rate, mode.curvature, noise)
     return ratio_row(
         Moment("mean", name, run.steps, point),
-        wall.curvature * leading / 2.0,
+        mode.curvature * leading / 2.0,
         f"mean({name}) over eta/(8*f(0))" + (", in powers of sqrt(eta*a/(pi*s))" if more else ""),
         1.0 + more,
         order=1 if more else 0,
         resolution=more / 2.0 or _LEADING_RESOLUTION,  # half of what the cusp adds
-        conditions=f"{wall.parameter}: eta*a*f(0) = {rate * wall.curvature * noise.pdf(0.0):.4g}",
+        conditions=f"{mode.parameter}: eta*a*f(0) = {rate * mode.curvature * noise.pdf(0.0):.4g}",
         small=more or rate,
         small_name="sqrt(eta*a/(pi*s))" if more else "learning rate",
-        series=f"signsgd {wall.parameter} {series(run)}",
+        series=f"signsgd {mode.parameter} {series(run)}",
     )
 
 
@@ -395,47 +396,47 @@ def shannon_entropy(*probabilities: float | np.ndarray) -> np.ndarray:
     return np.asarray(-np.sum(np.where(p > 0, p * np.log(np.where(p > 0, p, 1.0)), 0.0), axis=0))
 
 
-def _law(run: Run) -> tuple[Wall, np.ndarray, np.ndarray]:
-    """The wall, and the points and probabilities at the end of the run."""
+def _law(run: Run) -> tuple[Mode, np.ndarray, np.ndarray]:
+    """The mode, and the points and probabilities at the end of the run."""
     _check_signsgd(run)
-    found, rate = walls(run), constant_rate(run)
+    found, rate = steady_modes(run), constant_rate(run)
     require(
-        len(found) == 1 and found[0].is_normal and not found[0].centre,
-        "holds for one wall about zero with normal noise",
+        len(found) == 1 and found[0].has_normal_noise and not found[0].centre,
+        "holds for one mode about zero with normal noise",
     )
-    (wall,) = found
-    check_forgotten(wall, _left(rate, mixed_variance(rate, wall.curvature, wall.sigma)) ** run.steps)
-    start = run.initial[wall.parameter]
+    (mode,) = found
+    check_forgotten(mode, _left(rate, mixed_variance(rate, mode.curvature, mode.sigma)) ** run.steps)
+    start = run.initial[mode.parameter]
     atoms: list[tuple[float, float]] = [(float(start), 1.0)] if isinstance(start, float | int) else []
     if isinstance(start, Noise):
         atoms = [(float(value), float(share)) for value, share in start.atoms()]
-    require(atoms, f"{wall.parameter} starts neither at a number nor at some of a table")
-    points, weights = lattice_law(rate, wall.curvature, wall.sigma, atoms[0][0] % rate)
+    require(atoms, f"{mode.parameter} starts neither at a number nor at some of a table")
+    points, weights = lattice_law(rate, mode.curvature, mode.sigma, atoms[0][0] % rate)
     places = [(value - points[0]) / rate + run.steps for value, _ in atoms]
     require(
         not any(abs(place - round(place)) > 1e-9 for place in places),
-        f"{wall.parameter} does not start on one lattice with the spacing {rate:g}",
+        f"{mode.parameter} does not start on one lattice with the spacing {rate:g}",
     )
     for half in (0, 1):
         share = sum(p for (_, p), place in zip(atoms, places, strict=True) if round(place) % 2 == half)
         weights[half::2] *= share / weights[half::2].sum()
     kept = weights > _LEAST
     require(not kept.sum() > _MOST, f"{kept.sum()} points of the lattice matter, expected at most {_MOST}")
-    return wall, points[kept], weights[kept]
+    return mode, points[kept], weights[kept]
 
 
-def _indicators(wall: Wall, points: np.ndarray) -> list[Observable]:
+def _indicators(mode: Mode, points: np.ndarray) -> list[Observable]:
     """Whether a trajectory is at each of the points."""
-    half = constant_rate(wall.run) / 2.0
+    half = constant_rate(mode.run) / 2.0
     return [
-        Observable(f"at_{index}", f"step({half!r} - abs({wall.parameter} - ({float(point)!r})))")
+        Observable(f"at_{index}", f"step({half!r} - abs({mode.parameter} - ({float(point)!r})))")
         for index, point in enumerate(points)
     ]
 
 
 def _residual_entropy_records(run: Run) -> Recorder:
-    wall, points, _ = _law(run)
-    return Recorder(observables=tuple(_indicators(wall, points)))
+    mode, points, _ = _law(run)
+    return Recorder(observables=tuple(_indicators(mode, points)))
 
 
 @law(
@@ -462,13 +463,13 @@ def residual_entropy(run: Run) -> Iterator[Prediction]:
 
     Ours; not to be attributed to arXiv:2505.10559, whose third law is not known to us.
     """
-    wall, points, weights = _law(run)
-    moments = tuple(Moment("mean", name_of(run, one), run.steps) for one in _indicators(wall, points))
+    mode, points, weights = _law(run)
+    moments = tuple(Moment("mean", name_of(run, one), run.steps) for one in _indicators(mode, points))
     yield row(
         Function("entropy", shannon_entropy, moments),
         float(shannon_entropy(*weights)),
-        f"Shannon entropy of {wall.parameter}",
+        f"Shannon entropy of {mode.parameter}",
         resolution=0.01,
-        conditions=f"eta*a/sigma = {constant_rate(run) * wall.curvature / wall.sigma:.4g}, {len(points)} points",
+        conditions=f"eta*a/sigma = {constant_rate(run) * mode.curvature / mode.sigma:.4g}, {len(points)} points",
         rival=Rival("ln 2", float(np.log(2.0))),
     )

@@ -26,8 +26,8 @@ from sgdsim.formulas import evaluation
 from sgdsim.model.run import Run
 from sgdsim.prediction import NotApplicable, require
 from sgdsim.theory.methods.entropic_loss import EntropicLoss
-from sgdsim.theory.methods.fast_directions import constant_rate
 from sgdsim.theory.methods.linear_response import Population, minimum, start_of
+from sgdsim.theory.methods.modes import constant_rate
 from sgdsim.theory.quadrature.expectation import Expected
 from sgdsim.theory.quadrature.nested import Numerical
 

@@ -29,8 +29,8 @@ from sgdsim.model.loss import Loss
 from sgdsim.model.run import Run
 from sgdsim.prediction import require
 from sgdsim.theory.methods.entropic_loss import EntropicLoss
-from sgdsim.theory.methods.fast_directions import constant_rate
 from sgdsim.theory.methods.linear_response import Population, batch_noise, start_of
+from sgdsim.theory.methods.modes import constant_rate
 
 if TYPE_CHECKING:
     import sympy

@@ -19,7 +19,8 @@ from sgdsim.model.loss import Loss
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Run
 from sgdsim.prediction import NotApplicable, require
-from sgdsim.theory.methods.fast_directions import constant_rate, directions
+from sgdsim.theory.methods.directions import directions
+from sgdsim.theory.methods.modes import constant_rate
 
 if TYPE_CHECKING:
     import sympy

@@ -143,7 +143,7 @@ def test_the_kurtosis_is_what_the_recursion_of_moments_says(rate, loss):
 def test_the_kurtosis_of_label_noise_is_the_handbooks():
     def excess(h: float) -> float:
         loss = linear_regression([0.0])
-        return minibatches.one_sample_kurtosis(loss, minibatches.slopes(loss)[0], h)[0]
+        return minibatches.one_sample_kurtosis(loss, minibatches.random_directions(loss)[0], h)[0]
 
     h = 0.12
     v, r4 = h / (2 - 3 * h), 1 - 4 * h + 18 * h**2 - 60 * h**3 + 105 * h**4

@@ -168,7 +168,7 @@ class TestMoments:
         told = make_run(loss, optimizer=Optimizer("momentum", {"momentum": 0.6}))
         assert any(row.verdict == "disagrees" for row in verdicts(run, "affine-moments", told=told))
 
-    def test_it_leaves_fast_directions_to_ntl_1(self) -> None:
+    def test_it_leaves_fast_directions_to_valley(self) -> None:
         with pytest.raises(NotApplicable, match="valley"):
             find_law("affine-moments").predictions([make_run(Loss("u**2/2 + z*u", ("u",), {}, NOISE))])
 

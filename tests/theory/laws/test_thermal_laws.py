@@ -27,7 +27,7 @@ from sgdsim.prediction import Distance, NotApplicable, Prediction
 from sgdsim.statistics.comparison import Comparison, compare
 from sgdsim.theory import AUTOMATIC, find_law, predict, requirements
 from sgdsim.theory.laws import equilibrium, valley
-from sgdsim.theory.methods.fast_directions import modes
+from sgdsim.theory.methods.modes import modes
 from tests.statistics.test_estimators import stacked, synthetic
 
 LAWS = {id: find_law(id) for id in AUTOMATIC[:5]}

@@ -20,7 +20,7 @@ from sgdsim.prediction import DriftCurve, NotApplicable, PathMean
 from sgdsim.statistics.comparison import compare
 from sgdsim.theory import find_law
 from sgdsim.theory.laws import first_law, second_law
-from sgdsim.theory.methods.fast_directions import modes
+from sgdsim.theory.methods.modes import modes
 from sgdsim.theory.methods.rivers import river
 
 

@@ -15,8 +15,8 @@ from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.prediction import NotApplicable
-from sgdsim.theory.methods.fast_directions import constant_rate
 from sgdsim.theory.methods.gradient_flow import ModifiedMean, along, flow, modified_mean
+from sgdsim.theory.methods.modes import constant_rate
 
 LABELS = (2.2, -0.2)
 START = np.array([1.6, 0.5])

@@ -25,15 +25,24 @@ FALSE_ALARM = 1e-4
 """Of the test as a whole, were every table to reject at exactly ALPHA."""
 
 
-def report(data: dict[str, Any], folder: Path, rate: float = 1.0) -> Report:
-    """The automatic table of a scenario; simulated with a learning rate that is off by a factor."""
+def report(data: dict[str, Any], folder: Path, slip: float = 1.0) -> Report:
+    """The automatic table of a scenario; simulated at `slip` times the learning rate that is stated."""
     data = {**data, "predict": [{"id": id, "automatic": True} for id in AUTOMATIC]}
     path = folder / "run.h5"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # trajectories may diverge: users are warned, and go on
-        scenario = scenario_from(data, "random", "here")
-        run_scenario(scenario, path, overwrite=True)
+        stated = scenario_from(data, "random", "here")
+        runs = [replace(run, schedule=_scaled(run.schedule, slip)) for run in stated.runs]
+        ensemble = simulate_runs(runs, scenario=stated.toml, sweep=stated.sweep or None)
+    ensemble.save(path, overwrite=True)
     return compare_file(path)
+
+
+def _scaled(schedule: Schedule, factor: float) -> Schedule:
+    """A schedule with another rate to start from."""
+    kind, colon, arguments = schedule.text.rpartition(":")
+    rate, *rest = arguments.split(",")
+    return Schedule(kind + colon + ",".join((repr(factor * float(rate)), *rest)))
 
 
 def accused(data: dict[str, Any], folder: Path) -> str:

@@ -402,7 +402,7 @@ def _law(run: Run) -> tuple[Mode, np.ndarray, np.ndarray]:
     found, rate = steady_modes(run), constant_rate(run)
     require(
         len(found) == 1 and found[0].has_normal_noise and not found[0].centre,
-        "holds for one mode about zero with normal noise",
+        "holds for one fast direction about zero with normal noise",
     )
     (mode,) = found
     check_forgotten(mode, _left(rate, mixed_variance(rate, mode.curvature, mode.sigma)) ** run.steps)

@@ -1,4 +1,4 @@
-"""Fast directions of a loss: the parameters in whose sample gradient they stand linearly, found in symbols."""
+"""Fast directions of a loss, in symbols: parameters whose own gradient is linear in them, with noise of its own."""
 
 from __future__ import annotations
 

@@ -50,8 +50,11 @@ def of_mode(
 
     Examples
     --------
+    >>> from sgdsim.model.loss import Loss
+    >>> from sgdsim.model.noise import Noise
     >>> from sgdsim.model.optimizers import Optimizer
-    >>> from sgdsim.prediction import Moment
+    >>> from sgdsim.model.schedules import Schedule
+    >>> from sgdsim.theory.methods.modes import modes
     >>> loss = Loss("x**2/2 + z*x", ("x",), {}, {"z": Noise.parse("normal")})
     >>> (mode,) = modes(Run(loss, Optimizer(), Schedule("0.5"), {"x": 0.0}, 1000, 100))
     >>> of_mode(mode, Moment("variance", "x", 50), mode.cumulants(50)[1]).quantity

@@ -271,7 +271,10 @@ def modes(run: Run) -> tuple[Mode, ...]:
 
     Examples
     --------
+    >>> from sgdsim.model.loss import Loss
+    >>> from sgdsim.model.noise import Noise
     >>> from sgdsim.model.optimizers import Optimizer
+    >>> from sgdsim.model.schedules import Schedule
     >>> loss = Loss("x**2/2 + z*x", ("x",), {}, {"z": Noise.parse("normal")})
     >>> (mode,) = modes(Run(loss, Optimizer(), Schedule("0.5"), {"x": 0.0}, 1000, 100))
     >>> round(mode.cumulants(100)[1], 6)  # valley: 0.5/(2 - 0.5)
@@ -397,7 +400,9 @@ def constant_rate(run: Run) -> float:
 
     Examples
     --------
+    >>> from sgdsim.model.loss import Loss
     >>> from sgdsim.model.optimizers import Optimizer
+    >>> from sgdsim.model.schedules import Schedule
     >>> constant_rate(Run(Loss("x**2", ("x",)), Optimizer(), Schedule("0.1"), {"x": 1.0}, 1000, 100))
     0.1
     """

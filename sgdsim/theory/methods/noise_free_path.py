@@ -30,6 +30,7 @@ def noise_free_path(run: Run, names: Iterable[str]) -> Mapping[str, np.ndarray]:
 
     Examples
     --------
+    >>> from sgdsim.model.noise import Noise
     >>> from sgdsim.model.optimizers import Optimizer
     >>> loss = Loss("x**2/2 + z*x", ("x",), {}, {"z": Noise.parse("normal")})
     >>> noise_free_path(Run(loss, Optimizer(), Schedule("0.5"), {"x": 1.0}, 1000, 3), ["x"])["x"]

@@ -8,6 +8,7 @@ the laws, which must know where they hold, and the statistics, which must know w
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from scipy.stats import binom
 from sgdsim.app.workflow import Report, compare_file, run_scenario
 from sgdsim.base import toml
 from sgdsim.input.loading import scenario_from
+from sgdsim.model.schedules import Schedule
+from sgdsim.simulation.run_loop import simulate_runs
 from sgdsim.theory import AUTOMATIC
 from tests.random_losses import cases
 
@@ -69,6 +72,17 @@ def test_a_hundred_random_losses(tmp_path: Path) -> None:
 @pytest.mark.validate
 def test_two_thousand_random_losses(tmp_path: Path) -> None:
     check(structures=160, each=13, trajectories=20_000, folder=tmp_path)
+
+
+def test_a_wrong_learning_rate_is_accused(tmp_path: Path) -> None:
+    """The negative control: of the losses whose tables decide anything, half or more accuse a rate that is 20 % off."""
+    decided, caught = 0, 0
+    for data in cases(structures=20, each=1, trajectories=20_000):
+        if any(row.verdict == "agrees" for row in report(data, tmp_path).comparisons):
+            decided += 1
+            caught += report(data, tmp_path, slip=1.2).disagrees
+    assert decided >= 5
+    assert caught >= 0.5 * decided
 
 
 def test_an_adiabatic_law_does_not_hold_where_the_river_leaves_its_path(tmp_path: Path) -> None:

@@ -279,9 +279,9 @@ class Prediction:
         Optional.
     expect
         One of `EXPECTED`: what a right simulation must find.
-    small, series
-        For a prediction of order k: the small parameter, mostly the learning rate, and a text that is equal for
-        points which differ in it alone.
+    small, small_name, series
+        For a prediction of order k: the small parameter, mostly the learning rate, what it is called, and a text that
+        is equal for points which differ in it alone.
 
     Examples
     --------
@@ -302,6 +302,7 @@ class Prediction:
     rival: Rival | None = None
     expect: str = "agrees"
     small: float = nan
+    small_name: str = "learning rate"
     series: str = ""
     assumes: tuple[Condition, ...] = ()
     asked: bool = True

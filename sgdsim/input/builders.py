@@ -20,9 +20,9 @@ from sgdsim.base.numbers import read_number
 from sgdsim.base.problems import attempt_all
 from sgdsim.formulas.vectors import base_name
 from sgdsim.input.fields import between, finite, formulas, resolution, whole
-from sgdsim.input.problems import shown, validated
 from sgdsim.input.readers import check_free
 from sgdsim.input.schema import KEYS, LossTable, PredictTable, RecordTable, RunTable, SymmetryTable
+from sgdsim.input.wording import shown, validated
 from sgdsim.model.data import read_columns
 from sgdsim.model.loss import Loss
 from sgdsim.model.losses import CATALOGUE

@@ -20,10 +20,10 @@ from sgdsim.input.file_references import inline_files, named_files
 from sgdsim.input.option_values import claim
 from sgdsim.input.parts import parts_of
 from sgdsim.input.plain import plain
-from sgdsim.input.problems import listed, validated
 from sgdsim.input.runs import read_runs
 from sgdsim.input.schema import KEYS, TABLES, TOP, About
 from sgdsim.input.sweep import labels, read_sweep
+from sgdsim.input.wording import listed, validated
 from sgdsim.model.recorder import Recorder
 from sgdsim.model.run import Run
 

@@ -27,8 +27,8 @@ from sgdsim.input.fields import (
     takes,
     whole,
 )
-from sgdsim.input.problems import validated
 from sgdsim.input.readers import read_histograms, read_noise, read_observables, read_start_of_each, read_starts
+from sgdsim.input.wording import validated
 from sgdsim.model.run import DTYPES
 from sgdsim.model.symmetry import Symmetry
 from sgdsim.prediction import EXPECTED

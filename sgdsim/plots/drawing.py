@@ -31,7 +31,7 @@ KINDS = {
     "moments": "mean, variance and other statistics against steps",
     "drift": "mean change of a step, and that of its square, by bins",
     "sweep": "statistics against what is swept",
-    "order": "what a prediction of finite order leaves, against the learning rate",
+    "order": "what a prediction of finite order leaves, against its small parameter",
     "schedule": "the learning rate against steps",
     "trajectories": "a few trajectories, and the quantiles of all",
 }

@@ -250,6 +250,7 @@ def ratio_row(
     order: Order = "exact",
     resolution: float | None = None,
     function: Callable[..., Any] = over,
+    statistic: str = "ratio",
     **others: Any,
 ) -> Prediction:
     """A row about a moment, or several together, in units of what a formula gives for them.
@@ -268,6 +269,8 @@ def ratio_row(
         As of `Prediction`.
     function
         `over` of the sum of the moments, `change_over` of the difference of two.
+    statistic
+        What the ratio is called in a table.
 
     Examples
     --------
@@ -276,7 +279,7 @@ def ratio_row(
     (0.9, 1.0)
     """
     measured = (moments,) if isinstance(moments, Moment) else tuple(moments)
-    return row(Function("ratio", partial(function, unit), measured), value, quantity, order, resolution, **others)
+    return row(Function(statistic, partial(function, unit), measured), value, quantity, order, resolution, **others)
 
 
 def at_enough_values(rows: Iterable[Prediction]) -> list[Prediction]:

@@ -20,13 +20,16 @@ from sgdsim.model.loss import Loss
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Run
 from sgdsim.prediction import NotApplicable, require
-from sgdsim.theory.methods.fast_directions import constant_rate, directions
+from sgdsim.theory.methods.directions import directions
+from sgdsim.theory.methods.modes import constant_rate
 
 if TYPE_CHECKING:
     import sympy
 
 HIGHEST = 3
-"""Of the derivatives."""
+"""Highest order of the derivatives of a and c."""
+FORGOTTEN = 1e-4
+"""What may be left of the start of a river."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,9 +163,8 @@ def single_start(run: Run, parameter: str) -> float:
     2.0
     """
     start = run.initial[parameter]
-    if not isinstance(start, float | int):
-        raise NotApplicable(f"{parameter} starts from more than one point")
-    return float(start)
+    require(isinstance(start, float | int), f"{parameter} starts from more than one point")
+    return float(start)  # type: ignore[arg-type]
 
 
 def square_of(known: River) -> Observable:
@@ -178,6 +180,17 @@ def square_of(known: River) -> Observable:
     'y**2'
     """
     return Observable(f"{known.slow}_squared", f"{known.slow}**2")
+
+
+def check_remembered(known: River, left: float) -> None:
+    """Refuse a river that still remembers its start.
+
+    Raises
+    ------
+    NotApplicable
+        With what is left.
+    """
+    require(left < FORGOTTEN, f"the start of {known.slow} is still remembered, to {left:.1g}")
 
 
 @lru_cache(maxsize=64)

@@ -382,7 +382,7 @@ def states(loss: Loss, initial: dict[str, float], rate: float) -> np.ndarray:
 
 
 def test_steps_conserve_what_the_charge_says():
-    """NT-13, the sum of the logits; NT-4, u = w stays and |u^2 - w^2| never grows."""
+    """The sum of the logits; u = w stays and |u^2 - w^2| never grows."""
     logits = states(CATALOGUE["softmax"](), {"z[0]": 0.5, "z[1]": -1.0, "z[2]": 2.0}, 0.5)
     np.testing.assert_allclose(logits.sum(axis=-1), 1.5, atol=1e-13)
     assert np.ptp(logits[-1, :, 0]) > 0.01

@@ -124,7 +124,7 @@ def test_digest_does_not_depend_on_how_the_run_is_cut(river_run):
 
 
 def test_any_cut_gives_the_same_numbers_and_none_that_never_ends_is_begun(river_run):
-    """Kernels draw the noise of four steps at once: spans of other lengths once drew it anew, and gave other numbers."""
+    """Kernels draw the noise of four steps at once: spans of other lengths once drew it anew."""
     run = river_run(trajectories=300, steps=21, recorder=Recorder(every=2, snapshots=(21,)))
     for device in ("cpu", "python"):
         reference = simulate(run, device=device).digest()

@@ -98,7 +98,7 @@ class _Place:
     index: tuple[int, ...] = ()
 
     def read(self, *part: slice) -> np.ndarray:
-        with hdf5.opened(self.path) as file:
+        with hdf5.opened(self.path, again=True) as file:
             if _stamp(self.path) != self.stamp:
                 raise InputError(f"{self.path}: the file has changed since it was opened")
             return _values(file[self.name], (*self.index, *part))
@@ -419,8 +419,8 @@ def open_parts(path: str | os.PathLike[str]) -> dict[str, Ensemble]:
     """
     import h5py
 
-    path = Path(path).absolute()
     with hdf5.opened(path) as file:
+        path = Path(path).absolute()  # where its values are read when they are asked for
         attributes = _attributes(file)
         if attributes.get("source") != "sgdsim" or "schema_version" not in attributes:
             raise InputError(f"{path}: an HDF5 file, but not one written by sgdsim")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from math import inf
+from mmap import ACCESS_READ, mmap
 from typing import Any
 
 from sgdsim.base.errors import InputError
@@ -12,13 +14,23 @@ from sgdsim.base.files import PathLike, about, check_input
 from sgdsim.base.interrupts import held_back
 from sgdsim.base.memory import available_memory
 
+_HEAP = b"GCOL\x01"
+"""What a global heap begins with: there HDF5 keeps what has no fixed length, such as texts."""
+
 _MOST_PACKED = 1032
 """Bytes that deflate, which packs best of what HDF5 comes with, can make one of."""
 
 
 @contextmanager
-def opened(path: PathLike) -> Iterator[Any]:
+def opened(path: PathLike, again: bool = False) -> Iterator[Any]:
     """A file open for reading.
+
+    Parameters
+    ----------
+    path
+        Of the file.
+    again
+        Whether it was opened before, so that what takes a look at all of it need not be repeated.
 
     Raises
     ------
@@ -31,8 +43,35 @@ def opened(path: PathLike) -> Iterator[Any]:
     if not h5py.is_hdf5(path):
         raise InputError(f"{path}: is not an HDF5 file")
     damaged = "cannot be read, truncated or damaged"  # where anything can be of the wrong kind
-    with about(path, damaged), held_back(), h5py.File(path, "r", locking="best-effort") as file:
-        yield file
+    with about(path, damaged), held_back():
+        if not again:
+            _check_heaps(path)
+        with h5py.File(path, "r", locking="best-effort") as file:
+            yield file
+
+
+def _check_heaps(path: PathLike) -> None:
+    """Refuse a file with a damaged heap: HDF5 (2.0.0) believes the sizes in it, and can go round in it for ever.
+
+    What only looks like a heap, among the numbers of a variable, has no size that a heap can have.
+    """
+    with open(path, "rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+        start = content.find(_HEAP)
+        while start >= 0:
+            size = int.from_bytes(content[start + 8 : start + 16], "little")
+            if 4096 <= size <= len(content) - start and not _is_whole(content, start + 16, start + size):
+                raise InputError(f"a heap at byte {start} is damaged")
+            start = content.find(_HEAP, start + len(_HEAP))
+
+
+def _is_whole(heap: mmap, start: int, stop: int) -> bool:
+    """Whether the objects of a heap fill it to its end."""
+    while start + 16 <= stop:
+        index, size = struct.unpack_from("<H6xQ", heap, start)
+        if index == 0 and size < 16:  # the free space, of whose size its head is a part
+            return False
+        start += 16 + -(-size // 8) * 8 if index else size
+    return start <= stop
 
 
 def members(group: Any) -> dict[str, Any]:
@@ -75,7 +114,8 @@ def attributes(item: Any, but: Container[str] = ()) -> dict[str, Any]:
         if name in but:
             continue
         attribute = item.attrs.get_id(name)
-        if attribute.get_storage_size() > item.file.id.get_filesize():
+        size = attribute.get_space().get_simple_extent_npoints() * attribute.get_type().get_size()
+        if size > item.file.id.get_filesize():
             raise InputError(f"attribute {name!r} is larger than the file")
         readable = attribute.get_type().get_class() in (h5py.h5t.STRING, h5py.h5t.INTEGER, h5py.h5t.FLOAT)
         found[name] = item.attrs[name] if readable else str(attribute.dtype)

@@ -59,7 +59,7 @@ def check_input(path: PathLike, most: float = MAX_BYTES) -> None:
 
 
 @contextmanager
-def about(path: PathLike, problem: str = "cannot be used, it is not as sgdsim writes it") -> Iterator[None]:
+def about(path: PathLike, problem: str = "cannot be used as it stands") -> Iterator[None]:
     """Say of whatever goes wrong in the block, in one sentence, that it is about this file.
 
     For what is computed from a file that somebody else may have written: there anything can be missing, of another
@@ -83,7 +83,7 @@ def about(path: PathLike, problem: str = "cannot be used, it is not as sgdsim wr
     ...     {}["theta"]
     Traceback (most recent call last):
     ...
-    sgdsim.base.errors.InputError: run.h5: cannot be used, it is not as sgdsim writes it (KeyError: 'theta')
+    sgdsim.base.errors.InputError: run.h5: cannot be used as it stands (KeyError: 'theta')
     """
     try:
         yield

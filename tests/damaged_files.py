@@ -38,6 +38,8 @@ COMMANDS: dict[str, list[str]] = {
     "plot": ["plot", "changed.h5", "--overwrite", "-o", "density.svg"],
     "moments": ["plot", "changed.h5", "--overwrite", "-o", "moments.svg", "--kind", "moments"],
     "drift": ["plot", "changed.h5", "--overwrite", "-o", "drift.svg", "--kind", "drift"],
+    "theory": ["theory", "changed.h5"],
+    "schedule": ["schedule", "--measure", "changed.h5", "--peak", "0.1", "--steps", "20"],
     "from": [
         *("simulate", "--from", "changed.h5", "-o", "next.h5", "--overwrite", "--device", "python"),
         *("--loss", "(x - z)**2/2 + y**2/2", "--noise", "z=normal", "--parameter", "x=0", "--parameter", "y=0"),

@@ -43,10 +43,10 @@ def opened(path: PathLike, again: bool = False) -> Iterator[Any]:
     if not h5py.is_hdf5(path):
         raise InputError(f"{path}: is not an HDF5 file")
     damaged = "cannot be read, truncated or damaged"  # where anything can be of the wrong kind
-    with about(path, damaged), held_back():
+    with about(path, damaged):
         if not again:
             _check_heaps(path)
-        with h5py.File(path, "r", locking="best-effort") as file:
+        with held_back(), h5py.File(path, "r", locking="best-effort") as file:
             yield file
 
 

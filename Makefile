@@ -10,7 +10,7 @@ SGDSIM    := $(BIN)/sgdsim
 PYTEST    := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
 SCENARIOS := $(sort $(basename $(notdir $(wildcard scenarios/*.toml))))
 KERNEL_TESTS := tests/kernels/test_cuda.py tests/kernels/test_philox.py tests/kernels/test_independence.py \
-	tests/simulation/test_run_loop.py
+	tests/simulation/test_run_loop.py tests/test_digests.py
 PACKAGE   := $(shell find sgdsim -name '*.py' 2>/dev/null)
 OPTIONS   ?=
 

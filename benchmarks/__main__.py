@@ -112,7 +112,10 @@ def _measure_losses(bench: Bench, plan: Plan) -> LossResults:
     for job in plan.variants:
         variants = "float64", *VARIANTS[job.model]
         alone |= bench.measure([_ours(job, variant=variant) for variant in variants], plan.rounds)
-    return LossResults(timings, alone, processes.compilations([*SETTINGS]) if plan.complete else {})
+    if not plan.complete:
+        return LossResults(timings, alone)
+    common, compilations = processes.compilations([*SETTINGS])
+    return LossResults(timings, alone, compilations, processes.first_calls([*SETTINGS]), common)
 
 
 def _one_thread(job: Job, peers: Iterable[str]) -> list[Task]:

@@ -15,10 +15,14 @@ RATIOS = {
     ("NumPy", "float64"): 5.0,
     ("JAX", "vmap of grad, float32"): 6.0,
     ("JAX", "by hand, float32"): 4.0,
+    ("JAX", "by hand with rbg, float32"): None,
     ("PyTorch", "by hand, float32"): None,
     ("naive numba", "float64"): None,
 }
-COMPILE_SECONDS = 4.0
+# Processor seconds from a loss's text to machine code, and those over JAX's first call by `vmap` of `grad`: the most
+# for a loss of so many parameters at most.
+COMPILE_SECONDS = {8: 1.5, 32: 4.0}
+COMPILE_RATIO = {8: 1.0, 32: 1.5}
 # Each variant of ours with the most that it may take of the time of another.
 OF_POLYNOMIAL, RECORDING_PERCENT = 2.5, 10.0
 
@@ -33,13 +37,18 @@ class LossResults:
         Each loss by every program, on one thread.
     alone
         Ours alone: the step of some losses, with recording, and with a polynomial in place of the loss's function.
-    compilations
-        Processor seconds that the kernels of each loss take; empty when not measured.
+    compilations, first_calls
+        Processor seconds that the kernels of each loss take, and the first call of JAX's `vmap` of `grad`, each in a
+        fresh process; empty when not measured.
+    common
+        Those of what all losses share.
     """
 
     timings: Timings
     alone: Timings
     compilations: Mapping[str, float] = field(default_factory=dict)
+    first_calls: Mapping[str, float] = field(default_factory=dict)
+    common: float | None = None
 
     @property
     def groups(self) -> tuple[Timings, Timings]:
@@ -71,7 +80,7 @@ class _Column:
     """One figure of each loss, with its bar as in `Bar`, or none."""
 
     figure: str
-    bar: float | None
+    bar: float | Mapping[int, float] | None
     values: Mapping[str, float]
     at_least: bool = False
     unit: str = ""
@@ -80,13 +89,20 @@ class _Column:
     def heading(self) -> str:
         if self.bar is None:
             return self.figure
-        return f"{self.figure} ({'≥' if self.at_least else '≤'} {self.bar:g}{self.unit})"
+        texts = [f"{self.bar:g}"] if isinstance(self.bar, float) else [f"{bar:g}" for bar in self.bar.values()]
+        return f"{self.figure} ({'≥' if self.at_least else '≤'} {' or '.join(texts)}{self.unit})"
+
+    def bar_of(self, model: str) -> float:
+        if isinstance(self.bar, Mapping):
+            return next(bar for most, bar in self.bar.items() if len(SETTINGS[model].initial) <= most)
+        assert self.bar is not None
+        return self.bar
 
     def bars(self) -> dict[str, Bar]:
         if self.bar is None:
             return {}
         return {
-            model: Bar(f"{model}: {self.figure}", self.bar, value, self.at_least, self.unit)
+            model: Bar(f"{model}: {self.figure}", self.bar_of(model), value, self.at_least, self.unit)
             for model, value in self.values.items()
         }
 
@@ -97,6 +113,7 @@ class _Column:
 
 
 def _columns(results: LossResults) -> list[_Column]:
+    ratios = {model: results.compilations[model] / first for model, first in results.first_calls.items()}
     recording = {model: (value - 1) * 100 for model, value in results.of_variants("recording").items()}
     return [
         *(
@@ -106,6 +123,7 @@ def _columns(results: LossResults) -> list[_Column]:
         _Column("ours / a polynomial", OF_POLYNOMIAL, results.of_variants("polynomial", inverse=True)),
         _Column("recording, on top", RECORDING_PERCENT, recording, unit=" %"),
         _Column("compilation", COMPILE_SECONDS, results.compilations, unit=" s"),
+        _Column("compilation / first call of JAX", COMPILE_RATIO, ratios),
     ]
 
 

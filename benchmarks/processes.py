@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.peers import PEERS
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -47,15 +49,25 @@ def measure(repeats: int = 3) -> Processes:
     return Processes(cold, _medians(warm), _medians(helps), memory)
 
 
-def compilations(models: Sequence[str]) -> dict[str, float]:
-    """Processor seconds of the kernels of each loss, with all else that is compiled in the cache."""
-    found = {}
+def compilations(models: Sequence[str]) -> tuple[float, dict[str, float]]:
+    """Processor seconds of what losses share, and of the kernels of each with that in the cache."""
+    found = []
     with tempfile.TemporaryDirectory(prefix="sgdsim-benchmark-") as folder:
         for model in (models[0], *models):  # the first process also compiles what losses share
             for path in [*Path(folder).rglob("sgdsim_run_*")]:
                 path.unlink()
-            found[model] = float(_timed([sys.executable, "-m", "benchmarks.start", "kernels", model], folder)[2])
-    return found
+            found.append(float(_timed([sys.executable, "-m", "benchmarks.start", "kernels", model], folder)[2]))
+    first, *each = found
+    return first - each[0], dict(zip(models, each, strict=True))
+
+
+def first_calls(models: Sequence[str]) -> dict[str, float]:
+    """Processor seconds of the first call of JAX's `vmap` of `grad`, less a second one; none without JAX."""
+    if not PEERS["JAX"].installed:
+        return {}
+    return {
+        model: float(_timed([sys.executable, "-m", "benchmarks.start", "first_call", model], "")[2]) for model in models
+    }
 
 
 def _timed(command: list[str], cache: str) -> tuple[float, float, str]:

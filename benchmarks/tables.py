@@ -77,12 +77,13 @@ def bars(results: Results) -> list[Bar]:
     sizes, lengths = _flat(results.trajectories, "trajectories"), _flat(results.steps, "steps")
     return [
         *_ratios(results.reference),
-        Bar("full step / noise generation alone", 1.6, noise, at_least=False),
+        Bar("full step / noise generation alone", 1.5, noise, at_least=False),
         Bar("recording moments of 4 observables every 100 steps, on top", 10, recording, at_least=False, unit=" %"),
         *_speedup(results.threads),
         Bar(f"spread over trajectories, {_span(sizes, 'trajectories')}", 15, _spread(sizes), at_least=False, unit=" %"),
         Bar(f"spread over steps, {_span(lengths, 'steps')}", 15, _spread(lengths), at_least=False, unit=" %"),
         *_process_bars(results.processes),
+        Bar("what all formulas share, compiled once a machine", 15, results.losses.common, at_least=False, unit=" s"),
     ]
 
 
@@ -108,7 +109,7 @@ def _process_bars(processes: Processes | None) -> list[Bar]:
     if processes is not None:
         warm, help_text, megabytes = processes.warm[1], processes.help[1], processes.memory and processes.memory / 1e6
     return [
-        Bar("warm start of a scenario to its first step", 2, warm, at_least=False, unit=" s"),
+        Bar("warm start of a scenario to its first step", 1.2, warm, at_least=False, unit=" s"),
         Bar("`sgdsim --help`", 0.3, help_text, at_least=False, unit=" s"),
         Bar(run, allowance, megabytes, at_least=False, unit=" MB"),
     ]
@@ -271,6 +272,8 @@ def data(results: Results) -> dict[str, Any]:
             {"group": name, **plain(timing)} for name, group in results.groups.items() for timing in group.values()
         ],
         "compile_seconds": dict(results.losses.compilations),
+        "common_compile_seconds": results.losses.common,
+        "first_call_seconds_of_jax": dict(results.losses.first_calls),
         "processes": results.processes and asdict(results.processes),
         "gains": [asdict(gain) for gain in results.gains],
     }

@@ -8,6 +8,7 @@ the laws, which must know where they hold, and the statistics, which must know w
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from scipy.stats import binom
 from sgdsim.app.workflow import Report, compare_file, run_scenario
 from sgdsim.base import toml
 from sgdsim.input.loading import scenario_from
+from sgdsim.model.schedules import Schedule
+from sgdsim.simulation.run_loop import simulate_runs
 from sgdsim.theory import AUTOMATIC
 from tests.random_losses import cases
 
@@ -25,15 +28,24 @@ FALSE_ALARM = 1e-4
 """Of the test as a whole, were every table to reject at exactly ALPHA."""
 
 
-def report(data: dict[str, Any], folder: Path, rate: float = 1.0) -> Report:
-    """The automatic table of a scenario; simulated with a learning rate that is off by a factor."""
+def report(data: dict[str, Any], folder: Path, slip: float = 1.0) -> Report:
+    """The automatic table of a scenario; simulated at `slip` times the learning rate that is stated."""
     data = {**data, "predict": [{"id": id, "automatic": True} for id in AUTOMATIC]}
     path = folder / "run.h5"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # trajectories may diverge: users are warned, and go on
-        scenario = scenario_from(data, "random", "here")
-        run_scenario(scenario, path, overwrite=True)
+        stated = scenario_from(data, "random", "here")
+        runs = [replace(run, schedule=_scaled(run.schedule, slip)) for run in stated.runs]
+        ensemble = simulate_runs(runs, scenario=stated.toml, sweep=stated.sweep or None)
+    ensemble.save(path, overwrite=True)
     return compare_file(path)
+
+
+def _scaled(schedule: Schedule, factor: float) -> Schedule:
+    """A schedule with another rate to start from."""
+    kind, colon, arguments = schedule.text.rpartition(":")
+    rate, *rest = arguments.split(",")
+    return Schedule(kind + colon + ",".join((repr(factor * float(rate)), *rest)))
 
 
 def accused(data: dict[str, Any], folder: Path) -> str:
@@ -60,6 +72,17 @@ def test_a_hundred_random_losses(tmp_path: Path) -> None:
 @pytest.mark.validate
 def test_two_thousand_random_losses(tmp_path: Path) -> None:
     check(structures=160, each=13, trajectories=20_000, folder=tmp_path)
+
+
+def test_a_wrong_learning_rate_is_accused(tmp_path: Path) -> None:
+    """The negative control: of the losses whose tables decide anything, half or more accuse a rate that is 20 % off."""
+    decided, caught = 0, 0
+    for data in cases(structures=20, each=1, trajectories=20_000):
+        if any(row.verdict == "agrees" for row in report(data, tmp_path).comparisons):
+            decided += 1
+            caught += report(data, tmp_path, slip=1.2).disagrees
+    assert decided >= 5
+    assert caught >= 0.5 * decided
 
 
 def test_an_adiabatic_law_does_not_hold_where_the_river_leaves_its_path(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def adam(rate: Any, theta: Vectors, state: Any, gradient: Vectors) -> Any:
     return theta, (mean, square, done)
 
 
-def walk(make_gradient: Any, axis: int, dtype: Any, job: Job, threads: int) -> Simulate:
+def walk(make_gradient: Any, axis: int, generator: str, dtype: Any, job: Job, threads: int) -> Simulate:
     """One compiled function from the key to the final state; trajectories are along the axis."""
     setting = SETTINGS[job.model]
     gradient, constants = make_gradient(job.model), vectors(jnp, job.constants, dtype)
@@ -143,7 +143,7 @@ def walk(make_gradient: Any, axis: int, dtype: Any, job: Job, threads: int) -> S
     seeds = count()
 
     def simulate() -> State:
-        theta = jax.block_until_ready(run(jax.random.key(next(seeds))))
+        theta = jax.block_until_ready(run(jax.random.key(next(seeds), impl=generator)))
         return by_parameter({name: jnp.moveaxis(value, axis, -1) for name, value in theta.items()}, job)
 
     return simulate
@@ -151,10 +151,11 @@ def walk(make_gradient: Any, axis: int, dtype: Any, job: Job, threads: int) -> S
 
 MODELS: Models = {
     model: {
-        f"{name}, {dtype.__name__}": partial(walk, make_gradient, axis, dtype)
-        for name, make_gradient, axis in (
-            ("vmap of grad", vmap_of_grad, 0),
-            ("by hand", by_hand, 0 if model == "minibatches" else -1),
+        f"{name}, {dtype.__name__}": partial(walk, make_gradient, axis, generator, dtype)
+        for name, make_gradient, axis, generator in (
+            ("vmap of grad", vmap_of_grad, 0, "threefry2x32"),
+            ("by hand", by_hand, 0 if model == "minibatches" else -1, "threefry2x32"),
+            ("by hand with rbg", by_hand, 0 if model == "minibatches" else -1, "rbg"),
         )
         for dtype in (jnp.float32, jnp.float64)
     }

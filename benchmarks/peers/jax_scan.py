@@ -1,4 +1,4 @@
-"""JAX: `jit` of a `lax.scan` with its default generator, threefry; the gradient by hand, or by `vmap` of `grad`."""
+"""JAX: `jit` of a `lax.scan`; the gradient by hand, or by `vmap` of `grad`; threefry, its default generator, or rbg."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def gpu() -> str:
         raise RuntimeError(f"JAX finds no GPU {error}".strip()) from None
 
 
-def river_valley(dtype: Any, by_hand: bool, job: Job, threads: int) -> Simulate:
+def river_valley(dtype: Any, by_hand: bool, generator: str, job: Job, threads: int) -> Simulate:
     """One compiled function from the key to the final state."""
     constants = [dtype(job.constants[name]) for name in ("a0", "k", "c2", "sigma")]
     a0, k, c2, sigma = constants
@@ -52,7 +52,7 @@ def river_valley(dtype: Any, by_hand: bool, job: Job, threads: int) -> Simulate:
     seeds = count()
 
     def simulate() -> State:
-        x, y = jax.block_until_ready(run(jax.random.key(next(seeds))))
+        x, y = jax.block_until_ready(run(jax.random.key(next(seeds), impl=generator)))
         return {"x": x, "y": y}
 
     return simulate
@@ -60,10 +60,13 @@ def river_valley(dtype: Any, by_hand: bool, job: Job, threads: int) -> Simulate:
 
 MODELS: Models = {
     "river_valley": {
-        "by hand, float64": partial(river_valley, jnp.float64, True),
-        "by hand, float32": partial(river_valley, jnp.float32, True),
-        "vmap of grad, float64": partial(river_valley, jnp.float64, False),
-        "vmap of grad, float32": partial(river_valley, jnp.float32, False),
+        f"{way}{note}, {dtype.__name__}": partial(river_valley, dtype, way == "by hand", generator)
+        for way, note, generator in (
+            ("by hand", "", "threefry2x32"),
+            ("by hand", " with rbg", "rbg"),
+            ("vmap of grad", "", "threefry2x32"),
+        )
+        for dtype in (jnp.float64, jnp.float32)
     },
     **jax_losses.MODELS,
 }

@@ -4,13 +4,13 @@ pip's llvmlite has no vector math library, so one call of `math.exp` keeps a who
 evaluation where `exp64` takes 0.8 to 1.1. The functions below are arithmetic and selects only (`a if c else b`
 of values that are computed anyway), so LLVM's loop vectoriser turns them into SIMD.
 
-As they stand they run in plain Python on NumPy scalars. For the compiled targets their text is pasted into the
-generated modules, with a decorator; it names `np`, `math` and each other, nothing else. On the CPU it needs
-``error_model="numpy"``, since a division that may raise is a branch. The bounds hold with and without contraction
-to FMA; no other fast-math flag is allowed for. Casts of bits are spelled ``np.float64(x).view(np.int64)``, the one
-spelling that numba knows, on both its targets.
+As they stand they run in plain Python on NumPy scalars. For the targets their text is pasted into the generated
+modules, with a decorator; it names `np`, `math` and each other, nothing else. On the CPU it needs
+``error_model="numpy"``, since a division that may raise is a branch. Sums of products are fused when the text is
+pasted, see `fused`; the bounds are of that, and no fast-math flag is allowed for. Casts of bits are spelled
+``np.float64(x).view(np.int64)``, the one spelling that numba knows, on both its targets.
 
-Largest error in ulp of the result over the whole range:
+Largest error in ulp of the result, of 2.4 million arguments over the whole range:
 
 ==========  =======  =======
 function    float64  float32
@@ -18,15 +18,15 @@ function    float64  float32
 exp         1.2      1.2
 log         1.0      1.0
 log1p       1.6      1.6
-expm1       2.1      1.7
-tanh        2.8      2.6
+expm1       2.3      1.8
+tanh        2.8      2.8
 tanh_slope  4.0      4.5
 sinh        1.7      1.7
 cosh        1.5      1.5
 sigmoid     2.4      2.4
-softplus    1.9      1.9
-sin         1.3      1.3
-cos         1.3      1.3
+softplus    2.0      2.0
+sin         1.4      1.4
+cos         1.4      1.4
 tan         3.0      3.0
 atan        1.5      1.5
 erf         2.3      3.0
@@ -477,7 +477,7 @@ def erf64(x):
 
 
 def truncated64(x):
-    """x cut to 26 significant bits: products of two such numbers are exact, with or without FMA."""
+    """x cut to 26 significant bits: products of two such numbers are exact."""
     return np.int64(np.float64(x).view(np.int64) & np.int64(-0x8000000)).view(np.float64)
 
 
@@ -837,7 +837,7 @@ def erf32(x):
 
 
 def truncated32(x):
-    """x cut to 12 significant bits: products of two such numbers are exact, with or without FMA."""
+    """x cut to 12 significant bits: products of two such numbers are exact."""
     return np.int32(np.float32(x).view(np.int32) & np.int32(-0x1000)).view(np.float32)
 
 

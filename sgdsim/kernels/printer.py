@@ -6,7 +6,6 @@ text in `elementary`, whose last two characters are the width of the dtype.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import sympy
@@ -22,20 +21,19 @@ ELEMENTARY = frozenset(
 
 
 class KernelPrinter(StrPrinter):  # type: ignore[misc]
-    """Prints one expression; symbols are renamed by `names`.
+    """Prints one expression, in the dtype of the state.
 
     Examples
     --------
-    >>> x = sympy.Symbol("x")
-    >>> KernelPrinter({"x": "theta_0"}, "float64").doprint(x**2 / 2 + sympy.exp(x))
-    '0.5*(theta_0*theta_0) + exp64(theta_0)'
+    >>> x = sympy.Symbol("s_0")
+    >>> KernelPrinter("float64").doprint(x**2 / 2 + sympy.exp(x))
+    'exp64(s_0) + 0.5*(s_0*s_0)'
     """
 
     printmethod = "_kernel_text"  # no function prints itself: `where` would, as a formula
 
-    def __init__(self, names: Mapping[str, str], dtype: str) -> None:
+    def __init__(self, dtype: str) -> None:
         super().__init__()
-        self._names = names
         self._dtype = dtype
         self._bits = dtype[-2:]
         self.functions: set[str] = set()
@@ -50,8 +48,12 @@ class KernelPrinter(StrPrinter):  # type: ignore[misc]
         self.functions.add(name)
         return f"{name}({', '.join(self._print(argument) for argument in arguments)})"
 
+    def _as_ordered_terms(self, total: sympy.Add, order: str | None = None) -> list[sympy.Expr]:
+        """Products come last: each is fused with what stands before it (see `fused`), and rounded with it once."""
+        return sorted(super()._as_ordered_terms(total, order=order), key=_is_product)
+
     def _print_Symbol(self, symbol: sympy.Symbol) -> str:
-        return self._names[symbol.name]
+        return str(symbol.name)
 
     def _print_Integer(self, number: sympy.Integer) -> str:
         return self.number(float(number))
@@ -120,6 +122,13 @@ class KernelPrinter(StrPrinter):  # type: ignore[misc]
 
 def _is_reciprocal(expression: sympy.Expr) -> bool:
     return bool(expression.is_Pow and expression.exp.is_Integer and expression.exp < 0)
+
+
+def _is_product(expression: sympy.Expr) -> bool:
+    """Whether the text of an expression multiplies last."""
+    if expression.is_Mul:
+        return not any(map(_is_reciprocal, expression.args))
+    return bool(expression.is_Pow and expression.exp.is_Integer and 2 <= expression.exp <= 64)
 
 
 def _product(base: str, exponent: int) -> str:

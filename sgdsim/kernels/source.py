@@ -16,6 +16,7 @@ from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.symbolic import derivative, exact
 from sgdsim.kernels import control_step
 from sgdsim.kernels.draws import MIRRORS, MIRRORS_OF, Draws
+from sgdsim.kernels.fused import fused
 from sgdsim.kernels.layout import SAMPLINGS, STATEMENTS, Layout
 from sgdsim.kernels.philox import STREAMS
 from sgdsim.kernels.printer import KernelPrinter
@@ -77,9 +78,9 @@ def generate(program: Program, target: str, measuring_module: str = "") -> str:
         For a GPU: name of the module with the text of `measuring`.
     """
     writer = _Writer(program, direct=target in CUDA)
-    body = "\n\n".join(writer.functions())
+    body = fused("\n\n".join(writer.functions()))
     numbers = _numbers(program.dtype, writer.layout.noise_dtype)
-    formula = _scalar_functions("elementary.py", writer.elementary), body
+    formula = fused(_scalar_functions("elementary.py", writer.elementary)), body
     if target not in CUDA:
         return "\n".join((_PREAMBLE, header(target), f"LANES = {program.lanes}", numbers, writer.settings(), *formula))
     text = "\n".join(
@@ -137,7 +138,7 @@ def _drawing() -> str:
     # Called from one place or two: typed there, and compiled nowhere else.
     scalar = (
         _scalar_functions("philox.py", ["philox4x32"], "inlined"),
-        _scalar_functions("elementary.py", deviates, "inlined"),
+        fused(_scalar_functions("elementary.py", deviates, "inlined")),
     )
     return "\n".join((*scalar, *map(_pasted, ("deviates.py", "sampling.py"))))
 
@@ -562,9 +563,17 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
     def _statements(
         self, names: Mapping[str, str], outputs: Mapping[str, sympy.Expr], operator: str = "="
     ) -> list[str]:
-        """Assignments of all outputs, with common subexpressions computed once."""
-        temporaries, reduced = sympy.cse(list(outputs.values()), sympy.numbered_symbols("t_"), order="none")
-        printer = KernelPrinter({**names, **{str(t): str(t) for t, _ in temporaries}}, self.program.dtype)
+        """Assignments of all outputs, with common subexpressions computed once.
+
+        Under the names of the text, since SymPy sums in the order of names: a loss whose parameters are renamed has the
+        same bits.
+        """
+        values = [
+            value.xreplace({symbol: _symbol(names[symbol.name]) for symbol in value.free_symbols})
+            for value in map(sympy.sympify, outputs.values())
+        ]
+        temporaries, reduced = sympy.cse(values, sympy.numbered_symbols("t_", real=True), order="none")
+        printer = KernelPrinter(self.program.dtype)
         lines = [f"{symbol} = {printer.doprint(value)}" for symbol, value in temporaries]
         lines += [f"{target} {operator} {printer.doprint(v)}" for target, v in zip(outputs, reduced, strict=True)]
         self.elementary |= printer.functions

@@ -444,7 +444,7 @@ def test_a_law_that_is_set_is_in_the_table():
         result = sgdsim("simulate", *TRAP, *run, *more, "--set", 'predict=[{id="virial"}]', "-o", f"{len(more)}.h5")
         assert result.exit_code == 0
         assert "virial" in result.stdout
-        assert ("heavy-tail" in result.stdout) == (not more)
+        assert ("lyapunov" in result.stdout) == (not more)
 
 
 def test_a_run_does_not_replace_the_one_that_it_goes_on_from(folder):

@@ -19,7 +19,7 @@ from sgdsim.kernels.printer import KernelPrinter
 from sgdsim.kernels.source import header
 
 POINTS = ((0.7, 1.3), (-0.4, 0.6), (1.9, -0.8), (0.0, 2.5))
-SYMBOLS = {name: sympy.Symbol(name, real=True) for name in "xy"}
+SYMBOLS = {name: sympy.Symbol(f"s_{name}", real=True) for name in "xy"}
 DTYPES = {"float64": np.float64, "float32": np.float32}
 
 # Every function with arguments of either sign where it has a value, and every operator in every place.
@@ -42,8 +42,7 @@ FORMULAS = [
 
 
 def printed(formula: str, dtype: str) -> str:
-    names = {name: f"s_{name}" for name in SYMBOLS}
-    return KernelPrinter(names, dtype).doprint(Formula.parse(formula).expression(SYMBOLS))
+    return KernelPrinter(dtype).doprint(Formula.parse(formula).expression(SYMBOLS))
 
 
 HEADER: dict[str, object] = {"np": np, "math": math}
@@ -129,7 +128,7 @@ def test_formulas_of_any_shape(seed):
         expression = Formula.parse(formula).expression(SYMBOLS)
     except FormulaError:
         return  # a division by zero, or too large
-    text = KernelPrinter({name: f"s_{name}" for name in SYMBOLS}, "float64").doprint(expression)
+    text = KernelPrinter("float64").doprint(expression)
     for x, y in POINTS:
         point = {SYMBOLS["x"]: sympy.Rational(str(x)), SYMBOLS["y"]: sympy.Rational(str(y))}
         exact = expression.subs(point).evalf(30)
@@ -141,14 +140,14 @@ def test_derivatives():
     """Kinks, and functions whose derivatives are other functions."""
     for formula in ("abs(x)*y", "max(x, y, 0)**2", "softplus(3*x)", "erf(x*y)", "where(x < y, x**3, exp(y))", "tan(x)"):
         slope = Formula.parse(formula).expression(SYMBOLS).diff(SYMBOLS["x"])
-        text = KernelPrinter({name: f"s_{name}" for name in SYMBOLS}, "float64").doprint(slope)
+        text = KernelPrinter("float64").doprint(slope)
         for x, y in POINTS[:3]:
             ahead, behind = (Formula.parse(formula).evaluate({"x": x + d, "y": y}) for d in (1e-6, -1e-6))
             assert value(text, x, y, "float64") == pytest.approx((ahead - behind) / 2e-6, rel=1e-7, abs=1e-8)
 
 
 def test_functions_are_noted():
-    printer = KernelPrinter({"x": "s_0"}, "float32")
+    printer = KernelPrinter("float32")
     printer.doprint(Formula.parse("exp(x) + tanh(x)*x**2.5 + sqrt(x)").expression(SYMBOLS))
     assert printer.functions == {"exp32", "tanh32", "power32"}
 
@@ -163,4 +162,4 @@ def test_small_powers_are_products():
 
 def test_a_node_without_text_is_an_error():
     with pytest.raises(AssertionError, match="no kernel text for gamma"):
-        KernelPrinter({"x": "s_0"}, "float64").doprint(sympy.gamma(SYMBOLS["x"]))
+        KernelPrinter("float64").doprint(sympy.gamma(SYMBOLS["x"]))

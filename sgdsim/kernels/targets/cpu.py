@@ -19,9 +19,10 @@ square_root = math.sqrt
 
 _X86 = platform.machine() in ("x86_64", "AMD64")
 
-# Only contraction: reassociation would make bits depend on the loop's shape, nnan would break divergence tests.
+# No fast-math: contraction and reassociation would make bits depend on processor and compiler, nnan would break
+# divergence tests. Where a product is fused, the text says so; see `fused`.
 # Nothing here owns memory: without numba's counting of references, which is atomic, tuples of arrays cost nothing.
-_options = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy", "_nrt": False}
+_options = {"nogil": True, "error_model": "numpy", "_nrt": False}
 # What only compiled code calls needs no wrapper that unpacks Python's arguments, which are tuples of arrays: that saves
 # a fifth of the time to compile. What Python or another module calls is kept on disk.
 device = lane_loop = tile_loop = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_options)
@@ -83,6 +84,17 @@ def row_of(context, values, row, lanes):
         return part._getvalue()
 
     return values(values, types.int64, types.int64), codegen
+
+
+@intrinsic
+def fma(context, a, b, c):
+    """``a*b + c``, rounded once."""
+    real = types.float64 if types.float64 in (a, b, c) else types.float32
+
+    def codegen(context, builder, signature, arguments):
+        return builder.fma(*arguments)
+
+    return real(real, real, real), codegen
 
 
 @intrinsic

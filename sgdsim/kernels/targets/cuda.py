@@ -18,6 +18,11 @@ kernel = cuda.jit(cache=True)
 
 
 @device
+def fma(a, b, c):
+    return cuda.fma(a, b, c)
+
+
+@device
 def wide_vectors():
     pass
 

@@ -8,6 +8,8 @@ import numpy as np
 from numba import cuda
 from numba.cuda.simulator.kernel import _get_kernel_context as running
 
+from sgdsim.kernels.fused import fma  # noqa: F401
+
 square_root = np.sqrt
 
 

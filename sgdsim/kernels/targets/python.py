@@ -6,6 +6,8 @@
 
 import numpy as np
 
+from sgdsim.kernels.fused import fma  # noqa: F401
+
 
 def _plain(function):
     return function

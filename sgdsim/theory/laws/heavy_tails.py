@@ -103,14 +103,14 @@ def _heavy_tail_records(run: Run) -> Recorder:
     source="arXiv:2006.04740 (tails); exponents re-derived",
     holds="one parameter, a gradient that is affine with a random factor and noise, at rest",
     records=_heavy_tail_records,
-    automatic=True,
 )
 def heavy_tail(run: Run) -> Iterator[Prediction]:
     """The Kesten tail of a stationary law, ``P(|delta| > x) ~ x^-kappa`` with ``E|1 - eta*h|^kappa = 1``.
 
     For one parameter whose gradient is affine with a random factor and noise of its own. The exponent is exact, and
     what is measured is the tail of a finite sample: by Hill's estimator from the largest values about the minimum,
-    once the start is forgotten.
+    once the start is forgotten. That these values are in the tail already is assumed, and no measurement tells: so the
+    law is tried where it is asked for, and not on every run.
     """
     require(_has_tail(run), "no single parameter has a gradient that is affine with a random factor and with noise")
     constant_rate(run)

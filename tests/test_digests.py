@@ -1,0 +1,76 @@
+"""The same bits everywhere: states of the shipped scenarios after twelve steps, on every target that promises them.
+
+A GPU agrees to rounding alone: its compiler fuses what the text does not, and numba-cuda has no option against it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from llvmlite import binding
+from numba import config
+
+from sgdsim.input.loading import load_parts
+from sgdsim.model.recorder import Recorder
+from sgdsim.simulation.run_loop import simulate_runs
+
+DIGESTS = {
+    "cooling": "6df8dc6773fca109d37de154d7f58579b1f4c0314bd9cca4915c5f4adade16c5",
+    "entropic_force": "e9de8b4733a2a2bfd6063bda70e7db47d0282ece1c995773ea165049bc44c7b4",
+    "entropic_trapping": "c731f5db9f07334bc165e5a5fab51c545c92462c0f1abac8ee7f4d04fb4c2684",
+    "entropy": "02864f0765075d20074754c5f9f5aa6336859c3f1ad3978664d082e78fda405b",
+    "equipartition": "276e0162f8de63907512863cd838bcab0bc63676ad5a9f2a9aa4714991d0fc5c",
+    "first_law": "547f18e242a4e1e289b45c003868bde9a50aa487a61042895758e632d84658db",
+    "heat_capacity": "fdc987554853236bb3e17cb8a7a608a8c3fafaee952ec1a7656e3c0423a110cf",
+    "optimizers_temperature": "fbfe142742098ba42a362a0ea0d304c279d044a3e1d5a3a83a3f3793db5f4a24",
+    "river_valley": "a75e6994829c5b29be85e74ae90bc00db1f7a2fd5a3eb567d337e0653e784bb1",
+    "schedule_design": "21c288f1ce44d487bb1479a8f786e8f09624d80a133f5a0f100d5c4af6fc1dd4",
+    "second_law": "3e2791b44705e0e091f79c75eb67c0dc8d41bd0982df07e8d8ed2e13aa4d0067",
+}
+"""SHA-256 of the last states of the first part at its largest learning rate. Whoever changes one says in the change log
+why, and from which version files differ."""
+
+PROCESSORS = {"x86-64-v3": "avx2", "x86-64-v4": "avx512f"}
+"""Of x86, with what each needs. Below, a fused product is a call of the C library, which is slow."""
+
+
+def digest(name: str, device: str, dtype: str | None = None) -> str:
+    """Of what 20 trajectories have come to, on a device."""
+    run = load_parts(name)[0].runs[-1]
+    small = replace(run, trajectories=20, steps=12, recorder=Recorder(snapshots=(12,)), dtype=dtype or run.dtype)
+    theta = simulate_runs([small], scenario="", device=device)["theta"]
+    return hashlib.sha256(np.ascontiguousarray(theta).tobytes()).hexdigest()
+
+
+@pytest.mark.parametrize("name", DIGESTS)
+def test_states_are_the_same_on_every_target(target, name):
+    if target == "cuda" and not config.ENABLE_CUDASIM:
+        pytest.skip("a GPU agrees to rounding")
+    assert digest(name, target) == DIGESTS[name]
+
+
+@pytest.mark.parametrize("name", list(DIGESTS)[::3])
+def test_states_of_32_bits_are_the_same_compiled_and_not(name):
+    assert digest(name, "cpu", "float32") == digest(name, "python", "float32")
+
+
+@pytest.mark.validate
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="of other processors")
+@pytest.mark.parametrize("processor", PROCESSORS)
+def test_states_are_the_same_on_every_processor(processor, tmp_path):
+    """Compiled for another processor, with vectors of another width, in a process of its own."""
+    if not binding.get_host_cpu_features().get(PROCESSORS[processor]):
+        pytest.skip(f"this processor has no {PROCESSORS[processor]}")
+    settings = {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": "", "SGDSIM_CACHE_DIR": str(tmp_path)}
+    code = "from tests.test_digests import *; print({name: digest(name, 'cpu') for name in DIGESTS})"
+    output = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **settings}, capture_output=True, text=True, check=True
+    ).stdout
+    assert output.strip() == str(DIGESTS)

@@ -98,7 +98,7 @@ class _Place:
     index: tuple[int, ...] = ()
 
     def read(self, *part: slice) -> np.ndarray:
-        with hdf5.opened(self.path) as file:
+        with hdf5.opened(self.path, again=True) as file:
             if _stamp(self.path) != self.stamp:
                 raise InputError(f"{self.path}: the file has changed since it was opened")
             return _values(file[self.name], (*self.index, *part))
@@ -423,8 +423,9 @@ def open_parts(path: str | os.PathLike[str]) -> dict[str, Ensemble]:
     """
     import h5py
 
-    path = Path(take.path(path, "path")).absolute()
+    path = take.path(path, "path")
     with hdf5.opened(path) as file:
+        path = Path(path).absolute()  # where its values are read when they are asked for
         attributes = _attributes(file)
         if attributes.get("source") != "sgdsim" or "schema_version" not in attributes:
             raise InputError(f"{path}: an HDF5 file, but not one written by sgdsim")
@@ -537,16 +538,16 @@ def _members(group: Any) -> dict[str, Any]:
 
 
 def _variable(path: Path, name: str, dataset: Any) -> Variable:
-    if not dataset.is_scale and not all(len(axis) == 1 for axis in dataset.dims):
+    dimensions = hdf5.axes(dataset)
+    if dimensions is None:
         raise InputError(f"{path}: {name!r} has an axis without a dimension scale, or with several")
-    names = (name,) if dataset.is_scale else tuple(axis[0].name.rpartition("/")[-1] for axis in dataset.dims)
-    if "trajectory" in names:
-        return _Stored(names, _attributes(dataset), place=_Place(path, _stamp(path), dataset.name, dataset.shape))
-    return Variable(names, _values(dataset, ()), _attributes(dataset))
+    if "trajectory" in dimensions:
+        return _Stored(dimensions, _attributes(dataset), place=_Place(path, _stamp(path), dataset.name, dataset.shape))
+    return Variable(dimensions, _values(dataset, ()), _attributes(dataset))
 
 
 def _values(dataset: Any, index: tuple[int | slice, ...]) -> np.ndarray:
-    hdf5.check_fits(dataset, index)
+    hdf5.check_size(dataset, index)
     if dataset.dtype.kind == "O":
         return np.asarray(dataset.asstr()[index], dtype=np.str_)
     values = np.asarray(dataset[index])
@@ -556,10 +557,9 @@ def _values(dataset: Any, index: tuple[int | slice, ...]) -> np.ndarray:
 def _attributes(item: Any) -> dict[str, Attribute]:
     """Read the attributes that are text or one number; of others, which are not ours, their text."""
     attributes = {}
-    for name, value in item.attrs.items():
-        if name not in _RESERVED:
-            single = isinstance(value, str | np.generic | np.ndarray) and np.size(value) == 1
-            attributes[name] = _plain(name, value if single else str(value))
+    for name, value in hdf5.attributes(item, but=_RESERVED).items():
+        single = isinstance(value, str | np.generic | np.ndarray) and np.size(value) == 1
+        attributes[name] = _plain(name, value if single else str(value))
     return attributes
 
 

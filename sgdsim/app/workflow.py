@@ -18,7 +18,7 @@ from sgdsim.app.flaws import known_flaw
 from sgdsim.base import take
 from sgdsim.base.budget import limited
 from sgdsim.base.errors import InputError, shortened
-from sgdsim.base.files import check_output
+from sgdsim.base.files import about, check_output
 from sgdsim.base.findings import found
 from sgdsim.ensemble import Ensemble, open_parts, save_parts
 from sgdsim.input.scenario import Scenario
@@ -205,16 +205,18 @@ def compare_file(path: str | Path) -> Report:
     InputError
         For a file that is not ours or cannot be read, or whose scenario cannot.
     """
-    opened = _opened(path)
-    scenario = opened[0][1]
-    alpha = float(scenario.data["alpha"])
-    parts, skipped = [], []
-    for ensemble, one in opened:
-        rows, reasons = _predictions(one)
-        kept, untested = testable(ensemble, rows, alpha)
-        parts.append((one.part, ensemble, kept))
-        skipped += [*reasons, *(theory.Skipped(id, reason, one.part) for id, reason in untested)]
-    return Report(os.fspath(path), scenario.name, compare_parts(parts, alpha), skipped, alpha)
+    with about(path):
+        opened = _opened(path)
+        scenario = opened[0][1]
+        alpha = float(scenario.data["alpha"])
+        parts, skipped = [], []
+        for ensemble, one in opened:
+            rows, reasons = _predictions(one)
+            kept, untested = testable(ensemble, rows, alpha)
+            parts.append((one.part, ensemble, kept))
+            skipped += [*reasons, *(theory.Skipped(id, reason, one.part) for id, reason in untested)]
+        compared = compare_parts(parts, alpha)
+    return Report(os.fspath(path), scenario.name, compared, skipped, alpha)
 
 
 def plot_file(
@@ -268,20 +270,22 @@ def plot_file(
     drawing.checked_kind(take.optional(take.text)(kind, "kind"))
     size = drawing.checked_size(size)
     overwrite = take.flag(overwrite, "overwrite")
-    opened = _opened(path)
+    with about(path):
+        opened = _opened(path)
     target = Path(path).with_suffix(".svg") if output is None else Path(take.path(output, "output"))
     drawing.checked_suffix(target)
     check_output(target if output is None else output, overwrite, [path])
-    shown = []
-    for ensemble, scenario in opened:
-        own = kind or drawing.choose_kind(ensemble)
-        predictions, _ = _predictions(scenario)
-        if own == "moments":
-            laws = [claim.source for claim in scenario.claims if isinstance(claim.source, theory.Law)]
-            predictions += predictions_along(laws, scenario.runs)
-        shown.append((scenario.part, ensemble, predictions))
-    figure = drawing.draw_parts(shown, kind, size, float(opened[0][1].data["alpha"]))
-    drawing.save_figure(figure, target)
+    with about(path):
+        shown = []
+        for ensemble, scenario in opened:
+            own = kind or drawing.choose_kind(ensemble)
+            predictions, _ = _predictions(scenario)
+            if own == "moments":
+                laws = [claim.source for claim in scenario.claims if isinstance(claim.source, theory.Law)]
+                predictions += predictions_along(laws, scenario.runs)
+            shown.append((scenario.part, ensemble, predictions))
+        figure = drawing.draw_parts(shown, kind, size, float(opened[0][1].data["alpha"]))
+        drawing.save_figure(figure, target)  # where the texts of the file are drawn
     return target
 
 

@@ -132,7 +132,8 @@ class Simulator:
     def first_tiles(self, block_trajectories: int | None = None) -> range:
         """Where each block begins."""
         # Four steps of a block are the least that an interrupt waits for: heavy steps get smaller blocks.
-        tiles = max((block_trajectories or self.executor.block_trajectories) // self.lanes, 1)
+        trajectories = _piece("block_trajectories", block_trajectories) or self.executor.block_trajectories
+        tiles = max(trajectories // self.lanes, 1)
         return range(0, self.n_tiles, max(tiles // self.program.weight, min(tiles, GROUPS)))
 
     def blocks(self, block_trajectories: int | None = None) -> Iterator[Block]:
@@ -178,12 +179,20 @@ class Simulator:
         into
             Measured into.
         span_steps
-            A multiple of 4; by default, what takes about `SPAN_SECONDS`. Numbers do not depend on it.
+            How many at a time, taken up to a multiple of 4; by default, what takes about `SPAN_SECONDS`. Numbers do
+            not depend on it.
+
+        Raises
+        ------
+        InputError
+            For less than one step at a time.
         """
         first, last = self._trajectories(block)
+        given = _piece("span_steps", span_steps)
         while block.step < self.run.steps:
             start, began = block.step, time.perf_counter()
-            self.advance(block, min(start + (span_steps or self._span), self.run.steps), into)
+            # Kernels draw the noise of four steps at a time, and look for divergence once in four.
+            self.advance(block, min(start + -(-(given or self._span) // 4) * 4, self.run.steps), into)
             ratio = SPAN_SECONDS / max(time.perf_counter() - began, 1e-6)
             # One measurement on a busy machine says little: the span grows by a factor of 4 at most.
             self._span = max(4, int(self._span * min(ratio, 4.0)) // 4 * 4)
@@ -357,7 +366,7 @@ def simulate_runs(
     threads
         Of the CPU; default: all.
     block_trajectories, span_steps
-        How the run is cut; no number depends on it.
+        How the run is cut, each at least 1; no number depends on it.
     progress
         Show a bar on standard error when that is a terminal.
 
@@ -370,6 +379,8 @@ def simulate_runs(
     """
     progress = take.flag(progress, "progress")
     check_names(runs[0])
+    _piece("block_trajectories", block_trajectories)
+    _piece("span_steps", span_steps)
     _check_memory(output_bytes(runs))
     total = sum(run.trajectories * run.steps for run in runs)
     count = _thread_count(threads)
@@ -415,6 +426,13 @@ def simulate_runs(
     steps = simulators[0].record_steps, simulators[0].snapshot_steps
     variables = assemble(runs, *steps, results, sweep)
     return Ensemble(variables, attributes)
+
+
+def _piece(name: str, value: int | None) -> int | None:
+    """How much of a run is done at a time, if the caller says so: nothing, or less, would never end."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise InputError(f"{name}: {value!r}, expected a whole number from 1")
+    return value
 
 
 def _check_memory(required: int) -> None:

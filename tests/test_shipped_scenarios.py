@@ -1,4 +1,4 @@
-"""Shipped scenarios against their predictions: three, small, here; all in full and with other seeds in `make validate`."""
+"""Shipped scenarios against their predictions: three, small; in `make validate` all, in full, with other seeds too."""
 
 from __future__ import annotations
 

@@ -428,14 +428,13 @@ def test_a_signal_ends_a_long_run_at_once_and_leaves_nothing(number, folder):
     """On a terminal, as a user would; measured from the signal to the message."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
-    command = [sys.executable, "-m", "sgdsim", "run", "valley.toml", "--trajectories", "4e5", "--steps", "1e6"]
     # In the background of a script, or under nohup, signals are ignored from the start, and would be here.
+    heeding = (
+        "import os, signal, sys; signal.signal(int(sys.argv[1]), signal.SIG_DFL); os.execv(sys.argv[2], sys.argv[2:])"
+    )
+    command = [sys.executable, "-m", "sgdsim", "run", "valley.toml", "--trajectories", "4e5", "--steps", "1e6"]
     process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=slave,
-        text=True,
-        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
+        [sys.executable, "-c", heeding, str(int(number)), *command], stdout=subprocess.PIPE, stderr=slave, text=True
     )
     os.close(slave)
     assert process.stdout is not None

@@ -241,8 +241,8 @@ class Loss:
             Where it has no closed form.
         """
         name = take.text(name, "name")
-        if name not in self.quantities:
-            raise InputError(f"loss: {unknown_name('name of a quantity', name, self.quantities)}")
+        if name not in (known := self.quantities_for([name])):
+            raise InputError(f"loss: {unknown_name('name of a quantity', name, known)}")
         kind, _, rest = name.partition("__")
         if name == "loss":
             return self.population

@@ -79,8 +79,15 @@ WRONG: dict[str, Callable[[], Any]] = {
 
 OF_THE_HOUSE = {
     *("Data.moment", "Data.row", "Grid.moment", "Grid.over", "Grid.values", "Noise.draw", "Observable.is_of_step"),
-    *("Loss.charge", "Loss.directions", "Loss.expand", "Loss.expand_step", "Loss.expectation", "Optimizer.steps"),
-    *("Recorder.merge", "Recorder.pairs", "Recorder.record_steps", "Scenario.of", "Scenario.recording"),
+    *("Loss.charge", "Loss.directions", "Loss.expand", "Loss.expand_step", "Loss.expectation", "Loss.quantities_for"),
+    *(
+        "Optimizer.steps",
+        "Recorder.merge",
+        "Recorder.pairs",
+        "Recorder.record_steps",
+        "Scenario.of",
+        "Scenario.recording",
+    ),
     *("Symmetry.charge", "Symmetry.directions", "Variable.at", "Variable.rows"),
 }
 """Methods that the house calls, with what it has made itself; every other method is tried."""

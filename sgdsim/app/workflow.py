@@ -205,8 +205,7 @@ def compare_file(path: str | Path) -> Report:
     InputError
         For a file that is not ours or cannot be read, or whose scenario cannot.
     """
-    path = take.path(path, "path")
-    with about(path):
+    with about(take.path(path, "path")):
         opened = _opened(path)
         scenario = opened[0][1]
         alpha = float(scenario.data["alpha"])
@@ -271,8 +270,7 @@ def plot_file(
     drawing.checked_kind(take.optional(take.text)(kind, "kind"))
     size = drawing.checked_size(size)
     overwrite = take.flag(overwrite, "overwrite")
-    path = take.path(path, "path")
-    with about(path):
+    with about(take.path(path, "path")):
         opened = _opened(path)
     target = Path(path).with_suffix(".svg") if output is None else Path(take.path(output, "output"))
     drawing.checked_suffix(target)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -117,7 +117,7 @@ class Loss:
             known.add(name)
         Formula.parse(self.formula, where="loss formula").require(known)
         if self.symmetries:
-            found(["symmetries", self.plain], self._check_symmetries)
+            found(["symmetries", self.plain], self._check_symmetries, self.code)
 
     def __hash__(self) -> int:
         return hash((self.formula, self.parameters))
@@ -129,11 +129,16 @@ class Loss:
     @cached_property
     def plain(self) -> list[object]:
         """All that its mathematics depends on, as plain data, numbers with every digit."""
-        noise = [[name, noise.family, noise.arguments] for name, noise in self.noise.items()]
+        noise = [[name, one.family, one.arguments, one.law.formula] for name, one in self.noise.items()]
         symmetries = [[one.name, list(one.generator.items()), list(one.image.items())] for one in self.symmetries]
         rows = None if self.data is None else hashlib.sha256(self.data.array.tobytes()).hexdigest()
         parts = self.formula, self.parameters, list(self.constants.items()), list(self.definitions.items())
         return [*parts, noise, symmetries, self.columns, rows]
+
+    @property
+    def code(self) -> list[Callable[..., Any]]:
+        """Functions on which its mathematics depends too: those of its noise, to which users may have added."""
+        return [function for noise in self.noise.values() for function in noise.code]
 
     def _check_names(self) -> None:
         """Refuse names that no formula can use, and names of two things."""

@@ -112,6 +112,12 @@ class Run:
         _within("run.steps", self.steps, 1, MOST_STEPS)
         return True
 
+    @property
+    def code(self) -> Iterator[Callable[..., Any]]:
+        """Functions on which its mathematics depends: those of its distributions, to which users may have added."""
+        yield from self.loss.code
+        yield from (one for start in self.initial.values() if isinstance(start, Noise) for one in start.code)
+
     def _checks(self) -> Iterator[Callable[[], object]]:
         """What must hold for any number of steps."""
         yield partial(_within, "run.trajectories", self.trajectories, 1, 2**40)  # in the 40 bits of c1 and c2
@@ -159,7 +165,7 @@ class Run:
         optimizer = self.optimizer
         if rows := optimizer.preconditioner or optimizer.metric:
             question = ["matrix", self.loss.plain, rows, bool(optimizer.metric)]
-            found(question, lambda: optimizer.matrix(self.loss) is not None)
+            found(question, lambda: optimizer.matrix(self.loss) is not None, self.loss.code)
 
     def _checks_of_recorder(self) -> Iterator[Callable[[], object]]:
         recorder = self.recorder

@@ -102,3 +102,13 @@ def test_a_process_keeps_a_number_of_answers(folder, monkeypatch):
     for i in range(findings._MOST + 5):
         assert found(i, lambda i=i: 2 * i) == 2 * i
     assert len(list(folder.iterdir())) == findings._MOST
+
+
+def test_code_of_the_user_is_asked_each_time(folder):
+    """A function from elsewhere may be another one tomorrow, under the same name."""
+    calls, find = counting(3)
+    assert found("q", find, [found, counting]) == found("q", find, [found, counting]) == 3
+    assert len(calls) == 2
+    assert found("q", find, [found]) == found("q", find, [found]) == 3
+    assert len(calls) == 3
+    assert len(list(folder.iterdir())) == 1

@@ -80,7 +80,7 @@ def test_a_law_that_needs_time_to_say_what_to_record_asks_for_nothing(now: list[
             budget.check()
 
     law = Law("slow", "a test", "ours", "here", "", lambda run: [], slow, automatic=True)  # type: ignore[arg-type]
-    assert not law.requirements(run_of()).observables
+    assert not law.requirements(run_of(), 20.0).observables
 
 
 @pytest.mark.parametrize(

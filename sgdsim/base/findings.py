@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sgdsim.base import cache_files
+from sgdsim.base.budget import OutOfTime
 from sgdsim.base.cache_folder import cache_folder
 
 _ROOMS = ("base", "formulas", "model", "theory", "input")
@@ -37,7 +38,7 @@ def found(question: Any, find: Callable[[], T], by: Iterable[Callable[..., Any]]
     question
         Plain data: all that the answer depends on but for code.
     find
-        Finds the answer, which is plain data too; what it raises is not kept.
+        Finds the answer, which is plain data too; what it raises is not kept, nor what had no time to be found.
     by
         Functions that take part in it. Where one is not of this package, nothing is kept.
 
@@ -52,8 +53,9 @@ def found(question: Any, find: Callable[[], T], by: Iterable[Callable[..., Any]]
     with suppress(OSError, ValueError):  # no such file, or a damaged one
         known: T = json.loads(cache_files.read(path))
         return known
+    ended = OutOfTime.raised
     answer = find()
-    if next(_kept) < _MOST:
+    if OutOfTime.raised == ended and next(_kept) < _MOST:
         with suppress(OSError):  # only the next process misses it
             cache_files.write(path, json.dumps(answer).encode())
     return answer

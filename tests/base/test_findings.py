@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sgdsim.base import cache_files, findings
+from sgdsim.base import budget, cache_files, findings
 from sgdsim.base.findings import found
 
 
@@ -87,6 +87,23 @@ def test_what_raises_is_not_kept(folder):
         with pytest.raises(ValueError, match="no"):
             found("q", fail)
     assert not list(folder.iterdir())
+
+
+def test_what_had_no_time_to_be_found_is_not_kept(folder):
+    """A machine may be slow once."""
+
+    def cut_short(seconds: float) -> list[str]:
+        try:
+            with budget.limited(seconds):
+                budget.check()
+        except budget.OutOfTime:
+            return []
+        return ["x**2"]
+
+    assert found("q", lambda: cut_short(-1.0)) == []
+    assert not list(folder.iterdir())
+    assert found("q", lambda: cut_short(60.0)) == ["x**2"]
+    assert found("q", lambda: cut_short(-1.0)) == ["x**2"]
 
 
 def test_a_folder_that_cannot_be_written_costs_time_alone(monkeypatch):

@@ -49,7 +49,8 @@ def _rows(run: Run, moments: StateMoments, name: str, step: int) -> Iterator[Pre
     spread = float(np.hypot(mean, np.sqrt(variance))) if np.isfinite(variance) else abs(mean)
     if np.isfinite(mean):
         yield of("mean", mean, 0.01 * spread or None)
-    known = variance > np.sqrt(np.finfo(np.float64).tiny)  # below, the fourth moment is no float, and no judge of it
+    # Below the root of the smallest float, the fourth moment is no float, and no judge of it.
+    known = moments.is_told(name) and variance > np.sqrt(np.finfo(np.float64).tiny)
     kurtosis = fourth / variance / variance if known else np.nan
     if known and np.isfinite(variance) and not kurtosis > _HEAVY:
         yield of("variance", variance)

@@ -246,7 +246,9 @@ def _replaced(scenario: Scenario) -> set[str]:
 
 def _check_formulas(run: Run) -> None:
     """Refuse what can be read but is not one number, such as a vector."""
-    checks: list[Callable[[], object]] = [lambda: run.loss.expression]
+    loss = run.loss
+    checks: list[Callable[[], object]] = [lambda: loss.formula and loss.expression]
+    checks.append(lambda: loss.population_rules if run.optimizer.rule.population else loss.rules)
     checks += [partial(_expand, run, one) for one in run.recorder.observables]
     attempt_all(checks)
 
@@ -262,10 +264,7 @@ def _expand(run: Run, observable: Observable) -> object:
 
 def _names(loss: Loss) -> set[str]:
     """What the formulas of a loss name."""
-    texts = [loss.formula]
-    for definition in loss.definitions.values():
-        texts += [definition] if isinstance(definition, str) else definition
-    return _names_in([*texts, *(text for symmetry in loss.symmetries for text in symmetry.generator.values())])
+    return _names_in([*loss.texts, *(text for symmetry in loss.symmetries for text in symmetry.generator.values())])
 
 
 def _names_in(texts: Iterable[str]) -> set[str]:

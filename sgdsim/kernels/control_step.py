@@ -82,7 +82,7 @@ def step_of(
     check(loss, optimizer)
     n, matrix = len(loss.theta), optimizer.matrix(loss)
     matrix = sympy.eye(n) if matrix is None else matrix
-    theta, slope = sympy.Matrix(loss.theta), sympy.Matrix([loss.population.diff(symbol) for symbol in loss.theta])
+    theta, slope = sympy.Matrix(loss.theta), sympy.Matrix(loss.population_gradient)
     decay, decoupled = hyperparameters["weight_decay"], hyperparameters["decoupled_weight_decay"]
     mean = theta - learning_rate * (matrix * (slope + decay * theta) + decoupled * theta)
     deviation = -learning_rate * (matrix * (sympy.Matrix(gradient) - slope))
@@ -139,7 +139,7 @@ def gradient_covariance(loss: Loss, optimizer: Optimizer) -> sympy.ImmutableMatr
         share *= (loss.data.rows - batch) / sympy.Integer(max(loss.data.rows - 1, 1))
     covariance = sympy.zeros(n, n)
     try:
-        slope = [loss.population.diff(symbol) for symbol in loss.theta]
+        slope = loss.population_gradient
         for i, j in pairs(n):
             second = loss.expectation(sympy.expand(loss.gradient[i] * loss.gradient[j]))
             covariance[i, j] = covariance[j, i] = share * sympy.factor_terms(sympy.expand(second - slope[i] * slope[j]))

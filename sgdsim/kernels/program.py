@@ -201,6 +201,7 @@ class Program:
         """All that decides the kernel's text, as plain data for hashing; no run-time numbers."""
         return {
             "formula": self.loss.formula,
+            "direction": list(self.loss.direction.items()),
             "definitions": list(self.loss.definitions.items()),
             "parameters": self.loss.parameters,
             "noise": [
@@ -235,8 +236,7 @@ class Program:
     def _texts(self) -> list[str]:
         """All formulas that the kernels compute."""
         loss = self.loss
-        texts = [loss.formula, *(observable.formula for observable in self.observables)]
-        texts += [part for text in loss.definitions.values() for part in ((text,) if isinstance(text, str) else text)]
+        texts = [*loss.texts, *(observable.formula for observable in self.observables)]
         texts += [text for symmetry in loss.symmetries for text in symmetry.generator.values()]
         return texts + self._entries()
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import sympy
 
 from sgdsim.formulas.formula import Formula
-from sgdsim.formulas.symbolic import derivative, exact
+from sgdsim.formulas.symbolic import exact
 from sgdsim.kernels import control_step, reverse
 from sgdsim.kernels.draws import MIRRORS, MIRRORS_OF, Draws
 from sgdsim.kernels.fused import fused
@@ -362,28 +362,32 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
     def _sample_gradient(self, names: dict[str, str]) -> tuple[Assignments, list[sympy.Expr], list[str]]:
         """The gradient of one sample, or of the population, after what is assigned first, and the lines of loads."""
         if self.program.optimizer.rule.population:
-            return *self._gradient(self.loss.population, {}, names), []
+            return *self._gradient({}, names), []
         sample = "sample" if self.program.optimizer.batch_size > 1 else "0"
         values, loads = self._noise(self.loss.noise, self.layout.draws, sample, names)
         loads += self._load_row(sample, names)
         noise = {self.loss.symbols[name]: value for name, value in values.items()}
-        return *self._gradient(self.loss.expression, noise, names), loads
+        return *self._gradient(noise, names), loads
 
     def _gradient(
-        self, expression: sympy.Expr, noise: Mapping[sympy.Symbol, sympy.Expr], names: Mapping[str, str]
+        self, noise: Mapping[sympy.Symbol, sympy.Expr], names: Mapping[str, str]
     ) -> tuple[Assignments, list[sympy.Expr]]:
-        theta = self.loss.theta
-        if len(theta) >= MANY:
-            return self._swept(expression.xreplace(noise), names)
-        if expression is self.loss.expression:
-            slopes = self.loss.gradient
-        else:
-            slopes = tuple(derivative(expression, symbol) for symbol in theta)
-        return [], [sympy.factor_terms(slope.xreplace(noise)) for slope in slopes]
+        loss, population = self.loss, self.program.optimizer.rule.population
+        rules = loss.population_rules if population else loss.rules
+        free = [symbol for symbol in loss.theta if symbol.name not in rules]
+        if len(free) < MANY:
+            slopes = loss.population_gradient if population else loss.gradient
+            return [], [sympy.factor_terms(slope.xreplace(noise)) for slope in slopes]
+        expression = loss.population if population else loss.expression
+        assignments, swept = self._swept(expression.xreplace(noise), free, names)
+        found = {name: sympy.factor_terms(rule.xreplace(noise)) for name, rule in rules.items()}
+        found |= {symbol.name: slope for symbol, slope in zip(free, swept, strict=True)}
+        return assignments, [found[name] for name in loss.parameters]
 
-    def _swept(self, expression: sympy.Expr, names: Mapping[str, str]) -> tuple[Assignments, list[sympy.Expr]]:
+    def _swept(
+        self, expression: sympy.Expr, theta: Sequence[sympy.Symbol], names: Mapping[str, str]
+    ) -> tuple[Assignments, list[sympy.Expr]]:
         """The gradient by one sweep, under the names of the text, on whose order its order hangs."""
-        theta = self.loss.theta
         text = {symbol: _symbol(names[symbol.name]) for symbol in {*theta, *expression.free_symbols}}
         back = {new: old for old, new in text.items()}
         numbered = (_symbol(f"sweep.{i}") for i in itertools.count())

@@ -1,11 +1,14 @@
-"""A loss is a formula; the gradient, the Hessian, the population loss and exact expectations follow from it."""
+"""A loss is a formula; the gradient, the Hessian, the population loss and exact expectations follow from it.
+
+A parameter may move by a rule of its own instead: its direction then stands where its gradient would.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import isfinite
@@ -17,6 +20,7 @@ from sgdsim.base.findings import found
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import FormulaError, aliased, check_name, normal, normal_keys
 from sgdsim.formulas.vectors import base_name, coordinates, gather
+from sgdsim.model.assignments import by_coordinate, moved_by
 from sgdsim.model.data import Data
 from sgdsim.model.noise import Noise
 from sgdsim.model.symmetry import Symmetry
@@ -40,7 +44,7 @@ class Loss:
     Parameters
     ----------
     formula
-        The loss of one sample.
+        The loss of one sample; empty where every parameter has a direction.
     parameters
         Coordinates in the user's order; a vector by its coordinates ``w[0]``, ``w[1]``, ….
     constants
@@ -53,6 +57,9 @@ class Loss:
         Declared symmetries.
     data
         A finite data set, of which a sample is one row.
+    direction
+        What takes the place of the gradient of a sample, by parameter or coordinate: formulas of what the loss may
+        name; a tuple is a vector.
     name, description, references
         For people.
 
@@ -60,7 +67,7 @@ class Loss:
     ------
     InputError
         For a name used twice, a name that no formula can use, a constant that is not finite, a formula
-        with an unknown name, or a declared symmetry that the loss does not have.
+        with an unknown name, a declared symmetry that the loss does not have, or a parameter that nothing moves.
 
     Examples
     --------
@@ -78,6 +85,7 @@ class Loss:
     definitions: Mapping[str, Definition] = field(default_factory=dict)
     symmetries: tuple[Symmetry, ...] = ()
     data: Data | None = None
+    direction: Mapping[str, Definition] = field(default_factory=dict)
     name: str = "custom"
     description: str = ""
     references: tuple[str, ...] = ()
@@ -88,7 +96,7 @@ class Loss:
                 f"loss.parameters: {self.parameters!r}, expected a sequence of names, ({self.parameters!r},)"
             )
         object.__setattr__(self, "parameters", tuple(map(normal, self.parameters)))
-        for kind in ("constants", "noise", "definitions"):
+        for kind in ("constants", "noise", "definitions", "direction"):
             object.__setattr__(self, kind, normal_keys(getattr(self, kind), f"loss.{kind}"))
         if not self.parameters:
             raise InputError("loss.parameters: a loss needs at least one parameter")
@@ -104,12 +112,24 @@ class Loss:
             for part in _parts(text):
                 Formula.parse(part, where=f"loss definition {name!r}").require(known)
             known.add(name)
-        Formula.parse(self.formula, where="loss formula").require(known)
+        if self.formula:
+            Formula.parse(self.formula, where="loss formula").require(known)
+        self._check_direction(known)
         if self.symmetries:
             found(["symmetries", self.plain], self._check_symmetries)
 
     def __hash__(self) -> int:
         return hash((self.formula, self.parameters))
+
+    def _check_direction(self, known: Iterable[str]) -> None:
+        moved = set[str]()
+        for name, text in self.direction.items():
+            moved.update(moved_by(name, self.parameters, f"loss.direction.{name}"))
+            for part in _parts(text):
+                Formula.parse(part, where=f"loss.direction.{name}").require(known)
+        resting = [name for name in self.parameters if name not in moved]
+        if resting and not self.formula:
+            raise InputError(f"loss: nothing moves {', '.join(resting)}, expected a loss, or a direction of each")
 
     def _check_symmetries(self) -> None:
         for symmetry in self.symmetries:
@@ -121,7 +141,8 @@ class Loss:
         noise = [[name, noise.family, noise.arguments] for name, noise in self.noise.items()]
         symmetries = [[one.name, list(one.generator.items()), list(one.image.items())] for one in self.symmetries]
         rows = None if self.data is None else hashlib.sha256(self.data.array.tobytes()).hexdigest()
-        parts = self.formula, self.parameters, list(self.constants.items()), list(self.definitions.items())
+        texts = self.formula, list(self.definitions.items()), list(self.direction.items())
+        parts = *texts, self.parameters, list(self.constants.items())
         return [*parts, noise, symmetries, self.columns, rows]
 
     def _check_names(self) -> None:
@@ -240,7 +261,7 @@ class Loss:
             return _largest_eigenvalue(self.hessian)
         base = rest
         keys = (key for key in self.parameters if base_name(key) == base)
-        slopes = [_derivative(self.population, self.symbols[key]) for key in keys]
+        slopes = [self.population_gradient[self.parameters.index(key)] for key in keys]
         return slopes[0] if base in self.parameters else slopes
 
     def expand(self, text: str, where: str = "formula", more: Mapping[str, Any] | None = None) -> sympy.Expr:
@@ -290,12 +311,17 @@ class Loss:
     @cached_property
     def is_partial(self) -> bool:
         """Whether a sample may have no loss at finite parameters, for a root, a logarithm or a division."""
-        texts = [self.formula, *itertools.chain(*map(_parts, self.definitions.values()))]
-        return any(Formula.parse(text).is_partial(self.numbers) for text in texts)
+        return any(Formula.parse(text).is_partial(self.numbers) for text in self.texts)
+
+    @property
+    def texts(self) -> list[str]:
+        """The formulas of the loss, of the directions and of the definitions."""
+        own = [self.formula] if self.formula else []
+        return [*own, *itertools.chain(*map(_parts, (*self.direction.values(), *self.definitions.values())))]
 
     @cached_property
     def unsafe(self) -> tuple[sympy.Expr, ...]:
-        """What takes a root or the logarithm of an expression that may become negative, in the loss of a sample.
+        """What takes a root or the logarithm of an expression that may become negative, in the step of a sample.
 
         Examples
         --------
@@ -307,8 +333,8 @@ class Loss:
         if not self.is_partial:
             return ()
         moving = {*self.theta, *(self.symbols[name] for name in self.random)}
-        roots = [node for node in self.expression.atoms(sympy.Pow) if not node.exp.is_Integer]
-        found = [*roots, *self.expression.atoms(sympy.log)]
+        values = [*([self.expression] if self.formula else ()), *self.rules.values()]
+        found = [node for value in values for node in value.atoms(sympy.Pow, sympy.log) if not _is_whole_power(node)]
         open_ = [node for node in found if node.args[0].free_symbols & moving and not node.args[0].is_nonnegative]
         return tuple(sorted(open_, key=str))
 
@@ -319,13 +345,75 @@ class Loss:
 
     @cached_property
     def expression(self) -> sympy.Expr:
-        """The per-sample loss."""
+        """The per-sample loss.
+
+        Raises
+        ------
+        InputError
+            Where there is none, since all parameters move by rules of their own.
+        """
+        if not self.formula:
+            raise InputError("there is no loss: all parameters move by rules of their own")
         return Formula.parse(self.formula, where="loss formula").expression(self.namespace, self.numbers)
 
     @cached_property
+    def rules(self) -> dict[str, sympy.Expr]:
+        """The directions of a sample by coordinate, of the parameters that have one.
+
+        Raises
+        ------
+        InputError
+            For vectors that do not fit, and what moves twice.
+        """
+        where = "loss.direction"
+        return by_coordinate(
+            self.direction, self.parameters, self.namespace, self.numbers, where, lambda name: f"{where}.{name}"
+        )
+
+    @cached_property
     def gradient(self) -> tuple[sympy.Expr, ...]:
-        """The per-sample gradient, one entry a parameter."""
-        return tuple(_derivative(self.expression, symbol) for symbol in self.theta)
+        """What an optimizer is given of a sample, one entry a parameter: its direction, or else its gradient.
+
+        Examples
+        --------
+        >>> Loss("x*y", ("x", "y"), direction={"y": "-y"}).gradient
+        (y, -y)
+        """
+        return self._slopes(lambda: self.expression, self.rules)
+
+    @cached_property
+    def population_gradient(self) -> tuple[sympy.Expr, ...]:
+        """The expectation of `gradient` over the noise.
+
+        Raises
+        ------
+        InputError
+            Where it has no closed form.
+        """
+        return self._slopes(lambda: self.population, self.population_rules)
+
+    @cached_property
+    def population_rules(self) -> dict[str, sympy.Expr]:
+        """The expectations of `rules` over the noise.
+
+        Raises
+        ------
+        InputError
+            As `population_gradient`.
+        """
+        return {name: self._mean_of(name) for name in self.rules}
+
+    def _slopes(self, loss: Callable[[], sympy.Expr], rules: Mapping[str, sympy.Expr]) -> tuple[sympy.Expr, ...]:
+        return tuple(
+            rules[name] if name in rules else _derivative(loss(), symbol)
+            for name, symbol in zip(self.parameters, self.theta, strict=True)
+        )
+
+    def _mean_of(self, name: str) -> sympy.Expr:
+        try:
+            return self.expectation(self.rules[name])
+        except InputError as error:
+            raise InputError(f"loss.direction.{name}: {error}") from None
 
     @cached_property
     def hessian(self) -> sympy.Matrix:
@@ -437,6 +525,10 @@ class Loss:
 def _parts(definition: Definition) -> tuple[str, ...]:
     """The formulas of a definition, one for each coordinate of a vector."""
     return (definition,) if isinstance(definition, str) else definition
+
+
+def _is_whole_power(node: sympy.Expr) -> bool:
+    return bool(node.is_Pow and node.exp.is_Integer)
 
 
 def _derivative(expression: sympy.Expr, symbol: sympy.Symbol) -> sympy.Expr:

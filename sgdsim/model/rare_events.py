@@ -27,6 +27,7 @@ from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import aliased
 from sgdsim.formulas.traits import Traits, bounds, traits
 from sgdsim.formulas.vectors import base_name, gather
+from sgdsim.model.assignments import moved_by
 from sgdsim.model.noise import Noise
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Run
@@ -156,8 +157,26 @@ class _Sources:
 
     @cached_property
     def _loss(self) -> Traits:
-        found: Traits = traits(self.run.loss.formula, self._namespace)
+        text = self.run.loss.formula
+        found: Traits = traits(text, self._namespace) if text else Traits.of_number(0.0)
         return found
+
+    @cached_property
+    def _rules(self) -> dict[str, Traits]:
+        """The traits of the directions, by coordinate."""
+        loss, found = self.run.loss, dict[str, Traits]()
+        for name, text in loss.direction.items():
+            moved = moved_by(name, loss.parameters, "loss.direction")
+            parts = [text] if isinstance(text, str) else text
+            values = [traits(part, self._namespace, vector=True) for part in parts]
+            each = list(values[0]) if isinstance(values[0], tuple) else values
+            found |= dict(zip(moved, each if len(each) == len(moved) else each * len(moved), strict=True))
+        return found
+
+    @cached_property
+    def _rough(self) -> frozenset[str]:
+        """The names that reach a step through anything but sums and products."""
+        return self._loss.rough.union(*(rule.rough for rule in self._rules.values()))
 
     @cached_property
     def _moves(self) -> dict[str, frozenset[str]]:
@@ -165,6 +184,7 @@ class _Sources:
         parameters = self.run.loss.parameters
         terms = self._loss.terms
         slopes = {name: frozenset[str]().union(*(term for term in terms if name in term)) for name in parameters}
+        slopes |= {name: rule.names for name, rule in self._rules.items()}
         if not self._matrix:
             return slopes
         entries = [self._entry(entry).names for entry in self._matrix]
@@ -219,7 +239,7 @@ class _Sources:
         noises = [*self._drawn_starts.values(), *(run.loss.noise[name] for name in self._drawn & run.loss.noise.keys())]
         discrete = any(map(_is_discrete, noises)) or self._drawn & set(run.loss.columns)
         entries = [self._entry(entry).names & self._random for entry in self._matrix]
-        rough = self._loss.rough & self._random or any(entries)
+        rough = self._rough & self._random or any(entries)
         return run.optimizer.rule.linear and not discrete and not rough
 
     def _names(self, observable: Observable) -> dict[str, Any]:
@@ -258,7 +278,7 @@ class _Sources:
         """The gradient of the batch, or of the population loss, by a parameter or all coordinates of a vector."""
         parameters = frozenset(self.run.loss.parameters)
         found = {
-            name: Traits(frozenset([names if with_noise else names & parameters]), self._loss.rough & names)
+            name: Traits(frozenset([names if with_noise else names & parameters]), self._rough & names)
             for name, names in self._moves.items()
             if base_name(name) == base
         }

@@ -236,6 +236,7 @@ class Run:
                 "define": {n: d if isinstance(d, str) else list(d) for n, d in loss.definitions.items()},
                 "symmetry": [_symmetry(symmetry) for symmetry in loss.symmetries],
                 "data": None if loss.data is None else {n: list(v) for n, v in loss.data.columns.items()},
+                "direction": {n: d if isinstance(d, str) else list(d) for n, d in loss.direction.items()} or None,
             },
             "optimizer": {
                 "name": optimizer.name,

@@ -29,6 +29,7 @@ from sgdsim.prediction import (
     require,
 )
 from sgdsim.theory.guard import guarded
+from sgdsim.theory.potential import require_gradient
 from sgdsim.theory.recorded_names import recorded_as
 
 Rows = Callable[[Run], Iterable[Prediction]]
@@ -81,6 +82,8 @@ class Law:
         optimizer's stationary state, which the recursion of moments covers where it is linear.
     finite_order
         Whether it is tested to an order, over several values of a small parameter.
+    any_field
+        Whether it holds for any step of the parameters, and not for gradients of a loss alone.
     """
 
     id: str
@@ -93,10 +96,17 @@ class Law:
     across: RowsAcross = nothing_across
     automatic: bool = False
     finite_order: bool = False
+    any_field: bool = False
+
+    def _check(self, run: Run) -> None:
+        """Refuse a run that the law cannot speak of, whatever the law."""
+        if not self.any_field:
+            require_gradient(run.loss)
 
     def requirements(self, run: Run) -> Recorder:
         """What must be recorded, beyond what the run records already, so that the law can be checked."""
         try:
+            self._check(run)
             with guarded():
                 wanted = self.records(run)
         except NotApplicable:
@@ -122,6 +132,7 @@ class Law:
         reasons: dict[str, list[int]] = {}
         for point, run in enumerate(runs):
             try:
+                self._check(run)
                 with guarded():
                     rows = _finite(list(self.at_point(run)))
             except NotApplicable as reason:
@@ -129,6 +140,8 @@ class Law:
                 continue
             found += [replace(row, point=point) if len(runs) > 1 else row for row in rows]
         try:
+            for run in runs:
+                self._check(run)
             with guarded():
                 together = _finite(list(self.across(runs))) if len(runs) > 1 else []
         except NotApplicable as reason:
@@ -155,6 +168,7 @@ def law(
     across: RowsAcross = nothing_across,
     automatic: bool = False,
     finite_order: bool = False,
+    any_field: bool = False,
 ) -> Callable[[Rows], Rows]:
     """Declare the function below as a law; the keywords are those of `Law`, the derivation is its docstring.
 
@@ -171,7 +185,8 @@ def law(
     def declare(function: Rows) -> Rows:
         assert id not in LAWS, f"{id} is declared twice"
         derivation = inspect.cleandoc(function.__doc__ or "")
-        LAWS[id] = Law(id, title, source, holds, derivation, function, records, across, automatic, finite_order)
+        flags = automatic, finite_order, any_field
+        LAWS[id] = Law(id, title, source, holds, derivation, function, records, across, *flags)
         return function
 
     return declare

@@ -161,7 +161,7 @@ def _option(option: Option) -> Callable[[Any], Any]:
     )
 
 
-_LOSS_OPTIONS = ("parameters", "constants", "noise", "definitions", "directions", "symmetries", "data")
+_LOSS_OPTIONS = ("parameters", "constants", "noise", "definitions", "directions", "states", "symmetries", "data")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -81,6 +81,7 @@ def describe_loss(loss: Loss) -> str:
         ],
         "direction of a sample, in place of its gradient": [f"{name}: {rule}" for name, rule in loss.rules.items()],
         "mean direction": _unless_there_is_none(lambda: _mean_rules(loss)),
+        "states": [f"{name} = {state}" for name, state in loss.states.items()],
         "population loss": _unless_there_is_none(lambda: [str(loss.population)]) if loss.formula else [],
         "Hessian of the population loss": _unless_there_is_none(lambda: _hessian(loss)) if loss.formula else [],
         "symmetries": [_symmetry(loss, symmetry) for symmetry in loss.symmetries],

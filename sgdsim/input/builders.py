@@ -28,6 +28,7 @@ from sgdsim.model.optimizers import OPTIMIZERS, Optimizer
 from sgdsim.model.recorder import Autocorrelation, Drift, Plane, Recorder, binned
 from sgdsim.model.schedules import Schedule
 from sgdsim.model.starts import Start, stored
+from sgdsim.model.states import State
 from sgdsim.model.symmetry import Symmetry
 
 _MISSING = object()
@@ -88,7 +89,9 @@ def _catalogued(section: Mapping[str, Any]) -> Loss:
     section = dict(section)
     beside = validated(BesideTable, {key: section.pop(key) for key in BESIDE if key in section}, KEYS, ("loss",))
     loss = _of_catalogue(section)
-    return replace(loss, direction=_definitions(beside.direction)) if beside.direction else loss
+    if not beside.direction and not beside.state:
+        return loss
+    return replace(loss, direction=_definitions(beside.direction), states=_states(beside.state))
 
 
 def _of_catalogue(section: Mapping[str, Any]) -> Loss:
@@ -148,6 +151,7 @@ def _own_loss(section: Mapping[str, Any]) -> tuple[Loss, dict[str, Start]]:
         symmetries=tuple(symmetries),
         data=None if own.data is None else read_columns(own.data),
         direction=_definitions(own.direction),
+        states=_states(own.state),
         name=own.name,
         description=own.description,
         references=tuple(own.references),
@@ -158,6 +162,11 @@ def _own_loss(section: Mapping[str, Any]) -> tuple[Loss, dict[str, Start]]:
 def _definitions(texts: Mapping[str, str | list[str]]) -> dict[str, str | tuple[str, ...]]:
     """Formulas by name, those of a vector as a tuple."""
     return {key: text if isinstance(text, str) else tuple(text) for key, text in texts.items()}
+
+
+def _states(texts: Mapping[str, str]) -> dict[str, State]:
+    read = attempt_all(partial(State.parse, text, f"loss.state.{name}") for name, text in texts.items())
+    return dict(zip(texts, read, strict=True))
 
 
 def _symmetry(entry: Symmetry | SymmetryTable, parameters: Sequence[str]) -> Symmetry:

@@ -241,6 +241,8 @@ def _replaced(scenario: Scenario) -> set[str]:
     for observable in run.recorder.observables:
         if observable.is_running:
             named |= observable.names & STEP_NAMES
+    for state in run.loss.states.values():
+        named |= Formula.parse(aliased(state.formula)).names & STEP_NAMES
     return named
 
 
@@ -249,8 +251,16 @@ def _check_formulas(run: Run) -> None:
     loss = run.loss
     checks: list[Callable[[], object]] = [lambda: loss.formula and loss.expression]
     checks.append(lambda: loss.population_rules if run.optimizer.rule.population else loss.rules)
+    checks.append(partial(_expand_states, loss))
     checks += [partial(_expand, run, one) for one in run.recorder.observables]
     attempt_all(checks)
+
+
+def _expand_states(loss: Loss) -> None:
+    import sympy
+
+    loss.remembered({}, {name: loss.symbols[name] for name in loss.parameters}, sympy.Integer(1))
+    loss.memory_starts({})
 
 
 def _expand(run: Run, observable: Observable) -> object:
@@ -264,7 +274,9 @@ def _expand(run: Run, observable: Observable) -> object:
 
 def _names(loss: Loss) -> set[str]:
     """What the formulas of a loss name."""
-    return _names_in([*loss.texts, *(text for symmetry in loss.symmetries for text in symmetry.generator.values())])
+    starts = [state.start for state in loss.states.values()]
+    generators = [text for symmetry in loss.symmetries for text in symmetry.generator.values()]
+    return _names_in([*loss.texts, *starts, *generators])
 
 
 def _names_in(texts: Iterable[str]) -> set[str]:

@@ -68,6 +68,7 @@ class BesideTable(Section):
     """What ``[loss]`` may say beside any loss, one of the catalogue too."""
 
     direction: dict[str, FormulaTexts] = {}
+    state: dict[str, FormulaText] = {}
 
 
 class LossTable(BesideTable):

@@ -171,7 +171,7 @@ def _unexplained(loss: Mapping[str, Any]) -> dict[str, float]:
     """Parameters that start at 1: all names in the formulas of a loss that are nothing else, in their order."""
     if "data" in loss:
         raise InputError("loss.data: name the parameters too, e.g. --parameter w=1")
-    tables = [loss.get(key, {}) for key in ("constants", "noise", "define")]
+    tables = [loss.get(key, {}) for key in ("constants", "noise", "define", "state")]
     explained = {base_name(name) for table in tables for names in table for name in names.split(",")}
     direction = loss.get("direction", {})
     several = [*direction, *direction.values(), *loss.get("define", {}).values()]

@@ -112,6 +112,8 @@ def check(loss: Loss, optimizer: Optimizer) -> None:
         raise InputError(f"a control needs plain sgd, not {optimizer.name}")
     if optimizer.sampling == "epoch":
         raise InputError("a control needs steps that are independent, expected another sampling than epoch")
+    if loss.recalled:
+        raise InputError(f"a control needs steps of the parameters alone, not of {', '.join(loss.recalled)}")
     if not loss.random:
         raise InputError("a control needs noise, of which this loss has none")
 

@@ -23,6 +23,8 @@ from sgdsim.formulas.vectors import base_name, coordinates, gather
 from sgdsim.model.assignments import by_coordinate, moved_by
 from sgdsim.model.data import Data
 from sgdsim.model.noise import Noise
+from sgdsim.model.observables import STEP_NAMES
+from sgdsim.model.states import State, state_coordinates
 from sgdsim.model.symmetry import Symmetry
 
 if TYPE_CHECKING:
@@ -60,6 +62,8 @@ class Loss:
     direction
         What takes the place of the gradient of a sample, by parameter or coordinate: formulas of what the loss may
         name; a tuple is a vector.
+    states
+        What a trajectory remembers, by name; ``trace[3]`` is a vector of three.
     name, description, references
         For people.
 
@@ -67,7 +71,8 @@ class Loss:
     ------
     InputError
         For a name used twice, a name that no formula can use, a constant that is not finite, a formula
-        with an unknown name, a declared symmetry that the loss does not have, or a parameter that nothing moves.
+        with an unknown name, a declared symmetry that the loss does not have, a parameter that nothing moves, or a
+        state that reads the next value of a later one.
 
     Examples
     --------
@@ -86,6 +91,7 @@ class Loss:
     symmetries: tuple[Symmetry, ...] = ()
     data: Data | None = None
     direction: Mapping[str, Definition] = field(default_factory=dict)
+    states: Mapping[str, State] = field(default_factory=dict)
     name: str = "custom"
     description: str = ""
     references: tuple[str, ...] = ()
@@ -96,18 +102,13 @@ class Loss:
                 f"loss.parameters: {self.parameters!r}, expected a sequence of names, ({self.parameters!r},)"
             )
         object.__setattr__(self, "parameters", tuple(map(normal, self.parameters)))
-        for kind in ("constants", "noise", "definitions", "direction"):
+        for kind in ("constants", "noise", "definitions", "direction", "states"):
             object.__setattr__(self, kind, normal_keys(getattr(self, kind), f"loss.{kind}"))
         if not self.parameters:
             raise InputError("loss.parameters: a loss needs at least one parameter")
         self._check_names()
-        for name, value in self.constants.items():
-            if not isinstance(value, int | float) or not isfinite(value):
-                raise InputError(f"loss.constants.{name}: {value!r}, expected a finite number")
-        for name, noise in self.noise.items():
-            if not isinstance(noise, Noise):
-                raise InputError(f"loss.noise.{name}: {noise!r}, expected a Noise, such as Noise.parse('normal')")
-        known = {base_name(name) for name in (*self.parameters, *self.constants, *self.random)}
+        self._check_values()
+        known = {base_name(name) for name in (*self.carried, *self.constants, *self.random)}
         for name, text in self.definitions.items():
             for part in _parts(text):
                 Formula.parse(part, where=f"loss definition {name!r}").require(known)
@@ -115,11 +116,23 @@ class Loss:
         if self.formula:
             Formula.parse(self.formula, where="loss formula").require(known)
         self._check_direction(known)
+        self._check_states(known)
         if self.symmetries:
             found(["symmetries", self.plain], self._check_symmetries)
 
     def __hash__(self) -> int:
         return hash((self.formula, self.parameters))
+
+    def _check_values(self) -> None:
+        for name, value in self.constants.items():
+            if not isinstance(value, int | float) or not isfinite(value):
+                raise InputError(f"loss.constants.{name}: {value!r}, expected a finite number")
+        for name, noise in self.noise.items():
+            if not isinstance(noise, Noise):
+                raise InputError(f"loss.noise.{name}: {noise!r}, expected a Noise, such as Noise.parse('normal')")
+        for name, state in self.states.items():
+            if not isinstance(state, State):
+                raise InputError(f"loss.state.{name}: {state!r}, expected a State, such as State.parse('x; start=1')")
 
     def _check_direction(self, known: Iterable[str]) -> None:
         moved = set[str]()
@@ -130,6 +143,24 @@ class Loss:
         resting = [name for name in self.parameters if name not in moved]
         if resting and not self.formula:
             raise InputError(f"loss: nothing moves {', '.join(resting)}, expected a loss, or a direction of each")
+
+    def _check_states(self, known: Iterable[str]) -> None:
+        """Refuse unknown names, and next values that are not known when a state takes its own."""
+        fixed = {*known} - self.varying
+        step = {f"next__{name}" for name in fixed} | {f"gradient__{base_name(name)}" for name in self.parameters}
+        later = {base_name(name) for name in self.states}
+        for name, state in self.states.items():
+            where, own = f"loss.state.{name}", base_name(name)
+            formula = Formula.parse(aliased(state.formula), where=where)
+            formula.require({*known, *step, *STEP_NAMES})
+            Formula.parse(state.start, where=f"{where}: start").require(fixed)
+            if read := self.states_in([state.start]):
+                raise InputError(f"{where}: start reads {read[0]}, expected numbers, constants and parameters alone")
+            after = [inner.removeprefix("next__") for inner in formula.names if inner.startswith("next__")]
+            for one in sorted(self.reach(after) & later):
+                which = "its own" if one == own else f"that of {one}, which stands after it"
+                raise InputError(f"{where}: {own} reads a next value that is not known yet, {which}")
+            later.discard(own)
 
     def _check_symmetries(self) -> None:
         for symmetry in self.symmetries:
@@ -142,7 +173,8 @@ class Loss:
         symmetries = [[one.name, list(one.generator.items()), list(one.image.items())] for one in self.symmetries]
         rows = None if self.data is None else hashlib.sha256(self.data.array.tobytes()).hexdigest()
         texts = self.formula, list(self.definitions.items()), list(self.direction.items())
-        parts = *texts, self.parameters, list(self.constants.items())
+        states = [(name, str(state)) for name, state in self.states.items()]
+        parts = *texts, states, self.parameters, list(self.constants.items())
         return [*parts, noise, symmetries, self.columns, rows]
 
     def _check_names(self) -> None:
@@ -157,6 +189,7 @@ class Loss:
             ("noise variable", self.noise),
             ("column of data", self.columns),
             ("definition", self.definitions),
+            ("state", self.memory),
         ):
             for base in dict.fromkeys(base_name(name) for name in names):
                 check_name(base, where=f"loss: {kind}")
@@ -175,11 +208,43 @@ class Loss:
         return (*self.noise, *self.columns)
 
     @cached_property
+    def memory(self) -> tuple[str, ...]:
+        """The coordinates of all states, in order."""
+        return tuple(itertools.chain(*map(state_coordinates, self.states)))
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """All that a trajectory takes from step to step, but for the optimizer's own: parameters and states."""
+        return (*self.parameters, *self.memory)
+
+    def reach(self, names: Iterable[str]) -> frozenset[str]:
+        """These names, and all that definitions among them are made of."""
+        found = {base_name(name) for name in names}
+        for name, text in reversed(list(self.definitions.items())):  # each refers to earlier ones only
+            if name in found:
+                found.update(*(Formula.parse(part).names for part in _parts(text)))
+        return frozenset(found)
+
+    def states_in(self, texts: Iterable[str]) -> tuple[str, ...]:
+        """The states that formulas read, by way of definitions too."""
+        found = self.reach(itertools.chain(*(Formula.parse(aliased(text)).names for text in texts)))
+        return tuple(name for name in dict.fromkeys(map(base_name, self.memory)) if name in found)
+
+    @cached_property
+    def recalled(self) -> tuple[str, ...]:
+        """The states that the loss or a direction reads: those whose past the parameters feel."""
+        return self.states_in([*([self.formula] if self.formula else []), *self._rule_texts])
+
+    @property
+    def _rule_texts(self) -> list[str]:
+        return list(itertools.chain(*map(_parts, self.direction.values())))
+
+    @cached_property
     def symbols(self) -> dict[str, sympy.Symbol]:
-        """One real symbol for each parameter coordinate, constant, noise variable and column."""
+        """One real symbol for each coordinate of a parameter or a state, constant, noise variable and column."""
         import sympy
 
-        names = (*self.parameters, *self.constants, *self.random)
+        names = (*self.carried, *self.constants, *self.random)
         return {name: sympy.Symbol(name, real=True) for name in names}
 
     @cached_property
@@ -224,7 +289,7 @@ class Loss:
     @cached_property
     def namespace_names(self) -> frozenset[str]:
         """Names of its own."""
-        names = (*self.parameters, *self.constants, *self.random, *self.definitions)
+        names = (*self.carried, *self.constants, *self.random, *self.definitions)
         return frozenset(base_name(name) for name in names)
 
     @cached_property
@@ -290,23 +355,66 @@ class Loss:
         text, where
             The formula, and what it is, for messages.
         after
-            Each parameter's value after the step.
+            The value of each parameter, and state, after the step.
         gradient
             Of the batch, by coordinate.
         learning_rate
             Of the step; a constant of this name wins, as over ``t``, the completed steps before it: ``optimizer.t``.
         """
+        return self.expand(text, where, self._of_step(text, after, gradient, learning_rate))
+
+    def _of_step(
+        self,
+        text: str,
+        after: Mapping[sympy.Symbol, sympy.Expr],
+        gradient: Mapping[str, sympy.Expr],
+        learning_rate: sympy.Expr,
+    ) -> dict[str, Any]:
+        """What a formula about a step may name beyond the loss's own."""
         import sympy
 
         more: dict[str, Any] = {f"gradient__{base}": value for base, value in gather(gradient).items()}
-        for name in Formula.parse(aliased(text), where=where).names:
+        for name in Formula.parse(aliased(text)).names:
             if name.startswith("next__"):
                 inner = name.removeprefix("next__")
                 value = self.namespace[inner] if inner in self.namespace else self.quantity(inner)
                 more[name] = [e.xreplace(after) for e in value] if isinstance(value, list) else value.xreplace(after)
         own = {"learning_rate": learning_rate, "t": sympy.Symbol("optimizer.t", real=True)}
-        more |= {name: value for name, value in own.items() if name not in self.namespace}
-        return self.expand(text, where, more)
+        return more | {name: value for name, value in own.items() if name not in self.namespace}
+
+    def remembered(
+        self, after: Mapping[sympy.Symbol, sympy.Expr], gradient: Mapping[str, sympy.Expr], learning_rate: sympy.Expr
+    ) -> dict[str, sympy.Expr]:
+        """The next value of each coordinate of the states.
+
+        Parameters
+        ----------
+        after, gradient, learning_rate
+            As of `expand_step`; of the parameters after the step.
+
+        Raises
+        ------
+        InputError
+            For vectors that do not fit.
+        """
+        found: dict[str, sympy.Expr] = {}
+        for name, state in self.states.items():
+            known = {**after, **{self.symbols[key]: value for key, value in found.items()}}
+            more = self._of_step(state.formula, known, gradient, learning_rate)
+            found |= self._of_state(name, aliased(state.formula), {**self.namespace, **more})
+        return found
+
+    def memory_starts(self, start: Mapping[sympy.Symbol, sympy.Expr]) -> dict[str, sympy.Expr]:
+        """Where each coordinate of the states starts, given where the parameters do."""
+        found: dict[str, sympy.Expr] = {}
+        for name, state in self.states.items():
+            found |= self._of_state(name, state.start, self.namespace)
+        return {name: value.xreplace(start) for name, value in found.items()}
+
+    def _of_state(self, name: str, text: str, namespace: Mapping[str, Any]) -> dict[str, sympy.Expr]:
+        keys, where = state_coordinates(name), f"loss.state.{name}"
+        base = base_name(name)
+        return by_coordinate({base: text}, keys, namespace, self.numbers, where, lambda _: where)
 
     @cached_property
     def is_partial(self) -> bool:
@@ -315,9 +423,10 @@ class Loss:
 
     @property
     def texts(self) -> list[str]:
-        """The formulas of the loss, of the directions and of the definitions."""
+        """The formulas of the loss, of directions, states and definitions."""
         own = [self.formula] if self.formula else []
-        return [*own, *itertools.chain(*map(_parts, (*self.direction.values(), *self.definitions.values())))]
+        states = [aliased(state.formula) for state in self.states.values()]
+        return [*own, *self._rule_texts, *states, *itertools.chain(*map(_parts, self.definitions.values()))]
 
     @cached_property
     def unsafe(self) -> tuple[sympy.Expr, ...]:
@@ -332,7 +441,7 @@ class Loss:
 
         if not self.is_partial:
             return ()
-        moving = {*self.theta, *(self.symbols[name] for name in self.random)}
+        moving = {self.symbols[name] for name in (*self.carried, *self.random)}
         values = [*([self.expression] if self.formula else ()), *self.rules.values()]
         found = [node for value in values for node in value.atoms(sympy.Pow, sympy.log) if not _is_whole_power(node)]
         open_ = [node for node in found if node.args[0].free_symbols & moving and not node.args[0].is_nonnegative]
@@ -571,8 +680,8 @@ def _cancel(loss: Loss, terms: Sequence[sympy.Expr]) -> bool:
     usable = 0
     for attempt in range(10 * _POINTS):
         scale = 10 ** random.uniform(-1, 1)
-        theta = [random.gauss(0, scale) for _ in loss.theta]
-        values = dict(zip(loss.parameters, map(abs, theta) if attempt % 2 else theta, strict=True))
+        theta = [random.gauss(0, scale) for _ in loss.carried]
+        values = dict(zip(loss.carried, map(abs, theta) if attempt % 2 else theta, strict=True))
         values |= {name: noise.draw(random) for name, noise in loss.noise.items()}
         values |= {} if loss.data is None else loss.data.row(random.randrange(loss.data.rows))
         point = {loss.symbols[name]: exact(round(value, 6)).evalf(60) for name, value in values.items()}

@@ -29,7 +29,7 @@ from sgdsim.prediction import (
     require,
 )
 from sgdsim.theory.guard import guarded
-from sgdsim.theory.potential import require_gradient
+from sgdsim.theory.potential import require_gradient, require_no_memory
 from sgdsim.theory.recorded_names import recorded_as
 
 Rows = Callable[[Run], Iterable[Prediction]]
@@ -100,6 +100,7 @@ class Law:
 
     def _check(self, run: Run) -> None:
         """Refuse a run that the law cannot speak of, whatever the law."""
+        require_no_memory(run)
         if not self.any_field:
             require_gradient(run.loss)
 

@@ -103,6 +103,22 @@ def test_local_rules_as_a_loss_with_a_preconditioner():
     assert np.abs(np.diff(one, axis=0)).min() > 0
 
 
+def test_kolen_and_pollack_align_their_weights():
+    """Both are given the same direction, and forget what they differ by at the rate of the weight decay."""
+    loss = Loss(
+        "e**2/2",
+        ("u", "v", "b"),
+        noise={"x": Noise.parse("normal"), "s": Noise.parse("normal")},
+        definitions={"e": "v*u*x - x - s"},
+        direction={"u": "b*e*x", "b": "e*u*x"},
+    )
+    run = make(loss, {"u": 0.5, "v": 0.1, "b": 0.7}, Optimizer("sgd", {"weight_decay": 0.3}, 2), rate="0.1")
+    _, v, b = simulated(run).transpose(2, 0, 1)
+    expected = 0.6 * (1 - 0.1 * 0.3) ** np.arange(STEPS + 1)
+    np.testing.assert_allclose(b - v, expected[:, None].repeat(N, axis=1), rtol=1e-12)
+    assert np.abs(np.diff(v, axis=0)).min() > 0
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "gradient_descent"])
 def test_the_others_of_many_parameters_keep_the_gradient_of_one_sweep(optimizer):
     names = tuple(f"w[{i}]" for i in range(17))

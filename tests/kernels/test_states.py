@@ -149,6 +149,14 @@ def test_the_heavy_ball_is_a_state():
     np.testing.assert_allclose(one["x"], other["x"], rtol=1e-13)
 
 
+def test_a_state_that_leaves_the_numbers_ends_no_trajectory():
+    run = make(Loss("x**2/2", ("x",), states=states(m="m*1e200; start=1e200")), {"x": 1.0}, o="m")
+    found = simulate_runs([run], scenario="", device="python")
+    assert found["status"].tolist() == [0] * N
+    assert found["count"][-1].tolist() == [N, 0]
+    assert found["excluded"][-1].tolist() == [0, N]
+
+
 def test_many_parameters_and_float32():
     """Of 17 parameters by one sweep back, with a state in the loss; in float32 to its rounding."""
     names = tuple(f"w[{i}]" for i in range(17))

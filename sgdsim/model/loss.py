@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import isfinite
@@ -182,6 +182,7 @@ class Loss:
         _check_coordinates(self.parameters, "parameter")
         _check_coordinates(self.noise, "noise variable")
         _check_coordinates(self.constants, "constant")
+        _check_coordinates(self.memory, "state")
         seen: dict[str, str] = {}
         for kind, names in (
             ("parameter", self.parameters),
@@ -326,7 +327,7 @@ class Loss:
             return _largest_eigenvalue(self.hessian)
         base = rest
         keys = (key for key in self.parameters if base_name(key) == base)
-        slopes = [self.population_gradient[self.parameters.index(key)] for key in keys]
+        slopes = [self._mean_slope(key) for key in keys]
         return slopes[0] if base in self.parameters else slopes
 
     def expand(self, text: str, where: str = "formula", more: Mapping[str, Any] | None = None) -> sympy.Expr:
@@ -488,7 +489,8 @@ class Loss:
         >>> Loss("x*y", ("x", "y"), direction={"y": "-y"}).gradient
         (y, -y)
         """
-        return self._slopes(lambda: self.expression, self.rules)
+        rules, pairs = self.rules, zip(self.parameters, self.theta, strict=True)
+        return tuple(rules[name] if name in rules else _derivative(self.expression, symbol) for name, symbol in pairs)
 
     @cached_property
     def population_gradient(self) -> tuple[sympy.Expr, ...]:
@@ -499,7 +501,7 @@ class Loss:
         InputError
             Where it has no closed form.
         """
-        return self._slopes(lambda: self.population, self.population_rules)
+        return tuple(map(self._mean_slope, self.parameters))
 
     @cached_property
     def population_rules(self) -> dict[str, sympy.Expr]:
@@ -510,15 +512,12 @@ class Loss:
         InputError
             As `population_gradient`.
         """
-        return {name: self._mean_of(name) for name in self.rules}
+        return {name: self._mean_slope(name) for name in self.rules}
 
-    def _slopes(self, loss: Callable[[], sympy.Expr], rules: Mapping[str, sympy.Expr]) -> tuple[sympy.Expr, ...]:
-        return tuple(
-            rules[name] if name in rules else _derivative(loss(), symbol)
-            for name, symbol in zip(self.parameters, self.theta, strict=True)
-        )
-
-    def _mean_of(self, name: str) -> sympy.Expr:
+    def _mean_slope(self, name: str) -> sympy.Expr:
+        """An entry of `population_gradient`."""
+        if name not in self.rules:
+            return _derivative(self.population, self.symbols[name])
         try:
             return self.expectation(self.rules[name])
         except InputError as error:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from sgdsim.base.errors import InputError
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import aliased, normal, parameter_name
-from sgdsim.formulas.vectors import coordinates
+from sgdsim.formulas.vectors import MOST_COORDINATES, coordinates
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,18 @@ class State:
 def state_coordinates(name: str) -> tuple[str, ...]:
     """The coordinates of a state, of which ``trace[3]`` has three.
 
+    Raises
+    ------
+    InputError
+        For a vector without coordinates, or of too many.
+
     Examples
     --------
     >>> state_coordinates("trace"), state_coordinates("trace[2]")
     (('trace',), ('trace[0]', 'trace[1]'))
     """
-    return coordinates(*parameter_name(name, f"loss.state.{name}"))
+    where = f"loss.state.{name}"
+    base, length = parameter_name(name, where)
+    if length is not None and not 1 <= length <= MOST_COORDINATES:
+        raise InputError(f"{where}: {length} coordinates, expected 1 to {MOST_COORDINATES}, as in {base}[3]")
+    return coordinates(base, length)

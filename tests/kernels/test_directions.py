@@ -152,11 +152,14 @@ def test_gradient_descent_takes_the_mean_direction():
 
 def test_observables_call_the_direction_a_gradient():
     """What the steps sum up to; and its mean over the noise."""
-    loss = Loss("", ("x",), noise={"z": Noise.parse("rademacher")}, direction={"x": "2*x - z + 1"})
+    rules = {"x": "2*x - z + 1", "y": "tanh(z*y)"}  # of y there is no mean, and none is asked for
+    loss = Loss("", ("x", "y"), noise={"z": Noise.parse("normal")}, direction=rules)
     texts = {"moved": f"window_sum(gradient(x), 0, {STEPS})", "mean": "population_gradient(x)"}
     recorder = Recorder(every=STEPS, observables=tuple(Observable.parse(*item) for item in texts.items()))
-    found = simulate_runs([make(loss, {"x": 1.0}, rate="0.1", recorder=recorder)], scenario="", device="python")
-    x, moved, mean = found["mean"][-1]
+    found = simulate_runs(
+        [make(loss, {"x": 1.0, "y": 0.5}, rate="0.1", recorder=recorder)], scenario="", device="python"
+    )
+    x, _, moved, mean = found["mean"][-1]
     assert moved * 0.1 == pytest.approx(1.0 - x, rel=1e-12)
     assert mean == pytest.approx(2 * x + 1, rel=1e-12)
 

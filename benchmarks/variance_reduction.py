@@ -87,7 +87,7 @@ class Gain:
 
 
 def rescaling_forces(rate: float = 0.005) -> list[Force]:
-    """NT-2 and NT-3: what is left of E(u^2 - w^2) and of E u beyond the flows of their first order, at T = 1."""
+    """What is left of E(u^2 - w^2) and of E u beyond the flows of their first order, at T = 1."""
     middle, spread = sum(LABELS) / 2, (LABELS[0] - LABELS[1]) / 2
     loss = Loss("(u*w - m - s*z)**2/2", ("u", "w"), {"m": middle, "s": spread}, noise={"z": Noise.parse("rademacher")})
     u, w = START
@@ -107,14 +107,14 @@ def rescaling_forces(rate: float = 0.005) -> list[Force]:
     flow = _entropic_flow(rate, middle, spread)
     return [
         Force(
-            "charge beyond the entropic flow (NT-2)",
+            "charge beyond the entropic flow",
             "q",
             run,
             float(flow[0] ** 2 - flow[1] ** 2),
             _linear_response(rate, run.steps, middle, 2 * end * [1, -1]),
         ),
         Force(
-            "mean beyond its second order (NT-3)",
+            "mean beyond its second order",
             "u",
             run,
             float(_second_order_mean(rate, middle, spread)[0]),
@@ -238,7 +238,7 @@ def _linear_response(rate: float, steps: int, middle: float, end: np.ndarray) ->
 
 
 def _entropic_flow(rate: float, middle: float, spread: float) -> np.ndarray:
-    """NT-2: the gradient flow on ``L + (eta/4) E|g|^2`` up to T = 1."""
+    """The gradient flow on ``L + (eta/4) E|g|^2`` up to T = 1."""
 
     def slope(_: float, theta: np.ndarray) -> np.ndarray:
         rest, size = theta.prod() - middle, theta @ theta
@@ -250,7 +250,7 @@ def _entropic_flow(rate: float, middle: float, spread: float) -> np.ndarray:
 
 
 def _second_order_mean(rate: float, middle: float, spread: float) -> np.ndarray:
-    """NT-3: ``theta_0 + eta*m`` at T = 1, with the covariance eta*S of the iterates."""
+    """``theta_0 + eta*m`` at T = 1, with the covariance eta*S of the iterates."""
 
     def slope(_: float, state: np.ndarray) -> np.ndarray:
         theta, mean, covariance = state[:2], state[2:4], state[4:].reshape(2, 2)

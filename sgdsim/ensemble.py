@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sgdsim.base import hdf5
+from sgdsim.base import hdf5, take
 from sgdsim.base.errors import InputError, RunError, unknown_name
 from sgdsim.base.files import atomic_file, check_output
 from sgdsim.formulas.names import normal
@@ -66,11 +66,11 @@ class Variable:
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "dimensions", tuple(self.dimensions))
+        take.settle(self, "", dimensions=take.each(take.text))
         object.__setattr__(self, "data", _storable(self.data))
         object.__setattr__(self, "attributes", _allowed(self.attributes))
         if len(self.dimensions) != self.data.ndim or len(set(self.dimensions)) != self.data.ndim:
-            expected = f"expected {self.data.ndim} different names, one an axis"
+            expected = f"expected {self.data.ndim} different names, one an axis of the data"
             raise InputError(f"dimensions {self.dimensions}: {expected}")
 
     @property
@@ -98,7 +98,7 @@ class _Place:
     index: tuple[int, ...] = ()
 
     def read(self, *part: slice) -> np.ndarray:
-        with hdf5.opened(self.path) as file:
+        with hdf5.opened(self.path, again=True) as file:
             if _stamp(self.path) != self.stamp:
                 raise InputError(f"{self.path}: the file has changed since it was opened")
             return _values(file[self.name], (*self.index, *part))
@@ -169,7 +169,7 @@ class Ensemble:
     """
 
     def __init__(self, variables: Mapping[str, Variable], attributes: Mapping[str, Attribute]) -> None:
-        self.variables = dict(variables)
+        self.variables: dict[str, Variable] = take.by_name(take.of_kind(Variable, "a Variable"))(variables, "variables")
         self.attributes = _allowed(attributes)
         self.sizes = _sizes(self.variables)
         for name in (*self.variables, *self.sizes):
@@ -182,10 +182,11 @@ class Ensemble:
                 raise InputError(f"variable {name!r} has a dimension's name, so {name!r} must be its only dimension")
 
     def __getitem__(self, name: str) -> np.ndarray:
-        name = normal(name)
+        name = normal(take.text(name, "variable"))
         if name not in self.variables:
             raise InputError(unknown_name("variable", name, self.variables))
-        return self.variables[name].data
+        data: np.ndarray = self.variables[name].data
+        return data
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and normal(name) in self.variables
@@ -215,6 +216,7 @@ class Ensemble:
         >>> sweep.select(1)["mean"]
         array([1.  , 0.25])
         """
+        point = take.whole(point, "point")
         count = self.sizes.get("point", 0)
         if not 0 <= point < count:
             raise InputError(f"point {point}: expected 0 to {count - 1}" if count else "point: this is not a sweep")
@@ -275,6 +277,7 @@ class Ensemble:
             not hold, and none where it holds several.
         """
         parts = open_parts(path)
+        part = take.text(part, "part")
         if part not in parts:
             if WHOLE in parts:
                 raise InputError(f"{path}: has no parts, and so no {part!r}")
@@ -401,6 +404,7 @@ def save_parts(parts: Mapping[str, Ensemble], path: str | os.PathLike[str], *, o
     ...     list(open_parts(f"{folder}/run.h5")), Ensemble.open(f"{folder}/run.h5", "two")["record_step"]
     (['one', 'two'], array([ 0, 20]))
     """
+    path, overwrite = take.path(path, "path"), take.flag(overwrite, "overwrite")
     check_output(path, overwrite)
     for ensemble in parts.values():
         _require(path, ensemble.variables)
@@ -419,8 +423,9 @@ def open_parts(path: str | os.PathLike[str]) -> dict[str, Ensemble]:
     """
     import h5py
 
-    path = Path(path).absolute()
+    path = take.path(path, "path")
     with hdf5.opened(path) as file:
+        path = Path(path).absolute()  # where its values are read when they are asked for
         attributes = _attributes(file)
         if attributes.get("source") != "sgdsim" or "schema_version" not in attributes:
             raise InputError(f"{path}: an HDF5 file, but not one written by sgdsim")
@@ -533,16 +538,16 @@ def _members(group: Any) -> dict[str, Any]:
 
 
 def _variable(path: Path, name: str, dataset: Any) -> Variable:
-    if not dataset.is_scale and not all(len(axis) == 1 for axis in dataset.dims):
+    dimensions = hdf5.axes(dataset)
+    if dimensions is None:
         raise InputError(f"{path}: {name!r} has an axis without a dimension scale, or with several")
-    names = (name,) if dataset.is_scale else tuple(axis[0].name.rpartition("/")[-1] for axis in dataset.dims)
-    if "trajectory" in names:
-        return _Stored(names, _attributes(dataset), place=_Place(path, _stamp(path), dataset.name, dataset.shape))
-    return Variable(names, _values(dataset, ()), _attributes(dataset))
+    if "trajectory" in dimensions:
+        return _Stored(dimensions, _attributes(dataset), place=_Place(path, _stamp(path), dataset.name, dataset.shape))
+    return Variable(dimensions, _values(dataset, ()), _attributes(dataset))
 
 
 def _values(dataset: Any, index: tuple[int | slice, ...]) -> np.ndarray:
-    hdf5.check_fits(dataset, index)
+    hdf5.check_size(dataset, index)
     if dataset.dtype.kind == "O":
         return np.asarray(dataset.asstr()[index], dtype=np.str_)
     values = np.asarray(dataset[index])
@@ -552,14 +557,14 @@ def _values(dataset: Any, index: tuple[int | slice, ...]) -> np.ndarray:
 def _attributes(item: Any) -> dict[str, Attribute]:
     """Read the attributes that are text or one number; of others, which are not ours, their text."""
     attributes = {}
-    for name, value in item.attrs.items():
-        if name not in _RESERVED:
-            single = isinstance(value, str | np.generic | np.ndarray) and np.size(value) == 1
-            attributes[name] = _plain(name, value if single else str(value))
+    for name, value in hdf5.attributes(item, but=_RESERVED).items():
+        single = isinstance(value, str | np.generic | np.ndarray) and np.size(value) == 1
+        attributes[name] = _plain(name, value if single else str(value))
     return attributes
 
 
 def _allowed(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
+    attributes = take.by_name(take.anything)(attributes, "attributes")
     for name in attributes:
         if name in _RESERVED or not name.isprintable() or not name:
             raise InputError(f"attribute {name!r}: the file format reserves the name or cannot hold it")
@@ -582,14 +587,17 @@ def _plain(name: str, value: object) -> Attribute:
 
 
 def _storable(data: object) -> np.ndarray:
-    array = np.asarray(data)
+    try:
+        array = np.asarray(data)
+    except Exception as error:  # whatever an object of the user's own does
+        raise take.refused(data, "data", f"real numbers or text of one shape ({error})") from None
     if array.dtype.kind in "OTU":
         for text in array.flat:
             if not isinstance(text, str) or "\0" in text or text.encode(errors="replace").decode() != text:
-                raise InputError(f"{text!r} cannot be stored: expected text without NUL, valid in UTF-8")
+                raise take.refused(text, "data", "real numbers of at most 64 bits, or text without NUL, valid in UTF-8")
         return array.astype(np.str_)
     if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
-        raise InputError(f"values of type {array.dtype} cannot be stored: expected real numbers or text")
+        raise InputError(f"data: values of type {array.dtype} cannot be stored, expected real numbers or text")
     return array
 
 

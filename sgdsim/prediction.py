@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf, nan
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
+
+from sgdsim.base import take
 
 STATISTICS = ("mean", "variance", "std", "skewness", "kurtosis")
 """Statistics of one observable over the ensemble; kurtosis is the excess over 3."""
@@ -61,6 +63,10 @@ class Moment:
     observable: str
     step: int
     point: int | None = None
+
+    def __post_init__(self) -> None:
+        take.settle(self, "moment", statistic=take.text, observable=take.text, step=take.whole)
+        take.settle(self, "moment", point=take.optional(take.whole))
 
 
 @dataclass(frozen=True)
@@ -196,6 +202,12 @@ class Rival:
     predicted: float
 
 
+def _order(value: Any, where: str) -> Order:
+    if isinstance(value, str):
+        return cast(Order, take.one_of("order", ("exact", "adiabatic"))(value, where))
+    return take.whole(value, where)
+
+
 Number = Moment | Correlation | PathMean | Function
 """Measures of one number, with a standard error."""
 
@@ -267,9 +279,9 @@ class Prediction:
         Optional.
     expect
         One of `EXPECTED`: what a right simulation must find.
-    small, series
-        For a prediction of order k: the small parameter, mostly the learning rate, and a text that is equal for
-        points which differ in it alone.
+    small, small_name, series
+        For a prediction of order k: the small parameter, mostly the learning rate, what it is called, and a text that
+        is equal for points which differ in it alone.
 
     Examples
     --------
@@ -290,9 +302,31 @@ class Prediction:
     rival: Rival | None = None
     expect: str = "agrees"
     small: float = nan
+    small_name: str = "learning rate"
     series: str = ""
     assumes: tuple[Condition, ...] = ()
     asked: bool = True
+
+    def __post_init__(self) -> None:
+        take.settle(
+            self,
+            "prediction",
+            id=take.text,
+            quantity=take.text,
+            measure=take.of_kind(Measure, "what to measure, such as Moment('mean', 'x', 100)"),
+            predicted=take.real,
+            order=_order,
+            resolution=take.optional(take.real),
+            point=take.optional(take.whole),
+            source=take.text,
+            conditions=take.text,
+            rival=take.optional(take.of_kind(Rival, "a Rival")),
+            expect=take.one_of("verdict", EXPECTED),
+            small=take.real,
+            series=take.text,
+            assumes=take.each(take.of_kind(Condition, "a Condition")),
+            asked=take.flag,
+        )
 
     @property
     def statistic(self) -> str:

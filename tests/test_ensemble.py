@@ -109,7 +109,7 @@ def test_unknown_variable_names_a_near_match() -> None:
         ({"a/b": Variable((), 1)}, "'a/b' is no name"),
         ({"a": Variable(("",), [1])}, "'' is no name"),
         ({".": Variable((), 1)}, "is no name"),
-        ({"\ud800": Variable((), 1)}, "is no name"),
+        ({"\ud800": Variable((), 1)}, "expected text that UTF-8 can write"),
     ],
 )
 def test_variables_that_do_not_fit_are_refused(variables: dict[str, Variable], message: str) -> None:
@@ -124,7 +124,7 @@ def test_variables_that_do_not_fit_are_refused(variables: dict[str, Variable], m
         (lambda: Variable(("x", "x"), [[1]]), "expected 2 different names"),
         (lambda: Variable(("x",), [1j]), "complex128 cannot be stored"),
         (lambda: Variable(("x",), np.zeros(1, "M8[s]")), "cannot be stored"),
-        (lambda: Variable(("x",), [None]), "None cannot be stored"),
+        (lambda: Variable(("x",), [None]), "data: None, expected real numbers"),
         (lambda: Variable(("x",), ["a\0b"]), "without NUL"),
         (lambda: Variable(("x",), ["\ud800"]), "valid in UTF-8"),
         (lambda: Variable(("x",), [1], {"CLASS": "x"}), "reserves"),

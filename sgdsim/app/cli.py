@@ -245,11 +245,15 @@ def plot(file: str, output: str | None, kind: str | None, size: str | None, over
 def info(file: str, digest: bool) -> None:
     """Print what FILE holds and where it comes from."""
     from sgdsim.app.catalogue import describe
+    from sgdsim.base.files import about
     from sgdsim.ensemble import open_parts
 
-    for part, ensemble in open_parts(file).items():
-        heading, line = (f"Part {part}:\n", f"  {part}") if part else ("", "")
-        _print(f"{ensemble.digest()}{line}" if digest else f"{heading}{describe(ensemble)}")
+    texts = []
+    with about(file):
+        for part, ensemble in open_parts(file).items():
+            heading, line = (f"Part {part}:\n", f"  {part}") if part else ("", "")
+            texts.append(f"{ensemble.digest()}{line}" if digest else f"{heading}{describe(ensemble)}")
+    _print("\n".join(texts))
 
 
 @main.command()
@@ -321,11 +325,15 @@ def schedule(
 ) -> None:
     """Print the best learning rates for a river in a valley: a plateau, then harmonic decay."""
     from sgdsim.app.schedule_design import check_figure, describe_design, design_from, measure, plot_design
+    from sgdsim.base.files import about
     from sgdsim.ensemble import Ensemble
 
     if output is not None:
         check_figure(output, overwrite, file)
-    measured = None if file is None else measure(Ensemble.open(file), fast, river)
+    measured = None
+    if file is not None:
+        with about(file):
+            measured = measure(Ensemble.open(file), fast, river)
     design = design_from(**given, measured=measured)  # type: ignore[arg-type]
     _print(describe_design(design, measured))
     if output is not None:

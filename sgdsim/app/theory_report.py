@@ -17,8 +17,8 @@ import numpy as np
 from sgdsim.base.errors import InputError, shortened
 from sgdsim.formulas.differences import jacobian
 from sgdsim.model.run import Run
-from sgdsim.prediction import NotApplicable
-from sgdsim.theory import predict
+from sgdsim.prediction import NotApplicable, Prediction
+from sgdsim.theory import Skipped, predict
 from sgdsim.theory.guard import guarded
 from sgdsim.theory.methods import charge_balance as balances_of
 from sgdsim.theory.methods import gradient_flow, linear_response, symmetry_identities
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     import sympy
 
     from sgdsim.input.scenario import Scenario
-    from sgdsim.prediction import Prediction
 
 _LONGEST = 160  # of a formula in the text; JSON has all of it
 _RESTING = 1e-9  # the slope of a minimum, to the tolerance of the search
@@ -154,14 +153,19 @@ def report_of(scenario: Scenario, point: int = 0) -> list[Section]:
     """
     if not 0 <= point < len(scenario.runs):
         raise InputError(f"--point: {point}, expected 0 to {len(scenario.runs) - 1}")
-    found, skipped = predict([claim.source for claim in scenario.claims], scenario.runs)
+    found: list[Prediction] = []
+    skipped: list[Skipped] = []
+    for claim in scenario.claims:
+        rows, reasons = predict([claim.source], scenario.runs, claim.seconds)
+        found += rows
+        skipped += reasons
     sections = report(scenario.runs[point], (one for one in found if one.point in (None, point)))
     together: dict[str, list[str]] = {}
     for one in skipped:
         together.setdefault(one.reason, []).append(one.id)
-    reasons = (Entry("", f"no {', '.join(ids)}: {reason}") for reason, ids in together.items())
+    silent = (Entry("", f"no {', '.join(ids)}: {reason}") for reason, ids in together.items())
     last = sections[-1]
-    return [*sections[:-1], replace(last, entries=(*last.entries, *reasons))]
+    return [*sections[:-1], replace(last, entries=(*last.entries, *silent))]
 
 
 def to_text(sections: Iterable[Section]) -> str:

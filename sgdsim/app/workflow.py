@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sgdsim import theory
 from sgdsim.app.flaws import known_flaw
+from sgdsim.base import take
+from sgdsim.base.budget import limited
 from sgdsim.base.errors import InputError, shortened
-from sgdsim.base.files import check_output
+from sgdsim.base.files import about, check_output
 from sgdsim.base.findings import found
 from sgdsim.ensemble import Ensemble, open_parts, save_parts
 from sgdsim.input.scenario import Scenario
@@ -141,7 +145,10 @@ def run_parts(
     InputError
         As `run_scenario`.
     """
-    given = default_output(scenarios[0]) if path is None else path
+    kind = take.of_kind(Scenario, "a Scenario, such as load_scenario('river_valley')")
+    scenarios = take.each(kind)(scenarios, "scenario")
+    overwrite, progress = take.flag(overwrite, "overwrite"), take.flag(progress, "progress")
+    given = default_output(scenarios[0]) if path is None else take.path(path, "path")
     output = Path(given)
     with _default_folder(output) if output.parent == Path("results") else nullcontext():
         check_output(given, overwrite, [source for one in scenarios for source in _read_for(one)])
@@ -198,16 +205,18 @@ def compare_file(path: str | Path) -> Report:
     InputError
         For a file that is not ours or cannot be read, or whose scenario cannot.
     """
-    opened = _opened(path)
-    scenario = opened[0][1]
-    alpha = float(scenario.data["alpha"])
-    parts, skipped = [], []
-    for ensemble, one in opened:
-        rows, reasons = _predictions(one)
-        kept, untested = testable(ensemble, rows, alpha)
-        parts.append((one.part, ensemble, kept))
-        skipped += [*reasons, *(theory.Skipped(id, reason, one.part) for id, reason in untested)]
-    return Report(os.fspath(path), scenario.name, compare_parts(parts, alpha), skipped, alpha)
+    with about(take.path(path, "path")):
+        opened = _opened(path)
+        scenario = opened[0][1]
+        alpha = float(scenario.data["alpha"])
+        parts, skipped = [], []
+        for ensemble, one in opened:
+            rows, reasons = _predictions(one)
+            kept, untested = testable(ensemble, rows, alpha)
+            parts.append((one.part, ensemble, kept))
+            skipped += [*reasons, *(theory.Skipped(id, reason, one.part) for id, reason in untested)]
+        compared = compare_parts(parts, alpha)
+    return Report(os.fspath(path), scenario.name, compared, skipped, alpha)
 
 
 def plot_file(
@@ -258,21 +267,25 @@ def plot_file(
     from sgdsim.plots.along import predictions_along
 
     drawing.require_matplotlib()
-    drawing.checked_kind(kind)
-    opened = _opened(path)
-    target = Path(path).with_suffix(".svg") if output is None else Path(output)
+    drawing.checked_kind(take.optional(take.text)(kind, "kind"))
+    size = drawing.checked_size(size)
+    overwrite = take.flag(overwrite, "overwrite")
+    with about(take.path(path, "path")):
+        opened = _opened(path)
+    target = Path(path).with_suffix(".svg") if output is None else Path(take.path(output, "output"))
     drawing.checked_suffix(target)
     check_output(target if output is None else output, overwrite, [path])
-    shown = []
-    for ensemble, scenario in opened:
-        own = kind or drawing.choose_kind(ensemble)
-        predictions, _ = _predictions(scenario)
-        if own == "moments":
-            laws = [claim.source for claim in scenario.claims if isinstance(claim.source, theory.Law)]
-            predictions += predictions_along(laws, scenario.runs)
-        shown.append((scenario.part, ensemble, predictions))
-    figure = drawing.draw_parts(shown, kind, size, float(opened[0][1].data["alpha"]))
-    drawing.save_figure(figure, target)
+    with about(path):
+        shown = []
+        for ensemble, scenario in opened:
+            own = kind or drawing.choose_kind(ensemble)
+            predictions, _ = _predictions(scenario)
+            if own == "moments":
+                laws = [claim.source for claim in scenario.claims if isinstance(claim.source, theory.Law)]
+                predictions += predictions_along(laws, scenario.runs)
+            shown.append((scenario.part, ensemble, predictions))
+        figure = drawing.draw_parts(shown, kind, size, float(opened[0][1].data["alpha"]))
+        drawing.save_figure(figure, target)  # where the texts of the file are drawn
     return target
 
 
@@ -299,10 +312,17 @@ def _predictions(scenario: Scenario) -> tuple[list[Prediction], list[theory.Skip
     found: list[Prediction] = []
     skipped: list[theory.Skipped] = []
     for claim in scenario.claims:
-        rows, reasons = theory.predict([claim.source], scenario.runs)
+        with limited(say=partial(_tell, claim.source.id)):
+            rows, reasons = theory.predict([claim.source], scenario.runs, claim.seconds)
         found += [replace(_resolved(row, claim.resolution), expect=claim.expect, asked=claim.asked) for row in rows]
         skipped += [replace(one, part=scenario.part) for one in reasons]
     return found, skipped
+
+
+def _tell(id: str) -> None:
+    """Say on standard error what takes long."""
+    if sys.stderr is not None:
+        print(f"computing what {id} predicts …", file=sys.stderr, flush=True)
 
 
 def _resolved(row: Prediction, resolution: float | str | None) -> Prediction:

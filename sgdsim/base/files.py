@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sgdsim.base.errors import InputError, RunError
+from sgdsim.base.errors import InputError, RunError, SgdsimError, shortened
 from sgdsim.base.interrupts import held_back
 
 PathLike = str | os.PathLike[str]
@@ -56,6 +56,46 @@ def check_input(path: PathLike, most: float = MAX_BYTES) -> None:
         raise InputError(f"{path}: not a regular file")
     if status.st_size > most:
         raise InputError(f"{path}: {status.st_size / 1e6:.0f} MB, expected at most {most / 1e6:.0f} MB")
+
+
+@contextmanager
+def about(path: PathLike, problem: str = "cannot be used as it stands") -> Iterator[None]:
+    """Say of whatever goes wrong in the block, in one sentence, that it is about this file.
+
+    For what is computed from a file that somebody else may have written: there anything can be missing, of another
+    kind, or of another size. The cause stays with the exception.
+
+    Parameters
+    ----------
+    path
+        Of the file.
+    problem
+        What is said of an error that nobody has foreseen.
+
+    Raises
+    ------
+    InputError
+        In place of every error but those that are about something else, such as `RunError`.
+
+    Examples
+    --------
+    >>> with about("run.h5"):
+    ...     {}["theta"]
+    Traceback (most recent call last):
+    ...
+    sgdsim.base.errors.InputError: run.h5: cannot be used as it stands (KeyError: 'theta')
+    """
+    try:
+        yield
+    except InputError as error:
+        raise error if os.fspath(path) in str(error) else InputError(f"{path}: {error}") from error
+    except SgdsimError:
+        raise
+    except MemoryError:
+        raise InputError(f"{path}: needs more memory than there is") from None
+    except Exception as error:
+        cause = shortened(" ".join(f"{type(error).__name__}: {error}".split()))
+        raise InputError(f"{path}: {problem} ({cause})") from error
 
 
 def unreadable(path: PathLike, error: Exception) -> InputError:

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import struct
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from math import inf
+from mmap import ACCESS_READ, mmap
 from typing import Any
 
-from sgdsim.base.errors import InputError, SgdsimError
-from sgdsim.base.files import PathLike, check_input
+from sgdsim.base.errors import InputError
+from sgdsim.base.files import PathLike, about, check_input
 from sgdsim.base.interrupts import held_back
 from sgdsim.base.memory import available_memory
 
+_HEAP = b"GCOL\x01"
+"""What a global heap begins with: there HDF5 keeps what has no fixed length, such as texts."""
+
+_MOST_PACKED = 1032
+"""Bytes that deflate, which packs best of what HDF5 comes with, can make one of."""
+
 
 @contextmanager
-def opened(path: PathLike) -> Iterator[Any]:
+def opened(path: PathLike, again: bool = False) -> Iterator[Any]:
     """A file open for reading.
+
+    Parameters
+    ----------
+    path
+        Of the file.
+    again
+        Whether it was opened before, so that what takes a look at all of it need not be repeated.
 
     Raises
     ------
@@ -27,16 +42,36 @@ def opened(path: PathLike) -> Iterator[Any]:
     check_input(path, inf)
     if not h5py.is_hdf5(path):
         raise InputError(f"{path}: is not an HDF5 file")
-    try:
+    damaged = "cannot be read, truncated or damaged"  # where anything can be of the wrong kind
+    with about(path, damaged):
+        if not again:
+            _check_heaps(path)
         with held_back(), h5py.File(path, "r", locking="best-effort") as file:
             yield file
-    except SgdsimError as error:
-        raise error if str(path) in str(error) else InputError(f"{path}: {error}") from error
-    except MemoryError:
-        raise InputError(f"{path}: needs more memory than there is") from None
-    except Exception as error:  # in a damaged file anything can be of the wrong kind
-        problem = " ".join(str(error).split())
-        raise InputError(f"{path}: cannot be read, truncated or damaged: {problem}") from error
+
+
+def _check_heaps(path: PathLike) -> None:
+    """Refuse a file with a damaged heap: HDF5 (2.0.0) believes the sizes in it, and can go round in it for ever.
+
+    What only looks like a heap, among the numbers of a variable, has no size that a heap can have.
+    """
+    with open(path, "rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+        start = content.find(_HEAP)
+        while start >= 0:
+            size = int.from_bytes(content[start + 8 : start + 16], "little")
+            if 4096 <= size <= len(content) - start and not _is_whole(content, start + 16, start + size):
+                raise InputError(f"a heap at byte {start} is damaged")
+            start = content.find(_HEAP, start + len(_HEAP))
+
+
+def _is_whole(heap: mmap, start: int, stop: int) -> bool:
+    """Whether the objects of a heap fill it to its end."""
+    while start + 16 <= stop:
+        index, size = struct.unpack_from("<H6xQ", heap, start)
+        if index == 0 and size < 16:  # the free space, of whose size its head is a part
+            return False
+        start += 16 + -(-size // 8) * 8 if index else size
+    return start <= stop
 
 
 def members(group: Any) -> dict[str, Any]:
@@ -61,28 +96,91 @@ def members(group: Any) -> dict[str, Any]:
     return found
 
 
-def check_fits(dataset: Any, index: Sequence[int | slice] = ()) -> None:
-    """Refuse values that the memory does not hold: a file of a few bytes can say that there are many.
+def attributes(item: Any, but: Container[str] = ()) -> dict[str, Any]:
+    """The attributes of a group or dataset that are text or numbers; of others the name of their type.
+
+    Others, and those of the names in `but`, are not read: lists of references, which HDF5 follows in memory without a
+    look at where they lead.
+
+    Raises
+    ------
+    InputError
+        For one that is larger than its file.
+    """
+    import h5py
+
+    found = {}
+    for name in item.attrs:
+        if name in but:
+            continue
+        attribute = item.attrs.get_id(name)
+        size = attribute.get_space().get_simple_extent_npoints() * attribute.get_type().get_size()
+        if size > item.file.id.get_filesize():
+            raise InputError(f"attribute {name!r} is larger than the file")
+        readable = attribute.get_type().get_class() in (h5py.h5t.STRING, h5py.h5t.INTEGER, h5py.h5t.FLOAT)
+        found[name] = item.attrs[name] if readable else str(attribute.dtype)
+    return found
+
+
+def axes(dataset: Any) -> tuple[str, ...] | None:
+    """The name of the scale of each axis; None where one has none or several.
+
+    Read from the attributes as the specification has them, since the functions of HDF5 for it (2.0.0) free memory
+    twice or take all that there is where these are damaged.
+    """
+    import h5py
+
+    if _is_scale(dataset):
+        return (_last_name(dataset),)
+    if not dataset.ndim:
+        return ()
+    if "DIMENSION_LIST" not in dataset.attrs:
+        return None
+    attribute = dataset.attrs.get_id("DIMENSION_LIST")
+    inner = h5py.check_vlen_dtype(attribute.dtype)
+    if attribute.shape != (dataset.ndim,) or inner is None or h5py.check_ref_dtype(inner) is not h5py.Reference:
+        return None
+    lists = dataset.attrs["DIMENSION_LIST"]
+    if any(len(references) != 1 for references in lists):
+        return None
+    return tuple(_last_name(dataset.file[references[0]]) for references in lists)
+
+
+def check_size(dataset: Any, index: Sequence[int | slice] = ()) -> None:
+    """Refuse values that the file or the memory does not hold: a few bytes can say that there are many.
 
     Parameters
     ----------
     dataset
         Whose they are.
     index
-        Which part of it, along the first axes; by default all.
+        Which part of it is to be read, along the first axes; by default all.
 
     Raises
     ------
     InputError
         With both sizes.
     """
-    size, available = dataset.dtype.itemsize, available_memory()
+    name, stored = dataset.name.strip("/"), dataset.id.get_storage_size()
+    size = dataset.size * dataset.dtype.itemsize
+    packed = dataset.id.get_create_plist().get_nfilters() > 0
+    if size > stored * (_MOST_PACKED if packed else 1):
+        raise InputError(f"{name!r} has {size} bytes of values, of which the file holds {stored}")
+    part = dataset.dtype.itemsize
     for axis, length in enumerate(dataset.shape):
-        part = index[axis] if axis < len(index) else slice(None)
-        size *= 1 if isinstance(part, int) else len(range(*part.indices(length)))
-    if size > available:
-        name = dataset.name.strip("/")
-        raise InputError(f"{name!r} takes {size / 1e9:.3g} GB of memory, {available / 1e9:.3g} GB are available")
+        where = index[axis] if axis < len(index) else slice(None)
+        part *= 1 if isinstance(where, int) else len(range(*where.indices(length)))
+    if part > (available := available_memory()):
+        raise InputError(f"{name!r} takes {part / 1e9:.3g} GB of memory, {available / 1e9:.3g} GB are available")
+
+
+def _is_scale(dataset: Any) -> bool:
+    others = set(dataset.attrs) - {"CLASS"}
+    return attributes(dataset, but=others).get("CLASS") in ("DIMENSION_SCALE", b"DIMENSION_SCALE")
+
+
+def _last_name(dataset: Any) -> str:
+    return str(dataset.name).rpartition("/")[-1]
 
 
 def _elsewhere(name: str) -> InputError:

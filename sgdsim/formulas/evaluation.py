@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sgdsim.base import budget
 from sgdsim.formulas.walker import NUMERIC
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def evaluate(expressions: Sequence[sympy.Expr], values: Mapping[str, Any]) -> li
     >>> evaluate([x**2, exp(x) - 1], {"x": np.array([0.0, 1.0])})[0]
     array([0., 1.])
     """
+    budget.check()
     known: dict[Any, Any] = {}
     with np.errstate(all="ignore"):
         for expression in expressions:

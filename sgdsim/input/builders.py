@@ -13,14 +13,16 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from sgdsim import theory
+from sgdsim.base import take
+from sgdsim.base.budget import SECONDS
 from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.base.numbers import read_number
 from sgdsim.base.problems import attempt_all
 from sgdsim.formulas.vectors import base_name
-from sgdsim.input.fields import between, finite, formulas, whole
-from sgdsim.input.problems import shown, validated
+from sgdsim.input.fields import between, finite, formulas, resolution, whole
 from sgdsim.input.readers import check_free
 from sgdsim.input.schema import BESIDE, KEYS, BesideTable, LossTable, PredictTable, RecordTable, RunTable, SymmetryTable
+from sgdsim.input.wording import shown, validated
 from sgdsim.model.data import read_columns
 from sgdsim.model.loss import Loss
 from sgdsim.model.losses import CATALOGUE
@@ -30,6 +32,7 @@ from sgdsim.model.schedules import Schedule
 from sgdsim.model.starts import Start, stored
 from sgdsim.model.states import State
 from sgdsim.model.symmetry import Symmetry
+from sgdsim.prediction import EXPECTED
 
 _MISSING = object()
 
@@ -354,12 +357,46 @@ class Claim:
         The verdict that every row must find; ``disagrees`` makes them negative controls.
     asked
         Whether the user asked for it; a law that is tried on every run accuses none where its conditions fail.
+    budget
+        Seconds that a law may take at a sweep point; None for `sgdsim.base.budget.SECONDS` where it was not asked for,
+        and for no limit where it was.
     """
 
     source: theory.Law | theory.UserPrediction
     resolution: float | str | None = None
     expect: str = "agrees"
     asked: bool = True
+    budget: float | None = None
+
+    def __post_init__(self) -> None:
+        take.settle(
+            self,
+            "predict",
+            source=take.of_kind(theory.Law | theory.UserPrediction, "a law or a prediction of the user"),
+            resolution=take.optional(_resolution),
+            expect=take.one_of("verdict", EXPECTED),
+            asked=take.flag,
+            budget=take.optional(_seconds),
+        )
+
+    @property
+    def seconds(self) -> float:
+        """That its law may take at a sweep point."""
+        return self.budget if self.budget is not None else inf if self.asked else SECONDS
+
+
+def _resolution(value: Any, where: str) -> float | str:
+    found = resolution(value)
+    if found is None:
+        raise take.refused(value, where, 'a positive number, or a percentage such as "2%"')
+    return found
+
+
+def _seconds(value: Any, where: str) -> float:
+    found = take.number(value, where)
+    if found <= 0:
+        raise take.refused(value, where, "a positive number of seconds")
+    return float(found)
 
 
 def read_claims(entries: Any) -> list[tuple[dict[str, Any], Claim]]:
@@ -394,6 +431,8 @@ def _claim(where: str, entry: Mapping[str, Any], name: str) -> Claim:
     asked = not entry.get("automatic", False)
     entry = {key: value for key, value in entry.items() if key not in ("expect", "automatic")}
     if "formula" in entry:
+        if "budget" in entry:
+            raise InputError(f"{where}.budget: {shown(entry['budget'])}, expected only with a law")
         if id is not None and theory.law_named(id):
             raise InputError(f"{where}.id: {id} is a law, expected another name for a formula")
         source = theory.parse_user_prediction({**entry, "at": whole(0)(entry.get("at")) or entry.get("at")}, name)
@@ -407,4 +446,4 @@ def _claim(where: str, entry: Mapping[str, Any], name: str) -> Claim:
     for key in ("order", "at", "curve", "fraction"):
         if key in entry:
             raise InputError(f"{where}.{key}: {shown(entry[key])}, expected only with a formula: a law has its own")
-    return Claim(law, entry.get("resolution"), expect, asked)
+    return Claim(law, entry.get("resolution"), expect, asked, entry.get("budget"))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from math import inf, isfinite
+from math import inf
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, GetCoreSchemaHandler, PlainValidator
 from pydantic_core import PydanticCustomError, core_schema
 
+from sgdsim.base import take
 from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.base.problems import Problems
 
@@ -27,21 +28,16 @@ def whole(low: int, high: float = inf) -> Callable[[Any], int | None]:
     """A whole number between bounds, also written 1e6."""
 
     def read(value: Any) -> int | None:
-        if isinstance(value, float) and value.is_integer():  # counts may be written 1e6
-            value = int(value)
-        return value if type(value) is int and low <= value <= high else None
+        found = take.as_whole(value)
+        return found if found is not None and low <= found <= high else None
 
     return read
 
 
 def finite(value: Any) -> float | None:
     """A number that is finite."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value) if isfinite(value) else None
-    except OverflowError:
-        return None
+    found = take.as_number(value)
+    return None if found is None else float(found)
 
 
 def between(low: float, high: float) -> Callable[[Any], float | None]:
@@ -71,7 +67,8 @@ def formulas(value: Any) -> str | list[str] | None:
     return texts if texts and len(texts) == len(value) else None
 
 
-def _resolution(value: Any) -> str | float | None:
+def resolution(value: Any) -> str | float | None:
+    """A positive number, or a percentage."""
     if isinstance(value, str):
         return value if _PERCENTAGE.fullmatch(value) and between(0, inf)(float(value.strip()[:-1])) else None
     return between(0, inf)(value)
@@ -150,4 +147,5 @@ Level = Annotated[float, takes("a number between 0 and 1", between(0, 1))]
 StartValue = Annotated[float | str, takes("a finite number or a distribution such as normal:0,1", _text_or_number)]
 FormulaText = Annotated[str, takes("a formula", formula)]
 FormulaTexts = Annotated[str | list[str], takes("a formula or a list of formulas", formulas)]
-Resolution = Annotated[float | str, takes('a positive number, or a percentage such as "2%"', _resolution)]
+Seconds = Annotated[float, takes("a positive number of seconds", between(0, inf))]
+Resolution = Annotated[float | str, takes('a positive number, or a percentage such as "2%"', resolution)]

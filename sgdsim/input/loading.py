@@ -20,8 +20,8 @@ from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import aliased
 from sgdsim.formulas.vectors import base_name
 from sgdsim.input.file_references import move_files, named_files
-from sgdsim.input.problems import listed
 from sgdsim.input.scenario import Scenario
+from sgdsim.input.wording import listed
 from sgdsim.model.loss import Loss
 from sgdsim.model.observables import STEP_NAMES, Observable
 from sgdsim.model.recorder import Recorder

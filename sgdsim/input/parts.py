@@ -13,7 +13,7 @@ from typing import Any
 
 from sgdsim.base.errors import InputError
 from sgdsim.ensemble import WHOLE
-from sgdsim.input.problems import shown
+from sgdsim.input.wording import shown
 
 _MERGED = ("run", "record")
 _COMMON = ("title", "alpha", "references")

@@ -9,7 +9,7 @@ from typing import Any
 from sgdsim.base import toml
 from sgdsim.base.errors import InputError, shortened
 from sgdsim.formulas.names import normal
-from sgdsim.input.problems import dotted
+from sgdsim.input.wording import dotted
 
 _PLAIN = (bool, int, float, datetime.date, datetime.time)
 

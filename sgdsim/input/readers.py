@@ -10,7 +10,7 @@ from sgdsim.base.errors import InputError
 from sgdsim.base.problems import attempt_all
 from sgdsim.formulas.names import parameter_name
 from sgdsim.formulas.vectors import MOST_COORDINATES, base_name, coordinates
-from sgdsim.input.problems import shown
+from sgdsim.input.wording import shown
 from sgdsim.model.noise import Noise, correlated_normal
 from sgdsim.model.observables import Observable
 from sgdsim.model.recorder import Histogram, Plane, binned

@@ -13,8 +13,8 @@ from sgdsim.base import toml
 from sgdsim.base.errors import InputError
 from sgdsim.base.problems import attempt
 from sgdsim.input.builders import build_recorder, combine_starts, read_loss, read_optimizer
-from sgdsim.input.problems import shown, validated
 from sgdsim.input.schema import KEYS, RecordTable, RunTable
+from sgdsim.input.wording import shown, validated
 from sgdsim.model.loss import Loss
 from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.recorder import Recorder

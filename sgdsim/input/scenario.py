@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from sgdsim.base import toml
+from sgdsim.base import take, toml
 from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.base.files import check_input, unreadable
 from sgdsim.base.problems import attempt
@@ -20,10 +20,10 @@ from sgdsim.input.file_references import inline_files, named_files
 from sgdsim.input.option_values import claim
 from sgdsim.input.parts import parts_of
 from sgdsim.input.plain import plain
-from sgdsim.input.problems import listed, validated
 from sgdsim.input.runs import read_runs
 from sgdsim.input.schema import KEYS, TABLES, TOP, About
 from sgdsim.input.sweep import labels, read_sweep
+from sgdsim.input.wording import listed, validated
 from sgdsim.model.recorder import Recorder
 from sgdsim.model.run import Run
 
@@ -63,6 +63,19 @@ class Scenario:
     claims: tuple[Claim, ...] = ()
     part: str = ""
     sources: tuple[Path, ...] = ()
+
+    def __post_init__(self) -> None:
+        take.settle(
+            self,
+            "scenario",
+            name=take.text,
+            data=take.by_name(take.anything),
+            runs=take.each(take.of_kind(Run, "a Run")),
+            sweep=take.by_name(take.each(take.anything)),
+            claims=take.each(take.of_kind(Claim, "a Claim")),
+            part=take.text,
+            sources=take.each(take.of_kind(Path, "a Path")),
+        )
 
     @classmethod
     def load(
@@ -110,8 +123,10 @@ class Scenario:
         ['river_valley']
         """
         path, text = _read(source)
+        progress = take.flag(progress, "progress")
         data = toml.loads(text, str(source))
-        parts = _read_parts(data, path.stem, str(source), overrides or {}, predictions, path.parent, progress)
+        overrides, predictions = _overrides(overrides), take.each(take.text)(predictions, "predictions")
+        parts = _read_parts(data, path.stem, str(source), overrides, predictions, path.parent, progress)
         return [replace(one, sources=(path, *one.sources)) for one in parts]
 
     @classmethod
@@ -138,7 +153,9 @@ class Scenario:
         folder: Path | None = None,
     ) -> list[Scenario]:
         """Read TOML text; see `load_parts`, and `parse` for the folder."""
-        return _read_parts(toml.loads(text, where), name, where, overrides or {}, predictions, folder)
+        data, name = toml.loads(take.text(text, "text"), where), take.text(name, "name")
+        overrides, predictions = _overrides(overrides), take.each(take.text)(predictions, "predictions")
+        return _read_parts(data, name, where, overrides, predictions, _folder(folder))
 
     @classmethod
     def of(
@@ -265,6 +282,16 @@ def _read_part(
     return Scenario(name, resolved, tuple(runs), labels(swept or {}), claimed, sources=tuple(sources))
 
 
+def _folder(given: Any) -> Path | None:
+    found = take.optional(take.path)(given, "folder")
+    return None if found is None else Path(found)
+
+
+def _overrides(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Values by dotted key; None for none."""
+    return take.optional(take.by_name(take.anything))(given, "overrides") or {}
+
+
 def shipped() -> dict[str, Path]:
     """The shipped scenarios by name.
 
@@ -279,7 +306,7 @@ def shipped() -> dict[str, Path]:
 
 
 def _read(source: str | Path) -> tuple[Path, str]:
-    path = Path(source)
+    path = Path(take.path(source, "source"))
     known = shipped()
     if not os.path.isfile(path) and str(source) in known:
         path = known[str(source)]

@@ -18,6 +18,7 @@ from sgdsim.input.fields import (
     Makes,
     Number,
     Resolution,
+    Seconds,
     Section,
     Seed,
     StartValue,
@@ -26,8 +27,8 @@ from sgdsim.input.fields import (
     takes,
     whole,
 )
-from sgdsim.input.problems import validated
 from sgdsim.input.readers import read_histograms, read_noise, read_observables, read_start_of_each, read_starts
+from sgdsim.input.wording import validated
 from sgdsim.model.run import DTYPES
 from sgdsim.model.symmetry import Symmetry
 from sgdsim.prediction import EXPECTED
@@ -150,6 +151,7 @@ class PredictTable(Section):
     resolution: Resolution | None = None
     expect: Annotated[str, one_of("verdict", EXPECTED)] | None = None
     automatic: bool | None = None
+    budget: Seconds | None = None
     order: Any = None
     at: Any = None
     curve: Any = None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sgdsim.base.errors import InputError, unknown_name
+from sgdsim.base.files import about
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import normal
 from sgdsim.formulas.vectors import base_name
@@ -115,11 +116,12 @@ def _of_file(path: Path, options: Mapping[str, Any]) -> Scenario:
 
     if options:
         raise InputError(f"{path}: holds its own scenario, expected no options")
-    attributes = Ensemble.open(path).attributes
-    if "scenario" not in attributes:
-        raise InputError(f"{path}: holds no scenario")
-    name = str(attributes.get("scenario_name", path.stem))
-    return Scenario.parse(str(attributes["scenario"]), name, where=f"the scenario in {path}")
+    with about(path):
+        attributes = Ensemble.open(path).attributes
+        if "scenario" not in attributes:
+            raise InputError(f"{path}: holds no scenario")
+        name = str(attributes.get("scenario_name", path.stem))
+        return Scenario.parse(str(attributes["scenario"]), name, where=f"the scenario in {path}")
 
 
 def _of_scenario(subject: str, options: Mapping[str, Any]) -> Scenario:

@@ -11,7 +11,7 @@ from typing import Any
 from sgdsim.base import toml
 from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.base.problems import attempt_all
-from sgdsim.input.problems import shown
+from sgdsim.input.wording import shown
 
 MOST_POINTS = 100_000
 """Of a sweep. Every point is a run of its own, read in a quarter of a millisecond and set up in several."""

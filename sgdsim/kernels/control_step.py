@@ -19,6 +19,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from sgdsim.base.errors import InputError
+from sgdsim.formulas.expansion import expanded
 from sgdsim.model.loss import Loss
 from sgdsim.model.optimizers import Optimizer
 
@@ -143,8 +144,8 @@ def gradient_covariance(loss: Loss, optimizer: Optimizer) -> sympy.ImmutableMatr
     try:
         slope = loss.population_gradient
         for i, j in pairs(n):
-            second = loss.expectation(sympy.expand(loss.gradient[i] * loss.gradient[j]))
-            covariance[i, j] = covariance[j, i] = share * sympy.factor_terms(sympy.expand(second - slope[i] * slope[j]))
+            second = loss.expectation(expanded(loss.gradient[i] * loss.gradient[j]))
+            covariance[i, j] = covariance[j, i] = share * sympy.factor_terms(expanded(second - slope[i] * slope[j]))
     except InputError:
         return None
     return sympy.ImmutableMatrix(covariance)

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from math import isfinite, prod
+from math import prod
 from typing import Any
 
 import numpy as np
 
+from sgdsim.base import take
 from sgdsim.base.errors import InputError
 from sgdsim.formulas.names import normal_keys
 
@@ -48,20 +49,16 @@ class Data:
     columns: Mapping[str, tuple[float, ...]]
 
     def __post_init__(self) -> None:
-        columns = {name: tuple(values) for name, values in normal_keys(self.columns, "loss.data").items()}
-        object.__setattr__(self, "columns", columns)
+        take.settle(self, "loss.data", columns=take.by_name(take.each(take.number)))
+        object.__setattr__(self, "columns", normal_keys(self.columns, "loss.data"))
         lengths = {name: len(values) for name, values in self.columns.items()}
         if not lengths or min(lengths.values()) < 1:
-            raise InputError("loss.data: there are no rows")
+            raise InputError("loss.data: there are no rows, expected columns of numbers")
         if len(set(lengths.values())) > 1:
             listed = ", ".join(f"{name} has {length}" for name, length in lengths.items())
             raise InputError(f"loss.data: {listed} rows, expected equally many")
         if sum(lengths.values()) > MAX_CELLS:
             raise InputError(f"loss.data: {sum(lengths.values())} values, expected at most {MAX_CELLS}")
-        for name, values in self.columns.items():
-            for row, value in enumerate(values):
-                if not isfinite(value):
-                    raise InputError(f"loss.data.{name}: {value} in row {row + 1}, expected finite numbers")
 
     def __hash__(self) -> int:
         return hash(tuple((name, values[:8]) for name, values in self.columns.items()))
@@ -104,7 +101,7 @@ def read_columns(section: Mapping[str, Sequence[Any]], where: str = "loss.data")
         if not isinstance(values, Sequence) or isinstance(values, str):
             raise InputError(f"{where}.{name}: {values!r}, expected a list of numbers")
         for row, value in enumerate(values):
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise InputError(f"{where}.{name}: {value!r} in row {row + 1}, expected a number")
+            if take.as_number(value) is None:
+                raise InputError(f"{where}.{name}: {value!r} in row {row + 1}, expected a finite number")
         columns[name] = tuple(float(value) for value in values)
     return Data(columns)

@@ -9,14 +9,16 @@ import hashlib
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import isfinite
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from sgdsim.base.errors import InputError, shortened
+from sgdsim.base import budget, take
+from sgdsim.base.errors import InputError, shortened, unknown_name
 from sgdsim.base.findings import found
+from sgdsim.formulas.expansion import TooManyTerms, bounded, expanded, terms
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import FormulaError, aliased, check_name, normal, normal_keys
 from sgdsim.formulas.vectors import base_name, coordinates, gather
@@ -34,6 +36,7 @@ Definition = str | tuple[str, ...]
 
 _POINTS = 50  # at which a change under a symmetry is looked for that does not cancel symbolically
 _MOST_EIGENVALUES = 3  # that radicals give
+_MANY_TERMS = 100  # from which on it is worth a look whether an expression is polynomial at all
 _MOST_CASES = 64  # rows of data or values of noise, over which a sum is written out
 
 
@@ -101,13 +104,28 @@ class Loss:
             raise InputError(
                 f"loss.parameters: {self.parameters!r}, expected a sequence of names, ({self.parameters!r},)"
             )
+        take.settle(
+            self,
+            "loss",
+            formula=take.text,
+            parameters=take.each(take.text),
+            constants=take.by_name(take.number),
+            noise=take.by_name(take.of_kind(Noise, "a Noise, such as Noise.parse('normal')")),
+            definitions=take.by_name(_definition),
+            symmetries=take.each(take.of_kind(Symmetry, "a Symmetry, such as Symmetry.parse('sign:u')")),
+            data=take.optional(take.of_kind(Data, "a Data or None")),
+            direction=take.by_name(_definition),
+            states=take.by_name(take.of_kind(State, "a State, such as State.parse('x; start=1')")),
+            name=take.text,
+            description=take.text,
+            references=take.each(take.text),
+        )
         object.__setattr__(self, "parameters", tuple(map(normal, self.parameters)))
         for kind in ("constants", "noise", "definitions", "direction", "states"):
             object.__setattr__(self, kind, normal_keys(getattr(self, kind), f"loss.{kind}"))
         if not self.parameters:
             raise InputError("loss.parameters: a loss needs at least one parameter")
         self._check_names()
-        self._check_values()
         known = {base_name(name) for name in (*self.carried, *self.constants, *self.random)}
         for name, text in self.definitions.items():
             for part in _parts(text):
@@ -122,17 +140,6 @@ class Loss:
 
     def __hash__(self) -> int:
         return hash((self.formula, self.parameters))
-
-    def _check_values(self) -> None:
-        for name, value in self.constants.items():
-            if not isinstance(value, int | float) or not isfinite(value):
-                raise InputError(f"loss.constants.{name}: {value!r}, expected a finite number")
-        for name, noise in self.noise.items():
-            if not isinstance(noise, Noise):
-                raise InputError(f"loss.noise.{name}: {noise!r}, expected a Noise, such as Noise.parse('normal')")
-        for name, state in self.states.items():
-            if not isinstance(state, State):
-                raise InputError(f"loss.state.{name}: {state!r}, expected a State, such as State.parse('x; start=1')")
 
     def _check_direction(self, known: Iterable[str]) -> None:
         moved = set[str]()
@@ -316,6 +323,9 @@ class Loss:
         InputError
             Where it has no closed form.
         """
+        name = take.text(name, "name")
+        if name not in (known := self.quantities_for([name])):
+            raise InputError(f"loss: {unknown_name('name of a quantity', name, known)}")
         kind, _, rest = name.partition("__")
         if name == "loss":
             return self.population
@@ -573,15 +583,20 @@ class Loss:
         Raises
         ------
         InputError
-            Where the expression is not polynomial in the noise, or a moment it needs does not exist.
+            Where the expression is not polynomial in the noise, a moment it needs does not exist, or its terms are very
+            many.
         """
         import sympy
 
+        budget.check()
         used = [name for name in self.random if self.symbols[name] in expression.free_symbols]
         if not used:
             return expression
+        symbols = [self.symbols[name] for name in used]
+        if terms(expression) > _MANY_TERMS and not expression.is_polynomial(*symbols):
+            return self._case_by_case(expression, used)  # SymPy expands it before it sees that
         try:
-            polynomial = sympy.Poly(expression, *(self.symbols[name] for name in used))
+            polynomial = sympy.Poly(bounded(expression), *symbols)
         except sympy.PolynomialError:
             return self._case_by_case(expression, used)
         return sympy.Add(*(self._moment(dict(zip(used, powers, strict=True))) * c for powers, c in polynomial.terms()))
@@ -616,6 +631,8 @@ class Loss:
         """The expectation of a product of powers of noise variables and columns."""
         import sympy
 
+        budget.check()
+
         from sgdsim.formulas.symbolic import exact
 
         product = sympy.Integer(1)
@@ -628,6 +645,11 @@ class Loss:
                 raise InputError(f"the moment of order {powers[name]} of {name} ~ {self.noise[name]} does not exist")
             product *= moment
         return product
+
+
+def _definition(value: Any, where: str) -> Definition:
+    """A formula, or several that make a vector."""
+    return take.text(value, where) if isinstance(value, str) else take.each(take.text)(value, where)
 
 
 def _parts(definition: Definition) -> tuple[str, ...]:
@@ -661,7 +683,9 @@ def _check_symmetry(loss: Loss, symmetry: Symmetry) -> None:
         terms = [loss.expression.xreplace(directions), -loss.expression]
     constants = {loss.symbols[name]: exact(value) for name, value in loss.constants.items()}
     terms = [term.xreplace(constants) for term in terms]
-    change = sympy.expand(sympy.Add(*terms))
+    change = sympy.Add(*terms)
+    with suppress(TooManyTerms):  # then numbers decide alone
+        change = expanded(change)
     if change != 0 and not _cancel(loss, terms):
         how = "along its generator" if symmetry.is_continuous else "under it"
         by = shortened(change)

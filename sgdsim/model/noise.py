@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from sgdsim.base import take
 from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.base.numbers import to_float
 from sgdsim.formulas.formula import Formula
@@ -191,6 +192,7 @@ FAMILIES: dict[str, Family] = {
 TABLE = "table"
 """The family of discrete distributions, ``table:v@p,v@p,…``, whose arguments are as many as the user gives."""
 
+_HIGHEST_ORDER = 10_000  # of a moment, that of the highest power of a formula's powers
 _MOST_VALUES = 24  # of a table: the formula grows with their square
 
 
@@ -241,6 +243,19 @@ class Noise:
     family: str
     arguments: tuple[float, ...] = ()
 
+    def __post_init__(self) -> None:
+        take.settle(
+            self, "noise", family=take.one_of("distribution", (*FAMILIES, TABLE)), arguments=take.each(take.number)
+        )
+        if self.family == TABLE:
+            _check_table(self.arguments, "noise.arguments")
+            return
+        family, count = FAMILIES[self.family], len(self.arguments)
+        if count != len(family.arguments):
+            raise InputError(f"noise.arguments: {count} numbers, {self.family} has {len(family.arguments)}")
+        if not family.valid(*self.arguments):
+            raise InputError(f"noise.arguments: {self.family} needs {family.requirement}")
+
     @classmethod
     def parse(cls, text: str, where: str = "noise") -> Noise:
         """Read ``name`` or ``name:arg,arg``.
@@ -250,7 +265,7 @@ class Noise:
         InputError
             For an unknown family, a missing, surplus or non-numeric argument, or one out of range.
         """
-        name, _, rest = (part.strip() for part in text.partition(":"))
+        name, _, rest = (part.strip() for part in take.text(text, where).partition(":"))
         if name == TABLE:
             return cls(TABLE, _table_arguments(rest, where))
         if name not in FAMILIES:
@@ -295,12 +310,13 @@ class Noise:
 
     def moment(self, order: int) -> float:
         """Exact raw moment ``E X^order``; ``inf`` where it does not exist or is beyond the largest float."""
-        return _rounded(self._moment(order))
+        return _rounded(self._moment(_order(order)))
 
     def exact_moment(self, order: int) -> Any:
         """The same as a SymPy number, each argument read as the decimal it was written as."""
         from sympy import Rational, sympify
 
+        order = _order(order)
         arguments = (Rational(repr(float(value))) for value in self.arguments)
         return sympify(self.law.moment(order, *arguments), strict=True)
 
@@ -311,6 +327,7 @@ class Noise:
 
     def cumulant(self, order: int) -> float:
         """Exact cumulant, from the raw moments by the standard recursion; ``inf`` as in `moment`."""
+        order = _order(order)
         moments = [self._moment(n) for n in range(order + 1)]
         if inf in moments:
             return inf
@@ -323,6 +340,13 @@ class Noise:
     def _moment(self, order: int) -> Any:
         # In fractions: the terms of a cumulant cancel where the mean is large, to no correct digit in floats.
         return self.law.moment(order, *(Fraction(repr(float(value))) for value in self.arguments))
+
+
+def _order(value: int) -> int:
+    order = take.whole(value, "order")
+    if not 0 <= order <= _HIGHEST_ORDER:
+        raise InputError(f"order: {order}, expected a whole number from 0 to {_HIGHEST_ORDER}")
+    return order
 
 
 def _rounded(value: Any) -> float:
@@ -341,13 +365,21 @@ def _table_arguments(text: str, where: str) -> tuple[float, ...]:
     numbers = tuple(number for pair in pairs for number in pair)
     if not pairs or any(len(pair) != 2 for pair in pairs) or not all(abs(number) < inf for number in numbers):
         raise InputError(f"{where}: 'table:{text}', expected {usage}")
-    if len(pairs) > _MOST_VALUES:
-        raise InputError(f"{where}: a table of {len(pairs)} values, expected at most {_MOST_VALUES}; take a data set")
+    _check_table(numbers, where)
+    # What has no probability must not be what is left where rounded probabilities add up to less than one.
+    return tuple(number for pair in pairs if pair[1] for number in pair)
+
+
+def _check_table(numbers: Sequence[float], where: str) -> None:
+    """Refuse what is no table: value, probability, value, probability, …."""
+    if not numbers or len(numbers) % 2:
+        raise InputError(f"{where}: {len(numbers)} numbers, expected a probability after each value")
+    if len(numbers) > 2 * _MOST_VALUES:
+        values = len(numbers) // 2
+        raise InputError(f"{where}: a table of {values} values, expected at most {_MOST_VALUES}; take a data set")
     total = sum(numbers[1::2])
     if min(numbers[1::2]) < 0 or abs(total - 1) > 1e-6:
         raise InputError(f"{where}: probabilities {', '.join(map(str, numbers[1::2]))} add up to {total}, expected 1")
-    # What has no probability must not be what is left where rounded probabilities add up to less than one.
-    return tuple(number for pair in pairs if pair[1] for number in pair)
 
 
 def correlated_normal(

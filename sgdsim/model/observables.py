@@ -20,8 +20,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from sgdsim.base import take
 from sgdsim.base.errors import InputError
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import aliased, check_name, normal
@@ -33,6 +34,7 @@ _CALL = re.compile(r"(?P<kind>window_mean|window_sum|value_at|first_passage)\s*\
 STEP_NAMES = frozenset({"learning_rate", "t"})
 """Of numbers that belong to a step; a loss may have them for its own."""
 
+_KINDS = ("plain", "mean", "sum", "value", "passage", "control")
 _USAGE = {
     "window_mean": "window_mean(formula, start, stop), steps 0 <= start < stop",
     "window_sum": "window_sum(formula, start, stop), steps 0 <= start < stop",
@@ -69,6 +71,14 @@ class Observable:
     kind: str = "plain"
 
     def __post_init__(self) -> None:
+        take.settle(
+            self,
+            "observable",
+            name=take.text,
+            formula=take.text,
+            window=take.optional(_window),
+            kind=take.one_of("kind", _KINDS),
+        )
         object.__setattr__(self, "name", normal(self.name))
         object.__setattr__(self, "formula", normal(self.formula))
         if self.window and self.kind == "plain":
@@ -83,7 +93,8 @@ class Observable:
         InputError
             For a name or formula that cannot be used, or a window that is not two increasing step counts.
         """
-        where = f"record.observables.{name}"
+        where = f"record.observables.{take.text(name, 'the name of an observable')}"
+        text = take.text(text, where)
         check_name(name, where=where)
         kind = next((kind for kind in _USAGE if re.search(rf"\b{kind}\s*\(", text)), None)
         if kind is None:
@@ -122,6 +133,13 @@ class Observable:
         if self.kind == "value":
             return f"value_at({self.formula}, {stop})"
         return f"window_{self.kind}({self.formula}, {start}, {stop})"
+
+
+def _window(value: Any, where: str) -> tuple[int, int]:
+    steps = take.each(take.whole)(value, where)
+    if len(steps) != 2 or steps[0] >= steps[1]:
+        raise take.refused(value, where, "two steps, the first one before the second")
+    return steps[0], steps[1]
 
 
 def control_for(name: str, formula: str) -> Observable:

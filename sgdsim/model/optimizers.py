@@ -11,14 +11,15 @@ where P is the preconditioner, the identity unless the user gives one; coupled w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from math import inf, isfinite
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sgdsim.base import take
 from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.formulas.formula import Formula
 from sgdsim.model.data import SAMPLINGS
@@ -187,14 +188,23 @@ class Optimizer:
     metric: Matrix = ()
 
     def __post_init__(self) -> None:
-        if self.name not in OPTIMIZERS:
-            raise InputError(f"optimizer.name: {unknown_name('optimizer', self.name, OPTIMIZERS)}")
-        for name, value in self.hyperparameters.items():
+        take.settle(
+            self,
+            "optimizer",
+            name=take.one_of("optimizer", OPTIMIZERS),
+            hyperparameters=take.by_name(take.anything),
+            batch_size=take.whole,
+            sampling=take.one_of("sampling", SAMPLINGS),
+            preconditioner=take.each(_row),
+            metric=take.each(_row),
+        )
+        for name in self.hyperparameters:
             if name not in self.defaults:
                 known = (*self.defaults, "learning_rate", "batch_size", "sampling", "preconditioner", "metric", "name")
                 raise InputError(f"optimizer.{name}: {unknown_name(f'key of {self.name}', name, known)}")
-            if not isfinite(value):
-                raise InputError(f"optimizer.{name}: {value}, expected a finite number")
+        given = {name: take.number(value, f"optimizer.{name}") for name, value in self.hyperparameters.items()}
+        object.__setattr__(self, "hyperparameters", given)
+        for name, value in given.items():
             low, high = _RANGES.get(name, (-inf, inf))
             if not low <= value < high:
                 expected = f"a number from {low:g}" + (f", less than {high:g}" if high < inf else "")
@@ -204,13 +214,9 @@ class Optimizer:
                 raise InputError(f"optimizer.{name}: is missing, {self.name} has no default for it")
         if not 1 <= self.batch_size <= MAX_BATCH:
             raise InputError(f"optimizer.batch_size: {self.batch_size}, expected a whole number from 1 to {MAX_BATCH}")
-        if self.sampling not in SAMPLINGS:
-            raise InputError(f"optimizer.sampling: {unknown_name('sampling', self.sampling, SAMPLINGS)}")
         self._check_preconditioner()
 
     def _check_preconditioner(self) -> None:
-        for key in ("preconditioner", "metric"):  # numbers are formulas too
-            object.__setattr__(self, key, tuple(_texts(row) for row in getattr(self, key)))
         for key in ("preconditioner", "metric"):
             rows = getattr(self, key)
             if any(not isinstance(row, str) and len(row) != len(rows) for row in rows) or len(set(map(type, rows))) > 1:
@@ -230,6 +236,9 @@ class Optimizer:
         """
         import sympy
 
+        from sgdsim.model.loss import Loss
+
+        loss = take.of_kind(Loss, "a Loss")(loss, "loss")
         rows, key = (self.metric, "metric") if self.metric else (self.preconditioner, "preconditioner")
         if not rows:
             return None
@@ -302,6 +311,7 @@ class Optimizer:
         >>> Optimizer("sgd").step_matrix(curvature=2.0, learning_rate=0.25)
         array([[0.5]])
         """
+        curvature, learning_rate = take.number(curvature, "curvature"), take.number(learning_rate, "learning_rate")
         if not self.rule.linear:
             return None
         names = ("theta", *self.rule.state)
@@ -349,8 +359,12 @@ def _check_metric(matrix: sympy.Matrix, where: str) -> None:
             raise InputError(f"{where}: has the eigenvalue {smallest:.3g}, expected none below zero")
 
 
-def _texts(row: Any) -> Any:
-    """An entry of a matrix as a formula, or a row of them."""
-    if isinstance(row, str):
-        return row
-    return tuple(map(_texts, row)) if isinstance(row, Iterable) else repr(float(row))
+def _row(value: Any, where: str) -> str | tuple[str, ...]:
+    """A row of a matrix, or an entry of its diagonal."""
+    several = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str)
+    return take.each(_entry)(value, where) if several else _entry(value, where)
+
+
+def _entry(value: Any, where: str) -> str:
+    """A formula; a number is one too."""
+    return take.text(value, where) if isinstance(value, str) else repr(float(take.number(value, where)))

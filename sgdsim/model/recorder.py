@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from sgdsim.base import take
 from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.formulas.names import normal, normal_keys
 from sgdsim.model.observables import Observable, control_for
@@ -34,6 +35,7 @@ class Histogram:
     bins: int
 
     def __post_init__(self) -> None:
+        take.settle(self, "histogram", low=take.number, high=take.number, bins=take.whole)
         _check_bins(f"histogram {[self.low, self.high, self.bins]}:", self.low, self.high, self.bins)
 
     @property
@@ -61,6 +63,8 @@ class Plane:
     second: Histogram
 
     def __post_init__(self) -> None:
+        bins = take.of_kind(Histogram, "a Histogram")
+        take.settle(self, "histogram", first=bins, second=bins)
         if self.first.bins * self.second.bins > MOST_BINS:
             raise InputError(f"{self.first.bins} by {self.second.bins} bins, expected at most {MOST_BINS} together")
 
@@ -78,6 +82,7 @@ def binned(numbers: Sequence[float], where: str = "histogram") -> Histogram | Pl
     >>> binned([-1, 1, 20])
     Histogram(low=-1, high=1, bins=20)
     """
+    numbers = take.each(take.number)(numbers, where)
     if len(numbers) == 6:
         first, second = _histogram(numbers[:3], where), _histogram(numbers[3:], where)
         try:
@@ -125,6 +130,14 @@ class Drift:
     start: int = 0
 
     def __post_init__(self) -> None:
+        take.settle(
+            self,
+            "record.drift",
+            by=take.text,
+            bins=take.of_kind(Histogram, "a Histogram"),
+            every=take.whole,
+            start=take.whole,
+        )
         object.__setattr__(self, "by", normal(self.by))
 
 
@@ -142,6 +155,9 @@ class Autocorrelation:
 
     start: int
     lags: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        take.settle(self, "record.autocorrelation", start=take.whole, lags=take.each(take.whole))
 
 
 @dataclass(frozen=True)
@@ -183,6 +199,20 @@ class Recorder:
     controls: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        take.settle(
+            self,
+            "record",
+            every=take.optional(take.whole),
+            snapshots=take.each(take.whole),
+            observables=take.each(take.of_kind(Observable, "an Observable, such as Observable.parse('r', 'x**2')")),
+            histograms=take.by_name(take.of_kind(Histogram | Plane, "a Histogram, or a Plane of two")),
+            snapshot_trajectories=take.optional(take.whole),
+            quantiles=take.each(take.number),
+            covariances=take.flag,
+            autocorrelations=take.by_name(take.of_kind(Autocorrelation, "an Autocorrelation")),
+            drifts=take.by_name(take.of_kind(Drift, "a Drift")),
+            controls=take.each(take.text),
+        )
         for kind in ("histograms", "autocorrelations", "drifts"):
             object.__setattr__(self, kind, normal_keys(getattr(self, kind), f"record.{kind}"))
         object.__setattr__(self, "controls", tuple(map(normal, self.controls)))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from sgdsim.base import take
 from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.base.findings import found
 from sgdsim.base.memory import available_memory
@@ -17,10 +18,11 @@ from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import aliased, normal_keys
 from sgdsim.formulas.vectors import base_name
 from sgdsim.model.loss import Loss
+from sgdsim.model.noise import Noise
 from sgdsim.model.observables import STEP_NAMES, Observable
 from sgdsim.model.optimizers import Matrix, Optimizer
 from sgdsim.model.recorder import Histogram, Plane, Recorder, check_measured
-from sgdsim.model.schedules import Schedule
+from sgdsim.model.schedules import MOST_STEPS, Schedule
 from sgdsim.model.starts import Grid, Start, Stored, describe_stored
 from sgdsim.model.symmetry import Symmetry
 
@@ -76,6 +78,21 @@ class Run:
     antithetic: bool = False
 
     def __post_init__(self) -> None:
+        take.settle(
+            self,
+            "run",
+            loss=take.of_kind(Loss, "a Loss"),
+            optimizer=take.of_kind(Optimizer, "an Optimizer"),
+            schedule=take.of_kind(Schedule, "a Schedule, such as Schedule('0.1')"),
+            initial=take.by_name(_start),
+            trajectories=take.whole,
+            steps=take.whole,
+            seed=take.whole,
+            recorder=take.of_kind(Recorder, "a Recorder"),
+            dtype=_dtype_name,
+            noise_dtype=_dtype_name,
+            antithetic=take.flag,
+        )
         grids = {n: start.over(self.trajectories) for n, start in self.initial.items() if isinstance(start, Grid)}
         object.__setattr__(self, "initial", normal_keys({**self.initial, **grids}, "run.initial"))
         problems: list[str] = []
@@ -92,7 +109,7 @@ class Run:
         if required > _LITTLE and required > (available := available_memory()):
             text = f"{required / 1e9:.3g} GB of memory, this machine has {available / 1e9:.3g} to spare"
             raise InputError(f"run.steps: {self.steps} steps take {text}")
-        _within("run.steps", self.steps, 1, 2**32)  # c0 counts groups of steps in 32 bits
+        _within("run.steps", self.steps, 1, MOST_STEPS)
         return True
 
     def _checks(self) -> Iterator[Callable[[], object]]:
@@ -219,8 +236,10 @@ class Run:
                 raise InputError(f"record.quantiles: {probability}, expected probabilities between 0 and 1")
 
     def _check_window(self, observable: Observable) -> None:
+        where = f"record.observables.{observable.name}"
+        if observable.window and observable.window[0] < (-1 if observable.kind == "value" else 0):
+            raise InputError(f"{where}: the window begins at step {observable.window[0]}, the run at 0")
         if observable.window and observable.window[1] > self.steps:
-            where = f"record.observables.{observable.name}"
             raise InputError(f"{where}: the window ends at step {observable.window[1]}, the run at {self.steps}")
 
     def _check_observable(self, observable: Observable, taken: bool) -> None:
@@ -307,6 +326,23 @@ def _rows(matrix: Matrix) -> list[Any] | None:
 def _plain(start: Start) -> float | str:
     """As it is written; what comes from a file is said elsewhere."""
     return 0.0 if isinstance(start, Stored) else start if isinstance(start, float | int) else str(start)
+
+
+def _start(value: Any, where: str) -> Start:
+    if isinstance(value, Noise | Grid | Stored):
+        return value
+    if isinstance(value, float):  # that it is not finite is found with all else that is wrong
+        return float(value)
+    found = take.as_number(value)
+    if found is None:
+        raise take.refused(value, where, "a finite number, a Noise or a Grid")
+    return found
+
+
+def _dtype_name(value: Any, where: str) -> str:
+    """A type of numbers by its name, also given as one of NumPy's, ``np.float32``."""
+    numpy = isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic))
+    return str(np.dtype(value).name) if numpy else take.text(value, where)
 
 
 def _check_dtype(key: str, name: str) -> None:

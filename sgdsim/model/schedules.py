@@ -13,11 +13,14 @@ from math import isfinite
 
 import numpy as np
 
+from sgdsim.base import take
 from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.base.numbers import to_float
 from sgdsim.formulas.formula import Formula
 
 _KEY = "optimizer.learning_rate"
+MOST_STEPS = 2**32
+"""Of a run: its counter of random numbers counts groups of steps in 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,9 @@ class Schedule:
     text: str
     table: tuple[float, ...] | None = None
 
+    def __post_init__(self) -> None:
+        take.settle(self, "schedule", text=take.text, table=take.optional(take.each(take.real)))
+
     def check(self) -> None:
         """Refuse what no number of steps makes a schedule.
 
@@ -115,6 +121,9 @@ class Schedule:
         InputError
             As `check`, for a rate that is not finite and positive, and for a table of another number of steps.
         """
+        steps = take.whole(steps, "steps")
+        if not 0 <= steps <= MOST_STEPS:
+            raise InputError(f"steps: {steps}, expected a whole number from 0 to {MOST_STEPS}")
         if self.table is not None:
             if len(self.table) != steps:
                 raise InputError(f"{_KEY}: {self.text!r} has {len(self.table)} rates, expected {steps}, one a step")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from sgdsim.base import take
 from sgdsim.base.errors import InputError
 from sgdsim.base.numbers import to_float
 from sgdsim.model.noise import Noise
@@ -67,6 +68,7 @@ class Grid(_Given):
         InputError
             For anything else.
         """
+        text = take.text(text, where)
         try:
             low, high, *points = (to_float(part, where) for part in text.partition(":")[2].split(","))
             good = bool(np.isfinite([low, high]).all()) and (not points or (points[0] >= 2 and points[0] % 1 == 0))
@@ -75,6 +77,13 @@ class Grid(_Given):
         if not good or len(points) > 1:
             raise InputError(f"{where}: {text!r}, expected grid:low,high or grid:low,high,points with 2 points or more")
         return cls(low, high, int(points[0]) if points else 0)
+
+    def __post_init__(self) -> None:
+        take.settle(self, "initial", low=take.number, high=take.number, points=take.whole, trajectories=take.whole)
+        if self.points == 1 or self.points < 0:
+            raise InputError(f"initial.points: {self.points}, expected 2 or more, or 0 for one a trajectory")
+        if self.trajectories < 0:
+            raise InputError(f"initial.trajectories: {self.trajectories}, expected 1 or more, or 0")
 
     def over(self, trajectories: int) -> Grid:
         """Of so many trajectories, with as many points unless it says how many."""
@@ -198,4 +207,5 @@ def start_from(value: Start | str, where: str = "initial") -> Start:
     """
     if not isinstance(value, str):
         return value
+    value = take.text(value, where)
     return Grid.parse(value, where) if value.strip().startswith("grid:") else Noise.parse(value, where)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from sgdsim.base import take
 from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.formulas.names import normal, normal_keys
 from sgdsim.model.assignments import by_coordinate
@@ -52,6 +53,9 @@ class Symmetry:
     image: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        take.settle(
+            self, "loss.symmetry", name=take.text, generator=take.by_name(take.text), image=take.by_name(take.text)
+        )
         if bool(self.generator) == bool(self.image):
             raise InputError(f"loss.symmetry {self.name!r}: expected either a generator or images, of some parameter")
         object.__setattr__(self, "name", normal(self.name))
@@ -86,7 +90,7 @@ class Symmetry:
         >>> Symmetry.parse("permutation:u,w").image
         {'u': 'w', 'w': 'u'}
         """
-        kind, _, rest = (part.strip() for part in text.partition(":"))
+        kind, _, rest = (part.strip() for part in take.text(text, where).partition(":"))
         names = [name.strip() for name in rest.split(",")]
         if kind not in KINDS:
             raise InputError(f"{where}: {unknown_name('symmetry', kind, (*KINDS, 'generator'))}")
@@ -125,10 +129,13 @@ class Symmetry:
         >>> Symmetry.linear("turn", ("u", "v"), [[0, -1], [1, 0]]).generator
         {'u': '-1*v', 'v': '1*u'}
         """
+        name = take.text(name, "loss.symmetry.name")
+        parameters = take.each(take.text)(parameters, f"loss.symmetry {name!r}: parameters")
+        matrix = take.each(take.each(take.number))(matrix, f"loss.symmetry {name!r}: matrix")
         if [len(row) for row in matrix] != [len(parameters)] * len(parameters):
             raise InputError(
                 f"loss.symmetry {name!r}: a matrix of {len(matrix)} rows, expected {len(parameters)} rows and columns, "
-                "one a parameter"
+                "as many as parameters"
             )
         rows = {
             target: " + ".join(f"{x!r}*{source}" for source, x in zip(parameters, row, strict=True) if x)

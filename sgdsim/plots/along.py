@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 
+from sgdsim.base.budget import SECONDS, OutOfTime, check, limited
 from sgdsim.model.recorder import Recorder
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
@@ -42,13 +44,13 @@ def predictions_along(laws: Sequence[Law], runs: Sequence[Run]) -> list[Predicti
     """
     steps = runs[0].recorder.record_steps(runs[0].steps)[1:-1]
     found: list[Prediction] = []
-    for step in steps[spread(len(steps), MOST_RECORDS)].tolist():
-        shorter = [_until(run, step) for run in runs]
-        for law in laws:
-            try:
-                found += [row for row in law.predictions(shorter) if _is_of_end(row, shorter[0])]
-            except NotApplicable:
-                continue
+    for law in laws:
+        with suppress(OutOfTime), limited(SECONDS):  # of a law that takes long the first steps are enough
+            for step in steps[spread(len(steps), MOST_RECORDS)].tolist():
+                shorter = [_until(run, step) for run in runs]
+                with suppress(NotApplicable):
+                    found += [row for row in law.predictions(shorter) if _is_of_end(row, shorter[0])]
+                check()
     return found
 
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sgdsim.base import take
 from sgdsim.base.errors import InputError, RunError, shortened, unknown_name
 from sgdsim.base.files import atomic_file
 from sgdsim.ensemble import WHOLE, Ensemble
@@ -31,7 +32,7 @@ KINDS = {
     "moments": "mean, variance and other statistics against steps",
     "drift": "mean change of a step, and that of its square, by bins",
     "sweep": "statistics against what is swept",
-    "order": "what a prediction of finite order leaves, against the learning rate",
+    "order": "what a prediction of finite order leaves, against its small parameter",
     "schedule": "the learning rate against steps",
     "trajectories": "a few trajectories, and the quantiles of all",
 }
@@ -168,7 +169,7 @@ def draw_parts(
     from sgdsim.plots.render import render
     from sgdsim.plots.subject import Subject
 
-    check_size(size)
+    size = checked_size(size)
     checked_kind(kind)
     subjects = [Subject(ensemble, tuple(predictions), alpha) for _, ensemble, predictions in parts]
     kinds = [kind or choose_kind(ensemble) for _, ensemble, _ in parts]
@@ -329,8 +330,8 @@ def checked_suffix(path: str | os.PathLike[str]) -> str:
     return suffix
 
 
-def check_size(size: tuple[float, float] | None) -> None:
-    """Refuse a size that is no sheet of paper.
+def checked_size(size: tuple[float, float] | None) -> tuple[float, float] | None:
+    """The size, if it is one of a sheet of paper.
 
     Raises
     ------
@@ -339,12 +340,16 @@ def check_size(size: tuple[float, float] | None) -> None:
 
     Examples
     --------
-    >>> check_size((7.0, 5.0))
+    >>> checked_size((7.0, 5.0))
+    (7.0, 5.0)
     """
-    if size is not None and not all(SMALLEST <= side <= LARGEST for side in size):
-        raise InputError(
-            f"size {size[0]:g}x{size[1]:g}: expected a width and a height of {SMALLEST:g} to {LARGEST:g} inches"
-        )
+    if size is None:
+        return None
+    sides = take.each(take.real)(size, "size")
+    if len(sides) != 2 or not all(SMALLEST <= side <= LARGEST for side in sides):
+        shown = "x".join(f"{side:g}" for side in sides)
+        raise InputError(f"size {shown}: expected a width and a height of {SMALLEST:g} to {LARGEST:g} inches")
+    return sides[0], sides[1]
 
 
 def parse_size(text: str) -> tuple[float, float]:
@@ -364,5 +369,5 @@ def parse_size(text: str) -> tuple[float, float]:
         width, height = map(float, text.lower().split("x"))
     except ValueError:
         raise InputError(f"size {text!r}, expected WIDTHxHEIGHT in inches, e.g. 7x5") from None
-    check_size((width, height))
+    checked_size((width, height))
     return width, height

@@ -1,4 +1,4 @@
-"""The residual of a prediction of finite order against the learning rate, with the powers that were fitted to it."""
+"""The residual of a prediction of finite order against its small parameter, with the powers that were fitted to it."""
 
 from __future__ import annotations
 
@@ -65,11 +65,13 @@ def _panel(subject: Subject, group: Sequence[Prediction]) -> tuple[Panel, list[s
         residuals = (Residuals(rates, z, freedom=test.fit.freedom),)
         notes.append(_note(first, order, test))
     else:
-        notes.append(f"{first.id}: powers are fitted at {FEWEST_RATES} learning rates or more, with errors.")
+        notes.append(
+            f"{first.id}: powers are fitted at {FEWEST_RATES} or more values of {first.small_name}, with errors."
+        )
     reliable = bool(np.all(np.abs(residual) > 2 * stderrs))
     panel = Panel(
         _title(first),
-        "learning rate",
+        first.small_name,
         difference,
         tuple(parts),
         residuals,
@@ -90,12 +92,13 @@ def _powers(fit: PowerFit, power: int, x: np.ndarray) -> np.ndarray:
 
 def _note(prediction: Prediction, order: int, test: OrderTest) -> str:
     b, error = float(test.guard.coefficients[0]), float(test.guard.stderrs[0])
-    terms = [f"{c:.3g} η{_raised(test.power + k)}" for k, c in enumerate(test.fit.coefficients)]
+    small = "η" if prediction.small_name == "learning rate" else "ε"
+    terms = [f"{c:.3g} {small}{_raised(test.power + k)}" for k, c in enumerate(test.fit.coefficients)]
     accepted = "" if test.accepted else ", which chi-square does not accept"
     power = _raised(test.power)
     return (
-        f"{prediction.id}: fit {' + '.join(terms)}{accepted}; with one term more that of η{power} is "
-        f"{b:.2g} ± {error:.2g}, and must vanish if the formula is valid up to η{_raised(order)}."
+        f"{prediction.id}: fit {' + '.join(terms)}{accepted}; with one term more that of {small}{power} is "
+        f"{b:.2g} ± {error:.2g}, and must vanish if the formula is valid up to {small}{_raised(order)}."
     )
 
 

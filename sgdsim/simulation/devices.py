@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import ModuleType
 
+from sgdsim.base import take
 from sgdsim.base.errors import InputError, RunError, unknown_name
 from sgdsim.kernels.block import Common, Executor
 from sgdsim.kernels.host import Host
@@ -45,7 +46,7 @@ class Device:
         """
         if isinstance(text, Device):
             return text
-        target, colon, number = text.partition(":")
+        target, colon, number = take.text(text, "--device").partition(":")
         if target not in DEVICES:
             raise InputError(f"--device: {unknown_name('device', target, DEVICES)}")
         if colon and not (target == "cuda" and number.isdecimal()):

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from sgdsim.base import toml
+from sgdsim.base import take, toml
 from sgdsim.base.errors import InputError
 from sgdsim.base.memory import available_memory
 from sgdsim.ensemble import Ensemble
@@ -132,7 +132,8 @@ class Simulator:
     def first_tiles(self, block_trajectories: int | None = None) -> range:
         """Where each block begins."""
         # Four steps of a block are the least that an interrupt waits for: heavy steps get smaller blocks.
-        tiles = max((block_trajectories or self.executor.block_trajectories) // self.lanes, 1)
+        trajectories = _piece("block_trajectories", block_trajectories) or self.executor.block_trajectories
+        tiles = max(trajectories // self.lanes, 1)
         return range(0, self.n_tiles, max(tiles // self.program.weight, min(tiles, GROUPS)))
 
     def blocks(self, block_trajectories: int | None = None) -> Iterator[Block]:
@@ -178,12 +179,20 @@ class Simulator:
         into
             Measured into.
         span_steps
-            A multiple of 4; by default, what takes about `SPAN_SECONDS`. Numbers do not depend on it.
+            How many at a time, taken up to a multiple of 4; by default, what takes about `SPAN_SECONDS`. Numbers do
+            not depend on it.
+
+        Raises
+        ------
+        InputError
+            For less than one step at a time.
         """
         first, last = self._trajectories(block)
+        given = _piece("span_steps", span_steps)
         while block.step < self.run.steps:
             start, began = block.step, time.perf_counter()
-            self.advance(block, min(start + (span_steps or self._span), self.run.steps), into)
+            # Kernels draw the noise of four steps at a time, and look for divergence once in four.
+            self.advance(block, min(start + -(-(given or self._span) // 4) * 4, self.run.steps), into)
             ratio = SPAN_SECONDS / max(time.perf_counter() - began, 1e-6)
             # One measurement on a busy machine says little: the span grows by a factor of 4 at most.
             self._span = max(4, int(self._span * min(ratio, 4.0)) // 4 * 4)
@@ -229,7 +238,7 @@ def simulate(
     steps: int,
     seed: int = 0,
     every: int | None = None,
-    snapshots: Sequence[int] = (),
+    snapshots: Sequence[int | str] = (),
     snapshot_trajectories: int | None = None,
     observables: Mapping[str, str] | None = None,
     histograms: Mapping[str, Sequence[float]] | None = None,
@@ -239,8 +248,8 @@ def simulate(
     drifts: Mapping[str, Drift] | None = None,
     controls: Sequence[str] = (),
     antithetic: bool = False,
-    dtype: str = "float64",
-    noise_dtype: str = "float32",
+    dtype: Any = "float64",
+    noise_dtype: Any = "float32",
     threads: int | None = None,
     device: str = "cpu",
     progress: bool = False,
@@ -260,7 +269,7 @@ def simulate(
     every, observables
         Moments of all parameters, and of these formulas, are recorded every so many steps.
     snapshots, snapshot_trajectories
-        The parameters are kept after these steps, of all trajectories or of the first ones.
+        The parameters are kept after these steps, ``"final"`` for the last, of all trajectories or of the first ones.
     histograms, quantiles
         ``[low, high, bins]`` by name, or of two names, ``"u,w": [low, high, bins, low, high, bins]``; and which
         quantiles are read off them.
@@ -269,7 +278,7 @@ def simulate(
     antithetic
         Whether the trajectories come in pairs with mirrored noise; their number is then even.
     dtype, noise_dtype
-        Of the state, and of the standard deviates.
+        Of the state, and of the standard deviates: ``"float32"`` or `numpy.float32`, and likewise of 64 bits.
     threads, device, progress
         See `simulate_runs`.
 
@@ -291,34 +300,37 @@ def simulate(
     >>> abs(float(ensemble["variance"][-1, 0]) - 1 / 3) < 0.02
     True
     """
+    steps = take.whole(steps, "steps")
     recorder = Recorder(
         every,
-        tuple(sorted(set(snapshots))),
-        tuple(Observable.parse(name, text) for name, text in (observables or {}).items()),
-        {name: binned(numbers, f"histogram {name}") for name, numbers in (histograms or {}).items()},
+        tuple(sorted({_step(step, steps) for step in take.each(take.anything)(snapshots, "snapshots")})),
+        tuple(Observable.parse(name, text) for name, text in _table(observables, "observables").items()),
+        {name: binned(numbers, f"histograms.{name}") for name, numbers in _table(histograms, "histograms").items()},
         snapshot_trajectories,
-        tuple(quantiles),
+        tuple(take.each(take.number)(quantiles, "quantiles")),
         covariances,
-        autocorrelations or {},
-        drifts or {},
-        tuple(controls),
+        _table(autocorrelations, "autocorrelations"),
+        _table(drifts, "drifts"),
+        tuple(take.each(take.text)(controls, "controls")),
     )
-    starts = {name: start_from(start, f"initial.{name}") for name, start in initial.items()}
+    table = take.by_name(take.anything)(initial, "initial")
+    starts = {name: start_from(start, f"initial.{name}") for name, start in table.items()}
     if not isinstance(optimizer, Optimizer):
-        optimizer = Optimizer(optimizer or "sgd")
-    trajectories, steps, seed = (
-        _whole(name, value) for name, value in (("trajectories", trajectories), ("steps", steps), ("seed", seed))
-    )
-    schedule = Schedule(learning_rate if isinstance(learning_rate, str) else repr(float(learning_rate)))
+        optimizer = Optimizer("sgd" if optimizer is None else optimizer)
+    number = None if isinstance(learning_rate, str) else take.number(learning_rate, "learning_rate")
+    schedule = Schedule(take.text(learning_rate, "learning_rate") if number is None else repr(float(number)))
     run = Run(loss, optimizer, schedule, starts, trajectories, steps, seed, recorder, dtype, noise_dtype, antithetic)
     return simulate_runs([run], scenario=toml.dumps(run.describe()), threads=threads, device=device, progress=progress)
 
 
-def _whole(name: str, value: float) -> int:
-    """A count may be written 1e6."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value % 1:
-        raise InputError(f"{name}: {value!r}, expected a whole number")
-    return int(value)
+def _table(given: Mapping[str, Any] | None, where: str) -> dict[str, Any]:
+    """A table by name; None is an empty one."""
+    return take.optional(take.by_name(take.anything))(given, where) or {}
+
+
+def _step(value: Any, steps: int) -> int:
+    """The number of a step, the last one as ``"final"``."""
+    return steps if isinstance(value, str) and value == "final" else take.whole(value, "snapshots")
 
 
 def simulate_runs(
@@ -354,7 +366,7 @@ def simulate_runs(
     threads
         Of the CPU; default: all.
     block_trajectories, span_steps
-        How the run is cut; no number depends on it.
+        How the run is cut, each at least 1; no number depends on it.
     progress
         Show a bar on standard error when that is a terminal.
 
@@ -365,7 +377,10 @@ def simulate_runs(
     RunError
         For a GPU that cannot be used.
     """
+    progress = take.flag(progress, "progress")
     check_names(runs[0])
+    _piece("block_trajectories", block_trajectories)
+    _piece("span_steps", span_steps)
     _check_memory(output_bytes(runs))
     total = sum(run.trajectories * run.steps for run in runs)
     count = _thread_count(threads)
@@ -413,6 +428,13 @@ def simulate_runs(
     return Ensemble(variables, attributes)
 
 
+def _piece(name: str, value: int | None) -> int | None:
+    """How much of a run is done at a time, if the caller says so: nothing, or less, would never end."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise InputError(f"{name}: {value!r}, expected a whole number from 1")
+    return value
+
+
 def _check_memory(required: int) -> None:
     available = available_memory()
     if required > available:
@@ -426,6 +448,9 @@ def _thread_count(threads: int | None) -> int:
     """The user's choice, by default one thread a processor that this process may use."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     most = max(available, os.cpu_count() or 1)
-    if threads is not None and not 1 <= threads <= most:
+    if threads is None:
+        return available
+    threads = take.whole(threads, "--threads")
+    if not 1 <= threads <= most:
         raise InputError(f"--threads: {threads}, expected 1 to {most} on this machine")
-    return threads or available
+    return threads

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import inf
 
 from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.model.run import Recorder, Run
@@ -149,8 +150,19 @@ def requirements(laws: Iterable[Law], run: Run) -> Recorder:
     return wanted
 
 
-def predict(sources: Iterable[Law | UserPrediction], runs: Sequence[Run]) -> tuple[list[Prediction], list[Skipped]]:
+def predict(
+    sources: Iterable[Law | UserPrediction], runs: Sequence[Run], seconds: float = inf
+) -> tuple[list[Prediction], list[Skipped]]:
     """What laws and user say about the points of a sweep, and where laws do not apply.
+
+    Parameters
+    ----------
+    sources
+        What predicts.
+    runs
+        One a sweep point.
+    seconds
+        That each law may take at a point.
 
     Examples
     --------
@@ -167,7 +179,7 @@ def predict(sources: Iterable[Law | UserPrediction], runs: Sequence[Run]) -> tup
         if isinstance(source, UserPrediction):
             found += source.predictions(runs)
             continue
-        rows, reasons = source.evaluate(runs)
+        rows, reasons = source.evaluate(runs, seconds)
         found += rows
         if not rows and not reasons:
             reasons = ["nothing that it speaks of is recorded"]

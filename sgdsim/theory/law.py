@@ -10,10 +10,14 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from math import inf
 from typing import Any
 
 import numpy as np
 
+from sgdsim.base import budget
+from sgdsim.base.budget import OutOfTime
+from sgdsim.formulas.expansion import TooManyTerms
 from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import (
     FEWEST_RATES,
@@ -31,6 +35,9 @@ from sgdsim.prediction import (
 from sgdsim.theory.guard import guarded
 from sgdsim.theory.potential import require_gradient, require_no_memory
 from sgdsim.theory.recorded_names import recorded_as
+
+REFUSALS = (NotApplicable, TooManyTerms, OutOfTime)
+"""What a law ends in that has nothing to say."""
 
 Rows = Callable[[Run], Iterable[Prediction]]
 RowsAcross = Callable[[Sequence[Run]], Iterable[Prediction]]
@@ -98,19 +105,24 @@ class Law:
     finite_order: bool = False
     any_field: bool = False
 
-    def _check(self, run: Run) -> None:
-        """Refuse a run that the law cannot speak of, whatever the law."""
-        require_no_memory(run)
-        if not self.any_field:
-            require_gradient(run.loss)
+    def _refusal(self, run: Run) -> str:
+        """Why a law of its kind does not speak of a run; empty where it may."""
+        try:
+            require_no_memory(run)
+            if not self.any_field:
+                require_gradient(run.loss)
+        except NotApplicable as reason:
+            return str(reason)
+        return ""
 
     def requirements(self, run: Run) -> Recorder:
         """What must be recorded, beyond what the run records already, so that the law can be checked."""
+        if self._refusal(run):
+            return Recorder()
         try:
-            self._check(run)
-            with guarded():
+            with budget.limited(budget.SECONDS if self.automatic else inf), guarded():
                 wanted = self.records(run)
-        except NotApplicable:
+        except REFUSALS:
             return Recorder()
         missing = (o for o in wanted.observables if recorded_as(run, o) is None)
         return Recorder(snapshots=wanted.snapshots, observables=tuple(missing))
@@ -127,32 +139,49 @@ class Law:
         require(found, "; ".join(reasons) or "nothing that it speaks of is recorded")
         return found
 
-    def evaluate(self, runs: Sequence[Run]) -> tuple[list[Prediction], list[str]]:
-        """Predictions, and the reasons of the points at which there are none."""
+    def evaluate(self, runs: Sequence[Run], seconds: float = inf) -> tuple[list[Prediction], list[str]]:
+        """Predictions, and the reasons of the points at which there are none.
+
+        Parameters
+        ----------
+        runs
+            One a sweep point.
+        seconds
+            That the law may take at a point; where it takes more, it is not tried at the following ones either.
+        """
         found: list[Prediction] = []
         reasons: dict[str, list[int]] = {}
-        for point, run in enumerate(runs):
+        refusals = [self._refusal(run) for run in runs]
+        for point, (run, refusal) in enumerate(zip(runs, refusals, strict=True)):
+            if refusal:
+                reasons.setdefault(refusal, []).append(point)
+                continue
             try:
-                self._check(run)
-                with guarded():
+                with budget.limited(seconds), guarded():
+                    budget.check()  # a sweep of points that take little each takes long, too
                     rows = _finite(list(self.at_point(run)))
-            except NotApplicable as reason:
+            except OutOfTime as reason:
+                reasons[self._over(reason)] = list(range(point, len(runs)))
+                break
+            except REFUSALS as reason:
                 reasons.setdefault(str(reason), []).append(point)
                 continue
             found += [replace(row, point=point) if len(runs) > 1 else row for row in rows]
         try:
-            for run in runs:
-                self._check(run)
-            with guarded():
-                together = _finite(list(self.across(runs))) if len(runs) > 1 else []
-        except NotApplicable as reason:
+            with budget.limited(seconds), guarded():
+                together = _finite(list(self.across(runs))) if len(runs) > 1 and not any(refusals) else []
+        except REFUSALS as reason:
             together = []
-            reasons[str(reason)] = list(range(len(runs)))
+            text = self._over(reason) if isinstance(reason, OutOfTime) else str(reason)
+            reasons[text] = list(range(len(runs)))
         if together and not found:
             reasons = {}  # it speaks of the points together, if of none alone
         found += together
         texts = [_at_points(reason, points, len(runs)) for reason, points in reasons.items()]
         return [replace(row, id=self.id, source=row.source or self.source) for row in found], texts
+
+    def _over(self, reason: OutOfTime) -> str:
+        return f"{reason}; --predict {self.id} sets no limit, and budget in [[predict]] another"
 
 
 LAWS: dict[str, Law] = {}
@@ -243,6 +272,7 @@ def ratio_row(
     order: Order = "exact",
     resolution: float | None = None,
     function: Callable[..., Any] = over,
+    statistic: str = "ratio",
     **others: Any,
 ) -> Prediction:
     """A row about a moment, or several together, in units of what a formula gives for them.
@@ -261,6 +291,8 @@ def ratio_row(
         As of `Prediction`.
     function
         `over` of the sum of the moments, `change_over` of the difference of two.
+    statistic
+        What the ratio is called in a table.
 
     Examples
     --------
@@ -269,7 +301,7 @@ def ratio_row(
     (0.9, 1.0)
     """
     measured = (moments,) if isinstance(moments, Moment) else tuple(moments)
-    return row(Function("ratio", partial(function, unit), measured), value, quantity, order, resolution, **others)
+    return row(Function(statistic, partial(function, unit), measured), value, quantity, order, resolution, **others)
 
 
 def at_enough_values(rows: Iterable[Prediction]) -> list[Prediction]:

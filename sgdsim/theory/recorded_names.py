@@ -23,6 +23,17 @@ def name_of(run: Run, observable: Observable) -> str:
     return name
 
 
+def label_of(parameter: str) -> str:
+    """A parameter as a part of a name.
+
+    Examples
+    --------
+    >>> label_of("x[0]")
+    'x_0'
+    """
+    return parameter.replace("[", "_").replace("]", "")
+
+
 def recorded_as(run: Run, wanted: Observable) -> str | None:
     """The name under which a run records an observable; None where it does not."""
     for known in run.recorder.observables:

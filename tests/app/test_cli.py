@@ -328,6 +328,54 @@ def test_files_that_are_not_ours(command, home, folder):
         assert problem in message
 
 
+SAMPLES = ["simulate", "--loss", "(x - y)**2/2", "--parameter", "x=0", "--learning-rate", "0.1", "--trajectories", "8"]
+SAMPLES += ["--steps", "2", "--device", "python", "--no-compare", "-o", "new.h5"]
+
+
+@pytest.mark.parametrize(
+    ("command", "suffix"),
+    [
+        (["run"], ".toml"),
+        *((["info"], suffix) for suffix in (".h5", "")),
+        (["compare"], ".h5"),
+        (["plot"], ".h5"),
+        (["theory"], ".h5"),
+        (["schedule", "--peak", "0.1", "--steps", "9", "--measure"], ".h5"),
+        ([*SAMPLES, "--noise", "y=normal", "--from"], ".h5"),
+        *(([*SAMPLES, "--data"], suffix) for suffix in (".csv", ".h5")),
+        (["show", "--schedule"], ".csv"),
+    ],
+)
+@pytest.mark.usefixtures("folder")
+def test_pipes_devices_and_huge_files_are_read_by_no_command(command, suffix):
+    """A scenario, data or a result: a pipe never begins, a device never ends, and 8 GB of nothing take the memory."""
+    os.mkfifo(f"pipe{suffix}")
+    Path(f"zero{suffix}").symlink_to("/dev/zero")
+    with open(f"huge{suffix}", "wb") as file:
+        file.truncate(8 * 2**30)
+    for name, problem in {
+        "pipe": "not a regular file",
+        "zero": "not a regular file",
+        "huge": "(8590 MB, expected at most 64 MB|is not an HDF5 file)\n$",
+    }.items():
+        *others, last = command
+        prefix = "file:" if last == "--schedule" else ""
+        message = refused(*others, last, f"{prefix}{name}{suffix}")
+        assert re.search(f"({name}{suffix}|/dev/zero): {problem}", message), message
+
+
+def test_names_of_files_that_are_no_text(home, folder):
+    """The file system takes any bytes; a command uses them or says in one sentence that it cannot."""
+    name = os.fsdecode(b"\xff\xfe")
+    Path(f"{name}.h5").write_bytes((home / "valley.h5").read_bytes())
+    Path(f"{name}.csv").write_text("y\n1\n2\n")
+    for command in ("info", "compare", "theory", "plot"):
+        assert sgdsim(command, f"{name}.h5").exit_code == 0, command
+    for option, file, more in (("--data", f"{name}.csv", []), ("--from", f"{name}.h5", ["--noise", "y=normal"])):
+        message = refused(*SAMPLES, *more, option, file)
+        assert message == f"Error: the command line:\n  {option}: '\\udcff\\udcfe' is no text in UTF-8\n"
+
+
 def test_a_scenario_in_a_file_that_no_longer_parses(home, folder):
     Path("old.h5").write_bytes((home / "valley.h5").read_bytes())
     with h5py.File("old.h5", "r+") as file:
@@ -380,8 +428,14 @@ def test_a_signal_ends_a_long_run_at_once_and_leaves_nothing(number, folder):
     """On a terminal, as a user would; measured from the signal to the message."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    # In the background of a script, or under nohup, signals are ignored from the start, and would be here.
+    heeding = (
+        "import os, signal, sys; signal.signal(int(sys.argv[1]), signal.SIG_DFL); os.execv(sys.argv[2], sys.argv[2:])"
+    )
     command = [sys.executable, "-m", "sgdsim", "run", "valley.toml", "--trajectories", "4e5", "--steps", "1e6"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=slave, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", heeding, str(int(number)), *command], stdout=subprocess.PIPE, stderr=slave, text=True
+    )
     os.close(slave)
     assert process.stdout is not None
     try:

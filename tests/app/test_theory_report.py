@@ -56,7 +56,7 @@ def test_the_gibbs_law_stands_beside_its_leading_order() -> None:
 
 
 def test_flattening_and_sharpening() -> None:
-    """NT-17: the scalar net only flattens; NT-16: anisotropic label noise sharpens beyond the flattest point."""
+    """The scalar net only flattens; anisotropic label noise sharpens beyond the flattest point."""
     title, name = "At the minimum below the start", "change of Tr H in a step, by the entropic force"
     flat = entries(title, "(u*w - 1 - z)**2/2", noise=["z=normal"], parameters=["u=2", "w=0.5"])[name]
     # dN/dk = -eta^2 sigma^2 Q^2/N with Q = u^2 - w^2 = 3.75 and N = u^2 + w^2 = 4.25.

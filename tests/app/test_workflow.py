@@ -292,3 +292,14 @@ def test_neither_a_scenario_nor_a_start_is_replaced_by_the_run(valley):
     for scenario in (started, Scenario.parse(started.toml)):
         with pytest.raises(InputError, match=r"first\.h5: is read for this"):
             run_scenario(scenario, folder / "first.h5", overwrite=True)
+
+
+def test_what_takes_long_is_told_on_standard_error(output, monkeypatch, capsys):
+    compare_file(output)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("sgdsim.base.budget.PATIENCE", -1.0)
+    report = compare_file(output)
+    lines = capsys.readouterr().err.splitlines()
+    assert "computing what valley predicts …" in lines
+    assert len(lines) == len(set(lines))
+    assert report.comparisons

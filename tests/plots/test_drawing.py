@@ -272,6 +272,16 @@ def test_an_order_test_draws_the_residual_and_the_fit_that_decides(sweep: Ensemb
     assert residuals(below)[0][1] == pytest.approx((residual - fitted) / [one.stderr for one in estimates])
     assert axes.get_yscale() == "log"
     assert f"{test.fit.coefficients[1]:.3g} η²" in words(figure)
+    assert below.get_xlabel() == "learning rate"
+
+
+def test_an_order_test_is_drawn_against_what_is_small(sweep: Ensemble) -> None:
+    named = {"order": 1, "small_name": "sigma^2"}
+    predictions = [claim("variance", eta / 2, 0, point=point, small=eta, **named) for point, eta in enumerate(RATES)]
+    figure = drawing.draw(sweep, predictions, "order")
+    assert axes_of(figure)[1].get_xlabel() == "sigma^2"
+    assert " ε²" in words(figure)
+    assert "η" not in words(figure)
 
 
 def test_an_order_test_of_a_mean_over_paths_is_drawn() -> None:

@@ -28,7 +28,7 @@ Z_LIMIT = 5.0  # a normal deviate is beyond it once in 1.7e6 cases
 
 
 def rescaling(noise: str = "rademacher") -> Loss:
-    """The two samples y = 2.2 and -0.2 of NT-2, as noise."""
+    """The two samples y = 2.2 and -0.2 of the scalar net, as noise."""
     return Loss("(u*w - 1 - 1.2*z)**2/2", ("u", "w"), noise={"z": Noise.parse(noise)})
 
 
@@ -387,7 +387,7 @@ def test_t_is_the_number_of_steps_before():
 
 VALLEY = {"x": "normal:0,0.0708881", "y": 0.0}  # at rest: 0.01/(2 - 0.01) is its variance
 JOBS: dict[str, tuple[Loss, dict[str, Any], dict[str, str], tuple[str, ...]]] = {
-    "NT-2 and NT-3": (
+    "entropic flow and modified equation": (
         rescaling(),
         {"learning_rate": 0.005, "initial": {"u": 1.6, "w": 0.5}, "steps": 200},
         {"q": "u**2 - w**2"},

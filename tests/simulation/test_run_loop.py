@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
 from sgdsim.base.errors import InputError
 from sgdsim.ensemble import Ensemble
+from sgdsim.kernels.accumulators import Accumulators
 from sgdsim.kernels.program import Program
 from sgdsim.model.loss import Loss
 from sgdsim.model.losses.river_valley import river_valley
@@ -20,7 +21,7 @@ from sgdsim.model.recorder import Drift, Histogram, Recorder
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.model.starts import Grid
-from sgdsim.simulation.run_loop import Simulator, simulate_runs
+from sgdsim.simulation.run_loop import Simulator, allocate, simulate_runs
 from tests import naive
 from tests.conftest import RIVER
 
@@ -120,6 +121,27 @@ def test_digest_does_not_depend_on_how_the_run_is_cut(river_run):
         cut = simulate(run, threads=threads, span_steps=span, block_trajectories=block)
         assert cut.digest() == reference, (threads, span, block)
     assert simulate(river_run(trajectories=3000, steps=30, recorder=recorder, seed=1)).digest() != reference
+
+
+def test_any_cut_gives_the_same_numbers_and_none_that_never_ends_is_begun(river_run):
+    """Kernels draw the noise of four steps at once: spans of other lengths once drew it anew."""
+    run = river_run(trajectories=300, steps=21, recorder=Recorder(every=2, snapshots=(21,)))
+    for device in ("cpu", "python"):
+        reference = simulate(run, device=device).digest()
+        for span, block in [(1, None), (3, 1), (5, 100), (7, 300), (10**9, 10**9)]:
+            cut = simulate(run, device=device, span_steps=span, block_trajectories=block)
+            assert cut.digest() == reference, (device, span, block)
+    for value in (0, -1, -4, True, 2.5):
+        for name in ("span_steps", "block_trajectories"):
+            with pytest.raises(InputError, match=f"{name}: {value}, expected a whole number from 1"):
+                simulate(run, **{name: value})
+    simulator = Simulator(run)
+    into = Accumulators(*(getattr(allocate([simulator]), field.name)[0] for field in fields(Accumulators)))
+    (block,) = simulator.blocks()
+    with pytest.raises(InputError, match="span_steps"):
+        next(simulator.spans(block, into, -4))
+    with pytest.raises(InputError, match="block_trajectories"):
+        next(simulator.blocks(-1))
 
 
 def test_digest_on_the_python_target_does_not_depend_on_the_cut(river_run):
@@ -338,9 +360,6 @@ def test_runs_that_make_no_sense_are_refused(fields, message, river_run):
 def test_block_state_is_plain_and_complete(river_run):
     """A block copied between spans goes on to the same bits: the seam for checkpoints and shards."""
     import copy
-    from dataclasses import fields
-
-    from sgdsim.simulation.run_loop import Accumulators, allocate
 
     simulator = Simulator(river_run(trajectories=500, steps=40, recorder=final(40)))
     results = []

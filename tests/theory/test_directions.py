@@ -93,6 +93,15 @@ def test_laws_of_a_potential_refuse(id):
     assert LAWS[id].requirements(runs[0]) == Recorder()
 
 
+def test_a_law_refuses_the_points_of_a_sweep_that_have_a_rule():
+    river = sgdsim.Run(
+        CATALOGUE["river_valley"](), sgdsim.Optimizer(), sgdsim.Schedule("0.1"), {"x": 0.1, "y": 1.0}, 1000, 100
+    )
+    found, reasons = LAWS["valley"].evaluate([river, run_of()])
+    assert {row.point for row in found} == {0}
+    assert reasons == ["point 1: x moves by a rule of its own, not by a gradient"]
+
+
 def test_laws_of_any_field_say_so():
     assert tuple(law.id for law in LAWS.values() if law.any_field) == FIELD
 

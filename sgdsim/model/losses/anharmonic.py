@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from sgdsim.base import take
 from sgdsim.base.errors import InputError
 from sgdsim.formulas.limits import MAX_POWER
 from sgdsim.model.loss import Loss
+from sgdsim.model.losses.vectors import constants_from
 from sgdsim.model.noise import Noise
 
 
@@ -48,13 +50,14 @@ def anharmonic(p: float = 4.0, noise: str = "normal", constants: Mapping[str, fl
     >>> anharmonic(p=1.5).population
     2*c*abs(x)**(3/2)/3
     """
+    p = take.number(p, "loss.p")
     if not 1 <= p <= MAX_POWER:
         raise InputError(f"loss.p: {p}, expected a power from 1 to {MAX_POWER}")
     power = f"x**{int(p)}" if p % 2 == 0 else f"abs(x)**{p!r}"
     return Loss(
         formula=f"c*{power}/{p!r} + sigma*xi*x",
         parameters=("x",),
-        constants={"c": 1.0, "sigma": 1.0, **(constants or {})},
+        constants=constants_from({"c": 1.0, "sigma": 1.0}, constants),
         noise={"xi": Noise.parse(noise, "loss.noise")},
         name="anharmonic",
         description="power-law well, additive gradient noise",

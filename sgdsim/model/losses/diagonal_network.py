@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from sgdsim.formulas.vectors import coordinates
 from sgdsim.model.loss import Loss
-from sgdsim.model.losses.vectors import constant_vector, random_vector
+from sgdsim.model.losses.vectors import constant_vector, constants_from, random_vector
 from sgdsim.model.noise import Noise
 from sgdsim.model.symmetry import Symmetry
 
@@ -57,14 +57,14 @@ def diagonal_network(
     >>> diagonal_network([1.0]).charges
     {'rescale': u[0]**2/2 - w[0]**2/2}
     """
-    n = len(teacher)
     values, vector = constant_vector("teacher", teacher, "teacher")
+    n = len(vector)
     x, definitions = random_vector("x", n, inputs, covariance)
     rescale = [f"rescale:u[{i}]:1,w[{i}]:-1" for i in range(n)]
     return Loss(
         formula="(dot(u*w, x) - y)**2/2",
         parameters=(*coordinates("u", n), *coordinates("w", n)),
-        constants={"sigma": 0.5, **values, **(constants or {})},
+        constants=constants_from({"sigma": 0.5, **values}, constants),
         noise={**x, "e": Noise.parse(noise, "loss.noise")},
         definitions={**definitions, "teacher": vector, "y": "dot(teacher, x) + sigma*e"},
         symmetries=tuple(map(Symmetry.parse, (*rescale, "permutation:u,w", "sign:u,w"))),

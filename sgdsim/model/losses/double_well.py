@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sgdsim.model.loss import Loss
+from sgdsim.model.losses.vectors import constants_from
 from sgdsim.model.noise import Noise
 
 
@@ -39,7 +40,7 @@ def double_well(noise: str = "normal", constants: Mapping[str, float] | None = N
     return Loss(
         formula="a*x**4/4 - b*x**2/2 + h*x + sigma*xi*x",
         parameters=("x",),
-        constants={"a": 1.0, "b": 1.0, "h": 0.0, "sigma": 1.0, **(constants or {})},
+        constants=constants_from({"a": 1.0, "b": 1.0, "h": 0.0, "sigma": 1.0}, constants),
         noise={"xi": Noise.parse(noise, "loss.noise")},
         name="double_well",
         description="tilted double well, additive gradient noise",

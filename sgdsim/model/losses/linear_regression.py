@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from sgdsim.formulas.vectors import coordinates
 from sgdsim.model.loss import Loss
-from sgdsim.model.losses.vectors import constant_vector, random_vector
+from sgdsim.model.losses.vectors import constant_vector, constants_from, random_vector
 from sgdsim.model.noise import Noise
 
 
@@ -60,7 +60,7 @@ def linear_regression(
     return Loss(
         formula="(dot(w - teacher, x) - sigma*e)**2/2",
         parameters=coordinates("w", len(teacher)),
-        constants={"sigma": 1.0, **values, **(constants or {})},
+        constants=constants_from({"sigma": 1.0, **values}, constants),
         noise={**x, "e": Noise.parse(noise, "loss.noise")},
         definitions={**definitions, "teacher": vector},
         name="linear_regression",

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from sgdsim.formulas.vectors import coordinates
 from sgdsim.model.loss import Loss
-from sgdsim.model.losses.vectors import constant_vector, random_vector
+from sgdsim.model.losses.vectors import constant_vector, constants_from, random_vector
 from sgdsim.model.noise import Noise
 
 
@@ -59,7 +59,7 @@ def logistic(
     return Loss(
         formula="softplus(-y*dot(w, x))",
         parameters=coordinates("w", len(teacher)),
-        constants={"sigma": 1.0, **values, **(constants or {})},
+        constants=constants_from({"sigma": 1.0, **values}, constants),
         noise={**x, "e": Noise.parse(noise, "loss.noise")},
         definitions={**definitions, "teacher": vector, "y": "where(dot(teacher, x) + sigma*e > 0, 1, -1)"},
         name="logistic",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sgdsim.model.loss import Loss
+from sgdsim.model.losses.vectors import constants_from
 from sgdsim.model.noise import Noise
 from sgdsim.model.symmetry import Symmetry
 
@@ -43,7 +44,7 @@ def permutation(inputs: str | None = None, noise: str = "normal", constants: Map
     return Loss(
         formula="(tanh(u*x) + tanh(w*x) - y)**2/2",
         parameters=("u", "w"),
-        constants={"mu": 1.0, "sigma": 1.0, **({"x": 1.0} if inputs is None else {}), **(constants or {})},
+        constants=constants_from({"mu": 1.0, "sigma": 1.0, **({"x": 1.0} if inputs is None else {})}, constants),
         noise={
             **({} if inputs is None else {"x": Noise.parse(inputs, "loss.inputs")}),
             "e": Noise.parse(noise, "loss.noise"),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from sgdsim.base.errors import InputError
+from sgdsim.base.take import as_number
 from sgdsim.formulas.vectors import coordinates
 from sgdsim.model.loss import Loss
-from sgdsim.model.losses.vectors import constant_vector, random_vector, square
+from sgdsim.model.losses.vectors import constant_vector, constants_from, random_vector, square
 
 
 def quadratic(
@@ -59,7 +60,7 @@ def quadratic(
     n = len(matrix)
     if any(matrix[i][j] != matrix[j][i] for i in range(n) for j in range(i)):
         raise InputError("loss.hessian: the matrix is not symmetric")
-    diagonal = not isinstance(hessian[0], Sequence)
+    diagonal = as_number(hessian[0]) is not None
     entries = {
         (i, j): f"h_{i}" if diagonal else f"h_{i}_{j}" for i in range(n) for j in range(i, n) if i == j or matrix[i][j]
     }
@@ -78,7 +79,7 @@ def quadratic(
     return Loss(
         formula=f"dot(x, hx)/2{slope} + sigma*dot(xi, x)",
         parameters=coordinates("x", n),
-        constants={**values, **(constants or {})},
+        constants=constants_from(values, constants),
         noise=noise_variables,
         definitions=definitions,
         name="quadratic",

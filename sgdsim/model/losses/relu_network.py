@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sgdsim.model.loss import Loss
+from sgdsim.model.losses.vectors import constants_from
 from sgdsim.model.noise import Noise
 from sgdsim.model.symmetry import Symmetry
 
@@ -42,7 +43,7 @@ def relu_network(inputs: str = "normal", noise: str = "normal", constants: Mappi
     return Loss(
         formula="(a*relu(w*x + b) - y)**2/2",
         parameters=("a", "w", "b"),
-        constants={"slope": 1.0, "sigma": 0.5, **(constants or {})},
+        constants=constants_from({"slope": 1.0, "sigma": 0.5}, constants),
         noise={"x": Noise.parse(inputs, "loss.inputs"), "e": Noise.parse(noise, "loss.noise")},
         definitions={"y": "slope*relu(x) + sigma*e"},
         symmetries=(Symmetry.parse("rescale:a:-1,w:1,b:1"),),

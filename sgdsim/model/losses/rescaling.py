@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from sgdsim.formulas.vectors import coordinates
 from sgdsim.model.loss import Loss
-from sgdsim.model.losses.vectors import check_count, constant_vector, random_vector
+from sgdsim.model.losses.vectors import constant_vector, constants_from, count_of, random_vector
 from sgdsim.model.noise import Noise
 from sgdsim.model.symmetry import Symmetry
 
@@ -44,7 +44,7 @@ def rescaling(inputs: str = "normal", noise: str = "normal", constants: Mapping[
     return Loss(
         formula="(u*w*x - y)**2/2",
         parameters=("u", "w"),
-        constants={"slope": 1.0, "sigma": 0.5, **(constants or {})},
+        constants=constants_from({"slope": 1.0, "sigma": 0.5}, constants),
         noise={"x": Noise.parse(inputs, "loss.inputs"), "e": Noise.parse(noise, "loss.noise")},
         definitions={"y": "slope*x + sigma*e"},
         symmetries=tuple(map(Symmetry.parse, ("rescale:u:1,w:-1", "permutation:u,w", "sign:u,w"))),
@@ -104,7 +104,7 @@ def rescaling_vector(
     return Loss(
         formula="(u*dot(w, x) - y)**2/2",
         parameters=("u", *coordinates("w", len(teacher))),
-        constants={"sigma": 1.0, **values, **(constants or {})},
+        constants=constants_from({"sigma": 1.0, **values}, constants),
         noise={**x, "e": Noise.parse(noise, "loss.noise")},
         definitions={**definitions, "teacher": vector, "y": "dot(teacher, x) + sigma*e"},
         symmetries=tuple(map(Symmetry.parse, ("rescale:u:1,w:-1", "sign:u,w"))),
@@ -153,13 +153,13 @@ def rescaling_neurons(
     >>> rescaling_neurons(neurons=2).charges
     {'rescale': u[0]**2/2 - w[0]**2/2, 'rescale_2': u[1]**2/2 - w[1]**2/2}
     """
-    check_count(neurons, 1, "neurons")
+    neurons = count_of(neurons, 1, "neurons")
     rescale = [f"rescale:u[{i}]:1,w[{i}]:-1" for i in range(neurons)]
     exchange = [f"permutation:u[{i}],u[{i + 1}];w[{i}],w[{i + 1}]" for i in range(neurons - 1)]
     return Loss(
         formula="(dot(u, w)*x - y)**2/2",
         parameters=(*coordinates("u", neurons), *coordinates("w", neurons)),
-        constants={"slope": 1.0, "sigma": 0.5, **(constants or {})},
+        constants=constants_from({"slope": 1.0, "sigma": 0.5}, constants),
         noise={"x": Noise.parse(inputs, "loss.inputs"), "e": Noise.parse(noise, "loss.noise")},
         definitions={"y": "slope*x + sigma*e"},
         symmetries=tuple(map(Symmetry.parse, (*rescale, *exchange))),

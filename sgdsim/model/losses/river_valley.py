@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from sgdsim.base import take
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.vectors import coordinates
 from sgdsim.model.loss import Loss
+from sgdsim.model.losses.vectors import constants_from
 from sgdsim.model.noise import Noise
 
 _DEFAULTS = {"a0": 1.0, "k": 0.5, "c2": 0.1}
@@ -49,11 +51,13 @@ def river_valley(
     >>> river_valley(a="a0", c="0", constants={"a0": 2.0}).gradient
     (a0*x + sigma*xi, 0)
     """
+    a = take.text(a, "loss.a") if isinstance(a, str) else take.each(take.text)(a, "loss.a")
+    c = take.text(c, "loss.c")
     length = None if isinstance(a, str) else len(a)
     fast = coordinates("x", length)
     wall = "a*x**2/2 + sigma*xi*x" if length is None else "sum(a*x**2/2 + sigma*xi*x)"
     river = "" if river_noise is None else " + sigma_y*zeta*y"
-    walls = (a,) if isinstance(a, str) else tuple(a)
+    walls = (a,) if isinstance(a, str) else a
     used = {name for text in (c, *walls) for name in Formula.parse(text, where="loss.a or loss.c").names}
     defaults = {name: value for name, value in _DEFAULTS.items() if name in used}
     defaults |= {"sigma": 1.0} | ({} if river_noise is None else {"sigma_y": 1.0})
@@ -63,9 +67,9 @@ def river_valley(
     return Loss(
         formula=f"c + {wall}{river}",
         parameters=(*fast, "y"),
-        constants={**defaults, **(constants or {})},
+        constants=constants_from(defaults, constants),
         noise=distributions,
-        definitions={"c": c, "a": a if isinstance(a, str) else tuple(a)},
+        definitions={"c": c, "a": a},
         name="river_valley",
         description="slow river along y, fast walls across x, additive gradient noise",
         references=("arXiv:2505.10559",),

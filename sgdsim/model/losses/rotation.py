@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from sgdsim.formulas.vectors import coordinates
 from sgdsim.model.loss import Loss
-from sgdsim.model.losses.vectors import check_count
+from sgdsim.model.losses.vectors import constants_from, count_of
 from sgdsim.model.noise import Noise
 from sgdsim.model.symmetry import Symmetry
 
@@ -46,12 +46,12 @@ def rotation(dimension: int = 2, noise: str = "normal", constants: Mapping[str, 
     >>> rotation().population
     r2**2/4 - r2*theta[0]**2/2 - r2*theta[1]**2/2 + s**2/4 + theta[0]**4/4 + theta[0]**2*theta[1]**2/2 + theta[1]**4/4
     """
-    check_count(dimension, 2, "dimension")
+    dimension = count_of(dimension, 2, "dimension")
     planes = [f"rotation:theta[{i}],theta[{i + 1}]" for i in range(dimension - 1)]
     return Loss(
         formula="(norm2(theta) - r2 - s*xi)**2/4",
         parameters=coordinates("theta", dimension),
-        constants={"r2": 1.0, "s": 0.5, **(constants or {})},
+        constants=constants_from({"r2": 1.0, "s": 0.5}, constants),
         noise={"xi": Noise.parse(noise, "loss.noise")},
         symmetries=tuple(map(Symmetry.parse, (*planes, "sign:theta"))),
         name="rotation",

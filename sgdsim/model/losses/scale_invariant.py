@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from sgdsim.base import take
 from sgdsim.base.errors import InputError
 from sgdsim.formulas.vectors import coordinates
 from sgdsim.model.loss import Loss
-from sgdsim.model.losses.vectors import check_count, constant_vector, random_vector
+from sgdsim.model.losses.vectors import constant_vector, constants_from, count_of, random_vector
 from sgdsim.model.symmetry import Symmetry
 
 
@@ -50,6 +51,7 @@ def rayleigh(
     >>> rayleigh().charges
     {'scale': theta[0]**2/2 + theta[1]**2/2}
     """
+    curvatures = take.each(take.number)(curvatures, "loss.curvatures")
     n = len(curvatures)
     if n < 2:
         raise InputError(f"loss.curvatures: {n} numbers, expected at least 2")
@@ -58,7 +60,7 @@ def rayleigh(
     return Loss(
         formula="sum((m + sigma*xi)*theta**2)/norm2(theta)",
         parameters=coordinates("theta", n),
-        constants={"sigma": 0.5, **values, **(constants or {})},
+        constants=constants_from({"sigma": 0.5, **values}, constants),
         noise=xi,
         definitions={"m": vector},
         symmetries=tuple(map(Symmetry.parse, ("scale:theta", *(f"sign:theta[{i}]" for i in range(n))))),
@@ -103,12 +105,12 @@ def sphere(dimension: int = 3, noise: str = "normal", constants: Mapping[str, fl
     >>> sphere(dimension=2).population
     -k*theta[0]/sqrt(theta[0]**2 + theta[1]**2)
     """
-    check_count(dimension, 2, "dimension")
+    dimension = count_of(dimension, 2, "dimension")
     xi, _ = random_vector("xi", dimension, noise, argument="noise")
     return Loss(
         formula="(-k*theta[0] + sigma*dot(xi, theta))/sqrt(norm2(theta))",
         parameters=coordinates("theta", dimension),
-        constants={"k": 1.0, "sigma": 1.0, **(constants or {})},
+        constants=constants_from({"k": 1.0, "sigma": 1.0}, constants),
         noise=xi,
         symmetries=(Symmetry.parse("scale:theta"),),
         name="sphere",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sgdsim.model.loss import Loss
+from sgdsim.model.losses.vectors import constants_from
 from sgdsim.model.noise import Noise
 from sgdsim.model.symmetry import Symmetry
 
@@ -41,7 +42,7 @@ def sign(noise: str = "rademacher", constants: Mapping[str, float] | None = None
     return Loss(
         formula="(d*xi - a)*theta**2/2 + b*theta**4/4",
         parameters=("theta",),
-        constants={"a": 0.2, "d": 1.5, "b": 1.0, **(constants or {})},
+        constants=constants_from({"a": 0.2, "d": 1.5, "b": 1.0}, constants),
         noise={"xi": Noise.parse(noise, "loss.noise")},
         symmetries=(Symmetry.parse("sign:theta"),),
         name="sign",

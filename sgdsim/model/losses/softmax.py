@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sgdsim.base import take
 from sgdsim.base.errors import InputError
 from sgdsim.formulas.vectors import coordinates
 from sgdsim.model.loss import Loss
@@ -47,6 +48,7 @@ def softmax(probabilities: Sequence[float] = (0.5, 0.3, 0.2)) -> Loss:
     >>> softmax().charges
     {'translation': z[0] + z[1] + z[2]}
     """
+    probabilities = take.each(take.number)(probabilities, "loss.probabilities")
     n = len(probabilities)
     if not 2 <= n <= _MOST_CLASSES:
         raise InputError(f"loss.probabilities: {n} numbers, expected 2 to {_MOST_CLASSES}")

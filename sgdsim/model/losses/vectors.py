@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
+
+from sgdsim.base import take
 from sgdsim.base.errors import InputError
 from sgdsim.formulas.vectors import coordinates
 from sgdsim.model.noise import Noise, correlated_normal
+
+_MOST_COORDINATES = 10_000  # of a family that is told how many it has
 
 
 def constant_vector(
@@ -35,6 +41,7 @@ def constant_vector(
     >>> constant_vector("m", [1.0, 0.5], "teacher")
     ({'m_0': 1.0, 'm_1': 0.5}, ('m_0', 'm_1'))
     """
+    values = take.each(take.number)(values, f"loss.{argument}")
     if not values:
         raise InputError(f"loss.{argument}: an empty list, expected at least one number")
     if length is not None and len(values) != length:
@@ -56,12 +63,13 @@ def square(values: Sequence[float | Sequence[float]], argument: str) -> list[lis
     >>> square([1.0, 2.0], "hessian")
     [[1.0, 0.0], [0.0, 2.0]]
     """
-    n = len(values)
+    given = take.each(_row)(values, f"loss.{argument}")
+    n = len(given)
     if not n:
         raise InputError(f"loss.{argument}: an empty list, expected a matrix or its diagonal")
     rows: list[list[float]] = []
-    for i, row in enumerate(values):
-        if isinstance(row, Sequence):
+    for i, row in enumerate(given):
+        if isinstance(row, tuple):
             rows.append([float(x) for x in row])
         else:
             rows.append([float(row) if i == j else 0.0 for j in range(n)])
@@ -116,24 +124,55 @@ def random_vector(
         names = [f"{name}_{i}" for i in range(length)]
         noise, texts = correlated_normal(names, square(covariance, "covariance"), "loss.covariance")
         return noise, {name: tuple(texts.values())}
-    each = [distribution] * length if isinstance(distribution, str) else distribution
+    each = (
+        [distribution] * length
+        if isinstance(distribution, str)
+        else take.each(take.text)(distribution, f"loss.{argument}")
+    )
     if len(each) != length:
         raise InputError(f"loss.{argument}: {len(each)} distributions, expected {length}, one a coordinate")
     pairs = zip(coordinates(name, length), each, strict=True)
     return {coordinate: Noise.parse(text, f"loss.{argument}") for coordinate, text in pairs}, {}
 
 
-def check_count(value: int, least: int, argument: str) -> None:
-    """Refuse fewer than the least.
+def _row(value: Any, where: str) -> float | tuple[float, ...]:
+    """A row of a matrix, or an entry of its diagonal."""
+    several = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str)
+    return take.each(take.number)(value, where) if several else take.number(value, where)
+
+
+def constants_from(defaults: Mapping[str, float], given: Mapping[str, float] | None) -> dict[str, float]:
+    """The defaults, with what is given in their place and beside them.
 
     Raises
     ------
     InputError
-        For fewer.
+        For other than numbers by name.
 
     Examples
     --------
-    >>> check_count(2, 1, "neurons")
+    >>> constants_from({"a": 1.0, "b": 1.0}, {"b": 2.0})
+    {'a': 1.0, 'b': 2.0}
     """
-    if value < least:
-        raise InputError(f"loss.{argument}: {value}, expected at least {least}")
+    return {**defaults, **(take.optional(take.by_name(take.number))(given, "loss.constants") or {})}
+
+
+def count_of(value: int, least: int, argument: str) -> int:
+    """The whole number that a value is, from the least.
+
+    Raises
+    ------
+    InputError
+        For fewer, or no whole number.
+
+    Examples
+    --------
+    >>> count_of(2, 1, "neurons")
+    2
+    """
+    found = take.whole(value, f"loss.{argument}")
+    if found < least:
+        raise InputError(f"loss.{argument}: {found}, expected at least {least}")
+    if found > _MOST_COORDINATES:
+        raise InputError(f"loss.{argument}: {found}, expected at most {_MOST_COORDINATES}")
+    return found

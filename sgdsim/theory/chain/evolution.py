@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sgdsim.base import budget
 from sgdsim.model.run import Run
 from sgdsim.prediction import NotApplicable
 from sgdsim.theory.chain.domain import Domain, axis_breaks, noise_levels, panels_and_order, state_breaks
@@ -20,6 +23,13 @@ from sgdsim.theory.quadrature.nested import Numerical
 
 if TYPE_CHECKING:
     import sympy
+
+
+_SECONDS_AN_ENTRY = 2e-9  # of a product with a vector, of a matrix that is in no cache
+
+
+_TRIALS = 20  # of domains, each wider
+_LOOK = 32  # steps between two looks at what has left
 
 
 def evolve(run: Run, formulas: Sequence[str], steps: int) -> list[Numerical]:
@@ -81,6 +91,7 @@ def _walked(step: Step, moves: np.ndarray, expressions: Sequence[sympy.Expr], st
             law[0] = 1.0
             back = matrix.T.tocsr()
             for _ in range(steps):
+                budget.check()
                 law = back @ law
             for number, expression in enumerate(expressions):
                 values = step.evaluate(expression, states)
@@ -95,25 +106,26 @@ def _evolved(step: Step, expressions: Sequence[sympy.Expr], steps: int) -> list[
     found = []
     for fineness in (1, 2):
         points, shares = start_points(step.run, (32, 48)[fineness - 1])
-        for _ in range(20):
+        for trial in range(_TRIALS):
             panels, order = panels_and_order(step, fineness)
             mesh = domain.widened(0.04 * (fineness - 1)).mesh(panels, order)
             level = noise_levels(step, domain, fineness)
             matrix, outside = backward_operator(step, mesh, level)
-            columns = np.array([mean_of_formula(step, e, mesh.points, level, {}) for e in expressions])
-            values = np.vstack([columns[:, 0], columns[:, 1]]).T
-            left = np.zeros(len(outside))
-            for _ in range(steps - 1):
-                left = outside + matrix @ left
-                values = matrix @ values
-            left = outside + matrix @ left
+            what = f"{steps} steps on a mesh of {len(matrix)} states"
+            budget.require(_SECONDS_AN_ENTRY * 2 * steps * matrix.size, what)
             indices, factors, beyond = mesh.basis(list(points.T))
-            lost = float(shares @ ((left[indices] * factors).sum(axis=-1) + beyond))
-            if abs(lost) < 1e-13 * steps or fineness == 2:
+            is_last = fineness == 2 or trial == _TRIALS - 1
+            start = _Start(shares, indices, factors, beyond)
+            lost = start.lost(matrix, outside, steps, inf if is_last else 1e-13 * steps)
+            if abs(lost) < 1e-13 * steps or is_last:
                 break
             domain = domain.widened(0.1)
-        at_start = (values[indices] * factors[..., None]).sum(axis=1)
-        found.append(shares @ at_start)
+        columns = np.array([mean_of_formula(step, e, mesh.points, level, {}) for e in expressions])
+        values = np.vstack([columns[:, 0], columns[:, 1]]).T
+        for _ in range(steps - 1):
+            budget.check()
+            values = matrix @ values
+        found.append(shares @ (values[indices] * factors[..., None]).sum(axis=1))
     number = len(expressions)
     sizes = np.abs(found[1][number : 2 * number]) + np.abs(found[1][:number])
     if not np.isfinite(found[1]).all() or abs(lost) > 0.01:
@@ -122,6 +134,28 @@ def _evolved(step: Step, expressions: Sequence[sympy.Expr], steps: int) -> list[
         )
     errors = np.abs(found[1] - found[0])[:number] + sizes * (abs(lost) + 16 * EPSILON * np.sqrt(steps))
     return [Numerical(float(v), float(e)) for v, e in zip(found[1][:number], errors, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Start:
+    """The start of a run on a mesh: its points, and what of it is beyond the mesh."""
+
+    shares: np.ndarray
+    indices: np.ndarray
+    factors: np.ndarray
+    beyond: np.ndarray
+
+    def lost(self, matrix: np.ndarray, outside: np.ndarray, steps: int, most: float) -> float:
+        """The chance to leave the mesh within so many steps, which grows with each; or any that is over the most."""
+        left, found = np.zeros(len(outside)), 0.0
+        for number in range(1, steps + 1):
+            budget.check()
+            left = outside + matrix @ left
+            if number % _LOOK == 0 or number == steps:
+                found = float(self.shares @ ((left[self.indices] * self.factors).sum(axis=-1) + self.beyond))
+                if found > most:
+                    break
+        return found
 
 
 def _travelled(step: Step, steps: int) -> Domain:

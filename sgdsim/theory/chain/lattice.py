@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sgdsim.base import budget
 from sgdsim.formulas.evaluation import evaluate
+from sgdsim.formulas.expansion import expanded
 from sgdsim.prediction import NotApplicable
 from sgdsim.theory.chain.operator import leading_eigenvalues, node_count, states_after
 from sgdsim.theory.chain.settings import EDGE, ENTRIES, EPSILON, SEVERAL, STATES, UNBOUNDED
@@ -55,8 +57,7 @@ def finite_moves(step: Step) -> np.ndarray | None:
     switches = sorted(sympy.Tuple(*step.after).atoms(sign, step_function), key=str)
     names = {node: sympy.Symbol(f"switch__{number}", real=True) for number, node in enumerate(switches)}
     changes = [
-        sympy.expand(after.xreplace(names) - symbol)
-        for after, symbol in zip(step.after, step.run.loss.theta, strict=True)
+        expanded(after.xreplace(names) - symbol) for after, symbol in zip(step.after, step.run.loss.theta, strict=True)
     ]
     allowed = {*names.values(), *(sympy.Symbol(source.names[0], real=True) for source in discrete)}
     free = set().union(*(change.free_symbols for change in changes))
@@ -91,6 +92,7 @@ def _chances(step: Step, points: np.ndarray, moves: np.ndarray) -> np.ndarray:
     count = node_count(step, edges, level, points[:1])
     chunk = max(1, ENTRIES // (4 * count))
     for start in range(0, len(points), chunk):
+        budget.check()
         part = slice(start, start + chunk)
         after, weights = states_after(step, edges, points[part], level)
         nearest = tuple(
@@ -119,6 +121,7 @@ def reachable(step: Step, start: np.ndarray, moves: np.ndarray, box: np.ndarray)
     index = {keys(start[None])[0]: 0}
     states, frontier = [start], [start]
     while frontier:
+        budget.check()
         targets = (np.array(frontier)[:, None] + moves).reshape(-1, len(start))
         targets = targets[((targets >= box[0]) & (targets <= box[1])).all(axis=1)]
         frontier = []
@@ -162,6 +165,7 @@ def _lattice_weights(matrix: Any) -> np.ndarray:
     inner = matrix[members][:, members]
     visits = np.ones(len(members)) / len(members)
     for _ in range(200):
+        budget.check()
         visits = (visits + visits @ inner) / 2
     reference = int(visits.argmax())
     others = np.delete(np.arange(len(members)), reference)

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sgdsim.base import budget
+from sgdsim.base.memory import available_memory
 from sgdsim.formulas.evaluation import evaluate, kinks
 from sgdsim.prediction import NotApplicable
 from sgdsim.theory.chain.mesh import Mesh
@@ -27,6 +29,12 @@ if TYPE_CHECKING:
     import sympy
 
 
+# Measured on one thread of a processor of 2020, where the numbers do not fit in its caches.
+_SECONDS_AN_ENTRY = 3e-8
+_SECONDS_A_FACTOR = 1e-10
+_COPIES = 5  # of the operator that are held at once
+
+
 def backward_operator(step: Step, mesh: Mesh, level: tuple[Level, ...]) -> tuple[np.ndarray, np.ndarray]:
     """P on the mesh, and the probability of a step that leaves it."""
     from scipy.sparse import csr_matrix
@@ -37,8 +45,14 @@ def backward_operator(step: Step, mesh: Mesh, level: tuple[Level, ...]) -> tuple
     size = mesh.size
     matrix, outside = np.empty((size, size)), np.empty(size)
     order = int(np.prod([axis.order for axis in mesh.axes]))
-    chunk = max(1, ENTRIES // (order * node_count(step, edges, level, mesh.points[:1])))
+    count = order * node_count(step, edges, level, mesh.points[:1])
+    budget.require(_SECONDS_AN_ENTRY * size * count, f"a mesh of {size} states with {count} values of each step")
+    if _COPIES * matrix.nbytes > (free := available_memory()):
+        need = f"{_COPIES * matrix.nbytes / 1e9:.2g} GB of memory, {free / 1e9:.2g} GB are there"
+        raise NotApplicable(f"a mesh of {size} states takes {need}; simulate instead")
+    chunk = max(1, ENTRIES // count)
     for start in range(0, size, chunk):
+        budget.check()
         part = slice(start, min(start + chunk, size))
         after, weights = states_after(step, edges, mesh.points[part], level)
         indices, factors, beyond = mesh.basis(after)
@@ -83,6 +97,7 @@ def mean_of_values(
     edges = [*step.edges, *(step.after[parameter] - _float(value) for parameter, value in mesh.kinks)]
     found = np.empty(len(points))
     for number in range(len(points)):
+        budget.check()
         after, weights = states_after(step, edges, points[[number]], level)
         indices, factors, _ = mesh.basis(after)
         found[number] = ((values[indices] * factors).sum(axis=-1) * weights).sum()
@@ -192,6 +207,7 @@ def solve_mesh(step: Step, mesh: Mesh, level: tuple[Level, ...]) -> SolvedMesh:
     from scipy.linalg import LinAlgError, lu_factor, lu_solve
 
     matrix, outside = backward_operator(step, mesh, level)
+    budget.require(_SECONDS_A_FACTOR * len(matrix) ** 3, f"the equations of {len(matrix)} states")
     # For the weights times the growth, which would be lost in rounding far out; the guess is in the middle.
     growth = mesh.growth
     guess = growth**-2.0 / (growth**-2.0).sum()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from sgdsim.base import budget
 from sgdsim.formulas.evaluation import evaluate
 from sgdsim.model.noise import Noise
 from sgdsim.model.run import Run
@@ -66,6 +67,7 @@ def sampled_states(step: Step, state: np.ndarray, random: np.random.Generator, s
     """States after each of a number of steps, shape (step, trajectory, parameter)."""
     states = np.empty((steps, *state.shape))
     for number in range(steps):
+        budget.check()
         values = step.values(state)
         for source in step.sources:
             values |= _draw(source, random, len(state))

@@ -2,61 +2,68 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
 
 import numpy as np
 
 from sgdsim.model.observables import late
 from sgdsim.model.run import Recorder, Run
-from sgdsim.prediction import Moment, NotApplicable, Prediction, Rival, require
+from sgdsim.prediction import Moment, Prediction, Rival, require
 from sgdsim.theory.law import law, ratio_row
-from sgdsim.theory.methods.fast_directions import constant_rate
-from sgdsim.theory.methods.walls import Wall, check_forgotten, stationary_rows, wall_losses, walls
+from sgdsim.theory.methods.mode_rows import check_forgotten, mode_losses, stationary_rows
+from sgdsim.theory.methods.modes import Mode, constant_rate, steady_modes
 from sgdsim.theory.recorded_names import name_of
 
-# What RMSProp and Adam, rmsprop and adam, share: walls, and rows of a long and of a finite memory of the squares.
-
-
 MOST_FORGETFUL = 2.5e-3
-
-
 """1 - alpha, in parts of which the variance of a long memory is off."""
-
-
 _SHORTEST = 0.25  # 1 - alpha, beyond which a test to order 1 says little
-
-
 _LARGEST = 0.5  # eta*a/sigma, likewise
-
-
 _SMALL = 1e-5  # epsilon in units of sigma
 
 
-def adaptive_walls(run: Run, averaging: str) -> list[Wall]:
-    """The walls of a run with an adaptive optimizer whose average has forgotten its start.
+def adaptive_modes(run: Run, averaging: str) -> list[Mode]:
+    """The modes of a run with an adaptive optimizer whose average has forgotten its start.
 
     Raises
     ------
     NotApplicable
         For an epsilon that counts, and a short run.
     """
-    found, kept = walls(run), run.optimizer.values[averaging]
-    for wall in found:
+    found, kept = steady_modes(run), run.optimizer.values[averaging]
+    for mode in found:
         require(
-            not run.optimizer.values["epsilon"] > _SMALL * wall.sigma,
+            not run.optimizer.values["epsilon"] > _SMALL * mode.sigma,
             f"holds without epsilon, which is {run.optimizer.values['epsilon']:g}",
         )
-        check_forgotten(wall, kept**run.steps)
+        check_forgotten(mode, kept**run.steps)
     return found
 
 
-def adaptive_rows(wall: Wall, variance: float, kept: float) -> list[Prediction]:
-    """Rows of a wall, with equipartition at ``eta*sigma/2`` as the rival."""
-    rate = constant_rate(wall.run)
-    strength = f"eta*a/sigma = {rate * wall.curvature / wall.sigma:.4g}"
-    conditions = f"{wall.parameter}: {strength}, neglects parts of order {1.0 - kept:.1g}"
-    leading = ("leading order", rate * wall.sigma / 4.0)
-    return stationary_rows(wall, variance, wall.centre, conditions, leading)
+def adaptive_rows(
+    run: Run, averaging: str, variance: Callable[[Mode], float], ratio: Callable[[], float]
+) -> Iterator[Prediction]:
+    """Rows of all modes of a run.
+
+    Parameters
+    ----------
+    run, averaging
+        Whose they are, and the optimizer's option that sets the memory of the squares.
+    variance
+        That of a long memory; equipartition at ``eta*sigma/2`` is its rival.
+    ratio
+        What a finite memory makes of it.
+    """
+    rate, share, long = constant_rate(run), 1.0 - run.optimizer.values[averaging], is_long(run, averaging)
+    for mode in adaptive_modes(run, averaging):
+        if long:
+            strength = f"eta*a/sigma = {rate * mode.curvature / mode.sigma:.4g}"
+            conditions = f"{mode.parameter}: {strength}, neglects parts of order {share:.1g}"
+            leading = ("leading order", rate * mode.sigma / 4.0)
+            yield from stationary_rows(mode, variance(mode), mode.centre, conditions, leading)
+        else:
+            require(mode.has_normal_noise, "a finite memory: holds for normal noise")
+            yield finite_memory_row(mode, averaging, variance(mode), ratio())
 
 
 def is_long(run: Run, averaging: str) -> bool:
@@ -74,18 +81,19 @@ def is_long(run: Run, averaging: str) -> bool:
 
 def late_losses(run: Run, averaging: str) -> Recorder:
     """The fast losses, and of a finite memory their averages over the last half of a run."""
-    if run.optimizer.name not in ("adam", "rmsprop") or is_long(run, averaging):
-        return wall_losses(run)
-    return wall_losses(run, *(late(wall.direction.fast_loss(run.loss), run.steps) for wall in walls(run)))
+    adaptive = run.optimizer.name in ("adam", "rmsprop") and averaging in run.optimizer.values
+    if not adaptive or is_long(run, averaging):
+        return mode_losses(run)
+    return mode_losses(run, *(late(mode.direction.fast_loss(run.loss), run.steps) for mode in steady_modes(run)))
 
 
-def finite_memory_row(wall: Wall, averaging: str, long: float, ratio: float) -> Prediction:
+def finite_memory_row(mode: Mode, averaging: str, long: float, ratio: float) -> Prediction:
     """The late fast loss in units of that of a long memory, to order 1 in the share of the present gradient."""
-    run, a = wall.run, wall.curvature
-    share, k = 1.0 - run.optimizer.values[averaging], constant_rate(run) * a / wall.sigma
-    require(not k > _LARGEST, f"{wall.parameter}: eta*a/sigma = {k:.4g}, expected at most {_LARGEST:g}")
-    check_forgotten(wall, max(1.0 - k, 1.0 - share) ** (run.steps // 2))
-    name = name_of(run, late(wall.direction.fast_loss(run.loss), run.steps))
+    run, a = mode.run, mode.curvature
+    share, k = 1.0 - run.optimizer.values[averaging], constant_rate(run) * a / mode.sigma
+    require(not k > _LARGEST, f"{mode.parameter}: eta*a/sigma = {k:.4g}, expected at most {_LARGEST:g}")
+    check_forgotten(mode, max(1.0 - k, 1.0 - share) ** (run.steps // 2))
+    name = name_of(run, late(mode.direction.fast_loss(run.loss), run.steps))
     others = {**run.optimizer.values, averaging: None}
     return ratio_row(
         Moment("mean", name, run.steps),
@@ -94,10 +102,11 @@ def finite_memory_row(wall: Wall, averaging: str, long: float, ratio: float) -> 
         ratio,
         order=1,
         resolution=3.0 / 16.0 * share,  # half of what a long memory is off by
-        conditions=f"{wall.parameter}: eta*a/sigma = {k / share:.4g}*(1 - {averaging})",
+        conditions=f"{mode.parameter}: eta*a/sigma = {k / share:.4g}*(1 - {averaging})",
         rival=Rival("a long memory", 1.0),
         small=share,
-        series=f"{wall.parameter} {run.optimizer.name} {others} {k / share:.6g}",
+        small_name=f"1 - {averaging}",
+        series=f"{mode.parameter} {run.optimizer.name} {others} {k / share:.6g}",
     )
 
 
@@ -139,7 +148,7 @@ def rmsprop_finite_memory(alpha: float, *, excluding: bool = False) -> float:
     holds="RMSProp in a valley at a constant rate with a long memory, the start forgotten",
     records=lambda run: late_losses(run, "alpha"),
 )
-def rmsprop(run: Run) -> list[Prediction]:
+def rmsprop(run: Run) -> Iterator[Prediction]:
     """RMSProp without epsilon, whose mean square includes the present gradient.
 
     *Long memory, exact as alpha -> 1.* The denominator is then a constant, found self-consistently: with ``k =
@@ -177,18 +186,8 @@ def rmsprop(run: Run) -> list[Prediction]:
         optimizer.name == "rmsprop" and not optimizer.decay,
         f"holds for rmsprop without weight decay, the optimizer is {optimizer.name}",
     )
-    rate, alpha = constant_rate(run), optimizer.values["alpha"]
-    long = is_long(run, "alpha")
-    rows: list[Prediction] = []
-    for wall in adaptive_walls(run, "alpha"):
-        variance = rmsprop_variance(rate, wall.curvature, wall.sigma)
-        if long:
-            rows += adaptive_rows(wall, variance, alpha)
-        elif not wall.is_normal:
-            raise NotApplicable("a finite memory: holds for normal noise")
-        else:
-            rows.append(finite_memory_row(wall, "alpha", variance, rmsprop_finite_memory(alpha)))
-    return rows
+    rate, ratio = constant_rate(run), partial(rmsprop_finite_memory, optimizer.values["alpha"])
+    return adaptive_rows(run, "alpha", lambda mode: rmsprop_variance(rate, mode.curvature, mode.sigma), ratio)
 
 
 def adam_variance(rate: float, curvature: float, sigma: float, beta1: float) -> float:
@@ -251,9 +250,9 @@ def decayed(rate: float, curvature: float, sigma: float, decay: float, centre: f
     "Adam: variance and fast loss with a constant denominator, a finite memory; decoupled decay without momentum",
     source="re-derived",
     holds="Adam in a valley at a constant rate with a long memory, the start forgotten; AdamW without momentum",
-    records=lambda run: late_losses(run, "beta2") if run.optimizer.name == "adam" else wall_losses(run),
+    records=lambda run: late_losses(run, "beta2"),
 )
-def adam(run: Run) -> list[Prediction]:
+def adam(run: Run) -> Iterator[Prediction]:
     """Adam, without epsilon; and decoupled weight decay without momentum.
 
     *Long memory, exact as beta2 -> 1.* With ``c_1 = (1 - beta1)/(1 + beta1)`` and ``k = eta*a/sigma``, h solves
@@ -282,43 +281,27 @@ def adam(run: Run) -> list[Prediction]:
     Re-derived.
     """
     name, decay = run.optimizer.name, run.optimizer.decay
-    if name == "adam" and not decay:
-        return _adam(run)
     if name == "rmsprop" and decay:
         return _decoupled(run)
-    raise NotApplicable(
-        f"holds for adam without weight decay, and rmsprop with decoupled; the optimizer is {name} with {decay:g}"
+    require(
+        name == "adam" and not decay,
+        f"holds for adam without weight decay, and rmsprop with decoupled; the optimizer is {name} with {decay:g}",
     )
+    rate, beta1, beta2 = constant_rate(run), run.optimizer.values["beta1"], run.optimizer.values["beta2"]
+    require(
+        not is_long(run, "beta2") or 10.0 * (1.0 - beta2) <= 1.0 - beta1,
+        "holds where the mean gradient forgets ten times faster than the mean square",
+    )
+    ratio = partial(adam_finite_memory, beta1, beta2)
+    return adaptive_rows(run, "beta2", lambda mode: adam_variance(rate, mode.curvature, mode.sigma, beta1), ratio)
 
 
-def _adam(run: Run) -> list[Prediction]:
-    values, rate = run.optimizer.values, constant_rate(run)
-    beta1, beta2 = values["beta1"], values["beta2"]
-    long = is_long(run, "beta2")
-    if long and 10.0 * (1.0 - beta2) > 1.0 - beta1:
-        raise NotApplicable("holds where the mean gradient forgets ten times faster than the mean square")
-    rows: list[Prediction] = []
-    for wall in adaptive_walls(run, "beta2"):
-        variance = adam_variance(rate, wall.curvature, wall.sigma, beta1)
-        if long:
-            rows += adaptive_rows(wall, variance, beta2)
-        elif not wall.is_normal:
-            raise NotApplicable("a finite memory: holds for normal noise")
-        else:
-            rows.append(finite_memory_row(wall, "beta2", variance, adam_finite_memory(beta1, beta2)))
-    return rows
-
-
-def _decoupled(run: Run) -> list[Prediction]:
-    if run.optimizer.values["weight_decay"]:
-        raise NotApplicable("holds for decoupled weight decay, and there is a coupled one")
+def _decoupled(run: Run) -> Iterator[Prediction]:
+    require(not run.optimizer.values["weight_decay"], "holds for decoupled weight decay, and there is a coupled one")
     require(is_long(run, "alpha"), "decoupled weight decay: holds as alpha goes to 1")
-    return [row for wall in adaptive_walls(run, "alpha") for row in _decayed_rows(wall)]
-
-
-def _decayed_rows(wall: Wall) -> list[Prediction]:
-    rate, decay = constant_rate(wall.run), wall.run.optimizer.decay
-    mean, variance = decayed(rate, wall.curvature, wall.sigma, decay, wall.centre)
-    check_forgotten(wall, max(1.0 - rate * decay, 0.0) ** wall.run.steps)
-    conditions = f"{wall.parameter}: eta*lambda = {rate * decay:.4g}, neglects parts of 1 - alpha"
-    return stationary_rows(wall, variance, mean, conditions, ("no decay", rate * wall.sigma / 4.0))
+    rate, decay = constant_rate(run), run.optimizer.decay
+    for mode in adaptive_modes(run, "alpha"):
+        mean, variance = decayed(rate, mode.curvature, mode.sigma, decay, mode.centre)
+        check_forgotten(mode, max(1.0 - rate * decay, 0.0) ** run.steps)
+        conditions = f"{mode.parameter}: eta*lambda = {rate * decay:.4g}, neglects parts of 1 - alpha"
+        yield from stationary_rows(mode, variance, mean, conditions, ("no decay", rate * mode.sigma / 4.0))

@@ -9,8 +9,8 @@ import numpy as np
 from sgdsim.model.run import Run
 from sgdsim.prediction import FEWEST_RATES, Moment, NotApplicable, Prediction, require
 from sgdsim.theory.law import law, row, series
-from sgdsim.theory.methods.fast_directions import modes
 from sgdsim.theory.methods.linear_response import response
+from sgdsim.theory.methods.modes import modes
 from sgdsim.theory.methods.moment_recursion import HIGHEST, StateMoments, is_affine, recursion
 from sgdsim.theory.potential import require_gradient
 

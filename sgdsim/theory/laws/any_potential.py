@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import pairwise
@@ -20,11 +20,11 @@ from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Recorder, Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.model.starts import Start
-from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, Rival, change_over, over, require
+from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, Rival, change_over, require
 from sgdsim.theory.chain.evolution import evolve
 from sgdsim.theory.law import at_enough_values, law, ratio_row, row
-from sgdsim.theory.methods.fast_directions import constant_rate
 from sgdsim.theory.methods.gibbs import Gibbs
+from sgdsim.theory.methods.modes import constant_rate
 from sgdsim.theory.recorded_names import name_of
 
 if TYPE_CHECKING:
@@ -106,11 +106,7 @@ class PowerLaw:
 
 
 def _virial_energy(run: Run) -> Observable:
-    return late(Observable("potential", str(potential(run))), run.steps)
-
-
-def _virial_records(run: Run) -> Recorder:
-    return Recorder(observables=(*_observables(run), _virial_energy(run)))
+    return late(_energy(run), run.steps)
 
 
 def _of_identity(run: Run, law: PowerLaw | None, temperature: float) -> Prediction:
@@ -139,12 +135,6 @@ def _second_term(run: Run, law: PowerLaw | None, temperature: float) -> float | 
     return rate / 2.0 * float(mean.value) / temperature
 
 
-def _of_power_one(run: Run, law: PowerLaw, temperature: float) -> Prediction:
-    name, exact = name_of(run, _virial_energy(run)), temperature + constant_rate(run) * law.coefficient**2 / 2.0
-    conditions, leading = f"T = {temperature:.4g}, p = 1", Rival("leading order", temperature)
-    return row(Moment("mean", name, run.steps), exact, conditions=conditions, rival=leading)
-
-
 def _virial_across(runs: Sequence[Run]) -> list[Prediction]:
     """The energies of power laws over T/p, at four small parameters or more."""
     rows: list[Prediction] = []
@@ -163,10 +153,10 @@ def _virial_across(runs: Sequence[Run]) -> list[Prediction]:
     "generalised equipartition <x V'> = (eta/2)(<V'^2> + sigma^2) in any potential",
     source="re-derived",
     holds="one parameter in any potential with additive noise, at rest at a constant rate",
-    records=_virial_records,
+    records=lambda run: Recorder(observables=(*_observables(run), _virial_energy(run))),
     across=_virial_across,
 )
-def virial(run: Run) -> list[Prediction]:
+def virial(run: Run) -> Iterator[Prediction]:
     """Generalised equipartition, ``<x V'> = (eta/2)*(<V'^2> + sigma^2)``. Exact in the stationary state.
 
     It follows from ``<x'^2> = <x^2>`` for any potential V of one parameter and additive noise. In a power law,
@@ -186,10 +176,11 @@ def virial(run: Run) -> list[Prediction]:
     Re-derived.
     """
     law, temperature = PowerLaw.of(run), Gibbs(run).temperature
-    rows = [_of_identity(run, law, temperature)]
+    yield _of_identity(run, law, temperature)
     if law is not None and law.power == 1.0:
-        rows.append(_of_power_one(run, law, temperature))
-    return rows
+        exact = temperature + constant_rate(run) * law.coefficient**2 / 2.0
+        measure = Moment("mean", name_of(run, _virial_energy(run)), run.steps)
+        yield row(measure, exact, conditions=f"T = {temperature:.4g}, p = 1", rival=Rival("leading order", temperature))
 
 
 def _of_power(run: Run, law: PowerLaw, temperature: float, point: int) -> Prediction:
@@ -204,6 +195,7 @@ def _of_power(run: Run, law: PowerLaw, temperature: float, point: int) -> Predic
         conditions=f"T = {temperature:.4g}, e = {small:.4g}",
         rival=Rival("leading order", 1.0),
         small=small,
+        small_name="<V'^2>/sigma^2",
         series=f"virial {law.power}",
     )
 
@@ -212,19 +204,13 @@ def _in_temperatures(rate: float, temperature: float, virial: np.ndarray, square
     return np.asarray((virial - rate / 2.0 * squared) / temperature)
 
 
-def _potential_energy_energy(run: Run) -> Observable:
+def _energy(run: Run) -> Observable:
     return Observable("potential", str(potential(run)))
-
-
-def _potential_energy_records(run: Run) -> Recorder:
-    return Recorder(observables=(_potential_energy_energy(run),))
 
 
 def _exact(run: Run) -> tuple[float, float]:
     """Mean and variance of V at the end of the run, by the chain."""
-    return _evolved(
-        str(_potential_energy_energy(run)), run.loss, run.optimizer, run.schedule, tuple(run.initial.items()), run.steps
-    )
+    return _evolved(str(_energy(run)), run.loss, run.optimizer, run.schedule, tuple(run.initial.items()), run.steps)
 
 
 @lru_cache(maxsize=64)  # each point is asked for alone and beside its neighbours
@@ -241,7 +227,7 @@ def _evolved(
 
 def _by_gibbs(run: Run) -> tuple[float, float] | None:
     """Mean and variance of V in the limit of small steps; None where that law cannot be had."""
-    text = str(_potential_energy_energy(run))
+    text = str(_energy(run))
     try:
         gibbs = Gibbs(in_a_well(run))
         mean, square = (float(gibbs.expectation(f, corrected=False).value) for f in (text, f"({text})**2"))
@@ -250,11 +236,7 @@ def _by_gibbs(run: Run) -> tuple[float, float] | None:
     return mean, square - mean**2
 
 
-def _gibbs(value: float) -> Rival:
-    return Rival("Gibbs' law", value)
-
-
-def _potential_energy_across(runs: Sequence[Run]) -> list[Prediction]:
+def _potential_energy_across(runs: Sequence[Run]) -> Iterator[Prediction]:
     """Secants between neighbouring temperatures of points that differ in the noise alone."""
     families: dict[str, list[tuple[float, int, Run]]] = {}
     for point, run in enumerate(runs):
@@ -263,8 +245,10 @@ def _potential_energy_across(runs: Sequence[Run]) -> list[Prediction]:
         except (NotApplicable, InputError):
             continue  # said at the point
         families.setdefault(_without_noise(run), []).append((temperature, point, run))
-    pairs = [pair for family in families.values() for pair in pairwise(sorted(family, key=lambda entry: entry[0]))]
-    return [_secant(one, two) for one, two in pairs if two[0] > one[0] * (1.0 + 1e-9)]
+    for family in families.values():
+        for (low, i, run), (high, j, other) in pairwise(sorted(family, key=lambda entry: entry[0])):
+            if high > low * (1.0 + 1e-9):
+                yield _secant(high - low, i, run, j, other, f"T = {low:.4g} to {high:.4g}, exact chain")
 
 
 @law(
@@ -272,10 +256,10 @@ def _potential_energy_across(runs: Sequence[Run]) -> list[Prediction]:
     "energy and heat capacity in any potential: exact chain, beside Gibbs' law",
     source="re-derived",
     holds=("one parameter in any potential with additive noise, at a constant rate, where the chain can be solved"),
-    records=_potential_energy_records,
+    records=lambda run: Recorder(observables=(_energy(run),)),
     across=_potential_energy_across,
 )
-def potential_energy(run: Run) -> list[Prediction]:
+def potential_energy(run: Run) -> Iterator[Prediction]:
     """Energy and heat capacity in any potential of one parameter: exact, and by Gibbs' law.
 
     The stationary density is ``exp(-V/T)*[1 + eta*(V'^2/(4*T) - V''/2 - const)]`` to first order
@@ -289,29 +273,33 @@ def potential_energy(run: Run) -> list[Prediction]:
 
     Re-derived.
     """
-    name, square = name_of(run, _potential_energy_energy(run)), Gibbs(run).temperature ** 2
-    (mean, variance), limit = _exact(run), _by_gibbs(run)
-    conditions = f"T = {square**0.5:.4g}, exact chain"
-    fluctuation = Function("fluctuation", partial(over, square), (Moment("variance", name, run.steps),))
-    energy = Moment("mean", name, run.steps)
-    rivals = (None, None) if limit is None else (_gibbs(limit[0]), _gibbs(limit[1] / square))
-    return [
-        row(energy, mean, f"mean({name})", conditions=conditions, rival=rivals[0]),
-        row(fluctuation, variance / square, f"Var({name})/T^2", conditions=conditions, rival=rivals[1]),
-    ]
+    name, heat = name_of(run, _energy(run)), Gibbs(run).temperature
+    (mean, variance), limit, square = _exact(run), _by_gibbs(run), heat**2
+    conditions = f"T = {heat:.4g}, exact chain"
+    rivals = [limit and Rival("Gibbs' law", limit[power] / square**power) for power in (0, 1)]
+    yield row(Moment("mean", name, run.steps), mean, conditions=conditions, rival=rivals[0])
+    yield ratio_row(
+        Moment("variance", name, run.steps),
+        square,
+        f"Var({name})/T^2",
+        variance / square,
+        statistic="fluctuation",
+        conditions=conditions,
+        rival=rivals[1],
+    )
 
 
-def _secant(one: tuple[float, int, Run], two: tuple[float, int, Run]) -> Prediction:
-    (t_1, i, run), (t_2, j, other) = one, two
-    gap, name = t_2 - t_1, name_of(run, _potential_energy_energy(run))
-    moments = (Moment("mean", name, run.steps, i), Moment("mean", name, other.steps, j))
-    limits = _by_gibbs(run), _by_gibbs(other)
-    return row(
-        Function("secant", partial(change_over, gap), moments),
-        (_exact(other)[0] - _exact(run)[0]) / gap,
+def _secant(gap: float, i: int, run: Run, j: int, other: Run, conditions: str) -> Prediction:
+    name, limits = name_of(run, _energy(run)), (_by_gibbs(run), _by_gibbs(other))
+    return ratio_row(
+        (Moment("mean", name, run.steps, i), Moment("mean", name, other.steps, j)),
+        gap,
         f"heat capacity d{name}/dT, points {i} to {j}",
-        conditions=f"T = {t_1:.4g} to {t_2:.4g}, exact chain",
-        rival=_gibbs((limits[1][0] - limits[0][0]) / gap) if limits[0] and limits[1] else None,
+        (_exact(other)[0] - _exact(run)[0]) / gap,
+        function=change_over,
+        statistic="secant",
+        conditions=conditions,
+        rival=Rival("Gibbs' law", (limits[1][0] - limits[0][0]) / gap) if limits[0] and limits[1] else None,
     )
 
 

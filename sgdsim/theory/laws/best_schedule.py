@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import log, sqrt
 
@@ -12,7 +13,8 @@ from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, Rival, require
 from sgdsim.theory.law import law, row, series
-from sgdsim.theory.methods.fast_directions import Mode, modes, noise_free_path
+from sgdsim.theory.methods.modes import Mode, modes
+from sgdsim.theory.methods.noise_free_path import noise_free_path
 from sgdsim.theory.methods.rivers import single_start
 from sgdsim.theory.recorded_names import name_of
 
@@ -163,7 +165,7 @@ def design_for(run: Run) -> Design:
         For other than one valley of constant curvature beside one calm river.
     """
     mode, river = _valley_and_river(run)
-    a, noise, peak = float(mode.curvature[-1]), mode.noise_variance, float(mode.rates.max())
+    a, noise, peak = mode.curvature, mode.noise_variance, float(mode.rates.max())
     slope = abs(_slope(run, river, noise_free_path(run, [river])[river][-1]))
     for _ in range(200):
         require(slope > 0, "the river has no slope where it ends")
@@ -187,8 +189,8 @@ def _valley_and_river(run: Run) -> tuple[Mode, str]:
     (river,) = set(run.loss.parameters) - {found[0].parameter}
     gradient = run.loss.gradient[run.loss.parameters.index(river)]
     fast = run.loss.symbols[found[0].parameter]
-    if gradient.free_symbols & {fast, *(run.loss.symbols[name] for name in run.loss.random)}:
-        raise NotApplicable("the river is moved by the valley, or by noise")
+    moved = gradient.free_symbols & {fast, *(run.loss.symbols[name] for name in run.loss.random)}
+    require(not moved, "the river is moved by the valley, or by noise")
     return found[0], river
 
 
@@ -216,26 +218,20 @@ def _records(run: Run) -> Recorder:
     return Recorder(observables=(LOSS,))
 
 
-def _across(runs: Sequence[Run]) -> list[Prediction]:
+def _across(runs: Sequence[Run]) -> Iterator[Prediction]:
     """What every other schedule loses against the best."""
-    families: dict[str, list[tuple[int, float]]] = {}
+    families: dict[str, dict[int, float]] = {}
     best: dict[str, int] = {}
     for point, run in enumerate(runs):
-        try:
-            exact, design = exact_loss(run), design_for(run)
-        except NotApplicable:
-            continue
-        key = series(run)
-        families.setdefault(key, []).append((point, exact))
-        if np.allclose(run.schedule.rates(run.steps), design.rates, rtol=1e-4):
-            best[key] = point
-    rows = []
-    for key, family in families.items():
-        if key in best:
-            least = dict(family)[best[key]]
-            others = [(point, exact - least) for point, exact in family if point != best[key]]
-            rows += [_excess_row(runs, point, best[key], excess) for point, excess in others]
-    return rows
+        with suppress(NotApplicable):  # said at the point
+            exact, design, family = exact_loss(run), design_for(run), series(run)
+            families.setdefault(family, {})[point] = exact
+            if np.allclose(run.schedule.rates(run.steps), design.rates, rtol=1e-4):
+                best[family] = point
+    for family, losses in families.items():
+        if family in best:
+            least = best[family]
+            yield from (_excess(runs, i, least, losses[i] - losses[least]) for i in losses if i != least)
 
 
 @law(
@@ -246,7 +242,7 @@ def _across(runs: Sequence[Run]) -> list[Prediction]:
     records=_records,
     across=_across,
 )
-def best_schedule(run: Run) -> list[Prediction]:
+def best_schedule(run: Run) -> Iterator[Prediction]:
     """The best schedule for a river in a valley: a plateau, then harmonic decay. Leading order in eta*a.
 
     Minimise the loss at the end, ``c(y_N) + a*v_N/2``, where the river runs as ``dy = -eta*c' dt`` under a cap ``eta
@@ -265,19 +261,25 @@ def best_schedule(run: Run) -> list[Prediction]:
     That the best decay is about 1/t is claimed in arXiv:2505.10559; the trade-off is re-derived. Neglected are the
     entropic force, other curvatures, and what is of order ``eta_m*a``.
     """
-    exact, mode = exact_loss(run), _valley_and_river(run)[0]
-    design = design_for(run)
+    exact, mode, design = exact_loss(run), _valley_and_river(run)[0], design_for(run)
     best = np.allclose(run.schedule.rates(run.steps), design.rates, rtol=1e-4)
-    rival = Rival("closed form", exact - design.loss(design.rates) + design.closed_form) if best else None
     text = f"s = {design.contrast:.4g}, decay over {design.decay_steps:.4g} steps to {design.final_rate:.4g}"
-    conditions = f"best schedule to leading order: {text}; {mode.conditions}"
-    measure = Moment("mean", name_of(run, LOSS), run.steps)
-    resolution = 0.01 * mode.fast_loss(run.steps)[0]
-    return [row(measure, exact, "mean(loss)", resolution=resolution, conditions=conditions, rival=rival)]
+    yield row(
+        Moment("mean", name_of(run, LOSS), run.steps),
+        exact,
+        "mean(loss)",
+        resolution=0.01 * mode.fast_loss(run.steps)[0],
+        conditions=f"best schedule to leading order: {text}; {mode.conditions}",
+        rival=Rival("closed form", exact - design.loss(design.rates) + design.closed_form) if best else None,
+    )
 
 
-def _excess_row(runs: Sequence[Run], point: int, best: int, excess: float) -> Prediction:
+def _excess(runs: Sequence[Run], point: int, best: int, excess: float) -> Prediction:
     own, least = (Moment("mean", name_of(runs[one], LOSS), runs[one].steps, point=one) for one in (point, best))
-    quantity = f"excess loss over {runs[best].schedule.text}"
-    measure = Function("difference", np.subtract, (own, least))
-    return row(measure, excess, quantity, resolution=0.05 * abs(excess), point=point)
+    return row(
+        Function("difference", np.subtract, (own, least)),
+        excess,
+        f"excess loss over {runs[best].schedule.text}",
+        resolution=0.05 * abs(excess),
+        point=point,
+    )

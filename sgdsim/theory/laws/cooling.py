@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from math import exp, gamma, log2, pi, sqrt
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,8 @@ from sgdsim.model.run import Run
 from sgdsim.prediction import Curve, Function, Moment, NotApplicable, Prediction, Rival, require
 from sgdsim.theory.law import law, ratio_row, row
 from sgdsim.theory.laws.valley import stationary_fast_loss
-from sgdsim.theory.methods.fast_directions import Mode, fast_loss_name, fast_losses, modes
+from sgdsim.theory.methods.mode_rows import fast_loss_name, fast_losses
+from sgdsim.theory.methods.modes import Mode, modes, plain_modes
 
 
 def after_exponential(rate: float, decay_steps: float, steps: int, curvature: float, noise: float, v0: float) -> float:
@@ -75,7 +75,7 @@ def after_inverse(rate: float, decay_steps: float, steps: int, curvature: float,
 def closed_form(mode: Mode) -> float | None:
     """Mean fast loss at the end by the closed form of the schedule in continuous time, if it has one."""
     name, _, rest = mode.run.schedule.text.partition(":")
-    steps, a, noise = mode.run.steps, float(mode.curvature[-1]), mode.noise_variance
+    steps, a, noise = mode.run.steps, mode.curvature, mode.noise_variance
     forms: dict[str, Callable[[list[float], float], float]] = {
         "exponential": lambda given, v0: after_exponential(given[0], given[1], steps, a, noise, v0),
         "linear": lambda given, v0: after_linear(given[0], steps, a, noise, v0),
@@ -97,7 +97,7 @@ def closed_form(mode: Mode) -> float | None:
     holds="as valley, any schedule",
     records=fast_losses,
 )
-def cooling(run: Run) -> list[Prediction]:
+def cooling(run: Run) -> Iterator[Prediction]:
     """The heat of a valley under any schedule: Newton's law of cooling. Exact.
 
     With ``r_t = 1 - eta_t*a`` the variance of a fast direction, and with it its mean fast loss ``<U> = a*v/2``, obey
@@ -116,7 +116,13 @@ def cooling(run: Run) -> list[Prediction]:
     """
     found = [mode for mode in modes(run) if not (mode.constant_rate or mode.adiabatic)]
     require(found, "the learning rate never changes, or no valley has a constant curvature")
-    return [row for mode in found for row in (_history(mode), _end(mode), *_newton(mode))]
+    for mode in found:
+        yield _history(mode)
+        form = closed_form(mode)
+        rival = None if form is None else Rival("closed form in continuous time", form)
+        measure, exact = Moment("mean", fast_loss_name(mode), run.steps), mode.fast_loss(run.steps)[0]
+        yield row(measure, exact, conditions=mode.conditions, rival=rival)
+        yield from _newton(mode)
 
 
 def _history(mode: Mode) -> Prediction:
@@ -127,26 +133,19 @@ def _history(mode: Mode) -> Prediction:
     return row(Curve(moments, values), values[-1], quantity, conditions=mode.conditions)
 
 
-def _end(mode: Mode) -> Prediction:
-    name, step = fast_loss_name(mode), mode.run.steps
-    form = closed_form(mode)
-    rival = None if form is None else Rival("closed form in continuous time", form)
-    measure, exact = Moment("mean", name, step), mode.fast_loss(step)[0]
-    return row(measure, exact, f"mean({name})", conditions=mode.conditions, rival=rival)
-
-
-def _newton(mode: Mode) -> list[Prediction]:
+def _newton(mode: Mode) -> Iterator[Prediction]:
     """The excess over the bath after a jump of the rate, as a part of what it was just after the jump."""
     span = _cooling_span(mode)
     if span is None:
-        return []
+        return
     name, (start, stop) = fast_loss_name(mode), span
-    bath = stationary_fast_loss(float(mode.rates[start]), float(mode.curvature[start]), mode.noise_variance)
-    measure: Any = Function("excess", partial(_excess, bath), (Moment("mean", name, start), Moment("mean", name, stop)))
-    predicted = float(mode.memory(start, stop) ** 2)
-    quantity = f"Newton's law: excess of {name} over the bath at step {stop}, of that at step {start}"
-    conditions = f"(1 - eta*a)^{2 * (stop - start)}, bath {bath:.6g}"
-    return [row(measure, predicted, quantity, conditions=conditions)]
+    bath = stationary_fast_loss(float(mode.rates[start]), mode.curvature, mode.noise_variance)
+    yield row(
+        Function("excess", partial(_excess, bath), (Moment("mean", name, start), Moment("mean", name, stop))),
+        float(mode.memory(start, stop) ** 2),
+        f"Newton's law: excess of {name} over the bath at step {stop}, of that at step {start}",
+        conditions=f"(1 - eta*a)^{2 * (stop - start)}, bath {bath:.6g}",
+    )
 
 
 def _excess(bath: float, before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -164,7 +163,7 @@ def _cooling_span(mode: Mode) -> tuple[int, int] | None:
             rates = mode.rates[start:stop]
             if np.ptp(rates) > 1e-12 * rates[0]:
                 break
-            bath = stationary_fast_loss(float(rates[0]), float(mode.curvature[start]), mode.noise_variance)
+            bath = stationary_fast_loss(float(rates[0]), mode.curvature, mode.noise_variance)
             if mode.fast_loss(int(start))[0] < 2.0 * bath:
                 continue
             off = abs(2.0 * np.log(abs(mode.memory(int(start), int(stop))) + 1e-300) + 1.0)
@@ -173,10 +172,8 @@ def _cooling_span(mode: Mode) -> tuple[int, int] | None:
     return best
 
 
-_FORGOTTEN = 1e-4
-
-
-_LEAST_POWER = 0.1
+_FORGOTTEN = 1e-4  # of the variance on the plateau
+_LEAST_POWER = 0.1  # of the time left, of which an end of the rate is told from none
 
 
 @dataclass(frozen=True)
@@ -236,7 +233,7 @@ class PowerEnd:
     records=fast_losses,
     finite_order=True,
 )
-def freeze_out(run: Run) -> list[Prediction]:
+def freeze_out(run: Run) -> Iterator[Prediction]:
     """The shape of the end of a decay fixes the exponent of the heat that is left. Order 0 in the freezing rate.
 
     Under a plateau at eta_0 and then ``eta = eta_0*(1 - t/N)^q`` over the last N steps, in continuous time,
@@ -254,22 +251,17 @@ def freeze_out(run: Run) -> list[Prediction]:
     end = PowerEnd.of(run.schedule.rates(run.steps))
     if end is None:
         raise NotApplicable("the learning rate does not end as a power of the steps that are left, after a plateau")
-    found = [mode for mode in modes(run) if not (mode.adiabatic or mode.decay)]
-    require(found, "no valley has a constant curvature and no weight decay")
-    return [_row(mode, end) for mode in found]
-
-
-def _row(mode: Mode, end: PowerEnd) -> Prediction:
-    run, a = mode.run, float(mode.curvature[-1])
-    require(not end.memory(a) > _FORGOTTEN, f"{mode.parameter} still remembers the plateau, to {end.memory(a):.1g}")
-    name, predicted = fast_loss_name(mode), a * end.variance(a, mode.noise_variance) / 2.0
-    freezing = end.freezing_rate(a)
-    return ratio_row(
-        Moment("mean", name, run.steps),
-        predicted,
-        f"mean({name}) over its formula for an end of power {end.power:g}",
-        order=0,
-        conditions=f"{name} -> {predicted:.6g}, falls out of equilibrium at the learning rate {freezing:.4g}",
-        small=freezing,
-        series=f"freeze-out {mode.parameter} {a} {mode.noise_variance} {end.rate} {end.power}",
-    )
+    for mode in plain_modes(run):
+        a, name = mode.curvature, fast_loss_name(mode)
+        require(not end.memory(a) > _FORGOTTEN, f"{mode.parameter} still remembers the plateau, to {end.memory(a):.1g}")
+        predicted, freezing = a * end.variance(a, mode.noise_variance) / 2.0, end.freezing_rate(a)
+        yield ratio_row(
+            Moment("mean", name, run.steps),
+            predicted,
+            f"mean({name}) over its formula for an end of power {end.power:g}",
+            order=0,
+            conditions=f"{name} -> {predicted:.6g}, falls out of equilibrium at the learning rate {freezing:.4g}",
+            small=freezing,
+            small_name="learning rate at which it falls out of equilibrium",
+            series=f"freeze-out {mode.parameter} {a} {mode.noise_variance} {end.rate} {end.power}",
+        )

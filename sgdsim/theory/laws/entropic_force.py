@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,10 +12,20 @@ import numpy as np
 
 from sgdsim.model.run import Run
 from sgdsim.model.starts import Grid
-from sgdsim.prediction import DriftCurve, Function, Moment, NotApplicable, Prediction, Rival, change_over, require
+from sgdsim.prediction import (
+    DriftCurve,
+    Function,
+    Moment,
+    NotApplicable,
+    Order,
+    Prediction,
+    Rival,
+    change_over,
+    require,
+)
 from sgdsim.theory.law import law, ratio_row, row
-from sgdsim.theory.methods.fast_directions import constant_rate
-from sgdsim.theory.methods.rivers import River, first_record_at_rest, river, rough_river, single_start
+from sgdsim.theory.methods.modes import constant_rate
+from sgdsim.theory.methods.rivers import River, RoughRiver, first_record_at_rest, river, rough_river, single_start
 
 _FORGOTTEN = 1e-3  # of the heat at the start
 
@@ -92,13 +104,27 @@ def bend_of(function: Any, y: Any, h: float = 1e-2) -> Any:
     return (16.0 * near - far - 30.0 * function(y)) / (12.0 * h * h)
 
 
-def _entropic_force_records(known: River) -> tuple[int, int]:
-    """Two records, the first after x has forgotten its start."""
-    run, y = known.run, known.start
+def _first_record(known: River) -> int:
+    """The first record after x has forgotten its start."""
     beta = known.run.optimizer.values.get("momentum", 0.0)
-    r = abs(1.0 - known.rate / (1.0 - beta) * float(known.a(y)))
-    steps = np.log(_FORGOTTEN) / np.log(max(r**2, beta, 1e-9))
-    return first_record_at_rest(run, steps, known.fast), run.steps
+    r = abs(1.0 - known.rate / (1.0 - beta) * float(known.a(known.start)))
+    return first_record_at_rest(known.run, np.log(_FORGOTTEN) / np.log(max(r**2, beta, 1e-9)), known.fast)
+
+
+def _moved(
+    known: River | RoughRiver, start: int, unit: float, over: str, value: float = 1.0, order: Order = 0, **others: Any
+) -> Prediction:
+    """The displacement of a river from a record to the last one, in units of what a formula gives for it."""
+    return ratio_row(
+        (Moment("mean", known.slow, start), Moment("mean", known.slow, known.run.steps)),
+        unit,
+        f"{over}, steps {start} to {known.run.steps}",
+        value,
+        order,
+        function=change_over,
+        small=constant_rate(known.run),
+        **others,
+    )
 
 
 @law(
@@ -108,7 +134,7 @@ def _entropic_force_records(known: River) -> tuple[int, int]:
     holds=("a flat river in walls that depend on it, additive noise across; SGD, or the heavy ball to leading order"),
     finite_order=True,
 )
-def entropic_force(run: Run) -> list[Prediction]:
+def entropic_force(run: Run) -> Iterator[Prediction]:
     """The entropic force on a flat river. First correction in eta included; for the heavy ball leading order.
 
     The walls move the river towards where they are wide: y drifts, after adiabatic elimination of x, by
@@ -136,50 +162,49 @@ def entropic_force(run: Run) -> list[Prediction]:
     """
     known = river(run, ("sgd", "momentum"))
     require(known.is_flat and not known.river_noise, "the river is not flat, or has noise of its own")
-    heavy = known.run.optimizer.name == "momentum"
-    rows = [] if heavy or isinstance(run.initial[known.slow], Grid) else [_displacement(known)]
-    rows += [_leading_displacement(known)] if heavy else []
-    if not heavy and known.slow in run.recorder.drifts:
-        rows.append(_conditional(known))
-    require(rows, f"{known.slow} starts from more than one point, and its drift is not recorded")
-    return rows
+    heavy, drift = known.run.optimizer.name == "momentum", Drift(known)
+    is_recorded = not heavy and known.slow in run.recorder.drifts
+    if heavy or not isinstance(run.initial[known.slow], Grid):
+        yield _heavy_displacement(drift) if heavy else _displacement(drift)
+    else:
+        require(is_recorded, f"{known.slow} starts from more than one point, and its drift is not recorded")
+    if is_recorded:
+        yield _conditional(drift)
 
 
-def _displacement(known: River) -> Prediction:
-    start, stop = _entropic_force_records(known)
-    drift = Drift(known)
-    path = drift.path(stop)
-    predicted, leading = float(path[stop] - path[start]), float(drift.leading(known.start)) * (stop - start)
-    quantity = f"displacement of {known.slow} over entropic-force, steps {start} to {stop}"
-    conditions = f"{known.slow} moves by {predicted:.6g}, to leading order by {leading:.6g}"
-    return _ratio(known, quantity, predicted, start, 1, conditions, leading / predicted)
-
-
-def _leading_displacement(known: River) -> Prediction:
-    start, stop = _entropic_force_records(known)
-    predicted = float(Drift(known).leading(known.start)) * (stop - start)
-    quantity = f"displacement of {known.slow} over entropic-force with momentum, steps {start} to {stop}"
-    return _ratio(known, quantity, predicted, start, 0, f"{known.slow} moves by {predicted:.6g}", None)
-
-
-def _ratio(
-    known: River, quantity: str, predicted: float, start: int, order: int, conditions: str, leading: float | None
-) -> Prediction:
-    moments = tuple(Moment("mean", known.slow, step) for step in (start, known.run.steps))
-    return ratio_row(
-        moments,
+def _displacement(drift: Drift) -> Prediction:
+    known, start = drift.river, _first_record(drift.river)
+    path = drift.path(known.run.steps)
+    predicted = float(path[-1] - path[start])
+    leading = float(drift.leading(known.start)) * (known.run.steps - start)
+    return _moved(
+        known,
+        start,
         predicted,
-        quantity,
-        order=order,
-        function=change_over,
-        conditions=conditions,
-        rival=None if leading is None else Rival("leading order", leading),
-        small=known.rate,
+        f"displacement of {known.slow} over entropic-force",
+        order=1,
+        conditions=f"{known.slow} moves by {predicted:.6g}, to leading order by {leading:.6g}",
+        rival=Rival("leading order", leading / predicted),
         series=f"entropic-force {known.series} {known.noise}",
     )
 
 
-def _conditional(known: River) -> Prediction:
+def _heavy_displacement(drift: Drift) -> Prediction:
+    """That of the heavy ball, to leading order."""
+    known, start = drift.river, _first_record(drift.river)
+    predicted = float(drift.leading(known.start)) * (known.run.steps - start)
+    return _moved(
+        known,
+        start,
+        predicted,
+        f"displacement of {known.slow} over entropic-force with momentum",
+        conditions=f"{known.slow} moves by {predicted:.6g}",
+        series=f"entropic-force {known.series} {known.noise}",
+    )
+
+
+def _conditional(drift: Drift) -> Prediction:
+    known = drift.river
     recorded = known.run.recorder.drifts[known.slow]
     require(recorded.by == known.slow, f"the drift of {known.slow} is recorded by {recorded.by}, expected by itself")
     grid = known.run.initial[known.slow]
@@ -188,7 +213,7 @@ def _conditional(known: River) -> Prediction:
         isinstance(grid, Grid) and grid.low < edges[0] and edges[-1] < grid.high,
         f"{known.slow} has no uniform density over all bins: start it from a wider grid",
     )
-    drift, nodes = Drift(known), np.polynomial.legendre.leggauss(4)
+    nodes = np.polynomial.legendre.leggauss(4)
     centres, half = (edges[1:] + edges[:-1]) / 2.0, np.diff(edges) / 2.0
     points = centres[:, None] + half[:, None] * nodes[0]
     values = drift.conditional(points) @ nodes[1] / 2.0
@@ -238,7 +263,7 @@ def displacement(run: Run, start: int, stop: int, additive: bool = False) -> flo
     holds="a flat river whose noise across depends on it",
     finite_order=True,
 )
-def entropic_force_state_noise(run: Run) -> list[Prediction]:
+def entropic_force_state_noise(run: Run) -> Iterator[Prediction]:
     """The entropic force of noise that depends on the river, such as that of labels. Leading order.
 
     Where the gradient noise of x has the variance ``sigma(y)^2``, the walls have at every y the temperature
@@ -258,27 +283,18 @@ def entropic_force_state_noise(run: Run) -> list[Prediction]:
     predicted = displacement(run, start, run.steps)
     require(predicted, f"{known.slow} starts where the walls do not push it")
     power = known.a(y) * known.variance(y, 1) / (known.variance(y) * known.a(y, 1))
-    moments = tuple(Moment("mean", known.slow, step) for step in (start, run.steps))
-    return [
-        ratio_row(
-            moments,
-            predicted,
-            f"displacement of {known.slow} over its leading order at q = {power:.4g}, steps {start} to {run.steps}",
-            order=0,
-            function=change_over,
-            conditions=f"{known.slow} moves by {predicted:.6g}; eta*a = {rate * known.a(y):.3g}",
-            rival=_additive(run, start, predicted),
-            small=rate,
-            series=f"entropic-force-state-noise {run.loss.population} {y:g} {power:.6g} {known.variance(y):.9g}",
-        )
-    ]
-
-
-def _additive(run: Run, start: int, predicted: float) -> Rival | None:
-    try:
-        return Rival("noise as of the start", displacement(run, start, run.steps, additive=True) / predicted)
-    except NotApplicable:  # it reaches walls of no curvature
-        return None
+    rival = None
+    with suppress(NotApplicable):  # where additive noise reaches walls of no curvature
+        rival = Rival("noise as of the start", displacement(run, start, run.steps, additive=True) / predicted)
+    yield _moved(
+        known,
+        start,
+        predicted,
+        f"displacement of {known.slow} over its leading order at q = {power:.4g}",
+        conditions=f"{known.slow} moves by {predicted:.6g}; eta*a = {rate * known.a(y):.3g}",
+        rival=rival,
+        series=f"entropic-force-state-noise {run.loss.population} {y:g} {power:.6g} {known.variance(y):.9g}",
+    )
 
 
 def path(known: River, adiabatic: bool = False) -> tuple[float, float]:
@@ -314,7 +330,7 @@ def lag(s: float) -> float:
     holds="a river that runs by itself in walls that depend on it, weak noise",
     finite_order=True,
 )
-def steep_river(run: Run) -> list[Prediction]:
+def steep_river(run: Run) -> Iterator[Prediction]:
     """The entropic force on a steep river, with its memory. Exact in eta, first order in sigma^2.
 
     Along the noise-free path ``y0' = y0 - eta*c'(y0)`` the heat of the walls and what it does to y obey
@@ -335,23 +351,26 @@ def steep_river(run: Run) -> list[Prediction]:
     end, shift = path(known)
     _, rival = path(known, adiabatic=True)
     require(shift != 0.0 and np.isfinite(shift), "the walls do not move the river")
-    measure = Function("ratio", partial(_over, end, shift), (Moment("mean", known.slow, run.steps),))
-    return [
-        row(
-            measure,
-            1.0,
-            f"shift of {known.slow} by its walls over steep-river",
-            order=0,
-            conditions=f"{known.slow} = {end:.6g} without noise, shifted by {shift:.6g}, sigma^2 = {known.noise:.4g}",
-            rival=Rival("adiabatic force", rival / shift),
-            small=known.noise,
-            series=f"steep-river {known.series} {known.rate}",
-        )
-    ]
+    yield shift_row(
+        Moment("mean", known.slow, run.steps),
+        end,
+        shift,
+        f"shift of {known.slow} by its walls over steep-river",
+        conditions=f"{known.slow} = {end:.6g} without noise, shifted by {shift:.6g}, sigma^2 = {known.noise:.4g}",
+        rival=Rival("adiabatic force", rival / shift),
+        small=known.noise,
+        small_name="sigma^2",
+        series=f"steep-river {known.series} {known.rate}",
+    )
 
 
-def _over(end: float, shift: float, measured: np.ndarray) -> np.ndarray:
-    return np.asarray((measured - end) / shift)
+def shift_row(moment: Moment, origin: float, shift: float, quantity: str, **others: Any) -> Prediction:
+    """A row about how far a moment is from a place, in units of what a formula gives for it, to leading order."""
+    return row(Function("ratio", partial(_shift_over, origin, shift), (moment,)), 1.0, quantity, order=0, **others)
+
+
+def _shift_over(origin: float, shift: float, measured: np.ndarray) -> np.ndarray:
+    return np.asarray((measured - origin) / shift)
 
 
 _GENTLE = 0.05
@@ -364,7 +383,7 @@ _GENTLE = 0.05
     holds="a gentle river against the entropic force, over learning rates",
     finite_order=True,
 )
-def river_speed(run: Run) -> list[Prediction]:
+def river_speed(run: Run) -> Iterator[Prediction]:
     """The speed of a river that runs against the entropic force. First correction included.
 
     With the drift D1 and diffusion D2 of entropic-force, memory included, the mean follows ``dm/dn = D1 + D1''*S/2``.
@@ -380,38 +399,26 @@ def river_speed(run: Run) -> list[Prediction]:
     """
     known = river(run)
     require(not (known.is_flat or known.river_noise), "the river is flat, or has noise of its own")
-    y = known.start
-    require(float(known.c(y, 1)) != 0.0, f"{known.slow} starts where the river has no slope")
+    y, drift = known.start, Drift(known)
+    slope = float(known.c(y, 1))
+    require(slope != 0.0, f"{known.slow} starts where the river has no slope")
     memory = abs(float(known.c(y, 1) * known.a(y, 1) / (2.0 * known.a(y) ** 2)))
     require(not memory > _GENTLE, f"the river is not gentle: |c' a'|/(2 a^2) = {memory:.3g}, that is steep-river's")
-    start = _river_speed_first_record(known)
-    path = Drift(known).path(run.steps)
-    predicted = float(path[-1] - path[start])
-    leading = -known.rate * float(known.c(y, 1)) + float(Drift(known).leading(y))
-    span = run.steps - start
-    moments = tuple(Moment("mean", known.slow, step) for step in (start, run.steps))
-    scale = known.rate * abs(float(known.c(y, 1)))
-    return [
-        row(
-            Function("speed", partial(_speed, scale * span), moments),
-            predicted / (scale * span),
-            f"speed of {known.slow} over that without walls, steps {start} to {run.steps}",
-            order=1,
-            conditions=f"{predicted / span:.6g} a step, |c' a'|/(2 a^2) = {memory:.3g}",
-            rival=Rival("leading order", leading / scale),
-            small=known.rate,
-            series=f"river-speed {known.series} {known.noise}",
-        )
-    ]
-
-
-def _speed(scale: float, before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    return np.asarray((after - before) / scale)
-
-
-def _river_speed_first_record(known: River) -> int:
-    a = known.rate * float(known.a(known.start))
-    return first_record_at_rest(known.run, 7.0 / (2.0 * a), known.fast)
+    start = first_record_at_rest(run, 7.0 / (2.0 * known.rate * float(known.a(y))), known.fast)
+    path, span, scale = drift.path(run.steps), run.steps - start, known.rate * abs(slope)
+    predicted, leading = float(path[-1] - path[start]), -known.rate * slope + float(drift.leading(y))
+    yield _moved(
+        known,
+        start,
+        scale * span,
+        f"speed of {known.slow} over that without walls",
+        predicted / (scale * span),
+        order=1,
+        statistic="speed",
+        conditions=f"{predicted / span:.6g} a step, |c' a'|/(2 a^2) = {memory:.3g}",
+        rival=Rival("leading order", leading / scale),
+        series=f"river-speed {known.series} {known.noise}",
+    )
 
 
 def drift(known: River, heat: float | None = None) -> float:
@@ -428,7 +435,7 @@ def drift(known: River, heat: float | None = None) -> float:
     holds="a flat river under SignSGD, over learning rates",
     finite_order=True,
 )
-def entropic_force_signsgd(run: Run) -> list[Prediction]:
+def entropic_force_signsgd(run: Run) -> Iterator[Prediction]:
     """The entropic force under SignSGD. Leading order.
 
     With noise on both coordinates, of standard deviations sigma and sigma_y, and a river whose slope is far below
@@ -448,22 +455,19 @@ def entropic_force_signsgd(run: Run) -> list[Prediction]:
         "the mean sign is that of normal noise",
     )
     require(_is_constant(known), "the slope of the river, or a'/a, changes along it")
-    start = _entropic_force_signsgd_first_record(known)
+    # x has come to rest by its pull, eta*a*sqrt(2/pi)/sigma.
+    pull = known.rate * float(known.a(known.start)) * np.sqrt(2.0 / np.pi / known.noise)
+    start = first_record_at_rest(run, 7.0 / (2.0 * pull), known.fast)
     predicted = drift(known) * (run.steps - start)
-    moments = tuple(Moment("mean", known.slow, step) for step in (start, run.steps))
-    return [
-        ratio_row(
-            moments,
-            predicted,
-            f"displacement of {known.slow} over entropic-force-signsgd, steps {start} to {run.steps}",
-            order=0,
-            function=change_over,
-            conditions=f"{known.slow} moves by {predicted:.6g}",
-            rival=Rival("the temperature of SGD", drift(known, known.temperature) / drift(known)),
-            small=known.rate,
-            series=f"entropic-force-signsgd {known.series} {known.noise} {known.river_noise}",
-        )
-    ]
+    yield _moved(
+        known,
+        start,
+        predicted,
+        f"displacement of {known.slow} over entropic-force-signsgd",
+        conditions=f"{known.slow} moves by {predicted:.6g}",
+        rival=Rival("the temperature of SGD", drift(known, known.temperature) / drift(known)),
+        series=f"entropic-force-signsgd {known.series} {known.noise} {known.river_noise}",
+    )
 
 
 def _temperature(known: River) -> float:
@@ -474,9 +478,3 @@ def _is_constant(known: River) -> bool:
     y = known.start + np.linspace(-1.0, 1.0, 5)
     force, slope = known.a(y, 1) / known.a(y), np.broadcast_to(known.c(y, 1), 5)
     return bool(np.ptp(force) < 1e-9 * np.abs(force).max() and np.ptp(slope) <= 1e-9 * np.abs(slope).max())
-
-
-def _entropic_force_signsgd_first_record(known: River) -> int:
-    """After x has come to rest: its pull is ``eta*a*sqrt(2/pi)/sigma``."""
-    pull = known.rate * float(known.a(known.start)) * np.sqrt(2.0 / np.pi / known.noise)
-    return first_record_at_rest(known.run, 7.0 / (2.0 * pull), known.fast)

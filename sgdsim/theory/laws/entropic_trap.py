@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Iterator
 
 import numpy as np
 
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
-from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, Rival, over, require
+from sgdsim.prediction import Moment, NotApplicable, Prediction, Rival, require
 from sgdsim.theory.law import law, ratio_row, row
-from sgdsim.theory.laws.entropic_force import Drift, bend_of, slope_of
-from sgdsim.theory.methods.rivers import River, river
+from sgdsim.theory.laws.entropic_force import Drift, bend_of, shift_row, slope_of
+from sgdsim.theory.methods.rivers import FORGOTTEN, River, check_remembered, river
 from sgdsim.theory.recorded_names import name_of
-
-_entropic_trap_FORGOTTEN = 1e-4
 
 
 def _slope_observable(known: River) -> Observable:
@@ -59,19 +57,15 @@ def variance(known: River, y: float) -> float:
     return slope**2 * v**2 / (2.0 * (2.0 * a + b) * (b - slope**2 * v / (2.0 * a)))
 
 
-def _entropic_trap_records(run: Run) -> Recorder:
-    return Recorder(observables=(_slope_observable(river(run)),))
-
-
 @law(
     "entropic-trap",
     "the entropic trap: where it is, how wide, and that forces cancel in it",
     source="re-derived; trapping is claimed in arXiv:2505.10559",
     holds="a river that its walls hold against its own slope, at rest, over learning rates",
-    records=_entropic_trap_records,
+    records=lambda run: Recorder(observables=(_slope_observable(river(run)),)),
     finite_order=True,
 )
-def entropic_trap(run: Run) -> list[Prediction]:
+def entropic_trap(run: Run) -> Iterator[Prediction]:
     """Where the entropic force holds a river that has no noise of its own. To order eta^2 inclusive.
 
     The river is trapped where c' and the force of the walls cancel: with D1 and D2 of entropic-force,
@@ -90,26 +84,22 @@ def entropic_trap(run: Run) -> list[Prediction]:
     require(not known.is_flat, "the river is flat: nothing opposes its walls")
     y = trap(known)
     memory = float(np.exp(run.steps * slope_of(Drift(known).first, y)))
-    require(not memory > _entropic_trap_FORGOTTEN, f"the start of {known.slow} is still remembered, to {memory:.1g}")
+    check_remembered(known, memory)
     conditions = f"eta*a = {known.rate * float(known.a(y)):.3g}, start remembered to {memory:.1g}"
-    spread = variance(known, y)
     identity = Moment("mean", name_of(run, _slope_observable(known)), run.steps)
-    rows = [row(identity, 0.0, "mean slope of the loss along the river", conditions=conditions)]
-    leading = _leading(known, y)
-    for statistic, value, rival in (("mean", y, Rival("leading order", leading)), ("variance", spread, None)):
-        rows.append(
-            row(
-                Moment(statistic, known.slow, run.steps),
-                value,
-                f"{statistic}({known.slow}) in the trap",
-                order=2,
-                conditions=conditions,
-                rival=rival,
-                small=known.rate,
-                series=f"entropic-trap {known.series} {known.noise}",
-            )
+    yield row(identity, 0.0, "mean slope of the loss along the river", conditions=conditions)
+    leading = Rival("leading order", _leading(known, y))
+    for statistic, value, rival in (("mean", y, leading), ("variance", variance(known, y), None)):
+        yield row(
+            Moment(statistic, known.slow, run.steps),
+            value,
+            f"{statistic}({known.slow}) in the trap",
+            order=2,
+            conditions=conditions,
+            rival=rival,
+            small=known.rate,
+            series=f"entropic-trap {known.series} {known.noise}",
         )
-    return rows
 
 
 def _leading(known: River, near: float) -> float:
@@ -120,9 +110,6 @@ def _leading(known: River, near: float) -> float:
         return np.asarray(known.c(y, 1) + known.temperature / 2.0 * known.a(y, 1) / known.a(y))
 
     return float(fsolve(force, near)[0])
-
-
-_edge_of_stability_FORGOTTEN = 1e-4
 
 
 _STEP = 1e-2
@@ -187,7 +174,7 @@ def rivals(known: River, y: float, spread: float) -> tuple[float, float]:
     holds="a river held where its walls become unstable, over small steps of the river",
     finite_order=True,
 )
-def edge_of_stability(run: Run) -> list[Prediction]:
+def edge_of_stability(run: Run) -> Iterator[Prediction]:
     """A river that runs into the edge of stability, and is held by it. Any eta*a, leading order in its step.
 
     A river of constant slope meets walls whose heat diverges at ``eta*a = 2``. It rests, without fluctuations, where
@@ -215,42 +202,28 @@ def edge_of_stability(run: Run) -> list[Prediction]:
         known.bed[2] == 0 and not (known.river_noise or known.is_flat),
         "speaks of a river of constant slope without noise of its own",
     )
-    y = root(known)
+    y, slope = root(known), abs(float(known.c(0.0, 1)))
     shift, spread, left = fluctuations(known, y)
-    travel = abs(y - known.start) / (known.rate * abs(float(known.c(y, 1))))
+    travel = abs(y - known.start) / (known.rate * slope)
     memory = left ** max(run.steps - travel, 0.0)
-    require(
-        memory < _edge_of_stability_FORGOTTEN,
-        f"{known.slow} gets there after {travel:.0f} steps, and remembers them to {memory:.1g}",
-    )
-    gamma = known.rate * abs(float(known.c(y, 1))) * float(known.a(y, 1) / known.a(y))
-    edge = known.rate * float(known.a(y))
-    conditions = f"eta*a = {edge:.4g}, gamma = {gamma:.3g}, root {y:.6g}"
+    require(memory < FORGOTTEN, f"{known.slow} gets there after {travel:.0f} steps, and remembers them to {memory:.1g}")
+    gamma, edge = known.rate * slope * float(known.a(y, 1) / known.a(y)), known.rate * float(known.a(y))
     at_rest, forgetful = rivals(known, y, spread)
-    measured = {"mean": partial(_shift_over, y, shift), "variance": partial(over, spread)}
-    return [
-        row(
-            Function("ratio", measured[statistic], (Moment(statistic, known.slow, run.steps),)),
-            1.0,
+    for statistic, text, origin, value, rival in (
+        ("mean", f"shift of {known.slow} from the root", y, shift, ("the force of walls at rest", at_rest)),
+        ("variance", f"variance({known.slow})", 0.0, spread, ("walls that do not remember", forgetful)),
+    ):
+        yield shift_row(
+            Moment(statistic, known.slow, run.steps),
+            origin,
+            value,
             f"{text} at the edge of stability over edge-of-stability",
-            order=0,
-            conditions=f"{conditions}, {value:.6g}",
-            rival=Rival(name, other / value),
+            conditions=f"eta*a = {edge:.4g}, gamma = {gamma:.3g}, root {y:.6g}, {value:.6g}",
+            rival=Rival(rival[0], rival[1] / value),
             small=gamma,
+            small_name="gamma",
             series=f"edge-of-stability {known.walls[0]} {known.rate:.9g} {edge:.6g}",
         )
-        for statistic, text, value, name, other in (
-            ("mean", f"shift of {known.slow} from the root", shift, "the force of walls at rest", at_rest),
-            ("variance", f"variance({known.slow})", spread, "walls that do not remember", forgetful),
-        )
-    ]
-
-
-def _shift_over(root: float, shift: float, measured: np.ndarray) -> np.ndarray:
-    return np.asarray((measured - root) / shift)
-
-
-_trap_threshold_FORGOTTEN = 1e-4
 
 
 def threshold(known: River) -> float:
@@ -277,7 +250,7 @@ def threshold(known: River) -> float:
     holds="a river in parabolic walls, above and below the temperature at which they hold it",
     finite_order=True,
 )
-def trap_threshold(run: Run) -> list[Prediction]:
+def trap_threshold(run: Run) -> Iterator[Prediction]:
     """A river of constant slope between parabolic walls: held above T_c, passing below. With first corrections.
 
     On ``c = -g*y`` in walls ``a0*(1 + k*y^2)`` the force of the walls is largest at ``k*y^2 = 1``. To leading order
@@ -311,7 +284,7 @@ def trap_threshold(run: Run) -> list[Prediction]:
     known = river(run)
     ratio = known.temperature / threshold(known)
     series = f"trap-threshold {known.walls[0]} {known.start:g} {ratio:.6g} {_k(known):.6g} {known.noise:.9g}"
-    return [_trapped(known, ratio, series)] if ratio > 1.0 else [_passing(known, ratio, series)]
+    yield _trapped(known, ratio, series) if ratio > 1.0 else _passing(known, ratio, series)
 
 
 def _k(known: River) -> float:
@@ -394,8 +367,7 @@ def _trapped(known: River, ratio: float, series: str) -> Prediction:
     y = trap(known)
     left = float(np.exp(known.run.steps * slope_of(Drift(known).first, y)))
     memory = left * abs(known.start / y - 1.0)
-    if not max(memory, left**2) < _trap_threshold_FORGOTTEN:  # by the mean, and by its variance
-        raise NotApplicable(f"the start of {known.slow} is still remembered, to {max(memory, left**2):.1g}")
+    check_remembered(known, max(memory, left**2))  # by the mean, and by its variance
     return row(
         Moment("mean", known.slow, known.run.steps),
         y,

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import pairwise
 
 import numpy as np
 
 from sgdsim.model.run import Run
-from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, Rival, change_over, over, require
-from sgdsim.theory.law import law, row, series
+from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, Rival, change_over, require
+from sgdsim.theory.law import law, ratio_row, row, series
 from sgdsim.theory.laws.valley import final_temperature
-from sgdsim.theory.methods.fast_directions import (
-    Mode,
-    at_point,
-    constant_rate,
-    fast_loss_name,
-    fast_losses,
-    modes,
-)
+from sgdsim.theory.methods.mode_rows import at_point, fast_loss_name, fast_losses, of_mode
+from sgdsim.theory.methods.modes import Mode, constant_rate, modes
 
 LEADING = Rival("leading order", 0.5)
 
@@ -47,16 +42,28 @@ def heat_capacity_fixed_rate(rate: float, curvature: float) -> float:
     return 1.0 / (2.0 - rate * curvature)
 
 
-def _heat_capacity_across(runs: Sequence[Run]) -> list[Prediction]:
-    rows: list[Prediction] = []
+def _heat_capacity_across(runs: Sequence[Run]) -> Iterator[Prediction]:
     for fixed, others in (("noise", lambda mode: series(mode.run)), ("learning rate", _without_noise)):
-        families: dict[str, list[tuple[int, Mode]]] = {}
-        for point, run in enumerate(runs):
-            for mode in _heat_capacity_modes(run):
-                families.setdefault(f"{mode.parameter} {others(mode)}", []).append((point, mode))
-        for family in families.values():
-            rows += _secants(family, fixed)
-    return rows
+        for pair in _neighbours(runs, _heat_capacity_modes, others, final_temperature):
+            yield _secant(*pair, fixed)
+
+
+def _neighbours(
+    runs: Sequence[Run],
+    found: Callable[[Run], Iterable[Mode]],
+    family: Callable[[Mode], str],
+    value: Callable[[Mode], float],
+) -> Iterator[tuple[int, Mode, int, Mode]]:
+    """Modes of a sweep with their points, two by two: of one family, next to each other in a value that differs."""
+    families: dict[str, list[tuple[float, int, Mode]]] = {}
+    for point, run in enumerate(runs):
+        with suppress(NotApplicable):  # said at the point
+            for mode in found(run):
+                families.setdefault(f"{mode.parameter} {family(mode)}", []).append((value(mode), point, mode))
+    for members in families.values():
+        for (low, i, one), (high, j, two) in pairwise(sorted(members, key=lambda member: member[0])):
+            if high - low > 1e-9 * high:
+                yield i, one, j, two
 
 
 @law(
@@ -68,7 +75,7 @@ def _heat_capacity_across(runs: Sequence[Run]) -> list[Prediction]:
     across=_heat_capacity_across,
     automatic=True,
 )
-def heat_capacity(run: Run) -> list[Prediction]:
+def heat_capacity(run: Run) -> Iterator[Prediction]:
     """Heat capacity of a quadratic valley, with ``T = eta*sigma^2/2`` and ``U = a*x^2/2``. Exact.
 
         at fixed sigma:   C = d<U>/dT = 2/(2 - eta*a)^2
@@ -82,46 +89,38 @@ def heat_capacity(run: Run) -> list[Prediction]:
 
     That heat capacity is constant (Q = C T) is claimed in arXiv:2505.10559; the formulas are re-derived.
     """
-    rows = []
     for mode in modes(run):
-        name = fast_loss_name(mode)
-        mean, variance = mode.fast_loss(run.steps)
-        if not np.isfinite(variance):
-            continue
-        unit = (2.0 * mean) ** 2
-        measure = Function("fluctuation", partial(over, unit), (Moment("variance", name, run.steps),))
-        quantity = f"heat capacity Var({name})/T_eff^2"
-        rows.append(
-            row(measure, variance / unit, quantity, order=mode.order, conditions=mode.conditions, assumes=mode.assumes)
-        )
-    return rows
+        name, (mean, variance) = fast_loss_name(mode), mode.fast_loss(run.steps)
+        if np.isfinite(variance):
+            yield ratio_row(
+                Moment("variance", name, run.steps),
+                (2.0 * mean) ** 2,
+                f"heat capacity Var({name})/T_eff^2",
+                variance / (2.0 * mean) ** 2,
+                mode.order,
+                statistic="fluctuation",
+                **mode.about,
+            )
 
 
-def _heat_capacity_modes(run: Run) -> tuple[Mode, ...]:
-    try:
-        return tuple(mode for mode in modes(run) if mode.constant_rate and fast_loss_name(mode))
-    except NotApplicable:
-        return ()
+def _heat_capacity_modes(run: Run) -> list[Mode]:
+    return [mode for mode in modes(run) if mode.constant_rate and fast_loss_name(mode)]
 
 
-def _secants(family: Sequence[tuple[int, Mode]], fixed: str) -> Iterator[Prediction]:
-    ordered = sorted(family, key=lambda entry: final_temperature(entry[1]))
-    for (i, one), (j, two) in pairwise(ordered):
-        step, name = one.run.steps, fast_loss_name(one)
-        gap = final_temperature(two) - final_temperature(one)
-        if gap <= 1e-9 * final_temperature(two):
-            continue
-        predicted = (two.fast_loss(step)[0] - one.fast_loss(step)[0]) / gap
-        moments = (Moment("mean", name, step, point=i), Moment("mean", name, step, point=j))
-        yield row(
-            Function("secant", partial(change_over, gap), moments),
-            predicted,
-            f"heat capacity d{name}/dT at fixed {fixed}, points {i} to {j}",
-            order=one.order,
-            conditions=f"{one.conditions}; {two.conditions}",
-            assumes=(*at_point(i, one.assumes), *at_point(j, two.assumes)),
-            rival=None if one.decay else LEADING,
-        )
+def _secant(i: int, one: Mode, j: int, two: Mode, fixed: str) -> Prediction:
+    step, name, gap = one.run.steps, fast_loss_name(one), final_temperature(two) - final_temperature(one)
+    return ratio_row(
+        (Moment("mean", name, step, i), Moment("mean", name, step, j)),
+        gap,
+        f"heat capacity d{name}/dT at fixed {fixed}, points {i} to {j}",
+        (two.fast_loss(step)[0] - one.fast_loss(step)[0]) / gap,
+        one.order,
+        function=change_over,
+        statistic="secant",
+        conditions=f"{one.conditions}; {two.conditions}",
+        assumes=(*at_point(i, one.assumes), *at_point(j, two.assumes)),
+        rival=None if one.decay else LEADING,
+    )
 
 
 def _without_noise(mode: Mode) -> str:
@@ -153,17 +152,9 @@ def _entropy_modes(run: Run) -> list[Mode]:
     return found
 
 
-def _entropy_across(runs: Sequence[Run]) -> list[Prediction]:
-    families: dict[str, list[tuple[float, int, Mode]]] = {}
-    for point, run in enumerate(runs):
-        try:
-            rate, found = constant_rate(run), _entropy_modes(run)
-        except NotApplicable:
-            continue  # said at the point
-        for mode in found:
-            families.setdefault(f"{mode.parameter} {series(run)}", []).append((rate, point, mode))
-    pairs = [pair for family in families.values() for pair in pairwise(sorted(family, key=lambda entry: entry[0]))]
-    return [_entropy_secant(one, two) for one, two in pairs if two[0] > one[0]]
+def _entropy_across(runs: Sequence[Run]) -> Iterator[Prediction]:
+    pairs = _neighbours(runs, _entropy_modes, lambda mode: series(mode.run), lambda mode: constant_rate(mode.run))
+    return (_entropy_secant(*pair) for pair in pairs)
 
 
 @law(
@@ -173,7 +164,7 @@ def _entropy_across(runs: Sequence[Run]) -> list[Prediction]:
     holds="a valley with normal noise, at rest; its slope over a sweep of learning rates",
     across=_entropy_across,
 )
-def entropy(run: Run) -> list[Prediction]:
+def entropy(run: Run) -> Iterator[Prediction]:
     """Entropy of the stationary law. Exact for normal noise.
 
         S = (1/2)*ln(2*pi*e*v),   v = eta*sigma^2/(a*(2 - eta*a)),   dS/d ln(eta) = 1/(2 - eta*a),
@@ -186,38 +177,29 @@ def entropy(run: Run) -> list[Prediction]:
     Re-derived.
     """
     rate = constant_rate(run)
-    rows = []
     for mode in _entropy_modes(run):
-        measure = Function("entropy", gaussian_entropy, (Moment("variance", mode.parameter, run.steps),))
-        predicted = float(gaussian_entropy(mode.cumulants(run.steps)[1]))
-        cold = 0.5 * np.log(np.pi * np.e * mode.noise_variance / mode.curvature[-1] * rate)
-        rows.append(
-            row(
-                measure,
-                predicted,
-                f"entropy of {mode.parameter}",
-                order=mode.order,
-                resolution=0.01,
-                conditions=mode.conditions,
-                assumes=mode.assumes,
-                rival=Rival("leading order", float(cold)),
-            )
+        cold = 0.5 * np.log(np.pi * np.e * mode.noise_variance / mode.curvature * rate)
+        yield of_mode(
+            mode,
+            Function("entropy", gaussian_entropy, (Moment("variance", mode.parameter, run.steps),)),
+            float(gaussian_entropy(mode.cumulants(run.steps)[1])),
+            f"entropy of {mode.parameter}",
+            0.01,
+            rival=Rival("leading order", float(cold)),
         )
-    return rows
 
 
-def _entropy_secant(one: tuple[float, int, Mode], two: tuple[float, int, Mode]) -> Prediction:
-    (rate, i, mode), (other_rate, j, other) = one, two
-    gap, steps = float(np.log(other_rate / rate)), (mode.run.steps, other.run.steps)
-    variances = mode.cumulants(steps[0])[1], other.cumulants(steps[1])[1]
-    moments = (Moment("variance", mode.parameter, steps[0], i), Moment("variance", mode.parameter, steps[1], j))
+def _entropy_secant(i: int, one: Mode, j: int, two: Mode) -> Prediction:
+    gap, steps = float(np.log(constant_rate(two.run) / constant_rate(one.run))), (one.run.steps, two.run.steps)
+    variances = one.cumulants(steps[0])[1], two.cumulants(steps[1])[1]
+    moments = (Moment("variance", one.parameter, steps[0], i), Moment("variance", one.parameter, steps[1], j))
     return row(
         Function("secant of entropy", partial(_slope, gap), moments),
         float(_slope(gap, *map(np.asarray, variances))),
-        f"dS/d ln(eta) of {mode.parameter}, points {i} to {j}",
-        order=mode.order,
-        conditions=f"{mode.conditions}; {other.conditions}",
-        rival=Rival("leading order", 0.5),
+        f"dS/d ln(eta) of {one.parameter}, points {i} to {j}",
+        one.order,
+        conditions=f"{one.conditions}; {two.conditions}",
+        rival=LEADING,
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 
 import numpy as np
@@ -11,12 +12,10 @@ from sgdsim.model.noise import Noise
 from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, Rival, require
 from sgdsim.theory.law import law, ratio_row, row, series
-from sgdsim.theory.methods.fast_directions import Mode, fast_loss_name, fast_losses, modes
-from sgdsim.theory.methods.walls import Wall, wall_losses, walls
+from sgdsim.theory.methods.mode_rows import fast_loss_name, fast_losses, mode_losses
+from sgdsim.theory.methods.modes import Mode, modes, plain_modes, steady_modes
 
 _WEAKEST = 0.05  # a^2*v/sigma^2 at the start, in powers of which SignSGD is tested
-
-
 _SAME = 1e-6  # of learning rates
 
 
@@ -78,94 +77,77 @@ def sign_variance(rates: np.ndarray, curvature: float, sigma: float, v0: float) 
     return float(v)
 
 
-def _row(mode: Mode) -> Prediction | None:
-    a, steps, start = float(mode.curvature[-1]), mode.run.steps, 2.0 * mode.fast_loss(0)[0] / mode.curvature[0]
-    if not 0.0 < start < np.inf or mode.constant_rate:
-        return None
-    name, least = fast_loss_name(mode), bound(steps, a, mode.noise_variance, float(start))
+def _is_spread(mode: Mode) -> bool:
+    """Whether a mode starts spread, and its rate changes."""
+    return 0.0 < mode.fast_loss(0)[0] < np.inf and not mode.constant_rate
+
+
+def _of_one(mode: Mode) -> Prediction:
+    """The second moment in units of the bound."""
+    a, steps, start = mode.curvature, mode.run.steps, 2.0 * mode.fast_loss(0)[0] / mode.curvature
+    least = bound(steps, a, mode.noise_variance, float(start))
     best = _are(mode.rates, greedy_rates(steps, a, mode.noise_variance, float(start)))
-    predicted = 1.0 if best else 2.0 * mode.fast_loss(steps)[0] / a / least
     return ratio_row(
-        Moment("mean", name, steps),
+        Moment("mean", fast_loss_name(mode), steps),
         a * least / 2.0,
         f"second moment of {mode.parameter} over the least that any schedule leaves",
-        predicted,
+        1.0 if best else 2.0 * mode.fast_loss(steps)[0] / a / least,
         conditions=f"least {least:.6g}; {'this schedule is the best' if best else mode.conditions}",
         rival=None if best else Rival("the bound", 1.0),
     )
 
 
-def _of_all(found: Sequence[Mode]) -> list[Prediction]:
+def _together(found: Sequence[Mode], step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Curvatures, noises, and second moments after so many steps."""
+    a, noises, losses = np.array([(m.curvature, m.noise_variance, m.fast_loss(step)[0]) for m in found]).T
+    return a, noises, 2.0 * losses / a
+
+
+def _of_all(found: Sequence[Mode]) -> Prediction:
     """The total fast loss over what the greedy rates leave."""
-    run = found[0].run
-    a, noises = (np.array([one(mode) for mode in found]) for one in (_curvature, lambda mode: mode.noise_variance))
-    starts = np.array([2.0 * mode.fast_loss(0)[0] for mode in found]) / a
+    run, (a, noises, starts) = found[0].run, _together(found, 0)
     rates, left = greedy_for_all(run.steps, a, noises, starts)
-    least = float(np.sum(a * left)) / 2.0
-    predicted = sum(mode.fast_loss(run.steps)[0] for mode in found) / least
-    greedy = _are(found[0].rates, rates)
-    return [
-        ratio_row(
-            tuple(_last(fast_loss_name(mode), run) for mode in found),
-            least,
-            f"fast loss of {len(found)} modes over what the greedy rates leave",
-            predicted,
-            conditions=f"least {least:.6g}; {'these rates are the greedy ones' if greedy else found[0].conditions}",
-            rival=None if greedy else Rival("the greedy choice", 1.0),
-        )
-    ]
-
-
-def _curvature(mode: Mode) -> float:
-    return float(mode.curvature[-1])
-
-
-def _last(name: str, run: Run) -> Moment:
-    return Moment("mean", name, run.steps)
+    least, greedy = float(np.sum(a * left)) / 2.0, _are(found[0].rates, rates)
+    return ratio_row(
+        tuple(Moment("mean", fast_loss_name(mode), run.steps) for mode in found),
+        least,
+        f"fast loss of {len(found)} modes over what the greedy rates leave",
+        sum(mode.fast_loss(run.steps)[0] for mode in found) / least,
+        conditions=f"least {least:.6g}; {'these rates are the greedy ones' if greedy else found[0].conditions}",
+        rival=None if greedy else Rival("the greedy choice", 1.0),
+    )
 
 
 def _are(rates: np.ndarray, others: np.ndarray) -> bool:
     return bool(np.allclose(rates, others, rtol=_SAME, atol=0.0))
 
 
-def _across(runs: Sequence[Run]) -> list[Prediction]:
+def _across(runs: Sequence[Run]) -> Iterator[Prediction]:
     """The best last rate, of three runs that differ in it alone."""
     groups: dict[str, list[int]] = {}
     for point, run in enumerate(runs):
         if run.optimizer.name == "sgd":
             groups.setdefault(f"{series(run)} {run.schedule.rates(run.steps)[:-1].tolist()}", []).append(point)
-    rows = []
     for points in groups.values():
         last = np.array([runs[point].schedule.rates(runs[point].steps)[-1] for point in points])
         if len(points) == 3 and len(set(last)) == 3:
-            rows += _of_last(runs, points, last)
-    return rows
+            with suppress(NotApplicable):  # said at the point
+                yield _of_last(runs[points[0]], points, last)
 
 
-def _of_last(runs: Sequence[Run], points: Sequence[int], last: np.ndarray) -> list[Prediction]:
-    try:
-        found = [mode for mode in modes(runs[points[0]]) if not (mode.adiabatic or mode.decay)]
-    except NotApplicable:
-        return []  # said at the point
-    run = runs[points[0]]
-    a, noises = (np.array([one(mode) for mode in found]) for one in (_curvature, lambda mode: mode.noise_variance))
-    before = np.array([2.0 * mode.fast_loss(run.steps - 1)[0] for mode in found]) / a
+def _of_last(run: Run, points: Sequence[int], last: np.ndarray) -> Prediction:
+    found = plain_modes(run)
+    a, noises, before = _together(found, run.steps - 1)
     (best,), _ = greedy_for_all(1, a, noises, before)
     (alone,), _ = greedy_for_all(1, a[:1], noises[:1], before[:1])
-    names = [fast_loss_name(mode) for mode in found]
-    return [
-        row(
-            Function(
-                "lowest",
-                partial(_lowest, last, len(names)),
-                tuple(Moment("mean", name, run.steps, point) for point in points for name in names),
-            ),
-            float(best),
-            "last rate that leaves the least fast loss",
-            conditions=f"{len(names)} modes, {run.steps} steps, which differ in the last",
-            rival=Rival(f"the best of {found[0].parameter} alone", float(alone)) if len(found) > 1 else None,
-        )
-    ]
+    moments = (Moment("mean", fast_loss_name(mode), run.steps, point) for point in points for mode in found)
+    return row(
+        Function("lowest", partial(_lowest, last, len(found)), tuple(moments)),
+        float(best),
+        "last rate that leaves the least fast loss",
+        conditions=f"{len(found)} modes, {run.steps} steps, which differ in the last",
+        rival=Rival(f"the best of {found[0].parameter} alone", float(alone)) if len(found) > 1 else None,
+    )
 
 
 def _lowest(rates: np.ndarray, modes: int, *measured: np.ndarray) -> np.ndarray:
@@ -175,50 +157,51 @@ def _lowest(rates: np.ndarray, modes: int, *measured: np.ndarray) -> np.ndarray:
     return np.asarray((p + q) / 2.0 - slopes[0] * (r - p) / (2.0 * (slopes[1] - slopes[0])))
 
 
-def _signed(run: Run) -> list[Wall]:
+def _signed(run: Run) -> list[Mode]:
     """Walls that start from a normal law about their bottom."""
     require(not run.optimizer.decay, "holds without weight decay")
-    found = walls(run)
-    for wall in found:
-        start = run.initial[wall.parameter]
-        if not (wall.is_normal and isinstance(start, Noise) and start.family == "normal"):
-            raise NotApplicable(f"SignSGD: holds for normal noise, and a normal start of {wall.parameter}")
+    found = steady_modes(run)
+    for mode in found:
+        start = run.initial[mode.parameter]
+        if not (mode.has_normal_noise and isinstance(start, Noise) and start.family == "normal"):
+            raise NotApplicable(f"SignSGD: holds for normal noise, and a normal start of {mode.parameter}")
         require(
-            abs(start.moment(1) - wall.centre) <= 1e-12,
-            f"SignSGD: holds where {wall.parameter} starts about its bottom, {wall.centre:g}",
+            abs(start.moment(1) - mode.centre) <= 1e-12,
+            f"SignSGD: holds where {mode.parameter} starts about its bottom, {mode.centre:g}",
         )
-        strength = wall.curvature**2 * start.cumulant(2) / wall.noise_variance
+        strength = mode.curvature**2 * start.cumulant(2) / mode.noise_variance
         require(
             0.0 < strength <= _WEAKEST,
-            f"SignSGD: a^2*v/sigma^2 of {wall.parameter} is {strength:.3g}, expected to {_WEAKEST}",
+            f"SignSGD: a^2*v/sigma^2 of {mode.parameter} is {strength:.3g}, expected to {_WEAKEST}",
         )
     return found
 
 
-def _of_sign(wall: Wall) -> Prediction:
-    run, a, start = wall.run, wall.curvature, wall.run.initial[wall.parameter]
+def _of_sign(mode: Mode) -> Prediction:
+    run, a, start = mode.run, mode.curvature, mode.run.initial[mode.parameter]
     assert isinstance(start, Noise)
-    v0, name = start.cumulant(2), wall.fast_loss
-    least = 1.0 / (1.0 / v0 + 2.0 / np.pi * run.steps * a**2 / wall.noise_variance)
-    rates, strength = run.schedule.rates(run.steps), a**2 * v0 / wall.noise_variance
-    greedy = np.sqrt(2.0 / np.pi) * a / wall.sigma / (1.0 / v0 + 2.0 / np.pi * np.arange(run.steps) * strength / v0)
-    best, of_sgd = _are(rates, greedy), bound(run.steps, a, wall.noise_variance, v0) / least
+    v0 = start.cumulant(2)
+    least = 1.0 / (1.0 / v0 + 2.0 / np.pi * run.steps * a**2 / mode.noise_variance)
+    rates, strength = run.schedule.rates(run.steps), a**2 * v0 / mode.noise_variance
+    greedy = np.sqrt(2.0 / np.pi) * a / mode.sigma / (1.0 / v0 + 2.0 / np.pi * np.arange(run.steps) * strength / v0)
+    best, of_sgd = _are(rates, greedy), bound(run.steps, a, mode.noise_variance, v0) / least
     return ratio_row(
-        _last(name, run),
+        Moment("mean", fast_loss_name(mode), run.steps),
         a * least / 2.0,
-        f"second moment of {wall.parameter} over the least of SignSGD, in powers of a^2 v_0/sigma^2",
-        1.0 if best else sign_variance(rates, a, wall.sigma, v0) / least,
+        f"second moment of {mode.parameter} over the least of SignSGD, in powers of a^2 v_0/sigma^2",
+        1.0 if best else sign_variance(rates, a, mode.sigma, v0) / least,
         order=0,
         resolution=(1.0 - of_sgd) / 2.0,  # half the distance to the least of SGD
         conditions=f"least {least:.6g}, a^2 v_0/sigma^2 = {strength:.4g}",
         rival=Rival("the least of SGD", of_sgd),
         small=strength,
-        series=f"fastest-cooling {wall.parameter} {'greedy' if best else 'other rates'}",
+        small_name="a^2 v_0/sigma^2",
+        series=f"fastest-cooling {mode.parameter} {'greedy' if best else 'other rates'}",
     )
 
 
 def _records(run: Run) -> Recorder:
-    return wall_losses(run) if run.optimizer.name == "signsgd" else fast_losses(run)
+    return mode_losses(run) if run.optimizer.name == "signsgd" else fast_losses(run)
 
 
 @law(
@@ -229,7 +212,7 @@ def _records(run: Run) -> Recorder:
     records=_records,
     across=_across,
 )
-def fastest_cooling(run: Run) -> list[Prediction]:
+def fastest_cooling(run: Run) -> Iterator[Prediction]:
     """The fastest possible cooling of one mode, and the bound that no schedule passes; several modes; SignSGD.
 
     *One mode, exact.* The second moment ``v = E (x - centre)^2`` obeys ``v' = (1 - eta*a)^2*v + eta^2*sigma^2``,
@@ -265,8 +248,11 @@ def fastest_cooling(run: Run) -> list[Prediction]:
     That the best decay is about 1/t is claimed in arXiv:2505.10559; the exact law and the bound are re-derived.
     """
     if run.optimizer.name == "signsgd":
-        return [_of_sign(wall) for wall in _signed(run)]
+        yield from map(_of_sign, _signed(run))
+        return
     found = [mode for mode in modes(run) if not (mode.adiabatic or mode.decay)]
-    rows = [row for mode in found if (row := _row(mode)) is not None]
-    require(rows, "no valley has a constant curvature and noise, a start that is spread, and no weight decay")
-    return [*rows, *_of_all(found)] if len(rows) == len(found) > 1 else rows
+    spread = [mode for mode in found if _is_spread(mode)]
+    require(spread, "no valley has a constant curvature and noise, a start that is spread, and no weight decay")
+    yield from map(_of_one, spread)
+    if len(spread) == len(found) > 1:
+        yield _of_all(found)

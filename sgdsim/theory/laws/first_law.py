@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import numpy as np
 
+from sgdsim.formulas.expansion import expanded
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import FEWEST_RATES, DriftCurve, Moment, NotApplicable, Prediction, require
 from sgdsim.theory.law import law, ratio_row, row
 from sgdsim.theory.laws.valley import stationary_fast_loss
-from sgdsim.theory.methods.fast_directions import Mode, modes
+from sgdsim.theory.methods.directions import candidate_directions
+from sgdsim.theory.methods.modes import Mode, plain_modes
 from sgdsim.theory.methods.rivers import River, river
 from sgdsim.theory.recorded_names import name_of
 
 ROUNDING = 1e-14
-
-
 """Of the few products and sums of one step, whose numbers are of the order of one: 50 times the last bit."""
 
 
@@ -54,15 +55,11 @@ def books(run: Run) -> dict[str, Observable]:
 
 def _landscape(run: Run) -> tuple[str, str, str, str]:
     """Names of x and y, and the formulas a and c of the population loss."""
-    import sympy
-
-    from sgdsim.theory.methods.fast_directions import candidate_directions
-
     require(len(run.loss.parameters) == 2, "speaks of one fast direction and one river")
     for direction in candidate_directions(run):
         (slow,) = set(run.loss.parameters) - {direction.parameter}
         x = run.loss.symbols[direction.parameter]
-        rest = sympy.expand(run.loss.population - direction.curvature * x**2 / 2)
+        rest = expanded(run.loss.population - direction.curvature * x**2 / 2)
         if direction.centre == 0 and x not in rest.free_symbols:
             return direction.parameter, slow, str(direction.curvature), str(rest)
     raise NotApplicable("no fast direction has its bottom at 0")
@@ -74,41 +71,32 @@ def _next(formula: str, slow: str) -> str:
     return re.sub(rf"\b{re.escape(slow)}\b", f"next({slow})", formula)
 
 
-def _records(run: Run) -> Recorder:
-    return Recorder(observables=tuple(books(run).values()))
-
-
 _SPLITS = {"unbalanced": "|W + Q - dU|", "unbalanced_symmetric": "|W + Q - dU| of the symmetric split"}
 
 
-def _nothing(run: Run, observable: Observable, text: str) -> Prediction:
-    quantity = f"steps of {run.steps} with {text} > {ROUNDING:g}"
-    # Books that do not balance are wrong at every step: one in a thousand is far below that, and no sample shows less.
-    resolution = 1e-3 * run.steps
-    return row(Moment("mean", name_of(run, observable), run.steps), 0.0, quantity, resolution=resolution)
-
-
-def _relaxation(mode: Mode) -> list[Prediction]:
+def _relaxation(mode: Mode) -> Iterator[Prediction]:
     """The mean heat of a step by the fast loss before it, at rest."""
     from scipy.special import gammainc
 
     run = mode.run
-    recorded = next((o.name for o in run.recorder.observables if o.name in run.recorder.drifts), "")
-    names = {o.name: o.formula for o in run.recorder.observables}
-    rest = stationary_fast_loss(float(mode.rates[0]), float(mode.curvature[0]), mode.noise_variance)
+    recorded = next((o for o in run.recorder.observables if o.name in run.recorder.drifts), None)
+    rest = stationary_fast_loss(float(mode.rates[0]), mode.curvature, mode.noise_variance)
     at_rest = mode.constant_rate and mode.is_gaussian and abs(mode.fast_loss(0)[0] / rest - 1.0) < 1e-9
-    if not recorded or not at_rest or run.recorder.drifts[recorded].by != recorded:
-        return []
-    if run.loss.expand(names[recorded]) != run.loss.expand(mode.direction.fast_loss(run.loss).formula):
-        return []
-    edges = run.recorder.drifts[recorded].bins.edges / (2.0 * rest)
+    if recorded is None or not at_rest or run.recorder.drifts[recorded.name].by != recorded.name:
+        return
+    if run.loss.expand(recorded.formula) != run.loss.expand(mode.direction.fast_loss(run.loss).formula):
+        return
+    edges = run.recorder.drifts[recorded.name].bins.edges / (2.0 * rest)
     means = 2.0 * rest * 0.5 * np.diff(gammainc(1.5, edges)) / np.diff(gammainc(0.5, edges))
     pull = float(mode.pull[0])
     values = -pull * (2.0 - pull) * (means - rest)
-    quantity = f"mean heat of a step by {recorded} before it, {len(values)} bins"
-    measure = DriftCurve(recorded, tuple(map(float, values)))
-    resolution = 0.03 * float(np.abs(values).max())
-    return [row(measure, float(values[0]), quantity, resolution=resolution, conditions=f"bath {rest:.6g}")]
+    yield row(
+        DriftCurve(recorded.name, tuple(map(float, values))),
+        float(values[0]),
+        f"mean heat of a step by {recorded.name} before it, {len(values)} bins",
+        resolution=0.03 * float(np.abs(values).max()),
+        conditions=f"bath {rest:.6g}",
+    )
 
 
 def river_means(known: River) -> dict[str, float]:
@@ -122,7 +110,7 @@ def river_means(known: River) -> dict[str, float]:
     return {"work_on_walls": work, "heat": heat}
 
 
-def _across(runs: Sequence[Run]) -> list[Prediction]:
+def _across(runs: Sequence[Run]) -> Iterator[Prediction]:
     """Of rivers that run along walls that change; of others there is nothing to say.
 
     Raises
@@ -131,7 +119,7 @@ def _across(runs: Sequence[Run]) -> list[Prediction]:
         For such rivers, where their means are not predicted.
     """
     if not all(_runs_along_walls(run) for run in runs):
-        return []
+        return
     rivers = [river(run) for run in runs]
     noises = {known.noise for known in rivers}
     require(not any(known.river_noise for known in rivers), "mean work and heat of a river: it has noise of its own")
@@ -139,7 +127,8 @@ def _across(runs: Sequence[Run]) -> list[Prediction]:
         len(noises) >= FEWEST_RATES,
         f"mean work and heat of a river take {FEWEST_RATES} noises or more, not {len(noises)}",
     )
-    return [row for point, known in enumerate(rivers) for row in _river(known, point)]
+    for point, known in enumerate(rivers):
+        yield from _river(known, point)
 
 
 @law(
@@ -150,10 +139,10 @@ def _across(runs: Sequence[Run]) -> list[Prediction]:
         "any potential whose work and heat are recorded; mean heat of a fixed valley; work on the walls of a "
         "river that runs"
     ),
-    records=_records,
+    records=lambda run: Recorder(observables=tuple(books(run).values())),
     across=_across,
 )
-def first_law(run: Run) -> list[Prediction]:
+def first_law(run: Run) -> Iterator[Prediction]:
     """The first law, exact for every trajectory and every step, to rounding.
 
     With ``U = c(y) + a(y)*x^2/2`` a step is booked in two moves: first the river moves while x is frozen, then x
@@ -185,14 +174,16 @@ def first_law(run: Run) -> list[Prediction]:
     re-derived.
     """
     named = books(run)
-    rows = [_nothing(run, named[name], text) for name, text in _SPLITS.items()]
-    try:
-        found = [mode for mode in modes(run) if not mode.adiabatic and not mode.decay]
-    except NotApplicable:
-        found = []
+    for name, text in _SPLITS.items():
+        measure = Moment("mean", name_of(run, named[name]), run.steps)
+        # Books that do not balance are wrong at every step: one in a thousand is far below, and no sample shows less.
+        yield row(measure, 0.0, f"steps of {run.steps} with {text} > {ROUNDING:g}", resolution=1e-3 * run.steps)
+    found: list[Mode] = []
+    with suppress(NotApplicable):  # the books balance in any potential
+        found = plain_modes(run)
     for mode in found:
-        rows += [*_heats(mode, named), *_relaxation(mode)]
-    return rows
+        yield from _heats(mode, named)
+        yield from _relaxation(mode)
 
 
 def _runs_along_walls(run: Run) -> bool:
@@ -204,10 +195,10 @@ def _runs_along_walls(run: Run) -> bool:
     return all(run.loss.symbols[slow] in run.loss.expand(text).free_symbols for text in (a, c))
 
 
-def _river(known: River, point: int) -> list[Prediction]:
+def _river(known: River, point: int) -> Iterator[Prediction]:
     run, named = known.run, books(known.run)
-    return [
-        ratio_row(
+    for name, value in river_means(known).items():
+        yield ratio_row(
             Moment("mean", name_of(run, named[name]), run.steps),
             value,
             f"mean({name}) of a river over first-law",
@@ -215,25 +206,16 @@ def _river(known: River, point: int) -> list[Prediction]:
             point=point,
             conditions=f"{value:.6g} in {run.steps} steps, sigma^2 = {known.noise:.4g}",
             small=known.noise,
+            small_name="sigma^2",
             series=f"first-law {known.series} {known.rate}",
         )
-        for name, value in river_means(known).items()
-    ]
 
 
-def _heats(mode: Mode, named: dict[str, Observable]) -> list[Prediction]:
-    run, a, steps = mode.run, float(mode.curvature[-1]), mode.run.steps
+def _heats(mode: Mode, named: dict[str, Observable]) -> Iterator[Prediction]:
+    run, steps = mode.run, mode.run.steps
     gained = mode.fast_loss(steps)[0] - mode.fast_loss(0)[0]
-    noise = float(np.sum(mode.rates**2) * a * mode.noise_variance / 2.0)
-    scale = 0.01 * noise
-    return [
-        row(
-            Moment("mean", name_of(run, named[name]), steps),
-            float(value),
-            f"mean({name}) over {steps} steps",
-            order=mode.order,
-            resolution=scale,
-            conditions=mode.conditions,
-        )
-        for name, value in (("heat", gained), ("heat_of_noise", noise))
-    ]
+    noise = float(np.sum(mode.rates**2) * mode.curvature * mode.noise_variance / 2.0)
+    for name, value in (("heat", gained), ("heat_of_noise", noise)):
+        measure = Moment("mean", name_of(run, named[name]), steps)
+        quantity = f"mean({name}) over {steps} steps"
+        yield row(measure, float(value), quantity, mode.order, 0.01 * noise, conditions=mode.conditions)

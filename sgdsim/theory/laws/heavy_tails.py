@@ -10,9 +10,9 @@ from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import Moment, NotApplicable, Prediction, Tail, require
 from sgdsim.theory.law import law, row
-from sgdsim.theory.methods.fast_directions import constant_rate
 from sgdsim.theory.methods.kesten import Multiplier, multiplier
 from sgdsim.theory.methods.linear_response import Population, minimum, start_of
+from sgdsim.theory.methods.modes import constant_rate
 from sgdsim.theory.methods.moment_recursion import is_affine
 from sgdsim.theory.recorded_names import name_of
 

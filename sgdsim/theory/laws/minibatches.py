@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from sgdsim.base.errors import InputError
+from sgdsim.formulas.expansion import expanded
 from sgdsim.model.loss import Loss
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
-from sgdsim.prediction import Moment, NotApplicable, Prediction, Rival, require
+from sgdsim.prediction import Moment, Prediction, Rival, require
 from sgdsim.theory.law import law, row
 from sgdsim.theory.laws.valley import stationary_variance
-from sgdsim.theory.methods.fast_directions import constant_rate
-from sgdsim.theory.methods.walls import FORGOTTEN
+from sgdsim.theory.methods.mode_rows import FORGOTTEN
+from sgdsim.theory.methods.modes import constant_rate
 from sgdsim.theory.quadrature.expectation import Expected
-from sgdsim.theory.recorded_names import name_of
+from sgdsim.theory.recorded_names import label_of, name_of
 
 _TOLD = 10.0  # standard errors of the kurtosis of a normal law, sqrt(24/n); heavy tails have up to twice these
 
 
 @dataclass(frozen=True)
-class Slope:
-    """A parameter with its affine gradient: mean and variance of the slope, bottom, and noise there."""
+class RandomDirection:
+    """A fast direction whose curvature is random: mean and variance of the curvature, bottom, and noise there."""
 
     parameter: str
     curvature: float
@@ -35,35 +37,33 @@ class Slope:
     @property
     def fast_loss(self) -> Observable:
         """``a*(x - x0)^2/2``, of the mean curvature."""
-        label = self.parameter.replace("[", "_").replace("]", "")
         away = f"({self.parameter} - ({self.centre!r}))" if self.centre else self.parameter
-        return Observable(f"mean_fast_loss_{label}", f"{self.curvature / 2.0!r}*{away}**2")
+        return Observable(f"mean_fast_loss_{label_of(self.parameter)}", f"{self.curvature / 2.0!r}*{away}**2")
 
 
 @lru_cache(maxsize=64)
-def slopes(loss: Loss) -> tuple[Slope, ...]:
+def random_directions(loss: Loss) -> tuple[RandomDirection, ...]:
     """The parameters whose gradient is affine in themselves and free of all others.
 
     Examples
     --------
     >>> from sgdsim.model.losses.linear_regression import linear_regression
-    >>> slopes(linear_regression([0.5], "normal:0,2", constants={"sigma": 3.0}))
-    (Slope(parameter='w[0]', curvature=4.0, slope_variance=32.0, centre=0.5, noise_variance=36.0),)
+    >>> random_directions(linear_regression([0.5], "normal:0,2", constants={"sigma": 3.0}))
+    (RandomDirection(parameter='w[0]', curvature=4.0, slope_variance=32.0, centre=0.5, noise_variance=36.0),)
     """
-    found = (_slope(loss, index) for index in range(len(loss.parameters)))
+    found = (_random_direction(loss, index) for index in range(len(loss.parameters)))
     return tuple(one for one in found if one is not None)
 
 
-def _slope(loss: Loss, index: int) -> Slope | None:
-    import sympy
+def _random_direction(loss: Loss, index: int) -> RandomDirection | None:
 
     from sgdsim.formulas.symbolic import Kinked
 
     symbol, gradient = loss.theta[index], loss.gradient[index]
     if gradient.atoms(Kinked):
         return None
-    slope = sympy.expand(gradient.diff(symbol))
-    rest = sympy.expand(gradient - slope * symbol)
+    slope = expanded(gradient.diff(symbol))
+    rest = expanded(gradient - slope * symbol)
     if (slope.free_symbols | rest.free_symbols) & set(loss.theta):
         return None
     try:
@@ -76,20 +76,22 @@ def _slope(loss: Loss, index: int) -> Slope | None:
     # About the bottom the noise is c + h*x0, which has no mean.
     noise = c2 + 2.0 * centre * both + centre**2 * a2
     return (
-        Slope(loss.parameters[index], float(a), float(a2 - a * a), float(centre), float(noise)) if noise > 0 else None
+        RandomDirection(loss.parameters[index], float(a), float(a2 - a * a), float(centre), float(noise))
+        if noise > 0
+        else None
     )
 
 
-def with_replacement(slope: Slope, rate: float, batch: int) -> float:
+def with_replacement(one: RandomDirection, rate: float, batch: int) -> float:
     """Stationary variance for batches drawn with replacement.
 
     Examples
     --------
-    >>> round(with_replacement(Slope("w", 1.0, 2.0, 0.0, 1.0), 0.1, 1), 6)  # label noise
+    >>> round(with_replacement(RandomDirection("w", 1.0, 2.0, 0.0, 1.0), 0.1, 1), 6)  # label noise
     0.058824
     """
-    a = slope.curvature
-    return rate * slope.noise_variance / (batch * (2.0 * a - rate * (a * a + slope.slope_variance / batch)))
+    a = one.curvature
+    return rate * one.noise_variance / (batch * (2.0 * a - rate * (a * a + one.slope_variance / batch)))
 
 
 def shuffled(rate: float, curvature: float, batches: int) -> float:
@@ -107,22 +109,20 @@ def shuffled(rate: float, curvature: float, batches: int) -> float:
 
 
 @lru_cache(maxsize=64)
-def one_sample_kurtosis(loss: Loss, slope: Slope, rate: float) -> tuple[float, float]:
+def one_sample_kurtosis(loss: Loss, one: RandomDirection, rate: float) -> tuple[float, float]:
     """Excess kurtosis with batches of one, infinite where it cannot be measured; and the larger of E r^4 and E r^12.
 
     Examples
     --------
     >>> from sgdsim.model.losses.linear_regression import linear_regression
     >>> loss = linear_regression([0.0])
-    >>> round(one_sample_kurtosis(loss, slopes(loss)[0], 0.1)[0], 6)
+    >>> round(one_sample_kurtosis(loss, random_directions(loss)[0], 0.1)[0], 6)
     0.046753
     """
-    import sympy
-
-    index = loss.parameters.index(slope.parameter)
+    index = loss.parameters.index(one.parameter)
     symbol, gradient = loss.theta[index], loss.gradient[index]
-    r = sympy.expand(1 - rate * gradient.diff(symbol))
-    n = sympy.expand(-rate * gradient.subs(symbol, slope.centre))
+    r = expanded(1 - rate * gradient.diff(symbol))
+    n = expanded(-rate * gradient.subs(symbol, one.centre))
     wanted = [r**2, n**2, r**3, r**2 * n, n**3, r**4, r**3 * n, r**2 * n**2, n**4, r**12]
     r2, n2, r3, r2n, n3, r4, r3n, r2n2, n4, r12 = Expected(loss, wanted).at({}).value
     left = float(max(r4, r12))
@@ -135,7 +135,7 @@ def one_sample_kurtosis(loss: Loss, slope: Slope, rate: float) -> tuple[float, f
 
 
 def _records(run: Run) -> Recorder:
-    return Recorder(observables=tuple(one.fast_loss for one in slopes(run.loss)))
+    return Recorder(observables=tuple(one.fast_loss for one in random_directions(run.loss)))
 
 
 @law(
@@ -148,7 +148,7 @@ def _records(run: Run) -> Recorder:
     ),
     records=_records,
 )
-def minibatches(run: Run) -> list[Prediction]:
+def minibatches(run: Run) -> Iterator[Prediction]:
     """Minibatches, label noise, noise that grows with x, shuffled epochs. Exact in the stationary state.
 
     A gradient ``h*(x - x0) + c`` that is affine with a random slope, of mean ``a`` and variance ``s_h^2``, and with
@@ -183,80 +183,70 @@ def minibatches(run: Run) -> list[Prediction]:
         optimizer.name == "sgd" and not (optimizer.decay or optimizer.preconditioner or optimizer.metric),
         "holds for plain sgd without weight decay",
     )
-    require(slopes(run.loss), "no parameter has a gradient that is affine in it, free of others, and noisy")
-    rows: list[Prediction] = []
-    for one in slopes(run.loss):
+    require(random_directions(run.loss), "no parameter has a gradient that is affine in it, free of others, and noisy")
+    for one in random_directions(run.loss):
         variance, note = _shuffled(run, one, rate) if optimizer.sampling == "epoch" else _drawn(run, one, rate)
-        rows += _rows(run, one, variance, note)
-        rows += _kurtosis(run, one, rate)
-    return rows
+        yield from _stationary(run, one, variance, f"{one.parameter}: eta*a = {rate * one.curvature:.4g}, {note}")
+        yield from _kurtosis(run, one, rate)
 
 
-def _drawn(run: Run, slope: Slope, rate: float) -> tuple[float, str]:
+def _drawn(run: Run, one: RandomDirection, rate: float) -> tuple[float, str]:
     batch = run.optimizer.batch_size
-    if run.optimizer.sampling == "batch" and batch > 1 and run.loss.data is not None:
-        raise NotApplicable("holds for batches with replacement, or shuffled epochs")
-    a = slope.curvature
-    kept = 1.0 - 2.0 * rate * a + rate**2 * (a * a + slope.slope_variance / batch)
-    require(kept < 1, f"the variance of {slope.parameter} grows by {kept:.4g} a step: it is infinite")
-    _check_forgotten(slope, max(kept, abs(1.0 - rate * a)) ** run.steps)
-    return with_replacement(slope, rate, batch), f"slope of variance {slope.slope_variance:.4g}, B = {batch}"
+    without = run.optimizer.sampling == "batch" and batch > 1 and run.loss.data is not None
+    require(not without, "holds for batches with replacement, or shuffled epochs")
+    a = one.curvature
+    kept = 1.0 - 2.0 * rate * a + rate**2 * (a * a + one.slope_variance / batch)
+    require(kept < 1, f"the variance of {one.parameter} grows by {kept:.4g} a step: it is infinite")
+    _check_forgotten(one, max(kept, abs(1.0 - rate * a)) ** run.steps)
+    return with_replacement(one, rate, batch), f"slope of variance {one.slope_variance:.4g}, B = {batch}"
 
 
-def _shuffled(run: Run, slope: Slope, rate: float) -> tuple[float, str]:
+def _shuffled(run: Run, one: RandomDirection, rate: float) -> tuple[float, str]:
     data, batch = run.loss.data, run.optimizer.batch_size
     used = {symbol.name for g in run.loss.gradient for symbol in g.free_symbols} & set(run.loss.random)
-    if data is None or slope.slope_variance > 1e-12 * slope.curvature**2 or used & set(run.loss.noise):
-        raise NotApplicable("shuffled epochs: holds where rows shift the gradient, and all else is constant")
+    shifts = data is not None and one.slope_variance <= 1e-12 * one.curvature**2 and not used & set(run.loss.noise)
+    require(shifts, "shuffled epochs: holds where rows shift the gradient, and all else is constant")
+    assert data is not None
     batches = data.rows // batch
     require(
         batches >= 2 and not (data.rows % batch or run.steps % batches),
         "shuffled epochs: holds at the end of an epoch of two or more whole batches",
     )
-    _check_forgotten(slope, abs(1.0 - rate * slope.curvature) ** run.steps)
-    noise = slope.noise_variance / batch * (data.rows - batch) / (data.rows - 1)
-    return noise * shuffled(rate, slope.curvature, batches), f"epochs of {batches} batches"
+    _check_forgotten(one, abs(1.0 - rate * one.curvature) ** run.steps)
+    noise = one.noise_variance / batch * (data.rows - batch) / (data.rows - 1)
+    return noise * shuffled(rate, one.curvature, batches), f"epochs of {batches} batches"
 
 
-def _check_forgotten(slope: Slope, left: float) -> None:
+def _check_forgotten(one: RandomDirection, left: float) -> None:
     require(
-        left < FORGOTTEN, f"{slope.parameter} remembers {left:.2g} of its start, at most {FORGOTTEN:g} can be neglected"
+        left < FORGOTTEN, f"{one.parameter} remembers {left:.2g} of its start, at most {FORGOTTEN:g} can be neglected"
     )
 
 
-def _rows(run: Run, slope: Slope, variance: float, note: str) -> list[Prediction]:
-    rate, name, fast = constant_rate(run), slope.parameter, name_of(run, slope.fast_loss)
-    conditions = f"{name}: eta*a = {rate * slope.curvature:.4g}, {note}"
-    additive = stationary_variance(rate, slope.curvature, slope.noise_variance / run.optimizer.batch_size)
-    spread = 0.01 * float(np.hypot(slope.centre, np.sqrt(variance)))
-
-    def judged(statistic: str, of: str, value: float, resolution: float | None, rival: float | None) -> Prediction:
-        measure = Moment(statistic, of, run.steps)
-        other = None if rival is None else Rival("independent additive noise", rival)
-        quantity = f"{statistic}({of})"
-        return row(measure, value, quantity, resolution=resolution, conditions=conditions, rival=other)
-
-    return [
-        judged("mean", fast, slope.curvature * variance / 2.0, None, slope.curvature * additive / 2.0),
-        judged("variance", name, variance, None, additive),
-        judged("mean", name, slope.centre, spread, None),
-    ]
+def _stationary(run: Run, one: RandomDirection, variance: float, conditions: str) -> Iterator[Prediction]:
+    """The mean fast loss, and variance and mean of the parameter, beside those of independent additive noise."""
+    name, a = one.parameter, one.curvature
+    additive = stationary_variance(constant_rate(run), a, one.noise_variance / run.optimizer.batch_size)
+    loss = Moment("mean", name_of(run, one.fast_loss), run.steps)
+    for measure, value, other in (
+        (loss, a * variance / 2.0, a * additive / 2.0),
+        (Moment("variance", name, run.steps), variance, additive),
+    ):
+        yield row(measure, value, conditions=conditions, rival=Rival("independent additive noise", other))
+    spread = 0.01 * float(np.hypot(one.centre, np.sqrt(variance)))
+    yield row(Moment("mean", name, run.steps), one.centre, resolution=spread, conditions=conditions)
 
 
-def _kurtosis(run: Run, slope: Slope, rate: float) -> list[Prediction]:
+def _kurtosis(run: Run, one: RandomDirection, rate: float) -> Iterator[Prediction]:
     """Of random slopes, one sample a step, where the ensemble can tell it from that of a normal law."""
-    if run.optimizer.batch_size > 1 or run.optimizer.sampling == "epoch" or not slope.slope_variance:
-        return []
-    excess, left = one_sample_kurtosis(run.loss, slope, rate)
-    if not (left < 1.0 and left**run.steps < FORGOTTEN and abs(excess) > _TOLD * np.sqrt(24.0 / run.trajectories)):
-        return []
-    name = slope.parameter
-    return [
-        row(
-            Moment("kurtosis", name, run.steps),
+    if run.optimizer.batch_size > 1 or run.optimizer.sampling == "epoch" or not one.slope_variance:
+        return
+    excess, left = one_sample_kurtosis(run.loss, one, rate)
+    if left < 1.0 and left**run.steps < FORGOTTEN and abs(excess) > _TOLD * np.sqrt(24.0 / run.trajectories):
+        yield row(
+            Moment("kurtosis", one.parameter, run.steps),
             excess,
             resolution=abs(excess),  # the distance to the rival
-            conditions=f"{name}: eta*a = {rate * slope.curvature:.4g}, E r^12 or E r^4 = {left:.4g}",
+            conditions=f"{one.parameter}: eta*a = {rate * one.curvature:.4g}, E r^12 or E r^4 = {left:.4g}",
             rival=Rival("a normal law", 0.0),
         )
-    ]

@@ -11,9 +11,9 @@ from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import Moment, Prediction, require
 from sgdsim.theory.law import law, row
-from sgdsim.theory.methods.fast_directions import constant_rate
-from sgdsim.theory.methods.walls import Wall, check_forgotten, stationary_rows, wall_losses, walls
-from sgdsim.theory.recorded_names import name_of
+from sgdsim.theory.methods.mode_rows import check_forgotten, mode_losses, stationary_rows
+from sgdsim.theory.methods.modes import Mode, constant_rate, steady_modes
+from sgdsim.theory.recorded_names import label_of, name_of
 
 MOMENTUM = ("momentum", "ema", "nesterov")
 
@@ -31,7 +31,7 @@ def arma_variance(phi_1: float, phi_2: float, theta_0: float, theta_1: float = 0
 
 
 def momentum_variance(optimizer: Optimizer, rate: float, curvature: float) -> float:
-    """Stationary variance of a wall's coordinate for gradient noise of variance 1, with weight decay.
+    """Stationary variance of a mode's coordinate for gradient noise of variance 1, with weight decay.
 
     Raises
     ------
@@ -60,36 +60,35 @@ def momentum_variance(optimizer: Optimizer, rate: float, curvature: float) -> fl
     return arma_variance(kept + beta - scale * curvature, -beta * kept, scale)
 
 
-def check_momentum_forgotten(wall: Wall, rate: float) -> None:
-    """Refuse a wall that is unstable, or remembers its start.
+def check_momentum_forgotten(mode: Mode, rate: float) -> None:
+    """Refuse a mode that is unstable, or remembers its start.
 
     Raises
     ------
     NotApplicable
         For both.
     """
-    matrix = wall.run.optimizer.step_matrix(wall.curvature, rate)
+    matrix = mode.run.optimizer.step_matrix(mode.curvature, rate)
     assert matrix is not None
     radius = float(np.abs(np.linalg.eigvals(matrix)).max())
-    require(radius < 1, f"{wall.parameter} is unstable: a step multiplies a displacement by {radius:.4g}")
-    check_forgotten(wall, radius**wall.run.steps)
+    require(radius < 1, f"{mode.parameter} is unstable: a step multiplies a displacement by {radius:.4g}")
+    check_forgotten(mode, radius**mode.run.steps)
 
 
 def _velocities(run: Run) -> tuple[Observable, ...]:
     """The square of the heavy ball's velocity in the last step."""
     if run.optimizer.name != "momentum" or "learning_rate" in run.loss.namespace_names or run.optimizer.decay:
         return ()
-    return tuple(map(_of_velocity, walls(run)))
+    return tuple(map(_of_velocity, steady_modes(run)))
 
 
-def _of_velocity(wall: Wall) -> Observable:
-    name, last = wall.parameter, (wall.run.steps - 1, wall.run.steps)
-    label = name.replace("[", "_").replace("]", "")
-    return Observable(f"velocity_squared_{label}", f"(({name} - next({name}))/learning_rate)**2", last)
+def _of_velocity(mode: Mode) -> Observable:
+    name, last = mode.parameter, (mode.run.steps - 1, mode.run.steps)
+    return Observable(f"velocity_squared_{label_of(name)}", f"(({name} - next({name}))/learning_rate)**2", last)
 
 
 def _momentum_records(run: Run) -> Recorder:
-    return wall_losses(run, *_velocities(run))
+    return mode_losses(run, *_velocities(run))
 
 
 @law(
@@ -102,7 +101,7 @@ def _momentum_records(run: Run) -> Recorder:
 def momentum(run: Run) -> Iterator[Prediction]:
     """Momentum. Exact in the stationary state.
 
-    The heavy ball, its moving average (EMA) and Nesterov's form make of a wall an ARMA process,
+    The heavy ball, its moving average (EMA) and Nesterov's form make of a mode an ARMA process,
 
         x_t = phi_1*x_(t-1) + phi_2*x_(t-2) + theta_0*xi_t + theta_1*xi_(t-1),
         v = [(theta_0^2 + theta_1^2)*(1 - phi_2) + 2*theta_0*theta_1*phi_1] / [(1 + phi_2)*((1 - phi_2)^2 - phi_1^2)],
@@ -116,21 +115,21 @@ def momentum(run: Run) -> Iterator[Prediction]:
     require(run.optimizer.name in MOMENTUM, f"holds for {', '.join(MOMENTUM)}, the optimizer is {run.optimizer.name}")
     require(not run.optimizer.decay, "of weight decay the law weight-decay speaks")
     rate, beta = constant_rate(run), run.optimizer.values["momentum"]
-    for wall in walls(run):
-        check_momentum_forgotten(wall, rate)
-        variance = wall.noise_variance * momentum_variance(run.optimizer, rate, wall.curvature)
-        conditions = f"{wall.parameter}: eta*a = {rate * wall.curvature:.4g}, beta = {beta:g}"
+    for mode in steady_modes(run):
+        check_momentum_forgotten(mode, rate)
+        variance = mode.noise_variance * momentum_variance(run.optimizer, rate, mode.curvature)
+        conditions = f"{mode.parameter}: eta*a = {rate * mode.curvature:.4g}, beta = {beta:g}"
         warmer = 1.0 if run.optimizer.name == "ema" else 1.0 / (1.0 - beta)
-        leading = ("leading order", rate * wall.noise_variance * warmer / 4.0)
-        yield from stationary_rows(wall, variance, wall.centre, conditions, leading)
+        leading = ("leading order", rate * mode.noise_variance * warmer / 4.0)
+        yield from stationary_rows(mode, variance, mode.centre, conditions, leading)
         if _velocities(run):
-            yield _velocity(wall, rate, beta, conditions)
+            yield _velocity(mode, rate, beta, conditions)
 
 
-def _velocity(wall: Wall, rate: float, beta: float, conditions: str) -> Prediction:
-    variance = 2.0 * wall.noise_variance / ((1.0 - beta) * (2.0 * (1.0 + beta) - rate * wall.curvature))
-    name = name_of(wall.run, _of_velocity(wall))
-    return row(Moment("mean", name, wall.run.steps), variance, conditions=conditions)
+def _velocity(mode: Mode, rate: float, beta: float, conditions: str) -> Prediction:
+    variance = 2.0 * mode.noise_variance / ((1.0 - beta) * (2.0 * (1.0 + beta) - rate * mode.curvature))
+    name = name_of(mode.run, _of_velocity(mode))
+    return row(Moment("mean", name, mode.run.steps), variance, conditions=conditions)
 
 
 @law(
@@ -138,12 +137,12 @@ def _velocity(wall: Wall, rate: float, beta: float, conditions: str) -> Predicti
     "weight decay, coupled and decoupled: mean, variance and fast loss",
     source="re-derived",
     holds="a valley at a constant rate with weight decay, the start forgotten",
-    records=wall_losses,
+    records=mode_losses,
 )
 def weight_decay(run: Run) -> Iterator[Prediction]:
     """Weight decay lambda. Exact in the stationary state.
 
-    It makes a wall stiffer and not hotter, ``a -> a + lambda`` in the dynamics, so that the fast loss is
+    It makes a mode stiffer and not hotter, ``a -> a + lambda`` in the dynamics, so that the fast loss is
 
         <U> = (a/(a + lambda)) * eta*sigma^2 / (2*(2 - eta*(a + lambda)))
 
@@ -156,24 +155,24 @@ def weight_decay(run: Run) -> Iterator[Prediction]:
     """
     require(run.optimizer.decay, "there is no weight decay")
     rate = constant_rate(run)
-    for wall in walls(run):
-        unit = momentum_variance(run.optimizer, rate, wall.curvature)
-        check_momentum_forgotten(wall, rate)
-        undecayed = _without_decay(wall, rate)
-        conditions = f"{wall.parameter}: eta*a = {rate * wall.curvature:.4g}, lambda = {run.optimizer.decay:g}"
-        yield from stationary_rows(wall, wall.noise_variance * unit, _mean(wall), conditions, undecayed)
+    for mode in steady_modes(run):
+        unit = momentum_variance(run.optimizer, rate, mode.curvature)
+        check_momentum_forgotten(mode, rate)
+        undecayed = _without_decay(mode, rate)
+        conditions = f"{mode.parameter}: eta*a = {rate * mode.curvature:.4g}, lambda = {run.optimizer.decay:g}"
+        yield from stationary_rows(mode, mode.noise_variance * unit, _mean(mode), conditions, undecayed)
 
 
-def _without_decay(wall: Wall, rate: float) -> tuple[str, float]:
+def _without_decay(mode: Mode, rate: float) -> tuple[str, float]:
     """The fast loss as it would be without decay, to leading order."""
-    values = wall.run.optimizer.values
-    warmer = 1.0 if wall.run.optimizer.name == "ema" else 1.0 / (1.0 - values.get("momentum", 0.0))
-    return "equipartition", rate * wall.noise_variance * warmer / 4.0
+    values = mode.run.optimizer.values
+    warmer = 1.0 if mode.run.optimizer.name == "ema" else 1.0 / (1.0 - values.get("momentum", 0.0))
+    return "equipartition", rate * mode.noise_variance * warmer / 4.0
 
 
-def _mean(wall: Wall) -> float:
+def _mean(mode: Mode) -> float:
     """Where decay and mean gradient balance; the heavy ball adds up gradients, but not decoupled decay."""
-    values = wall.run.optimizer.values
-    share = 1.0 if wall.run.optimizer.name == "ema" else 1.0 - values.get("momentum", 0.0)
-    stiffness = wall.curvature + values["weight_decay"] + values["decoupled_weight_decay"] * share
-    return wall.curvature * wall.centre / stiffness
+    values = mode.run.optimizer.values
+    share = 1.0 if mode.run.optimizer.name == "ema" else 1.0 - values.get("momentum", 0.0)
+    stiffness = mode.curvature + values["weight_decay"] + values["decoupled_weight_decay"] * share
+    return mode.curvature * mode.centre / stiffness

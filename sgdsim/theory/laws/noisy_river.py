@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,8 @@ from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import Moment, NotApplicable, Prediction, Rival, require
 from sgdsim.theory.law import law, ratio_row, row
 from sgdsim.theory.methods.gibbs import Gibbs
-from sgdsim.theory.methods.rivers import River, river, square_of
+from sgdsim.theory.methods.rivers import River, check_remembered, river, square_of
 from sgdsim.theory.recorded_names import name_of
-
-_noisy_river_FORGOTTEN = 1e-4
 
 
 @law(
@@ -26,7 +24,7 @@ _noisy_river_FORGOTTEN = 1e-4
     records=lambda run: Recorder(observables=(square_of(river(run)),)),
     finite_order=True,
 )
-def noisy_river(run: Run) -> list[Prediction]:
+def noisy_river(run: Run) -> Iterator[Prediction]:
     """A river with noise of its own in fluctuating walls: the Gibbs law with its first correction.
 
     Where both coordinates have the same noise, x and y share the density ``exp(-l/T)*(1 + eta*f)`` with ``f = |grad
@@ -38,56 +36,40 @@ def noisy_river(run: Run) -> list[Prediction]:
     require(not abs(known.river_noise / known.noise - 1.0) > 1e-9, "the noise of the river is not that of the walls")
     pull = known.rate * float(known.c(known.start, 2))
     memory = float(np.exp(-2.0 * pull * run.steps))
-    require(memory < _noisy_river_FORGOTTEN, f"the start of {known.slow} is still remembered, to {memory:.1g}")
+    check_remembered(known, memory)
     gibbs, square = Gibbs(run), square_of(known)
     corrected = gibbs.expectation(square.formula)
-    leading = gibbs.expectation(square.formula, corrected=False)
-    heat = known.temperature
-    return [
-        row(
-            Moment("mean", name_of(run, square), run.steps),
-            float(corrected.value),
-            f"mean({square.formula}) at the temperature {heat:.6g}",
-            order=1,
-            conditions=f"start remembered to {memory:.1g}, numerical error {float(corrected.error):.1g}",
-            rival=Rival("without the correction", float(leading.value)),
-            small=known.rate,
-            series=f"noisy-river {known.walls[0]} {known.bed[0]} {heat:.9g}",
-        )
-    ]
+    leading, heat = gibbs.expectation(square.formula, corrected=False), known.temperature
+    yield row(
+        Moment("mean", name_of(run, square), run.steps),
+        float(corrected.value),
+        f"mean({square.formula}) at the temperature {heat:.6g}",
+        order=1,
+        conditions=f"start remembered to {memory:.1g}, numerical error {float(corrected.error):.1g}",
+        rival=Rival("without the correction", float(leading.value)),
+        small=known.rate,
+        series=f"noisy-river {known.walls[0]} {known.bed[0]} {heat:.9g}",
+    )
 
 
-_two_temperatures_FORGOTTEN = 1e-4
-
-
-_SAME = 1e-6  # relative difference of temperatures, which is noisy-river's
-
-
+_SAME = 1e-6  # relative difference of temperatures below which noisy-river speaks
 _SMALLEST, _DOUBLINGS = 1e-9, 100  # of distances from the bottom
-
-
 _NODES = 32  # on each panel
-
-
 _NOTHING = 40.0  # exp(-40) of the maximum of p
-
-
 _BEYOND = 8  # panels in which no other maximum may be
-
-
-_ROUNDING = 1e-12
+_ROUNDING = 1e-12  # relative, of the energy
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Of y under p."""
+    """Mean of y and of y^2 under p."""
 
     mean: float
     square: float
 
     @property
     def variance(self) -> float:
-        """Of y."""
+        """Variance of y."""
         return self.square - self.mean**2
 
 
@@ -123,7 +105,7 @@ def spread(known: River, entropy: bool = True) -> Spread:
     records=lambda run: Recorder(observables=(square_of(river(run)),)),
     finite_order=True,
 )
-def two_temperatures(run: Run) -> list[Prediction]:
+def two_temperatures(run: Run) -> Iterator[Prediction]:
     """A slow river with a temperature of its own. Leading order.
 
     Where the river is slow against its walls, each has its own temperature, ``T_x = eta*sigma^2/2`` and ``T_y =
@@ -148,20 +130,18 @@ def two_temperatures(run: Run) -> list[Prediction]:
     left = float(np.exp(-known.rate * cold / law.variance * run.steps))
     away = y - law.mean
     memory = (abs(2.0 * law.mean * away) * left + abs(away**2 - law.variance) * left**2) / predicted
-    require(memory < _two_temperatures_FORGOTTEN, f"the start of {known.slow} is still remembered, to {memory:.1g}")
+    check_remembered(known, memory)
     slow = float(known.c(y, 2) / known.a(y))
-    return [
-        ratio_row(
-            Moment("mean", name_of(run, square), run.steps),
-            predicted,
-            f"mean({square.formula}) of a river at T_y = {cold / known.temperature:.4g} T_x over two-temperatures",
-            order=0,
-            conditions=f"{predicted:.6g}; eta*a = {known.rate * float(known.a(y)):.3g}, c''/a = {slow:.2g}",
-            rival=Rival("without entropy", spread(known, entropy=False).square / predicted),
-            small=known.rate,
-            series=f"two-temperatures {known.walls[0]} {known.noise:.9g} {known.river_noise:.9g} {predicted:.6g}",
-        )
-    ]
+    yield ratio_row(
+        Moment("mean", name_of(run, square), run.steps),
+        predicted,
+        f"mean({square.formula}) of a river at T_y = {cold / known.temperature:.4g} T_x over two-temperatures",
+        order=0,
+        conditions=f"{predicted:.6g}; eta*a = {known.rate * float(known.a(y)):.3g}, c''/a = {slow:.2g}",
+        rival=Rival("without entropy", spread(known, entropy=False).square / predicted),
+        small=known.rate,
+        series=f"two-temperatures {known.walls[0]} {known.noise:.9g} {known.river_noise:.9g} {predicted:.6g}",
+    )
 
 
 def _bottom(slope: Callable[[float], float], start: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -15,7 +16,7 @@ from sgdsim.model.schedules import Schedule
 from sgdsim.prediction import Function, Moment, NotApplicable, PathMean, Prediction, Rival, require
 from sgdsim.theory.law import law, row
 from sgdsim.theory.laws.valley import stationary_variance
-from sgdsim.theory.methods.fast_directions import Mode, modes
+from sgdsim.theory.methods.modes import Mode, modes, plain_modes
 from sgdsim.theory.methods.rivers import River, river
 
 
@@ -37,7 +38,7 @@ def divergence(mean: Any, variance: Any, rest: float) -> Any:
     source="our own statement",
     holds="a valley with normal noise that relaxes at a constant rate",
 )
-def second_law(run: Run) -> list[Prediction]:
+def second_law(run: Run) -> Iterator[Prediction]:
     """The second law for one valley, at any learning rate. Exact.
 
     The divergence of the law of x from the stationary law of the rate of a step never rises in that step, whatever
@@ -50,29 +51,10 @@ def second_law(run: Run) -> list[Prediction]:
 
     Our own statement: what of a second law the paper (arXiv:2505.10559) has is not known to us.
     """
-    rows = []
     records = [int(step) for step in run.recorder.record_steps(run.steps)]
-    for mode in _valleys(run):
-        rest = _rest(mode, float(mode.rates[0]))
-        exact = {step: mode.cumulants(step) for step in records}
-        if not mode.constant_rate or not mode.is_gaussian or exact[0][1] <= 0.0 or len(records) < 3:
-            continue
-        left = {step: float(divergence(exact[step][0] - mode.centre, exact[step][1], rest)) for step in records}
-        for start, stop in pairwise(records):
-            if left[start] < 0.01 * left[0] or left[start] == 0.0:
-                break
-            moments = tuple(Moment(s, mode.parameter, step) for step in (start, stop) for s in ("mean", "variance"))
-            rows.append(
-                row(
-                    Function("fall", partial(_fallen, rest), moments),
-                    left[start] - left[stop],
-                    f"fall of the divergence of {mode.parameter} from rest, steps {start} to {stop}",
-                    resolution=0.02 * left[0],
-                    conditions=f"D = {left[start]:.6g} to {left[stop]:.6g}",
-                )
-            )
+    rows = [row for mode in plain_modes(run) if len(records) >= 3 for row in _falls(mode, records)]
     require(rows, "speaks of a Gaussian valley at a constant rate that starts spread, with records on the way")
-    return rows
+    yield from rows
 
 
 def _fallen(rest: float, *moments: np.ndarray) -> np.ndarray:
@@ -81,19 +63,28 @@ def _fallen(rest: float, *moments: np.ndarray) -> np.ndarray:
     return np.asarray(divergence(m0, v0, rest) - divergence(m1, v1, rest))
 
 
-def _valleys(run: Run) -> list[Mode]:
-    found = [mode for mode in modes(run) if not mode.adiabatic and not mode.decay]
-    require(found, "no valley has a constant curvature and no weight decay")
-    return found
-
-
-def _rest(mode: Mode, rate: float) -> float:
-    return stationary_variance(rate, float(mode.curvature[0]), mode.noise_variance)
+def _falls(mode: Mode, records: list[int]) -> Iterator[Prediction]:
+    """How much the divergence falls from record to record, until next to nothing is left of it."""
+    rest, exact = float(rests(mode)[0]), {step: mode.cumulants(step) for step in records}
+    if not mode.constant_rate or not mode.is_gaussian or exact[0][1] <= 0.0:
+        return
+    left = {step: float(divergence(exact[step][0] - mode.centre, exact[step][1], rest)) for step in records}
+    for start, stop in pairwise(records):
+        if left[start] < 0.01 * left[0] or left[start] == 0.0:
+            break
+        moments = tuple(Moment(s, mode.parameter, step) for step in (start, stop) for s in ("mean", "variance"))
+        yield row(
+            Function("fall", partial(_fallen, rest), moments),
+            left[start] - left[stop],
+            f"fall of the divergence of {mode.parameter} from rest, steps {start} to {stop}",
+            resolution=0.02 * left[0],
+            conditions=f"D = {left[start]:.6g} to {left[stop]:.6g}",
+        )
 
 
 def rests(mode: Mode) -> np.ndarray:
     """Stationary variance at the rate of each step."""
-    a, noise = float(mode.curvature[0]), mode.noise_variance
+    a, noise = mode.curvature, mode.noise_variance
     return np.array([stationary_variance(float(rate), a, noise) for rate in mode.rates])
 
 
@@ -136,18 +127,14 @@ def _hatano_sasa_applicable(run: Run) -> list[Mode]:
     return found
 
 
-def _hatano_sasa_records(run: Run) -> Recorder:
-    return Recorder(snapshots=changes(_hatano_sasa_applicable(run)[0]))
-
-
 @law(
     "hatano-sasa",
     "the equality of Hatano and Sasa under any schedule",
     source="our own statement after Hatano and Sasa",
     holds="a valley with normal noise whose learning rate changes",
-    records=_hatano_sasa_records,
+    records=lambda run: Recorder(snapshots=changes(_hatano_sasa_applicable(run)[0])),
 )
-def hatano_sasa(run: Run) -> list[Prediction]:
+def hatano_sasa(run: Run) -> Iterator[Prediction]:
     """The equality of Hatano and Sasa, for any schedule, at any learning rate. Exact.
 
     From a start in the stationary law of the first rate, with v_t the stationary variance of the rate of step t and
@@ -163,43 +150,26 @@ def hatano_sasa(run: Run) -> list[Prediction]:
 
     Strong heating from a cold start gives the weights heavy tails. Our own statement, after Hatano and Sasa (2001).
     """
-    rows = []
     for mode in _hatano_sasa_applicable(run):
-        steps, v = changes(mode), rests(mode)
+        steps, v, mean = changes(mode), rests(mode), mean_excess(mode)
         require(set(steps) <= set(run.recorder.snapshots), "the states at which the learning rate changes are not kept")
         index = np.array(steps)
         about = partial(excess_entropy, v[index - 1], v[index])
+        weight = PathMean(mode.parameter, steps, partial(_hatano_sasa_weight, about))
         conditions = f"{len(steps)} changes of the rate, from {mode.rates[0]:.4g} to {mode.rates[-1]:.4g}"
-        mean = mean_excess(mode)
-        rows += [
-            row(
-                PathMean(mode.parameter, steps, partial(_hatano_sasa_weight, about)),
-                1.0,
-                "<exp(-Y)>, Y the excess entropy",
-                resolution=0.02,
-                conditions=conditions,
-            ),
-            row(PathMean(mode.parameter, steps, about), mean, "<Y>", resolution=0.02 * mean, conditions=conditions),
-        ]
-    return rows
+        yield row(weight, 1.0, "<exp(-Y)>, Y the excess entropy", resolution=0.02, conditions=conditions)
+        measure = PathMean(mode.parameter, steps, about)
+        yield row(measure, mean, "<Y>", resolution=0.02 * mean, conditions=conditions)
 
 
 def _hatano_sasa_weight(about: partial[np.ndarray], x: np.ndarray) -> np.ndarray:
     return np.asarray(np.exp(-about(x)))
 
 
-_BACK_REACTION = 1e-4
-
-
-_RESOLUTION = 0.01
-
-
+_BACK_REACTION = 1e-4  # relative, of the walls on the river
+_RESOLUTION = 0.01  # of the mean weight
 _SAME = 1e-6  # relative difference of variances
-
-
-_STOPPED = 1e-9
-
-
+_STOPPED = 1e-9  # of the learning rate, after the protocol
 _LAST_BIT = 1e-2  # of y, over the lateness T/g that tells the work
 
 
@@ -226,7 +196,7 @@ def exact_weight(a: np.ndarray, rate: float, noise: float, start: float) -> floa
     records=lambda run: Recorder(snapshots=(run.steps,)),
     finite_order=True,
 )
-def jarzynski(run: Run) -> list[Prediction]:
+def jarzynski(run: Run) -> Iterator[Prediction]:
     """Jarzynski's equality for walls that a river closes like a clock. Leading order, and exactly at any eta.
 
     A river ``c = -g*y`` so steep that the walls cannot slow it moves a(y), linear in y, by the clock ``y = y_0 +
@@ -276,26 +246,24 @@ def jarzynski(run: Run) -> list[Prediction]:
     limit, exact = float(np.sqrt(a[0] / a[-1])), exact_weight(a, known.rate, known.noise, variance)
     conditions = f"a from {a[0]:.4g} to {a[-1]:.4g}, back reaction {back:.1g}, eta*a up to {known.rate * a.max():.3g}"
     late, final = partial(_jarzynski_weight, slope / heat, end), (run.steps,)
-    return [
-        row(
-            PathMean(known.slow, final, partial(_over, limit, late)),
-            1.0,
-            "<exp(-W/T)> over sqrt(a_0/a_1)",
-            order=0,
-            conditions=conditions,
-            small=known.rate,
-            series=f"jarzynski {known.walls[0]} {known.bed[0]} {heat:.9g} {a[-1]:.6g}",
-        ),
-        row(
-            PathMean(known.slow, final, late),
-            exact,
-            "<exp(-W/T)> at this learning rate",
-            order="adiabatic",
-            resolution=_RESOLUTION * exact,
-            conditions=conditions,
-            rival=Rival("the equality", limit),
-        ),
-    ]
+    yield row(
+        PathMean(known.slow, final, partial(_over, limit, late)),
+        1.0,
+        "<exp(-W/T)> over sqrt(a_0/a_1)",
+        order=0,
+        conditions=conditions,
+        small=known.rate,
+        series=f"jarzynski {known.walls[0]} {known.bed[0]} {heat:.9g} {a[-1]:.6g}",
+    )
+    yield row(
+        PathMean(known.slow, final, late),
+        exact,
+        "<exp(-W/T)> at this learning rate",
+        order="adiabatic",
+        resolution=_RESOLUTION * exact,
+        conditions=conditions,
+        rival=Rival("the equality", limit),
+    )
 
 
 def _moving(run: Run) -> tuple[River, np.ndarray, float]:
@@ -324,7 +292,7 @@ def _over(limit: float, weight: partial[np.ndarray], y: np.ndarray) -> np.ndarra
     return np.asarray(weight(y) / limit)
 
 
-_FORGOTTEN = 1e-6
+_FORGOTTEN = 1e-6  # of a displacement at the start
 
 
 def asymmetry(rate: float, curvature: float, third: float) -> float:
@@ -340,7 +308,7 @@ def asymmetry(rate: float, curvature: float, third: float) -> float:
 
 
 def _detailed_balance_applicable(run: Run) -> list[Mode]:
-    found = [mode for mode in modes(run) if mode.constant_rate and not mode.adiabatic and not mode.decay]
+    found = [mode for mode in plain_modes(run) if mode.constant_rate]
     found = [mode for mode in found if abs(mode.memory(0, run.steps - 1)) < _FORGOTTEN]
     require(found, "no valley of constant curvature is at rest at the end, at a constant rate")
     return found
@@ -358,7 +326,7 @@ def _detailed_balance_records(run: Run) -> Recorder:
     holds="a valley with normal noise at rest",
     records=_detailed_balance_records,
 )
-def detailed_balance(run: Run) -> list[Prediction]:
+def detailed_balance(run: Run) -> Iterator[Prediction]:
     """Detailed balance of a valley at rest, and how skewed noise breaks it. Exact.
 
     For normal noise a valley at rest looks the same backwards: ``<x^2*x'> = <x*x'^2>`` for neighbouring states, at
@@ -370,16 +338,14 @@ def detailed_balance(run: Run) -> list[Prediction]:
     """
     steps = (run.steps - 1, run.steps)
     require(set(steps) <= set(run.recorder.snapshots), "the last two states are not kept")
-    return [_row(mode, steps) for mode in _detailed_balance_applicable(run)]
-
-
-def _row(mode: Mode, steps: tuple[int, int]) -> Prediction:
-    predicted = asymmetry(float(mode.rates[0]), float(mode.curvature[0]), mode.noise_cumulants[2])
-    third_power = mode.cumulants(mode.run.steps)[1] ** 1.5
-    about = partial(_difference, mode.centre)
-    quantity = f"<x^2 x'> - <x x'^2> of {mode.parameter} at rest"
-    measure = PathMean(mode.parameter, steps, about)
-    return row(measure, predicted, quantity, resolution=0.02 * third_power, conditions=mode.conditions)
+    for mode in _detailed_balance_applicable(run):
+        yield row(
+            PathMean(mode.parameter, steps, partial(_difference, mode.centre)),
+            asymmetry(float(mode.rates[0]), mode.curvature, mode.noise_cumulants[2]),
+            f"<x^2 x'> - <x x'^2> of {mode.parameter} at rest",
+            resolution=0.02 * mode.cumulants(run.steps)[1] ** 1.5,
+            conditions=mode.conditions,
+        )
 
 
 def _difference(centre: float, x: np.ndarray) -> np.ndarray:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from sgdsim.formulas.expansion import bounded
 from sgdsim.model.noise import Noise
 from sgdsim.model.observables import Observable, late
 from sgdsim.model.run import Recorder, Run
@@ -23,28 +24,36 @@ from sgdsim.prediction import (
     require,
 )
 from sgdsim.theory.law import at_enough_values, law, ratio_row, row, series
-from sgdsim.theory.methods.fast_directions import constant_rate
-from sgdsim.theory.methods.walls import Wall, check_forgotten, number, stationary_rows, wall_losses, walls
-from sgdsim.theory.recorded_names import name_of
+from sgdsim.theory.methods.directions import number
+from sgdsim.theory.methods.mode_rows import check_forgotten, mode_losses, stationary_rows
+from sgdsim.theory.methods.modes import Mode, constant_rate, steady_modes
+from sgdsim.theory.recorded_names import label_of, name_of
 
 
-def _valleys(run: Run) -> list[tuple[str, float]]:
-    """Parameters with a gradient ``a*x`` and nothing else, and their curvatures."""
-    loss = run.loss
+def _check_signsgd(run: Run) -> None:
+    """Refuse another optimizer, and weight decay."""
     require(
         run.optimizer.name == "signsgd" and not run.optimizer.decay,
         f"holds for signsgd without weight decay, the optimizer is {run.optimizer.name}",
     )
-    slopes = [(name, g / symbol) for name, symbol, g in zip(loss.parameters, loss.theta, loss.gradient, strict=True)]
+
+
+def _valleys(run: Run) -> list[tuple[str, float]]:
+    """Parameters with a gradient ``a*x`` and nothing else, and their curvatures."""
+    _check_signsgd(run)
+    loss = run.loss
     fixed = set(loss.symbols.values()) - set(loss.theta) - {loss.symbols[name] for name in loss.random}
-    found = [(name, number(run, slope.cancel())) for name, slope in slopes if slope.cancel().free_symbols <= fixed]
-    require(any(curvature > 0 for _, curvature in found), "no parameter has a gradient a*x without noise")
-    return [one for one in found if one[1] > 0]
+    found = []
+    for name, symbol, gradient in zip(loss.parameters, loss.theta, loss.gradient, strict=True):
+        slope = bounded(gradient / symbol).cancel()
+        if slope.free_symbols <= fixed and (curvature := number(run.loss, slope)) > 0:
+            found.append((name, curvature))
+    require(found, "no parameter has a gradient a*x without noise")
+    return found
 
 
 def _fast_loss(name: str, curvature: float) -> Observable:
-    label = name.replace("[", "_").replace("]", "")
-    return Observable(f"fast_loss_{label}", f"{curvature / 2.0!r}*{name}**2")
+    return Observable(f"fast_loss_{label_of(name)}", f"{curvature / 2.0!r}*{name}**2")
 
 
 def _signsgd_noiseless_records(run: Run) -> Recorder:
@@ -58,7 +67,7 @@ def _signsgd_noiseless_records(run: Run) -> Recorder:
     holds="SignSGD in a valley without noise, at a constant rate",
     records=_signsgd_noiseless_records,
 )
-def signsgd_noiseless(run: Run) -> list[Prediction]:
+def signsgd_noiseless(run: Run) -> Iterator[Prediction]:
     """SignSGD without noise. Exact.
 
     In a valley x comes down by eta a step, and then alternates between two points that are eta apart. A start that is
@@ -70,23 +79,17 @@ def signsgd_noiseless(run: Run) -> list[Prediction]:
 
     Re-derived.
     """
-    rate = constant_rate(run)
-    rows: list[Prediction] = []
+    rate, steps = constant_rate(run), run.steps
     for name, curvature in _valleys(run):
         reach = _reach(run, name, rate)
-        require(not reach > rate * run.steps, f"{name} starts up to {reach:g} away, farther than {run.steps} steps go")
+        require(not reach > rate * steps, f"{name} starts up to {reach:g} away, farther than {steps} steps go")
         conditions = f"{name}: uniform phase, a = {curvature:g}"
-        fast = name_of(run, _fast_loss(name, curvature))
-        scale = 0.01 * rate / np.sqrt(3.0)
-        rows += [
-            row(Moment("mean", name, run.steps), 0.0, resolution=scale, conditions=conditions),
-            _row(run, "variance", name, rate**2 / 3.0, conditions),
-            _row(run, "mean", fast, curvature * rate**2 / 6.0, conditions),
-        ]
-        if run.steps in run.recorder.snapshots:
-            measure = Distance(name, run.steps, partial(_uniform_cdf, rate))
-            rows.append(row(measure, 0.0, f"distribution of {name}", conditions=conditions))
-    return rows
+        fast, scale = name_of(run, _fast_loss(name, curvature)), 0.01 * rate / np.sqrt(3.0)
+        yield row(Moment("mean", name, steps), 0.0, resolution=scale, conditions=conditions)
+        yield row(Moment("variance", name, steps), rate**2 / 3.0, conditions=conditions)
+        yield row(Moment("mean", fast, steps), curvature * rate**2 / 6.0, conditions=conditions)
+        if steps in run.recorder.snapshots:
+            yield row(Distance(name, steps, partial(_uniform_cdf, rate)), 0.0, conditions=conditions)
 
 
 def _reach(run: Run, name: str, rate: float) -> float:
@@ -99,11 +102,6 @@ def _reach(run: Run, name: str, rate: float) -> float:
         f"{name} starts between {low:g} and {high:g}, not multiples of the learning rate {rate:g}",
     )
     return max(abs(low), abs(high))
-
-
-def _row(run: Run, statistic: str, name: str, value: float, conditions: str) -> Prediction:
-    measure = Moment(statistic, name, run.steps)
-    return row(measure, value, f"{statistic}({name})", conditions=conditions)
 
 
 def _uniform_cdf(rate: float, values: np.ndarray) -> np.ndarray:
@@ -195,8 +193,8 @@ def leading_variance(rate: float, curvature: float, noise: Any) -> float:
     return float(rate / (4.0 * curvature * distribution(noise).pdf(0.0)))
 
 
-def _noise(wall: Wall) -> Any:
-    """The distribution of the gradient noise of a wall.
+def _noise(mode: Mode) -> Any:
+    """The distribution of the gradient noise of a mode.
 
     Raises
     ------
@@ -205,15 +203,15 @@ def _noise(wall: Wall) -> Any:
     """
     from scipy import stats
 
-    drawn = {name: wall.run.loss.noise[name] for name in wall.direction.couplings}
-    if wall.is_normal and not any(noise.cumulant(1) for noise in drawn.values()):
-        return distribution(wall.sigma)
+    drawn = {name: mode.run.loss.noise[name] for name in mode.direction.couplings}
+    if mode.has_normal_noise and not any(noise.cumulant(1) for noise in drawn.values()):
+        return distribution(mode.sigma)
     require(
-        len(drawn) == 1 and wall.run.optimizer.batch_size == 1,
+        len(drawn) == 1 and mode.run.optimizer.batch_size == 1,
         "noise that is not normal: holds for one of it, and batches of one",
     )
     ((name, noise),) = drawn.items()
-    scale = abs(number(wall.run, wall.direction.couplings[name]))
+    scale = abs(number(mode.run.loss, mode.direction.couplings[name]))
     match noise.family, noise.arguments:
         case "uniform", (low, high) if low == -high:
             return stats.uniform(-scale * high, 2.0 * scale * high)
@@ -238,48 +236,46 @@ def cusp(rate: float, curvature: float, noise: Any) -> float:
     return float(np.sqrt(2.0 * rate * curvature * noise.pdf(0.0) / np.pi)) if has_one else 0.0
 
 
-def _pull(wall: Wall) -> Observable:
+def _pull(mode: Mode) -> Observable:
     """``x*s`` over late times: over many steps, as that of one is mostly the noise of its sign."""
-    name = wall.parameter
-    label = name.replace("[", "_").replace("]", "")
-    return late(Observable(f"{label}_times_sign", f"{name}*({name} - next({name}))/learning_rate"), wall.run.steps)
+    name = mode.parameter
+    return late(
+        Observable(f"{label_of(name)}_times_sign", f"{name}*({name} - next({name}))/learning_rate"), mode.run.steps
+    )
 
 
-def _late_loss(wall: Wall) -> Observable:
-    return late(wall.direction.fast_loss(wall.run.loss), wall.run.steps)
+def _late_loss(mode: Mode) -> Observable:
+    return late(mode.direction.fast_loss(mode.run.loss), mode.run.steps)
 
 
 def _signsgd_records(run: Run) -> Recorder:
-    found = _walls(run)
-    if not any(_is_mixed(wall, constant_rate(run)) for wall in found):
-        return wall_losses(run)
+    found = _modes(run)
+    if not any(_is_mixed(mode, constant_rate(run)) for mode in found):
+        return mode_losses(run)
     pulls = () if "learning_rate" in run.loss.namespace_names else tuple(map(_pull, found))
-    return wall_losses(run, *pulls, *map(_late_loss, found), snapshots=(run.steps - 1, run.steps))
+    return mode_losses(run, *pulls, *map(_late_loss, found), snapshots=(run.steps - 1, run.steps))
 
 
-def _walls(run: Run) -> list[Wall]:
-    require(
-        run.optimizer.name == "signsgd" and not run.optimizer.decay,
-        f"holds for signsgd without weight decay, the optimizer is {run.optimizer.name}",
-    )
+def _modes(run: Run) -> list[Mode]:
+    _check_signsgd(run)
     require(not run.steps < 2, "needs two steps or more")
-    found = walls(run, finite=False)
-    for wall in found:
-        _noise(wall)
+    found = steady_modes(run, finite=False)
+    for mode in found:
+        _noise(mode)
     return found
 
 
-def _is_mixed(wall: Wall, rate: float) -> bool:
+def _is_mixed(mode: Mode, rate: float) -> bool:
     """Whether the start mixes all phases, or is a number."""
-    start = wall.run.initial[wall.parameter]
+    start = mode.run.initial[mode.parameter]
     if isinstance(start, float | int):
         return False
     if not (isinstance(start, Noise) and start.family == "uniform"):
-        raise NotApplicable(f"{wall.parameter} starts neither at a number nor uniformly: its phases are not known")
+        raise NotApplicable(f"{mode.parameter} starts neither at a number nor uniformly: its phases are not known")
     periods = (start.arguments[1] - start.arguments[0]) / (2.0 * rate)
     require(
         round(periods) >= 1 and abs(periods - round(periods)) <= 1e-9,
-        f"{wall.parameter} starts over {periods:.4g} periods of the lattice, not a whole number",
+        f"{mode.parameter} starts over {periods:.4g} periods of the lattice, not a whole number",
     )
     return True
 
@@ -289,25 +285,22 @@ def _left(rate: float, mixed: float) -> float:
     return max(1.0 - rate**2 / (2.0 * mixed), 0.0)
 
 
-def _at_one_parity(wall: Wall, rate: float, noise: Any, strength: str, leading: tuple[str, float]) -> list[Prediction]:
-    start = float(wall.run.initial[wall.parameter])  # type: ignore[arg-type]
-    phase = (start - wall.centre + rate * (wall.run.steps % 2)) % (2.0 * rate)
-    mean, variance = parity_moments(rate, wall.curvature, noise, phase)
-    conditions = f"{wall.parameter}: every second point of the lattice, {strength}"
-    return stationary_rows(wall, variance, wall.centre + mean, conditions, leading)
+def _moments(mode: Mode, rate: float, noise: Any) -> tuple[float, float, str]:
+    """Mean and variance of an ensemble that is on every second point of the lattice at once, and where, in words."""
+    start = mode.run.initial[mode.parameter]
+    assert isinstance(start, float | int)
+    phase = (float(start) - mode.centre + rate * (mode.run.steps % 2)) % (2.0 * rate)
+    return *parity_moments(rate, mode.curvature, noise, phase), "every second point of the lattice"
 
 
-def _identities(wall: Wall, rate: float, variance: float) -> list[Prediction]:
-    run, steps = wall.run, wall.run.steps
-    rows = []
-    if wall.centre == 0 and "learning_rate" not in run.loss.namespace_names:
-        name = name_of(run, _pull(wall))
-        rows.append(row(Moment("mean", name, steps), rate / 2.0, conditions="identity"))
+def _identities(mode: Mode, rate: float, variance: float) -> Iterator[Prediction]:
+    run, steps = mode.run, mode.run.steps
+    if mode.centre == 0 and "learning_rate" not in run.loss.namespace_names:
+        yield row(Moment("mean", name_of(run, _pull(mode)), steps), rate / 2.0, conditions="identity")
     if {steps - 1, steps} <= set(run.recorder.snapshots):
-        measure = Correlation(wall.parameter, (steps - 1, steps))
-        quantity = f"correlation of {wall.parameter}, lag 1"
-        rows.append(row(measure, 1.0 - rate**2 / (2.0 * variance), quantity, resolution=0.01))
-    return rows
+        measure = Correlation(mode.parameter, (steps - 1, steps))
+        quantity = f"correlation of {mode.parameter}, lag 1"
+        yield row(measure, 1.0 - rate**2 / (2.0 * variance), quantity, resolution=0.01)
 
 
 def _signsgd_across(runs: Sequence[Run]) -> list[Prediction]:
@@ -315,7 +308,7 @@ def _signsgd_across(runs: Sequence[Run]) -> list[Prediction]:
     rows: list[Prediction] = []
     for point, run in enumerate(runs):
         with suppress(NotApplicable):  # said at the point
-            rows += [_over_leading(wall, point) for wall in _walls(run)]
+            rows += [_over_leading(mode, point) for mode in _modes(run)]
     return at_enough_values(rows)
 
 
@@ -327,7 +320,7 @@ def _signsgd_across(runs: Sequence[Run]) -> list[Prediction]:
     records=_signsgd_records,
     across=_signsgd_across,
 )
-def signsgd(run: Run) -> list[Prediction]:
+def signsgd(run: Run) -> Iterator[Prediction]:
     """SignSGD with symmetric noise, ``x' = x - eta*sign(a*x + xi)``. Exact.
 
     x lives on a lattice ``delta + eta*Z``, a birth-death chain with detailed balance: with F the distribution
@@ -355,36 +348,34 @@ def signsgd(run: Run) -> list[Prediction]:
     Re-derived; arXiv:2505.10559 has a steady state of sign descent, whose formula is not known to us.
     """
     rate = constant_rate(run)
-    rows: list[Prediction] = []
-    for wall in _walls(run):
-        noise = _noise(wall)
-        mixed = mixed_variance(rate, wall.curvature, noise)
-        check_forgotten(wall, _left(rate, mixed) ** run.steps)
-        leading = "leading order", wall.curvature * leading_variance(rate, wall.curvature, noise) / 2.0
-        strength = f"eta*a*f(0) = {rate * wall.curvature * noise.pdf(0.0):.4g}"
-        if _is_mixed(wall, rate):
-            rows += stationary_rows(wall, mixed, wall.centre, f"{wall.parameter}: all phases, {strength}", leading)
-            rows += _identities(wall, rate, mixed)
-        else:
-            rows += _at_one_parity(wall, rate, noise, strength, leading)
-    return rows
+    for mode in _modes(run):
+        noise, is_mixed = _noise(mode), _is_mixed(mode, rate)
+        mixed = mixed_variance(rate, mode.curvature, noise)
+        check_forgotten(mode, _left(rate, mixed) ** run.steps)
+        mean, variance, where = (0.0, mixed, "all phases") if is_mixed else _moments(mode, rate, noise)
+        leading = "leading order", mode.curvature * leading_variance(rate, mode.curvature, noise) / 2.0
+        conditions = f"{mode.parameter}: {where}, eta*a*f(0) = {rate * mode.curvature * noise.pdf(0.0):.4g}"
+        yield from stationary_rows(mode, variance, mode.centre + mean, conditions, leading)
+        if is_mixed:
+            yield from _identities(mode, rate, mixed)
 
 
-def _over_leading(wall: Wall, point: int) -> Prediction:
-    run, rate, noise = wall.run, constant_rate(wall.run), _noise(wall)
-    name, leading = name_of(run, _late_loss(wall)), leading_variance(rate, wall.curvature, noise)
-    check_forgotten(wall, _left(rate, leading) ** (run.steps // 2))
-    more = cusp(rate, wall.curvature, noise)
+def _over_leading(mode: Mode, point: int) -> Prediction:
+    run, rate, noise = mode.run, constant_rate(mode.run), _noise(mode)
+    name, leading = name_of(run, _late_loss(mode)), leading_variance(rate, mode.curvature, noise)
+    check_forgotten(mode, _left(rate, leading) ** (run.steps // 2))
+    more = cusp(rate, mode.curvature, noise)
     return ratio_row(
         Moment("mean", name, run.steps, point),
-        wall.curvature * leading / 2.0,
+        mode.curvature * leading / 2.0,
         f"mean({name}) over eta/(8*f(0))" + (", in powers of sqrt(eta*a/(pi*s))" if more else ""),
         1.0 + more,
         order=1 if more else 0,
         resolution=more / 2.0 or _LEADING_RESOLUTION,  # half of what the cusp adds
-        conditions=f"{wall.parameter}: eta*a*f(0) = {rate * wall.curvature * noise.pdf(0.0):.4g}",
+        conditions=f"{mode.parameter}: eta*a*f(0) = {rate * mode.curvature * noise.pdf(0.0):.4g}",
         small=more or rate,
-        series=f"signsgd {wall.parameter} {series(run)}",
+        small_name="sqrt(eta*a/(pi*s))" if more else "learning rate",
+        series=f"signsgd {mode.parameter} {series(run)}",
     )
 
 
@@ -406,51 +397,47 @@ def shannon_entropy(*probabilities: float | np.ndarray) -> np.ndarray:
     return np.asarray(-np.sum(np.where(p > 0, p * np.log(np.where(p > 0, p, 1.0)), 0.0), axis=0))
 
 
-def _law(run: Run) -> tuple[Wall, np.ndarray, np.ndarray]:
-    """The wall, and the points and probabilities at the end of the run."""
+def _law(run: Run) -> tuple[Mode, np.ndarray, np.ndarray]:
+    """The mode, and the points and probabilities at the end of the run."""
+    _check_signsgd(run)
+    found, rate = steady_modes(run), constant_rate(run)
     require(
-        run.optimizer.name == "signsgd" and not run.optimizer.decay,
-        f"holds for signsgd without weight decay, the optimizer is {run.optimizer.name}",
+        len(found) == 1 and found[0].has_normal_noise and not found[0].centre,
+        "holds for one fast direction about zero with normal noise",
     )
-    found, rate = walls(run), constant_rate(run)
-    require(
-        len(found) == 1 and found[0].is_normal and not found[0].centre,
-        "holds for one wall about zero with normal noise",
-    )
-    (wall,) = found
-    slowest = 1.0 - rate**2 / (2.0 * mixed_variance(rate, wall.curvature, wall.sigma))
-    check_forgotten(wall, max(slowest, 0.0) ** run.steps)
-    start = run.initial[wall.parameter]
+    (mode,) = found
+    check_forgotten(mode, _left(rate, mixed_variance(rate, mode.curvature, mode.sigma)) ** run.steps)
+    start = run.initial[mode.parameter]
     atoms: list[tuple[float, float]] = [(float(start), 1.0)] if isinstance(start, float | int) else []
     if isinstance(start, Noise):
         atoms = [(float(value), float(share)) for value, share in start.atoms()]
-    require(atoms, f"{wall.parameter} starts neither at a number nor at some of a table")
-    points, weights = lattice_law(rate, wall.curvature, wall.sigma, atoms[0][0] % rate)
+    require(atoms, f"{mode.parameter} starts neither at a number nor at some of a table")
+    points, weights = lattice_law(rate, mode.curvature, mode.sigma, atoms[0][0] % rate)
     places = [(value - points[0]) / rate + run.steps for value, _ in atoms]
     require(
         not any(abs(place - round(place)) > 1e-9 for place in places),
-        f"{wall.parameter} does not start on one lattice with the spacing {rate:g}",
+        f"{mode.parameter} does not start on one lattice with the spacing {rate:g}",
     )
     for half in (0, 1):
         share = sum(p for (_, p), place in zip(atoms, places, strict=True) if round(place) % 2 == half)
         weights[half::2] *= share / weights[half::2].sum()
     kept = weights > _LEAST
     require(not kept.sum() > _MOST, f"{kept.sum()} points of the lattice matter, expected at most {_MOST}")
-    return wall, points[kept], weights[kept]
+    return mode, points[kept], weights[kept]
 
 
-def _indicators(wall: Wall, points: np.ndarray) -> list[Observable]:
+def _indicators(mode: Mode, points: np.ndarray) -> list[Observable]:
     """Whether a trajectory is at each of the points."""
-    half = constant_rate(wall.run) / 2.0
+    half = constant_rate(mode.run) / 2.0
     return [
-        Observable(f"at_{index}", f"step({half!r} - abs({wall.parameter} - ({float(point)!r})))")
+        Observable(f"at_{index}", f"step({half!r} - abs({mode.parameter} - ({float(point)!r})))")
         for index, point in enumerate(points)
     ]
 
 
 def _residual_entropy_records(run: Run) -> Recorder:
-    wall, points, _ = _law(run)
-    return Recorder(observables=tuple(_indicators(wall, points)))
+    mode, points, _ = _law(run)
+    return Recorder(observables=tuple(_indicators(mode, points)))
 
 
 @law(
@@ -460,7 +447,7 @@ def _residual_entropy_records(run: Run) -> Recorder:
     holds="SignSGD on its lattice in one valley, at a constant rate",
     records=_residual_entropy_records,
 )
-def residual_entropy(run: Run) -> list[Prediction]:
+def residual_entropy(run: Run) -> Iterator[Prediction]:
     """The residual entropy of SignSGD. Exact.
 
     On the lattice of SignSGD with normal noise (signsgd), from a start on one or both of its halves, the Shannon
@@ -477,10 +464,13 @@ def residual_entropy(run: Run) -> list[Prediction]:
 
     Ours; not to be attributed to arXiv:2505.10559, whose third law is not known to us.
     """
-    wall, points, weights = _law(run)
-    names = [name_of(run, one) for one in _indicators(wall, points)]
-    measure = Function("entropy", shannon_entropy, tuple(Moment("mean", name, run.steps) for name in names))
-    conditions = f"eta*a/sigma = {constant_rate(run) * wall.curvature / wall.sigma:.4g}, {len(points)} points"
-    value, residual = float(shannon_entropy(*weights)), Rival("ln 2", float(np.log(2.0)))
-    quantity = f"Shannon entropy of {wall.parameter}"
-    return [row(measure, value, quantity, resolution=0.01, conditions=conditions, rival=residual)]
+    mode, points, weights = _law(run)
+    moments = tuple(Moment("mean", name_of(run, one), run.steps) for one in _indicators(mode, points))
+    yield row(
+        Function("entropy", shannon_entropy, moments),
+        float(shannon_entropy(*weights)),
+        f"Shannon entropy of {mode.parameter}",
+        resolution=0.01,
+        conditions=f"eta*a/sigma = {constant_rate(run) * mode.curvature / mode.sigma:.4g}, {len(points)} points",
+        rival=Rival("ln 2", float(np.log(2.0))),
+    )

@@ -10,16 +10,9 @@ import numpy as np
 from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import Correlation, Distance, Function, Moment, NotApplicable, Prediction, Rival, over, require
 from sgdsim.theory.law import law, row
-from sgdsim.theory.methods.fast_directions import (
-    Mode,
-    candidate_directions,
-    fast_loss_name,
-    fast_losses,
-    middle_step,
-    modes,
-    of_mode,
-    when,
-)
+from sgdsim.theory.methods.directions import candidate_directions
+from sgdsim.theory.methods.mode_rows import fast_loss_name, fast_losses, middle_step, of_mode, when
+from sgdsim.theory.methods.modes import Mode, modes
 from sgdsim.theory.recorded_names import name_of
 
 LAGS = (1, 2, 5)
@@ -73,7 +66,7 @@ def valley(run: Run) -> Iterator[Prediction]:
 
     and for any noise ``kappa_j(x) = (-eta*sigma)^j*kappa_j(xi)/(1 - r^j)``, so that the excess kurtosis is that
     of the noise times ``(1 - r^2)/(1 + r^2)``. What is tested is the law at the recorded step itself, from the
-    recursion of cumulants in `sgdsim.theory.methods.fast_directions`, which is exact for any schedule, start, batch
+    recursion of cumulants in `sgdsim.theory.methods.modes`, which is exact for any schedule, start, batch
     size and weight decay (weight-decay, minibatches).
 
     The stationary variance is in arXiv:2505.10559; transient and cumulants are re-derived.
@@ -198,7 +191,7 @@ def _averages_and_snapshots(run: Run) -> Recorder:
     records=_averages_and_snapshots,
     automatic=True,
 )
-def correlations(run: Run) -> list[Prediction]:
+def correlations(run: Run) -> Iterator[Prediction]:
     """Correlations in time. Exact.
 
         rho_k = r^k,    relaxation time -1/ln|r| of the mean, half of it of U (rho_k of U is r^(2k)),
@@ -215,17 +208,15 @@ def correlations(run: Run) -> list[Prediction]:
     """
     rows = [row for mode in modes(run) for part in (_correlations, _time_average, _decay_of_mean) for row in part(mode)]
     require(rows, "neither snapshots a few steps apart nor a time average is recorded")
-    return rows
+    yield from rows
 
 
 def _correlations(mode: Mode) -> Iterator[Prediction]:
     stop, snapshots = mode.run.steps, mode.run.recorder.snapshots
     for lag in LAGS:
         if lag < stop and {stop, stop - lag} <= set(snapshots):
-            measure, quantity = (
-                Correlation(mode.parameter, (stop - lag, stop)),
-                f"correlation of {mode.parameter}, lag {lag}",
-            )
+            measure = Correlation(mode.parameter, (stop - lag, stop))
+            quantity = f"correlation of {mode.parameter}, lag {lag}"
             # Correlations are judged on their own scale, from -1 to 1: r^k may be as small as it likes.
             yield of_mode(mode, measure, mode.correlation(stop - lag, stop), quantity, 0.01)
 
@@ -257,7 +248,7 @@ def _decay_of_mean(mode: Mode) -> Iterator[Prediction]:
 def _resting_mean(mode: Mode) -> float:
     """Where the mean gradient, with weight decay, vanishes."""
     stiffness = mode.pull[0] / mode.rates[0]
-    return float((mode.curvature[0] * mode.centre - mode.noise_cumulants[0]) / stiffness)
+    return float((mode.curvature * mode.centre - mode.noise_cumulants[0]) / stiffness)
 
 
 def _remaining(mean: np.ndarray, start: float, rest: float) -> np.ndarray:
@@ -303,7 +294,7 @@ def final_temperature(mode: Mode) -> float:
 
 
 def _leading(mode: Mode) -> float:
-    curvature = float(mode.curvature[-1])
+    curvature = mode.curvature
     return final_temperature(mode) / 2.0 * curvature / (curvature + mode.decay)
 
 

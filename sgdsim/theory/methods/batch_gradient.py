@@ -16,7 +16,7 @@ from sgdsim.base.errors import InputError
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
 from sgdsim.model.run import Run
-from sgdsim.prediction import NotApplicable
+from sgdsim.prediction import NotApplicable, require
 from sgdsim.theory.quadrature.nested import Source, sources
 from sgdsim.theory.quadrature.rules import atoms
 
@@ -71,8 +71,10 @@ def batch_rule(run: Run) -> Batch:
     if run.optimizer.rule.population:
         return Batch(_population_gradient(loss), ())
     used = [name for name in loss.random if any(loss.symbols[name] in slope.free_symbols for slope in loss.gradient)]
-    if run.optimizer.sampling == "epoch" and any(name in loss.columns for name in used):
-        raise NotApplicable("rows that are shuffled for each epoch are remembered from step to step; simulate instead")
+    require(
+        not (run.optimizer.sampling == "epoch" and any(name in loss.columns for name in used)),
+        "rows that are shuffled for each epoch are remembered from step to step; simulate instead",
+    )
     if samples == 1:
         return Batch(loss.gradient, tuple(sources(loss, used)))
     means = [source for name in used if (source := _mean(run, name)) is not None]
@@ -136,8 +138,10 @@ def _all_batches(run: Run, given: Sequence[Source]) -> Batch:
     loss, samples = run.loss, run.optimizer.batch_size
     names, outcomes, chances = _outcomes(given)
     number = len(outcomes)
-    if comb(number + samples - 1, samples) > _BATCHES or number > _MOST_OUTCOMES:
-        raise NotApplicable(_too_many(run, comb(number + samples - 1, samples)))
+    require(
+        comb(number + samples - 1, samples) <= _BATCHES and number <= _MOST_OUTCOMES,
+        _too_many(run, comb(number + samples - 1, samples)),
+    )
     labels = tuple(f"share__{index}" for index in range(number))
     values = [{loss.symbols[n]: exact(float(x)) for n, x in zip(names, row, strict=True)} for row in outcomes]
     gradient = tuple(
@@ -181,11 +185,11 @@ def _sample_by_sample(run: Run, given: Sequence[Source]) -> Batch:
     loss, samples = run.loss, run.optimizer.batch_size
     noises = [source for source in given if source.noise is not None]
     variables = sum(not source.is_discrete for source in noises) * samples
-    if variables > _MOST_VARIABLES:
-        raise NotApplicable(
-            f"a batch of {samples} samples has {variables} noise variables that do not enter through their means, "
-            f"expected at most {_MOST_VARIABLES}; simulate instead"
-        )
+    require(
+        variables <= _MOST_VARIABLES,
+        f"a batch of {samples} samples has {variables} noise variables that do not enter through their means, "
+        f"expected at most {_MOST_VARIABLES}; simulate instead",
+    )
     copies = [
         {loss.symbols[name]: sympy.Symbol(f"{name}__{sample}", real=True) for s in given for name in s.names}
         for sample in range(samples)
@@ -195,8 +199,7 @@ def _sample_by_sample(run: Run, given: Sequence[Source]) -> Batch:
     singles = [Source((f"{s.names[0]}__{k}",), s.noise) for s in noises for k in range(samples)]
     if singles and all(source.is_discrete for source in singles):
         many = prod(source.outcomes for source in (*rows, *singles))
-        if many > _BATCHES:
-            raise NotApplicable(_too_many(run, many))
+        require(many <= _BATCHES, _too_many(run, many))
     return Batch(gradient, (*rows, *sorted(singles, key=lambda source: not source.is_discrete)))
 
 
@@ -206,8 +209,7 @@ def _rows(run: Run, source: Source) -> Source:
     number, samples = len(source.table), run.optimizer.batch_size
     without = run.optimizer.sampling == "batch"
     many = comb(number, samples) if without else comb(number + samples - 1, samples)
-    if many > _BATCHES:
-        raise NotApplicable(_too_many(run, many))
+    require(many <= _BATCHES, _too_many(run, many))
     if without:
         chosen = np.array(list(itertools.combinations(range(number), samples)))
         shares = np.full(len(chosen), 1.0 / len(chosen))

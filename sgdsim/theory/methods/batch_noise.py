@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sgdsim.model.loss import Loss
 from sgdsim.model.optimizers import Optimizer
-from sgdsim.prediction import NotApplicable
+from sgdsim.prediction import require
 
 if TYPE_CHECKING:
     import sympy
@@ -34,8 +34,9 @@ def batch_share(optimizer: Optimizer, loss: Loss) -> sympy.Expr:
     share, data = sympy.Rational(1, optimizer.batch_size), loss.data
     if data is None or optimizer.sampling == "replacement" or optimizer.batch_size == 1:
         return share
-    if is_mixed(loss):
-        raise NotApplicable("a batch without replacement leaves different parts of the rows' noise and of the other")
+    require(
+        not is_mixed(loss), "a batch without replacement leaves different parts of the rows' noise and of the other"
+    )
     return share * sympy.Rational(data.rows - optimizer.batch_size, max(data.rows - 1, 1))
 
 

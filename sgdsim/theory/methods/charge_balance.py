@@ -2,10 +2,10 @@
 
 A continuous symmetry with generator ``v(theta)`` has ``g . v = 0`` for the gradient g of every sample. Where
 ``v = A theta + b`` with symmetric A, the charge ``Q = theta^T A theta/2 + b . theta`` has v for its gradient, and
-the step ``theta' = theta - eta*(g + lambda*theta)`` changes it, pathwise and at any learning rate, by (NT-4, NT-7)
+the step ``theta' = theta - eta*(g + lambda*theta)`` changes it, pathwise and at any learning rate, by
 
     Q' = (1 - eta*lambda)^2*Q + (eta^2/2)*g^T A g                        of theta^T A theta/2,
-    Q' = (1 - eta*lambda)*Q                                              of a translation, b . theta (NT-13).
+    Q' = (1 - eta*lambda)*Q                                              of a translation, b . theta.
 
 With a constant learning-rate matrix P that commutes with A, ``Q = theta^T A P^-1 theta/2`` changes by
 ``(eta^2/2)*g^T A P g``. A law that is stationary, with a mean of Q, therefore balances
@@ -13,8 +13,7 @@ With a constant learning-rate matrix P that commutes with A, ``Q = theta^T A P^-
     E g^T A g = (2/eta^2)*(1 - (1 - eta*lambda)^2)*E Q.
 
 The entropic force along the orbit is ``(eta/2) E g^T J_s g`` with J_s the symmetric part of J P, J the generator's
-Jacobian: without P, symmetries that preserve the norm, such as rotations, are not broken, nor are translations (NT-12,
-NT-13).
+Jacobian: without P, symmetries that preserve the norm, such as rotations, are not broken, nor are translations.
 
 Balance for rescaling symmetry: arXiv:2308.06671; the exact forms are re-derived.
 """
@@ -28,11 +27,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sgdsim.formulas.expansion import expanded
 from sgdsim.model.loss import Loss
 from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Run
 from sgdsim.model.symmetry import Symmetry
-from sgdsim.prediction import NotApplicable
+from sgdsim.prediction import NotApplicable, require
 from sgdsim.theory.methods.batch_noise import batch_share
 from sgdsim.theory.methods.linear_response import start_of
 from sgdsim.theory.quadrature.expectation import Expected
@@ -72,8 +72,7 @@ class Balance:
     symmetry: Symmetry
 
     def __post_init__(self) -> None:
-        if not self.symmetry.is_continuous:
-            raise NotApplicable(f"{self.symmetry.name} is a discrete symmetry, which SGD keeps exactly")
+        require(self.symmetry.is_continuous, f"{self.symmetry.name} is a discrete symmetry, which SGD keeps exactly")
 
     @cached_property
     def generator(self) -> sympy.Matrix:
@@ -106,7 +105,7 @@ class Balance:
         if weighted != weighted.T:
             return None
         constant = self.generator - self.jacobian * theta
-        return sympy.expand((theta.T * weighted * theta)[0] / 2 + (constant.T * inverse * theta)[0])
+        return expanded((theta.T * weighted * theta)[0] / 2 + (constant.T * inverse * theta)[0])
 
     @cached_property
     def change(self) -> sympy.Expr | None:
@@ -125,7 +124,7 @@ class Balance:
             return None
         g = sympy.Matrix(self.batch_gradient)
         weighted = self.jacobian if matrix is None else self.jacobian * matrix
-        return sympy.expand((g.T * weighted * g)[0] / 2)
+        return expanded((g.T * weighted * g)[0] / 2)
 
     @cached_property
     def batch_gradient(self) -> tuple[sympy.Symbol, ...]:
@@ -149,7 +148,10 @@ class Balance:
         import sympy
 
         constant = self.generator - self.jacobian * sympy.Matrix(self.loss.theta)
-        return not self.jacobian.free_symbols & set(self.loss.theta) and constant.expand().is_zero_matrix is True
+        return (
+            not self.jacobian.free_symbols & set(self.loss.theta)
+            and constant.applyfunc(expanded).is_zero_matrix is True
+        )
 
     @cached_property
     def is_translation(self) -> bool:
@@ -176,15 +178,17 @@ class Balance:
     def _symmetric(self) -> sympy.Matrix:
         """The symmetric part of J P."""
         matrix = self.optimizer.matrix(self.loss)
-        if matrix is not None and matrix.free_symbols & set(self.loss.theta):
-            raise NotApplicable("a preconditioner that depends on the parameters has no balance law that is known")
+        require(
+            not (matrix is not None and matrix.free_symbols & set(self.loss.theta)),
+            "a preconditioner that depends on the parameters has no balance law that is known",
+        )
         product = self.jacobian if matrix is None else self.jacobian * matrix
         return (product + product.T) / 2
 
     @cached_property
     def is_broken(self) -> bool:
         """Whether an entropic force acts along the orbit, anywhere that a random search looks."""
-        if self._symmetric.expand().is_zero_matrix:
+        if self._symmetric.applyfunc(expanded).is_zero_matrix:
             return False
         random = np.random.default_rng(0)
         theta = {name: random.normal(size=8) for name in self.loss.parameters}
@@ -205,8 +209,9 @@ class Balance:
 
         if self.change is None or self.charge is None:
             raise NotApplicable(f"the change of the charge of {self.symmetry.name} in one step is not known")
-        if self.optimizer.sampling == "epoch":
-            raise NotApplicable("the batches of an epoch depend on each other, and so on the parameters")
+        require(
+            self.optimizer.sampling != "epoch", "the batches of an epoch depend on each other, and so on the parameters"
+        )
         charge = evaluation.evaluate([self.charge], {**self.loss.constants, **theta})[0]
         push = float(self.imbalance.at(theta).value[0])
         return float((self.kept(rate) - 1.0) * charge + rate**2 / 2.0 * push)
@@ -234,7 +239,7 @@ def relaxation_time(balance: Balance, run: Run) -> float:
     >>> noise, symmetries = {"z": Noise.parse("normal")}, (Symmetry.parse("rescale:u:1,w:-1"),)
     >>> loss = Loss("u*w*z", ("u", "w"), {}, noise, symmetries=symmetries)
     >>> run = Run(loss, Optimizer(), Schedule("0.1"), {"u": 1.0, "w": 0.0}, 1000, 10)
-    >>> round(relaxation_time(balances(run)[0], run), 9)  # NT-5: 1/(eta^2 E s^2)
+    >>> round(relaxation_time(balances(run)[0], run), 9)  # 1/(eta^2 E s^2)
     100.0
     """
     from sgdsim.formulas import evaluation

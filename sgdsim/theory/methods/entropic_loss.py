@@ -1,4 +1,4 @@
-"""The entropic loss: the potential whose gradient flow one step of SGD follows to second order (NT-1).
+"""The entropic loss: the potential whose gradient flow one step of SGD follows to second order.
 
     phi = L + (eta/4)*S,    S = E |g_B|^2 = |grad L|^2 + c*Tr Sigma,
 
@@ -10,7 +10,7 @@ eta) makes S = E g^T P g, and the flow ``-P grad phi``; the heavy ball, in time 
     phi = L + (h/4)*((1 + b)/(1 - b)*|grad L|^2 + c*Tr Sigma).
 
 The entropic force is ``-grad(phi - L)``. It acts pathwise, in the charges of symmetries and in shuffled epochs; the
-plain mean of independently sampled SGD does not follow it to second order (NT-2), see
+plain mean of independently sampled SGD does not follow it to second order, see
 `sgdsim.theory.methods.gradient_flow`.
 
 The entropic loss is arXiv:2505.12387's, for batches, decay and matrices; heavy ball re-derived, cf. arXiv:2302.00849.
@@ -30,7 +30,7 @@ from sgdsim.formulas import evaluation
 from sgdsim.formulas.differences import jacobian
 from sgdsim.model.loss import Loss
 from sgdsim.model.optimizers import Optimizer
-from sgdsim.prediction import NotApplicable
+from sgdsim.prediction import require
 from sgdsim.theory.methods.batch_noise import batch_share
 from sgdsim.theory.quadrature.expectation import MOST_OPERATIONS, Expected
 
@@ -71,19 +71,27 @@ class EntropicLoss:
 
     def __post_init__(self) -> None:
         name = self.optimizer.name
-        if name not in _KNOWN:
-            raise NotApplicable(
-                f"{name} has no entropic potential that is known in closed form; it is for {', '.join(_KNOWN)}"
-            )
+        require(
+            name in _KNOWN,
+            f"{name} has no entropic potential that is known in closed form; it is for {', '.join(_KNOWN)}",
+        )
         matrix = self.optimizer.matrix(self.loss)
-        if matrix is not None and matrix.free_symbols & set(self.loss.theta):
-            raise NotApplicable("a preconditioner that depends on the parameters has no entropic potential")
-        if self.optimizer.rule.state and (self.decay or matrix is not None):
-            raise NotApplicable("the heavy ball's entropic potential is known without weight decay and matrices")
-        if matrix is not None and matrix != matrix.T:
-            raise NotApplicable("a preconditioner that is not symmetric has no entropic potential")
-        if matrix is not None and self.optimizer.values["decoupled_weight_decay"]:
-            raise NotApplicable("decoupled weight decay passes the preconditioner by, and the two have no potential")
+        require(
+            not (matrix is not None and matrix.free_symbols & set(self.loss.theta)),
+            "a preconditioner that depends on the parameters has no entropic potential",
+        )
+        require(
+            not (self.optimizer.rule.state and (self.decay or matrix is not None)),
+            "the heavy ball's entropic potential is known without weight decay and matrices",
+        )
+        require(
+            not (matrix is not None and matrix != matrix.T),
+            "a preconditioner that is not symmetric has no entropic potential",
+        )
+        require(
+            not (matrix is not None and self.optimizer.values["decoupled_weight_decay"]),
+            "decoupled weight decay passes the preconditioner by, and the two have no potential",
+        )
 
     @property
     def decay(self) -> float:

@@ -1,7 +1,7 @@
-"""The Gibbs law of SGD with isotropic additive noise, and its first correction at finite learning rate (NT-30, NT-31).
+"""The Gibbs law of SGD with isotropic additive noise, and its first correction at finite learning rate.
 
 Where the covariance of the gradient noise is ``sigma^2`` times the identity, everywhere, small steps have the
-temperature ``T = eta*c*sigma^2/2`` (c of the batch, NT-1; a Langevin optimizer adds its own) and the stationary density
+temperature ``T = eta*c*sigma^2/2`` (c of the batch; a Langevin optimizer adds its own) and the stationary density
 
     rho = rho_0*[1 + eta*(q - E_0 q)] + O(eta^2) at fixed T,
     rho_0 ~ exp(-L/T),    q = |grad L|^2/(4 T) - Laplacian L/2.
@@ -23,11 +23,12 @@ import numpy as np
 
 from sgdsim.base.errors import InputError
 from sgdsim.formulas import evaluation
+from sgdsim.formulas.expansion import expanded
 from sgdsim.model.run import Run
-from sgdsim.prediction import NotApplicable
+from sgdsim.prediction import NotApplicable, require
 from sgdsim.theory.methods.entropic_loss import EntropicLoss
-from sgdsim.theory.methods.fast_directions import constant_rate
 from sgdsim.theory.methods.linear_response import Population, minimum, start_of
+from sgdsim.theory.methods.modes import constant_rate
 from sgdsim.theory.quadrature.expectation import Expected
 from sgdsim.theory.quadrature.nested import Numerical
 
@@ -76,16 +77,20 @@ class Gibbs:
     run: Run
 
     def __post_init__(self) -> None:
-        if self.run.optimizer.name not in ("sgd", "langevin"):
-            raise NotApplicable(f"the Gibbs law is for sgd and langevin, the optimizer is {self.run.optimizer.name}")
-        if self.run.optimizer.preconditioner or self.run.optimizer.metric:
-            raise NotApplicable("the Gibbs law is for one learning rate, the optimizer has a matrix of them")
-        if self.run.optimizer.sampling == "epoch":
-            raise NotApplicable("the batches of an epoch depend on each other")
-        if len(self.run.loss.parameters) > MOST_PARAMETERS:
-            raise NotApplicable(f"the Gibbs law is normalised numerically in up to {MOST_PARAMETERS} dimensions")
-        if not self.temperature > 0:
-            raise NotApplicable("there is no noise, and so no temperature")
+        require(
+            self.run.optimizer.name in ("sgd", "langevin"),
+            f"the Gibbs law is for sgd and langevin, the optimizer is {self.run.optimizer.name}",
+        )
+        require(
+            not (self.run.optimizer.preconditioner or self.run.optimizer.metric),
+            "the Gibbs law is for one learning rate, the optimizer has a matrix of them",
+        )
+        require(self.run.optimizer.sampling != "epoch", "the batches of an epoch depend on each other")
+        require(
+            len(self.run.loss.parameters) <= MOST_PARAMETERS,
+            f"the Gibbs law is normalised numerically in up to {MOST_PARAMETERS} dimensions",
+        )
+        require(self.temperature > 0, "there is no noise, and so no temperature")
         constant_rate(self.run)
 
     @cached_property
@@ -101,11 +106,12 @@ class Gibbs:
         values = {run.loss.symbols[name]: value for name, value in run.loss.constants.items()}
         covariance = covariance.subs(values)
         first = covariance[0, 0]
-        spread = (covariance - first * sympy.eye(covariance.rows)).expand()
-        if first.free_symbols & set(run.loss.theta):
-            raise NotApplicable("the gradient noise depends on the parameters: its law is not that of Gibbs")
-        if not spread.is_zero_matrix:
-            raise NotApplicable("the gradient noise is not isotropic: its law is not that of Gibbs")
+        spread = (covariance - first * sympy.eye(covariance.rows)).applyfunc(expanded)
+        require(
+            not (first.free_symbols & set(run.loss.theta)),
+            "the gradient noise depends on the parameters: its law is not that of Gibbs",
+        )
+        require(spread.is_zero_matrix, "the gradient noise is not isotropic: its law is not that of Gibbs")
         heat = constant_rate(run) * float(entropic.noise_share) * float(first) / 2.0
         return heat + run.optimizer.values.get("temperature", 0.0)
 
@@ -138,8 +144,10 @@ class Gibbs:
         return Numerical(np.float64(fine), np.float64(abs(fine - coarse) + 1e-14 * abs(fine)))
 
     def _check_noise(self, corrected: bool) -> None:
-        if corrected and not self.is_normal:
-            raise NotApplicable("the correction is that of normal noise, and the gradient noise is another")
+        require(
+            self.is_normal or not corrected,
+            "the correction is that of normal noise, and the gradient noise is another",
+        )
 
     @cached_property
     def is_normal(self) -> bool:
@@ -150,7 +158,7 @@ class Gibbs:
             return False
         symbols = [loss.symbols[name] for name in used]
         slopes = [g.diff(symbol) for g in loss.gradient for symbol in symbols]
-        return not any(slope.expand().free_symbols & set(symbols) for slope in slopes)
+        return not any(expanded(slope).free_symbols & set(symbols) for slope in slopes)
 
     def _integrals(self, points: int, expression: sympy.Expr | None, rate: float = 0.0) -> tuple[float, float, float]:
         """Mean of an expression, norm of exp(-L/T) and mean of q; the trapezoidal rule's error falls exponentially."""
@@ -200,10 +208,10 @@ class Gibbs:
         loss, decay = self.run.loss, self.run.optimizer.decay
         theta = minimum(loss, start_of(self.run), decay)
         steepest = float(np.linalg.eigvalsh(Population(loss, decay).hessian(theta)).max())
-        if constant_rate(self.run) * steepest >= 2.0:
-            raise NotApplicable(
-                f"not stable: learning rate times curvature is {constant_rate(self.run) * steepest:.3g}"
-            )
+        require(
+            not constant_rate(self.run) * steepest >= 2.0,
+            f"not stable: learning rate times curvature is {constant_rate(self.run) * steepest:.3g}",
+        )
         named = dict(zip(self.run.loss.parameters, map(float, theta), strict=True))
         return theta, float(self._values(named)[0])
 
@@ -232,8 +240,10 @@ class Gibbs:
         values = np.broadcast_to(self._values(dict(zip(self.run.loss.parameters, grid, strict=True)))[0], grid[0].shape)
         if not np.isfinite(values).all():
             raise InputError("the population loss is not finite everywhere: there is no Gibbs law to normalise")
-        if values.min() < self._bottom[1] - _DEEPER * self.temperature:
-            raise NotApplicable("there is a deeper well than that of the start; begin the run in the deepest")
+        require(
+            not values.min() < self._bottom[1] - _DEEPER * self.temperature,
+            "there is a deeper well than that of the start; begin the run in the deepest",
+        )
         inside = values < self._bottom[1] + _FLAT * self.temperature
         sides = [(c - part[inside].min(), part[inside].max() - c) for c, part in zip(centre, grid, strict=True)]
         cells = (reach.sum(axis=1) / (points - 1))[:, None]

@@ -1,4 +1,4 @@
-"""Gradient flows of the loss and of the entropic loss, and the modified equation of the mean (NT-2, NT-3).
+"""Gradient flows of the loss and of the entropic loss, and the modified equation of the mean.
 
 For steps of a small learning rate eta and a time T = eta*K:
 
@@ -11,7 +11,7 @@ For steps of a small learning rate eta and a time T = eta*K:
 
   where ``Cov theta_K = eta*S + O(eta^2)`` and c is what a batch leaves of the noise of a sample.
 
-NT-3 is re-derived, cf. the stochastic modified equations of arXiv:1511.06251 and arXiv:1811.01558.
+The modified equation is re-derived, cf. the stochastic modified equations of arXiv:1511.06251 and arXiv:1811.01558.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ import numpy as np
 from sgdsim.formulas import evaluation
 from sgdsim.model.loss import Loss
 from sgdsim.model.run import Run
-from sgdsim.prediction import NotApplicable
+from sgdsim.prediction import require
 from sgdsim.theory.methods.entropic_loss import EntropicLoss
-from sgdsim.theory.methods.fast_directions import constant_rate
 from sgdsim.theory.methods.linear_response import Population, batch_noise, start_of
+from sgdsim.theory.methods.modes import constant_rate
 
 if TYPE_CHECKING:
     import sympy
@@ -87,7 +87,7 @@ def flow(run: Run, potential: str = "loss", times: Sequence[float] | None = None
 
 @dataclass(frozen=True, eq=False)
 class ModifiedMean:
-    """Mean and covariance of SGD to first order beyond the flow (NT-3).
+    """Mean and covariance of SGD to first order beyond the flow.
 
     Attributes
     ----------
@@ -121,19 +121,24 @@ def modified_mean(run: Run) -> ModifiedMean:
     array([0.36604])
     """
     optimizer, rate = run.optimizer, constant_rate(run)
-    if optimizer.name not in ("sgd", "gradient_descent") or optimizer.preconditioner or optimizer.metric:
-        raise NotApplicable("the modified equation of the mean is for plain sgd")
-    if any(not isinstance(start, float | int) for start in run.initial.values()):
-        raise NotApplicable("the modified equation of the mean starts from one point")
-    if optimizer.sampling == "epoch":
-        raise NotApplicable("shuffled epochs follow the flow of the entropic loss instead")
+    require(
+        optimizer.name in ("sgd", "gradient_descent") and not (optimizer.preconditioner or optimizer.metric),
+        "the modified equation of the mean is for plain sgd",
+    )
+    require(
+        all(isinstance(start, float | int) for start in run.initial.values()),
+        "the modified equation of the mean starts from one point",
+    )
+    require(optimizer.sampling != "epoch", "shuffled epochs follow the flow of the entropic loss instead")
     n, equation = len(run.loss.parameters), _Equation(run)
     state = np.concatenate([start_of(run), np.zeros(n + n * n)])
     theta, m, s = np.split(_integrated(equation.slope, state, [rate * run.steps])[0], [n, 2 * n])
     covariance = rate * s.reshape(n, n)
     moved = np.abs(theta - start_of(run)) + np.sqrt(np.maximum(np.diag(covariance), 0.0))
-    if (rate * np.abs(m) > moved).any():
-        raise NotApplicable("the correction is larger than what the parameters move: too long a time for this order")
+    require(
+        not (rate * np.abs(m) > moved).any(),
+        "the correction is larger than what the parameters move: too long a time for this order",
+    )
     return ModifiedMean(theta, theta + rate * m, covariance)
 
 
@@ -192,13 +197,14 @@ def _integrated(
 ) -> np.ndarray:
     from scipy.integrate import solve_ivp
 
-    if not np.isfinite(slope(0.0, start)).all():
-        raise NotApplicable("the gradient is not finite at the start")
+    require(np.isfinite(slope(0.0, start)).all(), "the gradient is not finite at the start")
     slope = _counted(slope)
     ends, places = np.unique(times, return_inverse=True)
     found = solve_ivp(slope, (0.0, ends[-1]), start, method="DOP853", t_eval=ends, **_TOLERANCES)
-    if not found.success or not np.isfinite(found.y).all():
-        raise NotApplicable(f"the flow cannot be followed to time {ends[-1]:.4g}: {found.message}")
+    require(
+        found.success and np.isfinite(found.y).all(),
+        f"the flow cannot be followed to time {ends[-1]:.4g}: {found.message}",
+    )
     return np.asarray(found.y.T[places])
 
 
@@ -207,8 +213,10 @@ def _counted(slope: Callable[[float, np.ndarray], np.ndarray]) -> Callable[[floa
     calls = itertools.count()
 
     def counted(time: float, state: np.ndarray) -> np.ndarray:
-        if next(calls) >= _MOST_SLOPES:
-            raise NotApplicable(f"the flow takes more than {_MOST_SLOPES} slopes: a kink, or too long a time")
+        require(
+            next(calls) < _MOST_SLOPES,
+            f"the flow takes more than {_MOST_SLOPES} slopes: a kink, or too long a time",
+        )
         return slope(time, state)
 
     return counted

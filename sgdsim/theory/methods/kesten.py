@@ -1,4 +1,4 @@
-"""Collapse and heavy tails of a one-dimensional linearisation (NT-20, NT-28).
+"""Collapse and heavy tails of a one-dimensional linearisation.
 
 A small displacement delta from a point that SGD keeps, or from a minimum with noise of its own, takes the step
 ``delta' = A delta + noise`` with the random multiplier ``A = 1 - eta*(h + lambda)``, h the curvature of a batch. Then
@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sgdsim.base import budget
 from sgdsim.base.errors import InputError
 from sgdsim.formulas import evaluation
 from sgdsim.model.noise import Noise
 from sgdsim.model.run import Run
-from sgdsim.prediction import NotApplicable
+from sgdsim.prediction import require
 from sgdsim.theory.methods.batch_gradient import batch_rule
 from sgdsim.theory.quadrature.nested import Numerical, Source
 from sgdsim.theory.quadrature.rules import Level, density, rule
@@ -113,13 +114,14 @@ class Multiplier:
         from scipy.optimize import brentq
 
         exponent = float(self.lyapunov.value)
-        if exponent >= 0:
-            raise NotApplicable(f"E log|1 - eta*h| = {exponent:.4g} is not negative: there is no stationary law")
+        require(exponent < 0, f"E log|1 - eta*h| = {exponent:.4g} is not negative: there is no stationary law")
         high = 1.0
         while float(self.power(high).value) < 1.0:
             high *= 2.0
-            if high > LARGEST_EXPONENT:
-                raise NotApplicable(f"E|1 - eta*h|^k stays below 1 up to k = {LARGEST_EXPONENT:g}: no power-law tail")
+            require(
+                high <= LARGEST_EXPONENT,
+                f"E|1 - eta*h|^k stays below 1 up to k = {LARGEST_EXPONENT:g}: no power-law tail",
+            )
         low = high / 2.0
         while float(self.power(low).value) >= 1.0:
             low /= 2.0
@@ -165,8 +167,7 @@ class Multiplier:
     def _outer_and_inner(self) -> tuple[list[Source], Source | None]:
         """The variable that is integrated adaptively comes last: the continuous one of the lowest degree."""
         continuous = [source for source in self.sources if not source.is_discrete]
-        if len(continuous) > 3:
-            raise NotApplicable(f"{len(continuous)} continuous variables, at most 3 can be integrated over")
+        require(len(continuous) <= 3, f"{len(continuous)} continuous variables, at most 3 can be integrated over")
         if not continuous:
             return list(self.sources), None
         inner = min(continuous, key=lambda source: self._degree(source.names[0]))
@@ -203,14 +204,16 @@ def multiplier(run: Run, theta: float | None = None) -> Multiplier:
     from sgdsim.theory.methods.linear_response import minimum, start_of
 
     loss, optimizer = run.loss, run.optimizer
-    if len(loss.parameters) != 1:
-        raise NotApplicable(f"{len(loss.parameters)} parameters, expected one; reduce the loss to the direction sought")
-    if optimizer.name not in ("sgd", "gradient_descent"):
-        raise NotApplicable(f"holds for plain sgd, the optimizer is {optimizer.name}")
-    if optimizer.preconditioner or optimizer.metric:
-        raise NotApplicable("holds without a preconditioner")
-    if any(node.has(loss.theta[0]) for node in loss.gradient[0].atoms(Kinked)):
-        raise NotApplicable("the gradient has jumps or kinks, which the linearisation does not see")
+    require(
+        len(loss.parameters) == 1,
+        f"{len(loss.parameters)} parameters, expected one; reduce the loss to the direction sought",
+    )
+    require(optimizer.name in ("sgd", "gradient_descent"), f"holds for plain sgd, the optimizer is {optimizer.name}")
+    require(not (optimizer.preconditioner or optimizer.metric), "holds without a preconditioner")
+    require(
+        not any(node.has(loss.theta[0]) for node in loss.gradient[0].atoms(Kinked)),
+        "the gradient has jumps or kinks, which the linearisation does not see",
+    )
     batch = batch_rule(run)
     curvature = batch.gradient[0].diff(loss.theta[0])
     if theta is None and loss.theta[0] in curvature.free_symbols:
@@ -228,6 +231,7 @@ def _combinations(sources: Sequence[Source], level: Level) -> Iterator[tuple[dic
     """Values of the outer sources, with the probability of each."""
     tables = [_table(source, level) for source in sources]
     for rows in itertools.product(*tables):
+        budget.check()
         values = {name: value for row, _ in rows for name, value in row.items()}
         weight = float(np.prod([share for _, share in rows])) if rows else 1.0
         if weight > _NOTHING:
@@ -269,8 +273,7 @@ def _integrals(
 
     low, high = (np.array([panel[i] for panel in panels]) for i in (1, 2))
     found = tanhsinh(integrand, low, high, args=tuple(outer.values()), atol=1e-14, rtol=1e-12, maxlevel=9)
-    if not np.isfinite(found.integral).all():
-        raise NotApplicable(f"a mean over {name} ~ {noise} does not exist")
+    require(np.isfinite(found.integral).all(), f"a mean over {name} ~ {noise} does not exist")
     sums = [np.bincount(owner, part, minlength=len(combinations)) for part in (found.integral, found.error)]
     return sums[0], sums[1]
 

@@ -5,7 +5,7 @@ covariance C, the state s = (theta - theta*, optimizer's variables) takes the st
 of the optimizer where the gradient is ``H theta`` and ``Cov w = C``, so that the stationary covariance solves the
 discrete Lyapunov equation
 
-    S = F S F^T + G C G^T        (NT-26),
+    S = F S F^T + G C G^T,
 
 which is exact at any learning rate where the loss is quadratic and the noise does not depend on theta. Elsewhere it
 is the leading order: anharmonic terms and the noise's dependence on theta add relative corrections of order eta.
@@ -26,7 +26,7 @@ from sgdsim.formulas import evaluation
 from sgdsim.formulas.differences import jacobian
 from sgdsim.model.loss import Loss
 from sgdsim.model.run import Run
-from sgdsim.prediction import NotApplicable
+from sgdsim.prediction import NotApplicable, require
 from sgdsim.theory.methods.batch_noise import batch_share
 from sgdsim.theory.potential import require_gradient
 from sgdsim.theory.quadrature.expectation import Expected
@@ -223,25 +223,33 @@ def minimum(loss: Loss, start: np.ndarray, decay: float = 0.0) -> np.ndarray:
     except (InputError, np.linalg.LinAlgError) as error:
         raise NotApplicable(f"the population loss cannot be minimised: {error}") from None
     _check_within_reach(theta, start)
-    if not (np.isfinite(about.value(theta)) and np.isfinite(slope).all() and np.isfinite(curvature).all()):
-        raise NotApplicable("no minimum: the population loss or its slope is not finite where the search ends")
+    require(
+        np.isfinite(about.value(theta)) and np.isfinite(slope).all() and np.isfinite(curvature).all(),
+        "no minimum: the population loss or its slope is not finite where the search ends",
+    )
     scale = max(float(np.abs(curvature).max()), 1e-300)
     # Where the bottom has no curvature, x**4 say, the slope is held against that of the start.
     steepest = max(scale * (1.0 + np.abs(theta).max()), float(np.abs(about.gradient(start)).max()))
-    if np.abs(slope).max() > 1e-6 * steepest:
-        raise NotApplicable(
-            f"the population loss has no minimum that the search reaches: its slope stays at {np.abs(slope).max():.2g}"
-        )
-    if curvature[0] < -FLAT * scale and _falls(about, theta):
-        raise NotApplicable(f"the search ends at a saddle, with a curvature of {curvature[0]:.4g}")
-    if _fades(about, theta, start, steepest):
-        raise NotApplicable("the population loss has no minimum: it falls ever more slowly towards infinity")
+    require(
+        not np.abs(slope).max() > 1e-6 * steepest,
+        f"the population loss has no minimum that the search reaches: its slope stays at {np.abs(slope).max():.2g}",
+    )
+    require(
+        not (curvature[0] < -FLAT * scale and _falls(about, theta)),
+        f"the search ends at a saddle, with a curvature of {curvature[0]:.4g}",
+    )
+    require(
+        not _fades(about, theta, start, steepest),
+        "the population loss has no minimum: it falls ever more slowly towards infinity",
+    )
     return theta
 
 
 def _check_within_reach(theta: np.ndarray, start: np.ndarray) -> None:
-    if not np.isfinite(theta).all() or np.abs(theta).max() > 1e6 * (1.0 + np.abs(start).max()):
-        raise NotApplicable("the population loss has no minimum near the start: it falls without bound")
+    require(
+        np.isfinite(theta).all() and np.abs(theta).max() <= 1e6 * (1.0 + np.abs(start).max()),
+        "the population loss has no minimum near the start: it falls without bound",
+    )
 
 
 def _fades(about: Population, theta: np.ndarray, start: np.ndarray, steepest: float) -> bool:
@@ -331,38 +339,36 @@ def response(run: Run, theta: np.ndarray | None = None) -> Response:
     >>> from sgdsim.model.schedules import Schedule
     >>> loss = Loss("2*x**2/2 + z*x", ("x",), {}, {"z": Noise.parse("normal")})
     >>> run = Run(loss, Optimizer("momentum", {"momentum": 0.8}), Schedule("0.3"), {"x": 0.0}, 1000, 100)
-    >>> response(run).covariance.round(6)  # NT-26
+    >>> response(run).covariance.round(6)
     array([[0.45]])
     """
     from scipy.linalg import block_diag, solve_discrete_lyapunov
 
     require_gradient(run.loss)
     optimizer = run.optimizer
-    if not optimizer.rule.linear:
-        raise NotApplicable(f"{optimizer.name} is not linear in the gradient: there is no linear response")
-    if optimizer.values["decoupled_weight_decay"] and (optimizer.rule.state or optimizer.matrix(run.loss) is not None):
-        raise NotApplicable("decoupled weight decay has no potential beside a memory or a preconditioner")
-    if optimizer.sampling == "epoch":
-        raise NotApplicable("the batches of an epoch depend on each other")
+    require(optimizer.rule.linear, f"{optimizer.name} is not linear in the gradient: there is no linear response")
+    require(
+        not optimizer.values["decoupled_weight_decay"]
+        or not (optimizer.rule.state or optimizer.matrix(run.loss) is not None),
+        "decoupled weight decay has no potential beside a memory or a preconditioner",
+    )
+    require(optimizer.sampling != "epoch", "the batches of an epoch depend on each other")
     decay = optimizer.decay
     if theta is None:
         theta = minimum(run.loss, start_of(run), decay)
     about = Population(run.loss, decay)
     hessian, noise = about.hessian(theta), batch_noise(run, about.noise(theta))
     values, vectors = np.linalg.eigh(hessian)
-    if values[0] < -FLAT * np.abs(values).max():
-        raise NotApplicable(f"not a minimum: there is a curvature of {values[0]:.4g}")
+    require(not values[0] < -FLAT * np.abs(values).max(), f"not a minimum: there is a curvature of {values[0]:.4g}")
     stiff = vectors[:, values > FLAT * max(values.max(), 1e-300)]
-    if not stiff.shape[1]:
-        raise NotApplicable("no direction has curvature")
+    require(stiff.shape[1], "no direction has curvature")
     rate = float(run.schedule.rates(run.steps)[-1])
     step, kick, shake = _step(run, rate)
     # A preconditioner brings what the memory holds of flat directions into the others.
     inner = block_diag(stiff, *[np.eye(len(theta))] * len(optimizer.rule.state))
     matrix = inner.T @ step(hessian) @ inner
     radius = float(np.abs(np.linalg.eigvals(matrix)).max())
-    if radius >= 1.0:
-        raise NotApplicable(f"not stable: a disturbance grows by {radius:.4g} a step; take a smaller learning rate")
+    require(radius < 1.0, f"not stable: a disturbance grows by {radius:.4g} a step; take a smaller learning rate")
     source = inner.T @ (kick @ noise @ kick.T + shake) @ inner
     covariance = inner @ solve_discrete_lyapunov(matrix, source) @ inner.T
     n = len(theta)
@@ -377,10 +383,10 @@ def _check_harmonic(about: Population, theta: np.ndarray, hessian: np.ndarray, c
         here = float(axis @ hessian @ axis)
         if spread > 0 and here > 0:
             there = float(axis @ about.hessian(theta + np.sqrt(spread) * axis) @ axis)
-            if not there < _ANHARMONIC * here:
-                raise NotApplicable(
-                    f"the curvature grows {there / here:.3g}-fold within a standard deviation: not a linear response"
-                )
+            require(
+                there < _ANHARMONIC * here,
+                f"the curvature grows {there / here:.3g}-fold within a standard deviation: not a linear response",
+            )
 
 
 def flat_directions(hessian: np.ndarray) -> np.ndarray:
@@ -403,7 +409,7 @@ def _directions(hessian: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def batch_noise(run: Run, noise: np.ndarray) -> np.ndarray:
-    """Covariance of the gradient of a batch from that of a sample (NT-1).
+    """Covariance of the gradient of a batch from that of a sample.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Exact moments of SGD where the gradient of every sample is affine in the parameters (NT-26, NT-27).
+"""Exact moments of SGD where the gradient of every sample is affine in the parameters.
 
 With gradients ``g(theta, xi) = G(xi) theta + c(xi)`` and an optimizer that is linear in them, the state ``s`` (the
 parameters and the optimizer's own variables) takes a step that is affine in ``s`` with random coefficients. So the
@@ -7,9 +7,10 @@ moments of ``s`` up to order k obey a closed linear recursion, at any learning r
     E s'^alpha = sum_beta T(eta)[alpha, beta] E s^beta,    |beta| <= |alpha| <= k.
 
 Its fixed point is the stationary law's, moment by moment: that of even order j exists where the block of order j has
-its spectrum inside the unit circle, and is infinite otherwise (NT-28). Of odd order, signed moments may come to rest
+its spectrum inside the unit circle, and is infinite otherwise. Of odd order, signed moments may come to rest
 where absolute ones are infinite: the third is taken as not known unless the fourth exists, and the mean is the limit of
-the means of ensembles. For noise that does not depend on the state this is the discrete Lyapunov equation of NT-26.
+the means of ensembles. For noise that does not depend on the state this is the
+discrete Lyapunov equation of linear response.
 
 The mean over a batch of B independent samples has
 ``E prod_j gbar_j = sum over partitions of B(B - 1)…/B^k * prod_blocks
@@ -31,14 +32,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sgdsim.base import budget
 from sgdsim.base.errors import InputError, unknown_name
+from sgdsim.formulas.expansion import bounded, expanded
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import normal
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
 from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Run
-from sgdsim.prediction import NotApplicable
+from sgdsim.prediction import NotApplicable, require
 from sgdsim.theory.methods.batch_noise import is_mixed
 from sgdsim.theory.quadrature.expectation import Expected
 
@@ -81,7 +84,7 @@ class Recursion:
     >>> from sgdsim.model.schedules import Schedule
     >>> loss = Loss("x**2*theta**2/2 - x*e*theta", ("theta",), {}, {n: Noise.parse("normal") for n in ("x", "e")})
     >>> run = Run(loss, Optimizer(), Schedule("0.3"), {"theta": 0.0}, 1000, 200)
-    >>> round(recursion(run, 2).stationary().variance("theta"), 6)  # NT-27: eta/(2 - 3 eta)
+    >>> round(recursion(run, 2).stationary().variance("theta"), 6)  # eta/(2 - 3 eta)
     0.272727
     """
 
@@ -112,9 +115,8 @@ class Recursion:
             if np.isfinite(values).all():
                 beyond = np.where(orders[~kept] % 2, np.nan, np.inf)  # odd ones may have either sign
                 return self._moments(np.concatenate([values, beyond]))
-        if np.isfinite(start[orders <= 1]).all():
-            raise NotApplicable(f"the moments after {step} steps are beyond the largest float")
-        raise NotApplicable("the start has no mean")
+        require(np.isfinite(start[orders <= 1]).all(), "the start has no mean")
+        raise NotApplicable(f"the moments after {step} steps are beyond the largest float")
 
     def _advanced(self, values: np.ndarray, step: int) -> np.ndarray:
         """The first moments after so many steps, from those at the start."""
@@ -124,6 +126,7 @@ class Recursion:
             for rate in rates[:1]:
                 values = _at(self.first_matrices, rate)[kept, kept] @ values
             for rate, equal in itertools.groupby(rates[1:]):
+                budget.check()
                 values = np.linalg.matrix_power(_at(self.matrices, rate)[kept, kept], len(list(equal))) @ values
         return values
 
@@ -150,8 +153,9 @@ class Recursion:
             values[block] = np.linalg.solve(np.eye(len(within)) - within, source)
         if orders.max() < HIGHEST or not np.isfinite(values[-1]):
             values[(orders == HIGHEST - 1) & np.isfinite(values)] = np.nan
-        if not np.isfinite(values[1]):
-            raise NotApplicable("the mean does not come to rest: a direction without curvature, or too large a step")
+        require(
+            np.isfinite(values[1]), "the mean does not come to rest: a direction without curvature, or too large a step"
+        )
         return self._moments(values)
 
     def matrix(self, rate: float) -> np.ndarray:
@@ -163,8 +167,7 @@ class Recursion:
             Where it is beyond the largest float.
         """
         matrix = _at(self.matrices, rate)
-        if not np.isfinite(matrix).all():
-            raise NotApplicable("the recursion of the moments is beyond the largest float")
+        require(np.isfinite(matrix).all(), "the recursion of the moments is beyond the largest float")
         return matrix
 
     def radius(self, order: int, rate: float) -> float:
@@ -173,8 +176,10 @@ class Recursion:
         return float(np.abs(np.linalg.eigvals(self.matrix(rate)[np.ix_(block, block)])).max())
 
     def _start(self) -> np.ndarray:
-        if any(not isinstance(start, float | int | Noise) for start in self.run.initial.values()):
-            raise NotApplicable("the start is neither numbers nor independent distributions")
+        require(
+            all(isinstance(start, float | int | Noise) for start in self.run.initial.values()),
+            "the start is neither numbers nor independent distributions",
+        )
         starts = [_moments_about(self.run.initial[name], c) for name, c in zip(self.names, self.centre, strict=False)]
         starts += [(1.0, *[0.0] * HIGHEST)] * (len(self.names) - len(starts))
         with np.errstate(all="ignore"):
@@ -249,21 +254,27 @@ def recursion(run: Run, order: int = HIGHEST) -> Recursion:
 def _of(
     loss: Loss, optimizer: Optimizer, order: int
 ) -> tuple[tuple[str, ...], np.ndarray, tuple[Powers, ...], np.ndarray, np.ndarray]:
-    if not optimizer.rule.linear:
-        raise NotApplicable(f"{optimizer.name} is not linear in the gradient")
-    if not is_affine(loss):
-        raise NotApplicable("the gradient of a sample is not affine in the parameters")
-    if optimizer.sampling == "epoch":
-        raise NotApplicable("the batches of an epoch depend on each other")
-    if optimizer.sampling == "batch" and optimizer.batch_size > 1 and not optimizer.rule.population and is_mixed(loss):
-        raise NotApplicable("rows without replacement beside other noise are not in this recursion")
+    require(optimizer.rule.linear, f"{optimizer.name} is not linear in the gradient")
+    require(is_affine(loss), "the gradient of a sample is not affine in the parameters")
+    require(optimizer.sampling != "epoch", "the batches of an epoch depend on each other")
+    require(
+        not (
+            optimizer.sampling == "batch"
+            and optimizer.batch_size > 1
+            and not optimizer.rule.population
+            and is_mixed(loss)
+        ),
+        "rows without replacement beside other noise are not in this recursion",
+    )
     names = (
         *loss.parameters,
         *(f"{state} of {name}" for name in loss.parameters for state in optimizer.rule.state),
     )
     powers = tuple(_powers(len(names), order))
-    if len(powers) > MOST_MOMENTS:
-        raise NotApplicable(f"{len(names)} variables have {len(powers)} moments up to order {order}, too many")
+    require(
+        len(powers) <= MOST_MOMENTS,
+        f"{len(names)} variables have {len(powers)} moments up to order {order}, too many",
+    )
     centre = _centre(loss, optimizer)
     gradients = _GradientMoments(loss, optimizer, centre, order)
     later, first = (_matrices(loss, optimizer, powers, centre, gradients, time) for time in (1, 0))
@@ -284,13 +295,7 @@ def is_affine(loss: Loss) -> bool:
     if any(node.free_symbols & theta for g in loss.gradient for node in g.atoms(Kinked)):
         return False
     slopes = (g.diff(symbol) for g in loss.gradient for symbol in loss.theta)
-    return not any(_expanded(slope).free_symbols & theta for slope in slopes)
-
-
-def _expanded(expression: sympy.Expr) -> sympy.Expr:
-    import sympy
-
-    return sympy.expand(expression)
+    return not any(expanded(slope).free_symbols & theta for slope in slopes)
 
 
 def _powers(variables: int, order: int) -> Iterator[Powers]:
@@ -309,8 +314,7 @@ def _centre(loss: Loss, optimizer: Optimizer) -> np.ndarray:
         values = Expected(loss, [*loss.gradient, *slopes]).at(zero).value
     except InputError as error:
         raise NotApplicable(f"the mean gradient does not exist: {error}") from None
-    if not np.isfinite(values).all():
-        raise NotApplicable("the mean gradient is beyond the largest float")
+    require(np.isfinite(values).all(), "the mean gradient is beyond the largest float")
     n = len(loss.parameters)
     matrix = values[n:].reshape(n, n) + optimizer.values["weight_decay"] * np.eye(n)
     return np.asarray(np.linalg.lstsq(matrix, -values[:n], rcond=None)[0])
@@ -333,10 +337,11 @@ class _GradientMoments:
         gradient = loss.gradient
         if self.optimizer.rule.population:
             gradient = self._population()
-        shifted = [sympy.Poly(g.subs(shift), *loss.theta) for g in gradient]
+        shifted = [sympy.Poly(bounded(g.subs(shift)), *loss.theta) for g in gradient]
         products: dict[Indices, Any] = {(): sympy.Poly(1, *loss.theta)}
         for total in range(1, order + 1):
             for chosen in itertools.combinations_with_replacement(range(self.parameters), total):
+                budget.check()
                 products[chosen] = products[chosen[:-1]] * shifted[chosen[-1]]
         terms = [(chosen, powers, c) for chosen, poly in products.items() for powers, c in poly.terms()]
         try:
@@ -359,6 +364,7 @@ class _GradientMoments:
         if chosen not in self.known:
             total: Polynomial = {}
             for blocks in _partitions(chosen):
+                budget.check()
                 for powers, value in self._over_distinct(blocks).items():
                     weight = perm(self.optimizer.batch_size, len(blocks))
                     share = weight / self.optimizer.batch_size ** len(chosen)
@@ -395,6 +401,7 @@ def _partitions(items: Indices) -> Iterator[list[Indices]]:
 def _product(factors: Sequence[Polynomial], variables: int) -> Polynomial:
     result: Polynomial = {(0,) * variables: 1.0}
     for factor in factors:
+        budget.check()
         result = _times(result, factor)
     return result
 
@@ -422,6 +429,7 @@ def _matrices(
     entries: dict[tuple[int, int, int], float] = {}
     products: dict[Powers, Polynomial] = {powers[0]: {(0,) * (states + 2 * n + 1): 1.0}}
     for row, alpha in enumerate(powers):
+        budget.check()
         if row:
             last = max(i for i, p in enumerate(alpha) if p)
             less = tuple(p - (i == last) for i, p in enumerate(alpha))
@@ -486,7 +494,7 @@ def _step_forms(loss: Loss, optimizer: Optimizer, centre: np.ndarray, time: int)
 def _polynomial(expression: sympy.Expr, variables: Sequence[sympy.Symbol]) -> Polynomial:
     import sympy
 
-    polynomial = sympy.Poly(sympy.expand(expression), *variables)
+    polynomial = sympy.Poly(expanded(expression), *variables)
     return {tuple(map(int, powers)): float(value) for powers, value in polynomial.terms() if value != 0}
 
 
@@ -496,8 +504,7 @@ def _preconditioned(loss: Loss, optimizer: Optimizer, directions: Sequence[sympy
     matrix = optimizer.matrix(loss)
     if matrix is None:
         return list(directions)
-    if matrix.free_symbols & set(loss.theta):
-        raise NotApplicable("the preconditioner depends on the parameters")
+    require(not (matrix.free_symbols & set(loss.theta)), "the preconditioner depends on the parameters")
     fixed = matrix.subs({loss.symbols[name]: sympy.Float(value, 17) for name, value in loss.constants.items()})
     return list(fixed * sympy.Matrix(directions))
 

@@ -15,17 +15,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sgdsim.formulas import evaluation
+from sgdsim.formulas.expansion import expanded
 from sgdsim.model.loss import Loss
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Run
 from sgdsim.prediction import NotApplicable, require
-from sgdsim.theory.methods.fast_directions import constant_rate, directions
+from sgdsim.theory.methods.directions import directions
+from sgdsim.theory.methods.modes import constant_rate
 
 if TYPE_CHECKING:
     import sympy
 
 HIGHEST = 3
-"""Of the derivatives."""
+"""Highest order of the derivatives of a and c."""
+FORGOTTEN = 1e-4
+"""What may be left of the start of a river."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,9 +163,8 @@ def single_start(run: Run, parameter: str) -> float:
     2.0
     """
     start = run.initial[parameter]
-    if not isinstance(start, float | int):
-        raise NotApplicable(f"{parameter} starts from more than one point")
-    return float(start)
+    require(isinstance(start, float | int), f"{parameter} starts from more than one point")
+    return float(start)  # type: ignore[arg-type]
 
 
 def square_of(known: River) -> Observable:
@@ -179,9 +182,19 @@ def square_of(known: River) -> Observable:
     return Observable(f"{known.slow}_squared", f"{known.slow}**2")
 
 
+def check_remembered(known: River, left: float) -> None:
+    """Refuse a river that still remembers its start.
+
+    Raises
+    ------
+    NotApplicable
+        With what is left.
+    """
+    require(left < FORGOTTEN, f"the start of {known.slow} is still remembered, to {left:.1g}")
+
+
 @lru_cache(maxsize=64)
 def _shape(loss: Loss) -> tuple[str, str, tuple[Any, ...], tuple[Any, ...], Mapping[str, Any], Mapping[str, Any]]:
-    import sympy
 
     require(len(loss.parameters) == 2, "speaks of one fast direction and one river")
     for direction in directions(loss):
@@ -190,14 +203,14 @@ def _shape(loss: Loss) -> tuple[str, str, tuple[Any, ...], tuple[Any, ...], Mapp
         if y not in direction.curvature.free_symbols or direction.centre != 0:
             continue
         gradient = loss.gradient[loss.parameters.index(slow)]
-        rest = sympy.expand(gradient - direction.curvature.diff(y) * x**2 / 2)
+        rest = expanded(gradient - direction.curvature.diff(y) * x**2 / 2)
         random = {name: loss.symbols[name] for name in loss.noise if loss.symbols[name] in rest.free_symbols}
         couplings = {name: rest.diff(symbol) for name, symbol in random.items()}
-        slope = sympy.expand(rest - sum(factor * random[name] for name, factor in couplings.items()))
+        slope = expanded(rest - sum(factor * random[name] for name, factor in couplings.items()))
         moving = {x, y, *(loss.symbols[name] for name in loss.random)}
         if any(factor.free_symbols & moving for factor in couplings.values()) or slope.free_symbols & (moving - {y}):
             continue
-        population = sympy.expand(loss.population - direction.curvature * x**2 / 2)
+        population = expanded(loss.population - direction.curvature * x**2 / 2)
         bed = [population, slope, slope.diff(y), slope.diff(y, 2)]
         walls = [direction.curvature.diff(y, order) for order in range(HIGHEST + 1)]
         return direction.parameter, slow, tuple(walls), tuple(bed), direction.couplings, couplings
@@ -270,9 +283,9 @@ def rough_river(run: Run) -> RoughRiver:
         x, y, xi = loss.symbols[fast], loss.symbols[slow], loss.symbols[noise]
         gradient = loss.gradient[index]
         a, coupling = gradient.diff(x), gradient.diff(xi)
-        flat = (loss.population - a * x**2 / 2).expand().diff(y) == 0
+        flat = expanded(loss.population - a * x**2 / 2).diff(y) == 0
         simple = (
-            not (a.free_symbols | coupling.free_symbols) & {x, xi} and (gradient - a * x - coupling * xi).expand() == 0
+            not (a.free_symbols | coupling.free_symbols) & {x, xi} and expanded(gradient - a * x - coupling * xi) == 0
         )
         if flat and simple and y in a.free_symbols and y in coupling.free_symbols:
             variance = loss.noise[noise].cumulant(2) / run.optimizer.batch_size * coupling**2

@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sgdsim.base.errors import InputError
 from sgdsim.formulas import evaluation
+from sgdsim.formulas.expansion import terms
 from sgdsim.model.loss import Loss
 from sgdsim.theory.quadrature import nested
 
@@ -110,19 +110,7 @@ def _work(expression: sympy.Expr, loss: Loss) -> float:
     if not used:
         return operations
     by_degree = operations * (1.0 + sum(_degree(expression, symbol) for symbol in used))
-    return max(by_degree, _OPERATIONS_A_TERM * _terms(expression))
-
-
-def _terms(expression: sympy.Expr) -> float:
-    """An upper bound of the terms that an expression is expanded into."""
-    if expression.is_Add:
-        return sum(map(_terms, expression.args))
-    if expression.is_Mul:
-        return prod(map(_terms, expression.args))
-    if expression.is_Pow and expression.exp.is_Integer and expression.exp > 0:
-        power, terms = int(expression.exp), _terms(expression.base)
-        return prod((terms + i) / (1 + i) for i in range(power))
-    return 1.0
+    return max(by_degree, _OPERATIONS_A_TERM * terms(expression))
 
 
 def _degree(expression: sympy.Expr, symbol: sympy.Symbol) -> int:

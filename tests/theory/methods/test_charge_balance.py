@@ -72,7 +72,7 @@ def test_the_change_in_one_step_is_exact_on_every_path(name: str, decay: float, 
 
 
 def test_nt4_the_factor_of_the_charge_of_a_product() -> None:
-    """NT-4: Q' = Q (1 - eta^2 s^2), with decay Q' = [(1 - eta lam)^2 - eta^2 s^2] Q."""
+    """Q' = Q (1 - eta^2 s^2), with decay Q' = [(1 - eta lam)^2 - eta^2 s^2] Q."""
     loss, random = NETS["product"], np.random.default_rng(2)
     for decay in (0.0, 0.4):
         balance = Balance(loss, Optimizer("sgd", {"weight_decay": decay}), loss.symmetries[0])
@@ -86,7 +86,7 @@ def test_nt4_the_factor_of_the_charge_of_a_product() -> None:
 
 @pytest.mark.parametrize("name", ["product", "powers", "translation", "scale"])
 def test_a_matrix_of_learning_rates_has_a_charge_of_its_own(name: str) -> None:
-    """NT-4, NT-8(iv): theta^T A P^-1 theta/2 changes by (eta^2/2) g^T A P g, z^T P^-1 theta not at all."""
+    """theta^T A P^-1 theta/2 changes by (eta^2/2) g^T A P g, z^T P^-1 theta not at all."""
     loss, random, rate = NETS[name], np.random.default_rng(3), 0.2
     metric = np.diag([4.0, 0.5])
     balance = Balance(loss, Optimizer(preconditioner=("4", "0.5")), loss.symmetries[0])
@@ -150,7 +150,7 @@ def test_the_drift_with_a_matrix_of_learning_rates() -> None:
 
 
 def test_nt5_state_independent_slopes_make_the_charge_decay_exactly() -> None:
-    """NT-5(i): E Q_t = Q_0 (1 - eta^2 E s^2)^t, and 1/rate steps of relaxation."""
+    """E Q_t = Q_0 (1 - eta^2 E s^2)^t, and 1/rate steps of relaxation."""
     loss = Loss("u*w*z", ("u", "w"), {}, {"z": NORMAL}, symmetries=(Symmetry.parse("rescale:u:1,w:-1"),))
     run = Run(loss, Optimizer(), Schedule("0.1"), {"u": 1.6, "w": 0.5}, 1000, 200)
     balance = balances(run)[0]
@@ -170,7 +170,7 @@ def test_nt5_state_independent_slopes_make_the_charge_decay_exactly() -> None:
     assert abs(mean - 1.0) > FALSE_ALARM * error  # the conserved charge of the flow
 
 
-# NT-12, NT-13: which symmetries are broken.
+# Which symmetries are broken.
 
 BROKEN = {
     "rescaling": True,
@@ -226,7 +226,7 @@ def test_the_force_along_the_orbit(name: str, matrix: tuple[str, ...]) -> None:
 
 
 def test_balance_of_anisotropic_inputs() -> None:
-    """NT-10: E g_u^2 = E |g_w|^2 on the valley gives u*^4 = m^T S m/Tr S; norms are balanced for no S but S = I."""
+    """E g_u^2 = E |g_w|^2 on the valley gives u*^4 = m^T S m/Tr S; norms are balanced for no S but S = I."""
     loss = Loss(
         "(u*(w[0]*x + w[1]*y) - x - 0.5*y - e)**2/2", ("u", "w[0]", "w[1]"), {},
         {"x": NORMAL, "y": Noise.parse("normal:0,2"), "e": NORMAL},
@@ -248,7 +248,7 @@ def test_balance_of_anisotropic_inputs() -> None:
 
 
 def test_nt11_two_layers_of_matrices() -> None:
-    """NT-11: C = U^T U - W W^T, C' = C + eta^2 (W G^T G W^T - U^T G G^T U), entry by entry of one generator each."""
+    """C = U^T U - W W^T, C' = C + eta^2 (W G^T G W^T - U^T G G^T U), entry by entry of one generator each."""
     random, rate = np.random.default_rng(5), 0.07
     names = [f"u[{k}]" for k in range(4)] + [f"w[{k}]" for k in range(4)]
     noise = {f"{kind}[{i}]": NORMAL for kind in "xy" for i in range(2)}
@@ -285,7 +285,7 @@ def test_nt11_two_layers_of_matrices() -> None:
 
 
 def test_nt7_the_stationary_law_is_balanced() -> None:
-    """NT-7 with weight decay, by naive simulation: E g^T A g = (2/eta^2)(1 - (1 - eta lam)^2) E Q.
+    """The balance with weight decay, by naive simulation: E g^T A g = (2/eta^2)(1 - (1 - eta lam)^2) E Q.
 
     The time average over 400 chains after 7 relaxation times; the standard error is over chains.
     """

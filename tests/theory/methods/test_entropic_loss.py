@@ -43,7 +43,7 @@ def net_slope(theta: np.ndarray, row: np.ndarray) -> np.ndarray:
 def net_potential(
     theta: np.ndarray, batches: Sequence[tuple[int, ...]], decay: float = 0.0, metric: np.ndarray | None = None
 ) -> float:
-    """NT-1 spelled out: the mean over batches of l_B + (eta/4) g_B^T P g_B."""
+    """The definition spelled out: the mean over batches of l_B + (eta/4) g_B^T P g_B."""
     metric = np.eye(2) if metric is None else metric
     total = 0.0
     for batch in batches:
@@ -248,7 +248,7 @@ def _heavy_ball(start: np.ndarray, h: float, b: float, time: float) -> np.ndarra
 
 @pytest.mark.parametrize("b", [0.0, 0.7])
 def test_the_heavy_ball_follows_its_potential_to_second_order(b: float) -> None:
-    """NT-3b: with v_0 = 0, the flow is read at the lagged time T - h b/(1 - b)."""
+    """With v_0 = 0, the flow is read at the lagged time T - h b/(1 - b)."""
     loss = Loss("(u*w - 1)**2/2 + u**2/4", ("u", "w"))
     start, time = np.array([1.6, 0.5]), 1.6
     errors: dict[str, list[float]] = {"right": [], "no lag": [], "sgd's": [], "loss": []}
@@ -280,7 +280,7 @@ def _distance(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def test_the_coefficients_of_the_heavy_ball() -> None:
-    """NT-1: (h/4) [ (1 + b)/(1 - b) |grad L|^2 + Tr Sigma/B ]."""
+    """(h/4) [ (1 + b)/(1 - b) |grad L|^2 + Tr Sigma/B ]."""
     loss = Loss("x**2/2 + z*x", ("x",), {}, {"z": Noise.parse("normal")})
     b, rate, x, batch = 0.6, 0.05, 1.7, 3
     entropic = EntropicLoss(loss, Optimizer("momentum", {"momentum": b}, batch_size=batch))

@@ -1,4 +1,4 @@
-"""The table of NT-2, and NT-3, without Monte Carlo: every sequence of two labels is summed over."""
+"""Entropic flow and modified equation of the mean without Monte Carlo: every sequence of two labels is summed over."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.prediction import NotApplicable
-from sgdsim.theory.methods.fast_directions import constant_rate
 from sgdsim.theory.methods.gradient_flow import ModifiedMean, along, flow, modified_mean
+from sgdsim.theory.methods.modes import constant_rate
 
 LABELS = (2.2, -0.2)
 START = np.array([1.6, 0.5])
@@ -36,7 +36,7 @@ def make_run(rate: float, optimizer: Optimizer | None = None, loss: Loss = NET) 
 
 
 @lru_cache
-def nt3(rate: float) -> ModifiedMean:
+def modified(rate: float) -> ModifiedMean:
     return modified_mean(make_run(rate))
 
 
@@ -84,7 +84,7 @@ EPOCH = Optimizer(sampling="epoch")
 
 
 def test_gradient_descent_is_of_order_1_by_l_and_2_by_phi() -> None:
-    """NT-2; 0.987 and 1.910 of the handbook over its rates, by least squares."""
+    """Orders 0.987 and 1.910 of the handbook over its rates, by least squares."""
     rates = (0.05, 0.025, 0.0125)
     slopes = []
     for potential in ("loss", "entropic"):
@@ -109,16 +109,16 @@ def test_the_charge_follows_phi_to_second_order_under_independent_sampling() -> 
 
 
 def test_the_plain_mean_follows_nt3_and_not_phi() -> None:
-    """The trap of NT-2: to second order the mean of independent samples is NT-3's alone."""
-    assert orders(lambda rate: gap(mean_of(SINGLE, rate), nt3(rate).mean)) > 1.85
+    """To second order the mean of independent samples is that of the modified equation alone."""
+    assert orders(lambda rate: gap(mean_of(SINGLE, rate), modified(rate).mean)) > 1.85
     assert orders(lambda rate: gap(mean_of(SINGLE, rate), flow(make_run(rate), "entropic")[0])) < 1.3
     assert orders(lambda rate: gap(mean_of(SINGLE, rate), flow(make_run(rate))[0])) < 1.3
 
 
-def test_figures_of_nt3() -> None:
+def test_figures_of_modified() -> None:
     """The handbook's errors of E theta, 9.7e-3 and 2.2e-3 at the rates 0.1 and 0.05, here without Monte Carlo."""
-    errors = [gap(mean_of(SINGLE, rate), nt3(rate).mean) for rate in (0.1, 0.05)]
-    euclidean = [np.linalg.norm(mean_of(SINGLE, rate) - nt3(rate).mean) for rate in (0.1, 0.05)]
+    errors = [gap(mean_of(SINGLE, rate), modified(rate).mean) for rate in (0.1, 0.05)]
+    euclidean = [np.linalg.norm(mean_of(SINGLE, rate) - modified(rate).mean) for rate in (0.1, 0.05)]
     assert errors[0] < 9.7e-3 * 1.05 < euclidean[0] * 1.6
     assert errors[1] < 2.2e-3 * 1.05 < euclidean[1] * 1.6
 
@@ -126,7 +126,7 @@ def test_figures_of_nt3() -> None:
 def test_the_covariance_is_that_of_nt3_to_second_order() -> None:
     def error(rate: float, share: float = 1.0) -> float:
         theta, weights = all_paths(SINGLE, round(TIME / rate), rate)
-        return gap(np.cov(theta, aweights=weights, ddof=0), share * nt3(rate).covariance)
+        return gap(np.cov(theta, aweights=weights, ddof=0), share * modified(rate).covariance)
 
     assert orders(error) == pytest.approx(2.0, abs=0.25)
     assert orders(lambda rate: error(rate, 0.5)) < 1.2
@@ -135,7 +135,7 @@ def test_the_covariance_is_that_of_nt3_to_second_order() -> None:
 def test_nt3_with_weight_decay() -> None:
     optimizer = Optimizer("sgd", {"weight_decay": 0.4})
     assert orders(lambda rate: gap(mean_of(SINGLE, rate, 0.4), modified_mean(make_run(rate, optimizer)).mean)) > 1.8
-    assert gap(mean_of(SINGLE, 0.05, 0.4), nt3(0.05).mean) > 0.05
+    assert gap(mean_of(SINGLE, 0.05, 0.4), modified(0.05).mean) > 0.05
 
 
 def test_nt3_with_batches_of_noise() -> None:

@@ -36,7 +36,7 @@ def curvature(noise: str, formula: str = "h") -> Loss:
     return Loss(f"({formula})*t**2/2", ("t",), {}, {"h": Noise.parse(noise)})
 
 
-# NT-20
+# The Lyapunov exponent
 
 
 def two_points(rate: float, a: float = 0.2, d: float = 1.5) -> float:
@@ -185,7 +185,7 @@ def test_uniform_noise_in_closed_form() -> None:
 
 
 def test_rows_and_noise_together() -> None:
-    """Curvature of a row, plus that of signs, plus normal noise; a sum over rows and signs of NT-20's closed form."""
+    """Curvature of a row, plus that of signs, plus normal noise; its Lyapunov exponent in closed form."""
     loss = Loss(
         "(d + 0.5*r + 0.7*z)*t**2/2", ("t",), {}, {"r": Noise.parse("rademacher"), "z": Noise.parse("normal")},
         data=Data({"d": (0.2, -0.4, 1.5)}),
@@ -232,7 +232,7 @@ def test_noise_of_a_batch_that_enters_through_its_mean() -> None:
 
 
 def test_weight_decay() -> None:
-    """NT-20: E log|1 - eta lam - eta h|, coupled and decoupled alike."""
+    """E log|1 - eta lam - eta h|, coupled and decoupled alike."""
     for kind in ("weight_decay", "decoupled_weight_decay"):
         found = factor(BELL, 0.4, Optimizer("sgd", {kind: 0.5}))
         assert found.lyapunov.value == pytest.approx(bell(0.4, a=0.2 - 0.5), abs=1e-10)
@@ -265,7 +265,7 @@ def test_a_factor_of_zero_is_the_end_of_a_path() -> None:
     assert found.kesten.value == pytest.approx(1.0, rel=1e-9)  # E|A|^k = 2^k/2
 
 
-# NT-28
+# The exponent of the tail
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_nt28_two_points(q: float) -> None:
 
 
 def test_the_variance_ends_where_kappa_is_2() -> None:
-    """NT-27 and NT-28 together: E A^2 = 1 - 2 eta + 3 eta^2 = 1 at eta = 2/3."""
+    """The second moment and the exponent of the tail together: E A^2 = 1 - 2 eta + 3 eta^2 = 1 at eta = 2/3."""
     assert factor(REGRESSION, 2 / 3).power(2.0).value == pytest.approx(1.0, rel=1e-11)
     assert factor(REGRESSION, 0.66).kesten.value > 2 > factor(REGRESSION, 0.67).kesten.value
 

@@ -71,7 +71,7 @@ def test_batches_of_data(sampling: str) -> None:
 
 
 def test_random_curvature_corrects_the_leading_order_by_eta() -> None:
-    """NT-27: response has eta sigma^2/(2 - eta), the law eta sigma^2/(2 - 2 eta): relative error of order 1."""
+    """Linear response has eta sigma^2/(2 - eta), the law eta sigma^2/(2 - 2 eta): relative error of order 1."""
     loss = Loss("h*x**2/2 - e*x", ("x",), {}, {"h": Noise.parse("uniform:0,2"), "e": Noise.parse("normal")})
     errors = []
     for rate in (0.04, 0.02, 0.01):

@@ -404,7 +404,7 @@ def test_nt27_anisotropic_inputs() -> None:
 
 
 def test_which_moments_the_stationary_law_has() -> None:
-    """Moments of order k exist where E|1 - eta x^2|^k < 1: NT-28 has kappa = 5.3, 3.8, 2.9, 1.5 at these rates."""
+    """Moments of order k exist where E|1 - eta x^2|^k < 1: kappa = 5.3, 3.8, 2.9, 1.5 at these rates."""
 
     def cumulants(rate: float) -> tuple[float, ...]:
         loss = CATALOGUE["linear_regression"]([0.0])

@@ -99,7 +99,7 @@ def test_the_energy_of_an_absolute_value_is_exact():
     assert row.rival.predicted < 0.93 * row.predicted
 
 
-def test_a_quadratic_valley_is_ntl_12():
+def test_a_quadratic_valley_has_the_heat_capacity_of_valleys():
     runs = [make_run(anharmonic(2.0, constants={"sigma": s}), 0.4, 0.0, 100) for s in (1.0, 1.5)]
     (secant,) = (row for quantity, row in rows("potential-energy", *runs).items() if "heat capacity" in quantity)
     assert secant.predicted == pytest.approx(equilibrium.heat_capacity_fixed_rate(0.4, 1.0), rel=1e-6)

@@ -15,7 +15,9 @@ from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.prediction import NotApplicable
-from sgdsim.theory.methods.fast_directions import Mode, directions, modes, noise_free_path
+from sgdsim.theory.methods.directions import directions
+from sgdsim.theory.methods.modes import Mode, modes
+from sgdsim.theory.methods.noise_free_path import noise_free_path
 
 NORMAL = {"z": Noise.parse("normal")}
 
@@ -116,15 +118,15 @@ TWO_POINTS = Family(
 def enumerated(request: pytest.FixtureRequest) -> Iterator[tuple[Mode, np.ndarray]]:
     rate, steps, batch, decay, start = CASES[request.param]
     constants = {"a": 1.1, "s": 0.7, "x0": 0.5}
-    run = make_run(
-        quadratic("rademacher", **constants),
-        rate,
-        steps,
-        optimizer=Optimizer("sgd", {"weight_decay": decay}, batch),
-        initial={"x": Noise("two_points", (2.0, start)) if start else 2.0},
-    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(FAMILIES, "two_points", TWO_POINTS)
+        run = make_run(
+            quadratic("rademacher", **constants),
+            rate,
+            steps,
+            optimizer=Optimizer("sgd", {"weight_decay": decay}, batch),
+            initial={"x": Noise("two_points", (2.0, start)) if start else 2.0},
+        )
         yield modes(run)[0], np.array(list(_paths(run, 0.7, start)))
 
 
@@ -178,9 +180,9 @@ def test_the_noise_free_path_is_a_plain_loop() -> None:
     path = noise_free_path(run, ("y",))
     assert path["y"] == pytest.approx(y, rel=1e-12)
     mode = modes(run)[0]
-    assert mode.curvature == pytest.approx(1 + 0.5 * np.square(y), rel=1e-12)
+    assert mode.curvatures == pytest.approx(1 + 0.5 * np.square(y), rel=1e-12)
     v = 0.0
-    for rate, a in zip(mode.rates, mode.curvature[:-1], strict=True):
+    for rate, a in zip(mode.rates, mode.curvatures[:-1], strict=True):
         v = (1 - rate * (a + 0.05)) ** 2 * v + rate**2
     assert mode.cumulants(20)[1] == pytest.approx(v, rel=1e-12)
 
@@ -200,7 +202,7 @@ def test_paths_of_vector_coordinates() -> None:
     loss = Loss("exp(w[1])*w[0]**2/2 + z*w[0] + w[1]", ("w[0]", "w[1]"), {}, NORMAL)
     mode = modes(make_run(loss, initial={"w[1]": 0.0}))[0]
     # The slope of w[1] is 1 where w[0] rests at 0.
-    assert mode.curvature == pytest.approx(np.exp(-0.1 * np.arange(11)), rel=1e-12)
+    assert mode.curvatures == pytest.approx(np.exp(-0.1 * np.arange(11)), rel=1e-12)
 
 
 @pytest.mark.parametrize(

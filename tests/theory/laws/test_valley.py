@@ -1,21 +1,17 @@
-"""The laws against closed forms, quadrature and a plain NumPy simulation, each with a wrong run it must reject."""
+"""Laws of a valley on ensembles of a plain simulation, each with a wrong run to reject."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from sgdsim import theory
-from sgdsim.base.errors import InputError
 from sgdsim.ensemble import Ensemble
 from sgdsim.model import rare_events
-from sgdsim.model.loss import Loss
 from sgdsim.model.losses.river_valley import river_valley
 from sgdsim.model.noise import Noise
 from sgdsim.model.observables import Observable
@@ -25,67 +21,11 @@ from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.prediction import Distance, NotApplicable, Prediction
 from sgdsim.statistics.comparison import Comparison, compare
-from sgdsim.theory import AUTOMATIC, find_law, predict, requirements
+from sgdsim.theory import find_law, predict, requirements
 from sgdsim.theory.laws import equilibrium, valley
-from sgdsim.theory.methods.fast_directions import modes
-from tests.statistics.test_estimators import stacked, synthetic
-
-LAWS = {id: find_law(id) for id in AUTOMATIC[:5]}
-"""Laws of valleys under SGD; of other optimizers in test_theory_optimizers, of charges in test_theory_nt_laws."""
-
-CURVATURES = (0.3, 1.0, 2.2)
-TRAJECTORIES = 64 * 256
-
-
-def walls(curvatures: Sequence[float] = CURVATURES, noise: str = "normal", sigma: float = 1.0) -> Loss:
-    """Walls of fixed curvature, no river."""
-    return river_valley(a=[repr(a) for a in curvatures], c="0", noise=noise, constants={"sigma": sigma})
-
-
-def make_run(loss: Loss, rate: float | str = 0.5, steps: int = 24, **options: object) -> Run:
-    """A run from 1 that records what every law wants."""
-    settings = {"optimizer": Optimizer(), "recorder": Recorder(every=6), "trajectories": TRAJECTORIES} | options
-    initial = dict.fromkeys(loss.parameters, 1.0) | dict(settings.pop("initial", {}))  # type: ignore[call-overload]
-    run = Run(loss=loss, schedule=Schedule(str(rate)), initial=initial, steps=steps, **settings)  # type: ignore[arg-type]
-    return recording(run)
-
-
-def recording(run: Run) -> Run:
-    return replace(run, recorder=run.recorder.merge(requirements(LAWS.values(), run)))
-
-
-DRAWS: Mapping[str, Callable[..., np.ndarray]] = {
-    "normal": lambda rng, size: rng.normal(size=size),
-    "laplace": lambda rng, size: rng.laplace(size=size),
-    "uniform": lambda rng, size: rng.uniform(-1, 1, size=size),
-}
-
-
-def simulate(run: Run, curvatures: Sequence[float] = CURVATURES, seed: int = 1) -> Ensemble:
-    """SGD in independent quadratic walls, by a loop that any reader believes."""
-    rng = np.random.default_rng(seed)
-    n, dimension = run.trajectories, len(curvatures)
-    draw = DRAWS[run.loss.noise["xi[0]"].family]
-    sigma, decay = run.loss.constants["sigma"], run.optimizer.values["weight_decay"]
-    x = np.ones((n, dimension))
-    averages = np.zeros((n, dimension))
-    records, snapshots = [], {}
-    for step in range(run.steps + 1):
-        if step in run.recorder.record_steps(run.steps):
-            named = {f"x[{i}]": x[:, i].copy() for i in range(dimension)}
-            named |= {f"fast_loss_x_{i}": a * x[:, i] ** 2 / 2 for i, a in enumerate(curvatures)}
-            named |= {f"time_average_x_{i}": averages[:, i] * 2 / run.steps for i in range(dimension)}
-            records.append(named)
-        if step in run.recorder.snapshots:
-            snapshots[step] = {f"x[{i}]": x[:, i].copy() for i in range(dimension)}
-        if step < run.steps:
-            noise = draw(rng, (run.optimizer.batch_size, n, dimension)).mean(axis=0)
-            rate = run.schedule.rates(run.steps)[step]
-            x = x - rate * (np.array(curvatures) * x + sigma * noise + decay * x)
-            if step + 1 > run.steps // 2:
-                averages += x
-    steps, known = run.recorder.record_steps(run.steps).tolist(), rare_events.attributes([run])
-    return synthetic(records, steps, snapshots, lanes=64, attributes=known)
+from sgdsim.theory.methods.modes import modes
+from tests.statistics.test_estimators import synthetic
+from tests.theory.laws.valley_runs import CURVATURES, LAWS, make_run, recording, simulate, walls
 
 
 def check(run: Run, ensemble: Ensemble, *laws: str) -> list[Comparison]:
@@ -277,66 +217,6 @@ def test_points_of_a_sweep_beyond_stability_are_named() -> None:
     assert skipped[0].reason.startswith("point 1: x[2] is unstable: eta*a = 2.09")
 
 
-def test_an_unknown_law_has_a_near_match() -> None:
-    with pytest.raises(InputError, match="did you mean 'heat-capacity'"):
-        find_law("heat-capcity")
-
-
-RATES = (0.36, 0.4, 0.44)
-
-
-def sweep(values: Sequence[tuple[float, float]], common: bool) -> tuple[list[Run], Ensemble]:
-    runs = [make_run(walls(sigma=sigma), rate) for rate, sigma in values]
-    seeds = [5] * len(runs) if common else range(len(runs))
-    return runs, stacked([simulate(run, seed=seed) for run, seed in zip(runs, seeds, strict=True)])
-
-
-@pytest.mark.parametrize("common", [True, False])
-def test_heat_capacity_at_fixed_noise(common: bool) -> None:
-    """Six secants and nine fluctuations, Holm at 1e-3 (fixed seed); common noise makes the secants sharp."""
-    runs, ensemble = sweep([(rate, 1.0) for rate in RATES], common)
-    predictions = find_law("heat-capacity").predictions(runs)
-    secants = [row for row in predictions if row.statistic == "secant"]
-    assert len(secants) == 6
-    assert all("fixed noise" in row.quantity and row.point is None for row in secants)
-    rows = compare(ensemble, predictions)
-    assert not [row for row in rows if row.verdict == "disagrees"]
-    leading = [replace(row, predicted=0.5) for row in secants if "x_2" in row.quantity]
-    assert {row.verdict for row in compare(ensemble, leading)} == {"disagrees"}
-    flat = [row.stderr for row in rows if row.statistic == "secant" and "x_0" in row.quantity]
-    assert (max(flat) < 0.03) is common
-    middle = [row.predicted for row in secants if "x_1" in row.quantity]
-    derivative = equilibrium.heat_capacity_fixed_noise(0.4, 1.0)
-    assert np.mean(middle) == pytest.approx(derivative, rel=5e-3)
-
-
-def test_heat_capacity_at_fixed_learning_rate() -> None:
-    runs, ensemble = sweep([(0.4, 1.0), (0.4, 1.2), (0.4, 1.1)], common=True)
-    secants = [row for row in find_law("heat-capacity").predictions(runs) if row.statistic == "secant"]
-    assert [row.quantity for row in secants[:2]] == [
-        "heat capacity dfast_loss_x_0/dT at fixed learning rate, points 0 to 2",
-        "heat capacity dfast_loss_x_0/dT at fixed learning rate, points 2 to 1",
-    ]
-    expected = equilibrium.heat_capacity_fixed_rate(0.4, CURVATURES[2])
-    assert secants[-1].predicted == pytest.approx(expected, rel=1e-6)
-    rows = compare(ensemble, secants)
-    assert {row.verdict for row in rows} <= {"agrees", "inconclusive"}
-    shared = {row.stderr / row.measured for row in rows}
-    assert max(shared) < 0.03
-
-
-def test_a_grid_gives_secants_along_each_axis_only() -> None:
-    runs = [make_run(walls((1.0,), sigma=sigma), rate) for rate in (0.2, 0.4) for sigma in (1.0, 1.1)]
-    quantities = [row.quantity for row in find_law("heat-capacity").predictions(runs) if row.statistic == "secant"]
-    ends = sorted(quantity.split("fixed ")[1] for quantity in quantities)
-    assert ends == [
-        "learning rate, points 0 to 1",
-        "learning rate, points 2 to 3",
-        "noise, points 0 to 2",
-        "noise, points 1 to 3",
-    ]
-
-
 def test_an_adiabatic_valley_agrees_at_the_end() -> None:
     """a(y) on a river that flows: all laws on a plain simulation, false alarm 1e-3 (fixed seed)."""
     constants = {"a0": 1.0, "k": 0.5, "c2": 0.1, "sigma": 0.05}
@@ -372,18 +252,3 @@ def test_predictions_are_plain_numbers() -> None:
     assert "re-derived" in text
     assert all(isinstance(row.predicted, float) for row in predictions)
     assert {mode.parameter for mode in modes(RUNS["gaussian"])} == {"x[0]", "x[1]", "x[2]"}
-
-
-def test_a_law_is_explained():
-    """What `sgdsim show` prints of it: what it says, where it holds, and what it follows from, without our numbers."""
-    for one in theory.LAWS.values():
-        assert len(one.derivation.splitlines()) > 3, one.id
-        assert one.title
-        assert one.holds
-        assert not re.search(r"NTL?-[0-9]", f"{one.derivation} {one.source} {one.holds} {one.title}"), one.id
-
-
-def test_former_ids_lead_to_laws_that_are():
-    assert set(theory.FORMER_IDS.values()) == set(theory.LAWS)
-    for former, id in theory.FORMER_IDS.items():
-        assert find_law(former).id == id

@@ -1,0 +1,76 @@
+"""Expansion of products and powers of sums, whose terms are counted beforehand: SymPy takes 1 ms a term and more."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from sgdsim.base import budget
+from sgdsim.base.errors import InputError, shortened
+
+MAX_TERMS = 10_000
+"""That an expression may be expanded into. A sum of 19 terms to the power of 6 has 134,596."""
+
+
+class TooManyTerms(InputError):
+    """An expression that would be expanded into more than `MAX_TERMS` terms."""
+
+
+def terms(expression: Any) -> float:
+    """An upper bound of the terms that an expression is expanded into.
+
+    Examples
+    --------
+    >>> import sympy
+    >>> x, y = sympy.symbols("x y")
+    >>> terms((x + y + 1) ** 2 * (x - 1))
+    12.0
+    """
+    if expression.is_Add:
+        return float(sum(map(terms, expression.args)))
+    if expression.is_Mul:
+        return math.prod(map(terms, expression.args))
+    if expression.is_Pow and expression.exp.is_Integer and expression.exp > 0:
+        power, of_base = int(expression.exp), terms(expression.base)
+        return math.prod((of_base + i) / (1 + i) for i in range(power))
+    return 1.0
+
+
+def bounded(expression: Any) -> Any:
+    """The expression, if it is not expanded into very many terms.
+
+    Raises
+    ------
+    TooManyTerms
+        Where it would be.
+
+    Examples
+    --------
+    >>> import sympy
+    >>> x, y = sympy.symbols("x y")
+    >>> try:
+    ...     bounded((x + y) ** 20_000)
+    ... except TooManyTerms as error:
+    ...     print(error)
+    (x + y)**20000: has up to 20,001 terms when expanded, expected at most 10,000
+    """
+    count = terms(expression)
+    if count > MAX_TERMS:
+        many = f"{count:,.0f}" if count < 1e9 else f"{count:.0e}"
+        what = shortened(expression, 60)
+        raise TooManyTerms(f"{what}: has up to {many} terms when expanded, expected at most {MAX_TERMS:,}")
+    return expression
+
+
+def expanded(expression: Any) -> Any:
+    """The expression, expanded.
+
+    Raises
+    ------
+    TooManyTerms
+        As `bounded`.
+    """
+    import sympy
+
+    budget.check()
+    return sympy.expand(bounded(expression))

@@ -1,0 +1,115 @@
+"""Noise-free paths: slow parameters along the mean gradient, with which the curvature of a fast direction changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sgdsim.base.errors import InputError
+from sgdsim.formulas.formula import Formula
+from sgdsim.model.loss import Loss
+from sgdsim.model.run import Run
+from sgdsim.model.schedules import Schedule
+from sgdsim.model.starts import Start
+from sgdsim.prediction import NotApplicable
+
+if TYPE_CHECKING:
+    import sympy
+
+
+def noise_free_path(run: Run, names: Iterable[str]) -> Mapping[str, np.ndarray]:
+    """Parameters after 0, 1, … steps of the mean gradient from the mean start, with all they depend on.
+
+    Raises
+    ------
+    NotApplicable
+        Where the mean gradient has no closed form, or the path leaves the numbers.
+
+    Examples
+    --------
+    >>> from sgdsim.model.noise import Noise
+    >>> from sgdsim.model.optimizers import Optimizer
+    >>> loss = Loss("x**2/2 + z*x", ("x",), {}, {"z": Noise.parse("normal")})
+    >>> noise_free_path(Run(loss, Optimizer(), Schedule("0.5"), {"x": 1.0}, 1000, 3), ["x"])["x"]
+    array([1.   , 0.5  , 0.25 , 0.125])
+    """
+    return {name: path[:, 0] for name, path in spread_paths(run, names).items()}
+
+
+def spread_paths(run: Run, names: Iterable[str]) -> Mapping[str, np.ndarray]:
+    """Noise-free paths from the mean start, and from one standard deviation below and above: (steps + 1, 3)."""
+    gradients = _mean_gradients(run.loss, tuple(names))
+    start = tuple((name, *_mean_and_std(run.initial[name])) for name in gradients)
+    return _path(run.loss, start, run.schedule, run.steps, run.optimizer.decay)
+
+
+@lru_cache(maxsize=64)  # every law of every point asks for it
+def _path(
+    loss: Loss, start: tuple[tuple[str, float, float], ...], schedule: Schedule, steps: int, decay: float
+) -> Mapping[str, np.ndarray]:
+    state = {name: mean + std * np.array([0.0, -1.0, 1.0]) for name, mean, std in start}
+    gradients = _mean_gradients(loss, tuple(state))
+    path = {name: np.empty((steps + 1, 3)) for name in state}
+    for step, rate in enumerate((*schedule.rates(steps), 0.0)):
+        for name, value in state.items():
+            path[name][step] = value
+        slopes = {name: evaluate(loss, formula, state) for name, formula in gradients.items()}
+        state = {name: value - rate * (slopes[name] + decay * value) for name, value in state.items()}
+    return path
+
+
+@lru_cache(maxsize=256)
+def _mean_gradients(loss: Loss, names: tuple[str, ...]) -> dict[str, Formula]:
+    """Mean gradients of the named parameters and of all on which these depend, constants put in."""
+    gradients: dict[str, Formula] = {}
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name in gradients:
+            continue
+        try:
+            mean = loss.expectation(loss.gradient[loss.parameters.index(name)]).subs(constants_of(loss))
+        except InputError as error:
+            raise NotApplicable(f"{name} has no noise-free path: {error}") from None
+        gradients[name] = formula_of(loss, mean)
+        waiting += [symbol.name for symbol in mean.free_symbols]
+    return gradients
+
+
+def constants_of(loss: Loss) -> dict[sympy.Symbol, float]:
+    """The constants of a loss, to be put into its expressions."""
+    return {loss.symbols[name]: value for name, value in loss.constants.items()}
+
+
+def _mean_and_std(start: Start) -> tuple[float, float]:
+    return (float(start), 0.0) if isinstance(start, float | int) else (start.moment(1), np.sqrt(start.cumulant(2)))
+
+
+def formula_of(loss: Loss, expression: sympy.Expr) -> Formula:
+    """An expression of parameters as a formula of aliases, so that each coordinate stands on its own."""
+    import sympy
+
+    aliases = {symbol: sympy.Symbol(f"theta_{index}") for index, symbol in enumerate(loss.theta)}
+    try:
+        return Formula.parse(formula_text(expression.xreplace(aliases)), where="noise-free path")
+    except InputError as error:
+        raise NotApplicable(str(error)) from None
+
+
+def formula_text(expression: sympy.Expr) -> str:
+    """An expression as a formula; formulas have no name for Euler's number."""
+    import sympy
+
+    return str(expression.xreplace({sympy.E: sympy.Float(float(sympy.E), 17)}))
+
+
+def evaluate(loss: Loss, formula: Formula, values: Mapping[str, Any]) -> Any:
+    """The value of a formula of aliases."""
+    aliased = {f"theta_{index}": values[name] for index, name in enumerate(loss.parameters) if name in values}
+    try:
+        return formula.evaluate(aliased)
+    except InputError as error:
+        raise NotApplicable(str(error)) from None

@@ -1,0 +1,39 @@
+"""Walls under any optimizer, and what laws say about them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from sgdsim.model.loss import Loss
+from sgdsim.model.noise import Noise
+from sgdsim.model.optimizers import Optimizer
+from sgdsim.model.run import Run
+from sgdsim.model.schedules import Schedule
+from sgdsim.prediction import Prediction
+from sgdsim.theory import find_law
+
+NORMAL = {"z": Noise.parse("normal")}
+
+
+def wall(a: float = 2.0, sigma: float = 0.7, centre: float = 0.0) -> Loss:
+    return Loss("a*(x - x0)**2/2 + s*z*x", ("x",), {"a": a, "s": sigma, "x0": centre}, NORMAL)
+
+
+def make_run(loss: Loss, optimizer: Optimizer, rate: float, start: Any = 0.3, steps: int = 400) -> Run:
+    return Run(loss, optimizer, Schedule(repr(rate)), dict.fromkeys(loss.parameters, start), 1000, steps)
+
+
+def predicted(id: str, run: Run) -> dict[str, Prediction]:
+    """By quantity, with all recorded that the law asks for."""
+    run = replace(run, recorder=run.recorder.merge(find_law(id).requirements(run)))
+    return {row.quantity: row for row in find_law(id).predictions([run])}
+
+
+def optimizer(name: str, **values: float) -> Optimizer:
+    batch = int(values.pop("batch_size", 1))
+    return Optimizer(name, values, batch)
+
+
+def signed(noise: str) -> Loss:
+    return Loss("a*x**2/2 + s*z*x", ("x",), {"a": 2.0, "s": 0.5}, {"z": Noise.parse(noise)})

@@ -17,13 +17,13 @@ from sgdsim.base.files import atomic_file, check_output
 from sgdsim.base.findings import found
 from sgdsim.base.problems import attempt, attempt_all
 from sgdsim.formulas.formula import Formula
-from sgdsim.formulas.names import aliased
+from sgdsim.formulas.names import STEP_NAMES, aliased
 from sgdsim.formulas.vectors import base_name
 from sgdsim.input.file_references import move_files, named_files
 from sgdsim.input.scenario import Scenario
 from sgdsim.input.wording import listed
 from sgdsim.model.loss import Loss
-from sgdsim.model.observables import STEP_NAMES, Observable
+from sgdsim.model.observables import Observable
 from sgdsim.model.recorder import Recorder
 from sgdsim.model.run import Run
 from sgdsim.theory.claims import about_run

@@ -20,12 +20,11 @@ from sgdsim.base.errors import InputError, shortened, unknown_name
 from sgdsim.base.findings import found
 from sgdsim.formulas.expansion import TooManyTerms, bounded, expanded, terms
 from sgdsim.formulas.formula import Formula
-from sgdsim.formulas.names import FormulaError, aliased, check_name, normal, normal_keys
+from sgdsim.formulas.names import STEP_NAMES, FormulaError, aliased, check_name, normal, normal_keys
 from sgdsim.formulas.vectors import base_name, coordinates, gather
 from sgdsim.model.assignments import by_coordinate, moved_by
 from sgdsim.model.data import Data
 from sgdsim.model.noise import Noise
-from sgdsim.model.observables import STEP_NAMES
 from sgdsim.model.states import State, state_coordinates
 from sgdsim.model.symmetry import Symmetry
 

@@ -15,11 +15,11 @@ from sgdsim.base.findings import found
 from sgdsim.base.memory import available_memory
 from sgdsim.base.problems import Problems, attempt
 from sgdsim.formulas.formula import Formula
-from sgdsim.formulas.names import aliased, normal_keys
+from sgdsim.formulas.names import STEP_NAMES, aliased, normal_keys
 from sgdsim.formulas.vectors import base_name
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
-from sgdsim.model.observables import STEP_NAMES, Observable
+from sgdsim.model.observables import Observable
 from sgdsim.model.optimizers import Matrix, Optimizer
 from sgdsim.model.recorder import Histogram, Plane, Recorder, check_measured
 from sgdsim.model.schedules import MOST_STEPS, Schedule

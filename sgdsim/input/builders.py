@@ -443,7 +443,7 @@ def _claim(where: str, entry: Mapping[str, Any], name: str) -> Claim:
         law = theory.find_law(id)
     except InputError as error:
         raise InputError(f"{where}.id: {error}") from None
-    for key in ("order", "at", "curve", "fraction"):
+    for key in ("order", "at", "curve", "fraction", "tolerance"):
         if key in entry:
             raise InputError(f"{where}.{key}: {shown(entry[key])}, expected only with a formula: a law has its own")
     return Claim(law, entry.get("resolution"), expect, asked, entry.get("budget"))

@@ -156,6 +156,7 @@ class PredictTable(Section):
     at: Any = None
     curve: Any = None
     fraction: Any = None
+    tolerance: Any = None
 
 
 TABLES = ("loss", "optimizer", "run", "record", "sweep", "predict")

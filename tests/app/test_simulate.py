@@ -21,7 +21,7 @@ from sgdsim.model.loss import Loss
 LOSS = "(u*w*x - y)**2/2"
 TRAP = ["--loss", LOSS, "--parameter", "u=1.5", "--parameter", "w=normal:0,0.3", "--noise", "x=normal"]
 TRAP += ["--noise", "e=normal:0,0.5", "--define", "y = 0.8*x + e", "--observable", "q = u**2 - w**2"]
-RUN = ["--learning-rate", "0.05", "--batch-size", "4", "--trajectories", "2e3", "--steps", "40", "--every", "20"]
+RUN = ["--learning-rate", "0.05", "--batch-size", "4", "--trajectories", "1e3", "--steps", "40", "--every", "20"]
 WHOLE = [*TRAP, *RUN, "--seed", "7", "--histogram", "q:-4,4,200", "--snapshot", "40", "--snapshot", "20"]
 # As measured: little of it is lost in 40 small steps.
 CLAIM = ["--predict", "mean(q) = 2.11; at=final; resolution=1"]
@@ -45,7 +45,7 @@ learning_rate = 0.05
 batch_size = 4
 
 [run]
-trajectories = 2000
+trajectories = 1000
 steps = 40
 seed = 7
 
@@ -113,7 +113,7 @@ def test_options_mean_what_a_file_means(folder):
     result = sgdsim("simulate", *WHOLE, *CLAIM, "--no-automatic", "--save-scenario", "saved.toml")
     assert (result.exit_code, result.stderr) == (0, "")
     first, header, row, *_ = result.stdout.splitlines()
-    assert first.startswith("results/custom.h5: 2,000 trajectories in ")
+    assert first.startswith("results/custom.h5: 1,000 trajectories in ")
     assert header.split()[:3] == ["id", "quantity", "predicted"]
     assert row.split()[:2] == ["user-1", "mean(q)"]
     assert (folder / "saved.toml").read_text(encoding="utf-8") == FILE
@@ -343,7 +343,7 @@ def test_observables_of_the_step_are_read_like_all_others(folder):
         count = dict(zip(names, file["count"][0], strict=True))
         assert names[-5:] == list(texts)
         assert count["late"] == count["out"] == 0  # they have no value yet
-        assert (file["count"][-1][names.index("late")] == 2000).all()
+        assert (file["count"][-1][names.index("late")] == 1000).all()
 
 
 @pytest.mark.parametrize(

@@ -78,17 +78,22 @@ WRONG: dict[str, Callable[[], Any]] = {
 
 
 OF_THE_HOUSE = {
-    *("Data.moment", "Data.row", "Grid.moment", "Grid.over", "Grid.values", "Noise.draw", "Observable.is_of_step"),
-    *("Loss.charge", "Loss.directions", "Loss.expand", "Loss.expand_step", "Loss.expectation", "Loss.quantities_for"),
-    *(
-        "Optimizer.steps",
-        "Recorder.merge",
-        "Recorder.pairs",
-        "Recorder.record_steps",
-        "Scenario.of",
-        "Scenario.recording",
-    ),
-    *("Symmetry.charge", "Symmetry.directions", "Variable.at", "Variable.rows"),
+    f"{owner}.{method}"
+    for owner, methods in {
+        "Data": "moment row",
+        "Grid": "moment over values",
+        "Loss": "charge directions expand expand_step expectation memory_starts quantities_for reach remembered "
+        "states_in",
+        "Noise": "draw",
+        "Observable": "is_of_step",
+        "Optimizer": "steps",
+        "Prediction": "nearest",
+        "Recorder": "merge pairs record_steps",
+        "Scenario": "of recording",
+        "Symmetry": "charge directions",
+        "Variable": "at rows",
+    }.items()
+    for method in methods.split()
 }
 """Methods that the house calls, with what it has made itself; every other method is tried."""
 
@@ -180,6 +185,8 @@ EXAMPLES: dict[str, Callable[[], dict[str, Any]]] = {
     "Histogram": lambda: {"low": 0.0, "high": 1.0, "bins": 4},
     "Loss": lambda: {"formula": "x**2/2", "parameters": ("x",)},
     "Loss.quantity": lambda: {"name": "hessian_trace"},
+    "State": lambda: {"formula": "x"},
+    "State.parse": lambda: {"text": "x; start=1"},
     "Moment": lambda: {"statistic": "mean", "observable": "x", "step": 4},
     "Noise": lambda: {"family": "normal", "arguments": (0.0, 1.0)},
     "Noise.cumulant": lambda: {"order": 4},

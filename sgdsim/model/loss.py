@@ -148,7 +148,9 @@ class Loss:
                 Formula.parse(part, where=f"loss.direction.{name}").require(known)
         resting = [name for name in self.parameters if name not in moved]
         if resting and not self.formula:
-            raise InputError(f"loss: nothing moves {', '.join(resting)}, expected a loss, or a direction of each")
+            raise InputError(
+                f"loss.formula: nothing moves {', '.join(resting)}, expected a loss, or a direction of each"
+            )
 
     def _check_states(self, known: Iterable[str]) -> None:
         """Refuse unknown names, and next values that are not known when a state takes its own."""

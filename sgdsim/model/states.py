@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sgdsim.base import take
 from sgdsim.base.errors import InputError
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import aliased, normal, parameter_name
@@ -36,6 +37,9 @@ class State:
     formula: str
     start: str = "0"
 
+    def __post_init__(self) -> None:
+        take.settle(self, "state", formula=take.text, start=take.text)
+
     @classmethod
     def parse(cls, text: str, where: str = "state") -> State:
         """Read a state as the user writes it.
@@ -45,7 +49,7 @@ class State:
         InputError
             For what is no formula, with a ``start`` or without.
         """
-        formula, semicolon, option = normal(text).partition(";")
+        formula, semicolon, option = normal(take.text(text, where)).partition(";")
         key, equals, start = option.partition("=")
         if semicolon and not (key.strip() == "start" and equals and start.strip()):
             raise InputError(f"{where}: {text!r}, expected a formula, and perhaps its start: trace/2 + x; start=1")

@@ -270,10 +270,11 @@ def show(loss: str | None, schedule: str | None, steps: int | None, **options: A
     """Print what follows from LOSS, its name or formula, the derivation of a LAW, and the rates of a schedule."""
     from sgdsim.app.loss_report import describe_law, describe_loss, describe_schedule
     from sgdsim.input.subject import loss_of, schedule_of
+    from sgdsim.theory import LAWS
 
     if loss is None and (schedule is None or any(options.values())):
         raise InputError("expected a loss, e.g. sgdsim show 'a*x**2/2 + z*x' --constant a=1 --noise z=normal")
-    texts = [] if loss is None else [describe_law(loss) or describe_loss(loss_of(loss, **options))]
+    texts = [] if loss is None else [describe_law(loss) or describe_loss(loss_of(loss, LAWS, **options))]
     texts += [] if schedule is None else [describe_schedule(schedule_of(schedule), steps)]
     _print("\n\n".join(texts))
 

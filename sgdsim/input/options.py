@@ -297,7 +297,7 @@ def scenario_name(data: Mapping[str, Any]) -> str:
 
 
 _KEY = re.compile(r"^(\s*)(\w+\.\w+)(\[[0-9]+\])?(?:\.((?:[^:\s.\"]|\"[^\"]*\")+))?(?=[:. ])", re.MULTILINE)
-_LAW = re.compile(r"^(\s*)predict\[[0-9]+\]\.id(?=:)", re.MULTILINE)
+_LAW = re.compile(r"^(\s*)predict\[[0-9]+\]\.(?:id|formula)(?=:)", re.MULTILINE)
 
 
 def in_options(problem: str) -> str:

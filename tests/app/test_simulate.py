@@ -252,6 +252,7 @@ def test_files_are_read_before_anything_is_written():
         (["--loss", "u**2 + ww"], "unknown name 'ww': did you mean 'w'?"),
         (["--loss", "river"], "--loss: unknown loss 'river': "),
         (["--predict", "vally"], "  --predict: unknown law 'vally': did you mean 'valley'?"),
+        (["--predict", "mean(u) = file:c.csv"], "  --predict: c.csv: no such file"),
         (["--loss", "2*"], "invalid syntax"),
         (["--parameter", "v=normla:0,1"], "--parameter v: unknown distribution 'normla': did you mean 'normal'?"),
         (["--parameter", "v=nan"], "--parameter v: unknown distribution 'nan'"),

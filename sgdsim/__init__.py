@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sgdsim.model.run import Run
     from sgdsim.model.schedules import Schedule
     from sgdsim.model.starts import Grid
+    from sgdsim.model.states import State
     from sgdsim.model.symmetry import Symmetry
     from sgdsim.prediction import Prediction
     from sgdsim.simulation.run_loop import simulate
@@ -50,6 +51,7 @@ _HOMES = {
     "Scenario": "input.scenario",
     "Schedule": "model.schedules",
     "SgdsimError": "base.errors",
+    "State": "model.states",
     "Symmetry": "model.symmetry",
     "Variable": "ensemble",
     "compare_file": "app.workflow",
@@ -80,6 +82,7 @@ __all__ = [
     "Scenario",
     "Schedule",
     "SgdsimError",
+    "State",
     "Symmetry",
     "Variable",
     "__version__",

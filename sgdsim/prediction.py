@@ -272,6 +272,9 @@ class Prediction:
     assumes
         What it rests on and the ensemble can tell: each is measured, and where one fails the prediction does not hold
         here, unless it was asked for.
+    allowed
+        How far below and above `predicted` the truth may be all the same: of a claim with a tolerance, or of a bound,
+        where one of them is infinite. Zero for a number of a distribution or a tail.
     asked
         Whether the user asked for it, by the name of its law or as a formula; then it is judged whatever its
         conditions come to, which the note tells.
@@ -305,6 +308,7 @@ class Prediction:
     small_name: str = "learning rate"
     series: str = ""
     assumes: tuple[Condition, ...] = ()
+    allowed: tuple[float, float] = (0.0, 0.0)
     asked: bool = True
 
     def __post_init__(self) -> None:
@@ -325,8 +329,21 @@ class Prediction:
             small=take.real,
             series=take.text,
             assumes=take.each(take.of_kind(Condition, "a Condition")),
+            allowed=take.each(take.real),
             asked=take.flag,
         )
+
+    def nearest(self, measured: float) -> float:
+        """The number, of those that are allowed, to which a measured one is nearest.
+
+        Examples
+        --------
+        >>> below = Prediction("user-1", "mean(x) <", Moment("mean", "x", 100), 0.5, allowed=(inf, 0.0))
+        >>> below.nearest(0.3), below.nearest(0.6)
+        (0.3, 0.5)
+        """
+        below, above = self.allowed
+        return min(max(measured, self.predicted - below), self.predicted + above)
 
     @property
     def statistic(self) -> str:

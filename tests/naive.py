@@ -199,3 +199,12 @@ def two_layer_gradient(
     residual = hidden @ second - y
     behind = residual[:, None] * second * (1 - hidden**2)
     return behind.T @ x / len(x), hidden.T @ residual / len(x)
+
+
+def feedback_alignment(
+    first: np.ndarray, second: np.ndarray, x: np.ndarray, y: np.ndarray, feedback: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of ``(second*(first @ x) - y)**2/2``, averaged over rows: the error goes back through a weight of its own."""
+    hidden = x @ first
+    residual = second * hidden - y
+    return feedback * residual @ x / len(x), residual @ hidden / len(x)

@@ -157,12 +157,11 @@ def _option(option: Option) -> Callable[[Any], Any]:
         option.name,
         metavar=option.usage or None,
         help=option.meaning.replace("`", "") + (f"  [default: {option.default}]" if option.default else ""),
-        required=option.required,
         **kinds[option.kind],
     )
 
 
-_LOSS_OPTIONS = ("parameters", "constants", "noise", "definitions", "symmetries", "data")
+_LOSS_OPTIONS = ("parameters", "constants", "noise", "definitions", "directions", "states", "symmetries", "data")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -267,20 +266,25 @@ def info(file: str, digest: bool) -> None:
 @_options("steps", steps={"meaning": "Of the schedule.", "default": "1000, or the length of its file"})
 @_reporting_errors
 def show(loss: str | None, schedule: str | None, steps: int | None, **options: Any) -> None:
-    """Print what follows from LOSS, its name or formula, the derivation of a LAW, and the rates of a schedule."""
+    """Print what follows from LOSS, its name or formula, the derivation of a LAW, and the rates of a schedule.
+
+    Where every parameter has a --direction there need be no LOSS.
+    """
     from sgdsim.app.loss_report import describe_law, describe_loss, describe_schedule
     from sgdsim.input.subject import loss_of, schedule_of
     from sgdsim.theory import LAWS
 
-    if loss is None and (schedule is None or any(options.values())):
+    is_loss = loss is not None or bool(options["directions"])
+    if not is_loss and (schedule is None or any(options.values())):
         raise InputError("expected a loss, e.g. sgdsim show 'a*x**2/2 + z*x' --constant a=1 --noise z=normal")
-    texts = [] if loss is None else [describe_law(loss) or describe_loss(loss_of(loss, LAWS, **options))]
+    law = None if loss is None else describe_law(loss)
+    texts = [law or describe_loss(loss_of(loss, LAWS, **options))] if is_loss else []
     texts += [] if schedule is None else [describe_schedule(schedule_of(schedule), steps)]
     _print("\n\n".join(texts))
 
 
 @main.command()
-@click.argument("subject", metavar="LOSS|SCENARIO|FILE")
+@click.argument("subject", metavar="[LOSS|SCENARIO|FILE]", required=False)
 @_options(
     *_LOSS_OPTIONS,
     *("optimizer", "momentum", "learning_rate", "batch_size", "sampling", "weight_decay", "steps", "settings"),
@@ -291,11 +295,16 @@ def show(loss: str | None, schedule: str | None, steps: int | None, **options: A
 @click.option("--point", type=_Whole(), default=0, show_default=True, help="Of a sweep, the point to explain.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 @_reporting_errors
-def theory(subject: str, point: int, *, as_json: bool, **options: Any) -> None:
-    """Print what theory says about a loss (its name or formula), a scenario, or a FILE that a run has written."""
+def theory(subject: str | None, point: int, *, as_json: bool, **options: Any) -> None:
+    """Print what theory says about a loss (its name or formula), a scenario, or a FILE that a run has written.
+
+    Where every parameter has a --direction there need be no LOSS.
+    """
     from sgdsim.app.theory_report import report_of, to_json, to_text
     from sgdsim.input.subject import scenario_of
 
+    if subject is None and not options["directions"]:
+        raise InputError("expected a loss, a scenario or a file, e.g. sgdsim theory 'a*x**2/2' --constant a=1")
     sections = report_of(scenario_of(subject, **options), point)
     _print(to_json(sections) if as_json else to_text(sections))
 

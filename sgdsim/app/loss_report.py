@@ -66,7 +66,8 @@ def describe_loss(loss: Loss) -> str:
     about += [f"references: {', '.join(loss.references)}"] if loss.references else []
     if loss.name in CATALOGUE:
         about.append(f"arguments, with their defaults: {_arguments(loss.name)}")
-    about += [f"formula: {loss.formula}", f"parameters: {', '.join(loss.parameters)}"]
+    about += [f"formula: {loss.formula}"] if loss.formula else []
+    about.append(f"parameters: {', '.join(loss.parameters)}")
     rows = [] if loss.data is None else [f"{loss.data.rows} rows of {', '.join(loss.columns)}"]
     sections = {
         "constants": [f"{name} = {value:.15g}" for name, value in loss.constants.items()],
@@ -74,10 +75,15 @@ def describe_loss(loss: Loss) -> str:
         "data": rows,
         "definitions": [f"{name} = {_definition(text)}" for name, text in loss.definitions.items()],
         "gradient of a sample": [
-            f"{name}: {value}" for name, value in zip(loss.parameters, loss.gradient, strict=True)
+            f"{name}: {value}"
+            for name, value in zip(loss.parameters, loss.gradient, strict=True)
+            if name not in loss.rules
         ],
-        "population loss": _unless_there_is_none(lambda: [str(loss.population)]),
-        "Hessian of the population loss": _unless_there_is_none(lambda: _hessian(loss)),
+        "direction of a sample, in place of its gradient": [f"{name}: {rule}" for name, rule in loss.rules.items()],
+        "mean direction": _unless_there_is_none(lambda: _mean_rules(loss)),
+        "states": [f"{name} = {state}" for name, state in loss.states.items()],
+        "population loss": _unless_there_is_none(lambda: [str(loss.population)]) if loss.formula else [],
+        "Hessian of the population loss": _unless_there_is_none(lambda: _hessian(loss)) if loss.formula else [],
         "symmetries": [_symmetry(loss, symmetry) for symmetry in loss.symmetries],
         "charges": [f"{name} = {charge}" for name, charge in loss.charges.items()],
     }
@@ -100,6 +106,10 @@ def _unless_there_is_none(lines: Callable[[], list[str]]) -> list[str]:
         return lines()
     except InputError as error:
         return [f"there is none: {error}"]
+
+
+def _mean_rules(loss: Loss) -> list[str]:
+    return [f"{name}: {rule}" for name, rule in loss.population_rules.items()]
 
 
 def _hessian(loss: Loss) -> list[str]:

@@ -26,6 +26,7 @@ from sgdsim.theory.methods.entropic_loss import EntropicLoss
 from sgdsim.theory.methods.gibbs import Gibbs
 from sgdsim.theory.methods.kesten import multiplier, tail_moments
 from sgdsim.theory.methods.moment_recursion import is_affine, recursion
+from sgdsim.theory.potential import require_gradient, require_no_memory
 from sgdsim.theory.quadrature.expectation import Expected
 from sgdsim.theory.quadrature.nested import Numerical
 
@@ -125,7 +126,15 @@ def section(title: str, run: Run) -> Section:
     >>> section("Gibbs law", run).reason
     'there is no noise, and so no temperature'
     """
-    return _section(title, SECTIONS[title], run)
+    return _section(title, partial(_of_gradients, title), run)
+
+
+def _of_gradients(title: str, run: Run) -> Iterable[Entry]:
+    """The entries of a section, which most of them refuse where a parameter moves by another rule than its gradient."""
+    require_no_memory(run)
+    if title not in _OF_ANY_FIELD:
+        require_gradient(run.loss)
+    return SECTIONS[title](run)
 
 
 def report_of(scenario: Scenario, point: int = 0) -> list[Section]:
@@ -463,3 +472,5 @@ SECTIONS: Mapping[str, Callable[[Run], Iterable[Entry]]] = {
     "Collapse and tails": _tails,
 }
 """What is said, by its heading."""
+
+_OF_ANY_FIELD = ("Exact moments of the stationary law", "Exact chain, stationary law")

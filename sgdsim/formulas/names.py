@@ -54,6 +54,10 @@ def formula_error(problem: str, text: str, column: int, where: str, expected: st
     return error
 
 
+STEP_NAMES = frozenset({"learning_rate", "t"})
+"""Of numbers that belong to a step; a loss may have them for its own."""
+
+
 def aliased(text: str) -> str:
     """Write ``next(u)``, ``gradient(u)``, … as names that formulas know.
 

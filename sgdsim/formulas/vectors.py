@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+MOST_COORDINATES = 1024
+"""Of one vector; the kernels spell them out."""
+
 
 def coordinates(name: str, length: int | None) -> tuple[str, ...]:
     """Names of the coordinates of a scalar (length None) or of a vector.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import inf
 from types import NoneType, UnionType
@@ -21,7 +21,7 @@ from sgdsim.base.problems import attempt_all
 from sgdsim.formulas.vectors import base_name
 from sgdsim.input.fields import between, finite, formulas, resolution, whole
 from sgdsim.input.readers import check_free
-from sgdsim.input.schema import KEYS, LossTable, PredictTable, RecordTable, RunTable, SymmetryTable
+from sgdsim.input.schema import BESIDE, KEYS, BesideTable, LossTable, PredictTable, RecordTable, RunTable, SymmetryTable
 from sgdsim.input.wording import shown, validated
 from sgdsim.model.data import read_columns
 from sgdsim.model.loss import Loss
@@ -30,6 +30,7 @@ from sgdsim.model.optimizers import OPTIMIZERS, Optimizer
 from sgdsim.model.recorder import Autocorrelation, Drift, Plane, Recorder, binned
 from sgdsim.model.schedules import Schedule
 from sgdsim.model.starts import Start, stored
+from sgdsim.model.states import State
 from sgdsim.model.symmetry import Symmetry
 from sgdsim.prediction import EXPECTED
 
@@ -73,10 +74,30 @@ def read_loss(section: Mapping[str, Any]) -> tuple[Loss, dict[str, Start]]:
     InputError
         As `build_loss`.
     """
-    return _own_loss(section) if "formula" in section else (_catalogued(section), {})
+    return _own_loss(section) if is_own(section) else (_catalogued(section), {})
+
+
+def is_own(section: Mapping[str, Any]) -> bool:
+    """Whether a ``[loss]`` table is a loss of the user's own: a formula, or directions without a loss.
+
+    Examples
+    --------
+    >>> is_own({"name": "lotka_volterra", "direction": {"x": "y", "y": "-x"}}), is_own({"name": "river_valley"})
+    (True, False)
+    """
+    return "formula" in section or ("direction" in section and section.get("name") not in CATALOGUE)
 
 
 def _catalogued(section: Mapping[str, Any]) -> Loss:
+    section = dict(section)
+    beside = validated(BesideTable, {key: section.pop(key) for key in BESIDE if key in section}, KEYS, ("loss",))
+    loss = _of_catalogue(section)
+    if not beside.direction and not beside.state:
+        return loss
+    return replace(loss, direction=_definitions(beside.direction), states=_states(beside.state))
+
+
+def _of_catalogue(section: Mapping[str, Any]) -> Loss:
     if "name" not in section:
         raise InputError("loss: expected the name of one in the catalogue (sgdsim list losses), or a formula")
     name = section["name"]
@@ -124,20 +145,31 @@ def _own_loss(section: Mapping[str, Any]) -> tuple[Loss, dict[str, Start]]:
     starts, (noise, joint) = own.parameters.value, own.noise.value
     symmetries = attempt_all(partial(_symmetry, entry, tuple(starts)) for entry in own.symmetry.value)
     check_free("define", list(own.define), list(joint))
-    own_definitions = {key: text if isinstance(text, str) else tuple(text) for key, text in own.define.items()}
     loss = Loss(
         formula=own.formula,
         parameters=tuple(starts),
         constants=own.constants,
         noise=noise,
-        definitions={**joint, **own_definitions},
+        definitions={**joint, **_definitions(own.define)},
         symmetries=tuple(symmetries),
         data=None if own.data is None else read_columns(own.data),
+        direction=_definitions(own.direction),
+        states=_states(own.state),
         name=own.name,
         description=own.description,
         references=tuple(own.references),
     )
     return loss, starts
+
+
+def _definitions(texts: Mapping[str, str | list[str]]) -> dict[str, str | tuple[str, ...]]:
+    """Formulas by name, those of a vector as a tuple."""
+    return {key: text if isinstance(text, str) else tuple(text) for key, text in texts.items()}
+
+
+def _states(texts: Mapping[str, str]) -> dict[str, State]:
+    read = attempt_all(partial(State.parse, text, f"loss.state.{name}") for name, text in texts.items())
+    return dict(zip(texts, read, strict=True))
 
 
 def _symmetry(entry: Symmetry | SymmetryTable, parameters: Sequence[str]) -> Symmetry:
@@ -411,7 +443,7 @@ def _claim(where: str, entry: Mapping[str, Any], name: str) -> Claim:
         law = theory.find_law(id)
     except InputError as error:
         raise InputError(f"{where}.id: {error}") from None
-    for key in ("order", "at", "curve", "fraction"):
+    for key in ("order", "at", "curve", "fraction", "tolerance"):
         if key in entry:
             raise InputError(f"{where}.{key}: {shown(entry[key])}, expected only with a formula: a law has its own")
     return Claim(law, entry.get("resolution"), expect, asked, entry.get("budget"))

@@ -17,13 +17,13 @@ from sgdsim.base.files import atomic_file, check_output
 from sgdsim.base.findings import found
 from sgdsim.base.problems import attempt, attempt_all
 from sgdsim.formulas.formula import Formula
-from sgdsim.formulas.names import aliased
+from sgdsim.formulas.names import STEP_NAMES, aliased
 from sgdsim.formulas.vectors import base_name
 from sgdsim.input.file_references import move_files, named_files
 from sgdsim.input.scenario import Scenario
 from sgdsim.input.wording import listed
 from sgdsim.model.loss import Loss
-from sgdsim.model.observables import STEP_NAMES, Observable
+from sgdsim.model.observables import Observable
 from sgdsim.model.recorder import Recorder
 from sgdsim.model.run import Run
 from sgdsim.theory.claims import about_run
@@ -241,14 +241,26 @@ def _replaced(scenario: Scenario) -> set[str]:
     for observable in run.recorder.observables:
         if observable.is_running:
             named |= observable.names & STEP_NAMES
+    for state in run.loss.states.values():
+        named |= Formula.parse(aliased(state.formula)).names & STEP_NAMES
     return named
 
 
 def _check_formulas(run: Run) -> None:
     """Refuse what can be read but is not one number, such as a vector."""
-    checks: list[Callable[[], object]] = [lambda: run.loss.expression]
+    loss = run.loss
+    checks: list[Callable[[], object]] = [lambda: loss.formula and loss.expression]
+    checks.append(lambda: loss.population_rules if run.optimizer.rule.population else loss.rules)
+    checks.append(partial(_expand_states, loss))
     checks += [partial(_expand, run, one) for one in run.recorder.observables]
     attempt_all(checks)
+
+
+def _expand_states(loss: Loss) -> None:
+    import sympy
+
+    loss.remembered({}, {name: loss.symbols[name] for name in loss.parameters}, sympy.Integer(1))
+    loss.memory_starts({})
 
 
 def _expand(run: Run, observable: Observable) -> object:
@@ -262,10 +274,9 @@ def _expand(run: Run, observable: Observable) -> object:
 
 def _names(loss: Loss) -> set[str]:
     """What the formulas of a loss name."""
-    texts = [loss.formula]
-    for definition in loss.definitions.values():
-        texts += [definition] if isinstance(definition, str) else definition
-    return _names_in([*texts, *(text for symmetry in loss.symmetries for text in symmetry.generator.values())])
+    starts = [state.start for state in loss.states.values()]
+    generators = [text for symmetry in loss.symmetries for text in symmetry.generator.values()]
+    return _names_in([*loss.texts, *starts, *generators])
 
 
 def _names_in(texts: Iterable[str]) -> set[str]:

@@ -335,6 +335,8 @@ PARAMETERS = _named(
 )
 CONSTANTS = _named("=", "NAME=NUMBER, e.g. a=1", lambda where, rest, _: read_number(rest, where))
 DEFINITIONS = _named("=", "'NAME = FORMULA', e.g. 'y = 0.8*x + e'", _formula, check=_check_name)
+DIRECTIONS = _named("=", "'NAME = FORMULA', e.g. 'x = x*(b*y - a)'", _formula)
+STATES = _named("=", "'NAME = FORMULA', e.g. 'trace = 0.9*trace + x; start=1'", lambda _, rest, __: rest)
 OBSERVABLES = _named("=", "'NAME = FORMULA', e.g. 'q = u**2 - w**2'", lambda _, rest, __: rest, check=_check_name)
 HISTOGRAMS = _named(
     ":", "NAME:LOW,HIGH,BINS, e.g. q:-4,4,200, or of two u,w:-4,4,50,-2,2,50", _bins, joint=True, overlapping=True

@@ -51,8 +51,6 @@ class Option:
         Further keys that messages call by it.
     short
         Another flag.
-    required
-        Whether it must be given.
     """
 
     flag: str
@@ -66,7 +64,6 @@ class Option:
     of_catalogue: tuple[str, Reader] | None = None
     called: tuple[str, ...] = ()
     short: str = ""
-    required: bool = False
 
     @property
     def name(self) -> str:
@@ -88,7 +85,7 @@ _DECAY = values.number_or_text("a number, or a text such as 0.01:decoupled")
 TABLE: dict[str, list[Option]] = {
     "The loss": [
         Option("--loss", "loss.formula", "FORMULA", "Of one sample; or a name of the catalogue.", _LOSS,
-               of_catalogue=("loss.name", _LOSS), required=True),
+               of_catalogue=("loss.name", _LOSS)),
         Option("--parameter", "loss.parameters", "NAME=VALUE",
                "Initial value, e.g. `u=1.5` or `w=normal:0,0.3`; `w[3]=0` is a vector.", values.PARAMETERS, "texts",
                "parameters", of_catalogue=("run.initial", values.PARAMETERS)),
@@ -99,6 +96,12 @@ TABLE: dict[str, list[Option]] = {
                of_catalogue=("loss.noise", values.noise_or_argument)),
         Option("--define", "loss.define", "'NAME = FORMULA'", "A name for use in the formulas, e.g. `y = 0.8*x + e`.",
                values.DEFINITIONS, "texts", "definitions"),
+        Option("--direction", "loss.direction", "'NAME = FORMULA'",
+               "Moves a parameter in place of its gradient, e.g. `x = x*(b*y - a)`; all of them without a loss.",
+               values.DIRECTIONS, "texts", "directions"),
+        Option("--state", "loss.state", "'NAME = FORMULA; start=FORMULA'",
+               "What a trajectory remembers, e.g. `last = x`, or `trace = trace/2 + x; start=1`; it starts at 0.",
+               values.STATES, "texts", "states"),
         Option("--symmetry", "loss.symmetry", "SYMMETRY", "Of the loss, e.g. `rescale:u:1,w:-1`, or `generator:FILE`.",
                values.each("e.g. rescale:u:1,w:-1"), "texts", "symmetries"),
         Option("--data", "loss.data", "FILE", "Samples are rows of this table, CSV or HDF5.", _FILE),
@@ -206,7 +209,7 @@ def scenario_data(*, settings: Sequence[str] = (), automatic: bool = True, **giv
     automatic
         Whether the laws of the handbook are asked for that are tried on every run.
     **given
-        Of `TABLE`, under their names; ``loss`` must be there.
+        Of `TABLE`, under their names; without a ``loss`` there are directions of all parameters.
 
     Raises
     ------
@@ -293,7 +296,7 @@ def scenario_name(data: Mapping[str, Any]) -> str:
     >>> scenario_name({"loss": {"name": "river_valley"}}), scenario_name({"loss": {"formula": "x**2/2"}})
     ('river_valley', 'custom')
     """
-    return str(data["loss"]["name"]) if "formula" not in data["loss"] else CUSTOM
+    return CUSTOM if "formula" in data["loss"] else str(data["loss"].get("name", CUSTOM))
 
 
 _KEY = re.compile(r"^(\s*)(\w+\.\w+)(\[[0-9]+\])?(?:\.((?:[^:\s.\"]|\"[^\"]*\")+))?(?=[:. ])", re.MULTILINE)
@@ -326,7 +329,7 @@ def _read(given: Mapping[str, Any]) -> dict[str, Any]:
     known = {option.name: option for option in options() if option.key}
     if unknown := given.keys() - known.keys():
         raise TypeError(f"unknown options {', '.join(sorted(unknown))}, expected some of {', '.join(known)}")
-    catalogued = given["loss"].strip().isidentifier()
+    catalogued = (given.get("loss") or "").strip().isidentifier()
     asked = [option for name, option in known.items() if _is_given(given.get(name))]
     found = attempt_all(partial(_read_one, option, given[option.name], catalogued) for option in asked)
     data: dict[str, Any] = {"loss": {}, "optimizer": {}, "run": {}}
@@ -384,6 +387,8 @@ def _check_complete(scenario: Mapping[str, Any]) -> None:
     """Refuse what lacks something that has no default."""
     run, optimizer, sweep = (scenario.get(name, {}) for name in ("run", "optimizer", "sweep"))
     missing = []
+    if not scenario["loss"].keys() & {"formula", "name", "direction"}:
+        missing.append("--loss: is missing, expected a formula, a name, or a --direction of each parameter")
     if "learning_rate" not in optimizer and not _is_swept(sweep, "learning_rate"):
         missing.append("--learning-rate: is missing, expected a number or a schedule such as cosine:0.1,0.001")
     if "trajectories" not in run and "from" not in run:

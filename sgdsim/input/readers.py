@@ -9,7 +9,7 @@ from typing import TypeVar
 from sgdsim.base.errors import InputError
 from sgdsim.base.problems import attempt_all
 from sgdsim.formulas.names import parameter_name
-from sgdsim.formulas.vectors import base_name, coordinates
+from sgdsim.formulas.vectors import MOST_COORDINATES, base_name, coordinates
 from sgdsim.input.wording import shown
 from sgdsim.model.noise import Noise, correlated_normal
 from sgdsim.model.observables import Observable
@@ -18,8 +18,6 @@ from sgdsim.model.starts import Start, level_set, start_from
 
 T = TypeVar("T")
 U = TypeVar("U")
-
-_MOST_COORDINATES = 1024  # of one vector; the kernels spell them out
 
 
 def read_starts(where: str, values: Mapping[str, float | str]) -> dict[str, Start]:
@@ -128,8 +126,8 @@ def _by_coordinate(where: str, values: Mapping[str, T], read: Callable[[str, T],
 
     def coordinate(key: str, value: T) -> dict[str, U]:
         name, length = parameter_name(key, f"{where}.{key}")
-        if length is not None and length > _MOST_COORDINATES:
-            raise InputError(f"{where}.{key}: {length} coordinates, expected at most {_MOST_COORDINATES}")
+        if length is not None and length > MOST_COORDINATES:
+            raise InputError(f"{where}.{key}: {length} coordinates, expected at most {MOST_COORDINATES}")
         one_by_one = length is None or f"{name}[0]" in values
         return dict.fromkeys((key,) if one_by_one else coordinates(name, length), read(f"{where}.{key}", value))
 

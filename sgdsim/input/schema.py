@@ -65,10 +65,17 @@ def _read_symmetries(entries: Sequence[Any]) -> list[Symmetry | SymmetryTable]:
     return attempt_all(partial(read, index, entry) for index, entry in enumerate(entries))
 
 
-class LossTable(Section):
+class BesideTable(Section):
+    """What ``[loss]`` may say beside any loss, one of the catalogue too."""
+
+    direction: dict[str, FormulaTexts] = {}
+    state: dict[str, FormulaText] = {}
+
+
+class LossTable(BesideTable):
     """``[loss]`` of a formula; of a loss of the catalogue, the keys are the arguments of that."""
 
-    formula: FormulaText
+    formula: FormulaText = ""
     parameters: Annotated[Made, Makes(dict[str, StartValue], partial(read_starts, "loss.parameters"))]
     constants: dict[str, Number] = {}
     noise: Annotated[Made, Makes(dict[str, str], read_noise)] = Made({}, ({}, {}))
@@ -149,10 +156,14 @@ class PredictTable(Section):
     at: Any = None
     curve: Any = None
     fraction: Any = None
+    tolerance: Any = None
 
 
 TABLES = ("loss", "optimizer", "run", "record", "sweep", "predict")
 """Tables at the top of a scenario."""
+
+BESIDE = tuple(BesideTable.model_fields)
+"""Keys that ``[loss]`` may have beside those of a loss of the catalogue."""
 
 TOP = (*About.model_fields, *TABLES, "part")
 """All keys at the top of a scenario."""

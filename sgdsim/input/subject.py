@@ -13,7 +13,7 @@ from sgdsim.base.files import about
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import normal
 from sgdsim.formulas.vectors import base_name
-from sgdsim.input.builders import build_loss, build_schedule
+from sgdsim.input.builders import build_loss, build_schedule, is_own
 from sgdsim.input.file_references import inline_files
 from sgdsim.input.loading import load_scenario, scenario_from
 from sgdsim.input.option_values import RATE
@@ -30,15 +30,15 @@ _NAME = re.compile(r"[^\W\d][\w-]*")
 _START = 1.0  # of every parameter that the user gives none for
 
 
-def scenario_of(subject: str, **options: Any) -> Scenario:
+def scenario_of(subject: str | None, **options: Any) -> Scenario:
     """The scenario that a loss with options, a scenario or a file means; what is not given has a default.
 
     Parameters
     ----------
     subject
         A file that a run has written, a scenario file, the name of a shipped scenario, the name of a loss of the
-        catalogue, or a formula. What is a scenario and a loss is taken for the scenario, unless options say more
-        about the loss.
+        catalogue, or a formula; None where options have directions of all parameters. What is a scenario and a loss
+        is taken for the scenario, unless options say more about the loss.
     options
         As `sgdsim.input.options.scenario_data`; of a scenario ``settings`` alone.
 
@@ -53,6 +53,8 @@ def scenario_of(subject: str, **options: Any) -> Scenario:
     {'x': 1.0}
     """
     given = _given(options)
+    if subject is None:
+        return _of_loss(None, given)
     path = Path(subject)
     if path.suffix in (".h5", ".hdf5"):
         return _of_file(path, given)
@@ -61,13 +63,13 @@ def scenario_of(subject: str, **options: Any) -> Scenario:
     return _of_loss(subject, given)
 
 
-def loss_of(subject: str, also: Iterable[str] = (), **options: Any) -> Loss:
+def loss_of(subject: str | None, also: Iterable[str] = (), **options: Any) -> Loss:
     """A loss of the catalogue, or a formula whose names are parameters unless options explain them.
 
     Parameters
     ----------
     subject
-        A name of the catalogue, or a formula.
+        A name of the catalogue, or a formula; None where options have directions of all parameters.
     also
         Ids of laws, which the subject may be a misspelling of.
     options
@@ -86,10 +88,10 @@ def loss_of(subject: str, also: Iterable[str] = (), **options: Any) -> Loss:
     given = _given(options)
     _check_known(subject, "law", also)
     table = loss_table(loss=subject, **given)
-    if "name" in table and "parameters" in given:
-        raise InputError(f"--parameter: {subject.strip()} has parameters of its own")
+    if not is_own(table) and "parameters" in given:
+        raise InputError(f"--parameter: {table['name']} has parameters of its own")
     try:
-        if "formula" in table and "parameters" not in given:
+        if is_own(table) and "parameters" not in given:
             table["parameters"] = _unexplained(table)
         return build_loss(inline_files({"loss": table})["loss"])
     except InputError as error:
@@ -133,7 +135,7 @@ def _of_scenario(subject: str, options: Mapping[str, Any]) -> Scenario:
     return load_scenario(subject, read_settings(options.get("settings", ())))
 
 
-def _of_loss(subject: str, options: Mapping[str, Any]) -> Scenario:
+def _of_loss(subject: str | None, options: Mapping[str, Any]) -> Scenario:
     _check_known(subject, "scenario", shipped().keys() - {subject})
     # As settings, the first of which lose against those of the user.
     settings = (*_DEFAULTS, *options.get("settings", ()))
@@ -154,12 +156,12 @@ def _given(options: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _check_known(subject: str, kind: str, others: Iterable[str]) -> None:
+def _check_known(subject: str | None, kind: str, others: Iterable[str]) -> None:
     """Refuse the name of no loss, by the near match among losses and names of another kind.
 
     With a hyphen it may be a difference, which is a formula, unless a name with a hyphen is very near.
     """
-    name = subject.strip()
+    name = (subject or "").strip()
     if not _NAME.fullmatch(name) or name in CATALOGUE:
         return
     kinds = {**dict.fromkeys(others, kind), **dict.fromkeys(CATALOGUE, "loss")}
@@ -175,7 +177,7 @@ def _check_known(subject: str, kind: str, others: Iterable[str]) -> None:
 def _started(data: dict[str, Any]) -> dict[str, Any]:
     """The scenario with a start for every parameter."""
     loss = data["loss"]
-    if "formula" in loss:
+    if is_own(loss):
         return {**data, "loss": {**loss, "parameters": {**_unexplained(loss), **loss.get("parameters", {})}}}
     names = build_loss(inline_files({"loss": loss})["loss"]).parameters
     return {
@@ -188,10 +190,12 @@ def _unexplained(loss: Mapping[str, Any]) -> dict[str, float]:
     """Parameters that start at 1: all names in the formulas of a loss that are nothing else, in their order."""
     if "data" in loss:
         raise InputError("loss.data: name the parameters too, e.g. --parameter w=1")
-    tables = [loss.get(key, {}) for key in ("constants", "noise", "define")]
+    tables = [loss.get(key, {}) for key in ("constants", "noise", "define", "state")]
     explained = {base_name(name) for table in tables for names in table for name in names.split(",")}
-    definitions = loss.get("define", {}).values()
-    texts = [loss["formula"], *(part for text in definitions for part in ([text] if isinstance(text, str) else text))]
+    direction = loss.get("direction", {})
+    several = [*direction, *direction.values(), *loss.get("define", {}).values()]
+    texts = [loss["formula"]] if "formula" in loss else []
+    texts += [part for text in several for part in ([text] if isinstance(text, str) else text)]
     names = set[str]().union(*(Formula.parse(text, where="the loss").names for text in texts)) - explained
     whole = normal(" ".join(texts))
     found = {}

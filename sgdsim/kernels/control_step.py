@@ -83,7 +83,7 @@ def step_of(
     check(loss, optimizer)
     n, matrix = len(loss.theta), optimizer.matrix(loss)
     matrix = sympy.eye(n) if matrix is None else matrix
-    theta, slope = sympy.Matrix(loss.theta), sympy.Matrix([loss.population.diff(symbol) for symbol in loss.theta])
+    theta, slope = sympy.Matrix(loss.theta), sympy.Matrix(loss.population_gradient)
     decay, decoupled = hyperparameters["weight_decay"], hyperparameters["decoupled_weight_decay"]
     mean = theta - learning_rate * (matrix * (slope + decay * theta) + decoupled * theta)
     deviation = -learning_rate * (matrix * (sympy.Matrix(gradient) - slope))
@@ -113,6 +113,8 @@ def check(loss: Loss, optimizer: Optimizer) -> None:
         raise InputError(f"a control needs plain sgd, not {optimizer.name}")
     if optimizer.sampling == "epoch":
         raise InputError("a control needs steps that are independent, expected another sampling than epoch")
+    if loss.recalled:
+        raise InputError(f"a control needs steps of the parameters alone, not of {', '.join(loss.recalled)}")
     if not loss.random:
         raise InputError("a control needs noise, of which this loss has none")
 
@@ -140,7 +142,7 @@ def gradient_covariance(loss: Loss, optimizer: Optimizer) -> sympy.ImmutableMatr
         share *= (loss.data.rows - batch) / sympy.Integer(max(loss.data.rows - 1, 1))
     covariance = sympy.zeros(n, n)
     try:
-        slope = [loss.population.diff(symbol) for symbol in loss.theta]
+        slope = loss.population_gradient
         for i, j in pairs(n):
             second = loss.expectation(expanded(loss.gradient[i] * loss.gradient[j]))
             covariance[i, j] = covariance[j, i] = share * sympy.factor_terms(expanded(second - slope[i] * slope[j]))

@@ -69,13 +69,13 @@ class Program:
 
     @property
     def n_variables(self) -> int:
-        """State variables of one trajectory: parameters, optimizer state, running observables."""
+        """State variables of one trajectory: parameters, states, optimizer state, running observables."""
         return self.first_running + sum(map(_rows, self.running))
 
     @property
     def first_running(self) -> int:
         """Which variable the first running observable is."""
-        return len(self.loss.parameters) * (1 + len(self.optimizer.rule.state))
+        return len(self.loss.carried) + len(self.loss.parameters) * len(self.optimizer.rule.state)
 
     @property
     def running_rows(self) -> tuple[int, ...]:
@@ -134,7 +134,9 @@ class Program:
         values: dict[str, float] = {}
         for name, start in self.initial.items():
             values.update(runtime_arguments(name, start) if isinstance(start, Noise) else {name: start})
-        return values
+        loss = self.loss
+        named = loss.reach(name for state in loss.states.values() for name in Formula.parse(state.start).names)
+        return values | {name: value for name, value in loss.constants.items() if base_name(name) in named}
 
     def constant_array(self) -> np.ndarray:
         """The values of `constants`, shape (constant,)."""
@@ -190,7 +192,7 @@ class Program:
     @property
     def path_rows(self) -> int:
         """Rows that a step leaves behind for them: the state before it and the gradient of the batch."""
-        return 2 * len(self.loss.parameters) if self.of_step else 0
+        return len(self.loss.carried) + len(self.loss.parameters) if self.of_step else 0
 
     def data_array(self) -> np.ndarray:
         """The columns of the data set one after the other, shape (column * row,)."""
@@ -201,6 +203,8 @@ class Program:
         """All that decides the kernel's text, as plain data for hashing; no run-time numbers."""
         return {
             "formula": self.loss.formula,
+            "direction": list(self.loss.direction.items()),
+            "states": [(name, str(state)) for name, state in self.loss.states.items()],
             "definitions": list(self.loss.definitions.items()),
             "parameters": self.loss.parameters,
             "noise": [
@@ -235,8 +239,7 @@ class Program:
     def _texts(self) -> list[str]:
         """All formulas that the kernels compute."""
         loss = self.loss
-        texts = [loss.formula, *(observable.formula for observable in self.observables)]
-        texts += [part for text in loss.definitions.values() for part in ((text,) if isinstance(text, str) else text)]
+        texts = [*loss.texts, *(observable.formula for observable in self.observables)]
         texts += [text for symmetry in loss.symmetries for text in symmetry.generator.values()]
         return texts + self._entries()
 

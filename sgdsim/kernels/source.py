@@ -14,7 +14,7 @@ from pathlib import Path
 import sympy
 
 from sgdsim.formulas.formula import Formula
-from sgdsim.formulas.symbolic import derivative, exact
+from sgdsim.formulas.symbolic import exact
 from sgdsim.kernels import control_step, reverse
 from sgdsim.kernels.draws import MIRRORS, MIRRORS_OF, Draws
 from sgdsim.kernels.fused import fused
@@ -260,7 +260,7 @@ class _Writer:
         # Where all is compiled together, formulas are called by their names; see `interface`.
         self._first = "formula, " if direct else ""
         self.state = [
-            *self.loss.parameters,
+            *self.loss.carried,
             *(f"{variable}.{name}" for variable in program.optimizer.rule.state for name in self.loss.parameters),
         ]
         self.names = {name: f"s_{i}" for i, name in enumerate(self.state)}
@@ -316,6 +316,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         starts = {name: start for name, start in self.program.initial.items() if isinstance(start, Noise)}
         values, body = self._noise(starts, self.layout.starts, "0", names)
         outputs = [values.get(name, sympy.Symbol(name, real=True)) for name in self.loss.parameters]
+        outputs += self.loss.memory_starts(dict(zip(self.loss.theta, outputs, strict=True))).values()
         body += self._statements(names, {f"state[{i} * LANES + lane]": value for i, value in enumerate(outputs)})
         body += [f"state[{i} * LANES + lane] = REAL(0.0)" for i in range(len(outputs), len(self.state))]
         rest = range(len(self.state), self.program.n_variables)
@@ -328,7 +329,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         return self._called("initial_state", "state, deviates, arguments", [*loads, *_lanes(body)])
 
     def _update(self) -> str:
-        """One step of every lane: the batch's mean gradient, then the optimizer's assignments."""
+        """One step of every lane: the batch's mean gradient, then the optimizer's assignments, and those of states."""
         batch_size = self.program.optimizer.batch_size
         names = dict(self.names)
         sweep, gradient, loads = self._sample_gradient(names)
@@ -337,7 +338,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
             sums = {f"sums[{i} * LANES + lane]": entry for i, entry in enumerate(gradient)}
             lines += _lanes([f"{target} = REAL(0.0)" for target in sums])
             body = [
-                *self._load_state(self.loss.parameters),
+                *self._load_state(self.loss.carried),
                 *loads,
                 *self._statements(names, sums, "+=", sweep),
             ]
@@ -348,12 +349,11 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
             loads = [f"g_{i} = sums[{i} * LANES + lane] / REAL({batch_size})" for i in range(len(gradient))]
         shared = self._load_shared(names)
         loads += self._load_kicks(names)
-        targets = {
-            f"state[{self.state.index(name)} * LANES + lane]": value
-            for name, value in self._optimizer_updates(gradient).items()
-        }
+        updates = self._optimizer_updates(gradient)
+        updates |= self._remembered(updates, gradient)
+        targets = {f"state[{self.state.index(name)} * LANES + lane]": value for name, value in updates.items()}
         if self.program.path_rows:
-            rows = (*self.loss.theta, *gradient)
+            rows = (*(self.loss.symbols[name] for name in self.loss.carried), *gradient)
             targets = {f"path[{i} * LANES + lane]": value for i, value in enumerate(rows)} | targets
         lines += _lanes([*self._load_state(self.state), *loads, *self._statements(names, targets, "=", sweep)])
         arguments = "state, deviates, kicks, rows, data, path, sums, table, constants"
@@ -362,28 +362,32 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
     def _sample_gradient(self, names: dict[str, str]) -> tuple[Assignments, list[sympy.Expr], list[str]]:
         """The gradient of one sample, or of the population, after what is assigned first, and the lines of loads."""
         if self.program.optimizer.rule.population:
-            return *self._gradient(self.loss.population, {}, names), []
+            return *self._gradient({}, names), []
         sample = "sample" if self.program.optimizer.batch_size > 1 else "0"
         values, loads = self._noise(self.loss.noise, self.layout.draws, sample, names)
         loads += self._load_row(sample, names)
         noise = {self.loss.symbols[name]: value for name, value in values.items()}
-        return *self._gradient(self.loss.expression, noise, names), loads
+        return *self._gradient(noise, names), loads
 
     def _gradient(
-        self, expression: sympy.Expr, noise: Mapping[sympy.Symbol, sympy.Expr], names: Mapping[str, str]
+        self, noise: Mapping[sympy.Symbol, sympy.Expr], names: Mapping[str, str]
     ) -> tuple[Assignments, list[sympy.Expr]]:
-        theta = self.loss.theta
-        if len(theta) >= MANY:
-            return self._swept(expression.xreplace(noise), names)
-        if expression is self.loss.expression:
-            slopes = self.loss.gradient
-        else:
-            slopes = tuple(derivative(expression, symbol) for symbol in theta)
-        return [], [sympy.factor_terms(slope.xreplace(noise)) for slope in slopes]
+        loss, population = self.loss, self.program.optimizer.rule.population
+        rules = loss.population_rules if population else loss.rules
+        free = [symbol for symbol in loss.theta if symbol.name not in rules]
+        if len(free) < MANY:
+            slopes = loss.population_gradient if population else loss.gradient
+            return [], [sympy.factor_terms(slope.xreplace(noise)) for slope in slopes]
+        expression = loss.population if population else loss.expression
+        assignments, swept = self._swept(expression.xreplace(noise), free, names)
+        found = {name: sympy.factor_terms(rule.xreplace(noise)) for name, rule in rules.items()}
+        found |= {symbol.name: slope for symbol, slope in zip(free, swept, strict=True)}
+        return assignments, [found[name] for name in loss.parameters]
 
-    def _swept(self, expression: sympy.Expr, names: Mapping[str, str]) -> tuple[Assignments, list[sympy.Expr]]:
+    def _swept(
+        self, expression: sympy.Expr, theta: Sequence[sympy.Symbol], names: Mapping[str, str]
+    ) -> tuple[Assignments, list[sympy.Expr]]:
         """The gradient by one sweep, under the names of the text, on whose order its order hangs."""
-        theta = self.loss.theta
         text = {symbol: _symbol(names[symbol.name]) for symbol in {*theta, *expression.free_symbols}}
         back = {new: old for old, new in text.items()}
         numbered = (_symbol(f"sweep.{i}") for i in itertools.count())
@@ -453,6 +457,18 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
             updates[name] = final.expression({**values, "xi": _symbol(f"optimizer.xi.{name}")})
         return updates
 
+    def _remembered(self, updates: Mapping[str, sympy.Expr], gradient: Sequence[sympy.Expr]) -> dict[str, sympy.Expr]:
+        """The next value of every state; the noise in it is that of the one sample of a step."""
+        loss = self.loss
+        if not loss.memory:
+            return {}
+        after = {symbol: updates[symbol.name] for symbol in loss.theta}
+        slopes = dict(zip(loss.parameters, gradient, strict=True))
+        found = loss.remembered(after, slopes, _symbol("optimizer.learning_rate"))
+        values, _ = self._noise(loss.noise, self.layout.draws, "0", {})
+        noise = {loss.symbols[name]: value for name, value in values.items()}
+        return {name: value.xreplace(noise) for name, value in found.items()}
+
     def _accumulate(self) -> str:
         """Add a step's share to each running observable."""
         lines: list[str] = []
@@ -465,7 +481,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
                 share, loads = self._share_of_step(observable, names)
             else:
                 share = self.loss.expand(observable.formula, where=f"observable {observable.name!r}")
-                loads = self._load_state(self.loss.parameters)
+                loads = self._load_state(self.loss.carried)
             row = self.program.running_rows[i]
             place = f"state[{row} * LANES + lane]"
             body = [*loads, *self._statements(names, {"share": share})]
@@ -487,14 +503,14 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
 
     def _share_of_step(self, observable: Observable, names: dict[str, str]) -> tuple[sympy.Expr, list[str]]:
         """What a step adds to an observable that speaks of the step, and the lines that load what it needs."""
-        loss, n = self.loss, len(self.loss.parameters)
-        after = {symbol: _symbol(f"next.{symbol.name}") for symbol in loss.theta}
+        loss = self.loss
+        after = {loss.symbols[name]: _symbol(f"next.{name}") for name in loss.carried}
         gradient = {name: _symbol(f"gradient.{name}") for name in loss.parameters}
         where, rate = f"observable {observable.name!r}", _symbol("optimizer.learning_rate")
         share = loss.expand_step(observable.formula, where, after, gradient, rate)
         before, gradients = self._load_path(names)
-        loads = [*before, *(f"n_{i} = state[{i} * LANES + lane]" for i in range(n)), *gradients]
-        names |= {f"next.{name}": f"n_{i}" for i, name in enumerate(loss.parameters)}
+        loads = [*before, *(f"n_{i} = state[{i} * LANES + lane]" for i in range(len(after))), *gradients]
+        names |= {f"next.{name}": f"n_{i}" for i, name in enumerate(loss.carried)}
         if _symbol("optimizer.t") in share.free_symbols:
             names["optimizer.t"] = "t"
         if share.free_symbols & {loss.symbols[name] for name in loss.random}:
@@ -505,10 +521,10 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
 
     def _load_path(self, names: dict[str, str]) -> tuple[list[str], list[str]]:
         """The state before the step, and the gradient of the batch."""
-        n = len(self.loss.parameters)
+        n = len(self.loss.carried)
         names |= {f"gradient.{name}": f"g_{i}" for i, name in enumerate(self.loss.parameters)}
         loads = [f"s_{i} = path[{i} * LANES + lane]" for i in range(n)]
-        return loads, [f"g_{i} = path[{n + i} * LANES + lane]" for i in range(n)]
+        return loads, [f"g_{i} = path[{n + i} * LANES + lane]" for i in range(len(self.loss.parameters))]
 
     def _control(self, observable: Observable, row: int) -> list[str]:
         """Add the start's share, or a step's, to the control of an observable."""
@@ -547,7 +563,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         ]
         # `&`, not `and`: a branch would keep the loop scalar.
         alive = " & ".join(f"(abs(s_{i}) <= LIMIT)" for i in range(len(self.loss.parameters)))
-        body = [*self._load_state(self.loss.parameters), f"dead = not ({alive})"]
+        body = [*self._load_state(self.loss.carried), f"dead = not ({alive})"]
         body += self._statements(self.names, outputs)
         body += [f"values[{i} * LANES + lane] = NAN if dead else {value}" for i, value in enumerate(values)]
         return self._called("observe", "state, values, constants", [*self._load_constants(), *_lanes(body)])

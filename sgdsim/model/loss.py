@@ -1,4 +1,7 @@
-"""A loss is a formula; the gradient, the Hessian, the population loss and exact expectations follow from it."""
+"""A loss is a formula; the gradient, the Hessian, the population loss and exact expectations follow from it.
+
+A parameter may move by a rule of its own instead: its direction then stands where its gradient would.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,12 @@ from sgdsim.base.errors import InputError, shortened, unknown_name
 from sgdsim.base.findings import found
 from sgdsim.formulas.expansion import TooManyTerms, bounded, expanded, terms
 from sgdsim.formulas.formula import Formula
-from sgdsim.formulas.names import FormulaError, aliased, check_name, normal, normal_keys
+from sgdsim.formulas.names import STEP_NAMES, FormulaError, aliased, check_name, normal, normal_keys
 from sgdsim.formulas.vectors import base_name, coordinates, gather
+from sgdsim.model.assignments import by_coordinate, moved_by
 from sgdsim.model.data import Data
 from sgdsim.model.noise import Noise
+from sgdsim.model.states import State, state_coordinates
 from sgdsim.model.symmetry import Symmetry
 
 if TYPE_CHECKING:
@@ -43,7 +48,7 @@ class Loss:
     Parameters
     ----------
     formula
-        The loss of one sample.
+        The loss of one sample; empty where every parameter has a direction.
     parameters
         Coordinates in the user's order; a vector by its coordinates ``w[0]``, ``w[1]``, ….
     constants
@@ -56,6 +61,11 @@ class Loss:
         Declared symmetries.
     data
         A finite data set, of which a sample is one row.
+    direction
+        What takes the place of the gradient of a sample, by parameter or coordinate: formulas of what the loss may
+        name; a tuple is a vector.
+    states
+        What a trajectory remembers, by name; ``trace[3]`` is a vector of three.
     name, description, references
         For people.
 
@@ -63,7 +73,8 @@ class Loss:
     ------
     InputError
         For a name used twice, a name that no formula can use, a constant that is not finite, a formula
-        with an unknown name, or a declared symmetry that the loss does not have.
+        with an unknown name, a declared symmetry that the loss does not have, a parameter that nothing moves, or a
+        state that reads the next value of a later one.
 
     Examples
     --------
@@ -81,6 +92,8 @@ class Loss:
     definitions: Mapping[str, Definition] = field(default_factory=dict)
     symmetries: tuple[Symmetry, ...] = ()
     data: Data | None = None
+    direction: Mapping[str, Definition] = field(default_factory=dict)
+    states: Mapping[str, State] = field(default_factory=dict)
     name: str = "custom"
     description: str = ""
     references: tuple[str, ...] = ()
@@ -100,27 +113,60 @@ class Loss:
             definitions=take.by_name(_definition),
             symmetries=take.each(take.of_kind(Symmetry, "a Symmetry, such as Symmetry.parse('sign:u')")),
             data=take.optional(take.of_kind(Data, "a Data or None")),
+            direction=take.by_name(_definition),
+            states=take.by_name(take.of_kind(State, "a State, such as State.parse('x; start=1')")),
             name=take.text,
             description=take.text,
             references=take.each(take.text),
         )
         object.__setattr__(self, "parameters", tuple(map(normal, self.parameters)))
-        for kind in ("constants", "noise", "definitions"):
+        for kind in ("constants", "noise", "definitions", "direction", "states"):
             object.__setattr__(self, kind, normal_keys(getattr(self, kind), f"loss.{kind}"))
         if not self.parameters:
             raise InputError("loss.parameters: a loss needs at least one parameter")
         self._check_names()
-        known = {base_name(name) for name in (*self.parameters, *self.constants, *self.random)}
+        known = {base_name(name) for name in (*self.carried, *self.constants, *self.random)}
         for name, text in self.definitions.items():
             for part in _parts(text):
                 Formula.parse(part, where=f"loss definition {name!r}").require(known)
             known.add(name)
-        Formula.parse(self.formula, where="loss formula").require(known)
+        if self.formula:
+            Formula.parse(self.formula, where="loss formula").require(known)
+        self._check_direction(known)
+        self._check_states(known)
         if self.symmetries:
             found(["symmetries", self.plain], self._check_symmetries)
 
     def __hash__(self) -> int:
         return hash((self.formula, self.parameters))
+
+    def _check_direction(self, known: Iterable[str]) -> None:
+        moved = set[str]()
+        for name, text in self.direction.items():
+            moved.update(moved_by(name, self.parameters, f"loss.direction.{name}"))
+            for part in _parts(text):
+                Formula.parse(part, where=f"loss.direction.{name}").require(known)
+        resting = [name for name in self.parameters if name not in moved]
+        if resting and not self.formula:
+            raise InputError(f"loss: nothing moves {', '.join(resting)}, expected a loss, or a direction of each")
+
+    def _check_states(self, known: Iterable[str]) -> None:
+        """Refuse unknown names, and next values that are not known when a state takes its own."""
+        fixed = {*known} - self.varying
+        step = {f"next__{name}" for name in fixed} | {f"gradient__{base_name(name)}" for name in self.parameters}
+        later = {base_name(name) for name in self.states}
+        for name, state in self.states.items():
+            where, own = f"loss.state.{name}", base_name(name)
+            formula = Formula.parse(aliased(state.formula), where=where)
+            formula.require({*known, *step, *STEP_NAMES})
+            Formula.parse(state.start, where=f"{where}: start").require(fixed)
+            if read := self.states_in([state.start]):
+                raise InputError(f"{where}: start reads {read[0]}, expected numbers, constants and parameters alone")
+            after = [inner.removeprefix("next__") for inner in formula.names if inner.startswith("next__")]
+            for one in sorted(self.reach(after) & later):
+                which = "its own" if one == own else f"that of {one}, which stands after it"
+                raise InputError(f"{where}: {own} reads a next value that is not known yet, {which}")
+            later.discard(own)
 
     def _check_symmetries(self) -> None:
         for symmetry in self.symmetries:
@@ -132,7 +178,9 @@ class Loss:
         noise = [[name, noise.family, noise.arguments] for name, noise in self.noise.items()]
         symmetries = [[one.name, list(one.generator.items()), list(one.image.items())] for one in self.symmetries]
         rows = None if self.data is None else hashlib.sha256(self.data.array.tobytes()).hexdigest()
-        parts = self.formula, self.parameters, list(self.constants.items()), list(self.definitions.items())
+        texts = self.formula, list(self.definitions.items()), list(self.direction.items())
+        states = [(name, str(state)) for name, state in self.states.items()]
+        parts = *texts, states, self.parameters, list(self.constants.items())
         return [*parts, noise, symmetries, self.columns, rows]
 
     def _check_names(self) -> None:
@@ -140,6 +188,7 @@ class Loss:
         _check_coordinates(self.parameters, "parameter")
         _check_coordinates(self.noise, "noise variable")
         _check_coordinates(self.constants, "constant")
+        _check_coordinates(self.memory, "state")
         seen: dict[str, str] = {}
         for kind, names in (
             ("parameter", self.parameters),
@@ -147,6 +196,7 @@ class Loss:
             ("noise variable", self.noise),
             ("column of data", self.columns),
             ("definition", self.definitions),
+            ("state", self.memory),
         ):
             for base in dict.fromkeys(base_name(name) for name in names):
                 check_name(base, where=f"loss: {kind}")
@@ -165,11 +215,43 @@ class Loss:
         return (*self.noise, *self.columns)
 
     @cached_property
+    def memory(self) -> tuple[str, ...]:
+        """The coordinates of all states, in order."""
+        return tuple(itertools.chain(*map(state_coordinates, self.states)))
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """All that a trajectory takes from step to step, but for the optimizer's own: parameters and states."""
+        return (*self.parameters, *self.memory)
+
+    def reach(self, names: Iterable[str]) -> frozenset[str]:
+        """These names, and all that definitions among them are made of."""
+        found = {base_name(name) for name in names}
+        for name, text in reversed(list(self.definitions.items())):  # each refers to earlier ones only
+            if name in found:
+                found.update(*(Formula.parse(part).names for part in _parts(text)))
+        return frozenset(found)
+
+    def states_in(self, texts: Iterable[str]) -> tuple[str, ...]:
+        """The states that formulas read, by way of definitions too."""
+        found = self.reach(itertools.chain(*(Formula.parse(aliased(text)).names for text in texts)))
+        return tuple(name for name in dict.fromkeys(map(base_name, self.memory)) if name in found)
+
+    @cached_property
+    def recalled(self) -> tuple[str, ...]:
+        """The states that the loss or a direction reads: those whose past the parameters feel."""
+        return self.states_in([*([self.formula] if self.formula else []), *self._rule_texts])
+
+    @property
+    def _rule_texts(self) -> list[str]:
+        return list(itertools.chain(*map(_parts, self.direction.values())))
+
+    @cached_property
     def symbols(self) -> dict[str, sympy.Symbol]:
-        """One real symbol for each parameter coordinate, constant, noise variable and column."""
+        """One real symbol for each coordinate of a parameter or a state, constant, noise variable and column."""
         import sympy
 
-        names = (*self.parameters, *self.constants, *self.random)
+        names = (*self.carried, *self.constants, *self.random)
         return {name: sympy.Symbol(name, real=True) for name in names}
 
     @cached_property
@@ -214,7 +296,7 @@ class Loss:
     @cached_property
     def namespace_names(self) -> frozenset[str]:
         """Names of its own."""
-        names = (*self.parameters, *self.constants, *self.random, *self.definitions)
+        names = (*self.carried, *self.constants, *self.random, *self.definitions)
         return frozenset(base_name(name) for name in names)
 
     @cached_property
@@ -254,7 +336,7 @@ class Loss:
             return _largest_eigenvalue(self.hessian)
         base = rest
         keys = (key for key in self.parameters if base_name(key) == base)
-        slopes = [_derivative(self.population, self.symbols[key]) for key in keys]
+        slopes = [self._mean_slope(key) for key in keys]
         return slopes[0] if base in self.parameters else slopes
 
     def expand(self, text: str, where: str = "formula", more: Mapping[str, Any] | None = None) -> sympy.Expr:
@@ -283,33 +365,82 @@ class Loss:
         text, where
             The formula, and what it is, for messages.
         after
-            Each parameter's value after the step.
+            The value of each parameter, and state, after the step.
         gradient
             Of the batch, by coordinate.
         learning_rate
             Of the step; a constant of this name wins, as over ``t``, the completed steps before it: ``optimizer.t``.
         """
+        return self.expand(text, where, self._of_step(text, after, gradient, learning_rate))
+
+    def _of_step(
+        self,
+        text: str,
+        after: Mapping[sympy.Symbol, sympy.Expr],
+        gradient: Mapping[str, sympy.Expr],
+        learning_rate: sympy.Expr,
+    ) -> dict[str, Any]:
+        """What a formula about a step may name beyond the loss's own."""
         import sympy
 
         more: dict[str, Any] = {f"gradient__{base}": value for base, value in gather(gradient).items()}
-        for name in Formula.parse(aliased(text), where=where).names:
+        for name in Formula.parse(aliased(text)).names:
             if name.startswith("next__"):
                 inner = name.removeprefix("next__")
                 value = self.namespace[inner] if inner in self.namespace else self.quantity(inner)
                 more[name] = [e.xreplace(after) for e in value] if isinstance(value, list) else value.xreplace(after)
         own = {"learning_rate": learning_rate, "t": sympy.Symbol("optimizer.t", real=True)}
-        more |= {name: value for name, value in own.items() if name not in self.namespace}
-        return self.expand(text, where, more)
+        return more | {name: value for name, value in own.items() if name not in self.namespace}
+
+    def remembered(
+        self, after: Mapping[sympy.Symbol, sympy.Expr], gradient: Mapping[str, sympy.Expr], learning_rate: sympy.Expr
+    ) -> dict[str, sympy.Expr]:
+        """The next value of each coordinate of the states.
+
+        Parameters
+        ----------
+        after, gradient, learning_rate
+            As of `expand_step`; of the parameters after the step.
+
+        Raises
+        ------
+        InputError
+            For vectors that do not fit.
+        """
+        found: dict[str, sympy.Expr] = {}
+        for name, state in self.states.items():
+            known = {**after, **{self.symbols[key]: value for key, value in found.items()}}
+            more = self._of_step(state.formula, known, gradient, learning_rate)
+            found |= self._of_state(name, aliased(state.formula), {**self.namespace, **more})
+        return found
+
+    def memory_starts(self, start: Mapping[sympy.Symbol, sympy.Expr]) -> dict[str, sympy.Expr]:
+        """Where each coordinate of the states starts, given where the parameters do."""
+        found: dict[str, sympy.Expr] = {}
+        for name, state in self.states.items():
+            found |= self._of_state(name, state.start, self.namespace)
+        return {name: value.xreplace(start) for name, value in found.items()}
+
+    def _of_state(self, name: str, text: str, namespace: Mapping[str, Any]) -> dict[str, sympy.Expr]:
+        keys, where = state_coordinates(name), f"loss.state.{name}"
+        base = base_name(name)
+        return by_coordinate({base: text}, keys, namespace, self.numbers, where, lambda _: where)
 
     @cached_property
     def is_partial(self) -> bool:
         """Whether a sample may have no loss at finite parameters, for a root, a logarithm or a division."""
-        texts = [self.formula, *itertools.chain(*map(_parts, self.definitions.values()))]
-        return any(Formula.parse(text).is_partial(self.numbers) for text in texts)
+        return any(Formula.parse(text).is_partial(self.numbers) for text in self.texts)
+
+    @property
+    def texts(self) -> list[str]:
+        """The formulas of the loss, of directions, states and definitions."""
+        own = [self.formula] if self.formula else []
+        states = [aliased(state.formula) for state in self.states.values()]
+        return [*own, *self._rule_texts, *states, *itertools.chain(*map(_parts, self.definitions.values()))]
 
     @cached_property
     def unsafe(self) -> tuple[sympy.Expr, ...]:
-        """What takes a root or the logarithm of an expression that may become negative, in the loss of a sample.
+        """What takes a root or the logarithm of an expression that may become negative, in the step of a sample.
 
         Examples
         --------
@@ -320,9 +451,9 @@ class Loss:
 
         if not self.is_partial:
             return ()
-        moving = {*self.theta, *(self.symbols[name] for name in self.random)}
-        roots = [node for node in self.expression.atoms(sympy.Pow) if not node.exp.is_Integer]
-        found = [*roots, *self.expression.atoms(sympy.log)]
+        moving = {self.symbols[name] for name in (*self.carried, *self.random)}
+        values = [*([self.expression] if self.formula else ()), *self.rules.values()]
+        found = [node for value in values for node in value.atoms(sympy.Pow, sympy.log) if not _is_whole_power(node)]
         open_ = [node for node in found if node.args[0].free_symbols & moving and not node.args[0].is_nonnegative]
         return tuple(sorted(open_, key=str))
 
@@ -333,13 +464,73 @@ class Loss:
 
     @cached_property
     def expression(self) -> sympy.Expr:
-        """The per-sample loss."""
+        """The per-sample loss.
+
+        Raises
+        ------
+        InputError
+            Where there is none, since all parameters move by rules of their own.
+        """
+        if not self.formula:
+            raise InputError("there is no loss: all parameters move by rules of their own")
         return Formula.parse(self.formula, where="loss formula").expression(self.namespace, self.numbers)
 
     @cached_property
+    def rules(self) -> dict[str, sympy.Expr]:
+        """The directions of a sample by coordinate, of the parameters that have one.
+
+        Raises
+        ------
+        InputError
+            For vectors that do not fit, and what moves twice.
+        """
+        where = "loss.direction"
+        return by_coordinate(
+            self.direction, self.parameters, self.namespace, self.numbers, where, lambda name: f"{where}.{name}"
+        )
+
+    @cached_property
     def gradient(self) -> tuple[sympy.Expr, ...]:
-        """The per-sample gradient, one entry a parameter."""
-        return tuple(_derivative(self.expression, symbol) for symbol in self.theta)
+        """What an optimizer is given of a sample, one entry a parameter: its direction, or else its gradient.
+
+        Examples
+        --------
+        >>> Loss("x*y", ("x", "y"), direction={"y": "-y"}).gradient
+        (y, -y)
+        """
+        rules, pairs = self.rules, zip(self.parameters, self.theta, strict=True)
+        return tuple(rules[name] if name in rules else _derivative(self.expression, symbol) for name, symbol in pairs)
+
+    @cached_property
+    def population_gradient(self) -> tuple[sympy.Expr, ...]:
+        """The expectation of `gradient` over the noise.
+
+        Raises
+        ------
+        InputError
+            Where it has no closed form.
+        """
+        return tuple(map(self._mean_slope, self.parameters))
+
+    @cached_property
+    def population_rules(self) -> dict[str, sympy.Expr]:
+        """The expectations of `rules` over the noise.
+
+        Raises
+        ------
+        InputError
+            As `population_gradient`.
+        """
+        return {name: self._mean_slope(name) for name in self.rules}
+
+    def _mean_slope(self, name: str) -> sympy.Expr:
+        """An entry of `population_gradient`."""
+        if name not in self.rules:
+            return _derivative(self.population, self.symbols[name])
+        try:
+            return self.expectation(self.rules[name])
+        except InputError as error:
+            raise InputError(f"loss.direction.{name}: {error}") from None
 
     @cached_property
     def hessian(self) -> sympy.Matrix:
@@ -465,6 +656,10 @@ def _parts(definition: Definition) -> tuple[str, ...]:
     return (definition,) if isinstance(definition, str) else definition
 
 
+def _is_whole_power(node: sympy.Expr) -> bool:
+    return bool(node.is_Pow and node.exp.is_Integer)
+
+
 def _derivative(expression: sympy.Expr, symbol: sympy.Symbol) -> sympy.Expr:
     from sgdsim.formulas.symbolic import derivative
 
@@ -507,8 +702,8 @@ def _cancel(loss: Loss, terms: Sequence[sympy.Expr]) -> bool:
     usable = 0
     for attempt in range(10 * _POINTS):
         scale = 10 ** random.uniform(-1, 1)
-        theta = [random.gauss(0, scale) for _ in loss.theta]
-        values = dict(zip(loss.parameters, map(abs, theta) if attempt % 2 else theta, strict=True))
+        theta = [random.gauss(0, scale) for _ in loss.carried]
+        values = dict(zip(loss.carried, map(abs, theta) if attempt % 2 else theta, strict=True))
         values |= {name: noise.draw(random) for name, noise in loss.noise.items()}
         values |= {} if loss.data is None else loss.data.row(random.randrange(loss.data.rows))
         point = {loss.symbols[name]: exact(round(value, 6)).evalf(60) for name, value in values.items()}

@@ -26,15 +26,13 @@ from typing import TYPE_CHECKING, Any
 from sgdsim.base import take
 from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.formulas.formula import Formula
-from sgdsim.formulas.names import FUNCTIONS, OF_NAMES, aliased, check_name, normal
+from sgdsim.formulas.names import FUNCTIONS, OF_NAMES, STEP_NAMES, aliased, check_name, normal
 
 if TYPE_CHECKING:
     from sgdsim.model.loss import Loss
 
 _CALL = re.compile(r"(?P<kind>window_mean|window_sum|value_at|first_passage)\s*\((?P<inside>.*)\)", re.DOTALL)
 _CALLED = re.compile(r"\b([^\W\d]\w*)\s*\(")
-STEP_NAMES = frozenset({"learning_rate", "t"})
-"""Of numbers that belong to a step; a loss may have them for its own."""
 
 _KINDS = ("plain", "mean", "sum", "value", "passage", "control")
 _USAGE = {

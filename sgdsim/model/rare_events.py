@@ -27,9 +27,11 @@ from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import aliased
 from sgdsim.formulas.traits import Traits, bounds, traits
 from sgdsim.formulas.vectors import base_name, gather
+from sgdsim.model.assignments import moved_by
 from sgdsim.model.noise import Noise
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Run
+from sgdsim.model.states import State, state_coordinates
 
 PART = 0.01
 """Of the fourth central moment of a noise: an outcome that makes up less does not matter, be it as rare as it is."""
@@ -107,7 +109,9 @@ class _Sources:
             return True
         found, drawn = self._measured[name], self._drawn_starts
         continuous = not any(_is_discrete(noise) for noise in drawn.values())
-        return not found.names & drawn.keys() or (continuous and not found.rough & drawn.keys())
+        remembered = frozenset[str]().union(*(self._begins[name] for name in found.names & self._begins.keys()))
+        names, rough = found.names | remembered, found.rough | remembered
+        return not names & drawn.keys() or (continuous and not rough & drawn.keys())
 
     def range_of(self, name: str) -> tuple[float, float] | None:
         """The lowest and the highest value of an observable, whatever the state; None where there are none."""
@@ -146,7 +150,7 @@ class _Sources:
     def _namespace(self) -> dict[str, Any]:
         """What a formula about the loss may name."""
         loss = self.run.loss
-        namespace = gather({name: Traits.of_name(name) for name in (*loss.parameters, *loss.random)})
+        namespace = gather({name: Traits.of_name(name) for name in (*loss.carried, *loss.random)})
         namespace |= gather(loss.constants)
         for name, text in loss.definitions.items():
             parts = (text,) if isinstance(text, str) else text
@@ -156,8 +160,26 @@ class _Sources:
 
     @cached_property
     def _loss(self) -> Traits:
-        found: Traits = traits(self.run.loss.formula, self._namespace)
+        text = self.run.loss.formula
+        found: Traits = traits(text, self._namespace) if text else Traits.of_number(0.0)
         return found
+
+    @cached_property
+    def _rules(self) -> dict[str, Traits]:
+        """The traits of the directions, by coordinate."""
+        loss, found = self.run.loss, dict[str, Traits]()
+        for name, text in loss.direction.items():
+            moved = moved_by(name, loss.parameters, "loss.direction")
+            parts = [text] if isinstance(text, str) else text
+            values = [traits(part, self._namespace, vector=True) for part in parts]
+            each = list(values[0]) if isinstance(values[0], tuple) else values
+            found |= dict(zip(moved, each if len(each) == len(moved) else each * len(moved), strict=True))
+        return found
+
+    @cached_property
+    def _rough(self) -> frozenset[str]:
+        """The names that reach a step through anything but sums and products."""
+        return self._loss.rough.union(*(rule.rough for rule in self._rules.values()))
 
     @cached_property
     def _moves(self) -> dict[str, frozenset[str]]:
@@ -165,11 +187,44 @@ class _Sources:
         parameters = self.run.loss.parameters
         terms = self._loss.terms
         slopes = {name: frozenset[str]().union(*(term for term in terms if name in term)) for name in parameters}
+        slopes |= {name: rule.names for name, rule in self._rules.items()}
         if not self._matrix:
             return slopes
         entries = [self._entry(entry).names for entry in self._matrix]
         together = frozenset[str]().union(*slopes.values(), *entries)
         return dict.fromkeys(parameters, together)
+
+    @cached_property
+    def _changes(self) -> dict[str, frozenset[str]]:
+        """The names that the next value of each parameter and state rests on; a state's first one counts for them."""
+        remembered = {name: one.names | self._begins[name] for name, one in self._remembered.items()}
+        return {**self._moves, **remembered}
+
+    @cached_property
+    def _remembered(self) -> dict[str, Traits]:
+        """The traits of the formulas of states, by coordinate."""
+        return self._of_states(lambda state: aliased(state.formula))
+
+    @cached_property
+    def _begins(self) -> dict[str, frozenset[str]]:
+        """The names that the start of each state rests on."""
+        return {name: one.names for name, one in self._of_states(lambda state: state.start).items()}
+
+    def _of_states(self, text: Callable[[State], str]) -> dict[str, Traits]:
+        found = dict[str, Traits]()
+        for name, state in self.run.loss.states.items():
+            names = Formula.parse(text(state)).names - self._namespace.keys()
+            meanings = {one: self._read(one) for one in names}
+            value, keys = traits(text(state), {**self._namespace, **meanings}, vector=True), state_coordinates(name)
+            found |= dict(zip(keys, value if isinstance(value, tuple) else [value] * len(keys), strict=True))
+        return found
+
+    def _read(self, name: str) -> Any:
+        """The traits of a name of the step in the formula of a state: a next value is random where the value is."""
+        kind, _, rest = name.partition("__")
+        if kind == "next":
+            return self._namespace[rest]
+        return self._slope(rest, with_noise=True) if kind == "gradient" else _UNKNOWN
 
     def _entry(self, text: str) -> Traits:
         """The traits of an entry of a preconditioner or metric, which may name quantities of the population."""
@@ -207,7 +262,7 @@ class _Sources:
         kicked = self.run.loss.parameters if self.run.optimizer.rule.kick else ()
         found = {*self._drawn_starts, *self._drawn, *kicked}
         while True:
-            more = {name for name, names in self._moves.items() if names & found} - found
+            more = {name for name, names in self._changes.items() if names & found} - found
             if not more:
                 return frozenset(found)
             found |= more
@@ -219,7 +274,8 @@ class _Sources:
         noises = [*self._drawn_starts.values(), *(run.loss.noise[name] for name in self._drawn & run.loss.noise.keys())]
         discrete = any(map(_is_discrete, noises)) or self._drawn & set(run.loss.columns)
         entries = [self._entry(entry).names & self._random for entry in self._matrix]
-        rough = self._loss.rough & self._random or any(entries)
+        remembered = (one.rough & self._random for one in self._remembered.values())
+        rough = self._rough & self._random or any(entries) or any(remembered)
         return run.optimizer.rule.linear and not discrete and not rough
 
     def _names(self, observable: Observable) -> dict[str, Any]:
@@ -258,7 +314,7 @@ class _Sources:
         """The gradient of the batch, or of the population loss, by a parameter or all coordinates of a vector."""
         parameters = frozenset(self.run.loss.parameters)
         found = {
-            name: Traits(frozenset([names if with_noise else names & parameters]), self._loss.rough & names)
+            name: Traits(frozenset([names if with_noise else names & parameters]), self._rough & names)
             for name, names in self._moves.items()
             if base_name(name) == base
         }
@@ -266,7 +322,7 @@ class _Sources:
 
     def _after(self, before: Traits) -> Traits:
         """What a value rests on after the step."""
-        names = frozenset[str]().union(before.names, *(self._moves.get(name, frozenset()) for name in before.names))
+        names = frozenset[str]().union(before.names, *(self._changes.get(name, frozenset()) for name in before.names))
         return Traits(frozenset([names]), before.rough)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -15,11 +15,11 @@ from sgdsim.base.findings import found
 from sgdsim.base.memory import available_memory
 from sgdsim.base.problems import Problems, attempt
 from sgdsim.formulas.formula import Formula
-from sgdsim.formulas.names import aliased, normal_keys
+from sgdsim.formulas.names import STEP_NAMES, aliased, normal_keys
 from sgdsim.formulas.vectors import base_name
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
-from sgdsim.model.observables import STEP_NAMES, Observable
+from sgdsim.model.observables import Observable
 from sgdsim.model.optimizers import Matrix, Optimizer
 from sgdsim.model.recorder import Histogram, Plane, Recorder, check_measured
 from sgdsim.model.schedules import MOST_STEPS, Schedule
@@ -125,6 +125,7 @@ class Run:
         yield self._check_sampling
         yield self._check_data
         yield self._check_matrix
+        yield self._check_states
 
     def _check_pairs(self) -> None:
         if self.antithetic and self.trajectories % 2:
@@ -160,6 +161,30 @@ class Run:
         if rows := optimizer.preconditioner or optimizer.metric:
             question = ["matrix", self.loss.plain, rows, bool(optimizer.metric)]
             found(question, lambda: optimizer.matrix(self.loss) is not None)
+
+    def _check_states(self) -> None:
+        loss = self.loss
+        for name, state in loss.states.items():
+            where = f"loss.state.{name}"
+            self._check_noise(where, loss.reach(Formula.parse(aliased(state.formula)).names))
+            start = loss.reach(Formula.parse(state.start).names)
+            grids = [key for key, value in self.initial.items() if isinstance(value, Grid) and base_name(key) in start]
+            if grids:
+                raise InputError(f"{where}: start reads {grids[0]}, which starts on a grid, expected numbers for one")
+        if loss.states and any(isinstance(start, Stored) for start in self.initial.values()):
+            names = ", ".join(loss.states)
+            raise InputError(f"run.from: has the parameters alone, and nothing of what loss.state remembers: {names}")
+
+    def _check_noise(self, where: str, names: Iterable[str]) -> None:
+        """Refuse the noise of a step in a formula where there is none, or not one value of it."""
+        noise = self.loss.varying.intersection(names)
+        if noise and self.optimizer.rule.population:
+            raise InputError(f"{where}: {self.optimizer.name} draws no {', '.join(sorted(noise))}")
+        if noise and self.optimizer.batch_size > 1:
+            raise InputError(
+                f"{where}: {', '.join(sorted(noise))} differs between the {self.optimizer.batch_size} samples of a "
+                "step, expected the noise of single samples, or gradient(u)"
+            )
 
     def _checks_of_recorder(self) -> Iterator[Callable[[], object]]:
         recorder = self.recorder
@@ -227,14 +252,7 @@ class Run:
             of_step = {f"next__{name}" for name in known} | {f"gradient__{name}" for name in bases}
             known = known | of_step | loss.varying | STEP_NAMES
         Formula.parse(aliased(observable.formula), where=where).require(known)
-        noise = observable.names & loss.varying
-        if noise and self.optimizer.rule.population:
-            raise InputError(f"{where}: {self.optimizer.name} draws no {', '.join(sorted(noise))}")
-        if noise and self.optimizer.batch_size > 1:
-            raise InputError(
-                f"{where}: {', '.join(sorted(noise))} differs between the {self.optimizer.batch_size} samples of a "
-                "step, expected the noise of single samples, or gradient(u)"
-            )
+        self._check_noise(where, observable.names)
 
     def _check_plain(self, where: str, name: str) -> None:
         check_measured(where, name, self.measured)
@@ -255,6 +273,8 @@ class Run:
                 "define": {n: d if isinstance(d, str) else list(d) for n, d in loss.definitions.items()},
                 "symmetry": [_symmetry(symmetry) for symmetry in loss.symmetries],
                 "data": None if loss.data is None else {n: list(v) for n, v in loss.data.columns.items()},
+                "state": {name: str(state) for name, state in loss.states.items()} or None,
+                "direction": {n: d if isinstance(d, str) else list(d) for n, d in loss.direction.items()} or None,
             },
             "optimizer": {
                 "name": optimizer.name,

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from sgdsim.base import take
 from sgdsim.base.errors import InputError, unknown_name
-from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import normal, normal_keys
-from sgdsim.formulas.vectors import base_name
+from sgdsim.model.assignments import by_coordinate
 
 if TYPE_CHECKING:
     import sympy
@@ -168,23 +167,9 @@ class Symmetry:
         InputError
             For a name that is no parameter, one that is moved twice, and vectors that do not fit.
         """
-        where, parameters = f"loss.symmetry {self.name!r}", [symbol.name for symbol in theta]
-        found: dict[str, sympy.Expr] = {}
-        for name, text in (self.generator or self.image).items():
-            moved = [key for key in parameters if name in (key, base_name(key))]
-            if not moved:
-                raise InputError(f"{where}: {unknown_name('parameter', name, parameters)}")
-            what = f"{where}: {'generator' if self.generator else 'image'} of {name}"
-            formula = Formula.parse(text, where=what)
-            formula.require(namespace)
-            value = formula.expression(namespace, numbers, vector=True)
-            values = value if isinstance(value, tuple) else (value,) * len(moved)
-            if len(values) != len(moved):
-                raise InputError(f"{what}: {text!r} is a vector of {len(values)}, expected {len(moved)}")
-            if found.keys() & set(moved):
-                raise InputError(f"{where}: moves {', '.join(found.keys() & set(moved))} twice")
-            found |= dict(zip(moved, values, strict=True))
-        return found
+        where, kind = f"loss.symmetry {self.name!r}", "generator" if self.generator else "image"
+        texts, parameters = self.generator or self.image, [symbol.name for symbol in theta]
+        return by_coordinate(texts, parameters, namespace, numbers, where, lambda name: f"{where}: {kind} of {name}")
 
     def charge(
         self, theta: Sequence[sympy.Symbol], namespace: Mapping[str, Any], numbers: Mapping[str, float]

@@ -23,6 +23,7 @@ from sgdsim.prediction import Prediction
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from sgdsim.model.loss import Loss
     from sgdsim.plots.panel import Drawing
     from sgdsim.plots.subject import Subject
 
@@ -228,7 +229,7 @@ def _facts(subject: Subject, part: str) -> list[str]:
     if not subject.runs:
         return []
     run = subject.runs[0]
-    loss = part or f"Loss of a sample: {shortened(run.loss.formula, 90)}"
+    loss = part or _dynamics(run.loss)
     names = [f"{n} = {d if isinstance(d, str) else f'[{chr(44).join(d)}]'}" for n, d in run.loss.definitions.items()]
     loss += f", where {shortened(', '.join(names), 120)}" if names and not part else ""
     rates = {one.schedule.text for one in subject.runs}
@@ -236,6 +237,13 @@ def _facts(subject: Subject, part: str) -> list[str]:
     points = f"{len(subject.points)} x " if len(subject.points) > 1 else ""
     joint = ": " if part else ". "
     return [f"{loss}{joint}{run.optimizer.name}{rate}, {points}{run.trajectories:,} trajectories, {run.steps:,} steps."]
+
+
+def _dynamics(loss: Loss) -> str:
+    """The loss of a sample, and the directions that take the place of gradients."""
+    of_loss = [f"Loss of a sample: {shortened(loss.formula, 90)}"] if loss.formula else []
+    rules = [f"{n}: {d if isinstance(d, str) else f'[{chr(44).join(d)}]'}" for n, d in loss.direction.items()]
+    return ". ".join(of_loss + ([f"Directions {shortened(', '.join(rules), 90)}"] if rules else []))
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:

@@ -121,7 +121,10 @@ class _Path:
 
         loss, n, steps = self._loss, self.theta.shape[1], len(self._rates)
         plain = {observable.name: observable.formula for observable in self._run.recorder.observables}
-        target = loss.expand(plain.get(name, name), name)
+        formula = plain.get(name, name)
+        if read := loss.states_in([formula]):
+            raise InputError(f"{name}: reads {', '.join(read)}, expected parameters alone")
+        target = loss.expand(formula, name)
         first = [target.diff(symbol) for symbol in loss.theta]
         second = [slope.diff(symbol) for slope in first for symbol in loss.theta]
         end = self._named(self.theta[-1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from math import isnan, nan
+from math import isinf, isnan, nan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -145,13 +145,19 @@ def _one(prediction: Prediction, points: Points, alpha: float) -> Row:
     """One number, or one distribution."""
     ensemble, measure = points[prediction.point], prediction.measure
     if isinstance(measure, Number):
-        found = number_score(measure, prediction.predicted, prediction.point, points)
-        found = replace(found, remarks=(*found.remarks, *_against_rival(prediction, measure, points)))
+        measured = number_estimate(measure, prediction.point, points)[0].value
+        found = number_score(measure, prediction.nearest(measured), prediction.point, points)
+        remarks = *found.remarks, *_allowance(prediction), *_against_rival(prediction, measure, points)
+        found = replace(found, remarks=remarks)
     else:
         found = _goodness(prediction, ensemble, alpha, points)
         if not points.independent:
             found = replace(found, doubts=(*found.doubts, "antithetic trajectories are not independent of each other"))
-    return Row(prediction, found, resolution_of(prediction, points))
+    resolution = resolution_of(prediction, points)
+    if isinf(max(prediction.allowed)) and prediction.nearest(found.measured) == found.measured:
+        # Well inside a bound it is enough to be told from the bound.
+        resolution = float(np.fmax(resolution, abs(found.measured - prediction.predicted)))
+    return Row(prediction, found, resolution)
 
 
 def _goodness(prediction: Prediction, ensemble: Ensemble, alpha: float, points: Points) -> Score:
@@ -169,6 +175,14 @@ def _goodness(prediction: Prediction, ensemble: Ensemble, alpha: float, points: 
     assert isinstance(measure, Tail)
     values = estimators.live(ensemble, measure.parameter, measure.step)
     return goodness.tail(values, prediction.predicted, measure.fraction, alpha, points.rounding(measure.step, 1.0))
+
+
+def _allowance(prediction: Prediction) -> list[str]:
+    """What else than the predicted number is right."""
+    below, above = prediction.allowed
+    if isinf(below) or isinf(above):
+        return [f"expected {'at most' if isinf(below) else 'at least'} {prediction.predicted:.6g}"]
+    return [f"expected to within {above:.3g}"] if above else []
 
 
 def _against_rival(prediction: Prediction, measure: Number, points: Points) -> list[str]:

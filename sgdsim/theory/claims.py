@@ -1,6 +1,7 @@
 """The user's own claims: ``variance(q) = learning_rate*s**2/2; order=1; at=final``.
 
-Left what is measured of parameters or recorded observables, right what it is claimed to be:
+Left what is measured of parameters or recorded observables, right what it is claimed to be, or with ``<`` or ``>`` for
+``=`` a bound of it:
 
 - of a statistic, or of a covariance ``covariance(u, w)``, a formula in the loss's constants, ``learning_rate`` (of the
   step that leads to the record), ``batch_size``, the optimizer's hyperparameters and ``steps``;
@@ -13,6 +14,8 @@ Options, after semicolons or as keys of ``[[predict]]``:
 
 - ``at``: ``final`` (default) or a recorded step, for a tail one with a snapshot;
 - ``order``: k for a formula valid up to and including the power k of the learning rate; without it, exact;
+- ``tolerance``: how far off a right number may be, a number or ``0.5%`` of the predicted value: of a formula that is an
+  approximation, or of a row without chance, whose only error is that of rounding;
 - ``resolution``: the smallest deviation worth seeing, a number or ``0.5%`` of the predicted value, of a curve's largest
   value, of all probability;
 - ``fraction``: of all values, the part that a tail is made of.
@@ -23,7 +26,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import inf, isfinite
 from typing import Any
 
 import numpy as np
@@ -39,10 +42,11 @@ from sgdsim.theory.law import series
 from sgdsim.theory.methods.normalised_density import NormalisedDensity
 
 CLAIMED = (*STATISTICS, "covariance", "density", "tail")
-OPTIONS = ("order", "at", "resolution", "fraction")
+OPTIONS = ("order", "at", "tolerance", "resolution", "fraction")
 
 _NAME = r"\w+(\[\d+\])?"
 _LEFT = re.compile(rf"\s*(?P<statistic>\w+)\s*\(\s*(?P<observable>{_NAME}(\s*,\s*{_NAME})?)\s*\)\s*")
+_RELATION = re.compile(r"<=?|>=?|=")
 _VALUE = "value"
 _SAME = 1e-9  # relative difference between a swept value and what a file has of it
 
@@ -88,6 +92,10 @@ class UserPrediction:
         What a curve claims.
     fraction
         Of the values, the part that a tail is made of.
+    relation
+        ``=``, or ``<`` or ``>`` where the formula is a bound.
+    tolerance, tolerance_relative
+        As of the resolution: how far off a right number may be.
     """
 
     id: str
@@ -100,6 +108,9 @@ class UserPrediction:
     relative: bool = False
     curve: Values | None = None
     fraction: float = Tail.fraction
+    relation: str = "="
+    tolerance: float = 0.0
+    tolerance_relative: bool = False
 
     def predictions(self, runs: Sequence[Run]) -> list[Prediction]:
         """The claim at every point of a sweep, or for one run.
@@ -138,10 +149,17 @@ class UserPrediction:
             self._resolution(1.0 if self.statistic == "density" else predicted),
             point,
             source="user",
-            conditions=f"= {self.formula}",
+            conditions=f"{self.relation} {self.formula}",
             small=_rate(run, step),
             series=series(run),
+            allowed=self._allowed(predicted),
         )
+
+    def _allowed(self, predicted: float) -> tuple[float, float]:
+        if self.relation != "=":
+            return (inf, 0.0) if self.relation == "<" else (0.0, inf)
+        tolerance = self.tolerance * (abs(predicted) if self.tolerance_relative else 1.0)
+        return tolerance, tolerance
 
     def _measure(self, run: Run, observable: str, step: int, values: Mapping[str, Any]) -> Measure:
         if self.statistic == "density":
@@ -231,12 +249,15 @@ class UserPrediction:
         return step
 
     def _resolution(self, scale: float) -> float | None:
+        if self.resolution is None and self.tolerance:  # a claim to so much tells nothing of a smaller deviation
+            return self._allowed(scale)[1]
         if self.resolution is None or not self.relative:
             return self.resolution
         return self.resolution * abs(scale)
 
     def _quantity(self, observable: str, step: int) -> str:
-        return f"{self.statistic}({observable})" + ("" if self.at is None else f" at step {step}")
+        relation = "" if self.relation == "=" else f" {self.relation}"
+        return f"{self.statistic}({observable})" + ("" if self.at is None else f" at step {step}") + relation
 
     def _needs(self, observable: str, what: str) -> InputError:
         return InputError(f"{self._where}: {self.statistic}({observable}) needs {what}")
@@ -278,13 +299,14 @@ def parse_user_prediction(source: str | Mapping[str, Any], id: str = "user-1") -
     for key in given:
         if key not in OPTIONS:
             raise InputError(f"{where}: {unknown_name('option', key, OPTIONS)}")
-    statistic, observable, right = _sides(claim, where)
+    statistic, observable, relation, right = _sides(claim, where)
     if right.startswith("{"):
         curve, right = toml.parse_value(right), _VALUE
     values = None if curve is None else _curve_values(curve, where)
-    _check_options(statistic, values, given, where)
+    _check_options(statistic, values, relation, given, where)
     Formula.parse(right, where=where)
-    resolution, relative = _resolution(given.get("resolution"), where)
+    resolution, relative = _part("resolution", given.get("resolution"), where)
+    tolerance, tolerance_relative = _part("tolerance", given.get("tolerance"), where)
     return UserPrediction(
         id,
         statistic,
@@ -296,14 +318,18 @@ def parse_user_prediction(source: str | Mapping[str, Any], id: str = "user-1") -
         relative,
         values,
         _fraction(given.get("fraction", Tail.fraction), where),
+        relation,
+        tolerance or 0.0,
+        tolerance_relative,
     )
 
 
-def _sides(claim: str, where: str) -> tuple[str, str, str]:
-    """Statistic, observable, and what is claimed of them."""
-    left, equals, right = claim.partition("=")
-    match, right = _LEFT.fullmatch(left), right.strip()
-    if match is None or not equals or not right:
+def _sides(claim: str, where: str) -> tuple[str, str, str, str]:
+    """Statistic, observable, how they are related to what is claimed, and that."""
+    relation = _RELATION.search(claim)
+    left, right = (claim[: relation.start()], claim[relation.end() :].strip()) if relation else (claim, "")
+    match = _LEFT.fullmatch(left)
+    if match is None or relation is None or not right:
         raise InputError(f"{where}: {claim.strip()!r}, expected statistic(observable) = formula")
     if match["statistic"] not in CLAIMED:
         raise InputError(f"{where}: {unknown_name('statistic', match['statistic'], CLAIMED)}")
@@ -313,7 +339,7 @@ def _sides(claim: str, where: str) -> tuple[str, str, str]:
     if (len(set(names)) == 2) != (match["statistic"] == "covariance"):
         expected = "covariance(u, w) of two parameters, and others of one name"
         raise InputError(f"{where}: {left.strip()!r}, expected {expected}")
-    return match["statistic"], ", ".join(names), right
+    return match["statistic"], ", ".join(names), relation.group()[0], right
 
 
 def _curve_values(table: Any, where: str) -> Values:
@@ -341,9 +367,18 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
 
 
-def _check_options(statistic: str, curve: Values | None, given: Mapping[str, Any], where: str) -> None:
+def _check_options(statistic: str, curve: Values | None, relation: str, given: Mapping[str, Any], where: str) -> None:
     """Refuse options that a claim of this form has not."""
     form = "a curve" if curve is not None else f"a {statistic}"
+    is_number = curve is None and statistic not in ("density", "tail") and given.get("order", "exact") == "exact"
+    if relation != "=" and not is_number:
+        raise InputError(
+            f"{where}: {relation} of {_known_form(form, given)}, expected only of an exact number or formula"
+        )
+    if "tolerance" in given and not (is_number and relation == "="):
+        of = "a bound" if is_number else _known_form(form, given)
+        expected = "expected only of an exact number or formula"
+        raise InputError(f"{where}: tolerance={given['tolerance']} of {of}, {expected}")
     if curve is not None and statistic in ("density", "tail"):
         raise InputError(f"{where}: {form} of a {statistic}, expected a formula")
     if "order" in given and given["order"] != "exact" and (curve is not None or statistic in ("density", "tail")):
@@ -352,6 +387,10 @@ def _check_options(statistic: str, curve: Values | None, given: Mapping[str, Any
         raise InputError(f"{where}: at={given['at']} of a curve over steps, which has its own")
     if "fraction" in given and statistic != "tail":
         raise InputError(f"{where}: fraction={given['fraction']} of {form}, expected only of a tail")
+
+
+def _known_form(form: str, given: Mapping[str, Any]) -> str:
+    return form if given.get("order", "exact") == "exact" else f"a formula of order {given['order']}"
 
 
 def _option(text: str, where: str) -> tuple[str, str]:
@@ -377,14 +416,15 @@ def _at(value: object, where: str) -> int | None:
     raise InputError(f"{where}: at {value!r}, expected final or a recorded step")
 
 
-def _resolution(value: object, where: str) -> tuple[float | None, bool]:
+def _part(key: str, value: object, where: str) -> tuple[float | None, bool]:
+    """A number, or a part of the predicted value."""
     if value is None:
         return None, False
     text = str(value).strip()
     relative = text.endswith("%")
     number = _positive(text.removesuffix("%"))
     if number is None:
-        raise InputError(f"{where}: resolution {value!r}, expected a positive number or a percentage such as 0.5%")
+        raise InputError(f"{where}: {key} {value!r}, expected a positive number or a percentage such as 0.5%")
     return (number / 100.0 if relative else number), relative
 
 

@@ -33,6 +33,7 @@ from sgdsim.prediction import (
     require,
 )
 from sgdsim.theory.guard import guarded
+from sgdsim.theory.potential import require_gradient, require_no_memory
 from sgdsim.theory.recorded_names import recorded_as
 
 REFUSALS = (NotApplicable, TooManyTerms, OutOfTime)
@@ -88,6 +89,8 @@ class Law:
         optimizer's stationary state, which the recursion of moments covers where it is linear.
     finite_order
         Whether it is tested to an order, over several values of a small parameter.
+    any_field
+        Whether it holds for any step of the parameters, and not for gradients of a loss alone.
     """
 
     id: str
@@ -100,9 +103,22 @@ class Law:
     across: RowsAcross = nothing_across
     automatic: bool = False
     finite_order: bool = False
+    any_field: bool = False
+
+    def _refusal(self, run: Run) -> str:
+        """Why a law of its kind does not speak of a run; empty where it may."""
+        try:
+            require_no_memory(run)
+            if not self.any_field:
+                require_gradient(run.loss)
+        except NotApplicable as reason:
+            return str(reason)
+        return ""
 
     def requirements(self, run: Run) -> Recorder:
         """What must be recorded, beyond what the run records already, so that the law can be checked."""
+        if self._refusal(run):
+            return Recorder()
         try:
             with budget.limited(budget.SECONDS if self.automatic else inf), guarded():
                 wanted = self.records(run)
@@ -135,7 +151,11 @@ class Law:
         """
         found: list[Prediction] = []
         reasons: dict[str, list[int]] = {}
-        for point, run in enumerate(runs):
+        refusals = [self._refusal(run) for run in runs]
+        for point, (run, refusal) in enumerate(zip(runs, refusals, strict=True)):
+            if refusal:
+                reasons.setdefault(refusal, []).append(point)
+                continue
             try:
                 with budget.limited(seconds), guarded():
                     budget.check()  # a sweep of points that take little each takes long, too
@@ -149,7 +169,7 @@ class Law:
             found += [replace(row, point=point) if len(runs) > 1 else row for row in rows]
         try:
             with budget.limited(seconds), guarded():
-                together = _finite(list(self.across(runs))) if len(runs) > 1 else []
+                together = _finite(list(self.across(runs))) if len(runs) > 1 and not any(refusals) else []
         except REFUSALS as reason:
             together = []
             text = self._over(reason) if isinstance(reason, OutOfTime) else str(reason)
@@ -178,6 +198,7 @@ def law(
     across: RowsAcross = nothing_across,
     automatic: bool = False,
     finite_order: bool = False,
+    any_field: bool = False,
 ) -> Callable[[Rows], Rows]:
     """Declare the function below as a law; the keywords are those of `Law`, the derivation is its docstring.
 
@@ -194,7 +215,8 @@ def law(
     def declare(function: Rows) -> Rows:
         assert id not in LAWS, f"{id} is declared twice"
         derivation = inspect.cleandoc(function.__doc__ or "")
-        LAWS[id] = Law(id, title, source, holds, derivation, function, records, across, automatic, finite_order)
+        flags = automatic, finite_order, any_field
+        LAWS[id] = Law(id, title, source, holds, derivation, function, records, across, *flags)
         return function
 
     return declare

@@ -294,7 +294,7 @@ def test_bad_options(arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "Missing option '--loss'"),
+        ([], "--loss: is missing, expected a formula, a name, or a --direction of each parameter"),
         (TRAP, "--learning-rate: is missing, expected a number or a schedule"),
         (TRAP, "--trajectories: is missing, expected a whole number"),
         (TRAP, "--steps: is missing, expected a whole number"),

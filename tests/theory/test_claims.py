@@ -403,3 +403,79 @@ def test_a_curve_over_a_sweep_comes_from_a_file(tmp_path: Path) -> None:
     (row,) = one.claims[0].source.predictions(one.runs)
     assert isinstance(row.measure, Curve)
     assert [moment.point for moment in row.measure.moments] == [1, 2]
+
+
+# Bounds, and tolerances.
+
+
+def test_a_bound_allows_all_on_its_side() -> None:
+    (below,) = parse_user_prediction("mean(q) < 1/learning_rate").predictions([make_run()])
+    assert (below.quantity, below.predicted, below.allowed) == ("mean(q) <", 10.0, (np.inf, 0.0))
+    assert (below.nearest(-5.0), below.nearest(11.0)) == (-5.0, 10.0)
+    (above,) = parse_user_prediction("variance(q) >= 2; at=10").predictions([make_run()])
+    assert (above.quantity, above.allowed, above.nearest(1.0)) == ("variance(q) at step 10 >", (0.0, np.inf), 2.0)
+
+
+def test_a_tolerance_is_a_number_or_a_part_of_the_prediction() -> None:
+    (row,) = parse_user_prediction("mean(q) = -4; tolerance=0.5%").predictions([make_run()])
+    assert row.allowed == pytest.approx((0.02, 0.02))
+    assert row.resolution == pytest.approx(0.02)
+    (row,) = parse_user_prediction({"formula": "mean(q) = 4", "tolerance": 0.1, "resolution": 1}).predictions(
+        [make_run()]
+    )
+    assert (row.allowed, row.resolution) == ((0.1, 0.1), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("claim", "message"),
+    [
+        ("mean(q) = 1; tolerance=0", "tolerance '0', expected a positive number or a percentage"),
+        ("mean(q) = 1; tolerance=x%", "tolerance 'x%', expected a positive number or a percentage"),
+        ("mean(q) = 1; tolerence=1%", "unknown option 'tolerence': did you mean 'tolerance'?"),
+        ("mean(q) < 1; tolerance=1%", "tolerance=1% of a bound, expected only of an exact number or formula"),
+        (
+            "mean(q) = 1; tolerance=1%; order=2",
+            "tolerance=1% of a formula of order 2, expected only of an exact number",
+        ),
+        ("mean(q) < 1; order=2", "< of a formula of order 2, expected only of an exact number or formula"),
+        ("density(q) > exp(-q**2)", "> of a density, expected only of an exact number or formula"),
+        (
+            "mean(q) < { step = [0, 5], value = [1.0, 2.0] }",
+            "< of a curve, expected only of an exact number or formula",
+        ),
+        ("mean(q) <", "'mean(q) <', expected statistic(observable) = formula"),
+    ],
+)
+def test_bounds_and_tolerances_that_are_refused(claim: str, message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        parse_user_prediction(claim)
+
+
+def test_verdicts_of_bounds_and_tolerances(tmp_path: Path) -> None:
+    """A quarter of a million trajectories: the variance 1/19 = 0.0526 is known to 0.3 %, and 1/20 is 5 % off."""
+    claims = {
+        "variance(x) < 0.06": "agrees",
+        "variance(x) < 0.0526315; resolution=3%": "agrees",  # it is the bound itself, but for chance
+        "variance(x) < 0.0526316": "inconclusive",
+        "variance(x) < 0.05": "disagrees",
+        "variance(x) > 0.05": "agrees",
+        "variance(x) > 0.06": "disagrees",
+        "variance(x) > 0": "agrees",
+        "variance(x) = learning_rate/2": "disagrees",
+        "variance(x) = learning_rate/2; tolerance=8%": "agrees",
+        "variance(x) = learning_rate/2; tolerance=2%": "disagrees",
+        "mean(y) = exp(-learning_rate*steps)": "disagrees",  # y has no noise: 0.9**60
+        "mean(y) = 0.9**60*(1 + 1e-9)": "disagrees",
+        "mean(y) = 0.9**60*(1 + 1e-9); tolerance=1e-6%": "agrees",
+        "mean(y) < 0.002": "agrees",
+        "mean(y) > 0.002": "disagrees",
+    }
+    text = (
+        '[loss]\nformula = "x**2/2 + y**2/2 + z*x"\nparameters = { x = 0.0, y = 1.0 }\nnoise = { z = "normal" }\n'
+        "[optimizer]\nlearning_rate = 0.1\n[run]\ntrajectories = 250_000\nsteps = 60\n"
+    )
+    text += "".join(f'[[predict]]\nformula = "{claim}"\n' for claim in claims)
+    run_scenario(Scenario.parse(text), tmp_path / "run.h5")
+    found = compare_file(tmp_path / "run.h5")
+    assert {claim: row.verdict for claim, row in zip(claims, found.comparisons, strict=True)} == claims, found.table()
+    assert "expected at most 0.06" in found.table()

@@ -12,6 +12,7 @@ from sgdsim.theory.law import law, row, series
 from sgdsim.theory.methods.linear_response import response
 from sgdsim.theory.methods.modes import modes
 from sgdsim.theory.methods.moment_recursion import HIGHEST, StateMoments, is_affine, recursion
+from sgdsim.theory.potential import require_gradient
 
 _FORGOTTEN = 1e-3  # what may be left of a displacement at the start
 _HEAVY = 50.0  # excess kurtosis beyond which rare trajectories that no sample holds make the variance
@@ -20,6 +21,7 @@ _LIGHT = 3.0  # excess kurtosis, that of Laplace
 
 def _taken(run: Run) -> set[str]:
     try:
+        require_gradient(run.loss)
         return {mode.parameter for mode in modes(run)}
     except NotApplicable:
         return set()
@@ -49,7 +51,8 @@ def _rows(run: Run, moments: StateMoments, name: str, step: int) -> Iterator[Pre
     spread = float(np.hypot(mean, np.sqrt(variance))) if np.isfinite(variance) else abs(mean)
     if np.isfinite(mean):
         yield of("mean", mean, 0.01 * spread or None)
-    known = variance > np.sqrt(np.finfo(np.float64).tiny)  # below, the fourth moment is no float, and no judge of it
+    # Below the root of the smallest float, the fourth moment is no float, and no judge of it.
+    known = moments.is_told(name) and variance > np.sqrt(np.finfo(np.float64).tiny)
     kurtosis = fourth / variance / variance if known else np.nan
     if known and np.isfinite(variance) and not kurtosis > _HEAVY:
         yield of("variance", variance)
@@ -96,6 +99,7 @@ def _across(runs: Sequence[Run]) -> list[Prediction]:
     ),
     across=_across,
     automatic=True,
+    any_field=True,
 )
 def affine_moments(run: Run) -> list[Prediction]:
     """Moments where the gradient of every sample is affine in the parameters. Exact.
@@ -103,7 +107,8 @@ def affine_moments(run: Run) -> list[Prediction]:
     For state-independent noise of covariance C the stationary covariance solves ``S H + H S - eta H S H = eta C``;
     for gradients with random coefficients, and with momentum, decay and matrix learning rates, the moments obey the
     recursion of `sgdsim.theory.methods.moment_recursion`. What is tested is the recursion at the recorded steps
-    themselves, so that nothing waits for stationarity. Directions that valley speaks of are left to it.
+    themselves, so that nothing waits for stationarity. Directions that valley speaks of are left to it. The recursion
+    asks for no loss: it holds for parameters that move by affine rules of their own as well.
 
     Where gradients are not affine, the same equation at the minimum has the stationary covariance to leading order;
     it is tested over a sweep of learning rates, at the end of runs that have forgotten their start.

@@ -19,6 +19,7 @@ from sgdsim.theory.quadrature.nested import Numerical
     "exact chain: mean and variance at the end of a run, for one or two parameters",
     source="numerical: the backward operator of the chain",
     holds="one or two parameters, an optimizer without memory, a constant rate",
+    any_field=True,
 )
 def exact_chain(run: Run) -> Iterator[Prediction]:
     """The exact chain as a law of its own: means and variances at the end of a run, for one or two parameters.

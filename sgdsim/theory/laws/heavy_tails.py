@@ -52,6 +52,7 @@ def _lyapunov_records(run: Run) -> Recorder:
     holds="a gradient that is a random factor times one parameter",
     records=_lyapunov_records,
     automatic=True,
+    any_field=True,
 )
 def lyapunov(run: Run) -> Iterator[Prediction]:
     """The Lyapunov exponent of a displacement that every step multiplies. Exact.

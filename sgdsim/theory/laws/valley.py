@@ -227,7 +227,10 @@ def _time_average(mode: Mode) -> Iterator[Prediction]:
         name = name_of(mode.run, mode.direction.time_average(*window))
     except NotApplicable:
         return
-    yield of_mode(mode, Moment("variance", name, mode.run.steps), mode.time_average_variance(*window))
+    # What an average has of curvatures that differ between trajectories is not forgotten at its end.
+    assumes = mode.assumes_at(mode.run.recorder.record_steps(mode.run.steps))
+    moment = Moment("variance", name, mode.run.steps)
+    yield of_mode(mode, moment, mode.time_average_variance(*window), assumes=assumes)
 
 
 def _decay_of_mean(mode: Mode) -> Iterator[Prediction]:

@@ -91,7 +91,7 @@ def batch_rule(run: Run) -> Batch:
 
 def _population_gradient(loss: Loss) -> tuple[sympy.Expr, ...]:
     try:
-        return tuple(loss.population.diff(symbol) for symbol in loss.theta)
+        return loss.population_gradient
     except InputError as error:
         raise NotApplicable(f"the population gradient has no closed form: {error}") from None
 

@@ -28,6 +28,7 @@ from sgdsim.model.loss import Loss
 from sgdsim.model.run import Run
 from sgdsim.prediction import NotApplicable, require
 from sgdsim.theory.methods.batch_noise import batch_share
+from sgdsim.theory.potential import require_gradient
 from sgdsim.theory.quadrature.expectation import Expected
 from sgdsim.theory.quadrature.rules import rule
 
@@ -328,7 +329,8 @@ def response(run: Run, theta: np.ndarray | None = None) -> Response:
     Raises
     ------
     NotApplicable
-        For an optimizer that is not linear, a loss without minimum, and a learning rate at which it is not stable.
+        For an optimizer that is not linear, a parameter that moves by another rule than its gradient, a loss without
+        minimum, and a learning rate at which it is not stable.
 
     Examples
     --------
@@ -342,6 +344,7 @@ def response(run: Run, theta: np.ndarray | None = None) -> Response:
     """
     from scipy.linalg import block_diag, solve_discrete_lyapunov
 
+    require_gradient(run.loss)
     optimizer = run.optimizer
     require(optimizer.rule.linear, f"{optimizer.name} is not linear in the gradient: there is no linear response")
     require(

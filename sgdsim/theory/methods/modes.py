@@ -147,11 +147,14 @@ class Mode:
         mean of ``A`` to first order, its spread to second. Beside them the valley and its own slow parameters must not
         move together, as they do where the walls are pushed: the mean of ``A*x^2`` is the product of the means.
         """
+        return self.assumes_at(self.run.recorder.record_steps(self.run.steps)[-2:])
+
+    def assumes_at(self, records: Iterable[int]) -> tuple[Condition, ...]:
+        """The same at other records, of a row that is about more than the end."""
         if not self.adiabatic:
             return ()
         told = np.sqrt(2.0 / self.run.trajectories) / 3.0
-        rest = [step for step in self.run.recorder.record_steps(self.run.steps)[-2:] if step > 0]
-        found = [condition for step in rest for condition in self._on_path(int(step), told)]
+        found = [condition for step in records if step > 0 for condition in self._on_path(int(step), told)]
         return (*found, *self._alone(told))
 
     def _on_path(self, step: int, told: float) -> tuple[Condition, Condition]:

@@ -114,7 +114,7 @@ class Recursion:
             values = self._advanced(start[kept], step)
             if np.isfinite(values).all():
                 beyond = np.where(orders[~kept] % 2, np.nan, np.inf)  # odd ones may have either sign
-                return self._moments(np.concatenate([values, beyond]))
+                return self._moments(np.concatenate([values, beyond]), 4.0 * float(np.finfo(float).eps) * step)
         require(np.isfinite(start[orders <= 1]).all(), "the start has no mean")
         raise NotApplicable(f"the moments after {step} steps are beyond the largest float")
 
@@ -185,9 +185,9 @@ class Recursion:
         with np.errstate(all="ignore"):
             return np.array([prod(starts[i][p] for i, p in enumerate(powers)) for powers in self.powers])
 
-    def _moments(self, values: np.ndarray) -> StateMoments:
+    def _moments(self, values: np.ndarray, rounding: float = 0.0) -> StateMoments:
         centre = dict(zip(self.names, self.centre, strict=False))
-        return StateMoments(self.names, centre, dict(zip(self.powers, values, strict=True)))
+        return StateMoments(self.names, centre, dict(zip(self.powers, values, strict=True)), max(rounding, 1e-14))
 
 
 def _at(matrices: np.ndarray, rate: float) -> np.ndarray:
@@ -198,11 +198,12 @@ def _at(matrices: np.ndarray, rate: float) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class StateMoments:
-    """Moments of the state about a centre."""
+    """Moments of the state about a centre, with the relative error that many steps of rounding leave in them."""
 
     names: tuple[str, ...]
     centre: Mapping[str, float]
     values: Mapping[Powers, float]
+    rounding: float = 1e-14
 
     def mean(self, name: str) -> float:
         """The mean of one entry of the state."""
@@ -226,9 +227,14 @@ class StateMoments:
         _, m1, m2, m3, m4 = raw
         with np.errstate(all="ignore"):
             k2, k3 = m2 - m1**2, m3 - 3 * m1 * m2 + 2 * m1**3
-            k2 = 0.0 if abs(k2) <= 1e-14 * m2 < np.inf else k2  # rounding, of a variable that does not vary
+            k2 = 0.0 if abs(k2) <= self.rounding * m2 < np.inf else k2  # rounding, of a variable that does not vary
             k4 = m4 - 4 * m1 * m3 - 3 * m2**2 + 12 * m1**2 * m2 - 6 * m1**4 if m4 < np.inf else m4
         return self.mean(name), float(k2), float(k3), float(k4)
+
+    def is_told(self, name: str) -> bool:
+        """Whether the variance of one entry of the state is told from rounding, to one part in a hundred."""
+        variance, square = self.cumulants(name)[1], self._raw({name: 2})
+        return bool(variance > 100.0 * self.rounding * square or np.isinf(square))
 
     def _raw(self, powers: Mapping[str, int]) -> np.float64:
         powers = {normal(name): power for name, power in powers.items()}

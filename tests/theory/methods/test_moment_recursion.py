@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.prediction import NotApplicable
+from sgdsim.theory import find_law
 from sgdsim.theory.methods.moment_recursion import StateMoments, is_affine, recursion
 
 Slope = Callable[[np.ndarray], np.ndarray]  # gradients (path, parameter) of a batch
@@ -559,3 +560,16 @@ def test_a_start_with_few_moments_has_these() -> None:
     assert found.cumulants("x")[3] == np.inf
     with pytest.raises(NotApplicable, match="no mean"):
         recursion(Run(loss, Optimizer(), Schedule("0.5"), {"x": Noise.parse("student_t:1")}, 1000, 2)).after(2)
+
+
+def test_rounding_is_no_variance() -> None:
+    """Steps without noise: what 200 of them leave of rounding, 1e-14 of the second moment, was a claimed variance."""
+    noise = {"n": Noise.parse("bernoulli:0.3")}
+    loss = Loss("slow*x + s*n*x**2/2", ("x",), {"slow": 0.00825, "s": 1.06}, noise)
+    run = Run(loss, Optimizer("gradient_descent"), Schedule("0.0681"), {"x": 0.0}, 1000, 200)
+    moments = recursion(run).after(200)
+    assert moments.cumulants("x")[1] == 0.0
+    assert not moments.is_told("x")
+    noisy = replace(run, optimizer=Optimizer("sgd"))
+    assert recursion(noisy).after(200).is_told("x")
+    assert {one.statistic for one in find_law("affine-moments").predictions([run])} == {"mean"}

@@ -1,0 +1,53 @@
+"""What most of theory needs: that the step is of the parameters alone, and by the gradient of the loss."""
+
+from __future__ import annotations
+
+from sgdsim.model.loss import Loss
+from sgdsim.model.run import Run
+from sgdsim.prediction import NotApplicable
+
+
+def require_no_memory(run: Run) -> None:
+    """Refuse steps that read a state: its past moves the parameters too.
+
+    Raises
+    ------
+    NotApplicable
+        With the names of what is read.
+
+    Examples
+    --------
+    >>> from sgdsim.model.optimizers import Optimizer
+    >>> from sgdsim.model.schedules import Schedule
+    >>> from sgdsim.model.states import State
+    >>> loss = Loss("(x - last)**2/2", ("x",), states={"last": State("x")})
+    >>> require_no_memory(Run(loss, Optimizer(), Schedule("0.1"), {"x": 1.0}, 100, 10))
+    Traceback (most recent call last):
+    sgdsim.prediction.NotApplicable: the step reads last, and so has a memory of its own
+    """
+    loss, rows = run.loss, run.optimizer.preconditioner or run.optimizer.metric
+    entries = [entry for row in rows for entry in ((row,) if isinstance(row, str) else row)]
+    read = dict.fromkeys((*loss.recalled, *(loss.states_in(entries) if loss.states else ())))
+    if read:
+        raise NotApplicable(f"the step reads {', '.join(read)}, and so has a memory of its own")
+
+
+def require_gradient(loss: Loss) -> None:
+    """Refuse parameters that have a direction: no potential, Hessian, temperature or charge is known to go with it.
+
+    Raises
+    ------
+    NotApplicable
+        With their names.
+
+    Examples
+    --------
+    >>> require_gradient(Loss("", ("x", "y"), direction={"x": "y", "y": "-x"}))
+    Traceback (most recent call last):
+    sgdsim.prediction.NotApplicable: x, y move by rules of their own, not by gradients
+    """
+    names = list(loss.direction)
+    if len(names) == 1:
+        raise NotApplicable(f"{names[0]} moves by a rule of its own, not by a gradient")
+    if names:
+        raise NotApplicable(f"{', '.join(names)} move by rules of their own, not by gradients")

@@ -76,6 +76,18 @@ def aliased(text: str) -> str:
     return text
 
 
+def unaliased(name: str) -> str:
+    """A name as it is written, for messages.
+
+    Examples
+    --------
+    >>> unaliased("next__charge__scale"), unaliased("u")
+    ('next(charge(scale))', 'u')
+    """
+    found = _ALIAS.match(name)
+    return f"{found[1]}({unaliased(name[found.end() :])})" if found else name
+
+
 def normal(text: str) -> str:
     """A text with its names as formulas see them.
 

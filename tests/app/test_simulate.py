@@ -357,7 +357,7 @@ def test_observables_of_the_step_are_read_like_all_others(folder):
         (["--set", "record.drift.u.evry=3"], "unknown key 'evry': did you mean 'every'?"),
         (["--optimizer", "langevin"], "langevin has no default for it"),
         (["--autocorrelation", "u:38:1,5"], "lags: 5, expected an integer from 0 to 2"),
-        (["--observable", "bad = next(u)"], "unknown name 'next__u'"),
+        (["--observable", "bad = next(u)"], "unknown name 'next(u)'"),
         (["--observable", "bad = window_sum(x, 0, 40)"], "expected the noise of single samples"),
         (["--sampling", "epoch"], "expected only with a data set"),
     ],

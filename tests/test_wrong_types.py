@@ -82,6 +82,7 @@ OF_THE_HOUSE = {
     *("Loss.charge", "Loss.directions", "Loss.expand", "Loss.expand_step", "Loss.expectation", "Loss.quantities_for"),
     *(
         "Optimizer.steps",
+        "Prediction.nearest",
         "Recorder.merge",
         "Recorder.pairs",
         "Recorder.record_steps",

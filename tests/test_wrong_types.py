@@ -412,6 +412,7 @@ def test_numbers_of_numpy_are_numbers():
         ({"threads": 1.5}, "threads: 1.5, expected a whole number"),
         ({"snapshots": ["last"]}, "snapshots: 'last', expected a whole number"),
         ({"dtype": int}, "run.dtype: <class 'int'>, expected text"),
+        ({"dtype": np.floating}, "run.dtype: <class 'numpy.floating'>, expected one type, such as np.float32"),
         ({"optimizer": None, "progress": 1}, "progress: 1, expected True or False"),
     ],
 )

@@ -363,7 +363,8 @@ def _warn_of_undefined(runs: Sequence[Run]) -> None:
 
 def _unsafe(loss: Loss) -> list[tuple[str, str]]:
     """The texts of `Loss.unsafe`, and of what must not become negative there."""
-    texts = found(["unsafe", loss.plain], lambda: [(str(node), str(node.args[0])) for node in loss.unsafe])
+    question = ["unsafe", loss.plain]
+    texts = found(question, lambda: [(str(node), str(node.args[0])) for node in loss.unsafe], loss.code)
     return [(text, base) for text, base in texts]
 
 

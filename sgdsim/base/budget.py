@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from math import inf
+from typing import ClassVar
 
 SECONDS = 20.0
 """That a law may take which nobody asked for by name."""
@@ -23,6 +24,13 @@ clock = time.thread_time
 
 class OutOfTime(Exception):
     """A computation has taken, or would take, more time than it has."""
+
+    raised: ClassVar[int] = 0
+    """How many have been raised: what one of them has cut short may be longer another time."""
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*arguments)
+        OutOfTime.raised += 1
 
 
 @dataclass

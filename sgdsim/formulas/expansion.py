@@ -54,12 +54,27 @@ def bounded(expression: Any) -> Any:
     ...     print(error)
     (x + y)**20000: has up to 20,001 terms when expanded, expected at most 10,000
     """
-    count = terms(expression)
+    count = max(map(terms, _expanded_apart(expression)))
     if count > MAX_TERMS:
         many = f"{count:,.0f}" if count < 1e9 else f"{count:.0e}"
         what = shortened(expression, 60)
         raise TooManyTerms(f"{what}: has up to {many} terms when expanded, expected at most {MAX_TERMS:,}")
     return expression
+
+
+def _expanded_apart(expression: Any) -> list[Any]:
+    """The expression, and what SymPy expands apart from it: arguments of functions, bases of roots, denominators."""
+    found, waiting, known = [expression], [expression], {expression}
+    while waiting:
+        node = waiting.pop()
+        new = set(node.args) - known
+        waiting += new
+        known |= new
+        if node.is_Pow and node.exp.is_Integer:
+            found += [1 / node] if node.exp < 0 else []
+        elif not (node.is_Add or node.is_Mul):
+            found += new
+    return found
 
 
 def expanded(expression: Any) -> Any:

@@ -178,18 +178,33 @@ def _recorded(scenario: Scenario, where: str) -> Scenario:
 
 def _wanted(scenario: Scenario) -> list[Recorder]:
     """What the laws need of its runs, if its formulas can be used; found once for all scenarios that differ by seed."""
-    laws = [claim.source for claim in scenario.claims if isinstance(claim.source, theory.Law)]
+    runs = scenario.runs
+    laws = [(claim.source, claim.seconds) for claim in scenario.claims if isinstance(claim.source, theory.Law)]
 
     def find() -> list[Any]:
-        _check_formulas(scenario.runs[0])
-        recorders = dict.fromkeys(_as_data(theory.requirements(laws, run)) for run in scenario.runs)
-        return list(recorders)
+        _check_formulas(runs[0])
+        return list(dict.fromkeys(_as_data(_requirements(laws, run)) for run in runs))
 
-    run = {key: value for key, value in scenario.data["run"].items() if key != "seed"}
-    tables = {key: scenario.data[key] for key in scenario.data if key not in _FOR_PEOPLE} | {"run": run}
+    table = {key: value for key, value in scenario.data["run"].items() if key != "seed"}
+    tables = {key: scenario.data[key] for key in scenario.data if key not in _FOR_PEOPLE} | {"run": table}
+    code = [law.records for law, _ in laws] + [function for run in runs for function in run.code]
     # What is in the file of a start is not in the scenario.
-    answer = find() if run.get("from") else found(["wanted", tables, [law.id for law in laws]], find)
+    answer = find() if table.get("from") else found(["wanted", tables, _named(runs)], find, code)
     return [_recorder(*data) for data in answer]
+
+
+def _requirements(laws: Iterable[tuple[theory.Law, float]], run: Run) -> Recorder:
+    wanted = Recorder()
+    for law, seconds in laws:
+        wanted = wanted.merge(theory.requirements([law], run, seconds))
+    return wanted
+
+
+def _named(runs: Sequence[Run]) -> list[Any]:
+    """What the names of losses, optimizers and schedules stand for: users may have added to them."""
+    losses = {id(run.loss): run.loss.plain for run in runs}
+    rules = dict.fromkeys(text for run in runs for text in (repr(run.optimizer.rule), repr(run.schedule.family)))
+    return [*losses.values(), *rules]
 
 
 def _as_data(recorder: Recorder) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -135,7 +135,7 @@ class Loss:
         self._check_direction(known)
         self._check_states(known)
         if self.symmetries:
-            found(["symmetries", self.plain], self._check_symmetries)
+            found(["symmetries", self.plain], self._check_symmetries, self.code)
 
     def __hash__(self) -> int:
         return hash((self.formula, self.parameters))
@@ -175,13 +175,18 @@ class Loss:
     @cached_property
     def plain(self) -> list[object]:
         """All that its mathematics depends on, as plain data, numbers with every digit."""
-        noise = [[name, noise.family, noise.arguments] for name, noise in self.noise.items()]
+        noise = [[name, one.family, one.arguments, one.law.formula] for name, one in self.noise.items()]
         symmetries = [[one.name, list(one.generator.items()), list(one.image.items())] for one in self.symmetries]
         rows = None if self.data is None else hashlib.sha256(self.data.array.tobytes()).hexdigest()
         texts = self.formula, list(self.definitions.items()), list(self.direction.items())
         states = [(name, str(state)) for name, state in self.states.items()]
         parts = *texts, states, self.parameters, list(self.constants.items())
         return [*parts, noise, symmetries, self.columns, rows]
+
+    @property
+    def code(self) -> list[Callable[..., Any]]:
+        """Functions on which its mathematics depends too: those of its noise, to which users may have added."""
+        return [function for noise in self.noise.values() for function in noise.code]
 
     def _check_names(self) -> None:
         """Refuse names that no formula can use, and names of two things."""

@@ -301,6 +301,11 @@ class Noise:
         """How it is drawn, and its moments."""
         return _table(len(self.arguments) // 2) if self.family == TABLE else FAMILIES[self.family]
 
+    @property
+    def code(self) -> tuple[Callable[..., Any], ...]:
+        """The functions of its family, which may be a user's own."""
+        return self.law.moment, self.law.atoms
+
     def draw(self, random: Random) -> float:
         """One value, for checks of formulas; ensembles are drawn by the kernels."""
         law = self.law

@@ -112,6 +112,12 @@ class Run:
         _within("run.steps", self.steps, 1, MOST_STEPS)
         return True
 
+    @property
+    def code(self) -> Iterator[Callable[..., Any]]:
+        """Functions on which its mathematics depends: those of its distributions, to which users may have added."""
+        yield from self.loss.code
+        yield from (one for start in self.initial.values() if isinstance(start, Noise) for one in start.code)
+
     def _checks(self) -> Iterator[Callable[[], object]]:
         """What must hold for any number of steps."""
         yield partial(_within, "run.trajectories", self.trajectories, 1, 2**40)  # in the 40 bits of c1 and c2
@@ -160,7 +166,7 @@ class Run:
         optimizer = self.optimizer
         if rows := optimizer.preconditioner or optimizer.metric:
             question = ["matrix", self.loss.plain, rows, bool(optimizer.metric)]
-            found(question, lambda: optimizer.matrix(self.loss) is not None)
+            found(question, lambda: optimizer.matrix(self.loss) is not None, self.loss.code)
 
     def _check_states(self) -> None:
         loss = self.loss
@@ -342,7 +348,10 @@ def _start(value: Any, where: str) -> Start:
 def _dtype_name(value: Any, where: str) -> str:
     """A type of numbers by its name, also given as one of NumPy's, ``np.float32``."""
     numpy = isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic))
-    return str(np.dtype(value).name) if numpy else take.text(value, where)
+    try:
+        return str(np.dtype(value).name) if numpy else take.text(value, where)
+    except TypeError:  # a family of types, such as np.floating
+        raise take.refused(value, where, "one type, such as np.float32") from None
 
 
 def _check_dtype(key: str, name: str) -> None:

@@ -97,6 +97,11 @@ class Schedule:
     def __post_init__(self) -> None:
         take.settle(self, "schedule", text=take.text, table=take.optional(take.each(take.real)))
 
+    @property
+    def family(self) -> Family | None:
+        """What its name stands for; None for a table."""
+        return None if self.table is not None else self._family()[0]
+
     def check(self) -> None:
         """Refuse what no number of steps makes a schedule.
 

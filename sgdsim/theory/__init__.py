@@ -130,8 +130,17 @@ def find_law(id: str) -> Law:
     return found
 
 
-def requirements(laws: Iterable[Law], run: Run) -> Recorder:
+def requirements(laws: Iterable[Law], run: Run, seconds: float = inf) -> Recorder:
     """All that must be recorded so that the laws can be checked, beyond what the run records already.
+
+    Parameters
+    ----------
+    laws
+        Which.
+    run
+        Of which they speak.
+    seconds
+        That each may take to say so.
 
     Examples
     --------
@@ -146,7 +155,7 @@ def requirements(laws: Iterable[Law], run: Run) -> Recorder:
     """
     wanted = Recorder()
     for law in laws:
-        wanted = wanted.merge(law.requirements(run))
+        wanted = wanted.merge(law.requirements(run, seconds))
     return wanted
 
 

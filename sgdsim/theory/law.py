@@ -115,12 +115,20 @@ class Law:
             return str(reason)
         return ""
 
-    def requirements(self, run: Run) -> Recorder:
-        """What must be recorded, beyond what the run records already, so that the law can be checked."""
+    def requirements(self, run: Run, seconds: float = inf) -> Recorder:
+        """What must be recorded, beyond what the run records already, so that the law can be checked.
+
+        Parameters
+        ----------
+        run
+            Of which the law speaks.
+        seconds
+            That it may take to say so; nothing, where it takes more.
+        """
         if self._refusal(run):
             return Recorder()
         try:
-            with budget.limited(budget.SECONDS if self.automatic else inf), guarded():
+            with budget.limited(seconds), guarded():
                 wanted = self.records(run)
         except REFUSALS:
             return Recorder()

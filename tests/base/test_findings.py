@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sgdsim.base import cache_files, findings
+from sgdsim.base import budget, cache_files, findings
 from sgdsim.base.findings import found
 
 
@@ -89,6 +89,23 @@ def test_what_raises_is_not_kept(folder):
     assert not list(folder.iterdir())
 
 
+def test_what_had_no_time_to_be_found_is_not_kept(folder):
+    """A machine may be slow once."""
+
+    def cut_short(seconds: float) -> list[str]:
+        try:
+            with budget.limited(seconds):
+                budget.check()
+        except budget.OutOfTime:
+            return []
+        return ["x**2"]
+
+    assert found("q", lambda: cut_short(-1.0)) == []
+    assert not list(folder.iterdir())
+    assert found("q", lambda: cut_short(60.0)) == ["x**2"]
+    assert found("q", lambda: cut_short(-1.0)) == ["x**2"]
+
+
 def test_a_folder_that_cannot_be_written_costs_time_alone(monkeypatch):
     monkeypatch.setattr(findings, "cache_folder", lambda: Path("/nowhere/at/all"))
     calls, find = counting(3)
@@ -102,3 +119,13 @@ def test_a_process_keeps_a_number_of_answers(folder, monkeypatch):
     for i in range(findings._MOST + 5):
         assert found(i, lambda i=i: 2 * i) == 2 * i
     assert len(list(folder.iterdir())) == findings._MOST
+
+
+def test_code_of_the_user_is_asked_each_time(folder):
+    """A function from elsewhere may be another one tomorrow, under the same name."""
+    calls, find = counting(3)
+    assert found("q", find, [found, counting]) == found("q", find, [found, counting]) == 3
+    assert len(calls) == 2
+    assert found("q", find, [found]) == found("q", find, [found]) == 3
+    assert len(calls) == 3
+    assert len(list(folder.iterdir())) == 1

@@ -38,3 +38,21 @@ def test_the_bound_itself_is_allowed():
     assert terms(bounded((x + y) ** (MAX_TERMS - 1))) == pytest.approx(MAX_TERMS)
     with pytest.raises(TooManyTerms):
         bounded((x + y) ** MAX_TERMS)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        sympy.sin((x + y + z) ** 200) * x,
+        sympy.exp(x * sympy.cos((x + y) ** 200 * (y + z) ** 200)),
+        (x + y + z) ** -200 + x,
+        sympy.sqrt(1 + (x + y + z) ** 200),
+        2 ** ((x + y + z) ** 200),
+    ],
+)
+def test_what_is_expanded_within_functions_and_below_is_counted_too(expression, monkeypatch):
+    """SymPy expands there as well, for minutes."""
+    assert terms(expression) <= 3
+    monkeypatch.setattr(sympy, "expand", lambda _: pytest.fail("it expands"))
+    with pytest.raises(TooManyTerms):
+        expanded(expression)

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from sgdsim.base import toml
+from sgdsim.base import findings, toml
 from sgdsim.base.errors import InputError
+from sgdsim.input import loading
 from sgdsim.input.loading import load_scenario, save_scenario, scenario_from
+from sgdsim.model import noise, schedules
+from sgdsim.model.loss import Loss
+from sgdsim.model.losses import CATALOGUE
+from sgdsim.model.noise import FAMILIES, Noise
+from sgdsim.model.observables import Observable
+from sgdsim.model.optimizers import OPTIMIZERS, Rule
+from sgdsim.model.recorder import Recorder
+from sgdsim.model.run import Run
+from sgdsim.theory.law import LAWS, Law
 
 DATA: dict[str, Any] = {
     "loss": {
@@ -82,3 +93,66 @@ def test_a_scenario_knows_what_it_was_read_from(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text(toml.dumps({**DATA, "optimizer": {"learning_rate": "file:rates.txt"}}))
     assert load_scenario(path).sources == (path, tmp_path / "rates.txt")
+
+
+def _plugged(formula: str) -> dict[str, Callable[[pytest.MonkeyPatch], None]]:
+    """What a user can add from outside the package, made of a formula that is another one the next day."""
+    moment = FAMILIES["normal"].moment
+    rule, schedule = Rule("gradient*" + formula), schedules.Family({}, "0.1*" + formula)
+    family = noise.Family({}, ("z",), "z*" + formula, moment)
+    own = noise.Family({}, ("z",), "z", lambda k: moment(k, 0.0, 1.0))
+
+    def loss() -> Loss:
+        return Loss(f"{formula}*x**2/2 + xi*x", ("x",), noise={"xi": Noise.parse("normal")})
+
+    def records(run: Run) -> Recorder:
+        return Recorder(observables=(Observable("q", formula + "*x"),))
+
+    return {
+        "an optimizer": lambda patch: patch.setitem(OPTIMIZERS, "mine", rule),
+        "a schedule": lambda patch: patch.setitem(schedules.SCHEDULES, "mine", schedule),
+        "a loss": lambda patch: patch.setitem(CATALOGUE, "mine", loss),
+        "a distribution by its formula": lambda patch: patch.setitem(FAMILIES, "mine", family),
+        "a distribution by its functions": lambda patch: patch.setitem(FAMILIES, "mine", own),
+        "a law": lambda patch: patch.setitem(LAWS, "mine", Law("mine", "t", "s", "h", "d", lambda run: [], records)),
+    }
+
+
+_OWN_LOSS = {"formula": "x**2/2 + xi*x", "parameters": {"x": 1.0}, "noise": {"xi": "normal"}}
+_USED = {
+    "an optimizer": {"optimizer": {"name": "mine", "learning_rate": 0.1}},
+    "a schedule": {"optimizer": {"learning_rate": "mine:"}},
+    "a loss": {"loss": {"name": "mine"}, "run": {"trajectories": 100, "steps": 10, "initial": {"x": 1.0}}},
+    "a distribution by its formula": {"loss": {**_OWN_LOSS, "noise": {"xi": "mine"}}},
+    "a distribution by its functions": {"loss": {**_OWN_LOSS, "parameters": {"x": "mine"}}},
+    "a law": {"predict": [{"id": "mine"}]},
+}
+
+
+@pytest.mark.parametrize("what", _USED)
+def test_what_laws_need_is_asked_anew_of_what_a_user_has_added(what, monkeypatch, tmp_path):
+    """Its name alone does not say what it is."""
+    monkeypatch.setattr(findings, "cache_folder", lambda: tmp_path)
+    asked = []
+    monkeypatch.setattr(loading.theory, "requirements", lambda *given: asked.append(given) or Recorder())
+    data = {
+        "loss": _OWN_LOSS,
+        "optimizer": {"learning_rate": 0.1},
+        "run": {"trajectories": 100, "steps": 10},
+        "predict": [{"id": "valley"}],
+        **_USED[what],
+    }
+    for formula in ("1", "2"):
+        _plugged(formula)[what](monkeypatch)
+        scenario_from(data, "mine", "here")
+    assert len(asked) == 2
+
+
+def test_what_laws_need_of_what_is_ours_is_asked_once(monkeypatch, tmp_path):
+    monkeypatch.setattr(findings, "cache_folder", lambda: tmp_path)
+    asked = []
+    monkeypatch.setattr(loading.theory, "requirements", lambda *given: asked.append(given) or Recorder())
+    once = load_scenario("river_valley")
+    count = len(asked)
+    assert load_scenario("river_valley") == once
+    assert len(asked) == count > 0

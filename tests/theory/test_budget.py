@@ -80,7 +80,7 @@ def test_a_law_that_needs_time_to_say_what_to_record_asks_for_nothing(now: list[
             budget.check()
 
     law = Law("slow", "a test", "ours", "here", "", lambda run: [], slow, automatic=True)  # type: ignore[arg-type]
-    assert not law.requirements(run_of()).observables
+    assert not law.requirements(run_of(), 20.0).observables
 
 
 @pytest.mark.parametrize(
@@ -159,3 +159,14 @@ def test_a_polynomial_of_many_terms_has_no_population_loss() -> None:
         loss.population  # noqa: B018
     small = Loss("(sum(w) + z)**2", names[:3], noise={"z": Noise.parse("normal")})
     assert str(small.population.subs(dict.fromkeys(small.theta, 0))) == "1"  # the negative control
+
+
+def test_a_sum_in_a_denominator_is_not_expanded_for_minutes() -> None:
+    loss = Loss(
+        "z*x/(x + y + u + v + 9)**60 + (x**2 + y**2 + u**2 + v**2)/2", tuple("xyuv"), {}, {"z": Noise.parse("normal")}
+    )
+    run = Run(loss, Optimizer(), Schedule("0.1"), dict.fromkeys("xyuv", 1.0), 64, 100)
+    began = time.thread_time()
+    for id in AUTOMATIC:
+        LAWS[id].evaluate([run], 2.0)
+    assert time.thread_time() - began < 3.0 * len(AUTOMATIC)

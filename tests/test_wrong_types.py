@@ -408,7 +408,11 @@ def test_numbers_of_numpy_are_numbers():
     ("arguments", "message"),
     [
         ({"initial": {"x": None}}, r"initial\.x: None, expected a finite number, a Noise or a Grid"),
-        ({"learning_rate": None}, "learning_rate: None, expected a finite number"),
+        ({"learning_rate": None}, "learning_rate: None, expected a finite number, or a schedule such as"),
+        (
+            {"learning_rate": np.ones((30, 2))},
+            r"learning_rate: array\(\[\[1\., 1\.\], \[1\., [^\n]* …, expected a finite",
+        ),
         ({"learning_rate": True}, "learning_rate: True, expected a finite number"),
         ({"every": 1.5}, r"record\.every: 1\.5, expected a whole number"),
         ({"threads": 1.5}, "threads: 1.5, expected a whole number"),

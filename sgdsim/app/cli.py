@@ -272,12 +272,13 @@ def show(loss: str | None, schedule: str | None, steps: int | None, **options: A
     """
     from sgdsim.app.loss_report import describe_law, describe_loss, describe_schedule
     from sgdsim.input.subject import loss_of, schedule_of
+    from sgdsim.theory import LAWS
 
     is_loss = loss is not None or bool(options["directions"])
     if not is_loss and (schedule is None or any(options.values())):
         raise InputError("expected a loss, e.g. sgdsim show 'a*x**2/2 + z*x' --constant a=1 --noise z=normal")
     law = None if loss is None else describe_law(loss)
-    texts = [law or describe_loss(loss_of(loss, **options))] if is_loss else []
+    texts = [law or describe_loss(loss_of(loss, LAWS, **options))] if is_loss else []
     texts += [] if schedule is None else [describe_schedule(schedule_of(schedule), steps)]
     _print("\n\n".join(texts))
 

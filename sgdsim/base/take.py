@@ -63,9 +63,11 @@ def refused(value: Any, where: str, expected: str) -> InputError:
     --------
     >>> str(refused(None, "steps", "a whole number"))
     'steps: None, expected a whole number'
+    >>> str(refused(np.ones((2, 2)), "steps", "a whole number"))
+    'steps: array([[1., 1.], [1., 1.]]), expected a whole number'
     """
     try:
-        shown = repr(value)
+        shown = " ".join(repr(value).split())  # that of an array has lines
     except Exception:  # an object of the user's own, or a number of too many digits
         shown = f"a value of type {type(value).__name__}"
     return InputError(f"{where}: {shortened(shown)}, expected {expected}")

@@ -29,9 +29,10 @@ FUNCTIONS: Mapping[str, str] = {name: f"{name}(x)" for name in _ONE_ARGUMENT} | 
 
 GRAMMAR = "numbers, names, + - * / **, indices such as w[0], and functions such as exp(x)"
 # Functions of a name become names of their own, of the same length, so that a message points at the right column.
-_FUNCTION = re.compile(r"\b(next|gradient|population_gradient|charge)\s*\(\s*(\w+)\s*(\[\s*\d+\s*\])?\s*\)")
+OF_NAMES = ("next", "gradient", "population_gradient", "charge")
+_FUNCTION = re.compile(rf"\b({'|'.join(OF_NAMES)})\s*\(\s*(\w+)\s*(\[\s*\d+\s*\])?\s*\)")
 _RUN = re.compile(r"[^\x00-/:-@\[-^`{-\x7f]+")  # ASCII letters, digits and _, and whatever is not ASCII
-_ALIAS = re.compile(r"(next|gradient|population_gradient|charge)__")
+_ALIAS = re.compile(rf"({'|'.join(OF_NAMES)})__")
 
 
 class FormulaError(InputError):
@@ -73,6 +74,18 @@ def aliased(text: str) -> str:
     while (outer := _FUNCTION.sub(alias, text)) != text:  # next(charge(rescale)): from the inside
         text = outer
     return text
+
+
+def unaliased(name: str) -> str:
+    """A name as it is written, for messages.
+
+    Examples
+    --------
+    >>> unaliased("next__charge__scale"), unaliased("u")
+    ('next(charge(scale))', 'u')
+    """
+    found = _ALIAS.match(name)
+    return f"{found[1]}({unaliased(name[found.end() :])})" if found else name
 
 
 def normal(text: str) -> str:

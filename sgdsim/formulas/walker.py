@@ -19,7 +19,7 @@ import numpy as np
 
 from sgdsim.base.errors import unknown_name
 from sgdsim.formulas.limits import MAX_NESTING, MAX_POWER
-from sgdsim.formulas.names import FUNCTIONS, GRAMMAR, formula_error
+from sgdsim.formulas.names import FUNCTIONS, GRAMMAR, formula_error, unaliased
 
 _WORDS = {
     ast.Attribute: "an attribute",
@@ -166,7 +166,7 @@ class Walker:
         if node.id in FUNCTIONS:
             self._fail(node, f"{node.id} is a function", FUNCTIONS[node.id])
         if node.id not in self._values:
-            self._fail(node, unknown_name("name", node.id, self._values))
+            self._fail(node, unknown_name("name", unaliased(node.id), map(unaliased, self._values)))
         value = self._values[node.id]
         if isinstance(value, Sequence):
             return tuple(self._guard(node, self._scalar, part) for part in value)

@@ -300,6 +300,7 @@ def scenario_name(data: Mapping[str, Any]) -> str:
 
 
 _KEY = re.compile(r"^(\s*)(\w+\.\w+)(\[[0-9]+\])?(?:\.((?:[^:\s.\"]|\"[^\"]*\")+))?(?=[:. ])", re.MULTILINE)
+_LAW = re.compile(r"^(\s*)predict\[[0-9]+\]\.(?:id|formula)(?=:)", re.MULTILINE)
 
 
 def in_options(problem: str) -> str:
@@ -309,6 +310,8 @@ def in_options(problem: str) -> str:
     --------
     >>> in_options("loss.parameters.w: unknown distribution 'normla'")
     "--parameter w: unknown distribution 'normla'"
+    >>> in_options("predict[0].id: unknown law 'vally'")
+    "--predict: unknown law 'vally'"
     """
     flags = {key: option.flag for option in options() for key in option.keys}
 
@@ -318,7 +321,7 @@ def in_options(problem: str) -> str:
             return match[0]
         return f"{indent}{flags[key]}" + ("" if name is None else f" {name}")
 
-    return _KEY.sub(replace, problem)
+    return _LAW.sub(r"\1--predict", _KEY.sub(replace, problem))
 
 
 def _read(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from sgdsim.model.schedules import Schedule
 DEFAULT_RATE = "0.01"
 DEFAULT_STEPS = 1000
 _DEFAULTS = (f"optimizer.learning_rate={DEFAULT_RATE}", "run.trajectories=1000", f"run.steps={DEFAULT_STEPS}")
+_NAME = re.compile(r"[^\W\d][\w-]*")
 _START = 1.0  # of every parameter that the user gives none for
 
 
@@ -61,13 +63,15 @@ def scenario_of(subject: str | None, **options: Any) -> Scenario:
     return _of_loss(subject, given)
 
 
-def loss_of(subject: str | None, **options: Any) -> Loss:
+def loss_of(subject: str | None, also: Iterable[str] = (), **options: Any) -> Loss:
     """A loss of the catalogue, or a formula whose names are parameters unless options explain them.
 
     Parameters
     ----------
     subject
         A name of the catalogue, or a formula; None where options have directions of all parameters.
+    also
+        Ids of laws, which the subject may be a misspelling of.
     options
         Those about the loss, as `sgdsim.input.options.scenario_data`.
 
@@ -82,7 +86,7 @@ def loss_of(subject: str | None, **options: Any) -> Loss:
     ('x',)
     """
     given = _given(options)
-    _check_known(subject)
+    _check_known(subject, "law", also)
     table = loss_table(loss=subject, **given)
     if not is_own(table) and "parameters" in given:
         raise InputError(f"--parameter: {table['name']} has parameters of its own")
@@ -132,7 +136,7 @@ def _of_scenario(subject: str, options: Mapping[str, Any]) -> Scenario:
 
 
 def _of_loss(subject: str | None, options: Mapping[str, Any]) -> Scenario:
-    _check_known(subject)
+    _check_known(subject, "scenario", shipped().keys() - {subject})
     # As settings, the first of which lose against those of the user.
     settings = (*_DEFAULTS, *options.get("settings", ()))
     data = scenario_data(loss=subject, **{**options, "settings": settings})
@@ -152,9 +156,22 @@ def _given(options: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _check_known(subject: str | None) -> None:
-    if subject is not None and subject.strip().isidentifier() and subject.strip() not in CATALOGUE:
-        raise InputError(unknown_name("loss", subject.strip(), CATALOGUE))
+def _check_known(subject: str | None, kind: str, others: Iterable[str]) -> None:
+    """Refuse the name of no loss, by the near match among losses and names of another kind.
+
+    With a hyphen it may be a difference, which is a formula, unless a name with a hyphen is very near.
+    """
+    name = (subject or "").strip()
+    if not _NAME.fullmatch(name) or name in CATALOGUE:
+        return
+    kinds = {**dict.fromkeys(others, kind), **dict.fromkeys(CATALOGUE, "loss")}
+    hyphened = "-" in name
+    near = [known for known in kinds if "-" in known] if hyphened else kinds
+    close = difflib.get_close_matches(name, near, n=1, cutoff=0.8 if hyphened else 0.6)
+    if close:
+        raise InputError(unknown_name(kinds[close[0]], name, close))
+    if name.isidentifier():
+        raise InputError(unknown_name("loss", name, CATALOGUE))
 
 
 def _started(data: dict[str, Any]) -> dict[str, Any]:

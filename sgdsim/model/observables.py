@@ -18,19 +18,21 @@ A *control* is a running sum whose mean is exactly zero, made for one observable
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sgdsim.base import take
-from sgdsim.base.errors import InputError
+from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.formulas.formula import Formula
-from sgdsim.formulas.names import STEP_NAMES, aliased, check_name, normal
+from sgdsim.formulas.names import FUNCTIONS, OF_NAMES, STEP_NAMES, aliased, check_name, normal
 
 if TYPE_CHECKING:
     from sgdsim.model.loss import Loss
 
 _CALL = re.compile(r"(?P<kind>window_mean|window_sum|value_at|first_passage)\s*\((?P<inside>.*)\)", re.DOTALL)
+_CALLED = re.compile(r"\b([^\W\d]\w*)\s*\(")
 
 _KINDS = ("plain", "mean", "sum", "value", "passage", "control")
 _USAGE = {
@@ -96,6 +98,7 @@ class Observable:
         check_name(name, where=where)
         kind = next((kind for kind in _USAGE if re.search(rf"\b{kind}\s*\(", text)), None)
         if kind is None:
+            _check_calls(text, where)
             return cls(name, _checked(text, where))
         match = _CALL.fullmatch(text.strip())
         parsed = _running(match["kind"], match["inside"]) if match else None
@@ -131,6 +134,15 @@ class Observable:
         if self.kind == "value":
             return f"value_at({self.formula}, {stop})"
         return f"window_{self.kind}({self.formula}, {start}, {stop})"
+
+
+def _check_calls(text: str, where: str) -> None:
+    """Refuse what is nearly a call that observables know and formulas do not."""
+    calls = {*_USAGE, *OF_NAMES}
+    for called in _CALLED.findall(text):
+        known = {*FUNCTIONS, *calls}
+        if called not in known and calls.intersection(difflib.get_close_matches(called, known, n=1)):
+            raise InputError(f"{where}: {unknown_name('function', called, known)}")
 
 
 def _window(value: Any, where: str) -> tuple[int, int]:

@@ -103,8 +103,12 @@ def _against_steps(numbers: Sequence[_Number], subject: Subject) -> Panel:
 
 def _side_by_side(numbers: Sequence[_Number], subject: Subject) -> Panel:
     x = np.arange(float(len(numbers)))
-    names = [shortened(one.name.partition(",")[0], 48) for one in numbers]
-    ticks = tuple("\n".join(textwrap.wrap(name, max(40 // len(names), 10))) for name in names)
+    short = [one.name.partition(",")[0] for one in numbers]
+    are_told = [short.count(name) == 1 for name in short]
+    names = [
+        shortened(name if told else one.name, 48) for name, told, one in zip(short, are_told, numbers, strict=True)
+    ]
+    ticks = tuple("\n".join(textwrap.wrap(name, max(40 // len(names), 12))) for name in names)
     return replace(_panel("predicted numbers", "", x, numbers, subject, joined=False), x_ticks=ticks)
 
 

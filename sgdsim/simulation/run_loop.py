@@ -317,7 +317,10 @@ def simulate(
     starts = {name: start_from(start, f"initial.{name}") for name, start in table.items()}
     if not isinstance(optimizer, Optimizer):
         optimizer = Optimizer("sgd" if optimizer is None else optimizer)
-    number = None if isinstance(learning_rate, str) else take.number(learning_rate, "learning_rate")
+    number = take.as_number(learning_rate)
+    if number is None and not isinstance(learning_rate, str):
+        expected = "a finite number, or a schedule such as 'cosine:0.1,0.001'"
+        raise take.refused(learning_rate, "learning_rate", expected)
     schedule = Schedule(take.text(learning_rate, "learning_rate") if number is None else repr(float(number)))
     run = Run(loss, optimizer, schedule, starts, trajectories, steps, seed, recorder, dtype, noise_dtype, antithetic)
     return simulate_runs([run], scenario=toml.dumps(run.describe()), threads=threads, device=device, progress=progress)

@@ -112,8 +112,11 @@ def _test(group: Sequence[Prediction], points: Points, alpha: float) -> list[Row
     if not _is_number(group[0]):
         doubt = f"an order is tested of numbers: a {group[0].statistic} of order {order} as several predictions"
         return [_doubted(_single(group[0], points, alpha), doubt)]
-    if len({prediction.small for prediction in group}) < FEWEST_RATES:
-        doubt = f"a prediction of order {order} is tested at {FEWEST_RATES} learning rates or more"
+    rates = len({prediction.small for prediction in group})
+    if rates < FEWEST_RATES:
+        doubt = (
+            f"order {order} is tested at {FEWEST_RATES} learning rates or more, this quantity is predicted at {rates}"
+        )
         return [_doubted(_single(prediction, points, alpha), doubt) for prediction in group]
     try:
         return [_series(group, order, points, alpha)]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from math import copysign, isinf, isnan
 from typing import Any
 
-from sgdsim.statistics.comparison import ALPHA, Comparison
+from sgdsim.statistics.comparison import ALPHA, DOES_NOT_HOLD, Comparison
 
 
 def format_table(comparisons: Sequence[Comparison], skipped: Iterable[Any] = (), alpha: float = ALPHA) -> str:
@@ -34,10 +35,12 @@ def format_table(comparisons: Sequence[Comparison], skipped: Iterable[Any] = (),
     0 agree, 0 disagree, 1 inconclusive (Holm over 1 test, alpha = 0.001)
     """
     header = ("part", "id", "quantity", "point", "predicted", "measured", "z", "verdict", "note")
-    table = [header, *(_cells(row) for row in comparisons)]
+    notes, shared = _shortened_notes([row.note for row in comparisons])
+    table = [header, *((*_cells(row), note) for row, note in zip(comparisons, notes, strict=True))]
     used = [column for column in zip(*table, strict=True) if any(column[1:])]
     widths = [max(map(len, column)) for column in used]
     lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in zip(*used, strict=True)]
+    lines += [f"[{number}] {text}" for number, text in enumerate(shared, 1)]
     lines.append(_summary(comparisons, alpha))
     reasons: dict[tuple[str, str], list[str]] = {}
     for one in skipped:
@@ -48,6 +51,7 @@ def format_table(comparisons: Sequence[Comparison], skipped: Iterable[Any] = (),
     return "\n".join(lines)
 
 
+_LONG = 80  # of a remark that is not repeated in a table
 _CONTROL = {"agrees": "rejected (control)", "disagrees": "NOT REJECTED (control)"}
 
 
@@ -64,8 +68,23 @@ def _cells(row: Comparison) -> tuple[str, ...]:
         measured,
         "" if isnan(row.z) else f"{row.z:+.2f}",
         row.verdict if row.expect == "agrees" else _CONTROL[row.outcome],
-        row.note,
     )
+
+
+def _shortened_notes(notes: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Notes with a number for each long remark that several of them share, and these remarks.
+
+    Examples
+    --------
+    >>> long = "a condition " + 80 * "o"
+    >>> _shortened_notes([f"{long}; adiabatic", long, "adiabatic"])[0]
+    ['[1]; adiabatic', '[1]', 'adiabatic']
+    """
+    remarks = [note.split("; ") for note in notes]
+    count = Counter(remark for of_row in remarks for remark in of_row)
+    shared = [remark for remark, times in count.items() if times > 1 and len(remark) > _LONG]
+    numbers = {remark: f"[{number}]" for number, remark in enumerate(shared, 1)}
+    return ["; ".join(numbers.get(remark, remark) for remark in of_row) for of_row in remarks], shared
 
 
 def _summary(comparisons: Sequence[Comparison], alpha: float) -> str:
@@ -77,13 +96,15 @@ def _summary(comparisons: Sequence[Comparison], alpha: float) -> str:
     )
     if not comparisons:
         return "nothing to compare with: no prediction in the scenario applies"
+    outside = sum(row.verdict == DOES_NOT_HOLD for row in claims)
+    of_outside = f", {outside} do{'es' if outside == 1 else ''} not hold here" if outside else ""
     tests = sum(not isnan(row.p) for row in comparisons)
     plural = "" if tests == 1 else "s"
     rejected = sum(row.outcome == "agrees" for row in controls)
     of_controls = f"; {rejected} of {len(controls)} controls rejected" if controls else ""
     return (
         f"{agrees} agree{'s' if agrees == 1 else ''}, {disagree} disagree{'s' if disagree == 1 else ''}, "
-        f"{inconclusive} inconclusive{of_controls} (Holm over {tests} test{plural}, alpha = {alpha:g})"
+        f"{inconclusive} inconclusive{of_outside}{of_controls} (Holm over {tests} test{plural}, alpha = {alpha:g})"
     )
 
 

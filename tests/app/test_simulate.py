@@ -251,6 +251,8 @@ def test_files_are_read_before_anything_is_written():
         # What it says.
         (["--loss", "u**2 + ww"], "unknown name 'ww': did you mean 'w'?"),
         (["--loss", "river"], "--loss: unknown loss 'river': "),
+        (["--predict", "vally"], "  --predict: unknown law 'vally': did you mean 'valley'?"),
+        (["--predict", "mean(u) = file:c.csv"], "  --predict: c.csv: no such file"),
         (["--loss", "2*"], "invalid syntax"),
         (["--parameter", "v=normla:0,1"], "--parameter v: unknown distribution 'normla': did you mean 'normal'?"),
         (["--parameter", "v=nan"], "--parameter v: unknown distribution 'nan'"),
@@ -355,7 +357,7 @@ def test_observables_of_the_step_are_read_like_all_others(folder):
         (["--set", "record.drift.u.evry=3"], "unknown key 'evry': did you mean 'every'?"),
         (["--optimizer", "langevin"], "langevin has no default for it"),
         (["--autocorrelation", "u:38:1,5"], "lags: 5, expected an integer from 0 to 2"),
-        (["--observable", "bad = next(u)"], "unknown name 'next__u'"),
+        (["--observable", "bad = next(u)"], "unknown name 'next(u)'"),
         (["--observable", "bad = window_sum(x, 0, 40)"], "expected the noise of single samples"),
         (["--sampling", "epoch"], "expected only with a data set"),
     ],

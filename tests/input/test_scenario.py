@@ -274,13 +274,14 @@ def test_what_is_wrong_at_all_points_is_said_once_and_many_problems_are_cut_shor
 
 
 def test_all_problems_at_once():
+    observables = {"u": "sinn(x)", "q": "windw_mean(x, 0, 4)", "c": "chrge(scale)", "2": "x"}
     message = problems(
         {
             "titel": "typo",
             "loss": {"name": "river_vally"},
             "optimizer": {"learning_rate": -0.1, "momentun": 3, "batch_size": 0},
             "run": {"trajectories": 1.5, "stpes": 8, "seed": -1, "dtype": "float16", "initial": {"x": "normla"}},
-            "record": {"evry": 2, "observables": {"u": "sinn(x)", "2": "x"}, "histograms": {"x": [1, 0, 2]}},
+            "record": {"evry": 2, "observables": observables, "histograms": {"x": [1, 0, 2]}},
             "predict": [{"id": "NTL-99"}, {}, {"formula": "varance(x) = 1"}, {"formula": "mean(x) = 1", "at": -1}],
             "sweep": {"common_noise": 0},
         }
@@ -298,6 +299,8 @@ def test_all_problems_at_once():
         "run.initial.x: unknown distribution 'normla': did you mean 'normal'?",
         "record.evry: unknown key 'evry': did you mean 'every'?",
         "record.observables.u: unknown function 'sinn': did you mean 'sin'?",
+        "record.observables.q: unknown function 'windw_mean': did you mean 'window_mean'?",
+        "record.observables.c: unknown function 'chrge': did you mean 'charge'?",
         "record.observables.2: '2' is not a name",
         "record.histograms.x: [1.0, 0.0, 2.0], expected [low, high, bins], low < high",
         "predict[0].id: unknown law 'NTL-99'",

@@ -407,7 +407,7 @@ def test_other_numbers_stand_side_by_side_and_controls_without_residuals(relaxin
     ]
     axes, below = axes_of(drawing.draw(relaxing, rows))
     assert below is not None
-    assert [label.get_text() for label in below.get_xticklabels()] == ["<x^2>", "<x^2>"]
+    assert [label.get_text() for label in below.get_xticklabels()] == ["<x^2>", "<x^2>, wrong"]
     assert measured(axes)[1] == pytest.approx([np.mean(relaxing["theta"][-1] ** 2)] * 2)
     assert theory(axes)[0][1].tolist() == [1.0 + float(np.exp(-4))]
     assert len(residuals(below)[0][1]) == 1

@@ -222,7 +222,7 @@ def test_fewer_than_four_rates_do_not_make_an_order() -> None:
     rates = RATES[:3]
     rows = compare(measured(rates / 2, 1e-3, seed=11), series(1, rates / 2, rates))
     assert [row.verdict for row in rows] == ["inconclusive"] * 3
-    assert all("4 learning rates" in row.note for row in rows)
+    assert all("4 learning rates or more, this quantity is predicted at 3" in row.note for row in rows)
     assert all(np.isfinite(row.z) for row in rows)
 
 
@@ -501,6 +501,20 @@ def test_the_table_is_aligned_and_counts() -> None:
     assert lines[3] == "1 agrees, 1 disagrees, 0 inconclusive (Holm over 2 tests, alpha = 0.001)"
     assert lines[4] == "equipartition does not apply: no fast direction"
     assert format_table([]).startswith("nothing to compare with")
+
+
+def test_a_long_remark_of_several_rows_stands_once_and_every_verdict_is_counted() -> None:
+    numbers = (0.5, 0.51, 0.02, 0.5, 0.6, 1.0, 0.1, 0.005)
+    fails, alone = ("its condition that " + 70 * letter + " fails" for letter in "ab")
+    notes = (f"{fails}; adiabatic", fails, alone)
+    rows = [
+        Comparison("valley", f"mean({name})", None, "mean", *numbers, "exact", "does not hold here", note)
+        for name, note in zip("xyz", notes, strict=True)
+    ]
+    _, x, y, z, remark, summary = format_table(rows).splitlines()
+    assert (x.endswith("  [1]; adiabatic"), y.endswith("  [1]"), z.endswith(f"  {alone}")) == (True, True, True)
+    assert remark == f"[1] {fails}"
+    assert summary.startswith("0 agree, 0 disagree, 0 inconclusive, 3 do not hold here (")
 
 
 def test_few_trajectories_decide_nothing() -> None:

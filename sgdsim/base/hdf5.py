@@ -18,7 +18,7 @@ _HEAP = b"GCOL\x01"
 """What a global heap begins with: there HDF5 keeps what has no fixed length, such as texts."""
 
 _MOST_PACKED = 1032
-"""Bytes of which deflate, the best packer of what HDF5 comes with, makes one; several filters pack one after the other."""
+"""Bytes of which deflate, the best packer of what HDF5 comes with, makes one; filters pack one after the other."""
 
 
 @contextmanager

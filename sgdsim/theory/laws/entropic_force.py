@@ -114,11 +114,15 @@ def _first_record(known: River) -> int:
 def _moved(
     known: River | RoughRiver, start: int, unit: float, over: str, value: float = 1.0, order: Order = 0, **others: Any
 ) -> Prediction:
-    """The displacement of a river from a record to the last one, in units of what a formula gives for it."""
+    """The displacement of a river from a record to the last one, in units of what a formula gives for it.
+
+    The first record at rest depends on the learning rate; all of a series are one quantity all the same.
+    """
+    others["conditions"] = "; ".join(filter(None, (f"steps {start} to {known.run.steps}", others.get("conditions"))))
     return ratio_row(
         (Moment("mean", known.slow, start), Moment("mean", known.slow, known.run.steps)),
         unit,
-        f"{over}, steps {start} to {known.run.steps}",
+        over,
         value,
         order,
         function=change_over,

@@ -86,6 +86,17 @@ def test_the_conditional_drift_is_a_row_where_it_is_recorded():
         find_law("entropic-force").predictions([narrow])
 
 
+def test_rates_that_forget_the_start_at_other_records_are_one_series():
+    """The slowest of four fell out of the series, which had too few rates then."""
+    recorder = Recorder(every=100)
+    runs = [
+        make_run(EXPONENTIAL, rate=rate, steps=1000, recorder=recorder, a0=1.0, k=0.5) for rate in (0.02, 0.04, 0.08)
+    ]
+    rows = [row for run in runs for row in find_law("entropic-force").predictions([run])]
+    assert len({row.measure.moments[0].step for row in rows}) > 1
+    assert len({(row.quantity, row.series) for row in rows}) == 1
+
+
 def test_the_steep_river_is_that_of_the_handbook():
     for options, measured, error in (
         ({"rate": 0.1, "k": 1.0, "g": 0.5, "sigma": 0.1}, -0.00131623, 3 * 1.3e-6),

@@ -14,6 +14,9 @@ from sgdsim.statistics.order_test import ASK_FOR_A_TERM
 
 SMALL = 20_000
 FEW = "river_valley", "equipartition", "second_law"
+UNDECIDED = {"entropy": 1}
+"""Rows that no statistics decides: where an orbit has two points, each with half of all, the error of its entropy
+vanishes to first order, and Student's t is not its law."""
 FEW_PARTS = 1
 """The kernels of all parts take minutes to compile; they run in `make validate`."""
 
@@ -56,7 +59,8 @@ def test_everything_agrees_in_full(name, seed, tmp_path):
     found = report(tmp_path, name, **({} if seed is None else {"seed": seed}))
     assert not found.skipped
     assert not found.disagrees, found.table()
+    allowed = UNDECIDED.get(name, 0)
     undecided = sum(row.outcome == "inconclusive" for row in found.comparisons)
     of_order = sum(isinstance(row.order, int) for row in found.comparisons)
     by_chance = poisson.isf(1e-3, ASK_FOR_A_TERM * of_order + 0.01 * (len(found.comparisons) - of_order))
-    assert undecided <= (0 if seed is None else by_chance), found.table()
+    assert undecided <= (allowed if seed is None else allowed + by_chance), found.table()

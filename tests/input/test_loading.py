@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -133,6 +134,7 @@ _USED = {
 def test_what_laws_need_is_asked_anew_of_what_a_user_has_added(what, monkeypatch, tmp_path):
     """Its name alone does not say what it is."""
     monkeypatch.setattr(findings, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(findings, "_kept", itertools.count())
     asked = []
     monkeypatch.setattr(loading.theory, "requirements", lambda *given: asked.append(given) or Recorder())
     data = {
@@ -150,6 +152,7 @@ def test_what_laws_need_is_asked_anew_of_what_a_user_has_added(what, monkeypatch
 
 def test_what_laws_need_of_what_is_ours_is_asked_once(monkeypatch, tmp_path):
     monkeypatch.setattr(findings, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(findings, "_kept", itertools.count())
     asked = []
     monkeypatch.setattr(loading.theory, "requirements", lambda *given: asked.append(given) or Recorder())
     once = load_scenario("river_valley")

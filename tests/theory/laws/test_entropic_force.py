@@ -187,7 +187,7 @@ def test_noise_of_labels_moves_the_river_as_closed_forms_say():
     h = 0.02**2 * 1.5**2
     assert entropic_force.displacement(noisy_walls(LABELS), 0, 800) == pytest.approx(np.expm1(-h * 400), rel=1e-7)
     assert entropic_force.displacement(noisy_walls(ROUGH), 0, 800) == pytest.approx((1 + h * 800) ** -0.5 - 1, rel=1e-7)
-    for formula, power in ((LABELS, "q = 1,"), (ROUGH, "q = 2,")):
+    for formula, power in ((LABELS, "q = 1"), (ROUGH, "q = 2")):
         (row,) = find_law("entropic-force-state-noise").predictions([noisy_walls(formula)])
         assert power in row.quantity
     with pytest.raises(NotApplicable, match="no flat river"):

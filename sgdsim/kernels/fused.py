@@ -66,10 +66,8 @@ def _factors(node: ast.expr) -> tuple[ast.expr, ast.expr] | None:
 
 
 def _negative(node: ast.expr) -> ast.expr:
-    return node.operand if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) else _minus(node)
-
-
-def _minus(node: ast.expr) -> ast.expr:
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return node.operand
     return ast.UnaryOp(ast.USub(), node)
 
 

@@ -221,11 +221,16 @@ def compare(file: str, as_json: bool) -> None:
 @main.command()
 @click.argument("file")
 @click.option("-o", "--output", metavar="FIGURE", help="SVG, PNG or PDF file to write.  [default: FILE with .svg]")
-@click.option("--kind", metavar="NAME", help="density, moments, drift, sweep, order, schedule or trajectories.")
+@click.option(
+    "--kind",
+    metavar="NAME",
+    help="density, moments, drift, sweep, order, schedule, trajectories, landscape or diagram.",
+)
+@click.option("--part", metavar="NAME", help="Of a scenario with parts, draw this one alone.")
 @click.option("--size", metavar="WIDTHxHEIGHT", help="In inches, e.g. 7x5.  [default: by what is shown]")
 @click.option("--overwrite", is_flag=True, help="Replace an existing figure.")
 @_reporting_errors
-def plot(file: str, output: str | None, kind: str | None, size: str | None, overwrite: bool) -> None:
+def plot(file: str, output: str | None, kind: str | None, part: str | None, size: str | None, overwrite: bool) -> None:
     """Draw the ensemble in FILE with the predictions of its scenario, from the file alone."""
     from sgdsim.app.workflow import plot_file
     from sgdsim.ensemble import open_parts
@@ -233,8 +238,10 @@ def plot(file: str, output: str | None, kind: str | None, size: str | None, over
 
     inches = None if size is None else parse_size(size)
     chosen = "" if kind else ", chosen by what the file holds"
-    path = plot_file(file, output, kind, inches, overwrite)
-    kinds = dict.fromkeys(kind or choose_kind(ensemble) for ensemble in open_parts(file).values())
+    path = plot_file(file, output, kind, inches, overwrite, part)
+    kinds = dict.fromkeys(
+        kind or choose_kind(ensemble) for name, ensemble in open_parts(file).items() if part in (None, name)
+    )
     _print(f"{path}: {', '.join(kinds)}{chosen}")
 
 

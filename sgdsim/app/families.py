@@ -1,8 +1,8 @@
 """Families of scenarios as one run: one table a family.
 
-``python -m sgdsim.app.families thermodynamics`` runs the scenarios of a family into the folder ``results``, prints a row
-for each, and writes the same as ``thermodynamics.md`` and ``thermodynamics.json`` there; ``all`` is every scenario that
-exists. It exits with 1 if anything disagrees.
+``python -m sgdsim.app.families thermodynamics`` runs the scenarios of a family into the folder ``results``, prints a
+row for each, and writes the same as ``thermodynamics.md`` and ``thermodynamics.json`` there; ``all`` is every scenario
+that exists. It exits with 1 if anything disagrees.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FAMILIES = {
         "first_law",
         "second_law",
     ),
-    "entropic": (),
+    "entropic": ("rescaling",),
 }
 """Scenarios that make one argument, by its name, which is also a target of make and a folder of pages under docs."""
 ALL = "all"

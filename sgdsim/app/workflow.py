@@ -17,7 +17,7 @@ from sgdsim import theory
 from sgdsim.app.flaws import known_flaw
 from sgdsim.base import take
 from sgdsim.base.budget import limited
-from sgdsim.base.errors import InputError, shortened
+from sgdsim.base.errors import InputError, shortened, unknown_name
 from sgdsim.base.files import about, check_output
 from sgdsim.base.findings import found
 from sgdsim.ensemble import Ensemble, open_parts, save_parts
@@ -225,6 +225,7 @@ def plot_file(
     kind: str | None = None,
     size: tuple[float, float] | None = None,
     overwrite: bool = False,
+    part: str | None = None,
 ) -> Path:
     """Draw the ensemble in a file with the predictions of its scenario, from the file alone.
 
@@ -240,6 +241,8 @@ def plot_file(
         Width and height in inches; None for one that goes with what is shown.
     overwrite
         Whether an existing figure may be replaced.
+    part
+        Of a scenario with parts, the one to draw; None for all.
 
     Returns
     -------
@@ -271,7 +274,7 @@ def plot_file(
     size = drawing.checked_size(size)
     overwrite = take.flag(overwrite, "overwrite")
     with about(take.path(path, "path")):
-        opened = _opened(path)
+        opened = _chosen(_opened(path), take.optional(take.text)(part, "part"))
     target = Path(path).with_suffix(".svg") if output is None else Path(take.path(output, "output"))
     drawing.checked_suffix(target)
     check_output(target if output is None else output, overwrite, [path])
@@ -297,6 +300,14 @@ def _opened(path: str | Path) -> list[tuple[Ensemble, Scenario]]:
             where = f"{path}, part {scenario.part}" if scenario.part else path
             warnings.warn(f"{where}: {flaw}", RuntimeWarning, stacklevel=3)
     return opened
+
+
+def _chosen(opened: list[tuple[Ensemble, Scenario]], part: str | None) -> list[tuple[Ensemble, Scenario]]:
+    """The part that is named; all where none is."""
+    found = [one for one in opened if part in (None, one[1].part)]
+    if not found:
+        raise InputError(unknown_name("part", str(part), [scenario.part for _, scenario in opened if scenario.part]))
+    return found
 
 
 def _scenario_in(ensemble: Ensemble, part: str, path: str | Path) -> Scenario:

@@ -35,9 +35,11 @@ KINDS = {
     "order": "what a prediction of finite order leaves, against its small parameter",
     "schedule": "the learning rate against steps",
     "trajectories": "a few trajectories, and the quantiles of all",
+    "landscape": "trajectories of two parameters on the population loss, with the flows of theory",
 }
 SUFFIXES = (".svg", ".png", ".pdf")
 SMALLEST, LARGEST = 2.0, 50.0
+_PATH = 5  # snapshots that make a path in a plane
 
 _METADATA: dict[str, dict[str, None]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
 
@@ -46,7 +48,8 @@ def choose_kind(ensemble: Ensemble) -> str:
     """The kind that shows most of an ensemble.
 
     A sweep over learning rates with a prediction of finite order is an order test, one over schedules with records on
-    the way is shown by its moments, any other as a sweep; a run is shown by its moments
+    the way is shown by its moments, any other as a sweep; a run of two parameters with snapshots on the way is shown on
+    its landscape, any other by its moments
     where there are more records than first and last, else by its drift or by densities if there are any.
 
     Parameters
@@ -66,6 +69,8 @@ def choose_kind(ensemble: Ensemble) -> str:
         return "moments" if _of_schedules(ensemble) and ensemble.sizes.get("record", 0) > 2 else "sweep"
     if ensemble.sizes.get("record", 0) == 2 and any(name.startswith("drift_") for name in ensemble):
         return "drift"
+    if ensemble.sizes.get("snapshot", 0) >= _PATH and ensemble.sizes.get("parameter") == 2:
+        return "landscape"
     densities = ensemble.sizes.get("snapshot", 0) or any(name.startswith("underflow_") for name in ensemble)
     return "density" if densities and ensemble.sizes.get("record", 0) <= 2 else "moments"
 

@@ -20,12 +20,21 @@ from sgdsim.plots.panel import (
     scale_for,
     spread,
 )
-from sgdsim.plots.subject import Subject, arrays, deviations, freedom, prediction_label, require, statistic_label
+from sgdsim.plots.subject import (
+    Allowed,
+    Subject,
+    arrays,
+    deviations,
+    freedom,
+    prediction_label,
+    require,
+    statistic_label,
+)
 from sgdsim.prediction import Rival
 
 Key = tuple[str, str]
-Claims = dict[tuple[str, int], dict[int, tuple[float, Rival | None]]]
-"""Predicted values and their rivals by step, of each prediction's label and point."""
+Claims = dict[tuple[str, int], dict[int, tuple[float, Rival | None, Allowed]]]
+"""Predicted values, their rivals and what is allowed by step, of each prediction's label and point."""
 
 
 def drawing(subject: Subject) -> Drawing:
@@ -35,7 +44,11 @@ def drawing(subject: Subject) -> Drawing:
     for prediction, moment, value in subject.claims():
         if moment.step in subject.record_steps:
             key = moment.statistic, moment.observable
-            claims[key][prediction_label(prediction), moment.point or 0][moment.step] = value, prediction.rival
+            claims[key][prediction_label(prediction), moment.point or 0][moment.step] = (
+                value,
+                prediction.rival,
+                prediction.allowed,
+            )
     others = [(statistic, name) for name in subject.measured for statistic in ("mean", "variance")]
     keys = [*claims, *(key for key in others if key not in claims and _varies(subject, key))]
     points = spread(len(subject.points), MOST_SERIES)
@@ -81,7 +94,8 @@ def _panel(subject: Subject, key: Key, claims: Claims, points: Sequence[int], st
         parts.append(Line(at, predicted, label, "theory", styles[label], joined=_is_dense(at, steps)))
         parts += _rivals(found, steps)
         line = styles[label] if several else None
-        residuals.append(Residuals(at, deviations(estimates, predicted), points.index(point), line, freedom(estimates)))
+        z = deviations(estimates, predicted, [found[step][2] for step in sorted(found)])
+        residuals.append(Residuals(at, z, points.index(point), line, freedom(estimates)))
     shown = np.concatenate([part.y for part in parts if isinstance(part, Points)])
     return Panel(
         f"{statistic} of {subject.formula(name)}",
@@ -94,7 +108,7 @@ def _panel(subject: Subject, key: Key, claims: Claims, points: Sequence[int], st
     )
 
 
-def _rivals(found: Mapping[int, tuple[float, Rival | None]], steps: np.ndarray) -> Iterator[Line]:
+def _rivals(found: Mapping[int, tuple[float, Rival | None, Allowed]], steps: np.ndarray) -> Iterator[Line]:
     rivals = {step: found[step][1] for step in sorted(found)}
     for name in dict.fromkeys(rival.name for rival in rivals.values() if rival):
         values = {step: rival.predicted for step, rival in rivals.items() if rival and rival.name == name}

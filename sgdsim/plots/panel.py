@@ -111,6 +111,67 @@ class Steps:
 
 
 @dataclass(frozen=True, eq=False)
+class Cloud:
+    """Single trajectories in a plane, as dots.
+
+    Parameters
+    ----------
+    x, y
+        Of each.
+    label, series
+        As in `Points`.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    label: str
+    series: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Contours:
+    """Level lines of a function in a plane.
+
+    Parameters
+    ----------
+    x, y
+        Of columns and rows.
+    values
+        (row, column).
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    values: np.ndarray
+    label: str = ""
+    series: int = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """A value for each point of a grid, as a colour.
+
+    Parameters
+    ----------
+    x, y
+        Of columns and rows.
+    values
+        (row, column); zero is white.
+    label
+        Of the bar of colours.
+    boundary
+        (row, column): what is predicted of the same, whose zero is drawn as a line; NaN where nothing is.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    values: np.ndarray
+    label: str
+    boundary: np.ndarray
+    series: int = 0
+
+
+@dataclass(frozen=True, eq=False)
 class Residuals:
     """Deviations from a prediction in standard errors.
 
@@ -133,7 +194,7 @@ class Residuals:
     freedom: float = np.inf
 
 
-Part = Points | Line | Band | Steps
+Part = Points | Line | Band | Steps | Cloud | Contours | Cells
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ import numpy as np
 
 from sgdsim.base.errors import InputError
 from sgdsim.plots import style
-from sgdsim.plots.panel import Band, Drawing, Line, Panel, Part, Points, Residuals, Steps
+from sgdsim.plots.panel import Band, Cells, Cloud, Contours, Drawing, Line, Panel, Part, Points, Residuals, Steps
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -218,11 +218,42 @@ def _draw_steps(part: Steps, axes: Axes) -> Any:
     )[0]
 
 
+def _draw_cloud(part: Cloud, axes: Axes) -> Any:
+    looks: dict[str, Any] = {"color": style.colour(part.series), "markersize": 1.5, "alpha": 0.5, "zorder": 2}
+    return axes.plot(part.x, part.y, "o", label=_plain(part.label), **looks)[0]
+
+
+def _draw_contours(part: Contours, axes: Axes) -> Any:
+    levels = np.linspace(0.0, float(np.nanmax(part.values)), _LEVELS + 2)[1:-1]
+    return axes.contour(part.x, part.y, part.values, levels=levels, colors="0.8", linewidths=0.5, zorder=0)
+
+
+def _draw_cells(part: Cells, axes: Axes) -> Any:
+    """Colours from the smallest to the largest magnitude on either side of zero, and the line where theory has it."""
+    most = float(np.nanmax(np.abs(part.values)))
+    drawn = axes.pcolormesh(
+        part.x, part.y, part.values, cmap="PuOr", vmin=-most, vmax=most, shading="nearest", zorder=0
+    )
+    bar = axes.figure.colorbar(drawn, ax=axes)
+    bar.set_label(_plain(part.label))
+    if np.nanmin(part.boundary) < 0 < np.nanmax(part.boundary):
+        axes.contour(part.x, part.y, part.boundary, levels=[0.0], colors=style.THEORY, linewidths=1.4, zorder=4)
+    undecided = np.isnan(part.values)
+    y, x = np.nonzero(undecided)
+    axes.plot(part.x[x], part.y[y], "x", color=style.RIVAL, markersize=3)
+    return drawn
+
+
+_LEVELS = 12  # of a landscape
+
 _DRAW: dict[type, Callable[[Any, Axes], Any]] = {
     Points: _draw_points,
     Line: _draw_line,
     Band: _draw_band,
     Steps: _draw_steps,
+    Cloud: _draw_cloud,
+    Contours: _draw_contours,
+    Cells: _draw_cells,
 }
 
 
@@ -342,7 +373,7 @@ def _reach(residuals: Sequence[Residuals], band: float) -> float:
 
 def _ordered(handles: dict[str, Any], panels: Sequence[Panel]) -> dict[str, Any]:
     """What is in the legend: the measured first, then all else, in the order of drawing."""
-    parts = [part for panel in panels for part in panel.parts if part.label]
+    parts = [part for panel in panels for part in panel.parts if part.label and not isinstance(part, Cells)]
     parts.sort(key=lambda part: isinstance(part, Line))
     return {part.label: handles[part.label] for part in parts}
 
@@ -406,7 +437,8 @@ def _check_layout(figure: Figure, panels: int) -> None:
     collapsed = any("constrained_layout not applied" in str(one.message) for one in caught)
     for axes in figure.axes:
         _fit_label(axes)
-    if collapsed or any(_is_too_small(axes, figure.dpi) for axes in figure.axes):
+    panes = [axes for axes in figure.axes if axes.get_label() != "<colorbar>"]
+    if collapsed or any(_is_too_small(axes, figure.dpi) for axes in panes):
         width, height = figure.get_size_inches()
         number = f"{panels} panel{'s' if panels > 1 else ''}"
         raise InputError(

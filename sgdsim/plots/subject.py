@@ -194,8 +194,14 @@ def arrays(estimates: Sequence[Estimate]) -> tuple[np.ndarray, np.ndarray]:
     return values, np.array([one.stderr for one in estimates])
 
 
-def deviations(estimates: Sequence[Estimate], predicted: np.ndarray) -> np.ndarray:
-    """From what was predicted, in standard errors; NaN where there is no error.
+Allowed = tuple[float, float]
+"""How far below and above a predicted number the truth may be, as of `Prediction`."""
+
+
+def deviations(
+    estimates: Sequence[Estimate], predicted: np.ndarray, allowed: Sequence[Allowed] | None = None
+) -> np.ndarray:
+    """From what was predicted, or the nearest that is allowed, in standard errors; NaN where there is no error.
 
     Examples
     --------
@@ -203,6 +209,9 @@ def deviations(estimates: Sequence[Estimate], predicted: np.ndarray) -> np.ndarr
     array([ 2., nan])
     """
     values, stderrs = arrays(estimates)
+    if allowed is not None:
+        below, above = np.array(allowed).T
+        predicted = np.clip(values, predicted - below, predicted + above)
     return np.asarray(np.where(stderrs > 0, (values - predicted) / np.where(stderrs > 0, stderrs, 1.0), np.nan))
 
 

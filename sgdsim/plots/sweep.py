@@ -10,6 +10,7 @@ import numpy as np
 
 from sgdsim.plots.panel import MOST_PANELS, Drawing, Line, Panel, Part, Points, Residuals, scale_for
 from sgdsim.plots.subject import (
+    Allowed,
     Subject,
     arrays,
     deviations,
@@ -33,6 +34,7 @@ class _Claim:
     predicted: float
     quantity: str
     rival: tuple[str, float] | None = None
+    allowed: Allowed = (0.0, 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,12 +99,12 @@ def _claims(subject: Subject) -> Iterator[_Claim]:
         point = moment.point or 0
         plain = Moment(moment.statistic, moment.observable, moment.step)
         rival = None if isinstance(prediction.measure, Curve) else _rival(prediction)
-        yield _Claim(prediction_label(prediction), plain, point, value, prediction.quantity, rival)
+        yield _Claim(prediction_label(prediction), plain, point, value, prediction.quantity, rival, prediction.allowed)
     for prediction in subject.predictions:
         if isinstance(prediction.measure, Function | Correlation | PathMean):
             label, at = prediction_label(prediction), prediction.point or 0
             quantity, rival = prediction.quantity, _rival(prediction)
-            yield _Claim(label, prediction.measure, at, prediction.predicted, quantity, rival)
+            yield _Claim(label, prediction.measure, at, prediction.predicted, quantity, rival, prediction.allowed)
 
 
 def _rival(prediction: Prediction) -> tuple[str, float] | None:
@@ -167,7 +169,8 @@ def _panel(subject: Subject, group: _Group, axis: _Axis, styles: Mapping[str, in
             parts.append(Line(x, predicted, label, "theory", styles[label], joined=len(x) > 1 and not axis.ticks))
             parts += _rivals(x, claims, joined=not axis.ticks)
             line = styles[label] if len(labels) > 1 else None
-            residuals.append(Residuals(x, deviations(estimates, predicted), series, line, freedom(estimates)))
+            z = deviations(estimates, predicted, [claim.allowed for claim in claims])
+            residuals.append(Residuals(x, z, series, line, freedom(estimates)))
     points = [part for part in parts if isinstance(part, Points)]
     return Panel(
         group.title,

@@ -384,6 +384,59 @@ def fall(step: int, predicted: float) -> Prediction:
     return Prediction("second-law", f"fall of x, steps {step - 5} to {step}", measure, predicted)
 
 
+def two_weights(tmp_path: Path, **run: Any) -> Path:
+    """A run of two weights whose paths can be drawn, as a file."""
+    table = {
+        "loss": {
+            "formula": "(u*w - 1 - s*e)**2/2",
+            "parameters": {"u": 2.0, "w": 0.5},
+            "constants": {"s": 0.5},
+            "noise": {"e": "normal"},
+        },
+        "optimizer": {"learning_rate": 0.1},
+        "run": {"trajectories": 200, "steps": 40, **run},
+        "record": {"snapshots": [0, 10, 20, 30, 40]},
+    }
+    output = tmp_path / "weights.h5"
+    workflow.run_scenario(loading.scenario_from(table, "weights", "here"), output, device="python")
+    return output
+
+
+def test_a_landscape_has_the_paths_and_the_flows_of_theory(tmp_path: Path) -> None:
+    ensemble = Ensemble.open(two_weights(tmp_path))
+    figure = drawing.draw(ensemble)
+    assert figure.get_label() == "landscape"
+    axes, _ = axes_of(figure)
+    lines = {line.get_label(): line for line in axes.lines}
+    theta = np.asarray(ensemble["theta"])
+    np.testing.assert_array_equal(lines["trajectories at step 40"].get_xydata(), theta[-1])
+    np.testing.assert_array_equal(lines["single trajectories"].get_xydata(), theta[:, 0])
+    end = lines["flow of the entropic loss"].get_xydata()[-1]
+    # d log Q/dt = -eta*s^2 on the valley u w = 1, which the flow of the loss does not leave.
+    assert end[0] ** 2 - end[1] ** 2 == pytest.approx(3.75 * np.exp(-(0.1**2) * 0.25 * 40), rel=0.02)
+    np.testing.assert_allclose(lines["flow of the loss"].get_xydata()[-1], [2.0, 0.5], atol=1e-6)
+
+
+def test_one_part_is_drawn_alone_and_another_name_is_refused(tmp_path: Path) -> None:
+    parts = [{"name": "near"}, {"name": "far", "run": {"initial": {"x": 4.0}}}]
+    (tmp_path / "parts.toml").write_text(toml.dumps({**SCENARIO, "part": parts}), encoding="utf-8")
+    scenarios = loading.load_parts(tmp_path / "parts.toml")
+    workflow.run_parts(scenarios, tmp_path / "parts.h5", device="python")
+    done = CliRunner().invoke(main, ["plot", f"{tmp_path}/parts.h5", "--part", "far", "-o", f"{tmp_path}/far.svg"])
+    assert done.exit_code == 0, done.output
+    assert "far.svg: moments" in done.output
+    with pytest.raises(InputError, match="unknown part 'fat': did you mean 'far'"):
+        workflow.plot_file(tmp_path / "parts.h5", tmp_path / "fat.svg", part="fat")
+
+
+def test_what_is_within_a_tolerance_has_no_residual(relaxing: Ensemble) -> None:
+    measured = estimators.statistic(relaxing, "mean", "x", 20)
+    off = claim("mean", measured.value + 9 * measured.stderr, 20, allowed=(10 * measured.stderr, 0.0))
+    _, below = axes_of(drawing.draw(relaxing, [off], "moments"))
+    assert below is not None
+    assert [line.get_ydata().tolist() for line in below.lines if len(line.get_xdata()) == 1] == [[0.0]]
+
+
 def test_a_number_predicted_at_several_steps_is_drawn_against_them(relaxing: Ensemble) -> None:
     """x falls as exp(-t/10); were it half as much, a residual would leave the outer band."""
     true = [float(np.exp(-(step - 5) / 10) - np.exp(-step / 10)) for step in (5, 10)]

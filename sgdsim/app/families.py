@@ -33,7 +33,14 @@ FAMILIES = {
         "first_law",
         "second_law",
     ),
-    "entropic": ("rescaling",),
+    "entropic": (
+        "rescaling",
+        "unbroken_symmetries",
+        "langevin_contrast",
+        "discrete_symmetry",
+        "collapse",
+        "scale_invariance",
+    ),
 }
 """Scenarios that make one argument, by its name, which is also a target of make and a folder of pages under docs."""
 ALL = "all"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -120,7 +121,8 @@ def _panel(
         for style, prediction in enumerate(claims):
             parts.append(_theory(one, prediction, style))
             line = style if len(claims) > 1 else None
-            residuals += [_residuals(one, prediction, series, line)] if _are_independent(subject) else []
+            judged = _are_independent(subject) and prediction.expect == "agrees"
+            residuals += [_residuals(one, prediction, series, line)] if judged else []
     if not shown:
         return None, left_out
     scale: Scale = "log" if any(_is_heavy(part.values) for part in parts if isinstance(part, Steps)) else "linear"
@@ -217,7 +219,8 @@ def _theory(counts: estimators.Counts, prediction: Prediction, style: int) -> Li
     inside = _occupied(counts)
     edges = counts.edges[inside.start : inside.stop + 1]
     density = _probabilities(edges, prediction) / np.diff(edges)
-    return Line((edges[1:] + edges[:-1]) / 2, density, prediction_label(prediction), "theory", style)
+    role: Literal["theory", "rival"] = "theory" if prediction.expect == "agrees" else "rival"
+    return Line((edges[1:] + edges[:-1]) / 2, density, prediction_label(prediction), role, style)
 
 
 def _residuals(counts: estimators.Counts, prediction: Prediction, series: int, line: int | None) -> Residuals:

@@ -34,12 +34,14 @@ KINDS = {
     "sweep": "statistics against what is swept",
     "order": "what a prediction of finite order leaves, against its small parameter",
     "schedule": "the learning rate against steps",
+    "diagram": "a number over a grid of two swept values, with the line on which it is predicted to vanish",
     "trajectories": "a few trajectories, and the quantiles of all",
     "landscape": "trajectories of two parameters on the population loss, with the flows of theory",
 }
 SUFFIXES = (".svg", ".png", ".pdf")
 SMALLEST, LARGEST = 2.0, 50.0
 _PATH = 5  # snapshots that make a path in a plane
+_MAP = 5  # values of each key that make a map
 
 _METADATA: dict[str, dict[str, None]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
 
@@ -47,10 +49,10 @@ _METADATA: dict[str, dict[str, None]] = {"svg": {"Date": None}, "pdf": {"Creatio
 def choose_kind(ensemble: Ensemble) -> str:
     """The kind that shows most of an ensemble.
 
-    A sweep over learning rates with a prediction of finite order is an order test, one over schedules with records on
-    the way is shown by its moments, any other as a sweep; a run of two parameters with snapshots on the way is shown on
-    its landscape, any other by its moments
-    where there are more records than first and last, else by its drift or by densities if there are any.
+    A sweep over learning rates with a prediction of finite order is an order test, one over many values of two numbers
+    a diagram, one over schedules with records on the way is shown by its moments, any other as a sweep; a run of two
+    parameters with snapshots on the way is shown on its landscape, any other by its moments where there are more
+    records than first and last, else by its drift or by densities if there are any.
 
     Parameters
     ----------
@@ -66,6 +68,8 @@ def choose_kind(ensemble: Ensemble) -> str:
     if ensemble.sizes.get("point", 1) > 1:
         if _has_order(ensemble):
             return "order"
+        if _is_map(ensemble):
+            return "diagram"
         return "moments" if _of_schedules(ensemble) and ensemble.sizes.get("record", 0) > 2 else "sweep"
     if ensemble.sizes.get("record", 0) == 2 and any(name.startswith("drift_") for name in ensemble):
         return "drift"
@@ -73,6 +77,15 @@ def choose_kind(ensemble: Ensemble) -> str:
         return "landscape"
     densities = ensemble.sizes.get("snapshot", 0) or any(name.startswith("underflow_") for name in ensemble)
     return "density" if densities and ensemble.sizes.get("record", 0) <= 2 else "moments"
+
+
+def _is_map(ensemble: Ensemble) -> bool:
+    """Whether two numbers are swept, of many values each, in every combination."""
+    from sgdsim.plots.diagram import grid_of
+    from sgdsim.plots.subject import Subject
+
+    grid = grid_of(Subject(ensemble, (), 1.0))
+    return grid is not None and min(map(len, grid.axes)) >= _MAP
 
 
 def _of_schedules(ensemble: Ensemble) -> bool:

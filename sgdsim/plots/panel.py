@@ -160,7 +160,9 @@ class Cells:
     label
         Of the bar of colours.
     boundary
-        (row, column): what is predicted of the same, whose zero is drawn as a line; NaN where nothing is.
+        (row, column): what is predicted of the same, whose zero is drawn as a line.
+    undecided
+        (row, column): whether the value cannot be told from zero; such cells are crossed.
     """
 
     x: np.ndarray
@@ -168,6 +170,7 @@ class Cells:
     values: np.ndarray
     label: str
     boundary: np.ndarray
+    undecided: np.ndarray
     series: int = 0
 
 

@@ -229,22 +229,21 @@ def _draw_contours(part: Contours, axes: Axes) -> Any:
 
 
 def _draw_cells(part: Cells, axes: Axes) -> Any:
-    """Colours from the smallest to the largest magnitude on either side of zero, and the line where theory has it."""
-    most = float(np.nanmax(np.abs(part.values)))
-    drawn = axes.pcolormesh(
-        part.x, part.y, part.values, cmap="PuOr", vmin=-most, vmax=most, shading="nearest", zorder=0
-    )
-    bar = axes.figure.colorbar(drawn, ax=axes)
+    """Colours on either side of zero, the same for all that is far from it, and the line where theory has it."""
+    most = float(np.nanquantile(np.abs(part.values), _FAR))
+    looks: dict[str, Any] = {"cmap": "PuOr", "vmin": -most, "vmax": most, "shading": "nearest", "zorder": 0}
+    drawn = axes.pcolormesh(part.x, part.y, part.values, **looks)
+    bar = axes.figure.colorbar(drawn, ax=axes, extend="both")
     bar.set_label(_plain(part.label))
     if np.nanmin(part.boundary) < 0 < np.nanmax(part.boundary):
         axes.contour(part.x, part.y, part.boundary, levels=[0.0], colors=style.THEORY, linewidths=1.4, zorder=4)
-    undecided = np.isnan(part.values)
-    y, x = np.nonzero(undecided)
-    axes.plot(part.x[x], part.y[y], "x", color=style.RIVAL, markersize=3)
+    row, column = np.nonzero(part.undecided)
+    axes.plot(part.x[column], part.y[row], "x", color=style.RIVAL, markersize=3)
     return drawn
 
 
 _LEVELS = 12  # of a landscape
+_FAR = 0.7  # of all cells are told apart by their colours
 
 _DRAW: dict[type, Callable[[Any, Axes], Any]] = {
     Points: _draw_points,

@@ -417,6 +417,38 @@ def test_a_landscape_has_the_paths_and_the_flows_of_theory(tmp_path: Path) -> No
     np.testing.assert_allclose(lines["flow of the loss"].get_xydata()[-1], [2.0, 0.5], atol=1e-6)
 
 
+def test_a_phase_diagram_has_every_point_and_the_predicted_boundary(tmp_path: Path) -> None:
+    """Collapse about a saddle of curvature -1/5: at noise d where eta (d^2 + 1/25) > 2/5, but for the second order."""
+    rates, noises = [0.1, 0.2, 0.3, 0.4, 0.5], [0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
+    table = {
+        "loss": {
+            "formula": "(d*e - 1/5)*x**2/2",
+            "parameters": {"x": 1.0},
+            "constants": {"d": 1.0},
+            "noise": {"e": "rademacher"},
+        },
+        "optimizer": {"learning_rate": 0.1},
+        "run": {"trajectories": 640, "steps": 8},
+        "sweep": {"grid": {"optimizer.learning_rate": rates, "loss.constants.d": noises}},
+        "predict": [{"id": "collapse"}],
+    }
+    workflow.run_scenario(loading.scenario_from(table, "phases", "here"), tmp_path / "phases.h5", device="python")
+    ensemble = Ensemble.open(tmp_path / "phases.h5")
+    runs = loading.scenario_from(table, "phases", "here").runs
+    figure = drawing.draw(ensemble, find_law("collapse").predictions(runs))
+    assert figure.get_label() == "diagram"
+    axes = figure.axes[0]
+    mesh, boundary = axes.collections[0], axes.collections[1]
+    names = [str(name) for name in ensemble["observable"]]
+    shown = np.asarray(mesh.get_array()).reshape(len(noises), len(rates))
+    measured = np.asarray(ensemble["mean"])[:, -1, names.index("log_displacement")].reshape(len(rates), len(noises))
+    np.testing.assert_allclose(shown, measured.T)
+    for x, y in boundary.get_paths()[0].vertices:
+        growth = np.log(np.abs((1 + 0.2 * x) ** 2 - (x * y) ** 2)) / 2
+        assert abs(growth) < 0.06  # linear between points
+    assert drawing.choose_kind(ensemble) == "diagram"
+
+
 def test_one_part_is_drawn_alone_and_another_name_is_refused(tmp_path: Path) -> None:
     parts = [{"name": "near"}, {"name": "far", "run": {"initial": {"x": 4.0}}}]
     (tmp_path / "parts.toml").write_text(toml.dumps({**SCENARIO, "part": parts}), encoding="utf-8")

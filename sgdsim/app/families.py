@@ -40,6 +40,8 @@ FAMILIES = {
         "discrete_symmetry",
         "collapse",
         "scale_invariance",
+        "anisotropic_balance",
+        "stationary_laws",
     ),
 }
 """Scenarios that make one argument, by its name, which is also a target of make and a folder of pages under docs."""

@@ -259,7 +259,7 @@ class _Sources:
     @cached_property
     def _random(self) -> frozenset[str]:
         """All names whose value differs between trajectories, once steps are taken."""
-        kicked = self.run.loss.parameters if self.run.optimizer.rule.kick else ()
+        kicked = self.run.loss.parameters if self.run.optimizer.rule.is_random else ()
         found = {*self._drawn_starts, *self._drawn, *kicked}
         while True:
             more = {name for name, names in self._changes.items() if names & found} - found

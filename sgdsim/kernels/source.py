@@ -249,6 +249,10 @@ def deviate_place(array: str, draws: Draws, index: int, sample: str = "0") -> st
     return f"{array}[{row if sample == '0' else f'({row} + {sample} * {stride})'} * LANES + lane]"
 
 
+_BEGINS = {"passage": "NAN", "value": "NAN", "max": "REAL(-np.inf)"}
+"""What running observables hold before their first step, where it is not 0: no value, by what is not finite."""
+
+
 class _Writer:
     """Writes the generated functions of one program."""
 
@@ -320,12 +324,11 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         body += self._statements(names, {f"state[{i} * LANES + lane]": value for i, value in enumerate(outputs)})
         body += [f"state[{i} * LANES + lane] = REAL(0.0)" for i in range(len(outputs), len(self.state))]
         rest = range(len(self.state), self.program.n_variables)
-        unknown = {
-            row
+        begins = {
+            row: _BEGINS.get(observable.kind, "REAL(0.0)")
             for row, observable in zip(self.program.running_rows, self.program.running, strict=True)
-            if observable.kind in ("passage", "value")
         }
-        body += [f"state[{i} * LANES + lane] = {'NAN' if i in unknown else 'REAL(0.0)'}" for i in rest]
+        body += [f"state[{i} * LANES + lane] = {begins.get(i, 'REAL(0.0)')}" for i in rest]
         return self._called("initial_state", "state, deviates, arguments", [*loads, *_lanes(body)])
 
     def _update(self) -> str:
@@ -515,6 +518,8 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
                 body.append(f"{place} = REAL(completed) if ({place} != {place}) & (share > REAL(0.0)) else {place}")
             elif observable.kind == "value":
                 body.append(f"{place} = share")
+            elif observable.kind == "max":  # what is not a number once is none from then on
+                body.append(f"{place} = {place} if (share <= {place}) | ({place} != {place}) else share")
             else:
                 body += self._compensated_sum(row, "part * share" if observable.kind == "mean" else "share")
             lines += [f"if running == {i}:", *_indent(_lanes(body))]

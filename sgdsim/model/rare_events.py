@@ -98,7 +98,7 @@ class _Sources:
         reached = found.names & self._random
         if not reached:
             return True
-        if observable is not None and observable.kind == "passage":
+        if observable is not None and observable.kind in ("passage", "max"):
             return False
         return self._is_polynomial and not found.rough & self._random
 

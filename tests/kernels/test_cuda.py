@@ -123,6 +123,7 @@ EVERYTHING = Recorder(
         Observable.parse("product", "u*w"),
         Observable.parse("lost", "log(u - 0.35)"),
         Observable.parse("mean", "window_mean(u**2, 1, 5)"),
+        Observable.parse("largest", "window_max(next(u)*w, 2, 5)"),
         Observable.parse("heat", "window_sum(gradient(u)*(next(u) - u), 0, 6)"),
         Observable.parse("passage", "first_passage(u > 0.31)"),
         Observable.parse("then", "value_at(u, 4)"),

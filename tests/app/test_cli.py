@@ -82,7 +82,7 @@ import sys
 from sgdsim.app.cli import main
 main(["--help"], standalone_mode=False)
 main(["run", "--help"], standalone_mode=False)
-heavy = {"numpy", "numba", "sympy", "scipy", "pydantic", "h5py", "tqdm", "xarray"} & set(sys.modules)
+heavy = {"numpy", "numba", "sympy", "scipy", "pydantic", "h5py", "xarray"} & set(sys.modules)
 assert not heavy, heavy
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -95,7 +95,7 @@ def test_help_shows_every_option_and_imports_click_alone():
 import sys
 from sgdsim.app.cli import main
 main(["simulate", "--help"], standalone_mode=False)
-heavy = {"numpy", "numba", "sympy", "scipy", "pydantic", "h5py", "tqdm", "xarray"} & set(sys.modules)
+heavy = {"numpy", "numba", "sympy", "scipy", "pydantic", "h5py", "xarray"} & set(sys.modules)
 assert not heavy, heavy
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

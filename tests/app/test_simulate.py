@@ -183,7 +183,8 @@ def test_names_have_more_than_one_spelling():
     options += ["--observable", "ω = ϕ**2", "--histogram", "ϕ,ω:-3,3,4,0,4,4", "--drift", "φ|ϕ:-3,3,4"]
     options += ["--autocorrelation", "ϕ:2:1", "--control", "ϕ", "--sweep", "loss.constants.µ=1,0.5"]
     options += ["--predict", "mean(ϕ) = 0*µ", "--predict", 'variance(φ) = { "µ" = [1, 0.5], value = [1, 1] }']
-    result = sgdsim("simulate", *options, "--set", "loss.constants.µ=2", "--save-scenario", "saved.toml", "-o", "a.h5", "--all")
+    options += ["--set", "loss.constants.µ=2", "--all"]
+    result = sgdsim("simulate", *options, "--save-scenario", "saved.toml", "-o", "a.h5")
     assert result.exit_code == 0, result.output
     assert "user-2  variance(φ) over μ" in result.stdout
     changed = ["--set", "sweep={}", "--set", "predict=[]", "--set", "loss.constants.µ=3", "--device", "python"]

@@ -89,6 +89,7 @@ OF_THE_HOUSE = {
         "Optimizer": "steps",
         "Prediction": "nearest",
         "Recorder": "merge pairs record_steps",
+        "Report": "screen",
         "Scenario": "of recording",
         "Symmetry": "charge directions",
         "Variable": "at rows",

@@ -34,6 +34,7 @@ FAMILIES = {
         "second_law",
     ),
     "entropic": (
+        "entropic_loss",
         "rescaling",
         "unbroken_symmetries",
         "langevin_contrast",

@@ -44,6 +44,7 @@ FAMILIES = {
         "preconditioned_balance",
         "anisotropic_balance",
         "stationary_laws",
+        "sharpness",
     ),
 }
 """Scenarios that make one argument, by its name, which is also a target of make and a folder of pages under docs."""

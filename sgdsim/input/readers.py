@@ -8,8 +8,7 @@ from typing import TypeVar
 
 from sgdsim.base.errors import InputError
 from sgdsim.base.problems import attempt_all
-from sgdsim.formulas.names import parameter_name
-from sgdsim.formulas.vectors import MOST_COORDINATES, base_name, coordinates
+from sgdsim.formulas.vectors import base_name, spread
 from sgdsim.input.wording import shown
 from sgdsim.model.noise import Noise, correlated_normal
 from sgdsim.model.observables import Observable
@@ -121,15 +120,11 @@ def read_histograms(sections: Mapping[str, Sequence[float]]) -> dict[str, Histog
 def _by_coordinate(where: str, values: Mapping[str, T], read: Callable[[str, T], U]) -> dict[str, U]:
     """What is made of each value, by coordinate.
 
-    A vector is declared as a whole, ``w[3]``, or by all of its coordinates, ``w[0]``, ``w[1]``, ….
+    A vector or a matrix is declared as a whole, ``w[3]``, or by all of its coordinates, ``w[0]``, ``w[1]``, ….
     """
 
     def coordinate(key: str, value: T) -> dict[str, U]:
-        name, length = parameter_name(key, f"{where}.{key}")
-        if length is not None and length > MOST_COORDINATES:
-            raise InputError(f"{where}.{key}: {length} coordinates, expected at most {MOST_COORDINATES}")
-        one_by_one = length is None or f"{name}[0]" in values
-        return dict.fromkeys((key,) if one_by_one else coordinates(name, length), read(f"{where}.{key}", value))
+        return dict.fromkeys(spread(key, values, f"{where}.{key}"), read(f"{where}.{key}", value))
 
     parts = attempt_all(partial(coordinate, key, value) for key, value in values.items())
     return {name: made for part in parts for name, made in part.items()}

@@ -233,7 +233,7 @@ def test_losses_are_values():
         ({"formula": "sum(w)", "parameters": ("w[1]", "w[0]")}, "a vector as w[0], w[1], …"),
         ({"formula": "sum(w)", "parameters": ("w[0]", "w[2]")}, "a vector as w[0], w[1], …"),
         ({"formula": "sum(w)", "parameters": ("w", "w[0]")}, "expected each name once"),
-        ({"noise": {"z[1]": NOISE["z"]}}, "noise variables z[1]: expected"),
+        ({"noise": {"z[0]": NOISE["z"], "z[2]": NOISE["z"]}}, "noise variables z[0], z[2]: expected"),
         ({"constants": {"x": 1.0}}, "'x' is both a parameter and a constant"),
         ({"noise": {"x": NOISE["z"]}}, "'x' is both a parameter and a noise variable"),
         ({"constants": {"k": 1.0}, "noise": {"k": NOISE["z"]}}, "'k' is both a constant and a noise variable"),
@@ -345,8 +345,8 @@ def test_generators_may_be_formulas_of_parameters_constants_and_definitions():
         ({"u": "u +"}, "generator of u: "),
         ({}, "expected either a generator or images"),
         ({"v": "v", "v[0]": "1"}, "moves v[0] twice"),
-        ({"u": "v"}, "'v' is a vector of 2, expected 1"),
-        ({"v": "a"}, "'a' is a vector of 3, expected 2"),
+        ({"u": "v"}, "'v' is a vector of 2, expected a number"),
+        ({"v": "a"}, "'a' is a vector of 3, expected a vector of 2"),
     ],
 )
 def test_generators_that_cannot_be_read_are_refused(generator, message):

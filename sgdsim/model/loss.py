@@ -15,16 +15,14 @@ from functools import cached_property
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from sgdsim.base import budget, take
 from sgdsim.base.errors import InputError, shortened, unknown_name
 from sgdsim.base.findings import found
-from sgdsim.formulas.arrays import Shape, array, described, entries, filled, shape_of
+from sgdsim.formulas.arrays import Shape, entries, filled, shape_of
 from sgdsim.formulas.expansion import TooManyTerms, bounded, expanded, terms
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import STEP_NAMES, FormulaError, aliased, check_name, normal, normal_keys
-from sgdsim.formulas.vectors import base_name, coordinates, gather, shapes, spread
+from sgdsim.formulas.vectors import array_of, assigned, base_name, coordinates, gather, shapes, spread
 from sgdsim.model.assignments import by_coordinate, check_shape, moved_by, target_shape
 from sgdsim.model.data import Data
 from sgdsim.model.noise import Noise
@@ -37,7 +35,6 @@ if TYPE_CHECKING:
 Definition = str | tuple[str, ...]
 
 _POINTS = 50  # at which a change under a symmetry is looked for that does not cancel symbolically
-_MOST_DIMENSIONS = 2
 _MOST_EIGENVALUES = 3  # that radicals give
 _MANY_TERMS = 100  # from which on it is worth a look whether an expression is polynomial at all
 _MOST_CASES = 64  # rows of data or values of noise, over which a sum is written out
@@ -128,13 +125,11 @@ class Loss:
         for kind in ("constants", "noise", "definitions", "direction", "states"):
             object.__setattr__(self, kind, normal_keys(getattr(self, kind), f"loss.{kind}"))
         names = list(map(normal, self.parameters))
-        parameters = itertools.chain(*(spread(name, names, "loss: parameter") for name in names))
-        noise = {key: one for name, one in self.noise.items() for key in spread(name, self.noise, "loss: noise")}
-        constants: dict[str, float] = {}
-        for name, value in self.constants.items():
-            constants |= zip(coordinates(name, shape_of(value)), entries(value), strict=True)
-        for kind, found_ in (("parameters", tuple(parameters)), ("noise", noise), ("constants", constants)):
-            object.__setattr__(self, kind, found_)
+        known = frozenset(names)
+        parameters = itertools.chain(*(spread(name, known, "loss: parameter") for name in names))
+        object.__setattr__(self, "parameters", tuple(parameters))
+        for kind in ("constants", "noise"):
+            object.__setattr__(self, kind, assigned(getattr(self, kind), f"loss.{kind}"))
         if not self.parameters:
             raise InputError("loss.parameters: a loss needs at least one parameter")
         self._check_names()
@@ -693,12 +688,7 @@ def _definition(value: Any, where: str) -> Definition:
 
 def _entries(value: Any, where: str) -> Any:
     """A number, or an array of numbers."""
-    try:
-        found = array(value.tolist() if isinstance(value, np.ndarray) else value)
-    except ValueError as error:
-        raise InputError(f"{where}: {error}, expected a number, a list of numbers, or rows of equal length") from None
-    if len(shape_of(found)) > _MOST_DIMENSIONS:
-        raise InputError(f"{where}: {described(shape_of(found))}, expected a number, a vector or a matrix")
+    found = array_of(value, where)
     return filled(shape_of(found), (take.number(entry, where) for entry in entries(found)))
 
 

@@ -34,7 +34,7 @@ import numpy as np
 from sgdsim.base import toml
 from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.formulas.formula import Formula
-from sgdsim.formulas.names import normal, normal_keys
+from sgdsim.formulas.names import normal, normal_keys, split_names
 from sgdsim.formulas.vectors import gather
 from sgdsim.model.run import Histogram, Run
 from sgdsim.prediction import STATISTICS, Curve, Density, Measure, Moment, Order, Prediction, Tail
@@ -44,7 +44,7 @@ from sgdsim.theory.methods.normalised_density import NormalisedDensity
 CLAIMED = (*STATISTICS, "covariance", "density", "tail")
 OPTIONS = ("order", "at", "tolerance", "resolution", "fraction")
 
-_NAME = r"\w+(\[\d+\])?"
+_NAME = r"\w+(\[\s*\d+\s*(,\s*\d+\s*)?\])?"
 _LEFT = re.compile(rf"\s*(?P<statistic>\w+)\s*\(\s*(?P<observable>{_NAME}(\s*,\s*{_NAME})?)\s*\)\s*")
 _RELATION = re.compile(r"<=?|>=?|=")
 _VALUE = "value"
@@ -229,7 +229,7 @@ class UserPrediction:
 
     def _observable(self, run: Run) -> str:
         """What is measured, if it is; of a covariance in the order in which it is recorded."""
-        names = [name.strip() for name in self.observable.split(",")]
+        names = split_names(self.observable)
         of_parameters = self.statistic in ("covariance", "tail")
         kind, known = ("parameter", run.loss.parameters) if of_parameters else ("observable", run.measured)
         for name in names:
@@ -335,7 +335,7 @@ def _sides(claim: str, where: str) -> tuple[str, str, str, str]:
         raise InputError(f"{where}: {unknown_name('statistic', match['statistic'], CLAIMED)}")
     if right.startswith("file:"):
         raise InputError(f"{where}: {right!r}, expected the numbers: files are read where a scenario is")
-    names = [name.strip() for name in match["observable"].split(",")]
+    names = split_names(match["observable"])
     if (len(set(names)) == 2) != (match["statistic"] == "covariance"):
         expected = "covariance(u, w) of two parameters, and others of one name"
         raise InputError(f"{where}: {left.strip()!r}, expected {expected}")
@@ -448,8 +448,10 @@ def _as_variable(formula: str, observable: str) -> tuple[str, str]:
     name, bracket, index = observable.partition("[")
     if not bracket:
         return formula, observable
-    variable = f"{name}_{index.rstrip(']')}_"
-    return re.sub(rf"\b{name}\s*\[\s*{index.rstrip(']')}\s*\]", variable, formula), variable
+    places = index.rstrip("]").split(",")
+    variable = f"{name}_{'_'.join(places)}_"
+    spaced = r"\s*,\s*".join(places)
+    return re.sub(rf"\b{name}\s*\[\s*{spaced}\s*\]", variable, formula), variable
 
 
 def _values(run: Run, step: int) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from sgdsim.base.errors import InputError
 from sgdsim.formulas.arrays import entries, shape_of
-from sgdsim.formulas.vectors import base_name, coordinates, gather, shapes, split_names, spread
+from sgdsim.formulas.names import split_names
+from sgdsim.formulas.vectors import base_name, coordinates, gather, shapes, spread
 
 SIZES = st.lists(st.integers(1, 12), max_size=2).map(tuple)
 declarations = st.dictionaries(st.sampled_from(["a", "w", "w1", "θ"]), SIZES)

@@ -62,7 +62,7 @@ def spread(name: str, names: Collection[str], where: str) -> tuple[str, ...]:
     if shape and f"{base}[{','.join('0' * len(shape))}]" in names:
         return (f"{base}{declared(shape)}",)
     if 0 in shape or prod(shape) > MAX_ENTRIES:
-        raise InputError(f"{where}: {prod(shape):,} coordinates, expected 1 to {MAX_ENTRIES:,}")
+        raise InputError(f"{where}: {prod(shape)} coordinates, expected 1 to {MAX_ENTRIES}")
     return coordinates(base, shape)
 
 

@@ -29,7 +29,7 @@ from sgdsim.model.losses import CATALOGUE
 from sgdsim.model.optimizers import OPTIMIZERS, Optimizer
 from sgdsim.model.recorder import Autocorrelation, Drift, Plane, Recorder, binned
 from sgdsim.model.schedules import Schedule
-from sgdsim.model.starts import Start, stored
+from sgdsim.model.starts import Start, by_parameter, stored
 from sgdsim.model.states import State
 from sgdsim.model.symmetry import Symmetry
 from sgdsim.prediction import EXPECTED
@@ -205,8 +205,11 @@ def combine_starts(run: RunTable, loss: Loss, own: Mapping[str, Start]) -> dict[
         start |= {name: one for name, one in held.items() if name in loss.parameters}
     for key, read in sorted(run.initial.value.items(), key=lambda item: "[" in item[0]):
         moved = [name for name in loss.parameters if key in (name, base_name(name))]
-        one = moved and not isinstance(run.initial.plain[key], list)
-        start |= dict.fromkeys(moved, next(iter(read.values()))) if one else read
+        if moved and isinstance(run.initial.plain[key], list):
+            by_parameter({key: run.initial.plain[key]}, loss.parameters)  # refuses another shape
+            start |= read
+        else:
+            start |= dict.fromkeys(moved, next(iter(read.values()))) if moved else read
     return start
 
 

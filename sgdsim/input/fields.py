@@ -158,7 +158,7 @@ Number = Annotated[float, takes("a finite number", finite)]
 Level = Annotated[float, takes("a number between 0 and 1", between(0, 1))]
 StartValue = Annotated[
     Any,
-    takes("a finite number, a distribution such as normal:0,1, or a list or rows of them", _nested(_text_or_number)),
+    takes("a finite number or a distribution such as normal:0,1, or rows of them", _nested(_text_or_number)),
 ]
 ConstantValue = Annotated[
     Any, takes("a finite number, a list or rows of them, or a file of them, V.csv", _nested(finite))

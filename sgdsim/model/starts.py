@@ -203,15 +203,15 @@ def by_parameter(starts: Mapping[str, Any], parameters: Sequence[str]) -> dict[s
     >>> by_parameter({"W": [[1.0, 2.0]], "b": 0.0}, ["W[0,0]", "W[0,1]", "b"])
     {'W[0,0]': 1.0, 'W[0,1]': 2.0, 'b': 0.0}
     """
-    known = {base: shape for base, shape in shapes(parameters).items() if shape}
-    found = {name: start for name, start in starts.items() if name not in known}
-    for name in known.keys() & starts.keys():
+    known = shapes(parameters)
+    found: dict[str, Any] = {}
+    for name in (name for name in starts if name in known):
         given, shape = array_of(starts[name], f"run.initial.{name}"), known[name]
         if shape_of(given) not in ((), shape):
             raise InputError(f"run.initial.{name}: {described(shape_of(given))}, expected {described(shape)}")
         keys = coordinates(name, shape)
-        found = {**dict(zip(keys, entries(given) if shape_of(given) else [given] * len(keys), strict=True)), **found}
-    return found
+        found |= zip(keys, entries(given) if shape_of(given) else [given] * len(keys), strict=True)
+    return {**found, **{name: start for name, start in starts.items() if name not in known}}
 
 
 Start = float | Noise | Grid | Stored

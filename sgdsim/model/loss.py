@@ -61,7 +61,7 @@ class Loss:
     definitions
         Named sub-formulas, in an order in which each refers to earlier ones only; a tuple is a vector.
     symmetries
-        Declared symmetries.
+        Declared symmetries; kept as groups and maps.
     data
         A finite data set, of which a sample is one row.
     direction
@@ -137,6 +137,8 @@ class Loss:
             self._shape(self.formula, "loss formula", scalar=True)
         self._check_direction()
         self._check_states()
+        groups = itertools.chain(*(one.written_out(shapes(self.parameters)) for one in self.symmetries))
+        object.__setattr__(self, "symmetries", tuple(groups))
         if self.symmetries:
             found(["symmetries", self.plain], self._check_symmetries, self.code)
 

@@ -12,6 +12,7 @@ from random import Random
 from typing import Any
 
 import mpmath
+import numpy as np
 import pytest
 import scipy.special
 import sympy
@@ -308,6 +309,53 @@ def test_what_is_no_symmetry_is_refused(name):
     formula, parameters, text = BROKEN[name]
     with pytest.raises(InputError, match=r"along its generator the loss of a sample changes by .*, expected 0$"):
         symmetric_loss(formula, parameters, Symmetry.parse(text))
+
+
+LAYERS = {
+    "matrices": ("norm2(W2@W1@x)*z", ("W1[3,2]", "W2[2,3]")),
+    "of a scalar output": ("(dot(v, W1@x) - e)**2", ("W1[3,2]", "v[3]")),
+    "vectors": ("(w[0]*v[0]*z - e)**2", ("w[1]", "v[1]")),
+}
+
+
+@pytest.mark.parametrize("name", list(LAYERS))
+def test_layers_have_a_matrix_of_charges(name):
+    """The entries of W1 W1' - W2' W2, each once, against NumPy at random numbers."""
+    formula, (first, second) = LAYERS[name]
+    names = [one.partition("[")[0] for one in (first, second)]
+    loss = Loss(
+        formula, (first, second), {"x": [0.5, 2.0]}, Z, symmetries=(Symmetry.parse(f"layers:{','.join(names)}"),)
+    )
+    rng = np.random.default_rng(1)
+    before, after = (rng.normal(size=loss.shapes[one]) for one in names)
+    point = dict(zip(loss.parameters, [*before.ravel(), *after.ravel()], strict=True))
+    width = len(before)
+    before, after = before.reshape(width, -1), after.reshape(-1, width)
+    charge = before @ before.T - after.T @ after
+    expected = {f"layers_{i}_{j}": charge[i, j] for i in range(width) for j in range(i, width)}
+    found = {key: float(value.subs(point)) for key, value in loss.charges.items()}
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("formula", "symmetry", "message"),
+    [
+        ("norm2(W2@tanh(W1@x))*z", "layers:W1,W2", "'layers_0_0': along its generator the loss of a sample changes by"),
+        (
+            "norm2(W1@x) + norm2(W2)",
+            "layers:W1,W2",
+            "'layers_0_0': along its generator the loss of a sample changes by",
+        ),
+        ("norm2(W2@W1@x)*z", "layers:W2,W1", "W2[4,3] and W1[3,2] do not fit, expected 4 columns of W1"),
+        ("norm2(W2@W1@x)*z", "layers:W1,W3", "unknown parameter 'W3': did you mean"),
+        ("norm2(W2@W1@x)*z + b", "layers:W1,b", "b is a number, expected a matrix or a vector"),
+        ("norm2(W2@W1@x)*z", "layers:W1", "'layers:W1', expected layers:W1,W2 with the names of parameters"),
+    ],
+)
+def test_what_are_no_layers(formula, symmetry, message):
+    with pytest.raises(InputError) as error:
+        Loss(formula, ("W1[3,2]", "W2[4,3]", "b"), {"x": [0.5, 2.0]}, Z, symmetries=(Symmetry.parse(symmetry),))
+    assert message in str(error.value)
 
 
 def test_the_offending_expression_is_shown():

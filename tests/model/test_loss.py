@@ -328,7 +328,7 @@ def test_layers_have_a_matrix_of_charges(name):
     )
     rng = np.random.default_rng(1)
     before, after = (rng.normal(size=loss.shapes[one]) for one in names)
-    point = dict(zip(loss.parameters, [*before.ravel(), *after.ravel()], strict=True))
+    point = dict(zip(loss.theta, [*before.ravel(), *after.ravel()], strict=True))
     width = len(before)
     before, after = before.reshape(width, -1), after.reshape(-1, width)
     charge = before @ before.T - after.T @ after
@@ -347,7 +347,7 @@ def test_layers_have_a_matrix_of_charges(name):
             "'layers_0_0': along its generator the loss of a sample changes by",
         ),
         ("norm2(W2@W1@x)*z", "layers:W2,W1", "W2[4,3] and W1[3,2] do not fit, expected 4 columns of W1"),
-        ("norm2(W2@W1@x)*z", "layers:W1,W3", "unknown parameter 'W3': did you mean"),
+        ("norm2(W2@W1@x)*z", "layers:W1,W3", "unknown parameter 'W3': known are W1, W2, b"),
         ("norm2(W2@W1@x)*z + b", "layers:W1,b", "b is a number, expected a matrix or a vector"),
         ("norm2(W2@W1@x)*z", "layers:W1", "'layers:W1', expected layers:W1,W2 with the names of parameters"),
     ],
@@ -424,7 +424,7 @@ def test_generators_that_cannot_be_read_are_refused(generator, message):
         ("permutation:u", "expected permutation:u,w"),
         ("permutation:u,w;v", "expected permutation:u,w"),
         ("rescal:u:1", "unknown symmetry 'rescal': did you mean 'rescale'?"),
-        ("mirror:u", "unknown symmetry 'mirror': known are generator, permutation, rescale"),
+        ("mirror:u", "unknown symmetry 'mirror': known are generator, layers, permutation, rescale"),
         ("", "unknown symmetry ''"),
     ],
 )

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from sgdsim.base import budget, take
 from sgdsim.base.errors import InputError, shortened, unknown_name
 from sgdsim.base.findings import found
-from sgdsim.formulas.arrays import Shape, entries, filled, shape_of
+from sgdsim.formulas.arrays import Shape, Shapes, entries, filled, shape_of
 from sgdsim.formulas.expansion import TooManyTerms, bounded, expanded, terms
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import STEP_NAMES, FormulaError, aliased, check_name, normal, normal_keys
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 Definition = str | tuple[str, ...]
 
 _POINTS = 50  # at which a change under a symmetry is looked for that does not cancel symbolically
+_MOST_OPERATIONS = 1_000  # of a gradient that theory works with: a second or two for population loss and Hessian
 _MOST_EIGENVALUES = 3  # that radicals give
 _MANY_TERMS = 100  # from which on it is worth a look whether an expression is polynomial at all
 _MOST_CASES = 64  # rows of data or values of noise, over which a sum is written out
@@ -165,6 +166,25 @@ class Loss:
             parts = [_shape(part, where, found, scalar=not isinstance(text, str)) for part in _parts(text)]
             found[name] = parts[0] if isinstance(text, str) else (len(parts),)
         return found
+
+    def require_small(self) -> None:
+        """Refuse matrices whose derivatives, written out entry by entry, would be long.
+
+        Raises
+        ------
+        InputError
+            With the count of operations.
+        """
+        work = Shapes()
+        definitions = itertools.chain(*map(_parts, self.definitions.values()))
+        for text in filter(None, [self.formula, *self._rule_texts, *definitions]):
+            Formula.parse(text).in_algebra(self.shapes, work, vector=True)
+        count = work.work * len(self.parameters)
+        if count > _MOST_OPERATIONS and any(len(shape) > 1 for shape in self.shapes.values()):
+            raise InputError(
+                f"the gradient has about {count:,} operations when its matrices are written out by entries, "
+                f"expected at most {_MOST_OPERATIONS:,}"
+            )
 
     def _shape(self, text: str, where: str, scalar: bool = False) -> Shape:
         return _shape(text, where, self.shapes, scalar)

@@ -311,6 +311,14 @@ def test_what_is_no_symmetry_is_refused(name):
         symmetric_loss(formula, parameters, Symmetry.parse(text))
 
 
+def test_theory_says_from_what_size_on_it_has_no_formulas():
+    """Of matrices alone: 9 parameters times 15 operations are few, 81 times 99 are many."""
+    Loss("norm2(W@x)", ("W[3,3]",), {"x": [1.0] * 3}).require_small()
+    Loss("norm2(w*x)", ("w[500]",), {"x": [1.0] * 500}).require_small()
+    with pytest.raises(InputError, match=r"the gradient has about 8,019 operations .* expected at most 1,000"):
+        Loss("norm2(W@x)", ("W[9,9]",), {"x": [1.0] * 9}).require_small()
+
+
 LAYERS = {
     "matrices": ("norm2(W2@W1@x)*z", ("W1[3,2]", "W2[2,3]")),
     "of a scalar output": ("(dot(v, W1@x) - e)**2", ("W1[3,2]", "v[3]")),

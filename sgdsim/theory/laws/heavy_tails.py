@@ -107,7 +107,11 @@ def _collapse_across(runs: Sequence[Run]) -> list[Prediction]:
 def collapse(run: Run) -> list[Prediction]:
     """The phase diagram of collapse: lyapunov at all points of a sweep, one row about the point furthest off.
 
-    A displacement collapses onto zero where ``E log|1 - eta*(h + lambda)| < 0``, whatever its mean square does.
+    Every step multiplies a displacement by ``1 - eta*(h + lambda)``, so that after t steps
+
+        E log|theta_t| = log|theta_0| + t*E log|1 - eta*(h + lambda)|,
+
+    and it collapses onto zero where the exponent is negative, whatever its mean square does. Exact.
     """
     require(is_multiplicative(run), "the gradient is not a random factor times one parameter")
     constant_rate(run)

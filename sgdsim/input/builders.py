@@ -49,6 +49,9 @@ _WORDS: Mapping[Any, str] = {
 
 _FORMULAS = {str, Sequence[str]}
 
+_COUNTS = ("batch_size", "substeps")
+"""Keys of the optimizer that are whole numbers."""
+
 
 def build_loss(section: Mapping[str, Any]) -> Loss:
     """A loss from the ``[loss]`` table: a catalogue entry with its arguments, or a formula.
@@ -242,8 +245,8 @@ def build_optimizer(section: Mapping[str, Any]) -> Optimizer:
     other = ("name", "learning_rate", "sampling", *matrices)
     given = {key: value for key, value in section.items() if key not in other}
     values = dict(attempt_all(partial(_hyperparameter, name, key, value) for key, value in given.items()))
-    batch_size = int(values.pop("batch_size", 1))
-    return Optimizer(name, values, batch_size, section.get("sampling", "replacement"), **matrices)
+    counts = {key: int(values.pop(key)) for key in _COUNTS if key in values}
+    return Optimizer(name, values, sampling=section.get("sampling", "replacement"), **matrices, **counts)
 
 
 def _matrix(where: str, rows: Any) -> Any:
@@ -263,14 +266,14 @@ def _hyperparameter(optimizer: str, key: str, value: Any) -> tuple[str, float]:
         if kind.strip() == "decoupled":
             decay = read_number(amount, "optimizer.weight_decay")
             key, value = "decoupled_weight_decay", amount.strip() if decay is None else decay
-    if key == "batch_size":
+    if key in _COUNTS:
         number = whole(1)(value)
-        Optimizer(optimizer, _required(optimizer), int(number or 1))
+        Optimizer(optimizer, _required(optimizer), **{key: int(number or 1)})
     else:
         number = finite(value)
         Optimizer(optimizer, {**_required(optimizer), key: number or 0.0})
     if number is None:
-        expected = "a whole number from 1" if key == "batch_size" else "a finite number"
+        expected = "a whole number from 1" if key in _COUNTS else "a finite number"
         raise InputError(f"optimizer.{key}: {shown(value)}, expected {expected}")
     return key, number
 

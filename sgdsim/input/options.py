@@ -114,6 +114,8 @@ TABLE: dict[str, list[Option]] = {
         Option("--learning-rate", "optimizer.learning_rate", "RATE",
                "A number, a schedule, e.g. `cosine:0.1,0.001`, or `file:FILE`.", values.RATE),
         Option("--batch-size", "optimizer.batch_size", "INTEGER", "Samples of one step.", kind="count", default="1"),
+        Option("--substeps", "optimizer.substeps", "INTEGER", "Of the rule in each step, on the same samples.",
+               kind="count", default="1"),
         Option("--sampling", "optimizer.sampling", "NAME", "Of the rows of data: `replacement`, `batch` or `epoch`."),
         Option("--weight-decay", "optimizer.weight_decay", "NUMBER", "E.g. `0.01`, or `0.01:decoupled`.", _DECAY),
     ],

@@ -111,6 +111,8 @@ def check(loss: Loss, optimizer: Optimizer) -> None:
     """
     if optimizer.name != "sgd":
         raise InputError(f"a control needs plain sgd, not {optimizer.name}")
+    if optimizer.substeps > 1:
+        raise InputError(f"a control needs whole steps, not {optimizer.substeps} substeps")
     if optimizer.sampling == "epoch":
         raise InputError("a control needs steps that are independent, expected another sampling than epoch")
     if loss.recalled:

@@ -94,7 +94,7 @@ class Host:
         """Run a block to so many completed steps."""
         common, plan, program = self._common, self._common.plan, self._program
         still_to_come = (first_after(steps, block.step) for steps in (common.record_steps, common.snapshot_steps))
-        numbers = len(program.running), int(plan.drift_bins > 0)
+        numbers = len(program.running), int(plan.drift_bins > 0), np.uint64(program.optimizer.substeps)
         self._workers.run(
             self.kernel.advance,
             block.first_tile,

@@ -93,7 +93,8 @@ class Program:
     def weight(self) -> int:
         """How many times as long a step takes as one of few variables and deviates, roughly."""
         deviates = sum(len(noise.law.deviates) for noise in self.loss.noise.values())
-        return max(1, (self.n_variables + deviates) * self.optimizer.batch_size // 16)
+        samples = self.optimizer.batch_size * self.optimizer.substeps
+        return max(1, (self.n_variables + deviates) * samples // 16)
 
     @cached_property
     def draws(self) -> dict[str, Draws]:
@@ -155,7 +156,9 @@ class Program:
         Returns
         -------
         ndarray
-            (step, column), computed in float64 whatever the dtype: of decay rates, what they lack to 1 is used.
+            (substep, column), computed in float64 whatever the dtype: of decay rates, what they lack to 1 is used. The
+            optimizer counts substeps; where there are several, four columns more are of them: their rate, their index,
+            their share in the step, and whether they begin it (1), end it (-1), or neither (0).
 
         Examples
         --------
@@ -164,11 +167,15 @@ class Program:
         >>> program.step_table(np.array([0.2, 0.1]), 4).round(3).tolist()
         [[0.2, 4.0, 0.1], [0.1, 5.0, 0.1]]
         """
+        n = self.optimizer.substeps
         t = np.arange(first, first + len(rates), dtype=np.float64)
-        values = {**self.optimizer.defaults, **self.optimizer.values, "learning_rate": rates, "t": t}
+        part_rates, part_t = np.repeat(rates / n, n), np.arange(first * n, (first + len(rates)) * n, dtype=np.float64)
+        values = {**self.optimizer.defaults, **self.optimizer.values, "learning_rate": part_rates, "t": part_t}
         formulas = (Formula.parse(text, where="optimizer") for _, text in self.optimizer.rule.scalars)
-        columns = [rates, t, *(formula.evaluate(values) for formula in formulas)]
-        return np.stack([np.broadcast_to(column, len(rates)) for column in columns], axis=1).astype(self.dtype)
+        columns = [np.repeat(rates, n), np.repeat(t, n), *(formula.evaluate(values) for formula in formulas)]
+        if n > 1:
+            columns += [part_rates, part_t, 1 / n, np.tile([1.0, *[0.0] * (n - 2), -1.0], len(rates))]
+        return np.stack([np.broadcast_to(column, len(part_t)) for column in columns], axis=1).astype(self.dtype)
 
     def initial_array(self) -> np.ndarray:
         """The values of `initial_arguments`, shape (argument,)."""
@@ -191,8 +198,14 @@ class Program:
 
     @property
     def path_rows(self) -> int:
-        """Rows that a step leaves behind for them: the state before it and the gradient of the batch."""
-        return len(self.loss.carried) + len(self.loss.parameters) if self.of_step else 0
+        """Rows that a step leaves behind: the state before it and the gradient of the batch, its mean over substeps."""
+        needed = self.of_step or (self.has_substeps and self.loss.memory)
+        return len(self.loss.carried) + len(self.loss.parameters) if needed else 0
+
+    @property
+    def has_substeps(self) -> bool:
+        """Whether a step is several of the optimizer."""
+        return self.optimizer.substeps > 1
 
     def data_array(self) -> np.ndarray:
         """The columns of the data set one after the other, shape (column * row,)."""
@@ -220,6 +233,7 @@ class Program:
             "population": self.optimizer.rule.population,
             "matrix": [self.optimizer.preconditioner, self.optimizer.metric],
             "batch_size": self.optimizer.batch_size,
+            "substeps": self.has_substeps,
             "sampling": self.optimizer.sampling,
             "data": None if self.loss.data is None else [self.loss.columns, self.loss.data.rows],
             "moments": self._moments(),

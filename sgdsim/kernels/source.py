@@ -282,6 +282,7 @@ N_PARAMETERS = {len(self.loss.parameters)}
 N_VARIABLES, N_CONSTANTS = {program.n_variables}, {len(program.constants)}
 IN_REGISTERS = {program.n_variables <= IN_REGISTERS}
 PATH_ROWS, N_RUNNING, HAS_DRIFTS = {program.path_rows}, {len(program.running)}, {program.drifts}
+HAS_SUBSTEPS = {program.has_substeps}
 WORDS_A_STEP, STEPS_A_DRAW = {draws.words_a_step}, {draws.steps_a_draw}
 KICK_WORDS, KICK_STEPS = {kicks.words_a_step}, {kicks.steps_a_draw}
 DEVIATE_ROWS, KICK_ROWS, INITIAL_ROWS = {draws.rows}, {kicks.rows}, {layout.starts.rows}
@@ -350,14 +351,62 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         shared = self._load_shared(names)
         loads += self._load_kicks(names)
         updates = self._optimizer_updates(gradient)
-        updates |= self._remembered(updates, gradient)
-        targets = {f"state[{self.state.index(name)} * LANES + lane]": value for name, value in updates.items()}
+        cut = self.program.has_substeps
+        updates |= {} if cut else self._remembered(updates, gradient)
+        targets = self._places(updates)
+        kept: list[str] = []
         if self.program.path_rows:
             rows = (*(self.loss.symbols[name] for name in self.loss.carried), *gradient)
-            targets = {f"path[{i} * LANES + lane]": value for i, value in enumerate(rows)} | targets
-        lines += _lanes([*self._load_state(self.state), *loads, *self._statements(names, targets, "=", sweep)])
+            path = {f"p_{i}" if cut else f"path[{i} * LANES + lane]": value for i, value in enumerate(rows)}
+            targets = path | targets
+            kept = self._keep_path() if cut else []
+        if cut:
+            shared += self._load_substep(names)
+        lines += _lanes([*self._load_state(self.state), *loads, *self._statements(names, targets, "=", sweep), *kept])
+        lines += self._remember_at_the_end() if cut else []
         arguments = "state, deviates, kicks, rows, data, path, sums, table, constants"
         return self._called("update", arguments, [*self._load_constants(), *shared, *lines])
+
+    def _places(self, updates: Mapping[str, sympy.Expr]) -> dict[str, sympy.Expr]:
+        """New values of variables by where they stand."""
+        return {f"state[{self.state.index(name)} * LANES + lane]": value for name, value in updates.items()}
+
+    def _load_substep(self, names: dict[str, str]) -> list[str]:
+        """The columns of a substep, which is what the optimizer takes for a step."""
+        names |= {"optimizer.learning_rate": "part_rate", "optimizer.t": "part_t"}
+        first = 2 + len(self.program.optimizer.rule.scalars)
+        loads = [f"{name} = table[{first + i}]" for i, name in enumerate(("part_rate", "part_t", "share"))]
+        place = f"table[{first + 3}]"
+        return [*loads, f"begins = {place} > REAL(0.0)", f"ends = {place} < REAL(0.0)"]
+
+    def _keep_path(self) -> list[str]:
+        """Keep the state before the first substep, and add up the mean gradient of all."""
+        n = len(self.loss.carried)
+        lines = []
+        for i in range(self.program.path_rows):
+            place = f"path[{i} * LANES + lane]"
+            added = f"p_{i} if begins else {place}"
+            lines.append(f"{place} = {added if i < n else f'(REAL(0.0) if begins else {place}) + share * p_{i}'}")
+        return lines
+
+    def _remember_at_the_end(self) -> list[str]:
+        """The next values of states after the last substep, of the whole step."""
+        loss, names = self.loss, dict(self.names)
+        if not loss.memory:
+            return []
+        names |= {f"next.{name}": f"n_{i}" for i, name in enumerate(loss.parameters)}
+        before, gradients = self._load_path(names)
+        names["optimizer.t"] = "t"
+        found = self._remembered(
+            {name: _symbol(f"next.{name}") for name in loss.parameters},
+            [_symbol(f"gradient.{name}") for name in loss.parameters],
+        )
+        after = [f"n_{i} = state[{i} * LANES + lane]" for i in range(len(loss.parameters))]
+        noise: list[str] = []
+        if self.program.optimizer.batch_size == 1 and not self.program.optimizer.rule.population:
+            noise = [*self._noise(loss.noise, self.layout.draws, "0", names)[1], *self._load_row("0", names)]
+        body = [*before, *after, *gradients, *noise, *self._statements(names, self._places(found))]
+        return ["if ends:", *_indent(_lanes(body))]
 
     def _sample_gradient(self, names: dict[str, str]) -> tuple[Assignments, list[sympy.Expr], list[str]]:
         """The gradient of one sample, or of the population, after what is assigned first, and the lines of loads."""

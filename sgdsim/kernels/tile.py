@@ -12,13 +12,13 @@ is in `cpu_loop` and `cuda_kernels`. So is what a GPU has written out variable b
 ``is_outside``, ``is_beyond``, ``bury`` and ``keep``. Arguments that they hand on together are tuples:
 
 - counter: key0, key1, point, pair. See `deviates`.
-- layout: lanes, n_parameters, draws, kicks, sampling, n_running, has_drifts. How many lanes and parameters; of deviates
-  and of kicks, how many steps share a draw, the words of a step, and the table of what is drawn; see
-  `Layout.sampling_numbers`; how many running observables; whether any drift is measured.
-- inputs: formula, table, constants, windows, weights, data. See `interface`; what all trajectories share of each step
-  of the span, (step, column), see `Program.step_table`; (constant,) in the order of the program; first (excluded) and
-  last step of each running observable, (running observable, 2); (completed steps * weight of any control); (column *
-  row,).
+- layout: lanes, n_parameters, draws, kicks, sampling, n_running, has_drifts, substeps. How many lanes and parameters;
+  of deviates and of kicks, how many steps share a draw, the words of a step, and the table of what is drawn; see
+  `Layout.sampling_numbers`; how many running observables; whether any drift is measured; of a step, uint64.
+- inputs: formula, table, constants, windows, weights, data. See `interface`; what all trajectories share of each
+  substep of the span, (substep, column), see `Program.step_table`; (constant,) in the order of the program; first
+  (excluded) and last step of each running observable, (running observable, 2); (completed steps * weight of any
+  control); (column * row,).
 - plans: record_steps, record_plan, drift_plan, snapshot_steps. Both steps sorted; what to measure, see `measure.record`
   and `measure.record_changes`.
 - sinks: moments, counts, comoments, cells, changes, theta. Where to, see `advance_tile`.
@@ -128,7 +128,7 @@ def advance_tile(place, span, counter, layout, inputs, plans, sinks, state, stat
     """
     trajectory, row_of_theta, _, _ = place
     start, stop, steps, r, s = span
-    lanes, n_parameters, draws, kick_draws, sampling, n_running, has_drifts = layout
+    lanes, n_parameters, draws, kick_draws, sampling, n_running, has_drifts, substeps = layout
     draw_steps, draw_words_a_step, _ = draws
     kick_steps, kick_words_a_step, _ = kick_draws
     formula, table, constants, _, _, data = inputs
@@ -167,19 +167,20 @@ def advance_tile(place, span, counter, layout, inputs, plans, sinks, state, stat
                 kick = phase * kick_words_a_step * lanes
             if sampling[0]:
                 row = draw_rows(rows, order, words, sampling, trajectory, completed, completed == start, counter)
-            index = np.uint64(completed - start)
-            update(
-                formula,
-                state,
-                deviates[offset:],
-                kicks[kick:],
-                rows[row:],
-                data,
-                path,
-                sums,
-                table[index],
-                constants,
-            )
+            index = np.uint64(completed - start) * substeps
+            for substep in range(substeps):
+                update(
+                    formula,
+                    state,
+                    deviates[offset:],
+                    kicks[kick:],
+                    rows[row:],
+                    data,
+                    path,
+                    sums,
+                    table[index + np.uint64(substep)],
+                    constants,
+                )
             if has_drifts and looking:
                 take_changes(completed, place, layout, inputs, plans, sinks, state, observed)
             completed += 1

@@ -286,6 +286,7 @@ class Run:
                 "name": optimizer.name,
                 "learning_rate": self.schedule.text if self.schedule.table is None else list(self.schedule.table),
                 "batch_size": optimizer.batch_size,
+                "substeps": optimizer.substeps if optimizer.substeps > 1 else None,
                 "sampling": optimizer.sampling,
                 "preconditioner": _rows(optimizer.preconditioner),
                 "metric": _rows(optimizer.metric),

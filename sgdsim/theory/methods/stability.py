@@ -50,7 +50,7 @@ def instabilities(runs: Sequence[Run]) -> list[str | None]:
 
 
 def _instability(run: Run, curvature: float) -> str | None:
-    rate = float(run.schedule.rates(run.steps).max())
+    rate = float(run.schedule.rates(run.steps).max()) / run.optimizer.substeps
     if curvature <= 0:
         return None
     step = None if run.optimizer.preconditioner or run.optimizer.metric else run.optimizer.step_matrix(curvature, rate)

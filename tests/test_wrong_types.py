@@ -215,6 +215,8 @@ EXAMPLES: dict[str, Callable[[], dict[str, Any]]] = {
     "Scenario.parse_parts": lambda: {"text": _scenario().toml, "where": "the text"},
     "Schedule": lambda: {"text": "0.1"},
     "Schedule.rates": lambda: {"steps": 4},
+    "Schedule.steps_in": lambda: {"time": 1.0},
+    "Schedule.times": lambda: {"steps": 4},
     "Symmetry": lambda: {"name": "rescale", "generator": {"u": "u", "w": "-w"}},
     "Symmetry.linear": lambda: {"name": "turn", "parameters": ("u", "v"), "matrix": [[0, -1], [1, 0]]},
     "Symmetry.parse": lambda: {"text": "sign:u"},

@@ -332,6 +332,7 @@ def build_recorder(record: RecordTable) -> Recorder:
         {name: Autocorrelation(one.from_, tuple(one.lags)) for name, one in record.autocorrelation.items()},
         _drifts(record),
         tuple(record.controls),
+        record.records,
     )
 
 

@@ -148,4 +148,5 @@ StartValue = Annotated[float | str, takes("a finite number or a distribution suc
 FormulaText = Annotated[str, takes("a formula", formula)]
 FormulaTexts = Annotated[str | list[str], takes("a formula or a list of formulas", formulas)]
 Seconds = Annotated[float, takes("a positive number of seconds", between(0, inf))]
+Time = Annotated[float, takes("a positive number", between(0, inf))]
 Resolution = Annotated[float | str, takes('a positive number, or a percentage such as "2%"', resolution)]

@@ -122,6 +122,8 @@ TABLE: dict[str, list[Option]] = {
     "The run": [
         Option("--trajectories", "run.trajectories", "INTEGER", "How many there are, e.g. `1e6`.", kind="count"),
         Option("--steps", "run.steps", "INTEGER", "Steps of each.", kind="count"),
+        Option("--time", "run.time", "NUMBER", "Instead, the sum of the learning rates of all steps, e.g. `10`.",
+               values.number),
         Option("--seed", "run.seed", "INTEGER", "Seed of all noise, 64 bits.", kind="count"),
         Option("--dtype", "run.dtype", "NAME", "Of the states: `float64` or `float32`."),
         Option("--noise-dtype", "run.noise_dtype", "NAME", "Of normal noise: `float32` or `float64`."),
@@ -143,6 +145,7 @@ TABLE: dict[str, list[Option]] = {
     ],
     "What is recorded": [
         Option("--every", "record.every", "INTEGER", "Steps from one record to the next.", kind="count"),
+        Option("--records", "record.records", "INTEGER", "Instead, how many records at equal distances.", kind="count"),
         Option("--snapshot", "record.snapshots", "STEP", "Keep all states after this step, or `final`.",
                values.snapshots, "texts", "snapshots"),
         Option("--snapshot-trajectories", "record.snapshot_trajectories", "INTEGER",
@@ -395,7 +398,7 @@ def _check_complete(scenario: Mapping[str, Any]) -> None:
         missing.append("--learning-rate: is missing, expected a number or a schedule such as cosine:0.1,0.001")
     if "trajectories" not in run and "from" not in run:
         missing.append("--trajectories: is missing, expected a whole number such as 1e6")
-    if "steps" not in run:
+    if not run.keys() & {"steps", "time"} and not _is_swept(sweep, "steps") and not _is_swept(sweep, "time"):
         missing.append("--steps: is missing, expected a whole number such as 1e4")
     if missing:
         raise InputError("\n".join(missing))

@@ -172,6 +172,13 @@ class Scenario:
         wanted = Recorder()
         for recorder in recorders:
             wanted = wanted.merge(_beside(wanted, recorder))
+        if len({run.steps for run in self.runs}) > 1:  # a step of one point may be none of another
+            wanted = Recorder(observables=tuple(one for one in wanted.observables if one.window is None))
+            runs = tuple(replace(run, recorder=run.recorder.merge(wanted)) for run in self.runs)
+            observables = runs[0].recorder.describe()["observables"]
+            return replace(
+                self, runs=runs, data={**self.data, "record": {**self.data["record"], "observables": observables}}
+            )
         merged = self.runs[0].recorder.merge(wanted)
         same = all(run.recorder == merged for run in self.runs)
         runs = self.runs if same else tuple(replace(run, recorder=merged) for run in self.runs)

@@ -23,6 +23,7 @@ from sgdsim.input.fields import (
     Seed,
     StartValue,
     Step,
+    Time,
     one_of,
     takes,
     whole,
@@ -103,7 +104,8 @@ class RunTable(Section):
     """``[run]``."""
 
     trajectories: Count
-    steps: Count
+    steps: Count | None = None
+    time: Time | None = None
     seed: Seed = 0
     dtype: _Dtype = "float64"
     noise_dtype: _Dtype = "float32"
@@ -132,6 +134,7 @@ class RecordTable(Section):
     """``[record]``."""
 
     every: Count | None = None
+    records: Count | None = None
     snapshots: list[Step] = []
     snapshot_trajectories: Count | None = None
     quantiles: list[Level] = []

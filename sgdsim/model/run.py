@@ -196,6 +196,10 @@ class Run:
         recorder = self.recorder
         if recorder.every is not None:
             yield partial(_within, "record.every", recorder.every, 1, 2**32)
+        if recorder.records is not None:
+            yield partial(_within, "record.records", recorder.records, 1, 2**32)
+        if recorder.every is not None and recorder.records is not None:
+            yield partial(_refuse, f"record.records: {recorder.records}, expected it or record.every, not both")
         if recorder.snapshot_trajectories is not None:
             kept = recorder.snapshot_trajectories
             yield partial(_within, "record.snapshot_trajectories", kept, 1, self.trajectories)
@@ -218,6 +222,9 @@ class Run:
         """What must hold for this number of steps."""
         recorder = self.recorder
         yield partial(self.schedule.rates, self.steps)
+        if recorder.records and self.steps % recorder.records:
+            problem = f"record.records: {recorder.records} records, but {self.steps} steps, expected a multiple of it"
+            yield partial(_refuse, problem)
         yield from (partial(_within, "record.snapshots", step, 0, self.steps) for step in recorder.snapshots)
         yield from (partial(self._check_window, observable) for observable in recorder.all_observables)
         for name, one in recorder.autocorrelations.items():
@@ -358,6 +365,10 @@ def _dtype_name(value: Any, where: str) -> str:
 def _check_dtype(key: str, name: str) -> None:
     if name not in DTYPES:
         raise InputError(f"run.{key}: {unknown_name('dtype', name, DTYPES)}")
+
+
+def _refuse(problem: str) -> None:
+    raise InputError(problem)
 
 
 def _within(where: str, value: int, low: int, high: int) -> None:

@@ -205,14 +205,14 @@ class Simulator:
 
 def allocate(simulators: Sequence[Simulator]) -> Accumulators:
     """Accumulators of all points of a sweep, each array with a leading point axis."""
-    shapes = simulators[0].shapes()
+    shapes = max(simulators, key=lambda one: one.run.steps).shapes()
     n = len(simulators)
     return Accumulators(**{name: np.zeros((n, *shape), dtype) for name, (shape, dtype) in shapes.items()})
 
 
 def output_bytes(runs: Sequence[Run]) -> int:
     """What all points of a sweep hold in memory, and nearly all that their file holds."""
-    run, plan = runs[0], Plan(runs[0])
+    run, plan = max(runs, key=lambda one: one.steps), Plan(runs[0])
     parameters, measured = len(run.loss.parameters), len(run.measured)
     kept = run.recorder.snapshot_trajectories or run.trajectories
     snapshots = len(run.recorder.snapshots) * parameters * np.dtype(run.dtype).itemsize
@@ -235,9 +235,11 @@ def simulate(
     learning_rate: float | str,
     initial: Mapping[str, Start | str],
     trajectories: int,
-    steps: int,
+    steps: int | None = None,
+    time: float | None = None,
     seed: int = 0,
     every: int | None = None,
+    records: int | None = None,
     snapshots: Sequence[int | str] = (),
     snapshot_trajectories: int | None = None,
     observables: Mapping[str, str] | None = None,
@@ -266,8 +268,10 @@ def simulate(
         For each parameter a number, a distribution, ``"normal:1,0.1"``, or a grid, ``"grid:-1,1"``.
     trajectories, steps, seed
         How many, how long, and the 64 bits that all randomness follows from.
-    every, observables
-        Moments of all parameters, and of these formulas, are recorded every so many steps.
+    time
+        Instead of the steps, the sum of their learning rates, of which each is the same.
+    every, records, observables
+        Moments of all parameters, and of these formulas, are recorded every so many steps, or so many times.
     snapshots, snapshot_trajectories
         The parameters are kept after these steps, ``"final"`` for the last, of all trajectories or of the first ones.
     histograms, quantiles
@@ -300,7 +304,12 @@ def simulate(
     >>> abs(float(ensemble["variance"][-1, 0]) - 1 / 3) < 0.02
     True
     """
-    steps = take.whole(steps, "steps")
+    number = take.as_number(learning_rate)
+    if number is None and not isinstance(learning_rate, str):
+        expected = "a finite number, or a schedule such as 'cosine:0.1,0.001'"
+        raise take.refused(learning_rate, "learning_rate", expected)
+    schedule = Schedule(take.text(learning_rate, "learning_rate") if number is None else repr(float(number)))
+    steps = _steps(steps, time, schedule)
     recorder = Recorder(
         every,
         tuple(sorted({_step(step, steps) for step in take.each(take.anything)(snapshots, "snapshots")})),
@@ -312,18 +321,21 @@ def simulate(
         _table(autocorrelations, "autocorrelations"),
         _table(drifts, "drifts"),
         tuple(take.each(take.text)(controls, "controls")),
+        records,
     )
     table = take.by_name(take.anything)(initial, "initial")
     starts = {name: start_from(start, f"initial.{name}") for name, start in table.items()}
     if not isinstance(optimizer, Optimizer):
         optimizer = Optimizer("sgd" if optimizer is None else optimizer)
-    number = take.as_number(learning_rate)
-    if number is None and not isinstance(learning_rate, str):
-        expected = "a finite number, or a schedule such as 'cosine:0.1,0.001'"
-        raise take.refused(learning_rate, "learning_rate", expected)
-    schedule = Schedule(take.text(learning_rate, "learning_rate") if number is None else repr(float(number)))
     run = Run(loss, optimizer, schedule, starts, trajectories, steps, seed, recorder, dtype, noise_dtype, antithetic)
     return simulate_runs([run], scenario=toml.dumps(run.describe()), threads=threads, device=device, progress=progress)
+
+
+def _steps(steps: Any, time: Any, schedule: Schedule) -> int:
+    """How many, of which one says so."""
+    if (steps is None) == (time is None):
+        raise InputError("steps: expected it or time, the sum of the learning rates")
+    return take.whole(steps, "steps") if time is None else schedule.steps_in(take.number(time, "time"))
 
 
 def _table(given: Mapping[str, Any] | None, where: str) -> dict[str, Any]:
@@ -425,8 +437,10 @@ def simulate_runs(
         attributes["antithetic"] = 1  # trajectories are not independent: nothing may count them as if they were
     attributes |= rare_events.attributes(runs)
     # CF: with this, xarray takes them as coordinates.
-    attributes["coordinates"] = " ".join(["record_step", "snapshot_step", *(f"sweep_{key}" for key in sweep or {})])
-    steps = simulators[0].record_steps, simulators[0].snapshot_steps
+    attributes["coordinates"] = " ".join(
+        ["record_step", "snapshot_step", "time", *(f"sweep_{key}" for key in sweep or {})]
+    )
+    steps = [one.record_steps for one in simulators], [one.snapshot_steps for one in simulators]
     variables = assemble(runs, *steps, results, sweep)
     return Ensemble(variables, attributes)
 

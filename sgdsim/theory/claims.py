@@ -4,7 +4,8 @@ Left what is measured of parameters or recorded observables, right what it is cl
 ``=`` a bound of it:
 
 - of a statistic, or of a covariance ``covariance(u, w)``, a formula in the loss's constants, ``learning_rate`` (of the
-  step that leads to the record), ``batch_size``, the optimizer's hyperparameters and ``steps``;
+  step that leads to the record), ``batch_size``, the optimizer's hyperparameters, ``steps`` and ``time``, the sum of
+  the rates up to the record;
 - of a statistic also a curve, ``{ step = [0, 100], value = [1.0, 0.5] }``, or over the points of a sweep
   ``{ learning_rate = [0.1, 0.2], value = [1.0, 2.0] }``;
 - of ``density(x)`` a formula that names x too, a density up to a factor (`sgdsim.theory.methods.normalised_density`);
@@ -463,6 +464,7 @@ def about_run(run: Run, step: int) -> dict[str, float]:
         "learning_rate": _rate(run, step),
         "batch_size": float(run.optimizer.batch_size),
         "steps": float(run.steps),
+        "time": float(run.schedule.times(run.steps)[step]),
     }
     return {**about_run, **run.optimizer.values}
 

@@ -246,7 +246,7 @@ def test_what_is_swept_need_not_stand_elsewhere():
         ({"common_noise": 1}, "sweep.common_noise: 1, expected true or false"),
         ({"": [1]}, "'' is not a key"),
         ({"run": [1]}, "run: 1, expected a table"),
-        ({"run.steps": [1, 2]}, "sweep: the points differ in run.steps; make a scenario of each"),
+        ({"run.trajectories": [10, 20]}, "sweep: the points differ in run.trajectories; make a scenario of each"),
         (
             {"optimizer.learning_rate": [0.1, 0.2], "run.seed": [1]},
             "sweep: optimizer.learning_rate has 2, run.seed has 1 values, expected equally many; [sweep.grid]",

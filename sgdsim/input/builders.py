@@ -245,7 +245,7 @@ def build_optimizer(section: Mapping[str, Any]) -> Optimizer:
     other = ("name", "learning_rate", "sampling", *matrices)
     given = {key: value for key, value in section.items() if key not in other}
     values = dict(attempt_all(partial(_hyperparameter, name, key, value) for key, value in given.items()))
-    counts = {key: int(values.pop(key)) for key in _COUNTS if key in values}
+    counts: dict[str, Any] = {key: int(values.pop(key)) for key in _COUNTS if key in values}
     return Optimizer(name, values, sampling=section.get("sampling", "replacement"), **matrices, **counts)
 
 
@@ -268,7 +268,8 @@ def _hyperparameter(optimizer: str, key: str, value: Any) -> tuple[str, float]:
             key, value = "decoupled_weight_decay", amount.strip() if decay is None else decay
     if key in _COUNTS:
         number = whole(1)(value)
-        Optimizer(optimizer, _required(optimizer), **{key: int(number or 1)})
+        count: dict[str, Any] = {key: int(number or 1)}
+        Optimizer(optimizer, _required(optimizer), **count)
     else:
         number = finite(value)
         Optimizer(optimizer, {**_required(optimizer), key: number or 0.0})

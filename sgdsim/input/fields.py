@@ -50,8 +50,9 @@ def between(low: float, high: float) -> Callable[[Any], float | None]:
     return read
 
 
-def _text_or_number(value: Any) -> str | float | None:
-    return value if isinstance(value, str) else finite(value)
+def _start(value: Any) -> str | float | dict[str, Any] | None:
+    """A number, a text, or what stands for values in a file."""
+    return value if isinstance(value, str) or (isinstance(value, dict) and "digest" in value) else finite(value)
 
 
 def formula(value: Any) -> str | None:
@@ -144,7 +145,9 @@ Step = Annotated[int | str, takes('a step count, or "final"', _step)]
 Seed = Annotated[int, takes("a whole number of at most 64 bits, 0 to 18446744073709551615", whole(0, 2**64 - 1))]
 Number = Annotated[float, takes("a finite number", finite)]
 Level = Annotated[float, takes("a number between 0 and 1", between(0, 1))]
-StartValue = Annotated[float | str, takes("a finite number or a distribution such as normal:0,1", _text_or_number)]
+StartValue = Annotated[
+    float | str | dict[str, Any], takes("a finite number or a distribution such as normal:0,1", _start)
+]
 FormulaText = Annotated[str, takes("a formula", formula)]
 FormulaTexts = Annotated[str | list[str], takes("a formula or a list of formulas", formulas)]
 Seconds = Annotated[float, takes("a positive number of seconds", between(0, inf))]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sgdsim.base.errors import InputError
 from sgdsim.base.problems import attempt_all
 from sgdsim.formulas.names import parameter_name
 from sgdsim.formulas.vectors import MOST_COORDINATES, base_name, coordinates
+from sgdsim.input.columns import read_column
 from sgdsim.input.wording import shown
 from sgdsim.model.noise import Noise, correlated_normal
 from sgdsim.model.observables import Observable
@@ -20,24 +21,37 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 
-def read_starts(where: str, values: Mapping[str, float | str]) -> dict[str, Start]:
+StartText = float | str | Mapping[str, Any]
+"""A start as it is written: a number, a text, or a table that stands for the column of a file."""
+
+
+def read_starts(where: str, values: Mapping[str, StartText]) -> dict[str, Start]:
     """An initial value for each coordinate; a point of a level set as ``"u,w" = "level:charge,product"``."""
     points = attempt_all(
         partial(level_set, [name.strip() for name in key.split(",")], str(value), f"{where}.{key}")
         for key, value in values.items()
         if "," in key
     )
-    single = {
-        key: float(value) if not isinstance(value, str) else value for key, value in values.items() if "," not in key
-    }
-    starts = _by_coordinate(where, single, lambda key, value: start_from(value, key))
+    single = {key: value for key, value in values.items() if "," not in key}
+    starts = _by_coordinate(where, single, _read_start)
     return {**starts, **{name: value for point in points for name, value in point.items()}}
 
 
-def read_start_of_each(values: Mapping[str, float | str]) -> dict[str, dict[str, Start]]:
-    """What `read_starts` makes of each key of ``run.initial``."""
-    builds = (partial(read_starts, "run.initial", {key: value}) for key, value in values.items())
-    return dict(zip(values, attempt_all(builds), strict=True))
+def _read_start(where: str, value: StartText) -> Start:
+    if isinstance(value, Mapping):
+        return read_column(value, where)
+    return start_from(value if isinstance(value, str) else float(value), where)
+
+
+def read_start_of_each(values: Mapping[str, StartText]) -> dict[str, dict[str, Start]]:
+    """What `read_starts` makes of each key of ``run.initial``; ``square(u)`` is a variable of the optimizer."""
+
+    def read(key: str, value: StartText) -> dict[str, Start]:
+        return (
+            {key: _read_start(f"run.initial.{key}", value)} if "(" in key else read_starts("run.initial", {key: value})
+        )
+
+    return dict(zip(values, attempt_all(partial(read, *item) for item in values.items()), strict=True))
 
 
 def read_noise(values: Mapping[str, str]) -> tuple[dict[str, Noise], dict[str, str]]:

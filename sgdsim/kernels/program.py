@@ -37,7 +37,8 @@ class Program:
     loss, optimizer
         The dynamics.
     initial
-        A number or a distribution for every parameter, in the loss's order.
+        A number or a distribution for every parameter, in the loss's order, and for those variables of the optimizer
+        that do not start at zero, ``square.w[0]``.
     observables
         Measured beside the parameters.
     dtype, noise_dtype
@@ -68,6 +69,12 @@ class Program:
         return (*self.loss.parameters, *(observable.name for observable in self.observables))
 
     @property
+    def variables(self) -> tuple[str, ...]:
+        """Names of all that a step changes: parameters, states, and the optimizer's variables of each parameter."""
+        own = (f"{variable}.{name}" for variable in self.optimizer.rule.state for name in self.loss.parameters)
+        return (*self.loss.carried, *own)
+
+    @property
     def n_variables(self) -> int:
         """State variables of one trajectory: parameters, states, optimizer state, running observables."""
         return self.first_running + sum(map(_rows, self.running))
@@ -75,7 +82,7 @@ class Program:
     @property
     def first_running(self) -> int:
         """Which variable the first running observable is."""
-        return len(self.loss.carried) + len(self.loss.parameters) * len(self.optimizer.rule.state)
+        return len(self.variables)
 
     @property
     def running_rows(self) -> tuple[int, ...]:

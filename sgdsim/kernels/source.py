@@ -259,10 +259,7 @@ class _Writer:
         self.elementary: set[str] = set()
         # Where all is compiled together, formulas are called by their names; see `interface`.
         self._first = "formula, " if direct else ""
-        self.state = [
-            *self.loss.carried,
-            *(f"{variable}.{name}" for variable in program.optimizer.rule.state for name in self.loss.parameters),
-        ]
+        self.state = program.variables
         self.names = {name: f"s_{i}" for i, name in enumerate(self.state)}
         self.names |= {name: f"c_{i}" for i, name in enumerate(program.constants)}
         self.names["optimizer.learning_rate"] = "learning_rate"  # a loss may have a learning_rate of its own
@@ -318,8 +315,12 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         values, body = self._noise(starts, self.layout.starts, "0", names)
         outputs = [values.get(name, sympy.Symbol(name, real=True)) for name in self.loss.parameters]
         outputs += self.loss.memory_starts(dict(zip(self.loss.theta, outputs, strict=True))).values()
-        body += self._statements(names, {f"state[{i} * LANES + lane]": value for i, value in enumerate(outputs)})
-        body += [f"state[{i} * LANES + lane] = REAL(0.0)" for i in range(len(outputs), len(self.state))]
+        found = dict(zip(self.loss.carried, outputs, strict=True))
+        others = [name for name in self.state[len(outputs) :] if name in self.program.initial]
+        found |= {name: values.get(name, sympy.Symbol(name, real=True)) for name in others}
+        body += self._statements(names, self._places(found))
+        zero = [i for i, name in enumerate(self.state) if name not in found]
+        body += [f"state[{i} * LANES + lane] = REAL(0.0)" for i in zero]
         rest = range(len(self.state), self.program.n_variables)
         unknown = {
             row

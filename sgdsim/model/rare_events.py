@@ -246,6 +246,12 @@ class _Sources:
         return {name: start for name, start in starts if isinstance(start, Noise) and _varies(start)}
 
     @cached_property
+    def _drawn_of_optimizer(self) -> dict[str, Noise]:
+        """The variables of the optimizer whose start is drawn, by coordinate: ``square(u)``."""
+        starts = self.run.optimizer_start.items()
+        return {name: start for name, start in starts if isinstance(start, Noise) and _varies(start)}
+
+    @cached_property
     def _drawn(self) -> frozenset[str]:
         """What differs between the samples of the steps."""
         loss, optimizer = self.run.loss, self.run.optimizer
@@ -260,7 +266,8 @@ class _Sources:
     def _random(self) -> frozenset[str]:
         """All names whose value differs between trajectories, once steps are taken."""
         kicked = self.run.loss.parameters if self.run.optimizer.rule.kick else ()
-        found = {*self._drawn_starts, *self._drawn, *kicked}
+        pushed = (name.partition("(")[2][:-1] for name in self._drawn_of_optimizer)
+        found = {*self._drawn_starts, *self._drawn, *kicked, *pushed}
         while True:
             more = {name for name, names in self._changes.items() if names & found} - found
             if not more:
@@ -271,7 +278,8 @@ class _Sources:
     def _is_polynomial(self) -> bool:
         """Whether each step is a polynomial of continuous draws."""
         run = self.run
-        noises = [*self._drawn_starts.values(), *(run.loss.noise[name] for name in self._drawn & run.loss.noise.keys())]
+        drawn = self._drawn_starts | self._drawn_of_optimizer
+        noises = [*drawn.values(), *(run.loss.noise[name] for name in self._drawn & run.loss.noise.keys())]
         discrete = any(map(_is_discrete, noises)) or self._drawn & set(run.loss.columns)
         entries = [self._entry(entry).names & self._random for entry in self._matrix]
         remembered = (one.rough & self._random for one in self._remembered.values())

@@ -23,7 +23,7 @@ from sgdsim.model.observables import Observable
 from sgdsim.model.optimizers import Matrix, Optimizer
 from sgdsim.model.recorder import Histogram, Plane, Recorder, check_measured
 from sgdsim.model.schedules import MOST_STEPS, Schedule
-from sgdsim.model.starts import Grid, Start, Stored, describe_stored
+from sgdsim.model.starts import Grid, Listed, Start, Stored, describe_stored
 from sgdsim.model.symmetry import Symmetry
 
 __all__ = ["DTYPES", "Histogram", "Recorder", "Run"]  # of which theory takes those of the recorder from here
@@ -43,7 +43,8 @@ class Run:
     loss, optimizer, schedule
         The dynamics.
     initial
-        A number, a distribution, a grid or stored values for each parameter.
+        A number, a distribution, a grid, values or stored ones for each parameter; for a variable of the optimizer
+        likewise, ``square(u)``, which else starts at zero.
     trajectories, steps
         How many, and how long.
     seed
@@ -56,6 +57,8 @@ class Run:
         Of the standard deviates: float32 normals reach 6.76 sigma.
     antithetic
         Whether trajectories come in pairs, 2i and 2i + 1, of which the second takes the mirrored noise of the first.
+    optimizer_start
+        What `initial` says of the optimizer, by coordinate, ``square(w[0])``.
 
     Raises
     ------
@@ -76,6 +79,7 @@ class Run:
     dtype: str = "float64"
     noise_dtype: str = "float32"
     antithetic: bool = False
+    optimizer_start: Mapping[str, Start] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         take.settle(
@@ -92,9 +96,13 @@ class Run:
             dtype=_dtype_name,
             noise_dtype=_dtype_name,
             antithetic=take.flag,
+            optimizer_start=take.by_name(_start),
         )
-        grids = {n: start.over(self.trajectories) for n, start in self.initial.items() if isinstance(start, Grid)}
-        object.__setattr__(self, "initial", normal_keys({**self.initial, **grids}, "run.initial"))
+        starts = normal_keys({**self.initial, **self.optimizer_start}, "run.initial")
+        starts |= {n: start.over(self.trajectories) for n, start in starts.items() if isinstance(start, Grid)}
+        object.__setattr__(self, "initial", {n: start for n, start in starts.items() if "(" not in n})
+        others = {n: start for n, start in starts.items() if "(" in n}
+        object.__setattr__(self, "optimizer_start", self._by_coordinate(others))
         problems: list[str] = []
         fits = attempt(problems, self._check_steps)
         checks = [*self._checks(), *(self._checks_of_steps() if fits else ())]
@@ -118,6 +126,22 @@ class Run:
         yield from self.loss.code
         yield from (one for start in self.initial.values() if isinstance(start, Noise) for one in start.code)
 
+    def _by_coordinate(self, starts: Mapping[str, Start]) -> dict[str, Start]:
+        """Starts of the variables of the optimizer; that of a whole vector is that of each coordinate."""
+        found: dict[str, Start] = {}
+        for name, start in starts.items():
+            variable, _, key = name.partition("(")
+            key = key.removesuffix(")").strip()
+            keys = [one for one in self.loss.parameters if key in (one, base_name(one))] or [key]
+            found |= {f"{variable.strip()}({one})": start for one in keys}
+        return found
+
+    @property
+    def starts(self) -> dict[str, Start]:
+        """All starts: of the parameters, in order, and of the optimizer's variables, ``square.w[0]``, that have one."""
+        of_optimizer = {f"{n.replace('(', '.', 1)[:-1]}": start for n, start in self.optimizer_start.items()}
+        return {**dict(self.initial_items()), **of_optimizer}
+
     def _checks(self) -> Iterator[Callable[[], object]]:
         """What must hold for any number of steps."""
         yield partial(_within, "run.trajectories", self.trajectories, 1, 2**40)  # in the 40 bits of c1 and c2
@@ -126,6 +150,7 @@ class Run:
         yield partial(_check_dtype, "dtype", self.dtype)
         yield partial(_check_dtype, "noise_dtype", self.noise_dtype)
         yield from (partial(self._check_start, name, start) for name, start in self.initial.items())
+        yield from (partial(self._check_start, name, start) for name, start in self.optimizer_start.items())
         yield self._check_all_start
         yield from self._checks_of_recorder()
         yield self._check_sampling
@@ -138,10 +163,26 @@ class Run:
             raise InputError(f"run.trajectories: {self.trajectories}, expected an even number with run.antithetic")
 
     def _check_start(self, name: str, start: Start) -> None:
-        if name not in self.loss.parameters:
+        variable, of_optimizer, key = name.partition("(")
+        if of_optimizer:
+            self._check_optimizer_start(name, variable, key.removesuffix(")"))
+        elif name not in self.loss.parameters:
             raise InputError(f"run.initial.{name}: {unknown_name('parameter', name, self.loss.parameters)}")
         if isinstance(start, float | int) and not np.isfinite(start):
             raise InputError(f"run.initial.{name}: {start} is not finite")
+        if isinstance(start, Listed) and start.trajectories != self.trajectories:
+            found = f"{start.trajectories} values, expected {self.trajectories}, one a trajectory"
+            raise InputError(f"run.initial.{name}: {found}")
+
+    def _check_optimizer_start(self, name: str, variable: str, key: str) -> None:
+        rule, where = self.optimizer.rule, f"run.initial.{name}"
+        if key not in self.loss.parameters:
+            raise InputError(f"{where}: {unknown_name('parameter', key, self.loss.parameters)}")
+        if variable not in rule.state:
+            known = f"known are {', '.join(rule.state)}" if rule.state else "it has none"
+            raise InputError(f"{where}: unknown variable {variable!r} of {self.optimizer.name}, {known}")
+        if any("t" in Formula.parse(formula).names for _, formula in rule.assignments):
+            raise InputError(f"{where}: {self.optimizer.name} starts {variable} with its first gradient, expected none")
 
     def _check_all_start(self) -> None:
         missing = [name for name in self.loss.parameters if name not in self.initial]
@@ -174,9 +215,11 @@ class Run:
             where = f"loss.state.{name}"
             self._check_noise(where, loss.reach(Formula.parse(aliased(state.formula)).names))
             start = loss.reach(Formula.parse(state.start).names)
-            grids = [key for key, value in self.initial.items() if isinstance(value, Grid) and base_name(key) in start]
-            if grids:
-                raise InputError(f"{where}: start reads {grids[0]}, which starts on a grid, expected numbers for one")
+            given = [key for key, value in self.initial.items() if isinstance(value, Grid | Listed)]
+            if read := [key for key in given if base_name(key) in start]:
+                raise InputError(
+                    f"{where}: start reads {read[0]}, which is given by trajectory, expected a start for all"
+                )
         if loss.states and any(isinstance(start, Stored) for start in self.initial.values()):
             names = ", ".join(loss.states)
             raise InputError(f"run.from: has the parameters alone, and nothing of what loss.state remembers: {names}")
@@ -306,6 +349,7 @@ class Run:
                 "dtype": self.dtype,
                 "noise_dtype": self.noise_dtype,
                 "antithetic": self.antithetic,
+                "initial": {name: _plain(start) for name, start in self.optimizer_start.items()} or None,
                 "from": describe_stored(starts) if starts else None,
             },
             "record": self.recorder.describe(),
@@ -337,19 +381,23 @@ def _rows(matrix: Matrix) -> list[Any] | None:
     return [row if isinstance(row, str) else list(row) for row in matrix] or None
 
 
-def _plain(start: Start) -> float | str:
-    """As it is written; what comes from a file is said elsewhere."""
+def _plain(start: Start) -> float | str | dict[str, Any]:
+    """As it is written; what comes from the file of a run is said elsewhere."""
+    if isinstance(start, Listed):
+        return start.describe()
     return 0.0 if isinstance(start, Stored) else start if isinstance(start, float | int) else str(start)
 
 
 def _start(value: Any, where: str) -> Start:
-    if isinstance(value, Noise | Grid | Stored):
+    if isinstance(value, Noise | Grid | Listed | Stored):
         return value
+    if isinstance(value, list | tuple | np.ndarray) and np.ndim(value):
+        return Listed.of(value, where)
     if isinstance(value, float):  # that it is not finite is found with all else that is wrong
         return float(value)
     found = take.as_number(value)
     if found is None:
-        raise take.refused(value, where, "a finite number, a Noise or a Grid")
+        raise take.refused(value, where, "a finite number, a Noise, a Grid, or numbers, one a trajectory")
     return found
 
 

@@ -184,7 +184,7 @@ class Schedule:
         steps = take.whole(steps, "steps")
         rates = self.rates(steps)
         if len(rates) and (rates == rates[0]).all():  # of which a long sum would have rounding
-            return rates[0] * np.arange(steps + 1)
+            return np.asarray(rates[0] * np.arange(steps + 1))
         return np.concatenate([[0.0], np.cumsum(rates)])
 
     def _family(self) -> tuple[Family, dict[str, float]]:

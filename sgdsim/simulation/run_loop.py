@@ -32,7 +32,7 @@ from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.recorder import Autocorrelation, Drift, Recorder, binned
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
-from sgdsim.model.starts import Grid, Start, Stored, start_from
+from sgdsim.model.starts import Grid, Listed, Start, Stored, start_from
 from sgdsim.simulation import control_weights as theory_of_controls
 from sgdsim.simulation import provenance
 from sgdsim.simulation.assembly import assemble
@@ -50,7 +50,7 @@ def program_of(run: Run, plan: Plan) -> Program:
     return Program(
         run.loss,
         run.optimizer,
-        {n: 0.0 if isinstance(start, Grid | Stored) else start for n, start in run.initial_items()},
+        {n: 0.0 if isinstance(start, Grid | Listed | Stored) else start for n, start in run.starts.items()},
         run.recorder.all_observables,
         run.dtype,
         run.noise_dtype,
@@ -139,9 +139,11 @@ class Simulator:
     def blocks(self, block_trajectories: int | None = None) -> Iterator[Block]:
         """The initial states of all blocks, one at a time."""
         starts, number = self.first_tiles(block_trajectories), self.run.trajectories
-        grids = {name: start for name, start in self.run.initial.items() if isinstance(start, Grid)}
-        stored = {name: start for name, start in self.run.initial.items() if isinstance(start, Stored)}
+        given_starts = self.run.starts
+        grids = {name: start for name, start in given_starts.items() if isinstance(start, Grid)}
+        stored = {name: start for name, start in given_starts.items() if isinstance(start, Stored)}
         states = stored_values(stored, number)
+        states |= {name: start.values() for name, start in given_starts.items() if isinstance(start, Listed)}
         for first_tile in starts:
             block = self.executor.block(first_tile, min(starts.step, self.n_tiles - first_tile))
             first, last = self._trajectories(block)
@@ -150,7 +152,7 @@ class Simulator:
             for name, column in given.items():
                 values = np.full(block.tiles * self.lanes, np.nan)
                 values[: last - first] = column
-                self.executor.put(block, self.run.loss.parameters.index(name), values.reshape(-1, self.lanes))
+                self.executor.put(block, self.program.variables.index(name), values.reshape(-1, self.lanes))
             yield block
 
     def advance(self, block: Block, stop: int, into: Accumulators) -> None:
@@ -233,7 +235,7 @@ def simulate(
     optimizer: Optimizer | str | None = None,
     *,
     learning_rate: float | str,
-    initial: Mapping[str, Start | str],
+    initial: Mapping[str, Start | str | Sequence[float] | np.ndarray],
     trajectories: int,
     steps: int | None = None,
     time: float | None = None,
@@ -265,7 +267,8 @@ def simulate(
     learning_rate
         A number, a named schedule ``"cosine:0.1,0.001"``, or a formula in ``t`` and ``N``.
     initial
-        For each parameter a number, a distribution, ``"normal:1,0.1"``, or a grid, ``"grid:-1,1"``.
+        For each parameter a number, a distribution, ``"normal:1,0.1"``, a grid, ``"grid:-1,1"``, or an array of one
+        value a trajectory; likewise for a variable of the optimizer, ``"velocity(x)"``, which else starts at zero.
     trajectories, steps, seed
         How many, how long, and the 64 bits that all randomness follows from.
     time

@@ -25,6 +25,8 @@ def require_simple_steps(run: Run) -> None:
     Traceback (most recent call last):
     sgdsim.prediction.NotApplicable: the step reads last, and so has a memory of its own
     """
+    if run.optimizer_start:
+        raise NotApplicable(f"{', '.join(run.optimizer_start)} of {run.optimizer.name} does not start at zero")
     if run.optimizer.substeps > 1:
         raise NotApplicable(f"each step is {run.optimizer.substeps} substeps with the same sample")
     loss, rows = run.loss, run.optimizer.preconditioner or run.optimizer.metric

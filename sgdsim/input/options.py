@@ -129,6 +129,8 @@ TABLE: dict[str, list[Option]] = {
         Option("--noise-dtype", "run.noise_dtype", "NAME", "Of normal noise: `float32` or `float64`."),
         Option("--antithetic", "run.antithetic", "", "Every second trajectory takes the mirrored noise of the last.",
                kind="switch"),
+        Option("--stop", "run.stop", "CONDITION", "A trajectory ends where it holds first, e.g. `x > 1`; or another.",
+               values.each("e.g. x > 1"), "texts"),
         Option("--from", "run.from", "FILE", "Start from the last states in this file.", _FILE, variable="start_from"),
         Option("--sweep", "sweep", "KEY=VALUE,…",
                "E.g. `optimizer.learning_rate=0.1,0.05`, or texts with commas between semicolons; several are paired.",

@@ -187,6 +187,7 @@ def _build(
         run.dtype,
         run.noise_dtype,
         run.antithetic,
+        tuple(run.stop or ()),
     )
 
 

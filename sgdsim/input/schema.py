@@ -110,6 +110,7 @@ class RunTable(Section):
     dtype: _Dtype = "float64"
     noise_dtype: _Dtype = "float32"
     antithetic: bool = False
+    stop: list[str] | None = None
     initial: Annotated[Made, Makes(dict[str, StartValue], read_start_of_each)] = Made({}, {})
     from_: FromTable | None = Field(default=None, alias="from")
 

@@ -47,6 +47,8 @@ class Program:
         Whether any is measured; see `plan`. On a GPU that is compiled in.
     antithetic
         Whether every second trajectory mirrors the noise of the one before.
+    stops
+        First passages, at each of which a trajectory ends.
     """
 
     loss: Loss
@@ -57,11 +59,17 @@ class Program:
     noise_dtype: str = "float32"
     drifts: bool = False
     antithetic: bool = False
+    stops: tuple[Observable, ...] = ()
 
     @property
     def running(self) -> tuple[Observable, ...]:
-        """The observables that are accumulated along each trajectory."""
-        return tuple(observable for observable in self.observables if observable.is_running)
+        """The observables that are accumulated along each trajectory, and behind them the passages that end it."""
+        return (*(observable for observable in self.observables if observable.is_running), *self.stops)
+
+    @property
+    def stop_rows(self) -> tuple[int, ...]:
+        """Which variable each passage is that ends a trajectory."""
+        return self.running_rows[len(self.running) - len(self.stops) :]
 
     @property
     def observable_names(self) -> tuple[str, ...]:
@@ -246,6 +254,7 @@ class Program:
             "moments": self._moments(),
             "symmetries": [str(symmetry) for symmetry in self.loss.symmetries],  # for their charges
             "observables": [(o.name, o.formula, o.kind) for o in self.observables],
+            "stops": [one.formula for one in self.stops],
             "lanes": self.lanes,
             "dtype": self.dtype,
             "noise_dtype": self.noise_dtype,
@@ -260,7 +269,7 @@ class Program:
     def _texts(self) -> list[str]:
         """All formulas that the kernels compute."""
         loss = self.loss
-        texts = [*loss.texts, *(observable.formula for observable in self.observables)]
+        texts = [*loss.texts, *(observable.formula for observable in (*self.observables, *self.stops))]
         texts += [text for symmetry in loss.symmetries for text in symmetry.generator.values()]
         return texts + self._entries()
 
@@ -271,7 +280,9 @@ class Program:
 
     def _moments(self) -> object:
         """The numbers of noise and data, where the text has their moments: of the population loss."""
-        names = {name.removeprefix("next__") for observable in self.observables for name in observable.names}
+        names = {
+            name.removeprefix("next__") for observable in (*self.observables, *self.stops) for name in observable.names
+        }
         names |= {name for entry in self._entries() for name in Formula.parse(aliased(entry)).names}
         if not (self.optimizer.rule.population or self.controls or names & self.loss.quantities_for(names)):
             return None

@@ -29,7 +29,7 @@ from sgdsim.formulas.traits import Traits, bounds, traits
 from sgdsim.formulas.vectors import base_name, gather
 from sgdsim.model.assignments import moved_by
 from sgdsim.model.noise import Noise
-from sgdsim.model.observables import Observable
+from sgdsim.model.observables import STOPPED, Observable
 from sgdsim.model.run import Run
 from sgdsim.model.states import State, state_coordinates
 
@@ -138,7 +138,7 @@ class _Sources:
 
     @cached_property
     def _observables(self) -> dict[str, Observable]:
-        return {observable.name: observable for observable in self.run.recorder.all_observables}
+        return {observable.name: observable for observable in self.run.observables}
 
     @cached_property
     def _measured(self) -> dict[str, Traits]:
@@ -270,9 +270,18 @@ class _Sources:
         found = {*self._drawn_starts, *self._drawn, *kicked, *pushed}
         while True:
             more = {name for name, names in self._changes.items() if names & found} - found
+            if self._watched & found:  # whether it goes on, or stays where it is
+                more |= {*self.run.loss.carried} - found
             if not more:
                 return frozenset(found)
             found |= more
+
+    @cached_property
+    def _watched(self) -> frozenset[str]:
+        """The names that decide whether a trajectory ends."""
+        meanings = ({n: self._meaning(n) for n in one.names} for one in self.run.bounds)
+        found = (traits(aliased(one.formula), names) for one, names in zip(self.run.bounds, meanings, strict=True))
+        return frozenset[str]().union(*(one.names for one in found))
 
     @cached_property
     def _is_polynomial(self) -> bool:
@@ -283,7 +292,7 @@ class _Sources:
         discrete = any(map(_is_discrete, noises)) or self._drawn & set(run.loss.columns)
         entries = [self._entry(entry).names & self._random for entry in self._matrix]
         remembered = (one.rough & self._random for one in self._remembered.values())
-        rough = self._rough & self._random or any(entries) or any(remembered)
+        rough = self._rough & self._random or self._watched & self._random or any(entries) or any(remembered)
         return run.optimizer.rule.linear and not discrete and not rough
 
     def _names(self, observable: Observable) -> dict[str, Any]:
@@ -300,6 +309,8 @@ class _Sources:
             return _each(self._after, self._meaning(rest))
         if kind in ("gradient", "population_gradient"):
             return self._slope(rest, with_noise=kind == "gradient")
+        if name in STOPPED and self.run.stop:
+            return Traits(frozenset([self._watched]), self._watched)
         if name in ("loss", "hessian_trace", "hessian_max") or kind == "charge":
             return self._quantity(name)
         return _UNKNOWN  # the learning rate, and the completed steps

@@ -19,7 +19,7 @@ from sgdsim.formulas.names import STEP_NAMES, aliased, normal_keys
 from sgdsim.formulas.vectors import base_name
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
-from sgdsim.model.observables import Observable
+from sgdsim.model.observables import STOPPED, Observable, bound
 from sgdsim.model.optimizers import Matrix, Optimizer
 from sgdsim.model.recorder import Histogram, Plane, Recorder, check_measured
 from sgdsim.model.schedules import MOST_STEPS, Schedule
@@ -29,6 +29,9 @@ from sgdsim.model.symmetry import Symmetry
 __all__ = ["DTYPES", "Histogram", "Recorder", "Run"]  # of which theory takes those of the recorder from here
 
 DTYPES = ("float64", "float32")
+
+_COUNTED = 2**24
+"""Steps, up to which float32 has every whole number."""
 
 _BYTES_A_STEP = 64  # of the schedule with its temporaries, and of the recorded steps
 _LITTLE = 64_000_000  # bytes, which every machine has: asking takes 0.1 ms, a run of a sweep 0.2 ms
@@ -57,6 +60,8 @@ class Run:
         Of the standard deviates: float32 normals reach 6.76 sigma.
     antithetic
         Whether trajectories come in pairs, 2i and 2i + 1, of which the second takes the mirrored noise of the first.
+    stop
+        Bounds, ``x > 1``: a trajectory ends when it has passed the first of them, and stays where it is.
     optimizer_start
         What `initial` says of the optimizer, by coordinate, ``square(w[0])``.
 
@@ -79,6 +84,7 @@ class Run:
     dtype: str = "float64"
     noise_dtype: str = "float32"
     antithetic: bool = False
+    stop: tuple[str, ...] = ()
     optimizer_start: Mapping[str, Start] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -96,6 +102,7 @@ class Run:
             dtype=_dtype_name,
             noise_dtype=_dtype_name,
             antithetic=take.flag,
+            stop=take.each(take.text),
             optimizer_start=take.by_name(_start),
         )
         starts = normal_keys({**self.initial, **self.optimizer_start}, "run.initial")
@@ -155,8 +162,38 @@ class Run:
         yield from self._checks_of_recorder()
         yield self._check_sampling
         yield self._check_data
+        yield self._check_stop
         yield self._check_matrix
         yield self._check_states
+
+    @property
+    def bounds(self) -> tuple[Observable, ...]:
+        """The first passages at which trajectories end."""
+        return tuple(map(bound, self.stop))
+
+    @property
+    def observables(self) -> tuple[Observable, ...]:
+        """All that is measured beside the parameters; of runs that stop trajectories, when and by what they did."""
+        stopped = tuple(Observable(name, name) for name in STOPPED) if self.stop else ()
+        return (*self.recorder.all_observables, *stopped)
+
+    def _check_stop(self) -> None:
+        loss, recorder = self.loss, self.recorder
+        for one in self.bounds:
+            known = (loss.namespace_names | loss.quantities_for(one.names)) - loss.varying
+            Formula.parse(aliased(one.formula), where="run.stop").require(known)
+        if self.stop and (loss.namespace_names & {*STOPPED}):
+            raise InputError(
+                f"run.stop: the loss names {', '.join(loss.namespace_names & {*STOPPED})}, expected others"
+            )
+        if self.stop and recorder.controls:
+            raise InputError(
+                "record.controls: a control runs to the end, expected none where run.stop ends trajectories"
+            )
+        if self.stop and recorder.drifts:
+            raise InputError("record.drift: counts every step, expected none where run.stop ends trajectories")
+        if self.stop and self.dtype == "float32" and self.steps > _COUNTED:
+            raise InputError(f"run.stop: float32 counts to {_COUNTED} steps, expected float64 for {self.steps}")
 
     def _check_pairs(self) -> None:
         if self.antithetic and self.trajectories % 2:
@@ -248,7 +285,7 @@ class Run:
             yield partial(_within, "record.snapshot_trajectories", kept, 1, self.trajectories)
         yield from (partial(self._check_plain, "record.controls", name) for name in recorder.controls)
         taken = {*self.loss.namespace_names, *self.loss.quantities}
-        for observable in recorder.all_observables:
+        for observable in self.observables:
             yield partial(self._check_observable, observable, observable.name in taken)
             taken.add(observable.name)
         yield from (partial(self._check_histogram, name, bins) for name, bins in recorder.histograms.items())
@@ -303,6 +340,8 @@ class Run:
         if taken:
             raise InputError(f"{where}: the name is already taken by the loss or another observable")
         known = (loss.namespace_names | loss.quantities_for(observable.names)) - loss.varying
+        if self.stop and not observable.is_running:
+            known = known | {*STOPPED}
         if observable.kind in ("mean", "sum"):
             bases = {base_name(name) for name in loss.parameters}
             of_step = {f"next__{name}" for name in known} | {f"gradient__{name}" for name in bases}
@@ -349,6 +388,7 @@ class Run:
                 "dtype": self.dtype,
                 "noise_dtype": self.noise_dtype,
                 "antithetic": self.antithetic,
+                "stop": list(self.stop) or None,
                 "initial": {name: _plain(start) for name, start in self.optimizer_start.items()} or None,
                 "from": describe_stored(starts) if starts else None,
             },
@@ -363,7 +403,7 @@ class Run:
     @property
     def measured(self) -> tuple[str, ...]:
         """Names of all that is measured: the parameters, then the observables."""
-        return (*self.loss.parameters, *(observable.name for observable in self.recorder.all_observables))
+        return (*self.loss.parameters, *(observable.name for observable in self.observables))
 
     def initial_items(self) -> list[tuple[str, Start]]:
         """Initial values in the loss's order."""

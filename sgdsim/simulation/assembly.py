@@ -69,6 +69,11 @@ def assemble(
         variables["not_a_number"] = over(
             "trajectory", undefined.astype(np.int8), "1 = the state became not a number, by no overflow"
         )
+    if run.stop:
+        by, at = results.stopped[:, 0], results.stopped[:, 1]
+        bounds = ", ".join(f"{number} {text}" for number, text in enumerate(run.stop, 1))
+        variables["stopped_by"] = over("trajectory", by.astype(np.int16), f"which bound has ended it: 0 none, {bounds}")
+        variables["stopped_at"] = over("trajectory", at, "completed steps when it ended, -1 = never")
     for name, meaning in _STATISTICS.items():
         variables[name] = over("record observable", getattr(merged, name), meaning)
     variables["mean"] = over("record observable", np.where(merged.count > 0, merged.mean, np.nan), _STATISTICS["mean"])

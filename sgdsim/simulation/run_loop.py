@@ -51,11 +51,12 @@ def program_of(run: Run, plan: Plan) -> Program:
         run.loss,
         run.optimizer,
         {n: 0.0 if isinstance(start, Grid | Listed | Stored) else start for n, start in run.starts.items()},
-        run.recorder.all_observables,
+        run.observables,
         run.dtype,
         run.noise_dtype,
         drifts=bool(plan.drift_bins),
         antithetic=run.antithetic,
+        stops=run.bounds,
     )
 
 
@@ -122,6 +123,7 @@ class Simulator:
             "comoments": ((records, GROUPS, self._plan.pairs, 4), "float64"),
             "cells": ((records, GROUPS, self._plan.cells), "uint32"),
             "changes": ((GROUPS, self._plan.drift_bins, 3), "float64"),
+            "stopped": ((2, run.trajectories if run.stop else 0), _index_dtype(run.steps)),
         }
 
     def compile(self) -> None:
@@ -162,6 +164,9 @@ class Simulator:
         if stop == self.run.steps:
             first, last = self._trajectories(block)
             into.status[first:last] = self.executor.fetch(block.status).reshape(-1)[: last - first]
+            if self.run.stop:
+                passages = self.final_state(block)[list(self.program.stop_rows), : last - first]
+                into.stopped[:, first:last] = _stopped(passages)
             if self._plan.drift_bins:
                 for tile, changes in enumerate(self.executor.fetch(block.changes), block.first_tile):
                     into.changes[tile % GROUPS] += changes
@@ -205,6 +210,14 @@ class Simulator:
         return first, min(first + block.tiles * self.lanes, self.run.trajectories)
 
 
+def _stopped(passages: np.ndarray) -> np.ndarray:
+    """Of the passages of each bound, (bound, trajectory): which was the first and when, as `Accumulators` has it."""
+    passed = np.isfinite(passages)
+    ended = passed.any(axis=0)
+    steps = np.where(ended, np.where(passed, passages, np.inf).min(axis=0), -1.0)
+    return np.stack([np.where(ended, passed.argmax(axis=0) + 1, 0), steps.astype(np.int64)])
+
+
 def allocate(simulators: Sequence[Simulator]) -> Accumulators:
     """Accumulators of all points of a sweep, each array with a leading point axis."""
     shapes = max(simulators, key=lambda one: one.run.steps).shapes()
@@ -219,6 +232,7 @@ def output_bytes(runs: Sequence[Run]) -> int:
     kept = run.recorder.snapshot_trajectories or run.trajectories
     snapshots = len(run.recorder.snapshots) * parameters * np.dtype(run.dtype).itemsize
     status = np.dtype(_index_dtype(run.steps)).itemsize
+    status *= 3 if run.stop else 1  # when, and by what
     index = np.dtype(_index_dtype(run.trajectories)).itemsize
     a_record = GROUPS * (measured * 5 * 8 + plan.bins * 4 + plan.pairs * 4 * 8 + plan.cells * 4)
     statistics = len(run.recorder.record_steps(run.steps)) * a_record + GROUPS * plan.drift_bins * 3 * 8
@@ -252,6 +266,7 @@ def simulate(
     drifts: Mapping[str, Drift] | None = None,
     controls: Sequence[str] = (),
     antithetic: bool = False,
+    stop: Sequence[str] = (),
     dtype: Any = "float64",
     noise_dtype: Any = "float32",
     threads: int | None = None,
@@ -284,6 +299,8 @@ def simulate(
         As in `Recorder`.
     antithetic
         Whether the trajectories come in pairs with mirrored noise; their number is then even.
+    stop
+        Bounds, ``"x > 1"``: a trajectory ends when it has passed the first of them, and stays where it is.
     dtype, noise_dtype
         Of the state, and of the standard deviates: ``"float32"`` or `numpy.float32`, and likewise of 64 bits.
     threads, device, progress
@@ -330,7 +347,9 @@ def simulate(
     starts = {name: start_from(start, f"initial.{name}") for name, start in table.items()}
     if not isinstance(optimizer, Optimizer):
         optimizer = Optimizer("sgd" if optimizer is None else optimizer)
-    run = Run(loss, optimizer, schedule, starts, trajectories, steps, seed, recorder, dtype, noise_dtype, antithetic)
+    run = Run(
+        loss, optimizer, schedule, starts, trajectories, steps, seed, recorder, dtype, noise_dtype, antithetic, stop
+    )
     return simulate_runs([run], scenario=toml.dumps(run.describe()), threads=threads, device=device, progress=progress)
 
 

@@ -25,6 +25,8 @@ def require_simple_steps(run: Run) -> None:
     Traceback (most recent call last):
     sgdsim.prediction.NotApplicable: the step reads last, and so has a memory of its own
     """
+    if run.stop:
+        raise NotApplicable(f"trajectories end at {', '.join(run.stop)}")
     if run.optimizer_start:
         raise NotApplicable(f"{', '.join(run.optimizer_start)} of {run.optimizer.name} does not start at zero")
     if run.optimizer.substeps > 1:

@@ -345,10 +345,11 @@ def simulate(
     )
     table = take.by_name(take.anything)(initial, "initial")
     starts = {name: start_from(start, f"initial.{name}") for name, start in table.items()}
+    ends = tuple(take.each(take.text)(stop, "stop"))
     if not isinstance(optimizer, Optimizer):
         optimizer = Optimizer("sgd" if optimizer is None else optimizer)
     run = Run(
-        loss, optimizer, schedule, starts, trajectories, steps, seed, recorder, dtype, noise_dtype, antithetic, stop
+        loss, optimizer, schedule, starts, trajectories, steps, seed, recorder, dtype, noise_dtype, antithetic, ends
     )
     return simulate_runs([run], scenario=toml.dumps(run.describe()), threads=threads, device=device, progress=progress)
 

@@ -11,6 +11,7 @@ import xarray as xr
 from sgdsim.app.workflow import compare_file, run_scenario
 from sgdsim.base.errors import InputError
 from sgdsim.input.scenario import Scenario
+from sgdsim.model import rare_events
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
 from sgdsim.model.observables import Observable
@@ -159,6 +160,25 @@ def test_the_ruin_of_a_gambler(tmp_path):
         assert (data["stopped_at"].where(up, drop=True) >= 3).all()
         assert "1 x > up, 2 x < -1.5" in data["stopped_by"].attrs["long_name"]
     assert Scenario.parse(scenario.toml).runs == scenario.runs
+
+
+def test_a_bound_makes_what_it_watches_rare():
+    """The path of continuous noise is constant in all trajectories or in none; one that may end is so by chance."""
+    loss = Loss("x**2/2 + z*x + y*b", ("x", "y"), {"b": 1.0}, {"z": Noise.parse("normal")})
+    observables = (Observable("q", "y"),)
+    for stop, certain in (((), "x, y, q"), (("x > 9",), ""), (("y > 9",), "x, y, q, stopped_at, stopped_by")):
+        run = Run(
+            loss,
+            Optimizer(),
+            Schedule("0.1"),
+            {"x": 0.0, "y": 0.0},
+            N,
+            5,
+            0,
+            Recorder(observables=observables),
+            stop=stop,
+        )
+        assert rare_events.attributes([run])["certain"] == certain
 
 
 def test_no_law_speaks_of_trajectories_that_end():

@@ -208,3 +208,13 @@ def feedback_alignment(
     hidden = x @ first
     residual = second * hidden - y
     return feedback * residual @ x / len(x), residual @ hidden / len(x)
+
+
+def trajectory_normals(seed: int, trajectories: int, count: int, point: int = 0) -> np.ndarray:
+    """Normals of the constants of each trajectory, two of each pair of words, shape (constant, trajectory)."""
+    normals = np.empty((-(-count // 4) * 4, trajectories))
+    for trajectory in range(trajectories):
+        for index in range(len(normals) // 4):
+            w0, w1, w2, w3 = block(seed, 4, point, trajectory, 0, index)
+            normals[4 * index : 4 * index + 4, trajectory] = (*normal_pair(w0, w1), *normal_pair(w2, w3))
+    return normals[:count]

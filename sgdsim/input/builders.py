@@ -151,7 +151,7 @@ def _own_loss(section: Mapping[str, Any]) -> tuple[Loss, dict[str, Start]]:
     loss = Loss(
         formula=own.formula,
         parameters=tuple(starts),
-        constants=own.constants,
+        constants=own.constants.value,
         noise=noise,
         definitions={**joint, **_definitions(own.define)},
         symmetries=tuple(symmetries),

@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError, core_schema
 from sgdsim.base import take
 from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.base.problems import Problems
+from sgdsim.model.starts import is_start
 
 _PERCENTAGE = re.compile(r"\s*\d+(\.\d*)?([eE]-?\d+)?\s*%\s*")
 
@@ -77,6 +78,11 @@ def resolution(value: Any) -> str | float | None:
 
 def _step(value: Any) -> int | str | None:
     return value if value == "final" else whole(0)(value)
+
+
+def _constant(value: Any) -> str | float | dict[str, Any] | None:
+    """As a start, but for a text that is clearly none."""
+    return None if isinstance(value, str) and not is_start(value) else _start(value)
 
 
 def takes(expected: str, read: Callable[[Any], Any]) -> PlainValidator:
@@ -147,6 +153,9 @@ Number = Annotated[float, takes("a finite number", finite)]
 Level = Annotated[float, takes("a number between 0 and 1", between(0, 1))]
 StartValue = Annotated[
     float | str | dict[str, Any], takes("a finite number or a distribution such as normal:0,1", _start)
+]
+ConstantValue = Annotated[
+    float | str | dict[str, Any], takes("a finite number or a distribution such as normal:0,1", _constant)
 ]
 FormulaText = Annotated[str, takes("a formula", formula)]
 FormulaTexts = Annotated[str | list[str], takes("a formula or a list of formulas", formulas)]

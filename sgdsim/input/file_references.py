@@ -130,7 +130,7 @@ def _references(data: Mapping[str, Any]) -> Iterator[_Reference]:
             yield _Reference(("optimizer", key), "", path, read_matrix)
     if path := _after("", _get(data, "run", "from")):
         yield _Reference(("run", "from"), "", path, partial(_start, _get(data, "run", "trajectories")))
-    for section, key in (("loss", "parameters"), ("run", "initial")):
+    for section, key in (("loss", "parameters"), ("loss", "constants"), ("run", "initial")):
         yield from _columns(section, key, _get(data, section, key))
     claims = data.get("predict")
     for index, claim in enumerate(claims if isinstance(claims, list) else ()):

@@ -155,6 +155,13 @@ def _start(where: str, rest: str, names: int) -> float | str | None:
     return _value(where, rest) if names == 1 or rest.startswith("level:") else None
 
 
+def _constant(where: str, rest: str, names: int) -> float | str | None:
+    from sgdsim.model.starts import is_start
+
+    value = _value(where, rest)
+    return None if isinstance(value, str) and not is_start(value) else value
+
+
 def _distribution(where: str, rest: str, names: int) -> str | None:
     return rest if read_number(rest, where) is None else None
 
@@ -333,7 +340,7 @@ PARAMETERS = _named(
     _start,
     joint=True,
 )
-CONSTANTS = _named("=", "NAME=NUMBER, e.g. a=1", lambda where, rest, _: read_number(rest, where))
+CONSTANTS = _named("=", "NAME=NUMBER, e.g. a=1, or NAME=DISTRIBUTION, drawn for each trajectory", _constant)
 DEFINITIONS = _named("=", "'NAME = FORMULA', e.g. 'y = 0.8*x + e'", _formula, check=_check_name)
 DIRECTIONS = _named("=", "'NAME = FORMULA', e.g. 'x = x*(b*y - a)'", _formula)
 STATES = _named("=", "'NAME = FORMULA', e.g. 'trace = 0.9*trace + x; start=1'", lambda _, rest, __: rest)

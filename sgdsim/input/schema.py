@@ -10,6 +10,7 @@ from pydantic import Field
 
 from sgdsim.base.problems import attempt_all
 from sgdsim.input.fields import (
+    ConstantValue,
     Count,
     FormulaText,
     FormulaTexts,
@@ -78,7 +79,7 @@ class LossTable(BesideTable):
 
     formula: FormulaText = ""
     parameters: Annotated[Made, Makes(dict[str, StartValue], partial(read_starts, "loss.parameters"))]
-    constants: dict[str, Number] = {}
+    constants: Annotated[Made, Makes(dict[str, ConstantValue], partial(read_starts, "loss.constants"))] = Made({}, {})
     noise: Annotated[Made, Makes(dict[str, str], read_noise)] = Made({}, ({}, {}))
     define: dict[str, FormulaTexts] = {}
     symmetry: Annotated[Made, Makes(list[Any], _read_symmetries)] = Made([], [])

@@ -75,12 +75,12 @@ class Host:
             self.functions,
             first_tile,
             common.trajectories,
-            table(starts),
+            (table(starts), starts.rows, table(self.layout.constants)),
             common.arguments,
             self._counter,
             state,
             status,
-            np.empty(starts.rows * lanes, self.layout.noise_dtype),
+            np.empty(self.layout.initial_rows * lanes, self.layout.noise_dtype),
             np.empty(4 * lanes, np.uint32),
         )
         return Block(first_tile, 0, state, status, np.zeros((tiles, common.plan.drift_bins, 3)))

@@ -38,7 +38,7 @@ class Program:
         The dynamics.
     initial
         A number or a distribution for every parameter, in the loss's order, and for those variables of the optimizer
-        that do not start at zero, ``square.w[0]``.
+        that do not start at zero, ``square.w[0]``; last for the constants of each trajectory.
     observables
         Measured beside the parameters.
     dtype, noise_dtype
@@ -115,7 +115,8 @@ class Program:
     def draws(self) -> dict[str, Draws]:
         """What is drawn from each stream of random words, see `philox.STREAMS`."""
         wide, batch_size = self.noise_dtype == "float64", self.optimizer.batch_size
-        starts = [start for start in self.initial.values() if isinstance(start, Noise)]
+        starts = [one for name, one in self.initial.items() if name not in self.loss.drawn and isinstance(one, Noise)]
+        drawn = [one for name, one in self.initial.items() if name in self.loss.drawn and isinstance(one, Noise)]
         noise = [] if self.optimizer.rule.population else self.loss.noise.values()
         kicks = len(self.loss.parameters) if self.optimizer.rule.kick else 0
         return {
@@ -123,6 +124,7 @@ class Program:
             "gradient_noise": Draws(_deviates(noise), batch_size, wide),
             "minibatch_index": Draws(() if self.loss.data is None else ("u",), batch_size),
             "optimizer_noise": Draws(("z",) * kicks, 1, wide),
+            "trajectory_constants": Draws(_deviates(drawn), 1, wide),
         }
 
     @property
@@ -235,6 +237,7 @@ class Program:
             "states": [(name, str(state)) for name, state in self.loss.states.items()],
             "definitions": list(self.loss.definitions.items()),
             "parameters": self.loss.parameters,
+            "drawn": list(self.loss.drawn),
             "noise": [
                 (name, str(noise.law.formula)) for name, noise in self.loss.noise.items()
             ],  # in the order of their words

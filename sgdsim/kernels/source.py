@@ -207,6 +207,7 @@ def _decorated(text: str, node: ast.FunctionDef, decorator: str) -> str:
 # Functions that draw, with their streams.
 _DRAWN = {
     "initial_deviates": "initial_state",
+    "constant_deviates": "trajectory_constants",
     "step_deviates": "gradient_noise",
     "kick_deviates": "optimizer_noise",
 }
@@ -237,8 +238,8 @@ def draw_function(name: str, stream: str, draws: Draws) -> str:
     return "\n".join(["@lane_loop", f"def {signature}:", *_indent(lines or ["pass"]), ""])
 
 
-def deviate_place(array: str, draws: Draws, index: int, sample: str = "0") -> str:
-    """Where a step finds deviate `index` of a sample, as text.
+def deviate_place(array: str, draws: Draws, index: int, sample: str = "0", first: int = 0) -> str:
+    """Where a step finds deviate `index` of a sample, as text; those of its draw begin at row `first`.
 
     Examples
     --------
@@ -246,6 +247,7 @@ def deviate_place(array: str, draws: Draws, index: int, sample: str = "0") -> st
     'deviates[(4 + sample * 1) * LANES + lane]'
     """
     row, stride = draws.place(index)
+    row += first
     return f"{array}[{row if sample == '0' else f'({row} + {sample} * {stride})'} * LANES + lane]"
 
 
@@ -282,7 +284,8 @@ PATH_ROWS, N_RUNNING, HAS_DRIFTS = {program.path_rows}, {len(program.running)}, 
 HAS_SUBSTEPS = {program.has_substeps}
 WORDS_A_STEP, STEPS_A_DRAW = {draws.words_a_step}, {draws.steps_a_draw}
 KICK_WORDS, KICK_STEPS = {kicks.words_a_step}, {kicks.steps_a_draw}
-DEVIATE_ROWS, KICK_ROWS, INITIAL_ROWS = {draws.rows}, {kicks.rows}, {layout.starts.rows}
+DEVIATE_ROWS, KICK_ROWS = {draws.rows}, {kicks.rows}
+START_ROWS, INITIAL_ROWS = {layout.starts.rows}, {layout.initial_rows}
 ROW_ROWS, ORDER_ROWS = {layout.words.rows}, {layout.order_rows}
 SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
 """
@@ -311,13 +314,13 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
     def _initial_state(self) -> str:
         names = {name: f"a_{i}" for i, name in enumerate(self.program.initial_arguments)}
         loads = [f"a_{i} = arguments[{i}]" for i in range(len(names))]
-        starts = {name: start for name, start in self.program.initial.items() if isinstance(start, Noise)}
-        values, body = self._noise(starts, self.layout.starts, "0", names)
-        outputs = [values.get(name, sympy.Symbol(name, real=True)) for name in self.loss.parameters]
-        outputs += self.loss.memory_starts(dict(zip(self.loss.theta, outputs, strict=True))).values()
-        found = dict(zip(self.loss.carried, outputs, strict=True))
-        others = [name for name in self.state[len(outputs) :] if name in self.program.initial]
-        found |= {name: values.get(name, sympy.Symbol(name, real=True)) for name in others}
+        noise = {name: start for name, start in self.program.initial.items() if isinstance(start, Noise)}
+        drawn = {name: noise.pop(name) for name in self.loss.drawn if name in noise}
+        values, body = self._noise(noise, self.layout.starts, "0", names)
+        constants, loads_of_constants = self._noise(drawn, self.layout.constants, "0", names, self.layout.starts.rows)
+        values, body = values | constants, body + loads_of_constants
+        found = {name: values.get(name, sympy.Symbol(name, real=True)) for name in self.program.initial}
+        found |= self.loss.memory_starts({self.loss.symbols[n]: v for n, v in found.items() if n in self.loss.symbols})
         body += self._statements(names, self._places(found))
         zero = [i for i, name in enumerate(self.state) if name not in found]
         body += [f"state[{i} * LANES + lane] = REAL(0.0)" for i in zero]
@@ -661,7 +664,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         return [f"s_{i} = state[{i} * LANES + lane]" for i in range(len(variables))]
 
     def _noise(
-        self, noise: Mapping[str, Noise], draws: Draws, sample: str, names: dict[str, str]
+        self, noise: Mapping[str, Noise], draws: Draws, sample: str, names: dict[str, str], first: int = 0
     ) -> tuple[dict[str, sympy.Expr], list[str]]:
         """Each variable as an expression of its deviates and run-time arguments, and the lines that load them."""
         expressions: dict[str, sympy.Expr] = {}
@@ -675,10 +678,10 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
             }
             for deviate in family.deviates:
                 symbol = f"{name}.deviate.{deviate}"
-                names[symbol] = f"d_{len(loads)}"
+                names[symbol] = f"d_{first + len(loads)}"
                 values[deviate] = _symbol(symbol)
-                place = deviate_place("deviates", draws, len(loads), sample)
-                loads.append(self._load_deviate(f"d_{len(loads)}", place, distribution.family, deviate))
+                place = deviate_place("deviates", draws, len(loads), sample, first)
+                loads.append(self._load_deviate(names[symbol], place, distribution.family, deviate))
             expressions[name] = Formula.parse(family.formula).expression(values)
         return expressions, loads
 

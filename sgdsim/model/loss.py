@@ -25,6 +25,7 @@ from sgdsim.formulas.vectors import base_name, coordinates, gather
 from sgdsim.model.assignments import by_coordinate, moved_by
 from sgdsim.model.data import Data
 from sgdsim.model.noise import Noise
+from sgdsim.model.starts import Grid, Listed, Start, start_from
 from sgdsim.model.states import State, state_coordinates
 from sgdsim.model.symmetry import Symmetry
 
@@ -52,7 +53,7 @@ class Loss:
     parameters
         Coordinates in the user's order; a vector by its coordinates ``w[0]``, ``w[1]``, ….
     constants
-        Name to value.
+        Name to value; or to a distribution, a grid or an array, which gives each trajectory its own.
     noise
         Name of each noise variable to its distribution; one independent draw each a sample.
     definitions
@@ -66,6 +67,8 @@ class Loss:
         name; a tuple is a vector.
     states
         What a trajectory remembers, by name; ``trace[3]`` is a vector of three.
+    drawn
+        Of the constants, those of which each trajectory has its own.
     name, description, references
         For people.
 
@@ -87,7 +90,7 @@ class Loss:
 
     formula: str
     parameters: tuple[str, ...]
-    constants: Mapping[str, float] = field(default_factory=dict)
+    constants: Mapping[str, Any] = field(default_factory=dict)
     noise: Mapping[str, Noise] = field(default_factory=dict)
     definitions: Mapping[str, Definition] = field(default_factory=dict)
     symmetries: tuple[Symmetry, ...] = ()
@@ -97,6 +100,7 @@ class Loss:
     name: str = "custom"
     description: str = ""
     references: tuple[str, ...] = ()
+    drawn: Mapping[str, Start] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if isinstance(self.parameters, str):  # type: ignore[unreachable]
@@ -108,7 +112,7 @@ class Loss:
             "loss",
             formula=take.text,
             parameters=take.each(take.text),
-            constants=take.by_name(take.number),
+            constants=take.by_name(_constant),
             noise=take.by_name(take.of_kind(Noise, "a Noise, such as Noise.parse('normal')")),
             definitions=take.by_name(_definition),
             symmetries=take.each(take.of_kind(Symmetry, "a Symmetry, such as Symmetry.parse('sign:u')")),
@@ -118,9 +122,14 @@ class Loss:
             name=take.text,
             description=take.text,
             references=take.each(take.text),
+            drawn=take.by_name(_constant),
         )
         object.__setattr__(self, "parameters", tuple(map(normal, self.parameters)))
-        for kind in ("constants", "noise", "definitions", "direction", "states"):
+        everyone = {**self.constants, **self.drawn}
+        numbers = {name: value for name, value in everyone.items() if isinstance(value, float | int)}
+        object.__setattr__(self, "drawn", {name: one for name, one in everyone.items() if name not in numbers})
+        object.__setattr__(self, "constants", numbers)
+        for kind in ("constants", "drawn", "noise", "definitions", "direction", "states"):
             object.__setattr__(self, kind, normal_keys(getattr(self, kind), f"loss.{kind}"))
         if not self.parameters:
             raise InputError("loss.parameters: a loss needs at least one parameter")
@@ -183,23 +192,26 @@ class Loss:
         texts = self.formula, list(self.definitions.items()), list(self.direction.items())
         states = [(name, str(state)) for name, state in self.states.items()]
         parts = *texts, states, self.parameters, list(self.constants.items())
-        return [*parts, noise, symmetries, self.columns, rows]
+        return [*parts, noise, symmetries, self.columns, rows, repr(list(self.drawn.items()))]
 
     @property
     def code(self) -> list[Callable[..., Any]]:
         """Functions on which its mathematics depends too: those of its noise, to which users may have added."""
-        return [function for noise in self.noise.values() for function in noise.code]
+        drawn = [one for one in (*self.noise.values(), *self.drawn.values()) if isinstance(one, Noise)]
+        return [function for noise in drawn for function in noise.code]
 
     def _check_names(self) -> None:
         """Refuse names that no formula can use, and names of two things."""
         _check_coordinates(self.parameters, "parameter")
         _check_coordinates(self.noise, "noise variable")
         _check_coordinates(self.constants, "constant")
+        _check_coordinates(self.drawn, "constant of each trajectory")
         _check_coordinates(self.memory, "state")
         seen: dict[str, str] = {}
         for kind, names in (
             ("parameter", self.parameters),
             ("constant", self.constants),
+            ("constant of each trajectory", self.drawn),
             ("noise variable", self.noise),
             ("column of data", self.columns),
             ("definition", self.definitions),
@@ -228,8 +240,8 @@ class Loss:
 
     @property
     def carried(self) -> tuple[str, ...]:
-        """All that a trajectory takes from step to step, but for the optimizer's own: parameters and states."""
-        return (*self.parameters, *self.memory)
+        """All that a trajectory takes from step to step, but for the optimizer's own: parameters, states, constants."""
+        return (*self.parameters, *self.memory, *self.drawn)
 
     def reach(self, names: Iterable[str]) -> frozenset[str]:
         """These names, and all that definitions among them are made of."""
@@ -241,13 +253,34 @@ class Loss:
 
     def states_in(self, texts: Iterable[str]) -> tuple[str, ...]:
         """The states that formulas read, by way of definitions too."""
+        return self._read_by(texts, self.memory)
+
+    def drawn_in(self, texts: Iterable[str]) -> tuple[str, ...]:
+        """The constants of each trajectory that formulas read, by way of definitions and states too."""
+        texts = list(texts)
+        states = (
+            aliased(self.states[name].formula) for name in self.states if base_name(name) in self.states_in(texts)
+        )
+        starts = (self.states[name].start for name in self.states if base_name(name) in self.states_in(texts))
+        return self._read_by([*texts, *states, *starts], self.drawn)
+
+    def _read_by(self, texts: Iterable[str], coordinates_of: Iterable[str]) -> tuple[str, ...]:
         found = self.reach(itertools.chain(*(Formula.parse(aliased(text)).names for text in texts)))
-        return tuple(name for name in dict.fromkeys(map(base_name, self.memory)) if name in found)
+        return tuple(name for name in dict.fromkeys(map(base_name, coordinates_of)) if name in found)
 
     @cached_property
     def recalled(self) -> tuple[str, ...]:
         """The states that the loss or a direction reads: those whose past the parameters feel."""
-        return self.states_in([*([self.formula] if self.formula else []), *self._rule_texts])
+        return self.states_in(self._step_texts)
+
+    @cached_property
+    def mixed(self) -> tuple[str, ...]:
+        """The constants of each trajectory that the loss or a direction reads: the ensemble is a mixture over them."""
+        return self.drawn_in(self._step_texts)
+
+    @property
+    def _step_texts(self) -> list[str]:
+        return [*([self.formula] if self.formula else []), *self._rule_texts]
 
     @property
     def _rule_texts(self) -> list[str]:
@@ -255,7 +288,7 @@ class Loss:
 
     @cached_property
     def symbols(self) -> dict[str, sympy.Symbol]:
-        """One real symbol for each coordinate of a parameter or a state, constant, noise variable and column."""
+        """One real symbol for each coordinate of what is carried, constant, noise variable and column."""
         import sympy
 
         names = (*self.carried, *self.constants, *self.random)
@@ -651,6 +684,12 @@ class Loss:
                 raise InputError(f"the moment of order {powers[name]} of {name} ~ {self.noise[name]} does not exist")
             product *= moment
         return product
+
+
+def _constant(value: Any, where: str) -> float | Start:
+    """A number, or what gives each trajectory its own."""
+    start = start_from(value, where)
+    return start if isinstance(start, Noise | Grid | Listed) else take.number(start, where)
 
 
 def _definition(value: Any, where: str) -> Definition:

@@ -241,8 +241,8 @@ class _Sources:
 
     @cached_property
     def _drawn_starts(self) -> dict[str, Noise]:
-        """Parameters whose start is drawn anew in each trajectory; a grid, or the end of another run, is given."""
-        starts = self.run.initial.items()
+        """Parameters and constants that are drawn anew in each trajectory; a grid, or another run's end, is given."""
+        starts = {**self.run.initial, **self.run.loss.drawn}.items()
         return {name: start for name, start in starts if isinstance(start, Noise) and _varies(start)}
 
     @cached_property
@@ -317,7 +317,7 @@ class _Sources:
 
     def _quantity(self, name: str) -> Traits:
         """The population loss, a number of its Hessian, or a charge, a polynomial where its generator is."""
-        parameters = frozenset(self.run.loss.parameters)
+        parameters = frozenset(self.run.loss.carried)
         if name == "loss":
             terms = frozenset(term & parameters for term in self._loss.terms)
             return Traits(terms - {frozenset()}, self._loss.rough & parameters)
@@ -331,7 +331,7 @@ class _Sources:
 
     def _slope(self, base: str, with_noise: bool) -> Any:
         """The gradient of the batch, or of the population loss, by a parameter or all coordinates of a vector."""
-        parameters = frozenset(self.run.loss.parameters)
+        parameters = frozenset(self.run.loss.carried)
         found = {
             name: Traits(frozenset([names if with_noise else names & parameters]), self._rough & names)
             for name, names in self._moves.items()

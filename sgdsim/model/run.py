@@ -145,9 +145,11 @@ class Run:
 
     @property
     def starts(self) -> dict[str, Start]:
-        """All starts: of the parameters, in order, and of the optimizer's variables, ``square.w[0]``, that have one."""
+        """All starts: of the parameters, of the optimizer's variables, ``square.w[0]``, that have one, of constants."""
         of_optimizer = {f"{n.replace('(', '.', 1)[:-1]}": start for n, start in self.optimizer_start.items()}
-        return {**dict(self.initial_items()), **of_optimizer}
+        number = self.trajectories
+        drawn = {n: start.over(number) if isinstance(start, Grid) else start for n, start in self.loss.drawn.items()}
+        return {**dict(self.initial_items()), **of_optimizer, **drawn}
 
     def _checks(self) -> Iterator[Callable[[], object]]:
         """What must hold for any number of steps."""
@@ -158,6 +160,7 @@ class Run:
         yield partial(_check_dtype, "noise_dtype", self.noise_dtype)
         yield from (partial(self._check_start, name, start) for name, start in self.initial.items())
         yield from (partial(self._check_start, name, start) for name, start in self.optimizer_start.items())
+        yield from (partial(self._check_length, f"loss.constants.{n}", start) for n, start in self.loss.drawn.items())
         yield self._check_all_start
         yield from self._checks_of_recorder()
         yield self._check_sampling
@@ -207,9 +210,12 @@ class Run:
             raise InputError(f"run.initial.{name}: {unknown_name('parameter', name, self.loss.parameters)}")
         if isinstance(start, float | int) and not np.isfinite(start):
             raise InputError(f"run.initial.{name}: {start} is not finite")
+        self._check_length(f"run.initial.{name}", start)
+
+    def _check_length(self, where: str, start: Start) -> None:
         if isinstance(start, Listed) and start.trajectories != self.trajectories:
             found = f"{start.trajectories} values, expected {self.trajectories}, one a trajectory"
-            raise InputError(f"run.initial.{name}: {found}")
+            raise InputError(f"{where}: {found}")
 
     def _check_optimizer_start(self, name: str, variable: str, key: str) -> None:
         rule, where = self.optimizer.rule, f"run.initial.{name}"
@@ -252,12 +258,19 @@ class Run:
             where = f"loss.state.{name}"
             self._check_noise(where, loss.reach(Formula.parse(aliased(state.formula)).names))
             start = loss.reach(Formula.parse(state.start).names)
-            given = [key for key, value in self.initial.items() if isinstance(value, Grid | Listed)]
+            starts = {**self.initial, **loss.drawn}
+            given = [key for key, value in starts.items() if isinstance(value, Grid | Listed)]
             if read := [key for key in given if base_name(key) in start]:
                 raise InputError(
                     f"{where}: start reads {read[0]}, which is given by trajectory, expected a start for all"
                 )
-        if loss.states and any(isinstance(start, Stored) for start in self.initial.values()):
+        continued = any(isinstance(start, Stored) for start in self.initial.values())
+        if loss.drawn and continued:
+            names = ", ".join(loss.drawn)
+            raise InputError(
+                f"run.from: has the parameters alone, and not what loss.constants gives a trajectory: {names}"
+            )
+        if loss.states and continued:
             names = ", ".join(loss.states)
             raise InputError(f"run.from: has the parameters alone, and nothing of what loss.state remembers: {names}")
 
@@ -362,7 +375,7 @@ class Run:
             "loss": {
                 "name": loss.name,
                 "formula": loss.formula,
-                "constants": dict(loss.constants),
+                "constants": {**loss.constants, **{name: _plain(start) for name, start in loss.drawn.items()}},
                 "parameters": {name: _plain(start) for name, start in self.initial_items()},
                 "noise": {name: str(noise) for name, noise in loss.noise.items()},
                 "define": {n: d if isinstance(d, str) else list(d) for n, d in loss.definitions.items()},

@@ -14,7 +14,7 @@ import numpy as np
 from sgdsim.base import take
 from sgdsim.base.errors import InputError
 from sgdsim.base.numbers import to_float
-from sgdsim.model.noise import Noise
+from sgdsim.model.noise import FAMILIES, TABLE, Noise
 
 
 class _Given(ABC):
@@ -284,6 +284,17 @@ def level_set(names: Sequence[str], text: str, where: str = "initial") -> dict[s
 
 Start = float | Noise | Grid | Listed | Stored
 """An initial value: fixed, drawn, on a grid, given for each trajectory, or from the file of a run."""
+
+
+def is_start(text: str) -> bool:
+    """Whether a text means to be a distribution or a grid, and is no word of another kind.
+
+    Examples
+    --------
+    >>> is_start("normal"), is_start("normla:0,1"), is_start("b")
+    (True, True, False)
+    """
+    return ":" in text or text.strip() in (*FAMILIES, TABLE)
 
 
 def start_from(value: Any, where: str = "initial") -> Start:

@@ -34,6 +34,8 @@ def require_simple_steps(run: Run) -> None:
     loss, rows = run.loss, run.optimizer.preconditioner or run.optimizer.metric
     entries = [entry for row in rows for entry in ((row,) if isinstance(row, str) else row)]
     read = dict.fromkeys((*loss.recalled, *(loss.states_in(entries) if loss.states else ())))
+    if mixed := dict.fromkeys((*loss.mixed, *(loss.drawn_in(entries) if loss.drawn else ()))):
+        raise NotApplicable(f"each trajectory has its own {', '.join(mixed)}: the ensemble is a mixture")
     if read:
         raise NotApplicable(f"the step reads {', '.join(read)}, and so has a memory of its own")
 

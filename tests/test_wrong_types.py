@@ -83,7 +83,7 @@ OF_THE_HOUSE = {
         "Data": "moment row",
         "Grid": "moment over values",
         "Loss": "charge directions expand expand_step expectation memory_starts quantities_for reach remembered "
-        "states_in",
+        "states_in drawn_in",
         "Noise": "draw",
         "Observable": "is_of_step",
         "Optimizer": "steps",

@@ -261,9 +261,8 @@ class Run:
             starts = {**self.initial, **loss.drawn}
             given = [key for key, value in starts.items() if isinstance(value, Grid | Listed)]
             if read := [key for key in given if base_name(key) in start]:
-                raise InputError(
-                    f"{where}: start reads {read[0]}, which is given by trajectory, expected a start for all"
-                )
+                how = "on a grid" if isinstance(starts[read[0]], Grid) else "from given values"
+                raise InputError(f"{where}: start reads {read[0]}, which starts {how}, expected numbers for one")
         continued = any(isinstance(start, Stored) for start in self.initial.values())
         if loss.drawn and continued:
             names = ", ".join(loss.drawn)

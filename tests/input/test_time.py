@@ -99,6 +99,16 @@ def test_time_of_a_schedule():
             simulate(loss, **both, **arguments)
 
 
+def test_what_is_set_takes_the_place_of_its_other():
+    """``--steps`` of a file with a time, and the other way round; both are still refused."""
+    text = scenario({"time": 2.0}, {"records": 4}).toml
+    read = Scenario.parse(text, overrides={"run.steps": 7, "record.every": 3}).runs[0]
+    assert (read.steps, read.recorder.record_steps(read.steps).tolist()) == (7, [0, 3, 6, 7])
+    assert Scenario.parse(Scenario.parse(text, overrides={"run.steps": 7, "record.every": 3}).toml).runs == (read,)
+    with pytest.raises(InputError, match=r"expected it or run\.steps, not both"):
+        Scenario.parse(text, overrides={"run.steps": 7, "run.time": 1.0})
+
+
 @pytest.mark.parametrize(
     ("run", "record", "others", "problem"),
     [

@@ -163,7 +163,11 @@ def test_what_a_constant_reaches_is_random():
     [
         ({"b": "a"}, {}, 'loss.constants.b: "a", expected a finite number or a distribution such as normal:0,1'),
         ({"b": "normla:0,1"}, {}, "loss.constants.b: unknown distribution 'normla': did you mean 'normal'?"),
-        ({"b": "grid:0,1"}, {"loss.state": {"s": "x; start=b"}}, "start reads b, which is given by trajectory"),
+        (
+            {"b": "grid:0,1"},
+            {"loss.state": {"s": "x; start=b"}},
+            "start reads b, which starts on a grid, expected numbers",
+        ),
         ({"b": "normal", "x": "normal"}, {}, "'x' is both a parameter and a constant of each trajectory"),
     ],
 )

@@ -139,8 +139,9 @@ class Run:
         for name, start in starts.items():
             variable, _, key = name.partition("(")
             key = key.removesuffix(")").strip()
-            keys = [one for one in self.loss.parameters if key in (one, base_name(one))] or [key]
-            found |= {f"{variable.strip()}({one})": start for one in keys}
+            keys = [one for one in self.loss.parameters if key in (one, base_name(one))]
+            whole = keys and name.rstrip().endswith(")")
+            found |= {f"{variable.strip()}({one})": start for one in keys} if whole else {name: start}
         return found
 
     @property
@@ -205,7 +206,7 @@ class Run:
     def _check_start(self, name: str, start: Start) -> None:
         variable, of_optimizer, key = name.partition("(")
         if of_optimizer:
-            self._check_optimizer_start(name, variable, key.removesuffix(")"))
+            self._check_optimizer_start(name, variable, key)
         elif name not in self.loss.parameters:
             raise InputError(f"run.initial.{name}: {unknown_name('parameter', name, self.loss.parameters)}")
         if isinstance(start, float | int) and not np.isfinite(start):
@@ -219,6 +220,9 @@ class Run:
 
     def _check_optimizer_start(self, name: str, variable: str, key: str) -> None:
         rule, where = self.optimizer.rule, f"run.initial.{name}"
+        if not key.endswith(")"):
+            raise InputError(f"{where}: expected a variable of the optimizer and a parameter, such as square(u)")
+        key = key.removesuffix(")").strip()
         if key not in self.loss.parameters:
             raise InputError(f"{where}: {unknown_name('parameter', key, self.loss.parameters)}")
         if variable not in rule.state:

@@ -151,6 +151,7 @@ def test_laws_of_an_optimizer_take_it_for_at_rest():
     ("optimizer", "name", "problem"),
     [
         ("adam", "squares(x)", "run.initial.squares(x): unknown variable 'squares' of adam, known are mean, square"),
+        ("adam", "square(x", "run.initial.square(x: expected a variable of the optimizer and a parameter, such as"),
         ("adam", "square(z)", "run.initial.square(z): unknown parameter 'z'"),
         ("ema", "velocity(x)", "run.initial.velocity(x): ema starts velocity with its first gradient, expected none"),
     ],

@@ -83,7 +83,7 @@ OF_THE_HOUSE = {
         "Data": "moment row",
         "Grid": "moment over values",
         "Loss": "charge directions expand expand_step expectation memory_starts quantities_for reach remembered "
-        "states_in",
+        "states_in drawn_in",
         "Noise": "draw",
         "Observable": "is_of_step",
         "Optimizer": "point steps",
@@ -216,6 +216,8 @@ EXAMPLES: dict[str, Callable[[], dict[str, Any]]] = {
     "Scenario.parse_parts": lambda: {"text": _scenario().toml, "where": "the text"},
     "Schedule": lambda: {"text": "0.1"},
     "Schedule.rates": lambda: {"steps": 4},
+    "Schedule.steps_in": lambda: {"time": 1.0},
+    "Schedule.times": lambda: {"steps": 4},
     "Symmetry": lambda: {"name": "rescale", "generator": {"u": "u", "w": "-w"}},
     "Symmetry.linear": lambda: {"name": "turn", "parameters": ("u", "v"), "matrix": [[0, -1], [1, 0]]},
     "Symmetry.parse": lambda: {"text": "sign:u"},

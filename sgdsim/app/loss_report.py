@@ -71,6 +71,7 @@ def describe_loss(loss: Loss) -> str:
     rows = [] if loss.data is None else [f"{loss.data.rows} rows of {', '.join(loss.columns)}"]
     sections = {
         "constants": [f"{name} = {value:.15g}" for name, value in loss.constants.items()],
+        "constants of each trajectory": [f"{name} ~ {start}" for name, start in loss.drawn.items()],
         "noise": [f"{name} ~ {noise}: {_moments(noise)}" for name, noise in loss.noise.items()],
         "data": rows,
         "definitions": [f"{name} = {_definition(text)}" for name, text in loss.definitions.items()],

@@ -27,7 +27,7 @@ from sgdsim.theory.methods.entropic_loss import EntropicLoss
 from sgdsim.theory.methods.gibbs import Gibbs
 from sgdsim.theory.methods.kesten import multiplier, tail_moments
 from sgdsim.theory.methods.moment_recursion import is_affine, recursion
-from sgdsim.theory.potential import require_gradient, require_no_memory
+from sgdsim.theory.potential import require_gradient, require_simple_steps
 from sgdsim.theory.quadrature.expectation import Expected
 from sgdsim.theory.quadrature.nested import Numerical
 
@@ -132,7 +132,7 @@ def section(title: str, run: Run) -> Section:
 
 def _of_gradients(title: str, run: Run) -> Iterable[Entry]:
     """The entries of a section, which most of them refuse where a parameter moves by another rule than its gradient."""
-    require_no_memory(run)
+    require_simple_steps(run)
     run.loss.require_small()
     if title not in _OF_ANY_FIELD:
         require_gradient(run.loss)

@@ -154,6 +154,30 @@ def _window(value: Any, where: str) -> tuple[int, int]:
     return steps[0], steps[1]
 
 
+STOPPED = ("stopped_at", "stopped_by")
+"""Of a trajectory that ends: the completed steps when it did, no value until then; which of the bounds it has passed,
+counted from 1, and 0 until then."""
+
+
+def bound(text: str, where: str = "run.stop") -> Observable:
+    """The first passage at which a trajectory ends.
+
+    Raises
+    ------
+    InputError
+        For anything but two formulas with ``<`` or ``>`` between them.
+
+    Examples
+    --------
+    >>> bound("x < 1").formula
+    '1 - (x)'
+    """
+    parsed = _running("first_passage", take.text(text, where))
+    if parsed is None:
+        raise InputError(f"{where}: {text!r}, expected formula > formula, e.g. x > 1")
+    return Observable("passage", _checked(parsed[1], where), None, "passage")
+
+
 def control_for(name: str, formula: str) -> Observable:
     """The control of an observable.
 

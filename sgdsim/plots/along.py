@@ -42,6 +42,8 @@ def predictions_along(laws: Sequence[Law], runs: Sequence[Run]) -> list[Predicti
     >>> [row.predicted for row in found if row.statistic == "mean"]
     [0.5, 0.25]
     """
+    if len({run.steps for run in runs}) > 1:
+        return []
     steps = runs[0].recorder.record_steps(runs[0].steps)[1:-1]
     found: list[Prediction] = []
     for law in laws:

@@ -87,10 +87,12 @@ def _quantities(subject: Subject) -> Iterator[_Quantity]:
     ensemble, points = subject.ensemble, range(len(subject.points))
     histograms = [name.removeprefix("underflow_") for name in ensemble if name.startswith("underflow_")]
     for name in histograms:
-        yield _Quantity(name, tuple((p, int(step)) for p in points for step in subject.record_steps), True)
+        yield _Quantity(name, tuple((p, int(step)) for p in points for step in subject.steps_of(p)), True)
     if ensemble.sizes.get("snapshot", 0):
         for name in (str(name) for name in ensemble["parameter"] if str(name) not in histograms):
-            yield _Quantity(name, tuple((p, int(step)) for p in points for step in ensemble["snapshot_step"]), False)
+            yield _Quantity(
+                name, tuple((p, int(step)) for p in points for step in subject.points[p]["snapshot_step"]), False
+            )
 
 
 def _planes(subject: Subject) -> list[str]:
@@ -141,7 +143,8 @@ def _chosen(subject: Subject, quantity: _Quantity, wanted: set[Place], pool: Seq
     """
     if len(subject.points) > 1:
         last = max(step for _, step in wanted or quantity.places)
-        places = [place for place in quantity.places if place[1] == last]
+        ends = dict(sorted(quantity.places)) if subject.has_swept_steps else {}
+        places = [place for place in quantity.places if place[1] == ends.get(place[0], last)]
         return [places[index] for index in spread(len(places), MOST_SERIES)]
     first = sorted(wanted)[-MOST_SERIES:]
     first += [place for place in pool if place in quantity.places and place not in first][: MOST_SERIES - len(first)]

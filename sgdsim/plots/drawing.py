@@ -236,7 +236,9 @@ def _facts(subject: Subject, part: str) -> list[str]:
     rate = f", learning rate {shortened(rates.pop(), 40)}" if len(rates) == 1 else ""
     points = f"{len(subject.points)} x " if len(subject.points) > 1 else ""
     joint = ": " if part else ". "
-    return [f"{loss}{joint}{run.optimizer.name}{rate}, {points}{run.trajectories:,} trajectories, {run.steps:,} steps."]
+    lengths = sorted({one.steps for one in subject.runs})
+    steps = f"{lengths[0]:,}" if len(lengths) == 1 else f"{lengths[0]:,} to {lengths[-1]:,}"
+    return [f"{loss}{joint}{run.optimizer.name}{rate}, {points}{run.trajectories:,} trajectories, {steps} steps."]
 
 
 def _dynamics(loss: Loss) -> str:

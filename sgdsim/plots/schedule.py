@@ -23,7 +23,7 @@ def drawing(subject: Subject) -> Drawing:
         recorded = np.asarray(subject.points[point]["learning_rate"], dtype=float)
         label = "recorded" if same or not subject.sweep else subject.point_label(point)
         known = np.isfinite(recorded)
-        steps = subject.record_steps[known]
+        steps = subject.steps_of(point)[known]
         parts.append(Points(steps, recorded[known], np.full(len(steps), np.nan), label, series))
         if subject.runs:
             parts.append(_every_step(subject, point, series))

@@ -70,8 +70,31 @@ class Subject:
 
     @property
     def record_steps(self) -> np.ndarray:
-        """Completed steps at which moments were recorded."""
-        return np.asarray(self.ensemble["record_step"])
+        """Completed steps at which moments were recorded, of the first point where points differ in steps."""
+        return self.steps_of(0)
+
+    def steps_of(self, point: int) -> np.ndarray:
+        """Completed steps at which moments were recorded at a point."""
+        return np.asarray(self.points[point]["record_step"])
+
+    @property
+    def has_swept_steps(self) -> bool:
+        """Whether the points differ in steps, and are set beside each other by time."""
+        return np.ndim(self.ensemble["record_step"]) > 1
+
+    def same_record(self, moment: Moment | Quantile, of: int, point: int) -> Moment | Quantile:
+        """A moment of one point at the same record of another: where points differ in steps, at another step."""
+        if not self.has_swept_steps:
+            return moment
+        record = int(np.searchsorted(self.steps_of(of), moment.step))
+        return replace(moment, step=int(self.steps_of(point)[record]))
+
+    def along(self, point: int, steps: Iterable[int]) -> np.ndarray:
+        """Where records stand on the axis of a figure: their steps, or their times where points differ in steps."""
+        steps = np.array([*steps], dtype=np.int64)
+        if not self.has_swept_steps:
+            return steps
+        return np.asarray(self.points[point]["time"])[np.searchsorted(self.steps_of(point), steps)]
 
     def formula(self, name: str) -> str:
         """An observable with its formula, ``q = u**2 - w**2``; a parameter is its own.

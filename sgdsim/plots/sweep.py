@@ -60,7 +60,7 @@ def drawing(subject: Subject) -> Drawing:
     axis = _axis(subject)
     groups: dict[object, list[_Claim]] = {}
     for claim in _claims(subject):
-        groups.setdefault(_key(claim), []).append(claim)
+        groups.setdefault(_key(subject, claim), []).append(claim)
     measures = [_Group(_title(subject, claims), claims) for claims in groups.values()] or _plain(subject)
     panels: list[Panel] = []
     styles = {label: style for style, label in enumerate(dict.fromkeys(one.label for one in _claims(subject)))}
@@ -95,7 +95,7 @@ def _plain(subject: Subject) -> list[_Group]:
 def _claims(subject: Subject) -> Iterator[_Claim]:
     for prediction, moment, value in subject.claims():
         point = moment.point or 0
-        plain = Moment(moment.statistic, moment.observable, moment.step)
+        plain = subject.same_record(Moment(moment.statistic, moment.observable, moment.step), point, 0)
         rival = None if isinstance(prediction.measure, Curve) else _rival(prediction)
         yield _Claim(prediction_label(prediction), plain, point, value, prediction.quantity, rival)
     for prediction in subject.predictions:
@@ -109,11 +109,13 @@ def _rival(prediction: Prediction) -> tuple[str, float] | None:
     return (prediction.rival.name, prediction.rival.predicted) if prediction.rival else None
 
 
-def _key(claim: _Claim) -> object:
+def _key(subject: Subject, claim: _Claim) -> object:
     """Equal for the same quantity at other points."""
     measure = claim.measure
     if isinstance(measure, Function):
-        moments = tuple((one.statistic, one.observable, one.step) for one in measure.moments)
+        places = zip(measure.moments, _places(claim), strict=True)
+        same = [subject.same_record(one, point, 0) for one, point in places]
+        moments = tuple((one.statistic, one.observable, one.step) for one in same)
         return claim.label, measure.statistic, moments
     if isinstance(measure, PathMean):  # whose function may depend on the point
         return claim.label, measure.parameter, claim.quantity
@@ -190,7 +192,8 @@ def _measured(subject: Subject, group: _Group, axis: _Axis) -> Iterator[Points]:
     """At all points for a moment, else where something is predicted."""
     measure = group.moment or group.claims[0].measure
     if isinstance(measure, Moment):
-        found = [(axis.x[p], axis.series[p], subject.estimate(measure, p)) for p in range(len(subject.points))]
+        points = range(len(subject.points))
+        found = [(axis.x[p], axis.series[p], subject.estimate(_at(subject, measure, p), p)) for p in points]
     else:
         first = [claim for claim in group.claims if claim.label == group.claims[0].label]
         found = [(_x(claim, axis), _series_of(claim, axis), _estimate(subject, claim)) for claim in first]
@@ -203,7 +206,13 @@ def _measured(subject: Subject, group: _Group, axis: _Axis) -> Iterator[Points]:
 
 
 def _estimate(subject: Subject, claim: _Claim) -> Estimate:
-    return subject.estimate(claim.measure, claim.point)
+    measure = claim.measure
+    return subject.estimate(_at(subject, measure, claim.point) if isinstance(measure, Moment) else measure, claim.point)
+
+
+def _at(subject: Subject, measure: Moment, point: int) -> Moment | Quantile:
+    """A moment, which is named by its record of the first point, at another point."""
+    return subject.same_record(measure, 0, point)
 
 
 def _places(claim: _Claim) -> list[int]:

@@ -32,7 +32,7 @@ from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.recorder import Autocorrelation, Drift, Recorder, binned
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
-from sgdsim.model.starts import Grid, Start, Stored, start_from
+from sgdsim.model.starts import Grid, Listed, Start, Stored, start_from
 from sgdsim.simulation import control_weights as theory_of_controls
 from sgdsim.simulation import provenance
 from sgdsim.simulation.assembly import assemble
@@ -50,12 +50,13 @@ def program_of(run: Run, plan: Plan) -> Program:
     return Program(
         run.loss,
         run.optimizer,
-        {n: 0.0 if isinstance(start, Grid | Stored) else start for n, start in run.initial_items()},
-        run.recorder.all_observables,
+        {n: 0.0 if isinstance(start, Grid | Listed | Stored) else start for n, start in run.starts.items()},
+        run.observables,
         run.dtype,
         run.noise_dtype,
         drifts=bool(plan.drift_bins),
         antithetic=run.antithetic,
+        stops=run.bounds,
     )
 
 
@@ -122,6 +123,7 @@ class Simulator:
             "comoments": ((records, GROUPS, self._plan.pairs, 4), "float64"),
             "cells": ((records, GROUPS, self._plan.cells), "uint32"),
             "changes": ((GROUPS, self._plan.drift_bins, 3), "float64"),
+            "stopped": ((2, run.trajectories if run.stop else 0), _index_dtype(run.steps)),
         }
 
     def compile(self) -> None:
@@ -139,9 +141,11 @@ class Simulator:
     def blocks(self, block_trajectories: int | None = None) -> Iterator[Block]:
         """The initial states of all blocks, one at a time."""
         starts, number = self.first_tiles(block_trajectories), self.run.trajectories
-        grids = {name: start for name, start in self.run.initial.items() if isinstance(start, Grid)}
-        stored = {name: start for name, start in self.run.initial.items() if isinstance(start, Stored)}
+        given_starts = self.run.starts
+        grids = {name: start for name, start in given_starts.items() if isinstance(start, Grid)}
+        stored = {name: start for name, start in given_starts.items() if isinstance(start, Stored)}
         states = stored_values(stored, number)
+        states |= {name: start.values() for name, start in given_starts.items() if isinstance(start, Listed)}
         for first_tile in starts:
             block = self.executor.block(first_tile, min(starts.step, self.n_tiles - first_tile))
             first, last = self._trajectories(block)
@@ -150,7 +154,7 @@ class Simulator:
             for name, column in given.items():
                 values = np.full(block.tiles * self.lanes, np.nan)
                 values[: last - first] = column
-                self.executor.put(block, self.run.loss.parameters.index(name), values.reshape(-1, self.lanes))
+                self.executor.put(block, self.program.variables.index(name), values.reshape(-1, self.lanes))
             yield block
 
     def advance(self, block: Block, stop: int, into: Accumulators) -> None:
@@ -160,6 +164,9 @@ class Simulator:
         if stop == self.run.steps:
             first, last = self._trajectories(block)
             into.status[first:last] = self.executor.fetch(block.status).reshape(-1)[: last - first]
+            if self.run.stop:
+                passages = self.final_state(block)[list(self.program.stop_rows), : last - first]
+                into.stopped[:, first:last] = _stopped(passages)
             if self._plan.drift_bins:
                 for tile, changes in enumerate(self.executor.fetch(block.changes), block.first_tile):
                     into.changes[tile % GROUPS] += changes
@@ -203,20 +210,29 @@ class Simulator:
         return first, min(first + block.tiles * self.lanes, self.run.trajectories)
 
 
+def _stopped(passages: np.ndarray) -> np.ndarray:
+    """Of the passages of each bound, (bound, trajectory): which was the first and when, as `Accumulators` has it."""
+    passed = np.isfinite(passages)
+    ended = passed.any(axis=0)
+    steps = np.where(ended, np.where(passed, passages, np.inf).min(axis=0), -1.0)
+    return np.stack([np.where(ended, passed.argmax(axis=0) + 1, 0), steps.astype(np.int64)])
+
+
 def allocate(simulators: Sequence[Simulator]) -> Accumulators:
     """Accumulators of all points of a sweep, each array with a leading point axis."""
-    shapes = simulators[0].shapes()
+    shapes = max(simulators, key=lambda one: one.run.steps).shapes()
     n = len(simulators)
     return Accumulators(**{name: np.zeros((n, *shape), dtype) for name, (shape, dtype) in shapes.items()})
 
 
 def output_bytes(runs: Sequence[Run]) -> int:
     """What all points of a sweep hold in memory, and nearly all that their file holds."""
-    run, plan = runs[0], Plan(runs[0])
+    run, plan = max(runs, key=lambda one: one.steps), Plan(runs[0])
     parameters, measured = len(run.loss.parameters), len(run.measured)
     kept = run.recorder.snapshot_trajectories or run.trajectories
     snapshots = len(run.recorder.snapshots) * parameters * np.dtype(run.dtype).itemsize
     status = np.dtype(_index_dtype(run.steps)).itemsize
+    status *= 3 if run.stop else 1  # when, and by what
     index = np.dtype(_index_dtype(run.trajectories)).itemsize
     a_record = GROUPS * (measured * 5 * 8 + plan.bins * 4 + plan.pairs * 4 * 8 + plan.cells * 4)
     statistics = len(run.recorder.record_steps(run.steps)) * a_record + GROUPS * plan.drift_bins * 3 * 8
@@ -233,11 +249,13 @@ def simulate(
     optimizer: Optimizer | str | None = None,
     *,
     learning_rate: float | str,
-    initial: Mapping[str, Start | str],
+    initial: Mapping[str, Start | str | Sequence[float] | np.ndarray],
     trajectories: int,
-    steps: int,
+    steps: int | None = None,
+    time: float | None = None,
     seed: int = 0,
     every: int | None = None,
+    records: int | None = None,
     snapshots: Sequence[int | str] = (),
     snapshot_trajectories: int | None = None,
     observables: Mapping[str, str] | None = None,
@@ -248,6 +266,7 @@ def simulate(
     drifts: Mapping[str, Drift] | None = None,
     controls: Sequence[str] = (),
     antithetic: bool = False,
+    stop: Sequence[str] = (),
     dtype: Any = "float64",
     noise_dtype: Any = "float32",
     threads: int | None = None,
@@ -263,11 +282,14 @@ def simulate(
     learning_rate
         A number, a named schedule ``"cosine:0.1,0.001"``, or a formula in ``t`` and ``N``.
     initial
-        For each parameter a number, a distribution, ``"normal:1,0.1"``, or a grid, ``"grid:-1,1"``.
+        For each parameter a number, a distribution, ``"normal:1,0.1"``, a grid, ``"grid:-1,1"``, or an array of one
+        value a trajectory; likewise for a variable of the optimizer, ``"velocity(x)"``, which else starts at zero.
     trajectories, steps, seed
         How many, how long, and the 64 bits that all randomness follows from.
-    every, observables
-        Moments of all parameters, and of these formulas, are recorded every so many steps.
+    time
+        Instead of the steps, the sum of their learning rates, of which each is the same.
+    every, records, observables
+        Moments of all parameters, and of these formulas, are recorded every so many steps, or so many times.
     snapshots, snapshot_trajectories
         The parameters are kept after these steps, ``"final"`` for the last, of all trajectories or of the first ones.
     histograms, quantiles
@@ -277,6 +299,8 @@ def simulate(
         As in `Recorder`.
     antithetic
         Whether the trajectories come in pairs with mirrored noise; their number is then even.
+    stop
+        Bounds, ``"x > 1"``: a trajectory ends when it has passed the first of them, and stays where it is.
     dtype, noise_dtype
         Of the state, and of the standard deviates: ``"float32"`` or `numpy.float32`, and likewise of 64 bits.
     threads, device, progress
@@ -300,7 +324,12 @@ def simulate(
     >>> abs(float(ensemble["variance"][-1, 0]) - 1 / 3) < 0.02
     True
     """
-    steps = take.whole(steps, "steps")
+    number = take.as_number(learning_rate)
+    if number is None and not isinstance(learning_rate, str):
+        expected = "a finite number, or a schedule such as 'cosine:0.1,0.001'"
+        raise take.refused(learning_rate, "learning_rate", expected)
+    schedule = Schedule(take.text(learning_rate, "learning_rate") if number is None else repr(float(number)))
+    steps = _steps(steps, time, schedule)
     recorder = Recorder(
         every,
         tuple(sorted({_step(step, steps) for step in take.each(take.anything)(snapshots, "snapshots")})),
@@ -312,18 +341,24 @@ def simulate(
         _table(autocorrelations, "autocorrelations"),
         _table(drifts, "drifts"),
         tuple(take.each(take.text)(controls, "controls")),
+        records,
     )
     table = take.by_name(take.anything)(initial, "initial")
     starts = {name: start_from(start, f"initial.{name}") for name, start in table.items()}
+    ends = tuple(take.each(take.text)(stop, "stop"))
     if not isinstance(optimizer, Optimizer):
         optimizer = Optimizer("sgd" if optimizer is None else optimizer)
-    number = take.as_number(learning_rate)
-    if number is None and not isinstance(learning_rate, str):
-        expected = "a finite number, or a schedule such as 'cosine:0.1,0.001'"
-        raise take.refused(learning_rate, "learning_rate", expected)
-    schedule = Schedule(take.text(learning_rate, "learning_rate") if number is None else repr(float(number)))
-    run = Run(loss, optimizer, schedule, starts, trajectories, steps, seed, recorder, dtype, noise_dtype, antithetic)
+    run = Run(
+        loss, optimizer, schedule, starts, trajectories, steps, seed, recorder, dtype, noise_dtype, antithetic, ends
+    )
     return simulate_runs([run], scenario=toml.dumps(run.describe()), threads=threads, device=device, progress=progress)
+
+
+def _steps(steps: Any, time: Any, schedule: Schedule) -> int:
+    """How many, of which one says so."""
+    if (steps is None) == (time is None):
+        raise InputError("steps: expected it or time, the sum of the learning rates")
+    return take.whole(steps, "steps") if time is None else schedule.steps_in(take.number(time, "time"))
 
 
 def _table(given: Mapping[str, Any] | None, where: str) -> dict[str, Any]:
@@ -425,8 +460,10 @@ def simulate_runs(
         attributes["antithetic"] = 1  # trajectories are not independent: nothing may count them as if they were
     attributes |= rare_events.attributes(runs)
     # CF: with this, xarray takes them as coordinates.
-    attributes["coordinates"] = " ".join(["record_step", "snapshot_step", *(f"sweep_{key}" for key in sweep or {})])
-    steps = simulators[0].record_steps, simulators[0].snapshot_steps
+    attributes["coordinates"] = " ".join(
+        ["record_step", "snapshot_step", "time", *(f"sweep_{key}" for key in sweep or {})]
+    )
+    steps = [one.record_steps for one in simulators], [one.snapshot_steps for one in simulators]
     variables = assemble(runs, *steps, results, sweep)
     return Ensemble(variables, attributes)
 

@@ -17,7 +17,7 @@ from sgdsim.formulas.evaluation import evaluate, kinks
 from sgdsim.formulas.formula import Formula
 from sgdsim.model.noise import Noise
 from sgdsim.model.run import Run
-from sgdsim.model.starts import Grid, Stored
+from sgdsim.model.starts import Grid, Listed, Stored
 from sgdsim.prediction import NotApplicable
 from sgdsim.theory.methods.batch_gradient import batch_rule
 from sgdsim.theory.quadrature.nested import Source
@@ -163,8 +163,10 @@ def _noise_kinks(expressions: Iterable[sympy.Expr], given: Iterable[Source]) -> 
 
 def start_points(run: Run, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Points and weights of the start, shape (point, parameter) and (point,); the values of grids go together."""
-    if any(isinstance(start, Stored) for start in run.initial.values()):
-        raise NotApplicable("the run starts from the states in another file, of which it keeps moments alone")
+    if any(isinstance(start, Listed | Stored) for start in run.initial.values()):
+        raise NotApplicable(
+            "the run starts from the states in another file, or from given values, of which it keeps moments alone"
+        )
     listed = [n for n, (_, start) in enumerate(run.initial_items()) if isinstance(start, Grid)]
     points, weights = np.zeros((1, len(run.initial))), np.ones(1)
     if listed:

@@ -1,0 +1,65 @@
+"""One step of a memoryless optimizer in symbols: what it makes of the parameters and of the gradient of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from sgdsim.formulas.formula import Formula
+from sgdsim.model.loss import Loss
+from sgdsim.model.optimizers import Optimizer
+from sgdsim.prediction import require
+
+if TYPE_CHECKING:
+    import sympy
+
+
+def after_step(
+    loss: Loss, optimizer: Optimizer, gradient: Sequence[sympy.Expr], rate: Any
+) -> tuple[tuple[sympy.Expr, ...], list[sympy.Symbol]]:
+    """The parameters after a step with a gradient, and the normal kicks of the optimizer, if it has any.
+
+    Parameters
+    ----------
+    loss, optimizer
+        The dynamics.
+    gradient
+        Of the batch, one entry a parameter.
+    rate
+        The learning rate, a number or a symbol.
+
+    Raises
+    ------
+    NotApplicable
+        For an optimizer with a memory.
+
+    Examples
+    --------
+    >>> from sympy import Symbol
+    >>> loss = Loss("x**2/2", ("x",))
+    >>> after_step(loss, Optimizer(), loss.gradient, Symbol("eta"))
+    ((-eta*x + x,), [])
+    """
+    import sympy
+
+    from sgdsim.formulas.symbolic import exact
+
+    state = optimizer.rule.state
+    require(not state, f"{optimizer.name} remembers {', '.join(state)} from step to step")
+    values: dict[str, Any] = {name: exact(value) for name, value in optimizer.values.items()}
+    values["learning_rate"] = rate
+    theta, slope = sympy.Symbol("theta", real=True), sympy.Symbol("gradient", real=True)
+    direction, kick = sympy.Symbol("direction", real=True), sympy.Symbol("xi", real=True)
+    inner: dict[str, Any] = {**values, "theta": theta, "gradient": slope}
+    for name, text in optimizer.inner:
+        inner[name] = Formula.parse(text).expression(inner)
+    directions = [inner["direction"].xreplace({theta: x, slope: g}) for x, g in zip(loss.theta, gradient, strict=True)]
+    matrix = optimizer.matrix(loss)
+    if matrix is not None:
+        directions = list(matrix * sympy.Matrix(directions))
+    final = Formula.parse(optimizer.final).expression({**values, "theta": theta, "direction": direction, "xi": kick})
+    kicks = [sympy.Symbol(f"xi__{symbol.name}", real=True) for symbol in loss.theta]
+    after = tuple(
+        final.xreplace({theta: x, direction: d, kick: k}) for x, d, k in zip(loss.theta, directions, kicks, strict=True)
+    )
+    return after, kicks if kick in final.free_symbols else []

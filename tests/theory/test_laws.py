@@ -83,7 +83,7 @@ def test_a_law_is_explained():
 
 
 def test_former_ids_lead_to_laws_that_are():
-    assert set(theory.FORMER_IDS.values()) == set(theory.LAWS)
+    assert set(theory.FORMER_IDS.values()) <= set(theory.LAWS)
     for former, id in theory.FORMER_IDS.items():
         assert find_law(former).id == id
 

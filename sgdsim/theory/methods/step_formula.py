@@ -1,4 +1,4 @@
-"""One step of a memoryless optimizer in symbols: what it makes of the parameters and of the gradient of a batch."""
+"""One step of an optimizer in symbols: what it makes of the parameters and of the gradient of a batch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def after_step(
-    loss: Loss, optimizer: Optimizer, gradient: Sequence[sympy.Expr], rate: Any
+    loss: Loss, optimizer: Optimizer, gradient: Sequence[sympy.Expr], rate: Any, *, is_first: bool = False
 ) -> tuple[tuple[sympy.Expr, ...], list[sympy.Symbol]]:
     """The parameters after a step with a gradient, and the normal kicks of the optimizer, if it has any.
 
@@ -27,11 +27,13 @@ def after_step(
         Of the batch, one entry a parameter.
     rate
         The learning rate, a number or a symbol.
+    is_first
+        Whether it is the first step of a run, before which an optimizer has nothing to remember.
 
     Raises
     ------
     NotApplicable
-        For an optimizer with a memory.
+        For a later step of an optimizer with a memory.
 
     Examples
     --------
@@ -39,15 +41,21 @@ def after_step(
     >>> loss = Loss("x**2/2", ("x",))
     >>> after_step(loss, Optimizer(), loss.gradient, Symbol("eta"))
     ((-eta*x + x,), [])
+    >>> after_step(loss, Optimizer("momentum"), loss.gradient, Symbol("eta"), is_first=True)[0]
+    (-eta*x + x,)
     """
     import sympy
 
     from sgdsim.formulas.symbolic import exact
 
     state = optimizer.rule.state
-    require(not state, f"{optimizer.name} remembers {', '.join(state)} from step to step")
+    require(is_first or not state, f"{optimizer.name} remembers {', '.join(state)} from step to step")
     values: dict[str, Any] = {name: exact(value) for name, value in optimizer.values.items()}
     values["learning_rate"] = rate
+    if is_first:
+        values |= {**dict.fromkeys(state, sympy.Integer(0)), "t": sympy.Integer(0)}
+        for name, text in optimizer.rule.scalars:
+            values[name] = Formula.parse(text).expression(values)
     theta, slope = sympy.Symbol("theta", real=True), sympy.Symbol("gradient", real=True)
     direction, kick = sympy.Symbol("direction", real=True), sympy.Symbol("xi", real=True)
     inner: dict[str, Any] = {**values, "theta": theta, "gradient": slope}

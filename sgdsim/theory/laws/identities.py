@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -14,7 +14,7 @@ import numpy as np
 from sgdsim.base import budget
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
-from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, require
+from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, over, require
 from sgdsim.theory.law import law, row
 from sgdsim.theory.methods.step_noise import StepNoise
 from sgdsim.theory.recorded_names import label_of, name_of
@@ -26,13 +26,14 @@ WINDOW = 64
 """Steps over which the identities are summed, the last ones: a sum costs some 1 ns for each of these steps."""
 
 MOST_APART = 3
-"""Parameters of which each has its rows; of more the sum of all has them, in which every correlation shows."""
+"""Parameters of which each has all its rows; of more the sum of all has them, in which every correlation shows."""
+
+MOST_VARIANCES = 5
+"""Parameters of which each has at least a row of its variance."""
 
 _MOST_OPERATIONS = 2_000  # of a formula that is evaluated at each step
 _MOST_DIGITS = 17
-_OF_FLUCTUATION = 0.02
-_OF_VARIANCE = 0.01
-_OF_COIN = 0.02
+_RESOLUTION = {"mean": 0.02, "surplus": 0.01, "variance": 0.02, "product": 0.01}
 _HALF = Fraction(1, 2)
 
 
@@ -45,18 +46,18 @@ class _Martingale:
     observable
         What is recorded.
     kind
-        ``kick``, ``square``, ``product`` or ``change``; of a kick of one magnitude ``bracket``, what its sum has for a
-        variance.
+        What is told of it: its ``mean``, in standard deviations; of kicks of unit variance its ``variance``, over the
+        number of steps; the ``surplus`` of a variance or of a ``product`` of kicks, over those of the others.
     quantity
-        For people.
-    scale
-        Names of the observables of kind ``kick`` in whose standard deviations a product is judged.
+        For people; empty of what is only recorded.
+    others
+        Names of observables that its row takes too.
     """
 
     observable: Observable
     kind: str
     quantity: str
-    scale: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
 
 def _window(run: Run) -> tuple[int, int]:
@@ -78,9 +79,12 @@ def _martingales(run: Run) -> list[_Martingale]:
 
 def _makers(run: Run, noise: StepNoise) -> Iterator[Callable[[], list[_Martingale]]]:
     n = len(run.loss.parameters)
-    forms = [(i,) for i in range(n)] if n <= MOST_APART else [tuple(range(n))]
+    apart, together = [(i,) for i in range(n)], tuple(range(n))
+    forms = apart if n <= MOST_APART else [together]
     for form in forms:
         yield partial(_of_form, run, noise, form)
+    for form in apart if MOST_APART < n <= MOST_VARIANCES else ():
+        yield partial(_of_form, run, noise, form, of_variance=True)
     for i, j in itertools.combinations(range(n), 2) if n <= MOST_APART else ():
         yield partial(_of_pair, run, noise, i, j)
     if noise.is_memoryless:
@@ -90,38 +94,52 @@ def _makers(run: Run, noise: StepNoise) -> Iterator[Callable[[], list[_Martingal
             yield partial(_of_loss, run, noise)
 
 
-def _of_form(run: Run, noise: StepNoise, form: tuple[int, ...]) -> list[_Martingale]:
-    """The kick of a parameter, or of the sum of all, and its square."""
-    import sympy
-
-    kick = sympy.Add(*(noise.kicks[i] for i in form))
+def _of_form(run: Run, noise: StepNoise, form: tuple[int, ...], of_variance: bool = False) -> list[_Martingale]:
+    """The kick of a parameter, or of the sum of all, and its square; or a row of its variance alone."""
     label, words = _label(run, form), _words(run, noise, form)
+    kick, spread = _kick(run, noise, form)
     first = _sum(run, f"kick_{label}", kick)
-    found = [_Martingale(first, "kick", f"mean kick of {words}, in std")]
-    try:
-        spread = sympy.Add(*(noise.kick_covariance(i, j) for i in form for j in form))
-    except NotApplicable:
-        return found
+    found = [_Martingale(first, "mean", "" if of_variance else f"mean kick of {words}, in std")]
     if spread == 0:
         return []
     words = f"variance of kicks of {words} over theory's"
-    if _is_coin(run, form):  # its squares are all the same, and tell of nothing but rounding
-        second = _sum(run, f"kick_{label}_variance", spread)
-        found.append(_Martingale(second, "bracket", words, (first.name,)))
-    elif all(noise.has_fourth_moments(i) for i in form):
-        second = _sum(run, f"kick_{label}_squared", kick**2 - spread)
-        found.append(_Martingale(second, "square", words, (first.name,)))
+    if spread == 1:
+        found.append(_Martingale(first, "variance", words))
+    elif spread is not None and all(noise.has_fourth_moments(i) for i in form):
+        surplus = _sum(run, f"kick_{label}_squared", kick**2 - spread)
+        found.append(_Martingale(surplus, "surplus", words, (first.name,)))
     return found
 
 
+def _kick(run: Run, noise: StepNoise, form: tuple[int, ...]) -> tuple[sympy.Expr, sympy.Expr | None]:
+    """The kick of a parameter, or of the sum of all, and its variance, if that is known.
+
+    A coin's is in units of its standard deviation: its squares are all the same and tell of nothing but rounding, so
+    that its variance must be had from its sum.
+    """
+    import sympy
+
+    kick = sympy.Add(*(noise.kicks[i] for i in form))
+    try:
+        spread = sympy.Add(*(noise.kick_covariance(i, j) for i in form for j in form))
+    except NotApplicable:
+        return kick, None
+    return (kick / sympy.sqrt(spread), sympy.Integer(1)) if spread != 0 and _is_coin(run, form) else (kick, spread)
+
+
 def _of_pair(run: Run, noise: StepNoise, i: int, j: int) -> list[_Martingale]:
-    first, second = (_label(run, (k,)) for k in (i, j))
-    if 0 in (noise.kick_covariance(i, i), noise.kick_covariance(j, j)) or _is_coin(run, (i, j)):
+    """The product of the kicks of two parameters."""
+    import sympy
+
+    (first, of_first), (second, of_second) = (_kick(run, noise, (k,)) for k in (i, j))
+    if None in (of_first, of_second) or 0 in (of_first, of_second) or _is_coin(run, (i, j)):
         return []
-    product = noise.kicks[i] * noise.kicks[j] - noise.kick_covariance(i, j)
+    units = [sympy.sqrt(noise.kick_covariance(k, k)) if _is_coin(run, (k,)) else sympy.Integer(1) for k in (i, j)]
+    product = first * second - noise.kick_covariance(i, j) / sympy.Mul(*units)
     words = f"correlation of kicks of {_words(run, noise, (i,))}, {_words(run, noise, (j,))} less theory's"
-    both = f"kick_{first}", f"kick_{second}"
-    return [_Martingale(_sum(run, f"kick_{first}_{second}", product), "product", words, both)]
+    labels = [_label(run, (k,)) for k in (i, j)]
+    observable = _sum(run, f"kick_{'_'.join(labels)}", product)
+    return [_Martingale(observable, "product", words, tuple(f"kick_{label}" for label in labels))]
 
 
 def _of_square(run: Run, noise: StepNoise, form: tuple[int, ...]) -> list[_Martingale]:
@@ -129,12 +147,13 @@ def _of_square(run: Run, noise: StepNoise, form: tuple[int, ...]) -> list[_Marti
     import sympy
 
     label = _label(run, form)
-    parts = [noise.next[i] ** 2 - noise.means[i] ** 2 - noise.kick_covariance(i, i) for i in form]
-    if sympy.Add(*(noise.kick_covariance(i, i) for i in form)) == 0:
+    spreads = [noise.step_covariance(i, i) for i in form]
+    if not any(spreads):
         return []
+    parts = [noise.next[i] ** 2 - noise.means[i] ** 2 - spread for i, spread in zip(form, spreads, strict=True)]
     words = f"{run.loss.parameters[form[0]]}^2" if len(form) == 1 else "|theta|^2"
     observable = _sum(run, f"change_{label}_squared", sympy.Add(*parts))
-    return [_Martingale(observable, "change", f"unexplained change of {words}, in std")]
+    return [_Martingale(observable, "mean", f"unexplained change of {words}, in std")]
 
 
 def _of_loss(run: Run, noise: StepNoise) -> list[_Martingale]:
@@ -142,7 +161,7 @@ def _of_loss(run: Run, noise: StepNoise) -> list[_Martingale]:
     following = dict(zip(run.loss.theta, noise.next, strict=True))
     change = value.xreplace(following) - noise.expectation_after(value)
     quantity = "unexplained change of the loss, in std"
-    return [_Martingale(_sum(run, "change_loss", change), "change", quantity)]
+    return [_Martingale(_sum(run, "change_loss", change), "mean", quantity)]
 
 
 def _is_coin(run: Run, form: tuple[int, ...]) -> bool:
@@ -160,7 +179,7 @@ def _label(run: Run, form: tuple[int, ...]) -> str:
 
 def _words(run: Run, noise: StepNoise, form: tuple[int, ...]) -> str:
     names = run.loss.parameters[form[0]] if len(form) == 1 else "the sum"
-    return names if noise.is_memoryless else f"gradient({names})"
+    return f"gradient({names})" if noise.is_of_gradient else names
 
 
 def _sum(run: Run, name: str, expression: sympy.Expr) -> Observable:
@@ -173,12 +192,14 @@ def _text(expression: sympy.Expr) -> str:
     """As a formula, fractions of many digits as decimals."""
     import sympy
 
+    from sgdsim.formulas.symbolic import SYMBOLIC
+
     long = {q: sympy.Float(q, _MOST_DIGITS) for q in expression.atoms(sympy.Rational) if len(str(q.q)) > _MOST_DIGITS}
-    return str(expression.xreplace(long))
+    return str(expression.xreplace(long).replace(sympy.Abs, SYMBOLIC["abs"]))
 
 
 def _records(run: Run) -> Recorder:
-    found = [one.observable for one in _martingales(run)]
+    found = dict.fromkeys(one.observable for one in _martingales(run))
     return Recorder(observables=(*found, _rates(run)) if found else ())
 
 
@@ -220,9 +241,10 @@ def identities(run: Run) -> list[Prediction]:
     - the mean of ``d_i^2 - V_ii`` and ``d_i*d_j - V_ij``: variance and correlation of the kicks;
     - f = theta_i^2 and the population loss, in which it shows whether noise knows of the state that it meets.
 
-    An optimizer with a memory, or one that is not linear in the gradient, has kicks of the gradient of the batch in
-    place of d. The rates are held against the schedule itself, at their steps. All sums are over the last 64 steps. Of
-    more than three parameters the sum of all is taken, in whose variance every correlation shows.
+    An optimizer with a memory, with noise of its own, or one that is not linear in the gradient, has kicks of the
+    gradient of the batch in place of d. The rates are held against the schedule itself, at their steps. All sums are
+    over the last 64 steps. Of more than three parameters the sum of all is taken, in whose variance every correlation
+    shows, and of up to five the variance of each.
 
     A mean is resolved where 2 % of the standard deviation of M over the trajectories would be seen: an unknown force
     that shifts the end of the window by 2 % of what noise does there. A variance is resolved to 1 % of itself, to 2 %
@@ -232,33 +254,35 @@ def identities(run: Run) -> list[Prediction]:
     That these rows agree says that the steps are those of the formula: gradient, batch, rate and noise. It says nothing
     of what follows from such steps.
     """
-    rows: list[Prediction] = []
-    names: dict[str, str] = {}
-    for one in _martingales(run):
-        name = names[one.observable.name] = name_of(run, one.observable)
-        rows.append(_row(run, one, name, tuple(names[kick] for kick in one.scale)))
+    found = _martingales(run)
+    names = {one.observable.name: name_of(run, one.observable) for one in found}
+    rows = [_row(run, one, names) for one in found if one.quantity]
     require(rows, "no sum of the noise has a closed form of moderate length")
     return [*rows, _of_rates(run)]
 
 
-def _row(run: Run, one: _Martingale, name: str, kicks: tuple[str, ...]) -> Prediction:
+def _row(run: Run, one: _Martingale, names: Mapping[str, str]) -> Prediction:
     start, stop = _window(run)
-    mean = Moment("mean", name, run.steps)
-    conditions = f"steps {start + 1} to {stop}"
-    if one.kind == "bracket":
-        moments = (Moment("variance", kicks[0], run.steps), mean)
-        measure, value, resolution = Function("variance ratio", _quotient, moments), 1.0, _OF_COIN
-    elif one.kind == "square":
-        moments = (mean, Moment("variance", kicks[0], run.steps))
-        measure, value, resolution = Function("variance ratio", _as_variance, moments), 1.0, _OF_VARIANCE
-    elif one.kind == "product":
-        spreads = (Moment("std", kick, run.steps) for kick in kicks)
-        measure, value = Function("correlation", _as_correlation, (mean, *spreads)), 0.0
-        resolution = _OF_VARIANCE
+
+    def moment(statistic: str, name: str) -> Moment:
+        return Moment(statistic, names[name], run.steps)
+
+    own = moment("mean", one.observable.name)
+    if one.kind == "mean":
+        measure = Function("mean over std", _quotient, (own, moment("std", one.observable.name)))
+    elif one.kind == "surplus":
+        measure = Function("variance ratio", _as_variance, (own, *(moment("variance", kick) for kick in one.others)))
+    elif one.kind == "variance":
+        measure = Function("variance ratio", partial(over, stop - start), (moment("variance", one.observable.name),))
     else:
-        moments = (mean, Moment("std", name, run.steps))
-        measure, value, resolution = Function("mean over std", _quotient, moments), 0.0, _OF_FLUCTUATION
-    return row(measure, value, one.quantity, resolution=resolution, conditions=conditions)
+        measure = Function("correlation", _as_correlation, (own, *(moment("std", kick) for kick in one.others)))
+    return row(
+        measure,
+        0.0 if one.kind in ("mean", "product") else 1.0,
+        one.quantity,
+        resolution=_RESOLUTION[one.kind],
+        conditions=f"steps {start + 1} to {stop}",
+    )
 
 
 def _rates(run: Run) -> Observable:

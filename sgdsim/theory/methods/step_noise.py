@@ -84,8 +84,13 @@ class StepNoise:
 
     @property
     def is_memoryless(self) -> bool:
-        """Whether the step is linear in the gradient and of the parameters alone; else kicks are of the gradient."""
+        """Whether the step is linear in the gradient and of the parameters alone."""
         return self.run.optimizer.rule.linear and not self.run.optimizer.rule.state
+
+    @property
+    def is_of_gradient(self) -> bool:
+        """Whether kicks are those of the gradient: of steps with a memory, and beside noise of the optimizer's own."""
+        return not self.is_memoryless or bool(self.run.optimizer.rule.kick)
 
     @cached_property
     def rate(self) -> sympy.Symbol:
@@ -116,7 +121,7 @@ class StepNoise:
     @cached_property
     def kicks(self) -> tuple[sympy.Expr, ...]:
         """What the noise of the step adds to each parameter, or to each entry of the gradient."""
-        if self.is_memoryless:
+        if not self.is_of_gradient:
             return tuple(after - mean for after, mean in zip(self.next, self.means, strict=True))
         gradient = _named("gradient", self.run.loss)
         return tuple(found - slope for found, slope in zip(gradient, self.slopes, strict=True))
@@ -163,10 +168,12 @@ class StepNoise:
 
     def kick_covariance(self, i: int, j: int) -> sympy.Expr:
         """The conditional covariance of two of the `kicks`."""
+        return self.gradient_covariance(i, j) if self.is_of_gradient else self.step_covariance(i, j)
+
+    def step_covariance(self, i: int, j: int) -> sympy.Expr:
+        """The conditional covariance of two parameters after a memoryless step."""
         import sympy
 
-        if not self.is_memoryless:
-            return self.gradient_covariance(i, j)
         to_gradient, own = self.response
         n = len(self.run.loss.parameters)
         weights = {(a, b): to_gradient[i, a] * to_gradient[j, b] for a in range(n) for b in range(n)}

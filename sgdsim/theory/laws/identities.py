@@ -60,7 +60,8 @@ class _Martingale:
     others: tuple[str, ...] = ()
 
 
-def _window(run: Run) -> tuple[int, int]:
+def window(run: Run) -> tuple[int, int]:
+    """The last steps of a run."""
     return max(0, run.steps - WINDOW), run.steps
 
 
@@ -98,7 +99,7 @@ def _of_form(run: Run, noise: StepNoise, form: tuple[int, ...], of_variance: boo
     """The kick of a parameter, or of the sum of all, and its square; or a row of its variance alone."""
     label, words = _label(run, form), _words(run, noise, form)
     kick, spread = _kick(run, noise, form)
-    first = _sum(run, f"kick_{label}", kick)
+    first = running_sum(run, f"kick_{label}", kick)
     found = [_Martingale(first, "mean", "" if of_variance else f"mean kick of {words}, in std")]
     if spread == 0:
         return []
@@ -106,7 +107,7 @@ def _of_form(run: Run, noise: StepNoise, form: tuple[int, ...], of_variance: boo
     if spread == 1:
         found.append(_Martingale(first, "variance", words))
     elif spread is not None and all(noise.has_fourth_moments(i) for i in form):
-        surplus = _sum(run, f"kick_{label}_squared", kick**2 - spread)
+        surplus = running_sum(run, f"kick_{label}_squared", kick**2 - spread)
         found.append(_Martingale(surplus, "surplus", words, (first.name,)))
     return found
 
@@ -138,7 +139,7 @@ def _of_pair(run: Run, noise: StepNoise, i: int, j: int) -> list[_Martingale]:
     product = first * second - noise.kick_covariance(i, j) / sympy.Mul(*units)
     words = f"correlation of kicks of {_words(run, noise, (i,))}, {_words(run, noise, (j,))} less theory's"
     labels = [_label(run, (k,)) for k in (i, j)]
-    observable = _sum(run, f"kick_{'_'.join(labels)}", product)
+    observable = running_sum(run, f"kick_{'_'.join(labels)}", product)
     return [_Martingale(observable, "product", words, tuple(f"kick_{label}" for label in labels))]
 
 
@@ -152,7 +153,7 @@ def _of_square(run: Run, noise: StepNoise, form: tuple[int, ...]) -> list[_Marti
         return []
     parts = [noise.next[i] ** 2 - noise.means[i] ** 2 - spread for i, spread in zip(form, spreads, strict=True)]
     words = f"{run.loss.parameters[form[0]]}^2" if len(form) == 1 else "|theta|^2"
-    observable = _sum(run, f"change_{label}_squared", sympy.Add(*parts))
+    observable = running_sum(run, f"change_{label}_squared", sympy.Add(*parts))
     return [_Martingale(observable, "mean", f"unexplained change of {words}, in std")]
 
 
@@ -161,7 +162,7 @@ def _of_loss(run: Run, noise: StepNoise) -> list[_Martingale]:
     following = dict(zip(run.loss.theta, noise.next, strict=True))
     change = value.xreplace(following) - noise.expectation_after(value)
     quantity = "unexplained change of the loss, in std"
-    return [_Martingale(_sum(run, "change_loss", change), "mean", quantity)]
+    return [_Martingale(running_sum(run, "change_loss", change), "mean", quantity)]
 
 
 def _is_coin(run: Run, form: tuple[int, ...]) -> bool:
@@ -182,10 +183,10 @@ def _words(run: Run, noise: StepNoise, form: tuple[int, ...]) -> str:
     return f"gradient({names})" if noise.is_of_gradient else names
 
 
-def _sum(run: Run, name: str, expression: sympy.Expr) -> Observable:
+def running_sum(run: Run, name: str, expression: sympy.Expr) -> Observable:
     """The sum over the window, if a kernel is not kept long by it."""
     require(expression.count_ops() <= _MOST_OPERATIONS, "is a long formula")
-    return Observable(name, _text(expression), _window(run), "sum")
+    return Observable(name, _text(expression), window(run), "sum")
 
 
 def _text(expression: sympy.Expr) -> str:
@@ -262,7 +263,7 @@ def identities(run: Run) -> list[Prediction]:
 
 
 def _row(run: Run, one: _Martingale, names: Mapping[str, str]) -> Prediction:
-    start, stop = _window(run)
+    start, stop = window(run)
 
     def moment(statistic: str, name: str) -> Moment:
         return Moment(statistic, names[name], run.steps)
@@ -286,12 +287,12 @@ def _row(run: Run, one: _Martingale, names: Mapping[str, str]) -> Prediction:
 
 
 def _rates(run: Run) -> Observable:
-    return Observable("rates", "learning_rate*(t + 1)", _window(run), "sum")
+    return Observable("rates", "learning_rate*(t + 1)", window(run), "sum")
 
 
 def _of_rates(run: Run) -> Prediction:
     """Whether the rates are those of the schedule, at their steps: what theory knows without the steps."""
-    start, stop = _window(run)
+    start, stop = window(run)
     steps = np.arange(start, stop) + 1.0
     predicted = float(run.schedule.rates(run.steps)[start:stop] @ steps)
     return row(Moment("mean", name_of(run, _rates(run)), run.steps), predicted, "sum of rate*(t + 1)")

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sgdsim.base import budget
+from sgdsim.base.errors import InputError
+from sgdsim.formulas.formula import Formula
+from sgdsim.formulas.names import aliased
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, over, require
@@ -31,7 +34,6 @@ MOST_APART = 3
 MOST_VARIANCES = 5
 """Parameters of which each has at least a row of its variance."""
 
-_MOST_OPERATIONS = 2_000  # of a formula that is evaluated at each step
 _MOST_DIGITS = 17
 _RESOLUTION = {"mean": 0.02, "surplus": 0.01, "variance": 0.02, "product": 0.01}
 _HALF = Fraction(1, 2)
@@ -184,9 +186,19 @@ def _words(run: Run, noise: StepNoise, form: tuple[int, ...]) -> str:
 
 
 def running_sum(run: Run, name: str, expression: sympy.Expr) -> Observable:
-    """The sum over the window, if a kernel is not kept long by it."""
-    require(expression.count_ops() <= _MOST_OPERATIONS, "is a long formula")
-    return Observable(name, _text(expression), window(run), "sum")
+    """The sum of an expression over the last steps.
+
+    Raises
+    ------
+    NotApplicable
+        For what is too long for a formula.
+    """
+    text = _text(expression)
+    try:
+        Formula.parse(aliased(text))
+    except InputError as error:
+        raise NotApplicable(f"{name} is no formula: {error}") from None
+    return Observable(name, text, window(run), "sum")
 
 
 def _text(expression: sympy.Expr) -> str:

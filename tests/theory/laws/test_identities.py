@@ -175,3 +175,11 @@ def test_rows_without_replacement_leave_less_noise_in_a_batch() -> None:
 def test_it_says_where_it_does_not_apply(loss: Loss, optimizer: Optimizer, why: str) -> None:
     with pytest.raises(NotApplicable, match=why):
         find_law("identities").predictions([Run(loss, optimizer, Schedule("0.1"), {"u": 1.0}, 100, 10)])
+
+
+def test_what_is_too_long_for_a_formula_is_left_out() -> None:
+    formula = " + ".join(f"(u*{k}.5 - w)**4*c{k} + n{k}*w*u**2" for k in range(6))
+    loss = Loss(formula, ("u", "w"), {f"c{k}": 1.0 for k in range(6)}, {f"n{k}": NOISE["z"] for k in range(6)})
+    names = {one.name for one in find_law("identities").requirements(make_run(loss)).observables}
+    assert "kick_u" in names
+    assert "change_loss" not in names

@@ -76,20 +76,21 @@ def first_step(run: Run) -> Iterator[Prediction]:
     points, weights = start_points(run, _POINTS)
     batch, rate = batch_rule(run), float(run.schedule.rates(run.steps)[0])
     after, kicks = after_step(run.loss, run.optimizer, batch.gradient, rate, is_first=True)
-    noise = averaging(run.loss, batch.sources, kicks)
-    moved = [value - symbol for value, symbol in zip(after, run.loss.theta, strict=True)]
     theta = dict(zip(run.loss.parameters, points.T, strict=True))
-    values, errors = _expectations(noise, [*moved, *(value**2 for value in moved)], theta)
-    n = len(moved)
-    for name, start, first, second, off in zip(
-        run.loss.parameters, points.T, values, values[n:], errors[n:], strict=False
-    ):
-        centre = start @ weights
-        shift = float(first @ weights)
-        about = (second + 2.0 * (start - centre) * first + (start - centre) ** 2) @ weights
-        yield from _rows(
-            run, name, float(centre) + shift, shift, max(float(about) - shift**2, 0.0), float(off @ weights)
-        )
+    reasons: list[str] = []
+    for name, symbol, value in zip(run.loss.parameters, run.loss.theta, after, strict=True):
+        used = {one.name for one in value.free_symbols}
+        try:
+            noise = averaging(run.loss, [one for one in batch.sources if used.intersection(one.names)], kicks)
+            (first, second), (_, off) = _expectations(noise, [value - symbol, (value - symbol) ** 2], theta)
+        except NotApplicable as reason:
+            reasons.append(str(reason))
+            continue
+        start = theta[name]
+        centre, shift = float(start @ weights), float(first @ weights)
+        square = float((second + 2.0 * (start - centre) * first + (start - centre) ** 2) @ weights)
+        yield from _rows(run, name, centre + shift, shift, max(square - shift**2, 0.0), float(off @ weights))
+    require(len(reasons) < len(after), "; ".join(reasons))
 
 
 def _expectations(loss: Loss, values: list[sympy.Expr], theta: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

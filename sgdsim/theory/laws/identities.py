@@ -17,7 +17,7 @@ from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import aliased
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
-from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, over, require
+from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, require
 from sgdsim.theory.law import law, row
 from sgdsim.theory.methods.step_noise import StepNoise
 from sgdsim.theory.recorded_names import label_of, name_of
@@ -105,7 +105,7 @@ def _of_form(run: Run, noise: StepNoise, form: tuple[int, ...], of_variance: boo
     found = [_Martingale(first, "mean", "" if of_variance else f"mean kick of {words}, in std")]
     if spread == 0:
         return []
-    words = f"variance of kicks of {words} over theory's"
+    words = f"unexplained part of the variance of kicks of {words}"
     if spread == 1:
         found.append(_Martingale(first, "variance", words))
     elif spread is not None and all(noise.has_fourth_moments(i) for i in form):
@@ -139,7 +139,7 @@ def _of_pair(run: Run, noise: StepNoise, i: int, j: int) -> list[_Martingale]:
         return []
     units = [sympy.sqrt(noise.kick_covariance(k, k)) if _is_coin(run, (k,)) else sympy.Integer(1) for k in (i, j)]
     product = first * second - noise.kick_covariance(i, j) / sympy.Mul(*units)
-    words = f"correlation of kicks of {_words(run, noise, (i,))}, {_words(run, noise, (j,))} less theory's"
+    words = f"unexplained correlation of kicks of {_words(run, noise, (i,))}, {_words(run, noise, (j,))}"
     labels = [_label(run, (k,)) for k in (i, j)]
     observable = running_sum(run, f"kick_{'_'.join(labels)}", product)
     return [_Martingale(observable, "product", words, tuple(f"kick_{label}" for label in labels))]
@@ -220,9 +220,9 @@ def _quotient(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     return np.asarray(above / below)
 
 
-def _as_variance(surplus: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """The measured variance of kicks over that of theory, from their difference and the measured one."""
-    return np.asarray(variance / (variance - surplus))
+def _beyond(expected: float, variance: np.ndarray) -> np.ndarray:
+    """What is more than expected, in parts of what is measured."""
+    return np.asarray(1.0 - expected / variance)
 
 
 def _as_correlation(surplus: np.ndarray, *deviations: np.ndarray) -> np.ndarray:
@@ -284,14 +284,14 @@ def _row(run: Run, one: _Martingale, names: Mapping[str, str]) -> Prediction:
     if one.kind == "mean":
         measure = Function("mean over std", _quotient, (own, moment("std", one.observable.name)))
     elif one.kind == "surplus":
-        measure = Function("variance ratio", _as_variance, (own, *(moment("variance", kick) for kick in one.others)))
+        measure = Function("surplus", _quotient, (own, *(moment("variance", kick) for kick in one.others)))
     elif one.kind == "variance":
-        measure = Function("variance ratio", partial(over, stop - start), (moment("variance", one.observable.name),))
+        measure = Function("surplus", partial(_beyond, stop - start), (moment("variance", one.observable.name),))
     else:
         measure = Function("correlation", _as_correlation, (own, *(moment("std", kick) for kick in one.others)))
     return row(
         measure,
-        0.0 if one.kind in ("mean", "product") else 1.0,
+        0.0,
         one.quantity,
         resolution=_RESOLUTION[one.kind],
         conditions=f"steps {start + 1} to {stop}",

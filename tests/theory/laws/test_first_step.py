@@ -63,3 +63,12 @@ def test_where_it_does_not_apply_it_says_why() -> None:
         )
     with pytest.raises(NotApplicable, match="no fourth moment"):
         find_law("first-step").predictions([make_run(LOSS, initial={"u": Noise.parse("student_t:3"), "w": 0.0})])
+
+
+def test_a_parameter_is_told_of_though_the_noise_of_another_is_too_much() -> None:
+    noise = {"n": Noise.parse("uniform:-1,1")}
+    loss = Loss("u**2/2 + w**2/2 + n*sin(w)", ("u", "w"), noise=noise)
+    run = make_run(loss, optimizer=Optimizer("adam", batch_size=4), rate="0.05", steps=2)
+    (row,) = verdicts(run, "first-step")
+    assert row.quantity == "mean(u) after the first step"
+    assert row.predicted == pytest.approx(1.0 - 0.05)

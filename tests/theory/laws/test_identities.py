@@ -63,10 +63,10 @@ def test_the_rows_of_a_table_are_few() -> None:
     rows = verdicts(RUNS["wells"], "identities")
     assert [row.quantity for row in rows] == [
         "mean kick of u, in std",
-        "variance of kicks of u over theory's",
+        "unexplained part of the variance of kicks of u",
         "mean kick of w, in std",
-        "variance of kicks of w over theory's",
-        "correlation of kicks of u, w less theory's",
+        "unexplained part of the variance of kicks of w",
+        "unexplained correlation of kicks of u, w",
         "unexplained change of u^2, in std",
         "unexplained change of w^2, in std",
         "unexplained change of the loss, in std",
@@ -81,29 +81,29 @@ FAULTS = {
     "variance of normal noise 3 % off": (
         RUNS["wells"],
         make_run(wells(z="normal:0,1.0148891565")),
-        "variance of kicks of u over theory's",
+        "unexplained part of the variance of kicks of u",
     ),
     "variance of multiplicative noise 3 % off": (
         RUNS["wells"],
         make_run(wells(n="laplace:0,0.5074445782")),
-        "variance of kicks of w over theory's",
+        "unexplained part of the variance of kicks of w",
     ),
     "variance of batches 3 % off under adam": (
         make_run(wells(), optimizer=Optimizer("adam", batch_size=2), rate="0.05"),
         make_run(wells(z="normal:0,1.0148891565"), optimizer=Optimizer("adam", batch_size=2), rate="0.05"),
-        "variance of kicks of gradient(u) over theory's",
+        "unexplained part of the variance of kicks of gradient(u)",
     ),
     "variance of a sign 3 % off": (
         RUNS["signs"],
         make_run(
             wells(z="table:-1.0148891565@0.5,1.0148891565@0.5"), optimizer=Optimizer("signsgd"), rate="linear:0.05"
         ),
-        "variance of kicks of gradient(u) over theory's",
+        "unexplained part of the variance of kicks of gradient(u)",
     ),
     "noise correlated at 0.1": (
         RUNS["wells"],
         make_run(wells(CORRELATED)),
-        "correlation of kicks of u, w less theory's",
+        "unexplained correlation of kicks of u, w",
     ),
     "a batch mean that is a sum": (
         RUNS["decay and batches"],

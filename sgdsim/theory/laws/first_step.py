@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sgdsim.base.errors import InputError
+from sgdsim.formulas import evaluation
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
 from sgdsim.model.observables import Observable
@@ -21,6 +22,7 @@ from sgdsim.theory.methods.step_formula import after_step
 from sgdsim.theory.methods.step_noise import averaging
 from sgdsim.theory.quadrature import nested
 from sgdsim.theory.quadrature.expectation import Expected
+from sgdsim.theory.quadrature.rules import Level
 from sgdsim.theory.recorded_names import label_of, name_of
 
 if TYPE_CHECKING:
@@ -80,9 +82,13 @@ def first_step(run: Run) -> Iterator[Prediction]:
     reasons: list[str] = []
     for name, symbol, value in zip(run.loss.parameters, run.loss.theta, after, strict=True):
         used = {one.name for one in value.free_symbols}
+        sources = [one for one in batch.sources if used.intersection(one.names)]
         try:
-            noise = averaging(run.loss, [one for one in batch.sources if used.intersection(one.names)], kicks)
-            (first, second), (_, off) = _expectations(noise, [value - symbol, (value - symbol) ** 2], theta)
+            moved = [value - symbol, (value - symbol) ** 2]
+            if all(one.is_discrete for one in sources) and not kicks:
+                (first, second), off = _sums(run.loss, sources, moved, theta), np.zeros_like(weights)
+            else:
+                (first, second), (_, off) = _expectations(averaging(run.loss, sources, kicks), moved, theta)
         except NotApplicable as reason:
             reasons.append(str(reason))
             continue
@@ -91,6 +97,17 @@ def first_step(run: Run) -> Iterator[Prediction]:
         square = float((second + 2.0 * (start - centre) * first + (start - centre) ** 2) @ weights)
         yield from _rows(run, name, centre + shift, shift, max(square - shift**2, 0.0), float(off @ weights))
     require(len(reasons) < len(after), "; ".join(reasons))
+
+
+def _sums(
+    loss: Loss, sources: list[nested.Source], values: list[sympy.Expr], theta: dict[str, np.ndarray]
+) -> list[np.ndarray]:
+    """Means over discrete noise, one for each point of the start."""
+    found = nested.nodes(sources, [], {**loss.constants, **theta}, Level(1))
+    axes = tuple(range(1, len(sources) + 1))
+    points = len(next(iter(theta.values())))
+    weighted = [np.asarray(value * found.weights) for value in evaluation.evaluate(values, found.values)]
+    return [np.broadcast_to(one.sum(axis=axes), points) for one in weighted]
 
 
 def _expectations(loss: Loss, values: list[sympy.Expr], theta: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

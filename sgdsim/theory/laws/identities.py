@@ -90,11 +90,10 @@ def _makers(run: Run, noise: StepNoise) -> Iterator[Callable[[], list[_Martingal
         yield partial(_of_form, run, noise, form, of_variance=True)
     for i, j in itertools.combinations(range(n), 2) if n <= MOST_APART else ():
         yield partial(_of_pair, run, noise, i, j)
-    if noise.is_memoryless:
-        for form in forms:
-            yield partial(_of_square, run, noise, form)
-        if run.loss.formula:
-            yield partial(_of_loss, run, noise)
+    for form in forms:
+        yield partial(_of_square if noise.is_memoryless else _of_drive, run, noise, form)
+    if noise.is_memoryless and run.loss.formula:
+        yield partial(_of_loss, run, noise)
 
 
 def _of_form(run: Run, noise: StepNoise, form: tuple[int, ...], of_variance: bool = False) -> list[_Martingale]:
@@ -157,6 +156,18 @@ def _of_square(run: Run, noise: StepNoise, form: tuple[int, ...]) -> list[_Marti
     words = f"{run.loss.parameters[form[0]]}^2" if len(form) == 1 else "|theta|^2"
     observable = running_sum(run, f"change_{label}_squared", sympy.Add(*parts))
     return [_Martingale(observable, "mean", f"unexplained change of {words}, in std")]
+
+
+def _of_drive(run: Run, noise: StepNoise, form: tuple[int, ...]) -> list[_Martingale]:
+    """Parameters times the kicks of their gradient: the same of steps whose mean is not known."""
+    import sympy
+
+    products = [run.loss.theta[i] * noise.kicks[i] for i in form if noise.kick_covariance(i, i) != 0]
+    if not products:
+        return []
+    name = run.loss.parameters[form[0]] if len(form) == 1 else "theta"
+    observable = running_sum(run, f"drive_{_label(run, form)}", sympy.Add(*products))
+    return [_Martingale(observable, "mean", f"mean of {name}*kick of {_words(run, noise, form)}, in std")]
 
 
 def _of_loss(run: Run, noise: StepNoise) -> list[_Martingale]:
@@ -252,7 +263,8 @@ def identities(run: Run) -> list[Prediction]:
 
     - f = theta_i: the mean kick;
     - the mean of ``d_i^2 - V_ii`` and ``d_i*d_j - V_ij``: variance and correlation of the kicks;
-    - f = theta_i^2 and the population loss, in which it shows whether noise knows of the state that it meets.
+    - f = theta_i^2 and the population loss, in which it shows whether noise knows of the state that it meets; of steps
+      whose mean is not known, theta_i times the kick.
 
     An optimizer with a memory, with noise of its own, or one that is not linear in the gradient, has kicks of the
     gradient of the batch in place of d. The rates are held against the schedule itself, at their steps. All sums are

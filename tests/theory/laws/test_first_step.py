@@ -72,3 +72,13 @@ def test_a_parameter_is_told_of_though_the_noise_of_another_is_too_much() -> Non
     (row,) = verdicts(run, "first-step")
     assert row.quantity == "mean(u) after the first step"
     assert row.predicted == pytest.approx(1.0 - 0.05)
+
+
+def test_batches_of_signs_are_summed_over() -> None:
+    loss = Loss("1 - cos(u) + z*u", ("u",), noise={"z": Noise.parse("rademacher")})
+    run = make_run(loss, optimizer=Optimizer("rmsprop", batch_size=2), rate="0.01", steps=2)
+    mean, variance = verdicts(run, "first-step")
+    assert "disagrees" not in {mean.verdict, variance.verdict}
+    # A gradient g makes a step of eta*g/sqrt(0.01*g^2); its signs are those of sin(1) + {-1, 0, 0, 1}.
+    assert mean.predicted == pytest.approx(1.0 - 0.1 * 0.5, rel=1e-6)
+    assert variance.predicted == pytest.approx(0.01 * 0.75, rel=1e-6)

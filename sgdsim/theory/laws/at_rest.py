@@ -111,7 +111,7 @@ def at_rest(run: Run) -> Iterator[Prediction]:
     yield row(
         Function("balance", _over, (taken, added)),
         1.0,
-        "virial: what slopes take from squares over what noise adds",
+        "virial ratio",
         resolution=_RESOLVED,
         conditions=f"steps {start + 1} to {stop}",
         assumes=tuple(conditions),

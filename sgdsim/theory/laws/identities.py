@@ -224,7 +224,7 @@ def _text(expression: sympy.Expr) -> str:
 
 def _records(run: Run) -> Recorder:
     found = dict.fromkeys(one.observable for one in _martingales(run))
-    return Recorder(observables=(*found, _rates(run)) if found else ())
+    return Recorder(observables=(*found, _rates(run)[0]) if found else ())
 
 
 def _quotient(above: np.ndarray, below: np.ndarray) -> np.ndarray:
@@ -310,13 +310,15 @@ def _row(run: Run, one: _Martingale, names: Mapping[str, str]) -> Prediction:
     )
 
 
-def _rates(run: Run) -> Observable:
-    return Observable("rates", "learning_rate*(t + 1)", window(run), "sum")
+def _rates(run: Run) -> tuple[Observable, str]:
+    """The rates with the steps that they are of, unless t is a name of the loss; what is summed, for people."""
+    formula = "learning_rate" if "t" in run.loss.namespace_names else "learning_rate*(t + 1)"
+    return Observable("rates", formula, window(run), "sum"), formula.replace("learning_rate", "rate")
 
 
 def _of_rates(run: Run) -> Prediction:
     """Whether the rates are those of the schedule, at their steps: what theory knows without the steps."""
-    start, stop = window(run)
-    steps = np.arange(start, stop) + 1.0
-    predicted = float(run.schedule.rates(run.steps)[start:stop] @ steps)
-    return row(Moment("mean", name_of(run, _rates(run)), run.steps), predicted, "sum of rate*(t + 1)")
+    (start, stop), (observable, words) = window(run), _rates(run)
+    rates = run.schedule.rates(run.steps)[start:stop]
+    predicted = rates.sum() if words == "rate" else rates @ (np.arange(start, stop) + 1.0)
+    return row(Moment("mean", name_of(run, observable), run.steps), float(predicted), f"sum of {words}")

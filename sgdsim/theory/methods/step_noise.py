@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING
 from sgdsim.base import budget
 from sgdsim.base.errors import InputError
 from sgdsim.formulas.expansion import expanded, terms
-from sgdsim.formulas.names import STEP_NAMES
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
 from sgdsim.model.run import Run
@@ -76,8 +75,8 @@ class StepNoise:
             run.optimizer.sampling != "epoch",
             "the batches of an epoch depend on each other: what a step does is not known from its state alone",
         )
-        taken = sorted(run.loss.namespace_names & STEP_NAMES)
-        require(not taken, f"{', '.join(taken)} has another meaning in the loss than in a step")
+        taken = "learning_rate" in run.loss.namespace_names
+        require(not taken, "learning_rate is a name of the loss, and the mean of a step needs that of the step")
         require(run.loss.random or run.optimizer.rule.kick, "there is no noise")
         require(not run.optimizer.rule.population or run.optimizer.rule.kick, "the optimizer draws no noise")
         assert self.slopes  # refuses those without closed form

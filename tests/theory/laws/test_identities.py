@@ -168,7 +168,7 @@ def test_rows_without_replacement_leave_less_noise_in_a_batch() -> None:
     [
         (Loss("u**2/2", ("u",)), Optimizer(), "there is no noise"),
         (Loss("(u - z)**2", ("u",), noise={"z": NOISE["z"]}), Optimizer("gradient_descent"), "draws no noise"),
-        (Loss("t*u*z", ("u",), {"t": 1.0}, {"z": NOISE["z"]}), Optimizer(), "t has another meaning"),
+        (Loss("learning_rate*u*z", ("u",), {"learning_rate": 1.0}, NOISE), Optimizer(), "is a name of the loss"),
         (Loss("exp(u*z)", ("u",), noise={"z": NOISE["z"]}), Optimizer(), "the mean gradient has no closed form"),
     ],
 )
@@ -183,3 +183,11 @@ def test_what_is_too_long_for_a_formula_is_left_out() -> None:
     names = {one.name for one in find_law("identities").requirements(make_run(loss)).observables}
     assert "kick_u" in names
     assert "change_loss" not in names
+
+
+def test_a_loss_may_have_a_t_of_its_own() -> None:
+    run = make_run(Loss("t*u**2/2 + z*u", ("u",), {"t": 1.0}, {"z": NOISE["z"]}), rate="linear:0.1")
+    rows = verdicts(run, "identities")
+    assert not accused(rows)
+    assert rows[-1].quantity == "sum of rate"
+    assert rows[-1].predicted == pytest.approx(0.65)

@@ -13,6 +13,7 @@ from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.prediction import NotApplicable
+from sgdsim.simulation.run_loop import simulate_runs
 from sgdsim.statistics.comparison import Comparison, compare
 from sgdsim.theory import find_law
 from tests.theory.laws.symmetry_runs import make_run, simulate, verdicts
@@ -191,3 +192,21 @@ def test_a_loss_may_have_a_t_of_its_own() -> None:
     assert not accused(rows)
     assert rows[-1].quantity == "sum of rate"
     assert rows[-1].predicted == pytest.approx(0.65)
+
+
+def test_rounding_accuses_nobody() -> None:
+    """Labels of two classes that are as frequent: the squares of the kicks are the same but for rounding."""
+    data = Data({"y": (0.0, 1.0, 1.0, 0.0)})
+    loss = Loss("softplus(u) - y*u", ("u",), data=data)
+    run = Run(loss, Optimizer(), Schedule("0.1"), {"u": 0.4}, 2048, 10)
+    law = find_law("identities")
+    run = replace(run, recorder=law.requirements(run))
+
+    def table(told: Loss) -> dict[str, str]:
+        found = compare(simulate_runs([replace(run, loss=told)], scenario="", device="python"), law.predictions([run]))
+        return {row.quantity: row.verdict for row in found}
+
+    quantity = "unexplained part of the variance of kicks of u"
+    assert table(loss)[quantity] != "disagrees"
+    wrong = replace(loss, data=Data({"y": (0.0, 1.03, 1.03, 0.0)}))
+    assert table(wrong)[quantity] == "disagrees"

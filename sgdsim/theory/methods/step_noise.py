@@ -64,7 +64,7 @@ class StepNoise:
     >>> loss = Loss("a*x**2/2 + s*z*x**2/2", ("x",), {"a": 1.0, "s": 0.5}, {"z": Noise.parse("normal")})
     >>> noise = StepNoise(Run(loss, Optimizer(batch_size=2), Schedule("0.1"), {"x": 1.0}, 100, 10))
     >>> noise.kicks, noise.kick_covariance(0, 0)
-    ((learning_rate*(a*x) - x + next(x),), learning_rate**2*(s**2*x**2)/2)
+    ((a*learning_rate*x + next(x) - x,), learning_rate**2*s**2*x**2/2)
     """
 
     run: Run

@@ -187,7 +187,7 @@ def _is_coin(run: Run, form: tuple[int, ...]) -> bool:
     used = set[str]().union(*({symbol.name for symbol in loss.gradient[i].free_symbols} for i in form))
     noise, is_single = [loss.noise[name] for name in used & set(loss.noise)], run.optimizer.batch_size == 1
     shares = [[share for _, share in one.atoms()] for one in noise]
-    return is_single and not run.optimizer.rule.kick and not used & set(loss.columns) and shares == [[_HALF, _HALF]]
+    return is_single and not used & set(loss.columns) and shares == [[_HALF, _HALF]]
 
 
 def _label(run: Run, form: tuple[int, ...]) -> str:

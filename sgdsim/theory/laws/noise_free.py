@@ -73,7 +73,7 @@ def _slopes(run: Run) -> list[object]:
     """
     loss, rule = run.loss, run.optimizer.rule
     used = {symbol.name for slope in loss.gradient for symbol in slope.free_symbols} & set(loss.random)
-    require(not rule.kick and (rule.population or not used), "there is noise in the steps")
+    require(not rule.is_random and (rule.population or not used), "there is noise in the steps")
     require(run.steps <= MOST_STEPS, f"the path has {run.steps} steps, expected at most {MOST_STEPS}")
     require(not run.optimizer.preconditioner and not run.optimizer.metric, "holds without a matrix of learning rates")
     drawn = (start for start in run.initial.values() if isinstance(start, Noise))
@@ -102,11 +102,13 @@ def _moments(run: Run, slopes: list[object], count: int) -> dict[int, np.ndarray
     wanted = set(_steps(run))
     for t, rate in enumerate(rates):
         budget.check()
-        gradient = evaluation.evaluate(slopes, {**run.loss.constants, **theta})
+        shared = {"t": float(t), "learning_rate": float(rate)}
+        given = {name: {"theta": theta[name], **shared, **states[name]} for name in names}
+        at = {name: optimizer.point(values) for name, values in given.items()}
+        gradient = evaluation.evaluate(slopes, {**run.loss.constants, **at})
         for name, slope in zip(names, gradient, strict=True):
-            given = {"theta": theta[name], "gradient": slope, "t": float(t), "learning_rate": float(rate)}
             try:
-                after = optimizer.steps({**given, **states[name]})
+                after = optimizer.steps({**given[name], "gradient": slope})
             except FormulaError as error:
                 raise NotApplicable(f"a path leaves the numbers at step {t + 1}: {error}") from None
             theta[name] = np.asarray(after["theta"])

@@ -56,18 +56,17 @@ def after_step(
         values |= {**dict.fromkeys(state, sympy.Integer(0)), "t": sympy.Integer(0)}
         for name, text in optimizer.rule.scalars:
             values[name] = Formula.parse(text).expression(values)
-    theta, slope = sympy.Symbol("theta", real=True), sympy.Symbol("gradient", real=True)
-    direction, kick = sympy.Symbol("direction", real=True), sympy.Symbol("xi", real=True)
-    inner: dict[str, Any] = {**values, "theta": theta, "gradient": slope}
-    for name, text in optimizer.inner:
-        inner[name] = Formula.parse(text).expression(inner)
-    directions = [inner["direction"].xreplace({theta: x, slope: g}) for x, g in zip(loss.theta, gradient, strict=True)]
+    kicks = [sympy.Symbol(f"xi__{symbol.name}", real=True) for symbol in loss.theta]
+    several = []
+    for theta, slope, kick in zip(loss.theta, gradient, kicks, strict=True):
+        inner = {**values, "theta": theta, "gradient": slope, "xi": kick}
+        for name, text in optimizer.inner:
+            inner[name] = Formula.parse(text).expression(inner)
+        several.append(inner)
     matrix = optimizer.matrix(loss)
     if matrix is not None:
-        directions = list(matrix * sympy.Matrix(directions))
-    final = Formula.parse(optimizer.final).expression({**values, "theta": theta, "direction": direction, "xi": kick})
-    kicks = [sympy.Symbol(f"xi__{symbol.name}", real=True) for symbol in loss.theta]
-    after = tuple(
-        final.xreplace({theta: x, direction: d, kick: k}) for x, d, k in zip(loss.theta, directions, kicks, strict=True)
-    )
-    return after, kicks if kick in final.free_symbols else []
+        directions = matrix * sympy.Matrix([inner["direction"] for inner in several])
+        several = [{**inner, "direction": one} for inner, one in zip(several, directions, strict=True)]
+    after = tuple(Formula.parse(optimizer.final).expression(inner) for inner in several)
+    used = set[sympy.Symbol]().union(*(value.free_symbols for value in after))
+    return after, [kick for kick in kicks if kick in used]

@@ -77,8 +77,10 @@ class StepNoise:
         )
         taken = "learning_rate" in run.loss.namespace_names
         require(not taken, "learning_rate is a name of the loss, and the mean of a step needs that of the step")
-        require(run.loss.random or run.optimizer.rule.kick, "there is no noise")
-        require(not run.optimizer.rule.population or run.optimizer.rule.kick, "the optimizer draws no noise")
+        rule = run.optimizer.rule
+        require(not rule.point, f"{run.optimizer.name} takes its gradient elsewhere than at the parameters")
+        require(run.loss.random or rule.is_random, "there is no noise")
+        require(not rule.population or rule.is_random, "the optimizer draws no noise")
         assert self.slopes  # refuses those without closed form
 
     @property
@@ -89,7 +91,7 @@ class StepNoise:
     @property
     def is_of_gradient(self) -> bool:
         """Whether kicks are those of the gradient: of steps with a memory, and beside noise of the optimizer's own."""
-        return not self.is_memoryless or bool(self.run.optimizer.rule.kick)
+        return not self.is_memoryless or self.run.optimizer.rule.is_random
 
     @cached_property
     def rate(self) -> sympy.Symbol:

@@ -60,12 +60,13 @@ def simulate(run: Run, repeat: int = 1) -> Ensemble:
             break
         if step % repeat == 0:
             noise = {name: draws(one, rng, (optimizer.batch_size, n)) for name, one in loss.noise.items()}
-        gradients = [np.broadcast_to(g, (optimizer.batch_size, n)).mean(0) for g in _gradients(loss, values, noise)]
         rate = float(run.schedule.rates(run.steps)[step])
+        own = {name: {"theta": theta[name], "t": step, "learning_rate": rate, **states[name]} for name in theta}
+        at = {**fixed, **{name: optimizer.point(one) for name, one in own.items()}}
+        gradients = [np.broadcast_to(g, (optimizer.batch_size, n)).mean(0) for g in _gradients(loss, at, noise)]
         steps = []
         for name, gradient in zip(loss.parameters, gradients, strict=True):
-            given = {"theta": theta[name], "gradient": gradient, "t": step, "learning_rate": rate, **states[name]}
-            after = optimizer.steps(given)
+            after = optimizer.steps({**own[name], "gradient": gradient})
             states[name] = {state: after[state] for state in states[name]}
             steps.append((after["theta"] - theta[name]) / rate)
         moves = weights @ np.array(steps)

@@ -170,6 +170,7 @@ def test_rows_without_replacement_leave_less_noise_in_a_batch() -> None:
         (Loss("u**2/2", ("u",)), Optimizer(), "there is no noise"),
         (Loss("(u - z)**2", ("u",), noise={"z": NOISE["z"]}), Optimizer("gradient_descent"), "draws no noise"),
         (Loss("learning_rate*u*z", ("u",), {"learning_rate": 1.0}, NOISE), Optimizer(), "is a name of the loss"),
+        (Loss("(u - z)**2", ("u",), noise={"z": NOISE["z"]}), Optimizer("schedule_free_sgd"), "gradient elsewhere"),
         (Loss("exp(u*z)", ("u",), noise={"z": NOISE["z"]}), Optimizer(), "the mean gradient has no closed form"),
     ],
 )

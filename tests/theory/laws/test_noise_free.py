@@ -22,7 +22,7 @@ def rows(run):  # type: ignore[no-untyped-def]
     return {row.quantity: row.predicted for row in find_law("noise-free").predictions([run])}
 
 
-@pytest.mark.parametrize("name", [name for name, rule in OPTIMIZERS.items() if not rule.kick])
+@pytest.mark.parametrize("name", [name for name, rule in OPTIMIZERS.items() if not rule.is_random])
 def test_a_right_simulation_agrees_and_one_with_another_rate_does_not(name: str) -> None:
     run = make_run(LOSS, optimizer=Optimizer(name), rate="linear:0.1", trajectories=2048, recorder=Recorder(every=6))
     found = verdicts(run, "noise-free")

@@ -247,7 +247,7 @@ def _as_correlation(surplus: np.ndarray, *deviations: np.ndarray) -> np.ndarray:
     "identities",
     "exact identities of the noise of every step, for any loss, rate and start",
     source="re-derived; Dynkin's formula",
-    holds="any loss and optimizer whose mean gradient is a formula, but for shuffled epochs",
+    holds="any loss whose mean gradient is a formula and is taken at the parameters, but for shuffled epochs",
     records=_records,
     automatic=True,
     any_field=True,

@@ -35,6 +35,9 @@ MOST_VARIANCES = 5
 """Parameters of which each has at least a row of its variance."""
 
 _MOST_DIGITS = 17
+MOST_TOGETHER = 12
+"""Parameters of whose sum the variance is taken: it has a term for each pair."""
+
 _ROUNDING = {"float64": 1e-9, "float32": 1e-4}
 """Of all rows: the square of a kick may have one value but for rounding, of which no sample tells how large it is."""
 
@@ -125,6 +128,8 @@ def _kick(run: Run, noise: StepNoise, form: tuple[int, ...]) -> tuple[sympy.Expr
     import sympy
 
     kick = sympy.Add(*(noise.kicks[i] for i in form))
+    if len(form) > MOST_TOGETHER:
+        return kick, None
     try:
         spread = sympy.Add(*(noise.kick_covariance(i, j) for i in form for j in form))
     except NotApplicable:

@@ -160,6 +160,8 @@ class StepNoise:
 
         loss = self.run.loss
         budget.check()
+        many = terms(loss.gradient[i]) * terms(loss.gradient[j])
+        require(many <= MOST_TERMS, f"the covariance of the gradient has more than {MOST_TERMS} terms")
         try:
             second = loss.expectation(expanded(loss.gradient[i] * loss.gradient[j]))
             share = batch_share(self.run.optimizer, loss)

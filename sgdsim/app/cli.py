@@ -259,6 +259,11 @@ def info(file: str, digest: bool) -> None:
     _print("\n".join(texts))
 
 
+_no_symmetries = click.option(
+    "--no-symmetries", is_flag=True, help="Do not look for symmetries that the loss does not declare."
+)
+
+
 @main.command()
 @click.argument("loss", metavar="[LOSS|LAW]", required=False)
 @_options(
@@ -267,8 +272,9 @@ def info(file: str, digest: bool) -> None:
 )
 @click.option("--schedule", metavar="RATE", help="A learning rate, e.g. cosine:0.1,0.001, or file:FILE.")
 @_options("steps", steps={"meaning": "Of the schedule.", "default": "1000, or the length of its file"})
+@_no_symmetries
 @_reporting_errors
-def show(loss: str | None, schedule: str | None, steps: int | None, **options: Any) -> None:
+def show(loss: str | None, schedule: str | None, steps: int | None, *, no_symmetries: bool, **options: Any) -> None:
     """Print what follows from LOSS, its name or formula, the derivation of a LAW, and the rates of a schedule.
 
     Where every parameter has a --direction there need be no LOSS.
@@ -281,7 +287,7 @@ def show(loss: str | None, schedule: str | None, steps: int | None, **options: A
     if not is_loss and (schedule is None or any(options.values())):
         raise InputError("expected a loss, e.g. sgdsim show 'a*x**2/2 + z*x' --constant a=1 --noise z=normal")
     law = None if loss is None else describe_law(loss)
-    texts = [law or describe_loss(loss_of(loss, LAWS, **options))] if is_loss else []
+    texts = [law or describe_loss(loss_of(loss, LAWS, **options), not no_symmetries)] if is_loss else []
     texts += [] if schedule is None else [describe_schedule(schedule_of(schedule), steps)]
     _print("\n\n".join(texts))
 
@@ -296,9 +302,10 @@ def show(loss: str | None, schedule: str | None, steps: int | None, **options: A
     steps={"default": "1000"},
 )
 @click.option("--point", type=_Whole(), default=0, show_default=True, help="Of a sweep, the point to explain.")
+@_no_symmetries
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 @_reporting_errors
-def theory(subject: str | None, point: int, *, as_json: bool, **options: Any) -> None:
+def theory(subject: str | None, point: int, *, no_symmetries: bool, as_json: bool, **options: Any) -> None:
     """Print what theory says about a loss (its name or formula), a scenario, or a FILE that a run has written.
 
     Where every parameter has a --direction there need be no LOSS.
@@ -308,7 +315,7 @@ def theory(subject: str | None, point: int, *, as_json: bool, **options: Any) ->
 
     if subject is None and not options["directions"]:
         raise InputError("expected a loss, a scenario or a file, e.g. sgdsim theory 'a*x**2/2' --constant a=1")
-    sections = report_of(scenario_of(subject, **options), point)
+    sections = report_of(scenario_of(subject, **options), point, not no_symmetries)
     _print(to_json(sections) if as_json else to_text(sections))
 
 

@@ -14,6 +14,7 @@ from sgdsim.model.losses import CATALOGUE
 from sgdsim.model.noise import Noise
 from sgdsim.model.schedules import Schedule
 from sgdsim.model.symmetry import Symmetry
+from sgdsim.prediction import NotApplicable
 
 MAX_STEPS = 10**8
 """Of a schedule that is shown, all of whose rates are computed."""
@@ -41,8 +42,15 @@ def describe_law(id: str) -> str | None:
     return "\n".join(lines)
 
 
-def describe_loss(loss: Loss) -> str:
+def describe_loss(loss: Loss, find_symmetries: bool = True) -> str:
     """Everything about a loss that can be said without numbers for its parameters.
+
+    Parameters
+    ----------
+    loss
+        Which one.
+    find_symmetries
+        Whether to look for symmetries that it does not declare.
 
     Examples
     --------
@@ -83,6 +91,7 @@ def describe_loss(loss: Loss) -> str:
         "Hessian of the population loss": _unless_it_is_long(loss, lambda: _hessian(loss)) if loss.formula else [],
         "symmetries": [_symmetry(loss, symmetry) for symmetry in loss.symmetries],
         "charges": [f"{name} = {charge}" for name, charge in loss.charges.items()],
+        "symmetries that are not declared": list(_undeclared(loss)) if find_symmetries else [],
     }
     blocks = ["\n".join(about)]
     blocks += ["\n".join([f"{title}:", *(f"  {line}" for line in lines)]) for title, lines in sections.items() if lines]
@@ -132,6 +141,19 @@ def _symmetry(loss: Loss, symmetry: Symmetry) -> str:
     arrow = ": " if symmetry.is_continuous else " -> "
     moves = ", ".join(f"{name}{arrow}{value}" for name, value in loss.directions(symmetry).items())
     return f"{symmetry.name}, generator {moves}" if symmetry.is_continuous else f"{symmetry.name}, {moves}"
+
+
+def _undeclared(loss: Loss) -> Iterator[str]:
+    """Symmetries that are found, with their charges; nothing where none is, or where they cannot be looked for."""
+    from sgdsim.theory.methods.found_symmetries import undeclared
+
+    try:
+        found = undeclared(loss)
+    except NotApplicable:
+        return
+    for symmetry in found:
+        charge = loss.charge(symmetry)
+        yield _symmetry(loss, symmetry) + ("" if charge is None else f"; charge {charge}")
 
 
 def _arguments(name: str) -> str:

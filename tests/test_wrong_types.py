@@ -89,6 +89,7 @@ OF_THE_HOUSE = {
         "Optimizer": "steps",
         "Prediction": "nearest",
         "Recorder": "merge pairs record_steps",
+        "Report": "screen",
         "Scenario": "of recording",
         "Symmetry": "charge directions",
         "Variable": "at rows",
@@ -168,6 +169,7 @@ INSTANCES: dict[str, Callable[[], Any]] = {
     "Loss": _loss,
     "Noise": lambda: sgdsim.Noise.parse("normal"),
     "Optimizer": sgdsim.Optimizer,
+    "Report": lambda: Report("run.h5", "a", (), (), 0.001),
     "Schedule": lambda: sgdsim.Schedule("0.1"),
 }
 

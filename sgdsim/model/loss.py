@@ -15,10 +15,13 @@ from functools import cached_property
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from sgdsim.base import budget, take
 from sgdsim.base.errors import InputError, shortened, unknown_name
 from sgdsim.base.findings import found
 from sgdsim.formulas.expansion import TooManyTerms, bounded, expanded, terms
+from sgdsim.formulas.expressions import formula_text
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import STEP_NAMES, FormulaError, aliased, check_name, normal, normal_keys
 from sgdsim.formulas.vectors import base_name, coordinates, gather
@@ -48,13 +51,13 @@ class Loss:
     Parameters
     ----------
     formula
-        The loss of one sample; empty where every parameter has a direction.
+        The loss of one sample, a text or an expression of SymPy; empty where every parameter has a direction.
     parameters
         Coordinates in the user's order; a vector by its coordinates ``w[0]``, ``w[1]``, ….
     constants
-        Name to value.
+        Name to value; of a vector, a list or an array.
     noise
-        Name of each noise variable to its distribution; one independent draw each a sample.
+        Name of each noise variable to its distribution, ``"normal:0,0.5"``; one independent draw each a sample.
     definitions
         Named sub-formulas, in an order in which each refers to earlier ones only; a tuple is a vector.
     symmetries
@@ -78,7 +81,7 @@ class Loss:
 
     Examples
     --------
-    >>> loss = Loss("a*x**2/2 + s*z*x", ("x",), {"a": 2.0, "s": 0.1}, {"z": Noise.parse("normal")})
+    >>> loss = Loss("a*x**2/2 + s*z*x", ("x",), {"a": 2.0, "s": 0.1}, {"z": "normal"})
     >>> loss.gradient
     (a*x + s*z,)
     >>> loss.population
@@ -106,15 +109,15 @@ class Loss:
         take.settle(
             self,
             "loss",
-            formula=take.text,
+            formula=formula_text,
             parameters=take.each(take.text),
-            constants=take.by_name(take.number),
-            noise=take.by_name(take.of_kind(Noise, "a Noise, such as Noise.parse('normal')")),
+            constants=_constants,
+            noise=take.by_name(_written(Noise, "a distribution, such as 'normal' or Noise.parse('normal')")),
             definitions=take.by_name(_definition),
-            symmetries=take.each(take.of_kind(Symmetry, "a Symmetry, such as Symmetry.parse('sign:u')")),
-            data=take.optional(take.of_kind(Data, "a Data or None")),
+            symmetries=take.each(_written(Symmetry, "a symmetry, such as 'sign:u' or Symmetry.parse('sign:u')")),
+            data=_data,
             direction=take.by_name(_definition),
-            states=take.by_name(take.of_kind(State, "a State, such as State.parse('x; start=1')")),
+            states=take.by_name(_written(State, "a state, such as 'x; start=1' or State.parse('x; start=1')")),
             name=take.text,
             description=take.text,
             references=take.each(take.text),
@@ -655,7 +658,33 @@ class Loss:
 
 def _definition(value: Any, where: str) -> Definition:
     """A formula, or several that make a vector."""
-    return take.text(value, where) if isinstance(value, str) else take.each(take.text)(value, where)
+    several = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str)
+    return take.each(formula_text)(value, where) if several else formula_text(value, where)
+
+
+def _constants(value: Any, where: str) -> dict[str, int | float]:
+    """Numbers by name; a list or an array of numbers is a vector, ``w[0]``, ``w[1]``, …."""
+    found: dict[str, int | float] = {}
+    for name, one in take.by_name(take.anything)(value, where).items():
+        if isinstance(one, list | tuple) or (isinstance(one, np.ndarray) and one.ndim):
+            numbers = take.each(take.number)(one, f"{where}.{name}")
+            found |= zip(coordinates(name, len(numbers)), numbers, strict=True)
+        else:
+            found[name] = take.number(one, f"{where}.{name}")
+    return found
+
+
+def _written(kind: type[Noise] | type[State] | type[Symmetry], expected: str) -> take.Reader[Any]:
+    """A reader of what may also stand as text, ``normal:0,0.5``."""
+    read = take.of_kind(kind, expected)
+    return lambda value, where: kind.parse(value, where) if isinstance(value, str) else read(value, where)
+
+
+def _data(value: Any, where: str) -> Data | None:
+    """A data set, also one that is given as its columns."""
+    if isinstance(value, Mapping):
+        return Data(value)
+    return take.optional(take.of_kind(Data, "a Data, its columns by name, or None"))(value, where)  # type: ignore[no-any-return]
 
 
 def _parts(definition: Definition) -> tuple[str, ...]:

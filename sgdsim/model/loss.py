@@ -111,7 +111,7 @@ class Loss:
             "loss",
             formula=formula_text,
             parameters=take.each(take.text),
-            constants=_constants,
+            constants=constant_values,
             noise=take.by_name(_written(Noise, "a distribution, such as 'normal' or Noise.parse('normal')")),
             definitions=take.by_name(_definition),
             symmetries=take.each(_written(Symmetry, "a symmetry, such as 'sign:u' or Symmetry.parse('sign:u')")),
@@ -142,6 +142,14 @@ class Loss:
 
     def __hash__(self) -> int:
         return hash((self.formula, self.parameters))
+
+    def _repr_latex_(self) -> str:
+        """What a notebook shows: the loss of a sample, or the directions that take its place."""
+        from sympy import latex
+
+        rows = [rf"\ell = {latex(self.expression)}"] if self.formula else []
+        rows += [rf"d_{{{latex(self.symbols[name])}}} = {latex(rule)}" for name, rule in self.rules.items()]
+        return r"$\displaystyle " + r" \quad ".join(rows) + "$"
 
     def _check_direction(self, known: Iterable[str]) -> None:
         moved = set[str]()
@@ -662,7 +670,7 @@ def _definition(value: Any, where: str) -> Definition:
     return take.each(formula_text)(value, where) if several else formula_text(value, where)
 
 
-def _constants(value: Any, where: str) -> dict[str, int | float]:
+def constant_values(value: Any, where: str) -> dict[str, int | float]:
     """Numbers by name; a list or an array of numbers is a vector, ``w[0]``, ``w[1]``, …."""
     found: dict[str, int | float] = {}
     for name, one in take.by_name(take.anything)(value, where).items():
@@ -684,7 +692,7 @@ def _data(value: Any, where: str) -> Data | None:
     """A data set, also one that is given as its columns."""
     if isinstance(value, Mapping):
         return Data(value)
-    return take.optional(take.of_kind(Data, "a Data, its columns by name, or None"))(value, where)  # type: ignore[no-any-return]
+    return take.optional(take.of_kind(Data, "a Data, its columns by name, or None"))(value, where)
 
 
 def _parts(definition: Definition) -> tuple[str, ...]:

@@ -273,9 +273,9 @@ class Ensemble:
         """Hold it against the predictions of its scenario, see `sgdsim.app.workflow.compare_ensemble`."""
         return _of_the_app("compare_ensemble")(self, predictions)
 
-    def plot(self, kind: str | None = None, size: tuple[float, float] | None = None) -> Figure:
+    def plot(self, kind: str | None = None, size: tuple[float, float] | None = None, **looks: Any) -> Figure:
         """Draw it with the predictions of its scenario, see `sgdsim.app.workflow.plot_ensemble`."""
-        return _of_the_app("plot_ensemble")(self, kind, size)  # type: ignore[no-any-return]
+        return _of_the_app("plot_ensemble")(self, kind, size, **looks)  # type: ignore[no-any-return]
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -158,6 +158,12 @@ def _functions() -> dict[str, str]:
     return {usage: meanings.get(name, "of numbers, or of each coordinate") for name, usage in FUNCTIONS.items()}
 
 
+def _figures() -> dict[str, str]:
+    from sgdsim.plots.drawing import KINDS
+
+    return dict(KINDS)
+
+
 KINDS: dict[str, Callable[[], dict[str, str]]] = {
     "losses": _losses,
     "symmetries": _symmetries,
@@ -168,6 +174,7 @@ KINDS: dict[str, Callable[[], dict[str, str]]] = {
     "distributions": _distributions,
     "samplings": _samplings,
     "functions": _functions,
+    "figures": _figures,
 }
 
 

@@ -224,11 +224,28 @@ def compare(file: str, *, as_json: bool, all_rows: bool) -> None:
 @main.command()
 @click.argument("file")
 @click.option("-o", "--output", metavar="FIGURE", help="SVG, PNG or PDF file to write.  [default: FILE with .svg]")
-@click.option("--kind", metavar="NAME", help="density, moments, drift, sweep, order, schedule or trajectories.")
+@click.option("--kind", metavar="NAME", help="One of `sgdsim list figures`.  [default: what shows most]")
+@click.option("--only", multiple=True, metavar="NAME", help="Show this parameter or observable; may be repeated.")
+@click.option("--part", default="", metavar="NAME", help="Of a file with parts, draw this one.")
+@click.option("--no-theory", is_flag=True, help="Draw what was measured alone.")
+@click.option("--residuals", is_flag=True, help="Below, measured less predicted in standard errors.")
+@click.option("--style", default="paper", show_default=True, metavar="NAME", help="paper or talk.")
 @click.option("--size", metavar="WIDTHxHEIGHT", help="In inches, e.g. 7x5.  [default: by what is shown]")
 @click.option("--overwrite", is_flag=True, help="Replace an existing figure.")
 @_reporting_errors
-def plot(file: str, output: str | None, kind: str | None, size: str | None, overwrite: bool) -> None:
+def plot(
+    file: str,
+    output: str | None,
+    kind: str | None,
+    size: str | None,
+    *,
+    overwrite: bool,
+    only: tuple[str, ...],
+    part: str,
+    no_theory: bool,
+    residuals: bool,
+    style: str,
+) -> None:
     """Draw the ensemble in FILE with the predictions of its scenario, from the file alone."""
     from sgdsim.app.workflow import plot_file
     from sgdsim.ensemble import open_parts
@@ -236,8 +253,10 @@ def plot(file: str, output: str | None, kind: str | None, size: str | None, over
 
     inches = None if size is None else parse_size(size)
     chosen = "" if kind else ", chosen by what the file holds"
-    path = plot_file(file, output, kind, inches, overwrite)
-    kinds = dict.fromkeys(kind or choose_kind(ensemble) for ensemble in open_parts(file).values())
+    looks: dict[str, Any] = {"residuals": residuals, "only": only, "part": part, "style": style}
+    path = plot_file(file, output, kind, inches, overwrite, theory=not no_theory, **looks)
+    drawn = [ensemble for name, ensemble in open_parts(file).items() if name == part or not part]
+    kinds = dict.fromkeys(kind or choose_kind(ensemble) for ensemble in drawn)
     _print(f"{path}: {', '.join(kinds)}{chosen}")
 
 

@@ -18,7 +18,7 @@ from sgdsim import theory
 from sgdsim.app.flaws import known_flaw
 from sgdsim.base import take
 from sgdsim.base.budget import limited
-from sgdsim.base.errors import InputError, RunError, shortened
+from sgdsim.base.errors import InputError, RunError, shortened, unknown_name
 from sgdsim.base.files import about, check_output
 from sgdsim.base.findings import found
 from sgdsim.base.html import html_table
@@ -37,6 +37,8 @@ from sgdsim.theory.methods.stability import instabilities
 if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
+
+    from sgdsim.plots.subject import Subject
 
 _MOST_WARNINGS = 10  # of one kind, and
 _MOST_LISTED = 20  # points of a sweep in each: there may be 100,000
@@ -308,6 +310,12 @@ def plot_file(
     kind: str | None = None,
     size: tuple[float, float] | None = None,
     overwrite: bool = False,
+    *,
+    residuals: bool = False,
+    only: Sequence[str] = (),
+    part: str = "",
+    theory: bool = True,
+    style: str = "paper",
 ) -> Path:
     """Draw the ensemble in a file with the predictions of its scenario, from the file alone.
 
@@ -323,6 +331,16 @@ def plot_file(
         Width and height in inches; None for one that goes with what is shown.
     overwrite
         Whether an existing figure may be replaced.
+    residuals
+        Whether what is measured less what is predicted stands below.
+    only
+        Parameters and observables to show; none for all.
+    part
+        Of a file with parts, the one to draw; all by default.
+    theory
+        Whether what is predicted is drawn.
+    style
+        ``paper`` or ``talk``, see `sgdsim.plots.drawing.draw`.
 
     Returns
     -------
@@ -349,28 +367,42 @@ def plot_file(
     from sgdsim.plots import drawing
 
     drawing.require_matplotlib()
-    drawing.checked_kind(take.optional(take.text)(kind, "kind"))
-    size = drawing.checked_size(size)
-    overwrite = take.flag(overwrite, "overwrite")
+    kind = drawing.checked_kind(take.optional(take.text)(kind, "kind"))
+    size, style = drawing.checked_size(size), drawing.checked_style(style)
+    overwrite, residuals = take.flag(overwrite, "overwrite"), take.flag(residuals, "residuals")
+    theory, part = take.flag(theory, "theory"), take.text(part, "part")
+    only = take.each(take.text)(only, "only")
     with about(take.path(path, "path")):
-        opened = _opened(path)
+        opened = [one for one in _opened(path) if not part or one[1].part == part]
+        if not opened:
+            raise InputError(f"--part: {unknown_name('part', part, [name for name in open_parts(path) if name])}")
     target = Path(path).with_suffix(".svg") if output is None else Path(take.path(output, "output"))
     drawing.checked_suffix(target)
     check_output(target if output is None else output, overwrite, [path])
     with about(path):
-        figure = drawing.draw_parts(_to_draw(opened, kind), kind, size, float(opened[0][1].data["alpha"]))
+        shown = {one.part: _subject(ensemble, one, kind, only, theory) for ensemble, one in opened}
+        figure = drawing.draw_parts(shown, kind, size, residuals=residuals, style=style)
         drawing.save_figure(figure, target)  # where the texts of the file are drawn
     return target
 
 
-def plot_ensemble(ensemble: Ensemble, kind: str | None = None, size: tuple[float, float] | None = None) -> Figure:
+def plot_ensemble(
+    ensemble: Ensemble,
+    kind: str | None = None,
+    size: tuple[float, float] | None = None,
+    *,
+    residuals: bool = False,
+    only: Sequence[str] = (),
+    theory: bool = True,
+    style: str = "paper",
+) -> Figure:
     """Draw an ensemble in memory with the predictions of its scenario, as `plot_file` draws one of a file.
 
     Parameters
     ----------
     ensemble
         Of a run or a whole sweep, one part.
-    kind, size
+    kind, size, residuals, only, theory, style
         As of `plot_file`.
 
     Raises
@@ -390,27 +422,33 @@ def plot_ensemble(ensemble: Ensemble, kind: str | None = None, size: tuple[float
     drawing.require_matplotlib()
     ensemble = take.of_kind(Ensemble, "an Ensemble")(ensemble, "ensemble")
     kind = drawing.checked_kind(take.optional(take.text)(kind, "kind"))
-    size = drawing.checked_size(size)
-    scenario = _scenario_of(ensemble)
-    shown = _to_draw([(ensemble, scenario)], kind)
-    return drawing.draw_parts(shown, kind, size, float(scenario.data["alpha"]))
+    size, style = drawing.checked_size(size), drawing.checked_style(style)
+    residuals, theory = take.flag(residuals, "residuals"), take.flag(theory, "theory")
+    subject = _subject(ensemble, _scenario_of(ensemble), kind, take.each(take.text)(only, "only"), theory)
+    return drawing.draw_parts({WHOLE: subject}, kind, size, residuals=residuals, style=style)
 
 
-def _to_draw(
-    opened: Sequence[tuple[Ensemble, Scenario]], kind: str | None
-) -> list[tuple[str, Ensemble, list[Prediction]]]:
-    """Name, ensemble and predictions of each part; those of laws also at the records on the way, where they show."""
-    from sgdsim.plots.along import predictions_along
+def _subject(
+    ensemble: Ensemble, scenario: Scenario, kind: str | None, only: Sequence[str], with_theory: bool
+) -> Subject:
+    """What is to be drawn of a part: its predictions, at the records on the way and in between where these show."""
+    from sgdsim.plots.along import predictions_along, predictions_on_the_way
+    from sgdsim.plots.between import predictions_between
     from sgdsim.plots.drawing import choose_kind
+    from sgdsim.plots.subject import Curves, Subject
 
-    shown = []
-    for ensemble, scenario in opened:
-        predictions, _ = _predictions(scenario)
-        if (kind or choose_kind(ensemble)) == "moments":
-            laws = [claim.source for claim in scenario.claims if isinstance(claim.source, theory.Law)]
-            predictions += predictions_along(laws, scenario.runs)
-        shown.append((scenario.part, ensemble, predictions))
-    return shown
+    alpha = float(scenario.data["alpha"])
+    if not with_theory:
+        return Subject(ensemble, (), alpha, only=only)
+    predictions, _ = _predictions(scenario)
+    shown, curves = kind or choose_kind(ensemble), Curves()
+    if shown == "moments":
+        laws = [claim.source for claim in scenario.claims if isinstance(claim.source, theory.Law)]
+        predictions += predictions_along(laws, scenario.runs)
+        curves = Curves(tuple(predictions_on_the_way(laws, scenario.runs)))
+    elif shown in ("sweep", "diagram"):
+        curves = predictions_between(scenario, over_both=shown == "diagram") or curves
+    return Subject(ensemble, tuple(predictions), alpha, curves, only)
 
 
 def _opened(path: str | Path) -> list[tuple[Ensemble, Scenario]]:

@@ -86,10 +86,10 @@ def _written(value: Any, where: str) -> Any:
     if isinstance(value, Noise | State):
         return str(value)
     if isinstance(value, Data):
-        return dict(value.columns)
+        value = value.columns
     if isinstance(value, Symmetry):
         kind = "generator" if value.generator else "image"
-        return {"name": value.name, kind: dict(getattr(value, kind))}
+        value = {"name": value.name, kind: getattr(value, kind)}
     if isinstance(value, Mapping):
         return {name: _written(one, f"{where}.{name}") for name, one in value.items()}
     if isinstance(value, list | tuple):

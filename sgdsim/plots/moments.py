@@ -78,7 +78,13 @@ def _panel(subject: Subject, key: Key, claims: Claims, points: Sequence[int], st
             parts.append(Line(at, predicted, label, "rival", joined=_is_dense(at, steps)))
             continue
         estimates = subject.at_steps(statistic, name, at, point)
-        parts.append(Line(at, predicted, label, "theory", styles[label], joined=_is_dense(at, steps)))
+        between = _between(subject, key, label, point)
+        if len(between) > len(at) > 1:
+            all_steps = {**between, **{int(step): value for step, value in zip(at, predicted, strict=True)}}
+            x = np.array(sorted(all_steps))
+            parts.append(Line(x, np.array([all_steps[step] for step in x.tolist()]), label, "theory", styles[label]))
+        else:
+            parts.append(Line(at, predicted, label, "theory", styles[label], joined=_is_dense(at, steps)))
         parts += _rivals(found, steps)
         line = styles[label] if several else None
         residuals.append(Residuals(at, deviations(estimates, predicted), points.index(point), line, freedom(estimates)))
@@ -92,6 +98,17 @@ def _panel(subject: Subject, key: Key, claims: Claims, points: Sequence[int], st
         x_scale="symlog" if _by_decades(steps) else "linear",
         y_scale=scale_for(shown),
     )
+
+
+def _between(subject: Subject, key: Key, label: str, point: int) -> dict[int, float]:
+    """What the same prediction says at steps that were not recorded."""
+    return {
+        moment.step: value
+        for prediction, moment, value in subject.claims(subject.curves.predictions)
+        if (moment.statistic, moment.observable) == key
+        and (moment.point or 0) == point
+        and prediction_label(prediction) == label
+    }
 
 
 def _rivals(found: Mapping[int, tuple[float, Rival | None]], steps: np.ndarray) -> Iterator[Line]:

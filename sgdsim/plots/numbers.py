@@ -20,7 +20,7 @@ MOST_NUMBERS = 8
 """In one panel, for their names to have room."""
 
 _NUMBERS = (Moment, Curve, Function, Correlation, PathMean)
-_DRAWN = {"moments": (Moment, Curve), "sweep": _NUMBERS}
+_DRAWN = {"moments": (Moment, Curve), "diagram": (Moment, Curve), "sweep": _NUMBERS}
 """By the panels of a kind; those of `order` draw what is of finite order."""
 
 

@@ -261,6 +261,21 @@ def plot(
 
 
 @main.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE…")
+@click.option("-o", "--output", default="report.html", show_default=True, metavar="PAGE", help="HTML file to write.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing page.")
+@_reporting_errors
+def report(files: tuple[str, ...], output: str, *, overwrite: bool) -> None:
+    """Write one page for the browser about FILES: what was simulated, verdicts, figures, and what repeats it."""
+    from sgdsim.app.html_report import write_report
+
+    reports = write_report(files, output, overwrite=overwrite)
+    rows = [row.outcome for one in reports.values() for row in one.comparisons]
+    wrong = rows.count("disagrees")
+    _print(f"{output}: {len(reports)} file{'s' if len(reports) > 1 else ''}, {len(rows)} rows, {wrong} disagree")
+
+
+@main.command()
 @click.argument("file")
 @click.option("--digest", is_flag=True, help="Print one sha256 over all variables and the scenario.")
 @_reporting_errors

@@ -234,6 +234,7 @@ def _command(example: str, **settings: Any) -> Callable[[Callable[..., Any]], cl
 @command_panel("Look at a file", commands=["compare", "plot", "report", "info"])
 @command_panel("Theory", commands=["show", "theory", "schedule"])
 @command_panel("This installation", commands=["list", "bench", "doctor"])
+@command_panel("Other simulators", commands=["suite"])
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print the version."
 )
@@ -469,6 +470,28 @@ def schedule(
     _print(describe_design(design, measured))
     if output is not None:
         _print(f"\n{plot_design(design, output, overwrite)}")
+
+
+@_command("sgdsim suite -o suite")
+@click.option("-o", "--output", metavar="FOLDER", help="Write the models and their exact moments here.")
+@click.option(
+    "--score", "results", metavar="FILE", shell_complete=completion.files, help="Hold this CSV file against them."
+)
+@click.option("--overwrite", is_flag=True, help="Replace files in the folder.")
+@_reporting_errors
+def suite(output: str | None, results: str | None, *, overwrite: bool) -> None:
+    """Write models with exact means and variances, for any simulator of SGD, or score the results of one."""
+    from sgdsim.app.suite import score, write_suite
+
+    if (output is None) == (results is None):
+        raise InputError("expected either --output FOLDER or --score FILE")
+    if output is not None:
+        _print(f"{output}: {write_suite(output, overwrite=overwrite)} models")
+    if results is not None:
+        found = score(results)
+        _print(found.table())
+        if not found.accepted:
+            sys.exit(1)
 
 
 @_command("sgdsim list losses", name="list")

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import sys
+import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -561,7 +562,7 @@ def _overrides(settings: tuple[str, ...], options: Mapping[str, Any]) -> dict[st
 
 def _show_comparison(file: str, *, as_json: bool = False, quiet: bool = False, all_rows: bool = False) -> None:
     """Print what the predictions come to; the exit code is the verdict."""
-    from sgdsim.app.workflow import compare_file
+    from sgdsim.app.workflow import available_laws, compare_file
 
     report = compare_file(file)
     if as_json:
@@ -572,6 +573,10 @@ def _show_comparison(file: str, *, as_json: bool = False, quiet: bool = False, a
         is_terminal = sys.stdout.isatty()
         width = shutil.get_terminal_size().columns if is_terminal else _COLUMNS
         _print_styled(report.screen(width, colour=is_terminal and not os.environ.get("NO_COLOR")))
+        if offered := available_laws(file):
+            names = (f"{id} (seconds)" if slow else id for id, slow in offered.items())
+            text = f"available with --predict: {', '.join(names)}"
+            _print("\n".join(textwrap.wrap(text, width, subsequent_indent="    ", break_on_hyphens=False)))
     if report.disagrees:
         sys.exit(1)
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sgdsim import theory
 from sgdsim.app.flaws import known_flaw
 from sgdsim.base import take
-from sgdsim.base.budget import limited
+from sgdsim.base.budget import OutOfTime, limited
 from sgdsim.base.errors import InputError, RunError, shortened, unknown_name
 from sgdsim.base.files import about, check_output
 from sgdsim.base.findings import found
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from sgdsim.plots.subject import Subject
 
+_MOMENT = 0.1  # seconds that a law has to show that it speaks of a run
 _MOST_WARNINGS = 10  # of one kind, and
 _MOST_LISTED = 20  # points of a sweep in each: there may be 100,000
 
@@ -248,6 +249,48 @@ def compare_file(path: str | Path) -> Report:
     """
     with about(take.path(path, "path")):
         return _compared(_opened(path), os.fspath(path))
+
+
+def available_laws(path: str | Path) -> dict[str, bool]:
+    """The laws that speak of the runs in a file but were not asked for, and whether they take long.
+
+    Of a sweep the first point is looked at. What is found is kept, so that it is free the next time.
+
+    Raises
+    ------
+    InputError
+        As `compare_file`.
+    """
+    with about(take.path(path, "path")):
+        scenarios = [_scenario_in(ensemble, part, path) for part, ensemble in open_parts(path).items()]
+        return {id: slow for one in scenarios for id, slow in _available(one)}
+
+
+def _available(scenario: Scenario) -> list[tuple[str, bool]]:
+    run = scenario.runs[0]
+    known = {claim.source.id for claim in scenario.claims}
+    laws = [law for id, law in theory.LAWS.items() if id not in known]
+    tables = {key: scenario.data[key] for key in ("optimizer", "record")}
+    settings = {key: value for key, value in scenario.data["run"].items() if key != "seed"}
+
+    def find() -> list[list[Any]]:
+        tried = ((law.id, _takes_long(law, run)) for law in laws)
+        return [[id, slow] for id, slow in tried if slow is not None]
+
+    question = ["available", run.loss.plain, tables, settings, sorted(known)]
+    return [(id, slow) for id, slow in found(question, find, [law.at_point for law in laws])]
+
+
+def _takes_long(law: theory.Law, run: Run) -> bool | None:
+    """Whether a law needs more than a moment for a run; None where it says nothing of it."""
+    raised = OutOfTime.raised
+    try:
+        wanted = law.requirements(run, _MOMENT)
+        rows, _ = law.evaluate([replace(run, recorder=run.recorder.merge(wanted))], _MOMENT)
+    except InputError:  # it would record something under a name that is taken
+        return None
+    slow = OutOfTime.raised > raised
+    return slow if slow or rows else None
 
 
 def compare_ensemble(ensemble: Ensemble, predictions: Sequence[str] = ()) -> Report:

@@ -88,7 +88,10 @@ def _latex(formula: str) -> str | None:
             last = max(int(one.partition("[")[2][:-1]) for one in elements if base_name(one) == vector)
             symbols[vector] = [sympy.Symbol(f"{{{_name(vector)}_{{{index}}}}}") for index in range(last + 1)]
         expression = Formula.parse(formula).expression(symbols)
-        printer = LatexPrinter({"fold_short_frac": True, "fold_frac_powers": True, "mul_symbol": r"\,"})
+        powers = (one for one in expression.atoms(sympy.Pow) if one.exp.could_extract_minus_sign())
+        # Over a number alone, a slash is clear: s/2*a is not s/(2*a).
+        short = all(one.base.is_number for one in powers)
+        printer = LatexPrinter({"fold_short_frac": short, "fold_frac_powers": True, "mul_symbol": r"\,"})
         printer._settings["symbol_names"] = {symbol: symbol.name for symbol in expression.free_symbols}
         text = printer.doprint(expression)
         MathTextParser("path").parse(f"${text}$")

@@ -86,7 +86,7 @@ OF_THE_HOUSE = {
         "states_in",
         "Noise": "draw",
         "Observable": "is_of_step",
-        "Optimizer": "steps",
+        "Optimizer": "point steps",
         "Prediction": "nearest",
         "Recorder": "merge pairs record_steps",
         "Report": "screen",

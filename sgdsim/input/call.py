@@ -13,7 +13,7 @@ from sgdsim.base.numbers import read_number
 from sgdsim.formulas.expressions import formula_text
 from sgdsim.formulas.vectors import base_name
 from sgdsim.model.data import Data
-from sgdsim.model.loss import Loss, constant_values
+from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
 from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Run
@@ -81,8 +81,6 @@ def _section(loss: Any) -> dict[str, Any]:
 
 def _written(value: Any, where: str) -> Any:
     """What a scenario would hold of a value that may be one of ours, or of SymPy."""
-    if where == "loss.constants" and isinstance(value, Mapping):
-        return constant_values(value, where)
     if isinstance(value, Noise | State):
         return str(value)
     if isinstance(value, Data):

@@ -304,7 +304,7 @@ class Ensemble:
         (1, 5, 1, 2)
         """
         names = [str(key) for key in self["parameter"]]
-        name = ",".join(split_names(normal(take.text(name, "parameter"))))
+        name = ",".join(split_names(normal(take.text(name, "name"))))
         places = [place for place, key in enumerate(names) if name in (key, base_name(key))]
         if not places:
             raise InputError(unknown_name("parameter", name, {*names, *map(base_name, names)}))

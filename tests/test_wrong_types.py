@@ -91,7 +91,7 @@ OF_THE_HOUSE = {
         "Recorder": "merge pairs record_steps",
         "Report": "screen",
         "Scenario": "of recording",
-        "Symmetry": "charge directions",
+        "Symmetry": "charge directions written_out",
         "Variable": "at rows",
     }.items()
     for method in methods.split()
@@ -183,6 +183,7 @@ EXAMPLES: dict[str, Callable[[], dict[str, Any]]] = {
     "Ensemble": lambda: {"variables": {}, "attributes": {}},
     "Ensemble.compare": lambda: {"predictions": ["mean(x) = 0"]},
     "Ensemble.mean": lambda: {"name": "x"},
+    "Ensemble.parameter": lambda: {"name": "x"},
     "Ensemble.open": lambda: {"path": "run.h5"},
     "Ensemble.save": lambda: {"path": "saved.h5", "overwrite": True},
     "Ensemble.select": lambda: {"point": 1},

@@ -86,7 +86,7 @@ def _written(value: Any, where: str) -> Any:
     if isinstance(value, Data):
         value = value.columns
     if isinstance(value, Symmetry):
-        kind = "generator" if value.generator else "image"
+        kind = next(kind for kind in ("generator", "image", "layers") if getattr(value, kind))
         value = {"name": value.name, kind: getattr(value, kind)}
     if isinstance(value, Mapping):
         return {name: _written(one, f"{where}.{name}") for name, one in value.items()}

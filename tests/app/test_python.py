@@ -72,6 +72,15 @@ def test_an_optimizer_is_a_text_or_a_table():
     assert numbers(simulate(momentum=0.5)) == numbers(simulate(optimizer="momentum:momentum=0.5"))
 
 
+def test_symmetries_and_states_may_be_objects():
+    own = {"constants": {"s": 0.5}, "initial": {"u": 1.6, "w": 0.5}, "noise": {"x": "rademacher", "e": "normal"}}
+    own |= {"define": {"y": "0.8*x + s*e"}, "observables": {"q": "charge(rescale)", "m": "trace"}}
+    loss, state = "(u*w*x - y)**2/2", "trace/2 + u; start=1"
+    written = numbers(simulate(loss, symmetry=["rescale:u:1,w:-1"], state={"trace": state}, **own))
+    objects = {"symmetry": [sgdsim.Symmetry.parse("rescale:u:1,w:-1")], "state": {"trace": sgdsim.State.parse(state)}}
+    assert numbers(simulate(loss, **objects, **own)) == written
+
+
 def test_data_may_be_arrays(tmp_path):
     rows = {"u": np.array([1.0, -1.0, 0.5], np.float32), "v": np.arange(3)}
     own = {"constants": None, "noise": None, "batch_size": 2, "sampling": "epoch"}

@@ -258,10 +258,10 @@ def scenario_data(*, settings: Sequence[str] = (), automatic: bool = True, **giv
     scenario, others = attempt_all(readers)
     beneath: dict[str, Any] = {}
     attempt_all(partial(toml.set_key, beneath, key, value) for key, value in others.items())
-    claims = _all_claims(beneath.pop("predict", []), scenario.pop("predict", []), automatic)
+    claims = all_claims(beneath.pop("predict", []), scenario.pop("predict", []), automatic)
     scenario = _merged(beneath, scenario) | ({"predict": claims} if claims != [] else {})
     if given.get("momentum") is not None:
-        scenario["optimizer"] = _heavy_ball(scenario["optimizer"])
+        scenario["optimizer"] = heavy_ball(scenario["optimizer"])
     _check_complete(scenario)
     order = ("title", "loss", "optimizer", "run", "record", "sweep", "predict")
     return {key: scenario[key] for key in sorted(scenario, key=lambda key: (*order, key).index(key))}
@@ -375,7 +375,7 @@ def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def _all_claims(asked: Any, own: Sequence[Mapping[str, Any]], automatic: bool) -> Any:
+def all_claims(asked: Any, own: Sequence[Mapping[str, Any]], automatic: bool) -> Any:
     """What ``--set`` and ``--predict`` ask for, and the laws that are tried on every run."""
     from sgdsim import theory
 
@@ -387,7 +387,7 @@ def _all_claims(asked: Any, own: Sequence[Mapping[str, Any]], automatic: bool) -
     return [*asked, *own, *laws]
 
 
-def _heavy_ball(optimizer: Mapping[str, Any]) -> dict[str, Any]:
+def heavy_ball(optimizer: Mapping[str, Any]) -> dict[str, Any]:
     """SGD that was given a momentum is the optimizer that has one; others have their own."""
     if optimizer.get("name", "sgd") != "sgd":
         return dict(optimizer)

@@ -15,11 +15,14 @@ from functools import cached_property
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from sgdsim.base import budget, take
 from sgdsim.base.errors import InputError, shortened, unknown_name
 from sgdsim.base.findings import found
 from sgdsim.formulas.arrays import Shape, Shapes, entries, filled, shape_of
 from sgdsim.formulas.expansion import TooManyTerms, bounded, expanded, terms
+from sgdsim.formulas.expressions import formula_text
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import STEP_NAMES, FormulaError, aliased, check_name, normal, normal_keys
 from sgdsim.formulas.vectors import array_of, assigned, base_name, coordinates, gather, shapes, spread
@@ -51,7 +54,7 @@ class Loss:
     Parameters
     ----------
     formula
-        The loss of one sample; empty where every parameter has a direction.
+        The loss of one sample, a text or an expression of SymPy; empty where every parameter has a direction.
     parameters
         Names in the user's order; ``w[3]`` and ``W[6,4]`` are a vector and a matrix, which are kept by coordinate,
         ``w[0]``, ``w[1]``, … and ``W[0,0]``, ``W[0,1]``, ….
@@ -59,8 +62,8 @@ class Loss:
         Name to value: a number, a list, a list of rows, or an array of NumPy's; or to a distribution, a grid or a
         `Listed`, which gives each trajectory its own. Kept by coordinate.
     noise
-        Name of each noise variable to its distribution; one independent draw each a sample, and for each coordinate of
-        ``x[4]``. Kept by coordinate.
+        Name of each noise variable to its distribution, ``"normal:0,0.5"``; one independent draw each a sample, and for
+        each coordinate of ``x[4]``. Kept by coordinate.
     definitions
         Named sub-formulas, in an order in which each refers to earlier ones only; a tuple is a vector.
     symmetries
@@ -86,7 +89,7 @@ class Loss:
 
     Examples
     --------
-    >>> loss = Loss("a*x**2/2 + s*z*x", ("x",), {"a": 2.0, "s": 0.1}, {"z": Noise.parse("normal")})
+    >>> loss = Loss("a*x**2/2 + s*z*x", ("x",), {"a": 2.0, "s": 0.1}, {"z": "normal"})
     >>> loss.gradient
     (a*x + s*z,)
     >>> loss.population
@@ -115,15 +118,15 @@ class Loss:
         take.settle(
             self,
             "loss",
-            formula=take.text,
+            formula=formula_text,
             parameters=take.each(take.text),
             constants=take.by_name(_constant),
-            noise=take.by_name(take.of_kind(Noise, "a Noise, such as Noise.parse('normal')")),
+            noise=take.by_name(_written(Noise, "a distribution, such as 'normal' or Noise.parse('normal')")),
             definitions=take.by_name(_definition),
-            symmetries=take.each(take.of_kind(Symmetry, "a Symmetry, such as Symmetry.parse('sign:u')")),
-            data=take.optional(take.of_kind(Data, "a Data or None")),
+            symmetries=take.each(_written(Symmetry, "a symmetry, such as 'sign:u' or Symmetry.parse('sign:u')")),
+            data=_data,
             direction=take.by_name(_definition),
-            states=take.by_name(take.of_kind(State, "a State, such as State.parse('x; start=1')")),
+            states=take.by_name(_written(State, "a state, such as 'x; start=1' or State.parse('x; start=1')")),
             name=take.text,
             description=take.text,
             references=take.each(take.text),
@@ -155,6 +158,14 @@ class Loss:
 
     def __hash__(self) -> int:
         return hash((self.formula, self.parameters))
+
+    def _repr_latex_(self) -> str:
+        """What a notebook shows: the loss of a sample, or the directions that take its place."""
+        from sympy import latex
+
+        rows = [rf"\ell = {latex(self.expression)}"] if self.formula else []
+        rows += [rf"d_{{{latex(self.symbols[name])}}} = {latex(rule)}" for name, rule in self.rules.items()]
+        return r"$\displaystyle " + r" \quad ".join(rows) + "$"
 
     @cached_property
     def shapes(self) -> dict[str, Shape]:
@@ -739,7 +750,21 @@ class Loss:
 
 def _definition(value: Any, where: str) -> Definition:
     """A formula, or several that make a vector."""
-    return take.text(value, where) if isinstance(value, str) else take.each(take.text)(value, where)
+    several = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str)
+    return take.each(formula_text)(value, where) if several else formula_text(value, where)
+
+
+def _written(kind: type[Noise] | type[State] | type[Symmetry], expected: str) -> take.Reader[Any]:
+    """A reader of what may also stand as text, ``normal:0,0.5``."""
+    read = take.of_kind(kind, expected)
+    return lambda value, where: kind.parse(value, where) if isinstance(value, str) else read(value, where)
+
+
+def _data(value: Any, where: str) -> Data | None:
+    """A data set, also one that is given as its columns."""
+    if isinstance(value, Mapping):
+        return Data(value)
+    return take.optional(take.of_kind(Data, "a Data, its columns by name, or None"))(value, where)
 
 
 def _constant(value: Any, where: str) -> Any:

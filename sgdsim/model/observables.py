@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from sgdsim.base import take
 from sgdsim.base.errors import InputError, unknown_name
+from sgdsim.formulas.expressions import formula_text
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import FUNCTIONS, OF_NAMES, STEP_NAMES, aliased, check_name, normal
 
@@ -96,7 +97,7 @@ class Observable:
             For a name or formula that cannot be used, or a window that is not two increasing step counts.
         """
         where = f"record.observables.{take.text(name, 'the name of an observable')}"
-        text = take.text(text, where)
+        text = formula_text(text, where)
         check_name(name, where=where)
         kind = next((kind for kind in _USAGE if re.search(rf"\b{kind}\s*\(", text)), None)
         if kind is None:

@@ -82,7 +82,13 @@ def _panel(subject: Subject, key: Key, claims: Claims, points: Sequence[int], st
             parts.append(Line(places, predicted, label, "rival", joined=dense))
             continue
         estimates = subject.at_steps(statistic, name, at, point)
-        parts.append(Line(places, predicted, label, "theory", styles[label], joined=dense))
+        between = _between(subject, key, label, point)
+        if len(between) > len(at) > 1:
+            all_steps = {**between, **{int(step): value for step, value in zip(at, predicted, strict=True)}}
+            x = np.array(sorted(all_steps))
+            parts.append(Line(x, np.array([all_steps[step] for step in x.tolist()]), label, "theory", styles[label]))
+        else:
+            parts.append(Line(places, predicted, label, "theory", styles[label], joined=dense))
         parts += _rivals(found, steps, partial(subject.along, point))
         line = styles[label] if several else None
         residuals.append(
@@ -98,6 +104,19 @@ def _panel(subject: Subject, key: Key, claims: Claims, points: Sequence[int], st
         x_scale="symlog" if _by_decades(subject.along(0, subject.record_steps[shown_records])) else "linear",
         y_scale=scale_for(shown),
     )
+
+
+def _between(subject: Subject, key: Key, label: str, point: int) -> dict[int, float]:
+    """What the same prediction says at steps that were not recorded; nothing where an axis is of times."""
+    if subject.has_swept_steps:
+        return {}
+    return {
+        moment.step: value
+        for prediction, moment, value in subject.claims(subject.curves.predictions)
+        if (moment.statistic, moment.observable) == key
+        and (moment.point or 0) == point
+        and prediction_label(prediction) == label
+    }
 
 
 def _rivals(

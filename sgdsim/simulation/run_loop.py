@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from sgdsim.base import take, toml
+from sgdsim.base import take
 from sgdsim.base.errors import InputError
 from sgdsim.base.memory import available_memory
 from sgdsim.ensemble import Ensemble
@@ -26,13 +26,8 @@ from sgdsim.kernels.plan import Plan
 from sgdsim.kernels.program import GROUPS, Program
 from sgdsim.kernels.workers import Workers
 from sgdsim.model import rare_events
-from sgdsim.model.loss import Loss
-from sgdsim.model.observables import Observable
-from sgdsim.model.optimizers import Optimizer
-from sgdsim.model.recorder import Autocorrelation, Drift, Recorder, binned
 from sgdsim.model.run import Run
-from sgdsim.model.schedules import Schedule
-from sgdsim.model.starts import Grid, Listed, Start, Stored, start_from
+from sgdsim.model.starts import Grid, Listed, Stored
 from sgdsim.simulation import control_weights as theory_of_controls
 from sgdsim.simulation import provenance
 from sgdsim.simulation.assembly import assemble
@@ -242,133 +237,6 @@ def output_bytes(runs: Sequence[Run]) -> int:
 def _index_dtype(largest: int) -> str:
     """Half the memory for what nearly always fits."""
     return "int32" if largest < 2**31 else "int64"
-
-
-def simulate(
-    loss: Loss,
-    optimizer: Optimizer | str | None = None,
-    *,
-    learning_rate: float | str,
-    initial: Mapping[str, Start | str | Sequence[float] | np.ndarray],
-    trajectories: int,
-    steps: int | None = None,
-    time: float | None = None,
-    seed: int = 0,
-    every: int | None = None,
-    records: int | None = None,
-    snapshots: Sequence[int | str] = (),
-    snapshot_trajectories: int | None = None,
-    observables: Mapping[str, str] | None = None,
-    histograms: Mapping[str, Sequence[float]] | None = None,
-    quantiles: Sequence[float] = (),
-    covariances: bool = False,
-    autocorrelations: Mapping[str, Autocorrelation] | None = None,
-    drifts: Mapping[str, Drift] | None = None,
-    controls: Sequence[str] = (),
-    antithetic: bool = False,
-    stop: Sequence[str] = (),
-    dtype: Any = "float64",
-    noise_dtype: Any = "float32",
-    threads: int | None = None,
-    device: str = "cpu",
-    progress: bool = False,
-) -> Ensemble:
-    """Simulate independent SGD trajectories of a loss.
-
-    Parameters
-    ----------
-    loss, optimizer
-        The dynamics; plain SGD with one sample a step by default, or any by its name.
-    learning_rate
-        A number, a named schedule ``"cosine:0.1,0.001"``, or a formula in ``t`` and ``N``.
-    initial
-        For each parameter a number, a distribution, ``"normal:1,0.1"``, a grid, ``"grid:-1,1"``, or an array of one
-        value a trajectory; likewise for a variable of the optimizer, ``"velocity(x)"``, which else starts at zero.
-    trajectories, steps, seed
-        How many, how long, and the 64 bits that all randomness follows from.
-    time
-        Instead of the steps, the sum of their learning rates, of which each is the same.
-    every, records, observables
-        Moments of all parameters, and of these formulas, are recorded every so many steps, or so many times.
-    snapshots, snapshot_trajectories
-        The parameters are kept after these steps, ``"final"`` for the last, of all trajectories or of the first ones.
-    histograms, quantiles
-        ``[low, high, bins]`` by name, or of two names, ``"u,w": [low, high, bins, low, high, bins]``; and which
-        quantiles are read off them.
-    covariances, autocorrelations, drifts, controls
-        As in `Recorder`.
-    antithetic
-        Whether the trajectories come in pairs with mirrored noise; their number is then even.
-    stop
-        Bounds, ``"x > 1"``: a trajectory ends when it has passed the first of them, and stays where it is.
-    dtype, noise_dtype
-        Of the state, and of the standard deviates: ``"float32"`` or `numpy.float32`, and likewise of 64 bits.
-    threads, device, progress
-        See `simulate_runs`.
-
-    Returns
-    -------
-    Ensemble
-        In memory; `Ensemble.save` writes it.
-
-    Raises
-    ------
-    InputError
-        For anything that cannot be simulated.
-
-    Examples
-    --------
-    >>> from sgdsim import Noise
-    >>> loss = Loss("a*x**2/2 + s*z*x", ("x",), {"a": 1.0, "s": 1.0}, {"z": Noise.parse("normal")})
-    >>> ensemble = simulate(loss, learning_rate=0.5, initial={"x": 0.0}, trajectories=10_000, steps=50)
-    >>> abs(float(ensemble["variance"][-1, 0]) - 1 / 3) < 0.02
-    True
-    """
-    number = take.as_number(learning_rate)
-    if number is None and not isinstance(learning_rate, str):
-        expected = "a finite number, or a schedule such as 'cosine:0.1,0.001'"
-        raise take.refused(learning_rate, "learning_rate", expected)
-    schedule = Schedule(take.text(learning_rate, "learning_rate") if number is None else repr(float(number)))
-    steps = _steps(steps, time, schedule)
-    recorder = Recorder(
-        every,
-        tuple(sorted({_step(step, steps) for step in take.each(take.anything)(snapshots, "snapshots")})),
-        tuple(Observable.parse(name, text) for name, text in _table(observables, "observables").items()),
-        {name: binned(numbers, f"histograms.{name}") for name, numbers in _table(histograms, "histograms").items()},
-        snapshot_trajectories,
-        tuple(take.each(take.number)(quantiles, "quantiles")),
-        covariances,
-        _table(autocorrelations, "autocorrelations"),
-        _table(drifts, "drifts"),
-        tuple(take.each(take.text)(controls, "controls")),
-        records,
-    )
-    table = take.by_name(take.anything)(initial, "initial")
-    starts = {name: start_from(start, f"initial.{name}") for name, start in table.items()}
-    ends = tuple(take.each(take.text)(stop, "stop"))
-    if not isinstance(optimizer, Optimizer):
-        optimizer = Optimizer("sgd" if optimizer is None else optimizer)
-    run = Run(
-        loss, optimizer, schedule, starts, trajectories, steps, seed, recorder, dtype, noise_dtype, antithetic, ends
-    )
-    return simulate_runs([run], scenario=toml.dumps(run.describe()), threads=threads, device=device, progress=progress)
-
-
-def _steps(steps: Any, time: Any, schedule: Schedule) -> int:
-    """How many, of which one says so."""
-    if (steps is None) == (time is None):
-        raise InputError("steps: expected it or time, the sum of the learning rates")
-    return take.whole(steps, "steps") if time is None else schedule.steps_in(take.number(time, "time"))
-
-
-def _table(given: Mapping[str, Any] | None, where: str) -> dict[str, Any]:
-    """A table by name; None is an empty one."""
-    return take.optional(take.by_name(take.anything))(given, where) or {}
-
-
-def _step(value: Any, steps: int) -> int:
-    """The number of a step, the last one as ``"final"``."""
-    return steps if isinstance(value, str) and value == "final" else take.whole(value, "snapshots")
 
 
 def simulate_runs(

@@ -456,7 +456,7 @@ def test_a_bad_value(key, value, problem):
         ("define", {"y": True}, "loss.define.y: true, expected a formula or a list of formulas"),
         ("define", {"y": []}, "loss.define.y: [], expected a formula or a list of formulas"),
         ("symmetry", [{}], "loss.symmetry[0].name: is missing"),
-        ("symmetry", [{"name": "s"}], "loss.symmetry 's': expected either a generator or images"),
+        ("symmetry", [{"name": "s"}], "loss.symmetry 's': expected one of generator, image and layers"),
         ("symmetry", [3], "loss.symmetry[0]: 3, expected a table"),
         ("symmetry", ["rescal:u:1,w:-1"], "unknown symmetry 'rescal': did you mean 'rescale'?"),
         ("symmetry", {"name": "x"}, 'loss.symmetry: { name = "x" }, expected a list'),

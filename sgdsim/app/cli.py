@@ -22,6 +22,7 @@ from sgdsim.base.version import __version__
 from sgdsim.input.options import Option, options
 
 if TYPE_CHECKING:
+    from sgdsim.ensemble import Ensemble
     from sgdsim.input.scenario import Scenario
 
 _COLUMNS = 80  # of what is no terminal
@@ -62,12 +63,13 @@ def _reporting_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             with Interrupts(ending=True), _warnings_in_one_line(quiet=bool(kwargs.get("quiet"))):
                 return command(*args, **kwargs)
         except SgdsimError as error:
-            _tell(f"Error: {error}")
+            _tell("\n".join([f"Error: {error}", *getattr(error, "__notes__", [])]))
             sys.exit(error.exit_code)
         except KeyboardInterrupt as error:
             number = getattr(error, "number", signal.SIGINT)
             what = "Interrupted" if number == signal.SIGINT else f"Ended by {signal.Signals(number).name}"
-            _tell(f"{what}; nothing unfinished is left behind.")
+            notes = getattr(error, "__notes__", [])
+            _tell("\n".join([f"{what}.", *notes]) if notes else f"{what}; nothing unfinished is left behind.")
             sys.exit(_SIGNALLED + number)
         except MemoryError:
             _tell("Error: out of memory; take fewer trajectories or snapshots.")
@@ -176,7 +178,7 @@ def main() -> None:
 @click.argument("scenario")
 @_options(
     *("output", "trajectories", "steps", "seed", "threads", "device", "settings", "predictions"),
-    *("no_compare", "all_rows", "overwrite", "quiet"),
+    *("no_compare", "all_rows", "overwrite", "resume", "checkpoint_every", "quiet"),
     no_compare={"meaning": "Write the file only."},
 )
 @_reporting_errors
@@ -186,6 +188,26 @@ def run(scenario: str, settings: tuple[str, ...], predictions: tuple[str, ...], 
 
     overrides = _overrides(settings, options)
     _run(load_parts(scenario, overrides, predictions, progress=not options["quiet"]), options)
+
+
+@main.command()
+@click.argument("file")
+@_options(
+    "threads", "checkpoint_every", "no_compare", "all_rows", "quiet", no_compare={"meaning": "Write the file only."}
+)
+@_reporting_errors
+def resume(file: str, **options: Any) -> None:
+    """Go on with the run that was to write FILE, from the checkpoints beside it, and compare it."""
+    from sgdsim.app.workflow import resume_file
+    from sgdsim.ensemble import open_parts
+
+    ensembles = resume_file(
+        file,
+        threads=options["threads"],
+        progress=not options["quiet"],
+        checkpoint_every=options["checkpoint_every"],
+    )
+    _report(file, list(open_parts(file)), ensembles, options)
 
 
 @main.command()
@@ -375,7 +397,6 @@ def doctor() -> None:
 
 def _run(scenarios: Sequence[Scenario], options: Mapping[str, Any]) -> None:
     """Simulate, write the file, and print what it says."""
-    from sgdsim.app.catalogue import summary
     from sgdsim.app.workflow import default_output, run_parts
 
     path, quiet = options["output"], options["quiet"]
@@ -388,12 +409,21 @@ def _run(scenarios: Sequence[Scenario], options: Mapping[str, Any]) -> None:
         device="cpu" if options["device"] is None else options["device"],
         overwrite=options["overwrite"],
         progress=not quiet,
+        resume=options["resume"],
+        checkpoint_every=options["checkpoint_every"],
     )
-    if not quiet:
-        for scenario, ensemble in zip(scenarios, ensembles, strict=True):
-            _print(f"{path}{f', {scenario.part}' if scenario.part else ''}: {summary(ensemble)}")
+    _report(str(path), [scenario.part for scenario in scenarios], ensembles, options)
+
+
+def _report(path: str, parts: Sequence[str], ensembles: Sequence[Ensemble], options: Mapping[str, Any]) -> None:
+    """Print what a run comes to, and hold it against its predictions."""
+    from sgdsim.app.catalogue import summary
+
+    if not options["quiet"]:
+        for part, ensemble in zip(parts, ensembles, strict=True):
+            _print(f"{path}{f', {part}' if part else ''}: {summary(ensemble)}")
     if not options["no_compare"]:
-        _show_comparison(str(path), quiet=quiet, all_rows=options["all_rows"])
+        _show_comparison(path, quiet=options["quiet"], all_rows=options["all_rows"])
 
 
 def _overrides(settings: tuple[str, ...], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -36,6 +35,7 @@ from sgdsim.model.starts import Grid, Start, Stored, start_from
 from sgdsim.simulation import control_weights as theory_of_controls
 from sgdsim.simulation import provenance
 from sgdsim.simulation.assembly import assemble
+from sgdsim.simulation.checkpoints import Part, at
 from sgdsim.simulation.devices import Device, choose, executor
 from sgdsim.simulation.progress import Progress
 from sgdsim.simulation.recorded_statistics import check_names
@@ -72,10 +72,20 @@ class Simulator:
         Where; by default the CPU.
     workers
         Threads of the CPU to run on; by default the caller's alone.
+    groups
+        First and last (excluded) of the groups whose tiles are simulated; by default all.
     """
 
-    def __init__(self, run: Run, point: int = 0, device: str | Device = "cpu", workers: Workers | None = None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        point: int = 0,
+        device: str | Device = "cpu",
+        workers: Workers | None = None,
+        groups: tuple[int, int] = (0, GROUPS),
+    ) -> None:
         self.run = run
+        self.groups = groups
         self._plan = Plan(run)
         self.program = program_of(run, self._plan)
         self.lanes = self.program.lanes
@@ -129,21 +139,39 @@ class Simulator:
         empty = {name: np.empty((0,) * len(shape), dtype) for name, (shape, dtype) in self.shapes().items()}
         self.executor.compile(Accumulators(**empty))
 
-    def first_tiles(self, block_trajectories: int | None = None) -> range:
-        """Where each block begins."""
+    def tiles(self) -> np.ndarray:
+        """Indices of the tiles that are simulated, those of its groups."""
+        index = np.arange(self.n_tiles)
+        return index[(index % GROUPS >= self.groups[0]) & (index % GROUPS < self.groups[1])]
+
+    def work(self, before: int | None = None) -> int:
+        """Trajectory-steps of all its tiles, or of those before one."""
+        tiles = self.tiles()
+        tiles = tiles if before is None else tiles[tiles < before]
+        padding = self.n_tiles * self.lanes - self.run.trajectories if self.n_tiles - 1 in tiles[-1:] else 0
+        return (len(tiles) * self.lanes - padding) * self.run.steps
+
+    def cuts(self, block_trajectories: int | None = None, begin: int = 0) -> Iterator[tuple[int, int]]:
+        """First tile and number of tiles of each block, from a tile on."""
         # Four steps of a block are the least that an interrupt waits for: heavy steps get smaller blocks.
         trajectories = _piece("block_trajectories", block_trajectories) or self.executor.block_trajectories
         tiles = max(trajectories // self.lanes, 1)
-        return range(0, self.n_tiles, max(tiles // self.program.weight, min(tiles, GROUPS)))
+        most = max(tiles // self.program.weight, min(tiles, GROUPS))
+        low, high = self.groups
+        whole = (low, high) == (0, GROUPS)
+        strips = [(0, self.n_tiles)] if whole else ((row + low, row + high) for row in range(0, self.n_tiles, GROUPS))
+        for start, stop in strips:
+            for first in range(max(start, begin), min(stop, self.n_tiles), most):
+                yield first, min(most, min(stop, self.n_tiles) - first)
 
-    def blocks(self, block_trajectories: int | None = None) -> Iterator[Block]:
-        """The initial states of all blocks, one at a time."""
-        starts, number = self.first_tiles(block_trajectories), self.run.trajectories
+    def blocks(self, block_trajectories: int | None = None, begin: int = 0) -> Iterator[Block]:
+        """The initial states of all blocks from a tile on, one at a time."""
+        number = self.run.trajectories
         grids = {name: start for name, start in self.run.initial.items() if isinstance(start, Grid)}
         stored = {name: start for name, start in self.run.initial.items() if isinstance(start, Stored)}
         states = stored_values(stored, number)
-        for first_tile in starts:
-            block = self.executor.block(first_tile, min(starts.step, self.n_tiles - first_tile))
+        for first_tile, tiles in self.cuts(block_trajectories, begin):
+            block = self.executor.block(first_tile, tiles)
             first, last = self._trajectories(block)
             given = {name: grid.values(first, last) for name, grid in grids.items()}
             given |= {name: column[first:last] for name, column in states.items()}
@@ -152,6 +180,17 @@ class Simulator:
                 values[: last - first] = column
                 self.executor.put(block, self.run.loss.parameters.index(name), values.reshape(-1, self.lanes))
             yield block
+
+    def restored(self, saved: Block) -> Block:
+        """A block as it was saved, where it can go on."""
+        block = self.executor.block(saved.first_tile, saved.tiles)
+        self.executor.restore(block, saved)
+        return block
+
+    def trajectories_in(self, block: Block) -> int:
+        """How many, without padding."""
+        first, last = self._trajectories(block)
+        return last - first
 
     def advance(self, block: Block, stop: int, into: Accumulators) -> None:
         """Run a block up to `stop` completed steps, a multiple of 4 or the last step, and measure it on the way."""
@@ -208,6 +247,11 @@ def allocate(simulators: Sequence[Simulator]) -> Accumulators:
     shapes = simulators[0].shapes()
     n = len(simulators)
     return Accumulators(**{name: np.zeros((n, *shape), dtype) for name, (shape, dtype) in shapes.items()})
+
+
+def work(runs: Sequence[Run]) -> int:
+    """Trajectory-steps of all points of a sweep."""
+    return sum(run.trajectories * run.steps for run in runs)
 
 
 def output_bytes(runs: Sequence[Run]) -> int:
@@ -348,6 +392,7 @@ def simulate_runs(
     block_trajectories: int | None = None,
     span_steps: int | None = None,
     progress: bool = False,
+    checkpoints: Part | None = None,
 ) -> Ensemble:
     """Simulate all points of a sweep.
 
@@ -372,6 +417,8 @@ def simulate_runs(
         How the run is cut, each at least 1; no number depends on it.
     progress
         Show a bar on standard error when that is a terminal.
+    checkpoints
+        From which to go on, and where more are saved.
 
     Raises
     ------
@@ -385,7 +432,7 @@ def simulate_runs(
     _piece("block_trajectories", block_trajectories)
     _piece("span_steps", span_steps)
     _check_memory(output_bytes(runs))
-    total = sum(run.trajectories * run.steps for run in runs)
+    total = work(runs)
     count = _thread_count(threads)
     chosen, reason = choose(Device.parse(device), total * program_of(runs[0], Plan(runs[0])).weight, count)
     workers = Workers(count if chosen.target == "cpu" else 1)
@@ -399,13 +446,18 @@ def simulate_runs(
             bar.say(simulator.executor.notice())
             simulator.compile()
         compiled = time.perf_counter()
+        if checkpoints is not None:
+            bar.begin(checkpoints.restore(simulators, results))
         for point, simulator in enumerate(simulators):
-            into = Accumulators(*(getattr(results, field.name)[point] for field in fields(Accumulators)))
-            for block in simulator.blocks(block_trajectories):
-                for done in simulator.spans(block, into, span_steps):
-                    bar.update(done)
+            into = at(results, point)
+            if checkpoints is not None:
+                checkpoints.simulate(point, simulator, into, bar, block_trajectories, span_steps)
+            else:
+                for block in simulator.blocks(block_trajectories):
+                    for done in simulator.spans(block, into, span_steps):
+                        bar.update(done)
             simulator.executor.release()
-    seconds = time.perf_counter() - compiled
+    seconds = time.perf_counter() - compiled + (0.0 if checkpoints is None else checkpoints.seconds)
     attributes = provenance.attributes(
         title=title,
         scenario=scenario,

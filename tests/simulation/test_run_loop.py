@@ -425,7 +425,7 @@ def test_heavy_steps_are_cut_into_small_units(river_run):
     sizes = []
     for batch_size in (1, 256):
         simulator = Simulator(river_run(trajectories=2**17, optimizer=Optimizer(batch_size=batch_size)))
-        sizes.append(len(simulator.first_tiles()))
+        sizes.append(len(list(simulator.cuts())))
     assert sizes == [1, 8]
 
 

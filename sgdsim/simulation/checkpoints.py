@@ -51,6 +51,7 @@ class Simulator(Protocol):
     run: Run
     lanes: int
     executor: Executor
+    record_steps: np.ndarray
 
     @property
     def n_tiles(self) -> int:
@@ -146,6 +147,7 @@ class Checkpoints:
         self._pending: dict[tuple[int, int], _Rows] = {}
         self._number = max((int(path.name.partition(".")[0]) for path in self._pieces("*")), default=0)
         self._damaged: set[Path] = set()
+        self._newest: tuple[Path, State] | None = None
 
     def part(self, index: int, name: str = "") -> Part:
         """Those of one part of a scenario."""
@@ -175,8 +177,19 @@ class Checkpoints:
     def states(self) -> Iterator[State]:
         """All whole states, the newest first."""
         for path in reversed(self._pieces("state")):
-            if found := self._read(path):
+            if self._newest is not None and self._newest[0] == path:
+                yield self._newest[1]
+            elif found := self._read(path):
+                self._newest = self._newest or (path, State(*found))
                 yield State(*found)
+
+    def begin_anew(self) -> None:
+        """Go on from none of those that were there, which are gone."""
+        self._number, self._newest = 0, None
+
+    def forget(self) -> None:
+        """Free the memory of what was read."""
+        self._newest = None
 
     def whole(self) -> Iterator[tuple[dict[str, Any], dict[str, np.ndarray]]]:
         """All whole pieces of what is done."""
@@ -316,6 +329,7 @@ class Part:
         for point in unfinished:
             for name in SUMS:
                 getattr(results, name)[point] = 0
+        checkpoints.forget()
         checkpoints.done += done
         return done
 
@@ -388,6 +402,9 @@ class Part:
     def _save(self, point: int, simulator: Simulator, into: Accumulators, first_tile: int, block: Block | None) -> None:
         """Save a state between two spans: all tiles before the first one have come to their end."""
         arrays = {name: getattr(into, name) for name in SUMS}
+        if block is not None and first_tile == simulator.tiles()[0]:
+            reached = int(np.searchsorted(simulator.record_steps, block.step, "right"))
+            arrays |= {name: arrays[name][:reached] for name in SUMS if name != "changes"}
         if block is not None:
             tiles = [(first_tile, first_tile + block.tiles)]
             arrays |= {f"block/{name}": simulator.executor.fetch(getattr(block, name)) for name in _BLOCK}
@@ -431,9 +448,10 @@ def put_rows(
 
 
 def put_sums(into: Accumulators, arrays: Mapping[str, np.ndarray], prefix: str = "") -> None:
-    """Put back sums."""
+    """Put back sums, of the records that were reached; where none are put there are zeros."""
     for name in SUMS:
-        getattr(into, name)[:] = arrays[f"{prefix}{name}"]
+        saved = arrays[f"{prefix}{name}"]
+        getattr(into, name)[: len(saved)] = saved
 
 
 def joined(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

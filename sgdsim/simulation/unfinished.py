@@ -166,30 +166,35 @@ def unfinished(
     try:
         with held(folder / _LOCK, str(output)):
             checkpoints = Checkpoints(folder, total, every)
-            found = description(checkpoints)
-            if found is not None:
-                described = _agreed(output, found, described, resume)
-            if found is None or not resume:
-                _clear(folder)
-                checkpoints = Checkpoints(folder, total, every)
-            checkpoints.about = {"run": vars(described)}
-            yield from _kept(Unfinished(output, described, checkpoints))
+            with _kept(output, checkpoints):
+                found = description(checkpoints)
+                if found is not None:
+                    described = _agreed(output, found, described, resume)
+                if found is None or not resume:
+                    _clear(folder)
+                    checkpoints.begin_anew()
+                checkpoints.about = {"run": vars(described)}
+                yield Unfinished(output, described, checkpoints)
             _clear(folder)
     finally:
         with suppress(OSError):
             folder.rmdir()
 
 
-def _kept(run: Unfinished) -> Iterator[Unfinished]:
-    """Hand out a run; where it fails, what is on the disk is kept, and whoever started it is told."""
+@contextmanager
+def _kept(output: PathLike, checkpoints: Checkpoints) -> Iterator[None]:
+    """Where the block fails, keep what is on the disk, and tell whoever has begun it."""
     try:
-        yield run
-    except BaseException as error:
-        if run.checkpoints.are_there:
-            error.add_note(f"What is done is kept: sgdsim resume {run.output} goes on from there.")
-        else:
-            _clear(run.checkpoints.folder)
+        yield
+    except InputError:
         raise
+    except BaseException as error:
+        if checkpoints.are_there:
+            error.add_note(f"What is done is kept: sgdsim resume {output} goes on from there.")
+        raise
+    finally:
+        if not checkpoints.are_there:
+            _clear(checkpoints.folder)
 
 
 def description_beside(output: PathLike) -> Description | None:

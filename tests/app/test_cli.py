@@ -439,7 +439,7 @@ def test_a_signal_ends_a_long_run_at_once_and_leaves_a_checkpoint(number, folder
     os.close(slave)
     assert process.stdout is not None
     try:
-        seen = read_until(master, "M trajectory-steps/s")  # the bar: compiled, and under way
+        seen = read_until(master, "million/s")  # the bar: compiled, and under way
         assert (folder / "results").is_dir()
         began = time.perf_counter()
         process.send_signal(number)

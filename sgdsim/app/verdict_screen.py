@@ -18,6 +18,7 @@ _RANK = ("disagrees", "inconclusive", "agrees", DOES_NOT_HOLD)
 _COLOURS = {"disagrees": "red", "inconclusive": "yellow", "agrees": "green", DOES_NOT_HOLD: "cyan"}
 _VERDICTS = 30  # letters, and
 _Z = 11
+_NARROWEST = 72  # a narrower terminal wraps
 _ALL = "--all shows every row and says why"
 
 
@@ -53,7 +54,7 @@ def screen(
         claimed = row.quantity if row.id.startswith("user-") else ""
         groups.setdefault((row.part, claimed or row.id, row.expect == "agrees"), []).append(row)
     ordered = sorted(groups.values(), key=lambda rows: _RANK.index(_worst(rows)))
-    skipped = list(skipped)
+    skipped, width = list(skipped), max(width, _NARROWEST)
     lines = [line for rows in ordered for line in _lines(rows, width, colour)]
     lines += textwrap.wrap(summary_line(comparisons, alpha), width) + _skipped(skipped)
     if any(len(rows) > 1 for rows in ordered) or not all(one.asked for one in skipped):
@@ -110,7 +111,7 @@ def _meaning(rows: Sequence[Comparison]) -> str:
         return _open(decisive)
     if worst == DOES_NOT_HOLD:
         return decisive[0].note
-    seen = max((row for row in rows if isfinite(row.detectable)), key=_relative, default=None)
+    seen = max((row for row in rows if isfinite(row.detectable)), key=_factor, default=None)
     return "" if seen is None else f"consistent; {_size(seen, seen.detectable)} would have been seen"
 
 
@@ -134,10 +135,6 @@ def _factor(row: Comparison) -> float:
     """How many times the trajectories would have seen a deviation of the resolution."""
     factor = (row.detectable / row.resolution) ** 2 if row.resolution > 0 else 0.0
     return factor if isfinite(factor) else 0.0
-
-
-def _relative(row: Comparison) -> float:
-    return row.detectable / abs(row.predicted) if row.predicted else row.detectable
 
 
 def _size(row: Comparison, deviation: float) -> str:

@@ -48,7 +48,8 @@ class Bar:
 
     def close(self) -> None:
         """Clear the line."""
-        self._safely(lambda: self._rich.stop())
+        if self._rich is not None:
+            self._safely(self._rich.stop)
         self._rich = None
 
     def _completed(self, done: int, now: float) -> None:

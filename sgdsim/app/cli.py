@@ -211,6 +211,16 @@ def resume(file: str, **options: Any) -> None:
 
 
 @main.command()
+@click.argument("file")
+@_reporting_errors
+def peek(file: str) -> None:
+    """Print how far the run is that is going to write FILE, and what it has measured."""
+    from sgdsim.app.peek import peek as look
+
+    _print(look(file))
+
+
+@main.command()
 @_options()
 @_reporting_errors
 def simulate(**given: Any) -> None:

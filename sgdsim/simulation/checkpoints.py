@@ -256,7 +256,7 @@ class Checkpoints:
         if path in self._damaged:
             return None
         try:
-            return pieces.read(path)
+            return pieces.read(path) if path.exists() else None  # whoever only watches may come too late
         except pieces.DamagedError as error:
             self._damaged.add(path)
             warnings.warn(f"{error}; what it held is computed again", RuntimeWarning, stacklevel=2)

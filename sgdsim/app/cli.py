@@ -178,7 +178,7 @@ def main() -> None:
 @click.argument("scenario")
 @_options(
     *("output", "trajectories", "steps", "seed", "threads", "device", "settings", "predictions"),
-    *("no_compare", "all_rows", "overwrite", "resume", "checkpoint_every", "quiet"),
+    *("no_compare", "all_rows", "overwrite", "shard", "resume", "checkpoint_every", "quiet"),
     no_compare={"meaning": "Write the file only."},
 )
 @_reporting_errors
@@ -201,13 +201,34 @@ def resume(file: str, **options: Any) -> None:
     from sgdsim.app.workflow import resume_file
     from sgdsim.ensemble import open_parts
 
-    ensembles = resume_file(
-        file,
-        threads=options["threads"],
-        progress=not options["quiet"],
-        checkpoint_every=options["checkpoint_every"],
-    )
+    how = {name: options[name] for name in ("threads", "checkpoint_every")} | {"progress": not options["quiet"]}
+    if file.endswith(".shard"):
+        from sgdsim.app.cluster import resume_shard
+
+        resume_shard(file, **how)
+        return
+    ensembles = resume_file(file, **how)
     _report(file, list(open_parts(file)), ensembles, options)
+
+
+@main.command()
+@click.argument("folder")
+@_options(
+    *("output", "no_compare", "all_rows", "overwrite", "quiet"),
+    output={"default": "FOLDER.h5"},
+    no_compare={"meaning": "Write the file only."},
+)
+@_reporting_errors
+def merge(folder: str, output: str | None, **options: Any) -> None:
+    """Put the shards in FOLDER together, to the same file as that of one run, and compare it."""
+    from pathlib import Path
+
+    from sgdsim.app.cluster import default_merged, merge_shards
+    from sgdsim.ensemble import open_parts
+
+    ensembles = merge_shards(folder, output, overwrite=options["overwrite"])
+    path = str(default_merged(Path(folder)) if output is None else output)
+    _report(path, list(open_parts(path)), ensembles, options)
 
 
 @main.command()
@@ -409,19 +430,21 @@ def _run(scenarios: Sequence[Scenario], options: Mapping[str, Any]) -> None:
     """Simulate, write the file, and print what it says."""
     from sgdsim.app.workflow import default_output, run_parts
 
-    path, quiet = options["output"], options["quiet"]
+    path = options["output"]
+    how = {name: options[name] for name in ("threads", "overwrite", "resume", "checkpoint_every")}
+    how |= {"device": "cpu" if options["device"] is None else options["device"], "progress": not options["quiet"]}
+    if options["shard"] is not None:
+        from sgdsim.app.cluster import run_shard
+
+        if path is None:
+            raise InputError("--shard: expected --output with a folder for the files of all shards")
+        written = run_shard(scenarios, options["shard"], path, **how)
+        if not options["quiet"]:
+            _print(f"{written}: sgdsim merge {path} puts all of them together")
+        return
     if path is None:
         path = default_output(scenarios[0])
-    ensembles = run_parts(
-        scenarios,
-        path,
-        threads=options["threads"],
-        device="cpu" if options["device"] is None else options["device"],
-        overwrite=options["overwrite"],
-        progress=not quiet,
-        resume=options["resume"],
-        checkpoint_every=options["checkpoint_every"],
-    )
+    ensembles = run_parts(scenarios, path, **how)
     _report(str(path), [scenario.part for scenario in scenarios], ensembles, options)
 
 

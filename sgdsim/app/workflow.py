@@ -173,9 +173,7 @@ def run_parts(
         check_output(given, overwrite or resume, [source for one in scenarios for source in _read_for(one)])
         _check_disk(output, sum(output_bytes(one.runs) for one in scenarios))
         for one in scenarios:
-            _warn_of_instability(one.runs)
-            _warn_of_undefined(one.runs)
-            _warn_of_dropped_rows(one.runs[0])
+            check_runs(one.runs)
         described = Description.new([(one.part, one.name, one.toml) for one in scenarios], overwrite, device)
         options: dict[str, Any] = {"threads": threads, "device": device, "progress": progress}
         return _written(scenarios, output, described, resume, seconds_between(checkpoint_every), options)
@@ -416,6 +414,13 @@ def _resolved(row: Prediction, resolution: float | str | None) -> Prediction:
     return replace(row, resolution=resolution) if resolution else row
 
 
+def check_runs(runs: Sequence[Run]) -> None:
+    """Warn of what is likely to go wrong in a run, before it begins."""
+    _warn_of_instability(runs)
+    _warn_of_undefined(runs)
+    _warn_of_dropped_rows(runs[0])
+
+
 def _warn_of_instability(runs: Sequence[Run]) -> None:
     reasons: dict[str, list[int]] = {}
     for point, reason in enumerate(instabilities(runs)):
@@ -423,9 +428,9 @@ def _warn_of_instability(runs: Sequence[Run]) -> None:
             reasons.setdefault(reason, []).append(point)
     for reason, points in list(reasons.items())[:_MOST_WARNINGS]:
         at = f"sweep point {_listed(points)}: " if len(runs) > 1 else ""
-        warnings.warn(f"{at}{reason}; trajectories may diverge", RuntimeWarning, stacklevel=3)
+        warnings.warn(f"{at}{reason}; trajectories may diverge", RuntimeWarning, stacklevel=4)
     if more := sum(map(len, list(reasons.values())[_MOST_WARNINGS:])):
-        warnings.warn(f"{more} more sweep points are unstable", RuntimeWarning, stacklevel=3)
+        warnings.warn(f"{more} more sweep points are unstable", RuntimeWarning, stacklevel=4)
 
 
 def _listed(points: Sequence[int]) -> str:
@@ -441,7 +446,7 @@ def _warn_of_undefined(runs: Sequence[Run]) -> None:
         warnings.warn(
             f"loss: {shortened(text)} is not a number where {shortened(base)} is negative, and a trajectory ends there",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
@@ -457,7 +462,7 @@ def _warn_of_dropped_rows(run: Run) -> None:
     if data is not None and run.optimizer.sampling == "epoch" and data.rows % batch_size:
         batches, dropped = divmod(data.rows, batch_size)
         message = f"{data.rows} rows make {batches} batches of {batch_size}; each epoch leaves {dropped} of them out"
-        warnings.warn(f"{message}, others each time", RuntimeWarning, stacklevel=3)
+        warnings.warn(f"{message}, others each time", RuntimeWarning, stacklevel=4)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,7 @@ class Simulator:
         self.program = program_of(run, self._plan)
         self.lanes = self.program.lanes
         self.record_steps = run.recorder.record_steps(run.steps)
-        self.snapshot_steps = np.array(sorted(set(run.recorder.snapshots)), dtype=np.int64)
+        self.snapshot_steps = snapshot_steps(run)
         self._rates = run.schedule.rates(run.steps)
         common = Common(
             run.trajectories,
@@ -119,24 +120,9 @@ class Simulator:
         """Tiles of the ensemble, the last one padded."""
         return -(-self.run.trajectories // self.lanes)
 
-    def shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
-        """Shape and dtype of each field of `Accumulators`."""
-        run = self.run
-        records = len(self.record_steps)
-        kept = run.recorder.snapshot_trajectories or run.trajectories
-        return {
-            "theta": ((len(self.snapshot_steps), kept, len(run.loss.parameters)), run.dtype),
-            "status": ((run.trajectories,), _index_dtype(run.steps)),
-            "moments": ((records, GROUPS, len(run.measured), 5), "float64"),
-            "counts": ((records, GROUPS, self._plan.bins), "uint32"),
-            "comoments": ((records, GROUPS, self._plan.pairs, 4), "float64"),
-            "cells": ((records, GROUPS, self._plan.cells), "uint32"),
-            "changes": ((GROUPS, self._plan.drift_bins, 3), "float64"),
-        }
-
     def compile(self) -> None:
         """Compile the kernels, or load them from the cache, by running them on as little as there can be."""
-        empty = {name: np.empty((0,) * len(shape), dtype) for name, (shape, dtype) in self.shapes().items()}
+        empty = {name: np.empty((0,) * len(shape), dtype) for name, (shape, dtype) in shapes(self.run).items()}
         self.executor.compile(Accumulators(**empty))
 
     def tiles(self) -> np.ndarray:
@@ -242,16 +228,46 @@ class Simulator:
         return first, min(first + block.tiles * self.lanes, self.run.trajectories)
 
 
+def snapshot_steps(run: Run) -> np.ndarray:
+    """Completed steps of the snapshots, sorted."""
+    return np.array(sorted(set(run.recorder.snapshots)), dtype=np.int64)
+
+
+def shapes(run: Run) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape and dtype of each field of `Accumulators`."""
+    plan, records = Plan(run), len(run.recorder.record_steps(run.steps))
+    kept = run.recorder.snapshot_trajectories or run.trajectories
+    return {
+        "theta": ((len(snapshot_steps(run)), kept, len(run.loss.parameters)), run.dtype),
+        "status": ((run.trajectories,), _index_dtype(run.steps)),
+        "moments": ((records, GROUPS, len(run.measured), 5), "float64"),
+        "counts": ((records, GROUPS, plan.bins), "uint32"),
+        "comoments": ((records, GROUPS, plan.pairs, 4), "float64"),
+        "cells": ((records, GROUPS, plan.cells), "uint32"),
+        "changes": ((GROUPS, plan.drift_bins, 3), "float64"),
+    }
+
+
 def allocate(simulators: Sequence[Simulator]) -> Accumulators:
     """Accumulators of all points of a sweep, each array with a leading point axis."""
-    shapes = simulators[0].shapes()
-    n = len(simulators)
-    return Accumulators(**{name: np.zeros((n, *shape), dtype) for name, (shape, dtype) in shapes.items()})
+    return allocate_for([simulator.run for simulator in simulators])
+
+
+def allocate_for(runs: Sequence[Run]) -> Accumulators:
+    """The same, of runs."""
+    n = len(runs)
+    return Accumulators(**{name: np.zeros((n, *shape), dtype) for name, (shape, dtype) in shapes(runs[0]).items()})
 
 
 def work(runs: Sequence[Run]) -> int:
     """Trajectory-steps of all points of a sweep."""
     return sum(run.trajectories * run.steps for run in runs)
+
+
+def work_of(runs: Sequence[Run], units: Sequence[tuple[int, tuple[int, int]]]) -> int:
+    """Trajectory-steps of some groups of each run; about as many, where it is not all of them."""
+    parts = ((run.trajectories * run.steps, high - low) for run, (_, (low, high)) in zip(runs, units, strict=True))
+    return sum(steps * groups // GROUPS for steps, groups in parts)
 
 
 def output_bytes(runs: Sequence[Run]) -> int:
@@ -427,18 +443,83 @@ def simulate_runs(
     RunError
         For a GPU that cannot be used.
     """
-    progress = take.flag(progress, "progress")
     check_names(runs[0])
-    _piece("block_trajectories", block_trajectories)
-    _piece("span_steps", span_steps)
+    pieces = block_trajectories, span_steps
+    computed = compute(
+        runs,
+        common_noise=common_noise,
+        device=device,
+        threads=threads,
+        pieces=pieces,
+        progress=progress,
+        checkpoints=checkpoints,
+    )
+    return labelled(runs, computed, scenario=scenario, sweep=sweep, title=title)
+
+
+@dataclass
+class Computed:
+    """What has been simulated, before it is labelled.
+
+    Attributes
+    ----------
+    results
+        Of all points.
+    target, lanes, layout_version
+        Where, and how; see `provenance.attributes`.
+    started, compile_seconds, seconds
+        When, and how long it took.
+    reason
+        Why this device, where it was chosen for the user.
+    """
+
+    results: Accumulators
+    target: str
+    lanes: int
+    layout_version: int
+    started: str
+    compile_seconds: float
+    seconds: float
+    reason: str = ""
+
+
+def compute(
+    runs: Sequence[Run],
+    *,
+    common_noise: bool = False,
+    device: str = "cpu",
+    threads: int | None = None,
+    pieces: tuple[int | None, int | None] = (None, None),
+    progress: bool = False,
+    checkpoints: Part | None = None,
+    units: Sequence[tuple[int, tuple[int, int]]] | None = None,
+) -> Computed:
+    """Simulate all points of a sweep, or some groups of the trajectories of some.
+
+    Parameters
+    ----------
+    runs, common_noise, device, threads, progress, checkpoints
+        See `simulate_runs`.
+    pieces
+        Trajectories of a block and steps of a span, as there.
+    units
+        The point of each run, and the first and last (excluded) of its groups; by default all of all points.
+    """
+    progress = take.flag(progress, "progress")
+    for name, piece in zip(("block_trajectories", "span_steps"), pieces, strict=True):
+        _piece(name, piece)
+    units = [(point, (0, GROUPS)) for point in range(len(runs))] if units is None else units
     _check_memory(output_bytes(runs))
-    total = work(runs)
+    total = work_of(runs, units)
     count = _thread_count(threads)
     chosen, reason = choose(Device.parse(device), total * program_of(runs[0], Plan(runs[0])).weight, count)
     workers = Workers(count if chosen.target == "cpu" else 1)
     # Diverging trajectories overflow on the plain target; they are counted, not warned about.
     with workers, Progress(total, progress) as bar, np.errstate(all="ignore"):
-        simulators = [Simulator(run, 0 if common_noise else point, chosen, workers) for point, run in enumerate(runs)]
+        simulators = [
+            Simulator(run, 0 if common_noise else point, chosen, workers, groups)
+            for run, (point, groups) in zip(runs, units, strict=True)
+        ]
         results = allocate(simulators)
         started = provenance.now()
         began = time.perf_counter()
@@ -448,38 +529,58 @@ def simulate_runs(
         compiled = time.perf_counter()
         if checkpoints is not None:
             bar.begin(checkpoints.restore(simulators, results))
-        for point, simulator in enumerate(simulators):
-            into = at(results, point)
+        for index, simulator in enumerate(simulators):
+            into = at(results, index)
             if checkpoints is not None:
-                checkpoints.simulate(point, simulator, into, bar, block_trajectories, span_steps)
+                checkpoints.simulate(index, simulator, into, bar, *pieces)
             else:
-                for block in simulator.blocks(block_trajectories):
-                    for done in simulator.spans(block, into, span_steps):
+                for block in simulator.blocks(pieces[0]):
+                    for done in simulator.spans(block, into, pieces[1]):
                         bar.update(done)
             simulator.executor.release()
-    seconds = time.perf_counter() - compiled + (0.0 if checkpoints is None else checkpoints.seconds)
+    return Computed(
+        results,
+        simulators[0].executor.name,
+        simulators[0].lanes,
+        max(simulator.program.layout_version for simulator in simulators),
+        started,
+        compiled - began,
+        time.perf_counter() - compiled + (0.0 if checkpoints is None else checkpoints.seconds),
+        reason,
+    )
+
+
+def labelled(
+    runs: Sequence[Run],
+    computed: Computed,
+    *,
+    scenario: str,
+    sweep: Mapping[str, Sequence[Any]] | None = None,
+    title: str = "",
+) -> Ensemble:
+    """The ensemble of what has been simulated; see `simulate_runs`."""
     attributes = provenance.attributes(
         title=title,
         scenario=scenario,
         seed=str(runs[0].seed) if len({run.seed for run in runs}) == 1 else "swept",
-        target=simulators[0].executor.name,
+        target=computed.target,
         dtype=runs[0].dtype,
-        lanes=simulators[0].lanes,
-        layout_version=max(simulator.program.layout_version for simulator in simulators),
-        started=started,
-        compile_seconds=compiled - began,
-        seconds=seconds,
-        trajectory_steps=total,
+        lanes=computed.lanes,
+        layout_version=computed.layout_version,
+        started=computed.started,
+        compile_seconds=computed.compile_seconds,
+        seconds=computed.seconds,
+        trajectory_steps=work(runs),
     )
-    if reason:
-        attributes["device_choice"] = reason
+    if computed.reason:
+        attributes["device_choice"] = computed.reason
     if runs[0].antithetic:
         attributes["antithetic"] = 1  # trajectories are not independent: nothing may count them as if they were
     attributes |= rare_events.attributes(runs)
     # CF: with this, xarray takes them as coordinates.
     attributes["coordinates"] = " ".join(["record_step", "snapshot_step", *(f"sweep_{key}" for key in sweep or {})])
-    steps = simulators[0].record_steps, simulators[0].snapshot_steps
-    variables = assemble(runs, *steps, results, sweep)
+    run = runs[0]
+    variables = assemble(runs, run.recorder.record_steps(run.steps), snapshot_steps(run), computed.results, sweep)
     return Ensemble(variables, attributes)
 
 

@@ -42,6 +42,8 @@ class Description:
         Where it is computed.
     id
         Of this run and no other; stands in its file as ``run_id``.
+    shard
+        Which part of the run is computed here, as ``3/64``; empty for all of it.
     version, schema
         Of the package, and of what is in the folder.
     """
@@ -50,13 +52,16 @@ class Description:
     overwrite: bool
     device: str
     id: str
+    shard: str = ""
     version: str = __version__
     schema: int = _SCHEMA
 
     @classmethod
-    def new(cls, scenarios: Sequence[tuple[str, str, str]], overwrite: bool, device: str) -> Description:
+    def new(
+        cls, scenarios: Sequence[tuple[str, str, str]], overwrite: bool, device: str, shard: str = ""
+    ) -> Description:
         """That of a run which begins."""
-        return cls(tuple(scenarios), overwrite, device, secrets.token_hex(16))
+        return cls(tuple(scenarios), overwrite, device, secrets.token_hex(16), shard)
 
     @classmethod
     def read(cls, table: Mapping[str, Any], where: PathLike) -> Description:
@@ -71,7 +76,7 @@ class Description:
             was = f"by sgdsim {table.get('version')}, format {table.get('schema')}"
             raise InputError(f"{where}: was begun {was}, and this is {__version__}, format {_SCHEMA}")
         scenarios = tuple((part, name, text) for part, name, text in table["scenarios"])
-        return cls(scenarios, bool(table["overwrite"]), str(table["device"]), str(table["id"]))
+        return cls(scenarios, bool(table["overwrite"]), str(table["device"]), str(table["id"]), str(table["shard"]))
 
 
 def folder_of(output: PathLike) -> Path:
@@ -118,12 +123,11 @@ class Unfinished:
             return None
         parts = open_parts(self.output)
         if self.checkpoints.are_there:
-            same = all(one.attributes.get("run_id") == self.described.id for one in parts.values())
-            return parts if same else None
+            return parts if run_ids(self.output) == {self.described.id} else None
         if self.described.overwrite:
             return None
         for (part, _, text), (name, ensemble) in zip(self.described.scenarios, parts.items(), strict=False):
-            _refuse_another(str(self.output), str(ensemble.attributes.get("scenario", "")), text)
+            refuse_another(str(self.output), str(ensemble.attributes.get("scenario", "")), text)
             if part != name:
                 raise InputError(f"{self.output}: holds another scenario: the part {name}, not {part}")
         return parts
@@ -227,20 +231,41 @@ def _agreed(output: PathLike, found: Description, described: Description, resume
     if [one[0] for one in found.scenarios] != [one[0] for one in described.scenarios]:
         raise InputError(f"{folder}: holds another scenario, with other parts")
     for (part, _, was), (_, _, now) in zip(found.scenarios, described.scenarios, strict=True):
-        _refuse_another(f"{folder}{f', part {part}' if part else ''}", was, now)
-    if os.path.exists(output) and not (found.overwrite or described.overwrite):
-        ids = {ensemble.attributes.get("run_id") for ensemble in open_parts(output).values()}
-        if ids != {found.id}:
-            raise InputError(f"{output}: the file exists, and --overwrite replaces it")
+        refuse_another(f"{folder}{f', part {part}' if part else ''}", was, now)
+    may_replace = found.shard or found.overwrite or described.overwrite
+    if os.path.exists(output) and not may_replace and run_ids(output) != {found.id}:
+        raise InputError(f"{output}: the file exists, and --overwrite replaces it")
     return found
 
 
-def _refuse_another(where: str, was: str, now: str) -> None:
+def run_ids(output: PathLike) -> set[Any]:
+    """Of which runs a file is."""
+    return {ensemble.attributes.get("run_id") for ensemble in open_parts(output).values()}
+
+
+def refuse_another(where: str, was: str, now: str, here_is: str = "here") -> None:
+    """Refuse another scenario than the one that is wanted.
+
+    Parameters
+    ----------
+    where
+        It stands.
+    was, now
+        What stands there, and what is wanted.
+    here_is
+        What the latter is called.
+
+    Raises
+    ------
+    InputError
+        With the keys that differ.
+    """
     if was == now:
         return
+    here_is = here_is if here_is == "here" else f"in {here_is}"
     there, here = _flat(toml.loads(was, where)), _flat(toml.loads(now, "the scenario"))
     keys = [key for key in (*there, *(here.keys() - there.keys())) if there.get(key) != here.get(key)]
-    said = [f"{key} is {_shown(there, key)} there and {_shown(here, key)} here" for key in keys[:_MOST_SHOWN]]
+    said = [f"{key} is {_shown(there, key)} there and {_shown(here, key)} {here_is}" for key in keys[:_MOST_SHOWN]]
     more = f", and {len(keys) - _MOST_SHOWN} more" if len(keys) > _MOST_SHOWN else ""
     raise InputError(f"{where}: holds another scenario: {', '.join(said)}{more}")
 

@@ -37,6 +37,8 @@ def peek(path: str | Path) -> str:
     who, state = is_held(path), _newest(path)
     if state is None and who:
         return f"{path}: is being computed by {who}, which has saved no checkpoint yet"
+    if state is None and path.is_file() and path.suffix == ".shard":
+        return f"{path}: finished, sgdsim merge {path.parent} puts all shards together"
     if state is None and path.is_file():
         return "\n".join(f"{path}: finished, {summary(ensemble)}" for ensemble in open_parts(path).values())
     if state is None:

@@ -18,8 +18,9 @@ import numpy as np
 
 from sgdsim.base import take, toml
 from sgdsim.base.errors import InputError
+from sgdsim.base.files import check_output
 from sgdsim.base.memory import available_memory
-from sgdsim.ensemble import Ensemble
+from sgdsim.ensemble import WHOLE, Ensemble
 from sgdsim.kernels.accumulators import Accumulators
 from sgdsim.kernels.block import Block, Common
 from sgdsim.kernels.plan import Plan
@@ -36,11 +37,12 @@ from sgdsim.model.starts import Grid, Start, Stored, start_from
 from sgdsim.simulation import control_weights as theory_of_controls
 from sgdsim.simulation import provenance
 from sgdsim.simulation.assembly import assemble
-from sgdsim.simulation.checkpoints import Part, at
+from sgdsim.simulation.checkpoints import Part, at, seconds_between
 from sgdsim.simulation.devices import Device, choose, executor
 from sgdsim.simulation.progress import Progress
 from sgdsim.simulation.recorded_statistics import check_names
 from sgdsim.simulation.stored_states import stored_values
+from sgdsim.simulation.unfinished import Description, unfinished
 
 SPAN_SECONDS = 0.05
 _FIRST_SPAN = 4  # steps, before the speed is known
@@ -313,6 +315,10 @@ def simulate(
     threads: int | None = None,
     device: str = "cpu",
     progress: bool = False,
+    output: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    checkpoint_every: float | str | None = None,
 ) -> Ensemble:
     """Simulate independent SGD trajectories of a loss.
 
@@ -341,11 +347,17 @@ def simulate(
         Of the state, and of the standard deviates: ``"float32"`` or `numpy.float32`, and likewise of 64 bits.
     threads, device, progress
         See `simulate_runs`.
+    output, overwrite
+        HDF5 file to write, and whether it may replace another. While it is computed checkpoints stand beside it.
+    resume
+        Whether to go on from them; of a run that is finished the file is read.
+    checkpoint_every
+        Seconds from one to the next, also as ``"5m"``, or ``"never"``; by default every minute.
 
     Returns
     -------
     Ensemble
-        In memory; `Ensemble.save` writes it.
+        In memory; `Ensemble.save` writes it, where there is no output.
 
     Raises
     ------
@@ -383,7 +395,24 @@ def simulate(
         raise take.refused(learning_rate, "learning_rate", expected)
     schedule = Schedule(take.text(learning_rate, "learning_rate") if number is None else repr(float(number)))
     run = Run(loss, optimizer, schedule, starts, trajectories, steps, seed, recorder, dtype, noise_dtype, antithetic)
-    return simulate_runs([run], scenario=toml.dumps(run.describe()), threads=threads, device=device, progress=progress)
+    text = toml.dumps(run.describe())
+    options: dict[str, Any] = {"scenario": text, "threads": threads, "device": device, "progress": progress}
+    resume, overwrite = take.flag(resume, "resume"), take.flag(overwrite, "overwrite")
+    if output is None:
+        if resume or checkpoint_every is not None:
+            raise InputError("resume and checkpoint_every: expected an output, beside which checkpoints stand")
+        return simulate_runs([run], **options)
+    output = take.path(output, "output")
+    check_output(output, overwrite or resume)
+    described = Description.new([("", "simulate", text)], overwrite, device)
+    every = seconds_between(checkpoint_every)
+    with unfinished(output, described, total=work([run]), every=every, resume=resume) as kept:
+        if resume and (found := kept.finished()) is not None:
+            return found[WHOLE]
+        ensemble = simulate_runs([run], checkpoints=kept.checkpoints.part(0), **options)
+        kept.sign(ensemble)
+        ensemble.save(output, overwrite=kept.described.overwrite or overwrite)
+    return ensemble
 
 
 def _table(given: Mapping[str, Any] | None, where: str) -> dict[str, Any]:

@@ -25,7 +25,10 @@ from sgdsim.base.hold import held
 from sgdsim.ensemble import Ensemble
 from sgdsim.input.loading import load_scenario
 from sgdsim.input.scenario import Scenario
+from sgdsim.model.loss import Loss
+from sgdsim.model.noise import Noise
 from sgdsim.simulation import checkpoints, run_loop
+from sgdsim.simulation.run_loop import simulate
 from sgdsim.simulation.unfinished import folder_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*unstable")
@@ -182,6 +185,33 @@ def test_a_short_run_that_is_interrupted_leaves_nothing(scenario, tmp_path, monk
     with pytest.raises(KeyboardInterrupt):
         run_scenario(scenario, tmp_path / "run.h5")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_call_from_python_goes_on_too(tmp_path, monkeypatch):
+    """Also by the command that knows nothing but the file."""
+    loss = Loss("a*x**2/2 + z*x", ("x",), {"a": 1.0}, {"z": Noise.parse("normal")})
+    how: dict[str, Any] = {"learning_rate": 0.1, "initial": {"x": 1.0}, "trajectories": 1500, "steps": 24, "every": 8}
+    expected = simulate(loss, **how).digest()
+    original, left = run_loop.Simulator.advance, 2
+    for again in (lambda path: simulate(loss, **how, output=path, resume=True), lambda path: resume_file(path)[0]):
+        left = 2
+
+        def advance(*arguments: Any) -> None:
+            nonlocal left
+            left -= 1
+            original(*arguments)
+            if left < 0:
+                signal.raise_signal(signal.SIGINT)
+
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.h5"
+        with monkeypatch.context() as patch:
+            patch.setattr(run_loop.Simulator, "advance", advance)
+            with pytest.raises(KeyboardInterrupt):
+                simulate(loss, **how, output=path, checkpoint_every="1h")
+        assert again(path).digest() == expected == Ensemble.open(path).digest()
+        assert again(path).digest() == expected  # which is read
+    with pytest.raises(InputError, match="expected an output"):
+        simulate(loss, **how, resume=True)
 
 
 # Damage.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sgdsim.base.durations import read_seconds
 from sgdsim.base.errors import InputError, SgdsimError, escaped
 from sgdsim.base.interrupts import Interrupts
 from sgdsim.base.numbers import read_number, read_whole
@@ -201,7 +202,8 @@ def resume(file: str, **options: Any) -> None:
     from sgdsim.app.workflow import resume_file
     from sgdsim.ensemble import open_parts
 
-    how = {name: options[name] for name in ("threads", "checkpoint_every")} | {"progress": not options["quiet"]}
+    every = _time("--checkpoint-every", options["checkpoint_every"])
+    how = {"threads": options["threads"], "checkpoint_every": every, "progress": not options["quiet"]}
     if file.endswith(".shard"):
         from sgdsim.app.cluster import resume_shard
 
@@ -431,7 +433,8 @@ def _run(scenarios: Sequence[Scenario], options: Mapping[str, Any]) -> None:
     from sgdsim.app.workflow import default_output, run_parts
 
     path = options["output"]
-    how = {name: options[name] for name in ("threads", "overwrite", "resume", "checkpoint_every")}
+    how = {name: options[name] for name in ("threads", "overwrite", "resume")}
+    how |= {"checkpoint_every": _time("--checkpoint-every", options["checkpoint_every"])}
     how |= {"device": "cpu" if options["device"] is None else options["device"], "progress": not options["quiet"]}
     if options["shard"] is not None:
         from sgdsim.app.cluster import run_shard
@@ -446,6 +449,13 @@ def _run(scenarios: Sequence[Scenario], options: Mapping[str, Any]) -> None:
         path = default_output(scenarios[0])
     ensembles = run_parts(scenarios, path, **how)
     _report(str(path), [scenario.part for scenario in scenarios], ensembles, options)
+
+
+def _time(flag: str, text: str | None) -> str | None:
+    """A length of time as it is given, if it is one."""
+    if text is not None:
+        read_seconds(text, flag)
+    return text
 
 
 def _report(path: str, parts: Sequence[str], ensembles: Sequence[Ensemble], options: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 
+from sgdsim.base import take
 from sgdsim.base.errors import InputError
 from sgdsim.base.numbers import read_number
 
@@ -24,13 +25,16 @@ def read_seconds(given: object, where: str) -> float:
     >>> read_seconds("90s", "every"), read_seconds("1.5h", "every"), read_seconds(30, "every")
     (90.0, 5400.0, 30.0)
     """
-    text = str(given).strip()
-    if text == "never":
+    expected = "a time such as 60s, 5m or 2h, or never"
+    if not isinstance(given, str):
+        number = take.as_number(given)
+        if number is None or number <= 0:
+            raise take.refused(given, where, expected)
+        return float(number)
+    if given.strip() == "never":
         return math.inf
-    match = re.fullmatch(r"(.*?)\s*([a-z]*)", text)
-    number = None
-    if match and match[2] in _UNITS and not isinstance(given, bool):
-        number = read_number(match[1])
-    if number is None or number <= 0:
-        raise InputError(f"{where}: {given!r}, expected a time such as 60s, 5m or 2h, or never")
-    return float(number * _UNITS[match[2]]) if match else math.inf
+    match = re.fullmatch(r"(.*?)\s*([a-z]*)", given.strip())
+    number = read_number(match[1]) if match and match[2] in _UNITS else None
+    if match is None or number is None or number <= 0:
+        raise InputError(f"{where}: {given!r}, expected {expected}")
+    return float(number * _UNITS[match[2]])

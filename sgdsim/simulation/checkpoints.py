@@ -91,7 +91,7 @@ def seconds_between(given: float | str | None) -> float | None:
     >>> seconds_between("5m"), seconds_between(None)
     (300.0, None)
     """
-    return None if given is None else read_seconds(given, "--checkpoint-every")
+    return None if given is None else read_seconds(given, "checkpoint_every")
 
 
 @dataclass

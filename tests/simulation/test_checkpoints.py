@@ -265,23 +265,24 @@ def test_a_piece_that_would_be_believed_without_its_checksum_is_seen(tmp_path):
 # Disks.
 
 
-def test_a_full_disk_costs_checkpoints_and_not_the_run(scenario, uninterrupted, tmp_path, monkeypatch):
+@pytest.mark.parametrize("problem", [errno.ENOSPC, errno.EROFS], ids=["full", "read-only"])
+def test_a_full_disk_costs_checkpoints_and_not_the_run(problem, scenario, uninterrupted, tmp_path, monkeypatch):
     original = pieces.write
 
     def full(path: Path, *arguments: Any) -> None:
         with files.atomic_file(path) as temporary:
             temporary.write_bytes(b"half")
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise OSError(problem, os.strerror(problem))
 
     path = tmp_path / "run.h5"
     monkeypatch.setattr(pieces, "write", full)
-    with pytest.warns(RuntimeWarning, match=r"no checkpoint: .*No space left"):
+    with pytest.warns(RuntimeWarning, match=f"no checkpoint: .*{os.strerror(problem)}"):
         assert run(scenario, path).digest() == uninterrupted
     assert [one.name for one in tmp_path.iterdir()] == ["run.h5"]
     # Full for a while: what was not written then is written with the next.
     monkeypatch.setattr(pieces, "write", lambda *a: full(*a) if fail.pop() else original(*a))
     fail = [False] * 30 + [True] * 3 + [False] * 2
-    with pytest.warns(RuntimeWarning, match=r"No space left"):
+    with pytest.warns(RuntimeWarning, match=os.strerror(problem)):
         interrupt(scenario, tmp_path / "again.h5", monkeypatch, spans=9)
     assert resume_file(tmp_path / "again.h5")[0].digest() == uninterrupted
 
@@ -312,6 +313,28 @@ def test_a_folder_that_becomes_read_only_costs_checkpoints_and_not_the_run(scena
     with pytest.warns(RuntimeWarning, match=r"no checkpoint"):
         run(scenario, path)
     folder_of(path).chmod(0o700)
+
+
+def test_what_takes_long_to_write_is_written_less_often(tmp_path, monkeypatch):
+    """At most 2 % of the time: after one that has taken 3 s the next is 150 s later, however often they are wanted."""
+    monkeypatch.setattr(checkpoints, "SHARE", 0.02)
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    kept = checkpoints.Checkpoints(tmp_path, 1, every=5.0)
+
+    def slow(*arguments: Any) -> None:
+        nonlocal now
+        now += 3.0
+
+    monkeypatch.setattr(pieces, "write", slow)
+    written = []
+    while now < 1000:
+        now += 1.0
+        if kept.is_due():
+            kept.save({"part": 0, "point": 0, "step": 0}, {})
+            written.append(now)
+    assert np.diff(written).tolist() == [153.0] * (len(written) - 1)
+    assert written[0] == 8.0  # 5 s, and 3 to write it
 
 
 def test_a_clock_that_jumps_changes_nothing(scenario, uninterrupted, tmp_path, monkeypatch):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from sgdsim.ensemble import Variable
+from sgdsim.base.sparse import Sparse, stacked
+from sgdsim.ensemble import Counted, Rare, Variable
 from sgdsim.kernels.accumulators import Accumulators
 from sgdsim.model.run import Run
 from sgdsim.simulation.recorded_statistics import bin_coordinates, coordinate, over, statistics
@@ -46,12 +48,13 @@ def assemble(
     run = runs[0]
     fields = Moments(*np.moveaxis(results.moments, -1, 0))
     merged = merge_axis(fields, axis=2)
-    undefined = results.status < 0
-    status = np.where(undefined, -1 - results.status, results.status)
+    ends = stacked(results.status)
+    undefined = ends.values < 0
+    status = replace(ends, values=np.where(undefined, -1 - ends.values, ends.values))
     rates = np.stack([_rates_at(run, record_steps) for run in runs])
     variables = {
         "theta": over(f"snapshot {_kept(run)} parameter", results.theta, "parameters after snapshot_step steps"),
-        "status": over("trajectory", status, "completed steps when divergence was found, 0 = never"),
+        "status": _rare(status, "completed steps when divergence was found, 0 = never"),
         "learning_rate": over("record", rates, "learning rate of the step that led to the record"),
         "count": over("record observable", merged.count.astype(np.int64), "finite values of live trajectories"),
         "excluded": over(
@@ -62,9 +65,8 @@ def assemble(
     }
     # Where every step has a value, only numbers that were too large before have become none.
     if undefined.any() and any(run.may_be_undefined for run in runs):
-        variables["not_a_number"] = over(
-            "trajectory", undefined.astype(np.int8), "1 = the state became not a number, by no overflow"
-        )
+        places = Sparse(ends.shape, "int8", ends.index[undefined], np.ones(undefined.sum(), np.int64))
+        variables["not_a_number"] = _rare(places, "1 = the state became not a number, by no overflow")
     for name, meaning in _STATISTICS.items():
         variables[name] = over("record observable", getattr(merged, name), meaning)
     variables["mean"] = over("record observable", np.where(merged.count > 0, merged.mean, np.nan), _STATISTICS["mean"])
@@ -73,7 +75,7 @@ def assemble(
         variables[f"group_{name}"] = over("record group observable", data, f"{name} of one group of trajectories")
     variables |= statistics(run, record_steps, results)
     if sweep is None:
-        variables = {n: Variable(v.dimensions[1:], v.data[0], v.attributes) for n, v in variables.items()}
+        variables = {name: variable.at(0) for name, variable in variables.items()}
     else:
         variables["point"] = coordinate("point", np.arange(len(runs)), "sweep point")
         for key, values in sweep.items():
@@ -83,15 +85,19 @@ def assemble(
     return variables | _coordinates(run, record_steps, snapshot_steps) | bin_coordinates(run)
 
 
+def _rare(values: Sparse, meaning: str) -> Variable:
+    return Rare(("point", "trajectory"), values, {"long_name": meaning, "units": "1"})
+
+
 def _kept(run: Run) -> str:
     """The dimension of the trajectories of which snapshots are kept."""
     return "trajectory" if run.recorder.snapshot_trajectories is None else "snapshot_trajectory"
 
 
 def _coordinates(run: Run, record_steps: np.ndarray, snapshot_steps: np.ndarray) -> dict[str, Variable]:
-    index = np.int32 if run.trajectories < 2**31 else np.int64
+    labels = {"long_name": "trajectory index", "units": "1"}
     return {
-        "trajectory": coordinate("trajectory", np.arange(run.trajectories, dtype=index), "trajectory index"),
+        "trajectory": Counted("trajectory", run.trajectories, "int32" if run.trajectories < 2**31 else "int64", labels),
         "parameter": coordinate("parameter", np.array(run.loss.parameters, dtype=object), "parameter"),
         "observable": coordinate("observable", np.array(run.measured, dtype=object), "observable"),
         "record_step": coordinate("record", record_steps, "completed steps"),

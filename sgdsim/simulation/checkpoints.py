@@ -51,6 +51,7 @@ class Simulator(Protocol):
     run: Run
     lanes: int
     executor: Executor
+    groups: tuple[int, int]
     record_steps: np.ndarray
 
     @property
@@ -402,7 +403,7 @@ class Part:
     def _save(self, point: int, simulator: Simulator, into: Accumulators, first_tile: int, block: Block | None) -> None:
         """Save a state between two spans: all tiles before the first one have come to their end."""
         arrays = {name: getattr(into, name) for name in SUMS}
-        if block is not None and first_tile == simulator.tiles()[0]:
+        if block is not None and first_tile == simulator.groups[0]:
             reached = int(np.searchsorted(simulator.record_steps, block.step, "right"))
             arrays |= {name: arrays[name][:reached] for name in SUMS if name != "changes"}
         if block is not None:
@@ -429,9 +430,12 @@ def at(results: Accumulators, point: int) -> Accumulators:
 
 def rows_of(into: Accumulators, tiles: Sequence[tuple[int, int]], lanes: int) -> dict[str, np.ndarray]:
     """What is kept of the trajectories of some tiles, one after the other."""
+    ends = [into.status.between(a * lanes, b * lanes) for a, b in tiles]
+    none = np.empty(0, np.int64)
     return {
         "theta": np.concatenate([into.theta[:, :0], *(into.theta[:, a * lanes : b * lanes] for a, b in tiles)], axis=1),
-        "status": np.concatenate([into.status[:0], *(into.status[a * lanes : b * lanes] for a, b in tiles)]),
+        "diverged": np.concatenate([none, *(index for index, _ in ends)]),
+        "status": np.concatenate([none, *(values for _, values in ends)]),
     }
 
 
@@ -439,12 +443,12 @@ def put_rows(
     into: Accumulators, tiles: Sequence[Sequence[int]], lanes: int, arrays: Mapping[str, np.ndarray], prefix: str = ""
 ) -> None:
     """Put back what `rows_of` has taken."""
-    theta, status = (arrays[f"{prefix}{name}"] for name in ROWS)
+    theta, diverged, status = (arrays[f"{prefix}{name}"] for name in ("theta", "diverged", "status"))
     for first, last in tiles:
         part = into.theta[:, first * lanes : last * lanes]
         part[:], theta = theta[:, : part.shape[1]], theta[:, part.shape[1] :]
-        flags = into.status[first * lanes : last * lanes]
-        flags[:], status = status[: len(flags)], status[len(flags) :]
+        low, high = np.searchsorted(diverged, (first * lanes, last * lanes))
+        into.status.put(first * lanes, last * lanes, diverged[low:high], status[low:high])
 
 
 def put_sums(into: Accumulators, arrays: Mapping[str, np.ndarray], prefix: str = "") -> None:

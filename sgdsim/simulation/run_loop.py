@@ -20,6 +20,7 @@ from sgdsim.base import take, toml
 from sgdsim.base.errors import InputError
 from sgdsim.base.files import check_output
 from sgdsim.base.memory import available_memory
+from sgdsim.base.sparse import Sparse
 from sgdsim.ensemble import WHOLE, Ensemble
 from sgdsim.kernels.accumulators import Accumulators
 from sgdsim.kernels.block import Block, Common
@@ -125,7 +126,7 @@ class Simulator:
     def compile(self) -> None:
         """Compile the kernels, or load them from the cache, by running them on as little as there can be."""
         empty = {name: np.empty((0,) * len(shape), dtype) for name, (shape, dtype) in shapes(self.run).items()}
-        self.executor.compile(Accumulators(**empty))
+        self.executor.compile(Accumulators(**empty, status=None))
 
     def tiles(self) -> np.ndarray:
         """Indices of the tiles that are simulated, those of its groups."""
@@ -186,7 +187,9 @@ class Simulator:
         self.executor.advance(block, stop, table, into)
         if stop == self.run.steps:
             first, last = self._trajectories(block)
-            into.status[first:last] = self.executor.fetch(block.status).reshape(-1)[: last - first]
+            status = self.executor.fetch(block.status).reshape(-1)[: last - first]
+            found = np.flatnonzero(status)
+            into.status.put(first, last, first + found, status[found])
             if self._plan.drift_bins:
                 for tile, changes in enumerate(self.executor.fetch(block.changes), block.first_tile):
                     into.changes[tile % GROUPS] += changes
@@ -236,12 +239,11 @@ def snapshot_steps(run: Run) -> np.ndarray:
 
 
 def shapes(run: Run) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Shape and dtype of each field of `Accumulators`."""
+    """Shape and dtype of each field of `Accumulators` but the status."""
     plan, records = Plan(run), len(run.recorder.record_steps(run.steps))
     kept = run.recorder.snapshot_trajectories or run.trajectories
     return {
         "theta": ((len(snapshot_steps(run)), kept, len(run.loss.parameters)), run.dtype),
-        "status": ((run.trajectories,), _index_dtype(run.steps)),
         "moments": ((records, GROUPS, len(run.measured), 5), "float64"),
         "counts": ((records, GROUPS, plan.bins), "uint32"),
         "comoments": ((records, GROUPS, plan.pairs, 4), "float64"),
@@ -257,8 +259,9 @@ def allocate(simulators: Sequence[Simulator]) -> Accumulators:
 
 def allocate_for(runs: Sequence[Run]) -> Accumulators:
     """The same, of runs."""
-    n = len(runs)
-    return Accumulators(**{name: np.zeros((n, *shape), dtype) for name, (shape, dtype) in shapes(runs[0]).items()})
+    n, run = len(runs), runs[0]
+    arrays = {name: np.zeros((n, *shape), dtype) for name, (shape, dtype) in shapes(run).items()}
+    return Accumulators(**arrays, status=[Sparse((run.trajectories,), _index_dtype(run.steps)) for _ in runs])
 
 
 def work(runs: Sequence[Run]) -> int:
@@ -278,11 +281,9 @@ def output_bytes(runs: Sequence[Run]) -> int:
     parameters, measured = len(run.loss.parameters), len(run.measured)
     kept = run.recorder.snapshot_trajectories or run.trajectories
     snapshots = len(run.recorder.snapshots) * parameters * np.dtype(run.dtype).itemsize
-    status = np.dtype(_index_dtype(run.steps)).itemsize
-    index = np.dtype(_index_dtype(run.trajectories)).itemsize
     a_record = GROUPS * (measured * 5 * 8 + plan.bins * 4 + plan.pairs * 4 * 8 + plan.cells * 4)
     statistics = len(run.recorder.record_steps(run.steps)) * a_record + GROUPS * plan.drift_bins * 3 * 8
-    return len(runs) * (kept * snapshots + run.trajectories * status + statistics) + run.trajectories * index
+    return len(runs) * (kept * snapshots + statistics)
 
 
 def _index_dtype(largest: int) -> str:
@@ -405,8 +406,8 @@ def simulate(
     output = take.path(output, "output")
     check_output(output, overwrite or resume)
     described = Description.new([("", "simulate", text)], overwrite, device)
-    every = seconds_between(checkpoint_every)
-    with unfinished(output, described, total=work([run]), every=every, resume=resume) as kept:
+    seconds = seconds_between(checkpoint_every)
+    with unfinished(output, described, total=work([run]), every=seconds, resume=resume) as kept:
         if resume and (found := kept.finished()) is not None:
             return found[WHOLE]
         ensemble = simulate_runs([run], checkpoints=kept.checkpoints.part(0), **options)

@@ -234,6 +234,19 @@ def merge(folder: str, output: str | None, **options: Any) -> None:
 
 
 @main.command()
+@click.argument("scenario")
+@_options("trajectories", "steps", "seed", "threads", "settings")
+@click.option("--workers", type=_Whole(), default=1, show_default=True, help="Machines like this one to share it.")
+@_reporting_errors
+def plan(scenario: str, settings: tuple[str, ...], workers: int, threads: int | None, **options: Any) -> None:
+    """Print what SCENARIO will take: time, memory, disk and shards, from a second of it on this machine."""
+    from sgdsim.app.plan import plan as made
+    from sgdsim.input.loading import load_parts
+
+    _print(made(load_parts(scenario, _overrides(settings, options)), workers, threads).text())
+
+
+@main.command()
 @click.argument("file")
 @_reporting_errors
 def peek(file: str) -> None:

@@ -541,7 +541,7 @@ def compute(
     units = [(point, (0, GROUPS)) for point in range(len(runs))] if units is None else units
     _check_memory(output_bytes(runs))
     total = work_of(runs, units)
-    count = _thread_count(threads)
+    count = thread_count(threads)
     chosen, reason = choose(Device.parse(device), total * program_of(runs[0], Plan(runs[0])).weight, count)
     workers = Workers(count if chosen.target == "cpu" else 1)
     # Diverging trajectories overflow on the plain target; they are counted, not warned about.
@@ -630,7 +630,7 @@ def _check_memory(required: int) -> None:
         )
 
 
-def _thread_count(threads: int | None) -> int:
+def thread_count(threads: int | None) -> int:
     """The user's choice, by default one thread a processor that this process may use."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     most = max(available, os.cpu_count() or 1)

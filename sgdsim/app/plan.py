@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,6 +22,7 @@ from sgdsim.simulation.run_loop import Simulator, allocate, output_bytes, thread
 SECONDS = 1.0
 """For which the rate is measured."""
 
+_MOST_TRAJECTORIES = 2**20  # of which a second is measured: eight blocks
 _PIECE_BYTES = 2**24  # written and read to measure a disk
 
 
@@ -129,6 +130,9 @@ def plan(scenarios: Sequence[Scenario], workers: int = 1, threads: int | None = 
 
 def measured_rate(run: Run, threads: int) -> float:
     """Trajectory-steps a second of a run, once its kernels are there."""
+    kept = run.recorder.snapshot_trajectories
+    recorder = replace(run.recorder, snapshot_trajectories=None if kept is None else min(kept, _MOST_TRAJECTORIES))
+    run = replace(run, trajectories=min(run.trajectories, _MOST_TRAJECTORIES), recorder=recorder)
     with Workers(threads) as workers, np.errstate(all="ignore"):
         simulator = Simulator(run, workers=workers)
         simulator.compile()

@@ -277,8 +277,9 @@ class Ensemble:
                 raise InputError(f"{name!r} is no name for a variable or a dimension")
         for name, size in self.sizes.items():
             labels = {"units": "1", "long_name": f"{name} index"}
-            counted = self.variables.setdefault(name, Variable((name,), np.arange(size, dtype=np.int64), labels))
-            if counted.dimensions != (name,):
+            if name not in self.variables:
+                self.variables[name] = Variable((name,), np.arange(size, dtype=np.int64), labels)
+            if self.variables[name].dimensions != (name,):
                 raise InputError(f"variable {name!r} has a dimension's name, so {name!r} must be its only dimension")
 
     def __getitem__(self, name: str) -> np.ndarray:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sgdsim.base.durations import read_seconds
 from sgdsim.base.errors import InputError, SgdsimError, escaped
 from sgdsim.base.interrupts import Interrupts
 from sgdsim.base.numbers import read_number, read_whole
@@ -466,6 +465,8 @@ def _run(scenarios: Sequence[Scenario], options: Mapping[str, Any]) -> None:
 
 def _time(flag: str, text: str | None) -> str | None:
     """A length of time as it is given, if it is one."""
+    from sgdsim.base.durations import read_seconds
+
     if text is not None:
         read_seconds(text, flag)
     return text

@@ -150,14 +150,18 @@ class Checkpoints:
         self._damaged: set[Path] = set()
         self._newest: tuple[Path, State] | None = None
 
-    def part(self, index: int, name: str = "") -> Part:
+    def part(self, index: int) -> Part:
         """Those of one part of a scenario."""
-        return Part(self, index, name)
+        return Part(self, index)
 
     @property
     def are_there(self) -> bool:
         """Whether there is something to go on from."""
         return self._number > 0
+
+    @property
+    def _id(self) -> str:
+        return str(self.about.get("run", {}).get("id", ""))
 
     @property
     def elapsed(self) -> float:
@@ -193,9 +197,9 @@ class Checkpoints:
         self._newest = None
 
     def whole(self) -> Iterator[tuple[dict[str, Any], dict[str, np.ndarray]]]:
-        """All whole pieces of what is done."""
+        """All whole pieces of what is done in this run; one of another may be left where it could not be removed."""
         for path in self._pieces("done"):
-            if found := self._read(path):
+            if (found := self._read(path)) and found[0]["id"] == self._id:
                 yield found
 
     def note(self, part: int, point: int, lanes: int, into: Accumulators, tiles: tuple[int, int] | None) -> None:
@@ -224,7 +228,7 @@ class Checkpoints:
                 done |= {f"{index}/{name}": getattr(rows.into, name) for name in SUMS}
             entries.append({"part": part, "point": point, "tiles": rows.tiles, "is_whole": rows.is_whole})
         if entries:
-            pieces.write(self.folder / f"{number:08}.done", {"entries": entries}, done)
+            pieces.write(self.folder / f"{number:08}.done", {"id": self._id, "entries": entries}, done)
         self._pending = {}
         self._number = number
         progress = {"done": self.done, "total": self.total, "seconds": self.elapsed}
@@ -271,12 +275,12 @@ class Part:
     ----------
     checkpoints
         Of the whole run.
-    index, name
+    index
         Of the part.
     """
 
-    def __init__(self, checkpoints: Checkpoints, index: int, name: str) -> None:
-        self._all, self._index, self._name = checkpoints, index, name
+    def __init__(self, checkpoints: Checkpoints, index: int) -> None:
+        self._all, self._index = checkpoints, index
         self._finished: set[int] = set()
         self._running: State | None = None
 
@@ -412,7 +416,6 @@ class Part:
             arrays |= {f"rows/{name}": rows for name, rows in rows_of(into, tiles, simulator.lanes).items()}
         heading = {
             "part": self._index,
-            "name": self._name,
             "point": point,
             "first_tile": first_tile,
             "tiles": 0 if block is None else block.tiles,

@@ -241,6 +241,18 @@ def test_what_is_damaged_is_named_and_what_was_before_serves(
     assert len(caught) == 1  # it is named once
 
 
+def test_what_is_left_of_another_run_is_not_taken_for_this_one(scenario, tmp_path, monkeypatch):
+    """Where its folder could not be cleared: rows of another seed would be wrong numbers."""
+    other = load_scenario("river_valley", {**ALL_RECORDERS, "run.seed": 6})
+    left = interrupt(other, tmp_path / "other.h5", monkeypatch, spans=9)
+    path = tmp_path / "run.h5"
+    folder = interrupt(scenario, path, monkeypatch, spans=3)
+    for piece in left.glob("*.done"):
+        (folder / piece.name).write_bytes(piece.read_bytes())
+    mine = run(scenario, tmp_path / "mine.h5").digest()
+    assert resume_file(path)[0].digest() == mine
+
+
 def test_without_any_whole_state_the_run_begins_again(scenario, uninterrupted, tmp_path, monkeypatch):
     path = tmp_path / "run.h5"
     folder = interrupt(scenario, path, monkeypatch, spans=7)

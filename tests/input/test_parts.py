@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -261,7 +262,8 @@ def test_the_table_shows_parts_only_where_there_are_some():
 def test_commands_take_all_parts(path, tmp_path):
     runner = CliRunner()
     compared = runner.invoke(main, ["compare", str(path)])
-    assert compared.output.startswith("part")
+    assert re.match(r"(plain|swept), ", compared.output)
+    assert runner.invoke(main, ["compare", str(path), "--all"]).output.startswith("part")
     assert compared.exit_code == 1  # 64 trajectories reject no control
     shown = runner.invoke(main, ["info", "--digest", str(path)]).output.split()
     assert shown[1::2] == ["plain", "swept"]

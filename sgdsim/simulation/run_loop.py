@@ -225,7 +225,7 @@ class Simulator:
             self.advance(block, min(start + -(-(given or self._span) // 4) * 4, self.run.steps), into)
             ratio = SPAN_SECONDS / max(time.perf_counter() - began, 1e-6)
             # One measurement on a busy machine says little: the span grows by a factor of 4 at most.
-            self._span = max(4, int(self._span * min(ratio, 4.0)) // 4 * 4)
+            self._span = max(4, min(int(self._span * min(ratio, 4.0)), self.run.steps) // 4 * 4)
             yield (block.step - start) * (last - first)
 
     def _trajectories(self, block: Block) -> tuple[int, int]:

@@ -411,6 +411,12 @@ def test_groups_are_parts_of_the_run_wherever_it_runs(target, size, river_run):
         np.testing.assert_array_equal(getattr(whole, name), sum(getattr(part, name) for part in parts))
 
 
+def test_a_span_grows_to_the_run_and_no_further(river_run):
+    """Over 600 blocks that each take less time than a span may, four times as many steps each time are no number."""
+    run = river_run(trajectories=256 * 600, steps=4)
+    assert simulate(run, block_trajectories=256)["count"][-1, 0] == run.trajectories
+
+
 def test_kernels_are_compiled_once_whatever_the_shapes(river_run):
     """Arrays that are slices in one run and whole in another would compile a second time, for seconds."""
     kernel = Simulator(river_run()).kernel

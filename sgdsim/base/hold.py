@@ -15,7 +15,7 @@ from sgdsim.base.errors import InputError
 
 @contextmanager
 def held(path: Path, what: str) -> Iterator[None]:
-    """Hold a file, which is made for it and goes again; the hold ends with the process, whichever way that ends.
+    """Hold a file, which is made with its folder and goes again; the hold ends with the process, whatever ends that.
 
     On a disk that knows no locks nobody is refused.
 
@@ -74,7 +74,11 @@ def holder(path: Path) -> str:
 
 def _locked(path: Path, what: str) -> int:
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        path.parent.mkdir(exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        except FileNotFoundError:  # whoever held it took the folder away too
+            continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

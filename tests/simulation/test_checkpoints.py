@@ -105,7 +105,7 @@ def killed_at(number: int, work: Callable[[], object]) -> bool:
 
 
 def test_a_run_that_is_killed_anywhere_ends_with_the_same_bits(scenario, uninterrupted, tmp_path):
-    """At every event in turn: each start of the run is killed at one more than the start before it came to."""
+    """At one event of another after each start, until it is done: in all kinds of moments, and early and late ones."""
     kills = 0
     for first in range(0, 12, 3):
         path, number = tmp_path / f"{first}.h5", first

@@ -1,11 +1,12 @@
 """Formulas: the one way from text to mathematics, by a parser that knows nothing but what is listed here.
 
-Python's grammar reads the text; `sgdsim.formulas.walker` admits numbers, names, ``+ - * / **``, indices ``w[0]`` and
-the functions of `sgdsim.formulas.names.FUNCTIONS`, and computes either with SymPy (`Formula.expression`) or with NumPy
-(`Formula.evaluate`). Nothing is ever executed, and SymPy is imported only where an expression is built.
+Python's grammar reads the text; `sgdsim.formulas.walker` admits numbers, names, ``+ - * / ** @``, indices ``w[0]`` and
+the functions of `sgdsim.formulas.names.FUNCTIONS`, and computes with SymPy (`Formula.expression`), with NumPy
+(`Formula.evaluate`), with shapes alone (`Formula.shape`), or in an algebra of the caller's (`Formula.in_algebra`).
+Nothing is ever executed, and SymPy is imported only where an expression is built.
 
-A name stands for a number or a vector. Operators and functions act on vectors elementwise, together with numbers or
-vectors of the same length; ``sum``, ``dot`` and ``norm2`` make numbers of them.
+A name stands for a number, a vector or a matrix. Operators and functions act on them elementwise, together with numbers
+or what has the same shape; `sgdsim.formulas.arrays` has the operations on whole arrays.
 
 Nodes of an expression, and of its derivatives of any order, with real symbols for the names:
 
@@ -29,15 +30,16 @@ import ast
 import functools
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
+from sgdsim.formulas.arrays import Algebra, Expanded, Shape, Shapes, entries, shape_of
 from sgdsim.formulas.limits import MAX_LENGTH
 from sgdsim.formulas.names import GRAMMAR, check_name, formula_error
-from sgdsim.formulas.walker import Reader, Walker, check_finite, exponent_of, is_whole, names_in
+from sgdsim.formulas.walker import NUMBERS, NUMERIC, Reader, Walker, check_finite, exponent_of, is_whole, names_in
 
 if TYPE_CHECKING:
     import sympy
@@ -110,7 +112,24 @@ class Formula:
         nodes = [n for n in ast.walk(self._tree) if isinstance(n, ast.Name) and n.id in self.names - known]
         if nodes:
             first = min(nodes, key=lambda node: node.col_offset)
-            self._walker(dict.fromkeys(known)).visit(first)
+            self._walker(dict.fromkeys(known), NUMBERS).visit(first)
+
+    def shape(self, shapes: Mapping[str, Shape], *, vector: bool = True) -> Shape:
+        """The shape of the value, given those of the names.
+
+        Raises
+        ------
+        FormulaError
+            For an unknown name, shapes that do not fit, at the operation, and more than one number where there may be
+            no `vector`.
+
+        Examples
+        --------
+        >>> Formula.parse("norm2(W@x - y)/2 + W.T[0]").shape({"W": (2, 3), "x": (3,), "y": (2,)})
+        (2,)
+        """
+        found: Shape = self.in_algebra(shapes, Shapes(), vector=vector)
+        return found
 
     @overload
     def expression(
@@ -120,27 +139,27 @@ class Formula:
     @overload
     def expression(
         self, values: Mapping[str, Any], numbers: Mapping[str, Any] | None = ..., *, vector: bool
-    ) -> sympy.Expr | tuple[sympy.Expr, ...]: ...
+    ) -> Any: ...
 
     def expression(
         self, values: Mapping[str, Any], numbers: Mapping[str, Any] | None = None, *, vector: bool = False
-    ) -> sympy.Expr | tuple[sympy.Expr, ...]:
+    ) -> Any:
         """The formula as a SymPy expression, of the node types listed at the top of this module.
 
         Parameters
         ----------
         values
-            For each name an expression, an exact or floating-point number, or for a vector a sequence of these.
+            For each name an expression, an exact or floating-point number, or an array of objects or a list of these.
         numbers
             Numbers for some of the names, for exponents alone: one that is whole then is written as a number, so that
             a power of a negative number has a value.
         vector
-            Whether the result may be a vector; it is then a tuple.
+            Whether the result may be an array, of objects.
 
         Raises
         ------
         FormulaError
-            For an unknown name, vectors that do not fit, a value that is complex, infinite or undefined, and an
+            For an unknown name, shapes that do not fit, a value that is complex, infinite or undefined, and an
             expression that is too large.
 
         Examples
@@ -156,17 +175,19 @@ class Formula:
 
         from sgdsim.formulas.symbolic import SYMBOLIC, Bounds, exact
 
-        walker = self._walker({**values, "pi": sympy.pi}, SYMBOLIC, exact, Bounds().check, numbers)
-        return walker.result(self._tree, vector=vector)
+        algebra = Expanded(SYMBOLIC, exact, Bounds().check)
+        return self._walker({**values, "pi": sympy.pi}, algebra, numbers).result(self._tree, vector=vector)
 
-    def evaluate(self, values: Mapping[str, Any]) -> float | np.ndarray:
+    def evaluate(self, values: Mapping[str, Any], *, vector: bool = False) -> Any:
         """The value of the formula in double precision.
 
         Parameters
         ----------
         values
-            For each name a number, or an array of numbers to evaluate at all of them; for a vector a list or tuple
-            of these.
+            For each name a number, or an array of numbers to evaluate at all of them; for a vector or a matrix a list,
+            or an array of objects, of these.
+        vector
+            Whether the result may be an array of objects.
 
         Returns
         -------
@@ -176,7 +197,7 @@ class Formula:
         Raises
         ------
         FormulaError
-            For an unknown name, vectors that do not fit, or a result that is not finite.
+            For an unknown name, shapes that do not fit, or a result that is not finite.
 
         Examples
         --------
@@ -185,33 +206,24 @@ class Formula:
         """
         values = {**values, "pi": np.pi}
         with np.errstate(all="ignore"):
-            result = np.asarray(self._walker(values).result(self._tree), dtype=np.float64)
-            if not np.isfinite(result).all():
-                self._walker(values, check=check_finite).result(self._tree)
-        return result if result.ndim else float(result)
+            result = self._walker(values, NUMBERS).result(self._tree, vector=vector)
+            if not all(np.isfinite(entry).all() for entry in entries(result)):
+                self._walker(values, Expanded(NUMERIC, NUMBERS.number, check_finite)).result(self._tree, vector=vector)
+        return result if shape_of(result) or np.ndim(result) else float(result)
 
-    def in_algebra(
-        self,
-        values: Mapping[str, Any],
-        operations: Mapping[str, Callable[..., Any]],
-        scalar: Callable[[Any], Any],
-        *,
-        vector: bool = False,
-    ) -> Any:
+    def in_algebra(self, values: Mapping[str, Any], algebra: Algebra, *, vector: bool = False) -> Any:
         """The formula in an algebra of the caller's.
 
         Parameters
         ----------
         values
-            What each name stands for; a vector as a sequence.
-        operations
-            What the keys of `NUMERIC` do.
-        scalar
-            Takes numbers, and what names stand for, into the algebra.
+            What each name stands for, as the algebra takes it.
+        algebra
+            What computes.
         vector
-            Whether the result may be a vector; it is then a tuple.
+            Whether the result may be a vector or a matrix.
         """
-        return self._walker({**values, "pi": np.pi}, operations, scalar).result(self._tree, vector=vector)
+        return self._walker({"pi": algebra.number(np.pi), **values}, algebra).result(self._tree, vector=vector)
 
     def whole_exponents(self, numbers: Mapping[str, Any]) -> tuple[Any, ...]:
         """Exponents that are numbers: themselves where they are whole, else None.
@@ -225,7 +237,7 @@ class Formula:
         """
         powers = [node for node in ast.walk(self._tree) if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow)]
         values = [exponent_of(power.right, numbers) for power in powers]
-        parts = [part for value in values for part in (value if isinstance(value, tuple) else (value,))]
+        parts = [part for value in values for part in entries(value)]
         return tuple(float(part) if is_whole(part) else None for part in parts if part is not None)
 
     def is_partial(self, numbers: Mapping[str, Any]) -> bool:
@@ -247,8 +259,8 @@ class Formula:
         # The tree of a long sum is too deep to be pickled.
         return functools.partial(Formula.parse, where=self._where), (self.text,)
 
-    def _walker(self, values: Mapping[str, Any], *algebra: Any, **options: Any) -> Walker:
-        return Walker(_one_line(self.text), self._where, values, *algebra, **options)
+    def _walker(self, values: Mapping[str, Any], algebra: Algebra, numbers: Mapping[str, Any] | None = None) -> Walker:
+        return Walker(_one_line(self.text), self._where, values, algebra, numbers)
 
 
 def definition(text: str, where: str = "definition") -> tuple[str, Formula]:
@@ -280,8 +292,7 @@ def _is_partial(node: ast.AST, numbers: Mapping[str, Any]) -> bool:
             return not names_in(right) <= known
         case ast.BinOp(op=ast.Pow(), left=left, right=right):
             exponent = exponent_of(right, numbers)
-            parts = exponent if isinstance(exponent, tuple) else (exponent,)
-            return not all(is_whole(part) and part >= 0 for part in parts) and not names_in(left) <= known
+            return not all(is_whole(part) and part >= 0 for part in entries(exponent)) and not names_in(left) <= known
     return False
 
 

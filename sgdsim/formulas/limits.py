@@ -8,3 +8,6 @@ MAX_NESTING = 50
 
 MAX_POWER = 64
 """Largest exponent that is a number."""
+
+MAX_ENTRIES = 2**14
+"""Of a matrix, 128 by 128."""

@@ -25,13 +25,21 @@ FUNCTIONS: Mapping[str, str] = {name: f"{name}(x)" for name in _ONE_ARGUMENT} | 
     "sum": "sum(w)",
     "dot": "dot(v, w)",
     "norm2": "norm2(w)",
+    "transpose": "transpose(A)",
+    "outer": "outer(v, w)",
+    "trace": "trace(A)",
+    "diag": "diag(A)",
+    "eye": "eye(3)",
 }
+RESERVED = FUNCTIONS.keys() - {"transpose", "outer", "trace", "diag", "eye"}
+"""Functions whose names are nothing else; the others may be names of the user's too, such as a state ``trace``."""
 
-GRAMMAR = "numbers, names, + - * / **, indices such as w[0], and functions such as exp(x)"
+GRAMMAR = "numbers, names, + - * / ** @, indices such as w[0], and functions such as exp(x)"
 # Functions of a name become names of their own, of the same length, so that a message points at the right column.
 OF_NAMES = ("next", "gradient", "population_gradient", "charge")
-_FUNCTION = re.compile(rf"\b({'|'.join(OF_NAMES)})\s*\(\s*(\w+)\s*(\[\s*\d+\s*\])?\s*\)")
+_FUNCTION = re.compile(rf"\b({'|'.join(OF_NAMES)})\s*\(\s*(\w+)\s*(\[\s*\d+\s*(?:,\s*\d+\s*)?\])?\s*\)")
 _RUN = re.compile(r"[^\x00-/:-@\[-^`{-\x7f]+")  # ASCII letters, digits and _, and whatever is not ASCII
+_BETWEEN = re.compile(r",(?![^\[]*\])")  # a comma that is of no index
 _ALIAS = re.compile(rf"({'|'.join(OF_NAMES)})__")
 
 
@@ -144,25 +152,38 @@ def check_name(name: str, where: str = "name") -> str:
             f"{name!r} is not a name", name, 0, where, "letters, digits and underscores, no digit first"
         )
     seen = normal(name)
-    if keyword.iskeyword(seen) or seen in FUNCTIONS or seen == "pi" or _ALIAS.match(seen):
+    if keyword.iskeyword(seen) or seen in RESERVED or seen == "pi" or _ALIAS.match(seen):
         raise formula_error(f"the name {name!r} is reserved", name, 0, where, f"another name, such as {name}_0")
     return seen
 
 
-def parameter_name(text: str, where: str = "parameter") -> tuple[str, int | None]:
-    """Split ``w[3]`` into the name and the number.
+def split_names(text: str) -> list[str]:
+    """The names of a list, with commas between; those of an index are none.
+
+    Examples
+    --------
+    >>> split_names("u, W[0, 1]")
+    ['u', 'W[0,1]']
+    """
+    return [re.sub(r"\s+(?=[^\[]*\])", "", name.strip()) for name in _BETWEEN.split(text)]
+
+
+def parameter_name(text: str, where: str = "parameter") -> tuple[str, tuple[int, ...]]:
+    """Split ``w[3]`` or ``W[6, 4]`` into the name and the numbers.
 
     Raises
     ------
     FormulaError
-        For anything but a name, or a name with a whole number in brackets.
+        For anything but a name, or a name with one or two whole numbers in brackets.
 
     Examples
     --------
-    >>> parameter_name("w[3]"), parameter_name("w")
-    (('w', 3), ('w', None))
+    >>> parameter_name("W[6, 4]"), parameter_name("w[3]"), parameter_name("w")
+    (('W', (6, 4)), ('w', (3,)), ('w', ()))
     """
     name, bracket, rest = text.strip().partition("[")
-    if bracket and not re.fullmatch(r"[0-9]{1,9}\]", rest):
-        raise formula_error(f"{text!r} is not a parameter", text, len(name) + 1, where, "a name, or one such as w[3]")
-    return check_name(name, where), int(rest[:-1]) if bracket else None
+    if bracket and not re.fullmatch(r"\s*[0-9]{1,9}\s*(,\s*[0-9]{1,9}\s*)?\]", rest):
+        raise formula_error(
+            f"{text!r} is not a parameter", text, len(name) + 1, where, "a name, or one such as w[3] or W[6,4]"
+        )
+    return check_name(name, where), tuple(map(int, rest[:-1].split(","))) if bracket else ()

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from sgdsim.formulas.arrays import Expanded
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.walker import NUMERIC
 
@@ -81,12 +82,12 @@ def traits(text: str, values: Mapping[str, Any], vector: bool = False) -> Any:
     text
         A formula.
     values
-        For each name its traits or a number; for a vector a sequence of these.
+        For each name its traits or a number; for a vector or a matrix a list or an array of these.
     vector
-        Whether the result may be a vector; it is then a tuple.
+        Whether the result may be an array, of objects.
     """
     with np.errstate(all="ignore"):
-        return Formula.parse(text).in_algebra(values, _ALGEBRA, _scalar, vector=vector)
+        return Formula.parse(text).in_algebra(values, Expanded(_OPERATIONS, _scalar), vector=vector)
 
 
 def _scalar(value: Any) -> Traits:
@@ -174,7 +175,7 @@ def _root(x: Traits) -> Iterable[Any]:
     return np.sqrt(max(x.low, 0.0)), np.sqrt(max(x.high, 0.0))
 
 
-_ALGEBRA: Mapping[str, Callable[..., Any]] = {
+_OPERATIONS: Mapping[str, Callable[..., Any]] = {
     **{name: _rising(name) for name in ("exp", "tanh", "sinh", "atan", "erf", "sign", "step", "relu", "softplus")},
     **{name: _within(name, -1.0, 1.0) for name in ("sin", "cos")},
     **{name: _both(name) for name in ("min", "max")},

@@ -1,42 +1,133 @@
-"""Vectors are written by coordinate, ``w[0]``, ``w[1]``, …; formulas see them under their base name."""
+"""Vectors and matrices are written by coordinate, ``w[0]``, ``W[0,2]``, …; formulas see them under their base name."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Collection, Iterable, Mapping
+from math import prod
+from typing import Any
 
-MOST_COORDINATES = 1024
-"""Of one vector; the kernels spell them out."""
+import numpy as np
+
+from sgdsim.base.errors import InputError
+from sgdsim.formulas.arrays import Shape, array, declared, described, entries, filled, shape_of
+from sgdsim.formulas.limits import MAX_ENTRIES
+from sgdsim.formulas.names import parameter_name
+
+_MOST_DIMENSIONS = 2
 
 
-def coordinates(name: str, length: int | None) -> tuple[str, ...]:
-    """Names of the coordinates of a scalar (length None) or of a vector.
+def coordinates(name: str, shape: int | Shape) -> tuple[str, ...]:
+    """Names of the coordinates of a scalar (of no dimensions), of a vector or of a matrix, row by row.
 
     Examples
     --------
-    >>> coordinates("w", 2)
-    ('w[0]', 'w[1]')
+    >>> coordinates("w", 2), coordinates("W", (1, 2)), coordinates("x", ())
+    (('w[0]', 'w[1]'), ('W[0,0]', 'W[0,1]'), ('x',))
     """
-    return (name,) if length is None else tuple(f"{name}[{index}]" for index in range(length))
+    shape = (shape,) if isinstance(shape, int) else shape
+    places = itertools.product(*map(range, shape))
+    return tuple(f"{name}[{','.join(map(str, place))}]" for place in places) if shape else (name,)
 
 
-def gather(values: Mapping[str, object]) -> dict[str, object]:
-    """Group the coordinates ``w[0]``, ``w[1]``, … of vectors under their base name, in order.
+def shapes(names: Iterable[str]) -> dict[str, Shape]:
+    """The shape of each base name, from its last coordinate.
+
+    Examples
+    --------
+    >>> shapes(["a", "w[0]", "w[1]", "W[0,0]", "W[0,1]"])
+    {'a': (), 'w': (2,), 'W': (1, 2)}
+    """
+    found: dict[str, Shape] = {}
+    for name in names:
+        base, bracket, place = name.partition("[")
+        found[base] = tuple(int(i) + 1 for i in place[:-1].split(",")) if bracket else ()
+    return found
+
+
+def spread(name: str, names: Collection[str], where: str) -> tuple[str, ...]:
+    """The coordinates that a name declares: ``W[6,4]`` all of a matrix, but one where ``W[0,0]`` is declared too.
+
+    Raises
+    ------
+    InputError
+        For no name, or a vector or a matrix without coordinates, or of very many.
+
+    Examples
+    --------
+    >>> spread("w[1]", ["w[1]"], "parameter"), spread("w[1]", ["w[0]", "w[1]"], "parameter")
+    (('w[0]',), ('w[1]',))
+    """
+    base, shape = parameter_name(name, where)
+    if shape and f"{base}[{','.join('0' * len(shape))}]" in names:
+        return (f"{base}{declared(shape)}",)
+    if 0 in shape or prod(shape) > MAX_ENTRIES:
+        raise InputError(f"{where}: {prod(shape)} coordinates, expected 1 to {MAX_ENTRIES}")
+    return coordinates(base, shape)
+
+
+def assigned(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The value of each coordinate; one that is given for a vector or a matrix is that of all of its coordinates.
+
+    Parameters
+    ----------
+    values
+        By name as `spread`, or by base name for a list, rows, or an array.
+    where
+        The table that they stand in, for messages.
+
+    Raises
+    ------
+    InputError
+        For a list of another shape than is declared, rows of different lengths, and three dimensions.
+
+    Examples
+    --------
+    >>> assigned({"V": [[1, 2], [3, 4]], "w[2]": 5}, "constants")
+    {'V[0,0]': 1, 'V[0,1]': 2, 'V[1,0]': 3, 'V[1,1]': 4, 'w[0]': 5, 'w[1]': 5}
+    """
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        given = array_of(value, f"{where}.{name}")
+        if not shape_of(given):
+            found |= dict.fromkeys(spread(name, values, f"{where}.{name}"), value)
+            continue
+        base, shape = parameter_name(name, f"{where}.{name}")
+        if shape not in ((), shape_of(given)):
+            raise InputError(f"{where}.{name}: {described(shape_of(given))}, expected {described(shape)}")
+        found |= zip(coordinates(base, shape_of(given)), entries(given), strict=True)
+    return found
+
+
+def array_of(value: Any, where: str) -> Any:
+    """The array of a list, of rows, or of an array of NumPy's; anything else as it is.
+
+    Raises
+    ------
+    InputError
+        For rows of different lengths, no entries, and more than two dimensions.
+    """
+    try:
+        found = array(value.tolist() if isinstance(value, np.ndarray) else value)
+    except ValueError as error:
+        raise InputError(f"{where}: {error}, expected a number, a list of numbers, or rows of them") from None
+    if len(shape_of(found)) > _MOST_DIMENSIONS:
+        raise InputError(f"{where}: {described(shape_of(found))}, expected a number, a vector or a matrix")
+    return found
+
+
+def gather(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Group the coordinates ``w[0]``, ``w[1]``, … of vectors and matrices under their base name, in order.
 
     Examples
     --------
     >>> gather({"a": 1.0, "w[0]": 2.0, "w[1]": 3.0})
-    {'a': 1.0, 'w': [2.0, 3.0]}
+    {'a': 1.0, 'w': array([2.0, 3.0], dtype=object)}
     """
-    gathered: dict[str, object] = {}
+    parts: dict[str, list[Any]] = {}
     for key, value in values.items():
-        base, bracket, _ = key.partition("[")
-        if bracket:
-            vector = gathered.setdefault(base, [])
-            assert isinstance(vector, list)
-            vector.append(value)
-        else:
-            gathered[key] = value
-    return gathered
+        parts.setdefault(base_name(key), []).append(value)
+    return {base: filled(shape, parts[base]) for base, shape in shapes(values).items()}
 
 
 def base_name(coordinate: str) -> str:

@@ -1,7 +1,7 @@
 """The walk over the syntax tree of a formula: what is admitted, and its value in one algebra.
 
-Python's grammar has read the text. The walker admits numbers, names, ``+ - * / **``, indices ``w[0]`` and the functions
-of `sgdsim.formulas.names.FUNCTIONS`, and refuses all else with its place.
+Python's grammar has read the text. The walker admits numbers, names, ``+ - * / ** @``, indices ``W[0, 2]``, ``W.T`` and
+the functions of `sgdsim.formulas.names.FUNCTIONS`, and refuses all else with its place.
 """
 
 from __future__ import annotations
@@ -12,14 +12,26 @@ import itertools
 import math
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 import numpy as np
 
 from sgdsim.base.errors import unknown_name
+from sgdsim.formulas.arrays import (
+    Algebra,
+    Expanded,
+    Misfit,
+    Shape,
+    described,
+    entries,
+    filled,
+    fitted,
+    indexed,
+    shape_of,
+)
 from sgdsim.formulas.limits import MAX_NESTING, MAX_POWER
-from sgdsim.formulas.names import FUNCTIONS, GRAMMAR, formula_error, unaliased
+from sgdsim.formulas.names import FUNCTIONS, GRAMMAR, RESERVED, formula_error, unaliased
 
 _WORDS = {
     ast.Attribute: "an attribute",
@@ -81,33 +93,34 @@ NUMERIC: Mapping[str, Callable[..., Any]] = {
     "sum": lambda terms: functools.reduce(operator.add, terms, np.float64(0.0)),
 }
 
+NUMBERS = Expanded(NUMERIC, _number)
+"""The algebra of double-precision numbers; a number may be an array of numbers, at many points."""
+
 
 class Walker:
-    """Computes the value of a syntax tree in one algebra; a vector is a tuple."""
+    """Computes the value of a syntax tree in one algebra."""
 
     def __init__(
         self,
         source: str,
         where: str,
         values: Mapping[str, Any],
-        operations: Mapping[str, Callable[..., Any]] = NUMERIC,
-        scalar: Callable[[Any], Any] = _number,
-        check: Callable[[Any], None] = lambda value: None,
+        algebra: Algebra,
         numbers: Mapping[str, Any] | None = None,
     ) -> None:
         self._source = source
         self._where = where
         self._values = values
-        self._operations = operations
-        self._scalar = scalar
-        self._check = check
+        self._algebra = algebra
         self._numbers = numbers or {}
 
     def result(self, tree: ast.expr, *, vector: bool = False) -> Any:
-        """The value of a whole formula, which may be a vector only if that is asked for."""
+        """The value of a whole formula, which may be a vector or a matrix only if that is asked for."""
         value = self.visit(tree)
-        if isinstance(value, tuple) and not vector:
-            self._fail(tree, f"a vector of {len(value)} numbers", "one number, such as sum(w), norm2(w) or w[0]")
+        shape = self._algebra.shape(value)
+        if shape and not vector:
+            entry = f"[{','.join('0' * len(shape))}]"
+            self._fail(tree, f"{described(shape)} numbers", f"one number, such as sum(w), norm2(w) or w{entry}")
         return value
 
     def _fail(self, node: ast.AST, problem: str, expected: str = "") -> NoReturn:
@@ -125,7 +138,7 @@ class Walker:
         raise formula_error(problem, self._source, len(source[:end].decode()), self._where, expected)
 
     def visit(self, node: ast.expr, depth: int = 0) -> Any:
-        """The value of a node, a tuple for a vector."""
+        """The value of a node."""
         if depth > MAX_NESTING:
             self._fail(node, "nested too deeply", f"at most {MAX_NESTING} levels")
         match node:
@@ -133,8 +146,10 @@ class Walker:
                 result = self._literal(node)
             case ast.Name():
                 result = self._lookup(node)
-            case ast.Subscript(value=ast.Name() as name, slice=ast.Constant(value=index)) if type(index) is int:
-                result = self._component(node, self._lookup(name), index)
+            case ast.Subscript(value=whole) if index := _index(node.slice):
+                result = self._entry(node, self.visit(whole, depth + 1), index)
+            case ast.Attribute(value=matrix, attr="T"):
+                result = self._apply(node, "transpose", self.visit(matrix, depth + 1))
             case ast.UnaryOp(op=ast.UAdd(), operand=operand):
                 result = self.visit(operand, depth + 1)
             case ast.UnaryOp(op=ast.USub(), operand=operand):
@@ -152,7 +167,7 @@ class Walker:
             case ast.Constant(value=value):
                 self._fail(node, f"{value!r} is not a number", GRAMMAR)
             case ast.Subscript():
-                self._fail(node, "an index that is not understood", "a name with a whole number, such as w[0]")
+                self._fail(node, "an index that is not understood", "whole numbers, such as w[0] or W[0, 2]")
             case ast.Compare() | ast.IfExp() | ast.BoolOp() | ast.UnaryOp():
                 self._fail(node, "a condition outside where", FUNCTIONS["where"])
             case ast.Call(func=ast.Name(id=name), keywords=[first, *_]):
@@ -160,24 +175,18 @@ class Walker:
         self._fail(node, f"{_WORDS.get(type(node), 'this')} is not part of a formula", GRAMMAR)
 
     def _literal(self, node: ast.Constant) -> Any:
-        return self._scalar(node.value)
+        return self._algebra.number(node.value)
 
     def _lookup(self, node: ast.Name) -> Any:
-        if node.id in FUNCTIONS:
+        if node.id in (FUNCTIONS.keys() - self._values.keys()) | RESERVED:
             self._fail(node, f"{node.id} is a function", FUNCTIONS[node.id])
         if node.id not in self._values:
             self._fail(node, unknown_name("name", unaliased(node.id), map(unaliased, self._values)))
-        value = self._values[node.id]
-        if isinstance(value, Sequence):
-            return tuple(self._guard(node, self._scalar, part) for part in value)
-        return self._guard(node, self._scalar, value)
+        return self._guard(node, self._algebra.named, self._values[node.id])
 
-    def _component(self, node: ast.Subscript, vector: Any, index: int) -> Any:
-        if not isinstance(vector, tuple):
-            self._fail(node, "an index of what is not a vector", "the name of a vector")
-        if index >= len(vector):
-            self._fail(node, f"index {index} of a vector of {len(vector)}", f"0 to {len(vector) - 1}")
-        return vector[index]
+    def _entry(self, node: ast.Subscript, whole: Any, index: Shape) -> Any:
+        shape = self._guard(node, indexed, self._algebra.shape(whole), index)
+        return self._algebra.apply("index", shape, whole, index)
 
     def _binary(self, node: ast.expr, depth: int) -> Any:
         # A long sum is a deep tree; its left edge is followed without recursion.
@@ -186,23 +195,36 @@ class Walker:
             edge.append(node)
             node = node.left
         value = self.visit(node, depth)
-        for step in reversed(edge):
-            sign = _OPERATORS.get(type(step.op))
-            if sign is None:
-                self._fail(step, "unknown operator", "+ - * / or **, which is the power")
-            right = self._exponent(step.right, depth) if sign == "**" else self.visit(step.right, depth)
-            value = self._apply(step, sign, value, right)
+        for kind, steps in itertools.groupby(reversed(edge), key=lambda step: type(step.op)):
+            sign = _OPERATORS.get(kind)
+            if kind is ast.MatMult:
+                value = self._product(list(steps), value, depth)
+                continue
+            for step in steps:
+                if sign is None:
+                    self._fail(step, "unknown operator", "+ - * / @ or **, which is the power")
+                right = self._exponent(step.right, depth) if sign == "**" else self.visit(step.right, depth)
+                value = self._apply(step, sign, value, right)
         return value
+
+    def _product(self, steps: list[ast.BinOp], first: Any, depth: int) -> Any:
+        """A product of matrices, from the right where a vector stands there: fewer operations, and the same value."""
+        factors = [first, *(self.visit(step.right, depth) for step in steps)]
+        dimensions = [len(self._algebra.shape(factor)) for factor in factors]
+        if dimensions == [2] * len(steps) + [1]:
+            value = factors.pop()
+            for step in reversed(steps):
+                value = self._apply(step, "@", factors.pop(), value)
+            return value
+        for step, right in zip(steps, factors[1:], strict=True):
+            first = self._apply(step, "@", first, right)
+        return first
 
     def _exponent(self, node: ast.expr, depth: int) -> Any:
         """An exponent, as a whole number where its names stand for numbers that make it one."""
-        value, known = self.visit(node, depth), exponent_of(node, self._numbers)
-        if isinstance(value, tuple) and isinstance(known, tuple):
-            return tuple(itertools.starmap(self._settled, zip(value, known, strict=True)))
-        return value if isinstance(value, tuple) else self._settled(value, known)
-
-    def _settled(self, value: Any, known: Any) -> Any:
-        return self._scalar(int(known)) if is_whole(known) else value
+        known = exponent_of(node, self._numbers)
+        whole = [int(number) if is_whole(number) else None for number in entries(known)]
+        return self._algebra.settled(self.visit(node, depth), filled(shape_of(known), whole))
 
     def _call(self, node: ast.Call, name: str, depth: int) -> Any:
         if name not in FUNCTIONS:
@@ -213,11 +235,16 @@ class Walker:
             self._fail(node, f"{name} with {count} argument{'s' * (count != 1)}", usage)
         if name == "where":
             return self._choice(node, depth)
+        if name == "eye":
+            return self._identity(node.args[0])
         first, *others = (self.visit(argument, depth) for argument in node.args)
         if name in ("sum", "dot", "norm2"):
-            return self._total(node, first, *(others or [first] * (name == "norm2")))
-        if not others:
-            return self._apply(node, name, first)
+            for argument, factor in zip(node.args, (first, *others), strict=True):
+                self._fit(argument, "sum", factor)
+        if name in ("dot", "norm2"):
+            return self._apply(node, "sum", self._apply(node, "*", first, *(others or [first])))
+        if len(node.args) == 1 or name == "outer":
+            return self._apply(node, name, first, *others)
         return functools.reduce(functools.partial(self._apply, node, name), others, first)
 
     def _choice(self, node: ast.Call, depth: int) -> Any:
@@ -235,32 +262,34 @@ class Walker:
             x, y = y, x
         return self._apply(node, "where", *pair, x, y)
 
-    def _total(self, node: ast.Call, *factors: Any) -> Any:
-        for argument, factor in zip(node.args, factors, strict=False):
-            if not isinstance(factor, tuple):
-                self._fail(argument, "not a vector", "a vector")
-        terms = factors[0] if len(factors) == 1 else self._apply(node, "*", *factors)
-        return self._guard(node, self._operations["sum"], terms)
+    def _identity(self, size: ast.expr) -> Any:
+        n = size.value if isinstance(size, ast.Constant) else None
+        if type(n) is not int or n < 1:
+            self._fail(size, "a size that is not understood", f"a whole number from 1, {FUNCTIONS['eye']}")
+        return self._algebra.apply("eye", self._guard(size, fitted, "eye", (n, n)))
 
     def _apply(self, node: ast.AST, operation: str, *arguments: Any) -> Any:
-        """Apply an operation, elementwise if any argument is a vector."""
-        lengths = {len(argument) for argument in arguments if isinstance(argument, tuple)}
-        if len(lengths) > 1:
-            self._fail(node, f"vectors of lengths {' and '.join(map(str, sorted(lengths)))}", "equal lengths")
-        function = self._operations[operation]
-        if not lengths:
-            return self._guard(node, function, *arguments)
-        rows = zip(*(a if isinstance(a, tuple) else (a,) * max(lengths) for a in arguments), strict=True)
-        return tuple(self._guard(node, function, *row) for row in rows)
+        shape = self._fit(node, operation, *arguments)
+        return self._guard(node, self._algebra.apply, operation, shape, *arguments)
+
+    def _fit(self, node: ast.AST, operation: str, *arguments: Any) -> Any:
+        """The shape of a result."""
+        return self._guard(node, fitted, operation, *map(self._algebra.shape, arguments))
 
     def _guard(self, node: ast.AST, function: Callable[..., Any], *arguments: Any) -> Any:
         try:
-            value = function(*arguments)
-            self._check(value)
+            return function(*arguments)
+        except Misfit as error:
+            self._fail(node, str(error), error.expected)
         except (ValueError, ArithmeticError, RecursionError) as error:
-            by_zero = function is operator.truediv and 0 in np.ravel(arguments[1])
-            self._fail(node, "division by zero" if by_zero else str(error))
-        return value
+            self._fail(node, str(error))
+
+
+def _index(node: ast.expr) -> Shape:
+    """The whole numbers of an index; none where it is anything else."""
+    parts = node.elts if isinstance(node, ast.Tuple) else [node]
+    found = tuple(part.value for part in parts if isinstance(part, ast.Constant) and type(part.value) is int)
+    return found if len(found) == len(parts) else ()
 
 
 def exponent_of(node: ast.expr, numbers: Mapping[str, Any]) -> Any:
@@ -268,12 +297,14 @@ def exponent_of(node: ast.expr, numbers: Mapping[str, Any]) -> Any:
     if not names_in(node) <= {*numbers, "pi"}:
         return None
     with np.errstate(all="ignore"):
-        return Walker("", "exponent", {**numbers, "pi": np.pi}).visit(node)
+        return Walker("", "exponent", {**numbers, "pi": np.pi}, NUMBERS).visit(node)
 
 
 def names_in(node: ast.AST) -> set[str]:
     """The names below a node of a syntax tree that are no functions."""
-    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)} - FUNCTIONS.keys()
+    parts = list(ast.walk(node))
+    called = [part.func for part in parts if isinstance(part, ast.Call)]
+    return {part.id for part in parts if isinstance(part, ast.Name) and part not in called} - RESERVED
 
 
 def is_whole(value: Any) -> bool:
@@ -285,33 +316,36 @@ class Reader(Walker):
     """Admits a syntax tree; what depends on names is None, and the rest must have a finite value."""
 
     def __init__(self, source: str, where: str) -> None:
-        super().__init__(source, where, {}, check=check_finite)
+        super().__init__(source, where, {}, Expanded(NUMERIC, _number, check_finite))
         self.names: set[str] = set()
 
     def _literal(self, node: ast.Constant) -> Any:
-        value = self._guard(node, self._scalar, node.value)
+        value = self._guard(node, self._algebra.number, node.value)
         digits = (ast.get_source_segment(self._source, node) or "").lower().partition("e")[0]
         if value == 0 and re.search("[1-9]", digits):
             self._fail(node, "the number is below the smallest float", "a number from 5e-324")
         return value
 
     def _lookup(self, node: ast.Name) -> Any:
-        if node.id in FUNCTIONS:
+        if node.id in RESERVED:
             return super()._lookup(node)
         if node.id == "pi":
             return np.float64(np.pi)
         self.names.add(node.id)
         return None
 
-    def _component(self, node: ast.Subscript, vector: Any, index: int) -> Any:
-        return None if vector is None else super()._component(node, vector, index)
+    def _entry(self, node: ast.Subscript, whole: Any, index: Shape) -> Any:
+        return None if whole is None else super()._entry(node, whole, index)
+
+    def _exponent(self, node: ast.expr, depth: int) -> Any:
+        return self.visit(node, depth)
+
+    def _fit(self, node: ast.AST, operation: str, *arguments: Any) -> Any:
+        return None if any(x is None for x in arguments) else super()._fit(node, operation, *arguments)
 
     def _apply(self, node: ast.AST, operation: str, *arguments: Any) -> Any:
-        if operation == "**" and arguments[1] is not None and abs(arguments[1]) > MAX_POWER:
+        if operation == "**" and any(x is not None and abs(x) > MAX_POWER for x in entries(arguments[1])):
             self._fail(getattr(node, "right", node), f"an exponent beyond {MAX_POWER}", "a smaller one")
-        if operation == "/" and arguments[1] == 0:
+        if operation == "/" and any(x is not None and x == 0 for x in entries(arguments[1])):
             self._fail(node, "division by zero")
-        return None if None in arguments else super()._apply(node, operation, *arguments)
-
-    def _total(self, node: ast.Call, *factors: Any) -> Any:
-        return None if None in factors else super()._total(node, *factors)
+        return None if any(x is None for x in arguments) else super()._apply(node, operation, *arguments)

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sgdsim.base.errors import InputError, unknown_name
+from sgdsim.formulas.arrays import Shape, described, entries, filled, shape_of
 from sgdsim.formulas.formula import Formula
-from sgdsim.formulas.vectors import base_name
+from sgdsim.formulas.vectors import base_name, shapes
 
 if TYPE_CHECKING:
     import sympy
@@ -62,22 +63,36 @@ def by_coordinate(
     for name, text in texts.items():
         moved = moved_by(name, parameters, where)
         value = _value(text, namespace, numbers, called(name))
-        values = value if isinstance(value, tuple) else (value,) * len(moved)
-        if len(values) != len(moved):
-            shown = text if isinstance(text, str) else list(text)
-            raise InputError(f"{called(name)}: {shown!r} is a vector of {len(values)}, expected {len(moved)}")
+        check_shape(text, shape_of(value), target_shape(name, moved), called(name))
+        values = entries(value) if shape_of(value) else [value] * len(moved)
         if twice := found.keys() & set(moved):
             raise InputError(f"{where}: moves {', '.join(sorted(twice))} twice")
         found |= dict(zip(moved, values, strict=True))
     return found
 
 
-def _value(
-    text: str | tuple[str, ...], namespace: Mapping[str, Any], numbers: Mapping[str, Any], what: str
-) -> sympy.Expr | tuple[sympy.Expr, ...]:
+def target_shape(name: str, moved: Sequence[str]) -> Shape:
+    """The shape of what a name stands for, given the coordinates of `moved_by`."""
+    return () if name in moved else shapes(moved)[name]
+
+
+def check_shape(text: str | tuple[str, ...], shape: Shape, target: Shape, where: str) -> None:
+    """Refuse formulas of another shape than what they are for; a number is for all of its coordinates.
+
+    Raises
+    ------
+    InputError
+        With both shapes.
+    """
+    if shape not in ((), target):
+        shown = text if isinstance(text, str) else list(text)
+        raise InputError(f"{where}: {shown!r} is {described(shape)}, expected {described(target)}")
+
+
+def _value(text: str | tuple[str, ...], namespace: Mapping[str, Any], numbers: Mapping[str, Any], what: str) -> Any:
     formulas = [Formula.parse(part, where=what) for part in ((text,) if isinstance(text, str) else text)]
     for formula in formulas:
         formula.require(namespace)
     if not isinstance(text, str):
-        return tuple(formula.expression(namespace, numbers) for formula in formulas)
+        return filled((len(formulas),), (formula.expression(namespace, numbers) for formula in formulas))
     return formulas[0].expression(namespace, numbers, vector=True)

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 from sgdsim.base import budget, take
 from sgdsim.base.errors import InputError, shortened, unknown_name
 from sgdsim.base.findings import found
+from sgdsim.formulas.arrays import Shape, Shapes, entries, filled, shape_of
 from sgdsim.formulas.expansion import TooManyTerms, bounded, expanded, terms
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import STEP_NAMES, FormulaError, aliased, check_name, normal, normal_keys
-from sgdsim.formulas.vectors import base_name, coordinates, gather
-from sgdsim.model.assignments import by_coordinate, moved_by
+from sgdsim.formulas.vectors import array_of, assigned, base_name, coordinates, gather, shapes, spread
+from sgdsim.model.assignments import by_coordinate, check_shape, moved_by, target_shape
 from sgdsim.model.data import Data
 from sgdsim.model.noise import Noise
 from sgdsim.model.states import State, state_coordinates
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 Definition = str | tuple[str, ...]
 
 _POINTS = 50  # at which a change under a symmetry is looked for that does not cancel symbolically
+_MOST_OPERATIONS = 1_000  # of a gradient that theory works with: a second or two for population loss and Hessian
 _MOST_EIGENVALUES = 3  # that radicals give
 _MANY_TERMS = 100  # from which on it is worth a look whether an expression is polynomial at all
 _MOST_CASES = 64  # rows of data or values of noise, over which a sum is written out
@@ -50,15 +52,17 @@ class Loss:
     formula
         The loss of one sample; empty where every parameter has a direction.
     parameters
-        Coordinates in the user's order; a vector by its coordinates ``w[0]``, ``w[1]``, ….
+        Names in the user's order; ``w[3]`` and ``W[6,4]`` are a vector and a matrix, which are kept by coordinate,
+        ``w[0]``, ``w[1]``, … and ``W[0,0]``, ``W[0,1]``, ….
     constants
-        Name to value.
+        Name to value: a number, a list, a list of rows, or an array of NumPy's. Kept by coordinate.
     noise
-        Name of each noise variable to its distribution; one independent draw each a sample.
+        Name of each noise variable to its distribution; one independent draw each a sample, and for each coordinate of
+        ``x[4]``. Kept by coordinate.
     definitions
         Named sub-formulas, in an order in which each refers to earlier ones only; a tuple is a vector.
     symmetries
-        Declared symmetries.
+        Declared symmetries; kept as groups and maps.
     data
         A finite data set, of which a sample is one row.
     direction
@@ -108,7 +112,7 @@ class Loss:
             "loss",
             formula=take.text,
             parameters=take.each(take.text),
-            constants=take.by_name(take.number),
+            constants=take.by_name(_entries),
             noise=take.by_name(take.of_kind(Noise, "a Noise, such as Noise.parse('normal')")),
             definitions=take.by_name(_definition),
             symmetries=take.each(take.of_kind(Symmetry, "a Symmetry, such as Symmetry.parse('sign:u')")),
@@ -119,51 +123,99 @@ class Loss:
             description=take.text,
             references=take.each(take.text),
         )
-        object.__setattr__(self, "parameters", tuple(map(normal, self.parameters)))
         for kind in ("constants", "noise", "definitions", "direction", "states"):
             object.__setattr__(self, kind, normal_keys(getattr(self, kind), f"loss.{kind}"))
+        names = list(map(normal, self.parameters))
+        known = frozenset(names)
+        parameters = itertools.chain(*(spread(name, known, "loss: parameter") for name in names))
+        object.__setattr__(self, "parameters", tuple(parameters))
+        for kind in ("constants", "noise"):
+            object.__setattr__(self, kind, assigned(getattr(self, kind), f"loss.{kind}"))
         if not self.parameters:
             raise InputError("loss.parameters: a loss needs at least one parameter")
         self._check_names()
-        known = {base_name(name) for name in (*self.carried, *self.constants, *self.random)}
-        for name, text in self.definitions.items():
-            for part in _parts(text):
-                Formula.parse(part, where=f"loss definition {name!r}").require(known)
-            known.add(name)
         if self.formula:
-            Formula.parse(self.formula, where="loss formula").require(known)
-        self._check_direction(known)
-        self._check_states(known)
+            self._shape(self.formula, "loss formula", scalar=True)
+        self._check_direction()
+        self._check_states()
+        groups = itertools.chain(*(one.written_out(shapes(self.parameters)) for one in self.symmetries))
+        object.__setattr__(self, "symmetries", tuple(groups))
         if self.symmetries:
             found(["symmetries", self.plain], self._check_symmetries, self.code)
 
     def __hash__(self) -> int:
         return hash((self.formula, self.parameters))
 
-    def _check_direction(self, known: Iterable[str]) -> None:
+    @cached_property
+    def shapes(self) -> dict[str, Shape]:
+        """The shape of each name that its formulas may have, definitions among them; ``()`` of a number.
+
+        Examples
+        --------
+        >>> Loss("norm2(r)", ("W[2,3]",), {"x": [1, 2, 3]}, definitions={"r": "W@x"}).shapes
+        {'W': (2, 3), 'x': (3,), 'r': (2,)}
+
+        Raises
+        ------
+        FormulaError
+            For a definition whose names are not known before it, or whose shapes do not fit.
+        """
+        found = shapes([*self.carried, *self.constants, *self.random])
+        for name, text in self.definitions.items():
+            where = f"loss definition {name!r}"
+            parts = [_shape(part, where, found, scalar=not isinstance(text, str)) for part in _parts(text)]
+            found[name] = parts[0] if isinstance(text, str) else (len(parts),)
+        return found
+
+    def require_small(self) -> None:
+        """Refuse matrices whose derivatives, written out entry by entry, would be long.
+
+        Raises
+        ------
+        InputError
+            With the count of operations.
+        """
+        work = Shapes()
+        definitions = itertools.chain(*map(_parts, self.definitions.values()))
+        for text in filter(None, [self.formula, *self._rule_texts, *definitions]):
+            Formula.parse(text).in_algebra(self.shapes, work, vector=True)
+        count = work.work * len(self.parameters)
+        if count > _MOST_OPERATIONS and any(len(shape) > 1 for shape in self.shapes.values()):
+            raise InputError(
+                f"the gradient has about {count:,} operations when its matrices are written out by entries, "
+                f"expected at most {_MOST_OPERATIONS:,}"
+            )
+
+    def _shape(self, text: str, where: str, scalar: bool = False) -> Shape:
+        return _shape(text, where, self.shapes, scalar)
+
+    def _check_direction(self) -> None:
         moved = set[str]()
         for name, text in self.direction.items():
-            moved.update(moved_by(name, self.parameters, f"loss.direction.{name}"))
-            for part in _parts(text):
-                Formula.parse(part, where=f"loss.direction.{name}").require(known)
+            where, found = f"loss.direction.{name}", moved_by(name, self.parameters, f"loss.direction.{name}")
+            moved.update(found)
+            parts = [self._shape(part, where, scalar=not isinstance(text, str)) for part in _parts(text)]
+            check_shape(text, parts[0] if isinstance(text, str) else (len(parts),), target_shape(name, found), where)
         resting = [name for name in self.parameters if name not in moved]
         if resting and not self.formula:
             raise InputError(
                 f"loss.formula: nothing moves {', '.join(resting)}, expected a loss, or a direction of each"
             )
 
-    def _check_states(self, known: Iterable[str]) -> None:
-        """Refuse unknown names, and next values that are not known when a state takes its own."""
-        fixed = {*known} - self.varying
-        step = {f"next__{name}" for name in fixed} | {f"gradient__{base_name(name)}" for name in self.parameters}
+    def _check_states(self) -> None:
+        """Refuse unknown names, shapes that do not fit, and next values that are not known yet."""
+        fixed = {name: shape for name, shape in self.shapes.items() if name not in self.varying}
+        step = {f"next__{name}": shape for name, shape in fixed.items()}
+        step |= {f"gradient__{name}": shape for name, shape in shapes(self.parameters).items()}
         later = {base_name(name) for name in self.states}
         for name, state in self.states.items():
             where, own = f"loss.state.{name}", base_name(name)
             formula = Formula.parse(aliased(state.formula), where=where)
-            formula.require({*known, *step, *STEP_NAMES})
-            Formula.parse(state.start, where=f"{where}: start").require(fixed)
+            words = {**dict.fromkeys(STEP_NAMES, ()), **step, **self.shapes}
+            check_shape(state.formula, _shape(aliased(state.formula), where, words), self.shapes[own], where)
             if read := self.states_in([state.start]):
                 raise InputError(f"{where}: start reads {read[0]}, expected numbers, constants and parameters alone")
+            check_shape(state.start, _shape(state.start, f"{where}: start", fixed), self.shapes[own], f"{where}: start")
             after = [inner.removeprefix("next__") for inner in formula.names if inner.startswith("next__")]
             for one in sorted(self.reach(after) & later):
                 which = "its own" if one == own else f"that of {one}, which stands after it"
@@ -268,23 +320,24 @@ class Loss:
         for name, text in self.definitions.items():
             if isinstance(text, str):
                 read = Formula.parse(text, where=f"loss definition {name!r}")
-                namespace[name] = read.expression(namespace, self.numbers)
+                namespace[name] = read.expression(namespace, self.numbers, vector=True)
             else:
-                namespace[name] = [Formula.parse(part).expression(namespace, self.numbers) for part in text]
+                parts = [Formula.parse(part).expression(namespace, self.numbers) for part in text]
+                namespace[name] = filled((len(parts),), parts)
         return namespace
 
     @cached_property
     def numbers(self) -> dict[str, Any]:
-        """The values of constants, and of definitions that are made of them alone; a vector's are a list."""
+        """The values of constants, and of definitions that are made of them alone; those of vectors are arrays."""
         numbers = gather(self.constants)
         for name, text in self.definitions.items():
             parts = [Formula.parse(part) for part in _parts(text)]
             if all(part.names <= numbers.keys() for part in parts):
                 try:
-                    values = [part.evaluate(numbers) for part in parts]
-                except FormulaError:  # a vector in between, or no finite value: it is no exponent
+                    values = [part.evaluate(numbers, vector=True) for part in parts]
+                except FormulaError:  # no finite value: it is no exponent
                     continue
-                numbers[name] = values[0] if isinstance(text, str) else values
+                numbers[name] = values[0] if isinstance(text, str) else filled((len(values),), values)
         return numbers
 
     @cached_property
@@ -341,10 +394,7 @@ class Loss:
             return self.hessian.trace()
         if name == "hessian_max":
             return _largest_eigenvalue(self.hessian)
-        base = rest
-        keys = (key for key in self.parameters if base_name(key) == base)
-        slopes = [self._mean_slope(key) for key in keys]
-        return slopes[0] if base in self.parameters else slopes
+        return gather({key: self._mean_slope(key) for key in self.parameters if base_name(key) == rest})[rest]
 
     def expand(self, text: str, where: str = "formula", more: Mapping[str, Any] | None = None) -> sympy.Expr:
         """Read a formula in the names of this loss, its `quantities`, and more."""
@@ -395,7 +445,7 @@ class Loss:
             if name.startswith("next__"):
                 inner = name.removeprefix("next__")
                 value = self.namespace[inner] if inner in self.namespace else self.quantity(inner)
-                more[name] = [e.xreplace(after) for e in value] if isinstance(value, list) else value.xreplace(after)
+                more[name] = filled(shape_of(value), (entry.xreplace(after) for entry in entries(value)))
         own = {"learning_rate": learning_rate, "t": sympy.Symbol("optimizer.t", real=True)}
         return more | {name: value for name, value in own.items() if name not in self.namespace}
 
@@ -658,6 +708,19 @@ def _definition(value: Any, where: str) -> Definition:
     return take.text(value, where) if isinstance(value, str) else take.each(take.text)(value, where)
 
 
+def _entries(value: Any, where: str) -> Any:
+    """A number, or an array of numbers."""
+    found = array_of(value, where)
+    return filled(shape_of(found), (take.number(entry, where) for entry in entries(found)))
+
+
+def _shape(text: str, where: str, known: Mapping[str, Shape], scalar: bool = False) -> Shape:
+    """The shape of a formula, whose names have these."""
+    formula = Formula.parse(text, where=where)
+    formula.require(known)
+    return formula.shape(known, vector=not scalar)
+
+
 def _parts(definition: Definition) -> tuple[str, ...]:
     """The formulas of a definition, one for each coordinate of a vector."""
     return (definition,) if isinstance(definition, str) else definition
@@ -753,12 +816,13 @@ def _largest_eigenvalue(hessian: sympy.Matrix) -> sympy.Expr:
 
 
 def _check_coordinates(names: Iterable[str], kind: str) -> None:
-    """Refuse names given twice, and vectors that are not ``w[0]``, ``w[1]``, … in order, which formulas rely on."""
+    """Refuse names given twice, and vectors and matrices that are not all there in order, which formulas rely on."""
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(base_name(name), []).append(name)
     for base, group in groups.items():
-        if group not in ([base], list(coordinates(base, len(group)))):
+        if group != list(coordinates(base, shapes(group)[base])):
             raise InputError(
-                f"loss: {kind}s {', '.join(group)}: expected each name once, and a vector as {base}[0], {base}[1], …"
+                f"loss: {kind}s {shortened(', '.join(group))}: expected each name once, and a vector as {base}[0], "
+                f"{base}[1], …, a matrix row by row"
             )

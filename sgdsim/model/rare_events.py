@@ -15,6 +15,7 @@ much of a variance: a sample in which it has not happened shows a spread, but no
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from sgdsim.formulas.arrays import entries, filled, shape_of
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import aliased
 from sgdsim.formulas.traits import Traits, bounds, traits
@@ -154,7 +156,7 @@ class _Sources:
         namespace |= gather(loss.constants)
         for name, text in loss.definitions.items():
             parts = (text,) if isinstance(text, str) else text
-            values = [traits(part, namespace) for part in parts]
+            values = [traits(part, namespace, vector=True) for part in parts]
             namespace[name] = values[0] if isinstance(text, str) else values
         return namespace
 
@@ -172,7 +174,7 @@ class _Sources:
             moved = moved_by(name, loss.parameters, "loss.direction")
             parts = [text] if isinstance(text, str) else text
             values = [traits(part, self._namespace, vector=True) for part in parts]
-            each = list(values[0]) if isinstance(values[0], tuple) else values
+            each = list(itertools.chain(*map(entries, values)))
             found |= dict(zip(moved, each if len(each) == len(moved) else each * len(moved), strict=True))
         return found
 
@@ -216,7 +218,7 @@ class _Sources:
             names = Formula.parse(text(state)).names - self._namespace.keys()
             meanings = {one: self._read(one) for one in names}
             value, keys = traits(text(state), {**self._namespace, **meanings}, vector=True), state_coordinates(name)
-            found |= dict(zip(keys, value if isinstance(value, tuple) else [value] * len(keys), strict=True))
+            found |= dict(zip(keys, entries(value) if shape_of(value) else [value] * len(keys), strict=True))
         return found
 
     def _read(self, name: str) -> Any:
@@ -306,8 +308,7 @@ class _Sources:
         if name.startswith("charge"):
             moves = (text for symmetry in self.run.loss.symmetries for text in symmetry.generator.values())
             found = [traits(text, self._namespace, vector=True) for text in moves]
-            parts = [part for one in found for part in (one if isinstance(one, tuple) else (one,))]
-            rough = frozenset[str]().union(*(part.rough for part in parts))
+            rough = frozenset[str]().union(*(part.rough for one in found for part in entries(one)))
         return Traits(frozenset([parameters]), rough)
 
     def _slope(self, base: str, with_noise: bool) -> Any:
@@ -318,7 +319,7 @@ class _Sources:
             for name, names in self._moves.items()
             if base_name(name) == base
         }
-        return found[base] if base in found else list(found.values())
+        return gather(found)[base]
 
     def _after(self, before: Traits) -> Traits:
         """What a value rests on after the step."""
@@ -327,7 +328,7 @@ class _Sources:
 
 
 def _each(function: Callable[[Traits], Traits], value: Any) -> Any:
-    return [function(one) for one in value] if isinstance(value, list) else function(value)
+    return filled(shape_of(value), map(function, entries(value)))
 
 
 def _atoms(noise: Noise) -> list[Any]:

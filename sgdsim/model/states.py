@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from sgdsim.base import take
 from sgdsim.base.errors import InputError
 from sgdsim.formulas.formula import Formula
-from sgdsim.formulas.names import aliased, normal, parameter_name
-from sgdsim.formulas.vectors import MOST_COORDINATES, coordinates
+from sgdsim.formulas.names import aliased, normal
+from sgdsim.formulas.vectors import spread
 
 
 @dataclass(frozen=True)
@@ -68,15 +68,11 @@ def state_coordinates(name: str) -> tuple[str, ...]:
     Raises
     ------
     InputError
-        For a vector without coordinates, or of too many.
+        For a vector or a matrix without coordinates, or of too many.
 
     Examples
     --------
     >>> state_coordinates("trace"), state_coordinates("trace[2]")
     (('trace',), ('trace[0]', 'trace[1]'))
     """
-    where = f"loss.state.{name}"
-    base, length = parameter_name(name, where)
-    if length is not None and not 1 <= length <= MOST_COORDINATES:
-        raise InputError(f"{where}: {length} coordinates, expected 1 to {MOST_COORDINATES}, as in {base}[3]")
-    return coordinates(base, length)
+    return spread(name, (), f"loss.state.{name}")

@@ -93,7 +93,7 @@ def test_names_are_those_of_values_not_of_functions() -> None:
 def test_vector_result_is_only_given_where_it_is_wanted() -> None:
     with pytest.raises(FormulaError, match="a vector of 3 numbers"):
         expression("2*w")
-    assert Formula.parse("2*w").expression(SYMBOLS, vector=True) == tuple(2 * c for c in W)
+    assert list(Formula.parse("2*w").expression(SYMBOLS, vector=True)) == [2 * c for c in W]
     assert Formula.parse("2*x").expression(SYMBOLS, vector=True) == 2 * X
 
 
@@ -106,7 +106,8 @@ def test_evaluate_takes_arrays() -> None:
 
 
 def test_both_algebras_have_the_same_operations() -> None:
-    assert set(NUMERIC) == set(symbolic.SYMBOLIC) >= set(FUNCTIONS) - {"dot", "norm2"}
+    whole = {"dot", "norm2", "transpose", "outer", "trace", "diag", "eye"}  # of arrays, made of the others
+    assert set(NUMERIC) == set(symbolic.SYMBOLIC) >= set(FUNCTIONS) - whole
 
 
 def test_long_sums_are_read_and_pickled() -> None:
@@ -156,7 +157,7 @@ REFUSED = [
     ("exp(x=3)", 4, "a named argument"),
     ("exp(*x)", 4, "a starred argument"),
     ("exp(**x)", 4, "a named argument"),
-    ("x + a@b", 5, "unknown operator"),
+    ("x + 2@3", 5, "not vectors or matrices, but a number and a number"),
     ("(π) // x", 4, "unknown operator"),
     ("x^2", 1, "unknown operator"),
     ("x + 1/0", 5, "division by zero"),
@@ -170,7 +171,7 @@ REFUSED = [
     ("w[-1]", 0, "an index"),
     ("w[True]", 0, "an index"),
     ("w[0:2]", 0, "an index"),
-    ("(w + 1)[0]", 0, "an index"),
+    ("(2 + 1)[0]", 0, "an index"),
     ("2*exp", 2, "exp is a function"),
     ("2*expp(x)", 2, "unknown function 'expp': did you mean 'exp'"),
     ("min(x)", 0, "min with 1 argument"),
@@ -209,7 +210,7 @@ def test_refusal_points_at_the_column(text: str, column: int, problem: str) -> N
         ("x + thta", 4, "unknown name 'thta': did you mean 'theta'"),
         ("w[3]", 0, "index 3 of a vector of 3"),
         ("2 + x[0]", 4, "not a vector"),
-        ("w + v", 2, "vectors of lengths 2 and 3"),
+        ("w + v", 2, r"shapes \[3\] and \[2\]"),
         ("sum(x)", 4, "not a vector"),
         ("dot(w, x)", 7, "not a vector"),
         ("1/(x - x)", 1, "division by zero"),
@@ -310,7 +311,7 @@ def test_names_that_formulas_cannot_use_are_refused(name: str) -> None:
 
 
 def test_parameter_name() -> None:
-    assert parameter_name("w[12]") == ("w", 12)
+    assert parameter_name("w[12]") == ("w", (12,))
     for text in ("w[", "w[]", "w[-1]", "w[1.5]", "w[0][1]", "[0]", "exp[2]", "w[1]x"):
         with pytest.raises(FormulaError):
             parameter_name(text)

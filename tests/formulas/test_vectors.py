@@ -6,40 +6,71 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgdsim.formulas.vectors import base_name, coordinates, gather
+from sgdsim.base.errors import InputError
+from sgdsim.formulas.arrays import entries, shape_of
+from sgdsim.formulas.names import split_names
+from sgdsim.formulas.vectors import base_name, coordinates, gather, shapes, spread
 
-lengths = st.dictionaries(st.sampled_from(["a", "w", "w1", "θ"]), st.one_of(st.none(), st.integers(1, 12)))
+SIZES = st.lists(st.integers(1, 12), max_size=2).map(tuple)
+declarations = st.dictionaries(st.sampled_from(["a", "w", "w1", "θ"]), SIZES)
 
 
 def test_coordinates():
-    assert coordinates("x", None) == ("x",)
+    assert coordinates("x", ()) == ("x",)
     assert coordinates("w", 3) == ("w[0]", "w[1]", "w[2]")
     assert coordinates("w", 1) == ("w[0]",)
     assert coordinates("w", 0) == ()
+    assert coordinates("W", (2, 2)) == ("W[0,0]", "W[0,1]", "W[1,0]", "W[1,1]")
 
 
-@pytest.mark.parametrize(("name", "base"), [("x", "x"), ("w[0]", "w"), ("w[12]", "w"), ("w_1", "w_1")])
+@pytest.mark.parametrize(("name", "base"), [("x", "x"), ("w[0]", "w"), ("w[12]", "w"), ("w_1", "w_1"), ("W[0,2]", "W")])
 def test_base_name(name, base):
     assert base_name(name) == base
 
 
 @settings(derandomize=True, deadline=None, database=None)
-@given(lengths)
-def test_gather_is_the_inverse_of_coordinates(lengths):
-    """Numbers stay, vectors become lists in order, names keep their order."""
-    names = [key for name, length in lengths.items() for key in coordinates(name, length)]
+@given(declarations)
+def test_gather_is_the_inverse_of_coordinates(declarations):
+    """Numbers stay, vectors and matrices become arrays in order, names keep their order."""
+    names = [key for name, shape in declarations.items() for key in coordinates(name, shape)]
     gathered = gather(dict(zip(names, range(len(names)), strict=True)))
-    assert list(gathered) == list(lengths)
-    flat: list[object] = []
-    for name, length in lengths.items():
-        value = gathered[name]
-        assert isinstance(value, list) == (length is not None)
-        flat += value if isinstance(value, list) else [value]
-        assert {base_name(key) for key in coordinates(name, length)} == {name}
-    assert flat == list(range(len(names)))
+    assert {name: shape_of(value) for name, value in gathered.items()} == shapes(names) == declarations
+    assert list(gathered) == list(declarations)
+    assert [entry for value in gathered.values() for entry in entries(value)] == list(range(len(names)))
+    bases = [name for name, shape in declarations.items() for _ in coordinates(name, shape)]
+    assert [base_name(key) for key in names] == bases
 
 
 def test_gather_leaves_the_values_alone():
     values = {"x": (1, 2), "w[0]": None}
-    assert gather(values) == {"x": (1, 2), "w": [None]}
+    gathered = gather(values)
+    assert gathered["x"] == (1, 2)
+    assert entries(gathered["w"]) == [None]
     assert values == {"x": (1, 2), "w[0]": None}
+
+
+def test_a_declaration_is_of_all_or_of_one():
+    names = ["W[0,0]", "W[0,1]", "v[2]", "M[2,1]", "x"]
+    assert [spread(name, names, "here") for name in names] == [
+        ("W[0,0]",), ("W[0,1]",), ("v[0]", "v[1]"), ("M[0,0]", "M[1,0]"), ("x",)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("w[0]", "here: 0 coordinates, expected 1 to 16384"),
+        ("W[3,0]", "here: 0 coordinates"),
+        ("W[200,200]", "here: 40000 coordinates"),
+        ("W[1,2,3]", r"W\[6,4\]"),
+        ("W[1,]", r"W\[6,4\]"),
+        ("W[a]", r"W\[6,4\]"),
+    ],
+)
+def test_declarations_of_nothing_or_too_much_are_refused(name, problem):
+    with pytest.raises(InputError, match=problem):
+        spread(name, (), "here")
+
+
+def test_commas_of_an_index_separate_no_names():
+    assert split_names("u, W[0,1],v[2] ,W[1, 2]") == ["u", "W[0,1]", "v[2]", "W[1, 2]"]

@@ -53,15 +53,15 @@ def river_valley(
     """
     a = take.text(a, "loss.a") if isinstance(a, str) else take.each(take.text)(a, "loss.a")
     c = take.text(c, "loss.c")
-    length = None if isinstance(a, str) else len(a)
-    fast = coordinates("x", length)
-    wall = "a*x**2/2 + sigma*xi*x" if length is None else "sum(a*x**2/2 + sigma*xi*x)"
+    shape = () if isinstance(a, str) else len(a)
+    fast = coordinates("x", shape)
+    wall = "a*x**2/2 + sigma*xi*x" if isinstance(a, str) else "sum(a*x**2/2 + sigma*xi*x)"
     river = "" if river_noise is None else " + sigma_y*zeta*y"
     walls = (a,) if isinstance(a, str) else a
     used = {name for text in (c, *walls) for name in Formula.parse(text, where="loss.a or loss.c").names}
     defaults = {name: value for name, value in _DEFAULTS.items() if name in used}
     defaults |= {"sigma": 1.0} | ({} if river_noise is None else {"sigma_y": 1.0})
-    distributions = {name: Noise.parse(noise, "loss.noise") for name in coordinates("xi", length)}
+    distributions = {name: Noise.parse(noise, "loss.noise") for name in coordinates("xi", shape)}
     if river_noise is not None:
         distributions["zeta"] = Noise.parse(river_noise, "loss.river_noise")
     return Loss(

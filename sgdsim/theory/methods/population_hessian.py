@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from sgdsim.formulas.arrays import Expanded
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import FormulaError
 from sgdsim.formulas.vectors import gather
@@ -315,7 +316,7 @@ def _sample(loss: Loss, values: Mapping[str, _Polynomial], algebra: _Algebra) ->
         for name in formula.names & loss.definitions.keys() - known.keys():
             definition = loss.definitions[name]
             known[name] = read(definition) if isinstance(definition, str) else list(map(read, definition))
-        found: _Polynomial = formula.in_algebra(known, algebra.operations, _scalar)
+        found: _Polynomial = formula.in_algebra(known, Expanded(algebra.operations, _scalar))
         return found
 
     return read(loss.formula)

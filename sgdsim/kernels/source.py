@@ -269,7 +269,8 @@ class _Writer:
 
     def settings(self) -> str:
         """The constants in capitals of the formulas."""
-        return f"N_ROWS = np.uint32({self.layout.sampling_numbers()[1]})"
+        scratch = len(self.loss.parameters) if self.program.optimizer.batch_size > 1 else 0
+        return f"N_ROWS, SCRATCH_ROWS = np.uint32({self.layout.sampling_numbers()[1]}), {scratch}"
 
     def compiled_in(self) -> str:
         """Those that the CPU is given at run time; see `Layout`."""
@@ -326,7 +327,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
             if observable.kind in ("passage", "value")
         }
         body += [f"state[{i} * LANES + lane] = {'NAN' if i in unknown else 'REAL(0.0)'}" for i in rest]
-        return self._called("initial_state", "state, deviates, arguments", [*loads, *_lanes(body)])
+        return self._called("initial_state", "state, deviates, scratch, arguments", [*loads, *_lanes(body)])
 
     def _update(self) -> str:
         """One step of every lane: the batch's mean gradient, then the optimizer's assignments, and those of states."""
@@ -335,7 +336,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         sweep, gradient, loads = self._sample_gradient(names)
         lines: list[str] = []
         if batch_size > 1 and loads:
-            sums = {f"sums[{i} * LANES + lane]": entry for i, entry in enumerate(gradient)}
+            sums = {f"scratch[{i} * LANES + lane]": entry for i, entry in enumerate(gradient)}
             lines += _lanes([f"{target} = REAL(0.0)" for target in sums])
             body = [
                 *self._load_state(self.loss.carried),
@@ -346,7 +347,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
             lines += [f"for sample in range({batch_size}):", *_indent(_lanes(body))]
             gradient = [_symbol(f"gradient.{name}") for name in self.loss.parameters]
             names |= {f"gradient.{name}": f"g_{i}" for i, name in enumerate(self.loss.parameters)}
-            loads = [f"g_{i} = sums[{i} * LANES + lane] / REAL({batch_size})" for i in range(len(gradient))]
+            loads = [f"g_{i} = scratch[{i} * LANES + lane] / REAL({batch_size})" for i in range(len(gradient))]
         shared = self._load_shared(names)
         loads += self._load_kicks(names)
         updates = self._optimizer_updates(gradient)
@@ -356,7 +357,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
             rows = (*(self.loss.symbols[name] for name in self.loss.carried), *gradient)
             targets = {f"path[{i} * LANES + lane]": value for i, value in enumerate(rows)} | targets
         lines += _lanes([*self._load_state(self.state), *loads, *self._statements(names, targets, "=", sweep)])
-        arguments = "state, deviates, kicks, rows, data, path, sums, table, constants"
+        arguments = "state, deviates, kicks, rows, data, path, scratch, table, constants"
         return self._called("update", arguments, [*self._load_constants(), *shared, *lines])
 
     def _sample_gradient(self, names: dict[str, str]) -> tuple[Assignments, list[sympy.Expr], list[str]]:
@@ -492,7 +493,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
             else:
                 body += self._compensated_sum(row, "part * share" if observable.kind == "mean" else "share")
             lines += [f"if running == {i}:", *_indent(_lanes(body))]
-        arguments = "running, completed, part, state, deviates, rows, data, path, weights, table, constants"
+        arguments = "running, completed, part, state, deviates, rows, data, path, weights, scratch, table, constants"
         return self._called("accumulate", arguments, [*self._load_constants(), *self._load_shared({}), *lines])
 
     def _compensated_sum(self, row: int, share: str) -> list[str]:
@@ -566,7 +567,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         body = [*self._load_state(self.loss.carried), f"dead = not ({alive})"]
         body += self._statements(self.names, outputs)
         body += [f"values[{i} * LANES + lane] = NAN if dead else {value}" for i, value in enumerate(values)]
-        return self._called("observe", "state, values, constants", [*self._load_constants(), *_lanes(body)])
+        return self._called("observe", "state, values, scratch, constants", [*self._load_constants(), *_lanes(body)])
 
     def _called(self, name: str, arguments: str, lines: Iterable[str]) -> str:
         """A function that the engine calls, as `interface` says."""

@@ -126,21 +126,50 @@ class Graph(Algebra):
 
     def elementwise(self, operation: str, *arguments: Node) -> Node:
         """An operation on equal entries; what does nothing is left out."""
-        simple = _simplified(operation, arguments)
+        shape = max((argument.shape for argument in arguments), key=len)
+        simple = self._simplified(operation, arguments, shape)
         if simple is not None:
             return simple
-        shape = max((argument.shape for argument in arguments), key=len)
         if all(argument.operation == "number" for argument in arguments):
             with np.errstate(all="ignore"):
                 value = float(NUMERIC[operation](*(np.float64(argument.detail) for argument in arguments)))
             if np.isfinite(value):
                 return self.number(value)
-        if operation == "**" and arguments[1].detail == 0.5 and arguments[1].operation == "number":
-            return self.elementwise("sqrt", arguments[0])
         return self._node(operation, arguments, shape)
+
+    def _simplified(self, operation: str, arguments: Sequence[Node], shape: Shape) -> Node | None:
+        """The same in less, as SymPy would write it; None where there is nothing to simplify."""
+        first, *others = arguments
+        second = others[0] if others else first
+        found: Node | None = None
+        match operation, _number_in(first), _number_in(second):
+            case ("+", 0.0, _) | ("*", 1.0, _):
+                found = second
+            case ("+" | "-", _, 0.0) | ("*" | "/" | "**", _, 1.0):
+                found = first
+            case ("*", 0.0, _) | ("*", _, 0.0) | ("/", 0.0, _):
+                found = self.number(0.0)
+            case "-", 0.0, _:
+                found = self.elementwise("negative", second)
+            case "**", _, 0.5:
+                found = self.elementwise("sqrt", first)
+            case "+", _, _ if first is second:
+                found = self.elementwise("*", self.number(2.0), first)
+            case "*", None, float(_):
+                found = self.elementwise("*", second, first)
+            case "*", float(_), None if second.operation == "*" and _number_in(second.arguments[0]) is not None:
+                inner, rest = second.arguments
+                found = self.elementwise("*", self.elementwise("*", first, inner), rest)
+            case "negative", _, _ if first.operation == "negative":
+                found = first.arguments[0]
+        if found is None or found.shape == shape:
+            return found
+        return self.filled(found, shape)
 
     def product(self, left: str, right: str, letters: str, first: Node, second: Node) -> Node:
         """The sum of products over the letters that the result lacks."""
+        if (not left and right == letters) or (not right and left == letters):
+            return self.elementwise("*", first, second)
         names = dict(zip(dict.fromkeys(letters + left + right), "ijkl", strict=False))
         spelled = tuple("".join(map(names.__getitem__, word)) for word in (left, right, letters))
         sizes = dict(zip(left + right, first.shape + second.shape, strict=True))
@@ -183,17 +212,11 @@ class Graph(Algebra):
         return self._known[key]
 
 
-def _simplified(operation: str, arguments: Sequence[Node]) -> Node | None:
-    """One of the arguments, where the operation changes nothing about it."""
-    numbers = [argument.detail if argument.operation == "number" else None for argument in arguments]
-    match operation, numbers:
-        case ("+" | "-", [_, 0.0]) | ("*" | "/" | "**", [_, 1.0]) if arguments[0].shape or not arguments[1].shape:
-            return arguments[0]
-        case ("+", [0.0, _]) | ("*", [1.0, _]) if arguments[1].shape or not arguments[0].shape:
-            return arguments[1]
-        case "negative", _ if arguments[0].operation == "negative":
-            return arguments[0].arguments[0]
-    return None
+def _number_in(node: Node) -> float | None:
+    """The number that all entries of a node are."""
+    if node.operation == "view":
+        node = node.arguments[0]
+    return float(node.detail) if node.operation == "number" else None
 
 
 def below(outputs: Iterable[Node]) -> list[Node]:

@@ -175,7 +175,9 @@ def advance(worker, workers, first_tile, span, counter, layout, inputs, plans, s
 
 
 @entry
-def initialize(formula, first_tile, n_trajectories, starts, arguments, counter, state, status, deviates, words, scratch):
+def initialize(
+    formula, first_tile, n_trajectories, starts, arguments, counter, state, status, deviates, words, scratch
+):
     """Draw the initial state of a block."""
     lanes = status.shape[1]
     for index in range(len(state)):

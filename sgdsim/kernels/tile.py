@@ -193,7 +193,9 @@ def advance_tile(place, span, counter, layout, inputs, plans, sinks, state, stat
 
 
 @inlined
-def begin_tile(formula, state, status, trajectory, n_trajectories, starts, deviates, words, scratch, arguments, counter):
+def begin_tile(
+    formula, state, status, trajectory, n_trajectories, starts, deviates, words, scratch, arguments, counter
+):
     """Draw the initial state of a tile; lanes beyond the last trajectory are padding, NaN from the start."""
     lanes = len(status)
     initial_deviates(starts, deviates, words, trajectory, np.int64(0), counter)

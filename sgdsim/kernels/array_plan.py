@@ -179,6 +179,8 @@ class Plan:
         self._avoid_overwriting()
         self._repeats = varying is not None
         self.stages = self._made(varying or frozenset())
+        if self._repeats:  # what all samples share comes before the first
+            self.stages.sort(key=lambda stage: stage.varies)
         self.rows = taken
         self.kept = self._allocated(taken)
 

@@ -171,12 +171,9 @@ class ArrayText:
     def _placed(self, node: Node, indices: Indices, part: str) -> str:
         """An entry of a part that stands in a larger array, or zero."""
         inner = _inner(node, indices)
-        conditions = [
-            f"({index} == {inner[axis] if axis >= 0 else ~axis})"
-            for index, axis in zip(indices, node.detail, strict=True)
-            if axis < 0 or inner[axis] != index
-        ]
-        return f"({part} if {' & '.join(conditions)} else {self._printer.number(0.0)})"
+        pairs = [(index, inner[axis] if axis >= 0 else ~axis) for index, axis in zip(indices, node.detail, strict=True)]
+        conditions = [f"({index} == {wanted})" for index, wanted in pairs if index != wanted]
+        return f"({part} if {' & '.join(conditions)} else {self._printer.number(0.0)})" if conditions else part
 
     def _operation(self, node: Node, texts: list[str]) -> str:
         name = node.operation

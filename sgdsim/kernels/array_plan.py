@@ -47,9 +47,9 @@ class Place:
 
     def row(self, indices: Sequence[int | str]) -> str:
         """The text of a row, of indices that are numbers or names."""
-        pairs = list(zip(indices, self.strides, strict=True))
-        fixed = self.first + sum(index * stride for index, stride in pairs if isinstance(index, int))
-        moving = [(index, stride) for index, stride in pairs if isinstance(index, str)]
+        pairs = [(*_split(index), stride) for index, stride in zip(indices, self.strides, strict=True)]
+        fixed = self.first + sum(shift * stride for _, shift, stride in pairs)
+        moving = [(name, stride) for name, _, stride in pairs if name and stride]
         moving += [("sample", self.a_sample)] * bool(self.a_sample)
         terms = [str(fixed)] * bool(fixed or not moving)
         terms += [index if stride == 1 else f"{index} * {stride}" for index, stride in moving]
@@ -75,6 +75,14 @@ class Place:
             else:
                 first += ~axis * stride
         return Place(self.pattern, first, tuple(strides), self.array, self.shared, self.a_sample)
+
+
+def _split(index: int | str) -> tuple[str, int]:
+    """The name in an index, and what is added to it."""
+    if isinstance(index, int):
+        return "", index
+    name, _, shift = index.partition(" + ")
+    return name, int(shift or 0)
 
 
 def by_rows(shape: Shape) -> tuple[int, ...]:

@@ -7,35 +7,50 @@ length of the text, and so the time to compile it, does not grow with the arrays
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
-from sgdsim.formulas.arrays import Shape
+from sgdsim.formulas.arrays import Shape, Shapes
 from sgdsim.formulas.backpropagation import gradient
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.graph import Graph, Node
-from sgdsim.formulas.names import aliased
+from sgdsim.formulas.names import FormulaError, aliased
 from sgdsim.formulas.vectors import base_name
 from sgdsim.kernels.array_plan import SCRATCH, Output, Place, Plan, by_rows
 from sgdsim.kernels.array_text import ArrayText, loop
 from sgdsim.kernels.draws import MIRRORS, MIRRORS_OF, Draws
 from sgdsim.kernels.layout import Layout
 from sgdsim.kernels.program import Program, runtime_arguments
+from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
 from sgdsim.model.observables import Observable
 
 STATE = "state[{row} * LANES + lane]"
-MANY = 48
-"""Parameters from which a loss without matrices is printed as loops too."""
+# Measured on linear networks, ns a step as loops and as statements, in float32 and float64: 3-3-3, 18 parameters, 2.3
+# and 1.3, 5.0 and 2.8; 4-4-4, 32 parameters, 2.6 and 3.3, 10.4 and 8.5; 4-5-4, 40 parameters, 3.6 and 6.3, 8.3 and 11.2.
+MANY = 40
+"""Parameters from which loops are faster than statements."""
+MUCH = 200
+"""Operations on single numbers in a loss, from which the statements of few parameters take a second to compile."""
 
 
 def serves(program: Program) -> bool:
-    """Whether the functions of a program are printed as loops over arrays."""
+    """Whether the functions of a program are printed as loops over arrays: where they can be, and are faster."""
     loss, optimizer = program.loss, program.optimizer
     if optimizer.preconditioner or optimizer.metric or program.controls:
         return False
     if optimizer.rule.population and loss.random:
         return False
-    return len(loss.parameters) >= MANY or any(len(shape) == 2 for shape in loss.shapes.values())
+    return len(loss.parameters) >= MANY or _work(loss) > MUCH
+
+
+def _work(loss: Loss) -> int:
+    """The operations on single numbers that the formulas of a loss take."""
+    shapes = Shapes()
+    for text in loss.texts:
+        with suppress(FormulaError):  # of what a step alone has, such as the next value of a parameter
+            Formula.parse(text).in_algebra(loss.shapes, shapes, vector=True)
+    return shapes.work
 
 
 class ArrayFunctions:
@@ -81,7 +96,8 @@ class ArrayFunctions:
 
     def _located(self, name: str, shape: Shape, rows: Sequence[int], pattern: str, a_sample: int = 0) -> Node:
         """What is given in these rows, entry by entry; where they are not evenly spaced, number by number."""
-        array = "" if pattern.startswith(("REAL", "data")) else pattern.partition("[")[0]
+        computed = "mirrored" in pattern or pattern.startswith("data")
+        array = "" if computed else pattern.removeprefix("REAL(").partition("[")[0]
         shared = array in ("constants", "arguments")
         step = rows[1] - rows[0] if len(rows) > 1 else 1
         if list(rows) == list(range(rows[0], rows[0] + step * len(rows), step)):

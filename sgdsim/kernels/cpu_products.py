@@ -78,9 +78,10 @@ class Products:
         return known[key]
 
     def load(self, which, place, entry, lane):
-        value = self.builder.load(self.address(which, place, entry, lane), align=ITEM_BYTES)
+        pointer = self.address(which, place, entry, lane)
+        value = self.builder.load(pointer, align=self.item_bytes(which))
         if not self.shared[which]:
-            return value
+            return value if value.type == self.vector else self.builder.fpext(value, self.vector)
         empty, lanes = ir.Constant(self.vector, ir.Undefined), ir.VectorType(ir.IntType(32), self.width)
         one = self.builder.insert_element(empty, value, ir.Constant(ir.IntType(32), 0))
         return self.builder.shuffle_vector(one, empty, ir.Constant(lanes, [0] * self.width))
@@ -97,7 +98,12 @@ class Products:
         if self.shared[which]:
             return builder.gep(array, [row])
         start = builder.add(builder.mul(row, number(LANES)), builder.add(lane, number(entry[2] * self.width)))
-        return builder.bitcast(builder.gep(array, [start]), self.vector.as_pointer())
+        vector = ir.VectorType(array.type.pointee, self.width)
+        return builder.bitcast(builder.gep(array, [start]), vector.as_pointer())
+
+    def item_bytes(self, which):
+        """Of an entry; deviates may be narrower than the state."""
+        return 4 if self.arrays[which].type.pointee == ir.FloatType() else 8
 
     @contextmanager
     def loop(self, start, stop, step):

@@ -34,9 +34,11 @@ def sum_of_products(extents, strides, shared):
                 for lane in range(LANES):
                     total = REAL(0.0)
                     for k in range(n_k):
-                        for l in range(n_l):
-                            a = first[(first_row + i * a_i + j * a_j + k * a_k + l * a_l) * a_lanes + lane * a_lane]
-                            b = second[(second_row + i * b_i + j * b_j + k * b_k + l * b_l) * b_lanes + lane * b_lane]
+                        for m in range(n_l):
+                            row = first_row + i * a_i + j * a_j + k * a_k + m * a_l
+                            a = REAL(first[row * a_lanes + lane * a_lane])
+                            row = second_row + i * b_i + j * b_j + k * b_k + m * b_l
+                            b = REAL(second[row * b_lanes + lane * b_lane])
                             total = fma(a, b, total)
                     out[(out_row + i * o_i + j * o_j) * LANES + lane] = total
 

@@ -70,6 +70,29 @@ class Moment:
 
 
 @dataclass(frozen=True)
+class Quantile:
+    """The value of a parameter at a snapshot below which it is with a given probability.
+
+    Parameters
+    ----------
+    observable
+        The parameter.
+    step
+        Of the snapshot.
+    probability
+        Between 0 and 1; a half for the median.
+    point
+        As of a `Moment`.
+    """
+
+    observable: str
+    step: int
+    probability: float
+    point: int | None = None
+    statistic: ClassVar[str] = "quantile"
+
+
+@dataclass(frozen=True)
 class Correlation:
     """Pearson's correlation, over trajectories, of a parameter at two snapshots."""
 
@@ -110,7 +133,7 @@ class Distance:
 
 @dataclass(frozen=True)
 class Function:
-    """A function of several moments, perhaps of several sweep points.
+    """A function of several moments and quantiles, perhaps of several sweep points.
 
     Parameters
     ----------
@@ -124,7 +147,7 @@ class Function:
 
     statistic: str
     function: Callable[..., Any]
-    moments: tuple[Moment, ...]
+    moments: tuple[Moment | Quantile, ...]
 
 
 def over(unit: float, *measured: np.ndarray) -> np.ndarray:
@@ -191,7 +214,7 @@ class Tail:
     statistic: ClassVar[str] = "tail"
 
 
-Measure = Moment | Correlation | PathMean | Distance | Function | Curve | DriftCurve | Density | Tail
+Measure = Moment | Quantile | Correlation | PathMean | Distance | Function | Curve | DriftCurve | Density | Tail
 
 
 @dataclass(frozen=True)
@@ -208,7 +231,7 @@ def _order(value: Any, where: str) -> Order:
     return take.whole(value, where)
 
 
-Number = Moment | Correlation | PathMean | Function
+Number = Moment | Quantile | Correlation | PathMean | Function
 """Measures of one number, with a standard error."""
 
 

@@ -14,12 +14,17 @@ from sgdsim.base.errors import RunError
 from sgdsim.kernels.program import Program
 from sgdsim.model.losses.river_valley import river_valley
 from sgdsim.model.noise import Noise
-from sgdsim.model.optimizers import Optimizer
+from sgdsim.model.optimizers import OPTIMIZERS, Optimizer
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from tests import layout_1 as layout
 
 RIVER = {"a0": 1.0, "k": 0.5, "c2": 0.1, "sigma": 1.0}
+
+
+def needed(optimizer: str) -> dict[str, float]:
+    """What must be said of an optimizer, which has no default for it: a temperature."""
+    return {key: 0.5 for key, default in OPTIMIZERS[optimizer].hyperparameters.items() if default is None}
 
 
 SIMULATED = bool(config.ENABLE_CUDASIM)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -150,6 +151,123 @@ def random_swap_or_not(rng: np.random.Generator, samples: int, n: int, places: l
                 coins[:, i] = np.where(later[:, i] == later[:, j], coins[:, j], coins[:, i])
         rows = np.where(coins, partner, rows)
     return rows
+
+
+Gradient = Callable[[list[float], int], Sequence[float]]
+
+
+def lion(
+    start: Sequence[float],
+    rates: np.ndarray,
+    gradient: Gradient,
+    _: np.ndarray,
+    beta1: float,
+    beta2: float,
+    decay: float,
+) -> np.ndarray:
+    """Algorithm 2 of Chen et al., Symbolic Discovery of Optimization Algorithms, arXiv:2302.06675."""
+    x, m, found = np.array(start), np.zeros(len(start)), []
+    for t, rate in enumerate(rates):
+        g = np.array(gradient(x.tolist(), t))
+        update = np.sign(beta1 * m + (1 - beta1) * g)
+        x = x - rate * (update + decay * x)
+        m = beta2 * m + (1 - beta2) * g
+        found.append(x)
+    return np.array(found)
+
+
+def schedule_free_sgd(
+    start: Sequence[float],
+    rates: np.ndarray,
+    gradient: Gradient,
+    _: np.ndarray,
+    beta: float,
+    decay: float,
+    power: float,
+) -> np.ndarray:
+    """Defazio et al., The Road Less Scheduled, arXiv:2405.15682, as published in code: y is kept in place of x."""
+    y, z, total, top, found = np.array(start), np.array(start), 0.0, 0.0, []
+    for k, rate in enumerate(rates):
+        top = max(top, rate)
+        weight = (k + 1) ** power * top**2
+        total += weight
+        share = weight / total
+        g = np.array(gradient(y.tolist(), k)) + decay * y
+        y = (1 - share) * y + share * z + rate * (beta * (1 - share) - 1) * g
+        z = z - rate * g
+        found.append((y - (1 - beta) * z) / beta)
+    return np.array(found)
+
+
+def schedule_free_adamw(
+    start: Sequence[float],
+    rates: np.ndarray,
+    gradient: Gradient,
+    _: np.ndarray,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    decay: float,
+    power: float,
+) -> np.ndarray:
+    """The same of AdamW, in the three sequences of the paper."""
+    x, z, v = np.array(start), np.array(start), np.zeros(len(start))
+    total, top, found = 0.0, 0.0, []
+    for k, given in enumerate(rates):
+        rate = given * math.sqrt(1 - beta2 ** (k + 1))
+        top = max(top, rate)
+        weight = (k + 1) ** power * top**2
+        total += weight
+        y = (1 - beta1) * z + beta1 * x
+        g = np.array(gradient(y.tolist(), k))
+        v = beta2 * v + (1 - beta2) * g**2
+        z = z - rate * (g / (np.sqrt(v) + epsilon) + decay * y)
+        x = (1 - weight / total) * x + weight / total * z
+        found.append(x)
+    return np.array(found)
+
+
+def psgld(
+    start: Sequence[float],
+    rates: np.ndarray,
+    gradient: Gradient,
+    kicks: np.ndarray,
+    temperature: float,
+    alpha: float,
+    epsilon: float,
+) -> np.ndarray:
+    """Algorithm 1 of Li et al., arXiv:1512.07666, without Gamma as they run it; their step is twice ours."""
+    x, v, found = np.array(start), np.zeros(len(start)), []
+    for t, rate in enumerate(rates):
+        g = np.array(gradient(x.tolist(), t))
+        v = alpha * v + (1 - alpha) * g**2
+        scale = 1 / (epsilon + np.sqrt(v))
+        x = x - rate * scale * g + np.sqrt(2 * rate * temperature * scale) * kicks[t]
+        found.append(x)
+    return np.array(found)
+
+
+def baoab(
+    start: Sequence[float],
+    rates: np.ndarray,
+    gradient: Gradient,
+    kicks: np.ndarray,
+    temperature: float,
+    friction: float,
+) -> np.ndarray:
+    """Leimkuhler and Matthews, Appl. Math. Res. Express 2013, 34: five parts, a force in two of them."""
+    x, v, found = np.array(start), np.zeros(len(start)), []
+    for t, h in enumerate(rates):
+        g = np.array(gradient(x.tolist(), t))
+        if t > 0:
+            v = v - h / 2 * g  # the last part of the step before
+        v = v - h / 2 * g
+        x = x + h / 2 * v
+        kept = math.exp(-friction * h)
+        v = kept * v + math.sqrt(temperature * (1 - kept**2)) * kicks[t]
+        x = x + h / 2 * v
+        found.append(x)
+    return np.array(found)
 
 
 def changes_by_bin(by: np.ndarray, change: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

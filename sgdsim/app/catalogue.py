@@ -213,6 +213,8 @@ def _with_defaults(name: str, rule: Rule) -> str:
 
 
 def _step(rule: Rule) -> str:
+    if rule.step:
+        return f"{rule.step}; gradient at {rule.point}"
     kick = f" + {rule.kick}" if rule.kick else ""
     gradient = rule.direction.replace("gradient", "population_gradient") if rule.population else rule.direction
     return f"theta - learning_rate*({gradient}){kick}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import shutil
 import signal
 import sys
 import warnings
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sgdsim.base.errors import InputError, SgdsimError
+from sgdsim.base.errors import InputError, SgdsimError, escaped
 from sgdsim.base.interrupts import Interrupts
 from sgdsim.base.numbers import read_number, read_whole
 from sgdsim.base.version import __version__
@@ -23,6 +24,7 @@ from sgdsim.input.options import Option, options
 if TYPE_CHECKING:
     from sgdsim.input.scenario import Scenario
 
+_COLUMNS = 80  # of what is no terminal
 _SIGNALLED = 128  # and the number of the signal: 130 for Ctrl-C
 
 
@@ -106,19 +108,19 @@ def _fill_standard_streams() -> None:
 
 def _print(text: str) -> None:
     """Print a result; what standard output has no letter for is shown escaped."""
+    _print_styled(escaped(text))
+
+
+def _print_styled(text: str) -> None:
+    """Likewise, of a text with colours."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    click.echo(_escaped(text).encode(encoding, "backslashreplace").decode(encoding))
+    click.echo(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def _tell(text: str) -> None:
     """Print an error or a warning, if somebody listens: nothing is lost because it cannot be told."""
     with contextlib.suppress(OSError, ValueError):
-        click.echo(_escaped(text), err=True)
-
-
-def _escaped(text: str) -> str:
-    """The text of files and paths, which may hold anything, without what moves a cursor or is no text."""
-    return "".join(one if one.isprintable() or one in "\n\t" else ascii(one)[1:-1] for one in text)
+        click.echo(escaped(text), err=True)
 
 
 @contextlib.contextmanager
@@ -174,7 +176,7 @@ def main() -> None:
 @click.argument("scenario")
 @_options(
     *("output", "trajectories", "steps", "seed", "threads", "device", "settings", "predictions"),
-    *("no_compare", "overwrite", "quiet"),
+    *("no_compare", "all_rows", "overwrite", "quiet"),
     no_compare={"meaning": "Write the file only."},
 )
 @_reporting_errors
@@ -211,11 +213,12 @@ def simulate(**given: Any) -> None:
 
 @main.command()
 @click.argument("file")
+@_options("all_rows")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
 @_reporting_errors
-def compare(file: str, as_json: bool) -> None:
+def compare(file: str, *, as_json: bool, all_rows: bool) -> None:
     """Hold the ensemble in FILE against the predictions of its scenario, from the file alone."""
-    _show_comparison(file, as_json=as_json)
+    _show_comparison(file, as_json=as_json, all_rows=all_rows)
 
 
 @main.command()
@@ -390,7 +393,7 @@ def _run(scenarios: Sequence[Scenario], options: Mapping[str, Any]) -> None:
         for scenario, ensemble in zip(scenarios, ensembles, strict=True):
             _print(f"{path}{f', {scenario.part}' if scenario.part else ''}: {summary(ensemble)}")
     if not options["no_compare"]:
-        _show_comparison(str(path), quiet=quiet)
+        _show_comparison(str(path), quiet=quiet, all_rows=options["all_rows"])
 
 
 def _overrides(settings: tuple[str, ...], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -404,15 +407,19 @@ def _overrides(settings: tuple[str, ...], options: Mapping[str, Any]) -> dict[st
     return overrides
 
 
-def _show_comparison(file: str, *, as_json: bool = False, quiet: bool = False) -> None:
-    """Print the table; the exit code is the verdict."""
+def _show_comparison(file: str, *, as_json: bool = False, quiet: bool = False, all_rows: bool = False) -> None:
+    """Print what the predictions come to; the exit code is the verdict."""
     from sgdsim.app.workflow import compare_file
 
     report = compare_file(file)
     if as_json:
         _print(report.to_json())
-    elif not quiet:
+    elif not quiet and all_rows:
         _print(report.table())
+    elif not quiet:
+        is_terminal = sys.stdout.isatty()
+        width = shutil.get_terminal_size().columns if is_terminal else _COLUMNS
+        _print_styled(report.screen(width, colour=is_terminal and not os.environ.get("NO_COLOR")))
     if report.disagrees:
         sys.exit(1)
 

@@ -9,7 +9,7 @@ import platform
 from sgdsim.base.errors import RunError
 from sgdsim.base.version import __version__
 
-LIBRARIES = ("numba", "llvmlite", "numpy", "scipy", "h5py", "sympy", "pydantic", "click", "tqdm")
+LIBRARIES = ("numba", "llvmlite", "numpy", "scipy", "h5py", "sympy", "pydantic", "click", "rich", "rich-click")
 EXTRAS = ("numba-cuda", "distributed", "matplotlib", "xarray", "jax", "torch")
 
 

@@ -62,6 +62,12 @@ class Report:
         """Whether any prediction was rejected, or a negative control was not."""
         return any(row.outcome == "disagrees" for row in self.comparisons)
 
+    def screen(self, width: int = 80, colour: bool = False) -> str:
+        """A line for each law or claim, see `verdict_screen.screen`."""
+        from sgdsim.app.verdict_screen import screen
+
+        return screen(self.comparisons, self.skipped, self.alpha, width, colour)
+
     def table(self) -> str:
         """The rows as aligned text."""
         return verdict_table.format_table(self.comparisons, self.skipped, self.alpha)
@@ -315,7 +321,7 @@ def _predictions(scenario: Scenario) -> tuple[list[Prediction], list[theory.Skip
         with limited(say=partial(_tell, claim.source.id)):
             rows, reasons = theory.predict([claim.source], scenario.runs, claim.seconds)
         found += [replace(_resolved(row, claim.resolution), expect=claim.expect, asked=claim.asked) for row in rows]
-        skipped += [replace(one, part=scenario.part) for one in reasons]
+        skipped += [replace(one, part=scenario.part, asked=claim.asked) for one in reasons]
     return found, skipped
 
 

@@ -34,6 +34,17 @@ def shortened(value: object, most: int = 200) -> str:
     return text if len(text) <= most else f"{text[:most]} …"
 
 
+def escaped(text: str) -> str:
+    r"""The text of files and paths, which may hold anything, without what moves a cursor or is no text.
+
+    Examples
+    --------
+    >>> escaped("a\x1b[2Jb")
+    'a\\x1b[2Jb'
+    """
+    return "".join(one if one.isprintable() or one in "\n\t" else ascii(one)[1:-1] for one in text)
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """Say that `name` is not among the known names of its kind, with a near match or the whole list.
 

@@ -226,7 +226,7 @@ def _check_constants(scenario: Scenario) -> None:
     """Refuse a constant that looks like one left at its default; warn of unused ones, and of those that hide a name."""
     given = scenario.data["loss"].get("constants", {})
     losses = list({id(run.loss): run.loss for run in scenario.runs}.values())
-    claimed = set[str]().union(*(Formula.parse(claim.formula).names for claim in _own_claims(scenario)))
+    claimed = set[str]().union(*(claim.names for claim in _own_claims(scenario)))
     used = claimed.union(*map(_names, losses))
     used |= _names_in(aliased(observable.formula) for observable in scenario.runs[0].recorder.observables)
     unused = [name for name in given if base_name(name) not in used]
@@ -252,7 +252,7 @@ def _replaced(scenario: Scenario) -> set[str]:
     named = set[str]()
     for claim in _own_claims(scenario):
         swept = set() if claim.curve is None else {toml.split_key(claim.curve.key)[-1]}
-        named |= (Formula.parse(claim.formula).names | swept) & about_run(run, run.steps).keys()
+        named |= (claim.names | swept) & about_run(run, run.steps).keys()
     for observable in run.recorder.observables:
         if observable.is_running:
             named |= observable.names & STEP_NAMES

@@ -165,6 +165,8 @@ TABLE: dict[str, list[Option]] = {
         Option("--predict", "predict", "LAW|FORMULA",
                "E.g. `equipartition`, or `variance(x) = …; order=1; at=final`.", values.claims, "texts", "predictions"),
         Option("--no-automatic", "", "", "Hold it against no law but those that you ask for.", kind="switch"),
+        Option("--all", "", "", "Print every row of the comparison, not a line a law.", kind="switch",
+               variable="all_rows"),
         Option("--no-compare", "", "", "Write the file only, and record for no law but those that you ask for.",
                kind="switch"),
     ],

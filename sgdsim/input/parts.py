@@ -1,7 +1,8 @@
 """The parts of a scenario: several losses, optimizers or settings that one phenomenon needs, in one file.
 
 Every ``[[part]]`` is a scenario of its own, run into its own group of the file; its tables take the place of those that
-all parts have in common, which stand above. Of ``run`` and ``record`` single keys do.
+all parts have in common, which stand above. Of ``run`` and ``record`` single keys do, and ``set`` changes single values
+of any table by their dotted keys.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from sgdsim.base import toml
 from sgdsim.base.errors import InputError
 from sgdsim.ensemble import WHOLE
+from sgdsim.formulas.names import normal
 from sgdsim.input.wording import shown
 
 _MERGED = ("run", "record")
@@ -31,7 +34,7 @@ def parts_of(data: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     Raises
     ------
     InputError
-        For parts that are no tables, without a name, or of the same.
+        For parts that are no tables, without a name, or of the same, and for what cannot be set.
 
     Examples
     --------
@@ -41,6 +44,9 @@ def parts_of(data: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     ...     print(name, own)
     cold {'optimizer': {'learning_rate': 0.1}, 'run': {'steps': 9, 'seed': 1}, 'title': 'cold'}
     long {'optimizer': {'learning_rate': 0.5}, 'run': {'steps': 99, 'seed': 1}, 'title': 'long'}
+    >>> data["part"] = [{"name": "hot", "set": {"optimizer.learning_rate": 0.9}}]
+    >>> parts_of(data)[0][1]["optimizer"]
+    {'learning_rate': 0.9}
     """
     if "part" not in data:
         return [(WHOLE, dict(data))]
@@ -68,9 +74,27 @@ def _named(tables: list[Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, 
 
 
 def _merged(common: Mapping[str, Any], table: Mapping[str, Any], name: str) -> dict[str, Any]:
-    own = {key: value for key, value in table.items() if key != "name"}
+    own = {key: value for key, value in table.items() if key not in ("name", "set")}
     for key in _MERGED:
         if isinstance(common.get(key), Mapping) and isinstance(own.get(key), Mapping):
             own[key] = {**common[key], **own[key]}
     title = common.get("title", "")
-    return copy.deepcopy({**common, **own, "title": f"{title}: {name}" if title else name})
+    merged = copy.deepcopy({**common, **own, "title": f"{title}: {name}" if title else name})
+    settings = table.get("set", {})
+    if not isinstance(settings, Mapping):
+        raise InputError(f"part {name}: set: {shown(settings)}, expected values by dotted key, such as run.steps")
+    for key, value in settings.items():
+        _set(merged, normal(key), copy.deepcopy(value), name)
+    return merged
+
+
+def _set(data: dict[str, Any], key: str, value: Any, name: str) -> None:
+    """Change a value of a part, but not what it is called nor what is that of the whole file."""
+    if isinstance(value, Mapping):
+        raise InputError(f"part {name}: set.{key}: {shown(value)}, expected a value; quotes make one key of {key}.…")
+    if key in _COMMON:
+        raise InputError(f"part {name}: set: {key} is that of the whole file, expected above all parts")
+    try:
+        toml.set_key(data, key, value)
+    except InputError as error:
+        raise InputError(f"part {name}: set: {error}") from None

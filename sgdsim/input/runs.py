@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from sgdsim.base import toml
+from sgdsim.base.bar import watched
 from sgdsim.base.errors import InputError
 from sgdsim.base.problems import attempt
 from sgdsim.input.builders import build_recorder, combine_starts, read_loss, read_optimizer
@@ -64,7 +64,7 @@ def read_runs(
     points = len(next(iter(swept.values()))) if swept else 1
     runs, notes = [], dict[int, list[str]]()
     recorder = functools.cache(partial(_recorder, record[1])) if record else None
-    for point in _watched(points, progress):
+    for point in watched(points, "sweep points", _PATIENCE) if progress else range(points):
         own: list[str] = []
         read = {name: table.at(point, own) for name, table in tables.items()}
         made = {name: one[1] for name, one in read.items() if one is not None}
@@ -77,14 +77,6 @@ def read_runs(
     attempt(problems, partial(_check_shapes, runs))
     first = {name: one[0] for name, one in ((name, table.at(0, [])) for name, table in tables.items()) if one}
     return runs, first if record is None else {**first, "record": record[0]}
-
-
-def _watched(points: int, progress: bool) -> Iterable[int]:
-    if not progress or sys.stderr is None or not sys.stderr.isatty():
-        return range(points)
-    from tqdm import tqdm
-
-    return tqdm(range(points), "reading the sweep", unit=" points", leave=False, delay=_PATIENCE)  # type: ignore[no-any-return]
 
 
 class _Table:

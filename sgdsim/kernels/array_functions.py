@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from typing import Any
 
 from sgdsim.formulas.arrays import Shape, Shapes
@@ -210,40 +211,66 @@ class ArrayFunctions:
         return found
 
     def _gradient(self) -> dict[str, Node]:
-        """What the optimizer is given of a sample, by parameter."""
-        free = [base for base in self._parameters if base not in self.loss.direction]
+        """What the optimizer is given of a sample, by parameter: there where it takes the gradient."""
+        point = self._point()
+        namespace = self._at(point) if point else self._namespace
+        by = point or self._parameters
+        free = [base for base in by if base not in self.loss.direction]
         found: dict[str, Node] = {}
         if free:
-            loss = self._read(self.loss.formula, self._namespace)
-            slopes = gradient(self.graph, loss, [self._parameters[base] for base in free])
+            slopes = gradient(self.graph, self._read(self.loss.formula, namespace), [by[base] for base in free])
             found = dict(zip(free, slopes, strict=True))
         for base, text in self.loss.direction.items():
             shape = self.loss.shapes[base]
-            parts = [self._read(part, self._namespace) for part in ([text] if isinstance(text, str) else text)]
+            parts = [self._read(part, namespace) for part in ([text] if isinstance(text, str) else text)]
             found[base] = self._shaped(parts[0], shape) if isinstance(text, str) else self.graph.stack(parts, shape)
         return {base: found[base] for base in self._parameters}
 
-    def _next(self, slopes: Mapping[str, Node]) -> dict[str, Node]:
-        """The next value of everything that the optimizer changes, given the gradient."""
-        optimizer, first = self.program.optimizer, len(self.loss.carried)
-        shared: dict[str, Node] = {}
-        for key, default in optimizer.defaults.items():
+    def _at(self, values: Mapping[str, Node]) -> dict[str, Node]:
+        """What formulas may name, where parameters and states have other values."""
+        given = {name: node for name, node in self._namespace.items() if name not in self.loss.definitions}
+        return self._defined(given | dict(values))
+
+    def _point(self) -> dict[str, Node]:
+        """Where the optimizer takes the gradient; empty where that is where the parameters are."""
+        rule = self.program.optimizer.rule
+        if not rule.point:
+            return {}
+        found = {}
+        for base, theta in self._parameters.items():
+            values = {**self._shared, **{name: arrays[base] for name, arrays in self._own.items()}, "theta": theta}
+            value = Formula.parse(rule.point, where="optimizer").in_algebra(values, self.graph, vector=True)
+            found[base] = self._shaped(value, theta.shape)
+        return found
+
+    @cached_property
+    def _own(self) -> dict[str, dict[str, Node]]:
+        """The optimizer's state variables, by name and parameter."""
+        keys, first = self.loss.parameters, len(self.loss.carried)
+        return {
+            variable: self._arrays(keys, f"{variable}.", first + k * len(keys))
+            for k, variable in enumerate(self.program.optimizer.rule.state)
+        }
+
+    @cached_property
+    def _shared(self) -> dict[str, Node]:
+        """What formulas of the optimizer name of a step that is the same for all parameters."""
+        found: dict[str, Node] = {}
+        for key, default in self.program.optimizer.defaults.items():
             name = f"optimizer.{key}"
             if name in self.program.constants:
                 row = list(self.program.constants).index(name)
-                shared[key] = self._located(name, (), [row], "constants[{row}]")
+                found[key] = self._located(name, (), [row], "constants[{row}]")
             else:
-                shared[key] = self.graph.number(default or 0.0)
-        for name, text in self._shared_names().items():
-            shared[name] = self._local(f"optimizer.{name}", text)
-        own = {
-            variable: self._arrays(self.loss.parameters, f"{variable}.", first + k * len(self.loss.parameters))
-            for k, variable in enumerate(optimizer.rule.state)
-        }
-        kicks = self._kicks()
+                found[key] = self.graph.number(default or 0.0)
+        return found | {name: self._local(f"optimizer.{name}", text) for name, text in self._columns().items()}
+
+    def _next(self, slopes: Mapping[str, Node]) -> dict[str, Node]:
+        """The next value of everything that the optimizer changes, given the gradient."""
+        optimizer, kicks = self.program.optimizer, self._kicks()
         found: dict[str, Node] = {}
         for base, theta in self._parameters.items():
-            values = shared | {variable: arrays[base] for variable, arrays in own.items()}
+            values = self._shared | {variable: arrays[base] for variable, arrays in self._own.items()}
             values |= {"theta": theta, "gradient": slopes[base]}
             if kicks:
                 values["xi"] = kicks[base]
@@ -251,11 +278,11 @@ class ArrayFunctions:
                 value = Formula.parse(text, where="optimizer").in_algebra(values, self.graph, vector=True)
                 values[target] = self._shaped(value, theta.shape)
             found[base] = values["theta"]
-            found |= {f"{variable}.{base}": values[variable] for variable in own}
+            found |= {f"{variable}.{base}": values[variable] for variable in self._own}
         return found
 
     def _kicks(self) -> dict[str, Node]:
-        if not self.program.optimizer.rule.kick:
+        if not self.program.optimizer.rule.is_random:
             return {}
         draws, keys = self.layout.kicks, self.loss.parameters
         rows = {key: draws.place(index)[0] for index, key in enumerate(keys)}
@@ -266,14 +293,14 @@ class ArrayFunctions:
             found[base] = self._located(f"optimizer.xi.{base}", self.loss.shapes[base], own, pattern)
         return found
 
-    def _shared_names(self) -> dict[str, str]:
+    def _columns(self) -> dict[str, str]:
         """What all lanes share of a step, with its name in the text; see `Program.step_table`."""
         scalars = [name for name, _ in self.program.optimizer.rule.scalars]
         return {"learning_rate": "learning_rate", "t": "t", **{name: f"q_{i}" for i, name in enumerate(scalars)}}
 
     def load_shared(self) -> list[str]:
         """The lines that load it."""
-        return [f"{text} = table[{i}]" for i, text in enumerate(self._shared_names().values())]
+        return [f"{text} = table[{i}]" for i, text in enumerate(self._columns().values())]
 
     def _of_step(self, names: Iterable[str], after: Mapping[str, Node], slopes: Mapping[str, Node]) -> dict[str, Node]:
         """What a formula about the step may name beside the loss's own."""
@@ -377,13 +404,8 @@ class ArrayFunctions:
         text = aliased(observable.formula)
         after = {**self._parameters, **self._memory}
         before, slopes = self._path()
-        kept = self._namespace
-        fresh = {name: node for name, node in kept.items() if name not in self.loss.definitions} | before
-        self._namespace = self._defined(fresh)
         more = self._of_step(Formula.parse(text).names, after, slopes)
-        node = self._read(text, self._namespace | more)
-        self._namespace = kept
-        return node
+        return self._read(text, self._at(before) | more)
 
     def reads(self, observable: Observable) -> bool:
         """Whether the formula of an observable names nothing that only SymPy finds, such as the population loss."""

@@ -105,7 +105,7 @@ class Program:
         wide, batch_size = self.noise_dtype == "float64", self.optimizer.batch_size
         starts = [start for start in self.initial.values() if isinstance(start, Noise)]
         noise = [] if self.optimizer.rule.population else self.loss.noise.values()
-        kicks = len(self.loss.parameters) if self.optimizer.rule.kick else 0
+        kicks = len(self.loss.parameters) if self.optimizer.rule.is_random else 0
         return {
             "initial_state": Draws(_deviates(starts), 1, wide),
             "gradient_noise": Draws(_deviates(noise), batch_size, wide),

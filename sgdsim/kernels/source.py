@@ -251,6 +251,10 @@ def deviate_place(array: str, draws: Draws, index: int, sample: str = "0") -> st
     return f"{array}[{row if sample == '0' else f'({row} + {sample} * {stride})'} * LANES + lane]"
 
 
+_BEGINS = {"passage": "NAN", "value": "NAN", "max": "REAL(-np.inf)"}
+"""What running observables hold before their first step, where it is not 0: no value, by what is not finite."""
+
+
 class _Writer:
     """Writes the generated functions of one program."""
 
@@ -331,34 +335,36 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
 
     def _start_running(self) -> list[str]:
         """The lines that set running observables, of which some have no value yet."""
-        unknown = {
-            row
+        begins = {
+            row: _BEGINS.get(observable.kind, "REAL(0.0)")
             for row, observable in zip(self.program.running_rows, self.program.running, strict=True)
-            if observable.kind in ("passage", "value")
         }
         rest = range(len(self.state), self.program.n_variables)
-        return [f"state[{i} * LANES + lane] = {'NAN' if i in unknown else 'REAL(0.0)'}" for i in rest]
+        return [f"state[{i} * LANES + lane] = {begins.get(i, 'REAL(0.0)')}" for i in rest]
 
     def _update(self) -> str:
         """One step of every lane: the batch's mean gradient, then the optimizer's assignments, and those of states."""
         batch_size = self.program.optimizer.batch_size
         names = dict(self.names)
+        shared = self._load_shared(names)
         sweep, gradient, loads = self._sample_gradient(names)
+        point = self._point(names)
         lines: list[str] = []
         if batch_size > 1 and loads:
             sums = {f"scratch[{i} * LANES + lane]": entry for i, entry in enumerate(gradient)}
             lines += _lanes([f"{target} = REAL(0.0)" for target in sums])
             body = [
-                *self._load_state(self.loss.carried),
+                *self._load_state(self.state if point else self.loss.carried),
+                *point,
                 *loads,
                 *self._statements(names, sums, "+=", sweep),
             ]
+            point = []
             sweep = []
             lines += [f"for sample in range({batch_size}):", *_indent(_lanes(body))]
             gradient = [_symbol(f"gradient.{name}") for name in self.loss.parameters]
             names |= {f"gradient.{name}": f"g_{i}" for i, name in enumerate(self.loss.parameters)}
             loads = [f"g_{i} = scratch[{i} * LANES + lane] / REAL({batch_size})" for i in range(len(gradient))]
-        shared = self._load_shared(names)
         loads += self._load_kicks(names)
         updates = self._optimizer_updates(gradient)
         updates |= self._remembered(updates, gradient)
@@ -366,19 +372,39 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         if self.program.path_rows:
             rows = (*(self.loss.symbols[name] for name in self.loss.carried), *gradient)
             targets = {f"path[{i} * LANES + lane]": value for i, value in enumerate(rows)} | targets
-        lines += _lanes([*self._load_state(self.state), *loads, *self._statements(names, targets, "=", sweep)])
+        lines += _lanes([*self._load_state(self.state), *point, *loads, *self._statements(names, targets, "=", sweep)])
         arguments = "state, deviates, kicks, rows, data, path, scratch, table, constants"
         return self._called("update", arguments, [*self._load_constants(), *shared, *lines])
 
     def _sample_gradient(self, names: dict[str, str]) -> tuple[Assignments, list[sympy.Expr], list[str]]:
         """The gradient of one sample, or of the population, after what is assigned first, and the lines of loads."""
         if self.program.optimizer.rule.population:
-            return *self._gradient({}, names), []
+            return *self._at_point(*self._gradient({}, names)), []
         sample = "sample" if self.program.optimizer.batch_size > 1 else "0"
         values, loads = self._noise(self.loss.noise, self.layout.draws, sample, names)
         loads += self._load_row(sample, names)
         noise = {self.loss.symbols[name]: value for name, value in values.items()}
-        return *self._gradient(noise, names), loads
+        return *self._at_point(*self._gradient(noise, names)), loads
+
+    def _point(self, names: dict[str, str]) -> list[str]:
+        """The lines that compute where the gradient is taken, if the optimizer says so."""
+        rule, lines = self.program.optimizer.rule, {}
+        if not rule.point:
+            return []
+        formula = Formula.parse(rule.point, where="optimizer")
+        for i, name in enumerate(self.loss.parameters):
+            values = self._shared() | {variable: _symbol(f"{variable}.{name}") for variable in rule.state}
+            lines[f"y_{i}"] = formula.expression({**values, "theta": self.loss.symbols[name]})
+        statements = self._statements(names, lines)
+        names |= {f"point.{name}": f"y_{i}" for i, name in enumerate(self.loss.parameters)}
+        return statements
+
+    def _at_point(self, sweep: Assignments, gradient: Sequence[sympy.Expr]) -> tuple[Assignments, list[sympy.Expr]]:
+        """A gradient, there and not where the parameters are."""
+        if not self.program.optimizer.rule.point:
+            return sweep, list(gradient)
+        there = {symbol: _symbol(f"point.{symbol.name}") for symbol in self.loss.theta}
+        return [(one, value.xreplace(there)) for one, value in sweep], [one.xreplace(there) for one in gradient]
 
     def _gradient(
         self, noise: Mapping[sympy.Symbol, sympy.Expr], names: Mapping[str, str]
@@ -418,7 +444,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         return [*loads, *columns]
 
     def _load_kicks(self, names: dict[str, str]) -> list[str]:
-        if not self.program.optimizer.rule.kick:
+        if not self.program.optimizer.rule.is_random:
             return []
         names |= {f"optimizer.xi.{name}": f"k_{i}" for i, name in enumerate(self.loss.parameters)}
         places = [deviate_place("kicks", self.layout.kicks, i) for i in range(len(self.loss.parameters))]
@@ -445,27 +471,30 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
             for key, default in self.program.optimizer.defaults.items()
         }
 
+    def _shared(self) -> dict[str, sympy.Expr]:
+        """What formulas of the optimizer name of a step that is the same for all parameters."""
+        names = ("learning_rate", "t", *(name for name, _ in self.program.optimizer.rule.scalars))
+        return self._hyperparameters() | {name: _symbol(f"optimizer.{name}") for name in names}
+
     def _optimizer_updates(self, gradient: Sequence[sympy.Expr]) -> dict[str, sympy.Expr]:
         """The next value of every variable that the optimizer changes."""
-        optimizer = self.program.optimizer
-        names = ("learning_rate", "t", *(name for name, _ in optimizer.rule.scalars))
-        shared = self._hyperparameters() | {name: _symbol(f"optimizer.{name}") for name in names}
+        optimizer, shared = self.program.optimizer, self._shared()
         updates: dict[str, sympy.Expr] = {}
-        directions = []
+        directions, inner = [], []
         for name, entry in zip(self.loss.parameters, gradient, strict=True):
             values = shared | {variable: _symbol(f"{variable}.{name}") for variable in optimizer.rule.state}
-            values |= {"theta": self.loss.symbols[name], "gradient": entry}
+            values |= {"theta": self.loss.symbols[name], "gradient": entry, "xi": _symbol(f"optimizer.xi.{name}")}
             for target, formula in optimizer.inner:
                 values[target] = Formula.parse(formula, where="optimizer").expression(values)
-            directions.append(values["direction"])
+            directions.append(values.get("direction", sympy.Integer(0)))
+            inner.append(values)
             updates |= {f"{variable}.{name}": values[variable] for variable in optimizer.rule.state}
         matrix = optimizer.matrix(self.loss)
         if matrix is not None:
             directions = list(matrix * sympy.Matrix(directions))
         final = Formula.parse(optimizer.final, where="optimizer")
-        for name, direction in zip(self.loss.parameters, directions, strict=True):
-            values = {**shared, "theta": self.loss.symbols[name], "direction": direction}
-            updates[name] = final.expression({**values, "xi": _symbol(f"optimizer.xi.{name}")})
+        for name, values, direction in zip(self.loss.parameters, inner, directions, strict=True):
+            updates[name] = final.expression({**values, "direction": direction})
         return updates
 
     def _remembered(self, updates: Mapping[str, sympy.Expr], gradient: Sequence[sympy.Expr]) -> dict[str, sympy.Expr]:
@@ -506,6 +535,8 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
             return [f"{place} = REAL(completed) if ({place} != {place}) & (share > REAL(0.0)) else {place}"]
         if observable.kind == "value":
             return [f"{place} = share"]
+        if observable.kind == "max":  # what is not a number once is none from then on
+            return [f"{place} = {place} if (share <= {place}) | ({place} != {place}) else share"]
         return self._compensated_sum(row, "part * share" if observable.kind == "mean" else "share")
 
     def _compensated_sum(self, row: int, share: str) -> list[str]:

@@ -5,13 +5,14 @@ population loss, ``population_gradient(u)``, ``hessian_trace``, ``hessian_max``,
 
 Running observables are accumulated along each trajectory and are part of the run's state:
 
-- ``window_mean(f, a, b)`` and ``window_sum(f, a, b)`` over the states after steps a + 1 … b,
+- ``window_mean(f, a, b)``, ``window_sum(f, a, b)`` and ``window_max(f, a, b)``, the largest value, over the states
+  after steps a + 1 … b; there is no largest value before them,
 - ``value_at(f, k)``, the value after k steps; until then it has none,
 - ``first_passage(f > g)``, the completed steps when it first holds; until then it has no value.
 
-In window_mean and window_sum, ``f`` may also speak of the step itself: ``u`` is then the value before it, ``next(u)``
-the one after it, ``gradient(u)`` the gradient of the batch, and there are the step's noise, ``learning_rate``, and
-``t``, the completed steps before it.
+In these three, ``f`` may also speak of the step itself: ``u`` is then the value before it, ``next(u)`` the one after
+it, ``gradient(u)`` the gradient of the batch, and there are the step's noise, ``learning_rate``, and ``t``, the
+completed steps before it.
 
 A *control* is a running sum whose mean is exactly zero, made for one observable; see `sgdsim.kernels.control_step`.
 """
@@ -31,13 +32,14 @@ from sgdsim.formulas.names import FUNCTIONS, OF_NAMES, STEP_NAMES, aliased, chec
 if TYPE_CHECKING:
     from sgdsim.model.loss import Loss
 
-_CALL = re.compile(r"(?P<kind>window_mean|window_sum|value_at|first_passage)\s*\((?P<inside>.*)\)", re.DOTALL)
+_CALL = re.compile(r"(?P<kind>window_(mean|sum|max)|value_at|first_passage)\s*\((?P<inside>.*)\)", re.DOTALL)
 _CALLED = re.compile(r"\b([^\W\d]\w*)\s*\(")
 
-_KINDS = ("plain", "mean", "sum", "value", "passage", "control")
+_KINDS = ("plain", "mean", "sum", "max", "value", "passage", "control")
 _USAGE = {
     "window_mean": "window_mean(formula, start, stop), steps 0 <= start < stop",
     "window_sum": "window_sum(formula, start, stop), steps 0 <= start < stop",
+    "window_max": "window_max(formula, start, stop), steps 0 <= start < stop",
     "value_at": "value_at(formula, step)",
     "first_passage": "first_passage(formula > formula)",
 }
@@ -56,8 +58,8 @@ class Observable:
     window
         ``(a, b)`` for what runs over the states after steps a + 1 … b, else None.
     kind
-        ``plain``, ``mean`` or ``sum`` over the window, ``value`` at its end, ``passage``, or ``control``, whose formula
-        is that of what it is made for; with a window, the mean by default.
+        ``plain``, ``mean``, ``sum`` or ``max`` over the window, ``value`` at its end, ``passage``, or ``control``,
+        whose formula is that of what it is made for; with a window, the mean by default.
 
     Examples
     --------

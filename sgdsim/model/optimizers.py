@@ -7,6 +7,7 @@ zero. Every optimizer takes the step
     theta' = theta - learning_rate*(P direction) - learning_rate*decoupled_weight_decay*theta + kick,
 
 where P is the preconditioner, the identity unless the user gives one; coupled weight decay enters the gradient first.
+A rule may have another last formula in place of this one, and another point than theta at which the gradient is taken.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _DECAYS = {"weight_decay": 0.0, "decoupled_weight_decay": 0.0}
 
 _FADING = (0.0, 1.0)  # what is left of an average after a step
 _RANGES = dict.fromkeys(("momentum", "alpha", "beta1", "beta2"), _FADING)
-_RANGES |= dict.fromkeys(("epsilon", "temperature"), (0.0, inf))
+_RANGES |= dict.fromkeys(("epsilon", "temperature", "friction", "weight_power"), (0.0, inf))
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Rule:
     Attributes
     ----------
     direction
-        What is taken ``learning_rate`` times, a formula.
+        What is taken ``learning_rate`` times, a formula; none where there is a `step`.
     hyperparameters
         Names with their defaults; None where the user must give one.
     state
@@ -58,7 +59,13 @@ class Rule:
     scalars
         Numbers that all parameters share, ``(name, formula)`` in ``t``, ``learning_rate`` and the hyperparameters.
     kick
-        A displacement with the optimizer's own noise ``xi``, standard normal, independent for each parameter.
+        A displacement with the optimizer's own noise ``xi``, standard normal, independent for each parameter, which the
+        assignments may have, too.
+    point
+        Where the gradient is taken, a formula in theta, the state variables before the step and the scalars, which
+        assignments know as ``point``; theta by default.
+    step
+        The parameter after the step, where it is not as above; then there is no preconditioner.
     linear
         Whether the step is linear in theta and the state variables where the gradient is.
     population
@@ -73,6 +80,13 @@ class Rule:
     kick: str = ""
     linear: bool = True
     population: bool = False
+    point: str = ""
+    step: str = ""
+
+    @property
+    def is_random(self) -> bool:
+        """Whether there is noise of its own."""
+        return any("xi" in _parsed(text).names for text in (self.kick or "0", *(text for _, text in self.assignments)))
 
 
 _ADAM = Rule(
@@ -88,6 +102,33 @@ _ADAM = Rule(
     ),
     linear=False,
 )
+
+
+def _schedule_free(
+    hyperparameters: Mapping[str, float], assignments: tuple[tuple[str, str], ...], scalars: tuple[tuple[str, str], ...]
+) -> Rule:
+    """A rule of Defazio et al. (2024): z takes the steps of a base optimizer, theta is the mean of z over all steps.
+
+    Gradients are taken between them. A step has the weight ``(t + 1)**weight_power*top**2``, where top is the largest
+    rate so far; ``weights`` is the sum of all, in units of the last one, so that it counts steps to the digit.
+    """
+    return Rule(
+        "",
+        {**hyperparameters, "weight_power": 0.0},
+        tuple(dict.fromkeys([*(name for name, _ in assignments), "largest", "weights"])),
+        (
+            ("top", "max(largest, rate)"),
+            ("weights", "1 + weights*(t/(t + 1))**weight_power*(largest/top)**2"),
+            ("largest", "top"),
+            ("start", "where(t < 1, theta, z)"),
+            *assignments,
+        ),
+        scalars,
+        linear=False,
+        point="where(t < 1, theta, theta + share*(z - theta))",
+        step="theta + (z - theta)/weights",
+    )
+
 
 # As torch.optim where it has one: SGD, with nesterov, with dampening = momentum (ema), RMSprop, Adam, AdamW.
 OPTIMIZERS: dict[str, Rule] = {
@@ -143,9 +184,54 @@ OPTIMIZERS: dict[str, Rule] = {
         _ADAM.scalars,
         linear=False,
     ),
+    # Chen et al. (2023): the sign of a mean that leans to the present gradient, beside a mean of longer memory.
+    "lion": Rule(
+        "sign(mixed)",
+        {"beta1": 0.9, "beta2": 0.99},
+        ("mean",),
+        (("mixed", "beta1*mean + share1*gradient"), ("mean", "beta2*mean + share2*gradient")),
+        (("share1", "1 - beta1"), ("share2", "1 - beta2")),
+        linear=False,
+    ),
+    "schedule_free_sgd": _schedule_free(
+        {"momentum": 0.9},
+        (("z", "start - learning_rate*(gradient + decoupled_weight_decay*point)"),),
+        (("rate", "learning_rate"), ("share", "1 - momentum")),
+    ),
+    "schedule_free_adamw": _schedule_free(
+        {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8},
+        (
+            ("square", "beta2*square + share2*gradient**2"),
+            ("z", "start - rate*(gradient/(sqrt(square) + epsilon) + decoupled_weight_decay*point)"),
+        ),
+        (("rate", "learning_rate*sqrt(1 - beta2**(t + 1))"), ("share", "1 - beta1"), ("share2", "1 - beta2")),
+    ),
     "gradient_descent": Rule("gradient", population=True),
     # Welling and Teh (2011): at small steps a Gibbs law of this temperature, besides what the gradient noise adds.
     "langevin": Rule("gradient", {"temperature": None}, kick="sqrt(2*learning_rate*temperature)*xi"),
+    # Li et al. (2016): the same with RMSProp's denominator, without the drift by its gradient, as they do.
+    "psgld": Rule(
+        "scale*gradient",
+        {"temperature": None, "alpha": 0.99, "epsilon": 1e-5},
+        ("square",),
+        (("square", "alpha*square + share*gradient**2"), ("scale", "1/(epsilon + sqrt(square))")),
+        (("share", "1 - alpha"),),
+        kick="sqrt(2*learning_rate*temperature*scale)*xi",
+        linear=False,
+    ),
+    # Leimkuhler and Matthews (2013): of mass 1, the learning rate is the time step. The last half kick of a step needs
+    # the gradient where it ends; it is given with the first one of the next step, which has the same gradient.
+    "baoab": Rule(
+        "-(half + velocity)/2",
+        {"temperature": None, "friction": 1.0},
+        ("velocity",),
+        (("half", "velocity - push*gradient"), ("velocity", "kept*half + shake*xi")),
+        (
+            ("push", "where(t < 1, learning_rate/2, learning_rate)"),
+            ("kept", "exp(-friction*learning_rate)"),
+            ("shake", "sqrt(temperature*(1 - exp(-2*friction*learning_rate)))"),
+        ),
+    ),
 }
 
 
@@ -221,8 +307,10 @@ class Optimizer:
             rows = getattr(self, key)
             if any(not isinstance(row, str) and len(row) != len(rows) for row in rows) or len(set(map(type, rows))) > 1:
                 raise InputError(f"optimizer.{key}: expected a number for each parameter, or a square matrix")
-            if rows and self.rule.kick:
+            if rows and self.rule.is_random:
                 raise InputError(f"optimizer.{key}: {self.name} takes none, as its noise would have to follow")
+            if rows and self.rule.step:
+                raise InputError(f"optimizer.{key}: {self.name} takes none, as its step is an average")
         if self.preconditioner and self.metric:
             raise InputError("optimizer.metric: expected either a metric or a preconditioner, its inverse")
 
@@ -285,6 +373,15 @@ class Optimizer:
             after[name] = _parsed(text).evaluate(after)
         return after
 
+    def point(self, values: Mapping[str, Any]) -> Any:
+        """Where the gradient of a step is taken, for values as of `steps` but of the gradient."""
+        if not self.rule.point:
+            return values["theta"]
+        known = {**self.values, **values}
+        for name, text in (*self.rule.scalars, ("point", self.rule.point)):
+            known[name] = _parsed(text).evaluate(known)
+        return known["point"]
+
     def assignments(self) -> list[tuple[str, str]]:
         """All formulas of one step without a preconditioner, in order."""
         return [*self.rule.scalars, *self.inner, ("theta", self.final)]
@@ -292,12 +389,17 @@ class Optimizer:
     @property
     def inner(self) -> list[tuple[str, str]]:
         """The formulas of one parameter from its gradient to its direction."""
-        gradient = ("gradient", "gradient + weight_decay*theta")
-        return [gradient, *self.rule.assignments, ("direction", self.rule.direction)]
+        rule = self.rule
+        point = [("point", rule.point)] if rule.point else []
+        gradient = ("gradient", f"gradient + weight_decay*{'point' if rule.point else 'theta'}")
+        direction = [("direction", rule.direction)] if rule.direction else []
+        return [*point, gradient, *rule.assignments, *direction]
 
     @property
     def final(self) -> str:
         """The last formula of a step, of the direction past the preconditioner."""
+        if self.rule.step:
+            return self.rule.step
         kick = f" + {self.rule.kick}" if self.rule.kick else ""
         return f"theta - learning_rate*direction - learning_rate*decoupled_weight_decay*theta{kick}"
 

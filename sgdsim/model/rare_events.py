@@ -100,7 +100,7 @@ class _Sources:
         reached = found.names & self._random
         if not reached:
             return True
-        if observable is not None and observable.kind == "passage":
+        if observable is not None and observable.kind in ("passage", "max"):
             return False
         return self._is_polynomial and not found.rough & self._random
 
@@ -261,7 +261,7 @@ class _Sources:
     @cached_property
     def _random(self) -> frozenset[str]:
         """All names whose value differs between trajectories, once steps are taken."""
-        kicked = self.run.loss.parameters if self.run.optimizer.rule.kick else ()
+        kicked = self.run.loss.parameters if self.run.optimizer.rule.is_random else ()
         found = {*self._drawn_starts, *self._drawn, *kicked}
         while True:
             more = {name for name, names in self._changes.items() if names & found} - found

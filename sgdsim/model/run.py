@@ -253,7 +253,7 @@ class Run:
         if taken:
             raise InputError(f"{where}: the name is already taken by the loss or another observable")
         known = (loss.namespace_names | loss.quantities_for(observable.names)) - loss.varying
-        if observable.kind in ("mean", "sum"):
+        if observable.kind in ("mean", "sum", "max"):
             bases = {base_name(name) for name in loss.parameters}
             of_step = {f"next__{name}" for name in known} | {f"gradient__{name}" for name in bases}
             known = known | of_step | loss.varying | STEP_NAMES

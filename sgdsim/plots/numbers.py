@@ -6,6 +6,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -13,14 +14,14 @@ from sgdsim.base.errors import shortened
 from sgdsim.plots import sweep
 from sgdsim.plots.panel import Drawing, Line, Panel, Part, Points, Residuals, scale_for
 from sgdsim.plots.subject import Subject, arrays, deviations, freedom, prediction_label
-from sgdsim.prediction import Correlation, Curve, Function, Moment, PathMean, Prediction
+from sgdsim.prediction import Curve, Function, Moment, Number, Prediction, Quantile
 from sgdsim.statistics.estimate import Estimate, NotMeasured
 
 MOST_NUMBERS = 8
 """In one panel, for their names to have room."""
 
-_NUMBERS = (Moment, Curve, Function, Correlation, PathMean)
-_DRAWN = {"moments": (Moment, Curve), "sweep": _NUMBERS}
+_NUMBERS = Number | Curve
+_DRAWN: dict[str, Any] = {"moments": Moment | Curve, "sweep": _NUMBERS}
 """By the panels of a kind; those of `order` draw what is of finite order."""
 
 
@@ -73,7 +74,7 @@ def _is_drawn(kind: str, prediction: Prediction) -> bool:
         return True  # a distribution is no number
     if kind == "order":
         return isinstance(prediction.order, int)
-    return isinstance(prediction.measure, _DRAWN.get(kind, ()))
+    return kind in _DRAWN and isinstance(prediction.measure, _DRAWN[kind])
 
 
 def _numbers(subject: Subject, left_out: list[str]) -> Iterator[_Number]:
@@ -92,7 +93,7 @@ def _numbers(subject: Subject, left_out: list[str]) -> Iterator[_Number]:
 def _last_step(measure: object) -> int:
     if isinstance(measure, Function):
         return max(moment.step for moment in measure.moments)
-    return measure.step if isinstance(measure, Moment) else max(getattr(measure, "steps", (0,)))
+    return measure.step if isinstance(measure, Moment | Quantile) else max(getattr(measure, "steps", (0,)))
 
 
 def _against_steps(numbers: Sequence[_Number], subject: Subject) -> Panel:

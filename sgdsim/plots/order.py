@@ -9,21 +9,20 @@ import numpy as np
 from sgdsim.base.errors import shortened
 from sgdsim.plots.panel import MOST_PANELS, Drawing, Line, Panel, Part, Points, Residuals, scale_for, superscript
 from sgdsim.plots.subject import Subject, arrays, require
-from sgdsim.prediction import Correlation, Function, Moment, PathMean, Prediction
+from sgdsim.prediction import Number, Prediction
 from sgdsim.statistics.comparison import FEWEST_RATES
 from sgdsim.statistics.estimate import NotMeasured
 from sgdsim.statistics.order_test import OrderTest, Series, order_test
 from sgdsim.statistics.power_fit import PowerFit
 
 _WANTED = "a prediction of finite order at two or more learning rates: --predict 'variance(x) = …; order=1' of a sweep"
-_NUMBERS = Moment | Function | Correlation | PathMean
 
 
 def drawing(subject: Subject) -> Drawing:
     """One panel a prediction: what it leaves, which must begin with a higher power than it claims to hold to."""
     groups: dict[object, list[Prediction]] = {}
     for prediction in subject.predictions:
-        if isinstance(prediction.order, int) and isinstance(prediction.measure, _NUMBERS):
+        if isinstance(prediction.order, int) and isinstance(prediction.measure, Number):
             key = prediction.id, prediction.quantity, prediction.order, prediction.series
             groups.setdefault(key, []).append(prediction)
     series = [group for group in groups.values() if len({one.small for one in group}) > 1]

@@ -11,7 +11,7 @@ import numpy as np
 
 from sgdsim.base.errors import InputError, shortened
 from sgdsim.ensemble import Ensemble
-from sgdsim.prediction import Correlation, Curve, Function, Measure, Moment, PathMean, Prediction
+from sgdsim.prediction import Correlation, Curve, Function, Measure, Moment, PathMean, Prediction, Quantile
 from sgdsim.statistics import estimators
 from sgdsim.statistics.estimate import Estimate, NotMeasured, combine
 
@@ -134,6 +134,9 @@ class Subject:
         if isinstance(measure, Moment):
             ensemble = self.points[_first(measure.point, point)]
             return estimators.statistic(ensemble, measure.statistic, measure.observable, measure.step)
+        if isinstance(measure, Quantile):
+            ensemble = self.points[_first(measure.point, point)]
+            return estimators.quantile(ensemble, measure.observable, measure.step, measure.probability)
         if isinstance(measure, Correlation):
             return estimators.correlation(self.points[point], measure.parameter, measure.steps)
         if isinstance(measure, PathMean):

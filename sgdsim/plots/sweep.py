@@ -19,7 +19,7 @@ from sgdsim.plots.subject import (
     statistic_label,
     swept_name,
 )
-from sgdsim.prediction import Correlation, Curve, Function, Measure, Moment, PathMean, Prediction
+from sgdsim.prediction import Correlation, Curve, Function, Measure, Moment, PathMean, Prediction, Quantile
 from sgdsim.statistics.estimate import Estimate, NotMeasured
 
 
@@ -99,7 +99,7 @@ def _claims(subject: Subject) -> Iterator[_Claim]:
         rival = None if isinstance(prediction.measure, Curve) else _rival(prediction)
         yield _Claim(prediction_label(prediction), plain, point, value, prediction.quantity, rival)
     for prediction in subject.predictions:
-        if isinstance(prediction.measure, Function | Correlation | PathMean):
+        if isinstance(prediction.measure, Function | Quantile | Correlation | PathMean):
             label, at = prediction_label(prediction), prediction.point or 0
             quantity, rival = prediction.quantity, _rival(prediction)
             yield _Claim(label, prediction.measure, at, prediction.predicted, quantity, rival)

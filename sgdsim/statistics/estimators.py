@@ -214,6 +214,62 @@ def path_mean(
     return _of_unions(keep @ sums / (keep @ n), n)
 
 
+def quantile(ensemble: Ensemble, parameter: str, step: int, probability: float) -> Estimate:
+    """A quantile of a parameter at a snapshot, with a jackknife over groups.
+
+    A quantile is no smooth function of the sample: that of all groups but one depends on chance in the few values which
+    it moves past, and the error from 64 of them is too uncertain for Student's t (at 4,096 normal values, true
+    predictions of ``p = 0.9`` were rejected in 3.7 % at the level of 1 %). The share of values below it is smooth. A
+    group that is left out changes this share, and the quantile by so much over the density (Bahadur, Ann. Math. Stat.
+    37, 577 (1966)), which is taken over five standard errors of the share to either side.
+
+    Parameters
+    ----------
+    ensemble, parameter, step
+        Whose values.
+    probability
+        Between 0 and 1.
+
+    Raises
+    ------
+    NotMeasured
+        For a parameter or step of which there is no snapshot.
+
+    Examples
+    --------
+    >>> from sgdsim.ensemble import Ensemble, Variable
+    >>> theta = Variable(("snapshot", "trajectory", "parameter"), [[[1.0], [2.0], [4.0], [8.0]]])
+    >>> names = {"parameter": Variable(("parameter",), ["x"]), "snapshot_step": Variable(("snapshot",), [9])}
+    >>> quantile(Ensemble({"theta": theta, **names}, {"lanes": 1}), "x", 9, 0.5).value
+    3.0
+    """
+    values = _snapshot(ensemble, parameter, step)
+    alive = np.isfinite(values)
+    labels, values = _group_of(ensemble)[alive], values[alive]
+    n = len(values)
+    if not n:
+        return Estimate(np.nan, np.nan, 0, note="no live trajectories")
+    spread = np.sort(values)
+    rarer = min(probability, 1.0 - probability)
+    margin = min(5.0 * np.sqrt(probability * (1.0 - probability) / n), rarer / 2.0)
+    low, value, high = (
+        float(np.quantile(spread, p)) for p in (probability - margin, probability, probability + margin)
+    )
+    near = spread[(spread >= low) & (spread <= high)]
+    counts = np.bincount(labels, minlength=GROUPS)
+    below = np.bincount(labels, values <= value, minlength=GROUPS)[counts > 0]
+    counts = counts[counts > 0]
+    sample = 2.0 * n * rarer  # of the median that is as well known
+    doubt = f"fewer than {FEWEST_GROUPS} groups" if len(counts) < FEWEST_GROUPS else ""
+    if low < high and len(np.unique(near)) < len(near) / 2.0:
+        doubt = "many trajectories share a value there"
+    if doubt:
+        return Estimate(value, np.nan, 0, note=doubt, sample=sample)
+    shares = (below.sum() - below) / (n - counts) - below.sum() / n
+    replicates = value - shares * (high - low) / (2.0 * margin)
+    return Estimate.jackknife(value, replicates, counts / n, sample=sample)
+
+
 def drift(ensemble: Ensemble, name: str) -> list[Estimate]:
     """The mean change of a step of one quantity, for each bin, with errors from the spread of the groups.
 

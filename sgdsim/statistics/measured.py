@@ -20,6 +20,7 @@ from sgdsim.prediction import (
     Number,
     PathMean,
     Prediction,
+    Quantile,
 )
 from sgdsim.statistics import control_variates, estimators
 from sgdsim.statistics.control_variates import Controlled
@@ -89,9 +90,11 @@ class Points:
         return None if pair is None else (pair[0], pair[1])
 
 
-def moment_estimate(moment: Moment, point: int | None, points: Points) -> Estimate:
-    """The estimate of a moment."""
+def moment_estimate(moment: Moment | Quantile, point: int | None, points: Points) -> Estimate:
+    """The estimate of a moment or quantile."""
     ensemble = points[point if moment.point is None else moment.point]
+    if isinstance(moment, Quantile):
+        return estimators.quantile(ensemble, moment.observable, moment.step, moment.probability)
     if moment.statistic == "mean":
         return control_variates.best_mean(ensemble, moment.observable, moment.step)
     return estimators.statistic(ensemble, moment.statistic, moment.observable, moment.step)
@@ -101,7 +104,7 @@ def number_estimate(measure: Number, point: int | None, points: Points) -> tuple
     """The estimate of a number, and what rounding may have added to it."""
     if isinstance(measure, Function):
         return _of_moments(measure, point, points)
-    if isinstance(measure, Moment):
+    if isinstance(measure, Moment | Quantile):
         return with_rounding(moment_estimate(measure, point, points), measure.step, points)
     if isinstance(measure, Correlation):
         found = estimators.correlation(points[point], measure.parameter, measure.steps)
@@ -184,6 +187,8 @@ def hidden_events(
     without = estimate.stderr <= rounding
     if isinstance(measure, Function):
         return _hidden_in_function(measure, without, point, points)
+    if isinstance(measure, Quantile):  # which events that are so rare do not move
+        return 0.0, ()
     if isinstance(measure, Moment):
         name, step = measure.observable, measure.step
         is_certain = points.is_certain(name, step)
@@ -216,7 +221,7 @@ def _hidden_in_function(
         estimate, rounding = number_estimate(moment, point, points)
         values.append(estimate.value)
         errors.append(0.0)
-        if points.is_certain(moment.observable, moment.step):
+        if isinstance(moment, Quantile) or points.is_certain(moment.observable, moment.step):
             continue
         bounds, is_still = points.bounds(moment.observable), estimate.stderr <= rounding
         if is_still and bounds is not None and moment.statistic == "mean" and points.independent and not without:
@@ -237,10 +242,10 @@ def along(measure: Curve | DriftCurve, point: int | None, points: Points) -> lis
     return [score(one, value, error) for (one, error), value in zip(estimates, measure.values, strict=True)]
 
 
-def moments_of(prediction: Prediction) -> tuple[Moment, ...]:
-    """The moments that a prediction speaks of."""
+def moments_of(prediction: Prediction) -> tuple[Moment | Quantile, ...]:
+    """The moments and quantiles that a prediction speaks of."""
     measure = prediction.measure
-    if isinstance(measure, Moment):
+    if isinstance(measure, Moment | Quantile):
         return (measure,)
     return measure.moments if isinstance(measure, Function | Curve) else ()
 
@@ -252,7 +257,8 @@ def lost(prediction: Prediction, points: Points) -> list[str]:
     diverged = sum(estimators.diverged(points[point]) for point in used)
     if diverged:
         return [f"{diverged} trajectories diverged"]
-    observed = [(moment.observable, moment.step, moment.point) for moment in moments]
+    # Of a quantile the snapshot tells, whose step need not be among the records.
+    observed = [(moment.observable, moment.step, moment.point) for moment in moments if isinstance(moment, Moment)]
     if isinstance(measure, Density):
         observed = [(measure.observable, measure.step, None)]
     for names, step, point in observed:

@@ -41,7 +41,7 @@ def format_table(comparisons: Sequence[Comparison], skipped: Iterable[Any] = (),
     widths = [max(map(len, column)) for column in used]
     lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in zip(*used, strict=True)]
     lines += [f"[{number}] {text}" for number, text in enumerate(shared, 1)]
-    lines.append(_summary(comparisons, alpha))
+    lines.append(summary_line(comparisons, alpha))
     reasons: dict[tuple[str, str], list[str]] = {}
     for one in skipped:
         reasons.setdefault((one.part, one.reason), []).append(one.id)
@@ -87,7 +87,8 @@ def _shortened_notes(notes: Sequence[str]) -> tuple[list[str], list[str]]:
     return ["; ".join(numbers.get(remark, remark) for remark in of_row) for of_row in remarks], shared
 
 
-def _summary(comparisons: Sequence[Comparison], alpha: float) -> str:
+def summary_line(comparisons: Sequence[Comparison], alpha: float) -> str:
+    """How many rows there are of each verdict."""
     claims, controls = (
         [row for row in comparisons if (row.expect == "agrees") is is_claim] for is_claim in (True, False)
     )

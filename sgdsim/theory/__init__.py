@@ -23,6 +23,9 @@ from sgdsim.theory.laws import (  # isort: skip
     minibatches,  # noqa: F401
     signsgd,  # noqa: F401
     adaptive_optimizers,  # noqa: F401
+    lion,  # noqa: F401
+    schedule_free,  # noqa: F401
+    underdamped_langevin,  # noqa: F401
     any_potential,  # noqa: F401
     cooling,  # noqa: F401
     fastest_cooling,  # noqa: F401

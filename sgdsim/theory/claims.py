@@ -1,11 +1,12 @@
 """The user's own claims: ``variance(q) = learning_rate*s**2/2; order=1; at=final``.
 
-Left what is measured of parameters or recorded observables, right what it is claimed to be, or with ``<`` or ``>`` for
-``=`` a bound of it:
+Left what is measured, as `sgdsim.theory.claimed_statistics` reads it, right what it is claimed to be, or with ``<`` or
+``>`` for ``=`` a bound of it:
 
-- of a statistic, or of a covariance ``covariance(u, w)``, a formula in the loss's constants, ``learning_rate`` (of the
-  step that leads to the record), ``batch_size``, the optimizer's hyperparameters and ``steps``;
-- of a statistic also a curve, ``{ step = [0, 100], value = [1.0, 0.5] }``, or over the points of a sweep
+- of statistics and formulas in them a formula in the loss's constants, ``learning_rate`` (of the step that leads to the
+  record), ``batch_size``, the optimizer's hyperparameters and ``steps``, and in ``expect(f)``, the mean of a formula
+  over the noise and the data of one sample;
+- of one moment also a curve, ``{ step = [0, 100], value = [1.0, 0.5] }``, or over the points of a sweep
   ``{ learning_rate = [0.1, 0.2], value = [1.0, 2.0] }``;
 - of ``density(x)`` a formula that names x too, a density up to a factor (`sgdsim.theory.methods.normalised_density`);
 - of ``tail(x)`` the exponent of P(|x| > t) ~ t^-exponent.
@@ -33,19 +34,17 @@ import numpy as np
 
 from sgdsim.base import toml
 from sgdsim.base.errors import InputError, unknown_name
-from sgdsim.formulas.formula import Formula
+from sgdsim.formulas.calls import Call, WithCalls
 from sgdsim.formulas.names import normal, normal_keys
 from sgdsim.formulas.vectors import gather
 from sgdsim.model.run import Histogram, Run
 from sgdsim.prediction import STATISTICS, Curve, Density, Measure, Moment, Order, Prediction, Tail
+from sgdsim.theory.claimed_statistics import DISTRIBUTIONS, Left, Statistic
 from sgdsim.theory.law import series
 from sgdsim.theory.methods.normalised_density import NormalisedDensity
 
-CLAIMED = (*STATISTICS, "covariance", "density", "tail")
 OPTIONS = ("order", "at", "tolerance", "resolution", "fraction")
 
-_NAME = r"\w+(\[\d+\])?"
-_LEFT = re.compile(rf"\s*(?P<statistic>\w+)\s*\(\s*(?P<observable>{_NAME}(\s*,\s*{_NAME})?)\s*\)\s*")
 _RELATION = re.compile(r"<=?|>=?|=")
 _VALUE = "value"
 _SAME = 1e-9  # relative difference between a swept value and what a file has of it
@@ -78,8 +77,8 @@ class UserPrediction:
     ----------
     id
         ``user-1``, or what the user calls it.
-    statistic, observable, formula
-        ``statistic(observable) = formula``; of a curve, the formula is its column ``value``.
+    left, formula
+        The sides; of a curve, the right one is its column ``value``.
     order
         ``exact`` or k.
     at
@@ -99,9 +98,8 @@ class UserPrediction:
     """
 
     id: str
-    statistic: str
-    observable: str
-    formula: str
+    left: Left
+    formula: WithCalls
     order: Order = "exact"
     at: int | None = None
     resolution: float | None = None
@@ -123,37 +121,92 @@ class UserPrediction:
         """
         if self.curve is not None and self.curve.key != "step":
             return [self._over_points(runs, self.curve)]
+        if self.left.is_over_points:
+            return [self._of_slopes(runs)]
         swept = len(runs) > 1
         return [self._at_point(run, point if swept else None) for point, run in enumerate(runs)]
 
+    @property
+    def names(self) -> frozenset[str]:
+        """All that it names of a run."""
+        within = (WithCalls.parse(call.arguments[0], (), where=self._where) for call in self.formula.calls.values())
+        return self.left.names.union(self.formula.names, *(one.names for one in within))
+
     def _at_point(self, run: Run, point: int | None) -> Prediction:
-        observable = self._observable(run)
         if self.curve is not None:
-            moments = [Moment(self.statistic, observable, self._recorded_step(run, int(at))) for at in self.curve.at]
+            statistic = self._statistic
+            observable = statistic.measured(run, self._where)
+            steps = (self._recorded_step(run, int(at)) for at in self.curve.at)
+            moments = [Moment(statistic.kind, observable, step) for step in steps]
             return self._curve(observable, moments, self.curve, point)
         step = self._recorded_step(run, run.steps if self.at is None else self.at)
-        values = _values(run, step)
-        measure, predicted = self._measure(run, observable, step, values), 0.0
-        if self.statistic != "density":
-            formula = Formula.parse(self.formula, where=self._where)
-            formula.require(values)
-            predicted = float(formula.evaluate(values))
-        if self.statistic == "tail" and not predicted > 0:
-            raise InputError(f"{self._where}: {self.formula} is {predicted:g}, expected a positive exponent")
+        values = self._values(run, step)
+        measure, predicted = self._measure(run, step, values), 0.0
+        if not isinstance(measure, Density):
+            predicted = self._predicted(values)
+        if isinstance(measure, Tail) and not predicted > 0:
+            raise InputError(f"{self._where}: {self.formula.text} is {predicted:g}, expected a positive exponent")
         return Prediction(
             self.id,
-            self._quantity(observable, step),
+            self._quantity(measure, step),
             measure,
             predicted,
             self.order,
-            self._resolution(1.0 if self.statistic == "density" else predicted),
+            self._resolution(1.0 if isinstance(measure, Density) else predicted),
             point,
             source="user",
-            conditions=f"{self.relation} {self.formula}",
+            conditions=f"{self.relation} {self.formula.text}",
             small=_rate(run, step),
             series=series(run),
             allowed=self._allowed(predicted),
         )
+
+    def _of_slopes(self, runs: Sequence[Run]) -> Prediction:
+        """A claim about all points of a sweep together."""
+        (step,) = {self._recorded_step(run, run.steps if self.at is None else self.at) for run in runs}
+        values = [self._values(run, step) for run in runs]
+        measure = self.left.over_points(runs, step, values, self._where)
+        predicted = [self._predicted(here) for here in values]
+        if np.ptp(predicted) > _SAME * abs(predicted[0]):
+            found = ", ".join(f"{value:g}" for value in dict.fromkeys(predicted))
+            raise InputError(f"{self._where}: {self.formula.text} is {found} at the points of the sweep, expected one")
+        return Prediction(
+            self.id,
+            self._quantity(measure, step),
+            measure,
+            predicted[0],
+            resolution=self._resolution(predicted[0]),
+            source="user",
+            conditions=f"{self.relation} {self.formula.text}",
+            allowed=self._allowed(predicted[0]),
+        )
+
+    def _predicted(self, values: Mapping[str, Any]) -> float:
+        self.formula.require(values)
+        return self.formula.evaluate(values)
+
+    def _values(self, run: Run, step: int) -> dict[str, Any]:
+        """What the sides may name; the loss's own names win."""
+        values = {**about_run(run, step), **gather(run.loss.constants)}
+        return values | {name: self._expected(run, step, call) for name, call in self.formula.calls.items()}
+
+    def _expected(self, run: Run, step: int, call: Call) -> float:
+        """The mean of a formula over the noise and the data of one sample."""
+        import sympy
+
+        from sgdsim.theory.quadrature.expectation import Expected
+
+        of_run = {name: value for name, value in about_run(run, step).items() if name not in run.loss.namespace}
+        symbols = {name: sympy.Symbol(name, real=True) for name in of_run}
+        expression = run.loss.expand(call.arguments[0], f"{self._where}: {call.text}", symbols)
+        carried = [name for name in run.loss.carried if run.loss.symbols[name] in expression.free_symbols]
+        if carried:
+            expected = "noise, columns of data, constants and what a claim may name besides"
+            raise self.formula.fail(call, f"{', '.join(carried)} has a value of its own in each trajectory", expected)
+        try:
+            return float(Expected(run.loss, [expression]).at(of_run).value[0])
+        except InputError as error:
+            raise InputError(f"{self._where}: {error}") from None
 
     def _allowed(self, predicted: float) -> tuple[float, float]:
         if self.relation != "=":
@@ -161,35 +214,32 @@ class UserPrediction:
         tolerance = self.tolerance * (abs(predicted) if self.tolerance_relative else 1.0)
         return tolerance, tolerance
 
-    def _measure(self, run: Run, observable: str, step: int, values: Mapping[str, Any]) -> Measure:
-        if self.statistic == "density":
-            return self._density(run, observable, step, values)
-        if self.statistic == "tail":
-            if step not in run.recorder.snapshots:
-                at = "final" if step == run.steps else str(step)
-                raise self._needs(observable, f"a snapshot at step {step}: record.snapshots, or --snapshot {at}")
+    def _measure(self, run: Run, step: int, values: Mapping[str, Any]) -> Measure:
+        one = self.left.single
+        if one is None or one.kind not in DISTRIBUTIONS:
+            return self.left.at_point(run, step, values, self._where)
+        observable = one.measured(run, self._where)
+        if one.kind == "tail":
+            one.check_snapshot(run, step, self._where)
             return Tail(observable, step, self.fraction)
-        return Moment(self.statistic, observable, step)
-
-    def _density(self, run: Run, observable: str, step: int, values: Mapping[str, Any]) -> Density:
         histogram = run.recorder.histograms.get(observable)
         if not isinstance(histogram, Histogram):
             needed = f"record.histograms = {{ {observable} = [low, high, bins] }}"
-            raise self._needs(observable, f"a histogram: {needed}, or --histogram {observable}:LOW,HIGH,BINS")
-        formula, variable = _as_variable(self.formula, observable)
-        Formula.parse(formula, where=self._where).require({**values, variable: 0.0})
+            raise one.needs(f"a histogram: {needed}, or --histogram {observable}:LOW,HIGH,BINS", self._where)
+        formula, variable = _as_variable(self.formula.formula.text, observable)
+        WithCalls.parse(formula, (), where=self._where).require({**values, variable: 0.0})
         density = NormalisedDensity(formula, variable, values, self._where)
         density.cdf(histogram.edges)  # what cannot be normalised is refused before the run
         return Density(observable, step, density.cdf)
 
     def _over_points(self, runs: Sequence[Run], curve: Values) -> Prediction:
         """A curve over the points of a sweep."""
-        observable, moments, values = self._observable(runs[0]), [], []
-        swept = []
+        statistic, values, swept = self._statistic, [], []
+        observable, moments = statistic.measured(runs[0], self._where), []
         for point, run in enumerate(runs):
             step = self._recorded_step(run, run.steps if self.at is None else self.at)
             swept.append(self._swept(run, curve.key, step))
-            moments.append(Moment(self.statistic, observable, step, point if len(runs) > 1 else None))
+            moments.append(Moment(statistic.kind, observable, step, point if len(runs) > 1 else None))
         found = []
         for row, (at, value) in enumerate(zip(curve.at, curve.values, strict=True), 1):
             points = [point for point, here in enumerate(swept) if np.isclose(here, at, rtol=_SAME, atol=0.0)]
@@ -214,7 +264,7 @@ class UserPrediction:
     def _curve(self, observable: str, moments: Sequence[Moment], curve: Values, point: int | None) -> Prediction:
         largest = max(curve.values, key=abs)
         steps = {moment.step for moment in moments}
-        quantity = f"{self.statistic}({observable}) over {curve.key}"
+        quantity = f"{self._statistic.kind}({observable}) over {curve.key}"
         return Prediction(
             self.id,
             quantity + (f" at step {self.at}" if self.at is not None and len(steps) == 1 else ""),
@@ -227,23 +277,17 @@ class UserPrediction:
             conditions=f"= {len(curve.values)} values over {curve.key}",
         )
 
-    def _observable(self, run: Run) -> str:
-        """What is measured, if it is; of a covariance in the order in which it is recorded."""
-        names = [name.strip() for name in self.observable.split(",")]
-        of_parameters = self.statistic in ("covariance", "tail")
-        kind, known = ("parameter", run.loss.parameters) if of_parameters else ("observable", run.measured)
-        for name in names:
-            if name not in known:
-                raise InputError(f"{self._where}: {unknown_name(kind, name, known)}")
-        if len(names) > 1 and not run.recorder.covariances:
-            raise self._needs(", ".join(names), "record.covariances = true, or --covariances")
-        return ", ".join(sorted(names, key=run.measured.index))
+    @property
+    def _statistic(self) -> Statistic:
+        """What a curve is of."""
+        assert self.left.single is not None
+        return self.left.single
 
     def _recorded_step(self, run: Run, step: int) -> int:
         if not 0 <= step <= run.steps:
             raise InputError(f"{self._where}: step {step}, expected 0 to {run.steps}")
         recorded = run.recorder.record_steps(run.steps)
-        if step not in recorded and not (self.statistic == "tail" and step in run.recorder.snapshots):
+        if step not in recorded and not (self.left.is_of_snapshots and step in run.recorder.snapshots):
             nearest = recorded[np.argmin(np.abs(recorded - step))]
             raise InputError(f"{self._where}: step {step} is not recorded; the nearest that is, is {nearest}")
         return step
@@ -255,12 +299,10 @@ class UserPrediction:
             return self.resolution
         return self.resolution * abs(scale)
 
-    def _quantity(self, observable: str, step: int) -> str:
+    def _quantity(self, measure: Measure, step: int) -> str:
         relation = "" if self.relation == "=" else f" {self.relation}"
-        return f"{self.statistic}({observable})" + ("" if self.at is None else f" at step {step}") + relation
-
-    def _needs(self, observable: str, what: str) -> InputError:
-        return InputError(f"{self._where}: {self.statistic}({observable}) needs {what}")
+        measured = f"{measure.statistic}({measure.observable})" if isinstance(measure, Moment) else self.left.text
+        return measured + ("" if self.at is None else f" at step {step}") + relation
 
     @property
     def _where(self) -> str:
@@ -285,8 +327,8 @@ def parse_user_prediction(source: str | Mapping[str, Any], id: str = "user-1") -
     Examples
     --------
     >>> claim = parse_user_prediction("variance(q) = learning_rate*s**2/2; order=1; resolution=0.5%")
-    >>> claim.statistic, claim.observable, claim.formula, claim.order, claim.resolution, claim.relative
-    ('variance', 'q', 'learning_rate*s**2/2', 1, 0.005, True)
+    >>> claim.left.text, claim.formula.text, claim.order, claim.resolution, claim.relative
+    ('variance(q)', 'learning_rate*s**2/2', 1, 0.005, True)
     >>> parse_user_prediction("mean(q) = { step = [0, 10], value = [1.0, 0.5] }").curve
     Values(key='step', at=(0.0, 10.0), values=(1.0, 0.5))
     """
@@ -299,19 +341,21 @@ def parse_user_prediction(source: str | Mapping[str, Any], id: str = "user-1") -
     for key in given:
         if key not in OPTIONS:
             raise InputError(f"{where}: {unknown_name('option', key, OPTIONS)}")
-    statistic, observable, relation, right = _sides(claim, where)
+    left, relation, right = _sides(claim, where)
     if right.startswith("{"):
         curve, right = toml.parse_value(right), _VALUE
     values = None if curve is None else _curve_values(curve, where)
-    _check_options(statistic, values, relation, given, where)
-    Formula.parse(right, where=where)
+    _check_options(left, values, relation, given, where)
+    formula = WithCalls.parse(right, ("expect",), where=where)
+    for call in formula.calls.values():
+        if len(call.arguments) != 1:
+            raise formula.fail(call, call.text, "expect(formula)")
     resolution, relative = _part("resolution", given.get("resolution"), where)
     tolerance, tolerance_relative = _part("tolerance", given.get("tolerance"), where)
     return UserPrediction(
         id,
-        statistic,
-        observable,
-        right,
+        left,
+        formula,
         _order(given.get("order", "exact"), where),
         _at(given.get("at", "final"), where),
         resolution,
@@ -324,22 +368,19 @@ def parse_user_prediction(source: str | Mapping[str, Any], id: str = "user-1") -
     )
 
 
-def _sides(claim: str, where: str) -> tuple[str, str, str, str]:
-    """Statistic, observable, how they are related to what is claimed, and that."""
-    relation = _RELATION.search(claim)
-    left, right = (claim[: relation.start()], claim[relation.end() :].strip()) if relation else (claim, "")
-    match = _LEFT.fullmatch(left)
-    if match is None or relation is None or not right:
+def _sides(claim: str, where: str) -> tuple[Left, str, str]:
+    """What is measured, how it is related to what is claimed, and that."""
+    outside = (m for m in _RELATION.finditer(claim) if claim.count("(", 0, m.start()) == claim.count(")", 0, m.start()))
+    relation = next(outside, None)
+    text, right = (claim[: relation.start()], claim[relation.end() :].strip()) if relation else (claim, "")
+    if relation is None or not right or "(" not in text:
         raise InputError(f"{where}: {claim.strip()!r}, expected statistic(observable) = formula")
-    if match["statistic"] not in CLAIMED:
-        raise InputError(f"{where}: {unknown_name('statistic', match['statistic'], CLAIMED)}")
+    left = Left.parse(text, where)
+    if not left.formula.calls:
+        raise InputError(f"{where}: {claim.strip()!r}, expected statistic(observable) = formula")
     if right.startswith("file:"):
         raise InputError(f"{where}: {right!r}, expected the numbers: files are read where a scenario is")
-    names = [name.strip() for name in match["observable"].split(",")]
-    if (len(set(names)) == 2) != (match["statistic"] == "covariance"):
-        expected = "covariance(u, w) of two parameters, and others of one name"
-        raise InputError(f"{where}: {left.strip()!r}, expected {expected}")
-    return match["statistic"], ", ".join(names), relation.group()[0], right
+    return left, relation.group()[0], right
 
 
 def _curve_values(table: Any, where: str) -> Values:
@@ -367,10 +408,13 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
 
 
-def _check_options(statistic: str, curve: Values | None, relation: str, given: Mapping[str, Any], where: str) -> None:
+def _check_options(left: Left, curve: Values | None, relation: str, given: Mapping[str, Any], where: str) -> None:
     """Refuse options that a claim of this form has not."""
-    form = "a curve" if curve is not None else f"a {statistic}"
-    is_number = curve is None and statistic not in ("density", "tail") and given.get("order", "exact") == "exact"
+    kind = left.kind
+    form = "a curve" if curve is not None else f"a {kind}"
+    has_order = given.get("order", "exact") != "exact"
+    is_formula = curve is None and kind not in DISTRIBUTIONS
+    is_number = is_formula and not has_order
     if relation != "=" and not is_number:
         raise InputError(
             f"{where}: {relation} of {_known_form(form, given)}, expected only of an exact number or formula"
@@ -379,13 +423,13 @@ def _check_options(statistic: str, curve: Values | None, relation: str, given: M
         of = "a bound" if is_number else _known_form(form, given)
         expected = "expected only of an exact number or formula"
         raise InputError(f"{where}: tolerance={given['tolerance']} of {of}, {expected}")
-    if curve is not None and statistic in ("density", "tail"):
-        raise InputError(f"{where}: {form} of a {statistic}, expected a formula")
-    if "order" in given and given["order"] != "exact" and (curve is not None or statistic in ("density", "tail")):
+    if curve is not None and kind not in (*STATISTICS, "covariance"):
+        raise InputError(f"{where}: {form} of a {kind}, expected a formula")
+    if has_order and (not is_formula or left.is_over_points):
         raise InputError(f"{where}: order={given['order']} of {form}, expected only of a number or formula")
     if "at" in given and curve is not None and curve.key == "step":
         raise InputError(f"{where}: at={given['at']} of a curve over steps, which has its own")
-    if "fraction" in given and statistic != "tail":
+    if "fraction" in given and kind != "tail":
         raise InputError(f"{where}: fraction={given['fraction']} of {form}, expected only of a tail")
 
 
@@ -450,11 +494,6 @@ def _as_variable(formula: str, observable: str) -> tuple[str, str]:
         return formula, observable
     variable = f"{name}_{index.rstrip(']')}_"
     return re.sub(rf"\b{name}\s*\[\s*{index.rstrip(']')}\s*\]", variable, formula), variable
-
-
-def _values(run: Run, step: int) -> dict[str, Any]:
-    """What a claim may name; the loss's own names win."""
-    return {**about_run(run, step), **gather(run.loss.constants)}
 
 
 def about_run(run: Run, step: int) -> dict[str, float]:

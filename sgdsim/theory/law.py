@@ -45,11 +45,12 @@ RowsAcross = Callable[[Sequence[Run]], Iterable[Prediction]]
 
 @dataclass(frozen=True)
 class Skipped:
-    """A law that does not apply, and why; of a scenario with parts, to which."""
+    """A law that does not apply, and why; of a scenario with parts, to which; and whether it was asked for."""
 
     id: str
     reason: str
     part: str = ""
+    asked: bool = False
 
 
 def nothing_recorded(run: Run) -> Recorder:

@@ -95,7 +95,7 @@ def test_help_shows_every_option_and_imports_click_alone():
 import sys
 from sgdsim.app.cli import main
 main(["simulate", "--help"], standalone_mode=False)
-heavy = {"numpy", "numba", "sympy", "scipy", "pydantic", "h5py", "tqdm", "xarray"} & set(sys.modules)
+heavy = {"numpy", "numba", "sympy", "scipy", "pydantic", "h5py", "xarray"} & set(sys.modules)
 assert not heavy, heavy
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -134,7 +134,7 @@ def test_options_mean_what_a_file_means(folder):
 
 
 def test_laws_that_do_not_apply_say_so():
-    result = sgdsim("simulate", *WHOLE, "-o", "out.h5")
+    result = sgdsim("simulate", *WHOLE, "-o", "out.h5", "--all")
     assert result.exit_code == 0
     with h5py.File("out.h5") as file:
         scenario = toml.loads(file.attrs["scenario"], "the file")
@@ -166,7 +166,7 @@ def test_what_overflows_is_said_and_drawn_without_a_warning():
     options = ["--loss", "(a + s*xi)*x**2/2", "--parameter", "x=1", "--constant", "a=1", "--noise", "xi=normal"]
     options += ["--constant", "s=1", "--learning-rate", 0.1, "--trajectories", 1000, "--steps", 120, "-o", "a.h5"]
     grid = 'sweep.grid={"optimizer.learning_rate"=[0.1, 1, 10, 1e60], "loss.constants.s"=[0.1, 1, 100]}'
-    result = sgdsim("simulate", *options, "--set", grid)
+    result = sgdsim("simulate", *options, "--set", grid, "--all")
     assert result.exit_code in (0, 1), result.output
     assert "encountered" not in result.stderr
     assert "affine-moments does not apply: point 9, 10, 11: the moments after 120 steps are beyond" in result.stdout
@@ -183,7 +183,8 @@ def test_names_have_more_than_one_spelling():
     options += ["--observable", "ω = ϕ**2", "--histogram", "ϕ,ω:-3,3,4,0,4,4", "--drift", "φ|ϕ:-3,3,4"]
     options += ["--autocorrelation", "ϕ:2:1", "--control", "ϕ", "--sweep", "loss.constants.µ=1,0.5"]
     options += ["--predict", "mean(ϕ) = 0*µ", "--predict", 'variance(φ) = { "µ" = [1, 0.5], value = [1, 1] }']
-    result = sgdsim("simulate", *options, "--set", "loss.constants.µ=2", "--save-scenario", "saved.toml", "-o", "a.h5")
+    options += ["--set", "loss.constants.µ=2", "--all"]
+    result = sgdsim("simulate", *options, "--save-scenario", "saved.toml", "-o", "a.h5")
     assert result.exit_code == 0, result.output
     assert "user-2  variance(φ) over μ" in result.stdout
     changed = ["--set", "sweep={}", "--set", "predict=[]", "--set", "loss.constants.µ=3", "--device", "python"]

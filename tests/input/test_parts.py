@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,17 @@ def test_tables_of_a_part_replace_those_of_the_file_and_keys_of_run_and_record_s
     assert [claim.expect for one in (plain, swept) for claim in one.claims] == ["agrees", "disagrees"]
 
 
+def test_a_part_may_change_single_values_of_any_table():
+    parts = [{"name": "as_above"}, {"name": "stiff", "set": {"loss.constants.a": 3.0, "run.initial.x": 2.0}}]
+    above, stiff = (one.runs[0] for one in parsed({**SCENARIO, "part": parts}))
+    assert (above.loss.constants, above.initial) == ({"a": 1.0}, {"x": 1.0})
+    assert (stiff.loss.constants, stiff.initial) == ({"a": 3.0}, {"x": 2.0})
+    assert (stiff.loss.formula, stiff.steps) == (above.loss.formula, above.steps)
+    before = [{"name": "stiff", "loss": {**SCENARIO["loss"], "formula": "a*x**4"}, "set": {"loss.constants.a": 3.0}}]
+    (own,) = (one.runs[0] for one in parsed({**SCENARIO, "part": before}))
+    assert (own.loss.formula, own.loss.constants) == ("a*x**4", {"a": 3.0})  # after the tables of the part
+
+
 def test_the_scenario_of_a_part_is_one_without_parts():
     for one in parsed(SCENARIO):
         assert Scenario.parse(one.toml, "two").runs == one.runs
@@ -98,6 +110,15 @@ def test_a_scenario_with_parts_is_not_read_as_one():
             [{"name": "a", "predict": [{"formula": "mean(x) = 0", "expect": "no"}]}],
             r"predict\[0\].expect: unknown verdict 'no'",
         ),
+        ([{"name": "a", "set": 3}], "part a: set: 3, expected values by dotted key, such as run.steps"),
+        (
+            [{"name": "a", "set": {"loss": {"constants": {"a": 2.0}}}}],
+            r"part a: set.loss: .*quotes make one key of loss",
+        ),
+        ([{"name": "a", "set": {"loss.formula.a": 2.0}}], "part a: set: loss.formula.a: formula is .*expected a table"),
+        ([{"name": "a", "set": {"loss..a": 2.0}}], "part a: set: 'loss..a' is not a key"),
+        ([{"name": "a", "set": {"alpha": 0.1}}], "part a: set: alpha is that of the whole file"),
+        ([{"name": "a", "set": {"runs.steps": 3}}], "part a: runs: unknown key 'runs'"),
         (3, "part: 3, expected tables"),
     ],
 )
@@ -241,7 +262,8 @@ def test_the_table_shows_parts_only_where_there_are_some():
 def test_commands_take_all_parts(path, tmp_path):
     runner = CliRunner()
     compared = runner.invoke(main, ["compare", str(path)])
-    assert compared.output.startswith("part")
+    assert re.match(r"(plain|swept), ", compared.output)
+    assert runner.invoke(main, ["compare", str(path), "--all"]).output.startswith("part")
     assert compared.exit_code == 1  # 64 trajectories reject no control
     shown = runner.invoke(main, ["info", "--digest", str(path)]).output.split()
     assert shown[1::2] == ["plain", "swept"]

@@ -30,7 +30,7 @@ from tests.kernel_calls import Kernels
 from tests.random_arrays import Expressions
 
 LANES = 2
-NEEDED = {"langevin": {"temperature": 0.5}}
+NEEDED = {name: {"temperature": 0.5} for name in ("langevin", "psgld", "baoab")}
 
 
 def make_program(loss: Loss, **fields: Any) -> Program:
@@ -221,7 +221,7 @@ def test_the_same_bits_on_the_cpu(name: str, dtype: str, monkeypatch: pytest.Mon
 SEED, N, STEPS = 11, 3, 6
 
 
-@pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name != "langevin"])
+@pytest.mark.parametrize("name", [name for name in OPTIMIZERS if not OPTIMIZERS[name].is_random])
 def test_every_optimizer_on_two_layers(name: str, target: str) -> None:
     """Batches of a data set, step by step; where the gradient is the population's, all rows."""
     start = {key: 0.02 * i - 0.4 for i, key in enumerate(TWO_LAYERS.parameters)}
@@ -237,7 +237,7 @@ def test_every_optimizer_on_two_layers(name: str, target: str) -> None:
             rows = columns
             if name != "gradient_descent":
                 rows = columns[naive.rows_with_replacement(SEED, trajectory, t, len(columns), 3)]
-            theta = values["theta"]
+            theta = optimizer.point({**values, "t": t, "learning_rate": rate})
             slopes = naive.two_layer_gradient(theta[:36].reshape(6, 6), theta[36:], rows[:, :6], rows[:, 6])
             given = {**values, "gradient": np.concatenate([slope.ravel() for slope in slopes]), "t": t}
             after = optimizer.steps({**given, "learning_rate": rate})

@@ -14,6 +14,7 @@ from sgdsim.model.loss import Loss
 from sgdsim.model.losses import CATALOGUE
 from sgdsim.model.optimizers import OPTIMIZERS, Optimizer
 from sgdsim.simulation.run_loop import simulate
+from tests.conftest import needed
 
 RATE = 0.03
 LANES = 256
@@ -39,7 +40,7 @@ NUMPY = {
 
 
 def optimizer(name: str) -> Optimizer:
-    return Optimizer(name, {"temperature": 0.1} if name == "langevin" else {})
+    return Optimizer(name, needed(name))
 
 
 def start(loss: Loss) -> dict[str, Any]:
@@ -88,7 +89,7 @@ def test_a_step_of_sgd_is_what_the_formula_says(name):
     check_step(CATALOGUE[name](), Optimizer())
 
 
-OTHERS = [name for name, rule in OPTIMIZERS.items() if name != "sgd" and not rule.kick and not rule.population]
+OTHERS = [name for name, rule in OPTIMIZERS.items() if name != "sgd" and not rule.is_random and not rule.population]
 
 
 @pytest.mark.validate

@@ -25,7 +25,7 @@ from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.model.starts import Grid
 from sgdsim.simulation.run_loop import simulate_runs
-from tests.conftest import SIMULATED, targets
+from tests.conftest import SIMULATED, needed, targets
 
 pytestmark = [
     pytest.mark.skipif("cuda" not in targets(), reason="needs a GPU, or the simulator: make test-cudasim"),
@@ -93,7 +93,7 @@ def test_every_loss(name):
 
 @pytest.mark.parametrize("name", some([name for name in OPTIMIZERS if name != "sgd"]))
 def test_every_optimizer(name):
-    values = {"temperature": 0.1} if name == "langevin" else {}
+    values = needed(name)
     check_same(run_of(CATALOGUE["rescaling"](), Optimizer(name, values)))
 
 
@@ -123,6 +123,7 @@ EVERYTHING = Recorder(
         Observable.parse("product", "u*w"),
         Observable.parse("lost", "log(u - 0.35)"),
         Observable.parse("mean", "window_mean(u**2, 1, 5)"),
+        Observable.parse("largest", "window_max(next(u)*w, 2, 5)"),
         Observable.parse("heat", "window_sum(gradient(u)*(next(u) - u), 0, 6)"),
         Observable.parse("passage", "first_passage(u > 0.31)"),
         Observable.parse("then", "value_at(u, 4)"),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from sgdsim.kernels.accumulators import Accumulators
+from sgdsim.kernels.source import MANY
+from sgdsim.model.loss import Loss
 from sgdsim.model.losses import CATALOGUE
 from sgdsim.model.observables import Observable
 from sgdsim.model.optimizers import OPTIMIZERS, Optimizer
@@ -17,7 +20,7 @@ from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.simulation.run_loop import Simulator, allocate, simulate_runs
 from tests import naive
-from tests.conftest import RIVER
+from tests.conftest import RIVER, needed
 
 SEED = 7
 N, STEPS = 5, 12
@@ -25,7 +28,6 @@ NET = {"slope": 1.0, "sigma": 0.5}
 LOSSES = {"river_valley": RIVER, "rescaling": NET}
 NOISE = {"river_valley": ("xi",), "rescaling": ("x", "e")}
 START = {"river_valley": {"x": 0.5, "y": 1.0}, "rescaling": {"u": 1.2, "w": 0.6}}
-NEEDED = {"langevin": {"temperature": 0.5}}
 SCHEDULE = Schedule("cosine:0.1,0.02")
 
 # A matrix by name; as it is given, and in numbers of the parameters, (trajectory, row, column).
@@ -106,6 +108,7 @@ def by_hand(
     noise: np.ndarray,
     matrix: Callable[[np.ndarray], np.ndarray] | None = None,
     kicks: np.ndarray | None = None,
+    at_theta: bool = False,
 ) -> np.ndarray:
     """The optimizer's rule in numbers: as `simulated`."""
     one, rates = run.optimizer, run.schedule.rates(run.steps)
@@ -114,9 +117,9 @@ def by_hand(
     found = [start]
     for t, rate in enumerate(rates.tolist()):
         theta = values["theta"]
-        slope = gradient(run.loss.name, theta, noise[t], one.rule.population)
-        xi = 0.0 if kicks is None else kicks[t]
-        after = one.steps({**values, "gradient": slope, "t": t, "learning_rate": rate, "xi": xi})
+        before = {**values, "t": t, "learning_rate": rate, "xi": 0.0 if kicks is None else kicks[t]}
+        slope = gradient(run.loss.name, theta if at_theta else one.point(before), noise[t], one.rule.population)
+        after = one.steps({**before, "gradient": slope})
         if matrix is not None:
             direction = np.einsum("...ij,...j->...i", matrix(theta), after["direction"])
             after["theta"] = theta - rate * direction - rate * after["decoupled_weight_decay"] * theta
@@ -126,7 +129,7 @@ def by_hand(
 
 
 def kicks_of(seed: int, trajectories: int, steps: int) -> np.ndarray:
-    """Langevin's own noise of 32 bits: two parameters take two words a step, two steps share a block."""
+    """An optimizer's own noise of 32 bits: two parameters take two words a step, two steps share a block."""
     kicks = np.empty((-(-steps // 2) * 2, trajectories, 2))
     for trajectory in range(trajectories):
         for group in range(len(kicks) // 2):
@@ -137,12 +140,54 @@ def kicks_of(seed: int, trajectories: int, steps: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name != "langevin"])
+@pytest.mark.parametrize("name", [name for name, rule in OPTIMIZERS.items() if not rule.is_random])
 def test_steps_are_those_of_the_rule(name, loss, noise):
     run = make(loss, Optimizer(name))
     found = simulated(run)
     np.testing.assert_allclose(found, by_hand(run, noise[loss]), rtol=1e-12, atol=1e-13)
     assert (np.abs(np.diff(found, axis=0)) > 0).all()
+
+
+ELSEWHERE = [name for name, rule in OPTIMIZERS.items() if rule.point]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_a_batch_takes_its_gradient_where_the_rule_says(name, batch_size):
+    """Without noise, so that all samples of a batch have the gradient by hand; with decay there, and other settings."""
+    loss = CATALOGUE["river_valley"](constants={**RIVER, "sigma": 0.0})
+    one = Optimizer(name, {"weight_decay": 0.3, "decoupled_weight_decay": 0.2, "weight_power": 1.5}, batch_size)
+    run = replace(make("river_valley", one), loss=loss)
+    found = simulated(run)
+    np.testing.assert_allclose(found, by_hand(run, np.zeros((STEPS, 1, N))), rtol=1e-12, atol=1e-13)
+    there = by_hand(replace(run, optimizer=replace(one, batch_size=1)), np.zeros((STEPS, 1, N)), at_theta=True)
+    assert np.abs(found - there).max() > 1e-4  # the control: gradients where the parameters are
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_many_parameters_take_their_gradient_where_the_rule_says(name):
+    """Of ``w_i^4/4 + w_i*w_(i+1)``, by one sweep."""
+    n = MANY + 2
+    formula = " + ".join(f"w[{i}]**4/4 + w[{i}]*w[{(i + 1) % n}]" for i in range(n))
+    start = {f"w[{i}]": 0.1 * i - 0.33 for i in range(n)}
+    run = replace(make("river_valley", Optimizer(name)), loss=Loss(formula, tuple(start)), initial=start)
+    values: Mapping[str, Any] = {key: np.array(list(start.values())) * (key == "theta") for key in _variables(run)}
+    for t, rate in enumerate(run.schedule.rates(STEPS).tolist()):
+        before = {**values, "t": t, "learning_rate": rate}
+        w = run.optimizer.point(before)
+        after = run.optimizer.steps({**before, "gradient": w**3 + np.roll(w, 1) + np.roll(w, -1)})
+        values = {key: after[key] for key in values}
+    np.testing.assert_allclose(simulated(run)[-1, 0], values["theta"], rtol=1e-12, atol=1e-13)
+
+
+def _variables(run: Run) -> tuple[str, ...]:
+    return ("theta", *run.optimizer.rule.state)
+
+
+@pytest.mark.parametrize("name", ["lion", "psgld", "baoab", *ELSEWHERE])
+def test_every_target_has_the_same_bits(name, target):
+    run = make("rescaling", Optimizer(name, needed(name), batch_size=2), initial=START["rescaling"])
+    np.testing.assert_array_equal(simulated(run, target), simulated(run))
 
 
 @pytest.mark.parametrize("name", ["sgd", "ema", "rmsprop_excluding", "adam"])
@@ -202,8 +247,8 @@ def test_gradient_descent_takes_no_noise(noise):
     np.testing.assert_allclose(found[0], by_hand(runs[0], noise["rescaling"]), rtol=1e-12)
 
 
-def langevin(**fields: Any) -> Run:
-    one = Optimizer("langevin", {"temperature": 0.5, "weight_decay": 0.3})
+def langevin(name: str = "langevin", **fields: Any) -> Run:
+    one = Optimizer(name, {"temperature": 0.5, "weight_decay": 0.3})
     return make("river_valley", one, **{"schedule": Schedule("0.1"), "noise_dtype": "float32", **fields})
 
 
@@ -215,9 +260,10 @@ def displacements(theta: np.ndarray, noise: np.ndarray, rate: float) -> np.ndarr
 
 
 @pytest.mark.parametrize("target", ["python", pytest.param("cpu", marks=pytest.mark.validate)])
-def test_langevin_adds_its_own_words(target):
+@pytest.mark.parametrize("name", [name for name, rule in OPTIMIZERS.items() if rule.is_random])
+def test_noise_of_the_optimizer_has_its_own_words(name, target):
     """Stream 3 of the documented layout, two words a step: to the rounding of float32 deviates."""
-    run = langevin()
+    run = langevin(name)
     xi = naive.gradient_normals(SEED, N, STEPS)[:, None]
     expected = by_hand(run, xi, kicks=kicks_of(SEED, N, STEPS))
     np.testing.assert_allclose(simulated(run, target), expected, rtol=0, atol=5e-6)

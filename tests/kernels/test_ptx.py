@@ -25,6 +25,7 @@ from sgdsim.model.losses import CATALOGUE
 from sgdsim.model.noise import Noise
 from sgdsim.model.observables import Observable
 from sgdsim.model.optimizers import OPTIMIZERS, Optimizer
+from tests.conftest import needed
 
 linker = pytest.importorskip("cuda.bindings.nvjitlink", reason="needs the extra ptx: make test-ptx")
 numba_cuda = pytest.importorskip("numba_cuda", reason="needs the extra ptx: make test-ptx")
@@ -80,7 +81,7 @@ class Assembled:
 def assembled(loss: str, optimizer: str, dtype: str, architecture: tuple[int, int], running: bool = False) -> Assembled:
     model = CATALOGUE[loss]()
     observables = (Observable.parse("average", f"window_mean({model.parameters[0]}, 0, 4)"),) if running else ()
-    values = {"temperature": 0.1} if optimizer == "langevin" else {}
+    values = needed(optimizer)
     start = dict.fromkeys(model.parameters, 0.5)
     return assembled_advance(Program(model, Optimizer(optimizer, values), start, observables, dtype), architecture)
 

@@ -15,6 +15,7 @@ from sgdsim.model.observables import Observable
         ("loss", Observable("u", "loss")),
         ("window_mean(x, 10, 20)", Observable("u", "x", (10, 20))),
         ("window_mean( max(x, y) ,0,1e3)", Observable("u", "max(x, y)", (0, 1000))),
+        ("window_max(x**2, 0, 20)", Observable("u", "x**2", (0, 20), "max")),
         ("window_mean (x, 1_0, 20)", Observable("u", "x", (10, 20))),
     ],
 )
@@ -32,6 +33,8 @@ def test_an_observable_is_read_and_written(text, observable):
         ("u", "", "there is no formula"),
         ("u", "sinn(x)", "did you mean 'sin'"),
         ("u", "window_mean(x, 1)", "expected window_mean"),
+        ("u", "window_max(x, 1)", r"expected window_max\(formula, start, stop\)"),
+        ("u", "widow_max(x, 1, 2)", "unknown function 'widow_max': did you mean 'window_max'"),
         ("u", "window_mean(x, 5, 5)", "expected window_mean"),
         ("u", "window_mean(x, -1, 5)", "expected window_mean"),
         ("u", "window_mean(x, 1.5, 5)", "expected window_mean"),

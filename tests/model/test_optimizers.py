@@ -22,23 +22,28 @@ from sgdsim.model.noise import Noise
 from sgdsim.model.optimizers import MAX_BATCH, OPTIMIZERS, Optimizer
 from sgdsim.model.schedules import Schedule
 from tests import make_torch_optimizers as reference
-
-NEEDED = {"langevin": {"temperature": 0.5}}
+from tests import naive
+from tests.conftest import needed
 
 
 def optimizer(name: str, **fields: Any) -> Optimizer:
-    return Optimizer(name, NEEDED.get(name, {}), **fields)
+    return Optimizer(name, needed(name), **fields)
 
 
 def path(
-    one: Optimizer, rates: np.ndarray, gradient: Callable[[Sequence[float], int], Sequence[float]], start: list[float]
+    one: Optimizer,
+    rates: np.ndarray,
+    gradient: Callable[[Sequence[float], int], Sequence[float]],
+    start: list[float],
+    kicks: np.ndarray | None = None,
 ) -> np.ndarray:
     """The parameters after each step, (step, parameter)."""
     values = {name: np.array(start) * (name == "theta") for name in ("theta", *one.rule.state)}
     found = []
     for t, rate in enumerate(rates.tolist()):
-        now = np.array(gradient(values["theta"].tolist(), t))
-        after = one.steps({**values, "gradient": now, "t": t, "learning_rate": rate, "xi": 0.0})
+        before = {**values, "t": t, "learning_rate": rate, "xi": 0.0 if kicks is None else kicks[t]}
+        now = np.array(gradient(one.point(before).tolist(), t))
+        after = one.steps({**before, "gradient": now})
         values = {name: after[name] for name in values}
         found.append(values["theta"])
     return np.array(found)
@@ -121,24 +126,29 @@ def test_every_rule_uses_names_that_it_has(name):
     for target, text in rule.scalars:
         Formula.parse(text).require(shared)
         shared.add(target)
-    known = {*shared, "theta", "gradient", *rule.state}
+    known = {*shared, "theta", *rule.state}
+    if rule.point:
+        Formula.parse(rule.point).require(known)
+        known.add("point")
+    known |= {"gradient", "xi"}
     for target, text in rule.assignments:
         Formula.parse(text).require(known)
         known.add(target)
-    Formula.parse(rule.direction).require(known)
-    if rule.kick:
-        Formula.parse(rule.kick).require({*shared, "xi"})
+    for text in (rule.direction, rule.kick, rule.step):
+        Formula.parse(text or "0").require(known)
+    assert bool(rule.direction) != bool(rule.step)
     assert {target for target, _ in rule.assignments} >= set(rule.state)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_hyperparameter_matters(name):
-    rates = np.full(5, 0.1)
+    rates = np.full(60, 0.1)
     for key, value in optimizer(name).values.items():
         if key != "temperature":
-            other = Optimizer(name, {**NEEDED.get(name, {}), key: value / 2 + 0.1})
+            other = Optimizer(name, {**needed(name), key: value / 2 + 0.1})
             ends = [
-                path(one, rates, lambda _, t: [0.05 * (-1) ** t + 0.001 * t], [1.0]) for one in (optimizer(name), other)
+                path(one, rates, lambda theta, t: [0.05 * (-1) ** t + 0.001 * t + 0.1 * (theta[0] - 1)], [1.0])
+                for one in (optimizer(name), other)
             ]
             assert abs(ends[0] - ends[1]).max() > 1e-4, key
 
@@ -206,7 +216,97 @@ def test_langevin_kicks():
     one = Optimizer("langevin", {"temperature": 2.0})
     assert one.steps({**STATE, "xi": 3.0})["theta"] == 2 - 0.125 + 3
     assert one.steps(STATE)["theta"] == 2 - 0.125
-    assert [name for name, rule in OPTIMIZERS.items() if rule.kick] == ["langevin"]
+    assert [name for name, rule in OPTIMIZERS.items() if rule.is_random] == ["langevin", "psgld", "baoab"]
+
+
+# Against their publications, written out by hand.
+
+PULL = 0.8
+
+
+def pushed(theta: Sequence[float], t: int) -> list[float]:
+    """A gradient that depends on the state, of two parameters."""
+    return [PULL * x + math.sin(t + 1.0) + 0.3 * i for i, x in enumerate(theta)]
+
+
+CASES: dict[str, tuple[Optimizer, str, Callable[..., np.ndarray]]] = {
+    "Lion": (
+        Optimizer("lion", {"decoupled_weight_decay": 0.1}),
+        "0.01",
+        lambda *given: naive.lion(*given, beta1=0.9, beta2=0.99, decay=0.1),
+    ),
+    "Lion, other settings": (
+        Optimizer("lion", {"beta1": 0.95, "beta2": 0.98}),
+        "cosine:0.1,0.01",
+        lambda *given: naive.lion(*given, beta1=0.95, beta2=0.98, decay=0.0),
+    ),
+    "schedule-free SGD": (
+        Optimizer("schedule_free_sgd"),
+        "0.1",
+        lambda *given: naive.schedule_free_sgd(*given, beta=0.9, decay=0.0, power=0.0),
+    ),
+    "schedule-free SGD, warmup, decay and weights": (
+        Optimizer("schedule_free_sgd", {"momentum": 0.8, "weight_decay": 0.1, "weight_power": 1.5}),
+        "0.1*min(1, (t + 1)/5)",
+        lambda *given: naive.schedule_free_sgd(*given, beta=0.8, decay=0.1, power=1.5),
+    ),
+    "schedule-free SGD, decoupled decay, which is the same": (
+        Optimizer("schedule_free_sgd", {"decoupled_weight_decay": 0.1}),
+        "exponential:0.1,8",
+        lambda *given: naive.schedule_free_sgd(*given, beta=0.9, decay=0.1, power=0.0),
+    ),
+    "schedule-free AdamW": (
+        Optimizer("schedule_free_adamw", {"beta2": 0.99, "decoupled_weight_decay": 0.1}),
+        "0.1",
+        lambda *given: naive.schedule_free_adamw(*given, beta1=0.9, beta2=0.99, epsilon=1e-8, decay=0.1, power=0.0),
+    ),
+    "schedule-free AdamW, warmup and weights": (
+        Optimizer("schedule_free_adamw", {"beta1": 0.8, "epsilon": 1e-3, "weight_power": 2.0}),
+        "0.1*min(1, (t + 1)/5)",
+        lambda *given: naive.schedule_free_adamw(*given, beta1=0.8, beta2=0.999, epsilon=1e-3, decay=0.0, power=2.0),
+    ),
+    "SGLD with a preconditioner": (
+        Optimizer("psgld", {"temperature": 0.5}),
+        "0.01",
+        lambda *given: naive.psgld(*given, temperature=0.5, alpha=0.99, epsilon=1e-5),
+    ),
+    "BAOAB": (
+        Optimizer("baoab", {"temperature": 0.5}),
+        "0.1",
+        lambda *given: naive.baoab(*given, temperature=0.5, friction=1.0),
+    ),
+    "BAOAB, friction": (
+        Optimizer("baoab", {"temperature": 2.0, "friction": 0.3}),
+        "0.5",
+        lambda *given: naive.baoab(*given, temperature=2.0, friction=0.3),
+    ),
+}
+KICKS = np.cos(3.0 * np.arange(1, 21))[:, None] * [1.0, -0.5]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_steps_are_those_of_the_publication(name):
+    """Twenty, and the control: with the gradients of the steps after them they are others."""
+    one, schedule, by_hand = CASES[name]
+    rates, start = Schedule(schedule).rates(20), [1.0, -0.7]
+    expected = by_hand(start, rates, pushed, KICKS)
+    np.testing.assert_allclose(path(one, rates, pushed, start, KICKS), expected, rtol=1e-12)
+    later = path(one, rates, lambda theta, t: pushed(theta, t + 1), start, KICKS)
+    assert np.abs(later / expected - 1).max() > 1e-3
+
+
+def test_lion_without_memory_is_signsgd_and_a_schedule_free_start_is_sgd():
+    rates, start = np.full(20, 0.01), [1.0, -0.7]
+    lion = Optimizer("lion", {"beta1": 0.0, "beta2": 0.5})
+    np.testing.assert_array_equal(path(lion, rates, pushed, start), path(Optimizer("signsgd"), rates, pushed, start))
+    free, plain = (path(optimizer(name), rates[:1], pushed, start) for name in ("schedule_free_sgd", "sgd"))
+    np.testing.assert_allclose(free, plain, rtol=1e-15)
+
+
+@pytest.mark.parametrize("name", ["schedule_free_sgd", "schedule_free_adamw", "baoab", "psgld"])
+def test_no_preconditioner_where_the_step_would_have_to_follow(name):
+    with pytest.raises(InputError, match=rf"optimizer\.preconditioner: {name} takes none, as its"):
+        optimizer(name, preconditioner=("1", "2"))
 
 
 # As a matrix.
@@ -261,7 +361,7 @@ def test_the_matrix_makes_the_steps_of_every_linear_rule(name):
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (("lion",), "optimizer.name: unknown optimizer 'lion': known are adam, adamw, ema, gradient_descent, langevin"),
+        (("muon",), "optimizer.name: unknown optimizer 'muon': known are adam, adamw, baoab, ema, gradient_descent"),
         (("momentun",), "did you mean 'momentum'"),
         (("sgd", {"weight_dcay": 0.1}), "optimizer.weight_dcay: unknown key of sgd .* did you mean 'weight_decay'"),
         (("sgd", {"momentum": 0.1}), "optimizer.momentum: unknown key of sgd"),

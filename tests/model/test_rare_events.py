@@ -102,9 +102,10 @@ def test_what_speaks_of_the_step_and_of_the_loss() -> None:
         "all": "loss + hessian_trace",
         "noise": "window_sum(z, 0, 10)",
         "passage": "first_passage(x > 3)",
+        "largest": "window_max(x, 0, 10)",
         "rate": "window_mean(learning_rate, 0, 10)",
     }
-    assert found(APART, observables=observables)[0] == {"x", "y", *observables} - {"passage"}
+    assert found(APART, observables=observables)[0] == {"x", "y", *observables} - {"passage", "largest"}
     discrete = found(APART, noise="rademacher", observables=observables)[0]
     assert discrete == {"y", "slope", "still", "rate"}
 
@@ -122,12 +123,19 @@ def test_ranges() -> None:
         "rare": "100*where(x > 3, 1, 0)",
         "count": "window_sum(step(x), 10, 20)",
         "share": "window_mean(step(x), 10, 20)",
+        "ever": "window_max(step(x), 10, 20)",
         "early": "value_at(tanh(y), 3)",
         "free": "x**2",
         "passage": "first_passage(step(x) > 0)",
     }
     ranges = found(APART, observables=observables)[2]
-    assert ranges == {"rare": [0.0, 100.0], "count": [0.0, 10.0], "share": [0.0, 1.0], "early": [-1.0, 1.0]}
+    assert ranges == {
+        "rare": [0.0, 100.0],
+        "count": [0.0, 10.0],
+        "share": [0.0, 1.0],
+        "ever": [0.0, 1.0],
+        "early": [-1.0, 1.0],
+    }
 
 
 def test_the_rarest_outcome_that_matters() -> None:

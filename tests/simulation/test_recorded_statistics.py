@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,9 @@ OBSERVABLES = {
     "rates": "window_sum(learning_rate, 2, 14)",
     "heat": "window_sum(next(charge(rescale)) - charge(rescale), 5, 11)",
     "states": "window_mean(u*w, 5, 11)",
+    "largest": "window_max(u*w, 5, 11)",
+    "steepest": "window_max(-gradient(u)**2, 2, 6)",
+    "lost": "window_max(log(u - 0.9), 2, 13)",
     "at_start": "value_at(u, 0)",
     "at_five": "value_at(u*w, 5)",
     "up": "first_passage(u*w > 0.9)",
@@ -264,6 +268,9 @@ def path(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         "expected": ((u * w - NET["slope"]) * u)[5:10].sum(axis=0),
         "heat": q[11] - q[5],
         "states": (u * w)[6:12].mean(axis=0),
+        "largest": (u * w)[6:12].max(axis=0),
+        "steepest": (-(gradient[2:6] ** 2)).max(axis=0),
+        "lost": _max_of_logs(u[3:14] - 0.9),
         "at_start": u[0],
         "at_five": (u * w)[5],
         "up": naive.first_passage(u * w, 0.9),
@@ -271,13 +278,43 @@ def path(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     }
 
 
-@pytest.mark.parametrize("name", ["work", "square", "expected", "heat", "states", "at_start", "at_five", "up", "down"])
+def _max_of_logs(values: np.ndarray) -> np.ndarray:
+    """Not a number where one of them is none."""
+    with np.errstate(invalid="ignore"):
+        return np.log(values).max(axis=0)
+
+
+ALONG = ["work", "square", "expected", "heat", "states", "largest", "steepest", "lost", "at_start", "at_five", "up"]
+
+
+@pytest.mark.parametrize("name", [*ALONG, "down"])
 def test_what_runs_along_the_path(name, ensemble, values):
     expected = path(values)[name]
     alive = expected[np.isfinite(expected)]
     assert ensemble["count"][-1, list(ensemble["observable"]).index(name)] == len(alive)
-    assert len(alive) == N or name in ("up", "down")
+    assert len(alive) == N or (len(alive) > 0 and name in ("up", "down", "lost"))
     np.testing.assert_allclose(measured(ensemble, name), naive.central_moments(alive), rtol=1e-9, atol=1e-10)
+
+
+def test_a_maximum_has_no_value_before_its_window(ensemble, values):
+    """Records see the largest value so far: NumPy's, which takes what is not a number for the largest of all."""
+    index, names = list(ensemble["observable"]).index("largest"), ensemble["record_step"].tolist()
+    largest = np.maximum.accumulate((values["u"] * values["w"])[6:12])
+    for record, step in enumerate(names):
+        count = ensemble["count"][record, index]
+        assert count == (N if step > 5 else 0)
+        if count:
+            assert ensemble["mean"][record, index] == pytest.approx(largest[min(step, 11) - 6].mean(), rel=1e-12)
+    assert any(step <= 5 for step in names)
+
+
+@pytest.mark.filterwarnings("ignore:.*(overflow|invalid value) encountered")  # of a logarithm, in the simulator of CUDA
+def test_every_target_has_the_same_maxima(target):
+    names = ("largest", "steepest", "lost")
+    recorder = Recorder(every=3, observables=tuple(Observable.parse(name, OBSERVABLES[name]) for name in names))
+    one, other = (simulated(replace(net(), recorder=recorder), device) for device in ("python", target))
+    for field in ("mean", "variance", "count", "excluded"):
+        np.testing.assert_array_equal(other[field], one[field])
 
 
 def test_first_passages_count_from_the_start(ensemble, values):

@@ -114,7 +114,7 @@ def _check(run: Run) -> None:
     if number > 2:
         raise NotApplicable(f"there are {number} parameters, and a chain is computed of one or two; simulate instead")
     state = run.optimizer.rule.state
-    if state:
+    if state:  # which is so of all whose gradient is taken elsewhere, or whose step is another one
         raise NotApplicable(
             f"{run.optimizer.name} remembers {', '.join(state)} from step to step, so that its parameters alone are "
             "no Markov chain; simulate instead"

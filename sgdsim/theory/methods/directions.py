@@ -58,8 +58,8 @@ class Direction:
 
 
 @lru_cache(maxsize=256)
-def directions(loss: Loss) -> tuple[Direction, ...]:
-    """The fast directions of a loss, found in its gradient.
+def directions(loss: Loss, *, noisy: bool = True) -> tuple[Direction, ...]:
+    """The fast directions of a loss, found in its gradient; those without noise too, if it need not be noisy.
 
     Examples
     --------
@@ -68,11 +68,11 @@ def directions(loss: Loss) -> tuple[Direction, ...]:
     >>> [(d.parameter, d.curvature, d.couplings) for d in directions(loss)]
     [('x', a*y**2, {'z': s})]
     """
-    found = (_direction(loss, index) for index in range(len(loss.parameters)))
+    found = (_direction(loss, index, noisy) for index in range(len(loss.parameters)))
     return tuple(direction for direction in found if direction is not None)
 
 
-def _direction(loss: Loss, index: int) -> Direction | None:
+def _direction(loss: Loss, index: int, noisy: bool) -> Direction | None:
     import sympy
 
     gradient, parameter = loss.gradient[index], loss.theta[index]
@@ -86,7 +86,7 @@ def _direction(loss: Loss, index: int) -> Direction | None:
     couplings = {name: rest.diff(symbol) for name, symbol in noise.items() if symbol in rest.free_symbols}
     force = expanded(rest - sum(factor * noise[name] for name, factor in couplings.items()))
     centre = sympy.cancel(bounded(-force / curvature))
-    if not couplings or any(term.free_symbols & moving for term in (centre, *couplings.values())):
+    if (noisy and not couplings) or any(term.free_symbols & moving for term in (centre, *couplings.values())):
         return None
     others = set().union(*(g.free_symbols for i, g in enumerate(loss.gradient) if i != index))
     if any(noise[name] in others for name in couplings):

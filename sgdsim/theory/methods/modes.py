@@ -304,7 +304,7 @@ def plain_modes(run: Run) -> list[Mode]:
     return found
 
 
-def steady_modes(run: Run, *, finite: bool = True) -> list[Mode]:
+def steady_modes(run: Run, *, finite: bool = True, noisy: bool = True) -> list[Mode]:
     """Modes of constant curvature under any optimizer, for laws of its stationary state, in the order of parameters.
 
     Parameters
@@ -313,6 +313,8 @@ def steady_modes(run: Run, *, finite: bool = True) -> list[Mode]:
         Any.
     finite
         Whether the noise must have a variance, and the mean 0.
+    noisy
+        Whether there must be noise.
 
     Raises
     ------
@@ -334,12 +336,12 @@ def steady_modes(run: Run, *, finite: bool = True) -> list[Mode]:
         not (optimizer.preconditioner or optimizer.metric),
         "holds for one learning rate, the optimizer has a matrix of them",
     )
-    fixed = [one for one in directions(loss) if not one.curvature.free_symbols & set(loss.theta)]
+    fixed = [one for one in directions(loss, noisy=noisy) if not one.curvature.free_symbols & set(loss.theta)]
     found = [Mode(run, one, np.full(run.steps + 1, number(loss, one.curvature))) for one in fixed]
     for mode in found:
         variance = mode.noise_variance * optimizer.batch_size
         require(
-            variance > 0 and mode.curvature > 0 and (np.isfinite(variance) or not finite),
+            (variance > 0 or not noisy) and mode.curvature > 0 and (np.isfinite(variance) or not finite),
             f"{mode.parameter} has curvature {mode.curvature:.4g}, noise of variance {variance:.4g}",
         )
         shift = mode.noise_mean if finite else 0.0

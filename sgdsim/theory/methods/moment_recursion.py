@@ -500,7 +500,10 @@ def _step_forms(loss: Loss, optimizer: Optimizer, centre: np.ndarray, time: int)
 def _polynomial(expression: sympy.Expr, variables: Sequence[sympy.Symbol]) -> Polynomial:
     import sympy
 
-    polynomial = sympy.Poly(expanded(expression), *variables)
+    try:
+        polynomial = sympy.Poly(expanded(expression), *variables)
+    except sympy.PolynomialError:
+        raise NotApplicable("a step of the optimizer is no polynomial in the learning rate") from None
     return {tuple(map(int, powers)): float(value) for powers, value in polynomial.terms() if value != 0}
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from sgdsim.app.workflow import compare_file, run_scenario
+from sgdsim.base import toml
+from sgdsim.input.loading import load_scenario
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
 from sgdsim.model.optimizers import Optimizer
@@ -37,3 +41,27 @@ def optimizer(name: str, **values: float) -> Optimizer:
 
 def signed(noise: str) -> Loss:
     return Loss("a*x**2/2 + s*z*x", ("x",), {"a": 2.0, "s": 0.5}, {"z": Noise.parse(noise)})
+
+
+def verdicts(folder: Path, rows: dict[str, str], **sections: Any) -> None:
+    """Simulate ``a*x**2/2 + s*z*x``, or what the sections say, and see that laws and formulas have these verdicts."""
+    data = {
+        "loss": {
+            "formula": "a*x**2/2 + s*z*x",
+            "parameters": {"x": 0.0},
+            "constants": {"a": 1.0, "s": 1.0},
+            "noise": {"z": "normal"},
+        },
+        "predict": [{"id": row} if "=" not in row else {"formula": row} for row in rows],
+        **sections,
+    }
+    (folder / "run.toml").write_text(toml.dumps(data), encoding="utf-8")
+    run_scenario(load_scenario(folder / "run.toml"), folder / "run.h5")
+    found = compare_file(folder / "run.h5")
+    ids, number = {}, 0
+    for row in rows:
+        number += "=" in row
+        ids[f"user-{number}" if "=" in row else row] = row
+    judged = [(ids[one.id], one.verdict) for one in found.comparisons]
+    assert {row for row, _ in judged} == set(rows), found.table()
+    assert all(rows[row] == verdict for row, verdict in judged), found.table()

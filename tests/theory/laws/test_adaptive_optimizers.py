@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from sgdsim.model.optimizers import Optimizer
 from sgdsim.theory.laws import adaptive_optimizers
-from tests.theory.laws.optimizer_runs import make_run, optimizer, predicted, wall
+from tests.theory.laws.optimizer_runs import make_run, optimizer, predicted, verdicts, wall
 
 
 def adaptive(name: str, averaging: str, rate: float) -> tuple[float, float]:
@@ -112,3 +113,25 @@ def test_decoupled_decay_without_momentum_against_a_plain_loop(centre):
     assert variance == pytest.approx(rows["variance(x)"].predicted, rel=0.016)
     assert mean == pytest.approx(rows["mean(x)"].predicted, abs=0.004)
     assert abs(2 * rows["mean(fast_loss_x)"].rival.predicted / variance - 1) > 0.2
+
+
+def energy_of_psgld(epsilon: float) -> float:
+    """E V/T of a quadratic at small steps without memory: the law is (epsilon + a*|x|)*exp(-V/T), not Gibbs'."""
+    q = epsilon * np.sqrt(np.pi / 2)
+    return float((q / 2 + 1) / (q + 1))
+
+
+def test_sgld_with_a_preconditioner_has_another_law(tmp_path: Path) -> None:
+    """At alpha = 0 and epsilon = 1; the energy T/2 of Gibbs' law must be rejected. Steps of 0.002 are off by 0.5 %."""
+    verdicts(
+        tmp_path,
+        {
+            f"mean(energy)/temperature = {energy_of_psgld(1.0)}; tolerance=1%; resolution=4%": "agrees",
+            "mean(energy)/temperature = 1/2; tolerance=1%": "disagrees",
+        },
+        loss={"formula": "a*x**2/2", "parameters": {"x": "normal:0,1"}, "constants": {"a": 1.0}},
+        optimizer={"name": "psgld", "temperature": 1.0, "alpha": 0.0, "epsilon": 1.0, "learning_rate": 0.002},
+        run={"trajectories": 50_000, "steps": 5000},
+        record={"observables": {"energy": "window_mean(a*x**2/2, 4000, 5000)"}},
+    )
+    assert energy_of_psgld(1.0) == pytest.approx(0.721895, abs=1e-6)

@@ -1,0 +1,168 @@
+"""The answer on one screen: a line a law or claim, disagreements first, and in words what each line means."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from math import ceil, isfinite, log10
+
+import click
+
+from sgdsim.base.errors import escaped
+from sgdsim.statistics.comparison import DOES_NOT_HOLD, Comparison
+from sgdsim.statistics.verdict_table import summary_line
+from sgdsim.theory import Skipped
+
+_RANK = ("disagrees", "inconclusive", "agrees", DOES_NOT_HOLD)
+_COLOURS = {"disagrees": "red", "inconclusive": "yellow", "agrees": "green", DOES_NOT_HOLD: "cyan"}
+_VERDICTS = 30  # letters, and
+_Z = 11
+_NARROWEST = 72  # a narrower terminal wraps
+_ALL = "--all shows every row and says why"
+
+
+def screen(
+    comparisons: Sequence[Comparison], skipped: Iterable[Skipped], alpha: float, width: int = 80, colour: bool = False
+) -> str:
+    """A line for each law or claim of a part, one that counts the rows, and the laws asked for that do not apply.
+
+    Parameters
+    ----------
+    comparisons
+        Of one file.
+    skipped
+        Laws that do not apply.
+    alpha
+        The level that the verdicts were made at.
+    width
+        Of the terminal, in letters.
+    colour
+        Whether verdicts are coloured.
+
+    Examples
+    --------
+    >>> numbers = (0.5, 0.51, 0.02, 0.5, 0.6, 1.0, 0.1, 0.005)
+    >>> row = Comparison("valley", "variance(x)", None, "variance", *numbers, "exact", "inconclusive")
+    >>> print(screen([row], [], 1e-3))
+    valley: variance(x)                   inconclusive                       z +0.50
+        consistent; 1 % could not have been seen, 400 times the trajectories would
+    0 agree, 0 disagree, 1 inconclusive (Holm over 1 test, alpha = 0.001)
+    """
+    groups: dict[tuple[str, str, bool], list[Comparison]] = {}
+    for row in comparisons:
+        claimed = row.quantity if row.id.startswith("user-") else ""
+        groups.setdefault((row.part, claimed or row.id, row.expect == "agrees"), []).append(row)
+    ordered = sorted(groups.values(), key=lambda rows: _RANK.index(_worst(rows)))
+    skipped, width = list(skipped), max(width, _NARROWEST)
+    lines = [line for rows in ordered for line in _lines(rows, width, colour)]
+    lines += textwrap.wrap(summary_line(comparisons, alpha), width) + _skipped(skipped)
+    if any(len(rows) > 1 for rows in ordered) or not all(one.asked for one in skipped):
+        lines.append(_ALL)
+    return "\n".join(lines)
+
+
+def _lines(rows: Sequence[Comparison], width: int, colour: bool) -> list[str]:
+    """Name, verdicts and the worst z; below it what they mean."""
+    counts = _counts(rows).ljust(_VERDICTS)
+    verdict = click.style(counts, fg=_COLOURS[_worst(rows)]) if colour else counts
+    *above, name = textwrap.wrap(escaped(_name(rows)), width - _VERDICTS - _Z - 2)
+    meaning = textwrap.wrap(escaped(_meaning(rows)), width, initial_indent="    ", subsequent_indent="    ")
+    return [*above, f"{name:<{width - _VERDICTS - _Z - 1}}{verdict} {_worst_z(rows):>{_Z}}".rstrip(), *meaning]
+
+
+def _worst(rows: Sequence[Comparison]) -> str:
+    return min((row.outcome for row in rows), key=_RANK.index)
+
+
+def _name(rows: Sequence[Comparison]) -> str:
+    first = rows[0]
+    part = f"{first.part}, " if first.part else ""
+    quantities = dict.fromkeys(row.quantity for row in rows)
+    if first.id.startswith("user-"):
+        return f"{part}{first.quantity}"
+    return f"{part}{first.id}: {first.quantity}" if len(quantities) == 1 else f"{part}{first.id}"
+
+
+def _counts(rows: Sequence[Comparison]) -> str:
+    if rows[0].expect != "agrees":
+        return "rejected, as it must" if _worst(rows) == "agrees" else "NOT REJECTED"
+    found = Counter[str](row.verdict for row in rows)
+    if len(rows) == 1:
+        return rows[0].verdict
+    words = {"agrees": "agree", "disagrees": "disagree", DOES_NOT_HOLD: "do not hold here"}
+    return ", ".join(f"{found[one]} {words.get(one, one)}" for one in _RANK if found[one])
+
+
+def _worst_z(rows: Sequence[Comparison]) -> str:
+    z = max((row.z for row in rows if isfinite(row.z)), key=abs, default=None)
+    return "" if z is None else f"z {z:+.2f}"
+
+
+def _meaning(rows: Sequence[Comparison]) -> str:
+    """What the rows of a law come to, in words."""
+    worst = _worst(rows)
+    decisive = [row for row in rows if row.outcome == worst]
+    if rows[0].expect != "agrees":
+        return "a control: a wrong prediction" if worst == "agrees" else f"a control: {_difference(decisive)}"
+    if worst == "disagrees":
+        return _difference(decisive)
+    if worst == "inconclusive":
+        return _open(decisive)
+    if worst == DOES_NOT_HOLD:
+        return decisive[0].note
+    seen = max((row for row in rows if isfinite(row.detectable)), key=_factor, default=None)
+    return "" if seen is None else f"consistent; {_size(seen, seen.detectable)} would have been seen"
+
+
+def _difference(rows: Sequence[Comparison]) -> str:
+    row = max(rows, key=lambda one: abs(one.z) if isfinite(one.z) else 0.0)
+    at = "" if row.point is None else f" at point {row.point}"
+    error = f" ± {row.stderr:.2g}" if isfinite(row.stderr) else ""
+    more = f", and {len(rows) - 1} more" if len(rows) > 1 else ""
+    return f"{row.quantity}{at} is {row.measured:.6g}{error}, predicted {row.predicted + 0.0:.6g}{more}"
+
+
+def _open(rows: Sequence[Comparison]) -> str:
+    row = max(rows, key=_factor)
+    if isinstance(row.order, int) or not _factor(row) > 1:  # an order is decided by other rates: its note says by which
+        return row.note.split("; ")[0]
+    missed = f"{_size(row, row.resolution)} could not have been seen"
+    return f"consistent; {missed}, {_rounded(_factor(row))} times the trajectories would"
+
+
+def _factor(row: Comparison) -> float:
+    """How many times the trajectories would have seen a deviation of the resolution."""
+    factor = (row.detectable / row.resolution) ** 2 if row.resolution > 0 else 0.0
+    return factor if isfinite(factor) else 0.0
+
+
+def _size(row: Comparison, deviation: float) -> str:
+    """A deviation as a part of what is predicted, or by itself where that is next to nothing."""
+    if abs(row.predicted) > deviation:
+        return f"{100 * deviation / abs(row.predicted):.2g} %"
+    return f"a deviation of {deviation:.2g}"
+
+
+def _rounded(number: float) -> str:
+    """Two digits, rounded up: with as many trajectories a row must be decided.
+
+    Examples
+    --------
+    >>> _rounded(5.61), _rounded(1234.0)
+    ('5.7', '1300')
+    """
+    unit = 10.0 ** (int(log10(number)) - 1)
+    return f"{ceil(number / unit) * unit:.6g}"
+
+
+def _skipped(skipped: Sequence[Skipped]) -> list[str]:
+    """Laws that were asked for and do not apply, with the reason; of the others the number."""
+    lines = []
+    for one in skipped:
+        if one.asked:
+            where = f"{one.part}, " if one.part else ""
+            lines.append(escaped(f"{where}{one.id} does not apply: {one.reason}"))
+    if others := len({one.id for one in skipped if not one.asked}):
+        lines.append(f"{others} more {'law does' if others == 1 else 'laws do'} not apply")
+    return lines

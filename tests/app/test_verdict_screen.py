@@ -1,0 +1,83 @@
+"""The answer on one screen: a line a law, disagreements first, within the width, and in words that are true."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from math import nan
+
+import pytest
+
+from sgdsim.app.verdict_screen import screen
+from sgdsim.statistics.comparison import Comparison
+from sgdsim.theory import Skipped
+
+AGREES = Comparison(
+    "valley", "variance(x)", None, "variance", 0.5, 0.501, 0.001, 1.0, 0.3, 1.0, 0.004, 0.005, "exact", "agrees"
+)
+OPEN = replace(AGREES, quantity="mean(x)", detectable=0.0125, verdict="inconclusive", z=-2.0, note="adiabatic")
+WRONG = replace(AGREES, id="user-1", quantity="mean(y)", measured=0.6, z=100.0, verdict="disagrees")
+
+
+def lines(*rows, skipped=(), **options):
+    return screen(rows, skipped, 1e-3, **options).splitlines()
+
+
+def test_a_law_has_one_line_and_disagreements_stand_first():
+    first, meaning, second, other, summary, more = lines(AGREES, OPEN, WRONG)
+    assert first.split() == ["mean(y)", "disagrees", "z", "+100.00"]
+    assert meaning == "    mean(y) is 0.6 ± 0.001, predicted 0.5"
+    assert re.split("  +", second) == ["valley", "1 inconclusive, 1 agree", "z -2.00"]
+    assert other == "    consistent; 1 % could not have been seen, 6.3 times the trajectories would"
+    assert summary == "1 agrees, 1 disagrees, 1 inconclusive (Holm over 3 tests, alpha = 0.001)"
+    assert more == "--all shows every row and says why"
+
+
+def test_what_agrees_says_what_would_have_been_seen():
+    assert lines(AGREES)[1] == "    consistent; 0.8 % would have been seen"
+    assert lines(replace(AGREES, predicted=0.0, measured=0.001))[1] == (
+        "    consistent; a deviation of 0.004 would have been seen"
+    )
+
+
+def test_an_order_is_decided_by_other_rates_not_by_trajectories():
+    assert lines(replace(OPEN, order=1, note="0.1 times these learning rates would decide; c = 2"))[1] == (
+        "    0.1 times these learning rates would decide"
+    )
+
+
+def test_a_row_in_doubt_says_why():
+    row = replace(OPEN, detectable=nan, z=nan, note="no trajectory is left; more")
+    assert lines(row)[0].split() == ["valley:", "mean(x)", "inconclusive"]
+    assert lines(row)[1] == "    no trajectory is left"
+
+
+def test_a_control_that_is_rejected_is_no_disagreement():
+    control = replace(WRONG, expect="disagrees")
+    assert "rejected, as it must" in lines(control)[0]
+    missed = replace(control, verdict="agrees", z=0.3)
+    name, meaning, *_ = lines(OPEN, missed)
+    assert name.split()[:3] == ["mean(y)", "NOT", "REJECTED"]
+    assert meaning == "    a control: mean(y) is 0.6 ± 0.001, predicted 0.5"
+
+
+def test_laws_that_were_asked_for_say_why_they_do_not_apply():
+    skipped = [Skipped("equipartition", "no fast direction", asked=True), Skipped("valley", "no valley")]
+    assert lines(AGREES, skipped=skipped)[3:] == [
+        "equipartition does not apply: no fast direction",
+        "1 more law does not apply",
+        "--all shows every row and says why",
+    ]
+
+
+@pytest.mark.parametrize("width", [72, 80, 200])
+def test_it_keeps_within_the_width(width):
+    long = replace(OPEN, quantity="mean(a_name_of_some_length) at step 1000, and more words", id="user-2")
+    assert max(map(len, lines(long, AGREES, width=width))) <= width
+
+
+def test_colours_are_there_when_they_are_wanted_and_names_bring_none():
+    wild = replace(WRONG, quantity="\x1b[2Jmean(y)")
+    assert "\x1b[31m" in lines(wild, colour=True)[0]
+    assert "\x1b[2J" not in "".join(lines(wild, colour=True))
+    assert "\x1b" not in "".join(lines(wild))

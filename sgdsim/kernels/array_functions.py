@@ -27,8 +27,8 @@ from sgdsim.model.noise import Noise
 from sgdsim.model.observables import Observable
 
 STATE = "state[{row} * LANES + lane]"
-# Measured on linear networks, ns a step as loops and as statements, in float32 and float64: 3-3-3, 18 parameters, 2.3
-# and 1.3, 5.0 and 2.8; 4-4-4, 32 parameters, 2.6 and 3.3, 10.4 and 8.5; 4-5-4, 40 parameters, 3.6 and 6.3, 8.3 and 11.2.
+# Measured on linear networks, ns a step as loops and as statements, in float32 and in float64: of 18 parameters (3-3-3)
+# 2.3 and 1.3, 5.0 and 2.8; of 32 (4-4-4) 2.6 and 3.3, 10.4 and 8.5; of 40 (4-5-4) 3.6 and 6.3, 8.3 and 11.2.
 MANY = 40
 """Parameters from which loops are faster than statements."""
 MUCH = 200

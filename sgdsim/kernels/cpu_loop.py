@@ -157,8 +157,8 @@ def advance(worker, workers, first_tile, span, counter, layout, inputs, plans, s
     status
         (tile, lane).
     spaces
-        Of every worker, (worker, row * lane): deviates, kicks, rows, order, words, path, scratch; what is observed, what
-        was observed before a step, and the work of `measure`.
+        Of every worker, (worker, row * lane): deviates, kicks, rows, order, words, path, scratch; what is observed,
+        what was observed before a step, and the work of `measure`.
     """
     deviates, kicks, rows, order, words, path, scratch, values, before, work = spaces
     buffers = deviates[worker], kicks[worker], rows[worker], order[worker], words[worker], path[worker], scratch[worker]

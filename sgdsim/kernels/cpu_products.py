@@ -18,6 +18,8 @@ ITEM_BYTES = np.dtype(REAL).itemsize
 
 
 def sum_of_products(extents, strides, shared):
+    """The same as of `products`."""
+
     @intrinsic
     def products(context, out, out_row, first, first_row, second, second_row):
         def codegen(context, builder, signature, arguments):
@@ -50,9 +52,13 @@ class Products:
         for start_i, stop_i, width_i in parts(n_i, most_i):
             for start_j, stop_j, width_j in parts(n_j, most_j):
                 vectors = min(MOST_SUMS // (width_i * width_j), LANES // self.width)
-                with self.loop(start_i, stop_i, width_i) as i, self.loop(start_j, stop_j, width_j) as j:
-                    with self.loop(0, LANES, vectors * self.width) as lane:
-                        self.block(i, j, lane, [*itertools.product(range(width_i), range(width_j), range(vectors))])
+                entries = [*itertools.product(range(width_i), range(width_j), range(vectors))]
+                with (
+                    self.loop(start_i, stop_i, width_i) as i,
+                    self.loop(start_j, stop_j, width_j) as j,
+                    self.loop(0, LANES, vectors * self.width) as lane,
+                ):
+                    self.block(i, j, lane, entries)
 
     def block(self, i, j, lane, entries):
         """The sums of some entries next to each other, and some vectors of lanes."""
@@ -61,10 +67,10 @@ class Products:
         sums = [cgutils.alloca_once(builder, self.vector) for _ in entries]
         for total in sums:
             builder.store(zero, total)
-        with self.loop(0, self.extents[2], 1) as k, self.loop(0, self.extents[3], 1) as l:
+        with self.loop(0, self.extents[2], 1) as k, self.loop(0, self.extents[3], 1) as m:
             known = {}
             for entry, total in zip(entries, sums, strict=True):
-                factors = [self.factor(which, (i, j, k, l), entry, lane, known) for which in (1, 2)]
+                factors = [self.factor(which, (i, j, k, m), entry, lane, known) for which in (1, 2)]
                 builder.store(builder.call(self.fma, (*factors, builder.load(total))), total)
         for entry, total in zip(entries, sums, strict=True):
             builder.store(builder.load(total), self.address(0, (i, j), entry, lane), align=ITEM_BYTES)
@@ -78,6 +84,7 @@ class Products:
         return known[key]
 
     def load(self, which, place, entry, lane):
+        """A vector of lanes of an entry, as wide as the state."""
         pointer = self.address(which, place, entry, lane)
         value = self.builder.load(pointer, align=self.item_bytes(which))
         if not self.shared[which]:
@@ -107,11 +114,13 @@ class Products:
 
     @contextmanager
     def loop(self, start, stop, step):
+        """Count; what is written within is repeated."""
         with cgutils.for_range_slice(self.builder, *map(number, (start, stop, step)), inc=True) as (index, _):
             yield index
 
 
 def number(value):
+    """A row, an index, or how many."""
     return ir.Constant(ir.IntType(64), value)
 
 

@@ -19,7 +19,8 @@ import numpy as np
 from sgdsim.base import hdf5, take
 from sgdsim.base.errors import InputError, RunError, unknown_name
 from sgdsim.base.files import atomic_file, check_output
-from sgdsim.formulas.names import normal
+from sgdsim.formulas.names import normal, split_names
+from sgdsim.formulas.vectors import base_name, shapes
 
 if TYPE_CHECKING:
     import xarray
@@ -201,6 +202,34 @@ class Ensemble:
     def names(self) -> tuple[str, ...]:
         """Names of all variables."""
         return tuple(self.variables)
+
+    def parameter(self, name: str) -> np.ndarray:
+        """The snapshots of a parameter in its own shape, (snapshot, trajectory, …); of a sweep, after its points.
+
+        Parameters
+        ----------
+        name
+            A parameter, ``W1``, or one of its coordinates, ``W1[0,2]``.
+
+        Raises
+        ------
+        InputError
+            For an unknown parameter.
+
+        Examples
+        --------
+        >>> names = Variable(("parameter",), ["W[0,0]", "W[0,1]", "b"])
+        >>> theta = Variable(("snapshot", "trajectory", "parameter"), np.zeros((1, 5, 3)))
+        >>> Ensemble({"parameter": names, "theta": theta}, {}).parameter("W").shape
+        (1, 5, 1, 2)
+        """
+        names = [str(key) for key in self["parameter"]]
+        name = ",".join(split_names(normal(take.text(name, "parameter"))))
+        places = [place for place, key in enumerate(names) if name in (key, base_name(key))]
+        if not places:
+            raise InputError(unknown_name("parameter", name, {*names, *map(base_name, names)}))
+        theta = self["theta"][..., places]
+        return theta.reshape(*theta.shape[:-1], *(() if name in names else shapes(names)[name]))
 
     def select(self, point: int) -> Ensemble:
         """One point of a sweep, as a run of its own.

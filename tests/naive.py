@@ -326,3 +326,13 @@ def feedback_alignment(
     hidden = x @ first
     residual = second * hidden - y
     return feedback * residual @ x / len(x), residual @ hidden / len(x)
+
+
+def gradient_by_differences(loss: Callable[[np.ndarray], float], theta: np.ndarray) -> np.ndarray:
+    """The gradient of a plain NumPy function of all parameters, by central differences of fourth order."""
+    slopes = np.empty(len(theta))
+    for index, unit in enumerate(np.eye(len(theta))):
+        h = 1e-3 * unit
+        near, far = loss(theta + h) - loss(theta - h), loss(theta + 2 * h) - loss(theta - 2 * h)
+        slopes[index] = (8 * near - far) / 12e-3
+    return slopes

@@ -151,9 +151,14 @@ def _functions() -> dict[str, str]:
         "softplus": "log(1 + exp(x))",
         "sigmoid": "1/(1 + exp(-x))",
         "where": "x where a < b, else y; with <, <=, > or >=",
-        "sum": "of the coordinates of a vector",
-        "dot": "of two vectors",
-        "norm2": "dot(w, w)",
+        "sum": "of all coordinates of a vector or a matrix",
+        "dot": "sum(v*w)",
+        "norm2": "sum(w*w)",
+        "transpose": "of a matrix, A.T",
+        "outer": "the matrix of all v[i]*w[j]",
+        "trace": "sum(diag(A))",
+        "diag": "the diagonal of a matrix; of a vector, the matrix that has it",
+        "eye": "the identity, 3 by 3",
     }
     return {usage: meanings.get(name, "of numbers, or of each coordinate") for name, usage in FUNCTIONS.items()}
 
@@ -201,6 +206,9 @@ def _first_line(thing: object) -> str:
 
 
 def _moves(symmetry: Symmetry) -> str:
+    if symmetry.layers:
+        first, second = symmetry.layers
+        return f"{first} -> A@{first}, {second} -> {second}@B, of matrices with A@B = 1"
     if symmetry.is_continuous:
         return "generator " + ", ".join(f"{name}: {formula}" for name, formula in symmetry.generator.items())
     return ", ".join(f"{name} -> {image}" for name, image in symmetry.image.items())

@@ -74,16 +74,12 @@ def describe_loss(loss: Loss) -> str:
         "noise": [f"{name} ~ {noise}: {_moments(noise)}" for name, noise in loss.noise.items()],
         "data": rows,
         "definitions": [f"{name} = {_definition(text)}" for name, text in loss.definitions.items()],
-        "gradient of a sample": [
-            f"{name}: {value}"
-            for name, value in zip(loss.parameters, loss.gradient, strict=True)
-            if name not in loss.rules
-        ],
+        "gradient of a sample": _unless_it_is_long(loss, lambda: _gradient(loss)),
         "direction of a sample, in place of its gradient": [f"{name}: {rule}" for name, rule in loss.rules.items()],
         "mean direction": _unless_there_is_none(lambda: _mean_rules(loss)),
         "states": [f"{name} = {state}" for name, state in loss.states.items()],
-        "population loss": _unless_there_is_none(lambda: [str(loss.population)]) if loss.formula else [],
-        "Hessian of the population loss": _unless_there_is_none(lambda: _hessian(loss)) if loss.formula else [],
+        "population loss": _unless_it_is_long(loss, lambda: [str(loss.population)]) if loss.formula else [],
+        "Hessian of the population loss": _unless_it_is_long(loss, lambda: _hessian(loss)) if loss.formula else [],
         "symmetries": [_symmetry(loss, symmetry) for symmetry in loss.symmetries],
         "charges": [f"{name} = {charge}" for name, charge in loss.charges.items()],
     }
@@ -106,6 +102,19 @@ def _unless_there_is_none(lines: Callable[[], list[str]]) -> list[str]:
         return lines()
     except InputError as error:
         return [f"there is none: {error}"]
+
+
+def _unless_it_is_long(loss: Loss, lines: Callable[[], list[str]]) -> list[str]:
+    try:
+        loss.require_small()
+    except InputError as error:
+        return [f"not shown: {error}"]
+    return _unless_there_is_none(lines)
+
+
+def _gradient(loss: Loss) -> list[str]:
+    pairs = zip(loss.parameters, loss.gradient, strict=True)
+    return [f"{name}: {value}" for name, value in pairs if name not in loss.rules]
 
 
 def _mean_rules(loss: Loss) -> list[str]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sgdsim.base import budget
 from sgdsim.base.errors import InputError, shortened
 from sgdsim.formulas.differences import jacobian
 from sgdsim.model.run import Run
@@ -132,6 +133,7 @@ def section(title: str, run: Run) -> Section:
 def _of_gradients(title: str, run: Run) -> Iterable[Entry]:
     """The entries of a section, which most of them refuse where a parameter moves by another rule than its gradient."""
     require_no_memory(run)
+    run.loss.require_small()
     if title not in _OF_ANY_FIELD:
         require_gradient(run.loss)
     return SECTIONS[title](run)
@@ -205,9 +207,9 @@ def _plain(entry: Entry) -> dict[str, Any]:
 
 def _section(title: str, part: Callable[[Run], Iterable[Entry]], run: Run) -> Section:
     try:
-        with guarded():
+        with budget.limited(budget.SECONDS), guarded():
             entries = tuple(part(run))
-    except (NotApplicable, InputError) as reason:
+    except (NotApplicable, InputError, budget.OutOfTime) as reason:
         return Section(title, reason=str(reason))
     return Section(title, entries, reason="" if entries else "there are none")
 

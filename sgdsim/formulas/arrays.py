@@ -254,7 +254,7 @@ class Expanded(Algebra):
             case "transpose", [matrix]:
                 found = matrix.T
             case "eye", []:
-                found = self.named(np.eye(*shape).tolist())
+                found = self.named(np.eye(shape[0]).tolist())
             case "sum", [whole]:
                 found = self._total(whole.flat)
             case "trace", [matrix]:
@@ -349,5 +349,5 @@ def array(value: Any) -> Any:
     rows = list(map(array, value))
     shapes = set(map(shape_of, rows))
     if len(shapes) != 1:
-        raise ValueError("rows of different lengths")
+        raise ValueError("rows of different lengths" if shapes else "an empty list")
     return filled((len(rows), *shapes.pop()), itertools.chain(*map(entries, rows)))

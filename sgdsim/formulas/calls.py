@@ -9,7 +9,6 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ import numpy as np
 from sgdsim.base.errors import unknown_name
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import FUNCTIONS, FormulaError, formula_error
-from sgdsim.formulas.walker import NUMERIC
+from sgdsim.formulas.walker import NUMBERS
 
 _CALLED = re.compile(r"(?<![\w.])([^\W\d]\w*)\s*\(")
 
@@ -122,7 +121,7 @@ class WithCalls:
 
     def of_arrays(self, values: Mapping[str, Any]) -> np.ndarray:
         """The value for arrays, not finite where there is none."""
-        return np.asarray(self.formula.in_algebra(values, NUMERIC, partial(np.asarray, dtype=np.float64)))
+        return np.asarray(self.formula.in_algebra(values, NUMBERS))
 
 
 @contextmanager

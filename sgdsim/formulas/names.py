@@ -39,6 +39,7 @@ GRAMMAR = "numbers, names, + - * / ** @, indices such as w[0], and functions suc
 OF_NAMES = ("next", "gradient", "population_gradient", "charge")
 _FUNCTION = re.compile(rf"\b({'|'.join(OF_NAMES)})\s*\(\s*(\w+)\s*(\[\s*\d+\s*(?:,\s*\d+\s*)?\])?\s*\)")
 _RUN = re.compile(r"[^\x00-/:-@\[-^`{-\x7f]+")  # ASCII letters, digits and _, and whatever is not ASCII
+_BETWEEN = re.compile(r",(?![^\[]*\])")  # a comma that is of no index
 _ALIAS = re.compile(rf"({'|'.join(OF_NAMES)})__")
 
 
@@ -154,6 +155,17 @@ def check_name(name: str, where: str = "name") -> str:
     if keyword.iskeyword(seen) or seen in RESERVED or seen == "pi" or _ALIAS.match(seen):
         raise formula_error(f"the name {name!r} is reserved", name, 0, where, f"another name, such as {name}_0")
     return seen
+
+
+def split_names(text: str) -> list[str]:
+    """The names of a list, with commas between; those of an index are none.
+
+    Examples
+    --------
+    >>> split_names("u, W[0, 1]")
+    ['u', 'W[0,1]']
+    """
+    return [re.sub(r"\s+(?=[^\[]*\])", "", name.strip()) for name in _BETWEEN.split(text)]
 
 
 def parameter_name(text: str, where: str = "parameter") -> tuple[str, tuple[int, ...]]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Collection, Iterable, Mapping
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from sgdsim.base.errors import InputError
-from sgdsim.formulas.arrays import Shape, declared, filled
+from sgdsim.formulas.arrays import Shape, array, declared, described, entries, filled, shape_of
 from sgdsim.formulas.limits import MAX_ENTRIES
 from sgdsim.formulas.names import parameter_name
+
+_MOST_DIMENSIONS = 2
 
 
 def coordinates(name: str, shape: int | Shape) -> tuple[str, ...]:
@@ -59,8 +62,58 @@ def spread(name: str, names: Collection[str], where: str) -> tuple[str, ...]:
     if shape and f"{base}[{','.join('0' * len(shape))}]" in names:
         return (f"{base}{declared(shape)}",)
     if 0 in shape or prod(shape) > MAX_ENTRIES:
-        raise InputError(f"{where}: {prod(shape):,} coordinates, expected 1 to {MAX_ENTRIES:,}")
+        raise InputError(f"{where}: {prod(shape)} coordinates, expected 1 to {MAX_ENTRIES}")
     return coordinates(base, shape)
+
+
+def assigned(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The value of each coordinate; one that is given for a vector or a matrix is that of all of its coordinates.
+
+    Parameters
+    ----------
+    values
+        By name as `spread`, or by base name for a list, rows, or an array.
+    where
+        The table that they stand in, for messages.
+
+    Raises
+    ------
+    InputError
+        For a list of another shape than is declared, rows of different lengths, and three dimensions.
+
+    Examples
+    --------
+    >>> assigned({"V": [[1, 2], [3, 4]], "w[2]": 5}, "constants")
+    {'V[0,0]': 1, 'V[0,1]': 2, 'V[1,0]': 3, 'V[1,1]': 4, 'w[0]': 5, 'w[1]': 5}
+    """
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        given = array_of(value, f"{where}.{name}")
+        if not shape_of(given):
+            found |= dict.fromkeys(spread(name, values, f"{where}.{name}"), value)
+            continue
+        base, shape = parameter_name(name, f"{where}.{name}")
+        if shape not in ((), shape_of(given)):
+            raise InputError(f"{where}.{name}: {described(shape_of(given))}, expected {described(shape)}")
+        found |= zip(coordinates(base, shape_of(given)), entries(given), strict=True)
+    return found
+
+
+def array_of(value: Any, where: str) -> Any:
+    """The array of a list, of rows, or of an array of NumPy's; anything else as it is.
+
+    Raises
+    ------
+    InputError
+        For rows of different lengths, no entries, and more than two dimensions.
+    """
+    try:
+        found = array(value.tolist() if isinstance(value, np.ndarray) else value)
+    except ValueError as error:
+        raise InputError(f"{where}: {error}, expected a number, a list of numbers, or rows of them") from None
+    if len(shape_of(found)) > _MOST_DIMENSIONS:
+        raise InputError(f"{where}: {described(shape_of(found))}, expected a number, a vector or a matrix")
+    return found
 
 
 def gather(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,14 +139,3 @@ def base_name(coordinate: str) -> str:
     ('w', 'x')
     """
     return coordinate.partition("[")[0]
-
-
-def split_names(text: str) -> list[str]:
-    """The names of a list, with commas between; those of an index are none.
-
-    Examples
-    --------
-    >>> split_names("u, W[0,1]")
-    ['u', 'W[0,1]']
-    """
-    return [name.strip() for name in re.split(r",(?![^\[]*\])", text)]

@@ -29,7 +29,7 @@ from sgdsim.model.losses import CATALOGUE
 from sgdsim.model.optimizers import OPTIMIZERS, Optimizer
 from sgdsim.model.recorder import Autocorrelation, Drift, Plane, Recorder, binned
 from sgdsim.model.schedules import Schedule
-from sgdsim.model.starts import Start, stored
+from sgdsim.model.starts import Start, by_parameter, stored
 from sgdsim.model.states import State
 from sgdsim.model.symmetry import Symmetry
 from sgdsim.prediction import EXPECTED
@@ -142,15 +142,16 @@ def _kinds(hint: Any) -> list[Any]:
 
 def _own_loss(section: Mapping[str, Any]) -> tuple[Loss, dict[str, Start]]:
     own = validated(LossTable, section, KEYS, ("loss",))
-    starts, (noise, joint) = own.parameters.value, own.noise.value
+    starts, noise = own.parameters.value, own.noise.value
     symmetries = attempt_all(partial(_symmetry, entry, tuple(starts)) for entry in own.symmetry.value)
-    check_free("define", list(own.define), list(joint))
+    check_free("define", list(own.define), list(noise.definitions))
+    check_free("constants", list(own.constants), list(noise.constants))
     loss = Loss(
         formula=own.formula,
         parameters=tuple(starts),
-        constants=own.constants,
-        noise=noise,
-        definitions={**joint, **_definitions(own.define)},
+        constants={**own.constants, **noise.constants},
+        noise=noise.independent,
+        definitions={**noise.definitions, **_definitions(own.define)},
         symmetries=tuple(symmetries),
         data=None if own.data is None else read_columns(own.data),
         direction=_definitions(own.direction),
@@ -204,7 +205,11 @@ def combine_starts(run: RunTable, loss: Loss, own: Mapping[str, Start]) -> dict[
         start |= {name: one for name, one in held.items() if name in loss.parameters}
     for key, read in sorted(run.initial.value.items(), key=lambda item: "[" in item[0]):
         moved = [name for name in loss.parameters if key in (name, base_name(name))]
-        start |= dict.fromkeys(moved, next(iter(read.values()))) if moved else read
+        if moved and isinstance(run.initial.plain[key], list):
+            by_parameter({key: run.initial.plain[key]}, loss.parameters)  # refuses another shape
+            start |= read
+        else:
+            start |= dict.fromkeys(moved, next(iter(read.values()))) if moved else read
     return start
 
 

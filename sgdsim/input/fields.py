@@ -54,6 +54,18 @@ def _text_or_number(value: Any) -> str | float | None:
     return value if isinstance(value, str) else finite(value)
 
 
+def _nested(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Reads a value, a list of such, or rows of such."""
+
+    def read_all(value: Any) -> Any:
+        if not isinstance(value, list):
+            return read(value)
+        found = list(map(read_all, value))
+        return None if not found or None in found else found
+
+    return read_all
+
+
 def formula(value: Any) -> str | None:
     """A number is a formula too."""
     return value if isinstance(value, str) else None if finite(value) is None else repr(value)
@@ -144,7 +156,13 @@ Step = Annotated[int | str, takes('a step count, or "final"', _step)]
 Seed = Annotated[int, takes("a whole number of at most 64 bits, 0 to 18446744073709551615", whole(0, 2**64 - 1))]
 Number = Annotated[float, takes("a finite number", finite)]
 Level = Annotated[float, takes("a number between 0 and 1", between(0, 1))]
-StartValue = Annotated[float | str, takes("a finite number or a distribution such as normal:0,1", _text_or_number)]
+StartValue = Annotated[
+    Any,
+    takes("a finite number or a distribution such as normal:0,1, or rows of them", _nested(_text_or_number)),
+]
+ConstantValue = Annotated[
+    Any, takes("a finite number, a list or rows of them, or a file of them, V.csv", _nested(finite))
+]
 FormulaText = Annotated[str, takes("a formula", formula)]
 FormulaTexts = Annotated[str | list[str], takes("a formula or a list of formulas", formulas)]
 Seconds = Annotated[float, takes("a positive number of seconds", between(0, inf))]

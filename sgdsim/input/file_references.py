@@ -19,6 +19,7 @@ from sgdsim.base.files import PathLike
 from sgdsim.base.numbers import NUMBER
 from sgdsim.base.problems import Problems
 from sgdsim.input.numeric_files import read_curve, read_matrix, read_numbers, read_table
+from sgdsim.input.option_values import FILE_OF_ROWS
 from sgdsim.model.data import MAX_CELLS
 
 _CURVE = re.compile(r"(?P<before>[^=]*=\s*)file:(?P<path>[^;]*)(?P<after>;.*)?", re.DOTALL)
@@ -115,8 +116,9 @@ def _references(data: Mapping[str, Any]) -> Iterator[_Reference]:
         yield _Reference(("loss", "data"), "", table, _data)
     noise = _get(data, "loss", "noise")
     for names, text in noise.items() if isinstance(noise, Mapping) else ():
-        if "," in names and (path := _after("normal:", text)) and not _is_matrix(path):
+        if ("," in names or "[" in names) and (path := _after("normal:", text)) and not _is_matrix(path):
             yield _Reference(("loss", "noise", names), "normal:", path, _covariance)
+    yield from _arrays(data)
     symmetries = _get(data, "loss", "symmetry")
     for index, text in enumerate(symmetries if isinstance(symmetries, list) else ()):
         if path := _after("generator:", text):
@@ -136,6 +138,14 @@ def _references(data: Mapping[str, Any]) -> Iterator[_Reference]:
             before, after = match["before"], match["after"] or ""
             content = partial(_claimed_curve, before, after)
             yield _Reference(("predict", index, "formula"), f"{before}file:", path, content, after)
+
+
+def _arrays(data: Mapping[str, Any]) -> Iterator[_Reference]:
+    for section, key in (("loss", "constants"), ("loss", "parameters"), ("run", "initial")):
+        values = _get(data, section, key)
+        for name, text in values.items() if isinstance(values, Mapping) else ():
+            if isinstance(text, str) and text.strip().endswith(FILE_OF_ROWS):
+                yield _Reference((section, key, name), "", text.strip(), _array)
 
 
 def _get(data: Mapping[str, Any], section: str, key: str) -> Any:
@@ -172,6 +182,12 @@ def _data(path: Path) -> dict[str, list[float]]:
 def _covariance(path: Path) -> str:
     rows = [",".join(repr(x).removesuffix(".0") for x in row) for row in read_matrix(path)]
     return f"normal:{';'.join(rows)}"
+
+
+def _array(path: Path) -> list[Any]:
+    """Rows; of a file with one number a line, the numbers."""
+    rows = read_matrix(path)
+    return [row[0] for row in rows] if len(rows[0]) == 1 else rows
 
 
 def _generator(path: Path) -> dict[str, Any]:

@@ -12,9 +12,12 @@ from typing import Any
 from sgdsim.base import toml
 from sgdsim.base.errors import InputError
 from sgdsim.base.numbers import read_number, read_whole
-from sgdsim.formulas.names import normal
+from sgdsim.formulas.names import normal, split_names
 
 Reader = Callable[[str, Any], Any]
+
+FILE_OF_ROWS = ".csv"
+"""With which the name of a file ends that stands where a number or a distribution may."""
 
 _LAW = re.compile(r"[A-Za-z][\w-]*")
 
@@ -133,7 +136,7 @@ def _named(
         for text in texts:
             where = f"{flag} {text!r}"
             left, separated, rest = (part.strip() for part in text.partition(separator))
-            names = [normal(name.strip()) for name in left.split(",")]
+            names = [normal(name) for name in split_names(left)]
             if not separated or not rest or not all(names) or (len(names) > 1 and not joint):
                 raise _refusal(flag, text, usage)
             for name in names:
@@ -151,8 +154,18 @@ def _named(
     return read_all
 
 
-def _start(where: str, rest: str, names: int) -> float | str | None:
-    return _value(where, rest) if names == 1 or rest.startswith("level:") else None
+def _start(where: str, rest: str, names: int) -> Any:
+    return _listed(where, rest) or _value(where, rest) if names == 1 or rest.startswith("level:") else None
+
+
+def _constant(where: str, rest: str, names: int) -> Any:
+    return _listed(where, rest) or (rest if rest.endswith(FILE_OF_ROWS) else read_number(rest, where))
+
+
+def _listed(where: str, rest: str) -> list[Any] | None:
+    """A list, or rows, as TOML has them."""
+    value = toml.parse_value(rest, where) if rest.startswith("[") else None
+    return value if isinstance(value, list) else None
 
 
 def _distribution(where: str, rest: str, names: int) -> str | None:
@@ -333,7 +346,7 @@ PARAMETERS = _named(
     _start,
     joint=True,
 )
-CONSTANTS = _named("=", "NAME=NUMBER, e.g. a=1", lambda where, rest, _: read_number(rest, where))
+CONSTANTS = _named("=", "NAME=NUMBER, e.g. a=1, rows V=[[1,2],[3,4]], or a file of them, V=V.csv", _constant)
 DEFINITIONS = _named("=", "'NAME = FORMULA', e.g. 'y = 0.8*x + e'", _formula, check=_check_name)
 DIRECTIONS = _named("=", "'NAME = FORMULA', e.g. 'x = x*(b*y - a)'", _formula)
 STATES = _named("=", "'NAME = FORMULA', e.g. 'trace = 0.9*trace + x; start=1'", lambda _, rest, __: rest)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from sgdsim.base.errors import InputError
 from sgdsim.base.problems import attempt_all
-from sgdsim.formulas.vectors import base_name, spread
+from sgdsim.formulas.arrays import entries, filled, shape_of
+from sgdsim.formulas.names import parameter_name, split_names
+from sgdsim.formulas.vectors import array_of, assigned, base_name
 from sgdsim.input.wording import shown
-from sgdsim.model.noise import Noise, correlated_normal
+from sgdsim.model.noise import Noise, correlated_normal, correlated_vector
 from sgdsim.model.observables import Observable
 from sgdsim.model.recorder import Histogram, Plane, binned
 from sgdsim.model.starts import Start, level_set, start_from
@@ -19,43 +22,53 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 
-def read_starts(where: str, values: Mapping[str, float | str]) -> dict[str, Start]:
+def read_starts(where: str, values: Mapping[str, Any]) -> dict[str, Start]:
     """An initial value for each coordinate; a point of a level set as ``"u,w" = "level:charge,product"``."""
     points = attempt_all(
-        partial(level_set, [name.strip() for name in key.split(",")], str(value), f"{where}.{key}")
+        partial(level_set, split_names(key), str(value), f"{where}.{key}")
         for key, value in values.items()
-        if "," in key
+        if _joint(key)
     )
-    single = {
-        key: float(value) if not isinstance(value, str) else value for key, value in values.items() if "," not in key
-    }
+    single = {key: value for key, value in values.items() if not _joint(key)}
     starts = _by_coordinate(where, single, lambda key, value: start_from(value, key))
     return {**starts, **{name: value for point in points for name, value in point.items()}}
 
 
-def read_start_of_each(values: Mapping[str, float | str]) -> dict[str, dict[str, Start]]:
+def read_start_of_each(values: Mapping[str, Any]) -> dict[str, dict[str, Start]]:
     """What `read_starts` makes of each key of ``run.initial``."""
-    builds = (partial(read_starts, "run.initial", {key: value}) for key, value in values.items())
+
+    def read(key: str, value: Any) -> dict[str, Start]:
+        if _joint(key) or 0 not in parameter_name(key, f"run.initial.{key}")[1]:
+            return read_starts("run.initial", {key: value})
+        return {key: start_from(value, f"run.initial.{key}")}  # a coordinate, which cannot be a declaration
+
+    builds = (partial(read, key, value) for key, value in values.items())
     return dict(zip(values, attempt_all(builds), strict=True))
 
 
-def read_noise(values: Mapping[str, str]) -> tuple[dict[str, Noise], dict[str, str]]:
-    """Independent noise variables, and the definitions of jointly normal ones, ``"x,y" = "normal:1,0.5;0.5,1"``.
+class Noises(NamedTuple):
+    """Independent noise variables, the definitions that make others of them, and the constants of these."""
+
+    independent: dict[str, Noise]
+    definitions: dict[str, str]
+    constants: dict[str, Any]
+
+
+def read_noise(values: Mapping[str, str]) -> Noises:
+    """Independent noise variables, and jointly normal ones, ``"x,y"`` or ``"x[2]" = "normal:1,0.5;0.5,1"``.
 
     Raises
     ------
     InputError
         For what is no distribution, no covariance, or stands for two things.
     """
-    single = {key: text for key, text in values.items() if "," not in key}
-    noise = _by_coordinate("loss.noise", single, lambda where, text: Noise.parse(text, where))
-    joint = attempt_all(partial(_joint_noise, key, text) for key, text in values.items() if "," in key)
-    definitions: dict[str, str] = {}
-    for independent, combined in joint:
-        check_free("noise", [*independent, *combined], [*noise, *definitions])
-        noise |= independent
-        definitions |= combined
-    return noise, definitions
+    joint = {key: text for key, text in values.items() if _joint(key) or ";" in text}
+    single = {key: text for key, text in values.items() if key not in joint}
+    found = Noises(_by_coordinate("loss.noise", single, lambda where, text: Noise.parse(text, where)), {}, {})
+    for independent, combined, factors in attempt_all(partial(_joint_noise, *item) for item in joint.items()):
+        check_free("noise", [*independent, *combined, *factors], list(itertools.chain(*found)))
+        found = Noises(found[0] | independent, found[1] | combined, found[2] | factors)
+    return found
 
 
 def check_free(section: str, names: Sequence[str], taken: Sequence[str]) -> None:
@@ -72,8 +85,13 @@ def check_free(section: str, names: Sequence[str], taken: Sequence[str]) -> None
             raise InputError(f"loss.{section}: {name!r} stands for two things, expected another name for one of them")
 
 
-def _joint_noise(key: str, text: str) -> tuple[dict[str, Noise], dict[str, str]]:
-    where, names = f"loss.noise.{key}", [name.strip() for name in key.split(",")]
+def _joint(key: str) -> bool:
+    """Whether a key has several names."""
+    return len(split_names(key)) > 1
+
+
+def _joint_noise(key: str, text: str) -> Noises:
+    where, names = f"loss.noise.{key}", split_names(key)
     family, _, rest = text.partition(":")
     try:
         matrix = [[float(cell) for cell in row.split(",")] for row in rest.split(";")]
@@ -83,7 +101,12 @@ def _joint_noise(key: str, text: str) -> tuple[dict[str, Noise], dict[str, str]]
         raise InputError(f"{where}: {text!r}, expected normal: and the rows of a covariance, normal:1,0.5;0.5,1")
     if len(set(names)) < len(names):
         raise InputError(f"{where}: names a variable twice")
-    return correlated_normal(names, matrix, where)
+    if len(names) > 1:
+        return Noises(*correlated_normal(names, matrix, where), {})
+    name, shape = parameter_name(key, where)
+    if len(shape) != 1:
+        raise InputError(f"{where}: a covariance, expected a vector, such as {name}[{len(matrix)}]")
+    return Noises(*correlated_vector(name, shape[0], matrix, where))
 
 
 def read_observables(texts: Mapping[str, str]) -> list[Observable]:
@@ -108,7 +131,7 @@ def read_histograms(sections: Mapping[str, Sequence[float]]) -> dict[str, Histog
 
     def read(name: str, numbers: Sequence[float]) -> tuple[str, Histogram | Plane]:
         where = f"record.histograms.{name}"
-        parts = [part.strip() for part in name.split(",")]
+        parts = split_names(name)
         if len(numbers) != 3 * len(parts):
             expected = "[low, high, bins] of a name, [low, high, bins, low, high, bins] of two"
             raise InputError(f"{where}: {shown(numbers)}, expected {expected}")
@@ -118,13 +141,11 @@ def read_histograms(sections: Mapping[str, Sequence[float]]) -> dict[str, Histog
 
 
 def _by_coordinate(where: str, values: Mapping[str, T], read: Callable[[str, T], U]) -> dict[str, U]:
-    """What is made of each value, by coordinate.
+    """What is made of each value, or of each entry of a list, by coordinate."""
 
-    A vector or a matrix is declared as a whole, ``w[3]``, or by all of its coordinates, ``w[0]``, ``w[1]``, ….
-    """
+    def made(key: str, value: T) -> Any:
+        given = array_of(value, f"{where}.{key}")
+        return filled(shape_of(given), (read(f"{where}.{key}", entry) for entry in entries(given)))
 
-    def coordinate(key: str, value: T) -> dict[str, U]:
-        return dict.fromkeys(spread(key, values, f"{where}.{key}"), read(f"{where}.{key}", value))
-
-    parts = attempt_all(partial(coordinate, key, value) for key, value in values.items())
-    return {name: made for part in parts for name, made in part.items()}
+    each = attempt_all(partial(made, key, value) for key, value in values.items())
+    return assigned(dict(zip(values, each, strict=True)), where)

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from sgdsim.base.problems import attempt_all
 from sgdsim.input.fields import (
+    ConstantValue,
     Count,
     FormulaText,
     FormulaTexts,
@@ -27,7 +28,7 @@ from sgdsim.input.fields import (
     takes,
     whole,
 )
-from sgdsim.input.readers import read_histograms, read_noise, read_observables, read_start_of_each, read_starts
+from sgdsim.input.readers import Noises, read_histograms, read_noise, read_observables, read_start_of_each, read_starts
 from sgdsim.input.wording import validated
 from sgdsim.model.run import DTYPES
 from sgdsim.model.symmetry import Symmetry
@@ -77,8 +78,8 @@ class LossTable(BesideTable):
 
     formula: FormulaText = ""
     parameters: Annotated[Made, Makes(dict[str, StartValue], partial(read_starts, "loss.parameters"))]
-    constants: dict[str, Number] = {}
-    noise: Annotated[Made, Makes(dict[str, str], read_noise)] = Made({}, ({}, {}))
+    constants: dict[str, ConstantValue] = {}
+    noise: Annotated[Made, Makes(dict[str, str], read_noise)] = Made({}, Noises({}, {}, {}))
     define: dict[str, FormulaTexts] = {}
     symmetry: Annotated[Made, Makes(list[Any], _read_symmetries)] = Made([], [])
     data: dict[str, list[Any]] | None = None

@@ -10,8 +10,9 @@ from typing import Any
 
 from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.base.files import about
+from sgdsim.formulas.arrays import declared
 from sgdsim.formulas.formula import Formula
-from sgdsim.formulas.names import normal
+from sgdsim.formulas.names import normal, split_names
 from sgdsim.formulas.vectors import base_name
 from sgdsim.input.builders import build_loss, build_schedule, is_own
 from sgdsim.input.file_references import inline_files
@@ -191,7 +192,7 @@ def _unexplained(loss: Mapping[str, Any]) -> dict[str, float]:
     if "data" in loss:
         raise InputError("loss.data: name the parameters too, e.g. --parameter w=1")
     tables = [loss.get(key, {}) for key in ("constants", "noise", "define", "state")]
-    explained = {base_name(name) for table in tables for names in table for name in names.split(",")}
+    explained = {base_name(name) for table in tables for names in table for name in split_names(names)}
     direction = loss.get("direction", {})
     several = [*direction, *direction.values(), *loss.get("define", {}).values()]
     texts = [loss["formula"]] if "formula" in loss else []
@@ -200,6 +201,7 @@ def _unexplained(loss: Mapping[str, Any]) -> dict[str, float]:
     whole = normal(" ".join(texts))
     found = {}
     for name in sorted(names, key=lambda name: re.search(rf"\b{name}\b", whole).start()):  # type: ignore[union-attr]
-        indices = re.findall(rf"\b{name}\s*\[\s*(\d+)\s*\]", whole)
-        found[f"{name}[{max(map(int, indices)) + 1}]" if indices else name] = _START
+        indices = re.findall(rf"\b{name}\s*\[\s*(\d+)\s*(?:,\s*(\d+)\s*)?\]", whole)
+        sizes = [max(map(int, place)) + 1 for place in zip(*indices, strict=True) if all(place)]
+        found[f"{name}{declared(tuple(sizes))}" if sizes else name] = _START
     return found

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from sgdsim.formulas.names import split_names
 from sgdsim.model.recorder import Histogram, Plane
 from sgdsim.model.run import Run
 
@@ -52,7 +53,7 @@ class Plan:
             _table(pairs),
             *_edges(axes),
             np.cumsum([0, *cells]).astype(np.int64),
-            _table([list(map(index, name.split(","))) for name in self.planes]),
+            _table([list(map(index, split_names(name))) for name in self.planes]),
         )
         drifts = recorder.drifts
         self.drift = (

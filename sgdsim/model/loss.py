@@ -15,16 +15,14 @@ from functools import cached_property
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from sgdsim.base import budget, take
 from sgdsim.base.errors import InputError, shortened, unknown_name
 from sgdsim.base.findings import found
-from sgdsim.formulas.arrays import Shape, array, described, entries, filled, shape_of
+from sgdsim.formulas.arrays import Shape, Shapes, entries, filled, shape_of
 from sgdsim.formulas.expansion import TooManyTerms, bounded, expanded, terms
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import STEP_NAMES, FormulaError, aliased, check_name, normal, normal_keys
-from sgdsim.formulas.vectors import base_name, coordinates, gather, shapes, spread
+from sgdsim.formulas.vectors import array_of, assigned, base_name, coordinates, gather, shapes, spread
 from sgdsim.model.assignments import by_coordinate, check_shape, moved_by, target_shape
 from sgdsim.model.data import Data
 from sgdsim.model.noise import Noise
@@ -37,7 +35,7 @@ if TYPE_CHECKING:
 Definition = str | tuple[str, ...]
 
 _POINTS = 50  # at which a change under a symmetry is looked for that does not cancel symbolically
-_MOST_DIMENSIONS = 2
+_MOST_OPERATIONS = 1_000  # of a gradient that theory works with: a second or two for population loss and Hessian
 _MOST_EIGENVALUES = 3  # that radicals give
 _MANY_TERMS = 100  # from which on it is worth a look whether an expression is polynomial at all
 _MOST_CASES = 64  # rows of data or values of noise, over which a sum is written out
@@ -64,7 +62,7 @@ class Loss:
     definitions
         Named sub-formulas, in an order in which each refers to earlier ones only; a tuple is a vector.
     symmetries
-        Declared symmetries.
+        Declared symmetries; kept as groups and maps.
     data
         A finite data set, of which a sample is one row.
     direction
@@ -128,13 +126,11 @@ class Loss:
         for kind in ("constants", "noise", "definitions", "direction", "states"):
             object.__setattr__(self, kind, normal_keys(getattr(self, kind), f"loss.{kind}"))
         names = list(map(normal, self.parameters))
-        parameters = itertools.chain(*(spread(name, names, "loss: parameter") for name in names))
-        noise = {key: one for name, one in self.noise.items() for key in spread(name, self.noise, "loss: noise")}
-        constants: dict[str, float] = {}
-        for name, value in self.constants.items():
-            constants |= zip(coordinates(name, shape_of(value)), entries(value), strict=True)
-        for kind, found_ in (("parameters", tuple(parameters)), ("noise", noise), ("constants", constants)):
-            object.__setattr__(self, kind, found_)
+        known = frozenset(names)
+        parameters = itertools.chain(*(spread(name, known, "loss: parameter") for name in names))
+        object.__setattr__(self, "parameters", tuple(parameters))
+        for kind in ("constants", "noise"):
+            object.__setattr__(self, kind, assigned(getattr(self, kind), f"loss.{kind}"))
         if not self.parameters:
             raise InputError("loss.parameters: a loss needs at least one parameter")
         self._check_names()
@@ -142,6 +138,8 @@ class Loss:
             self._shape(self.formula, "loss formula", scalar=True)
         self._check_direction()
         self._check_states()
+        groups = itertools.chain(*(one.written_out(shapes(self.parameters)) for one in self.symmetries))
+        object.__setattr__(self, "symmetries", tuple(groups))
         if self.symmetries:
             found(["symmetries", self.plain], self._check_symmetries, self.code)
 
@@ -168,6 +166,25 @@ class Loss:
             parts = [_shape(part, where, found, scalar=not isinstance(text, str)) for part in _parts(text)]
             found[name] = parts[0] if isinstance(text, str) else (len(parts),)
         return found
+
+    def require_small(self) -> None:
+        """Refuse matrices whose derivatives, written out entry by entry, would be long.
+
+        Raises
+        ------
+        InputError
+            With the count of operations.
+        """
+        work = Shapes()
+        definitions = itertools.chain(*map(_parts, self.definitions.values()))
+        for text in filter(None, [self.formula, *self._rule_texts, *definitions]):
+            Formula.parse(text).in_algebra(self.shapes, work, vector=True)
+        count = work.work * len(self.parameters)
+        if count > _MOST_OPERATIONS and any(len(shape) > 1 for shape in self.shapes.values()):
+            raise InputError(
+                f"the gradient has about {count:,} operations when its matrices are written out by entries, "
+                f"expected at most {_MOST_OPERATIONS:,}"
+            )
 
     def _shape(self, text: str, where: str, scalar: bool = False) -> Shape:
         return _shape(text, where, self.shapes, scalar)
@@ -693,12 +710,7 @@ def _definition(value: Any, where: str) -> Definition:
 
 def _entries(value: Any, where: str) -> Any:
     """A number, or an array of numbers."""
-    try:
-        found = array(value.tolist() if isinstance(value, np.ndarray) else value)
-    except ValueError as error:
-        raise InputError(f"{where}: {error}, expected a number, a list of numbers, or rows of equal length") from None
-    if len(shape_of(found)) > _MOST_DIMENSIONS:
-        raise InputError(f"{where}: {described(shape_of(found))}, expected a number, a vector or a matrix")
+    found = array_of(value, where)
     return filled(shape_of(found), (take.number(entry, where) for entry in entries(found)))
 
 

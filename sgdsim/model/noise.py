@@ -418,21 +418,60 @@ def correlated_normal(
     >>> definitions
     {'x': '1.0*x_y[0]', 'y': '0.6*x_y[0] + 0.8*x_y[1]'}
     """
+    factor = _covariance_factor(covariance, len(names), where)
+    base = "_".join(names)
+    noise = dict.fromkeys(coordinates(base, len(names)), Noise("normal", (0.0, 1.0)))
+    rows = [[f"{x!r}*{base}[{j}]" for j, x in enumerate(row) if x] or [f"0*{base}[0]"] for row in factor.tolist()]
+    return noise, {name: " + ".join(row) for name, row in zip(names, rows, strict=True)}
+
+
+def correlated_vector(
+    name: str, length: int, covariance: Sequence[Sequence[float]], where: str = "noise"
+) -> tuple[dict[str, Noise], dict[str, str], dict[str, list[list[float]]]]:
+    """A jointly normal vector of mean zero, as a matrix times a vector of independent ones.
+
+    Parameters
+    ----------
+    name, length
+        What the vector is called, and how many coordinates it has.
+    covariance, where
+        As of `correlated_normal`.
+
+    Returns
+    -------
+    noise, definitions, constants
+        The independent ones, the vector as a definition, and the matrix.
+
+    Raises
+    ------
+    InputError
+        As `correlated_normal`.
+
+    Examples
+    --------
+    >>> _, definitions, constants = correlated_vector("x", 2, [[1.0, 0.6], [0.6, 1.0]])
+    >>> definitions, constants
+    ({'x': 'x_factor@x_normal'}, {'x_factor': [[1.0, 0.0], [0.6, 0.8]]})
+    """
+    factor = _covariance_factor(covariance, length, where)
+    noise = dict.fromkeys(coordinates(f"{name}_normal", length), Noise("normal", (0.0, 1.0)))
+    return noise, {name: f"{name}_factor@{name}_normal"}, {f"{name}_factor": factor.tolist()}
+
+
+def _covariance_factor(covariance: Sequence[Sequence[float]], size: int, where: str) -> np.ndarray:
+    """Lower triangular L with ``L L^T`` the covariance."""
     if len({len(row) for row in covariance}) > 1:
         raise InputError(f"{where}: a covariance of rows of {', '.join(str(len(row)) for row in covariance)} numbers")
     matrix = np.array(covariance, dtype=np.float64)
-    if matrix.shape != (len(names), len(names)):
-        raise InputError(f"{where}: a covariance of shape {matrix.shape}, expected {len(names)} rows and columns")
+    if matrix.shape != (size, size):
+        raise InputError(f"{where}: a covariance of shape {matrix.shape}, expected {size} rows and columns")
     if not np.isfinite(matrix).all() or not np.allclose(matrix, matrix.T, rtol=1e-12, atol=0):
         raise InputError(f"{where}: the covariance is not finite and symmetric")
     factor = _factor(matrix)
     if factor is None:
         smallest = float(np.linalg.eigvalsh(matrix)[0])
         raise InputError(f"{where}: the covariance has the eigenvalue {smallest:.3g}, expected none below zero")
-    base = "_".join(names)
-    noise = dict.fromkeys(coordinates(base, len(names)), Noise("normal", (0.0, 1.0)))
-    rows = [[f"{x!r}*{base}[{j}]" for j, x in enumerate(row) if x] or [f"0*{base}[0]"] for row in factor.tolist()]
-    return noise, {name: " + ".join(row) for name, row in zip(names, rows, strict=True)}
+    return factor
 
 
 def _factor(matrix: np.ndarray) -> np.ndarray | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -15,7 +15,7 @@ from sgdsim.base.findings import found
 from sgdsim.base.memory import available_memory
 from sgdsim.base.problems import Problems, attempt
 from sgdsim.formulas.formula import Formula
-from sgdsim.formulas.names import STEP_NAMES, aliased, normal_keys
+from sgdsim.formulas.names import STEP_NAMES, aliased, normal_keys, split_names
 from sgdsim.formulas.vectors import base_name
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
@@ -23,7 +23,7 @@ from sgdsim.model.observables import Observable
 from sgdsim.model.optimizers import Matrix, Optimizer
 from sgdsim.model.recorder import Histogram, Plane, Recorder, check_measured
 from sgdsim.model.schedules import MOST_STEPS, Schedule
-from sgdsim.model.starts import Grid, Start, Stored, describe_stored
+from sgdsim.model.starts import Grid, Start, Stored, by_parameter, describe_stored
 from sgdsim.model.symmetry import Symmetry
 
 __all__ = ["DTYPES", "Histogram", "Recorder", "Run"]  # of which theory takes those of the recorder from here
@@ -84,7 +84,7 @@ class Run:
             loss=take.of_kind(Loss, "a Loss"),
             optimizer=take.of_kind(Optimizer, "an Optimizer"),
             schedule=take.of_kind(Schedule, "a Schedule, such as Schedule('0.1')"),
-            initial=take.by_name(_start),
+            initial=take.by_name(_starts),
             trajectories=take.whole,
             steps=take.whole,
             seed=take.whole,
@@ -93,8 +93,10 @@ class Run:
             noise_dtype=_dtype_name,
             antithetic=take.flag,
         )
+        initial = by_parameter(normal_keys(self.initial, "run.initial"), self.loss.parameters)
+        object.__setattr__(self, "initial", take.by_name(_start)(initial, "run.initial"))
         grids = {n: start.over(self.trajectories) for n, start in self.initial.items() if isinstance(start, Grid)}
-        object.__setattr__(self, "initial", normal_keys({**self.initial, **grids}, "run.initial"))
+        object.__setattr__(self, "initial", {**self.initial, **grids})
         problems: list[str] = []
         fits = attempt(problems, self._check_steps)
         checks = [*self._checks(), *(self._checks_of_steps() if fits else ())]
@@ -228,9 +230,9 @@ class Run:
             yield partial(_within, f"record.drift.{name}.from", drift.start, 0, self.steps - 1)
 
     def _check_histogram(self, name: str, bins: Histogram | Plane) -> None:
-        if isinstance(bins, Plane) != (name.count(",") == 1):
+        if len(split_names(name)) != (2 if isinstance(bins, Plane) else 1):
             raise InputError(f"record.histograms.{name}: expected low, high and bins of each name, u or u,w")
-        for part in name.split(",") if isinstance(bins, Plane) else [name]:
+        for part in split_names(name):
             check_measured(f"record.histograms.{name}", part, self.measured)
 
     def _check_quantiles(self) -> None:
@@ -332,6 +334,11 @@ def _rows(matrix: Matrix) -> list[Any] | None:
 def _plain(start: Start) -> float | str:
     """As it is written; what comes from a file is said elsewhere."""
     return 0.0 if isinstance(start, Stored) else start if isinstance(start, float | int) else str(start)
+
+
+def _starts(value: Any, where: str) -> Any:
+    """A start, or a list or an array of them."""
+    return value if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str) else _start(value, where)
 
 
 def _start(value: Any, where: str) -> Start:

@@ -13,6 +13,8 @@ import numpy as np
 from sgdsim.base import take
 from sgdsim.base.errors import InputError
 from sgdsim.base.numbers import to_float
+from sgdsim.formulas.arrays import described, entries, shape_of
+from sgdsim.formulas.vectors import array_of, coordinates, shapes
 from sgdsim.model.noise import Noise
 
 
@@ -186,6 +188,30 @@ def level_set(names: Sequence[str], text: str, where: str = "initial") -> dict[s
     if charge >= 0:
         return {names[0]: larger, names[1]: smaller}
     return {names[0]: abs(smaller), names[1]: larger if product >= 0 else -larger}
+
+
+def by_parameter(starts: Mapping[str, Any], parameters: Sequence[str]) -> dict[str, Any]:
+    """Starts by coordinate; one of a base name is for all of its coordinates, where another is not given for one.
+
+    Raises
+    ------
+    InputError
+        For a list, or an array, of another shape than the parameter.
+
+    Examples
+    --------
+    >>> by_parameter({"W": [[1.0, 2.0]], "b": 0.0}, ["W[0,0]", "W[0,1]", "b"])
+    {'W[0,0]': 1.0, 'W[0,1]': 2.0, 'b': 0.0}
+    """
+    known = shapes(parameters)
+    found: dict[str, Any] = {}
+    for name in (name for name in starts if name in known):
+        given, shape = array_of(starts[name], f"run.initial.{name}"), known[name]
+        if shape_of(given) not in ((), shape):
+            raise InputError(f"run.initial.{name}: {described(shape_of(given))}, expected {described(shape)}")
+        keys = coordinates(name, shape)
+        found |= zip(keys, entries(given) if shape_of(given) else [given] * len(keys), strict=True)
+    return {**found, **{name: start for name, start in starts.items() if name not in known}}
 
 
 Start = float | Noise | Grid | Stored

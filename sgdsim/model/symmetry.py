@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sgdsim.base import take
 from sgdsim.base.errors import InputError, unknown_name
-from sgdsim.formulas.names import normal, normal_keys
+from sgdsim.formulas.arrays import Shape, declared
+from sgdsim.formulas.names import normal, normal_keys, split_names
+from sgdsim.formulas.vectors import coordinates, gather
 from sgdsim.model.assignments import by_coordinate
 
 if TYPE_CHECKING:
@@ -22,6 +25,7 @@ KINDS = {
     "translation": "translation:z",
     "sign": "sign:u",
     "permutation": "permutation:u,w",
+    "layers": "layers:W1,W2",
 }
 """Each kind of symmetry that has a short form, with it."""
 
@@ -30,7 +34,8 @@ KINDS = {
 class Symmetry:
     """A transformation of the parameters that leaves every sample's loss alone.
 
-    Either a one-parameter group, given by its generator, or a single (discrete) map, given by the images.
+    A one-parameter group, given by its generator, a single (discrete) map, given by the images, or all changes of basis
+    between two layers, which a loss writes out as groups.
 
     Parameters
     ----------
@@ -41,29 +46,31 @@ class Symmetry:
         a vector by its coordinates, or of all of it under its base name.
     image
         What each parameter that changes is mapped to, likewise.
+    layers
+        Matrices ``W1``, ``W2`` of which the loss knows ``W2 @ W1``: it is the same for ``A @ W1``, ``W2 @ inverse(A)``.
 
     Raises
     ------
     InputError
-        For both a generator and images, or neither.
+        For other than one of generator, images and layers.
     """
 
     name: str
     generator: Mapping[str, str] = field(default_factory=dict)
     image: Mapping[str, str] = field(default_factory=dict)
+    layers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        take.settle(
-            self, "loss.symmetry", name=take.text, generator=take.by_name(take.text), image=take.by_name(take.text)
-        )
-        if bool(self.generator) == bool(self.image):
+        texts = take.by_name(take.text)
+        take.settle(self, "loss.symmetry", name=take.text, generator=texts, image=texts, layers=take.each(take.text))
+        if sum(map(bool, (self.generator, self.image, self.layers))) != 1:
             raise InputError(f"loss.symmetry {self.name!r}: expected either a generator or images, of some parameter")
         object.__setattr__(self, "name", normal(self.name))
         for kind in ("generator", "image"):
             object.__setattr__(self, kind, normal_keys(getattr(self, kind), f"loss.symmetry {self.name!r}"))
 
     def __hash__(self) -> int:
-        return hash((self.name, *self.generator.items(), *self.image.items()))
+        return hash((self.name, *self.generator.items(), *self.image.items(), *self.layers))
 
     @classmethod
     def parse(cls, text: str, where: str = "symmetry") -> Symmetry:
@@ -74,7 +81,7 @@ class Symmetry:
         text
             ``rescale:u:1,w:-1`` (each parameter by its own power), ``scale:u,w`` (all alike), ``rotation:u,v``,
             ``translation:u,w`` (all alike), ``sign:u,w`` (all at once), ``permutation:u,w`` (u to w to u; several
-            cycles at once as ``permutation:u[0],u[1];w[0],w[1]``).
+            cycles at once as ``permutation:u[0],u[1];w[0],w[1]``), ``layers:W1,W2`` (a basis between two layers).
         where
             What it is, for messages.
 
@@ -91,7 +98,7 @@ class Symmetry:
         {'u': 'w', 'w': 'u'}
         """
         kind, _, rest = (part.strip() for part in take.text(text, where).partition(":"))
-        names = [name.strip() for name in rest.split(",")]
+        names = split_names(rest)
         if kind not in KINDS:
             raise InputError(f"{where}: {unknown_name('symmetry', kind, (*KINDS, 'generator'))}")
         if not all(names):
@@ -100,16 +107,16 @@ class Symmetry:
             case "rescale", _ if all(name.count(":") == 1 for name in names):
                 powers = [name.split(":") for name in names]
                 return cls(kind, {name.strip(): f"{_factor(power.strip())}*{name.strip()}" for name, power in powers})
-            case "scale", _:
-                return cls(kind, {name: name for name in names})
             case "rotation", [u, v]:
                 return cls(kind, {u: f"-{v}", v: u})
-            case "translation", _:
-                return cls(kind, dict.fromkeys(names, "1"))
+            case "scale" | "translation", _:
+                return cls(kind, {name: name if kind == "scale" else "1" for name in names})
             case "sign", _:
                 return cls(kind, image={name: f"-{name}" for name in names})
+            case "layers", [_, _]:
+                return cls(kind, layers=tuple(names))
             case "permutation", _:
-                cycles = [[name.strip() for name in cycle.split(",")] for cycle in rest.split(";")]
+                cycles = [split_names(cycle) for cycle in rest.split(";")]
                 if all(len(cycle) > 1 and all(cycle) for cycle in cycles):
                     image = {a: b for cycle in cycles for a, b in zip(cycle, cycle[1:] + cycle[:1], strict=True)}
                     return cls(kind, image=image)
@@ -142,6 +149,48 @@ class Symmetry:
             for target, row in zip(parameters, matrix, strict=True)
         }
         return cls(name, {target: row for target, row in rows.items() if row})
+
+    def written_out(self, shapes: Mapping[str, Shape]) -> Iterator[Symmetry]:
+        """The symmetry itself; of layers, a group for each entry of the charge ``W1 @ W1.T - W2.T @ W2``.
+
+        Parameters
+        ----------
+        shapes
+            Of all parameters.
+
+        Raises
+        ------
+        InputError
+            For layers that are not there, or cannot be multiplied.
+
+        Examples
+        --------
+        >>> symmetry, = Symmetry.parse("layers:W,v").written_out({"W": (1, 2), "v": (1,)})
+        >>> symmetry.name, symmetry.generator
+        ('layers_0_0', {'W[0,0]': '2*W[0,0]', 'W[0,1]': '2*W[0,1]', 'v[0]': '-2*v[0]'})
+        """
+        if not self.layers:
+            yield self
+            return
+        where, (first, second) = f"loss.symmetry {self.name!r}", self.layers
+        for name in self.layers:
+            if name not in shapes:
+                raise InputError(f"{where}: {unknown_name('parameter', name, shapes)}")
+            if not shapes[name]:
+                raise InputError(f"{where}: {name} is a number, expected a matrix or a vector")
+        width = shapes[first][0]
+        if shapes[second][-1] != width:
+            both = f"{first}{declared(shapes[first])} and {second}{declared(shapes[second])}"
+            raise InputError(f"{where}: {both} do not fit, expected {width} columns of {second}, the rows of {first}")
+        before = gather({key: key for key in coordinates(first, shapes[first])})[first].reshape(width, -1)
+        after = gather({key: key for key in coordinates(second, shapes[second])})[second].reshape(-1, width).T
+        for i, j in itertools.combinations_with_replacement(range(width), 2):
+            factor = "2*" if i == j else ""
+            generator: dict[str, str] = {}
+            for layer, sign in ((before, ""), (after, "-")):
+                for to, source in ((i, j), (j, i)):
+                    generator |= {a: f"{sign}{factor}{b}" for a, b in zip(layer[to], layer[source], strict=True)}
+            yield Symmetry(f"{self.name}_{i}_{j}", generator)
 
     @property
     def is_continuous(self) -> bool:

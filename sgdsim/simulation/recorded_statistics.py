@@ -9,6 +9,7 @@ import numpy as np
 
 from sgdsim.base.errors import InputError
 from sgdsim.ensemble import Variable
+from sgdsim.formulas.names import split_names
 from sgdsim.kernels.accumulators import Accumulators
 from sgdsim.model.observables import control_for
 from sgdsim.model.recorder import Histogram, Plane
@@ -106,7 +107,7 @@ def bin_coordinates(run: Run) -> dict[str, Variable]:
     coordinates: dict[str, Variable] = {}
     for name, histogram in recorder.histograms.items():
         if isinstance(histogram, Plane):
-            for axis, part in zip((1, 2), name.split(","), strict=True):
+            for axis, part in zip((1, 2), split_names(name), strict=True):
                 bins = histogram.first if axis == 1 else histogram.second
                 coordinates |= _bins(f"{_label(name)}_{axis}", bins, part)
         else:

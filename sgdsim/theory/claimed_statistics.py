@@ -21,7 +21,7 @@ import numpy as np
 
 from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.formulas.calls import Call, WithCalls
-from sgdsim.formulas.names import FormulaError
+from sgdsim.formulas.names import FormulaError, split_names
 from sgdsim.model.run import Run
 from sgdsim.prediction import STATISTICS, Function, Moment, Quantile
 
@@ -29,7 +29,7 @@ DISTRIBUTIONS = ("density", "tail")
 _NUMBERS = (*STATISTICS, "covariance", "median", "quantile")
 _OVER_POINTS = "slope"
 _USAGE = {"quantile": "quantile(x, 0.9)", "covariance": "covariance(u, w)", "slope": "slope(f, g)"}
-_NAME = re.compile(r"\w+(\[\d+\])?")
+_NAME = re.compile(r"\w+(\[\d+(,\d+)?\])?")
 
 Values = Mapping[str, Any]
 
@@ -274,6 +274,7 @@ def _statistic(formula: WithCalls, call: Call) -> Statistic:
             raise _misused(formula, call)
     else:
         names.append(last)
+    names = split_names(", ".join(names)) if names else names
     if kind == "median":
         kind, probability = "quantile", 0.5
     if len(set(names)) != (2 if kind == "covariance" else 1) or len(names) != len(set(names)):

@@ -492,8 +492,10 @@ def _as_variable(formula: str, observable: str) -> tuple[str, str]:
     name, bracket, index = observable.partition("[")
     if not bracket:
         return formula, observable
-    variable = f"{name}_{index.rstrip(']')}_"
-    return re.sub(rf"\b{name}\s*\[\s*{index.rstrip(']')}\s*\]", variable, formula), variable
+    places = index.rstrip("]").split(",")
+    variable = f"{name}_{'_'.join(places)}_"
+    spaced = r"\s*,\s*".join(places)
+    return re.sub(rf"\b{name}\s*\[\s*{spaced}\s*\]", variable, formula), variable
 
 
 def about_run(run: Run, step: int) -> dict[str, float]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from sgdsim.base import budget
 from sgdsim.base.budget import OutOfTime
+from sgdsim.base.errors import InputError
 from sgdsim.formulas.expansion import TooManyTerms
 from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import (
@@ -110,9 +111,10 @@ class Law:
         """Why a law of its kind does not speak of a run; empty where it may."""
         try:
             require_no_memory(run)
+            run.loss.require_small()
             if not self.any_field:
                 require_gradient(run.loss)
-        except NotApplicable as reason:
+        except (NotApplicable, InputError) as reason:
             return str(reason)
         return ""
 

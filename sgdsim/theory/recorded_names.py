@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from sgdsim.base.errors import InputError
 from sgdsim.model.loss import Loss
 from sgdsim.model.observables import Observable
@@ -28,10 +30,10 @@ def label_of(parameter: str) -> str:
 
     Examples
     --------
-    >>> label_of("x[0]")
-    'x_0'
+    >>> label_of("x[0]"), label_of("W[0,2]")
+    ('x_0', 'W_0_2')
     """
-    return parameter.replace("[", "_").replace("]", "")
+    return re.sub(r"\W", "_", parameter.rstrip("]"))
 
 
 def recorded_as(run: Run, wanted: Observable) -> str | None:

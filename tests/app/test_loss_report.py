@@ -164,7 +164,10 @@ def test_constants_of_a_loss_of_the_catalogue():
         (["a*x", "--constant", "a"], "--constant 'a': expected NAME=NUMBER, e.g. a=1"),
         (["a*x", "--constant", "a=b"], "--constant 'a=b': expected NAME=NUMBER, e.g. a=1"),
         (["a*x", "--constant", "a=inf"], "--constant 'a=inf': expected NAME=NUMBER"),
-        (["a*x", "--constant", "a[2]=1"], "constants a[2]: expected each name once, and a vector as a[0], a[1]"),
+        (
+            ["a*x", "--constant", "a[0]=1", "--constant", "a[2]=1"],
+            "constants a[0], a[2]: expected each name once, and a vector as a[0], a[1]",
+        ),
         (["a*x", "--constant", "2=1"], "'2' is not a name"),
         (["z*x", "--noise", "z"], "--noise 'z': expected NAME=DISTRIBUTION, e.g. x=normal:0,0.5"),
         (["z*x", "--noise", "z=norml"], "--noise z: unknown distribution 'norml': did you mean 'normal'?"),

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from sgdsim.base.errors import InputError
 from sgdsim.formulas.arrays import entries, shape_of
-from sgdsim.formulas.vectors import base_name, coordinates, gather, shapes, split_names, spread
+from sgdsim.formulas.names import split_names
+from sgdsim.formulas.vectors import base_name, coordinates, gather, shapes, spread
 
 SIZES = st.lists(st.integers(1, 12), max_size=2).map(tuple)
 declarations = st.dictionaries(st.sampled_from(["a", "w", "w1", "θ"]), SIZES)
@@ -58,9 +59,9 @@ def test_a_declaration_is_of_all_or_of_one():
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        ("w[0]", "here: 0 coordinates, expected 1 to 16,384"),
+        ("w[0]", "here: 0 coordinates, expected 1 to 16384"),
         ("W[3,0]", "here: 0 coordinates"),
-        ("W[200,200]", "here: 40,000 coordinates"),
+        ("W[200,200]", "here: 40000 coordinates"),
         ("W[1,2,3]", r"W\[6,4\]"),
         ("W[1,]", r"W\[6,4\]"),
         ("W[a]", r"W\[6,4\]"),

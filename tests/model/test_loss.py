@@ -12,6 +12,7 @@ from random import Random
 from typing import Any
 
 import mpmath
+import numpy as np
 import pytest
 import scipy.special
 import sympy
@@ -310,6 +311,61 @@ def test_what_is_no_symmetry_is_refused(name):
         symmetric_loss(formula, parameters, Symmetry.parse(text))
 
 
+def test_theory_says_from_what_size_on_it_has_no_formulas():
+    """Of matrices alone: 9 parameters times 15 operations are few, 81 times 99 are many."""
+    Loss("norm2(W@x)", ("W[3,3]",), {"x": [1.0] * 3}).require_small()
+    Loss("norm2(w*x)", ("w[500]",), {"x": [1.0] * 500}).require_small()
+    with pytest.raises(InputError, match=r"the gradient has about 8,019 operations .* expected at most 1,000"):
+        Loss("norm2(W@x)", ("W[9,9]",), {"x": [1.0] * 9}).require_small()
+
+
+LAYERS = {
+    "matrices": ("norm2(W2@W1@x)*z", ("W1[3,2]", "W2[2,3]")),
+    "of a scalar output": ("(dot(v, W1@x) - e)**2", ("W1[3,2]", "v[3]")),
+    "vectors": ("(w[0]*v[0]*z - e)**2", ("w[1]", "v[1]")),
+}
+
+
+@pytest.mark.parametrize("name", list(LAYERS))
+def test_layers_have_a_matrix_of_charges(name):
+    """The entries of W1 W1' - W2' W2, each once, against NumPy at random numbers."""
+    formula, (first, second) = LAYERS[name]
+    names = [one.partition("[")[0] for one in (first, second)]
+    loss = Loss(
+        formula, (first, second), {"x": [0.5, 2.0]}, Z, symmetries=(Symmetry.parse(f"layers:{','.join(names)}"),)
+    )
+    rng = np.random.default_rng(1)
+    before, after = (rng.normal(size=loss.shapes[one]) for one in names)
+    point = dict(zip(loss.theta, [*before.ravel(), *after.ravel()], strict=True))
+    width = len(before)
+    before, after = before.reshape(width, -1), after.reshape(-1, width)
+    charge = before @ before.T - after.T @ after
+    expected = {f"layers_{i}_{j}": charge[i, j] for i in range(width) for j in range(i, width)}
+    found = {key: float(value.subs(point)) for key, value in loss.charges.items()}
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("formula", "symmetry", "message"),
+    [
+        ("norm2(W2@tanh(W1@x))*z", "layers:W1,W2", "'layers_0_0': along its generator the loss of a sample changes by"),
+        (
+            "norm2(W1@x) + norm2(W2)",
+            "layers:W1,W2",
+            "'layers_0_0': along its generator the loss of a sample changes by",
+        ),
+        ("norm2(W2@W1@x)*z", "layers:W2,W1", "W2[4,3] and W1[3,2] do not fit, expected 4 columns of W1"),
+        ("norm2(W2@W1@x)*z", "layers:W1,W3", "unknown parameter 'W3': known are W1, W2, b"),
+        ("norm2(W2@W1@x)*z + b", "layers:W1,b", "b is a number, expected a matrix or a vector"),
+        ("norm2(W2@W1@x)*z", "layers:W1", "'layers:W1', expected layers:W1,W2 with the names of parameters"),
+    ],
+)
+def test_what_are_no_layers(formula, symmetry, message):
+    with pytest.raises(InputError) as error:
+        Loss(formula, ("W1[3,2]", "W2[4,3]", "b"), {"x": [0.5, 2.0]}, Z, symmetries=(Symmetry.parse(symmetry),))
+    assert message in str(error.value)
+
+
 def test_the_offending_expression_is_shown():
     with pytest.raises(InputError) as error:
         symmetric_loss("u*w*z + u**3", ("u", "w"), Symmetry("balance", {"u": "u", "w": "-w"}))
@@ -376,7 +432,7 @@ def test_generators_that_cannot_be_read_are_refused(generator, message):
         ("permutation:u", "expected permutation:u,w"),
         ("permutation:u,w;v", "expected permutation:u,w"),
         ("rescal:u:1", "unknown symmetry 'rescal': did you mean 'rescale'?"),
-        ("mirror:u", "unknown symmetry 'mirror': known are generator, permutation, rescale"),
+        ("mirror:u", "unknown symmetry 'mirror': known are generator, layers, permutation, rescale"),
         ("", "unknown symmetry ''"),
     ],
 )

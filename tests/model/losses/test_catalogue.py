@@ -84,7 +84,7 @@ def point(loss: Loss, random: Random) -> dict[str, float]:
 
 
 def by_hand(name: str, values: dict[str, float]) -> float:
-    vectors = {k: np.array(v) if isinstance(v, list) else v for k, v in gather(values).items()}
+    vectors = {k: v.astype(float) if isinstance(v, np.ndarray) else v for k, v in gather(values).items()}
     return float(BY_HAND[name](vectors))
 
 

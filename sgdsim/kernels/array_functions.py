@@ -15,7 +15,7 @@ from sgdsim.formulas.arrays import Shape, Shapes
 from sgdsim.formulas.backpropagation import gradient
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.graph import Graph, Node
-from sgdsim.formulas.names import FormulaError, aliased
+from sgdsim.formulas.names import STEP_NAMES, FormulaError, aliased
 from sgdsim.formulas.vectors import base_name
 from sgdsim.kernels.array_plan import SCRATCH, Output, Place, Plan, by_rows
 from sgdsim.kernels.array_text import ArrayText, loop
@@ -41,6 +41,8 @@ def serves(program: Program) -> bool:
     if optimizer.preconditioner or optimizer.metric or program.controls:
         return False
     if optimizer.rule.population and loss.random:
+        return False
+    if {*program.initial} != {*loss.parameters} or any("[" in name for name in loss.direction):
         return False
     return len(loss.parameters) >= MANY or _work(loss) > MUCH
 
@@ -409,7 +411,8 @@ class ArrayFunctions:
 
     def reads(self, observable: Observable) -> bool:
         """Whether the formula of an observable names nothing that only SymPy finds, such as the population loss."""
-        return observable.names <= {*self._namespace, "pi"}
+        names = {name.removeprefix("next__").removeprefix("gradient__") for name in observable.names}
+        return names <= {*self._namespace, *STEP_NAMES, "pi"}
 
     def observe(self, plain: Sequence[Observable], rows: Mapping[str, int]) -> list[str]:
         """Lines that leave the value of each plain observable in its row of values."""

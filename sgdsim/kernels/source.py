@@ -517,15 +517,18 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
             if observable.kind == "control":
                 lines += [f"if running == {i}:", *_indent(self._control(observable, self.program.running_rows[i]))]
                 continue
-            if observable in self.program.of_step:
-                share, loads = self._share_of_step(observable, names)
-            else:
-                share = self.loss.expand(observable.formula, where=f"observable {observable.name!r}")
-                loads = self._load_state(self.loss.carried)
-            body = [*loads, *self._statements(names, {"share": share})]
-            lines += [f"if running == {i}:", *_indent(_lanes([*body, *self._take_share(i, observable)]))]
+            lines += [f"if running == {i}:", *_indent(self._run(i, observable, names))]
         arguments = "running, completed, part, state, deviates, rows, data, path, weights, scratch, table, constants"
         return self._called("accumulate", arguments, [*self._load_constants(), *self._load_shared({}), *lines])
+
+    def _run(self, i: int, observable: Observable, names: dict[str, str]) -> list[str]:
+        """The lines that add a step's share to a running observable."""
+        if observable in self.program.of_step:
+            share, loads = self._share_of_step(observable, names)
+        else:
+            share = self.loss.expand(observable.formula, where=f"observable {observable.name!r}")
+            loads = self._load_state(self.loss.carried)
+        return _lanes([*loads, *self._statements(names, {"share": share}), *self._take_share(i, observable)])
 
     def _take_share(self, i: int, observable: Observable) -> list[str]:
         """What is done with the share of a running observable."""
@@ -718,8 +721,12 @@ class _ArrayWriter(_Writer):
     def _accumulate(self) -> str:
         lines: list[str] = []
         for i, observable in enumerate(self.program.running):
-            taken = _lanes(["share = scratch[lane]", *self._take_share(i, observable)])
-            lines += [f"if running == {i}:", *_indent([*self.arrays.share(observable), *taken])]
+            if self.arrays.reads(observable):
+                taken = _lanes(["share = scratch[lane]", *self._take_share(i, observable)])
+                body = [*self.arrays.share(observable), *taken]
+            else:
+                body = [*self._load_constants(), *self._run(i, observable, dict(self.names))]
+            lines += [f"if running == {i}:", *_indent(body)]
         arguments = "running, completed, part, state, deviates, rows, data, path, weights, scratch, table, constants"
         return self._called("accumulate", arguments, [*self.arrays.load_shared(), *lines])
 

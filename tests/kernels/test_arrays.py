@@ -138,6 +138,10 @@ OBSERVABLES = tuple(
     Observable.parse(name, text)
     for name, text in {
         "size": "norm2(A) + a",
+        "mean_loss": "loss + hessian_trace/10",
+        "average_loss": "window_mean(loss + a, 0, 5)",
+        "gain": "window_sum(next(loss) - loss, 0, 5)",
+        "most": "window_max(A[0,0]*b[1], 0, 5)",
         "entry": "A[0,2]*s",
         "average_trace": "window_mean(trace(A@S), 0, 5)",
         "along": "window_sum(dot(next(b) - b, gradient(b)) + x[1]*t, 0, 5)",

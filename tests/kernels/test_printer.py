@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import FUNCTIONS, FormulaError
+from sgdsim.formulas.walker import NUMERIC
 from sgdsim.kernels import elementary
 from sgdsim.kernels.printer import KernelPrinter
 from sgdsim.kernels.source import header

@@ -120,6 +120,7 @@ class KernelPrinter(StrPrinter):  # type: ignore[misc]
         name = type(function).__name__
         if name in ELEMENTARY:
             return self.call(name, *function.args)
+        assert name in CHOICES, f"no kernel text for {name}"
         return CHOICES[name].format(*map(self._print, function.args))
 
 

@@ -82,6 +82,7 @@ class Host:
             status,
             np.empty(self.layout.initial_rows * lanes, self.layout.noise_dtype),
             np.empty(4 * lanes, np.uint32),
+            _aligned((1, self.formula.SCRATCH_ROWS * lanes), self._program.dtype)[0],
         )
         return Block(first_tile, 0, state, status, np.zeros((tiles, common.plan.drift_bins, 3)))
 
@@ -126,6 +127,7 @@ class Host:
     def _allocate(self) -> tuple[np.ndarray, ...]:
         """Scratch of every worker; see `cpu_loop`."""
         program, layout, real = self._program, self.layout, self._program.dtype
+        values = len(program.observable_names)
         rows = (
             (layout.draws.rows, layout.noise_dtype),
             (layout.kicks.rows, layout.noise_dtype),
@@ -133,8 +135,9 @@ class Host:
             (layout.order_rows, "uint8"),
             (4, "uint32"),
             (program.path_rows, real),
-            (layout.value_rows, real),
-            (layout.value_rows, real),
+            (self.formula.SCRATCH_ROWS, real),
+            (values, real),
+            (values, real),
             (4, "float64"),
         )
         return tuple(_aligned((self._workers.count, n * program.lanes), dtype) for n, dtype in rows)

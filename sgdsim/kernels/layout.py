@@ -64,11 +64,6 @@ class Layout:
         data = self.program.loss.data
         return data.rows if data is not None and self.sampling == "epoch" else 0
 
-    @property
-    def value_rows(self) -> int:
-        """Rows of what is observed; while a batch is added up, its sums."""
-        return max(len(self.program.observable_names), len(self.program.loss.parameters))
-
     def sampling_numbers(self) -> tuple[int, np.uint32, int, int, int, int, int]:
         """What the texts of `sampling` know of the data and the batch, after the number of the sampling."""
         data, batch = self.program.loss.data, self.program.optimizer.batch_size

@@ -16,6 +16,8 @@ import sympy
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.symbolic import exact
 from sgdsim.kernels import control_step, reverse
+from sgdsim.kernels.array_functions import ArrayFunctions, serves
+from sgdsim.kernels.array_text import loop
 from sgdsim.kernels.draws import MIRRORS, MIRRORS_OF, Draws
 from sgdsim.kernels.fused import fused
 from sgdsim.kernels.layout import SAMPLINGS, STATEMENTS, Layout
@@ -81,10 +83,10 @@ def generate(program: Program, target: str, measuring_module: str = "") -> str:
     measuring_module
         For a GPU: name of the module with the text of `measuring`.
     """
-    writer = _Writer(program, direct=target in CUDA)
+    writer = (_ArrayWriter if serves(program) else _Writer)(program, direct=target in CUDA)
     body = fused("\n\n".join(writer.functions()))
     numbers = _numbers(program.dtype, writer.layout.noise_dtype)
-    formula = fused(_scalar_functions("elementary.py", writer.elementary)), body
+    formula = fused(_scalar_functions("elementary.py", writer.elementary)), writer.products(target), body
     if target not in CUDA:
         return "\n".join((_PREAMBLE, header(target), f"LANES = {program.lanes}", numbers, writer.settings(), *formula))
     text = "\n".join(
@@ -269,10 +271,15 @@ class _Writer:
         self.names = {name: f"s_{i}" for i, name in enumerate(self.state)}
         self.names |= {name: f"c_{i}" for i, name in enumerate(program.constants)}
         self.names["optimizer.learning_rate"] = "learning_rate"  # a loss may have a learning_rate of its own
+        self.scratch_rows = len(self.loss.parameters) if program.optimizer.batch_size > 1 else 0
 
     def settings(self) -> str:
         """The constants in capitals of the formulas."""
-        return f"N_ROWS = np.uint32({self.layout.sampling_numbers()[1]})"
+        return f"N_ROWS, SCRATCH_ROWS = np.uint32({self.layout.sampling_numbers()[1]}), {self.scratch_rows}"
+
+    def products(self, target: str) -> str:
+        """The sums of products of arrays that the functions call."""
+        return ""
 
     def compiled_in(self) -> str:
         """Those that the CPU is given at run time; see `Layout`."""
@@ -328,13 +335,17 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         body += self._statements(names, self._places(found))
         zero = [i for i, name in enumerate(self.state) if name not in found]
         body += [f"state[{i} * LANES + lane] = REAL(0.0)" for i in zero]
-        rest = range(len(self.state), self.program.n_variables)
+        body += self._start_running()
+        return self._called("initial_state", "state, deviates, scratch, arguments", [*loads, *_lanes(body)])
+
+    def _start_running(self) -> list[str]:
+        """The lines that set running observables, of which some have no value yet."""
         begins = {
             row: _BEGINS.get(observable.kind, "REAL(0.0)")
             for row, observable in zip(self.program.running_rows, self.program.running, strict=True)
         }
-        body += [f"state[{i} * LANES + lane] = {begins.get(i, 'REAL(0.0)')}" for i in rest]
-        return self._called("initial_state", "state, deviates, arguments", [*loads, *_lanes(body)])
+        rest = range(len(self.state), self.program.n_variables)
+        return [f"state[{i} * LANES + lane] = {begins.get(i, 'REAL(0.0)')}" for i in rest]
 
     def _update(self) -> str:
         """One step of every lane: the batch's mean gradient, then the optimizer's assignments, and those of states."""
@@ -346,7 +357,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         point = self._point(names)
         lines: list[str] = []
         if batch_size > 1 and loads:
-            sums = {f"sums[{i} * LANES + lane]": entry for i, entry in enumerate(gradient)}
+            sums = {f"scratch[{i} * LANES + lane]": entry for i, entry in enumerate(gradient)}
             lines += _lanes([f"{target} = REAL(0.0)" for target in sums])
             body = [
                 *self._load_state(self.state if point else self.loss.carried),
@@ -359,7 +370,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
             lines += [f"for sample in range({batch_size}):", *_indent(_lanes(body))]
             gradient = [_symbol(f"gradient.{name}") for name in self.loss.parameters]
             names |= {f"gradient.{name}": f"g_{i}" for i, name in enumerate(self.loss.parameters)}
-            loads = [f"g_{i} = sums[{i} * LANES + lane] / REAL({batch_size})" for i in range(len(gradient))]
+            loads = [f"g_{i} = scratch[{i} * LANES + lane] / REAL({batch_size})" for i in range(len(gradient))]
         loads += self._load_kicks(names)
         updates = self._optimizer_updates(gradient)
         updates |= {} if cut else self._remembered(updates, gradient)
@@ -374,7 +385,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         body = [*self._load_state(self.state), *point, *loads, *self._statements(names, targets, "=", sweep)]
         lines += _lanes([*body, *kept, *frozen])
         lines += self._remember_at_the_end() if cut else []
-        arguments = "state, deviates, kicks, rows, data, path, sums, table, constants"
+        arguments = "state, deviates, kicks, rows, data, path, scratch, table, constants"
         return self._called("update", arguments, [*self._load_constants(), *shared, *lines])
 
     def _places(self, updates: Mapping[str, sympy.Expr]) -> dict[str, sympy.Expr]:
@@ -577,31 +588,38 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         """Add a step's share to each running observable."""
         lines: list[str] = []
         for i, observable in enumerate(self.program.running):
-            names, ended = dict(self.names), ""
+            names = dict(self.names)
             if observable.kind == "control":
                 lines += [f"if running == {i}:", *_indent(self._control(observable, self.program.running_rows[i]))]
                 continue
-            if observable in self.program.of_step:
-                share, loads = self._share_of_step(observable, names)
-                ended = " | ".join(f"(state[{row} * LANES + lane] < REAL(completed))" for row in self.program.stop_rows)
-            else:
-                share = self.loss.expand(observable.formula, where=f"observable {observable.name!r}")
-                loads = self._load_state(self.loss.carried)
-            row = self.program.running_rows[i]
-            place = f"state[{row} * LANES + lane]"
-            body = [*loads, *self._statements(names, {"share": share})]
-            body += [f"share = REAL(0.0) if {ended} else share"] if ended else []  # it has made no such step
-            if observable.kind == "passage":
-                body.append(f"{place} = REAL(completed) if ({place} != {place}) & (share > REAL(0.0)) else {place}")
-            elif observable.kind == "value":
-                body.append(f"{place} = share")
-            elif observable.kind == "max":  # what is not a number once is none from then on
-                body.append(f"{place} = {place} if (share <= {place}) | ({place} != {place}) else share")
-            else:
-                body += self._compensated_sum(row, "part * share" if observable.kind == "mean" else "share")
-            lines += [f"if running == {i}:", *_indent(_lanes(body))]
-        arguments = "running, completed, part, state, deviates, rows, data, path, weights, table, constants"
+            lines += [f"if running == {i}:", *_indent(self._run(i, observable, names))]
+        arguments = "running, completed, part, state, deviates, rows, data, path, weights, scratch, table, constants"
         return self._called("accumulate", arguments, [*self._load_constants(), *self._load_shared({}), *lines])
+
+    def _run(self, i: int, observable: Observable, names: dict[str, str]) -> list[str]:
+        """The lines that add a step's share to a running observable."""
+        ended = ""
+        if observable in self.program.of_step:
+            share, loads = self._share_of_step(observable, names)
+            ended = " | ".join(f"(state[{row} * LANES + lane] < REAL(completed))" for row in self.program.stop_rows)
+        else:
+            share = self.loss.expand(observable.formula, where=f"observable {observable.name!r}")
+            loads = self._load_state(self.loss.carried)
+        body = [*loads, *self._statements(names, {"share": share})]
+        body += [f"share = REAL(0.0) if {ended} else share"] if ended else []  # it has made no such step
+        return _lanes([*body, *self._take_share(i, observable)])
+
+    def _take_share(self, i: int, observable: Observable) -> list[str]:
+        """What is done with the share of a running observable."""
+        row = self.program.running_rows[i]
+        place = f"state[{row} * LANES + lane]"
+        if observable.kind == "passage":
+            return [f"{place} = REAL(completed) if ({place} != {place}) & (share > REAL(0.0)) else {place}"]
+        if observable.kind == "value":
+            return [f"{place} = share"]
+        if observable.kind == "max":  # what is not a number once is none from then on
+            return [f"{place} = {place} if (share <= {place}) | ({place} != {place}) else share"]
+        return self._compensated_sum(row, "part * share" if observable.kind == "mean" else "share")
 
     def _compensated_sum(self, row: int, share: str) -> list[str]:
         """Add a share, less what rounding added too much before (Kahan)."""
@@ -677,12 +695,19 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         body = [*loads, f"dead = not ({alive})"]
         body += self._statements(known, outputs)
         body += [f"values[{i} * LANES + lane] = NAN if dead else {value}" for i, value in enumerate(values)]
-        return self._called("observe", "state, values, constants", [*self._load_constants(), *_lanes(body)])
+        return self._called("observe", "state, values, scratch, constants", [*self._load_constants(), *_lanes(body)])
 
     def _called(self, name: str, arguments: str, lines: Iterable[str]) -> str:
         """A function that the engine calls, as `interface` says."""
         return "\n".join(
-            ["@called", f"def {name}({self._first}{arguments}):", "    wide_vectors()", *_indent(lines), ""]
+            [
+                "@called",
+                f"def {name}({self._first}{arguments}):",
+                "    wide_vectors()",
+                "    distinct_arrays()",
+                *_indent(lines),
+                "",
+            ]
         )
 
     def _load_constants(self) -> list[str]:
@@ -735,6 +760,87 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         lines += [f"{target} {operator} {printer.doprint(value)}" for target, value in final]
         self.elementary |= printer.functions
         return lines
+
+
+class _ArrayWriter(_Writer):
+    """Writes them as loops over arrays, see `array_functions`."""
+
+    def __init__(self, program: Program, *, direct: bool) -> None:
+        super().__init__(program, direct=direct)
+        self.arrays = ArrayFunctions(program, self.layout)
+        self.elementary = self.arrays.text.functions
+
+    def functions(self) -> list[str]:
+        """All functions that depend on the program."""
+        texts = super().functions()
+        self.scratch_rows = max(self.arrays.rows, 1)
+        return texts
+
+    def products(self, target: str) -> str:
+        """The sums of products of arrays that the functions call."""
+        made = [f"{name} = sum_of_products{spec}" for spec, name in self.arrays.text.products.items()]
+        text = _pasted("cpu_products.py" if target == "cpu" else "products.py")
+        return "\n".join([text, *made]) if made else ""
+
+    def of_one_lane(self) -> str:
+        """As of few variables, in loops."""
+        return super().of_one_lane() if self.program.n_variables <= IN_REGISTERS else _pasted("one_lane.py")
+
+    def _initial_state(self) -> str:
+        lines = self.arrays.initial_state()
+        first, last = len(self.loss.carried), len(self.state)
+        if last > first:
+            lines += loop((last - first,), [f"state[({first} + i) * LANES + lane] = REAL(0.0)"])
+        running = self._start_running()
+        return self._called(
+            "initial_state", "state, deviates, scratch, arguments", [*lines, *(_lanes(running) if running else [])]
+        )
+
+    def _update(self) -> str:
+        arguments = "state, deviates, kicks, rows, data, path, scratch, table, constants"
+        return self._called("update", arguments, [*self.arrays.load_shared(), *self.arrays.update()])
+
+    def _accumulate(self) -> str:
+        lines: list[str] = []
+        for i, observable in enumerate(self.program.running):
+            if self.arrays.reads(observable):
+                taken = _lanes(["share = scratch[lane]", *self._take_share(i, observable)])
+                body = [*self.arrays.share(observable), *taken]
+            else:
+                body = [*self._load_constants(), *self._run(i, observable, dict(self.names))]
+            lines += [f"if running == {i}:", *_indent(body)]
+        arguments = "running, completed, part, state, deviates, rows, data, path, weights, scratch, table, constants"
+        return self._called("accumulate", arguments, [*self.arrays.load_shared(), *lines])
+
+    def _observe(self) -> str:
+        n, observables = len(self.loss.parameters), self.program.observables
+        rows = {observable.name: n + k for k, observable in enumerate(observables)}
+        of_loss = [one for one in observables if not one.is_running and not self.arrays.reads(one)]
+        lines = [
+            *loop((), ["scratch[lane] = REAL(0.0)"]),
+            *loop((n,), ["scratch[lane] = scratch[lane] if abs(state[i * LANES + lane]) <= LIMIT else REAL(1.0)"]),
+            *loop((n,), ["values[i * LANES + lane] = state[i * LANES + lane]"]),
+            *self.arrays.observe([one for one in observables if not one.is_running and one not in of_loss], rows),
+        ]
+        if of_loss:
+            where = [f"observable {observable.name!r}" for observable in of_loss]
+            outputs = {
+                f"values[{rows[one.name]} * LANES + lane]": self.loss.expand(one.formula, where=at)
+                for one, at in zip(of_loss, where, strict=True)
+            }
+            body = [*self._load_state(self.loss.carried), *self._statements(self.names, outputs)]
+            lines += [*self._load_constants(), *_lanes(body)]
+        running = zip(self.program.running, self.program.running_rows, strict=True)
+        taken = [
+            f"values[{rows[observable.name]} * LANES + lane] = state[{row} * LANES + lane]"
+            for observable, row in running
+        ]
+        lines += _lanes(taken) if taken else []
+        lines += loop(
+            (len(self.program.observable_names),),
+            ["values[i * LANES + lane] = values[i * LANES + lane] if scratch[lane] < REAL(0.5) else NAN"],
+        )
+        return self._called("observe", "state, values, scratch, constants", lines)
 
 
 def _merged(temporaries: Assignments, given: Assignments) -> Assignments:

@@ -23,7 +23,7 @@ tuples:
 - plans: record_steps, record_plan, drift_plan, snapshot_steps. Both steps sorted; what to measure, see `measure.record`
   and `measure.record_changes`.
 - sinks: moments, counts, comoments, cells, changes, theta. Where to, see `advance_tile`.
-- buffers: deviates, kicks, rows, order, words, path, sums. Scratch of a step.
+- buffers: deviates, kicks, rows, order, words, path, scratch. What a step makes and the next overwrites.
 """
 # mypy: ignore-errors
 # ruff: noqa: F821, PLR0912, PLR0915
@@ -68,7 +68,7 @@ def accumulate_windows(state, completed, steps, inputs, buffers, index, offset, 
     """Let every running observable take its share whose window holds the number of completed steps."""
     always_inline()
     formula, table, constants, windows, weights, data = inputs
-    deviates, _, rows, _, _, path, _ = buffers
+    deviates, _, rows, _, _, path, scratch = buffers
     width = len(weights) // (steps + 1)
     for running in range(len(windows)):
         if windows[running, 0] < completed <= windows[running, 1]:
@@ -84,6 +84,7 @@ def accumulate_windows(state, completed, steps, inputs, buffers, index, offset, 
                 data,
                 path,
                 row_of(weights, completed, width),
+                scratch,
                 table[index],
                 constants,
             )
@@ -133,7 +134,7 @@ def advance_tile(place, span, counter, layout, inputs, plans, sinks, state, stat
     draw_steps, draw_words_a_step, _ = draws
     kick_steps, kick_words_a_step, _ = kick_draws
     formula, table, constants, _, _, data = inputs
-    deviates, kicks, rows, order, words, path, sums = buffers
+    deviates, kicks, rows, order, words, path, scratch = buffers
     record_steps, _, drift_plan, snapshot_steps = plans
     _, _, _, _, _, theta = sinks
     n_marked = count_marked(status)
@@ -178,7 +179,7 @@ def advance_tile(place, span, counter, layout, inputs, plans, sinks, state, stat
                     rows[row:],
                     data,
                     path,
-                    sums,
+                    scratch,
                     table[index + np.uint64(substep)],
                     constants,
                 )
@@ -194,7 +195,9 @@ def advance_tile(place, span, counter, layout, inputs, plans, sinks, state, stat
 
 
 @inlined
-def begin_tile(formula, state, status, trajectory, n_trajectories, starts, deviates, words, arguments, counter):
+def begin_tile(
+    formula, state, status, trajectory, n_trajectories, starts, deviates, words, scratch, arguments, counter
+):
     """Draw the initial state of a tile; lanes beyond the last trajectory are padding, NaN from the start.
 
     ``starts`` is what is drawn, how many rows of deviates that is, and what is drawn of constants behind them.
@@ -203,7 +206,7 @@ def begin_tile(formula, state, status, trajectory, n_trajectories, starts, devia
     table, rows, constants = starts
     initial_deviates(table, deviates, words, trajectory, np.int64(0), counter)
     constant_deviates(constants, deviates[rows * lanes :], words, trajectory, np.int64(0), counter)
-    initial_state(formula, state, deviates, arguments)
+    initial_state(formula, state, deviates, scratch, arguments)
     for lane in range(lanes):
         if trajectory + lane >= n_trajectories:
             status[lane] = -1

@@ -319,6 +319,17 @@ def test_theory_says_from_what_size_on_it_has_no_formulas():
         Loss("norm2(W@x)", ("W[9,9]",), {"x": [1.0] * 9}).require_small()
 
 
+def test_theory_says_from_how_many_terms_on_it_has_no_formulas():
+    """Few operations may be many terms: a product of matrices doubles them for each factor of 2 by 2."""
+    square = [[1.0, 0.5], [0.2, 1.0]]
+    fixed = dict.fromkeys("ABCV", square)
+    noise = dict.fromkeys(["x[0]", "x[1]"], Noise.parse("normal"))
+    layers = "W1[2,2]", "W2[2,2]"
+    Loss("norm2(W2@W1@A@x - V@x)", layers, fixed, noise).require_small()
+    with pytest.raises(InputError, match=r"the loss has about 1,190 terms .* expected at most 500"):
+        Loss("norm2(B@W2@W1@A@C@x - V@x)", layers, fixed, noise).require_small()
+
+
 LAYERS = {
     "matrices": ("norm2(W2@W1@x)*z", ("W1[3,2]", "W2[2,3]")),
     "of a scalar output": ("(dot(v, W1@x) - e)**2", ("W1[3,2]", "v[3]")),

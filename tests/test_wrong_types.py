@@ -91,7 +91,7 @@ OF_THE_HOUSE = {
         "Recorder": "merge pairs record_steps",
         "Report": "screen",
         "Scenario": "of recording",
-        "Symmetry": "charge directions",
+        "Symmetry": "charge directions written_out",
         "Variable": "at rows",
     }.items()
     for method in methods.split()

@@ -49,7 +49,7 @@ def shapes(names: Iterable[str]) -> dict[str, Shape]:
 def spread(name: str, names: Collection[str], where: str) -> tuple[str, ...]:
     """The coordinates that a name declares: ``W[6,4]`` all of a matrix, but one where ``W[0,0]`` is declared too.
 
-    After a larger declaration, ``W[8,8]``, it is one of its coordinates.
+    After a larger declaration, ``W[8,8]``, it is one of its coordinates; names are in order.
 
     Raises
     ------

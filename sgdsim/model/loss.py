@@ -127,7 +127,7 @@ class Loss:
         for kind in ("constants", "noise", "definitions", "direction", "states"):
             object.__setattr__(self, kind, normal_keys(getattr(self, kind), f"loss.{kind}"))
         names = list(map(normal, self.parameters))
-        known = frozenset(names)
+        known = dict.fromkeys(names)  # in order: what stands before decides what a name declares
         parameters = itertools.chain(*(spread(name, known, "loss: parameter") for name in names))
         object.__setattr__(self, "parameters", tuple(parameters))
         for kind in ("constants", "noise"):

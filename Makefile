@@ -16,7 +16,7 @@ OPTIONS   ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-cudasim test-lowest test-ptx test-gpu lint validate bench bench-gpu docs clean scenarios results
-.PHONY: thermodynamics $(SCENARIOS)
+.PHONY: thermodynamics report $(SCENARIOS)
 .DELETE_ON_ERROR:
 
 help:
@@ -24,6 +24,7 @@ help:
 	@echo "make test        lint, types and tests"
 	@echo "make scenarios   run every scenario; each is a target too: $(SCENARIOS)"
 	@echo "make thermodynamics   the ten scenarios of the thermodynamic laws, and a summary: results/thermodynamics.md"
+	@echo "make report      one page for the browser about all files in results/: results/index.html"
 	@echo "make validate    the long statistical suite, and what test-ptx checks"
 	@echo "make test-lowest the tests with the lowest versions of all packages that setup.cfg allows"
 	@echo "make test-ptx    the CUDA kernels assembled for two generations of GPUs: registers, spills, widths"
@@ -73,6 +74,10 @@ results/%.svg: results/%.h5 | $(VENV)/.dev
 scenarios: $(SCENARIOS)
 
 results: scenarios
+
+# One page for the browser about every file in results/.
+report: | $(VENV)/.dev
+	$(SGDSIM) report $(wildcard results/*.h5) --output results/index.html --overwrite
 
 thermodynamics: | $(VENV)/.core
 	$(BIN)/python -m sgdsim.app.thermodynamics

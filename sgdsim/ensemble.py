@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import importlib
 import io
 import json
 import math
 import os
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +21,14 @@ import numpy as np
 from sgdsim.base import hdf5, take
 from sgdsim.base.errors import InputError, RunError, unknown_name
 from sgdsim.base.files import atomic_file, check_output
+from sgdsim.base.html import html_table
 from sgdsim.formulas.names import normal, split_names
 from sgdsim.formulas.vectors import base_name, shapes
 
 if TYPE_CHECKING:
+    import pandas
     import xarray
+    from matplotlib.figure import Figure
 
 Attribute = str | int | float
 
@@ -31,6 +36,10 @@ SCHEMA_VERSION = 1
 REQUIRED = ("parameter", "observable", "record_step")
 WHOLE = ""
 """The name of the only part of a file without parts."""
+STATISTICS = ("mean", "variance", "skewness", "kurtosis", "mean_stderr", "variance_stderr", "count", "excluded")
+"""What is recorded of each parameter and observable at each record."""
+_SWEPT = "sweep_"
+_SHOWN = 20  # rows in a notebook
 
 # Attributes that HDF5 and netCDF keep for themselves, and those that tell a boolean from an int8.
 _RESERVED = {"CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST", "DIMENSION_LABELS"}
@@ -198,6 +207,77 @@ class Ensemble:
     def __repr__(self) -> str:
         return f"<Ensemble {', '.join(f'{name} {size}' for name, size in self.sizes.items())}>"
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the last record of all that was measured, at the first points of a sweep."""
+        about = f"<p><b>{escape(str(self.attributes.get('title') or 'Ensemble'))}</b>: "
+        about += escape(", ".join(f"{name} {size:,}" for name, size in self.sizes.items())) + "</p>"
+        if not {"mean", "variance", "observable"} <= self.variables.keys():
+            return about
+        kinds = [kind for kind in ("mean", "variance") if f"{kind}_stderr" in self]
+        rows = []
+        for place in np.ndindex(self["mean"][..., -1, :].shape):
+            at = (*place[:-1], -1, place[-1])
+            values = [f"{self[kind][at]:.6g} ± {self[f'{kind}_stderr'][at]:.2g}" for kind in kinds]
+            rows.append([*map(str, place[:-1]), str(self["observable"][place[-1]]), *values])
+        columns = (*(("point",) if "point" in self.sizes else ()), f"step {int(self.steps[-1])}", *kinds)
+        more = f"<p>… and {len(rows) - _SHOWN} more rows</p>" if len(rows) > _SHOWN else ""
+        return about + html_table(columns, rows[:_SHOWN]) + more
+
+    @property
+    def steps(self) -> np.ndarray:
+        """Completed steps at each record."""
+        return self["record_step"]
+
+    def statistic(self, kind: str, name: str) -> np.ndarray:
+        """One of `STATISTICS` of a parameter or an observable at every record, ``steps``.
+
+        Parameters
+        ----------
+        kind
+            Such as ``mean_stderr``.
+        name
+            Of the parameter or observable.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape (record,); of a sweep (point, record).
+
+        Raises
+        ------
+        InputError
+            For an unknown statistic or name.
+
+        Examples
+        --------
+        >>> mean = Variable(("record", "observable"), [[1.0, 0.0], [0.5, 0.1]])
+        >>> Ensemble({"mean": mean, "observable": Variable(("observable",), ["x", "y"])}, {}).statistic("mean", "x")
+        array([1. , 0.5])
+        """
+        kind = take.one_of("statistic", STATISTICS)(kind, "kind")
+        names = [str(one) for one in self["observable"]]
+        name = normal(take.text(name, "name"))
+        if name not in names:
+            raise InputError(unknown_name("observable", name, names))
+        values: np.ndarray = self[kind][..., names.index(name)]
+        return values
+
+    def mean(self, name: str) -> np.ndarray:
+        """The mean of a parameter or an observable at every record, see `statistic`."""
+        return self.statistic("mean", name)
+
+    def variance(self, name: str) -> np.ndarray:
+        """The variance of a parameter or an observable at every record, see `statistic`."""
+        return self.statistic("variance", name)
+
+    def compare(self, predictions: Sequence[str] = ()) -> Any:
+        """Hold it against the predictions of its scenario, see `sgdsim.app.workflow.compare_ensemble`."""
+        return _of_the_app("compare_ensemble")(self, predictions)
+
+    def plot(self, kind: str | None = None, size: tuple[float, float] | None = None, **looks: Any) -> Figure:
+        """Draw it with the predictions of its scenario, see `sgdsim.app.workflow.plot_ensemble`."""
+        return _of_the_app("plot_ensemble")(self, kind, size, **looks)  # type: ignore[no-any-return]
+
     @property
     def names(self) -> tuple[str, ...]:
         """Names of all variables."""
@@ -224,7 +304,7 @@ class Ensemble:
         (1, 5, 1, 2)
         """
         names = [str(key) for key in self["parameter"]]
-        name = ",".join(split_names(normal(take.text(name, "parameter"))))
+        name = ",".join(split_names(normal(take.text(name, "name"))))
         places = [place for place, key in enumerate(names) if name in (key, base_name(key))]
         if not places:
             raise InputError(unknown_name("parameter", name, {*names, *map(base_name, names)}))
@@ -314,24 +394,51 @@ class Ensemble:
             raise InputError(f"{path}: {unknown_name('part', part, parts) if part else known}")
         return parts[part]
 
+    def to_dataframe(self) -> pandas.DataFrame:
+        """Every statistic of every observable at every record, one a row, as a `pandas.DataFrame`.
+
+        Its index has the swept values, the step and the observable, so that ``.xs("x", level="observable")`` is one.
+
+        Raises
+        ------
+        RunError
+            If pandas is not installed.
+        """
+        pandas = _imported("pandas", "to_dataframe")
+        kinds = [kind for kind in STATISTICS if kind in self]
+        points = range(self.sizes.get("point", 1))
+        columns = {kind: np.reshape(self[kind], -1) for kind in kinds}
+        swept = {name.removeprefix(_SWEPT): self[name] for name in self if name.startswith(_SWEPT)}
+        rows = [
+            (*(values[point] for values in swept.values()), step, name)
+            for point in points
+            for step in self.steps
+            for name in self["observable"]
+        ]
+        return pandas.DataFrame(
+            columns, index=pandas.MultiIndex.from_tuples(rows, names=[*swept, "step", "observable"])
+        )
+
     def to_xarray(self) -> xarray.Dataset:
         """The same as an `xarray.Dataset`, in memory.
+
+        What a sweep varies are indexes: where its points are all combinations of its values, each swept key is a
+        dimension in place of ``point``; elsewhere each is an index along it.
 
         Raises
         ------
         RunError
             If xarray is not installed.
         """
-        try:
-            import xarray
-        except ImportError:
-            raise RunError("to_xarray needs xarray, which is not installed: pip install xarray") from None
+        xarray = _imported("xarray", "to_xarray")
         attributes = dict(self.attributes)
         coordinates = str(attributes.pop("coordinates", "")).split()  # as xarray does when it opens the file
-        return xarray.Dataset(
+        dataset = xarray.Dataset(
             {name: (item.dimensions, item.data, _labelled(name, item)) for name, item in self.variables.items()},
             attrs=attributes,
         ).set_coords([name for name in coordinates if name in self.variables])
+        swept = [name for name in coordinates if name.startswith(_SWEPT) and name in self.variables]
+        return _unfolded(dataset, swept) if swept else dataset  # type: ignore[no-any-return]
 
     def digest(self) -> str:
         """SHA-256 of all variables and the resolved scenario; what a repetition of the run must reproduce.
@@ -463,6 +570,61 @@ def open_parts(path: str | os.PathLike[str]) -> dict[str, Ensemble]:
             raise InputError(f"{path}: unknown schema_version {version}, this sgdsim reads {SCHEMA_VERSION}")
         parts = {name: item for name, item in _members(file).items() if isinstance(item, h5py.Group)}
         return {name: _ensemble(path, group) for name, group in (parts or {WHOLE: file}).items()}
+
+
+def to_datatree(parts: Mapping[str, Ensemble]) -> xarray.DataTree:
+    """The parts of a file as an `xarray.DataTree`, each under its name.
+
+    Parameters
+    ----------
+    parts
+        As `open_parts` gives them.
+
+    Raises
+    ------
+    RunError
+        If xarray is not installed.
+    """
+    parts = take.by_name(take.of_kind(Ensemble, "an Ensemble"))(parts, "parts")
+    xarray = _imported("xarray", "to_datatree")
+    return xarray.DataTree.from_dict(  # type: ignore[no-any-return]
+        {f"/{name}": part.to_xarray() for name, part in parts.items()}
+    )
+
+
+def _unfolded(dataset: Any, swept: Sequence[str]) -> Any:
+    """A data set whose swept values are indexes; see `Ensemble.to_xarray`."""
+    kinds = {name: list(dict.fromkeys(dataset[name].values.tolist())) for name in swept}
+    places = [
+        tuple(kinds[name].index(dataset[name].values[point].item()) for name in swept)
+        for point in range(dataset.sizes["point"])
+    ]
+    if len(set(places)) != len(places) or math.prod(map(len, kinds.values())) != len(places):
+        for name in swept:
+            dataset = dataset.set_xindex(name)
+        return dataset
+    order = np.argsort([np.ravel_multi_index(place, [*map(len, kinds.values())]) for place in places])
+    attributes = {name: dataset[name].attrs for name in swept}
+    dataset = dataset.isel(point=order).drop_vars(["point", *swept])
+    for name, item in dataset.variables.items():
+        if "point" in item.dims:
+            shape = (*map(len, kinds.values()), *item.shape[1:])
+            dataset = dataset.drop_vars(name).assign(
+                {name: ((*swept, *item.dims[1:]), item.values.reshape(shape), item.attrs)}
+            )
+    return dataset.assign_coords({name: (name, values, attributes[name]) for name, values in kinds.items()})
+
+
+def _imported(package: str, what: str) -> Any:
+    try:
+        return importlib.import_module(package)
+    except ImportError:
+        raise RunError(f"{what} needs {package}, which is not installed: pip install {package}") from None
+
+
+def _of_the_app(name: str) -> Any:
+    """A call of the room that knows theory and figures; its methods stand here, where a user looks for them."""
+    return getattr(importlib.import_module("sgdsim.app.workflow"), name)
 
 
 def _ensemble(path: Path, group: Any) -> Ensemble:

@@ -20,8 +20,8 @@ from benchmarks.peers.gradients import GRADIENTS, by_parameter, vectors
 from benchmarks.peers.our_losses import LOSSES
 from benchmarks.tasks import Bench, Task, Timing, ratio
 from benchmarks.worker import PeerError, Worker
+from sgdsim.app.simulate import simulate
 from sgdsim.formulas.vectors import coordinates, gather
-from sgdsim.simulation.run_loop import simulate
 from tests.kernels.test_catalogue_kernels import LANES, gradient
 
 ROOT = Path(__file__).parent.parent

@@ -26,6 +26,9 @@ class Accumulators:
         Count, both means and central sum of products, (record, group, pair, 4).
     cells
         (record, group, cell of all planes, and one a plane for all outside).
+    stopped
+        Which bound has ended a trajectory, 0 none, and the completed steps then, -1 never, (2, trajectory); empty where
+        none can.
     changes
         Count, sum and sum of squares, (group, bin of all drifts, 3).
     """
@@ -37,3 +40,4 @@ class Accumulators:
     comoments: np.ndarray
     cells: np.ndarray
     changes: np.ndarray
+    stopped: np.ndarray

@@ -95,6 +95,12 @@ def initial_deviates(table, deviates, words, trajectory, completed, counter):
     draw(table, INITIAL_STATE, completed, deviates, words, trajectory, counter)
 
 
+@inlined
+def constant_deviates(table, deviates, words, trajectory, completed, counter):
+    """Those of the constants of each trajectory."""
+    draw(table, TRAJECTORY_CONSTANTS, completed, deviates, words, trajectory, counter)
+
+
 @tile_loop
 def draw_rows(rows, order, words, sampling, trajectory, completed, fresh, counter):
     """The rows of the batch; where in `rows` they begin."""

@@ -112,7 +112,8 @@ def advance(
     span = start, stop, steps, 0, 0
     counter = key0, key1, point, PAIR
     draws, kick_draws = (STEPS_A_DRAW, WORDS_A_STEP, None), (KICK_STEPS, KICK_WORDS, None)
-    layout = 1, N_PARAMETERS, draws, kick_draws, SAMPLING, N_RUNNING, HAS_DRIFTS
+    substeps = np.uint64(len(table) // max(stop - start, 1)) if HAS_SUBSTEPS else np.uint64(1)
+    layout = 1, N_PARAMETERS, draws, kick_draws, SAMPLING, N_RUNNING, HAS_DRIFTS, substeps
     inputs = None, table, numbers, windows, weights, data
     plans = record_steps, None, drift_plan, snapshot_steps
     sinks = None, None, None, None, changes, theta
@@ -145,7 +146,7 @@ def initialize(first_tile, n_trajectories, arguments, key0, key1, point, state, 
         status[tile, thread::TILE],
         (first_tile + tile) * TILE + thread,
         n_trajectories,
-        None,
+        (None, START_ROWS, None),
         deviates,
         words,
         arguments,

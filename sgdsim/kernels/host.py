@@ -75,12 +75,12 @@ class Host:
             self.functions,
             first_tile,
             common.trajectories,
-            table(starts),
+            (table(starts), starts.rows, table(self.layout.constants)),
             common.arguments,
             self._counter,
             state,
             status,
-            np.empty(starts.rows * lanes, self.layout.noise_dtype),
+            np.empty(self.layout.initial_rows * lanes, self.layout.noise_dtype),
             np.empty(4 * lanes, np.uint32),
         )
         return Block(first_tile, 0, state, status, np.zeros((tiles, common.plan.drift_bins, 3)))
@@ -94,7 +94,7 @@ class Host:
         """Run a block to so many completed steps."""
         common, plan, program = self._common, self._common.plan, self._program
         still_to_come = (first_after(steps, block.step) for steps in (common.record_steps, common.snapshot_steps))
-        numbers = len(program.running), int(plan.drift_bins > 0)
+        numbers = len(program.running), int(plan.drift_bins > 0), np.uint64(program.optimizer.substeps)
         self._workers.run(
             self.kernel.advance,
             block.first_tile,

@@ -21,7 +21,7 @@ MOST_NUMBERS = 8
 """In one panel, for their names to have room."""
 
 _NUMBERS = Number | Curve
-_DRAWN: dict[str, Any] = {"moments": Moment | Curve, "sweep": _NUMBERS}
+_DRAWN: dict[str, Any] = {"moments": Moment | Curve, "diagram": Moment | Curve, "sweep": _NUMBERS}
 """By the panels of a kind; those of `order` draw what is of finite order."""
 
 

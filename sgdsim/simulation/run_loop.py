@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from sgdsim.base import take, toml
+from sgdsim.base import take
 from sgdsim.base.errors import InputError
 from sgdsim.base.memory import available_memory
 from sgdsim.ensemble import Ensemble
@@ -26,13 +26,8 @@ from sgdsim.kernels.plan import Plan
 from sgdsim.kernels.program import GROUPS, Program
 from sgdsim.kernels.workers import Workers
 from sgdsim.model import rare_events
-from sgdsim.model.loss import Loss
-from sgdsim.model.observables import Observable
-from sgdsim.model.optimizers import Optimizer
-from sgdsim.model.recorder import Autocorrelation, Drift, Recorder, binned
 from sgdsim.model.run import Run
-from sgdsim.model.schedules import Schedule
-from sgdsim.model.starts import Grid, Start, Stored, start_from
+from sgdsim.model.starts import Grid, Listed, Stored
 from sgdsim.simulation import control_weights as theory_of_controls
 from sgdsim.simulation import provenance
 from sgdsim.simulation.assembly import assemble
@@ -50,12 +45,13 @@ def program_of(run: Run, plan: Plan) -> Program:
     return Program(
         run.loss,
         run.optimizer,
-        {n: 0.0 if isinstance(start, Grid | Stored) else start for n, start in run.initial_items()},
-        run.recorder.all_observables,
+        {n: 0.0 if isinstance(start, Grid | Listed | Stored) else start for n, start in run.starts.items()},
+        run.observables,
         run.dtype,
         run.noise_dtype,
         drifts=bool(plan.drift_bins),
         antithetic=run.antithetic,
+        stops=run.bounds,
     )
 
 
@@ -122,6 +118,7 @@ class Simulator:
             "comoments": ((records, GROUPS, self._plan.pairs, 4), "float64"),
             "cells": ((records, GROUPS, self._plan.cells), "uint32"),
             "changes": ((GROUPS, self._plan.drift_bins, 3), "float64"),
+            "stopped": ((2, run.trajectories if run.stop else 0), _index_dtype(run.steps)),
         }
 
     def compile(self) -> None:
@@ -139,9 +136,11 @@ class Simulator:
     def blocks(self, block_trajectories: int | None = None) -> Iterator[Block]:
         """The initial states of all blocks, one at a time."""
         starts, number = self.first_tiles(block_trajectories), self.run.trajectories
-        grids = {name: start for name, start in self.run.initial.items() if isinstance(start, Grid)}
-        stored = {name: start for name, start in self.run.initial.items() if isinstance(start, Stored)}
+        given_starts = self.run.starts
+        grids = {name: start for name, start in given_starts.items() if isinstance(start, Grid)}
+        stored = {name: start for name, start in given_starts.items() if isinstance(start, Stored)}
         states = stored_values(stored, number)
+        states |= {name: start.values() for name, start in given_starts.items() if isinstance(start, Listed)}
         for first_tile in starts:
             block = self.executor.block(first_tile, min(starts.step, self.n_tiles - first_tile))
             first, last = self._trajectories(block)
@@ -150,7 +149,7 @@ class Simulator:
             for name, column in given.items():
                 values = np.full(block.tiles * self.lanes, np.nan)
                 values[: last - first] = column
-                self.executor.put(block, self.run.loss.parameters.index(name), values.reshape(-1, self.lanes))
+                self.executor.put(block, self.program.variables.index(name), values.reshape(-1, self.lanes))
             yield block
 
     def advance(self, block: Block, stop: int, into: Accumulators) -> None:
@@ -160,6 +159,9 @@ class Simulator:
         if stop == self.run.steps:
             first, last = self._trajectories(block)
             into.status[first:last] = self.executor.fetch(block.status).reshape(-1)[: last - first]
+            if self.run.stop:
+                passages = self.final_state(block)[list(self.program.stop_rows), : last - first]
+                into.stopped[:, first:last] = _stopped(passages)
             if self._plan.drift_bins:
                 for tile, changes in enumerate(self.executor.fetch(block.changes), block.first_tile):
                     into.changes[tile % GROUPS] += changes
@@ -203,20 +205,29 @@ class Simulator:
         return first, min(first + block.tiles * self.lanes, self.run.trajectories)
 
 
+def _stopped(passages: np.ndarray) -> np.ndarray:
+    """Of the passages of each bound, (bound, trajectory): which was the first and when, as `Accumulators` has it."""
+    passed = np.isfinite(passages)
+    ended = passed.any(axis=0)
+    steps = np.where(ended, np.where(passed, passages, np.inf).min(axis=0), -1.0)
+    return np.stack([np.where(ended, passed.argmax(axis=0) + 1, 0), steps.astype(np.int64)])
+
+
 def allocate(simulators: Sequence[Simulator]) -> Accumulators:
     """Accumulators of all points of a sweep, each array with a leading point axis."""
-    shapes = simulators[0].shapes()
+    shapes = max(simulators, key=lambda one: one.run.steps).shapes()
     n = len(simulators)
     return Accumulators(**{name: np.zeros((n, *shape), dtype) for name, (shape, dtype) in shapes.items()})
 
 
 def output_bytes(runs: Sequence[Run]) -> int:
     """What all points of a sweep hold in memory, and nearly all that their file holds."""
-    run, plan = runs[0], Plan(runs[0])
+    run, plan = max(runs, key=lambda one: one.steps), Plan(runs[0])
     parameters, measured = len(run.loss.parameters), len(run.measured)
     kept = run.recorder.snapshot_trajectories or run.trajectories
     snapshots = len(run.recorder.snapshots) * parameters * np.dtype(run.dtype).itemsize
     status = np.dtype(_index_dtype(run.steps)).itemsize
+    status *= 3 if run.stop else 1  # when, and by what
     index = np.dtype(_index_dtype(run.trajectories)).itemsize
     a_record = GROUPS * (measured * 5 * 8 + plan.bins * 4 + plan.pairs * 4 * 8 + plan.cells * 4)
     statistics = len(run.recorder.record_steps(run.steps)) * a_record + GROUPS * plan.drift_bins * 3 * 8
@@ -226,114 +237,6 @@ def output_bytes(runs: Sequence[Run]) -> int:
 def _index_dtype(largest: int) -> str:
     """Half the memory for what nearly always fits."""
     return "int32" if largest < 2**31 else "int64"
-
-
-def simulate(
-    loss: Loss,
-    optimizer: Optimizer | str | None = None,
-    *,
-    learning_rate: float | str,
-    initial: Mapping[str, Start | str],
-    trajectories: int,
-    steps: int,
-    seed: int = 0,
-    every: int | None = None,
-    snapshots: Sequence[int | str] = (),
-    snapshot_trajectories: int | None = None,
-    observables: Mapping[str, str] | None = None,
-    histograms: Mapping[str, Sequence[float]] | None = None,
-    quantiles: Sequence[float] = (),
-    covariances: bool = False,
-    autocorrelations: Mapping[str, Autocorrelation] | None = None,
-    drifts: Mapping[str, Drift] | None = None,
-    controls: Sequence[str] = (),
-    antithetic: bool = False,
-    dtype: Any = "float64",
-    noise_dtype: Any = "float32",
-    threads: int | None = None,
-    device: str = "cpu",
-    progress: bool = False,
-) -> Ensemble:
-    """Simulate independent SGD trajectories of a loss.
-
-    Parameters
-    ----------
-    loss, optimizer
-        The dynamics; plain SGD with one sample a step by default, or any by its name.
-    learning_rate
-        A number, a named schedule ``"cosine:0.1,0.001"``, or a formula in ``t`` and ``N``.
-    initial
-        For each parameter a number, a distribution, ``"normal:1,0.1"``, or a grid, ``"grid:-1,1"``.
-    trajectories, steps, seed
-        How many, how long, and the 64 bits that all randomness follows from.
-    every, observables
-        Moments of all parameters, and of these formulas, are recorded every so many steps.
-    snapshots, snapshot_trajectories
-        The parameters are kept after these steps, ``"final"`` for the last, of all trajectories or of the first ones.
-    histograms, quantiles
-        ``[low, high, bins]`` by name, or of two names, ``"u,w": [low, high, bins, low, high, bins]``; and which
-        quantiles are read off them.
-    covariances, autocorrelations, drifts, controls
-        As in `Recorder`.
-    antithetic
-        Whether the trajectories come in pairs with mirrored noise; their number is then even.
-    dtype, noise_dtype
-        Of the state, and of the standard deviates: ``"float32"`` or `numpy.float32`, and likewise of 64 bits.
-    threads, device, progress
-        See `simulate_runs`.
-
-    Returns
-    -------
-    Ensemble
-        In memory; `Ensemble.save` writes it.
-
-    Raises
-    ------
-    InputError
-        For anything that cannot be simulated.
-
-    Examples
-    --------
-    >>> from sgdsim import Noise
-    >>> loss = Loss("a*x**2/2 + s*z*x", ("x",), {"a": 1.0, "s": 1.0}, {"z": Noise.parse("normal")})
-    >>> ensemble = simulate(loss, learning_rate=0.5, initial={"x": 0.0}, trajectories=10_000, steps=50)
-    >>> abs(float(ensemble["variance"][-1, 0]) - 1 / 3) < 0.02
-    True
-    """
-    steps = take.whole(steps, "steps")
-    recorder = Recorder(
-        every,
-        tuple(sorted({_step(step, steps) for step in take.each(take.anything)(snapshots, "snapshots")})),
-        tuple(Observable.parse(name, text) for name, text in _table(observables, "observables").items()),
-        {name: binned(numbers, f"histograms.{name}") for name, numbers in _table(histograms, "histograms").items()},
-        snapshot_trajectories,
-        tuple(take.each(take.number)(quantiles, "quantiles")),
-        covariances,
-        _table(autocorrelations, "autocorrelations"),
-        _table(drifts, "drifts"),
-        tuple(take.each(take.text)(controls, "controls")),
-    )
-    table = take.by_name(take.anything)(initial, "initial")
-    starts = {name: start_from(start, f"initial.{name}") for name, start in table.items()}
-    if not isinstance(optimizer, Optimizer):
-        optimizer = Optimizer("sgd" if optimizer is None else optimizer)
-    number = take.as_number(learning_rate)
-    if number is None and not isinstance(learning_rate, str):
-        expected = "a finite number, or a schedule such as 'cosine:0.1,0.001'"
-        raise take.refused(learning_rate, "learning_rate", expected)
-    schedule = Schedule(take.text(learning_rate, "learning_rate") if number is None else repr(float(number)))
-    run = Run(loss, optimizer, schedule, starts, trajectories, steps, seed, recorder, dtype, noise_dtype, antithetic)
-    return simulate_runs([run], scenario=toml.dumps(run.describe()), threads=threads, device=device, progress=progress)
-
-
-def _table(given: Mapping[str, Any] | None, where: str) -> dict[str, Any]:
-    """A table by name; None is an empty one."""
-    return take.optional(take.by_name(take.anything))(given, where) or {}
-
-
-def _step(value: Any, steps: int) -> int:
-    """The number of a step, the last one as ``"final"``."""
-    return steps if isinstance(value, str) and value == "final" else take.whole(value, "snapshots")
 
 
 def simulate_runs(
@@ -425,8 +328,10 @@ def simulate_runs(
         attributes["antithetic"] = 1  # trajectories are not independent: nothing may count them as if they were
     attributes |= rare_events.attributes(runs)
     # CF: with this, xarray takes them as coordinates.
-    attributes["coordinates"] = " ".join(["record_step", "snapshot_step", *(f"sweep_{key}" for key in sweep or {})])
-    steps = simulators[0].record_steps, simulators[0].snapshot_steps
+    attributes["coordinates"] = " ".join(
+        ["record_step", "snapshot_step", "time", *(f"sweep_{key}" for key in sweep or {})]
+    )
+    steps = [one.record_steps for one in simulators], [one.snapshot_steps for one in simulators]
     variables = assemble(runs, *steps, results, sweep)
     return Ensemble(variables, attributes)
 

@@ -17,6 +17,10 @@ from sgdsim.theory.laws import (  # isort: skip
     equilibrium,  # noqa: F401
     symmetry_charges,  # noqa: F401
     affine_gradients,  # noqa: F401
+    identities,  # noqa: F401
+    first_step,  # noqa: F401
+    noise_free,  # noqa: F401
+    at_rest,  # noqa: F401
     heavy_tails,  # noqa: F401
     exact_chain,  # noqa: F401
     momentum_and_decay,  # noqa: F401

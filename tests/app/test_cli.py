@@ -23,6 +23,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sgdsim import __version__, ensemble
+from sgdsim.app.catalogue import entries
 from sgdsim.app.cli import main
 from sgdsim.base import cache_folder, toml
 
@@ -90,17 +91,75 @@ assert not heavy, heavy
     assert "compare" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["run", "compare", "info", "list", "doctor"])
-def test_every_command_has_help(command):
+@pytest.mark.parametrize("command", sorted(main.commands))
+def test_every_command_has_help_with_an_example(command):
     result = sgdsim(command, "-h")
     assert result.exit_code == 0
-    assert result.stdout.startswith(f"Usage: main {command}")
+    words = " ".join(result.stdout.split())
+    assert words.startswith(f"Usage: main {command}")
+    assert f"Example: sgdsim {command}" in words
+
+
+def test_help_is_in_groups():
+    words = sgdsim("simulate", "-h").stdout
+    headings = ["The loss", "Optimizers", "The run", "What is recorded", "Predictions"]
+    assert [words.index(f"─ {heading} ─") for heading in headings] == sorted(
+        words.index(f"─ {heading} ─") for heading in headings
+    )
+    assert words.index("─ What is recorded ─") < words.index("--histogram") < words.index("─ Predictions ─")
+    shown = sgdsim("-h").stdout
+    assert all(f"│ {command} " in shown for command in main.commands)
+
+
+def test_errors_of_the_command_line_stay_plain_lines():
+    result = sgdsim("run", "--tempo", "3")
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1].startswith("Error: No such option")
+    assert "│" not in result.stderr
 
 
 def test_version_and_module():
-    assert sgdsim("--version").stdout == f"sgdsim, version {__version__}\n"
+    version = rf"sgdsim, version {re.escape(__version__)}(, commit [0-9a-f]{{40}}\+?)?\n"
+    assert re.fullmatch(version, sgdsim("--version").stdout)
     done = subprocess.run([sys.executable, "-m", "sgdsim", "--version"], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, f"sgdsim, version {__version__}\n")
+    assert done.returncode == 0
+    assert re.fullmatch(version, done.stdout)
+
+
+def test_what_is_printed_is_there_as_json(home):
+    for kind in ("losses", "predictions", "figures"):
+        assert json.loads(sgdsim("list", kind, "--json").stdout) == entries(kind)
+    assert "SIMD" in json.loads(sgdsim("doctor", "--json").stdout)
+    shown = json.loads(sgdsim("show", "x**2/2 + z*x", "--noise", "z=normal", "--schedule", "0.1", "--json").stdout)
+    assert shown["sections"]["population loss"] == ["x**2/2"]
+    assert shown["schedule"]["0"] == 0.1
+    assert json.loads(sgdsim("show", "valley", "--json").stdout)["id"] == "valley"
+    (path,) = home.rglob("*.h5")
+    held = json.loads(sgdsim("info", path, "--json").stdout)
+    opened = ensemble.Ensemble.open(path)
+    assert held["dimensions"] == opened.sizes
+    assert set(held["variables"]) == set(opened.names)
+    assert json.loads(sgdsim("info", path, "--json", "--digest").stdout) == {"digest": opened.digest()}
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["run", "river_"], "river_valley"),
+        (["simulate", "--loss", "river_v"], "river_valley"),
+        (["simulate", "--predict", "equi"], "equipartition"),
+        (["simulate", "--optimizer", "ada"], "adam"),
+        (["show", "equi"], "equipartition"),
+        (["plot", "a.h5", "--kind", "dia"], "diagram"),
+        (["list", "optim"], "optimizers"),
+    ],
+)
+def test_the_shell_completes(words, wanted, monkeypatch):
+    """As bash asks: the words so far, and which of them is being written."""
+    monkeypatch.setenv("_MAIN_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", " ".join(["main", *words]))
+    monkeypatch.setenv("COMP_CWORD", str(len(words)))
+    assert f"plain,{wanted}" in sgdsim().stdout.splitlines()
 
 
 # Run.
@@ -441,7 +500,7 @@ def test_a_signal_ends_a_long_run_at_once_and_leaves_nothing(number, folder):
     os.close(slave)
     assert process.stdout is not None
     try:
-        seen = read_until(master, "M trajectory-steps/s")  # the bar: compiled, and under way
+        seen = read_until(master, "/s, ")  # the bar with its speed: compiled, and under way
         assert (folder / "results").is_dir()
         began = time.perf_counter()
         process.send_signal(number)
@@ -489,6 +548,7 @@ def test_a_closed_stream_loses_no_run(closed, home, folder):
 def test_a_closed_stream_gives_its_number_to_no_file():
     code = """
 import os
+from sgdsim.app.catalogue import entries
 from sgdsim.app.cli import main
 
 main(["list", "losses"], standalone_mode=False)
@@ -526,7 +586,7 @@ def test_paths_and_terminals_without_the_letters(folder):
     result = sgdsim("run", "valley.toml", "-o", name)
     assert result.exit_code == 0
     assert result.stdout.startswith(r"out\udcff.h5: 2,000 trajectories")
-    command = [sys.executable, "-m", "sgdsim", "compare", name]
+    command = [sys.executable, "-m", "sgdsim", "compare", name, "--all"]
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run(command, capture_output=True, env=environment, check=False)
     assert (done.returncode, done.stderr) == (0, b"")

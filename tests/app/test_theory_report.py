@@ -179,3 +179,20 @@ def test_json_is_strict() -> None:
     sections = [Section("A", (Entry("x", float("inf"), 0.0), Entry("y", "f(x)")))]
     (section,) = json.loads(to_json(sections), parse_constant=pytest.fail)
     assert [entry["value"] for entry in section["entries"]] == [None, "f(x)"]
+
+
+def test_symmetries_that_are_not_declared_have_their_charge_and_balance_law() -> None:
+    options = {"noise": ["x=normal", "y=normal"], "parameters": ["u=1.6", "w=0.5"]}
+    found = entries("Symmetries that are not declared", "(u*w*x - y)**2/2", **options)
+    assert found["charge of rescale"].value == "u**2/2 - w**2/2"
+    assert found["rescale"].value == "an entropic force breaks it"
+    assert found["map of permutation"].value == "u -> w, w -> u"
+    none = reason("Symmetries that are not declared", "(u*w*x - y)**2/2 + u*y", **options)
+    assert none == "there are none"
+
+
+def test_symmetries_are_not_looked_for_where_nobody_wants_it() -> None:
+    scenario = scenario_of("(u*w*x - y)**2/2", noise=["x=normal", "y=normal"])
+    titles = [section.title for section in report_of(scenario, find_symmetries=False)]
+    assert "Symmetries" in titles
+    assert "Symmetries that are not declared" not in titles

@@ -82,4 +82,5 @@ def test_declarations_of_nothing_or_too_much_are_refused(name, problem):
 
 
 def test_commas_of_an_index_separate_no_names():
+    """Spaces in an index go, as coordinates have none."""
     assert split_names("u, W[0,1],v[2] ,W[1, 2]") == ["u", "W[0,1]", "v[2]", "W[1,2]"]

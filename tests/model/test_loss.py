@@ -431,7 +431,7 @@ def test_generators_may_be_formulas_of_parameters_constants_and_definitions():
         ({"u": "kk*u"}, "generator of u: unknown name 'kk': did you mean 'k'?"),
         ({"u": "z"}, "generator of u: unknown name 'z'"),
         ({"u": "u +"}, "generator of u: "),
-        ({}, "expected either a generator or images"),
+        ({}, "expected one of generator, image and layers"),
         ({"v": "v", "v[0]": "1"}, "moves v[0] twice"),
         ({"u": "v"}, "'v' is a vector of 2, expected a number"),
         ({"v": "a"}, "'a' is a vector of 3, expected a vector of 2"),

@@ -22,6 +22,7 @@ from sgdsim.base import hdf5, take
 from sgdsim.base.errors import InputError, RunError, unknown_name
 from sgdsim.base.files import atomic_file, check_output
 from sgdsim.base.html import html_table
+from sgdsim.base.sparse import Sparse
 from sgdsim.formulas.names import normal, split_names
 from sgdsim.formulas.vectors import base_name, shapes
 
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 Attribute = str | int | float
 
 SCHEMA_VERSION = 1
+COMPACT_VERSION = 2
+"""Of a file in which what no trajectory has is not said of each: see `_compact`."""
+
 REQUIRED = ("parameter", "observable", "record_step")
 WHOLE = ""
 """The name of the only part of a file without parts."""
@@ -87,6 +91,11 @@ class Variable:
     def shape(self) -> tuple[int, ...]:
         """Length of each axis."""
         return self.data.shape
+
+    @property
+    def nonzero(self) -> int:
+        """How many of the values are not zero."""
+        return int(np.count_nonzero(self.data))
 
     def rows(self, start: int, stop: int) -> np.ndarray:
         """Part of the data along the first axis."""
@@ -144,6 +153,97 @@ class _Stored(Variable):
         return _Stored(self.dimensions[1:], self.attributes, place=place)
 
 
+class _Implied(Variable):
+    """A variable whose values follow from less than them, and take memory only when they are asked for."""
+
+    def __init__(self, dimensions: tuple[str, ...], attributes: Mapping[str, Attribute]) -> None:
+        object.__setattr__(self, "dimensions", dimensions)
+        object.__setattr__(self, "attributes", attributes)
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "data":
+            raise AttributeError(name)
+        return self.rows(0, self.shape[0])
+
+
+class Rare(_Implied):
+    """Whole numbers that are nearly all zero, such as the step at which each trajectory was found to diverge.
+
+    Parameters
+    ----------
+    dimensions, attributes
+        As of a `Variable`.
+    values
+        Those that are not.
+
+    Examples
+    --------
+    >>> status = Rare(("trajectory",), Sparse((4,), "int32", np.array([2]), np.array([40])), {})
+    >>> status.data, status.nonzero
+    (array([ 0,  0, 40,  0], dtype=int32), 1)
+    """
+
+    def __init__(self, dimensions: tuple[str, ...], values: Sparse, attributes: Mapping[str, Attribute]) -> None:
+        super().__init__(dimensions, attributes)
+        object.__setattr__(self, "values", values)
+
+    values: Sparse
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+        return self.values.shape
+
+    @property
+    def nonzero(self) -> int:
+        """How many of the values are not zero."""
+        return len(self.values.index)
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """Part of the data along the first axis."""
+        return self.values.rows(start, stop)
+
+    def at(self, index: int) -> Variable:
+        """What stands at one place of the first axis, without that axis."""
+        return Rare(self.dimensions[1:], self.values.at(index), self.attributes)
+
+
+class Counted(_Implied):
+    """The coordinate of a dimension that counts from 0.
+
+    Parameters
+    ----------
+    name
+        Of the dimension.
+    size, dtype
+        How many there are, and of which type.
+    attributes
+        As of a `Variable`.
+
+    Examples
+    --------
+    >>> Counted("trajectory", 3, "int32", {}).data
+    array([0, 1, 2], dtype=int32)
+    """
+
+    def __init__(self, name: str, size: int, dtype: str, attributes: Mapping[str, Attribute]) -> None:
+        super().__init__((name,), attributes)
+        object.__setattr__(self, "size", size)
+        object.__setattr__(self, "dtype", dtype)
+
+    size: int
+    dtype: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of the axis."""
+        return (self.size,)
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """Part of the data."""
+        return np.arange(start, max(min(stop, self.size), start), dtype=self.dtype)
+
+
 class Ensemble:
     """The result of a run: variables that share dimensions, and where they come from.
 
@@ -187,8 +287,9 @@ class Ensemble:
                 raise InputError(f"{name!r} is no name for a variable or a dimension")
         for name, size in self.sizes.items():
             labels = {"units": "1", "long_name": f"{name} index"}
-            counted = self.variables.setdefault(name, Variable((name,), np.arange(size, dtype=np.int64), labels))
-            if counted.dimensions != (name,):
+            if name not in self.variables:
+                self.variables[name] = Variable((name,), np.arange(size, dtype=np.int64), labels)
+            if self.variables[name].dimensions != (name,):
                 raise InputError(f"variable {name!r} has a dimension's name, so {name!r} must be its only dimension")
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -544,9 +645,10 @@ def save_parts(parts: Mapping[str, Ensemble], path: str | os.PathLike[str], *, o
     check_output(path, overwrite)
     for ensemble in parts.values():
         _require(path, ensemble.variables)
+    stored = {name: _compact(ensemble) for name, ensemble in parts.items()}
     with atomic_file(path) as temporary:
-        _reserve(temporary, parts.values())
-        _write(temporary, parts)
+        _reserve(temporary, stored.values())
+        _write(temporary, stored)
 
 
 def open_parts(path: str | os.PathLike[str]) -> dict[str, Ensemble]:
@@ -565,9 +667,9 @@ def open_parts(path: str | os.PathLike[str]) -> dict[str, Ensemble]:
         attributes = _attributes(file)
         if attributes.get("source") != "sgdsim" or "schema_version" not in attributes:
             raise InputError(f"{path}: an HDF5 file, but not one written by sgdsim")
-        if attributes["schema_version"] != SCHEMA_VERSION:
-            version = attributes["schema_version"]
-            raise InputError(f"{path}: unknown schema_version {version}, this sgdsim reads {SCHEMA_VERSION}")
+        if (version := attributes["schema_version"]) not in (SCHEMA_VERSION, COMPACT_VERSION):
+            known = f"{SCHEMA_VERSION} and {COMPACT_VERSION}"
+            raise InputError(f"{path}: unknown schema_version {version}, this sgdsim reads {known}")
         parts = {name: item for name, item in _members(file).items() if isinstance(item, h5py.Group)}
         return {name: _ensemble(path, group) for name, group in (parts or {WHOLE: file}).items()}
 
@@ -633,7 +735,67 @@ def _ensemble(path: Path, group: Any) -> Ensemble:
     datasets = {name: item for name, item in _members(group).items() if isinstance(item, h5py.Dataset)}
     _require(path, datasets)
     variables = {name: _variable(path, name, dataset) for name, dataset in datasets.items()}
-    return Ensemble(variables, _attributes(group))
+    return _expanded(Ensemble(variables, _attributes(group)))
+
+
+_IMPLIED = "implied_variables"
+"""The attribute in which a file says what follows from less than is said of each trajectory."""
+
+
+def _compact(ensemble: Ensemble) -> Ensemble:
+    """The same without what grows with the trajectories, where nothing is said of each of them.
+
+    Of a variable that is nearly always zero there are the places, counted along all its axes, and the values; of a
+    coordinate that counts, and of a variable without values, nothing but a description.
+    """
+    along = {name: item for name, item in ensemble.variables.items() if "trajectory" in item.dimensions}
+    rare = {name: item for name, item in along.items() if isinstance(item, Rare)}
+    is_little = all(8 * item.nonzero < math.prod(item.shape) for item in rare.values())
+    if not rare or not is_little or any(not isinstance(i, _Implied) and math.prod(i.shape) for i in along.values()):
+        return ensemble
+    variables = {name: item for name, item in ensemble.variables.items() if name not in along}
+    told = []
+    for name, item in along.items():
+        values = item.values if isinstance(item, Rare) else None
+        kind = "empty" if not isinstance(item, _Implied) else "count" if values is None else "rare"
+        dtype = item.dtype if isinstance(item, Counted) else values.dtype if values else item.data.dtype.str
+        about = {"name": name, "kind": kind, "dimensions": item.dimensions, "shape": item.shape, "dtype": dtype}
+        told.append({**about, "attributes": dict(item.attributes)})
+        if values is not None:
+            where = {
+                "units": "1",
+                "long_name": f"places where {name} is not 0, counted over {', '.join(item.dimensions)}",
+            }
+            what = {"units": "1", "long_name": f"{name} there: {item.attributes.get('long_name', '')}"}
+            variables[f"{name}_index"] = Variable((f"{name}_index",), values.index, where)
+            variables[f"{name}_value"] = Variable((f"{name}_index",), values.values, what)
+    return Ensemble(variables, {**ensemble.attributes, _IMPLIED: json.dumps(told)})
+
+
+def _expanded(stored: Ensemble) -> Ensemble:
+    """What `_compact` was made of."""
+    attributes, variables = dict(stored.attributes), dict(stored.variables)
+    for about in json.loads(str(attributes.pop(_IMPLIED, "[]"))):
+        name, dimensions, shape = str(about["name"]), tuple(about["dimensions"]), tuple(about["shape"])
+        dtype, labels = np.dtype(about["dtype"]), _allowed(about["attributes"])
+        if len(shape) != len(dimensions) or any(not isinstance(n, int) or not 0 <= n < 2**62 for n in shape):
+            raise InputError(f"{name!r}: shape {shape}, expected a length for each of {', '.join(dimensions)}")
+        if about["kind"] == "count":
+            variables[name] = Counted(dimensions[0], shape[0], dtype.str, labels)
+        elif about["kind"] == "rare":
+            index, values = (variables.pop(f"{name}_{what}").data for what in ("index", "value"))
+            if index.dtype.kind != "i" or values.dtype.kind != "i" or not _is_sorted(index, math.prod(shape)):
+                raise InputError(f"{name!r}: its places are not those of one value each")
+            variables[name] = Rare(dimensions, Sparse(shape, dtype.str, index, values), labels)
+        elif math.prod(shape):
+            raise InputError(f"{name!r}: its values are missing")
+        else:
+            variables[name] = Variable(dimensions, np.empty(shape, dtype), labels)
+    return Ensemble(variables, attributes)
+
+
+def _is_sorted(index: np.ndarray, size: int) -> bool:
+    return bool((np.diff(index) > 0).all() and (len(index) == 0 or (index[0] >= 0 and index[-1] < size)))
 
 
 def _reserve(path: Path, ensembles: Iterable[Ensemble]) -> None:
@@ -669,7 +831,10 @@ def _write(path: Path, parts: Mapping[str, Ensemble]) -> None:
                     _write_group(file, ensemble)
                     continue
                 _write_group(file.create_group(name, track_order=True), ensemble)
-                file.attrs.update(_provenance({}))
+                compact = (
+                    COMPACT_VERSION if any(_IMPLIED in one.attributes for one in parts.values()) else SCHEMA_VERSION
+                )
+                file.attrs.update(_provenance({}) | {"schema_version": compact})
     except RuntimeError as error:
         # So h5py reports what goes wrong on the disk while a file is closed.
         raise OSError(str(error)) from error
@@ -706,7 +871,7 @@ def _provenance(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
     return {
         **attributes,
         "Conventions": "CF-1.10",
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": COMPACT_VERSION if _IMPLIED in attributes else SCHEMA_VERSION,
         "source": "sgdsim",
         "history": f"{attributes['history']}\n{line}" if "history" in attributes else line,
     }

@@ -24,7 +24,7 @@ def summary(ensemble: Ensemble) -> str:
     >>> summary(Ensemble({"status": Variable(("trajectory",), [0, 0])}, attributes))
     '2 trajectories in 2.0 s, 1.00e+09 trajectory-steps/s (kernels ready after 4.0 s)'
     """
-    attributes, status = ensemble.attributes, ensemble["status"]
+    attributes, status = ensemble.attributes, ensemble.variables["status"]
     seconds, compiling = float(attributes["wall_seconds"]), float(attributes["compile_seconds"])
     rate = float(attributes["trajectory_steps_per_second"])
     count = " x ".join(f"{size:,}" for size in status.shape)  # points of a sweep first
@@ -39,8 +39,8 @@ def summary(ensemble: Ensemble) -> str:
 
 def _lost(ensemble: Ensemble) -> list[str]:
     """What became of trajectories that are excluded."""
-    diverged = int((ensemble["status"] > 0).sum())
-    undefined = int(ensemble["not_a_number"].sum()) if "not_a_number" in ensemble else 0
+    diverged = ensemble.variables["status"].nonzero
+    undefined = ensemble.variables["not_a_number"].nonzero if "not_a_number" in ensemble else 0
     ends = [(diverged - undefined, "diverged"), (undefined, f"became not a number ({_UNDEFINED})")]
     return [f"{number:,} {end} and are excluded" for number, end in ends if number]
 

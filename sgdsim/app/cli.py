@@ -25,6 +25,7 @@ from sgdsim.base.version import __version__
 from sgdsim.input.options import TABLE, Option, options
 
 if TYPE_CHECKING:
+    from sgdsim.ensemble import Ensemble
     from sgdsim.input.scenario import Scenario
 
 _COLUMNS = 80  # of what is no terminal
@@ -65,12 +66,13 @@ def _reporting_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             with Interrupts(ending=True), _warnings_in_one_line(quiet=bool(kwargs.get("quiet"))):
                 return command(*args, **kwargs)
         except SgdsimError as error:
-            _tell(f"Error: {error}")
+            _tell("\n".join([f"Error: {error}", *getattr(error, "__notes__", [])]))
             sys.exit(error.exit_code)
         except KeyboardInterrupt as error:
             number = getattr(error, "number", signal.SIGINT)
             what = "Interrupted" if number == signal.SIGINT else f"Ended by {signal.Signals(number).name}"
-            _tell(f"{what}; nothing unfinished is left behind.")
+            notes = getattr(error, "__notes__", [])
+            _tell("\n".join([f"{what}.", *notes]) if notes else f"{what}; nothing unfinished is left behind.")
             sys.exit(_SIGNALLED + number)
         except MemoryError:
             _tell("Error: out of memory; take fewer trajectories or snapshots.")
@@ -232,6 +234,7 @@ def _command(example: str, **settings: Any) -> Callable[[Callable[..., Any]], cl
 
 @group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @command_panel("Simulate", commands=["run", "simulate"])
+@command_panel("Long runs", commands=["plan", "peek", "resume", "merge"])
 @command_panel("Look at a file", commands=["compare", "plot", "report", "info"])
 @command_panel("Theory", commands=["show", "theory", "schedule"])
 @command_panel("This installation", commands=["list", "bench", "doctor"])
@@ -247,7 +250,7 @@ def main() -> None:
 @click.argument("scenario", shell_complete=completion.names("scenarios", files=True))
 @_options(
     *("output", "trajectories", "steps", "seed", "threads", "device", "settings", "predictions"),
-    *("no_compare", "all_rows", "overwrite", "quiet"),
+    *("no_compare", "all_rows", "overwrite", "shard", "resume", "checkpoint_every", "quiet"),
     no_compare={"meaning": "Write the file only."},
 )
 @_reporting_errors
@@ -257,6 +260,71 @@ def run(scenario: str, settings: tuple[str, ...], predictions: tuple[str, ...], 
 
     overrides = _overrides(settings, options)
     _run(load_parts(scenario, overrides, predictions, progress=not options["quiet"]), options)
+
+
+@_command("sgdsim resume valley.h5")
+@click.argument("file")
+@_options(
+    "threads", "checkpoint_every", "no_compare", "all_rows", "quiet", no_compare={"meaning": "Write the file only."}
+)
+@_reporting_errors
+def resume(file: str, **options: Any) -> None:
+    """Go on with the run that was to write FILE, from the checkpoints beside it, and compare it."""
+    from sgdsim.app.workflow import resume_file
+    from sgdsim.ensemble import open_parts
+
+    every = _time("--checkpoint-every", options["checkpoint_every"])
+    how = {"threads": options["threads"], "checkpoint_every": every, "progress": not options["quiet"]}
+    if file.endswith(".shard"):
+        from sgdsim.app.cluster import resume_shard
+
+        resume_shard(file, **how)
+        return
+    ensembles = resume_file(file, **how)
+    _report(file, list(open_parts(file)), ensembles, options)
+
+
+@_command("sgdsim merge parts -o whole.h5")
+@click.argument("folder")
+@_options(
+    *("output", "no_compare", "all_rows", "overwrite", "quiet"),
+    output={"default": "FOLDER.h5"},
+    no_compare={"meaning": "Write the file only."},
+)
+@_reporting_errors
+def merge(folder: str, output: str | None, **options: Any) -> None:
+    """Put the shards in FOLDER together, to the same file as that of one run, and compare it."""
+    from pathlib import Path
+
+    from sgdsim.app.cluster import default_merged, merge_shards
+    from sgdsim.ensemble import open_parts
+
+    ensembles = merge_shards(folder, output, overwrite=options["overwrite"])
+    path = str(default_merged(Path(folder)) if output is None else output)
+    _report(path, list(open_parts(path)), ensembles, options)
+
+
+@_command("sgdsim plan river_valley --trajectories 1e9 --workers 16")
+@click.argument("scenario", shell_complete=completion.names("scenarios", files=True))
+@_options("trajectories", "steps", "seed", "threads", "settings")
+@click.option("--workers", type=_Whole(), default=1, show_default=True, help="Machines like this one to share it.")
+@_reporting_errors
+def plan(scenario: str, settings: tuple[str, ...], workers: int, threads: int | None, **options: Any) -> None:
+    """Print what SCENARIO will take: time, memory, disk and shards, from a second of it on this machine."""
+    from sgdsim.app.plan import plan as made
+    from sgdsim.input.loading import load_parts
+
+    _print(made(load_parts(scenario, _overrides(settings, options)), workers, threads).text())
+
+
+@_command("sgdsim peek valley.h5")
+@click.argument("file")
+@_reporting_errors
+def peek(file: str) -> None:
+    """Print how far the run is that is going to write FILE, and what it has measured."""
+    from sgdsim.app.peek import peek as look
+
+    _print(look(file))
 
 
 @_command(
@@ -539,25 +607,45 @@ def doctor(*, as_json: bool) -> None:
 
 def _run(scenarios: Sequence[Scenario], options: Mapping[str, Any]) -> None:
     """Simulate, write the file, and print what it says."""
-    from sgdsim.app.catalogue import summary
     from sgdsim.app.workflow import default_output, run_parts
 
-    path, quiet = options["output"], options["quiet"]
+    path = options["output"]
+    how = {name: options[name] for name in ("threads", "overwrite", "resume")}
+    how |= {"checkpoint_every": _time("--checkpoint-every", options["checkpoint_every"])}
+    how |= {"device": "cpu" if options["device"] is None else options["device"], "progress": not options["quiet"]}
+    if options["shard"] is not None:
+        from sgdsim.app.cluster import run_shard
+
+        if path is None:
+            raise InputError("--shard: expected --output with a folder for the files of all shards")
+        written = run_shard(scenarios, options["shard"], path, **how)
+        if not options["quiet"]:
+            _print(f"{written}: sgdsim merge {path} puts all of them together")
+        return
     if path is None:
         path = default_output(scenarios[0])
-    ensembles = run_parts(
-        scenarios,
-        path,
-        threads=options["threads"],
-        device="cpu" if options["device"] is None else options["device"],
-        overwrite=options["overwrite"],
-        progress=not quiet,
-    )
-    if not quiet:
-        for scenario, ensemble in zip(scenarios, ensembles, strict=True):
-            _print(f"{path}{f', {scenario.part}' if scenario.part else ''}: {summary(ensemble)}")
+    ensembles = run_parts(scenarios, path, **how)
+    _report(str(path), [scenario.part for scenario in scenarios], ensembles, options)
+
+
+def _time(flag: str, text: str | None) -> str | None:
+    """A length of time as it is given, if it is one."""
+    from sgdsim.base.durations import read_seconds
+
+    if text is not None:
+        read_seconds(text, flag)
+    return text
+
+
+def _report(path: str, parts: Sequence[str], ensembles: Sequence[Ensemble], options: Mapping[str, Any]) -> None:
+    """Print what a run comes to, and hold it against its predictions."""
+    from sgdsim.app.catalogue import summary
+
+    if not options["quiet"]:
+        for part, ensemble in zip(parts, ensembles, strict=True):
+            _print(f"{path}{f', {part}' if part else ''}: {summary(ensemble)}")
     if not options["no_compare"]:
-        _show_comparison(str(path), quiet=quiet, all_rows=options["all_rows"])
+        _show_comparison(path, quiet=options["quiet"], all_rows=options["all_rows"])
 
 
 def _overrides(settings: tuple[str, ...], options: Mapping[str, Any]) -> dict[str, Any]:

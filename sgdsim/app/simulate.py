@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sgdsim.base import take, toml
 from sgdsim.base.errors import InputError
-from sgdsim.ensemble import Ensemble
+from sgdsim.base.files import check_output
+from sgdsim.ensemble import WHOLE, Ensemble
 from sgdsim.input.call import read_loss, read_optimizer, read_rates, scenario_tables
 from sgdsim.model.loss import Loss
 from sgdsim.model.observables import Observable
@@ -18,7 +21,9 @@ from sgdsim.model.recorder import Autocorrelation, Drift, Recorder, binned
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.model.starts import Start
-from sgdsim.simulation.run_loop import simulate_runs
+from sgdsim.simulation.checkpoints import seconds_between
+from sgdsim.simulation.run_loop import simulate_runs, work
+from sgdsim.simulation.unfinished import Description, unfinished
 
 if TYPE_CHECKING:
     import sympy
@@ -70,6 +75,10 @@ def simulate(
     threads: int | None = None,
     device: str = "cpu",
     progress: bool = False,
+    output: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    checkpoint_every: float | str | None = None,
 ) -> Ensemble:
     """Simulate independent SGD trajectories of a loss.
 
@@ -122,11 +131,17 @@ def simulate(
         Of figures and files.
     threads, device, progress
         See `sgdsim.simulation.run_loop.simulate_runs`.
+    output, overwrite
+        HDF5 file to write, and whether it may replace another. While it is computed checkpoints stand beside it.
+    resume
+        Whether to go on from them; of a run that is finished the file is read.
+    checkpoint_every
+        Seconds from one to the next, also as ``"5m"``, or ``"never"``; by default every minute.
 
     Returns
     -------
     Ensemble
-        In memory; `Ensemble.save` writes it.
+        In memory; `Ensemble.save` writes it, where there is no output.
 
     Raises
     ------
@@ -172,8 +187,28 @@ def simulate(
         from sgdsim.app.workflow import simulate_scenario
         from sgdsim.input.loading import scenario_from
 
-        return simulate_scenario(scenario_from(tables, made.name, "simulate"), **where)
-    return simulate_runs([run], scenario=toml.dumps(tables), title=tables["title"], **where)
+        scenario = scenario_from(tables, made.name, "simulate")
+        runs, text, compute = scenario.runs, scenario.toml, partial(simulate_scenario, scenario, **where)
+    else:
+        runs, text = (run,), toml.dumps(tables)
+        compute = partial(simulate_runs, runs, scenario=text, title=tables["title"], **where)
+    resume, overwrite = take.flag(resume, "resume"), take.flag(overwrite, "overwrite")
+    if output is None:
+        if resume or checkpoint_every is not None:
+            raise InputError("resume and checkpoint_every: expected an output, beside which checkpoints stand")
+        return compute()
+    output = take.path(output, "output")
+    check_output(output, overwrite or resume)
+    described = Description.new([("", "simulate", text)], overwrite, device)
+    with unfinished(
+        output, described, total=work(runs), every=seconds_between(checkpoint_every), resume=resume
+    ) as kept:
+        if resume and (found := kept.finished()) is not None:
+            return found[WHOLE]
+        ensemble = compute(checkpoints=kept.checkpoints.part(0))
+        kept.sign(ensemble)
+        ensemble.save(output, overwrite=kept.described.overwrite or overwrite)
+    return ensemble
 
 
 def _length(steps: Any, time: Any, learning_rate: Any) -> tuple[int, list[Schedule]]:

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
@@ -27,7 +27,9 @@ from sgdsim.input.builders import Claim
 from sgdsim.input.scenario import Scenario
 from sgdsim.model.loss import Loss
 from sgdsim.model.run import Run
-from sgdsim.simulation.run_loop import output_bytes, simulate_runs
+from sgdsim.simulation.checkpoints import seconds_between
+from sgdsim.simulation.run_loop import output_bytes, simulate_runs, work
+from sgdsim.simulation.unfinished import Description, description_beside, unfinished
 from sgdsim.statistics import verdict_table
 from sgdsim.statistics.comparison import Comparison, compare_parts
 from sgdsim.statistics.conditions import testable
@@ -120,6 +122,8 @@ def run_scenario(
     device: str = "cpu",
     overwrite: bool = False,
     progress: bool = False,
+    resume: bool = False,
+    checkpoint_every: float | str | None = None,
 ) -> Ensemble:
     """Simulate a scenario and write its file.
 
@@ -133,11 +137,16 @@ def run_scenario(
         See `simulation.simulate_runs`.
     overwrite
         Whether an existing file may be replaced.
+    resume
+        Whether to go on from the checkpoints of such a run, if there are any; of one that is finished its file is read.
+    checkpoint_every
+        Seconds from one to the next, also as ``"5m"``, or ``"never"``; by default every minute, and one when a run is
+        interrupted that takes longer.
 
     Raises
     ------
     InputError
-        For an output that cannot be written or does not fit, before the run starts.
+        For an output that cannot be written or does not fit, before the run starts; for checkpoints of another run.
 
     Warns
     -----
@@ -155,7 +164,8 @@ def run_scenario(
     False
     """
     options: dict[str, Any] = {"threads": threads, "device": device, "progress": progress}
-    return run_parts([scenario], path, overwrite=overwrite, **options)[0]
+    options |= {"overwrite": overwrite, "resume": resume, "checkpoint_every": checkpoint_every}
+    return run_parts([scenario], path, **options)[0]
 
 
 def run_parts(
@@ -166,6 +176,8 @@ def run_parts(
     device: str = "cpu",
     overwrite: bool = False,
     progress: bool = False,
+    resume: bool = False,
+    checkpoint_every: float | str | None = None,
 ) -> list[Ensemble]:
     """Simulate all parts of a scenario, and write one file with a group for each.
 
@@ -173,7 +185,7 @@ def run_parts(
     ----------
     scenarios
         As `load_parts` gives them.
-    path, threads, device, overwrite, progress
+    path, threads, device, overwrite, progress, resume, checkpoint_every
         As of `run_scenario`.
 
     Returns
@@ -189,20 +201,84 @@ def run_parts(
     kind = take.of_kind(Scenario, "a Scenario, such as load_scenario('river_valley')")
     scenarios = take.each(kind)(scenarios, "scenario")
     overwrite, progress = take.flag(overwrite, "overwrite"), take.flag(progress, "progress")
+    resume = take.flag(resume, "resume")
     given = default_output(scenarios[0]) if path is None else take.path(path, "path")
     output = Path(given)
     with _default_folder(output) if output.parent == Path("results") else nullcontext():
-        check_output(given, overwrite, [source for one in scenarios for source in _read_for(one)])
+        check_output(given, overwrite or resume, [source for one in scenarios for source in _read_for(one)])
         _check_disk(output, sum(output_bytes(one.runs) for one in scenarios))
         for one in scenarios:
-            _warn_of_instability(one.runs)
-            _warn_of_undefined(one.runs)
-            _warn_of_dropped_rows(one.runs[0])
+            check_runs(one.runs)
+        described = Description.new([(one.part, one.name, one.toml) for one in scenarios], overwrite, device)
         options: dict[str, Any] = {"threads": threads, "device": device, "progress": progress}
-        ensembles = [simulate_scenario(one, **options) for one in scenarios]
-        save_parts(
-            {one.part: made for one, made in zip(scenarios, ensembles, strict=True)}, output, overwrite=overwrite
-        )
+        return _written(scenarios, output, described, resume, seconds_between(checkpoint_every), options)
+
+
+def resume_file(
+    path: str | Path,
+    *,
+    threads: int | None = None,
+    progress: bool = False,
+    checkpoint_every: float | str | None = None,
+) -> list[Ensemble]:
+    """Go on with a run that was killed or interrupted, from the checkpoints beside its output alone.
+
+    Parameters
+    ----------
+    path
+        Of the file that it was going to write.
+    threads, progress, checkpoint_every
+        As of `run_scenario`.
+
+    Returns
+    -------
+    list of Ensemble
+        One a part; those in the file if it is finished.
+
+    Raises
+    ------
+    InputError
+        If there is nothing to go on from.
+    """
+    path = Path(take.path(path, "path"))
+    described = description_beside(path)
+    if described is None and path.is_file():
+        return list(open_parts(path).values())
+    if described is None:
+        raise InputError(f"{path}: there is nothing to resume, neither the file nor checkpoints beside it")
+    scenarios = [
+        replace(Scenario.parse(text, name, where=f"the scenario of {path}"), part=part)
+        for part, name, text in described.scenarios
+    ]
+    options: dict[str, Any] = {
+        "threads": threads,
+        "device": described.device,
+        "progress": take.flag(progress, "progress"),
+    }
+    return _written(scenarios, path, described, True, seconds_between(checkpoint_every), options)
+
+
+def _written(
+    scenarios: Sequence[Scenario],
+    output: Path,
+    described: Description,
+    resume: bool,
+    every: float | None,
+    options: Mapping[str, Any],
+) -> list[Ensemble]:
+    """Simulate what is described, save checkpoints on the way, and write its file."""
+    total = sum(work(one.runs) for one in scenarios)
+    with unfinished(output, described, total=total, every=every, resume=resume) as run:
+        if resume and (found := run.finished()) is not None:
+            return list(found.values())
+        ensembles = [
+            simulate_scenario(one, text, checkpoints=run.checkpoints.part(index), **options)
+            for index, (one, (_, _, text)) in enumerate(zip(scenarios, run.described.scenarios, strict=True))
+        ]
+        for ensemble in ensembles:
+            run.sign(ensemble)
+        parts = {one.part: made for one, made in zip(scenarios, ensembles, strict=True)}
+        save_parts(parts, output, overwrite=run.described.overwrite or described.overwrite)
     return ensembles
 
 
@@ -213,11 +289,11 @@ def _read_for(scenario: Scenario) -> Iterator[Path]:
         yield Path(start["file"])
 
 
-def simulate_scenario(scenario: Scenario, **options: Any) -> Ensemble:
-    """Simulate a scenario in memory, with options of `simulate_runs`."""
+def simulate_scenario(scenario: Scenario, text: str | None = None, **options: Any) -> Ensemble:
+    """Simulate a scenario in memory, with options of `simulate_runs`; the text is what it says of itself."""
     ensemble = simulate_runs(
         scenario.runs,
-        scenario=scenario.toml,
+        scenario=scenario.toml if text is None else text,
         common_noise=scenario.common_noise,
         sweep=scenario.sweep or None,
         title=str(scenario.data["title"]),
@@ -537,6 +613,13 @@ def _resolved(row: Prediction, resolution: float | str | None) -> Prediction:
     return replace(row, resolution=resolution) if resolution else row
 
 
+def check_runs(runs: Sequence[Run]) -> None:
+    """Warn of what is likely to go wrong in a run, before it begins."""
+    _warn_of_instability(runs)
+    _warn_of_undefined(runs)
+    _warn_of_dropped_rows(runs[0])
+
+
 def _warn_of_instability(runs: Sequence[Run]) -> None:
     reasons: dict[str, list[int]] = {}
     for point, reason in enumerate(instabilities(runs)):
@@ -544,9 +627,9 @@ def _warn_of_instability(runs: Sequence[Run]) -> None:
             reasons.setdefault(reason, []).append(point)
     for reason, points in list(reasons.items())[:_MOST_WARNINGS]:
         at = f"sweep point {_listed(points)}: " if len(runs) > 1 else ""
-        warnings.warn(f"{at}{reason}; trajectories may diverge", RuntimeWarning, stacklevel=3)
+        warnings.warn(f"{at}{reason}; trajectories may diverge", RuntimeWarning, stacklevel=4)
     if more := sum(map(len, list(reasons.values())[_MOST_WARNINGS:])):
-        warnings.warn(f"{more} more sweep points are unstable", RuntimeWarning, stacklevel=3)
+        warnings.warn(f"{more} more sweep points are unstable", RuntimeWarning, stacklevel=4)
 
 
 def _listed(points: Sequence[int]) -> str:
@@ -562,7 +645,7 @@ def _warn_of_undefined(runs: Sequence[Run]) -> None:
         warnings.warn(
             f"loss: {shortened(text)} is not a number where {shortened(base)} is negative, and a trajectory ends there",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
@@ -578,7 +661,7 @@ def _warn_of_dropped_rows(run: Run) -> None:
     if data is not None and run.optimizer.sampling == "epoch" and data.rows % batch_size:
         batches, dropped = divmod(data.rows, batch_size)
         message = f"{data.rows} rows make {batches} batches of {batch_size}; each epoch leaves {dropped} of them out"
-        warnings.warn(f"{message}, others each time", RuntimeWarning, stacklevel=3)
+        warnings.warn(f"{message}, others each time", RuntimeWarning, stacklevel=4)
 
 
 @contextmanager

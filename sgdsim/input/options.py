@@ -145,6 +145,11 @@ TABLE: dict[str, list[Option]] = {
         Option("--output", "", "FILE", "HDF5 file to write.", default="results/<name>.h5", short="-o"),
         Option("--save-scenario", "", "FILE", "Write the same as a scenario file too."),
         Option("--overwrite", "", "", "Replace an existing output file.", kind="switch"),
+        Option("--shard", "", "NUMBER/OF", "Only this part of the run, e.g. `3/64`; the output is a folder."),
+        Option("--resume", "", "", "Go on from the checkpoints beside the output, if there are any.", kind="switch"),
+        Option("--checkpoint-every", "", "TIME",
+               "E.g. `30s`, `5m`, or `never`; the default also saves one when a longer run is interrupted.",
+               default="60s"),
         Option("--quiet", "", "", "Only errors.", kind="switch"),
     ],
     "What is recorded": [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ class Accumulators:
         Parameters, (snapshot, trajectory, parameter).
     status
         Completed steps when divergence was found, 0 never, (trajectory,); -1 less these steps where the state was not a
-        number.
+        number. A `Sparse`, so that memory does not grow with trajectories; with a point axis, a list of them.
     moments
         Count, mean and central sums 2, 3, 4, (record, group, observable, 5).
     counts
@@ -34,7 +35,7 @@ class Accumulators:
     """
 
     theta: np.ndarray
-    status: np.ndarray
+    status: Any
     moments: np.ndarray
     counts: np.ndarray
     comoments: np.ndarray

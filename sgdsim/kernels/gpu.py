@@ -86,6 +86,14 @@ class Gpu:
             state[:, parameter * lanes : (parameter + 1) * lanes] = values
             block.state.copy_to_device(state)
 
+    def restore(self, block: Block, saved: Block) -> None:
+        """Give a block all that another one holds."""
+        with explained():
+            for field in ("state", "status", "changes"):
+                if getattr(saved, field).size:
+                    getattr(block, field).copy_to_device(np.ascontiguousarray(getattr(saved, field)))
+        block.step = saved.step
+
     def advance(self, block: Block, stop: int, step_table: np.ndarray, into: Accumulators) -> None:
         """Run a block to so many completed steps."""
         start, common, substeps = block.step, self._common, self._program.optimizer.substeps

@@ -90,6 +90,12 @@ class Host:
         lanes = self._program.lanes
         block.state[:, parameter * lanes : (parameter + 1) * lanes] = values
 
+    def restore(self, block: Block, saved: Block) -> None:
+        """Give a block all that another one holds."""
+        for field in ("state", "status", "changes"):
+            getattr(block, field)[:] = getattr(saved, field)
+        block.step = saved.step
+
     def advance(self, block: Block, stop: int, step_table: np.ndarray, into: Accumulators) -> None:
         """Run a block to so many completed steps."""
         common, plan, program = self._common, self._common.plan, self._program

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from sgdsim.ensemble import Variable
+from sgdsim.base.sparse import Sparse, stacked
+from sgdsim.ensemble import Counted, Rare, Variable
 from sgdsim.kernels.accumulators import Accumulators
 from sgdsim.model.run import Run
 from sgdsim.simulation.recorded_statistics import bin_coordinates, coordinate, over, statistics
@@ -46,15 +48,16 @@ def assemble(
     run = runs[0]
     fields = Moments(*np.moveaxis(results.moments, -1, 0))
     merged = merge_axis(fields, axis=2)
-    undefined = results.status < 0
-    status = np.where(undefined, -1 - results.status, results.status)
+    ends = stacked(results.status)
+    undefined = ends.values < 0
+    status = replace(ends, values=np.where(undefined, -1 - ends.values, ends.values))
     rates, times = (
         np.stack([function(run, steps) for run, steps in zip(runs, record_steps, strict=True)])
         for function in (_rates_at, _times_at)
     )
     variables = {
         "theta": over(f"snapshot {_kept(run)} parameter", results.theta, "parameters after snapshot_step steps"),
-        "status": over("trajectory", status, "completed steps when divergence was found, 0 = never"),
+        "status": _rare(status, "completed steps when divergence was found, 0 = never"),
         "time": over("record", times, "sum of the learning rates of all steps up to the record"),
         "learning_rate": over("record", rates, "learning rate of the step that led to the record"),
         "count": over("record observable", merged.count.astype(np.int64), "finite values of live trajectories"),
@@ -66,9 +69,8 @@ def assemble(
     }
     # Where every step has a value, only numbers that were too large before have become none.
     if undefined.any() and any(run.may_be_undefined for run in runs):
-        variables["not_a_number"] = over(
-            "trajectory", undefined.astype(np.int8), "1 = the state became not a number, by no overflow"
-        )
+        places = Sparse(ends.shape, "int8", ends.index[undefined], np.ones(undefined.sum(), np.int64))
+        variables["not_a_number"] = _rare(places, "1 = the state became not a number, by no overflow")
     if run.stop:
         by, at = results.stopped[:, 0], results.stopped[:, 1]
         bounds = ", ".join(f"{number} {text}" for number, text in enumerate(run.stop, 1))
@@ -102,15 +104,19 @@ def assemble(
     return variables | _coordinates(run) | bin_coordinates(run)
 
 
+def _rare(values: Sparse, meaning: str) -> Variable:
+    return Rare(("point", "trajectory"), values, {"long_name": meaning, "units": "1"})
+
+
 def _kept(run: Run) -> str:
     """The dimension of the trajectories of which snapshots are kept."""
     return "trajectory" if run.recorder.snapshot_trajectories is None else "snapshot_trajectory"
 
 
 def _coordinates(run: Run) -> dict[str, Variable]:
-    index = np.int32 if run.trajectories < 2**31 else np.int64
+    labels = {"long_name": "trajectory index", "units": "1"}
     return {
-        "trajectory": coordinate("trajectory", np.arange(run.trajectories, dtype=index), "trajectory index"),
+        "trajectory": Counted("trajectory", run.trajectories, "int32" if run.trajectories < 2**31 else "int64", labels),
         "parameter": coordinate("parameter", np.array(run.loss.parameters, dtype=object), "parameter"),
         "observable": coordinate("observable", np.array(run.measured, dtype=object), "observable"),
     }

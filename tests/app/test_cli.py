@@ -458,6 +458,53 @@ def test_the_doctor():
     assert result.stdout.startswith(f"sgdsim        {__version__}\n")
 
 
+# Runs that are not finished, and runs in shards.
+
+
+def test_a_run_in_shards_is_merged_and_compared(folder):
+    assert sgdsim("run", "valley.toml", "-o", "whole.h5", "--no-compare").exit_code == 0
+    for number in (1, 2):
+        result = sgdsim("run", "valley.toml", "--shard", f"{number}/2", "-o", "parts")
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert result.stdout == f"parts/{number}-of-2.shard: sgdsim merge parts puts all of them together\n"
+    assert sgdsim("peek", "parts/1-of-2.shard").stdout.startswith("parts/1-of-2.shard: finished")
+    merged = sgdsim("merge", "parts")
+    assert merged.stdout.startswith("parts.h5: 2,000 trajectories in ")
+    assert sgdsim("info", "parts.h5", "--digest").stdout == sgdsim("info", "whole.h5", "--digest").stdout
+    assert sgdsim("compare", "parts.h5").stdout in merged.stdout
+
+
+def test_a_run_that_is_finished_is_read_where_it_is_resumed(folder):
+    first = sgdsim("run", "valley.toml", "-o", "run.h5", "--resume")
+    assert sgdsim("run", "valley.toml", "-o", "run.h5", "--resume").stdout == first.stdout
+    assert sgdsim("resume", "run.h5").stdout == first.stdout
+    assert "finished" in sgdsim("peek", "run.h5").stdout
+    assert sorted(path.name for path in folder.iterdir()) == ["run.h5", "valley.toml"]
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["run", "valley.toml", "--checkpoint-every", "soon"], "--checkpoint-every: 'soon', expected a time such as"),
+        (["run", "valley.toml", "--checkpoint-every", "0s"], "--checkpoint-every: '0s', expected a time such as"),
+        (["run", "valley.toml", "--shard", "1/2"], "--shard: expected --output with a folder"),
+        (["run", "valley.toml", "--shard", "3/2", "-o", "parts"], "--shard: '3/2', expected a number from 1 to 2"),
+        (["run", "valley.toml", "--shard", "1/2", "-o", "valley.toml"], "cannot make this folder"),
+        (["merge", "parts"], "parts: no such folder"),
+        (["merge", "."], "holds no shards"),
+        (["resume", "none.h5"], "none.h5: there is nothing to resume"),
+        (["resume", "none.shard"], "none.shard: there is nothing to resume"),
+        (["peek", "none.h5"], "none.h5: no such file, and no checkpoints beside it"),
+    ],
+)
+def test_what_cannot_be_resumed_or_merged_is_refused_and_changes_nothing(command, message, folder):
+    result = sgdsim(*command)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert [path.name for path in folder.iterdir()] == ["valley.toml"]
+
+
 # Interrupts.
 
 
@@ -485,7 +532,7 @@ def test_an_interrupt_that_is_lost_in_the_final_write_ends_the_command(number, f
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_a_long_run_at_once_and_leaves_nothing(number, folder):
+def test_a_signal_ends_a_long_run_at_once_and_leaves_a_checkpoint(number, folder):
     """On a terminal, as a user would; measured from the signal to the message."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
@@ -500,11 +547,11 @@ def test_a_signal_ends_a_long_run_at_once_and_leaves_nothing(number, folder):
     os.close(slave)
     assert process.stdout is not None
     try:
-        seen = read_until(master, "/s, ")  # the bar with its speed: compiled, and under way
+        seen = read_until(master, "million/s")  # the bar: compiled, and under way
         assert (folder / "results").is_dir()
         began = time.perf_counter()
         process.send_signal(number)
-        seen = read_until(master, "left behind")
+        seen = read_until(master, "from there")
         elapsed = time.perf_counter() - began
         assert process.wait(10) == 128 + number
         assert process.stdout.read() == ""
@@ -515,7 +562,9 @@ def test_a_signal_ends_a_long_run_at_once_and_leaves_nothing(number, folder):
         os.close(master)
     assert "Traceback" not in seen
     assert elapsed < 1.0  # 0.2 s on a machine that does nothing else
-    assert [path.name for path in folder.rglob("*")] == ["valley.toml"]
+    kept = {path.name for path in (folder / "results" / "valley.h5.unfinished").iterdir()}
+    assert "00000001.state" in kept
+    assert "lock" not in kept
 
 
 def read_until(descriptor: int, text: str) -> str:

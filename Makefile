@@ -17,7 +17,7 @@ OPTIONS   ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-cudasim test-lowest test-ptx test-gpu lint validate bench bench-gpu docs clean scenarios results
-.PHONY: $(FAMILIES) $(SCENARIOS)
+.PHONY: report $(FAMILIES) $(SCENARIOS)
 .DELETE_ON_ERROR:
 
 help:
@@ -27,6 +27,7 @@ help:
 	@echo "make thermodynamics   the scenarios of the thermodynamic laws, and a summary: results/thermodynamics.md"
 	@echo "make entropic    the scenarios of entropic forces and symmetries, and a summary: results/entropic.md"
 	@echo "make all         every scenario, and a summary: results/all.md"
+	@echo "make report      one page for the browser about all files in results/: results/index.html"
 	@echo "make validate    the long statistical suite, and what test-ptx checks"
 	@echo "make test-lowest the tests with the lowest versions of all packages that setup.cfg allows"
 	@echo "make test-ptx    the CUDA kernels assembled for two generations of GPUs: registers, spills, widths"
@@ -76,6 +77,10 @@ results/%.svg: results/%.h5 | $(VENV)/.dev
 scenarios: $(SCENARIOS)
 
 results: scenarios
+
+# One page for the browser about every file in results/.
+report: | $(VENV)/.dev
+	$(SGDSIM) report $(wildcard results/*.h5) --output results/index.html --overwrite
 
 # Each writes results/NAME.md and results/NAME.json; which scenarios it has stands in sgdsim/app/families.py.
 $(FAMILIES): | $(VENV)/.core

@@ -21,8 +21,8 @@ RATIOS = {
 }
 # Processor seconds from a loss's text to machine code, and those over JAX's first call by `vmap` of `grad`: the most
 # for a loss of so many parameters at most.
-COMPILE_SECONDS = {8: 1.5, 32: 4.0}
-COMPILE_RATIO = {8: 1.0, 32: 1.5}
+COMPILE_SECONDS = {8: 1.5, 32: 4.0, 512: 3.0}
+COMPILE_RATIO = {8: 1.0, 32: 1.5, 512: 1.5}
 # Each variant of ours with the most that it may take of the time of another.
 OF_POLYNOMIAL, RECORDING_PERCENT = 2.5, 10.0
 

@@ -54,6 +54,13 @@ def _layer(name: str, scale: float) -> dict[str, float]:
     return _vector(name, *(scale * ((i % 5 == 0) + 0.02 * (i - 8)) for i in range(16)))
 
 
+def _matrix(name: str, rows: int, columns: int) -> dict[str, float]:
+    """Small numbers, no two alike."""
+    n = rows * columns
+    values = ((7 * i % n - n / 2) / (2 * n) for i in range(n))
+    return dict(zip(coordinates(name, (rows, columns)), values, strict=True))
+
+
 _TEACHER = 1.0, -0.5, 0.25, 0.75
 _WIDE = tuple(1.0 / (i + 1) for i in range(16))
 _RIVER = {"a0": 1.0, "k": 0.5, "c2": 0.1, "sigma": 1.0}
@@ -73,6 +80,12 @@ SETTINGS = {
         0.02,
         {**_vector("teacher", *_TEACHER), "sigma": 0.5},
         {**_layer("u", 0.5), **_layer("w", 0.7)},
+        {"x": 4, "e": 4},
+    ),
+    "deep_linear_network": Setting(
+        0.02,
+        {"sigma": 0.5},
+        {**_matrix("W1", 8, 4), **_matrix("W2", 8, 8), **_matrix("W3", 4, 8)},
         {"x": 4, "e": 4},
     ),
     "adam_river_valley": Setting(0.02, _RIVER, {"x": 0.5, "y": 1.0}, {"xi": 0}, optimizer="adam"),

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from sgdsim.base.version import __version__
 
 if TYPE_CHECKING:
+    from sgdsim.app.simulate import simulate
     from sgdsim.app.workflow import compare_file, plot_file, run_scenario
     from sgdsim.base.errors import InputError, RunError, SgdsimError
-    from sgdsim.ensemble import Ensemble, Variable
+    from sgdsim.ensemble import Ensemble, Variable, open_parts, to_datatree
     from sgdsim.input.loading import load_scenario
     from sgdsim.input.scenario import Scenario
     from sgdsim.model.data import Data
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from sgdsim.model.states import State
     from sgdsim.model.symmetry import Symmetry
     from sgdsim.prediction import Prediction
-    from sgdsim.simulation.run_loop import simulate
 
 _HOMES = {
     "Autocorrelation": "model.recorder",
@@ -56,10 +56,12 @@ _HOMES = {
     "Variable": "ensemble",
     "compare_file": "app.workflow",
     "load_scenario": "input.loading",
+    "open_parts": "ensemble",
     "plot_file": "app.workflow",
     "river_valley": "model.losses.river_valley",
     "run_scenario": "app.workflow",
-    "simulate": "simulation.run_loop",
+    "simulate": "app.simulate",
+    "to_datatree": "ensemble",
 }
 
 __all__ = [
@@ -88,10 +90,12 @@ __all__ = [
     "__version__",
     "compare_file",
     "load_scenario",
+    "open_parts",
     "plot_file",
     "river_valley",
     "run_scenario",
     "simulate",
+    "to_datatree",
 ]
 
 

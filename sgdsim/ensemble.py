@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import importlib
 import io
 import json
 import math
 import os
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,18 +21,29 @@ import numpy as np
 from sgdsim.base import hdf5, take
 from sgdsim.base.errors import InputError, RunError, unknown_name
 from sgdsim.base.files import atomic_file, check_output
+from sgdsim.base.html import html_table
+from sgdsim.base.sparse import Sparse
 from sgdsim.formulas.names import normal, split_names
 from sgdsim.formulas.vectors import base_name, shapes
 
 if TYPE_CHECKING:
+    import pandas
     import xarray
+    from matplotlib.figure import Figure
 
 Attribute = str | int | float
 
 SCHEMA_VERSION = 1
+COMPACT_VERSION = 2
+"""Of a file in which what no trajectory has is not said of each: see `_compact`."""
+
 REQUIRED = ("parameter", "observable", "record_step")
 WHOLE = ""
 """The name of the only part of a file without parts."""
+STATISTICS = ("mean", "variance", "skewness", "kurtosis", "mean_stderr", "variance_stderr", "count", "excluded")
+"""What is recorded of each parameter and observable at each record."""
+_SWEPT = "sweep_"
+_SHOWN = 20  # rows in a notebook
 
 # Attributes that HDF5 and netCDF keep for themselves, and those that tell a boolean from an int8.
 _RESERVED = {"CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST", "DIMENSION_LABELS"}
@@ -78,6 +91,11 @@ class Variable:
     def shape(self) -> tuple[int, ...]:
         """Length of each axis."""
         return self.data.shape
+
+    @property
+    def nonzero(self) -> int:
+        """How many of the values are not zero."""
+        return int(np.count_nonzero(self.data))
 
     def rows(self, start: int, stop: int) -> np.ndarray:
         """Part of the data along the first axis."""
@@ -135,6 +153,97 @@ class _Stored(Variable):
         return _Stored(self.dimensions[1:], self.attributes, place=place)
 
 
+class _Implied(Variable):
+    """A variable whose values follow from less than them, and take memory only when they are asked for."""
+
+    def __init__(self, dimensions: tuple[str, ...], attributes: Mapping[str, Attribute]) -> None:
+        object.__setattr__(self, "dimensions", dimensions)
+        object.__setattr__(self, "attributes", attributes)
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "data":
+            raise AttributeError(name)
+        return self.rows(0, self.shape[0])
+
+
+class Rare(_Implied):
+    """Whole numbers that are nearly all zero, such as the step at which each trajectory was found to diverge.
+
+    Parameters
+    ----------
+    dimensions, attributes
+        As of a `Variable`.
+    values
+        Those that are not.
+
+    Examples
+    --------
+    >>> status = Rare(("trajectory",), Sparse((4,), "int32", np.array([2]), np.array([40])), {})
+    >>> status.data, status.nonzero
+    (array([ 0,  0, 40,  0], dtype=int32), 1)
+    """
+
+    def __init__(self, dimensions: tuple[str, ...], values: Sparse, attributes: Mapping[str, Attribute]) -> None:
+        super().__init__(dimensions, attributes)
+        object.__setattr__(self, "values", values)
+
+    values: Sparse
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+        return self.values.shape
+
+    @property
+    def nonzero(self) -> int:
+        """How many of the values are not zero."""
+        return len(self.values.index)
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """Part of the data along the first axis."""
+        return self.values.rows(start, stop)
+
+    def at(self, index: int) -> Variable:
+        """What stands at one place of the first axis, without that axis."""
+        return Rare(self.dimensions[1:], self.values.at(index), self.attributes)
+
+
+class Counted(_Implied):
+    """The coordinate of a dimension that counts from 0.
+
+    Parameters
+    ----------
+    name
+        Of the dimension.
+    size, dtype
+        How many there are, and of which type.
+    attributes
+        As of a `Variable`.
+
+    Examples
+    --------
+    >>> Counted("trajectory", 3, "int32", {}).data
+    array([0, 1, 2], dtype=int32)
+    """
+
+    def __init__(self, name: str, size: int, dtype: str, attributes: Mapping[str, Attribute]) -> None:
+        super().__init__((name,), attributes)
+        object.__setattr__(self, "size", size)
+        object.__setattr__(self, "dtype", dtype)
+
+    size: int
+    dtype: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of the axis."""
+        return (self.size,)
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """Part of the data."""
+        return np.arange(start, max(min(stop, self.size), start), dtype=self.dtype)
+
+
 class Ensemble:
     """The result of a run: variables that share dimensions, and where they come from.
 
@@ -178,8 +287,9 @@ class Ensemble:
                 raise InputError(f"{name!r} is no name for a variable or a dimension")
         for name, size in self.sizes.items():
             labels = {"units": "1", "long_name": f"{name} index"}
-            counted = self.variables.setdefault(name, Variable((name,), np.arange(size, dtype=np.int64), labels))
-            if counted.dimensions != (name,):
+            if name not in self.variables:
+                self.variables[name] = Variable((name,), np.arange(size, dtype=np.int64), labels)
+            if self.variables[name].dimensions != (name,):
                 raise InputError(f"variable {name!r} has a dimension's name, so {name!r} must be its only dimension")
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -197,6 +307,77 @@ class Ensemble:
 
     def __repr__(self) -> str:
         return f"<Ensemble {', '.join(f'{name} {size}' for name, size in self.sizes.items())}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the last record of all that was measured, at the first points of a sweep."""
+        about = f"<p><b>{escape(str(self.attributes.get('title') or 'Ensemble'))}</b>: "
+        about += escape(", ".join(f"{name} {size:,}" for name, size in self.sizes.items())) + "</p>"
+        if not {"mean", "variance", "observable"} <= self.variables.keys():
+            return about
+        kinds = [kind for kind in ("mean", "variance") if f"{kind}_stderr" in self]
+        rows = []
+        for place in np.ndindex(self["mean"][..., -1, :].shape):
+            at = (*place[:-1], -1, place[-1])
+            values = [f"{self[kind][at]:.6g} ± {self[f'{kind}_stderr'][at]:.2g}" for kind in kinds]
+            rows.append([*map(str, place[:-1]), str(self["observable"][place[-1]]), *values])
+        columns = (*(("point",) if "point" in self.sizes else ()), f"step {int(self.steps[-1])}", *kinds)
+        more = f"<p>… and {len(rows) - _SHOWN} more rows</p>" if len(rows) > _SHOWN else ""
+        return about + html_table(columns, rows[:_SHOWN]) + more
+
+    @property
+    def steps(self) -> np.ndarray:
+        """Completed steps at each record."""
+        return self["record_step"]
+
+    def statistic(self, kind: str, name: str) -> np.ndarray:
+        """One of `STATISTICS` of a parameter or an observable at every record, ``steps``.
+
+        Parameters
+        ----------
+        kind
+            Such as ``mean_stderr``.
+        name
+            Of the parameter or observable.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape (record,); of a sweep (point, record).
+
+        Raises
+        ------
+        InputError
+            For an unknown statistic or name.
+
+        Examples
+        --------
+        >>> mean = Variable(("record", "observable"), [[1.0, 0.0], [0.5, 0.1]])
+        >>> Ensemble({"mean": mean, "observable": Variable(("observable",), ["x", "y"])}, {}).statistic("mean", "x")
+        array([1. , 0.5])
+        """
+        kind = take.one_of("statistic", STATISTICS)(kind, "kind")
+        names = [str(one) for one in self["observable"]]
+        name = normal(take.text(name, "name"))
+        if name not in names:
+            raise InputError(unknown_name("observable", name, names))
+        values: np.ndarray = self[kind][..., names.index(name)]
+        return values
+
+    def mean(self, name: str) -> np.ndarray:
+        """The mean of a parameter or an observable at every record, see `statistic`."""
+        return self.statistic("mean", name)
+
+    def variance(self, name: str) -> np.ndarray:
+        """The variance of a parameter or an observable at every record, see `statistic`."""
+        return self.statistic("variance", name)
+
+    def compare(self, predictions: Sequence[str] = ()) -> Any:
+        """Hold it against the predictions of its scenario, see `sgdsim.app.workflow.compare_ensemble`."""
+        return _of_the_app("compare_ensemble")(self, predictions)
+
+    def plot(self, kind: str | None = None, size: tuple[float, float] | None = None, **looks: Any) -> Figure:
+        """Draw it with the predictions of its scenario, see `sgdsim.app.workflow.plot_ensemble`."""
+        return _of_the_app("plot_ensemble")(self, kind, size, **looks)  # type: ignore[no-any-return]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -224,7 +405,7 @@ class Ensemble:
         (1, 5, 1, 2)
         """
         names = [str(key) for key in self["parameter"]]
-        name = ",".join(split_names(normal(take.text(name, "parameter"))))
+        name = ",".join(split_names(normal(take.text(name, "name"))))
         places = [place for place, key in enumerate(names) if name in (key, base_name(key))]
         if not places:
             raise InputError(unknown_name("parameter", name, {*names, *map(base_name, names)}))
@@ -314,24 +495,51 @@ class Ensemble:
             raise InputError(f"{path}: {unknown_name('part', part, parts) if part else known}")
         return parts[part]
 
+    def to_dataframe(self) -> pandas.DataFrame:
+        """Every statistic of every observable at every record, one a row, as a `pandas.DataFrame`.
+
+        Its index has the swept values, the step and the observable, so that ``.xs("x", level="observable")`` is one.
+
+        Raises
+        ------
+        RunError
+            If pandas is not installed.
+        """
+        pandas = _imported("pandas", "to_dataframe")
+        kinds = [kind for kind in STATISTICS if kind in self]
+        points = range(self.sizes.get("point", 1))
+        columns = {kind: np.reshape(self[kind], -1) for kind in kinds}
+        swept = {name.removeprefix(_SWEPT): self[name] for name in self if name.startswith(_SWEPT)}
+        rows = [
+            (*(values[point] for values in swept.values()), step, name)
+            for point in points
+            for step in self.steps
+            for name in self["observable"]
+        ]
+        return pandas.DataFrame(
+            columns, index=pandas.MultiIndex.from_tuples(rows, names=[*swept, "step", "observable"])
+        )
+
     def to_xarray(self) -> xarray.Dataset:
         """The same as an `xarray.Dataset`, in memory.
+
+        What a sweep varies are indexes: where its points are all combinations of its values, each swept key is a
+        dimension in place of ``point``; elsewhere each is an index along it.
 
         Raises
         ------
         RunError
             If xarray is not installed.
         """
-        try:
-            import xarray
-        except ImportError:
-            raise RunError("to_xarray needs xarray, which is not installed: pip install xarray") from None
+        xarray = _imported("xarray", "to_xarray")
         attributes = dict(self.attributes)
         coordinates = str(attributes.pop("coordinates", "")).split()  # as xarray does when it opens the file
-        return xarray.Dataset(
+        dataset = xarray.Dataset(
             {name: (item.dimensions, item.data, _labelled(name, item)) for name, item in self.variables.items()},
             attrs=attributes,
         ).set_coords([name for name in coordinates if name in self.variables])
+        swept = [name for name in coordinates if name.startswith(_SWEPT) and name in self.variables]
+        return _unfolded(dataset, swept) if swept else dataset  # type: ignore[no-any-return]
 
     def digest(self) -> str:
         """SHA-256 of all variables and the resolved scenario; what a repetition of the run must reproduce.
@@ -437,9 +645,10 @@ def save_parts(parts: Mapping[str, Ensemble], path: str | os.PathLike[str], *, o
     check_output(path, overwrite)
     for ensemble in parts.values():
         _require(path, ensemble.variables)
+    stored = {name: _compact(ensemble) for name, ensemble in parts.items()}
     with atomic_file(path) as temporary:
-        _reserve(temporary, parts.values())
-        _write(temporary, parts)
+        _reserve(temporary, stored.values())
+        _write(temporary, stored)
 
 
 def open_parts(path: str | os.PathLike[str]) -> dict[str, Ensemble]:
@@ -458,11 +667,66 @@ def open_parts(path: str | os.PathLike[str]) -> dict[str, Ensemble]:
         attributes = _attributes(file)
         if attributes.get("source") != "sgdsim" or "schema_version" not in attributes:
             raise InputError(f"{path}: an HDF5 file, but not one written by sgdsim")
-        if attributes["schema_version"] != SCHEMA_VERSION:
-            version = attributes["schema_version"]
-            raise InputError(f"{path}: unknown schema_version {version}, this sgdsim reads {SCHEMA_VERSION}")
+        if (version := attributes["schema_version"]) not in (SCHEMA_VERSION, COMPACT_VERSION):
+            known = f"{SCHEMA_VERSION} and {COMPACT_VERSION}"
+            raise InputError(f"{path}: unknown schema_version {version}, this sgdsim reads {known}")
         parts = {name: item for name, item in _members(file).items() if isinstance(item, h5py.Group)}
         return {name: _ensemble(path, group) for name, group in (parts or {WHOLE: file}).items()}
+
+
+def to_datatree(parts: Mapping[str, Ensemble]) -> xarray.DataTree:
+    """The parts of a file as an `xarray.DataTree`, each under its name.
+
+    Parameters
+    ----------
+    parts
+        As `open_parts` gives them.
+
+    Raises
+    ------
+    RunError
+        If xarray is not installed.
+    """
+    parts = take.by_name(take.of_kind(Ensemble, "an Ensemble"))(parts, "parts")
+    xarray = _imported("xarray", "to_datatree")
+    return xarray.DataTree.from_dict(  # type: ignore[no-any-return]
+        {f"/{name}": part.to_xarray() for name, part in parts.items()}
+    )
+
+
+def _unfolded(dataset: Any, swept: Sequence[str]) -> Any:
+    """A data set whose swept values are indexes; see `Ensemble.to_xarray`."""
+    kinds = {name: list(dict.fromkeys(dataset[name].values.tolist())) for name in swept}
+    places = [
+        tuple(kinds[name].index(dataset[name].values[point].item()) for name in swept)
+        for point in range(dataset.sizes["point"])
+    ]
+    if len(set(places)) != len(places) or math.prod(map(len, kinds.values())) != len(places):
+        for name in swept:
+            dataset = dataset.set_xindex(name)
+        return dataset
+    order = np.argsort([np.ravel_multi_index(place, [*map(len, kinds.values())]) for place in places])
+    attributes = {name: dataset[name].attrs for name in swept}
+    dataset = dataset.isel(point=order).drop_vars(["point", *swept])
+    for name, item in dataset.variables.items():
+        if "point" in item.dims:
+            shape = (*map(len, kinds.values()), *item.shape[1:])
+            dataset = dataset.drop_vars(name).assign(
+                {name: ((*swept, *item.dims[1:]), item.values.reshape(shape), item.attrs)}
+            )
+    return dataset.assign_coords({name: (name, values, attributes[name]) for name, values in kinds.items()})
+
+
+def _imported(package: str, what: str) -> Any:
+    try:
+        return importlib.import_module(package)
+    except ImportError:
+        raise RunError(f"{what} needs {package}, which is not installed: pip install {package}") from None
+
+
+def _of_the_app(name: str) -> Any:
+    """A call of the room that knows theory and figures; its methods stand here, where a user looks for them."""
+    return getattr(importlib.import_module("sgdsim.app.workflow"), name)
 
 
 def _ensemble(path: Path, group: Any) -> Ensemble:
@@ -471,7 +735,67 @@ def _ensemble(path: Path, group: Any) -> Ensemble:
     datasets = {name: item for name, item in _members(group).items() if isinstance(item, h5py.Dataset)}
     _require(path, datasets)
     variables = {name: _variable(path, name, dataset) for name, dataset in datasets.items()}
-    return Ensemble(variables, _attributes(group))
+    return _expanded(Ensemble(variables, _attributes(group)))
+
+
+_IMPLIED = "implied_variables"
+"""The attribute in which a file says what follows from less than is said of each trajectory."""
+
+
+def _compact(ensemble: Ensemble) -> Ensemble:
+    """The same without what grows with the trajectories, where nothing is said of each of them.
+
+    Of a variable that is nearly always zero there are the places, counted along all its axes, and the values; of a
+    coordinate that counts, and of a variable without values, nothing but a description.
+    """
+    along = {name: item for name, item in ensemble.variables.items() if "trajectory" in item.dimensions}
+    rare = {name: item for name, item in along.items() if isinstance(item, Rare)}
+    is_little = all(8 * item.nonzero < math.prod(item.shape) for item in rare.values())
+    if not rare or not is_little or any(not isinstance(i, _Implied) and math.prod(i.shape) for i in along.values()):
+        return ensemble
+    variables = {name: item for name, item in ensemble.variables.items() if name not in along}
+    told = []
+    for name, item in along.items():
+        values = item.values if isinstance(item, Rare) else None
+        kind = "empty" if not isinstance(item, _Implied) else "count" if values is None else "rare"
+        dtype = item.dtype if isinstance(item, Counted) else values.dtype if values else item.data.dtype.str
+        about = {"name": name, "kind": kind, "dimensions": item.dimensions, "shape": item.shape, "dtype": dtype}
+        told.append({**about, "attributes": dict(item.attributes)})
+        if values is not None:
+            where = {
+                "units": "1",
+                "long_name": f"places where {name} is not 0, counted over {', '.join(item.dimensions)}",
+            }
+            what = {"units": "1", "long_name": f"{name} there: {item.attributes.get('long_name', '')}"}
+            variables[f"{name}_index"] = Variable((f"{name}_index",), values.index, where)
+            variables[f"{name}_value"] = Variable((f"{name}_index",), values.values, what)
+    return Ensemble(variables, {**ensemble.attributes, _IMPLIED: json.dumps(told)})
+
+
+def _expanded(stored: Ensemble) -> Ensemble:
+    """What `_compact` was made of."""
+    attributes, variables = dict(stored.attributes), dict(stored.variables)
+    for about in json.loads(str(attributes.pop(_IMPLIED, "[]"))):
+        name, dimensions, shape = str(about["name"]), tuple(about["dimensions"]), tuple(about["shape"])
+        dtype, labels = np.dtype(about["dtype"]), _allowed(about["attributes"])
+        if len(shape) != len(dimensions) or any(not isinstance(n, int) or not 0 <= n < 2**62 for n in shape):
+            raise InputError(f"{name!r}: shape {shape}, expected a length for each of {', '.join(dimensions)}")
+        if about["kind"] == "count":
+            variables[name] = Counted(dimensions[0], shape[0], dtype.str, labels)
+        elif about["kind"] == "rare":
+            index, values = (variables.pop(f"{name}_{what}").data for what in ("index", "value"))
+            if index.dtype.kind != "i" or values.dtype.kind != "i" or not _is_sorted(index, math.prod(shape)):
+                raise InputError(f"{name!r}: its places are not those of one value each")
+            variables[name] = Rare(dimensions, Sparse(shape, dtype.str, index, values), labels)
+        elif math.prod(shape):
+            raise InputError(f"{name!r}: its values are missing")
+        else:
+            variables[name] = Variable(dimensions, np.empty(shape, dtype), labels)
+    return Ensemble(variables, attributes)
+
+
+def _is_sorted(index: np.ndarray, size: int) -> bool:
+    return bool((np.diff(index) > 0).all() and (len(index) == 0 or (index[0] >= 0 and index[-1] < size)))
 
 
 def _reserve(path: Path, ensembles: Iterable[Ensemble]) -> None:
@@ -507,7 +831,10 @@ def _write(path: Path, parts: Mapping[str, Ensemble]) -> None:
                     _write_group(file, ensemble)
                     continue
                 _write_group(file.create_group(name, track_order=True), ensemble)
-                file.attrs.update(_provenance({}))
+                compact = (
+                    COMPACT_VERSION if any(_IMPLIED in one.attributes for one in parts.values()) else SCHEMA_VERSION
+                )
+                file.attrs.update(_provenance({}) | {"schema_version": compact})
     except RuntimeError as error:
         # So h5py reports what goes wrong on the disk while a file is closed.
         raise OSError(str(error)) from error
@@ -544,7 +871,7 @@ def _provenance(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
     return {
         **attributes,
         "Conventions": "CF-1.10",
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": COMPACT_VERSION if _IMPLIED in attributes else SCHEMA_VERSION,
         "source": "sgdsim",
         "history": f"{attributes['history']}\n{line}" if "history" in attributes else line,
     }

@@ -81,6 +81,10 @@ class Kernels:
         values = [a.ctypes.data if isinstance(a, np.ndarray) else a for a in arguments]
         ctypes.CFUNCTYPE(None, *(kinds[type(a)] for a in arguments))(address_of(function))(*values)
 
+    def scratch(self) -> np.ndarray:
+        """Room for intermediate results."""
+        return np.empty(self.formula.SCRATCH_ROWS * self.lanes, self.real)
+
     def update(
         self,
         state: np.ndarray,
@@ -102,7 +106,7 @@ class Kernels:
             np.empty(0, np.uint32) if rows is None else rows,
             program.data_array(),
             np.empty(program.path_rows * self.lanes, self.real) if path is None else path,
-            np.empty(len(program.loss.parameters) * self.lanes, self.real),
+            self.scratch(),
             program.step_table(np.array([rate]), completed)[0],
             program.constant_array(),
         )
@@ -110,20 +114,20 @@ class Kernels:
     def accumulate(self, state: np.ndarray, running: int, part: float) -> None:
         """The share of a state, not of a step, in a running observable."""
         places = np.empty(0, self.noise), np.empty(0, np.uint32), self.program.data_array(), np.empty(0, self.real)
-        shared = np.empty(0), self.program.step_table(np.ones(1), 0)[0], self.program.constant_array()
+        shared = np.empty(0), self.scratch(), self.program.step_table(np.ones(1), 0)[0], self.program.constant_array()
         self.call("accumulate", running, 1, part, state, *places, *shared)
 
     def observe(self, state: np.ndarray) -> np.ndarray:
         """Values of all that is measured, (observable, lane), for a state (variable, lane)."""
         values = np.empty((len(self.program.observable_names), self.lanes), self.real)
         with np.errstate(all="ignore"):
-            self.call("observe", state.ravel(), values.ravel(), self.program.constant_array())
+            self.call("observe", state.ravel(), values.ravel(), self.scratch(), self.program.constant_array())
         return values
 
     def initial_state(self, deviates: np.ndarray) -> np.ndarray:
         """The state that deviates (row, lane) make, (variable, lane)."""
         state = np.empty((self.program.n_variables, self.lanes), self.real)
-        self.call("initial_state", state.ravel(), deviates.ravel(), self.program.initial_array())
+        self.call("initial_state", state.ravel(), deviates.ravel(), self.scratch(), self.program.initial_array())
         return state
 
     def step_deviates(

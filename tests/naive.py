@@ -336,3 +336,13 @@ def gradient_by_differences(loss: Callable[[np.ndarray], float], theta: np.ndarr
         near, far = loss(theta + h) - loss(theta - h), loss(theta + 2 * h) - loss(theta - 2 * h)
         slopes[index] = (8 * near - far) / 12e-3
     return slopes
+
+
+def trajectory_normals(seed: int, trajectories: int, count: int, point: int = 0) -> np.ndarray:
+    """Normals of the constants of each trajectory, two of each pair of words, shape (constant, trajectory)."""
+    normals = np.empty((-(-count // 4) * 4, trajectories))
+    for trajectory in range(trajectories):
+        for index in range(len(normals) // 4):
+            w0, w1, w2, w3 = block(seed, 4, point, trajectory, 0, index)
+            normals[4 * index : 4 * index + 4, trajectory] = (*normal_pair(w0, w1), *normal_pair(w2, w3))
+    return normals[:count]

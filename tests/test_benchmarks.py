@@ -20,8 +20,9 @@ from benchmarks.peers.gradients import GRADIENTS, by_parameter, vectors
 from benchmarks.peers.our_losses import LOSSES
 from benchmarks.tasks import Bench, Task, Timing, ratio
 from benchmarks.worker import PeerError, Worker
+from sgdsim.app.simulate import simulate
+from sgdsim.formulas.arrays import shape_of
 from sgdsim.formulas.vectors import coordinates, gather
-from sgdsim.simulation.run_loop import simulate
 from tests.kernels.test_catalogue_kernels import LANES, gradient
 
 ROOT = Path(__file__).parent.parent
@@ -136,11 +137,8 @@ def test_minibatches_need_whole_epochs():
 def draw(job: Job) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Parameters, and noise of each trajectory."""
     rng = np.random.default_rng(3)
-    theta = {
-        name: np.array([rng.normal(size=job.trajectories) for _ in np.atleast_1d(value)])
-        for name, value in gather(job.initial).items()
-    }
-    theta = {name: value[0] if name in job.initial else value for name, value in theta.items()}
+    shapes_of = {name: shape_of(value) for name, value in gather(job.initial).items()}
+    theta = {name: rng.normal(size=(*shape, job.trajectories)) for name, shape in shapes_of.items()}
     shapes = SETTINGS[job.model].noise_shapes(job.trajectories)
     return theta, {name: rng.normal(size=shape) for name, shape in shapes.items()}
 
@@ -162,7 +160,7 @@ def test_gradient_by_hand_is_that_of_the_formula(model):
         key: row
         for name, values in noise.items()
         for key, row in zip(
-            coordinates(name, None if values.ndim == 1 else len(values)), np.atleast_2d(values), strict=True
+            coordinates(name, () if values.ndim == 1 else len(values)), np.atleast_2d(values), strict=True
         )
     }
     expected = gradient(loss, {**by_parameter(theta, job), **by_name})

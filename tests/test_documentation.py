@@ -71,6 +71,13 @@ def test_every_block_of_the_page_runs(page, tmp_path, monkeypatch):
                 run(["bash", "-c", command], tmp_path)
 
 
+def test_promises_name_tests_that_there_are():
+    known = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    names = re.findall(r"`(test_\w+)`", (ROOT / "docs" / "promises.md").read_text(encoding="utf-8"))
+    assert len(names) > 10
+    assert not [name for name in names if f"def {name}(" not in known]
+
+
 def test_links_between_pages_lead_somewhere():
     for page in [*PAGES, ROOT / "results" / "README.md"]:
         for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):

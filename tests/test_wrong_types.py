@@ -83,7 +83,7 @@ OF_THE_HOUSE = {
         "Data": "moment row",
         "Grid": "moment over values",
         "Loss": "charge directions expand expand_step expectation memory_starts quantities_for reach remembered "
-        "states_in",
+        "states_in drawn_in",
         "Noise": "draw",
         "Observable": "is_of_step",
         "Optimizer": "point steps",
@@ -91,7 +91,7 @@ OF_THE_HOUSE = {
         "Recorder": "merge pairs record_steps",
         "Report": "screen",
         "Scenario": "of recording",
-        "Symmetry": "charge directions",
+        "Symmetry": "charge directions written_out",
         "Variable": "at rows",
     }.items()
     for method in methods.split()
@@ -132,6 +132,7 @@ def targets() -> Iterator[Target]:
     named = {name: getattr(sgdsim, name) for name in sgdsim.__all__}
     named |= {f"losses.{name}": family for name, family in CATALOGUE.items()}
     named |= {one.__name__: one for one in (Claim, Moment, Report)}
+    named["simulate of a formula"] = sgdsim.simulate
     for name, one in named.items():
         if inspect.isclass(one) and not issubclass(one, Exception):
             yield Target(name, one)
@@ -153,10 +154,11 @@ def _run() -> sgdsim.Run:
     return sgdsim.Run(_loss(), sgdsim.Optimizer(), sgdsim.Schedule("0.1"), {"x": 0.0}, 8, 4)
 
 
+@cache
 def _ensemble() -> sgdsim.Ensemble:
-    names = {name: sgdsim.Variable((name,), ["x"]) for name in ("parameter", "observable")}
-    mean = sgdsim.Variable(("point", "record", "observable"), [[[0.0], [1.0]]] * 2)
-    return sgdsim.Ensemble({"record_step": sgdsim.Variable(("record",), [0, 4]), "mean": mean, **names}, {})
+    return sgdsim.simulate(
+        _loss(), learning_rate=[0.1, 0.2], initial={"x": 0.0}, trajectories=8, steps=4, device="python"
+    )
 
 
 @cache
@@ -169,6 +171,7 @@ INSTANCES: dict[str, Callable[[], Any]] = {
     "Loss": _loss,
     "Noise": lambda: sgdsim.Noise.parse("normal"),
     "Optimizer": sgdsim.Optimizer,
+    "Report": lambda: Report("run.h5", "a", (), (), 0.001),
     "Schedule": lambda: sgdsim.Schedule("0.1"),
 }
 
@@ -178,9 +181,14 @@ EXAMPLES: dict[str, Callable[[], dict[str, Any]]] = {
     "Data": lambda: {"columns": {"x": (1.0, 2.0)}},
     "Drift": lambda: {"by": "x", "bins": sgdsim.Histogram(0.0, 1.0, 4)},
     "Ensemble": lambda: {"variables": {}, "attributes": {}},
+    "Ensemble.compare": lambda: {"predictions": ["mean(x) = 0"]},
+    "Ensemble.mean": lambda: {"name": "x"},
+    "Ensemble.parameter": lambda: {"name": "x"},
     "Ensemble.open": lambda: {"path": "run.h5"},
     "Ensemble.save": lambda: {"path": "saved.h5", "overwrite": True},
     "Ensemble.select": lambda: {"point": 1},
+    "Ensemble.statistic": lambda: {"kind": "mean", "name": "x"},
+    "Ensemble.variance": lambda: {"name": "x"},
     "Grid": lambda: {"low": 0.0, "high": 1.0, "points": 3},
     "Grid.parse": lambda: {"text": "grid:0,1"},
     "Histogram": lambda: {"low": 0.0, "high": 1.0, "bins": 4},
@@ -216,14 +224,27 @@ EXAMPLES: dict[str, Callable[[], dict[str, Any]]] = {
     "Scenario.parse_parts": lambda: {"text": _scenario().toml, "where": "the text"},
     "Schedule": lambda: {"text": "0.1"},
     "Schedule.rates": lambda: {"steps": 4},
+    "Schedule.steps_in": lambda: {"time": 1.0},
+    "Schedule.times": lambda: {"steps": 4},
     "Symmetry": lambda: {"name": "rescale", "generator": {"u": "u", "w": "-w"}},
     "Symmetry.linear": lambda: {"name": "turn", "parameters": ("u", "v"), "matrix": [[0, -1], [1, 0]]},
     "Symmetry.parse": lambda: {"text": "sign:u"},
     "Variable": lambda: {"dimensions": ("x",), "data": [1.0]},
     "compare_file": lambda: {"path": "run.h5"},
     "load_scenario": lambda: {"source": "river_valley"},
+    "open_parts": lambda: {"path": "run.h5"},
     "plot_file": lambda: {"path": "run.h5", "overwrite": True},
+    "to_datatree": lambda: {"parts": {"part": _ensemble()}},
     "run_scenario": lambda: {"scenario": _scenario(), "path": "again.h5", "device": "python", "overwrite": True},
+    "simulate of a formula": lambda: {
+        "loss": "x**2/2",
+        "noise": {"z": "normal"},
+        "learning_rate": 0.1,
+        "initial": {"x": 0.0},
+        "trajectories": 8,
+        "steps": 4,
+        "device": "python",
+    },
     "simulate": lambda: {
         "loss": _loss(),
         "learning_rate": 0.1,
@@ -317,7 +338,8 @@ NESTED = st.recursive(
 )
 """Wrong values, and lists and tables of them."""
 
-RUNS = {"simulate", "run_scenario", "plot_file", "compare_file"}
+RUNS = {"run_scenario", "plot_file", "compare_file", "Ensemble.plot", "Ensemble.compare"}
+RUNS |= {"simulate", "simulate of a formula"}
 """Of what the test above tries alone: it takes long where a value is right."""
 
 

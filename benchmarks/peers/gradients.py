@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.jobs import Job
+from sgdsim.formulas.arrays import is_array
 from sgdsim.formulas.vectors import gather
 
 Vectors = dict[str, Any]
@@ -39,6 +40,17 @@ def two_layer_network(xp: Any, theta: Vectors, c: Vectors, x: Any, e: Any) -> Ve
     error = xp.sum(w * hidden, axis=1) - (c["teacher"][:, None] * x + c["sigma"] * e)
     back = xp.sum(w * error[:, None], axis=0)
     return {"u": (back[:, None] * x).reshape(16, -1), "w": (error[:, None] * hidden).reshape(16, -1)}
+
+
+def deep_linear_network(xp: Any, theta: Vectors, c: Vectors, x: Any, e: Any) -> Vectors:
+    """Three matrices, 4-8-8-4."""
+    one, two, three = theta["W1"], theta["W2"], theta["W3"]
+    first = xp.einsum("ijn,jn->in", one, x)
+    second = xp.einsum("ijn,jn->in", two, first)
+    error = xp.einsum("ijn,jn->in", three, second) - x - c["sigma"] * e
+    back = xp.einsum("ijn,in->jn", three, error)
+    further = xp.einsum("ijn,in->jn", two, back)
+    return {"W1": further[:, None] * x, "W2": back[:, None] * first, "W3": error[:, None] * second}
 
 
 def adam_river_valley(xp: Any, theta: Vectors, c: Vectors, xi: Any) -> Vectors:
@@ -82,6 +94,7 @@ GRADIENTS = {
         linear_regression,
         diagonal_network,
         two_layer_network,
+        deep_linear_network,
         adam_river_valley,
         minibatches,
         logistic,
@@ -94,19 +107,19 @@ GRADIENTS = {
 def vectors(xp: Any, values: Any, dtype: Any) -> Vectors:
     """Numbers by name, those of a vector as one array."""
     return {
-        name: xp.asarray(value, dtype=dtype) if isinstance(value, list) else value
+        name: xp.asarray(value.tolist(), dtype=dtype) if is_array(value) else value
         for name, value in gather(values).items()
     }
 
 
 def start(xp: Any, job: Job, dtype: Any) -> Vectors:
     """The parameters of all trajectories."""
-    values = {name: xp.asarray(value, dtype=dtype)[..., None] for name, value in gather(job.initial).items()}
+    numbers = {name: value.tolist() if is_array(value) else value for name, value in gather(job.initial).items()}
+    values = {name: xp.asarray(value, dtype=dtype)[..., None] for name, value in numbers.items()}
     return {name: xp.tile(value, (job.trajectories,)) for name, value in values.items()}
 
 
 def by_parameter(theta: Vectors, job: Job) -> Vectors:
-    """The coordinates of all vectors one by one, as the job names them."""
-    arrays = [theta[name] for name in gather(job.initial)]
-    rows = [row for array in arrays for row in (array if array.ndim > 1 else [array])]
+    """The coordinates of all arrays one by one, as the job names them."""
+    rows = [row for name in gather(job.initial) for row in theta[name].reshape(-1, theta[name].shape[-1])]
     return dict(zip(job.initial, rows, strict=True))

@@ -32,6 +32,10 @@ def two_layer_network(theta: Vectors, c: Vectors, x: Any, e: Any) -> Any:
     return jnp.sum((w @ (u @ x) - (c["teacher"] * x + c["sigma"] * e)) ** 2) / 2
 
 
+def deep_linear_network(theta: Vectors, c: Vectors, x: Any, e: Any) -> Any:
+    return jnp.sum((theta["W3"] @ (theta["W2"] @ (theta["W1"] @ x)) - x - c["sigma"] * e) ** 2) / 2
+
+
 def adam_river_valley(theta: Vectors, c: Vectors, xi: Any) -> Any:
     x, y = theta["x"], theta["y"]
     return c["c2"] * y**2 / 2 + c["a0"] * (1 + c["k"] * y**2) * x**2 / 2 + c["sigma"] * xi * x
@@ -63,6 +67,7 @@ LOSSES = {
         linear_regression,
         diagonal_network,
         two_layer_network,
+        deep_linear_network,
         adam_river_valley,
         minibatches,
         logistic,

@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.jobs import Job
 from benchmarks.losses import SETTINGS, data
+from sgdsim.formulas.arrays import is_array
 from sgdsim.formulas.vectors import coordinates, gather
 from sgdsim.model.data import Data
 from sgdsim.model.loss import Loss
@@ -22,7 +23,7 @@ _ARGUMENTS = {"permutation": {"inputs": "normal"}}  # else than by default
 def catalogue_loss(job: Job) -> Loss:
     """With the constants of the job; a ``teacher`` among them is an argument."""
     values: dict[str, Any] = gather(job.constants)
-    vectors = {name: value for name, value in values.items() if isinstance(value, list)}
+    vectors = {name: value.tolist() for name, value in values.items() if is_array(value)}
     constants = {name: value for name, value in values.items() if name not in vectors}
     return CATALOGUE[job.model](**_ARGUMENTS.get(job.model, {}), **vectors, constants=constants)
 
@@ -39,6 +40,13 @@ def two_layer_network(job: Job) -> Loss:
     return Loss(
         "norm2(error)/2", tuple(job.initial), constants, noise, {"h": hidden, "error": error}, name="two_layer_network"
     )
+
+
+def deep_linear_network(job: Job) -> Loss:
+    """``|W3 W2 W1 x - x - sigma e|^2/2``, 4-8-8-4."""
+    noise = {name: Noise.parse("normal") for name in ("x[4]", "e[4]")}
+    formula = "norm2(W3@(W2@(W1@x)) - x - sigma*e)/2"
+    return Loss(formula, tuple(job.initial), job.constants, noise, name="deep_linear_network")
 
 
 def minibatches(job: Job) -> Loss:
@@ -80,6 +88,7 @@ def linear_neurons(job: Job) -> Loss:
 LOSSES: dict[str, Callable[[Job], Loss]] = {
     **dict.fromkeys(SETTINGS, catalogue_loss),
     "two_layer_network": two_layer_network,
+    "deep_linear_network": deep_linear_network,
     "adam_river_valley": lambda job: river_valley(constants=job.constants),
     "minibatches": minibatches,
 }

@@ -12,12 +12,13 @@ import numpy as np
 from benchmarks.jobs import Job
 from benchmarks.peers import State
 from benchmarks.peers.our_losses import LOSSES, noiseless_river_valley, optimizer
+from sgdsim.app.simulate import simulate
 from sgdsim.model import run as described
 from sgdsim.model.loss import Loss
 from sgdsim.model.losses.river_valley import river_valley
 from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.schedules import Schedule
-from sgdsim.simulation.run_loop import Simulator, simulate
+from sgdsim.simulation.run_loop import Simulator
 
 
 def gpu() -> str:

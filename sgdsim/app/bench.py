@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from sgdsim.app.simulate import simulate
 from sgdsim.base.errors import InputError
 from sgdsim.model.loss import Loss
 from sgdsim.model.losses.river_valley import river_valley
 from sgdsim.model.noise import Noise
 from sgdsim.simulation.devices import Device
-from sgdsim.simulation.run_loop import simulate
 
 CONSTANTS = {"a0": 1.0, "k": 0.5, "c2": 0.1, "sigma": 1.0}
 LEARNING_RATE = 0.1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sgdsim.app.flaws import known_flaw
 from sgdsim.base.errors import InputError, unknown_name
@@ -24,7 +24,7 @@ def summary(ensemble: Ensemble) -> str:
     >>> summary(Ensemble({"status": Variable(("trajectory",), [0, 0])}, attributes))
     '2 trajectories in 2.0 s, 1.00e+09 trajectory-steps/s (kernels ready after 4.0 s)'
     """
-    attributes, status = ensemble.attributes, ensemble["status"]
+    attributes, status = ensemble.attributes, ensemble.variables["status"]
     seconds, compiling = float(attributes["wall_seconds"]), float(attributes["compile_seconds"])
     rate = float(attributes["trajectory_steps_per_second"])
     count = " x ".join(f"{size:,}" for size in status.shape)  # points of a sweep first
@@ -39,8 +39,8 @@ def summary(ensemble: Ensemble) -> str:
 
 def _lost(ensemble: Ensemble) -> list[str]:
     """What became of trajectories that are excluded."""
-    diverged = int((ensemble["status"] > 0).sum())
-    undefined = int(ensemble["not_a_number"].sum()) if "not_a_number" in ensemble else 0
+    diverged = ensemble.variables["status"].nonzero
+    undefined = ensemble.variables["not_a_number"].nonzero if "not_a_number" in ensemble else 0
     ends = [(diverged - undefined, "diverged"), (undefined, f"became not a number ({_UNDEFINED})")]
     return [f"{number:,} {end} and are excluded" for number, end in ends if number]
 
@@ -77,6 +77,26 @@ def describe(ensemble: Ensemble) -> str:
         *(f"  {line}" for line in str(ensemble.attributes.get("scenario", "")).splitlines()),
     ]
     return "\n".join(lines)
+
+
+def contents(ensemble: Ensemble) -> dict[str, Any]:
+    """What `describe` says, as data.
+
+    Examples
+    --------
+    >>> from sgdsim.ensemble import Variable
+    >>> contents(Ensemble({"status": Variable(("trajectory",), [0, 0])}, {"seed": "7"}))["dimensions"]
+    {'trajectory': 2}
+    """
+    return {
+        "warning": known_flaw(ensemble),
+        "dimensions": ensemble.sizes,
+        "variables": {
+            name: {"dimensions": one.dimensions, "long_name": one.attributes.get("long_name", "")}
+            for name, one in ensemble.variables.items()
+        },
+        "attributes": ensemble.attributes,
+    }
 
 
 def _losses() -> dict[str, str]:
@@ -163,6 +183,12 @@ def _functions() -> dict[str, str]:
     return {usage: meanings.get(name, "of numbers, or of each coordinate") for name, usage in FUNCTIONS.items()}
 
 
+def _figures() -> dict[str, str]:
+    from sgdsim.plots.drawing import KINDS
+
+    return dict(KINDS)
+
+
 KINDS: dict[str, Callable[[], dict[str, str]]] = {
     "losses": _losses,
     "symmetries": _symmetries,
@@ -173,6 +199,7 @@ KINDS: dict[str, Callable[[], dict[str, str]]] = {
     "distributions": _distributions,
     "samplings": _samplings,
     "functions": _functions,
+    "figures": _figures,
 }
 
 
@@ -191,14 +218,29 @@ def catalogue(kind: str | None = None) -> str:
       constant:rate                          rate
       ...
     """
+    sections = []
+    for name, found in entries(kind).items():
+        width = max(map(len, found), default=0)
+        sections.append("\n".join([f"{name}:", *(f"  {key:{width}}  {text}" for key, text in found.items())]))
+    return "\n\n".join(sections)
+
+
+def entries(kind: str | None = None) -> dict[str, dict[str, str]]:
+    """Everything of one kind, or of all kinds, by name.
+
+    Raises
+    ------
+    InputError
+        For an unknown kind.
+
+    Examples
+    --------
+    >>> list(entries("samplings")["samplings"])
+    ['replacement', 'batch', 'epoch']
+    """
     if kind is not None and kind not in KINDS:
         raise InputError(unknown_name("kind", kind, KINDS))
-    sections = []
-    for name in (kind,) if kind else KINDS:
-        entries = KINDS[name]()
-        width = max(map(len, entries), default=0)
-        sections.append("\n".join([f"{name}:", *(f"  {key:{width}}  {text}" for key, text in entries.items())]))
-    return "\n\n".join(sections)
+    return {name: KINDS[name]() for name in ((kind,) if kind else KINDS)}
 
 
 def _first_line(thing: object) -> str:

@@ -8,20 +8,24 @@ import os
 import shutil
 import signal
 import sys
+import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich_click import RichCommand, RichGroup, command_panel, group, option_panel
 
+from sgdsim.app import completion
 from sgdsim.base.errors import InputError, SgdsimError, escaped
 from sgdsim.base.interrupts import Interrupts
 from sgdsim.base.numbers import read_number, read_whole
 from sgdsim.base.version import __version__
-from sgdsim.input.options import Option, options
+from sgdsim.input.options import TABLE, Option, options
 
 if TYPE_CHECKING:
+    from sgdsim.ensemble import Ensemble
     from sgdsim.input.scenario import Scenario
 
 _COLUMNS = 80  # of what is no terminal
@@ -62,12 +66,13 @@ def _reporting_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             with Interrupts(ending=True), _warnings_in_one_line(quiet=bool(kwargs.get("quiet"))):
                 return command(*args, **kwargs)
         except SgdsimError as error:
-            _tell(f"Error: {error}")
+            _tell("\n".join([f"Error: {error}", *getattr(error, "__notes__", [])]))
             sys.exit(error.exit_code)
         except KeyboardInterrupt as error:
             number = getattr(error, "number", signal.SIGINT)
             what = "Interrupted" if number == signal.SIGINT else f"Ended by {signal.Signals(number).name}"
-            _tell(f"{what}; nothing unfinished is left behind.")
+            notes = getattr(error, "__notes__", [])
+            _tell("\n".join([f"{what}.", *notes]) if notes else f"{what}; nothing unfinished is left behind.")
             sys.exit(_SIGNALLED + number)
         except MemoryError:
             _tell("Error: out of memory; take fewer trajectories or snapshots.")
@@ -117,6 +122,13 @@ def _print_styled(text: str) -> None:
     click.echo(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
+def _print_json(data: Any) -> None:
+    """Print data as JSON; what is no number there is null."""
+    import json
+
+    click.echo(json.dumps(data, indent=2, default=str))
+
+
 def _tell(text: str) -> None:
     """Print an error or a warning, if somebody listens: nothing is lost because it cannot be told."""
     with contextlib.suppress(OSError, ValueError):
@@ -144,7 +156,14 @@ def _with_options(options: Sequence[Callable[[Any], Any]]) -> Callable[[Any], An
 def _options(*names: str, **changes: Mapping[str, str]) -> Callable[[Any], Any]:
     """Give a command options of the table, all or those of these names, in its order; some of them changed."""
     chosen = [option for option in options() if not names or option.name in names]
-    return _with_options([_option(replace(option, **changes.get(option.name, {}))) for option in chosen])  # type: ignore[arg-type]
+    made = [_option(replace(option, **changes.get(option.name, {}))) for option in chosen]  # type: ignore[arg-type]
+    return _with_options([*_panels(chosen), *made])
+
+
+def _panels(chosen: Sequence[Option]) -> list[Callable[[Any], Any]]:
+    """The groups in which the help shows options, under the headings of the table."""
+    flags = {heading: [one.flag for one in group if one in chosen] for heading, group in TABLE.items()}
+    return [option_panel(heading, options=listed) for heading, listed in flags.items() if listed]
 
 
 def _option(option: Option) -> Callable[[Any], Any]:
@@ -154,29 +173,84 @@ def _option(option: Option) -> Callable[[Any], Any]:
         "count": {"type": _Whole()},
         "switch": {"is_flag": True},
     }
+    complete = _COMPLETED.get(option.name) or (completion.files if "FILE" in option.usage else None)
     return click.option(
         *filter(None, (option.short, option.flag)),
         option.name,
         metavar=option.usage or None,
+        shell_complete=complete,
         help=option.meaning.replace("`", "") + (f"  [default: {option.default}]" if option.default else ""),
         **kinds[option.kind],
     )
 
 
+_COMPLETED = {
+    "loss": completion.names("losses"),
+    "optimizer": completion.names("optimizers"),
+    "learning_rate": completion.names("schedules"),
+    "sampling": completion.names("samplings"),
+    "predictions": completion.names("predictions"),
+}
+"""By the name of an option."""
+
+
+class _Command(RichCommand):
+    """A command whose help is drawn by rich; errors stay plain lines, which other programs read."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        return click.Command.main(self, *args, **kwargs)
+
+
+class _Group(RichGroup):
+    """Likewise."""
+
+    command_class = _Command
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        return click.Group.main(self, *args, **kwargs)
+
+
+def _version(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    """Print the version, and of a source checkout the commit."""
+    if not asked or context.resilient_parsing:
+        return
+    from sgdsim.simulation.provenance import git_commit
+
+    commit = git_commit()
+    click.echo(f"sgdsim, version {__version__}" + ("" if commit == "unknown" else f", commit {commit}"))
+    context.exit()
+
+
 _LOSS_OPTIONS = ("parameters", "constants", "noise", "definitions", "directions", "states", "symmetries", "data")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="sgdsim")
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+
+
+def _command(example: str, **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
+    """A command with an example below its help."""
+    return main.command(epilog=f"Example: {example}", **settings)
+
+
+@group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@command_panel("Simulate", commands=["run", "simulate"])
+@command_panel("Long runs", commands=["plan", "peek", "resume", "merge"])
+@command_panel("Look at a file", commands=["compare", "plot", "report", "info"])
+@command_panel("Theory", commands=["show", "theory", "schedule"])
+@command_panel("This installation", commands=["list", "bench", "doctor"])
+@command_panel("Other simulators", commands=["suite"])
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print the version."
+)
 def main() -> None:
     """Simulate millions of SGD trajectories and hold them against theory."""
 
 
-@main.command()
-@click.argument("scenario")
+@_command("sgdsim run river_valley --trajectories 1e5 -o valley.h5")
+@click.argument("scenario", shell_complete=completion.names("scenarios", files=True))
 @_options(
     *("output", "trajectories", "steps", "seed", "threads", "device", "settings", "predictions"),
-    *("no_compare", "all_rows", "overwrite", "quiet"),
+    *("no_compare", "all_rows", "overwrite", "shard", "resume", "checkpoint_every", "quiet"),
     no_compare={"meaning": "Write the file only."},
 )
 @_reporting_errors
@@ -188,7 +262,75 @@ def run(scenario: str, settings: tuple[str, ...], predictions: tuple[str, ...], 
     _run(load_parts(scenario, overrides, predictions, progress=not options["quiet"]), options)
 
 
-@main.command()
+@_command("sgdsim resume valley.h5")
+@click.argument("file")
+@_options(
+    "threads", "checkpoint_every", "no_compare", "all_rows", "quiet", no_compare={"meaning": "Write the file only."}
+)
+@_reporting_errors
+def resume(file: str, **options: Any) -> None:
+    """Go on with the run that was to write FILE, from the checkpoints beside it, and compare it."""
+    from sgdsim.app.workflow import resume_file
+    from sgdsim.ensemble import open_parts
+
+    every = _time("--checkpoint-every", options["checkpoint_every"])
+    how = {"threads": options["threads"], "checkpoint_every": every, "progress": not options["quiet"]}
+    if file.endswith(".shard"):
+        from sgdsim.app.cluster import resume_shard
+
+        resume_shard(file, **how)
+        return
+    ensembles = resume_file(file, **how)
+    _report(file, list(open_parts(file)), ensembles, options)
+
+
+@_command("sgdsim merge parts -o whole.h5")
+@click.argument("folder")
+@_options(
+    *("output", "no_compare", "all_rows", "overwrite", "quiet"),
+    output={"default": "FOLDER.h5"},
+    no_compare={"meaning": "Write the file only."},
+)
+@_reporting_errors
+def merge(folder: str, output: str | None, **options: Any) -> None:
+    """Put the shards in FOLDER together, to the same file as that of one run, and compare it."""
+    from pathlib import Path
+
+    from sgdsim.app.cluster import default_merged, merge_shards
+    from sgdsim.ensemble import open_parts
+
+    ensembles = merge_shards(folder, output, overwrite=options["overwrite"])
+    path = str(default_merged(Path(folder)) if output is None else output)
+    _report(path, list(open_parts(path)), ensembles, options)
+
+
+@_command("sgdsim plan river_valley --trajectories 1e9 --workers 16")
+@click.argument("scenario", shell_complete=completion.names("scenarios", files=True))
+@_options("trajectories", "steps", "seed", "threads", "settings")
+@click.option("--workers", type=_Whole(), default=1, show_default=True, help="Machines like this one to share it.")
+@_reporting_errors
+def plan(scenario: str, settings: tuple[str, ...], workers: int, threads: int | None, **options: Any) -> None:
+    """Print what SCENARIO will take: time, memory, disk and shards, from a second of it on this machine."""
+    from sgdsim.app.plan import plan as made
+    from sgdsim.input.loading import load_parts
+
+    _print(made(load_parts(scenario, _overrides(settings, options)), workers, threads).text())
+
+
+@_command("sgdsim peek valley.h5")
+@click.argument("file")
+@_reporting_errors
+def peek(file: str) -> None:
+    """Print how far the run is that is going to write FILE, and what it has measured."""
+    from sgdsim.app.peek import peek as look
+
+    _print(look(file))
+
+
+@_command(
+    'sgdsim simulate --loss "a*x**2/2 + z*x" --constant a=1 --noise z=normal --parameter x=0 '
+    "--learning-rate 0.1 --trajectories 1e5 --steps 200 -o trap.h5"
+)
 @_options()
 @_reporting_errors
 def simulate(**given: Any) -> None:
@@ -211,8 +353,8 @@ def simulate(**given: Any) -> None:
     _run([scenario], about)
 
 
-@main.command()
-@click.argument("file")
+@_command("sgdsim compare valley.h5 --all")
+@click.argument("file", shell_complete=completion.files)
 @_options("all_rows")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
 @_reporting_errors
@@ -221,19 +363,36 @@ def compare(file: str, *, as_json: bool, all_rows: bool) -> None:
     _show_comparison(file, as_json=as_json, all_rows=all_rows)
 
 
-@main.command()
-@click.argument("file")
+@_command("sgdsim plot valley.h5 --only x --residuals -o valley.pdf")
+@click.argument("file", shell_complete=completion.files)
 @click.option("-o", "--output", metavar="FIGURE", help="SVG, PNG or PDF file to write.  [default: FILE with .svg]")
 @click.option(
     "--kind",
     metavar="NAME",
-    help="density, moments, drift, sweep, order, schedule, trajectories, landscape or diagram.",
+    shell_complete=completion.names("figures"),
+    help="One of `sgdsim list figures`.  [default: what shows most]",
 )
-@click.option("--part", metavar="NAME", help="Of a scenario with parts, draw this one alone.")
+@click.option("--only", multiple=True, metavar="NAME", help="Show this parameter or observable; may be repeated.")
+@click.option("--part", default="", metavar="NAME", help="Of a file with parts, draw this one.")
+@click.option("--no-theory", is_flag=True, help="Draw what was measured alone.")
+@click.option("--residuals", is_flag=True, help="Below, measured less predicted in standard errors.")
+@click.option("--style", default="paper", show_default=True, metavar="NAME", help="paper or talk.")
 @click.option("--size", metavar="WIDTHxHEIGHT", help="In inches, e.g. 7x5.  [default: by what is shown]")
 @click.option("--overwrite", is_flag=True, help="Replace an existing figure.")
 @_reporting_errors
-def plot(file: str, output: str | None, kind: str | None, part: str | None, size: str | None, overwrite: bool) -> None:
+def plot(
+    file: str,
+    output: str | None,
+    kind: str | None,
+    size: str | None,
+    *,
+    overwrite: bool,
+    only: tuple[str, ...],
+    part: str,
+    no_theory: bool,
+    residuals: bool,
+    style: str,
+) -> None:
     """Draw the ensemble in FILE with the predictions of its scenario, from the file alone."""
     from sgdsim.app.workflow import plot_file
     from sgdsim.ensemble import open_parts
@@ -241,60 +400,101 @@ def plot(file: str, output: str | None, kind: str | None, part: str | None, size
 
     inches = None if size is None else parse_size(size)
     chosen = "" if kind else ", chosen by what the file holds"
-    path = plot_file(file, output, kind, inches, overwrite, part)
-    kinds = dict.fromkeys(
-        kind or choose_kind(ensemble) for name, ensemble in open_parts(file).items() if part in (None, name)
-    )
+    looks: dict[str, Any] = {"residuals": residuals, "only": only, "part": part, "style": style}
+    path = plot_file(file, output, kind, inches, overwrite, theory=not no_theory, **looks)
+    drawn = [ensemble for name, ensemble in open_parts(file).items() if name == part or not part]
+    kinds = dict.fromkeys(kind or choose_kind(ensemble) for ensemble in drawn)
     _print(f"{path}: {', '.join(kinds)}{chosen}")
 
 
-@main.command()
-@click.argument("file")
-@click.option("--digest", is_flag=True, help="Print one sha256 over all variables and the scenario.")
+@_command("sgdsim report results/*.h5 -o results/index.html")
+@click.argument("files", nargs=-1, required=True, metavar="FILE…", shell_complete=completion.files)
+@click.option("-o", "--output", default="report.html", show_default=True, metavar="PAGE", help="HTML file to write.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing page.")
 @_reporting_errors
-def info(file: str, digest: bool) -> None:
+def report(files: tuple[str, ...], output: str, *, overwrite: bool) -> None:
+    """Write one page for the browser about FILES: what was simulated, verdicts, figures, and what repeats it."""
+    from sgdsim.app.html_report import write_report
+
+    reports = write_report(files, output, overwrite=overwrite)
+    rows = [row.outcome for one in reports.values() for row in one.comparisons]
+    wrong = rows.count("disagrees")
+    _print(f"{output}: {len(reports)} file{'s' if len(reports) > 1 else ''}, {len(rows)} rows, {wrong} disagree")
+
+
+@_command("sgdsim info valley.h5 --digest")
+@click.argument("file", shell_complete=completion.files)
+@click.option("--digest", is_flag=True, help="Print one sha256 over all variables and the scenario.")
+@_JSON
+@_reporting_errors
+def info(file: str, *, digest: bool, as_json: bool) -> None:
     """Print what FILE holds and where it comes from."""
-    from sgdsim.app.catalogue import describe
+    from sgdsim.app.catalogue import contents, describe
     from sgdsim.base.files import about
-    from sgdsim.ensemble import open_parts
+    from sgdsim.ensemble import WHOLE, open_parts
 
     texts = []
     with about(file):
+        if as_json:
+            parts = open_parts(file).items()
+            held = {part: {"digest": one.digest()} if digest else contents(one) for part, one in parts}
+            _print_json(held.get(WHOLE, held))
+            return
         for part, ensemble in open_parts(file).items():
             heading, line = (f"Part {part}:\n", f"  {part}") if part else ("", "")
             texts.append(f"{ensemble.digest()}{line}" if digest else f"{heading}{describe(ensemble)}")
     _print("\n".join(texts))
 
 
-@main.command()
-@click.argument("loss", metavar="[LOSS|LAW]", required=False)
+_no_symmetries = click.option(
+    "--no-symmetries", is_flag=True, help="Do not look for symmetries that the loss does not declare."
+)
+
+
+@_command('sgdsim show "(u*w - z)**2/2" --noise z=normal --symmetry rescale:u:1,w:-1')
+@click.argument("loss", metavar="[LOSS|LAW]", required=False, shell_complete=completion.names("losses", "predictions"))
 @_options(
     *_LOSS_OPTIONS,
     parameters={"usage": "NAME", "meaning": "A parameter, w[3] for a vector.", "default": "what is nothing else"},
 )
 @click.option("--schedule", metavar="RATE", help="A learning rate, e.g. cosine:0.1,0.001, or file:FILE.")
 @_options("steps", steps={"meaning": "Of the schedule.", "default": "1000, or the length of its file"})
+@_no_symmetries
+@_JSON
 @_reporting_errors
-def show(loss: str | None, schedule: str | None, steps: int | None, **options: Any) -> None:
+def show(
+    loss: str | None, schedule: str | None, steps: int | None, *, no_symmetries: bool, as_json: bool, **options: Any
+) -> None:
     """Print what follows from LOSS, its name or formula, the derivation of a LAW, and the rates of a schedule.
 
     Where every parameter has a --direction there need be no LOSS.
     """
-    from sgdsim.app.loss_report import describe_law, describe_loss, describe_schedule
+    from sgdsim.app.loss_report import describe_law, describe_loss, describe_schedule, law_facts, loss_facts, rates_at
     from sgdsim.input.subject import loss_of, schedule_of
     from sgdsim.theory import LAWS
 
     is_loss = loss is not None or bool(options["directions"])
     if not is_loss and (schedule is None or any(options.values())):
         raise InputError("expected a loss, e.g. sgdsim show 'a*x**2/2 + z*x' --constant a=1 --noise z=normal")
+    if as_json:
+        facts = (loss and law_facts(loss)) or (
+            loss_facts(loss_of(loss, LAWS, **options), not no_symmetries) if is_loss else {}
+        )
+        _print_json(facts | ({} if schedule is None else {"schedule": rates_at(schedule_of(schedule), steps)}))
+        return
     law = None if loss is None else describe_law(loss)
-    texts = [law or describe_loss(loss_of(loss, LAWS, **options))] if is_loss else []
+    texts = [law or describe_loss(loss_of(loss, LAWS, **options), not no_symmetries)] if is_loss else []
     texts += [] if schedule is None else [describe_schedule(schedule_of(schedule), steps)]
     _print("\n\n".join(texts))
 
 
-@main.command()
-@click.argument("subject", metavar="[LOSS|SCENARIO|FILE]", required=False)
+@_command('sgdsim theory "a*x**2/2 + z*x" --constant a=1 --noise z=normal --learning-rate 0.1')
+@click.argument(
+    "subject",
+    metavar="[LOSS|SCENARIO|FILE]",
+    required=False,
+    shell_complete=completion.names("losses", "scenarios", files=True),
+)
 @_options(
     *_LOSS_OPTIONS,
     *("optimizer", "momentum", "learning_rate", "batch_size", "sampling", "weight_decay", "steps", "settings"),
@@ -303,9 +503,10 @@ def show(loss: str | None, schedule: str | None, steps: int | None, **options: A
     steps={"default": "1000"},
 )
 @click.option("--point", type=_Whole(), default=0, show_default=True, help="Of a sweep, the point to explain.")
+@_no_symmetries
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 @_reporting_errors
-def theory(subject: str | None, point: int, *, as_json: bool, **options: Any) -> None:
+def theory(subject: str | None, point: int, *, no_symmetries: bool, as_json: bool, **options: Any) -> None:
     """Print what theory says about a loss (its name or formula), a scenario, or a FILE that a run has written.
 
     Where every parameter has a --direction there need be no LOSS.
@@ -315,11 +516,11 @@ def theory(subject: str | None, point: int, *, as_json: bool, **options: Any) ->
 
     if subject is None and not options["directions"]:
         raise InputError("expected a loss, a scenario or a file, e.g. sgdsim theory 'a*x**2/2' --constant a=1")
-    sections = report_of(scenario_of(subject, **options), point)
+    sections = report_of(scenario_of(subject, **options), point, not no_symmetries)
     _print(to_json(sections) if as_json else to_text(sections))
 
 
-@main.command()
+@_command("sgdsim schedule --curvature 1 --noise 1 --slope 0.01 --peak 0.5 --steps 1000")
 @click.option("--curvature", type=_Number(), help="Of the valley, a.")
 @click.option("--noise", type=_Number(), help="Standard deviation of the valley's gradient noise, sigma.")
 @click.option("--slope", type=_Number(), help="Of the river where it ends, g.")
@@ -351,17 +552,40 @@ def schedule(
         _print(f"\n{plot_design(design, output, overwrite)}")
 
 
-@main.command(name="list")
-@click.argument("kind", required=False)
+@_command("sgdsim suite -o suite")
+@click.option("-o", "--output", metavar="FOLDER", help="Write the models and their exact moments here.")
+@click.option(
+    "--score", "results", metavar="FILE", shell_complete=completion.files, help="Hold this CSV file against them."
+)
+@click.option("--overwrite", is_flag=True, help="Replace files in the folder.")
 @_reporting_errors
-def list_(kind: str | None) -> None:
+def suite(output: str | None, results: str | None, *, overwrite: bool) -> None:
+    """Write models with exact means and variances, for any simulator of SGD, or score the results of one."""
+    from sgdsim.app.suite import score, write_suite
+
+    if (output is None) == (results is None):
+        raise InputError("expected either --output FOLDER or --score FILE")
+    if output is not None:
+        _print(f"{output}: {write_suite(output, overwrite=overwrite)} models")
+    if results is not None:
+        found = score(results)
+        _print(found.table())
+        if not found.accepted:
+            sys.exit(1)
+
+
+@_command("sgdsim list losses", name="list")
+@click.argument("kind", required=False, shell_complete=completion.names("kinds"))
+@_JSON
+@_reporting_errors
+def list_(kind: str | None, *, as_json: bool) -> None:
     """List what there is: losses, symmetries, scenarios, predictions, optimizers, schedules, and more."""
-    from sgdsim.app.catalogue import catalogue
+    from sgdsim.app.catalogue import catalogue, entries
 
-    _print(catalogue(kind))
+    _print_json(entries(kind)) if as_json else _print(catalogue(kind))
 
 
-@main.command()
+@_command("sgdsim bench")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, or cuda:1 for the second GPU.")
 @_reporting_errors
 def bench(device: str) -> None:
@@ -371,36 +595,57 @@ def bench(device: str) -> None:
     _print(report(measure(device), device))
 
 
-@main.command()
+@_command("sgdsim doctor --json")
+@_JSON
 @_reporting_errors
-def doctor() -> None:
+def doctor(*, as_json: bool) -> None:
     """Say what this installation can do: versions, threads, SIMD, cache, CUDA."""
-    from sgdsim.app.doctor import examine
+    from sgdsim.app.doctor import checks, examine
 
-    _print(examine())
+    _print_json(checks()) if as_json else _print(examine())
 
 
 def _run(scenarios: Sequence[Scenario], options: Mapping[str, Any]) -> None:
     """Simulate, write the file, and print what it says."""
-    from sgdsim.app.catalogue import summary
     from sgdsim.app.workflow import default_output, run_parts
 
-    path, quiet = options["output"], options["quiet"]
+    path = options["output"]
+    how = {name: options[name] for name in ("threads", "overwrite", "resume")}
+    how |= {"checkpoint_every": _time("--checkpoint-every", options["checkpoint_every"])}
+    how |= {"device": "cpu" if options["device"] is None else options["device"], "progress": not options["quiet"]}
+    if options["shard"] is not None:
+        from sgdsim.app.cluster import run_shard
+
+        if path is None:
+            raise InputError("--shard: expected --output with a folder for the files of all shards")
+        written = run_shard(scenarios, options["shard"], path, **how)
+        if not options["quiet"]:
+            _print(f"{written}: sgdsim merge {path} puts all of them together")
+        return
     if path is None:
         path = default_output(scenarios[0])
-    ensembles = run_parts(
-        scenarios,
-        path,
-        threads=options["threads"],
-        device="cpu" if options["device"] is None else options["device"],
-        overwrite=options["overwrite"],
-        progress=not quiet,
-    )
-    if not quiet:
-        for scenario, ensemble in zip(scenarios, ensembles, strict=True):
-            _print(f"{path}{f', {scenario.part}' if scenario.part else ''}: {summary(ensemble)}")
+    ensembles = run_parts(scenarios, path, **how)
+    _report(str(path), [scenario.part for scenario in scenarios], ensembles, options)
+
+
+def _time(flag: str, text: str | None) -> str | None:
+    """A length of time as it is given, if it is one."""
+    from sgdsim.base.durations import read_seconds
+
+    if text is not None:
+        read_seconds(text, flag)
+    return text
+
+
+def _report(path: str, parts: Sequence[str], ensembles: Sequence[Ensemble], options: Mapping[str, Any]) -> None:
+    """Print what a run comes to, and hold it against its predictions."""
+    from sgdsim.app.catalogue import summary
+
+    if not options["quiet"]:
+        for part, ensemble in zip(parts, ensembles, strict=True):
+            _print(f"{path}{f', {part}' if part else ''}: {summary(ensemble)}")
     if not options["no_compare"]:
-        _show_comparison(str(path), quiet=quiet, all_rows=options["all_rows"])
+        _show_comparison(path, quiet=options["quiet"], all_rows=options["all_rows"])
 
 
 def _overrides(settings: tuple[str, ...], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -416,7 +661,7 @@ def _overrides(settings: tuple[str, ...], options: Mapping[str, Any]) -> dict[st
 
 def _show_comparison(file: str, *, as_json: bool = False, quiet: bool = False, all_rows: bool = False) -> None:
     """Print what the predictions come to; the exit code is the verdict."""
-    from sgdsim.app.workflow import compare_file
+    from sgdsim.app.workflow import available_laws, compare_file
 
     report = compare_file(file)
     if as_json:
@@ -427,6 +672,10 @@ def _show_comparison(file: str, *, as_json: bool = False, quiet: bool = False, a
         is_terminal = sys.stdout.isatty()
         width = shutil.get_terminal_size().columns if is_terminal else _COLUMNS
         _print_styled(report.screen(width, colour=is_terminal and not os.environ.get("NO_COLOR")))
+        if offered := available_laws(file):
+            names = (f"{id} (seconds)" if slow else id for id, slow in offered.items())
+            text = f"available with --predict: {', '.join(names)}"
+            _print("\n".join(textwrap.wrap(text, width, subsequent_indent="    ", break_on_hyphens=False)))
     if report.disagrees:
         sys.exit(1)
 

@@ -22,7 +22,20 @@ def examine() -> str:
     sgdsim        ...
     CUDA          ...
     """
-    checks = {
+    found = checks()
+    width = max(map(len, found))
+    return "\n".join(f"{name:{width}}  {value}" for name, value in found.items())
+
+
+def checks() -> dict[str, str]:
+    """What is looked at, and what was found.
+
+    Examples
+    --------
+    >>> "SIMD" in checks()
+    True
+    """
+    return {
         "sgdsim": __version__,
         "Python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
         "libraries": _versions(LIBRARIES),
@@ -33,8 +46,6 @@ def examine() -> str:
         "kernel cache": _cache(),
         "CUDA": _cuda(),
     }
-    width = max(map(len, checks))
-    return "\n".join(f"{name:{width}}  {value}" for name, value in checks.items())
 
 
 def _versions(names: tuple[str, ...]) -> str:

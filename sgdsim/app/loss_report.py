@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from inspect import signature
 from math import inf
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from sgdsim.model.losses import CATALOGUE
 from sgdsim.model.noise import Noise
 from sgdsim.model.schedules import Schedule
 from sgdsim.model.symmetry import Symmetry
+from sgdsim.prediction import NotApplicable
 
 MAX_STEPS = 10**8
 """Of a schedule that is shown, all of whose rates are computed."""
@@ -31,18 +33,41 @@ def describe_law(id: str) -> str | None:
     >>> print(describe_law("equipartition").splitlines()[0])
     equipartition: equipartition over fast directions, and their number
     """
+    facts = law_facts(id)
+    if facts is None:
+        return None
+    about = {key: text for key, text in facts.items() if key not in ("id", "title", "derivation")}
+    lines = [f"{facts['id']}: {facts['title']}", *(f"{key}: {text}" for key, text in about.items())]
+    return "\n".join([*lines, "", facts["derivation"]])
+
+
+def law_facts(id: str) -> dict[str, str] | None:
+    """What `describe_law` says, by name.
+
+    Examples
+    --------
+    >>> law_facts("valley")["id"]
+    'valley'
+    """
     from sgdsim.theory import law_named
 
     law = law_named(id)
     if law is None:
         return None
-    about = {"holds for": law.holds, "source": law.source, "tried on every run": "yes" if law.automatic else "no"}
-    lines = [f"{law.id}: {law.title}", *(f"{key}: {text}" for key, text in about.items()), "", law.derivation]
-    return "\n".join(lines)
+    tried = "yes" if law.automatic else "no"
+    about = {"holds for": law.holds, "source": law.source, "tried on every run": tried}
+    return {"id": law.id, "title": law.title, **about, "derivation": law.derivation}
 
 
-def describe_loss(loss: Loss) -> str:
+def describe_loss(loss: Loss, find_symmetries: bool = True) -> str:
     """Everything about a loss that can be said without numbers for its parameters.
+
+    Parameters
+    ----------
+    loss
+        Which one.
+    find_symmetries
+        Whether to look for symmetries that it does not declare.
 
     Examples
     --------
@@ -68,9 +93,24 @@ def describe_loss(loss: Loss) -> str:
         about.append(f"arguments, with their defaults: {_arguments(loss.name)}")
     about += [f"formula: {loss.formula}"] if loss.formula else []
     about.append(f"parameters: {', '.join(loss.parameters)}")
+    sections = loss_facts(loss, find_symmetries)["sections"]
+    blocks = ["\n".join(about)]
+    blocks += ["\n".join([f"{title}:", *(f"  {line}" for line in lines)]) for title, lines in sections.items()]
+    return "\n\n".join(blocks)
+
+
+def loss_facts(loss: Loss, find_symmetries: bool = True) -> dict[str, Any]:
+    """What `describe_loss` says, by name; each section has lines.
+
+    Examples
+    --------
+    >>> loss_facts(Loss("x**2/2", ("x",)))["sections"]["population loss"]
+    ['x**2/2']
+    """
     rows = [] if loss.data is None else [f"{loss.data.rows} rows of {', '.join(loss.columns)}"]
     sections = {
         "constants": [f"{name} = {value:.15g}" for name, value in loss.constants.items()],
+        "constants of each trajectory": [f"{name} ~ {start}" for name, start in loss.drawn.items()],
         "noise": [f"{name} ~ {noise}: {_moments(noise)}" for name, noise in loss.noise.items()],
         "data": rows,
         "definitions": [f"{name} = {_definition(text)}" for name, text in loss.definitions.items()],
@@ -82,10 +122,11 @@ def describe_loss(loss: Loss) -> str:
         "Hessian of the population loss": _unless_it_is_long(loss, lambda: _hessian(loss)) if loss.formula else [],
         "symmetries": [_symmetry(loss, symmetry) for symmetry in loss.symmetries],
         "charges": [f"{name} = {charge}" for name, charge in loss.charges.items()],
+        "symmetries that are not declared": list(_undeclared(loss)) if find_symmetries else [],
     }
-    blocks = ["\n".join(about)]
-    blocks += ["\n".join([f"{title}:", *(f"  {line}" for line in lines)]) for title, lines in sections.items() if lines]
-    return "\n\n".join(blocks)
+    about = {"name": loss.name, "description": loss.description, "references": list(loss.references)}
+    about |= {"formula": loss.formula, "parameters": list(loss.parameters)}
+    return {**about, "sections": {title: lines for title, lines in sections.items() if lines}}
 
 
 def _moments(noise: Noise) -> str:
@@ -133,6 +174,19 @@ def _symmetry(loss: Loss, symmetry: Symmetry) -> str:
     return f"{symmetry.name}, generator {moves}" if symmetry.is_continuous else f"{symmetry.name}, {moves}"
 
 
+def _undeclared(loss: Loss) -> Iterator[str]:
+    """Symmetries that are found, with their charges; nothing where none is, or where they cannot be looked for."""
+    from sgdsim.theory.methods.found_symmetries import undeclared
+
+    try:
+        found = undeclared(loss)
+    except NotApplicable:
+        return
+    for symmetry in found:
+        charge = loss.charge(symmetry)
+        yield _symmetry(loss, symmetry) + ("" if charge is None else f"; charge {charge}")
+
+
 def _arguments(name: str) -> str:
     """Of a family of the catalogue, keys of ``[loss]`` in a scenario."""
     shown = (f"{key} = {one.default!r}" for key, one in signature(CATALOGUE[name]).parameters.items())
@@ -163,14 +217,33 @@ def describe_schedule(schedule: Schedule, steps: int | None = None) -> str:
              2  0.2
              3  0.1
     """
+    rates = _rates(schedule, steps)
+    table = [f"{'step':>10}  learning rate", *(f"{step:10d}  {rates[step]:.6g}" for step in _shown(len(rates)))]
+    return "\n".join([*table, "", *_picture(rates)])
+
+
+def rates_at(schedule: Schedule, steps: int | None = None) -> dict[int, float]:
+    """The rates of `describe_schedule`, by step.
+
+    Examples
+    --------
+    >>> rates_at(Schedule("linear:1,0"), 4)
+    {0: 1.0, 1: 0.75, 2: 0.5, 3: 0.25}
+    """
+    rates = _rates(schedule, steps)
+    return {step: float(rates[step]) for step in _shown(len(rates))}
+
+
+def _rates(schedule: Schedule, steps: int | None) -> np.ndarray:
     if steps is None:
         steps = len(schedule.table or ()) or _STEPS
     if not 1 <= steps <= MAX_STEPS:
         raise InputError(f"--steps: {steps}, expected 1 to {MAX_STEPS}")
-    rates = schedule.rates(steps)
-    shown = sorted({*range(0, steps, -(-steps // (_TABULATED - 1))), steps - 1})
-    table = [f"{'step':>10}  learning rate", *(f"{step:10d}  {rates[step]:.6g}" for step in shown)]
-    return "\n".join([*table, "", *_picture(rates)])
+    return schedule.rates(steps)
+
+
+def _shown(steps: int) -> list[int]:
+    return sorted({*range(0, steps, -(-steps // (_TABULATED - 1))), steps - 1})
 
 
 def _picture(rates: np.ndarray) -> Iterator[str]:

@@ -5,7 +5,9 @@ Every section stands for itself: where one does not apply it says why, and the o
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,16 +20,18 @@ from sgdsim.base import budget
 from sgdsim.base.errors import InputError, shortened
 from sgdsim.formulas.differences import jacobian
 from sgdsim.model.run import Run
+from sgdsim.model.symmetry import Symmetry
 from sgdsim.prediction import NotApplicable, Prediction
 from sgdsim.theory import Skipped, predict
 from sgdsim.theory.guard import guarded
 from sgdsim.theory.methods import charge_balance as balances_of
 from sgdsim.theory.methods import gradient_flow, linear_response, symmetry_identities
 from sgdsim.theory.methods.entropic_loss import EntropicLoss
+from sgdsim.theory.methods.found_symmetries import undeclared
 from sgdsim.theory.methods.gibbs import Gibbs
 from sgdsim.theory.methods.kesten import multiplier, tail_moments
 from sgdsim.theory.methods.moment_recursion import is_affine, recursion
-from sgdsim.theory.potential import require_gradient, require_no_memory
+from sgdsim.theory.potential import require_gradient, require_simple_steps
 from sgdsim.theory.quadrature.expectation import Expected
 from sgdsim.theory.quadrature.nested import Numerical
 
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
 
     from sgdsim.input.scenario import Scenario
 
+_UNDECLARED = "Symmetries that are not declared"
 _LONGEST = 160  # of a formula in the text; JSON has all of it
 _RESTING = 1e-9  # the slope of a minimum, to the tolerance of the search
 _MANY = 8  # parameters whose covariance takes long to integrate
@@ -86,7 +91,7 @@ class Section:
         return "\n".join([f"{self.title}:", *lines])
 
 
-def report(run: Run, predictions: Iterable[Prediction] = ()) -> list[Section]:
+def report(run: Run, predictions: Iterable[Prediction] = (), find_symmetries: bool = True) -> list[Section]:
     """Everything that theory says about a run.
 
     Parameters
@@ -95,6 +100,8 @@ def report(run: Run, predictions: Iterable[Prediction] = ()) -> list[Section]:
         One point of a scenario.
     predictions
         What laws and user predict for it.
+    find_symmetries
+        Whether to look for symmetries that the loss does not declare.
 
     Examples
     --------
@@ -104,14 +111,14 @@ def report(run: Run, predictions: Iterable[Prediction] = ()) -> list[Section]:
     >>> from sgdsim.model.schedules import Schedule
     >>> loss = Loss("x**2/2 + z*x", ("x",), {}, {"z": Noise.parse("normal")})
     >>> sections = report(Run(loss, Optimizer(), Schedule("0.5"), {"x": 1.0}, 1000, 100))
-    >>> print(sections[5].text())
+    >>> print(sections[6].text())
     Exact moments of the stationary law:
       mean(x) = 0
       variance(x) = 0.33333333
       skewness(x) = 0
       kurtosis(x) = 0
     """
-    sections = [section(title, run) for title in SECTIONS]
+    sections = [section(title, run) for title in SECTIONS if find_symmetries or title != _UNDECLARED]
     return [*sections, _section("Predictions", partial(_predictions, predictions), run)]
 
 
@@ -132,14 +139,14 @@ def section(title: str, run: Run) -> Section:
 
 def _of_gradients(title: str, run: Run) -> Iterable[Entry]:
     """The entries of a section, which most of them refuse where a parameter moves by another rule than its gradient."""
-    require_no_memory(run)
+    require_simple_steps(run)
     run.loss.require_small()
     if title not in _OF_ANY_FIELD:
         require_gradient(run.loss)
     return SECTIONS[title](run)
 
 
-def report_of(scenario: Scenario, point: int = 0) -> list[Section]:
+def report_of(scenario: Scenario, point: int = 0, find_symmetries: bool = True) -> list[Section]:
     """Everything that theory says about one point of a scenario, with the predictions that it is held against.
 
     Raises
@@ -161,7 +168,8 @@ def report_of(scenario: Scenario, point: int = 0) -> list[Section]:
         rows, reasons = predict([claim.source], scenario.runs, claim.seconds)
         found += rows
         skipped += reasons
-    sections = report(scenario.runs[point], (one for one in found if one.point in (None, point)))
+    here = (one for one in found if one.point in (None, point))
+    sections = report(scenario.runs[point], here, find_symmetries)
     together: dict[str, list[str]] = {}
     for one in skipped:
         together.setdefault(one.reason, []).append(one.id)
@@ -324,9 +332,25 @@ def _at_minimum(run: Run) -> Iterator[Entry]:
 
 
 def _symmetries(run: Run) -> Iterator[Entry]:
+    yield from _of_symmetries(run, run.loss.symmetries)
+
+
+def _undeclared(run: Run) -> Iterator[Entry]:
+    found = undeclared(run.loss)
+    numbered = Counter(one.name for one in found)
+    for name in [name for name, times in numbered.items() if times > 1]:
+        several = (f"{name} {number}" for number in itertools.count(1))
+        found = tuple(replace(one, name=next(several)) if one.name == name else one for one in found)
+    for one in found:
+        moves = (f"{name} {':' if one.is_continuous else '->'} {v}" for name, v in run.loss.directions(one).items())
+        yield Entry(f"{'generator' if one.is_continuous else 'map'} of {one.name}", ", ".join(moves))
+        yield from _of_symmetries(run, (one,))
+
+
+def _of_symmetries(run: Run, symmetries: Iterable[Symmetry]) -> Iterator[Entry]:
     start = dict(zip(run.loss.parameters, map(float, linear_response.start_of(run)), strict=True))
     rate = float(run.schedule.rates(run.steps)[-1])
-    for symmetry in run.loss.symmetries:
+    for symmetry in symmetries:
         if not symmetry.is_continuous:
             yield Entry(symmetry.name, "discrete: kept by SGD path by path where the noise has it too")
             continue
@@ -466,6 +490,7 @@ SECTIONS: Mapping[str, Callable[[Run], Iterable[Entry]]] = {
     "At the start": _at_start,
     "At the minimum below the start": _at_minimum,
     "Symmetries": _symmetries,
+    _UNDECLARED: _undeclared,
     "Identities of the symmetries, worst residual": _identities,
     "Exact moments of the stationary law": _moments,
     "Exact chain, stationary law": _chain,

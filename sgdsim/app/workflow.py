@@ -6,36 +6,48 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
+from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sgdsim import theory
 from sgdsim.app.flaws import known_flaw
 from sgdsim.base import take
-from sgdsim.base.budget import limited
-from sgdsim.base.errors import InputError, shortened, unknown_name
+from sgdsim.base.budget import OutOfTime, limited
+from sgdsim.base.errors import InputError, RunError, shortened, unknown_name
 from sgdsim.base.files import about, check_output
 from sgdsim.base.findings import found
-from sgdsim.ensemble import Ensemble, open_parts, save_parts
+from sgdsim.base.html import html_table
+from sgdsim.ensemble import WHOLE, Ensemble, open_parts, save_parts
+from sgdsim.input.builders import Claim
 from sgdsim.input.scenario import Scenario
 from sgdsim.model.loss import Loss
 from sgdsim.model.run import Run
-from sgdsim.simulation.run_loop import output_bytes, simulate_runs
+from sgdsim.simulation.checkpoints import seconds_between
+from sgdsim.simulation.run_loop import output_bytes, simulate_runs, work
+from sgdsim.simulation.unfinished import Description, description_beside, unfinished
 from sgdsim.statistics import verdict_table
 from sgdsim.statistics.comparison import Comparison, compare_parts
 from sgdsim.statistics.conditions import testable
 from sgdsim.theory import Prediction
 from sgdsim.theory.methods.stability import instabilities
 
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
+    from sgdsim.plots.subject import Subject
+
+_MOMENT = 0.1  # seconds that a law has to show that it speaks of a run
 _MOST_WARNINGS = 10  # of one kind, and
 _MOST_LISTED = 20  # points of a sweep in each: there may be 100,000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """Every prediction of a scenario held against its ensemble.
 
@@ -72,6 +84,31 @@ class Report:
         """The rows as aligned text."""
         return verdict_table.format_table(self.comparisons, self.skipped, self.alpha)
 
+    def __repr__(self) -> str:
+        return self.table()
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        rows = verdict_table.texts(self.comparisons)
+        counted = escape(verdict_table.summary_line(self.comparisons, self.alpha))
+        return (html_table(rows[0], rows[1:]) if len(rows) > 1 else "") + f"<p>{counted}</p>"
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """The rows as a `pandas.DataFrame`, a column for each field of a `Comparison`.
+
+        Raises
+        ------
+        RunError
+            If pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise RunError("to_dataframe needs pandas, which is not installed: pip install pandas") from None
+        return pandas.DataFrame(
+            [asdict(row) for row in self.comparisons], columns=[one.name for one in fields(Comparison)]
+        )
+
     def to_json(self) -> str:
         """The rows as JSON."""
         return verdict_table.to_json(self.comparisons, self.file, self.scenario)
@@ -85,6 +122,8 @@ def run_scenario(
     device: str = "cpu",
     overwrite: bool = False,
     progress: bool = False,
+    resume: bool = False,
+    checkpoint_every: float | str | None = None,
 ) -> Ensemble:
     """Simulate a scenario and write its file.
 
@@ -98,11 +137,16 @@ def run_scenario(
         See `simulation.simulate_runs`.
     overwrite
         Whether an existing file may be replaced.
+    resume
+        Whether to go on from the checkpoints of such a run, if there are any; of one that is finished its file is read.
+    checkpoint_every
+        Seconds from one to the next, also as ``"5m"``, or ``"never"``; by default every minute, and one when a run is
+        interrupted that takes longer.
 
     Raises
     ------
     InputError
-        For an output that cannot be written or does not fit, before the run starts.
+        For an output that cannot be written or does not fit, before the run starts; for checkpoints of another run.
 
     Warns
     -----
@@ -120,7 +164,8 @@ def run_scenario(
     False
     """
     options: dict[str, Any] = {"threads": threads, "device": device, "progress": progress}
-    return run_parts([scenario], path, overwrite=overwrite, **options)[0]
+    options |= {"overwrite": overwrite, "resume": resume, "checkpoint_every": checkpoint_every}
+    return run_parts([scenario], path, **options)[0]
 
 
 def run_parts(
@@ -131,6 +176,8 @@ def run_parts(
     device: str = "cpu",
     overwrite: bool = False,
     progress: bool = False,
+    resume: bool = False,
+    checkpoint_every: float | str | None = None,
 ) -> list[Ensemble]:
     """Simulate all parts of a scenario, and write one file with a group for each.
 
@@ -138,7 +185,7 @@ def run_parts(
     ----------
     scenarios
         As `load_parts` gives them.
-    path, threads, device, overwrite, progress
+    path, threads, device, overwrite, progress, resume, checkpoint_every
         As of `run_scenario`.
 
     Returns
@@ -154,20 +201,84 @@ def run_parts(
     kind = take.of_kind(Scenario, "a Scenario, such as load_scenario('river_valley')")
     scenarios = take.each(kind)(scenarios, "scenario")
     overwrite, progress = take.flag(overwrite, "overwrite"), take.flag(progress, "progress")
+    resume = take.flag(resume, "resume")
     given = default_output(scenarios[0]) if path is None else take.path(path, "path")
     output = Path(given)
     with _default_folder(output) if output.parent == Path("results") else nullcontext():
-        check_output(given, overwrite, [source for one in scenarios for source in _read_for(one)])
+        check_output(given, overwrite or resume, [source for one in scenarios for source in _read_for(one)])
         _check_disk(output, sum(output_bytes(one.runs) for one in scenarios))
         for one in scenarios:
-            _warn_of_instability(one.runs)
-            _warn_of_undefined(one.runs)
-            _warn_of_dropped_rows(one.runs[0])
+            check_runs(one.runs)
+        described = Description.new([(one.part, one.name, one.toml) for one in scenarios], overwrite, device)
         options: dict[str, Any] = {"threads": threads, "device": device, "progress": progress}
-        ensembles = [_simulated(one, **options) for one in scenarios]
-        save_parts(
-            {one.part: made for one, made in zip(scenarios, ensembles, strict=True)}, output, overwrite=overwrite
-        )
+        return _written(scenarios, output, described, resume, seconds_between(checkpoint_every), options)
+
+
+def resume_file(
+    path: str | Path,
+    *,
+    threads: int | None = None,
+    progress: bool = False,
+    checkpoint_every: float | str | None = None,
+) -> list[Ensemble]:
+    """Go on with a run that was killed or interrupted, from the checkpoints beside its output alone.
+
+    Parameters
+    ----------
+    path
+        Of the file that it was going to write.
+    threads, progress, checkpoint_every
+        As of `run_scenario`.
+
+    Returns
+    -------
+    list of Ensemble
+        One a part; those in the file if it is finished.
+
+    Raises
+    ------
+    InputError
+        If there is nothing to go on from.
+    """
+    path = Path(take.path(path, "path"))
+    described = description_beside(path)
+    if described is None and path.is_file():
+        return list(open_parts(path).values())
+    if described is None:
+        raise InputError(f"{path}: there is nothing to resume, neither the file nor checkpoints beside it")
+    scenarios = [
+        replace(Scenario.parse(text, name, where=f"the scenario of {path}"), part=part)
+        for part, name, text in described.scenarios
+    ]
+    options: dict[str, Any] = {
+        "threads": threads,
+        "device": described.device,
+        "progress": take.flag(progress, "progress"),
+    }
+    return _written(scenarios, path, described, True, seconds_between(checkpoint_every), options)
+
+
+def _written(
+    scenarios: Sequence[Scenario],
+    output: Path,
+    described: Description,
+    resume: bool,
+    every: float | None,
+    options: Mapping[str, Any],
+) -> list[Ensemble]:
+    """Simulate what is described, save checkpoints on the way, and write its file."""
+    total = sum(work(one.runs) for one in scenarios)
+    with unfinished(output, described, total=total, every=every, resume=resume) as run:
+        if resume and (found := run.finished()) is not None:
+            return list(found.values())
+        ensembles = [
+            simulate_scenario(one, text, checkpoints=run.checkpoints.part(index), **options)
+            for index, (one, (_, _, text)) in enumerate(zip(scenarios, run.described.scenarios, strict=True))
+        ]
+        for ensemble in ensembles:
+            run.sign(ensemble)
+        parts = {one.part: made for one, made in zip(scenarios, ensembles, strict=True)}
+        save_parts(parts, output, overwrite=run.described.overwrite or described.overwrite)
     return ensembles
 
 
@@ -178,10 +289,11 @@ def _read_for(scenario: Scenario) -> Iterator[Path]:
         yield Path(start["file"])
 
 
-def _simulated(scenario: Scenario, **options: Any) -> Ensemble:
+def simulate_scenario(scenario: Scenario, text: str | None = None, **options: Any) -> Ensemble:
+    """Simulate a scenario in memory, with options of `simulate_runs`; the text is what it says of itself."""
     ensemble = simulate_runs(
         scenario.runs,
-        scenario=scenario.toml,
+        scenario=scenario.toml if text is None else text,
         common_noise=scenario.common_noise,
         sweep=scenario.sweep or None,
         title=str(scenario.data["title"]),
@@ -212,17 +324,103 @@ def compare_file(path: str | Path) -> Report:
         For a file that is not ours or cannot be read, or whose scenario cannot.
     """
     with about(take.path(path, "path")):
-        opened = _opened(path)
-        scenario = opened[0][1]
-        alpha = float(scenario.data["alpha"])
-        parts, skipped = [], []
-        for ensemble, one in opened:
-            rows, reasons = _predictions(one)
-            kept, untested = testable(ensemble, rows, alpha)
-            parts.append((one.part, ensemble, kept))
-            skipped += [*reasons, *(theory.Skipped(id, reason, one.part) for id, reason in untested)]
-        compared = compare_parts(parts, alpha)
-    return Report(os.fspath(path), scenario.name, compared, skipped, alpha)
+        return _compared(_opened(path), os.fspath(path))
+
+
+def available_laws(path: str | Path) -> dict[str, bool]:
+    """The laws that speak of the runs in a file but were not asked for, and whether they take long.
+
+    Of a sweep the first point is looked at. What is found is kept, so that it is free the next time.
+
+    Raises
+    ------
+    InputError
+        As `compare_file`.
+    """
+    with about(take.path(path, "path")):
+        scenarios = [_scenario_in(ensemble, part, path) for part, ensemble in open_parts(path).items()]
+        return {id: slow for one in scenarios for id, slow in _available(one)}
+
+
+def _available(scenario: Scenario) -> list[tuple[str, bool]]:
+    run = scenario.runs[0]
+    known = {claim.source.id for claim in scenario.claims}
+    laws = [law for id, law in theory.LAWS.items() if id not in known]
+    tables = {key: scenario.data[key] for key in ("optimizer", "record")}
+    settings = {key: value for key, value in scenario.data["run"].items() if key != "seed"}
+
+    def find() -> list[list[Any]]:
+        tried = ((law.id, _takes_long(law, run)) for law in laws)
+        return [[id, slow] for id, slow in tried if slow is not None]
+
+    question = ["available", run.loss.plain, tables, settings, sorted(known)]
+    return [(id, slow) for id, slow in found(question, find, [law.at_point for law in laws])]
+
+
+def _takes_long(law: theory.Law, run: Run) -> bool | None:
+    """Whether a law needs more than a moment for a run; None where it says nothing of it."""
+    raised = OutOfTime.raised
+    try:
+        wanted = law.requirements(run, _MOMENT)
+        rows, _ = law.evaluate([replace(run, recorder=run.recorder.merge(wanted))], _MOMENT)
+    except InputError:  # it would record something under a name that is taken
+        return None
+    slow = OutOfTime.raised > raised
+    return slow if slow or rows else None
+
+
+def compare_ensemble(ensemble: Ensemble, predictions: Sequence[str] = ()) -> Report:
+    """Hold an ensemble in memory against the predictions of its scenario, and others.
+
+    Where neither asks for any, against the laws that are tried on every run, as far as what they need was recorded.
+
+    Parameters
+    ----------
+    ensemble
+        Of a run or a whole sweep, one part.
+    predictions
+        Further ones: ids of laws and formulas of your own.
+
+    Raises
+    ------
+    InputError
+        For an ensemble without a scenario, one point of a sweep, and a prediction that cannot be used.
+
+    Examples
+    --------
+    >>> from sgdsim import simulate
+    >>> run = {"initial": {"x": 0.0}, "trajectories": 1000, "steps": 30, "device": "python"}
+    >>> ensemble = simulate("x**2/2 + z*x", noise={"z": "normal"}, learning_rate=0.5, **run)
+    >>> [row.verdict for row in compare_ensemble(ensemble, ["mean(x) = 5"]).comparisons]
+    ['disagrees']
+    """
+    ensemble = take.of_kind(Ensemble, "an Ensemble")(ensemble, "ensemble")
+    predictions = take.each(take.text)(predictions, "predictions")
+    return _compared([(ensemble, _scenario_of(ensemble, predictions))], "")
+
+
+def _scenario_of(ensemble: Ensemble, predictions: Sequence[str] = ()) -> Scenario:
+    """The scenario of an ensemble in memory; where nothing is asked for, with the laws that are tried on every run."""
+    scenario = _scenario_in(ensemble, WHOLE, "the ensemble", predictions)
+    if len(scenario.runs) > 1 and "point" not in ensemble.sizes:
+        raise InputError("the ensemble: is one point of a sweep, expected the whole sweep")
+    if scenario.claims:
+        return scenario
+    laws = tuple(Claim(theory.LAWS[id], asked=False) for id in theory.AUTOMATIC)
+    return replace(scenario, claims=laws)
+
+
+def _compared(opened: Sequence[tuple[Ensemble, Scenario]], file: str) -> Report:
+    """All parts held against what their scenarios predict."""
+    scenario = opened[0][1]
+    alpha = float(scenario.data["alpha"])
+    parts, skipped = [], []
+    for ensemble, one in opened:
+        rows, reasons = _predictions(one)
+        kept, untested = testable(ensemble, rows, alpha)
+        parts.append((one.part, ensemble, kept))
+        skipped += [*reasons, *(theory.Skipped(id, reason, one.part) for id, reason in untested)]
+    return Report(file, scenario.name, compare_parts(parts, alpha), skipped, alpha)
 
 
 def plot_file(
@@ -231,7 +429,12 @@ def plot_file(
     kind: str | None = None,
     size: tuple[float, float] | None = None,
     overwrite: bool = False,
-    part: str | None = None,
+    *,
+    residuals: bool = False,
+    only: Sequence[str] = (),
+    part: str = "",
+    theory: bool = True,
+    style: str = "paper",
 ) -> Path:
     """Draw the ensemble in a file with the predictions of its scenario, from the file alone.
 
@@ -247,8 +450,16 @@ def plot_file(
         Width and height in inches; None for one that goes with what is shown.
     overwrite
         Whether an existing figure may be replaced.
+    residuals
+        Whether what is measured less what is predicted stands below.
+    only
+        Parameters and observables to show; none for all.
     part
-        Of a scenario with parts, the one to draw; None for all.
+        Of a file with parts, the one to draw; all by default.
+    theory
+        Whether what is predicted is drawn.
+    style
+        ``paper`` or ``talk``, see `sgdsim.plots.drawing.draw`.
 
     Returns
     -------
@@ -273,29 +484,90 @@ def plot_file(
     'run.svg'
     """
     from sgdsim.plots import drawing
-    from sgdsim.plots.along import predictions_along
 
     drawing.require_matplotlib()
-    drawing.checked_kind(take.optional(take.text)(kind, "kind"))
-    size = drawing.checked_size(size)
-    overwrite = take.flag(overwrite, "overwrite")
+    kind = drawing.checked_kind(take.optional(take.text)(kind, "kind"))
+    size, style = drawing.checked_size(size), drawing.checked_style(style)
+    overwrite, residuals = take.flag(overwrite, "overwrite"), take.flag(residuals, "residuals")
+    theory, part = take.flag(theory, "theory"), take.text(part, "part")
+    only = take.each(take.text)(only, "only")
     with about(take.path(path, "path")):
-        opened = _chosen(_opened(path), take.optional(take.text)(part, "part"))
+        opened = [one for one in _opened(path) if not part or one[1].part == part]
+        if not opened:
+            raise InputError(f"--part: {unknown_name('part', part, [name for name in open_parts(path) if name])}")
     target = Path(path).with_suffix(".svg") if output is None else Path(take.path(output, "output"))
     drawing.checked_suffix(target)
     check_output(target if output is None else output, overwrite, [path])
     with about(path):
-        shown = []
-        for ensemble, scenario in opened:
-            own = kind or drawing.choose_kind(ensemble)
-            predictions, _ = _predictions(scenario)
-            if own == "moments":
-                laws = [claim.source for claim in scenario.claims if isinstance(claim.source, theory.Law)]
-                predictions += predictions_along(laws, scenario.runs)
-            shown.append((scenario.part, ensemble, predictions))
-        figure = drawing.draw_parts(shown, kind, size, float(opened[0][1].data["alpha"]))
+        shown = {one.part: _subject(ensemble, one, kind, only, theory) for ensemble, one in opened}
+        figure = drawing.draw_parts(shown, kind, size, residuals=residuals, style=style)
         drawing.save_figure(figure, target)  # where the texts of the file are drawn
     return target
+
+
+def plot_ensemble(
+    ensemble: Ensemble,
+    kind: str | None = None,
+    size: tuple[float, float] | None = None,
+    *,
+    residuals: bool = False,
+    only: Sequence[str] = (),
+    theory: bool = True,
+    style: str = "paper",
+) -> Figure:
+    """Draw an ensemble in memory with the predictions of its scenario, as `plot_file` draws one of a file.
+
+    Parameters
+    ----------
+    ensemble
+        Of a run or a whole sweep, one part.
+    kind, size, residuals, only, theory, style
+        As of `plot_file`.
+
+    Raises
+    ------
+    InputError, RunError
+        As `plot_file`.
+
+    Examples
+    --------
+    >>> from sgdsim import simulate
+    >>> run = {"initial": {"x": 1.0}, "trajectories": 64, "steps": 8, "every": 2, "device": "python"}
+    >>> plot_ensemble(simulate("x**2/2 + z*x", noise={"z": "normal"}, learning_rate=0.5, **run)).get_label()
+    'moments'
+    """
+    from sgdsim.plots import drawing
+
+    drawing.require_matplotlib()
+    ensemble = take.of_kind(Ensemble, "an Ensemble")(ensemble, "ensemble")
+    kind = drawing.checked_kind(take.optional(take.text)(kind, "kind"))
+    size, style = drawing.checked_size(size), drawing.checked_style(style)
+    residuals, theory = take.flag(residuals, "residuals"), take.flag(theory, "theory")
+    subject = _subject(ensemble, _scenario_of(ensemble), kind, take.each(take.text)(only, "only"), theory)
+    return drawing.draw_parts({WHOLE: subject}, kind, size, residuals=residuals, style=style)
+
+
+def _subject(
+    ensemble: Ensemble, scenario: Scenario, kind: str | None, only: Sequence[str], with_theory: bool
+) -> Subject:
+    """What is to be drawn of a part: its predictions, at the records on the way and in between where these show."""
+    from sgdsim.plots.along import predictions_along, predictions_on_the_way
+    from sgdsim.plots.between import predictions_between
+    from sgdsim.plots.drawing import choose_kind
+    from sgdsim.plots.subject import Curves, Subject
+
+    alpha = float(scenario.data["alpha"])
+    if not with_theory:
+        return Subject(ensemble, (), alpha, only=only)
+    predictions, _ = _predictions(scenario)
+    shown, curves = kind or choose_kind(ensemble), Curves()
+    if shown == "moments":
+        laws = [claim.source for claim in scenario.claims if isinstance(claim.source, theory.Law)]
+        predictions += predictions_along(laws, scenario.runs)
+        curves = Curves(tuple(predictions_on_the_way(laws, scenario.runs)))
+    elif shown in ("sweep", "diagram"):
+        curves = predictions_between(scenario, over_both=shown == "diagram") or curves
+    return Subject(ensemble, tuple(predictions), alpha, curves, only)
 
 
 def _opened(path: str | Path) -> list[tuple[Ensemble, Scenario]]:
@@ -308,20 +580,12 @@ def _opened(path: str | Path) -> list[tuple[Ensemble, Scenario]]:
     return opened
 
 
-def _chosen(opened: list[tuple[Ensemble, Scenario]], part: str | None) -> list[tuple[Ensemble, Scenario]]:
-    """The part that is named; all where none is."""
-    found = [one for one in opened if part in (None, one[1].part)]
-    if not found:
-        raise InputError(unknown_name("part", str(part), [scenario.part for _, scenario in opened if scenario.part]))
-    return found
-
-
-def _scenario_in(ensemble: Ensemble, part: str, path: str | Path) -> Scenario:
+def _scenario_in(ensemble: Ensemble, part: str, path: str | Path, predictions: Sequence[str] = ()) -> Scenario:
     name = str(ensemble.attributes.get("scenario_name", Path(path).stem))
     if "scenario" not in ensemble.attributes:
         raise InputError(f"{path}: holds no scenario, and so nothing to compare with")
     text = str(ensemble.attributes["scenario"])
-    return replace(Scenario.parse(text, name, where=f"the scenario in {path}"), part=part)
+    return replace(Scenario.parse(text, name, f"the scenario in {path}", None, predictions), part=part)
 
 
 def _predictions(scenario: Scenario) -> tuple[list[Prediction], list[theory.Skipped]]:
@@ -349,6 +613,13 @@ def _resolved(row: Prediction, resolution: float | str | None) -> Prediction:
     return replace(row, resolution=resolution) if resolution else row
 
 
+def check_runs(runs: Sequence[Run]) -> None:
+    """Warn of what is likely to go wrong in a run, before it begins."""
+    _warn_of_instability(runs)
+    _warn_of_undefined(runs)
+    _warn_of_dropped_rows(runs[0])
+
+
 def _warn_of_instability(runs: Sequence[Run]) -> None:
     reasons: dict[str, list[int]] = {}
     for point, reason in enumerate(instabilities(runs)):
@@ -356,9 +627,9 @@ def _warn_of_instability(runs: Sequence[Run]) -> None:
             reasons.setdefault(reason, []).append(point)
     for reason, points in list(reasons.items())[:_MOST_WARNINGS]:
         at = f"sweep point {_listed(points)}: " if len(runs) > 1 else ""
-        warnings.warn(f"{at}{reason}; trajectories may diverge", RuntimeWarning, stacklevel=3)
+        warnings.warn(f"{at}{reason}; trajectories may diverge", RuntimeWarning, stacklevel=4)
     if more := sum(map(len, list(reasons.values())[_MOST_WARNINGS:])):
-        warnings.warn(f"{more} more sweep points are unstable", RuntimeWarning, stacklevel=3)
+        warnings.warn(f"{more} more sweep points are unstable", RuntimeWarning, stacklevel=4)
 
 
 def _listed(points: Sequence[int]) -> str:
@@ -374,7 +645,7 @@ def _warn_of_undefined(runs: Sequence[Run]) -> None:
         warnings.warn(
             f"loss: {shortened(text)} is not a number where {shortened(base)} is negative, and a trajectory ends there",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
@@ -390,7 +661,7 @@ def _warn_of_dropped_rows(run: Run) -> None:
     if data is not None and run.optimizer.sampling == "epoch" and data.rows % batch_size:
         batches, dropped = divmod(data.rows, batch_size)
         message = f"{data.rows} rows make {batches} batches of {batch_size}; each epoch leaves {dropped} of them out"
-        warnings.warn(f"{message}, others each time", RuntimeWarning, stacklevel=3)
+        warnings.warn(f"{message}, others each time", RuntimeWarning, stacklevel=4)
 
 
 @contextmanager

@@ -1,14 +1,16 @@
-"""A bar of progress on a terminal: how much is done, how fast, and how long it takes yet."""
+"""Progress: how much is done, how fast, and how long it takes yet. A bar on a terminal, elsewhere a line a minute."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from math import log10
 from typing import Any
 
 _EVERY = 0.1  # seconds between two drawings
+_LINE_EVERY = 60.0  # and between two lines in the log of a batch job
 _WIDTH = 80  # letters of a terminal that does not know its own
 _WORDS = ("", " thousand", " million", " billion", " trillion", " quadrillion")
 
@@ -82,6 +84,37 @@ class Bar:
             action()
         except (OSError, ValueError):  # the latter of a file that Python has closed
             self._rich = None
+
+
+class Lines:
+    """A plain line a minute on standard error, for a pipe or the log of a batch job; see `Bar`."""
+
+    def __init__(self, total: int, unit: str) -> None:
+        self._total, self._unit = total, unit
+        self._done, self._before = 0, 0
+        self._start = self._said = 0.0
+
+    def update(self, done: int) -> None:
+        """Note that so much more is done. The first time is counted from here."""
+        now = time.monotonic()
+        self._done += done
+        if not self._start:
+            self._start, self._said, self._before = now, now, self._done
+        elif now - self._said >= _LINE_EVERY:
+            self._said = now
+            speed = (self._done - self._before) / (now - self._start)
+            self._print(_numbers(self._done, self._total, self._unit, speed))
+
+    def say(self, text: str) -> None:
+        """Nothing: it is for people who wait."""
+
+    def close(self) -> None:
+        """Nothing to clear."""
+
+    def _print(self, text: str) -> None:
+        with suppress(OSError, ValueError, AttributeError):  # the last where standard error is closed, and None
+            sys.stderr.write(f"{text}\n")
+            sys.stderr.flush()
 
 
 def watched(total: int, unit: str, patience: float) -> Iterator[int]:

@@ -55,6 +55,7 @@ class Interrupts:
         self._number: int | None = None
         self._before: dict[int, Any] = {}
         self._outer: Interrupts | None = None
+        self._waiting = False
 
     def __enter__(self) -> Self:
         self._report = sys.unraisablehook
@@ -83,6 +84,36 @@ class Interrupts:
         if self._number is not None:
             raise Ended(self._number)
 
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """In the block the first interrupt waits for `check`, where something can be saved; a second does not.
+
+        Examples
+        --------
+        >>> try:
+        ...     with Interrupts() as interrupts, interrupts.waiting():
+        ...         signal.raise_signal(signal.SIGINT)
+        ...         print("saved")
+        ...         interrupts.check()
+        ... except KeyboardInterrupt:
+        ...     print("ended")
+        saved
+        ended
+        """
+        root = self._outer or self
+        before, root._waiting = root._waiting, True
+        try:
+            yield
+        finally:
+            root._waiting = before
+
+    def let_go(self) -> None:
+        """From now on a signal ends our own program on the spot, whatever it is at: what is left can be lost."""
+        root = self._outer or self
+        if root._ending:
+            for number in root._before:
+                signal.signal(number, signal.SIG_DFL)
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
@@ -97,8 +128,10 @@ class Interrupts:
         return handler is signal.default_int_handler or (self._ending and handler is signal.SIG_DFL)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        waits = self._waiting and self._number is None
         self._number = number
-        raise Ended(number)
+        if not waits:
+            raise Ended(number)
 
     def _report_others(self, problem: Any) -> None:
         if not isinstance(problem.exc_value, KeyboardInterrupt):

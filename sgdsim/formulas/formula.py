@@ -211,7 +211,14 @@ class Formula:
                 self._walker(values, Expanded(NUMERIC, NUMBERS.number, check_finite)).result(self._tree, vector=vector)
         return result if shape_of(result) or np.ndim(result) else float(result)
 
-    def in_algebra(self, values: Mapping[str, Any], algebra: Algebra, *, vector: bool = False) -> Any:
+    def in_algebra(
+        self,
+        values: Mapping[str, Any],
+        algebra: Algebra,
+        *,
+        vector: bool = False,
+        numbers: Mapping[str, Any] | None = None,
+    ) -> Any:
         """The formula in an algebra of the caller's.
 
         Parameters
@@ -222,8 +229,11 @@ class Formula:
             What computes.
         vector
             Whether the result may be a vector or a matrix.
+        numbers
+            As of `expression`.
         """
-        return self._walker({"pi": algebra.number(np.pi), **values}, algebra).result(self._tree, vector=vector)
+        values = {"pi": algebra.number(np.pi), **values}
+        return self._walker(values, algebra, numbers).result(self._tree, vector=vector)
 
     def whole_exponents(self, numbers: Mapping[str, Any]) -> tuple[Any, ...]:
         """Exponents that are numbers: themselves where they are whole, else None.

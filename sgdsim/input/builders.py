@@ -49,6 +49,9 @@ _WORDS: Mapping[Any, str] = {
 
 _FORMULAS = {str, Sequence[str]}
 
+_COUNTS = ("batch_size", "substeps")
+"""Keys of the optimizer that are whole numbers."""
+
 
 def build_loss(section: Mapping[str, Any]) -> Loss:
     """A loss from the ``[loss]`` table: a catalogue entry with its arguments, or a formula.
@@ -145,11 +148,11 @@ def _own_loss(section: Mapping[str, Any]) -> tuple[Loss, dict[str, Start]]:
     starts, noise = own.parameters.value, own.noise.value
     symmetries = attempt_all(partial(_symmetry, entry, tuple(starts)) for entry in own.symmetry.value)
     check_free("define", list(own.define), list(noise.definitions))
-    check_free("constants", list(own.constants), list(noise.constants))
+    check_free("constants", list(own.constants.value), list(noise.constants))
     loss = Loss(
         formula=own.formula,
         parameters=tuple(starts),
-        constants={**own.constants, **noise.constants},
+        constants={**own.constants.value, **noise.constants},
         noise=noise.independent,
         definitions={**noise.definitions, **_definitions(own.define)},
         symmetries=tuple(symmetries),
@@ -247,8 +250,8 @@ def build_optimizer(section: Mapping[str, Any]) -> Optimizer:
     other = ("name", "learning_rate", "sampling", *matrices)
     given = {key: value for key, value in section.items() if key not in other}
     values = dict(attempt_all(partial(_hyperparameter, name, key, value) for key, value in given.items()))
-    batch_size = int(values.pop("batch_size", 1))
-    return Optimizer(name, values, batch_size, section.get("sampling", "replacement"), **matrices)
+    counts: dict[str, Any] = {key: int(values.pop(key)) for key in _COUNTS if key in values}
+    return Optimizer(name, values, sampling=section.get("sampling", "replacement"), **matrices, **counts)
 
 
 def _matrix(where: str, rows: Any) -> Any:
@@ -268,14 +271,15 @@ def _hyperparameter(optimizer: str, key: str, value: Any) -> tuple[str, float]:
         if kind.strip() == "decoupled":
             decay = read_number(amount, "optimizer.weight_decay")
             key, value = "decoupled_weight_decay", amount.strip() if decay is None else decay
-    if key == "batch_size":
+    if key in _COUNTS:
         number = whole(1)(value)
-        Optimizer(optimizer, _required(optimizer), int(number or 1))
+        count: dict[str, Any] = {key: int(number or 1)}
+        Optimizer(optimizer, _required(optimizer), **count)
     else:
         number = finite(value)
         Optimizer(optimizer, {**_required(optimizer), key: number or 0.0})
     if number is None:
-        expected = "a whole number from 1" if key == "batch_size" else "a finite number"
+        expected = "a whole number from 1" if key in _COUNTS else "a finite number"
         raise InputError(f"optimizer.{key}: {shown(value)}, expected {expected}")
     return key, number
 
@@ -334,6 +338,7 @@ def build_recorder(record: RecordTable) -> Recorder:
         {name: Autocorrelation(one.from_, tuple(one.lags)) for name, one in record.autocorrelation.items()},
         _drifts(record),
         tuple(record.controls),
+        record.records,
     )
 
 

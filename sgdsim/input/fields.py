@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError, core_schema
 from sgdsim.base import take
 from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.base.problems import Problems
+from sgdsim.model.starts import is_start
 
 _PERCENTAGE = re.compile(r"\s*\d+(\.\d*)?([eE]-?\d+)?\s*%\s*")
 
@@ -50,8 +51,9 @@ def between(low: float, high: float) -> Callable[[Any], float | None]:
     return read
 
 
-def _text_or_number(value: Any) -> str | float | None:
-    return value if isinstance(value, str) else finite(value)
+def _start(value: Any) -> str | float | dict[str, Any] | None:
+    """A number, a text, or what stands for values in a file."""
+    return value if isinstance(value, str) or (isinstance(value, dict) and "digest" in value) else finite(value)
 
 
 def _nested(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -88,6 +90,11 @@ def resolution(value: Any) -> str | float | None:
 
 def _step(value: Any) -> int | str | None:
     return value if value == "final" else whole(0)(value)
+
+
+def _constant(value: Any) -> str | float | dict[str, Any] | None:
+    """As a start, but for a text that is clearly none."""
+    return None if isinstance(value, str) and not is_start(value) else _start(value)
 
 
 def takes(expected: str, read: Callable[[Any], Any]) -> PlainValidator:
@@ -158,12 +165,14 @@ Number = Annotated[float, takes("a finite number", finite)]
 Level = Annotated[float, takes("a number between 0 and 1", between(0, 1))]
 StartValue = Annotated[
     Any,
-    takes("a finite number or a distribution such as normal:0,1, or rows of them", _nested(_text_or_number)),
+    takes("a finite number or a distribution such as normal:0,1, or rows of them", _nested(_start)),
 ]
 ConstantValue = Annotated[
-    Any, takes("a finite number, a list or rows of them, or a file of them, V.csv", _nested(finite))
+    Any,
+    takes("a finite number, a list or rows of them, V.csv, or a distribution such as normal:0,1", _nested(_constant)),
 ]
 FormulaText = Annotated[str, takes("a formula", formula)]
 FormulaTexts = Annotated[str | list[str], takes("a formula or a list of formulas", formulas)]
 Seconds = Annotated[float, takes("a positive number of seconds", between(0, inf))]
+Time = Annotated[float, takes("a positive number", between(0, inf))]
 Resolution = Annotated[float | str, takes('a positive number, or a percentage such as "2%"', resolution)]

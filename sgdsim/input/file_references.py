@@ -18,6 +18,7 @@ from sgdsim.base.errors import InputError
 from sgdsim.base.files import PathLike
 from sgdsim.base.numbers import NUMBER
 from sgdsim.base.problems import Problems
+from sgdsim.input.columns import COLUMN, describe_column
 from sgdsim.input.numeric_files import read_curve, read_matrix, read_numbers, read_table
 from sgdsim.input.option_values import FILE_OF_ROWS
 from sgdsim.model.data import MAX_CELLS
@@ -28,7 +29,8 @@ _CURVE = re.compile(r"(?P<before>[^=]*=\s*)file:(?P<path>[^;]*)(?P<after>;.*)?",
 def inline_files(data: Mapping[str, Any], folder: PathLike = ".") -> dict[str, Any]:
     r"""Scenario data with the contents of all files in place of their names, so that no file is needed any more.
 
-    Only the states of `run.from`, which are too many, stay where they are; a description takes the place of the name.
+    Only the states of `run.from` and columns of starts, which are too many, stay where they are; a description takes
+    the place of the name.
 
     Parameters
     ----------
@@ -130,6 +132,8 @@ def _references(data: Mapping[str, Any]) -> Iterator[_Reference]:
             yield _Reference(("optimizer", key), "", path, read_matrix)
     if path := _after("", _get(data, "run", "from")):
         yield _Reference(("run", "from"), "", path, partial(_start, _get(data, "run", "trajectories")))
+    for section, key in (("loss", "parameters"), ("loss", "constants"), ("run", "initial")):
+        yield from _columns(section, key, _get(data, section, key))
     claims = data.get("predict")
     for index, claim in enumerate(claims if isinstance(claims, list) else ()):
         text = claim.get("formula") if isinstance(claim, Mapping) else None
@@ -146,6 +150,14 @@ def _arrays(data: Mapping[str, Any]) -> Iterator[_Reference]:
         for name, text in values.items() if isinstance(values, Mapping) else ():
             if isinstance(text, str) and text.strip().endswith(FILE_OF_ROWS):
                 yield _Reference((section, key, name), "", text.strip(), _array)
+
+
+def _columns(section: str, key: str, starts: Any) -> Iterator[_Reference]:
+    """Of starts that are a column of a file."""
+    for name, text in starts.items() if isinstance(starts, Mapping) else ():
+        if isinstance(text, str) and (match := COLUMN.fullmatch(text.strip())):
+            content = partial(describe_column, match["column"])
+            yield _Reference((section, key, name), "", match["path"], content, match["column"])
 
 
 def _get(data: Mapping[str, Any], section: str, key: str) -> Any:

@@ -23,7 +23,7 @@ from sgdsim.input.file_references import move_files, named_files
 from sgdsim.input.scenario import Scenario
 from sgdsim.input.wording import listed
 from sgdsim.model.loss import Loss
-from sgdsim.model.observables import Observable
+from sgdsim.model.observables import STOPPED, Observable
 from sgdsim.model.recorder import Recorder
 from sgdsim.model.run import Run
 from sgdsim.theory.claims import about_run
@@ -228,7 +228,8 @@ def _check_constants(scenario: Scenario) -> None:
     losses = list({id(run.loss): run.loss for run in scenario.runs}.values())
     claimed = set[str]().union(*(claim.names for claim in _own_claims(scenario)))
     used = claimed.union(*map(_names, losses))
-    used |= _names_in(aliased(observable.formula) for observable in scenario.runs[0].recorder.observables)
+    run = scenario.runs[0]
+    used |= _names_in(aliased(one.formula) for one in (*run.recorder.observables, *run.bounds))
     unused = [name for name in given if base_name(name) not in used]
     defaults = [known for known in losses[0].constants if known not in given]
     for name in unused if defaults else ():
@@ -268,6 +269,7 @@ def _check_formulas(run: Run) -> None:
     checks.append(lambda: loss.population_rules if run.optimizer.rule.population else loss.rules)
     checks.append(partial(_expand_states, loss))
     checks += [partial(_expand, run, one) for one in run.recorder.observables]
+    checks += [partial(loss.expand, one.formula, "run.stop") for one in run.bounds]
     attempt_all(checks)
 
 
@@ -284,6 +286,8 @@ def _expand(run: Run, observable: Observable) -> object:
 
     gradient = {name: run.loss.symbols[name] for name in run.loss.parameters}
     where = f"record.observables.{observable.name}"
+    if run.stop and not observable.is_running:
+        return run.loss.expand(observable.formula, where, {name: sympy.Symbol(name, real=True) for name in STOPPED})
     return run.loss.expand_step(observable.formula, where, {}, gradient, sympy.Integer(1))
 
 

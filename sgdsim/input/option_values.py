@@ -158,14 +158,19 @@ def _start(where: str, rest: str, names: int) -> Any:
     return _listed(where, rest) or _value(where, rest) if names == 1 or rest.startswith("level:") else None
 
 
-def _constant(where: str, rest: str, names: int) -> Any:
-    return _listed(where, rest) or (rest if rest.endswith(FILE_OF_ROWS) else read_number(rest, where))
-
-
 def _listed(where: str, rest: str) -> list[Any] | None:
     """A list, or rows, as TOML has them."""
     value = toml.parse_value(rest, where) if rest.startswith("[") else None
     return value if isinstance(value, list) else None
+
+
+def _constant(where: str, rest: str, names: int) -> Any:
+    from sgdsim.model.starts import is_start
+
+    if rest.endswith(FILE_OF_ROWS):
+        return rest
+    value = _listed(where, rest) or _value(where, rest)
+    return None if isinstance(value, str) and not is_start(value) else value
 
 
 def _distribution(where: str, rest: str, names: int) -> str | None:
@@ -346,7 +351,7 @@ PARAMETERS = _named(
     _start,
     joint=True,
 )
-CONSTANTS = _named("=", "NAME=NUMBER, e.g. a=1, rows V=[[1,2],[3,4]], or a file of them, V=V.csv", _constant)
+CONSTANTS = _named("=", "NAME=NUMBER, e.g. a=1, rows V=[[1,2],[3,4]] or V=V.csv, or NAME=DISTRIBUTION", _constant)
 DEFINITIONS = _named("=", "'NAME = FORMULA', e.g. 'y = 0.8*x + e'", _formula, check=_check_name)
 DIRECTIONS = _named("=", "'NAME = FORMULA', e.g. 'x = x*(b*y - a)'", _formula)
 STATES = _named("=", "'NAME = FORMULA', e.g. 'trace = 0.9*trace + x; start=1'", lambda _, rest, __: rest)

@@ -90,10 +90,9 @@ TABLE: dict[str, list[Option]] = {
                "Initial value, e.g. `u=1.5` or `w=normal:0,0.3`; `w[3]=0` is a vector, `W[6,4]=0` a matrix.",
                values.PARAMETERS, "texts",
                "parameters", of_catalogue=("run.initial", values.PARAMETERS)),
-        Option("--constant", "loss.constants", "NAME=NUMBER",
-               "Constant of the formulas; also `V=[[1,2],[3,4]]`, or rows in a file, `V=V.csv`.",
-               values.CONSTANTS, "texts",
-               "constants"),
+        Option("--constant", "loss.constants", "NAME=VALUE",
+               "Of the formulas; also rows, `V=[[1,2],[3,4]]` or `V=V.csv`; a distribution, `b=normal`, gives each "
+               "trajectory its own.", values.CONSTANTS, "texts", "constants"),
         Option("--noise", "loss.noise", "NAME=DISTRIBUTION",
                "E.g. `x=normal:0,0.5`, `x[4]=normal`, or jointly `p,q=normal:COVARIANCE.csv`.", values.NOISE, "texts",
                of_catalogue=("loss.noise", values.noise_or_argument)),
@@ -117,17 +116,23 @@ TABLE: dict[str, list[Option]] = {
         Option("--learning-rate", "optimizer.learning_rate", "RATE",
                "A number, a schedule, e.g. `cosine:0.1,0.001`, or `file:FILE`.", values.RATE),
         Option("--batch-size", "optimizer.batch_size", "INTEGER", "Samples of one step.", kind="count", default="1"),
+        Option("--substeps", "optimizer.substeps", "INTEGER", "Of the rule in each step, on the same samples.",
+               kind="count", default="1"),
         Option("--sampling", "optimizer.sampling", "NAME", "Of the rows of data: `replacement`, `batch` or `epoch`."),
         Option("--weight-decay", "optimizer.weight_decay", "NUMBER", "E.g. `0.01`, or `0.01:decoupled`.", _DECAY),
     ],
     "The run": [
         Option("--trajectories", "run.trajectories", "INTEGER", "How many there are, e.g. `1e6`.", kind="count"),
         Option("--steps", "run.steps", "INTEGER", "Steps of each.", kind="count"),
+        Option("--time", "run.time", "NUMBER", "Instead, the sum of the learning rates of all steps, e.g. `10`.",
+               values.number),
         Option("--seed", "run.seed", "INTEGER", "Seed of all noise, 64 bits.", kind="count"),
         Option("--dtype", "run.dtype", "NAME", "Of the states: `float64` or `float32`."),
         Option("--noise-dtype", "run.noise_dtype", "NAME", "Of normal noise: `float32` or `float64`."),
         Option("--antithetic", "run.antithetic", "", "Every second trajectory takes the mirrored noise of the last.",
                kind="switch"),
+        Option("--stop", "run.stop", "CONDITION", "A trajectory ends where it holds first, e.g. `x > 1`; or another.",
+               values.each("e.g. x > 1"), "texts"),
         Option("--from", "run.from", "FILE", "Start from the last states in this file.", _FILE, variable="start_from"),
         Option("--sweep", "sweep", "KEY=VALUE,…",
                "E.g. `optimizer.learning_rate=0.1,0.05`, or texts with commas between semicolons; several are paired.",
@@ -140,10 +145,16 @@ TABLE: dict[str, list[Option]] = {
         Option("--output", "", "FILE", "HDF5 file to write.", default="results/<name>.h5", short="-o"),
         Option("--save-scenario", "", "FILE", "Write the same as a scenario file too."),
         Option("--overwrite", "", "", "Replace an existing output file.", kind="switch"),
+        Option("--shard", "", "NUMBER/OF", "Only this part of the run, e.g. `3/64`; the output is a folder."),
+        Option("--resume", "", "", "Go on from the checkpoints beside the output, if there are any.", kind="switch"),
+        Option("--checkpoint-every", "", "TIME",
+               "E.g. `30s`, `5m`, or `never`; the default also saves one when a longer run is interrupted.",
+               default="60s"),
         Option("--quiet", "", "", "Only errors.", kind="switch"),
     ],
     "What is recorded": [
         Option("--every", "record.every", "INTEGER", "Steps from one record to the next.", kind="count"),
+        Option("--records", "record.records", "INTEGER", "Instead, how many records at equal distances.", kind="count"),
         Option("--snapshot", "record.snapshots", "STEP", "Keep all states after this step, or `final`.",
                values.snapshots, "texts", "snapshots"),
         Option("--snapshot-trajectories", "record.snapshot_trajectories", "INTEGER",
@@ -252,10 +263,10 @@ def scenario_data(*, settings: Sequence[str] = (), automatic: bool = True, **giv
     scenario, others = attempt_all(readers)
     beneath: dict[str, Any] = {}
     attempt_all(partial(toml.set_key, beneath, key, value) for key, value in others.items())
-    claims = _all_claims(beneath.pop("predict", []), scenario.pop("predict", []), automatic)
+    claims = all_claims(beneath.pop("predict", []), scenario.pop("predict", []), automatic)
     scenario = _merged(beneath, scenario) | ({"predict": claims} if claims != [] else {})
     if given.get("momentum") is not None:
-        scenario["optimizer"] = _heavy_ball(scenario["optimizer"])
+        scenario["optimizer"] = heavy_ball(scenario["optimizer"])
     _check_complete(scenario)
     order = ("title", "loss", "optimizer", "run", "record", "sweep", "predict")
     return {key: scenario[key] for key in sorted(scenario, key=lambda key: (*order, key).index(key))}
@@ -369,7 +380,7 @@ def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def _all_claims(asked: Any, own: Sequence[Mapping[str, Any]], automatic: bool) -> Any:
+def all_claims(asked: Any, own: Sequence[Mapping[str, Any]], automatic: bool) -> Any:
     """What ``--set`` and ``--predict`` ask for, and the laws that are tried on every run."""
     from sgdsim import theory
 
@@ -381,7 +392,7 @@ def _all_claims(asked: Any, own: Sequence[Mapping[str, Any]], automatic: bool) -
     return [*asked, *own, *laws]
 
 
-def _heavy_ball(optimizer: Mapping[str, Any]) -> dict[str, Any]:
+def heavy_ball(optimizer: Mapping[str, Any]) -> dict[str, Any]:
     """SGD that was given a momentum is the optimizer that has one; others have their own."""
     if optimizer.get("name", "sgd") != "sgd":
         return dict(optimizer)
@@ -398,7 +409,7 @@ def _check_complete(scenario: Mapping[str, Any]) -> None:
         missing.append("--learning-rate: is missing, expected a number or a schedule such as cosine:0.1,0.001")
     if "trajectories" not in run and "from" not in run:
         missing.append("--trajectories: is missing, expected a whole number such as 1e6")
-    if "steps" not in run:
+    if not run.keys() & {"steps", "time"} and not _is_swept(sweep, "steps") and not _is_swept(sweep, "time"):
         missing.append("--steps: is missing, expected a whole number such as 1e4")
     if missing:
         raise InputError("\n".join(missing))

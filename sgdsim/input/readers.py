@@ -12,6 +12,7 @@ from sgdsim.base.problems import attempt_all
 from sgdsim.formulas.arrays import entries, filled, shape_of
 from sgdsim.formulas.names import parameter_name, split_names
 from sgdsim.formulas.vectors import array_of, assigned, base_name
+from sgdsim.input.columns import read_column
 from sgdsim.input.wording import shown
 from sgdsim.model.noise import Noise, correlated_normal, correlated_vector
 from sgdsim.model.observables import Observable
@@ -30,17 +31,23 @@ def read_starts(where: str, values: Mapping[str, Any]) -> dict[str, Start]:
         if _joint(key)
     )
     single = {key: value for key, value in values.items() if not _joint(key)}
-    starts = _by_coordinate(where, single, lambda key, value: start_from(value, key))
+    starts = _by_coordinate(where, single, _read_start)
     return {**starts, **{name: value for point in points for name, value in point.items()}}
 
 
+def _read_start(where: str, value: Any) -> Start:
+    """A start as it is written: a number, a text, or a table that stands for the column of a file."""
+    return read_column(value, where) if isinstance(value, Mapping) else start_from(value, where)
+
+
 def read_start_of_each(values: Mapping[str, Any]) -> dict[str, dict[str, Start]]:
-    """What `read_starts` makes of each key of ``run.initial``."""
+    """What `read_starts` makes of each key of ``run.initial``; ``square(u)`` is a variable of the optimizer."""
 
     def read(key: str, value: Any) -> dict[str, Start]:
-        if _joint(key) or 0 not in parameter_name(key, f"run.initial.{key}")[1]:
+        where = f"run.initial.{key}"
+        if "(" not in key and (_joint(key) or 0 not in parameter_name(key, where)[1]):
             return read_starts("run.initial", {key: value})
-        return {key: start_from(value, f"run.initial.{key}")}  # a coordinate, which cannot be a declaration
+        return {key: _read_start(where, value)}  # also a coordinate, which cannot be a declaration
 
     builds = (partial(read, key, value) for key, value in values.items())
     return dict(zip(values, attempt_all(builds), strict=True))

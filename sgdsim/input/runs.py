@@ -133,6 +133,10 @@ def _read_optimizer(table: Mapping[str, Any]) -> Read:
 def _read_run(table: Mapping[str, Any]) -> Read:
     """The table; refuse to go on from a run with its own noise, or with other trajectories than are described."""
     run = validated(RunTable, table, KEYS, ("run",))
+    if run.steps is None and run.time is None:
+        raise InputError("run.steps: is missing")
+    if run.steps is not None and run.time is not None:
+        raise InputError(f"run.time: {run.time:g}, expected it or run.steps, not both")
     if run.from_ is not None and run.seed in run.from_.seeds:
         raise InputError(f"run.seed: {run.seed} is that of run.from, whose noise would come again")
     if run.from_ is not None and run.from_.antithetic and not run.antithetic:
@@ -162,18 +166,20 @@ def _build(
 ) -> Run:
     """The run of one point: its parts must fit together."""
     (loss, own), (optimizer, schedule) = loss_and_start, dynamics
+    steps = schedule.steps_in(run.time) if run.time is not None else run.steps or 0
     return Run(
         loss,
         optimizer,
         schedule,
         combine_starts(run, loss, own),
         run.trajectories,
-        run.steps,
+        steps,
         run.seed,
-        recorder(run.steps),
+        recorder(steps),
         run.dtype,
         run.noise_dtype,
         run.antithetic,
+        tuple(run.stop or ()),
     )
 
 
@@ -190,7 +196,19 @@ def _of_points(notes: Mapping[int, Sequence[str]], swept: Mapping[str, Sequence[
 
 def _check_shapes(runs: Sequence[Run]) -> None:
     """Refuse points that do not stand in the same arrays."""
-    for key in ("trajectories", "steps", "dtype", "noise_dtype", "measured"):
+    for key in ("trajectories", "dtype", "noise_dtype", "measured"):
         if len({getattr(run, key) for run in runs}) > 1:
             what = "the parameters" if key == "measured" else f"run.{key}"
             raise InputError(f"sweep: the points differ in {what}; make a scenario of each")
+    if len({run.steps for run in runs}) > 1:
+        _check_records(runs)
+
+
+def _check_records(runs: Sequence[Run]) -> None:
+    """Refuse points of different length whose records and snapshots do not correspond to each other."""
+    if runs[0].recorder.autocorrelations:
+        raise InputError("record.autocorrelation: lags are steps, expected none where the points differ in steps")
+    if len({len(run.recorder.record_steps(run.steps)) for run in runs}) > 1:
+        raise InputError("record.every: the points differ in steps, expected record.records, equally many at each")
+    if len({len(run.recorder.snapshots) for run in runs}) > 1:
+        raise InputError("record.snapshots: the points differ in steps, expected steps that are the last of none")

@@ -172,6 +172,13 @@ class Scenario:
         wanted = Recorder()
         for recorder in recorders:
             wanted = wanted.merge(_beside(wanted, recorder))
+        if len({run.steps for run in self.runs}) > 1:  # a step of one point may be none of another
+            wanted = Recorder(observables=tuple(one for one in wanted.observables if one.window is None))
+            runs = tuple(replace(run, recorder=run.recorder.merge(wanted)) for run in self.runs)
+            observables = runs[0].recorder.describe()["observables"]
+            return replace(
+                self, runs=runs, data={**self.data, "record": {**self.data["record"], "observables": observables}}
+            )
         merged = self.runs[0].recorder.merge(wanted)
         same = all(run.recorder == merged for run in self.runs)
         runs = self.runs if same else tuple(replace(run, recorder=merged) for run in self.runs)
@@ -254,6 +261,7 @@ def _read_part(
     """The scenario of a file's, or a part's, data; None where there are problems."""
     for key, value in overrides.items():
         attempt(problems, partial(toml.set_key, data, key, value))
+        _give_up(data, key, overrides)
     failed: list[str] = []
     if predictions and isinstance(data.setdefault("predict", []), list):
         # Their files are looked for where the user is, not beside the scenario.
@@ -280,6 +288,19 @@ def _read_part(
     }
     claimed = tuple(claim for _, claim in claims)
     return Scenario(name, resolved, tuple(runs), labels(swept or {}), claimed, sources=tuple(sources))
+
+
+_INSTEAD = (("run", "steps", "time"), ("record", "every", "records"))
+"""Tables with two keys of which one stands in place of the other."""
+
+
+def _give_up(data: Mapping[str, Any], key: str, overrides: Mapping[str, Any]) -> None:
+    """Take away what is set another way now, unless both are."""
+    for table, first, second in _INSTEAD:
+        for one, other in ((first, second), (second, first)):
+            held = data.get(table)
+            if key == f"{table}.{one}" and f"{table}.{other}" not in overrides and isinstance(held, dict):
+                held.pop(other, None)
 
 
 def _folder(given: Any) -> Path | None:

@@ -24,6 +24,7 @@ from sgdsim.input.fields import (
     Seed,
     StartValue,
     Step,
+    Time,
     one_of,
     takes,
     whole,
@@ -78,7 +79,7 @@ class LossTable(BesideTable):
 
     formula: FormulaText = ""
     parameters: Annotated[Made, Makes(dict[str, StartValue], partial(read_starts, "loss.parameters"))]
-    constants: dict[str, ConstantValue] = {}
+    constants: Annotated[Made, Makes(dict[str, ConstantValue], partial(read_starts, "loss.constants"))] = Made({}, {})
     noise: Annotated[Made, Makes(dict[str, str], read_noise)] = Made({}, Noises({}, {}, {}))
     define: dict[str, FormulaTexts] = {}
     symmetry: Annotated[Made, Makes(list[Any], _read_symmetries)] = Made([], [])
@@ -104,11 +105,13 @@ class RunTable(Section):
     """``[run]``."""
 
     trajectories: Count
-    steps: Count
+    steps: Count | None = None
+    time: Time | None = None
     seed: Seed = 0
     dtype: _Dtype = "float64"
     noise_dtype: _Dtype = "float32"
     antithetic: bool = False
+    stop: list[str] | None = None
     initial: Annotated[Made, Makes(dict[str, StartValue], read_start_of_each)] = Made({}, {})
     from_: FromTable | None = Field(default=None, alias="from")
 
@@ -133,6 +136,7 @@ class RecordTable(Section):
     """``[record]``."""
 
     every: Count | None = None
+    records: Count | None = None
     snapshots: list[Step] = []
     snapshot_trajectories: Count | None = None
     quantiles: list[Level] = []

@@ -104,5 +104,8 @@ def shown(value: Any) -> str:
     >>> shown({"x": True})
     '{ x = true }'
     """
-    text = toml.dump_value(value)
+    try:
+        text = toml.dump_value(value)
+    except ValueError:  # Python writes no more than 4,300 digits
+        return "a number of very many digits"
     return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 1]}…"

@@ -113,6 +113,9 @@ class Executor(Protocol):
     def put(self, block: Block, parameter: int, values: np.ndarray) -> None:
         """Give a parameter of every trajectory a value, (tile, lane)."""
 
+    def restore(self, block: Block, saved: Block) -> None:
+        """Give a block all that another one of its tiles holds, whose fields are NumPy's."""
+
     def advance(self, block: Block, stop: int, step_table: np.ndarray, into: Accumulators) -> None:
         """Run a block to so many completed steps; `step_table` is `Program.step_table` of the steps on the way."""
 

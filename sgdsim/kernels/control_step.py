@@ -111,10 +111,14 @@ def check(loss: Loss, optimizer: Optimizer) -> None:
     """
     if optimizer.name != "sgd":
         raise InputError(f"a control needs plain sgd, not {optimizer.name}")
+    if optimizer.substeps > 1:
+        raise InputError(f"a control needs whole steps, not {optimizer.substeps} substeps")
     if optimizer.sampling == "epoch":
         raise InputError("a control needs steps that are independent, expected another sampling than epoch")
     if loss.recalled:
         raise InputError(f"a control needs steps of the parameters alone, not of {', '.join(loss.recalled)}")
+    if loss.mixed:
+        raise InputError(f"a control needs steps that are alike in all trajectories, not of {', '.join(loss.mixed)}")
     if not loss.random:
         raise InputError("a control needs noise, of which this loss has none")
 

@@ -95,6 +95,12 @@ def initial_deviates(table, deviates, words, trajectory, completed, counter):
     draw(table, INITIAL_STATE, completed, deviates, words, trajectory, counter)
 
 
+@inlined
+def constant_deviates(table, deviates, words, trajectory, completed, counter):
+    """Those of the constants of each trajectory."""
+    draw(table, TRAJECTORY_CONSTANTS, completed, deviates, words, trajectory, counter)
+
+
 @tile_loop
 def draw_rows(rows, order, words, sampling, trajectory, completed, fresh, counter):
     """The rows of the batch; where in `rows` they begin."""
@@ -115,8 +121,8 @@ def take_record(r, place, layout, inputs, plans, sinks, state, observed):
     formula, _, constants, _, _, _ = inputs
     _, record_plan, _, _ = plans
     moments, counts, comoments, cells, _, _ = sinks
-    values, _, work = observed
-    observe(formula, state, values, constants)
+    values, _, work, scratch = observed
+    observe(formula, state, values, scratch, constants)
     record(moments[r, group], counts[r, group], comoments[r, group], cells[r, group], record_plan, values, work)
 
 
@@ -124,8 +130,8 @@ def take_record(r, place, layout, inputs, plans, sinks, state, observed):
 def observe_before(inputs, state, observed):
     """What a tile is before a step at which drifts look."""
     formula, _, constants, _, _, _ = inputs
-    _, before, _ = observed
-    observe(formula, state, before, constants)
+    _, before, _, scratch = observed
+    observe(formula, state, before, scratch, constants)
 
 
 @inlined
@@ -135,13 +141,13 @@ def take_changes(completed, place, layout, inputs, plans, sinks, state, observed
     formula, _, constants, _, _, _ = inputs
     _, _, drift_plan, _ = plans
     _, _, _, _, changes, _ = sinks
-    values, before, _ = observed
-    observe(formula, state, values, constants)
+    values, before, _, scratch = observed
+    observe(formula, state, values, scratch, constants)
     record_changes(changes[tile], drift_plan, layout[0], completed, before, values)
 
 
 @entry
-def advance(worker, workers, first_tile, span, counter, layout, inputs, plans, sinks, state, status, scratch):
+def advance(worker, workers, first_tile, span, counter, layout, inputs, plans, sinks, state, status, spaces):
     """Run one worker's groups of a block of tiles over a span of steps.
 
     Parameters
@@ -156,13 +162,13 @@ def advance(worker, workers, first_tile, span, counter, layout, inputs, plans, s
         (tile, variable * lane); changed in place.
     status
         (tile, lane).
-    scratch
-        Of every worker, (worker, row * lane): deviates, kicks, rows, order, words, path; what is observed, or while a
-        batch is added up, its sums; what was observed before a step; the work of `measure`.
+    spaces
+        Of every worker, (worker, row * lane): deviates, kicks, rows, order, words, path, scratch; what is observed,
+        what was observed before a step, and the work of `measure`.
     """
-    deviates, kicks, rows, order, words, path, values, before, work = scratch
-    buffers = deviates[worker], kicks[worker], rows[worker], order[worker], words[worker], path[worker], values[worker]
-    observed = values[worker], before[worker], work[worker]
+    deviates, kicks, rows, order, words, path, scratch, values, before, work = spaces
+    buffers = deviates[worker], kicks[worker], rows[worker], order[worker], words[worker], path[worker], scratch[worker]
+    observed = values[worker], before[worker], work[worker], scratch[worker]
     mode = flush_subnormals()
     for group in range(worker, GROUPS, workers):
         for index in range((group - first_tile) % GROUPS, len(state), GROUPS):
@@ -175,7 +181,9 @@ def advance(worker, workers, first_tile, span, counter, layout, inputs, plans, s
 
 
 @entry
-def initialize(formula, first_tile, n_trajectories, starts, arguments, counter, state, status, deviates, words):
+def initialize(
+    formula, first_tile, n_trajectories, starts, arguments, counter, state, status, deviates, words, scratch
+):
     """Draw the initial state of a block."""
     lanes = status.shape[1]
     for index in range(len(state)):
@@ -189,6 +197,7 @@ def initialize(formula, first_tile, n_trajectories, starts, arguments, counter, 
             starts,
             deviates,
             words,
+            scratch,
             arguments,
             counter,
         )

@@ -16,7 +16,7 @@ from numba import cuda
 # An array of a thread has one element at least.
 HELD_CONSTANTS, HELD_PATH_ROWS, HELD_ORDER_ROWS = max(N_CONSTANTS, 1), max(PATH_ROWS, 1), max(ORDER_ROWS, 1)
 HELD_DEVIATE_ROWS, HELD_KICK_ROWS, HELD_ROW_ROWS = max(DEVIATE_ROWS, 1), max(KICK_ROWS, 1), max(ROW_ROWS, 1)
-HELD_INITIAL_ROWS = max(INITIAL_ROWS, 1)
+HELD_INITIAL_ROWS, HELD_SCRATCH_ROWS = max(INITIAL_ROWS, 1), max(SCRATCH_ROWS, 1)
 
 
 @tile_loop
@@ -24,16 +24,16 @@ def take_record(r, place, layout, inputs, plans, sinks, state, observed):
     """Leave what is observed of a trajectory to `cuda_measure`."""
     _, _, _, tile = place
     formula, _, constants, _, _, _ = inputs
-    records, _, _ = observed
-    observe(formula, state, records[r, tile, cuda.threadIdx.x :: TILE], constants)
+    records, _, _, scratch = observed
+    observe(formula, state, records[r, tile, cuda.threadIdx.x :: TILE], scratch, constants)
 
 
 @tile_loop
 def observe_before(inputs, state, observed):
     """What a trajectory is before a step at which drifts look."""
     formula, _, constants, _, _, _ = inputs
-    _, before, _ = observed
-    observe(formula, state, before[cuda.threadIdx.x :: TILE], constants)
+    _, before, _, scratch = observed
+    observe(formula, state, before[cuda.threadIdx.x :: TILE], scratch, constants)
 
 
 @tile_loop
@@ -43,8 +43,8 @@ def take_changes(completed, place, layout, inputs, plans, sinks, state, observed
     formula, _, constants, _, _, _ = inputs
     _, _, drift_plan, _ = plans
     _, _, _, _, changes, _ = sinks
-    _, before, after = observed
-    observe(formula, state, after[cuda.threadIdx.x :: TILE], constants)
+    _, before, after, scratch = observed
+    observe(formula, state, after[cuda.threadIdx.x :: TILE], scratch, constants)
     record_changes(changes[tile], drift_plan, TILE, completed, before, after)
 
 
@@ -105,19 +105,20 @@ def advance(
     order = cuda.local.array(HELD_ORDER_ROWS, np.uint8)
     words = cuda.local.array(4, np.uint32)
     path = cuda.local.array(HELD_PATH_ROWS, REAL)
-    sums = cuda.local.array(N_PARAMETERS, REAL)
+    scratch = cuda.local.array(HELD_SCRATCH_ROWS, REAL)
     own_status = cuda.local.array(1, np.int64)
     trajectory = (first_tile + tile) * TILE + thread
     place = trajectory, trajectory - first_row, (first_tile + tile) % GROUPS, tile
     span = start, stop, steps, 0, 0
     counter = key0, key1, point, PAIR
     draws, kick_draws = (STEPS_A_DRAW, WORDS_A_STEP, None), (KICK_STEPS, KICK_WORDS, None)
-    layout = 1, N_PARAMETERS, draws, kick_draws, SAMPLING, N_RUNNING, HAS_DRIFTS
+    substeps = np.uint64(len(table) // max(stop - start, 1)) if HAS_SUBSTEPS else np.uint64(1)
+    layout = 1, N_PARAMETERS, draws, kick_draws, SAMPLING, N_RUNNING, HAS_DRIFTS, substeps
     inputs = None, table, numbers, windows, weights, data
     plans = record_steps, None, drift_plan, snapshot_steps
     sinks = None, None, None, None, changes, theta
-    buffers = deviates, kicks, rows, order, words, path, sums
-    observed = records, before[tile], after[tile]
+    buffers = deviates, kicks, rows, order, words, path, scratch
+    observed = records, before[tile], after[tile], scratch
     own_status[0] = status[tile, thread]
     if IN_REGISTERS:
         own_state = cuda.local.array(N_VARIABLES, REAL)
@@ -139,15 +140,17 @@ def initialize(first_tile, n_trajectories, arguments, key0, key1, point, state, 
     tile, thread = cuda.blockIdx.x, cuda.threadIdx.x
     deviates = cuda.local.array(HELD_INITIAL_ROWS, NOISE)
     words = cuda.local.array(4, np.uint32)
+    scratch = cuda.local.array(HELD_SCRATCH_ROWS, REAL)
     begin_tile(
         None,
         state[tile, thread::TILE],
         status[tile, thread::TILE],
         (first_tile + tile) * TILE + thread,
         n_trajectories,
-        None,
+        (None, START_ROWS, None),
         deviates,
         words,
+        scratch,
         arguments,
         (key0, key1, point, PAIR),
     )

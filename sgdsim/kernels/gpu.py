@@ -61,7 +61,7 @@ class Gpu:
 
     def compile(self, empty: Accumulators) -> None:
         """Compile the kernels, or load them, by a span of no steps that records its start."""
-        table = np.zeros((1, len(self._program.optimizer.rule.scalars) + 2), self._program.dtype)
+        table = self._program.step_table(np.ones(1), 0)
         with cache.compiling(), explained():
             self._advance(self.block(0, 1), 0, table, slice(0, 1), slice(0, 0), None)
 
@@ -86,9 +86,17 @@ class Gpu:
             state[:, parameter * lanes : (parameter + 1) * lanes] = values
             block.state.copy_to_device(state)
 
+    def restore(self, block: Block, saved: Block) -> None:
+        """Give a block all that another one holds."""
+        with explained():
+            for field in ("state", "status", "changes"):
+                if getattr(saved, field).size:
+                    getattr(block, field).copy_to_device(np.ascontiguousarray(getattr(saved, field)))
+        block.step = saved.step
+
     def advance(self, block: Block, stop: int, step_table: np.ndarray, into: Accumulators) -> None:
         """Run a block to so many completed steps."""
-        start, common = block.step, self._common
+        start, common, substeps = block.step, self._common, self._program.optimizer.substeps
         with explained():
             while block.step < stop:
                 part = min(stop, self._end_of_part(block))
@@ -96,7 +104,8 @@ class Gpu:
                     slice(first_after(steps, block.step), int(np.searchsorted(steps, part, "right")))
                     for steps in (common.record_steps, common.snapshot_steps)
                 )
-                self._advance(block, part, step_table[block.step - start : part - start], records, snapshots, into)
+                table = step_table[(block.step - start) * substeps : (part - start) * substeps]
+                self._advance(block, part, table, records, snapshots, into)
 
     def release(self) -> None:
         """Give back the memory that is kept from span to span."""

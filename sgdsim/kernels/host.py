@@ -75,13 +75,14 @@ class Host:
             self.functions,
             first_tile,
             common.trajectories,
-            table(starts),
+            (table(starts), starts.rows, table(self.layout.constants)),
             common.arguments,
             self._counter,
             state,
             status,
-            np.empty(starts.rows * lanes, self.layout.noise_dtype),
+            np.empty(self.layout.initial_rows * lanes, self.layout.noise_dtype),
             np.empty(4 * lanes, np.uint32),
+            _aligned((1, self.formula.SCRATCH_ROWS * lanes), self._program.dtype)[0],
         )
         return Block(first_tile, 0, state, status, np.zeros((tiles, common.plan.drift_bins, 3)))
 
@@ -90,11 +91,17 @@ class Host:
         lanes = self._program.lanes
         block.state[:, parameter * lanes : (parameter + 1) * lanes] = values
 
+    def restore(self, block: Block, saved: Block) -> None:
+        """Give a block all that another one holds."""
+        for field in ("state", "status", "changes"):
+            getattr(block, field)[:] = getattr(saved, field)
+        block.step = saved.step
+
     def advance(self, block: Block, stop: int, step_table: np.ndarray, into: Accumulators) -> None:
         """Run a block to so many completed steps."""
         common, plan, program = self._common, self._common.plan, self._program
         still_to_come = (first_after(steps, block.step) for steps in (common.record_steps, common.snapshot_steps))
-        numbers = len(program.running), int(plan.drift_bins > 0)
+        numbers = len(program.running), int(plan.drift_bins > 0), np.uint64(program.optimizer.substeps)
         self._workers.run(
             self.kernel.advance,
             block.first_tile,
@@ -120,6 +127,7 @@ class Host:
     def _allocate(self) -> tuple[np.ndarray, ...]:
         """Scratch of every worker; see `cpu_loop`."""
         program, layout, real = self._program, self.layout, self._program.dtype
+        values = len(program.observable_names)
         rows = (
             (layout.draws.rows, layout.noise_dtype),
             (layout.kicks.rows, layout.noise_dtype),
@@ -127,8 +135,9 @@ class Host:
             (layout.order_rows, "uint8"),
             (4, "uint32"),
             (program.path_rows, real),
-            (layout.value_rows, real),
-            (layout.value_rows, real),
+            (self.formula.SCRATCH_ROWS, real),
+            (values, real),
+            (values, real),
             (4, "float64"),
         )
         return tuple(_aligned((self._workers.count, n * program.lanes), dtype) for n, dtype in rows)

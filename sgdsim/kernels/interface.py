@@ -15,7 +15,7 @@ argument       dtype    what it is
 ``data``       real     (column, row)
 ``path``       real     (row, lane): the state before the step and the gradient of the batch; ``update`` leaves
                         them for ``accumulate`` where an observable speaks of the step
-``sums``       real     (parameter, lane): scratch, in which a batch is added up
+``scratch``    real     (row, lane): for intermediate results; a formula's module says how many, ``SCRATCH_ROWS``
 ``table``      real     (column,): what all lanes share of the step, see `Program.step_table`
 ``constants``  real     (constant,): in the order of `Program.constants`
 ``arguments``  real     (argument,): of the initial state, in the order of `Program.initial_arguments`
@@ -37,24 +37,27 @@ and take ``formula`` for nothing.
 
 
 @inlined
-def initial_state(formula, state, deviates, arguments):
+def initial_state(formula, state, deviates, scratch, arguments):
     """Set all variables of a tile."""
-    call(formula[0], (state, deviates, arguments))
+    call(formula[0], (state, deviates, scratch, arguments))
 
 
 @inlined
-def update(formula, state, deviates, kicks, rows, data, path, sums, table, constants):
+def update(formula, state, deviates, kicks, rows, data, path, scratch, table, constants):
     """One step of every lane."""
-    call(formula[1], (state, deviates, kicks, rows, data, path, sums, table, constants))
+    call(formula[1], (state, deviates, kicks, rows, data, path, scratch, table, constants))
 
 
 @inlined
-def accumulate(formula, running, completed, part, state, deviates, rows, data, path, weights, table, constants):
+def accumulate(
+    formula, running, completed, part, state, deviates, rows, data, path, weights, scratch, table, constants
+):
     """Add to the variables of a running observable."""
-    call(formula[2], (running, completed, part, state, deviates, rows, data, path, weights, table, constants))
+    arrays = state, deviates, rows, data, path, weights, scratch, table, constants
+    call(formula[2], (running, completed, part, *arrays))
 
 
 @inlined
-def observe(formula, state, values, constants):
+def observe(formula, state, values, scratch, constants):
     """Values of all that is measured."""
-    call(formula[3], (state, values, constants))
+    call(formula[3], (state, values, scratch, constants))

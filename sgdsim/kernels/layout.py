@@ -24,8 +24,9 @@ class Layout:
 
     Attributes
     ----------
-    draws, kicks, starts, words
-        Of the deviates of a step, of the noise that an optimizer adds, of the initial state, and of rows of data.
+    draws, kicks, starts, constants, words
+        Of the deviates of a step, of the noise that an optimizer adds, of the initial state, of the constants of each
+        trajectory, and of rows of data.
     noise_dtype
         Of all deviates: what is made of 64-bit words needs float64.
     sampling
@@ -37,6 +38,7 @@ class Layout:
         drawn = program.draws
         self.starts, self.draws = drawn["initial_state"], drawn["gradient_noise"]
         self.words, self.kicks = drawn["minibatch_index"], drawn["optimizer_noise"]
+        self.constants = drawn["trajectory_constants"]
         self.noise_dtype = "float64" if any(draws.has_wide for draws in drawn.values()) else "float32"
         self.sampling = self._sampling()
 
@@ -45,6 +47,11 @@ class Layout:
         if data is None or optimizer.rule.population:
             return "none"
         return "hashed" if optimizer.sampling == "epoch" and data.rows > SHUFFLED_ROWS else optimizer.sampling
+
+    @property
+    def initial_rows(self) -> int:
+        """Of the deviates of a start, and behind them of those of constants."""
+        return self.starts.rows + self.constants.rows
 
     @property
     def pair(self) -> int:
@@ -56,11 +63,6 @@ class Layout:
         """Rows of the order of an epoch, where it is kept."""
         data = self.program.loss.data
         return data.rows if data is not None and self.sampling == "epoch" else 0
-
-    @property
-    def value_rows(self) -> int:
-        """Rows of what is observed; while a batch is added up, its sums."""
-        return max(len(self.program.observable_names), len(self.program.loss.parameters))
 
     def sampling_numbers(self) -> tuple[int, np.uint32, int, int, int, int, int]:
         """What the texts of `sampling` know of the data and the batch, after the number of the sampling."""

@@ -18,6 +18,7 @@ STREAMS = {
     "gradient_noise": 1,  # the noise variables of the loss, batch_size samples a step
     "minibatch_index": 2,  # which rows of a finite data set make the batch
     "optimizer_noise": 3,  # noise that an optimizer adds itself (Langevin)
+    "trajectory_constants": 4,  # constants of which each trajectory has its own
 }
 
 PHILOX_M0, PHILOX_M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)

@@ -20,6 +20,15 @@ ELEMENTARY = frozenset(
 )
 
 
+CHOICES = {
+    "abs": "abs({0})",
+    "min": "({0} if ({0} <= {1}) | ({0} != {0}) else {1})",  # NaN stays NaN; `|` keeps the loop packed
+    "max": "({0} if ({0} >= {1}) | ({0} != {0}) else {1})",
+    "where": "({2} if {0} < {1} else {3} if {0} >= {1} else NAN)",
+}
+"""Texts of functions that choose one of their arguments."""
+
+
 class KernelPrinter(StrPrinter):  # type: ignore[misc]
     """Prints one expression, in the dtype of the state.
 
@@ -43,10 +52,14 @@ class KernelPrinter(StrPrinter):  # type: ignore[misc]
         return repr(value) if self._dtype == "float64" else f"REAL({value!r})"
 
     def call(self, function: str, *arguments: Any) -> str:
-        """A call of a text of `elementary`, which is noted as used."""
+        """A call of a text of `elementary`."""
+        return self.called(function, *map(self._print, arguments))
+
+    def called(self, function: str, *texts: str) -> str:
+        """A call of a text of `elementary`, which is noted as used, with arguments that are printed."""
         name = f"{function}{self._bits}"
         self.functions.add(name)
-        return f"{name}({', '.join(self._print(argument) for argument in arguments)})"
+        return f"{name}({', '.join(texts)})"
 
     def _as_ordered_terms(self, total: sympy.Add, order: str | None = None) -> list[sympy.Expr]:
         """Products come last: each is fused with what stands before it (see `fused`), and rounded with it once."""
@@ -94,7 +107,7 @@ class KernelPrinter(StrPrinter):  # type: ignore[misc]
         if base == sympy.E:
             return self.call("exp", exponent)
         if exponent.is_Integer and 2 <= exponent <= 64:
-            return _product(self._factor(base), int(exponent))
+            return product_of(self._factor(base), int(exponent))
         if exponent.is_Integer and exponent < 0:
             return f"({self.number(1.0)}/{self._factor(base**-exponent)})"
         if exponent == sympy.Rational(1, 2):
@@ -107,17 +120,8 @@ class KernelPrinter(StrPrinter):  # type: ignore[misc]
         name = type(function).__name__
         if name in ELEMENTARY:
             return self.call(name, *function.args)
-        arguments = [self._print(argument) for argument in function.args]
-        match name, arguments:
-            case "abs", [a]:
-                return f"abs({a})"
-            case "min", [a, b]:
-                return f"({a} if ({a} <= {b}) | ({a} != {a}) else {b})"  # NaN stays NaN; `|` keeps the loop packed
-            case "max", [a, b]:
-                return f"({a} if ({a} >= {b}) | ({a} != {a}) else {b})"
-            case "where", [a, b, x, y]:
-                return f"({x} if {a} < {b} else {y} if {a} >= {b} else NAN)"
-        raise AssertionError(f"no kernel text for {name}")
+        assert name in CHOICES, f"no kernel text for {name}"
+        return CHOICES[name].format(*map(self._print, function.args))
 
 
 def _is_reciprocal(expression: sympy.Expr) -> bool:
@@ -131,9 +135,9 @@ def _is_product(expression: sympy.Expr) -> bool:
     return bool(expression.is_Pow and expression.exp.is_Integer and 2 <= expression.exp <= 64)
 
 
-def _product(base: str, exponent: int) -> str:
+def product_of(base: str, exponent: int) -> str:
     """A power as products of squares, ``x**5 -> (x*x)*(x*x)*x`` with the squares nested."""
     if exponent == 1:
         return base
-    half = _product(base, exponent // 2)
+    half = product_of(base, exponent // 2)
     return f"({half}*{half}*{base})" if exponent % 2 else f"({half}*{half})"

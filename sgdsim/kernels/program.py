@@ -37,7 +37,8 @@ class Program:
     loss, optimizer
         The dynamics.
     initial
-        A number or a distribution for every parameter, in the loss's order.
+        A number or a distribution for every parameter, in the loss's order, and for those variables of the optimizer
+        that do not start at zero, ``square.w[0]``; last for the constants of each trajectory.
     observables
         Measured beside the parameters.
     dtype, noise_dtype
@@ -46,6 +47,8 @@ class Program:
         Whether any is measured; see `plan`. On a GPU that is compiled in.
     antithetic
         Whether every second trajectory mirrors the noise of the one before.
+    stops
+        First passages, at each of which a trajectory ends.
     """
 
     loss: Loss
@@ -56,16 +59,28 @@ class Program:
     noise_dtype: str = "float32"
     drifts: bool = False
     antithetic: bool = False
+    stops: tuple[Observable, ...] = ()
 
     @property
     def running(self) -> tuple[Observable, ...]:
-        """The observables that are accumulated along each trajectory."""
-        return tuple(observable for observable in self.observables if observable.is_running)
+        """The observables that are accumulated along each trajectory, and behind them the passages that end it."""
+        return (*(observable for observable in self.observables if observable.is_running), *self.stops)
+
+    @property
+    def stop_rows(self) -> tuple[int, ...]:
+        """Which variable each passage is that ends a trajectory."""
+        return self.running_rows[len(self.running) - len(self.stops) :]
 
     @property
     def observable_names(self) -> tuple[str, ...]:
         """All that is measured: the parameters, then the named observables."""
         return (*self.loss.parameters, *(observable.name for observable in self.observables))
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Names of all that a step changes: parameters, states, and the optimizer's variables of each parameter."""
+        own = (f"{variable}.{name}" for variable in self.optimizer.rule.state for name in self.loss.parameters)
+        return (*self.loss.carried, *own)
 
     @property
     def n_variables(self) -> int:
@@ -75,7 +90,7 @@ class Program:
     @property
     def first_running(self) -> int:
         """Which variable the first running observable is."""
-        return len(self.loss.carried) + len(self.loss.parameters) * len(self.optimizer.rule.state)
+        return len(self.variables)
 
     @property
     def running_rows(self) -> tuple[int, ...]:
@@ -86,20 +101,26 @@ class Program:
     @property
     def lanes(self) -> int:
         """Trajectories of a tile: the widest power of two whose state and noise stay in a 32 kB L1 cache."""
-        # Measured on the reference job: 128 lanes 7 % slower than 256, 512 lanes 1 % faster.
-        return 256 if self.n_variables <= 8 else 128 if self.n_variables <= 32 else 64
+        # Measured on the reference job: 128 lanes 7 % slower than 256, 512 lanes 1 % faster. On a linear network of 128
+        # parameters in float64: 56 ns with 64 lanes, 33 with 32; of 512 in float32: 167, 106 and 82 with 64, 32 and 16.
+        if self.n_variables <= 32:
+            return 256 if self.n_variables <= 8 else 128
+        lane = self.n_variables * np.dtype(self.dtype).itemsize
+        return next((lanes for lanes in (64, 32) if lanes * lane <= 2**15), 16)
 
     @property
     def weight(self) -> int:
         """How many times as long a step takes as one of few variables and deviates, roughly."""
         deviates = sum(len(noise.law.deviates) for noise in self.loss.noise.values())
-        return max(1, (self.n_variables + deviates) * self.optimizer.batch_size // 16)
+        samples = self.optimizer.batch_size * self.optimizer.substeps
+        return max(1, (self.n_variables + deviates) * samples // 16)
 
     @cached_property
     def draws(self) -> dict[str, Draws]:
         """What is drawn from each stream of random words, see `philox.STREAMS`."""
         wide, batch_size = self.noise_dtype == "float64", self.optimizer.batch_size
-        starts = [start for start in self.initial.values() if isinstance(start, Noise)]
+        starts = [one for name, one in self.initial.items() if name not in self.loss.drawn and isinstance(one, Noise)]
+        drawn = [one for name, one in self.initial.items() if name in self.loss.drawn and isinstance(one, Noise)]
         noise = [] if self.optimizer.rule.population else self.loss.noise.values()
         kicks = len(self.loss.parameters) if self.optimizer.rule.is_random else 0
         return {
@@ -107,6 +128,7 @@ class Program:
             "gradient_noise": Draws(_deviates(noise), batch_size, wide),
             "minibatch_index": Draws(() if self.loss.data is None else ("u",), batch_size),
             "optimizer_noise": Draws(("z",) * kicks, 1, wide),
+            "trajectory_constants": Draws(_deviates(drawn), 1, wide),
         }
 
     @property
@@ -155,7 +177,9 @@ class Program:
         Returns
         -------
         ndarray
-            (step, column), computed in float64 whatever the dtype: of decay rates, what they lack to 1 is used.
+            (substep, column), computed in float64 whatever the dtype: of decay rates, what they lack to 1 is used. The
+            optimizer counts substeps; where there are several, four columns more are of them: their rate, their index,
+            their share in the step, and whether they begin it (1), end it (-1), or neither (0).
 
         Examples
         --------
@@ -164,11 +188,15 @@ class Program:
         >>> program.step_table(np.array([0.2, 0.1]), 4).round(3).tolist()
         [[0.2, 4.0, 0.1], [0.1, 5.0, 0.1]]
         """
+        n = self.optimizer.substeps
         t = np.arange(first, first + len(rates), dtype=np.float64)
-        values = {**self.optimizer.defaults, **self.optimizer.values, "learning_rate": rates, "t": t}
+        part_rates, part_t = np.repeat(rates / n, n), np.arange(first * n, (first + len(rates)) * n, dtype=np.float64)
+        values = {**self.optimizer.defaults, **self.optimizer.values, "learning_rate": part_rates, "t": part_t}
         formulas = (Formula.parse(text, where="optimizer") for _, text in self.optimizer.rule.scalars)
-        columns = [rates, t, *(formula.evaluate(values) for formula in formulas)]
-        return np.stack([np.broadcast_to(column, len(rates)) for column in columns], axis=1).astype(self.dtype)
+        columns = [np.repeat(rates, n), np.repeat(t, n), *(formula.evaluate(values) for formula in formulas)]
+        if n > 1:
+            columns += [part_rates, part_t, 1 / n, np.tile([1.0, *[0.0] * (n - 2), -1.0], len(rates))]
+        return np.stack([np.broadcast_to(column, len(part_t)) for column in columns], axis=1).astype(self.dtype)
 
     def initial_array(self) -> np.ndarray:
         """The values of `initial_arguments`, shape (argument,)."""
@@ -191,8 +219,14 @@ class Program:
 
     @property
     def path_rows(self) -> int:
-        """Rows that a step leaves behind for them: the state before it and the gradient of the batch."""
-        return len(self.loss.carried) + len(self.loss.parameters) if self.of_step else 0
+        """Rows that a step leaves behind: the state before it and the gradient of the batch, its mean over substeps."""
+        needed = self.of_step or (self.has_substeps and self.loss.memory)
+        return len(self.loss.carried) + len(self.loss.parameters) if needed else 0
+
+    @property
+    def has_substeps(self) -> bool:
+        """Whether a step is several of the optimizer."""
+        return self.optimizer.substeps > 1
 
     def data_array(self) -> np.ndarray:
         """The columns of the data set one after the other, shape (column * row,)."""
@@ -207,6 +241,7 @@ class Program:
             "states": [(name, str(state)) for name, state in self.loss.states.items()],
             "definitions": list(self.loss.definitions.items()),
             "parameters": self.loss.parameters,
+            "drawn": list(self.loss.drawn),
             "noise": [
                 (name, str(noise.law.formula)) for name, noise in self.loss.noise.items()
             ],  # in the order of their words
@@ -220,11 +255,13 @@ class Program:
             "population": self.optimizer.rule.population,
             "matrix": [self.optimizer.preconditioner, self.optimizer.metric],
             "batch_size": self.optimizer.batch_size,
+            "substeps": self.has_substeps,
             "sampling": self.optimizer.sampling,
             "data": None if self.loss.data is None else [self.loss.columns, self.loss.data.rows],
             "moments": self._moments(),
             "symmetries": [str(symmetry) for symmetry in self.loss.symmetries],  # for their charges
             "observables": [(o.name, o.formula, o.kind) for o in self.observables],
+            "stops": [one.formula for one in self.stops],
             "lanes": self.lanes,
             "dtype": self.dtype,
             "noise_dtype": self.noise_dtype,
@@ -239,7 +276,7 @@ class Program:
     def _texts(self) -> list[str]:
         """All formulas that the kernels compute."""
         loss = self.loss
-        texts = [*loss.texts, *(observable.formula for observable in self.observables)]
+        texts = [*loss.texts, *(observable.formula for observable in (*self.observables, *self.stops))]
         texts += [text for symmetry in loss.symmetries for text in symmetry.generator.values()]
         return texts + self._entries()
 
@@ -250,7 +287,9 @@ class Program:
 
     def _moments(self) -> object:
         """The numbers of noise and data, where the text has their moments: of the population loss."""
-        names = {name.removeprefix("next__") for observable in self.observables for name in observable.names}
+        names = {
+            name.removeprefix("next__") for observable in (*self.observables, *self.stops) for name in observable.names
+        }
         names |= {name for entry in self._entries() for name in Formula.parse(aliased(entry)).names}
         if not (self.optimizer.rule.population or self.controls or names & self.loss.quantities_for(names)):
             return None

@@ -7,22 +7,23 @@ lanes, so LLVM makes SIMD of it. On a GPU a thread runs a tile of one lane, whos
 The functions below are pasted as text into the generated modules, which provide ``lane_loop``, ``tile_loop``,
 ``inlined``, ``wide_vectors``, ``always_inline``, the constants in capitals, and what is called. Formulas are called as
 `interface` says; what a GPU has compiled in and the CPU chooses at run time, ``step_deviates``, ``kick_deviates``,
-``initial_deviates`` and ``draw_rows``, and what is measured, ``take_record``, ``observe_before`` and ``take_changes``,
-is in `cpu_loop` and `cuda_kernels`. So is what a GPU has written out variable by variable: ``count_outside``,
-``is_outside``, ``is_beyond``, ``bury`` and ``keep``. Arguments that they hand on together are tuples:
+``initial_deviates``, ``constant_deviates`` and ``draw_rows``, and what is measured, ``take_record``, ``observe_before``
+and ``take_changes``, is in `cpu_loop` and `cuda_kernels`. So is what a GPU has written out variable by variable:
+``count_outside``, ``is_outside``, ``is_beyond``, ``bury`` and ``keep``. Arguments that they hand on together are
+tuples:
 
 - counter: key0, key1, point, pair. See `deviates`.
-- layout: lanes, n_parameters, draws, kicks, sampling, n_running, has_drifts. How many lanes and parameters; of deviates
-  and of kicks, how many steps share a draw, the words of a step, and the table of what is drawn; see
-  `Layout.sampling_numbers`; how many running observables; whether any drift is measured.
-- inputs: formula, table, constants, windows, weights, data. See `interface`; what all trajectories share of each step
-  of the span, (step, column), see `Program.step_table`; (constant,) in the order of the program; first (excluded) and
-  last step of each running observable, (running observable, 2); (completed steps * weight of any control); (column *
-  row,).
+- layout: lanes, n_parameters, draws, kicks, sampling, n_running, has_drifts, substeps. How many lanes and parameters;
+  of deviates and of kicks, how many steps share a draw, the words of a step, and the table of what is drawn; see
+  `Layout.sampling_numbers`; how many running observables; whether any drift is measured; of a step, uint64.
+- inputs: formula, table, constants, windows, weights, data. See `interface`; what all trajectories share of each
+  substep of the span, (substep, column), see `Program.step_table`; (constant,) in the order of the program; first
+  (excluded) and last step of each running observable, (running observable, 2); (completed steps * weight of any
+  control); (column * row,).
 - plans: record_steps, record_plan, drift_plan, snapshot_steps. Both steps sorted; what to measure, see `measure.record`
   and `measure.record_changes`.
 - sinks: moments, counts, comoments, cells, changes, theta. Where to, see `advance_tile`.
-- buffers: deviates, kicks, rows, order, words, path, sums. Scratch of a step.
+- buffers: deviates, kicks, rows, order, words, path, scratch. What a step makes and the next overwrites.
 """
 # mypy: ignore-errors
 # ruff: noqa: F821, PLR0912, PLR0915
@@ -67,7 +68,7 @@ def accumulate_windows(state, completed, steps, inputs, buffers, index, offset, 
     """Let every running observable take its share whose window holds the number of completed steps."""
     always_inline()
     formula, table, constants, windows, weights, data = inputs
-    deviates, _, rows, _, _, path, _ = buffers
+    deviates, _, rows, _, _, path, scratch = buffers
     width = len(weights) // (steps + 1)
     for running in range(len(windows)):
         if windows[running, 0] < completed <= windows[running, 1]:
@@ -83,6 +84,7 @@ def accumulate_windows(state, completed, steps, inputs, buffers, index, offset, 
                 data,
                 path,
                 row_of(weights, completed, width),
+                scratch,
                 table[index],
                 constants,
             )
@@ -128,11 +130,11 @@ def advance_tile(place, span, counter, layout, inputs, plans, sinks, state, stat
     """
     trajectory, row_of_theta, _, _ = place
     start, stop, steps, r, s = span
-    lanes, n_parameters, draws, kick_draws, sampling, n_running, has_drifts = layout
+    lanes, n_parameters, draws, kick_draws, sampling, n_running, has_drifts, substeps = layout
     draw_steps, draw_words_a_step, _ = draws
     kick_steps, kick_words_a_step, _ = kick_draws
     formula, table, constants, _, _, data = inputs
-    deviates, kicks, rows, order, words, path, sums = buffers
+    deviates, kicks, rows, order, words, path, scratch = buffers
     record_steps, _, drift_plan, snapshot_steps = plans
     _, _, _, _, _, theta = sinks
     n_marked = count_marked(status)
@@ -167,19 +169,20 @@ def advance_tile(place, span, counter, layout, inputs, plans, sinks, state, stat
                 kick = phase * kick_words_a_step * lanes
             if sampling[0]:
                 row = draw_rows(rows, order, words, sampling, trajectory, completed, completed == start, counter)
-            index = np.uint64(completed - start)
-            update(
-                formula,
-                state,
-                deviates[offset:],
-                kicks[kick:],
-                rows[row:],
-                data,
-                path,
-                sums,
-                table[index],
-                constants,
-            )
+            index = np.uint64(completed - start) * substeps
+            for substep in range(substeps):
+                update(
+                    formula,
+                    state,
+                    deviates[offset:],
+                    kicks[kick:],
+                    rows[row:],
+                    data,
+                    path,
+                    scratch,
+                    table[index + np.uint64(substep)],
+                    constants,
+                )
             if has_drifts and looking:
                 take_changes(completed, place, layout, inputs, plans, sinks, state, observed)
             completed += 1
@@ -192,11 +195,18 @@ def advance_tile(place, span, counter, layout, inputs, plans, sinks, state, stat
 
 
 @inlined
-def begin_tile(formula, state, status, trajectory, n_trajectories, starts, deviates, words, arguments, counter):
-    """Draw the initial state of a tile; lanes beyond the last trajectory are padding, NaN from the start."""
+def begin_tile(
+    formula, state, status, trajectory, n_trajectories, starts, deviates, words, scratch, arguments, counter
+):
+    """Draw the initial state of a tile; lanes beyond the last trajectory are padding, NaN from the start.
+
+    ``starts`` is what is drawn, how many rows of deviates that is, and what is drawn of constants behind them.
+    """
     lanes = len(status)
-    initial_deviates(starts, deviates, words, trajectory, np.int64(0), counter)
-    initial_state(formula, state, deviates, arguments)
+    table, rows, constants = starts
+    initial_deviates(table, deviates, words, trajectory, np.int64(0), counter)
+    constant_deviates(constants, deviates[rows * lanes :], words, trajectory, np.int64(0), counter)
+    initial_state(formula, state, deviates, scratch, arguments)
     for lane in range(lanes):
         if trajectory + lane >= n_trajectories:
             status[lane] = -1

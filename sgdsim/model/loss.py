@@ -15,17 +15,21 @@ from functools import cached_property
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from sgdsim.base import budget, take
 from sgdsim.base.errors import InputError, shortened, unknown_name
 from sgdsim.base.findings import found
 from sgdsim.formulas.arrays import Shape, Shapes, entries, filled, shape_of
 from sgdsim.formulas.expansion import TooManyTerms, bounded, expanded, terms
+from sgdsim.formulas.expressions import formula_text
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import STEP_NAMES, FormulaError, aliased, check_name, normal, normal_keys
 from sgdsim.formulas.vectors import array_of, assigned, base_name, coordinates, gather, shapes, spread
 from sgdsim.model.assignments import by_coordinate, check_shape, moved_by, target_shape
 from sgdsim.model.data import Data
 from sgdsim.model.noise import Noise
+from sgdsim.model.starts import Grid, Listed, Start, start_from
 from sgdsim.model.states import State, state_coordinates
 from sgdsim.model.symmetry import Symmetry
 
@@ -36,6 +40,7 @@ Definition = str | tuple[str, ...]
 
 _POINTS = 50  # at which a change under a symmetry is looked for that does not cancel symbolically
 _MOST_OPERATIONS = 1_000  # of a gradient that theory works with: a second or two for population loss and Hessian
+_MOST_TERMS = 500  # of a loss with matrices; 165 take a second for population loss and Hessian, 1,190 took twenty
 _MOST_EIGENVALUES = 3  # that radicals give
 _MANY_TERMS = 100  # from which on it is worth a look whether an expression is polynomial at all
 _MOST_CASES = 64  # rows of data or values of noise, over which a sum is written out
@@ -50,15 +55,16 @@ class Loss:
     Parameters
     ----------
     formula
-        The loss of one sample; empty where every parameter has a direction.
+        The loss of one sample, a text or an expression of SymPy; empty where every parameter has a direction.
     parameters
         Names in the user's order; ``w[3]`` and ``W[6,4]`` are a vector and a matrix, which are kept by coordinate,
         ``w[0]``, ``w[1]``, … and ``W[0,0]``, ``W[0,1]``, ….
     constants
-        Name to value: a number, a list, a list of rows, or an array of NumPy's. Kept by coordinate.
+        Name to value: a number, a list, a list of rows, or an array of NumPy's; or to a distribution, a grid or a
+        `Listed`, which gives each trajectory its own. Kept by coordinate.
     noise
-        Name of each noise variable to its distribution; one independent draw each a sample, and for each coordinate of
-        ``x[4]``. Kept by coordinate.
+        Name of each noise variable to its distribution, ``"normal:0,0.5"``; one independent draw each a sample, and for
+        each coordinate of ``x[4]``. Kept by coordinate.
     definitions
         Named sub-formulas, in an order in which each refers to earlier ones only; a tuple is a vector.
     symmetries
@@ -70,6 +76,8 @@ class Loss:
         name; a tuple is a vector.
     states
         What a trajectory remembers, by name; ``trace[3]`` is a vector of three.
+    drawn
+        Of the constants, those of which each trajectory has its own.
     name, description, references
         For people.
 
@@ -82,7 +90,7 @@ class Loss:
 
     Examples
     --------
-    >>> loss = Loss("a*x**2/2 + s*z*x", ("x",), {"a": 2.0, "s": 0.1}, {"z": Noise.parse("normal")})
+    >>> loss = Loss("a*x**2/2 + s*z*x", ("x",), {"a": 2.0, "s": 0.1}, {"z": "normal"})
     >>> loss.gradient
     (a*x + s*z,)
     >>> loss.population
@@ -91,7 +99,7 @@ class Loss:
 
     formula: str
     parameters: tuple[str, ...]
-    constants: Mapping[str, float] = field(default_factory=dict)
+    constants: Mapping[str, Any] = field(default_factory=dict)
     noise: Mapping[str, Noise] = field(default_factory=dict)
     definitions: Mapping[str, Definition] = field(default_factory=dict)
     symmetries: tuple[Symmetry, ...] = ()
@@ -101,6 +109,7 @@ class Loss:
     name: str = "custom"
     description: str = ""
     references: tuple[str, ...] = ()
+    drawn: Mapping[str, Start] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if isinstance(self.parameters, str):  # type: ignore[unreachable]
@@ -110,27 +119,32 @@ class Loss:
         take.settle(
             self,
             "loss",
-            formula=take.text,
+            formula=formula_text,
             parameters=take.each(take.text),
-            constants=take.by_name(_entries),
-            noise=take.by_name(take.of_kind(Noise, "a Noise, such as Noise.parse('normal')")),
+            constants=take.by_name(_constant),
+            noise=take.by_name(_written(Noise, "a distribution, such as 'normal' or Noise.parse('normal')")),
             definitions=take.by_name(_definition),
-            symmetries=take.each(take.of_kind(Symmetry, "a Symmetry, such as Symmetry.parse('sign:u')")),
-            data=take.optional(take.of_kind(Data, "a Data or None")),
+            symmetries=take.each(_written(Symmetry, "a symmetry, such as 'sign:u' or Symmetry.parse('sign:u')")),
+            data=_data,
             direction=take.by_name(_definition),
-            states=take.by_name(take.of_kind(State, "a State, such as State.parse('x; start=1')")),
+            states=take.by_name(_written(State, "a state, such as 'x; start=1' or State.parse('x; start=1')")),
             name=take.text,
             description=take.text,
             references=take.each(take.text),
+            drawn=take.by_name(_constant),
         )
-        for kind in ("constants", "noise", "definitions", "direction", "states"):
+        for kind in ("constants", "drawn", "noise", "definitions", "direction", "states"):
             object.__setattr__(self, kind, normal_keys(getattr(self, kind), f"loss.{kind}"))
         names = list(map(normal, self.parameters))
-        known = frozenset(names)
+        known = dict.fromkeys(names)  # in order: what stands before decides what a name declares
         parameters = itertools.chain(*(spread(name, known, "loss: parameter") for name in names))
         object.__setattr__(self, "parameters", tuple(parameters))
-        for kind in ("constants", "noise"):
+        for kind in ("constants", "drawn", "noise"):
             object.__setattr__(self, kind, assigned(getattr(self, kind), f"loss.{kind}"))
+        everyone = {**self.constants, **self.drawn}
+        numbers = {name: value for name, value in everyone.items() if isinstance(value, float | int)}
+        object.__setattr__(self, "drawn", {name: one for name, one in everyone.items() if name not in numbers})
+        object.__setattr__(self, "constants", numbers)
         if not self.parameters:
             raise InputError("loss.parameters: a loss needs at least one parameter")
         self._check_names()
@@ -145,6 +159,14 @@ class Loss:
 
     def __hash__(self) -> int:
         return hash((self.formula, self.parameters))
+
+    def _repr_latex_(self) -> str:
+        """What a notebook shows: the loss of a sample, or the directions that take its place."""
+        from sympy import latex
+
+        rows = [rf"\ell = {latex(self.expression)}"] if self.formula else []
+        rows += [rf"d_{{{latex(self.symbols[name])}}} = {latex(rule)}" for name, rule in self.rules.items()]
+        return r"$\displaystyle " + r" \quad ".join(rows) + "$"
 
     @cached_property
     def shapes(self) -> dict[str, Shape]:
@@ -168,22 +190,29 @@ class Loss:
         return found
 
     def require_small(self) -> None:
-        """Refuse matrices whose derivatives, written out entry by entry, would be long.
+        """Refuse matrices whose loss or derivatives, written out entry by entry, would be long.
 
         Raises
         ------
         InputError
-            With the count of operations.
+            With the count of operations, or of terms.
         """
+        if all(len(shape) < 2 for shape in self.shapes.values()):
+            return
         work = Shapes()
         definitions = itertools.chain(*map(_parts, self.definitions.values()))
         for text in filter(None, [self.formula, *self._rule_texts, *definitions]):
             Formula.parse(text).in_algebra(self.shapes, work, vector=True)
         count = work.work * len(self.parameters)
-        if count > _MOST_OPERATIONS and any(len(shape) > 1 for shape in self.shapes.values()):
+        if count > _MOST_OPERATIONS:
             raise InputError(
                 f"the gradient has about {count:,} operations when its matrices are written out by entries, "
                 f"expected at most {_MOST_OPERATIONS:,}"
+            )
+        if self.formula and (found := terms(self.expression)) > _MOST_TERMS:
+            raise InputError(
+                f"the loss has about {found:,.0f} terms when its matrices are written out by entries, "
+                f"expected at most {_MOST_TERMS:,}"
             )
 
     def _shape(self, text: str, where: str, scalar: bool = False) -> Shape:
@@ -235,23 +264,26 @@ class Loss:
         texts = self.formula, list(self.definitions.items()), list(self.direction.items())
         states = [(name, str(state)) for name, state in self.states.items()]
         parts = *texts, states, self.parameters, list(self.constants.items())
-        return [*parts, noise, symmetries, self.columns, rows]
+        return [*parts, noise, symmetries, self.columns, rows, repr(list(self.drawn.items()))]
 
     @property
     def code(self) -> list[Callable[..., Any]]:
         """Functions on which its mathematics depends too: those of its noise, to which users may have added."""
-        return [function for noise in self.noise.values() for function in noise.code]
+        drawn = [one for one in (*self.noise.values(), *self.drawn.values()) if isinstance(one, Noise)]
+        return [function for noise in drawn for function in noise.code]
 
     def _check_names(self) -> None:
         """Refuse names that no formula can use, and names of two things."""
         _check_coordinates(self.parameters, "parameter")
         _check_coordinates(self.noise, "noise variable")
         _check_coordinates(self.constants, "constant")
+        _check_coordinates(self.drawn, "constant of each trajectory")
         _check_coordinates(self.memory, "state")
         seen: dict[str, str] = {}
         for kind, names in (
             ("parameter", self.parameters),
             ("constant", self.constants),
+            ("constant of each trajectory", self.drawn),
             ("noise variable", self.noise),
             ("column of data", self.columns),
             ("definition", self.definitions),
@@ -280,8 +312,8 @@ class Loss:
 
     @property
     def carried(self) -> tuple[str, ...]:
-        """All that a trajectory takes from step to step, but for the optimizer's own: parameters and states."""
-        return (*self.parameters, *self.memory)
+        """All that a trajectory takes from step to step, but for the optimizer's own: parameters, states, constants."""
+        return (*self.parameters, *self.memory, *self.drawn)
 
     def reach(self, names: Iterable[str]) -> frozenset[str]:
         """These names, and all that definitions among them are made of."""
@@ -293,13 +325,34 @@ class Loss:
 
     def states_in(self, texts: Iterable[str]) -> tuple[str, ...]:
         """The states that formulas read, by way of definitions too."""
+        return self._read_by(texts, self.memory)
+
+    def drawn_in(self, texts: Iterable[str]) -> tuple[str, ...]:
+        """The constants of each trajectory that formulas read, by way of definitions and states too."""
+        texts = list(texts)
+        states = (
+            aliased(self.states[name].formula) for name in self.states if base_name(name) in self.states_in(texts)
+        )
+        starts = (self.states[name].start for name in self.states if base_name(name) in self.states_in(texts))
+        return self._read_by([*texts, *states, *starts], self.drawn)
+
+    def _read_by(self, texts: Iterable[str], coordinates_of: Iterable[str]) -> tuple[str, ...]:
         found = self.reach(itertools.chain(*(Formula.parse(aliased(text)).names for text in texts)))
-        return tuple(name for name in dict.fromkeys(map(base_name, self.memory)) if name in found)
+        return tuple(name for name in dict.fromkeys(map(base_name, coordinates_of)) if name in found)
 
     @cached_property
     def recalled(self) -> tuple[str, ...]:
         """The states that the loss or a direction reads: those whose past the parameters feel."""
-        return self.states_in([*([self.formula] if self.formula else []), *self._rule_texts])
+        return self.states_in(self._step_texts)
+
+    @cached_property
+    def mixed(self) -> tuple[str, ...]:
+        """The constants of each trajectory that the loss or a direction reads: the ensemble is a mixture over them."""
+        return self.drawn_in(self._step_texts)
+
+    @property
+    def _step_texts(self) -> list[str]:
+        return [*([self.formula] if self.formula else []), *self._rule_texts]
 
     @property
     def _rule_texts(self) -> list[str]:
@@ -307,7 +360,7 @@ class Loss:
 
     @cached_property
     def symbols(self) -> dict[str, sympy.Symbol]:
-        """One real symbol for each coordinate of a parameter or a state, constant, noise variable and column."""
+        """One real symbol for each coordinate of what is carried, constant, noise variable and column."""
         import sympy
 
         names = (*self.carried, *self.constants, *self.random)
@@ -705,11 +758,27 @@ class Loss:
 
 def _definition(value: Any, where: str) -> Definition:
     """A formula, or several that make a vector."""
-    return take.text(value, where) if isinstance(value, str) else take.each(take.text)(value, where)
+    several = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str)
+    return take.each(formula_text)(value, where) if several else formula_text(value, where)
 
 
-def _entries(value: Any, where: str) -> Any:
-    """A number, or an array of numbers."""
+def _written(kind: type[Noise] | type[State] | type[Symmetry], expected: str) -> take.Reader[Any]:
+    """A reader of what may also stand as text, ``normal:0,0.5``."""
+    read = take.of_kind(kind, expected)
+    return lambda value, where: kind.parse(value, where) if isinstance(value, str) else read(value, where)
+
+
+def _data(value: Any, where: str) -> Data | None:
+    """A data set, also one that is given as its columns."""
+    if isinstance(value, Mapping):
+        return Data(value)
+    return take.optional(take.of_kind(Data, "a Data, its columns by name, or None"))(value, where)
+
+
+def _constant(value: Any, where: str) -> Any:
+    """A number, an array of numbers, or what gives each trajectory its own."""
+    if isinstance(value, str | Noise | Grid | Listed):
+        return start_from(value, where)
     found = array_of(value, where)
     return filled(shape_of(found), (take.number(entry, where) for entry in entries(found)))
 

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from sgdsim.base import take
 from sgdsim.base.errors import InputError, unknown_name
+from sgdsim.formulas.expressions import formula_text
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import FUNCTIONS, OF_NAMES, STEP_NAMES, aliased, check_name, normal
 
@@ -96,7 +97,7 @@ class Observable:
             For a name or formula that cannot be used, or a window that is not two increasing step counts.
         """
         where = f"record.observables.{take.text(name, 'the name of an observable')}"
-        text = take.text(text, where)
+        text = formula_text(text, where)
         check_name(name, where=where)
         kind = next((kind for kind in _USAGE if re.search(rf"\b{kind}\s*\(", text)), None)
         if kind is None:
@@ -152,6 +153,30 @@ def _window(value: Any, where: str) -> tuple[int, int]:
     if len(steps) != 2 or steps[0] >= steps[1]:
         raise take.refused(value, where, "two steps, the first one before the second")
     return steps[0], steps[1]
+
+
+STOPPED = ("stopped_at", "stopped_by")
+"""Of a trajectory that ends: the completed steps when it did, no value until then; which of the bounds it has passed,
+counted from 1, and 0 until then."""
+
+
+def bound(text: str, where: str = "run.stop") -> Observable:
+    """The first passage at which a trajectory ends.
+
+    Raises
+    ------
+    InputError
+        For anything but two formulas with ``<`` or ``>`` between them.
+
+    Examples
+    --------
+    >>> bound("x < 1").formula
+    '1 - (x)'
+    """
+    parsed = _running("first_passage", take.text(text, where))
+    if parsed is None:
+        raise InputError(f"{where}: {text!r}, expected formula > formula, e.g. x > 1")
+    return Observable("passage", _checked(parsed[1], where), None, "passage")
 
 
 def control_for(name: str, formula: str) -> Observable:

@@ -35,6 +35,11 @@ Matrix = tuple[str, ...] | tuple[tuple[str, ...], ...]
 MAX_BATCH = 2**16
 """Samples a step: their noise is drawn at once."""
 
+MAX_SUBSTEPS = 2**16
+"""Of a step: what all trajectories share of each is a row of a table."""
+
+_OTHERS = ("preconditioner", "metric", "substeps")
+
 _DECAYS = {"weight_decay": 0.0, "decoupled_weight_decay": 0.0}
 
 _FADING = (0.0, 1.0)  # what is left of an average after a step
@@ -253,6 +258,8 @@ class Optimizer:
         The matrix P: a formula of the parameters and constants for each diagonal entry, or rows of formulas.
     metric
         Instead, the matrix whose inverse is P (natural gradient), likewise.
+    substeps
+        Steps of the rule that make one step, each with this part of the learning rate and all with the same batch.
 
     Raises
     ------
@@ -272,6 +279,7 @@ class Optimizer:
     sampling: str = "replacement"
     preconditioner: Matrix = ()
     metric: Matrix = ()
+    substeps: int = 1
 
     def __post_init__(self) -> None:
         take.settle(
@@ -283,10 +291,11 @@ class Optimizer:
             sampling=take.one_of("sampling", SAMPLINGS),
             preconditioner=take.each(_row),
             metric=take.each(_row),
+            substeps=take.whole,
         )
         for name in self.hyperparameters:
             if name not in self.defaults:
-                known = (*self.defaults, "learning_rate", "batch_size", "sampling", "preconditioner", "metric", "name")
+                known = (*self.defaults, "learning_rate", "batch_size", "sampling", *_OTHERS, "name")
                 raise InputError(f"optimizer.{name}: {unknown_name(f'key of {self.name}', name, known)}")
         given = {name: take.number(value, f"optimizer.{name}") for name, value in self.hyperparameters.items()}
         object.__setattr__(self, "hyperparameters", given)
@@ -300,6 +309,10 @@ class Optimizer:
                 raise InputError(f"optimizer.{name}: is missing, {self.name} has no default for it")
         if not 1 <= self.batch_size <= MAX_BATCH:
             raise InputError(f"optimizer.batch_size: {self.batch_size}, expected a whole number from 1 to {MAX_BATCH}")
+        if not 1 <= self.substeps <= MAX_SUBSTEPS:
+            raise InputError(f"optimizer.substeps: {self.substeps}, expected a whole number from 1 to {MAX_SUBSTEPS}")
+        if self.substeps > 1 and self.rule.kick:
+            raise InputError(f"optimizer.substeps: {self.substeps}, but {self.name} has noise of its own, expected 1")
         self._check_preconditioner()
 
     def _check_preconditioner(self) -> None:
@@ -348,7 +361,8 @@ class Optimizer:
         return matrix.inv()
 
     def __hash__(self) -> int:
-        return hash((self.name, *self.values.items(), self.batch_size, self.sampling, self.preconditioner, self.metric))
+        matrices = self.preconditioner, self.metric
+        return hash((self.name, *self.values.items(), self.batch_size, self.sampling, *matrices, self.substeps))
 
     def steps(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """One step of one parameter in numbers, without a preconditioner.

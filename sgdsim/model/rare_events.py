@@ -31,7 +31,7 @@ from sgdsim.formulas.traits import Traits, bounds, traits
 from sgdsim.formulas.vectors import base_name, gather
 from sgdsim.model.assignments import moved_by
 from sgdsim.model.noise import Noise
-from sgdsim.model.observables import Observable
+from sgdsim.model.observables import STOPPED, Observable
 from sgdsim.model.run import Run
 from sgdsim.model.states import State, state_coordinates
 
@@ -140,7 +140,7 @@ class _Sources:
 
     @cached_property
     def _observables(self) -> dict[str, Observable]:
-        return {observable.name: observable for observable in self.run.recorder.all_observables}
+        return {observable.name: observable for observable in self.run.observables}
 
     @cached_property
     def _measured(self) -> dict[str, Traits]:
@@ -243,8 +243,14 @@ class _Sources:
 
     @cached_property
     def _drawn_starts(self) -> dict[str, Noise]:
-        """Parameters whose start is drawn anew in each trajectory; a grid, or the end of another run, is given."""
-        starts = self.run.initial.items()
+        """Parameters and constants that are drawn anew in each trajectory; a grid, or another run's end, is given."""
+        starts = {**self.run.initial, **self.run.loss.drawn}.items()
+        return {name: start for name, start in starts if isinstance(start, Noise) and _varies(start)}
+
+    @cached_property
+    def _drawn_of_optimizer(self) -> dict[str, Noise]:
+        """The variables of the optimizer whose start is drawn, by coordinate: ``square(u)``."""
+        starts = self.run.optimizer_start.items()
         return {name: start for name, start in starts if isinstance(start, Noise) and _varies(start)}
 
     @cached_property
@@ -262,22 +268,33 @@ class _Sources:
     def _random(self) -> frozenset[str]:
         """All names whose value differs between trajectories, once steps are taken."""
         kicked = self.run.loss.parameters if self.run.optimizer.rule.is_random else ()
-        found = {*self._drawn_starts, *self._drawn, *kicked}
+        pushed = (name.partition("(")[2][:-1] for name in self._drawn_of_optimizer)
+        found = {*self._drawn_starts, *self._drawn, *kicked, *pushed}
         while True:
             more = {name for name, names in self._changes.items() if names & found} - found
+            if self._watched & found:  # whether it goes on, or stays where it is
+                more |= {*self.run.loss.carried} - found
             if not more:
                 return frozenset(found)
             found |= more
 
     @cached_property
+    def _watched(self) -> frozenset[str]:
+        """The names that decide whether a trajectory ends."""
+        meanings = ({n: self._meaning(n) for n in one.names} for one in self.run.bounds)
+        found = (traits(aliased(one.formula), names) for one, names in zip(self.run.bounds, meanings, strict=True))
+        return frozenset[str]().union(*(one.names for one in found))
+
+    @cached_property
     def _is_polynomial(self) -> bool:
         """Whether each step is a polynomial of continuous draws."""
         run = self.run
-        noises = [*self._drawn_starts.values(), *(run.loss.noise[name] for name in self._drawn & run.loss.noise.keys())]
+        drawn = self._drawn_starts | self._drawn_of_optimizer
+        noises = [*drawn.values(), *(run.loss.noise[name] for name in self._drawn & run.loss.noise.keys())]
         discrete = any(map(_is_discrete, noises)) or self._drawn & set(run.loss.columns)
         entries = [self._entry(entry).names & self._random for entry in self._matrix]
         remembered = (one.rough & self._random for one in self._remembered.values())
-        rough = self._rough & self._random or any(entries) or any(remembered)
+        rough = self._rough & self._random or self._watched & self._random or any(entries) or any(remembered)
         return run.optimizer.rule.linear and not discrete and not rough
 
     def _names(self, observable: Observable) -> dict[str, Any]:
@@ -294,13 +311,15 @@ class _Sources:
             return _each(self._after, self._meaning(rest))
         if kind in ("gradient", "population_gradient"):
             return self._slope(rest, with_noise=kind == "gradient")
+        if name in STOPPED and self.run.stop:
+            return Traits(frozenset([self._watched]), self._watched)
         if name in ("loss", "hessian_trace", "hessian_max") or kind == "charge":
             return self._quantity(name)
         return _UNKNOWN  # the learning rate, and the completed steps
 
     def _quantity(self, name: str) -> Traits:
         """The population loss, a number of its Hessian, or a charge, a polynomial where its generator is."""
-        parameters = frozenset(self.run.loss.parameters)
+        parameters = frozenset(self.run.loss.carried)
         if name == "loss":
             terms = frozenset(term & parameters for term in self._loss.terms)
             return Traits(terms - {frozenset()}, self._loss.rough & parameters)
@@ -313,7 +332,7 @@ class _Sources:
 
     def _slope(self, base: str, with_noise: bool) -> Any:
         """The gradient of the batch, or of the population loss, by a parameter or all coordinates of a vector."""
-        parameters = frozenset(self.run.loss.parameters)
+        parameters = frozenset(self.run.loss.carried)
         found = {
             name: Traits(frozenset([names if with_noise else names & parameters]), self._rough & names)
             for name, names in self._moves.items()

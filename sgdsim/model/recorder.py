@@ -168,6 +168,8 @@ class Recorder:
     ----------
     every
         Record moments and histograms every so many steps; steps 0 and the last are always recorded. None: only those.
+    records
+        Instead, how many times, at equal distances up to the last step.
     snapshots
         Steps after which the parameters are kept.
     observables
@@ -197,6 +199,7 @@ class Recorder:
     autocorrelations: Mapping[str, Autocorrelation] = field(default_factory=dict)
     drifts: Mapping[str, Drift] = field(default_factory=dict)
     controls: tuple[str, ...] = ()
+    records: int | None = None
 
     def __post_init__(self) -> None:
         take.settle(
@@ -212,6 +215,7 @@ class Recorder:
             autocorrelations=take.by_name(take.of_kind(Autocorrelation, "an Autocorrelation")),
             drifts=take.by_name(take.of_kind(Drift, "a Drift")),
             controls=take.each(take.text),
+            records=take.optional(take.whole),
         )
         for kind in ("histograms", "autocorrelations", "drifts"):
             object.__setattr__(self, kind, normal_keys(getattr(self, kind), f"record.{kind}"))
@@ -220,7 +224,8 @@ class Recorder:
     def record_steps(self, steps: int) -> np.ndarray:
         """Completed steps at which moments are taken, sorted, int64."""
         lagged = [one.start + lag for one in self.autocorrelations.values() for lag in one.lags]
-        return np.unique([*range(0, steps + 1, self.every or max(steps, 1)), 0, steps, *lagged]).astype(np.int64)
+        every = steps // self.records if self.records else self.every
+        return np.unique([*range(0, steps + 1, every or max(steps, 1)), 0, steps, *lagged]).astype(np.int64)
 
     @property
     def all_observables(self) -> tuple[Observable, ...]:
@@ -264,6 +269,7 @@ class Recorder:
         """As the ``[record]`` table of a scenario."""
         return {
             "every": self.every,
+            "records": self.records,
             "snapshots": list(self.snapshots),
             "snapshot_trajectories": self.snapshot_trajectories,
             "observables": {observable.name: str(observable) for observable in self.observables},

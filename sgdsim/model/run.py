@@ -19,16 +19,19 @@ from sgdsim.formulas.names import STEP_NAMES, aliased, normal_keys, split_names
 from sgdsim.formulas.vectors import base_name
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
-from sgdsim.model.observables import Observable
+from sgdsim.model.observables import STOPPED, Observable, bound
 from sgdsim.model.optimizers import Matrix, Optimizer
 from sgdsim.model.recorder import Histogram, Plane, Recorder, check_measured
 from sgdsim.model.schedules import MOST_STEPS, Schedule
-from sgdsim.model.starts import Grid, Start, Stored, by_parameter, describe_stored
+from sgdsim.model.starts import Grid, Listed, Start, Stored, by_parameter, describe_stored
 from sgdsim.model.symmetry import Symmetry
 
 __all__ = ["DTYPES", "Histogram", "Recorder", "Run"]  # of which theory takes those of the recorder from here
 
 DTYPES = ("float64", "float32")
+
+_COUNTED = 2**24
+"""Steps, up to which float32 has every whole number."""
 
 _BYTES_A_STEP = 64  # of the schedule with its temporaries, and of the recorded steps
 _LITTLE = 64_000_000  # bytes, which every machine has: asking takes 0.1 ms, a run of a sweep 0.2 ms
@@ -43,7 +46,8 @@ class Run:
     loss, optimizer, schedule
         The dynamics.
     initial
-        A number, a distribution, a grid or stored values for each parameter.
+        A number, a distribution, a grid, values or stored ones for each parameter; for a variable of the optimizer
+        likewise, ``square(u)``, which else starts at zero.
     trajectories, steps
         How many, and how long.
     seed
@@ -56,6 +60,10 @@ class Run:
         Of the standard deviates: float32 normals reach 6.76 sigma.
     antithetic
         Whether trajectories come in pairs, 2i and 2i + 1, of which the second takes the mirrored noise of the first.
+    stop
+        Bounds, ``x > 1``: a trajectory ends when it has passed the first of them, and stays where it is.
+    optimizer_start
+        What `initial` says of the optimizer, by coordinate, ``square(w[0])``.
 
     Raises
     ------
@@ -76,6 +84,8 @@ class Run:
     dtype: str = "float64"
     noise_dtype: str = "float32"
     antithetic: bool = False
+    stop: tuple[str, ...] = ()
+    optimizer_start: Mapping[str, Start] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         take.settle(
@@ -92,11 +102,15 @@ class Run:
             dtype=_dtype_name,
             noise_dtype=_dtype_name,
             antithetic=take.flag,
+            stop=take.each(take.text),
+            optimizer_start=take.by_name(_start),
         )
-        initial = by_parameter(normal_keys(self.initial, "run.initial"), self.loss.parameters)
-        object.__setattr__(self, "initial", take.by_name(_start)(initial, "run.initial"))
-        grids = {n: start.over(self.trajectories) for n, start in self.initial.items() if isinstance(start, Grid)}
-        object.__setattr__(self, "initial", {**self.initial, **grids})
+        starts = normal_keys({**self.initial, **self.optimizer_start}, "run.initial")
+        starts = take.by_name(_start)(by_parameter(starts, self.loss.parameters), "run.initial")
+        starts |= {n: start.over(self.trajectories) for n, start in starts.items() if isinstance(start, Grid)}
+        object.__setattr__(self, "initial", {n: start for n, start in starts.items() if "(" not in n})
+        others = {n: start for n, start in starts.items() if "(" in n}
+        object.__setattr__(self, "optimizer_start", self._by_coordinate(others))
         problems: list[str] = []
         fits = attempt(problems, self._check_steps)
         checks = [*self._checks(), *(self._checks_of_steps() if fits else ())]
@@ -120,6 +134,25 @@ class Run:
         yield from self.loss.code
         yield from (one for start in self.initial.values() if isinstance(start, Noise) for one in start.code)
 
+    def _by_coordinate(self, starts: Mapping[str, Start]) -> dict[str, Start]:
+        """Starts of the variables of the optimizer; that of a whole vector is that of each coordinate."""
+        found: dict[str, Start] = {}
+        for name, start in starts.items():
+            variable, _, key = name.partition("(")
+            key = key.removesuffix(")").strip()
+            keys = [one for one in self.loss.parameters if key in (one, base_name(one))]
+            whole = keys and name.rstrip().endswith(")")
+            found |= {f"{variable.strip()}({one})": start for one in keys} if whole else {name: start}
+        return found
+
+    @property
+    def starts(self) -> dict[str, Start]:
+        """All starts: of the parameters, of the optimizer's variables, ``square.w[0]``, that have one, of constants."""
+        of_optimizer = {f"{n.replace('(', '.', 1)[:-1]}": start for n, start in self.optimizer_start.items()}
+        number = self.trajectories
+        drawn = {n: start.over(number) if isinstance(start, Grid) else start for n, start in self.loss.drawn.items()}
+        return {**dict(self.initial_items()), **of_optimizer, **drawn}
+
     def _checks(self) -> Iterator[Callable[[], object]]:
         """What must hold for any number of steps."""
         yield partial(_within, "run.trajectories", self.trajectories, 1, 2**40)  # in the 40 bits of c1 and c2
@@ -128,22 +161,76 @@ class Run:
         yield partial(_check_dtype, "dtype", self.dtype)
         yield partial(_check_dtype, "noise_dtype", self.noise_dtype)
         yield from (partial(self._check_start, name, start) for name, start in self.initial.items())
+        yield from (partial(self._check_start, name, start) for name, start in self.optimizer_start.items())
+        yield from (partial(self._check_length, f"loss.constants.{n}", start) for n, start in self.loss.drawn.items())
         yield self._check_all_start
         yield from self._checks_of_recorder()
         yield self._check_sampling
         yield self._check_data
+        yield self._check_stop
         yield self._check_matrix
         yield self._check_states
+
+    @property
+    def bounds(self) -> tuple[Observable, ...]:
+        """The first passages at which trajectories end."""
+        return tuple(map(bound, self.stop))
+
+    @property
+    def observables(self) -> tuple[Observable, ...]:
+        """All that is measured beside the parameters; of runs that stop trajectories, when and by what they did."""
+        stopped = tuple(Observable(name, name) for name in STOPPED) if self.stop else ()
+        return (*self.recorder.all_observables, *stopped)
+
+    def _check_stop(self) -> None:
+        loss, recorder = self.loss, self.recorder
+        for one in self.bounds:
+            known = (loss.namespace_names | loss.quantities_for(one.names)) - loss.varying
+            Formula.parse(aliased(one.formula), where="run.stop").require(known)
+        if self.stop and (loss.namespace_names & {*STOPPED}):
+            raise InputError(
+                f"run.stop: the loss names {', '.join(loss.namespace_names & {*STOPPED})}, expected others"
+            )
+        if self.stop and recorder.controls:
+            raise InputError(
+                "record.controls: a control runs to the end, expected none where run.stop ends trajectories"
+            )
+        if self.stop and recorder.drifts:
+            raise InputError("record.drift: counts every step, expected none where run.stop ends trajectories")
+        if self.stop and self.dtype == "float32" and self.steps > _COUNTED:
+            raise InputError(f"run.stop: float32 counts to {_COUNTED} steps, expected float64 for {self.steps}")
 
     def _check_pairs(self) -> None:
         if self.antithetic and self.trajectories % 2:
             raise InputError(f"run.trajectories: {self.trajectories}, expected an even number with run.antithetic")
 
     def _check_start(self, name: str, start: Start) -> None:
-        if name not in self.loss.parameters:
+        variable, of_optimizer, key = name.partition("(")
+        if of_optimizer:
+            self._check_optimizer_start(name, variable, key)
+        elif name not in self.loss.parameters:
             raise InputError(f"run.initial.{name}: {unknown_name('parameter', name, self.loss.parameters)}")
         if isinstance(start, float | int) and not np.isfinite(start):
             raise InputError(f"run.initial.{name}: {start} is not finite")
+        self._check_length(f"run.initial.{name}", start)
+
+    def _check_length(self, where: str, start: Start) -> None:
+        if isinstance(start, Listed) and start.trajectories != self.trajectories:
+            found = f"{start.trajectories} values, expected {self.trajectories}, one a trajectory"
+            raise InputError(f"{where}: {found}")
+
+    def _check_optimizer_start(self, name: str, variable: str, key: str) -> None:
+        rule, where = self.optimizer.rule, f"run.initial.{name}"
+        if not key.endswith(")"):
+            raise InputError(f"{where}: expected a variable of the optimizer and a parameter, such as square(u)")
+        key = key.removesuffix(")").strip()
+        if key not in self.loss.parameters:
+            raise InputError(f"{where}: {unknown_name('parameter', key, self.loss.parameters)}")
+        if variable not in rule.state:
+            known = f"known are {', '.join(rule.state)}" if rule.state else "it has none"
+            raise InputError(f"{where}: unknown variable {variable!r} of {self.optimizer.name}, {known}")
+        if any("t" in Formula.parse(formula).names for _, formula in rule.assignments):
+            raise InputError(f"{where}: {self.optimizer.name} starts {variable} with its first gradient, expected none")
 
     def _check_all_start(self) -> None:
         missing = [name for name in self.loss.parameters if name not in self.initial]
@@ -176,10 +263,18 @@ class Run:
             where = f"loss.state.{name}"
             self._check_noise(where, loss.reach(Formula.parse(aliased(state.formula)).names))
             start = loss.reach(Formula.parse(state.start).names)
-            grids = [key for key, value in self.initial.items() if isinstance(value, Grid) and base_name(key) in start]
-            if grids:
-                raise InputError(f"{where}: start reads {grids[0]}, which starts on a grid, expected numbers for one")
-        if loss.states and any(isinstance(start, Stored) for start in self.initial.values()):
+            starts = {**self.initial, **loss.drawn}
+            given = [key for key, value in starts.items() if isinstance(value, Grid | Listed)]
+            if read := [key for key in given if base_name(key) in start]:
+                how = "on a grid" if isinstance(starts[read[0]], Grid) else "from given values"
+                raise InputError(f"{where}: start reads {read[0]}, which starts {how}, expected numbers for one")
+        continued = any(isinstance(start, Stored) for start in self.initial.values())
+        if loss.drawn and continued:
+            names = ", ".join(loss.drawn)
+            raise InputError(
+                f"run.from: has the parameters alone, and not what loss.constants gives a trajectory: {names}"
+            )
+        if loss.states and continued:
             names = ", ".join(loss.states)
             raise InputError(f"run.from: has the parameters alone, and nothing of what loss.state remembers: {names}")
 
@@ -198,12 +293,16 @@ class Run:
         recorder = self.recorder
         if recorder.every is not None:
             yield partial(_within, "record.every", recorder.every, 1, 2**32)
+        if recorder.records is not None:
+            yield partial(_within, "record.records", recorder.records, 1, 2**32)
+        if recorder.every is not None and recorder.records is not None:
+            yield partial(_refuse, f"record.records: {recorder.records}, expected it or record.every, not both")
         if recorder.snapshot_trajectories is not None:
             kept = recorder.snapshot_trajectories
             yield partial(_within, "record.snapshot_trajectories", kept, 1, self.trajectories)
         yield from (partial(self._check_plain, "record.controls", name) for name in recorder.controls)
         taken = {*self.loss.namespace_names, *self.loss.quantities}
-        for observable in recorder.all_observables:
+        for observable in self.observables:
             yield partial(self._check_observable, observable, observable.name in taken)
             taken.add(observable.name)
         yield from (partial(self._check_histogram, name, bins) for name, bins in recorder.histograms.items())
@@ -220,6 +319,9 @@ class Run:
         """What must hold for this number of steps."""
         recorder = self.recorder
         yield partial(self.schedule.rates, self.steps)
+        if recorder.records and self.steps % recorder.records:
+            problem = f"record.records: {recorder.records} records, but {self.steps} steps, expected a multiple of it"
+            yield partial(_refuse, problem)
         yield from (partial(_within, "record.snapshots", step, 0, self.steps) for step in recorder.snapshots)
         yield from (partial(self._check_window, observable) for observable in recorder.all_observables)
         for name, one in recorder.autocorrelations.items():
@@ -255,6 +357,8 @@ class Run:
         if taken:
             raise InputError(f"{where}: the name is already taken by the loss or another observable")
         known = (loss.namespace_names | loss.quantities_for(observable.names)) - loss.varying
+        if self.stop and not observable.is_running:
+            known = known | {*STOPPED}
         if observable.kind in ("mean", "sum", "max"):
             bases = {base_name(name) for name in loss.parameters}
             of_step = {f"next__{name}" for name in known} | {f"gradient__{name}" for name in bases}
@@ -275,7 +379,7 @@ class Run:
             "loss": {
                 "name": loss.name,
                 "formula": loss.formula,
-                "constants": dict(loss.constants),
+                "constants": {**loss.constants, **{name: _plain(start) for name, start in loss.drawn.items()}},
                 "parameters": {name: _plain(start) for name, start in self.initial_items()},
                 "noise": {name: str(noise) for name, noise in loss.noise.items()},
                 "define": {n: d if isinstance(d, str) else list(d) for n, d in loss.definitions.items()},
@@ -288,6 +392,7 @@ class Run:
                 "name": optimizer.name,
                 "learning_rate": self.schedule.text if self.schedule.table is None else list(self.schedule.table),
                 "batch_size": optimizer.batch_size,
+                "substeps": optimizer.substeps if optimizer.substeps > 1 else None,
                 "sampling": optimizer.sampling,
                 "preconditioner": _rows(optimizer.preconditioner),
                 "metric": _rows(optimizer.metric),
@@ -300,6 +405,8 @@ class Run:
                 "dtype": self.dtype,
                 "noise_dtype": self.noise_dtype,
                 "antithetic": self.antithetic,
+                "stop": list(self.stop) or None,
+                "initial": {name: _plain(start) for name, start in self.optimizer_start.items()} or None,
                 "from": describe_stored(starts) if starts else None,
             },
             "record": self.recorder.describe(),
@@ -313,7 +420,7 @@ class Run:
     @property
     def measured(self) -> tuple[str, ...]:
         """Names of all that is measured: the parameters, then the observables."""
-        return (*self.loss.parameters, *(observable.name for observable in self.recorder.all_observables))
+        return (*self.loss.parameters, *(observable.name for observable in self.observables))
 
     def initial_items(self) -> list[tuple[str, Start]]:
         """Initial values in the loss's order."""
@@ -331,8 +438,10 @@ def _rows(matrix: Matrix) -> list[Any] | None:
     return [row if isinstance(row, str) else list(row) for row in matrix] or None
 
 
-def _plain(start: Start) -> float | str:
-    """As it is written; what comes from a file is said elsewhere."""
+def _plain(start: Start) -> float | str | dict[str, Any]:
+    """As it is written; what comes from the file of a run is said elsewhere."""
+    if isinstance(start, Listed):
+        return start.describe()
     return 0.0 if isinstance(start, Stored) else start if isinstance(start, float | int) else str(start)
 
 
@@ -342,13 +451,15 @@ def _starts(value: Any, where: str) -> Any:
 
 
 def _start(value: Any, where: str) -> Start:
-    if isinstance(value, Noise | Grid | Stored):
+    if isinstance(value, Noise | Grid | Listed | Stored):
         return value
+    if isinstance(value, list | tuple | np.ndarray) and np.ndim(value):
+        return Listed.of(value, where)
     if isinstance(value, float):  # that it is not finite is found with all else that is wrong
         return float(value)
     found = take.as_number(value)
     if found is None:
-        raise take.refused(value, where, "a finite number, a Noise or a Grid")
+        raise take.refused(value, where, "a finite number, a Noise, a Grid, or numbers, one a trajectory")
     return found
 
 
@@ -364,6 +475,10 @@ def _dtype_name(value: Any, where: str) -> str:
 def _check_dtype(key: str, name: str) -> None:
     if name not in DTYPES:
         raise InputError(f"run.{key}: {unknown_name('dtype', name, DTYPES)}")
+
+
+def _refuse(problem: str) -> None:
+    raise InputError(problem)
 
 
 def _within(where: str, value: int, low: int, high: int) -> None:

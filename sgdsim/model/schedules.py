@@ -23,6 +23,10 @@ MOST_STEPS = 2**32
 """Of a run: its counter of random numbers counts groups of steps in 32 bits."""
 
 
+_WHOLE = 1e-9
+"""To this part of a number of steps it is taken for whole: a rate is a decimal, which floats round."""
+
+
 @dataclass(frozen=True)
 class Family:
     """A named schedule.
@@ -146,6 +150,42 @@ class Schedule:
             problem = f"{self.text!r} is {rates[step]} at step {step}"
             raise InputError(f"{_KEY}: {problem}, expected a finite positive number")
         return rates
+
+    def steps_in(self, time: float) -> int:
+        """The number of steps of a constant rate that take a time, the sum of their rates.
+
+        Raises
+        ------
+        InputError
+            For a rate that changes, and where no whole number of steps takes this time, but for rounding.
+
+        Examples
+        --------
+        >>> Schedule("0.1").steps_in(3.0), Schedule("1/3").steps_in(3.0)
+        (30, 9)
+        """
+        time, family = take.number(time, "time"), self.family
+        if family is None or Formula.parse(family.formula, where=_KEY).names & {"t", "N", "stage"}:
+            raise InputError(f"run.time: {time:g} with the rate {self.text!r}, expected run.steps, or a constant rate")
+        rate = float(self.rates(1)[0])
+        steps = round(time / rate)
+        if steps < 1 or abs(time / rate - steps) > _WHOLE * steps:
+            raise InputError(f"run.time: {time:g} is {time / rate:.6g} steps of {rate:g}, expected a whole number")
+        return steps
+
+    def times(self, steps: int) -> np.ndarray:
+        """The time after so many steps, from 0 on: the sum of the rates, shape (steps + 1,).
+
+        Examples
+        --------
+        >>> Schedule("0.1").times(3).tolist()
+        [0.0, 0.1, 0.2, 0.30000000000000004]
+        """
+        steps = take.whole(steps, "steps")
+        rates = self.rates(steps)
+        if len(rates) and (rates == rates[0]).all():  # of which a long sum would have rounding
+            return np.asarray(rates[0] * np.arange(steps + 1))
+        return np.concatenate([[0.0], np.cumsum(rates)])
 
     def _family(self) -> tuple[Family, dict[str, float]]:
         """The named schedule with its arguments; a formula is one without arguments."""

@@ -1,10 +1,11 @@
-"""Initial states that are neither a number nor drawn: a grid over the trajectories, and the end of another run."""
+"""Initial states that are neither a number nor drawn: a grid, one value a trajectory, and the end of another run."""
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import comb, hypot, inf, isfinite, sqrt
 from typing import Any
 
@@ -15,7 +16,7 @@ from sgdsim.base.errors import InputError
 from sgdsim.base.numbers import to_float
 from sgdsim.formulas.arrays import described, entries, shape_of
 from sgdsim.formulas.vectors import array_of, coordinates, shapes
-from sgdsim.model.noise import Noise
+from sgdsim.model.noise import FAMILIES, TABLE, Noise
 
 
 class _Given(ABC):
@@ -141,6 +142,99 @@ class Stored(_Given):
         return 1.0 if order == 0 else self.moments[order - 1]
 
 
+@dataclass(frozen=True)
+class Listed(_Given):
+    """One value a trajectory, which stands elsewhere: in a column of a file, or in an array of the caller.
+
+    Parameters
+    ----------
+    file, column
+        Where; empty for an array.
+    digest
+        Of the values.
+    trajectories
+        How many there are.
+    moments
+        Raw moments of order 1 to 4.
+    load
+        Gives the values.
+
+    Examples
+    --------
+    >>> Listed.of([1.0, 3.0]).moment(1)
+    2.0
+    """
+
+    file: str
+    column: str
+    digest: str
+    trajectories: int
+    moments: tuple[float, ...]
+    load: Callable[[], np.ndarray] | None = field(default=None, compare=False, repr=False)
+
+    @classmethod
+    def of(cls, values: Any, where: str = "initial", file: str = "", column: str = "") -> Listed:
+        """Those that are given.
+
+        Raises
+        ------
+        InputError
+            For anything but a list of finite numbers, with finite moments.
+        """
+        try:
+            array = np.array(values)
+        except (TypeError, ValueError):
+            array = np.array(None)
+        if array.ndim != 1 or not len(array) or array.dtype.kind not in "iuf":
+            raise take.refused(values, where, "numbers, one a trajectory")
+        array = array.astype(np.float64)
+        if not np.isfinite(array).all():
+            row = int(np.argmin(np.isfinite(array)))
+            raise InputError(f"{where}: {array[row]} at {row}, expected finite numbers, one a trajectory")
+        with np.errstate(over="ignore"):
+            moments = tuple(float(np.mean(array**k)) for k in range(1, 5))
+        if not np.isfinite(moments).all():
+            raise InputError(f"{where}: the values are too large, expected finite moments")
+        return cls(file, column, _digest(array), len(array), moments, lambda: array)
+
+    def values(self) -> np.ndarray:
+        """Of all trajectories, shape (trajectory,).
+
+        Raises
+        ------
+        InputError
+            For a file that has changed since it was described, and an array that is no more.
+        """
+        if self.load is None:
+            raise InputError(
+                "run.initial: the values of an array are not in the scenario, expected it from Python again"
+            )
+        found = self.load()
+        if _digest(found) != self.digest:
+            raise InputError(
+                f"run.initial: {self.file} has changed since its column {self.column!r} was taken as a start"
+            )
+        return found
+
+    def moment(self, order: int) -> float:
+        """The mean of a power over the trajectories."""
+        return 1.0 if order == 0 else self.moments[order - 1]
+
+    def describe(self) -> dict[str, Any]:
+        """As a scenario has it, all but the values."""
+        return {
+            "file": self.file,
+            "column": self.column,
+            "digest": self.digest,
+            "trajectories": self.trajectories,
+            "moments": list(self.moments),
+        }
+
+
+def _digest(values: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values, dtype=np.float64).tobytes()).hexdigest()
+
+
 def stored(section: Mapping[str, Any]) -> dict[str, Stored]:
     """The starts that `sgdsim.input.snapshots.describe_snapshot` describes, by parameter."""
     place = section["file"], section["digest"], section["step"], tuple(section["seeds"]), section["trajectories"]
@@ -196,14 +290,14 @@ def by_parameter(starts: Mapping[str, Any], parameters: Sequence[str]) -> dict[s
     Raises
     ------
     InputError
-        For a list, or an array, of another shape than the parameter.
+        For a list, or an array, of another shape than the vector or matrix.
 
     Examples
     --------
     >>> by_parameter({"W": [[1.0, 2.0]], "b": 0.0}, ["W[0,0]", "W[0,1]", "b"])
     {'W[0,0]': 1.0, 'W[0,1]': 2.0, 'b': 0.0}
     """
-    known = shapes(parameters)
+    known = {name: shape for name, shape in shapes(parameters).items() if shape}
     found: dict[str, Any] = {}
     for name in (name for name in starts if name in known):
         given, shape = array_of(starts[name], f"run.initial.{name}"), known[name]
@@ -214,11 +308,22 @@ def by_parameter(starts: Mapping[str, Any], parameters: Sequence[str]) -> dict[s
     return {**found, **{name: start for name, start in starts.items() if name not in known}}
 
 
-Start = float | Noise | Grid | Stored
-"""An initial value: fixed, drawn, on a grid, or from a file."""
+Start = float | Noise | Grid | Listed | Stored
+"""An initial value: fixed, drawn, on a grid, given for each trajectory, or from the file of a run."""
 
 
-def start_from(value: Start | str, where: str = "initial") -> Start:
+def is_start(text: str) -> bool:
+    """Whether a text means to be a distribution or a grid, and is no word of another kind.
+
+    Examples
+    --------
+    >>> is_start("normal"), is_start("normla:0,1"), is_start("b")
+    (True, True, False)
+    """
+    return ":" in text or text.strip() in (*FAMILIES, TABLE)
+
+
+def start_from(value: Any, where: str = "initial") -> Start:
     """An initial value as it is written.
 
     Raises
@@ -231,7 +336,9 @@ def start_from(value: Start | str, where: str = "initial") -> Start:
     >>> start_from("grid:0,1,3").values(0, 3)
     array([0. , 0.5, 1. ])
     """
+    if isinstance(value, list | tuple | np.ndarray) and np.ndim(value):
+        return Listed.of(value, where)
     if not isinstance(value, str):
-        return value
+        return value  # type: ignore[no-any-return]
     value = take.text(value, where)
     return Grid.parse(value, where) if value.strip().startswith("grid:") else Noise.parse(value, where)

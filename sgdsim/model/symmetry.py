@@ -64,7 +64,9 @@ class Symmetry:
         texts = take.by_name(take.text)
         take.settle(self, "loss.symmetry", name=take.text, generator=texts, image=texts, layers=take.each(take.text))
         if sum(map(bool, (self.generator, self.image, self.layers))) != 1:
-            raise InputError(f"loss.symmetry {self.name!r}: expected either a generator or images, of some parameter")
+            raise InputError(
+                f"loss.symmetry {self.name!r}: expected one of generator, image and layers, of some parameter"
+            )
         object.__setattr__(self, "name", normal(self.name))
         for kind in ("generator", "image"):
             object.__setattr__(self, kind, normal_keys(getattr(self, kind), f"loss.symmetry {self.name!r}"))

@@ -17,6 +17,7 @@ from sgdsim.prediction import Moment, NotApplicable, Prediction
 from sgdsim.theory.law import Law
 
 MOST_RECORDS = 40
+_SECONDS_BETWEEN = 5.0  # of one law
 
 
 def predictions_along(laws: Sequence[Law], runs: Sequence[Run]) -> list[Prediction]:
@@ -42,11 +43,32 @@ def predictions_along(laws: Sequence[Law], runs: Sequence[Run]) -> list[Predicti
     >>> [row.predicted for row in found if row.statistic == "mean"]
     [0.5, 0.25]
     """
+    if len({run.steps for run in runs}) > 1:
+        return []
     steps = runs[0].recorder.record_steps(runs[0].steps)[1:-1]
+    return _at(laws, runs, steps[spread(len(steps), MOST_RECORDS)].tolist(), SECONDS)
+
+
+def predictions_on_the_way(laws: Sequence[Law], runs: Sequence[Run]) -> list[Prediction]:
+    """Likewise between the records, where these are few and what happens is fast: the more densely, the earlier.
+
+    Parameters
+    ----------
+    laws, runs
+        As of `predictions_along`.
+    """
+    steps = runs[0].recorder.record_steps(runs[0].steps)[1:-1]
+    if not 1 <= len(steps) < MOST_RECORDS:
+        return []
+    dense = np.unique(np.geomspace(1, runs[0].steps, MOST_RECORDS).round().astype(int)).tolist()
+    return _at(laws, runs, sorted({*dense} - {*steps.tolist(), runs[0].steps}), _SECONDS_BETWEEN)
+
+
+def _at(laws: Sequence[Law], runs: Sequence[Run], steps: Sequence[int], seconds: float) -> list[Prediction]:
     found: list[Prediction] = []
     for law in laws:
-        with suppress(OutOfTime), limited(SECONDS):  # of a law that takes long the first steps are enough
-            for step in steps[spread(len(steps), MOST_RECORDS)].tolist():
+        with suppress(OutOfTime), limited(seconds):  # of a law that takes long the first steps are enough
+            for step in steps:
                 shorter = [_until(run, step) for run in runs]
                 with suppress(NotApplicable):
                     found += [row for row in law.predictions(shorter) if _is_of_end(row, shorter[0])]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from sgdsim.ensemble import Ensemble, Variable
+from sgdsim.plots.mathematics import mark
 from sgdsim.plots.panel import (
     MOST_PANELS,
     MOST_SERIES,
@@ -87,11 +87,14 @@ def _predicted(subject: Subject) -> dict[tuple[str, int, int], list[Prediction]]
 def _quantities(subject: Subject) -> Iterator[_Quantity]:
     ensemble, points = subject.ensemble, range(len(subject.points))
     histograms = [name.removeprefix("underflow_") for name in ensemble if name.startswith("underflow_")]
-    for name in histograms:
-        yield _Quantity(name, tuple((p, int(step)) for p in points for step in subject.record_steps), True)
+    for name in filter(subject.shows, histograms):
+        yield _Quantity(name, tuple((p, int(step)) for p in points for step in subject.steps_of(p)), True)
     if ensemble.sizes.get("snapshot", 0):
         for name in (str(name) for name in ensemble["parameter"] if str(name) not in histograms):
-            yield _Quantity(name, tuple((p, int(step)) for p in points for step in ensemble["snapshot_step"]), False)
+            if not subject.shows(name):
+                continue
+            kept = tuple((p, int(step)) for p in points for step in subject.points[p]["snapshot_step"])
+            yield _Quantity(name, kept, False)
 
 
 def _planes(subject: Subject) -> list[str]:
@@ -121,13 +124,12 @@ def _panel(
         for style, prediction in enumerate(claims):
             parts.append(_theory(one, prediction, style))
             line = style if len(claims) > 1 else None
-            judged = _are_independent(subject) and prediction.expect == "agrees"
-            residuals += [_residuals(one, prediction, series, line)] if judged else []
+            residuals += [_residuals(one, prediction, series, line)] if _are_independent(subject) else []
     if not shown:
         return None, left_out
     scale: Scale = "log" if any(_is_heavy(part.values) for part in parts if isinstance(part, Steps)) else "linear"
     title = f"density of {subject.formula(name)}"
-    return Panel(title, name, "density", tuple(parts), tuple(residuals), y_scale=scale), left_out
+    return Panel(title, mark(name), "density", tuple(parts), tuple(residuals), y_scale=scale), left_out
 
 
 def _is_heavy(density: np.ndarray) -> bool:
@@ -143,7 +145,8 @@ def _chosen(subject: Subject, quantity: _Quantity, wanted: set[Place], pool: Seq
     """
     if len(subject.points) > 1:
         last = max(step for _, step in wanted or quantity.places)
-        places = [place for place in quantity.places if place[1] == last]
+        ends = dict(sorted(quantity.places)) if subject.has_swept_steps else {}
+        places = [place for place in quantity.places if place[1] == ends.get(place[0], last)]
         return [places[index] for index in spread(len(places), MOST_SERIES)]
     first = sorted(wanted)[-MOST_SERIES:]
     first += [place for place in pool if place in quantity.places and place not in first][: MOST_SERIES - len(first)]
@@ -219,8 +222,7 @@ def _theory(counts: estimators.Counts, prediction: Prediction, style: int) -> Li
     inside = _occupied(counts)
     edges = counts.edges[inside.start : inside.stop + 1]
     density = _probabilities(edges, prediction) / np.diff(edges)
-    role: Literal["theory", "rival"] = "theory" if prediction.expect == "agrees" else "rival"
-    return Line((edges[1:] + edges[:-1]) / 2, density, prediction_label(prediction), role, style)
+    return Line((edges[1:] + edges[:-1]) / 2, density, prediction_label(prediction), "theory", style)
 
 
 def _residuals(counts: estimators.Counts, prediction: Prediction, series: int, line: int | None) -> Residuals:

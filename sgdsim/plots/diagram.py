@@ -1,73 +1,143 @@
-"""A number over a grid of two swept values, and the line on which it is predicted to vanish: a phase diagram."""
+"""A grid of two swept numbers as a map: what was measured in colours, what is predicted as contours."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from sgdsim.plots.panel import Cells, Drawing, Panel
-from sgdsim.plots.subject import Subject, arrays, require, statistic_label, swept_name
+from sgdsim.model.schedules import Schedule
+from sgdsim.plots.panel import MOST_PANELS, Contours, Drawing, Image, Line, Panel, Part, edges_about, scale_for
+from sgdsim.plots.subject import Subject, prediction_label, require, statistic_label, swept_label
 from sgdsim.prediction import Moment
+from sgdsim.theory.methods.stability import instabilities
 
-UNDECIDED = 3.0
-"""Standard errors within which a number is not told from zero."""
+_WANTED = "a grid of two swept numbers, sweep.grid, with two or more values of each"
+_LEVELS = 5
+_RATES = 200  # that are tried for the limit of stability
+_RATE = "optimizer.learning_rate"
 
 
-@dataclass(frozen=True, eq=False)
-class Grid:
-    """Two swept keys in every combination.
+def axes_of_grid(sweep: Mapping[str, np.ndarray]) -> tuple[str, str] | None:
+    """The two keys whose values make a grid; None where there is none.
 
-    Attributes
-    ----------
-    keys
-        Their names.
-    axes
-        The values of each, ascending.
-    places
-        (2, point), which value each point has.
+    Examples
+    --------
+    >>> axes_of_grid({"a": np.array([1, 1, 2, 2]), "b": np.array([1, 2, 1, 2])})
+    ('a', 'b')
     """
-
-    keys: tuple[str, str]
-    axes: tuple[np.ndarray, np.ndarray]
-    places: np.ndarray
-
-
-def grid_of(subject: Subject) -> Grid | None:
-    """The grid of a sweep; None where it is none of two numbers."""
-    several = {key: values for key, values in subject.sweep.items() if len(set(values.tolist())) > 1}
-    if len(several) != 2 or any(values.dtype.kind not in "fiu" for values in several.values()):
+    several = [key for key, values in sweep.items() if len(set(values.tolist())) > 1]
+    if len(several) != 2 or any(sweep[key].dtype.kind not in "fiu" for key in several):
         return None
-    found = [np.unique(values, return_inverse=True) for values in several.values()]
-    places = np.array([place for _, place in found])
-    axes = found[0][0], found[1][0]
-    if places.shape[1] != len(axes[0]) * len(axes[1]) or len(set(map(tuple, places.T.tolist()))) != places.shape[1]:
-        return None
-    first, second = several
-    return Grid((first, second), axes, places)
+    places = set(zip(*(sweep[key].tolist() for key in several), strict=True))
+    counts = [len(set(sweep[key].tolist())) for key in several]
+    return (several[0], several[1]) if len(places) == counts[0] * counts[1] == len(sweep[several[0]]) else None
 
 
 def drawing(subject: Subject) -> Drawing:
-    """One panel, of the first moment that is predicted at every point."""
-    grid = grid_of(subject)
-    require(grid is not None, "diagram", "a sweep over two numbers in every combination: [sweep.grid]")
-    assert grid is not None
-    claims: dict[tuple[str, str, int], dict[int, float]] = {}
-    for prediction, moment, value in subject.claims():
-        if prediction.expect == "agrees":
-            claims.setdefault((moment.statistic, moment.observable, moment.step), {})[moment.point or 0] = value
-    whole = [key for key, values in claims.items() if len(values) == len(subject.points)]
-    require(whole, "diagram", "a prediction at every point of the sweep")
-    statistic, name, step = whole[0]
-    moments = [Moment(statistic, name, step, point) for point in range(len(subject.points))]
-    values, stderrs = arrays([subject.estimate(moment) for moment in moments])
-    shape, at = tuple(len(axis) for axis in grid.axes[::-1]), (grid.places[1], grid.places[0])
-    cells, predicted, undecided = np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(shape, dtype=bool)
-    cells[at], undecided[at] = values, np.abs(values) < UNDECIDED * stderrs
-    predicted[at] = [claims[whole[0]][point] for point in range(len(subject.points))]
-    label = statistic_label(statistic, name)
-    part = Cells(grid.axes[0], grid.axes[1], cells, label, predicted, undecided)
-    title = f"{statistic} of {subject.formula(name)} at step {step}"
-    panel = Panel(title, swept_name(grid.keys[0]), swept_name(grid.keys[1]), (part,))
-    note = f"Black: where it is predicted to vanish. Crossed: within {UNDECIDED:g} standard errors of zero."
-    return Drawing((panel,), tuple(f"{one[0]} of {one[1]}" for one in whole[1:]), (note,))
+    """One panel a predicted moment, or else of each mean and variance at the end; before them what has diverged."""
+    keys = axes_of_grid(subject.sweep)
+    require(keys, "diagram", _WANTED)
+    assert keys is not None
+    moments: dict[Moment, list[str]] = {}
+    for prediction, moment, _ in subject.claims():
+        labels = moments.setdefault(Moment(moment.statistic, moment.observable, moment.step), [])
+        labels += [label] if (label := prediction_label(prediction)) not in labels else []
+    last = int(subject.record_steps[-1])
+    plain = [Moment(kind, name, last) for name in subject.measured for kind in ("mean", "variance")]
+    shown = list(moments or dict.fromkeys(plain))
+    limit = _limit_of_stability(subject, keys)
+    panels = [*_diverged(subject, keys, limit)]
+    panels += [_panel(subject, keys, one, moments.get(one, []), limit) for one in shown]
+    left_out = [panel.title for panel in panels[MOST_PANELS:]]
+    notes = ("White: linearly unstable, or nothing left.",) if limit else ()
+    return Drawing(tuple(panels[:MOST_PANELS]), tuple(left_out), notes)
+
+
+def _grid(
+    sweep: Mapping[str, np.ndarray], keys: tuple[str, str], values: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The values of both keys, and those of all points in shape (y, x)."""
+    x, y = (np.unique(sweep[key].astype(float)) for key in keys)
+    found = np.full((len(y), len(x)), np.nan)
+    found[np.searchsorted(y, sweep[keys[1]]), np.searchsorted(x, sweep[keys[0]])] = values
+    return x, y, found
+
+
+def _panel(
+    subject: Subject, keys: tuple[str, str], moment: Moment, labels: Sequence[str], limit: Sequence[Line]
+) -> Panel:
+    lost = instabilities(subject.runs) if subject.runs else [None] * len(subject.points)
+    measured = [np.nan if lost[point] else subject.estimate(moment, point).value for point in range(len(lost))]
+    x, y, values = _grid(subject.sweep, keys, measured)
+    parts: list[Part] = [_image(x, y, values, statistic_label(moment.statistic, moment.observable))]
+    parts += [one for label in labels for one in _contours(subject, keys, moment, label, values)]
+    parts += limit
+    when = "" if moment.step == subject.record_steps[-1] else f", step {moment.step}"
+    return _framed(keys, f"{moment.statistic} of {subject.formula(moment.observable)}{when}", x, y, parts)
+
+
+def _image(x: np.ndarray, y: np.ndarray, values: np.ndarray, bar: str) -> Part:
+    x_edges, y_edges = (edges_about(one, scale_for(one, 0.6) == "log") for one in (x, y))
+    return Image(x_edges, y_edges, values, bar, scale_for(values.ravel(), 1.5) == "log")
+
+
+def _contours(
+    subject: Subject, keys: tuple[str, str], moment: Moment, label: str, measured: np.ndarray
+) -> Iterator[Contours]:
+    """Where theory has the same values, on its dense grid if there is one."""
+    curves = subject.curves
+    dense = bool(curves.sweep) and set(keys) <= curves.sweep.keys()
+    sweep = curves.sweep if dense else subject.sweep
+    values = np.full(len(sweep[keys[0]]), np.nan)
+    for prediction, one, value in subject.claims(curves.predictions if dense else None):
+        same = (one.statistic, one.observable, one.step) == (moment.statistic, moment.observable, moment.step)
+        if same and prediction_label(prediction) == label:
+            values[one.point or 0] = value
+    finite = measured[np.isfinite(measured)]
+    predicted = values[np.isfinite(values)]
+    if len(predicted) < 4 or np.ptp(predicted) == 0 or not len(finite):
+        return
+    low, high = max(predicted.min(), finite.min()), min(predicted.max(), finite.max())
+    space = np.geomspace if low > 0 and high > 10 * low else np.linspace
+    levels = space(low, high, _LEVELS + 2)[1:-1] if low < high else np.array([])
+    if len(levels):
+        x, y, found = _grid(sweep, keys, values.tolist())
+        yield Contours(x, y, found, tuple(levels.tolist()), label)
+
+
+def _diverged(subject: Subject, keys: tuple[str, str], limit: list[Line]) -> list[Panel]:
+    """The part of the trajectories that diverged, where any did, with the limit that plain stability predicts."""
+    lost = [float(np.mean(np.asarray(one["status"]) > 0)) for one in subject.points if "status" in one]
+    if not any(lost):
+        return []
+    x, y, values = _grid(subject.sweep, keys, lost)
+    return [_framed(keys, "diverged trajectories", x, y, [_image(x, y, values, "part"), *limit])]
+
+
+def _limit_of_stability(subject: Subject, keys: tuple[str, str]) -> list[Line]:
+    """For each value of the other key the smallest learning rate at which linear stability is lost."""
+    if _RATE not in keys or not subject.runs:
+        return []
+    other = keys[1 - keys.index(_RATE)]
+    rates = np.unique(subject.sweep[_RATE].astype(float))
+    tried = np.geomspace(rates[0], rates[-1], _RATES)
+    found = {}
+    for value in np.unique(subject.sweep[other]):
+        run = subject.runs[int(np.argmax(subject.sweep[other] == value))]
+        at = [replace(run, schedule=Schedule(repr(float(rate)))) for rate in tried]
+        lost = [rate for rate, reason in zip(tried, instabilities(at), strict=True) if reason]
+        if lost:
+            found[float(value)] = float(lost[0])
+    if len(found) < 2:
+        return []
+    along, limit = np.array(list(found)), np.array(list(found.values()))
+    x, y = (limit, along) if keys[0] == _RATE else (along, limit)
+    return [Line(x, y, "limit of linear stability", "rival")]
+
+
+def _framed(keys: tuple[str, str], title: str, x: np.ndarray, y: np.ndarray, parts: Sequence[Part]) -> Panel:
+    x_scale, y_scale = scale_for(x, 0.6), scale_for(y, 0.6)
+    x_label, y_label = map(swept_label, keys)
+    return Panel(title, x_label, y_label, tuple(parts), x_scale=x_scale, y_scale=y_scale)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from sgdsim.base import take
 from sgdsim.base.errors import InputError, RunError, shortened, unknown_name
 from sgdsim.base.files import atomic_file
 from sgdsim.ensemble import WHOLE, Ensemble
+from sgdsim.plots.mathematics import mark
 from sgdsim.prediction import Prediction
 
 if TYPE_CHECKING:
@@ -34,14 +35,17 @@ KINDS = {
     "sweep": "statistics against what is swept",
     "order": "what a prediction of finite order leaves, against its small parameter",
     "schedule": "the learning rate against steps",
-    "diagram": "a number over a grid of two swept values, with the line on which it is predicted to vanish",
+    "diagram": "a grid of two swept numbers as a map, with predicted contours and the limit of stability",
+    "landscape": "a loss of two parameters, with the ensemble and the entropic force on it",
+    "evolution": "a density over time as an image, with quantiles",
     "trajectories": "a few trajectories, and the quantiles of all",
-    "landscape": "trajectories of two parameters on the population loss, with the flows of theory",
 }
+STYLES = ("paper", "talk")
 SUFFIXES = (".svg", ".png", ".pdf")
 SMALLEST, LARGEST = 2.0, 50.0
-_PATH = 5  # snapshots that make a path in a plane
-_MAP = 5  # values of each key that make a map
+_FEWEST_OF_MAP = 4
+_EQUALS = "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"
+_MOST_NAMES = 4  # of definitions in a caption
 
 _METADATA: dict[str, dict[str, None]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
 
@@ -49,10 +53,10 @@ _METADATA: dict[str, dict[str, None]] = {"svg": {"Date": None}, "pdf": {"Creatio
 def choose_kind(ensemble: Ensemble) -> str:
     """The kind that shows most of an ensemble.
 
-    A sweep over learning rates with a prediction of finite order is an order test, one over many values of two numbers
-    a diagram, one over schedules with records on the way is shown by its moments, any other as a sweep; a run of two
-    parameters with snapshots on the way is shown on its landscape, any other by its moments where there are more
-    records than first and last, else by its drift or by densities if there are any.
+    A sweep over learning rates with a prediction of finite order is an order test, one over schedules with records on
+    the way is shown by its moments, a grid of two numbers as a diagram, any other as a sweep. A run is shown by its
+    moments
+    where there are more records than first and last, else by its drift or by densities if there are any.
 
     Parameters
     ----------
@@ -73,19 +77,18 @@ def choose_kind(ensemble: Ensemble) -> str:
         return "moments" if _of_schedules(ensemble) and ensemble.sizes.get("record", 0) > 2 else "sweep"
     if ensemble.sizes.get("record", 0) == 2 and any(name.startswith("drift_") for name in ensemble):
         return "drift"
-    if ensemble.sizes.get("snapshot", 0) >= _PATH and ensemble.sizes.get("parameter") == 2:
-        return "landscape"
     densities = ensemble.sizes.get("snapshot", 0) or any(name.startswith("underflow_") for name in ensemble)
     return "density" if densities and ensemble.sizes.get("record", 0) <= 2 else "moments"
 
 
 def _is_map(ensemble: Ensemble) -> bool:
-    """Whether two numbers are swept, of many values each, in every combination."""
-    from sgdsim.plots.diagram import grid_of
+    """Whether it is a grid with enough values of both numbers for colours to show more than lines."""
+    from sgdsim.plots.diagram import axes_of_grid
     from sgdsim.plots.subject import Subject
 
-    grid = grid_of(Subject(ensemble, (), 1.0))
-    return grid is not None and min(map(len, grid.axes)) >= _MAP
+    sweep = Subject(ensemble).sweep
+    keys = axes_of_grid(sweep)
+    return keys is not None and min(len(set(sweep[key].tolist())) for key in keys) >= _FEWEST_OF_MAP
 
 
 def _of_schedules(ensemble: Ensemble) -> bool:
@@ -118,6 +121,10 @@ def draw(
     kind: str | None = None,
     size: tuple[float, float] | None = None,
     alpha: float = 1e-3,
+    *,
+    residuals: bool = False,
+    only: Sequence[str] = (),
+    style: str = "paper",
 ) -> Figure:
     """Draw an ensemble with what is predicted of it.
 
@@ -133,6 +140,12 @@ def draw(
         Width and height in inches; None for one that goes with the number of panels.
     alpha
         Probability that any residual leaves the outer band, or a density its band, by chance.
+    residuals
+        Whether what is measured less what is predicted stands below.
+    only
+        Parameters and observables to show; none for all.
+    style
+        ``paper``, or ``talk``: larger letters and thicker lines, no caption.
 
     Returns
     -------
@@ -142,35 +155,41 @@ def draw(
     Raises
     ------
     InputError
-        For an unknown kind, one that nothing was recorded for, and a size that cannot be used.
+        For an unknown kind, style or name, one that nothing was recorded for, and a size that cannot be used.
     RunError
         If matplotlib is not installed.
 
     Examples
     --------
     >>> import sgdsim
-    >>> loss = sgdsim.Loss("x**2/2 + z*x", ("x",), noise={"z": sgdsim.Noise.parse("normal")})
+    >>> loss = sgdsim.Loss("x**2/2 + z*x", ("x",), noise={"z": "normal"})
     >>> run = {"initial": {"x": 1.0}, "trajectories": 64, "steps": 8, "every": 2, "device": "python"}
     >>> figure = draw(sgdsim.simulate(loss, learning_rate=0.1, **run))
     >>> figure.get_label(), [axes.get_ylabel() for axes in figure.axes]
-    ('moments', ['mean(x)', 'variance(x)'])
+    ('moments', ['mean(${x}$)', 'variance(${x}$)'])
     """
-    return draw_parts([(WHOLE, ensemble, predictions)], kind, size, alpha)
+    require_matplotlib()
+    from sgdsim.plots.subject import Subject
+
+    subject = Subject(ensemble, tuple(predictions), alpha, only=only)
+    return draw_parts({WHOLE: subject}, kind, size, residuals=residuals, style=style)
 
 
 def draw_parts(
-    parts: Sequence[tuple[str, Ensemble, Iterable[Prediction]]],
+    parts: Mapping[str, Subject],
     kind: str | None = None,
     size: tuple[float, float] | None = None,
-    alpha: float = 1e-3,
+    *,
+    residuals: bool = False,
+    style: str = "paper",
 ) -> Figure:
     """Draw several ensembles, each with what is predicted of it, in one figure.
 
     Parameters
     ----------
     parts
-        Name, ensemble and predictions of each.
-    kind, size, alpha
+        What each is about, by its name.
+    kind, size, residuals, style
         As of `draw`; a kind is that of all parts, and None for each its own.
 
     Returns
@@ -185,21 +204,23 @@ def draw_parts(
     """
     require_matplotlib()
     from sgdsim.plots.render import render
-    from sgdsim.plots.subject import Subject
 
     size = checked_size(size)
     checked_kind(kind)
-    subjects = [Subject(ensemble, tuple(predictions), alpha) for _, ensemble, predictions in parts]
-    kinds = [kind or choose_kind(ensemble) for _, ensemble, _ in parts]
-    drawings = [_drawing(one, subject) for one, subject in zip(kinds, subjects, strict=True)]
+    checked_style(style)
+    kinds = [kind or choose_kind(subject.ensemble) for subject in parts.values()]
+    drawings = [_drawing(one, subject) for one, subject in zip(kinds, parts.values(), strict=True)]
     if kind is None:
         alone = len(parts) == 1
-        drawings = [_with_numbers(*one, alone) for one in zip(kinds, subjects, drawings, strict=True)]
-    names = [name for name, *_ in parts]
-    attributes = parts[0][1].attributes
+        drawings = [_with_numbers(*one, alone) for one in zip(kinds, parts.values(), drawings, strict=True)]
+    names, first = [*parts], next(iter(parts.values()))
+    attributes = first.ensemble.attributes
     title = str(attributes.get("title", "")).removesuffix(f": {names[0]}") or str(attributes.get("scenario_name", ""))
-    facts = [fact for name, subject in zip(names, subjects, strict=True) for fact in _facts(subject, name)]
-    figure = render(_joined(names, drawings), title, facts, size, alpha)
+    facts = [fact for name, subject in parts.items() for fact in _facts(subject, name)]
+    drawing = _joined(names, drawings)
+    if not residuals:
+        drawing = replace(drawing, panels=tuple(replace(panel, residuals=()) for panel in drawing.panels))
+    figure = render(drawing, title, facts, size, first.alpha, style)
     figure.set_label(kinds[0])
     return figure
 
@@ -248,18 +269,32 @@ def _facts(subject: Subject, part: str) -> list[str]:
         return []
     run = subject.runs[0]
     loss = part or _dynamics(run.loss)
-    names = [f"{n} = {d if isinstance(d, str) else f'[{chr(44).join(d)}]'}" for n, d in run.loss.definitions.items()]
-    loss += f", where {shortened(', '.join(names), 120)}" if names and not part else ""
+    names = [
+        mark(f"{n} = {d if isinstance(d, str) else f'[{chr(44).join(d)}]'}") for n, d in run.loss.definitions.items()
+    ]
+    loss += (
+        f", where {', '.join(names[:_MOST_NAMES])}{' …' if names[_MOST_NAMES:] else ''}" if names and not part else ""
+    )
     rates = {one.schedule.text for one in subject.runs}
-    rate = f", learning rate {shortened(rates.pop(), 40)}" if len(rates) == 1 else ""
+    rate = f", {mark('learning_rate')}{_EQUALS}{shortened(rates.pop(), 40)}" if len(rates) == 1 else ""
     points = f"{len(subject.points)} x " if len(subject.points) > 1 else ""
     joint = ": " if part else ". "
-    return [f"{loss}{joint}{run.optimizer.name}{rate}, {points}{run.trajectories:,} trajectories, {run.steps:,} steps."]
+    numbers = [
+        f"{mark(name)}{_EQUALS}{value:g}" for name, value in run.loss.constants.items() if not _is_swept(subject, name)
+    ]
+    loss += f"; {', '.join(numbers)}" if 0 < len(numbers) <= _MOST_NAMES and not part else ""
+    lengths = sorted({one.steps for one in subject.runs})
+    steps = f"{lengths[0]:,}" if len(lengths) == 1 else f"{lengths[0]:,} to {lengths[-1]:,}"
+    return [f"{loss}{joint}{run.optimizer.name}{rate}, {points}{run.trajectories:,} trajectories, {steps} steps."]
+
+
+def _is_swept(subject: Subject, constant: str) -> bool:
+    return f"loss.constants.{constant}" in subject.sweep
 
 
 def _dynamics(loss: Loss) -> str:
     """The loss of a sample, and the directions that take the place of gradients."""
-    of_loss = [f"Loss of a sample: {shortened(loss.formula, 90)}"] if loss.formula else []
+    of_loss = [f"Loss of a sample: {mark(shortened(loss.formula, 90))}"] if loss.formula else []
     rules = [f"{n}: {d if isinstance(d, str) else f'[{chr(44).join(d)}]'}" for n, d in loss.direction.items()]
     return ". ".join(of_loss + ([f"Directions {shortened(', '.join(rules), 90)}"] if rules else []))
 
@@ -327,6 +362,22 @@ def checked_kind(kind: str | None) -> str | None:
     if kind is not None and kind not in KINDS:
         raise InputError(unknown_name("kind of figure", kind, KINDS))
     return kind
+
+
+def checked_style(style: str) -> str:
+    """The style, if it is one.
+
+    Raises
+    ------
+    InputError
+        For an unknown one.
+
+    Examples
+    --------
+    >>> checked_style("talk")
+    'talk'
+    """
+    return take.one_of("style", STYLES)(style, "--style")
 
 
 def checked_suffix(path: str | os.PathLike[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from sgdsim.plots.mathematics import mark
 from sgdsim.plots.panel import MOST_PANELS, MOST_SERIES, Drawing, Line, Panel, Part, Points, Steps, scale_for, spread
 from sgdsim.plots.subject import Subject, prediction_label, require
 from sgdsim.prediction import DriftCurve
@@ -15,6 +16,7 @@ def drawing(subject: Subject) -> Drawing:
     """Two panels a drift: the mean change of a step and that of its square; below, how many were seen."""
     ensemble = subject.ensemble
     names = [name.removeprefix("drift_") for name in ensemble if f"{name}_stderr" in ensemble and _is_drift(name)]
+    names = [name for name in names if subject.shows(name)]
     require(names, "drift", "any drift: record.drift, or --drift NAME:LOW,HIGH,BINS")
     shown = names[: MOST_PANELS // 2]
     points = spread(len(subject.points), MOST_SERIES)
@@ -47,8 +49,8 @@ def _panel(subject: Subject, name: str, kind: str, points: list[int]) -> Panel:
     shown = np.concatenate([part.y for part in parts if isinstance(part, Points)])
     return Panel(
         f"{kind} of {subject.formula(name)}",
-        f"{by} before the step",
-        f"{_MEANINGS[kind].format(name)} a step",
+        f"{mark(by)} before the step",
+        f"{_MEANINGS[kind].format(mark(name))} a step",
         tuple(parts),
         counts=tuple(counts),
         y_scale=scale_for(shown),

@@ -1,71 +1,123 @@
-"""Trajectories of two parameters on the landscape of the population loss, with the flows of theory through them."""
+"""A loss of two parameters, with what the ensemble does on it, and the entropic force as arrows."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
 import numpy as np
 
-from sgdsim.base.errors import InputError
-from sgdsim.formulas import evaluation
+from sgdsim.base.errors import InputError, SgdsimError
+from sgdsim.formulas.formula import Formula
 from sgdsim.model.run import Run
-from sgdsim.plots.panel import Cloud, Contours, Drawing, Line, Panel, Part
+from sgdsim.plots.mathematics import mark
+from sgdsim.plots.panel import MOST_PANELS, Arrows, Contours, Drawing, Image, Line, Panel, Part
 from sgdsim.plots.subject import Subject, require
 from sgdsim.prediction import NotApplicable
-from sgdsim.theory.methods.gradient_flow import flow
+from sgdsim.theory.methods.entropic_loss import EntropicLoss
 
-PATHS = 3
-DOTS = 400
-_CELLS = 120
-_TIMES = 200
-_MARGIN = 0.12
-_RESTS = 1e-3  # of the parameters: a path that is shorter is a point
-FLOWS = {"loss": ("flow of the loss", "rival"), "entropic": ("flow of the entropic loss", "theory")}
+_WANTED = "a loss of two parameters"
+_CELLS = 60
+_GRID = 81
+_ARROWS = 9
+_LEVELS = 12
+_PATHS = 4
+_MARGIN = 0.15  # of what the ensemble covers
 
 
 def drawing(subject: Subject) -> Drawing:
-    """One panel, of the first sweep point: a few paths, where all are at the end, and the flows of L and phi."""
-    ensemble = subject.points[0]
-    require(ensemble.sizes.get("parameter") == 2, "landscape", "two parameters")
-    require(ensemble.sizes.get("snapshot", 0) > 1, "landscape", "two or more snapshots: record.snapshots")
-    names = [str(name) for name in ensemble["parameter"]]
-    theta = ensemble.variables["theta"]
-    rows = range(len(ensemble["snapshot_step"]))
-    kept = min(DOTS, theta.shape[1])
-    states = np.array([np.asarray(theta.rows(row, row + 1)[0, :kept], dtype=float) for row in rows])
-    flows: list[Part] = [] if not subject.runs else _flows(subject.runs[0])
-    ends = np.concatenate([states.reshape(-1, 2), *(np.column_stack([one.x, one.y]) for one in flows)])  # type: ignore[union-attr]
-    parts: list[Part] = _contours(subject.runs[0], ends) if subject.runs else []
-    parts.append(Cloud(states[-1, :, 0], states[-1, :, 1], f"trajectories at step {ensemble['snapshot_step'][-1]}"))
-    for path in range(min(PATHS, kept)):
-        label = "single trajectories" if not path else ""
-        parts.append(Line(states[:, path, 0], states[:, path, 1], label, "path", 1 + path))
-    panel = Panel("trajectories on the population loss", names[0], names[1], (*parts, *flows))
-    return Drawing((panel,), notes=("Grey: level lines of the population loss, by its square root.",))
+    """One panel; of a sweep, each point has its own."""
+    loss = subject.runs[0].loss if subject.runs else None
+    require(loss and len(loss.parameters) == 2 and loss.formula, "landscape", _WANTED)
+    points = range(len(subject.points))
+    panels = tuple(_panel(subject, point) for point in points[:MOST_PANELS])
+    left_out = tuple(subject.point_label(point) for point in points[MOST_PANELS:])
+    notes = ("Grey: lines of equal population loss, closer where it is flat.",)
+    return Drawing(panels, left_out, notes)
 
 
-def _flows(run: Run) -> list[Part]:
-    found: list[Part] = []
-    for potential, (label, role) in FLOWS.items():
-        with suppress(NotApplicable):
-            times = float(run.schedule.rates(run.steps)[0]) * run.steps * np.linspace(0.0, 1.0, _TIMES)
-            path = flow(run, potential, times.tolist())
-            moves = np.ptp(path, axis=0).max() > _RESTS * np.abs(path).max()
-            shown = path if moves else path[-1:]
-            found.append(Line(shown[:, 0], shown[:, 1], label, role, joined=bool(moves)))  # type: ignore[arg-type]
-    return found
+def _panel(subject: Subject, point: int) -> Panel:
+    ensemble, run = subject.points[point], subject.runs[point]
+    x_name, y_name = run.loss.parameters
+    means = [np.asarray(ensemble["mean"])[:, column] for column in (0, 1)]
+    widths = [np.sqrt(np.asarray(ensemble["variance"])[:, column]) for column in (0, 1)]
+    limits = [_limits(mean, width) for mean, width in zip(means, widths, strict=True)]
+    x, y = (np.linspace(*one, _GRID) for one in limits)
+    parts: list[Part] = [*_density(subject, point, limits)]
+    parts += _level_lines(run, x, y)
+    parts += _paths(subject, point)
+    parts.append(Line(means[0], means[1], "mean of all", "theory"))
+    parts += _force(run, limits)
+    title = "landscape" if len(subject.points) == 1 else f"landscape, {subject.point_label(point)}"
+    return Panel(title, mark(x_name), mark(y_name), tuple(parts))
 
 
-def _contours(run: Run, states: np.ndarray) -> list[Part]:
-    """The population loss about all that is shown; nothing where it has no closed form."""
-    finite = states[np.isfinite(states).all(axis=1)]
-    low, high = finite.min(axis=0), finite.max(axis=0)
-    margin = _MARGIN * np.maximum(high - low, 1e-3)
-    axes = [np.linspace(one - gap, other + gap, _CELLS) for one, other, gap in zip(low, high, margin, strict=True)]
-    grid = dict(zip(run.loss.parameters, np.meshgrid(*axes), strict=True))
-    try:
-        values = evaluation.evaluate([run.loss.population], {**run.loss.constants, **grid})[0]
-    except InputError:
-        return []
-    values = np.broadcast_to(np.asarray(values, dtype=float), (_CELLS, _CELLS))
-    return [Contours(axes[0], axes[1], np.sqrt(values - values.min()))]
+def _limits(mean: np.ndarray, width: np.ndarray) -> tuple[float, float]:
+    known = np.isfinite(mean) & np.isfinite(width)
+    low, high = float(np.min((mean - 3 * width)[known])), float(np.max((mean + 3 * width)[known]))
+    margin = _MARGIN * (high - low) or 0.5
+    return low - margin, high + margin
+
+
+def _density(subject: Subject, point: int, limits: list[tuple[float, float]]) -> Iterator[Image]:
+    """Where the ensemble is in the last snapshot."""
+    ensemble = subject.points[point]
+    if not ensemble.sizes.get("snapshot", 0):
+        return
+    theta = np.asarray(ensemble.variables["theta"].rows(ensemble.sizes["snapshot"] - 1, ensemble.sizes["snapshot"]))[0]
+    theta = theta[np.isfinite(theta).all(axis=1)]
+    edges = [np.linspace(*one, _CELLS + 1) for one in limits]
+    counts, *_ = np.histogram2d(theta[:, 0], theta[:, 1], edges)
+    area = np.outer(np.diff(edges[0]), np.diff(edges[1]))
+    density = np.where(counts > 0, counts / (max(len(theta), 1) * area), np.nan).T
+    step = int(ensemble["snapshot_step"][-1])
+    yield Image(edges[0], edges[1], density, f"density at step {step}", role="density")
+
+
+def _level_lines(run: Run, x: np.ndarray, y: np.ndarray) -> Iterator[Contours]:
+    """Lines of the population loss, where it has a closed form; evenly many places between them."""
+    with suppress(InputError):
+        values = {**_constants(run), **dict(zip(run.loss.parameters, np.meshgrid(x, y), strict=True))}
+        surface = np.broadcast_to(Formula.parse(str(run.loss.population)).evaluate(_named(values)), (len(y), len(x)))
+        levels = np.unique(np.quantile(surface[np.isfinite(surface)], np.linspace(0.02, 0.98, _LEVELS)))
+        if len(levels) > 1:
+            yield Contours(x, y, surface, tuple(levels.tolist()), "population loss", "landscape")
+
+
+def _constants(run: Run) -> dict[str, float]:
+    return {name: float(value) for name, value in run.loss.constants.items()}
+
+
+def _named(values: Mapping[str, object]) -> dict[str, object]:
+    """Coordinates of vectors gathered under the name of the vector."""
+    from sgdsim.formulas.vectors import gather
+
+    return dict(gather(values))
+
+
+def _paths(subject: Subject, point: int) -> Iterator[Line]:
+    """A few trajectories, where there are snapshots on the way."""
+    ensemble = subject.points[point]
+    count = ensemble.sizes.get("snapshot", 0)
+    if count < 3:
+        return
+    theta = np.asarray(ensemble["theta"][:, :_PATHS])
+    for series in range(theta.shape[1]):
+        label = "" if series else "single trajectories"
+        yield Line(theta[:, series, 0], theta[:, series, 1], label, "path", series)
+
+
+def _force(run: Run, limits: list[tuple[float, float]]) -> Iterator[Arrows]:
+    """The entropic force at the first learning rate, where the optimizer has one."""
+    rate = float(run.schedule.rates(run.steps)[0])
+    inner = [np.linspace(low, high, _ARROWS + 2)[1:-1] for low, high in limits]
+    x, y = (one.ravel() for one in np.meshgrid(*inner))
+    with suppress(NotApplicable, SgdsimError):
+        entropic = EntropicLoss(run.loss, run.optimizer)
+        force = []
+        for place in zip(x.tolist(), y.tolist(), strict=True):
+            theta = dict(zip(run.loss.parameters, place, strict=True))
+            force.append(entropic.gradient(theta, 0.0) - entropic.gradient(theta, rate))
+        u, v = np.array(force).T
+        if np.isfinite(force).all() and np.any(force):
+            yield Arrows(x, y, u, v, "entropic force")

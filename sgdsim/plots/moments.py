@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -20,21 +21,12 @@ from sgdsim.plots.panel import (
     scale_for,
     spread,
 )
-from sgdsim.plots.subject import (
-    Allowed,
-    Subject,
-    arrays,
-    deviations,
-    freedom,
-    prediction_label,
-    require,
-    statistic_label,
-)
+from sgdsim.plots.subject import Subject, arrays, deviations, freedom, prediction_label, require, statistic_label
 from sgdsim.prediction import Rival
 
 Key = tuple[str, str]
-Claims = dict[tuple[str, int], dict[int, tuple[float, Rival | None, Allowed]]]
-"""Predicted values, their rivals and what is allowed by step, of each prediction's label and point."""
+Claims = dict[tuple[str, int], dict[int, tuple[float, Rival | None]]]
+"""Predicted values and their rivals by step, of each prediction's label and point."""
 
 
 def drawing(subject: Subject) -> Drawing:
@@ -42,13 +34,9 @@ def drawing(subject: Subject) -> Drawing:
     require(len(subject.record_steps), "moments", "any moments")
     claims: dict[Key, Claims] = defaultdict(lambda: defaultdict(dict))
     for prediction, moment, value in subject.claims():
-        if moment.step in subject.record_steps:
+        if moment.step in subject.steps_of(moment.point or 0):
             key = moment.statistic, moment.observable
-            claims[key][prediction_label(prediction), moment.point or 0][moment.step] = (
-                value,
-                prediction.rival,
-                prediction.allowed,
-            )
+            claims[key][prediction_label(prediction), moment.point or 0][moment.step] = value, prediction.rival
     others = [(statistic, name) for name in subject.measured for statistic in ("mean", "variance")]
     keys = [*claims, *(key for key in others if key not in claims and _varies(subject, key))]
     points = spread(len(subject.points), MOST_SERIES)
@@ -76,44 +64,69 @@ def _thinning(subject: Subject) -> tuple[str, ...]:
 
 def _panel(subject: Subject, key: Key, claims: Claims, points: Sequence[int], styles: dict[str, int]) -> Panel:
     statistic, name = key
-    steps = subject.record_steps[spread(len(subject.record_steps), MOST_STEPS)]
+    shown_records = spread(len(subject.record_steps), MOST_STEPS)
     parts: list[Part] = []
     residuals: list[Residuals] = []
     for series, point in enumerate(points):
+        steps = subject.steps_of(point)[shown_records]
         values, stderrs = arrays(subject.at_steps(statistic, name, steps, point))
-        parts.append(Points(steps, values, stderrs, subject.point_label(point), series))
+        parts.append(Points(subject.along(point, steps), values, stderrs, subject.point_label(point), series))
     several = len({label for label, _ in claims}) > 1
     for (label, point), found in claims.items():
         if point not in points:
             continue
+        steps = subject.steps_of(point)[shown_records]
         at, predicted = np.array(sorted(found)), np.array([found[step][0] for step in sorted(found)])
+        places, dense = subject.along(point, at), _is_dense(at, steps)
         if label in subject.controls:
-            parts.append(Line(at, predicted, label, "rival", joined=_is_dense(at, steps)))
+            parts.append(Line(places, predicted, label, "rival", joined=dense))
             continue
         estimates = subject.at_steps(statistic, name, at, point)
-        parts.append(Line(at, predicted, label, "theory", styles[label], joined=_is_dense(at, steps)))
-        parts += _rivals(found, steps)
+        between = _between(subject, key, label, point)
+        if len(between) > len(at) > 1:
+            all_steps = {**between, **{int(step): value for step, value in zip(at, predicted, strict=True)}}
+            x = np.array(sorted(all_steps))
+            parts.append(Line(x, np.array([all_steps[step] for step in x.tolist()]), label, "theory", styles[label]))
+        else:
+            parts.append(Line(places, predicted, label, "theory", styles[label], joined=dense))
+        parts += _rivals(found, steps, partial(subject.along, point))
         line = styles[label] if several else None
-        z = deviations(estimates, predicted, [found[step][2] for step in sorted(found)])
-        residuals.append(Residuals(at, z, points.index(point), line, freedom(estimates)))
+        residuals.append(
+            Residuals(places, deviations(estimates, predicted), points.index(point), line, freedom(estimates))
+        )
     shown = np.concatenate([part.y for part in parts if isinstance(part, Points)])
     return Panel(
         f"{statistic} of {subject.formula(name)}",
-        "step",
+        "time" if subject.has_swept_steps else "step",
         statistic_label(statistic, name),
         tuple(parts),
         tuple(residuals),
-        x_scale="symlog" if _by_decades(steps) else "linear",
+        x_scale="symlog" if _by_decades(subject.along(0, subject.record_steps[shown_records])) else "linear",
         y_scale=scale_for(shown),
     )
 
 
-def _rivals(found: Mapping[int, tuple[float, Rival | None, Allowed]], steps: np.ndarray) -> Iterator[Line]:
+def _between(subject: Subject, key: Key, label: str, point: int) -> dict[int, float]:
+    """What the same prediction says at steps that were not recorded; nothing where an axis is of times."""
+    if subject.has_swept_steps:
+        return {}
+    return {
+        moment.step: value
+        for prediction, moment, value in subject.claims(subject.curves.predictions)
+        if (moment.statistic, moment.observable) == key
+        and (moment.point or 0) == point
+        and prediction_label(prediction) == label
+    }
+
+
+def _rivals(
+    found: Mapping[int, tuple[float, Rival | None]], steps: np.ndarray, along: Callable[[Iterable[int]], np.ndarray]
+) -> Iterator[Line]:
     rivals = {step: found[step][1] for step in sorted(found)}
     for name in dict.fromkeys(rival.name for rival in rivals.values() if rival):
         values = {step: rival.predicted for step, rival in rivals.items() if rival and rival.name == name}
         at = np.array(list(values))
-        yield Line(at, np.array(list(values.values())), name, "rival", joined=_is_dense(at, steps))
+        yield Line(along(at), np.array(list(values.values())), name, "rival", joined=_is_dense(at, steps))
 
 
 def _is_dense(at: np.ndarray, steps: np.ndarray) -> bool:

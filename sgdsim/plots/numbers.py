@@ -13,7 +13,7 @@ import numpy as np
 from sgdsim.base.errors import shortened
 from sgdsim.plots import sweep
 from sgdsim.plots.panel import Drawing, Line, Panel, Part, Points, Residuals, scale_for
-from sgdsim.plots.subject import Allowed, Subject, arrays, deviations, freedom, prediction_label
+from sgdsim.plots.subject import Subject, arrays, deviations, freedom, prediction_label
 from sgdsim.prediction import Curve, Function, Moment, Number, Prediction, Quantile
 from sgdsim.statistics.estimate import Estimate, NotMeasured
 
@@ -21,7 +21,7 @@ MOST_NUMBERS = 8
 """In one panel, for their names to have room."""
 
 _NUMBERS = Number | Curve
-_DRAWN: dict[str, Any] = {"moments": Moment | Curve, "sweep": _NUMBERS, "diagram": Moment | Curve}
+_DRAWN: dict[str, Any] = {"moments": Moment | Curve, "diagram": Moment | Curve, "sweep": _NUMBERS}
 """By the panels of a kind; those of `order` draw what is of finite order."""
 
 
@@ -34,7 +34,6 @@ class _Number:
     step: int
     predicted: float
     estimate: Estimate
-    allowed: Allowed
 
 
 def drawing(kind: str, subject: Subject) -> Drawing:
@@ -88,7 +87,7 @@ def _numbers(subject: Subject, left_out: list[str]) -> Iterator[_Number]:
             left_out.append(f"{prediction.quantity} ({reason})")
             continue
         name = re.sub(r"(,| at) steps? .*$", "", prediction.quantity)
-        yield _Number(prediction_label(prediction), name, _last_step(measure), value, estimate, prediction.allowed)
+        yield _Number(prediction_label(prediction), name, _last_step(measure), value, estimate)
 
 
 def _last_step(measure: object) -> int:
@@ -128,9 +127,7 @@ def _panel(
         control = label in subject.controls
         parts.append(Line(x[mine], predicted[mine], label, "rival" if control else "theory", series, joined))
         if not control:
-            own = [one for one, is_mine in zip(numbers, mine, strict=True) if is_mine]
-            found = [one.estimate for one in own]
-            z = deviations(found, predicted[mine], [one.allowed for one in own])
-            residuals.append(Residuals(x[mine], z, freedom=freedom(found)))
+            own = [one for one, is_mine in zip(estimates, mine, strict=True) if is_mine]
+            residuals.append(Residuals(x[mine], deviations(own, predicted[mine]), freedom=freedom(own)))
     scale = scale_for(np.concatenate([values, predicted]), 1.0)
     return Panel(title, x_label, "value", tuple(parts), tuple(residuals), y_scale=scale)

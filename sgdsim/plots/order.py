@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sgdsim.base.errors import shortened
+from sgdsim.plots.mathematics import mark
 from sgdsim.plots.panel import MOST_PANELS, Drawing, Line, Panel, Part, Points, Residuals, scale_for, superscript
 from sgdsim.plots.subject import Subject, arrays, require
 from sgdsim.prediction import Number, Prediction
@@ -70,7 +71,7 @@ def _panel(subject: Subject, group: Sequence[Prediction]) -> tuple[Panel, list[s
     reliable = bool(np.all(np.abs(residual) > 2 * stderrs))
     panel = Panel(
         _title(first),
-        first.small_name,
+        _small(first),
         difference,
         tuple(parts),
         residuals,
@@ -80,8 +81,15 @@ def _panel(subject: Subject, group: Sequence[Prediction]) -> tuple[Panel, list[s
     return panel, notes
 
 
+def _small(prediction: Prediction) -> str:
+    """What a prediction of finite order is small in."""
+    name = prediction.small_name
+    return f"{name} {mark('learning_rate')}" if name == "learning rate" else mark(name)
+
+
 def _title(prediction: Prediction) -> str:
-    formula = f" {shortened(prediction.conditions, 120)}" if prediction.source == "user" else f", {prediction.id}"
+    relation, _, right = shortened(prediction.conditions, 110).partition(" ")
+    formula = f" {relation} {mark(right)}" if prediction.source == "user" else f", {prediction.id}"
     return f"{prediction.quantity}{formula}, order {prediction.order}"
 
 

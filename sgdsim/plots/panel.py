@@ -111,70 +111,6 @@ class Steps:
 
 
 @dataclass(frozen=True, eq=False)
-class Cloud:
-    """Single trajectories in a plane, as dots.
-
-    Parameters
-    ----------
-    x, y
-        Of each.
-    label, series
-        As in `Points`.
-    """
-
-    x: np.ndarray
-    y: np.ndarray
-    label: str
-    series: int = 0
-
-
-@dataclass(frozen=True, eq=False)
-class Contours:
-    """Level lines of a function in a plane.
-
-    Parameters
-    ----------
-    x, y
-        Of columns and rows.
-    values
-        (row, column).
-    """
-
-    x: np.ndarray
-    y: np.ndarray
-    values: np.ndarray
-    label: str = ""
-    series: int = -1
-
-
-@dataclass(frozen=True, eq=False)
-class Cells:
-    """A value for each point of a grid, as a colour.
-
-    Parameters
-    ----------
-    x, y
-        Of columns and rows.
-    values
-        (row, column); zero is white.
-    label
-        Of the bar of colours.
-    boundary
-        (row, column): what is predicted of the same, whose zero is drawn as a line.
-    undecided
-        (row, column): whether the value cannot be told from zero; such cells are crossed.
-    """
-
-    x: np.ndarray
-    y: np.ndarray
-    values: np.ndarray
-    label: str
-    boundary: np.ndarray
-    undecided: np.ndarray
-    series: int = 0
-
-
-@dataclass(frozen=True, eq=False)
 class Residuals:
     """Deviations from a prediction in standard errors.
 
@@ -197,7 +133,77 @@ class Residuals:
     freedom: float = np.inf
 
 
-Part = Points | Line | Band | Steps | Cloud | Contours | Cells
+@dataclass(frozen=True, eq=False)
+class Image:
+    """A value for each cell of a plane.
+
+    Parameters
+    ----------
+    x_edges, y_edges
+        One more than there are cells.
+    values
+        Shape (y, x); NaN stays white.
+    bar
+        What the colours mean, beside their bar.
+    logarithmic
+        Whether colours go by decades.
+    role
+        ``value``, or ``density``, which begins with white so that lines show.
+    """
+
+    x_edges: np.ndarray
+    y_edges: np.ndarray
+    values: np.ndarray
+    bar: str
+    logarithmic: bool = False
+    role: Literal["value", "density"] = "value"
+    label: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Contours:
+    """Lines of equal value.
+
+    Parameters
+    ----------
+    x, y, values
+        Of a grid; the values have shape (y, x).
+    levels
+        Where a line goes, increasing.
+    label
+        In the legend; none if empty.
+    role
+        ``theory``, whose lines are numbered, or ``landscape``.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    values: np.ndarray
+    levels: tuple[float, ...]
+    label: str
+    role: Literal["theory", "landscape"] = "theory"
+
+
+@dataclass(frozen=True, eq=False)
+class Arrows:
+    """A vector at each place.
+
+    Parameters
+    ----------
+    x, y, u, v
+        Places and vectors.
+    label
+        In the legend.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    u: np.ndarray
+    v: np.ndarray
+    label: str
+
+
+Part = Points | Line | Band | Steps | Image | Contours | Arrows
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,7 +241,7 @@ class Panel:
     @property
     def has_prediction(self) -> bool:
         """Whether theory, a rival or a fit is drawn."""
-        return any(isinstance(part, Line) and part.role in ("theory", "rival", "fit") for part in self.parts)
+        return any(isinstance(part, Line | Contours) and part.role in ("theory", "rival", "fit") for part in self.parts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -271,6 +277,20 @@ def scale_for(values: np.ndarray, decades: float = 2.0) -> Scale:
         return "linear"
     low, high = np.quantile(finite, 0.05, method="lower"), np.quantile(finite, 0.95, method="higher")
     return "log" if high > low * 10.0**decades else "linear"
+
+
+def edges_about(centres: np.ndarray, logarithmic: bool = False) -> np.ndarray:
+    """The edges of cells that have these centres, halfway between them.
+
+    Examples
+    --------
+    >>> edges_about(np.array([1.0, 2.0, 4.0])), edges_about(np.array([1.0, 4.0]), logarithmic=True)
+    (array([0.5, 1.5, 3. , 5. ]), array([0.5, 2. , 8. ]))
+    """
+    at = np.log(centres) if logarithmic else np.asarray(centres, dtype=float)
+    middle = (at[1:] + at[:-1]) / 2
+    edges = np.concatenate([[2 * at[0] - middle[0]], middle, [2 * at[-1] - middle[-1]]])
+    return np.exp(edges) if logarithmic else edges
 
 
 def spread(count: int, most: int) -> list[int]:

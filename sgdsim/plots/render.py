@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import textwrap
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,8 +11,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sgdsim.base.errors import InputError
-from sgdsim.plots import style
-from sgdsim.plots.panel import Band, Cells, Cloud, Contours, Drawing, Line, Panel, Part, Points, Residuals, Steps
+from sgdsim.plots import mathematics, style
+from sgdsim.plots.panel import (
+    Arrows,
+    Band,
+    Contours,
+    Drawing,
+    Image,
+    Line,
+    Panel,
+    Part,
+    Points,
+    Residuals,
+    Steps,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,11 +38,17 @@ _LETTER = 0.54  # mean width of DejaVu Sans, in heights
 _SMALLEST = (0.8, 0.6)  # inches, of axes
 _LOWEST = 0.25  # inches, of those below
 _TEXTS = 1.3  # inches, about as high as title, legend and caption are together
+_OF_TALK = 0.7  # of the usual size
 _SYMLOG = 3.0  # residuals beyond so many times the band are drawn by decades
 
 
 def render(
-    drawing: Drawing, title: str, facts: Sequence[str], size: tuple[float, float] | None, alpha: float
+    drawing: Drawing,
+    title: str,
+    facts: Sequence[str],
+    size: tuple[float, float] | None,
+    alpha: float,
+    look: str = "paper",
 ) -> Figure:
     """Draw all panels.
 
@@ -47,6 +64,8 @@ def render(
         Width and height in inches; None for one that goes with the number of panels.
     alpha
         Probability that any residual leaves the outer band by chance.
+    look
+        ``paper``, or ``talk``: small panels with thick lines, whose letters are large on a screen, and no caption.
 
     Raises
     ------
@@ -60,8 +79,9 @@ def render(
     columns = _columns(len(drawing.panels), size)
     rows = math.ceil(len(drawing.panels) / columns)
     low = any(panel.residuals or panel.counts for panel in drawing.panels)
-    width, height = size or (max(3.4 * columns, 4.8), (2.9 if low else 2.4) * rows)
-    with style.our_style():
+    part = _OF_TALK if look == "talk" else 1.0
+    width, height = size or (part * max(3.4 * columns, 4.8), part * (2.9 if low else 2.4) * rows)
+    with style.our_style(look):
         layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.05, wspace=0.02, hspace=0.02)
         figure = Figure(figsize=(width, height), layout=layout)
         cells = figure.add_gridspec(rows, columns)
@@ -74,7 +94,7 @@ def render(
         sentences = [*facts, *_band_note(drawing.panels, band, alpha), *drawing.notes]
         sentences += [f"Left out: {'; '.join(drawing.left_out)}."] if drawing.left_out else []
         shared = {} if own_legends else _ordered(handles, drawing.panels)
-        _write(figure, title, shared, " ".join(sentences), grow=size is None)
+        _write(figure, title, shared, "" if look == "talk" else " ".join(sentences), grow=size is None)
         _check_layout(figure, len(drawing.panels))
         figure.set_layout_engine("none")  # where everything stands is settled: to find it again would double the time
         for axes in figure.axes:  # the last digits of the layout's solver are not the same each time
@@ -114,6 +134,8 @@ def _differ(panels: Sequence[Panel]) -> bool:
 
 
 def _look(part: Part) -> object:
+    if isinstance(part, Image | Contours | Arrows):
+        return type(part), part.label
     if not isinstance(part, Line):
         return type(part), part.series
     role = "theory" if part.role == "fit" else part.role
@@ -150,17 +172,20 @@ def _draw_panel(figure: Figure, cell: Any, panel: Panel, band: float, width: flo
 
 def _wrapped(text: str, width: float, points: float) -> str:
     """In lines of so many inches."""
-    return "\n".join(textwrap.wrap(text, max(int(width * 72 / (_LETTER * points)), 12)))
+    return mathematics.wrapped(text, max(int(width * 72 / (_LETTER * points)), 12))
 
 
 def _text(text: Any) -> None:
-    """A user's text is shown as it stands: a dollar sign begins no formula of TeX."""
-    text.set_parse_math(False)
+    """Formulas that are marked are typeset; else a text is shown as it stands, and a dollar sign begins no formula."""
+    if mathematics.is_marked(text.get_text()):
+        text.set_text(mathematics.typeset(text.get_text()))
+    else:
+        text.set_parse_math(False)
 
 
 def _plain(text: str) -> str:
     """For a legend, which leaves out what begins with an underscore."""
-    return text.replace("$", r"\$") if not text.startswith("_") else " " + text.replace("$", r"\$")
+    return mathematics.typeset(text if not text.startswith("_") else f" {text}")
 
 
 def _draw_points(part: Points, axes: Axes) -> Any:
@@ -218,41 +243,57 @@ def _draw_steps(part: Steps, axes: Axes) -> Any:
     )[0]
 
 
-def _draw_cloud(part: Cloud, axes: Axes) -> Any:
-    looks: dict[str, Any] = {"color": style.colour(part.series), "markersize": 1.5, "alpha": 0.5, "zorder": 2}
-    return axes.plot(part.x, part.y, "o", label=_plain(part.label), **looks)[0]
+def _draw_image(part: Image, axes: Axes) -> Any:
+    from matplotlib.colors import LogNorm, Normalize
+
+    finite = part.values[np.isfinite(part.values) & (part.values > 0 if part.logarithmic else True)]
+    low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 1.0)
+    if low == high:
+        low, high = (low / 2, high * 2) if part.logarithmic else (low - 0.5, high + 0.5)
+    norm = LogNorm(low, high) if part.logarithmic else Normalize(low, high)
+    looks: dict[str, Any] = {"cmap": style.MAPS[part.role], "norm": norm, "rasterized": True, "zorder": 0}
+    mesh = axes.pcolormesh(part.x_edges, part.y_edges, part.values, **looks)
+    bar = axes.figure.colorbar(mesh, ax=axes, pad=0.02, aspect=25)
+    if bar.solids is not None:
+        bar.solids.set_rasterized(True)
+    _text(bar.ax.set_ylabel(part.bar))
+    bar.outline.set_visible(False)
+    return mesh
 
 
 def _draw_contours(part: Contours, axes: Axes) -> Any:
-    levels = np.linspace(0.0, float(np.nanmax(part.values)), _LEVELS + 2)[1:-1]
-    return axes.contour(part.x, part.y, part.values, levels=levels, colors="0.8", linewidths=0.5, zorder=0)
+    from matplotlib.lines import Line2D
+    from matplotlib.patheffects import withStroke
+
+    is_theory = part.role == "theory"
+    looks: dict[str, Any] = {"color": style.THEORY if is_theory else "0.45", "linewidth": 1.0 if is_theory else 0.8}
+    lines = {"colors": looks["color"], "linewidths": looks["linewidth"]}
+    drawn = axes.contour(part.x, part.y, part.values, part.levels, **lines)
+    if is_theory:  # white about black is seen on every colour
+        white: list[Any] = [withStroke(linewidth=2.2, foreground="white")]
+        axes.clabel(drawn, fmt="%.3g", fontsize=6.0, inline_spacing=2)
+        drawn.set_path_effects(white)
+        for text in drawn.labelTexts:
+            text.set_path_effects(white)
+    return Line2D([], [], label=_plain(part.label) or "_", **looks)
 
 
-def _draw_cells(part: Cells, axes: Axes) -> Any:
-    """Colours on either side of zero, the same for all that is far from it, and the line where theory has it."""
-    most = float(np.nanquantile(np.abs(part.values), _FAR))
-    looks: dict[str, Any] = {"cmap": "PuOr", "vmin": -most, "vmax": most, "shading": "nearest", "zorder": 0}
-    drawn = axes.pcolormesh(part.x, part.y, part.values, **looks)
-    bar = axes.figure.colorbar(drawn, ax=axes, extend="both")
-    bar.set_label(_plain(part.label))
-    if np.nanmin(part.boundary) < 0 < np.nanmax(part.boundary):
-        axes.contour(part.x, part.y, part.boundary, levels=[0.0], colors=style.THEORY, linewidths=1.4, zorder=4)
-    row, column = np.nonzero(part.undecided)
-    axes.plot(part.x[column], part.y[row], "x", color=style.RIVAL, markersize=3)
-    return drawn
+def _draw_arrows(part: Arrows, axes: Axes) -> Any:
+    from matplotlib.lines import Line2D
 
+    axes.quiver(part.x, part.y, part.u, part.v, color=style.colour(1), width=0.005, pivot="mid", zorder=3)
+    looks: dict[str, Any] = {"color": style.colour(1), "marker": ">", "markersize": 4, "linewidth": 1.0}
+    return Line2D([], [], label=_plain(part.label), **looks)
 
-_LEVELS = 12  # of a landscape
-_FAR = 0.7  # of all cells are told apart by their colours
 
 _DRAW: dict[type, Callable[[Any, Axes], Any]] = {
+    Image: _draw_image,
+    Contours: _draw_contours,
+    Arrows: _draw_arrows,
     Points: _draw_points,
     Line: _draw_line,
     Band: _draw_band,
     Steps: _draw_steps,
-    Cloud: _draw_cloud,
-    Contours: _draw_contours,
-    Cells: _draw_cells,
 }
 
 
@@ -278,6 +319,8 @@ def _set_scales(axes: Axes, panel: Panel, width: float) -> None:
     else:
         axes.locator_params(axis="x", nbins=max(2, min(9, int(1.7 * width))))
         linear_ticks(axes.xaxis)
+    if any(isinstance(part, Image) for part in panel.parts):
+        axes.margins(0)
     if panel.y_scale == "log":
         _set_logarithmic(axes)
         lowest = [part.values[part.values > 0].min() for part in panel.parts if isinstance(part, Steps)]
@@ -316,6 +359,8 @@ def _draw_residuals(axes: Axes, residuals: Sequence[Residuals], band: float) -> 
         axes.set_yticks([0.0, *(tick for tick in ticks if abs(tick) <= 1.25 * most)])
         logarithmic_ticks(axes.yaxis)
         most *= 1.6
+    else:
+        axes.locator_params(axis="y", nbins=3)
     axes.set_ylim(-1.25 * most, 1.25 * most)
     axes.set_ylabel("z")
 
@@ -372,7 +417,7 @@ def _reach(residuals: Sequence[Residuals], band: float) -> float:
 
 def _ordered(handles: dict[str, Any], panels: Sequence[Panel]) -> dict[str, Any]:
     """What is in the legend: the measured first, then all else, in the order of drawing."""
-    parts = [part for panel in panels for part in panel.parts if part.label and not isinstance(part, Cells)]
+    parts = [part for panel in panels for part in panel.parts if part.label]
     parts.sort(key=lambda part: isinstance(part, Line))
     return {part.label: handles[part.label] for part in parts}
 
@@ -409,7 +454,7 @@ def _write(figure: Figure, title: str, handles: dict[str, Any], caption: str, gr
 def _legend(figure: Figure, handles: dict[str, Any], width: float) -> Any:
     if not handles:
         return None
-    widths = np.array([len(label) * _LETTER * 7.5 / 72 + 0.5 for label in handles])
+    widths = np.array([len(mathematics.plain(label)) * _LETTER * 7.5 / 72 + 0.5 for label in handles])
     fitting = [n for n in range(1, len(widths) + 1) if _legend_width(widths, n) <= width - 2 * _MARGIN]
     return figure.legend(
         list(handles.values()),
@@ -436,8 +481,7 @@ def _check_layout(figure: Figure, panels: int) -> None:
     collapsed = any("constrained_layout not applied" in str(one.message) for one in caught)
     for axes in figure.axes:
         _fit_label(axes)
-    panes = [axes for axes in figure.axes if axes.get_label() != "<colorbar>"]
-    if collapsed or any(_is_too_small(axes, figure.dpi) for axes in panes):
+    if collapsed or any(_is_too_small(axes, figure.dpi) for axes in figure.axes):
         width, height = figure.get_size_inches()
         number = f"{panels} panel{'s' if panels > 1 else ''}"
         raise InputError(
@@ -453,6 +497,8 @@ def _fit_label(axes: Axes) -> None:
 
 
 def _is_too_small(axes: Axes, dpi: float) -> bool:
+    if axes.get_label() == "<colorbar>":
+        return False
     extent = axes.get_window_extent()
     width, height = extent.width / dpi, extent.height / dpi
     return bool(width < _SMALLEST[0] or height < (_SMALLEST[1] if axes.get_title(loc="left") else _LOWEST))

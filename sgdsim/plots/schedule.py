@@ -1,19 +1,23 @@
-"""The learning rate against steps."""
+"""The learning rate against steps, and what becomes of the loss under several."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
 from sgdsim.base.errors import shortened
-from sgdsim.plots.panel import MOST_SERIES, Drawing, Line, Panel, Part, Points, scale_for, spread
-from sgdsim.plots.subject import Subject, require
+from sgdsim.plots.mathematics import mark
+from sgdsim.plots.panel import MOST_SERIES, MOST_STEPS, Drawing, Line, Panel, Part, Points, scale_for, spread
+from sgdsim.plots.subject import Subject, arrays, require, statistic_label
 
 _MOST = 2000
 _TOLERANCE = 1e-12
+_FEWEST = 3  # records over which there is a course to see
 
 
 def drawing(subject: Subject) -> Drawing:
-    """One panel: the rate of every step from the scenario, with those that the records hold."""
+    """The rate of every step from the scenario, with those that the records hold; then the recorded loss."""
     require("learning_rate" in subject.ensemble, "schedule", "learning rates")
     same = len({run.schedule for run in subject.runs}) == 1
     points = [0] if same else spread(len(subject.points), MOST_SERIES)
@@ -23,19 +27,63 @@ def drawing(subject: Subject) -> Drawing:
         recorded = np.asarray(subject.points[point]["learning_rate"], dtype=float)
         label = "recorded" if same or not subject.sweep else subject.point_label(point)
         known = np.isfinite(recorded)
-        steps = subject.record_steps[known]
+        steps = subject.steps_of(point)[known]
         parts.append(Points(steps, recorded[known], np.full(len(steps), np.nan), label, series))
         if subject.runs:
             parts.append(_every_step(subject, point, series))
     parts += _phases(subject)
     values = np.concatenate([part.y for part in parts if isinstance(part, Points | Line) and len(part.y)])
-    panel = Panel(_title(subject), "step", "learning rate", tuple(parts), y_scale=scale_for(values))
-    return Drawing((panel,), tuple(left_out))
+    panel = Panel(
+        _title(subject), "step", f"learning rate {mark('learning_rate')}", tuple(parts), y_scale=scale_for(values)
+    )
+    return Drawing((panel, *_losses(subject, points)), tuple(left_out))
+
+
+def _losses(subject: Subject, points: Sequence[int]) -> list[Panel]:
+    """The mean loss over time, where it is recorded, and its ratio to that under the first of several schedules."""
+    name = next((one for one in subject.measured if _is_loss(subject, one)), None)
+    if name is None or len(subject.record_steps) < _FEWEST:
+        return []
+    steps = subject.record_steps[spread(len(subject.record_steps), MOST_STEPS)]
+    found = {point: arrays(subject.at_steps("mean", name, steps, point)) for point in points}
+    curves = [Points(steps, *found[point], subject.point_label(point), series) for series, point in enumerate(points)]
+    values = np.concatenate([part.y for part in curves])
+    over_time = Panel(
+        f"mean of {subject.formula(name)}",
+        "step",
+        statistic_label("mean", name),
+        tuple(curves),
+        y_scale=scale_for(values, 1.0),
+    )
+    if len(points) < 2:
+        return [over_time]
+    first, first_error = found[points[0]]
+    label = subject.point_label(points[0])
+    if np.any(first <= 0):
+        return [over_time]
+    ratios: list[Points] = []
+    for series, point in enumerate(points[1:], 1):
+        mean, error = found[point]
+        both = np.hypot(error, first_error * mean / first) / first  # too wide where both have the same noise
+        ratios.append(Points(steps, mean / first, both, subject.point_label(point), series))
+    shown = np.concatenate([part.y for part in ratios])
+    one = Line(steps[[0, -1]], np.ones(2), role="zero")
+    title = f"mean({mark(name)}) over that of {label}"
+    compared = Panel(title, "step", "ratio", (one, *ratios), y_scale=scale_for(shown, 0.5))
+    return [over_time, compared]
+
+
+def _is_loss(subject: Subject, name: str) -> bool:
+    """Whether an observable is the population loss, or is called so."""
+    if not subject.runs:
+        return False
+    formulas = {one.name: one.formula for one in subject.runs[0].recorder.observables if not one.is_running}
+    return formulas.get(name) == "loss" or (name in formulas and "loss" in name)
 
 
 def _title(subject: Subject) -> str:
     texts = dict.fromkeys(run.schedule.text for run in subject.runs)
-    return f"learning rate {shortened(next(iter(texts)), 60)}" if len(texts) == 1 else "learning rate"
+    return f"learning rate {mark(shortened(next(iter(texts)), 60))}" if len(texts) == 1 else "learning rate"
 
 
 def _every_step(subject: Subject, point: int, series: int) -> Line:

@@ -13,6 +13,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5, 1, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5, 1, 1.5)), (0, (3, 1)))
 FRAMES = ("D", "s", "^", "v", "o")
+MAPS = {"value": "viridis", "density": "Blues"}
 THEORY = "#000000"
 RIVAL = "#7F7F7F"
 RIVAL_DASHES: Any = (0, (6, 3))
@@ -35,19 +36,24 @@ _RC: dict[Any, Any] = {
     "lines.markersize": 3.6,
     "hatch.linewidth": 0.4,
     "legend.frameon": False,
+    "mathtext.fontset": "dejavusans",
     "pdf.fonttype": 42,
     "svg.hashsalt": "sgdsim",  # with it, and without dates, a figure has the same bytes each time
 }
 
 
+_TALK: dict[Any, Any] = {"lines.linewidth": 1.8, "lines.markersize": 4.5, "axes.linewidth": 0.9}
+"""Besides, in small panels."""
+
+
 @contextmanager
-def our_style() -> Iterator[None]:
+def our_style(look: str = "paper") -> Iterator[None]:
     """Matplotlib's defaults with ours, whatever the user's settings, which stand as they were afterwards."""
     import matplotlib
 
     with matplotlib.rc_context(), np.errstate(over="ignore"):  # of ticks beyond the largest float
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_RC)
+        matplotlib.rcParams.update(_RC | _TALK if look == "talk" else _RC)
         yield
 
 

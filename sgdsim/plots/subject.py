@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sgdsim.base.errors import InputError, shortened
+from sgdsim.base.errors import InputError, shortened, unknown_name
 from sgdsim.ensemble import Ensemble
+from sgdsim.plots.mathematics import mark
 from sgdsim.prediction import Correlation, Curve, Function, Measure, Moment, PathMean, Prediction, Quantile
 from sgdsim.statistics import estimators
 from sgdsim.statistics.estimate import Estimate, NotMeasured, combine
@@ -20,6 +21,22 @@ if TYPE_CHECKING:
     from sgdsim.model.run import Run
 
 _RATE = "optimizer.learning_rate"
+
+
+@dataclass(frozen=True, eq=False)
+class Curves:
+    """What is predicted where nothing was measured, for lines alone.
+
+    Parameters
+    ----------
+    predictions
+        At steps between records; of a sweep, whose points are those of `sweep`.
+    sweep
+        The swept values by key, one a point of these predictions.
+    """
+
+    predictions: tuple[Prediction, ...] = ()
+    sweep: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,11 +51,30 @@ class Subject:
         Of its scenario, or any others.
     alpha
         Probability that any band is left by chance.
+    curves
+        What is predicted in between.
+    only
+        The parameters and observables to show; none for all.
     """
 
     ensemble: Ensemble
-    predictions: Sequence[Prediction]
-    alpha: float
+    predictions: Sequence[Prediction] = ()
+    alpha: float = 1e-3
+    curves: Curves = Curves()
+    only: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if self.only:
+            names = [str(name) for name in self.ensemble["observable"]]
+            for name in self.only:
+                if name not in names:
+                    raise InputError(f"--only {name}: {unknown_name('observable', name, names)}")
+            of_these = tuple(one for one in self.predictions if self.shows(*names_in(one.measure)))
+            object.__setattr__(self, "predictions", of_these)
+
+    def shows(self, *names: str) -> bool:
+        """Whether any of these is to be shown."""
+        return not self.only or any(name in self.only for name in names)
 
     @cached_property
     def points(self) -> list[Ensemble]:
@@ -62,7 +98,7 @@ class Subject:
     @property
     def measured(self) -> list[str]:
         """Parameters and the user's observables."""
-        names = [str(name) for name in self.ensemble["observable"]]
+        names = [str(name) for name in self.ensemble["observable"] if self.shows(str(name))]
         if not self.runs:
             return names
         mine = {*self.runs[0].loss.parameters, *(one.name for one in self.runs[0].recorder.observables)}
@@ -70,22 +106,39 @@ class Subject:
 
     @property
     def record_steps(self) -> np.ndarray:
-        """Completed steps at which moments were recorded."""
-        return np.asarray(self.ensemble["record_step"])
+        """Completed steps at which moments were recorded, of the first point where points differ in steps."""
+        return self.steps_of(0)
+
+    def steps_of(self, point: int) -> np.ndarray:
+        """Completed steps at which moments were recorded at a point."""
+        return np.asarray(self.points[point]["record_step"])
+
+    @property
+    def has_swept_steps(self) -> bool:
+        """Whether the points differ in steps, and are set beside each other by time."""
+        return np.ndim(self.ensemble["record_step"]) > 1
+
+    def same_record(self, moment: Moment | Quantile, of: int, point: int) -> Moment | Quantile:
+        """A moment of one point at the same record of another: where points differ in steps, at another step."""
+        if not self.has_swept_steps:
+            return moment
+        record = int(np.searchsorted(self.steps_of(of), moment.step))
+        return replace(moment, step=int(self.steps_of(point)[record]))
+
+    def along(self, point: int, steps: Iterable[int]) -> np.ndarray:
+        """Where records stand on the axis of a figure: their steps, or their times where points differ in steps."""
+        steps = np.array([*steps], dtype=np.int64)
+        if not self.has_swept_steps:
+            return steps
+        return np.asarray(self.points[point]["time"])[np.searchsorted(self.steps_of(point), steps)]
 
     def formula(self, name: str) -> str:
-        """An observable with its formula, ``q = u**2 - w**2``; a parameter is its own.
-
-        Examples
-        --------
-        >>> Subject(Ensemble({}, {}), (), 0.001).formula("x")
-        'x'
-        """
+        """An observable with its formula, ``q = u**2 - w**2``, marked; a parameter is its own."""
         for run in self.runs[:1]:
             for observable in run.recorder.observables:
                 if observable.name == name:
-                    return f"{name} = {shortened(observable, 60)}"
-        return name
+                    return mark(f"{name} = {shortened(observable, 60)}")
+        return mark(name)
 
     @cached_property
     def controls(self) -> frozenset[str]:
@@ -107,12 +160,12 @@ class Subject:
         >>> Subject(Ensemble({}, {}), (), 0.001).point_label(0)
         'measured'
         """
-        values = [f"{swept_name(key)} = {_number(values[point])}" for key, values in self.sweep.items()]
+        values = [f"{swept_symbol(key)} = {_number(values[point])}" for key, values in self.sweep.items()]
         return ", ".join(values) or "measured"
 
-    def claims(self) -> Iterator[tuple[Prediction, Moment, float]]:
+    def claims(self, predictions: Sequence[Prediction] | None = None) -> Iterator[tuple[Prediction, Moment, float]]:
         """Predictions about moments, those of curves one by one; each moment with its point, 0 without a sweep."""
-        for prediction in self.predictions:
+        for prediction in self.predictions if predictions is None else predictions:
             measure = prediction.measure
             if isinstance(measure, Moment):
                 pairs: list[tuple[Moment, float]] = [(measure, prediction.predicted)]
@@ -150,6 +203,19 @@ class Subject:
         return [self.estimate(Moment(statistic, observable, int(step)), point) for step in steps]
 
 
+def names_in(measure: Measure) -> tuple[str, ...]:
+    """The parameters and observables that a prediction is about.
+
+    Examples
+    --------
+    >>> names_in(Moment("mean", "x", 9))
+    ('x',)
+    """
+    moments = getattr(measure, "moments", (measure,))
+    of_each = (getattr(one, "observable", None) or getattr(one, "parameter", None) for one in moments)
+    return tuple(name for name in of_each if name)
+
+
 def swept_name(key: str) -> str:
     """A swept key in words.
 
@@ -164,16 +230,36 @@ def swept_name(key: str) -> str:
     return key
 
 
+def swept_symbol(key: str) -> str:
+    """A swept key as physicists write it, where it has a symbol.
+
+    Examples
+    --------
+    >>> swept_symbol("run.seed")
+    'run.seed'
+    """
+    if key == _RATE or key.startswith("loss.constants."):
+        return mark(key.rpartition(".")[2])
+    return swept_name(key)
+
+
+def swept_label(key: str) -> str:
+    """A swept key for an axis, in words and as its symbol."""
+    return f"{swept_name(key)} {swept_symbol(key)}" if key == _RATE else swept_symbol(key)
+
+
 def prediction_label(prediction: Prediction) -> str:
     """How a prediction is called in a legend.
 
     Examples
     --------
+    >>> from sgdsim.plots.mathematics import plain
     >>> claim = Prediction("user-1", "mean(x)", Moment("mean", "x", 9), 0.0, 1, source="user", conditions="= 0")
-    >>> prediction_label(claim)
+    >>> plain(prediction_label(claim))
     'user-1 = 0, order 1'
     """
-    formula = f" {shortened(prediction.conditions, 60)}" if prediction.source == "user" else ""
+    relation, _, right = shortened(prediction.conditions, 60).partition(" ")
+    formula = f" {relation} {mark(right)}" if prediction.source == "user" else ""
     order = f"order {prediction.order}" if isinstance(prediction.order, int) else prediction.order
     control = ", to be rejected" if prediction.expect == "disagrees" else ""
     return f"{prediction.id}{formula}, {order}{control}"
@@ -184,11 +270,11 @@ def statistic_label(statistic: str, name: str) -> str:
 
     Examples
     --------
-    >>> statistic_label("mean", "x"), statistic_label("variance", "time_average_of_x")
+    >>> from sgdsim.plots.mathematics import plain
+    >>> plain(statistic_label("mean", "x")), statistic_label("variance", "time_average_of_x")
     ('mean(x)', 'variance')
     """
-    full = f"{statistic}({name})"
-    return full if len(full) <= 22 else statistic
+    return f"{statistic}({mark(name)})" if len(f"{statistic}({name})") <= 22 else statistic
 
 
 def arrays(estimates: Sequence[Estimate]) -> tuple[np.ndarray, np.ndarray]:
@@ -197,14 +283,8 @@ def arrays(estimates: Sequence[Estimate]) -> tuple[np.ndarray, np.ndarray]:
     return values, np.array([one.stderr for one in estimates])
 
 
-Allowed = tuple[float, float]
-"""How far below and above a predicted number the truth may be, as of `Prediction`."""
-
-
-def deviations(
-    estimates: Sequence[Estimate], predicted: np.ndarray, allowed: Sequence[Allowed] | None = None
-) -> np.ndarray:
-    """From what was predicted, or the nearest that is allowed, in standard errors; NaN where there is no error.
+def deviations(estimates: Sequence[Estimate], predicted: np.ndarray) -> np.ndarray:
+    """From what was predicted, in standard errors; NaN where there is no error.
 
     Examples
     --------
@@ -212,9 +292,6 @@ def deviations(
     array([ 2., nan])
     """
     values, stderrs = arrays(estimates)
-    if allowed is not None:
-        below, above = np.array(allowed).T
-        predicted = np.clip(values, predicted - below, predicted + above)
     return np.asarray(np.where(stderrs > 0, (values - predicted) / np.where(stderrs > 0, stderrs, 1.0), np.nan))
 
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from sgdsim.plots.panel import MOST_PANELS, Drawing, Line, Panel, Part, Points, Residuals, scale_for
 from sgdsim.plots.subject import (
-    Allowed,
     Subject,
     arrays,
     deviations,
@@ -18,7 +17,8 @@ from sgdsim.plots.subject import (
     prediction_label,
     require,
     statistic_label,
-    swept_name,
+    swept_label,
+    swept_symbol,
 )
 from sgdsim.prediction import Correlation, Curve, Function, Measure, Moment, PathMean, Prediction, Quantile
 from sgdsim.statistics.estimate import Estimate, NotMeasured
@@ -34,7 +34,6 @@ class _Claim:
     predicted: float
     quantity: str
     rival: tuple[str, float] | None = None
-    allowed: Allowed = (0.0, 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,10 +58,10 @@ class _Axis:
 def drawing(subject: Subject) -> Drawing:
     """One panel a quantity; without predictions, mean and variance of all that is measured at the last step."""
     require(len(subject.points) > 1, "sweep", "a sweep: [sweep] of a scenario, or --sweep KEY=VALUE,…")
-    axis = _axis(subject)
+    axis = _axis(subject.sweep, len(subject.points))
     groups: dict[object, list[_Claim]] = {}
     for claim in _claims(subject):
-        groups.setdefault(_key(claim), []).append(claim)
+        groups.setdefault(_key(subject, claim), []).append(claim)
     measures = [_Group(_title(subject, claims), claims) for claims in groups.values()] or _plain(subject)
     panels: list[Panel] = []
     styles = {label: style for style, label in enumerate(dict.fromkeys(one.label for one in _claims(subject)))}
@@ -97,25 +96,27 @@ def _plain(subject: Subject) -> list[_Group]:
 def _claims(subject: Subject) -> Iterator[_Claim]:
     for prediction, moment, value in subject.claims():
         point = moment.point or 0
-        plain = Moment(moment.statistic, moment.observable, moment.step)
+        plain = subject.same_record(Moment(moment.statistic, moment.observable, moment.step), point, 0)
         rival = None if isinstance(prediction.measure, Curve) else _rival(prediction)
-        yield _Claim(prediction_label(prediction), plain, point, value, prediction.quantity, rival, prediction.allowed)
+        yield _Claim(prediction_label(prediction), plain, point, value, prediction.quantity, rival)
     for prediction in subject.predictions:
         if isinstance(prediction.measure, Function | Quantile | Correlation | PathMean):
             label, at = prediction_label(prediction), prediction.point or 0
             quantity, rival = prediction.quantity, _rival(prediction)
-            yield _Claim(label, prediction.measure, at, prediction.predicted, quantity, rival, prediction.allowed)
+            yield _Claim(label, prediction.measure, at, prediction.predicted, quantity, rival)
 
 
 def _rival(prediction: Prediction) -> tuple[str, float] | None:
     return (prediction.rival.name, prediction.rival.predicted) if prediction.rival else None
 
 
-def _key(claim: _Claim) -> object:
+def _key(subject: Subject, claim: _Claim) -> object:
     """Equal for the same quantity at other points."""
     measure = claim.measure
     if isinstance(measure, Function):
-        moments = tuple((one.statistic, one.observable, one.step) for one in measure.moments)
+        places = zip(measure.moments, _places(claim), strict=True)
+        same = [subject.same_record(one, point, 0) for one, point in places]
+        moments = tuple((one.statistic, one.observable, one.step) for one in same)
         return claim.label, measure.statistic, moments
     if isinstance(measure, PathMean):  # whose function may depend on the point
         return claim.label, measure.parameter, claim.quantity
@@ -130,24 +131,22 @@ def _title(subject: Subject, claims: Sequence[_Claim]) -> str:
     return re.sub(r",? *points [\d to,]+$", "", claims[0].quantity)
 
 
-def _axis(subject: Subject) -> _Axis:
+def _axis(sweep: Mapping[str, np.ndarray], count: int) -> _Axis:
     """The learning rate, or else the first key that takes several values; equal values at others make series."""
-    several = [key for key, values in subject.sweep.items() if len(set(values.tolist())) > 1] or [*subject.sweep]
+    several = [key for key, values in sweep.items() if len(set(values.tolist())) > 1] or [*sweep]
     if not several:
-        count = len(subject.points)
         return _Axis("sweep point", np.arange(float(count)), (), np.zeros(count, int), ("measured",))
-    values = subject.sweep[several[0]]
+    values = sweep[several[0]]
     kinds = list(dict.fromkeys(values.tolist()))
     texts = values.dtype.kind not in "fiu"
     x = np.array([kinds.index(value) for value in values.tolist()], float) if texts else values.astype(float)
-    paired = f" (with {', '.join(map(swept_name, several[1:]))})" if several[1:] and len(kinds) == len(values) else ""
+    paired = f" (with {', '.join(map(swept_symbol, several[1:]))})" if several[1:] and len(kinds) == len(values) else ""
     others = [
-        ", ".join(f"{swept_name(key)} = {subject.sweep[key][point]}" for key in several[1:])
-        for point in range(len(values))
+        ", ".join(f"{swept_symbol(key)} = {sweep[key][point]}" for key in several[1:]) for point in range(len(values))
     ]
     names = ["measured"] if len(kinds) == len(values) else list(dict.fromkeys(others))
     series = np.array([0 if len(names) == 1 else names.index(other) for other in others])
-    return _Axis(swept_name(several[0]) + paired, x, tuple(map(str, kinds)) if texts else (), series, tuple(names))
+    return _Axis(swept_label(several[0]) + paired, x, tuple(map(str, kinds)) if texts else (), series, tuple(names))
 
 
 def _panel(subject: Subject, group: _Group, axis: _Axis, styles: Mapping[str, int]) -> Panel:
@@ -166,11 +165,14 @@ def _panel(subject: Subject, group: _Group, axis: _Axis, styles: Mapping[str, in
                 parts.append(Line(x, predicted, label, "rival", joined=len(x) > 1 and not axis.ticks))
                 continue
             estimates = [_estimate(subject, claim) for claim in claims]
-            parts.append(Line(x, predicted, label, "theory", styles[label], joined=len(x) > 1 and not axis.ticks))
+            curve = _curve(subject, claims[0], axis.names[series])
+            if curve is not None:
+                parts.append(Line(*curve, label, "theory", styles[label]))
+            else:
+                parts.append(Line(x, predicted, label, "theory", styles[label], joined=len(x) > 1 and not axis.ticks))
             parts += _rivals(x, claims, joined=not axis.ticks)
             line = styles[label] if len(labels) > 1 else None
-            z = deviations(estimates, predicted, [claim.allowed for claim in claims])
-            residuals.append(Residuals(x, z, series, line, freedom(estimates)))
+            residuals.append(Residuals(x, deviations(estimates, predicted), series, line, freedom(estimates)))
     points = [part for part in parts if isinstance(part, Points)]
     return Panel(
         group.title,
@@ -193,7 +195,8 @@ def _measured(subject: Subject, group: _Group, axis: _Axis) -> Iterator[Points]:
     """At all points for a moment, else where something is predicted."""
     measure = group.moment or group.claims[0].measure
     if isinstance(measure, Moment):
-        found = [(axis.x[p], axis.series[p], subject.estimate(measure, p)) for p in range(len(subject.points))]
+        points = range(len(subject.points))
+        found = [(axis.x[p], axis.series[p], subject.estimate(_at(subject, measure, p), p)) for p in points]
     else:
         first = [claim for claim in group.claims if claim.label == group.claims[0].label]
         found = [(_x(claim, axis), _series_of(claim, axis), _estimate(subject, claim)) for claim in first]
@@ -206,7 +209,13 @@ def _measured(subject: Subject, group: _Group, axis: _Axis) -> Iterator[Points]:
 
 
 def _estimate(subject: Subject, claim: _Claim) -> Estimate:
-    return subject.estimate(claim.measure, claim.point)
+    measure = claim.measure
+    return subject.estimate(_at(subject, measure, claim.point) if isinstance(measure, Moment) else measure, claim.point)
+
+
+def _at(subject: Subject, measure: Moment, point: int) -> Moment | Quantile:
+    """A moment, which is named by its record of the first point, at another point."""
+    return subject.same_record(measure, 0, point)
 
 
 def _places(claim: _Claim) -> list[int]:
@@ -222,6 +231,31 @@ def _x(claim: _Claim, axis: _Axis) -> float:
 
 def _series_of(claim: _Claim, axis: _Axis) -> int:
     return int(axis.series[_places(claim)[0]])
+
+
+def _curve(subject: Subject, claim: _Claim, series: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """What the same prediction says in between, on the same series."""
+    curves = subject.curves
+    if not curves.sweep or not isinstance(claim.measure, Moment):
+        return None
+    keys = {key: np.asarray(curves.sweep[key]) for key in subject.sweep if key in curves.sweep}
+    axis = _axis(keys, 0)
+    if series not in axis.names:
+        return None
+    found = {}
+    for prediction, moment, value in subject.claims(curves.predictions):
+        same = moment.statistic, moment.observable, moment.step
+        at = moment.point or 0
+        same_claim = same == _plain_key(claim.measure) and prediction_label(prediction) == claim.label
+        if same_claim and axis.names[axis.series[at]] == series:
+            found[float(axis.x[at])] = value
+    if len(found) < 3:
+        return None
+    return np.array(sorted(found)), np.array([found[x] for x in sorted(found)])
+
+
+def _plain_key(measure: Moment) -> tuple[str, str, int]:
+    return measure.statistic, measure.observable, measure.step
 
 
 def _rivals(x: np.ndarray, claims: Sequence[_Claim], joined: bool) -> Iterable[Line]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from sgdsim.plots.mathematics import mark
 from sgdsim.plots.panel import MOST_PANELS, Band, Drawing, Line, Panel, Part, scale_for
 from sgdsim.plots.subject import Subject, require
 
@@ -15,7 +16,7 @@ def drawing(subject: Subject) -> Drawing:
     """One panel a parameter; of a sweep, each point has its own."""
     what = "two or more snapshots: record.snapshots, or --snapshot STEP several times"
     require(subject.ensemble.sizes.get("snapshot", 0) > 1, "trajectories", what)
-    names = [str(name) for name in subject.ensemble["parameter"]]
+    names = [str(name) for name in subject.ensemble["parameter"] if subject.shows(str(name))]
     pairs = [(name, point) for name in names for point in range(len(subject.points))]
     panels = tuple(_panel(subject, name, point) for name, point in pairs[:MOST_PANELS])
     left_out = [_title(subject, *pair) for pair in pairs[MOST_PANELS:]]
@@ -24,7 +25,7 @@ def drawing(subject: Subject) -> Drawing:
 
 
 def _title(subject: Subject, name: str, point: int) -> str:
-    return name if len(subject.points) == 1 else f"{name}, {subject.point_label(point)}"
+    return mark(name) if len(subject.points) == 1 else f"{mark(name)}, {subject.point_label(point)}"
 
 
 def _panel(subject: Subject, name: str, point: int) -> Panel:
@@ -49,7 +50,7 @@ def _panel(subject: Subject, name: str, point: int) -> Panel:
     return Panel(
         f"trajectories of {_title(subject, name, point)}",
         "step",
-        name,
+        mark(name),
         tuple(parts),
         y_scale=scale_for(np.append(fan, paths)),
     )

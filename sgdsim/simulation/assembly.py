@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from sgdsim.ensemble import Variable
+from sgdsim.base.sparse import Sparse, stacked
+from sgdsim.ensemble import Counted, Rare, Variable
 from sgdsim.kernels.accumulators import Accumulators
 from sgdsim.model.run import Run
 from sgdsim.simulation.recorded_statistics import bin_coordinates, coordinate, over, statistics
@@ -25,8 +27,8 @@ _STATISTICS = {
 
 def assemble(
     runs: Sequence[Run],
-    record_steps: np.ndarray,
-    snapshot_steps: np.ndarray,
+    record_steps: Sequence[np.ndarray],
+    snapshot_steps: Sequence[np.ndarray],
     results: Accumulators,
     sweep: Mapping[str, Sequence[Any]] | None,
 ) -> dict[str, Variable]:
@@ -37,7 +39,7 @@ def assemble(
     runs
         One a point.
     record_steps, snapshot_steps
-        Completed steps.
+        Completed steps, at each point.
     results
         With a leading point axis.
     sweep
@@ -46,12 +48,17 @@ def assemble(
     run = runs[0]
     fields = Moments(*np.moveaxis(results.moments, -1, 0))
     merged = merge_axis(fields, axis=2)
-    undefined = results.status < 0
-    status = np.where(undefined, -1 - results.status, results.status)
-    rates = np.stack([_rates_at(run, record_steps) for run in runs])
+    ends = stacked(results.status)
+    undefined = ends.values < 0
+    status = replace(ends, values=np.where(undefined, -1 - ends.values, ends.values))
+    rates, times = (
+        np.stack([function(run, steps) for run, steps in zip(runs, record_steps, strict=True)])
+        for function in (_rates_at, _times_at)
+    )
     variables = {
         "theta": over(f"snapshot {_kept(run)} parameter", results.theta, "parameters after snapshot_step steps"),
-        "status": over("trajectory", status, "completed steps when divergence was found, 0 = never"),
+        "status": _rare(status, "completed steps when divergence was found, 0 = never"),
+        "time": over("record", times, "sum of the learning rates of all steps up to the record"),
         "learning_rate": over("record", rates, "learning rate of the step that led to the record"),
         "count": over("record observable", merged.count.astype(np.int64), "finite values of live trajectories"),
         "excluded": over(
@@ -62,25 +69,43 @@ def assemble(
     }
     # Where every step has a value, only numbers that were too large before have become none.
     if undefined.any() and any(run.may_be_undefined for run in runs):
-        variables["not_a_number"] = over(
-            "trajectory", undefined.astype(np.int8), "1 = the state became not a number, by no overflow"
-        )
+        places = Sparse(ends.shape, "int8", ends.index[undefined], np.ones(undefined.sum(), np.int64))
+        variables["not_a_number"] = _rare(places, "1 = the state became not a number, by no overflow")
+    if run.stop:
+        by, at = results.stopped[:, 0], results.stopped[:, 1]
+        bounds = ", ".join(f"{number} {text}" for number, text in enumerate(run.stop, 1))
+        variables["stopped_by"] = over("trajectory", by.astype(np.int16), f"which bound has ended it: 0 none, {bounds}")
+        variables["stopped_at"] = over("trajectory", at, "completed steps when it ended, -1 = never")
     for name, meaning in _STATISTICS.items():
         variables[name] = over("record observable", getattr(merged, name), meaning)
     variables["mean"] = over("record observable", np.where(merged.count > 0, merged.mean, np.nan), _STATISTICS["mean"])
     for name, field in zip(("count", "mean", "m2", "m3", "m4"), fields, strict=True):
         data = field.astype(np.int64) if name == "count" else field
         variables[f"group_{name}"] = over("record group observable", data, f"{name} of one group of trajectories")
-    variables |= statistics(run, record_steps, results)
+    variables |= statistics(run, record_steps[0], results)
+    # Where the points differ in steps, so do their records.
+    for name, dimension, steps in (
+        ("record_step", "record", record_steps),
+        ("snapshot_step", "snapshot", snapshot_steps),
+    ):
+        same = all(np.array_equal(one, steps[0]) for one in steps)
+        meaning = "completed steps"
+        variables[name] = (
+            coordinate(dimension, steps[0], meaning) if same else over(dimension, np.stack(steps), meaning)
+        )
     if sweep is None:
-        variables = {n: Variable(v.dimensions[1:], v.data[0], v.attributes) for n, v in variables.items()}
+        variables = {n: v.at(0) if v.dimensions[0] == "point" else v for n, v in variables.items()}
     else:
         variables["point"] = coordinate("point", np.arange(len(runs)), "sweep point")
         for key, values in sweep.items():
             variables[f"sweep_{key}"] = Variable(
                 ("point",), _as_array(values), {"long_name": f"swept value of {key}", "units": "1"}
             )
-    return variables | _coordinates(run, record_steps, snapshot_steps) | bin_coordinates(run)
+    return variables | _coordinates(run) | bin_coordinates(run)
+
+
+def _rare(values: Sparse, meaning: str) -> Variable:
+    return Rare(("point", "trajectory"), values, {"long_name": meaning, "units": "1"})
 
 
 def _kept(run: Run) -> str:
@@ -88,20 +113,22 @@ def _kept(run: Run) -> str:
     return "trajectory" if run.recorder.snapshot_trajectories is None else "snapshot_trajectory"
 
 
-def _coordinates(run: Run, record_steps: np.ndarray, snapshot_steps: np.ndarray) -> dict[str, Variable]:
-    index = np.int32 if run.trajectories < 2**31 else np.int64
+def _coordinates(run: Run) -> dict[str, Variable]:
+    labels = {"long_name": "trajectory index", "units": "1"}
     return {
-        "trajectory": coordinate("trajectory", np.arange(run.trajectories, dtype=index), "trajectory index"),
+        "trajectory": Counted("trajectory", run.trajectories, "int32" if run.trajectories < 2**31 else "int64", labels),
         "parameter": coordinate("parameter", np.array(run.loss.parameters, dtype=object), "parameter"),
         "observable": coordinate("observable", np.array(run.measured, dtype=object), "observable"),
-        "record_step": coordinate("record", record_steps, "completed steps"),
-        "snapshot_step": coordinate("snapshot", snapshot_steps, "completed steps"),
     }
 
 
 def _rates_at(run: Run, record_steps: np.ndarray) -> np.ndarray:
     rates = np.concatenate([[np.nan], run.schedule.rates(run.steps)])
     return np.take(rates, record_steps)
+
+
+def _times_at(run: Run, record_steps: np.ndarray) -> np.ndarray:
+    return np.take(run.schedule.times(run.steps), record_steps)
 
 
 def _as_array(values: Sequence[Any]) -> np.ndarray:

@@ -1,16 +1,17 @@
-"""Watching a run: a bar of progress where there is a terminal, and Ctrl-C, which must not get lost."""
+"""Watching a run: a bar where there is a terminal, else a line a minute, and Ctrl-C, which must not get lost."""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Self
 
-from sgdsim.base.bar import Bar, is_terminal
+from sgdsim.base.bar import Bar, Lines, is_terminal
 from sgdsim.base.interrupts import Interrupts
 
 
 class Progress:
-    """Counts trajectory-steps; shows their rate and the time left on standard error if that is a terminal.
+    """Counts trajectory-steps; shows their rate and the time left on standard error.
 
     In its context an interrupt that arrives in a call-back of the compiler, where Python can only report and forget
     it, is raised again with the next `update`.
@@ -20,7 +21,7 @@ class Progress:
     total
         Trajectory-steps of the whole run.
     shown
-        False for no bar at all.
+        False for nothing at all.
 
     Examples
     --------
@@ -31,19 +32,32 @@ class Progress:
     def __init__(self, total: int, shown: bool) -> None:
         self._total = total
         self._shown = shown
-        self._bar: Bar | None = None
+        self._bar: Bar | Lines | None = None
         self._interrupts = Interrupts()
 
     def __enter__(self) -> Self:
         self._interrupts.__enter__()
-        if self._shown and is_terminal():
-            self._bar = Bar(self._total, "steps")
+        if self._shown:
+            self._bar = (Bar if is_terminal() else Lines)(self._total, "steps")
         return self
 
     def say(self, text: str) -> None:
-        """A line above the bar, where there is one."""
+        """A line above the bar, where there is a terminal."""
         if text and self._bar is not None:
             self._bar.say(text)
+
+    def begin(self, done: int) -> None:
+        """Note what was done before the run was resumed."""
+        if self._bar is not None:
+            self._bar.update(done)
+
+    def waiting(self) -> AbstractContextManager[None]:
+        """See `Interrupts.waiting`."""
+        return self._interrupts.waiting()
+
+    def let_go(self) -> None:
+        """See `Interrupts.let_go`."""
+        self._interrupts.let_go()
 
     def update(self, done: int) -> None:
         """Note that so many more trajectory-steps are done.

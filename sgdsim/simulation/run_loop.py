@@ -11,14 +11,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from sgdsim.base import take, toml
+from sgdsim.base import take
 from sgdsim.base.errors import InputError
 from sgdsim.base.memory import available_memory
+from sgdsim.base.sparse import Sparse
 from sgdsim.ensemble import Ensemble
 from sgdsim.kernels.accumulators import Accumulators
 from sgdsim.kernels.block import Block, Common
@@ -26,16 +27,12 @@ from sgdsim.kernels.plan import Plan
 from sgdsim.kernels.program import GROUPS, Program
 from sgdsim.kernels.workers import Workers
 from sgdsim.model import rare_events
-from sgdsim.model.loss import Loss
-from sgdsim.model.observables import Observable
-from sgdsim.model.optimizers import Optimizer
-from sgdsim.model.recorder import Autocorrelation, Drift, Recorder, binned
 from sgdsim.model.run import Run
-from sgdsim.model.schedules import Schedule
-from sgdsim.model.starts import Grid, Start, Stored, start_from
+from sgdsim.model.starts import Grid, Listed, Stored
 from sgdsim.simulation import control_weights as theory_of_controls
 from sgdsim.simulation import provenance
 from sgdsim.simulation.assembly import assemble
+from sgdsim.simulation.checkpoints import Part, at
 from sgdsim.simulation.devices import Device, choose, executor
 from sgdsim.simulation.progress import Progress
 from sgdsim.simulation.recorded_statistics import check_names
@@ -50,12 +47,13 @@ def program_of(run: Run, plan: Plan) -> Program:
     return Program(
         run.loss,
         run.optimizer,
-        {n: 0.0 if isinstance(start, Grid | Stored) else start for n, start in run.initial_items()},
-        run.recorder.all_observables,
+        {n: 0.0 if isinstance(start, Grid | Listed | Stored) else start for n, start in run.starts.items()},
+        run.observables,
         run.dtype,
         run.noise_dtype,
         drifts=bool(plan.drift_bins),
         antithetic=run.antithetic,
+        stops=run.bounds,
     )
 
 
@@ -72,15 +70,25 @@ class Simulator:
         Where; by default the CPU.
     workers
         Threads of the CPU to run on; by default the caller's alone.
+    groups
+        First and last (excluded) of the groups whose tiles are simulated; by default all.
     """
 
-    def __init__(self, run: Run, point: int = 0, device: str | Device = "cpu", workers: Workers | None = None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        point: int = 0,
+        device: str | Device = "cpu",
+        workers: Workers | None = None,
+        groups: tuple[int, int] = (0, GROUPS),
+    ) -> None:
         self.run = run
+        self.groups = groups
         self._plan = Plan(run)
         self.program = program_of(run, self._plan)
         self.lanes = self.program.lanes
         self.record_steps = run.recorder.record_steps(run.steps)
-        self.snapshot_steps = np.array(sorted(set(run.recorder.snapshots)), dtype=np.int64)
+        self.snapshot_steps = snapshot_steps(run)
         self._rates = run.schedule.rates(run.steps)
         common = Common(
             run.trajectories,
@@ -109,49 +117,64 @@ class Simulator:
         """Tiles of the ensemble, the last one padded."""
         return -(-self.run.trajectories // self.lanes)
 
-    def shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
-        """Shape and dtype of each field of `Accumulators`."""
-        run = self.run
-        records = len(self.record_steps)
-        kept = run.recorder.snapshot_trajectories or run.trajectories
-        return {
-            "theta": ((len(self.snapshot_steps), kept, len(run.loss.parameters)), run.dtype),
-            "status": ((run.trajectories,), _index_dtype(run.steps)),
-            "moments": ((records, GROUPS, len(run.measured), 5), "float64"),
-            "counts": ((records, GROUPS, self._plan.bins), "uint32"),
-            "comoments": ((records, GROUPS, self._plan.pairs, 4), "float64"),
-            "cells": ((records, GROUPS, self._plan.cells), "uint32"),
-            "changes": ((GROUPS, self._plan.drift_bins, 3), "float64"),
-        }
-
     def compile(self) -> None:
         """Compile the kernels, or load them from the cache, by running them on as little as there can be."""
-        empty = {name: np.empty((0,) * len(shape), dtype) for name, (shape, dtype) in self.shapes().items()}
-        self.executor.compile(Accumulators(**empty))
+        empty = {name: np.empty((0,) * len(shape), dtype) for name, (shape, dtype) in shapes(self.run).items()}
+        self.executor.compile(Accumulators(**empty, status=None))
 
-    def first_tiles(self, block_trajectories: int | None = None) -> range:
-        """Where each block begins."""
+    def tiles(self) -> np.ndarray:
+        """Indices of the tiles that are simulated, those of its groups."""
+        index = np.arange(self.n_tiles)
+        return index[(index % GROUPS >= self.groups[0]) & (index % GROUPS < self.groups[1])]
+
+    def work(self, before: int | None = None) -> int:
+        """Trajectory-steps of all its tiles, or of those before one."""
+        tiles = self.tiles()
+        tiles = tiles if before is None else tiles[tiles < before]
+        padding = self.n_tiles * self.lanes - self.run.trajectories if self.n_tiles - 1 in tiles[-1:] else 0
+        return (len(tiles) * self.lanes - padding) * self.run.steps
+
+    def cuts(self, block_trajectories: int | None = None, begin: int = 0) -> Iterator[tuple[int, int]]:
+        """First tile and number of tiles of each block, from a tile on."""
         # Four steps of a block are the least that an interrupt waits for: heavy steps get smaller blocks.
         trajectories = _piece("block_trajectories", block_trajectories) or self.executor.block_trajectories
         tiles = max(trajectories // self.lanes, 1)
-        return range(0, self.n_tiles, max(tiles // self.program.weight, min(tiles, GROUPS)))
+        most = max(tiles // self.program.weight, min(tiles, GROUPS))
+        low, high = self.groups
+        whole = (low, high) == (0, GROUPS)
+        strips = [(0, self.n_tiles)] if whole else ((row + low, row + high) for row in range(0, self.n_tiles, GROUPS))
+        for start, stop in strips:
+            for first in range(max(start, begin), min(stop, self.n_tiles), most):
+                yield first, min(most, min(stop, self.n_tiles) - first)
 
-    def blocks(self, block_trajectories: int | None = None) -> Iterator[Block]:
-        """The initial states of all blocks, one at a time."""
-        starts, number = self.first_tiles(block_trajectories), self.run.trajectories
-        grids = {name: start for name, start in self.run.initial.items() if isinstance(start, Grid)}
-        stored = {name: start for name, start in self.run.initial.items() if isinstance(start, Stored)}
+    def blocks(self, block_trajectories: int | None = None, begin: int = 0) -> Iterator[Block]:
+        """The initial states of all blocks from a tile on, one at a time."""
+        number, given_starts = self.run.trajectories, self.run.starts
+        grids = {name: start for name, start in given_starts.items() if isinstance(start, Grid)}
+        stored = {name: start for name, start in given_starts.items() if isinstance(start, Stored)}
         states = stored_values(stored, number)
-        for first_tile in starts:
-            block = self.executor.block(first_tile, min(starts.step, self.n_tiles - first_tile))
+        states |= {name: start.values() for name, start in given_starts.items() if isinstance(start, Listed)}
+        for first_tile, tiles in self.cuts(block_trajectories, begin):
+            block = self.executor.block(first_tile, tiles)
             first, last = self._trajectories(block)
             given = {name: grid.values(first, last) for name, grid in grids.items()}
             given |= {name: column[first:last] for name, column in states.items()}
             for name, column in given.items():
                 values = np.full(block.tiles * self.lanes, np.nan)
                 values[: last - first] = column
-                self.executor.put(block, self.run.loss.parameters.index(name), values.reshape(-1, self.lanes))
+                self.executor.put(block, self.program.variables.index(name), values.reshape(-1, self.lanes))
             yield block
+
+    def restored(self, saved: Block) -> Block:
+        """A block as it was saved, where it can go on."""
+        block = self.executor.block(saved.first_tile, saved.tiles)
+        self.executor.restore(block, saved)
+        return block
+
+    def trajectories_in(self, block: Block) -> int:
+        """How many, without padding."""
+        first, last = self._trajectories(block)
+        return last - first
 
     def advance(self, block: Block, stop: int, into: Accumulators) -> None:
         """Run a block up to `stop` completed steps, a multiple of 4 or the last step, and measure it on the way."""
@@ -159,7 +182,12 @@ class Simulator:
         self.executor.advance(block, stop, table, into)
         if stop == self.run.steps:
             first, last = self._trajectories(block)
-            into.status[first:last] = self.executor.fetch(block.status).reshape(-1)[: last - first]
+            status = self.executor.fetch(block.status).reshape(-1)[: last - first]
+            found = np.flatnonzero(status)
+            into.status.put(first, last, first + found, status[found])
+            if self.run.stop:
+                passages = self.final_state(block)[list(self.program.stop_rows), : last - first]
+                into.stopped[:, first:last] = _stopped(passages)
             if self._plan.drift_bins:
                 for tile, changes in enumerate(self.executor.fetch(block.changes), block.first_tile):
                     into.changes[tile % GROUPS] += changes
@@ -195,7 +223,7 @@ class Simulator:
             self.advance(block, min(start + -(-(given or self._span) // 4) * 4, self.run.steps), into)
             ratio = SPAN_SECONDS / max(time.perf_counter() - began, 1e-6)
             # One measurement on a busy machine says little: the span grows by a factor of 4 at most.
-            self._span = max(4, int(self._span * min(ratio, 4.0)) // 4 * 4)
+            self._span = max(4, min(int(self._span * min(ratio, 4.0)), self.run.steps) // 4 * 4)
             yield (block.step - start) * (last - first)
 
     def _trajectories(self, block: Block) -> tuple[int, int]:
@@ -203,137 +231,72 @@ class Simulator:
         return first, min(first + block.tiles * self.lanes, self.run.trajectories)
 
 
+def _stopped(passages: np.ndarray) -> np.ndarray:
+    """Of the passages of each bound, (bound, trajectory): which was the first and when, as `Accumulators` has it."""
+    passed = np.isfinite(passages)
+    ended = passed.any(axis=0)
+    steps = np.where(ended, np.where(passed, passages, np.inf).min(axis=0), -1.0)
+    return np.stack([np.where(ended, passed.argmax(axis=0) + 1, 0), steps.astype(np.int64)])
+
+
+def snapshot_steps(run: Run) -> np.ndarray:
+    """Completed steps of the snapshots, sorted."""
+    return np.array(sorted(set(run.recorder.snapshots)), dtype=np.int64)
+
+
+def shapes(run: Run) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape and dtype of each field of `Accumulators` but the status."""
+    plan, records = Plan(run), len(run.recorder.record_steps(run.steps))
+    kept = run.recorder.snapshot_trajectories or run.trajectories
+    return {
+        "theta": ((len(snapshot_steps(run)), kept, len(run.loss.parameters)), run.dtype),
+        "moments": ((records, GROUPS, len(run.measured), 5), "float64"),
+        "counts": ((records, GROUPS, plan.bins), "uint32"),
+        "comoments": ((records, GROUPS, plan.pairs, 4), "float64"),
+        "cells": ((records, GROUPS, plan.cells), "uint32"),
+        "changes": ((GROUPS, plan.drift_bins, 3), "float64"),
+        "stopped": ((2, run.trajectories if run.stop else 0), _index_dtype(run.steps)),
+    }
+
+
 def allocate(simulators: Sequence[Simulator]) -> Accumulators:
     """Accumulators of all points of a sweep, each array with a leading point axis."""
-    shapes = simulators[0].shapes()
-    n = len(simulators)
-    return Accumulators(**{name: np.zeros((n, *shape), dtype) for name, (shape, dtype) in shapes.items()})
+    return allocate_for([simulator.run for simulator in simulators])
+
+
+def allocate_for(runs: Sequence[Run]) -> Accumulators:
+    """The same, of runs."""
+    n, run = len(runs), max(runs, key=lambda one: one.steps)
+    arrays = {name: np.zeros((n, *shape), dtype) for name, (shape, dtype) in shapes(run).items()}
+    return Accumulators(**arrays, status=[Sparse((run.trajectories,), _index_dtype(run.steps)) for _ in runs])
+
+
+def work(runs: Sequence[Run]) -> int:
+    """Trajectory-steps of all points of a sweep."""
+    return sum(run.trajectories * run.steps for run in runs)
+
+
+def work_of(runs: Sequence[Run], units: Sequence[tuple[int, tuple[int, int]]]) -> int:
+    """Trajectory-steps of some groups of each run; about as many, where it is not all of them."""
+    parts = ((run.trajectories * run.steps, high - low) for run, (_, (low, high)) in zip(runs, units, strict=True))
+    return sum(steps * groups // GROUPS for steps, groups in parts)
 
 
 def output_bytes(runs: Sequence[Run]) -> int:
     """What all points of a sweep hold in memory, and nearly all that their file holds."""
-    run, plan = runs[0], Plan(runs[0])
+    run, plan = max(runs, key=lambda one: one.steps), Plan(runs[0])
     parameters, measured = len(run.loss.parameters), len(run.measured)
     kept = run.recorder.snapshot_trajectories or run.trajectories
     snapshots = len(run.recorder.snapshots) * parameters * np.dtype(run.dtype).itemsize
-    status = np.dtype(_index_dtype(run.steps)).itemsize
-    index = np.dtype(_index_dtype(run.trajectories)).itemsize
+    ended = 2 * run.trajectories * np.dtype(_index_dtype(run.steps)).itemsize if run.stop else 0  # when, and by what
     a_record = GROUPS * (measured * 5 * 8 + plan.bins * 4 + plan.pairs * 4 * 8 + plan.cells * 4)
     statistics = len(run.recorder.record_steps(run.steps)) * a_record + GROUPS * plan.drift_bins * 3 * 8
-    return len(runs) * (kept * snapshots + run.trajectories * status + statistics) + run.trajectories * index
+    return len(runs) * (kept * snapshots + ended + statistics)
 
 
 def _index_dtype(largest: int) -> str:
     """Half the memory for what nearly always fits."""
     return "int32" if largest < 2**31 else "int64"
-
-
-def simulate(
-    loss: Loss,
-    optimizer: Optimizer | str | None = None,
-    *,
-    learning_rate: float | str,
-    initial: Mapping[str, Start | str],
-    trajectories: int,
-    steps: int,
-    seed: int = 0,
-    every: int | None = None,
-    snapshots: Sequence[int | str] = (),
-    snapshot_trajectories: int | None = None,
-    observables: Mapping[str, str] | None = None,
-    histograms: Mapping[str, Sequence[float]] | None = None,
-    quantiles: Sequence[float] = (),
-    covariances: bool = False,
-    autocorrelations: Mapping[str, Autocorrelation] | None = None,
-    drifts: Mapping[str, Drift] | None = None,
-    controls: Sequence[str] = (),
-    antithetic: bool = False,
-    dtype: Any = "float64",
-    noise_dtype: Any = "float32",
-    threads: int | None = None,
-    device: str = "cpu",
-    progress: bool = False,
-) -> Ensemble:
-    """Simulate independent SGD trajectories of a loss.
-
-    Parameters
-    ----------
-    loss, optimizer
-        The dynamics; plain SGD with one sample a step by default, or any by its name.
-    learning_rate
-        A number, a named schedule ``"cosine:0.1,0.001"``, or a formula in ``t`` and ``N``.
-    initial
-        For each parameter a number, a distribution, ``"normal:1,0.1"``, or a grid, ``"grid:-1,1"``.
-    trajectories, steps, seed
-        How many, how long, and the 64 bits that all randomness follows from.
-    every, observables
-        Moments of all parameters, and of these formulas, are recorded every so many steps.
-    snapshots, snapshot_trajectories
-        The parameters are kept after these steps, ``"final"`` for the last, of all trajectories or of the first ones.
-    histograms, quantiles
-        ``[low, high, bins]`` by name, or of two names, ``"u,w": [low, high, bins, low, high, bins]``; and which
-        quantiles are read off them.
-    covariances, autocorrelations, drifts, controls
-        As in `Recorder`.
-    antithetic
-        Whether the trajectories come in pairs with mirrored noise; their number is then even.
-    dtype, noise_dtype
-        Of the state, and of the standard deviates: ``"float32"`` or `numpy.float32`, and likewise of 64 bits.
-    threads, device, progress
-        See `simulate_runs`.
-
-    Returns
-    -------
-    Ensemble
-        In memory; `Ensemble.save` writes it.
-
-    Raises
-    ------
-    InputError
-        For anything that cannot be simulated.
-
-    Examples
-    --------
-    >>> from sgdsim import Noise
-    >>> loss = Loss("a*x**2/2 + s*z*x", ("x",), {"a": 1.0, "s": 1.0}, {"z": Noise.parse("normal")})
-    >>> ensemble = simulate(loss, learning_rate=0.5, initial={"x": 0.0}, trajectories=10_000, steps=50)
-    >>> abs(float(ensemble["variance"][-1, 0]) - 1 / 3) < 0.02
-    True
-    """
-    steps = take.whole(steps, "steps")
-    recorder = Recorder(
-        every,
-        tuple(sorted({_step(step, steps) for step in take.each(take.anything)(snapshots, "snapshots")})),
-        tuple(Observable.parse(name, text) for name, text in _table(observables, "observables").items()),
-        {name: binned(numbers, f"histograms.{name}") for name, numbers in _table(histograms, "histograms").items()},
-        snapshot_trajectories,
-        tuple(take.each(take.number)(quantiles, "quantiles")),
-        covariances,
-        _table(autocorrelations, "autocorrelations"),
-        _table(drifts, "drifts"),
-        tuple(take.each(take.text)(controls, "controls")),
-    )
-    table = take.by_name(take.anything)(initial, "initial")
-    starts = {name: start_from(start, f"initial.{name}") for name, start in table.items()}
-    if not isinstance(optimizer, Optimizer):
-        optimizer = Optimizer("sgd" if optimizer is None else optimizer)
-    number = take.as_number(learning_rate)
-    if number is None and not isinstance(learning_rate, str):
-        expected = "a finite number, or a schedule such as 'cosine:0.1,0.001'"
-        raise take.refused(learning_rate, "learning_rate", expected)
-    schedule = Schedule(take.text(learning_rate, "learning_rate") if number is None else repr(float(number)))
-    run = Run(loss, optimizer, schedule, starts, trajectories, steps, seed, recorder, dtype, noise_dtype, antithetic)
-    return simulate_runs([run], scenario=toml.dumps(run.describe()), threads=threads, device=device, progress=progress)
-
-
-def _table(given: Mapping[str, Any] | None, where: str) -> dict[str, Any]:
-    """A table by name; None is an empty one."""
-    return take.optional(take.by_name(take.anything))(given, where) or {}
-
-
-def _step(value: Any, steps: int) -> int:
-    """The number of a step, the last one as ``"final"``."""
-    return steps if isinstance(value, str) and value == "final" else take.whole(value, "snapshots")
 
 
 def simulate_runs(
@@ -348,6 +311,7 @@ def simulate_runs(
     block_trajectories: int | None = None,
     span_steps: int | None = None,
     progress: bool = False,
+    checkpoints: Part | None = None,
 ) -> Ensemble:
     """Simulate all points of a sweep.
 
@@ -372,6 +336,8 @@ def simulate_runs(
         How the run is cut, each at least 1; no number depends on it.
     progress
         Show a bar on standard error when that is a terminal.
+    checkpoints
+        From which to go on, and where more are saved.
 
     Raises
     ------
@@ -380,18 +346,83 @@ def simulate_runs(
     RunError
         For a GPU that cannot be used.
     """
-    progress = take.flag(progress, "progress")
     check_names(runs[0])
-    _piece("block_trajectories", block_trajectories)
-    _piece("span_steps", span_steps)
+    pieces = block_trajectories, span_steps
+    computed = compute(
+        runs,
+        common_noise=common_noise,
+        device=device,
+        threads=threads,
+        pieces=pieces,
+        progress=progress,
+        checkpoints=checkpoints,
+    )
+    return labelled(runs, computed, scenario=scenario, sweep=sweep, title=title)
+
+
+@dataclass
+class Computed:
+    """What has been simulated, before it is labelled.
+
+    Attributes
+    ----------
+    results
+        Of all points.
+    target, lanes, layout_version
+        Where, and how; see `provenance.attributes`.
+    started, compile_seconds, seconds
+        When, and how long it took.
+    reason
+        Why this device, where it was chosen for the user.
+    """
+
+    results: Accumulators
+    target: str
+    lanes: int
+    layout_version: int
+    started: str
+    compile_seconds: float
+    seconds: float
+    reason: str = ""
+
+
+def compute(
+    runs: Sequence[Run],
+    *,
+    common_noise: bool = False,
+    device: str = "cpu",
+    threads: int | None = None,
+    pieces: tuple[int | None, int | None] = (None, None),
+    progress: bool = False,
+    checkpoints: Part | None = None,
+    units: Sequence[tuple[int, tuple[int, int]]] | None = None,
+) -> Computed:
+    """Simulate all points of a sweep, or some groups of the trajectories of some.
+
+    Parameters
+    ----------
+    runs, common_noise, device, threads, progress, checkpoints
+        See `simulate_runs`.
+    pieces
+        Trajectories of a block and steps of a span, as there.
+    units
+        The point of each run, and the first and last (excluded) of its groups; by default all of all points.
+    """
+    progress = take.flag(progress, "progress")
+    for name, piece in zip(("block_trajectories", "span_steps"), pieces, strict=True):
+        _piece(name, piece)
+    units = [(point, (0, GROUPS)) for point in range(len(runs))] if units is None else units
     _check_memory(output_bytes(runs))
-    total = sum(run.trajectories * run.steps for run in runs)
-    count = _thread_count(threads)
+    total = work_of(runs, units)
+    count = thread_count(threads)
     chosen, reason = choose(Device.parse(device), total * program_of(runs[0], Plan(runs[0])).weight, count)
     workers = Workers(count if chosen.target == "cpu" else 1)
     # Diverging trajectories overflow on the plain target; they are counted, not warned about.
     with workers, Progress(total, progress) as bar, np.errstate(all="ignore"):
-        simulators = [Simulator(run, 0 if common_noise else point, chosen, workers) for point, run in enumerate(runs)]
+        simulators = [
+            Simulator(run, 0 if common_noise else point, chosen, workers, groups)
+            for run, (point, groups) in zip(runs, units, strict=True)
+        ]
         results = allocate(simulators)
         started = provenance.now()
         began = time.perf_counter()
@@ -399,35 +430,62 @@ def simulate_runs(
             bar.say(simulator.executor.notice())
             simulator.compile()
         compiled = time.perf_counter()
-        for point, simulator in enumerate(simulators):
-            into = Accumulators(*(getattr(results, field.name)[point] for field in fields(Accumulators)))
-            for block in simulator.blocks(block_trajectories):
-                for done in simulator.spans(block, into, span_steps):
-                    bar.update(done)
+        if checkpoints is not None:
+            bar.begin(checkpoints.restore(simulators, results))
+        for index, simulator in enumerate(simulators):
+            into = at(results, index)
+            if checkpoints is not None:
+                checkpoints.simulate(index, simulator, into, bar, *pieces)
+            else:
+                for block in simulator.blocks(pieces[0]):
+                    for done in simulator.spans(block, into, pieces[1]):
+                        bar.update(done)
             simulator.executor.release()
-    seconds = time.perf_counter() - compiled
+    return Computed(
+        results,
+        simulators[0].executor.name,
+        simulators[0].lanes,
+        max(simulator.program.layout_version for simulator in simulators),
+        started,
+        compiled - began,
+        time.perf_counter() - compiled + (0.0 if checkpoints is None else checkpoints.seconds),
+        reason,
+    )
+
+
+def labelled(
+    runs: Sequence[Run],
+    computed: Computed,
+    *,
+    scenario: str,
+    sweep: Mapping[str, Sequence[Any]] | None = None,
+    title: str = "",
+) -> Ensemble:
+    """The ensemble of what has been simulated; see `simulate_runs`."""
     attributes = provenance.attributes(
         title=title,
         scenario=scenario,
         seed=str(runs[0].seed) if len({run.seed for run in runs}) == 1 else "swept",
-        target=simulators[0].executor.name,
+        target=computed.target,
         dtype=runs[0].dtype,
-        lanes=simulators[0].lanes,
-        layout_version=max(simulator.program.layout_version for simulator in simulators),
-        started=started,
-        compile_seconds=compiled - began,
-        seconds=seconds,
-        trajectory_steps=total,
+        lanes=computed.lanes,
+        layout_version=computed.layout_version,
+        started=computed.started,
+        compile_seconds=computed.compile_seconds,
+        seconds=computed.seconds,
+        trajectory_steps=work(runs),
     )
-    if reason:
-        attributes["device_choice"] = reason
+    if computed.reason:
+        attributes["device_choice"] = computed.reason
     if runs[0].antithetic:
         attributes["antithetic"] = 1  # trajectories are not independent: nothing may count them as if they were
     attributes |= rare_events.attributes(runs)
     # CF: with this, xarray takes them as coordinates.
-    attributes["coordinates"] = " ".join(["record_step", "snapshot_step", *(f"sweep_{key}" for key in sweep or {})])
-    steps = simulators[0].record_steps, simulators[0].snapshot_steps
-    variables = assemble(runs, *steps, results, sweep)
+    attributes["coordinates"] = " ".join(
+        ["record_step", "snapshot_step", "time", *(f"sweep_{key}" for key in sweep or {})]
+    )
+    steps = [one.recorder.record_steps(one.steps) for one in runs], [snapshot_steps(one) for one in runs]
+    variables = assemble(runs, *steps, computed.results, sweep)
     return Ensemble(variables, attributes)
 
 
@@ -447,7 +505,7 @@ def _check_memory(required: int) -> None:
         )
 
 
-def _thread_count(threads: int | None) -> int:
+def thread_count(threads: int | None) -> int:
     """The user's choice, by default one thread a processor that this process may use."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     most = max(available, os.cpu_count() or 1)

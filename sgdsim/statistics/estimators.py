@@ -465,7 +465,7 @@ def diverged(ensemble: Ensemble) -> int:
     >>> diverged(Ensemble({"status": Variable(("trajectory",), [0, 40, 0])}, {}))
     1
     """
-    return int(np.count_nonzero(ensemble["status"] > 0)) if "status" in ensemble else 0
+    return ensemble.variables["status"].nonzero if "status" in ensemble else 0
 
 
 def excluded(ensemble: Ensemble, observable: str, step: int) -> int:

@@ -32,6 +32,7 @@ from sgdsim.statistics.scores import Score, detectable, distrust, ratio, sidak, 
 if TYPE_CHECKING:
     from sgdsim.ensemble import Ensemble
 
+_NEGLIGIBLE = 0.01  # part of the resolution, of what is allowed and needs no word
 _REFUSED = "chi-square accepts no power series: learning rates too large, or too few of them"
 
 
@@ -182,7 +183,8 @@ def _allowance(prediction: Prediction) -> list[str]:
     below, above = prediction.allowed
     if isinf(below) or isinf(above):
         return [f"expected {'at most' if isinf(below) else 'at least'} {prediction.predicted:.6g}"]
-    return [f"expected to within {above:.3g}"] if above else []
+    is_seen = above > _NEGLIGIBLE * (prediction.resolution or 0.0)
+    return [f"expected to within {above:.3g}"] if is_seen else []
 
 
 def _against_rival(prediction: Prediction, measure: Number, points: Points) -> list[str]:

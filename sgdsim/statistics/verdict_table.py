@@ -34,12 +34,10 @@ def format_table(comparisons: Sequence[Comparison], skipped: Iterable[Any] = (),
     valley  variance(x)  0.5        0.51 ± 0.02  +0.50  inconclusive
     0 agree, 0 disagree, 1 inconclusive (Holm over 1 test, alpha = 0.001)
     """
-    header = ("part", "id", "quantity", "point", "predicted", "measured", "z", "verdict", "note")
     notes, shared = _shortened_notes([row.note for row in comparisons])
-    table = [header, *((*_cells(row), note) for row, note in zip(comparisons, notes, strict=True))]
-    used = [column for column in zip(*table, strict=True) if any(column[1:])]
-    widths = [max(map(len, column)) for column in used]
-    lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in zip(*used, strict=True)]
+    table = _used(comparisons, notes)
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in table]
     lines += [f"[{number}] {text}" for number, text in enumerate(shared, 1)]
     lines.append(summary_line(comparisons, alpha))
     reasons: dict[tuple[str, str], list[str]] = {}
@@ -49,6 +47,17 @@ def format_table(comparisons: Sequence[Comparison], skipped: Iterable[Any] = (),
         where = f"part {part}: " if part else ""
         lines.append(f"{where}{', '.join(ids)} {'does' if len(ids) == 1 else 'do'} not apply: {reason}")
     return "\n".join(lines)
+
+
+def texts(comparisons: Sequence[Comparison]) -> list[tuple[str, ...]]:
+    """The heads of the columns in which there is something, and the cells of every row."""
+    return _used(comparisons, [row.note for row in comparisons])
+
+
+def _used(comparisons: Sequence[Comparison], notes: Sequence[str]) -> list[tuple[str, ...]]:
+    header = ("part", "id", "quantity", "point", "predicted", "measured", "z", "verdict", "note")
+    table = [header, *((*_cells(row), note) for row, note in zip(comparisons, notes, strict=True))]
+    return list(zip(*(column for column in zip(*table, strict=True) if any(column[1:])), strict=True))
 
 
 _LONG = 80  # of a remark that is not repeated in a table

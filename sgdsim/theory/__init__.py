@@ -19,6 +19,10 @@ from sgdsim.theory.laws import (  # isort: skip
     gradient_balance,  # noqa: F401
     entropic_flow,  # noqa: F401
     affine_gradients,  # noqa: F401
+    identities,  # noqa: F401
+    first_step,  # noqa: F401
+    noise_free,  # noqa: F401
+    at_rest,  # noqa: F401
     heavy_tails,  # noqa: F401
     exact_chain,  # noqa: F401
     momentum_and_decay,  # noqa: F401

@@ -4,8 +4,8 @@ Left what is measured, as `sgdsim.theory.claimed_statistics` reads it, right wha
 ``>`` for ``=`` a bound of it:
 
 - of statistics and formulas in them a formula in the loss's constants, ``learning_rate`` (of the step that leads to the
-  record), ``batch_size``, the optimizer's hyperparameters and ``steps``, and in ``expect(f)``, the mean of a formula
-  over the noise and the data of one sample;
+  record), ``batch_size``, the optimizer's hyperparameters, ``steps`` and ``time``, the sum of the rates up to the
+  record, and in ``expect(f)``, the mean of a formula over the noise and the data of one sample;
 - of one moment also a curve, ``{ step = [0, 100], value = [1.0, 0.5] }``, or over the points of a sweep
   ``{ learning_rate = [0.1, 0.2], value = [1.0, 2.0] }``;
 - of ``density(x)`` a formula that names x too, a density up to a factor (`sgdsim.theory.methods.normalised_density`);
@@ -504,6 +504,7 @@ def about_run(run: Run, step: int) -> dict[str, float]:
         "learning_rate": _rate(run, step),
         "batch_size": float(run.optimizer.batch_size),
         "steps": float(run.steps),
+        "time": float(run.schedule.times(run.steps)[step]),
     }
     return {**about_run, **run.optimizer.values}
 

@@ -34,7 +34,7 @@ from sgdsim.prediction import (
     require,
 )
 from sgdsim.theory.guard import guarded
-from sgdsim.theory.potential import require_gradient, require_no_memory
+from sgdsim.theory.potential import require_gradient, require_simple_steps
 from sgdsim.theory.recorded_names import recorded_as
 
 REFUSALS = (NotApplicable, TooManyTerms, OutOfTime)
@@ -110,7 +110,7 @@ class Law:
     def _refusal(self, run: Run) -> str:
         """Why a law of its kind does not speak of a run; empty where it may."""
         try:
-            require_no_memory(run)
+            require_simple_steps(run)
             run.loss.require_small()
             if not self.any_field:
                 require_gradient(run.loss)

@@ -7,13 +7,13 @@ from sgdsim.model.run import Run
 from sgdsim.prediction import NotApplicable
 
 
-def require_no_memory(run: Run) -> None:
-    """Refuse steps that read a state: its past moves the parameters too.
+def require_simple_steps(run: Run) -> None:
+    """Refuse steps that are more than an update of the parameters alone: that read a state, or are cut into substeps.
 
     Raises
     ------
     NotApplicable
-        With the names of what is read.
+        With what the step is, or the names of what it reads.
 
     Examples
     --------
@@ -21,13 +21,21 @@ def require_no_memory(run: Run) -> None:
     >>> from sgdsim.model.schedules import Schedule
     >>> from sgdsim.model.states import State
     >>> loss = Loss("(x - last)**2/2", ("x",), states={"last": State("x")})
-    >>> require_no_memory(Run(loss, Optimizer(), Schedule("0.1"), {"x": 1.0}, 100, 10))
+    >>> require_simple_steps(Run(loss, Optimizer(), Schedule("0.1"), {"x": 1.0}, 100, 10))
     Traceback (most recent call last):
     sgdsim.prediction.NotApplicable: the step reads last, and so has a memory of its own
     """
+    if run.stop:
+        raise NotApplicable(f"trajectories end at {', '.join(run.stop)}")
+    if run.optimizer_start:
+        raise NotApplicable(f"{', '.join(run.optimizer_start)} of {run.optimizer.name} does not start at zero")
+    if run.optimizer.substeps > 1:
+        raise NotApplicable(f"each step is {run.optimizer.substeps} substeps with the same sample")
     loss, rows = run.loss, run.optimizer.preconditioner or run.optimizer.metric
     entries = [entry for row in rows for entry in ((row,) if isinstance(row, str) else row)]
     read = dict.fromkeys((*loss.recalled, *(loss.states_in(entries) if loss.states else ())))
+    if mixed := dict.fromkeys((*loss.mixed, *(loss.drawn_in(entries) if loss.drawn else ()))):
+        raise NotApplicable(f"each trajectory has its own {', '.join(mixed)}: the ensemble is a mixture")
     if read:
         raise NotApplicable(f"the step reads {', '.join(read)}, and so has a memory of its own")
 

@@ -38,8 +38,9 @@ def label_of(parameter: str) -> str:
 
 def recorded_as(run: Run, wanted: Observable) -> str | None:
     """The name under which a run records an observable; None where it does not."""
-    for known in run.recorder.observables:
-        if known.window == wanted.window and _same(run.loss, known.formula, wanted.formula):
+    alike = [one for one in run.recorder.observables if (one.window, one.kind) == (wanted.window, wanted.kind)]
+    for known in sorted(alike, key=lambda one: one.formula != wanted.formula):  # which is found without SymPy
+        if _same(run.loss, known.formula, wanted.formula):
             return known.name
     return None
 

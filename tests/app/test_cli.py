@@ -23,6 +23,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sgdsim import __version__, ensemble
+from sgdsim.app.catalogue import entries
 from sgdsim.app.cli import main
 from sgdsim.base import cache_folder, toml
 
@@ -90,17 +91,75 @@ assert not heavy, heavy
     assert "compare" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["run", "compare", "info", "list", "doctor"])
-def test_every_command_has_help(command):
+@pytest.mark.parametrize("command", sorted(main.commands))
+def test_every_command_has_help_with_an_example(command):
     result = sgdsim(command, "-h")
     assert result.exit_code == 0
-    assert result.stdout.startswith(f"Usage: main {command}")
+    words = " ".join(result.stdout.split())
+    assert words.startswith(f"Usage: main {command}")
+    assert f"Example: sgdsim {command}" in words
+
+
+def test_help_is_in_groups():
+    words = sgdsim("simulate", "-h").stdout
+    headings = ["The loss", "Optimizers", "The run", "What is recorded", "Predictions"]
+    assert [words.index(f"─ {heading} ─") for heading in headings] == sorted(
+        words.index(f"─ {heading} ─") for heading in headings
+    )
+    assert words.index("─ What is recorded ─") < words.index("--histogram") < words.index("─ Predictions ─")
+    shown = sgdsim("-h").stdout
+    assert all(f"│ {command} " in shown for command in main.commands)
+
+
+def test_errors_of_the_command_line_stay_plain_lines():
+    result = sgdsim("run", "--tempo", "3")
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1].startswith("Error: No such option")
+    assert "│" not in result.stderr
 
 
 def test_version_and_module():
-    assert sgdsim("--version").stdout == f"sgdsim, version {__version__}\n"
+    version = rf"sgdsim, version {re.escape(__version__)}(, commit [0-9a-f]{{40}}\+?)?\n"
+    assert re.fullmatch(version, sgdsim("--version").stdout)
     done = subprocess.run([sys.executable, "-m", "sgdsim", "--version"], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, f"sgdsim, version {__version__}\n")
+    assert done.returncode == 0
+    assert re.fullmatch(version, done.stdout)
+
+
+def test_what_is_printed_is_there_as_json(home):
+    for kind in ("losses", "predictions", "figures"):
+        assert json.loads(sgdsim("list", kind, "--json").stdout) == entries(kind)
+    assert "SIMD" in json.loads(sgdsim("doctor", "--json").stdout)
+    shown = json.loads(sgdsim("show", "x**2/2 + z*x", "--noise", "z=normal", "--schedule", "0.1", "--json").stdout)
+    assert shown["sections"]["population loss"] == ["x**2/2"]
+    assert shown["schedule"]["0"] == 0.1
+    assert json.loads(sgdsim("show", "valley", "--json").stdout)["id"] == "valley"
+    (path,) = home.rglob("*.h5")
+    held = json.loads(sgdsim("info", path, "--json").stdout)
+    opened = ensemble.Ensemble.open(path)
+    assert held["dimensions"] == opened.sizes
+    assert set(held["variables"]) == set(opened.names)
+    assert json.loads(sgdsim("info", path, "--json", "--digest").stdout) == {"digest": opened.digest()}
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["run", "river_"], "river_valley"),
+        (["simulate", "--loss", "river_v"], "river_valley"),
+        (["simulate", "--predict", "equi"], "equipartition"),
+        (["simulate", "--optimizer", "ada"], "adam"),
+        (["show", "equi"], "equipartition"),
+        (["plot", "a.h5", "--kind", "dia"], "diagram"),
+        (["list", "optim"], "optimizers"),
+    ],
+)
+def test_the_shell_completes(words, wanted, monkeypatch):
+    """As bash asks: the words so far, and which of them is being written."""
+    monkeypatch.setenv("_MAIN_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", " ".join(["main", *words]))
+    monkeypatch.setenv("COMP_CWORD", str(len(words)))
+    assert f"plain,{wanted}" in sgdsim().stdout.splitlines()
 
 
 # Run.
@@ -399,6 +458,53 @@ def test_the_doctor():
     assert result.stdout.startswith(f"sgdsim        {__version__}\n")
 
 
+# Runs that are not finished, and runs in shards.
+
+
+def test_a_run_in_shards_is_merged_and_compared(folder):
+    assert sgdsim("run", "valley.toml", "-o", "whole.h5", "--no-compare").exit_code == 0
+    for number in (1, 2):
+        result = sgdsim("run", "valley.toml", "--shard", f"{number}/2", "-o", "parts")
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert result.stdout == f"parts/{number}-of-2.shard: sgdsim merge parts puts all of them together\n"
+    assert sgdsim("peek", "parts/1-of-2.shard").stdout.startswith("parts/1-of-2.shard: finished")
+    merged = sgdsim("merge", "parts")
+    assert merged.stdout.startswith("parts.h5: 2,000 trajectories in ")
+    assert sgdsim("info", "parts.h5", "--digest").stdout == sgdsim("info", "whole.h5", "--digest").stdout
+    assert sgdsim("compare", "parts.h5").stdout in merged.stdout
+
+
+def test_a_run_that_is_finished_is_read_where_it_is_resumed(folder):
+    first = sgdsim("run", "valley.toml", "-o", "run.h5", "--resume")
+    assert sgdsim("run", "valley.toml", "-o", "run.h5", "--resume").stdout == first.stdout
+    assert sgdsim("resume", "run.h5").stdout == first.stdout
+    assert "finished" in sgdsim("peek", "run.h5").stdout
+    assert sorted(path.name for path in folder.iterdir()) == ["run.h5", "valley.toml"]
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["run", "valley.toml", "--checkpoint-every", "soon"], "--checkpoint-every: 'soon', expected a time such as"),
+        (["run", "valley.toml", "--checkpoint-every", "0s"], "--checkpoint-every: '0s', expected a time such as"),
+        (["run", "valley.toml", "--shard", "1/2"], "--shard: expected --output with a folder"),
+        (["run", "valley.toml", "--shard", "3/2", "-o", "parts"], "--shard: '3/2', expected a number from 1 to 2"),
+        (["run", "valley.toml", "--shard", "1/2", "-o", "valley.toml"], "cannot make this folder"),
+        (["merge", "parts"], "parts: no such folder"),
+        (["merge", "."], "holds no shards"),
+        (["resume", "none.h5"], "none.h5: there is nothing to resume"),
+        (["resume", "none.shard"], "none.shard: there is nothing to resume"),
+        (["peek", "none.h5"], "none.h5: no such file, and no checkpoints beside it"),
+    ],
+)
+def test_what_cannot_be_resumed_or_merged_is_refused_and_changes_nothing(command, message, folder):
+    result = sgdsim(*command)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert [path.name for path in folder.iterdir()] == ["valley.toml"]
+
+
 # Interrupts.
 
 
@@ -426,7 +532,7 @@ def test_an_interrupt_that_is_lost_in_the_final_write_ends_the_command(number, f
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_a_long_run_at_once_and_leaves_nothing(number, folder):
+def test_a_signal_ends_a_long_run_at_once_and_leaves_a_checkpoint(number, folder):
     """On a terminal, as a user would; measured from the signal to the message."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
@@ -441,11 +547,11 @@ def test_a_signal_ends_a_long_run_at_once_and_leaves_nothing(number, folder):
     os.close(slave)
     assert process.stdout is not None
     try:
-        seen = read_until(master, "M trajectory-steps/s")  # the bar: compiled, and under way
+        seen = read_until(master, "million/s")  # the bar: compiled, and under way
         assert (folder / "results").is_dir()
         began = time.perf_counter()
         process.send_signal(number)
-        seen = read_until(master, "left behind")
+        seen = read_until(master, "from there")
         elapsed = time.perf_counter() - began
         assert process.wait(10) == 128 + number
         assert process.stdout.read() == ""
@@ -456,7 +562,9 @@ def test_a_signal_ends_a_long_run_at_once_and_leaves_nothing(number, folder):
         os.close(master)
     assert "Traceback" not in seen
     assert elapsed < 1.0  # 0.2 s on a machine that does nothing else
-    assert [path.name for path in folder.rglob("*")] == ["valley.toml"]
+    kept = {path.name for path in (folder / "results" / "valley.h5.unfinished").iterdir()}
+    assert "00000001.state" in kept
+    assert "lock" not in kept
 
 
 def read_until(descriptor: int, text: str) -> str:
@@ -489,6 +597,7 @@ def test_a_closed_stream_loses_no_run(closed, home, folder):
 def test_a_closed_stream_gives_its_number_to_no_file():
     code = """
 import os
+from sgdsim.app.catalogue import entries
 from sgdsim.app.cli import main
 
 main(["list", "losses"], standalone_mode=False)
@@ -526,7 +635,7 @@ def test_paths_and_terminals_without_the_letters(folder):
     result = sgdsim("run", "valley.toml", "-o", name)
     assert result.exit_code == 0
     assert result.stdout.startswith(r"out\udcff.h5: 2,000 trajectories")
-    command = [sys.executable, "-m", "sgdsim", "compare", name]
+    command = [sys.executable, "-m", "sgdsim", "compare", name, "--all"]
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run(command, capture_output=True, env=environment, check=False)
     assert (done.returncode, done.stderr) == (0, b"")

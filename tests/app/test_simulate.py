@@ -110,7 +110,7 @@ assert not heavy, heavy
 
 def test_options_mean_what_a_file_means(folder):
     """One run by options, one of the scenario that it saved, one of the same scenario by hand."""
-    result = sgdsim("simulate", *WHOLE, *CLAIM, "--no-automatic", "--save-scenario", "saved.toml")
+    result = sgdsim("simulate", *WHOLE, *CLAIM, "--no-automatic", "--save-scenario", "saved.toml", "--all")
     assert (result.exit_code, result.stderr) == (0, "")
     first, header, row, *_ = result.stdout.splitlines()
     assert first.startswith("results/custom.h5: 1,000 trajectories in ")
@@ -444,7 +444,8 @@ def test_a_law_that_is_set_is_in_the_table():
     """It was left out in silence where laws are tried without being asked for."""
     run = ["--learning-rate", "0.05", "--trajectories", "64", "--steps", "4", "--device", "python"]
     for more in ([], ["--no-automatic"]):
-        result = sgdsim("simulate", *TRAP, *run, *more, "--set", 'predict=[{id="virial"}]', "-o", f"{len(more)}.h5")
+        claim = ["--set", 'predict=[{id="virial"}]', "--all"]
+        result = sgdsim("simulate", *TRAP, *run, *more, *claim, "-o", f"{len(more)}.h5")
         assert result.exit_code == 0
         assert "virial" in result.stdout
         assert ("lyapunov" in result.stdout) == (not more)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import signal
 import sys
 import threading
@@ -57,6 +58,39 @@ def test_a_check_raises_what_was_lost_also_in_an_outer_context():
 
     with pytest.raises(Ended):
         watched(work)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_the_first_signal_can_wait_and_the_second_cannot(number):
+    reached = []
+
+    def work(interrupts: Interrupts) -> None:
+        with interrupts.waiting():
+            signal.raise_signal(number)
+            reached.append("saved")
+            signal.raise_signal(number)
+            reached.append("too far")
+
+    with pytest.raises(Ended):
+        watched(work)
+    assert reached == ["saved"]
+
+
+def test_the_second_signal_ends_the_process():
+    """Also where everything else would make it wait; of a library it does not end the program."""
+    for ending, expected in ((True, -signal.SIGTERM), (False, 0)):
+        process = multiprocessing.get_context("fork").Process(target=_end_while_saving, args=(ending,))
+        process.start()
+        process.join()
+        assert process.exitcode == expected
+
+
+def _end_while_saving(ending: bool) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL if ending else signal.SIG_IGN)
+    with Interrupts(ending) as interrupts:
+        interrupts.let_go()
+        with held_back():
+            signal.raise_signal(signal.SIGTERM)
 
 
 def test_a_library_leaves_the_end_of_a_process_alone():

@@ -347,7 +347,7 @@ def test_an_option_more_is_an_entry_more(monkeypatch):
     finally:
         monkeypatch.undo()
         importlib.reload(cli)
-    assert re.search(r"--tempo INTEGER +How fast, e.g. 3.  \[default: 1\]", shown)
+    assert re.search(r"--tempo +INTEGER +How fast, e.g. 3.  \[default: 1\]", shown)
     assert "--tempo: unknown key 'tempo'" in told  # no table of the scenario has it
     assert "--tempo" not in CliRunner().invoke(cli.main, ["simulate", "--help"]).output
 

@@ -246,7 +246,7 @@ def test_what_is_swept_need_not_stand_elsewhere():
         ({"common_noise": 1}, "sweep.common_noise: 1, expected true or false"),
         ({"": [1]}, "'' is not a key"),
         ({"run": [1]}, "run: 1, expected a table"),
-        ({"run.steps": [1, 2]}, "sweep: the points differ in run.steps; make a scenario of each"),
+        ({"run.trajectories": [10, 20]}, "sweep: the points differ in run.trajectories; make a scenario of each"),
         (
             {"optimizer.learning_rate": [0.1, 0.2], "run.seed": [1]},
             "sweep: optimizer.learning_rate has 2, run.seed has 1 values, expected equally many; [sweep.grid]",
@@ -370,7 +370,7 @@ def test_all_problems_of_the_parts_with_each_other_at_once():
         *(("run.initial.x", v, f"run.initial.x: {t}, expected a finite number or a distribution") for v, t in (
             (True, "true"), (float("nan"), "nan"), (float("inf"), "inf"), (10**400, f"1{'0' * 58}…"),
         )),
-        ("run.initial.x", [1], "run.initial.x: a vector of 1, expected a number"),
+        ("run.initial.x", [1], "run.initial.x[0]: unknown parameter"),
         ("run.initial.x", [[1], [1, 2]], "run.initial.x: rows of different lengths, expected"),
         ("run.initial.x", "0.5", "run.initial.x: unknown distribution '0.5'"),
         ("run.initial.x", "normal:0,-1", "run.initial.x: 'normal:0,-1' needs std >= 0"),
@@ -456,7 +456,7 @@ def test_a_bad_value(key, value, problem):
         ("define", {"y": True}, "loss.define.y: true, expected a formula or a list of formulas"),
         ("define", {"y": []}, "loss.define.y: [], expected a formula or a list of formulas"),
         ("symmetry", [{}], "loss.symmetry[0].name: is missing"),
-        ("symmetry", [{"name": "s"}], "loss.symmetry 's': expected either a generator or images"),
+        ("symmetry", [{"name": "s"}], "loss.symmetry 's': expected one of generator, image and layers"),
         ("symmetry", [3], "loss.symmetry[0]: 3, expected a table"),
         ("symmetry", ["rescal:u:1,w:-1"], "unknown symmetry 'rescal': did you mean 'rescale'?"),
         ("symmetry", {"name": "x"}, 'loss.symmetry: { name = "x" }, expected a list'),

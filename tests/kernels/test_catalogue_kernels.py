@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import sympy
 
+from sgdsim.app.simulate import simulate
 from sgdsim.base.errors import InputError
 from sgdsim.formulas.symbolic import SYMBOLIC
 from sgdsim.model.loss import Loss
 from sgdsim.model.losses import CATALOGUE
 from sgdsim.model.optimizers import OPTIMIZERS, Optimizer
-from sgdsim.simulation.run_loop import simulate
 from tests.conftest import needed
 
 RATE = 0.03

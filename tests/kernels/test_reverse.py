@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import sympy
 
+from sgdsim.app.simulate import simulate
 from sgdsim.formulas.evaluation import evaluate
 from sgdsim.formulas.symbolic import SYMBOLIC
 from sgdsim.formulas.vectors import coordinates
@@ -19,7 +20,6 @@ from sgdsim.model.loss import Loss
 from sgdsim.model.losses.diagonal_network import diagonal_network
 from sgdsim.model.noise import Noise
 from sgdsim.model.optimizers import Optimizer
-from sgdsim.simulation.run_loop import simulate
 from tests import naive
 from tests.kernels.test_catalogue_kernels import OTHERS, check_step, optimizer
 

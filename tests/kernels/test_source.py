@@ -352,6 +352,25 @@ def test_loops_with_every_function_are_simd(compiled):
         assert is_simd(text), (name, packed(text), scalar(text), re.findall(r"call.*", text))
 
 
+@x86
+def test_loops_over_arrays_are_simd(folder):
+    """No scalar arithmetic at all; what is called sets and copies memory."""
+    loss = Loss(
+        "norm2(B@tanh(A@x) - y)/2",
+        ("A[8,8]", "B[3,8]"),
+        noise={"x[8]": Noise.parse("normal"), "y[3]": Noise.parse("normal")},
+    )
+    observables = (Observable("u", "norm2(A)"), Observable("v", "sum(exp(0.1*B))"))
+    optimizer = Optimizer("momentum", batch_size=2)
+    kernels = Kernels(make_program(loss, observables=observables, optimizer=optimizer, dtype="float32"), "cpu")
+    run_all(kernels)
+    for name in FORMULAS:
+        text = body(kernels, name)
+        assert packed(text) > 100
+        assert scalar(text) == 0
+        assert doubles(text) == 0
+
+
 def doubles(text: str) -> int:
     """Instructions that compute in float64, or convert from or to it, but for a number that the call is given."""
     return len(re.findall(rf"(?m)^\s+v?(?:(?:{_ARITHMETIC}|cvt\w*2)[ps]d|cvtpd2\w+)\s", text))

@@ -124,3 +124,17 @@ def test_it_works_outside_the_main_thread():
     thread.start()
     thread.join()
     assert done
+
+
+def test_a_pipe_gets_a_plain_line_a_minute(monkeypatch):
+    """As the log of a batch job; none with --quiet."""
+    for shown, expected in ((True, ["2.00 of 6.00 million steps, 31.2 thousand/s, 0:02:08 left"]), (False, [])):
+        file, now = io.StringIO(), 1000.0
+        monkeypatch.setattr(sys, "stderr", file)
+        monkeypatch.setattr(time, "monotonic", lambda: now)  # noqa: B023
+        with Progress(6_000_000, shown) as bar:
+            bar.begin(0)
+            for _ in range(2):
+                now += 32.0
+                bar.update(1_000_000)
+        assert file.getvalue().splitlines() == expected

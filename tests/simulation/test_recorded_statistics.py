@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sgdsim.app.simulate import simulate
 from sgdsim.base.errors import InputError
 from sgdsim.ensemble import Ensemble
 from sgdsim.model.data import Data
@@ -20,7 +21,7 @@ from sgdsim.model.recorder import Autocorrelation, Drift, Histogram, Plane, Reco
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.simulation import recorded_statistics
-from sgdsim.simulation.run_loop import simulate, simulate_runs
+from sgdsim.simulation.run_loop import simulate_runs
 from tests import naive
 
 N, STEPS = 300, 14

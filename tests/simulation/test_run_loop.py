@@ -11,7 +11,8 @@ import pytest
 from sgdsim.base.errors import InputError
 from sgdsim.ensemble import Ensemble
 from sgdsim.kernels.accumulators import Accumulators
-from sgdsim.kernels.program import Program
+from sgdsim.kernels.block import Block
+from sgdsim.kernels.program import GROUPS, Program
 from sgdsim.model.loss import Loss
 from sgdsim.model.losses.river_valley import river_valley
 from sgdsim.model.noise import Noise
@@ -21,7 +22,8 @@ from sgdsim.model.recorder import Drift, Histogram, Recorder
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.model.starts import Grid
-from sgdsim.simulation.run_loop import Simulator, allocate, simulate_runs
+from sgdsim.simulation.checkpoints import at
+from sgdsim.simulation.run_loop import Simulator, allocate, compute, simulate_runs
 from tests import naive
 from tests.conftest import RIVER
 
@@ -376,6 +378,45 @@ def test_block_state_is_plain_and_complete(river_run):
     np.testing.assert_array_equal(results[0].moments, results[1].moments)
 
 
+def test_a_block_goes_on_in_another_process_wherever_it_runs(target, size, river_run):
+    """From what `fetch` gives of it, in a simulator that knows nothing else: the state of a checkpoint."""
+    n = size(40, 300)
+    recorder = Recorder(every=8, snapshots=(16, 40), drifts={"x": Drift("x", Histogram(-2, 2, 4))})
+    run = river_run(trajectories=n, steps=40, recorder=recorder)
+    results = []
+    for stop_over in (None, 16):
+        simulator = Simulator(run, device=target)
+        into = at(allocate([simulator]), 0)
+        (block,) = simulator.blocks()
+        if stop_over:
+            simulator.advance(block, stop_over, into)
+            arrays = (simulator.executor.fetch(getattr(block, name)) for name in ("state", "status", "changes"))
+            saved = Block(block.first_tile, block.step, *arrays)
+            simulator = Simulator(run, device=target)
+            block = simulator.restored(saved)
+        simulator.advance(block, 40, into)
+        results.append(into)
+    for name in ("theta", "moments", "changes"):
+        np.testing.assert_array_equal(getattr(results[0], name), getattr(results[1], name))
+
+
+def test_groups_are_parts_of_the_run_wherever_it_runs(target, size, river_run):
+    """What two shards measure together is what one run measures: each its own groups, and nothing twice."""
+    run = river_run(trajectories=size(20, 300), steps=8, recorder=Recorder(every=4, snapshots=(8,)))
+    whole, *parts = (
+        compute([run], device=target, units=[(0, groups)]).results for groups in ((0, GROUPS), (0, 1), (1, GROUPS))
+    )
+    assert (parts[0].moments[0, :, 0, :, 0] > 0).all()
+    for name in ("moments", "theta"):
+        np.testing.assert_array_equal(getattr(whole, name), sum(getattr(part, name) for part in parts))
+
+
+def test_a_span_grows_to_the_run_and_no_further(river_run):
+    """Over 600 blocks that each take less time than a span may, four times as many steps each time are no number."""
+    run = river_run(trajectories=256 * 600, steps=4)
+    assert simulate(run, block_trajectories=256)["count"][-1, 0] == run.trajectories
+
+
 def test_kernels_are_compiled_once_whatever_the_shapes(river_run):
     """Arrays that are slices in one run and whole in another would compile a second time, for seconds."""
     kernel = Simulator(river_run()).kernel
@@ -425,7 +466,7 @@ def test_heavy_steps_are_cut_into_small_units(river_run):
     sizes = []
     for batch_size in (1, 256):
         simulator = Simulator(river_run(trajectories=2**17, optimizer=Optimizer(batch_size=batch_size)))
-        sizes.append(len(simulator.first_tiles()))
+        sizes.append(len(list(simulator.cuts())))
     assert sizes == [1, 8]
 
 

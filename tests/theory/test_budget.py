@@ -145,8 +145,9 @@ def test_a_power_of_a_sum_is_not_expanded_and_the_run_is_as_before(terms: int, p
     )
     for claim in scenario.claims:
         rows, reasons = predict([claim.source], scenario.runs, claim.seconds)
-        assert rows == []
-        assert reasons
+        is_numerical = claim.source.id == "first-step"  # a quadrature, which needs no expansion
+        assert bool(rows) == is_numerical
+        assert bool(reasons) != is_numerical
     with pytest.raises(InputError, match=r"terms when expanded|no closed form"):
         scenario.runs[0].loss.population  # noqa: B018
     assert time.thread_time() - before < 10.0

@@ -28,6 +28,11 @@ def wide_vectors():
 
 
 @device
+def distinct_arrays():
+    pass
+
+
+@device
 def always_inline():
     pass
 

@@ -26,6 +26,10 @@ def wide_vectors():
     pass
 
 
+def distinct_arrays():
+    pass
+
+
 def always_inline():
     pass
 

@@ -13,7 +13,7 @@ from sgdsim.base import budget
 from sgdsim.formulas.evaluation import evaluate
 from sgdsim.model.noise import Noise
 from sgdsim.model.run import Run
-from sgdsim.model.starts import Grid, Stored
+from sgdsim.model.starts import Grid, Listed, Stored
 from sgdsim.prediction import NotApplicable
 from sgdsim.theory.chain.settings import BLOCK, SEED, TRAJECTORIES
 from sgdsim.theory.chain.step import Step
@@ -56,7 +56,7 @@ def sampled_starts(run: Run, random: np.random.Generator) -> np.ndarray:
         elif isinstance(start, Grid):
             number = run.trajectories
             columns.append(np.resize(start.values(0, number)[:: max(1, number // TRAJECTORIES)], TRAJECTORIES))
-        elif isinstance(start, Stored):
+        elif isinstance(start, Listed | Stored):
             columns.append(random.normal(start.moment(1), max(start.cumulant(2), 0.0) ** 0.5, TRAJECTORIES))
         else:
             columns.append(np.full(TRAJECTORIES, float(start)))

@@ -6,7 +6,7 @@ a Markov chain.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +14,12 @@ import numpy as np
 
 from sgdsim.base.errors import InputError
 from sgdsim.formulas.evaluation import evaluate, kinks
-from sgdsim.formulas.formula import Formula
 from sgdsim.model.noise import Noise
 from sgdsim.model.run import Run
-from sgdsim.model.starts import Grid, Stored
+from sgdsim.model.starts import Grid, Listed, Stored
 from sgdsim.prediction import NotApplicable
 from sgdsim.theory.methods.batch_gradient import batch_rule
+from sgdsim.theory.methods.step_formula import after_step
 from sgdsim.theory.quadrature.nested import Source
 from sgdsim.theory.quadrature.rules import rule
 
@@ -69,7 +69,8 @@ class Step:
         """
         _check(run)
         batch = batch_rule(run)
-        after, kicks = _after(run, batch.gradient)
+        rate = float(run.schedule.rates(run.steps)[0])
+        after, kicks = after_step(run.loss, run.optimizer, batch.gradient, rate)
         sources = (*batch.sources, *(Source((symbol.name,), Noise("normal", (0.0, 1.0))) for symbol in kicks))
         return cls(run, after, sources, tuple(_noise_kinks(after, sources)))
 
@@ -127,29 +128,6 @@ def _check(run: Run) -> None:
         )
 
 
-def _after(run: Run, gradient: Sequence[sympy.Expr]) -> tuple[tuple[sympy.Expr, ...], list[sympy.Symbol]]:
-    """The parameters after a step with a gradient, and the normal kicks of the optimizer, if it has any."""
-    import sympy
-
-    optimizer, loss = run.optimizer, run.loss
-    values = {**optimizer.values, "learning_rate": float(run.schedule.rates(run.steps)[0])}
-    theta, slope = sympy.Symbol("theta", real=True), sympy.Symbol("gradient", real=True)
-    direction, kick = sympy.Symbol("direction", real=True), sympy.Symbol("xi", real=True)
-    inner: dict[str, Any] = {**values, "theta": theta, "gradient": slope}
-    for name, text in optimizer.inner:
-        inner[name] = Formula.parse(text).expression(inner)
-    directions = [inner["direction"].xreplace({theta: x, slope: g}) for x, g in zip(loss.theta, gradient, strict=True)]
-    matrix = optimizer.matrix(loss)
-    if matrix is not None:
-        directions = list(matrix * sympy.Matrix(directions))
-    final = Formula.parse(optimizer.final).expression({**values, "theta": theta, "direction": direction, "xi": kick})
-    kicks = [sympy.Symbol(f"xi__{symbol.name}", real=True) for symbol in loss.theta]
-    after = tuple(
-        final.xreplace({theta: x, direction: d, kick: k}) for x, d, k in zip(loss.theta, directions, kicks, strict=True)
-    )
-    return after, kicks if kick in final.free_symbols else []
-
-
 def _noise_kinks(expressions: Iterable[sympy.Expr], given: Iterable[Source]) -> list[sympy.Expr]:
     import sympy
 
@@ -163,8 +141,10 @@ def _noise_kinks(expressions: Iterable[sympy.Expr], given: Iterable[Source]) -> 
 
 def start_points(run: Run, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Points and weights of the start, shape (point, parameter) and (point,); the values of grids go together."""
-    if any(isinstance(start, Stored) for start in run.initial.values()):
-        raise NotApplicable("the run starts from the states in another file, of which it keeps moments alone")
+    if any(isinstance(start, Listed | Stored) for start in run.initial.values()):
+        raise NotApplicable(
+            "the run starts from the states in another file, or from given values, of which it keeps moments alone"
+        )
     listed = [n for n, (_, start) in enumerate(run.initial_items()) if isinstance(start, Grid)]
     points, weights = np.zeros((1, len(run.initial))), np.ones(1)
     if listed:

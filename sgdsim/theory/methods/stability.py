@@ -50,7 +50,7 @@ def instabilities(runs: Sequence[Run]) -> list[str | None]:
 
 
 def _instability(run: Run, curvature: float) -> str | None:
-    rate = float(run.schedule.rates(run.steps).max())
+    rate = float(run.schedule.rates(run.steps).max()) / run.optimizer.substeps
     if curvature <= 0:
         return None
     step = None if run.optimizer.preconditioner or run.optimizer.metric else run.optimizer.step_matrix(curvature, rate)
@@ -66,7 +66,9 @@ def _instability(run: Run, curvature: float) -> str | None:
 
 def _curvatures(run: Run) -> np.ndarray:
     """Eigenvalues of the Hessian of the population loss at the mean initial state; none where they cannot be had."""
-    if run.loss.direction or run.loss.recalled:  # which move along no curvature, or along more than it
+    if (
+        run.loss.direction or run.loss.recalled or run.loss.mixed
+    ):  # which move along no curvature, or along more than it
         return np.array([])
     point = {name: start if isinstance(start, float | int) else start.moment(1) for name, start in run.initial.items()}
     hessian = population_hessian(run.loss, point)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import sympy
 
+from sgdsim.app.simulate import simulate
 from sgdsim.base.errors import InputError
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.vectors import gather
@@ -21,7 +22,6 @@ from sgdsim.model.losses import CATALOGUE
 from sgdsim.model.losses.vectors import random_vector
 from sgdsim.model.noise import Noise
 from sgdsim.model.symmetry import Symmetry
-from sgdsim.simulation.run_loop import simulate
 
 
 @cache

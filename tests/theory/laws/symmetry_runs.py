@@ -31,13 +31,15 @@ def make_run(loss: Loss, rate: str = "0.2", steps: int = 12, **options: object) 
 def draws(noise: Noise, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     if noise.family == "table":
         return rng.choice(noise.arguments[::2], size=shape, p=noise.arguments[1::2])
+    if noise.family == "rademacher":
+        return 2.0 * rng.integers(0, 2, shape) - 1.0
     return {"normal": rng.normal, "uniform": rng.uniform, "laplace": rng.laplace}[noise.family](
         *noise.arguments, size=shape
     )
 
 
-def simulate(run: Run) -> Ensemble:
-    """SGD by the formulas of loss and optimizer, one step after the other."""
+def simulate(run: Run, repeat: int = 1) -> Ensemble:
+    """SGD by the formulas of loss and optimizer, one step after the other; a fault, if noise is used repeatedly."""
     loss, optimizer, rng = run.loss, run.optimizer, np.random.default_rng(run.seed)
     n, fixed = run.trajectories, run.loss.constants
     theta = {name: np.full(n, float(run.initial[name])) for name in loss.parameters}  # type: ignore[arg-type]
@@ -56,20 +58,25 @@ def simulate(run: Run) -> Ensemble:
             snapshots[step] = {name: value.copy() for name, value in theta.items()}
         if step == run.steps:
             break
-        noise = {name: draws(one, rng, (optimizer.batch_size, n)) for name, one in loss.noise.items()}
-        gradients = [np.broadcast_to(g, (optimizer.batch_size, n)).mean(0) for g in _gradients(loss, values, noise)]
+        if step % repeat == 0:
+            noise = {name: draws(one, rng, (optimizer.batch_size, n)) for name, one in loss.noise.items()}
         rate = float(run.schedule.rates(run.steps)[step])
-        for one in run.recorder.observables:
-            if one.is_running:
-                sums[one.name] = sums[one.name] + _pushed(one.formula, loss, gradients, rate)
+        own = {name: {"theta": theta[name], "t": step, "learning_rate": rate, **states[name]} for name in theta}
+        at = {**fixed, **{name: optimizer.point(one) for name, one in own.items()}}
+        gradients = [np.broadcast_to(g, (optimizer.batch_size, n)).mean(0) for g in _gradients(loss, at, noise)]
         steps = []
         for name, gradient in zip(loss.parameters, gradients, strict=True):
-            given = {"theta": theta[name], "gradient": gradient, "t": step, "learning_rate": rate, **states[name]}
-            after = optimizer.steps(given)
+            after = optimizer.steps({**own[name], "gradient": gradient})
             states[name] = {state: after[state] for state in states[name]}
             steps.append((after["theta"] - theta[name]) / rate)
         moves = weights @ np.array(steps)
+        before = theta
         theta = {name: theta[name] + rate * move for name, move in zip(loss.parameters, moves, strict=True)}
+        for one in run.recorder.observables:
+            first, last = one.window or (0, run.steps)
+            if one.is_running and first <= step < last:
+                share = _share(one.formula, loss, before, theta, gradients, rate, step)
+                sums[one.name] = share if one.kind == "value" else sums[one.name] + share
     steps, known = run.recorder.record_steps(run.steps).tolist(), rare_events.attributes([run])
     return synthetic(records, steps, snapshots, lanes=64, attributes=known)
 
@@ -78,12 +85,32 @@ def _gradients(loss: Loss, values: dict[str, np.ndarray], noise: dict[str, np.nd
     return evaluation.evaluate(loss.gradient, {**values, **noise})
 
 
-def _pushed(formula: str, loss: Loss, gradients: list[np.ndarray], rate: float) -> np.ndarray:
+def _share(
+    formula: str,
+    loss: Loss,
+    before: dict[str, np.ndarray],
+    after: dict[str, np.ndarray],
+    gradients: list[np.ndarray],
+    rate: float,
+    step: int,
+) -> np.ndarray:
+    """What a step adds to a sum; of a formula of the state alone, its value after the step."""
     import sympy
 
-    symbols = {name: sympy.Symbol(f"g_{i}", real=True) for i, name in enumerate(loss.parameters)}
-    expression = loss.expand_step(formula, "sum", {}, symbols, sympy.Float(rate, 17))
-    return evaluation.evaluate([expression], {f"g_{i}": g for i, g in enumerate(gradients)})[0]
+    slopes = {name: sympy.Symbol(f"g_{i}", real=True) for i, name in enumerate(loss.parameters)}
+    ended = {loss.symbols[name]: sympy.Symbol(f"n_{i}", real=True) for i, name in enumerate(loss.parameters)}
+    eta = sympy.Symbol("eta", real=True)
+    expression = loss.expand_step(formula, "sum", ended, slopes, eta)
+    is_of_step = expression.free_symbols - {loss.symbols[name] for name in (*loss.parameters, *loss.constants)}
+    values: dict[str, object] = {
+        **loss.constants,
+        **(before if is_of_step else after),
+        "eta": rate,
+        "optimizer.t": step,
+    }
+    values |= {f"g_{i}": g for i, g in enumerate(gradients)}
+    values |= {f"n_{i}": after[name] for i, name in enumerate(loss.parameters)}
+    return np.broadcast_to(evaluation.evaluate([expression], values)[0], gradients[0].shape)
 
 
 def verdicts(run: Run, id: str, told: Run | None = None) -> list[Comparison]:

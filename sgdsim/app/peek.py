@@ -1,0 +1,88 @@
+"""What a run has come to while it goes on, from its checkpoints."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from sgdsim.app.catalogue import summary
+from sgdsim.base import take
+from sgdsim.base.errors import InputError
+from sgdsim.ensemble import open_parts
+from sgdsim.input.scenario import Scenario
+from sgdsim.model.run import Run
+from sgdsim.simulation.checkpoints import Checkpoints, State
+from sgdsim.simulation.unfinished import Description, folder_of, is_held
+from sgdsim.statistics.moments import Moments, merge_axis
+
+_TRIES = 3  # to read a state before the run replaces it
+
+
+def peek(path: str | Path) -> str:
+    """How far a run is, and the latest moments of the sweep point that is under way.
+
+    Parameters
+    ----------
+    path
+        Of the file that it is going to write.
+
+    Raises
+    ------
+    InputError
+        If there are neither checkpoints nor the file.
+    """
+    path = Path(take.path(path, "path"))
+    who, state = is_held(path), _newest(path)
+    if state is None and who:
+        return f"{path}: is being computed by {who}, which has saved no checkpoint yet"
+    if state is None and path.is_file() and path.suffix == ".shard":
+        return f"{path}: finished, sgdsim merge {path.parent} puts all shards together"
+    if state is None and path.is_file():
+        return "\n".join(f"{path}: finished, {summary(ensemble)}" for ensemble in open_parts(path).values())
+    if state is None:
+        raise InputError(f"{path}: no such file, and no checkpoints beside it")
+    described = Description.read(state.heading["run"], folder_of(path))
+    part, name, text = described.scenarios[state.heading["part"]]
+    scenario = replace(Scenario.parse(text, name, where=f"the scenario of {path}"), part=part)
+    return "\n".join([_progress(path, state, who), _where(scenario, state), *_moments(scenario, state)])
+
+
+def _newest(path: Path) -> State | None:
+    folder = folder_of(path)
+    found = (next(Checkpoints(folder, 1).states(), None) for _ in range(_TRIES))
+    return next((state for state in found if state is not None), None) if folder.is_dir() else None
+
+
+def _progress(path: Path, state: State, who: str) -> str:
+    done, total, seconds = (state.heading[key] for key in ("done", "total", "seconds"))
+    left = f", about {seconds * (total - done) / done:.0f} s left" if done else ""
+    whose = f"being computed by {who}" if who else f"nobody computes it, sgdsim resume {path} goes on"
+    return f"{path}: {done / total:.0%} of {total:.3g} trajectory-steps after {seconds:.0f} s{left}; {whose}"
+
+
+def _where(scenario: Scenario, state: State) -> str:
+    part = f"part {scenario.part}, " if scenario.part else ""
+    points = len(scenario.runs)
+    return f"{part}sweep point {state.heading['point']} of 0 to {points - 1}" if points > 1 else part or "so far:"
+
+
+def _moments(scenario: Scenario, state: State) -> list[str]:
+    """Mean and variance of everything measured, at the last record that any trajectory has reached."""
+    run: Run = scenario.runs[state.heading["point"]]
+    found = merge_axis(Moments(*np.moveaxis(state.arrays["moments"], -1, 0)), axis=1)
+    reached = np.flatnonzero(found.count.any(axis=1))
+    if not len(reached):
+        return []
+    last = reached[-1]
+    step = run.recorder.record_steps(run.steps)[last]
+    rows = [("", "step", "trajectories", "mean", "variance")]
+    for index, name in enumerate(run.measured):
+        mean, variance = (
+            f"{getattr(found, one)[last, index]:.6g} ± {getattr(found, f'{one}_stderr')[last, index]:.2g}"
+            for one in ("mean", "variance")
+        )
+        rows.append((name, str(step), f"{found.count[last, index]:,.0f}", mean, variance))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -1,0 +1,232 @@
+"""One call for what the command line does: from a formula and arrays to an ensemble in memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sgdsim.base import take, toml
+from sgdsim.base.errors import InputError
+from sgdsim.base.files import check_output
+from sgdsim.ensemble import WHOLE, Ensemble
+from sgdsim.input.call import read_loss, read_optimizer, read_rates, scenario_tables
+from sgdsim.model.loss import Loss
+from sgdsim.model.observables import Observable
+from sgdsim.model.optimizers import Optimizer
+from sgdsim.model.recorder import Autocorrelation, Drift, Recorder, binned
+from sgdsim.model.run import Run
+from sgdsim.model.schedules import Schedule
+from sgdsim.model.starts import Start
+from sgdsim.simulation.checkpoints import seconds_between
+from sgdsim.simulation.run_loop import simulate_runs, work
+from sgdsim.simulation.unfinished import Description, unfinished
+
+if TYPE_CHECKING:
+    import sympy
+
+Rate = float | str | Schedule | np.ndarray | Callable[[int], float]
+
+
+def simulate(
+    loss: Loss | str | sympy.Expr | Mapping[str, Any],
+    optimizer: Optimizer | str | Mapping[str, Any] | None = None,
+    *,
+    learning_rate: Rate | Sequence[float | str],
+    initial: Mapping[str, Start | str | Sequence[Any] | np.ndarray],
+    trajectories: int,
+    steps: int | None = None,
+    time: float | None = None,
+    seed: int = 0,
+    constants: Mapping[str, Any] | None = None,
+    noise: Mapping[str, Any] | Sequence[str] | str | None = None,
+    define: Mapping[str, Any] | None = None,
+    direction: Mapping[str, Any] | None = None,
+    state: Mapping[str, Any] | None = None,
+    symmetry: Sequence[Any] | None = None,
+    data: Any = None,
+    momentum: float | None = None,
+    batch_size: int | None = None,
+    weight_decay: float | str | None = None,
+    sampling: str | None = None,
+    sweep: Mapping[str, Any] | None = None,
+    common_noise: bool = False,
+    predict: Sequence[str | Mapping[str, Any]] = (),
+    automatic: bool = False,
+    every: int | None = None,
+    records: int | None = None,
+    snapshots: Sequence[int | str] = (),
+    snapshot_trajectories: int | None = None,
+    observables: Mapping[str, Any] | None = None,
+    histograms: Mapping[str, Sequence[float]] | None = None,
+    quantiles: Sequence[float] = (),
+    covariances: bool = False,
+    autocorrelations: Mapping[str, Autocorrelation] | None = None,
+    drifts: Mapping[str, Drift] | None = None,
+    controls: Sequence[str] = (),
+    antithetic: bool = False,
+    stop: Sequence[str] = (),
+    dtype: Any = "float64",
+    noise_dtype: Any = "float32",
+    title: str = "",
+    threads: int | None = None,
+    device: str = "cpu",
+    progress: bool = False,
+    output: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    checkpoint_every: float | str | None = None,
+) -> Ensemble:
+    """Simulate independent SGD trajectories of a loss.
+
+    Parameters
+    ----------
+    loss
+        A formula, as text or as an expression of SymPy; the name of a loss in the catalogue; a table ``[loss]`` as in a
+        scenario; or a `Loss`.
+    optimizer
+        Plain SGD by default; a name, ``"adam:beta1=0.9"``, a table ``[optimizer]``, or an `Optimizer`.
+    learning_rate
+        A number, a named schedule ``"cosine:0.1,0.001"``, or a formula in ``t`` and ``N``; an array with the rate of
+        every step; a function of the step, counted from 0. A list of numbers and schedules makes a sweep.
+    initial
+        For each parameter a number, a distribution, ``"normal:1,0.1"``, a grid, ``"grid:-1,1"``, or an array of one
+        value a trajectory, of a vector or a matrix one of its shape; likewise for a variable of the optimizer,
+        ``"velocity(x)"``, which else starts at zero. The parameters of a formula are those that start here, of a vector
+        as ``w[3]``.
+    trajectories, steps, seed
+        How many, how long, and the 64 bits that all randomness follows from.
+    time
+        Instead of the steps, the sum of their learning rates, of which each is the same.
+    constants, noise, define, direction, state, symmetry, data
+        What the formula speaks of, ``constants={"a": 2.0}, noise={"z": "normal"}``, each as in ``[loss]`` of a
+        scenario; the columns of data may be arrays.
+    momentum, batch_size, weight_decay, sampling
+        Of an optimizer that is given by name.
+    sweep, common_noise
+        Lists of values by dotted key, ``{"loss.constants.a": [1, 2]}``, paired with others, or under ``"grid"``
+        multiplied out; and whether all points draw the same noise.
+    predict, automatic
+        Ids of laws and formulas, ``["equipartition", "variance(x) = learning_rate/2"]``, for `Ensemble.compare`; what
+        they need is recorded. And whether to try the laws that the command line tries on every run.
+    every, records, observables
+        Moments of all parameters, and of these formulas, are recorded every so many steps, or so many times.
+    snapshots, snapshot_trajectories
+        The parameters are kept after these steps, ``"final"`` for the last, of all trajectories or of the first ones.
+    histograms, quantiles
+        ``[low, high, bins]`` by name, or of two names, ``"u,w": [low, high, bins, low, high, bins]``; and which
+        quantiles are read off them.
+    covariances, autocorrelations, drifts, controls
+        As in `Recorder`.
+    antithetic
+        Whether the trajectories come in pairs with mirrored noise; their number is then even.
+    stop
+        Bounds, ``"x > 1"``: a trajectory ends when it has passed the first of them, and stays where it is.
+    dtype, noise_dtype
+        Of the state, and of the standard deviates: ``"float32"`` or `numpy.float32`, and likewise of 64 bits.
+    title
+        Of figures and files.
+    threads, device, progress
+        See `sgdsim.simulation.run_loop.simulate_runs`.
+    output, overwrite
+        HDF5 file to write, and whether it may replace another. While it is computed checkpoints stand beside it.
+    resume
+        Whether to go on from them; of a run that is finished the file is read.
+    checkpoint_every
+        Seconds from one to the next, also as ``"5m"``, or ``"never"``; by default every minute.
+
+    Returns
+    -------
+    Ensemble
+        In memory; `Ensemble.save` writes it, where there is no output.
+
+    Raises
+    ------
+    InputError
+        For anything that cannot be simulated.
+
+    Examples
+    --------
+    >>> ensemble = simulate(
+    ...     "a*x**2/2 + s*z*x", constants={"a": 1.0, "s": 1.0}, noise={"z": "normal"}, initial={"x": 0.0},
+    ...     learning_rate=0.5, trajectories=10_000, steps=50, predict=["variance(x) = 1/3"],
+    ... )
+    >>> abs(float(ensemble.variance("x")[-1]) - 1 / 3) < 0.02, ensemble.compare().disagrees
+    (True, False)
+    """
+    steps, schedules = _length(steps, time, learning_rate)
+    recorder = Recorder(
+        every,
+        tuple(sorted({_step(step, steps) for step in take.each(take.anything)(snapshots, "snapshots")})),
+        tuple(Observable.parse(name, text) for name, text in _table(observables, "observables").items()),
+        {name: binned(numbers, f"histograms.{name}") for name, numbers in _table(histograms, "histograms").items()},
+        snapshot_trajectories,
+        tuple(take.each(take.number)(quantiles, "quantiles")),
+        covariances,
+        _table(autocorrelations, "autocorrelations"),
+        _table(drifts, "drifts"),
+        tuple(take.each(take.text)(controls, "controls")),
+        records,
+    )
+    own = {"constants": constants, "noise": noise, "define": define, "direction": direction, "state": state}
+    made, starts = read_loss(loss, initial, **own, symmetry=symmetry, data=data)
+    settings = {"momentum": momentum, "batch_size": batch_size, "weight_decay": weight_decay, "sampling": sampling}
+    rule = read_optimizer(optimizer, **settings)
+    ends = tuple(take.each(take.text)(stop, "stop"))
+    of_run = (trajectories, steps, seed, recorder, dtype, noise_dtype, antithetic, ends)
+    run = Run(made, rule, schedules[0], starts, *of_run)
+    swept: dict[str, Any] = {"sweep": sweep, "common_noise": common_noise}
+    tables = scenario_tables(run, schedules, **swept, predict=predict, automatic=automatic, title=title)
+    if time is not None:  # of each point of a sweep
+        tables["run"] = {key: value for key, value in tables["run"].items() if key != "steps"} | {"time": time}
+    where: dict[str, Any] = {"threads": threads, "device": device, "progress": progress}
+    if tables["sweep"] or tables["predict"]:
+        from sgdsim.app.workflow import simulate_scenario
+        from sgdsim.input.loading import scenario_from
+
+        scenario = scenario_from(tables, made.name, "simulate")
+        runs, text, compute = scenario.runs, scenario.toml, partial(simulate_scenario, scenario, **where)
+    else:
+        runs, text = (run,), toml.dumps(tables)
+        compute = partial(simulate_runs, runs, scenario=text, title=tables["title"], **where)
+    resume, overwrite = take.flag(resume, "resume"), take.flag(overwrite, "overwrite")
+    if output is None:
+        if resume or checkpoint_every is not None:
+            raise InputError("resume and checkpoint_every: expected an output, beside which checkpoints stand")
+        return compute()
+    output = take.path(output, "output")
+    check_output(output, overwrite or resume)
+    described = Description.new([("", "simulate", text)], overwrite, device)
+    with unfinished(
+        output, described, total=work(runs), every=seconds_between(checkpoint_every), resume=resume
+    ) as kept:
+        if resume and (found := kept.finished()) is not None:
+            return found[WHOLE]
+        ensemble = compute(checkpoints=kept.checkpoints.part(0))
+        kept.sign(ensemble)
+        ensemble.save(output, overwrite=kept.described.overwrite or overwrite)
+    return ensemble
+
+
+def _length(steps: Any, time: Any, learning_rate: Any) -> tuple[int, list[Schedule]]:
+    """How many steps there are, and the schedules of a sweep, of which the first has as many."""
+    if (steps is None) == (time is None):
+        raise InputError("steps: expected it or time, the sum of the learning rates")
+    if time is None:
+        steps = take.whole(steps, "steps")
+        return steps, read_rates(learning_rate, steps)
+    schedules = read_rates(learning_rate, 1)
+    return schedules[0].steps_in(take.number(time, "time")), schedules
+
+
+def _table(given: Mapping[str, Any] | None, where: str) -> dict[str, Any]:
+    """A table by name; None is an empty one."""
+    return take.optional(take.by_name(take.anything))(given, where) or {}
+
+
+def _step(value: Any, steps: int) -> int:
+    """The number of a step, the last one as ``"final"``."""
+    return steps if isinstance(value, str) and value == "final" else take.whole(value, "snapshots")

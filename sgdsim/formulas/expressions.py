@@ -1,0 +1,56 @@
+"""Formulas that users have as expressions of SymPy, written as the text that everything else reads."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from sgdsim.base import take
+
+
+def formula_text(value: Any, where: str) -> str:
+    """The text of a formula; of an expression of SymPy, one that means the same.
+
+    Parameters
+    ----------
+    value
+        A text or an expression.
+    where
+        What it is, for messages.
+
+    Raises
+    ------
+    InputError
+        For anything else.
+
+    Examples
+    --------
+    >>> import sympy
+    >>> x = sympy.Symbol("x")
+    >>> formula_text(sympy.Abs(x) + x / 3, "loss"), formula_text("x**2/2", "loss")
+    ('x/3 + abs(x)', 'x**2/2')
+    """
+    sympy = sys.modules.get("sympy")  # without it nobody has an expression, and importing it takes a second
+    if sympy is None or not isinstance(value, sympy.Expr):
+        return take.text(value, where)
+    return str(_printer().doprint(value))
+
+
+def _printer() -> Any:
+    from sympy.printing.str import StrPrinter
+
+    class Printer(StrPrinter):  # type: ignore[misc]
+        """SymPy's text, with the names that formulas have for functions and every digit of a number."""
+
+        def _print_Float(self, number: Any) -> str:
+            return repr(float(number))
+
+        def _print_Exp1(self, _: Any) -> str:
+            return "exp(1)"
+
+        def _renamed(self, call: Any) -> str:
+            return f"{type(call).__name__.lower()}({', '.join(map(self._print, call.args))})"
+
+        _print_Abs = _print_Max = _print_Min = _renamed
+
+    return Printer()

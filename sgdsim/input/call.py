@@ -1,0 +1,275 @@
+"""From the arguments of a call to a checked run: texts, expressions of SymPy, arrays and plain dictionaries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sgdsim.base import take
+from sgdsim.base.errors import InputError
+from sgdsim.base.numbers import read_number
+from sgdsim.formulas.expressions import formula_text
+from sgdsim.model.data import Data
+from sgdsim.model.loss import Loss
+from sgdsim.model.noise import Noise
+from sgdsim.model.optimizers import Optimizer
+from sgdsim.model.run import Run
+from sgdsim.model.schedules import Schedule
+from sgdsim.model.starts import Grid, Listed, Start, Stored, by_parameter, start_from
+from sgdsim.model.states import State
+from sgdsim.model.symmetry import Symmetry
+
+_RATE = "optimizer.learning_rate"
+
+
+def read_loss(loss: Any, initial: Any, **tables: Any) -> tuple[Loss, dict[str, Start]]:
+    """A loss with the starts of its parameters.
+
+    Parameters
+    ----------
+    loss
+        A `Loss`; a formula, as text or as an expression of SymPy; the name of one in the catalogue; or a table
+        ``[loss]`` as in a scenario.
+    initial
+        For each parameter where it starts. A formula has the parameters that start here, of a vector as ``w[3]``.
+    **tables
+        Of ``[loss]``, for a loss that is no `Loss`: ``constants``, ``noise``, ``define`` and so on.
+
+    Raises
+    ------
+    InputError
+        For anything that is no loss.
+
+    Examples
+    --------
+    >>> loss, starts = read_loss("norm2(w)/2 + z*w[0]", {"w[2]": "normal"}, noise={"z": "rademacher"})
+    >>> loss.parameters, str(starts["w[1]"])
+    (('w[0]', 'w[1]'), 'normal:0.0,1.0')
+    """
+    table = take.by_name(take.anything)(initial, "initial")
+    given = {name: value for name, value in tables.items() if value is not None}
+    if isinstance(loss, Loss):
+        if given:
+            raise InputError(f"{next(iter(given))}: stands in the Loss, expected only with a formula or a name")
+        return loss, _starts(loss, table)
+    from sgdsim.input import builders
+    from sgdsim.input.file_references import inline_files
+    from sgdsim.input.plain import plain
+
+    section = {**_section(loss), **{name: _written(value, f"loss.{name}") for name, value in given.items()}}
+    section = plain(section, ("loss",))
+    own = builders.is_own(section)
+    if own and "parameters" not in section:
+        if not table:
+            raise take.refused(table, "initial", "where each parameter of the formula starts, {'x': 0.0}")
+        parameters = {name: value for name, value in table.items() if "(" not in name}
+        section["parameters"] = {name: _written_start(name, value) for name, value in parameters.items()}
+    made, starts = builders.read_loss(inline_files({"loss": section})["loss"])
+    objects = {name: value for name, value in table.items() if not own or "(" in name or _is_listed(name, value)}
+    return made, {**starts, **_starts(made, objects)}
+
+
+def _section(loss: Any) -> dict[str, Any]:
+    """The table ``[loss]`` that a formula or a name stands for."""
+    if isinstance(loss, Mapping):
+        return take.by_name(take.anything)(loss, "loss")
+    text = formula_text(loss, "loss")
+    return {"name": text.strip()} if text.strip().isidentifier() else {"formula": text}
+
+
+def _written(value: Any, where: str) -> Any:
+    """What a scenario would hold of a value that may be one of ours, or of SymPy."""
+    if isinstance(value, Noise | State):
+        return str(value)
+    if isinstance(value, Data):
+        value = value.columns
+    if isinstance(value, Symmetry):
+        kind = next(kind for kind in ("generator", "image", "layers") if getattr(value, kind))
+        value = {"name": value.name, kind: getattr(value, kind)}
+    if isinstance(value, Mapping):
+        return {name: _written(one, f"{where}.{name}") for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_written(one, where) for one in value]
+    return formula_text(value, where) if hasattr(value, "free_symbols") else value
+
+
+def _starts(loss: Loss, table: Mapping[str, Any]) -> dict[str, Start]:
+    """The start of every coordinate; that of a vector's name is that of all its coordinates."""
+    by_coordinate = by_parameter(table, loss.parameters)
+    return {name: start_from(value, f"initial.{name}") for name, value in by_coordinate.items()}
+
+
+def _is_listed(name: str, value: Any) -> bool:
+    """Whether a start has a value for each trajectory, which no text says."""
+    is_array = isinstance(value, list | tuple | np.ndarray) and np.ndim(value) > 0
+    return isinstance(value, Stored | Listed) or (is_array and "[" not in name)
+
+
+def _written_start(name: str, value: Any) -> Any:
+    where = f"initial.{name}"
+    if isinstance(value, Noise | Grid):
+        return str(value)
+    if _is_listed(name, value):
+        return 0.0  # what is listed takes its place
+    if isinstance(value, list | tuple | np.ndarray) and np.ndim(value):
+        return np.asarray(value).tolist()
+    return take.text(value, where) if isinstance(value, str) else _number(value, where)
+
+
+def _number(value: Any, where: str) -> float:
+    number = take.as_number(value)
+    if number is None:
+        raise take.refused(value, where, "a finite number, a distribution or a grid")
+    return float(number)
+
+
+def read_optimizer(optimizer: Any, **settings: Any) -> Optimizer:
+    """An optimizer from itself, a text such as ``"adam:beta1=0.9"``, or a table as in a scenario.
+
+    Parameters
+    ----------
+    optimizer
+        Which; None for SGD.
+    **settings
+        ``momentum``, ``batch_size``, ``weight_decay`` and ``sampling``, where they are given.
+
+    Raises
+    ------
+    InputError
+        For anything that is no optimizer.
+
+    Examples
+    --------
+    >>> read_optimizer("adam:beta1=0.5", batch_size=4).values["beta1"], read_optimizer(None, momentum=0.5).name
+    (0.5, 'momentum')
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    if isinstance(optimizer, Optimizer):
+        if given:
+            raise InputError(f"{next(iter(given))}: stands in the Optimizer, expected only with the name of one")
+        return optimizer
+    if optimizer is None and not given:
+        return Optimizer()
+    if isinstance(optimizer, str) and ":" not in optimizer and not given:
+        return Optimizer(optimizer)
+    from sgdsim.input import builders
+    from sgdsim.input.option_values import optimizer as read_text
+    from sgdsim.input.options import heavy_ball
+    from sgdsim.input.plain import plain
+
+    if optimizer is None or isinstance(optimizer, str):
+        table = read_text("optimizer", take.text(optimizer or "sgd", "optimizer"))
+    else:
+        table = take.by_name(take.anything)(optimizer, "optimizer")
+    if "learning_rate" in table:
+        raise InputError("optimizer.learning_rate: expected as the argument learning_rate")
+    table = plain({**table, **given}, ("optimizer",))
+    return builders.build_optimizer(heavy_ball(table) if "momentum" in given else table)
+
+
+def read_rates(learning_rate: Any, steps: int) -> list[Schedule]:
+    """The learning rates that an argument means: of a list, one for each point of a sweep.
+
+    Parameters
+    ----------
+    learning_rate
+        A number; a schedule, ``"cosine:0.1,0.001"``; an array with the rate of every step; a function of the step, from
+        0; or a list of numbers and schedules.
+    steps
+        Of the run.
+
+    Raises
+    ------
+    InputError
+        For anything else.
+
+    Examples
+    --------
+    >>> [schedule.text for schedule in read_rates([0.1, "cosine:0.1"], 2)]
+    ['0.1', 'cosine:0.1']
+    >>> read_rates(lambda step: 0.1 / (1 + step), 2)[0].rates(2)
+    array([0.1 , 0.05])
+    """
+    if isinstance(learning_rate, list | tuple):
+        if not learning_rate:
+            raise take.refused(learning_rate, "learning_rate", "at least one rate")
+        return [_number_or_text(rate, f"learning_rate[{index}]") for index, rate in enumerate(learning_rate)]
+    if isinstance(learning_rate, Schedule):
+        return [learning_rate]
+    if isinstance(learning_rate, np.ndarray) and learning_rate.ndim == 1:
+        return [Schedule("table", take.each(take.real)(learning_rate, "learning_rate"))]
+    if callable(learning_rate):
+        return [Schedule("table", _called(learning_rate, steps))]
+    return [_number_or_text(learning_rate, "learning_rate")]
+
+
+def _called(rate: Any, steps: int) -> tuple[float, ...]:
+    """The value of a user's function at each step."""
+    found = []
+    for step in range(steps):
+        try:
+            value = rate(step)
+        except Exception as error:
+            raise InputError(f"learning_rate: at step {step} it fails: {type(error).__name__}: {error}") from error
+        found.append(take.real(value, f"learning_rate at step {step}"))
+    return tuple(found)
+
+
+def _number_or_text(rate: Any, where: str) -> Schedule:
+    number = take.as_number(rate)
+    if number is None and not isinstance(rate, str):
+        raise take.refused(rate, where, "a finite number, or a schedule such as 'cosine:0.1,0.001'")
+    return Schedule(take.text(rate, where) if number is None else repr(float(number)))
+
+
+def scenario_tables(
+    run: Run,
+    schedules: Sequence[Schedule],
+    *,
+    sweep: Any = None,
+    common_noise: bool = False,
+    predict: Any = (),
+    automatic: bool = False,
+    title: str = "",
+) -> dict[str, Any]:
+    """What a scenario file would hold that means the same as a call.
+
+    Parameters
+    ----------
+    run
+        Of the first point of a sweep.
+    schedules
+        One a point, where learning rates are swept.
+    sweep, common_noise
+        Other values by dotted key, as in ``[sweep]``, and whether all points draw the same noise.
+    predict, automatic
+        Ids of laws, formulas and tables of ``[[predict]]``, and whether to try the laws that are tried on every run.
+    title
+        Of the file.
+
+    Raises
+    ------
+    InputError
+        For arguments that are of the wrong kind.
+    """
+    from sgdsim.input.option_values import claim
+    from sgdsim.input.options import all_claims
+
+    swept = take.optional(take.by_name(take.anything))(sweep, "sweep") or {}
+    if len(schedules) > 1:
+        if _RATE in swept:
+            raise InputError(f"sweep.{_RATE}: is swept already, by the list learning_rate")
+        numbers = [read_number(one.text) for one in schedules]
+        rates = [one.text if number is None else number for one, number in zip(schedules, numbers, strict=True)]
+        swept = {_RATE: rates, **swept}
+    if take.flag(common_noise, "common_noise"):
+        swept = {**swept, "common_noise": True}
+    asked = [
+        dict(one) if isinstance(one, Mapping) else claim(take.text(one, f"predict[{index}]"))
+        for index, one in enumerate(take.each(take.anything)(predict, "predict"))
+    ]
+    claims = all_claims([], asked, take.flag(automatic, "automatic"))
+    tables = run.describe()
+    return {"title": take.text(title, "title"), **tables, "sweep": swept, "predict": claims}

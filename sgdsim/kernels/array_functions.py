@@ -1,0 +1,429 @@
+"""The functions of a formula with matrices, or with many parameters: loops over entries instead of statements.
+
+The graph of a sample's loss, its gradient, the optimizer's formulas and what is observed are planned and printed; the
+length of the text, and so the time to compile it, does not grow with the arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property
+from typing import Any
+
+from sgdsim.formulas.arrays import Shape, Shapes
+from sgdsim.formulas.backpropagation import gradient
+from sgdsim.formulas.formula import Formula
+from sgdsim.formulas.graph import Graph, Node
+from sgdsim.formulas.names import STEP_NAMES, FormulaError, aliased
+from sgdsim.formulas.vectors import base_name
+from sgdsim.kernels.array_plan import SCRATCH, Output, Place, Plan, by_rows
+from sgdsim.kernels.array_text import ArrayText, loop
+from sgdsim.kernels.draws import MIRRORS, MIRRORS_OF, Draws
+from sgdsim.kernels.layout import Layout
+from sgdsim.kernels.program import Program, runtime_arguments
+from sgdsim.model.loss import Loss
+from sgdsim.model.noise import Noise
+from sgdsim.model.observables import Observable
+
+STATE = "state[{row} * LANES + lane]"
+# Measured on linear networks, ns a step as loops and as statements, in float32 and in float64: of 18 parameters (3-3-3)
+# 2.3 and 1.3, 5.0 and 2.8; of 32 (4-4-4) 2.6 and 3.3, 10.4 and 8.5; of 40 (4-5-4) 3.6 and 6.3, 8.3 and 11.2.
+MANY = 40
+"""Parameters from which loops are faster than statements."""
+MUCH = 200
+"""Operations on single numbers in a loss, from which the statements of few parameters take a second to compile."""
+
+
+def serves(program: Program) -> bool:
+    """Whether the functions of a program are printed as loops over arrays: where they can be, and are faster."""
+    loss, optimizer = program.loss, program.optimizer
+    if optimizer.preconditioner or optimizer.metric or program.controls or program.stops or program.has_substeps:
+        return False
+    if optimizer.rule.population and loss.random:
+        return False
+    if {*program.initial} != {*loss.parameters} or any("[" in name for name in loss.direction):
+        return False
+    return len(loss.parameters) >= MANY or _work(loss) > MUCH
+
+
+def _work(loss: Loss) -> int:
+    """The operations on single numbers that the formulas of a loss take."""
+    shapes = Shapes()
+    for text in loss.texts:
+        with suppress(FormulaError):  # of what a step alone has, such as the next value of a parameter
+            Formula.parse(text).in_algebra(loss.shapes, shapes, vector=True)
+    return shapes.work
+
+
+class ArrayFunctions:
+    """Prints the bodies of the generated functions of a program.
+
+    Parameters
+    ----------
+    program, layout
+        Whose.
+
+    Attributes
+    ----------
+    text
+        Has what the bodies need: elementary functions and sums of products.
+    rows
+        Of scratch, as many as any of the bodies printed so far needs.
+    """
+
+    def __init__(self, program: Program, layout: Layout) -> None:
+        self.program, self.layout, self.loss = program, layout, program.loss
+        mirror = ["row = np.uint32(N_ROWS - 1 - row) if mirrored(lane) else row"] * program.antithetic
+        batch = program.optimizer.batch_size > 1
+        self.text = ArrayText(program.dtype, [f"row = rows[{'sample * LANES + ' * batch}lane]", *mirror])
+        self.rows = 0
+        self.graph = Graph()
+        self.places: dict[str, Place] = {}
+        self._parameters = self._arrays(self.loss.parameters, "", 0)
+        self._memory = self._arrays(self.loss.memory, "", len(self.loss.parameters))
+        self._varying: set[str] = set()
+        self._namespace = self._made_namespace(self.loss.noise, layout.draws, program.constants, "constants")
+
+    # What has a name.
+
+    def _arrays(self, keys: Sequence[str], prefix: str, first: int, pattern: str = STATE) -> dict[str, Node]:
+        """Arrays whose coordinates stand in the order of these keys."""
+        rows: dict[str, list[int]] = {}
+        for row, key in enumerate(keys, first):
+            rows.setdefault(base_name(key), []).append(row)
+        return {
+            base: self._located(f"{prefix}{base}", self.loss.shapes[base], found, pattern)
+            for base, found in rows.items()
+        }
+
+    def _located(self, name: str, shape: Shape, rows: Sequence[int], pattern: str, a_sample: int = 0) -> Node:
+        """What is given in these rows, entry by entry; where they are not evenly spaced, number by number."""
+        computed = "mirrored" in pattern or pattern.startswith("data")
+        array = "" if computed else pattern.removeprefix("REAL(").partition("[")[0]
+        shared = array in ("constants", "arguments")
+        step = rows[1] - rows[0] if len(rows) > 1 else 1
+        if list(rows) == list(range(rows[0], rows[0] + step * len(rows), step)):
+            strides = tuple(step * stride for stride in by_rows(shape))
+            self.places[name] = Place(pattern, rows[0], strides, array, shared, a_sample)
+            return self.graph.name(name, shape)
+        for index, row in enumerate(rows):
+            self.places[f"{name}#{index}"] = Place(pattern, row, (), array, shared, a_sample)
+        return self.graph.stack([self.graph.name(f"{name}#{i}", ()) for i in range(len(rows))], shape)
+
+    def _local(self, name: str, text: str) -> Node:
+        """A number that a function has under a name of its own."""
+        self.places[name] = Place(text)
+        return self.graph.name(name, ())
+
+    def _made_namespace(
+        self, noise: Mapping[str, Noise], draws: Draws, constants: Iterable[str], array: str
+    ) -> dict[str, Node]:
+        """The arrays that a sample's formulas may name, definitions among them."""
+        found = {**self._parameters, **self._memory, **self._constants(constants, array)}
+        found |= self._noise(noise, draws, list(constants), array)
+        if self.loss.data is not None:
+            columns = [index * self.loss.data.rows for index in range(len(self.loss.columns))]
+            by_base: dict[str, list[int]] = {}
+            for name, row in zip(self.loss.columns, columns, strict=True):
+                by_base.setdefault(base_name(name), []).append(row)
+            for base, rows in by_base.items():
+                found[base] = self._located(base, self.loss.shapes[base], rows, "data[np.uint32({row}) + row]")
+                self._varying |= {base, *(f"{base}#{i}" for i in range(len(rows)))}
+        return self._defined(found)
+
+    def _defined(self, namespace: dict[str, Node]) -> dict[str, Node]:
+        """The same with the definitions that can be computed of it."""
+        for name, text in self.loss.definitions.items():
+            parts = [Formula.parse(part) for part in ([text] if isinstance(text, str) else text)]
+            if all(part.names <= {*namespace, "pi"} for part in parts):
+                nodes = [self._read(part.text, namespace) for part in parts]
+                namespace[name] = nodes[0] if isinstance(text, str) else self.graph.stack(nodes, (len(nodes),))
+        return namespace
+
+    def _constants(self, names: Iterable[str], array: str) -> dict[str, Node]:
+        rows: dict[str, list[int]] = {}
+        for row, name in enumerate(names):
+            if name in self.loss.constants:
+                rows.setdefault(base_name(name), []).append(row)
+        pattern = f"{array}[{{row}}]"
+        return {base: self._located(base, self.loss.shapes[base], found, pattern) for base, found in rows.items()}
+
+    def _noise(self, noise: Mapping[str, Noise], draws: Draws, names: list[str], array: str) -> dict[str, Node]:
+        """Each noise as an array that is made of its deviates; coordinates of several laws one by one."""
+        groups: dict[str, dict[str, tuple[Noise, int]]] = {}
+        index = 0
+        for name, law in noise.items():
+            groups.setdefault(base_name(name), {})[name] = law, index
+            index += len(law.law.deviates)
+        found = {}
+        for base, group in groups.items():
+            shape = self.loss.shapes[base]
+            kinds = {(law.family, *_given(name, law)) for name, (law, _) in group.items()}
+            if len(kinds) == 1:
+                found[base] = self._of_one_law(base, shape, group, draws, names, array)
+            else:
+                parts = [self._of_one_law(name, (), {name: one}, draws, names, array) for name, one in group.items()]
+                found[base] = self.graph.stack(parts, shape)
+        return found
+
+    def _of_one_law(
+        self,
+        base: str,
+        shape: Shape,
+        group: Mapping[str, tuple[Noise, int]],
+        draws: Draws,
+        names: list[str],
+        array: str,
+    ) -> Node:
+        first, (law, _) = next(iter(group.items()))
+        given = _given(first, law)
+        values: dict[str, Any] = {}
+        for argument, default in law.law.arguments.items():
+            if argument in given:
+                rows = [names.index(f"{name}.{argument}") for name in group]
+                values[argument] = self._located(f"{base}.{argument}", shape, rows, f"{array}[{{row}}]")
+            else:
+                values[argument] = self.graph.number(default)
+        for number, kind in enumerate(law.law.deviates):
+            places = [draws.place(index + number) for _, index in group.values()]
+            pattern = self._deviate("deviates", law.family, kind)
+            name, rows = f"{base}.deviate.{kind}", [row for row, _ in places]
+            values[kind] = self._located(name, shape, rows, pattern, places[0][1] if draws.samples > 1 else 0)
+            self._varying |= {name, *(f"{name}#{i}" for i in range(len(rows)))}
+        return self._shaped(Formula.parse(law.law.formula).in_algebra(values, self.graph, vector=True), shape)
+
+    def _deviate(self, array: str, family: str, kind: str) -> str:
+        """The pattern of deviates, mirrored where the trajectory is the second of a pair."""
+        place = f"{array}[{{row}} * LANES + lane]"
+        if self.program.antithetic:
+            mirror = MIRRORS_OF.get((family, kind), MIRRORS[kind]).format(place)
+            return f"REAL(({mirror}) if mirrored(lane) else {place})"
+        return place if self.layout.noise_dtype == self.program.dtype else f"REAL({place})"
+
+    def _shaped(self, node: Node, shape: Shape) -> Node:
+        """A number, everywhere in an array."""
+        return node if node.shape == shape else self.graph.filled(node, shape)
+
+    # Formulas.
+
+    def _read(self, text: str, namespace: Mapping[str, Node]) -> Node:
+        """A formula about the loss, with its numbers in exponents."""
+        found: Node = Formula.parse(text).in_algebra(namespace, self.graph, vector=True, numbers=self.loss.numbers)
+        return found
+
+    def _gradient(self) -> dict[str, Node]:
+        """What the optimizer is given of a sample, by parameter: there where it takes the gradient."""
+        point = self._point()
+        namespace = self._at(point) if point else self._namespace
+        by = point or self._parameters
+        free = [base for base in by if base not in self.loss.direction]
+        found: dict[str, Node] = {}
+        if free:
+            slopes = gradient(self.graph, self._read(self.loss.formula, namespace), [by[base] for base in free])
+            found = dict(zip(free, slopes, strict=True))
+        for base, text in self.loss.direction.items():
+            shape = self.loss.shapes[base]
+            parts = [self._read(part, namespace) for part in ([text] if isinstance(text, str) else text)]
+            found[base] = self._shaped(parts[0], shape) if isinstance(text, str) else self.graph.stack(parts, shape)
+        return {base: found[base] for base in self._parameters}
+
+    def _at(self, values: Mapping[str, Node]) -> dict[str, Node]:
+        """What formulas may name, where parameters and states have other values."""
+        given = {name: node for name, node in self._namespace.items() if name not in self.loss.definitions}
+        return self._defined(given | dict(values))
+
+    def _point(self) -> dict[str, Node]:
+        """Where the optimizer takes the gradient; empty where that is where the parameters are."""
+        rule = self.program.optimizer.rule
+        if not rule.point:
+            return {}
+        found = {}
+        for base, theta in self._parameters.items():
+            values = {**self._shared, **{name: arrays[base] for name, arrays in self._own.items()}, "theta": theta}
+            value = Formula.parse(rule.point, where="optimizer").in_algebra(values, self.graph, vector=True)
+            found[base] = self._shaped(value, theta.shape)
+        return found
+
+    @cached_property
+    def _own(self) -> dict[str, dict[str, Node]]:
+        """The optimizer's state variables, by name and parameter."""
+        keys, first = self.loss.parameters, len(self.loss.carried)
+        return {
+            variable: self._arrays(keys, f"{variable}.", first + k * len(keys))
+            for k, variable in enumerate(self.program.optimizer.rule.state)
+        }
+
+    @cached_property
+    def _shared(self) -> dict[str, Node]:
+        """What formulas of the optimizer name of a step that is the same for all parameters."""
+        found: dict[str, Node] = {}
+        for key, default in self.program.optimizer.defaults.items():
+            name = f"optimizer.{key}"
+            if name in self.program.constants:
+                row = list(self.program.constants).index(name)
+                found[key] = self._located(name, (), [row], "constants[{row}]")
+            else:
+                found[key] = self.graph.number(default or 0.0)
+        return found | {name: self._local(f"optimizer.{name}", text) for name, text in self._columns().items()}
+
+    def _next(self, slopes: Mapping[str, Node]) -> dict[str, Node]:
+        """The next value of everything that the optimizer changes, given the gradient."""
+        optimizer, kicks = self.program.optimizer, self._kicks()
+        found: dict[str, Node] = {}
+        for base, theta in self._parameters.items():
+            values = self._shared | {variable: arrays[base] for variable, arrays in self._own.items()}
+            values |= {"theta": theta, "gradient": slopes[base]}
+            if kicks:
+                values["xi"] = kicks[base]
+            for target, text in (*optimizer.inner, ("theta", optimizer.final)):
+                value = Formula.parse(text, where="optimizer").in_algebra(values, self.graph, vector=True)
+                values[target] = self._shaped(value, theta.shape)
+            found[base] = values["theta"]
+            found |= {f"{variable}.{base}": values[variable] for variable in self._own}
+        return found
+
+    def _kicks(self) -> dict[str, Node]:
+        if not self.program.optimizer.rule.is_random:
+            return {}
+        draws, keys = self.layout.kicks, self.loss.parameters
+        rows = {key: draws.place(index)[0] for index, key in enumerate(keys)}
+        found = {}
+        for base in self._parameters:
+            own = [row for key, row in rows.items() if base_name(key) == base]
+            pattern = self._deviate("kicks", "normal", "z")
+            found[base] = self._located(f"optimizer.xi.{base}", self.loss.shapes[base], own, pattern)
+        return found
+
+    def _columns(self) -> dict[str, str]:
+        """What all lanes share of a step, with its name in the text; see `Program.step_table`."""
+        scalars = [name for name, _ in self.program.optimizer.rule.scalars]
+        return {"learning_rate": "learning_rate", "t": "t", **{name: f"q_{i}" for i, name in enumerate(scalars)}}
+
+    def load_shared(self) -> list[str]:
+        """The lines that load it."""
+        return [f"{text} = table[{i}]" for i, text in enumerate(self._columns().values())]
+
+    def _of_step(self, names: Iterable[str], after: Mapping[str, Node], slopes: Mapping[str, Node]) -> dict[str, Node]:
+        """What a formula about the step may name beside the loss's own."""
+        namespace = self._namespace
+        found = {f"gradient__{base}": slope for base, slope in slopes.items()}
+        if any(name.startswith("next__") for name in names):
+            fixed = {name: node for name, node in namespace.items() if name in self._constants_and_carried}
+            found |= {f"next__{name}": node for name, node in self._defined(fixed | dict(after)).items()}
+        for name in ("learning_rate", "t"):
+            if name not in namespace:
+                found[name] = self._local(f"optimizer.{name}", name)
+        return found
+
+    @property
+    def _constants_and_carried(self) -> set[str]:
+        return {base_name(name) for name in (*self.loss.carried, *self.loss.constants)}
+
+    # Bodies of functions.
+
+    def _lines(self, outputs: Sequence[Output], taken: int = 0) -> list[str]:
+        plan = Plan(outputs, self.places, taken=taken)
+        self.rows = max(self.rows, plan.rows)
+        return self.text.lines(plan, plan.stages)
+
+    def initial_state(self) -> list[str]:
+        """Parameters, then states, of which formulas know the parameters; then zeros."""
+        loss, program = self.loss, self.program
+        starts = program.initial
+        drawn = {name: start for name, start in starts.items() if isinstance(start, Noise)}
+        names = list(program.initial_arguments)
+        found = self._noise(drawn, self.layout.starts, names, "arguments")
+        numbers = [name for name in loss.parameters if name not in drawn]
+        rows: dict[str, list[int]] = {}
+        for name in numbers:
+            rows.setdefault(base_name(name), []).append(names.index(name))
+        for base, own in rows.items():
+            found[base] = self._located(f"{base}.start", loss.shapes[base], own, "arguments[{row}]")
+        theta = {base: found[base] for base in self._parameters}
+        outputs = [Output(self._state_place(base), node, base) for base, node in theta.items()]
+        if loss.memory:
+            known = self._defined(theta | self._constants(names, "arguments"))
+            for name, state in loss.states.items():
+                base = base_name(name)
+                node = self._shaped(self._read(state.start, known), loss.shapes[base])
+                outputs.append(Output(self._state_place(base), node, base))
+        return self._lines(outputs)
+
+    def _state_place(self, name: str) -> Place:
+        return self.places[name]
+
+    def update(self) -> list[str]:
+        """One step of every lane: the batch's mean gradient, then the optimizer's assignments, and those of states."""
+        batch = self.program.optimizer.batch_size
+        slopes = self._gradient()
+        if batch == 1 or self.program.optimizer.rule.population:
+            return self._lines(self._step_outputs(slopes))
+        n = len(self.loss.parameters)
+        sums = self._arrays(self.loss.parameters, "sums.", 0, SCRATCH)
+        outputs = [Output(self.places[f"sums.{base}"], node, base, "+=") for base, node in slopes.items()]
+        plan = Plan(outputs, self.places, frozenset(self._varying), taken=n)
+        self.rows = max(self.rows, plan.rows)
+        once = [stage for stage in plan.stages if not stage.varies]
+        each = [stage for stage in plan.stages if stage.varies]
+        lines = loop((n,), ["scratch[i * LANES + lane] = REAL(0.0)"])
+        lines += self.text.lines(plan, once)
+        lines += [f"for sample in range({batch}):", *(f"    {line}" for line in self.text.lines(plan, each))]
+        size = self.graph.number(batch)
+        means = {base: self.graph.elementwise("/", node, size) for base, node in sums.items()}
+        return lines + self._lines(self._step_outputs(means), taken=n)
+
+    def _step_outputs(self, slopes: Mapping[str, Node]) -> list[Output]:
+        after = self._next(slopes)
+        outputs = [Output(self._state_place(name), node, name.rpartition(".")[2]) for name, node in after.items()]
+        for name, state in self.loss.states.items():
+            base, text = base_name(name), aliased(state.formula)
+            more = self._of_step(Formula.parse(text).names, after, slopes)
+            after[base] = self._shaped(self._read(text, self._namespace | more), self.loss.shapes[base])
+            outputs.append(Output(self._state_place(base), after[base], base))
+        if self.program.path_rows:
+            carried = {**self._parameters, **self._memory}
+            self._path()
+            outputs += [Output(self.places[f"path.{base}"], node, base) for base, node in carried.items()]
+            outputs += [Output(self.places[f"path.gradient.{base}"], node, base) for base, node in slopes.items()]
+        return outputs
+
+    def _path(self) -> tuple[dict[str, Node], dict[str, Node]]:
+        """What a step left behind: the state before it, and the gradient."""
+        pattern, n = "path[{row} * LANES + lane]", len(self.loss.carried)
+        before = self._arrays(self.loss.carried, "path.", 0, pattern)
+        return before, self._arrays(self.loss.parameters, "path.gradient.", n, pattern)
+
+    def share(self, observable: Observable) -> list[str]:
+        """Lines that leave the share of a state, or of a step, in the first row of scratch."""
+        if observable in self.program.of_step:
+            node = self._share_of_step(observable)
+        else:
+            node = self._read(aliased(observable.formula), self._namespace)
+        return self._lines([Output(Place(SCRATCH, 0, (), "scratch"), node, "share")], taken=1)
+
+    def _share_of_step(self, observable: Observable) -> Node:
+        text = aliased(observable.formula)
+        after = {**self._parameters, **self._memory}
+        before, slopes = self._path()
+        more = self._of_step(Formula.parse(text).names, after, slopes)
+        return self._read(text, self._at(before) | more)
+
+    def reads(self, observable: Observable) -> bool:
+        """Whether the formula of an observable names nothing that only SymPy finds, such as the population loss."""
+        names = {name.removeprefix("next__").removeprefix("gradient__") for name in observable.names}
+        return names <= {*self._namespace, *STEP_NAMES, "pi"}
+
+    def observe(self, plain: Sequence[Observable], rows: Mapping[str, int]) -> list[str]:
+        """Lines that leave the value of each plain observable in its row of values."""
+        outputs = []
+        for observable in plain:
+            node = self._read(aliased(observable.formula), self._namespace)
+            place = Place("values[{row} * LANES + lane]", rows[observable.name], (), "values")
+            outputs.append(Output(place, node, observable.name))
+        return self._lines(outputs, taken=1)
+
+
+def _given(name: str, law: Noise) -> tuple[str, ...]:
+    """The arguments of a law that are not its defaults."""
+    return tuple(key.removeprefix(f"{name}.") for key in runtime_arguments(name, law))

@@ -1,0 +1,234 @@
+"""The text of a plan: a loop over entries for each stage, with the lanes innermost, or a call of a sum of products."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from sgdsim.formulas.graph import Node
+from sgdsim.kernels.array_plan import Output, Place, Plan, Stage, parts_of
+from sgdsim.kernels.printer import CHOICES, ELEMENTARY, KernelPrinter, product_of
+
+Indices = Sequence[int | str]
+Spec = tuple[tuple[int, ...], tuple[tuple[int, ...], ...], tuple[bool, bool]]
+
+_ARITHMETIC = {
+    "+": "({0} + {1})",
+    "-": "({0} - {1})",
+    "*": "({0} * {1})",
+    "/": "({0} / {1})",
+    "negative": "(-{0})",
+    "sqrt": "REAL(square_root({0}))",
+}
+
+
+class ArrayText:
+    """Prints plans.
+
+    Parameters
+    ----------
+    dtype
+        Of the state.
+    row
+        Lines that find the row of the data, for the loops that read it.
+
+    Attributes
+    ----------
+    functions
+        Texts of `elementary` that are used.
+    products
+        The arguments of `products.sum_of_products`, in the order of the names of what it makes: product_0, ….
+    """
+
+    def __init__(self, dtype: str, row: Sequence[str] = ()) -> None:
+        self._printer = KernelPrinter(dtype)
+        self._row = row
+        self.functions = self._printer.functions
+        self.products: dict[Spec, str] = {}
+
+    def lines(self, plan: Plan, stages: Iterable[Stage]) -> list[str]:
+        """The lines of some stages of a plan."""
+        lines: list[str] = []
+        for stage in stages:
+            if stage.is_product:
+                lines.append(self._product(plan, stage.writes[0]))
+            elif stage.is_total:
+                total = stage.writes[0]
+                lines += loop(total.node.shape, [f"{total.place.entry(_names(total.node.shape))} = REAL(0.0)"])
+                lines += self._loop(plan, stage)
+            elif stage.writes[0].loop == "" and stage.writes[0].node.operation == "stack":
+                lines += self._stack(plan, stage.writes[0])
+            else:
+                lines += self._loop(plan, stage)
+        return lines
+
+    def _product(self, plan: Plan, output: Output) -> str:
+        node = output.node
+        summed = [letter for letter in dict.fromkeys(node.detail[0] + node.detail[1]) if letter not in node.detail[2]]
+        letters = [*f"{node.detail[2]:2}", *f"{''.join(summed):2}"]
+        places = [output.place, *map(plan.place, node.arguments)]
+        sizes: dict[str, int] = {" ": 1}
+        strides = []
+        for place, word, shape in zip(
+            places,
+            (node.detail[2], *node.detail[:2]),
+            (node.shape, *(one.shape for one in node.arguments)),
+            strict=True,
+        ):
+            assert place is not None
+            sizes |= zip(word, shape, strict=True)
+            by_letter = dict(zip(word, place.strides, strict=True))
+            strides.append(tuple(by_letter.get(letter, 0) for letter in letters))
+        _, first, second = places
+        assert first is not None
+        assert second is not None
+        spec = tuple(map(sizes.__getitem__, letters)), tuple(strides), (first.shared, second.shared)
+        name = self.products.setdefault(spec, f"product_{len(self.products)}")
+        arguments = [
+            f"{place.array}, {place.row((0,) * len(place.strides))}" for place in (output.place, first, second)
+        ]
+        return f"{name}({', '.join(arguments)})"
+
+    def _stack(self, plan: Plan, output: Output) -> list[str]:
+        """One number after the other."""
+        whole = Place(output.place.pattern, output.place.first, (1,))
+        lines = [f"{whole.entry((i,))} = {self._value(plan, part, ())}" for i, part in enumerate(output.node.arguments)]
+        return loop((), [*self._row, *lines] if any("+ row]" in line for line in lines) else lines)
+
+    def _loop(self, plan: Plan, stage: Stage) -> list[str]:
+        indices = _names(stage.shape)
+        roots = [self._root(plan, output) for output in stage.writes]
+        uses: Counter[int] = Counter()
+        parts: dict[int, Node] = {}
+        own = {output.node.place for output in stage.writes if output.loop == ""}
+        for root in roots:
+            if root.place in own or root.place not in plan.kept:
+                parts |= {part.place: part for part in parts_of(root, plan.kept)}
+        for part in parts.values():
+            for argument in part.arguments:
+                uses[argument.place] += 2 if part.operation in _REPEATING else 1
+        for root in roots:
+            uses[root.place] += 1
+        named = [
+            part
+            for _, part in sorted(parts.items())
+            if (uses[part.place] > 1 and part.shape == stage.shape and part.operation not in ("number", "view"))
+            or (part.operation in ELEMENTARY and part.place not in own)
+        ]
+        width = 1 if any(part.operation in ELEMENTARY for part in parts.values()) else _width(stage.shape)
+        lines: list[str] = []
+        for step in range(width):
+            at = (*indices[:-1], f"{indices[-1]} + {step}") if step else indices
+            tail = f"_{step}" if step else ""
+            names: dict[int, str] = {}
+            for part in named:
+                lines.append(f"v_{part.place}{tail} = {self._entry(plan, part, at, names, own)}")
+                names[part.place] = f"v_{part.place}{tail}"
+            values = [self._entry(plan, root, at, names, own) for root in roots]
+            if len(values) > 1:
+                lines += [f"w_{k} = {value}" for k, value in enumerate(values)]
+                values = [f"w_{k}" for k in range(len(values))]
+            for output, value in zip(stage.writes, values, strict=True):
+                kept = [at[axis] for axis in output.node.detail] if stage.is_total else at
+                operator = "+=" if stage.is_total else output.operator
+                lines.append(f"{output.place.entry(kept)} {operator} {value}")
+        read = [*self._row, *lines] if any("+ row]" in line for line in lines) else lines
+        return loop(stage.shape, read, width)
+
+    def _root(self, plan: Plan, output: Output) -> Node:
+        if output.loop == "" and output.node.operation == "total":
+            return output.node.arguments[0]
+        return output.node
+
+    def _entry(self, plan: Plan, node: Node, indices: Indices, names: dict[int, str], own: set[int]) -> str:
+        """The text of an entry in a loop, where some nodes have names and some are what is computed here."""
+        if node.place in names:
+            return names[node.place]
+        if node.place in plan.kept and node.place not in own:
+            return plan.kept[node.place].entry(indices if node.shape else ())
+        return self._computed(plan, node, indices, names, own)
+
+    def _value(self, plan: Plan, node: Node, indices: Indices) -> str:
+        return self._entry(plan, node, indices, {}, set())
+
+    def _computed(self, plan: Plan, node: Node, indices: Indices, names: dict[int, str], own: set[int]) -> str:
+        def entry(part: Node, at: Indices) -> str:
+            return self._entry(plan, part, at if part.shape else (), names, own)
+
+        match node.operation:
+            case "name":
+                return plan.places[node.detail].entry(indices)
+            case "number":
+                return self._printer.number(node.detail)
+            case "view":
+                return entry(node.arguments[0], [indices[axis] if axis >= 0 else ~axis for axis in node.detail])
+            case "place":
+                return self._placed(node, indices, entry(node.arguments[0], _inner(node, indices)))
+            case "product":
+                at = dict(zip(node.detail[2], indices, strict=True))
+                factors = [
+                    entry(part, [at[letter] for letter in word])
+                    for part, word in zip(node.arguments, node.detail[:2], strict=True)
+                ]
+                return _ARITHMETIC["*"].format(*factors)
+        return self._operation(node, [entry(argument, indices) for argument in node.arguments])
+
+    def _placed(self, node: Node, indices: Indices, part: str) -> str:
+        """An entry of a part that stands in a larger array, or zero."""
+        inner = _inner(node, indices)
+        pairs = [(index, inner[axis] if axis >= 0 else ~axis) for index, axis in zip(indices, node.detail, strict=True)]
+        conditions = [f"({index} == {wanted})" for index, wanted in pairs if index != wanted]
+        return f"({part} if {' & '.join(conditions)} else {self._printer.number(0.0)})" if conditions else part
+
+    def _operation(self, node: Node, texts: list[str]) -> str:
+        name = node.operation
+        if name == "**":
+            return self._power(node, *texts)
+        if name in ELEMENTARY:
+            return self._printer.called(name, *texts)
+        return (_ARITHMETIC.get(name) or CHOICES[name]).format(*texts)
+
+    def _power(self, node: Node, base: str, exponent: str) -> str:
+        by = node.arguments[1]
+        if by.operation != "number" or not float(by.detail).is_integer() or not 1 < abs(by.detail) <= 64:
+            if by.operation == "number" and by.detail == -1.0:
+                return f"({self._printer.number(1.0)} / {base})"
+            return self._printer.called("power", base, exponent)
+        product = product_of(base, int(abs(by.detail)))
+        return product if by.detail > 0 else f"({self._printer.number(1.0)} / {product})"
+
+
+_REPEATING = ("**", *CHOICES)
+"""Operations whose text repeats an argument."""
+
+
+def _inner(node: Node, indices: Indices) -> list[int | str]:
+    """The indices of the part whose entries a larger array has."""
+    length = len(node.arguments[0].shape)
+    return [indices[node.detail.index(axis)] for axis in range(length)]
+
+
+def _names(shape: tuple[int, ...]) -> tuple[int | str, ...]:
+    """Names of the indices of a loop; an axis of one entry needs none."""
+    return tuple(0 if length == 1 else name for length, name in zip(shape, "ij", strict=False))
+
+
+def _width(shape: tuple[int, ...]) -> int:
+    """How many entries stand in the body of a loop over lanes, along the last axis.
+
+    A body of few operations LLVM would repeat for each of few lanes, before it looks for vectors: 90 instead of 20 ns.
+    """
+    if not shape or shape[-1] == 1:
+        return 1
+    return next((width for width in (4, 5, 3, 6, 7, 2) if shape[-1] % width == 0), 1)
+
+
+def loop(shape: tuple[int, ...], body: Sequence[str], width: int = 1) -> list[str]:
+    """Lines for every entry of a shape and for every lane, of which some along the last axis are in the body."""
+    lines = ["for lane in range(LANES):", *(f"    {line}" for line in body)]
+    axes = [*zip(shape, _names(shape), strict=True)]
+    for axis, (length, name) in reversed([*enumerate(axes)]):
+        if name:
+            steps = f"0, {length}, {width}" if width > 1 and axis == len(axes) - 1 else f"{length}"
+            lines = [f"for {name} in range({steps}):", *(f"    {line}" for line in lines)]
+    return lines

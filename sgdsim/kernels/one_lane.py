@@ -1,0 +1,43 @@
+"""Of one trajectory of many variables on a GPU: whether it has diverged, and is too large; what is done to it then."""
+# mypy: ignore-errors
+# ruff: noqa: F821
+
+# --- pasted from here on ---
+
+
+@device
+def count_outside(values):
+    """How many parameters are not finite or beyond LIMIT."""
+    n = COUNT(0)
+    for i in range(N_PARAMETERS):
+        n = COUNT(n + (not abs(values[i]) <= LIMIT))
+    return n
+
+
+@device
+def is_outside(state, lane, lanes, n_parameters):
+    """Whether a trajectory is, in any parameter."""
+    return count_outside(state) > 0
+
+
+@device
+def is_beyond(state, lane, lanes, n_parameters):
+    """Whether a trajectory is too large, in any parameter."""
+    n = COUNT(0)
+    for i in range(N_PARAMETERS):
+        n = COUNT(n + (abs(state[i]) > LIMIT))
+    return n > 0
+
+
+@device
+def bury(state, lane, lanes):
+    """Make every variable of a trajectory NaN."""
+    for i in range(N_VARIABLES):
+        state[i] = NAN
+
+
+@device
+def keep(theta, row, state, lane, lanes):
+    """Copy the parameters to a row of ``theta[trajectory, parameter]``."""
+    for i in range(N_PARAMETERS):
+        theta[row, i] = state[i]

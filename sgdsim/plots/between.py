@@ -1,0 +1,101 @@
+"""What is predicted between the points of a sweep: theory is a curve, not a line through what was measured."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from sgdsim import theory
+from sgdsim.base.budget import OutOfTime, limited
+from sgdsim.base.errors import InputError
+from sgdsim.input.scenario import Scenario
+from sgdsim.model.run import Run
+from sgdsim.plots.subject import Curves
+from sgdsim.theory.methods.stability import instabilities
+
+SECONDS = 5.0
+"""That one law may take for its curve; without, its line goes from point to point."""
+_POINTS = 96
+_POINTS_OF_MAP = 24  # along each axis
+_NUMBERS = ("optimizer.learning_rate", "loss.constants.", "optimizer.momentum", "optimizer.weight_decay")
+
+
+def predictions_between(scenario: Scenario, over_both: bool = False) -> Curves | None:
+    """What a scenario predicts on a dense grid of what it sweeps; None where there is nothing between its points.
+
+    Of several swept keys, the learning rate is the dense one, or else the first of numbers; the others keep the values
+    that they have. Where they are only paired with it, nothing is known of them in between.
+
+    Parameters
+    ----------
+    scenario
+        Of the ensemble.
+    over_both
+        Whether two swept numbers are both dense, as in a map.
+
+    Examples
+    --------
+    >>> from sgdsim.input.loading import scenario_from
+    >>> loss = {"formula": "x**2/2 + z*x", "parameters": {"x": 0.0}, "noise": {"z": "normal"}}
+    >>> data = {"loss": loss, "run": {"trajectories": 10, "steps": 99}, "predict": [{"id": "valley"}]}
+    >>> rates = {"sweep": {"optimizer.learning_rate": [0.1, 0.2, 0.8]}}
+    >>> found = predictions_between(scenario_from({**data, **rates}, "mine", "here"))
+    >>> len(found.sweep["optimizer.learning_rate"])
+    98
+    """
+    swept: dict[str, list[Any]] = {key: list(values) for key, values in scenario.sweep.items()}
+    several = [key for key, values in swept.items() if len(set(values)) > 1]
+    numbers = [key for key in several if key.startswith(_NUMBERS) and all(map(_is_number, swept[key]))]
+    if not numbers or not scenario.claims:
+        return None
+    key = min(numbers, key=lambda one: one != _NUMBERS[0])
+    others = list(dict.fromkeys(_others(swept, key)))
+    if len(others) * len(set(swept[key])) != len(swept[key]):
+        return None
+    if over_both and len(numbers) == len(swept) == 2:
+        grid = {one: _dense([float(value) for value in swept[one]], _POINTS_OF_MAP) for one in swept}
+        pairs = list(itertools.product(*grid.values()))
+        return _curves(scenario, {one: [pair[place] for pair in pairs] for place, one in enumerate(grid)})
+    dense = _dense([float(value) for value in swept[key]])
+    names = [one for one in swept if one != key]
+    table: dict[str, list[Any]] = {key: dense * len(others)}
+    table |= {name: [one[place] for one in others for _ in dense] for place, name in enumerate(names)}
+    return _curves(scenario, table)
+
+
+def _curves(scenario: Scenario, table: Mapping[str, Sequence[Any]]) -> Curves | None:
+    """What is predicted at these values, but where a run is bound to diverge."""
+    with suppress(InputError):
+        runs = Scenario.of({**scenario.data, "sweep": table}, scenario.name, "a curve").runs
+        lost = {point for point, reason in enumerate(instabilities(runs)) if reason}
+        found = [one for one in _predicted(scenario, runs) if one.point not in lost]
+        return Curves(tuple(found), {name: np.array(values) for name, values in table.items()})
+    return None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)
+
+
+def _others(swept: Mapping[str, Sequence[Any]], key: str) -> list[tuple[Any, ...]]:
+    """The values of all other keys, one tuple a point."""
+    rows = [values for name, values in swept.items() if name != key]
+    return list(zip(*rows, strict=True)) if rows else [()] * len(swept[key])
+
+
+def _dense(values: Sequence[float], points: int = _POINTS) -> list[float]:
+    low, high = min(values), max(values)
+    space = np.geomspace if low > 0 and high > 4 * low else np.linspace
+    return sorted({*values, *space(low, high, points).tolist()} if len(set(values)) > 1 else set(values))
+
+
+def _predicted(scenario: Scenario, runs: Sequence[Run]) -> list[theory.Prediction]:
+    found: list[theory.Prediction] = []
+    for claim in scenario.claims:
+        with suppress(OutOfTime, InputError), limited(SECONDS):
+            found += theory.predict([claim.source], runs, SECONDS)[0]
+    return found

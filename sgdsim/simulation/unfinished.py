@@ -1,0 +1,292 @@
+"""What stands beside an output while it is computed: the folder ``FILE.unfinished``, held by one process.
+
+It holds the checkpoints of the run, see `checkpoints`, and a log. When the file is in its place the folder goes; it
+stays where a run was killed or interrupted, and has what it takes to go on.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sgdsim.base import toml
+from sgdsim.base.errors import InputError, shortened
+from sgdsim.base.files import PathLike
+from sgdsim.base.hold import held, holder
+from sgdsim.base.version import __version__
+from sgdsim.ensemble import Ensemble, open_parts
+from sgdsim.simulation.checkpoints import Checkpoints
+
+_SCHEMA = 1
+_LOCK = "lock"
+_MOST_SHOWN = 5  # keys in which two scenarios differ
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is computed, so that it can be told from anything else and gone on with.
+
+    Parameters
+    ----------
+    scenarios
+        Part, name and resolved TOML of each part.
+    overwrite
+        Whether the output may replace another file.
+    device
+        Where it is computed.
+    id
+        Of this run and no other; stands in its file as ``run_id``.
+    shard
+        Which part of the run is computed here, as ``3/64``; empty for all of it.
+    version, schema
+        Of the package, and of what is in the folder.
+    """
+
+    scenarios: tuple[tuple[str, str, str], ...]
+    overwrite: bool
+    device: str
+    id: str
+    shard: str = ""
+    version: str = __version__
+    schema: int = _SCHEMA
+
+    @classmethod
+    def new(
+        cls, scenarios: Sequence[tuple[str, str, str]], overwrite: bool, device: str, shard: str = ""
+    ) -> Description:
+        """That of a run which begins."""
+        return cls(tuple(scenarios), overwrite, device, secrets.token_hex(16), shard)
+
+    @classmethod
+    def read(cls, table: Mapping[str, Any], where: PathLike) -> Description:
+        """What a checkpoint says.
+
+        Raises
+        ------
+        InputError
+            For another version of the package or of the folder.
+        """
+        if (table.get("schema"), table.get("version")) != (_SCHEMA, __version__):
+            was = f"by sgdsim {table.get('version')}, format {table.get('schema')}"
+            raise InputError(f"{where}: was begun {was}, and this is {__version__}, format {_SCHEMA}")
+        scenarios = tuple((part, name, text) for part, name, text in table["scenarios"])
+        return cls(scenarios, bool(table["overwrite"]), str(table["device"]), str(table["id"]), str(table["shard"]))
+
+
+def folder_of(output: PathLike) -> Path:
+    """The folder beside an output.
+
+    Examples
+    --------
+    >>> str(folder_of("results/valley.h5"))
+    'results/valley.h5.unfinished'
+    """
+    target = Path(os.path.realpath(output)) if os.path.islink(output) else Path(output)
+    return target.with_name(f"{target.name}.unfinished")
+
+
+def is_held(output: PathLike) -> str:
+    """Which process computes an output; empty if none does."""
+    return holder(folder_of(output) / _LOCK)
+
+
+class Unfinished:
+    """A run that is going to write a file, or is found there.
+
+    Parameters
+    ----------
+    output
+        The file.
+    described
+        What is to be computed.
+    checkpoints
+        Those of the folder.
+    """
+
+    def __init__(self, output: PathLike, described: Description, checkpoints: Checkpoints) -> None:
+        self.output, self.described, self.checkpoints = output, described, checkpoints
+
+    def sign(self, ensemble: Ensemble) -> None:
+        """Write into an ensemble which run it is of, so that a run which is killed after that knows its file."""
+        if self.checkpoints.are_there:
+            ensemble.attributes["run_id"] = self.described.id
+
+    def finished(self) -> dict[str, Ensemble] | None:
+        """What is in the output, if that is what this run has written, or would write."""
+        if not os.path.isfile(self.output):
+            return None
+        parts = open_parts(self.output)
+        if self.checkpoints.are_there:
+            return parts if run_ids(self.output) == {self.described.id} else None
+        if self.described.overwrite:
+            return None
+        for (part, _, text), (name, ensemble) in zip(self.described.scenarios, parts.items(), strict=False):
+            refuse_another(str(self.output), str(ensemble.attributes.get("scenario", "")), text)
+            if part != name:
+                raise InputError(f"{self.output}: holds another scenario: the part {name}, not {part}")
+        return parts
+
+
+@contextmanager
+def unfinished(
+    output: PathLike,
+    described: Description,
+    *,
+    total: int,
+    every: float | None = None,
+    resume: bool = False,
+) -> Iterator[Unfinished]:
+    """Hold the output of a run, with a folder for its checkpoints; it goes when the block has come to its end.
+
+    Parameters
+    ----------
+    output
+        The file that the block writes.
+    described
+        What it computes.
+    total
+        Trajectory-steps.
+    every
+        Seconds between checkpoints; see `Checkpoints`.
+    resume
+        Whether to go on from those that are there.
+
+    Raises
+    ------
+    InputError
+        If another process holds the output; if there are checkpoints of another run, or, without `resume`, any.
+    """
+    folder = folder_of(output)
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot make this folder: {error.strerror}") from None
+    try:
+        with held(folder / _LOCK, str(output)):
+            checkpoints = Checkpoints(folder, total, every)
+            with _kept(output, checkpoints):
+                found = description(checkpoints)
+                if found is not None:
+                    described = _agreed(output, found, described, resume)
+                if found is None or not resume:
+                    _clear(folder)
+                    checkpoints.begin_anew()
+                checkpoints.about = {"run": vars(described)}
+                yield Unfinished(output, described, checkpoints)
+            _clear(folder)
+    finally:
+        with suppress(OSError):
+            folder.rmdir()
+
+
+@contextmanager
+def _kept(output: PathLike, checkpoints: Checkpoints) -> Iterator[None]:
+    """Where the block fails, keep what is on the disk, and tell whoever has begun it."""
+    try:
+        yield
+    except InputError:
+        raise
+    except BaseException as error:
+        if checkpoints.are_there:
+            error.add_note(f"What is done is kept: sgdsim resume {output} goes on from there.")
+        raise
+    finally:
+        if not checkpoints.are_there:
+            _clear(checkpoints.folder)
+
+
+def description_beside(output: PathLike) -> Description | None:
+    """What the checkpoints beside an output are of; None if there are none."""
+    folder = folder_of(output)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is damaged is named where it is to be used
+        return description(Checkpoints(folder, 1)) if folder.is_dir() else None
+
+
+def description(checkpoints: Checkpoints) -> Description | None:
+    """What checkpoints are of; None without one that is whole.
+
+    Raises
+    ------
+    InputError
+        For another version.
+    """
+    newest = next(checkpoints.states(), None)
+    return None if newest is None else Description.read(newest.heading["run"], checkpoints.folder)
+
+
+def _agreed(output: PathLike, found: Description, described: Description, resume: bool) -> Description:
+    """The run that is there, if that is what is wanted."""
+    folder = folder_of(output)
+    if not resume and described.overwrite:
+        return described
+    if not resume:
+        raise InputError(f"{folder}: a run is not finished: --resume goes on with it, and --overwrite begins anew")
+    if [one[0] for one in found.scenarios] != [one[0] for one in described.scenarios]:
+        raise InputError(f"{folder}: holds another scenario, with other parts")
+    for (part, _, was), (_, _, now) in zip(found.scenarios, described.scenarios, strict=True):
+        refuse_another(f"{folder}{f', part {part}' if part else ''}", was, now)
+    may_replace = found.shard or found.overwrite or described.overwrite
+    if os.path.exists(output) and not may_replace and run_ids(output) != {found.id}:
+        raise InputError(f"{output}: the file exists, and --overwrite replaces it")
+    return found
+
+
+def run_ids(output: PathLike) -> set[Any]:
+    """Of which runs a file is."""
+    return {ensemble.attributes.get("run_id") for ensemble in open_parts(output).values()}
+
+
+def refuse_another(where: str, was: str, now: str, here_is: str = "here") -> None:
+    """Refuse another scenario than the one that is wanted.
+
+    Parameters
+    ----------
+    where
+        It stands.
+    was, now
+        What stands there, and what is wanted.
+    here_is
+        What the latter is called.
+
+    Raises
+    ------
+    InputError
+        With the keys that differ.
+    """
+    if was == now:
+        return
+    here_is = here_is if here_is == "here" else f"in {here_is}"
+    there, here = _flat(toml.loads(was, where)), _flat(toml.loads(now, "the scenario"))
+    keys = [key for key in (*there, *(here.keys() - there.keys())) if there.get(key) != here.get(key)]
+    said = [f"{key} is {_shown(there, key)} there and {_shown(here, key)} {here_is}" for key in keys[:_MOST_SHOWN]]
+    more = f", and {len(keys) - _MOST_SHOWN} more" if len(keys) > _MOST_SHOWN else ""
+    raise InputError(f"{where}: holds another scenario: {', '.join(said)}{more}")
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def _shown(table: Mapping[str, Any], key: str) -> str:
+    return shortened(repr(table[key]), 60) if key in table else "missing"
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a run has left in its folder: states first, without which nothing else counts."""
+    for pattern in ("*.state", "*.done", "log.jsonl"):
+        for path in folder.glob(pattern):
+            with suppress(OSError):
+                path.unlink()

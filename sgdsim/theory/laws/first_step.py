@@ -1,0 +1,134 @@
+"""The first step of a run, exactly, for any loss and optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import isfinite
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sgdsim.base.errors import InputError
+from sgdsim.formulas import evaluation
+from sgdsim.model.loss import Loss
+from sgdsim.model.noise import Noise
+from sgdsim.model.observables import Observable
+from sgdsim.model.run import Recorder, Run
+from sgdsim.prediction import Moment, NotApplicable, Prediction, require
+from sgdsim.theory.chain.step import start_points
+from sgdsim.theory.law import law, row
+from sgdsim.theory.methods.batch_gradient import batch_rule
+from sgdsim.theory.methods.step_formula import after_step
+from sgdsim.theory.methods.step_noise import averaging
+from sgdsim.theory.quadrature import nested
+from sgdsim.theory.quadrature.expectation import Expected
+from sgdsim.theory.quadrature.rules import Level
+from sgdsim.theory.recorded_names import label_of, name_of
+
+if TYPE_CHECKING:
+    import sympy
+
+MOST_PARAMETERS = 3
+"""Of more there are no rows: their starts alone are many points."""
+
+_POINTS = 24  # of the start of each parameter that is drawn
+_RESOLVED = 0.02
+
+_TOLERANCE = 1e-6  # of a quadrature, relative
+_FAR_OFF = 1e-4  # of a variance: a quadrature that is as far off is used for nothing
+_NOTHING = 1e-9  # of a square: what is left of it where nothing is random
+
+
+def _observable(name: str) -> Observable:
+    return Observable.parse(f"first_{label_of(name)}", f"value_at({name}, 1)")
+
+
+def _check(run: Run) -> None:
+    number = len(run.loss.parameters)
+    require(number <= MOST_PARAMETERS, f"there are {number} parameters, expected at most {MOST_PARAMETERS}")
+    drawn = (start for start in run.initial.values() if isinstance(start, Noise))
+    require(all(isfinite(start.moment(4)) for start in drawn), "the start has no fourth moment")
+
+
+def _records(run: Run) -> Recorder:
+    _check(run)
+    return Recorder(observables=tuple(map(_observable, run.loss.parameters)))
+
+
+@law(
+    "first-step",
+    "exact mean and variance after the first step, for any loss and optimizer",
+    source="re-derived",
+    holds="one to three parameters; batches whose noise is a few variables",
+    records=_records,
+    automatic=True,
+    any_field=True,
+)
+def first_step(run: Run) -> Iterator[Prediction]:
+    """Mean and variance of each parameter after one step from the run's own start. Exact.
+
+    Before its first step an optimizer has nothing to remember, so that the step is a formula of the start and of the
+    noise of one batch, whatever the optimizer: ``theta_1 = step(theta_0, g(theta_0, xi))``. Means over xi are closed
+    forms, sums, or quadratures, split at kinks; those over the start are sums over its points.
+
+    It tells what an optimizer makes of its first gradient, a correction of the bias of averages among that. A mean is
+    resolved to 2 % of its change and of the spread, a variance to 2 % of itself. Nothing is neglected.
+    """
+    _check(run)
+    points, weights = start_points(run, _POINTS)
+    batch, rate = batch_rule(run), float(run.schedule.rates(run.steps)[0])
+    after, kicks = after_step(run.loss, run.optimizer, batch.gradient, rate, is_first=True)
+    theta = dict(zip(run.loss.parameters, points.T, strict=True))
+    reasons: list[str] = []
+    for name, symbol, value in zip(run.loss.parameters, run.loss.theta, after, strict=True):
+        used = {one.name for one in value.free_symbols}
+        sources = [one for one in batch.sources if used.intersection(one.names)]
+        try:
+            moved = [value - symbol, (value - symbol) ** 2]
+            if all(one.is_discrete for one in sources) and not kicks:
+                (first, second), off = _sums(run.loss, sources, moved, theta), np.zeros_like(weights)
+            else:
+                (first, second), (_, off) = _expectations(averaging(run.loss, sources, kicks), moved, theta)
+        except NotApplicable as reason:
+            reasons.append(str(reason))
+            continue
+        start = theta[name]
+        centre, shift = float(start @ weights), float(first @ weights)
+        square = float((second + 2.0 * (start - centre) * first + (start - centre) ** 2) @ weights)
+        yield from _rows(run, name, centre + shift, shift, max(square - shift**2, 0.0), float(off @ weights))
+    require(len(reasons) < len(after), "; ".join(reasons))
+
+
+def _sums(
+    loss: Loss, sources: list[nested.Source], values: list[sympy.Expr], theta: dict[str, np.ndarray]
+) -> list[np.ndarray]:
+    """Means over discrete noise, one for each point of the start."""
+    found = nested.nodes(sources, [], {**loss.constants, **theta}, Level(1))
+    axes = tuple(range(1, len(sources) + 1))
+    points = len(next(iter(theta.values())))
+    weighted = [np.asarray(value * found.weights) for value in evaluation.evaluate(values, found.values)]
+    return [np.broadcast_to(one.sum(axis=axes), points) for one in weighted]
+
+
+def _expectations(loss: Loss, values: list[sympy.Expr], theta: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Means over the noise, and their errors, of shape (expression, point of the start)."""
+    found = Expected(loss, values)
+    try:
+        if found.exact is not None:
+            exact = found.at(theta)
+            return exact.value, exact.error
+        # Near a kink of width epsilon, as Adam's, more digits take very many points.
+        several = nested.expectation(loss, values, theta, _TOLERANCE)
+    except InputError as error:
+        raise NotApplicable(f"the mean of the first step: {error}") from None
+    return np.stack([one.value for one in several]), np.stack([one.error for one in several])
+
+
+def _rows(run: Run, name: str, mean: float, shift: float, variance: float, off: float) -> Iterator[Prediction]:
+    recorded, scale = name_of(run, _observable(name)), float(np.hypot(shift, np.sqrt(variance)))
+    if scale > 0 and off < _FAR_OFF * scale**2:
+        quantity = f"mean({name}) after the first step"
+        yield row(Moment("mean", recorded, run.steps), mean, quantity, resolution=_RESOLVED * scale)
+    if variance > _NOTHING * scale**2 and off < _FAR_OFF * variance:
+        quantity = f"variance({name}) after the first step"
+        yield row(Moment("variance", recorded, run.steps), variance, quantity, resolution=_RESOLVED * variance)

@@ -1,0 +1,333 @@
+"""Dynkin's formula: exact identities for any loss, start, rate, schedule, batch and optimizer."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sgdsim.base import budget
+from sgdsim.base.errors import InputError
+from sgdsim.formulas.formula import Formula
+from sgdsim.formulas.names import aliased
+from sgdsim.model.observables import Observable
+from sgdsim.model.run import Recorder, Run
+from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, require
+from sgdsim.theory.law import law, row
+from sgdsim.theory.methods.step_noise import StepNoise
+from sgdsim.theory.recorded_names import label_of, name_of
+
+if TYPE_CHECKING:
+    import sympy
+
+WINDOW = 64
+"""Steps over which the identities are summed, the last ones: a sum costs some 1 ns for each of these steps."""
+
+MOST_APART = 3
+"""Parameters of which each has all its rows; of more the sum of all has them, in which every correlation shows."""
+
+MOST_VARIANCES = 5
+"""Parameters of which each has at least a row of its variance."""
+
+_MOST_DIGITS = 17
+MOST_TOGETHER = 12
+"""Parameters of whose sum the variance is taken: it has a term for each pair."""
+
+_ROUNDING = {"float64": 1e-9, "float32": 1e-4}
+"""Of all rows: the square of a kick may have one value but for rounding, of which no sample tells how large it is."""
+
+_RESOLUTION = {"mean": 0.02, "surplus": 0.01, "variance": 0.02, "product": 0.01}
+_HALF = Fraction(1, 2)
+
+
+@dataclass(frozen=True)
+class _Martingale:
+    """A running sum whose mean is zero.
+
+    Parameters
+    ----------
+    observable
+        What is recorded.
+    kind
+        What is told of it: its ``mean``, in standard deviations; of kicks of unit variance its ``variance``, over the
+        number of steps; the ``surplus`` of a variance or of a ``product`` of kicks, over those of the others.
+    quantity
+        For people; empty of what is only recorded.
+    others
+        Names of observables that its row takes too.
+    """
+
+    observable: Observable
+    kind: str
+    quantity: str
+    others: tuple[str, ...] = ()
+
+
+def window(run: Run) -> tuple[int, int]:
+    """The last steps of a run."""
+    return max(0, run.steps - WINDOW), run.steps
+
+
+def _martingales(run: Run) -> list[_Martingale]:
+    """The sums of a run; those that have no closed form, or a long one, are left out."""
+    noise = StepNoise(run)
+    found: list[_Martingale] = []
+    for make in _makers(run, noise):
+        budget.check()
+        try:
+            found += make()
+        except NotApplicable:
+            continue
+    return found
+
+
+def _makers(run: Run, noise: StepNoise) -> Iterator[Callable[[], list[_Martingale]]]:
+    n = len(run.loss.parameters)
+    apart, together = [(i,) for i in range(n)], tuple(range(n))
+    forms = apart if n <= MOST_APART else [together]
+    for form in forms:
+        yield partial(_of_form, run, noise, form)
+    for form in apart if MOST_APART < n <= MOST_VARIANCES else ():
+        yield partial(_of_form, run, noise, form, of_variance=True)
+    for i, j in itertools.combinations(range(n), 2) if n <= MOST_APART else ():
+        yield partial(_of_pair, run, noise, i, j)
+    for form in forms:
+        yield partial(_of_square if noise.is_memoryless else _of_drive, run, noise, form)
+    if noise.is_memoryless and run.loss.formula:
+        yield partial(_of_loss, run, noise)
+
+
+def _of_form(run: Run, noise: StepNoise, form: tuple[int, ...], of_variance: bool = False) -> list[_Martingale]:
+    """The kick of a parameter, or of the sum of all, and its square; or a row of its variance alone."""
+    label, words = _label(run, form), _words(run, noise, form)
+    kick, spread = _kick(run, noise, form)
+    first = running_sum(run, f"kick_{label}", kick)
+    found = [_Martingale(first, "mean", "" if of_variance else f"mean kick of {words}, in std")]
+    if spread == 0:
+        return []
+    words = f"unexplained part of the variance of kicks of {words}"
+    if spread == 1:
+        found.append(_Martingale(first, "variance", words))
+    elif spread is not None and all(noise.has_fourth_moments(i) for i in form):
+        surplus = running_sum(run, f"kick_{label}_squared", kick**2 - spread)
+        found.append(_Martingale(surplus, "surplus", words, (first.name,)))
+    return found
+
+
+def _kick(run: Run, noise: StepNoise, form: tuple[int, ...]) -> tuple[sympy.Expr, sympy.Expr | None]:
+    """The kick of a parameter, or of the sum of all, and its variance, if that is known.
+
+    A coin's is in units of its standard deviation: its squares are all the same and tell of nothing but rounding, so
+    that its variance must be had from its sum.
+    """
+    import sympy
+
+    kick = sympy.Add(*(noise.kicks[i] for i in form))
+    if len(form) > MOST_TOGETHER:
+        return kick, None
+    try:
+        spread = sympy.Add(*(noise.kick_covariance(i, j) for i in form for j in form))
+    except NotApplicable:
+        return kick, None
+    return (kick / sympy.sqrt(spread), sympy.Integer(1)) if spread != 0 and _is_coin(run, form) else (kick, spread)
+
+
+def _of_pair(run: Run, noise: StepNoise, i: int, j: int) -> list[_Martingale]:
+    """The product of the kicks of two parameters."""
+    import sympy
+
+    (first, of_first), (second, of_second) = (_kick(run, noise, (k,)) for k in (i, j))
+    if None in (of_first, of_second) or 0 in (of_first, of_second) or _is_coin(run, (i, j)):
+        return []
+    units = [sympy.sqrt(noise.kick_covariance(k, k)) if _is_coin(run, (k,)) else sympy.Integer(1) for k in (i, j)]
+    product = first * second - noise.kick_covariance(i, j) / sympy.Mul(*units)
+    words = f"unexplained correlation of kicks of {_words(run, noise, (i,))}, {_words(run, noise, (j,))}"
+    labels = [_label(run, (k,)) for k in (i, j)]
+    observable = running_sum(run, f"kick_{'_'.join(labels)}", product)
+    return [_Martingale(observable, "product", words, tuple(f"kick_{label}" for label in labels))]
+
+
+def _of_square(run: Run, noise: StepNoise, form: tuple[int, ...]) -> list[_Martingale]:
+    """The square of a parameter, or of the norm of all: whether noise knows of the state that it meets."""
+    import sympy
+
+    label = _label(run, form)
+    spreads = [noise.step_covariance(i, i) for i in form]
+    if not any(spreads):
+        return []
+    parts = [noise.next[i] ** 2 - noise.means[i] ** 2 - spread for i, spread in zip(form, spreads, strict=True)]
+    words = f"{run.loss.parameters[form[0]]}^2" if len(form) == 1 else "|theta|^2"
+    observable = running_sum(run, f"change_{label}_squared", sympy.Add(*parts))
+    return [_Martingale(observable, "mean", f"unexplained change of {words}, in std")]
+
+
+def _of_drive(run: Run, noise: StepNoise, form: tuple[int, ...]) -> list[_Martingale]:
+    """Parameters times the kicks of their gradient: the same of steps whose mean is not known."""
+    import sympy
+
+    products = [run.loss.theta[i] * noise.kicks[i] for i in form if noise.kick_covariance(i, i) != 0]
+    if not products:
+        return []
+    name = run.loss.parameters[form[0]] if len(form) == 1 else "theta"
+    observable = running_sum(run, f"drive_{_label(run, form)}", sympy.Add(*products))
+    return [_Martingale(observable, "mean", f"mean of {name}*kick of {_words(run, noise, form)}, in std")]
+
+
+def _of_loss(run: Run, noise: StepNoise) -> list[_Martingale]:
+    value = run.loss.population
+    following = dict(zip(run.loss.theta, noise.next, strict=True))
+    change = value.xreplace(following) - noise.expectation_after(value)
+    quantity = "unexplained change of the loss, in std"
+    return [_Martingale(running_sum(run, "change_loss", change), "mean", quantity)]
+
+
+def _is_coin(run: Run, form: tuple[int, ...]) -> bool:
+    """Whether all noise in these entries of the gradient is one variable with two values of equal probability."""
+    loss = run.loss
+    used = set[str]().union(*({symbol.name for symbol in loss.gradient[i].free_symbols} for i in form))
+    noise, is_single = [loss.noise[name] for name in used & set(loss.noise)], run.optimizer.batch_size == 1
+    shares = [[share for _, share in one.atoms()] for one in noise]
+    return is_single and not used & set(loss.columns) and shares == [[_HALF, _HALF]]
+
+
+def _label(run: Run, form: tuple[int, ...]) -> str:
+    return label_of(run.loss.parameters[form[0]]) if len(form) == 1 else "all"
+
+
+def _words(run: Run, noise: StepNoise, form: tuple[int, ...]) -> str:
+    names = run.loss.parameters[form[0]] if len(form) == 1 else "the sum"
+    return f"gradient({names})" if noise.is_of_gradient else names
+
+
+def running_sum(run: Run, name: str, expression: sympy.Expr) -> Observable:
+    """The sum of an expression over the last steps.
+
+    Raises
+    ------
+    NotApplicable
+        For what is too long for a formula.
+    """
+    text = _text(expression)
+    try:
+        Formula.parse(aliased(text))
+    except InputError as error:
+        raise NotApplicable(f"{name} is no formula: {error}") from None
+    return Observable(name, text, window(run), "sum")
+
+
+def _text(expression: sympy.Expr) -> str:
+    """As a formula, fractions of many digits as decimals."""
+    import sympy
+
+    from sgdsim.formulas.symbolic import SYMBOLIC
+
+    long = {q: sympy.Float(q, _MOST_DIGITS) for q in expression.atoms(sympy.Rational) if len(str(q.q)) > _MOST_DIGITS}
+    return str(expression.xreplace(long).replace(sympy.Abs, SYMBOLIC["abs"]))
+
+
+def _records(run: Run) -> Recorder:
+    found = dict.fromkeys(one.observable for one in _martingales(run))
+    return Recorder(observables=(*found, _rates(run)[0]) if found else ())
+
+
+def _quotient(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    return np.asarray(above / below)
+
+
+def _beyond(expected: float, variance: np.ndarray) -> np.ndarray:
+    """What is more than expected, in parts of what is measured."""
+    return np.asarray(1.0 - expected / variance)
+
+
+def _as_correlation(surplus: np.ndarray, *deviations: np.ndarray) -> np.ndarray:
+    return np.asarray(surplus / np.prod(np.stack(np.broadcast_arrays(*deviations)), axis=0))
+
+
+@law(
+    "identities",
+    "exact identities of the noise of every step, for any loss, rate and start",
+    source="re-derived; Dynkin's formula",
+    holds="any loss whose mean gradient is a formula and is taken at the parameters, but for shuffled epochs",
+    records=_records,
+    automatic=True,
+    any_field=True,
+)
+def identities(run: Run) -> list[Prediction]:
+    """What the noise of a step does on average, given the state before it. Exact, wherever the state came from.
+
+    For a function f of the state let ``(P f)(theta) = E[f(theta')|theta]``, the mean over the noise of one step. Then
+
+        E f(theta_T) - E f(theta_0) = sum_t E (P f - f)(theta_t),        M = sum_t (f(theta_t+1) - (P f)(theta_t))
+
+    at any learning rate, schedule and batch: M is a martingale, of mean zero (Dynkin's formula). M itself is recorded
+    along each trajectory, so that the error of its mean is that of the noise in the steps alone, and not that of f.
+
+    A step without memory has ``theta' = m(theta) + d``, kicks d of covariance V(theta). Rows are
+
+    - f = theta_i: the mean kick;
+    - the mean of ``d_i^2 - V_ii`` and ``d_i*d_j - V_ij``: variance and correlation of the kicks;
+    - f = theta_i^2 and the population loss, in which it shows whether noise knows of the state that it meets; of steps
+      whose mean is not known, theta_i times the kick.
+
+    An optimizer with a memory, with noise of its own, or one that is not linear in the gradient, has kicks of the
+    gradient of the batch in place of d. The rates are held against the schedule itself, at their steps. All sums are
+    over the last 64 steps. Of more than three parameters the sum of all is taken, in whose variance every correlation
+    shows, and of up to five the variance of each.
+
+    A mean is resolved where 2 % of the standard deviation of M over the trajectories would be seen: an unknown force
+    that shifts the end of the window by 2 % of what noise does there. A variance is resolved to 1 % of itself, to 2 %
+    where noise is a sign, whose square tells nothing: then the variance of the sum is taken. A correlation is resolved
+    to 0.01.
+
+    That these rows agree says that the steps are those of the formula: gradient, batch, rate and noise. It says nothing
+    of what follows from such steps.
+    """
+    found = _martingales(run)
+    names = {one.observable.name: name_of(run, one.observable) for one in found}
+    rows = [_row(run, one, names) for one in found if one.quantity]
+    require(rows, "no sum of the noise has a closed form of moderate length")
+    return [*rows, _of_rates(run)]
+
+
+def _row(run: Run, one: _Martingale, names: Mapping[str, str]) -> Prediction:
+    start, stop = window(run)
+
+    def moment(statistic: str, name: str) -> Moment:
+        return Moment(statistic, names[name], run.steps)
+
+    own = moment("mean", one.observable.name)
+    if one.kind == "mean":
+        measure = Function("mean over std", _quotient, (own, moment("std", one.observable.name)))
+    elif one.kind == "surplus":
+        measure = Function("surplus", _quotient, (own, *(moment("variance", kick) for kick in one.others)))
+    elif one.kind == "variance":
+        measure = Function("surplus", partial(_beyond, stop - start), (moment("variance", one.observable.name),))
+    else:
+        measure = Function("correlation", _as_correlation, (own, *(moment("std", kick) for kick in one.others)))
+    return row(
+        measure,
+        0.0,
+        one.quantity,
+        resolution=_RESOLUTION[one.kind],
+        conditions=f"steps {start + 1} to {stop}",
+        allowed=(_ROUNDING[run.dtype],) * 2,
+    )
+
+
+def _rates(run: Run) -> tuple[Observable, str]:
+    """The rates with the steps that they are of, unless t is a name of the loss; what is summed, for people."""
+    formula = "learning_rate" if "t" in run.loss.namespace_names else "learning_rate*(t + 1)"
+    return Observable("rates", formula, window(run), "sum"), formula.replace("learning_rate", "rate")
+
+
+def _of_rates(run: Run) -> Prediction:
+    """Whether the rates are those of the schedule, at their steps: what theory knows without the steps."""
+    (start, stop), (observable, words) = window(run), _rates(run)
+    rates = run.schedule.rates(run.steps)[start:stop]
+    predicted = rates.sum() if words == "rate" else rates @ (np.arange(start, stop) + 1.0)
+    return row(Moment("mean", name_of(run, observable), run.steps), float(predicted), f"sum of {words}")

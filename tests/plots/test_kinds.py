@@ -1,0 +1,159 @@
+"""Maps, landscapes and densities over time; theory as a curve; what a figure can be told to leave out."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import sgdsim
+from sgdsim.app.cli import main
+from sgdsim.app.workflow import run_parts
+from sgdsim.input.loading import load_parts
+from sgdsim.plots.mathematics import mark, typeset, wrapped
+
+RUN = {"initial": {"x": 1.0}, "trajectories": 256, "steps": 20, "noise": {"z": "normal"}, "device": "python"}
+STATIONARY = "variance(x) = learning_rate/(a*(2 - a*learning_rate))"
+
+
+def simulate(**changes):
+    given = {"learning_rate": 0.2, "constants": {"a": 1.0}, **RUN, **changes}
+    return sgdsim.simulate("a*x**2/2 + z*x", **given)
+
+
+def images(figure):
+    panels = [axes for axes in figure.axes if axes.get_label() != "<colorbar>"]
+    return [one for axes in panels for one in axes.collections if type(one).__name__ == "QuadMesh"]
+
+
+def black(axes):
+    return [line for line in axes.lines if line.get_color() == "#000000"]
+
+
+@pytest.fixture(scope="module")
+def grid():
+    table = {"optimizer.learning_rate": [0.1, 0.2, 0.6, 1.5], "loss.constants.a": [0.5, 1, 2, 4]}
+    return simulate(sweep={"grid": table}, predict=[STATIONARY], steps=60, trajectories=64)
+
+
+def test_theory_is_a_curve_between_the_points_of_a_sweep():
+    figure = simulate(learning_rate=[0.1, 0.4, 1.0], predict=[STATIONARY]).plot()
+    (line,) = black(figure.axes[0])
+    x, y = line.get_data()
+    assert len(x) > 90
+    assert y == pytest.approx(x / (2 - x))
+
+
+def test_theory_is_a_curve_between_the_records_of_a_run():
+    figure = simulate(every=10, predict=["valley"]).plot("moments")
+    (line,) = black(figure.axes[0])
+    steps, mean = line.get_data()
+    assert {1, 2, 3, 20} <= set(steps.tolist())
+    assert mean == pytest.approx(0.8**steps)
+
+
+def test_a_map_has_what_was_measured_and_the_limit_of_stability(grid):
+    figure = grid.plot()
+    assert figure.get_label() == "diagram"
+    *lost, variance = images(figure)
+    rates, a = grid["sweep_optimizer.learning_rate"], grid["sweep_loss.constants.a"]
+    unstable = rates * a > 2
+    values = np.asarray(variance.get_array(), dtype=float)
+    assert np.isnan(values).sum() == unstable.sum() == 3
+    for point in np.flatnonzero(~unstable):
+        row, column = [0.5, 1, 2, 4].index(a[point]), [0.1, 0.2, 0.6, 1.5].index(rates[point])
+        assert values[row, column] == grid.variance("x")[point, -1]
+    assert not lost  # 60 steps are too few to leave all bounds
+    limit = [line for line in figure.axes[0].lines if line.get_color() == "#7F7F7F"]
+    x, y = limit[0].get_data()
+    assert x * y == pytest.approx(2 + 0 * x, rel=0.02)
+    assert any(type(one).__name__ == "QuadContourSet" for axes in figure.axes for one in axes.collections)
+
+
+def test_a_landscape_has_the_force_of_entropy():
+    """Of (u w - z)^2/2: minus the gradient of (eta/4) E g^2, E g^2 = (u^2 + w^2)(u^2 w^2 + 1)."""
+    figure = sgdsim.simulate(
+        "(u*w - z)**2/2", **{**RUN, "initial": {"u": "normal:1,0.1", "w": 0.5}}, learning_rate=0.1, snapshots=["final"]
+    ).plot("landscape")
+    (arrows,) = [one for one in figure.axes[0].collections if type(one).__name__ == "Quiver"]
+    u, w = arrows.XY.T
+    force = -0.025 * (2 * u * (u**2 * w**2 + 1) + (u**2 + w**2) * 2 * u * w**2)
+    assert np.asarray(arrows.U) == pytest.approx(force)
+    assert len(images(figure)) == 1
+    with pytest.raises(sgdsim.InputError, match="--kind landscape: the file does not hold a loss of two parameters"):
+        simulate().plot("landscape")
+
+
+def test_a_density_over_time_has_quantiles():
+    ensemble = simulate(every=2, histograms={"x": [-3, 3, 60]}, trajectories=4096)
+    figure = ensemble.plot("evolution")
+    values = np.asarray(images(figure)[0].get_array())
+    assert values.shape == (60, 11)
+    assert np.nansum(values[:, -1]) * 0.1 == pytest.approx(1, abs=1e-3)
+    median, low, high = (line.get_ydata() for line in black(figure.axes[0]))
+    spread = np.sqrt(ensemble.variance("x")[2:])
+    assert median[2:] == pytest.approx(ensemble.mean("x")[2:], abs=0.05)
+    assert high[2:] - low[2:] == pytest.approx(2 * 1.645 * spread, rel=0.08)
+    with pytest.raises(sgdsim.InputError, match="--kind evolution: the file does not hold a histogram"):
+        simulate().plot("evolution")
+
+
+def test_schedules_are_held_against_the_first():
+    ensemble = simulate(learning_rate=[0.1, "cosine:0.4,0.01"], every=5, observables={"mean_loss": "loss"})
+    figure = ensemble.plot("schedule")
+    assert [axes.get_ylabel() for axes in figure.axes][-1] == "ratio"
+    line, *_ = figure.axes[-1].containers[0]
+    means = ensemble.mean("mean_loss")
+    assert line.get_ydata() == pytest.approx(means[1] / means[0])
+
+
+def test_one_name_one_part_no_theory_and_residuals():
+    ensemble = simulate(predict=["mean(x) = 0.8**20"], observables={"r": "x**2"}, every=5)
+    titles = [axes.get_title(loc="left") for axes in ensemble.plot(only=["r"]).axes]
+    assert titles
+    assert all("mathrm" not in title and "{r}" in title for title in titles)
+    assert len(ensemble.plot(residuals=True).axes) == len(ensemble.plot().axes) + 1
+    assert not any(black(axes) for axes in ensemble.plot(theory=False).axes)
+    with pytest.raises(sgdsim.InputError, match="--only q: unknown observable 'q'"):
+        ensemble.plot(only=["q"])
+    with pytest.raises(sgdsim.InputError, match="--style: unknown style 'tlak': did you mean 'talk'"):
+        ensemble.plot(style="tlak")
+    talk, paper = ensemble.plot(style="talk"), ensemble.plot()
+    assert talk.get_size_inches()[0] < paper.get_size_inches()[0]
+    assert [text.get_text() for text in talk.figure.texts][-1] == ""
+
+
+def test_the_command_draws_one_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    part = '[[part]]\nname = "{}"\n[part.optimizer]\nlearning_rate = {}\n'
+    Path("parts.toml").write_text(
+        '[loss]\nformula = "x**2/2 + z*x"\nparameters = { x = 1 }\nnoise = { z = "normal" }\n'
+        "[run]\ntrajectories = 8\nsteps = 4\n" + part.format("cold", 0.1) + part.format("hot", 0.5)
+    )
+    run_parts(load_parts("parts.toml"), "parts.h5", device="python")
+    options = ["plot", "parts.h5", "-o", "hot.svg", "--part", "hot", "--no-theory", "--style", "talk", "--only", "x"]
+    done = CliRunner().invoke(main, options)
+    assert done.exit_code == 0, done.output
+    assert "cold" not in Path("hot.svg").read_text()
+    done = CliRunner().invoke(main, [*options[:-1], "y", "--overwrite"])
+    assert done.exit_code == 2
+    assert "--only y: unknown observable 'y'" in done.output
+    done = CliRunner().invoke(main, ["plot", "parts.h5", "--part", "hto", "-o", "new.svg"])
+    assert done.exit_code == 2
+    assert "unknown part 'hto': did you mean 'hot'?" in done.output
+
+
+def test_what_cannot_be_typeset_stays_as_it_was_written():
+    assert typeset(mark("window_mean(x, 0, 5)")) == "window_mean(x, 0, 5)"
+    assert typeset(f"5$ and {mark('where(x < 0')}") == r"5\$ and where(x < 0"
+    assert "frac" in typeset(mark("s/(2*a)"))  # s/2 a would be another number
+    assert "frac" not in typeset(mark("s*a/2"))
+    assert re.sub(r"[{}]", "", typeset(mark("theta[1] = a0*exp(-x)"))) == r"$\theta_1 = a_0\,e^- x$"
+
+
+def test_a_formula_is_not_broken():
+    text = f"the loss of a sample is {mark('a + b + c')} and no more"
+    assert any(mark("a + b + c") in line for line in wrapped(text, 26).splitlines())

@@ -1,0 +1,85 @@
+"""The first step on a plain simulation, with faults that it must see."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sgdsim.model.loss import Loss
+from sgdsim.model.noise import Noise
+from sgdsim.model.optimizers import OPTIMIZERS, Optimizer
+from sgdsim.prediction import NotApplicable
+from sgdsim.theory import find_law
+from tests.theory.laws.symmetry_runs import make_run, verdicts
+
+LOSS = Loss(
+    "(u**2 - 1)**2/4 + u*w/3 + cosh(w) + z*u/2 + n*w**2/4",
+    ("u", "w"),
+    noise={"z": Noise.parse("normal"), "n": Noise.parse("laplace:0,0.5")},
+)
+
+
+KNOWN = [name for name, rule in OPTIMIZERS.items() if not (rule.population or rule.is_random)]
+"""What the plain simulation knows; those with noise of their own are in the sample of every loss."""
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_a_right_simulation_agrees(name: str) -> None:
+    rows = verdicts(make_run(LOSS, optimizer=Optimizer(name), rate="0.05", steps=2), "first-step")
+    assert len(rows) == 4
+    assert not [row for row in rows if row.verdict == "disagrees"]
+    assert all(abs(row.z) < 4.0 for row in rows)
+
+
+def test_adam_without_bias_correction_is_accused(monkeypatch: pytest.MonkeyPatch) -> None:
+    rule = OPTIMIZERS["adam"]
+    uncorrected = replace(rule, direction="mean/(sqrt(square) + epsilon)", scalars=rule.scalars[:2])
+    monkeypatch.setitem(OPTIMIZERS, "uncorrected", uncorrected)
+    run = make_run(LOSS, optimizer=Optimizer("adam"), rate="0.05", steps=2)
+    assert not [row for row in verdicts(run, "first-step") if row.verdict == "disagrees"]
+    rows = verdicts(run, "first-step", told=replace(run, optimizer=Optimizer("uncorrected")))
+    assert {row.verdict for row in rows if row.statistic == "mean"} == {"disagrees"}
+
+
+def test_means_over_a_drawn_start_are_those_of_a_sample() -> None:
+    initial = {"u": Noise.parse("normal:0.5,0.3"), "w": Noise.parse("rademacher")}
+    law, run = find_law("first-step"), make_run(LOSS, initial=initial)
+    rows = {row.quantity: row.predicted for row in law.predictions([replace(run, recorder=law.requirements(run))])}
+    rng, n = np.random.default_rng(1), 1_000_000
+    u, w = rng.normal(0.5, 0.3, n), 2.0 * rng.integers(0, 2, n) - 1.0
+    z, e = rng.normal(size=n), rng.laplace(0.0, 0.5, n)
+    after = u - 0.2 * (u * (u**2 - 1) + w / 3 + z / 2), w - 0.2 * (u / 3 + np.sinh(w) + e * w / 2)
+    for name, values in zip("uw", after, strict=True):
+        spread = values.std() / np.sqrt(n)
+        assert rows[f"mean({name}) after the first step"] == pytest.approx(values.mean(), abs=4 * spread)
+        assert rows[f"variance({name}) after the first step"] == pytest.approx(values.var(), rel=0.01)
+
+
+def test_where_it_does_not_apply_it_says_why() -> None:
+    with pytest.raises(NotApplicable, match="expected at most 3"):
+        find_law("first-step").predictions(
+            [make_run(Loss("x**2 + y**2 + z**2 + w**2", tuple("xyzw")), initial=dict.fromkeys("xyzw", 1.0))]
+        )
+    with pytest.raises(NotApplicable, match="no fourth moment"):
+        find_law("first-step").predictions([make_run(LOSS, initial={"u": Noise.parse("student_t:3"), "w": 0.0})])
+
+
+def test_a_parameter_is_told_of_though_the_noise_of_another_is_too_much() -> None:
+    noise = {"n": Noise.parse("uniform:-1,1")}
+    loss = Loss("u**2/2 + w**2/2 + n*sin(w)", ("u", "w"), noise=noise)
+    run = make_run(loss, optimizer=Optimizer("adam", batch_size=4), rate="0.05", steps=2)
+    (row,) = verdicts(run, "first-step")
+    assert row.quantity == "mean(u) after the first step"
+    assert row.predicted == pytest.approx(1.0 - 0.05)
+
+
+def test_batches_of_signs_are_summed_over() -> None:
+    loss = Loss("1 - cos(u) + z*u", ("u",), noise={"z": Noise.parse("rademacher")})
+    run = make_run(loss, optimizer=Optimizer("rmsprop", batch_size=2), rate="0.01", steps=2)
+    mean, variance = verdicts(run, "first-step")
+    assert "disagrees" not in {mean.verdict, variance.verdict}
+    # A gradient g makes a step of eta*g/sqrt(0.01*g^2); its signs are those of sin(1) + {-1, 0, 0, 1}.
+    assert mean.predicted == pytest.approx(1.0 - 0.1 * 0.5, rel=1e-6)
+    assert variance.predicted == pytest.approx(0.01 * 0.75, rel=1e-6)

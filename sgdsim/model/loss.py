@@ -215,6 +215,15 @@ class Loss:
                 f"expected at most {_MOST_TERMS:,}"
             )
 
+    @cached_property
+    def is_small(self) -> bool:
+        """Whether its matrices may be written out entry by entry."""
+        try:
+            self.require_small()
+        except InputError:
+            return False
+        return True
+
     def _shape(self, text: str, where: str, scalar: bool = False) -> Shape:
         return _shape(text, where, self.shapes, scalar)
 

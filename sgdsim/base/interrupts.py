@@ -92,7 +92,7 @@ class Interrupts:
         --------
         >>> try:
         ...     with Interrupts() as interrupts, interrupts.waiting():
-        ...         signal.raise_signal(signal.SIGINT)
+        ...         signal.raise_signal(signal.SIGTERM)
         ...         print("saved")
         ...         interrupts.check()
         ... except KeyboardInterrupt:

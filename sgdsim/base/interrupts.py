@@ -92,7 +92,7 @@ class Interrupts:
         --------
         >>> try:
         ...     with Interrupts() as interrupts, interrupts.waiting():
-        ...         signal.raise_signal(signal.SIGTERM)
+        ...         signal.raise_signal(signal.SIGINT)
         ...         print("saved")
         ...         interrupts.check()
         ... except KeyboardInterrupt:

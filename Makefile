@@ -9,6 +9,7 @@ SGDSIM    := $(BIN)/sgdsim
 # Two workers whose linear algebra waits for the threads of the other take three times as long.
 PYTEST    := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
 SCENARIOS := $(sort $(basename $(notdir $(wildcard scenarios/*.toml))))
+FAMILIES  := thermodynamics networks all
 KERNEL_TESTS := tests/kernels/test_cuda.py tests/kernels/test_philox.py tests/kernels/test_independence.py \
 	tests/simulation/test_run_loop.py tests/test_digests.py
 PACKAGE   := $(shell find sgdsim -name '*.py' 2>/dev/null)
@@ -16,14 +17,16 @@ OPTIONS   ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-cudasim test-lowest test-ptx test-gpu lint validate bench bench-gpu docs clean scenarios results
-.PHONY: thermodynamics report $(SCENARIOS)
+.PHONY: report $(FAMILIES) $(SCENARIOS)
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make run         simulate a million trajectories in the river valley and compare with theory"
 	@echo "make test        lint, types and tests"
 	@echo "make scenarios   run every scenario; each is a target too: $(SCENARIOS)"
-	@echo "make thermodynamics   the ten scenarios of the thermodynamic laws, and a summary: results/thermodynamics.md"
+	@echo "make thermodynamics   the scenarios of the thermodynamic laws, and a summary: results/thermodynamics.md"
+	@echo "make networks    the scenarios of networks and their rules, and a summary: results/networks.md"
+	@echo "make all         every scenario, and a summary: results/all.md"
 	@echo "make report      one page for the browser about all files in results/: results/index.html"
 	@echo "make validate    the long statistical suite, and what test-ptx checks"
 	@echo "make test-lowest the tests with the lowest versions of all packages that setup.cfg allows"
@@ -79,8 +82,9 @@ results: scenarios
 report: | $(VENV)/.dev
 	$(SGDSIM) report $(wildcard results/*.h5) --output results/index.html --overwrite
 
-thermodynamics: | $(VENV)/.core
-	$(BIN)/python -m sgdsim.app.thermodynamics
+# Each writes results/NAME.md and results/NAME.json; which scenarios it has stands in sgdsim/app/families.py.
+$(FAMILIES): | $(VENV)/.core
+	$(BIN)/python -m sgdsim.app.families $@
 
 test: lint test-cudasim
 	$(PYTEST) -n auto --dist worksteal

@@ -17,6 +17,7 @@ import pytest
 from llvmlite import binding
 from numba import config
 
+from sgdsim.app.families import FAMILIES
 from sgdsim.input.loading import load_parts
 from sgdsim.model.recorder import Recorder
 from sgdsim.simulation.run_loop import simulate_runs
@@ -27,9 +28,12 @@ DIGESTS = {
     "entropic_trapping": "c731f5db9f07334bc165e5a5fab51c545c92462c0f1abac8ee7f4d04fb4c2684",
     "entropy": "02864f0765075d20074754c5f9f5aa6336859c3f1ad3978664d082e78fda405b",
     "equipartition": "276e0162f8de63907512863cd838bcab0bc63676ad5a9f2a9aa4714991d0fc5c",
+    "feedback_alignment": "415aeba6abf63bf7ea2eed24aa069808097f934ab93a97b9c9ff017eff5fad49",
     "first_law": "547f18e242a4e1e289b45c003868bde9a50aa487a61042895758e632d84658db",
     "heat_capacity": "fdc987554853236bb3e17cb8a7a608a8c3fafaee952ec1a7656e3c0423a110cf",
+    "hebbian": "c94df9a538df6ebbf05a00a9376b106fb4021fbc2ceb2955b621c4b46bd55ff4",
     "optimizers_temperature": "fbfe142742098ba42a362a0ea0d304c279d044a3e1d5a3a83a3f3793db5f4a24",
+    "platonic": "d8bec591096e91be11ee67ddcc4d6ecb83e0c6d40f6e4c73f1d82a8bf28daf75",
     "river_valley": "a75e6994829c5b29be85e74ae90bc00db1f7a2fd5a3eb567d337e0653e784bb1",
     "schedule_design": "21c288f1ce44d487bb1479a8f786e8f09624d80a133f5a0f100d5c4af6fc1dd4",
     "second_law": "3e2791b44705e0e091f79c75eb67c0dc8d41bd0982df07e8d8ed2e13aa4d0067",
@@ -49,14 +53,20 @@ def digest(name: str, device: str, dtype: str | None = None) -> str:
     return hashlib.sha256(np.ascontiguousarray(theta).tobytes()).hexdigest()
 
 
-@pytest.mark.parametrize("name", DIGESTS)
+QUICK = [name for name in DIGESTS if name not in FAMILIES["networks"][1:]]
+ON_EVERY_TARGET = [
+    pytest.param(name, marks=[] if name in QUICK else pytest.mark.validate) for name in DIGESTS
+]  # matrices take seconds to compile
+
+
+@pytest.mark.parametrize("name", ON_EVERY_TARGET)
 def test_states_are_the_same_on_every_target(target, name):
     if target == "cuda" and not config.ENABLE_CUDASIM:
         pytest.skip("a GPU agrees to rounding")
     assert digest(name, target) == DIGESTS[name]
 
 
-@pytest.mark.parametrize("name", list(DIGESTS)[::3])
+@pytest.mark.parametrize("name", QUICK[::3])
 def test_states_of_32_bits_are_the_same_compiled_and_not(name):
     assert digest(name, "cpu", "float32") == digest(name, "python", "float32")
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from sgdsim.app.families import ALL, FAMILIES
+
 ROOT = Path(__file__).parent.parent
 STUB = """#!/bin/sh
 echo "$(basename "$0") $*" >> calls
@@ -82,9 +84,10 @@ def test_the_figure_of_a_scenario_follows_its_file(project):
     assert calls(project)[-1] == "sgdsim plot results/one.h5 --output results/one.svg --overwrite"
 
 
-def test_all_scenarios_of_the_thermodynamic_laws_are_one_target(project):
-    assert make(project, "thermodynamics", VERDICT="1")[0] != 0
-    assert calls(project) == ["python -m sgdsim.app.thermodynamics"]
+@pytest.mark.parametrize("family", [*FAMILIES, ALL])
+def test_a_family_of_scenarios_is_one_target(family, project):
+    assert make(project, family, VERDICT="1")[0] != 0
+    assert calls(project) == [f"python -m sgdsim.app.families {family}"]
 
 
 def test_the_verdict_is_the_exit_code_every_time(project):

@@ -1,7 +1,8 @@
-"""The neural thermodynamic laws as one run: ten scenarios, one table.
+"""Families of scenarios as one run: one table a family.
 
-``python -m sgdsim.app.thermodynamics`` runs all of them into the folder ``results``, prints a row for each, and
-writes the same as ``thermodynamics.md`` and ``thermodynamics.json`` there. It exits with 1 if anything disagrees.
+``python -m sgdsim.app.families thermodynamics`` runs the scenarios of a family into the folder ``results``, prints a
+row for each, and writes the same as ``thermodynamics.md`` and ``thermodynamics.json`` there; ``all`` is every scenario
+that exists. It exits with 1 if anything disagrees.
 """
 
 from __future__ import annotations
@@ -9,28 +10,37 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
 
 from sgdsim.app.workflow import Report, compare_file, run_parts
-from sgdsim.base.errors import InputError, SgdsimError
+from sgdsim.base.errors import InputError, SgdsimError, unknown_name
 from sgdsim.input.loading import load_parts
 from sgdsim.input.scenario import shipped
 
-SCENARIOS = (
-    "equipartition",
-    "optimizers_temperature",
-    "heat_capacity",
-    "entropy",
-    "cooling",
-    "schedule_design",
-    "entropic_force",
-    "entropic_trapping",
-    "first_law",
-    "second_law",
-)
+FAMILIES = {
+    "thermodynamics": (
+        "equipartition",
+        "optimizers_temperature",
+        "heat_capacity",
+        "entropy",
+        "cooling",
+        "schedule_design",
+        "entropic_force",
+        "entropic_trapping",
+        "first_law",
+        "second_law",
+    ),
+    "networks": (
+        "feedback_alignment",
+        "hebbian",
+        "platonic",
+    ),
+}
+"""Scenarios that make one argument, by its name, which is also a target of make and a folder of pages under docs."""
+ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -75,26 +85,49 @@ def summarize(report: Report, seconds: float) -> Summary:
     return Summary(report.scenario, len(outcomes), agrees, disagrees, inconclusive, worst, seconds)
 
 
-def run_all(folder: str | Path = "results", names: Sequence[str] = SCENARIOS) -> list[Summary]:
-    """Run scenarios into a folder, print and write their summary.
-
-    Parameters
-    ----------
-    folder
-        That exists; ``<name>.h5`` in it are replaced.
-    names
-        Of shipped scenarios.
+def members(family: str) -> list[str]:
+    """The scenarios of a family; of ``all``, those of every family and then all others.
 
     Raises
     ------
     InputError
-        For a scenario that does not exist, before any is run.
+        For an unknown family, with a near match, and for scenarios that do not exist.
+
+    Examples
+    --------
+    >>> members("thermodynamic")
+    Traceback (most recent call last):
+    ...
+    sgdsim.base.errors.InputError: unknown family 'thermodynamic': did you mean 'thermodynamics'?
     """
-    missing = [name for name in names if name not in shipped()]
+    if family != ALL and family not in FAMILIES:
+        raise InputError(unknown_name("family", family, [*FAMILIES, ALL]))
+    there = shipped()
+    of_families = [name for names in FAMILIES.values() for name in names]
+    names = [*of_families, *(name for name in there if name not in of_families)] if family == ALL else FAMILIES[family]
+    missing = [name for name in names if name not in there]
     if missing:
         raise InputError(f"no such scenario: {', '.join(missing)}")
+    return list(names)
+
+
+def run_family(family: str, folder: str | Path = "results") -> list[Summary]:
+    """Run the scenarios of a family into a folder, print and write their summary.
+
+    Parameters
+    ----------
+    family
+        One of `FAMILIES`, or ``all``.
+    folder
+        That exists; ``<name>.h5`` in it are replaced.
+
+    Raises
+    ------
+    InputError
+        As `members`, before any is run.
+    """
     found = []
-    for name in names:
+    for name in members(family):
         start, path = time.perf_counter(), Path(folder, f"{name}.h5")
         run_parts(load_parts(name), path, overwrite=True)
         report = compare_file(path)
@@ -102,8 +135,8 @@ def run_all(folder: str | Path = "results", names: Sequence[str] = SCENARIOS) ->
         print(f"{name}:\n{report.table()}\n", flush=True)
     table = to_markdown(found)
     print(table)
-    Path(folder, "thermodynamics.md").write_text(f"{table}\n", encoding="utf-8")
-    Path(folder, "thermodynamics.json").write_text(json.dumps([asdict(one) for one in found], indent=1) + "\n", "utf-8")
+    Path(folder, f"{family}.md").write_text(f"{table}\n", encoding="utf-8")
+    Path(folder, f"{family}.json").write_text(json.dumps([asdict(one) for one in found], indent=1) + "\n", "utf-8")
     return found
 
 
@@ -138,9 +171,11 @@ def _cells(row: Summary) -> tuple[str, ...]:
 
 
 def main() -> None:
-    """Run all ten; the exit code is the verdict."""
+    """Run the family that the command line names; the exit code is the verdict."""
     try:
-        found = run_all()
+        if len(sys.argv) != 2:
+            raise InputError(f"expected the name of a family: {', '.join(FAMILIES)}, {ALL}")
+        found = run_family(sys.argv[1])
     except SgdsimError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -24,6 +24,7 @@ from sgdsim.simulation.run_loop import simulate_runs
 
 DIGESTS = {
     "cooling": "6df8dc6773fca109d37de154d7f58579b1f4c0314bd9cca4915c5f4adade16c5",
+    "delayed_error": "00c5ae97499917337c1dadad98b05553ca5c20ca3cd6c415c9cd187e00cf5b23",
     "entropic_force": "e9de8b4733a2a2bfd6063bda70e7db47d0282ece1c995773ea165049bc44c7b4",
     "entropic_trapping": "c731f5db9f07334bc165e5a5fab51c545c92462c0f1abac8ee7f4d04fb4c2684",
     "entropy": "02864f0765075d20074754c5f9f5aa6336859c3f1ad3978664d082e78fda405b",

@@ -145,6 +145,21 @@ def test_attributes_become_plain_python() -> None:
     assert [type(value) for value in attributes.values()] == [int, float, int, str]
 
 
+def test_a_parameter_has_its_shape() -> None:
+    """A matrix, a coordinate of it, a number beside it; of a sweep too; and the near match of what there is not."""
+    names = Variable(("parameter",), ["W[0,0]", "W[0,1]", "W[1,0]", "W[1,1]", "b"])
+    theta = np.arange(30.0).reshape(1, 2, 3, 5)
+    theta_of = Variable(("point", "snapshot", "trajectory", "parameter"), theta)
+    swept = Ensemble({"parameter": names, "theta": theta_of}, {})
+    found = swept.parameter("W")
+    assert found.shape == (1, 2, 3, 2, 2)
+    np.testing.assert_array_equal(found[..., 1, 0], theta[..., 2])
+    np.testing.assert_array_equal(swept.parameter("W[0, 1]"), theta[..., 1])
+    np.testing.assert_array_equal(swept.parameter("b"), theta[..., 4])
+    with pytest.raises(InputError, match=r"unknown parameter 'W\[2,2\]'.*W\[1,1\]"):
+        swept.parameter("W[2,2]")
+
+
 @pytest.mark.parametrize("stored", [False, True])
 def test_select_gives_one_point(tmp_path: Path, stored: bool) -> None:
     ensemble = sweep()

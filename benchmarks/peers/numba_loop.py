@@ -11,6 +11,7 @@ import numpy as np
 from benchmarks.jobs import Job
 from benchmarks.losses import ADAM, SETTINGS, data
 from benchmarks.peers import Models, Simulate, State
+from sgdsim.formulas.arrays import is_array
 from sgdsim.formulas.vectors import gather
 
 # ruff: noqa: NPY002 - the generator that numba knows in all versions
@@ -103,7 +104,7 @@ def prepare(loop: Any, arguments: Any, job: Job, threads: int) -> Simulate:
 
 
 def _constants(job: Job) -> list[Any]:
-    return [np.array(value) if isinstance(value, list) else value for value in gather(job.constants).values()]
+    return [value.astype(np.float64) if is_array(value) else value for value in gather(job.constants).values()]
 
 
 ARGUMENTS = {

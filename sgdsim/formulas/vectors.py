@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Collection, Iterable, Mapping
 from math import prod
 from typing import Any
@@ -48,6 +49,8 @@ def shapes(names: Iterable[str]) -> dict[str, Shape]:
 def spread(name: str, names: Collection[str], where: str) -> tuple[str, ...]:
     """The coordinates that a name declares: ``W[6,4]`` all of a matrix, but one where ``W[0,0]`` is declared too.
 
+    After a larger declaration, ``W[8,8]``, it is one of its coordinates; names are in order.
+
     Raises
     ------
     InputError
@@ -59,11 +62,18 @@ def spread(name: str, names: Collection[str], where: str) -> tuple[str, ...]:
     (('w[0]',), ('w[1]',))
     """
     base, shape = parameter_name(name, where)
-    if shape and f"{base}[{','.join('0' * len(shape))}]" in names:
+    if shape and (f"{base}[{','.join('0' * len(shape))}]" in names or _inside(name, base, shape, names)):
         return (f"{base}{declared(shape)}",)
     if 0 in shape or prod(shape) > MAX_ENTRIES:
         raise InputError(f"{where}: {prod(shape)} coordinates, expected 1 to {MAX_ENTRIES}")
     return coordinates(base, shape)
+
+
+def _inside(name: str, base: str, shape: Shape, names: Iterable[str]) -> bool:
+    """Whether a declaration before it has this coordinate."""
+    before = itertools.takewhile(lambda other: other != name, names)
+    wholes = (parameter_name(other)[1] for other in before if other.startswith(f"{base}["))
+    return any(len(whole) == len(shape) and all(map(operator.lt, shape, whole)) for whole in wholes)
 
 
 def assigned(values: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -265,12 +265,22 @@ def _replaced(scenario: Scenario) -> set[str]:
 def _check_formulas(run: Run) -> None:
     """Refuse what can be read but is not one number, such as a vector."""
     loss = run.loss
+    if not loss.is_small:  # what is of the loss alone was checked by its shapes when it was made
+        attempt_all(partial(_check_shape, loss, one) for one in run.recorder.observables)
+        return
     checks: list[Callable[[], object]] = [lambda: loss.formula and loss.expression]
     checks.append(lambda: loss.population_rules if run.optimizer.rule.population else loss.rules)
     checks.append(partial(_expand_states, loss))
     checks += [partial(_expand, run, one) for one in run.recorder.observables]
     checks += [partial(loss.expand, one.formula, "run.stop") for one in run.bounds]
     attempt_all(checks)
+
+
+def _check_shape(loss: Loss, observable: Observable) -> None:
+    """Refuse an observable that is no number; one with words of the step is checked where it is compiled."""
+    formula = Formula.parse(aliased(observable.formula), where=f"record.observables.{observable.name}")
+    if formula.names <= {*loss.shapes, "pi"}:
+        formula.shape(loss.shapes)
 
 
 def _expand_states(loss: Loss) -> None:

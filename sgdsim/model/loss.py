@@ -40,6 +40,7 @@ Definition = str | tuple[str, ...]
 
 _POINTS = 50  # at which a change under a symmetry is looked for that does not cancel symbolically
 _MOST_OPERATIONS = 1_000  # of a gradient that theory works with: a second or two for population loss and Hessian
+_MOST_TERMS = 500  # of a loss with matrices; 165 take a second for population loss and Hessian, 1,190 took twenty
 _MOST_EIGENVALUES = 3  # that radicals give
 _MANY_TERMS = 100  # from which on it is worth a look whether an expression is polynomial at all
 _MOST_CASES = 64  # rows of data or values of noise, over which a sum is written out
@@ -135,7 +136,7 @@ class Loss:
         for kind in ("constants", "drawn", "noise", "definitions", "direction", "states"):
             object.__setattr__(self, kind, normal_keys(getattr(self, kind), f"loss.{kind}"))
         names = list(map(normal, self.parameters))
-        known = frozenset(names)
+        known = dict.fromkeys(names)  # in order: what stands before decides what a name declares
         parameters = itertools.chain(*(spread(name, known, "loss: parameter") for name in names))
         object.__setattr__(self, "parameters", tuple(parameters))
         for kind in ("constants", "drawn", "noise"):
@@ -189,23 +190,39 @@ class Loss:
         return found
 
     def require_small(self) -> None:
-        """Refuse matrices whose derivatives, written out entry by entry, would be long.
+        """Refuse matrices whose loss or derivatives, written out entry by entry, would be long.
 
         Raises
         ------
         InputError
-            With the count of operations.
+            With the count of operations, or of terms.
         """
+        if all(len(shape) < 2 for shape in self.shapes.values()):
+            return
         work = Shapes()
         definitions = itertools.chain(*map(_parts, self.definitions.values()))
         for text in filter(None, [self.formula, *self._rule_texts, *definitions]):
             Formula.parse(text).in_algebra(self.shapes, work, vector=True)
         count = work.work * len(self.parameters)
-        if count > _MOST_OPERATIONS and any(len(shape) > 1 for shape in self.shapes.values()):
+        if count > _MOST_OPERATIONS:
             raise InputError(
                 f"the gradient has about {count:,} operations when its matrices are written out by entries, "
                 f"expected at most {_MOST_OPERATIONS:,}"
             )
+        if self.formula and (found := terms(self.expression)) > _MOST_TERMS:
+            raise InputError(
+                f"the loss has about {found:,.0f} terms when its matrices are written out by entries, "
+                f"expected at most {_MOST_TERMS:,}"
+            )
+
+    @cached_property
+    def is_small(self) -> bool:
+        """Whether its matrices may be written out entry by entry."""
+        try:
+            self.require_small()
+        except InputError:
+            return False
+        return True
 
     def _shape(self, text: str, where: str, scalar: bool = False) -> Shape:
         return _shape(text, where, self.shapes, scalar)

@@ -102,6 +102,8 @@ def _contours(
     low, high = max(predicted.min(), finite.min()), min(predicted.max(), finite.max())
     space = np.geomspace if low > 0 and high > 10 * low else np.linspace
     levels = space(low, high, _LEVELS + 2)[1:-1] if low < high else np.array([])
+    if low < 0 < high:  # where it vanishes is the boundary of a phase
+        levels = np.zeros(1)
     if len(levels):
         x, y, found = _grid(sweep, keys, values.tolist())
         yield Contours(x, y, found, tuple(levels.tolist()), label)

@@ -15,6 +15,7 @@ from sgdsim.plots.panel import MOST_PANELS, Arrows, Contours, Drawing, Image, Li
 from sgdsim.plots.subject import Subject, require
 from sgdsim.prediction import NotApplicable
 from sgdsim.theory.methods.entropic_loss import EntropicLoss
+from sgdsim.theory.methods.gradient_flow import flow
 
 _WANTED = "a loss of two parameters"
 _CELLS = 60
@@ -23,6 +24,8 @@ _ARROWS = 9
 _LEVELS = 12
 _PATHS = 4
 _MARGIN = 0.15  # of what the ensemble covers
+_TIMES = 200
+_RESTS = 1e-3  # of the parameters: a path that is shorter is a point
 
 
 def drawing(subject: Subject) -> Drawing:
@@ -46,7 +49,8 @@ def _panel(subject: Subject, point: int) -> Panel:
     parts: list[Part] = [*_density(subject, point, limits)]
     parts += _level_lines(run, x, y)
     parts += _paths(subject, point)
-    parts.append(Line(means[0], means[1], "mean of all", "theory"))
+    parts.append(Line(means[0], means[1], "mean of all", "known", series=5))
+    parts += _flows(run)
     parts += _force(run, limits)
     title = "landscape" if len(subject.points) == 1 else f"landscape, {subject.point_label(point)}"
     return Panel(title, mark(x_name), mark(y_name), tuple(parts))
@@ -105,6 +109,17 @@ def _paths(subject: Subject, point: int) -> Iterator[Line]:
     for series in range(theta.shape[1]):
         label = "" if series else "single trajectories"
         yield Line(theta[:, series, 0], theta[:, series, 1], label, "path", series)
+
+
+def _flows(run: Run) -> Iterator[Line]:
+    """Where the gradient flows of the loss and of the entropic loss go in the same time; a point where one stays."""
+    time = float(run.schedule.rates(run.steps)[0]) * run.steps
+    for potential, name in (("loss", "flow of the loss"), ("entropic", "flow of the entropic loss")):
+        with suppress(NotApplicable, SgdsimError):
+            path = flow(run, potential, np.linspace(0.0, time, _TIMES).tolist())
+            moves = bool(np.ptp(path, axis=0).max() > _RESTS * np.abs(path).max())
+            shown = path if moves else path[-1:]
+            yield Line(shown[:, 0], shown[:, 1], name, "rival" if potential == "loss" else "theory", joined=moves)
 
 
 def _force(run: Run, limits: list[tuple[float, float]]) -> Iterator[Arrows]:

@@ -243,6 +243,9 @@ def _draw_steps(part: Steps, axes: Axes) -> Any:
     )[0]
 
 
+_FAR = 0.7  # of the cells of a map of both signs are told apart by their colours
+
+
 def _draw_image(part: Image, axes: Axes) -> Any:
     from matplotlib.colors import LogNorm, Normalize
 
@@ -252,8 +255,12 @@ def _draw_image(part: Image, axes: Axes) -> Any:
         low, high = (low / 2, high * 2) if part.logarithmic else (low - 0.5, high + 0.5)
     norm = LogNorm(low, high) if part.logarithmic else Normalize(low, high)
     looks: dict[str, Any] = {"cmap": style.MAPS[part.role], "norm": norm, "rasterized": True, "zorder": 0}
+    signed = part.role == "value" and low < 0 < high
+    if signed:  # white at zero, and one colour for all that is far from it
+        most = float(np.quantile(np.abs(finite), _FAR))
+        looks |= {"cmap": "PuOr", "norm": Normalize(-most, most)}
     mesh = axes.pcolormesh(part.x_edges, part.y_edges, part.values, **looks)
-    bar = axes.figure.colorbar(mesh, ax=axes, pad=0.02, aspect=25)
+    bar = axes.figure.colorbar(mesh, ax=axes, pad=0.02, aspect=25, extend="both" if signed else "neither")
     if bar.solids is not None:
         bar.solids.set_rasterized(True)
     _text(bar.ax.set_ylabel(part.bar))

@@ -16,6 +16,8 @@ from sgdsim.theory.laws import (  # isort: skip
     valley,  # noqa: F401
     equilibrium,  # noqa: F401
     symmetry_charges,  # noqa: F401
+    gradient_balance,  # noqa: F401
+    entropic_flow,  # noqa: F401
     affine_gradients,  # noqa: F401
     identities,  # noqa: F401
     first_step,  # noqa: F401

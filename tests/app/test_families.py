@@ -28,9 +28,9 @@ def test_controls_count_for_the_scenario_by_whether_they_were_rejected():
 
 
 def test_a_scenario_that_does_not_exist_is_an_error_before_any_is_run(tmp_path, monkeypatch):
-    monkeypatch.setitem(FAMILIES, "networks", ("equipartition", "nothing"))
+    monkeypatch.setitem(FAMILIES, "entropic", ("equipartition", "nothing"))
     with pytest.raises(InputError, match="no such scenario: nothing"):
-        run_family("networks", tmp_path)
+        run_family("entropic", tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -45,7 +45,7 @@ def test_the_command_line_wants_one_family(arguments, monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         families.main()
     assert ended.value.code == 2
-    assert "expected the name of a family: thermodynamics, networks, all" in capsys.readouterr().err
+    assert "expected the name of a family: thermodynamics, entropic, networks, all" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("family", ["thermodynamics", "all"])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
-from sgdsim.app.theory_report import Entry, Section, report, report_of, section, to_json, to_text
+from sgdsim.app.theory_report import SECTIONS, Entry, Section, report, report_of, section, to_json, to_text
 from sgdsim.base.errors import InputError
 from sgdsim.input.loading import load_scenario
 from sgdsim.input.subject import scenario_of
@@ -47,6 +48,26 @@ def test_what_has_no_closed_form_is_numerical() -> None:
 def test_the_stationary_variance_is_exact(title: str) -> None:
     found = entries(title, "x**2/2 + z*x", **QUADRATIC)
     assert float(found["variance(x)"].value) == pytest.approx(1 / 3, rel=1e-8)
+
+
+def test_a_small_matrix_has_exact_moments_by_entries() -> None:
+    """Each entry is the quadratic with additive noise, of its own."""
+    found = entries(
+        "Exact moments of the stationary law", "norm2(W - V)/2 + dot(W, Z)", noise=["Z[1,2]=normal"],
+        constants=["V=[[1,3]]"], parameters=["W[1,2]"], learning_rate="0.5",
+    )  # fmt: skip
+    assert float(found["mean(W[0,1])"].value) == pytest.approx(3, rel=1e-8)
+    assert float(found["variance(W[0,1])"].value) == pytest.approx(1 / 3, rel=1e-8)
+
+
+def test_sections_of_matrices_that_are_too_large_say_so_at_once() -> None:
+    """By operations, and by terms; in no section is anything expanded first."""
+    for size, message in ((6, "about [0-9,]+ operations"), (3, "about [0-9,]+ terms")):
+        subject = "norm2(W2@W1@W2@x)" if size == 3 else "norm2(W2@W1@x)"
+        parameters = [f"W1[{size},{size}]", f"W2[{size},{size}]"]
+        run = scenario_of(subject, noise=[f"x[{size}]=normal"], parameters=parameters).runs[0]
+        found = [section(title, run) for title in SECTIONS]
+        assert all(re.search(message, one.reason) for one in found), [one.reason for one in found]
 
 
 def test_the_gibbs_law_stands_beside_its_leading_order() -> None:

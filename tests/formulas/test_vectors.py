@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sgdsim.base.errors import InputError
 from sgdsim.formulas.arrays import entries, shape_of
 from sgdsim.formulas.names import split_names
-from sgdsim.formulas.vectors import base_name, coordinates, gather, shapes, spread
+from sgdsim.formulas.vectors import assigned, base_name, coordinates, gather, shapes, spread
 
 SIZES = st.lists(st.integers(1, 12), max_size=2).map(tuple)
 declarations = st.dictionaries(st.sampled_from(["a", "w", "w1", "θ"]), SIZES)
@@ -54,6 +54,15 @@ def test_a_declaration_is_of_all_or_of_one():
     assert [spread(name, names, "here") for name in names] == [
         ("W[0,0]",), ("W[0,1]",), ("v[0]", "v[1]"), ("M[0,0]", "M[1,0]"), ("x",)
     ]  # fmt: skip
+
+
+def test_after_a_declaration_a_smaller_one_is_an_entry_of_it():
+    """It was a declaration of its own: ``w[1]=2`` after ``w[3]=0`` changed w[0]."""
+    assert assigned({"w[3]": 0, "w[1]": 2}, "here") == {"w[0]": 0, "w[1]": 2, "w[2]": 0}
+    changed = assigned({"W[2,2]": 0, "W[1,0]": 2, "W[1,1]": 3}, "here")
+    assert changed == {"W[0,0]": 0, "W[0,1]": 0, "W[1,0]": 2, "W[1,1]": 3}
+    assert spread("w[3]", ["w[1]", "w[3]"], "here") == ("w[0]", "w[1]", "w[2]")
+    assert spread("w[3]", ["W[4,4]", "w[3]"], "here") == ("w[0]", "w[1]", "w[2]")
 
 
 @pytest.mark.parametrize(

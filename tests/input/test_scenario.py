@@ -88,8 +88,8 @@ def test_defaults():
 
 @pytest.mark.parametrize("name", shipped())
 def test_a_shipped_scenario_is_read_by_its_name(name):
-    for scenario in Scenario.load_parts(name, {"run.trajectories": 1000}):
-        assert (scenario.name, scenario.runs[0].trajectories) == (name, 1000)
+    for scenario in Scenario.load_parts(name, {"run.trajectories": 4000}):
+        assert (scenario.name, scenario.runs[0].trajectories) == (name, 4000)
         assert Scenario.parse(scenario.toml).runs == scenario.runs
 
 

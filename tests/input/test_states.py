@@ -134,6 +134,8 @@ def test_a_run_that_goes_on_does_not_forget(tmp_path: Path, monkeypatch: pytest.
     assert "has the parameters alone, and nothing of what loss.state remembers: m" in output
 
 
-def test_a_text_is_no_state_in_python():
-    with pytest.raises(sgdsim.InputError, match="expected a State, such as"):
-        sgdsim.Loss("x**2", ("x",), states={"m": "x"})  # type: ignore[dict-item]
+def test_a_text_is_a_state_in_python_and_a_number_is_none():
+    loss = sgdsim.Loss("x**2", ("x",), states={"m": "x; start=1"})  # type: ignore[dict-item]
+    assert loss.states == {"m": sgdsim.State("x", "1")}
+    with pytest.raises(sgdsim.InputError, match="expected a state, such as"):
+        sgdsim.Loss("x**2", ("x",), states={"m": 1.0})  # type: ignore[dict-item]

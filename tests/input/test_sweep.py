@@ -98,7 +98,7 @@ def test_reading_a_sweep_is_shown_to_who_waits_for_it(progress, stream, monkeypa
     monkeypatch.setattr(runs_of, "_PATIENCE", 0.0)
     data = {**DATA, "sweep": {"run.seed": list(range(50))}}
     Scenario.of(data, "shown", "here", progress=progress)
-    assert ("reading the sweep" in stream.getvalue()) == (progress and stream.isatty())
+    assert ("of 50 sweep points" in stream.getvalue()) == (progress and stream.isatty())
 
 
 def test_files_that_cannot_be_read_hide_no_other_problem():

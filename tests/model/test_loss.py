@@ -319,6 +319,38 @@ def test_theory_says_from_what_size_on_it_has_no_formulas():
         Loss("norm2(W@x)", ("W[9,9]",), {"x": [1.0] * 9}).require_small()
 
 
+def test_population_loss_and_hessian_of_a_small_matrix():
+    """tr((W - V) C (W - V)')/2 for inputs of covariance C, and C for each row of W, against NumPy."""
+    loss = Loss(
+        "norm2(W@x - V@x)/2", ("W[2,2]",), {"V": [[1.0, -0.5], [0.3, 0.8]], "L": [[1.0, 0.0], [0.6, 0.8]]},
+        dict.fromkeys(["z[0]", "z[1]"], Noise.parse("normal")), {"x": "L@z"},
+    )  # fmt: skip
+    rng = np.random.default_rng(2)
+    values = {name: rng.normal(size=(2, 2)) for name in "WVL"}
+    point = {loss.symbols[f"{name}[{i},{j}]"]: values[name][i, j] for name in "WVL" for i in (0, 1) for j in (0, 1)}
+    covariance = values["L"] @ values["L"].T
+    gap = values["W"] - values["V"]
+    assert float(loss.population.subs(point)) == pytest.approx(np.trace(gap @ covariance @ gap.T) / 2, rel=1e-12)
+    found = np.array(loss.hessian.subs(point), dtype=float)
+    np.testing.assert_allclose(found, np.kron(np.eye(2), covariance), rtol=1e-12, atol=1e-14)
+
+
+def test_an_entry_of_a_declared_vector_is_no_second_declaration():
+    with pytest.raises(InputError, match=r"parameters w\[0\], w\[1\], w\[2\], w\[1\]: expected each name once"):
+        Loss("norm2(w)", ("w[3]", "w[1]"))
+
+
+def test_theory_says_from_how_many_terms_on_it_has_no_formulas():
+    """Few operations may be many terms: a product of matrices doubles them for each factor of 2 by 2."""
+    square = [[1.0, 0.5], [0.2, 1.0]]
+    fixed = dict.fromkeys("ABCV", square)
+    noise = dict.fromkeys(["x[0]", "x[1]"], Noise.parse("normal"))
+    layers = "W1[2,2]", "W2[2,2]"
+    Loss("norm2(W2@W1@A@x - V@x)", layers, fixed, noise).require_small()
+    with pytest.raises(InputError, match=r"the loss has about 1,190 terms .* expected at most 500"):
+        Loss("norm2(B@W2@W1@A@C@x - V@x)", layers, fixed, noise).require_small()
+
+
 LAYERS = {
     "matrices": ("norm2(W2@W1@x)*z", ("W1[3,2]", "W2[2,3]")),
     "of a scalar output": ("(dot(v, W1@x) - e)**2", ("W1[3,2]", "v[3]")),

@@ -157,3 +157,14 @@ def test_what_cannot_be_typeset_stays_as_it_was_written():
 def test_a_formula_is_not_broken():
     text = f"the loss of a sample is {mark('a + b + c')} and no more"
     assert any(mark("a + b + c") in line for line in wrapped(text, 26).splitlines())
+
+
+def test_a_landscape_has_the_flows_of_theory():
+    """On the valley u w = 1 the flow of the loss stays; that of the entropic loss has d log Q/dt = -eta s^2."""
+    figure = sgdsim.simulate(
+        "(u*w - 1 - z)**2/2", **{**RUN, "initial": {"u": 2.0, "w": 0.5}}, learning_rate=0.1, snapshots=["final"]
+    ).plot("landscape")
+    lines = {line.get_label(): line.get_xydata() for line in figure.axes[0].lines}
+    assert lines["flow of the loss"] == pytest.approx(np.array([[2.0, 0.5]]), abs=1e-6)
+    u, w = lines["flow of the entropic loss"][-1]
+    assert u**2 - w**2 == pytest.approx(3.75 * np.exp(-(0.1**2) * RUN["steps"]), rel=0.02)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
-from sgdsim.prediction import Moment, NotApplicable, Prediction, Tail, require
+from sgdsim.prediction import Curve, Moment, NotApplicable, Prediction, Tail, require
 from sgdsim.theory.law import law, row
 from sgdsim.theory.methods.kesten import Multiplier, multiplier
 from sgdsim.theory.methods.linear_response import Population, minimum, start_of
@@ -78,6 +78,44 @@ def lyapunov(run: Run) -> Iterator[Prediction]:
     yield row(Moment("mean", name, run.steps), float(mean), resolution=scale, conditions=conditions)
     if variance:
         yield row(Moment("variance", name, run.steps), float(variance), conditions=conditions)
+
+
+def _collapse_across(runs: Sequence[Run]) -> list[Prediction]:
+    """One row for all points of a sweep."""
+    moments, values = [], []
+    for point, run in enumerate(runs):
+        start, factor = run.initial[run.loss.parameters[0]], multiplier(run, 0.0)
+        if not isinstance(start, float | int) or start == 0:
+            raise NotApplicable("the start is not one displacement other than zero")
+        moments.append(Moment("mean", name_of(run, _logarithm(run)), run.steps, point))
+        values.append(float(np.log(abs(start)) + run.steps * factor.lyapunov.value))
+    require(np.isfinite(values).all(), "the factor vanishes with positive probability: every path ends at zero")
+    several = f"over {len(runs)} points, of which {sum(value < 0 for value in values)} collapse"
+    curve = Curve(tuple(moments), tuple(values))
+    return [row(curve, max(values, key=abs), f"mean({moments[0].observable}) {several}")]
+
+
+@law(
+    "collapse",
+    "where a direction collapses: its typical growth over all points of a sweep, as one row",
+    source="re-derived; cf. arXiv:2303.13093",
+    holds="a gradient that is a random factor times one parameter, at all points of a sweep",
+    records=_lyapunov_records,
+    across=_collapse_across,
+    any_field=True,
+)
+def collapse(run: Run) -> list[Prediction]:
+    """The phase diagram of collapse: lyapunov at all points of a sweep, one row about the point furthest off.
+
+    Every step multiplies a displacement by ``1 - eta*(h + lambda)``, so that after t steps
+
+        E log|theta_t| = log|theta_0| + t*E log|1 - eta*(h + lambda)|,
+
+    and it collapses onto zero where the exponent is negative, whatever its mean square does. Exact.
+    """
+    require(is_multiplicative(run), "the gradient is not a random factor times one parameter")
+    constant_rate(run)
+    return []
 
 
 STEEPEST = 6.0

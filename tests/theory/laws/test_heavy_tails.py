@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
+from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.prediction import NotApplicable
+from sgdsim.simulation.run_loop import simulate_runs
+from sgdsim.statistics.comparison import Comparison, compare
 from sgdsim.theory import find_law
 from tests.theory.laws.symmetry_runs import NOISE, REGRESSION, make_run, verdicts
 
@@ -32,6 +36,33 @@ class TestLyapunov:
     def test_it_needs_a_gradient_that_is_a_factor_times_the_parameter(self) -> None:
         with pytest.raises(NotApplicable, match="random factor"):
             find_law("lyapunov").predictions([make_run(Loss("(u - z)**2/2", ("u",), {}, NOISE))])
+
+
+class TestCollapse:
+    """Two-point noise about a saddle: log|(1 + eta*a)^2 - eta^2*D^2|/2 a step, by hand; a window in the rate."""
+
+    RATES = (0.1, 0.25, 1.2)
+
+    def runs(self, spread: float) -> list[Run]:
+        loss = Loss(f"({spread}*z - 0.2)*u**2/2", ("u",), {}, {"z": Noise.parse("table:-1@0.5,1@0.5")})
+        runs = [make_run(loss, rate=str(rate), trajectories=6400) for rate in self.RATES]
+        return [replace(run, recorder=find_law("collapse").requirements(run)) for run in runs]
+
+    def verdict(self, told: float) -> Comparison:
+        swept = {"optimizer.learning_rate": self.RATES}
+        simulated = simulate_runs(self.runs(1.5), scenario="", sweep=swept, device="python")
+        (row,) = compare(simulated, find_law("collapse").predictions(self.runs(told)))
+        return row
+
+    def test_all_points_are_one_row(self) -> None:
+        (row,) = find_law("collapse").predictions(self.runs(1.5))
+        growth = [np.log(abs((1 + 0.2 * rate) ** 2 - (1.5 * rate) ** 2)) / 2 for rate in self.RATES]
+        assert row.measure.values == pytest.approx([12 * one for one in growth])  # type: ignore[union-attr]
+        assert "over 3 points, of which 1 collapse" in row.quantity
+        assert abs(self.verdict(1.5).z) < 4
+
+    def test_another_spread_at_any_point_is_rejected(self) -> None:
+        assert self.verdict(1.3).verdict == "disagrees"
 
 
 class TestTail:

@@ -1,0 +1,148 @@
+"""In what sense SGD follows the flow of the entropic loss: charges and shuffled epochs do, plain means do not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from sgdsim.formulas import evaluation
+from sgdsim.model.observables import Observable
+from sgdsim.model.run import Recorder, Run
+from sgdsim.prediction import Moment, NotApplicable, Prediction, require
+from sgdsim.theory.law import at_enough_values, law, row, series
+from sgdsim.theory.methods.charge_balance import balances
+from sgdsim.theory.methods.gradient_flow import flow, modified_mean
+from sgdsim.theory.methods.modes import constant_rate
+from sgdsim.theory.recorded_names import name_of
+
+
+def _at_one_time(runs: Sequence[Run]) -> Iterator[tuple[int, Run]]:
+    """Each run with its place, ended at the time that the slowest of its series reaches; where that is recorded."""
+    times: dict[str, float] = {}
+    for run in runs:
+        time = constant_rate(run) * run.steps
+        times[series(run)] = min(time, times.get(series(run), time))
+    for place, run in enumerate(runs):
+        steps = times[series(run)] / constant_rate(run)
+        whole = round(steps)
+        if abs(steps - whole) < 1e-6 * steps and whole in run.recorder.record_steps(run.steps):
+            yield place, replace(run, steps=whole, recorder=Recorder())
+
+
+def _several_rates(run: Run) -> None:
+    require(
+        "sgd" in run.optimizer.name or run.optimizer.name == "gradient_descent",
+        f"holds for plain sgd, the optimizer is {run.optimizer.name}",
+    )
+    constant_rate(run)
+
+
+def _is_of_epochs(run: Run) -> bool:
+    return run.optimizer.sampling == "epoch"
+
+
+def _charges(run: Run) -> list[Observable]:
+    if _is_of_epochs(run):
+        return []
+    found = [(one, run.loss.charge(one.symmetry)) for one in balances(run)]
+    return [
+        Observable(f"charge_{one.symmetry.name}", str(charge))
+        for one, charge in found
+        if charge is not None and not one.is_translation
+    ]
+
+
+def _records(run: Run) -> Recorder:
+    return Recorder(observables=tuple(_charges(run)))
+
+
+def _entropic(runs: Sequence[Run]) -> list[Prediction]:
+    rows: list[Prediction] = []
+    for place, run in _at_one_time(runs):
+        with suppress(NotApplicable):
+            end = dict(zip(run.loss.parameters, flow(run, "entropic")[0], strict=True))
+            told: dict[str, Any] = {
+                "order": 1,
+                "point": place,
+                "small": constant_rate(run),
+                "series": series(runs[place]),
+            }
+            told["conditions"] = f"after a time of {constant_rate(run) * run.steps:.4g}"
+            for one in _charges(run):
+                value = evaluation.evaluate([run.loss.expand(one.formula)], {**run.loss.constants, **end})[0]
+                moment = Moment("mean", name_of(runs[place], one), run.steps)
+                rows.append(row(moment, float(value), **told))
+            if _is_of_epochs(run) and _whole_epochs(run):
+                rows += [row(Moment("mean", name, run.steps), float(value), **told) for name, value in end.items()]
+    return at_enough_values(rows)
+
+
+def _whole_epochs(run: Run) -> bool:
+    rows = 0 if run.loss.data is None else run.loss.data.rows
+    return rows % run.optimizer.batch_size == 0 and run.steps % (rows // run.optimizer.batch_size) == 0
+
+
+@law(
+    "entropic-flow",
+    "charges, and means over shuffled epochs, follow the flow of the entropic loss to second order",
+    source="arXiv:2505.12387 (the entropic loss); arXiv:2101.12176 (epochs); order re-derived",
+    holds="plain SGD from one point over four or more constant rates, at the time that all of them reach and record",
+    records=_records,
+    across=_entropic,
+    finite_order=True,
+)
+def entropic_flow(run: Run) -> list[Prediction]:
+    """What follows the flow of the entropic loss. To order 1: what is left falls with the square of the rate.
+
+    After a fixed time T = eta*K, with ``phi = L + (eta/4) E|g|^2`` and its flow from the same start,
+
+    - the mean charge of a symmetry under independent sampling is that of the flow of phi, to O(eta^2);
+    - so is, at the ends of epochs, the mean of every parameter over their random orders.
+
+    The flow of L leaves O(eta). The plain mean of independently sampled SGD does not follow phi to this order, as
+    ``E theta_1 = theta_0 - eta*grad L`` has no force of the noise in it: see modified-mean.
+    """
+    _several_rates(run)
+    require(_charges(run) or _is_of_epochs(run), "the loss declares no symmetry with a charge, and there are no epochs")
+    return []
+
+
+def _modified(runs: Sequence[Run]) -> list[Prediction]:
+    rows: list[Prediction] = []
+    for place, run in _at_one_time(runs):
+        with suppress(NotApplicable):
+            found = modified_mean(run)
+            told: dict[str, Any] = {
+                "order": 1,
+                "point": place,
+                "small": constant_rate(run),
+                "series": series(runs[place]),
+            }
+            told["conditions"] = f"after a time of {constant_rate(run) * run.steps:.4g}"
+            rows += [
+                row(Moment("mean", name, run.steps), float(value), **told)
+                for name, value in zip(run.loss.parameters, found.mean, strict=True)
+            ]
+    return at_enough_values(rows)
+
+
+@law(
+    "modified-mean",
+    "the plain mean of independently sampled SGD, by its modified equation",
+    source="re-derived, cf. arXiv:1511.06251",
+    holds="plain SGD from one point over four or more constant rates, at the time that all of them reach and record",
+    across=_modified,
+    finite_order=True,
+)
+def modified_mean_law(run: Run) -> list[Prediction]:
+    """The mean of independently sampled SGD. To order 1.
+
+    With ``theta_0`` the flow of L, ``E theta_K = theta_0(T) + eta*m(T) + O(eta^2)``,
+
+        m' = -H m - H grad L/2 - grad^3 L : S/2,    S' = -H S - S H + Sigma/B,    m(0) = S(0) = 0.
+    """
+    _several_rates(run)
+    require(not _is_of_epochs(run), "shuffled epochs follow the flow of the entropic loss instead")
+    return []

@@ -1,0 +1,132 @@
+"""Gradient balance: what the gradients of parameters that a symmetry joins come to, at rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from sgdsim.base.errors import InputError
+from sgdsim.model.observables import Observable, late
+from sgdsim.model.run import Recorder, Run
+from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, require
+from sgdsim.theory.law import at_enough_values, law, ratio_row, row, series
+from sgdsim.theory.methods.balanced_orbit import BalancedPoint, balanced_point, generator_of
+from sgdsim.theory.methods.charge_balance import Balance, balances
+from sgdsim.theory.methods.modes import constant_rate
+from sgdsim.theory.recorded_names import name_of
+
+BURN_IN = 7.0
+"""Relaxation times before anything is averaged: after two, a slow charge was off by 20 standard errors."""
+_SMALL = 1e-3  # of |A theta|^2: a charge below is that of a symmetric point
+_RESOLUTION = 0.01
+
+
+def _balance(run: Run) -> tuple[Balance, BalancedPoint]:
+    """The one symmetry with a charge, at rest by the middle of the run."""
+    found = [one for one in balances(run) if one.change is not None and not one.is_translation]
+    require(found, "the loss declares no symmetry with a charge, or the optimizer's steps have no known change")
+    require(len(found) == 1, f"holds for one symmetry with a charge, the loss has {len(found)}")
+    require(
+        "learning_rate" not in run.loss.namespace_names,
+        "learning_rate is a name of the loss, and the balance needs that of the step",
+    )
+    generator_of(run, found[0])
+    point = balanced_point(run, found[0])
+    needed = int(np.ceil(2.0 * BURN_IN * point.relaxation))
+    require(
+        not run.steps < needed,
+        f"the charge of {found[0].symmetry.name} relaxes in {point.relaxation:.4g} steps, and the first half of the "
+        f"run must have {BURN_IN:g} times as many: at least {needed:,} steps, not {run.steps:,}",
+    )
+    return found[0], point
+
+
+def _sides(run: Run, balance: Balance) -> tuple[Observable, Observable]:
+    """What pushes the charge up, and what pushes it down, over the last half of the run; both in units of eta^2/2."""
+    import sympy
+
+    powers, axes = np.linalg.eigh(generator_of(run, balance))
+    g, matrix = sympy.Matrix(balance.batch_gradient), run.optimizer.matrix(run.loss)
+    rates = sympy.eye(len(g)) if matrix is None else matrix
+
+    def push(part: np.ndarray) -> str:
+        signed = sympy.Matrix(((axes * part) @ axes.T).round(12)).applyfunc(sympy.nsimplify)
+        return str(sympy.expand((g.T * signed * rates * g)[0]))
+
+    down = push(np.maximum(-powers, 0.0))
+    if balance.decay:
+        down += f" + 2*(1 - (1 - learning_rate*{balance.decay!r})**2)/learning_rate**2*({balance.charge})"
+    return tuple(  # type: ignore[return-value]
+        late(Observable(f"{side}_{balance.symmetry.name}", text), run.steps)
+        for side, text in (("gain", push(np.maximum(powers, 0.0))), ("drain", down))
+    )
+
+
+def _charge(run: Run, balance: Balance) -> Observable:
+    return late(Observable(f"charge_{balance.symmetry.name}", str(balance.charge)), run.steps)
+
+
+def _records(run: Run) -> Recorder:
+    with suppress(NotApplicable, InputError):
+        balance, _ = _balance(run)
+        return Recorder(observables=(*_sides(run, balance), _charge(run, balance)))
+    return Recorder()
+
+
+def _across(runs: Sequence[Run]) -> list[Prediction]:
+    """The charge at rest, over four learning rates or more."""
+    rows: list[Prediction] = []
+    for place, run in enumerate(runs):
+        with suppress(NotApplicable):  # said at the point
+            balance, point = _balance(run)
+            if abs(point.charge) > _SMALL * point.size:
+                name = name_of(run, _charge(run, balance))
+                quantity = f"mean({name}) over that of balanced gradients"
+                told: dict[str, Any] = {"point": place, "small": constant_rate(run), "series": series(run)}
+                moment = Moment("mean", name, run.steps)
+                rows.append(ratio_row(moment, point.charge, quantity, order=0, resolution=0.05, **told))
+    return at_enough_values(rows)
+
+
+@law(
+    "gradient-balance",
+    "gradient balance: equal pushes on a symmetry's charge from both sides, and where it comes to rest",
+    source="re-derived; balance arXiv:2308.06671, arXiv:2505.12387",
+    holds=(
+        "one declared symmetry with a charge, plain SGD at a constant rate with any decay, batch and diagonal rates, "
+        "at rest for half of the run; the charge itself over four or more learning rates"
+    ),
+    records=_records,
+    across=_across,
+    automatic=True,
+)
+def gradient_balance(run: Run) -> Iterator[Prediction]:
+    """Balance of the gradients that a symmetry joins. Exact; where the charge rests, to leading order.
+
+    Every step changes the charge of a symmetric generator A by
+
+        Q' = (1 - eta*lambda)^2*Q + (eta^2/2)*g^T A g,
+
+    so that any law at rest with a mean of Q has, at any learning rate,
+
+        E g^T A g = (2/eta^2)*(1 - (1 - eta*lambda)^2)*E Q,
+
+    with g the gradient of the batch. Its positive part is held against the negative one and the decay's, as a ratio,
+    averaged over the last half of the run. For a rescaling of two blocks without decay this is ``E|g_u|^2 =
+    E|g_w|^2``. Gradients are equal, norms in general are not.
+
+    The charge rests where on the orbit of the minimum the noise of the gradient balances, to leading order in eta; it
+    relaxes there by ``eta^2 E|Ag|^2/|A theta|^2 + 1 - (1 - eta*lambda)^2`` a step, of which the first half of the run
+    must hold seven times.
+    """
+    balance, point = _balance(run)
+    gain, drain = (name_of(run, side) for side in _sides(run, balance))
+    moments = (Moment("mean", gain, run.steps), Moment("mean", drain, run.steps))
+    conditions = f"at rest after {BURN_IN:g} relaxation times of {point.relaxation:.4g} steps"
+    measure = Function("balance", np.divide, moments)
+    left = float(np.exp(-BURN_IN))  # of the start, and less of the ratio
+    told: dict[str, Any] = {"resolution": _RESOLUTION, "conditions": conditions, "allowed": (left, left)}
+    yield row(measure, 1.0, f"mean({gain}) over {drain}", **told)

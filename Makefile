@@ -9,7 +9,7 @@ SGDSIM    := $(BIN)/sgdsim
 # Two workers whose linear algebra waits for the threads of the other take three times as long.
 PYTEST    := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
 SCENARIOS := $(sort $(basename $(notdir $(wildcard scenarios/*.toml))))
-FAMILIES  := thermodynamics entropic all
+FAMILIES  := thermodynamics entropic networks all
 KERNEL_TESTS := tests/kernels/test_cuda.py tests/kernels/test_philox.py tests/kernels/test_independence.py \
 	tests/simulation/test_run_loop.py tests/test_digests.py
 PACKAGE   := $(shell find sgdsim -name '*.py' 2>/dev/null)
@@ -26,6 +26,7 @@ help:
 	@echo "make scenarios   run every scenario; each is a target too: $(SCENARIOS)"
 	@echo "make thermodynamics   the scenarios of the thermodynamic laws, and a summary: results/thermodynamics.md"
 	@echo "make entropic    the scenarios of entropic forces and symmetries, and a summary: results/entropic.md"
+	@echo "make networks    the scenarios of networks and their rules, and a summary: results/networks.md"
 	@echo "make all         every scenario, and a summary: results/all.md"
 	@echo "make report      one page for the browser about all files in results/: results/index.html"
 	@echo "make validate    the long statistical suite, and what test-ptx checks"

@@ -26,16 +26,20 @@ DIGESTS = {
     "anisotropic_balance": "3b5dfa87ae679f7512d60f4b300b263b941cd3dd49d665772146e95788f0e6c0",
     "collapse": "77cd4ba57a808a435558d071e91142771bbf5209e0b3c5a967bd09811a26eee4",
     "cooling": "6df8dc6773fca109d37de154d7f58579b1f4c0314bd9cca4915c5f4adade16c5",
+    "delayed_error": "00c5ae97499917337c1dadad98b05553ca5c20ca3cd6c415c9cd187e00cf5b23",
     "discrete_symmetry": "76208f5b6d5af017811c390f3e0d4d9295d6d708ae27fb99be3a95ee2d277563",
     "entropic_force": "e9de8b4733a2a2bfd6063bda70e7db47d0282ece1c995773ea165049bc44c7b4",
     "entropic_loss": "cb0eb4a57bdf1fe34cc1aac98a8edd22d989e31208a2ae554d9975234f57e757",
     "entropic_trapping": "c731f5db9f07334bc165e5a5fab51c545c92462c0f1abac8ee7f4d04fb4c2684",
     "entropy": "02864f0765075d20074754c5f9f5aa6336859c3f1ad3978664d082e78fda405b",
     "equipartition": "276e0162f8de63907512863cd838bcab0bc63676ad5a9f2a9aa4714991d0fc5c",
+    "feedback_alignment": "415aeba6abf63bf7ea2eed24aa069808097f934ab93a97b9c9ff017eff5fad49",
     "first_law": "547f18e242a4e1e289b45c003868bde9a50aa487a61042895758e632d84658db",
     "heat_capacity": "fdc987554853236bb3e17cb8a7a608a8c3fafaee952ec1a7656e3c0423a110cf",
+    "hebbian": "c94df9a538df6ebbf05a00a9376b106fb4021fbc2ceb2955b621c4b46bd55ff4",
     "langevin_contrast": "02b06a10e22da160597efe2c26e0f986be56b6715d7b8d17bd39f5069ecbc1f4",
     "optimizers_temperature": "fbfe142742098ba42a362a0ea0d304c279d044a3e1d5a3a83a3f3793db5f4a24",
+    "platonic": "d8bec591096e91be11ee67ddcc4d6ecb83e0c6d40f6e4c73f1d82a8bf28daf75",
     "preconditioned_balance": "548947387f8ff6b99c8d05bdafb6b5c5d940de785cf4a8567b6973645dc102ee",
     "rescaling": "934754573473b33f5a17c194ac1afa16c1482b67477667fee56197b465d044b5",
     "river_valley": "a75e6994829c5b29be85e74ae90bc00db1f7a2fd5a3eb567d337e0653e784bb1",
@@ -61,7 +65,8 @@ def digest(name: str, device: str, dtype: str | None = None) -> str:
     return hashlib.sha256(np.ascontiguousarray(theta).tobytes()).hexdigest()
 
 
-QUICK = [name for name in DIGESTS if name not in FAMILIES["entropic"]]
+LONG = {*FAMILIES["entropic"], *FAMILIES["networks"]} - {"feedback_alignment"}
+QUICK = [name for name in DIGESTS if name not in LONG]
 ON_EVERY_TARGET = [
     pytest.param(name, marks=[] if name in QUICK else pytest.mark.validate) for name in DIGESTS
 ]  # to compile all would double the time

@@ -46,6 +46,12 @@ FAMILIES = {
         "stationary_laws",
         "sharpness",
     ),
+    "networks": (
+        "feedback_alignment",
+        "hebbian",
+        "platonic",
+        "delayed_error",
+    ),
 }
 """Scenarios that make one argument, by its name, which is also a target of make and a folder of pages under docs."""
 ALL = "all"

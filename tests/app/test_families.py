@@ -45,7 +45,7 @@ def test_the_command_line_wants_one_family(arguments, monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         families.main()
     assert ended.value.code == 2
-    assert "expected the name of a family: thermodynamics, entropic, all" in capsys.readouterr().err
+    assert "expected the name of a family: thermodynamics, entropic, networks, all" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("family", ["thermodynamics", "all"])

@@ -430,7 +430,7 @@ def test_numbers_of_numpy_are_numbers():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"initial": {"x": None}}, r"initial\.x: None, expected a finite number, a Noise or a Grid"),
+        ({"initial": {"x": None}}, r"initial\.x: None, expected a finite number, a Noise, a Grid"),
         ({"learning_rate": None}, "learning_rate: None, expected a finite number, or a schedule such as"),
         (
             {"learning_rate": np.ones((30, 2))},

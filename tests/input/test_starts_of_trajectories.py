@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import sgdsim
+from sgdsim.app.simulate import simulate
 from sgdsim.app.workflow import compare_file, run_scenario
 from sgdsim.base import toml
 from sgdsim.base.errors import InputError
@@ -22,7 +23,7 @@ from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.model.starts import Grid
 from sgdsim.prediction import NotApplicable
-from sgdsim.simulation.run_loop import simulate, simulate_runs
+from sgdsim.simulation.run_loop import simulate_runs
 from sgdsim.theory.law import LAWS
 from tests import naive
 

@@ -9,12 +9,13 @@ import pytest
 import xarray as xr
 
 import sgdsim
+from sgdsim.app.simulate import simulate
 from sgdsim.app.workflow import compare_file, run_scenario
 from sgdsim.base.errors import InputError
 from sgdsim.ensemble import Ensemble
 from sgdsim.input.scenario import Scenario
 from sgdsim.plots.drawing import draw
-from sgdsim.simulation.run_loop import simulate, simulate_runs
+from sgdsim.simulation.run_loop import simulate_runs
 
 
 def scenario(run: dict[str, Any], record: dict[str, Any] | None = None, **others: Any) -> Scenario:
@@ -68,8 +69,8 @@ def test_figures_of_points_that_differ_in_steps(kind, tmp_path):
     predictions = [row for claim in made.claims for row in claim.source.predictions(made.runs)]
     axes = {
         "moments": {"time"},
-        "sweep": {"learning rate"},
-        "density": {"x"},
+        "sweep": {r"learning rate ${\eta}$"},
+        "density": {"${x}$"},
         "schedule": {"step"},
     }
     figure = draw(ensemble, predictions, kind)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sgdsim.app.simulate import simulate
 from sgdsim.app.workflow import resume_file, run_scenario
 from sgdsim.base import files, pieces
 from sgdsim.base.errors import InputError, RunError
@@ -28,7 +29,6 @@ from sgdsim.input.scenario import Scenario
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
 from sgdsim.simulation import checkpoints, run_loop
-from sgdsim.simulation.run_loop import simulate
 from sgdsim.simulation.unfinished import folder_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*unstable")

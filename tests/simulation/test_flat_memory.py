@@ -10,11 +10,11 @@ import h5py
 import numpy as np
 import pytest
 
+from sgdsim.app.simulate import simulate
 from sgdsim.base.errors import InputError
 from sgdsim.ensemble import Ensemble, Rare, Variable
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
-from sgdsim.simulation.run_loop import simulate
 
 LOSS = Loss("a*x**4/4 + z*x", ("x", "y"), {"a": 1.0}, {"z": Noise.parse("normal")})
 HOW: dict[str, Any] = {"learning_rate": 0.1, "steps": 4, "histograms": {"x": [-2, 2, 20]}, "covariances": True}

@@ -197,32 +197,39 @@ class Loss:
         InputError
             With the count of operations, or of terms.
         """
+        if self._what_is_long:
+            raise InputError(self._what_is_long)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether its matrices may be written out entry by entry."""
+        return not self._what_is_long
+
+    @cached_property
+    def _what_is_long(self) -> str:
+        """What of its matrices would be long when written out, in words; found once, for every law asks."""
         if all(len(shape) < 2 for shape in self.shapes.values()):
-            return
+            return ""
         work = Shapes()
         definitions = itertools.chain(*map(_parts, self.definitions.values()))
         for text in filter(None, [self.formula, *self._rule_texts, *definitions]):
             Formula.parse(text).in_algebra(self.shapes, work, vector=True)
         count = work.work * len(self.parameters)
         if count > _MOST_OPERATIONS:
-            raise InputError(
+            return (
                 f"the gradient has about {count:,} operations when its matrices are written out by entries, "
                 f"expected at most {_MOST_OPERATIONS:,}"
             )
-        if self.formula and (found := terms(self.expression)) > _MOST_TERMS:
-            raise InputError(
+        try:
+            found = terms(self.expression) if self.formula else 0
+        except InputError as error:
+            return str(error)
+        if found > _MOST_TERMS:
+            return (
                 f"the loss has about {found:,.0f} terms when its matrices are written out by entries, "
                 f"expected at most {_MOST_TERMS:,}"
             )
-
-    @cached_property
-    def is_small(self) -> bool:
-        """Whether its matrices may be written out entry by entry."""
-        try:
-            self.require_small()
-        except InputError:
-            return False
-        return True
+        return ""
 
     def _shape(self, text: str, where: str, scalar: bool = False) -> Shape:
         return _shape(text, where, self.shapes, scalar)

@@ -23,6 +23,7 @@ FIELD = (
     "affine-moments",
     "identities",
     "first-step",
+    "second-step",
     "last-step",
     "noise-free",
     "at-rest",

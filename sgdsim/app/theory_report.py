@@ -30,6 +30,7 @@ from sgdsim.theory.methods.entropic_loss import EntropicLoss
 from sgdsim.theory.methods.found_symmetries import undeclared
 from sgdsim.theory.methods.gibbs import Gibbs
 from sgdsim.theory.methods.kesten import multiplier, tail_moments
+from sgdsim.theory.methods.minimum_expansion import expansion
 from sgdsim.theory.methods.moment_recursion import is_affine, recursion
 from sgdsim.theory.potential import require_gradient, require_simple_steps
 from sgdsim.theory.quadrature.expectation import Expected
@@ -342,6 +343,24 @@ def _at_minimum(run: Run) -> Iterator[Entry]:
         for j in range(i, len(names) if len(names) <= _SMALL else i + 1):
             yield _number(f"covariance({one}, {names[j]})", found.covariance[i, j], note)
     yield _number("excess loss", found.excess_loss, note)
+    yield from _of_next_order(run)
+
+
+def _of_next_order(run: Run) -> Iterator[Entry]:
+    """How far linear response may be trusted at this learning rate."""
+    try:
+        found = expansion(run)
+    except NotApplicable as reason:
+        yield Entry("", f"no next order: {reason}")
+        return
+    for i, name in enumerate(run.loss.parameters):
+        leading = float(found.leading[i, i])
+        yield _number(f"mean({name}) at rest", found.mean[i], "to order learning_rate")
+        if found.is_moved(i):
+            more = (
+                f"to order learning_rate**2, {100 * (found.covariance[i, i] / leading - 1):+.2g} % beyond leading order"
+            )
+            yield _number(f"variance({name}) at rest", found.covariance[i, i], more)
 
 
 def _symmetries(run: Run) -> Iterator[Entry]:

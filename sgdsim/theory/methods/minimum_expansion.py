@@ -5,8 +5,8 @@ With deviations ``d`` from the minimum, of order ``sqrt(eta)``, the mean gradien
     G_i = H_ij d_j + K_ijk d_j d_k/2 + Q_ijkl d_j d_k d_l/6,
     C_ij(d) = C_ij + C_ij,k d_k + C_ij,kl d_k d_l/2,
 
-and at rest the means of ``d``, ``d d`` and ``d d d`` are the same before a step and after it. In the coordinates in which
-H is diagonal, with curvatures h and the third cumulants k of the noise, this is
+and at rest the means of ``d``, ``d d`` and ``d d d`` are the same before a step and after it. In coordinates in which H
+is diagonal, with curvatures h and the third cumulants k of the noise, this is
 
     h_i E d_i = - K_ijk S_jk/2,                               (h_i + h_j) S_ij = eta C_ij,
     (h_i + h_j + h_k) E d_i d_j d_k = - sum K_kab F_ijab/2 + eta sum (E d_i C_jk + C_jk,a S_ia) - eta^2 k_ijk,

@@ -350,9 +350,7 @@ class Optimizer:
             if rows and self.rule.is_random:
                 raise InputError(f"optimizer.{key}: {self.name} takes none, as its noise would have to follow")
             if rows and self.rule.polynomials:
-                raise InputError(
-                    f"optimizer.{key}: {self.name} takes none, as it steps whole matrices"
-                )
+                raise InputError(f"optimizer.{key}: {self.name} takes none, as it steps whole matrices")
             if rows and self.rule.step:
                 raise InputError(f"optimizer.{key}: {self.name} takes none, as its step is an average")
         if self.preconditioner and self.metric:

@@ -251,6 +251,14 @@ class Loss:
                 f"loss.formula: nothing moves {', '.join(resting)}, expected a loss, or a direction of each"
             )
 
+    @cached_property
+    def words(self) -> dict[str, Shape]:
+        """The shapes of `shapes`, and of what observables may name besides: of the step, and quantities but charges."""
+        step = {f"next__{name}": shape for name, shape in self.shapes.items() if name not in self.varying}
+        own = shapes(self.parameters).items()
+        slopes = {f"{kind}__{name}": shape for name, shape in own for kind in ("gradient", "population_gradient")}
+        return {**dict.fromkeys((*STEP_NAMES, *self.quantities), ()), **step, **slopes, **self.shapes}
+
     def _check_states(self) -> None:
         """Refuse unknown names, shapes that do not fit, and next values that are not known yet."""
         fixed = {name: shape for name, shape in self.shapes.items() if name not in self.varying}
@@ -871,8 +879,9 @@ def _check_neighbours(loss: Loss, name: str, first: str, second: str) -> None:
         pairs.append([part.reshape(*rows, _POINTS) for part in (theta, slopes[layer])])
     (before, before_slope), (after, after_slope) = pairs
     change = _together(before_slope, before) - _together(after.swapaxes(0, 1), after_slope.swapaxes(0, 1))
-    pairs = [(abs(before_slope), abs(before)), (abs(after).swapaxes(0, 1), abs(after_slope).swapaxes(0, 1))]
-    wrong = np.argwhere((abs(change) > _ROUNDING * sum(_together(*pair) for pair in pairs)).any(axis=-1))
+    size = _together(abs(before_slope), abs(before))
+    size += _together(abs(after).swapaxes(0, 1), abs(after_slope).swapaxes(0, 1))
+    wrong = np.argwhere((abs(change) > _ROUNDING * size).any(axis=-1))
     if wrong.size:
         i, j = sorted(wrong[0])
         _refuse_change(f"{name}_{i}_{j}", "along its generator", change[i, j])
@@ -880,7 +889,7 @@ def _check_neighbours(loss: Loss, name: str, first: str, second: str) -> None:
 
 def _together(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """The products of each row of one matrix with each of another, at every point."""
-    return np.einsum("ikp,jkp->ijp", left, right)
+    return np.asarray(np.einsum("ikp,jkp->ijp", left, right))
 
 
 def _check_by_numbers(loss: Loss, symmetry: Symmetry) -> None:

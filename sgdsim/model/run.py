@@ -106,6 +106,8 @@ class Run:
             stop=take.each(take.text),
             optimizer_start=take.by_name(_start),
         )
+        if any(self.loss.shapes.values()):
+            object.__setattr__(self, "recorder", self.recorder.written_out(self.loss.words))
         starts = normal_keys({**self.initial, **self.optimizer_start}, "run.initial")
         starts = take.by_name(_start)(by_parameter(starts, self.loss.parameters), "run.initial")
         starts |= {n: start.over(self.trajectories) for n, start in starts.items() if isinstance(start, Grid)}

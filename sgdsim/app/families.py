@@ -45,6 +45,7 @@ FAMILIES = {
         "anisotropic_balance",
         "stationary_laws",
         "sharpness",
+        "sharpen_then_flatten",
     ),
     "networks": (
         "feedback_alignment",

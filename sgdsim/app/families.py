@@ -47,6 +47,7 @@ FAMILIES = {
         "sharpness",
         "irreversibility",
         "referee_of_sampling",
+        "sharpen_then_flatten",
     ),
     "networks": (
         "feedback_alignment",

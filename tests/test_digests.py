@@ -25,6 +25,7 @@ from sgdsim.simulation.run_loop import simulate_runs
 DIGESTS = {
     "anisotropic_balance": "3b5dfa87ae679f7512d60f4b300b263b941cd3dd49d665772146e95788f0e6c0",
     "collapse": "77cd4ba57a808a435558d071e91142771bbf5209e0b3c5a967bd09811a26eee4",
+    "compression": "98060117e89e31e1999ddd6bf326f7ac92d85de1d6c1afbf6fa63d0d82245dbd",
     "cooling": "6df8dc6773fca109d37de154d7f58579b1f4c0314bd9cca4915c5f4adade16c5",
     "delayed_error": "00c5ae97499917337c1dadad98b05553ca5c20ca3cd6c415c9cd187e00cf5b23",
     "discrete_symmetry": "76208f5b6d5af017811c390f3e0d4d9295d6d708ae27fb99be3a95ee2d277563",

@@ -51,6 +51,7 @@ FAMILIES = {
         "hebbian",
         "platonic",
         "delayed_error",
+        "compression",
     ),
 }
 """Scenarios that make one argument, by its name, which is also a target of make and a folder of pages under docs."""

@@ -48,6 +48,7 @@ DIGESTS = {
     "schedule_design": "21c288f1ce44d487bb1479a8f786e8f09624d80a133f5a0f100d5c4af6fc1dd4",
     "second_law": "3e2791b44705e0e091f79c75eb67c0dc8d41bd0982df07e8d8ed2e13aa4d0067",
     "sharpness": "3e8259ff198dbfb8bd908c7ee85230f22b508b48bc8a9525ef74a10c7443643e",
+    "staircase": "1243aada016f336238ae74b0c77ee278ad6315f89832e3863807674c8a7fcc4d",
     "stationary_laws": "df49179069d368fc72f96c774dbdda614a39755eda6c9bb1125049266c744752",
     "unbroken_symmetries": "4abec0af9791788a34be77ab4ba48c3f46832727cf2bd692a14691ee054848d1",
 }

@@ -52,6 +52,7 @@ FAMILIES = {
         "platonic",
         "delayed_error",
         "compression",
+        "staircase",
     ),
 }
 """Scenarios that make one argument, by its name, which is also a target of make and a folder of pages under docs."""

@@ -43,6 +43,7 @@ DIGESTS = {
     "platonic": "d8bec591096e91be11ee67ddcc4d6ecb83e0c6d40f6e4c73f1d82a8bf28daf75",
     "preconditioned_balance": "548947387f8ff6b99c8d05bdafb6b5c5d940de785cf4a8567b6973645dc102ee",
     "rescaling": "934754573473b33f5a17c194ac1afa16c1482b67477667fee56197b465d044b5",
+    "restoration": "323959c35818ed2a239babf3ed7368d948c927daeaff1bb1ea374d1266ced664",
     "river_valley": "a75e6994829c5b29be85e74ae90bc00db1f7a2fd5a3eb567d337e0653e784bb1",
     "scale_invariance": "56af5ddf93259f3c243cc3bdc341b4d7be28d1dfbefc81e55400587e67101eb1",
     "schedule_design": "21c288f1ce44d487bb1479a8f786e8f09624d80a133f5a0f100d5c4af6fc1dd4",

@@ -25,6 +25,7 @@ from sgdsim.simulation.run_loop import simulate_runs
 DIGESTS = {
     "anisotropic_balance": "3b5dfa87ae679f7512d60f4b300b263b941cd3dd49d665772146e95788f0e6c0",
     "collapse": "77cd4ba57a808a435558d071e91142771bbf5209e0b3c5a967bd09811a26eee4",
+    "compression": "98060117e89e31e1999ddd6bf326f7ac92d85de1d6c1afbf6fa63d0d82245dbd",
     "cooling": "6df8dc6773fca109d37de154d7f58579b1f4c0314bd9cca4915c5f4adade16c5",
     "delayed_error": "00c5ae97499917337c1dadad98b05553ca5c20ca3cd6c415c9cd187e00cf5b23",
     "discrete_symmetry": "76208f5b6d5af017811c390f3e0d4d9295d6d708ae27fb99be3a95ee2d277563",
@@ -44,12 +45,14 @@ DIGESTS = {
     "preconditioned_balance": "548947387f8ff6b99c8d05bdafb6b5c5d940de785cf4a8567b6973645dc102ee",
     "referee_of_sampling": "f1e7902a103cdc62d22ac48e614b077e5ca86ae08992baf6f6dd66aa074630d9",
     "rescaling": "934754573473b33f5a17c194ac1afa16c1482b67477667fee56197b465d044b5",
+    "restoration": "323959c35818ed2a239babf3ed7368d948c927daeaff1bb1ea374d1266ced664",
     "river_valley": "a75e6994829c5b29be85e74ae90bc00db1f7a2fd5a3eb567d337e0653e784bb1",
     "scale_invariance": "56af5ddf93259f3c243cc3bdc341b4d7be28d1dfbefc81e55400587e67101eb1",
     "schedule_design": "21c288f1ce44d487bb1479a8f786e8f09624d80a133f5a0f100d5c4af6fc1dd4",
     "second_law": "3e2791b44705e0e091f79c75eb67c0dc8d41bd0982df07e8d8ed2e13aa4d0067",
     "sharpness": "3e8259ff198dbfb8bd908c7ee85230f22b508b48bc8a9525ef74a10c7443643e",
     "sharpen_then_flatten": "3018bea5da1043abd0616a1f2cdaa437045ae931ae8aafebb55ebbc5067d7ab1",
+    "staircase": "1243aada016f336238ae74b0c77ee278ad6315f89832e3863807674c8a7fcc4d",
     "stationary_laws": "df49179069d368fc72f96c774dbdda614a39755eda6c9bb1125049266c744752",
     "unbroken_symmetries": "4abec0af9791788a34be77ab4ba48c3f46832727cf2bd692a14691ee054848d1",
 }

@@ -50,6 +50,7 @@ FAMILIES = {
         "feedback_alignment",
         "hebbian",
         "platonic",
+        "platonic_rates",
         "delayed_error",
     ),
 }

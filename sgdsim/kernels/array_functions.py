@@ -146,8 +146,10 @@ class ArrayFunctions:
         for row, name in enumerate(names):
             if name in self.loss.constants:
                 rows.setdefault(base_name(name), []).append(row)
-        pattern = f"{array}[{{row}}]"
-        return {base: self._located(base, self.loss.shapes[base], found, pattern) for base, found in rows.items()}
+        return {
+            base: self._located(f"{array}.{base}", self.loss.shapes[base], found, f"{array}[{{row}}]")
+            for base, found in rows.items()
+        }
 
     def _noise(self, noise: Mapping[str, Noise], draws: Draws, names: list[str], array: str) -> dict[str, Node]:
         """Each noise as an array that is made of its deviates; coordinates of several laws one by one."""

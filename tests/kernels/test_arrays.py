@@ -130,7 +130,7 @@ WITH_STATES = Loss(
         for name, text in {
             "average[3]": "average + (next(b) - average)/(t + 1); start=2*b",
             "trace[3]": "s*trace + b*learning_rate + t/8",
-            "last[3,3]": "next(A) - gradient(A).T; start=A",
+            "last[3,3]": "next(A) - gradient(A).T; start=S@A",
         }.items()
     },
 )

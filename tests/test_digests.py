@@ -42,6 +42,7 @@ DIGESTS = {
     "langevin_contrast": "02b06a10e22da160597efe2c26e0f986be56b6715d7b8d17bd39f5069ecbc1f4",
     "optimizers_temperature": "fbfe142742098ba42a362a0ea0d304c279d044a3e1d5a3a83a3f3793db5f4a24",
     "platonic": "d8bec591096e91be11ee67ddcc4d6ecb83e0c6d40f6e4c73f1d82a8bf28daf75",
+    "platonic_rates": "00d2975003bd88e2bbdc5e8e14a4e3da968106f0adb1d22496ead2ec8937cdb4",
     "preconditioned_balance": "548947387f8ff6b99c8d05bdafb6b5c5d940de785cf4a8567b6973645dc102ee",
     "referee_of_sampling": "f1e7902a103cdc62d22ac48e614b077e5ca86ae08992baf6f6dd66aa074630d9",
     "rescaling": "934754573473b33f5a17c194ac1afa16c1482b67477667fee56197b465d044b5",

@@ -54,6 +54,7 @@ FAMILIES = {
         "feedback_alignment",
         "hebbian",
         "platonic",
+        "platonic_rates",
         "delayed_error",
         "compression",
         "staircase",

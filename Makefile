@@ -27,7 +27,7 @@ help:
 	@echo "make thermodynamics   the scenarios of the thermodynamic laws, and a summary: results/thermodynamics.md"
 	@echo "make entropic    the scenarios of entropic forces and symmetries, and a summary: results/entropic.md"
 	@echo "make networks    the scenarios of networks and their rules, and a summary: results/networks.md"
-	@echo "make all         every scenario, and a summary: results/all.md"
+	@echo "make all         every scenario, a summary, results/all.md, and a page for the browser, results/index.html"
 	@echo "make report      one page for the browser about all files in results/: results/index.html"
 	@echo "make validate    the long statistical suite, and what test-ptx checks"
 	@echo "make test-lowest the tests with the lowest versions of all packages that setup.cfg allows"
@@ -89,8 +89,12 @@ report: | $(VENV)/.dev
 	$(SGDSIM) report $(wildcard results/*.h5) --output results/index.html --overwrite
 
 # Each writes results/NAME.md and results/NAME.json; which scenarios it has stands in sgdsim/app/families.py.
-$(FAMILIES): | $(VENV)/.core
+$(filter-out all,$(FAMILIES)): | $(VENV)/.core
 	$(BIN)/python -m sgdsim.app.families $@
+
+# The page about everything is made whatever the verdict, which remains the exit code.
+all: | $(VENV)/.core
+	$(BIN)/python -m sgdsim.app.families $@; verdict=$$?; $(MAKE) report && exit $$verdict
 
 test: lint test-cudasim
 	$(PYTEST) -n auto --dist worksteal

@@ -11,7 +11,7 @@ import click
 
 from sgdsim.base.errors import escaped
 from sgdsim.statistics.comparison import DOES_NOT_HOLD, Comparison
-from sgdsim.statistics.verdict_table import summary_line
+from sgdsim.statistics.verdict_table import summary_line, z_text
 from sgdsim.theory import Skipped
 
 _RANK = ("disagrees", "inconclusive", "agrees", DOES_NOT_HOLD)
@@ -129,7 +129,7 @@ def _counts(rows: Sequence[Comparison]) -> str:
 
 def _worst_z(rows: Sequence[Comparison]) -> str:
     z = max((row.z for row in rows if isfinite(row.z)), key=abs, default=None)
-    return "" if z is None else f"z {z:+.2f}"
+    return "" if z is None else f"z {z_text(z)}"
 
 
 def _meaning(rows: Sequence[Comparison]) -> str:

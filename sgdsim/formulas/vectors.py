@@ -76,7 +76,7 @@ def _inside(base: str, shape: Shape, names: Iterable[str]) -> bool:
 
 
 def assigned(values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The value of each coordinate; one that is given for a vector or a matrix is that of all that have none of their own.
+    """The value of each coordinate; that of a vector or a matrix is for all coordinates that have none of their own.
 
     Parameters
     ----------

@@ -142,12 +142,16 @@ class ArrayFunctions:
         return namespace
 
     def _constants(self, names: Iterable[str], array: str) -> dict[str, Node]:
+        """The constants of a loss in an array; those of starts have places of their own."""
         rows: dict[str, list[int]] = {}
         for row, name in enumerate(names):
             if name in self.loss.constants:
                 rows.setdefault(base_name(name), []).append(row)
-        pattern = f"{array}[{{row}}]"
-        return {base: self._located(base, self.loss.shapes[base], found, pattern) for base, found in rows.items()}
+        pattern, suffix = f"{array}[{{row}}]", "" if array == "constants" else ".start"
+        return {
+            base: self._located(f"{base}{suffix}", self.loss.shapes[base], found, pattern)
+            for base, found in rows.items()
+        }
 
     def _noise(self, noise: Mapping[str, Noise], draws: Draws, names: list[str], array: str) -> dict[str, Node]:
         """Each noise as an array that is made of its deviates; coordinates of several laws one by one."""

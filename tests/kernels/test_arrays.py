@@ -26,6 +26,7 @@ from sgdsim.model.schedules import Schedule
 from sgdsim.model.states import State
 from sgdsim.simulation.run_loop import simulate_runs
 from tests import naive
+from tests.conftest import targets
 from tests.kernel_calls import Kernels
 from tests.random_arrays import Expressions
 
@@ -90,7 +91,7 @@ def stepped(loss: Loss, shapes: dict[str, tuple[int, ...]], seed: int) -> tuple[
     return found.reshape(state.shape), state - 0.5 * np.concatenate(flat)
 
 
-@pytest.mark.parametrize("block", range(8))
+@pytest.mark.parametrize("block", [0, 1, *(pytest.param(i, marks=pytest.mark.validate) for i in range(2, 8))])
 def test_steps_of_random_formulas(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """160 losses: what is kept, and what is overwritten when, differs from one to the next."""
     monkeypatch.setattr(source, "serves", lambda program: True)
@@ -131,7 +132,7 @@ WITH_STATES = Loss(
         for name, text in {
             "average[3]": "average + (next(b) - average)/(t + 1); start=2*b",
             "trace[3]": "s*trace + b*learning_rate + t/8",
-            "last[3,3]": "next(A) - gradient(A).T; start=A",
+            "last[3,3]": "next(A) - gradient(A).T; start=A*S",
         }.items()
     },
 )
@@ -210,8 +211,13 @@ def test_loops_do_what_statements_do(name: str, monkeypatch: pytest.MonkeyPatch)
     assert np.isfinite(loops[-2][: len(program.loss.carried) * LANES]).all()
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("name", ["noise", "states", "mirrored rows"])
+BITS = [("noise", "float64"), ("states", "float32"), ("mirrored rows", "float64")]
+MORE_BITS = [("noise", "float32"), ("states", "float64"), ("mirrored rows", "float32")]
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [*BITS, *(pytest.param(*case, marks=pytest.mark.validate) for case in MORE_BITS)]
+)
 def test_the_same_bits_on_the_cpu(name: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Plain Python adds entry by entry, the processor in vectors and blocks."""
     monkeypatch.setattr(source, "serves", lambda program: True)
@@ -226,7 +232,16 @@ def test_the_same_bits_on_the_cpu(name: str, dtype: str, monkeypatch: pytest.Mon
 SEED, N, STEPS = 11, 3, 6
 
 
-@pytest.mark.parametrize("name", [n for n, rule in OPTIMIZERS.items() if not rule.is_random and not rule.polynomials])
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [
+        # Machine code of most is for the long tests: a second or two each, and the bits are those of Python.
+        pytest.param(target, name, marks=[pytest.mark.validate] * (target == "cpu" and name not in ("adam", "sgd")))
+        for target in targets()
+        for name, rule in OPTIMIZERS.items()
+        if not rule.is_random and not rule.polynomials
+    ],
+)
 def test_every_optimizer_on_two_layers(name: str, target: str) -> None:
     """Batches of a data set, step by step; where the gradient is the population's, all rows."""
     start = {key: 0.02 * i - 0.4 for i, key in enumerate(TWO_LAYERS.parameters)}

@@ -651,6 +651,15 @@ def test_a_slope_is_that_of_least_squares() -> None:
     np.testing.assert_allclose(row.measure.function(*values[:, 0]), 1 + fits[0], rtol=1e-12)
 
 
+def test_points_of_a_slope_may_end_at_steps_of_their_own() -> None:
+    """Runs of one time at several rates: each point is read at its own end, which said too many values to unpack."""
+    longer = replace(full_run("0.1"), steps=60)
+    (row,) = claimed("slope(mean(q), learning_rate*steps) = 1", longer, full_run("0.2"))
+    assert isinstance(row.measure, Function)
+    assert row.measure.moments == (Moment("mean", "q", 60, 0), Moment("mean", "q", 20, 1))
+    assert row.measure.function(5.0, 3.0) == pytest.approx((5 - 3) / (6 - 4))
+
+
 def test_quantiles_are_of_snapshots() -> None:
     (row,) = claimed("median(w[1]) = 0; at=10")
     assert (row.measure, row.quantity) == (Quantile("w[1]", 10, 0.5), "median(w[1]) at step 10")

@@ -94,8 +94,7 @@ def _steps(run: Run) -> list[int]:
 
 def _moments(run: Run, slopes: list[object], count: int) -> dict[int, np.ndarray]:
     """Means and variances of all parameters, of shape (moment, parameter), at the start and at `_steps`."""
-    points, weights = start_points(run, count)
-    require(len(points) <= MOST_POINTS, f"the start has {len(points)} points, expected at most {MOST_POINTS}")
+    points, weights = start_points(run, count, MOST_POINTS)
     names, optimizer, rates = run.loss.parameters, run.optimizer, run.schedule.rates(run.steps)
     theta = dict(zip(names, points.T.copy(), strict=True))
     states = {name: dict.fromkeys(optimizer.rule.state, np.zeros(len(points))) for name in names}

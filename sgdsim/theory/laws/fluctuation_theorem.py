@@ -105,8 +105,8 @@ def fluctuation_theorem(run: Run) -> Iterator[Prediction]:
 
     since the mean is the integral of ``p~(x_K)*p(x_K -> x_(K-1))*...*p(x_1 -> x_0)`` over all paths. Here p~ is the law
     of the start, half as wide, and K is 5: the weight has a finite variance only where the cloud that is carried back
-    from p~ is narrower than the start. Without the boundary the mean is another, in a quadratic ``|1 - eta*L''|^-K``, and
-    the sum of Sigma alone may be negative in the mean.
+    from p~ is narrower than the start. Without the boundary the mean is another, in a quadratic
+    ``|1 - eta*L''|^-K``, and the sum of Sigma alone may be negative in the mean.
     """
     paths, steps = _Paths.of(run), _steps(run)
     require(set(steps) <= set(run.recorder.snapshots), "the first states are not kept")

@@ -46,6 +46,8 @@ FAMILIES = {
         "anisotropic_balance",
         "stationary_laws",
         "sharpness",
+        "irreversibility",
+        "referee_of_sampling",
     ),
     "networks": (
         "feedback_alignment",

@@ -48,11 +48,13 @@ FAMILIES = {
         "sharpness",
         "irreversibility",
         "referee_of_sampling",
+        "sharpen_then_flatten",
     ),
     "networks": (
         "feedback_alignment",
         "hebbian",
         "platonic",
+        "platonic_rates",
         "delayed_error",
         "compression",
         "staircase",

@@ -51,6 +51,10 @@ FAMILIES = {
         "hebbian",
         "platonic",
         "platonic_rates",
+        "platonic_breakers",
+        "kolen_pollack",
+        "plasticity_timescale",
+        "equivariance",
         "delayed_error",
     ),
 }

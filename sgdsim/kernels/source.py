@@ -559,7 +559,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         for name, entry in zip(self.loss.parameters, gradient, strict=True):
             values = shared | {variable: _symbol(f"{variable}.{name}") for variable in optimizer.rule.state}
             values |= {"theta": self.loss.symbols[name], "gradient": entry, "xi": _symbol(f"optimizer.xi.{name}")}
-            for target, formula in optimizer.inner:
+            for target, formula in optimizer.inner():
                 values[target] = Formula.parse(formula, where="optimizer").expression(values)
             directions.append(values.get("direction", sympy.Integer(0)))
             inner.append(values)

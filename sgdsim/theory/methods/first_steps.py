@@ -111,7 +111,7 @@ def _followed(run: Run, batch: Batch, sources: Sequence[Source], steps: int, ord
     own = {name: {"theta": points[:, i]} for i, name in enumerate(loss.parameters)}
     for values in own.values():
         values |= {state: np.zeros(len(points)) for state in rule.state}
-    divides = any(word in text for _, text in run.optimizer.inner for word in ("sqrt(", "sign("))
+    divides = any(word in text for _, text in run.optimizer.inner() for word in ("sqrt(", "sign("))
     for step in range(steps):
         budget.check()
         told = {"t": step, "learning_rate": float(rates[step])}

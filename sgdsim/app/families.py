@@ -56,6 +56,7 @@ FAMILIES = {
         "platonic",
         "platonic_rates",
         "platonic_breakers",
+        "platonic_sharpening",
         "kolen_pollack",
         "plasticity_timescale",
         "equivariance",

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sgdsim.app import dask_workers
+from sgdsim.app.in_shards import scenarios_of
 from sgdsim.base import take, toml
 from sgdsim.base.errors import InputError
 from sgdsim.base.files import check_output
@@ -79,6 +81,7 @@ def simulate(
     overwrite: bool = False,
     resume: bool = False,
     checkpoint_every: float | str | None = None,
+    client: Any = None,
 ) -> Ensemble:
     """Simulate independent SGD trajectories of a loss.
 
@@ -137,6 +140,8 @@ def simulate(
         Whether to go on from them; of a run that is finished the file is read.
     checkpoint_every
         Seconds from one to the next, also as ``"5m"``, or ``"never"``; by default every minute.
+    client
+        A `dask.distributed.Client`, on whose workers it is computed, to the same bits.
 
     Returns
     -------
@@ -193,19 +198,25 @@ def simulate(
         runs, text = (run,), toml.dumps(tables)
         compute = partial(simulate_runs, runs, scenario=text, title=tables["title"], **where)
     resume, overwrite = take.flag(resume, "resume"), take.flag(overwrite, "overwrite")
-    if output is None:
-        if resume or checkpoint_every is not None:
-            raise InputError("resume and checkpoint_every: expected an output, beside which checkpoints stand")
-        return compute()
-    output = take.path(output, "output")
-    check_output(output, overwrite or resume)
+    if output is None and (resume or checkpoint_every is not None):
+        raise InputError("resume and checkpoint_every: expected an output, beside which checkpoints stand")
+    client = None if client is None else dask_workers.checked(client)
     described = Description.new([("", "simulate", text)], overwrite, device)
-    with unfinished(
-        output, described, total=work(runs), every=seconds_between(checkpoint_every), resume=resume
-    ) as kept:
+    if output is None and client is None:
+        return compute()
+    if output is None:
+        return dask_workers.run_in_memory(client, scenarios_of(described, "simulate"), described, progress)[0]
+    output, between = take.path(output, "output"), seconds_between(checkpoint_every)
+    check_output(output, overwrite or resume)
+    with unfinished(output, described, total=work(runs), every=between, resume=resume) as kept:
         if resume and (found := kept.finished()) is not None:
             return found[WHOLE]
-        ensemble = compute(checkpoints=kept.checkpoints.part(0))
+        if client is not None or kept.shards:
+            scenarios = scenarios_of(kept.described, output)
+            how = {"threads": threads, "every": between, "progress": progress}
+            ensemble = dask_workers.run_with(client, scenarios, kept, **how)[0]
+        else:
+            ensemble = compute(checkpoints=kept.checkpoints.part(0))
         kept.sign(ensemble)
         ensemble.save(output, overwrite=kept.described.overwrite or overwrite)
     return ensemble

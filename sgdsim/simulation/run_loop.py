@@ -24,6 +24,7 @@ from sgdsim.ensemble import Ensemble
 from sgdsim.kernels.accumulators import Accumulators
 from sgdsim.kernels.block import Block, Common
 from sgdsim.kernels.plan import Plan
+from sgdsim.kernels.processor import processor
 from sgdsim.kernels.program import GROUPS, Program
 from sgdsim.kernels.workers import Workers
 from sgdsim.model import rare_events
@@ -372,6 +373,8 @@ class Computed:
         Where, and how; see `provenance.attributes`.
     started, compile_seconds, seconds
         When, and how long it took.
+    processor
+        That its kernels were compiled for; of shards, of all of them.
     reason
         Why this device, where it was chosen for the user.
     """
@@ -383,6 +386,7 @@ class Computed:
     started: str
     compile_seconds: float
     seconds: float
+    processor: str
     reason: str = ""
 
 
@@ -449,6 +453,7 @@ def compute(
         started,
         compiled - began,
         time.perf_counter() - compiled + (0.0 if checkpoints is None else checkpoints.seconds),
+        processor(),
         reason,
     )
 
@@ -469,6 +474,7 @@ def labelled(
         target=computed.target,
         dtype=runs[0].dtype,
         lanes=computed.lanes,
+        processor=computed.processor,
         layout_version=computed.layout_version,
         started=computed.started,
         compile_seconds=computed.compile_seconds,

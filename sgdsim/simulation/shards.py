@@ -65,6 +65,9 @@ class Shard:
             raise InputError(f"--shard: {text!r}, expected a number from 1 to {of}")
         return cls(number, of)
 
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
     @property
     def file_name(self) -> str:
         """Of its file."""
@@ -226,6 +229,7 @@ def _together(one: Computed, other: Computed) -> Computed:
         layout_version=max(one.layout_version, other.layout_version),
         compile_seconds=one.compile_seconds + other.compile_seconds,
         seconds=one.seconds + other.seconds,
+        processor=", ".join(sorted({*one.processor.split(", "), *other.processor.split(", ")})),
     )
 
 

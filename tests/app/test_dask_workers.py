@@ -1,0 +1,328 @@
+"""A run on the workers of Dask: to the same bits as on one machine, whatever happens to them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sgdsim.app import dask_workers, in_shards
+from sgdsim.app.simulate import simulate
+from sgdsim.app.workflow import resume_file, run_parts
+from sgdsim.base.errors import InputError, RunError
+from sgdsim.base.version import __version__
+from sgdsim.ensemble import Ensemble
+from sgdsim.input.loading import load_parts
+from sgdsim.input.scenario import Scenario
+from sgdsim.kernels.processor import TARGETS, compile_for, features
+from sgdsim.simulation.unfinished import folder_of
+
+distributed = pytest.importorskip("distributed", reason="the extra distributed is not installed")
+# Of sockets and processes that Dask leaves to the garbage collector, and of a busy machine.
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+
+SETTINGS = {
+    "run.trajectories": 2000,
+    "run.steps": 12,
+    "record.every": 4,
+    "record.snapshots": [4, "final"],
+    "record.histograms": {"x": [-2, 2, 8]},
+    "sweep": {"optimizer.learning_rate": [0.1, 0.2]},
+}
+LONG = {**SETTINGS, "run.trajectories": 40_000, "run.steps": 20_000, "record.every": 20_000, "record.snapshots": [4]}
+"""Some seconds, in which workers can be killed."""
+
+HERE = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+
+
+@pytest.fixture(scope="module")
+def scenarios() -> list[Scenario]:
+    return load_parts("river_valley", SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def whole(scenarios: list[Scenario], tmp_path_factory: pytest.TempPathFactory) -> str:
+    return run_parts(scenarios, tmp_path_factory.mktemp("whole") / "run.h5")[0].digest()
+
+
+@pytest.fixture(scope="module")
+def threads() -> Iterator[Any]:
+    """Two workers in this process, which are there at once."""
+    with distributed.LocalCluster(**HERE, processes=False) as cluster, distributed.Client(cluster) as client:
+        yield client
+
+
+def test_workers_give_the_bits_of_one_machine(threads, scenarios, whole, tmp_path):
+    path = tmp_path / "run.h5"
+    (ensemble,) = run_parts(scenarios, path, client=threads)
+    assert ensemble.digest() == whole
+    assert Ensemble.open(path).digest() == whole
+    assert ensemble.attributes["shards"] == 8
+    assert [one.name for one in tmp_path.iterdir()] == ["run.h5"]
+
+
+def test_another_seed_gives_another_digest(threads, whole, tmp_path):
+    """The negative control."""
+    other = load_parts("river_valley", {**SETTINGS, "run.seed": 3})
+    assert run_parts(other, tmp_path / "run.h5", client=threads)[0].digest() != whole
+
+
+def test_simulate_takes_a_client(threads, tmp_path):
+    arguments: dict[str, Any] = {"noise": {"z": "normal"}, "initial": {"x": 0.0}, "learning_rate": 0.1}
+    arguments |= {"trajectories": 600, "steps": 8, "snapshots": ["final"]}
+    here = simulate("x**2/2 + z*x", **arguments).digest()
+    assert simulate("x**2/2 + z*x", client=threads, **arguments).digest() == here
+    assert simulate("x**2/2 + z*x", client=threads, output=tmp_path / "run.h5", **arguments).digest() == here
+    assert Ensemble.open(tmp_path / "run.h5").digest() == here
+
+
+def test_a_cluster_that_is_lost_leaves_its_shards_and_the_run_goes_on_here(
+    threads, scenarios, whole, tmp_path, monkeypatch
+):
+    path = tmp_path / "run.h5"
+
+    def lost(client: Any) -> in_shards.Compute:
+        def computing(described: Any, shards: Any, folder: Path) -> Iterator[Any]:
+            for shard in shards[2:5]:
+                in_shards.compute_shard(described, shard, folder)
+                yield shard
+            raise RunError("tcp://head:8786: the scheduler is gone")
+
+        return computing
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dask_workers, "on_workers", lost)
+        with pytest.raises(RunError, match="the scheduler is gone") as caught:
+            run_parts(scenarios, path, client=threads)
+    assert caught.value.__notes__ == [f"What is done is kept: sgdsim resume {path} goes on from there."]
+    assert len(list(folder_of(path).glob("*.shard"))) == 3
+    with pytest.raises(InputError, match="--resume goes on with it"):
+        run_parts(scenarios, path)
+    (folder_of(path) / "3-of-8.shard").write_bytes(b"damaged")  # which is computed again
+    computed: list[str] = []
+    original = in_shards.compute_shard
+
+    def watched(described: Any, shard: Any, *arguments: Any, **named: Any) -> Path:
+        computed.append(str(shard))
+        return original(described, shard, *arguments, **named)
+
+    monkeypatch.setattr(in_shards, "compute_shard", watched)
+    assert resume_file(path)[0].digest() == whole
+    assert computed == ["1/8", "2/8", "3/8", "6/8", "7/8", "8/8"]
+    assert [one.name for one in tmp_path.iterdir()] == ["run.h5"]
+
+
+def test_a_run_that_was_begun_alone_is_not_cut(threads, scenarios, tmp_path, monkeypatch):
+    from sgdsim.simulation import run_loop
+
+    def ended(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    path = tmp_path / "run.h5"
+    with monkeypatch.context() as patch:
+        patch.setattr(run_loop.Progress, "update", ended)
+        with pytest.raises(KeyboardInterrupt):
+            run_parts(scenarios, path, checkpoint_every="1h")
+    with pytest.raises(InputError, match="was begun on this machine alone"):
+        run_parts(scenarios, path, client=threads, resume=True)
+
+
+# What is refused, with nothing changed.
+
+
+def test_a_cluster_that_does_not_answer(monkeypatch):
+    monkeypatch.setattr(dask_workers, "ANSWERS", 1.0)
+    address = "tcp://127.0.0.1:9"
+    with pytest.raises(InputError, match=f"--dask: {address} does not answer within 1 s"):  # noqa: SIM117
+        with dask_workers.connected(address):
+            pass
+
+
+@pytest.mark.parametrize("where", ["local", "local:0", "local:two", "head", "tcp://head"])
+def test_what_is_no_cluster(where):
+    with pytest.raises(InputError, match=f"--dask: '{where}', expected"):  # noqa: SIM117
+        with dask_workers.connected(where):
+            pass
+
+
+def test_without_dask_it_says_how_to_install_it(monkeypatch, scenarios, tmp_path):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(InputError, match=r"pip install 'sgdsim\[distributed\]'"):
+        run_parts(scenarios, tmp_path / "run.h5", client=object())
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_client(scenarios, tmp_path):
+    with pytest.raises(InputError, match=r"client: .*, expected a dask\.distributed\.Client"):
+        run_parts(scenarios, tmp_path / "run.h5", client="local:2")
+
+
+def test_a_target_that_is_none():
+    with pytest.raises(InputError, match="--cpu-target: 'pentium', expected x86-64-v3 or x86-64-v4"):
+        compile_for("pentium")
+
+
+# With processes, which take seconds to begin.
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Any]:
+    with distributed.LocalCluster(**HERE) as cluster, distributed.Client(cluster) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def long_whole(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return run_parts(load_parts("river_valley", LONG), tmp_path_factory.mktemp("long") / "run.h5")[0].digest()
+
+
+@pytest.mark.validate
+@pytest.mark.parametrize("workers", [1, 3])
+def test_any_number_of_workers(workers, scenarios, whole, tmp_path):
+    with dask_workers.connected(f"local:{workers}") as client:
+        client.wait_for_workers(workers, timeout=60)
+        assert run_parts(scenarios, tmp_path / "run.h5", client=client)[0].digest() == whole
+
+
+@pytest.mark.validate
+def test_a_worker_that_is_killed_is_replaced(processes, long_whole, tmp_path):
+    """By its pid, in the middle of a shard: another one goes on."""
+    path = tmp_path / "run.h5"
+    killed: list[int] = []
+
+    def kill() -> None:
+        deadline = time.monotonic() + 60
+        while len(killed) < 2 and time.monotonic() < deadline:
+            for lock in folder_of(path).glob("*.shard.unfinished/lock"):
+                words = lock.read_text().split()
+                if len(words) > 1 and int(words[1]) not in killed:
+                    os.kill(int(words[1]), signal.SIGKILL)
+                    killed.append(int(words[1]))
+                    time.sleep(1)
+                    break
+            time.sleep(0.01)
+
+    watcher = threading.Thread(target=kill)
+    watcher.start()
+    (ensemble,) = run_parts(load_parts("river_valley", LONG), path, client=processes)
+    watcher.join()
+    assert len(killed) == 2
+    assert ensemble.digest() == long_whole
+    assert [one.name for one in tmp_path.iterdir()] == ["run.h5"]
+
+
+@pytest.mark.validate
+def test_a_scheduler_that_is_gone(long_whole, tmp_path):
+    """A clear message; and then the run goes on without it."""
+    path, scenarios = tmp_path / "run.h5", load_parts("river_valley", LONG)
+    module, file = [sys.executable, "-m"], tmp_path / "scheduler.json"
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": tmp_path}
+    scheduler = subprocess.Popen(
+        [*module, "distributed.cli.dask_scheduler", "--port", "0", "--scheduler-file", file, "--no-dashboard"], **quiet
+    )
+    worker = subprocess.Popen(
+        [*module, "distributed.cli.dask_worker", "--scheduler-file", file, "--nthreads", "1", "--death-timeout", "20"],
+        **quiet,
+    )
+
+    def kill() -> None:
+        while not list(folder_of(path).glob("*.shard")):
+            time.sleep(0.01)
+        scheduler.kill()
+
+    try:
+        with distributed.Client(scheduler_file=str(file), timeout=60) as client:
+            client.wait_for_workers(1, timeout=60)
+            watcher = threading.Thread(target=kill)
+            watcher.start()
+            with pytest.raises(RunError, match="the scheduler is gone"):
+                run_parts(scenarios, path, client=client)
+            watcher.join()
+    finally:
+        for process in (worker, scheduler):
+            process.terminate()
+            process.wait()
+    assert 0 < len(list(folder_of(path).glob("*.shard"))) < 4
+    assert run_parts(scenarios, path, resume=True)[0].digest() == long_whole
+
+
+@pytest.mark.validate
+def test_workers_without_a_shared_folder(processes, scenarios, whole, tmp_path, monkeypatch):
+    """Each process has another folder at this path: what they compute comes over the wire."""
+    monkeypatch.chdir(tmp_path)
+    received: list[Any] = []
+    original = dask_workers._result
+    monkeypatch.setattr(dask_workers, "_result", lambda *given: received.append(original(*given)) or received[-1])
+    (ensemble,) = run_parts(scenarios, "/proc/self/cwd/run.h5", client=processes)
+    assert ensemble.digest() == whole
+    assert len(received) == 8
+    assert all(received)
+    assert (tmp_path / "run.h5").exists()
+
+
+def changed(module: str, name: str, value: Any) -> None:
+    """In a worker, in place of another machine."""
+    setattr(__import__(module, fromlist=[name]), name, value)
+
+
+@pytest.fixture
+def odd(processes: Any) -> Iterator[str]:
+    """A worker that can be changed."""
+    processes.wait_for_workers(2, timeout=60)
+    yield sorted(processes.nthreads())[0]
+    processes.restart()
+
+
+@pytest.mark.validate
+def test_a_worker_of_another_version_is_refused_by_name(processes, odd, scenarios, tmp_path):
+    processes.run(changed, "sgdsim", "__version__", "0.0.9", workers=[odd])
+    distributed.versions._version_cached.cache_clear()
+    with pytest.raises(InputError, match=rf"^{odd} has sgdsim 0\.0\.9, and here is {__version__}$"):
+        run_parts(scenarios, tmp_path / "run.h5", client=processes)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.validate
+def test_a_worker_of_another_version_that_comes_late_is_refused_by_its_task(processes, odd, scenarios, tmp_path):
+    processes.run(changed, "sgdsim.app.dask_workers", "__version__", "0.0.9", workers=[odd])
+    with pytest.raises(InputError, match=r"has sgdsim 0\.0\.9, and here is"):
+        run_parts(scenarios, tmp_path / "run.h5", client=processes)
+
+
+@pytest.mark.validate
+def test_workers_with_other_processors_are_refused_by_name(processes, odd, scenarios, tmp_path):
+    has = features()
+    processes.run(changed, "sgdsim.app.dask_workers", "features", without(has, "fma"), workers=[odd])
+    with pytest.raises(InputError, match=r"differ in fma: --cpu-target x86-64-v3 is for all"):
+        run_parts(scenarios, tmp_path / "run.h5", client=processes)
+    assert not list(tmp_path.iterdir())
+
+
+def without(has: set[str], feature: str) -> Any:
+    left = has - {feature}
+    return lambda: left
+
+
+@pytest.mark.validate
+@pytest.mark.skipif(TARGETS["x86-64-v3"] not in features(), reason="this processor has no avx2")
+def test_all_compile_for_a_common_target_and_the_file_says_so(whole, tmp_path):
+    """From the command line, with processes of its own."""
+    command = [shutil.which("sgdsim") or str(Path(sys.executable).parent / "sgdsim"), "run", "river_valley"]
+    settings = [f"--set={name}={value}" for name, value in SETTINGS.items() if name.startswith("run.")]
+    settings += ["--set=record.every=4", "--dask", "local:2", "--no-compare", "--quiet", "-o", "run.h5"]
+    environment = {**os.environ, "SGDSIM_CACHE_DIR": str(tmp_path / "cache")}
+    for target in ([], ["--cpu-target", "x86-64-v3", "--overwrite"]):
+        subprocess.run([*command, *settings, *target], cwd=tmp_path, env=environment, check=True)
+        ensemble = Ensemble.open(tmp_path / "run.h5")
+        digests = {*(), ensemble.digest()} if not target else {*digests, ensemble.digest()}
+    assert ensemble.attributes["processor"] == "x86-64-v3"
+    assert len(digests) == 1

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -51,7 +52,7 @@ def connected(where: str, cpu_target: str | None = None) -> Iterator[Any]:
     if local := re.fullmatch(r"local:([0-9]{1,4})", where.strip()):
         if not int(local[1]):
             raise InputError(f"--dask: {where!r}, expected at least one worker")
-        own = {"n_workers": int(local[1]), "threads_per_worker": 1, "dashboard_address": None}
+        own = {"n_workers": int(local[1]), "threads_per_worker": 1, "dashboard_address": ":0"}
         local_cluster = distributed.LocalCluster(**own, silence_logs=logging.CRITICAL)
         with local_cluster as cluster, distributed.Client(cluster) as client:
             yield client
@@ -84,12 +85,12 @@ def checked(client: Any) -> Any:
         client.wait_for_workers(1, timeout=ANSWERS)
     except TimeoutError:
         raise InputError(f"{_address(client)}: no worker has come within {ANSWERS:.0f} s") from None
-    found = client.get_versions(packages=list(_versions()))["workers"]
-    _refuse({worker: _other_versions(about["packages"], worker) for worker, about in found.items()})
-    processors = client.run(_processor)
-    _refuse({worker: _lacking(name, has, worker) for worker, (name, has) in processors.items()})
-    first, *others = processors
-    _refuse({one: _other_processor(first, one, processors) for one in others})
+    found = client.run(_machine, on_error="return")
+    _refuse(f"{worker}: {about}" for worker, about in found.items() if isinstance(about, Exception))
+    _refuse(_other_versions(worker, about.versions) for worker, about in found.items())
+    _refuse(about.lacking(worker) for worker, about in found.items())
+    first, *others = found
+    _refuse(found[one].differing(one, found[first], first) for one in others)
     return client
 
 
@@ -119,7 +120,8 @@ def run_in_memory(client: Any, scenarios: Sequence[Scenario], described: Descrip
 def shards_for(client: Any, scenarios: Sequence[Scenario]) -> int:
     """Into how many shards a run is cut; no number depends on it."""
     points = sum(len(one.runs) for one in scenarios)
-    return min(GROUPS * points, _SHARDS_A_THREAD * sum(client.nthreads().values()))
+    threads = sum(int(count) for count in client.nthreads().values())
+    return min(GROUPS * points, _SHARDS_A_THREAD * threads)
 
 
 def on_workers(client: Any) -> Compute:
@@ -156,7 +158,7 @@ def on_workers(client: Any) -> Compute:
 
 def _computed(shard: Shard, described: Description, folder: str, versions: Mapping[str, str]) -> bytes | None:
     """Compute a shard on a worker: into the folder, if it is shared; else the bytes of its file."""
-    if other := _other_versions(versions=versions, packages=_versions(), worker="a worker"):
+    if other := _other_versions("a worker", _versions(), expected=versions):
         raise InputError(other)
     if is_of(Path(folder), described):
         compute_shard(described, shard, Path(folder), threads=1)
@@ -173,7 +175,7 @@ def _result(future: Any, shard: Shard, client: Any) -> bytes | None:
         content: bytes | None = future.result()
     except distributed.KilledWorker as error:
         raise RunError(
-            f"shard {shard}: {error.allowed_failures + 1} workers have died over it: is there memory?"
+            f"shard {shard}: {error.allowed_failures + 1} workers have died over it, perhaps for lack of memory"
         ) from None
     return content
 
@@ -182,44 +184,49 @@ def _key(described: Description, shard: Shard) -> str:
     return f"sgdsim-{described.id}-{shard.number}"
 
 
+@dataclass(frozen=True)
+class _Machine:
+    """What a worker is, as far as numbers and kernels may depend on it."""
+
+    versions: Mapping[str, str]
+    processor: str
+    features: frozenset[str]
+
+    def lacking(self, worker: str) -> str:
+        """What it needs for its target and does not have."""
+        needed = TARGETS.get(self.processor)
+        return f"{worker} has no {needed}, which {self.processor} has" if needed not in (None, *self.features) else ""
+
+    def differing(self, worker: str, other: _Machine, of: str) -> str:
+        """In what it is another processor than that of another worker."""
+        common = f"--cpu-target {next(iter(TARGETS))} compiles for all"
+        if self.processor != other.processor:
+            return f"{worker} is {self.processor}, and {of} {other.processor}: {common}"
+        differ = sorted(self.features ^ other.features)
+        if self.processor in TARGETS or not differ:
+            return ""
+        return f"{worker} and {of} differ in {', '.join(differ[:_MOST_NAMED])}: {common}"
+
+
+def _machine() -> _Machine:
+    return _Machine(_versions(), processor(), frozenset(features()))
+
+
 def _versions() -> dict[str, str]:
     """What must be the same on all workers."""
     return {"sgdsim": __version__, "numba": version("numba")}
 
 
-def _other_versions(packages: Mapping[str, str | None], worker: str, versions: Mapping[str, str] | None = None) -> str:
+def _other_versions(worker: str, versions: Mapping[str, str], expected: Mapping[str, str] | None = None) -> str:
     """In what a worker differs."""
-    expected = _versions() if versions is None else versions
-    other = [
-        f"{name} {packages.get(name) or 'not at all'}, and here is {wanted}"
-        for name, wanted in expected.items()
-        if packages.get(name) != wanted
-    ]
-    return f"{worker} has {'; '.join(other)}" if other else ""
+    expected = _versions() if expected is None else expected
+    other = {name: wanted for name, wanted in expected.items() if versions[name] != wanted}
+    said = "; ".join(f"{name} {versions[name]}, and here is {wanted}" for name, wanted in other.items())
+    return f"{worker} has {said}" if said else ""
 
 
-def _processor() -> tuple[str, list[str]]:
-    return processor(), sorted(features())
-
-
-def _lacking(name: str, has: Sequence[str], worker: str) -> str:
-    needed = TARGETS.get(name)
-    return f"{worker} has no {needed}, which {name} has" if needed and needed not in has else ""
-
-
-def _other_processor(first: str, worker: str, processors: Mapping[str, tuple[str, list[str]]]) -> str:
-    (one, has), (name, own) = processors[first], processors[worker]
-    if name != one:
-        return f"{worker} is {name}, and {first} {one}: --cpu-target {next(iter(TARGETS))} is for all"
-    differ = sorted(set(has) ^ set(own))
-    if name in TARGETS or not differ:
-        return ""
-    what = ", ".join(differ[:_MOST_NAMED])
-    return f"{worker} and {first} differ in {what}: --cpu-target {next(iter(TARGETS))} is for all"
-
-
-def _refuse(problems: Mapping[str, str]) -> None:
-    found = [problem for problem in problems.values() if problem]
+def _refuse(problems: Iterable[str]) -> None:
+    found = [problem for problem in problems if problem]
     if found:
         more = f"; and {len(found) - _MOST_NAMED} more workers" if len(found) > _MOST_NAMED else ""
         raise InputError("; ".join(found[:_MOST_NAMED]) + more)

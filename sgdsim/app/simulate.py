@@ -213,7 +213,7 @@ def simulate(
             return found[WHOLE]
         if client is not None or kept.shards:
             scenarios = scenarios_of(kept.described, output)
-            how = {"threads": threads, "every": between, "progress": progress}
+            how: dict[str, Any] = {"threads": threads, "every": between, "progress": progress}
             ensemble = dask_workers.run_with(client, scenarios, kept, **how)[0]
         else:
             ensemble = compute(checkpoints=kept.checkpoints.part(0))

@@ -145,6 +145,14 @@ def identity(path: Path) -> tuple[Shard, Description]:
     return _identity(path, pieces.read(path)[0])
 
 
+def moments_in(path: Path) -> list[np.ndarray]:
+    """The moments that a shard holds of the first sweep point, if any: of its groups, (record, group, …)."""
+    heading, arrays = pieces.read(path)
+    about = heading["parts"][0]
+    firsts = [number for number, one in enumerate(about["entries"] if about else []) if one["point"] == 0]
+    return [arrays[f"0/{number}/moments"].swapaxes(0, 1) for number in firsts]
+
+
 def merged(folder: Path) -> tuple[Description, Merging]:
     """All shards in a folder, to be put together.
 

@@ -121,8 +121,8 @@ class Unfinished:
     @property
     def shards(self) -> int:
         """Into how many it is cut; 0 if it is not."""
-        cut = _read_cut(self.checkpoints.folder)
-        return int(cut["of"]) if cut else 0
+        about = _read_cut(self.checkpoints.folder)
+        return int(about["of"]) if about else 0
 
     def cut(self, of: int) -> None:
         """Cut it into shards, which others compute; see `Shard`.
@@ -247,13 +247,19 @@ def description(checkpoints: Checkpoints) -> Description | None:
     return None if about is None else Description.read(about["run"], checkpoints.folder)
 
 
+def cut(folder: Path) -> tuple[Description, int] | None:
+    """Of what run a folder has shards, and of how many; None if it has none."""
+    about = _read_cut(folder)
+    return None if about is None else (Description.read(about["run"], folder), int(about["of"]))
+
+
 def is_of(folder: Path, described: Description) -> bool:
     """Whether a folder is that of a run which is cut into shards, and not one of the same name on another disk."""
     try:
-        cut = _read_cut(folder)
+        about = _read_cut(folder)
     except InputError:
         return False
-    return cut is not None and cut["run"]["id"] == described.id
+    return about is not None and about["run"]["id"] == described.id
 
 
 def _is_begun(checkpoints: Checkpoints) -> bool:

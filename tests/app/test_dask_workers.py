@@ -10,12 +10,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sgdsim.app import dask_workers, in_shards
+from sgdsim.app.peek import peek
 from sgdsim.app.simulate import simulate
 from sgdsim.app.workflow import resume_file, run_parts
 from sgdsim.base.errors import InputError, RunError
@@ -24,6 +26,7 @@ from sgdsim.ensemble import Ensemble
 from sgdsim.input.loading import load_parts
 from sgdsim.input.scenario import Scenario
 from sgdsim.kernels.processor import TARGETS, compile_for, features
+from sgdsim.simulation.shards import Shard
 from sgdsim.simulation.unfinished import folder_of
 
 distributed = pytest.importorskip("distributed", reason="the extra distributed is not installed")
@@ -41,7 +44,7 @@ SETTINGS = {
 LONG = {**SETTINGS, "run.trajectories": 40_000, "run.steps": 20_000, "record.every": 20_000, "record.snapshots": [4]}
 """Some seconds, in which workers can be killed."""
 
-HERE = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+HERE = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +95,7 @@ def test_a_cluster_that_is_lost_leaves_its_shards_and_the_run_goes_on_here(
 
     def lost(client: Any) -> in_shards.Compute:
         def computing(described: Any, shards: Any, folder: Path) -> Iterator[Any]:
-            for shard in shards[2:5]:
+            for shard in shards[:3]:
                 in_shards.compute_shard(described, shard, folder)
                 yield shard
             raise RunError("tcp://head:8786: the scheduler is gone")
@@ -107,6 +110,10 @@ def test_a_cluster_that_is_lost_leaves_its_shards_and_the_run_goes_on_here(
     assert len(list(folder_of(path).glob("*.shard"))) == 3
     with pytest.raises(InputError, match="--resume goes on with it"):
         run_parts(scenarios, path)
+    said = peek(path).splitlines()
+    assert said[0] == f"{path}: 3 of 8 shards are done; nobody computes it, sgdsim resume {path} goes on"
+    assert said[2].split() == ["step", "trajectories", "mean", "variance"]
+    assert said[3].split()[:3] == ["x", "12", "2,000"]
     (folder_of(path) / "3-of-8.shard").write_bytes(b"damaged")  # which is computed again
     computed: list[str] = []
     original = in_shards.compute_shard
@@ -117,7 +124,7 @@ def test_a_cluster_that_is_lost_leaves_its_shards_and_the_run_goes_on_here(
 
     monkeypatch.setattr(in_shards, "compute_shard", watched)
     assert resume_file(path)[0].digest() == whole
-    assert computed == ["1/8", "2/8", "3/8", "6/8", "7/8", "8/8"]
+    assert computed == ["3/8", "4/8", "5/8", "6/8", "7/8", "8/8"]
     assert [one.name for one in tmp_path.iterdir()] == ["run.h5"]
 
 
@@ -164,6 +171,17 @@ def test_without_dask_it_says_how_to_install_it(monkeypatch, scenarios, tmp_path
 def test_what_is_no_client(scenarios, tmp_path):
     with pytest.raises(InputError, match=r"client: .*, expected a dask\.distributed\.Client"):
         run_parts(scenarios, tmp_path / "run.h5", client="local:2")
+
+
+def test_a_shard_that_ends_its_workers(threads):
+    class Future:
+        status = "error"
+
+        def result(self) -> None:
+            raise distributed.KilledWorker("task", None, 3)
+
+    with pytest.raises(RunError, match="shard 2/3: 4 workers have died over it, perhaps for lack of memory"):
+        dask_workers._result(Future(), Shard(2, 3), threads)
 
 
 def test_a_target_that_is_none():
@@ -269,47 +287,56 @@ def test_workers_without_a_shared_folder(processes, scenarios, whole, tmp_path, 
     assert (tmp_path / "run.h5").exists()
 
 
-def changed(module: str, name: str, value: Any) -> None:
-    """In a worker, in place of another machine."""
-    setattr(__import__(module, fromlist=[name]), name, value)
+def put(module: str, name: str, value: Any) -> Any:
+    """Change a worker, in place of another machine; what was there before."""
+    owner = sys.modules[module]
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    return before
 
 
-@pytest.fixture
-def odd(processes: Any) -> Iterator[str]:
-    """A worker that can be changed."""
-    processes.wait_for_workers(2, timeout=60)
-    yield sorted(processes.nthreads())[0]
-    processes.restart()
+@contextmanager
+def odd(client: Any, module: str, name: str, value: Any) -> Iterator[str]:
+    """A worker with another value of something."""
+    client.wait_for_workers(2, timeout=60)
+    worker = sorted(client.nthreads())[0]
+    client.run(__import__, module, workers=[worker])
+    before = client.run(put, module, name, value, workers=[worker])[worker]
+    try:
+        yield worker
+    finally:
+        client.run(put, module, name, before, workers=[worker])
+
+
+def without_fma() -> set[str]:
+    """What a processor can do that is no other than this one but for that."""
+    return features() - {"fma"}
 
 
 @pytest.mark.validate
-def test_a_worker_of_another_version_is_refused_by_name(processes, odd, scenarios, tmp_path):
-    processes.run(changed, "sgdsim", "__version__", "0.0.9", workers=[odd])
-    distributed.versions._version_cached.cache_clear()
-    with pytest.raises(InputError, match=rf"^{odd} has sgdsim 0\.0\.9, and here is {__version__}$"):
-        run_parts(scenarios, tmp_path / "run.h5", client=processes)
+def test_a_worker_of_another_version_is_refused_by_name(processes, scenarios, tmp_path):
+    with odd(processes, "sgdsim.app.dask_workers", "__version__", "0.0.9") as worker:  # noqa: SIM117
+        with pytest.raises(InputError, match=rf"^{worker} has sgdsim 0\.0\.9, and here is {__version__}$"):
+            run_parts(scenarios, tmp_path / "run.h5", client=processes)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.validate
-def test_a_worker_of_another_version_that_comes_late_is_refused_by_its_task(processes, odd, scenarios, tmp_path):
-    processes.run(changed, "sgdsim.app.dask_workers", "__version__", "0.0.9", workers=[odd])
-    with pytest.raises(InputError, match=r"has sgdsim 0\.0\.9, and here is"):
-        run_parts(scenarios, tmp_path / "run.h5", client=processes)
+def test_a_worker_of_another_version_that_comes_late_is_refused_by_its_task(
+    processes, scenarios, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(dask_workers, "checked", lambda client: client)
+    with odd(processes, "sgdsim.app.dask_workers", "__version__", "0.0.9"):  # noqa: SIM117
+        with pytest.raises(InputError, match=r"a worker has sgdsim 0\.0\.9, and here is"):
+            run_parts(scenarios, tmp_path / "run.h5", client=processes)
 
 
 @pytest.mark.validate
-def test_workers_with_other_processors_are_refused_by_name(processes, odd, scenarios, tmp_path):
-    has = features()
-    processes.run(changed, "sgdsim.app.dask_workers", "features", without(has, "fma"), workers=[odd])
-    with pytest.raises(InputError, match=r"differ in fma: --cpu-target x86-64-v3 is for all"):
-        run_parts(scenarios, tmp_path / "run.h5", client=processes)
+def test_workers_with_other_processors_are_refused_by_name(processes, scenarios, tmp_path):
+    with odd(processes, "sgdsim.app.dask_workers", "features", without_fma):  # noqa: SIM117
+        with pytest.raises(InputError, match=r"differ in fma: --cpu-target x86-64-v3 compiles for all"):
+            run_parts(scenarios, tmp_path / "run.h5", client=processes)
     assert not list(tmp_path.iterdir())
-
-
-def without(has: set[str], feature: str) -> Any:
-    left = has - {feature}
-    return lambda: left
 
 
 @pytest.mark.validate
@@ -319,10 +346,10 @@ def test_all_compile_for_a_common_target_and_the_file_says_so(whole, tmp_path):
     command = [shutil.which("sgdsim") or str(Path(sys.executable).parent / "sgdsim"), "run", "river_valley"]
     settings = [f"--set={name}={value}" for name, value in SETTINGS.items() if name.startswith("run.")]
     settings += ["--set=record.every=4", "--dask", "local:2", "--no-compare", "--quiet", "-o", "run.h5"]
-    environment = {**os.environ, "SGDSIM_CACHE_DIR": str(tmp_path / "cache")}
+    digests = set()
     for target in ([], ["--cpu-target", "x86-64-v3", "--overwrite"]):
-        subprocess.run([*command, *settings, *target], cwd=tmp_path, env=environment, check=True)
+        subprocess.run([*command, *settings, *target], cwd=tmp_path, check=True)
         ensemble = Ensemble.open(tmp_path / "run.h5")
-        digests = {*(), ensemble.digest()} if not target else {*digests, ensemble.digest()}
+        digests.add(ensemble.digest())
     assert ensemble.attributes["processor"] == "x86-64-v3"
     assert len(digests) == 1

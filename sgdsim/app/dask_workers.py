@@ -13,7 +13,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from sgdsim.app.in_shards import Compute, compute_shard, one_after_the_other, run_in_shards
-from sgdsim.base.errors import InputError, RunError, shortened
+from sgdsim.base import take
+from sgdsim.base.errors import InputError, RunError
 from sgdsim.base.files import atomic_file
 from sgdsim.base.version import __version__
 from sgdsim.ensemble import Ensemble
@@ -80,7 +81,7 @@ def checked(client: Any) -> Any:
     """
     distributed = _dask()
     if not isinstance(client, distributed.Client) or client.asynchronous:
-        raise InputError(f"client: {shortened(repr(client))}, expected a dask.distributed.Client")
+        raise take.refused(client, "client", "a dask.distributed.Client")
     try:
         client.wait_for_workers(1, timeout=ANSWERS)
     except TimeoutError:

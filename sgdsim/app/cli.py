@@ -250,7 +250,8 @@ def main() -> None:
 @click.argument("scenario", shell_complete=completion.names("scenarios", files=True))
 @_options(
     *("output", "trajectories", "steps", "seed", "threads", "device", "settings", "predictions"),
-    *("no_compare", "all_rows", "overwrite", "shard", "resume", "checkpoint_every", "dask", "cpu_target", "quiet"),
+    *("no_compare", "all_rows", "overwrite", "shard", "resume", "checkpoint_every", "quiet"),
+    *("memory_limit", "dask", "cpu_target"),
     no_compare={"meaning": "Write the file only."},
 )
 @_reporting_errors
@@ -266,7 +267,7 @@ def run(scenario: str, settings: tuple[str, ...], predictions: tuple[str, ...], 
 @_command("sgdsim resume valley.h5")
 @click.argument("file")
 @_options(
-    *("threads", "checkpoint_every", "no_compare", "all_rows", "dask", "cpu_target", "quiet"),
+    *("threads", "checkpoint_every", "no_compare", "all_rows", "memory_limit", "dask", "cpu_target", "quiet"),
     no_compare={"meaning": "Write the file only."},
 )
 @_reporting_errors
@@ -284,7 +285,7 @@ def resume(file: str, **options: Any) -> None:
         resume_shard(file, **how)
         return
     with _client(options) as client:
-        ensembles = resume_file(file, **how, client=client)
+        ensembles = resume_file(file, **how, client=client, memory_limit=options["memory_limit"])
     _report(file, list(open_parts(file)), ensembles, options)
 
 
@@ -632,7 +633,7 @@ def _run(scenarios: Sequence[Scenario], options: Mapping[str, Any]) -> None:
     if path is None:
         path = default_output(scenarios[0])
     with _client(options) as client:
-        ensembles = run_parts(scenarios, path, **how, client=client)
+        ensembles = run_parts(scenarios, path, **how, client=client, memory_limit=options["memory_limit"])
     _report(str(path), [scenario.part for scenario in scenarios], ensembles, options)
 
 

@@ -82,6 +82,7 @@ def simulate(
     resume: bool = False,
     checkpoint_every: float | str | None = None,
     client: Any = None,
+    memory_limit: float | str | None = None,
 ) -> Ensemble:
     """Simulate independent SGD trajectories of a loss.
 
@@ -142,6 +143,9 @@ def simulate(
         Seconds from one to the next, also as ``"5m"``, or ``"never"``; by default every minute.
     client
         A `dask.distributed.Client`, on whose workers it is computed, to the same bits.
+    memory_limit
+        Bytes that results may take, also as ``"4GB"``; by default 80 % of what is free. Where there is an output,
+        snapshots that do not fit are kept on the disk.
 
     Returns
     -------
@@ -188,6 +192,7 @@ def simulate(
     if time is not None:  # of each point of a sweep
         tables["run"] = {key: value for key, value in tables["run"].items() if key != "steps"} | {"time": time}
     where: dict[str, Any] = {"threads": threads, "device": device, "progress": progress}
+    where |= {"memory_limit": memory_limit}
     if tables["sweep"] or tables["predict"]:
         from sgdsim.app.workflow import simulate_scenario
         from sgdsim.input.loading import scenario_from

@@ -126,6 +126,7 @@ def run_scenario(
     resume: bool = False,
     checkpoint_every: float | str | None = None,
     client: Any = None,
+    memory_limit: float | str | None = None,
 ) -> Ensemble:
     """Simulate a scenario and write its file.
 
@@ -146,6 +147,9 @@ def run_scenario(
         interrupted that takes longer.
     client
         A `dask.distributed.Client`, on whose workers the run is computed, to the same bits; see `dask_workers`.
+    memory_limit
+        Bytes that results may take, also as ``"4GB"``; by default 80 % of what is free. Snapshots that do not fit are
+        kept on the disk until the file is written.
 
     Raises
     ------
@@ -170,6 +174,7 @@ def run_scenario(
     """
     options: dict[str, Any] = {"threads": threads, "device": device, "progress": progress}
     options |= {"overwrite": overwrite, "resume": resume, "checkpoint_every": checkpoint_every, "client": client}
+    options |= {"memory_limit": memory_limit}
     return run_parts([scenario], path, **options)[0]
 
 
@@ -184,6 +189,7 @@ def run_parts(
     resume: bool = False,
     checkpoint_every: float | str | None = None,
     client: Any = None,
+    memory_limit: float | str | None = None,
 ) -> list[Ensemble]:
     """Simulate all parts of a scenario, and write one file with a group for each.
 
@@ -191,7 +197,7 @@ def run_parts(
     ----------
     scenarios
         As `load_parts` gives them.
-    path, threads, device, overwrite, progress, resume, checkpoint_every, client
+    path, threads, device, overwrite, progress, resume, checkpoint_every, client, memory_limit
         As of `run_scenario`.
 
     Returns
@@ -217,6 +223,7 @@ def run_parts(
             check_runs(one.runs)
         described = Description.new([(one.part, one.name, one.toml) for one in scenarios], overwrite, device)
         options: dict[str, Any] = {"threads": threads, "device": device, "progress": progress}
+        options |= {"memory_limit": memory_limit}
         return _written(scenarios, output, described, resume, seconds_between(checkpoint_every), options, client)
 
 
@@ -227,6 +234,7 @@ def resume_file(
     progress: bool = False,
     checkpoint_every: float | str | None = None,
     client: Any = None,
+    memory_limit: float | str | None = None,
 ) -> list[Ensemble]:
     """Go on with a run that was killed or interrupted, from the checkpoints beside its output alone.
 
@@ -234,7 +242,7 @@ def resume_file(
     ----------
     path
         Of the file that it was going to write.
-    threads, progress, checkpoint_every, client
+    threads, progress, checkpoint_every, client, memory_limit
         As of `run_scenario`.
 
     Returns
@@ -261,6 +269,7 @@ def resume_file(
         "threads": threads,
         "device": described.device,
         "progress": take.flag(progress, "progress"),
+        "memory_limit": memory_limit,
     }
     return _written(scenarios, path, described, True, seconds_between(checkpoint_every), options, client)
 
@@ -273,6 +282,7 @@ def _written(
     every: float | None,
     options: Mapping[str, Any],
     client: Any = None,
+    memory_limit: float | str | None = None,
 ) -> list[Ensemble]:
     """Simulate what is described, save checkpoints on the way, and write its file."""
     total = sum(work(one.runs) for one in scenarios)

@@ -142,6 +142,8 @@ TABLE: dict[str, list[Option]] = {
         Option("--threads", "", "INTEGER", "Threads of the CPU to use; changes no number.", kind="count",
                default="all"),
         Option("--device", "", "NAME", "`cpu`, `cuda`, `cuda:1`, or `auto`: what ends first.", default="cpu"),
+        Option("--memory-limit", "", "SIZE", "Of results, e.g. `4GB`; snapshots that do not fit go to the disk.",
+               default="80 % of what is free"),
         Option("--dask", "", "WHERE", "Compute on the workers of Dask: `local:4`, or `tcp://head:8786`."),
         Option("--cpu-target", "", "NAME", "Compile for any processor like it: `x86-64-v3` or `x86-64-v4`.",
                default="this one"),

@@ -30,6 +30,8 @@ ANSWERS = 10.0
 _SHARDS_A_THREAD = 4  # so that whoever is done early has more to do, and little is computed again
 _RETRIES = 2  # of a shard that fails; those whose worker dies are counted by Dask
 _MOST_NAMED = 5
+_NO_INTERRUPT = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+"""Workers of our own: Ctrl-C is for the command, which ends them."""
 
 
 @contextmanager
@@ -53,7 +55,8 @@ def connected(where: str, cpu_target: str | None = None) -> Iterator[Any]:
     if local := re.fullmatch(r"local:([0-9]{1,4})", where.strip()):
         if not int(local[1]):
             raise InputError(f"--dask: {where!r}, expected at least one worker")
-        own = {"n_workers": int(local[1]), "threads_per_worker": 1, "dashboard_address": ":0"}
+        own: dict[str, Any] = {"n_workers": int(local[1]), "threads_per_worker": 1, "dashboard_address": ":0"}
+        own["preload"] = _NO_INTERRUPT
         local_cluster = distributed.LocalCluster(**own, silence_logs=logging.CRITICAL)
         with local_cluster as cluster, distributed.Client(cluster) as client:
             yield client

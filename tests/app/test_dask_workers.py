@@ -353,3 +353,21 @@ def test_all_compile_for_a_common_target_and_the_file_says_so(whole, tmp_path):
         digests.add(ensemble.digest())
     assert ensemble.attributes["processor"] == "x86-64-v3"
     assert len(digests) == 1
+
+
+@pytest.mark.validate
+def test_an_interrupt_ends_the_command_and_its_workers_in_silence(tmp_path, long_whole):
+    """Ctrl-C reaches all processes of a terminal at once; what is done is kept, and goes on without workers."""
+    (tmp_path / "long.toml").write_text(load_parts("river_valley", LONG)[0].toml)
+    command = [str(Path(sys.executable).parent / "sgdsim"), "run", "long.toml", "--dask", "local:2"]
+    process = subprocess.Popen(
+        [*command, "-o", "run.h5", "--quiet"], cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    path = tmp_path / "run.h5"
+    while process.poll() is None and not list(folder_of(path).glob("*.shard")):
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.splitlines() == ["Interrupted.", "What is done is kept: sgdsim resume run.h5 goes on from there."]
+    assert resume_file(path)[0].digest() == long_whole

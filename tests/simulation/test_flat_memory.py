@@ -132,7 +132,7 @@ def test_snapshots_that_do_not_fit_are_kept_on_the_disk(tmp_path):
 
 def test_what_cannot_fit_is_refused_before_anything_is_computed(tmp_path, monkeypatch):
     monkeypatch.setattr(run_loop.Simulator, "advance", lambda *_: pytest.fail("was computed"))
-    with pytest.raises(InputError, match="needs .* GB of memory, and may take 1e-05 GB"):
+    with pytest.raises(InputError, match=r"needs .* GB of memory, and may take 1e-05 GB"):
         run(300_000, tmp_path / "run.h5", snapshots=[4], memory_limit="10 kB")  # the statistics alone are larger
     with pytest.raises(InputError, match=r"needs .* GB of memory, and may take 0\.004 GB"):  # without an output
         simulate(LOSS, initial={"x": 0.0, "y": 0.0}, **HOW, trajectories=300_000, snapshots=[4], memory_limit="4MB")

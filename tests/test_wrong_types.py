@@ -85,13 +85,13 @@ OF_THE_HOUSE = {
         "Loss": "charge directions expand expand_step expectation memory_starts quantities_for reach remembered "
         "states_in drawn_in",
         "Noise": "draw",
-        "Observable": "is_of_step",
+        "Observable": "is_of_step written_out",
         "Optimizer": "point steps",
         "Prediction": "nearest",
-        "Recorder": "merge pairs record_steps",
+        "Recorder": "merge pairs record_steps written_out",
         "Report": "screen",
         "Scenario": "of recording",
-        "Symmetry": "charge directions written_out",
+        "Symmetry": "charge directions neighbours written_out",
         "Variable": "at rows",
     }.items()
     for method in methods.split()

@@ -84,6 +84,7 @@ def laws_after(run: Run, steps: int) -> list[tuple[Points, ...]]:
     require(
         not (has_kinks and _is_continuous(run, batch)), "the gradient has kinks, which points of the noise may miss"
     )
+    require(not run.optimizer.rule.is_of_matrices, f"{run.optimizer.name} steps whole matrices")
     kicks = run.loss.parameters if run.optimizer.rule.is_random else ()
     sources = (*batch.sources, *(Source((_kick(name),), Noise("normal", (0.0, 1.0))) for name in kicks))
     coarse, fine = _orders(run, sources, steps)
@@ -111,7 +112,7 @@ def _followed(run: Run, batch: Batch, sources: Sequence[Source], steps: int, ord
     own = {name: {"theta": points[:, i]} for i, name in enumerate(loss.parameters)}
     for values in own.values():
         values |= {state: np.zeros(len(points)) for state in rule.state}
-    divides = any(word in text for _, text in run.optimizer.inner for word in ("sqrt(", "sign("))
+    divides = any(word in text for _, text in run.optimizer.inner() for word in ("sqrt(", "sign("))
     for step in range(steps):
         budget.check()
         told = {"t": step, "learning_rate": float(rates[step])}

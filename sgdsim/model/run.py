@@ -269,10 +269,8 @@ class Run:
         bases = {base: loss.shapes[base] for base in map(base_name, loss.parameters)}
         if others := {base: shape for base, shape in bases.items() if len(shape) < 2}:
             base, shape = next(iter(others.items()))
-            wanted = f"{base}{declared((*shape, 1, 1)[:2])}"
-            raise InputError(
-                f"optimizer.name: {name} steps matrices, and {base} is {described(shape)}, expected {wanted}"
-            )
+            wanted, kind = f"{base}{declared((*shape, 1, 1)[:2])}", described(shape)
+            raise InputError(f"optimizer.name: {name} steps matrices, and {base} is {kind}, expected {wanted}")
         given = {
             "optimizer.substeps": self.optimizer.substeps > 1,
             "run.stop": self.stop,

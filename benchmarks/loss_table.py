@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from benchmarks.bar import Bar, table
-from benchmarks.losses import SETTINGS
+from benchmarks.losses import LINEAR_NETWORKS, SETTINGS
 from benchmarks.tasks import Timings, ratio
 
 # Each program that ours is compared with, and the least ratio of those that it is held against.
@@ -19,6 +19,10 @@ RATIOS = {
     ("PyTorch", "by hand, float32"): None,
     ("naive numba", "float64"): None,
 }
+# The least ratio to JAX's `vmap` of `grad` of a network of tanh, most of whose time is that of tanh.
+OF_TANH = {("JAX", "vmap of grad, float32"): 4.0}
+# Nanoseconds a step in float32, and how much longer a parameter of a linear network may take than one of the smallest.
+FLOAT32_NANOSECONDS, OF_SMALLEST = {"deep_linear_network": 30.0}, 1.5
 # Processor seconds from a loss's text to machine code, and those over JAX's first call by `vmap` of `grad`: the most
 # for a loss of so many parameters at most.
 COMPILE_SECONDS = {8: 1.5, 32: 4.0, 512: 3.0}
@@ -84,6 +88,7 @@ class _Column:
     values: Mapping[str, float]
     at_least: bool = False
     unit: str = ""
+    of_tanh: float | None = None
 
     @property
     def heading(self) -> str:
@@ -93,6 +98,8 @@ class _Column:
         return f"{self.figure} ({'≥' if self.at_least else '≤'} {' or '.join(texts)}{self.unit})"
 
     def bar_of(self, model: str) -> float:
+        if model.startswith("tanh_network") and self.of_tanh is not None:
+            return self.of_tanh
         if isinstance(self.bar, Mapping):
             return next(bar for most, bar in self.bar.items() if len(SETTINGS[model].initial) <= most)
         assert self.bar is not None
@@ -117,10 +124,22 @@ def _columns(results: LossResults) -> list[_Column]:
     recording = {model: (value - 1) * 100 for model, value in results.of_variants("recording").items()}
     return [
         *(
-            _Column(f"{peer} {variant} / ours", bar, results.ratios(peer, variant), at_least=True)
+            _Column(
+                f"{peer} {variant} / ours",
+                bar,
+                results.ratios(peer, variant),
+                at_least=True,
+                of_tanh=OF_TANH.get((peer, variant)),
+            )
             for (peer, variant), bar in RATIOS.items()
         ),
         _Column("ours / a polynomial", OF_POLYNOMIAL, results.of_variants("polynomial", inverse=True)),
+        _Column("a parameter / one of the smallest", OF_SMALLEST, _a_parameter(results)),
+        *(
+            _Column("ours in float32", bar, {model: value}, unit=" ns")
+            for model, bar in FLOAT32_NANOSECONDS.items()
+            for value in _float32(results, model)
+        ),
         _Column("recording, on top", RECORDING_PERCENT, recording, unit=" %"),
         _Column("compilation", COMPILE_SECONDS, results.compilations, unit=" s"),
         _Column("compilation / first call of JAX", COMPILE_RATIO, ratios),
@@ -145,6 +164,26 @@ def report(results: LossResults, complete: bool = True) -> str:
     )
     head = ["loss", "parameters", "normals", "ours, ns a trajectory-step", *(c.heading for c in columns), "largest z"]
     return table(head, rows)
+
+
+def _a_parameter(results: LossResults) -> dict[str, float]:
+    """Of linear networks: the time a parameter over that of the smallest, whose operations are as many a parameter."""
+    ours = {task.job.model: timing for task, timing in results.timings.items() if task.peer == "sgdsim"}
+    found = {model: ours[model] for model in LINEAR_NETWORKS if model in ours and not ours[model].problem}
+    smallest = found.get(LINEAR_NETWORKS[0])
+    if smallest is None:
+        return {}
+    size = {model: len(SETTINGS[model].initial) for model in found}
+    first = size[LINEAR_NETWORKS[0]]
+    return {model: ratio(timing, smallest) * first / size[model] for model, timing in found.items()}
+
+
+def _float32(results: LossResults, model: str) -> list[float]:
+    return [
+        statistics.median(timing.nanoseconds)
+        for task, timing in results.alone.items()
+        if (task.job.model, task.variant) == (model, "float32") and not timing.problem
+    ]
 
 
 def _nanoseconds(results: LossResults) -> dict[str, str]:

@@ -23,7 +23,9 @@ class Setting:
         Standard normals of a sample: how many coordinates by name, 0 for a scalar.
     batch_size
         Rows of `ROWS` in a batch, each trajectory in an order of its own that is new every epoch; 0 where samples are
-        drawn from the noise, one a step.
+        drawn from the noise.
+    samples
+        Drawn from the noise for each step; those of a batch are the last coordinates of each variable.
     optimizer
         As `sgdsim.Optimizer` names it, with its defaults.
     """
@@ -34,15 +36,17 @@ class Setting:
     noise: Mapping[str, int] = field(default_factory=lambda: {"x": 0, "e": 0})
     batch_size: int = 0
     optimizer: str = "sgd"
+    samples: int = 1
 
     @property
     def deviates(self) -> int:
         """Normals of a step."""
-        return sum(max(length, 1) for length in self.noise.values())
+        return self.samples * sum(max(length, 1) for length in self.noise.values())
 
     def noise_shapes(self, trajectories: int) -> dict[str, tuple[int, ...]]:
-        """Of each noise variable for all trajectories, which come last."""
-        return {name: (length, trajectories) if length else (trajectories,) for name, length in self.noise.items()}
+        """Of each noise variable: its coordinates, the samples of a batch, and all trajectories."""
+        several = (self.samples,) * (self.samples > 1)
+        return {name: (*((length,) if length else ()), *several, trajectories) for name, length in self.noise.items()}
 
 
 def _vector(name: str, *values: float) -> dict[str, float]:
@@ -63,6 +67,9 @@ def _matrix(name: str, rows: int, columns: int) -> dict[str, float]:
 
 _TEACHER = 1.0, -0.5, 0.25, 0.75
 _WIDE = tuple(1.0 / (i + 1) for i in range(16))
+_SMOOTH = tuple(0.5 / (i + 1) for i in range(8))
+# Inputs and hidden units of linear networks of 40 to 480 parameters, whose time is held against their operations.
+SIZES = (4, 5), (7, 7), (11, 11), (16, 15)
 _RIVER = {"a0": 1.0, "k": 0.5, "c2": 0.1, "sigma": 1.0}
 
 SETTINGS = {
@@ -88,6 +95,22 @@ SETTINGS = {
         {**_matrix("W1", 8, 4), **_matrix("W2", 8, 8), **_matrix("W3", 4, 8)},
         {"x": 4, "e": 4},
     ),
+    **{
+        f"tanh_network{name}": Setting(
+            0.02,
+            {**_vector("teacher", *_SMOOTH), "sigma": 0.3},
+            {**_matrix("W1", 16, 8), **_matrix("W2", 1, 16)},
+            {"x": 8, "e": 0},
+            samples=samples,
+        )
+        for name, samples in (("", 1), ("_batch", 8))
+    },
+    **{
+        f"linear_network_{2 * n * hidden}": Setting(
+            0.02, {"sigma": 0.5}, {**_matrix("W1", hidden, n), **_matrix("W2", n, hidden)}, {"x": n, "e": n}
+        )
+        for n, hidden in SIZES
+    },
     "adam_river_valley": Setting(0.02, _RIVER, {"x": 0.5, "y": 1.0}, {"xi": 0}, optimizer="adam"),
     "minibatches": Setting(0.05, {}, _vector("w", 0, 0, 0, 0), {}, batch_size=4),
     "logistic": Setting(
@@ -96,8 +119,14 @@ SETTINGS = {
     "permutation": Setting(0.05, {"mu": 1.0, "sigma": 0.5}, {"u": 0.2, "w": 0.8}),
     "relu_network": Setting(0.05, {"slope": 1.0, "sigma": 0.5}, {"a": 0.5, "w": 0.8, "b": 0.1}),
 }
-# Variants of ours alone: with a polynomial in place of the loss's function, and with a recorder on.
-VARIANTS = {"rescaling": ("recording",), "logistic": ("polynomial",), "permutation": ("polynomial", "recording")}
+LINEAR_NETWORKS = tuple(model for model in SETTINGS if model.startswith("linear_network_"))
+# Variants of ours alone: with a polynomial in place of the loss's function, with a recorder on, and in float32.
+VARIANTS = {
+    "rescaling": ("recording",),
+    "logistic": ("polynomial",),
+    "permutation": ("polynomial", "recording"),
+    **dict.fromkeys(("deep_linear_network", "tanh_network", "tanh_network_batch"), ("float32",)),
+}
 
 ROWS = 64  # of the data set that minibatches are taken from
 # As PyTorch and sgdsim have them.

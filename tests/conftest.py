@@ -22,6 +22,10 @@ from tests import layout_1 as layout
 RIVER = {"a0": 1.0, "k": 0.5, "c2": 0.1, "sigma": 1.0}
 
 
+OF_NUMBERS = [name for name, rule in OPTIMIZERS.items() if not rule.is_of_matrices]
+"""Optimizers of any parameters."""
+
+
 def needed(optimizer: str) -> dict[str, float]:
     """What must be said of an optimizer, which has no default for it: a temperature."""
     return {key: 0.5 for key, default in OPTIMIZERS[optimizer].hyperparameters.items() if default is None}

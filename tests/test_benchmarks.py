@@ -225,6 +225,18 @@ def test_losses_are_held_against_their_bars():
     assert "**" not in loss_table.report(loss_results(), complete=False)
 
 
+def test_a_parameter_of_a_large_network_is_held_against_one_of_a_small():
+    timings = {}
+    for model, second in (("linear_network_40", 1.0), ("linear_network_480", 24.0)):
+        task = Task("sgdsim", "float64", 1, loss_job(model, 1000, 10))
+        timings[task] = Timing(task, processor=[second])
+    met = {bar.figure: (bar.measured, bar.met) for bar in loss_table.bars(LossResults(timings, {}))}
+    assert met == {
+        "linear_network_40: a parameter / one of the smallest": (1.0, True),
+        "linear_network_480: a parameter / one of the smallest": (2.0, False),
+    }
+
+
 def test_variants_of_losses_are_known():
     for model, variants in VARIANTS.items():
         assert {"float64", *variants} <= PEERS["sgdsim"].models[model].keys()

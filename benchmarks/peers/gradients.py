@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.jobs import Job
+from benchmarks.losses import LINEAR_NETWORKS
 from sgdsim.formulas.arrays import is_array
 from sgdsim.formulas.vectors import gather
 
@@ -53,6 +54,36 @@ def deep_linear_network(xp: Any, theta: Vectors, c: Vectors, x: Any, e: Any) -> 
     return {"W1": further[:, None] * x, "W2": back[:, None] * first, "W3": error[:, None] * second}
 
 
+def tanh_network(xp: Any, theta: Vectors, c: Vectors, x: Any, e: Any) -> Vectors:
+    """Two matrices, 8-16-1."""
+    one, two = theta["W1"], theta["W2"]
+    hidden = xp.tanh(xp.einsum("ijn,jn->in", one, x))
+    error = xp.sum(two[0] * hidden, axis=0) - xp.sum(c["teacher"][:, None] * x, axis=0) - c["sigma"] * e
+    back = two[0] * error * (1 - hidden * hidden)
+    return {"W1": back[:, None] * x, "W2": (error * hidden)[None]}
+
+
+def tanh_network_batch(xp: Any, theta: Vectors, c: Vectors, x: Any, e: Any) -> Vectors:
+    """The same over a batch: inputs (coordinate, sample, trajectory)."""
+    one, two = theta["W1"], theta["W2"]
+    hidden = xp.tanh(xp.einsum("ijn,jbn->ibn", one, x))
+    error = xp.einsum("in,ibn->bn", two[0], hidden) - xp.einsum("j,jbn->bn", c["teacher"], x) - c["sigma"] * e
+    back = two[0][:, None] * error * (1 - hidden * hidden)
+    size = x.shape[1]
+    return {
+        "W1": xp.einsum("ibn,jbn->ijn", back, x) / size,
+        "W2": (xp.einsum("bn,ibn->in", error, hidden) / size)[None],
+    }
+
+
+def linear_network(xp: Any, theta: Vectors, c: Vectors, x: Any, e: Any) -> Vectors:
+    """Two matrices, as many outputs as inputs."""
+    one, two = theta["W1"], theta["W2"]
+    hidden = xp.einsum("ijn,jn->in", one, x)
+    error = xp.einsum("ijn,jn->in", two, hidden) - x - c["sigma"] * e
+    return {"W1": xp.einsum("ijn,in->jn", two, error)[:, None] * x, "W2": error[:, None] * hidden}
+
+
 def adam_river_valley(xp: Any, theta: Vectors, c: Vectors, xi: Any) -> Vectors:
     x, y = theta["x"], theta["y"]
     return {
@@ -95,13 +126,15 @@ GRADIENTS = {
         diagonal_network,
         two_layer_network,
         deep_linear_network,
+        tanh_network,
+        tanh_network_batch,
         adam_river_valley,
         minibatches,
         logistic,
         permutation,
         relu_network,
     )
-}
+} | dict.fromkeys(LINEAR_NETWORKS, linear_network)
 
 
 def vectors(xp: Any, values: Any, dtype: Any) -> Vectors:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.jobs import Job
-from benchmarks.losses import ADAM, ROWS, SETTINGS, data
+from benchmarks.losses import ADAM, LINEAR_NETWORKS, ROWS, SETTINGS, data
 from benchmarks.peers import Models, Simulate, State
 from benchmarks.peers.gradients import GRADIENTS, Vectors, by_parameter, start, vectors
 
@@ -34,6 +34,19 @@ def two_layer_network(theta: Vectors, c: Vectors, x: Any, e: Any) -> Any:
 
 def deep_linear_network(theta: Vectors, c: Vectors, x: Any, e: Any) -> Any:
     return jnp.sum((theta["W3"] @ (theta["W2"] @ (theta["W1"] @ x)) - x - c["sigma"] * e) ** 2) / 2
+
+
+def tanh_network(theta: Vectors, c: Vectors, x: Any, e: Any) -> Any:
+    return ((theta["W2"] @ jnp.tanh(theta["W1"] @ x))[0] - jnp.dot(c["teacher"], x) - c["sigma"] * e) ** 2 / 2
+
+
+def tanh_network_batch(theta: Vectors, c: Vectors, x: Any, e: Any) -> Any:
+    """The mean over a batch: inputs (sample, coordinate)."""
+    return jnp.mean(jax.vmap(tanh_network, in_axes=(None, None, 0, 0))(theta, c, x, e))
+
+
+def linear_network(theta: Vectors, c: Vectors, x: Any, e: Any) -> Any:
+    return jnp.sum((theta["W2"] @ (theta["W1"] @ x) - x - c["sigma"] * e) ** 2) / 2
 
 
 def adam_river_valley(theta: Vectors, c: Vectors, xi: Any) -> Any:
@@ -68,13 +81,15 @@ LOSSES = {
         diagonal_network,
         two_layer_network,
         deep_linear_network,
+        tanh_network,
+        tanh_network_batch,
         adam_river_valley,
         minibatches,
         logistic,
         permutation,
         relu_network,
     )
-}
+} | dict.fromkeys(LINEAR_NETWORKS, linear_network)
 
 
 def by_hand(model: str) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from benchmarks.jobs import Job
-from benchmarks.losses import SETTINGS, data
+from benchmarks.losses import LINEAR_NETWORKS, SETTINGS, data
 from sgdsim.formulas.arrays import is_array
 from sgdsim.formulas.vectors import coordinates, gather
 from sgdsim.model.data import Data
@@ -49,6 +49,20 @@ def deep_linear_network(job: Job) -> Loss:
     return Loss(formula, tuple(job.initial), job.constants, noise, name="deep_linear_network")
 
 
+def tanh_network(job: Job) -> Loss:
+    """``|W2 tanh(W1 x) - y|^2/2`` with y = teacher x + sigma e."""
+    noise = {name: Noise.parse("normal") for name in ("x[8]", "e")}
+    formula = "(sum(W2@tanh(W1@x)) - dot(teacher, x) - sigma*e)**2/2"
+    return Loss(formula, tuple(job.initial), job.constants, noise, name=job.model)
+
+
+def linear_network(job: Job) -> Loss:
+    """``|W2 W1 x - x - sigma e|^2/2``."""
+    n = SETTINGS[job.model].noise["x"]
+    noise = {name: Noise.parse("normal") for name in (f"x[{n}]", f"e[{n}]")}
+    return Loss("norm2(W2@(W1@x) - x - sigma*e)/2", tuple(job.initial), job.constants, noise, name=job.model)
+
+
 def minibatches(job: Job) -> Loss:
     """Linear regression over the rows of the data set."""
     inputs, labels = data()
@@ -65,7 +79,7 @@ def optimizer(job: Job) -> Optimizer:
     setting = SETTINGS[job.model]
     if setting.batch_size:
         return Optimizer(setting.optimizer, batch_size=setting.batch_size, sampling="epoch")
-    return Optimizer(setting.optimizer)
+    return Optimizer(setting.optimizer, batch_size=setting.samples)
 
 
 def noiseless_river_valley(job: Job) -> Loss:
@@ -89,6 +103,8 @@ LOSSES: dict[str, Callable[[Job], Loss]] = {
     **dict.fromkeys(SETTINGS, catalogue_loss),
     "two_layer_network": two_layer_network,
     "deep_linear_network": deep_linear_network,
+    **dict.fromkeys(("tanh_network", "tanh_network_batch"), tanh_network),
+    **dict.fromkeys(LINEAR_NETWORKS, linear_network),
     "adam_river_valley": lambda job: river_valley(constants=job.constants),
     "minibatches": minibatches,
 }

@@ -102,6 +102,7 @@ MODELS: Models = {
     **{
         model: {
             "float64": partial(whole_step, make_loss, _OFF, "float64"),
+            "float32": partial(whole_step, make_loss, _OFF, "float32"),
             "recording": partial(whole_step, make_loss, _recording(LOSS_OBSERVABLES), "float64"),
             **(
                 {"polynomial": partial(whole_step, POLYNOMIALS[model], _OFF, "float64")} if model in POLYNOMIALS else {}

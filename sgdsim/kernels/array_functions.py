@@ -25,6 +25,7 @@ from sgdsim.kernels.program import Program, runtime_arguments
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
 from sgdsim.model.observables import Observable
+from sgdsim.model.optimizers import Polar
 
 STATE = "state[{row} * LANES + lane]"
 # Measured on linear networks, ns a step as loops and as statements, in float32 and in float64: of 18 parameters (3-3-3)
@@ -44,7 +45,7 @@ def serves(program: Program) -> bool:
         return False
     if {*program.initial} != {*loss.parameters} or any("[" in name for name in loss.direction):
         return False
-    return optimizer.steps_whole(loss) or len(loss.parameters) >= MANY or _work(loss) > MUCH
+    return optimizer.rule.is_of_matrices or len(loss.parameters) >= MANY or _work(loss) > MUCH
 
 
 def _work(loss: Loss) -> int:
@@ -273,19 +274,64 @@ class ArrayFunctions:
 
     def _next(self, slopes: Mapping[str, Node]) -> dict[str, Node]:
         """The next value of everything that the optimizer changes, given the gradient."""
-        optimizer, kicks = self.program.optimizer, self._kicks()
+        optimizer = self.program.optimizer
         found: dict[str, Node] = {}
-        for base, theta in self._parameters.items():
-            values = self._shared | {variable: arrays[base] for variable, arrays in self._own.items()}
-            values |= {"theta": theta, "gradient": slopes[base]}
-            if kicks:
-                values["xi"] = kicks[base]
-            for target, text in (*optimizer.inner(theta.shape), ("theta", optimizer.final)):
-                value = Formula.parse(text, where="optimizer").in_algebra(values, self.graph, vector=True)
-                values[target] = self._shaped(value, theta.shape)
+        for base, values in self._given(slopes).items():
+            self._assign(values, (*optimizer.inner(), ("theta", optimizer.final)), base)
             found[base] = values["theta"]
             found |= {f"{variable}.{base}": values[variable] for variable in self._own}
         return found
+
+    def _given(self, slopes: Mapping[str, Node]) -> dict[str, dict[str, Node]]:
+        """What the optimizer's formulas may name, by parameter."""
+        kicks = self._kicks()
+        return {
+            base: {
+                **self._shared,
+                **{variable: arrays[base] for variable, arrays in self._own.items()},
+                **({"xi": kicks[base]} if kicks else {}),
+                "theta": theta,
+                "gradient": slopes[base],
+            }
+            for base, theta in self._parameters.items()
+        }
+
+    def _assign(self, values: dict[str, Node], formulas: Iterable[tuple[str, str]], base: str) -> None:
+        """Add what formulas of the optimizer assign."""
+        for target, text in formulas:
+            value = Formula.parse(text, where="optimizer").in_algebra(values, self.graph, vector=True)
+            values[target] = self._shaped(value, self.loss.shapes[base])
+
+    def _step(self, slopes: Mapping[str, Node], taken: int = 0) -> list[str]:
+        """The lines of what follows the gradient."""
+        if not self.program.optimizer.rule.is_of_matrices:
+            return self._lines(self._step_outputs(slopes, self._next(slopes)), taken)
+        optimizer, own = self.program.optimizer, self._given(slopes)
+        kept = self._arrays(self.loss.parameters, "direction.", taken, SCRATCH)
+        taken += len(self.loss.parameters)
+        first, repeated, after = [], [], {}
+        coefficients = {name: self._local(f"optimizer.{name}", f"{name}_of_turn") for name in "abc"}
+        for base, values in own.items():
+            polar = Polar.of(self.loss.shapes[base])
+            self._assign(values, (*optimizer.given, *polar.first), base)
+            place = self.places[f"direction.{base}"]
+            first.append(Output(place, values["direction"], base))
+            first += [Output(self._state_place(f"{name}.{base}"), values[name], base) for name in self._own]
+            turned = {**coefficients, "direction": kept[base]}
+            self._assign(turned, polar.repeated, base)
+            repeated.append(Output(place, turned["direction"], base))
+            last = {**self._shared, "theta": self._parameters[base], "direction": kept[base]}
+            self._assign(last, (*polar.last, ("theta", optimizer.final)), base)
+            after[base] = last["theta"]
+        turns = [f"{name}_of_turn = REAL(polynomials[turn][{i}])" for i, name in enumerate("abc")]
+        turns += self._lines(repeated, taken)
+        return [
+            *self._lines(first, taken),
+            f"polynomials = {optimizer.rule.polynomials!r}",
+            f"for turn in range({len(optimizer.rule.polynomials)}):",
+            *(f"    {line}" for line in turns),
+            *self._lines(self._step_outputs(slopes, after), taken),
+        ]
 
     def _kicks(self) -> dict[str, Node]:
         if not self.program.optimizer.rule.is_random:
@@ -362,7 +408,7 @@ class ArrayFunctions:
         batch = self.program.optimizer.batch_size
         slopes = self._gradient()
         if batch == 1 or self.program.optimizer.rule.population:
-            return self._lines(self._step_outputs(slopes))
+            return self._step(slopes)
         n = len(self.loss.parameters)
         sums = self._arrays(self.loss.parameters, "sums.", 0, SCRATCH)
         outputs = [Output(self.places[f"sums.{base}"], node, base, "+=") for base, node in slopes.items()]
@@ -375,10 +421,11 @@ class ArrayFunctions:
         lines += [f"for sample in range({batch}):", *(f"    {line}" for line in self.text.lines(plan, each))]
         size = self.graph.number(batch)
         means = {base: self.graph.elementwise("/", node, size) for base, node in sums.items()}
-        return lines + self._lines(self._step_outputs(means), taken=n)
+        return lines + self._step(means, taken=n)
 
-    def _step_outputs(self, slopes: Mapping[str, Node]) -> list[Output]:
-        after = self._next(slopes)
+    def _step_outputs(self, slopes: Mapping[str, Node], found: Mapping[str, Node]) -> list[Output]:
+        """What is left behind by a step, after which the optimizer has found these values."""
+        after = dict(found)
         outputs = [Output(self._state_place(name), node, name.rpartition(".")[2]) for name, node in after.items()]
         for name, state in self.loss.states.items():
             base, text = base_name(name), aliased(state.formula)

@@ -12,7 +12,7 @@ A rule may have another last formula in place of this one, and another point tha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from math import inf
@@ -24,7 +24,6 @@ from sgdsim.base import take
 from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.formulas.arrays import Shape, array, shape_of
 from sgdsim.formulas.formula import Formula
-from sgdsim.formulas.vectors import base_name
 from sgdsim.model.data import SAMPLINGS
 
 if TYPE_CHECKING:
@@ -78,8 +77,8 @@ class Rule:
     population
         Whether the gradient is that of the population loss, without noise.
     polynomials
-        Of a rule that steps whole matrices, odd polynomials by their coefficients: one after the other, they bring the
-        singular values of the direction near one. A number is a matrix of one by one.
+        Of a rule that steps whole matrices: coefficients of odd polynomials of degree five, which one after the other
+        bring the singular values of the direction near one.
     """
 
     direction: str
@@ -92,7 +91,12 @@ class Rule:
     population: bool = False
     point: str = ""
     step: str = ""
-    polynomials: tuple[tuple[float, ...], ...] = ()
+    polynomials: tuple[tuple[float, float, float], ...] = ()
+
+    @property
+    def is_of_matrices(self) -> bool:
+        """Whether the step of an entry depends on its whole matrix."""
+        return bool(self.polynomials)
 
     @property
     def is_random(self) -> bool:
@@ -142,12 +146,12 @@ def _schedule_free(
 
 
 # Of the singular values, in units of the direction's norm: five of Jordan's bring those from 0.01 to between 0.68 and
-# 1.13, where all further ones leave them; six of Newton and Schulz's bring 0.68 to one but for 1e-16.
+# 1.13, where all further ones leave them; four of Newton and Schulz's, of third order, bring 0.68 to one but for 1e-16.
 _JORDAN = (3.4445, -4.7750, 2.0315)
-_NEWTON_SCHULZ = (1.5, -0.5)
+_NEWTON_SCHULZ = (1.875, -1.25, 0.375)
 
 
-def _muon(polynomials: tuple[tuple[float, ...], ...]) -> Rule:
+def _muon(polynomials: tuple[tuple[float, float, float], ...]) -> Rule:
     """Jordan et al. (2024): the polar factor of a mean that leans to the present gradient, as Nesterov's does."""
     return Rule(
         "share*gradient + momentum*velocity",
@@ -237,7 +241,7 @@ OPTIMIZERS: dict[str, Rule] = {
         (("rate", "learning_rate*sqrt(1 - beta2**(t + 1))"), ("share", "1 - beta1"), ("share2", "1 - beta2")),
     ),
     "muon": _muon((_JORDAN,) * 5),
-    "muon_exact": _muon((_JORDAN,) * 10 + (_NEWTON_SCHULZ,) * 6),
+    "muon_exact": _muon((_JORDAN,) * 8 + (_NEWTON_SCHULZ,) * 4),
     "gradient_descent": Rule("gradient", population=True),
     # Welling and Teh (2011): at small steps a Gibbs law of this temperature, besides what the gradient noise adds.
     "langevin": Rule("gradient", {"temperature": None}, kick="sqrt(2*learning_rate*temperature)*xi"),
@@ -349,7 +353,7 @@ class Optimizer:
                 raise InputError(f"optimizer.{key}: expected a number for each parameter, or a square matrix")
             if rows and self.rule.is_random:
                 raise InputError(f"optimizer.{key}: {self.name} takes none, as its noise would have to follow")
-            if rows and self.rule.polynomials:
+            if rows and self.rule.is_of_matrices:
                 raise InputError(f"optimizer.{key}: {self.name} takes none, as it steps whole matrices")
             if rows and self.rule.step:
                 raise InputError(f"optimizer.{key}: {self.name} takes none, as its step is an average")
@@ -388,10 +392,6 @@ class Optimizer:
             raise InputError(f"{where}: has no inverse")
         _check_metric(matrix, where)
         return matrix.inv()
-
-    def steps_whole(self, loss: Loss) -> bool:
-        """Whether the step of a coordinate depends on the others of its matrix."""
-        return bool(self.rule.polynomials) and any(loss.shapes[base_name(name)] for name in loss.parameters)
 
     def __hash__(self) -> int:
         matrices = self.preconditioner, self.metric
@@ -436,12 +436,22 @@ class Optimizer:
 
     def inner(self, shape: Shape = ()) -> list[tuple[str, str]]:
         """The formulas of a parameter of a shape from its gradient to its direction."""
+        if not self.rule.is_of_matrices:
+            return self.given
+        polar = Polar.of(shape)
+        lines = [*self.given, *polar.first]
+        for coefficients in self.rule.polynomials:
+            lines += [*zip("abc", map(repr, coefficients), strict=True), *polar.repeated]
+        return [*lines, *polar.last]
+
+    @property
+    def given(self) -> list[tuple[str, str]]:
+        """The same, entry by entry: but for the polynomials of a rule that has some."""
         rule = self.rule
         point = [("point", rule.point)] if rule.point else []
         gradient = ("gradient", f"gradient + weight_decay*{'point' if rule.point else 'theta'}")
         direction = [("direction", rule.direction)] if rule.direction else []
-        polar = _polar(rule.polynomials, shape) if rule.polynomials else []
-        return [*point, gradient, *rule.assignments, *direction, *polar]
+        return [*point, gradient, *rule.assignments, *direction]
 
     @property
     def final(self) -> str:
@@ -499,21 +509,48 @@ def _parsed(text: str) -> Formula:
     return Formula.parse(text, where="optimizer")
 
 
-def _polar(polynomials: Iterable[Sequence[float]], shape: Shape) -> list[tuple[str, str]]:
-    """The formulas that take a direction to its polar factor, of the size of a step that is as published."""
-    rows, columns = shape or (1, 1)
-    if not shape:
-        norm, gram, applied = "abs(direction)", "direction*direction", "({})*direction"
-    elif rows > columns:
-        norm, gram, applied = "sqrt(norm2(direction))", "direction.T@direction", "direction@({})"
-    else:
-        norm, gram, applied = "sqrt(norm2(direction))", "direction@direction.T", "({})@direction"
-    lines = [("direction", f"direction/({norm} + 1e-7)")]
-    for first, *others in polynomials:
-        powers = ("gram", "gram@gram" if shape else "gram*gram")
-        inner = " + ".join(f"({c!r})*{power}" for c, power in zip(others, powers, strict=False))
-        lines += [("gram", gram), ("direction", f"{first!r}*direction + {applied.format(inner)}")]
-    return [*lines, ("direction", f"{max(1.0, rows / columns) ** 0.5!r}*direction")]
+@dataclass(frozen=True)
+class Polar:
+    """The formulas that take the direction of a matrix to its polar factor, of the size of a step that is as published.
+
+    Attributes
+    ----------
+    first, last
+        Before the polynomials, and after them.
+    repeated
+        For each, in its coefficients a, b and c.
+    """
+
+    first: tuple[tuple[str, str], ...]
+    repeated: tuple[tuple[str, str], ...]
+    last: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, shape: Shape) -> Polar:
+        """Of a shape; a number is a matrix of one by one.
+
+        Examples
+        --------
+        >>> Polar.of((2, 3)).repeated[0], Polar.of((4, 1)).last
+        (('gram', 'direction@direction.T'), (('direction', '2.0*direction'),))
+        """
+        rows, columns = shape or (1, 1)
+        if not shape:
+            norm, gram, power = "abs(direction)", "direction*direction", "gram*{}"
+        elif rows > columns:
+            norm, gram, power = "sqrt(norm2(direction))", "direction.T@direction", "{}@gram"
+        else:
+            norm, gram, power = "sqrt(norm2(direction))", "direction@direction.T", "gram@{}"
+        return cls(
+            (("direction", f"direction/({norm} + 1e-7)"),),
+            (
+                ("gram", gram),
+                ("third", power.format("direction")),
+                ("fifth", power.format("third")),
+                ("direction", "a*direction + b*third + c*fifth"),
+            ),
+            (("direction", f"{max(1.0, rows / columns) ** 0.5!r}*direction"),),
+        )
 
 
 def _check_metric(matrix: sympy.Matrix, where: str) -> None:

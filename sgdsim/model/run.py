@@ -14,7 +14,7 @@ from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.base.findings import found
 from sgdsim.base.memory import available_memory
 from sgdsim.base.problems import Problems, attempt
-from sgdsim.formulas.arrays import declared
+from sgdsim.formulas.arrays import declared, described
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import STEP_NAMES, aliased, normal_keys, split_names
 from sgdsim.formulas.vectors import base_name
@@ -264,11 +264,13 @@ class Run:
     def _check_whole_matrices(self) -> None:
         """Refuse what is had coordinate by coordinate, where an optimizer steps whole matrices."""
         loss, name = self.loss, self.optimizer.name
-        if not self.optimizer.steps_whole(loss):
+        if not self.optimizer.rule.is_of_matrices:
             return
-        if vectors := [base for base in map(base_name, loss.parameters) if len(loss.shapes[base]) == 1]:
-            shape = declared((*loss.shapes[vectors[0]], 1))
-            raise InputError(f"optimizer.name: {name} steps matrices, and {vectors[0]} is a vector, expected {shape}")
+        bases = {base: loss.shapes[base] for base in map(base_name, loss.parameters)}
+        if others := {base: shape for base, shape in bases.items() if len(shape) < 2}:
+            base, shape = next(iter(others.items()))
+            wanted, kind = f"{base}{declared((*shape, 1, 1)[:2])}", described(shape)
+            raise InputError(f"optimizer.name: {name} steps matrices, and {base} is {kind}, expected {wanted}")
         given = {
             "optimizer.substeps": self.optimizer.substeps > 1,
             "run.stop": self.stop,

@@ -155,7 +155,7 @@ PROGRAMS: dict[str, dict[str, Any]] = {
     **{
         name: {"loss": TWO_LAYERS, "optimizer": Optimizer(name, NEEDED.get(name, {}), 3)}
         for name, rule in OPTIMIZERS.items()
-        if name != "gradient_descent" and not rule.polynomials  # which has no statements
+        if name != "gradient_descent" and not rule.is_of_matrices  # which has no statements
     },
     "noise": {"loss": OF_NOISE, "observables": OBSERVABLES},
     "noise in batches": {"loss": OF_NOISE, "optimizer": Optimizer("momentum", {"weight_decay": 0.1}, 4)},

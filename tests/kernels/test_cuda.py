@@ -19,13 +19,13 @@ from sgdsim.model.loss import Loss
 from sgdsim.model.losses import CATALOGUE
 from sgdsim.model.noise import FAMILIES, Noise
 from sgdsim.model.observables import Observable
-from sgdsim.model.optimizers import OPTIMIZERS, Optimizer
+from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.recorder import Autocorrelation, Drift, Histogram, Plane, Recorder
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.model.starts import Grid
 from sgdsim.simulation.run_loop import simulate_runs
-from tests.conftest import SIMULATED, needed, targets
+from tests.conftest import OF_NUMBERS, SIMULATED, needed, targets
 
 pytestmark = [
     pytest.mark.skipif("cuda" not in targets(), reason="needs a GPU, or the simulator: make test-cudasim"),
@@ -91,7 +91,7 @@ def test_every_loss(name):
     check_same(run_of(CATALOGUE[name]()))
 
 
-@pytest.mark.parametrize("name", some([name for name in OPTIMIZERS if name != "sgd"]))
+@pytest.mark.parametrize("name", some([name for name in OF_NUMBERS if name != "sgd"]))
 def test_every_optimizer(name):
     values = needed(name)
     check_same(run_of(CATALOGUE["rescaling"](), Optimizer(name, values)))

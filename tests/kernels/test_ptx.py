@@ -24,8 +24,8 @@ from sgdsim.model.loss import Loss
 from sgdsim.model.losses import CATALOGUE
 from sgdsim.model.noise import Noise
 from sgdsim.model.observables import Observable
-from sgdsim.model.optimizers import OPTIMIZERS, Optimizer
-from tests.conftest import needed
+from sgdsim.model.optimizers import Optimizer
+from tests.conftest import OF_NUMBERS, needed
 
 linker = pytest.importorskip("cuda.bindings.nvjitlink", reason="needs the extra ptx: make test-ptx")
 numba_cuda = pytest.importorskip("numba_cuda", reason="needs the extra ptx: make test-ptx")
@@ -144,7 +144,7 @@ WIDE = frozenset(
 )
 
 
-@pytest.mark.parametrize("optimizer", [name for name in OPTIMIZERS if name != "sgd"])
+@pytest.mark.parametrize("optimizer", [name for name in OF_NUMBERS if name != "sgd"])
 def test_optimizers_stay_in_registers_and_narrow(optimizer):
     found = assembled("rescaling", optimizer, "float32", (9, 0))
     assert found.spilled == found.wide == 0

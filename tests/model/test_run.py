@@ -276,3 +276,32 @@ def test_bins_that_cannot_be(numbers, problem):
             make()
     Histogram(1e16, 1e16 + 64, 8)
     Histogram(-8e307, 8e307, 10)
+
+
+MATRIX = Loss("norm2(W@x - x)/2", ("W[2,2]",), noise={name: Noise.parse("normal") for name in ("x[0]", "x[1]")})
+
+
+@pytest.mark.parametrize("name", ["muon", "muon_exact"])
+@pytest.mark.parametrize(
+    ("loss", "fields", "message"),
+    [
+        (Loss("norm2(W)*a", ("W[2,2]", "a")), {}, "steps matrices, and a is a number, expected a[1,1]"),
+        (Loss("norm2(W)*b[0]", ("W[2,2]", "b[3]")), {}, "steps matrices, and b is a vector of 3, expected b[3,1]"),
+        (MATRIX, {"stop": ("W[0,0] > 1",)}, "run.stop: "),
+        (MATRIX, {"recorder": Recorder(controls=("W[0,0]",))}, "record.controls: "),
+        (MATRIX, {"optimizer_start": {"velocity(W)": 1.0}}, "run.initial: "),
+        (Loss("norm2(W)", ("W[2,2]",), direction={"W[0,0]": "1"}), {}, "loss.direction: "),
+    ],
+)
+def test_what_has_no_step_of_whole_matrices_is_refused(loss, fields, message, name):
+    with pytest.raises(InputError) as error:
+        make(loss, optimizer=Optimizer(name), **fields)
+    assert message in str(error.value)
+    make(loss, optimizer=Optimizer("momentum"), **fields)  # which has steps of numbers
+
+
+def test_whole_matrices_take_no_substeps_and_no_preconditioner():
+    with pytest.raises(InputError, match=r"optimizer.substeps: muon steps whole matrices, expected none"):
+        make(MATRIX, optimizer=Optimizer("muon", substeps=2))
+    with pytest.raises(InputError, match=r"optimizer.preconditioner: muon takes none"):
+        Optimizer("muon", preconditioner=("1",) * 4)

@@ -14,10 +14,11 @@ from sgdsim.model.loss import Loss
 from sgdsim.model.losses.linear_regression import linear_regression
 from sgdsim.model.noise import Noise
 from sgdsim.model.optimizers import OPTIMIZERS, Optimizer
-from sgdsim.model.run import Recorder
+from sgdsim.model.run import Recorder, Run
+from sgdsim.model.schedules import Schedule
 from sgdsim.prediction import NotApplicable
 from sgdsim.theory import LAWS, find_law, laws
-from tests.conftest import needed
+from tests.conftest import OF_NUMBERS, needed
 from tests.theory.laws.optimizer_runs import make_run, optimizer, signed, wall
 
 
@@ -62,11 +63,21 @@ def test_where_they_do_not_hold_they_say_why(id, run, reason):
         find_law(id).predictions([run])
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", OF_NUMBERS)
 def test_every_law_may_be_asked_for_under_every_optimizer(name):
     run = make_run(wall(), Optimizer(name, needed(name)), 0.1)
     for law in LAWS.values():
         assert isinstance(law.requirements(run), Recorder)
+
+
+@pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name not in OF_NUMBERS])
+def test_no_law_takes_a_step_of_matrices_for_one_of_numbers(name):
+    noise = {key: Noise.parse("normal") for key in ("x[0]", "x[1]")}
+    loss = Loss("norm2(W@x - x)/2", ("W[2,2]",), noise=noise)
+    run = Run(loss, Optimizer(name), Schedule("0.1"), dict.fromkeys(loss.parameters, 0.1), 1000, 4)
+    for law in LAWS.values():
+        with pytest.raises(NotApplicable):
+            law.predictions([run])
 
 
 def test_an_unknown_law_has_a_near_match() -> None:

@@ -74,7 +74,7 @@ def _slopes(run: Run) -> list[object]:
     loss, rule = run.loss, run.optimizer.rule
     used = {symbol.name for slope in loss.gradient for symbol in slope.free_symbols} & set(loss.random)
     require(not rule.is_random and (rule.population or not used), "there is noise in the steps")
-    require(not run.optimizer.steps_whole(loss), f"{run.optimizer.name} steps whole matrices")
+    require(not run.optimizer.rule.is_of_matrices, f"{run.optimizer.name} steps whole matrices")
     require(run.steps <= MOST_STEPS, f"the path has {run.steps} steps, expected at most {MOST_STEPS}")
     require(not run.optimizer.preconditioner and not run.optimizer.metric, "holds without a matrix of learning rates")
     drawn = (start for start in run.initial.values() if isinstance(start, Noise))

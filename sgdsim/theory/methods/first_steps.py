@@ -85,6 +85,7 @@ def laws_after(run: Run, steps: int) -> list[tuple[Points, ...]]:
     require(
         not (has_kinks and _is_continuous(run, batch)), "the gradient has kinks, which points of the noise may miss"
     )
+    require(not run.optimizer.rule.is_of_matrices, f"{run.optimizer.name} steps whole matrices")
     kicks = run.loss.parameters if run.optimizer.rule.is_random else ()
     sources = (*batch.sources, *(Source((_kick(name),), Noise("normal", (0.0, 1.0))) for name in kicks))
     coarse, fine = _orders(run, sources, steps)

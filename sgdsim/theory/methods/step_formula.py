@@ -50,7 +50,7 @@ def after_step(
 
     state = optimizer.rule.state
     require(is_first or not state, f"{optimizer.name} remembers {', '.join(state)} from step to step")
-    require(not optimizer.steps_whole(loss), f"{optimizer.name} steps whole matrices")
+    require(not optimizer.rule.is_of_matrices, f"{optimizer.name} steps whole matrices")
     values: dict[str, Any] = {name: exact(value) for name, value in optimizer.values.items()}
     values["learning_rate"] = rate
     if is_first:

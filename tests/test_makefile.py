@@ -33,7 +33,7 @@ def project(tmp_path):
         stub.write_text(STUB)
         stub.chmod(0o755)
     age(tmp_path, *(path for path in tmp_path.rglob("*") if path.is_file()))
-    for stamp in (".core", ".dev"):
+    for stamp in (".core", ".dev", ".docs"):
         (tmp_path / ".venv" / stamp).touch()
     return tmp_path
 
@@ -61,7 +61,19 @@ def calls(project: Path) -> list[str]:
 def test_make_alone_prints_help(project):
     status, text = make(project)
     assert status == 0
-    for target in ("run", "test", "scenarios", "validate", "bench", "bench-gpu", "lint", "docs", "clean", "one"):
+    for target in (
+        "run",
+        "test",
+        "scenarios",
+        "validate",
+        "bench",
+        "bench-gpu",
+        "lint",
+        "docs",
+        "test-docs",
+        "clean",
+        "one",
+    ):
         assert target in text
     assert not calls(project)
 

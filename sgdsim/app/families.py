@@ -55,10 +55,17 @@ FAMILIES = {
         "hebbian",
         "platonic",
         "platonic_rates",
+        "platonic_breakers",
+        "platonic_sharpening",
+        "kolen_pollack",
+        "plasticity_timescale",
+        "equivariance",
         "delayed_error",
         "compression",
         "staircase",
         "restoration",
+        "multimodal",
+        "heterosynaptic",
     ),
 }
 """Scenarios that make one argument, by its name, which is also a target of make and a folder of pages under docs."""

@@ -166,3 +166,66 @@ def cases(structures: int, each: int, trajectories: int, seed: int = 0) -> Itera
         structure = Structure(Random(f"{seed}-{number}"))
         for _ in range(each):
             yield structure.case(trajectories)
+
+
+LAYERS = (
+    ("norm2(W@x - V@x - s*e)/2", {"W": (2, 2), "V": (2, 2)}, {"x[2]": 1, "e[2]": 1}),
+    ("norm2(W@tanh(x) - s*e)/2", {"W": (2, 2)}, {"x[2]": 1, "e[2]": 1}),
+    ("(dot(v, W@x) - dot(b, x) - s*e)**2/2", {"W": (2, 2), "v": (2,), "b": (2,)}, {"x[2]": 1, "e": 1}),
+    ("norm2(W.T@W - C - s*diag(e))/4", {"W": (2, 2), "C": (2, 2)}, {"e[2]": 1}),
+    ("a*norm2(w)/2 + norm2(w)**2/8 + s*dot(e, w)", {"w": (3,)}, {"e[3]": 1}),
+)
+"""Losses of matrices and vectors: the formula, shapes (capitals V and C, and b, are constants), noise."""
+
+RULES = (
+    {"x": "{a}*x + {c}*y + {s}*n0", "y": "{a}*y - {c}*x + {s}*n1"},
+    {"x": "{a}*sin(x) + {c} + {s}*n0*cos(x)"},
+    {"x": "{a}*(x**3 - x) + {c}*y + {s}*n0", "y": "{k}*(y - x) + {s}*n0*n1"},
+)
+"""Parameters that move by rules of their own."""
+
+
+def array_cases(number: int, trajectories: int, seed: int = 0) -> Iterator[dict[str, Any]]:
+    """Scenarios of matrices, vectors, and parameters that move by rules of their own."""
+    for place in range(number):
+        random = Random(f"arrays-{seed}-{place}")
+        structure = Structure(random)
+        data = structure.case(trajectories)
+        data["optimizer"] = {
+            "name": random.choice(("sgd", "sgd", "sgd", "momentum", "adam")),
+            "learning_rate": round(random.uniform(0.01, 0.08), 4),
+            "batch_size": random.choice((1, 1, 2)),
+        }
+        data["loss"] = _of_rules(random, structure) if random.random() < 0.4 else _of_arrays(random)
+        yield data
+
+
+def _of_rules(random: Random, structure: Structure) -> dict[str, Any]:
+    rules = random.choice(RULES)
+    numbers = {key: structure._draw(key) for key in ("a", "c", "s", "k")}
+    noise = {name: _one_of(random, FAMILIES) for name in ("n0", "n1") if name in " ".join(rules.values())}
+    start = {name: round(random.uniform(-1, 1), 3) for name in rules}
+    return {
+        "direction": {name: text.format(**numbers) for name, text in rules.items()},
+        "parameters": start,
+        "noise": noise,
+    }
+
+
+def _of_arrays(random: Random) -> dict[str, Any]:
+    formula, shapes, noise = random.choice(LAYERS)
+    fixed = {name for name in shapes if name in ("V", "C", "b")}
+
+    def filled(shape: tuple[int, ...]) -> Any:
+        if not shape:
+            return round(random.gauss(0, 0.6), 3)
+        return [filled(shape[1:]) for _ in range(shape[0])]
+
+    constants: dict[str, Any] = {name: filled(shapes[name]) for name in fixed}
+    constants |= {name: round(random.uniform(0.2, 0.8), 3) for name in ("s", "a") if f"{name}*" in formula}
+    return {
+        "formula": formula,
+        "parameters": {name: filled(shape) for name, shape in shapes.items() if name not in fixed},
+        "constants": constants,
+        "noise": {name: random.choice(("normal", "normal", "uniform:-1,1", "laplace")) for name in noise},
+    }

@@ -1,7 +1,8 @@
 """What a user gets for whatever loss: decided rows, soon, and an accusation where something is wrong.
 
 Row by row the identities are tested elsewhere; here the promise is counted, over random losses of up to four
-parameters, eleven optimizers, eight families of noise, batches, schedules and weight decay.
+parameters, eleven optimizers, eight families of noise, batches, schedules and weight decay, and over matrices, vectors
+and parameters that move by rules of their own.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -23,8 +24,8 @@ from sgdsim.input.loading import scenario_from
 from sgdsim.model.run import Run
 from sgdsim.simulation.run_loop import simulate_runs
 from sgdsim.theory import AUTOMATIC, predict
-from tests.planted_faults import FAULTS, rules
-from tests.random_losses import cases
+from tests.planted_faults import FAULTS, Fault, rules
+from tests.random_losses import array_cases, cases
 
 TRAJECTORIES = 200_000
 DECIDED = 3  # rows of a table, not counting that the rates are those of the schedule
@@ -69,7 +70,7 @@ def matters(report: Report) -> bool:
     return not noisy or any(row.stderr > 0 for row in noisy)
 
 
-def tally(all_data: Iterable[dict[str, Any]], folder: Path) -> Tally:
+def tally(all_data: Iterable[dict[str, Any]], folder: Path, faults: Mapping[str, Fault] = FAULTS) -> Tally:
     found = Tally()
     for data in all_data:
         began = time.thread_time()
@@ -87,7 +88,7 @@ def tally(all_data: Iterable[dict[str, Any]], folder: Path) -> Tally:
         if len(decided) < DECIDED:
             found.undecided.append(f"{run.loss.formula} by {run.optimizer.name}, {run.optimizer.batch_size} a batch")
         with rules():
-            for name, fault in FAULTS.items():
+            for name, fault in faults.items():
                 wrong = fault(run) if matters(report) else None
                 if wrong is not None:
                     found.planted[name] += 1
@@ -107,4 +108,10 @@ def test_random_losses_get_decided_rows_and_faults_are_caught(tmp_path: Path) ->
 def test_a_thousand_random_losses(tmp_path: Path) -> None:
     found = tally(cases(structures=1000, each=1, trajectories=TRAJECTORIES, seed=7), tmp_path)
     assert set(found.planted) == set(FAULTS)
+    found.check()
+
+
+@pytest.mark.validate
+def test_two_hundred_random_matrices_and_rules(tmp_path: Path) -> None:
+    found = tally(array_cases(200, trajectories=TRAJECTORIES, seed=7), tmp_path, faults={})
     found.check()

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from sgdsim.base.errors import InputError
 from sgdsim.formulas.formula import Formula
 from sgdsim.model.loss import Loss
 from sgdsim.model.optimizers import Optimizer
-from sgdsim.prediction import require
+from sgdsim.prediction import NotApplicable, require
 
 if TYPE_CHECKING:
     import sympy
@@ -44,6 +45,15 @@ def after_step(
     >>> after_step(loss, Optimizer("momentum"), loss.gradient, Symbol("eta"), is_first=True)[0]
     (-eta*x + x,)
     """
+    try:
+        return _after_step(loss, optimizer, gradient, rate, is_first)
+    except InputError as error:  # as of the polynomials of Muon
+        raise NotApplicable(f"a step of {optimizer.name} is no formula of moderate length: {error}") from None
+
+
+def _after_step(
+    loss: Loss, optimizer: Optimizer, gradient: Sequence[sympy.Expr], rate: Any, is_first: bool
+) -> tuple[tuple[sympy.Expr, ...], list[sympy.Symbol]]:
     import sympy
 
     from sgdsim.formulas.symbolic import exact

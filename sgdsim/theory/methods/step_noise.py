@@ -243,7 +243,8 @@ def averaging(loss: Loss, sources: Sequence[Source], kicks: Sequence[sympy.Symbo
     NotApplicable
         For what is random in a batch, but is no noise variable: a table of outcomes, a mean over samples.
     """
-    noise = {symbol.name: Noise("normal", (0.0, 1.0)) for symbol in kicks}
+    # All of the loss's: the entry of a vector that stood alone, as e[1], would be a vector of its own.
+    noise = {**loss.noise, **{symbol.name: Noise("normal", (0.0, 1.0)) for symbol in kicks}}
     rows = {name for source in sources if source.noise is None for name in source.names}
     known = rows <= set(loss.columns) and all(source.samples == 1 for source in sources)
     require(known, "what is random in a batch is no noise variable")

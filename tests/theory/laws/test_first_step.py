@@ -21,8 +21,15 @@ LOSS = Loss(
 )
 
 
-KNOWN = [name for name, rule in OPTIMIZERS.items() if not (rule.population or rule.is_random)]
+KNOWN = [name for name, rule in OPTIMIZERS.items() if not (rule.population or rule.is_random or "muon" in name)]
 """What the plain simulation knows; those with noise of their own are in the sample of every loss."""
+
+
+@pytest.mark.validate
+def test_steps_that_are_no_formula_of_moderate_length_are_refused() -> None:
+    """The polynomials of Muon, to rounding, ended in a FormulaError."""
+    with pytest.raises(NotApplicable, match="no formula of moderate length"):
+        find_law("first-step").predictions([make_run(LOSS, optimizer=Optimizer("muon_exact"), rate="0.05", steps=2)])
 
 
 @pytest.mark.parametrize("name", KNOWN)
@@ -83,3 +90,13 @@ def test_batches_of_signs_are_summed_over() -> None:
     # A gradient g makes a step of eta*g/sqrt(0.01*g^2); its signs are those of sin(1) + {-1, 0, 0, 1}.
     assert mean.predicted == pytest.approx(1.0 - 0.1 * 0.5, rel=1e-6)
     assert variance.predicted == pytest.approx(0.01 * 0.75, rel=1e-6)
+
+
+def test_a_parameter_may_depend_on_an_entry_of_a_vector_of_noise_alone() -> None:
+    """The second entry, e[1], was taken for a vector of one entry, and the law ended in a KeyError."""
+    noise = {"e[2]": Noise.parse("laplace")}
+    loss = Loss("norm2(w)/2 + norm2(w)**2/8 + dot(e, w)/2", ("w[2]",), {}, noise)
+    run = make_run(loss, rate="0.1", steps=2)
+    rows = verdicts(run, "first-step")
+    assert len(rows) == 4
+    assert not [row for row in rows if row.verdict == "disagrees"]

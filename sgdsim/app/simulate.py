@@ -44,6 +44,7 @@ def simulate(
     time: float | None = None,
     seed: int = 0,
     constants: Mapping[str, Any] | None = None,
+    each: Mapping[str, Any] | None = None,
     noise: Mapping[str, Any] | Sequence[str] | str | None = None,
     define: Mapping[str, Any] | None = None,
     direction: Mapping[str, Any] | None = None,
@@ -110,6 +111,8 @@ def simulate(
         scenario; the columns of data may be arrays.
     momentum, batch_size, weight_decay, sampling
         Of an optimizer that is given by name.
+    each
+        Constants of each trajectory: arrays with a number, a vector or a matrix for each, along the first axis.
     sweep, common_noise
         Lists of values by dotted key, ``{"loss.constants.a": [1, 2]}``, paired with others, or under ``"grid"``
         multiplied out; and whether all points draw the same noise.
@@ -180,7 +183,14 @@ def simulate(
         tuple(take.each(take.text)(controls, "controls")),
         records,
     )
-    own = {"constants": constants, "noise": noise, "define": define, "direction": direction, "state": state}
+    own = {
+        "constants": constants,
+        "each": each,
+        "noise": noise,
+        "define": define,
+        "direction": direction,
+        "state": state,
+    }
     made, starts = read_loss(loss, initial, **own, symmetry=symmetry, data=data)
     settings = {"momentum": momentum, "batch_size": batch_size, "weight_decay": weight_decay, "sampling": sampling}
     rule = read_optimizer(optimizer, **settings)

@@ -18,6 +18,7 @@ _BEGIN, _END = "\x02", "\x03"
 _MARKED = re.compile(f"{_BEGIN}([^{_END}]*){_END}")
 _SPACE = "\N{NO-BREAK SPACE}"  # where a formula must not be broken
 _LONGEST = 120  # of a formula that is typeset; of longer ones nobody sees more
+_SMALL_DENOMINATOR = 100
 _OURS = {"learning_rate": r"\eta", "steps": "N", "t": "t"}
 
 
@@ -79,6 +80,8 @@ def _latex(formula: str) -> str | None:
     from matplotlib.mathtext import MathTextParser
     from sympy.printing.latex import LatexPrinter
 
+    if re.search(r"\bwhere\(", formula):  # a function of four arguments to SymPy: its condition would be gone
+        return None
     try:
         names = Formula.parse(formula).names
         elements = set(re.findall(r"\b([^\W\d]\w*\[\d+\])", formula))
@@ -88,6 +91,8 @@ def _latex(formula: str) -> str | None:
             last = max(int(one.partition("[")[2][:-1]) for one in elements if base_name(one) == vector)
             symbols[vector] = [sympy.Symbol(f"{{{_name(vector)}_{{{index}}}}}") for index in range(last + 1)]
         expression = Formula.parse(formula).expression(symbols)
+        decimals = {one: sympy.Float(one, 7) for one in expression.atoms(sympy.Rational) if one.q > _SMALL_DENOMINATOR}
+        expression = expression.xreplace(decimals)  # 2.6282 is easier to read than 13141/5000
         powers = (one for one in expression.atoms(sympy.Pow) if one.exp.could_extract_minus_sign())
         # Over a number alone, a slash is clear: s/2*a is not s/(2*a).
         short = all(one.base.is_number for one in powers)

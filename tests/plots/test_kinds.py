@@ -36,7 +36,7 @@ def black(axes):
 @pytest.fixture(scope="module")
 def grid():
     table = {"optimizer.learning_rate": [0.1, 0.2, 0.6, 1.5], "loss.constants.a": [0.5, 1, 2, 4]}
-    return simulate(sweep={"grid": table}, predict=[STATIONARY], steps=60, trajectories=64)
+    return simulate(sweep={"grid": table}, predict=[STATIONARY], steps=60, trajectories=64, device="cpu")
 
 
 def test_theory_is_a_curve_between_the_points_of_a_sweep():
@@ -149,8 +149,11 @@ def test_the_command_draws_one_part(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_what_cannot_be_typeset_stays_as_it_was_written():
     assert typeset(mark("window_mean(x, 0, 5)")) == "window_mean(x, 0, 5)"
     assert typeset(f"5$ and {mark('where(x < 0')}") == r"5\$ and where(x < 0"
+    assert typeset(mark("where(abs(c) < 1, exp(c), 0)")) == "where(abs(c) < 1, exp(c), 0)"  # said (|c|, 1, exp(c), 0)
     assert "frac" in typeset(mark("s/(2*a)"))  # s/2 a would be another number
     assert "frac" not in typeset(mark("s*a/2"))
+    assert typeset(mark("2.628208")) == "$2.628208$"
+    assert re.sub(r"[{}]", "", typeset(mark("exp(-(S - 99.95925)**2/8)"))) == r"$e^- \left(S - 99.95925\right)^2 / 8$"
     assert re.sub(r"[{}]", "", typeset(mark("theta[1] = a0*exp(-x)"))) == r"$\theta_1 = a_0\,e^- x$"
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -13,12 +14,15 @@ import numpy as np
 
 from sgdsim.base import budget
 from sgdsim.base.errors import InputError
+from sgdsim.formulas.expansion import terms
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import aliased
+from sgdsim.formulas.vectors import base_name
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, require
 from sgdsim.theory.law import law, row
+from sgdsim.theory.methods.charge_balance import balances, found_balances
 from sgdsim.theory.methods.step_noise import StepNoise
 from sgdsim.theory.recorded_names import label_of, name_of
 
@@ -37,6 +41,8 @@ MOST_VARIANCES = 5
 _MOST_DIGITS = 17
 MOST_TOGETHER = 12
 """Parameters of whose sum the variance is taken: it has a term for each pair."""
+
+_MOST_PRODUCTS = 2_000  # of terms, in the square of the sum of all gradients: more are no formula of moderate length
 
 _ROUNDING = {"float64": 1e-9, "float32": 1e-4}
 """Of all rows: the square of a kick may have one value but for rounding, of which no sample tells how large it is."""
@@ -76,8 +82,15 @@ def window(run: Run) -> tuple[int, int]:
 def _martingales(run: Run) -> list[_Martingale]:
     """The sums of a run; those that have no closed form, or a long one, are left out."""
     noise = StepNoise(run)
+    found = _made(_makers(run, noise))
+    if len(run.loss.parameters) > MOST_APART and not any(one.kind in ("surplus", "variance") for one in found):
+        found += _made(_makers_of_few(run, noise))
+    return found
+
+
+def _made(makers: Iterable[Callable[[], list[_Martingale]]]) -> list[_Martingale]:
     found: list[_Martingale] = []
-    for make in _makers(run, noise):
+    for make in makers:
         budget.check()
         try:
             found += make()
@@ -99,7 +112,25 @@ def _makers(run: Run, noise: StepNoise) -> Iterator[Callable[[], list[_Martingal
     for form in forms:
         yield partial(_of_square if noise.is_memoryless else _of_drive, run, noise, form)
     if noise.is_memoryless and run.loss.formula:
-        yield partial(_of_loss, run, noise)
+        yield partial(_of_value, run, noise, run.loss.population, "loss", "the loss")
+    declared = [(one.symmetry.name, one) for one in balances(run)] if run.loss.formula else []
+    for name, balance in [*declared, *(found_balances(run) if run.loss.formula else [])]:
+        if noise.is_memoryless and balance.charge is not None and not balance.is_translation:
+            yield partial(_of_value, run, noise, balance.charge, f"charge_{name}", f"the charge of {name}")
+
+
+def _makers_of_few(run: Run, noise: StepNoise) -> Iterator[Callable[[], list[_Martingale]]]:
+    """An entry of each of the first matrices or vectors stands for all, where their sum is too long."""
+    first: dict[str, int] = {}
+    for i, name in enumerate(run.loss.parameters):
+        first.setdefault(base_name(name), i)
+    few = list(first.values())[:MOST_APART]
+    for i in few:
+        yield partial(_of_form, run, noise, (i,))
+    for i, j in itertools.combinations(few, 2):
+        yield partial(_of_pair, run, noise, i, j)
+    for i in few:
+        yield partial(_of_square if noise.is_memoryless else _of_drive, run, noise, (i,))
 
 
 def _of_form(run: Run, noise: StepNoise, form: tuple[int, ...], of_variance: bool = False) -> list[_Martingale]:
@@ -114,8 +145,9 @@ def _of_form(run: Run, noise: StepNoise, form: tuple[int, ...], of_variance: boo
     if spread == 1:
         found.append(_Martingale(first, "variance", words))
     elif spread is not None and all(noise.has_fourth_moments(i) for i in form):
-        surplus = running_sum(run, f"kick_{label}_squared", kick**2 - spread)
-        found.append(_Martingale(surplus, "surplus", words, (first.name,)))
+        with suppress(NotApplicable):  # the mean has a row, though the variance be too long
+            surplus = running_sum(run, f"kick_{label}_squared", kick**2 - spread)
+            found.append(_Martingale(surplus, "surplus", words, (first.name,)))
     return found
 
 
@@ -128,7 +160,7 @@ def _kick(run: Run, noise: StepNoise, form: tuple[int, ...]) -> tuple[sympy.Expr
     import sympy
 
     kick = sympy.Add(*(noise.kicks[i] for i in form))
-    if len(form) > MOST_TOGETHER:
+    if len(form) > MOST_TOGETHER or sum(terms(run.loss.gradient[i]) for i in form) ** 2 > _MOST_PRODUCTS:
         return kick, None
     try:
         spread = sympy.Add(*(noise.kick_covariance(i, j) for i in form for j in form))
@@ -178,12 +210,11 @@ def _of_drive(run: Run, noise: StepNoise, form: tuple[int, ...]) -> list[_Martin
     return [_Martingale(observable, "mean", f"mean of {name}*kick of {_words(run, noise, form)}, in std")]
 
 
-def _of_loss(run: Run, noise: StepNoise) -> list[_Martingale]:
-    value = run.loss.population
+def _of_value(run: Run, noise: StepNoise, value: sympy.Expr, label: str, words: str) -> list[_Martingale]:
+    """A function of the parameters after the step, less its mean: the loss, the charge of a symmetry."""
     following = dict(zip(run.loss.theta, noise.next, strict=True))
     change = value.xreplace(following) - noise.expectation_after(value)
-    quantity = "unexplained change of the loss, in std"
-    return [_Martingale(running_sum(run, "change_loss", change), "mean", quantity)]
+    return [_Martingale(running_sum(run, f"change_{label}", change), "mean", f"unexplained change of {words}, in std")]
 
 
 def _is_coin(run: Run, form: tuple[int, ...]) -> bool:
@@ -271,13 +302,14 @@ def identities(run: Run) -> list[Prediction]:
 
     - f = theta_i: the mean kick;
     - the mean of ``d_i^2 - V_ii`` and ``d_i*d_j - V_ij``: variance and correlation of the kicks;
-    - f = theta_i^2 and the population loss, in which it shows whether noise knows of the state that it meets; of steps
-      whose mean is not known, theta_i times the kick.
+    - f = theta_i^2, the population loss and the charge of each symmetry, declared or found, in which it shows whether
+      noise knows of the state that it meets; of steps whose mean is not known, theta_i times the kick.
 
     An optimizer with a memory, with noise of its own, or one that is not linear in the gradient, has kicks of the
     gradient of the batch in place of d. The rates are held against the schedule itself, at their steps. All sums are
     over the last 64 steps. Of more than three parameters the sum of all is taken, in whose variance every correlation
-    shows, and of up to five the variance of each.
+    shows, and of up to five the variance of each; where that sum is too long, as that of layers of matrices, the first
+    entry of each matrix has rows of its own.
 
     A mean is resolved where 2 % of the standard deviation of M over the trajectories would be seen: an unknown force
     that shifts the end of the window by 2 % of what noise does there. A variance is resolved to 1 % of itself, to 2 %

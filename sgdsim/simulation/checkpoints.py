@@ -39,6 +39,9 @@ SECONDS = 60.0
 SHARE = 0.02
 """The most of a run's time that goes into writing them: where it takes longer, they are written less often."""
 
+MOST_PENDING = 2**28
+"""Bytes of rows that wait for the next one, which takes as many again to write them: with more it is written now."""
+
 ROWS = ("theta", "status", "stopped")
 _LISTED = "theta", "stopped"  # of each trajectory, along their second axis
 SUMS = tuple(one.name for one in fields(Accumulators) if one.name not in ROWS)
@@ -147,6 +150,7 @@ class Checkpoints:
         self._cost = 0.0
         self._began = self._last = time.monotonic()
         self._pending: dict[tuple[int, int], _Rows] = {}
+        self._pending_bytes = 0
         self._number = max((int(path.name.partition(".")[0]) for path in self._pieces("*")), default=0)
         self._damaged: set[Path] = set()
         self._newest: tuple[Path, State] | None = None
@@ -171,7 +175,8 @@ class Checkpoints:
 
     def is_due(self) -> bool:
         """Whether it is time for another one."""
-        return time.monotonic() - self._last >= max(self._every, self._cost / SHARE)
+        has_much = self._pending_bytes > MOST_PENDING and not math.isinf(self._every)
+        return has_much or time.monotonic() - self._last >= max(self._every, self._cost / SHARE)
 
     def is_worth_it(self) -> bool:
         """Whether one should be saved when the run is interrupted: the rest of it would take long."""
@@ -210,6 +215,8 @@ class Checkpoints:
             rows.is_whole = True
         else:
             rows.tiles = joined([*rows.tiles, tiles])
+            first, last = (tile * lanes for tile in tiles)
+            self._pending_bytes += sum(getattr(into, name)[:, first:last].nbytes for name in _LISTED)
 
     def save(self, heading: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
         """Write a checkpoint: what has come to its end since the last one, and a state.
@@ -230,7 +237,7 @@ class Checkpoints:
             entries.append({"part": part, "point": point, "tiles": rows.tiles, "is_whole": rows.is_whole})
         if entries:
             pieces.write(self.folder / f"{number:08}.done", {"id": self._id, "entries": entries}, done)
-        self._pending = {}
+        self._pending, self._pending_bytes = {}, 0
         self._number = number
         progress = {"done": self.done, "total": self.total, "seconds": self.elapsed}
         pieces.write(self.folder / f"{number:08}.state", {**self.about, **heading, **progress}, arrays)
@@ -246,7 +253,7 @@ class Checkpoints:
         try:
             self.save(heading, arrays)
         except RunError as error:
-            self._last = time.monotonic()
+            self._last, self._pending_bytes = time.monotonic(), 0
             warnings.warn(f"no checkpoint: {error}", RuntimeWarning, stacklevel=2)
 
     def _log(self, line: Mapping[str, Any]) -> None:

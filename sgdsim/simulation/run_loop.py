@@ -449,7 +449,7 @@ def compute(
     for name, piece in zip(("block_trajectories", "span_steps"), pieces, strict=True):
         _piece(name, piece)
     units = [(point, (0, GROUPS)) for point in range(len(runs))] if units is None else units
-    spool = _place_of_snapshots(runs, limit_of(memory_limit), checkpoints)
+    spool = place_of_snapshots(runs, None if checkpoints is None else checkpoints.folder, memory_limit)
     total = work_of(runs, units)
     count = thread_count(threads)
     chosen, reason = choose(Device.parse(device), total * program_of(runs[0], Plan(runs[0])).weight, count)
@@ -535,7 +535,9 @@ def _piece(name: str, value: int | None) -> int | None:
     return value
 
 
-def _place_of_snapshots(runs: Sequence[Run], limit: float, checkpoints: Part | None) -> Path | None:
+def place_of_snapshots(
+    runs: Sequence[Run], folder: Path | None, memory_limit: float | str | None = None
+) -> Path | None:
     """The folder for snapshots that do not fit into the memory; None where they do.
 
     Raises
@@ -543,16 +545,16 @@ def _place_of_snapshots(runs: Sequence[Run], limit: float, checkpoints: Part | N
     InputError
         For a run that does not fit, with them on the disk or not.
     """
-    whole = output_bytes(runs)
+    whole, limit = output_bytes(runs), limit_of(memory_limit)
     if whole <= limit:
         return None
-    without = whole - snapshot_bytes(runs)
-    if checkpoints is None or without > limit:
+    needed = whole if folder is None else whole - snapshot_bytes(runs)
+    if folder is None or needed > limit:
         raise InputError(
-            f"the run needs {(whole if checkpoints is None else without) / 1e9:.3g} GB of memory, and may take "
-            f"{limit / 1e9:.3g} GB: take fewer trajectories, snapshots or sweep points, or record less often"
+            f"the run needs {needed / 1e9:.3g} GB of memory, and may take {limit / 1e9:.3g} GB: take fewer "
+            "trajectories, snapshots or sweep points, or record less often"
         )
-    return checkpoints.folder
+    return folder
 
 
 def thread_count(threads: int | None) -> int:

@@ -21,7 +21,7 @@ from sgdsim.kernels.accumulators import Accumulators
 from sgdsim.kernels.program import GROUPS
 from sgdsim.model.run import Run
 from sgdsim.simulation.checkpoints import SUMS, at, joined, put_rows, rows_of
-from sgdsim.simulation.run_loop import Computed, allocate_for
+from sgdsim.simulation.run_loop import Computed, allocate_for, place_of_snapshots
 from sgdsim.simulation.unfinished import Description, refuse_another
 
 Unit = tuple[int, tuple[int, int]]
@@ -205,9 +205,9 @@ class Merging:
         Raises
         ------
         InputError
-            For shards that were computed on different devices.
+            For shards that were computed on different devices, and for more memory than there is.
         """
-        results = allocate_for(runs)
+        results = allocate_for(runs, place_of_snapshots(runs, self._paths[0].parent))
         found: Computed | None = None
         for path in self._paths:
             heading, arrays = pieces.read(path)

@@ -10,6 +10,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE / "_sphinx")]
 os.environ["NO_COLOR"] = "1"
 
+from pygments.lexers.python import PythonLexer  # noqa: E402
 from sphinx.application import Sphinx  # noqa: E402
 
 import sgdsim  # noqa: E402
@@ -96,6 +97,7 @@ def lead_inside_from_outside(app: Sphinx, path: Path, page: str, source: list[st
 
 
 def setup(app: Sphinx) -> None:
-    """Connect both."""
+    """Connect both; a Snakefile is coloured as the Python that it is."""
+    app.add_lexer("snakemake", PythonLexer)
     app.connect("source-read", lead_inside)
     app.connect("include-read", lead_inside_from_outside)

@@ -50,6 +50,7 @@ sphinx_gallery_conf = {
     "image_scrapers": ("figures.scrape",),
     "within_subsection_order": "FileNameSortKey",
     "show_memory": False,
+    "write_computation_times": False,
     "min_reported_time": 1e9,
     "remove_config_comments": True,
     "capture_repr": (),

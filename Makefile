@@ -139,6 +139,6 @@ test-docs: $(VENV)/.dev
 	$(PYTEST) -m "validate or not validate" tests/test_documentation.py tests/test_gallery.py
 
 clean:
-	rm -rf $(VENV) $(VENV)-lowest build dist docs/gallery docs/reference/generated docs/sg_execution_times.rst *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-lowest build dist docs/gallery docs/reference/generated *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find results -mindepth 1 ! -name README.md -delete

@@ -10,6 +10,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE / "_sphinx")]
 os.environ["NO_COLOR"] = "1"
 
+from pygments.lexers.python import PythonLexer  # noqa: E402
 from sphinx.application import Sphinx  # noqa: E402
 
 import sgdsim  # noqa: E402
@@ -49,6 +50,7 @@ sphinx_gallery_conf = {
     "image_scrapers": ("figures.scrape",),
     "within_subsection_order": "FileNameSortKey",
     "show_memory": False,
+    "write_computation_times": False,
     "min_reported_time": 1e9,
     "remove_config_comments": True,
     "capture_repr": (),
@@ -96,6 +98,7 @@ def lead_inside_from_outside(app: Sphinx, path: Path, page: str, source: list[st
 
 
 def setup(app: Sphinx) -> None:
-    """Connect both."""
+    """Connect both; a Snakefile is coloured as the Python that it is."""
+    app.add_lexer("snakemake", PythonLexer)
     app.connect("source-read", lead_inside)
     app.connect("include-read", lead_inside_from_outside)

@@ -86,7 +86,7 @@ OF_THE_HOUSE = {
         "states_in drawn_in",
         "Noise": "draw",
         "Observable": "is_of_step written_out",
-        "Optimizer": "point steps",
+        "Optimizer": "point steps steps_whole",
         "Prediction": "nearest",
         "Recorder": "merge pairs record_steps written_out",
         "Report": "screen",

@@ -550,8 +550,9 @@ def place_of_snapshots(
         return None
     needed = whole if folder is None else whole - snapshot_bytes(runs)
     if folder is None or needed > limit:
+        asked = "" if memory_limit is None else "memory_limit: "
         raise InputError(
-            f"the run needs {needed / 1e9:.3g} GB of memory, and may take {limit / 1e9:.3g} GB: take fewer "
+            f"{asked}the run needs {needed / 1e9:.3g} GB of memory, and may take {limit / 1e9:.3g} GB: take fewer "
             "trajectories, snapshots or sweep points, or record less often"
         )
     return folder

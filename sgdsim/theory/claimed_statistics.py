@@ -183,8 +183,10 @@ class Left:
         made = _Measured([], {})
         return Function(self.kind, made.bound(self, run, step, None, values, where), tuple(made.moments))
 
-    def over_points(self, runs: Sequence[Run], step: int, values: Sequence[Values], where: str) -> Function:
-        """What is measured over the points of a sweep; the values are those of each.
+    def over_points(
+        self, runs: Sequence[Run], steps: Sequence[int], values: Sequence[Values], where: str
+    ) -> Function:
+        """What is measured over the points of a sweep; steps and values are those of each.
 
         Raises
         ------
@@ -198,7 +200,7 @@ class Left:
         made, pairs = _Measured([], {}), dict[str, tuple[list[_Bound], ...]]()
         for name, (f, g) in self.slopes.items():
             pairs[name] = tuple(
-                [made.bound(side, run, step, point, values[point], where) for point, run in enumerate(runs)]
+                [made.bound(side, run, steps[point], point, values[point], where) for point, run in enumerate(runs)]
                 for side in (f, g)
             )
             along = [] if g.statistics else [g.formula.evaluate(here) for here in values]

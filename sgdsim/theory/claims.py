@@ -163,16 +163,16 @@ class UserPrediction:
 
     def _of_slopes(self, runs: Sequence[Run]) -> Prediction:
         """A claim about all points of a sweep together."""
-        (step,) = {self._recorded_step(run, run.steps if self.at is None else self.at) for run in runs}
-        values = [self._values(run, step) for run in runs]
-        measure = self.left.over_points(runs, step, values, self._where)
+        steps = [self._recorded_step(run, run.steps if self.at is None else self.at) for run in runs]
+        values = [self._values(run, step) for run, step in zip(runs, steps, strict=True)]
+        measure = self.left.over_points(runs, steps, values, self._where)
         predicted = [self._predicted(here) for here in values]
         if np.ptp(predicted) > _SAME * abs(predicted[0]):
             found = ", ".join(f"{value:g}" for value in dict.fromkeys(predicted))
             raise InputError(f"{self._where}: {self.formula.text} is {found} at the points of the sweep, expected one")
         return Prediction(
             self.id,
-            self._quantity(measure, step),
+            self._quantity(measure, steps[0]),
             measure,
             predicted[0],
             resolution=self._resolution(predicted[0]),

@@ -580,6 +580,12 @@ def test_a_slope_is_that_of_least_squares() -> None:
     np.testing.assert_allclose(row.measure.function(*values[:, 0]), 1 + fits[0], rtol=1e-12)
 
 
+def test_a_slope_is_over_the_last_steps_of_points_that_differ_in_steps() -> None:
+    (row,) = claimed("slope(mean(q), log(learning_rate)) = 1", full_run("0.1"), replace(full_run("0.2"), steps=40))
+    assert row.measure.moments == (Moment("mean", "q", 20, 0), Moment("mean", "q", 40, 1))
+    assert row.quantity == "slope(mean(q), log(learning_rate))"
+
+
 def test_quantiles_are_of_snapshots() -> None:
     (row,) = claimed("median(w[1]) = 0; at=10")
     assert (row.measure, row.quantity) == (Quantile("w[1]", 10, 0.5), "median(w[1]) at step 10")

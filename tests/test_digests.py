@@ -37,6 +37,7 @@ DIGESTS = {
     "first_law": "547f18e242a4e1e289b45c003868bde9a50aa487a61042895758e632d84658db",
     "heat_capacity": "fdc987554853236bb3e17cb8a7a608a8c3fafaee952ec1a7656e3c0423a110cf",
     "hebbian": "c94df9a538df6ebbf05a00a9376b106fb4021fbc2ceb2955b621c4b46bd55ff4",
+    "ideal_gas": "b146c4b68d7932d93e90b58a1378c63743d6c74404a6a0bbf96de3c0b8a295d6",
     "langevin_contrast": "02b06a10e22da160597efe2c26e0f986be56b6715d7b8d17bd39f5069ecbc1f4",
     "optimizers_temperature": "fbfe142742098ba42a362a0ea0d304c279d044a3e1d5a3a83a3f3793db5f4a24",
     "platonic": "d8bec591096e91be11ee67ddcc4d6ecb83e0c6d40f6e4c73f1d82a8bf28daf75",

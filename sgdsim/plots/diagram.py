@@ -11,12 +11,15 @@ from sgdsim.model.schedules import Schedule
 from sgdsim.plots.panel import MOST_PANELS, Contours, Drawing, Image, Line, Panel, Part, edges_about, scale_for
 from sgdsim.plots.subject import Subject, prediction_label, require, statistic_label, swept_label
 from sgdsim.prediction import Curve, Function, Moment, Prediction
+from sgdsim.statistics.estimate import Estimate
 from sgdsim.theory.methods.stability import instabilities
 
 _WANTED = "a grid of two swept numbers, sweep.grid, with two or more values of each"
 _LEVELS = 5
 _RATES = 200  # that are tried for the limit of stability
 _RATE = "optimizer.learning_rate"
+_ERRORS = 2.0  # of a sign that is told
+_NOTHING = Estimate(float("nan"), float("nan"), 0)
 
 
 def axes_of_grid(sweep: Mapping[str, np.ndarray]) -> tuple[str, str] | None:
@@ -40,7 +43,8 @@ def is_mapped(prediction: Prediction) -> bool:
 
     Examples
     --------
-    >>> is_mapped(Prediction("slope", "slope", Function("slope", sum, (Moment("mean", "x", 9, point=3),)), 1.0, "exact"))
+    >>> slope = Function("slope", sum, (Moment("mean", "x", 9, point=3),))
+    >>> is_mapped(Prediction("user-1", "slope", slope, 1.0, "exact"))
     False
     """
     measure = prediction.measure
@@ -118,11 +122,9 @@ def _panel(
     lost = instabilities(subject.runs) if subject.runs else [None] * len(subject.points)
     alike = dict.fromkeys(range(len(lost)), quantity) if isinstance(quantity, Moment) else {}
     measures = alike | {claim.point: claim.measure for claim in claims}
-    measured = [
-        subject.estimate(measures[point], point).value if point in measures and not lost[point] else np.nan
-        for point in range(len(lost))
-    ]
-    x, y, values = _grid(subject.sweep, keys, measured)
+    shown = [point in measures and not lost[point] for point in range(len(lost))]
+    estimates = [subject.estimate(measures[point], point) if shown[point] else _NOTHING for point in range(len(lost))]
+    x, y, values = _grid(subject.sweep, keys, [one.value for one in estimates])
     if isinstance(quantity, Moment):
         bar = statistic_label(quantity.statistic, quantity.observable)
         when = "" if quantity.step == subject.record_steps[-1] else f", step {quantity.step}"
@@ -132,7 +134,16 @@ def _panel(
     parts: list[Part] = [_image(x, y, values, bar)]
     for label in dict.fromkeys(claim.label for claim in claims):
         parts += _contours(subject, keys, quantity, label, values)
+    if any(isinstance(part, Contours) and part.levels == (0.0,) for part in parts):
+        parts += _undecided(subject, keys, estimates)
     return _framed(keys, title, x, y, [*parts, *limit])
+
+
+def _undecided(subject: Subject, keys: tuple[str, str], estimates: Sequence[Estimate]) -> list[Line]:
+    """The points whose sign is not told: on which side of the boundary they lie was not seen."""
+    near = np.array([abs(one.value) <= _ERRORS * one.stderr for one in estimates])
+    x, y = (subject.sweep[key].astype(float)[near] for key in keys)
+    return [Line(x, y, f"within {_ERRORS:g} standard errors of zero", "undecided")] if near.any() else []
 
 
 def _image(x: np.ndarray, y: np.ndarray, values: np.ndarray, bar: str) -> Part:

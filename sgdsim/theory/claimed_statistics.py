@@ -183,9 +183,7 @@ class Left:
         made = _Measured([], {})
         return Function(self.kind, made.bound(self, run, step, None, values, where), tuple(made.moments))
 
-    def over_points(
-        self, runs: Sequence[Run], steps: Sequence[int], values: Sequence[Values], where: str
-    ) -> Function:
+    def over_points(self, runs: Sequence[Run], steps: Sequence[int], values: Sequence[Values], where: str) -> Function:
         """What is measured over the points of a sweep; steps and values are those of each.
 
         Raises

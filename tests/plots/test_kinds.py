@@ -80,9 +80,17 @@ def test_numbers_of_both_signs_have_one_contour_where_they_vanish_and_formulas_h
     ensemble = simulate(sweep={"grid": table}, predict=claims, steps=1, trajectories=64)
     figure = ensemble.plot()
     mean, square = images(figure)
+    (crosses,) = [line for line in figure.axes[0].lines if line.get_marker() == "x"]
+    steps = ensemble["sweep_optimizer.learning_rate"] * ensemble["sweep_loss.constants.a"]
+    z = ensemble.mean("x")[:, -1] / ensemble["mean_stderr"][:, -1, 0]
+    undecided = (np.abs(z) <= 2) & (steps <= 2)
+    assert 0 < undecided.sum() < 4
+    assert sorted(np.prod(crosses.get_data(), axis=0)) == pytest.approx(sorted(steps[undecided]))
     assert np.asarray(square.get_array()) == pytest.approx(np.asarray(mean.get_array()) ** 2, nan_ok=True)
     assert len(figure.axes) == 4  # two maps and their bars: nothing is drawn twice
-    one, several = [line for axes in figure.axes for line in axes.collections if type(line).__name__ == "QuadContourSet"]
+    one, several = [
+        line for axes in figure.axes for line in axes.collections if type(line).__name__ == "QuadContourSet"
+    ]
     assert list(one.levels) == [0.0]
     assert len(several.levels) > 1
     rates, a = np.concatenate([path.vertices for path in one.get_paths()]).T

@@ -176,6 +176,29 @@ def lion(
     return np.array(found)
 
 
+def muon(
+    start: np.ndarray, rates: np.ndarray, gradients: Sequence[np.ndarray], momentum: float, decay: float, exact: bool
+) -> np.ndarray:
+    """Jordan et al., Muon: An optimizer for hidden layers in neural networks (2024), in double precision."""
+    w, m, found = start, np.zeros(start.shape), []
+    for g, rate in zip(gradients, rates, strict=True):
+        m = momentum * m + (1 - momentum) * g
+        u = (1 - momentum) * g + momentum * m
+        if exact:
+            left, _, right = np.linalg.svd(u, full_matrices=False)
+            x = left @ right
+        else:
+            x = u / (np.linalg.norm(u) + 1e-7)
+            x = x.T if len(w) > len(w.T) else x
+            for _ in range(5):
+                a = x @ x.T
+                x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
+            x = x.T if len(w) > len(w.T) else x
+        w = (1 - rate * decay) * w - rate * max(1, len(w) / len(w.T)) ** 0.5 * x
+        found.append(w)
+    return np.array(found)
+
+
 def schedule_free_sgd(
     start: Sequence[float],
     rates: np.ndarray,

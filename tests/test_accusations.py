@@ -48,41 +48,36 @@ def _scaled(schedule: Schedule, factor: float) -> Schedule:
     return Schedule(kind + colon + ",".join((repr(factor * float(rate)), *rest)))
 
 
-def accused(data: dict[str, Any], folder: Path) -> str:
-    """What a user would read who is told that the simulation is wrong; nothing where it is not."""
-    found = report(data, folder)
-    return f"{toml.dumps(data)}\n{found.table()}" if found.disagrees else ""
-
-
 def bound(n: int) -> int:
     """Accused runs among n that are not yet a contradiction."""
     return int(binom.isf(FALSE_ALARM, n, ALPHA))
 
 
-def check(structures: int, each: int, trajectories: int, folder: Path) -> None:
-    texts = [accused(data, folder) for data in cases(structures, each, trajectories)]
-    wrong = [text for text in texts if text]
-    assert len(wrong) <= bound(len(texts)), f"{len(wrong)} of {len(texts)} accused\n\n" + "\n\n".join(wrong[:5])
+def check(structures: int, each: int, trajectories: int, seed: int, folder: Path) -> None:
+    """Right simulations are hardly ever accused; of the losses whose tables decide anything, half or more accuse a rate
+    that is 20 % off, the negative control, which the first of each structure takes.
+    """
+    wrong, decided, caught, several = [], 0, 0, list(cases(structures, each, trajectories, seed))
+    for number, data in enumerate(several):
+        found = report(data, folder)
+        if found.disagrees:
+            wrong.append(f"{toml.dumps(data)}\n{found.table()}")
+        elif number % each == 0 and any(row.verdict == "agrees" for row in found.comparisons):
+            decided += 1
+            caught += report(data, folder, slip=1.2).disagrees
+    few = "\n\n".join(wrong[:5])
+    assert len(wrong) <= bound(len(several)), f"{len(wrong)} of {len(several)} accused\n\n{few}"
+    assert decided >= structures / 4
+    assert caught >= 0.5 * decided
 
 
-def test_a_hundred_random_losses(tmp_path: Path) -> None:
-    check(structures=10, each=10, trajectories=5_000, folder=tmp_path)
+def test_a_few_random_losses(tmp_path: Path) -> None:
+    check(structures=3, each=3, trajectories=20_000, seed=2, folder=tmp_path)
 
 
 @pytest.mark.validate
 def test_two_thousand_random_losses(tmp_path: Path) -> None:
-    check(structures=160, each=13, trajectories=20_000, folder=tmp_path)
-
-
-def test_a_wrong_learning_rate_is_accused(tmp_path: Path) -> None:
-    """The negative control: of the losses whose tables decide anything, half or more accuse a rate that is 20 % off."""
-    decided, caught = 0, 0
-    for data in cases(structures=20, each=1, trajectories=20_000):
-        if any(row.verdict == "agrees" for row in report(data, tmp_path).comparisons):
-            decided += 1
-            caught += report(data, tmp_path, slip=1.2).disagrees
-    assert decided >= 5
-    assert caught >= 0.5 * decided
+    check(structures=160, each=13, trajectories=20_000, seed=0, folder=tmp_path)
 
 
 def test_an_adiabatic_law_does_not_hold_where_the_river_leaves_its_path(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from sgdsim.app.workflow import Report, compare_file
 from sgdsim.input.loading import scenario_from
 from sgdsim.model.run import Run
 from sgdsim.simulation.run_loop import simulate_runs
-from sgdsim.theory import AUTOMATIC, LAWS
+from sgdsim.theory import AUTOMATIC, predict
 from tests.planted_faults import FAULTS, rules
 from tests.random_losses import cases
 
@@ -77,8 +77,8 @@ def tally(all_data: Iterable[dict[str, Any]], folder: Path) -> Tally:
             {**data, "predict": [{"id": id, "automatic": True} for id in AUTOMATIC]}, "random", "here"
         )
         (run,) = scenario.runs
-        for id in AUTOMATIC:
-            LAWS[id].evaluate([run])
+        for claim in scenario.claims:
+            predict([claim.source], [run], claim.seconds)
         found.seconds.append(time.thread_time() - began)
         report = table(run, scenario.toml, folder)
         decided = [row for row in report.comparisons if row.verdict == "agrees" and "rate" not in row.quantity]
@@ -98,7 +98,7 @@ def tally(all_data: Iterable[dict[str, Any]], folder: Path) -> Tally:
 
 def test_random_losses_get_decided_rows_and_faults_are_caught(tmp_path: Path) -> None:
     """A sample, all of which must do: the share of the thousand is close to one."""
-    found = tally(cases(structures=4, each=1, trajectories=TRAJECTORIES, seed=3), tmp_path)
+    found = tally(cases(structures=2, each=1, trajectories=TRAJECTORIES, seed=36), tmp_path)
     assert len(found.planted) >= 3
     found.check(share=1.0, caught=1.0)
 

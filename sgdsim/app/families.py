@@ -19,6 +19,7 @@ from sgdsim.app.workflow import Report, compare_file, run_parts
 from sgdsim.base.errors import InputError, SgdsimError, unknown_name
 from sgdsim.input.loading import load_parts
 from sgdsim.input.scenario import shipped
+from sgdsim.statistics.verdict_table import z_text
 
 FAMILIES = {
     "thermodynamics": (
@@ -46,13 +47,19 @@ FAMILIES = {
         "anisotropic_balance",
         "stationary_laws",
         "sharpness",
+        "irreversibility",
+        "referee_of_sampling",
         "sharpen_then_flatten",
     ),
     "networks": (
         "feedback_alignment",
         "hebbian",
         "platonic",
+        "platonic_rates",
         "delayed_error",
+        "compression",
+        "staircase",
+        "restoration",
     ),
 }
 """Scenarios that make one argument, by its name, which is also a target of make and a folder of pages under docs."""
@@ -182,7 +189,7 @@ def to_markdown(found: Iterable[Summary]) -> str:
 
 def _cells(row: Summary) -> tuple[str, ...]:
     counts = (row.checks, row.agrees, row.disagrees, row.inconclusive)
-    worst = "" if row.worst_z is None else f"{row.worst_z:+.2f}"
+    worst = "" if row.worst_z is None else z_text(row.worst_z)
     return (row.scenario, *map(str, counts), worst, f"{row.seconds:.0f}")
 
 

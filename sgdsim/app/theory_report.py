@@ -30,6 +30,7 @@ from sgdsim.theory.methods.entropic_loss import EntropicLoss
 from sgdsim.theory.methods.found_symmetries import undeclared
 from sgdsim.theory.methods.gibbs import Gibbs
 from sgdsim.theory.methods.kesten import multiplier, tail_moments
+from sgdsim.theory.methods.minimum_expansion import expansion
 from sgdsim.theory.methods.moment_recursion import is_affine, recursion
 from sgdsim.theory.potential import require_gradient, require_simple_steps
 from sgdsim.theory.quadrature.expectation import Expected
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 _UNDECLARED = "Symmetries that are not declared"
 _LONGEST = 160  # of a formula in the text; JSON has all of it
 _RESTING = 1e-9  # the slope of a minimum, to the tolerance of the search
+_CHEAP = 0.01  # seconds
 _MANY = 8  # parameters whose covariance takes long to integrate
 _SMALL = 3  # parameters whose matrices are written out
 
@@ -164,8 +166,11 @@ def report_of(scenario: Scenario, point: int = 0, find_symmetries: bool = True) 
         raise InputError(f"--point: {point}, expected 0 to {len(scenario.runs) - 1}")
     found: list[Prediction] = []
     skipped: list[Skipped] = []
+    took: dict[str, float] = {}
     for claim in scenario.claims:
+        began = budget.clock()
         rows, reasons = predict([claim.source], scenario.runs, claim.seconds)
+        took[claim.source.id] = budget.clock() - began
         found += rows
         skipped += reasons
     here = (one for one in found if one.point in (None, point))
@@ -174,8 +179,17 @@ def report_of(scenario: Scenario, point: int = 0, find_symmetries: bool = True) 
     for one in skipped:
         together.setdefault(one.reason, []).append(one.id)
     silent = (Entry("", f"no {', '.join(ids)}: {reason}") for reason, ids in together.items())
-    last = sections[-1]
-    return [*sections[:-1], replace(last, entries=(*last.entries, *silent))]
+    last, costs = sections[-1], (_costs(took),) if took else ()
+    return [*sections[:-1], replace(last, entries=(*last.entries, *silent, *costs))]
+
+
+def _costs(seconds: Mapping[str, float]) -> Entry:
+    """What laws take after a run, the dearest first."""
+    dear = sorted((id for id in seconds if seconds[id] >= _CHEAP), key=lambda id: -seconds[id])
+    texts = [f"{id} {seconds[id]:.2g}" for id in dear]
+    cheap = len(seconds) - len(dear)
+    texts += [f"{cheap} {'others' if dear else 'laws'} less than {_CHEAP:g} each"] if cheap else []
+    return Entry("seconds that laws take", ", ".join(texts))
 
 
 def to_text(sections: Iterable[Section]) -> str:
@@ -329,6 +343,24 @@ def _at_minimum(run: Run) -> Iterator[Entry]:
         for j in range(i, len(names) if len(names) <= _SMALL else i + 1):
             yield _number(f"covariance({one}, {names[j]})", found.covariance[i, j], note)
     yield _number("excess loss", found.excess_loss, note)
+    yield from _of_next_order(run)
+
+
+def _of_next_order(run: Run) -> Iterator[Entry]:
+    """How far linear response may be trusted at this learning rate."""
+    try:
+        found = expansion(run)
+    except NotApplicable as reason:
+        yield Entry("", f"no next order: {reason}")
+        return
+    for i, name in enumerate(run.loss.parameters):
+        leading = float(found.leading[i, i])
+        yield _number(f"mean({name}) at rest", found.mean[i], "to order learning_rate")
+        if found.is_moved(i):
+            more = (
+                f"to order learning_rate**2, {100 * (found.covariance[i, i] / leading - 1):+.2g} % beyond leading order"
+            )
+            yield _number(f"variance({name}) at rest", found.covariance[i, i], more)
 
 
 def _symmetries(run: Run) -> Iterator[Entry]:

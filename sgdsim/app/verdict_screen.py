@@ -11,7 +11,7 @@ import click
 
 from sgdsim.base.errors import escaped
 from sgdsim.statistics.comparison import DOES_NOT_HOLD, Comparison
-from sgdsim.statistics.verdict_table import summary_line
+from sgdsim.statistics.verdict_table import summary_line, z_text
 from sgdsim.theory import Skipped
 
 _RANK = ("disagrees", "inconclusive", "agrees", DOES_NOT_HOLD)
@@ -19,6 +19,7 @@ _COLOURS = {"disagrees": "red", "inconclusive": "yellow", "agrees": "green", DOE
 _VERDICTS = 30  # letters, and
 _Z = 11
 _NARROWEST = 72  # a narrower terminal wraps
+_OF_STEPS = ("identities", "first-step", "second-step")  # laws that say nothing of where steps lead
 _ALL = "--all shows every row and says why"
 
 
@@ -48,18 +49,50 @@ def screen(
     valley: variance(x)                   inconclusive                       z +0.50
         consistent; 1 % could not have been seen, 400 times the trajectories would
     0 agree, 0 disagree, 1 inconclusive (Holm over 1 test, alpha = 0.001)
+    So nothing is decided.
     """
     groups: dict[tuple[str, str, bool], list[Comparison]] = {}
     for row in comparisons:
-        claimed = row.quantity if row.id.startswith("user-") else ""
+        claimed = row.quantity if _is_claimed(row) else ""
         groups.setdefault((row.part, claimed or row.id, row.expect == "agrees"), []).append(row)
     ordered = sorted(groups.values(), key=lambda rows: _RANK.index(_worst(rows)))
     skipped, width = list(skipped), max(width, _NARROWEST)
     lines = [line for rows in ordered for line in _lines(rows, width, colour)]
-    lines += textwrap.wrap(summary_line(comparisons, alpha), width) + _skipped(skipped)
+    lines += textwrap.wrap(summary_line(comparisons, alpha), width)
+    lines += textwrap.wrap(in_words(comparisons), width) + _skipped(skipped)
     if any(len(rows) > 1 for rows in ordered) or not all(one.asked for one in skipped):
         lines.append(_ALL)
     return "\n".join(lines)
+
+
+def in_words(comparisons: Iterable[Comparison]) -> str:
+    """One sentence on what the decided rows say together; empty where there are no rows but controls.
+
+    Examples
+    --------
+    >>> numbers = (0.5, 0.51, 0.02, 0.5, 0.6, 1.0, 0.1, 0.005)
+    >>> row = Comparison("identities", "mean kick of x", None, "mean", *numbers, "exact", "agrees")
+    >>> in_words([row])
+    'So the steps are those of the formula, as far as was resolved; where they lead was not decided.'
+    """
+    claims = [row for row in comparisons if row.expect == "agrees"]
+    wrong, right = ([row for row in claims if row.verdict == verdict] for verdict in ("disagrees", "agrees"))
+    if wrong and all(map(_is_claimed, wrong)):
+        return "So a claim does not hold for what was simulated."
+    if wrong:
+        return "So either the simulation is not that of its formula, or a law does not hold where it says that it does."
+    if not right:
+        return "So nothing is decided." if claims else ""
+    of_steps = any(row.id in _OF_STEPS for row in right)
+    if all(row.id in _OF_STEPS for row in right):
+        return "So the steps are those of the formula, as far as was resolved; where they lead was not decided."
+    if all(map(_is_claimed, right)):
+        return "So what was claimed holds, as far as was resolved."
+    return f"So {'the steps are those of the formula, and ' if of_steps else ''}theory holds, as far as was resolved."
+
+
+def _is_claimed(row: Comparison) -> bool:
+    return row.id.startswith("user-")
 
 
 def _lines(rows: Sequence[Comparison], width: int, colour: bool) -> list[str]:
@@ -79,7 +112,7 @@ def _name(rows: Sequence[Comparison]) -> str:
     first = rows[0]
     part = f"{first.part}, " if first.part else ""
     quantities = dict.fromkeys(row.quantity for row in rows)
-    if first.id.startswith("user-"):
+    if _is_claimed(first):
         return f"{part}{first.quantity}"
     return f"{part}{first.id}: {first.quantity}" if len(quantities) == 1 else f"{part}{first.id}"
 
@@ -96,7 +129,7 @@ def _counts(rows: Sequence[Comparison]) -> str:
 
 def _worst_z(rows: Sequence[Comparison]) -> str:
     z = max((row.z for row in rows if isfinite(row.z)), key=abs, default=None)
-    return "" if z is None else f"z {z:+.2f}"
+    return "" if z is None else f"z {z_text(z)}"
 
 
 def _meaning(rows: Sequence[Comparison]) -> str:

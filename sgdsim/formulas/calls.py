@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from sgdsim.base.errors import unknown_name
+from sgdsim.formulas.arrays import Shape
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import FUNCTIONS, FormulaError, formula_error
 from sgdsim.formulas.walker import NUMBERS
@@ -113,6 +114,12 @@ class WithCalls:
         """Refuse names that are not known; see `Formula.require`."""
         with _as_written(self.calls):
             self.formula.require({*known, *self.calls})
+
+    def require_number(self, shapes: Mapping[str, Shape]) -> None:
+        """Refuse unknown names, shapes that do not fit, and what is no number, given the shapes of names and calls."""
+        with _as_written(self.calls):
+            self.formula.require(shapes)
+            self.formula.shape(shapes, vector=False)
 
     def evaluate(self, values: Mapping[str, Any]) -> float:
         """The value for given values of names and calls; see `Formula.evaluate`."""

@@ -6,8 +6,9 @@ Each node is computed once for all expressions together.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -51,42 +52,67 @@ def evaluate(expressions: Sequence[sympy.Expr], values: Mapping[str, Any]) -> li
     array([0., 1.])
     """
     budget.check()
-    known: dict[Any, Any] = {}
+    plan = _plan(tuple(expressions))
+    known = plan.start.copy()
     with np.errstate(all="ignore"):
-        for expression in expressions:
-            _compute(expression, values, known)
-    return [known[expression] for expression in expressions]
+        for place, name in plan.symbols:
+            known[place] = np.asarray(values[name], dtype=np.float64)[()]
+        for place, compute, arguments in plan.steps:
+            known[place] = compute(*[known[argument] for argument in arguments])
+    return [known[place] for place in plan.results]
 
 
-def _compute(expression: Any, values: Mapping[str, Any], known: dict[Any, Any]) -> None:
-    """Compute every node below an expression, children first; without recursion, as sums may be nested deeply."""
-    waiting = [expression]
-    while waiting:
-        node = waiting[-1]
-        missing = [] if node in known else [child for child in node.args if child not in known]
-        if missing:
-            waiting += missing
-            continue
-        waiting.pop()
-        if node not in known:
-            known[node] = _value(node, [known[child] for child in node.args], values)
+class _Plan(NamedTuple):
+    """The nodes of expressions as places of a list: numbers, the names of symbols, and functions of earlier places."""
+
+    start: list[Any]
+    symbols: list[tuple[int, str]]
+    steps: list[tuple[int, Callable[..., Any], tuple[int, ...]]]
+    results: list[int]
 
 
-def _value(node: Any, arguments: list[Any], values: Mapping[str, Any]) -> Any:
-    if node.is_Symbol:
-        return np.asarray(values[node.name], dtype=np.float64)[()]
-    if not arguments:
-        return np.float64(node)
+@lru_cache(maxsize=256)  # a flow asks for the same expressions thousands of times: walking them took two thirds of it
+def _plan(expressions: tuple[sympy.Expr, ...]) -> _Plan:
+    """Children first; without recursion, as sums may be nested deeply."""
+    plan, places = _Plan([], [], [], []), dict[Any, int]()
+    for expression in expressions:
+        waiting = [expression]
+        while waiting:
+            node = waiting[-1]
+            missing = [] if node in places else [child for child in node.args if child not in places]
+            if missing:
+                waiting += missing
+                continue
+            waiting.pop()
+            if node in places:
+                continue
+            place = places[node] = len(plan.start)
+            plan.start.append(None if node.args or node.is_Symbol else np.float64(node))
+            if node.is_Symbol:
+                plan.symbols.append((place, node.name))
+            elif node.args:
+                plan.steps.append((place, _function(node), tuple(places[child] for child in node.args)))
+        plan.results.append(places[expression])
+    return plan
+
+
+def _function(node: Any) -> Callable[..., Any]:
+    """Of the values of its arguments."""
     if node.is_Add:
-        return sum(arguments[1:], start=arguments[0])
+        return _sum
     if node.is_Mul:
-        product = arguments[0]
-        for factor in arguments[1:]:
-            product = product * factor
-        return product
-    if node.is_Pow:
-        return _power(node.exp, *arguments)
-    return _FUNCTIONS[node.func.__name__](*arguments)
+        return _product
+    return partial(_power, node.exp) if node.is_Pow else _FUNCTIONS[node.func.__name__]
+
+
+def _sum(first: Any, *others: Any) -> Any:
+    return sum(others, start=first)
+
+
+def _product(first: Any, *others: Any) -> Any:
+    for factor in others:
+        first = first * factor
+    return first
 
 
 def _power(exponent: Any, base: Any, value: Any) -> Any:

@@ -30,8 +30,10 @@ FUNCTIONS: Mapping[str, str] = {name: f"{name}(x)" for name in _ONE_ARGUMENT} | 
     "trace": "trace(A)",
     "diag": "diag(A)",
     "eye": "eye(3)",
+    "alignment": "alignment(K, L)",
+    "cka": "cka(A, B) or cka(A, B, S)",
 }
-RESERVED = FUNCTIONS.keys() - {"transpose", "outer", "trace", "diag", "eye"}
+RESERVED = FUNCTIONS.keys() - {"transpose", "outer", "trace", "diag", "eye", "alignment", "cka"}
 """Functions whose names are nothing else; the others may be names of the user's too, such as a state ``trace``."""
 
 GRAMMAR = "numbers, names, + - * / ** @, indices such as w[0], and functions such as exp(x)"

@@ -231,21 +231,52 @@ class Walker:
             self._fail(node, unknown_name("function", name, FUNCTIONS))
         usage = FUNCTIONS[name]
         count = len(node.args)
-        if count < 2 if "…" in usage else count != usage.count(",") + 1:
+        wanted = [one.count(",") + 1 for one in usage.split(" or ")]
+        if count < 2 if "…" in usage else count not in wanted:
             self._fail(node, f"{name} with {count} argument{'s' * (count != 1)}", usage)
         if name == "where":
             return self._choice(node, depth)
         if name == "eye":
             return self._identity(node.args[0])
-        first, *others = (self.visit(argument, depth) for argument in node.args)
+        return self._of_arguments(node, name, [self.visit(argument, depth) for argument in node.args])
+
+    def _of_arguments(self, node: ast.Call, name: str, values: list[Any]) -> Any:
+        """A function of values."""
         if name in ("sum", "dot", "norm2"):
-            for argument, factor in zip(node.args, (first, *others), strict=True):
+            for argument, factor in zip(node.args, values, strict=True):
                 self._fit(argument, "sum", factor)
-        if name in ("dot", "norm2"):
-            return self._apply(node, "sum", self._apply(node, "*", first, *(others or [first])))
-        if len(node.args) == 1 or name == "outer":
-            return self._apply(node, name, first, *others)
-        return functools.reduce(functools.partial(self._apply, node, name), others, first)
+        match name, values:
+            case "dot", [first, second]:
+                value = self._dot(node, first, second)
+            case "norm2", [whole]:
+                value = self._dot(node, whole, whole)
+            case "alignment", [first, second]:
+                value = self._cosine(node, self._dot(node, first, second), first, second)
+            case "cka", [first, second, *covariance]:
+                value = self._cka(node, first, second, *covariance)
+            case ("outer", _) | (_, [_]):
+                value = self._apply(node, name, *values)
+            case _:
+                value = functools.reduce(functools.partial(self._apply, node, name), values)
+        return value
+
+    def _dot(self, node: ast.AST, first: Any, second: Any) -> Any:
+        return self._apply(node, "sum", self._apply(node, "*", first, second))
+
+    def _cosine(self, node: ast.AST, product: Any, first: Any, second: Any) -> Any:
+        """A product of two arrays over their lengths."""
+        lengths = [self._apply(node, "sqrt", self._dot(node, whole, whole)) for whole in (first, second)]
+        return self._apply(node, "/", product, self._apply(node, "*", *lengths))
+
+    def _cka(self, node: ast.AST, first: Any, second: Any, *covariance: Any) -> Any:
+        """The alignment of the kernels of two linear representations, by their features, which may be few."""
+
+        def kernel(left: Any, right: Any) -> Any:
+            left = self._apply(node, "@", left, *covariance) if covariance else left
+            return self._apply(node, "@", left, self._apply(node, "transpose", right))
+
+        both = kernel(first, second)
+        return self._cosine(node, self._dot(node, both, both), kernel(first, first), kernel(second, second))
 
     def _choice(self, node: ast.Call, depth: int) -> Any:
         condition, *branches = node.args

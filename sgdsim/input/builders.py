@@ -368,8 +368,8 @@ class Claim:
     asked
         Whether the user asked for it; a law that is tried on every run accuses none where its conditions fail.
     budget
-        Seconds that a law may take at a sweep point; None for `sgdsim.base.budget.SECONDS` where it was not asked for,
-        and for no limit where it was.
+        Seconds that a law may take at a sweep point; None for what the law says where it was not asked for, and for no
+        limit where it was.
     """
 
     source: theory.Law | theory.UserPrediction
@@ -392,7 +392,9 @@ class Claim:
     @property
     def seconds(self) -> float:
         """That its law may take at a sweep point."""
-        return self.budget if self.budget is not None else inf if self.asked else SECONDS
+        if self.budget is not None or self.asked:
+            return inf if self.budget is None else self.budget
+        return self.source.seconds if isinstance(self.source, theory.Law) else SECONDS
 
 
 def _resolution(value: Any, where: str) -> float | str:

@@ -44,7 +44,7 @@ def serves(program: Program) -> bool:
         return False
     if {*program.initial} != {*loss.parameters} or any("[" in name for name in loss.direction):
         return False
-    return len(loss.parameters) >= MANY or _work(loss) > MUCH
+    return optimizer.steps_whole(loss) or len(loss.parameters) >= MANY or _work(loss) > MUCH
 
 
 def _work(loss: Loss) -> int:
@@ -142,12 +142,16 @@ class ArrayFunctions:
         return namespace
 
     def _constants(self, names: Iterable[str], array: str) -> dict[str, Node]:
+        """The constants of a loss in an array; those of starts have places of their own."""
         rows: dict[str, list[int]] = {}
         for row, name in enumerate(names):
             if name in self.loss.constants:
                 rows.setdefault(base_name(name), []).append(row)
-        pattern = f"{array}[{{row}}]"
-        return {base: self._located(base, self.loss.shapes[base], found, pattern) for base, found in rows.items()}
+        pattern, suffix = f"{array}[{{row}}]", "" if array == "constants" else ".start"
+        return {
+            base: self._located(f"{base}{suffix}", self.loss.shapes[base], found, pattern)
+            for base, found in rows.items()
+        }
 
     def _noise(self, noise: Mapping[str, Noise], draws: Draws, names: list[str], array: str) -> dict[str, Node]:
         """Each noise as an array that is made of its deviates; coordinates of several laws one by one."""
@@ -203,7 +207,7 @@ class ArrayFunctions:
 
     def _shaped(self, node: Node, shape: Shape) -> Node:
         """A number, everywhere in an array."""
-        return node if node.shape == shape else self.graph.filled(node, shape)
+        return node if node.shape else self.graph.filled(node, shape)
 
     # Formulas.
 
@@ -276,7 +280,7 @@ class ArrayFunctions:
             values |= {"theta": theta, "gradient": slopes[base]}
             if kicks:
                 values["xi"] = kicks[base]
-            for target, text in (*optimizer.inner, ("theta", optimizer.final)):
+            for target, text in (*optimizer.inner(theta.shape), ("theta", optimizer.final)):
                 value = Formula.parse(text, where="optimizer").in_algebra(values, self.graph, vector=True)
                 values[target] = self._shaped(value, theta.shape)
             found[base] = values["theta"]

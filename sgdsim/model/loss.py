@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from sgdsim.base import budget, take
 from sgdsim.base.errors import InputError, shortened, unknown_name
 from sgdsim.base.findings import found
 from sgdsim.formulas.arrays import Shape, Shapes, entries, filled, shape_of
+from sgdsim.formulas.evaluation import evaluate
 from sgdsim.formulas.expansion import TooManyTerms, bounded, expanded, terms
 from sgdsim.formulas.expressions import formula_text
 from sgdsim.formulas.formula import Formula
@@ -28,6 +29,7 @@ from sgdsim.formulas.names import STEP_NAMES, FormulaError, aliased, check_name,
 from sgdsim.formulas.vectors import array_of, assigned, base_name, coordinates, gather, shapes, spread
 from sgdsim.model.assignments import by_coordinate, check_shape, moved_by, target_shape
 from sgdsim.model.data import Data
+from sgdsim.model.loss_graph import LossGraph
 from sgdsim.model.noise import Noise
 from sgdsim.model.starts import Grid, Listed, Start, start_from
 from sgdsim.model.states import State, state_coordinates
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 Definition = str | tuple[str, ...]
 
+_ROUNDING = 1e-9  # of the terms of a sum that is zero
 _POINTS = 50  # at which a change under a symmetry is looked for that does not cancel symbolically
 _MOST_OPERATIONS = 1_000  # of a gradient that theory works with: a second or two for population loss and Hessian
 _MOST_TERMS = 500  # of a loss with matrices; 165 take a second for population loss and Hessian, 1,190 took twenty
@@ -152,10 +155,11 @@ class Loss:
             self._shape(self.formula, "loss formula", scalar=True)
         self._check_direction()
         self._check_states()
-        groups = itertools.chain(*(one.written_out(shapes(self.parameters)) for one in self.symmetries))
+        declared = self.symmetries
+        groups = itertools.chain(*(one.written_out(shapes(self.parameters)) for one in declared))
         object.__setattr__(self, "symmetries", tuple(groups))
-        if self.symmetries:
-            found(["symmetries", self.plain], self._check_symmetries, self.code)
+        if declared:
+            found(["symmetries", self.plain], lambda: self._check_symmetries(declared), self.code)
 
     def __hash__(self) -> int:
         return hash((self.formula, self.parameters))
@@ -247,6 +251,14 @@ class Loss:
                 f"loss.formula: nothing moves {', '.join(resting)}, expected a loss, or a direction of each"
             )
 
+    @cached_property
+    def words(self) -> dict[str, Shape]:
+        """The shapes of `shapes`, and of what observables may name besides: of the step, and quantities but charges."""
+        step = {f"next__{name}": shape for name, shape in self.shapes.items() if name not in self.varying}
+        own = shapes(self.parameters).items()
+        slopes = {f"{kind}__{name}": shape for name, shape in own for kind in ("gradient", "population_gradient")}
+        return {**dict.fromkeys((*STEP_NAMES, *self.quantities), ()), **step, **slopes, **self.shapes}
+
     def _check_states(self) -> None:
         """Refuse unknown names, shapes that do not fit, and next values that are not known yet."""
         fixed = {name: shape for name, shape in self.shapes.items() if name not in self.varying}
@@ -267,9 +279,16 @@ class Loss:
                 raise InputError(f"{where}: {own} reads a next value that is not known yet, {which}")
             later.discard(own)
 
-    def _check_symmetries(self) -> None:
-        for symmetry in self.symmetries:
-            _check_symmetry(self, symmetry)
+    def _check_symmetries(self, declared: Iterable[Symmetry]) -> None:
+        """Refuse one that the loss of a sample has not; of large matrices by numbers, and not entry by entry."""
+        of_parameters = shapes(self.parameters)
+        for one in declared:
+            if one.layers and not self.is_small:
+                for name, first, second in one.neighbours(of_parameters):
+                    _check_neighbours(self, name, first, second)
+            else:
+                for symmetry in one.written_out(of_parameters):
+                    _check_symmetry(self, symmetry)
 
     @cached_property
     def plain(self) -> list[object]:
@@ -831,6 +850,9 @@ def _check_symmetry(loss: Loss, symmetry: Symmetry) -> None:
     random = set(loss.random) & {symbol.name for value in directions.values() for symbol in value.free_symbols}
     if random:
         raise InputError(f"loss.symmetry {symmetry.name!r}: depends on the noise {', '.join(sorted(random))}")
+    if not loss.is_small:
+        _check_by_numbers(loss, symmetry)
+        return
     if symmetry.is_continuous:
         terms = [value * loss.expression.diff(symbol) for symbol, value in directions.items()]
     else:
@@ -846,6 +868,66 @@ def _check_symmetry(loss: Loss, symmetry: Symmetry) -> None:
         raise InputError(f"loss.symmetry {symmetry.name!r}: {how} the loss of a sample changes by {by}, expected 0")
 
 
+def _check_neighbours(loss: Loss, name: str, first: str, second: str) -> None:
+    """Refuse layers of which a change of basis between them changes a sample, at random points in double precision."""
+    points = _points(loss)
+    slopes = LossGraph(loss).slopes(points)
+    width = loss.shapes[first][0]
+    pairs = []
+    for layer, rows in ((first, (width, -1)), (second, (-1, width))):
+        theta = np.array([points[key] for key in coordinates(layer, loss.shapes[layer])])
+        pairs.append([part.reshape(*rows, _POINTS) for part in (theta, slopes[layer])])
+    (before, before_slope), (after, after_slope) = pairs
+    change = _together(before_slope, before) - _together(after.swapaxes(0, 1), after_slope.swapaxes(0, 1))
+    size = _together(abs(before_slope), abs(before))
+    size += _together(abs(after).swapaxes(0, 1), abs(after_slope).swapaxes(0, 1))
+    wrong = np.argwhere((abs(change) > _ROUNDING * size).any(axis=-1))
+    if wrong.size:
+        i, j = sorted(wrong[0])
+        _refuse_change(f"{name}_{i}_{j}", "along its generator", change[i, j])
+
+
+def _together(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """The products of each row of one matrix with each of another, at every point."""
+    return np.asarray(np.einsum("ikp,jkp->ijp", left, right))
+
+
+def _check_by_numbers(loss: Loss, symmetry: Symmetry) -> None:
+    """Refuse a loss of which some sample changes, at random points in double precision."""
+    points, graph = _points(loss), LossGraph(loss)
+    directions = loss.directions(symmetry)
+    moved = dict(zip(directions, evaluate(list(directions.values()), {**loss.constants, **points}), strict=True))
+    if symmetry.is_continuous:
+        slopes = {
+            key: slope
+            for base, array in graph.slopes(points).items()
+            for key, slope in zip(coordinates(base, loss.shapes[base]), array.reshape(-1, _POINTS), strict=True)
+        }
+        terms, how = np.array([slopes[key] * value for key, value in moved.items()]), "along its generator"
+    else:
+        terms, how = np.array([graph.value({**points, **moved}), -graph.value(points)]), "under it"
+    if (abs(terms.sum(axis=0)) > _ROUNDING * abs(terms).sum(axis=0)).any():
+        _refuse_change(symmetry.name, how, terms.sum(axis=0))
+
+
+def _refuse_change(name: str, how: str, changes: np.ndarray) -> NoReturn:
+    problem = f"{how} the loss of a sample changes by {float(abs(changes).max()):.3g} at a random point, expected 0"
+    raise InputError(f"loss.symmetry {name!r}: {problem}")
+
+
+def _points(loss: Loss) -> dict[str, np.ndarray]:
+    random = Random(0)
+    drawn = [_drawn(loss, random, 1.0) for _ in range(_POINTS)]
+    return {name: np.array([point[name] for point in drawn]) for name in drawn[0]}
+
+
+def _drawn(loss: Loss, random: Random, scale: float) -> dict[str, float]:
+    """Random numbers for what is carried, noise as it is distributed, and a row of the data."""
+    values = {name: random.gauss(0, scale) for name in loss.carried}
+    values |= {name: noise.draw(random) for name, noise in loss.noise.items()}
+    return values | ({} if loss.data is None else loss.data.row(random.randrange(loss.data.rows)))
+
+
 def _cancel(loss: Loss, terms: Sequence[sympy.Expr]) -> bool:
     """Whether terms add up to zero in 50 digits at random points, the noise as it is distributed."""
     from sympy import Float, cse
@@ -856,11 +938,8 @@ def _cancel(loss: Loss, terms: Sequence[sympy.Expr]) -> bool:
     random = Random(0)
     usable = 0
     for attempt in range(10 * _POINTS):
-        scale = 10 ** random.uniform(-1, 1)
-        theta = [random.gauss(0, scale) for _ in loss.carried]
-        values = dict(zip(loss.carried, map(abs, theta) if attempt % 2 else theta, strict=True))
-        values |= {name: noise.draw(random) for name, noise in loss.noise.items()}
-        values |= {} if loss.data is None else loss.data.row(random.randrange(loss.data.rows))
+        values = _drawn(loss, random, 10 ** random.uniform(-1, 1))
+        values |= {name: abs(values[name]) for name in loss.carried if attempt % 2}
         point = {loss.symbols[name]: exact(round(value, 6)).evalf(60) for name, value in values.items()}
         for symbol, value in shared:
             point[symbol] = value.xreplace(point).evalf(60)

@@ -21,14 +21,19 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from sgdsim.base import take
 from sgdsim.base.errors import InputError, unknown_name
+from sgdsim.formulas.arrays import Shape, described
 from sgdsim.formulas.expressions import formula_text
 from sgdsim.formulas.formula import Formula
-from sgdsim.formulas.names import FUNCTIONS, OF_NAMES, STEP_NAMES, aliased, check_name, normal
+from sgdsim.formulas.names import FUNCTIONS, OF_NAMES, STEP_NAMES, FormulaError, aliased, normal, parameter_name
+from sgdsim.formulas.vectors import coordinates
 
 if TYPE_CHECKING:
     from sgdsim.model.loss import Loss
@@ -36,6 +41,8 @@ if TYPE_CHECKING:
 _CALL = re.compile(r"(?P<kind>window_(mean|sum|max)|value_at|first_passage)\s*\((?P<inside>.*)\)", re.DOTALL)
 _CALLED = re.compile(r"\b([^\W\d]\w*)\s*\(")
 
+_MOST_ENTRIES = 1024
+"""Of a matrix that is recorded, which has 32 rows of 32; each is an observable."""
 _KINDS = ("plain", "mean", "sum", "max", "value", "passage", "control")
 _USAGE = {
     "window_mean": "window_mean(formula, start, stop), steps 0 <= start < stop",
@@ -98,7 +105,7 @@ class Observable:
         """
         where = f"record.observables.{take.text(name, 'the name of an observable')}"
         text = formula_text(text, where)
-        check_name(name, where=where)
+        parameter_name(name, where)
         kind = next((kind for kind in _USAGE if re.search(rf"\b{kind}\s*\(", text)), None)
         if kind is None:
             _check_calls(text, where)
@@ -127,6 +134,36 @@ class Observable:
         names = self.names
         of_step = names & loss.varying | (names & STEP_NAMES) - loss.namespace_names
         return bool(of_step) or any(name.startswith(("next__", "gradient__")) for name in names)
+
+    def written_out(self, words: Mapping[str, Shape]) -> Iterator[Observable]:
+        """The observable itself; of a vector or a matrix, one for each entry.
+
+        Parameters
+        ----------
+        words
+            The shape of each name that formulas may have.
+
+        Raises
+        ------
+        InputError
+            For very many entries.
+
+        Examples
+        --------
+        >>> [str(one) for one in Observable.parse("k", "window_mean(w, 0, 9)").written_out({"w": (2,)})]
+        ['window_mean((w)[0], 0, 9)', 'window_mean((w)[1], 0, 9)']
+        """
+        shape: Shape = ()
+        formula = Formula.parse(aliased(self.formula))
+        if self.kind not in ("passage", "control") and formula.names <= {*words, "pi"}:
+            with suppress(FormulaError):  # which whoever computes it reports
+                shape = formula.shape(words)
+        if prod(shape) > _MOST_ENTRIES:
+            where, found = f"record.observables.{self.name}", described(shape)
+            raise InputError(f"{where}: {found}, {prod(shape):,} observables, expected at most {_MOST_ENTRIES}")
+        for name in coordinates(self.name, shape):
+            index = name.removeprefix(self.name)
+            yield replace(self, name=name, formula=f"({self.formula}){index}") if index else self
 
     def __str__(self) -> str:
         if self.kind in ("plain", "control"):

@@ -13,6 +13,7 @@ import numpy as np
 
 from sgdsim.base import take
 from sgdsim.base.errors import InputError, unknown_name
+from sgdsim.formulas.arrays import Shape
 from sgdsim.formulas.names import normal, normal_keys
 from sgdsim.model.observables import Observable, control_for
 
@@ -236,6 +237,10 @@ class Recorder:
             for name, one in self.autocorrelations.items()
         )
         return (*self.observables, *earlier, *(control_for(name, plain.get(name, name)) for name in self.controls))
+
+    def written_out(self, words: Mapping[str, Shape]) -> Recorder:
+        """The same with each entry of matrices for an observable; see `Observable.written_out`."""
+        return replace(self, observables=tuple(itertools.chain(*(one.written_out(words) for one in self.observables))))
 
     def pairs(self, parameters: Sequence[str]) -> list[tuple[str, str]]:
         """Which of the measured quantities are correlated with which at every record."""

@@ -14,6 +14,7 @@ from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.base.findings import found
 from sgdsim.base.memory import available_memory
 from sgdsim.base.problems import Problems, attempt
+from sgdsim.formulas.arrays import declared
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import STEP_NAMES, aliased, normal_keys, split_names
 from sgdsim.formulas.vectors import base_name
@@ -105,6 +106,8 @@ class Run:
             stop=take.each(take.text),
             optimizer_start=take.by_name(_start),
         )
+        if any(self.loss.shapes.values()):
+            object.__setattr__(self, "recorder", self.recorder.written_out(self.loss.words))
         starts = normal_keys({**self.initial, **self.optimizer_start}, "run.initial")
         starts = take.by_name(_start)(by_parameter(starts, self.loss.parameters), "run.initial")
         starts |= {n: start.over(self.trajectories) for n, start in starts.items() if isinstance(start, Grid)}
@@ -169,6 +172,7 @@ class Run:
         yield self._check_data
         yield self._check_stop
         yield self._check_matrix
+        yield self._check_whole_matrices
         yield self._check_states
 
     @property
@@ -256,6 +260,25 @@ class Run:
         if rows := optimizer.preconditioner or optimizer.metric:
             question = ["matrix", self.loss.plain, rows, bool(optimizer.metric)]
             found(question, lambda: optimizer.matrix(self.loss) is not None, self.loss.code)
+
+    def _check_whole_matrices(self) -> None:
+        """Refuse what is had coordinate by coordinate, where an optimizer steps whole matrices."""
+        loss, name = self.loss, self.optimizer.name
+        if not self.optimizer.steps_whole(loss):
+            return
+        if vectors := [base for base in map(base_name, loss.parameters) if len(loss.shapes[base]) == 1]:
+            shape = declared((*loss.shapes[vectors[0]], 1))
+            raise InputError(f"optimizer.name: {name} steps matrices, and {vectors[0]} is a vector, expected {shape}")
+        given = {
+            "optimizer.substeps": self.optimizer.substeps > 1,
+            "run.stop": self.stop,
+            "record.controls": self.recorder.controls,
+            "run.initial": self.optimizer_start,
+            "loss.direction": [key for key in loss.direction if "[" in key],
+        }
+        if wrong := [key for key, value in given.items() if value]:
+            expected = {"run.initial": "none of its variables", "loss.direction": "none of one coordinate"}
+            raise InputError(f"{wrong[0]}: {name} steps whole matrices, expected {expected.get(wrong[0], 'none')}")
 
     def _check_states(self) -> None:
         loss = self.loss

@@ -25,7 +25,7 @@ KINDS = {
     "translation": "translation:z",
     "sign": "sign:u",
     "permutation": "permutation:u,w",
-    "layers": "layers:W1,W2",
+    "layers": "layers:W1,W2,…",
 }
 """Each kind of symmetry that has a short form, with it."""
 
@@ -83,7 +83,8 @@ class Symmetry:
         text
             ``rescale:u:1,w:-1`` (each parameter by its own power), ``scale:u,w`` (all alike), ``rotation:u,v``,
             ``translation:u,w`` (all alike), ``sign:u,w`` (all at once), ``permutation:u,w`` (u to w to u; several
-            cycles at once as ``permutation:u[0],u[1];w[0],w[1]``), ``layers:W1,W2`` (a basis between two layers).
+            cycles at once as ``permutation:u[0],u[1];w[0],w[1]``), ``layers:W1,W2,W3`` (a basis
+            between each two neighbours).
         where
             What it is, for messages.
 
@@ -115,7 +116,7 @@ class Symmetry:
                 return cls(kind, {name: name if kind == "scale" else "1" for name in names})
             case "sign", _:
                 return cls(kind, image={name: f"-{name}" for name in names})
-            case "layers", [_, _]:
+            case "layers", [_, _, *_]:
                 return cls(kind, layers=tuple(names))
             case "permutation", _:
                 cycles = [split_names(cycle) for cycle in rest.split(";")]
@@ -153,7 +154,7 @@ class Symmetry:
         return cls(name, {target: row for target, row in rows.items() if row})
 
     def written_out(self, shapes: Mapping[str, Shape]) -> Iterator[Symmetry]:
-        """The symmetry itself; of layers, a group for each entry of the charge ``W1 @ W1.T - W2.T @ W2``.
+        """The symmetry itself; of layers, a group for each entry of the charge ``W1 @ W1.T - W2.T @ W2`` of neighbours.
 
         Parameters
         ----------
@@ -174,25 +175,45 @@ class Symmetry:
         if not self.layers:
             yield self
             return
-        where, (first, second) = f"loss.symmetry {self.name!r}", self.layers
+        for name, first, second in self.neighbours(shapes):
+            width = shapes[first][0]
+            before = gather({key: key for key in coordinates(first, shapes[first])})[first].reshape(width, -1)
+            after = gather({key: key for key in coordinates(second, shapes[second])})[second].reshape(-1, width).T
+            for i, j in itertools.combinations_with_replacement(range(width), 2):
+                factor = "2*" if i == j else ""
+                generator: dict[str, str] = {}
+                for layer, sign in ((before, ""), (after, "-")):
+                    for to, source in ((i, j), (j, i)):
+                        generator |= {a: f"{sign}{factor}{b}" for a, b in zip(layer[to], layer[source], strict=True)}
+                yield Symmetry(f"{name}_{i}_{j}", generator)
+
+    def neighbours(self, shapes: Mapping[str, Shape]) -> Iterator[tuple[str, str, str]]:
+        """Each two layers that follow each other, after what their charges are called.
+
+        Raises
+        ------
+        InputError
+            As `written_out`.
+
+        Examples
+        --------
+        >>> shapes = {"W1": (3, 2), "W2": (4, 3), "W3": (1, 4)}
+        >>> [name for name, *_ in Symmetry.parse("layers:W1,W2,W3").neighbours(shapes)]
+        ['layers_W1_W2', 'layers_W2_W3']
+        """
+        where = f"loss.symmetry {self.name!r}"
         for name in self.layers:
             if name not in shapes:
                 raise InputError(f"{where}: {unknown_name('parameter', name, shapes)}")
             if not shapes[name]:
                 raise InputError(f"{where}: {name} is a number, expected a matrix or a vector")
-        width = shapes[first][0]
-        if shapes[second][-1] != width:
-            both = f"{first}{declared(shapes[first])} and {second}{declared(shapes[second])}"
-            raise InputError(f"{where}: {both} do not fit, expected {width} columns of {second}, the rows of {first}")
-        before = gather({key: key for key in coordinates(first, shapes[first])})[first].reshape(width, -1)
-        after = gather({key: key for key in coordinates(second, shapes[second])})[second].reshape(-1, width).T
-        for i, j in itertools.combinations_with_replacement(range(width), 2):
-            factor = "2*" if i == j else ""
-            generator: dict[str, str] = {}
-            for layer, sign in ((before, ""), (after, "-")):
-                for to, source in ((i, j), (j, i)):
-                    generator |= {a: f"{sign}{factor}{b}" for a, b in zip(layer[to], layer[source], strict=True)}
-            yield Symmetry(f"{self.name}_{i}_{j}", generator)
+        for first, second in itertools.pairwise(self.layers):
+            width = shapes[first][0]
+            if shapes[second][-1] != width:
+                both = f"{first}{declared(shapes[first])} and {second}{declared(shapes[second])}"
+                expected = f"{width} columns of {second}, the rows of {first}"
+                raise InputError(f"{where}: {both} do not fit, expected {expected}")
+            yield self.name if len(self.layers) == 2 else f"{self.name}_{first}_{second}", first, second
 
     @property
     def is_continuous(self) -> bool:

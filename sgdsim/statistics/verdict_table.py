@@ -75,9 +75,20 @@ def _cells(row: Comparison) -> tuple[str, ...]:
         "" if row.point is None else str(row.point),
         f"{row.predicted + 0.0:.6g}",  # minus nought is nought
         measured,
-        "" if isnan(row.z) else f"{row.z:+.2f}",
+        "" if isnan(row.z) else z_text(row.z),
         row.verdict if row.expect == "agrees" else _CONTROL[row.outcome],
     )
+
+
+def z_text(z: float) -> str:
+    """A z with two decimals; with an exponent where nothing but rounding makes the spread, and z is huge.
+
+    Examples
+    --------
+    >>> z_text(-1.5), z_text(-2e180)
+    ('-1.50', '-2.0e+180')
+    """
+    return f"{z:+.2f}" if abs(z) < 1e6 else f"{z:+.1e}"
 
 
 def _shortened_notes(notes: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -3,7 +3,8 @@
 - ``mean(x)``, and others of `sgdsim.prediction.STATISTICS`, of a parameter or recorded observable;
 - ``covariance(u, w)`` of two parameters;
 - ``median(x)`` and ``quantile(x, 0.9)`` of a parameter with a snapshot;
-- a formula in these and in what the right side may name, ``variance(x)/mean(y)**2``;
+- a formula in these and in what the right side may name, ``variance(x)/mean(y)**2``, in which the statistic of a matrix
+  is the matrix of those of its entries, ``alignment(mean(K), mean(L))``;
 - over the points of a sweep ``slope(f, g)`` of two such formulas: that of the straight line through the points
   ``(g, f)``, by least squares, each with the same weight; and formulas in slopes;
 - ``density(x)`` and ``tail(x)``, alone.
@@ -13,15 +14,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isnan
 from typing import Any
 
 import numpy as np
 
 from sgdsim.base.errors import InputError, unknown_name
+from sgdsim.formulas.arrays import entries, filled, shape_of
 from sgdsim.formulas.calls import Call, WithCalls
 from sgdsim.formulas.names import FormulaError, split_names
+from sgdsim.formulas.vectors import base_name, shapes
 from sgdsim.model.run import Run
 from sgdsim.prediction import STATISTICS, Function, Moment, Quantile
 
@@ -66,6 +69,8 @@ class Statistic:
         of_parameters = self.kind in ("covariance", "tail", "quantile")
         kind, known = ("parameter", run.loss.parameters) if of_parameters else ("observable", run.measured)
         for name in self.names:
+            if entry := next((one for one in known if base_name(one) == name and one != name), ""):
+                raise InputError(f"{where}: {name} is no number, expected an entry, such as {self.kind}({entry})")
             if name not in known:
                 raise InputError(f"{where}: {unknown_name(kind, name, known)}")
         if self.kind == "covariance" and not run.recorder.covariances:
@@ -81,6 +86,14 @@ class Statistic:
         if step not in run.recorder.snapshots:
             at = "final" if step == run.steps else str(step)
             raise self.needs(f"a snapshot at step {step}: record.snapshots, or --snapshot {at}", where)
+
+    def of_entries(self, run: Run) -> Any:
+        """Itself; of a vector or a matrix that is measured, the array of the same of its entries."""
+        (name, *others), measured = self.names, run.measured
+        keys = [key for key in measured if base_name(key) == name] if name not in measured else []
+        if others or not keys or self.kind not in STATISTICS:
+            return self
+        return filled(shapes(keys)[name], (replace(self, names=(key,), text=f"{self.kind}({key})") for key in keys))
 
     def measure(self, run: Run, step: int, point: int | None, where: str) -> Moment | Quantile:
         """What it is in an ensemble."""
@@ -219,26 +232,32 @@ class _Measured:
     def bound(self, left: Left, run: Run, step: int, point: int | None, values: Values, where: str) -> _Bound:
         """A formula at a point, as a function of all that is measured."""
         left.formula.require(values)
-        places = {}
+        places: dict[str, Any] = {}
         for name, statistic in left.statistics.items():
-            measure = statistic.measure(run, step, point, where)
-            if measure not in self._places:
-                self._places[measure] = len(self.moments)
-                self.moments.append(measure)
-            places[name] = self._places[measure]
+            whole = statistic.of_entries(run)
+            found = [self._place(one.measure(run, step, point, where)) for one in entries(whole)]
+            places[name] = filled(shape_of(whole), found)
+        left.formula.require_number({name: shape_of(value) for name, value in {**values, **places}.items()})
         return _Bound(left.formula, values, places)
+
+    def _place(self, measure: Moment | Quantile) -> int:
+        if measure not in self._places:
+            self._places[measure] = len(self.moments)
+            self.moments.append(measure)
+        return self._places[measure]
 
 
 @dataclass(frozen=True)
 class _Bound:
-    """A formula with values of its names, of the statistics at these places."""
+    """A formula with values of its names, of the statistics at these places; those of a matrix are an array."""
 
     formula: WithCalls
     values: Values
-    places: Mapping[str, int]
+    places: Mapping[str, Any]
 
     def __call__(self, *measured: Any) -> np.ndarray:
-        return self.formula.of_arrays({**self.values, **{name: measured[at] for name, at in self.places.items()}})
+        found = {name: filled(shape_of(at), (measured[one] for one in entries(at))) for name, at in self.places.items()}
+        return self.formula.of_arrays({**self.values, **found})
 
 
 @dataclass(frozen=True)

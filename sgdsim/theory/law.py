@@ -93,6 +93,8 @@ class Law:
         Whether it is tested to an order, over several values of a small parameter.
     any_field
         Whether it holds for any step of the parameters, and not for gradients of a loss alone.
+    seconds
+        That it may take at a point where nobody asked for it.
     """
 
     id: str
@@ -106,6 +108,7 @@ class Law:
     automatic: bool = False
     finite_order: bool = False
     any_field: bool = False
+    seconds: float = budget.SECONDS
 
     def _refusal(self, run: Run) -> str:
         """Why a law of its kind does not speak of a run; empty where it may."""
@@ -210,6 +213,7 @@ def law(
     automatic: bool = False,
     finite_order: bool = False,
     any_field: bool = False,
+    seconds: float = budget.SECONDS,
 ) -> Callable[[Rows], Rows]:
     """Declare the function below as a law; the keywords are those of `Law`, the derivation is its docstring.
 
@@ -226,7 +230,7 @@ def law(
     def declare(function: Rows) -> Rows:
         assert id not in LAWS, f"{id} is declared twice"
         derivation = inspect.cleandoc(function.__doc__ or "")
-        flags = automatic, finite_order, any_field
+        flags = automatic, finite_order, any_field, seconds
         LAWS[id] = Law(id, title, source, holds, derivation, function, records, across, *flags)
         return function
 

@@ -165,14 +165,14 @@ def test_what_overflows_is_said_and_drawn_without_a_warning():
     """A collapse over learning rates and noise of which some multiply x by 1e62 a step."""
     options = ["--loss", "(a + s*xi)*x**2/2", "--parameter", "x=1", "--constant", "a=1", "--noise", "xi=normal"]
     options += ["--constant", "s=1", "--learning-rate", 0.1, "--trajectories", 1000, "--steps", 120, "-o", "a.h5"]
-    grid = 'sweep.grid={"optimizer.learning_rate"=[0.1, 1, 10, 1e60], "loss.constants.s"=[0.1, 1, 100]}'
+    grid = 'sweep.grid={"optimizer.learning_rate"=[0.1, 1e60], "loss.constants.s"=[0.1, 100]}'
     result = sgdsim("simulate", *options, "--set", grid, "--all")
     assert result.exit_code in (0, 1), result.output
     assert "encountered" not in result.stderr
-    assert "affine-moments does not apply: point 9, 10, 11: the moments after 120 steps are beyond" in result.stdout
+    assert "affine-moments does not apply: point 2, 3: the moments after 120 steps are beyond" in result.stdout
     drawn = sgdsim("plot", "a.h5", "-o", "a.svg")
     assert (drawn.exit_code, drawn.stderr) == (0, ""), drawn.output
-    report = sgdsim("theory", "a.h5", "--point", 11)
+    report = sgdsim("theory", "a.h5", "--point", 3)
     assert (report.exit_code, report.stderr) == (0, ""), report.output
 
 
@@ -390,6 +390,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
 
 SWEPT = ["--sweep", "optimizer.learning_rate=0.05,0.1,0.15", *RUN, "--device", "python", "--steps", "2", "--every", "2"]
+SWEPT += ["--trajectories", "64"]
 SWEPT += ["--no-compare", "--quiet"]
 
 
@@ -415,7 +416,8 @@ def test_a_loss_is_made_once_and_the_text_written_once(more, expected, monkeypat
 def test_a_file_is_read_once_and_its_text_written_once(monkeypatch):
     Path("hand.toml").write_text(FILE, encoding="utf-8")
     counts = counted(monkeypatch)
-    assert sgdsim("run", "hand.toml", "--no-compare", "--quiet", "--device", "python", "--steps", "40").exit_code == 0
+    few = ["--steps", "40", "--trajectories", "32", "--device", "python"]
+    assert sgdsim("run", "hand.toml", "--no-compare", "--quiet", *few).exit_code == 0
     assert counts == {"losses": 1, "written": 1, "read": 1}
 
 

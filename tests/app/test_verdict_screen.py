@@ -8,7 +8,7 @@ from math import nan
 
 import pytest
 
-from sgdsim.app.verdict_screen import screen
+from sgdsim.app.verdict_screen import in_words, screen
 from sgdsim.statistics.comparison import Comparison
 from sgdsim.theory import Skipped
 
@@ -24,12 +24,13 @@ def lines(*rows, skipped=(), **options):
 
 
 def test_a_law_has_one_line_and_disagreements_stand_first():
-    first, meaning, second, other, summary, more = lines(AGREES, OPEN, WRONG)
+    first, meaning, second, other, summary, words, more = lines(AGREES, OPEN, WRONG)
     assert first.split() == ["mean(y)", "disagrees", "z", "+100.00"]
     assert meaning == "    mean(y) is 0.6 ± 0.001, predicted 0.5"
     assert re.split("  +", second) == ["valley", "1 inconclusive, 1 agree", "z -2.00"]
     assert other == "    consistent; 1 % could not have been seen, 6.3 times the trajectories would"
     assert summary == "1 agrees, 1 disagrees, 1 inconclusive (Holm over 3 tests, alpha = 0.001)"
+    assert words == "So a claim does not hold for what was simulated."
     assert more == "--all shows every row and says why"
 
 
@@ -64,6 +65,7 @@ def test_a_control_that_is_rejected_is_no_disagreement():
 def test_laws_that_were_asked_for_say_why_they_do_not_apply():
     skipped = [Skipped("equipartition", "no fast direction", asked=True), Skipped("valley", "no valley")]
     assert lines(AGREES, skipped=skipped)[3:] == [
+        "So theory holds, as far as was resolved.",
         "equipartition does not apply: no fast direction",
         "1 more law does not apply",
         "--all shows every row and says why",
@@ -81,3 +83,19 @@ def test_colours_are_there_when_they_are_wanted_and_names_bring_none():
     assert "\x1b[31m" in lines(wild, colour=True)[0]
     assert "\x1b[2J" not in "".join(lines(wild, colour=True))
     assert "\x1b" not in "".join(lines(wild))
+
+
+def test_one_sentence_says_what_the_decided_rows_mean():
+    steps = replace(AGREES, id="identities")
+    assert in_words([]) == ""
+    assert in_words([replace(WRONG, expect="disagrees")]) == ""
+    assert in_words([OPEN]) == "So nothing is decided."
+    assert in_words([steps, OPEN]).endswith("where they lead was not decided.")
+    assert in_words([steps, AGREES]) == (
+        "So the steps are those of the formula, and theory holds, as far as was resolved."
+    )
+    assert in_words([replace(AGREES, id="user-1"), OPEN]) == "So what was claimed holds, as far as was resolved."
+    assert in_words([replace(WRONG, id="valley"), steps]).startswith(
+        "So either the simulation is not that of its formula"
+    )
+    assert in_words([WRONG, steps]) == "So a claim does not hold for what was simulated."

@@ -21,6 +21,11 @@ VALUES = {"a": RNG.normal(), "v": RNG.normal(size=3), "w": RNG.normal(size=2)}
 VALUES |= {"A": RNG.normal(size=(2, 3)), "B": RNG.normal(size=(3, 2)), "S": RNG.normal(size=(3, 3))}
 SHAPES = {name: np.shape(value) for name, value in VALUES.items()}
 
+
+def _cosine(one: Any, other: Any) -> Any:
+    return (one * other).sum() / np.linalg.norm(one) / np.linalg.norm(other)
+
+
 # A formula, and the same by NumPy.
 BY_NUMPY = {
     "A@v": lambda a, v, w, A, B, S: A @ v,
@@ -49,6 +54,11 @@ BY_NUMPY = {
     "max(A, B.T, 0)": lambda a, v, w, A, B, S: np.maximum(np.maximum(A, B.T), 0),
     "where(A < a, A, 2)": lambda a, v, w, A, B, S: np.where(a > A, A, 2),
     "relu(S)@v": lambda a, v, w, A, B, S: np.maximum(S, 0) @ v,
+    "alignment(A, B.T)": lambda a, v, w, A, B, S: (A * B.T).sum() / np.linalg.norm(A) / np.linalg.norm(B),
+    "alignment(v, B@w)": lambda a, v, w, A, B, S: v @ (B @ w) / np.linalg.norm(v) / np.linalg.norm(B @ w),
+    # By kernels of features at inputs whose second moments these are.
+    "cka(A, S)": lambda a, v, w, A, B, S: _cosine(A.T @ A, S.T @ S),
+    "cka(A, A@S, S.T@S)": lambda a, v, w, A, B, S: _cosine(S @ A.T @ A @ S.T, S @ S.T @ A.T @ A @ S @ S.T),
     "A**2 + 2**A": lambda a, v, w, A, B, S: A**2 + 2.0**A,
 }
 

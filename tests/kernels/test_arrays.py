@@ -26,6 +26,7 @@ from sgdsim.model.schedules import Schedule
 from sgdsim.model.states import State
 from sgdsim.simulation.run_loop import simulate_runs
 from tests import naive
+from tests.conftest import targets
 from tests.kernel_calls import Kernels
 from tests.random_arrays import Expressions
 
@@ -90,7 +91,7 @@ def stepped(loss: Loss, shapes: dict[str, tuple[int, ...]], seed: int) -> tuple[
     return found.reshape(state.shape), state - 0.5 * np.concatenate(flat)
 
 
-@pytest.mark.parametrize("block", range(8))
+@pytest.mark.parametrize("block", [0, 1, *(pytest.param(i, marks=pytest.mark.validate) for i in range(2, 8))])
 def test_steps_of_random_formulas(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """160 losses: what is kept, and what is overwritten when, differs from one to the next."""
     monkeypatch.setattr(source, "serves", lambda program: True)
@@ -104,6 +105,7 @@ def test_steps_of_random_formulas(block: int, monkeypatch: pytest.MonkeyPatch) -
 # The same program printed as loops and as statements.
 
 ROWS = Data({f"x[{i}]": tuple(np.linspace(-1, 1.3, 5) * (i + 1)) for i in range(6)} | {"y": (1.2, 0.4, -0.9, 0.1, 0.5)})
+ROWS_OF_TWO = Data({"x[0]": ROWS.columns["x[0]"], "x[1]": (0.3, -0.8, 1.1, 0.2, -0.5), "y": ROWS.columns["y"]})
 TWO_LAYERS = Loss("(dot(v, tanh(W@x)) - y)**2/2", ("W[6,6]", "v[6]"), data=ROWS)
 OF_NOISE = Loss(
     "norm2(r)/2 + a**2*trace(A@S)/4 + sum(A*S)/3",
@@ -130,7 +132,7 @@ WITH_STATES = Loss(
         for name, text in {
             "average[3]": "average + (next(b) - average)/(t + 1); start=2*b",
             "trace[3]": "s*trace + b*learning_rate + t/8",
-            "last[3,3]": "next(A) - gradient(A).T; start=A",
+            "last[3,3]": "next(A) - gradient(A).T; start=A*S",
         }.items()
     },
 )
@@ -152,8 +154,8 @@ OBSERVABLES = tuple(
 PROGRAMS: dict[str, dict[str, Any]] = {
     **{
         name: {"loss": TWO_LAYERS, "optimizer": Optimizer(name, NEEDED.get(name, {}), 3)}
-        for name in OPTIMIZERS
-        if name != "gradient_descent"
+        for name, rule in OPTIMIZERS.items()
+        if name != "gradient_descent" and not rule.polynomials  # which has no statements
     },
     "noise": {"loss": OF_NOISE, "observables": OBSERVABLES},
     "noise in batches": {"loss": OF_NOISE, "optimizer": Optimizer("momentum", {"weight_decay": 0.1}, 4)},
@@ -209,8 +211,13 @@ def test_loops_do_what_statements_do(name: str, monkeypatch: pytest.MonkeyPatch)
     assert np.isfinite(loops[-2][: len(program.loss.carried) * LANES]).all()
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("name", ["noise", "states", "mirrored rows"])
+BITS = [("noise", "float64"), ("states", "float32"), ("mirrored rows", "float64")]
+MORE_BITS = [("noise", "float32"), ("states", "float64"), ("mirrored rows", "float32")]
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [*BITS, *(pytest.param(*case, marks=pytest.mark.validate) for case in MORE_BITS)]
+)
 def test_the_same_bits_on_the_cpu(name: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Plain Python adds entry by entry, the processor in vectors and blocks."""
     monkeypatch.setattr(source, "serves", lambda program: True)
@@ -225,7 +232,16 @@ def test_the_same_bits_on_the_cpu(name: str, dtype: str, monkeypatch: pytest.Mon
 SEED, N, STEPS = 11, 3, 6
 
 
-@pytest.mark.parametrize("name", [name for name in OPTIMIZERS if not OPTIMIZERS[name].is_random])
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [
+        # Machine code of most is for the long tests: a second or two each, and the bits are those of Python.
+        pytest.param(target, name, marks=[pytest.mark.validate] * (target == "cpu" and name not in ("adam", "sgd")))
+        for target in targets()
+        for name, rule in OPTIMIZERS.items()
+        if not rule.is_random and not rule.polynomials
+    ],
+)
 def test_every_optimizer_on_two_layers(name: str, target: str) -> None:
     """Batches of a data set, step by step; where the gradient is the population's, all rows."""
     start = {key: 0.02 * i - 0.4 for i, key in enumerate(TWO_LAYERS.parameters)}
@@ -247,6 +263,38 @@ def test_every_optimizer_on_two_layers(name: str, target: str) -> None:
             after = optimizer.steps({**given, "learning_rate": rate})
             values = {key: after[key] for key in values}
             expected[t + 1, trajectory] = values["theta"]
+    found = simulate_runs([run], scenario="", device=target)["theta"]
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
+SHAPES = {"A": (3, 2), "B": (1, 3)}
+MATRICES = Loss("(sum(B@tanh(A@x)) - y)**2/2", ("A[3,2]", "B[1,3]"), data=ROWS_OF_TWO)
+
+
+@pytest.mark.parametrize("name", ["muon", "muon_exact"])
+def test_whole_matrices_on_two_layers(name: str, target: str) -> None:
+    """Batches of a data set, step by step; with one sample, the gradient of A has one direction alone."""
+    start = {key: 0.11 * i - 0.4 for i, key in enumerate(MATRICES.parameters)}
+    optimizer = Optimizer(name, {"weight_decay": 0.1, "decoupled_weight_decay": 0.2}, 3)
+    recorder = Recorder(snapshots=tuple(range(STEPS + 1)))
+    run = Run(MATRICES, optimizer, Schedule("0.1/(1 + t)"), start, N, STEPS, SEED, recorder, noise_dtype="float64")
+    columns, rates = ROWS_OF_TWO.array.T, run.schedule.rates(STEPS)
+    expected = np.empty((STEPS + 1, N, len(start)))
+    for trajectory in range(N):
+        rows = [columns[naive.rows_with_replacement(SEED, trajectory, t, len(columns), 3)] for t in range(STEPS)]
+        first, second = np.split(np.array(list(start.values())), [6])
+        values = [{"theta": first.reshape(3, 2)}, {"theta": second.reshape(1, 3)}]
+        values = [one | {"velocity": np.zeros(one["theta"].shape)} for one in values]
+        expected[0, trajectory] = [*start.values()]
+        for t, (batch, rate) in enumerate(zip(rows, rates, strict=True)):
+            layers = [one["theta"] for one in values]
+            slopes = naive.two_layer_gradient(layers[0], layers[1][0], batch[:, :2], batch[:, 2])
+            for one, slope in zip(values, slopes, strict=True):
+                given = {**one, "gradient": slope.reshape(one["theta"].shape)}
+                lists = {key: value.tolist() for key, value in given.items()}
+                after = optimizer.steps({**lists, "t": t, "learning_rate": rate})
+                one |= {key: after[key].astype(float) for key in one}
+            expected[t + 1, trajectory] = np.concatenate([one["theta"].ravel() for one in values])
     found = simulate_runs([run], scenario="", device=target)["theta"]
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
 

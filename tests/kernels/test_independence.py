@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 import scipy.stats
 
 from sgdsim.model.data import Data
@@ -15,6 +16,7 @@ from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Recorder, Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.simulation.run_loop import simulate_runs
+from tests.conftest import targets
 
 FALSE_ALARM = 1e-6
 """Of each test, over all that it compares, for a seed that is chosen once."""
@@ -75,6 +77,9 @@ def test_all_pairs_of_noises_samples_and_steps(target: str, size: Callable[[int,
     assert not dependent(draws(target, size(128, 20_000)))
 
 
+@pytest.mark.parametrize(
+    "target", [pytest.param(one, marks=[pytest.mark.validate] * (one == "cpu")) for one in targets()]
+)
 def test_the_pairs_that_shared_words_are_found(target: str, size: Callable[[int, int], int], layout_1: None) -> None:
     """The negative control: the layout in which normals of 32 and of 64 bits were made of the same words."""
     normal, lognormal, n = NOISES.index("normal"), NOISES.index("lognormal:0,0.5"), len(NOISES)
@@ -103,6 +108,7 @@ def test_the_variance_of_a_sum() -> None:
     assert abs(sum_of_three(200_000)) < scipy.stats.norm.isf(FALSE_ALARM / 2)
 
 
+@pytest.mark.validate
 def test_the_variance_of_a_sum_of_what_shares_words(layout_1: None) -> None:
     """The negative control: where the fault was first seen, 60 standard errors for two million trajectories."""
     assert sum_of_three(200_000) > 15

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import re
@@ -377,6 +378,35 @@ def test_layers_have_a_matrix_of_charges(name):
     assert found == pytest.approx(expected, rel=1e-12)
 
 
+def test_three_layers_have_charges_between_neighbours():
+    symmetry = Symmetry.parse("layers:W1,W2,v")
+    loss = Loss("(sum(v@W2@W1)*x - z)**2", ("W1[2,1]", "W2[2,2]", "v[2]"), {"x": 0.5}, Z, symmetries=(symmetry,))
+    pairs = [f"{i}_{j}" for i, j in ((0, 0), (0, 1), (1, 1))]
+    assert list(loss.charges) == [f"layers_{pair}_{ij}" for pair in ("W1_W2", "W2_v") for ij in pairs]
+    s = loss.symbols
+    expected = s["W2[0,0]"] * s["W2[1,0]"] + s["W2[0,1]"] * s["W2[1,1]"] - s["v[0]"] * s["v[1]"]
+    assert sympy.expand(loss.charges["layers_W2_v_0_1"] - expected) == 0
+
+
+WIDE = ("W1[12,4]", "W2[12,12]", "W3[4,12]")
+SAMPLES = {"x[4]": Noise.parse("normal"), "y[4]": Noise.parse("normal")}
+
+
+@pytest.mark.parametrize("name", ["layers:W1,W2,W3", "scale:W1", "sign:W1,W2", "rescale:W1:1,W3:-1"])
+@pytest.mark.parametrize("formula", ["norm2(W3@W2@W1@x - y)", "norm2(W3@W2@tanh(W1@x) - y)"])
+def test_symmetries_of_large_matrices_are_checked_by_numbers(name, formula, monkeypatch):
+    """The same verdicts as of small ones, and no loss is ever written out."""
+    monkeypatch.setattr(Loss, "expression", property(lambda self: pytest.fail("written out")))
+    linear = "tanh" not in formula
+    right = {"layers:W1,W2,W3": linear, "sign:W1,W2": True, "rescale:W1:1,W3:-1": linear}.get(name, False)
+    make = functools.partial(Loss, formula, WIDE, {}, SAMPLES, symmetries=(Symmetry.parse(name),))
+    if right:
+        make()
+    else:
+        with pytest.raises(InputError, match=r"the loss of a sample changes by .* at a random point, expected 0"):
+            make()
+
+
 @pytest.mark.parametrize(
     ("formula", "symmetry", "message"),
     [
@@ -389,7 +419,7 @@ def test_layers_have_a_matrix_of_charges(name):
         ("norm2(W2@W1@x)*z", "layers:W2,W1", "W2[4,3] and W1[3,2] do not fit, expected 4 columns of W1"),
         ("norm2(W2@W1@x)*z", "layers:W1,W3", "unknown parameter 'W3': known are W1, W2, b"),
         ("norm2(W2@W1@x)*z + b", "layers:W1,b", "b is a number, expected a matrix or a vector"),
-        ("norm2(W2@W1@x)*z", "layers:W1", "'layers:W1', expected layers:W1,W2 with the names of parameters"),
+        ("norm2(W2@W1@x)*z", "layers:W1", "'layers:W1', expected layers:W1,W2,… with the names of parameters"),
     ],
 )
 def test_what_are_no_layers(formula, symmetry, message):

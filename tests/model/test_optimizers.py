@@ -295,6 +295,37 @@ def test_steps_are_those_of_the_publication(name):
     assert np.abs(later / expected - 1).max() > 1e-3
 
 
+WAVES = [np.fromfunction(lambda i, j, t=t: np.sin((t + 1) * (i + 1) + j), (3, 3)) for t in range(20)]  # of rank two
+OTHERS = [np.sin(np.arange(9.0) ** 2 * (t + 1)).reshape(3, 3) for t in range(20)]  # of rank three
+
+
+@pytest.mark.parametrize(
+    ("shape", "gradients"), [((2, 3), WAVES), ((3, 2), WAVES), ((1, 3), WAVES), ((1, 1), WAVES), ((3, 3), OTHERS)]
+)
+@pytest.mark.parametrize("exact", [False, True])
+def test_steps_of_matrices_are_those_of_muon(shape, gradients, exact):
+    """Twenty, and the control: with the other polar factor they are others."""
+    one = Optimizer("muon_exact" if exact else "muon", {"decoupled_weight_decay": 0.1})
+    pushes = [gradient[: shape[0], : shape[1]] for gradient in gradients]
+    values = {"theta": np.ones(shape).tolist(), "velocity": np.zeros(shape).tolist()}
+    found = []
+    for t, push in enumerate(pushes):
+        after = one.steps({**values, "gradient": push.tolist(), "t": t, "learning_rate": 0.02})
+        values = {name: after[name].tolist() for name in values}
+        found.append(values["theta"])
+    by_hand = functools.partial(naive.muon, np.ones(shape), np.full(20, 0.02), pushes, momentum=0.95, decay=0.1)
+    np.testing.assert_allclose(np.array(found), by_hand(exact=exact), rtol=1e-12)
+    assert np.abs(np.array(found) / by_hand(exact=not exact) - 1).max() > 1e-3
+
+
+def test_muon_of_numbers_is_lion():
+    """Whose beta1 is the square of the momentum, which is beta2."""
+    rates, start = np.full(20, 0.02), [1.0, -0.7]
+    lion = Optimizer("lion", {"beta1": 0.95**2, "beta2": 0.95})
+    expected = path(lion, rates, pushed, start)
+    np.testing.assert_allclose(path(Optimizer("muon_exact"), rates, pushed, start), expected, rtol=1e-12)
+
+
 def test_lion_without_memory_is_signsgd_and_a_schedule_free_start_is_sgd():
     rates, start = np.full(20, 0.01), [1.0, -0.7]
     lion = Optimizer("lion", {"beta1": 0.0, "beta2": 0.5})
@@ -361,7 +392,7 @@ def test_the_matrix_makes_the_steps_of_every_linear_rule(name):
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (("muon",), "optimizer.name: unknown optimizer 'muon': known are adam, adamw, baoab, ema, gradient_descent"),
+        (("soap",), "optimizer.name: unknown optimizer 'soap': known are adam, adamw, baoab, ema, gradient_descent"),
         (("momentun",), "did you mean 'momentum'"),
         (("sgd", {"weight_dcay": 0.1}), "optimizer.weight_dcay: unknown key of sgd .* did you mean 'weight_decay'"),
         (("sgd", {"momentum": 0.1}), "optimizer.momentum: unknown key of sgd"),

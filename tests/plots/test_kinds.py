@@ -36,7 +36,7 @@ def black(axes):
 @pytest.fixture(scope="module")
 def grid():
     table = {"optimizer.learning_rate": [0.1, 0.2, 0.6, 1.5], "loss.constants.a": [0.5, 1, 2, 4]}
-    return simulate(sweep={"grid": table}, predict=[STATIONARY], steps=60, trajectories=64)
+    return simulate(sweep={"grid": table}, predict=[STATIONARY], steps=60, trajectories=64, device="cpu")
 
 
 def test_theory_is_a_curve_between_the_points_of_a_sweep():

@@ -102,7 +102,7 @@ def test_normal_quantiles_for_few_groups_are_not_calibrated() -> None:
     assert not calibrated(2 * stats.norm.sf(np.abs(_scores("mean", 16, 10_000))))
 
 
-@all_of(500)
+@all_of(200)
 def test_correlations(ensembles: int) -> None:
     def draw(rng: np.random.Generator) -> float:
         x, noise = rng.normal(size=(2, GROUPS * 8))
@@ -115,7 +115,7 @@ def test_correlations(ensembles: int) -> None:
 # Curves.
 
 
-@all_of(500)
+@all_of(200)
 def test_curves_of_independent_points(ensembles: int) -> None:
     moments = tuple(Moment("variance", "x", step) for step in range(6))
 
@@ -126,7 +126,7 @@ def test_curves_of_independent_points(ensembles: int) -> None:
     assert calibrated(many(ensembles, 31, draw))
 
 
-@all_of(500)
+@all_of(200)
 def test_curves_of_points_that_move_together_reject_no_more_than_said(ensembles: int) -> None:
     """Sidak's level holds whatever the correlation, here 0.9 between neighbours."""
     moments = tuple(Moment("mean", "x", step) for step in range(6))
@@ -160,7 +160,7 @@ def _histograms(rng: np.random.Generator, n: int, probabilities: np.ndarray) -> 
     return Ensemble(variables, {})
 
 
-@all_of(1000)
+@all_of(400)
 @pytest.mark.parametrize("n", [500, 50_000])
 def test_densities(n: int, ensembles: int) -> None:
     """With few values most bins are merged, with many none."""
@@ -185,7 +185,7 @@ def test_a_density_off_by_what_is_detectable_is_seen() -> None:
     assert 0.84 < power < 0.96
 
 
-@all_of(1000)
+@all_of(400)
 def test_distribution_functions(ensembles: int) -> None:
     claim = Prediction("k", "law", Distance("x", 0, lambda x: np.asarray(stats.norm.cdf(x))), 0.0)
 
@@ -204,7 +204,7 @@ def snapshot(values: np.ndarray) -> Ensemble:
 # Tails.
 
 
-@all_of(1000)
+@all_of(400)
 @pytest.mark.parametrize("fraction", [0.02, 0.2])
 def test_tails(fraction: float, ensembles: int) -> None:
     """Pareto's law, from 40 and from 400 values: it is a power everywhere."""
@@ -269,7 +269,7 @@ LAWS: dict[str, tuple[Draw, float]] = {
 }
 
 
-@all_of(500)
+@all_of(200)
 @pytest.mark.parametrize("law", LAWS)
 def test_bootstraps(law: str, ensembles: int) -> None:
     """The p-value is the larger of two, so that it may reject less often than it says, but not half as often."""
@@ -332,7 +332,7 @@ def test_a_mean_of_skewed_groups_off_by_what_is_detectable_is_seen() -> None:
 RATES = np.array([0.1, 0.2, 0.3, 0.4, 0.6])
 
 
-@all_of(500)
+@all_of(200)
 def test_orders(ensembles: int) -> None:
     """mean = eta/2 + eta^2/4, claimed as eta/2 to order 1."""
     truth = RATES / 2 + RATES**2 / 4

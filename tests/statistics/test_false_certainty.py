@@ -52,7 +52,7 @@ def of_counts(counts: np.ndarray, sizes: int, pair: tuple[float, float], attribu
 RANGES = {"ranges": '{"x": [0.0, 1.0]}'}
 
 
-@all_of(500)
+@all_of(200)
 @pytest.mark.parametrize("known", [RANGES, {}], ids=["bounds", "no bounds"])
 @pytest.mark.parametrize("expected", [0.1, 1.0, 3.0, 30.0, 300.0])
 def test_means_of_events(expected: float, known: dict[str, str], ensembles: int) -> None:
@@ -75,7 +75,7 @@ def test_means_of_events(expected: float, known: dict[str, str], ensembles: int)
         assert np.mean(np.array(by_error) < 1e-3) > 0.5 * np.exp(-expected)
 
 
-@all_of(500)
+@all_of(200)
 @pytest.mark.parametrize("statistic", ["variance", "std", "skewness", "kurtosis"])
 @pytest.mark.parametrize("probability", [1e-4, 0.1, 0.5])
 def test_other_statistics_of_two_values(probability: float, statistic: str, ensembles: int) -> None:
@@ -113,7 +113,7 @@ def _truth(law: str, statistic: str) -> float:
     return {"variance": second, "std": np.sqrt(second), "skewness": 0.0, "kurtosis": fourth / second**2}[statistic]
 
 
-@all_of(100)
+@all_of(40)
 @pytest.mark.parametrize("statistic", ["variance", "std", "skewness", "kurtosis"])
 @pytest.mark.parametrize("law", LATTICES)
 def test_statistics_near_which_the_first_order_vanishes(law: str, statistic: str, ensembles: int) -> None:
@@ -140,7 +140,7 @@ FUNCTIONS: dict[str, tuple[Function, float]] = {
 }
 
 
-@all_of(100)
+@all_of(40)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_functions_whose_gradient_vanishes(name: str, ensembles: int) -> None:
     """All but the ratio, whose gradient does not, are in doubt."""
@@ -213,7 +213,7 @@ def test_densities_with_few_expected_in_a_bin(ensembles: int) -> None:
         assert np.mean(p < 1e-4) <= 1.3e-4
 
 
-@all_of(1000)
+@all_of(400)
 def test_distribution_functions_with_steps(ensembles: int) -> None:
     """Of 1,024 sums of four signs, off by rounding. Negative control: a distance that counts the step itself."""
     places, law = np.arange(-4.0, 5.0, 2.0), stats.binom(4, 0.5)

@@ -88,6 +88,7 @@ def test_a_law_that_needs_time_to_say_what_to_record_asks_for_nothing(now: list[
     [
         ({"id": "valley"}, float("inf")),
         ({"id": "valley", "automatic": True}, 20.0),
+        ({"id": "last-step", "automatic": True}, 2.0),
         ({"id": "valley", "budget": 3}, 3.0),
         ({"id": "valley", "automatic": True, "budget": 60.0}, 60.0),
     ],

@@ -564,6 +564,77 @@ def test_a_function_speaks_of_each_point_of_a_sweep() -> None:
     assert (first.quantity, first.small) == ("a*variance(q)/mean(energy)", 0.1)
 
 
+NORMALS = {f"x[{i}]": Noise.parse("normal") for i in range(2)}
+LAYERS = Loss("norm2(W@x - x)/2", ("W[2,2]",), {"V": [[1.0, 0.5], [0.5, 2.0]]}, NORMALS)
+GAIN = Observable.parse("gain", "window_sum(next(W) - W, 0, 9)")
+KERNEL = Recorder(observables=(Observable.parse("K", "W@W.T"), GAIN))
+
+
+def test_a_statistic_of_a_matrix_is_that_of_its_entries() -> None:
+    run = Run(LAYERS, Optimizer(), Schedule("0.1"), dict.fromkeys(LAYERS.parameters, 0.0), 1000, 20, recorder=KERNEL)
+    text = "cka(mean(W), mean(K), V) + sum(variance(gain)) + mean(K[0,1])*std(W[1,1])"
+    (row,) = parse_user_prediction(f"{text} = 1").predictions([run])
+    assert isinstance(row.measure, Function)
+    keys = [f"[{i},{j}]" for i in (0, 1) for j in (0, 1)]
+    kinds = {"W": "mean", "K": "mean", "gain": "variance"}
+    moments = [Moment(kind, f"{name}{key}", 20) for name, kind in kinds.items() for key in keys]
+    assert row.measure.moments == (*moments, Moment("std", "W[1,1]", 20))
+    values = np.random.default_rng(2).uniform(size=(13, 5))
+    expected = []
+    for w, k, gain, std in zip(values[:4].T, values[4:8].T, values[8:12].T, values[12], strict=True):
+        root = np.linalg.cholesky([[1.0, 0.5], [0.5, 2.0]])
+        a, b = (root.T @ one.reshape(2, 2).T @ one.reshape(2, 2) @ root for one in (w, k))
+        expected.append((a * b).sum() / np.linalg.norm(a) / np.linalg.norm(b) + gain.sum() + k[1] * std)
+    np.testing.assert_allclose(row.measure.function(*values), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("mean(K) = 1", "K is no number, expected an entry, such as mean(K[0,0])"),
+        ("2*mean(K) = 1", "a matrix of 2 by 2 numbers\n  2*mean(K)"),
+        ("dot(mean(K), mean(W)[0]) = 1", "shapes [2,2] and [2] do not fit"),
+        ("median(W) = 1", "W is no number, expected an entry, such as quantile(W[0,0])"),
+        ("trace(mean(L)) = 1", "unknown observable 'L'"),
+        ("trace(mean(K[0,0])) = 1", "not a square matrix, but a number\n  trace(mean(K[0,0]))"),
+    ],
+)
+def test_statistics_of_matrices_are_checked_before_the_run(text: str, message: str) -> None:
+    run = Run(LAYERS, Optimizer(), Schedule("0.1"), dict.fromkeys(LAYERS.parameters, 0.0), 1000, 20, recorder=KERNEL)
+    with pytest.raises(InputError, match=re.escape(message)):
+        parse_user_prediction(text).predictions([run])
+
+
+def test_verdicts_of_kernels(tmp_path: Path) -> None:
+    """Means that are known: of W each row shrinks by 1 - rate, of W W.T it has a variance besides."""
+    text = """
+[loss]
+formula = "norm2(W)/2 + dot(W[0], z)"
+parameters = { "W[2,2]" = [[1, 2], [0, 1]] }
+noise = { "z[2]" = "normal" }
+[optimizer]
+learning_rate = 0.5
+[run]
+trajectories = 200_000
+steps = 2
+[record]
+observables = { K = "W@W.T" }
+"""
+    data = toml.loads(text, "text")
+    w, extra = np.array([[1.0, 2.0], [0.0, 1.0]]) / 4, 2 * (0.5**2 + 0.25**2)
+    k = w @ w.T + np.diag([extra, 0.0])
+    cosine = float((k * w).sum() / np.linalg.norm(k) / np.linalg.norm(w))
+    claims = {
+        f"alignment(mean(K), mean(W)) = {cosine!r}; resolution=2%": "agrees",
+        f"alignment(mean(K), mean(W)) = {1.03 * cosine!r}": "disagrees",
+        f"trace(mean(K)) = {float(np.trace(k))!r}; resolution=2%": "agrees",
+    }
+    data["predict"] = [{"formula": claim} for claim in claims]
+    run_scenario(Scenario.parse(toml.dumps(data)), tmp_path / "kernels.h5")
+    found = compare_file(tmp_path / "kernels.h5")
+    assert {claim: row.verdict for claim, row in zip(claims, found.comparisons, strict=True)} == claims, found.table()
+
+
 def test_a_slope_is_that_of_least_squares() -> None:
     rates = ["0.1", "0.2", "0.4", "0.5"]
     (row,) = claimed("1 + slope(mean(q)**2 + a, 3*learning_rate) = s; at=10", *map(full_run, rates))
@@ -580,10 +651,13 @@ def test_a_slope_is_that_of_least_squares() -> None:
     np.testing.assert_allclose(row.measure.function(*values[:, 0]), 1 + fits[0], rtol=1e-12)
 
 
-def test_a_slope_is_over_the_last_steps_of_points_that_differ_in_steps() -> None:
-    (row,) = claimed("slope(mean(q), log(learning_rate)) = 1", full_run("0.1"), replace(full_run("0.2"), steps=40))
-    assert row.measure.moments == (Moment("mean", "q", 20, 0), Moment("mean", "q", 40, 1))
-    assert row.quantity == "slope(mean(q), log(learning_rate))"
+def test_points_of_a_slope_may_end_at_steps_of_their_own() -> None:
+    """Runs of one time at several rates: each point is read at its own end, which said too many values to unpack."""
+    longer = replace(full_run("0.1"), steps=60)
+    (row,) = claimed("slope(mean(q), learning_rate*steps) = 1", longer, full_run("0.2"))
+    assert isinstance(row.measure, Function)
+    assert row.measure.moments == (Moment("mean", "q", 60, 0), Moment("mean", "q", 20, 1))
+    assert row.measure.function(5.0, 3.0) == pytest.approx((5 - 3) / (6 - 4))
 
 
 def test_quantiles_are_of_snapshots() -> None:

@@ -19,7 +19,18 @@ from sgdsim.model.recorder import Recorder
 from sgdsim.theory import LAWS
 from sgdsim.theory.methods.stability import instability
 
-FIELD = ("affine-moments", "identities", "first-step", "noise-free", "at-rest", "lyapunov", "collapse", "exact-chain")
+FIELD = (
+    "affine-moments",
+    "identities",
+    "first-step",
+    "second-step",
+    "last-step",
+    "noise-free",
+    "at-rest",
+    "lyapunov",
+    "collapse",
+    "exact-chain",
+)
 TURNED: dict[str, Any] = {
     "loss": {
         "parameters": {"x": 1.0, "y": 0.0},

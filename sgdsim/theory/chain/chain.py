@@ -24,7 +24,7 @@ import numpy as np
 from sgdsim.base.errors import shortened
 from sgdsim.model.run import Run
 from sgdsim.prediction import NotApplicable
-from sgdsim.theory.chain.density import check_density, distribution_at_nodes, stationary_density
+from sgdsim.theory.chain.density import check_density, density_after, distribution_at_nodes
 from sgdsim.theory.chain.domain import Domain, find_domain, noise_levels
 from sgdsim.theory.chain.lattice import Lattice, finite_moves, solve_lattice
 from sgdsim.theory.chain.operator import SolvedMesh, solve_mesh
@@ -220,7 +220,7 @@ class Chain:
         >>> law.density([0.0]).round(6)
         array([0.398942])
         """
-        return stationary_density(self._smooth_law, np.asarray(points, dtype=np.float64))
+        return density_after(self._smooth_law, np.asarray(points, dtype=np.float64))
 
     def cdf(self, points: Any) -> np.ndarray:
         """The stationary distribution function of the only parameter.
@@ -253,7 +253,7 @@ class Chain:
 
     @cached_property
     def _distribution(self) -> np.ndarray:
-        return distribution_at_nodes(self._smooth_law)
+        return distribution_at_nodes(self._smooth_law)[0]
 
     @property
     def _smooth_law(self) -> SolvedMesh:

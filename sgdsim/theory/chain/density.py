@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from sgdsim.base import budget
 from sgdsim.formulas.evaluation import evaluate
 from sgdsim.prediction import NotApplicable
-from sgdsim.theory.chain.operator import SolvedMesh
+from sgdsim.theory.chain.operator import MeshLaw
 from sgdsim.theory.chain.step import Step
 from sgdsim.theory.quadrature.nested import Source, nodes
 from sgdsim.theory.quadrature.rules import Level, density
@@ -32,21 +33,22 @@ def check_density(step: Step) -> None:
         raise NotApplicable(_NO_DENSITY)
 
 
-def stationary_density(solved: SolvedMesh, points: np.ndarray) -> np.ndarray:
-    """The stationary density at points: that of a step, averaged over the states that it leaves."""
-    check_density(solved.step)
+def density_after(law: MeshLaw, points: np.ndarray) -> np.ndarray:
+    """The density after a step from a law, which is also that before it if it is stationary."""
+    check_density(law.step)
     found = np.empty(points.size)
     for start in range(0, points.size, _TARGETS):
+        budget.check()
         part = slice(start, start + _TARGETS)
-        found[part] = solved.weights @ _arrival(solved.step, solved.points, points.ravel()[part], solved.level)
+        found[part] = law.weights @ _arrival(law.step, law.points, points.ravel()[part], law.level)
     return found.reshape(points.shape)
 
 
-def distribution_at_nodes(solved: SolvedMesh) -> np.ndarray:
-    """The integral of the stationary density up to each node of the mesh."""
-    mesh, axis = solved.mesh, solved.mesh.axes[0]
+def distribution_at_nodes(law: MeshLaw) -> tuple[np.ndarray, float]:
+    """The distribution function after a step, at each node of the mesh; and all that is on the mesh, which is 1."""
+    mesh, axis = law.mesh, law.mesh.axes[0]
     slope = np.cosh(axis.nodes) if mesh.map.long else np.ones_like(axis.nodes)
-    density_here = stationary_density(solved, solved.points[:, 0])
+    density_here = density_after(law, law.points[:, 0])
     heights = (density_here * slope * mesh.map.matrix[0, 0]).reshape(-1, axis.order)
     places, weights = np.polynomial.legendre.leggauss(axis.order)
     half = np.diff(axis.edges)[:, None] / 2
@@ -55,7 +57,7 @@ def distribution_at_nodes(solved: SolvedMesh) -> np.ndarray:
     within = half * np.polynomial.legendre.legval(places, integral)
     panels = (half * heights * weights).sum(axis=1)
     before = np.append(0.0, np.cumsum(panels)[:-1])[:, None]
-    return np.asarray(((before + within) / panels.sum()).ravel())
+    return np.asarray(((before + within) / panels.sum()).ravel()), float(panels.sum())
 
 
 def _smooth_source(step: Step) -> Source | None:

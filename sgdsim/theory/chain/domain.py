@@ -258,4 +258,4 @@ def panels_and_order(step: Step, fineness: int) -> tuple[int, int]:
     """Panels and their order: in one dimension by doubling."""
     if len(step.after) == 1:
         return (24, 48, 72)[fineness], 10
-    return ((4, 6), (5, 8), (7, 8))[fineness]
+    return ((4, 8), (5, 8), (7, 8))[fineness]

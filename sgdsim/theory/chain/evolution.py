@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sgdsim.base import budget
 from sgdsim.model.run import Run
 from sgdsim.prediction import NotApplicable
+from sgdsim.theory.chain.density import check_density, distribution_at_nodes
 from sgdsim.theory.chain.domain import Domain, axis_breaks, noise_levels, panels_and_order, state_breaks
 from sgdsim.theory.chain.lattice import finite_moves, reachable
-from sgdsim.theory.chain.mesh import Map
-from sgdsim.theory.chain.operator import backward_operator, mean_of_formula
+from sgdsim.theory.chain.mesh import Map, Mesh
+from sgdsim.theory.chain.operator import MeshLaw, backward_operator, mean_of_formula
 from sgdsim.theory.chain.pilot import sampled_starts, sampled_states
 from sgdsim.theory.chain.settings import BLOCK, EPSILON, PHASES, SEED
 from sgdsim.theory.chain.step import Step, start_points
 from sgdsim.theory.quadrature.nested import Numerical
+from sgdsim.theory.quadrature.rules import Level
 
 if TYPE_CHECKING:
     import sympy
 
 
 _SECONDS_AN_ENTRY = 2e-9  # of a product with a vector, of a matrix that is in no cache
-
-
+_SPARSE = 0.3  # share of entries that are not zero, below which the others are left out
 _TRIALS = 20  # of domains, each wider
+_LEAK = (1e-9, 1e-13)  # in a step, by fineness: a domain that loses less is not widened
 _LOOK = 32  # steps between two looks at what has left
 
 
-def evolve(run: Run, formulas: Sequence[str], steps: int) -> list[Numerical]:
+def evolve(run: Run, formulas: Sequence[str], steps: int, fineness: int = 1) -> list[Numerical]:
     """Expectations of formulas after so many steps from the start of a run.
 
     Parameters
@@ -43,6 +46,8 @@ def evolve(run: Run, formulas: Sequence[str], steps: int) -> list[Numerical]:
         In the parameters and constants.
     steps
         How many.
+    fineness
+        Of the coarser of the two meshes: 0 or 1.
 
     Returns
     -------
@@ -73,7 +78,7 @@ def evolve(run: Run, formulas: Sequence[str], steps: int) -> list[Numerical]:
     moves = finite_moves(step)
     if moves is not None and (found := _walked(step, moves, expressions, steps)) is not None:
         return found
-    return _evolved(step, expressions, steps)
+    return _evolved(step, expressions, steps, fineness)
 
 
 def _walked(step: Step, moves: np.ndarray, expressions: Sequence[sympy.Expr], steps: int) -> list[Numerical] | None:
@@ -101,39 +106,120 @@ def _walked(step: Step, moves: np.ndarray, expressions: Sequence[sympy.Expr], st
     return [Numerical(float(v), float(e)) for v, e in zip(totals[1], errors, strict=True)]
 
 
-def _evolved(step: Step, expressions: Sequence[sympy.Expr], steps: int) -> list[Numerical]:
-    domain = _travelled(step, steps)
-    found = []
-    for fineness in (1, 2):
-        points, shares = start_points(step.run, (32, 48)[fineness - 1])
-        for trial in range(_TRIALS):
-            panels, order = panels_and_order(step, fineness)
-            mesh = domain.widened(0.04 * (fineness - 1)).mesh(panels, order)
-            level = noise_levels(step, domain, fineness)
-            matrix, outside = backward_operator(step, mesh, level)
-            what = f"{steps} steps on a mesh of {len(matrix)} states"
-            budget.require(_SECONDS_AN_ENTRY * 2 * steps * matrix.size, what)
-            indices, factors, beyond = mesh.basis(list(points.T))
-            is_last = fineness == 2 or trial == _TRIALS - 1
-            start = _Start(shares, indices, factors, beyond)
-            lost = start.lost(matrix, outside, steps, inf if is_last else 1e-13 * steps)
-            if abs(lost) < 1e-13 * steps or is_last:
-                break
-            domain = domain.widened(0.1)
-        columns = np.array([mean_of_formula(step, e, mesh.points, level, {}) for e in expressions])
+def _evolved(step: Step, expressions: Sequence[sympy.Expr], steps: int, fineness: int) -> list[Numerical]:
+    found, largest, lost = [], np.zeros(len(expressions)), 0.0
+    for meshed in _meshed(step, steps, fineness):
+        columns = np.array([mean_of_formula(step, e, meshed.mesh.points, meshed.level, {}) for e in expressions])
         values = np.vstack([columns[:, 0], columns[:, 1]]).T
-        for _ in range(steps - 1):
+        largest, lost = np.abs(columns[:, 1]).max(axis=1), abs(meshed.lost)
+        for number in range(1, steps):
             budget.check()
-            values = matrix @ values
-        found.append(shares @ (values[indices] * factors[..., None]).sum(axis=1))
+            values = meshed.matrix @ values
+            if number % _LOOK == 0 and _is_constant(values):
+                break
+        found.append(meshed.start.mean(values))
     number = len(expressions)
-    sizes = np.abs(found[1][number : 2 * number]) + np.abs(found[1][:number])
-    if not np.isfinite(found[1]).all() or abs(lost) > 0.01:
+    sizes = np.abs(found[1][number:]) + np.abs(found[1][:number])
+    if not np.isfinite(found[1]).all() or lost > 0.01:
         raise NotApplicable(
             f"the chain leaves every domain that was tried within {steps} steps, or grows too fast; simulate instead"
         )
-    errors = np.abs(found[1] - found[0])[:number] + sizes * (abs(lost) + 16 * EPSILON * np.sqrt(steps))
+    # What has left is beyond the domain, at whose edge a formula is as large as anywhere within.
+    errors = np.abs(found[1] - found[0])[:number] + sizes * 16 * EPSILON * np.sqrt(steps) + largest * lost
     return [Numerical(float(v), float(e)) for v, e in zip(found[1][:number], errors, strict=True)]
+
+
+def _is_constant(values: np.ndarray) -> bool:
+    """Whether nothing depends on the state any more, which then stays so: the start is forgotten."""
+    return bool((np.ptp(values, axis=0) <= EPSILON * np.abs(values).max(axis=0)).all())
+
+
+def distribution_after(run: Run, steps: int) -> tuple[Callable[[np.ndarray], np.ndarray], float]:
+    """The distribution function of the only parameter after so many steps from the start of a run, and its error.
+
+    Parameters
+    ----------
+    run
+        As of `evolve`, with one parameter and continuous noise that enters its step affinely.
+    steps
+        How many, at least one.
+
+    Raises
+    ------
+    NotApplicable
+        As `evolve`, and for a law without density.
+
+    Examples
+    --------
+    >>> from sgdsim.model.loss import Loss
+    >>> from sgdsim.model.noise import Noise
+    >>> from sgdsim.model.optimizers import Optimizer
+    >>> from sgdsim.model.schedules import Schedule
+    >>> loss = Loss("a*x**2/2 + z*x", ("x",), {"a": 1.0}, {"z": Noise.parse("normal")})
+    >>> cdf, error = distribution_after(Run(loss, Optimizer(), Schedule("0.5"), {"x": 1.0}, 100, 10), 2)
+    >>> cdf([0.25, 0.25 + 0.3125**0.5]).round(6), error < 1e-8
+    (array([0.5     , 0.841345]), True)
+    """
+    step = Step.of(run)
+    check_density(step)
+    laws, sums, lost = [], [], 0.0
+    for meshed in _meshed(step, steps, 1):
+        weights, lost = meshed.start.weights(meshed.mesh.size), abs(meshed.lost)
+        for _ in range(steps - 1):
+            budget.check()
+            weights = weights @ meshed.matrix
+        laws.append(MeshLaw(step, meshed.mesh, meshed.level, weights))
+        sums.append(distribution_at_nodes(laws[-1]))
+
+    def of(number: int, points: np.ndarray) -> np.ndarray:
+        indices, factors, _ = laws[number].mesh.basis([np.asarray(points, dtype=np.float64)])
+        return np.asarray(np.clip((sums[number][0][indices] * factors).sum(axis=-1), 0.0, 1.0))
+
+    nodes = np.concatenate([law.mesh.points[:, 0] for law in laws])
+    error = np.abs(of(1, nodes) - of(0, nodes)).max() + abs(sums[1][1] - 1.0) + lost
+    return partial(of, 1), float(error)
+
+
+@dataclass(frozen=True, eq=False)
+class _Meshed:
+    """The chain on a mesh with its start, and the chance to leave the mesh."""
+
+    mesh: Mesh
+    level: tuple[Level, ...]
+    matrix: Any
+    start: _Start
+    lost: float
+
+
+def _meshed(step: Step, steps: int, fineness: int) -> Iterator[_Meshed]:
+    """On a coarse mesh and a fine one, of domains that are widened until hardly anything leaves them."""
+    domain, most = _travelled(step, steps), _LEAK[fineness] * steps
+    for number in range(2):
+        fine = fineness + number
+        points, shares = start_points(step.run, (32, 48)[number])
+        for trial in range(_TRIALS):
+            panels, order = panels_and_order(step, fine)
+            mesh = domain.widened(0.04 * number).mesh(panels, order)
+            level = noise_levels(step, domain, fine)
+            dense, outside = backward_operator(step, mesh, level)
+            matrix = _thinned(dense)
+            what = f"{steps} steps on a mesh of {mesh.size} states"
+            budget.require(_SECONDS_AN_ENTRY * 2 * steps * matrix.size, what)
+            indices, factors, beyond = mesh.basis(list(points.T))
+            is_last = number == 1 or trial == _TRIALS - 1
+            start = _Start(shares, indices, factors, beyond)
+            lost = start.lost(matrix, outside, steps, inf if is_last else most)
+            if abs(lost) < most or is_last:
+                break
+            domain = domain.widened(0.1)
+        yield _Meshed(mesh, level, matrix, start, lost)
+
+
+def _thinned(matrix: np.ndarray) -> Any:
+    """A sparse matrix where steps are short: a state then reaches few panels."""
+    from scipy.sparse import csr_matrix
+
+    return csr_matrix(matrix) if np.count_nonzero(matrix) < _SPARSE * matrix.size else matrix
 
 
 @dataclass(frozen=True)
@@ -145,7 +231,16 @@ class _Start:
     factors: np.ndarray
     beyond: np.ndarray
 
-    def lost(self, matrix: np.ndarray, outside: np.ndarray, steps: int, most: float) -> float:
+    def mean(self, values: np.ndarray) -> np.ndarray:
+        """Of functions on the mesh, shape (state, function)."""
+        return np.asarray(self.shares @ (values[self.indices] * self.factors[..., None]).sum(axis=1))
+
+    def weights(self, size: int) -> np.ndarray:
+        """Of the states of the mesh."""
+        shares = (self.shares[:, None] * self.factors).ravel()
+        return np.bincount(self.indices.ravel(), shares, minlength=size)
+
+    def lost(self, matrix: Any, outside: np.ndarray, steps: int, most: float) -> float:
         """The chance to leave the mesh within so many steps, which grows with each; or any that is over the most."""
         left, found = np.zeros(len(outside)), 0.0
         for number in range(1, steps + 1):

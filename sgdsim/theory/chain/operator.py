@@ -127,21 +127,27 @@ def mean_of_formula(
 
 
 @dataclass(frozen=True, eq=False)
-class SolvedMesh:
-    """The chain on a mesh with its stationary weights."""
+class MeshLaw:
+    """A law of the parameters, as weights of the states of a mesh."""
 
     step: Step
     mesh: Mesh
     level: tuple[Level, ...]
-    matrix: np.ndarray
-    outside: np.ndarray
     weights: np.ndarray
-    factors: tuple[np.ndarray, np.ndarray]
 
     @property
     def points(self) -> np.ndarray:
         """States, shape (state, parameter)."""
         return self.mesh.points
+
+
+@dataclass(frozen=True, eq=False)
+class SolvedMesh(MeshLaw):
+    """The chain on a mesh with its stationary weights."""
+
+    matrix: np.ndarray
+    outside: np.ndarray
+    factors: tuple[np.ndarray, np.ndarray]
 
     def means(self, expression: sympy.Expr, more: Mapping[str, float]) -> np.ndarray:
         """At each state what adds up, times its weight, to the expectation, to that of the magnitude, and far out."""
@@ -218,7 +224,7 @@ def solve_mesh(step: Step, mesh: Mesh, level: tuple[Level, ...]) -> SolvedMesh:
         raise NotApplicable("the operator of the chain is not finite on its domain; simulate instead") from None
     weights = lu_solve(factors, guess * growth, trans=1) / growth
     weights /= weights.sum()
-    solved = SolvedMesh(step, mesh, level, matrix, outside, weights, factors)
+    solved = SolvedMesh(step, mesh, level, weights, matrix, outside, factors)
     if not np.isfinite(weights).all():
         raise NotApplicable(SEVERAL)
     return solved

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from sgdsim.formulas.evaluation import evaluate, kinks
 from sgdsim.model.noise import Noise
 from sgdsim.model.run import Run
 from sgdsim.model.starts import Grid, Listed, Stored
-from sgdsim.prediction import NotApplicable
+from sgdsim.prediction import NotApplicable, require
 from sgdsim.theory.methods.batch_gradient import batch_rule
 from sgdsim.theory.methods.step_formula import after_step
 from sgdsim.theory.quadrature.nested import Source
@@ -139,8 +140,14 @@ def _noise_kinks(expressions: Iterable[sympy.Expr], given: Iterable[Source]) -> 
     return list(found)
 
 
-def start_points(run: Run, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points and weights of the start, shape (point, parameter) and (point,); the values of grids go together."""
+def start_points(run: Run, count: int, most: float = inf) -> tuple[np.ndarray, np.ndarray]:
+    """Points and weights of the start, shape (point, parameter) and (point,); the values of grids go together.
+
+    Raises
+    ------
+    NotApplicable
+        For starts of which no points are known, and for more than so many, before they are made.
+    """
     if any(isinstance(start, Listed | Stored) for start in run.initial.values()):
         raise NotApplicable(
             "the run starts from the states in another file, or from given values, of which it keeps moments alone"
@@ -153,13 +160,19 @@ def start_points(run: Run, count: int) -> tuple[np.ndarray, np.ndarray]:
             if isinstance(start, Grid):
                 found[:, number] = start.values(0, run.trajectories)
         points, counts = np.unique(found, axis=0, return_counts=True)
+        _allow(len(points), most)
         weights = counts / counts.sum()
     for number, (_, start) in enumerate(run.initial_items()):
         if isinstance(start, Noise):
             values, shares = rule(start, count)
+            _allow(len(points) * len(values), most)
             points, several = np.repeat(points, len(values), axis=0), len(points)
             points[:, number] = np.tile(values, several)
             weights = np.outer(weights, shares).ravel()
         elif not isinstance(start, Grid):
             points[:, number] = float(start)  # type: ignore[arg-type]
     return points[weights > 0], weights[weights > 0]
+
+
+def _allow(points: int, most: float) -> None:
+    require(points <= most, f"the start has {points} points or more, expected at most {most}")

@@ -43,7 +43,8 @@ def _observable(name: str) -> Observable:
     return Observable.parse(f"first_{label_of(name)}", f"value_at({name}, 1)")
 
 
-def _check(run: Run) -> None:
+def check_start(run: Run) -> None:
+    """Refuse many parameters, and a start whose square has no standard error."""
     number = len(run.loss.parameters)
     require(number <= MOST_PARAMETERS, f"there are {number} parameters, expected at most {MOST_PARAMETERS}")
     drawn = (start for start in run.initial.values() if isinstance(start, Noise))
@@ -51,7 +52,7 @@ def _check(run: Run) -> None:
 
 
 def _records(run: Run) -> Recorder:
-    _check(run)
+    check_start(run)
     return Recorder(observables=tuple(map(_observable, run.loss.parameters)))
 
 
@@ -74,7 +75,7 @@ def first_step(run: Run) -> Iterator[Prediction]:
     It tells what an optimizer makes of its first gradient, a correction of the bias of averages among that. A mean is
     resolved to 2 % of its change and of the spread, a variance to 2 % of itself. Nothing is neglected.
     """
-    _check(run)
+    check_start(run)
     points, weights = start_points(run, _POINTS)
     batch, rate = batch_rule(run), float(run.schedule.rates(run.steps)[0])
     after, kicks = after_step(run.loss, run.optimizer, batch.gradient, rate, is_first=True)

@@ -19,6 +19,7 @@ from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, require
 from sgdsim.theory.law import law, row
+from sgdsim.theory.methods.charge_balance import balances, found_balances
 from sgdsim.theory.methods.step_noise import StepNoise
 from sgdsim.theory.recorded_names import label_of, name_of
 
@@ -99,7 +100,11 @@ def _makers(run: Run, noise: StepNoise) -> Iterator[Callable[[], list[_Martingal
     for form in forms:
         yield partial(_of_square if noise.is_memoryless else _of_drive, run, noise, form)
     if noise.is_memoryless and run.loss.formula:
-        yield partial(_of_loss, run, noise)
+        yield partial(_of_value, run, noise, run.loss.population, "loss", "the loss")
+    declared = [(one.symmetry.name, one) for one in balances(run)] if run.loss.formula else []
+    for name, balance in [*declared, *(found_balances(run) if run.loss.formula else [])]:
+        if noise.is_memoryless and balance.charge is not None and not balance.is_translation:
+            yield partial(_of_value, run, noise, balance.charge, f"charge_{name}", f"the charge of {name}")
 
 
 def _of_form(run: Run, noise: StepNoise, form: tuple[int, ...], of_variance: bool = False) -> list[_Martingale]:
@@ -178,12 +183,11 @@ def _of_drive(run: Run, noise: StepNoise, form: tuple[int, ...]) -> list[_Martin
     return [_Martingale(observable, "mean", f"mean of {name}*kick of {_words(run, noise, form)}, in std")]
 
 
-def _of_loss(run: Run, noise: StepNoise) -> list[_Martingale]:
-    value = run.loss.population
+def _of_value(run: Run, noise: StepNoise, value: sympy.Expr, label: str, words: str) -> list[_Martingale]:
+    """A function of the parameters after the step, less its mean: the loss, the charge of a symmetry."""
     following = dict(zip(run.loss.theta, noise.next, strict=True))
     change = value.xreplace(following) - noise.expectation_after(value)
-    quantity = "unexplained change of the loss, in std"
-    return [_Martingale(running_sum(run, "change_loss", change), "mean", quantity)]
+    return [_Martingale(running_sum(run, f"change_{label}", change), "mean", f"unexplained change of {words}, in std")]
 
 
 def _is_coin(run: Run, form: tuple[int, ...]) -> bool:
@@ -271,8 +275,8 @@ def identities(run: Run) -> list[Prediction]:
 
     - f = theta_i: the mean kick;
     - the mean of ``d_i^2 - V_ii`` and ``d_i*d_j - V_ij``: variance and correlation of the kicks;
-    - f = theta_i^2 and the population loss, in which it shows whether noise knows of the state that it meets; of steps
-      whose mean is not known, theta_i times the kick.
+    - f = theta_i^2, the population loss and the charge of each symmetry, declared or found, in which it shows whether
+      noise knows of the state that it meets; of steps whose mean is not known, theta_i times the kick.
 
     An optimizer with a memory, with noise of its own, or one that is not linear in the gradient, has kicks of the
     gradient of the batch in place of d. The rates are held against the schedule itself, at their steps. All sums are

@@ -74,6 +74,7 @@ def _slopes(run: Run) -> list[object]:
     loss, rule = run.loss, run.optimizer.rule
     used = {symbol.name for slope in loss.gradient for symbol in slope.free_symbols} & set(loss.random)
     require(not rule.is_random and (rule.population or not used), "there is noise in the steps")
+    require(not run.optimizer.steps_whole(loss), f"{run.optimizer.name} steps whole matrices")
     require(run.steps <= MOST_STEPS, f"the path has {run.steps} steps, expected at most {MOST_STEPS}")
     require(not run.optimizer.preconditioner and not run.optimizer.metric, "holds without a matrix of learning rates")
     drawn = (start for start in run.initial.values() if isinstance(start, Noise))
@@ -93,8 +94,7 @@ def _steps(run: Run) -> list[int]:
 
 def _moments(run: Run, slopes: list[object], count: int) -> dict[int, np.ndarray]:
     """Means and variances of all parameters, of shape (moment, parameter), at the start and at `_steps`."""
-    points, weights = start_points(run, count)
-    require(len(points) <= MOST_POINTS, f"the start has {len(points)} points, expected at most {MOST_POINTS}")
+    points, weights = start_points(run, count, MOST_POINTS)
     names, optimizer, rates = run.loss.parameters, run.optimizer, run.schedule.rates(run.steps)
     theta = dict(zip(names, points.T.copy(), strict=True))
     states = {name: dict.fromkeys(optimizer.rule.state, np.zeros(len(points))) for name in names}

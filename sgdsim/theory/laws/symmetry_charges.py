@@ -11,15 +11,17 @@ from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, require
 from sgdsim.theory.law import law, row
-from sgdsim.theory.methods.charge_balance import Balance, balances
+from sgdsim.theory.methods.charge_balance import Balance, balances, found_balances
 from sgdsim.theory.methods.moment_recursion import StateMoments, recursion
 from sgdsim.theory.recorded_names import name_of
 
 
 def _usable(run: Run) -> list[tuple[str, Balance]]:
-    """The symmetries whose charge has a known exact change, by the name of the charge."""
-    found = [one for one in balances(run) if one.charge is not None and one.change is not None]
-    require(found, "the loss declares no symmetry with a charge, or the optimizer's steps have no known change")
+    """The symmetries whose charge has a known exact change, by the name of the charge; found ones come last."""
+    declared = [one for one in balances(run) if one.charge is not None and one.change is not None]
+    found = found_balances(run)
+    reason = "the loss has no symmetry with a charge, or the optimizer's steps have no known change"
+    require(declared or found, reason)
     require(
         "learning_rate" not in run.loss.namespace_names,
         "learning_rate is a name of the loss, and the change of a charge needs that of the step",
@@ -29,11 +31,12 @@ def _usable(run: Run) -> list[tuple[str, Balance]]:
         "with a matrix of learning rates the charge is another one than the loss's",
     )
     names = {charge: name for name, charge in run.loss.charges.items()}
-    return [(names[one.charge], one) for one in found if one.charge in names]
+    return [*((names[one.charge], one) for one in declared if one.charge in names), *found]
 
 
-def _charge(name: str) -> Observable:
-    return Observable(f"charge_{name}", f"charge({name})")
+def _charge(name: str, balance: Balance) -> Observable:
+    is_declared = balance.symmetry in balance.loss.symmetries
+    return Observable(f"charge_{name}", f"charge({name})" if is_declared else str(balance.charge))
 
 
 def _pushes(run: Run, name: str, balance: Balance) -> Observable:
@@ -45,7 +48,7 @@ def _pushes(run: Run, name: str, balance: Balance) -> Observable:
 def _records(run: Run) -> Recorder:
     wanted: list[Observable] = []
     for name, balance in _usable(run):
-        wanted.append(_charge(name))
+        wanted.append(_charge(name, balance))
         if not balance.is_translation and not balance.decay:
             wanted.append(_pushes(run, name, balance))
     return Recorder(observables=tuple(wanted))
@@ -55,7 +58,7 @@ def _records(run: Run) -> Recorder:
     "charges",
     "charges of symmetries: exact change along each trajectory, and their mean",
     source="re-derived; balance arXiv:2308.06671",
-    holds="a declared symmetry with a charge, plain SGD",
+    holds="a symmetry with a charge, declared or found, plain SGD",
     records=_records,
     automatic=True,
 )
@@ -71,7 +74,7 @@ def charges(run: Run) -> list[Prediction]:
     """
     rows: list[Prediction] = []
     for name, balance in _usable(run):
-        charge = name_of(run, _charge(name))
+        charge = name_of(run, _charge(name, balance))
         if balance.is_translation:
             rows.append(_translation(run, charge, balance))
         elif not balance.decay:

@@ -20,6 +20,7 @@ Balance for rescaling symmetry: arXiv:2308.06671; the exact forms are re-derived
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,11 +35,21 @@ from sgdsim.model.run import Run
 from sgdsim.model.symmetry import Symmetry
 from sgdsim.prediction import NotApplicable, require
 from sgdsim.theory.methods.batch_noise import batch_share
+from sgdsim.theory.methods.found_symmetries import generators
 from sgdsim.theory.methods.linear_response import start_of
 from sgdsim.theory.quadrature.expectation import Expected
 
 if TYPE_CHECKING:
     import sympy
+
+
+MOST_SEARCHED = 8
+"""Parameters up to which generators are looked for where nobody asks for them: they take 0.2 s."""
+
+MOST_FOUND = 4
+"""Charges of them that have rows: the layers of a matrix have dozens, which say much the same."""
+
+_WITH_CHARGES = ("sgd", "gradient_descent")  # optimizers that change a charge by a known amount
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +126,7 @@ class Balance:
         """
         import sympy
 
-        if self.charge is None or self.optimizer.name not in ("sgd", "gradient_descent"):
+        if self.charge is None or self.optimizer.name not in _WITH_CHARGES:
             return None
         matrix = self.optimizer.matrix(self.loss)
         if matrix is not None and self.decay:
@@ -227,6 +238,35 @@ def balances(run: Run) -> list[Balance]:
     []
     """
     return [Balance(run.loss, run.optimizer, one) for one in run.loss.symmetries if one.is_continuous]
+
+
+def found_balances(run: Run) -> list[tuple[str, Balance]]:
+    """The generators with a charge that a loss does not declare, each with a name of its own.
+
+    Examples
+    --------
+    >>> from sgdsim.model.noise import Noise
+    >>> from sgdsim.model.schedules import Schedule
+    >>> loss = Loss("u*w*z", ("u", "w"), {}, {"z": Noise.parse("normal")})
+    >>> run = Run(loss, Optimizer(), Schedule("0.1"), {"u": 1.0, "w": 0.0}, 1000, 10)
+    >>> [(name, balance.charge) for name, balance in found_balances(run)]
+    [('rescale', u**2/2 - w**2/2)]
+    """
+    loss, found = run.loss, list[tuple[str, Balance]]()
+    if run.optimizer.name not in _WITH_CHARGES or len(loss.parameters) > MOST_SEARCHED:
+        return []
+    try:
+        undeclared = generators(loss)
+    except NotApplicable:
+        return []
+    times = Counter(one.name for one in loss.symmetries)
+    for symmetry in undeclared:
+        balance = Balance(loss, run.optimizer, symmetry)
+        if balance.charge is not None and balance.change is not None:
+            times[symmetry.name] += 1
+            number = times[symmetry.name]
+            found.append((symmetry.name if number == 1 else f"{symmetry.name}_{number}", balance))
+    return found[:MOST_FOUND]
 
 
 def relaxation_time(balance: Balance, run: Run) -> float:

@@ -19,6 +19,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import lru_cache
 from random import Random
 
 import numpy as np
@@ -61,12 +62,31 @@ def undeclared(loss: Loss) -> tuple[Symmetry, ...]:
     >>> [(one.name, one.generator or one.image) for one in undeclared(loss)]
     [('rescale', {'u': '1*u', 'w': '-1*w'}), ('sign', {'u': '-u', 'w': '-w'}), ('permutation', {'u': 'w', 'w': 'u'})]
     """
+    return (*generators(loss), *_discrete(loss))
+
+
+@lru_cache(maxsize=32)
+def generators(loss: Loss) -> tuple[Symmetry, ...]:
+    """The continuous ones of them.
+
+    Raises
+    ------
+    NotApplicable
+        As `undeclared`.
+
+    Examples
+    --------
+    >>> from sgdsim.model.noise import Noise
+    >>> loss = Loss("(u - w)**2/2 + z*(u - w)", ("u", "w"), {}, {"z": Noise.parse("normal")})
+    >>> [(one.name, one.generator) for one in generators(loss)]
+    [('translation', {'u': '1', 'w': '1'})]
+    """
     require_gradient(loss)
     require(
         len(loss.parameters) <= MOST_PARAMETERS,
         f"there are {len(loss.parameters)} parameters, expected at most {MOST_PARAMETERS}",
     )
-    return (*_continuous(loss), *_discrete(loss))
+    return tuple(_continuous(loss))
 
 
 def _points(loss: Loss, count: int) -> dict[str, np.ndarray]:

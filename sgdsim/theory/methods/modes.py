@@ -29,7 +29,7 @@ import numpy as np
 from sgdsim.model.run import Run
 from sgdsim.prediction import Condition, Function, Moment, Order, require
 from sgdsim.theory.methods.directions import Direction, candidate_directions, directions, number
-from sgdsim.theory.methods.noise_free_path import constants_of, evaluate, formula_of, noise_free_path, spread_paths
+from sgdsim.theory.methods.noise_free_path import constants_of, noise_free_path, on_path, spread_paths
 from sgdsim.theory.recorded_names import recorded_as
 
 NEGLECTED = 1e-3
@@ -164,8 +164,7 @@ class Mode:
         path = noise_free_path(self.run, slow)
         at = {name: float(path[name][step]) for name in slow}
         slopes, bends = (
-            np.array([evaluate(loss, formula_of(loss, curvature.diff(loss.symbols[name], n)), at) for name in slow])
-            for n in (1, 2)
+            np.array(on_path([curvature.diff(loss.symbols[name], n) for name in slow], at)) for n in (1, 2)
         )
         about, here = np.array([at[name] for name in slow]), self.curvatures[step]
         means, variances = (tuple(Moment(statistic, name, step) for name in slow) for statistic in ("mean", "variance"))
@@ -363,7 +362,7 @@ def _mode(run: Run, direction: Direction) -> Mode:
     slow = tuple(name for name in run.loss.parameters if run.loss.symbols[name] in curvature.free_symbols)
     if not slow:
         return Mode(run, direction, np.full(run.steps + 1, float(curvature)))
-    values = evaluate(run.loss, formula_of(run.loss, curvature), spread_paths(run, slow))
+    (values,) = on_path([curvature], spread_paths(run, slow))
     path, *others = np.broadcast_to(values, (run.steps + 1, 3)).T
     spread = max(abs(other[-1] / path[-1] - 1.0) for other in others)
     return Mode(run, direction, path, adiabatic=True, spread=float(spread))

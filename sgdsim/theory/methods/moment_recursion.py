@@ -484,7 +484,7 @@ def _step_forms(loss: Loss, optimizer: Optimizer, centre: np.ndarray, time: int)
         names |= {"theta": deviation[i] + sympy.Float(centre[i], 17), "gradient": gradient[i]}
         names |= {"t": sympy.Integer(time), "learning_rate": rate, "xi": kicks[i] / sympy.sqrt(rate)}
         names |= {s: state[i, s] for s in rule.state}
-        for name, text in (*rule.scalars, *optimizer.inner):
+        for name, text in (*rule.scalars, *optimizer.inner()):
             names[name] = Formula.parse(text).expression(names)
         values.append(names)
     directions = _preconditioned(loss, optimizer, [names["direction"] for names in values])

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sgdsim.base.errors import InputError
-from sgdsim.formulas.formula import Formula
+from sgdsim.formulas import evaluation
 from sgdsim.model.loss import Loss
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.model.starts import Start
-from sgdsim.prediction import NotApplicable
+from sgdsim.prediction import NotApplicable, require
 
 if TYPE_CHECKING:
     import sympy
@@ -52,19 +52,21 @@ def _path(
 ) -> Mapping[str, np.ndarray]:
     state = {name: mean + std * np.array([0.0, -1.0, 1.0]) for name, mean, std in start}
     gradients = _mean_gradients(loss, tuple(state))
+    in_order = [gradients[name] for name in state]
     path = {name: np.empty((steps + 1, 3)) for name in state}
     for step, rate in enumerate((*schedule.rates(steps), 0.0)):
         for name, value in state.items():
             path[name][step] = value
-        slopes = {name: evaluate(loss, formula, state) for name, formula in gradients.items()}
-        state = {name: value - rate * (slopes[name] + decay * value) for name, value in state.items()}
+        slopes = on_path(in_order, state)
+        moved = zip(state.items(), slopes, strict=True)
+        state = {name: value - rate * (slope + decay * value) for (name, value), slope in moved}
     return path
 
 
 @lru_cache(maxsize=256)
-def _mean_gradients(loss: Loss, names: tuple[str, ...]) -> dict[str, Formula]:
+def _mean_gradients(loss: Loss, names: tuple[str, ...]) -> dict[str, sympy.Expr]:
     """Mean gradients of the named parameters and of all on which these depend, constants put in."""
-    gradients: dict[str, Formula] = {}
+    gradients: dict[str, sympy.Expr] = {}
     waiting = list(names)
     while waiting:
         name = waiting.pop()
@@ -74,7 +76,7 @@ def _mean_gradients(loss: Loss, names: tuple[str, ...]) -> dict[str, Formula]:
             mean = loss.expectation(loss.gradient[loss.parameters.index(name)]).subs(constants_of(loss))
         except InputError as error:
             raise NotApplicable(f"{name} has no noise-free path: {error}") from None
-        gradients[name] = formula_of(loss, mean)
+        gradients[name] = mean
         waiting += [symbol.name for symbol in mean.free_symbols]
     return gradients
 
@@ -88,17 +90,6 @@ def _mean_and_std(start: Start) -> tuple[float, float]:
     return (float(start), 0.0) if isinstance(start, float | int) else (start.moment(1), np.sqrt(start.cumulant(2)))
 
 
-def formula_of(loss: Loss, expression: sympy.Expr) -> Formula:
-    """An expression of parameters as a formula of aliases, so that each coordinate stands on its own."""
-    import sympy
-
-    aliases = {symbol: sympy.Symbol(f"theta_{index}") for index, symbol in enumerate(loss.theta)}
-    try:
-        return Formula.parse(formula_text(expression.xreplace(aliases)), where="noise-free path")
-    except InputError as error:
-        raise NotApplicable(str(error)) from None
-
-
 def formula_text(expression: sympy.Expr) -> str:
     """An expression as a formula; formulas have no name for Euler's number."""
     import sympy
@@ -106,10 +97,8 @@ def formula_text(expression: sympy.Expr) -> str:
     return str(expression.xreplace({sympy.E: sympy.Float(float(sympy.E), 17)}))
 
 
-def evaluate(loss: Loss, formula: Formula, values: Mapping[str, Any]) -> Any:
-    """The value of a formula of aliases."""
-    aliased = {f"theta_{index}": values[name] for index, name in enumerate(loss.parameters) if name in values}
-    try:
-        return formula.evaluate(aliased)
-    except InputError as error:
-        raise NotApplicable(str(error)) from None
+def on_path(expressions: Sequence[sympy.Expr], values: Mapping[str, Any]) -> list[Any]:
+    """The values of expressions of parameters; refused where the path leaves the numbers."""
+    found = evaluation.evaluate(expressions, values)
+    require(all(np.isfinite(one).all() for one in found), "the noise-free path leaves the numbers")
+    return found

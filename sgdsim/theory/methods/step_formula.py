@@ -50,6 +50,7 @@ def after_step(
 
     state = optimizer.rule.state
     require(is_first or not state, f"{optimizer.name} remembers {', '.join(state)} from step to step")
+    require(not optimizer.steps_whole(loss), f"{optimizer.name} steps whole matrices")
     values: dict[str, Any] = {name: exact(value) for name, value in optimizer.values.items()}
     values["learning_rate"] = rate
     if is_first:
@@ -60,7 +61,7 @@ def after_step(
     several = []
     for theta, slope, kick in zip(loss.theta, gradient, kicks, strict=True):
         inner = {**values, "theta": theta, "gradient": slope, "xi": kick}
-        for name, text in optimizer.inner:
+        for name, text in optimizer.inner():
             inner[name] = Formula.parse(text).expression(inner)
         several.append(inner)
     matrix = optimizer.matrix(loss)

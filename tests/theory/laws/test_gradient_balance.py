@@ -113,3 +113,9 @@ def test_it_says_where_nothing_balances(formula: str, why: str) -> None:
 
 def test_it_is_tried_on_every_run() -> None:
     assert sgdsim.theory.LAWS["gradient-balance"].automatic
+
+
+def test_a_symmetry_that_nobody_declared_balances_as_well() -> None:
+    law, found = find_law("gradient-balance"), run_of(replace(TWO_LAYERS, symmetries=()))
+    assert found.recorder == run_of().recorder
+    assert [row.quantity for row in law.predictions([found])] == [row.quantity for row in law.predictions([run_of()])]

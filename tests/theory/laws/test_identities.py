@@ -211,3 +211,19 @@ def test_rounding_accuses_nobody() -> None:
     assert table(loss)[quantity] != "disagrees"
     wrong = replace(loss, data=Data({"y": (0.0, 1.03, 1.03, 0.0)}))
     assert table(wrong)[quantity] == "disagrees"
+
+
+def test_the_charge_of_a_symmetry_that_nobody_declared_is_a_martingale() -> None:
+    """One weight is scaled up as the other is scaled down; noise that is too broad pushes the charge of this."""
+    loss = Loss("(u*w*z - 1)**2/2", ("u", "w"), noise={"z": Noise.parse("uniform:-1,2")})
+    words, run = (
+        "unexplained change of the charge of rescale, in std",
+        make_run(loss, rate="0.05", steps=6, trajectories=128 * 1024),
+    )
+    found = {row.quantity: row for row in verdicts(run, "identities")}
+    assert found[words].verdict == "agrees"
+    broader = replace(loss, noise={"z": Noise.parse("uniform:-1.05,2.05")})
+    assert words in accused(verdicts(run, "identities", told=replace(run, loss=broader)))
+    broken = replace(loss, formula="(u*w*z - 1)**2/2 + u**2/2")
+    wanted = find_law("identities").requirements(replace(run, loss=broken)).observables
+    assert not [one for one in wanted if "charge" in one.name]

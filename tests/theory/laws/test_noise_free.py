@@ -53,3 +53,11 @@ def test_what_a_quadrature_does_not_follow_is_not_told() -> None:
     run = make_run(Loss("(u**2 - 1)**2/4", ("u",)), steps=200, initial={"u": Noise.parse("normal:0.1,0.3")})
     with pytest.raises(NotApplicable):
         rows(run)
+
+
+def test_a_start_of_too_many_points_is_refused_before_they_are_made() -> None:
+    """Of 18 numbers that are drawn there are 24^18."""
+    names = tuple(f"w[{i}]" for i in range(18))
+    run = make_run(Loss("norm2(w)/2", ("w[18]",)), initial=dict.fromkeys(names, Noise.parse("normal:0,1")))
+    with pytest.raises(NotApplicable, match="the start has 13824 points or more, expected at most 10000"):
+        rows(run)

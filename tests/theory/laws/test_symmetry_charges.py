@@ -51,6 +51,15 @@ class TestCharges:
         told = make_run(loss)
         assert verdicts(run, "charges", told=told)[0].verdict == "disagrees"
 
+    def test_symmetries_that_nobody_declared_have_their_rows_too(self) -> None:
+        loss = Loss("u*w*z", ("u", "w"), {}, linear().noise)
+        kept, mean = verdicts(make_run(loss), "charges")
+        assert kept.quantity.startswith("mean(charge_rescale)")
+        assert (kept.verdict, mean.verdict) == ("agrees", "agrees")
+        told = make_run(Loss("u*w*z + u/5", ("u", "w"), {}, loss.noise))
+        assert verdicts(make_run(loss), "charges", told=told)[0].verdict == "disagrees"
+        assert verdicts(make_run(linear()), "charges")[0].predicted == kept.predicted
+
     @pytest.mark.parametrize(
         ("optimizer", "why"),
         [(Optimizer("adam"), "no known change"), (Optimizer("sgd", preconditioner=("1", "2")), "matrix")],

@@ -1,0 +1,76 @@
+"""A loss of a sample and its gradient in double precision, by the graph of its matrices: nothing is written out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sgdsim.formulas.backpropagation import gradient
+from sgdsim.formulas.formula import Formula
+from sgdsim.formulas.graph import Graph, Node, evaluate
+from sgdsim.formulas.vectors import base_name, coordinates
+
+if TYPE_CHECKING:
+    from sgdsim.model.loss import Loss
+
+Values = Mapping[str, np.ndarray]
+"""By coordinate, at many points."""
+
+
+class LossGraph:
+    """The loss of a sample at points.
+
+    Examples
+    --------
+    >>> from sgdsim.model.loss import Loss
+    >>> graph = LossGraph(Loss("norm2(W@x)/2", ("W[1,2]",), {"x": [1.0, 2.0]}))
+    >>> graph.slopes({"W[0,0]": np.array([3.0]), "W[0,1]": np.array([0.0])})["W"].ravel()
+    array([3., 6.])
+    """
+
+    def __init__(self, loss: Loss) -> None:
+        self._loss, self._graph = loss, Graph()
+        given = (*loss.carried, *loss.constants, *loss.random)
+        self._given = {name: loss.shapes[name] for name in dict.fromkeys(map(base_name, given))}
+        self._names = {name: self._graph.name(name, shape) for name, shape in self._given.items()}
+        for name, text in loss.definitions.items():
+            parts = [self._read(part) for part in ([text] if isinstance(text, str) else text)]
+            self._names[name] = parts[0] if isinstance(text, str) else self._graph.stack(parts, (len(parts),))
+
+    def _read(self, text: str) -> Node:
+        found: Node = Formula.parse(text).in_algebra(self._names, self._graph, vector=True, numbers=self._loss.numbers)
+        return found
+
+    @cached_property
+    def _value(self) -> Node:
+        return self._read(self._loss.formula)
+
+    @cached_property
+    def _slopes(self) -> dict[str, Node]:
+        bases = list(dict.fromkeys(map(base_name, self._loss.parameters)))
+        slopes = gradient(self._graph, self._value, [self._names[base] for base in bases])
+        return dict(zip(bases, slopes, strict=True))
+
+    def value(self, values: Values) -> np.ndarray:
+        """The loss."""
+        return self._at([self._value], values)[0]
+
+    def slopes(self, values: Values) -> dict[str, np.ndarray]:
+        """Its gradient, (axes of the parameter…, point)."""
+        return dict(zip(self._slopes, self._at(list(self._slopes.values()), values), strict=True))
+
+    def _at(self, nodes: Sequence[Node], values: Values) -> list[np.ndarray]:
+        everything = {**{name: np.array([value]) for name, value in self._loss.constants.items()}, **values}
+        points = max(map(len, everything.values()))
+        arrays = {
+            name: np.stack([np.broadcast_to(everything[key], points) for key in coordinates(name, shape)])
+            for name, shape in self._given.items()
+        }
+        shaped = {name: value.reshape(*self._given[name], points) for name, value in arrays.items()}
+        return [
+            np.broadcast_to(found, (*node.shape, points))
+            for node, found in zip(nodes, evaluate(nodes, shaped), strict=True)
+        ]

@@ -1,0 +1,125 @@
+"""The last step of a run, exactly, where one or two parameters are a chain that can be computed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sgdsim.model.observables import Observable
+from sgdsim.model.run import Recorder, Run
+from sgdsim.prediction import Distance, Function, Measure, Moment, NotApplicable, Prediction, require
+from sgdsim.theory.chain.evolution import distribution_after, evolve
+from sgdsim.theory.chain.step import Step
+from sgdsim.theory.law import law, row
+from sgdsim.theory.methods.moment_recursion import is_affine
+from sgdsim.theory.quadrature.nested import Numerical
+from sgdsim.theory.recorded_names import label_of, name_of, recorded_as
+
+SECONDS = 2.0
+"""That it may take where nobody asked for it."""
+
+_RESOLVED = 0.01
+_KNOWN = 0.1  # of the resolution: an error that is larger decides nothing
+_DOUBTED = 3.0  # times its error a number of the chain may be off
+_FINENESS = (1, 0)  # for one and two parameters
+_OF_A_DISTRIBUTION = 1e-6  # which a sample of 1e10 would resolve
+
+
+def _records(run: Run) -> Recorder:
+    _check(run)
+    return Recorder(observables=_products(run))
+
+
+def _check(run: Run) -> None:
+    Step.of(run)
+    kept = len(run.loss.parameters) == 1 and run.steps in run.recorder.snapshots
+    require(kept or not _is_affine(run), "affine-moments says the same where gradients are affine")
+
+
+def _is_affine(run: Run) -> bool:
+    return is_affine(run.loss) and run.optimizer.rule.linear
+
+
+def _products(run: Run) -> tuple[Observable, ...]:
+    if len(run.loss.parameters) == 1:
+        return ()
+    first, second = run.loss.parameters
+    return (Observable.parse(f"{label_of(first)}_times_{label_of(second)}", f"{first}*{second}"),)
+
+
+@law(
+    "last-step",
+    "exact mean, variance and distribution at the end of a run, for one or two parameters of any loss",
+    source="numerical: the backward operator of the chain",
+    holds="one or two parameters, an optimizer without memory, a constant rate",
+    records=_records,
+    automatic=True,
+    any_field=True,
+    seconds=SECONDS,
+)
+def last_step(run: Run) -> list[Prediction]:
+    """Mean, variance and covariance of the parameters at the end of a run, and the distribution of a single one.
+
+    The law of the parameters after n steps from the run's own start is that of a Markov chain, whose backward operator
+    is applied n times on two meshes (`sgdsim.theory.chain`). Nothing is neglected but what the meshes do not resolve:
+    how far the finer one is off is told by the coarser one, by the chance to leave the domain, and by rounding. A row
+    is made where this error is below a tenth of what the row resolves, and the number may be three such errors off.
+    Where the run has forgotten its start, the law at its end is the stationary one.
+
+    Mean, variance and covariance are left to affine-moments where gradients are affine. The distribution needs noise
+    with a density that enters the step affinely, and the states of the last step, where these are kept.
+    """
+    _check(run)
+    names, rows = run.loss.parameters, list[Prediction]()
+    if not _is_affine(run):
+        products = [f"({one})*({other})" for one in names for other in names]
+        found = evolve(run, [*names, *products], run.steps, fineness=_FINENESS[len(names) - 1])
+        rows += _moments(run, found[: len(names)], found[len(names) :])
+    if len(names) == 1 and run.steps in run.recorder.snapshots:
+        rows += _distribution(run)
+    require(rows, "nothing of it is known better than a tenth of what a row resolves; simulate instead")
+    return rows
+
+
+def _moments(run: Run, means: list[Numerical], squares: list[Numerical]) -> list[Prediction]:
+    names, n = run.loss.parameters, len(means)
+    variances = [_covariance(squares[i * (n + 1)], means[i], means[i]) for i in range(n)]
+    spreads = [float(np.sqrt(max(one.value, 0.0))) for one in variances]
+    made: list[Prediction | None] = []
+    for name, mean, variance, spread in zip(names, means, variances, spreads, strict=True):
+        scale = float(np.hypot(mean.value, spread))
+        made.append(_row(Moment("mean", name, run.steps), mean, scale))
+        made.append(_row(Moment("variance", name, run.steps), variance, float(variance.value)))
+    for observable in (one for one in _products(run) if recorded_as(run, one) is not None):
+        product = Moment("mean", name_of(run, observable), run.steps)
+        measure = Function("covariance", _less_means, (product, *(Moment("mean", name, run.steps) for name in names)))
+        covariance = _covariance(squares[1], *means)
+        made.append(_row(measure, covariance, float(np.prod(spreads)), f"covariance({', '.join(names)})"))
+    return [one for one in made if one is not None]
+
+
+def _covariance(product: Numerical, first: Numerical, second: Numerical) -> Numerical:
+    error = product.error + abs(first.value) * second.error + abs(second.value) * first.error
+    return Numerical(product.value - first.value * second.value, error)
+
+
+def _less_means(product: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    return np.asarray(product - first * second)
+
+
+def _row(measure: Measure, found: Numerical, scale: float, quantity: str = "") -> Prediction | None:
+    """A row, unless the chain is too coarse for it."""
+    resolution = _RESOLVED * scale
+    if not found.error < _KNOWN * resolution:
+        return None
+    conditions, off = f"numerical error {found.error:.1g}", _DOUBTED * float(found.error)
+    return row(measure, float(found.value), quantity, "exact", resolution, conditions=conditions, allowed=(off, off))
+
+
+def _distribution(run: Run) -> list[Prediction]:
+    (name,) = run.loss.parameters
+    try:
+        cdf, error = distribution_after(run, run.steps)
+    except NotApplicable:
+        return []
+    known = error < _OF_A_DISTRIBUTION
+    return [row(Distance(name, run.steps, cdf), 0.0, conditions=f"numerical error {error:.1g}")] if known else []

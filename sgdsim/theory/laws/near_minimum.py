@@ -1,0 +1,71 @@
+"""The law at rest near a minimum of any loss, order by order in the learning rate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from sgdsim.model.run import Run
+from sgdsim.prediction import FEWEST_RATES, Moment, NotApplicable, Prediction, require
+from sgdsim.theory.law import law, row, series
+from sgdsim.theory.methods.minimum_expansion import Expansion, expansion
+from sgdsim.theory.methods.moment_recursion import is_affine
+
+_FORGOTTEN = 1e-4  # what may be left of a displacement at the start
+_RESOLVED = 0.05  # of the spread, and of the variance: one term of a series takes many trajectories
+
+
+def _at_rest(run: Run) -> Expansion:
+    rates = run.schedule.rates(run.steps)
+    require(rates.min() == rates.max(), "the learning rate changes, and nothing comes to rest")
+    require(not is_affine(run.loss), "affine-moments is exact where gradients are affine")
+    found = expansion(run)
+    left = found.response.radius**run.steps
+    require(left < _FORGOTTEN, f"{left:.2g} of the start is left at the end, expected at most {_FORGOTTEN:g}")
+    return found
+
+
+def _across(runs: Sequence[Run]) -> list[Prediction]:
+    rates = {float(run.schedule.rates(run.steps)[-1]) for run in runs}
+    require(len(rates) >= FEWEST_RATES, f"there are {len(rates)} learning rates, expected {FEWEST_RATES} or more")
+    return [one for point, run in enumerate(runs) for one in _rows(run, _at_rest(run), point)]
+
+
+def _rows(run: Run, found: Expansion, point: int) -> Iterator[Prediction]:
+    told: dict[str, Any] = {"point": point, "small": float(run.schedule.rates(run.steps)[-1]), "series": series(run)}
+    for i, name in enumerate(run.loss.parameters):
+        variance, leading = float(found.covariance[i, i]), float(found.leading[i, i])
+        if found.is_moved(i):
+            scale = _RESOLVED * float(np.hypot(found.mean[i], np.sqrt(leading)))
+            yield row(Moment("mean", name, run.steps), float(found.mean[i]), order=1, resolution=scale, **told)
+            next_order = f"of which {100 * (variance / leading - 1):+.2g} % are of the next order"
+            moment = Moment("variance", name, run.steps)
+            yield row(moment, variance, order=2, resolution=_RESOLVED * leading, conditions=next_order, **told)
+
+
+@law(
+    "near-minimum",
+    "mean and variance at rest near a minimum of any loss, one order beyond linear response",
+    source="re-derived",
+    holds=(
+        "plain SGD without weight decay, one to three parameters, a minimum with curvature in all directions, four or "
+        "more learning rates, the start forgotten"
+    ),
+    across=_across,
+    automatic=True,
+    finite_order=True,
+)
+def near_minimum(run: Run) -> Iterable[Prediction]:
+    """Mean and variance of the parameters at rest near a minimum: to order 1 and 2 in the learning rate.
+
+    The mean is moved from the minimum by what the third derivatives of the loss make of the spread, ``-h^-1 K S/2`` to
+    order eta. The covariance S of linear response, ``S H + H S = eta C``, has a correction of order eta^2, from the
+    length of a step, third and fourth derivatives, noise that depends on the parameters, and its third cumulant:
+    `sgdsim.theory.methods.minimum_expansion`. Their sizes tell how far linear response may be trusted at one learning
+    rate; over four or more their orders are tested, each to 5 % of the spread or of the variance.
+
+    Escapes over a barrier are neglected: their rate is smaller than any power of eta.
+    """
+    raise NotApplicable(f"orders are tested over {FEWEST_RATES} learning rates or more")

@@ -40,6 +40,7 @@ DIGESTS = {
     "heat_capacity": "fdc987554853236bb3e17cb8a7a608a8c3fafaee952ec1a7656e3c0423a110cf",
     "hebbian": "c94df9a538df6ebbf05a00a9376b106fb4021fbc2ceb2955b621c4b46bd55ff4",
     "heterosynaptic": "036c78b5ba6068b472e19f0237b5f4817841cfadfc97d7f3f1123993277cc645",
+    "ideal_gas": "b146c4b68d7932d93e90b58a1378c63743d6c74404a6a0bbf96de3c0b8a295d6",
     "irreversibility": "42c13495b99cff2725a40cef2facb6dba2979affe0fced2b42950db8f8a7a738",
     "kolen_pollack": "d4278c0bb9b7f40b348a5f6924591535bba4d4cb3187937aa4ce5e9b944a76ea",
     "langevin_contrast": "02b06a10e22da160597efe2c26e0f986be56b6715d7b8d17bd39f5069ecbc1f4",

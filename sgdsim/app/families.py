@@ -42,6 +42,7 @@ FAMILIES = {
         "discrete_symmetry",
         "collapse",
         "scale_invariance",
+        "ideal_gas",
         "preconditioned_balance",
         "anisotropic_balance",
         "stationary_laws",

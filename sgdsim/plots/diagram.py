@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from sgdsim.model.schedules import Schedule
 from sgdsim.plots.panel import MOST_PANELS, Contours, Drawing, Image, Line, Panel, Part, edges_about, scale_for
 from sgdsim.plots.subject import Subject, prediction_label, require, statistic_label, swept_label
-from sgdsim.prediction import Moment
+from sgdsim.prediction import Curve, Function, Moment, Prediction
+from sgdsim.statistics.estimate import Estimate
 from sgdsim.theory.methods.stability import instabilities
 
 _WANTED = "a grid of two swept numbers, sweep.grid, with two or more values of each"
 _LEVELS = 5
 _RATES = 200  # that are tried for the limit of stability
 _RATE = "optimizer.learning_rate"
+_ERRORS = 2.0  # of a sign that is told
+_NOTHING = Estimate(float("nan"), float("nan"), 0)
 
 
 def axes_of_grid(sweep: Mapping[str, np.ndarray]) -> tuple[str, str] | None:
@@ -35,21 +38,65 @@ def axes_of_grid(sweep: Mapping[str, np.ndarray]) -> tuple[str, str] | None:
     return (several[0], several[1]) if len(places) == counts[0] * counts[1] == len(sweep[several[0]]) else None
 
 
+def is_mapped(prediction: Prediction) -> bool:
+    """Whether it is about a moment, or a formula in those of one point, and not about several points together.
+
+    Examples
+    --------
+    >>> slope = Function("slope", sum, (Moment("mean", "x", 9, point=3),))
+    >>> is_mapped(Prediction("user-1", "slope", slope, 1.0, "exact"))
+    False
+    """
+    measure = prediction.measure
+    if isinstance(measure, Function):
+        return all(one.point in (None, prediction.point) for one in measure.moments)
+    return isinstance(measure, Moment | Curve)
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """A number that is predicted at one point of the grid.
+
+    Parameters
+    ----------
+    quantity
+        A moment, or a formula in moments in words: the same at all points.
+    label, point, predicted
+        Of the prediction.
+    measure
+        What is measured of it at this point.
+    """
+
+    quantity: Moment | str
+    label: str
+    point: int
+    predicted: float
+    measure: Moment | Function
+
+
+def _claims(subject: Subject, predictions: Sequence[Prediction] | None = None) -> Iterator[_Claim]:
+    for prediction, moment, value in subject.claims(predictions):
+        plain = Moment(moment.statistic, moment.observable, moment.step)
+        yield _Claim(plain, prediction_label(prediction), moment.point or 0, value, plain)
+    for one in subject.predictions if predictions is None else predictions:
+        if isinstance(one.measure, Function) and is_mapped(one):
+            yield _Claim(one.quantity, prediction_label(one), one.point or 0, one.predicted, one.measure)
+
+
 def drawing(subject: Subject) -> Drawing:
-    """One panel a predicted moment, or else of each mean and variance at the end; before them what has diverged."""
+    """One panel a predicted quantity, or else of each mean and variance at the end; before them what has diverged."""
     keys = axes_of_grid(subject.sweep)
     require(keys, "diagram", _WANTED)
     assert keys is not None
-    moments: dict[Moment, list[str]] = {}
-    for prediction, moment, _ in subject.claims():
-        labels = moments.setdefault(Moment(moment.statistic, moment.observable, moment.step), [])
-        labels += [label] if (label := prediction_label(prediction)) not in labels else []
+    quantities: dict[Moment | str, list[_Claim]] = {}
+    for claim in _claims(subject):
+        quantities.setdefault(claim.quantity, []).append(claim)
     last = int(subject.record_steps[-1])
     plain = [Moment(kind, name, last) for name in subject.measured for kind in ("mean", "variance")]
-    shown = list(moments or dict.fromkeys(plain))
+    shown = list(quantities or dict.fromkeys(plain))
     limit = _limit_of_stability(subject, keys)
     panels = [*_diverged(subject, keys, limit)]
-    panels += [_panel(subject, keys, one, moments.get(one, []), limit) for one in shown]
+    panels += [_panel(subject, keys, one, quantities.get(one, []), limit) for one in shown]
     left_out = [panel.title for panel in panels[MOST_PANELS:]]
     notes = ("White: linearly unstable, or nothing left.",) if limit else ()
     return Drawing(tuple(panels[:MOST_PANELS]), tuple(left_out), notes)
@@ -66,16 +113,37 @@ def _grid(
 
 
 def _panel(
-    subject: Subject, keys: tuple[str, str], moment: Moment, labels: Sequence[str], limit: Sequence[Line]
+    subject: Subject,
+    keys: tuple[str, str],
+    quantity: Moment | str,
+    claims: Sequence[_Claim],
+    limit: Sequence[Line],
 ) -> Panel:
     lost = instabilities(subject.runs) if subject.runs else [None] * len(subject.points)
-    measured = [np.nan if lost[point] else subject.estimate(moment, point).value for point in range(len(lost))]
-    x, y, values = _grid(subject.sweep, keys, measured)
-    parts: list[Part] = [_image(x, y, values, statistic_label(moment.statistic, moment.observable))]
-    parts += [one for label in labels for one in _contours(subject, keys, moment, label, values)]
-    parts += limit
-    when = "" if moment.step == subject.record_steps[-1] else f", step {moment.step}"
-    return _framed(keys, f"{moment.statistic} of {subject.formula(moment.observable)}{when}", x, y, parts)
+    alike = dict.fromkeys(range(len(lost)), quantity) if isinstance(quantity, Moment) else {}
+    measures = alike | {claim.point: claim.measure for claim in claims}
+    shown = [point in measures and not lost[point] for point in range(len(lost))]
+    estimates = [subject.estimate(measures[point], point) if shown[point] else _NOTHING for point in range(len(lost))]
+    x, y, values = _grid(subject.sweep, keys, [one.value for one in estimates])
+    if isinstance(quantity, Moment):
+        bar = statistic_label(quantity.statistic, quantity.observable)
+        when = "" if quantity.step == subject.record_steps[-1] else f", step {quantity.step}"
+        title = f"{quantity.statistic} of {subject.formula(quantity.observable)}{when}"
+    else:
+        bar, title = "value", quantity
+    parts: list[Part] = [_image(x, y, values, bar)]
+    for label in dict.fromkeys(claim.label for claim in claims):
+        parts += _contours(subject, keys, quantity, label, values)
+    if any(isinstance(part, Contours) and part.levels == (0.0,) for part in parts):
+        parts += _undecided(subject, keys, estimates)
+    return _framed(keys, title, x, y, [*parts, *limit])
+
+
+def _undecided(subject: Subject, keys: tuple[str, str], estimates: Sequence[Estimate]) -> list[Line]:
+    """The points whose sign is not told: on which side of the boundary they lie was not seen."""
+    near = np.array([abs(one.value) <= _ERRORS * one.stderr for one in estimates])
+    x, y = (subject.sweep[key].astype(float)[near] for key in keys)
+    return [Line(x, y, f"within {_ERRORS:g} standard errors of zero", "undecided")] if near.any() else []
 
 
 def _image(x: np.ndarray, y: np.ndarray, values: np.ndarray, bar: str) -> Part:
@@ -84,17 +152,16 @@ def _image(x: np.ndarray, y: np.ndarray, values: np.ndarray, bar: str) -> Part:
 
 
 def _contours(
-    subject: Subject, keys: tuple[str, str], moment: Moment, label: str, measured: np.ndarray
+    subject: Subject, keys: tuple[str, str], quantity: Moment | str, label: str, measured: np.ndarray
 ) -> Iterator[Contours]:
     """Where theory has the same values, on its dense grid if there is one."""
     curves = subject.curves
     dense = bool(curves.sweep) and set(keys) <= curves.sweep.keys()
     sweep = curves.sweep if dense else subject.sweep
     values = np.full(len(sweep[keys[0]]), np.nan)
-    for prediction, one, value in subject.claims(curves.predictions if dense else None):
-        same = (one.statistic, one.observable, one.step) == (moment.statistic, moment.observable, moment.step)
-        if same and prediction_label(prediction) == label:
-            values[one.point or 0] = value
+    for claim in _claims(subject, curves.predictions if dense else None):
+        if claim.quantity == quantity and claim.label == label:
+            values[claim.point] = claim.predicted
     finite = measured[np.isfinite(measured)]
     predicted = values[np.isfinite(values)]
     if len(predicted) < 4 or np.ptp(predicted) == 0 or not len(finite):

@@ -12,6 +12,7 @@ import numpy as np
 
 from sgdsim.base.errors import shortened
 from sgdsim.plots import sweep
+from sgdsim.plots.diagram import is_mapped
 from sgdsim.plots.panel import Drawing, Line, Panel, Part, Points, Residuals, scale_for
 from sgdsim.plots.subject import Subject, arrays, deviations, freedom, prediction_label
 from sgdsim.prediction import Curve, Function, Moment, Number, Prediction, Quantile
@@ -21,8 +22,8 @@ MOST_NUMBERS = 8
 """In one panel, for their names to have room."""
 
 _NUMBERS = Number | Curve
-_DRAWN: dict[str, Any] = {"moments": Moment | Curve, "diagram": Moment | Curve, "sweep": _NUMBERS}
-"""By the panels of a kind; those of `order` draw what is of finite order."""
+_DRAWN: dict[str, Any] = {"moments": Moment | Curve, "sweep": _NUMBERS}
+"""By the panels of a kind; those of `order` draw what is of finite order, those of `diagram` what is of one point."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +76,8 @@ def _is_drawn(kind: str, prediction: Prediction) -> bool:
         return True  # a distribution is no number
     if kind == "order":
         return isinstance(prediction.order, int)
+    if kind == "diagram":
+        return is_mapped(prediction)
     return kind in _DRAWN and isinstance(prediction.measure, _DRAWN[kind])
 
 

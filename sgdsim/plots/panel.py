@@ -51,7 +51,7 @@ class Line:
         In the legend; none if empty.
     role
         ``theory``, ``rival`` (dashed), ``fit``, ``path`` (one trajectory), ``known`` (coloured as what is measured),
-        ``mark`` (an upright line at each x) or ``zero``.
+        ``mark`` (an upright line at each x), ``zero``, or ``undecided`` (a cross at each point).
     series
         Which line style, or for ``path`` and ``known`` which colour too.
     joined
@@ -61,7 +61,7 @@ class Line:
     x: np.ndarray
     y: np.ndarray
     label: str = ""
-    role: Literal["theory", "rival", "fit", "path", "known", "mark", "zero"] = "theory"
+    role: Literal["theory", "rival", "fit", "path", "known", "mark", "zero", "undecided"] = "theory"
     series: int = 0
     joined: bool = True
 

@@ -203,6 +203,9 @@ def _draw_points(part: Points, axes: Axes) -> Any:
 
 def _draw_line(part: Line, axes: Axes) -> Any:
     dashes = style.dashes(part.series)
+    if part.role == "undecided":
+        crosses: dict[str, Any] = {"color": "0.35", "linestyle": "none", "marker": "x", "markersize": 4}
+        return axes.plot(part.x, part.y, label=_plain(part.label), **crosses)[0]
     if part.role == "mark":
         marks = [axes.axvline(x, color=style.RIVAL, linestyle=dashes, label=_plain(part.label)) for x in part.x]
         return marks[0]

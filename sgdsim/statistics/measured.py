@@ -123,9 +123,10 @@ def _of_moments(measure: Function, point: int | None, points: Points) -> tuple[E
 
 def _moved(function: Callable[..., Any], values: Sequence[float], errors: Sequence[float]) -> float:
     """How far errors of its arguments move a function, as the root of the sum of squares."""
-    at = list(map(np.float64, values))
-    moved = [function(*at[:i], at[i] + error, *at[i + 1 :]) for i, error in enumerate(errors)]
-    return float(np.linalg.norm(np.array(moved, dtype=float) - function(*at)))
+    at = np.array(values, dtype=float)
+    # One replicate an argument, and one call for all: a slope over 289 points has 867 arguments and as many formulas.
+    moved = function(*(at[:, np.newaxis] + np.diag(errors)))
+    return float(np.linalg.norm(np.asarray(moved, dtype=float) - function(*at)))
 
 
 def with_rounding(estimate: Estimate, step: int, points: Points) -> tuple[Estimate, float]:

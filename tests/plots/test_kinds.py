@@ -73,6 +73,31 @@ def test_a_map_has_what_was_measured_and_the_limit_of_stability(grid):
     assert any(type(one).__name__ == "QuadContourSet" for axes in figure.axes for one in axes.collections)
 
 
+def test_numbers_of_both_signs_have_one_contour_where_they_vanish_and_formulas_have_maps():
+    """After one step from 1 the mean is 1 - eta a: positive, zero on eta a = 1, negative."""
+    table = {"optimizer.learning_rate": [0.1, 0.3, 0.6, 1.5], "loss.constants.a": [0.5, 1, 2, 3]}
+    claims = ["mean(x) = 1 - a*learning_rate", "mean(x)**2 = (1 - a*learning_rate)**2"]
+    ensemble = simulate(sweep={"grid": table}, predict=claims, steps=1, trajectories=64)
+    figure = ensemble.plot()
+    mean, square = images(figure)
+    (crosses,) = [line for line in figure.axes[0].lines if line.get_marker() == "x"]
+    steps = ensemble["sweep_optimizer.learning_rate"] * ensemble["sweep_loss.constants.a"]
+    z = ensemble.mean("x")[:, -1] / ensemble["mean_stderr"][:, -1, 0]
+    undecided = (np.abs(z) <= 2) & (steps <= 2)
+    assert 0 < undecided.sum() < 4
+    assert sorted(np.prod(crosses.get_data(), axis=0)) == pytest.approx(sorted(steps[undecided]))
+    assert np.asarray(square.get_array()) == pytest.approx(np.asarray(mean.get_array()) ** 2, nan_ok=True)
+    assert len(figure.axes) == 4  # two maps and their bars: nothing is drawn twice
+    one, several = [
+        line for axes in figure.axes for line in axes.collections if type(line).__name__ == "QuadContourSet"
+    ]
+    assert list(one.levels) == [0.0]
+    assert len(several.levels) > 1
+    rates, a = np.concatenate([path.vertices for path in one.get_paths()]).T
+    assert len(rates) > 10
+    assert rates * a == pytest.approx(1 + 0 * a, rel=0.02)
+
+
 def test_a_landscape_has_the_force_of_entropy():
     """Of (u w - z)^2/2: minus the gradient of (eta/4) E g^2, E g^2 = (u^2 + w^2)(u^2 w^2 + 1)."""
     figure = sgdsim.simulate(

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import check, gpu, loss_table
+from benchmarks import check, gpu, loss_table, scaling
 from benchmarks.jobs import Job
 from benchmarks.loss_table import LossResults
 from benchmarks.losses import ROWS, SETTINGS, VARIANTS, data, loss_job
@@ -323,3 +323,14 @@ def test_bars_of_one_round_are_drawn():
     ]
     assert any(timing["nanoseconds"] < figure._span(timing)[0] for timing in timings)
     figure._bars(sheet.subplots(), timings)
+
+
+@pytest.mark.validate
+def test_scaling_is_measured(capsys):
+    """At the smallest sizes: every number of workers and of shards has its row."""
+    pytest.importorskip("distributed", reason="the extra distributed is not installed")
+    text = scaling.main(["--quick"])
+    rows = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("|")]
+    assert rows == ["workers", "---", "1", "2", "shards", "---", "1", "4", "8"]
+    assert text.splitlines()[-1].startswith("a checkpoint every second costs ")
+    assert capsys.readouterr().out.strip() == text

@@ -249,7 +249,7 @@ def _first_line(thing: object) -> str:
 
 def _moves(symmetry: Symmetry) -> str:
     if symmetry.layers:
-        first, second = symmetry.layers
+        first, second, *_ = symmetry.layers
         return f"{first} -> A@{first}, {second} -> {second}@B, of matrices with A@B = 1"
     if symmetry.is_continuous:
         return "generator " + ", ".join(f"{name}: {formula}" for name, formula in symmetry.generator.items())

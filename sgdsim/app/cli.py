@@ -251,6 +251,7 @@ def main() -> None:
 @_options(
     *("output", "trajectories", "steps", "seed", "threads", "device", "settings", "predictions"),
     *("no_compare", "all_rows", "overwrite", "shard", "resume", "checkpoint_every", "quiet"),
+    *("memory_limit", "dask", "cpu_target"),
     no_compare={"meaning": "Write the file only."},
 )
 @_reporting_errors
@@ -258,6 +259,7 @@ def run(scenario: str, settings: tuple[str, ...], predictions: tuple[str, ...], 
     """Run SCENARIO, a TOML file or the name of a shipped scenario, and hold it against its predictions."""
     from sgdsim.input.loading import load_parts
 
+    _compile_for(options["cpu_target"])
     overrides = _overrides(settings, options)
     _run(load_parts(scenario, overrides, predictions, progress=not options["quiet"]), options)
 
@@ -265,7 +267,8 @@ def run(scenario: str, settings: tuple[str, ...], predictions: tuple[str, ...], 
 @_command("sgdsim resume valley.h5")
 @click.argument("file")
 @_options(
-    "threads", "checkpoint_every", "no_compare", "all_rows", "quiet", no_compare={"meaning": "Write the file only."}
+    *("threads", "checkpoint_every", "no_compare", "all_rows", "memory_limit", "dask", "cpu_target", "quiet"),
+    no_compare={"meaning": "Write the file only."},
 )
 @_reporting_errors
 def resume(file: str, **options: Any) -> None:
@@ -273,6 +276,7 @@ def resume(file: str, **options: Any) -> None:
     from sgdsim.app.workflow import resume_file
     from sgdsim.ensemble import open_parts
 
+    _compile_for(options["cpu_target"])
     every = _time("--checkpoint-every", options["checkpoint_every"])
     how = {"threads": options["threads"], "checkpoint_every": every, "progress": not options["quiet"]}
     if file.endswith(".shard"):
@@ -280,7 +284,8 @@ def resume(file: str, **options: Any) -> None:
 
         resume_shard(file, **how)
         return
-    ensembles = resume_file(file, **how)
+    with _client(options) as client:
+        ensembles = resume_file(file, **how, client=client, memory_limit=options["memory_limit"])
     _report(file, list(open_parts(file)), ensembles, options)
 
 
@@ -340,6 +345,7 @@ def simulate(**given: Any) -> None:
     from sgdsim.input.options import in_options, scenario_data, scenario_name
 
     about = {option.name: given.pop(option.name) for option in options() if not option.key}
+    _compile_for(about["cpu_target"])
     # Laws that nobody asked for are tried where a table follows; for a file alone they would only record more.
     automatic = not (about["no_automatic"] or about["no_compare"])
     data = scenario_data(settings=about["settings"], automatic=automatic, **given)
@@ -614,6 +620,8 @@ def _run(scenarios: Sequence[Scenario], options: Mapping[str, Any]) -> None:
     how |= {"checkpoint_every": _time("--checkpoint-every", options["checkpoint_every"])}
     how |= {"device": "cpu" if options["device"] is None else options["device"], "progress": not options["quiet"]}
     if options["shard"] is not None:
+        if options["dask"] is not None:
+            raise InputError("--dask: makes shards of its own, expected it or --shard")
         from sgdsim.app.cluster import run_shard
 
         if path is None:
@@ -624,8 +632,26 @@ def _run(scenarios: Sequence[Scenario], options: Mapping[str, Any]) -> None:
         return
     if path is None:
         path = default_output(scenarios[0])
-    ensembles = run_parts(scenarios, path, **how)
+    with _client(options) as client:
+        ensembles = run_parts(scenarios, path, **how, client=client, memory_limit=options["memory_limit"])
     _report(str(path), [scenario.part for scenario in scenarios], ensembles, options)
+
+
+def _compile_for(target: str | None) -> None:
+    """Choose the processor that kernels are compiled for, before any is."""
+    from sgdsim.kernels.processor import compile_for
+
+    if target is not None:
+        compile_for(target)
+
+
+def _client(options: Mapping[str, Any]) -> contextlib.AbstractContextManager[Any]:
+    """Of the workers that are asked for; None without."""
+    if options["dask"] is None:
+        return contextlib.nullcontext()
+    from sgdsim.app.dask_workers import connected
+
+    return connected(options["dask"], options["cpu_target"])
 
 
 def _time(flag: str, text: str | None) -> str | None:

@@ -64,6 +64,8 @@ FAMILIES = {
         "compression",
         "staircase",
         "restoration",
+        "multimodal",
+        "heterosynaptic",
     ),
 }
 """Scenarios that make one argument, by its name, which is also a target of make and a folder of pages under docs."""

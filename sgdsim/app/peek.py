@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from sgdsim.app.catalogue import summary
+from sgdsim.app.in_shards import scenarios_of
 from sgdsim.base import take
 from sgdsim.base.errors import InputError
 from sgdsim.ensemble import open_parts
 from sgdsim.input.scenario import Scenario
 from sgdsim.model.run import Run
 from sgdsim.simulation.checkpoints import Checkpoints, State
-from sgdsim.simulation.unfinished import Description, folder_of, is_held
+from sgdsim.simulation.shards import Shard, moments_in
+from sgdsim.simulation.unfinished import Description, cut, folder_of, is_held
 from sgdsim.statistics.moments import Moments, merge_axis
 
 _TRIES = 3  # to read a state before the run replaces it
@@ -35,6 +36,8 @@ def peek(path: str | Path) -> str:
     """
     path = Path(take.path(path, "path"))
     who, state = is_held(path), _newest(path)
+    if state is None and (run := cut(folder_of(path))) is not None:
+        return _of_shards(path, *run, who)
     if state is None and who:
         return f"{path}: is being computed by {who}, which has saved no checkpoint yet"
     if state is None and path.is_file() and path.suffix == ".shard":
@@ -44,9 +47,27 @@ def peek(path: str | Path) -> str:
     if state is None:
         raise InputError(f"{path}: no such file, and no checkpoints beside it")
     described = Description.read(state.heading["run"], folder_of(path))
-    part, name, text = described.scenarios[state.heading["part"]]
-    scenario = replace(Scenario.parse(text, name, where=f"the scenario of {path}"), part=part)
-    return "\n".join([_progress(path, state, who), _where(scenario, state), *_moments(scenario, state)])
+    scenario = scenarios_of(described, path)[state.heading["part"]]
+    return "\n".join(
+        [
+            _progress(path, state, who),
+            _where(scenario, state),
+            *_moments(scenario.runs[state.heading["point"]], state.arrays["moments"]),
+        ]
+    )
+
+
+def _of_shards(path: Path, described: Description, of: int, who: str) -> str:
+    """How many shards are there, and the moments at the end of what they hold of the first sweep point."""
+    folder = folder_of(path)
+    shards = [shard for number in range(1, of + 1) if (folder / (shard := Shard(number, of)).file_name).exists()]
+    whose = f"being computed by {who}" if who else f"nobody computes it, sgdsim resume {path} goes on"
+    said = f"{path}: {len(shards)} of {of} shards are done; {whose}"
+    scenario = scenarios_of(described, path)[0]
+    found = [moments for shard in shards for moments in moments_in(folder / shard.file_name)]
+    if not found:
+        return said
+    return "\n".join([said, "so far:", *_moments(scenario.runs[0], np.concatenate(found, axis=1))])
 
 
 def _newest(path: Path) -> State | None:
@@ -68,10 +89,9 @@ def _where(scenario: Scenario, state: State) -> str:
     return f"{part}sweep point {state.heading['point']} of 0 to {points - 1}" if points > 1 else part or "so far:"
 
 
-def _moments(scenario: Scenario, state: State) -> list[str]:
+def _moments(run: Run, sums: np.ndarray) -> list[str]:
     """Mean and variance of everything measured, at the last record that any trajectory has reached."""
-    run: Run = scenario.runs[state.heading["point"]]
-    found = merge_axis(Moments(*np.moveaxis(state.arrays["moments"], -1, 0)), axis=1)
+    found = merge_axis(Moments(*np.moveaxis(sums, -1, 0)), axis=1)
     reached = np.flatnonzero(found.count.any(axis=1))
     if not len(reached):
         return []

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sgdsim.app import dask_workers
+from sgdsim.app.in_shards import scenarios_of
 from sgdsim.base import take, toml
 from sgdsim.base.errors import InputError
 from sgdsim.base.files import check_output
@@ -42,6 +44,7 @@ def simulate(
     time: float | None = None,
     seed: int = 0,
     constants: Mapping[str, Any] | None = None,
+    each: Mapping[str, Any] | None = None,
     noise: Mapping[str, Any] | Sequence[str] | str | None = None,
     define: Mapping[str, Any] | None = None,
     direction: Mapping[str, Any] | None = None,
@@ -79,6 +82,8 @@ def simulate(
     overwrite: bool = False,
     resume: bool = False,
     checkpoint_every: float | str | None = None,
+    client: Any = None,
+    memory_limit: float | str | None = None,
 ) -> Ensemble:
     """Simulate independent SGD trajectories of a loss.
 
@@ -106,6 +111,8 @@ def simulate(
         scenario; the columns of data may be arrays.
     momentum, batch_size, weight_decay, sampling
         Of an optimizer that is given by name.
+    each
+        Constants of each trajectory: arrays with a number, a vector or a matrix for each, along the first axis.
     sweep, common_noise
         Lists of values by dotted key, ``{"loss.constants.a": [1, 2]}``, paired with others, or under ``"grid"``
         multiplied out; and whether all points draw the same noise.
@@ -137,6 +144,11 @@ def simulate(
         Whether to go on from them; of a run that is finished the file is read.
     checkpoint_every
         Seconds from one to the next, also as ``"5m"``, or ``"never"``; by default every minute.
+    client
+        A `dask.distributed.Client`, on whose workers it is computed, to the same bits.
+    memory_limit
+        Bytes that results may take, also as ``"4GB"``; by default 80 % of what is free. Where there is an output,
+        snapshots that do not fit are kept on the disk.
 
     Returns
     -------
@@ -171,7 +183,14 @@ def simulate(
         tuple(take.each(take.text)(controls, "controls")),
         records,
     )
-    own = {"constants": constants, "noise": noise, "define": define, "direction": direction, "state": state}
+    own = {
+        "constants": constants,
+        "each": each,
+        "noise": noise,
+        "define": define,
+        "direction": direction,
+        "state": state,
+    }
     made, starts = read_loss(loss, initial, **own, symmetry=symmetry, data=data)
     settings = {"momentum": momentum, "batch_size": batch_size, "weight_decay": weight_decay, "sampling": sampling}
     rule = read_optimizer(optimizer, **settings)
@@ -183,6 +202,7 @@ def simulate(
     if time is not None:  # of each point of a sweep
         tables["run"] = {key: value for key, value in tables["run"].items() if key != "steps"} | {"time": time}
     where: dict[str, Any] = {"threads": threads, "device": device, "progress": progress}
+    where |= {"memory_limit": memory_limit}
     if tables["sweep"] or tables["predict"]:
         from sgdsim.app.workflow import simulate_scenario
         from sgdsim.input.loading import scenario_from
@@ -193,19 +213,25 @@ def simulate(
         runs, text = (run,), toml.dumps(tables)
         compute = partial(simulate_runs, runs, scenario=text, title=tables["title"], **where)
     resume, overwrite = take.flag(resume, "resume"), take.flag(overwrite, "overwrite")
-    if output is None:
-        if resume or checkpoint_every is not None:
-            raise InputError("resume and checkpoint_every: expected an output, beside which checkpoints stand")
-        return compute()
-    output = take.path(output, "output")
-    check_output(output, overwrite or resume)
+    if output is None and (resume or checkpoint_every is not None):
+        raise InputError("resume and checkpoint_every: expected an output, beside which checkpoints stand")
+    client = None if client is None else dask_workers.checked(client)
     described = Description.new([("", "simulate", text)], overwrite, device)
-    with unfinished(
-        output, described, total=work(runs), every=seconds_between(checkpoint_every), resume=resume
-    ) as kept:
+    if output is None and client is None:
+        return compute()
+    if output is None:
+        return dask_workers.run_in_memory(client, scenarios_of(described, "simulate"), described, progress)[0]
+    output, between = take.path(output, "output"), seconds_between(checkpoint_every)
+    check_output(output, overwrite or resume)
+    with unfinished(output, described, total=work(runs), every=between, resume=resume) as kept:
         if resume and (found := kept.finished()) is not None:
             return found[WHOLE]
-        ensemble = compute(checkpoints=kept.checkpoints.part(0))
+        if client is not None or kept.shards:
+            scenarios = scenarios_of(kept.described, output)
+            how: dict[str, Any] = {"threads": threads, "every": between, "progress": progress}
+            ensemble = dask_workers.run_with(client, scenarios, kept, **how)[0]
+        else:
+            ensemble = compute(checkpoints=kept.checkpoints.part(0))
         kept.sign(ensemble)
         ensemble.save(output, overwrite=kept.described.overwrite or overwrite)
     return ensemble

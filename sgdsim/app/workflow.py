@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sgdsim import theory
+from sgdsim.app import dask_workers
 from sgdsim.app.flaws import known_flaw
 from sgdsim.base import take
 from sgdsim.base.budget import OutOfTime, limited
@@ -124,6 +125,8 @@ def run_scenario(
     progress: bool = False,
     resume: bool = False,
     checkpoint_every: float | str | None = None,
+    client: Any = None,
+    memory_limit: float | str | None = None,
 ) -> Ensemble:
     """Simulate a scenario and write its file.
 
@@ -142,11 +145,17 @@ def run_scenario(
     checkpoint_every
         Seconds from one to the next, also as ``"5m"``, or ``"never"``; by default every minute, and one when a run is
         interrupted that takes longer.
+    client
+        A `dask.distributed.Client`, on whose workers the run is computed, to the same bits; see `dask_workers`.
+    memory_limit
+        Bytes that results may take, also as ``"4GB"``; by default 80 % of what is free. Snapshots that do not fit are
+        kept on the disk until the file is written.
 
     Raises
     ------
     InputError
-        For an output that cannot be written or does not fit, before the run starts; for checkpoints of another run.
+        For an output that cannot be written or does not fit, before the run starts; for checkpoints of another run;
+        for workers that would compute something else.
 
     Warns
     -----
@@ -164,7 +173,8 @@ def run_scenario(
     False
     """
     options: dict[str, Any] = {"threads": threads, "device": device, "progress": progress}
-    options |= {"overwrite": overwrite, "resume": resume, "checkpoint_every": checkpoint_every}
+    options |= {"overwrite": overwrite, "resume": resume, "checkpoint_every": checkpoint_every, "client": client}
+    options |= {"memory_limit": memory_limit}
     return run_parts([scenario], path, **options)[0]
 
 
@@ -178,6 +188,8 @@ def run_parts(
     progress: bool = False,
     resume: bool = False,
     checkpoint_every: float | str | None = None,
+    client: Any = None,
+    memory_limit: float | str | None = None,
 ) -> list[Ensemble]:
     """Simulate all parts of a scenario, and write one file with a group for each.
 
@@ -185,7 +197,7 @@ def run_parts(
     ----------
     scenarios
         As `load_parts` gives them.
-    path, threads, device, overwrite, progress, resume, checkpoint_every
+    path, threads, device, overwrite, progress, resume, checkpoint_every, client, memory_limit
         As of `run_scenario`.
 
     Returns
@@ -211,7 +223,8 @@ def run_parts(
             check_runs(one.runs)
         described = Description.new([(one.part, one.name, one.toml) for one in scenarios], overwrite, device)
         options: dict[str, Any] = {"threads": threads, "device": device, "progress": progress}
-        return _written(scenarios, output, described, resume, seconds_between(checkpoint_every), options)
+        options |= {"memory_limit": memory_limit}
+        return _written(scenarios, output, described, resume, seconds_between(checkpoint_every), options, client)
 
 
 def resume_file(
@@ -220,6 +233,8 @@ def resume_file(
     threads: int | None = None,
     progress: bool = False,
     checkpoint_every: float | str | None = None,
+    client: Any = None,
+    memory_limit: float | str | None = None,
 ) -> list[Ensemble]:
     """Go on with a run that was killed or interrupted, from the checkpoints beside its output alone.
 
@@ -227,7 +242,7 @@ def resume_file(
     ----------
     path
         Of the file that it was going to write.
-    threads, progress, checkpoint_every
+    threads, progress, checkpoint_every, client, memory_limit
         As of `run_scenario`.
 
     Returns
@@ -254,8 +269,9 @@ def resume_file(
         "threads": threads,
         "device": described.device,
         "progress": take.flag(progress, "progress"),
+        "memory_limit": memory_limit,
     }
-    return _written(scenarios, path, described, True, seconds_between(checkpoint_every), options)
+    return _written(scenarios, path, described, True, seconds_between(checkpoint_every), options, client)
 
 
 def _written(
@@ -265,16 +281,23 @@ def _written(
     resume: bool,
     every: float | None,
     options: Mapping[str, Any],
+    client: Any = None,
+    memory_limit: float | str | None = None,
 ) -> list[Ensemble]:
     """Simulate what is described, save checkpoints on the way, and write its file."""
     total = sum(work(one.runs) for one in scenarios)
+    client = None if client is None else dask_workers.checked(client)
     with unfinished(output, described, total=total, every=every, resume=resume) as run:
         if resume and (found := run.finished()) is not None:
             return list(found.values())
-        ensembles = [
-            simulate_scenario(one, text, checkpoints=run.checkpoints.part(index), **options)
-            for index, (one, (_, _, text)) in enumerate(zip(scenarios, run.described.scenarios, strict=True))
-        ]
+        if client is not None or run.shards:
+            how = {"threads": options["threads"], "progress": options["progress"], "every": every}
+            ensembles = dask_workers.run_with(client, scenarios, run, **how)
+        else:
+            ensembles = [
+                simulate_scenario(one, text, checkpoints=run.checkpoints.part(index), **options)
+                for index, (one, (_, _, text)) in enumerate(zip(scenarios, run.described.scenarios, strict=True))
+            ]
         for ensemble in ensembles:
             run.sign(ensemble)
         parts = {one.part: made for one, made in zip(scenarios, ensembles, strict=True)}

@@ -47,9 +47,9 @@ def shapes(names: Iterable[str]) -> dict[str, Shape]:
 
 
 def spread(name: str, names: Collection[str], where: str) -> tuple[str, ...]:
-    """The coordinates that a name declares: ``W[6,4]`` all of a matrix, but one where ``W[0,0]`` is declared too.
+    """The coordinates that a name declares: ``W[6,4]`` all of a matrix, unless it is itself one of them.
 
-    After a larger declaration, ``W[8,8]``, it is one of its coordinates; names are in order.
+    It is one beside the first of all, ``W[0,0]``, and beside a larger declaration, ``W[8,8]``.
 
     Raises
     ------
@@ -62,22 +62,21 @@ def spread(name: str, names: Collection[str], where: str) -> tuple[str, ...]:
     (('w[0]',), ('w[1]',))
     """
     base, shape = parameter_name(name, where)
-    if shape and (f"{base}[{','.join('0' * len(shape))}]" in names or _inside(name, base, shape, names)):
+    if shape and (f"{base}[{','.join('0' * len(shape))}]" in names or _inside(base, shape, names)):
         return (f"{base}{declared(shape)}",)
     if 0 in shape or prod(shape) > MAX_ENTRIES:
         raise InputError(f"{where}: {prod(shape)} coordinates, expected 1 to {MAX_ENTRIES}")
     return coordinates(base, shape)
 
 
-def _inside(name: str, base: str, shape: Shape, names: Iterable[str]) -> bool:
-    """Whether a declaration before it has this coordinate."""
-    before = itertools.takewhile(lambda other: other != name, names)
-    wholes = (parameter_name(other)[1] for other in before if other.startswith(f"{base}["))
+def _inside(base: str, shape: Shape, names: Iterable[str]) -> bool:
+    """Whether a declaration has this coordinate."""
+    wholes = (parameter_name(other)[1] for other in names if other.startswith(f"{base}["))
     return any(len(whole) == len(shape) and all(map(operator.lt, shape, whole)) for whole in wholes)
 
 
 def assigned(values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The value of each coordinate; one that is given for a vector or a matrix is that of all of its coordinates.
+    """The value of each coordinate; that of a vector or a matrix is for all coordinates that have none of their own.
 
     Parameters
     ----------
@@ -97,15 +96,25 @@ def assigned(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     {'V[0,0]': 1, 'V[0,1]': 2, 'V[1,0]': 3, 'V[1,1]': 4, 'w[0]': 5, 'w[1]': 5}
     """
     found: dict[str, Any] = {}
+    own: set[str] = set()
+    arrays = {name: array_of(value, f"{where}.{name}") for name, value in values.items()}
+    names = [*values, *(f"{name}{declared(shape_of(given))}" for name, given in arrays.items() if shape_of(given))]
     for name, value in values.items():
-        given = array_of(value, f"{where}.{name}")
-        if not shape_of(given):
-            found |= dict.fromkeys(spread(name, values, f"{where}.{name}"), value)
-            continue
+        given = arrays[name]
         base, shape = parameter_name(name, f"{where}.{name}")
-        if shape not in ((), shape_of(given)):
-            raise InputError(f"{where}.{name}: {described(shape_of(given))}, expected {described(shape)}")
-        found |= zip(coordinates(base, shape_of(given)), entries(given), strict=True)
+        if shape_of(given):
+            if shape not in ((), shape_of(given)):
+                raise InputError(f"{where}.{name}: {described(shape_of(given))}, expected {described(shape)}")
+            keys, one_each = coordinates(base, shape_of(given)), entries(given)
+        else:
+            keys = spread(name, names, f"{where}.{name}")
+            one_each = [value] * len(keys)
+        if keys == (f"{base}{declared(shape)}",) and shape:
+            own.add(keys[0])
+            found[keys[0]] = value
+            continue
+        for key, one in zip(keys, one_each, strict=True):
+            found[key] = found.pop(key) if key in own else one
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,10 @@ import numpy as np
 from sgdsim.base import take
 from sgdsim.base.errors import InputError
 from sgdsim.base.numbers import read_number
+from sgdsim.formulas.arrays import described
 from sgdsim.formulas.expressions import formula_text
+from sgdsim.formulas.names import parameter_name
+from sgdsim.formulas.vectors import coordinates
 from sgdsim.model.data import Data
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
@@ -35,7 +39,8 @@ def read_loss(loss: Any, initial: Any, **tables: Any) -> tuple[Loss, dict[str, S
     initial
         For each parameter where it starts. A formula has the parameters that start here, of a vector as ``w[3]``.
     **tables
-        Of ``[loss]``, for a loss that is no `Loss`: ``constants``, ``noise``, ``define`` and so on.
+        Of ``[loss]``, for a loss that is no `Loss`: ``constants``, ``noise``, ``define`` and so on; and ``each``,
+        constants of each trajectory, see `one_a_trajectory`.
 
     Raises
     ------
@@ -49,11 +54,16 @@ def read_loss(loss: Any, initial: Any, **tables: Any) -> tuple[Loss, dict[str, S
     (('w[0]', 'w[1]'), 'normal:0.0,1.0')
     """
     table = take.by_name(take.anything)(initial, "initial")
+    listed = one_a_trajectory(tables.pop("each", None))
     given = {name: value for name, value in tables.items() if value is not None}
     if isinstance(loss, Loss):
+        if listed:
+            loss = replace(loss, constants={**loss.constants, **loss.drawn, **listed}, drawn={})
         if given:
             raise InputError(f"{next(iter(given))}: stands in the Loss, expected only with a formula or a name")
         return loss, _starts(loss, table)
+    if listed:
+        given["constants"] = {**take.by_name(take.anything)(given.get("constants", {}), "constants"), **listed}
     from sgdsim.input import builders
     from sgdsim.input.file_references import inline_files
     from sgdsim.input.plain import plain
@@ -71,6 +81,36 @@ def read_loss(loss: Any, initial: Any, **tables: Any) -> tuple[Loss, dict[str, S
     return made, {**starts, **_starts(made, objects)}
 
 
+def one_a_trajectory(each: Any) -> dict[str, Listed]:
+    """Constants of each trajectory, by coordinate, from arrays (trajectory, axes of the constant…).
+
+    Raises
+    ------
+    InputError
+        For what is no such array of numbers.
+
+    Examples
+    --------
+    >>> list(one_a_trajectory({"b": [1.0, 2.0], "v": np.ones((2, 3))}))
+    ['b', 'v[0]', 'v[1]', 'v[2]']
+    """
+    found: dict[str, Listed] = {}
+    for name, values in (take.optional(take.by_name(take.anything))(each, "each") or {}).items():
+        base, declared = parameter_name(name, "each")
+        try:
+            array = np.asarray(values, dtype=np.float64)
+        except (TypeError, ValueError):
+            array = np.zeros(())
+        shape = array.shape[1:]
+        if array.ndim not in (1, 2, 3) or not array.size or declared not in ((), shape):
+            wanted = described(declared) if declared else "a number, a vector or a matrix"
+            raise take.refused(values, f"each.{name}", f"an array with {wanted} for each trajectory")
+        columns = array.reshape(len(array), -1).T
+        keys = coordinates(base, shape)
+        found |= {key: Listed.of(column, f"each.{key}") for key, column in zip(keys, columns, strict=True)}
+    return found
+
+
 def _section(loss: Any) -> dict[str, Any]:
     """The table ``[loss]`` that a formula or a name stands for."""
     if isinstance(loss, Mapping):
@@ -81,8 +121,10 @@ def _section(loss: Any) -> dict[str, Any]:
 
 def _written(value: Any, where: str) -> Any:
     """What a scenario would hold of a value that may be one of ours, or of SymPy."""
-    if isinstance(value, Noise | State):
+    if isinstance(value, Noise | Grid | State):
         return str(value)
+    if isinstance(value, Listed):
+        return value.describe()
     if isinstance(value, Data):
         value = value.columns
     if isinstance(value, Symmetry):

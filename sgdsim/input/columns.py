@@ -16,7 +16,7 @@ from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.input.fields import Count, Number, Section
 from sgdsim.input.numeric_files import read_table
 from sgdsim.input.wording import validated
-from sgdsim.model.starts import Listed
+from sgdsim.model.starts import Listed, remembered
 
 COLUMN = re.compile(r"(?P<path>.*\.(?:csv|txt|h5|hdf5))(?P<column>:[^:]+)", re.IGNORECASE | re.DOTALL)
 """The name of a file and of one of its columns: ``starts.csv:x``."""
@@ -54,7 +54,7 @@ def describe_column(column: str, path: Path) -> dict[str, Any]:
 def read_column(table: Mapping[str, Any], where: str) -> Listed:
     """The start that `describe_column` describes; the file is read again when the run begins."""
     read = validated(ColumnTable, table, {"column": list(ColumnTable.model_fields)}, tuple(where.split(".")))
-    load = partial(_column, read.file, read.column) if read.file else None
+    load = partial(_column, read.file, read.column) if read.file else remembered(read.digest)
     return Listed(read.file, read.column, read.digest, read.trajectories, tuple(read.moments), load)
 
 

@@ -986,7 +986,9 @@ def _check_coordinates(names: Iterable[str], kind: str) -> None:
         groups.setdefault(base_name(name), []).append(name)
     for base, group in groups.items():
         if group != list(coordinates(base, shapes(group)[base])):
+            first = coordinates(base, (1,) * len(shapes(group)[base]))[0]
+            beside = f"; beside {first} all others are entries" if first in group and len(group) > 1 else ""
             raise InputError(
                 f"loss: {kind}s {shortened(', '.join(group))}: expected each name once, and a vector as {base}[0], "
-                f"{base}[1], …, a matrix row by row"
+                f"{base}[1], …, a matrix row by row{beside}"
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -122,9 +122,11 @@ def _panel(
         parts.append(_steps(subject, name, one, _label(subject, place), series))
         claims = predicted.get((name, *place), [])
         for style, prediction in enumerate(claims):
-            parts.append(_theory(one, prediction, style))
-            line = style if len(claims) > 1 else None
-            residuals += [_residuals(one, prediction, series, line)] if _are_independent(subject) else []
+            control = prediction_label(prediction) in subject.controls
+            line = _theory(one, prediction, style)
+            parts.append(replace(line, role="rival") if control else line)
+            if _are_independent(subject) and not control:
+                residuals.append(_residuals(one, prediction, series, style if len(claims) > 1 else None))
     if not shown:
         return None, left_out
     scale: Scale = "log" if any(_is_heavy(part.values) for part in parts if isinstance(part, Steps)) else "linear"

@@ -80,6 +80,8 @@ def _latex(formula: str) -> str | None:
     from matplotlib.mathtext import MathTextParser
     from sympy.printing.latex import LatexPrinter
 
+    if re.search(r"\bwhere\(", formula):  # a function of four arguments to SymPy: its condition would be gone
+        return None
     try:
         names = Formula.parse(formula).names
         elements = set(re.findall(r"\b([^\W\d]\w*\[\d+\])", formula))

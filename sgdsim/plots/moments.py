@@ -22,11 +22,11 @@ from sgdsim.plots.panel import (
     spread,
 )
 from sgdsim.plots.subject import Subject, arrays, deviations, freedom, prediction_label, require, statistic_label
-from sgdsim.prediction import Rival
+from sgdsim.prediction import Prediction, Rival
 
 Key = tuple[str, str]
-Claims = dict[tuple[str, int], dict[int, tuple[float, Rival | None]]]
-"""Predicted values and their rivals by step, of each prediction's label and point."""
+Claims = dict[tuple[str, int], dict[int, tuple[float, Prediction]]]
+"""Predicted values and whose they are, by step, of each prediction's label and point."""
 
 
 def drawing(subject: Subject) -> Drawing:
@@ -36,7 +36,7 @@ def drawing(subject: Subject) -> Drawing:
     for prediction, moment, value in subject.claims():
         if moment.step in subject.steps_of(moment.point or 0):
             key = moment.statistic, moment.observable
-            claims[key][prediction_label(prediction), moment.point or 0][moment.step] = value, prediction.rival
+            claims[key][prediction_label(prediction), moment.point or 0][moment.step] = value, prediction
     others = [(statistic, name) for name in subject.measured for statistic in ("mean", "variance")]
     keys = [*claims, *(key for key in others if key not in claims and _varies(subject, key))]
     points = spread(len(subject.points), MOST_SERIES)
@@ -91,9 +91,8 @@ def _panel(subject: Subject, key: Key, claims: Claims, points: Sequence[int], st
             parts.append(Line(places, predicted, label, "theory", styles[label], joined=dense))
         parts += _rivals(found, steps, partial(subject.along, point))
         line = styles[label] if several else None
-        residuals.append(
-            Residuals(places, deviations(estimates, predicted), points.index(point), line, freedom(estimates))
-        )
+        z = deviations(estimates, predicted, [found[step][1].allowed for step in at.tolist()])
+        residuals.append(Residuals(places, z, points.index(point), line, freedom(estimates)))
     shown = np.concatenate([part.y for part in parts if isinstance(part, Points)])
     return Panel(
         f"{statistic} of {subject.formula(name)}",
@@ -120,9 +119,9 @@ def _between(subject: Subject, key: Key, label: str, point: int) -> dict[int, fl
 
 
 def _rivals(
-    found: Mapping[int, tuple[float, Rival | None]], steps: np.ndarray, along: Callable[[Iterable[int]], np.ndarray]
+    found: Mapping[int, tuple[float, Prediction]], steps: np.ndarray, along: Callable[[Iterable[int]], np.ndarray]
 ) -> Iterator[Line]:
-    rivals = {step: found[step][1] for step in sorted(found)}
+    rivals: dict[int, Rival | None] = {step: found[step][1].rival for step in sorted(found)}
     for name in dict.fromkeys(rival.name for rival in rivals.values() if rival):
         values = {step: rival.predicted for step, rival in rivals.items() if rival and rival.name == name}
         at = np.array(list(values))

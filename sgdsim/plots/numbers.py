@@ -33,6 +33,7 @@ class _Number:
     name: str
     step: int
     predicted: float
+    allowed: tuple[float, float]
     estimate: Estimate
 
 
@@ -87,7 +88,7 @@ def _numbers(subject: Subject, left_out: list[str]) -> Iterator[_Number]:
             left_out.append(f"{prediction.quantity} ({reason})")
             continue
         name = re.sub(r"(,| at) steps? .*$", "", prediction.quantity)
-        yield _Number(prediction_label(prediction), name, _last_step(measure), value, estimate)
+        yield _Number(prediction_label(prediction), name, _last_step(measure), value, prediction.allowed, estimate)
 
 
 def _last_step(measure: object) -> int:
@@ -127,7 +128,8 @@ def _panel(
         control = label in subject.controls
         parts.append(Line(x[mine], predicted[mine], label, "rival" if control else "theory", series, joined))
         if not control:
-            own = [one for one, is_mine in zip(estimates, mine, strict=True) if is_mine]
-            residuals.append(Residuals(x[mine], deviations(own, predicted[mine]), freedom=freedom(own)))
+            own = [one.estimate for one in numbers if one.label == label]
+            allowed = [one.allowed for one in numbers if one.label == label]
+            residuals.append(Residuals(x[mine], deviations(own, predicted[mine], allowed), freedom=freedom(own)))
     scale = scale_for(np.concatenate([values, predicted]), 1.0)
     return Panel(title, x_label, "value", tuple(parts), tuple(residuals), y_scale=scale)

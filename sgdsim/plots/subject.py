@@ -283,16 +283,21 @@ def arrays(estimates: Sequence[Estimate]) -> tuple[np.ndarray, np.ndarray]:
     return values, np.array([one.stderr for one in estimates])
 
 
-def deviations(estimates: Sequence[Estimate], predicted: np.ndarray) -> np.ndarray:
-    """From what was predicted, in standard errors; NaN where there is no error.
+def deviations(
+    estimates: Sequence[Estimate], predicted: np.ndarray, allowed: Sequence[tuple[float, float]]
+) -> np.ndarray:
+    """From the nearest number that each prediction allows, in standard errors; NaN where there is no error.
 
     Examples
     --------
-    >>> deviations([Estimate(1.5, 0.25, 9), Estimate(1.0, 0.0, 9)], np.array([1.0, 1.0]))
-    array([ 2., nan])
+    >>> estimates = [Estimate(1.5, 0.25, 9), Estimate(1.5, 0.25, 9), Estimate(1.0, 0.0, 9)]
+    >>> deviations(estimates, np.ones(3), [(0.0, 0.0), (0.1, 0.25), (0.0, 0.0)])
+    array([ 2.,  1., nan])
     """
     values, stderrs = arrays(estimates)
-    return np.asarray(np.where(stderrs > 0, (values - predicted) / np.where(stderrs > 0, stderrs, 1.0), np.nan))
+    below, above = np.array(allowed).T
+    nearest = np.clip(values, predicted - below, predicted + above)
+    return np.asarray(np.where(stderrs > 0, (values - nearest) / np.where(stderrs > 0, stderrs, 1.0), np.nan))
 
 
 def freedom(estimates: Sequence[Estimate]) -> float:

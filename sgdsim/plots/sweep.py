@@ -32,7 +32,7 @@ class _Claim:
     measure: Measure
     point: int
     predicted: float
-    quantity: str
+    prediction: Prediction
     rival: tuple[str, float] | None = None
 
 
@@ -98,12 +98,11 @@ def _claims(subject: Subject) -> Iterator[_Claim]:
         point = moment.point or 0
         plain = subject.same_record(Moment(moment.statistic, moment.observable, moment.step), point, 0)
         rival = None if isinstance(prediction.measure, Curve) else _rival(prediction)
-        yield _Claim(prediction_label(prediction), plain, point, value, prediction.quantity, rival)
+        yield _Claim(prediction_label(prediction), plain, point, value, prediction, rival)
     for prediction in subject.predictions:
         if isinstance(prediction.measure, Function | Quantile | Correlation | PathMean):
             label, at = prediction_label(prediction), prediction.point or 0
-            quantity, rival = prediction.quantity, _rival(prediction)
-            yield _Claim(label, prediction.measure, at, prediction.predicted, quantity, rival)
+            yield _Claim(label, prediction.measure, at, prediction.predicted, prediction, _rival(prediction))
 
 
 def _rival(prediction: Prediction) -> tuple[str, float] | None:
@@ -119,7 +118,7 @@ def _key(subject: Subject, claim: _Claim) -> object:
         moments = tuple((one.statistic, one.observable, one.step) for one in same)
         return claim.label, measure.statistic, moments
     if isinstance(measure, PathMean):  # whose function may depend on the point
-        return claim.label, measure.parameter, claim.quantity
+        return claim.label, measure.parameter, claim.prediction.quantity
     return measure
 
 
@@ -128,7 +127,7 @@ def _title(subject: Subject, claims: Sequence[_Claim]) -> str:
     if isinstance(measure, Moment):
         when = "" if measure.step == subject.record_steps[-1] else f", step {measure.step}"
         return f"{measure.statistic} of {subject.formula(measure.observable)}{when}"
-    return re.sub(r",? *points [\d to,]+$", "", claims[0].quantity)
+    return re.sub(r",? *points [\d to,]+$", "", claims[0].prediction.quantity)
 
 
 def _axis(sweep: Mapping[str, np.ndarray], count: int) -> _Axis:
@@ -172,7 +171,8 @@ def _panel(subject: Subject, group: _Group, axis: _Axis, styles: Mapping[str, in
                 parts.append(Line(x, predicted, label, "theory", styles[label], joined=len(x) > 1 and not axis.ticks))
             parts += _rivals(x, claims, joined=not axis.ticks)
             line = styles[label] if len(labels) > 1 else None
-            residuals.append(Residuals(x, deviations(estimates, predicted), series, line, freedom(estimates)))
+            z = deviations(estimates, predicted, [claim.prediction.allowed for claim in claims])
+            residuals.append(Residuals(x, z, series, line, freedom(estimates)))
     points = [part for part in parts if isinstance(part, Points)]
     return Panel(
         group.title,

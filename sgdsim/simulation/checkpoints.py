@@ -290,6 +290,11 @@ class Part:
         """That the run has taken before it was resumed."""
         return self._all.seconds
 
+    @property
+    def folder(self) -> Path:
+        """Where they stand."""
+        return self._all.folder
+
     def restore(self, simulators: Sequence[Simulator], results: Accumulators) -> int:
         """Put what is on the disk into the results; the trajectory-steps that are done by it.
 

@@ -35,6 +35,7 @@ def attributes(
     scenario: str,
     seed: str,
     target: str,
+    processor: str,
     dtype: str,
     lanes: int,
     layout_version: int,
@@ -53,6 +54,8 @@ def attributes(
         The resolved scenario as TOML.
     seed, target, dtype
         Of the run.
+    processor
+        That kernels were compiled for, as LLVM calls it.
     lanes
         Trajectories of a tile: trajectory i is of group ``(i // lanes) % 64``.
     layout_version
@@ -72,6 +75,7 @@ def attributes(
         "seed": seed,  # as text: HDF5 readers differ on unsigned 64-bit attributes
         "counter_layout_version": layout_version,
         "target": target,
+        "processor": processor,
         "dtype": dtype,
         "lanes": lanes,
         "versions": ", ".join(f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES),

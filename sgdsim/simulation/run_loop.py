@@ -12,18 +12,21 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
 
 from sgdsim.base import take
-from sgdsim.base.errors import InputError
-from sgdsim.base.memory import available_memory
+from sgdsim.base.errors import InputError, RunError
+from sgdsim.base.memory import memory_limit as limit_of
 from sgdsim.base.sparse import Sparse
 from sgdsim.ensemble import Ensemble
 from sgdsim.kernels.accumulators import Accumulators
 from sgdsim.kernels.block import Block, Common
 from sgdsim.kernels.plan import Plan
+from sgdsim.kernels.processor import processor
 from sgdsim.kernels.program import GROUPS, Program
 from sgdsim.kernels.workers import Workers
 from sgdsim.model import rare_events
@@ -259,16 +262,35 @@ def shapes(run: Run) -> dict[str, tuple[tuple[int, ...], str]]:
     }
 
 
-def allocate(simulators: Sequence[Simulator]) -> Accumulators:
-    """Accumulators of all points of a sweep, each array with a leading point axis."""
-    return allocate_for([simulator.run for simulator in simulators])
+def allocate(simulators: Sequence[Simulator], spool: Path | None = None) -> Accumulators:
+    """Accumulators of all points of a sweep, each array with a leading point axis; see `allocate_for`."""
+    return allocate_for([simulator.run for simulator in simulators], spool)
 
 
-def allocate_for(runs: Sequence[Run]) -> Accumulators:
-    """The same, of runs."""
+def allocate_for(runs: Sequence[Run], spool: Path | None = None) -> Accumulators:
+    """The same, of runs; the snapshots in a file without a name, if there is a folder for it."""
     n, run = len(runs), max(runs, key=lambda one: one.steps)
-    arrays = {name: np.zeros((n, *shape), dtype) for name, (shape, dtype) in shapes(run).items()}
+    arrays = {
+        name: _on_disk(spool, (n, *shape), dtype)
+        if name == "theta" and spool is not None
+        else np.zeros((n, *shape), dtype)
+        for name, (shape, dtype) in shapes(run).items()
+    }
     return Accumulators(**arrays, status=[Sparse((run.trajectories,), _index_dtype(run.steps)) for _ in runs])
+
+
+def _on_disk(folder: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """Zeros in a file that goes with the process; its space is taken now, since later a full disk would end it."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    try:
+        with TemporaryFile(dir=folder) as file:
+            if hasattr(os, "posix_fallocate"):  # not on macOS
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                os.ftruncate(file.fileno(), size)
+            return np.asarray(np.memmap(file, dtype, "r+", shape=shape))
+    except OSError as error:
+        raise RunError(f"{folder}: no place for {size / 1e9:.3g} GB of snapshots: {error.strerror}") from None
 
 
 def work(runs: Sequence[Run]) -> int:
@@ -285,13 +307,19 @@ def work_of(runs: Sequence[Run], units: Sequence[tuple[int, tuple[int, int]]]) -
 def output_bytes(runs: Sequence[Run]) -> int:
     """What all points of a sweep hold in memory, and nearly all that their file holds."""
     run, plan = max(runs, key=lambda one: one.steps), Plan(runs[0])
-    parameters, measured = len(run.loss.parameters), len(run.measured)
-    kept = run.recorder.snapshot_trajectories or run.trajectories
-    snapshots = len(run.recorder.snapshots) * parameters * np.dtype(run.dtype).itemsize
+    measured = len(run.measured)
     ended = 2 * run.trajectories * np.dtype(_index_dtype(run.steps)).itemsize if run.stop else 0  # when, and by what
     a_record = GROUPS * (measured * 5 * 8 + plan.bins * 4 + plan.pairs * 4 * 8 + plan.cells * 4)
     statistics = len(run.recorder.record_steps(run.steps)) * a_record + GROUPS * plan.drift_bins * 3 * 8
-    return len(runs) * (kept * snapshots + ended + statistics)
+    return snapshot_bytes(runs) + len(runs) * (ended + statistics)
+
+
+def snapshot_bytes(runs: Sequence[Run]) -> int:
+    """What the snapshots of all points of a sweep take."""
+    run = max(runs, key=lambda one: one.steps)
+    kept = run.recorder.snapshot_trajectories or run.trajectories
+    a_state = len(run.loss.parameters) * np.dtype(run.dtype).itemsize
+    return len(runs) * kept * len(run.recorder.snapshots) * a_state
 
 
 def _index_dtype(largest: int) -> str:
@@ -312,6 +340,7 @@ def simulate_runs(
     span_steps: int | None = None,
     progress: bool = False,
     checkpoints: Part | None = None,
+    memory_limit: float | str | None = None,
 ) -> Ensemble:
     """Simulate all points of a sweep.
 
@@ -338,6 +367,9 @@ def simulate_runs(
         Show a bar on standard error when that is a terminal.
     checkpoints
         From which to go on, and where more are saved.
+    memory_limit
+        Bytes that results may take, also as ``"4GB"``, by default 80 % of what is free. Snapshots that do not fit are
+        kept on the disk, where there are checkpoints.
 
     Raises
     ------
@@ -356,6 +388,7 @@ def simulate_runs(
         pieces=pieces,
         progress=progress,
         checkpoints=checkpoints,
+        memory_limit=memory_limit,
     )
     return labelled(runs, computed, scenario=scenario, sweep=sweep, title=title)
 
@@ -372,6 +405,8 @@ class Computed:
         Where, and how; see `provenance.attributes`.
     started, compile_seconds, seconds
         When, and how long it took.
+    processor
+        That its kernels were compiled for; of shards, of all of them.
     reason
         Why this device, where it was chosen for the user.
     """
@@ -383,6 +418,7 @@ class Computed:
     started: str
     compile_seconds: float
     seconds: float
+    processor: str
     reason: str = ""
 
 
@@ -396,12 +432,13 @@ def compute(
     progress: bool = False,
     checkpoints: Part | None = None,
     units: Sequence[tuple[int, tuple[int, int]]] | None = None,
+    memory_limit: float | str | None = None,
 ) -> Computed:
     """Simulate all points of a sweep, or some groups of the trajectories of some.
 
     Parameters
     ----------
-    runs, common_noise, device, threads, progress, checkpoints
+    runs, common_noise, device, threads, progress, checkpoints, memory_limit
         See `simulate_runs`.
     pieces
         Trajectories of a block and steps of a span, as there.
@@ -412,7 +449,7 @@ def compute(
     for name, piece in zip(("block_trajectories", "span_steps"), pieces, strict=True):
         _piece(name, piece)
     units = [(point, (0, GROUPS)) for point in range(len(runs))] if units is None else units
-    _check_memory(output_bytes(runs))
+    spool = _place_of_snapshots(runs, limit_of(memory_limit), checkpoints)
     total = work_of(runs, units)
     count = thread_count(threads)
     chosen, reason = choose(Device.parse(device), total * program_of(runs[0], Plan(runs[0])).weight, count)
@@ -423,7 +460,7 @@ def compute(
             Simulator(run, 0 if common_noise else point, chosen, workers, groups)
             for run, (point, groups) in zip(runs, units, strict=True)
         ]
-        results = allocate(simulators)
+        results = allocate(simulators, spool)
         started = provenance.now()
         began = time.perf_counter()
         for simulator in simulators:
@@ -449,6 +486,7 @@ def compute(
         started,
         compiled - began,
         time.perf_counter() - compiled + (0.0 if checkpoints is None else checkpoints.seconds),
+        processor(),
         reason,
     )
 
@@ -469,6 +507,7 @@ def labelled(
         target=computed.target,
         dtype=runs[0].dtype,
         lanes=computed.lanes,
+        processor=computed.processor,
         layout_version=computed.layout_version,
         started=computed.started,
         compile_seconds=computed.compile_seconds,
@@ -496,13 +535,24 @@ def _piece(name: str, value: int | None) -> int | None:
     return value
 
 
-def _check_memory(required: int) -> None:
-    available = available_memory()
-    if required > available:
+def _place_of_snapshots(runs: Sequence[Run], limit: float, checkpoints: Part | None) -> Path | None:
+    """The folder for snapshots that do not fit into the memory; None where they do.
+
+    Raises
+    ------
+    InputError
+        For a run that does not fit, with them on the disk or not.
+    """
+    whole = output_bytes(runs)
+    if whole <= limit:
+        return None
+    without = whole - snapshot_bytes(runs)
+    if checkpoints is None or without > limit:
         raise InputError(
-            f"the run needs {required / 1e9:.1f} GB of memory, {available / 1e9:.1f} GB are available: take fewer "
-            "trajectories, snapshots or sweep points, or record less often"
+            f"the run needs {(whole if checkpoints is None else without) / 1e9:.3g} GB of memory, and may take "
+            f"{limit / 1e9:.3g} GB: take fewer trajectories, snapshots or sweep points, or record less often"
         )
+    return checkpoints.folder
 
 
 def thread_count(threads: int | None) -> int:

@@ -65,6 +65,9 @@ class Shard:
             raise InputError(f"--shard: {text!r}, expected a number from 1 to {of}")
         return cls(number, of)
 
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
     @property
     def file_name(self) -> str:
         """Of its file."""
@@ -140,6 +143,14 @@ def write(
 def identity(path: Path) -> tuple[Shard, Description]:
     """Which shard a file is, and of what."""
     return _identity(path, pieces.read(path)[0])
+
+
+def moments_in(path: Path) -> list[np.ndarray]:
+    """The moments that a shard holds of the first sweep point, if any: of its groups, (record, group, …)."""
+    heading, arrays = pieces.read(path)
+    about = heading["parts"][0]
+    firsts = [number for number, one in enumerate(about["entries"] if about else []) if one["point"] == 0]
+    return [arrays[f"0/{number}/moments"].swapaxes(0, 1) for number in firsts]
 
 
 def merged(folder: Path) -> tuple[Description, Merging]:
@@ -226,6 +237,7 @@ def _together(one: Computed, other: Computed) -> Computed:
         layout_version=max(one.layout_version, other.layout_version),
         compile_seconds=one.compile_seconds + other.compile_seconds,
         seconds=one.seconds + other.seconds,
+        processor=", ".join(sorted({*one.processor.split(", "), *other.processor.split(", ")})),
     )
 
 

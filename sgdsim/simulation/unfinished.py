@@ -1,7 +1,8 @@
 """What stands beside an output while it is computed: the folder ``FILE.unfinished``, held by one process.
 
-It holds the checkpoints of the run, see `checkpoints`, and a log. When the file is in its place the folder goes; it
-stays where a run was killed or interrupted, and has what it takes to go on.
+It holds the checkpoints of the run, see `checkpoints`, and a log; or, of a run that others compute, the shards that are
+done. When the file is in its place the folder goes; it stays where a run was killed or interrupted, and has what it
+takes to go on.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sgdsim.base import toml
+from sgdsim.base import pieces, toml
 from sgdsim.base.errors import InputError, shortened
 from sgdsim.base.files import PathLike
 from sgdsim.base.hold import held, holder
@@ -25,6 +26,11 @@ from sgdsim.simulation.checkpoints import Checkpoints
 
 _SCHEMA = 1
 _LOCK = "lock"
+_CUT = "cut"
+"""Says into how many shards a run is cut, and stands there before any of them is."""
+
+_LEFT = "*.state", "*.done", "log.jsonl", "*.shard", "*.part", _CUT
+"""What a run may leave, in this order: without the first two nothing else counts."""
 _MOST_SHOWN = 5  # keys in which two scenarios differ
 
 
@@ -112,9 +118,28 @@ class Unfinished:
     def __init__(self, output: PathLike, described: Description, checkpoints: Checkpoints) -> None:
         self.output, self.described, self.checkpoints = output, described, checkpoints
 
+    @property
+    def shards(self) -> int:
+        """Into how many it is cut; 0 if it is not."""
+        about = _read_cut(self.checkpoints.folder)
+        return int(about["of"]) if about else 0
+
+    def cut(self, of: int) -> None:
+        """Cut it into shards, which others compute; see `Shard`.
+
+        Raises
+        ------
+        InputError
+            If it was begun in one piece.
+        """
+        folder = self.checkpoints.folder
+        if self.checkpoints.are_there:
+            raise InputError(f"{folder}: was begun on this machine alone: go on without --dask, or begin anew")
+        pieces.write(folder / _CUT, {"run": vars(self.described), "of": of}, {})
+
     def sign(self, ensemble: Ensemble) -> None:
         """Write into an ensemble which run it is of, so that a run which is killed after that knows its file."""
-        if self.checkpoints.are_there:
+        if _is_begun(self.checkpoints):
             ensemble.attributes["run_id"] = self.described.id
 
     def finished(self) -> dict[str, Ensemble] | None:
@@ -122,7 +147,7 @@ class Unfinished:
         if not os.path.isfile(self.output):
             return None
         parts = open_parts(self.output)
-        if self.checkpoints.are_there:
+        if _is_begun(self.checkpoints):
             return parts if run_ids(self.output) == {self.described.id} else None
         if self.described.overwrite:
             return None
@@ -193,11 +218,11 @@ def _kept(output: PathLike, checkpoints: Checkpoints) -> Iterator[None]:
     except InputError:
         raise
     except BaseException as error:
-        if checkpoints.are_there:
+        if _is_begun(checkpoints):
             error.add_note(f"What is done is kept: sgdsim resume {output} goes on from there.")
         raise
     finally:
-        if not checkpoints.are_there:
+        if not _is_begun(checkpoints):
             _clear(checkpoints.folder)
 
 
@@ -210,7 +235,7 @@ def description_beside(output: PathLike) -> Description | None:
 
 
 def description(checkpoints: Checkpoints) -> Description | None:
-    """What checkpoints are of; None without one that is whole.
+    """What checkpoints, or shards, are of; None without one that is whole.
 
     Raises
     ------
@@ -218,7 +243,37 @@ def description(checkpoints: Checkpoints) -> Description | None:
         For another version.
     """
     newest = next(checkpoints.states(), None)
-    return None if newest is None else Description.read(newest.heading["run"], checkpoints.folder)
+    about = _read_cut(checkpoints.folder) if newest is None else newest.heading
+    return None if about is None else Description.read(about["run"], checkpoints.folder)
+
+
+def cut(folder: Path) -> tuple[Description, int] | None:
+    """Of what run a folder has shards, and of how many; None if it has none."""
+    about = _read_cut(folder)
+    return None if about is None else (Description.read(about["run"], folder), int(about["of"]))
+
+
+def is_of(folder: Path, described: Description) -> bool:
+    """Whether a folder is that of a run which is cut into shards, and not one of the same name on another disk."""
+    try:
+        about = _read_cut(folder)
+    except InputError:
+        return False
+    return about is not None and about["run"]["id"] == described.id
+
+
+def _is_begun(checkpoints: Checkpoints) -> bool:
+    """Whether there is something to go on from."""
+    return checkpoints.are_there or (checkpoints.folder / _CUT).exists()
+
+
+def _read_cut(folder: Path) -> dict[str, Any] | None:
+    """Of what run the folder has shards, and of how many; None if it has none."""
+    try:
+        return pieces.read(folder / _CUT)[0] if (folder / _CUT).exists() else None
+    except pieces.DamagedError as error:
+        warnings.warn(f"{error}; the run begins anew", RuntimeWarning, stacklevel=2)
+        return None
 
 
 def _agreed(output: PathLike, found: Description, described: Description, resume: bool) -> Description:
@@ -285,8 +340,13 @@ def _shown(table: Mapping[str, Any], key: str) -> str:
 
 
 def _clear(folder: Path) -> None:
-    """Remove what a run has left in its folder: states first, without which nothing else counts."""
-    for pattern in ("*.state", "*.done", "log.jsonl"):
+    """Remove what a run has left in its folder, and in those of its shards."""
+    for inner in folder.glob("*.shard.unfinished"):
+        _clear(inner)
+        with suppress(OSError):
+            (inner / _LOCK).unlink(missing_ok=True)
+            inner.rmdir()
+    for pattern in _LEFT:
         for path in folder.glob(pattern):
             with suppress(OSError):
                 path.unlink()

@@ -44,6 +44,7 @@ from sgdsim.theory.laws import (  # isort: skip
     noisy_river,  # noqa: F401
     first_law,  # noqa: F401
     second_law,  # noqa: F401
+    fluctuation_theorem,  # noqa: F401
 )
 
 __all__ = [

@@ -61,8 +61,19 @@ def test_after_a_declaration_a_smaller_one_is_an_entry_of_it():
     assert assigned({"w[3]": 0, "w[1]": 2}, "here") == {"w[0]": 0, "w[1]": 2, "w[2]": 0}
     changed = assigned({"W[2,2]": 0, "W[1,0]": 2, "W[1,1]": 3}, "here")
     assert changed == {"W[0,0]": 0, "W[0,1]": 0, "W[1,0]": 2, "W[1,1]": 3}
+    assert assigned({"w": [1, 2, 3], "w[1]": 5}, "here") == {"w[0]": 1, "w[1]": 5, "w[2]": 3}
+    assert assigned({"w[0]": 1, "w[1]": 2}, "here") == {"w[0]": 1, "w[1]": 2}
     assert spread("w[3]", ["w[1]", "w[3]"], "here") == ("w[0]", "w[1]", "w[2]")
     assert spread("w[3]", ["W[4,4]", "w[3]"], "here") == ("w[0]", "w[1]", "w[2]")
+
+
+def test_an_entry_has_its_own_value_in_any_order():
+    """``w[1]=2`` before ``w[3]=0`` was forgotten."""
+    for entry in (1, 2):
+        changed = assigned({f"w[{entry}]": 2, "a": 1, "w[3]": 0}, "here")
+        assert changed == {"a": 1, "w[0]": 0, "w[1]": 0, "w[2]": 0, f"w[{entry}]": 2}
+        assert [name for name in changed if name != "a"] == ["w[0]", "w[1]", "w[2]"]
+    assert list(assigned({"W[1,1]": 5, "W[2,2]": 0}, "here").items())[-1] == ("W[1,1]", 5)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from sgdsim.kernels import elementary
 from sgdsim.kernels.fused import fused
-from sgdsim.kernels.source import _scalar_functions, header
+from sgdsim.kernels.pasted import scalar_functions
+from sgdsim.kernels.source import header
 
 Array = NDArray[Any]
 
@@ -59,7 +60,7 @@ def _wider(name: str) -> Callable[[Array], Array]:
 def _module(target: str) -> dict[str, Any]:
     """The namespace of a generated module that has all the functions."""
     namespace: dict[str, Any] = {"np": np, "math": math}
-    exec(header(target) + fused(_scalar_functions("elementary.py", [*BOUNDS, *SIMPLE, *DEVIATES])), namespace)
+    exec(header(target) + fused(scalar_functions("elementary.py", [*BOUNDS, *SIMPLE, *DEVIATES])), namespace)
     return namespace
 
 

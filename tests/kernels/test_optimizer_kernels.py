@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sgdsim.kernels.accumulators import Accumulators
-from sgdsim.kernels.source import MANY
+from sgdsim.kernels.formula_functions import MANY
 from sgdsim.model.loss import Loss
 from sgdsim.model.losses import CATALOGUE
 from sgdsim.model.observables import Observable

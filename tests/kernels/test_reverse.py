@@ -13,6 +13,7 @@ from sgdsim.formulas.evaluation import evaluate
 from sgdsim.formulas.symbolic import SYMBOLIC
 from sgdsim.formulas.vectors import coordinates
 from sgdsim.kernels import source
+from sgdsim.kernels.formula_functions import MANY
 from sgdsim.kernels.program import Program
 from sgdsim.kernels.reverse import gradient
 from sgdsim.model.data import Data
@@ -84,7 +85,7 @@ def test_what_is_shared_is_assigned_once():
 
 
 def test_few_parameters_have_their_derivatives_one_by_one():
-    for pairs, swept in ((source.MANY // 2 - 1, False), (source.MANY // 2, True)):
+    for pairs, swept in ((MANY // 2 - 1, False), (MANY // 2, True)):
         loss = diagonal_network([1.0] * pairs)
         text = source.generate(Program(loss, Optimizer(), dict.fromkeys(loss.parameters, 0.5)), "cpu")
         assert ("r_0 = " in text) == swept

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import sgdsim
 from sgdsim.app.loss_report import describe_loss
 from sgdsim.app.workflow import compare_file, run_scenario
 from sgdsim.base import toml
@@ -133,6 +134,40 @@ def test_vectors_and_sweeps_of_constants():
     found = simulate_runs([run], scenario="", device="python")
     np.testing.assert_allclose(found["theta"][0, :, 0], -0.2 * STEPS * np.arange(N) / 7, rtol=1e-12)
     assert Scenario.parse(toml.dumps(run.describe())).runs[0].loss.drawn == run.loss.drawn
+
+
+MATRICES = np.arange(4.0 * N).reshape(N, 2, 2) / 10
+
+
+@pytest.mark.parametrize("more", [{}, {"predict": ["mean(w[0]) = 1"]}, {"learning_rate": [0.1, 0.2]}])
+def test_arrays_are_constants_of_each_trajectory(more):
+    """Also where claims or a sweep make the run a scenario, whose text has no arrays."""
+    given = {"initial": {"w[2]": 1.0}, "learning_rate": 0.1, "trajectories": N, "steps": 1, "snapshots": [1]}
+    found = sgdsim.simulate("b*norm2(B@w)/2", each={"B": MATRICES, "b": np.arange(N)}, **{**given, **more})
+    slopes = np.arange(N)[:, None] * np.einsum("tji,tjk->ti", MATRICES, MATRICES)
+    theta = found["theta"].reshape(-1, N, 2)
+    np.testing.assert_allclose(theta[0], 1 - 0.1 * slopes, rtol=1e-12, atol=1e-12)
+    loss = sgdsim.Loss("norm2(B@w)/2", ("w[2]",), {"B": np.eye(2)})
+    of_loss = sgdsim.simulate(loss, each={"B": MATRICES}, **{**given, "initial": {"w": 1.0}, **more})
+    np.testing.assert_allclose(
+        of_loss["theta"].reshape(-1, N, 2)[0], 1 - 0.1 * np.einsum("tji,tjk->ti", MATRICES, MATRICES), atol=1e-12
+    )
+
+
+@pytest.mark.parametrize(
+    ("each", "message"),
+    [
+        ({"B[2,3]": MATRICES}, r"each.B\[2,3\]: .* expected an array with a matrix of 2 by 3 for each trajectory"),
+        ({"B": "x"}, "each.B: 'x', expected an array with a number, a vector or a matrix for each trajectory"),
+        ({"B": [[1, 2], [3]]}, "each.B: .* expected an array with a number"),
+        ({"B": MATRICES[:2]}, rf"loss.constants.B\[0,0\]: 2 values, expected {N}, one a trajectory"),
+        ({"B": np.full((N, 2, 2), np.nan)}, r"each.B\[0,0\]: nan at 0, expected finite numbers"),
+        ([1.0], "each: "),
+    ],
+)
+def test_what_are_no_constants_of_each_trajectory(each, message):
+    with pytest.raises(InputError, match=message):
+        sgdsim.simulate("norm2(B@w)/2", each=each, initial={"w[2]": 1.0}, learning_rate=0.1, trajectories=N, steps=1)
 
 
 def test_no_law_takes_a_mixture_for_one_loss():

@@ -17,9 +17,11 @@ from typing import Any
 import pytest
 
 from sgdsim.kernels.draws import Draws
+from sgdsim.kernels.formula_functions import deviate_place
 from sgdsim.kernels.layout import STATEMENTS, table
+from sgdsim.kernels.pasted import pasted
 from sgdsim.kernels.philox import STREAMS
-from sgdsim.kernels.source import _pasted, deviate_place, draw_function
+from sgdsim.kernels.source import draw_function
 from tests.layout_1 import Draws1
 
 KINDS = "zZuv"
@@ -135,9 +137,9 @@ class _Table(list[list[int]]):
         return super().__getitem__(line)[column]
 
 
-_DRAW = re.search(r"(?s)@tile_loop\ndef draw\(.*?\n\n\n", _pasted("cpu_loop.py"))
+_DRAW = re.search(r"(?s)@tile_loop\ndef draw\(.*?\n\n\n", pasted("cpu_loop.py"))
 assert _DRAW is not None
-_LOOPS = _pasted("deviates.py") + _DRAW[0]
+_LOOPS = pasted("deviates.py") + _DRAW[0]
 
 
 @cache

@@ -25,6 +25,7 @@ from sgdsim.input.scenario import Scenario
 from sgdsim.plots import drawing
 from sgdsim.plots.along import predictions_along
 from sgdsim.plots.render import ERRORS
+from sgdsim.plots.style import RIVAL
 from sgdsim.plots.subject import Subject
 from sgdsim.prediction import (
     Correlation,
@@ -186,6 +187,20 @@ def test_moments_and_their_residuals_are_those_of_the_estimates(relaxing: Ensemb
     assert np.abs(residuals(axes_of(wrong)[1])[0][1]).max() > band(axes_of(wrong)[1])
 
 
+@pytest.mark.parametrize("kind", ["moments", "numbers", "sweep"])
+def test_residuals_are_from_what_a_claim_allows(relaxing: Ensemble, sweep: Ensemble, kind: str) -> None:
+    """As the z of its verdict: none within a tolerance or a bound, beyond them from their edge."""
+    ensemble, step, point = (sweep, 0, 0) if kind == "sweep" else (relaxing, 10, None)
+    moment = Moment("variance", "x", step, point)
+    measure = Function("function", lambda value: value, (moment,)) if kind == "numbers" else moment
+    found = estimators.statistic(sweep.select(0) if kind == "sweep" else relaxing, "variance", "x", step)
+    value, off = found.value, 5 * found.stderr
+    for allowed, z in (((0.0, 0.0), 5.0), ((off, off / 5), 4.0), ((off, 2 * off), 0.0), ((0.0, np.inf), 0.0)):
+        row = Prediction("user-1", "variance(x)", measure, value - off, point=point, allowed=allowed)
+        axes = axes_of(draw(ensemble, [row], *(["sweep"] if kind == "sweep" else [])))[1]
+        assert [z for _, drawn in residuals(axes) for z in drawn] == pytest.approx([z], abs=1e-9), allowed
+
+
 def test_a_curve_is_drawn_as_its_moments(relaxing: Ensemble) -> None:
     moments = tuple(Moment("mean", "x", step) for step in STEPS)
     curve = Prediction("user-1", "mean(x)", Curve(moments, (1.0, 0.6, 0.4, 0.1)), np.nan)
@@ -339,6 +354,16 @@ def test_a_density_is_that_of_its_counts(relaxing: Ensemble, recorded: str) -> N
     wrong = Distance("x", 7, lambda values: normal_cdf(values / 1.3))
     below = axes_of(draw(ensemble, [Prediction("user-1", "density(x)", wrong, 0.0)]))[1]
     assert np.abs(residuals(below)[0][1]).max() > band(below)
+
+
+def test_a_density_that_must_be_rejected_is_grey_and_has_no_residuals(relaxing: Ensemble) -> None:
+    right = Prediction("user-1", "density(x)", Distance("x", 20, lambda x: normal_cdf(x - np.exp(-2))), 0.0)
+    wrong = Prediction("user-2", "density(x)", Distance("x", 20, normal_cdf), 0.0, expect="disagrees")
+    axes, below = axes_of(draw(relaxing, [right, wrong], "density"))
+    assert (len(theory(axes)), len(residuals(below))) == (1, 1)
+    (control,) = [line for line in axes.lines if "user-2" in str(line.get_label())]
+    assert control.get_color() == RIVAL
+    assert axes_of(draw(relaxing, [wrong], "density"))[1] is None
 
 
 def test_mirrored_pairs_are_not_counted_as_independent(relaxing: Ensemble) -> None:

@@ -149,6 +149,7 @@ def test_the_command_draws_one_part(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_what_cannot_be_typeset_stays_as_it_was_written():
     assert typeset(mark("window_mean(x, 0, 5)")) == "window_mean(x, 0, 5)"
     assert typeset(f"5$ and {mark('where(x < 0')}") == r"5\$ and where(x < 0"
+    assert typeset(mark("where(abs(c) < 1, exp(c), 0)")) == "where(abs(c) < 1, exp(c), 0)"  # said (|c|, 1, exp(c), 0)
     assert "frac" in typeset(mark("s/(2*a)"))  # s/2 a would be another number
     assert "frac" not in typeset(mark("s*a/2"))
     assert typeset(mark("2.628208")) == "$2.628208$"

@@ -15,6 +15,7 @@ from sgdsim.base.errors import InputError
 from sgdsim.ensemble import Ensemble, Rare, Variable
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
+from sgdsim.simulation import run_loop
 
 LOSS = Loss("a*x**4/4 + z*x", ("x", "y"), {"a": 1.0}, {"z": Noise.parse("normal")})
 HOW: dict[str, Any] = {"learning_rate": 0.1, "steps": 4, "histograms": {"x": [-2, 2, 20]}, "covariances": True}
@@ -116,3 +117,25 @@ def test_a_file_that_implies_nonsense_is_refused(change, message, tmp_path):
         change(file)
     with pytest.raises(InputError, match=message):
         Ensemble.open(tmp_path / "run.h5")
+
+
+def test_snapshots_that_do_not_fit_are_kept_on_the_disk(tmp_path):
+    """20 MB of snapshots, with 10 MB for everything: the same file, and less memory by what they are."""
+    run(1000, tmp_path / "first.h5")
+    options = {"snapshots": [1, 2, 3, 4], "memory_limit": "10MB"}
+    kept, less = run(312_500, tmp_path / "less.h5", **options)
+    whole, more = run(312_500, tmp_path / "more.h5", **{**options, "memory_limit": "1GB"})
+    assert kept.digest() == whole.digest() == Ensemble.open(tmp_path / "less.h5").digest()
+    assert less < more - 18, (less, more)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first.h5", "less.h5", "more.h5"]
+
+
+def test_what_cannot_fit_is_refused_before_anything_is_computed(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_loop.Simulator, "advance", lambda *_: pytest.fail("was computed"))
+    with pytest.raises(InputError, match=r"needs .* GB of memory, and may take 1e-05 GB"):
+        run(300_000, tmp_path / "run.h5", snapshots=[4], memory_limit="10 kB")  # the statistics alone are larger
+    with pytest.raises(InputError, match=r"needs .* GB of memory, and may take 0\.004 GB"):  # without an output
+        simulate(LOSS, initial={"x": 0.0, "y": 0.0}, **HOW, trajectories=300_000, snapshots=[4], memory_limit="4MB")
+    with pytest.raises(InputError, match="memory_limit: '4 pounds', expected a size such as 500MB or 4GB"):
+        run(1000, tmp_path / "run.h5", memory_limit="4 pounds")
+    assert not list(tmp_path.iterdir())

@@ -16,6 +16,7 @@ from sgdsim.theory.potential import require_gradient
 
 _FORGOTTEN = 1e-3  # what may be left of a displacement at the start
 _HEAVY = 50.0  # excess kurtosis beyond which rare trajectories that no sample holds make the variance
+_SECONDS = 3.0  # where nobody asked for it: the moments of a matrix of four entries, six terms each, take 20 s
 _LIGHT = 3.0  # excess kurtosis, that of Laplace
 
 
@@ -100,6 +101,7 @@ def _across(runs: Sequence[Run]) -> list[Prediction]:
     across=_across,
     automatic=True,
     any_field=True,
+    seconds=_SECONDS,
 )
 def affine_moments(run: Run) -> list[Prediction]:
     """Moments where the gradient of every sample is affine in the parameters. Exact.

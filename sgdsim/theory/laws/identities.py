@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -13,8 +14,10 @@ import numpy as np
 
 from sgdsim.base import budget
 from sgdsim.base.errors import InputError
+from sgdsim.formulas.expansion import terms
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import aliased
+from sgdsim.formulas.vectors import base_name
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, require
@@ -38,6 +41,8 @@ MOST_VARIANCES = 5
 _MOST_DIGITS = 17
 MOST_TOGETHER = 12
 """Parameters of whose sum the variance is taken: it has a term for each pair."""
+
+_MOST_PRODUCTS = 2_000  # of terms, in the square of the sum of all gradients: more are no formula of moderate length
 
 _ROUNDING = {"float64": 1e-9, "float32": 1e-4}
 """Of all rows: the square of a kick may have one value but for rounding, of which no sample tells how large it is."""
@@ -77,8 +82,15 @@ def window(run: Run) -> tuple[int, int]:
 def _martingales(run: Run) -> list[_Martingale]:
     """The sums of a run; those that have no closed form, or a long one, are left out."""
     noise = StepNoise(run)
+    found = _made(_makers(run, noise))
+    if len(run.loss.parameters) > MOST_APART and not any(one.kind in ("surplus", "variance") for one in found):
+        found += _made(_makers_of_few(run, noise))
+    return found
+
+
+def _made(makers: Iterable[Callable[[], list[_Martingale]]]) -> list[_Martingale]:
     found: list[_Martingale] = []
-    for make in _makers(run, noise):
+    for make in makers:
         budget.check()
         try:
             found += make()
@@ -107,6 +119,20 @@ def _makers(run: Run, noise: StepNoise) -> Iterator[Callable[[], list[_Martingal
             yield partial(_of_value, run, noise, balance.charge, f"charge_{name}", f"the charge of {name}")
 
 
+def _makers_of_few(run: Run, noise: StepNoise) -> Iterator[Callable[[], list[_Martingale]]]:
+    """An entry of each of the first matrices or vectors stands for all, where their sum is too long."""
+    first: dict[str, int] = {}
+    for i, name in enumerate(run.loss.parameters):
+        first.setdefault(base_name(name), i)
+    few = list(first.values())[:MOST_APART]
+    for i in few:
+        yield partial(_of_form, run, noise, (i,))
+    for i, j in itertools.combinations(few, 2):
+        yield partial(_of_pair, run, noise, i, j)
+    for i in few:
+        yield partial(_of_square if noise.is_memoryless else _of_drive, run, noise, (i,))
+
+
 def _of_form(run: Run, noise: StepNoise, form: tuple[int, ...], of_variance: bool = False) -> list[_Martingale]:
     """The kick of a parameter, or of the sum of all, and its square; or a row of its variance alone."""
     label, words = _label(run, form), _words(run, noise, form)
@@ -119,8 +145,9 @@ def _of_form(run: Run, noise: StepNoise, form: tuple[int, ...], of_variance: boo
     if spread == 1:
         found.append(_Martingale(first, "variance", words))
     elif spread is not None and all(noise.has_fourth_moments(i) for i in form):
-        surplus = running_sum(run, f"kick_{label}_squared", kick**2 - spread)
-        found.append(_Martingale(surplus, "surplus", words, (first.name,)))
+        with suppress(NotApplicable):  # the mean has a row, though the variance be too long
+            surplus = running_sum(run, f"kick_{label}_squared", kick**2 - spread)
+            found.append(_Martingale(surplus, "surplus", words, (first.name,)))
     return found
 
 
@@ -133,7 +160,7 @@ def _kick(run: Run, noise: StepNoise, form: tuple[int, ...]) -> tuple[sympy.Expr
     import sympy
 
     kick = sympy.Add(*(noise.kicks[i] for i in form))
-    if len(form) > MOST_TOGETHER:
+    if len(form) > MOST_TOGETHER or sum(terms(run.loss.gradient[i]) for i in form) ** 2 > _MOST_PRODUCTS:
         return kick, None
     try:
         spread = sympy.Add(*(noise.kick_covariance(i, j) for i in form for j in form))
@@ -281,7 +308,8 @@ def identities(run: Run) -> list[Prediction]:
     An optimizer with a memory, with noise of its own, or one that is not linear in the gradient, has kicks of the
     gradient of the batch in place of d. The rates are held against the schedule itself, at their steps. All sums are
     over the last 64 steps. Of more than three parameters the sum of all is taken, in whose variance every correlation
-    shows, and of up to five the variance of each.
+    shows, and of up to five the variance of each; where that sum is too long, as that of layers of matrices, the first
+    entry of each matrix has rows of its own.
 
     A mean is resolved where 2 % of the standard deviation of M over the trajectories would be seen: an unknown force
     that shifts the end of the window by 2 % of what noise does there. A variance is resolved to 1 % of itself, to 2 %

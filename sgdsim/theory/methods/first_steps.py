@@ -14,10 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from sgdsim.base import budget
+from sgdsim.base.errors import InputError
 from sgdsim.formulas import evaluation
 from sgdsim.model.noise import Noise
 from sgdsim.model.run import Run
-from sgdsim.prediction import require
+from sgdsim.prediction import NotApplicable, require
 from sgdsim.theory.chain.step import start_points
 from sgdsim.theory.methods.batch_gradient import Batch, batch_rule
 from sgdsim.theory.quadrature.nested import Source, nodes
@@ -151,7 +152,10 @@ def _moved(
 ) -> dict[str, np.ndarray]:
     """A parameter and its memory after a step, at the points that count."""
     spread = {name: _on_first_axis(value, len(shape) - 1) for name, value in values.items()}
-    after = run.optimizer.steps({**spread, "gradient": slope, "xi": kick})
+    try:
+        after = run.optimizer.steps({**spread, "gradient": slope, "xi": kick})
+    except InputError as error:  # of a gradient that overflows
+        raise NotApplicable(f"a step has no value at every point of the noise: {error}") from None
     names = ("theta", *run.optimizer.rule.state)
     return {name: np.broadcast_to(after[name], shape).ravel()[kept] for name in names}
 

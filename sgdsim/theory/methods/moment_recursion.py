@@ -338,26 +338,59 @@ class _GradientMoments:
     def _of_one_sample(self, centre: np.ndarray, order: int) -> dict[Indices, Polynomial]:
         import sympy
 
+        from sgdsim.formulas.symbolic import exact
+
         loss = self.loss
         shift = {symbol: symbol + sympy.Float(c, 17) for symbol, c in zip(loss.theta, centre, strict=True) if c}
         gradient = loss.gradient
         if self.optimizer.rule.population:
             gradient = self._population()
-        shifted = [sympy.Poly(bounded(g.subs(shift)), *loss.theta) for g in gradient]
+        constants = {loss.symbols[name]: exact(value) for name, value in loss.constants.items()}
+        random = [loss.symbols[name] for name in loss.random]
+        apart = [bounded(g.subs(shift)) for g in gradient]
+        if all(g.is_polynomial(*loss.theta, *random) for g in apart):
+            variables = (*loss.theta, *random)
+            polynomials = [sympy.Poly(g.xreplace(constants), *variables) for g in apart]
+            return self._of_polynomials([{p: float(c) for p, c in one.terms()} for one in polynomials], random, order)
+        shifted = [sympy.Poly(g, *loss.theta) for g in apart]
         products: dict[Indices, Any] = {(): sympy.Poly(1, *loss.theta)}
         for total in range(1, order + 1):
             for chosen in itertools.combinations_with_replacement(range(self.parameters), total):
                 budget.check()
                 products[chosen] = products[chosen[:-1]] * shifted[chosen[-1]]
         terms = [(chosen, powers, c) for chosen, poly in products.items() for powers, c in poly.terms()]
-        try:
-            values = Expected(loss, [c for *_, c in terms]).at({}).value
-        except InputError as error:
-            raise NotApplicable(f"a moment of the gradient does not exist: {error}") from None
+        values = self._expected([c for *_, c in terms])
         found: dict[Indices, Polynomial] = {chosen: {} for chosen in products}
         for (chosen, powers, _), value in zip(terms, values, strict=True):
-            found[chosen][tuple(map(int, powers))] = float(value)
+            found[chosen][tuple(map(int, powers))] = value
         return found
+
+    def _of_polynomials(
+        self, gradient: Sequence[Polynomial], random: Sequence[sympy.Symbol], order: int
+    ) -> dict[Indices, Polynomial]:
+        """The same of polynomials in theta and in what is random, of which each product has its moment."""
+        import sympy
+
+        n = self.parameters
+        products: dict[Indices, Polynomial] = {(): {(0,) * (n + len(random)): 1.0}}
+        for total in range(1, order + 1):
+            for chosen in itertools.combinations_with_replacement(range(n), total):
+                budget.check()
+                products[chosen] = _times(products[chosen[:-1]], gradient[chosen[-1]])
+        drawn = list(dict.fromkeys(powers[n:] for one in products.values() for powers in one))
+        monomials = [sympy.Mul(*(symbol**k for symbol, k in zip(random, powers, strict=True))) for powers in drawn]
+        moments = dict(zip(drawn, self._expected(monomials), strict=True))
+        found: dict[Indices, Polynomial] = {chosen: {} for chosen in products}
+        for chosen, one in products.items():
+            for powers, value in one.items():
+                found[chosen][powers[:n]] = found[chosen].get(powers[:n], 0.0) + value * moments[powers[n:]]
+        return found
+
+    def _expected(self, expressions: Sequence[sympy.Expr]) -> list[float]:
+        try:
+            return [float(value) for value in Expected(self.loss, expressions).at({}).value]
+        except InputError as error:
+            raise NotApplicable(f"a moment of the gradient does not exist: {error}") from None
 
     def _population(self) -> tuple[sympy.Expr, ...]:
         try:

@@ -573,3 +573,24 @@ def test_rounding_is_no_variance() -> None:
     noisy = replace(run, optimizer=Optimizer("sgd"))
     assert recursion(noisy).after(200).is_told("x")
     assert {one.statistic for one in find_law("affine-moments").predictions([run])} == {"mean"}
+
+
+def test_rows_of_a_matrix_are_regressions_of_their_own():
+    """Up to the fourth moment, which took minutes while powers of the gradient were expressions."""
+    noise = {name: Noise.parse("normal" if name != "e[0]" else "laplace") for name in ("x[0]", "x[1]", "e[0]", "e[1]")}
+    matrix = Loss("norm2(W@x - V@x - s*e)/2", ("W[2,2]",), {"V": [[1.0, -0.5], [0.3, 0.8]], "s": 0.3}, noise)
+    row = Loss(
+        "(dot(w, x) - dot(v, x) - s*e)**2/2",
+        ("w[2]",),
+        {"v": [1.0, -0.5], "s": 0.3},
+        {"x[0]": noise["x[0]"], "x[1]": noise["x[1]"], "e": noise["e[0]"]},
+    )
+    moments = {
+        loss: recursion(Run(loss, Optimizer(), Schedule("0.1"), dict.fromkeys(loss.parameters, 0.2), 100, 30), 4).after(
+            30
+        )
+        for loss in (matrix, row)
+    }
+    for i in (0, 1):
+        found, expected = moments[matrix].cumulants(f"W[0,{i}]"), moments[row].cumulants(f"w[{i}]")
+        np.testing.assert_allclose(found, expected, rtol=1e-9)

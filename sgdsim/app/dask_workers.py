@@ -1,0 +1,248 @@
+"""A run on the workers of Dask: shards are its tasks, and everything else is Dask's own."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from sgdsim.app.in_shards import Compute, compute_shard, one_after_the_other, run_in_shards
+from sgdsim.base import take
+from sgdsim.base.errors import InputError, RunError
+from sgdsim.base.files import atomic_file
+from sgdsim.base.version import __version__
+from sgdsim.ensemble import Ensemble
+from sgdsim.input.scenario import Scenario
+from sgdsim.kernels.processor import TARGETS, features, processor, variables
+from sgdsim.kernels.program import GROUPS
+from sgdsim.simulation.shards import Shard
+from sgdsim.simulation.unfinished import Description, Unfinished, is_of
+
+ANSWERS = 10.0
+"""Seconds in which a cluster answers, and has a worker."""
+
+_SHARDS_A_THREAD = 4  # so that whoever is done early has more to do, and little is computed again
+_RETRIES = 2  # of a shard that fails; those whose worker dies are counted by Dask
+_MOST_NAMED = 5
+_NO_INTERRUPT = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+"""Workers of our own: Ctrl-C is for the command, which ends them."""
+
+
+@contextmanager
+def connected(where: str, cpu_target: str | None = None) -> Iterator[Any]:
+    """A client of the workers that are asked for.
+
+    Parameters
+    ----------
+    where
+        ``local:4`` for four processes here, which end with the block, or the address of a scheduler,
+        ``tcp://head:8786``.
+    cpu_target
+        What they compile for; by default each for its own processor, which must then be the same.
+
+    Raises
+    ------
+    InputError
+        For anything else, without Dask, and for a cluster that does not answer.
+    """
+    distributed = _dask()
+    if local := re.fullmatch(r"local:([0-9]{1,4})", where.strip()):
+        if not int(local[1]):
+            raise InputError(f"--dask: {where!r}, expected at least one worker")
+        own: dict[str, Any] = {"n_workers": int(local[1]), "threads_per_worker": 1, "dashboard_address": ":0"}
+        own["preload"] = _NO_INTERRUPT
+        local_cluster = distributed.LocalCluster(**own, silence_logs=logging.CRITICAL)
+        with local_cluster as cluster, distributed.Client(cluster) as client:
+            yield client
+        return
+    if not re.fullmatch(r"[a-z]+://\S+:[0-9]+", where.strip()):
+        raise InputError(f"--dask: {where!r}, expected local:4 or the address of a scheduler, tcp://head:8786")
+    try:
+        client = distributed.Client(where.strip(), timeout=ANSWERS)
+    except OSError:
+        raise InputError(f"--dask: {where} does not answer within {ANSWERS:.0f} s: is there a scheduler?") from None
+    with client:
+        if cpu_target is not None:
+            # Restarts the workers, which choose when they begin.
+            client.register_plugin(distributed.Environ(variables(cpu_target)), name="sgdsim-cpu-target")
+        yield client
+
+
+def checked(client: Any) -> Any:
+    """A client of workers that are there, and that would compute the same.
+
+    Raises
+    ------
+    InputError
+        For no client, no worker, and for workers of another version or another processor; each is named.
+    """
+    distributed = _dask()
+    if not isinstance(client, distributed.Client) or client.asynchronous:
+        raise take.refused(client, "client", "a dask.distributed.Client")
+    try:
+        client.wait_for_workers(1, timeout=ANSWERS)
+    except TimeoutError:
+        raise InputError(f"{_address(client)}: no worker has come within {ANSWERS:.0f} s") from None
+    found = client.run(_machine, on_error="return")
+    _refuse(f"{worker}: {about}" for worker, about in found.items() if isinstance(about, Exception))
+    _refuse(_other_versions(worker, about.versions) for worker, about in found.items())
+    _refuse(about.lacking(worker) for worker, about in found.items())
+    first, *others = found
+    _refuse(found[one].differing(one, found[first], first) for one in others)
+    return client
+
+
+def run_with(
+    client: Any,
+    scenarios: Sequence[Scenario],
+    run: Unfinished,
+    *,
+    threads: int | None = None,
+    every: float | None = None,
+    progress: bool = False,
+) -> list[Ensemble]:
+    """Compute a run in shards, on the workers of a client, or without one here; see `run_in_shards`."""
+    if not run.shards:
+        run.cut(shards_for(client, scenarios))
+    compute = one_after_the_other(threads, every) if client is None else on_workers(client)
+    return run_in_shards(scenarios, run.described, run.checkpoints.folder, run.shards, compute, progress)
+
+
+def run_in_memory(client: Any, scenarios: Sequence[Scenario], described: Description, progress: bool) -> list[Ensemble]:
+    """The same of a run that writes no file."""
+    with TemporaryDirectory() as folder:
+        of = shards_for(client, scenarios)
+        return run_in_shards(scenarios, described, Path(folder), of, on_workers(client), progress)
+
+
+def shards_for(client: Any, scenarios: Sequence[Scenario]) -> int:
+    """Into how many shards a run is cut; no number depends on it."""
+    points = sum(len(one.runs) for one in scenarios)
+    threads = sum(int(count) for count in client.nthreads().values())
+    return min(GROUPS * points, _SHARDS_A_THREAD * threads)
+
+
+def on_workers(client: Any) -> Compute:
+    """Compute shards as tasks of a client that was `checked`.
+
+    Raises
+    ------
+    RunError
+        When the scheduler is gone, or a shard ends its workers.
+    """
+    distributed = _dask()
+
+    def computing(described: Description, shards: Sequence[Shard], folder: Path) -> Iterator[Shard]:
+        arguments = described, str(folder.absolute()), _versions()
+        futures = {
+            client.submit(_computed, shard, *arguments, key=_key(described, shard), retries=_RETRIES): shard
+            for shard in shards
+        }
+        try:
+            for future in distributed.as_completed(list(futures)):
+                shard = futures.pop(future)
+                content = _result(future, shard, client)
+                if content is not None:
+                    with atomic_file(folder / shard.file_name) as temporary:
+                        temporary.write_bytes(content)
+                future.release()
+                yield shard
+        finally:
+            if futures and client.status == "running":
+                client.cancel(list(futures), force=True)
+
+    return computing
+
+
+def _computed(shard: Shard, described: Description, folder: str, versions: Mapping[str, str]) -> bytes | None:
+    """Compute a shard on a worker: into the folder, if it is shared; else the bytes of its file."""
+    if other := _other_versions("a worker", _versions(), expected=versions):
+        raise InputError(other)
+    if is_of(Path(folder), described):
+        compute_shard(described, shard, Path(folder), threads=1)
+        return None
+    with TemporaryDirectory() as own:
+        return compute_shard(described, shard, Path(own), threads=1).read_bytes()
+
+
+def _result(future: Any, shard: Shard, client: Any) -> bytes | None:
+    distributed = _dask()
+    if future.status == "cancelled":
+        raise RunError(f"{_address(client)}: the scheduler is gone, or has forgotten shard {shard}")
+    try:
+        content: bytes | None = future.result()
+    except distributed.KilledWorker as error:
+        raise RunError(
+            f"shard {shard}: {error.allowed_failures + 1} workers have died over it, perhaps for lack of memory"
+        ) from None
+    return content
+
+
+def _key(described: Description, shard: Shard) -> str:
+    return f"sgdsim-{described.id}-{shard.number}"
+
+
+@dataclass(frozen=True)
+class _Machine:
+    """What a worker is, as far as numbers and kernels may depend on it."""
+
+    versions: Mapping[str, str]
+    processor: str
+    features: frozenset[str]
+
+    def lacking(self, worker: str) -> str:
+        """What it needs for its target and does not have."""
+        needed = TARGETS.get(self.processor)
+        return f"{worker} has no {needed}, which {self.processor} has" if needed not in (None, *self.features) else ""
+
+    def differing(self, worker: str, other: _Machine, of: str) -> str:
+        """In what it is another processor than that of another worker."""
+        common = f"--cpu-target {next(iter(TARGETS))} compiles for all"
+        if self.processor != other.processor:
+            return f"{worker} is {self.processor}, and {of} {other.processor}: {common}"
+        differ = sorted(self.features ^ other.features)
+        if self.processor in TARGETS or not differ:
+            return ""
+        return f"{worker} and {of} differ in {', '.join(differ[:_MOST_NAMED])}: {common}"
+
+
+def _machine() -> _Machine:
+    return _Machine(_versions(), processor(), frozenset(features()))
+
+
+def _versions() -> dict[str, str]:
+    """What must be the same on all workers."""
+    return {"sgdsim": __version__, "numba": version("numba")}
+
+
+def _other_versions(worker: str, versions: Mapping[str, str], expected: Mapping[str, str] | None = None) -> str:
+    """In what a worker differs."""
+    expected = _versions() if expected is None else expected
+    other = {name: wanted for name, wanted in expected.items() if versions[name] != wanted}
+    said = "; ".join(f"{name} {versions[name]}, and here is {wanted}" for name, wanted in other.items())
+    return f"{worker} has {said}" if said else ""
+
+
+def _refuse(problems: Iterable[str]) -> None:
+    found = [problem for problem in problems if problem]
+    if found:
+        more = f"; and {len(found) - _MOST_NAMED} more workers" if len(found) > _MOST_NAMED else ""
+        raise InputError("; ".join(found[:_MOST_NAMED]) + more)
+
+
+def _address(client: Any) -> str:
+    return str(client.scheduler.address if client.scheduler else "the cluster")
+
+
+def _dask() -> Any:
+    try:
+        import distributed
+    except ImportError:
+        raise InputError("--dask: needs Dask, which is not installed: pip install 'sgdsim[distributed]'") from None
+    return distributed

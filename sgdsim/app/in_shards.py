@@ -1,0 +1,156 @@
+"""A run in shards: each is computed somewhere and has a file of its own, and all together are the run, bit by bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sgdsim.base.errors import InputError
+from sgdsim.base.files import PathLike
+from sgdsim.ensemble import Ensemble
+from sgdsim.input.scenario import Scenario
+from sgdsim.simulation.checkpoints import Part
+from sgdsim.simulation.progress import Progress
+from sgdsim.simulation.run_loop import Computed, compute, labelled, work_of
+from sgdsim.simulation.shards import Merging, Shard, Unit, identity, merged, write
+from sgdsim.simulation.unfinished import Description, refuse_another, unfinished
+
+Compute = Callable[[Description, Sequence[Shard], Path], Iterator[Shard]]
+"""Writes the files of shards of a run into a folder, in any order, and yields each that is there."""
+
+
+def run_in_shards(
+    scenarios: Sequence[Scenario], described: Description, folder: Path, of: int, compute: Compute, progress: bool
+) -> list[Ensemble]:
+    """Compute the shards of a run that are not there yet, and put all of them together.
+
+    Parameters
+    ----------
+    scenarios
+        As `load_parts` gives them.
+    described
+        The same, and by which device.
+    folder, of
+        Where the files of shards stand, and how many there are.
+    compute
+        Where they are computed.
+    progress
+        Show a bar on standard error when that is a terminal.
+
+    Returns
+    -------
+    list of Ensemble
+        One a part.
+    """
+    shards = [Shard(number, of) for number in range(1, of + 1)]
+    missing = [shard for shard in shards if not _is_there(folder / shard.file_name)]
+    steps = {shard: _work(scenarios, shard) for shard in shards}
+    with Progress(sum(steps.values()), progress) as bar:
+        bar.begin(sum(steps[shard] for shard in shards if shard not in missing))
+        for shard in compute(described, missing, folder):
+            bar.update(steps[shard])
+    return list(put_together(scenarios, *merged(folder)).values())
+
+
+def one_after_the_other(threads: int | None = None, every: float | None = None) -> Compute:
+    """Compute shards here, with checkpoints of their own."""
+
+    def computing(described: Description, shards: Sequence[Shard], folder: Path) -> Iterator[Shard]:
+        for shard in shards:
+            compute_shard(described, shard, folder, threads=threads, every=every)
+            yield shard
+
+    return computing
+
+
+def compute_shard(
+    described: Description, shard: Shard, folder: Path, *, threads: int | None = None, every: float | None = None
+) -> Path:
+    """Compute one shard of a run, or go on with it, and write its file."""
+    path = folder / shard.file_name
+    own = replace(described, shard=str(shard))
+    return write_shard(scenarios_of(described, path), own, path, resume=True, every=every, threads=threads)
+
+
+def scenarios_of(described: Description, where: PathLike) -> list[Scenario]:
+    """The parts of the scenario that is described somewhere."""
+    return [
+        replace(Scenario.parse(text, name, where=f"the scenario of {where}"), part=part)
+        for part, name, text in described.scenarios
+    ]
+
+
+def write_shard(
+    scenarios: Sequence[Scenario],
+    described: Description,
+    output: Path,
+    *,
+    resume: bool,
+    every: float | None,
+    threads: int | None,
+    progress: bool = False,
+) -> Path:
+    """Simulate the shard that is described, save checkpoints on the way, and write its file."""
+    shard = Shard.parse(described.shard)
+    parts = shard.units([len(one.runs) for one in scenarios])
+    with unfinished(output, described, total=_work(scenarios, shard), every=every, resume=resume) as run:
+        if output.is_file() and resume and not run.described.overwrite:
+            _, there = identity(output)
+            for (_, _, was), (_, _, now) in zip(there.scenarios, described.scenarios, strict=True):
+                refuse_another(str(output), was, now)
+            return output
+        found: list[tuple[Sequence[Unit], Computed | None]] = []
+        for index, (one, units) in enumerate(zip(scenarios, parts, strict=True)):
+            found.append(
+                (units, _computed(one, units, run.described.device, threads, progress, run.checkpoints.part(index)))
+            )
+        write(output, shard, run.described, found)
+    return output
+
+
+def put_together(scenarios: Sequence[Scenario], described: Description, merging: Merging) -> dict[str, Ensemble]:
+    """The ensemble of each part of a scenario, from all shards."""
+    made = {}
+    for index, (one, (part, name, text)) in enumerate(zip(scenarios, described.scenarios, strict=True)):
+        ensemble = labelled(
+            one.runs,
+            merging.part(index, one.runs),
+            scenario=text,
+            sweep=one.sweep or None,
+            title=str(one.data["title"]),
+        )
+        ensemble.attributes |= {"scenario_name": name, "shards": merging.count}
+        made[part] = ensemble
+    return made
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a shard is there and whole; one that is damaged is taken away."""
+    if not path.is_file():
+        return False
+    try:
+        identity(path)
+    except InputError:
+        path.unlink()
+        return False
+    return True
+
+
+def _work(scenarios: Sequence[Scenario], shard: Shard) -> int:
+    """Trajectory-steps of a shard; about as many, see `work_of`."""
+    parts = shard.units([len(one.runs) for one in scenarios])
+    return sum(
+        work_of([one.runs[point] for point, _ in units], units) for one, units in zip(scenarios, parts, strict=True)
+    )
+
+
+def _computed(
+    scenario: Scenario, units: Sequence[Unit], device: str, threads: int | None, progress: bool, checkpoints: Part
+) -> Computed | None:
+    if not units:
+        return None
+    options: dict[str, Any] = {"threads": threads, "progress": progress, "checkpoints": checkpoints}
+    runs = [scenario.runs[point] for point, _ in units]
+    return compute(runs, common_noise=scenario.common_noise, device=device, units=units, **options)

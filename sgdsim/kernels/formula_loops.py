@@ -1,0 +1,90 @@
+"""The functions of a program as loops over the entries of its arrays, see `array_functions`."""
+
+from __future__ import annotations
+
+from sgdsim.kernels.array_functions import ArrayFunctions
+from sgdsim.kernels.array_text import loop
+from sgdsim.kernels.formula_functions import IN_REGISTERS, FormulaFunctions
+from sgdsim.kernels.pasted import indent, lanes, pasted
+from sgdsim.kernels.program import Program
+
+
+class FormulaLoops(FormulaFunctions):
+    """Writes them as loops over arrays, see `array_functions`."""
+
+    def __init__(self, program: Program, *, direct: bool) -> None:
+        super().__init__(program, direct=direct)
+        self.arrays = ArrayFunctions(program, self.layout)
+        self.elementary = self.arrays.text.functions
+
+    def functions(self) -> list[str]:
+        """All functions that depend on the program."""
+        texts = super().functions()
+        self.scratch_rows = max(self.arrays.rows, 1)
+        return texts
+
+    def products(self, target: str) -> str:
+        """The sums of products of arrays that the functions call."""
+        made = [f"{name} = sum_of_products{spec}" for spec, name in self.arrays.text.products.items()]
+        text = pasted("cpu_products.py" if target == "cpu" else "products.py")
+        return "\n".join([text, *made]) if made else ""
+
+    def of_one_lane(self) -> str:
+        """As of few variables, in loops."""
+        return super().of_one_lane() if self.program.n_variables <= IN_REGISTERS else pasted("one_lane.py")
+
+    def _initial_state(self) -> str:
+        lines = self.arrays.initial_state()
+        first, last = len(self.loss.carried), len(self.state)
+        if last > first:
+            lines += loop((last - first,), [f"state[({first} + i) * LANES + lane] = REAL(0.0)"])
+        running = self._start_running()
+        return self._called(
+            "initial_state", "state, deviates, scratch, arguments", [*lines, *(lanes(running) if running else [])]
+        )
+
+    def _update(self) -> str:
+        arguments = "state, deviates, kicks, rows, data, path, scratch, table, constants"
+        return self._called("update", arguments, [*self.arrays.load_shared(), *self.arrays.update()])
+
+    def _accumulate(self) -> str:
+        lines: list[str] = []
+        for i, observable in enumerate(self.program.running):
+            if self.arrays.reads(observable):
+                taken = lanes(["share = scratch[lane]", *self._take_share(i, observable)])
+                body = [*self.arrays.share(observable), *taken]
+            else:
+                body = [*self._load_constants(), *self._run(i, observable, dict(self.names))]
+            lines += [f"if running == {i}:", *indent(body)]
+        arguments = "running, completed, part, state, deviates, rows, data, path, weights, scratch, table, constants"
+        return self._called("accumulate", arguments, [*self.arrays.load_shared(), *lines])
+
+    def _observe(self) -> str:
+        n, observables = len(self.loss.parameters), self.program.observables
+        rows = {observable.name: n + k for k, observable in enumerate(observables)}
+        of_loss = [one for one in observables if not one.is_running and not self.arrays.reads(one)]
+        lines = [
+            *loop((), ["scratch[lane] = REAL(0.0)"]),
+            *loop((n,), ["scratch[lane] = scratch[lane] if abs(state[i * LANES + lane]) <= LIMIT else REAL(1.0)"]),
+            *loop((n,), ["values[i * LANES + lane] = state[i * LANES + lane]"]),
+            *self.arrays.observe([one for one in observables if not one.is_running and one not in of_loss], rows),
+        ]
+        if of_loss:
+            where = [f"observable {observable.name!r}" for observable in of_loss]
+            outputs = {
+                f"values[{rows[one.name]} * LANES + lane]": self.loss.expand(one.formula, where=at)
+                for one, at in zip(of_loss, where, strict=True)
+            }
+            body = [*self._load_state(self.loss.carried), *self._statements(self.names, outputs)]
+            lines += [*self._load_constants(), *lanes(body)]
+        running = zip(self.program.running, self.program.running_rows, strict=True)
+        taken = [
+            f"values[{rows[observable.name]} * LANES + lane] = state[{row} * LANES + lane]"
+            for observable, row in running
+        ]
+        lines += lanes(taken) if taken else []
+        lines += loop(
+            (len(self.program.observable_names),),
+            ["values[i * LANES + lane] = values[i * LANES + lane] if scratch[lane] < REAL(0.5) else NAN"],
+        )
+        return self._called("observe", "state, values, scratch, constants", lines)

@@ -1,0 +1,74 @@
+"""Parts of a module's text: what is pasted from files, and how lines are put under others."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def _text(name: str) -> str:
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
+
+
+def pasted(name: str) -> str:
+    """What a file has for other modules."""
+    return _text(name).partition("# --- pasted from here on ---")[2]
+
+
+def scalar_functions(file: str, names: Iterable[str], decorator: str = "device") -> str:
+    """The texts of plain functions behind a decorator, with the functions and constants that they use in turn."""
+    text = _text(file)
+    nodes: dict[str, ast.stmt] = {}
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.FunctionDef):
+            nodes[node.name] = node
+        elif isinstance(node, ast.Assign):
+            nodes |= {target.id: node for target in ast.walk(node.targets[0]) if isinstance(target, ast.Name)}
+    wanted: set[str] = set()
+    queue = list(names)
+    while queue:
+        name = queue.pop()
+        if name in nodes and name not in wanted:
+            wanted.add(name)
+            queue += [part.id for part in ast.walk(nodes[name]) if isinstance(part, ast.Name)]
+    pasted = dict.fromkeys(node for name, node in nodes.items() if name in wanted)
+    return "\n\n".join(
+        _decorated(text, node, decorator)
+        if isinstance(node, ast.FunctionDef)
+        else ast.get_source_segment(text, node) or ""
+        for node in pasted
+    )
+
+
+def _decorated(text: str, node: ast.FunctionDef, decorator: str) -> str:
+    lines = text.splitlines()
+    body = node.body[0].lineno - 1
+    inline = ["    always_inline()"] if decorator == "device" else []
+    return "\n".join([f"@{decorator}", *lines[node.lineno - 1 : body], *inline, *lines[body : node.end_lineno]])
+
+
+class _Slices(ast.NodeTransformer):
+    """Writes rows as slices."""
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        self.generic_visit(node)
+        if not (isinstance(node.func, ast.Name) and node.func.id == "row_of"):
+            return node
+        values, row, lanes = map(ast.unparse, node.args)
+        return ast.parse(f"{values}[({row}) * ({lanes}):(({row}) + 1) * ({lanes})]", mode="eval").body
+
+
+def sliced(text: str) -> str:
+    """A text for a GPU, whose functions cannot return a part of an array."""
+    return ast.unparse(_Slices().visit(ast.parse(text)))
+
+
+def indent(lines: Iterable[str]) -> list[str]:
+    """The lines, a level further in."""
+    return [f"    {line}" for line in lines]
+
+
+def lanes(body: Iterable[str]) -> list[str]:
+    """The lines for every trajectory of a tile."""
+    return ["for lane in range(LANES):", *indent(body)]

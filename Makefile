@@ -16,7 +16,7 @@ PACKAGE   := $(shell find sgdsim -name '*.py' 2>/dev/null)
 OPTIONS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-cudasim test-lowest test-ptx test-gpu lint validate bench bench-gpu docs clean scenarios results
+.PHONY: help run test test-cudasim test-lowest test-ptx test-gpu lint validate bench bench-gpu docs test-docs clean scenarios results
 .PHONY: report $(FAMILIES) $(SCENARIOS)
 .DELETE_ON_ERROR:
 
@@ -27,7 +27,7 @@ help:
 	@echo "make thermodynamics   the scenarios of the thermodynamic laws, and a summary: results/thermodynamics.md"
 	@echo "make entropic    the scenarios of entropic forces and symmetries, and a summary: results/entropic.md"
 	@echo "make networks    the scenarios of networks and their rules, and a summary: results/networks.md"
-	@echo "make all         every scenario, and a summary: results/all.md"
+	@echo "make all         every scenario, a summary, results/all.md, and a page for the browser, results/index.html"
 	@echo "make report      one page for the browser about all files in results/: results/index.html"
 	@echo "make validate    the long statistical suite, and what test-ptx checks"
 	@echo "make test-lowest the tests with the lowest versions of all packages that setup.cfg allows"
@@ -36,7 +36,8 @@ help:
 	@echo "make bench       speed, in ratios to NumPy, JAX and PyTorch where they are installed"
 	@echo "make bench-gpu   the same on a GPU, by any Python that has the packages: PY=python3"
 	@echo "make lint        ruff and mypy alone"
-	@echo "make docs        run every example of the documentation"
+	@echo "make docs        the documentation as a site: build/docs/index.html"
+	@echo "make test-docs   run every example of the documentation"
 	@echo "make clean       remove outputs, caches and the virtual environment"
 	@echo
 	@echo "OPTIONS='--trajectories 1e5' is passed to sgdsim where a scenario is run; -B runs one again that is up to date."
@@ -50,6 +51,10 @@ $(VENV)/.dev: setup.cfg pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $(VENV)/.core $@
+
+$(VENV)/.docs: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,docs]'
+	touch $@
 
 $(VENV)/.ptx: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,ptx]'
@@ -84,8 +89,12 @@ report: | $(VENV)/.dev
 	$(SGDSIM) report $(wildcard results/*.h5) --output results/index.html --overwrite
 
 # Each writes results/NAME.md and results/NAME.json; which scenarios it has stands in sgdsim/app/families.py.
-$(FAMILIES): | $(VENV)/.core
+$(filter-out all,$(FAMILIES)): | $(VENV)/.core
 	$(BIN)/python -m sgdsim.app.families $@
+
+# The page about everything is made whatever the verdict, which remains the exit code.
+all: | $(VENV)/.core
+	$(BIN)/python -m sgdsim.app.families $@; verdict=$$?; $(MAKE) report && exit $$verdict
 
 test: lint test-cudasim
 	$(PYTEST) -n auto --dist worksteal
@@ -121,10 +130,15 @@ bench: $(VENV)/.dev
 bench-gpu:
 	PYTHONPATH=. $(PY) -m benchmarks --device cuda
 
-docs: $(VENV)/.dev
-	$(BIN)/python -m pytest tests/test_documentation.py
+# The examples of the gallery are run, and every warning is an error; nothing is fetched from a network.
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs build/docs
+	@echo "build/docs/index.html"
+
+test-docs: $(VENV)/.dev
+	$(PYTEST) -m "validate or not validate" tests/test_documentation.py tests/test_gallery.py
 
 clean:
-	rm -rf $(VENV) $(VENV)-lowest build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-lowest build dist docs/gallery docs/reference/generated docs/sg_execution_times.rst *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find results -mindepth 1 ! -name README.md -delete

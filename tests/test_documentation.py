@@ -18,6 +18,9 @@ from sgdsim.input.options import TABLE, docs_table
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+# Their examples take a minute together; the first stands for all of them in every run of the tests.
+TAUGHT = {"tutorials", "howto", "explanation"}
+FIRST = ROOT / "docs" / "tutorials" / "first_ensemble.md"
 _BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -46,7 +49,13 @@ def run_program(text: str, where: str) -> None:
         exec(compile(text, where, "exec"), {"__name__": "__main__"})
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def _page(page: Path) -> object:
+    """A page as a parameter; most of those that teach are for `make validate`."""
+    slow = page.parent.name in TAUGHT and page != FIRST
+    return pytest.param(page, marks=pytest.mark.validate if slow else (), id=f"{page.parent.name}/{page.name}")
+
+
+@pytest.mark.parametrize("page", [_page(page) for page in PAGES])
 def test_every_block_of_the_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "results").mkdir()

@@ -33,7 +33,7 @@ def project(tmp_path):
         stub.write_text(STUB)
         stub.chmod(0o755)
     age(tmp_path, *(path for path in tmp_path.rglob("*") if path.is_file()))
-    for stamp in (".core", ".dev"):
+    for stamp in (".core", ".dev", ".docs"):
         (tmp_path / ".venv" / stamp).touch()
     return tmp_path
 
@@ -61,7 +61,19 @@ def calls(project: Path) -> list[str]:
 def test_make_alone_prints_help(project):
     status, text = make(project)
     assert status == 0
-    for target in ("run", "test", "scenarios", "validate", "bench", "bench-gpu", "lint", "docs", "clean", "one"):
+    for target in (
+        "run",
+        "test",
+        "scenarios",
+        "validate",
+        "bench",
+        "bench-gpu",
+        "lint",
+        "docs",
+        "test-docs",
+        "clean",
+        "one",
+    ):
         assert target in text
     assert not calls(project)
 
@@ -84,10 +96,20 @@ def test_the_figure_of_a_scenario_follows_its_file(project):
     assert calls(project)[-1] == "sgdsim plot results/one.h5 --output results/one.svg --overwrite"
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, ALL])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_of_scenarios_is_one_target(family, project):
     assert make(project, family, VERDICT="1")[0] != 0
     assert calls(project) == [f"python -m sgdsim.app.families {family}"]
+
+
+def test_everything_ends_with_a_page_about_it_whatever_the_verdict(project):
+    (project / "results/one.h5").touch()
+    report = "sgdsim report results/one.h5 --output results/index.html --overwrite"
+    assert make(project, ALL)[0] == 0
+    assert calls(project) == [f"python -m sgdsim.app.families {ALL}", report]
+    (project / ".venv/bin/python").write_text(STUB.replace("${VERDICT:-0}", "1"))
+    assert make(project, ALL)[0] != 0
+    assert calls(project) == [f"python -m sgdsim.app.families {ALL}", report]
 
 
 def test_the_verdict_is_the_exit_code_every_time(project):

@@ -145,6 +145,7 @@ class Checkpoints:
         self.total = total
         self.done = 0
         self.seconds = 0.0
+        self._is_counted = False
         self._asked = every is not None
         self._every = SECONDS if every is None else every
         self._cost = 0.0
@@ -193,6 +194,13 @@ class Checkpoints:
             elif found := self._read(path):
                 self._newest = self._newest or (path, State(*found))
                 yield State(*found)
+
+    def count(self) -> None:
+        """Count the seconds before the run was resumed: once, as what it saves itself has its own seconds too."""
+        if not self._is_counted:
+            self._is_counted = True
+            before = self.states() if self.are_there else ()
+            self.seconds = max((float(state.heading["seconds"]) for state in before), default=0.0)
 
     def begin_anew(self) -> None:
         """Go on from none of those that were there, which are gone."""
@@ -311,6 +319,7 @@ class Part:
             If it was computed on another device.
         """
         checkpoints = self._all
+        checkpoints.count()
         if not checkpoints.are_there:
             return 0
         tiles = [np.zeros(simulator.n_tiles, bool) for simulator in simulators]
@@ -331,7 +340,6 @@ class Part:
         done = sum(simulators[point].work() for point in self._finished)
         for state in checkpoints.states():
             heading, point = state.heading, state.heading["point"]
-            checkpoints.seconds = max(checkpoints.seconds, float(heading["seconds"]))
             if heading["part"] != self._index or point in self._finished:
                 continue
             if heading["target"] != simulators[point].executor.name:

@@ -233,11 +233,15 @@ def _hidden_in_function(
     return _moved(measure.function, values, errors), tuple(dict.fromkeys(doubts))
 
 
-def along(measure: Curve | DriftCurve, point: int | None, points: Points) -> list[Score]:
+def along(prediction: Prediction, measure: Curve | DriftCurve, points: Points) -> list[Score]:
     """The scores along a curve, of one value after the other."""
+    point = prediction.point
     if isinstance(measure, Curve):
-        pairs = zip(measure.moments, measure.values, strict=True)
-        return [number_score(moment, value, point, points) for moment, value in pairs]
+        scores = []
+        for moment, value in zip(measure.moments, measure.values, strict=True):
+            here = replace(prediction, predicted=value).nearest(number_estimate(moment, point, points)[0].value)
+            scores.append(number_score(moment, here, point, points))
+        return scores
     # The rounding of the positions is in the spread of their differences; this is of the numbers in the step.
     estimates = (with_rounding(one, 0, points) for one in estimators.drift(points[point], measure.observable))
     return [score(one, value, error) for (one, error), value in zip(estimates, measure.values, strict=True)]

@@ -205,7 +205,7 @@ def _curve(prediction: Prediction, points: Points, alpha: float) -> Row:
     assert isinstance(measure, Curve | DriftCurve)
     if (isinstance(measure, Curve) and len(measure.moments) != len(measure.values)) or not measure.values:
         return Row(prediction, Score(doubts=("a curve has as many values as moments, one or more",)))
-    scores = along(measure, prediction.point, points)
+    scores = along(prediction, measure, points)
     n, resolutions = len(scores), np.array(resolutions_along(prediction, measure, points))
     p, z = (np.array([getattr(one, name) for one in scores]) for name in ("p", "z"))
     worst = int(np.lexsort((-np.abs(z), p))[0])  # NaN comes last
@@ -223,7 +223,7 @@ def _curve(prediction: Prediction, points: Points, alpha: float) -> Row:
         lambda level: float(np.max(parts(level))) * scale,
         sidak(max(one.floor for one in scores), n),
         tuple(dict.fromkeys(doubt for one in scores for doubt in one.doubts)),
-        (_worst_of(measure, worst), *scores[worst].remarks),
+        (_worst_of(measure, worst), *scores[worst].remarks, *_allowance(prediction)),
     )
     return Row(replace(prediction, predicted=measure.values[worst]), row, scale)
 

@@ -15,8 +15,8 @@ Options, after semicolons or as keys of ``[[predict]]``:
 
 - ``at``: ``final`` (default) or a recorded step, for a tail one with a snapshot;
 - ``order``: k for a formula valid up to and including the power k of the learning rate; without it, exact;
-- ``tolerance``: how far off a right number may be, a number or ``0.5%`` of the predicted value: of a formula that is an
-  approximation, or of a row without chance, whose only error is that of rounding;
+- ``tolerance``: how far off a right number may be, a number or ``0.5%`` of the predicted value, of a curve's largest
+  value: of a formula that is an approximation, or of a row without chance, whose only error is that of rounding;
 - ``resolution``: the smallest deviation worth seeing, a number or ``0.5%`` of the predicted value, of a curve's largest
   value, of all probability;
 - ``fraction``: of all values, the part that a tail is made of.
@@ -275,6 +275,7 @@ class UserPrediction:
             point,
             source="user",
             conditions=f"= {len(curve.values)} values over {curve.key}",
+            allowed=self._allowed(largest),
         )
 
     @property
@@ -419,9 +420,9 @@ def _check_options(left: Left, curve: Values | None, relation: str, given: Mappi
         raise InputError(
             f"{where}: {relation} of {_known_form(form, given)}, expected only of an exact number or formula"
         )
-    if "tolerance" in given and not (is_number and relation == "="):
+    if "tolerance" in given and not ((is_number or curve is not None) and relation == "="):
         of = "a bound" if is_number else _known_form(form, given)
-        expected = "expected only of an exact number or formula"
+        expected = "expected only of an exact number, formula or curve"
         raise InputError(f"{where}: tolerance={given['tolerance']} of {of}, {expected}")
     if curve is not None and kind not in (*STATISTICS, "covariance"):
         raise InputError(f"{where}: {form} of a {kind}, expected a formula")

@@ -19,12 +19,12 @@ import numpy as np
 import pytest
 
 from sgdsim.app.simulate import simulate
-from sgdsim.app.workflow import resume_file, run_scenario
+from sgdsim.app.workflow import resume_file, run_parts, run_scenario
 from sgdsim.base import files, pieces
 from sgdsim.base.errors import InputError, RunError
 from sgdsim.base.hold import held
 from sgdsim.ensemble import Ensemble
-from sgdsim.input.loading import load_scenario
+from sgdsim.input.loading import load_parts, load_scenario
 from sgdsim.input.scenario import Scenario
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
@@ -420,6 +420,17 @@ def test_a_log_has_a_line_a_checkpoint(scenario, tmp_path, monkeypatch):
     assert done == sorted(done)
     assert done[-1] == 6 * 12 * 512 - 12 * 2 * (3 * 512 - 1500)
     assert {line["total"] for line in lines} == {2 * 1500 * 24}
+
+
+def test_parts_do_not_count_the_seconds_of_one_another(tmp_path):
+    """A checkpoint says how long the whole run has taken, of which only what a resumed run took before is its own."""
+    text = '[loss]\nformula = "x**2/2 + z*x"\nparameters = { x = 0.0 }\nnoise = { z = "normal" }\n'
+    text += "[optimizer]\nlearning_rate = 0.1\n[run]\ntrajectories = 1500\nsteps = 24\n"
+    (tmp_path / "parts.toml").write_text(text + "".join(f'[[part]]\nname = "part_{i}"\n' for i in range(4)))
+    began = time.perf_counter()
+    made = run_parts(load_parts(str(tmp_path / "parts.toml")), tmp_path / "run.h5", checkpoint_every=1e-9)
+    took = time.perf_counter() - began
+    assert sum(float(one.attributes["wall_seconds"]) for one in made) < took
 
 
 @pytest.mark.validate

@@ -433,7 +433,7 @@ def test_a_tolerance_is_a_number_or_a_part_of_the_prediction() -> None:
         ("mean(q) = 1; tolerance=0", "tolerance '0', expected a positive number or a percentage"),
         ("mean(q) = 1; tolerance=x%", "tolerance 'x%', expected a positive number or a percentage"),
         ("mean(q) = 1; tolerence=1%", "unknown option 'tolerence': did you mean 'tolerance'?"),
-        ("mean(q) < 1; tolerance=1%", "tolerance=1% of a bound, expected only of an exact number or formula"),
+        ("mean(q) < 1; tolerance=1%", "tolerance=1% of a bound, expected only of an exact number, formula or curve"),
         (
             "mean(q) = 1; tolerance=1%; order=2",
             "tolerance=1% of a formula of order 2, expected only of an exact number",
@@ -470,10 +470,15 @@ def test_verdicts_of_bounds_and_tolerances(tmp_path: Path) -> None:
         "mean(y) = 0.9**60*(1 + 1e-9); tolerance=1e-6%": "agrees",
         "mean(y) < 0.002": "agrees",
         "mean(y) > 0.002": "disagrees",
+        "variance(x) = { step = [30, 60], value = [0.05, 0.05] }": "disagrees",
+        "variance(x) = { step = [30, 60], value = [0.05, 0.05] }; tolerance=8%": "agrees",
+        "variance(x) = { step = [30, 60], value = [0.05, 0.05] }; tolerance=2%": "disagrees",
+        "mean(y) = { step = [0, 30, 60], value = [1, 0.0424, 0.0018] }; tolerance=0.001": "agrees",
+        "mean(y) = { step = [0, 30, 60], value = [1, 0.0440, 0.0018] }; tolerance=0.1%": "disagrees",
     }
     text = (
         '[loss]\nformula = "x**2/2 + y**2/2 + z*x"\nparameters = { x = 0.0, y = 1.0 }\nnoise = { z = "normal" }\n'
-        "[optimizer]\nlearning_rate = 0.1\n[run]\ntrajectories = 250_000\nsteps = 60\n"
+        "[optimizer]\nlearning_rate = 0.1\n[run]\ntrajectories = 250_000\nsteps = 60\n[record]\nevery = 30\n"
     )
     text += "".join(f'[[predict]]\nformula = "{claim}"\n' for claim in claims)
     run_scenario(Scenario.parse(text), tmp_path / "run.h5")

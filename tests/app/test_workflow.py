@@ -93,12 +93,16 @@ def test_predictions_that_cannot_be_evaluated_are_refused_together(valley):
 
 
 def test_formulas_that_are_no_number_are_refused(valley):
-    vector = {"loss.a": ["1", "2"], "run.initial": {"x": 0, "y": 0}}
-    with pytest.raises(InputError, match=r"record\.observables\.u: a vector of 2 numbers"):
-        load_scenario(valley, {**vector, "loss.constants": {"c2": 1.0}, "record.observables.u": "x"})
     loss = {"formula": "w*z", "parameters": {"w[2]": 0.5}, "noise": {"z": "normal"}}
     with pytest.raises(InputError, match=r"valley\.toml:\n  loss formula: a vector of 2 numbers"):
         load_scenario(valley, {"loss": loss, "run.initial": {}})
+
+
+def test_an_observable_may_be_a_vector(valley):
+    """Recorded entry by entry."""
+    vector = {"loss.a": ["1", "2"], "run.initial": {"x": 0, "y": 0}, "loss.constants": {"c2": 1.0}}
+    (run,) = load_scenario(valley, {**vector, "record.observables.u": "2*x"}).runs
+    assert [one.name for one in run.recorder.observables] == ["u[0]", "u[1]"]
 
 
 def test_a_constant_that_nothing_uses(valley):

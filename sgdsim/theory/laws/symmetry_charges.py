@@ -11,14 +11,14 @@ from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, require
 from sgdsim.theory.law import law, row
-from sgdsim.theory.methods.charge_balance import Balance, balances, found_balances
+from sgdsim.theory.methods.charge_balance import Balance, declared_balances, found_balances
 from sgdsim.theory.methods.moment_recursion import StateMoments, recursion
 from sgdsim.theory.recorded_names import name_of
 
 
 def _usable(run: Run) -> list[tuple[str, Balance]]:
     """The symmetries whose charge has a known exact change, by the name of the charge; found ones come last."""
-    declared = [one for one in balances(run) if one.charge is not None and one.change is not None]
+    declared = [(name, one) for name, one in declared_balances(run) if one.change is not None]
     found = found_balances(run)
     reason = "the loss has no symmetry with a charge, or the optimizer's steps have no known change"
     require(declared or found, reason)
@@ -30,8 +30,7 @@ def _usable(run: Run) -> list[tuple[str, Balance]]:
         not (run.optimizer.preconditioner or run.optimizer.metric),
         "with a matrix of learning rates the charge is another one than the loss's",
     )
-    names = {charge: name for name, charge in run.loss.charges.items()}
-    return [*((names[one.charge], one) for one in declared if one.charge in names), *found]
+    return [*declared, *found]
 
 
 def _charge(name: str, balance: Balance) -> Observable:

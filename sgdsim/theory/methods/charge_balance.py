@@ -240,6 +240,22 @@ def balances(run: Run) -> list[Balance]:
     return [Balance(run.loss, run.optimizer, one) for one in run.loss.symmetries if one.is_continuous]
 
 
+def declared_balances(run: Run) -> list[tuple[str, Balance]]:
+    """Those with a charge, by the name of the charge, which two symmetries of one kind do not share.
+
+    Examples
+    --------
+    >>> from sgdsim.model.losses.diagonal_network import diagonal_network
+    >>> from sgdsim.model.schedules import Schedule
+    >>> loss = diagonal_network()
+    >>> run = Run(loss, Optimizer(), Schedule("0.1"), dict.fromkeys(loss.parameters, 0.5), 1000, 10)
+    >>> [(name, balance.symmetry.name) for name, balance in declared_balances(run)]
+    [('rescale', 'rescale'), ('rescale_2', 'rescale')]
+    """
+    names = {charge: name for name, charge in run.loss.charges.items()}
+    return [(names[one.charge], one) for one in balances(run) if one.charge in names]
+
+
 def found_balances(run: Run) -> list[tuple[str, Balance]]:
     """The generators with a charge that a loss does not declare, each with a name of its own.
 

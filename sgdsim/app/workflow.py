@@ -29,7 +29,7 @@ from sgdsim.input.scenario import Scenario
 from sgdsim.model.loss import Loss
 from sgdsim.model.run import Run
 from sgdsim.simulation.checkpoints import seconds_between
-from sgdsim.simulation.run_loop import output_bytes, simulate_runs, work
+from sgdsim.simulation.run_loop import limits_of_parts, output_bytes, simulate_runs, work
 from sgdsim.simulation.unfinished import Description, description_beside, unfinished
 from sgdsim.statistics import verdict_table
 from sgdsim.statistics.comparison import Comparison, compare_parts
@@ -223,8 +223,8 @@ def run_parts(
             check_runs(one.runs)
         described = Description.new([(one.part, one.name, one.toml) for one in scenarios], overwrite, device)
         options: dict[str, Any] = {"threads": threads, "device": device, "progress": progress}
-        options |= {"memory_limit": memory_limit}
-        return _written(scenarios, output, described, resume, seconds_between(checkpoint_every), options, client)
+        every = seconds_between(checkpoint_every)
+        return _written(scenarios, output, described, resume, every, options, client, memory_limit)
 
 
 def resume_file(
@@ -269,9 +269,9 @@ def resume_file(
         "threads": threads,
         "device": described.device,
         "progress": take.flag(progress, "progress"),
-        "memory_limit": memory_limit,
     }
-    return _written(scenarios, path, described, True, seconds_between(checkpoint_every), options, client)
+    every = seconds_between(checkpoint_every)
+    return _written(scenarios, path, described, True, every, options, client, memory_limit)
 
 
 def _written(
@@ -294,8 +294,11 @@ def _written(
             how = {"threads": options["threads"], "progress": options["progress"], "every": every}
             ensembles = dask_workers.run_with(client, scenarios, run, **how)
         else:
+            limits = limits_of_parts([one.runs for one in scenarios], run.checkpoints.folder, memory_limit)
             ensembles = [
-                simulate_scenario(one, text, checkpoints=run.checkpoints.part(index), **options)
+                simulate_scenario(
+                    one, text, checkpoints=run.checkpoints.part(index), memory_limit=limits[index], **options
+                )
                 for index, (one, (_, _, text)) in enumerate(zip(scenarios, run.described.scenarios, strict=True))
             ]
         for ensemble in ensembles:

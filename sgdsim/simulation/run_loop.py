@@ -545,17 +545,32 @@ def place_of_snapshots(
     InputError
         For a run that does not fit, with them on the disk or not.
     """
-    whole, limit = output_bytes(runs), limit_of(memory_limit)
-    if whole <= limit:
-        return None
-    needed = whole if folder is None else whole - snapshot_bytes(runs)
+    (most,) = limits_of_parts([runs], folder, memory_limit)
+    return None if output_bytes(runs) <= most else folder
+
+
+def limits_of_parts(
+    parts: Sequence[Sequence[Run]], folder: Path | None, memory_limit: float | str | None = None
+) -> list[float]:
+    """The memory that each part of a scenario may take, so that all of them together keep to a limit.
+
+    Raises
+    ------
+    InputError
+        As `place_of_snapshots`.
+    """
+    whole, limit = [float(output_bytes(runs)) for runs in parts], limit_of(memory_limit)
+    if sum(whole) <= limit:
+        return whole
+    statistics = [size - snapshot_bytes(runs) for size, runs in zip(whole, parts, strict=True)]
+    needed = sum(whole if folder is None else statistics)
     if folder is None or needed > limit:
         asked = "" if memory_limit is None else "memory_limit: "
         raise InputError(
             f"{asked}the run needs {needed / 1e9:.3g} GB of memory, and may take {limit / 1e9:.3g} GB: take fewer "
             "trajectories, snapshots or sweep points, or record less often"
         )
-    return folder
+    return statistics
 
 
 def thread_count(threads: int | None) -> int:

@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 
 from sgdsim.app.simulate import simulate
+from sgdsim.app.workflow import run_parts
 from sgdsim.base.errors import InputError
 from sgdsim.ensemble import Ensemble, Rare, Variable
+from sgdsim.input.loading import load_parts
+from sgdsim.input.scenario import shipped
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
 from sgdsim.simulation import run_loop
@@ -139,3 +142,26 @@ def test_what_cannot_fit_is_refused_before_anything_is_computed(tmp_path, monkey
     with pytest.raises(InputError, match="memory_limit: '4 pounds', expected a size such as 500MB or 4GB"):
         run(1000, tmp_path / "run.h5", memory_limit="4 pounds")
     assert not list(tmp_path.iterdir())
+
+
+def test_all_parts_of_a_scenario_keep_to_one_limit(tmp_path, monkeypatch):
+    """Each part would fit on its own: their snapshots go to the disk, to the same bits, or the run is refused."""
+    text = shipped()["river_valley"].read_text()
+    (tmp_path / "two.toml").write_text(f'{text}\n[[part]]\nname = "one"\n[[part]]\nname = "two"\n')
+    settings = {"run.trajectories": 20_000, "run.steps": 4, "record.every": 4, "record.snapshots": ["final"]}
+    scenarios = load_parts(tmp_path / "two.toml", settings)
+    whole = [run_loop.output_bytes(one.runs) for one in scenarios]
+    statistics = [size - run_loop.snapshot_bytes(one.runs) for size, one in zip(whole, scenarios, strict=True)]
+    spooled: list[Path] = []
+    original = run_loop._on_disk
+    monkeypatch.setattr(run_loop, "_on_disk", lambda *given: spooled.append(given[0]) or original(*given))
+    digests = []
+    for limit, on_disk in ((sum(whole), 0), (sum(whole) - 1, 2)):
+        path = tmp_path / f"{limit}.h5"
+        digests.append([one.digest() for one in run_parts(scenarios, path, memory_limit=limit)])
+        assert len(spooled) == on_disk
+    assert digests[0] == digests[1]
+    monkeypatch.setattr(run_loop.Simulator, "advance", lambda *_: pytest.fail("was computed"))
+    with pytest.raises(InputError, match="memory_limit: the run needs"):
+        run_parts(scenarios, tmp_path / "refused.h5", memory_limit=sum(statistics) - 1)
+    assert sum(statistics) - 1 > max(statistics)

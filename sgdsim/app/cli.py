@@ -282,7 +282,9 @@ def resume(file: str, **options: Any) -> None:
     if file.endswith(".shard"):
         from sgdsim.app.cluster import resume_shard
 
-        resume_shard(file, **how)
+        if options["dask"] is not None:
+            raise InputError("--dask: makes shards of its own, and this is one: expected it without")
+        resume_shard(file, **how, memory_limit=options["memory_limit"])
         return
     with _client(options) as client:
         ensembles = resume_file(file, **how, client=client, memory_limit=options["memory_limit"])
@@ -626,7 +628,7 @@ def _run(scenarios: Sequence[Scenario], options: Mapping[str, Any]) -> None:
 
         if path is None:
             raise InputError("--shard: expected --output with a folder for the files of all shards")
-        written = run_shard(scenarios, options["shard"], path, **how)
+        written = run_shard(scenarios, options["shard"], path, **how, memory_limit=options["memory_limit"])
         if not options["quiet"]:
             _print(f"{written}: sgdsim merge {path} puts all of them together")
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from sgdsim.app.in_shards import put_together, scenarios_of, write_shard
 from sgdsim.app.workflow import check_runs
@@ -29,6 +30,7 @@ def run_shard(
     progress: bool = False,
     resume: bool = False,
     checkpoint_every: float | str | None = None,
+    memory_limit: float | str | None = None,
 ) -> Path:
     """Simulate one of several equal parts of a run, and write its file.
 
@@ -40,7 +42,7 @@ def run_shard(
         Which part, such as ``"3/64"``.
     folder
         Where the files of all shards stand; it is made if it is not there.
-    threads, device, overwrite, progress, resume, checkpoint_every
+    threads, device, overwrite, progress, resume, checkpoint_every, memory_limit
         As of `run_scenario`.
 
     Returns
@@ -66,8 +68,8 @@ def run_shard(
         check_runs(one.runs)
     texts = [(one.part, one.name, one.toml) for one in scenarios]
     described = Description.new(texts, overwrite, device, str(chosen))
-    every = seconds_between(checkpoint_every)
-    return write_shard(scenarios, described, output, resume=resume, every=every, threads=threads, progress=progress)
+    how: dict[str, Any] = {"threads": threads, "progress": progress, "memory_limit": memory_limit}
+    return write_shard(scenarios, described, output, resume=resume, every=seconds_between(checkpoint_every), **how)
 
 
 def resume_shard(
@@ -76,6 +78,7 @@ def resume_shard(
     threads: int | None = None,
     progress: bool = False,
     checkpoint_every: float | str | None = None,
+    memory_limit: float | str | None = None,
 ) -> Path:
     """Go on with a shard that was killed or interrupted; see `resume_file`."""
     path = Path(take.path(path, "path"))
@@ -86,7 +89,8 @@ def resume_shard(
     if described is None:
         raise InputError(f"{path}: there is nothing to resume, neither the file nor checkpoints beside it")
     scenarios, every = scenarios_of(described, path), seconds_between(checkpoint_every)
-    return write_shard(scenarios, described, path, resume=True, every=every, threads=threads, progress=progress)
+    how: dict[str, Any] = {"threads": threads, "progress": progress, "memory_limit": memory_limit}
+    return write_shard(scenarios, described, path, resume=True, every=every, **how)
 
 
 def merge_shards(folder: str | Path, output: str | Path | None = None, *, overwrite: bool = False) -> list[Ensemble]:

@@ -21,6 +21,7 @@ from sgdsim.ensemble import Ensemble
 from sgdsim.input.scenario import Scenario
 from sgdsim.kernels.processor import TARGETS, features, processor, variables
 from sgdsim.kernels.program import GROUPS
+from sgdsim.simulation.run_loop import limits_of_parts
 from sgdsim.simulation.shards import Shard
 from sgdsim.simulation.unfinished import Description, Unfinished, is_of
 
@@ -106,19 +107,28 @@ def run_with(
     threads: int | None = None,
     every: float | None = None,
     progress: bool = False,
+    memory_limit: float | str | None = None,
 ) -> list[Ensemble]:
     """Compute a run in shards, on the workers of a client, or without one here; see `run_in_shards`."""
+    limits_of_parts([one.runs for one in scenarios], run.checkpoints.folder, memory_limit)  # before it is cut
     if not run.shards:
         run.cut(shards_for(client, scenarios))
-    compute = one_after_the_other(threads, every) if client is None else on_workers(client)
-    return run_in_shards(scenarios, run.described, run.checkpoints.folder, run.shards, compute, progress)
+    compute = one_after_the_other(threads, every, memory_limit) if client is None else on_workers(client)
+    return run_in_shards(scenarios, run.described, run.checkpoints.folder, run.shards, compute, progress, memory_limit)
 
 
-def run_in_memory(client: Any, scenarios: Sequence[Scenario], described: Description, progress: bool) -> list[Ensemble]:
-    """The same of a run that writes no file."""
+def run_in_memory(
+    client: Any,
+    scenarios: Sequence[Scenario],
+    described: Description,
+    progress: bool,
+    memory_limit: float | str | None = None,
+) -> list[Ensemble]:
+    """The same of a run that writes no file: its snapshots have to fit too."""
+    limits_of_parts([one.runs for one in scenarios], None, memory_limit)
     with TemporaryDirectory() as folder:
         of = shards_for(client, scenarios)
-        return run_in_shards(scenarios, described, Path(folder), of, on_workers(client), progress)
+        return run_in_shards(scenarios, described, Path(folder), of, on_workers(client), progress, memory_limit)
 
 
 def shards_for(client: Any, scenarios: Sequence[Scenario]) -> int:

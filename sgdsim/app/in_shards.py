@@ -11,9 +11,8 @@ from sgdsim.base.errors import InputError
 from sgdsim.base.files import PathLike
 from sgdsim.ensemble import Ensemble
 from sgdsim.input.scenario import Scenario
-from sgdsim.simulation.checkpoints import Part
 from sgdsim.simulation.progress import Progress
-from sgdsim.simulation.run_loop import Computed, compute, labelled, work_of
+from sgdsim.simulation.run_loop import Computed, compute, labelled, limits_of_parts, work_of
 from sgdsim.simulation.shards import Merging, Shard, Unit, identity, merged, write
 from sgdsim.simulation.unfinished import Description, refuse_another, unfinished
 
@@ -22,7 +21,13 @@ Compute = Callable[[Description, Sequence[Shard], Path], Iterator[Shard]]
 
 
 def run_in_shards(
-    scenarios: Sequence[Scenario], described: Description, folder: Path, of: int, compute: Compute, progress: bool
+    scenarios: Sequence[Scenario],
+    described: Description,
+    folder: Path,
+    of: int,
+    compute: Compute,
+    progress: bool,
+    memory_limit: float | str | None = None,
 ) -> list[Ensemble]:
     """Compute the shards of a run that are not there yet, and put all of them together.
 
@@ -38,12 +43,20 @@ def run_in_shards(
         Where they are computed.
     progress
         Show a bar on standard error when that is a terminal.
+    memory_limit
+        For putting them together, see `run_scenario`.
 
     Returns
     -------
     list of Ensemble
         One a part.
+
+    Raises
+    ------
+    InputError
+        For more memory than that, before anything is computed.
     """
+    limits_of_parts([one.runs for one in scenarios], folder, memory_limit)
     shards = [Shard(number, of) for number in range(1, of + 1)]
     missing = [shard for shard in shards if not _is_there(folder / shard.file_name)]
     steps = {shard: _work(scenarios, shard) for shard in shards}
@@ -51,27 +64,36 @@ def run_in_shards(
         bar.begin(sum(steps[shard] for shard in shards if shard not in missing))
         for shard in compute(described, missing, folder):
             bar.update(steps[shard])
-    return list(put_together(scenarios, *merged(folder)).values())
+    return list(put_together(scenarios, *merged(folder), memory_limit).values())
 
 
-def one_after_the_other(threads: int | None = None, every: float | None = None) -> Compute:
+def one_after_the_other(
+    threads: int | None = None, every: float | None = None, memory_limit: float | str | None = None
+) -> Compute:
     """Compute shards here, with checkpoints of their own."""
 
     def computing(described: Description, shards: Sequence[Shard], folder: Path) -> Iterator[Shard]:
         for shard in shards:
-            compute_shard(described, shard, folder, threads=threads, every=every)
+            compute_shard(described, shard, folder, threads=threads, every=every, memory_limit=memory_limit)
             yield shard
 
     return computing
 
 
 def compute_shard(
-    described: Description, shard: Shard, folder: Path, *, threads: int | None = None, every: float | None = None
+    described: Description,
+    shard: Shard,
+    folder: Path,
+    *,
+    threads: int | None = None,
+    every: float | None = None,
+    memory_limit: float | str | None = None,
 ) -> Path:
     """Compute one shard of a run, or go on with it, and write its file."""
     path = folder / shard.file_name
     own = replace(described, shard=str(shard))
-    return write_shard(scenarios_of(described, path), own, path, resume=True, every=every, threads=threads)
+    how: dict[str, Any] = {"every": every, "threads": threads, "memory_limit": memory_limit}
+    return write_shard(scenarios_of(described, path), own, path, resume=True, **how)
 
 
 def scenarios_of(described: Description, where: PathLike) -> list[Scenario]:
@@ -91,6 +113,7 @@ def write_shard(
     every: float | None,
     threads: int | None,
     progress: bool = False,
+    memory_limit: float | str | None = None,
 ) -> Path:
     """Simulate the shard that is described, save checkpoints on the way, and write its file."""
     shard = Shard.parse(described.shard)
@@ -101,22 +124,33 @@ def write_shard(
             for (_, _, was), (_, _, now) in zip(there.scenarios, described.scenarios, strict=True):
                 refuse_another(str(output), was, now)
             return output
+        runs = [[one.runs[point] for point, _ in units] for one, units in zip(scenarios, parts, strict=True)]
+        limits = iter(limits_of_parts([some for some in runs if some], run.checkpoints.folder, memory_limit))
         found: list[tuple[Sequence[Unit], Computed | None]] = []
-        for index, (one, units) in enumerate(zip(scenarios, parts, strict=True)):
-            found.append(
-                (units, _computed(one, units, run.described.device, threads, progress, run.checkpoints.part(index)))
-            )
+        for index, (one, own, units) in enumerate(zip(scenarios, runs, parts, strict=True)):
+            options: dict[str, Any] = {
+                "threads": threads,
+                "progress": progress,
+                "checkpoints": run.checkpoints.part(index),
+            }
+            options |= {"common_noise": one.common_noise, "device": run.described.device}
+            found.append((units, compute(own, units=units, memory_limit=next(limits), **options) if own else None))
         write(output, shard, run.described, found)
     return output
 
 
-def put_together(scenarios: Sequence[Scenario], described: Description, merging: Merging) -> dict[str, Ensemble]:
+def put_together(
+    scenarios: Sequence[Scenario],
+    described: Description,
+    merging: Merging,
+    memory_limit: float | str | None = None,
+) -> dict[str, Ensemble]:
     """The ensemble of each part of a scenario, from all shards."""
-    made = {}
+    made, limits = {}, limits_of_parts([one.runs for one in scenarios], merging.folder, memory_limit)
     for index, (one, (part, name, text)) in enumerate(zip(scenarios, described.scenarios, strict=True)):
         ensemble = labelled(
             one.runs,
-            merging.part(index, one.runs),
+            merging.part(index, one.runs, limits[index]),
             scenario=text,
             sweep=one.sweep or None,
             title=str(one.data["title"]),
@@ -144,13 +178,3 @@ def _work(scenarios: Sequence[Scenario], shard: Shard) -> int:
     return sum(
         work_of([one.runs[point] for point, _ in units], units) for one, units in zip(scenarios, parts, strict=True)
     )
-
-
-def _computed(
-    scenario: Scenario, units: Sequence[Unit], device: str, threads: int | None, progress: bool, checkpoints: Part
-) -> Computed | None:
-    if not units:
-        return None
-    options: dict[str, Any] = {"threads": threads, "progress": progress, "checkpoints": checkpoints}
-    runs = [scenario.runs[point] for point, _ in units]
-    return compute(runs, common_noise=scenario.common_noise, device=device, units=units, **options)

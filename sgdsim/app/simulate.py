@@ -201,8 +201,7 @@ def simulate(
     tables = scenario_tables(run, schedules, **swept, predict=predict, automatic=automatic, title=title)
     if time is not None:  # of each point of a sweep
         tables["run"] = {key: value for key, value in tables["run"].items() if key != "steps"} | {"time": time}
-    where: dict[str, Any] = {"threads": threads, "device": device, "progress": progress}
-    where |= {"memory_limit": memory_limit}
+    where: dict[str, Any] = {"threads": threads, "device": device, "progress": progress, "memory_limit": memory_limit}
     if tables["sweep"] or tables["predict"]:
         from sgdsim.app.workflow import simulate_scenario
         from sgdsim.input.loading import scenario_from
@@ -220,7 +219,8 @@ def simulate(
     if output is None and client is None:
         return compute()
     if output is None:
-        return dask_workers.run_in_memory(client, scenarios_of(described, "simulate"), described, progress)[0]
+        scenarios = scenarios_of(described, "simulate")
+        return dask_workers.run_in_memory(client, scenarios, described, progress, memory_limit)[0]
     output, between = take.path(output, "output"), seconds_between(checkpoint_every)
     check_output(output, overwrite or resume)
     with unfinished(output, described, total=work(runs), every=between, resume=resume) as kept:
@@ -229,7 +229,7 @@ def simulate(
         if client is not None or kept.shards:
             scenarios = scenarios_of(kept.described, output)
             how: dict[str, Any] = {"threads": threads, "every": between, "progress": progress}
-            ensemble = dask_workers.run_with(client, scenarios, kept, **how)[0]
+            ensemble = dask_workers.run_with(client, scenarios, kept, **how, memory_limit=memory_limit)[0]
         else:
             ensemble = compute(checkpoints=kept.checkpoints.part(0))
         kept.sign(ensemble)

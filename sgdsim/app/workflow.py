@@ -292,7 +292,7 @@ def _written(
             return list(found.values())
         if client is not None or run.shards:
             how = {"threads": options["threads"], "progress": options["progress"], "every": every}
-            ensembles = dask_workers.run_with(client, scenarios, run, **how)
+            ensembles = dask_workers.run_with(client, scenarios, run, **how, memory_limit=memory_limit)
         else:
             limits = limits_of_parts([one.runs for one in scenarios], run.checkpoints.folder, memory_limit)
             ensembles = [

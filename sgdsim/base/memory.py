@@ -12,6 +12,7 @@ SHARE = 0.8
 """Of what is free: others want some too."""
 
 _UNITS = {"": 1.0, "b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
+_UNITS |= {"kib": 2.0**10, "mib": 2.0**20, "gib": 2.0**30, "tib": 2.0**40}
 
 
 def available_memory() -> float:
@@ -40,8 +41,8 @@ def memory_limit(given: float | str | None) -> float:
 
     Examples
     --------
-    >>> memory_limit("4GB"), memory_limit("500 MB"), memory_limit(None) > 1e6
-    (4000000000.0, 500000000.0, True)
+    >>> memory_limit("4GB"), memory_limit("500 MB"), memory_limit("1 KiB"), memory_limit(None) > 1e6
+    (4000000000.0, 500000000.0, 1024.0, True)
     """
     if given is None:
         return SHARE * available_memory()

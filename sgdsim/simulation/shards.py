@@ -199,7 +199,12 @@ class Merging:
         """How many shards there are."""
         return len(self._paths)
 
-    def part(self, index: int, runs: Sequence[Run]) -> Computed:
+    @property
+    def folder(self) -> Path:
+        """Where they stand."""
+        return self._paths[0].parent
+
+    def part(self, index: int, runs: Sequence[Run], memory_limit: float | None = None) -> Computed:
         """What one part of the scenario has come to.
 
         Raises
@@ -207,7 +212,7 @@ class Merging:
         InputError
             For shards that were computed on different devices, and for more memory than there is.
         """
-        results = allocate_for(runs, place_of_snapshots(runs, self._paths[0].parent))
+        results = allocate_for(runs, place_of_snapshots(runs, self.folder, memory_limit))
         found: Computed | None = None
         for path in self._paths:
             heading, arrays = pieces.read(path)

@@ -467,6 +467,8 @@ def test_a_run_in_shards_is_merged_and_compared(folder):
         result = sgdsim("run", "valley.toml", "--shard", f"{number}/2", "-o", "parts")
         assert (result.exit_code, result.stderr) == (0, "")
         assert result.stdout == f"parts/{number}-of-2.shard: sgdsim merge parts puts all of them together\n"
+    small = sgdsim("run", "valley.toml", "--shard", "1/2", "-o", "small", "--memory-limit", "1 B")
+    assert "memory_limit: the run needs" in small.stderr
     assert sgdsim("peek", "parts/1-of-2.shard").stdout.startswith("parts/1-of-2.shard: finished")
     merged = sgdsim("merge", "parts")
     assert merged.stdout.startswith("parts.h5: 2,000 trajectories in ")
@@ -494,6 +496,7 @@ def test_a_run_that_is_finished_is_read_where_it_is_resumed(folder):
         (["merge", "."], "holds no shards"),
         (["resume", "none.h5"], "none.h5: there is nothing to resume"),
         (["resume", "none.shard"], "none.shard: there is nothing to resume"),
+        (["resume", "none.shard", "--dask", "local:1"], "--dask: makes shards of its own, and this is one"),
         (["peek", "none.h5"], "none.h5: no such file, and no checkpoints beside it"),
     ],
 )

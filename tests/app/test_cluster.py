@@ -102,6 +102,8 @@ def test_a_shard_that_is_interrupted_goes_on_to_the_same_bits(scenarios, whole, 
         with pytest.raises(KeyboardInterrupt):
             run_shard(scenarios, "2/3", folder, checkpoint_every="1h")
     assert [path.name for path in folder.iterdir()] == ["2-of-3.shard.unfinished"]
+    with pytest.raises(InputError, match="memory_limit: the run needs"):
+        resume_shard(folder / "2-of-3.shard", memory_limit="1 B")
     resume_shard(folder / "2-of-3.shard")
     run_shard(scenarios, "2/3", folder, resume=True)  # which is there
     for number in (1, 3):
@@ -154,6 +156,12 @@ def test_a_number_out_of_range_is_refused(shard, message, scenarios, tmp_path):
     with pytest.raises(InputError, match=message):
         run_shard(scenarios, shard, tmp_path / "run")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_shard_keeps_to_the_memory_limit(scenarios, tmp_path):
+    with pytest.raises(InputError, match="memory_limit: the run needs"):
+        run_shard(scenarios, "2/3", tmp_path / "run", memory_limit="1 B")
+    assert not list((tmp_path / "run").iterdir())
 
 
 def test_missing_shards_are_named(three, tmp_path):

@@ -26,6 +26,8 @@ from sgdsim.ensemble import Ensemble
 from sgdsim.input.loading import load_parts
 from sgdsim.input.scenario import Scenario
 from sgdsim.kernels.processor import TARGETS, compile_for, features
+from sgdsim.simulation import run_loop
+from sgdsim.simulation.run_loop import output_bytes
 from sgdsim.simulation.shards import Shard
 from sgdsim.simulation.unfinished import folder_of
 
@@ -171,6 +173,34 @@ def test_without_dask_it_says_how_to_install_it(monkeypatch, scenarios, tmp_path
 def test_what_is_no_client(scenarios, tmp_path):
     with pytest.raises(InputError, match=r"client: .*, expected a dask\.distributed\.Client"):
         run_parts(scenarios, tmp_path / "run.h5", client="local:2")
+
+
+ONE: dict[str, Any] = {"noise": {"z": "normal"}, "initial": {"x": 0.0}, "learning_rate": 0.1, "trajectories": 64}
+ONE |= {"steps": 2}
+
+
+@pytest.mark.parametrize(
+    ("limit", "message"),
+    [("1 B", "memory_limit: the run needs"), ("nonsense", "memory_limit: 'nonsense', expected a size")],
+)
+def test_a_memory_limit_holds_before_workers_begin(threads, limit, message, scenarios, tmp_path, monkeypatch):
+    monkeypatch.setattr(dask_workers, "on_workers", lambda *_: pytest.fail("was computed"))
+    with pytest.raises(InputError, match=message):
+        simulate("x**2/2 + z*x", **ONE, client=threads, memory_limit=limit)
+    with pytest.raises(InputError, match=message):
+        simulate("x**2/2 + z*x", **ONE, client=threads, memory_limit=limit, output=tmp_path / "run.h5")
+    with pytest.raises(InputError, match=message):
+        run_parts(scenarios, tmp_path / "run.h5", client=threads, memory_limit=limit)
+    assert not list(tmp_path.iterdir())
+
+
+def test_snapshots_that_do_not_fit_are_put_together_on_the_disk(threads, scenarios, whole, tmp_path, monkeypatch):
+    limit, spooled = output_bytes(scenarios[0].runs) - 1, list[Path]()
+    original = run_loop._on_disk
+    monkeypatch.setattr(run_loop, "_on_disk", lambda *given: spooled.append(given[0]) or original(*given))
+    path = tmp_path / "run.h5"
+    assert run_parts(scenarios, path, client=threads, memory_limit=limit)[0].digest() == whole
+    assert spooled == [folder_of(path)]
 
 
 def test_a_shard_that_ends_its_workers(threads):

@@ -21,6 +21,7 @@ from sgdsim.ensemble import Ensemble
 from sgdsim.input.scenario import Scenario
 from sgdsim.kernels.processor import TARGETS, features, processor, variables
 from sgdsim.kernels.program import GROUPS
+from sgdsim.model.starts import Listed
 from sgdsim.simulation.run_loop import limits_of_parts
 from sgdsim.simulation.shards import Shard
 from sgdsim.simulation.unfinished import Description, Unfinished, is_of
@@ -111,6 +112,8 @@ def run_with(
 ) -> list[Ensemble]:
     """Compute a run in shards, on the workers of a client, or without one here; see `run_in_shards`."""
     limits_of_parts([one.runs for one in scenarios], run.checkpoints.folder, memory_limit)  # before it is cut
+    if client is not None:
+        _refuse_arrays(scenarios)
     if not run.shards:
         run.cut(shards_for(client, scenarios))
     compute = one_after_the_other(threads, every, memory_limit) if client is None else on_workers(client)
@@ -126,9 +129,24 @@ def run_in_memory(
 ) -> list[Ensemble]:
     """The same of a run that writes no file: its snapshots have to fit too."""
     limits_of_parts([one.runs for one in scenarios], None, memory_limit)
+    _refuse_arrays(scenarios)
     with TemporaryDirectory() as folder:
         of = shards_for(client, scenarios)
         return run_in_shards(scenarios, described, Path(folder), of, on_workers(client), progress, memory_limit)
+
+
+def _refuse_arrays(scenarios: Sequence[Scenario]) -> None:
+    """Refuse values that stand in the memory of this process, of which a worker knows the digest alone."""
+    for run in (run for one in scenarios for run in one.runs):
+        starts = [("initial", "initial", name, start) for name, start in run.initial_items()]
+        starts += [("initial", "initial", name, start) for name, start in run.optimizer_start.items()]
+        starts += [("each", "constants", name, start) for name, start in run.loss.drawn.items()]
+        for argument, instead, name, start in starts:
+            if isinstance(start, Listed) and not start.file:
+                raise InputError(
+                    f"{argument}.{name}: an array of this process, which workers of Dask do not have, expected a "
+                    f"column of a file, {instead}={{{name!r}: 'values.csv:{name}'}}"
+                )
 
 
 def shards_for(client: Any, scenarios: Sequence[Scenario]) -> int:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sgdsim.app import dask_workers, in_shards
@@ -192,6 +193,39 @@ def test_a_memory_limit_holds_before_workers_begin(threads, limit, message, scen
     with pytest.raises(InputError, match=message):
         run_parts(scenarios, tmp_path / "run.h5", client=threads, memory_limit=limit)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"each": {"b": np.ones(64)}}, r"each\.b: an array of this process, .*constants={'b': 'values\.csv:b'}"),
+        ({"constants": {"b": 1.0}, "initial": {"x": np.ones(64)}}, r"initial\.x: .*initial={'x': 'values\.csv:x'}"),
+        (
+            {"constants": {"b": 1.0}, "initial": {"x": 0.0, "velocity(x)": np.ones(64)}, "momentum": 0.5},
+            r"initial\.velocity\(x\): an array",
+        ),
+    ],
+)
+@pytest.mark.parametrize("output", [None, "run.h5"])
+def test_arrays_that_workers_do_not_have_are_refused(threads, given, message, output, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(dask_workers, "on_workers", lambda *_: pytest.fail("was computed"))
+    with pytest.raises(InputError, match=message):
+        simulate("b*x**2/2 + z*x", **{**ONE, **given}, client=threads, output=output)
+    assert not list(tmp_path.iterdir())
+
+
+def test_columns_of_a_file_are_for_workers_too(threads, tmp_path, monkeypatch):
+    """What the refusal of an array says to do instead."""
+    monkeypatch.chdir(tmp_path)
+    rows = [(1 + number / 64, number / 8) for number in range(64)]
+    (tmp_path / "values.csv").write_text("b,x\n" + "".join(f"{b},{x}\n" for b, x in rows))
+    arrays = {"each": {"b": [b for b, _ in rows]}, "initial": {"x": [x for _, x in rows]}}
+    files: dict[str, Any] = {"constants": {"b": "values.csv:b"}, "initial": {"x": "values.csv:x"}}
+    here = simulate("b*x**2/2 + z*x", **{**ONE, **arrays})
+    there = simulate("b*x**2/2 + z*x", **{**ONE, **files}, client=threads)
+    for name in ("mean", "variance"):
+        np.testing.assert_array_equal(getattr(there, name)("x"), getattr(here, name)("x"))
 
 
 def test_snapshots_that_do_not_fit_are_put_together_on_the_disk(threads, scenarios, whole, tmp_path, monkeypatch):

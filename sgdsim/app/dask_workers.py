@@ -63,12 +63,14 @@ def connected(where: str, cpu_target: str | None = None) -> Iterator[Any]:
         with local_cluster as cluster, distributed.Client(cluster) as client:
             yield client
         return
-    if not re.fullmatch(r"[a-z]+://\S+:[0-9]+", where.strip()):
+    if not re.fullmatch(r"(tcp|tls|ws|wss)://\S+:[0-9]+", where.strip()):
         raise InputError(f"--dask: {where!r}, expected local:4 or the address of a scheduler, tcp://head:8786")
     try:
         client = distributed.Client(where.strip(), timeout=ANSWERS)
     except OSError:
         raise InputError(f"--dask: {where} does not answer within {ANSWERS:.0f} s: is there a scheduler?") from None
+    except (TypeError, ValueError) as error:  # such as TLS without its certificates
+        raise InputError(f"--dask: {where} cannot be reached: {error}") from None
     with client:
         if cpu_target is not None:
             # Restarts the workers, which choose when they begin.
@@ -138,15 +140,12 @@ def run_in_memory(
 def _refuse_arrays(scenarios: Sequence[Scenario]) -> None:
     """Refuse values that stand in the memory of this process, of which a worker knows the digest alone."""
     for run in (run for one in scenarios for run in one.runs):
-        starts = [("initial", "initial", name, start) for name, start in run.initial_items()]
-        starts += [("initial", "initial", name, start) for name, start in run.optimizer_start.items()]
-        starts += [("each", "constants", name, start) for name, start in run.loss.drawn.items()]
-        for argument, instead, name, start in starts:
+        starts = [(f"initial.{name}", start, "'values.csv:x'") for name, start in run.initial_items()]
+        starts += [(f"initial.{name}", start, "a distribution") for name, start in run.optimizer_start.items()]
+        starts += [(f"each.{name}", start, "constants={'b': 'values.csv:b'}") for name, start in run.loss.drawn.items()]
+        for key, start, instead in starts:
             if isinstance(start, Listed) and not start.file:
-                raise InputError(
-                    f"{argument}.{name}: an array of this process, which workers of Dask do not have, expected a "
-                    f"column of a file, {instead}={{{name!r}: 'values.csv:{name}'}}"
-                )
+                raise InputError(f"{key}: an array, which workers of Dask do not have, expected such as {instead}")
 
 
 def shards_for(client: Any, scenarios: Sequence[Scenario]) -> int:

@@ -157,10 +157,19 @@ def test_a_cluster_that_does_not_answer(monkeypatch):
             pass
 
 
-@pytest.mark.parametrize("where", ["local", "local:0", "local:two", "head", "tcp://head"])
+@pytest.mark.parametrize(
+    "where", ["local", "local:0", "local:two", "head", "tcp://head", "foo://x:1", "ucx://h:1", "inproc://a:1"]
+)
 def test_what_is_no_cluster(where):
     with pytest.raises(InputError, match=f"--dask: '{where}', expected"):  # noqa: SIM117
         with dask_workers.connected(where):
+            pass
+
+
+def test_a_scheduler_that_cannot_be_reached():
+    """Without certificates, where TLS needs them: no traceback."""
+    with pytest.raises(InputError, match="--dask: tls://localhost:1 cannot be reached: TLS expects"):  # noqa: SIM117
+        with dask_workers.connected("tls://localhost:1"):
             pass
 
 
@@ -198,11 +207,14 @@ def test_a_memory_limit_holds_before_workers_begin(threads, limit, message, scen
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"each": {"b": np.ones(64)}}, r"each\.b: an array of this process, .*constants={'b': 'values\.csv:b'}"),
-        ({"constants": {"b": 1.0}, "initial": {"x": np.ones(64)}}, r"initial\.x: .*initial={'x': 'values\.csv:x'}"),
+        ({"each": {"b": np.ones(64)}}, r"each\.b: an array, .*, expected such as constants={'b': 'values\.csv:b'}"),
+        (
+            {"constants": {"b": 1.0}, "initial": {"x": np.ones(64)}},
+            r"initial\.x: an array, .*, expected such as 'values\.csv:x'",
+        ),
         (
             {"constants": {"b": 1.0}, "initial": {"x": 0.0, "velocity(x)": np.ones(64)}, "momentum": 0.5},
-            r"initial\.velocity\(x\): an array",
+            r"initial\.velocity\(x\): an array, .*, expected such as a distribution",
         ),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -51,7 +51,7 @@ def connected(where: str, cpu_target: str | None = None) -> Iterator[Any]:
     Raises
     ------
     InputError
-        For anything else, without Dask, and for a cluster that does not answer.
+        For anything else, without Dask, for a cluster that does not answer, and for workers of another target.
     """
     distributed = _dask()
     if local := re.fullmatch(r"local:([0-9]{1,4})", where.strip()):
@@ -71,20 +71,44 @@ def connected(where: str, cpu_target: str | None = None) -> Iterator[Any]:
         raise InputError(f"--dask: {where} does not answer within {ANSWERS:.0f} s: is there a scheduler?") from None
     except (TypeError, ValueError) as error:  # such as TLS without its certificates
         raise InputError(f"--dask: {where} cannot be reached: {error}") from None
-    with client:
-        if cpu_target is not None:
-            # Restarts the workers, which choose when they begin.
-            client.register_plugin(distributed.Environ(variables(cpu_target)), name="sgdsim-cpu-target")
+    with client, nullcontext() if cpu_target is None else _compiling_for(cpu_target, client):
         yield client
 
 
-def checked(client: Any) -> Any:
-    """A client of workers that are there, and that would compute the same.
+@contextmanager
+def _compiling_for(target: str, client: Any) -> Iterator[None]:
+    """Let workers begin anew, which choose when they begin, and later ones begin as they would have again."""
+    distributed, settings = _dask(), variables(target)
+
+    class Target(distributed.Environ):  # type: ignore[misc, name-defined]
+        async def setup(self, nanny: Any) -> None:
+            self.before = {name: nanny.env[name] for name in settings if name in nanny.env}
+            await super().setup(nanny)
+
+        async def teardown(self, nanny: Any) -> None:
+            for name in settings:
+                nanny.env.pop(name, None)
+            nanny.env.update(self.before)
+
+    name = f"sgdsim-cpu-target-{client.id}"
+    client.register_plugin(Target(settings), name=name)
+    try:
+        checked(client, target)
+        yield
+    finally:
+        if client.status == "running":
+            with suppress(OSError):  # of a scheduler that is gone, which forgets it
+                client.unregister_worker_plugin(name, nanny=True)
+
+
+def checked(client: Any, cpu_target: str | None = None) -> Any:
+    """A client of workers that are there, and that would compute the same, for a target if there is one.
 
     Raises
     ------
     InputError
-        For no client, no worker, and for workers of another version or another processor; each is named.
+        For no client, no worker, and for workers of another version, another processor or another target; each is
+        named.
     """
     distributed = _dask()
     if not isinstance(client, distributed.Client) or client.asynchronous:
@@ -97,6 +121,7 @@ def checked(client: Any) -> Any:
     _refuse(f"{worker}: {about}" for worker, about in found.items() if isinstance(about, Exception))
     _refuse(_other_versions(worker, about.versions) for worker, about in found.items())
     _refuse(about.lacking(worker) for worker, about in found.items())
+    _refuse(about.not_for(cpu_target, worker) for worker, about in found.items())
     first, *others = found
     _refuse(found[one].differing(one, found[first], first) for one in others)
     return client
@@ -227,6 +252,15 @@ class _Machine:
         """What it needs for its target and does not have."""
         needed = TARGETS.get(self.processor)
         return f"{worker} has no {needed}, which {self.processor} has" if needed not in (None, *self.features) else ""
+
+    def not_for(self, target: str | None, worker: str) -> str:
+        """That it compiles for another processor than it was told to."""
+        if target in (None, self.processor):
+            return ""
+        return (
+            f"{worker} compiles for {self.processor}, not for {target}: without a nanny it does not begin anew; "
+            f"let it begin with {' '.join(f'{name}={value}' for name, value in variables(str(target)).items())}"
+        )
 
     def differing(self, worker: str, other: _Machine, of: str) -> str:
         """In what it is another processor than that of another worker."""

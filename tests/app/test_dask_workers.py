@@ -26,7 +26,7 @@ from sgdsim.base.version import __version__
 from sgdsim.ensemble import Ensemble
 from sgdsim.input.loading import load_parts
 from sgdsim.input.scenario import Scenario
-from sgdsim.kernels.processor import TARGETS, compile_for, features
+from sgdsim.kernels.processor import TARGETS, compile_for, features, processor
 from sgdsim.simulation import run_loop
 from sgdsim.simulation.run_loop import output_bytes
 from sgdsim.simulation.shards import Shard
@@ -260,6 +260,30 @@ def test_a_shard_that_ends_its_workers(threads):
         dask_workers._result(Future(), Shard(2, 3), threads)
 
 
+@pytest.fixture
+def without_nannies() -> Iterator[Any]:
+    """Two workers in this process, by an address."""
+    with distributed.LocalCluster(**HERE, processes=False, protocol="tcp", host="127.0.0.1") as cluster:
+        yield cluster
+
+
+def test_workers_that_do_not_take_the_target_are_refused(without_nannies):
+    address = without_nannies.scheduler_address
+    with pytest.raises(InputError, match=r"compiles for .*, not for x86-64-v3: .* NUMBA_CPU_NAME=x86-64-v3 NUMBA"):  # noqa: SIM117
+        with dask_workers.connected(address, "x86-64-v3"):
+            pass
+    assert not without_nannies.scheduler.nanny_plugins
+
+
+def test_workers_that_compile_for_the_target_are_taken(without_nannies, monkeypatch):
+    monkeypatch.setattr(dask_workers, "processor", lambda: "x86-64-v3")
+    monkeypatch.setattr(dask_workers, "features", lambda: {"avx2"})
+    with dask_workers.connected(without_nannies.scheduler_address, "x86-64-v3") as client:
+        assert len(without_nannies.scheduler.nanny_plugins) == 1  # for those that come late
+        assert dask_workers.checked(client) is client
+    assert not without_nannies.scheduler.nanny_plugins
+
+
 def test_a_target_that_is_none():
     with pytest.raises(InputError, match="--cpu-target: 'pentium', expected x86-64-v3 or x86-64-v4"):
         compile_for("pentium")
@@ -429,6 +453,20 @@ def test_all_compile_for_a_common_target_and_the_file_says_so(whole, tmp_path):
         digests.add(ensemble.digest())
     assert ensemble.attributes["processor"] == "x86-64-v3"
     assert len(digests) == 1
+
+
+@pytest.mark.validate
+@pytest.mark.skipif(TARGETS["x86-64-v3"] not in features(), reason="this processor has no avx2")
+def test_workers_begin_anew_for_a_target_and_once_more_without_it():
+    with distributed.LocalCluster(**HERE) as cluster, distributed.Client(cluster) as own:
+        own.wait_for_workers(2, timeout=60)
+        native = set(own.run(processor).values())
+        with dask_workers.connected(cluster.scheduler_address, "x86-64-v3") as client:
+            assert set(client.run(processor).values()) == {"x86-64-v3"}
+        assert not cluster.scheduler.nanny_plugins
+        own.restart()
+        own.wait_for_workers(2, timeout=60)
+        assert set(own.run(processor).values()) == native
 
 
 @pytest.mark.validate

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sgdsim.app.in_shards import put_together, scenarios_of, write_shard
+from sgdsim.app.in_shards import check_device, put_together, scenarios_of, write_shard
 from sgdsim.app.workflow import check_runs
 from sgdsim.base import take
 from sgdsim.base.errors import InputError
@@ -53,10 +53,11 @@ def run_shard(
     Raises
     ------
     InputError
-        For a number out of range, and as `run_scenario`.
+        For a number out of range, for the device ``auto``, and as `run_scenario`.
     """
     chosen = Shard.parse(take.text(shard, "--shard"))
     chosen.units([len(one.runs) for one in scenarios])
+    check_device(device)
     folder = Path(take.path(folder, "folder"))
     try:
         folder.mkdir(exist_ok=True)

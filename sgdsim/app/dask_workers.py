@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from sgdsim.app.in_shards import Compute, compute_shard, one_after_the_other, run_in_shards
+from sgdsim.app.in_shards import Compute, check_device, compute_shard, one_after_the_other, run_in_shards
 from sgdsim.base import take
 from sgdsim.base.errors import InputError, RunError
 from sgdsim.base.files import atomic_file
@@ -140,6 +140,7 @@ def run_with(
     """Compute a run in shards, on the workers of a client, or without one here; see `run_in_shards`."""
     limits_of_parts([one.runs for one in scenarios], run.checkpoints.folder, memory_limit)  # before it is cut
     if client is not None:
+        check_device(run.described.device)
         _refuse_arrays(scenarios)
     if not run.shards:
         run.cut(shards_for(client, scenarios))
@@ -156,6 +157,7 @@ def run_in_memory(
 ) -> list[Ensemble]:
     """The same of a run that writes no file: its snapshots have to fit too."""
     limits_of_parts([one.runs for one in scenarios], None, memory_limit)
+    check_device(described.device)
     _refuse_arrays(scenarios)
     with TemporaryDirectory() as folder:
         of = shards_for(client, scenarios)

@@ -11,6 +11,7 @@ from sgdsim.base.errors import InputError
 from sgdsim.base.files import PathLike
 from sgdsim.ensemble import Ensemble
 from sgdsim.input.scenario import Scenario
+from sgdsim.simulation.devices import Device
 from sgdsim.simulation.progress import Progress
 from sgdsim.simulation.run_loop import Computed, compute, labelled, limits_of_parts, work_of
 from sgdsim.simulation.shards import Merging, Shard, Unit, identity, merged, write
@@ -65,6 +66,20 @@ def run_in_shards(
         for shard in compute(described, missing, folder):
             bar.update(steps[shard])
     return list(put_together(scenarios, *merged(folder), memory_limit).values())
+
+
+def check_device(device: str) -> None:
+    """Refuse to let every shard choose where it is computed: those of different devices cannot be put together.
+
+    Raises
+    ------
+    InputError
+        For ``auto``, and for an unknown device.
+    """
+    if Device.parse(device).target == "auto":
+        raise InputError(
+            "--device: 'auto', expected cpu or cuda for a run in shards, each of which would choose its own"
+        )
 
 
 def one_after_the_other(

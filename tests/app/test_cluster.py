@@ -158,6 +158,12 @@ def test_a_number_out_of_range_is_refused(shard, message, scenarios, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_no_shard_chooses_its_own_device(scenarios, tmp_path):
+    with pytest.raises(InputError, match="--device: 'auto', expected cpu or cuda"):
+        run_shard(scenarios, "2/3", tmp_path / "run", device="auto")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_shard_keeps_to_the_memory_limit(scenarios, tmp_path):
     with pytest.raises(InputError, match="memory_limit: the run needs"):
         run_shard(scenarios, "2/3", tmp_path / "run", memory_limit="1 B")

@@ -227,6 +227,16 @@ def test_arrays_that_workers_do_not_have_are_refused(threads, given, message, ou
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(("device", "message"), [("auto", "'auto', expected cpu or cuda"), ("gpu", "unknown device")])
+def test_workers_do_not_choose_their_own_device(threads, device, message, scenarios, tmp_path, monkeypatch):
+    monkeypatch.setattr(dask_workers, "on_workers", lambda *_: pytest.fail("was computed"))
+    with pytest.raises(InputError, match=f"--device: {message}"):
+        simulate("x**2/2 + z*x", **ONE, client=threads, device=device)
+    with pytest.raises(InputError, match=f"--device: {message}"):
+        run_parts(scenarios, tmp_path / "run.h5", client=threads, device=device)
+    assert not list(tmp_path.iterdir())
+
+
 def test_columns_of_a_file_are_for_workers_too(threads, tmp_path, monkeypatch):
     """What the refusal of an array says to do instead."""
     monkeypatch.chdir(tmp_path)

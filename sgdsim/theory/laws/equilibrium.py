@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -143,7 +144,7 @@ def gaussian_entropy(variance: float | np.ndarray) -> np.ndarray:
     >>> float(gaussian_entropy(0.3 / 1.7).round(5))
     0.55164
     """
-    return np.asarray(0.5 * np.log(2.0 * np.pi * np.e * np.asarray(variance)))
+    return np.asarray(0.5 * np.log(2.0 * np.pi * math.e * np.asarray(variance)))
 
 
 def _entropy_modes(run: Run) -> list[Mode]:
@@ -178,7 +179,7 @@ def entropy(run: Run) -> Iterator[Prediction]:
     """
     rate = constant_rate(run)
     for mode in _entropy_modes(run):
-        cold = 0.5 * np.log(np.pi * np.e * mode.noise_variance / mode.curvature * rate)
+        cold = 0.5 * np.log(np.pi * math.e * mode.noise_variance / mode.curvature * rate)
         yield of_mode(
             mode,
             Function("entropy", gaussian_entropy, (Moment("variance", mode.parameter, run.steps),)),

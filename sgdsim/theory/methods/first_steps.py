@@ -82,12 +82,12 @@ def laws_after(run: Run, steps: int) -> list[tuple[Points, ...]]:
     batch = batch_rule(run)
     symbols = set[sympy.Symbol]().union(*(slope.free_symbols for slope in batch.gradient))
     has_kinks = any(evaluation.kinks(batch.gradient, symbol) for symbol in symbols)
-    require(
-        not (has_kinks and _is_continuous(run, batch)), "the gradient has kinks, which points of the noise may miss"
-    )
-    require(not run.optimizer.rule.is_of_matrices, f"{run.optimizer.name} steps whole matrices")
     kicks = run.loss.parameters if run.optimizer.rule.is_random else ()
     sources = (*batch.sources, *(Source((_kick(name),), Noise("normal", (0.0, 1.0))) for name in kicks))
+    require(
+        not (has_kinks and _is_continuous(run, sources)), "the gradient has kinks, which points of the noise may miss"
+    )
+    require(not run.optimizer.rule.is_of_matrices, f"{run.optimizer.name} steps whole matrices")
     coarse, fine = _orders(run, sources, steps)
     return [tuple(_followed(run, batch, sources, steps, order)) for order in (coarse, fine)]
 
@@ -138,9 +138,10 @@ def _has_one_sign(slope: np.ndarray, shares: np.ndarray) -> bool:
     return not _RARE < below < 1.0 - _RARE
 
 
-def _is_continuous(run: Run, batch: Batch) -> bool:
+def _is_continuous(run: Run, sources: Sequence[Source]) -> bool:
+    """Whether the start, the noise of a batch or the optimizer's own has a density, and so crosses kinks."""
     drawn = [start for start in run.initial.values() if isinstance(start, Noise)]
-    return not (all(source.is_discrete for source in batch.sources) and all(start.atoms() for start in drawn))
+    return not (all(source.is_discrete for source in sources) and all(start.atoms() for start in drawn))
 
 
 def _moved(

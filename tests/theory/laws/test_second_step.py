@@ -66,6 +66,9 @@ def test_points_are_refused_where_they_may_miss_a_jump() -> None:
     kinked = Loss("abs(u) + z*u", ("u",), noise={"z": Noise.parse("normal")})
     with pytest.raises(NotApplicable, match="kinks"):
         laws_after(make_run(kinked, steps=2), 2)
+    for kicked in (Optimizer("langevin", {"temperature": 0.2}), Optimizer("baoab", {"temperature": 0.2})):
+        with pytest.raises(NotApplicable, match="kinks"):  # of a gradient without noise, which the kicks cross
+            laws_after(make_run(Loss("abs(u)", ("u",)), optimizer=kicked, steps=2, initial={"u": 0.145}), 2)
     many = Loss("u**2/2 + sin(z*u)", ("u",), noise={"z": Noise.parse("normal")})
     with pytest.raises(NotApplicable, match="points"):
         find_law("second-step").predictions([make_run(many, optimizer=Optimizer(batch_size=4), steps=2)])

@@ -22,7 +22,7 @@ from sgdsim.prediction import NotApplicable, require
 from sgdsim.theory.chain.step import start_points
 from sgdsim.theory.methods.batch_gradient import Batch, batch_rule
 from sgdsim.theory.quadrature.nested import Source, nodes
-from sgdsim.theory.quadrature.rules import Level
+from sgdsim.theory.quadrature.rules import Level, is_discrete
 
 MOST_POINTS = 1_000_000
 
@@ -99,9 +99,13 @@ def _kick(name: str) -> str:
 def _orders(run: Run, sources: Sequence[Source], steps: int) -> tuple[int, int]:
     """The finest rules whose points are not too many."""
     one = {**run.loss.constants, **{name: np.zeros(1) for name in run.loss.parameters}}
+    drawn = [start for start in run.initial.values() if isinstance(start, Noise) and not is_discrete(start)]
+    starts = len(
+        start_points(run, 1, MOST_POINTS)[1]
+    )  # those of a density, of which there is one here, go by the order
     for coarse, fine in reversed(_ORDERS):
         each = nodes(sources, [], one, Level(fine)).weights.size
-        if len(start_points(run, fine)[1]) * float(each) ** steps <= MOST_POINTS:
+        if starts * fine ** len(drawn) * float(each) ** steps <= MOST_POINTS:
             return coarse, fine
     require(False, f"the noise of {steps} steps has more than {MOST_POINTS:,} points")
     raise AssertionError

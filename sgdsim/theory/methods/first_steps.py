@@ -26,7 +26,7 @@ from sgdsim.theory.quadrature.rules import Level, is_discrete
 
 MOST_POINTS = 1_000_000
 
-_ORDERS = ((6, 8), (8, 12), (12, 16), (16, 24), (24, 32))  # of a coarse rule and a fine one
+_ORDERS = ((7, 8), (9, 12), (13, 16), (17, 24), (25, 32))  # of a coarse rule, with a node in the middle, and a fine one
 _NEGLIGIBLE = 1e-20  # a weight
 _RARE = 1e-12  # a sign of the gradient
 

@@ -327,7 +327,10 @@ def _centre(loss: Loss, optimizer: Optimizer) -> np.ndarray:
 
 
 class _GradientMoments:
-    """Joint moments of the batch's mean gradient, polynomials in the deviation of theta from the centre."""
+    """Joint moments of the batch's mean gradient, polynomials in the deviation of theta from the centre.
+
+    The gradient has the decay's pull at the centre with it, so that its mean there is zero.
+    """
 
     def __init__(self, loss: Loss, optimizer: Optimizer, centre: np.ndarray, order: int) -> None:
         self.loss, self.optimizer = loss, optimizer
@@ -342,9 +345,8 @@ class _GradientMoments:
 
         loss = self.loss
         shift = {symbol: symbol + sympy.Float(c, 17) for symbol, c in zip(loss.theta, centre, strict=True) if c}
-        gradient = loss.gradient
-        if self.optimizer.rule.population:
-            gradient = self._population()
+        own = self._population() if self.optimizer.rule.population else loss.gradient
+        gradient = [g + pull for g, pull in zip(own, _pulls(self.optimizer, centre), strict=True)]
         constants = {loss.symbols[name]: exact(value) for name, value in loss.constants.items()}
         random = [loss.symbols[name] for name in loss.random]
         apart = [bounded(g.subs(shift)) for g in gradient]
@@ -456,6 +458,14 @@ class _GradientMoments:
         return total
 
 
+def _pulls(optimizer: Optimizer, centre: np.ndarray) -> list[sympy.Rational]:
+    """Of coupled weight decay at the centre."""
+    import sympy
+
+    decay = sympy.Rational(optimizer.values["weight_decay"])
+    return [decay * sympy.Rational(float(c)) for c in centre]
+
+
 def _partitions(items: Indices) -> Iterator[list[Indices]]:
     """All ways to part items, taken as different, into blocks."""
     if not items:
@@ -541,11 +551,12 @@ def _step_forms(loss: Loss, optimizer: Optimizer, centre: np.ndarray, time: int)
     kicks = [sympy.Symbol(f"kick_{i}") for i in range(n)]
     rate = sympy.Symbol("learning_rate", positive=True)
     deviation = [sympy.Symbol(f"deviation_{i}") for i in range(n)]
+    centres, pulls = [sympy.Rational(float(c)) for c in centre], _pulls(optimizer, centre)
     values: list[dict[str, Any]] = []
     for i in range(n):
-        names: dict[str, Any] = {k: sympy.Float(v, 17) for k, v in optimizer.values.items()}
+        names: dict[str, Any] = {k: sympy.Rational(v) for k, v in optimizer.values.items()}
         # The square root of the rate is put in with the powers of the kick.
-        names |= {"theta": deviation[i] + sympy.Float(centre[i], 17), "gradient": gradient[i]}
+        names |= {"theta": deviation[i] + centres[i], "gradient": gradient[i] - pulls[i]}
         names |= {"t": sympy.Integer(time), "learning_rate": rate, "xi": kicks[i] / sympy.sqrt(rate)}
         names |= {s: state[i, s] for s in rule.state}
         for name, text in (*rule.scalars, *optimizer.inner()):
@@ -553,9 +564,9 @@ def _step_forms(loss: Loss, optimizer: Optimizer, centre: np.ndarray, time: int)
         values.append(names)
     directions = _preconditioned(loss, optimizer, [names["direction"] for names in values])
     after = []
-    for names, direction, c in zip(values, directions, centre, strict=True):
+    for names, direction, c in zip(values, directions, centres, strict=True):
         names["direction"] = direction
-        after.append(Formula.parse(optimizer.final).expression(names) - sympy.Float(c, 17))
+        after.append(Formula.parse(optimizer.final).expression(names) - c)
     after += [values[i][s] for i in range(n) for s in rule.state]
     variables = [*deviation, *(state[i, s] for i in range(n) for s in rule.state), *gradient, *kicks, rate]
     return [_polynomial(expression, variables) for expression in after]

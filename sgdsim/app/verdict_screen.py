@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from math import ceil, isfinite, log10
+from math import ceil, inf, isfinite, log10
 
 import click
 
@@ -65,6 +65,10 @@ def screen(
     return "\n".join(lines)
 
 
+_TOLD = 6.0
+"""Standard errors that no row has which agrees by chance."""
+
+
 def in_words(comparisons: Iterable[Comparison]) -> str:
     """One sentence on what the decided rows say together; empty where there are no rows but controls.
 
@@ -75,7 +79,13 @@ def in_words(comparisons: Iterable[Comparison]) -> str:
     >>> in_words([row])
     'So the steps are those of the formula, as far as was resolved; where they lead was not decided.'
     """
-    claims = [row for row in comparisons if row.expect == "agrees"]
+    rows = list(comparisons)
+    if any(row.expect != "agrees" and row.verdict == "agrees" for row in rows):
+        return "So what is known to be wrong was not rejected: nothing is proven by the rows that agree."
+    return _of_claims([row for row in rows if row.expect == "agrees"])
+
+
+def _of_claims(claims: Sequence[Comparison]) -> str:
     wrong, right = ([row for row in claims if row.verdict == verdict] for verdict in ("disagrees", "agrees"))
     if wrong and all(map(_is_claimed, wrong)):
         return "So a claim does not hold for what was simulated."
@@ -128,7 +138,10 @@ def _counts(rows: Sequence[Comparison]) -> str:
 
 
 def _worst_z(rows: Sequence[Comparison]) -> str:
-    z = max((row.z for row in rows if isfinite(row.z)), key=abs, default=None)
+    """Of the rows that decide; from a bound that is kept they may be many standard errors away, which says nothing."""
+    worst = _worst(rows)
+    most = _TOLD if rows[0].expect == worst == "agrees" else inf
+    z = max((row.z for row in rows if row.outcome == worst and abs(row.z) < most), key=abs, default=None)
     return "" if z is None else f"z {z_text(z)}"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -876,15 +876,16 @@ def _check_neighbours(loss: Loss, name: str, first: str, second: str) -> None:
     pairs = []
     for layer, rows in ((first, (width, -1)), (second, (-1, width))):
         theta = np.array([points[key] for key in coordinates(layer, loss.shapes[layer])])
-        pairs.append([part.reshape(*rows, _POINTS) for part in (theta, slopes[layer])])
+        pairs.append([part.reshape(*rows, theta.shape[-1]) for part in (theta, slopes[layer])])
     (before, before_slope), (after, after_slope) = pairs
     change = _together(before_slope, before) - _together(after.swapaxes(0, 1), after_slope.swapaxes(0, 1))
     size = _together(abs(before_slope), abs(before))
     size += _together(abs(after).swapaxes(0, 1), abs(after_slope).swapaxes(0, 1))
-    wrong = np.argwhere((abs(change) > _ROUNDING * size).any(axis=-1))
+    usable = _usable(name, change, size)
+    wrong = np.argwhere((abs(change) > _ROUNDING * size)[..., usable].any(axis=-1))
     if wrong.size:
         i, j = sorted(wrong[0])
-        _refuse_change(f"{name}_{i}_{j}", "along its generator", change[i, j])
+        _refuse_change(f"{name}_{i}_{j}", "along its generator", change[i, j, usable])
 
 
 def _together(left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -901,13 +902,23 @@ def _check_by_numbers(loss: Loss, symmetry: Symmetry) -> None:
         slopes = {
             key: slope
             for base, array in graph.slopes(points).items()
-            for key, slope in zip(coordinates(base, loss.shapes[base]), array.reshape(-1, _POINTS), strict=True)
+            for key, slope in zip(coordinates(base, loss.shapes[base]), array.reshape(-1, array.shape[-1]), strict=True)
         }
         terms, how = np.array([slopes[key] * value for key, value in moved.items()]), "along its generator"
     else:
         terms, how = np.array([graph.value({**points, **moved}), -graph.value(points)]), "under it"
-    if (abs(terms.sum(axis=0)) > _ROUNDING * abs(terms).sum(axis=0)).any():
-        _refuse_change(symmetry.name, how, terms.sum(axis=0))
+    change, size = terms.sum(axis=0), abs(terms).sum(axis=0)
+    usable = _usable(symmetry.name, change, size)
+    if (abs(change) > _ROUNDING * size)[usable].any():
+        _refuse_change(symmetry.name, how, change[usable])
+
+
+def _usable(name: str, *found: np.ndarray) -> np.ndarray:
+    """Which points, along the last axis, are within the domain of a logarithm, say."""
+    usable = np.logical_and.reduce([np.isfinite(one).reshape(-1, one.shape[-1]).all(axis=0) for one in found])
+    if usable.sum() < _POINTS:
+        raise InputError(f"loss.symmetry {name!r}: the loss is not a number at most points, so it cannot be checked")
+    return np.asarray(usable)
 
 
 def _refuse_change(name: str, how: str, changes: np.ndarray) -> NoReturn:
@@ -916,9 +927,16 @@ def _refuse_change(name: str, how: str, changes: np.ndarray) -> NoReturn:
 
 
 def _points(loss: Loss) -> dict[str, np.ndarray]:
-    random = Random(0)
-    drawn = [_drawn(loss, random, 1.0) for _ in range(_POINTS)]
+    drawn = list(_attempts(loss))
     return {name: np.array([point[name] for point in drawn]) for name in drawn[0]}
+
+
+def _attempts(loss: Loss) -> Iterator[dict[str, float]]:
+    """More random points than are needed, of many sizes, every other one without negative numbers."""
+    random = Random(0)
+    for attempt in range(10 * _POINTS):
+        values = _drawn(loss, random, 10 ** random.uniform(-1, 1))
+        yield values | {name: abs(values[name]) for name in loss.carried if attempt % 2}
 
 
 def _drawn(loss: Loss, random: Random, scale: float) -> dict[str, float]:
@@ -935,11 +953,8 @@ def _cancel(loss: Loss, terms: Sequence[sympy.Expr]) -> bool:
     from sgdsim.formulas.symbolic import exact
 
     shared, reduced = cse(terms, order="none")  # a norm is in every term, and is computed once
-    random = Random(0)
     usable = 0
-    for attempt in range(10 * _POINTS):
-        values = _drawn(loss, random, 10 ** random.uniform(-1, 1))
-        values |= {name: abs(values[name]) for name in loss.carried if attempt % 2}
+    for values in _attempts(loss):
         point = {loss.symbols[name]: exact(round(value, 6)).evalf(60) for name, value in values.items()}
         for symbol, value in shared:
             point[symbol] = value.xreplace(point).evalf(60)

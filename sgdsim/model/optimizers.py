@@ -534,6 +534,8 @@ class Polar:
         >>> Polar.of((2, 3)).repeated[0], Polar.of((4, 1)).last
         (('gram', 'direction@direction.T'), (('direction', '2.0*direction'),))
         """
+        if len(shape) == 1:
+            raise InputError(f"muon steps matrices, expected a matrix such as one of {shape[0]} by 1, not a vector")
         rows, columns = shape or (1, 1)
         if not shape:
             norm, gram, power = "abs(direction)", "direction*direction", "gram*{}"

@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 
 from sgdsim.base import toml
-from sgdsim.base.errors import InputError, unknown_name
+from sgdsim.base.errors import InputError, shortened, unknown_name
 from sgdsim.formulas.calls import Call, WithCalls
 from sgdsim.formulas.names import normal, normal_keys
 from sgdsim.formulas.vectors import gather
@@ -301,7 +301,7 @@ class UserPrediction:
         return self.resolution * abs(scale)
 
     def _quantity(self, measure: Measure, step: int) -> str:
-        relation = "" if self.relation == "=" else f" {self.relation}"
+        relation = "" if self.relation == "=" else f" {self.relation} {shortened(self.formula.text, 24)}"
         measured = f"{measure.statistic}({measure.observable})" if isinstance(measure, Moment) else self.left.text
         return measured + ("" if self.at is None else f" at step {step}") + relation
 

@@ -90,6 +90,9 @@ def test_one_sentence_says_what_the_decided_rows_mean():
     assert in_words([]) == ""
     assert in_words([replace(WRONG, expect="disagrees")]) == ""
     assert in_words([OPEN]) == "So nothing is decided."
+    assert "nothing is proven" in in_words(
+        [steps, replace(AGREES, expect="disagrees")]
+    )  # a control that was not rejected
     assert in_words([steps, OPEN]).endswith("where they lead was not decided.")
     assert in_words([steps, AGREES]) == (
         "So the steps are those of the formula, and theory holds, as far as was resolved."
@@ -99,3 +102,10 @@ def test_one_sentence_says_what_the_decided_rows_mean():
         "So either the simulation is not that of its formula"
     )
     assert in_words([WRONG, steps]) == "So a claim does not hold for what was simulated."
+
+
+def test_z_is_of_the_rows_that_decide():
+    """A bound that is kept by 70 standard errors is no reason for alarm."""
+    kept = replace(AGREES, id="user-1", z=-70.17)
+    assert "70.17" not in "".join(screen([kept], [], 1e-3))
+    assert "70.17" not in "".join(screen([replace(OPEN, id="user-1", quantity=kept.quantity), kept], [], 1e-3))

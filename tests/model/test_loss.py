@@ -408,6 +408,21 @@ def test_symmetries_of_large_matrices_are_checked_by_numbers(name, formula, monk
 
 
 @pytest.mark.parametrize(
+    ("formula", "symmetry"),
+    [
+        ("norm2(V@W)/2 + sum(sqrt(W)) + z*W[0,0]", "scale:W"),
+        ("norm2(V@W)/2 + sum(sqrt(W)) + z*W[0,0]", "layers:W,V"),
+        ("norm2(V@W)/2 + sum(W**1.5) + z*W[0,0]", "sign:W"),
+        ("exp(norm2(V@W)) + z*W[0,0]", "scale:W"),
+    ],
+)
+def test_what_is_no_number_speaks_for_no_symmetry(formula, symmetry):
+    """At most random points these losses have no value, or overflow; it was taken for a change of nothing."""
+    with pytest.raises(InputError, match=r"changes by|is not a number at most points"):
+        Loss(formula, ("W[12,12]", "V[12,12]"), {}, Z, symmetries=(Symmetry.parse(symmetry),))
+
+
+@pytest.mark.parametrize(
     ("formula", "symmetry", "message"),
     [
         ("norm2(W2@tanh(W1@x))*z", "layers:W1,W2", "'layers_0_0': along its generator the loss of a sample changes by"),

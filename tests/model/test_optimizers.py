@@ -477,3 +477,8 @@ def test_matrices_of_numbers_are_taken():
         Optimizer(metric=((1, 2), (2, 1))).matrix(loss)
     with pytest.raises(InputError, match="is not symmetric"):
         Optimizer(metric=((1, 2), (0, 1))).matrix(loss)
+
+
+def test_muon_refuses_a_vector():
+    with pytest.raises(InputError, match="muon steps matrices"):
+        Optimizer("muon").assignments((3,))

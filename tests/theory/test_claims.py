@@ -411,10 +411,10 @@ def test_a_curve_over_a_sweep_comes_from_a_file(tmp_path: Path) -> None:
 
 def test_a_bound_allows_all_on_its_side() -> None:
     (below,) = parse_user_prediction("mean(q) < 1/learning_rate").predictions([make_run()])
-    assert (below.quantity, below.predicted, below.allowed) == ("mean(q) <", 10.0, (np.inf, 0.0))
+    assert (below.quantity, below.predicted, below.allowed) == ("mean(q) < 1/learning_rate", 10.0, (np.inf, 0.0))
     assert (below.nearest(-5.0), below.nearest(11.0)) == (-5.0, 10.0)
     (above,) = parse_user_prediction("variance(q) >= 2; at=10").predictions([make_run()])
-    assert (above.quantity, above.allowed, above.nearest(1.0)) == ("variance(q) at step 10 >", (0.0, np.inf), 2.0)
+    assert (above.quantity, above.allowed, above.nearest(1.0)) == ("variance(q) at step 10 > 2", (0.0, np.inf), 2.0)
 
 
 def test_a_tolerance_is_a_number_or_a_part_of_the_prediction() -> None:

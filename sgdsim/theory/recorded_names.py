@@ -26,14 +26,14 @@ def name_of(run: Run, observable: Observable) -> str:
 
 
 def label_of(parameter: str) -> str:
-    """A parameter as a part of a name.
+    """A parameter, or a product of several, as a part of a name.
 
     Examples
     --------
-    >>> label_of("x[0]"), label_of("W[0,2]")
-    ('x_0', 'W_0_2')
+    >>> label_of("x[0]"), label_of("W[0,2]"), label_of("x[0]*y")
+    ('x_0', 'W_0_2', 'x_0_times_y')
     """
-    return re.sub(r"\W", "_", parameter.rstrip("]"))
+    return "_times_".join(re.sub(r"\W", "_", factor.rstrip("]")) for factor in parameter.split("*"))
 
 
 def recorded_as(run: Run, wanted: Observable) -> str | None:

@@ -32,6 +32,7 @@ _SECONDS_AN_ENTRY = 2e-9  # of a product with a vector, of a matrix that is in n
 _SPARSE = 0.3  # share of entries that are not zero, below which the others are left out
 _TRIALS = 20  # of domains, each wider
 _LEAK = (1e-9, 1e-13)  # in a step, by fineness: a domain that loses less is not widened
+_STARTS = (49, 48)  # points of a drawn start, on two meshes: they alternate, so that no jump escapes both
 _LOOK = 32  # steps between two looks at what has left
 
 
@@ -84,7 +85,7 @@ def evolve(run: Run, formulas: Sequence[str], steps: int, fineness: int = 1) -> 
 def _walked(step: Step, moves: np.ndarray, expressions: Sequence[sympy.Expr], steps: int) -> list[Numerical] | None:
     """Exact on the lattice of each start."""
     totals, sizes = np.zeros((2, len(expressions))), np.zeros(len(expressions))
-    for side, count in enumerate((PHASES // 2, PHASES)):
+    for side, count in enumerate((PHASES + 1, PHASES)):
         points, shares = start_points(step.run, count)
         for point, share in zip(points, shares, strict=True):
             reach = (steps + 0.5) * np.abs(moves).max(axis=0)
@@ -196,7 +197,7 @@ def _meshed(step: Step, steps: int, fineness: int) -> Iterator[_Meshed]:
     domain, most = _travelled(step, steps), _LEAK[fineness] * steps
     for number in range(2):
         fine = fineness + number
-        points, shares = start_points(step.run, (32, 48)[number])
+        points, shares = start_points(step.run, _STARTS[number])
         for trial in range(_TRIALS):
             panels, order = panels_and_order(step, fine)
             mesh = domain.widened(0.04 * number).mesh(panels, order)

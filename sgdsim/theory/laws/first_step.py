@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from sgdsim.theory.methods.step_formula import after_step
 from sgdsim.theory.methods.step_noise import averaging
 from sgdsim.theory.quadrature import nested
 from sgdsim.theory.quadrature.expectation import Expected
-from sgdsim.theory.quadrature.rules import Level
+from sgdsim.theory.quadrature.rules import Level, is_discrete
 from sgdsim.theory.recorded_names import label_of, name_of
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 MOST_PARAMETERS = 3
 """Of more there are no rows: their starts alone are many points."""
 
-_POINTS = 24  # of the start of each parameter that is drawn
+_POINTS = (25, 24)  # of a parameter that is drawn, by two rules: they alternate, so that no jump escapes both
 _RESOLVED = 0.02
 
 _TOLERANCE = 1e-6  # of a quadrature, relative
@@ -76,28 +77,51 @@ def first_step(run: Run) -> Iterator[Prediction]:
     resolved to 2 % of its change and of the spread, a variance to 2 % of itself. Nothing is neglected.
     """
     check_start(run)
-    points, weights = start_points(run, _POINTS)
+    has_density = any(isinstance(start, Noise) and not is_discrete(start) for start in run.initial.values())
+    rules = [start_points(run, count) for count in _POINTS[: 1 + has_density]]
+    points, weights = np.concatenate([found for found, _ in rules]), [shares for _, shares in rules]
+    ends = np.cumsum([len(shares) for shares in weights])[:-1]
     batch, rate = batch_rule(run), float(run.schedule.rates(run.steps)[0])
     after, kicks = after_step(run.loss, run.optimizer, batch.gradient, rate, is_first=True)
     theta = dict(zip(run.loss.parameters, points.T, strict=True))
-    reasons: list[str] = []
+    reasons, rows = list[str](), list[Prediction]()
     for name, symbol, value in zip(run.loss.parameters, run.loss.theta, after, strict=True):
         used = {one.name for one in value.free_symbols}
         sources = [one for one in batch.sources if used.intersection(one.names)]
         try:
             moved = [value - symbol, (value - symbol) ** 2]
             if all(one.is_discrete for one in sources) and not kicks:
-                (first, second), off = _sums(run.loss, sources, moved, theta), np.zeros_like(weights)
+                (first, second), off = _sums(run.loss, sources, moved, theta), np.zeros(len(points))
             else:
                 (first, second), (_, off) = _expectations(averaging(run.loss, sources, kicks), moved, theta)
         except NotApplicable as reason:
             reasons.append(str(reason))
             continue
-        start = theta[name]
+        parts = (np.split(one, ends) for one in (theta[name], first, second, off))
+        moved = [_Moved.of(*one) for one in zip(weights, *parts, strict=True)]
+        rows += _rows(run, name, moved[0], moved[-1])
+    require(len(reasons) < len(after), "; ".join(reasons))
+    require(rows, "no mean over the start and the noise of a step is known to its fourth digit")
+    yield from rows
+
+
+@dataclass(frozen=True)
+class _Moved:
+    """Mean, its change, and variance of a parameter, by one rule for the start; and how far a square may be off."""
+
+    mean: float
+    shift: float
+    variance: float
+    off: float
+
+    @classmethod
+    def of(
+        cls, weights: np.ndarray, start: np.ndarray, first: np.ndarray, second: np.ndarray, off: np.ndarray
+    ) -> _Moved:
+        """From what a step adds to each point of the start, and from the square of that."""
         centre, shift = float(start @ weights), float(first @ weights)
         square = float((second + 2.0 * (start - centre) * first + (start - centre) ** 2) @ weights)
-        yield from _rows(run, name, centre + shift, shift, max(square - shift**2, 0.0), float(off @ weights))
-    require(len(reasons) < len(after), "; ".join(reasons))
+        return cls(centre + shift, shift, max(square - shift**2, 0.0), float(off @ weights))
 
 
 def _sums(
@@ -125,9 +149,11 @@ def _expectations(loss: Loss, values: list[sympy.Expr], theta: dict[str, np.ndar
     return np.stack([one.value for one in several]), np.stack([one.error for one in several])
 
 
-def _rows(run: Run, name: str, mean: float, shift: float, variance: float, off: float) -> Iterator[Prediction]:
-    recorded, scale = name_of(run, _observable(name)), float(np.hypot(shift, np.sqrt(variance)))
-    if scale > 0 and off < _FAR_OFF * scale**2:
+def _rows(run: Run, name: str, other: _Moved, found: _Moved) -> Iterator[Prediction]:
+    mean, variance = found.mean, found.variance
+    recorded, scale = name_of(run, _observable(name)), float(np.hypot(found.shift, np.sqrt(variance)))
+    off = found.off + abs(variance - other.variance)
+    if scale > 0 and found.off + abs(mean - other.mean) * scale < _FAR_OFF * scale**2:
         quantity = f"mean({name}) after the first step"
         yield row(Moment("mean", recorded, run.steps), mean, quantity, resolution=_RESOLVED * scale)
     if variance > _NOTHING * scale**2 and off < _FAR_OFF * variance:

@@ -16,6 +16,7 @@ from sgdsim.prediction import NotApplicable, PathMean, Prediction, require
 from sgdsim.theory.law import law, row
 from sgdsim.theory.methods.gibbs import Gibbs
 from sgdsim.theory.methods.modes import constant_rate
+from sgdsim.theory.quadrature.rules import rule
 
 if TYPE_CHECKING:
     import sympy
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 _STEPS = 5
 _NARROWER = 0.5  # the standard deviation of p~ over that of the start
 _RESOLUTION = 0.02
+_LARGEST_SQUARE = (
+    10.0  # of a weight of mean 1, in the mean: where the width of a start grows by a tenth it may be infinite
+)
+_NODES = 48  # of the linear step that is nearest to that of the run
 
 
 def entropy_production(x: np.ndarray, slope: np.ndarray, rate: float, temperature: float) -> np.ndarray:
@@ -37,6 +42,44 @@ def entropy_production(x: np.ndarray, slope: np.ndarray, rate: float, temperatur
     step = np.diff(x, axis=0)
     back, forth = (rate * slope[1:] - step) ** 2, (step + rate * slope[:-1]) ** 2
     return np.asarray((back - forth).sum(axis=0) / (4.0 * rate * temperature))
+
+
+def mean_square_of_weight(
+    slope: float, curvature: float, width: float, rate: float, temperature: float, steps: int
+) -> float:
+    """The mean square of the weight of paths of a linear slope; infinite where it has none.
+
+    Parameters
+    ----------
+    slope, curvature
+        The slope at the centre of the start, and how it grows.
+    width
+        The standard deviation of the start.
+    rate, temperature, steps
+        The learning rate, the temperature, and the number of steps.
+
+    Examples
+    --------
+    >>> [round(mean_square_of_weight(0.0, 1.0, width, 0.1, 0.2, 5), 3) for width in (0.02, 0.5, 20.0)]
+    [inf, 1.453, inf]
+    """
+    states, variance = np.eye(steps + 1), 2.0 * rate * temperature
+    kept, pull = (1.0 - rate * curvature) * states, rate * slope
+    back, forth = states[:-1] - kept[1:], states[1:] - kept[:-1]
+    # Minus twice the logarithm is a square form in the states, less the centre.
+    forms = np.vstack([states[-1:], states[:1], back, forth])
+    shifts = np.array([0.0, 0.0, *[pull] * (2 * steps)])
+    shares = np.array(
+        [2.0 / (_NARROWER * width) ** 2, -1.0 / width**2, *[2.0 / variance] * steps, *[-1.0 / variance] * steps]
+    )
+    matrix, linear = forms.T @ (shares[:, None] * forms), forms.T @ (shares * shifts)
+    powers = np.linalg.eigvalsh(matrix)
+    if powers[0] <= 0.0:
+        return inf
+    least = shares @ shifts**2 - linear @ np.linalg.solve(matrix, linear)
+    scales = np.log(width) - 2.0 * np.log(_NARROWER * width) - steps / 2.0 * np.log(variance)
+    with np.errstate(over="ignore"):
+        return float(np.exp(scales - (least + np.log(powers).sum()) / 2.0))
 
 
 @dataclass(frozen=True)
@@ -62,7 +105,23 @@ class _Paths:
             raise NotApplicable(f"{name} does not start from a normal law")
         centre, width = start.moment(1), float(np.sqrt(start.cumulant(2)))
         slope = loss.population.diff(loss.theta[0])
-        return cls(slope, dict(loss.constants), name, constant_rate(run), gibbs.temperature, centre, width)
+        paths = cls(slope, dict(loss.constants), name, constant_rate(run), gibbs.temperature, centre, width)
+        square = paths.mean_square(len(_steps(run)) - 1)
+        require(
+            square <= _LARGEST_SQUARE,
+            f"the mean square of the weight is {square:.3g} where the slope is taken as linear, expected at most "
+            f"{_LARGEST_SQUARE:g}: paths that are too rare for a sample make its mean, as the start, of standard "
+            f"deviation {width:.3g}, is too narrow, too wide or too far from rest",
+        )
+        return paths
+
+    def mean_square(self, steps: int) -> float:
+        """Of the weight, with the linear slope that is nearest to that of the run over p~."""
+        x, shares = rule(Noise("normal", (self.centre, _NARROWER * self.width)), _NODES)
+        (found,) = evaluation.evaluate([self.slope], {**self.constants, self.name: x})
+        slope = np.broadcast_to(found, x.shape)
+        curvature = float(shares @ (slope * (x - self.centre))) / (_NARROWER * self.width) ** 2
+        return mean_square_of_weight(float(shares @ slope), curvature, self.width, self.rate, self.temperature, steps)
 
     def total(self, x: np.ndarray) -> np.ndarray:
         """Sigma of all steps, and ``ln p_0(x_0) - ln p~(x_K)``."""
@@ -89,7 +148,7 @@ def _records(run: Run) -> Recorder:
     "fluctuation-theorem",
     "the integral fluctuation theorem of the first steps, with its boundary",
     source="re-derived, cf. Seifert (2005)",
-    holds="any well of one parameter with normal additive noise, from a normal start",
+    holds="any well of one parameter with normal additive noise, from a normal start about as wide as it is at rest",
     records=_records,
 )
 def fluctuation_theorem(run: Run) -> Iterator[Prediction]:
@@ -104,8 +163,10 @@ def fluctuation_theorem(run: Run) -> Iterator[Prediction]:
         < p~(x_K)/p_0(x_0) * exp(-sum of Sigma) > = 1,    < sum of Sigma + ln p_0(x_0) - ln p~(x_K) > >= 0,
 
     since the mean is the integral of ``p~(x_K)*p(x_K -> x_(K-1))*...*p(x_1 -> x_0)`` over all paths. Here p~ is the law
-    of the start, half as wide, and K is 5: the weight has a finite variance only where the cloud that is carried back
-    from p~ is narrower than the start. Without the boundary the mean is another, in a quadratic
+    of the start, half as wide, and K is 5. The weight has a finite variance only where the cloud that is carried back
+    from p~ is narrower than the start; of a start that is much narrower or wider than the law at rest, paths that no
+    sample holds make the mean. So there are rows where the mean square of the weight, of the linear step that is
+    nearest, is at most 10. Without the boundary the mean is another, in a quadratic
     ``|1 - eta*L''|^-K``, and the sum of Sigma alone may be negative in the mean.
     """
     paths, steps = _Paths.of(run), _steps(run)

@@ -14,7 +14,7 @@ from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, require
 from sgdsim.theory.law import at_enough_values, law, ratio_row, row, series
 from sgdsim.theory.methods.balanced_orbit import BalancedPoint, balanced_point, generator_of
-from sgdsim.theory.methods.charge_balance import Balance, balances, found_balances
+from sgdsim.theory.methods.charge_balance import Balance, known_changes
 from sgdsim.theory.methods.modes import constant_rate
 from sgdsim.theory.recorded_names import name_of
 
@@ -26,9 +26,8 @@ _RESOLUTION = 0.01
 
 def _balance(run: Run) -> tuple[Balance, BalancedPoint]:
     """The one symmetry with a charge, at rest by the middle of the run."""
-    declared = [one for one in balances(run) if one.change is not None and not one.is_translation]
-    found = declared or [one for _, one in found_balances(run) if not one.is_translation]
-    require(found, "the loss has no symmetry with a charge, or the optimizer's steps have no known change")
+    found = [one for _, one in known_changes(run) if not one.is_translation]
+    require(found, "the loss has no symmetry with a charge but translations, which no step changes")
     require(len(found) == 1, f"holds for one symmetry with a charge, the loss has {len(found)}")
     require(
         "learning_rate" not in run.loss.namespace_names,
@@ -97,7 +96,7 @@ def _across(runs: Sequence[Run]) -> list[Prediction]:
     "gradient balance: equal pushes on a symmetry's charge from both sides, and where it comes to rest",
     source="re-derived; balance arXiv:2308.06671, arXiv:2505.12387",
     holds=(
-        "one symmetry with a charge, declared or else found, plain SGD at a constant rate with any decay, batch and "
+        "one symmetry with a charge, declared or found, plain SGD at a constant rate with any decay, batch and "
         "diagonal rates, at rest for half of the run; the charge itself over four or more learning rates"
     ),
     records=_records,

@@ -22,7 +22,7 @@ from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, require
 from sgdsim.theory.law import law, row
-from sgdsim.theory.methods.charge_balance import declared_balances, found_balances
+from sgdsim.theory.methods.charge_balance import charged_balances
 from sgdsim.theory.methods.step_noise import StepNoise
 from sgdsim.theory.recorded_names import label_of, name_of
 
@@ -113,7 +113,7 @@ def _makers(run: Run, noise: StepNoise) -> Iterator[Callable[[], list[_Martingal
         yield partial(_of_square if noise.is_memoryless else _of_drive, run, noise, form)
     if noise.is_memoryless and run.loss.formula:
         yield partial(_of_value, run, noise, run.loss.population, "loss", "the loss")
-    for name, balance in [*declared_balances(run), *found_balances(run)] if run.loss.formula else []:
+    for name, balance in charged_balances(run) if run.loss.formula else []:
         if noise.is_memoryless and not balance.is_translation:
             yield partial(_of_value, run, noise, balance.charge, f"charge_{name}", f"the charge of {name}")
 

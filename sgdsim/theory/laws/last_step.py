@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
-from sgdsim.prediction import Distance, Function, Measure, Moment, NotApplicable, Prediction, require
+from sgdsim.prediction import Distance, Measure, Moment, NotApplicable, Prediction, require
 from sgdsim.theory.chain.evolution import distribution_after, evolve
 from sgdsim.theory.chain.step import Step
 from sgdsim.theory.law import law, row
 from sgdsim.theory.methods.moment_recursion import is_affine
+from sgdsim.theory.numerical_rows import covariance_measure, known_row
 from sgdsim.theory.quadrature.nested import Numerical
 from sgdsim.theory.recorded_names import label_of, name_of, recorded_as
 
@@ -19,7 +22,6 @@ SECONDS = 2.0
 
 _RESOLVED = 0.01
 _KNOWN = 0.1  # of the resolution: an error that is larger decides nothing
-_DOUBTED = 3.0  # times its error a number of the chain may be off
 _FINENESS = (1, 0)  # for one and two parameters
 _OF_A_DISTRIBUTION = 1e-6  # which a sample of 1e10 would resolve
 
@@ -43,7 +45,8 @@ def _products(run: Run) -> tuple[Observable, ...]:
     if len(run.loss.parameters) == 1:
         return ()
     first, second = run.loss.parameters
-    return (Observable.parse(f"{label_of(first)}_times_{label_of(second)}", f"{first}*{second}"),)
+    product = f"{first}*{second}"
+    return (Observable.parse(label_of(product), product),)
 
 
 @law(
@@ -84,17 +87,16 @@ def _moments(run: Run, means: list[Numerical], squares: list[Numerical]) -> list
     names, n = run.loss.parameters, len(means)
     variances = [_covariance(squares[i * (n + 1)], means[i], means[i]) for i in range(n)]
     spreads = [float(np.sqrt(max(one.value, 0.0))) for one in variances]
-    made: list[Prediction | None] = []
+    made: list[Prediction] = []
     for name, mean, variance, spread in zip(names, means, variances, spreads, strict=True):
         scale = float(np.hypot(mean.value, spread))
-        made.append(_row(Moment("mean", name, run.steps), mean, scale))
-        made.append(_row(Moment("variance", name, run.steps), variance, float(variance.value)))
+        made += _row(Moment("mean", name, run.steps), mean, scale)
+        made += _row(Moment("variance", name, run.steps), variance, float(variance.value))
     for observable in (one for one in _products(run) if recorded_as(run, one) is not None):
-        product = Moment("mean", name_of(run, observable), run.steps)
-        measure = Function("covariance", _less_means, (product, *(Moment("mean", name, run.steps) for name in names)))
+        measure = covariance_measure(name_of(run, observable), names, run.steps)
         covariance = _covariance(squares[1], *means)
-        made.append(_row(measure, covariance, float(np.prod(spreads)), f"covariance({', '.join(names)})"))
-    return [one for one in made if one is not None]
+        made += _row(measure, covariance, float(np.prod(spreads)), f"covariance({', '.join(names)})")
+    return made
 
 
 def _covariance(product: Numerical, first: Numerical, second: Numerical) -> Numerical:
@@ -102,17 +104,9 @@ def _covariance(product: Numerical, first: Numerical, second: Numerical) -> Nume
     return Numerical(product.value - first.value * second.value, error)
 
 
-def _less_means(product: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    return np.asarray(product - first * second)
-
-
-def _row(measure: Measure, found: Numerical, scale: float, quantity: str = "") -> Prediction | None:
+def _row(measure: Measure, found: Numerical, scale: float, quantity: str = "") -> Iterator[Prediction]:
     """A row, unless the chain is too coarse for it."""
-    resolution = _RESOLVED * scale
-    if not found.error < _KNOWN * resolution:
-        return None
-    conditions, off = f"numerical error {found.error:.1g}", _DOUBTED * float(found.error)
-    return row(measure, float(found.value), quantity, "exact", resolution, conditions=conditions, allowed=(off, off))
+    return known_row(measure, found, _RESOLVED * scale, _KNOWN, quantity)
 
 
 def _distribution(run: Run) -> list[Prediction]:

@@ -10,21 +10,21 @@ import numpy as np
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import Function, Moment, Prediction, require
-from sgdsim.theory.law import law, row
+from sgdsim.theory.law import law
 from sgdsim.theory.laws.first_step import check_start
 from sgdsim.theory.methods.first_steps import Points, laws_after
+from sgdsim.theory.numerical_rows import covariance_measure, known_row
+from sgdsim.theory.quadrature.nested import Numerical
 from sgdsim.theory.recorded_names import label_of, name_of
 
 _RESOLVED = 0.02
 _KNOWN = 0.02  # of the resolution
-_DOUBTED = 3.0  # times the difference of two rules a number may be off
 _NOTHING = 1e-9  # of a square: what is left of it where nothing is random
 _ORDINALS = ("first", "second")
 
 
 def _value(name: str, step: int) -> Observable:
-    label = "_times_".join(map(label_of, name.split("*")))
-    return Observable.parse(f"{_ORDINALS[step - 1]}_{label}", f"value_at({name}, {step})")
+    return Observable.parse(f"{_ORDINALS[step - 1]}_{label_of(name)}", f"value_at({name}, {step})")
 
 
 def _pairs(run: Run) -> list[tuple[str, str]]:
@@ -91,18 +91,12 @@ def _covariance(run: Run, pair: tuple[str, str], step: int, coarse: Points, fine
     sizes = [abs(fine.mean(name)) for name in pair]
     if all(spread**2 > _NOTHING * size**2 for spread, size in zip(spreads, sizes, strict=True)):
         names = ["*".join(pair), *pair]
-        moments = tuple(Moment("mean", name_of(run, _value(name, step)), run.steps) for name in names)
-        measure = Function("covariance", _less_means, moments)
+        product, *factors = (name_of(run, _value(name, step)) for name in names)
+        measure = covariance_measure(product, factors, run.steps)
         quantity = f"covariance({', '.join(pair)}) after the {_ORDINALS[step - 1]} step"
         yield from _row(measure, fine.covariance(*pair), coarse.covariance(*pair), float(np.prod(spreads)), quantity)
 
 
-def _less_means(product: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    return np.asarray(product - first * second)
-
-
 def _row(measure: Moment | Function, found: float, coarse: float, scale: float, quantity: str) -> Iterator[Prediction]:
     off = abs(found - coarse) + 1e-14 * abs(found)
-    if off < _KNOWN * _RESOLVED * scale:
-        allowed = (_DOUBTED * off,) * 2
-        yield row(measure, found, quantity, resolution=_RESOLVED * scale, allowed=allowed)
+    return known_row(measure, Numerical(found, off), _RESOLVED * scale, _KNOWN, quantity)

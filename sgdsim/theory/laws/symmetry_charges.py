@@ -11,17 +11,14 @@ from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, require
 from sgdsim.theory.law import law, row
-from sgdsim.theory.methods.charge_balance import Balance, declared_balances, found_balances
+from sgdsim.theory.methods.charge_balance import Balance, known_changes
 from sgdsim.theory.methods.moment_recursion import StateMoments, recursion
 from sgdsim.theory.recorded_names import name_of
 
 
 def _usable(run: Run) -> list[tuple[str, Balance]]:
     """The symmetries whose charge has a known exact change, by the name of the charge; found ones come last."""
-    declared = [(name, one) for name, one in declared_balances(run) if one.change is not None]
-    found = found_balances(run)
-    reason = "the loss has no symmetry with a charge, or the optimizer's steps have no known change"
-    require(declared or found, reason)
+    known = known_changes(run)
     require(
         "learning_rate" not in run.loss.namespace_names,
         "learning_rate is a name of the loss, and the change of a charge needs that of the step",
@@ -30,7 +27,7 @@ def _usable(run: Run) -> list[tuple[str, Balance]]:
         not (run.optimizer.preconditioner or run.optimizer.metric),
         "with a matrix of learning rates the charge is another one than the loss's",
     )
-    return [*declared, *found]
+    return known
 
 
 def _charge(name: str, balance: Balance) -> Observable:

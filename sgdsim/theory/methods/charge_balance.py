@@ -240,6 +240,34 @@ def balances(run: Run) -> list[Balance]:
     return [Balance(run.loss, run.optimizer, one) for one in run.loss.symmetries if one.is_continuous]
 
 
+def charged_balances(run: Run) -> list[tuple[str, Balance]]:
+    """The symmetries with a charge, by the name of the charge: all that are declared, and then those that are found.
+
+    Examples
+    --------
+    >>> from sgdsim.model.losses.diagonal_network import diagonal_network
+    >>> from sgdsim.model.schedules import Schedule
+    >>> loss = diagonal_network()
+    >>> run = Run(loss, Optimizer(), Schedule("0.1"), dict.fromkeys(loss.parameters, 0.5), 1000, 10)
+    >>> [name for name, _ in charged_balances(run)]
+    ['rescale', 'rescale_2']
+    """
+    return [*declared_balances(run), *found_balances(run)]
+
+
+def known_changes(run: Run) -> list[tuple[str, Balance]]:
+    """Those of them whose charge a step changes by a known amount.
+
+    Raises
+    ------
+    NotApplicable
+        Where there are none.
+    """
+    known = [(name, one) for name, one in charged_balances(run) if one.change is not None]
+    require(known, "the loss has no symmetry with a charge, or the optimizer's steps have no known change")
+    return known
+
+
 def declared_balances(run: Run) -> list[tuple[str, Balance]]:
     """Those with a charge, by the name of the charge, which two symmetries of one kind do not share.
 
@@ -252,8 +280,10 @@ def declared_balances(run: Run) -> list[tuple[str, Balance]]:
     >>> [(name, balance.symmetry.name) for name, balance in declared_balances(run)]
     [('rescale', 'rescale'), ('rescale_2', 'rescale')]
     """
-    names = {charge: name for name, charge in run.loss.charges.items()}
-    return [(names[one.charge], one) for one in balances(run) if one.charge in names]
+    loss = run.loss
+    names = {charge: name for name, charge in loss.charges.items()}
+    charged = [one for one in balances(run) if one.charge is not None]  # with a matrix of rates another than the loss's
+    return [(names[loss.charge(one.symmetry)], one) for one in charged]
 
 
 def found_balances(run: Run) -> list[tuple[str, Balance]]:

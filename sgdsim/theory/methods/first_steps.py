@@ -22,11 +22,11 @@ from sgdsim.prediction import NotApplicable, require
 from sgdsim.theory.chain.step import start_points
 from sgdsim.theory.methods.batch_gradient import Batch, batch_rule
 from sgdsim.theory.quadrature.nested import Source, nodes
-from sgdsim.theory.quadrature.rules import Level
+from sgdsim.theory.quadrature.rules import Level, is_discrete
 
 MOST_POINTS = 1_000_000
 
-_ORDERS = ((6, 8), (8, 12), (12, 16), (16, 24), (24, 32))  # of a coarse rule and a fine one
+_ORDERS = ((7, 8), (9, 12), (13, 16), (17, 24), (25, 32))  # of a coarse rule, with a node in the middle, and a fine one
 _NEGLIGIBLE = 1e-20  # a weight
 _RARE = 1e-12  # a sign of the gradient
 
@@ -82,12 +82,12 @@ def laws_after(run: Run, steps: int) -> list[tuple[Points, ...]]:
     batch = batch_rule(run)
     symbols = set[sympy.Symbol]().union(*(slope.free_symbols for slope in batch.gradient))
     has_kinks = any(evaluation.kinks(batch.gradient, symbol) for symbol in symbols)
-    require(
-        not (has_kinks and _is_continuous(run, batch)), "the gradient has kinks, which points of the noise may miss"
-    )
-    require(not run.optimizer.rule.is_of_matrices, f"{run.optimizer.name} steps whole matrices")
     kicks = run.loss.parameters if run.optimizer.rule.is_random else ()
     sources = (*batch.sources, *(Source((_kick(name),), Noise("normal", (0.0, 1.0))) for name in kicks))
+    require(
+        not (has_kinks and _is_continuous(run, sources)), "the gradient has kinks, which points of the noise may miss"
+    )
+    require(not run.optimizer.rule.is_of_matrices, f"{run.optimizer.name} steps whole matrices")
     coarse, fine = _orders(run, sources, steps)
     return [tuple(_followed(run, batch, sources, steps, order)) for order in (coarse, fine)]
 
@@ -99,9 +99,13 @@ def _kick(name: str) -> str:
 def _orders(run: Run, sources: Sequence[Source], steps: int) -> tuple[int, int]:
     """The finest rules whose points are not too many."""
     one = {**run.loss.constants, **{name: np.zeros(1) for name in run.loss.parameters}}
+    drawn = [start for start in run.initial.values() if isinstance(start, Noise) and not is_discrete(start)]
+    starts = len(
+        start_points(run, 1, MOST_POINTS)[1]
+    )  # those of a density, of which there is one here, go by the order
     for coarse, fine in reversed(_ORDERS):
         each = nodes(sources, [], one, Level(fine)).weights.size
-        if len(start_points(run, fine)[1]) * float(each) ** steps <= MOST_POINTS:
+        if starts * fine ** len(drawn) * float(each) ** steps <= MOST_POINTS:
             return coarse, fine
     require(False, f"the noise of {steps} steps has more than {MOST_POINTS:,} points")
     raise AssertionError
@@ -138,9 +142,10 @@ def _has_one_sign(slope: np.ndarray, shares: np.ndarray) -> bool:
     return not _RARE < below < 1.0 - _RARE
 
 
-def _is_continuous(run: Run, batch: Batch) -> bool:
+def _is_continuous(run: Run, sources: Sequence[Source]) -> bool:
+    """Whether the start, the noise of a batch or the optimizer's own has a density, and so crosses kinks."""
     drawn = [start for start in run.initial.values() if isinstance(start, Noise)]
-    return not (all(source.is_discrete for source in batch.sources) and all(start.atoms() for start in drawn))
+    return not (all(source.is_discrete for source in sources) and all(start.atoms() for start in drawn))
 
 
 def _moved(

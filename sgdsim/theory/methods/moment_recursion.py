@@ -26,8 +26,8 @@ import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from math import factorial, perm, prod
+from functools import cached_property, lru_cache
+from math import comb, factorial, perm, prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -327,7 +327,10 @@ def _centre(loss: Loss, optimizer: Optimizer) -> np.ndarray:
 
 
 class _GradientMoments:
-    """Joint moments of the batch's mean gradient, polynomials in the deviation of theta from the centre."""
+    """Joint moments of the batch's mean gradient, polynomials in the deviation of theta from the centre.
+
+    The gradient has the decay's pull at the centre with it, so that its mean there is zero.
+    """
 
     def __init__(self, loss: Loss, optimizer: Optimizer, centre: np.ndarray, order: int) -> None:
         self.loss, self.optimizer = loss, optimizer
@@ -342,16 +345,18 @@ class _GradientMoments:
 
         loss = self.loss
         shift = {symbol: symbol + sympy.Float(c, 17) for symbol, c in zip(loss.theta, centre, strict=True) if c}
-        gradient = loss.gradient
-        if self.optimizer.rule.population:
-            gradient = self._population()
+        own = self._population() if self.optimizer.rule.population else loss.gradient
+        gradient = [g + pull for g, pull in zip(own, _pulls(self.optimizer, centre), strict=True)]
         constants = {loss.symbols[name]: exact(value) for name, value in loss.constants.items()}
         random = [loss.symbols[name] for name in loss.random]
         apart = [bounded(g.subs(shift)) for g in gradient]
         if all(g.is_polynomial(*loss.theta, *random) for g in apart):
-            variables = (*loss.theta, *random)
-            polynomials = [sympy.Poly(g.xreplace(constants), *variables) for g in apart]
-            return self._of_polynomials([{p: float(c) for p, c in one.terms()} for one in polynomials], random, order)
+            means = {name: sympy.Rational(self._mean(name)) for name in loss.random}
+            exactly = {symbol: symbol + sympy.Rational(float(c)) for symbol, c in zip(loss.theta, centre, strict=True)}
+            exactly |= {loss.symbols[name]: loss.symbols[name] + mean for name, mean in means.items()}
+            about = [bounded(g.xreplace(constants).xreplace(exactly)) for g in gradient]
+            polynomials = [sympy.Poly(g, *loss.theta, *random) for g in about]
+            return self._of_polynomials([{p: float(c) for p, c in one.terms()} for one in polynomials], means, order)
         shifted = [sympy.Poly(g, *loss.theta) for g in apart]
         products: dict[Indices, Any] = {(): sympy.Poly(1, *loss.theta)}
         for total in range(1, order + 1):
@@ -366,25 +371,53 @@ class _GradientMoments:
         return found
 
     def _of_polynomials(
-        self, gradient: Sequence[Polynomial], random: Sequence[sympy.Symbol], order: int
+        self, gradient: Sequence[Polynomial], means: Mapping[str, sympy.Rational], order: int
     ) -> dict[Indices, Polynomial]:
-        """The same of polynomials in theta and in what is random, of which each product has its moment."""
-        import sympy
+        """The same of polynomials in theta and in what is random, less its mean, of which each product has its moment.
 
+        About zero, ``(theta - z)^k`` would cancel after its products are rounded, to nothing where the mean is large.
+        """
         n = self.parameters
-        products: dict[Indices, Polynomial] = {(): {(0,) * (n + len(random)): 1.0}}
+        products: dict[Indices, Polynomial] = {(): {(0,) * (n + len(means)): 1.0}}
         for total in range(1, order + 1):
             for chosen in itertools.combinations_with_replacement(range(n), total):
                 budget.check()
                 products[chosen] = _times(products[chosen[:-1]], gradient[chosen[-1]])
-        drawn = list(dict.fromkeys(powers[n:] for one in products.values() for powers in one))
-        monomials = [sympy.Mul(*(symbol**k for symbol, k in zip(random, powers, strict=True))) for powers in drawn]
-        moments = dict(zip(drawn, self._expected(monomials), strict=True))
+        drawn = dict.fromkeys(powers[n:] for one in products.values() for powers in one)
+        moments = {powers: self._central(means, powers) for powers in drawn}
         found: dict[Indices, Polynomial] = {chosen: {} for chosen in products}
         for chosen, one in products.items():
             for powers, value in one.items():
                 found[chosen][powers[:n]] = found[chosen].get(powers[:n], 0.0) + value * moments[powers[n:]]
         return found
+
+    def _mean(self, name: str) -> float:
+        """Of a column, or of noise; 0 where that has none."""
+        if name not in self.loss.noise:
+            return float(self._columns[name].mean())
+        mean = self.loss.noise[name].moment(1)
+        return mean if np.isfinite(mean) else 0.0
+
+    def _central(self, means: Mapping[str, sympy.Rational], powers: Powers) -> float:
+        """The moment of what is random, less its mean, for exponents of each."""
+        used = {name: power for name, power in zip(means, powers, strict=True) if power}
+        rows = [(self._columns[name] - float(means[name])) ** used[name] for name in used if name in self._columns]
+        factors = [
+            self._central_of(name, means[name], power) for name, power in used.items() if name in self.loss.noise
+        ]
+        return float(np.mean(np.prod(rows, axis=0))) * prod(factors)
+
+    @cached_property
+    def _columns(self) -> dict[str, np.ndarray]:
+        data = self.loss.data
+        return {} if data is None else {name: np.array(column) for name, column in data.columns.items()}
+
+    def _central_of(self, name: str, mean: sympy.Rational, power: int) -> float:
+        """The same of one noise, whose terms cancel before they are rounded."""
+        noise = self.loss.noise[name]
+        why = f"a moment of the gradient does not exist: that of order {power} of {name} ~ {noise}"
+        require(np.isfinite(noise.moment(power)), why)
+        return float(sum(comb(power, k) * noise.exact_moment(k) * (-mean) ** (power - k) for k in range(power + 1)))
 
     def _expected(self, expressions: Sequence[sympy.Expr]) -> list[float]:
         try:
@@ -423,6 +456,14 @@ class _GradientMoments:
                 share = sign * rows ** len(merged) / perm(rows, len(blocks))
                 total[powers] = total.get(powers, 0.0) + share * value
         return total
+
+
+def _pulls(optimizer: Optimizer, centre: np.ndarray) -> list[sympy.Rational]:
+    """Of coupled weight decay at the centre."""
+    import sympy
+
+    decay = sympy.Rational(optimizer.values["weight_decay"])
+    return [decay * sympy.Rational(float(c)) for c in centre]
 
 
 def _partitions(items: Indices) -> Iterator[list[Indices]]:
@@ -510,11 +551,12 @@ def _step_forms(loss: Loss, optimizer: Optimizer, centre: np.ndarray, time: int)
     kicks = [sympy.Symbol(f"kick_{i}") for i in range(n)]
     rate = sympy.Symbol("learning_rate", positive=True)
     deviation = [sympy.Symbol(f"deviation_{i}") for i in range(n)]
+    centres, pulls = [sympy.Rational(float(c)) for c in centre], _pulls(optimizer, centre)
     values: list[dict[str, Any]] = []
     for i in range(n):
-        names: dict[str, Any] = {k: sympy.Float(v, 17) for k, v in optimizer.values.items()}
+        names: dict[str, Any] = {k: sympy.Rational(v) for k, v in optimizer.values.items()}
         # The square root of the rate is put in with the powers of the kick.
-        names |= {"theta": deviation[i] + sympy.Float(centre[i], 17), "gradient": gradient[i]}
+        names |= {"theta": deviation[i] + centres[i], "gradient": gradient[i] - pulls[i]}
         names |= {"t": sympy.Integer(time), "learning_rate": rate, "xi": kicks[i] / sympy.sqrt(rate)}
         names |= {s: state[i, s] for s in rule.state}
         for name, text in (*rule.scalars, *optimizer.inner()):
@@ -522,9 +564,9 @@ def _step_forms(loss: Loss, optimizer: Optimizer, centre: np.ndarray, time: int)
         values.append(names)
     directions = _preconditioned(loss, optimizer, [names["direction"] for names in values])
     after = []
-    for names, direction, c in zip(values, directions, centre, strict=True):
+    for names, direction, c in zip(values, directions, centres, strict=True):
         names["direction"] = direction
-        after.append(Formula.parse(optimizer.final).expression(names) - sympy.Float(c, 17))
+        after.append(Formula.parse(optimizer.final).expression(names) - c)
     after += [values[i][s] for i in range(n) for s in rule.state]
     variables = [*deviation, *(state[i, s] for i in range(n) for s in rule.state), *gradient, *kicks, rate]
     return [_polynomial(expression, variables) for expression in after]

@@ -10,7 +10,7 @@ import pytest
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
 from sgdsim.model.optimizers import OPTIMIZERS, Optimizer
-from sgdsim.prediction import NotApplicable
+from sgdsim.prediction import NotApplicable, Prediction
 from sgdsim.theory import find_law
 from tests.theory.laws.symmetry_runs import make_run, verdicts
 
@@ -62,6 +62,35 @@ def test_means_over_a_drawn_start_are_those_of_a_sample() -> None:
         spread = values.std() / np.sqrt(n)
         assert rows[f"mean({name}) after the first step"] == pytest.approx(values.mean(), abs=4 * spread)
         assert rows[f"variance({name}) after the first step"] == pytest.approx(values.var(), rel=0.01)
+
+
+LANGEVIN = Optimizer("langevin", {"temperature": 0.2})
+
+
+@pytest.mark.parametrize(
+    ("formula", "optimizer", "laws"),
+    [
+        ("abs(u)", Optimizer(), ["first-step", "noise-free"]),
+        ("abs(u)", LANGEVIN, ["first-step", "last-step"]),
+        ("u**2/2", Optimizer("signsgd"), ["first-step", "noise-free", "last-step"]),
+        ("u**2/2 + 0.001*z*u", Optimizer("adam"), ["first-step"]),
+    ],
+)
+def test_a_jump_near_the_middle_of_a_drawn_start_is_not_missed(
+    formula: str, optimizer: Optimizer, laws: list[str]
+) -> None:
+    """The nodes of two even rules next to the middle had the jump between them: E sign(u) was 0 for 0.115, exactly."""
+    noise = {"z": Noise.parse("normal")} if "z" in formula else {}
+    run = make_run(Loss(formula, ("u",), noise=noise), optimizer=optimizer, rate="0.1", steps=1)
+
+    def rows(id: str, start: str) -> list[Prediction]:
+        begun, law = replace(run, initial={"u": Noise.parse(start)}), find_law(id)
+        return law.predictions([replace(begun, recorder=law.requirements(begun))])
+
+    for id in laws:
+        assert rows(id, "normal:20,1")[0].predicted == pytest.approx(19.9)  # where there is no jump
+        with pytest.raises(NotApplicable, match="known"):
+            rows(id, "normal:0.145,1")
 
 
 def test_where_it_does_not_apply_it_says_why() -> None:

@@ -16,6 +16,7 @@ from sgdsim.prediction import NotApplicable, PathMean
 from sgdsim.simulation.run_loop import simulate_runs
 from sgdsim.statistics.comparison import compare
 from sgdsim.theory import find_law
+from sgdsim.theory.laws.fluctuation_theorem import mean_square_of_weight
 
 LAW = find_law("fluctuation-theorem")
 RATE, SIGMA = 0.1, 2.0
@@ -86,3 +87,35 @@ def test_a_run_agrees_and_one_at_another_temperature_does_not() -> None:
 def test_it_says_nothing_of_other_runs(changed: dict[str, object], why: str) -> None:
     with pytest.raises(NotApplicable, match=why):
         LAW.predictions([make_run(**changed)])
+
+
+QUADRATIC = Loss("x**2/2 + x*z", ("x",), {}, {"z": Noise.parse("normal:0,2")})
+
+
+def weights(width: float, steps: int, count: int) -> np.ndarray:
+    """Of simulated paths in the quadratic, whose entropy production is a difference of states."""
+    random, kept = np.random.default_rng(3), 1.0 - RATE
+    first = x = width * random.standard_normal(count)
+    for _ in range(steps):
+        x = kept * x + RATE * SIGMA * random.standard_normal(count)
+    produced = (first**2 - x**2) * (1.0 - kept**2) / (2.0 * (RATE * SIGMA) ** 2)
+    return 2.0 * np.exp(-produced - 2.0 * (x / width) ** 2 + (first / width) ** 2 / 2.0)
+
+
+@pytest.mark.parametrize("width", [0.4, 0.9])
+def test_the_mean_square_of_the_weight_is_that_of_a_sample(width: float) -> None:
+    found = weights(width, 5, 400_000)
+    expected = mean_square_of_weight(0.0, 1.0, width, RATE, RATE * SIGMA**2 / 2, 5)
+    error = found.std() / np.sqrt(len(found))
+    assert abs(found.mean() - 1.0) < 4.0 * error
+    assert (found**2).mean() == pytest.approx(expected, rel=0.02)
+    told(make_run(loss=QUADRATIC, initial={"x": Noise("normal", (0.0, width))}, steps=5))
+
+
+@pytest.mark.parametrize("width", [0.02, 20.0])
+def test_a_weight_whose_mean_no_sample_shows_is_refused(width: float) -> None:
+    assert weights(width, 5, 400_000).mean() < 0.5  # of a mean that is 1
+    with pytest.raises(NotApplicable, match="mean square of the weight is inf"):
+        told(make_run(loss=QUADRATIC, initial={"x": Noise("normal", (0.0, width))}, steps=5))
+    with pytest.raises(NotApplicable, match="too far from rest"):
+        told(make_run(loss=QUADRATIC, initial={"x": Noise.parse("normal:3,0.4")}, steps=5))

@@ -119,3 +119,12 @@ def test_a_symmetry_that_nobody_declared_balances_as_well() -> None:
     law, found = find_law("gradient-balance"), run_of(replace(TWO_LAYERS, symmetries=()))
     assert found.recorder == run_of().recorder
     assert [row.quantity for row in law.predictions([found])] == [row.quantity for row in law.predictions([run_of()])]
+
+
+def test_a_symmetry_beside_the_declared_one_counts_as_well() -> None:
+    """Of which the orbit of the minimum is a surface, and the balanced point of one is none."""
+    loss = Loss("(u*w*r - 1 - e)**2/2", ("u", "w", "r"), {}, {"e": Noise.parse("normal")})
+    loss = replace(loss, symmetries=(Symmetry.parse("rescale:u:1,w:-1"),))
+    run = Run(loss, Optimizer(), Schedule("0.1"), dict.fromkeys("uwr", 1.0), 1000, 10_000)
+    with pytest.raises(NotApplicable, match="one symmetry with a charge, the loss has 2"):
+        find_law("gradient-balance").predictions([run])

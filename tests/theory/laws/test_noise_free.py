@@ -57,8 +57,8 @@ def test_what_a_quadrature_does_not_follow_is_not_told() -> None:
 
 
 def test_a_start_of_too_many_points_is_refused_before_they_are_made() -> None:
-    """Of 18 numbers that are drawn there are 24^18."""
+    """Of 18 numbers that are drawn there are 49^18."""
     names = tuple(f"w[{i}]" for i in range(18))
     run = make_run(Loss("norm2(w)/2", ("w[18]",)), initial=dict.fromkeys(names, Noise.parse("normal:0,1")))
-    with pytest.raises(NotApplicable, match="the start has 13824 points or more, expected at most 10000"):
+    with pytest.raises(NotApplicable, match="the start has 117649 points or more, expected at most 10000"):
         rows(run)

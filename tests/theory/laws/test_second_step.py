@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 
+import numpy as np
 import pytest
 
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
 from sgdsim.model.optimizers import OPTIMIZERS, Optimizer
+from sgdsim.model.run import Run
 from sgdsim.prediction import NotApplicable
 from sgdsim.theory import find_law
+from sgdsim.theory.chain.step import start_points
+from sgdsim.theory.methods import first_steps
 from sgdsim.theory.methods.first_steps import laws_after
 from tests.theory.laws.symmetry_runs import make_run, verdicts
 
@@ -66,6 +71,27 @@ def test_points_are_refused_where_they_may_miss_a_jump() -> None:
     kinked = Loss("abs(u) + z*u", ("u",), noise={"z": Noise.parse("normal")})
     with pytest.raises(NotApplicable, match="kinks"):
         laws_after(make_run(kinked, steps=2), 2)
+    for kicked in (Optimizer("langevin", {"temperature": 0.2}), Optimizer("baoab", {"temperature": 0.2})):
+        with pytest.raises(NotApplicable, match="kinks"):  # of a gradient without noise, which the kicks cross
+            laws_after(make_run(Loss("abs(u)", ("u",)), optimizer=kicked, steps=2, initial={"u": 0.145}), 2)
     many = Loss("u**2/2 + sin(z*u)", ("u",), noise={"z": Noise.parse("normal")})
     with pytest.raises(NotApplicable, match="points"):
         find_law("second-step").predictions([make_run(many, optimizer=Optimizer(batch_size=4), steps=2)])
+
+
+def test_a_start_of_too_many_points_is_refused_before_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, float]] = []
+
+    def noted(run: Run, count: int, most: float = inf) -> tuple[np.ndarray, np.ndarray]:
+        asked.append((count, most))
+        return start_points(run, count, most)
+
+    monkeypatch.setattr(first_steps, "start_points", noted)
+    drawn = Noise.parse("normal:1,0.1")
+    run = make_run(LOSS, steps=3, initial={"u": drawn, "w": drawn})
+    with pytest.raises(NotApplicable, match="points"):
+        laws_after(run, 3)
+    assert asked == [(1, first_steps.MOST_POINTS)]
+    # The finest rules have points enough for their number, less those of no weight.
+    laws = laws_after(replace(run, loss=Loss("u**2/2 + w**4/4", ("u", "w"))), 2)
+    assert 24**2 < len(laws[1][0].weights) <= 32**2

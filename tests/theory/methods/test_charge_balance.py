@@ -16,7 +16,7 @@ from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.model.symmetry import Symmetry
 from sgdsim.prediction import NotApplicable
-from sgdsim.theory.methods.charge_balance import Balance, balances, relaxation_time
+from sgdsim.theory.methods.charge_balance import Balance, balances, known_changes, relaxation_time
 
 NORMAL = Noise.parse("normal")
 FALSE_ALARM = 5.0  # |z|: 6e-7 for each comparison
@@ -334,3 +334,11 @@ def test_without_drift_nothing_relaxes() -> None:
     run = Run(loss, Optimizer(), Schedule("0.1"), dict.fromkeys(loss.parameters, 0.5), 1000, 10)
     assert np.isnan(relaxation_time(balances(run)[0], run))
     assert balances(run)[0].charge == sympy.Add(*loss.theta)
+
+
+def test_the_rates_of_a_matrix_leave_a_charge_its_name() -> None:
+    """The charge is another one, ``u^2/8 - w^2/2``, and was found by the loss's."""
+    symmetry = Symmetry.parse("rescale:u:1,w:-1")
+    loss = Loss("u*w*z", ("u", "w"), {}, {"z": Noise.parse("normal")}, symmetries=(symmetry,))
+    run = Run(loss, Optimizer(preconditioner=("4", "1")), Schedule("0.1"), {"u": 1.0, "w": 0.0}, 1000, 10)
+    assert [(name, str(one.charge)) for name, one in known_changes(run)] == [("rescale", "u**2/8 - w**2/2")]

@@ -1,0 +1,55 @@
+"""Rows whose numbers come with an error, and the covariance that several recorded means have together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from sgdsim.prediction import Function, Measure, Moment, Prediction
+from sgdsim.theory.law import row
+from sgdsim.theory.quadrature.nested import Numerical
+
+_DOUBTED = 3.0  # times its error a number may be off
+
+
+def known_row(
+    measure: Measure, found: Numerical, resolution: float, known: float, quantity: str = ""
+) -> Iterator[Prediction]:
+    """A row, unless the error of its number is more than a share of what the row resolves: then it decides nothing.
+
+    Parameters
+    ----------
+    measure, resolution, quantity
+        As of `row`.
+    found
+        The number with its error, of which it may be three times off.
+    known
+        The share.
+
+    Examples
+    --------
+    >>> [one.allowed for one in known_row(Moment("mean", "x", 9), Numerical(0.5, 0.01), 1.0, known=0.1)]
+    [(0.03, 0.03)]
+    >>> list(known_row(Moment("mean", "x", 9), Numerical(0.5, 0.2), 1.0, known=0.1))
+    []
+    """
+    error = float(found.error)
+    if error < known * resolution:
+        off, conditions = _DOUBTED * error, f"numerical error {error:.1g}"
+        yield row(measure, float(found.value), quantity, "exact", resolution, conditions=conditions, allowed=(off, off))
+
+
+def covariance_measure(product: str, factors: Sequence[str], step: int) -> Function:
+    """The covariance of two recorded numbers, by their names and that of their product.
+
+    Examples
+    --------
+    >>> float(covariance_measure("x_times_y", ("x", "y"), 100).function(3.0, 2.0, 1.0))
+    1.0
+    """
+    return Function("covariance", _less_means, tuple(Moment("mean", name, step) for name in (product, *factors)))
+
+
+def _less_means(product: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    return np.asarray(product - first * second)

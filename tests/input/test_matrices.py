@@ -161,3 +161,21 @@ def test_a_misfit_is_bad_input_with_its_column():
     assert code == 2
     assert "shapes [2,3] and [2] do not fit" in output
     assert "    norm2(W@x - y)\n           ^\n  expected 3 rows on the right" in output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--direction", "Q = W"), "unknown parameter 'Q': known are W, b"),
+        (("--direction", "WW = W"), "unknown parameter 'WW': did you mean 'W'?"),
+        (("--set", "run.initial.Q=1"), "--parameter Q: unknown parameter 'Q': known are W, b"),
+        (("--histogram", "Q:0,1,10"), "unknown observable 'Q': known are W, b"),
+        (("--histogram", "W:0,1,10"), "unknown observable 'W': expected one of its entries, such as W[0,0]"),
+    ],
+)
+def test_unknown_names_are_listed_without_entries(options: tuple[str, str], message: str):
+    declared = ("--parameter", "W[9,9]=1", "--parameter", "b=1")
+    code, output = invoked("simulate", "--loss", "norm2(W)/2 + b**2", *declared, *options, *RUN)
+    assert code == 2
+    assert message in output
+    assert "W[8,8]" not in output

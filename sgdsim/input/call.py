@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from sgdsim.base.errors import InputError
 from sgdsim.base.numbers import read_number
 from sgdsim.formulas.arrays import declared, described
 from sgdsim.formulas.expressions import formula_text
-from sgdsim.formulas.names import parameter_name
+from sgdsim.formulas.names import normal, parameter_name
 from sgdsim.formulas.vectors import base_name, spread
 from sgdsim.model.data import Data
 from sgdsim.model.loss import Loss
@@ -71,7 +71,8 @@ def read_loss(loss: Any, initial: Any, trajectories: int | None = None, **tables
     from sgdsim.input.file_references import inline_files
     from sgdsim.input.plain import plain
 
-    section = {**_section(loss), **{name: _written(value, f"loss.{name}") for name, value in given.items()}}
+    section = _section(loss, [*table, *(given.get("define") or ())])
+    section |= {name: _written(value, f"loss.{name}") for name, value in given.items()}
     section = plain(section, ("loss",))
     if builders.is_own(section) and "parameters" not in section:
         if not table:
@@ -155,12 +156,13 @@ def _beside(constants: Any, each: Mapping[str, Listed]) -> dict[str, Any]:
     return {**table, **each}
 
 
-def _section(loss: Any) -> dict[str, Any]:
-    """The table ``[loss]`` that a formula or a name stands for."""
+def _section(loss: Any, declared: Iterable[str]) -> dict[str, Any]:
+    """The table ``[loss]`` that a formula or a name stands for; a name that is declared is a formula."""
     if isinstance(loss, Mapping):
         return take.by_name(take.anything)(loss, "loss")
     text = formula_text(loss, "loss")
-    return {"name": text.strip()} if text.strip().isidentifier() else {"formula": text}
+    named = text.strip().isidentifier() and normal(text.strip()) not in map(base_name, map(normal, declared))
+    return {"name": text.strip()} if named else {"formula": text}
 
 
 def _written(value: Any, where: str) -> Any:

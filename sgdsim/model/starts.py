@@ -6,6 +6,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from math import comb, hypot, inf, isfinite, prod, sqrt
 from typing import Any
 from weakref import WeakValueDictionary
@@ -385,14 +386,14 @@ Start = float | Noise | Grid | Listed | Stored
 
 
 def is_start(text: str) -> bool:
-    """Whether a text means to be a distribution or a grid, and is no word of another kind.
+    """Whether a text means to be a distribution or a grid, perhaps misspelt, and is no word of another kind.
 
     Examples
     --------
-    >>> is_start("normal"), is_start("normla:0,1"), is_start("b")
-    (True, True, False)
+    >>> is_start("normal"), is_start("nomal"), is_start("normla:0,1"), is_start("b")
+    (True, True, True, False)
     """
-    return ":" in text or text.strip() in (*FAMILIES, TABLE)
+    return ":" in text or bool(get_close_matches(text.strip(), (*FAMILIES, TABLE), n=1))
 
 
 def start_from(value: Any, where: str = "initial") -> Start:

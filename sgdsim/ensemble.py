@@ -337,12 +337,12 @@ class Ensemble:
         kind
             Such as ``mean_stderr``.
         name
-            Of the parameter or observable.
+            Of the parameter or observable; of a whole vector or matrix, ``W``, or of one entry, ``W[0,2]``.
 
         Returns
         -------
         numpy.ndarray
-            Shape (record,); of a sweep (point, record).
+            Shape (record,), and the axes of the parameter; of a sweep (point, record…).
 
         Raises
         ------
@@ -356,12 +356,7 @@ class Ensemble:
         array([1. , 0.5])
         """
         kind = take.one_of("statistic", STATISTICS)(kind, "kind")
-        names = [str(one) for one in self["observable"]]
-        name = normal(take.text(name, "name"))
-        if name not in names:
-            raise InputError(unknown_name("observable", name, names))
-        values: np.ndarray = self[kind][..., names.index(name)]
-        return values
+        return self._of(name, self["observable"], "observable", self[kind])
 
     def mean(self, name: str) -> np.ndarray:
         """The mean of a parameter or an observable at every record, see `statistic`."""
@@ -395,7 +390,7 @@ class Ensemble:
         Raises
         ------
         InputError
-            For an unknown parameter.
+            For an unknown parameter, and where no snapshots were kept.
 
         Examples
         --------
@@ -404,13 +399,23 @@ class Ensemble:
         >>> Ensemble({"parameter": names, "theta": theta}, {}).parameter("W").shape
         (1, 5, 1, 2)
         """
-        names = [str(key) for key in self["parameter"]]
-        name = ",".join(split_names(normal(take.text(name, "name"))))
-        places = [place for place, key in enumerate(names) if name in (key, base_name(key))]
+        found = self._of(name, self["parameter"], "parameter", self["theta"])
+        if not self.sizes["snapshot"]:
+            raise InputError(f'{name}: no snapshots, expected some, of snapshots=["final"] or --snapshot final')
+        return found
+
+    def _of(self, name: str, known: np.ndarray, kind: str, values: np.ndarray) -> np.ndarray:
+        """What the last axis has of a name, of a whole vector or matrix in its own shape."""
+        names = [str(key) for key in known]
+        name = normal(take.text(name, "name"))
+        name = name if name in names else ",".join(split_names(name))  # W[0, 2]
+        if name in names:
+            return values[..., names.index(name)]  # type: ignore[no-any-return]
+        places = [place for place, key in enumerate(names) if name == base_name(key)]
         if not places:
-            raise InputError(unknown_name("parameter", name, {*names, *map(base_name, names)}))
-        theta = self["theta"][..., places]
-        return theta.reshape(*theta.shape[:-1], *(() if name in names else shapes(names)[name]))
+            raise InputError(unknown_name(kind, name, {*names, *map(base_name, names)}))
+        shape = shapes(names[place] for place in places)[name]
+        return values[..., places].reshape(*values.shape[:-1], *shape)
 
     def select(self, point: int) -> Ensemble:
         """One point of a sweep, as a run of its own.

@@ -160,6 +160,30 @@ def test_a_parameter_has_its_shape() -> None:
         swept.parameter("W[2,2]")
 
 
+def test_statistics_of_a_matrix_have_its_shape():
+    """Of all points and records; one entry and a number as they were."""
+    names = ["W[0,0]", "W[0,1]", "W[1,0]", "W[1,1]", "b", "a,  b"]
+    mean = np.arange(36.0).reshape(2, 3, 6)
+    variables = {
+        "mean": Variable(("point", "record", "observable"), mean),
+        "observable": Variable(("observable",), names),
+    }
+    swept = Ensemble(variables, {})
+    np.testing.assert_array_equal(swept.mean("W"), mean[..., :4].reshape(2, 3, 2, 2))
+    np.testing.assert_array_equal(swept.mean("W[1, 0]"), mean[..., 2])
+    np.testing.assert_array_equal(swept.mean("b"), mean[..., 4])
+    np.testing.assert_array_equal(swept.mean("a,  b"), mean[..., 5])
+    with pytest.raises(InputError, match="unknown observable 'V': known are W, a,  b, b"):
+        swept.mean("V")
+
+
+def test_a_parameter_without_snapshots_says_how_to_have_them():
+    names = Variable(("parameter",), ["x"])
+    theta = Variable(("snapshot", "trajectory", "parameter"), np.zeros((0, 5, 1)))
+    with pytest.raises(InputError, match=r"x: no snapshots, expected some, of snapshots=.*final.* or --snapshot final"):
+        Ensemble({"parameter": names, "theta": theta}, {}).parameter("x")
+
+
 @pytest.mark.parametrize("stored", [False, True])
 def test_select_gives_one_point(tmp_path: Path, stored: bool) -> None:
     ensemble = sweep()

@@ -99,9 +99,9 @@ def simulate(
         every step; a function of the step, counted from 0. A list of numbers and schedules makes a sweep.
     initial
         For each parameter a number, a distribution, ``"normal:1,0.1"``, a grid, ``"grid:-1,1"``, or an array of one
-        value a trajectory, of a vector or a matrix one of its shape; likewise for a variable of the optimizer,
-        ``"velocity(x)"``, which else starts at zero. The parameters of a formula are those that start here, of a vector
-        as ``w[3]``.
+        value a trajectory; of a vector or a matrix an array of its shape, or one a trajectory, along the first axis;
+        likewise for a variable of the optimizer, ``"velocity(x)"``, which else starts at zero. The parameters of a
+        formula are those that start here, of a vector as ``w[3]``, of a matrix as ``W[3,2]`` or by its rows, ``W``.
     trajectories, steps, seed
         How many, how long, and the 64 bits that all randomness follows from.
     time
@@ -191,7 +191,7 @@ def simulate(
         "direction": direction,
         "state": state,
     }
-    made, starts = read_loss(loss, initial, **own, symmetry=symmetry, data=data)
+    made, starts = read_loss(loss, initial, trajectories, **own, symmetry=symmetry, data=data)
     settings = {"momentum": momentum, "batch_size": batch_size, "weight_decay": weight_decay, "sampling": sampling}
     rule = read_optimizer(optimizer, **settings)
     ends = tuple(take.each(take.text)(stop, "stop"))

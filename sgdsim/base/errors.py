@@ -48,15 +48,23 @@ def escaped(text: str) -> str:
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """Say that `name` is not among the known names of its kind, with a near match or the whole list.
 
+    A vector or a matrix has one name there, unless that of an entry was given.
+
     Examples
     --------
     >>> unknown_name("parameter", "thta", ["theta", "x"])
     "unknown parameter 'thta': did you mean 'theta'?"
-    >>> unknown_name("parameter", "q", ["x", "y"])
-    "unknown parameter 'q': known are x, y"
+    >>> unknown_name("parameter", "q", ["x", "W[0,0]", "W[0,1]"])
+    "unknown parameter 'q': known are W, x"
+    >>> unknown_name("parameter", "W", ["W[0,0]", "W[0,1]"])
+    "unknown parameter 'W': expected one of its entries, such as W[0,0]"
     """
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1)
+    short = sorted({one.partition("[")[0] for one in names})
+    if name in short:
+        entry = next(one for one in names if one.startswith(f"{name}["))
+        return f"unknown {kind} {name!r}: expected one of its entries, such as {entry}"
+    close = difflib.get_close_matches(name, names if "[" in name else short, n=1)
     if close:
         return f"unknown {kind} {name!r}: did you mean {close[0]!r}?"
-    return f"unknown {kind} {name!r}: known are {', '.join(names) or 'none'}"
+    return f"unknown {kind} {name!r}: known are {', '.join(short) or 'none'}"

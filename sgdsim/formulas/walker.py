@@ -23,6 +23,7 @@ from sgdsim.formulas.arrays import (
     Expanded,
     Misfit,
     Shape,
+    declared,
     described,
     entries,
     filled,
@@ -242,7 +243,7 @@ class Walker:
 
     def _of_arguments(self, node: ast.Call, name: str, values: list[Any]) -> Any:
         """A function of values."""
-        if name in ("sum", "dot", "norm2"):
+        if name in ("sum", "dot", "norm2", "alignment"):
             for argument, factor in zip(node.args, values, strict=True):
                 self._fit(argument, "sum", factor)
         match name, values:
@@ -261,6 +262,9 @@ class Walker:
         return value
 
     def _dot(self, node: ast.AST, first: Any, second: Any) -> Any:
+        shapes = self._algebra.shape(first), self._algebra.shape(second)
+        if shapes[0] != shapes[1]:
+            self._fail(node, f"shapes {' and '.join(map(declared, shapes))} do not fit", "equal shapes")
         return self._apply(node, "sum", self._apply(node, "*", first, second))
 
     def _cosine(self, node: ast.AST, product: Any, first: Any, second: Any) -> Any:
@@ -275,6 +279,9 @@ class Walker:
             left = self._apply(node, "@", left, *covariance) if covariance else left
             return self._apply(node, "@", left, self._apply(node, "transpose", right))
 
+        shapes = self._algebra.shape(first), self._algebra.shape(second)
+        if len(shapes[0]) == len(shapes[1]) == 2 and shapes[0][1] != shapes[1][1]:
+            self._fail(node, f"shapes {' and '.join(map(declared, shapes))} do not fit", "equally many columns")
         both = kernel(first, second)
         return self._cosine(node, self._dot(node, both, both), kernel(first, first), kernel(second, second))
 

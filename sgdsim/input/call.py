@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,24 +11,24 @@ import numpy as np
 from sgdsim.base import take
 from sgdsim.base.errors import InputError
 from sgdsim.base.numbers import read_number
-from sgdsim.formulas.arrays import described
+from sgdsim.formulas.arrays import declared, described
 from sgdsim.formulas.expressions import formula_text
-from sgdsim.formulas.names import parameter_name
-from sgdsim.formulas.vectors import coordinates
+from sgdsim.formulas.names import normal, parameter_name
+from sgdsim.formulas.vectors import base_name, spread
 from sgdsim.model.data import Data
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
 from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
-from sgdsim.model.starts import Grid, Listed, Start, Stored, by_parameter, start_from
+from sgdsim.model.starts import Grid, Listed, Start, Stored, by_parameter, numbers_of, of_each_trajectory, start_from
 from sgdsim.model.states import State
 from sgdsim.model.symmetry import Symmetry
 
 _RATE = "optimizer.learning_rate"
 
 
-def read_loss(loss: Any, initial: Any, **tables: Any) -> tuple[Loss, dict[str, Start]]:
+def read_loss(loss: Any, initial: Any, trajectories: int | None = None, **tables: Any) -> tuple[Loss, dict[str, Start]]:
     """A loss with the starts of its parameters.
 
     Parameters
@@ -37,7 +37,10 @@ def read_loss(loss: Any, initial: Any, **tables: Any) -> tuple[Loss, dict[str, S
         A `Loss`; a formula, as text or as an expression of SymPy; the name of one in the catalogue; or a table
         ``[loss]`` as in a scenario.
     initial
-        For each parameter where it starts. A formula has the parameters that start here, of a vector as ``w[3]``.
+        For each parameter where it starts. A formula has the parameters that start here, of a vector
+        as ``w[3]``.
+    trajectories
+        How many there are, if that is known.
     **tables
         Of ``[loss]``, for a loss that is no `Loss`: ``constants``, ``noise``, ``define`` and so on; and ``each``,
         constants of each trajectory, see `one_a_trajectory`.
@@ -54,7 +57,7 @@ def read_loss(loss: Any, initial: Any, **tables: Any) -> tuple[Loss, dict[str, S
     (('w[0]', 'w[1]'), 'normal:0.0,1.0')
     """
     table = take.by_name(take.anything)(initial, "initial")
-    listed = one_a_trajectory(tables.pop("each", None))
+    listed = one_a_trajectory(tables.pop("each", None), trajectories)
     given = {name: value for name, value in tables.items() if value is not None}
     if isinstance(loss, Loss):
         if listed:
@@ -63,31 +66,67 @@ def read_loss(loss: Any, initial: Any, **tables: Any) -> tuple[Loss, dict[str, S
             raise InputError(f"{next(iter(given))}: stands in the Loss, expected only with a formula or a name")
         return loss, _starts(loss, table)
     if listed:
-        given["constants"] = {**take.by_name(take.anything)(given.get("constants", {}), "constants"), **listed}
+        given["constants"] = _beside(given.get("constants", {}), listed)
     from sgdsim.input import builders
     from sgdsim.input.file_references import inline_files
     from sgdsim.input.plain import plain
 
-    section = {**_section(loss), **{name: _written(value, f"loss.{name}") for name, value in given.items()}}
+    section = _section(loss, [*table, *(given.get("define") or ())])
+    section |= {name: _written(value, f"loss.{name}") for name, value in given.items()}
     section = plain(section, ("loss",))
-    own = builders.is_own(section)
-    if own and "parameters" not in section:
+    if builders.is_own(section) and "parameters" not in section:
         if not table:
             raise take.refused(table, "initial", "where each parameter of the formula starts, {'x': 0.0}")
-        parameters = {name: value for name, value in table.items() if "(" not in name}
-        section["parameters"] = {name: _written_start(name, value) for name, value in parameters.items()}
+        section["parameters"], table = _declared(table)
     made, starts = builders.read_loss(inline_files({"loss": section})["loss"])
-    objects = {name: value for name, value in table.items() if not own or "(" in name or _is_listed(name, value)}
-    return made, {**starts, **_starts(made, objects)}
+    return made, {**starts, **_starts(made, table)}
 
 
-def one_a_trajectory(each: Any) -> dict[str, Listed]:
+def _declared(table: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The parameters of a formula with their starts as a scenario has them, and the starts that no text says."""
+    written: dict[str, Any] = {}
+    others: dict[str, Any] = {}
+    for name, value in table.items():
+        if "(" in name:  # a variable of the optimizer
+            others[name] = value
+        elif isinstance(value, Stored | Listed):
+            written[name], others[name] = 0.0, value  # which takes its place
+        elif (found := _of_each(name, value, table)) is not None:
+            written[found[0]] = 0.0
+            others |= found[1]
+        else:
+            written[name] = _written_start(value, f"initial.{name}")
+    return written, others
+
+
+def _of_each(name: str, value: Any, names: Collection[str]) -> tuple[str, dict[str, Listed]] | None:
+    """What an array with a start for each trajectory declares, and the starts; None for any other start."""
+    numbers = numbers_of(value)
+    if numbers is None or not numbers.ndim:
+        return None
+    base, shape = parameter_name(name, "initial")
+    if shape and spread(name, names, "initial") == (f"{base}{declared(shape)}",):
+        return name, {f"{base}{declared(shape)}": Listed.of(numbers, f"initial.{name}")}
+    whole = numbers.shape[1:]
+    if (whole == shape) if shape else numbers.ndim != 2:  # of rows alone it is one matrix, for all
+        return f"{base}{declared(whole)}" if whole else base, of_each_trajectory(base, numbers, "initial")
+    return None
+
+
+def one_a_trajectory(each: Any, trajectories: int | None = None) -> dict[str, Listed]:
     """Constants of each trajectory, by coordinate, from arrays (trajectory, axes of the constant…).
+
+    Parameters
+    ----------
+    each
+        The arrays by name.
+    trajectories
+        How many there are, if that is known.
 
     Raises
     ------
     InputError
-        For what is no such array of numbers.
+        For what is no such array of numbers, and one of another length.
 
     Examples
     --------
@@ -96,27 +135,34 @@ def one_a_trajectory(each: Any) -> dict[str, Listed]:
     """
     found: dict[str, Listed] = {}
     for name, values in (take.optional(take.by_name(take.anything))(each, "each") or {}).items():
-        base, declared = parameter_name(name, "each")
-        try:
-            array = np.asarray(values, dtype=np.float64)
-        except (TypeError, ValueError):
-            array = np.zeros(())
-        shape = array.shape[1:]
-        if array.ndim not in (1, 2, 3) or not array.size or declared not in ((), shape):
-            wanted = described(declared) if declared else "a number, a vector or a matrix"
+        base, shape = parameter_name(name, "each")
+        array = numbers_of(values)
+        if array is None or array.ndim not in (1, 2, 3) or not array.size or shape not in ((), array.shape[1:]):
+            wanted = described(shape) if shape else "a number, a vector or a matrix"
             raise take.refused(values, f"each.{name}", f"an array with {wanted} for each trajectory")
-        columns = array.reshape(len(array), -1).T
-        keys = coordinates(base, shape)
-        found |= {key: Listed.of(column, f"each.{key}") for key, column in zip(keys, columns, strict=True)}
+        if trajectories is not None and len(array) != trajectories:
+            raise InputError(f"each.{name}: {len(array)} values, expected {trajectories}, one a trajectory")
+        found |= of_each_trajectory(base, array, "each")
     return found
 
 
-def _section(loss: Any) -> dict[str, Any]:
-    """The table ``[loss]`` that a formula or a name stands for."""
+def _beside(constants: Any, each: Mapping[str, Listed]) -> dict[str, Any]:
+    """Constants of all trajectories and of each; refuse one that is among both."""
+    table = take.by_name(take.anything)(constants, "constants")
+    bases = set(map(base_name, each))
+    for name in table:
+        if base_name(name) in bases:
+            raise InputError(f"each.{base_name(name)}: is among the constants too, expected it in one of them")
+    return {**table, **each}
+
+
+def _section(loss: Any, declared: Iterable[str]) -> dict[str, Any]:
+    """The table ``[loss]`` that a formula or a name stands for; a name that is declared is a formula."""
     if isinstance(loss, Mapping):
         return take.by_name(take.anything)(loss, "loss")
     text = formula_text(loss, "loss")
-    return {"name": text.strip()} if text.strip().isidentifier() else {"formula": text}
+    named = text.strip().isidentifier() and normal(text.strip()) not in map(base_name, map(normal, declared))
+    return {"name": text.strip()} if named else {"formula": text}
 
 
 def _written(value: Any, where: str) -> Any:
@@ -143,20 +189,11 @@ def _starts(loss: Loss, table: Mapping[str, Any]) -> dict[str, Start]:
     return {name: start_from(value, f"initial.{name}") for name, value in by_coordinate.items()}
 
 
-def _is_listed(name: str, value: Any) -> bool:
-    """Whether a start has a value for each trajectory, which no text says."""
-    is_array = isinstance(value, list | tuple | np.ndarray) and np.ndim(value) > 0
-    return isinstance(value, Stored | Listed) or (is_array and "[" not in name)
-
-
-def _written_start(name: str, value: Any) -> Any:
-    where = f"initial.{name}"
+def _written_start(value: Any, where: str) -> Any:
     if isinstance(value, Noise | Grid):
         return str(value)
-    if _is_listed(name, value):
-        return 0.0  # what is listed takes its place
-    if isinstance(value, list | tuple | np.ndarray) and np.ndim(value):
-        return np.asarray(value).tolist()
+    if isinstance(value, list | tuple | np.ndarray) and np.ndim(np.asarray(value, dtype=object)):
+        return [_written_start(one, where) for one in value]
     return take.text(value, where) if isinstance(value, str) else _number(value, where)
 
 

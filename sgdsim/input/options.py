@@ -16,6 +16,7 @@ from typing import Any, Literal
 from sgdsim.base import toml
 from sgdsim.base.errors import InputError
 from sgdsim.base.problems import attempt_all
+from sgdsim.formulas.names import normal
 from sgdsim.input import option_values as values
 from sgdsim.input.option_values import Reader
 
@@ -350,7 +351,7 @@ def _read(given: Mapping[str, Any]) -> dict[str, Any]:
     known = {option.name: option for option in options() if option.key}
     if unknown := given.keys() - known.keys():
         raise TypeError(f"unknown options {', '.join(sorted(unknown))}, expected some of {', '.join(known)}")
-    catalogued = (given.get("loss") or "").strip().isidentifier()
+    catalogued = names_a_loss(given.get("loss") or "", given)
     asked = [option for name, option in known.items() if _is_given(given.get(name))]
     found = attempt_all(partial(_read_one, option, given[option.name], catalogued) for option in asked)
     data: dict[str, Any] = {"loss": {}, "optimizer": {}, "run": {}}
@@ -362,6 +363,21 @@ def _read(given: Mapping[str, Any]) -> dict[str, Any]:
         toml.set_key(own, key, value)
         data = _merged(own, data)
     return data
+
+
+def names_a_loss(text: str, given: Mapping[str, Any]) -> bool:
+    """Whether a text is the name of a loss, and no formula of one name that options declare.
+
+    Examples
+    --------
+    >>> names_a_loss("sphere", {}), names_a_loss("W", {"parameters": ["W[2,2]=1"]}), names_a_loss("2*x", {})
+    (True, False, False)
+    """
+    from sgdsim.formulas.vectors import base_name
+
+    texts = [one for key in ("parameters", "definitions") for one in given.get(key) or ()]
+    declared = {base_name(normal(one.partition("=")[0].strip())) for one in texts}
+    return text.strip().isidentifier() and normal(text.strip()) not in declared
 
 
 def _is_given(value: Any) -> bool:

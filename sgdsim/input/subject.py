@@ -12,13 +12,13 @@ from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.base.files import about
 from sgdsim.formulas.arrays import declared
 from sgdsim.formulas.formula import Formula
-from sgdsim.formulas.names import normal, split_names
+from sgdsim.formulas.names import normal, parameter_name, split_names
 from sgdsim.formulas.vectors import base_name
 from sgdsim.input.builders import build_loss, build_schedule, is_own
 from sgdsim.input.file_references import inline_files
 from sgdsim.input.loading import load_scenario, scenario_from
 from sgdsim.input.option_values import RATE
-from sgdsim.input.options import in_options, loss_table, read_settings, scenario_data, scenario_name
+from sgdsim.input.options import in_options, loss_table, names_a_loss, read_settings, scenario_data, scenario_name
 from sgdsim.input.scenario import Scenario, shipped
 from sgdsim.model.loss import Loss
 from sgdsim.model.losses import CATALOGUE
@@ -87,7 +87,7 @@ def loss_of(subject: str | None, also: Iterable[str] = (), **options: Any) -> Lo
     ('x',)
     """
     given = _given(options)
-    _check_known(subject, "law", also)
+    _check_known(subject, "law", also, given)
     table = loss_table(loss=subject, **given)
     if not is_own(table) and "parameters" in given:
         raise InputError(f"--parameter: {table['name']} has parameters of its own")
@@ -137,7 +137,7 @@ def _of_scenario(subject: str, options: Mapping[str, Any]) -> Scenario:
 
 
 def _of_loss(subject: str | None, options: Mapping[str, Any]) -> Scenario:
-    _check_known(subject, "scenario", shipped().keys() - {subject})
+    _check_known(subject, "scenario", shipped().keys() - {subject}, options)
     # As settings, the first of which lose against those of the user.
     settings = (*_DEFAULTS, *options.get("settings", ()))
     data = scenario_data(loss=subject, **{**options, "settings": settings})
@@ -153,11 +153,16 @@ def _given(options: Mapping[str, Any]) -> dict[str, Any]:
     """What is given; a parameter without a value starts at 1."""
     given = {key: value for key, value in options.items() if value is not None and value != ()}
     if "parameters" in given:
-        given["parameters"] = [text if "=" in text else f"{text}={_START}" for text in given["parameters"]]
+        given["parameters"] = [text if "=" in text else _starting(text) for text in given["parameters"]]
     return given
 
 
-def _check_known(subject: str | None, kind: str, others: Iterable[str]) -> None:
+def _starting(name: str) -> str:
+    parameter_name(name, f"--parameter {name!r}")  # which is all that was typed
+    return f"{name}={_START}"
+
+
+def _check_known(subject: str | None, kind: str, others: Iterable[str], options: Mapping[str, Any]) -> None:
     """Refuse the name of no loss, by the near match among losses and names of another kind.
 
     With a hyphen it may be a difference, which is a formula, unless a name with a hyphen is very near.
@@ -169,9 +174,9 @@ def _check_known(subject: str | None, kind: str, others: Iterable[str]) -> None:
     hyphened = "-" in name
     near = [known for known in kinds if "-" in known] if hyphened else kinds
     close = difflib.get_close_matches(name, near, n=1, cutoff=0.8 if hyphened else 0.6)
-    if close:
+    if close and (hyphened or names_a_loss(name, options)):
         raise InputError(unknown_name(kinds[close[0]], name, close))
-    if name.isidentifier():
+    if names_a_loss(name, options):
         raise InputError(unknown_name("loss", name, CATALOGUE))
 
 

@@ -272,7 +272,8 @@ class Loss:
             check_shape(state.formula, _shape(aliased(state.formula), where, words), self.shapes[own], where)
             if read := self.states_in([state.start]):
                 raise InputError(f"{where}: start reads {read[0]}, expected numbers, constants and parameters alone")
-            check_shape(state.start, _shape(state.start, f"{where}: start", fixed), self.shapes[own], f"{where}: start")
+            known = {name: shape for name, shape in fixed.items() if not self.states_in([name])}
+            check_shape(state.start, _shape(state.start, f"{where}: start", known), self.shapes[own], f"{where}: start")
             after = [inner.removeprefix("next__") for inner in formula.names if inner.startswith("next__")]
             for one in sorted(self.reach(after) & later):
                 which = "its own" if one == own else f"that of {one}, which stands after it"

@@ -165,7 +165,11 @@ class Run:
         yield partial(_check_dtype, "noise_dtype", self.noise_dtype)
         yield from (partial(self._check_start, name, start) for name, start in self.initial.items())
         yield from (partial(self._check_start, name, start) for name, start in self.optimizer_start.items())
-        yield from (partial(self._check_length, f"loss.constants.{n}", start) for n, start in self.loss.drawn.items())
+        for table, starts in (
+            ("run.initial", {**self.initial, **self.optimizer_start}),
+            ("loss.constants", self.loss.drawn),
+        ):
+            yield partial(self._check_lengths, table, starts)
         yield self._check_all_start
         yield from self._checks_of_recorder()
         yield self._check_sampling
@@ -216,12 +220,22 @@ class Run:
             raise InputError(f"run.initial.{name}: {unknown_name('parameter', name, self.loss.parameters)}")
         if isinstance(start, float | int) and not np.isfinite(start):
             raise InputError(f"run.initial.{name}: {start} is not finite")
-        self._check_length(f"run.initial.{name}", start)
 
-    def _check_length(self, where: str, start: Start) -> None:
-        if isinstance(start, Listed) and start.trajectories != self.trajectories:
-            found = f"{start.trajectories} values, expected {self.trajectories}, one a trajectory"
-            raise InputError(f"{where}: {found}")
+    def _check_lengths(self, table: str, starts: Mapping[str, Start]) -> None:
+        """Refuse values of other trajectories; of a whole vector or matrix it is said once."""
+        bases = {name: name if "(" in name else base_name(name) for name in starts}
+        lengths: dict[str, set[int]] = {}
+        for name, start in starts.items():
+            length = start.trajectories if isinstance(start, Listed) else self.trajectories
+            lengths.setdefault(bases[name], set()).add(length)
+        wrong = {
+            bases[name] if len(lengths[bases[name]]) == 1 else name: start.trajectories
+            for name, start in starts.items()
+            if isinstance(start, Listed) and start.trajectories != self.trajectories
+        }
+        if wrong:
+            expected = f"expected {self.trajectories}, one a trajectory"
+            raise Problems([f"{table}.{name}: {length} values, {expected}" for name, length in wrong.items()])
 
     def _check_optimizer_start(self, name: str, variable: str, key: str) -> None:
         rule, where = self.optimizer.rule, f"run.initial.{name}"

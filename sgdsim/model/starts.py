@@ -6,7 +6,8 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import comb, hypot, inf, isfinite, sqrt
+from difflib import get_close_matches
+from math import comb, hypot, inf, isfinite, prod, sqrt
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -15,7 +16,7 @@ import numpy as np
 from sgdsim.base import take
 from sgdsim.base.errors import InputError
 from sgdsim.base.numbers import to_float
-from sgdsim.formulas.arrays import described, entries, shape_of
+from sgdsim.formulas.arrays import Shape, declared, described, entries, shape_of
 from sgdsim.formulas.vectors import array_of, coordinates, shapes
 from sgdsim.model.noise import FAMILIES, TABLE, Noise
 
@@ -298,27 +299,86 @@ def level_set(names: Sequence[str], text: str, where: str = "initial") -> dict[s
 
 
 def by_parameter(starts: Mapping[str, Any], parameters: Sequence[str]) -> dict[str, Any]:
-    """Starts by coordinate; one of a base name is for all of its coordinates, where another is not given for one.
+    """Starts by coordinate; one of a whole vector or matrix is for the coordinates that have none of their own.
+
+    Parameters
+    ----------
+    starts
+        By parameter, ``W`` or as it is declared, ``W[2,2]``: one start, a list or rows of them, or an array
+        (trajectory, axes of the parameter…).
+    parameters
+        All coordinates.
 
     Raises
     ------
     InputError
-        For a list, or an array, of another shape than the vector or matrix.
+        For a list, or an array, of another shape than the vector or matrix, and one that has two starts.
 
     Examples
     --------
     >>> by_parameter({"W": [[1.0, 2.0]], "b": 0.0}, ["W[0,0]", "W[0,1]", "b"])
     {'W[0,0]': 1.0, 'W[0,1]': 2.0, 'b': 0.0}
     """
-    known = {name: shape for name, shape in shapes(parameters).items() if shape}
+    known = {base: shape for base, shape in shapes(parameters).items() if shape}
+    wholes = {f"{base}{end}": base for base, shape in known.items() for end in ("", declared(shape))}
     found: dict[str, Any] = {}
-    for name in (name for name in starts if name in known):
-        given, shape = array_of(starts[name], f"run.initial.{name}"), known[name]
-        if shape_of(given) not in ((), shape):
-            raise InputError(f"run.initial.{name}: {described(shape_of(given))}, expected {described(shape)}")
-        keys = coordinates(name, shape)
-        found |= zip(keys, entries(given) if shape_of(given) else [given] * len(keys), strict=True)
-    return {**found, **{name: start for name, start in starts.items() if name not in known}}
+    others: dict[str, Any] = {}
+    for name, start in starts.items():
+        base, where = wholes.get(name.replace(" ", "")), f"run.initial.{name}"
+        if base is None:
+            others[name] = start
+            continue
+        one_each = _by_coordinate(base, known[base], start, where)
+        if found.keys() & one_each.keys():
+            raise InputError(f"{where}: {base} has two starts, expected one")
+        found |= one_each
+    return {**found, **others}
+
+
+def _by_coordinate(base: str, shape: Shape, start: Any, where: str) -> dict[str, Any]:
+    """The start of each coordinate of a vector or a matrix."""
+    numbers = numbers_of(start)
+    if numbers is not None and numbers.shape[1:] == shape:
+        return of_each_trajectory(base, numbers, "run.initial")
+    found = shape_of(array_of(start, where)) if numbers is None else numbers.shape
+    if found not in ((), shape):
+        raise InputError(f"{where}: {described(found)}, expected {described(shape)}, or one for each trajectory")
+    keys = coordinates(base, shape)
+    return dict(zip(keys, entries(array_of(start, where)) if found else [start] * len(keys), strict=True))
+
+
+def numbers_of(value: Any) -> np.ndarray | None:
+    """The array that a list, or rows, of numbers alone is; None for anything else.
+
+    Examples
+    --------
+    >>> numbers_of([[1, 2]]), numbers_of(["normal", 1]), numbers_of(1.0)
+    (array([[1, 2]]), None, None)
+    """
+    if not isinstance(value, list | tuple | np.ndarray):
+        return None
+    try:
+        array = np.asarray(value)
+    except ValueError:  # rows of different lengths
+        return None
+    return array if array.dtype.kind in "iuf" else None
+
+
+def of_each_trajectory(base: str, values: np.ndarray, table: str) -> dict[str, Listed]:
+    """By coordinate what an array (trajectory, axes of a parameter or a constant…) gives each trajectory.
+
+    Raises
+    ------
+    InputError
+        For numbers that are not finite.
+
+    Examples
+    --------
+    >>> {name: one.moment(1) for name, one in of_each_trajectory("w", np.array([[1, 2], [3, 4]]), "initial").items()}
+    {'w[0]': 2.0, 'w[1]': 3.0}
+    """
+    keys, columns = coordinates(base, values.shape[1:]), values.reshape(len(values), prod(values.shape[1:])).T
+    return {key: Listed.of(column, f"{table}.{key}") for key, column in zip(keys, columns, strict=True)}
 
 
 Start = float | Noise | Grid | Listed | Stored
@@ -326,14 +386,14 @@ Start = float | Noise | Grid | Listed | Stored
 
 
 def is_start(text: str) -> bool:
-    """Whether a text means to be a distribution or a grid, and is no word of another kind.
+    """Whether a text means to be a distribution or a grid, perhaps misspelt, and is no word of another kind.
 
     Examples
     --------
-    >>> is_start("normal"), is_start("normla:0,1"), is_start("b")
-    (True, True, False)
+    >>> is_start("normal"), is_start("nomal"), is_start("normla:0,1"), is_start("b")
+    (True, True, True, False)
     """
-    return ":" in text or text.strip() in (*FAMILIES, TABLE)
+    return ":" in text or bool(get_close_matches(text.strip(), (*FAMILIES, TABLE), n=1))
 
 
 def start_from(value: Any, where: str = "initial") -> Start:

@@ -201,7 +201,7 @@ class Symmetry:
         >>> [name for name, *_ in Symmetry.parse("layers:W1,W2,W3").neighbours(shapes)]
         ['layers_W1_W2', 'layers_W2_W3']
         """
-        where = f"loss.symmetry {self.name!r}"
+        where = f"loss.symmetry 'layers:{','.join(self.layers)}'"
         for name in self.layers:
             if name not in shapes:
                 raise InputError(f"{where}: {unknown_name('parameter', name, shapes)}")
@@ -211,7 +211,7 @@ class Symmetry:
             width = shapes[first][0]
             if shapes[second][-1] != width:
                 both = f"{first}{declared(shapes[first])} and {second}{declared(shapes[second])}"
-                expected = f"{width} columns of {second}, the rows of {first}"
+                expected = f"{width} columns of {second}, the rows of {first}, the layer that is applied before it"
                 raise InputError(f"{where}: {both} do not fit, expected {expected}")
             yield self.name if len(self.layers) == 2 else f"{self.name}_{first}_{second}", first, second
 

@@ -161,3 +161,67 @@ def test_a_misfit_is_bad_input_with_its_column():
     assert code == 2
     assert "shapes [2,3] and [2] do not fit" in output
     assert "    norm2(W@x - y)\n           ^\n  expected 3 rows on the right" in output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--direction", "Q = W"), "unknown parameter 'Q': known are W, b"),
+        (("--direction", "WW = W"), "unknown parameter 'WW': did you mean 'W'?"),
+        (("--set", "run.initial.Q=1"), "--parameter Q: unknown parameter 'Q': known are W, b"),
+        (("--histogram", "Q:0,1,10"), "unknown observable 'Q': known are W, b"),
+        (("--histogram", "W:0,1,10"), "unknown observable 'W': expected one of its entries, such as W[0,0]"),
+    ],
+)
+def test_unknown_names_are_listed_without_entries(options: tuple[str, str], message: str):
+    declared = ("--parameter", "W[9,9]=1", "--parameter", "b=1")
+    code, output = invoked("simulate", "--loss", "norm2(W)/2 + b**2", *declared, *options, *RUN)
+    assert code == 2
+    assert message in output
+    assert "W[8,8]" not in output
+
+
+@pytest.mark.parametrize(
+    ("formula", "options", "message"),
+    [
+        ("cka(W, U)", (), "shapes [2,3] and [2,4] do not fit\n    cka(W, U)\n    ^\n  expected equally many columns"),
+        ("alignment(W, U)", (), "do not fit\n    alignment(W, U)\n    ^\n  expected equal shapes\n"),
+        ("dot(W, U)", (), "do not fit\n    dot(W, U)\n    ^\n  expected equal shapes\n"),
+        ("alignment(W, 2)", (), "not a vector or a matrix, but a number"),
+        ("norm2(b) + norm2(W)", ("--constant", "b[2]=nomal"), "unknown distribution 'nomal': did you mean 'normal'?"),
+        ("W", (), "a matrix of 2 by 3 numbers\n    W\n    ^\n  expected one number"),
+        (
+            "norm2(U) + norm2(W)",
+            ("--symmetry", "layers:U,W"),
+            "'layers:U,W': U[2,4] and W[2,3] do not fit, expected 2 columns of W, the rows of U, the layer that is",
+        ),
+        ("norm2(W)", ("--symmetry", "layers:W,Q"), "--symmetry 'layers:W,Q': unknown parameter 'Q': known are U, W"),
+        ("norm2(W)", ("--state", "s = s/2", "--state", "r = r/2; start=qq"), "unknown name 'qq': known are U, W, pi"),
+    ],
+)
+def test_what_does_not_fit_is_said_as_it_was_typed(formula: str, options: tuple[str, ...], message: str):
+    declared = ("--parameter", "W[2,3]=1", "--parameter", "U[2,4]=1")
+    code, output = invoked("simulate", "--loss", formula, *declared, *options, *RUN)
+    assert code == 2
+    assert message in output
+
+
+def test_a_loss_of_one_name_is_a_formula_where_it_is_declared():
+    """From Python as on the command line, where a misspelt name of the catalogue is still one."""
+    code, output = invoked(
+        "simulate", "--loss", "y", "--define", "y = x**2/2", "--parameter", "x=1", *RUN, "-o", "y.h5"
+    )
+    assert code == 0, output
+    found = sgdsim.simulate(
+        "y", define={"y": "x**2/2"}, initial={"x": 1.0}, learning_rate=0.1, trajectories=20, steps=3, device="python"
+    )
+    np.testing.assert_array_equal(sgdsim.Ensemble.open("y.h5")["mean"][..., 0], found["mean"][..., 0])
+    code, output = invoked("simulate", "--loss", "quadratik", "--parameter", "x=1", *RUN)
+    assert (code, "did you mean 'quadratic'?" in output) == (2, True)
+
+
+def test_a_name_without_its_bracket_is_shown_as_it_was_typed():
+    code, output = invoked("show", "norm2(W)", "--parameter", "W[2,3")
+    assert code == 2
+    assert "--parameter 'W[2,3': 'W[2,3' is not a parameter" in output
+    assert "=1.0" not in output

@@ -47,6 +47,70 @@ def test_an_array_is_one_value_a_trajectory(target):
         simulate_runs([read], scenario="", device="python")
 
 
+MATRIX = [[1.0, -2.0], [0.5, 3.0]]
+MATRICES = np.arange(4.0 * 50).reshape(50, 2, 2) / 7
+FORMULA = "norm2(W@x)/2"
+OF_MATRIX = {"learning_rate": 0.1, "trajectories": 50, "steps": 1, "snapshots": [0, 1], "device": "python"}
+
+
+def started(loss: Any, initial: dict[str, Any]) -> sgdsim.Ensemble:
+    more = {} if isinstance(loss, sgdsim.Loss) else {"noise": {"x[2]": "rademacher"}}
+    return simulate(loss, initial=initial, **more, **OF_MATRIX)
+
+
+def losses() -> list[Any]:
+    signs = dict.fromkeys(("x[0]", "x[1]"), Noise.parse("rademacher"))
+    return [FORMULA, sgdsim.Loss(FORMULA, ("W[2,2]",), noise=signs)]
+
+
+@pytest.mark.parametrize("name", ["W", "W[2,2]", "W[2, 2]"])
+@pytest.mark.parametrize("loss", losses(), ids=["formula", "loss"])
+def test_a_matrix_of_starts_is_for_all_trajectories_or_for_each(loss, name):
+    for given in (MATRIX, np.array(MATRIX), MATRICES, MATRICES.tolist()):
+        ensemble = started(loss, {name: given})
+        np.testing.assert_array_equal(ensemble.parameter("W")[0], np.broadcast_to(given, (50, 2, 2)))
+    again = started(loss, {name: ensemble.parameter("W")[-1]})
+    np.testing.assert_array_equal(again.parameter("W")[0], ensemble.parameter("W")[-1])
+
+
+@pytest.mark.parametrize("loss", losses(), ids=["formula", "loss"])
+def test_an_entry_has_a_start_of_each_trajectory(loss):
+    found = started(loss, {"W[2,2]": 0.0, "W[0,1]": np.arange(50)}).parameter("W")[0]
+    np.testing.assert_array_equal(found[:, 0, 1], np.arange(50))
+    assert np.count_nonzero(found) == 49
+
+
+def test_vectors_of_starts():
+    vectors = MATRICES.reshape(100, 2)[:50]
+    for name, given in (("w[2]", vectors), ("w[2]", [1.0, 2.0]), ("w", [1, "normal:2,0"])):
+        arguments: Any = {"initial": {name: given}, "noise": {"x[2]": "rademacher"}}
+        found = simulate("dot(w, x)", **arguments, **OF_MATRIX).parameter("w")[0]
+        wanted = np.broadcast_to(vectors if given is vectors else [1.0, 2.0], (50, 2))
+        np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize(
+    ("initial", "problem"),
+    [
+        ({"W[2,2]": MATRICES[:40]}, "run.initial.W: 40 values, expected 50, one a trajectory"),
+        ({"W[2,2]": 0.0, "W[0,1]": np.ones(7)}, "run.initial.W[0,1]: 7 values, expected 50, one a trajectory"),
+        ({"W[2,2]": np.ones((2, 3))}, "W[2,2]: a matrix of 2 by 3, expected a matrix of 2 by 2"),
+    ],
+)
+@pytest.mark.parametrize("loss", losses(), ids=["formula", "loss"])
+def test_a_matrix_of_starts_of_another_shape_is_refused_once(loss, initial, problem):
+    with pytest.raises(InputError) as caught:
+        started(loss, initial)
+    assert problem in str(caught.value)
+    assert str(caught.value).count("expected") == 1
+
+
+def test_a_start_beside_a_table_of_parameters_takes_its_place():
+    table = {"formula": FORMULA, "parameters": {"W[2,2]": 1.0}, "noise": {"x[2]": "rademacher"}}
+    found = simulate(table, initial={"W[2,2]": MATRIX}, **OF_MATRIX)
+    np.testing.assert_array_equal(found.parameter("W")[0, 0], MATRIX)
+
+
 def data(folder: Path, start: Any, **run: Any) -> dict[str, Any]:
     lines = [f"{value!r},{index}" for index, value in enumerate(VALUES.tolist())]
     (folder / "starts.csv").write_text("\n".join(["x0,index", *lines]))

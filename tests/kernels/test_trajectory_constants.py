@@ -160,7 +160,7 @@ def test_arrays_are_constants_of_each_trajectory(more):
         ({"B[2,3]": MATRICES}, r"each.B\[2,3\]: .* expected an array with a matrix of 2 by 3 for each trajectory"),
         ({"B": "x"}, "each.B: 'x', expected an array with a number, a vector or a matrix for each trajectory"),
         ({"B": [[1, 2], [3]]}, "each.B: .* expected an array with a number"),
-        ({"B": MATRICES[:2]}, rf"loss.constants.B\[0,0\]: 2 values, expected {N}, one a trajectory"),
+        ({"B": MATRICES[:2]}, rf"^each.B: 2 values, expected {N}, one a trajectory$"),
         ({"B": np.full((N, 2, 2), np.nan)}, r"each.B\[0,0\]: nan at 0, expected finite numbers"),
         ([1.0], "each: "),
     ],
@@ -168,6 +168,13 @@ def test_arrays_are_constants_of_each_trajectory(more):
 def test_what_are_no_constants_of_each_trajectory(each, message):
     with pytest.raises(InputError, match=message):
         sgdsim.simulate("norm2(B@w)/2", each=each, initial={"w[2]": 1.0}, learning_rate=0.1, trajectories=N, steps=1)
+
+
+@pytest.mark.parametrize("name", ["B", "B[2,2]", "B[0,1]"])
+def test_a_constant_of_all_and_of_each_trajectory_is_refused(name):
+    given = {"initial": {"w[2]": 1.0}, "learning_rate": 0.1, "trajectories": N, "steps": 1}
+    with pytest.raises(InputError, match=r"each\.B: is among the constants too, expected it in one of them"):
+        sgdsim.simulate("norm2(B@w)/2", constants={name: 1.0}, each={"B": MATRICES}, **given)
 
 
 def test_no_law_takes_a_mixture_for_one_loss():

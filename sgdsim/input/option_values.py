@@ -183,6 +183,13 @@ def _formula(where: str, rest: str, names: int) -> str:
     return Formula.parse(rest, where=where).text
 
 
+def _definition(where: str, rest: str, names: int) -> str | list[str]:
+    """A formula, or a list of them, ``[p, q]``, which is a vector."""
+    if not (rest.startswith("[") and rest.endswith("]")):
+        return _formula(where, rest, names)
+    return [_formula(where, part.strip(), names) for part in re.split(r",(?![^(\[]*[)\]])", rest[1:-1])]
+
+
 def _bins(where: str, rest: str, names: int) -> list[float] | None:
     numbers = _numbers(where, rest)
     return numbers if numbers is not None and names <= 2 and len(numbers) == 3 * names else None
@@ -352,7 +359,7 @@ PARAMETERS = _named(
     joint=True,
 )
 CONSTANTS = _named("=", "NAME=NUMBER, e.g. a=1, rows V=[[1,2],[3,4]] or V=V.csv, or NAME=DISTRIBUTION", _constant)
-DEFINITIONS = _named("=", "'NAME = FORMULA', e.g. 'y = 0.8*x + e'", _formula, check=_check_name)
+DEFINITIONS = _named("=", "'NAME = FORMULA', e.g. 'y = 0.8*x + e' or 'x = [p, q]'", _definition, check=_check_name)
 DIRECTIONS = _named("=", "'NAME = FORMULA', e.g. 'x = x*(b*y - a)'", _formula)
 STATES = _named("=", "'NAME = FORMULA', e.g. 'trace = 0.9*trace + x; start=1'", lambda _, rest, __: rest)
 OBSERVABLES = _named("=", "'NAME = FORMULA', e.g. 'q = u**2 - w**2'", lambda _, rest, __: rest, check=_check_name)

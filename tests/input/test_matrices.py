@@ -225,3 +225,21 @@ def test_a_name_without_its_bracket_is_shown_as_it_was_typed():
     assert code == 2
     assert "--parameter 'W[2,3': 'W[2,3' is not a parameter" in output
     assert "=1.0" not in output
+
+
+def test_a_list_of_formulas_is_a_vector():
+    """Columns of data among them, as in a file; calls and entries have commas of their own."""
+    Path("d.csv").write_text("p,q,y\n1,0,1\n0.5,2,0\n", encoding="utf-8")
+    options = ["--data", "d.csv", "--parameter", "w[3]=0", "--define", "x = [p, min(p, q), B[0,1]*q]"]
+    options += ["--constant", "B=[[1,2]]", "--snapshot", "final", "--no-compare", "--no-automatic", "-o", "d.h5"]
+    code, output = invoked("simulate", "--loss", "(dot(w, x) - y)**2/2", *options, *RUN)
+    assert code == 0, output
+    found = sgdsim.simulate(
+        "(dot(w, x) - y)**2/2", data={"p": [1, 0.5], "q": [0, 2], "y": [1, 0]}, initial={"w[3]": 0.0}, constants=
+        {"B": [[1, 2]]}, define={"x": ["p", "min(p, q)", "B[0,1]*q"]}, learning_rate=0.1, trajectories=20, steps=3,
+        device="python",
+    )  # fmt: skip
+    np.testing.assert_array_equal(sgdsim.Ensemble.open("d.h5").mean("w"), found.mean("w"))
+    assert np.abs(found.mean("w")[-1]).max() > 0.01
+    code, output = invoked("simulate", "--loss", "sum(x)", "--define", "x = [p, ]", "--parameter", "p=1", *RUN)
+    assert code == 2

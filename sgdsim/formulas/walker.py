@@ -263,7 +263,7 @@ class Walker:
 
     def _dot(self, node: ast.AST, first: Any, second: Any) -> Any:
         shapes = self._algebra.shape(first), self._algebra.shape(second)
-        if shapes[0] != shapes[1]:
+        if all(shapes) and shapes[0] != shapes[1]:  # a claim is read before the shapes of its statistics are known
             self._fail(node, f"shapes {' and '.join(map(declared, shapes))} do not fit", "equal shapes")
         return self._apply(node, "sum", self._apply(node, "*", first, second))
 

@@ -410,7 +410,7 @@ class Ensemble:
         name = normal(take.text(name, "name"))
         name = name if name in names else ",".join(split_names(name))  # W[0, 2]
         if name in names:
-            return values[..., names.index(name)]  # type: ignore[no-any-return]
+            return values[..., names.index(name)]
         places = [place for place, key in enumerate(names) if name == base_name(key)]
         if not places:
             raise InputError(unknown_name(kind, name, {*names, *map(base_name, names)}))

@@ -157,7 +157,13 @@ def _run() -> sgdsim.Run:
 @cache
 def _ensemble() -> sgdsim.Ensemble:
     return sgdsim.simulate(
-        _loss(), learning_rate=[0.1, 0.2], initial={"x": 0.0}, trajectories=8, steps=4, device="python"
+        _loss(),
+        learning_rate=[0.1, 0.2],
+        initial={"x": 0.0},
+        trajectories=8,
+        steps=4,
+        snapshots=["final"],
+        device="python",
     )
 
 

@@ -71,7 +71,8 @@ def read_loss(loss: Any, initial: Any, trajectories: int | None = None, **tables
     from sgdsim.input.file_references import inline_files
     from sgdsim.input.plain import plain
 
-    section = _section(loss, [*table, *(given.get("define") or ())])
+    defined = given.get("define")
+    section = _section(loss, [*table, *(defined if isinstance(defined, Mapping) else ())])
     section |= {name: _written(value, f"loss.{name}") for name, value in given.items()}
     section = plain(section, ("loss",))
     if builders.is_own(section) and "parameters" not in section:

@@ -17,20 +17,20 @@ The modified equation is re-derived, cf. the stochastic modified equations of ar
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sgdsim.formulas import evaluation
-from sgdsim.model.loss import Loss
 from sgdsim.model.run import Run
 from sgdsim.prediction import require
 from sgdsim.theory.methods.entropic_loss import EntropicLoss
 from sgdsim.theory.methods.linear_response import Population, batch_noise, start_of
 from sgdsim.theory.methods.modes import constant_rate
+from sgdsim.theory.methods.noise_free_path import constants_of
 
 if TYPE_CHECKING:
     import sympy
@@ -64,6 +64,7 @@ def flow(run: Run, potential: str = "loss", times: Sequence[float] | None = None
 
     Examples
     --------
+    >>> from sgdsim.model.loss import Loss
     >>> from sgdsim.model.optimizers import Optimizer
     >>> from sgdsim.model.schedules import Schedule
     >>> run = Run(Loss("x**2/2", ("x",)), Optimizer(), Schedule("0.01"), {"x": 1.0}, 1000, 100)
@@ -74,7 +75,7 @@ def flow(run: Run, potential: str = "loss", times: Sequence[float] | None = None
         raise ValueError(f"potential {potential!r}, expected loss or entropic")
     rate, entropic = constant_rate(run), EntropicLoss(run.loss, run.optimizer)
     unit = float(entropic.time_unit)
-    matrix = np.array(entropic.metric.subs(_constants(run.loss)), dtype=np.float64)
+    matrix = np.array(entropic.metric.subs(constants_of(run.loss)), dtype=np.float64)
     used = rate if potential == "entropic" else 0.0
 
     def slope(_: float, theta: np.ndarray) -> np.ndarray:
@@ -114,6 +115,7 @@ def modified_mean(run: Run) -> ModifiedMean:
 
     Examples
     --------
+    >>> from sgdsim.model.loss import Loss
     >>> from sgdsim.model.optimizers import Optimizer
     >>> from sgdsim.model.schedules import Schedule
     >>> run = Run(Loss("x**2/2", ("x",)), Optimizer(), Schedule("0.01"), {"x": 1.0}, 1000, 100)
@@ -182,6 +184,7 @@ def along(run: Run, formula: sympy.Expr, theta: np.ndarray) -> float:
 
     Examples
     --------
+    >>> from sgdsim.model.loss import Loss
     >>> from sgdsim.model.optimizers import Optimizer
     >>> from sgdsim.model.schedules import Schedule
     >>> run = Run(Loss("a*x**2/2", ("x",), {"a": 3.0}), Optimizer(), Schedule("0.01"), {"x": 1.0}, 1000, 100)
@@ -220,7 +223,3 @@ def _counted(slope: Callable[[float, np.ndarray], np.ndarray]) -> Callable[[floa
         return slope(time, state)
 
     return counted
-
-
-def _constants(loss: Loss) -> Mapping[Any, float]:
-    return {loss.symbols[name]: value for name, value in loss.constants.items()}

@@ -402,7 +402,7 @@ def plot(
     style: str,
 ) -> None:
     """Draw the ensemble in FILE with the predictions of its scenario, from the file alone."""
-    from sgdsim.app.workflow import plot_file
+    from sgdsim.app.figures import plot_file
     from sgdsim.ensemble import open_parts
     from sgdsim.plots.drawing import choose_kind, parse_size
 
@@ -689,7 +689,7 @@ def _overrides(settings: tuple[str, ...], options: Mapping[str, Any]) -> dict[st
 
 def _show_comparison(file: str, *, as_json: bool = False, quiet: bool = False, all_rows: bool = False) -> None:
     """Print what the predictions come to; the exit code is the verdict."""
-    from sgdsim.app.workflow import available_laws, compare_file
+    from sgdsim.app.verdicts import available_laws, compare_file
 
     report = compare_file(file)
     if as_json:

@@ -342,7 +342,8 @@ def theory(subject: str | None, point: int, *, no_symmetries: bool, as_json: boo
 
     Where every parameter has a --direction there need be no LOSS.
     """
-    from sgdsim.app.theory_report import report_of, to_json, to_text
+    from sgdsim.app.theory_entries import to_json, to_text
+    from sgdsim.app.theory_report import report_of
     from sgdsim.input.subject import scenario_of
 
     if subject is None and not options["directions"]:

@@ -25,7 +25,7 @@ from sgdsim.kernels.program import Program, runtime_arguments
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
 from sgdsim.model.observables import Observable
-from sgdsim.model.optimizers import Polar
+from sgdsim.model.polar import Polar
 
 STATE = "state[{row} * LANES + lane]"
 # Measured on linear networks, ns a step as loops and as statements, in float32 and in float64: of 18 parameters (3-3-3)

@@ -19,11 +19,12 @@ from sgdsim.model.data import Data
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
 from sgdsim.model.observables import Observable
-from sgdsim.model.optimizers import OPTIMIZERS, Optimizer
+from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.recorder import Recorder
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.model.states import State
+from sgdsim.model.update_rules import OPTIMIZERS
 from sgdsim.simulation.run_loop import simulate_runs
 from tests import naive
 from tests.conftest import targets

@@ -44,7 +44,7 @@ _ROUNDING = 1e-9  # of the terms of a sum that is zero
 _POINTS = 50  # at which a change under a symmetry is looked for that does not cancel symbolically
 _MOST_OPERATIONS = 1_000  # of a gradient that theory works with: a second or two for population loss and Hessian
 _MOST_TERMS = 500  # of a loss with matrices; 165 take a second for population loss and Hessian, 1,190 took twenty
-_MOST_EIGENVALUES = 3  # that radicals give
+MOST_EIGENVALUES = 3  # that radicals give
 _MANY_TERMS = 100  # from which on it is worth a look whether an expression is polynomial at all
 _MOST_CASES = 64  # rows of data or values of noise, over which a sum is written out
 
@@ -436,6 +436,11 @@ class Loss:
         own = {"loss", "hessian_trace", "hessian_max", *(f"population_gradient__{name}" for name in bases)}
         return frozenset(own - self.namespace_names)
 
+    @property
+    def searches(self) -> bool:
+        """Whether ``hessian_max`` has no closed form, and kernels search for it."""
+        return len(self.parameters) > MOST_EIGENVALUES and "hessian_max" in self.quantities
+
     def quantities_for(self, names: Iterable[str]) -> frozenset[str]:
         """The `quantities`, and the charges where one of these names speaks of any: SymPy has to find out which."""
         if self.symmetries and any("charge__" in name for name in names):
@@ -503,6 +508,7 @@ class Loss:
         after: Mapping[sympy.Symbol, sympy.Expr],
         gradient: Mapping[str, sympy.Expr],
         learning_rate: sympy.Expr,
+        more: Mapping[str, Any] | None = None,
     ) -> sympy.Expr:
         """Read a formula about a step: of the state before it, and of what is `after` it by the symbols before.
 
@@ -516,8 +522,10 @@ class Loss:
             Of the batch, by coordinate.
         learning_rate
             Of the step; a constant of this name wins, as over ``t``, the completed steps before it: ``optimizer.t``.
+        more
+            What further names mean, in place of a quantity.
         """
-        return self.expand(text, where, self._of_step(text, after, gradient, learning_rate))
+        return self.expand(text, where, self._of_step(text, after, gradient, learning_rate, more))
 
     def _of_step(
         self,
@@ -525,12 +533,14 @@ class Loss:
         after: Mapping[sympy.Symbol, sympy.Expr],
         gradient: Mapping[str, sympy.Expr],
         learning_rate: sympy.Expr,
+        given: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """What a formula about a step may name beyond the loss's own."""
         import sympy
 
         more: dict[str, Any] = {f"gradient__{base}": value for base, value in gather(gradient).items()}
-        for name in Formula.parse(aliased(text)).names:
+        more |= given or {}
+        for name in Formula.parse(aliased(text)).names - more.keys():
             if name.startswith("next__"):
                 inner = name.removeprefix("next__")
                 value = self.namespace[inner] if inner in self.namespace else self.quantity(inner)
@@ -983,8 +993,8 @@ def _largest_eigenvalue(hessian: sympy.Matrix) -> sympy.Expr:
     rest = hessian - mean * hessian.eye(n)
     if n == 2:
         return mean + sqrt(rest[0, 0] ** 2 + rest[0, 1] ** 2)
-    if n > _MOST_EIGENVALUES:
-        raise InputError(f"hessian_max: has no closed form for {n} parameters, only for up to {_MOST_EIGENVALUES}")
+    if n > MOST_EIGENVALUES:
+        raise InputError(f"hessian_max: has no closed form for {n} parameters, only for up to {MOST_EIGENVALUES}")
     # The roots of the cubic are 2 p cos(phi + 2 pi k/3); atan, which formulas have, gives the angle of det/2 p^3.
     p2 = (rest * rest).trace() / 6
     half = rest.det() / 2

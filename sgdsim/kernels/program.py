@@ -24,10 +24,9 @@ from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
 from sgdsim.model.observables import Observable
 from sgdsim.model.optimizers import Optimizer
-from sgdsim.model.population_points import PopulationPoints, population_points
+from sgdsim.model.population_points import SEARCHED, PopulationPoints, population_points
 
 GROUPS = 64  # independent accumulators: tile t adds to group t % GROUPS
-SEARCHED = frozenset({"hessian_max", "next__hessian_max"})
 SHUFFLED_ROWS = 256  # of a data set, whose order in an epoch is kept for each lane; that of more is computed by hashing
 
 

@@ -21,6 +21,9 @@ from sgdsim.formulas.vectors import base_name
 from sgdsim.model.loss import Loss
 from sgdsim.model.loss_graph import LossGraph
 
+SEARCHED = frozenset({"hessian_max", "next__hessian_max"})
+"""How formulas name the largest eigenvalue of the Hessian, at a state and at the one after a step."""
+
 
 @dataclass(frozen=True, eq=False)
 class PopulationPoints:

@@ -79,7 +79,7 @@ class ArrayFunctions(ArrayNames):
         self.program, self.layout = program, layout
         mirror = ["row = np.uint32(N_ROWS - 1 - row) if mirrored(lane) else row"] * program.antithetic
         batch = program.optimizer.batch_size > 1
-        self.text = ArrayText(program.dtype, [f"row = rows[{'sample * LANES + ' * batch}lane]", *mirror])
+        self.text = ArrayText(program.dtype, program.lanes, [f"row = rows[{'sample * LANES + ' * batch}lane]", *mirror])
         self.rows = 0
         self._parameters = self._arrays(self.loss.parameters, "", 0)
         self._memory = self._arrays(self.loss.memory, "", len(self.loss.parameters))
@@ -269,14 +269,17 @@ class ArrayFunctions(ArrayNames):
         optimizer, own = self.program.optimizer, self._given(slopes)
         kept = self._arrays(self.loss.parameters, "direction.", taken, SCRATCH)
         taken += len(self.loss.parameters)
-        first, repeated, after = [], [], {}
+        first, scaled, repeated, after = [], [], [], {}
         coefficients = {name: self._local(f"optimizer.{name}", f"{name}_of_turn") for name in "abc"}
         for base, values in own.items():
             polar = Polar.of(self.loss.shapes[base])
-            self._assign(values, (*optimizer.given, *polar.first), base)
+            self._assign(values, optimizer.given, base)
             place = self.places[f"direction.{base}"]
             first.append(Output(place, values["direction"], base))
             first += [Output(self._state_place(f"{name}.{base}"), values[name], base) for name in self._own]
+            begun = {"direction": kept[base]}
+            self._assign(begun, polar.first, base)
+            scaled.append(Output(place, begun["direction"], base))
             turned = {**coefficients, "direction": kept[base]}
             self._assign(turned, polar.repeated, base)
             repeated.append(Output(place, turned["direction"], base))
@@ -287,6 +290,7 @@ class ArrayFunctions(ArrayNames):
         turns += self._lines(repeated, taken)
         return [
             *self._lines(first, taken),
+            *self._lines(scaled, taken),
             f"polynomials = {optimizer.rule.polynomials!r}",
             f"for turn in range({len(optimizer.rule.polynomials)}):",
             *(f"    {line}" for line in turns),

@@ -51,7 +51,7 @@ class FormulaFunctions:
         self.names |= {name: f"c_{i}" for i, name in enumerate(program.constants)}
         self.names["optimizer.learning_rate"] = "learning_rate"  # a loss may have a learning_rate of its own
         self.scratch_rows = len(self.loss.parameters) if program.optimizer.batch_size > 1 else 0
-        self.text = ArrayText(program.dtype)
+        self.text = ArrayText(program.dtype, program.lanes)
 
     def settings(self) -> str:
         """The constants in capitals of the formulas."""

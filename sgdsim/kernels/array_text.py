@@ -219,8 +219,8 @@ def _names(shape: tuple[int, ...]) -> tuple[int | str, ...]:
 
 
 _VECTORISED = 64
-"""Entries times lanes of a loop that LLVM makes vectors of, and does not write out lane by lane before: that took 90 ns a
-step instead of 20, on 16 lanes. Each entry of the text is compiled, so there are no more than that takes."""
+"""Entries times lanes of a loop that LLVM makes vectors of, and does not write out lane by lane before: that took 90 ns
+a step instead of 20, on 16 lanes. Each entry of the text is compiled, so there are no more than that takes."""
 
 
 def _width(shape: tuple[int, ...], least: int) -> int:

@@ -319,7 +319,7 @@ def test_the_text_does_not_grow_with_the_arrays() -> None:
 
 
 def test_a_step_of_whole_matrices_is_short() -> None:
-    """Each line takes 30 ms of compilation; written with every intermediate result it was 140 of them, and five seconds."""
+    """Each line takes 30 ms of compilation; with every intermediate result it was 140 of them, and five seconds."""
     noise = {"x[4]": Noise.parse("normal"), "y[4]": Noise.parse("normal")}
     loss = Loss("norm2(B@A@x - y)/2", ("A[8,4]", "B[4,8]"), noise=noise)
     text = source.generate(make_program(loss, optimizer=Optimizer("muon")), "cpu")

@@ -134,7 +134,7 @@ OF_A_STEP = {
 def test_a_network_on_rows_of_data(
     serves: bool, target: str, size: Callable[[int, int], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As loops and as statements: the mean over the rows, whatever the batch; its largest, and its gain in each step."""
+    """As loops and as statements: the mean over the rows, whatever the batch; its largest, its gain in each step."""
     monkeypatch.setattr(source, "serves", lambda program: serves)
     batch = Optimizer(batch_size=2 if serves else 1)
     found = simulated(TANH, target, OF_A_STEP, trajectories=size(2, 20), optimizer=batch)

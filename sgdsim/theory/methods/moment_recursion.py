@@ -70,7 +70,7 @@ class Recursion:
     names
         Of the state's entries: parameters first, then the optimizer's variables, ``velocity of u``.
     centre
-        What the moments are about, one number a parameter; of the optimizer's variables it is zero.
+        What the moments are about, one number for each of these.
     powers
         Exponents of each moment, 1 first, then by order.
     matrices
@@ -180,13 +180,13 @@ class Recursion:
             all(isinstance(start, float | int | Noise) for start in self.run.initial.values()),
             "the start is neither numbers nor independent distributions",
         )
-        starts = [_moments_about(self.run.initial[name], c) for name, c in zip(self.names, self.centre, strict=False)]
-        starts += [(1.0, *[0.0] * HIGHEST)] * (len(self.names) - len(starts))
+        given = {**dict.fromkeys(self.names, 0.0), **self.run.initial}
+        starts = [_moments_about(given[name], c) for name, c in zip(self.names, self.centre, strict=True)]
         with np.errstate(all="ignore"):
             return np.array([prod(starts[i][p] for i, p in enumerate(powers)) for powers in self.powers])
 
     def _moments(self, values: np.ndarray, rounding: float = 0.0) -> StateMoments:
-        centre = dict(zip(self.names, self.centre, strict=False))
+        centre = dict(zip(self.names, self.centre, strict=True))
         return StateMoments(self.names, centre, dict(zip(self.powers, values, strict=True)), max(rounding, 1e-14))
 
 
@@ -281,8 +281,8 @@ def _of(
         len(powers) <= MOST_MOMENTS,
         f"{len(names)} variables have {len(powers)} moments up to order {order}, too many",
     )
-    centre = _centre(loss, optimizer)
-    gradients = _GradientMoments(loss, optimizer, centre, order)
+    centre, pulls = _centre(loss, optimizer)
+    gradients = _GradientMoments(loss, optimizer, centre[: len(loss.parameters)], pulls, order)
     later, first = (_matrices(loss, optimizer, powers, centre, gradients, time) for time in (1, 0))
     return names, centre, powers, later, first
 
@@ -312,8 +312,8 @@ def _powers(variables: int, order: int) -> Iterator[Powers]:
             yield tuple(counts[i] for i in range(variables))
 
 
-def _centre(loss: Loss, optimizer: Optimizer) -> np.ndarray:
-    """Where the mean gradient with coupled weight decay vanishes, so that moments about it do not cancel."""
+def _centre(loss: Loss, optimizer: Optimizer) -> tuple[np.ndarray, np.ndarray]:
+    """Where a step does nothing on average, so that moments about it do not cancel; what the gradient lacks to 0."""
     zero = dict.fromkeys(loss.parameters, 0.0)
     slopes = [g.diff(symbol) for g in loss.gradient for symbol in loss.theta]
     try:
@@ -321,9 +321,30 @@ def _centre(loss: Loss, optimizer: Optimizer) -> np.ndarray:
     except InputError as error:
         raise NotApplicable(f"the mean gradient does not exist: {error}") from None
     require(np.isfinite(values).all(), "the mean gradient is beyond the largest float")
+    n, decay = len(loss.parameters), optimizer.values["weight_decay"]
+    constant, matrix = values[:n], values[n:].reshape(n, n)
+    states = n * len(optimizer.rule.state)
+    if not optimizer.values.get("decoupled_weight_decay"):
+        theta = np.linalg.lstsq(matrix + decay * np.eye(n), -constant, rcond=None)[0]
+        return np.concatenate([theta, np.zeros(states)]), decay * theta
+    # Decoupled decay holds the optimizer's variables away from zero too.
+    linear, by_gradient = _linear_step(loss, optimizer)
+    linear[:, :n] += by_gradient @ matrix
+    centre = np.linalg.lstsq(np.eye(n + states) - linear, by_gradient @ constant, rcond=None)[0]
+    return centre, -(constant + matrix @ centre[:n])
+
+
+def _linear_step(loss: Loss, optimizer: Optimizer) -> tuple[np.ndarray, np.ndarray]:
+    """The coefficients of state and gradient in the state after a step, at a small rate."""
     n = len(loss.parameters)
-    matrix = values[n:].reshape(n, n) + optimizer.values["weight_decay"] * np.eye(n)
-    return np.asarray(np.linalg.lstsq(matrix, -values[:n], rcond=None)[0])
+    names = n + n * len(optimizer.rule.state)
+    found = np.zeros((names, names + n))
+    for row, form in enumerate(_step_forms(loss, optimizer, np.zeros(names), np.zeros(n), 1)):
+        for powers, value in form.items():
+            *linear, rate = (*powers[: names + n], powers[-1])
+            if sum(linear) == 1 and not any(powers[names + n : -1]):
+                found[row, linear.index(1)] += value * 2.0 ** (-7 * rate)
+    return found[:, :names], found[:, names:]
 
 
 class _GradientMoments:
@@ -332,8 +353,8 @@ class _GradientMoments:
     The gradient has the decay's pull at the centre with it, so that its mean there is zero.
     """
 
-    def __init__(self, loss: Loss, optimizer: Optimizer, centre: np.ndarray, order: int) -> None:
-        self.loss, self.optimizer = loss, optimizer
+    def __init__(self, loss: Loss, optimizer: Optimizer, centre: np.ndarray, pulls: np.ndarray, order: int) -> None:
+        self.loss, self.optimizer, self.pulls = loss, optimizer, pulls
         self.parameters = len(loss.parameters)
         self.single = self._of_one_sample(centre, order)
         self.known: dict[Indices, Polynomial] = {}
@@ -346,7 +367,7 @@ class _GradientMoments:
         loss = self.loss
         shift = {symbol: symbol + sympy.Float(c, 17) for symbol, c in zip(loss.theta, centre, strict=True) if c}
         own = self._population() if self.optimizer.rule.population else loss.gradient
-        gradient = [g + pull for g, pull in zip(own, _pulls(self.optimizer, centre), strict=True)]
+        gradient = [g + _rational(pull) for g, pull in zip(own, self.pulls, strict=True)]
         constants = {loss.symbols[name]: exact(value) for name, value in loss.constants.items()}
         random = [loss.symbols[name] for name in loss.random]
         apart = [bounded(g.subs(shift)) for g in gradient]
@@ -458,12 +479,11 @@ class _GradientMoments:
         return total
 
 
-def _pulls(optimizer: Optimizer, centre: np.ndarray) -> list[sympy.Rational]:
-    """Of coupled weight decay at the centre."""
+def _rational(value: float) -> sympy.Rational:
+    """The float, exactly."""
     import sympy
 
-    decay = sympy.Rational(optimizer.values["weight_decay"])
-    return [decay * sympy.Rational(float(c)) for c in centre]
+    return sympy.Rational(float(value))
 
 
 def _partitions(items: Indices) -> Iterator[list[Indices]]:
@@ -503,7 +523,7 @@ def _matrices(
     time: int,
 ) -> np.ndarray:
     """Coefficients of T in powers of the learning rate."""
-    forms = _step_forms(loss, optimizer, centre, time)
+    forms = _step_forms(loss, optimizer, centre, gradients.pulls, time)
     n, states = len(loss.parameters), len(forms)
     position = {p: i for i, p in enumerate(powers)}
     entries: dict[tuple[int, int, int], float] = {}
@@ -541,8 +561,8 @@ def _normal_moment(order: int) -> float:
     return 0.0 if order % 2 else float(prod(range(1, order, 2)))
 
 
-def _step_forms(loss: Loss, optimizer: Optimizer, centre: np.ndarray, time: int) -> list[Polynomial]:
-    """Each entry of the state after a step, in state, gradient, kick and learning rate."""
+def _step_forms(loss: Loss, optimizer: Optimizer, centre: np.ndarray, pulls: np.ndarray, time: int) -> list[Polynomial]:
+    """Each entry of the state after a step, about its centre, in state, gradient, kick and learning rate."""
     import sympy
 
     n, rule = len(loss.parameters), optimizer.rule
@@ -551,23 +571,24 @@ def _step_forms(loss: Loss, optimizer: Optimizer, centre: np.ndarray, time: int)
     kicks = [sympy.Symbol(f"kick_{i}") for i in range(n)]
     rate = sympy.Symbol("learning_rate", positive=True)
     deviation = [sympy.Symbol(f"deviation_{i}") for i in range(n)]
-    centres, pulls = [sympy.Rational(float(c)) for c in centre], _pulls(optimizer, centre)
+    centres = list(map(_rational, centre))
+    held = dict(zip(state, centres[n:], strict=True))
     values: list[dict[str, Any]] = []
     for i in range(n):
         names: dict[str, Any] = {k: sympy.Rational(v) for k, v in optimizer.values.items()}
         # The square root of the rate is put in with the powers of the kick.
-        names |= {"theta": deviation[i] + centres[i], "gradient": gradient[i] - pulls[i]}
+        names |= {"theta": deviation[i] + centres[i], "gradient": gradient[i] - _rational(pulls[i])}
         names |= {"t": sympy.Integer(time), "learning_rate": rate, "xi": kicks[i] / sympy.sqrt(rate)}
-        names |= {s: state[i, s] for s in rule.state}
+        names |= {s: state[i, s] + held[i, s] for s in rule.state}
         for name, text in (*rule.scalars, *optimizer.inner()):
             names[name] = Formula.parse(text).expression(names)
         values.append(names)
     directions = _preconditioned(loss, optimizer, [names["direction"] for names in values])
     after = []
-    for names, direction, c in zip(values, directions, centres, strict=True):
+    for names, direction, c in zip(values, directions, centres[:n], strict=True):
         names["direction"] = direction
         after.append(Formula.parse(optimizer.final).expression(names) - c)
-    after += [values[i][s] for i in range(n) for s in rule.state]
+    after += [values[i][s] - held[i, s] for i in range(n) for s in rule.state]
     variables = [*deviation, *(state[i, s] for i in range(n) for s in rule.state), *gradient, *kicks, rate]
     return [_polynomial(expression, variables) for expression in after]
 

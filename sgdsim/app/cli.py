@@ -641,6 +641,10 @@ def _run(scenarios: Sequence[Scenario], options: Mapping[str, Any]) -> None:
         if not options["quiet"]:
             _print(f"{written}: sgdsim merge {path} puts all of them together")
         return
+    if options["keep_state"] and options["dask"] is not None:
+        raise InputError(
+            "--keep-state: the states of a run on workers of Dask are not kept, expected it without --dask"
+        )
     if path is None:
         path = default_output(scenarios[0])
     with _client(options) as client:

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sgdsim.app.in_shards import scenarios_of
+from sgdsim.base import toml
 from sgdsim.base.errors import InputError
 from sgdsim.base.files import PathLike
 from sgdsim.ensemble import open_parts
-from sgdsim.input.scenario import Scenario
 from sgdsim.model.run import Run
 from sgdsim.simulation.kept_states import Kept, check, folder_of
 from sgdsim.simulation.unfinished import (
@@ -93,6 +93,10 @@ def changed(described: Description, overrides: Mapping[str, int], output: PathLi
     """The same run with other numbers of steps or of trajectories."""
     texts = []
     for part, name, text in described.scenarios:
-        scenario = Scenario.parse(text, name, f"the scenario of {output}", overrides)
-        texts.append((part, name, scenario.toml))
+        data = toml.loads(text, f"the scenario of {output}")
+        for key, number in overrides.items():
+            toml.set_key(data, key, number)
+        if "run.steps" in overrides:
+            data["run"].pop("time", None)
+        texts.append((part, name, toml.dumps(data)))
     return replace(described, scenarios=tuple(texts))

@@ -31,7 +31,7 @@ from sgdsim.model.loss import Loss
 from sgdsim.model.run import Run
 from sgdsim.simulation.checkpoints import seconds_between
 from sgdsim.simulation.kept_states import Kept
-from sgdsim.simulation.run_loop import limits_of_parts, output_bytes, simulate_runs, work
+from sgdsim.simulation.run_loop import kept_bytes, limits_of_parts, output_bytes, simulate_runs, work
 from sgdsim.simulation.unfinished import Description, description_beside, unfinished
 from sgdsim.statistics import verdict_table
 from sgdsim.statistics.comparison import Comparison, compare_parts
@@ -227,7 +227,8 @@ def run_parts(
     output = Path(given)
     with _default_folder(output) if output.parent == Path("results") else nullcontext():
         check_output(given, overwrite or resume, [source for one in scenarios for source in _read_for(one)])
-        _check_disk(output, sum(output_bytes(one.runs) for one in scenarios))
+        kept = sum(kept_bytes(one.runs) for one in scenarios) if keep_state else 0
+        _check_disk(output, kept + sum(output_bytes(one.runs) for one in scenarios))
         for one in scenarios:
             check_runs(one.runs)
         texts = [(one.part, one.name, one.toml) for one in scenarios]

@@ -160,7 +160,7 @@ class ExtendedPart:
         self._read: tuple[str, dict[str, np.ndarray]] = "", {}
         for name in kept.names:
             for number, entry in enumerate(pieces.read(kept.folder / name)[0]["entries"]):
-                if entry["part"] == index and entry["step"] == kept_step(was[entry["point"]].steps):
+                if entry["part"] == index and entry.get("step") == kept_step(was[entry["point"]].steps):
                     self._entries.append((name, number, entry))
 
     def check(self, target: str) -> None:
@@ -260,7 +260,9 @@ def check(was: Sequence[Run], now: Sequence[Run]) -> None:
     for old, new in zip(was, now, strict=True):
         for key in ("trajectories", "steps"):
             if getattr(new, key) < getattr(old, key):
-                raise InputError(f"run.{key}: {getattr(new, key)}, expected at least the {getattr(old, key)} of the run")
+                raise InputError(
+                    f"run.{key}: {getattr(new, key)}, expected at least the {getattr(old, key)} of the run"
+                )
         if new.steps > old.steps:
             _check_longer(old, new)
         if new.trajectories > old.trajectories:

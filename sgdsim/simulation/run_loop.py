@@ -333,6 +333,13 @@ def snapshot_bytes(runs: Sequence[Run]) -> int:
     return len(runs) * kept * len(run.recorder.snapshots) * a_state
 
 
+def kept_bytes(runs: Sequence[Run]) -> int:
+    """What the states of all trajectories take on the disk, with what snapshots they have; see `kept_states`."""
+    run = runs[0]
+    a_state = program_of(run, Plan(run)).n_variables * np.dtype(run.dtype).itemsize + 8  # and its status
+    return snapshot_bytes(runs) + len(runs) * run.trajectories * a_state
+
+
 def _index_dtype(largest: int) -> str:
     """Half the memory for what nearly always fits."""
     return "int32" if largest < 2**31 else "int64"
@@ -468,7 +475,14 @@ def compute(
     # Diverging trajectories overflow on the plain target; they are counted, not warned about.
     with workers, Progress(total, progress) as bar, np.errstate(all="ignore"):
         simulators = [
-            Simulator(run, 0 if common_noise else point, chosen, workers, groups, checkpoints is not None and checkpoints.keeps)
+            Simulator(
+                run,
+                0 if common_noise else point,
+                chosen,
+                workers,
+                groups,
+                checkpoints is not None and checkpoints.keeps,
+            )
             for run, (point, groups) in zip(runs, units, strict=True)
         ]
         results = allocate(simulators, spool)

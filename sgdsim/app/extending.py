@@ -1,10 +1,11 @@
-"""Runs that are made longer or larger: from what a finished one has kept, to the bits of one that was so from the start."""
+"""Runs that are made longer or larger: from what a finished one has kept, to the bits of one that was so before."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from sgdsim.app.in_shards import scenarios_of
 from sgdsim.base import toml
@@ -69,14 +70,16 @@ def extending(output: PathLike, described: Description, now: Sequence[Sequence[R
     return replace(described, overwrite=True, keeps=True, extends=before.id)
 
 
-def go_on(run: Unfinished, now: Sequence[Sequence[Run]]) -> None:
+def go_on(run: Unfinished, now: Sequence[Sequence[Run]], client: Any = None) -> None:
     """Let a run that makes another one longer or larger begin with what that has kept.
 
     Raises
     ------
     InputError
-        If it is gone, or damaged.
+        If it is gone, or damaged; for workers of Dask, where states are to be kept.
     """
+    if client is not None and run.described.keeps:
+        raise InputError(f"--keep-state: states of {run.output} on workers of Dask are not kept, expected it without")
     kept = Kept.beside(run.output) if run.described.extends else None
     if kept is not None and kept.run["id"] == run.described.extends:
         run.extend(kept, [one.runs for one in scenarios_of(Description.read(kept.run, kept.folder), run.output)], now)

@@ -216,12 +216,10 @@ def simulate(
     else:
         runs, text = (run,), toml.dumps(tables)
         compute = partial(simulate_runs, runs, scenario=text, title=tables["title"], **where)
-    resume, overwrite = take.flag(resume, "resume"), take.flag(overwrite, "overwrite")
-    keep_state = take.flag(keep_state, "keep_state")
+    asked = {"resume": resume, "overwrite": overwrite, "keep_state": keep_state}
+    resume, overwrite, keep_state = (take.flag(value, name) for name, value in asked.items())
     if output is None and (resume or keep_state or checkpoint_every is not None):
         raise InputError("resume, keep_state and checkpoint_every: expected an output, beside which checkpoints stand")
-    if client is not None and keep_state:
-        raise InputError("keep_state: the states of a run on workers of Dask are not kept, expected it without them")
     client = None if client is None else dask_workers.checked(client)
     described = Description.new([("", "simulate", text)], overwrite, device, keeps=keep_state)
     if output is None and client is None:
@@ -233,11 +231,9 @@ def simulate(
     check_output(output, overwrite or resume)
     described = extending(output, described, [runs]) if resume else described
     with unfinished(output, described, total=work(runs), every=between, resume=resume) as kept:
-        go_on(kept, [runs])
+        go_on(kept, [runs], client)
         if resume and (found := kept.finished()) is not None:
             return found[WHOLE]
-        if client is not None and kept.described.keeps:
-            raise InputError(f"client: {output} keeps its states, which workers of Dask do not: expected it without")
         if client is not None or kept.shards:
             scenarios = scenarios_of(kept.described, output)
             how: dict[str, Any] = {"threads": threads, "every": between, "progress": progress}

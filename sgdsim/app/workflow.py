@@ -221,8 +221,6 @@ def run_parts(
     scenarios = take.each(kind)(scenarios, "scenario")
     overwrite, progress = take.flag(overwrite, "overwrite"), take.flag(progress, "progress")
     resume, keep_state = take.flag(resume, "resume"), take.flag(keep_state, "keep_state")
-    if keep_state and client is not None:
-        raise InputError("--keep-state: the states of a run on workers of Dask are not kept, expected it without them")
     given = default_output(scenarios[0]) if path is None else take.path(path, "path")
     output = Path(given)
     with _default_folder(output) if output.parent == Path("results") else nullcontext():
@@ -321,11 +319,9 @@ def _written(
     runs = [one.runs for one in scenarios]
     described = extending(output, described, runs) if resume else described
     with unfinished(output, described, total=total, every=every, resume=resume) as run:
-        go_on(run, runs)
+        go_on(run, runs, client)
         if resume and (found := run.finished()) is not None:
             return list(found.values())
-        if client is not None and run.described.keeps:
-            raise InputError(f"--dask: {output} keeps its states, which workers of Dask do not: expected it without")
         if client is not None or run.shards:
             how = {"threads": options["threads"], "progress": options["progress"], "every": every}
             ensembles = dask_workers.run_with(client, scenarios, run, **how, memory_limit=memory_limit)

@@ -287,8 +287,8 @@ def _check_longer(old: Run, new: Run) -> None:
         wanted = here[here <= last]
         if (lacking := np.setdiff1d(wanted, there)).size:
             raise InputError(
-                f"record.{key}: of {new.steps} steps it is at step {lacking[0]}, of {done} it was not: the run cannot be "
-                "made longer"
+                f"record.{key}: of {new.steps} steps it is at step {lacking[0]}, of {done} it was not: "
+                "the run cannot be made longer"
             )
 
 

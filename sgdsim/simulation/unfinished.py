@@ -96,8 +96,8 @@ class Description:
             was = f"by sgdsim {table.get('version')}, format {table.get('schema')}"
             raise InputError(f"{where}: was begun {was}, and this is {__version__}, format {_SCHEMA}")
         scenarios = tuple((part, name, text) for part, name, text in table["scenarios"])
-        texts = (str(table[key]) for key in ("device", "id", "shard"))
-        return cls(scenarios, bool(table["overwrite"]), *texts, bool(table["keeps"]), str(table["extends"]))
+        device, id, shard, extends = (str(table[key]) for key in ("device", "id", "shard", "extends"))
+        return cls(scenarios, bool(table["overwrite"]), device, id, shard, bool(table["keeps"]), extends)
 
 
 def folder_of(output: PathLike) -> Path:

@@ -229,11 +229,11 @@ class Simulator:
         """
         first, last = self._trajectories(block)
         given = _piece("span_steps", span_steps)
-        last = kept_step(self.run.steps) if self.keeps else self.run.steps
+        pause = kept_step(self.run.steps) if self.keeps else self.run.steps
         while block.step < self.run.steps:
             start, began = block.step, time.perf_counter()
             # Kernels draw the noise of four steps at a time, and look for divergence once in four.
-            stop = last if start < last else self.run.steps
+            stop = pause if start < pause else self.run.steps
             self.advance(block, min(start + -(-(given or self._span) // 4) * 4, stop), into)
             ratio = SPAN_SECONDS / max(time.perf_counter() - began, 1e-6)
             # One measurement on a busy machine says little: the span grows by a factor of 4 at most.

@@ -301,7 +301,7 @@ def resume(file: str, **options: Any) -> None:
 @_command("sgdsim merge parts -o whole.h5")
 @click.argument("folder")
 @_options(
-    *("output", "no_compare", "all_rows", "overwrite", "quiet"),
+    *("output", "no_compare", "all_rows", "overwrite", "memory_limit", "quiet"),
     output={"default": "FOLDER.h5"},
     no_compare={"meaning": "Write the file only."},
 )
@@ -313,7 +313,7 @@ def merge(folder: str, output: str | None, **options: Any) -> None:
     from sgdsim.app.cluster import default_merged, merge_shards
     from sgdsim.ensemble import open_parts
 
-    ensembles = merge_shards(folder, output, overwrite=options["overwrite"])
+    ensembles = merge_shards(folder, output, overwrite=options["overwrite"], memory_limit=options["memory_limit"])
     path = str(default_merged(Path(folder)) if output is None else output)
     _report(path, list(open_parts(path)), ensembles, options)
 

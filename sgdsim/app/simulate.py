@@ -226,7 +226,7 @@ def simulate(
         return compute()
     if output is None:
         scenarios = scenarios_of(described, "simulate")
-        return dask_workers.run_in_memory(client, scenarios, described, progress, memory_limit)[0]
+        return dask_workers.run_in_memory(client, scenarios, described, progress, memory_limit, threads)[0]
     output, between = take.path(output, "output"), seconds_between(checkpoint_every)
     check_output(output, overwrite or resume)
     described = extending(output, described, [runs]) if resume else described

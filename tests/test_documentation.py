@@ -125,9 +125,9 @@ def test_the_pages_name_everything_there_is():
     from sgdsim.model.data import SAMPLINGS
     from sgdsim.model.losses import CATALOGUE
     from sgdsim.model.noise import FAMILIES
-    from sgdsim.model.optimizers import OPTIMIZERS
     from sgdsim.model.schedules import SCHEDULES
     from sgdsim.model.symmetry import KINDS
+    from sgdsim.model.update_rules import OPTIMIZERS
 
     options = [option for parameter in cli.simulate.params for option in parameter.opts if option.startswith("--")]
     keys = [*KEYS["record"], *KEYS["run"], *KEYS["loss"]]

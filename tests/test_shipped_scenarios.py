@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from scipy.stats import poisson
 
-from sgdsim.app.workflow import Report, compare_file, run_parts
+from sgdsim.app.verdicts import Report, compare_file
+from sgdsim.app.workflow import run_parts
 from sgdsim.input.loading import load_parts
 from sgdsim.input.scenario import shipped
 from sgdsim.statistics.order_test import ASK_FOR_A_TERM

@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import sgdsim
-from sgdsim.app.workflow import Report
+from sgdsim.app.verdicts import Report
 from sgdsim.input.builders import Claim
 from sgdsim.model.losses import CATALOGUE
 from sgdsim.prediction import Moment

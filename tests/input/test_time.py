@@ -10,7 +10,8 @@ import xarray as xr
 
 import sgdsim
 from sgdsim.app.simulate import simulate
-from sgdsim.app.workflow import compare_file, run_scenario
+from sgdsim.app.verdicts import compare_file
+from sgdsim.app.workflow import run_scenario
 from sgdsim.base.errors import InputError
 from sgdsim.ensemble import Ensemble
 from sgdsim.input.scenario import Scenario

@@ -13,7 +13,8 @@ from sgdsim.base.errors import InputError
 from sgdsim.formulas.symbolic import SYMBOLIC
 from sgdsim.model.loss import Loss
 from sgdsim.model.losses import CATALOGUE
-from sgdsim.model.optimizers import OPTIMIZERS, Optimizer
+from sgdsim.model.optimizers import Optimizer
+from sgdsim.model.update_rules import OPTIMIZERS
 from tests.conftest import OF_NUMBERS, needed
 from tests.samples import daily
 

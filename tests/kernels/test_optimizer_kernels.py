@@ -14,10 +14,11 @@ from sgdsim.kernels.formula_functions import MANY
 from sgdsim.model.loss import Loss
 from sgdsim.model.losses import CATALOGUE
 from sgdsim.model.observables import Observable
-from sgdsim.model.optimizers import OPTIMIZERS, Optimizer
+from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.recorder import Recorder
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
+from sgdsim.model.update_rules import OPTIMIZERS
 from sgdsim.simulation.run_loop import Simulator, allocate, simulate_runs
 from tests import naive
 from tests.conftest import OF_NUMBERS, RIVER, needed

@@ -19,8 +19,9 @@ from sgdsim.base.errors import InputError
 from sgdsim.formulas.formula import Formula
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
-from sgdsim.model.optimizers import MAX_BATCH, OPTIMIZERS, Optimizer
+from sgdsim.model.optimizers import MAX_BATCH, Optimizer
 from sgdsim.model.schedules import Schedule
+from sgdsim.model.update_rules import OPTIMIZERS
 from tests import make_torch_optimizers as reference
 from tests import naive
 from tests.conftest import needed

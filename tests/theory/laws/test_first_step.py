@@ -9,7 +9,8 @@ import pytest
 
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
-from sgdsim.model.optimizers import OPTIMIZERS, Optimizer
+from sgdsim.model.optimizers import Optimizer
+from sgdsim.model.update_rules import OPTIMIZERS
 from sgdsim.prediction import NotApplicable, Prediction
 from sgdsim.theory import find_law
 from tests.samples import daily

@@ -14,7 +14,8 @@ import pytest
 from click.testing import CliRunner
 
 from sgdsim.app.cli import main
-from sgdsim.input.options import TABLE, docs_table
+from sgdsim.input.options import TABLE
+from tests.options_table import docs_table
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

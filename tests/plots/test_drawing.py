@@ -42,6 +42,7 @@ from sgdsim.prediction import (
 from sgdsim.statistics import estimators
 from sgdsim.statistics.order_test import Series, order_test
 from sgdsim.theory import find_law
+from tests.samples import daily
 from tests.statistics.test_estimators import EDGES, LANES, stacked, synthetic, with_histogram
 
 if TYPE_CHECKING:
@@ -523,8 +524,17 @@ def test_what_stands_in_one_bin_has_no_density() -> None:
         draw(still, kind="density")
 
 
-@pytest.mark.parametrize("kind", ["moments", "density", "drift", "schedule", "trajectories"])
-@pytest.mark.parametrize("size", [None, (5.0, 5.5)])
+DRAWN_KINDS = ("moments", "density", "drift", "schedule", "trajectories")
+
+
+@pytest.mark.parametrize(
+    ("kind", "size"),
+    daily(
+        [(kind, size) for kind in DRAWN_KINDS for size in (None, (5.0, 5.5))],
+        ("moments", (5.0, 5.5)),
+        *((kind, None) for kind in DRAWN_KINDS),
+    ),
+)
 def test_nothing_overlaps_or_is_cut_off(path: Path, kind: str, size: tuple[float, float] | None) -> None:
     figure = draw(Ensemble.open(path), kind=kind, size=size)
     width, height = figure.get_size_inches() * figure.dpi

@@ -15,6 +15,7 @@ from functools import cached_property
 
 import numpy as np
 
+from sgdsim.base.errors import InputError
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import aliased
 from sgdsim.formulas.vectors import base_name
@@ -23,6 +24,7 @@ from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
 from sgdsim.model.observables import Observable
 from sgdsim.model.optimizers import Optimizer
+from sgdsim.model.population_points import SEARCHED, PopulationPoints, population_points
 
 GROUPS = 64  # independent accumulators: tile t adds to group t % GROUPS
 SHUFFLED_ROWS = 256  # of a data set, whose order in an epoch is kept for each lane; that of more is computed by hashing
@@ -153,7 +155,35 @@ class Program:
             values.update(runtime_arguments(name, noise))
         defaults = self.optimizer.defaults
         values |= {f"optimizer.{n}": v for n, v in self.optimizer.values.items() if v != defaults[n]}
-        return values
+        return values | self._point_constants()
+
+    def _point_constants(self) -> dict[str, float]:
+        """What is given at the points of the population, point by point, behind all other constants."""
+        if not self.searches:
+            return {}
+        points = self.points
+        return {
+            f"population.{i}.{name}": float(value)
+            for i, row in enumerate(points.values)
+            for name, value in zip(points.names, row, strict=True)
+        }
+
+    @cached_property
+    def points(self) -> PopulationPoints:
+        """Points over which a sample's loss has the mean of the population."""
+        try:
+            return population_points(self.loss)
+        except InputError as error:
+            raise InputError(f"hessian_max: {error}") from None
+
+    @property
+    def searches(self) -> bool:
+        """Whether the largest eigenvalue of the Hessian is asked for, and has no closed form."""
+        return self.loss.searches and any(map(self.searches_for, (*self.observables, *self.stops)))
+
+    def searches_for(self, observable: Observable) -> frozenset[str]:
+        """How an observable names it: of the state, or before and after a step."""
+        return observable.names & SEARCHED if self.loss.searches else frozenset()
 
     @cached_property
     def initial_arguments(self) -> dict[str, float]:

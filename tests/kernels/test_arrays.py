@@ -320,6 +320,14 @@ def test_the_text_does_not_grow_with_the_arrays() -> None:
     assert lines(8) == lines(32) < 600
 
 
+def test_a_step_of_whole_matrices_is_short() -> None:
+    """Each line takes 30 ms of compilation; with every intermediate result it was 140 of them, and five seconds."""
+    noise = {"x[4]": Noise.parse("normal"), "y[4]": Noise.parse("normal")}
+    loss = Loss("norm2(B@A@x - y)/2", ("A[8,4]", "B[4,8]"), noise=noise)
+    text = source.generate(make_program(loss, optimizer=Optimizer("muon")), "cpu")
+    assert len(text.partition("def update")[2].partition("def accumulate")[0].splitlines()) < 100
+
+
 def test_what_is_overwritten_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two arrays whose steps read each other: the first new one waits in scratch until both are there."""
     monkeypatch.setattr(source, "serves", lambda program: True)

@@ -43,6 +43,8 @@ class GradientMoments:
         Of the run.
     centre
         One number a parameter.
+    pulls
+        Of the decay there, or what the mean gradient there lacks to zero, one number a parameter.
     order
         The highest order of a moment.
 
@@ -55,12 +57,12 @@ class GradientMoments:
     --------
     >>> from sgdsim.model.noise import Noise
     >>> loss = Loss("x**2/2 + z*x", ("x",), {}, {"z": Noise.parse("normal")})
-    >>> GradientMoments(loss, Optimizer(), np.zeros(1), 2)[0, 0]  # E (x + z)^2
+    >>> GradientMoments(loss, Optimizer(), np.zeros(1), np.zeros(1), 2)[0, 0]  # E (x + z)^2
     {(2,): 1.0, (1,): 0.0, (0,): 1.0}
     """
 
-    def __init__(self, loss: Loss, optimizer: Optimizer, centre: np.ndarray, order: int) -> None:
-        self.loss, self.optimizer = loss, optimizer
+    def __init__(self, loss: Loss, optimizer: Optimizer, centre: np.ndarray, pulls: np.ndarray, order: int) -> None:
+        self.loss, self.optimizer, self.pulls = loss, optimizer, pulls
         self.parameters = len(loss.parameters)
         self.single = self._of_one_sample(centre, order)
         self.known: dict[Indices, Polynomial] = {}
@@ -73,7 +75,7 @@ class GradientMoments:
         loss = self.loss
         shift = {symbol: symbol + sympy.Float(c, 17) for symbol, c in zip(loss.theta, centre, strict=True) if c}
         own = self._population() if self.optimizer.rule.population else loss.gradient
-        gradient = [g + pull for g, pull in zip(own, decay_pulls(self.optimizer, centre), strict=True)]
+        gradient = [g + rational(pull) for g, pull in zip(own, self.pulls, strict=True)]
         constants = {loss.symbols[name]: exact(value) for name, value in loss.constants.items()}
         random = [loss.symbols[name] for name in loss.random]
         apart = [bounded(g.subs(shift)) for g in gradient]
@@ -185,18 +187,17 @@ class GradientMoments:
         return total
 
 
-def decay_pulls(optimizer: Optimizer, centre: np.ndarray) -> list[sympy.Rational]:
-    """The gradient of coupled weight decay at a centre, one number a parameter.
+def rational(value: float) -> sympy.Rational:
+    """The float, exactly.
 
     Examples
     --------
-    >>> decay_pulls(Optimizer("sgd", {"weight_decay": 0.5}), np.array([4.0]))
-    [2]
+    >>> rational(0.75)
+    3/4
     """
     import sympy
 
-    decay = sympy.Rational(optimizer.values["weight_decay"])
-    return [decay * sympy.Rational(float(c)) for c in centre]
+    return sympy.Rational(float(value))
 
 
 def _partitions(items: Indices) -> Iterator[list[Indices]]:

@@ -17,7 +17,7 @@ from sgdsim.prediction import NotApplicable, require
 
 if TYPE_CHECKING:
     import sympy
-from sgdsim.theory.methods.gradient_moments import GradientMoments, Polynomial, Powers, decay_pulls, times
+from sgdsim.theory.methods.gradient_moments import GradientMoments, Polynomial, Powers, rational, times
 
 
 def matrices_of(
@@ -37,7 +37,7 @@ def matrices_of(
     powers
         Exponents of each moment, 1 first, then by order.
     centre
-        What the moments are about, one number a parameter.
+        What the moments are about, one number for each entry of the state.
     gradients
         Joint moments of the gradient about it.
     time
@@ -56,11 +56,11 @@ def matrices_of(
     Examples
     --------
     >>> loss, optimizer, centre = Loss("x**2/2", ("x",)), Optimizer(), np.zeros(1)
-    >>> gradients = GradientMoments(loss, optimizer, centre, 1)
+    >>> gradients = GradientMoments(loss, optimizer, centre, np.zeros(1), 1)
     >>> matrices_of(loss, optimizer, [(0,), (1,)], centre, gradients, 0)[:, 1, 1]  # x' = (1 - eta) x
     array([ 1., -1.])
     """
-    forms = _step_forms(loss, optimizer, centre, time)
+    forms = step_forms(loss, optimizer, centre, gradients.pulls, time)
     n, states = len(loss.parameters), len(forms)
     position = {p: i for i, p in enumerate(powers)}
     entries: dict[tuple[int, int, int], float] = {}
@@ -98,8 +98,16 @@ def _normal_moment(order: int) -> float:
     return 0.0 if order % 2 else float(prod(range(1, order, 2)))
 
 
-def _step_forms(loss: Loss, optimizer: Optimizer, centre: np.ndarray, time: int) -> list[Polynomial]:
-    """Each entry of the state after a step, in state, gradient, kick and learning rate."""
+def step_forms(loss: Loss, optimizer: Optimizer, centre: np.ndarray, pulls: np.ndarray, time: int) -> list[Polynomial]:
+    """Each entry of the state after a step, about its centre, in state, gradient, kick and learning rate.
+
+    Parameters are as in `matrices_of` and `GradientMoments`; exponents are of these in this order.
+
+    Examples
+    --------
+    >>> step_forms(Loss("x**2/2", ("x",)), Optimizer(), np.zeros(1), np.zeros(1), 0)  # x - eta g
+    [{(1, 0, 0, 0): 1.0, (0, 1, 0, 1): -1.0}]
+    """
     import sympy
 
     n, rule = len(loss.parameters), optimizer.rule
@@ -108,23 +116,24 @@ def _step_forms(loss: Loss, optimizer: Optimizer, centre: np.ndarray, time: int)
     kicks = [sympy.Symbol(f"kick_{i}") for i in range(n)]
     rate = sympy.Symbol("learning_rate", positive=True)
     deviation = [sympy.Symbol(f"deviation_{i}") for i in range(n)]
-    centres, pulls = [sympy.Rational(float(c)) for c in centre], decay_pulls(optimizer, centre)
+    centres = list(map(rational, centre))
+    held = dict(zip(state, centres[n:], strict=True))
     values: list[dict[str, Any]] = []
     for i in range(n):
         names: dict[str, Any] = {k: sympy.Rational(v) for k, v in optimizer.values.items()}
         # The square root of the rate is put in with the powers of the kick.
-        names |= {"theta": deviation[i] + centres[i], "gradient": gradient[i] - pulls[i]}
+        names |= {"theta": deviation[i] + centres[i], "gradient": gradient[i] - rational(pulls[i])}
         names |= {"t": sympy.Integer(time), "learning_rate": rate, "xi": kicks[i] / sympy.sqrt(rate)}
-        names |= {s: state[i, s] for s in rule.state}
+        names |= {s: state[i, s] + held[i, s] for s in rule.state}
         for name, text in (*rule.scalars, *optimizer.inner()):
             names[name] = Formula.parse(text).expression(names)
         values.append(names)
     directions = _preconditioned(loss, optimizer, [names["direction"] for names in values])
     after = []
-    for names, direction, c in zip(values, directions, centres, strict=True):
+    for names, direction, c in zip(values, directions, centres[:n], strict=True):
         names["direction"] = direction
         after.append(Formula.parse(optimizer.final).expression(names) - c)
-    after += [values[i][s] for i in range(n) for s in rule.state]
+    after += [values[i][s] - held[i, s] for i in range(n) for s in rule.state]
     variables = [*deviation, *(state[i, s] for i in range(n) for s in rule.state), *gradient, *kicks, rate]
     return [_polynomial(expression, variables) for expression in after]
 

@@ -38,7 +38,7 @@ from sgdsim.model.run import Run
 from sgdsim.prediction import NotApplicable, require
 from sgdsim.theory.methods.batch_noise import is_mixed
 from sgdsim.theory.methods.gradient_moments import GradientMoments, Powers
-from sgdsim.theory.methods.moment_matrices import matrices_of
+from sgdsim.theory.methods.moment_matrices import matrices_of, step_forms
 from sgdsim.theory.quadrature.expectation import Expected
 
 HIGHEST = 4
@@ -59,7 +59,7 @@ class Recursion:
     names
         Of the state's entries: parameters first, then the optimizer's variables, ``velocity of u``.
     centre
-        What the moments are about, one number a parameter; of the optimizer's variables it is zero.
+        What the moments are about, one number for each of these.
     powers
         Exponents of each moment, 1 first, then by order.
     matrices
@@ -169,13 +169,13 @@ class Recursion:
             all(isinstance(start, float | int | Noise) for start in self.run.initial.values()),
             "the start is neither numbers nor independent distributions",
         )
-        starts = [_moments_about(self.run.initial[name], c) for name, c in zip(self.names, self.centre, strict=False)]
-        starts += [(1.0, *[0.0] * HIGHEST)] * (len(self.names) - len(starts))
+        given = {**dict.fromkeys(self.names, 0.0), **self.run.initial}
+        starts = [_moments_about(given[name], c) for name, c in zip(self.names, self.centre, strict=True)]
         with np.errstate(all="ignore"):
             return np.array([prod(starts[i][p] for i, p in enumerate(powers)) for powers in self.powers])
 
     def _moments(self, values: np.ndarray, rounding: float = 0.0) -> StateMoments:
-        centre = dict(zip(self.names, self.centre, strict=False))
+        centre = dict(zip(self.names, self.centre, strict=True))
         return StateMoments(self.names, centre, dict(zip(self.powers, values, strict=True)), max(rounding, 1e-14))
 
 
@@ -270,8 +270,8 @@ def _of(
         len(powers) <= MOST_MOMENTS,
         f"{len(names)} variables have {len(powers)} moments up to order {order}, too many",
     )
-    centre = _centre(loss, optimizer)
-    gradients = GradientMoments(loss, optimizer, centre, order)
+    centre, pulls = _centre(loss, optimizer)
+    gradients = GradientMoments(loss, optimizer, centre[: len(loss.parameters)], pulls, order)
     later, first = (matrices_of(loss, optimizer, powers, centre, gradients, time) for time in (1, 0))
     return names, centre, powers, later, first
 
@@ -301,8 +301,8 @@ def _powers(variables: int, order: int) -> Iterator[Powers]:
             yield tuple(counts[i] for i in range(variables))
 
 
-def _centre(loss: Loss, optimizer: Optimizer) -> np.ndarray:
-    """Where the mean gradient with coupled weight decay vanishes, so that moments about it do not cancel."""
+def _centre(loss: Loss, optimizer: Optimizer) -> tuple[np.ndarray, np.ndarray]:
+    """Where a step does nothing on average, so that moments about it do not cancel; what the gradient lacks to 0."""
     zero = dict.fromkeys(loss.parameters, 0.0)
     slopes = [g.diff(symbol) for g in loss.gradient for symbol in loss.theta]
     try:
@@ -310,9 +310,30 @@ def _centre(loss: Loss, optimizer: Optimizer) -> np.ndarray:
     except InputError as error:
         raise NotApplicable(f"the mean gradient does not exist: {error}") from None
     require(np.isfinite(values).all(), "the mean gradient is beyond the largest float")
+    n, decay = len(loss.parameters), optimizer.values["weight_decay"]
+    constant, matrix = values[:n], values[n:].reshape(n, n)
+    states = n * len(optimizer.rule.state)
+    if not optimizer.values.get("decoupled_weight_decay"):
+        theta = np.linalg.lstsq(matrix + decay * np.eye(n), -constant, rcond=None)[0]
+        return np.concatenate([theta, np.zeros(states)]), decay * theta
+    # Decoupled decay holds the optimizer's variables away from zero too.
+    linear, by_gradient = _linear_step(loss, optimizer)
+    linear[:, :n] += by_gradient @ matrix
+    centre = np.linalg.lstsq(np.eye(n + states) - linear, by_gradient @ constant, rcond=None)[0]
+    return centre, -(constant + matrix @ centre[:n])
+
+
+def _linear_step(loss: Loss, optimizer: Optimizer) -> tuple[np.ndarray, np.ndarray]:
+    """The coefficients of state and gradient in the state after a step, at a small rate."""
     n = len(loss.parameters)
-    matrix = values[n:].reshape(n, n) + optimizer.values["weight_decay"] * np.eye(n)
-    return np.asarray(np.linalg.lstsq(matrix, -values[:n], rcond=None)[0])
+    names = n + n * len(optimizer.rule.state)
+    found = np.zeros((names, names + n))
+    for row, form in enumerate(step_forms(loss, optimizer, np.zeros(names), np.zeros(n), 1)):
+        for powers, value in form.items():
+            *linear, rate = (*powers[: names + n], powers[-1])
+            if sum(linear) == 1 and not any(powers[names + n : -1]):
+                found[row, linear.index(1)] += value * 2.0 ** (-7 * rate)
+    return found[:, :names], found[:, names:]
 
 
 def _moments_about(start: Any, centre: float) -> tuple[float, ...]:

@@ -155,10 +155,11 @@ COVERED = {
     "input/test_sweep.py": "input/runs",
     "app/test_simulate.py": "formulas/expressions input/call input/columns input/readers",
     "kernels/test_arrays.py": (
-        "kernels/array_functions kernels/array_plan kernels/array_text kernels/cpu_products kernels/products"
-        " model/polar"
+        "kernels/array_functions kernels/array_names kernels/array_plan kernels/array_text kernels/cpu_products"
+        " kernels/products model/polar"
     ),
     "kernels/test_cache.py": "kernels/processor kernels/program",
+    "kernels/test_curvature.py": "kernels/eigenvalue model/population_points",
     "kernels/test_elementary.py": "kernels/fused kernels/pasted",
     "kernels/test_engine.py": "kernels/block kernels/host kernels/interface kernels/plan",
     "kernels/test_optimizer_kernels.py": "kernels/accumulators kernels/formula_functions",

@@ -93,9 +93,7 @@ class Report:
         """
         columns = [one.name for one in fields(Comparison)]
         pandas = imported("pandas", "to_dataframe")
-        return pandas.DataFrame(  # type: ignore[no-any-return]
-            [asdict(row) for row in self.comparisons], columns=columns
-        )
+        return pandas.DataFrame([asdict(row) for row in self.comparisons], columns=columns)
 
     def to_json(self) -> str:
         """The rows as JSON."""

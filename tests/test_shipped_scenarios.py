@@ -22,10 +22,9 @@ FEW = (
     "entropic_loss",
     "feedback_alignment",
 )
-UNDECIDED = {"entropy": 1, "ideal_gas": 1}
+UNDECIDED = {"entropy": 1}
 """Rows that no statistics decides: where an orbit has two points, each with half of all, the error of its entropy
-vanishes to first order, and Student's t is not its law; of 1,247 rows one has skewed groups, and a bootstrap decides
-one of at most 500."""
+vanishes to first order, and Student's t is not its law."""
 FEW_PARTS = 1
 """The kernels of all parts take minutes to compile; they run in `make validate`."""
 

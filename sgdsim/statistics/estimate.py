@@ -124,7 +124,7 @@ class Estimate:
 
     @property
     def skewness(self) -> float:
-        """Skewness of the groups' values; that of their law where this is less, as 64 values may be skewed by chance."""
+        """Skewness of the groups' values, or that of their law where it is less: 64 values may be skewed by chance."""
         if self.replicates is None:
             return self.skewed or 0.0
         centred = self.deviations - self.deviations.mean()

@@ -136,7 +136,7 @@ def test_statistics_and_replicates_are_those_of_a_two_pass(name: str, trajectori
 
 
 def test_groups_of_a_mean_are_as_skewed_as_its_values_make_them() -> None:
-    """64 groups of normal values are skewed beyond 1 once in 600 draws, by chance. Controls: skewed and dependent values."""
+    """Normal ones are skewed beyond 1 once in 600 draws, by chance. Controls: skewed and dependent values."""
     normal = np.random.default_rng(5).normal(size=(4000, 64))
     by_chance = max(normal, key=lambda values: abs(stats.skew(values)))  # a sum of 64 independent ones for each group
     spread = np.random.default_rng(6).normal(size=(64, 64)) * np.sqrt(63.0 / 64.0)

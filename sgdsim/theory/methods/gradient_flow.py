@@ -213,7 +213,7 @@ def _integrated(
 
 
 def _counted(slope: Callable[[float, np.ndarray], np.ndarray], end: float) -> Callable[[float, np.ndarray], np.ndarray]:
-    """The slope, so many times: a flow that chatters at a kink, or leaves the numbers before its end, would never end."""
+    """The slope, so many times: a flow that chatters at a kink, or leaves the numbers, would never end."""
     calls = itertools.count()
 
     def counted(time: float, state: np.ndarray) -> np.ndarray:

@@ -93,7 +93,7 @@ class Ensemble:
         return f"<Ensemble {', '.join(f'{name} {size}' for name, size in self.sizes.items())}>"
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the last record of all that was measured, at the first points of a sweep."""
+        """The view in a notebook: the last record of all that was measured, at the first points of a sweep."""
         return as_html(self.variables, self.attributes)
 
     @property
@@ -177,7 +177,7 @@ class Ensemble:
         return found
 
     def _of(self, name: str, known: np.ndarray, kind: str, values: np.ndarray) -> np.ndarray:
-        """What the last axis has of a name, of a whole vector or matrix in its own shape."""
+        """The entries of the last axis that have a name, of a whole vector or matrix in its own shape."""
         names = [str(key) for key in known]
         name = normal(take.text(name, "name"))
         name = name if name in names else ",".join(split_names(name))  # W[0, 2]
@@ -285,7 +285,7 @@ class Ensemble:
         return as_dataframe(self.variables)
 
     def to_xarray(self) -> xarray.Dataset:
-        """The same as an `xarray.Dataset`, in memory.
+        """All variables as an `xarray.Dataset`, in memory.
 
         What a sweep varies are indexes: where its points are all combinations of its values, each swept key is a
         dimension in place of ``point``; elsewhere each is an index along it.

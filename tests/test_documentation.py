@@ -85,9 +85,15 @@ def test_every_block_of_the_page_runs(page, tmp_path, monkeypatch):
 
 def test_promises_name_tests_that_there_are():
     known = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
-    names = re.findall(r"`(test_\w+)`", (ROOT / "docs" / "promises.md").read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8")
+    names = re.findall(r"`(test_\w+)`", page)
     assert len(names) > 10
     assert not [name for name in names if f"def {name}(" not in known]
+    sections = re.findall(r"^\| promise \| test \|\n\| --- \| --- \|\n((?:\|.*\n)+)", page, re.MULTILINE)
+    promises = [row for section in sections for row in section.splitlines()]
+    assert len(promises) > 40
+    assert not [row for row in promises if not re.search(r"\| [^|]*`test_\w+`[^|]*\|$", row)]
+    assert not [path for path in re.findall(r"`(tests/[\w/]+\.py)`", page) if not (ROOT / path).is_file()]
 
 
 def test_links_between_pages_lead_somewhere():

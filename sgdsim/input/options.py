@@ -156,6 +156,8 @@ TABLE: dict[str, list[Option]] = {
         Option("--checkpoint-every", "", "TIME",
                "E.g. `30s`, `5m`, or `never`; the default also saves one when a longer run is interrupted.",
                default="60s"),
+        Option("--keep-state", "", "", "Keep the states, so that `sgdsim resume FILE --steps N` makes the run longer.",
+               kind="switch"),
         Option("--quiet", "", "", "Only errors.", kind="switch"),
     ],
     "What is recorded": [

@@ -121,12 +121,12 @@ def test_snapshots_that_do_not_fit_are_merged_on_the_disk(whole, three, tmp_path
     made: list[Any] = []
     original = run_loop._on_disk
     monkeypatch.setattr(run_loop, "_on_disk", lambda *given: made.append(given) or original(*given))
-    monkeypatch.setattr(run_loop, "limit_of", lambda _: 1.2e6)  # of which the snapshots are 1.3 MB more
-    assert merge_shards(three, tmp_path / "run.h5")[0].digest() == whole
+    # Of which the snapshots are 1.3 MB more.
+    assert merge_shards(three, tmp_path / "run.h5", memory_limit="1.2MB")[0].digest() == whole
     assert len(made) == 1
-    monkeypatch.setattr(run_loop, "limit_of", lambda _: 1e3)
     with pytest.raises(InputError, match="GB of memory, and may take 1e-06 GB"):
-        merge_shards(three, tmp_path / "no.h5")
+        merge_shards(three, tmp_path / "no.h5", memory_limit=1000)
+    assert not (tmp_path / "no.h5").exists()
 
 
 # What is refused, with nothing changed.

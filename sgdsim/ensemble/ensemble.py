@@ -14,7 +14,7 @@ from sgdsim.base import hdf5, take
 from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.base.files import atomic_file, check_output
 from sgdsim.base.packages import imported
-from sgdsim.ensemble.conversions import STATISTICS, as_dataframe, as_dataset, as_html
+from sgdsim.ensemble.conversions import RECORDED, as_dataframe, as_dataset, as_html
 from sgdsim.ensemble.digest import digest
 from sgdsim.ensemble.reading import read_parts, require_variables
 from sgdsim.ensemble.variable import WHOLE, Attribute, Contents, Variable, allowed, sizes_of
@@ -102,7 +102,7 @@ class Ensemble:
         return self["record_step"]
 
     def statistic(self, kind: str, name: str) -> np.ndarray:
-        """One of `STATISTICS` of a parameter or an observable at every record, ``steps``.
+        """One of `RECORDED` of a parameter or an observable at every record, ``steps``.
 
         Parameters
         ----------
@@ -127,7 +127,7 @@ class Ensemble:
         >>> Ensemble({"mean": mean, "observable": Variable(("observable",), ["x", "y"])}, {}).statistic("mean", "x")
         array([1. , 0.5])
         """
-        kind = take.one_of("statistic", STATISTICS)(kind, "kind")
+        kind = take.one_of("statistic", RECORDED)(kind, "kind")
         return self._of(name, self["observable"], "observable", self[kind])
 
     def mean(self, name: str) -> np.ndarray:

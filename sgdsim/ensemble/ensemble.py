@@ -102,12 +102,13 @@ class Ensemble:
         return self["record_step"]
 
     def statistic(self, kind: str, name: str) -> np.ndarray:
-        """One of `RECORDED` of a parameter or an observable at every record, ``steps``.
+        """A statistic of a parameter or an observable at every record, ``steps``.
 
         Parameters
         ----------
         kind
-            Such as ``mean_stderr``.
+            ``mean``, ``variance``, ``skewness``, ``kurtosis``, ``mean_stderr``, ``variance_stderr``, ``count`` or
+            ``excluded``.
         name
             Of the parameter or observable; of a whole vector or matrix, ``W``, or of one entry, ``W[0,2]``.
 

@@ -163,7 +163,7 @@ def test_functions_whose_gradient_vanishes(name: str, ensembles: int) -> None:
 @all_of(40)
 @pytest.mark.parametrize("name", [name for name in FUNCTIONS if not name.startswith("ratio")])
 def test_functions_at_an_extremum_with_a_tolerance(name: str, ensembles: int) -> None:
-    """Of a true claim all but one in a hundred agree, and it is accused no more often than said; a wrong one disagrees."""
+    """Of a true claim all but one in a hundred agree, and few are accused; a wrong one disagrees."""
     function, truth = FUNCTIONS[name]
     agreed = list[bool]()
     narrow, wide = (Prediction("f", name, function, truth, allowed=(off, off), resolution=off) for off in (1e-12, 0.03))

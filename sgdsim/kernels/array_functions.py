@@ -27,7 +27,7 @@ from sgdsim.kernels.program import Program, runtime_arguments
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
 from sgdsim.model.observables import Observable
-from sgdsim.model.optimizers import Polar
+from sgdsim.model.polar import Polar
 
 # Measured on linear networks, ns a step as loops and as statements, in float32 and in float64: of 18 parameters (3-3-3)
 # 2.3 and 1.3, 5.0 and 2.8; of 32 (4-4-4) 2.6 and 3.3, 10.4 and 8.5; of 40 (4-5-4) 3.6 and 6.3, 8.3 and 11.2.

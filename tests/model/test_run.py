@@ -18,7 +18,7 @@ from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.model.symmetry import Symmetry
 from sgdsim.simulation.run_loop import simulate_runs
-from sgdsim.statistics.estimators import index_of
+from sgdsim.statistics.records import index_of
 from sgdsim.theory.claims import parse_user_prediction
 
 BINS = Histogram(0, 1, 2)

@@ -78,7 +78,7 @@ def test_a_simulation_of_whole_matrices_agrees() -> None:
     run = replace(run, recorder=law.requirements(run))
     rows = law.predictions([run])
     found = compare(simulate_runs([run], scenario="", device="cpu"), rows)
-    assert {row.verdict for row in found} == {"agrees"}
+    assert {"agrees"} <= {row.verdict for row in found} <= {"agrees", "inconclusive"}
     other = simulate_runs([replace(run, schedule=Schedule("0.06"))], scenario="", device="cpu")
     assert "disagrees" in {row.verdict for row in compare(other, rows)}
 

@@ -11,24 +11,25 @@ from sgdsim.formulas import evaluation
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import Moment, NotApplicable, Prediction, require
-from sgdsim.theory.law import at_enough_values, law, row, series
+from sgdsim.theory.law import at_enough_values, law, row, series_of
 from sgdsim.theory.methods.charge_balance import balances
 from sgdsim.theory.methods.gradient_flow import flow, modified_mean
 from sgdsim.theory.methods.modes import constant_rate
 from sgdsim.theory.recorded_names import name_of
 
 
-def _at_one_time(runs: Sequence[Run]) -> Iterator[tuple[int, Run]]:
-    """Each run with its place, ended at the time that the slowest of its series reaches; where that is recorded."""
+def _at_one_time(runs: Sequence[Run]) -> Iterator[tuple[int, Run, str]]:
+    """Each run with its place and series, ended at the time that the slowest of these reaches; where it is recorded."""
+    found = series_of(runs)
     times: dict[str, float] = {}
-    for run in runs:
+    for run, one in zip(runs, found, strict=True):
         time = constant_rate(run) * run.steps
-        times[series(run)] = min(time, times.get(series(run), time))
-    for place, run in enumerate(runs):
-        steps = times[series(run)] / constant_rate(run)
+        times[one] = min(time, times.get(one, time))
+    for place, (run, one) in enumerate(zip(runs, found, strict=True)):
+        steps = times[one] / constant_rate(run)
         whole = round(steps)
         if abs(steps - whole) < 1e-6 * steps and whole in run.recorder.record_steps(run.steps):
-            yield place, replace(run, steps=whole, recorder=Recorder())
+            yield place, replace(run, steps=whole, recorder=Recorder()), one
 
 
 def _several_rates(run: Run) -> None:
@@ -60,14 +61,14 @@ def _records(run: Run) -> Recorder:
 
 def _entropic(runs: Sequence[Run]) -> list[Prediction]:
     rows: list[Prediction] = []
-    for place, run in _at_one_time(runs):
+    for place, run, series in _at_one_time(runs):
         with suppress(NotApplicable):
             end = dict(zip(run.loss.parameters, flow(run, "entropic")[0], strict=True))
             told: dict[str, Any] = {
                 "order": 1,
                 "point": place,
                 "small": constant_rate(run),
-                "series": series(runs[place]),
+                "series": series,
             }
             told["conditions"] = f"after a time of {constant_rate(run) * run.steps:.4g}"
             for one in _charges(run):
@@ -111,14 +112,14 @@ def entropic_flow(run: Run) -> list[Prediction]:
 
 def _modified(runs: Sequence[Run]) -> list[Prediction]:
     rows: list[Prediction] = []
-    for place, run in _at_one_time(runs):
+    for place, run, series in _at_one_time(runs):
         with suppress(NotApplicable):
             found = modified_mean(run)
             told: dict[str, Any] = {
                 "order": 1,
                 "point": place,
                 "small": constant_rate(run),
-                "series": series(runs[place]),
+                "series": series,
             }
             told["conditions"] = f"after a time of {constant_rate(run) * run.steps:.4g}"
             rows += [

@@ -287,7 +287,8 @@ def resume(file: str, **options: Any) -> None:
         resume_shard(file, **how, memory_limit=options["memory_limit"])
         return
     with _client(options) as client:
-        ensembles = resume_file(file, **how, client=client, memory_limit=options["memory_limit"])
+        how |= {"memory_limit": options["memory_limit"], "keep_predictions": not options["no_compare"]}
+        ensembles = resume_file(file, **how, client=client)
     _report(file, list(open_parts(file)), ensembles, options)
 
 
@@ -635,7 +636,8 @@ def _run(scenarios: Sequence[Scenario], options: Mapping[str, Any]) -> None:
     if path is None:
         path = default_output(scenarios[0])
     with _client(options) as client:
-        ensembles = run_parts(scenarios, path, **how, client=client, memory_limit=options["memory_limit"])
+        how |= {"memory_limit": options["memory_limit"], "keep_predictions": not options["no_compare"]}
+        ensembles = run_parts(scenarios, path, **how, client=client)
     _report(str(path), [scenario.part for scenario in scenarios], ensembles, options)
 
 

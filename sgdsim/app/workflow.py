@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sgdsim import theory
 from sgdsim.app import dask_workers
 from sgdsim.app.flaws import known_flaw
+from sgdsim.app.kept_predictions import curves, kept, with_predictions
 from sgdsim.base import take
 from sgdsim.base.budget import OutOfTime, limited
 from sgdsim.base.errors import InputError, RunError, shortened, unknown_name
@@ -190,6 +191,7 @@ def run_parts(
     checkpoint_every: float | str | None = None,
     client: Any = None,
     memory_limit: float | str | None = None,
+    keep_predictions: bool = False,
 ) -> list[Ensemble]:
     """Simulate all parts of a scenario, and write one file with a group for each.
 
@@ -199,6 +201,8 @@ def run_parts(
         As `load_parts` gives them.
     path, threads, device, overwrite, progress, resume, checkpoint_every, client, memory_limit
         As of `run_scenario`.
+    keep_predictions
+        Whether the file keeps what theory says of the run, so that a comparison and figures need not compute it.
 
     Returns
     -------
@@ -213,7 +217,7 @@ def run_parts(
     kind = take.of_kind(Scenario, "a Scenario, such as load_scenario('river_valley')")
     scenarios = take.each(kind)(scenarios, "scenario")
     overwrite, progress = take.flag(overwrite, "overwrite"), take.flag(progress, "progress")
-    resume = take.flag(resume, "resume")
+    resume, keep_predictions = take.flag(resume, "resume"), take.flag(keep_predictions, "keep_predictions")
     given = default_output(scenarios[0]) if path is None else take.path(path, "path")
     output = Path(given)
     with _default_folder(output) if output.parent == Path("results") else nullcontext():
@@ -224,7 +228,7 @@ def run_parts(
         described = Description.new([(one.part, one.name, one.toml) for one in scenarios], overwrite, device)
         options: dict[str, Any] = {"threads": threads, "device": device, "progress": progress}
         every = seconds_between(checkpoint_every)
-        return _written(scenarios, output, described, resume, every, options, client, memory_limit)
+        return _written(scenarios, output, described, resume, every, options, client, memory_limit, keep_predictions)
 
 
 def resume_file(
@@ -235,6 +239,7 @@ def resume_file(
     checkpoint_every: float | str | None = None,
     client: Any = None,
     memory_limit: float | str | None = None,
+    keep_predictions: bool = False,
 ) -> list[Ensemble]:
     """Go on with a run that was killed or interrupted, from the checkpoints beside its output alone.
 
@@ -244,6 +249,8 @@ def resume_file(
         Of the file that it was going to write.
     threads, progress, checkpoint_every, client, memory_limit
         As of `run_scenario`.
+    keep_predictions
+        As of `run_parts`.
 
     Returns
     -------
@@ -271,7 +278,7 @@ def resume_file(
         "progress": take.flag(progress, "progress"),
     }
     every = seconds_between(checkpoint_every)
-    return _written(scenarios, path, described, True, every, options, client, memory_limit)
+    return _written(scenarios, path, described, True, every, options, client, memory_limit, keep_predictions)
 
 
 def _written(
@@ -283,6 +290,7 @@ def _written(
     options: Mapping[str, Any],
     client: Any = None,
     memory_limit: float | str | None = None,
+    keep_predictions: bool = False,
 ) -> list[Ensemble]:
     """Simulate what is described, save checkpoints on the way, and write its file."""
     total = sum(work(one.runs) for one in scenarios)
@@ -303,8 +311,17 @@ def _written(
             ]
         for ensemble in ensembles:
             run.sign(ensemble)
+        interrupted = None
+        if keep_predictions:
+            try:
+                pairs = zip(ensembles, scenarios, strict=True)
+                ensembles = [with_predictions(ensemble, one, _told) for ensemble, one in pairs]
+            except KeyboardInterrupt as error:  # what was computed is not lost for what theory says of it
+                interrupted = error
         parts = {one.part: made for one, made in zip(scenarios, ensembles, strict=True)}
         save_parts(parts, output, overwrite=run.described.overwrite or described.overwrite)
+    if interrupted is not None:
+        raise interrupted
     return ensembles
 
 
@@ -442,7 +459,7 @@ def _compared(opened: Sequence[tuple[Ensemble, Scenario]], file: str) -> Report:
     alpha = float(scenario.data["alpha"])
     parts, skipped = [], []
     for ensemble, one in opened:
-        rows, reasons = _predictions(one)
+        rows, reasons = _predictions(ensemble, one)
         kept, untested = testable(ensemble, rows, alpha)
         parts.append((one.part, ensemble, kept))
         skipped += [*reasons, *(theory.Skipped(id, reason, one.part) for id, reason in untested)]
@@ -577,23 +594,15 @@ def _subject(
     ensemble: Ensemble, scenario: Scenario, kind: str | None, only: Sequence[str], with_theory: bool
 ) -> Subject:
     """What is to be drawn of a part: its predictions, at the records on the way and in between where these show."""
-    from sgdsim.plots.along import predictions_along, predictions_on_the_way
-    from sgdsim.plots.between import predictions_between
     from sgdsim.plots.drawing import choose_kind
-    from sgdsim.plots.subject import Curves, Subject
+    from sgdsim.plots.subject import Subject
 
     alpha = float(scenario.data["alpha"])
     if not with_theory:
         return Subject(ensemble, (), alpha, only=only)
-    predictions, _ = _predictions(scenario)
-    shown, curves = kind or choose_kind(ensemble), Curves()
-    if shown == "moments":
-        laws = [claim.source for claim in scenario.claims if isinstance(claim.source, theory.Law)]
-        predictions += predictions_along(laws, scenario.runs)
-        curves = Curves(tuple(predictions_on_the_way(laws, scenario.runs)))
-    elif shown in ("sweep", "diagram"):
-        curves = predictions_between(scenario, over_both=shown == "diagram") or curves
-    return Subject(ensemble, tuple(predictions), alpha, curves, only)
+    predictions, _ = _predictions(ensemble, scenario)
+    along, between = curves(scenario, kind or choose_kind(ensemble))
+    return Subject(ensemble, (*predictions, *along), alpha, between, only)
 
 
 def _opened(path: str | Path) -> list[tuple[Ensemble, Scenario]]:
@@ -614,16 +623,23 @@ def _scenario_in(ensemble: Ensemble, part: str, path: str | Path, predictions: S
     return replace(Scenario.parse(text, name, f"the scenario in {path}", None, predictions), part=part)
 
 
-def _predictions(scenario: Scenario) -> tuple[list[Prediction], list[theory.Skipped]]:
-    """What laws and user say about a scenario, held to the resolution and the verdict that the user asks for."""
+def _predictions(ensemble: Ensemble, scenario: Scenario) -> tuple[list[Prediction], list[theory.Skipped]]:
+    """What laws and user say about a scenario, held to the resolution and the verdict that the user asks for.
+
+    What the ensemble has kept of it is not computed again.
+    """
     found: list[Prediction] = []
     skipped: list[theory.Skipped] = []
-    for claim in scenario.claims:
-        with limited(say=partial(_tell, claim.source.id)):
-            rows, reasons = theory.predict([claim.source], scenario.runs, claim.seconds)
+    for claim, told in zip(scenario.claims, kept(ensemble, scenario), strict=True):
+        rows, reasons = told or _told(claim, scenario)
         found += [replace(_resolved(row, claim.resolution), expect=claim.expect, asked=claim.asked) for row in rows]
         skipped += [replace(one, part=scenario.part, asked=claim.asked) for one in reasons]
     return found, skipped
+
+
+def _told(claim: Claim, scenario: Scenario) -> tuple[list[Prediction], list[theory.Skipped]]:
+    with limited(say=partial(_tell, claim.source.id)):
+        return theory.predict([claim.source], scenario.runs, claim.seconds)
 
 
 def _tell(id: str) -> None:

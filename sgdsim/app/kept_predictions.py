@@ -9,15 +9,17 @@ is computed again. The curves of figures are kept on the machine that drew them 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from sgdsim import theory
-from sgdsim.base.budget import OutOfTime
+from sgdsim.base.budget import OutOfTime, limited
 from sgdsim.base.errors import SgdsimError
 from sgdsim.base.findings import answered_by, found
 from sgdsim.ensemble import Ensemble, Variable
@@ -35,7 +37,18 @@ MOST_ROWS = 10_000
 _CODE = "computed_by"
 
 
-def with_predictions(ensemble: Ensemble, scenario: Scenario, tell: Callable[[Claim, Scenario], Told]) -> Ensemble:
+def told_by(claim: Claim, scenario: Scenario) -> Told:
+    """What a claim comes to; what takes long is told on standard error."""
+    with limited(say=partial(_tell, claim.source.id)):
+        return theory.predict([claim.source], scenario.runs, claim.seconds)
+
+
+def _tell(id: str) -> None:
+    if sys.stderr is not None:
+        print(f"computing what {id} predicts …", file=sys.stderr, flush=True)
+
+
+def with_predictions(ensemble: Ensemble, scenario: Scenario) -> Ensemble:
     """The ensemble and what its scenario predicts, as far as it can be told and is plain.
 
     Parameters
@@ -44,8 +57,6 @@ def with_predictions(ensemble: Ensemble, scenario: Scenario, tell: Callable[[Cla
         Before it is written.
     scenario
         Of which it is.
-    tell
-        Says what a claim comes to.
     """
     claims: list[str] = []
     skipped: list[str] = []
@@ -53,7 +64,7 @@ def with_predictions(ensemble: Ensemble, scenario: Scenario, tell: Callable[[Cla
     for claim, table in zip(scenario.claims, scenario.data["predict"], strict=True):
         ended = OutOfTime.raised
         with suppress(SgdsimError, NotPlain):  # the comparison will say what is wrong
-            told, reasons = tell(claim, scenario)
+            told, reasons = told_by(claim, scenario)
             texts = [json.dumps(plain_row(row)) for row in told]
             if OutOfTime.raised == ended and _is_ours(claim) and len(rows) + len(told) <= MOST_ROWS:
                 rows += [(len(claims), row, text) for row, text in zip(told, texts, strict=True)]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from sgdsim import theory
-from sgdsim.app import kept_predictions, workflow
-from sgdsim.app.workflow import compare_file, run_parts
+from sgdsim.app import kept_predictions
+from sgdsim.app.verdicts import compare_file
+from sgdsim.app.workflow import run_parts
 from sgdsim.ensemble import Ensemble
 from sgdsim.input.loading import scenario_from
 
@@ -40,7 +41,7 @@ def test_what_is_kept_is_not_computed_again_and_is_the_same(files, monkeypatch):
     asked = []
     tell = theory.predict
     monkeypatch.setattr(
-        workflow.theory, "predict", lambda sources, *rest: asked.append(sources[0].id) or tell(sources, *rest)
+        kept_predictions.theory, "predict", lambda sources, *rest: asked.append(sources[0].id) or tell(sources, *rest)
     )
     kept = compare_file(files / "with.h5")
     assert asked == ["user-2"]  # a function of two moments has no plain form

@@ -74,9 +74,9 @@ def with_predictions(ensemble: Ensemble, scenario: Scenario) -> Ensemble:
         return ensemble
     made = {
         "claim_asked": Variable(
-            ("claim",), claims, {"long_name": "entry of [[predict]], as JSON", _CODE: answered_by()}
+            ("claim",), np.array(claims), {"long_name": "entry of [[predict]], as JSON", _CODE: answered_by()}
         ),
-        "claim_skipped": Variable(("claim",), skipped, {"long_name": "where it does not apply, as JSON"}),
+        "claim_skipped": Variable(("claim",), np.array(skipped), {"long_name": "where it does not apply, as JSON"}),
     }
     columns: dict[str, tuple[str, list[Any]]] = {
         "prediction_claim": ("index of the claim", [number for number, *_ in rows]),
@@ -90,7 +90,10 @@ def with_predictions(ensemble: Ensemble, scenario: Scenario) -> Ensemble:
         "prediction_row": ("all of the prediction, as JSON", [text for *_, text in rows]),
     }
     if rows:
-        made |= {name: Variable(("prediction",), data, {"long_name": words}) for name, (words, data) in columns.items()}
+        made |= {
+            name: Variable(("prediction",), np.array(data), {"long_name": words})
+            for name, (words, data) in columns.items()
+        }
     return Ensemble({**ensemble.variables, **made}, ensemble.attributes)
 
 

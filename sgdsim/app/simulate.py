@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -243,7 +244,7 @@ def simulate(
 def _written(
     compute: Callable[..., Ensemble],
     described: Description,
-    output: str,
+    output: str | os.PathLike[str],
     overwrite: bool,
     client: Any,
     limits: Mapping[str, Any],
@@ -290,7 +291,7 @@ def _save(scenario: str, name: str, path: Any, output: Any, overwrite: bool) -> 
 
         meant = f"results/{name}.h5" if output is None else output  # where a run of it would write
         tables = toml.loads(scenario, "simulate")
-        save_scenario(tables, take.path(path, "save_scenario"), meant, overwrite=overwrite)
+        save_scenario(tables, Path(take.path(path, "save_scenario")), meant, overwrite=overwrite)
 
 
 def _length(steps: Any, time: Any, learning_rate: Any) -> tuple[int, list[Schedule]]:

@@ -22,6 +22,7 @@ from sgdsim.base.files import about, atomic_file, check_output
 from sgdsim.ensemble import Ensemble, open_parts
 from sgdsim.input.scenario import Scenario
 from sgdsim.model.run import Run
+from sgdsim.simulation.provenance import UNTITLED
 from sgdsim.statistics import verdict_table
 
 _NUMBERS = {"point": "point", "predicted": "predicted", "measured": "measured", "z": "z"}
@@ -81,7 +82,7 @@ def write_report(
 
 
 def _title(ensemble: Ensemble) -> str:
-    return str(ensemble.attributes.get("title", "SGD ensemble"))
+    return str(ensemble.attributes.get("title", UNTITLED))
 
 
 def _contents(reports: Mapping[str, Report]) -> str:

@@ -334,5 +334,24 @@ def series(run: Run) -> str:
     return json.dumps(tables, sort_keys=True)
 
 
+def series_of(runs: Sequence[Run]) -> list[str]:
+    """The series of each point of a sweep; where all rates run for the same times, steps and records follow from them.
+
+    Examples
+    --------
+    >>> from sgdsim import Loss, Optimizer, Schedule
+    >>> runs = [Run(Loss("x**2/2", ("x",)), Optimizer(), Schedule(f"1/{n}"), {"x": 1.0}, 9, 4 * n) for n in (2, 4)]
+    >>> len({series(run) for run in runs}), len({*series_of(runs)})
+    (2, 1)
+    """
+    times = [f"{run.schedule.times(run.steps)[-1]:.9g}" for run in runs]
+    if len(set(times)) >= len({run.steps for run in runs}):
+        return [series(run) for run in runs]
+    return [
+        f"time {time} {series(replace(run, steps=1, recorder=Recorder()))}"
+        for time, run in zip(times, runs, strict=True)
+    ]
+
+
 def _at_points(reason: str, points: Sequence[int], total: int) -> str:
     return reason if len(points) == total else f"point {', '.join(map(str, points))}: {reason}"

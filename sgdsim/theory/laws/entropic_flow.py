@@ -11,24 +11,25 @@ from sgdsim.formulas import evaluation
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import Moment, NotApplicable, Prediction, require
-from sgdsim.theory.law import at_enough_values, law, row, series
+from sgdsim.theory.law import at_enough_values, law, row, series_of
 from sgdsim.theory.methods.charge_balance import balances
 from sgdsim.theory.methods.gradient_flow import flow, modified_mean
 from sgdsim.theory.methods.modes import constant_rate
 from sgdsim.theory.recorded_names import name_of
 
 
-def _at_one_time(runs: Sequence[Run]) -> Iterator[tuple[int, Run]]:
-    """Each run with its place, ended at the time that the slowest of its series reaches; where that is recorded."""
+def _at_one_time(runs: Sequence[Run]) -> Iterator[tuple[int, Run, str]]:
+    """Each run with its place and series, ended at the time that the slowest of these reaches; where it is recorded."""
+    found = series_of(runs)
     times: dict[str, float] = {}
-    for run in runs:
+    for run, one in zip(runs, found, strict=True):
         time = constant_rate(run) * run.steps
-        times[series(run)] = min(time, times.get(series(run), time))
-    for place, run in enumerate(runs):
-        steps = times[series(run)] / constant_rate(run)
+        times[one] = min(time, times.get(one, time))
+    for place, (run, one) in enumerate(zip(runs, found, strict=True)):
+        steps = times[one] / constant_rate(run)
         whole = round(steps)
         if abs(steps - whole) < 1e-6 * steps and whole in run.recorder.record_steps(run.steps):
-            yield place, replace(run, steps=whole, recorder=Recorder())
+            yield place, replace(run, steps=whole, recorder=Recorder()), one
 
 
 def _several_rates(run: Run) -> None:
@@ -58,19 +59,19 @@ def _records(run: Run) -> Recorder:
     return Recorder(observables=tuple(_charges(run)))
 
 
-def _told(runs: Sequence[Run], place: int, run: Run) -> dict[str, Any]:
+def _told(run: Run, place: int, series: str) -> dict[str, Any]:
     """The fields that all rows of a point have in common: its run up to the time that all points reach."""
     rate = constant_rate(run)
     conditions = f"after a time of {rate * run.steps:.4g}"
-    return {"order": 1, "point": place, "small": rate, "series": series(runs[place]), "conditions": conditions}
+    return {"order": 1, "point": place, "small": rate, "series": series, "conditions": conditions}
 
 
 def _entropic(runs: Sequence[Run]) -> list[Prediction]:
     rows: list[Prediction] = []
-    for place, run in _at_one_time(runs):
+    for place, run, series in _at_one_time(runs):
         with suppress(NotApplicable):
             end = dict(zip(run.loss.parameters, flow(run, "entropic")[0], strict=True))
-            told = _told(runs, place, run)
+            told = _told(run, place, series)
             for one in _charges(run):
                 value = evaluation.evaluate([run.loss.expand(one.formula)], {**run.loss.constants, **end})[0]
                 moment = Moment("mean", name_of(runs[place], one), run.steps)
@@ -112,10 +113,10 @@ def entropic_flow(run: Run) -> list[Prediction]:
 
 def _modified(runs: Sequence[Run]) -> list[Prediction]:
     rows: list[Prediction] = []
-    for place, run in _at_one_time(runs):
+    for place, run, series in _at_one_time(runs):
         with suppress(NotApplicable):
             found = modified_mean(run)
-            told = _told(runs, place, run)
+            told = _told(run, place, series)
             rows += [
                 row(Moment("mean", name, run.steps), float(value), **told)
                 for name, value in zip(run.loss.parameters, found.mean, strict=True)

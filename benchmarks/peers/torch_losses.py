@@ -1,4 +1,4 @@
-"""PyTorch on the losses of the second table: eager, all trajectories at once; by hand, and networks by `vmap` of `grad`."""
+"""PyTorch on the losses of the second table: eager, all trajectories at once; networks by `vmap` of `grad` too."""
 
 from __future__ import annotations
 

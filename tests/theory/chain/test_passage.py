@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
+from sgdsim.model.noise import Noise
 from sgdsim.prediction import NotApplicable
 from sgdsim.theory.chain.chain import chain
 from tests.theory.chain.runs import SIGMAS, ar1, check
@@ -33,6 +34,24 @@ def test_first_passages(threshold: float, start: float) -> None:
     assert abs(found.value - times.mean()) < SIGMAS * error
     if found.value < 10:
         assert abs(found.value - 1 - times.mean()) > SIGMAS * error  # counted from one
+
+
+@pytest.mark.parametrize(
+    ("start", "below"), [("uniform:-1,1.3", 1 / 2.3), ("normal:0.3,0.7", float(ndtr(-0.3 / 0.7))), (-0.2, 1.0)]
+)
+def test_a_start_on_both_sides_of_the_threshold(start: str | float, below: float) -> None:
+    """A step to -z is positive every other time, so that two steps are the mean of all that begin below."""
+    found = chain(ar1("normal", 1.0)).passage("x", {"x": Noise.parse(start) if isinstance(start, str) else start})
+    check(found, 2.0 * below, 1e-10)
+
+
+def test_a_start_that_few_points_do_not_resolve_has_an_error() -> None:
+    """With Rademacher noise the mean time jumps wherever a step may just pass the threshold."""
+    run = {"x": Noise.parse("uniform:-2,0.5")}
+    found = chain(ar1("rademacher", 0.3)).passage("x - 0.4", run)
+    several = [chain(ar1("rademacher", 0.3)).passage("x - 0.4", {"x": x}).value for x in (-1.9, -1.0, -0.1)]
+    assert several[2] < found.value < several[0]
+    assert found.error > 1e-4 * found.value
 
 
 def test_passages_on_a_lattice() -> None:

@@ -34,7 +34,11 @@ def _across(runs: Sequence[Run]) -> list[Prediction]:
 
 
 def _rows(run: Run, found: Expansion, point: int) -> Iterator[Prediction]:
-    told: dict[str, Any] = {"point": point, "small": float(run.schedule.rates(run.steps)[-1]), "series": series(run)}
+    told: dict[str, Any] = {
+        "point": point,
+        "small": float(run.schedule.rates(run.steps)[-1]),
+        "series": series(run, steps=False),
+    }
     for i, name in enumerate(run.loss.parameters):
         variance, leading = float(found.covariance[i, i]), float(found.leading[i, i])
         if found.is_moved(i):

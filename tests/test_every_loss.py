@@ -15,6 +15,11 @@ from statistics import median
 import pytest
 from scipy.stats import binom
 
+from sgdsim.app import theory_report
+from sgdsim.app.workflow import compare_file
+from sgdsim.input.loading import scenario_from
+from sgdsim.simulation.run_loop import simulate_runs
+from sgdsim.theory import AUTOMATIC
 from tests.every_loss import TRAJECTORIES, Outcome, all_losses, outcomes
 from tests.planted_faults import FAULTS
 from tests.random_losses import cases
@@ -61,3 +66,23 @@ def test_all_random_losses(tmp_path: Path, arrays: bool) -> None:
     found = list(outcomes(all_losses(arrays), tmp_path / "log"))
     assert {fault for one in found for fault in one.planted} == set(FAULTS)
     check(found)
+
+
+@pytest.mark.parametrize("number", [1, pytest.param(10, marks=pytest.mark.validate)])
+def test_the_laws_of_a_run_are_told_beforehand(tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`sgdsim theory` prints the laws that the table of the run has, what they cost, and why others do not apply."""
+    monkeypatch.setattr(theory_report, "SECTIONS", {})  # but the predictions, none of which needs the others
+    asked = [{"id": id, "automatic": True} for id in AUTOMATIC]
+    for data in cases(number, 1, trajectories=64, seed=37):
+        run = {**data["run"], "steps": 20}  # as nothing is compiled
+        scenario = scenario_from({**data, "run": run, "record": {}, "predict": asked}, "random", "here")
+        printed = theory_report.report_of(scenario)[-1]
+        ensemble = simulate_runs(scenario.runs, scenario=scenario.toml, device="python")
+        ensemble.save(tmp_path / "run.h5", overwrite=True)
+        report = compare_file(tmp_path / "run.h5")
+        untold = {row.id for row in report.skipped} - {row.id for row in report.comparisons}
+        named = {entry.name.split(":")[0] for entry in printed.entries if ":" in entry.name}
+        silent = " ".join(str(entry.value) for entry in printed.entries if not entry.name)
+        assert named - untold == {row.id for row in report.comparisons}
+        assert all(id in silent for id in set(AUTOMATIC) - named)
+        assert printed.entries[-1].name == "seconds that laws take"

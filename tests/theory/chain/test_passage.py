@@ -9,7 +9,7 @@ from scipy.special import ndtr
 from sgdsim.model.noise import Noise
 from sgdsim.prediction import NotApplicable
 from sgdsim.theory.chain.chain import chain
-from tests.theory.chain.runs import SIGMAS, ar1, check
+from tests.theory.chain.runs import SIGMAS, ar1, check, make_run
 
 
 def passage_times(threshold: float, start: float, rate: float, number: int) -> np.ndarray:
@@ -69,3 +69,15 @@ def test_passages_on_a_lattice() -> None:
 def test_a_passage_that_hardly_ever_comes_is_refused() -> None:
     with pytest.raises(NotApplicable, match="rare"):
         chain(ar1("normal", 0.3)).passage("x - 50")
+
+
+def test_escapes_over_a_barrier_approach_the_formula_of_eyring_and_kramers() -> None:
+    """Its error is of the order of the rate; without the curvature of the saddle it is off by a factor."""
+    far = []
+    for rate, steps in ((0.2, 309.4), (0.1, 7_055), (0.05, 2_009_902)):  # as documented
+        run = make_run("(x**2 - 1)**2/4 + z*x", {"z": "normal"}, rate, initial={"x": -1.0})
+        found = chain(run).passage("x - 1").value
+        assert found == pytest.approx(steps, rel=2e-4)
+        far.append(found * rate / (2.0 * np.pi / np.sqrt(2.0) * np.exp(0.5 / rate)) - 1.0)
+    assert far == pytest.approx([0.143, 0.070, 0.027], abs=5e-4)
+    assert 1.5 < far[0] / far[1] < far[1] / far[2] < 3.0

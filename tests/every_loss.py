@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from sgdsim.app.workflow import Report, compare_file
+from sgdsim.app.verdicts import Report, compare_file
 from sgdsim.input.loading import scenario_from
 from sgdsim.model.run import Run
 from sgdsim.simulation.run_loop import simulate_runs

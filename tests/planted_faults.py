@@ -9,10 +9,10 @@ from dataclasses import replace
 from math import sqrt
 
 from sgdsim.formulas.vectors import base_name
-from sgdsim.model.loss import Definition
-from sgdsim.model.optimizers import OPTIMIZERS
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
+from sgdsim.model.update_rules import OPTIMIZERS
+from sgdsim.model.written_loss import Definition
 
 Fault = Callable[[Run], Run | None]
 """Of a run with dials: the run with a fault; None where it makes no difference."""

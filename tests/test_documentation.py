@@ -14,13 +14,16 @@ import pytest
 from click.testing import CliRunner
 
 from sgdsim.app.cli import main
-from sgdsim.input.options import TABLE, docs_table
+from sgdsim.input.options import TABLE
+from tests.options_table import docs_table
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-# Their examples take a minute together; the first stands for all of them in every run of the tests.
+# Their examples take minutes together, for `make test-docs`; what most people read first runs in `make test` too.
 TAUGHT = {"tutorials", "howto", "explanation"}
 FIRST = ROOT / "docs" / "tutorials" / "first_ensemble.md"
+LONG = {"extending", "gpu", "identities", "long_runs", "networks", "plots", "report", "rules", "suite"}
+LONG |= {"variance_reduction"}
 _BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -50,8 +53,8 @@ def run_program(text: str, where: str) -> None:
 
 
 def _page(page: Path) -> object:
-    """A page as a parameter; most of those that teach are for `make validate`."""
-    slow = page.parent.name in TAUGHT and page != FIRST
+    """A page as a parameter; those that take long are for `make test-docs` and `make validate`."""
+    slow = (page.parent.name in TAUGHT and page != FIRST) or (page.parent.name == "docs" and page.stem in LONG)
     return pytest.param(page, marks=pytest.mark.validate if slow else (), id=f"{page.parent.name}/{page.name}")
 
 
@@ -82,9 +85,15 @@ def test_every_block_of_the_page_runs(page, tmp_path, monkeypatch):
 
 def test_promises_name_tests_that_there_are():
     known = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
-    names = re.findall(r"`(test_\w+)`", (ROOT / "docs" / "promises.md").read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8")
+    names = re.findall(r"`(test_\w+)`", page)
     assert len(names) > 10
     assert not [name for name in names if f"def {name}(" not in known]
+    sections = re.findall(r"^\| promise \| test \|\n\| --- \| --- \|\n((?:\|.*\n)+)", page, re.MULTILINE)
+    promises = [row for section in sections for row in section.splitlines()]
+    assert len(promises) > 40
+    assert not [row for row in promises if not re.search(r"\| [^|]*`test_\w+`[^|]*\|$", row)]
+    assert not [path for path in re.findall(r"`(tests/[\w/]+\.py)`", page) if not (ROOT / path).is_file()]
 
 
 def test_links_between_pages_lead_somewhere():
@@ -123,9 +132,9 @@ def test_the_pages_name_everything_there_is():
     from sgdsim.model.data import SAMPLINGS
     from sgdsim.model.losses import CATALOGUE
     from sgdsim.model.noise import FAMILIES
-    from sgdsim.model.optimizers import OPTIMIZERS
     from sgdsim.model.schedules import SCHEDULES
     from sgdsim.model.symmetry import KINDS
+    from sgdsim.model.update_rules import OPTIMIZERS
 
     options = [option for parameter in cli.simulate.params for option in parameter.opts if option.startswith("--")]
     keys = [*KEYS["record"], *KEYS["run"], *KEYS["loss"]]
@@ -139,3 +148,26 @@ def test_the_pages_name_everything_there_is():
         text = (ROOT / "docs" / page).read_text(encoding="utf-8")
         missing = [name for name in names if not re.search(rf"[`.]{re.escape(name)}\b", text)]
         assert not missing, f"{page}: {missing}"
+
+
+def wrong_places(page: str) -> list[str]:
+    """The files that a page names which are not there, and the names beside them that they do not define."""
+    problems = []
+    for row in (line for line in page.splitlines() if line.startswith("| ")):
+        for code in re.findall(r"`([^`]+)`", row):
+            if "/" in code:
+                problems += [] if (ROOT / code).exists() else [f"{code} is not there"]
+        for name, code in re.findall(r"`([A-Z]\w*)(?:\.\w+)?` in(?: its)? `([\w/.]+\.py)`", row):
+            path = ROOT / code if "/" in code else None
+            if (
+                path is not None
+                and path.is_file()
+                and not re.search(rf"(?m)^(class )?{name}\b", path.read_text("utf-8"))
+            ):
+                problems.append(f"{code} defines no {name}")
+    return problems
+
+
+def test_the_places_where_something_is_added_are_there() -> None:
+    assert not wrong_places((ROOT / "docs" / "extending.md").read_text("utf-8"))
+    assert len(wrong_places("| law | `LAWS` in `sgdsim/cli.py` |\n| x | `NOTHING` in `sgdsim/model/noise.py` |")) == 2

@@ -1,118 +1,26 @@
-"""From a scenario to a file and from a file to a verdict: what the commands do, as calls."""
+"""From a scenario to a file: what the commands that simulate do, as calls."""
 
 from __future__ import annotations
 
-import os
 import shutil
-import sys
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass, fields, replace
-from functools import partial
-from html import escape
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sgdsim import theory
 from sgdsim.app import dask_workers
-from sgdsim.app.flaws import known_flaw
+from sgdsim.app.extending import changed, extending, go_on, not_kept
+from sgdsim.app.run_warnings import check_runs
 from sgdsim.base import take
-from sgdsim.base.budget import OutOfTime, limited
-from sgdsim.base.errors import InputError, RunError, shortened, unknown_name
-from sgdsim.base.files import about, check_output
-from sgdsim.base.findings import found
-from sgdsim.base.html import html_table
-from sgdsim.ensemble import WHOLE, Ensemble, open_parts, save_parts
-from sgdsim.input.builders import Claim
+from sgdsim.base.errors import InputError
+from sgdsim.base.files import check_output
+from sgdsim.ensemble import Ensemble, open_parts, save_parts
 from sgdsim.input.scenario import Scenario
-from sgdsim.model.loss import Loss
-from sgdsim.model.run import Run
 from sgdsim.simulation.checkpoints import seconds_between
-from sgdsim.simulation.run_loop import limits_of_parts, output_bytes, simulate_runs, work
+from sgdsim.simulation.kept_states import Kept
+from sgdsim.simulation.run_loop import kept_bytes, limits_of_parts, output_bytes, simulate_runs, work
 from sgdsim.simulation.unfinished import Description, description_beside, unfinished
-from sgdsim.statistics import verdict_table
-from sgdsim.statistics.comparison import Comparison, compare_parts
-from sgdsim.statistics.conditions import testable
-from sgdsim.theory import Prediction
-from sgdsim.theory.methods.stability import instabilities
-
-if TYPE_CHECKING:
-    import pandas
-    from matplotlib.figure import Figure
-
-    from sgdsim.plots.subject import Subject
-
-_MOMENT = 0.1  # seconds that a law has to show that it speaks of a run
-_MOST_WARNINGS = 10  # of one kind, and
-_MOST_LISTED = 20  # points of a sweep in each: there may be 100,000
-
-
-@dataclass(frozen=True, repr=False)
-class Report:
-    """Every prediction of a scenario held against its ensemble.
-
-    Attributes
-    ----------
-    file, scenario
-        What was compared.
-    comparisons
-        One row a prediction.
-    skipped
-        Laws that do not apply, with the reason.
-    alpha
-        Probability of one or more false rejections in the table.
-    """
-
-    file: str
-    scenario: str
-    comparisons: Sequence[Comparison]
-    skipped: Sequence[theory.Skipped]
-    alpha: float
-
-    @property
-    def disagrees(self) -> bool:
-        """Whether any prediction was rejected, or a negative control was not."""
-        return any(row.outcome == "disagrees" for row in self.comparisons)
-
-    def screen(self, width: int = 80, colour: bool = False) -> str:
-        """A line for each law or claim, see `verdict_screen.screen`."""
-        from sgdsim.app.verdict_screen import screen
-
-        return screen(self.comparisons, self.skipped, self.alpha, width, colour)
-
-    def table(self) -> str:
-        """The rows as aligned text."""
-        return verdict_table.format_table(self.comparisons, self.skipped, self.alpha)
-
-    def __repr__(self) -> str:
-        return self.table()
-
-    def _repr_html_(self) -> str:
-        """What a notebook shows."""
-        rows = verdict_table.texts(self.comparisons)
-        counted = escape(verdict_table.summary_line(self.comparisons, self.alpha))
-        return (html_table(rows[0], rows[1:]) if len(rows) > 1 else "") + f"<p>{counted}</p>"
-
-    def to_dataframe(self) -> pandas.DataFrame:
-        """The rows as a `pandas.DataFrame`, a column for each field of a `Comparison`.
-
-        Raises
-        ------
-        RunError
-            If pandas is not installed.
-        """
-        try:
-            import pandas
-        except ImportError:
-            raise RunError("to_dataframe needs pandas, which is not installed: pip install pandas") from None
-        return pandas.DataFrame(
-            [asdict(row) for row in self.comparisons], columns=[one.name for one in fields(Comparison)]
-        )
-
-    def to_json(self) -> str:
-        """The rows as JSON."""
-        return verdict_table.to_json(self.comparisons, self.file, self.scenario)
 
 
 def run_scenario(
@@ -127,6 +35,7 @@ def run_scenario(
     checkpoint_every: float | str | None = None,
     client: Any = None,
     memory_limit: float | str | None = None,
+    keep_state: bool = False,
 ) -> Ensemble:
     """Simulate a scenario and write its file.
 
@@ -150,6 +59,9 @@ def run_scenario(
     memory_limit
         Bytes that results may take, also as ``"4GB"``; by default 80 % of what is free. Snapshots that do not fit are
         kept on the disk until the file is written.
+    keep_state
+        Whether the state of every trajectory is kept beside the file: with `resume`, a scenario with more steps or
+        more trajectories goes on from there, to the bits of a run that had them from the start.
 
     Raises
     ------
@@ -165,6 +77,7 @@ def run_scenario(
     Examples
     --------
     >>> from tempfile import TemporaryDirectory
+    >>> from sgdsim.app.verdicts import compare_file
     >>> from sgdsim.input.loading import load_scenario
     >>> scenario = load_scenario("river_valley", {"run.trajectories": 1000, "run.steps": 20})
     >>> with TemporaryDirectory() as folder:
@@ -174,7 +87,7 @@ def run_scenario(
     """
     options: dict[str, Any] = {"threads": threads, "device": device, "progress": progress}
     options |= {"overwrite": overwrite, "resume": resume, "checkpoint_every": checkpoint_every, "client": client}
-    options |= {"memory_limit": memory_limit}
+    options |= {"memory_limit": memory_limit, "keep_state": keep_state}
     return run_parts([scenario], path, **options)[0]
 
 
@@ -190,6 +103,7 @@ def run_parts(
     checkpoint_every: float | str | None = None,
     client: Any = None,
     memory_limit: float | str | None = None,
+    keep_state: bool = False,
 ) -> list[Ensemble]:
     """Simulate all parts of a scenario, and write one file with a group for each.
 
@@ -197,7 +111,7 @@ def run_parts(
     ----------
     scenarios
         As `load_parts` gives them.
-    path, threads, device, overwrite, progress, resume, checkpoint_every, client, memory_limit
+    path, threads, device, overwrite, progress, resume, checkpoint_every, client, memory_limit, keep_state
         As of `run_scenario`.
 
     Returns
@@ -213,15 +127,17 @@ def run_parts(
     kind = take.of_kind(Scenario, "a Scenario, such as load_scenario('river_valley')")
     scenarios = take.each(kind)(scenarios, "scenario")
     overwrite, progress = take.flag(overwrite, "overwrite"), take.flag(progress, "progress")
-    resume = take.flag(resume, "resume")
+    resume, keep_state = take.flag(resume, "resume"), take.flag(keep_state, "keep_state")
     given = default_output(scenarios[0]) if path is None else take.path(path, "path")
     output = Path(given)
     with _default_folder(output) if output.parent == Path("results") else nullcontext():
         check_output(given, overwrite or resume, [source for one in scenarios for source in _read_for(one)])
-        _check_disk(output, sum(output_bytes(one.runs) for one in scenarios))
+        kept = sum(kept_bytes(one.runs) for one in scenarios) if keep_state else 0
+        _check_disk(output, kept + sum(output_bytes(one.runs) for one in scenarios))
         for one in scenarios:
             check_runs(one.runs)
-        described = Description.new([(one.part, one.name, one.toml) for one in scenarios], overwrite, device)
+        texts = [(one.part, one.name, one.toml) for one in scenarios]
+        described = Description.new(texts, overwrite, device, keeps=keep_state)
         options: dict[str, Any] = {"threads": threads, "device": device, "progress": progress}
         every = seconds_between(checkpoint_every)
         return _written(scenarios, output, described, resume, every, options, client, memory_limit)
@@ -230,6 +146,8 @@ def run_parts(
 def resume_file(
     path: str | Path,
     *,
+    steps: int | None = None,
+    trajectories: int | None = None,
     threads: int | None = None,
     progress: bool = False,
     checkpoint_every: float | str | None = None,
@@ -238,10 +156,14 @@ def resume_file(
 ) -> list[Ensemble]:
     """Go on with a run that was killed or interrupted, from the checkpoints beside its output alone.
 
+    Or make a finished one longer or larger, whose states were kept.
+
     Parameters
     ----------
     path
         Of the file that it was going to write.
+    steps, trajectories
+        How many the run is to have, at least as many as it has.
     threads, progress, checkpoint_every, client, memory_limit
         As of `run_scenario`.
 
@@ -253,10 +175,14 @@ def resume_file(
     Raises
     ------
     InputError
-        If there is nothing to go on from.
+        If there is nothing to go on from; for what refers to the number of steps or of trajectories.
     """
     path = Path(take.path(path, "path"))
+    given = {"run.steps": steps, "run.trajectories": trajectories}
+    overrides = {key: take.whole(number, key) for key, number in given.items() if number is not None}
     described = description_beside(path)
+    if overrides:
+        described = _changed(path, described, overrides)
     if described is None and path.is_file():
         return list(open_parts(path).values())
     if described is None:
@@ -274,6 +200,16 @@ def resume_file(
     return _written(scenarios, path, described, True, every, options, client, memory_limit)
 
 
+def _changed(path: Path, described: Description | None, overrides: Mapping[str, int]) -> Description:
+    """The run at a path with other numbers: the one that is not finished, or else the one that was kept."""
+    if described is None:
+        if (kept := Kept.beside(path)) is None:
+            raise not_kept(path)
+        was = Description.read(kept.run, kept.folder)
+        described = Description.new(was.scenarios, False, was.device)
+    return changed(described, overrides, path)
+
+
 def _written(
     scenarios: Sequence[Scenario],
     output: Path,
@@ -287,7 +223,10 @@ def _written(
     """Simulate what is described, save checkpoints on the way, and write its file."""
     total = sum(work(one.runs) for one in scenarios)
     client = None if client is None else dask_workers.checked(client)
+    runs = [one.runs for one in scenarios]
+    described = extending(output, described, runs) if resume else described
     with unfinished(output, described, total=total, every=every, resume=resume) as run:
+        go_on(run, runs, client)
         if resume and (found := run.finished()) is not None:
             return list(found.values())
         if client is not None or run.shards:
@@ -305,6 +244,7 @@ def _written(
             run.sign(ensemble)
         parts = {one.part: made for one, made in zip(scenarios, ensembles, strict=True)}
         save_parts(parts, output, overwrite=run.described.overwrite or described.overwrite)
+        run.keep()
     return ensembles
 
 
@@ -339,355 +279,6 @@ def default_output(scenario: Scenario) -> Path:
     'results/river_valley.h5'
     """
     return Path("results") / f"{scenario.name}.h5"
-
-
-def compare_file(path: str | Path) -> Report:
-    """Hold the ensemble in a file against the predictions of its scenario, from the file alone.
-
-    Raises
-    ------
-    InputError
-        For a file that is not ours or cannot be read, or whose scenario cannot.
-    """
-    with about(take.path(path, "path")):
-        return _compared(_opened(path), os.fspath(path))
-
-
-def available_laws(path: str | Path) -> dict[str, bool]:
-    """The laws that speak of the runs in a file but were not asked for, and whether they take long.
-
-    Of a sweep the first point is looked at. What is found is kept, so that it is free the next time.
-
-    Raises
-    ------
-    InputError
-        As `compare_file`.
-    """
-    with about(take.path(path, "path")):
-        scenarios = [_scenario_in(ensemble, part, path) for part, ensemble in open_parts(path).items()]
-        return {id: slow for one in scenarios for id, slow in _available(one)}
-
-
-def _available(scenario: Scenario) -> list[tuple[str, bool]]:
-    run = scenario.runs[0]
-    known = {claim.source.id for claim in scenario.claims}
-    laws = [law for id, law in theory.LAWS.items() if id not in known]
-    tables = {key: scenario.data[key] for key in ("optimizer", "record")}
-    settings = {key: value for key, value in scenario.data["run"].items() if key != "seed"}
-
-    def find() -> list[list[Any]]:
-        tried = ((law.id, _takes_long(law, run)) for law in laws)
-        return [[id, slow] for id, slow in tried if slow is not None]
-
-    question = ["available", run.loss.plain, tables, settings, sorted(known)]
-    return [(id, slow) for id, slow in found(question, find, [law.at_point for law in laws])]
-
-
-def _takes_long(law: theory.Law, run: Run) -> bool | None:
-    """Whether a law needs more than a moment for a run; None where it says nothing of it."""
-    raised = OutOfTime.raised
-    try:
-        wanted = law.requirements(run, _MOMENT)
-        rows, _ = law.evaluate([replace(run, recorder=run.recorder.merge(wanted))], _MOMENT)
-    except InputError:  # it would record something under a name that is taken
-        return None
-    slow = OutOfTime.raised > raised
-    return slow if slow or rows else None
-
-
-def compare_ensemble(ensemble: Ensemble, predictions: Sequence[str] = ()) -> Report:
-    """Hold an ensemble in memory against the predictions of its scenario, and others.
-
-    Where neither asks for any, against the laws that are tried on every run, as far as what they need was recorded.
-
-    Parameters
-    ----------
-    ensemble
-        Of a run or a whole sweep, one part.
-    predictions
-        Further ones: ids of laws and formulas of your own.
-
-    Raises
-    ------
-    InputError
-        For an ensemble without a scenario, one point of a sweep, and a prediction that cannot be used.
-
-    Examples
-    --------
-    >>> from sgdsim import simulate
-    >>> run = {"initial": {"x": 0.0}, "trajectories": 1000, "steps": 30, "device": "python"}
-    >>> ensemble = simulate("x**2/2 + z*x", noise={"z": "normal"}, learning_rate=0.5, **run)
-    >>> [row.verdict for row in compare_ensemble(ensemble, ["mean(x) = 5"]).comparisons]
-    ['disagrees']
-    """
-    ensemble = take.of_kind(Ensemble, "an Ensemble")(ensemble, "ensemble")
-    predictions = take.each(take.text)(predictions, "predictions")
-    return _compared([(ensemble, _scenario_of(ensemble, predictions))], "")
-
-
-def _scenario_of(ensemble: Ensemble, predictions: Sequence[str] = ()) -> Scenario:
-    """The scenario of an ensemble in memory; where nothing is asked for, with the laws that are tried on every run."""
-    scenario = _scenario_in(ensemble, WHOLE, "the ensemble", predictions)
-    if len(scenario.runs) > 1 and "point" not in ensemble.sizes:
-        raise InputError("the ensemble: is one point of a sweep, expected the whole sweep")
-    if scenario.claims:
-        return scenario
-    laws = tuple(Claim(theory.LAWS[id], asked=False) for id in theory.AUTOMATIC)
-    return replace(scenario, claims=laws)
-
-
-def _compared(opened: Sequence[tuple[Ensemble, Scenario]], file: str) -> Report:
-    """All parts held against what their scenarios predict."""
-    scenario = opened[0][1]
-    alpha = float(scenario.data["alpha"])
-    parts, skipped = [], []
-    for ensemble, one in opened:
-        rows, reasons = _predictions(one)
-        kept, untested = testable(ensemble, rows, alpha)
-        parts.append((one.part, ensemble, kept))
-        skipped += [*reasons, *(theory.Skipped(id, reason, one.part) for id, reason in untested)]
-    return Report(file, scenario.name, compare_parts(parts, alpha), skipped, alpha)
-
-
-def plot_file(
-    path: str | Path,
-    output: str | Path | None = None,
-    kind: str | None = None,
-    size: tuple[float, float] | None = None,
-    overwrite: bool = False,
-    *,
-    residuals: bool = False,
-    only: Sequence[str] = (),
-    part: str = "",
-    theory: bool = True,
-    style: str = "paper",
-) -> Path:
-    """Draw the ensemble in a file with the predictions of its scenario, from the file alone.
-
-    Parameters
-    ----------
-    path
-        HDF5 file.
-    output
-        Figure to write, SVG, PNG or PDF by its suffix; by default an SVG beside the file.
-    kind
-        One of `plotting.KINDS`; None for the one that shows most.
-    size
-        Width and height in inches; None for one that goes with what is shown.
-    overwrite
-        Whether an existing figure may be replaced.
-    residuals
-        Whether what is measured less what is predicted stands below.
-    only
-        Parameters and observables to show; none for all.
-    part
-        Of a file with parts, the one to draw; all by default.
-    theory
-        Whether what is predicted is drawn.
-    style
-        ``paper`` or ``talk``, see `sgdsim.plots.drawing.draw`.
-
-    Returns
-    -------
-    Path
-        Of the figure.
-
-    Raises
-    ------
-    InputError
-        As `compare_file`; for a kind that nothing was recorded for; for an output that cannot be written.
-    RunError
-        If matplotlib is not installed.
-
-    Examples
-    --------
-    >>> from tempfile import TemporaryDirectory
-    >>> from sgdsim.input.loading import load_scenario
-    >>> scenario = load_scenario("river_valley", {"run.trajectories": 64, "run.steps": 20})
-    >>> with TemporaryDirectory() as folder:
-    ...     _ = run_scenario(scenario, f"{folder}/run.h5", device="python")
-    ...     plot_file(f"{folder}/run.h5").name
-    'run.svg'
-    """
-    from sgdsim.plots import drawing
-
-    drawing.require_matplotlib()
-    kind = drawing.checked_kind(take.optional(take.text)(kind, "kind"))
-    size, style = drawing.checked_size(size), drawing.checked_style(style)
-    overwrite, residuals = take.flag(overwrite, "overwrite"), take.flag(residuals, "residuals")
-    theory, part = take.flag(theory, "theory"), take.text(part, "part")
-    only = take.each(take.text)(only, "only")
-    with about(take.path(path, "path")):
-        opened = [one for one in _opened(path) if not part or one[1].part == part]
-        if not opened:
-            raise InputError(f"--part: {unknown_name('part', part, [name for name in open_parts(path) if name])}")
-    target = Path(path).with_suffix(".svg") if output is None else Path(take.path(output, "output"))
-    drawing.checked_suffix(target)
-    check_output(target if output is None else output, overwrite, [path])
-    with about(path):
-        shown = {one.part: _subject(ensemble, one, kind, only, theory) for ensemble, one in opened}
-        figure = drawing.draw_parts(shown, kind, size, residuals=residuals, style=style)
-        drawing.save_figure(figure, target)  # where the texts of the file are drawn
-    return target
-
-
-def plot_ensemble(
-    ensemble: Ensemble,
-    kind: str | None = None,
-    size: tuple[float, float] | None = None,
-    *,
-    residuals: bool = False,
-    only: Sequence[str] = (),
-    theory: bool = True,
-    style: str = "paper",
-) -> Figure:
-    """Draw an ensemble in memory with the predictions of its scenario, as `plot_file` draws one of a file.
-
-    Parameters
-    ----------
-    ensemble
-        Of a run or a whole sweep, one part.
-    kind, size, residuals, only, theory, style
-        As of `plot_file`.
-
-    Raises
-    ------
-    InputError, RunError
-        As `plot_file`.
-
-    Examples
-    --------
-    >>> from sgdsim import simulate
-    >>> run = {"initial": {"x": 1.0}, "trajectories": 64, "steps": 8, "every": 2, "device": "python"}
-    >>> plot_ensemble(simulate("x**2/2 + z*x", noise={"z": "normal"}, learning_rate=0.5, **run)).get_label()
-    'moments'
-    """
-    from sgdsim.plots import drawing
-
-    drawing.require_matplotlib()
-    ensemble = take.of_kind(Ensemble, "an Ensemble")(ensemble, "ensemble")
-    kind = drawing.checked_kind(take.optional(take.text)(kind, "kind"))
-    size, style = drawing.checked_size(size), drawing.checked_style(style)
-    residuals, theory = take.flag(residuals, "residuals"), take.flag(theory, "theory")
-    subject = _subject(ensemble, _scenario_of(ensemble), kind, take.each(take.text)(only, "only"), theory)
-    return drawing.draw_parts({WHOLE: subject}, kind, size, residuals=residuals, style=style)
-
-
-def _subject(
-    ensemble: Ensemble, scenario: Scenario, kind: str | None, only: Sequence[str], with_theory: bool
-) -> Subject:
-    """What is to be drawn of a part: its predictions, at the records on the way and in between where these show."""
-    from sgdsim.plots.along import predictions_along, predictions_on_the_way
-    from sgdsim.plots.between import predictions_between
-    from sgdsim.plots.drawing import choose_kind
-    from sgdsim.plots.subject import Curves, Subject
-
-    alpha = float(scenario.data["alpha"])
-    if not with_theory:
-        return Subject(ensemble, (), alpha, only=only)
-    predictions, _ = _predictions(scenario)
-    shown, curves = kind or choose_kind(ensemble), Curves()
-    if shown == "moments":
-        laws = [claim.source for claim in scenario.claims if isinstance(claim.source, theory.Law)]
-        predictions += predictions_along(laws, scenario.runs)
-        curves = Curves(tuple(predictions_on_the_way(laws, scenario.runs)))
-    elif shown in ("sweep", "diagram"):
-        curves = predictions_between(scenario, over_both=shown == "diagram") or curves
-    return Subject(ensemble, tuple(predictions), alpha, curves, only)
-
-
-def _opened(path: str | Path) -> list[tuple[Ensemble, Scenario]]:
-    """What each part of a file holds, and the scenario in it; warns of what is known to be wrong with it."""
-    opened = [(ensemble, _scenario_in(ensemble, part, path)) for part, ensemble in open_parts(path).items()]
-    for ensemble, scenario in opened:
-        if flaw := known_flaw(ensemble):
-            where = f"{path}, part {scenario.part}" if scenario.part else path
-            warnings.warn(f"{where}: {flaw}", RuntimeWarning, stacklevel=3)
-    return opened
-
-
-def _scenario_in(ensemble: Ensemble, part: str, path: str | Path, predictions: Sequence[str] = ()) -> Scenario:
-    name = str(ensemble.attributes.get("scenario_name", Path(path).stem))
-    if "scenario" not in ensemble.attributes:
-        raise InputError(f"{path}: holds no scenario, and so nothing to compare with")
-    text = str(ensemble.attributes["scenario"])
-    return replace(Scenario.parse(text, name, f"the scenario in {path}", None, predictions), part=part)
-
-
-def _predictions(scenario: Scenario) -> tuple[list[Prediction], list[theory.Skipped]]:
-    """What laws and user say about a scenario, held to the resolution and the verdict that the user asks for."""
-    found: list[Prediction] = []
-    skipped: list[theory.Skipped] = []
-    for claim in scenario.claims:
-        with limited(say=partial(_tell, claim.source.id)):
-            rows, reasons = theory.predict([claim.source], scenario.runs, claim.seconds)
-        found += [replace(_resolved(row, claim.resolution), expect=claim.expect, asked=claim.asked) for row in rows]
-        skipped += [replace(one, part=scenario.part, asked=claim.asked) for one in reasons]
-    return found, skipped
-
-
-def _tell(id: str) -> None:
-    """Say on standard error what takes long."""
-    if sys.stderr is not None:
-        print(f"computing what {id} predicts …", file=sys.stderr, flush=True)
-
-
-def _resolved(row: Prediction, resolution: float | str | None) -> Prediction:
-    if isinstance(resolution, str):
-        resolution = float(resolution.strip().removesuffix("%")) / 100 * abs(row.predicted)
-    # A part of nothing is nothing to hold a row to: it keeps its own.
-    return replace(row, resolution=resolution) if resolution else row
-
-
-def check_runs(runs: Sequence[Run]) -> None:
-    """Warn of what is likely to go wrong in a run, before it begins."""
-    _warn_of_instability(runs)
-    _warn_of_undefined(runs)
-    _warn_of_dropped_rows(runs[0])
-
-
-def _warn_of_instability(runs: Sequence[Run]) -> None:
-    reasons: dict[str, list[int]] = {}
-    for point, reason in enumerate(instabilities(runs)):
-        if reason is not None:
-            reasons.setdefault(reason, []).append(point)
-    for reason, points in list(reasons.items())[:_MOST_WARNINGS]:
-        at = f"sweep point {_listed(points)}: " if len(runs) > 1 else ""
-        warnings.warn(f"{at}{reason}; trajectories may diverge", RuntimeWarning, stacklevel=4)
-    if more := sum(map(len, list(reasons.values())[_MOST_WARNINGS:])):
-        warnings.warn(f"{more} more sweep points are unstable", RuntimeWarning, stacklevel=4)
-
-
-def _listed(points: Sequence[int]) -> str:
-    """The points of a sweep by number, the first of very many."""
-    more = f" and {len(points) - _MOST_LISTED} more" if len(points) > _MOST_LISTED else ""
-    return ", ".join(map(str, points[:_MOST_LISTED])) + more
-
-
-def _warn_of_undefined(runs: Sequence[Run]) -> None:
-    """Say before a run which of its trajectories may become not a number."""
-    losses = {id(run.loss): run.loss for run in runs if run.loss.is_partial}.values()
-    for text, base in dict.fromkeys(pair for loss in losses for pair in _unsafe(loss)):
-        warnings.warn(
-            f"loss: {shortened(text)} is not a number where {shortened(base)} is negative, and a trajectory ends there",
-            RuntimeWarning,
-            stacklevel=4,
-        )
-
-
-def _unsafe(loss: Loss) -> list[tuple[str, str]]:
-    """The texts of `Loss.unsafe`, and of what must not become negative there."""
-    question = ["unsafe", loss.plain]
-    texts = found(question, lambda: [(str(node), str(node.args[0])) for node in loss.unsafe], loss.code)
-    return [(text, base) for text, base in texts]
-
-
-def _warn_of_dropped_rows(run: Run) -> None:
-    data, batch_size = run.loss.data, run.optimizer.batch_size
-    if data is not None and run.optimizer.sampling == "epoch" and data.rows % batch_size:
-        batches, dropped = divmod(data.rows, batch_size)
-        message = f"{data.rows} rows make {batches} batches of {batch_size}; each epoch leaves {dropped} of them out"
-        warnings.warn(f"{message}, others each time", RuntimeWarning, stacklevel=4)
 
 
 @contextmanager

@@ -15,19 +15,14 @@ class FormulaLoops(FormulaFunctions):
     def __init__(self, program: Program, *, direct: bool) -> None:
         super().__init__(program, direct=direct)
         self.arrays = ArrayFunctions(program, self.layout)
-        self.elementary = self.arrays.text.functions
+        self.text = self.arrays.text
 
     def functions(self) -> list[str]:
         """All functions that depend on the program."""
+        self.scratch_rows = 1
         texts = super().functions()
-        self.scratch_rows = max(self.arrays.rows, 1)
+        self.scratch_rows = max(self.scratch_rows, self.arrays.rows)
         return texts
-
-    def products(self, target: str) -> str:
-        """The sums of products of arrays that the functions call."""
-        made = [f"{name} = sum_of_products{spec}" for spec, name in self.arrays.text.products.items()]
-        text = pasted("cpu_products.py" if target == "cpu" else "products.py")
-        return "\n".join([text, *made]) if made else ""
 
     def of_one_lane(self) -> str:
         """As of few variables, in loops."""
@@ -52,7 +47,7 @@ class FormulaLoops(FormulaFunctions):
         for i, observable in enumerate(self.program.running):
             if self.arrays.reads(observable):
                 taken = lanes(["share = scratch[lane]", *self._take_share(i, observable)])
-                body = [*self.arrays.share(observable), *taken]
+                body = [*self.search([observable]), *self.arrays.share(observable), *taken]
             else:
                 body = [*self._load_constants(), *self._run(i, observable, dict(self.names))]
             lines += [f"if running == {i}:", *indent(body)]
@@ -62,20 +57,26 @@ class FormulaLoops(FormulaFunctions):
     def _observe(self) -> str:
         n, observables = len(self.loss.parameters), self.program.observables
         rows = {observable.name: n + k for k, observable in enumerate(observables)}
-        of_loss = [one for one in observables if not one.is_running and not self.arrays.reads(one)]
+        plain = [one for one in observables if not one.is_running]
+        of_loss = [one for one in plain if not self.arrays.reads(one)]
         lines = [
             *loop((), ["scratch[lane] = REAL(0.0)"]),
             *loop((n,), ["scratch[lane] = scratch[lane] if abs(state[i * LANES + lane]) <= LIMIT else REAL(1.0)"]),
             *loop((n,), ["values[i * LANES + lane] = state[i * LANES + lane]"]),
-            *self.arrays.observe([one for one in observables if not one.is_running and one not in of_loss], rows),
+            *self.search([one for one in plain if self.program.searches_for(one)][:1]),
+            *self.arrays.observe([one for one in plain if one not in of_loss], rows),
         ]
         if of_loss:
-            where = [f"observable {observable.name!r}" for observable in of_loss]
+            names = dict(self.names)
             outputs = {
-                f"values[{rows[one.name]} * LANES + lane]": self.loss.expand(one.formula, where=at)
-                for one, at in zip(of_loss, where, strict=True)
+                f"values[{rows[one.name]} * LANES + lane]": self.loss.expand(
+                    one.formula, f"observable {one.name!r}", self._found(one, names)
+                )
+                for one in of_loss
             }
-            body = [*self._load_state(self.loss.carried), *self._statements(self.names, outputs)]
+            searched = [one for one in of_loss if self.program.searches_for(one)][:1]
+            loads = [line for one in searched for line in self._load_found(one)]
+            body = [*self._load_state(self.loss.carried), *loads, *self._statements(names, outputs)]
             lines += [*self._load_constants(), *lanes(body)]
         running = zip(self.program.running, self.program.running_rows, strict=True)
         taken = [

@@ -54,7 +54,7 @@ class Estimate:
     pairs
         The value with a group and the next one left out, one a group; None where it is not known.
     skewed
-        Skewness of the groups' values, or of as many as there could be, where the groups themselves are not kept.
+        Skewness that the groups' values have by the law of what is averaged in them; None where that is not known.
     second_order
         Standard deviation of the part of the error that is of second order in the groups' errors.
 
@@ -74,7 +74,7 @@ class Estimate:
     sample: float = nan
     pairs: np.ndarray | None = None
     second_order: float = 0.0
-    skewed: float = 0.0
+    skewed: float | None = None
 
     @classmethod
     def jackknife(
@@ -124,15 +124,16 @@ class Estimate:
 
     @property
     def skewness(self) -> float:
-        """Skewness of the groups' values."""
+        """Skewness of the groups' values, or that of their law where it is less: 64 values may be skewed by chance."""
         if self.replicates is None:
-            return self.skewed
+            return self.skewed or 0.0
         centred = self.deviations - self.deviations.mean()
         scale = np.max(np.abs(centred))
         if not 0 < scale < np.inf:
             return 0.0
         centred /= scale  # cubes of small or large numbers leave the range of floats
-        return float(np.mean(centred**3) / np.mean(centred**2) ** 1.5)
+        found = float(np.mean(centred**3) / np.mean(centred**2) ** 1.5)
+        return found if self.skewed is None else min(found, self.skewed, key=abs)
 
 
 def deviations(value: Any, replicates: np.ndarray, shares: np.ndarray) -> np.ndarray:
@@ -306,3 +307,24 @@ def combine(function: Callable[..., Any], estimates: Sequence[Estimate]) -> Esti
     pairs = [estimate.pairs for estimate in estimates]
     both = None if any(one is None for one in pairs) else np.asarray(function(*pairs))
     return Estimate.jackknife(value, replicates, shares, both, sample)
+
+
+def of_unions(values: np.ndarray, counts: np.ndarray) -> Estimate:
+    """An estimate from its values for the unions of `unions_of`, without an error where there are few groups.
+
+    Parameters
+    ----------
+    values
+        One a union; the first is that of all groups.
+    counts
+        Trajectories in each group.
+
+    Examples
+    --------
+    >>> of_unions(np.array([2.0, 1.0, 3.0]), np.array([5, 5])).note
+    'fewer than 16 groups'
+    """
+    if len(counts) < FEWEST_GROUPS:
+        note = f"fewer than {FEWEST_GROUPS} groups"
+        return Estimate(float(values[0]), np.nan, 0, note=note, sample=float(counts.sum()))
+    return Estimate.of_unions(values, counts)

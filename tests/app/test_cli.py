@@ -26,6 +26,8 @@ from sgdsim import __version__, ensemble
 from sgdsim.app.catalogue import entries
 from sgdsim.app.cli import main
 from sgdsim.base import cache_folder, toml
+from sgdsim.ensemble import writing
+from tests.samples import daily
 
 VALLEY: dict[str, Any] = {
     "title": "A quadratic valley",
@@ -520,13 +522,13 @@ def test_an_interrupt_has_its_exit_code(monkeypatch):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupt_that_is_lost_in_the_final_write_ends_the_command(number, folder, monkeypatch):
     """In a call-back from C, as HDF5 has many, Python only reports it and goes on."""
-    original = ensemble._labelled
+    original = writing.labelled
 
     def interrupted(*arguments: Any) -> Any:
         ctypes.CFUNCTYPE(None)(lambda: signal.raise_signal(number))()
         return original(*arguments)
 
-    monkeypatch.setattr(ensemble, "_labelled", interrupted)
+    monkeypatch.setattr(writing, "labelled", interrupted)
     result = sgdsim("run", "valley.toml", "-o", "out.h5")
     assert (result.exit_code, result.stdout) == (128 + number, "")  # nothing was printed, let alone compared
     assert result.stderr.endswith("; nothing unfinished is left behind.\n")
@@ -534,7 +536,7 @@ def test_an_interrupt_that_is_lost_in_the_final_write_ends_the_command(number, f
     assert ensemble.Ensemble.open("out.h5").attributes["title"] == VALLEY["title"]  # it is whole
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", daily([signal.SIGINT, signal.SIGTERM, signal.SIGHUP], signal.SIGTERM))
 def test_a_signal_ends_a_long_run_at_once_and_leaves_a_checkpoint(number, folder):
     """On a terminal, as a user would; measured from the signal to the message."""
     master, slave = pty.openpty()
@@ -587,7 +589,7 @@ def test_nothing_is_drawn_where_there_is_no_terminal(folder):
 # Standard streams.
 
 
-@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("closed", daily(["2>&-", "<&- >&- 2>&-"], "2>&-"))
 def test_a_closed_stream_loses_no_run(closed, home, folder):
     """As of services; the number of the stream must not become that of the result, into which libraries would print."""
     command = f"exec '{sys.executable}' -m sgdsim run valley.toml -o out.h5 {closed}"

@@ -327,10 +327,20 @@ def at_enough_values(rows: Iterable[Prediction]) -> list[Prediction]:
     return [one for group in found.values() if len({one.small for one in group}) >= FEWEST_RATES for one in group]
 
 
-def series(run: Run) -> str:
-    """Everything about a run but its learning rate, as a text: points of one series differ in the rate alone."""
+def series(run: Run, steps: bool = True) -> str:
+    """Everything about a run but its learning rate, as a text: points of one series differ in the rate alone.
+
+    Parameters
+    ----------
+    run
+        Which.
+    steps
+        Whether its length and what it records count: not where runs are compared at one time, or at rest.
+    """
     tables = run.describe()
     del tables["optimizer"]["learning_rate"]
+    if not steps:
+        del tables["run"]["steps"], tables["record"]
     return json.dumps(tables, sort_keys=True)
 
 

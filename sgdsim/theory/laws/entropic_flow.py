@@ -7,15 +7,21 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from sgdsim.formulas import evaluation
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
-from sgdsim.prediction import Moment, NotApplicable, Prediction, require
+from sgdsim.prediction import FEWEST_RATES, Moment, NotApplicable, Prediction, require
 from sgdsim.theory.law import at_enough_values, law, row, series_of
 from sgdsim.theory.methods.charge_balance import balances
 from sgdsim.theory.methods.gradient_flow import flow, modified_mean
 from sgdsim.theory.methods.modes import constant_rate
 from sgdsim.theory.recorded_names import name_of
+
+_SLOPE = 0.1  # of what order 1 makes of the mean, and of the variance
+_SPREAD = 0.01  # the same of the mean, in units of the spread
+_NOTHING = 1e-9  # share of a variance that noise does not reach to this order
 
 
 def _at_one_time(runs: Sequence[Run]) -> Iterator[tuple[int, Run, str]]:
@@ -113,32 +119,50 @@ def entropic_flow(run: Run) -> list[Prediction]:
 
 def _modified(runs: Sequence[Run]) -> list[Prediction]:
     rows: list[Prediction] = []
+    reasons: dict[str, None] = {}
     for place, run, series in _at_one_time(runs):
-        with suppress(NotApplicable):
+        try:
             found = modified_mean(run)
-            told = _told(run, place, series)
-            rows += [
-                row(Moment("mean", name, run.steps), float(value), **told)
-                for name, value in zip(run.loss.parameters, found.mean, strict=True)
-            ]
-    return at_enough_values(rows)
+            require(not found.doubt, found.doubt)
+        except NotApplicable as reason:
+            reasons[str(reason)] = None
+            continue
+        told = _told(run, place, series)
+        variances = np.diag(found.covariance)
+        for name, begin, mean, variance in zip(run.loss.parameters, found.flow, found.mean, variances, strict=True):
+            scale = max(_SLOPE * abs(mean - begin), _SPREAD * float(np.sqrt(variance)))
+            moment = Moment("mean", name, run.steps)
+            rows.append(row(moment, float(mean), resolution=scale or None, **told))
+            if variance > _NOTHING * variances.sum():
+                moment = Moment("variance", name, run.steps)
+                rows.append(row(moment, float(variance), resolution=_SLOPE * float(variance), **told))
+    rows = at_enough_values(rows)
+    require(rows, "; ".join(reasons) or f"fewer than {FEWEST_RATES} rates reach and record one time")
+    return rows
 
 
 @law(
     "modified-mean",
-    "the plain mean of independently sampled SGD, by its modified equation",
+    "mean and variance of independently sampled SGD at a time, by its modified equation",
     source="re-derived, cf. arXiv:1511.06251",
     holds="plain SGD from one point over four or more constant rates, at the time that all of them reach and record",
     across=_modified,
+    automatic=True,
     finite_order=True,
+    seconds=3.0,
 )
 def modified_mean_law(run: Run) -> list[Prediction]:
-    """The mean of independently sampled SGD. To order 1.
+    """Mean and variance of independently sampled SGD after a fixed time T = eta*K. To order 1.
 
-    With ``theta_0`` the flow of L, ``E theta_K = theta_0(T) + eta*m(T) + O(eta^2)``,
+    With ``theta_0`` the flow of L, ``E theta_K = theta_0(T) + eta*m(T) + O(eta^2)`` and
+    ``Cov theta_K = eta*S(T) + O(eta^2)``,
 
         m' = -H m - H grad L/2 - grad^3 L : S/2,    S' = -H S - S H + Sigma/B,    m(0) = S(0) = 0.
+
+    So the slope of the mean over eta is tested to a tenth of itself, that of the variance too. Rates whose powers do
+    not fall off are left out: those over half of the inverse curvature, and those at which curvature or noise within
+    the spread differ from those on the flow by so much that the next order is as large as this one.
     """
     _several_rates(run)
     require(not _is_of_epochs(run), "shuffled epochs follow the flow of the entropic loss instead")
-    return []
+    raise NotApplicable(f"orders are tested over {FEWEST_RATES} learning rates or more, at one time")

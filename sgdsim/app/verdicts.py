@@ -15,10 +15,11 @@ from sgdsim.app.flaws import known_flaw
 from sgdsim.app.kept_predictions import kept, told_by
 from sgdsim.base import take
 from sgdsim.base.budget import OutOfTime
-from sgdsim.base.errors import InputError, RunError
+from sgdsim.base.errors import InputError
 from sgdsim.base.files import about
 from sgdsim.base.findings import found
 from sgdsim.base.html import html_table
+from sgdsim.base.packages import imported
 from sgdsim.ensemble import WHOLE, Ensemble, open_parts
 from sgdsim.input.builders import Claim
 from sgdsim.input.scenario import Scenario
@@ -89,13 +90,9 @@ class Report:
         RunError
             If pandas is not installed.
         """
-        try:
-            import pandas
-        except ImportError:
-            raise RunError("to_dataframe needs pandas, which is not installed: pip install pandas") from None
-        return pandas.DataFrame(
-            [asdict(row) for row in self.comparisons], columns=[one.name for one in fields(Comparison)]
-        )
+        columns = [one.name for one in fields(Comparison)]
+        pandas = imported("pandas", "to_dataframe")
+        return pandas.DataFrame([asdict(row) for row in self.comparisons], columns=columns)
 
     def to_json(self) -> str:
         """The rows as JSON."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sgdsim.app import dask_workers
+from sgdsim.app.extending import changed, extending, go_on, not_kept
 from sgdsim.app.kept_predictions import with_predictions
 from sgdsim.app.run_warnings import check_runs
 from sgdsim.base import take
@@ -18,7 +19,8 @@ from sgdsim.base.files import check_output
 from sgdsim.ensemble import Ensemble, open_parts, save_parts
 from sgdsim.input.scenario import Scenario
 from sgdsim.simulation.checkpoints import seconds_between
-from sgdsim.simulation.run_loop import limits_of_parts, output_bytes, simulate_runs, work
+from sgdsim.simulation.kept_states import Kept
+from sgdsim.simulation.run_loop import kept_bytes, limits_of_parts, output_bytes, simulate_runs, work
 from sgdsim.simulation.unfinished import Description, description_beside, unfinished
 
 
@@ -34,6 +36,7 @@ def run_scenario(
     checkpoint_every: float | str | None = None,
     client: Any = None,
     memory_limit: float | str | None = None,
+    keep_state: bool = False,
 ) -> Ensemble:
     """Simulate a scenario and write its file.
 
@@ -57,6 +60,9 @@ def run_scenario(
     memory_limit
         Bytes that results may take, also as ``"4GB"``; by default 80 % of what is free. Snapshots that do not fit are
         kept on the disk until the file is written.
+    keep_state
+        Whether the state of every trajectory is kept beside the file: with `resume`, a scenario with more steps or
+        more trajectories goes on from there, to the bits of a run that had them from the start.
 
     Raises
     ------
@@ -82,7 +88,7 @@ def run_scenario(
     """
     options: dict[str, Any] = {"threads": threads, "device": device, "progress": progress}
     options |= {"overwrite": overwrite, "resume": resume, "checkpoint_every": checkpoint_every, "client": client}
-    options |= {"memory_limit": memory_limit}
+    options |= {"memory_limit": memory_limit, "keep_state": keep_state}
     return run_parts([scenario], path, **options)[0]
 
 
@@ -99,6 +105,7 @@ def run_parts(
     client: Any = None,
     memory_limit: float | str | None = None,
     keep_predictions: bool = False,
+    keep_state: bool = False,
 ) -> list[Ensemble]:
     """Simulate all parts of a scenario, and write one file with a group for each.
 
@@ -106,7 +113,7 @@ def run_parts(
     ----------
     scenarios
         As `load_parts` gives them.
-    path, threads, device, overwrite, progress, resume, checkpoint_every, client, memory_limit
+    path, threads, device, overwrite, progress, resume, checkpoint_every, client, memory_limit, keep_state
         As of `run_scenario`.
     keep_predictions
         Whether the file keeps what theory says of the run, so that a comparison and figures need not compute it.
@@ -124,15 +131,18 @@ def run_parts(
     kind = take.of_kind(Scenario, "a Scenario, such as load_scenario('river_valley')")
     scenarios = take.each(kind)(scenarios, "scenario")
     overwrite, progress = take.flag(overwrite, "overwrite"), take.flag(progress, "progress")
-    resume, keep_predictions = take.flag(resume, "resume"), take.flag(keep_predictions, "keep_predictions")
+    asked = {"resume": resume, "keep_state": keep_state, "keep_predictions": keep_predictions}
+    resume, keep_state, keep_predictions = (take.flag(value, name) for name, value in asked.items())
     given = default_output(scenarios[0]) if path is None else take.path(path, "path")
     output = Path(given)
     with _default_folder(output) if output.parent == Path("results") else nullcontext():
         check_output(given, overwrite or resume, [source for one in scenarios for source in _read_for(one)])
-        _check_disk(output, sum(output_bytes(one.runs) for one in scenarios))
+        kept = sum(kept_bytes(one.runs) for one in scenarios) if keep_state else 0
+        _check_disk(output, kept + sum(output_bytes(one.runs) for one in scenarios))
         for one in scenarios:
             check_runs(one.runs)
-        described = Description.new([(one.part, one.name, one.toml) for one in scenarios], overwrite, device)
+        texts = [(one.part, one.name, one.toml) for one in scenarios]
+        described = Description.new(texts, overwrite, device, keeps=keep_state)
         options: dict[str, Any] = {"threads": threads, "device": device, "progress": progress}
         every = seconds_between(checkpoint_every)
         return _written(scenarios, output, described, resume, every, options, client, memory_limit, keep_predictions)
@@ -141,6 +151,8 @@ def run_parts(
 def resume_file(
     path: str | Path,
     *,
+    steps: int | None = None,
+    trajectories: int | None = None,
     threads: int | None = None,
     progress: bool = False,
     checkpoint_every: float | str | None = None,
@@ -150,10 +162,14 @@ def resume_file(
 ) -> list[Ensemble]:
     """Go on with a run that was killed or interrupted, from the checkpoints beside its output alone.
 
+    Or make a finished one longer or larger, whose states were kept.
+
     Parameters
     ----------
     path
         Of the file that it was going to write.
+    steps, trajectories
+        How many the run is to have, at least as many as it has.
     threads, progress, checkpoint_every, client, memory_limit
         As of `run_scenario`.
     keep_predictions
@@ -167,10 +183,14 @@ def resume_file(
     Raises
     ------
     InputError
-        If there is nothing to go on from.
+        If there is nothing to go on from; for what refers to the number of steps or of trajectories.
     """
     path = Path(take.path(path, "path"))
+    given = {"run.steps": steps, "run.trajectories": trajectories}
+    overrides = {key: take.whole(number, key) for key, number in given.items() if number is not None}
     described = description_beside(path)
+    if overrides:
+        described = _changed(path, described, overrides)
     if described is None and path.is_file():
         return list(open_parts(path).values())
     if described is None:
@@ -188,6 +208,16 @@ def resume_file(
     return _written(scenarios, path, described, True, every, options, client, memory_limit, keep_predictions)
 
 
+def _changed(path: Path, described: Description | None, overrides: Mapping[str, int]) -> Description:
+    """The run at a path with other numbers: the one that is not finished, or else the one that was kept."""
+    if described is None:
+        if (kept := Kept.beside(path)) is None:
+            raise not_kept(path)
+        was = Description.read(kept.run, kept.folder)
+        described = Description.new(was.scenarios, False, was.device)
+    return changed(described, overrides, path)
+
+
 def _written(
     scenarios: Sequence[Scenario],
     output: Path,
@@ -202,7 +232,10 @@ def _written(
     """Simulate what is described, save checkpoints on the way, and write its file."""
     total = sum(work(one.runs) for one in scenarios)
     client = None if client is None else dask_workers.checked(client)
+    runs = [one.runs for one in scenarios]
+    described = extending(output, described, runs) if resume else described
     with unfinished(output, described, total=total, every=every, resume=resume) as run:
+        go_on(run, runs, client)
         if resume and (found := run.finished()) is not None:
             return list(found.values())
         if client is not None or run.shards:
@@ -227,6 +260,7 @@ def _written(
                 interrupted = error
         parts = {one.part: made for one, made in zip(scenarios, ensembles, strict=True)}
         save_parts(parts, output, overwrite=run.described.overwrite or described.overwrite)
+        run.keep()
     if interrupted is not None:
         raise interrupted
     return ensembles

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sgdsim.base.errors import RunError
 from sgdsim.base.html import html_table
+from sgdsim.base.packages import imported
 from sgdsim.ensemble.variable import Attribute, Contents, Variable, labelled, sizes_of
 
 if TYPE_CHECKING:
@@ -98,22 +97,3 @@ def _unfolded(dataset: Any, swept: Sequence[str]) -> Any:
                 {name: ((*swept, *item.dims[1:]), item.values.reshape(shape), item.attrs)}
             )
     return dataset.assign_coords({name: (name, values, attributes[name]) for name, values in kinds.items()})
-
-
-def imported(package: str, what: str) -> Any:
-    """A library that is not always there.
-
-    Raises
-    ------
-    RunError
-        Where it is not, with what needs it.
-
-    Examples
-    --------
-    >>> imported("math", "a sum").sqrt(4)
-    2.0
-    """
-    try:
-        return importlib.import_module(package)
-    except ImportError:
-        raise RunError(f"{what} needs {package}, which is not installed: pip install {package}") from None

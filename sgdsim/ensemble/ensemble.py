@@ -13,7 +13,8 @@ import numpy as np
 from sgdsim.base import hdf5, take
 from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.base.files import atomic_file, check_output
-from sgdsim.ensemble.conversions import STATISTICS, as_dataframe, as_dataset, as_html, imported
+from sgdsim.base.packages import imported
+from sgdsim.ensemble.conversions import STATISTICS, as_dataframe, as_dataset, as_html
 from sgdsim.ensemble.digest import digest
 from sgdsim.ensemble.reading import read_parts, require_variables
 from sgdsim.ensemble.variable import WHOLE, Attribute, Contents, Variable, allowed, sizes_of

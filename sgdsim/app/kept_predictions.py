@@ -38,7 +38,7 @@ _CODE = "computed_by"
 
 
 def told_by(claim: Claim, scenario: Scenario) -> Told:
-    """What a claim comes to; what takes long is told on standard error."""
+    """The rows of a claim, and where it does not apply; what takes long is told on standard error."""
     with limited(say=partial(_tell, claim.source.id)):
         return theory.predict([claim.source], scenario.runs, claim.seconds)
 
@@ -98,7 +98,7 @@ def with_predictions(ensemble: Ensemble, scenario: Scenario) -> Ensemble:
 
 
 def kept(ensemble: Ensemble, scenario: Scenario) -> list[Told | None]:
-    """What is kept of each claim of a scenario; None where it must be computed."""
+    """The rows that are kept of each claim of a scenario; None where it must be computed."""
     known: dict[str, Told] = {}
     with suppress(SgdsimError, KeyError, TypeError, ValueError):  # a file of other code, or damaged
         if "claim_asked" in ensemble and ensemble.variables["claim_asked"].attributes.get(_CODE) == answered_by():
@@ -109,7 +109,7 @@ def kept(ensemble: Ensemble, scenario: Scenario) -> list[Told | None]:
 
 
 def curves(scenario: Scenario, kind: str) -> tuple[list[Prediction], Curves]:
-    """What a kind of figure draws of theory beside the rows of a scenario: at other records, and in between."""
+    """The rows that a kind of figure draws beside those of a scenario: at other records, and in between."""
     made: list[tuple[list[Prediction], Curves]] = []
 
     def find() -> dict[str, Any]:

@@ -271,7 +271,7 @@ def prediction_label(prediction: Prediction) -> str:
 
 
 def claim_name(prediction: Prediction) -> str:
-    """What a claim is called: its name, or what is claimed."""
+    """The name of a claim, or what is claimed."""
     if not prediction.id.startswith(UNNAMED):
         return prediction.id
     relation, _, right = shortened(prediction.conditions, 60).partition(" ")
@@ -281,7 +281,7 @@ def claim_name(prediction: Prediction) -> str:
 
 
 def quantity_label(prediction: Prediction) -> str:
-    """What is predicted, of a claim as a formula.
+    """The quantity of a prediction, of a claim as a formula.
 
     Examples
     --------

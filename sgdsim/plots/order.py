@@ -13,7 +13,7 @@ from sgdsim.plots.subject import Subject, arrays, require
 from sgdsim.prediction import Number, Prediction
 from sgdsim.statistics.comparison import FEWEST_RATES
 from sgdsim.statistics.estimate import NotMeasured
-from sgdsim.statistics.order_test import OrderTest, Series, order_test
+from sgdsim.statistics.order_test import OrderTest, Series, in_series, order_test
 from sgdsim.statistics.power_fit import PowerFit
 
 _WANTED = "a prediction of finite order at two or more learning rates: --predict 'variance(x) = …; order=1' of a sweep"
@@ -21,12 +21,8 @@ _WANTED = "a prediction of finite order at two or more learning rates: --predict
 
 def drawing(subject: Subject) -> Drawing:
     """One panel a prediction: what it leaves, which must begin with a higher power than it claims to hold to."""
-    groups: dict[object, list[Prediction]] = {}
-    for prediction in subject.predictions:
-        if isinstance(prediction.order, int) and isinstance(prediction.measure, Number):
-            key = prediction.id, prediction.quantity, prediction.order, prediction.series
-            groups.setdefault(key, []).append(prediction)
-    series = [group for group in groups.values() if len({one.small for one in group}) > 1]
+    of_order = (one for one in subject.predictions if isinstance(one.order, int) and isinstance(one.measure, Number))
+    series = [group for group in in_series(of_order) if len({one.small for one in group}) > 1]
     require(series, "order", _WANTED)
     panels: list[Panel] = []
     left_out = [f"{group[0].id}, {group[0].quantity}" for group in series[MOST_PANELS:]]

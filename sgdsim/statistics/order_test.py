@@ -9,12 +9,13 @@ the error of b is small enough and the omitted terms are still below the errors.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil, inf, log10
 
 import numpy as np
 
+from sgdsim.prediction import Function, Number, Prediction
 from sgdsim.statistics.estimate import Estimate
 from sgdsim.statistics.power_fit import PowerFit, fit_powers
 from sgdsim.statistics.scores import detectable
@@ -29,6 +30,36 @@ MARGIN = 2.0
 _CONVERGES = 0.5  # a term over the one before, at the largest rate: no larger for learning rates that are raised
 _SMALLEST_RATIO = 0.05  # a coefficient may be small by chance
 _RESOLVED = 3.0  # standard errors, from which on a coefficient is taken as it was measured
+
+
+def in_series(predictions: Iterable[Prediction]) -> Iterator[tuple[Prediction, ...]]:
+    """Predictions of one quantity by series, in the order of their first.
+
+    Points may differ in how many steps they take, as where each rate has the same time. Where one rate comes with
+    several numbers of steps, as in a grid of both, each number is a series of its own.
+
+    Parameters
+    ----------
+    predictions
+        Of numbers.
+    """
+    found: dict[object, list[Prediction]] = {}
+    for one in predictions:
+        found.setdefault((one.id, one.quantity, one.order, one.series), []).append(one)
+    for group in found.values():
+        steps = [_last_step(one.measure) for one in group]  # type: ignore[arg-type]
+        pairs = list(zip(group, steps, strict=True))
+        if len({(one.small, step) for one, step in pairs}) == len({one.small for one in group}):
+            yield tuple(group)
+        else:
+            for length in dict.fromkeys(steps):
+                yield tuple(one for one, step in pairs if step == length)
+
+
+def _last_step(measure: Number) -> int:
+    if isinstance(measure, Function):
+        return max(moment.step for moment in measure.moments)
+    return max(measure.steps) if hasattr(measure, "steps") else measure.step
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import isinf, isnan, nan
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from sgdsim.statistics import conditions, estimators, goodness
 from sgdsim.statistics.conditions import Checked
 from sgdsim.statistics.estimate import NotMeasured
 from sgdsim.statistics.measured import Points, along, hidden_events, lost, number_estimate, number_score
-from sgdsim.statistics.order_test import OrderTest, Series, advise, order_test
+from sgdsim.statistics.order_test import OrderTest, Series, advise, in_series, order_test
 from sgdsim.statistics.power_fit import PowerFit
 from sgdsim.statistics.resolution import resolution_of, resolutions_along
 from sgdsim.statistics.scores import Score, detectable, distrust, ratio, sidak, sidak_level, two_sided
@@ -94,12 +94,11 @@ def _with_conditions(row: Row, about: Sequence[Prediction], points: Points, alph
 
 def _grouped(predictions: Iterable[Prediction]) -> Iterable[tuple[Prediction, ...]]:
     """Predictions of order k by series, all others alone, in the order of their first."""
-    groups: dict[Any, list[Prediction]] = {}
-    for index, prediction in enumerate(predictions):
-        series = (prediction.id, prediction.quantity, prediction.order, prediction.series)
-        in_series = isinstance(prediction.order, int) and _is_number(prediction)
-        groups.setdefault(series if in_series else index, []).append(prediction)
-    return (tuple(group) for group in groups.values())
+    asked = list(predictions)
+    of_order = [one for one in asked if isinstance(one.order, int) and _is_number(one)]
+    groups = {id(group[0]): group for group in in_series(of_order)}
+    later = {id(one) for group in groups.values() for one in group[1:]}
+    return (groups.get(id(one), (one,)) for one in asked if id(one) not in later)
 
 
 def _is_number(prediction: Prediction) -> bool:

@@ -328,9 +328,15 @@ def at_enough_values(rows: Iterable[Prediction]) -> list[Prediction]:
 
 
 def series(run: Run) -> str:
-    """Everything about a run but its learning rate, as a text: points of one series differ in the rate alone."""
+    """Everything about a run but its learning rate and its length, as a text.
+
+    Points of one series differ in the rate, and in how many steps they take and when they are recorded: where a sweep
+    asks for one time at each rate, the rate says how many.
+    """
     tables = run.describe()
-    del tables["optimizer"]["learning_rate"]
+    del tables["optimizer"]["learning_rate"], tables["run"]["steps"]
+    for when in ("every", "records", "snapshots"):
+        del tables["record"][when]
     return json.dumps(tables, sort_keys=True)
 
 

@@ -15,6 +15,7 @@ from sgdsim.ensemble import Ensemble
 from sgdsim.prediction import Correlation, Curve, Density, Distance, Function, Moment, Prediction, Rival, Tail
 from sgdsim.statistics.comparison import Comparison, compare, detectable, holm, two_sided
 from sgdsim.statistics.goodness import chi_square, tail
+from sgdsim.statistics.order_test import in_series
 from sgdsim.statistics.scores import straight
 from sgdsim.statistics.verdict_table import format_table, to_json
 from sgdsim.theory.law import Skipped
@@ -224,6 +225,17 @@ def test_fewer_than_four_rates_do_not_make_an_order() -> None:
     assert [row.verdict for row in rows] == ["inconclusive"] * 3
     assert all("4 learning rates or more, this quantity is predicted at 3" in row.note for row in rows)
     assert all(np.isfinite(row.z) for row in rows)
+
+
+def at_steps(rows: list[Prediction], steps: list[int]) -> list[Prediction]:
+    return [replace(row, measure=Moment("mean", "x", step)) for row, step in zip(rows, steps, strict=True)]
+
+
+def test_rates_of_different_lengths_make_one_series_and_a_grid_of_lengths_several() -> None:
+    rows = series(1, RATES / 2)
+    assert [len(group) for group in in_series(at_steps(rows, [60, 30, 20, 15, 10]))] == [5]
+    grid = at_steps(rows, [10] * 5) + at_steps(rows, [20] * 5)
+    assert [{row.measure.step for row in group} for group in in_series(grid)] == [{10}, {20}]  # type: ignore[union-attr]
 
 
 def test_a_series_without_end_does_not_reject_its_own_first_term() -> None:

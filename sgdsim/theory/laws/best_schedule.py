@@ -224,7 +224,7 @@ def _across(runs: Sequence[Run]) -> Iterator[Prediction]:
     best: dict[str, int] = {}
     for point, run in enumerate(runs):
         with suppress(NotApplicable):  # said at the point
-            exact, design, family = exact_loss(run), design_for(run), series(run)
+            exact, design, family = exact_loss(run), design_for(run), f"{series(run)} {run.steps}"
             families.setdefault(family, {})[point] = exact
             if np.allclose(run.schedule.rates(run.steps), design.rates, rtol=1e-4):
                 best[family] = point

@@ -54,6 +54,15 @@ class Plan:
 
 
 _HEAVY = "diagonal_network", "two_layer_network", "minibatches"
+
+
+def _loss_job(model: str) -> Job:
+    """The larger a step, the fewer trajectories: peers take microseconds for those of a network of matrices."""
+    if len(SETTINGS[model].initial) > 32:
+        return loss_job(model, 2048, 256)
+    return loss_job(model, 65_536, 32 if model in _HEAVY else 96)
+
+
 FULL = Plan(
     reference=Job(65_536, 200),
     parts=Job(65_536, 1000),
@@ -63,7 +72,7 @@ FULL = Plan(
         for n, steps in ((1000, 100_000), (10_000, 10_000), (100_000, 1000), (1_000_000, 500), (10_000_000, 200))
     ),
     steps=tuple(Job(2048, n) for n in (1000, 10_000, 100_000, 1_000_000)),
-    losses=tuple(loss_job(model, 65_536, 32 if model in _HEAVY else 96) for model in SETTINGS),
+    losses=tuple(_loss_job(model) for model in SETTINGS),
     variants=tuple(loss_job(model, 65_536, 1000) for model in VARIANTS),
     rounds=5,
     complete=True,
@@ -119,8 +128,8 @@ def _measure_losses(bench: Bench, plan: Plan) -> LossResults:
 
 
 def _one_thread(job: Job, peers: Iterable[str]) -> list[Task]:
-    """Ours, and each installed peer that knows the model."""
-    found = [_ours(job)]
+    """Ours, in float32 too, and each installed peer that knows the model."""
+    found = [_ours(job), _ours(job, variant="float32")]
     for peer in (PEERS[name] for name in peers if name != "sgdsim" and PEERS[name].installed):
         # JAX and PyTorch are quicker in float32, which is what the bars speak of.
         variants = [v for v in peer.models.get(job.model, {}) if "float32" in v or peer.name in ONLY_FLOAT64]

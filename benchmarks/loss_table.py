@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.bar import Bar, table
 from benchmarks.losses import LINEAR_NETWORKS, SETTINGS
-from benchmarks.tasks import Timings, ratio
+from benchmarks.tasks import Timing, Timings, ratio
 
 # Each program that ours is compared with, and the least ratio of those that it is held against.
 RATIOS = {
@@ -59,13 +59,21 @@ class LossResults:
         """All timings."""
         return self.timings, self.alone
 
-    def ratios(self, peer: str, variant: str) -> dict[str, float]:
-        """How many times as long as ours a program takes, by loss; none where it was not timed."""
-        ours = {task.job.model: timing for task, timing in self.timings.items() if task.peer == "sgdsim"}
+    def ours(self, dtype: str = "float64") -> dict[str, Timing]:
+        """Ours by loss, with a state of this type; none where it was not timed."""
+        return {
+            task.job.model: timing
+            for task, timing in self.timings.items()
+            if (task.peer, task.variant) == ("sgdsim", dtype) and not timing.problem
+        }
+
+    def ratios(self, peer: str, variant: str, dtype: str = "float64") -> dict[str, float]:
+        """How many times as long as ours, with a state of this type, a program takes; no loss that was not timed."""
+        ours = self.ours(dtype)
         return {
             task.job.model: ratio(timing, ours[task.job.model])
             for task, timing in self.timings.items()
-            if (task.peer, task.variant) == (peer, variant) and not timing.problem and not ours[task.job.model].problem
+            if (task.peer, task.variant) == (peer, variant) and not timing.problem and task.job.model in ours
         }
 
     def of_variants(self, variant: str, inverse: bool = False) -> dict[str, float]:
@@ -123,27 +131,30 @@ def _columns(results: LossResults) -> list[_Column]:
     ratios = {model: results.compilations[model] / first for model, first in results.first_calls.items()}
     recording = {model: (value - 1) * 100 for model, value in results.of_variants("recording").items()}
     return [
+        *(_ratio_column(results, *key, bar) for key, bar in RATIOS.items()),
+        # A state of float32 on both sides.
         *(
-            _Column(
-                f"{peer} {variant} / ours",
-                bar,
-                results.ratios(peer, variant),
-                at_least=True,
-                of_tanh=OF_TANH.get((peer, variant)),
-            )
-            for (peer, variant), bar in RATIOS.items()
+            _ratio_column(results, *key, bar, dtype="float32")
+            for key, bar in RATIOS.items()
+            if bar is not None and "float32" in key[1]
         ),
         _Column("ours / a polynomial", OF_POLYNOMIAL, results.of_variants("polynomial", inverse=True)),
         _Column("a parameter / one of the smallest", OF_SMALLEST, _a_parameter(results)),
         *(
             _Column("ours in float32", bar, {model: value}, unit=" ns")
             for model, bar in FLOAT32_NANOSECONDS.items()
-            for value in _float32(results, model)
+            for value in _median(results.ours("float32"), model)
         ),
         _Column("recording, on top", RECORDING_PERCENT, recording, unit=" %"),
         _Column("compilation", COMPILE_SECONDS, results.compilations, unit=" s"),
         _Column("compilation / first call of JAX", COMPILE_RATIO, ratios),
     ]
+
+
+def _ratio_column(results: LossResults, peer: str, variant: str, bar: float | None, dtype: str = "float64") -> _Column:
+    ours = "ours" if dtype == "float64" else f"ours in {dtype}"
+    values = results.ratios(peer, variant, dtype)
+    return _Column(f"{peer} {variant} / {ours}", bar, values, at_least=True, of_tanh=OF_TANH.get((peer, variant)))
 
 
 def bars(results: LossResults) -> list[Bar]:
@@ -155,21 +166,30 @@ def report(results: LossResults, complete: bool = True) -> str:
     """One row a loss, with what misses its bar in bold; small jobs are not held against it."""
     columns = _columns(results)
     cells = [column.cells(complete) for column in columns]
-    times, z = _nanoseconds(results), _largest_z(results)
+    ours, z = (results.ours(), results.ours("float32")), _largest_z(results)
     rows = (
-        [model, str(len(SETTINGS[model].initial)), str(SETTINGS[model].deviates), times.get(model, "")]
+        [model, str(len(SETTINGS[model].initial)), str(SETTINGS[model].deviates)]
+        + ["".join(f"{time:.2f}" for time in _median(timings, model)) for timings in ours]
         + [cell.get(model, "") for cell in cells]
         + [z[model]]
         for model in z
     )
-    head = ["loss", "parameters", "normals", "ours, ns a trajectory-step", *(c.heading for c in columns), "largest z"]
+    head = [
+        "loss",
+        "parameters",
+        "normals",
+        "ours, ns a trajectory-step",
+        "in float32",
+        *(c.heading for c in columns),
+        "largest z",
+    ]
     return table(head, rows)
 
 
 def _a_parameter(results: LossResults) -> dict[str, float]:
     """Of linear networks: the time a parameter over that of the smallest, whose operations are as many a parameter."""
-    ours = {task.job.model: timing for task, timing in results.timings.items() if task.peer == "sgdsim"}
-    found = {model: ours[model] for model in LINEAR_NETWORKS if model in ours and not ours[model].problem}
+    ours = results.ours()
+    found = {model: ours[model] for model in LINEAR_NETWORKS if model in ours}
     smallest = found.get(LINEAR_NETWORKS[0])
     if smallest is None:
         return {}
@@ -178,20 +198,8 @@ def _a_parameter(results: LossResults) -> dict[str, float]:
     return {model: ratio(timing, smallest) * first / size[model] for model, timing in found.items()}
 
 
-def _float32(results: LossResults, model: str) -> list[float]:
-    return [
-        statistics.median(timing.nanoseconds)
-        for task, timing in results.alone.items()
-        if (task.job.model, task.variant) == (model, "float32") and not timing.problem
-    ]
-
-
-def _nanoseconds(results: LossResults) -> dict[str, str]:
-    return {
-        task.job.model: f"{statistics.median(timing.nanoseconds):.2f}"
-        for task, timing in results.timings.items()
-        if task.peer == "sgdsim" and not timing.problem
-    }
+def _median(timings: Mapping[str, Timing], model: str) -> list[float]:
+    return [statistics.median(timings[model].nanoseconds)] if model in timings else []
 
 
 def _largest_z(results: LossResults) -> dict[str, str]:

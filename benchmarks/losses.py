@@ -120,12 +120,11 @@ SETTINGS = {
     "relu_network": Setting(0.05, {"slope": 1.0, "sigma": 0.5}, {"a": 0.5, "w": 0.8, "b": 0.1}),
 }
 LINEAR_NETWORKS = tuple(model for model in SETTINGS if model.startswith("linear_network_"))
-# Variants of ours alone: with a polynomial in place of the loss's function, with a recorder on, and in float32.
+# Variants of ours alone: with a polynomial in place of the loss's function, and with a recorder on.
 VARIANTS = {
     "rescaling": ("recording",),
     "logistic": ("polynomial",),
     "permutation": ("polynomial", "recording"),
-    **dict.fromkeys(("deep_linear_network", "tanh_network", "tanh_network_batch"), ("float32",)),
 }
 
 ROWS = 64  # of the data set that minibatches are taken from

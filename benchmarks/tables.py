@@ -19,7 +19,7 @@ from benchmarks.loss_table import LossResults
 from benchmarks.peers import PEERS
 from benchmarks.processes import Processes
 from benchmarks.start import STEPS, TRAJECTORIES
-from benchmarks.tasks import Timing, Timings, ratio, speedup
+from benchmarks.tasks import Task, Timing, Timings, ratio, speedup
 from benchmarks.variance_reduction import Gain
 
 FLAT_FROM = {"trajectories": 10_000, "steps": 1000}
@@ -90,7 +90,7 @@ def bars(results: Results) -> list[Bar]:
 def _ratios(timings: Timings) -> list[Bar]:
     rows = []
     for threads in sorted({task.threads for task in timings}):
-        ours = next(t for task, t in timings.items() if task.threads == threads and task.peer == "sgdsim")
+        ours = next(t for task, t in timings.items() if task.threads == threads and _ours(task))
         for peer, dtype, bar in (("JAX", "float64", 10), ("JAX", "float32", 4.5), ("NumPy", "float64", 11)):
             found = [
                 ratio(timing, ours)
@@ -174,7 +174,7 @@ def report(results: Results, complete: bool = True) -> str:
 
 def _peers_table(timings: Timings, with_loss: bool = False) -> str:
     """Every program beside ours of the same job and as many threads."""
-    ours = {(task.job.model, task.threads): timing for task, timing in timings.items() if task.peer == "sgdsim"}
+    ours = {(task.job.model, task.threads): timing for task, timing in timings.items() if _ours(task)}
     rows = []
     for task, timing in timings.items():
         figures = [timing.problem, "", ""]
@@ -186,6 +186,11 @@ def _peers_table(timings: Timings, with_loss: bool = False) -> str:
         rows.append([*name, task.peer, task.variant, str(task.threads), *figures, f"{timing.z or 0:.1f}"])
     head = ["program", "variant", "threads", "ns a trajectory-step", "times ours", "first call, s", "largest z"]
     return table(["loss", *head] if with_loss else head, rows)
+
+
+def _ours(task: Task) -> bool:
+    """What the others are held against."""
+    return (task.peer, task.variant) == ("sgdsim", "float64")
 
 
 def _timing_table(timings: Timings, names: Sequence[str]) -> str:

@@ -22,7 +22,7 @@ from sgdsim.base import cache_files
 from sgdsim.base.budget import OutOfTime
 from sgdsim.base.cache_folder import cache_folder
 
-_ROOMS = ("base", "formulas", "model", "theory", "input")
+_ROOMS = ("base", "formulas", "ensemble", "model", "theory", "input")
 _MOST = 100  # that a process keeps: the points of a large sweep would fill the folder with files
 
 T = TypeVar("T")
@@ -75,7 +75,7 @@ def _files() -> list[Path]:
     """Of all code that finds answers."""
     package = Path(__file__).parent.parent
     rooms = (file for room in _ROOMS for file in sorted((package / room).rglob("*.py")))
-    return [package / "ensemble.py", package / "prediction.py", *rooms]
+    return [package / "prediction.py", *rooms]
 
 
 @cache

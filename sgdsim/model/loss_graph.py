@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, Protocol
 
 import numpy as np
 
@@ -12,30 +11,10 @@ from sgdsim.formulas.backpropagation import gradient
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.graph import Graph, Node, evaluate
 from sgdsim.formulas.vectors import base_name, coordinates
+from sgdsim.model.written_loss import WrittenLoss
 
 Values = Mapping[str, np.ndarray]
 """By coordinate, at many points."""
-
-
-class _Written(Protocol):
-    """What is read of a `Loss`, whose formulas these are."""
-
-    @property
-    def formula(self) -> str: ...
-    @property
-    def definitions(self) -> Mapping[str, Any]: ...
-    @property
-    def parameters(self) -> Sequence[str]: ...
-    @property
-    def carried(self) -> Sequence[str]: ...
-    @property
-    def random(self) -> Sequence[str]: ...
-    @property
-    def constants(self) -> Mapping[str, float]: ...
-    @property
-    def numbers(self) -> Mapping[str, Any]: ...
-    @property
-    def shapes(self) -> Mapping[str, tuple[int, ...]]: ...
 
 
 class LossGraph:
@@ -49,7 +28,7 @@ class LossGraph:
     array([3., 6.])
     """
 
-    def __init__(self, loss: _Written) -> None:
+    def __init__(self, loss: WrittenLoss) -> None:
         self._loss, self._graph = loss, Graph()
         given = (*loss.carried, *loss.constants, *loss.random)
         self._given = {name: loss.shapes[name] for name in dict.fromkeys(map(base_name, given))}

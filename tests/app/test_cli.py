@@ -26,6 +26,7 @@ from sgdsim import __version__, ensemble
 from sgdsim.app.catalogue import entries
 from sgdsim.app.cli import main
 from sgdsim.base import cache_folder, toml
+from sgdsim.ensemble import writing
 
 VALLEY: dict[str, Any] = {
     "title": "A quadratic valley",
@@ -520,13 +521,13 @@ def test_an_interrupt_has_its_exit_code(monkeypatch):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupt_that_is_lost_in_the_final_write_ends_the_command(number, folder, monkeypatch):
     """In a call-back from C, as HDF5 has many, Python only reports it and goes on."""
-    original = ensemble._labelled
+    original = writing.labelled
 
     def interrupted(*arguments: Any) -> Any:
         ctypes.CFUNCTYPE(None)(lambda: signal.raise_signal(number))()
         return original(*arguments)
 
-    monkeypatch.setattr(ensemble, "_labelled", interrupted)
+    monkeypatch.setattr(writing, "labelled", interrupted)
     result = sgdsim("run", "valley.toml", "-o", "out.h5")
     assert (result.exit_code, result.stdout) == (128 + number, "")  # nothing was printed, let alone compared
     assert result.stderr.endswith("; nothing unfinished is left behind.\n")

@@ -22,9 +22,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sgdsim import ensemble as module
 from sgdsim.base.errors import InputError, RunError
-from sgdsim.ensemble import Ensemble, Variable
+from sgdsim.ensemble import Ensemble, Variable, reading
 
 SCENARIO = 'title = "Équipartition"\n[run]\nseed = 1\n'
 NAMES = {
@@ -278,8 +277,8 @@ def test_any_ensemble_makes_the_round_trip(tmp_path: Path, ensemble: Ensemble) -
 def test_theta_is_read_when_asked_for_and_only_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     example().save(tmp_path / "run.h5")
     read: list[str] = []
-    original = module._values
-    monkeypatch.setattr(module, "_values", lambda item, index: read.append(item.name) or original(item, index))
+    original = reading._values
+    monkeypatch.setattr(reading, "_values", lambda item, index: read.append(item.name) or original(item, index))
     monkeypatch.chdir(tmp_path)
     ensemble = Ensemble.open("run.h5")
     monkeypatch.chdir("/")
@@ -450,7 +449,7 @@ def test_an_ensemble_that_could_not_be_opened_is_not_written(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt(), MemoryError(), OSError(errno.EIO, "Input/output error")])
 @pytest.mark.parametrize(
-    "place", ["sgdsim.ensemble._labelled", "sgdsim.ensemble._provenance", "sgdsim.base.files._sync"]
+    "place", ["sgdsim.ensemble.writing.labelled", "sgdsim.ensemble.writing._provenance", "sgdsim.base.files._sync"]
 )
 def test_a_failed_save_leaves_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException, place: str
@@ -545,7 +544,7 @@ def test_a_file_that_the_system_cuts_short_is_not_left_behind(tmp_path: Path) ->
     assert os.listdir(tmp_path) == ["run.h5"]
 
 
-@pytest.mark.parametrize("place", ["sgdsim.ensemble._labelled", "sgdsim.base.files._sync"])
+@pytest.mark.parametrize("place", ["sgdsim.ensemble.writing.labelled", "sgdsim.base.files._sync"])
 def test_a_killed_save_leaves_the_old_file_whole(tmp_path: Path, place: str) -> None:
     path = tmp_path / "run.h5"
     example().save(path)

@@ -1,0 +1,54 @@
+"""The largest eigenvalue of a matrix of formulas."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sgdsim.base.errors import InputError
+
+if TYPE_CHECKING:
+    import sympy
+
+_MOST_EIGENVALUES = 3  # that radicals give
+
+
+def largest_eigenvalue(hessian: sympy.Matrix) -> sympy.Expr:
+    """The largest eigenvalue of a symmetric matrix in closed form, for up to 3 rows.
+
+    Parameters
+    ----------
+    hessian
+        The matrix, of formulas of real symbols.
+
+    Raises
+    ------
+    InputError
+        For more rows.
+
+    Examples
+    --------
+    >>> from sympy import Matrix
+    >>> largest_eigenvalue(Matrix([[2, 1], [1, 2]]))
+    3
+    """
+    from sympy import cos, pi, sqrt
+
+    from sgdsim.formulas.symbolic import SYMBOLIC
+
+    n = hessian.rows
+    if n == 1:
+        return hessian[0]
+    mean = hessian.trace() / n
+    rest = hessian - mean * hessian.eye(n)
+    if n == 2:
+        return mean + sqrt(rest[0, 0] ** 2 + rest[0, 1] ** 2)
+    if n > _MOST_EIGENVALUES:
+        raise InputError(f"hessian_max: has no closed form for {n} parameters, only for up to {_MOST_EIGENVALUES}")
+    # The roots of the cubic are 2 p cos(phi + 2 pi k/3); atan, which formulas have, gives the angle of det/2 p^3.
+    p2 = (rest * rest).trace() / 6
+    half = rest.det() / 2
+    sine = sqrt(SYMBOLIC["relu"](p2**3 - half**2))  # not below zero by rounding
+    along = sqrt(p2**3) + half
+    # Half of the angle has its tangent; the angle is pi where two eigenvalues below the third are one.
+    angle = SYMBOLIC["where"](0, along, 2 * SYMBOLIC["atan"](sine / along), pi)
+    return mean + 2 * sqrt(p2) * cos(angle / 3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sgdsim.kernels.array_functions import ArrayFunctions
-from sgdsim.kernels.array_text import loop
+from sgdsim.kernels.array_text import loop, rows
 from sgdsim.kernels.formula_functions import IN_REGISTERS, FormulaFunctions
 from sgdsim.kernels.pasted import indent, lanes, pasted
 from sgdsim.kernels.program import Program
@@ -37,7 +37,7 @@ class FormulaLoops(FormulaFunctions):
         lines = self.arrays.initial_state()
         first, last = len(self.loss.carried), len(self.state)
         if last > first:
-            lines += loop((last - first,), [f"state[({first} + i) * LANES + lane] = REAL(0.0)"])
+            lines += rows(last - first, [f"state[({first} + i) * LANES + lane] = REAL(0.0)"])
         running = self._start_running()
         return self._called(
             "initial_state", "state, deviates, scratch, arguments", [*lines, *(lanes(running) if running else [])]
@@ -61,30 +61,30 @@ class FormulaLoops(FormulaFunctions):
 
     def _observe(self) -> str:
         n, observables = len(self.loss.parameters), self.program.observables
-        rows = {observable.name: n + k for k, observable in enumerate(observables)}
+        places = {observable.name: n + k for k, observable in enumerate(observables)}
         of_loss = [one for one in observables if not one.is_running and not self.arrays.reads(one)]
         lines = [
             *loop((), ["scratch[lane] = REAL(0.0)"]),
-            *loop((n,), ["scratch[lane] = scratch[lane] if abs(state[i * LANES + lane]) <= LIMIT else REAL(1.0)"]),
-            *loop((n,), ["values[i * LANES + lane] = state[i * LANES + lane]"]),
-            *self.arrays.observe([one for one in observables if not one.is_running and one not in of_loss], rows),
+            *rows(n, ["scratch[lane] = scratch[lane] if abs(state[i * LANES + lane]) <= LIMIT else REAL(1.0)"]),
+            *rows(n, ["values[i * LANES + lane] = state[i * LANES + lane]"]),
+            *self.arrays.observe([one for one in observables if not one.is_running and one not in of_loss], places),
         ]
         if of_loss:
             where = [f"observable {observable.name!r}" for observable in of_loss]
             outputs = {
-                f"values[{rows[one.name]} * LANES + lane]": self.loss.expand(one.formula, where=at)
+                f"values[{places[one.name]} * LANES + lane]": self.loss.expand(one.formula, where=at)
                 for one, at in zip(of_loss, where, strict=True)
             }
             body = [*self._load_state(self.loss.carried), *self._statements(self.names, outputs)]
             lines += [*self._load_constants(), *lanes(body)]
         running = zip(self.program.running, self.program.running_rows, strict=True)
         taken = [
-            f"values[{rows[observable.name]} * LANES + lane] = state[{row} * LANES + lane]"
+            f"values[{places[observable.name]} * LANES + lane] = state[{row} * LANES + lane]"
             for observable, row in running
         ]
         lines += lanes(taken) if taken else []
-        lines += loop(
-            (len(self.program.observable_names),),
+        lines += rows(
+            len(self.program.observable_names),
             ["values[i * LANES + lane] = values[i * LANES + lane] if scratch[lane] < REAL(0.5) else NAN"],
         )
         return self._called("observe", "state, values, scratch, constants", lines)

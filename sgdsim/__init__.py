@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from sgdsim.base.version import __version__
 
 if TYPE_CHECKING:
+    from sgdsim.app.figures import plot_file
     from sgdsim.app.simulate import simulate
-    from sgdsim.app.workflow import compare_file, plot_file, run_scenario
+    from sgdsim.app.verdicts import compare_file
+    from sgdsim.app.workflow import run_scenario
     from sgdsim.base.errors import InputError, RunError, SgdsimError
     from sgdsim.ensemble import Ensemble, Variable, open_parts, to_datatree
     from sgdsim.input.loading import load_scenario
@@ -54,10 +56,10 @@ _HOMES = {
     "State": "model.states",
     "Symmetry": "model.symmetry",
     "Variable": "ensemble",
-    "compare_file": "app.workflow",
+    "compare_file": "app.verdicts",
     "load_scenario": "input.loading",
     "open_parts": "ensemble",
-    "plot_file": "app.workflow",
+    "plot_file": "app.figures",
     "river_valley": "model.losses.river_valley",
     "run_scenario": "app.workflow",
     "simulate": "app.simulate",

@@ -14,9 +14,10 @@ from sgdsim.base.errors import RunError
 from sgdsim.kernels.program import Program
 from sgdsim.model.losses.river_valley import river_valley
 from sgdsim.model.noise import Noise
-from sgdsim.model.optimizers import OPTIMIZERS, Optimizer
+from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
+from sgdsim.model.update_rules import OPTIMIZERS
 from tests import layout_1 as layout
 
 RIVER = {"a0": 1.0, "k": 0.5, "c2": 0.1, "sigma": 1.0}

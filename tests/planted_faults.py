@@ -9,9 +9,9 @@ from dataclasses import replace
 from math import sqrt
 
 from sgdsim.model.loss import Loss
-from sgdsim.model.optimizers import OPTIMIZERS
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
+from sgdsim.model.update_rules import OPTIMIZERS
 
 Fault = Callable[[Run], Run | None]
 """The run with a fault; None where it makes no difference."""

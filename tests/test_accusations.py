@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from scipy.stats import binom
 
-from sgdsim.app.workflow import Report, compare_file, run_scenario
+from sgdsim.app.verdicts import Report, compare_file
+from sgdsim.app.workflow import run_scenario
 from sgdsim.base import toml
 from sgdsim.input.loading import scenario_from
 from sgdsim.model.schedules import Schedule

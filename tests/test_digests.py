@@ -21,6 +21,7 @@ from sgdsim.app.families import FAMILIES
 from sgdsim.input.loading import load_parts
 from sgdsim.model.recorder import Recorder
 from sgdsim.simulation.run_loop import simulate_runs
+from tests.samples import daily
 
 DIGESTS = {
     "anisotropic_balance": "3b5dfa87ae679f7512d60f4b300b263b941cd3dd49d665772146e95788f0e6c0",
@@ -82,19 +83,17 @@ def digest(name: str, device: str, dtype: str | None = None) -> str:
 
 LONG = {*FAMILIES["entropic"], *FAMILIES["networks"]} - {"feedback_alignment"}
 QUICK = [name for name in DIGESTS if name not in LONG]
-ON_EVERY_TARGET = [
-    pytest.param(name, marks=[] if name in QUICK else pytest.mark.validate) for name in DIGESTS
-]  # to compile all would double the time
+"""To compile all would double the time."""
 
 
-@pytest.mark.parametrize("name", ON_EVERY_TARGET)
+@pytest.mark.parametrize("name", daily(DIGESTS, *QUICK[::2]))
 def test_states_are_the_same_on_every_target(target, name):
     if target == "cuda" and not config.ENABLE_CUDASIM:
         pytest.skip("a GPU agrees to rounding")
     assert digest(name, target) == DIGESTS[name]
 
 
-@pytest.mark.parametrize("name", QUICK[::3])
+@pytest.mark.parametrize("name", daily(QUICK[::3], QUICK[0]))
 def test_states_of_32_bits_are_the_same_compiled_and_not(name):
     assert digest(name, "cpu", "float32") == digest(name, "python", "float32")
 

@@ -18,9 +18,11 @@ from sgdsim.input.options import TABLE, docs_table
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-# Their examples take a minute together; the first stands for all of them in every run of the tests.
+# Their examples take minutes together, for `make test-docs`; what most people read first runs in `make test` too.
 TAUGHT = {"tutorials", "howto", "explanation"}
 FIRST = ROOT / "docs" / "tutorials" / "first_ensemble.md"
+LONG = {"extending", "gpu", "identities", "long_runs", "networks", "plots", "report", "rules", "suite"}
+LONG |= {"variance_reduction"}
 _BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -50,8 +52,8 @@ def run_program(text: str, where: str) -> None:
 
 
 def _page(page: Path) -> object:
-    """A page as a parameter; most of those that teach are for `make validate`."""
-    slow = page.parent.name in TAUGHT and page != FIRST
+    """A page as a parameter; those that take long are for `make test-docs` and `make validate`."""
+    slow = (page.parent.name in TAUGHT and page != FIRST) or (page.parent.name == "docs" and page.stem in LONG)
     return pytest.param(page, marks=pytest.mark.validate if slow else (), id=f"{page.parent.name}/{page.name}")
 
 
@@ -123,9 +125,9 @@ def test_the_pages_name_everything_there_is():
     from sgdsim.model.data import SAMPLINGS
     from sgdsim.model.losses import CATALOGUE
     from sgdsim.model.noise import FAMILIES
-    from sgdsim.model.optimizers import OPTIMIZERS
     from sgdsim.model.schedules import SCHEDULES
     from sgdsim.model.symmetry import KINDS
+    from sgdsim.model.update_rules import OPTIMIZERS
 
     options = [option for parameter in cli.simulate.params for option in parameter.opts if option.startswith("--")]
     keys = [*KEYS["record"], *KEYS["run"], *KEYS["loss"]]

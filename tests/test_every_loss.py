@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from scipy.stats import binom
 
-from sgdsim.app.workflow import Report, compare_file
+from sgdsim.app.verdicts import Report, compare_file
 from sgdsim.input.loading import scenario_from
 from sgdsim.model.run import Run
 from sgdsim.simulation.run_loop import simulate_runs

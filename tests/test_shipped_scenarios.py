@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 from scipy.stats import poisson
 
-from sgdsim.app.workflow import Report, compare_file, run_parts
+from sgdsim.app.verdicts import Report, compare_file
+from sgdsim.app.workflow import run_parts
 from sgdsim.input.loading import load_parts
 from sgdsim.input.scenario import shipped
 from sgdsim.statistics.order_test import ASK_FOR_A_TERM
+from tests.samples import daily
 
 SMALL = 20_000
 FEW = (
@@ -37,7 +39,7 @@ def report(folder: Path, name: str, predictions: tuple[str, ...] = (), parts: in
     return compare_file(path)
 
 
-@pytest.mark.parametrize("name", FEW)
+@pytest.mark.parametrize("name", daily(FEW, "river_valley", "equipartition", "rescaling"))
 def test_nothing_disagrees_in_a_small_run(name, tmp_path):
     """Family-wise false-alarm rate 1e-3 each, with fixed seeds; so few trajectories need not reject every control."""
     found = report(tmp_path, name, parts=FEW_PARTS, trajectories=SMALL)

@@ -10,8 +10,8 @@ from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.ensemble import Ensemble
 
 if TYPE_CHECKING:
-    from sgdsim.model.optimizers import Rule
     from sgdsim.model.symmetry import Symmetry
+    from sgdsim.model.update_rules import Rule
 
 
 def summary(ensemble: Ensemble) -> str:
@@ -120,7 +120,7 @@ def _predictions() -> dict[str, str]:
 
 
 def _optimizers() -> dict[str, str]:
-    from sgdsim.model.optimizers import OPTIMIZERS
+    from sgdsim.model.update_rules import OPTIMIZERS
 
     return {
         _with_defaults(name, rule): "; ".join(

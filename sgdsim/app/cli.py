@@ -3,211 +3,37 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import shutil
-import signal
 import sys
 import textwrap
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich_click import RichCommand, RichGroup, command_panel, group, option_panel
+from rich_click import command_panel, group
 
 from sgdsim.app import completion
-from sgdsim.base.errors import InputError, SgdsimError, escaped
-from sgdsim.base.interrupts import Interrupts
-from sgdsim.base.numbers import read_number, read_whole
+from sgdsim.app.command import (
+    JSON_OPTION,
+    Group,
+    Number,
+    Whole,
+    print_json,
+    print_styled,
+    print_text,
+    reporting_errors,
+    table_options,
+)
+from sgdsim.base.errors import InputError
 from sgdsim.base.version import __version__
-from sgdsim.input.options import TABLE, Option, options
+from sgdsim.input.options import options
 
 if TYPE_CHECKING:
     from sgdsim.ensemble import Ensemble
     from sgdsim.input.scenario import Scenario
 
 _COLUMNS = 80  # of what is no terminal
-_SIGNALLED = 128  # and the number of the signal: 130 for Ctrl-C
-
-
-class _Whole(click.ParamType):  # type: ignore[type-arg]
-    """A whole number, also written 1e6 or 1_000_000."""
-
-    name = "integer"
-    expected = "a whole number such as 5000, 5_000 or 5e3"
-    read: Callable[[str], float | None] = staticmethod(read_whole)
-
-    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> Any:
-        number = None
-        with contextlib.suppress(InputError):
-            number = self.read(str(value))
-        if number is None:
-            self.fail(f"{str(value)!r}, expected {self.expected}", param, context)
-        return number
-
-
-class _Number(_Whole):
-    """A finite number, by the rules of all other options."""
-
-    name = "number"
-    expected = "a number such as 0.5 or 5e-3"
-    read = staticmethod(read_number)
-
-
-def _reporting_errors(command: Callable[..., Any]) -> Callable[..., Any]:
-    """End with one message and the documented exit code; no traceback for a user's mistake."""
-
-    @functools.wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        _fill_standard_streams()
-        try:
-            with Interrupts(ending=True), _warnings_in_one_line(quiet=bool(kwargs.get("quiet"))):
-                return command(*args, **kwargs)
-        except SgdsimError as error:
-            _tell("\n".join([f"Error: {error}", *getattr(error, "__notes__", [])]))
-            sys.exit(error.exit_code)
-        except KeyboardInterrupt as error:
-            number = getattr(error, "number", signal.SIGINT)
-            what = "Interrupted" if number == signal.SIGINT else f"Ended by {signal.Signals(number).name}"
-            notes = getattr(error, "__notes__", [])
-            _tell("\n".join([f"{what}.", *notes]) if notes else f"{what}; nothing unfinished is left behind.")
-            sys.exit(_SIGNALLED + number)
-        except MemoryError:
-            _tell("Error: out of memory; take fewer trajectories or snapshots.")
-            sys.exit(SgdsimError.exit_code)
-        except BrokenPipeError:
-            raise  # click ends in silence: who read the output has had enough
-        except OSError as error:
-            if _is_nowhere():
-                _tell("Error: the working folder is gone, expected one that is there")
-                sys.exit(InputError.exit_code)
-            _tell(f"Error: {error}")
-            sys.exit(SgdsimError.exit_code)
-
-    return wrapped
-
-
-def _is_nowhere() -> bool:
-    """Whether the folder that relative paths begin in has been removed."""
-    try:
-        os.getcwd()
-    except FileNotFoundError:
-        return True
-    return False
-
-
-def _fill_standard_streams() -> None:
-    """Open nothing in the place of a closed standard input, output or error.
-
-    The next file that is opened would take its number: what libraries print would be written into a result.
-    """
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        try:
-            os.fstat(number)
-        except OSError:
-            descriptor = os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, which is this one
-            setattr(sys, name, os.fdopen(descriptor, "w" if number else "r", encoding="utf-8"))
-
-
-def _print(text: str) -> None:
-    """Print a result; what standard output has no letter for is shown escaped."""
-    _print_styled(escaped(text))
-
-
-def _print_styled(text: str) -> None:
-    """Likewise, of a text with colours."""
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    click.echo(text.encode(encoding, "backslashreplace").decode(encoding))
-
-
-def _print_json(data: Any) -> None:
-    """Print data as JSON; what is no number there is null."""
-    import json
-
-    click.echo(json.dumps(data, indent=2, default=str))
-
-
-def _tell(text: str) -> None:
-    """Print an error or a warning, if somebody listens: nothing is lost because it cannot be told."""
-    with contextlib.suppress(OSError, ValueError):
-        click.echo(escaped(text), err=True)
-
-
-@contextlib.contextmanager
-def _warnings_in_one_line(quiet: bool) -> Iterator[None]:
-    """Show the warnings of the package as the errors are shown."""
-
-    def show(message: Warning | str, *_: object, **__: object) -> None:
-        _tell(f"Warning: {message}")
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore" if quiet else "default", RuntimeWarning)
-        warnings.showwarning = show
-        yield
-
-
-def _with_options(options: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any]:
-    """Give a command options, in the order in which its help shows them."""
-    return functools.partial(functools.reduce, lambda command, option: option(command), options[::-1])
-
-
-def _options(*names: str, **changes: Mapping[str, str]) -> Callable[[Any], Any]:
-    """Give a command options of the table, all or those of these names, in its order; some of them changed."""
-    chosen = [option for option in options() if not names or option.name in names]
-    made = [_option(replace(option, **changes.get(option.name, {}))) for option in chosen]  # type: ignore[arg-type]
-    return _with_options([*_panels(chosen), *made])
-
-
-def _panels(chosen: Sequence[Option]) -> list[Callable[[Any], Any]]:
-    """The groups in which the help shows options, under the headings of the table."""
-    flags = {heading: [one.flag for one in group if one in chosen] for heading, group in TABLE.items()}
-    return [option_panel(heading, options=listed) for heading, listed in flags.items() if listed]
-
-
-def _option(option: Option) -> Callable[[Any], Any]:
-    kinds: dict[str, dict[str, Any]] = {
-        "text": {},
-        "texts": {"multiple": True},
-        "count": {"type": _Whole()},
-        "switch": {"is_flag": True},
-    }
-    complete = _COMPLETED.get(option.name) or (completion.files if "FILE" in option.usage else None)
-    return click.option(
-        *filter(None, (option.short, option.flag)),
-        option.name,
-        metavar=option.usage or None,
-        shell_complete=complete,
-        help=option.meaning.replace("`", "") + (f"  [default: {option.default}]" if option.default else ""),
-        **kinds[option.kind],
-    )
-
-
-_COMPLETED = {
-    "loss": completion.names("losses"),
-    "optimizer": completion.names("optimizers"),
-    "learning_rate": completion.names("schedules"),
-    "sampling": completion.names("samplings"),
-    "predictions": completion.names("predictions"),
-}
-"""By the name of an option."""
-
-
-class _Command(RichCommand):
-    """A command whose help is drawn by rich; errors stay plain lines, which other programs read."""
-
-    def main(self, *args: Any, **kwargs: Any) -> Any:
-        return click.Command.main(self, *args, **kwargs)
-
-
-class _Group(RichGroup):
-    """Likewise."""
-
-    command_class = _Command
-
-    def main(self, *args: Any, **kwargs: Any) -> Any:
-        return click.Group.main(self, *args, **kwargs)
 
 
 def _version(context: click.Context, _: click.Parameter, asked: bool) -> None:
@@ -224,15 +50,12 @@ def _version(context: click.Context, _: click.Parameter, asked: bool) -> None:
 _LOSS_OPTIONS = ("parameters", "constants", "noise", "definitions", "directions", "states", "symmetries", "data")
 
 
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
-
-
 def _command(example: str, **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
     """A command with an example below its help."""
     return main.command(epilog=f"Example: {example}", **settings)
 
 
-@group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @command_panel("Simulate", commands=["run", "simulate"])
 @command_panel("Long runs", commands=["plan", "peek", "resume", "merge"])
 @command_panel("Look at a file", commands=["compare", "plot", "report", "info"])
@@ -248,13 +71,13 @@ def main() -> None:
 
 @_command("sgdsim run river_valley --trajectories 1e5 -o valley.h5")
 @click.argument("scenario", shell_complete=completion.names("scenarios", files=True))
-@_options(
+@table_options(
     *("output", "trajectories", "steps", "seed", "threads", "device", "settings", "predictions"),
     *("no_compare", "all_rows", "overwrite", "shard", "resume", "checkpoint_every", "quiet"),
     *("memory_limit", "dask", "cpu_target"),
     no_compare={"meaning": "Write the file only."},
 )
-@_reporting_errors
+@reporting_errors
 def run(scenario: str, settings: tuple[str, ...], predictions: tuple[str, ...], **options: Any) -> None:
     """Run SCENARIO, a TOML file or the name of a shipped scenario, and hold it against its predictions."""
     from sgdsim.input.loading import load_parts
@@ -266,11 +89,11 @@ def run(scenario: str, settings: tuple[str, ...], predictions: tuple[str, ...], 
 
 @_command("sgdsim resume valley.h5")
 @click.argument("file")
-@_options(
+@table_options(
     *("threads", "checkpoint_every", "no_compare", "all_rows", "memory_limit", "dask", "cpu_target", "quiet"),
     no_compare={"meaning": "Write the file only."},
 )
-@_reporting_errors
+@reporting_errors
 def resume(file: str, **options: Any) -> None:
     """Go on with the run that was to write FILE, from the checkpoints beside it, and compare it."""
     from sgdsim.app.workflow import resume_file
@@ -293,12 +116,12 @@ def resume(file: str, **options: Any) -> None:
 
 @_command("sgdsim merge parts -o whole.h5")
 @click.argument("folder")
-@_options(
+@table_options(
     *("output", "no_compare", "all_rows", "overwrite", "quiet"),
     output={"default": "FOLDER.h5"},
     no_compare={"meaning": "Write the file only."},
 )
-@_reporting_errors
+@reporting_errors
 def merge(folder: str, output: str | None, **options: Any) -> None:
     """Put the shards in FOLDER together, to the same file as that of one run, and compare it."""
     from pathlib import Path
@@ -313,33 +136,33 @@ def merge(folder: str, output: str | None, **options: Any) -> None:
 
 @_command("sgdsim plan river_valley --trajectories 1e9 --workers 16")
 @click.argument("scenario", shell_complete=completion.names("scenarios", files=True))
-@_options("trajectories", "steps", "seed", "threads", "settings")
-@click.option("--workers", type=_Whole(), default=1, show_default=True, help="Machines like this one to share it.")
-@_reporting_errors
+@table_options("trajectories", "steps", "seed", "threads", "settings")
+@click.option("--workers", type=Whole(), default=1, show_default=True, help="Machines like this one to share it.")
+@reporting_errors
 def plan(scenario: str, settings: tuple[str, ...], workers: int, threads: int | None, **options: Any) -> None:
     """Print what SCENARIO will take: time, memory, disk and shards, from a second of it on this machine."""
     from sgdsim.app.plan import plan as made
     from sgdsim.input.loading import load_parts
 
-    _print(made(load_parts(scenario, _overrides(settings, options)), workers, threads).text())
+    print_text(made(load_parts(scenario, _overrides(settings, options)), workers, threads).text())
 
 
 @_command("sgdsim peek valley.h5")
 @click.argument("file")
-@_reporting_errors
+@reporting_errors
 def peek(file: str) -> None:
     """Print how far the run is that is going to write FILE, and what it has measured."""
     from sgdsim.app.peek import peek as look
 
-    _print(look(file))
+    print_text(look(file))
 
 
 @_command(
     'sgdsim simulate --loss "a*x**2/2 + z*x" --constant a=1 --noise z=normal --parameter x=0 '
     "--learning-rate 0.1 --trajectories 1e5 --steps 200 -o trap.h5"
 )
-@_options()
-@_reporting_errors
+@table_options()
+@reporting_errors
 def simulate(**given: Any) -> None:
     """Run a scenario that is given by options alone, and hold it against its predictions."""
     from sgdsim.app.workflow import default_output
@@ -363,9 +186,9 @@ def simulate(**given: Any) -> None:
 
 @_command("sgdsim compare valley.h5 --all")
 @click.argument("file", shell_complete=completion.files)
-@_options("all_rows")
+@table_options("all_rows")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
-@_reporting_errors
+@reporting_errors
 def compare(file: str, *, as_json: bool, all_rows: bool) -> None:
     """Hold the ensemble in FILE against the predictions of its scenario, from the file alone."""
     _show_comparison(file, as_json=as_json, all_rows=all_rows)
@@ -387,7 +210,7 @@ def compare(file: str, *, as_json: bool, all_rows: bool) -> None:
 @click.option("--style", default="paper", show_default=True, metavar="NAME", help="paper or talk.")
 @click.option("--size", metavar="WIDTHxHEIGHT", help="In inches, e.g. 7x5.  [default: by what is shown]")
 @click.option("--overwrite", is_flag=True, help="Replace an existing figure.")
-@_reporting_errors
+@reporting_errors
 def plot(
     file: str,
     output: str | None,
@@ -402,7 +225,7 @@ def plot(
     style: str,
 ) -> None:
     """Draw the ensemble in FILE with the predictions of its scenario, from the file alone."""
-    from sgdsim.app.workflow import plot_file
+    from sgdsim.app.figures import plot_file
     from sgdsim.ensemble import open_parts
     from sgdsim.plots.drawing import choose_kind, parse_size
 
@@ -412,14 +235,14 @@ def plot(
     path = plot_file(file, output, kind, inches, overwrite, theory=not no_theory, **looks)
     drawn = [ensemble for name, ensemble in open_parts(file).items() if name == part or not part]
     kinds = dict.fromkeys(kind or choose_kind(ensemble) for ensemble in drawn)
-    _print(f"{path}: {', '.join(kinds)}{chosen}")
+    print_text(f"{path}: {', '.join(kinds)}{chosen}")
 
 
 @_command("sgdsim report results/*.h5 -o results/index.html")
 @click.argument("files", nargs=-1, required=True, metavar="FILE…", shell_complete=completion.files)
 @click.option("-o", "--output", default="report.html", show_default=True, metavar="PAGE", help="HTML file to write.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing page.")
-@_reporting_errors
+@reporting_errors
 def report(files: tuple[str, ...], output: str, *, overwrite: bool) -> None:
     """Write one page for the browser about FILES: what was simulated, verdicts, figures, and what repeats it."""
     from sgdsim.app.html_report import write_report
@@ -427,14 +250,14 @@ def report(files: tuple[str, ...], output: str, *, overwrite: bool) -> None:
     reports = write_report(files, output, overwrite=overwrite)
     rows = [row.outcome for one in reports.values() for row in one.comparisons]
     wrong = rows.count("disagrees")
-    _print(f"{output}: {len(reports)} file{'s' if len(reports) > 1 else ''}, {len(rows)} rows, {wrong} disagree")
+    print_text(f"{output}: {len(reports)} file{'s' if len(reports) > 1 else ''}, {len(rows)} rows, {wrong} disagree")
 
 
 @_command("sgdsim info valley.h5 --digest")
 @click.argument("file", shell_complete=completion.files)
 @click.option("--digest", is_flag=True, help="Print one sha256 over all variables and the scenario.")
-@_JSON
-@_reporting_errors
+@JSON_OPTION
+@reporting_errors
 def info(file: str, *, digest: bool, as_json: bool) -> None:
     """Print what FILE holds and where it comes from."""
     from sgdsim.app.catalogue import contents, describe
@@ -446,12 +269,12 @@ def info(file: str, *, digest: bool, as_json: bool) -> None:
         if as_json:
             parts = open_parts(file).items()
             held = {part: {"digest": one.digest()} if digest else contents(one) for part, one in parts}
-            _print_json(held.get(WHOLE, held))
+            print_json(held.get(WHOLE, held))
             return
         for part, ensemble in open_parts(file).items():
             heading, line = (f"Part {part}:\n", f"  {part}") if part else ("", "")
             texts.append(f"{ensemble.digest()}{line}" if digest else f"{heading}{describe(ensemble)}")
-    _print("\n".join(texts))
+    print_text("\n".join(texts))
 
 
 _no_symmetries = click.option(
@@ -461,15 +284,15 @@ _no_symmetries = click.option(
 
 @_command('sgdsim show "(u*w - z)**2/2" --noise z=normal --symmetry rescale:u:1,w:-1')
 @click.argument("loss", metavar="[LOSS|LAW]", required=False, shell_complete=completion.names("losses", "predictions"))
-@_options(
+@table_options(
     *_LOSS_OPTIONS,
     parameters={"usage": "NAME", "meaning": "A parameter, w[3] for a vector.", "default": "what is nothing else"},
 )
 @click.option("--schedule", metavar="RATE", help="A learning rate, e.g. cosine:0.1,0.001, or file:FILE.")
-@_options("steps", steps={"meaning": "Of the schedule.", "default": "1000, or the length of its file"})
+@table_options("steps", steps={"meaning": "Of the schedule.", "default": "1000, or the length of its file"})
 @_no_symmetries
-@_JSON
-@_reporting_errors
+@JSON_OPTION
+@reporting_errors
 def show(
     loss: str | None, schedule: str | None, steps: int | None, *, no_symmetries: bool, as_json: bool, **options: Any
 ) -> None:
@@ -488,12 +311,12 @@ def show(
         facts = (loss and law_facts(loss)) or (
             loss_facts(loss_of(loss, LAWS, **options), not no_symmetries) if is_loss else {}
         )
-        _print_json(facts | ({} if schedule is None else {"schedule": rates_at(schedule_of(schedule), steps)}))
+        print_json(facts | ({} if schedule is None else {"schedule": rates_at(schedule_of(schedule), steps)}))
         return
     law = None if loss is None else describe_law(loss)
     texts = [law or describe_loss(loss_of(loss, LAWS, **options), not no_symmetries)] if is_loss else []
     texts += [] if schedule is None else [describe_schedule(schedule_of(schedule), steps)]
-    _print("\n\n".join(texts))
+    print_text("\n\n".join(texts))
 
 
 @_command('sgdsim theory "a*x**2/2 + z*x" --constant a=1 --noise z=normal --learning-rate 0.1')
@@ -503,43 +326,44 @@ def show(
     required=False,
     shell_complete=completion.names("losses", "scenarios", files=True),
 )
-@_options(
+@table_options(
     *_LOSS_OPTIONS,
     *("optimizer", "momentum", "learning_rate", "batch_size", "sampling", "weight_decay", "steps", "settings"),
     parameters={"usage": "NAME[=VALUE]", "default": "all, at 1"},
     learning_rate={"default": "0.01"},
     steps={"default": "1000"},
 )
-@click.option("--point", type=_Whole(), default=0, show_default=True, help="Of a sweep, the point to explain.")
+@click.option("--point", type=Whole(), default=0, show_default=True, help="Of a sweep, the point to explain.")
 @_no_symmetries
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
-@_reporting_errors
+@reporting_errors
 def theory(subject: str | None, point: int, *, no_symmetries: bool, as_json: bool, **options: Any) -> None:
     """Print what theory says about a loss (its name or formula), a scenario, or a FILE that a run has written.
 
     Where every parameter has a --direction there need be no LOSS.
     """
-    from sgdsim.app.theory_report import report_of, to_json, to_text
+    from sgdsim.app.theory_entries import to_json, to_text
+    from sgdsim.app.theory_report import report_of
     from sgdsim.input.subject import scenario_of
 
     if subject is None and not options["directions"]:
         raise InputError("expected a loss, a scenario or a file, e.g. sgdsim theory 'a*x**2/2' --constant a=1")
     sections = report_of(scenario_of(subject, **options), point, not no_symmetries)
-    _print(to_json(sections) if as_json else to_text(sections))
+    print_text(to_json(sections) if as_json else to_text(sections))
 
 
 @_command("sgdsim schedule --curvature 1 --noise 1 --slope 0.01 --peak 0.5 --steps 1000")
-@click.option("--curvature", type=_Number(), help="Of the valley, a.")
-@click.option("--noise", type=_Number(), help="Standard deviation of the valley's gradient noise, sigma.")
-@click.option("--slope", type=_Number(), help="Of the river where it ends, g.")
-@click.option("--peak", type=_Number(), help="The largest learning rate, eta_max.")
-@click.option("--steps", type=_Whole(), help="Of the run, N.")
+@click.option("--curvature", type=Number(), help="Of the valley, a.")
+@click.option("--noise", type=Number(), help="Standard deviation of the valley's gradient noise, sigma.")
+@click.option("--slope", type=Number(), help="Of the river where it ends, g.")
+@click.option("--peak", type=Number(), help="The largest learning rate, eta_max.")
+@click.option("--steps", type=Whole(), help="Of the run, N.")
 @click.option("--measure", "file", metavar="FILE", help="Measure a, sigma and g in this run instead.")
 @click.option("--fast", default="x", show_default=True, metavar="NAME", help="Its parameter across the valley.")
 @click.option("--river", default="y", show_default=True, metavar="NAME", help="Its parameter along the river.")
 @click.option("-o", "--output", metavar="FIGURE", help="Draw it too: an SVG, PNG or PDF file.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing figure.")
-@_reporting_errors
+@reporting_errors
 def schedule(
     file: str | None, fast: str, river: str, output: str | None, overwrite: bool, **given: float | int | None
 ) -> None:
@@ -555,9 +379,9 @@ def schedule(
         with about(file):
             measured = measure(Ensemble.open(file), fast, river)
     design = design_from(**given, measured=measured)  # type: ignore[arg-type]
-    _print(describe_design(design, measured))
+    print_text(describe_design(design, measured))
     if output is not None:
-        _print(f"\n{plot_design(design, output, overwrite)}")
+        print_text(f"\n{plot_design(design, output, overwrite)}")
 
 
 @_command("sgdsim suite -o suite")
@@ -566,7 +390,7 @@ def schedule(
     "--score", "results", metavar="FILE", shell_complete=completion.files, help="Hold this CSV file against them."
 )
 @click.option("--overwrite", is_flag=True, help="Replace files in the folder.")
-@_reporting_errors
+@reporting_errors
 def suite(output: str | None, results: str | None, *, overwrite: bool) -> None:
     """Write models with exact means and variances, for any simulator of SGD, or score the results of one."""
     from sgdsim.app.suite import score, write_suite
@@ -574,43 +398,43 @@ def suite(output: str | None, results: str | None, *, overwrite: bool) -> None:
     if (output is None) == (results is None):
         raise InputError("expected either --output FOLDER or --score FILE")
     if output is not None:
-        _print(f"{output}: {write_suite(output, overwrite=overwrite)} models")
+        print_text(f"{output}: {write_suite(output, overwrite=overwrite)} models")
     if results is not None:
         found = score(results)
-        _print(found.table())
+        print_text(found.table())
         if not found.accepted:
             sys.exit(1)
 
 
 @_command("sgdsim list losses", name="list")
 @click.argument("kind", required=False, shell_complete=completion.names("kinds"))
-@_JSON
-@_reporting_errors
+@JSON_OPTION
+@reporting_errors
 def list_(kind: str | None, *, as_json: bool) -> None:
     """List what there is: losses, symmetries, scenarios, predictions, optimizers, schedules, and more."""
     from sgdsim.app.catalogue import catalogue, entries
 
-    _print_json(entries(kind)) if as_json else _print(catalogue(kind))
+    print_json(entries(kind)) if as_json else print_text(catalogue(kind))
 
 
 @_command("sgdsim bench")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, or cuda:1 for the second GPU.")
-@_reporting_errors
+@reporting_errors
 def bench(device: str) -> None:
     """Time the reference job for a few seconds, and NumPy beside it."""
     from sgdsim.app.bench import measure, report
 
-    _print(report(measure(device), device))
+    print_text(report(measure(device), device))
 
 
 @_command("sgdsim doctor --json")
-@_JSON
-@_reporting_errors
+@JSON_OPTION
+@reporting_errors
 def doctor(*, as_json: bool) -> None:
     """Say what this installation can do: versions, threads, SIMD, cache, CUDA."""
     from sgdsim.app.doctor import checks, examine
 
-    _print_json(checks()) if as_json else _print(examine())
+    print_json(checks()) if as_json else print_text(examine())
 
 
 def _run(scenarios: Sequence[Scenario], options: Mapping[str, Any]) -> None:
@@ -630,7 +454,7 @@ def _run(scenarios: Sequence[Scenario], options: Mapping[str, Any]) -> None:
             raise InputError("--shard: expected --output with a folder for the files of all shards")
         written = run_shard(scenarios, options["shard"], path, **how, memory_limit=options["memory_limit"])
         if not options["quiet"]:
-            _print(f"{written}: sgdsim merge {path} puts all of them together")
+            print_text(f"{written}: sgdsim merge {path} puts all of them together")
         return
     if path is None:
         path = default_output(scenarios[0])
@@ -671,7 +495,7 @@ def _report(path: str, parts: Sequence[str], ensembles: Sequence[Ensemble], opti
 
     if not options["quiet"]:
         for part, ensemble in zip(parts, ensembles, strict=True):
-            _print(f"{path}{f', {part}' if part else ''}: {summary(ensemble)}")
+            print_text(f"{path}{f', {part}' if part else ''}: {summary(ensemble)}")
     if not options["no_compare"]:
         _show_comparison(path, quiet=options["quiet"], all_rows=options["all_rows"])
 
@@ -689,21 +513,21 @@ def _overrides(settings: tuple[str, ...], options: Mapping[str, Any]) -> dict[st
 
 def _show_comparison(file: str, *, as_json: bool = False, quiet: bool = False, all_rows: bool = False) -> None:
     """Print what the predictions come to; the exit code is the verdict."""
-    from sgdsim.app.workflow import available_laws, compare_file
+    from sgdsim.app.verdicts import available_laws, compare_file
 
     report = compare_file(file)
     if as_json:
-        _print(report.to_json())
+        print_text(report.to_json())
     elif not quiet and all_rows:
-        _print(report.table())
+        print_text(report.table())
     elif not quiet:
         is_terminal = sys.stdout.isatty()
         width = shutil.get_terminal_size().columns if is_terminal else _COLUMNS
-        _print_styled(report.screen(width, colour=is_terminal and not os.environ.get("NO_COLOR")))
+        print_styled(report.screen(width, colour=is_terminal and not os.environ.get("NO_COLOR")))
         if offered := available_laws(file):
             names = (f"{id} (seconds)" if slow else id for id, slow in offered.items())
             text = f"available with --predict: {', '.join(names)}"
-            _print("\n".join(textwrap.wrap(text, width, subsequent_indent="    ", break_on_hyphens=False)))
+            print_text("\n".join(textwrap.wrap(text, width, subsequent_indent="    ", break_on_hyphens=False)))
     if report.disagrees:
         sys.exit(1)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sgdsim.app.in_shards import check_device, put_together, scenarios_of, write_shard
-from sgdsim.app.workflow import check_runs
+from sgdsim.app.run_warnings import check_runs
 from sgdsim.base import take
 from sgdsim.base.errors import InputError
 from sgdsim.base.files import check_output

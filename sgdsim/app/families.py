@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
 
-from sgdsim.app.workflow import Report, compare_file, run_parts
+from sgdsim.app.verdicts import Report, compare_file
+from sgdsim.app.workflow import run_parts
 from sgdsim.base.errors import InputError, SgdsimError, unknown_name
 from sgdsim.ensemble import Ensemble
 from sgdsim.input.loading import load_parts

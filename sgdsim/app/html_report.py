@@ -14,7 +14,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from sgdsim.app import page
-from sgdsim.app.workflow import Report, compare_file, plot_file
+from sgdsim.app.figures import plot_file
+from sgdsim.app.verdicts import Report, compare_file
 from sgdsim.base import take
 from sgdsim.base.errors import InputError, SgdsimError
 from sgdsim.base.files import about, atomic_file, check_output

@@ -138,12 +138,12 @@ class Ensemble:
         return self.statistic("variance", name)
 
     def compare(self, predictions: Sequence[str] = ()) -> Any:
-        """Hold it against the predictions of its scenario, see `sgdsim.app.workflow.compare_ensemble`."""
-        return _of_the_app("compare_ensemble")(self, predictions)
+        """Hold it against the predictions of its scenario, see `sgdsim.app.verdicts.compare_ensemble`."""
+        return _of_the_app("verdicts", "compare_ensemble")(self, predictions)
 
     def plot(self, kind: str | None = None, size: tuple[float, float] | None = None, **looks: Any) -> Figure:
-        """Draw it with the predictions of its scenario, see `sgdsim.app.workflow.plot_ensemble`."""
-        return _of_the_app("plot_ensemble")(self, kind, size, **looks)  # type: ignore[no-any-return]
+        """Draw it with the predictions of its scenario, see `sgdsim.app.figures.plot_ensemble`."""
+        return _of_the_app("figures", "plot_ensemble")(self, kind, size, **looks)  # type: ignore[no-any-return]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -378,6 +378,6 @@ def to_datatree(parts: Mapping[str, Ensemble]) -> xarray.DataTree:
     )
 
 
-def _of_the_app(name: str) -> Any:
+def _of_the_app(module: str, name: str) -> Any:
     """A call of the room that knows theory and figures; its methods stand here, where a user looks for them."""
-    return getattr(importlib.import_module("sgdsim.app.workflow"), name)
+    return getattr(importlib.import_module(f"sgdsim.app.{module}"), name)

@@ -9,7 +9,7 @@ from sgdsim.base.errors import InputError
 if TYPE_CHECKING:
     import sympy
 
-_MOST_EIGENVALUES = 3  # that radicals give
+MOST_EIGENVALUES = 3  # that radicals give
 
 
 def largest_eigenvalue(hessian: sympy.Matrix) -> sympy.Expr:
@@ -42,8 +42,8 @@ def largest_eigenvalue(hessian: sympy.Matrix) -> sympy.Expr:
     rest = hessian - mean * hessian.eye(n)
     if n == 2:
         return mean + sqrt(rest[0, 0] ** 2 + rest[0, 1] ** 2)
-    if n > _MOST_EIGENVALUES:
-        raise InputError(f"hessian_max: has no closed form for {n} parameters, only for up to {_MOST_EIGENVALUES}")
+    if n > MOST_EIGENVALUES:
+        raise InputError(f"hessian_max: has no closed form for {n} parameters, only for up to {MOST_EIGENVALUES}")
     # The roots of the cubic are 2 p cos(phi + 2 pi k/3); atan, which formulas have, gives the angle of det/2 p^3.
     p2 = (rest * rest).trace() / 6
     half = rest.det() / 2

@@ -102,7 +102,7 @@ def _function(node: Any) -> Callable[..., Any]:
         return _sum
     if node.is_Mul:
         return _product
-    return partial(_power, node.exp) if node.is_Pow else _FUNCTIONS[node.func.__name__]
+    return _power(node.exp) if node.is_Pow else _FUNCTIONS[node.func.__name__]
 
 
 def _sum(first: Any, *others: Any) -> Any:
@@ -115,10 +115,23 @@ def _product(first: Any, *others: Any) -> Any:
     return first
 
 
-def _power(exponent: Any, base: Any, value: Any) -> Any:
+def _power(exponent: Any) -> Callable[..., Any]:
+    """Of a base and its exponent; which power it is, is asked of SymPy once: that takes longer than to compute it."""
     if exponent.is_Integer:
-        return base ** int(exponent) if exponent >= 0 else 1.0 / base ** int(-exponent)
-    return np.sqrt(base) if exponent.is_number and value == 0.5 else base**value
+        return partial(_whole_power, int(exponent))
+    return _root if exponent.is_Number and float(exponent) == 0.5 else _any_power
+
+
+def _whole_power(exponent: int, base: Any, _: Any) -> Any:
+    return base**exponent if exponent >= 0 else 1.0 / base**-exponent
+
+
+def _root(base: Any, _: Any) -> Any:
+    return np.sqrt(base)
+
+
+def _any_power(base: Any, exponent: Any) -> Any:
+    return base**exponent
 
 
 def kinks(expressions: Iterable[sympy.Expr], variable: sympy.Symbol) -> list[sympy.Expr]:

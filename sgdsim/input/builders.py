@@ -26,12 +26,13 @@ from sgdsim.input.wording import shown, validated
 from sgdsim.model.data import read_columns
 from sgdsim.model.loss import Loss
 from sgdsim.model.losses import CATALOGUE
-from sgdsim.model.optimizers import OPTIMIZERS, Optimizer
+from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.recorder import Autocorrelation, Drift, Plane, Recorder, binned
 from sgdsim.model.schedules import Schedule
 from sgdsim.model.starts import Start, by_parameter, stored
 from sgdsim.model.states import State
 from sgdsim.model.symmetry import Symmetry
+from sgdsim.model.update_rules import OPTIMIZERS
 from sgdsim.prediction import EXPECTED
 
 _MISSING = object()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from sgdsim.input.scenario import Scenario
 from sgdsim.input.wording import listed
 from sgdsim.model.loss import Loss
 from sgdsim.model.observables import STOPPED, Observable
+from sgdsim.model.population_points import SEARCHED, population_points
 from sgdsim.model.recorder import Recorder
 from sgdsim.model.run import Run
 from sgdsim.theory.claims import about_run
@@ -272,12 +273,17 @@ def _check_formulas(run: Run) -> None:
     checks.append(lambda: loss.population_rules if run.optimizer.rule.population else loss.rules)
     checks.append(partial(_expand_states, loss))
     checks += [partial(_expand, run, one) for one in run.recorder.observables]
-    checks += [partial(loss.expand, one.formula, "run.stop") for one in run.bounds]
+    checks += [partial(_expand_bound, loss, one) for one in run.bounds]
     attempt_all(checks)
+
+
+def _expand_bound(loss: Loss, one: Observable) -> object:
+    return loss.expand(one.formula, "run.stop", _searched(loss, one.names, "run.stop"))
 
 
 def _check_shape(loss: Loss, observable: Observable) -> None:
     """Refuse an observable that is no number; one with words of the step is checked where it is compiled."""
+    _searched(loss, observable.names, f"record.observables.{observable.name}")
     formula = Formula.parse(aliased(observable.formula), where=f"record.observables.{observable.name}")
     if formula.names <= {*loss.shapes, "pi"}:
         formula.shape(loss.shapes)
@@ -296,9 +302,24 @@ def _expand(run: Run, observable: Observable) -> object:
 
     gradient = {name: run.loss.symbols[name] for name in run.loss.parameters}
     where = f"record.observables.{observable.name}"
+    searched = _searched(run.loss, observable.names, where)
     if run.stop and not observable.is_running:
-        return run.loss.expand(observable.formula, where, {name: sympy.Symbol(name, real=True) for name in STOPPED})
-    return run.loss.expand_step(observable.formula, where, {}, gradient, sympy.Integer(1))
+        stopped = {name: sympy.Symbol(name, real=True) for name in STOPPED}
+        return run.loss.expand(observable.formula, where, stopped | searched)
+    return run.loss.expand_step(observable.formula, where, {}, gradient, sympy.Integer(1), searched)
+
+
+def _searched(loss: Loss, names: Collection[str], where: str) -> dict[str, Any]:
+    """What stands for the eigenvalues that kernels search for; refuse those of which they have no Hessian."""
+    import sympy
+
+    named = SEARCHED.intersection(names) if loss.searches else ()
+    if named:
+        try:
+            population_points(loss)
+        except InputError as error:
+            raise InputError(f"{where}: hessian_max: {error}") from None
+    return {name: sympy.Symbol(name, real=True) for name in named}
 
 
 def _names(loss: Loss) -> set[str]:

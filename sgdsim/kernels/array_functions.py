@@ -14,20 +14,21 @@ from typing import Any
 from sgdsim.formulas.arrays import Shape, Shapes
 from sgdsim.formulas.backpropagation import gradient
 from sgdsim.formulas.formula import Formula
-from sgdsim.formulas.graph import Graph, Node
+from sgdsim.formulas.graph import Node
 from sgdsim.formulas.names import STEP_NAMES, FormulaError, aliased
 from sgdsim.formulas.vectors import base_name
-from sgdsim.kernels.array_plan import SCRATCH, Output, Place, Plan, by_rows
-from sgdsim.kernels.array_text import ArrayText, rows
+from sgdsim.kernels.array_names import STATE, ArrayNames
+from sgdsim.kernels.array_plan import SCRATCH, Output, Place, Plan
+from sgdsim.kernels.array_text import ArrayText, each_row
+from sgdsim.kernels.curvature import FOUND_AT, PATH
 from sgdsim.kernels.draws import MIRRORS, MIRRORS_OF, Draws
 from sgdsim.kernels.layout import Layout
 from sgdsim.kernels.program import Program, runtime_arguments
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
 from sgdsim.model.observables import Observable
-from sgdsim.model.optimizers import Polar
+from sgdsim.model.polar import Polar
 
-STATE = "state[{row} * LANES + lane]"
 # Measured on linear networks, ns a step as loops and as statements, in float32 and in float64: of 18 parameters (3-3-3)
 # 2.3 and 1.3, 5.0 and 2.8; of 32 (4-4-4) 2.6 and 3.3, 10.4 and 8.5; of 40 (4-5-4) 3.6 and 6.3, 8.3 and 11.2.
 MANY = 40
@@ -57,7 +58,7 @@ def _work(loss: Loss) -> int:
     return shapes.work
 
 
-class ArrayFunctions:
+class ArrayFunctions(ArrayNames):
     """Prints the bodies of the generated functions of a program.
 
     Parameters
@@ -74,48 +75,21 @@ class ArrayFunctions:
     """
 
     def __init__(self, program: Program, layout: Layout) -> None:
-        self.program, self.layout, self.loss = program, layout, program.loss
+        super().__init__(program.loss)
+        self.program, self.layout = program, layout
         mirror = ["row = np.uint32(N_ROWS - 1 - row) if mirrored(lane) else row"] * program.antithetic
         batch = program.optimizer.batch_size > 1
-        self.text = ArrayText(program.dtype, [f"row = rows[{'sample * LANES + ' * batch}lane]", *mirror])
+        self.text = ArrayText(program.dtype, program.lanes, [f"row = rows[{'sample * LANES + ' * batch}lane]", *mirror])
         self.rows = 0
-        self.graph = Graph()
-        self.places: dict[str, Place] = {}
         self._parameters = self._arrays(self.loss.parameters, "", 0)
         self._memory = self._arrays(self.loss.memory, "", len(self.loss.parameters))
         self._varying: set[str] = set()
         self._namespace = self._made_namespace(self.loss.noise, layout.draws, program.constants, "constants")
+        if program.searches:
+            self._namespace["hessian_max"] = self._located("hessian_max", (), [FOUND_AT[STATE]], SCRATCH)
+        self._free = 1 + len(FOUND_AT) if program.searches else 1
 
     # What has a name.
-
-    def _arrays(self, keys: Sequence[str], prefix: str, first: int, pattern: str = STATE) -> dict[str, Node]:
-        """Arrays whose coordinates stand in the order of these keys."""
-        rows: dict[str, list[int]] = {}
-        for row, key in enumerate(keys, first):
-            rows.setdefault(base_name(key), []).append(row)
-        return {
-            base: self._located(f"{prefix}{base}", self.loss.shapes[base], found, pattern)
-            for base, found in rows.items()
-        }
-
-    def _located(self, name: str, shape: Shape, rows: Sequence[int], pattern: str, a_sample: int = 0) -> Node:
-        """What is given in these rows, entry by entry; where they are not evenly spaced, number by number."""
-        computed = "mirrored" in pattern or pattern.startswith("data")
-        array = "" if computed else pattern.removeprefix("REAL(").partition("[")[0]
-        shared = array in ("constants", "arguments")
-        step = rows[1] - rows[0] if len(rows) > 1 else 1
-        if list(rows) == list(range(rows[0], rows[0] + step * len(rows), step)):
-            strides = tuple(step * stride for stride in by_rows(shape))
-            self.places[name] = Place(pattern, rows[0], strides, array, shared, a_sample)
-            return self.graph.name(name, shape)
-        for index, row in enumerate(rows):
-            self.places[f"{name}#{index}"] = Place(pattern, row, (), array, shared, a_sample)
-        return self.graph.stack([self.graph.name(f"{name}#{i}", ()) for i in range(len(rows))], shape)
-
-    def _local(self, name: str, text: str) -> Node:
-        """A number that a function has under a name of its own."""
-        self.places[name] = Place(text)
-        return self.graph.name(name, ())
 
     def _made_namespace(
         self, noise: Mapping[str, Noise], draws: Draws, constants: Iterable[str], array: str
@@ -132,15 +106,6 @@ class ArrayFunctions:
                 found[base] = self._located(base, self.loss.shapes[base], rows, "data[np.uint32({row}) + row]")
                 self._varying |= {base, *(f"{base}#{i}" for i in range(len(rows)))}
         return self._defined(found)
-
-    def _defined(self, namespace: dict[str, Node]) -> dict[str, Node]:
-        """The same with the definitions that can be computed of it."""
-        for name, text in self.loss.definitions.items():
-            parts = [Formula.parse(part) for part in ([text] if isinstance(text, str) else text)]
-            if all(part.names <= {*namespace, "pi"} for part in parts):
-                nodes = [self._read(part.text, namespace) for part in parts]
-                namespace[name] = nodes[0] if isinstance(text, str) else self.graph.stack(nodes, (len(nodes),))
-        return namespace
 
     def _constants(self, names: Iterable[str], array: str) -> dict[str, Node]:
         """The constants of a loss in an array; those of starts have places of their own."""
@@ -211,11 +176,6 @@ class ArrayFunctions:
         return node if node.shape else self.graph.filled(node, shape)
 
     # Formulas.
-
-    def _read(self, text: str, namespace: Mapping[str, Node]) -> Node:
-        """A formula about the loss, with its numbers in exponents."""
-        found: Node = Formula.parse(text).in_algebra(namespace, self.graph, vector=True, numbers=self.loss.numbers)
-        return found
 
     def _gradient(self) -> dict[str, Node]:
         """What the optimizer is given of a sample, by parameter: there where it takes the gradient."""
@@ -309,14 +269,17 @@ class ArrayFunctions:
         optimizer, own = self.program.optimizer, self._given(slopes)
         kept = self._arrays(self.loss.parameters, "direction.", taken, SCRATCH)
         taken += len(self.loss.parameters)
-        first, repeated, after = [], [], {}
+        first, scaled, repeated, after = [], [], [], {}
         coefficients = {name: self._local(f"optimizer.{name}", f"{name}_of_turn") for name in "abc"}
         for base, values in own.items():
             polar = Polar.of(self.loss.shapes[base])
-            self._assign(values, (*optimizer.given, *polar.first), base)
+            self._assign(values, optimizer.given, base)
             place = self.places[f"direction.{base}"]
             first.append(Output(place, values["direction"], base))
             first += [Output(self._state_place(f"{name}.{base}"), values[name], base) for name in self._own]
+            begun = {"direction": kept[base]}
+            self._assign(begun, polar.first, base)
+            scaled.append(Output(place, begun["direction"], base))
             turned = {**coefficients, "direction": kept[base]}
             self._assign(turned, polar.repeated, base)
             repeated.append(Output(place, turned["direction"], base))
@@ -327,6 +290,7 @@ class ArrayFunctions:
         turns += self._lines(repeated, taken)
         return [
             *self._lines(first, taken),
+            *self._lines(scaled, taken),
             f"polynomials = {optimizer.rule.polynomials!r}",
             f"for turn in range({len(optimizer.rule.polynomials)}):",
             *(f"    {line}" for line in turns),
@@ -416,7 +380,7 @@ class ArrayFunctions:
         self.rows = max(self.rows, plan.rows)
         once = [stage for stage in plan.stages if not stage.varies]
         each = [stage for stage in plan.stages if stage.varies]
-        lines = rows(n, ["scratch[i * LANES + lane] = REAL(0.0)"])
+        lines = each_row(n, ["scratch[i * LANES + lane] = REAL(0.0)"])
         lines += self.text.lines(plan, once)
         lines += [f"for sample in range({batch}):", *(f"    {line}" for line in self.text.lines(plan, each))]
         size = self.graph.number(batch)
@@ -451,13 +415,16 @@ class ArrayFunctions:
             node = self._share_of_step(observable)
         else:
             node = self._read(aliased(observable.formula), self._namespace)
-        return self._lines([Output(Place(SCRATCH, 0, (), "scratch"), node, "share")], taken=1)
+        return self._lines([Output(Place(SCRATCH, 0, (), "scratch"), node, "share")], self._free)
 
     def _share_of_step(self, observable: Observable) -> Node:
         text = aliased(observable.formula)
         after = {**self._parameters, **self._memory}
         before, slopes = self._path()
         more = self._of_step(Formula.parse(text).names, after, slopes)
+        if self.program.searches:
+            more["hessian_max"] = self._located("before.hessian_max", (), [FOUND_AT[PATH]], SCRATCH)
+            more["next__hessian_max"] = self._namespace["hessian_max"]
         return self._read(text, self._at(before) | more)
 
     def reads(self, observable: Observable) -> bool:
@@ -472,7 +439,7 @@ class ArrayFunctions:
             node = self._read(aliased(observable.formula), self._namespace)
             place = Place("values[{row} * LANES + lane]", rows[observable.name], (), "values")
             outputs.append(Output(place, node, observable.name))
-        return self._lines(outputs, taken=1)
+        return self._lines(outputs, self._free)
 
 
 def _given(name: str, law: Noise) -> tuple[str, ...]:

@@ -29,6 +29,8 @@ class ArrayText:
     ----------
     dtype
         Of the state.
+    lanes
+        Of a tile.
     row
         Lines that find the row of the data, for the loops that read it.
 
@@ -40,8 +42,9 @@ class ArrayText:
         The arguments of `products.sum_of_products`, in the order of the names of what it makes: product_0, ….
     """
 
-    def __init__(self, dtype: str, row: Sequence[str] = ()) -> None:
+    def __init__(self, dtype: str, lanes: int, row: Sequence[str] = ()) -> None:
         self._printer = KernelPrinter(dtype)
+        self._entries = max(1, _VECTORISED // lanes)
         self._row = row
         self.functions = self._printer.functions
         self.products: dict[Spec, str] = {}
@@ -115,7 +118,9 @@ class ArrayText:
             if (uses[part.place] > 1 and part.shape == stage.shape and part.operation not in ("number", "view"))
             or (part.operation in ELEMENTARY and part.place not in own)
         ]
-        width = 1 if any(part.operation in ELEMENTARY for part in parts.values()) else _width(stage.shape)
+        width = (
+            1 if any(part.operation in ELEMENTARY for part in parts.values()) else _width(stage.shape, self._entries)
+        )
         lines: list[str] = []
         for step in range(width):
             at = (*indices[:-1], f"{indices[-1]} + {step}") if step else indices
@@ -213,17 +218,20 @@ def _names(shape: tuple[int, ...]) -> tuple[int | str, ...]:
     return tuple(0 if length == 1 else name for length, name in zip(shape, "ij", strict=False))
 
 
-def _width(shape: tuple[int, ...]) -> int:
-    """How many entries stand in the body of a loop over lanes, along the last axis.
+_VECTORISED = 64
+"""Entries times lanes of a loop that LLVM makes vectors of, and does not write out lane by lane before: that took 90 ns
+a step instead of 20, on 16 lanes. Each entry of the text is compiled, so there are no more than that takes."""
 
-    A body of few operations LLVM would repeat for each of few lanes, before it looks for vectors: 90 instead of 20 ns.
-    """
-    if not shape or shape[-1] == 1:
+
+def _width(shape: tuple[int, ...], least: int) -> int:
+    """How many entries stand in the body of a loop over lanes, along the last axis."""
+    if not shape or shape[-1] == 1 or least == 1:
         return 1
-    return next((width for width in (4, 5, 3, 6, 7, 2) if shape[-1] % width == 0), 1)
+    whole = [width for width in range(2, 8) if shape[-1] % width == 0]
+    return next((width for width in whole if width >= least), whole[-1] if whole else 1)
 
 
-def rows(count: int, body: Sequence[str]) -> list[str]:
+def each_row(count: int, body: Sequence[str]) -> list[str]:
     """Lines for every lane of so many rows, each of which is i, of a single one too: a `loop` has no name for that."""
     return [f"for i in range({count}):", *(f"    {line}" for line in loop((), body))]
 

@@ -54,9 +54,9 @@ class Products:
                 vectors = min(MOST_SUMS // (width_i * width_j), LANES // self.width)
                 entries = [*itertools.product(range(width_i), range(width_j), range(vectors))]
                 with (
-                    self.loop(start_i, stop_i, width_i) as i,
-                    self.loop(start_j, stop_j, width_j) as j,
-                    self.loop(0, LANES, vectors * self.width) as lane,
+                    self.loop(start_i, stop_i, width_i, within=False) as i,
+                    self.loop(start_j, stop_j, width_j, within=False) as j,
+                    self.loop(0, LANES, vectors * self.width, within=False) as lane,
                 ):
                     self.block(i, j, lane, entries)
 
@@ -113,10 +113,19 @@ class Products:
         return 4 if self.arrays[which].type.pointee == ir.FloatType() else 8
 
     @contextmanager
-    def loop(self, start, stop, step):
-        """Count; what is written within is repeated."""
-        with cgutils.for_range_slice(self.builder, *map(number, (start, stop, step)), inc=True) as (index, _):
+    def loop(self, start, stop, step, within=True):
+        """Count; what is written within is repeated, where LLVM may write out the innermost loops alone.
+
+        It would write out most loops of small matrices: that is half the time to compile a step of muon.
+        """
+        last = number(stop) if within or stop - start <= step else self.hidden(number(stop))
+        with cgutils.for_range_slice(self.builder, number(start), last, number(step), inc=True) as (index, _):
             yield index
+
+    def hidden(self, value):
+        """The same number, which LLVM does not know."""
+        kind = ir.FunctionType(value.type, [value.type])
+        return self.builder.asm(kind, "", "=r,0", [value], side_effect=False)
 
 
 def number(value):

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 
 import sympy
 
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.symbolic import exact
 from sgdsim.kernels import control_step, reverse
+from sgdsim.kernels.array_names import STATE
+from sgdsim.kernels.array_text import ArrayText
+from sgdsim.kernels.curvature import FOUND_AT, PATH, Curvature
 from sgdsim.kernels.draws import MIRRORS, MIRRORS_OF, Draws
 from sgdsim.kernels.layout import Layout
-from sgdsim.kernels.pasted import indent, lanes
+from sgdsim.kernels.pasted import indent, lanes, pasted
 from sgdsim.kernels.printer import KernelPrinter
 from sgdsim.kernels.program import Program, runtime_arguments
 from sgdsim.kernels.reverse import Assignments
@@ -47,14 +51,23 @@ class FormulaFunctions:
         self.names |= {name: f"c_{i}" for i, name in enumerate(program.constants)}
         self.names["optimizer.learning_rate"] = "learning_rate"  # a loss may have a learning_rate of its own
         self.scratch_rows = len(self.loss.parameters) if program.optimizer.batch_size > 1 else 0
+        self.text = ArrayText(program.dtype, program.lanes)
 
     def settings(self) -> str:
         """The constants in capitals of the formulas."""
         return f"N_ROWS, SCRATCH_ROWS = np.uint32({self.layout.sampling_numbers()[1]}), {self.scratch_rows}"
 
-    def products(self, target: str) -> str:
-        """The sums of products of arrays that the functions call."""
-        return ""
+    @cached_property
+    def curvature(self) -> Curvature:
+        """Finds the largest eigenvalue of the Hessian."""
+        return Curvature(self.program, self.text)
+
+    def helpers(self, target: str) -> str:
+        """What the functions call: sums of products of arrays, and the search for an eigenvalue."""
+        made = [f"{name} = sum_of_products{spec}" for spec, name in self.text.products.items()]
+        text = pasted("cpu_products.py" if target == "cpu" else "products.py")
+        search = [self.curvature.functions()] if self.program.searches else []
+        return "\n".join([*([text, *made] if made else []), *search])
 
     def compiled_in(self) -> str:
         """Those that the CPU is given at run time; see `Layout`."""
@@ -78,7 +91,11 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
 
     def functions(self) -> list[str]:
         """All functions that depend on the program."""
-        return [self._initial_state(), self._update(), self._accumulate(), self._observe()]
+        texts = [self._initial_state(), self._update(), self._accumulate(), self._observe()]
+        if self.program.searches:
+            self.scratch_rows = max(self.scratch_rows, self.curvature.rows)
+        self.elementary |= self.text.functions
+        return texts
 
     def of_one_lane(self) -> str:
         """Whether a trajectory has diverged, and is too large; what is done to it then; what a snapshot keeps of it."""
@@ -378,11 +395,38 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
             share, loads = self._share_of_step(observable, names)
             ended = " | ".join(f"(state[{row} * LANES + lane] < REAL(completed))" for row in self.program.stop_rows)
         else:
-            share = self.loss.expand(observable.formula, where=f"observable {observable.name!r}")
+            more = self._found(observable, names)
+            share = self.loss.expand(observable.formula, f"observable {observable.name!r}", more)
             loads = self._load_state(self.loss.carried)
+        loads += self._load_found(observable)
         body = [*loads, *self._statements(names, {"share": share})]
         body += [f"share = REAL(0.0) if {ended} else share"] if ended else []  # it has made no such step
-        return lanes([*body, *self._take_share(i, observable)])
+        return [*self.search([observable]), *lanes([*body, *self._take_share(i, observable)])]
+
+    def search(self, observables: Iterable[Observable]) -> list[str]:
+        """The lines that find the eigenvalues which observables of a state, or of a step, name."""
+        lines: list[str] = []
+        for one in observables:
+            named, of_step = self.program.searches_for(one), one in self.program.of_step
+            if "hessian_max" in named and of_step:
+                lines += self.curvature.lines(PATH)
+            if named and (not of_step or "next__hessian_max" in named):
+                lines += self.curvature.lines()
+        return lines
+
+    def _found(self, observable: Observable, names: dict[str, str]) -> dict[str, sympy.Expr]:
+        """Symbols of the eigenvalues that an observable names."""
+        named = sorted(self.program.searches_for(observable))
+        names |= dict(zip(named, named, strict=True))
+        return {name: _symbol(name) for name in named}
+
+    def _load_found(self, observable: Observable) -> list[str]:
+        """The lines that load them."""
+        of_step = observable in self.program.of_step
+        return [
+            f"{name} = scratch[{FOUND_AT[PATH if of_step and name == 'hessian_max' else STATE]} * LANES + lane]"
+            for name in sorted(self.program.searches_for(observable))
+        ]
 
     def _take_share(self, i: int, observable: Observable) -> list[str]:
         """What is done with the share of a running observable."""
@@ -408,7 +452,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         after = {loss.symbols[name]: _symbol(f"next.{name}") for name in loss.carried}
         gradient = {name: _symbol(f"gradient.{name}") for name in loss.parameters}
         where, rate = f"observable {observable.name!r}", _symbol("optimizer.learning_rate")
-        share = loss.expand_step(observable.formula, where, after, gradient, rate)
+        share = loss.expand_step(observable.formula, where, after, gradient, rate, self._found(observable, names))
         before, gradients = self._load_path(names)
         loads = [*before, *(f"n_{i} = state[{i} * LANES + lane]" for i in range(len(after))), *gradients]
         names |= {f"next.{name}": f"n_{i}" for i, name in enumerate(loss.carried)}
@@ -455,9 +499,11 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         loads = [*self._load_state(self.loss.carried), *self._load_stopped(known)]
         stopped = {name: _symbol(name) for name in STOPPED if self.program.stops}
         outputs = {
-            f"v_{i}": self.loss.expand(observable.formula, f"observable {observable.name!r}", stopped)
-            for i, observable in enumerate(plain)
+            f"v_{i}": self.loss.expand(one.formula, f"observable {one.name!r}", stopped | self._found(one, known))
+            for i, one in enumerate(plain)
         }
+        searched = [one for one in plain if self.program.searches_for(one)][:1]
+        loads += [line for one in searched for line in self._load_found(one)]
         values = [f"s_{i}" for i in range(len(self.loss.parameters))]
         running = iter(self.program.running_rows)
         names = iter(outputs)
@@ -470,7 +516,8 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         body = [*loads, f"dead = not ({alive})"]
         body += self._statements(known, outputs)
         body += [f"values[{i} * LANES + lane] = NAN if dead else {value}" for i, value in enumerate(values)]
-        return self._called("observe", "state, values, scratch, constants", [*self._load_constants(), *lanes(body)])
+        lines = [*self._load_constants(), *self.search(searched), *lanes(body)]
+        return self._called("observe", "state, values, scratch, constants", lines)
 
     def _called(self, name: str, arguments: str, lines: Iterable[str]) -> str:
         """A function that the engine calls, as `interface` says."""
@@ -486,7 +533,8 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         )
 
     def _load_constants(self) -> list[str]:
-        return [f"c_{i} = constants[{i}]" for i in range(len(self.program.constants))]
+        names = enumerate(self.program.constants)
+        return [f"c_{i} = constants[{i}]" for i, name in names if not name.startswith("population.")]
 
     def _load_state(self, variables: Sequence[str]) -> list[str]:
         return [f"s_{i} = state[{i} * LANES + lane]" for i in range(len(variables))]

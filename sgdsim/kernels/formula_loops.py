@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sgdsim.kernels.array_functions import ArrayFunctions
-from sgdsim.kernels.array_text import loop, rows
+from sgdsim.kernels.array_text import each_row, loop
 from sgdsim.kernels.formula_functions import IN_REGISTERS, FormulaFunctions
 from sgdsim.kernels.pasted import indent, lanes, pasted
 from sgdsim.kernels.program import Program
@@ -15,19 +15,14 @@ class FormulaLoops(FormulaFunctions):
     def __init__(self, program: Program, *, direct: bool) -> None:
         super().__init__(program, direct=direct)
         self.arrays = ArrayFunctions(program, self.layout)
-        self.elementary = self.arrays.text.functions
+        self.text = self.arrays.text
 
     def functions(self) -> list[str]:
         """All functions that depend on the program."""
+        self.scratch_rows = 1
         texts = super().functions()
-        self.scratch_rows = max(self.arrays.rows, 1)
+        self.scratch_rows = max(self.scratch_rows, self.arrays.rows)
         return texts
-
-    def products(self, target: str) -> str:
-        """The sums of products of arrays that the functions call."""
-        made = [f"{name} = sum_of_products{spec}" for spec, name in self.arrays.text.products.items()]
-        text = pasted("cpu_products.py" if target == "cpu" else "products.py")
-        return "\n".join([text, *made]) if made else ""
 
     def of_one_lane(self) -> str:
         """As of few variables, in loops."""
@@ -37,7 +32,7 @@ class FormulaLoops(FormulaFunctions):
         lines = self.arrays.initial_state()
         first, last = len(self.loss.carried), len(self.state)
         if last > first:
-            lines += rows(last - first, [f"state[({first} + i) * LANES + lane] = REAL(0.0)"])
+            lines += each_row(last - first, [f"state[({first} + i) * LANES + lane] = REAL(0.0)"])
         running = self._start_running()
         return self._called(
             "initial_state", "state, deviates, scratch, arguments", [*lines, *(lanes(running) if running else [])]
@@ -52,7 +47,7 @@ class FormulaLoops(FormulaFunctions):
         for i, observable in enumerate(self.program.running):
             if self.arrays.reads(observable):
                 taken = lanes(["share = scratch[lane]", *self._take_share(i, observable)])
-                body = [*self.arrays.share(observable), *taken]
+                body = [*self.search([observable]), *self.arrays.share(observable), *taken]
             else:
                 body = [*self._load_constants(), *self._run(i, observable, dict(self.names))]
             lines += [f"if running == {i}:", *indent(body)]
@@ -61,29 +56,35 @@ class FormulaLoops(FormulaFunctions):
 
     def _observe(self) -> str:
         n, observables = len(self.loss.parameters), self.program.observables
-        places = {observable.name: n + k for k, observable in enumerate(observables)}
-        of_loss = [one for one in observables if not one.is_running and not self.arrays.reads(one)]
+        rows = {observable.name: n + k for k, observable in enumerate(observables)}
+        plain = [one for one in observables if not one.is_running]
+        of_loss = [one for one in plain if not self.arrays.reads(one)]
         lines = [
             *loop((), ["scratch[lane] = REAL(0.0)"]),
-            *rows(n, ["scratch[lane] = scratch[lane] if abs(state[i * LANES + lane]) <= LIMIT else REAL(1.0)"]),
-            *rows(n, ["values[i * LANES + lane] = state[i * LANES + lane]"]),
-            *self.arrays.observe([one for one in observables if not one.is_running and one not in of_loss], places),
+            *each_row(n, ["scratch[lane] = scratch[lane] if abs(state[i * LANES + lane]) <= LIMIT else REAL(1.0)"]),
+            *each_row(n, ["values[i * LANES + lane] = state[i * LANES + lane]"]),
+            *self.search([one for one in plain if self.program.searches_for(one)][:1]),
+            *self.arrays.observe([one for one in plain if one not in of_loss], rows),
         ]
         if of_loss:
-            where = [f"observable {observable.name!r}" for observable in of_loss]
+            names = dict(self.names)
             outputs = {
-                f"values[{places[one.name]} * LANES + lane]": self.loss.expand(one.formula, where=at)
-                for one, at in zip(of_loss, where, strict=True)
+                f"values[{rows[one.name]} * LANES + lane]": self.loss.expand(
+                    one.formula, f"observable {one.name!r}", self._found(one, names)
+                )
+                for one in of_loss
             }
-            body = [*self._load_state(self.loss.carried), *self._statements(self.names, outputs)]
+            searched = [one for one in of_loss if self.program.searches_for(one)][:1]
+            loads = [line for one in searched for line in self._load_found(one)]
+            body = [*self._load_state(self.loss.carried), *loads, *self._statements(names, outputs)]
             lines += [*self._load_constants(), *lanes(body)]
         running = zip(self.program.running, self.program.running_rows, strict=True)
         taken = [
-            f"values[{places[observable.name]} * LANES + lane] = state[{row} * LANES + lane]"
+            f"values[{rows[observable.name]} * LANES + lane] = state[{row} * LANES + lane]"
             for observable, row in running
         ]
         lines += lanes(taken) if taken else []
-        lines += rows(
+        lines += each_row(
             len(self.program.observable_names),
             ["values[i * LANES + lane] = values[i * LANES + lane] if scratch[lane] < REAL(0.5) else NAN"],
         )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -32,7 +35,8 @@ class Host:
 
     def __init__(self, program: Program, common: Common, target: str, workers: Workers) -> None:
         self.name = target
-        self._program = program
+        self._lanes = program.lanes
+        self._program = program = _narrow(program, common.trajectories) if target == "python" else program
         self._common = common
         self._workers = workers
         self.layout = Layout(program)
@@ -68,27 +72,43 @@ class Host:
     def block(self, first_tile: int, tiles: int) -> Block:
         """A block at its start."""
         common, lanes = self._common, self._program.lanes
-        state = _aligned((tiles, self._program.n_variables * lanes), self._program.dtype)
-        status = np.zeros((tiles, lanes), np.int64)
+        state = _aligned((tiles, self._program.n_variables * self._lanes), self._program.dtype)
+        status = np.zeros((tiles, self._lanes), np.int64)
+        block = Block(first_tile, 0, state, status, np.zeros((tiles, common.plan.drift_bins, 3)))
+        if lanes < self._lanes:
+            state[:], status[:, lanes:] = np.nan, -1  # as padding is
         starts = self.layout.starts
-        self.kernel.initialize(
-            self.functions,
-            first_tile,
-            common.trajectories,
-            (table(starts), starts.rows, table(self.layout.constants)),
-            common.arguments,
-            self._counter,
-            state,
-            status,
-            np.empty(self.layout.initial_rows * lanes, self.layout.noise_dtype),
-            np.empty(4 * lanes, np.uint32),
-            _aligned((1, self.formula.SCRATCH_ROWS * lanes), self._program.dtype)[0],
-        )
-        return Block(first_tile, 0, state, status, np.zeros((tiles, common.plan.drift_bins, 3)))
+        with self._lanes_to_run(block) as (state, status):
+            self.kernel.initialize(
+                self.functions,
+                first_tile,
+                common.trajectories,
+                (table(starts), starts.rows, table(self.layout.constants)),
+                common.arguments,
+                self._counter,
+                state,
+                status,
+                np.empty(self.layout.initial_rows * lanes, self.layout.noise_dtype),
+                np.empty(4 * lanes, np.uint32),
+                _aligned((1, self.formula.SCRATCH_ROWS * lanes), self._program.dtype)[0],
+            )
+        return block
+
+    @contextmanager
+    def _lanes_to_run(self, block: Block) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """State and status of a block without what is padding in every tile; changes are kept."""
+        whole, few = self._lanes, self._program.lanes
+        if whole == few:
+            yield block.state, block.status
+            return
+        state, status = block.state.reshape(block.tiles, self._program.n_variables, whole)[..., :few], block.status
+        run = state.reshape(block.tiles, self._program.n_variables * few), status[:, :few].copy()
+        yield run
+        state[:], status[:, :few] = run[0].reshape(state.shape), run[1]
 
     def put(self, block: Block, parameter: int, values: np.ndarray) -> None:
         """Give a parameter of every trajectory a value."""
-        lanes = self._program.lanes
+        lanes = self._lanes
         block.state[:, parameter * lanes : (parameter + 1) * lanes] = values
 
     def restore(self, block: Block, saved: Block) -> None:
@@ -102,26 +122,27 @@ class Host:
         common, plan, program = self._common, self._common.plan, self._program
         still_to_come = (first_after(steps, block.step) for steps in (common.record_steps, common.snapshot_steps))
         numbers = len(program.running), int(plan.drift_bins > 0), np.uint64(program.optimizer.substeps)
-        self._workers.run(
-            self.kernel.advance,
-            block.first_tile,
-            (block.step, stop, common.steps, *still_to_come),
-            self._counter,
-            (
-                program.lanes,
-                len(program.loss.parameters),
-                self._draws,
-                self._kicks,
-                self.layout.sampling_numbers(),
-                *numbers,
-            ),
-            (self.functions, step_table, common.constants, common.windows, common.weight_rows, common.data),
-            (common.record_steps, plan.record, plan.drift, common.snapshot_steps),
-            (into.moments, into.counts, into.comoments, into.cells, block.changes, into.theta),
-            block.state,
-            block.status,
-            self._scratch,
-        )
+        with self._lanes_to_run(block) as (state, status):
+            self._workers.run(
+                self.kernel.advance,
+                block.first_tile,
+                (block.step, stop, common.steps, *still_to_come),
+                self._counter,
+                (
+                    program.lanes,
+                    len(program.loss.parameters),
+                    self._draws,
+                    self._kicks,
+                    self.layout.sampling_numbers(),
+                    *numbers,
+                ),
+                (self.functions, step_table, common.constants, common.windows, common.weight_rows, common.data),
+                (common.record_steps, plan.record, plan.drift, common.snapshot_steps),
+                (into.moments, into.counts, into.comoments, into.cells, block.changes, into.theta),
+                state,
+                status,
+                self._scratch,
+            )
         block.step = stop
 
     def _allocate(self) -> tuple[np.ndarray, ...]:
@@ -148,6 +169,15 @@ class Host:
     def fetch(self, array: Any) -> np.ndarray:
         """A field of a block."""
         return np.asarray(array)
+
+
+def _narrow(program: Program, trajectories: int) -> Program:
+    """A program whose tiles have no more lanes than there are trajectories: plain Python takes its time for each.
+
+    So many that sums over lanes, which go by halves, have the same bits: a power of two, with a lane of padding.
+    """
+    lanes = 2 ** trajectories.bit_length()
+    return replace(program, width=lanes) if lanes < program.lanes else program
 
 
 def _address(function: Any) -> int:

@@ -15,6 +15,7 @@ from functools import cached_property
 
 import numpy as np
 
+from sgdsim.base.errors import InputError
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import aliased
 from sgdsim.formulas.vectors import base_name
@@ -23,6 +24,7 @@ from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
 from sgdsim.model.observables import Observable
 from sgdsim.model.optimizers import Optimizer
+from sgdsim.model.population_points import SEARCHED, PopulationPoints, population_points
 
 GROUPS = 64  # independent accumulators: tile t adds to group t % GROUPS
 SHUFFLED_ROWS = 256  # of a data set, whose order in an epoch is kept for each lane; that of more is computed by hashing
@@ -49,6 +51,8 @@ class Program:
         Whether every second trajectory mirrors the noise of the one before.
     stops
         First passages, at each of which a trajectory ends.
+    width
+        Trajectories of a tile; by default as many as is fastest.
     """
 
     loss: Loss
@@ -60,6 +64,7 @@ class Program:
     drifts: bool = False
     antithetic: bool = False
     stops: tuple[Observable, ...] = ()
+    width: int | None = None
 
     @property
     def running(self) -> tuple[Observable, ...]:
@@ -103,6 +108,8 @@ class Program:
         """Trajectories of a tile: the widest power of two whose state and noise stay in a 32 kB L1 cache."""
         # Measured on the reference job: 128 lanes 7 % slower than 256, 512 lanes 1 % faster. On a linear network of 128
         # parameters in float64: 56 ns with 64 lanes, 33 with 32; of 512 in float32: 167, 106 and 82 with 64, 32 and 16.
+        if self.width is not None:
+            return self.width
         if self.n_variables <= 32:
             return 256 if self.n_variables <= 8 else 128
         lane = self.n_variables * np.dtype(self.dtype).itemsize
@@ -148,7 +155,35 @@ class Program:
             values.update(runtime_arguments(name, noise))
         defaults = self.optimizer.defaults
         values |= {f"optimizer.{n}": v for n, v in self.optimizer.values.items() if v != defaults[n]}
-        return values
+        return values | self._point_constants()
+
+    def _point_constants(self) -> dict[str, float]:
+        """What is given at the points of the population, point by point, behind all other constants."""
+        if not self.searches:
+            return {}
+        points = self.points
+        return {
+            f"population.{i}.{name}": float(value)
+            for i, row in enumerate(points.values)
+            for name, value in zip(points.names, row, strict=True)
+        }
+
+    @cached_property
+    def points(self) -> PopulationPoints:
+        """Points over which a sample's loss has the mean of the population."""
+        try:
+            return population_points(self.loss)
+        except InputError as error:
+            raise InputError(f"hessian_max: {error}") from None
+
+    @property
+    def searches(self) -> bool:
+        """Whether the largest eigenvalue of the Hessian is asked for, and has no closed form."""
+        return self.loss.searches and any(map(self.searches_for, (*self.observables, *self.stops)))
+
+    def searches_for(self, observable: Observable) -> frozenset[str]:
+        """How an observable names it: of the state, or before and after a step."""
+        return observable.names & SEARCHED if self.loss.searches else frozenset()
 
     @cached_property
     def initial_arguments(self) -> dict[str, float]:

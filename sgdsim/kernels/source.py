@@ -70,7 +70,7 @@ def generate(program: Program, target: str, measuring_module: str = "") -> str:
     writer = (FormulaLoops if serves(program) else FormulaFunctions)(program, direct=target in CUDA)
     body = fused("\n\n".join(writer.functions()))
     numbers = _numbers(program.dtype, writer.layout.noise_dtype)
-    formula = fused(scalar_functions("elementary.py", writer.elementary)), writer.products(target), body
+    formula = fused(scalar_functions("elementary.py", writer.elementary)), writer.helpers(target), body
     if target not in CUDA:
         return "\n".join((_PREAMBLE, header(target), f"LANES = {program.lanes}", numbers, writer.settings(), *formula))
     text = "\n".join(

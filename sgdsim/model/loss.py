@@ -15,7 +15,7 @@ from sgdsim.base import take
 from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.base.findings import found
 from sgdsim.formulas.arrays import Shapes, entries, filled, shape_of
-from sgdsim.formulas.eigenvalues import largest_eigenvalue
+from sgdsim.formulas.eigenvalues import MOST_EIGENVALUES, largest_eigenvalue
 from sgdsim.formulas.expansion import terms
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import aliased
@@ -173,6 +173,11 @@ class Loss(WrittenLoss):
                 namespace[name] = filled((len(parts),), parts)
         return namespace
 
+    @property
+    def searches(self) -> bool:
+        """Whether ``hessian_max`` has no closed form, and kernels search for it."""
+        return len(self.parameters) > MOST_EIGENVALUES and "hessian_max" in self.quantities
+
     def quantities_for(self, names: Iterable[str]) -> frozenset[str]:
         """The `quantities`, and the charges where one of these names speaks of any: SymPy has to find out which."""
         if self.symmetries and any("charge__" in name for name in names):
@@ -225,6 +230,7 @@ class Loss(WrittenLoss):
         after: Mapping[sympy.Symbol, sympy.Expr],
         gradient: Mapping[str, sympy.Expr],
         learning_rate: sympy.Expr,
+        more: Mapping[str, Any] | None = None,
     ) -> sympy.Expr:
         """Read a formula about a step: of the state before it, and of what is `after` it by the symbols before.
 
@@ -238,8 +244,10 @@ class Loss(WrittenLoss):
             Of the batch, by coordinate.
         learning_rate
             Of the step; a constant of this name wins, as over ``t``, the completed steps before it: ``optimizer.t``.
+        more
+            What further names mean, in place of a quantity.
         """
-        return self.expand(text, where, self._of_step(text, after, gradient, learning_rate))
+        return self.expand(text, where, self._of_step(text, after, gradient, learning_rate, more))
 
     def _of_step(
         self,
@@ -247,12 +255,14 @@ class Loss(WrittenLoss):
         after: Mapping[sympy.Symbol, sympy.Expr],
         gradient: Mapping[str, sympy.Expr],
         learning_rate: sympy.Expr,
+        given: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """What a formula about a step may name beyond the loss's own."""
         import sympy
 
         more: dict[str, Any] = {f"gradient__{base}": value for base, value in gather(gradient).items()}
-        for name in Formula.parse(aliased(text)).names:
+        more |= given or {}
+        for name in Formula.parse(aliased(text)).names - more.keys():
             if name.startswith("next__"):
                 inner = name.removeprefix("next__")
                 value = self.namespace[inner] if inner in self.namespace else self.quantity(inner)

@@ -43,18 +43,19 @@ class LossGraph:
         return found
 
     @cached_property
-    def _value(self) -> Node:
+    def loss(self) -> Node:
+        """The node of the loss."""
         return self._read(self._loss.formula)
 
     @cached_property
     def _slopes(self) -> dict[str, Node]:
         bases = list(dict.fromkeys(map(base_name, self._loss.parameters)))
-        slopes = gradient(self._graph, self._value, [self._names[base] for base in bases])
+        slopes = gradient(self._graph, self.loss, [self._names[base] for base in bases])
         return dict(zip(bases, slopes, strict=True))
 
     def value(self, values: Values) -> np.ndarray:
         """The loss."""
-        return self._at([self._value], values)[0]
+        return self._at([self.loss], values)[0]
 
     def slopes(self, values: Values) -> dict[str, np.ndarray]:
         """Its gradient, (axes of the parameter…, point)."""

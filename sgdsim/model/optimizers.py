@@ -1,20 +1,9 @@
-"""Optimizers: update rules as formulas, merged into the kernel that follows the gradient.
-
-An optimizer is one entry of `OPTIMIZERS`: a `direction` in the names ``theta`` (the parameter), ``gradient`` (of the
-batch), ``t`` (completed steps), ``learning_rate``, its hyperparameters, and its own state variables, which start at
-zero. Every optimizer takes the step
-
-    theta' = theta - learning_rate*(P direction) - learning_rate*decoupled_weight_decay*theta + kick,
-
-where P is the preconditioner, the identity unless the user gives one; coupled weight decay enters the gradient first.
-A rule may have another last formula in place of this one, and another point than theta at which the gradient is taken.
-"""
+"""An update rule with its hyperparameters, its batches and its preconditioner; see `sgdsim.model.update_rules`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +12,9 @@ import numpy as np
 from sgdsim.base import take
 from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.formulas.arrays import Shape, array, shape_of
-from sgdsim.formulas.formula import Formula
 from sgdsim.model.data import SAMPLINGS
+from sgdsim.model.polar import Polar
+from sgdsim.model.update_rules import OPTIMIZERS, Rule, parsed
 
 if TYPE_CHECKING:
     import sympy
@@ -46,229 +36,6 @@ _DECAYS = {"weight_decay": 0.0, "decoupled_weight_decay": 0.0}
 _FADING = (0.0, 1.0)  # what is left of an average after a step
 _RANGES = dict.fromkeys(("momentum", "alpha", "beta1", "beta2"), _FADING)
 _RANGES |= dict.fromkeys(("epsilon", "temperature", "friction", "weight_power"), (0.0, inf))
-
-
-@dataclass(frozen=True)
-class Rule:
-    """An update rule.
-
-    Attributes
-    ----------
-    direction
-        What is taken ``learning_rate`` times, a formula; none where there is a `step`.
-    hyperparameters
-        Names with their defaults; None where the user must give one.
-    state
-        State variables, one of each a parameter.
-    assignments
-        ``(name, formula)`` in order, before the direction; a name is a state variable or an intermediate.
-    scalars
-        Numbers that all parameters share, ``(name, formula)`` in ``t``, ``learning_rate`` and the hyperparameters.
-    kick
-        A displacement with the optimizer's own noise ``xi``, standard normal, independent for each parameter, which the
-        assignments may have, too.
-    point
-        Where the gradient is taken, a formula in theta, the state variables before the step and the scalars, which
-        assignments know as ``point``; theta by default.
-    step
-        The parameter after the step, where it is not as above; then there is no preconditioner.
-    linear
-        Whether the step is linear in theta and the state variables where the gradient is.
-    population
-        Whether the gradient is that of the population loss, without noise.
-    polynomials
-        Of a rule that steps whole matrices: coefficients of odd polynomials of degree five, which one after the other
-        bring the singular values of the direction near one.
-    """
-
-    direction: str
-    hyperparameters: Mapping[str, float | None] = field(default_factory=dict)
-    state: tuple[str, ...] = ()
-    assignments: tuple[tuple[str, str], ...] = ()
-    scalars: tuple[tuple[str, str], ...] = ()
-    kick: str = ""
-    linear: bool = True
-    population: bool = False
-    point: str = ""
-    step: str = ""
-    polynomials: tuple[tuple[float, float, float], ...] = ()
-
-    @property
-    def is_of_matrices(self) -> bool:
-        """Whether the step of an entry depends on its whole matrix."""
-        return bool(self.polynomials)
-
-    @property
-    def is_random(self) -> bool:
-        """Whether there is noise of its own."""
-        return any("xi" in _parsed(text).names for text in (self.kick or "0", *(text for _, text in self.assignments)))
-
-
-_ADAM = Rule(
-    "mean/correction/(sqrt(square)/root_correction + epsilon)",
-    {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8},
-    ("mean", "square"),
-    (("mean", "beta1*mean + share1*gradient"), ("square", "beta2*square + share2*gradient**2")),
-    (
-        ("share1", "1 - beta1"),  # a scalar: the difference to 1 has few digits in float32
-        ("share2", "1 - beta2"),
-        ("correction", "1 - beta1**(t + 1)"),
-        ("root_correction", "sqrt(1 - beta2**(t + 1))"),
-    ),
-    linear=False,
-)
-
-
-def _schedule_free(
-    hyperparameters: Mapping[str, float], assignments: tuple[tuple[str, str], ...], scalars: tuple[tuple[str, str], ...]
-) -> Rule:
-    """A rule of Defazio et al. (2024): z takes the steps of a base optimizer, theta is the mean of z over all steps.
-
-    Gradients are taken between them. A step has the weight ``(t + 1)**weight_power*top**2``, where top is the largest
-    rate so far; ``weights`` is the sum of all, in units of the last one, so that it counts steps to the digit.
-    """
-    return Rule(
-        "",
-        {**hyperparameters, "weight_power": 0.0},
-        tuple(dict.fromkeys([*(name for name, _ in assignments), "largest", "weights"])),
-        (
-            ("top", "max(largest, rate)"),
-            ("weights", "1 + weights*(t/(t + 1))**weight_power*(largest/top)**2"),
-            ("largest", "top"),
-            ("start", "where(t < 1, theta, z)"),
-            *assignments,
-        ),
-        scalars,
-        linear=False,
-        point="where(t < 1, theta, theta + share*(z - theta))",
-        step="theta + (z - theta)/weights",
-    )
-
-
-# Of the singular values, in units of the direction's norm: five of Jordan's bring those from 0.01 to between 0.68 and
-# 1.13, where all further ones leave them; four of Newton and Schulz's, of third order, bring 0.68 to one but for 1e-16.
-_JORDAN = (3.4445, -4.7750, 2.0315)
-_NEWTON_SCHULZ = (1.875, -1.25, 0.375)
-
-
-def _muon(polynomials: tuple[tuple[float, float, float], ...]) -> Rule:
-    """Jordan et al. (2024): the polar factor of a mean that leans to the present gradient, as Nesterov's does."""
-    return Rule(
-        "share*gradient + momentum*velocity",
-        {"momentum": 0.95},
-        ("velocity",),
-        (("velocity", "momentum*velocity + share*gradient"),),
-        (("share", "1 - momentum"),),
-        linear=False,
-        polynomials=polynomials,
-    )
-
-
-# As torch.optim where it has one: SGD, with nesterov, with dampening = momentum (ema), RMSprop, Adam, AdamW.
-OPTIMIZERS: dict[str, Rule] = {
-    "sgd": Rule("gradient"),
-    # The heavy ball.
-    "momentum": Rule(
-        "velocity",
-        {"momentum": 0.9},
-        ("velocity",),
-        (("velocity", "momentum*velocity + gradient"),),
-    ),
-    "nesterov": Rule(
-        "gradient + momentum*velocity",
-        {"momentum": 0.9},
-        ("velocity",),
-        (("velocity", "momentum*velocity + gradient"),),
-    ),
-    # An exponential moving average of the gradient, which starts at the first one.
-    "ema": Rule(
-        "velocity",
-        {"momentum": 0.9},
-        ("velocity",),
-        (("velocity", "where(t < 1, gradient, momentum*velocity + share*gradient)"),),
-        (("share", "1 - momentum"),),
-    ),
-    "signsgd": Rule("sign(gradient)", linear=False),
-    "rmsprop": Rule(
-        "gradient/(sqrt(square) + epsilon)",
-        {"alpha": 0.99, "epsilon": 1e-8},
-        ("square",),
-        (("square", "alpha*square + share*gradient**2"),),
-        (("share", "1 - alpha"),),
-        linear=False,
-    ),
-    # Divides by the average before it takes up the present gradient; the first step has no other.
-    "rmsprop_excluding": Rule(
-        "gradient/(sqrt(past) + epsilon)",
-        {"alpha": 0.99, "epsilon": 1e-8},
-        ("square",),
-        (
-            ("past", "where(t < 1, gradient**2, square)"),
-            ("square", "alpha*past + share*gradient**2"),
-        ),
-        (("share", "1 - alpha"),),
-        linear=False,
-    ),
-    "adam": _ADAM,
-    "adamw": Rule(
-        _ADAM.direction,
-        {**_ADAM.hyperparameters, "decoupled_weight_decay": 0.01},
-        _ADAM.state,
-        _ADAM.assignments,
-        _ADAM.scalars,
-        linear=False,
-    ),
-    # Chen et al. (2023): the sign of a mean that leans to the present gradient, beside a mean of longer memory.
-    "lion": Rule(
-        "sign(mixed)",
-        {"beta1": 0.9, "beta2": 0.99},
-        ("mean",),
-        (("mixed", "beta1*mean + share1*gradient"), ("mean", "beta2*mean + share2*gradient")),
-        (("share1", "1 - beta1"), ("share2", "1 - beta2")),
-        linear=False,
-    ),
-    "schedule_free_sgd": _schedule_free(
-        {"momentum": 0.9},
-        (("z", "start - learning_rate*(gradient + decoupled_weight_decay*point)"),),
-        (("rate", "learning_rate"), ("share", "1 - momentum")),
-    ),
-    "schedule_free_adamw": _schedule_free(
-        {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8},
-        (
-            ("square", "beta2*square + share2*gradient**2"),
-            ("z", "start - rate*(gradient/(sqrt(square) + epsilon) + decoupled_weight_decay*point)"),
-        ),
-        (("rate", "learning_rate*sqrt(1 - beta2**(t + 1))"), ("share", "1 - beta1"), ("share2", "1 - beta2")),
-    ),
-    "muon": _muon((_JORDAN,) * 5),
-    "muon_exact": _muon((_JORDAN,) * 8 + (_NEWTON_SCHULZ,) * 4),
-    "gradient_descent": Rule("gradient", population=True),
-    # Welling and Teh (2011): at small steps a Gibbs law of this temperature, besides what the gradient noise adds.
-    "langevin": Rule("gradient", {"temperature": None}, kick="sqrt(2*learning_rate*temperature)*xi"),
-    # Li et al. (2016): the same with RMSProp's denominator, without the drift by its gradient, as they do.
-    "psgld": Rule(
-        "scale*gradient",
-        {"temperature": None, "alpha": 0.99, "epsilon": 1e-5},
-        ("square",),
-        (("square", "alpha*square + share*gradient**2"), ("scale", "1/(epsilon + sqrt(square))")),
-        (("share", "1 - alpha"),),
-        kick="sqrt(2*learning_rate*temperature*scale)*xi",
-        linear=False,
-    ),
-    # Leimkuhler and Matthews (2013): of mass 1, the learning rate is the time step. The last half kick of a step needs
-    # the gradient where it ends; it is given with the first one of the next step, which has the same gradient.
-    "baoab": Rule(
-        "-(half + velocity)/2",
-        {"temperature": None, "friction": 1.0},
-        ("velocity",),
-        (("half", "velocity - push*gradient"), ("velocity", "kept*half + shake*xi")),
-        (
-            ("push", "where(t < 1, learning_rate/2, learning_rate)"),
-            ("kept", "exp(-friction*learning_rate)"),
-            ("shake", "sqrt(temperature*(1 - exp(-2*friction*learning_rate)))"),
-        ),
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -418,7 +185,7 @@ class Optimizer:
         """
         after = {**self.values, **values}
         for name, text in self.assignments(shape_of(array(values["theta"]))):
-            after[name] = _parsed(text).evaluate(after, vector=True)
+            after[name] = parsed(text).evaluate(after, vector=True)
         return after
 
     def point(self, values: Mapping[str, Any]) -> Any:
@@ -427,7 +194,7 @@ class Optimizer:
             return values["theta"]
         known = {**self.values, **values}
         for name, text in (*self.rule.scalars, ("point", self.rule.point)):
-            known[name] = _parsed(text).evaluate(known)
+            known[name] = parsed(text).evaluate(known)
         return known["point"]
 
     def assignments(self, shape: Shape = ()) -> list[tuple[str, str]]:
@@ -502,57 +269,6 @@ class Optimizer:
     def decay(self) -> float:
         """Weight decay, coupled and decoupled, which are one for plain SGD."""
         return self.values["weight_decay"] + self.values["decoupled_weight_decay"]
-
-
-@cache
-def _parsed(text: str) -> Formula:
-    return Formula.parse(text, where="optimizer")
-
-
-@dataclass(frozen=True)
-class Polar:
-    """The formulas that take the direction of a matrix to its polar factor, of the size of a step that is as published.
-
-    Attributes
-    ----------
-    first, last
-        Before the polynomials, and after them.
-    repeated
-        For each, in its coefficients a, b and c.
-    """
-
-    first: tuple[tuple[str, str], ...]
-    repeated: tuple[tuple[str, str], ...]
-    last: tuple[tuple[str, str], ...]
-
-    @classmethod
-    def of(cls, shape: Shape) -> Polar:
-        """Of a shape; a number is a matrix of one by one.
-
-        Examples
-        --------
-        >>> Polar.of((2, 3)).repeated[0], Polar.of((4, 1)).last
-        (('gram', 'direction@direction.T'), (('direction', '2.0*direction'),))
-        """
-        if len(shape) == 1:
-            raise InputError(f"muon steps matrices, expected a matrix such as one of {shape[0]} by 1, not a vector")
-        rows, columns = shape or (1, 1)
-        if not shape:
-            norm, gram, power = "abs(direction)", "direction*direction", "gram*{}"
-        elif rows > columns:
-            norm, gram, power = "sqrt(norm2(direction))", "direction.T@direction", "{}@gram"
-        else:
-            norm, gram, power = "sqrt(norm2(direction))", "direction@direction.T", "gram@{}"
-        return cls(
-            (("direction", f"direction/({norm} + 1e-7)"),),
-            (
-                ("gram", gram),
-                ("third", power.format("direction")),
-                ("fifth", power.format("third")),
-                ("direction", "a*direction + b*third + c*fifth"),
-            ),
-            (("direction", f"{max(1.0, rows / columns) ** 0.5!r}*direction"),),
-        )
 
 
 def _check_metric(matrix: sympy.Matrix, where: str) -> None:

@@ -24,7 +24,7 @@ from sgdsim.plots.panel import (
 from sgdsim.plots.style import COLOURS
 from sgdsim.plots.subject import Subject, prediction_label, require
 from sgdsim.prediction import Density, Distance, Prediction
-from sgdsim.statistics import estimators
+from sgdsim.statistics import histograms, records
 
 Distribution = Callable[[np.ndarray], np.ndarray]
 Place = tuple[int, int]
@@ -163,33 +163,33 @@ def _label(subject: Subject, place: Place) -> str:
     return f"step {step}" if len(subject.points) == 1 else f"{subject.point_label(point)}, step {step}"
 
 
-def _counts(subject: Subject, quantity: _Quantity, place: Place) -> estimators.Counts:
+def _counts(subject: Subject, quantity: _Quantity, place: Place) -> histograms.Counts:
     point, step = place
     ensemble = subject.points[point]
     if quantity.histogram:
-        return estimators.histogram(ensemble, quantity.name, step)
-    return _binned(estimators.live(ensemble, quantity.name, step))
+        return histograms.histogram(ensemble, quantity.name, step)
+    return _binned(records.live(ensemble, quantity.name, step))
 
 
-def _binned(values: np.ndarray) -> estimators.Counts:
+def _binned(values: np.ndarray) -> histograms.Counts:
     """Equal bins about what most values are in; the number of bins as usual for n values, 2 n^(1/3) (Rice)."""
     if not len(values):
-        return estimators.Counts(np.zeros(3, np.int64), np.array([0.0, 1.0]))
+        return histograms.Counts(np.zeros(3, np.int64), np.array([0.0, 1.0]))
     low, high = np.quantile(values, [0.001, 0.999])
     margin = 0.05 * (high - low) or 1.0
     bins = int(np.clip(2 * len(values) ** (1 / 3), *_BINS))
     edges = np.linspace(low - margin, high + margin, bins + 1)
     inside, _ = np.histogram(values, edges)
     below = np.count_nonzero(values < edges[0])
-    return estimators.Counts(np.array([below, *inside, len(values) - below - inside.sum()]), edges)
+    return histograms.Counts(np.array([below, *inside, len(values) - below - inside.sum()]), edges)
 
 
 def _is_spread(counts: np.ndarray) -> bool:
     return bool(counts.sum() and counts.max() <= _CONCENTRATED * counts.sum())
 
 
-def _steps(subject: Subject, name: str, counts: estimators.Counts, label: str, series: int) -> Steps:
-    found = estimators.histogram_density(_with(name, counts), name, 0, subject.alpha)
+def _steps(subject: Subject, name: str, counts: histograms.Counts, label: str, series: int) -> Steps:
+    found = histograms.histogram_density(_with(name, counts), name, 0, subject.alpha)
     inside = _occupied(counts)
     edges, density = counts.edges[inside.start : inside.stop + 1], found.density[inside]
     if not _are_independent(subject):
@@ -197,13 +197,13 @@ def _steps(subject: Subject, name: str, counts: estimators.Counts, label: str, s
     return Steps(edges, density, found.lower[inside], found.upper[inside], label, series)
 
 
-def _occupied(counts: estimators.Counts) -> slice:
+def _occupied(counts: histograms.Counts) -> slice:
     """The bins from the first to the last that is not empty, with one more on either side."""
     used = np.flatnonzero(counts.counts[1:-1])
     return slice(max(int(used[0]) - 1, 0), min(int(used[-1]) + 2, len(counts.edges) - 1))
 
 
-def _with(name: str, counts: estimators.Counts) -> Ensemble:
+def _with(name: str, counts: histograms.Counts) -> Ensemble:
     """An ensemble that holds these counts and nothing else."""
     parts = {"underflow": counts.counts[0], "histogram": counts.counts[1:-1], "overflow": counts.counts[-1]}
     bins = {
@@ -219,7 +219,7 @@ def _probabilities(edges: np.ndarray, prediction: Prediction) -> np.ndarray:
     return np.asarray(np.diff(prediction.measure.cdf(edges)), dtype=float)
 
 
-def _theory(counts: estimators.Counts, prediction: Prediction, style: int) -> Line:
+def _theory(counts: histograms.Counts, prediction: Prediction, style: int) -> Line:
     """The mean density of each bin, which is what its count estimates."""
     inside = _occupied(counts)
     edges = counts.edges[inside.start : inside.stop + 1]
@@ -227,7 +227,7 @@ def _theory(counts: estimators.Counts, prediction: Prediction, style: int) -> Li
     return Line((edges[1:] + edges[:-1]) / 2, density, prediction_label(prediction), "theory", style)
 
 
-def _residuals(counts: estimators.Counts, prediction: Prediction, series: int, line: int | None) -> Residuals:
+def _residuals(counts: histograms.Counts, prediction: Prediction, series: int, line: int | None) -> Residuals:
     """Deviations of counts in binomial standard errors, where enough are expected."""
     p = _probabilities(counts.edges, prediction)
     n = float(counts.counts.sum())

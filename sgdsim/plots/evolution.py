@@ -9,7 +9,7 @@ import numpy as np
 from sgdsim.plots.mathematics import mark
 from sgdsim.plots.panel import MOST_PANELS, Drawing, Image, Line, Panel, Part, edges_about, spread
 from sgdsim.plots.subject import Subject, require
-from sgdsim.statistics import estimators
+from sgdsim.statistics import histograms, records
 
 _WANTED = "a histogram or three or more snapshots on the way: --histogram NAME:LOW,HIGH,BINS with --every"
 _FEWEST = 3  # records
@@ -32,7 +32,7 @@ def _panels(subject: Subject, point: int) -> Iterator[Panel]:
     if len(subject.record_steps) >= _FEWEST:
         for name in (one for one in names if subject.shows(one)):
             steps = subject.record_steps[spread(len(subject.record_steps), _MOST)]
-            counts = [estimators.histogram(ensemble, name, int(step)) for step in steps]
+            counts = [histograms.histogram(ensemble, name, int(step)) for step in steps]
             edges = counts[0].edges
             inside = np.array([one.counts[1:-1] for one in counts], dtype=float)
             below = np.array([float(one.counts[0]) for one in counts])
@@ -42,7 +42,7 @@ def _panels(subject: Subject, point: int) -> Iterator[Panel]:
         steps = np.asarray(ensemble["snapshot_step"])
         for name in (str(one) for one in ensemble["parameter"]):
             if name not in names and subject.shows(name):
-                values = [estimators.live(ensemble, name, int(step)) for step in steps]
+                values = [records.live(ensemble, name, int(step)) for step in steps]
                 together = np.concatenate(values)
                 if len(together) and np.ptp(together) > 0:
                     low, high = np.quantile(together, [0.001, 0.999])

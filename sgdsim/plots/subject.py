@@ -13,7 +13,7 @@ from sgdsim.base.errors import InputError, shortened, unknown_name
 from sgdsim.ensemble import Ensemble
 from sgdsim.plots.mathematics import mark
 from sgdsim.prediction import Correlation, Curve, Function, Measure, Moment, PathMean, Prediction, Quantile
-from sgdsim.statistics import estimators
+from sgdsim.statistics import estimators, snapshot_estimators
 from sgdsim.statistics.estimate import Estimate, NotMeasured, combine
 
 if TYPE_CHECKING:
@@ -189,11 +189,11 @@ class Subject:
             return estimators.statistic(ensemble, measure.statistic, measure.observable, measure.step)
         if isinstance(measure, Quantile):
             ensemble = self.points[_first(measure.point, point)]
-            return estimators.quantile(ensemble, measure.observable, measure.step, measure.probability)
+            return snapshot_estimators.quantile(ensemble, measure.observable, measure.step, measure.probability)
         if isinstance(measure, Correlation):
-            return estimators.correlation(self.points[point], measure.parameter, measure.steps)
+            return snapshot_estimators.correlation(self.points[point], measure.parameter, measure.steps)
         if isinstance(measure, PathMean):
-            return estimators.path_mean(self.points[point], measure.parameter, measure.steps, measure.function)
+            return snapshot_estimators.path_mean(self.points[point], measure.parameter, measure.steps, measure.function)
         if isinstance(measure, Function):
             return combine(measure.function, [self.estimate(moment, point) for moment in measure.moments])
         raise NotMeasured(f"a {measure.statistic} is not one number")

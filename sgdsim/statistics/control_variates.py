@@ -19,7 +19,8 @@ import numpy as np
 
 from sgdsim.model.observables import control_for
 from sgdsim.statistics.estimate import FEWEST_GROUPS, Estimate, NotMeasured, co_moment, unions_of
-from sgdsim.statistics.estimators import index_of, record_of, statistic
+from sgdsim.statistics.estimators import statistic
+from sgdsim.statistics.records import index_of, record_of
 
 if TYPE_CHECKING:
     from sgdsim.ensemble import Ensemble

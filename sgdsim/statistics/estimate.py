@@ -306,3 +306,24 @@ def combine(function: Callable[..., Any], estimates: Sequence[Estimate]) -> Esti
     pairs = [estimate.pairs for estimate in estimates]
     both = None if any(one is None for one in pairs) else np.asarray(function(*pairs))
     return Estimate.jackknife(value, replicates, shares, both, sample)
+
+
+def of_unions(values: np.ndarray, counts: np.ndarray) -> Estimate:
+    """An estimate from its values for the unions of `unions_of`, without an error where there are few groups.
+
+    Parameters
+    ----------
+    values
+        One a union; the first is that of all groups.
+    counts
+        Trajectories in each group.
+
+    Examples
+    --------
+    >>> of_unions(np.array([2.0, 1.0, 3.0]), np.array([5, 5])).note
+    'fewer than 16 groups'
+    """
+    if len(counts) < FEWEST_GROUPS:
+        note = f"fewer than {FEWEST_GROUPS} groups"
+        return Estimate(float(values[0]), np.nan, 0, note=note, sample=float(counts.sum()))
+    return Estimate.of_unions(values, counts)

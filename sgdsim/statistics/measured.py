@@ -22,7 +22,7 @@ from sgdsim.prediction import (
     Prediction,
     Quantile,
 )
-from sgdsim.statistics import control_variates, estimators
+from sgdsim.statistics import control_variates, estimators, records, snapshot_estimators
 from sgdsim.statistics.control_variates import Controlled
 from sgdsim.statistics.estimate import Estimate, combine
 from sgdsim.statistics.scores import Score, score
@@ -94,7 +94,7 @@ def moment_estimate(moment: Moment | Quantile, point: int | None, points: Points
     """The estimate of a moment or quantile."""
     ensemble = points[point if moment.point is None else moment.point]
     if isinstance(moment, Quantile):
-        return estimators.quantile(ensemble, moment.observable, moment.step, moment.probability)
+        return snapshot_estimators.quantile(ensemble, moment.observable, moment.step, moment.probability)
     if moment.statistic == "mean":
         return control_variates.best_mean(ensemble, moment.observable, moment.step)
     return estimators.statistic(ensemble, moment.statistic, moment.observable, moment.step)
@@ -107,9 +107,9 @@ def number_estimate(measure: Number, point: int | None, points: Points) -> tuple
     if isinstance(measure, Moment | Quantile):
         return with_rounding(moment_estimate(measure, point, points), measure.step, points)
     if isinstance(measure, Correlation):
-        found = estimators.correlation(points[point], measure.parameter, measure.steps)
+        found = snapshot_estimators.correlation(points[point], measure.parameter, measure.steps)
     else:
-        found = estimators.path_mean(points[point], measure.parameter, measure.steps, measure.function)
+        found = snapshot_estimators.path_mean(points[point], measure.parameter, measure.steps, measure.function)
     return with_rounding(found, max(measure.steps), points)
 
 
@@ -197,7 +197,7 @@ def hidden_events(
         name, last = measure.parameter, max(measure.steps)
         is_certain = points.is_certain(name, last)
         if isinstance(measure, PathMean):  # of whatever function: certain where the path is
-            paths = [estimators.live(points[point], name, step) for step in measure.steps]
+            paths = [records.live(points[point], name, step) for step in measure.steps]
             is_certain = is_certain and all(np.ptp(path) <= points.rounding(last, path[0]) for path in paths)
         step = last
     return 0.0, () if is_certain else _doubts_of(name, step, without, estimate, points)
@@ -259,7 +259,7 @@ def lost(prediction: Prediction, points: Points) -> list[str]:
     """Trajectories that are missing from the estimate."""
     moments, measure = moments_of(prediction), prediction.measure
     used = {prediction.point if moment.point is None else moment.point for moment in moments} or {prediction.point}
-    diverged = sum(estimators.diverged(points[point]) for point in used)
+    diverged = sum(records.diverged(points[point]) for point in used)
     if diverged:
         return [f"{diverged} trajectories diverged"]
     # Of a quantile the snapshot tells, whose step need not be among the records.
@@ -268,7 +268,7 @@ def lost(prediction: Prediction, points: Points) -> list[str]:
         observed = [(measure.observable, measure.step, None)]
     for names, step, point in observed:
         for name in names.split(", "):  # of a covariance there are two
-            missing = estimators.excluded(points[prediction.point if point is None else point], name, step)
+            missing = records.excluded(points[prediction.point if point is None else point], name, step)
             if missing:
                 return [f"{name} is not finite in {missing} trajectories"]
     return []

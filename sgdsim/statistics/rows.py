@@ -20,7 +20,7 @@ from sgdsim.prediction import (
     Prediction,
     Tail,
 )
-from sgdsim.statistics import conditions, estimators, goodness
+from sgdsim.statistics import conditions, goodness, histograms, records, snapshot_estimators
 from sgdsim.statistics.conditions import Checked
 from sgdsim.statistics.estimate import NotMeasured
 from sgdsim.statistics.measured import Points, along, hidden_events, lost, number_estimate, number_score
@@ -165,15 +165,15 @@ def _goodness(prediction: Prediction, ensemble: Ensemble, alpha: float, points: 
     measure = prediction.measure
     if isinstance(measure, Distance):
         off = points.rounding(measure.step, 1.0)
-        distance, n = estimators.ks_distance(ensemble, measure.parameter, measure.step, measure.cdf, off)
+        distance, n = snapshot_estimators.ks_distance(ensemble, measure.parameter, measure.step, measure.cdf, off)
         return goodness.kolmogorov_smirnov(distance, n) if n else Score(doubts=("no live trajectories",))
     if isinstance(measure, Density):
-        counts, edges = estimators.histogram(ensemble, measure.observable, measure.step)
+        counts, edges = histograms.histogram(ensemble, measure.observable, measure.step)
         stretch = 1.0 + points.rounding(measure.step, 1.0)
         held, moved = (np.diff([0.0, *measure.cdf(scale * edges), 1.0]) for scale in (1.0, stretch))
         return goodness.chi_square(counts, held, moved - held)
     assert isinstance(measure, Tail)
-    values = estimators.live(ensemble, measure.parameter, measure.step)
+    values = records.live(ensemble, measure.parameter, measure.step)
     return goodness.tail(values, prediction.predicted, measure.fraction, alpha, points.rounding(measure.step, 1.0))
 
 

@@ -12,9 +12,9 @@ from sgdsim.input.scenario import shipped
 from sgdsim.model.data import SAMPLINGS
 from sgdsim.model.losses import CATALOGUE
 from sgdsim.model.noise import FAMILIES, TABLE
-from sgdsim.model.optimizers import OPTIMIZERS
 from sgdsim.model.schedules import SCHEDULES
 from sgdsim.model.symmetry import KINDS as SYMMETRIES
+from sgdsim.model.update_rules import OPTIMIZERS
 from sgdsim.theory import LAWS
 
 

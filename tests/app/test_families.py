@@ -9,7 +9,7 @@ import pytest
 
 from sgdsim.app import families, workflow
 from sgdsim.app.families import FAMILIES, Summary, members, run_family, speeds, summarize
-from sgdsim.app.workflow import Report
+from sgdsim.app.verdicts import Report
 from sgdsim.base.errors import InputError
 from sgdsim.ensemble import Ensemble
 from sgdsim.input import loading

@@ -7,7 +7,9 @@ import re
 
 import pytest
 
-from sgdsim.app.theory_report import SECTIONS, Entry, Section, report, report_of, section, to_json, to_text
+from sgdsim.app.theory_entries import Entry, Section, to_json, to_text
+from sgdsim.app.theory_report import report, report_of, section
+from sgdsim.app.theory_sections import SECTIONS
 from sgdsim.base.errors import InputError
 from sgdsim.input.loading import load_scenario
 from sgdsim.input.subject import scenario_of

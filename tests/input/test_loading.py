@@ -18,9 +18,9 @@ from sgdsim.model.loss import Loss
 from sgdsim.model.losses import CATALOGUE
 from sgdsim.model.noise import FAMILIES, Noise
 from sgdsim.model.observables import Observable
-from sgdsim.model.optimizers import OPTIMIZERS, Rule
 from sgdsim.model.recorder import Recorder
 from sgdsim.model.run import Run
+from sgdsim.model.update_rules import OPTIMIZERS, Rule
 from sgdsim.theory.law import LAWS, Law
 
 DATA: dict[str, Any] = {

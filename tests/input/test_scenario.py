@@ -17,6 +17,7 @@ from sgdsim.model.losses import CATALOGUE
 from sgdsim.model.noise import Noise
 from sgdsim.model.observables import Observable
 from sgdsim.model.recorder import Histogram, Recorder
+from tests.samples import daily
 
 VALLEY: dict[str, Any] = {
     "loss": {
@@ -86,7 +87,7 @@ def test_defaults():
     assert scenario.data["alpha"] == 1e-3
 
 
-@pytest.mark.parametrize("name", shipped())
+@pytest.mark.parametrize("name", daily(shipped(), "river_valley", *list(shipped())[::5]))
 def test_a_shipped_scenario_is_read_by_its_name(name):
     for scenario in Scenario.load_parts(name, {"run.trajectories": 4000}):
         assert (scenario.name, scenario.runs[0].trajectories) == (name, 4000)

@@ -20,16 +20,18 @@ from sgdsim.model.data import Data
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
 from sgdsim.model.observables import Observable
-from sgdsim.model.optimizers import OPTIMIZERS, Optimizer
+from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.recorder import Recorder
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.model.states import State
+from sgdsim.model.update_rules import OPTIMIZERS
 from sgdsim.simulation.run_loop import simulate_runs
 from tests import naive
 from tests.conftest import targets
 from tests.kernel_calls import Kernels
 from tests.random_arrays import Expressions
+from tests.samples import daily
 
 LANES = 2
 NEEDED = {name: {"temperature": 0.5} for name in ("langevin", "psgld", "baoab")}
@@ -198,7 +200,7 @@ def life(kernels: Kernels) -> list[np.ndarray]:
     return found
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", daily(PROGRAMS, "adam", "noise", "mirrored rows", "states in batches"))
 def test_loops_do_what_statements_do(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fields = PROGRAMS[name]
     program = make_program(**{"initial": started(fields["loss"]), **fields})
@@ -212,13 +214,10 @@ def test_loops_do_what_statements_do(name: str, monkeypatch: pytest.MonkeyPatch)
     assert np.isfinite(loops[-2][: len(program.loss.carried) * LANES]).all()
 
 
-BITS = [("states", "float32"), ("mirrored rows", "float64")]
-MORE_BITS = [("noise", "float32"), ("noise", "float64"), ("states", "float64"), ("mirrored rows", "float32")]
+BITS = [(name, dtype) for name in ("noise", "states", "mirrored rows") for dtype in ("float32", "float64")]
 
 
-@pytest.mark.parametrize(
-    ("name", "dtype"), [*BITS, *(pytest.param(*case, marks=pytest.mark.validate) for case in MORE_BITS)]
-)
+@pytest.mark.parametrize(("name", "dtype"), daily(BITS, ("states", "float32")))
 def test_the_same_bits_on_the_cpu(name: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Plain Python adds entry by entry, the processor in vectors and blocks."""
     monkeypatch.setattr(source, "serves", lambda program: True)
@@ -235,13 +234,17 @@ SEED, N, STEPS = 11, 3, 6
 
 @pytest.mark.parametrize(
     ("target", "name"),
-    [
-        # Machine code of most is for the long tests: a second or two each, and the bits are those of Python.
-        pytest.param(target, name, marks=[pytest.mark.validate] * (target == "cpu" and name not in ("adam", "sgd")))
-        for target in targets()
-        for name, rule in OPTIMIZERS.items()
-        if not rule.is_random and not rule.polynomials
-    ],
+    # Machine code of most is for the long tests: a second or two each, and the bits are those of Python.
+    daily(
+        [
+            (target, name)
+            for target in targets()
+            for name, rule in OPTIMIZERS.items()
+            if not rule.is_random and not rule.polynomials
+        ],
+        ("python", "gradient_descent"),
+        *((target, "adam") for target in targets()),
+    ),
 )
 def test_every_optimizer_on_two_layers(name: str, target: str) -> None:
     """Batches of a data set, step by step; where the gradient is the population's, all rows."""
@@ -274,11 +277,10 @@ MATRICES = Loss("(sum(B@tanh(A@x)) - y)**2/2", ("A[3,2]", "B[1,3]"), data=ROWS_O
 
 @pytest.mark.parametrize(
     ("target", "name"),
-    [
-        pytest.param(target, name, marks=[pytest.mark.validate] * (target == "cpu" and name == "muon_exact"))
-        for target in targets()
-        for name in ("muon", "muon_exact")
-    ],
+    daily(
+        [(target, name) for target in targets() for name in ("muon", "muon_exact")],
+        *((target, "muon") for target in targets()),
+    ),
 )
 def test_whole_matrices_on_two_layers(name: str, target: str) -> None:
     """Batches of a data set, step by step; with one sample, the gradient of A has one direction alone."""
@@ -332,6 +334,14 @@ def test_the_text_does_not_grow_with_the_arrays() -> None:
         return len(source.generate(make_program(loss, optimizer=Optimizer("adam", {}, 4)), "cpu").splitlines())
 
     assert lines(8) == lines(32) < 600
+
+
+def test_a_step_of_whole_matrices_is_short() -> None:
+    """Each line takes 30 ms of compilation; with every intermediate result it was 140 of them, and five seconds."""
+    noise = {"x[4]": Noise.parse("normal"), "y[4]": Noise.parse("normal")}
+    loss = Loss("norm2(B@A@x - y)/2", ("A[8,4]", "B[4,8]"), noise=noise)
+    text = source.generate(make_program(loss, optimizer=Optimizer("muon")), "cpu")
+    assert len(text.partition("def update")[2].partition("def accumulate")[0].splitlines()) < 100
 
 
 def test_what_is_overwritten_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,7 @@ from sgdsim.model.run import Run
 from sgdsim.simulation.devices import Device
 from sgdsim.simulation.run_loop import Simulator
 from tests.base.test_cache_folder import ROOT, give_away
+from tests.samples import daily
 
 NAME = "sgdsim_run_cpu_tiny"
 TEXT = """
@@ -174,7 +175,7 @@ WAYS: dict[str, Callable[[Path, pytest.MonkeyPatch], None]] = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", daily(WAYS, "half", "flipped at 0.5", "a folder in its place", "gone"))
 def test_damage_is_mended(folder, monkeypatch, way):
     """To each file in turn, and to all at once: it works, says so where it costs time, and is warm again after it."""
     if os.name == "nt" and "link" in way:

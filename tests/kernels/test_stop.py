@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from sgdsim.app.workflow import compare_file, run_scenario
+from sgdsim.app.verdicts import compare_file
+from sgdsim.app.workflow import run_scenario
 from sgdsim.base.errors import InputError
 from sgdsim.input.scenario import Scenario
 from sgdsim.model import rare_events

@@ -20,6 +20,7 @@ from sgdsim.simulation.run_loop import simulate_runs
 from sgdsim.theory.law import LAWS
 from sgdsim.theory.methods.stability import instability
 from tests import naive
+from tests.samples import daily
 
 SEED, N, STEPS, PARTS = 21, 3, 6, 5
 ROWS = (1.2, 0.4, -0.9, 0.1, 0.5)
@@ -33,7 +34,11 @@ def recorded(run: Run, target: str = "python") -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize(
     ("name", "hyperparameters", "batch_size"),
-    [("sgd", {}, 1), ("momentum", {"momentum": 0.5, "weight_decay": 0.3}, 3), ("adam", {}, 1), ("ema", {}, 2)],
+    daily(
+        [("sgd", {}, 1), ("momentum", {"momentum": 0.5, "weight_decay": 0.3}, 3), ("adam", {}, 1), ("ema", {}, 2)],
+        ("momentum", {"momentum": 0.5, "weight_decay": 0.3}, 3),
+        ("adam", {}, 1),
+    ),
 )
 def test_substeps_are_steps_of_the_rule_with_the_same_batch(name, hyperparameters, batch_size, target):
     """The optimizer's own state moves in each of them, and counts them; states and sums along the path see one step."""

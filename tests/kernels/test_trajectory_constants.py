@@ -9,7 +9,8 @@ import pytest
 
 import sgdsim
 from sgdsim.app.loss_report import describe_loss
-from sgdsim.app.workflow import compare_file, run_scenario
+from sgdsim.app.verdicts import compare_file
+from sgdsim.app.workflow import run_scenario
 from sgdsim.base import toml
 from sgdsim.base.errors import InputError
 from sgdsim.input.scenario import Scenario

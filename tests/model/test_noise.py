@@ -26,6 +26,7 @@ from sgdsim.model.schedules import Schedule
 from sgdsim.simulation.run_loop import Simulator
 from tests.kernel_calls import Kernels
 from tests.kernels.test_random_numbers import DRAWN, families_run, rejected, two_sided
+from tests.samples import daily
 
 Density = Callable[..., tuple[Callable[[Any], Any], list[Any]]]
 
@@ -112,7 +113,7 @@ def test_every_family_is_covered():
     assert {*DENSITIES, *ATOMS} == {*FAMILIES, TABLE} == {Noise.parse(text).family for text in EXAMPLES}
 
 
-@pytest.mark.parametrize("text", EXAMPLES)
+@pytest.mark.parametrize("text", daily(EXAMPLES, *EXAMPLES[::3]))
 def test_moments_and_cumulants_against_quadrature(text):
     """To the last bits, where the mean is thousands of standard deviations too."""
     noise = Noise.parse(text)

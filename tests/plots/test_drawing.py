@@ -15,8 +15,9 @@ import pytest
 from click.testing import CliRunner
 from scipy import stats
 
-from sgdsim.app import workflow
+from sgdsim.app import figures
 from sgdsim.app.cli import main
+from sgdsim.app.workflow import run_scenario
 from sgdsim.base import toml
 from sgdsim.base.errors import InputError, RunError
 from sgdsim.ensemble import Ensemble, Variable
@@ -41,6 +42,7 @@ from sgdsim.prediction import (
 from sgdsim.statistics import estimators
 from sgdsim.statistics.order_test import Series, order_test
 from sgdsim.theory import find_law
+from tests.samples import daily
 from tests.statistics.test_estimators import EDGES, LANES, stacked, synthetic, with_histogram
 
 if TYPE_CHECKING:
@@ -138,7 +140,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file with something for every kind but a sweep and an order."""
     file = tmp_path_factory.mktemp("figures") / "valley.h5"
     scenario = loading.scenario_from(SCENARIO, "valley", "here")
-    workflow.run_scenario(scenario, file, device="python")
+    run_scenario(scenario, file, device="python")
     return file
 
 
@@ -522,8 +524,17 @@ def test_what_stands_in_one_bin_has_no_density() -> None:
         draw(still, kind="density")
 
 
-@pytest.mark.parametrize("kind", ["moments", "density", "drift", "schedule", "trajectories"])
-@pytest.mark.parametrize("size", [None, (5.0, 5.5)])
+DRAWN_KINDS = ("moments", "density", "drift", "schedule", "trajectories")
+
+
+@pytest.mark.parametrize(
+    ("kind", "size"),
+    daily(
+        [(kind, size) for kind in DRAWN_KINDS for size in (None, (5.0, 5.5))],
+        ("moments", (5.0, 5.5)),
+        *((kind, None) for kind in DRAWN_KINDS),
+    ),
+)
 def test_nothing_overlaps_or_is_cut_off(path: Path, kind: str, size: tuple[float, float] | None) -> None:
     figure = draw(Ensemble.open(path), kind=kind, size=size)
     width, height = figure.get_size_inches() * figure.dpi
@@ -670,22 +681,22 @@ def test_the_kind_that_shows_most(relaxing: Ensemble, sweep: Ensemble) -> None:
 
 @pytest.mark.parametrize("suffix", drawing.SUFFIXES)
 def test_a_figure_has_the_same_bytes_each_time(path: Path, tmp_path: Path, suffix: str) -> None:
-    figures = [tmp_path / f"{number}{suffix}" for number in (1, 2)]
-    for figure in figures:
-        assert workflow.plot_file(path, figure, "schedule") == figure
-    assert figures[0].read_bytes() == figures[1].read_bytes()
-    assert sorted(tmp_path.iterdir()) == figures
+    files = [tmp_path / f"{number}{suffix}" for number in (1, 2)]
+    for figure in files:
+        assert figures.plot_file(path, figure, "schedule") == figure
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert sorted(tmp_path.iterdir()) == files
 
 
 def test_another_process_writes_the_same_bytes_and_no_pyplot(path: Path, tmp_path: Path) -> None:
     code = f"""
 import sys
-from sgdsim.app import workflow
-workflow.plot_file({str(path)!r}, {str(tmp_path / "other.svg")!r}, "schedule")
+from sgdsim.app import figures
+figures.plot_file({str(path)!r}, {str(tmp_path / "other.svg")!r}, "schedule")
 assert "matplotlib" in sys.modules
 assert "matplotlib.pyplot" not in sys.modules
 """
-    workflow.plot_file(path, tmp_path / "here.svg", "schedule")
+    figures.plot_file(path, tmp_path / "here.svg", "schedule")
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
     assert (tmp_path / "here.svg").read_bytes() == (tmp_path / "other.svg").read_bytes()
 

@@ -63,6 +63,15 @@ def test_float64_noise_agrees_with_python_target(river_run):
     np.testing.assert_allclose(one, two, rtol=0, atol=1e-14)
 
 
+def test_plain_python_runs_no_more_lanes_than_it_needs(river_run):
+    """A tile has 256; the bits are those of whole tiles."""
+    few, many = (river_run(trajectories=n, steps=3, recorder=final(3)) for n in (5, 300))
+    assert Simulator(few, device="python").executor.formula.LANES == 8
+    assert Simulator(many, device="python").executor.formula.LANES == 256
+    one, other = (simulate(run, device="python")["theta"][:, :5] for run in (few, many))
+    np.testing.assert_array_equal(one, other)
+
+
 def test_float32_state_follows_float64_state(target, river_run):
     run = river_run(trajectories=5, steps=20, recorder=final(20))
     narrow = simulate(river_run(trajectories=5, steps=20, dtype="float32", recorder=final(20)), device=target)

@@ -13,6 +13,7 @@ from sgdsim.ensemble import Ensemble, Variable
 from sgdsim.statistics.control_variates import Groups, best_mean, controlled, regression
 from sgdsim.statistics.estimate import NotMeasured
 from sgdsim.statistics.estimators import statistic
+from tests.samples import daily
 
 LOSS = Loss("(u*w - 1 - z)**2/2", ("u", "w"), noise={"z": Noise.parse("normal")})
 RUN: dict[str, Any] = {"learning_rate": 0.1, "initial": {"u": 1.6, "w": 0.5}, "steps": 8, "device": "python"}
@@ -33,8 +34,15 @@ def correlated(rng: np.random.Generator, trajectories: int, controls: int = 1) -
     return np.vstack([3.0 + 2.0 * known.sum(axis=0) + 0.1 * rng.normal(size=trajectories), known])
 
 
-@pytest.mark.parametrize(("groups", "trajectories"), [(64, 960), (61, 1000), (4, 200), (1, 200)])
-@pytest.mark.parametrize("controls", [1, 2])
+@pytest.mark.parametrize(
+    ("controls", "groups", "trajectories"),
+    daily(
+        [(n, *size) for n in (1, 2) for size in ((64, 960), (61, 1000), (4, 200), (1, 200))],
+        (1, 64, 960),
+        (2, 4, 200),
+        (2, 1, 200),
+    ),
+)
 def test_errors_are_those_of_repetitions(groups, trajectories, controls):
     """500 repetitions: the mean of z^2 has a standard error of 0.065, asked are 0.7 to 1.35, false alarms 1e-5.
 

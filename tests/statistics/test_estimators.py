@@ -11,7 +11,7 @@ from scipy import stats
 
 from sgdsim.ensemble import Ensemble, Variable
 from sgdsim.prediction import STATISTICS
-from sgdsim.statistics import estimators, moments
+from sgdsim.statistics import estimators, histograms, moments, records, snapshot_estimators
 from sgdsim.statistics.estimate import Estimate, NotMeasured, all_and_left_out, combine, deviations, unite
 from sgdsim.statistics.moments import Moments
 
@@ -157,14 +157,14 @@ def test_empty_groups_and_excluded_trajectories_do_not_count() -> None:
     estimate = estimators.statistic(ensemble, "mean", "x", 0)
     assert estimate.groups == 40
     assert estimate.value == pytest.approx(np.nanmean(values), rel=1e-13)
-    assert estimators.excluded(ensemble, "x", 0) == 1
-    assert estimators.diverged(ensemble) == 0
+    assert records.excluded(ensemble, "x", 0) == 1
+    assert records.diverged(ensemble) == 0
 
 
 def test_diverged_trajectories_are_counted() -> None:
     status = np.zeros(1000, np.int64)
     status[[5, 7]] = 40
-    assert estimators.diverged(synthetic([{"x": np.zeros(1000)}], status=status)) == 2
+    assert records.diverged(synthetic([{"x": np.zeros(1000)}], status=status)) == 2
 
 
 def test_below_16_groups_the_moments_give_the_error_of_mean_variance_and_std() -> None:
@@ -190,7 +190,7 @@ def test_what_was_not_recorded_is_said_so() -> None:
     with pytest.raises(NotMeasured, match="did you mean 'x'"):
         estimators.statistic(ensemble, "mean", "xx", 0)
     with pytest.raises(NotMeasured, match="snapshots"):
-        estimators.correlation(ensemble, "x", (0, 1))
+        snapshot_estimators.correlation(ensemble, "x", (0, 1))
 
 
 def test_correlation_is_numpys_and_leaves_out_what_is_not_finite() -> None:
@@ -199,7 +199,7 @@ def test_correlation_is_numpys_and_leaves_out_what_is_not_finite() -> None:
     y = 0.3 * x + rng.normal(size=3000)
     y[::50] = np.nan
     ensemble = synthetic([{"x": x}], snapshots={1: {"x": x}, 2: {"x": y}})
-    estimate = estimators.correlation(ensemble, "x", (1, 2))
+    estimate = snapshot_estimators.correlation(ensemble, "x", (1, 2))
     alive = np.isfinite(y)
     assert estimate.value == pytest.approx(np.corrcoef(x[alive], y[alive])[0, 1], rel=1e-12)
     labels = np.arange(3000) // LANES % 64
@@ -213,7 +213,7 @@ def test_correlation_is_numpys_and_leaves_out_what_is_not_finite() -> None:
 def test_ks_distance_is_scipys() -> None:
     values = np.random.default_rng(7).normal(size=999)
     ensemble = synthetic([{"x": values}], snapshots={9: {"x": np.append(values, np.nan)[: len(values)]}})
-    distance, n = estimators.ks_distance(ensemble, "x", 9, stats.norm(0.1).cdf)
+    distance, n = snapshot_estimators.ks_distance(ensemble, "x", 9, stats.norm(0.1).cdf)
     assert n == 999
     assert distance == pytest.approx(stats.kstest(values, stats.norm(0.1).cdf).statistic, rel=1e-12)
 
@@ -275,11 +275,11 @@ EDGES = np.linspace(-3.0, 3.0, 25)
 
 def test_a_histogram_has_all_values() -> None:
     values = np.array([-3.5, -3.0, 0.0, 2.99, 3.0, 7.0])
-    counts, edges = estimators.histogram(with_histogram(synthetic([{"x": values}]), "x", values, EDGES), "x", 0)
+    counts, edges = histograms.histogram(with_histogram(synthetic([{"x": values}]), "x", values, EDGES), "x", 0)
     assert (counts[0], counts[1], counts[13], counts[-2], counts[-1], counts.sum()) == (1, 1, 1, 1, 2, 6)
     assert edges == pytest.approx(EDGES)
     with pytest.raises(NotMeasured, match="no histogram of y"):
-        estimators.histogram(synthetic([{"x": values}]), "y", 0)
+        histograms.histogram(synthetic([{"x": values}]), "y", 0)
 
 
 def test_bands_of_densities_hold_the_truth_in_all_bins_at_once() -> None:
@@ -296,10 +296,10 @@ def test_bands_of_densities_hold_the_truth_in_all_bins_at_once() -> None:
     for counts in rng.multinomial(n, probabilities, size=2000):
         drawn = {"histogram_x": counts[None, 1:-1], "underflow_x": counts[:1], "overflow_x": counts[-1:]}
         ensemble = Ensemble({**base, **{k: Variable(base[k].dimensions, v) for k, v in drawn.items()}}, {})
-        band = estimators.histogram_density(ensemble, "x", 0, level)
+        band = histograms.histogram_density(ensemble, "x", 0, level)
         left["truth"] += bool(np.any((truth < band.lower) | (truth > band.upper)))
         left["shifted"] += bool(np.any((shifted < band.lower) | (shifted > band.upper)))
-        narrow = estimators.histogram_density(ensemble, "x", 0, level * len(truth))
+        narrow = histograms.histogram_density(ensemble, "x", 0, level * len(truth))
         left["single"] += bool(np.any((truth < narrow.lower) | (truth > narrow.upper)))
     most = stats.binom(2000, level).ppf(1 - 1e-4)
     assert left["truth"] <= most
@@ -312,7 +312,7 @@ def test_pairs_of_trajectories_count_once() -> None:
     values = np.random.default_rng(14).normal(size=4000)
     plain = with_histogram(synthetic([{"x": values}]), "x", values, EDGES)
     paired = Ensemble(plain.variables, {**plain.attributes, "antithetic": 1})
-    one, other = (estimators.histogram_density(ensemble, "x", 0) for ensemble in (plain, paired))
+    one, other = (histograms.histogram_density(ensemble, "x", 0) for ensemble in (plain, paired))
     assert other.density == pytest.approx(one.density)
     ratio = (other.upper - other.lower)[8:16] / (one.upper - one.lower)[8:16]
     assert ratio == pytest.approx(np.sqrt(2), rel=0.02)
@@ -336,7 +336,7 @@ def test_a_difference_between_points_with_common_noise_is_sharp() -> None:
 def quantiles_of(draw: np.ndarray, probability: float) -> Estimate:
     names = {"parameter": Variable(("parameter",), ["x"]), "snapshot_step": Variable(("snapshot",), [9])}
     theta = Variable(("snapshot", "trajectory", "parameter"), draw[None, :, None])
-    return estimators.quantile(Ensemble({"theta": theta, **names}, {"lanes": LANES}), "x", 9, probability)
+    return snapshot_estimators.quantile(Ensemble({"theta": theta, **names}, {"lanes": LANES}), "x", 9, probability)
 
 
 @pytest.mark.parametrize(("law", "probability"), [(stats.norm(), 0.5), (stats.expon(), 0.5), (stats.norm(), 0.9)])
@@ -368,7 +368,7 @@ def test_a_quantile_is_numpys_and_leaves_out_what_is_not_finite() -> None:
     few = quantiles_of(draw[:32], 0.3)
     assert (few.note, np.isnan(few.stderr)) == ("fewer than 16 groups", True)
     with pytest.raises(NotMeasured, match="step 8"):
-        estimators.quantile(synthetic([{"x": draw}], snapshots={9: {"x": draw}}), "x", 8, 0.3)
+        snapshot_estimators.quantile(synthetic([{"x": draw}], snapshots={9: {"x": draw}}), "x", 8, 0.3)
 
 
 def test_pairs_of_mirrored_trajectories_make_a_median_better_known() -> None:

@@ -6,6 +6,7 @@ the negative control that the plain standard error, or the plain test, does.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from functools import partial
 
@@ -20,6 +21,7 @@ from sgdsim.statistics.goodness import chi_square
 from sgdsim.statistics.rows import rows_of
 from sgdsim.statistics.scores import ratio, two_sided
 from sgdsim.statistics.two_values import TwoValues
+from tests.samples import daily
 from tests.statistics.test_calibration import GROUPS, SIZE, all_of, many, no_more_than_said, snapshot
 from tests.statistics.test_estimators import synthetic
 
@@ -54,7 +56,7 @@ RANGES = {"ranges": '{"x": [0.0, 1.0]}'}
 
 @all_of(200)
 @pytest.mark.parametrize("known", [RANGES, {}], ids=["bounds", "no bounds"])
-@pytest.mark.parametrize("expected", [0.1, 1.0, 3.0, 30.0, 300.0])
+@pytest.mark.parametrize("expected", daily([0.1, 1.0, 3.0, 30.0, 300.0], 1.0, 30.0))
 def test_means_of_events(expected: float, known: dict[str, str], ensembles: int) -> None:
     """Of 16,384 trajectories so many are expected to show an event; with bounds or without, none is accused too often.
 
@@ -76,8 +78,8 @@ def test_means_of_events(expected: float, known: dict[str, str], ensembles: int)
 
 
 @all_of(200)
-@pytest.mark.parametrize("statistic", ["variance", "std", "skewness", "kurtosis"])
-@pytest.mark.parametrize("probability", [1e-4, 0.1, 0.5])
+@pytest.mark.parametrize("statistic", daily(["variance", "std", "skewness", "kurtosis"], "variance", "kurtosis"))
+@pytest.mark.parametrize("probability", daily([1e-4, 0.1, 0.5], 1e-4, 0.5))
 def test_other_statistics_of_two_values(probability: float, statistic: str, ensembles: int) -> None:
     """Negative control: the jackknife takes the variance of two equally likely values for certain."""
     truth = float(TwoValues(-1.0, 1.0, 1, 2).statistic(statistic, np.array([probability]))[0])
@@ -114,8 +116,8 @@ def _truth(law: str, statistic: str) -> float:
 
 
 @all_of(40)
-@pytest.mark.parametrize("statistic", ["variance", "std", "skewness", "kurtosis"])
-@pytest.mark.parametrize("law", LATTICES)
+@pytest.mark.parametrize("statistic", daily(["variance", "std", "skewness", "kurtosis"], "variance", "kurtosis"))
+@pytest.mark.parametrize("law", daily(LATTICES, "signs with noise of 1e-2", "three nodes of Gauss", "normal"))
 def test_statistics_near_which_the_first_order_vanishes(law: str, statistic: str, ensembles: int) -> None:
     """4,096 values, in 64 groups; doubts are allowed, accusations no more than said."""
     claim = Prediction("s", f"{statistic}(x)", Moment(statistic, "x", 0), _truth(law, statistic))
@@ -160,8 +162,10 @@ def test_functions_whose_gradient_vanishes(name: str, ensembles: int) -> None:
 
 
 @all_of(200)
-@pytest.mark.parametrize("probability", [1e-5, 3e-4, 1e-2])
-@pytest.mark.parametrize("statistic", ["mean", "variance"])
+@pytest.mark.parametrize(
+    ("statistic", "probability"),
+    daily(list(itertools.product(("mean", "variance"), (1e-5, 3e-4, 1e-2))), ("mean", 3e-4), ("variance", 1e-5)),
+)
 def test_noise_with_a_rare_outcome(statistic: str, probability: float, ensembles: int) -> None:
     """Normal noise with a kick of 30, after one step of 16,384 trajectories, where 0.2, 5 and 160 of them are kicked.
 

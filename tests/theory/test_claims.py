@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sgdsim.app.workflow import compare_file, run_scenario
+from sgdsim.app.verdicts import compare_file
+from sgdsim.app.workflow import run_scenario
 from sgdsim.base import toml
 from sgdsim.base.errors import InputError
 from sgdsim.input.file_references import move_files

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 import sgdsim
-from sgdsim.app.theory_report import SECTIONS, section
-from sgdsim.app.workflow import compare_file, run_scenario
+from sgdsim.app.theory_report import section
+from sgdsim.app.theory_sections import SECTIONS
+from sgdsim.app.verdicts import compare_file
+from sgdsim.app.workflow import run_scenario
 from sgdsim.input.loading import scenario_from
 from sgdsim.model.losses import CATALOGUE
 from sgdsim.model.observables import Observable

@@ -13,9 +13,10 @@ from sgdsim.base.errors import InputError
 from sgdsim.model.loss import Loss
 from sgdsim.model.losses.linear_regression import linear_regression
 from sgdsim.model.noise import Noise
-from sgdsim.model.optimizers import OPTIMIZERS, Optimizer
+from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Recorder, Run
 from sgdsim.model.schedules import Schedule
+from sgdsim.model.update_rules import OPTIMIZERS
 from sgdsim.prediction import NotApplicable
 from sgdsim.theory import LAWS, find_law, laws
 from tests.conftest import OF_NUMBERS, needed

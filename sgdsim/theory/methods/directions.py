@@ -11,8 +11,8 @@ from sgdsim.formulas.expansion import bounded, expanded
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
 from sgdsim.model.observables import Observable
-from sgdsim.model.optimizers import OPTIMIZERS
 from sgdsim.model.run import Run
+from sgdsim.model.update_rules import OPTIMIZERS
 from sgdsim.prediction import require
 from sgdsim.theory.methods.noise_free_path import constants_of, formula_text
 from sgdsim.theory.recorded_names import label_of

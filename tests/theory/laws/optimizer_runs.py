@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sgdsim.app.workflow import compare_file, run_scenario
+from sgdsim.app.verdicts import compare_file
+from sgdsim.app.workflow import run_scenario
 from sgdsim.base import toml
 from sgdsim.input.loading import load_scenario
 from sgdsim.model.loss import Loss

@@ -16,6 +16,7 @@ from sgdsim.prediction import NotApplicable
 from sgdsim.simulation.run_loop import simulate_runs
 from sgdsim.statistics.comparison import Comparison, compare
 from sgdsim.theory import find_law
+from tests.samples import daily
 from tests.theory.laws.symmetry_runs import make_run, simulate, verdicts
 
 WELLS = "a*(u**2 - 1)**2/4 + c*u*w + w**2/2 + s*z*u + n*w**2/4"
@@ -52,7 +53,7 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", daily(RUNS, "wells", "matrix", "adam", "direction"))
 def test_a_right_simulation_agrees(name: str) -> None:
     rows = verdicts(RUNS[name], "identities")
     assert not accused(rows)
@@ -132,7 +133,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", daily(FAULTS, *list(FAULTS)[::3]))
 def test_a_planted_fault_is_accused(fault: str) -> None:
     told, simulated, quantity = FAULTS[fault]
     assert quantity in accused(verdicts(told, "identities", told=simulated))

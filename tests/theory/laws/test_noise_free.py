@@ -8,9 +8,10 @@ import pytest
 
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
-from sgdsim.model.optimizers import OPTIMIZERS, Optimizer
+from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.recorder import Recorder
 from sgdsim.model.schedules import Schedule
+from sgdsim.model.update_rules import OPTIMIZERS
 from sgdsim.prediction import NotApplicable
 from sgdsim.theory import find_law
 from tests.conftest import OF_NUMBERS

@@ -10,8 +10,9 @@ import pytest
 
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
-from sgdsim.model.optimizers import OPTIMIZERS, Optimizer
+from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Run
+from sgdsim.model.update_rules import OPTIMIZERS
 from sgdsim.prediction import NotApplicable
 from sgdsim.theory import find_law
 from sgdsim.theory.chain.step import start_points

@@ -1,0 +1,217 @@
+"""What all commands have in common: kinds of options, errors and warnings in a line, and printing."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import click
+from rich_click import RichCommand, RichGroup, option_panel
+
+from sgdsim.app import completion
+from sgdsim.base.errors import InputError, SgdsimError, escaped
+from sgdsim.base.interrupts import Interrupts
+from sgdsim.base.numbers import read_number, read_whole
+from sgdsim.input.options import TABLE, Option, options
+
+_SIGNALLED = 128  # and the number of the signal: 130 for Ctrl-C
+
+
+class Whole(click.ParamType):  # type: ignore[type-arg]
+    """A whole number, also written 1e6 or 1_000_000."""
+
+    name = "integer"
+    expected = "a whole number such as 5000, 5_000 or 5e3"
+    read: Callable[[str], float | None] = staticmethod(read_whole)
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> Any:
+        """The number that a text is; click says what is wrong with another."""
+        number = None
+        with contextlib.suppress(InputError):
+            number = self.read(str(value))
+        if number is None:
+            self.fail(f"{str(value)!r}, expected {self.expected}", param, context)
+        return number
+
+
+class Number(Whole):
+    """A finite number, by the rules of all other options."""
+
+    name = "number"
+    expected = "a number such as 0.5 or 5e-3"
+    read = staticmethod(read_number)
+
+
+def reporting_errors(command: Callable[..., Any]) -> Callable[..., Any]:
+    """End with one message and the documented exit code; no traceback for a user's mistake."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        _fill_standard_streams()
+        try:
+            with Interrupts(ending=True), _warnings_in_one_line(quiet=bool(kwargs.get("quiet"))):
+                return command(*args, **kwargs)
+        except SgdsimError as error:
+            _tell("\n".join([f"Error: {error}", *getattr(error, "__notes__", [])]))
+            sys.exit(error.exit_code)
+        except KeyboardInterrupt as error:
+            number = getattr(error, "number", signal.SIGINT)
+            what = "Interrupted" if number == signal.SIGINT else f"Ended by {signal.Signals(number).name}"
+            notes = getattr(error, "__notes__", [])
+            _tell("\n".join([f"{what}.", *notes]) if notes else f"{what}; nothing unfinished is left behind.")
+            sys.exit(_SIGNALLED + number)
+        except MemoryError:
+            _tell("Error: out of memory; take fewer trajectories or snapshots.")
+            sys.exit(SgdsimError.exit_code)
+        except BrokenPipeError:
+            raise  # click ends in silence: who read the output has had enough
+        except OSError as error:
+            if _is_nowhere():
+                _tell("Error: the working folder is gone, expected one that is there")
+                sys.exit(InputError.exit_code)
+            _tell(f"Error: {error}")
+            sys.exit(SgdsimError.exit_code)
+
+    return wrapped
+
+
+def _is_nowhere() -> bool:
+    """Whether the folder that relative paths begin in has been removed."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
+
+
+def _fill_standard_streams() -> None:
+    """Open nothing in the place of a closed standard input, output or error.
+
+    The next file that is opened would take its number: what libraries print would be written into a result.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            descriptor = os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, which is this one
+            setattr(sys, name, os.fdopen(descriptor, "w" if number else "r", encoding="utf-8"))
+
+
+def print_text(text: str) -> None:
+    """Print a result; what standard output has no letter for is shown escaped."""
+    print_styled(escaped(text))
+
+
+def print_styled(text: str) -> None:
+    """Likewise, of a text with colours."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    click.echo(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def print_json(data: Any) -> None:
+    """Print data as JSON; what is no number there is null."""
+    import json
+
+    click.echo(json.dumps(data, indent=2, default=str))
+
+
+def _tell(text: str) -> None:
+    """Print an error or a warning, if somebody listens: nothing is lost because it cannot be told."""
+    with contextlib.suppress(OSError, ValueError):
+        click.echo(escaped(text), err=True)
+
+
+@contextlib.contextmanager
+def _warnings_in_one_line(quiet: bool) -> Iterator[None]:
+    """Show the warnings of the package as the errors are shown."""
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        _tell(f"Warning: {message}")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore" if quiet else "default", RuntimeWarning)
+        warnings.showwarning = show
+        yield
+
+
+def _with_options(options: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any]:
+    """Give a command options, in the order in which its help shows them."""
+    return functools.partial(functools.reduce, lambda command, option: option(command), options[::-1])
+
+
+def table_options(*names: str, **changes: Mapping[str, str]) -> Callable[[Any], Any]:
+    """Give a command options of the table, all or those of these names, in its order; some of them changed.
+
+    Examples
+    --------
+    >>> @click.command
+    ... @table_options("seed", seed={"default": "7"})
+    ... def run(seed):
+    ...     "Run."
+    >>> run.params[0].help
+    'Seed of all noise, 64 bits.  [default: 7]'
+    """
+    chosen = [option for option in options() if not names or option.name in names]
+    made = [_option(replace(option, **changes.get(option.name, {}))) for option in chosen]  # type: ignore[arg-type]
+    return _with_options([*_panels(chosen), *made])
+
+
+def _panels(chosen: Sequence[Option]) -> list[Callable[[Any], Any]]:
+    """The groups in which the help shows options, under the headings of the table."""
+    flags = {heading: [one.flag for one in group if one in chosen] for heading, group in TABLE.items()}
+    return [option_panel(heading, options=listed) for heading, listed in flags.items() if listed]
+
+
+def _option(option: Option) -> Callable[[Any], Any]:
+    kinds: dict[str, dict[str, Any]] = {
+        "text": {},
+        "texts": {"multiple": True},
+        "count": {"type": Whole()},
+        "switch": {"is_flag": True},
+    }
+    complete = _COMPLETED.get(option.name) or (completion.files if "FILE" in option.usage else None)
+    return click.option(
+        *filter(None, (option.short, option.flag)),
+        option.name,
+        metavar=option.usage or None,
+        shell_complete=complete,
+        help=option.meaning.replace("`", "") + (f"  [default: {option.default}]" if option.default else ""),
+        **kinds[option.kind],
+    )
+
+
+_COMPLETED = {
+    "loss": completion.names("losses"),
+    "optimizer": completion.names("optimizers"),
+    "learning_rate": completion.names("schedules"),
+    "sampling": completion.names("samplings"),
+    "predictions": completion.names("predictions"),
+}
+"""By the name of an option."""
+
+
+class _Command(RichCommand):
+    """A command whose help is drawn by rich; errors stay plain lines, which other programs read."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        return click.Command.main(self, *args, **kwargs)
+
+
+class Group(RichGroup):
+    """Likewise."""
+
+    command_class = _Command
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command that the words name, with the errors of click as plain lines."""
+        return click.Group.main(self, *args, **kwargs)
+
+
+JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")

@@ -1,0 +1,168 @@
+"""From a file, or an ensemble in memory, to a figure with what its scenario predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sgdsim import theory
+from sgdsim.app.verdicts import opened_parts, predictions_of, scenario_of
+from sgdsim.base import take
+from sgdsim.base.errors import InputError, unknown_name
+from sgdsim.base.files import about, check_output
+from sgdsim.ensemble import WHOLE, Ensemble, open_parts
+from sgdsim.input.scenario import Scenario
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from sgdsim.plots.subject import Subject
+
+
+def plot_file(
+    path: str | Path,
+    output: str | Path | None = None,
+    kind: str | None = None,
+    size: tuple[float, float] | None = None,
+    overwrite: bool = False,
+    *,
+    residuals: bool = False,
+    only: Sequence[str] = (),
+    part: str = "",
+    theory: bool = True,
+    style: str = "paper",
+) -> Path:
+    """Draw the ensemble in a file with the predictions of its scenario, from the file alone.
+
+    Parameters
+    ----------
+    path
+        HDF5 file.
+    output
+        Figure to write, SVG, PNG or PDF by its suffix; by default an SVG beside the file.
+    kind
+        One of `plotting.KINDS`; None for the one that shows most.
+    size
+        Width and height in inches; None for one that goes with what is shown.
+    overwrite
+        Whether an existing figure may be replaced.
+    residuals
+        Whether what is measured less what is predicted stands below.
+    only
+        Parameters and observables to show; none for all.
+    part
+        Of a file with parts, the one to draw; all by default.
+    theory
+        Whether what is predicted is drawn.
+    style
+        ``paper`` or ``talk``, see `sgdsim.plots.drawing.draw`.
+
+    Returns
+    -------
+    Path
+        Of the figure.
+
+    Raises
+    ------
+    InputError
+        As `compare_file`; for a kind that nothing was recorded for; for an output that cannot be written.
+    RunError
+        If matplotlib is not installed.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from sgdsim.app.workflow import run_scenario
+    >>> from sgdsim.input.loading import load_scenario
+    >>> scenario = load_scenario("river_valley", {"run.trajectories": 64, "run.steps": 20})
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = run_scenario(scenario, f"{folder}/run.h5", device="python")
+    ...     plot_file(f"{folder}/run.h5").name
+    'run.svg'
+    """
+    from sgdsim.plots import drawing
+
+    drawing.require_matplotlib()
+    kind = drawing.checked_kind(take.optional(take.text)(kind, "kind"))
+    size, style = drawing.checked_size(size), drawing.checked_style(style)
+    overwrite, residuals = take.flag(overwrite, "overwrite"), take.flag(residuals, "residuals")
+    theory, part = take.flag(theory, "theory"), take.text(part, "part")
+    only = take.each(take.text)(only, "only")
+    with about(take.path(path, "path")):
+        opened = [one for one in opened_parts(path) if not part or one[1].part == part]
+        if not opened:
+            raise InputError(f"--part: {unknown_name('part', part, [name for name in open_parts(path) if name])}")
+    target = Path(path).with_suffix(".svg") if output is None else Path(take.path(output, "output"))
+    drawing.checked_suffix(target)
+    check_output(target if output is None else output, overwrite, [path])
+    with about(path):
+        shown = {one.part: _subject(ensemble, one, kind, only, theory) for ensemble, one in opened}
+        figure = drawing.draw_parts(shown, kind, size, residuals=residuals, style=style)
+        drawing.save_figure(figure, target)  # where the texts of the file are drawn
+    return target
+
+
+def plot_ensemble(
+    ensemble: Ensemble,
+    kind: str | None = None,
+    size: tuple[float, float] | None = None,
+    *,
+    residuals: bool = False,
+    only: Sequence[str] = (),
+    theory: bool = True,
+    style: str = "paper",
+) -> Figure:
+    """Draw an ensemble in memory with the predictions of its scenario, as `plot_file` draws one of a file.
+
+    Parameters
+    ----------
+    ensemble
+        Of a run or a whole sweep, one part.
+    kind, size, residuals, only, theory, style
+        As of `plot_file`.
+
+    Raises
+    ------
+    InputError, RunError
+        As `plot_file`.
+
+    Examples
+    --------
+    >>> from sgdsim import simulate
+    >>> run = {"initial": {"x": 1.0}, "trajectories": 64, "steps": 8, "every": 2, "device": "python"}
+    >>> plot_ensemble(simulate("x**2/2 + z*x", noise={"z": "normal"}, learning_rate=0.5, **run)).get_label()
+    'moments'
+    """
+    from sgdsim.plots import drawing
+
+    drawing.require_matplotlib()
+    ensemble = take.of_kind(Ensemble, "an Ensemble")(ensemble, "ensemble")
+    kind = drawing.checked_kind(take.optional(take.text)(kind, "kind"))
+    size, style = drawing.checked_size(size), drawing.checked_style(style)
+    residuals, theory = take.flag(residuals, "residuals"), take.flag(theory, "theory")
+    subject = _subject(ensemble, scenario_of(ensemble), kind, take.each(take.text)(only, "only"), theory)
+    return drawing.draw_parts({WHOLE: subject}, kind, size, residuals=residuals, style=style)
+
+
+def _subject(
+    ensemble: Ensemble, scenario: Scenario, kind: str | None, only: Sequence[str], with_theory: bool
+) -> Subject:
+    """What is to be drawn of a part: its predictions, at the records on the way and in between where these show."""
+    from sgdsim.plots.along import predictions_along, predictions_on_the_way
+    from sgdsim.plots.between import predictions_between
+    from sgdsim.plots.drawing import choose_kind
+    from sgdsim.plots.subject import Curves, Subject
+
+    alpha = float(scenario.data["alpha"])
+    if not with_theory:
+        return Subject(ensemble, (), alpha, only=only)
+    predictions, _ = predictions_of(scenario)
+    shown, curves = kind or choose_kind(ensemble), Curves()
+    if shown == "moments":
+        laws = [claim.source for claim in scenario.claims if isinstance(claim.source, theory.Law)]
+        predictions += predictions_along(laws, scenario.runs)
+        curves = Curves(tuple(predictions_on_the_way(laws, scenario.runs)))
+    elif shown in ("sweep", "diagram"):
+        curves = predictions_between(scenario, over_both=shown == "diagram") or curves
+    return Subject(ensemble, tuple(predictions), alpha, curves, only)

@@ -1,0 +1,254 @@
+"""From a file, or an ensemble in memory, to verdicts on what its scenario predicts."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sgdsim import theory
+from sgdsim.app.flaws import known_flaw
+from sgdsim.base import take
+from sgdsim.base.budget import OutOfTime, limited
+from sgdsim.base.errors import InputError, RunError
+from sgdsim.base.files import about
+from sgdsim.base.findings import found
+from sgdsim.base.html import html_table
+from sgdsim.ensemble import WHOLE, Ensemble, open_parts
+from sgdsim.input.builders import Claim
+from sgdsim.input.scenario import Scenario
+from sgdsim.model.run import Run
+from sgdsim.statistics import verdict_table
+from sgdsim.statistics.comparison import Comparison, compare_parts
+from sgdsim.statistics.conditions import testable
+from sgdsim.theory import Prediction
+
+if TYPE_CHECKING:
+    import pandas
+
+
+_MOMENT = 0.1  # seconds that a law has to show that it speaks of a run
+
+
+@dataclass(frozen=True, repr=False)
+class Report:
+    """Every prediction of a scenario held against its ensemble.
+
+    Attributes
+    ----------
+    file, scenario
+        What was compared.
+    comparisons
+        One row a prediction.
+    skipped
+        Laws that do not apply, with the reason.
+    alpha
+        Probability of one or more false rejections in the table.
+    """
+
+    file: str
+    scenario: str
+    comparisons: Sequence[Comparison]
+    skipped: Sequence[theory.Skipped]
+    alpha: float
+
+    @property
+    def disagrees(self) -> bool:
+        """Whether any prediction was rejected, or a negative control was not."""
+        return any(row.outcome == "disagrees" for row in self.comparisons)
+
+    def screen(self, width: int = 80, colour: bool = False) -> str:
+        """A line for each law or claim, see `verdict_screen.screen`."""
+        from sgdsim.app.verdict_screen import screen
+
+        return screen(self.comparisons, self.skipped, self.alpha, width, colour)
+
+    def table(self) -> str:
+        """The rows as aligned text."""
+        return verdict_table.format_table(self.comparisons, self.skipped, self.alpha)
+
+    def __repr__(self) -> str:
+        return self.table()
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        rows = verdict_table.texts(self.comparisons)
+        counted = escape(verdict_table.summary_line(self.comparisons, self.alpha))
+        return (html_table(rows[0], rows[1:]) if len(rows) > 1 else "") + f"<p>{counted}</p>"
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """The rows as a `pandas.DataFrame`, a column for each field of a `Comparison`.
+
+        Raises
+        ------
+        RunError
+            If pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise RunError("to_dataframe needs pandas, which is not installed: pip install pandas") from None
+        return pandas.DataFrame(
+            [asdict(row) for row in self.comparisons], columns=[one.name for one in fields(Comparison)]
+        )
+
+    def to_json(self) -> str:
+        """The rows as JSON."""
+        return verdict_table.to_json(self.comparisons, self.file, self.scenario)
+
+
+def compare_file(path: str | Path) -> Report:
+    """Hold the ensemble in a file against the predictions of its scenario, from the file alone.
+
+    Raises
+    ------
+    InputError
+        For a file that is not ours or cannot be read, or whose scenario cannot.
+    """
+    with about(take.path(path, "path")):
+        return _compared(opened_parts(path), os.fspath(path))
+
+
+def available_laws(path: str | Path) -> dict[str, bool]:
+    """The laws that speak of the runs in a file but were not asked for, and whether they take long.
+
+    Of a sweep the first point is looked at. What is found is kept, so that it is free the next time.
+
+    Raises
+    ------
+    InputError
+        As `compare_file`.
+    """
+    with about(take.path(path, "path")):
+        scenarios = [_scenario_in(ensemble, part, path) for part, ensemble in open_parts(path).items()]
+        return {id: slow for one in scenarios for id, slow in _available(one)}
+
+
+def _available(scenario: Scenario) -> list[tuple[str, bool]]:
+    run = scenario.runs[0]
+    known = {claim.source.id for claim in scenario.claims}
+    laws = [law for id, law in theory.LAWS.items() if id not in known]
+    tables = {key: scenario.data[key] for key in ("optimizer", "record")}
+    settings = {key: value for key, value in scenario.data["run"].items() if key != "seed"}
+
+    def find() -> list[list[Any]]:
+        tried = ((law.id, _takes_long(law, run)) for law in laws)
+        return [[id, slow] for id, slow in tried if slow is not None]
+
+    question = ["available", run.loss.plain, tables, settings, sorted(known)]
+    return [(id, slow) for id, slow in found(question, find, [law.at_point for law in laws])]
+
+
+def _takes_long(law: theory.Law, run: Run) -> bool | None:
+    """Whether a law needs more than a moment for a run; None where it says nothing of it."""
+    raised = OutOfTime.raised
+    try:
+        wanted = law.requirements(run, _MOMENT)
+        rows, _ = law.evaluate([replace(run, recorder=run.recorder.merge(wanted))], _MOMENT)
+    except InputError:  # it would record something under a name that is taken
+        return None
+    slow = OutOfTime.raised > raised
+    return slow if slow or rows else None
+
+
+def compare_ensemble(ensemble: Ensemble, predictions: Sequence[str] = ()) -> Report:
+    """Hold an ensemble in memory against the predictions of its scenario, and others.
+
+    Where neither asks for any, against the laws that are tried on every run, as far as what they need was recorded.
+
+    Parameters
+    ----------
+    ensemble
+        Of a run or a whole sweep, one part.
+    predictions
+        Further ones: ids of laws and formulas of your own.
+
+    Raises
+    ------
+    InputError
+        For an ensemble without a scenario, one point of a sweep, and a prediction that cannot be used.
+
+    Examples
+    --------
+    >>> from sgdsim import simulate
+    >>> run = {"initial": {"x": 0.0}, "trajectories": 1000, "steps": 30, "device": "python"}
+    >>> ensemble = simulate("x**2/2 + z*x", noise={"z": "normal"}, learning_rate=0.5, **run)
+    >>> [row.verdict for row in compare_ensemble(ensemble, ["mean(x) = 5"]).comparisons]
+    ['disagrees']
+    """
+    ensemble = take.of_kind(Ensemble, "an Ensemble")(ensemble, "ensemble")
+    predictions = take.each(take.text)(predictions, "predictions")
+    return _compared([(ensemble, scenario_of(ensemble, predictions))], "")
+
+
+def _compared(opened: Sequence[tuple[Ensemble, Scenario]], file: str) -> Report:
+    """All parts held against what their scenarios predict."""
+    scenario = opened[0][1]
+    alpha = float(scenario.data["alpha"])
+    parts, skipped = [], []
+    for ensemble, one in opened:
+        rows, reasons = predictions_of(one)
+        kept, untested = testable(ensemble, rows, alpha)
+        parts.append((one.part, ensemble, kept))
+        skipped += [*reasons, *(theory.Skipped(id, reason, one.part) for id, reason in untested)]
+    return Report(file, scenario.name, compare_parts(parts, alpha), skipped, alpha)
+
+
+def opened_parts(path: str | Path) -> list[tuple[Ensemble, Scenario]]:
+    """What each part of a file holds, and the scenario in it; warns of what is known to be wrong with it."""
+    opened = [(ensemble, _scenario_in(ensemble, part, path)) for part, ensemble in open_parts(path).items()]
+    for ensemble, scenario in opened:
+        if flaw := known_flaw(ensemble):
+            where = f"{path}, part {scenario.part}" if scenario.part else path
+            warnings.warn(f"{where}: {flaw}", RuntimeWarning, stacklevel=3)
+    return opened
+
+
+def scenario_of(ensemble: Ensemble, predictions: Sequence[str] = ()) -> Scenario:
+    """The scenario of an ensemble in memory; where nothing is asked for, with the laws that are tried on every run."""
+    scenario = _scenario_in(ensemble, WHOLE, "the ensemble", predictions)
+    if len(scenario.runs) > 1 and "point" not in ensemble.sizes:
+        raise InputError("the ensemble: is one point of a sweep, expected the whole sweep")
+    if scenario.claims:
+        return scenario
+    laws = tuple(Claim(theory.LAWS[id], asked=False) for id in theory.AUTOMATIC)
+    return replace(scenario, claims=laws)
+
+
+def _scenario_in(ensemble: Ensemble, part: str, path: str | Path, predictions: Sequence[str] = ()) -> Scenario:
+    name = str(ensemble.attributes.get("scenario_name", Path(path).stem))
+    if "scenario" not in ensemble.attributes:
+        raise InputError(f"{path}: holds no scenario, and so nothing to compare with")
+    text = str(ensemble.attributes["scenario"])
+    return replace(Scenario.parse(text, name, f"the scenario in {path}", None, predictions), part=part)
+
+
+def predictions_of(scenario: Scenario) -> tuple[list[Prediction], list[theory.Skipped]]:
+    """What laws and user say about a scenario, held to the resolution and the verdict that the user asks for."""
+    found: list[Prediction] = []
+    skipped: list[theory.Skipped] = []
+    for claim in scenario.claims:
+        with limited(say=partial(_tell, claim.source.id)):
+            rows, reasons = theory.predict([claim.source], scenario.runs, claim.seconds)
+        found += [replace(_resolved(row, claim.resolution), expect=claim.expect, asked=claim.asked) for row in rows]
+        skipped += [replace(one, part=scenario.part, asked=claim.asked) for one in reasons]
+    return found, skipped
+
+
+def _tell(id: str) -> None:
+    """Say on standard error what takes long."""
+    if sys.stderr is not None:
+        print(f"computing what {id} predicts …", file=sys.stderr, flush=True)
+
+
+def _resolved(row: Prediction, resolution: float | str | None) -> Prediction:
+    if isinstance(resolution, str):
+        resolution = float(resolution.strip().removesuffix("%")) / 100 * abs(row.predicted)
+    # A part of nothing is nothing to hold a row to: it keeps its own.
+    return replace(row, resolution=resolution) if resolution else row

@@ -1,0 +1,150 @@
+"""What an ensemble holds of a name and a step, and of which trajectories."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sgdsim.base.errors import unknown_name
+from sgdsim.formulas.names import normal
+from sgdsim.statistics.estimate import (
+    GROUPS,
+    NotMeasured,
+)
+
+if TYPE_CHECKING:
+    from sgdsim.ensemble import Ensemble
+
+
+def record_of(ensemble: Ensemble, step: int) -> int:
+    """Where a step stands among the records.
+
+    Raises
+    ------
+    NotMeasured
+        For a step at which no moments were recorded.
+
+    Examples
+    --------
+    >>> from sgdsim.ensemble import Ensemble, Variable
+    >>> record_of(Ensemble({"record_step": Variable(("record",), [0, 9])}, {}), 9)
+    1
+    """
+    return _position(ensemble["record_step"], step, "moments were recorded")
+
+
+def index_of(ensemble: Ensemble, kind: str, name: str) -> int:
+    """Where a name stands among those of its kind.
+
+    Raises
+    ------
+    NotMeasured
+        For an unknown one, with a near match.
+
+    Examples
+    --------
+    >>> from sgdsim.ensemble import Ensemble, Variable
+    >>> index_of(Ensemble({"observable": Variable(("observable",), ["x", "y"])}, {}), "observable", "y")
+    1
+    """
+    names, name = [str(known) for known in ensemble[kind]], normal(name)
+    if name not in names:
+        raise NotMeasured(unknown_name(kind, name, names))
+    return names.index(name)
+
+
+def snapshot(ensemble: Ensemble, parameter: str, step: int) -> np.ndarray:
+    """The values of a parameter at a snapshot, shape (trajectory,); those that have diverged are not finite.
+
+    Raises
+    ------
+    NotMeasured
+        For a parameter or step of which there is no snapshot.
+
+    Examples
+    --------
+    >>> from sgdsim.ensemble import Ensemble, Variable
+    >>> theta = Variable(("snapshot", "trajectory", "parameter"), [[[0.25], [np.nan]]])
+    >>> names = {"parameter": Variable(("parameter",), ["x"]), "snapshot_step": Variable(("snapshot",), [9])}
+    >>> snapshot(Ensemble({"theta": theta, **names}, {}), "x", 9)
+    array([0.25,  nan])
+    """
+    if "theta" not in ensemble:
+        raise NotMeasured("there are no snapshots")
+    row = _position(ensemble["snapshot_step"], step, "a snapshot was taken")
+    column = index_of(ensemble, "parameter", parameter)
+    return np.asarray(ensemble["theta"][row, :, column], dtype=float)
+
+
+def live(ensemble: Ensemble, parameter: str, step: int) -> np.ndarray:
+    """The values of a parameter at a snapshot, of the trajectories that have not diverged.
+
+    Raises
+    ------
+    NotMeasured
+        For a parameter or step of which there is no snapshot.
+
+    Examples
+    --------
+    >>> from sgdsim.ensemble import Ensemble, Variable
+    >>> theta = Variable(("snapshot", "trajectory", "parameter"), [[[0.25], [np.nan]]])
+    >>> names = {"parameter": Variable(("parameter",), ["x"]), "snapshot_step": Variable(("snapshot",), [9])}
+    >>> live(Ensemble({"theta": theta, **names}, {}), "x", 9)
+    array([0.25])
+    """
+    values = snapshot(ensemble, parameter, step)
+    return np.asarray(values[np.isfinite(values)])
+
+
+def group_of(ensemble: Ensemble) -> np.ndarray:
+    """The group of each trajectory, shape (trajectory,): its tile's index, modulo the number of groups.
+
+    Examples
+    --------
+    >>> from sgdsim.ensemble import Ensemble, Variable
+    >>> group_of(Ensemble({"status": Variable(("trajectory",), [0, 0, 0])}, {"lanes": 2}))
+    array([0, 0, 1])
+    """
+    lanes = int(ensemble.attributes["lanes"])
+    return np.arange(ensemble.sizes["trajectory"]) // lanes % GROUPS
+
+
+def diverged(ensemble: Ensemble) -> int:
+    """Trajectories that were found to diverge.
+
+    Examples
+    --------
+    >>> from sgdsim.ensemble import Ensemble, Variable
+    >>> diverged(Ensemble({"status": Variable(("trajectory",), [0, 40, 0])}, {}))
+    1
+    """
+    return ensemble.variables["status"].nonzero if "status" in ensemble else 0
+
+
+def excluded(ensemble: Ensemble, observable: str, step: int) -> int:
+    """Trajectories outside the moments of an observable: diverged, or with a value that is not finite.
+
+    Raises
+    ------
+    NotMeasured
+        For an observable or step that was not recorded.
+
+    Examples
+    --------
+    >>> from sgdsim.ensemble import Ensemble, Variable
+    >>> names = {"observable": Variable(("observable",), ["x", "y"]), "record_step": Variable(("record",), [0])}
+    >>> counts = Variable(("record", "observable"), [[0, 3]])
+    >>> excluded(Ensemble({"excluded": counts, **names}, {}), "y", 0)
+    3
+    """
+    if "excluded" not in ensemble:
+        return 0
+    return int(ensemble["excluded"][record_of(ensemble, step), index_of(ensemble, "observable", observable)])
+
+
+def _position(steps: np.ndarray, step: int, what: str) -> int:
+    found = np.flatnonzero(np.asarray(steps) == step)
+    if not len(found):
+        raise NotMeasured(f"step {step} is none of those at which {what}")
+    return int(found[0])

@@ -73,7 +73,7 @@ def check(structures: int, each: int, trajectories: int, seed: int, folder: Path
 
 
 def test_a_few_random_losses(tmp_path: Path) -> None:
-    check(structures=3, each=3, trajectories=20_000, seed=2, folder=tmp_path)
+    check(structures=2, each=2, trajectories=20_000, seed=2, folder=tmp_path)
 
 
 @pytest.mark.validate
@@ -102,6 +102,7 @@ def test_an_adiabatic_law_does_not_hold_where_the_river_leaves_its_path(tmp_path
     assert compare_file(tmp_path / "asked.h5").disagrees
 
 
+@pytest.mark.validate
 def test_a_time_average_remembers_what_the_end_has_forgotten(tmp_path: Path) -> None:
     """A broad start pushes the river; at the end all is on its path again, but half of the run was not."""
     data = {

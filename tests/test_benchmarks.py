@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import check, gpu, loss_table, scaling
+from benchmarks import check, gpu, loss_table, planning, scaling
 from benchmarks.jobs import Job
 from benchmarks.loss_table import LossResults
 from benchmarks.losses import ROWS, SETTINGS, VARIANTS, data, loss_job
@@ -23,6 +23,7 @@ from benchmarks.worker import PeerError, Worker
 from sgdsim.app.simulate import simulate
 from sgdsim.formulas.arrays import shape_of
 from sgdsim.formulas.vectors import coordinates, gather
+from sgdsim.input.scenario import shipped
 from tests.kernels.test_catalogue_kernels import LANES, gradient
 
 ROOT = Path(__file__).parent.parent
@@ -343,6 +344,16 @@ def test_bars_of_one_round_are_drawn():
     ]
     assert any(timing["nanoseconds"] < figure._span(timing)[0] for timing in timings)
     figure._bars(sheet.subplots(), timings)
+
+
+@pytest.mark.validate
+def test_how_right_plans_are_is_measured(capsys):
+    """At the smallest size; all ten scenarios are there."""
+    rows = planning.main(["--quick"]).splitlines()
+    assert rows[2].startswith("| river_valley | ")
+    assert rows[-1].endswith(" of 1 within a factor of 1.5")
+    assert len({*planning.SCENARIOS} & {*shipped()}) == 10
+    assert capsys.readouterr().out.splitlines() == rows
 
 
 @pytest.mark.validate

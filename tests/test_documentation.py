@@ -14,7 +14,8 @@ import pytest
 from click.testing import CliRunner
 
 from sgdsim.app.cli import main
-from sgdsim.input.options import TABLE, docs_table
+from sgdsim.input.options import TABLE
+from tests.options_table import docs_table
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -84,9 +85,15 @@ def test_every_block_of_the_page_runs(page, tmp_path, monkeypatch):
 
 def test_promises_name_tests_that_there_are():
     known = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
-    names = re.findall(r"`(test_\w+)`", (ROOT / "docs" / "promises.md").read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8")
+    names = re.findall(r"`(test_\w+)`", page)
     assert len(names) > 10
     assert not [name for name in names if f"def {name}(" not in known]
+    sections = re.findall(r"^\| promise \| test \|\n\| --- \| --- \|\n((?:\|.*\n)+)", page, re.MULTILINE)
+    promises = [row for section in sections for row in section.splitlines()]
+    assert len(promises) > 40
+    assert not [row for row in promises if not re.search(r"\| [^|]*`test_\w+`[^|]*\|$", row)]
+    assert not [path for path in re.findall(r"`(tests/[\w/]+\.py)`", page) if not (ROOT / path).is_file()]
 
 
 def test_links_between_pages_lead_somewhere():
@@ -141,3 +148,26 @@ def test_the_pages_name_everything_there_is():
         text = (ROOT / "docs" / page).read_text(encoding="utf-8")
         missing = [name for name in names if not re.search(rf"[`.]{re.escape(name)}\b", text)]
         assert not missing, f"{page}: {missing}"
+
+
+def wrong_places(page: str) -> list[str]:
+    """The files that a page names which are not there, and the names beside them that they do not define."""
+    problems = []
+    for row in (line for line in page.splitlines() if line.startswith("| ")):
+        for code in re.findall(r"`([^`]+)`", row):
+            if "/" in code:
+                problems += [] if (ROOT / code).exists() else [f"{code} is not there"]
+        for name, code in re.findall(r"`([A-Z]\w*)(?:\.\w+)?` in(?: its)? `([\w/.]+\.py)`", row):
+            path = ROOT / code if "/" in code else None
+            if (
+                path is not None
+                and path.is_file()
+                and not re.search(rf"(?m)^(class )?{name}\b", path.read_text("utf-8"))
+            ):
+                problems.append(f"{code} defines no {name}")
+    return problems
+
+
+def test_the_places_where_something_is_added_are_there() -> None:
+    assert not wrong_places((ROOT / "docs" / "extending.md").read_text("utf-8"))
+    assert len(wrong_places("| law | `LAWS` in `sgdsim/cli.py` |\n| x | `NOTHING` in `sgdsim/model/noise.py` |")) == 2

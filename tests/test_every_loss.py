@@ -98,8 +98,8 @@ def tally(all_data: Iterable[dict[str, Any]], folder: Path, faults: Mapping[str,
 
 
 def test_random_losses_get_decided_rows_and_faults_are_caught(tmp_path: Path) -> None:
-    """A sample, all of which must do: the share of the thousand is close to one."""
-    found = tally(cases(structures=2, each=1, trajectories=TRAJECTORIES, seed=36), tmp_path)
+    """One of them, to which four of the faults can be done, must do: the share of the thousand is close to one."""
+    found = tally(cases(structures=1, each=1, trajectories=TRAJECTORIES, seed=44), tmp_path)
     assert len(found.planted) >= 3
     found.check(share=1.0, caught=1.0)
 

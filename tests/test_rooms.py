@@ -11,6 +11,7 @@ import pytest
 import sgdsim
 
 PACKAGE = Path(sgdsim.__file__).parent
+TESTS = Path(__file__).parent
 
 FLOORS = {
     "base": 1,
@@ -133,3 +134,138 @@ def test_an_import_that_goes_up_is_found(tmp_path: Path) -> None:
     assert len(faults(wrong, "kernels")) == 1
     wrong.write_text("from sgdsim.base.errors import InputError\n")
     assert not faults(wrong, "model")
+
+
+COVERED = {
+    "app/test_cli.py": "app/command app/completion base/version",
+    "app/test_dask_workers.py": "app/in_shards",
+    "app/test_html_report.py": "app/page",
+    "app/test_theory_report.py": "app/theory_entries app/theory_sections theory/methods/step_formula",
+    "ensemble/test_ensemble.py": (
+        "base/html base/packages base/sparse ensemble/compact ensemble/conversions ensemble/digest ensemble/reading"
+        " ensemble/variable ensemble/writing"
+    ),
+    "formulas/test_arrays.py": "formulas/limits",
+    "formulas/test_formula.py": "formulas/symbolic formulas/walker",
+    "formulas/test_graph.py": "formulas/backpropagation",
+    "input/test_loading.py": "input/builders input/fields input/schema input/wording",
+    "input/test_options.py": "input/option_values",
+    "input/test_scenario.py": "base/problems",
+    "input/test_snapshots.py": "ensemble/last_states simulation/stored_states",
+    "input/test_sweep.py": "input/runs",
+    "app/test_simulate.py": "formulas/expressions input/call input/columns input/readers",
+    "kernels/test_arrays.py": (
+        "kernels/array_functions kernels/array_names kernels/array_plan kernels/array_text kernels/cpu_products"
+        " kernels/products model/polar"
+    ),
+    "kernels/test_cache.py": "kernels/processor kernels/program",
+    "kernels/test_curvature.py": "kernels/eigenvalue model/population_points",
+    "kernels/test_elementary.py": "kernels/fused kernels/pasted",
+    "kernels/test_engine.py": "kernels/block kernels/host kernels/interface kernels/plan",
+    "kernels/test_optimizer_kernels.py": "kernels/accumulators kernels/formula_functions",
+    "kernels/test_ptx.py": "kernels/cuda_kernels kernels/cuda_measure kernels/gpu kernels/targets/cuda kernels/tile",
+    "kernels/test_cuda.py": "kernels/targets/cudasim kernels/one_lane",
+    "kernels/test_sampling.py": "kernels/deviates kernels/layout",
+    "kernels/test_source.py": (
+        "kernels/cpu_loop kernels/formula_loops kernels/measure kernels/targets/cpu kernels/targets/python"
+    ),
+    "model/losses/test_catalogue.py": (
+        "model/losses/anharmonic model/losses/diagonal_network model/losses/double_well model/losses/linear_regression"
+        " model/losses/logistic model/losses/permutation model/losses/quadratic model/losses/relu_network"
+        " model/losses/rescaling model/losses/rotation model/losses/scale_invariant model/losses/sign"
+        " model/losses/softmax model/losses/vectors"
+    ),
+    "model/test_loss.py": (
+        "formulas/eigenvalues model/assignments model/data model/expectation model/loss_graph model/symmetry"
+        " model/symmetry_check model/written_loss"
+    ),
+    "model/test_optimizers.py": "model/update_rules",
+    "model/test_run.py": "model/recorder",
+    "kernels/test_states.py": "model/states",
+    "plots/test_drawing.py": (
+        "app/figures plots/density plots/evolution plots/landscape plots/moments plots/numbers plots/order"
+        " plots/panel plots/render plots/schedule plots/style plots/subject plots/sweep plots/ticks plots/along"
+    ),
+    "plots/test_kinds.py": "plots/between plots/diagram plots/drift plots/mathematics plots/trajectories",
+    "simulation/test_checkpoints.py": (
+        "base/durations base/pieces simulation/assembly simulation/provenance simulation/shards simulation/unfinished"
+    ),
+    "simulation/test_kept_states.py": "app/extending",
+    "simulation/test_control_weights.py": "kernels/control_step",
+    "simulation/test_flat_memory.py": "base/memory",
+    "simulation/test_kept_states.py": "app/extending",
+    "statistics/test_comparison.py": (
+        "prediction statistics/conditions statistics/measured statistics/order_test statistics/resolution"
+        " statistics/rows statistics/scores statistics/verdict_table"
+    ),
+    "statistics/test_estimators.py": (
+        "statistics/estimate statistics/histograms statistics/records statistics/snapshot_estimators"
+    ),
+    "statistics/test_false_certainty.py": "statistics/bootstrap statistics/goodness",
+    "test_wrong_types.py": "base/take",
+    "theory/chain/test_chain.py": (
+        "theory/chain/domain theory/chain/mesh theory/chain/operator theory/chain/pilot theory/chain/settings"
+    ),
+    "theory/laws/test_minibatches.py": "theory/methods/mode_rows",
+    "theory/laws/test_gradient_balance.py": "theory/methods/balanced_orbit",
+    "theory/laws/test_noisy_river.py": "theory/methods/rivers",
+    "theory/laws/test_second_step.py": "theory/methods/first_steps theory/methods/step_noise",
+    "theory/methods/test_modes.py": ("theory/methods/directions theory/methods/noise_free_path theory/recorded_names"),
+    "theory/methods/test_moment_recursion.py": "theory/methods/gradient_moments theory/methods/moment_matrices",
+    "theory/quadrature/test_nested.py": "theory/methods/batch_gradient theory/quadrature/rules",
+    "theory/test_claims.py": "theory/claimed_statistics theory/methods/normalised_density",
+    "theory/test_laws.py": "theory/law theory/numerical_rows theory/potential",
+}
+"""By test file, the modules without a test file of their own name that it covers."""
+
+
+def missing_tests(package: Path, tests: Path, covered: dict[str, str]) -> list[str]:
+    """The modules of which no test is known, and what is wrong with the list of those that others cover."""
+    modules = {
+        str(path.relative_to(package).with_suffix("")) for path in package.rglob("*.py") if path.stem[:2] != "__"
+    }
+    own = {name for name in modules if (tests / name).with_name(f"test_{Path(name).name}.py").exists()}
+    listed = [name for names in covered.values() for name in names.split()]
+    files = {test for test in covered if not (tests / test).exists()}
+    problems = [f"{name}: no test" for name in modules - own - set(listed)]
+    problems += [f"{test}: is not there" for test in files]
+    problems += [f"{name}: has a test of its own, and stands in the list" for name in own & set(listed)]
+    problems += [f"{name}: is not there, but stands in the list" for name in set(listed) - modules]
+    return sorted(problems + [f"{name}: stands twice in the list" for name in listed if listed.count(name) > 1])
+
+
+def test_every_module_has_a_test_that_mirrors_it_or_is_named() -> None:
+    """sgdsim/room/module.py has tests/room/test_module.py, or the list above names the test that holds it."""
+    assert not missing_tests(PACKAGE, TESTS, COVERED)
+
+
+def test_the_tests_that_are_named_reach_what_they_cover() -> None:
+    """By what they import, and what that imports; or by commands, options and scenarios, which import inside."""
+    found = arrows(PACKAGE)
+    for test, names in COVERED.items():
+        heads = {name if name in found else name.rpartition(".")[0] for name, _ in imports(TESTS / test)}
+        reached, new = set[str](), heads & set(found)
+        while new:
+            reached |= new
+            new = {target for module in new for target in found[module]} - reached
+        for name in names.split():
+            module = f"sgdsim.{name.replace('/', '.')}"
+            by_name = name.startswith(("kernels/", "plots/"))  # texts that are pasted, and kinds of figures
+            assert by_name or module in reached, f"{test} does not reach {module}"
+
+
+def test_a_module_without_a_test_is_found(tmp_path: Path) -> None:
+    """The negative controls of the check: a module that nothing covers, and lists that are wrong."""
+    (tmp_path / "sgdsim" / "model").mkdir(parents=True)
+    (tmp_path / "tests" / "model").mkdir(parents=True)
+    for name in ("loss", "noise"):
+        (tmp_path / "sgdsim" / "model" / f"{name}.py").write_text("")
+    (tmp_path / "tests" / "model" / "test_loss.py").write_text("")
+
+    def found(covered: dict[str, str]) -> list[str]:
+        return missing_tests(tmp_path / "sgdsim", tmp_path / "tests", covered)
+
+    assert found({}) == ["model/noise: no test"]
+    assert found({"model/test_loss.py": "model/noise"}) == []
+    assert found({"model/test_gone.py": "model/noise"}) == ["model/test_gone.py: is not there"]
+    assert len(found({"model/test_loss.py": "model/noise model/loss model/gone"})) == 2

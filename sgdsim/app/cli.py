@@ -73,7 +73,7 @@ def main() -> None:
 @click.argument("scenario", shell_complete=completion.names("scenarios", files=True))
 @table_options(
     *("output", "trajectories", "steps", "seed", "threads", "device", "settings", "predictions"),
-    *("no_compare", "all_rows", "overwrite", "shard", "resume", "checkpoint_every", "quiet"),
+    *("no_compare", "all_rows", "overwrite", "shard", "resume", "checkpoint_every", "keep_state", "quiet"),
     *("memory_limit", "dask", "cpu_target"),
     no_compare={"meaning": "Write the file only."},
 )
@@ -90,7 +90,10 @@ def run(scenario: str, settings: tuple[str, ...], predictions: tuple[str, ...], 
 @_command("sgdsim resume valley.h5")
 @click.argument("file")
 @table_options(
-    *("threads", "checkpoint_every", "no_compare", "all_rows", "memory_limit", "dask", "cpu_target", "quiet"),
+    *("trajectories", "steps", "threads", "checkpoint_every", "no_compare", "all_rows", "memory_limit"),
+    *("dask", "cpu_target", "quiet"),
+    trajectories={"meaning": "Make a run with --keep-state larger."},
+    steps={"meaning": "Make a run with --keep-state longer."},
     no_compare={"meaning": "Write the file only."},
 )
 @reporting_errors
@@ -107,17 +110,21 @@ def resume(file: str, **options: Any) -> None:
 
         if options["dask"] is not None:
             raise InputError("--dask: makes shards of its own, and this is one: expected it without")
+        for name in ("steps", "trajectories"):
+            if options[name] is not None:
+                raise InputError(f"--{name}: the states of a shard are not kept, expected it without")
         resume_shard(file, **how, memory_limit=options["memory_limit"])
         return
+    numbers = {name: options[name] for name in ("steps", "trajectories")}
     with _client(options) as client:
-        ensembles = resume_file(file, **how, client=client, memory_limit=options["memory_limit"])
+        ensembles = resume_file(file, **numbers, **how, client=client, memory_limit=options["memory_limit"])
     _report(file, list(open_parts(file)), ensembles, options)
 
 
 @_command("sgdsim merge parts -o whole.h5")
 @click.argument("folder")
 @table_options(
-    *("output", "no_compare", "all_rows", "overwrite", "quiet"),
+    *("output", "no_compare", "all_rows", "overwrite", "memory_limit", "quiet"),
     output={"default": "FOLDER.h5"},
     no_compare={"meaning": "Write the file only."},
 )
@@ -129,7 +136,7 @@ def merge(folder: str, output: str | None, **options: Any) -> None:
     from sgdsim.app.cluster import default_merged, merge_shards
     from sgdsim.ensemble import open_parts
 
-    ensembles = merge_shards(folder, output, overwrite=options["overwrite"])
+    ensembles = merge_shards(folder, output, overwrite=options["overwrite"], memory_limit=options["memory_limit"])
     path = str(default_merged(Path(folder)) if output is None else output)
     _report(path, list(open_parts(path)), ensembles, options)
 
@@ -450,16 +457,23 @@ def _run(scenarios: Sequence[Scenario], options: Mapping[str, Any]) -> None:
             raise InputError("--dask: makes shards of its own, expected it or --shard")
         from sgdsim.app.cluster import run_shard
 
+        if options["keep_state"]:
+            raise InputError("--keep-state: the states of a shard are not kept, expected it or --shard")
         if path is None:
             raise InputError("--shard: expected --output with a folder for the files of all shards")
         written = run_shard(scenarios, options["shard"], path, **how, memory_limit=options["memory_limit"])
         if not options["quiet"]:
             print_text(f"{written}: sgdsim merge {path} puts all of them together")
         return
+    if options["keep_state"] and options["dask"] is not None:
+        raise InputError(
+            "--keep-state: the states of a run on workers of Dask are not kept, expected it without --dask"
+        )
     if path is None:
         path = default_output(scenarios[0])
     with _client(options) as client:
-        ensembles = run_parts(scenarios, path, **how, client=client, memory_limit=options["memory_limit"])
+        how |= {"keep_state": options["keep_state"], "memory_limit": options["memory_limit"]}
+        ensembles = run_parts(scenarios, path, **how, client=client)
     _report(str(path), [scenario.part for scenario in scenarios], ensembles, options)
 
 
@@ -472,7 +486,7 @@ def _compile_for(target: str | None) -> None:
 
 
 def _client(options: Mapping[str, Any]) -> contextlib.AbstractContextManager[Any]:
-    """Of the workers that are asked for; None without."""
+    """The client of the workers that are asked for; None without."""
     if options["dask"] is None:
         return contextlib.nullcontext()
     from sgdsim.app.dask_workers import connected

@@ -94,7 +94,13 @@ def resume_shard(
     return write_shard(scenarios, described, path, resume=True, every=every, **how)
 
 
-def merge_shards(folder: str | Path, output: str | Path | None = None, *, overwrite: bool = False) -> list[Ensemble]:
+def merge_shards(
+    folder: str | Path,
+    output: str | Path | None = None,
+    *,
+    overwrite: bool = False,
+    memory_limit: float | str | None = None,
+) -> list[Ensemble]:
     """Put the files of all shards together: to the same bits as one run.
 
     Parameters
@@ -105,6 +111,8 @@ def merge_shards(folder: str | Path, output: str | Path | None = None, *, overwr
         HDF5 file to write; by default beside the folder, with its name.
     overwrite
         Whether an existing file may be replaced.
+    memory_limit
+        Bytes that the whole may take, as of `run_scenario`.
 
     Returns
     -------
@@ -114,7 +122,7 @@ def merge_shards(folder: str | Path, output: str | Path | None = None, *, overwr
     Raises
     ------
     InputError
-        If some are missing, damaged or of another run.
+        If some are missing, damaged or of another run, and for more memory than that.
     """
     folder = Path(take.path(folder, "folder"))
     if not folder.is_dir():
@@ -122,13 +130,13 @@ def merge_shards(folder: str | Path, output: str | Path | None = None, *, overwr
     target = default_merged(folder) if output is None else Path(take.path(output, "output"))
     check_output(target, overwrite)
     described, merging = merged(folder)
-    made = put_together(scenarios_of(described, folder), described, merging)
+    made = put_together(scenarios_of(described, folder), described, merging, memory_limit)
     save_parts(made, target, overwrite=overwrite)
     return list(made.values())
 
 
 def default_merged(folder: Path) -> Path:
-    """Where the shards of a folder are merged to."""
+    """The file that the shards of a folder are merged to."""
     whole = Path(os.path.normpath(folder))
     if whole.name in ("", ".."):
         whole = Path(os.path.abspath(folder))

@@ -141,10 +141,11 @@ def run_with(
     limits_of_parts([one.runs for one in scenarios], run.checkpoints.folder, memory_limit)  # before it is cut
     if client is not None:
         check_device(run.described.device)
+        _refuse_threads(threads)
         _refuse_arrays(scenarios)
     if not run.shards:
         run.cut(shards_for(client, scenarios))
-    compute = one_after_the_other(threads, every, memory_limit) if client is None else on_workers(client)
+    compute = one_after_the_other(threads, every, memory_limit) if client is None else on_workers(client, every)
     return run_in_shards(scenarios, run.described, run.checkpoints.folder, run.shards, compute, progress, memory_limit)
 
 
@@ -154,14 +155,22 @@ def run_in_memory(
     described: Description,
     progress: bool,
     memory_limit: float | str | None = None,
+    threads: int | None = None,
 ) -> list[Ensemble]:
-    """The same of a run that writes no file: its snapshots have to fit too."""
+    """Compute a run that writes no file on workers: its snapshots have to fit too."""
     limits_of_parts([one.runs for one in scenarios], None, memory_limit)
     check_device(described.device)
+    _refuse_threads(threads)
     _refuse_arrays(scenarios)
     with TemporaryDirectory() as folder:
         of = shards_for(client, scenarios)
         return run_in_shards(scenarios, described, Path(folder), of, on_workers(client), progress, memory_limit)
+
+
+def _refuse_threads(threads: int | None) -> None:
+    """Refuse a number of threads, which is the cluster's own: each thread of a worker computes a shard."""
+    if threads is not None:
+        raise InputError(f"--threads: {threads}, expected it without workers of Dask, which have threads of their own")
 
 
 def _refuse_arrays(scenarios: Sequence[Scenario]) -> None:
@@ -182,8 +191,8 @@ def shards_for(client: Any, scenarios: Sequence[Scenario]) -> int:
     return min(GROUPS * points, _SHARDS_A_THREAD * threads)
 
 
-def on_workers(client: Any) -> Compute:
-    """Compute shards as tasks of a client that was `checked`.
+def on_workers(client: Any, every: float | None = None) -> Compute:
+    """Compute shards as tasks of a client that was `checked`, with a checkpoint every so many seconds.
 
     Raises
     ------
@@ -193,7 +202,7 @@ def on_workers(client: Any) -> Compute:
     distributed = _dask()
 
     def computing(described: Description, shards: Sequence[Shard], folder: Path) -> Iterator[Shard]:
-        arguments = described, str(folder.absolute()), _versions()
+        arguments = described, str(folder.absolute()), _versions(), every
         futures = {
             client.submit(_computed, shard, *arguments, key=_key(described, shard), retries=_RETRIES): shard
             for shard in shards
@@ -214,12 +223,14 @@ def on_workers(client: Any) -> Compute:
     return computing
 
 
-def _computed(shard: Shard, described: Description, folder: str, versions: Mapping[str, str]) -> bytes | None:
+def _computed(
+    shard: Shard, described: Description, folder: str, versions: Mapping[str, str], every: float | None
+) -> bytes | None:
     """Compute a shard on a worker: into the folder, if it is shared; else the bytes of its file."""
     if other := _other_versions("a worker", _versions(), expected=versions):
         raise InputError(other)
     if is_of(Path(folder), described):
-        compute_shard(described, shard, Path(folder), threads=1)
+        compute_shard(described, shard, Path(folder), threads=1, every=every)
         return None
     with TemporaryDirectory() as own:
         return compute_shard(described, shard, Path(own), threads=1).read_bytes()
@@ -244,14 +255,14 @@ def _key(described: Description, shard: Shard) -> str:
 
 @dataclass(frozen=True)
 class _Machine:
-    """What a worker is, as far as numbers and kernels may depend on it."""
+    """A worker's machine, as far as numbers and kernels may depend on it."""
 
     versions: Mapping[str, str]
     processor: str
     features: frozenset[str]
 
     def lacking(self, worker: str) -> str:
-        """What it needs for its target and does not have."""
+        """Features of a processor that its target needs and it has not."""
         needed = TARGETS.get(self.processor)
         return f"{worker} has no {needed}, which {self.processor} has" if needed not in (None, *self.features) else ""
 
@@ -280,7 +291,7 @@ def _machine() -> _Machine:
 
 
 def _versions() -> dict[str, str]:
-    """What must be the same on all workers."""
+    """Versions that must be the same on all workers."""
     return {"sgdsim": __version__, "numba": version("numba")}
 
 

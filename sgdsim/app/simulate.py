@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sgdsim.app import dask_workers
+from sgdsim.app.extending import extending, go_on
 from sgdsim.app.in_shards import scenarios_of
 from sgdsim.base import take, toml
 from sgdsim.base.errors import InputError
@@ -84,6 +85,7 @@ def simulate(
     checkpoint_every: float | str | None = None,
     client: Any = None,
     memory_limit: float | str | None = None,
+    keep_state: bool = False,
 ) -> Ensemble:
     """Simulate independent SGD trajectories of a loss.
 
@@ -149,6 +151,9 @@ def simulate(
     memory_limit
         Bytes that results may take, also as ``"4GB"``; by default 80 % of what is free. Where there is an output,
         snapshots that do not fit are kept on the disk.
+    keep_state
+        Whether the state of every trajectory is kept beside the output, so that with `resume` more steps or
+        trajectories go on from there.
 
     Returns
     -------
@@ -211,19 +216,22 @@ def simulate(
     else:
         runs, text = (run,), toml.dumps(tables)
         compute = partial(simulate_runs, runs, scenario=text, title=tables["title"], **where)
-    resume, overwrite = take.flag(resume, "resume"), take.flag(overwrite, "overwrite")
-    if output is None and (resume or checkpoint_every is not None):
-        raise InputError("resume and checkpoint_every: expected an output, beside which checkpoints stand")
+    asked = {"resume": resume, "overwrite": overwrite, "keep_state": keep_state}
+    resume, overwrite, keep_state = (take.flag(value, name) for name, value in asked.items())
+    if output is None and (resume or keep_state or checkpoint_every is not None):
+        raise InputError("resume, keep_state and checkpoint_every: expected an output, beside which checkpoints stand")
     client = None if client is None else dask_workers.checked(client)
-    described = Description.new([("", "simulate", text)], overwrite, device)
+    described = Description.new([("", "simulate", text)], overwrite, device, keeps=keep_state)
     if output is None and client is None:
         return compute()
     if output is None:
         scenarios = scenarios_of(described, "simulate")
-        return dask_workers.run_in_memory(client, scenarios, described, progress, memory_limit)[0]
+        return dask_workers.run_in_memory(client, scenarios, described, progress, memory_limit, threads)[0]
     output, between = take.path(output, "output"), seconds_between(checkpoint_every)
     check_output(output, overwrite or resume)
+    described = extending(output, described, [runs]) if resume else described
     with unfinished(output, described, total=work(runs), every=between, resume=resume) as kept:
+        go_on(kept, [runs], client)
         if resume and (found := kept.finished()) is not None:
             return found[WHOLE]
         if client is not None or kept.shards:
@@ -234,11 +242,12 @@ def simulate(
             ensemble = compute(checkpoints=kept.checkpoints.part(0))
         kept.sign(ensemble)
         ensemble.save(output, overwrite=kept.described.overwrite or overwrite)
+        kept.keep()
     return ensemble
 
 
 def _length(steps: Any, time: Any, learning_rate: Any) -> tuple[int, list[Schedule]]:
-    """How many steps there are, and the schedules of a sweep, of which the first has as many."""
+    """The number of steps, and the schedules of a sweep, of which the first has as many."""
     if (steps is None) == (time is None):
         raise InputError("steps: expected it or time, the sum of the learning rates")
     if time is None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sgdsim.app import dask_workers
+from sgdsim.app.extending import changed, extending, go_on, not_kept
 from sgdsim.app.run_warnings import check_runs
 from sgdsim.base import take
 from sgdsim.base.errors import InputError
@@ -17,7 +18,8 @@ from sgdsim.base.files import check_output
 from sgdsim.ensemble import Ensemble, open_parts, save_parts
 from sgdsim.input.scenario import Scenario
 from sgdsim.simulation.checkpoints import seconds_between
-from sgdsim.simulation.run_loop import limits_of_parts, output_bytes, simulate_runs, work
+from sgdsim.simulation.kept_states import Kept
+from sgdsim.simulation.run_loop import kept_bytes, limits_of_parts, output_bytes, simulate_runs, work
 from sgdsim.simulation.unfinished import Description, description_beside, unfinished
 
 
@@ -33,6 +35,7 @@ def run_scenario(
     checkpoint_every: float | str | None = None,
     client: Any = None,
     memory_limit: float | str | None = None,
+    keep_state: bool = False,
 ) -> Ensemble:
     """Simulate a scenario and write its file.
 
@@ -56,6 +59,9 @@ def run_scenario(
     memory_limit
         Bytes that results may take, also as ``"4GB"``; by default 80 % of what is free. Snapshots that do not fit are
         kept on the disk until the file is written.
+    keep_state
+        Whether the state of every trajectory is kept beside the file: with `resume`, a scenario with more steps or
+        more trajectories goes on from there, to the bits of a run that had them from the start.
 
     Raises
     ------
@@ -81,7 +87,7 @@ def run_scenario(
     """
     options: dict[str, Any] = {"threads": threads, "device": device, "progress": progress}
     options |= {"overwrite": overwrite, "resume": resume, "checkpoint_every": checkpoint_every, "client": client}
-    options |= {"memory_limit": memory_limit}
+    options |= {"memory_limit": memory_limit, "keep_state": keep_state}
     return run_parts([scenario], path, **options)[0]
 
 
@@ -97,6 +103,7 @@ def run_parts(
     checkpoint_every: float | str | None = None,
     client: Any = None,
     memory_limit: float | str | None = None,
+    keep_state: bool = False,
 ) -> list[Ensemble]:
     """Simulate all parts of a scenario, and write one file with a group for each.
 
@@ -104,7 +111,7 @@ def run_parts(
     ----------
     scenarios
         As `load_parts` gives them.
-    path, threads, device, overwrite, progress, resume, checkpoint_every, client, memory_limit
+    path, threads, device, overwrite, progress, resume, checkpoint_every, client, memory_limit, keep_state
         As of `run_scenario`.
 
     Returns
@@ -120,15 +127,17 @@ def run_parts(
     kind = take.of_kind(Scenario, "a Scenario, such as load_scenario('river_valley')")
     scenarios = take.each(kind)(scenarios, "scenario")
     overwrite, progress = take.flag(overwrite, "overwrite"), take.flag(progress, "progress")
-    resume = take.flag(resume, "resume")
+    resume, keep_state = take.flag(resume, "resume"), take.flag(keep_state, "keep_state")
     given = default_output(scenarios[0]) if path is None else take.path(path, "path")
     output = Path(given)
     with _default_folder(output) if output.parent == Path("results") else nullcontext():
         check_output(given, overwrite or resume, [source for one in scenarios for source in _read_for(one)])
-        _check_disk(output, sum(output_bytes(one.runs) for one in scenarios))
+        kept = sum(kept_bytes(one.runs) for one in scenarios) if keep_state else 0
+        _check_disk(output, kept + sum(output_bytes(one.runs) for one in scenarios))
         for one in scenarios:
             check_runs(one.runs)
-        described = Description.new([(one.part, one.name, one.toml) for one in scenarios], overwrite, device)
+        texts = [(one.part, one.name, one.toml) for one in scenarios]
+        described = Description.new(texts, overwrite, device, keeps=keep_state)
         options: dict[str, Any] = {"threads": threads, "device": device, "progress": progress}
         every = seconds_between(checkpoint_every)
         return _written(scenarios, output, described, resume, every, options, client, memory_limit)
@@ -137,6 +146,8 @@ def run_parts(
 def resume_file(
     path: str | Path,
     *,
+    steps: int | None = None,
+    trajectories: int | None = None,
     threads: int | None = None,
     progress: bool = False,
     checkpoint_every: float | str | None = None,
@@ -145,10 +156,14 @@ def resume_file(
 ) -> list[Ensemble]:
     """Go on with a run that was killed or interrupted, from the checkpoints beside its output alone.
 
+    Or make a finished one longer or larger, whose states were kept.
+
     Parameters
     ----------
     path
         Of the file that it was going to write.
+    steps, trajectories
+        How many the run is to have, at least as many as it has.
     threads, progress, checkpoint_every, client, memory_limit
         As of `run_scenario`.
 
@@ -160,10 +175,14 @@ def resume_file(
     Raises
     ------
     InputError
-        If there is nothing to go on from.
+        If there is nothing to go on from; for what refers to the number of steps or of trajectories.
     """
     path = Path(take.path(path, "path"))
+    given = {"run.steps": steps, "run.trajectories": trajectories}
+    overrides = {key: take.whole(number, key) for key, number in given.items() if number is not None}
     described = description_beside(path)
+    if overrides:
+        described = _changed(path, described, overrides)
     if described is None and path.is_file():
         return list(open_parts(path).values())
     if described is None:
@@ -181,6 +200,16 @@ def resume_file(
     return _written(scenarios, path, described, True, every, options, client, memory_limit)
 
 
+def _changed(path: Path, described: Description | None, overrides: Mapping[str, int]) -> Description:
+    """The run at a path with other numbers: the one that is not finished, or else the one that was kept."""
+    if described is None:
+        if (kept := Kept.beside(path)) is None:
+            raise not_kept(path)
+        was = Description.read(kept.run, kept.folder)
+        described = Description.new(was.scenarios, False, was.device)
+    return changed(described, overrides, path)
+
+
 def _written(
     scenarios: Sequence[Scenario],
     output: Path,
@@ -194,7 +223,10 @@ def _written(
     """Simulate what is described, save checkpoints on the way, and write its file."""
     total = sum(work(one.runs) for one in scenarios)
     client = None if client is None else dask_workers.checked(client)
+    runs = [one.runs for one in scenarios]
+    described = extending(output, described, runs) if resume else described
     with unfinished(output, described, total=total, every=every, resume=resume) as run:
+        go_on(run, runs, client)
         if resume and (found := run.finished()) is not None:
             return list(found.values())
         if client is not None or run.shards:
@@ -212,6 +244,7 @@ def _written(
             run.sign(ensemble)
         parts = {one.part: made for one, made in zip(scenarios, ensembles, strict=True)}
         save_parts(parts, output, overwrite=run.described.overwrite or described.overwrite)
+        run.keep()
     return ensembles
 
 
@@ -237,7 +270,7 @@ def simulate_scenario(scenario: Scenario, text: str | None = None, **options: An
 
 
 def default_output(scenario: Scenario) -> Path:
-    """Where a scenario's file goes that the user has not named.
+    """The path of a scenario's file where the user has named none.
 
     Examples
     --------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -10,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sgdsim.base.errors import RunError
 from sgdsim.base.html import html_table
+from sgdsim.base.packages import imported
 from sgdsim.ensemble.variable import Attribute, Contents, Variable, labelled, sizes_of
 
 if TYPE_CHECKING:
     import pandas
     import xarray
 
-STATISTICS = ("mean", "variance", "skewness", "kurtosis", "mean_stderr", "variance_stderr", "count", "excluded")
+RECORDED = ("mean", "variance", "skewness", "kurtosis", "mean_stderr", "variance_stderr", "count", "excluded")
 """What is recorded of each parameter and observable at each record."""
 SWEPT = "sweep_"
 _SHOWN = 20  # rows in a notebook
@@ -51,7 +50,7 @@ def as_html(variables: Mapping[str, Variable], attributes: Mapping[str, Attribut
 def as_dataframe(variables: Mapping[str, Variable]) -> pandas.DataFrame:
     """Every statistic of every observable at every record, one a row; see `sgdsim.Ensemble.to_dataframe`."""
     pandas = imported("pandas", "to_dataframe")
-    kinds = [kind for kind in STATISTICS if kind in variables]
+    kinds = [kind for kind in RECORDED if kind in variables]
     points = range(sizes_of(variables).get("point", 1))
     columns = {kind: np.reshape(variables[kind].data, -1) for kind in kinds}
     swept = {name.removeprefix(SWEPT): variables[name].data for name in variables if name.startswith(SWEPT)}
@@ -98,22 +97,3 @@ def _unfolded(dataset: Any, swept: Sequence[str]) -> Any:
                 {name: ((*swept, *item.dims[1:]), item.values.reshape(shape), item.attrs)}
             )
     return dataset.assign_coords({name: (name, values, attributes[name]) for name, values in kinds.items()})
-
-
-def imported(package: str, what: str) -> Any:
-    """A library that is not always there.
-
-    Raises
-    ------
-    RunError
-        Where it is not, with what needs it.
-
-    Examples
-    --------
-    >>> imported("math", "a sum").sqrt(4)
-    2.0
-    """
-    try:
-        return importlib.import_module(package)
-    except ImportError:
-        raise RunError(f"{what} needs {package}, which is not installed: pip install {package}") from None

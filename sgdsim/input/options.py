@@ -156,6 +156,8 @@ TABLE: dict[str, list[Option]] = {
         Option("--checkpoint-every", "", "TIME",
                "E.g. `30s`, `5m`, or `never`; the default also saves one when a longer run is interrupted.",
                default="60s"),
+        Option("--keep-state", "", "", "Keep the states, so that `sgdsim resume FILE --steps N` makes the run longer.",
+               kind="switch"),
         Option("--quiet", "", "", "Only errors.", kind="switch"),
     ],
     "What is recorded": [
@@ -198,24 +200,6 @@ TABLE: dict[str, list[Option]] = {
 def options() -> list[Option]:
     """All options, in the order in which the help shows them and a saved scenario has their keys."""
     return [option for group in TABLE.values() for option in group]
-
-
-def docs_table(heading: str) -> str:
-    """The options under a heading, as they stand in docs/simulate.md.
-
-    Examples
-    --------
-    >>> print(docs_table("Optimizers").splitlines()[3])
-    | `--momentum NUMBER` | `optimizer.momentum` | Makes SGD the heavy ball. |
-    """
-    rows = ["| option | TOML key | |", "| --- | --- | --- |"]
-    for option in TABLE[heading]:
-        flag = f"`{option.flag} {option.usage}`" if option.usage else f"`{option.flag}`"
-        keys = " or ".join(f"`{key}`" for key in option.keys if key not in option.called)
-        default = f" Default: `{option.default}`." if option.default else ""
-        cells = (flag + (f", `{option.short}`" if option.short else ""), keys, option.meaning + default)
-        rows.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
-    return "\n".join(rows)
 
 
 # From options to a scenario, and back in messages.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,7 +26,6 @@ from sgdsim.plots.subject import Subject, prediction_label, require
 from sgdsim.prediction import Density, Distance, Prediction
 from sgdsim.statistics import histograms, records
 
-Distribution = Callable[[np.ndarray], np.ndarray]
 Place = tuple[int, int]
 """A sweep point and a step."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -44,21 +44,25 @@ def _panel(subject: Subject, point: int) -> Panel:
     x_name, y_name = run.loss.parameters
     means = [np.asarray(ensemble["mean"])[:, column] for column in (0, 1)]
     widths = [np.sqrt(np.asarray(ensemble["variance"])[:, column]) for column in (0, 1)]
-    limits = [_limits(mean, width) for mean, width in zip(means, widths, strict=True)]
+    flows = list(_flows(run))
+    ways = ([line.x for line in flows], [line.y for line in flows])
+    limits = [_limits(*one) for one in zip(means, widths, ways, strict=True)]
     x, y = (np.linspace(*one, _GRID) for one in limits)
     parts: list[Part] = [*_density(subject, point, limits)]
     parts += _level_lines(run, x, y)
     parts += _paths(subject, point)
     parts.append(Line(means[0], means[1], "mean of all", "known", series=5))
-    parts += _flows(run)
+    parts += flows
     parts += _force(run, limits)
     title = "landscape" if len(subject.points) == 1 else f"landscape, {subject.point_label(point)}"
     return Panel(title, mark(x_name), mark(y_name), tuple(parts))
 
 
-def _limits(mean: np.ndarray, width: np.ndarray) -> tuple[float, float]:
+def _limits(mean: np.ndarray, width: np.ndarray, flows: Sequence[np.ndarray]) -> tuple[float, float]:
+    """What the ensemble and the flows cover, and a margin."""
     known = np.isfinite(mean) & np.isfinite(width)
-    low, high = float(np.min((mean - 3 * width)[known])), float(np.max((mean + 3 * width)[known]))
+    covered = np.concatenate([(mean - 3 * width)[known], (mean + 3 * width)[known], *flows])
+    low, high = float(covered.min()), float(covered.max())
     margin = _MARGIN * (high - low) or 0.5
     return low - margin, high + margin
 

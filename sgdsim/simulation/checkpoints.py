@@ -31,6 +31,7 @@ from sgdsim.base.errors import InputError, RunError
 from sgdsim.kernels.accumulators import Accumulators
 from sgdsim.kernels.block import Block, Executor
 from sgdsim.model.run import Run
+from sgdsim.simulation.kept_states import BLOCK, ExtendedPart, Extension, kept_step
 from sgdsim.simulation.progress import Progress
 
 SECONDS = 60.0
@@ -45,7 +46,6 @@ MOST_PENDING = 2**28
 ROWS = ("theta", "status", "stopped")
 _LISTED = "theta", "stopped"  # of each trajectory, along their second axis
 SUMS = tuple(one.name for one in fields(Accumulators) if one.name not in ROWS)
-_BLOCK = ("state", "status", "changes")
 _LOG = "log.jsonl"
 
 
@@ -57,6 +57,7 @@ class Simulator(Protocol):
     executor: Executor
     groups: tuple[int, int]
     record_steps: np.ndarray
+    keeps: bool
 
     @property
     def n_tiles(self) -> int:
@@ -69,6 +70,10 @@ class Simulator(Protocol):
 
     def work(self, before: int | None = None) -> int:
         """Trajectory-steps of all of them, or of those before one."""
+        ...
+
+    def cuts(self, block_trajectories: int | None = None, begin: int = 0) -> Iterator[tuple[int, int]]:
+        """First tile and number of tiles of each block, from a tile on."""
         ...
 
     def blocks(self, block_trajectories: int | None = None, begin: int = 0) -> Iterator[Block]:
@@ -101,12 +106,18 @@ def seconds_between(given: float | str | None) -> float | None:
 
 @dataclass
 class _Rows:
-    """Tiles of a point that have come to their end since the last checkpoint, and where they stand."""
+    """Tiles of a point that have come to their end since the last checkpoint, and where they stand.
+
+    Of a run that is kept also the states of these tiles, the sums of all full ones, and what is said of both.
+    """
 
     into: Accumulators
     lanes: int
     tiles: list[tuple[int, int]] = field(default_factory=list)
     is_whole: bool = False
+    kept: list[dict[str, np.ndarray]] = field(default_factory=list)
+    full: dict[str, np.ndarray] = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -133,6 +144,8 @@ class Checkpoints:
     ----------
     about
         What each of them says of the run.
+    keeps, extension
+        Whether states are kept, and the run that this one goes on from; see `kept_states`.
     done
         Trajectory-steps so far.
     seconds
@@ -142,6 +155,8 @@ class Checkpoints:
     def __init__(self, folder: Path, total: int, every: float | None = None) -> None:
         self.folder = folder
         self.about: Mapping[str, Any] = {}
+        self.keeps = False
+        self.extension: Extension | None = None
         self.total = total
         self.done = 0
         self.seconds = 0.0
@@ -176,7 +191,7 @@ class Checkpoints:
 
     def is_due(self) -> bool:
         """Whether it is time for another one."""
-        has_much = self._pending_bytes > MOST_PENDING and not math.isinf(self._every)
+        has_much = self._pending_bytes > MOST_PENDING and (self.keeps or not math.isinf(self._every))
         return has_much or time.monotonic() - self._last >= max(self._every, self._cost / SHARE)
 
     def is_worth_it(self) -> bool:
@@ -216,9 +231,31 @@ class Checkpoints:
             if (found := self._read(path)) and found[0]["id"] == self._id:
                 yield found
 
+    @property
+    def is_written(self) -> bool:
+        """Whether all that has come to its end is on the disk."""
+        return not self._pending
+
+    def done_pieces(self) -> list[Path]:
+        """The files of what is done in this run."""
+        return [path for path in self._pieces("done") if (found := self._read(path)) and found[0]["id"] == self._id]
+
+    def note_kept(self, rows: _Rows, about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+        """Keep the states of the tiles that were noted last, or sums of all full ones, where it says ``is_full``."""
+        rows.about |= about
+        if about.get("is_full"):
+            rows.full |= arrays
+        else:
+            rows.kept.append(dict(arrays))
+        self._pending_bytes += sum(array.nbytes for array in arrays.values())
+
+    def rows(self, part: int, point: int, lanes: int, into: Accumulators) -> _Rows:
+        """What waits of a point for the next checkpoint."""
+        return self._pending.setdefault((part, point), _Rows(into, lanes))
+
     def note(self, part: int, point: int, lanes: int, into: Accumulators, tiles: tuple[int, int] | None) -> None:
         """Note that tiles of a point, or with None all of them, have come to their end."""
-        rows = self._pending.setdefault((part, point), _Rows(into, lanes))
+        rows = self.rows(part, point, lanes, into)
         if tiles is None:
             rows.is_whole = True
         else:
@@ -242,7 +279,12 @@ class Checkpoints:
                 done[f"{index}/{name}"] = array
             if rows.is_whole:
                 done |= {f"{index}/{name}": getattr(rows.into, name) for name in SUMS}
-            entries.append({"part": part, "point": point, "tiles": rows.tiles, "is_whole": rows.is_whole})
+            done |= {f"{index}/full/{name}": array for name, array in rows.full.items()}
+            if rows.kept:
+                together = {name: np.concatenate([one[name] for one in rows.kept]) for name in BLOCK}
+                done |= {f"{index}/block/{name}": array for name, array in together.items()}
+            entry = {"part": part, "point": point, "tiles": rows.tiles, "is_whole": rows.is_whole}
+            entries.append({"is_full": False, **rows.about, **entry})
         if entries:
             pieces.write(self.folder / f"{number:08}.done", {"id": self._id, "entries": entries}, done)
         self._pending, self._pending_bytes = {}, 0
@@ -299,11 +341,20 @@ class Part:
         self._all, self._index = checkpoints, index
         self._finished: set[int] = set()
         self._running: State | None = None
+        self._last = 0
+        self._state: dict[str, np.ndarray] = {}
+        extension = checkpoints.extension
+        self._extended: ExtendedPart | None = None if extension is None else extension.part(index)
 
     @property
     def seconds(self) -> float:
-        """That the run has taken before it was resumed."""
-        return self._all.seconds
+        """That the run has taken before it was resumed, and the one that it goes on from."""
+        return self._all.seconds + (0.0 if self._all.extension is None else self._all.extension.kept.seconds)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether states are kept."""
+        return self._all.keeps
 
     @property
     def folder(self) -> Path:
@@ -320,9 +371,12 @@ class Part:
         """
         checkpoints = self._all
         checkpoints.count()
-        if not checkpoints.are_there:
-            return 0
+        self._last = len(simulators) - 1
         tiles = [np.zeros(simulator.n_tiles, bool) for simulator in simulators]
+        kept = self._restore_kept(simulators, results, tiles)
+        if not checkpoints.are_there:
+            checkpoints.done += sum(kept)
+            return sum(kept)
         summed = set()
         for about, arrays in checkpoints.whole():
             for index, entry in enumerate(about["entries"]):
@@ -337,7 +391,8 @@ class Part:
                     put_sums(at(results, point), arrays, f"{index}/")
         wanted = [simulator.tiles() for simulator in simulators]
         self._finished = {point for point in summed if tiles[point][wanted[point]].all()}
-        done = sum(simulators[point].work() for point in self._finished)
+        done = sum(kept[point] for point in range(len(simulators)) if point not in self._finished)
+        done += sum(simulators[point].work() for point in self._finished)
         for state in checkpoints.states():
             heading, point = state.heading, state.heading["point"]
             if heading["part"] != self._index or point in self._finished:
@@ -350,6 +405,7 @@ class Part:
                 self._running = state
                 done += simulators[point].work(heading["first_tile"])
                 done += heading["step"] * heading["trajectories"]
+                done -= self._kept_work(point, simulators[point], heading["first_tile"] + heading["tiles"])
                 break
         unfinished = set(range(len(simulators))) - self._finished
         for point in unfinished:
@@ -358,6 +414,28 @@ class Part:
         checkpoints.forget()
         checkpoints.done += done
         return done
+
+    def _restore_kept(
+        self, simulators: Sequence[Simulator], results: Accumulators, tiles: Sequence[np.ndarray]
+    ) -> list[int]:
+        """Put what the run before has left into the results; the trajectory-steps of each point that are done by it."""
+        extended = self._extended
+        if extended is None:
+            return [0] * len(simulators)
+        extended.check(simulators[0].executor.name)
+        for point, simulator in enumerate(simulators):
+            for ranges, arrays in extended.rows(point, simulator.run, simulator.lanes):
+                put_rows(at(results, point), ranges, simulator.lanes, arrays)
+            if not extended.is_longer(point, simulator.run):
+                tiles[point][: extended.tiles(point, simulator.lanes)] = True
+        return [self._kept_work(point, simulator, simulator.n_tiles) for point, simulator in enumerate(simulators)]
+
+    def _kept_work(self, point: int, simulator: Simulator, before: int) -> int:
+        """Trajectory-steps that the run before has done of the tiles before one."""
+        if self._extended is None:
+            return 0
+        tiles = min(self._extended.tiles(point, simulator.lanes), before)
+        return tiles * simulator.lanes * self._extended.step(point, simulator.run)
 
     def simulate(
         self, point: int, simulator: Simulator, into: Accumulators, bar: Progress, most: int | None, span: int | None
@@ -377,7 +455,9 @@ class Part:
         """
         with bar.waiting():
             for block in self._blocks(point, simulator, into, most):
+                self._catch(simulator, block)
                 for done in simulator.spans(block, into, span):
+                    self._catch(simulator, block)
                     self._all.done += done
                     try:
                         bar.update(done)
@@ -395,20 +475,38 @@ class Part:
         if point in self._finished:
             return
         state, begin = self._running, 0
+        extended = self._extended
         if state is not None and state.heading["point"] == point:
             self._running = None
             begin = state.heading["first_tile"]
             put_sums(into, state.arrays)
             if tiles := state.heading["tiles"]:
                 put_rows(into, [(begin, begin + tiles)], simulator.lanes, state.arrays, "rows/")
-                saved = Block(begin, state.heading["step"], *(state.arrays[f"block/{name}"] for name in _BLOCK))
+                saved = Block(begin, state.heading["step"], *(state.arrays[f"block/{name}"] for name in BLOCK))
                 yield simulator.restored(saved)
                 self._end(point, simulator, into, begin, tiles)
                 begin += tiles
+        elif extended is not None:
+            put_sums(into, extended.sums(point, simulator.run))
+        if extended is not None:
+            end = extended.tiles(point, simulator.lanes)
+            if extended.is_longer(point, simulator.run) and begin < end:
+                _, size = next(simulator.cuts(most))
+                for saved in extended.blocks(point, begin, end, size):
+                    yield simulator.restored(saved)
+                    self._end(point, simulator, into, saved.first_tile, saved.tiles)
+            begin = max(begin, end)
+        full = simulator.run.trajectories // simulator.lanes
+        if begin == full:
+            self._note_full(point, simulator, into)
         for block in simulator.blocks(most, begin):
             yield block
             self._end(point, simulator, into, block.first_tile, block.tiles)
+            if block.first_tile + block.tiles == full:
+                self._note_full(point, simulator, into)
         self._all.note(self._index, point, simulator.lanes, into, None)
+        if self._all.keeps and point == self._last:
+            self._save(point, simulator, into, simulator.n_tiles, None)
 
     def _save_between(self, point: int, simulator: Simulator, block: Block, into: Accumulators) -> None:
         """Save a checkpoint after a span, which may have been the last of its block."""
@@ -416,14 +514,35 @@ class Part:
             self._save(point, simulator, into, block.first_tile, block)
             return
         last = block.first_tile + block.tiles
-        self._all.note(self._index, point, simulator.lanes, into, (block.first_tile, last))
+        self._note(point, simulator, into, block.first_tile, last)
         self._save(point, simulator, into, last, None)
 
     def _end(self, point: int, simulator: Simulator, into: Accumulators, first: int, tiles: int) -> None:
         """A block has come to its end: its numbers are in the sums."""
-        self._all.note(self._index, point, simulator.lanes, into, (first, first + tiles))
+        self._note(point, simulator, into, first, first + tiles)
         if self._all.is_due():
             self._save(point, simulator, into, first + tiles, None)
+
+    def _note(self, point: int, simulator: Simulator, into: Accumulators, first: int, last: int) -> None:
+        self._all.note(self._index, point, simulator.lanes, into, (first, last))
+        if self._all.keeps:
+            rows = self._all.rows(self._index, point, simulator.lanes, into)
+            self._all.note_kept(rows, self._about(simulator), self._state)
+
+    def _note_full(self, point: int, simulator: Simulator, into: Accumulators) -> None:
+        """All full tiles have come to their end: without a last one that is not, these are their sums."""
+        if self._all.keeps:
+            rows = self._all.rows(self._index, point, simulator.lanes, into)
+            sums = {name: getattr(into, name).copy() for name in SUMS}
+            self._all.note_kept(rows, {**self._about(simulator), "is_full": True}, sums)
+
+    def _about(self, simulator: Simulator) -> dict[str, Any]:
+        return {"step": kept_step(simulator.run.steps), "target": simulator.executor.name}
+
+    def _catch(self, simulator: Simulator, block: Block) -> None:
+        """Take the state of a block where a longer run would go on."""
+        if self._all.keeps and block.step == kept_step(simulator.run.steps):
+            self._state = {name: np.array(simulator.executor.fetch(getattr(block, name))) for name in BLOCK}
 
     def _save(self, point: int, simulator: Simulator, into: Accumulators, first_tile: int, block: Block | None) -> None:
         """Save a state between two spans: all tiles before the first one have come to their end."""
@@ -433,7 +552,7 @@ class Part:
             arrays |= {name: arrays[name][:reached] for name in SUMS if name != "changes"}
         if block is not None:
             tiles = [(first_tile, first_tile + block.tiles)]
-            arrays |= {f"block/{name}": simulator.executor.fetch(getattr(block, name)) for name in _BLOCK}
+            arrays |= {f"block/{name}": simulator.executor.fetch(getattr(block, name)) for name in BLOCK}
             arrays |= {f"rows/{name}": rows for name, rows in rows_of(into, tiles, simulator.lanes).items()}
         heading = {
             "part": self._index,

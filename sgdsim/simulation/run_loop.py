@@ -37,6 +37,7 @@ from sgdsim.simulation import provenance
 from sgdsim.simulation.assembly import assemble
 from sgdsim.simulation.checkpoints import Part, at
 from sgdsim.simulation.devices import Device, choose, executor
+from sgdsim.simulation.kept_states import kept_step
 from sgdsim.simulation.progress import Progress
 from sgdsim.simulation.recorded_statistics import check_names
 from sgdsim.simulation.stored_states import stored_values
@@ -75,6 +76,9 @@ class Simulator:
         Threads of the CPU to run on; by default the caller's alone.
     groups
         First and last (excluded) of the groups whose tiles are simulated; by default all.
+    keeps
+        Whether its states are kept, see `kept_states`: then blocks stop where a longer run would go on, and a last tile
+        that is not full is a block of its own.
     """
 
     def __init__(
@@ -84,9 +88,11 @@ class Simulator:
         device: str | Device = "cpu",
         workers: Workers | None = None,
         groups: tuple[int, int] = (0, GROUPS),
+        keeps: bool = False,
     ) -> None:
         self.run = run
         self.groups = groups
+        self.keeps = keeps
         self._plan = Plan(run)
         self.program = program_of(run, self._plan)
         self.lanes = self.program.lanes
@@ -145,7 +151,10 @@ class Simulator:
         most = max(tiles // self.program.weight, min(tiles, GROUPS))
         low, high = self.groups
         whole = (low, high) == (0, GROUPS)
-        strips = [(0, self.n_tiles)] if whole else ((row + low, row + high) for row in range(0, self.n_tiles, GROUPS))
+        strips = [(0, self.n_tiles)] if whole else [(row + low, row + high) for row in range(0, self.n_tiles, GROUPS)]
+        if self.keeps:
+            full = self.run.trajectories // self.lanes
+            strips = [(0, full), (full, self.n_tiles)]
         for start, stop in strips:
             for first in range(max(start, begin), min(stop, self.n_tiles), most):
                 yield first, min(most, min(stop, self.n_tiles) - first)
@@ -220,10 +229,12 @@ class Simulator:
         """
         first, last = self._trajectories(block)
         given = _piece("span_steps", span_steps)
+        pause = kept_step(self.run.steps) if self.keeps else self.run.steps
         while block.step < self.run.steps:
             start, began = block.step, time.perf_counter()
             # Kernels draw the noise of four steps at a time, and look for divergence once in four.
-            self.advance(block, min(start + -(-(given or self._span) // 4) * 4, self.run.steps), into)
+            stop = pause if start < pause else self.run.steps
+            self.advance(block, min(start + -(-(given or self._span) // 4) * 4, stop), into)
             ratio = SPAN_SECONDS / max(time.perf_counter() - began, 1e-6)
             # One measurement on a busy machine says little: the span grows by a factor of 4 at most.
             self._span = max(4, min(int(self._span * min(ratio, 4.0)), self.run.steps) // 4 * 4)
@@ -320,6 +331,13 @@ def snapshot_bytes(runs: Sequence[Run]) -> int:
     kept = run.recorder.snapshot_trajectories or run.trajectories
     a_state = len(run.loss.parameters) * np.dtype(run.dtype).itemsize
     return len(runs) * kept * len(run.recorder.snapshots) * a_state
+
+
+def kept_bytes(runs: Sequence[Run]) -> int:
+    """What the states of all trajectories take on the disk, with what snapshots they have; see `kept_states`."""
+    run = runs[0]
+    a_state = program_of(run, Plan(run)).n_variables * np.dtype(run.dtype).itemsize + 8  # and its status
+    return snapshot_bytes(runs) + len(runs) * run.trajectories * a_state
 
 
 def _index_dtype(largest: int) -> str:
@@ -457,7 +475,14 @@ def compute(
     # Diverging trajectories overflow on the plain target; they are counted, not warned about.
     with workers, Progress(total, progress) as bar, np.errstate(all="ignore"):
         simulators = [
-            Simulator(run, 0 if common_noise else point, chosen, workers, groups)
+            Simulator(
+                run,
+                0 if common_noise else point,
+                chosen,
+                workers,
+                groups,
+                checkpoints is not None and checkpoints.keeps,
+            )
             for run, (point, groups) in zip(runs, units, strict=True)
         ]
         results = allocate(simulators, spool)

@@ -17,14 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from sgdsim.base import pieces, toml
-from sgdsim.base.errors import InputError, shortened
+from sgdsim.base.errors import InputError, RunError, shortened
 from sgdsim.base.files import PathLike
 from sgdsim.base.hold import held, holder
 from sgdsim.base.version import __version__
 from sgdsim.ensemble import Ensemble, open_parts
+from sgdsim.model.run import Run
+from sgdsim.simulation import kept_states
 from sgdsim.simulation.checkpoints import Checkpoints
+from sgdsim.simulation.kept_states import Extension, Kept
 
-_SCHEMA = 1
+_SCHEMA = 2
 _LOCK = "lock"
 _CUT = "cut"
 """Says into how many shards a run is cut, and stands there before any of them is."""
@@ -50,6 +53,10 @@ class Description:
         Of this run and no other; stands in its file as ``run_id``.
     shard
         Which part of the run is computed here, as ``3/64``; empty for all of it.
+    keeps
+        Whether its states are kept, so that it can be made longer or larger.
+    extends
+        The id of the run that it makes longer or larger; empty for none.
     version, schema
         Of the package, and of what is in the folder.
     """
@@ -59,15 +66,22 @@ class Description:
     device: str
     id: str
     shard: str = ""
+    keeps: bool = False
+    extends: str = ""
     version: str = __version__
     schema: int = _SCHEMA
 
     @classmethod
     def new(
-        cls, scenarios: Sequence[tuple[str, str, str]], overwrite: bool, device: str, shard: str = ""
+        cls,
+        scenarios: Sequence[tuple[str, str, str]],
+        overwrite: bool,
+        device: str,
+        shard: str = "",
+        keeps: bool = False,
     ) -> Description:
         """That of a run which begins."""
-        return cls(tuple(scenarios), overwrite, device, secrets.token_hex(16), shard)
+        return cls(tuple(scenarios), overwrite, device, secrets.token_hex(16), shard, keeps)
 
     @classmethod
     def read(cls, table: Mapping[str, Any], where: PathLike) -> Description:
@@ -82,7 +96,8 @@ class Description:
             was = f"by sgdsim {table.get('version')}, format {table.get('schema')}"
             raise InputError(f"{where}: was begun {was}, and this is {__version__}, format {_SCHEMA}")
         scenarios = tuple((part, name, text) for part, name, text in table["scenarios"])
-        return cls(scenarios, bool(table["overwrite"]), str(table["device"]), str(table["id"]), str(table["shard"]))
+        device, id, shard, extends = (str(table[key]) for key in ("device", "id", "shard", "extends"))
+        return cls(scenarios, bool(table["overwrite"]), device, id, shard, bool(table["keeps"]), extends)
 
 
 def folder_of(output: PathLike) -> Path:
@@ -137,10 +152,37 @@ class Unfinished:
             raise InputError(f"{folder}: was begun on this machine alone: go on without --dask, or begin anew")
         pieces.write(folder / _CUT, {"run": vars(self.described), "of": of}, {})
 
+    def _keep_what_is_left(self) -> None:
+        """Of a run that was killed when its file was in its place."""
+        kept = Kept.beside(self.output)
+        if kept is None or kept.run["id"] != self.described.id:
+            self.keep()
+
     def sign(self, ensemble: Ensemble) -> None:
         """Write into an ensemble which run it is of, so that a run which is killed after that knows its file."""
-        if _is_begun(self.checkpoints):
+        if _is_begun(self.checkpoints) or self.described.keeps:
             ensemble.attributes["run_id"] = self.described.id
+
+    def extend(self, kept: Kept, was: Sequence[Sequence[Run]], now: Sequence[Sequence[Run]]) -> None:
+        """Go on from what a shorter or smaller run has left: the runs of both, of each part one a sweep point."""
+        still_counts = any(new[0].steps == old[0].steps for old, new in zip(was, now, strict=True))
+        self.checkpoints.extension = Extension(kept, was, still_counts)
+
+    def keep(self) -> None:
+        """Now that the file is in its place, keep the states of its run, or none."""
+        checkpoints, extension = self.checkpoints, self.checkpoints.extension
+        if not self.described.keeps:
+            kept_states.remove(self.output)
+            return
+        before = extension.kept if extension is not None and extension.still_counts else None
+        try:
+            if not checkpoints.is_written:
+                raise RunError("the disk may be full")
+            kept_states.keep(self.output, checkpoints.done_pieces(), vars(self.described), checkpoints.elapsed, before)
+        except (OSError, RunError) as error:
+            kept_states.remove(self.output)
+            said = f"{self.output}: its states are not kept, since they could not be written: {error}"
+            warnings.warn(said, RuntimeWarning, stacklevel=2)
 
     def finished(self) -> dict[str, Ensemble] | None:
         """What is in the output, if that is what this run has written, or would write."""
@@ -148,7 +190,10 @@ class Unfinished:
             return None
         parts = open_parts(self.output)
         if _is_begun(self.checkpoints):
-            return parts if run_ids(self.output) == {self.described.id} else None
+            if run_ids(self.output) != {self.described.id}:
+                return None
+            self._keep_what_is_left()
+            return parts
         if self.described.overwrite:
             return None
         for (part, _, text), (name, ensemble) in zip(self.described.scenarios, parts.items(), strict=False):
@@ -203,6 +248,7 @@ def unfinished(
                     _clear(folder)
                     checkpoints.begin_anew()
                 checkpoints.about = {"run": vars(described)}
+                checkpoints.keeps = described.keeps
                 yield Unfinished(output, described, checkpoints)
             _clear(folder)
     finally:
@@ -283,6 +329,8 @@ def _agreed(output: PathLike, found: Description, described: Description, resume
         return described
     if not resume:
         raise InputError(f"{folder}: a run is not finished: --resume goes on with it, and --overwrite begins anew")
+    if described.keeps and not found.keeps:
+        raise InputError(f"{folder}: was begun without --keep-state: go on without, or --overwrite begins anew")
     if [one[0] for one in found.scenarios] != [one[0] for one in described.scenarios]:
         raise InputError(f"{folder}: holds another scenario, with other parts")
     for (part, _, was), (_, _, now) in zip(found.scenarios, described.scenarios, strict=True):
@@ -319,10 +367,25 @@ def refuse_another(where: str, was: str, now: str, here_is: str = "here") -> Non
         return
     here_is = here_is if here_is == "here" else f"in {here_is}"
     there, here = _flat(toml.loads(was, where)), _flat(toml.loads(now, "the scenario"))
-    keys = [key for key in (*there, *(here.keys() - there.keys())) if there.get(key) != here.get(key)]
+    keys = _differing(there, here)
     said = [f"{key} is {_shown(there, key)} there and {_shown(here, key)} {here_is}" for key in keys[:_MOST_SHOWN]]
     more = f", and {len(keys) - _MOST_SHOWN} more" if len(keys) > _MOST_SHOWN else ""
     raise InputError(f"{where}: holds another scenario: {', '.join(said)}{more}")
+
+
+def differing(was: str, now: str) -> list[str]:
+    """The keys in which two scenarios differ.
+
+    Examples
+    --------
+    >>> differing("run = { steps = 4 }", "run = { steps = 8 }")
+    ['run.steps']
+    """
+    return _differing(_flat(toml.loads(was, "there")), _flat(toml.loads(now, "here")))
+
+
+def _differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    return [key for key in (*there, *(key for key in here if key not in there)) if there.get(key) != here.get(key)]
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

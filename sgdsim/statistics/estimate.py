@@ -54,7 +54,7 @@ class Estimate:
     pairs
         The value with a group and the next one left out, one a group; None where it is not known.
     skewed
-        Skewness of the groups' values, or of as many as there could be, where the groups themselves are not kept.
+        Skewness that the groups' values have by the law of what is averaged in them; None where that is not known.
     second_order
         Standard deviation of the part of the error that is of second order in the groups' errors.
 
@@ -74,7 +74,7 @@ class Estimate:
     sample: float = nan
     pairs: np.ndarray | None = None
     second_order: float = 0.0
-    skewed: float = 0.0
+    skewed: float | None = None
 
     @classmethod
     def jackknife(
@@ -124,15 +124,16 @@ class Estimate:
 
     @property
     def skewness(self) -> float:
-        """Skewness of the groups' values."""
+        """Skewness of the groups' values, or that of their law where it is less: 64 values may be skewed by chance."""
         if self.replicates is None:
-            return self.skewed
+            return self.skewed or 0.0
         centred = self.deviations - self.deviations.mean()
         scale = np.max(np.abs(centred))
         if not 0 < scale < np.inf:
             return 0.0
         centred /= scale  # cubes of small or large numbers leave the range of floats
-        return float(np.mean(centred**3) / np.mean(centred**2) ** 1.5)
+        found = float(np.mean(centred**3) / np.mean(centred**2) ** 1.5)
+        return found if self.skewed is None else min(found, self.skewed, key=abs)
 
 
 def deviations(value: Any, replicates: np.ndarray, shares: np.ndarray) -> np.ndarray:

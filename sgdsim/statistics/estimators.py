@@ -77,10 +77,25 @@ def statistic(ensemble: Ensemble, name: str, observable: str, step: int) -> Esti
         return Estimate(np.nan, np.nan, 0, note="no live trajectories")
     if number < FEWEST_GROUPS:
         return _from_moments(name, _total(groups), independent="antithetic" not in ensemble.attributes)
-    values = STATISTICS[name](unite(groups, all_left_out_and_pairs(number)))
+    united = unite(groups, all_left_out_and_pairs(number))
+    values = STATISTICS[name](united)
     estimate = Estimate.of_unions(values, groups.count)
+    if name == "mean" and "antithetic" not in ensemble.attributes:
+        estimate = replace(estimate, skewed=_skewness_of_groups(Moments(*(field[0] for field in united)), estimate))
     finite = np.isfinite(values).all()
     return estimate if finite or not groups.m2.any() else replace(estimate, note=OVERFLOW)
+
+
+def _skewness_of_groups(total: Moments, estimate: Estimate) -> float | None:
+    """Of means of as many independent values as there are in a group, from all values; None where they are dependent.
+
+    They are, where groups scatter more or less than such means do, beyond three standard errors of their variance.
+    """
+    scatter = float(estimate.stderr**2 / total.mean_stderr**2)
+    if not abs(scatter - 1.0) < 3.0 * np.sqrt(2.0 / (estimate.groups - 1)):
+        return None
+    found = float(total.skewness) * np.sqrt(estimate.groups / float(total.count))
+    return found if np.isfinite(found) else None
 
 
 def total(ensemble: Ensemble, observable: str, step: int) -> Moments:

@@ -27,6 +27,7 @@ from sgdsim.app.catalogue import entries
 from sgdsim.app.cli import main
 from sgdsim.base import cache_folder, toml
 from sgdsim.ensemble import writing
+from tests.samples import daily
 
 VALLEY: dict[str, Any] = {
     "title": "A quadratic valley",
@@ -535,7 +536,7 @@ def test_an_interrupt_that_is_lost_in_the_final_write_ends_the_command(number, f
     assert ensemble.Ensemble.open("out.h5").attributes["title"] == VALLEY["title"]  # it is whole
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", daily([signal.SIGINT, signal.SIGTERM, signal.SIGHUP], signal.SIGTERM))
 def test_a_signal_ends_a_long_run_at_once_and_leaves_a_checkpoint(number, folder):
     """On a terminal, as a user would; measured from the signal to the message."""
     master, slave = pty.openpty()
@@ -588,7 +589,7 @@ def test_nothing_is_drawn_where_there_is_no_terminal(folder):
 # Standard streams.
 
 
-@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("closed", daily(["2>&-", "<&- >&- 2>&-"], "2>&-"))
 def test_a_closed_stream_loses_no_run(closed, home, folder):
     """As of services; the number of the stream must not become that of the result, into which libraries would print."""
     command = f"exec '{sys.executable}' -m sgdsim run valley.toml -o out.h5 {closed}"

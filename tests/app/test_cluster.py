@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from sgdsim.input.loading import load_parts
 from sgdsim.input.scenario import Scenario, shipped
 from sgdsim.simulation import run_loop
 from sgdsim.simulation.shards import Shard
+from tests.interrupted import interrupted
 
 SETTINGS = {
     "run.trajectories": 20_000,  # 79 tiles: some groups have one, others two
@@ -88,19 +88,8 @@ def test_every_group_of_every_point_is_in_one_shard():
 
 def test_a_shard_that_is_interrupted_goes_on_to_the_same_bits(scenarios, whole, three, tmp_path, monkeypatch):
     folder = tmp_path / "run"
-    original, left = run_loop.Simulator.advance, 3
-
-    def advance(*arguments: Any) -> None:
-        nonlocal left
-        left -= 1
-        original(*arguments)
-        if left < 0:
-            signal.raise_signal(signal.SIGINT)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(run_loop.Simulator, "advance", advance)
-        with pytest.raises(KeyboardInterrupt):
-            run_shard(scenarios, "2/3", folder, checkpoint_every="1h")
+    with interrupted(monkeypatch, 3):
+        run_shard(scenarios, "2/3", folder, checkpoint_every="1h")
     assert [path.name for path in folder.iterdir()] == ["2-of-3.shard.unfinished"]
     with pytest.raises(InputError, match="memory_limit: the run needs"):
         resume_shard(folder / "2-of-3.shard", memory_limit="1 B")
@@ -132,12 +121,12 @@ def test_snapshots_that_do_not_fit_are_merged_on_the_disk(whole, three, tmp_path
     made: list[Any] = []
     original = run_loop._on_disk
     monkeypatch.setattr(run_loop, "_on_disk", lambda *given: made.append(given) or original(*given))
-    monkeypatch.setattr(run_loop, "limit_of", lambda _: 1.2e6)  # of which the snapshots are 1.3 MB more
-    assert merge_shards(three, tmp_path / "run.h5")[0].digest() == whole
+    # Of which the snapshots are 1.3 MB more.
+    assert merge_shards(three, tmp_path / "run.h5", memory_limit="1.2MB")[0].digest() == whole
     assert len(made) == 1
-    monkeypatch.setattr(run_loop, "limit_of", lambda _: 1e3)
     with pytest.raises(InputError, match="GB of memory, and may take 1e-06 GB"):
-        merge_shards(three, tmp_path / "no.h5")
+        merge_shards(three, tmp_path / "no.h5", memory_limit=1000)
+    assert not (tmp_path / "no.h5").exists()
 
 
 # What is refused, with nothing changed.

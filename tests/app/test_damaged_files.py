@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.samples import daily
+
 READERS = ("info", "compare", "from")
 DRAWERS = ("plot", "moments", "drift")
 PARTS = 8
@@ -32,11 +34,16 @@ def ends(folder: Path, *arguments: object) -> dict[str, int]:
 
 @pytest.mark.parametrize(
     ("kinds", "count", "commands"),
-    [
-        ("structured", 4, READERS),
+    daily(
+        [
+            ("structured", 4, READERS[:2]),
+            ("structured", 4, READERS),
+            ("flips", 16, READERS[:1]),
+            ("structured", 4, DRAWERS[:1]),
+        ],
+        ("structured", 4, READERS[:2]),
         ("flips", 16, READERS[:1]),
-        pytest.param("structured", 4, DRAWERS[:1], marks=pytest.mark.validate),
-    ],
+    ),
 )
 def test_some_damaged_files(kinds, count, commands, tmp_path):
     """Each is read; some are refused, and in others what was changed is no matter."""

@@ -96,7 +96,7 @@ def test_a_cluster_that_is_lost_leaves_its_shards_and_the_run_goes_on_here(
 ):
     path = tmp_path / "run.h5"
 
-    def lost(client: Any) -> in_shards.Compute:
+    def lost(client: Any, every: float | None) -> in_shards.Compute:
         def computing(described: Any, shards: Any, folder: Path) -> Iterator[Any]:
             for shard in shards[:3]:
                 in_shards.compute_shard(described, shard, folder)
@@ -202,6 +202,31 @@ def test_a_memory_limit_holds_before_workers_begin(threads, limit, message, scen
     with pytest.raises(InputError, match=message):
         run_parts(scenarios, tmp_path / "run.h5", client=threads, memory_limit=limit)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_number_of_threads_is_refused(threads, scenarios, tmp_path):
+    """Those of the workers are the cluster's own."""
+    for work in (
+        lambda: simulate("x**2/2 + z*x", **ONE, client=threads, threads=1),
+        lambda: run_parts(scenarios, tmp_path / "run.h5", client=threads, threads=1),
+    ):
+        with pytest.raises(InputError, match="--threads: 1, expected it without workers of Dask"):
+            work()
+    assert not list(tmp_path.iterdir())
+
+
+def test_workers_save_checkpoints_as_often_as_is_said(threads, scenarios, whole, tmp_path, monkeypatch):
+    said = []
+    original = dask_workers.compute_shard
+
+    def watched(*arguments: Any, **named: Any) -> Path:
+        said.append(named["every"])
+        return original(*arguments, **named)
+
+    monkeypatch.setattr(dask_workers, "compute_shard", watched)
+    (made,) = run_parts(scenarios, tmp_path / "run.h5", client=threads, checkpoint_every="7s")
+    assert made.digest() == whole
+    assert set(said) == {7.0}
 
 
 @pytest.mark.parametrize(

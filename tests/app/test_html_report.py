@@ -59,7 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     run = {"initial": {"x": 1.0}, "trajectories": 2000, "steps": 8, "every": 2, "noise": {"z": "normal"}}
     claims = ["mean(x) = 0.8**8; resolution=0.1", "mean(x) = 5", "variance(x) = 7"]
-    common = {**run, "learning_rate": 0.2, "device": "python"}
+    common = {**run, "learning_rate": 0.2}
     sgdsim.simulate("a*x**2/2 + z*x", constants={"a": 1}, predict=claims, **common).save(folder / "one.h5")
     sgdsim.simulate("x**2/2 + z*x", title="</script><b>bold & wild", **common).save(folder / "two.h5")
     write_report([folder / "one.h5", folder / "two.h5"], folder / "report.html")

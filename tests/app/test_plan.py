@@ -33,7 +33,7 @@ def test_there_is_at_least_one_worker():
 
 
 @pytest.mark.validate
-@pytest.mark.parametrize("name", ["river_valley", "double_well", "equipartition"])
+@pytest.mark.parametrize("name", ["river_valley", "heat_capacity", "equipartition"])
 def test_the_time_is_right_within_a_factor(name, tmp_path):
     """Of 1.5 where nothing else runs; a test shares its machine, so of 2. A rate of twice the right one would fail."""
     scenarios = load_parts(name, {"run.trajectories": 3e5})

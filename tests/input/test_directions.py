@@ -5,25 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 import sgdsim
-from sgdsim.app.cli import main
 from sgdsim.base import toml
 from sgdsim.base.errors import InputError
 from sgdsim.input.loading import load_scenario
 from sgdsim.input.options import scenario_data
 from sgdsim.input.scenario import Scenario
+from tests.command_line import invoked
 
 RUN = ["--learning-rate", "0.1", "--trajectories", "10", "--steps", "4", "--device", "python", "--quiet"]
 REST = {"learning_rate": "0.1", "trajectories": 10, "steps": 5, "automatic": False}
 TABLES = "[optimizer]\nlearning_rate = 0.1\n[run]\ntrajectories = 10\nsteps = 5\n"
-
-
-def invoked(*arguments: str) -> tuple[int, str]:
-    done = CliRunner().invoke(main, arguments)
-    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-    return done.exit_code, done.output
 
 
 def test_options_make_a_scenario_without_a_loss():

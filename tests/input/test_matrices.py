@@ -6,14 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 import sgdsim
-from sgdsim.app.cli import main
 from sgdsim.base.errors import InputError
 from sgdsim.input.file_references import move_files
 from sgdsim.input.loading import load_scenario
 from sgdsim.input.scenario import Scenario
+from tests.command_line import invoked
 
 RUN = ["--learning-rate", "0.1", "--trajectories", "20", "--steps", "3", "--device", "python", "--quiet"]
 TABLES = "[optimizer]\nlearning_rate = 0.1\n[run]\ntrajectories = 10\nsteps = 5\n"
@@ -25,12 +24,6 @@ COVARIANCE = [[1.0, 0.6, 0.0], [0.6, 1.0, 0.2], [0.0, 0.2, 0.5]]
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def invoked(*arguments: str) -> tuple[int, str]:
-    done = CliRunner().invoke(main, arguments)
-    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-    return done.exit_code, done.output
 
 
 def rows(matrix: list[list[float]], name: str) -> None:

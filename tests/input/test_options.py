@@ -16,13 +16,13 @@ from sgdsim.base.errors import InputError
 from sgdsim.input.options import (
     TABLE,
     Option,
-    docs_table,
     in_options,
     options,
     read_settings,
     scenario_data,
     scenario_name,
 )
+from tests.options_table import docs_table
 
 AUTOMATIC = [{"id": id, "automatic": True} for id in theory.AUTOMATIC]
 

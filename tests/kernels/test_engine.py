@@ -23,6 +23,7 @@ from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Recorder, Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.simulation.run_loop import Simulator
+from tests.samples import daily
 
 FUNCTIONS = ("exp", "tanh", "sin", "cos", "sigmoid", "softplus", "erf")
 CALLED = {"initial_state", "update", "accumulate", "observe"}
@@ -85,17 +86,18 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path)
 
 
-def test_a_new_formula_compiles_its_own_functions_alone(engine):
-    """Ten random formulas with optimizers, batches, starts and recorders of all kinds."""
+@pytest.mark.parametrize("formulas", daily([4, 10], 4))
+def test_a_new_formula_compiles_its_own_functions_alone(formulas, engine):
+    """Random formulas with optimizers, batches, starts and recorders of all kinds."""
     choose = random.Random(20251121)
     with counting() as found:
-        for _ in range(10):
+        for _ in range(formulas):
             compile_and_start(random_run(choose))
     own = {name for name in found if name in CALLED}
     functions = {name for name in found if hasattr(elementary, name)}
     assert set(found) == own | functions
-    assert min(found[name] for name in ("initial_state", "update", "observe")) == 10
-    assert 0 < found["accumulate"] < 10
+    assert min(found[name] for name in ("initial_state", "update", "observe")) == formulas
+    assert 0 < found["accumulate"] < formulas
 
 
 def test_what_the_engine_compiles_is_seen(engine, tmp_path):

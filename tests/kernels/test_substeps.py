@@ -18,7 +18,7 @@ from sgdsim.model.states import State
 from sgdsim.prediction import NotApplicable
 from sgdsim.simulation.run_loop import simulate_runs
 from sgdsim.theory.law import LAWS
-from sgdsim.theory.methods.stability import instability
+from sgdsim.theory.methods.stability import instabilities
 from tests import naive
 from tests.samples import daily
 
@@ -108,7 +108,7 @@ def test_a_rate_that_is_too_large_for_a_step_may_be_stable_in_parts():
     loss = Loss("x**2/2 + x*z", ("x",), noise={"z": Noise.parse("normal")})
     for parts, stable in ((1, False), (4, True)):
         run = Run(loss, Optimizer(substeps=parts), Schedule("2.5"), {"x": 1.0}, N, STEPS, SEED)
-        assert (instability(run) is None) == stable
+        assert (instabilities([run])[0] is None) == stable
 
 
 def test_one_substep_is_a_step():

@@ -15,7 +15,7 @@ from sgdsim.app.workflow import run_parts
 from sgdsim.input.loading import load_parts
 from sgdsim.plots.mathematics import mark, typeset, wrapped
 
-RUN = {"initial": {"x": 1.0}, "trajectories": 256, "steps": 20, "noise": {"z": "normal"}, "device": "python"}
+RUN = {"initial": {"x": 1.0}, "trajectories": 256, "steps": 20, "noise": {"z": "normal"}}
 STATIONARY = "variance(x) = learning_rate/(a*(2 - a*learning_rate))"
 
 

@@ -172,7 +172,6 @@ def test_errors_know_of_the_pairs():
         trajectories=16_384,
         steps=1,
         observables={"y": "x**2"},
-        device="python",
         antithetic=True,
     )
     assert len(np.unique(ensemble["group_count"][-1, :, 0])) == 1

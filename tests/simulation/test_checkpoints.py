@@ -30,6 +30,7 @@ from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
 from sgdsim.simulation import checkpoints, run_loop
 from sgdsim.simulation.unfinished import folder_of
+from tests.interrupted import interrupted
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*unstable")
 
@@ -141,19 +142,8 @@ def test_a_run_that_is_killed_after_its_file_is_written_is_finished(scenario, un
 
 def interrupt(scenario: Scenario, path: Path, monkeypatch: pytest.MonkeyPatch, spans: int, **options: Any) -> Path:
     """Leave a run that was interrupted in the span after so many; its folder."""
-    original, left = run_loop.Simulator.advance, spans
-
-    def advance(*arguments: Any) -> None:
-        nonlocal left
-        left -= 1
-        original(*arguments)
-        if left < 0:
-            signal.raise_signal(signal.SIGINT)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(run_loop.Simulator, "advance", advance)
-        with pytest.raises(KeyboardInterrupt) as caught:
-            run(scenario, path, **options)
+    with interrupted(monkeypatch, spans) as caught:
+        run(scenario, path, **options)
     assert any("sgdsim resume" in note for note in caught.value.__notes__)
     return folder_of(path)
 
@@ -192,22 +182,10 @@ def test_a_call_from_python_goes_on_too(tmp_path, monkeypatch):
     loss = Loss("a*x**2/2 + z*x", ("x",), {"a": 1.0}, {"z": Noise.parse("normal")})
     how: dict[str, Any] = {"learning_rate": 0.1, "initial": {"x": 1.0}, "trajectories": 1500, "steps": 24, "every": 8}
     expected = simulate(loss, **how).digest()
-    original, left = run_loop.Simulator.advance, 2
     for again in (lambda path: simulate(loss, **how, output=path, resume=True), lambda path: resume_file(path)[0]):
-        left = 2
-
-        def advance(*arguments: Any) -> None:
-            nonlocal left
-            left -= 1
-            original(*arguments)
-            if left < 0:
-                signal.raise_signal(signal.SIGINT)
-
         path = tmp_path / f"{len(list(tmp_path.iterdir()))}.h5"
-        with monkeypatch.context() as patch:
-            patch.setattr(run_loop.Simulator, "advance", advance)
-            with pytest.raises(KeyboardInterrupt):
-                simulate(loss, **how, output=path, checkpoint_every="1h")
+        with interrupted(monkeypatch, 2):
+            simulate(loss, **how, output=path, checkpoint_every="1h")
         assert again(path).digest() == expected == Ensemble.open(path).digest()
         assert again(path).digest() == expected  # which is read
     with pytest.raises(InputError, match="expected an output"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -52,11 +54,25 @@ def test_file_and_memory_do_not_grow_with_trajectories(tmp_path):
 @pytest.mark.validate
 def test_they_do_not_up_to_a_billion(tmp_path):
     run(1000, tmp_path / "first.h5")
-    runs = {n: run(n, tmp_path / f"{n}.h5")[1] for n in (10**6, 10**8, 10**9)}
+    runs = {n: run(n, tmp_path / f"{n}.h5")[1] for n in (10**4, 10**6, 10**8, 10**9)}
     assert max(runs.values()) < runs[10**6] + 40  # of the billion, which tiles are done takes 4 MB, their numbers 32
     # A run of more than a minute has saved a checkpoint, and its file says of which run it is: 2 kB.
     sizes = {n: (tmp_path / f"{n}.h5").stat().st_size for n in runs}
     assert max(sizes.values()) < sizes[10**6] + 4096
+
+
+@pytest.mark.validate
+def test_a_hundred_million_trajectories_take_less_than_two_gigabytes():
+    """Of the whole process, with everything that it loads: moments and histograms of a loss of two parameters."""
+    program = (
+        "import resource, sgdsim\n"
+        "sgdsim.simulate('a*x**4/4 + z*x + y**2/2', constants={'a': 1.0}, noise={'z': 'normal'},\n"
+        "    initial={'x': 0.0, 'y': 1.0}, learning_rate=0.1, trajectories=10**8, steps=4, every=2,\n"
+        "    histograms={'x': [-2, 2, 100], 'y': [-2, 2, 100]})\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert int(done.stdout) * 1024 < 2e9  # on Linux it is in kB
 
 
 def test_what_is_implied_is_read_back(tmp_path):

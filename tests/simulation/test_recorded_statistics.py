@@ -158,7 +158,7 @@ def test_covariance_errors_are_those_of_independent_pairs():
     names = {"x": Noise.parse("normal:1,2"), "y": Noise.parse("normal:0,0.5")}
     n = 64 * 256
     run = make(CATALOGUE["river_valley"](), initial=names, trajectories=n, steps=1, recorder=Recorder(covariances=True))
-    found = simulated(run)
+    found = simulated(run, "cpu")
     assert found["covariance_stderr"][0, 0, 1] == pytest.approx(2 * 0.5 / np.sqrt(n), rel=0.45)
     assert abs(found["covariance"][0, 0, 1]) < 5 * 2 * 0.5 / np.sqrt(n)  # a false-alarm rate of 6e-7
 

@@ -135,6 +135,24 @@ def test_statistics_and_replicates_are_those_of_a_two_pass(name: str, trajectori
     assert estimate.replicates == pytest.approx(left_out, rel=1e-11)
 
 
+def test_groups_of_a_mean_are_as_skewed_as_its_values_make_them() -> None:
+    """Normal ones are skewed beyond 1 once in 600 draws, by chance. Controls: skewed and dependent values."""
+    normal = np.random.default_rng(5).normal(size=(4000, 64))
+    by_chance = max(normal, key=lambda values: abs(stats.skew(values)))  # a sum of 64 independent ones for each group
+    spread = np.random.default_rng(6).normal(size=(64, 64)) * np.sqrt(63.0 / 64.0)
+    spread -= spread.mean(0)
+    independent, dependent = by_chance / 8.0 + spread, by_chance + spread
+    skewed = np.random.default_rng(7).exponential(size=(1, 64)) ** 2  # groups of one value
+    found = {
+        name: estimators.statistic(synthetic([{"x": values.ravel()}], lanes=1), "mean", "x", 0).skewness
+        for name, values in {"chance": independent, "dependent": dependent, "law": skewed}.items()
+    }
+    assert abs(stats.skew(by_chance)) > 1.0
+    assert abs(found["chance"]) < 0.2
+    assert found["dependent"] == pytest.approx(stats.skew(by_chance))
+    assert found["law"] == pytest.approx(stats.skew(skewed.ravel()))
+
+
 def test_a_mean_a_million_standard_deviations_from_zero_costs_no_digits() -> None:
     values = 1e6 + np.random.default_rng(2).normal(size=4096)
     ensemble = synthetic([{"x": values}])

@@ -19,7 +19,7 @@ from sgdsim.model.observables import Observable
 from sgdsim.model.rare_events import attributes
 from sgdsim.model.recorder import Recorder
 from sgdsim.theory import LAWS
-from sgdsim.theory.methods.stability import instability
+from sgdsim.theory.methods.stability import instabilities
 
 FIELD = (
     "affine-moments",
@@ -137,8 +137,8 @@ def test_no_curvature_is_called_unstable():
     still = sgdsim.Loss("5*x**2/2", ("x",), direction={"x": "0.1*x"})
     felt = sgdsim.Loss("5*x**2/2", ("x",))
     runs = [sgdsim.Run(loss, sgdsim.Optimizer(), sgdsim.Schedule("0.5"), {"x": 1.0}, 10, 10) for loss in (still, felt)]
-    assert instability(runs[0]) is None
-    assert instability(runs[1]) is not None
+    assert instabilities([runs[0]])[0] is None
+    assert instabilities([runs[1]])[0] is not None
 
 
 def test_rare_noise_is_found_in_directions():

@@ -18,7 +18,7 @@ from sgdsim.model.observables import Observable
 from sgdsim.model.rare_events import attributes
 from sgdsim.model.recorder import Recorder
 from sgdsim.theory import LAWS
-from sgdsim.theory.methods.stability import instability
+from sgdsim.theory.methods.stability import instabilities
 
 A, S, ETA, B, STEPS = 0.8, 0.5, 0.25, 0.1, 15
 SOURCE = "the step reads m, and so has a memory of its own"
@@ -112,8 +112,8 @@ def test_a_preconditioner_that_reads_a_state_is_refused_too():
 def test_the_report_and_the_warning_refuse():
     run = run_of(sgdsim.Loss("5*x**2/2 + m*x", ("x",), states=MEMORY), rate=0.5)
     assert {section(title, run).reason for title in SECTIONS} == {SOURCE}
-    assert instability(run) is None
-    assert instability(run_of(sgdsim.Loss("5*x**2/2", ("x",), states=MEMORY), rate=0.5)) is not None
+    assert instabilities([run])[0] is None
+    assert instabilities([run_of(sgdsim.Loss("5*x**2/2", ("x",), states=MEMORY), rate=0.5)])[0] is not None
 
 
 def test_controls_refuse_what_they_do_not_know():

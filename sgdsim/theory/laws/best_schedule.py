@@ -99,43 +99,6 @@ class Design:
             v = (1.0 - rate * self.curvature) ** 2 * v + rate**2 * self.noise
         return float(self.curvature * v / 2.0 - self.slope**2 * np.sum(rates))
 
-    def optimum(self) -> np.ndarray:
-        """The best of all learning rates up to the peak, by an optimiser on the exact loss.
-
-        Examples
-        --------
-        >>> design = Design(1.0, 1.0, 0.02, 0.1, 150)
-        >>> bool(design.loss(design.optimum()) < design.loss(design.rates) < design.loss(design.optimum()) + 1e-5)
-        True
-        """
-        from scipy.optimize import minimize
-
-        found = minimize(
-            self._loss_and_slope,
-            self.rates / self.peak,
-            jac=True,
-            bounds=[(1e-9, 1.0)] * self.steps,
-            method="L-BFGS-B",
-            options={"maxiter": 20_000, "maxfun": 40_000, "ftol": 1e-15, "gtol": 1e-11},
-        )
-        return np.asarray(found.x * self.peak)
-
-    def _loss_and_slope(self, parts: np.ndarray) -> tuple[float, np.ndarray]:
-        """By the adjoint of the recursion, in units of what is to be won."""
-        a, noise, rates = self.curvature, self.noise, self.peak * parts
-        v = np.empty(self.steps + 1)
-        v[0] = self._rest
-        for step, rate in enumerate(rates):
-            v[step + 1] = (1.0 - rate * a) ** 2 * v[step] + rate**2 * noise
-        slopes, adjoint = np.empty(self.steps), a / 2.0
-        for step in range(self.steps - 1, -1, -1):
-            r = 1.0 - rates[step] * a
-            slopes[step] = adjoint * 2.0 * (rates[step] * noise - a * r * v[step])
-            adjoint *= r * r
-        scale = self.noise * self.peak
-        value = a * v[-1] / 2.0 - self.slope**2 * rates.sum()
-        return float(value / scale), (slopes - self.slope**2) * self.peak / scale
-
     @property
     def _rest(self) -> float:
         return self.peak * self.noise / (self.curvature * (2.0 - self.peak * self.curvature))

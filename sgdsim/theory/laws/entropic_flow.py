@@ -58,18 +58,19 @@ def _records(run: Run) -> Recorder:
     return Recorder(observables=tuple(_charges(run)))
 
 
+def _told(runs: Sequence[Run], place: int, run: Run) -> dict[str, Any]:
+    """The fields that all rows of a point have in common: its run up to the time that all points reach."""
+    rate = constant_rate(run)
+    conditions = f"after a time of {rate * run.steps:.4g}"
+    return {"order": 1, "point": place, "small": rate, "series": series(runs[place]), "conditions": conditions}
+
+
 def _entropic(runs: Sequence[Run]) -> list[Prediction]:
     rows: list[Prediction] = []
     for place, run in _at_one_time(runs):
         with suppress(NotApplicable):
             end = dict(zip(run.loss.parameters, flow(run, "entropic")[0], strict=True))
-            told: dict[str, Any] = {
-                "order": 1,
-                "point": place,
-                "small": constant_rate(run),
-                "series": series(runs[place]),
-            }
-            told["conditions"] = f"after a time of {constant_rate(run) * run.steps:.4g}"
+            told = _told(runs, place, run)
             for one in _charges(run):
                 value = evaluation.evaluate([run.loss.expand(one.formula)], {**run.loss.constants, **end})[0]
                 moment = Moment("mean", name_of(runs[place], one), run.steps)
@@ -114,13 +115,7 @@ def _modified(runs: Sequence[Run]) -> list[Prediction]:
     for place, run in _at_one_time(runs):
         with suppress(NotApplicable):
             found = modified_mean(run)
-            told: dict[str, Any] = {
-                "order": 1,
-                "point": place,
-                "small": constant_rate(run),
-                "series": series(runs[place]),
-            }
-            told["conditions"] = f"after a time of {constant_rate(run) * run.steps:.4g}"
+            told = _told(runs, place, run)
             rows += [
                 row(Moment("mean", name, run.steps), float(value), **told)
                 for name, value in zip(run.loss.parameters, found.mean, strict=True)

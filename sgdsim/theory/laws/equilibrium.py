@@ -21,28 +21,6 @@ from sgdsim.theory.methods.modes import Mode, constant_rate, modes
 LEADING = Rival("leading order", 0.5)
 
 
-def heat_capacity_fixed_noise(rate: float, curvature: float) -> float:
-    """d<U>/dT when the learning rate changes.
-
-    Examples
-    --------
-    >>> round(heat_capacity_fixed_noise(0.4, 1.0), 5)
-    0.78125
-    """
-    return 2.0 / (2.0 - rate * curvature) ** 2
-
-
-def heat_capacity_fixed_rate(rate: float, curvature: float) -> float:
-    """d<U>/dT when the noise changes.
-
-    Examples
-    --------
-    >>> heat_capacity_fixed_rate(0.4, 1.0)
-    0.625
-    """
-    return 1.0 / (2.0 - rate * curvature)
-
-
 def _heat_capacity_across(runs: Sequence[Run]) -> Iterator[Prediction]:
     for fixed, others in (("noise", lambda mode: series(mode.run)), ("learning rate", _without_noise)):
         for pair in _neighbours(runs, _heat_capacity_modes, others, final_temperature):

@@ -30,18 +30,6 @@ def stationary_variance(rate: float, curvature: float, noise_variance: float) ->
     return rate * noise_variance / (curvature * (2.0 - rate * curvature))
 
 
-def stationary_kurtosis(rate: float, curvature: float, noise_kurtosis: float) -> float:
-    """Excess kurtosis of x once the start is forgotten.
-
-    Examples
-    --------
-    >>> round(stationary_kurtosis(0.5, 1.0, 3.0), 12)  # Laplace
-    1.8
-    """
-    square = (1.0 - rate * curvature) ** 2
-    return noise_kurtosis * (1.0 - square) / (1.0 + square)
-
-
 def _snapshot_of_gaussian(run: Run) -> Recorder:
     gaussian = any(direction.is_gaussian(run) for direction in candidate_directions(run))
     return Recorder(snapshots=(run.steps,) if gaussian else ())
@@ -159,18 +147,6 @@ def valley_energy(run: Run) -> Iterator[Prediction]:
         for statistic, value in zip(("mean", "variance"), mode.fast_loss(run.steps), strict=True):
             if np.isfinite(value):
                 yield of_mode(mode, Moment(statistic, name, run.steps), value, conditions=conditions)
-
-
-def stationary_time_average_variance(variance: float, r: float, count: int) -> float:
-    """Variance of the mean of `count` successive states of a stationary mode.
-
-    Examples
-    --------
-    >>> round(stationary_time_average_variance(0.3 / 1.7, 0.7, 2000), 7)
-    0.0004993
-    """
-    tail = 2.0 * r * (1.0 - r**count) / (count * (1.0 - r) ** 2)
-    return variance / count * ((1.0 + r) / (1.0 - r) - tail)
 
 
 def _window(run: Run) -> tuple[int, int]:

@@ -12,17 +12,17 @@ from sgdsim.theory.methods.population_hessian import population_hessian
 _ROUNDING = 1e-9
 
 
-def instability(run: Run) -> str | None:
-    """Say why a run is bound to leave the curvature of its mean start at its largest learning rate.
+def instabilities(runs: Sequence[Run]) -> list[str | None]:
+    """Say of each run why it is bound to leave the curvature of its mean start at its largest learning rate.
 
     The step is linearised at the mean initial state; along the curvature ``a`` plain SGD multiplies by
     ``1 - learning_rate*a``, which grows in size for ``learning_rate*a >= 2``. Directions that curve downwards are
-    left alone: to leave a saddle is no mishap.
+    left alone: to leave a saddle is no mishap. Runs of one loss and one start share their curvature.
 
     Returns
     -------
-    str or None
-        None where it is stable, and where the curvature cannot be had; see `population_hessian`.
+    list of str or None
+        None where a run is stable, and where the curvature cannot be had; see `population_hessian`.
 
     Examples
     --------
@@ -31,14 +31,9 @@ def instability(run: Run) -> str | None:
     >>> from sgdsim.model.optimizers import Optimizer
     >>> from sgdsim.model.schedules import Schedule
     >>> loss = Loss("a*x**2/2 + z*x", ("x",), {"a": 5.0}, {"z": Noise.parse("normal")})
-    >>> instability(Run(loss, Optimizer(), Schedule("0.5"), {"x": 0.0}, 100, 10))
-    'unstable: learning rate 0.5 times curvature 5 at the mean initial state is 2.5'
+    >>> instabilities([Run(loss, Optimizer(), Schedule("0.5"), {"x": 0.0}, 100, 10)])
+    ['unstable: learning rate 0.5 times curvature 5 at the mean initial state is 2.5']
     """
-    return instabilities([run])[0]
-
-
-def instabilities(runs: Sequence[Run]) -> list[str | None]:
-    """What `instability` says of each run; those of one loss and one start share their curvature."""
     curvatures: dict[tuple[object, ...], float] = {}
     found = []
     for run in runs:

@@ -11,6 +11,7 @@ import pytest
 
 from sgdsim.model.optimizers import Optimizer
 from sgdsim.theory.laws import adaptive_optimizers
+from tests.samples import daily
 from tests.theory.laws.optimizer_runs import make_run, optimizer, predicted, verdicts, wall
 
 
@@ -30,8 +31,14 @@ def adaptive(name: str, averaging: str, rate: float) -> tuple[float, float]:
     return float(np.mean(total)), predicted({"rmsprop": "rmsprop", "adam": "adam"}[name], run)["variance(x)"].predicted
 
 
-@pytest.mark.parametrize("rate", [0.5, 3.0])
-@pytest.mark.parametrize(("name", "averaging"), [("rmsprop", "alpha"), ("adam", "beta2")])
+@pytest.mark.parametrize(
+    ("name", "averaging", "rate"),
+    daily(
+        [(*one, rate) for one in (("rmsprop", "alpha"), ("adam", "beta2")) for rate in (0.5, 3.0)],
+        ("rmsprop", "alpha", 3.0),
+        ("adam", "beta2", 0.5),
+    ),
+)
 def test_adaptive_optimizers_against_a_plain_loop(name, averaging, rate):
     """1000 trajectories over 1000 steps: about 0.4 %, more than what is neglected, and far less than leading order."""
     found, expected = adaptive(name, averaging, rate)

@@ -17,8 +17,9 @@ from sgdsim.model.schedules import Schedule
 from sgdsim.prediction import Function, NotApplicable, Prediction
 from sgdsim.theory import find_law
 from sgdsim.theory.chain.evolution import evolve
-from sgdsim.theory.laws import any_potential, equilibrium
+from sgdsim.theory.laws import any_potential
 from sgdsim.theory.laws.any_potential import potential
+from tests.theory.laws import closed_forms
 
 WELLS = "h*(x**2 - 1)**2 + s*z*x"
 
@@ -102,7 +103,7 @@ def test_the_energy_of_an_absolute_value_is_exact():
 def test_a_quadratic_valley_has_the_heat_capacity_of_valleys():
     runs = [make_run(anharmonic(2.0, constants={"sigma": s}), 0.4, 0.0, 100) for s in (1.0, 1.5)]
     (secant,) = (row for quantity, row in rows("potential-energy", *runs).items() if "heat capacity" in quantity)
-    assert secant.predicted == pytest.approx(equilibrium.heat_capacity_fixed_rate(0.4, 1.0), rel=1e-6)
+    assert secant.predicted == pytest.approx(closed_forms.heat_capacity_fixed_rate(0.4, 1.0), rel=1e-6)
     assert secant.rival is not None
     assert secant.rival.predicted == pytest.approx(0.5, rel=1e-6)
 

@@ -13,8 +13,8 @@ from sgdsim.model.run import Run
 from sgdsim.prediction import Function, NotApplicable
 from sgdsim.statistics.comparison import compare
 from sgdsim.theory import find_law
-from sgdsim.theory.laws import equilibrium
 from tests.statistics.test_estimators import stacked
+from tests.theory.laws import closed_forms
 from tests.theory.laws.entropy_runs import noisy_valley, rows_of
 from tests.theory.laws.valley_runs import CURVATURES, make_run, simulate, walls
 
@@ -59,7 +59,7 @@ def test_heat_capacity_at_fixed_noise(common: bool) -> None:
     flat = [row.stderr for row in rows if row.statistic == "secant" and "x_0" in row.quantity]
     assert (max(flat) < 0.03) is common
     middle = [row.predicted for row in secants if "x_1" in row.quantity]
-    derivative = equilibrium.heat_capacity_fixed_noise(0.4, 1.0)
+    derivative = closed_forms.heat_capacity_fixed_noise(0.4, 1.0)
     assert np.mean(middle) == pytest.approx(derivative, rel=5e-3)
 
 
@@ -70,7 +70,7 @@ def test_heat_capacity_at_fixed_learning_rate() -> None:
         "heat capacity dfast_loss_x_0/dT at fixed learning rate, points 0 to 2",
         "heat capacity dfast_loss_x_0/dT at fixed learning rate, points 2 to 1",
     ]
-    expected = equilibrium.heat_capacity_fixed_rate(0.4, CURVATURES[2])
+    expected = closed_forms.heat_capacity_fixed_rate(0.4, CURVATURES[2])
     assert secants[-1].predicted == pytest.approx(expected, rel=1e-6)
     rows = compare(ensemble, secants)
     assert {row.verdict for row in rows} <= {"agrees", "inconclusive"}

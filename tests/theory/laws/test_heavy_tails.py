@@ -50,7 +50,7 @@ class TestCollapse:
 
     def verdict(self, told: float) -> Comparison:
         swept = {"optimizer.learning_rate": self.RATES}
-        simulated = simulate_runs(self.runs(1.5), scenario="", sweep=swept, device="python")
+        simulated = simulate_runs(self.runs(1.5), scenario="", sweep=swept)
         (row,) = compare(simulated, find_law("collapse").predictions(self.runs(told)))
         return row
 

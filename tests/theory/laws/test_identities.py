@@ -205,7 +205,7 @@ def test_rounding_accuses_nobody() -> None:
     run = replace(run, recorder=law.requirements(run))
 
     def table(told: Loss) -> dict[str, str]:
-        found = compare(simulate_runs([replace(run, loss=told)], scenario="", device="python"), law.predictions([run]))
+        found = compare(simulate_runs([replace(run, loss=told)], scenario=""), law.predictions([run]))
         return {row.quantity: row.verdict for row in found}
 
     quantity = "unexplained part of the variance of kicks of u"

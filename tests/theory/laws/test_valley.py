@@ -22,9 +22,10 @@ from sgdsim.model.schedules import Schedule
 from sgdsim.prediction import Distance, NotApplicable, Prediction
 from sgdsim.statistics.comparison import Comparison, compare
 from sgdsim.theory import find_law, predict, requirements
-from sgdsim.theory.laws import equilibrium, valley
+from sgdsim.theory.laws import valley
 from sgdsim.theory.methods.modes import modes
 from tests.statistics.test_estimators import synthetic
+from tests.theory.laws import closed_forms
 from tests.theory.laws.valley_runs import CURVATURES, LAWS, make_run, recording, simulate, walls
 
 
@@ -106,14 +107,14 @@ def test_long_runs_reach_the_closed_forms() -> None:
     for i, a in enumerate(CURVATURES):
         r, v = 1 - rate * a, valley.stationary_variance(rate, a, noise * sigma**2)
         u = valley.stationary_fast_loss(rate, a, noise * sigma**2)
-        kurtosis = valley.stationary_kurtosis(rate, a, 3.0)
+        kurtosis = closed_forms.stationary_kurtosis(rate, a, 3.0)
         expected = {
             f"variance(x[{i}])": v,
             f"kurtosis(x[{i}])": kurtosis,
             f"mean(fast_loss_x_{i})": u,
             f"variance(fast_loss_x_{i})": 2 * u**2 * (1 + kurtosis / 2),
             f"correlation of x[{i}], lag 5": r**5,
-            f"variance(time_average_x_{i})": valley.stationary_time_average_variance(v, r, 200),
+            f"variance(time_average_x_{i})": closed_forms.stationary_time_average_variance(v, r, 200),
             f"heat capacity Var(fast_loss_x_{i})/T_eff^2": 0.5 * (1 + kurtosis / 2),
         }
         assert {key: predicted[key] for key in expected} == pytest.approx(expected, rel=1e-9)
@@ -136,13 +137,13 @@ def test_the_stationary_law_reproduces_itself_under_one_step() -> None:
 
 def test_the_handbooks_figures() -> None:
     assert valley.stationary_variance(1.9, 1.0, 1.0) == pytest.approx(19.0)
-    assert valley.stationary_kurtosis(0.5, 1.0, 8.0) == pytest.approx(4.8)
+    assert closed_forms.stationary_kurtosis(0.5, 1.0, 8.0) == pytest.approx(4.8)
     assert valley.stationary_fast_loss(0.2, 1.0, 0.25) == pytest.approx(0.0138889, rel=1e-5)
-    assert valley.stationary_time_average_variance(0.3 / 1.7, 0.7, 2000) == pytest.approx(4.993e-4, rel=1e-3)
+    assert closed_forms.stationary_time_average_variance(0.3 / 1.7, 0.7, 2000) == pytest.approx(4.993e-4, rel=1e-3)
     rates = np.linspace(0.39, 0.41, 3)
     u, t = (np.array([f(rate) for rate in rates]) for f in (_fast_loss, _temperature))
-    assert equilibrium.heat_capacity_fixed_noise(0.4, 1.0) == pytest.approx((u[2] - u[0]) / (t[2] - t[0]), rel=1e-4)
-    assert equilibrium.heat_capacity_fixed_rate(0.4, 1.0) == pytest.approx(u[1] / t[1])
+    assert closed_forms.heat_capacity_fixed_noise(0.4, 1.0) == pytest.approx((u[2] - u[0]) / (t[2] - t[0]), rel=1e-4)
+    assert closed_forms.heat_capacity_fixed_rate(0.4, 1.0) == pytest.approx(u[1] / t[1])
 
 
 def _fast_loss(rate: float) -> float:

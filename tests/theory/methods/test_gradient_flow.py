@@ -255,6 +255,15 @@ def test_where_nt3_does_not_hold(optimizer: Optimizer, message: str) -> None:
         modified_mean(make_run(0.1, optimizer))
 
 
+def test_a_flow_along_a_stiff_valley_is_followed_to_its_end() -> None:
+    """Eighty relaxation times of the charge are 4,000 of the valley: explicit steps were given up on the way."""
+    starts = {"u": 0.5, "w": 2.0}
+    loss = Loss("(u*w - 1 - e)**2/2", ("u", "w"), noise={"e": Noise.parse("normal")})
+    run = Run(loss, Optimizer(preconditioner=("4", "1")), Schedule("0.02"), starts, 10, 50_000)
+    u, w = flow(run, "entropic")[0]
+    assert u**2 == pytest.approx(4 * w**2, rel=1e-6)
+
+
 def test_rates_that_change_and_flows_that_end() -> None:
     starts = {"u": 1.0, "w": 0.5}
     with pytest.raises(NotApplicable, match="constant"):

@@ -7,6 +7,7 @@ from random import Random
 
 import numpy as np
 import pytest
+import sympy
 
 from sgdsim.formulas.evaluation import evaluate
 from sgdsim.model.loss import Loss
@@ -15,7 +16,7 @@ from sgdsim.model.noise import Noise
 from sgdsim.model.symmetry import Symmetry
 from sgdsim.theory.methods import symmetry_identities
 from sgdsim.theory.methods.linear_response import minimum
-from sgdsim.theory.methods.symmetry_identities import TOLERANCE, checks, euler, zero_modes
+from sgdsim.theory.methods.symmetry_identities import TOLERANCE, _relative, _samples, checks
 
 SYMMETRIC = [name for name, family in CATALOGUE.items() if family().symmetries]
 
@@ -124,6 +125,16 @@ def test_the_trace_of_the_hessian_along_an_orbit() -> None:
     assert (ahead_g @ ahead_g - behind_g @ behind_g) / 2e-5 == pytest.approx(-2 * g @ k @ g, rel=1e-8)
 
 
+def euler(loss: Loss, model: sympy.Expr, target: sympy.Expr, degree: float) -> float:
+    """Residual of EQV-5, Euler's identity: ``grad l . theta = p (f - y) f`` of ``l = (f - y)^2/2``, f homogeneous."""
+    worst = 0.0
+    for values in _samples(loss, np.random.default_rng(0)):
+        f, y, *g = (float(number) for number in evaluate([model, target, *loss.gradient], values))
+        theta = np.array([values[name] for name in loss.parameters])
+        worst = max(worst, _relative([np.array(g) * theta, np.array([-degree * (f - y) * f])], total=True))
+    return worst
+
+
 @pytest.mark.parametrize(
     ("model", "parameters", "degree"),
     [
@@ -149,6 +160,12 @@ def _linear_net(target: np.ndarray) -> Loss:
         f"(u[{2 * i}]*w[{j}] + u[{2 * i + 1}]*w[{2 + j}] - ({target[i, j]!r}))**2/2" for i in range(2) for j in range(2)
     ]
     return Loss(" + ".join(terms), names)
+
+
+def zero_modes(hessian: np.ndarray) -> int:
+    """How many directions have no curvature (EQV-8): parameters - d_out*d_in of a linear net at a minimum."""
+    values = np.abs(np.linalg.eigvalsh(hessian))
+    return int(np.sum(values <= 1e-8 * values.max()))
 
 
 @pytest.mark.parametrize(("rank", "modes"), [(2, 4), (1, 4)])

@@ -1,0 +1,27 @@
+"""Libraries that only some calls need."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from sgdsim.base.errors import RunError
+
+
+def imported(package: str, what: str) -> Any:
+    """A library that is not always there.
+
+    Raises
+    ------
+    RunError
+        Where it is not, with what needs it.
+
+    Examples
+    --------
+    >>> imported("math", "a sum").sqrt(4)
+    2.0
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError:
+        raise RunError(f"{what} needs {package}, which is not installed: pip install {package}") from None

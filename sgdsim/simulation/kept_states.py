@@ -1,0 +1,302 @@
+"""What a run with ``keep_state`` leaves beside its file: from it a longer or a larger run goes on, to the same bits.
+
+The folder ``FILE.kept`` has the pieces in which checkpoints hold what is done, see `checkpoints`, with two things more.
+Of each trajectory the state after the last step that is a multiple of four: a run looks for divergence after every
+four steps and after its last, which is not the last of a longer one. And the sums of all tiles but a last one that is
+not full: in a larger run that one has more trajectories, and it is computed again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sgdsim.base import pieces
+from sgdsim.base.errors import InputError
+from sgdsim.base.files import PathLike
+from sgdsim.kernels.block import Block
+from sgdsim.model.run import Run
+from sgdsim.model.starts import Grid
+
+_ABOUT = "about"
+"""Says of what run the pieces are, and which count; what it does not name is left over."""
+
+BLOCK = ("state", "status", "changes")
+"""The fields of a block that are arrays."""
+
+
+def folder_of(output: PathLike) -> Path:
+    """Where the state of a run is kept.
+
+    Examples
+    --------
+    >>> str(folder_of("results/valley.h5"))
+    'results/valley.h5.kept'
+    """
+    target = Path(os.path.realpath(output)) if os.path.islink(output) else Path(output)
+    return target.with_name(f"{target.name}.kept")
+
+
+def kept_step(steps: int) -> int:
+    """After how many steps of a run its states are kept.
+
+    Examples
+    --------
+    >>> kept_step(100), kept_step(103)
+    (100, 100)
+    """
+    return steps // 4 * 4
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The state of a finished run, as it was found.
+
+    Parameters
+    ----------
+    folder
+        Where.
+    run
+        Its description, as it is stored.
+    names
+        Of the pieces, in the order in which they were written.
+    seconds
+        That the run took.
+    """
+
+    folder: Path
+    run: Mapping[str, Any]
+    names: tuple[str, ...]
+    seconds: float
+
+    @classmethod
+    def beside(cls, output: PathLike) -> Kept | None:
+        """What is kept beside a file; None without.
+
+        Raises
+        ------
+        InputError
+            Where it is damaged.
+        """
+        folder = folder_of(output)
+        if not (folder / _ABOUT).exists():
+            return None
+        about, _ = pieces.read(folder / _ABOUT)
+        return cls(folder, about["run"], tuple(about["names"]), float(about["seconds"]))
+
+
+def keep(output: PathLike, found: Sequence[Path], run: Mapping[str, Any], seconds: float, before: Kept | None) -> None:
+    """Keep pieces of a run whose file is in its place, and nothing else; those of the run before it that still count.
+
+    Raises
+    ------
+    RunError
+        If that cannot be written.
+    """
+    folder = folder_of(output)
+    folder.mkdir(exist_ok=True)
+    old = () if before is None else before.names
+    names = [*old, *(f"{run['id']}-{path.name}" for path in found)]
+    for path, name in zip(found, names[len(old) :], strict=True):
+        os.replace(path, folder / name)
+    # The pieces that were moved before the process was killed.
+    moved = sorted(path.name for path in folder.glob(f"{run['id']}-*"))
+    names = [*old, *(name for name in moved if name not in old)]
+    pieces.write(folder / _ABOUT, {"run": run, "names": names, "seconds": seconds}, {})
+    for path in folder.iterdir():
+        if path.name not in (_ABOUT, *names):
+            with suppress(OSError):
+                path.unlink()
+
+
+def remove(output: PathLike) -> None:
+    """Remove what is kept of another run than that of the file."""
+    shutil.rmtree(folder_of(output), ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Extension:
+    """A run that goes on where another one ended.
+
+    Parameters
+    ----------
+    kept
+        What that has left.
+    was
+        Its runs, of each part one a sweep point.
+    still_counts
+        Whether what it has left is kept for a third run too: not if all trajectories go on from there.
+    """
+
+    kept: Kept
+    was: Sequence[Sequence[Run]]
+    still_counts: bool
+
+    def part(self, index: int) -> ExtendedPart:
+        """That of one part of a scenario."""
+        return ExtendedPart(self.kept, index, self.was[index])
+
+
+class ExtendedPart:
+    """What is kept of one part, as the run that goes on from it wants it.
+
+    Parameters
+    ----------
+    kept, index, was
+        As `Extension` has them.
+    """
+
+    def __init__(self, kept: Kept, index: int, was: Sequence[Run]) -> None:
+        self.folder = kept.folder
+        self._was = was
+        self._entries = list[tuple[str, int, dict[str, Any]]]()
+        self._read: tuple[str, dict[str, np.ndarray]] = "", {}
+        for name in kept.names:
+            for number, entry in enumerate(pieces.read(kept.folder / name)[0]["entries"]):
+                if entry["part"] == index and entry.get("step") == kept_step(was[entry["point"]].steps):
+                    self._entries.append((name, number, entry))
+
+    def check(self, target: str) -> None:
+        """Refuse to go on elsewhere.
+
+        Raises
+        ------
+        InputError
+            If it was computed on another device.
+        """
+        for _, _, entry in self._entries:
+            if entry["target"] != target:
+                was = entry["target"]
+                raise InputError(f"{self.folder}: computed on {was}, and here is {target}: choose with --device")
+
+    def is_longer(self, point: int, now: Run) -> bool:
+        """Whether the trajectories of a point go on; they may be only more."""
+        return now.steps > self._was[point].steps
+
+    def step(self, point: int, now: Run) -> int:
+        """Completed steps of what is kept."""
+        was = self._was[point].steps
+        return kept_step(was) if self.is_longer(point, now) else was
+
+    def tiles(self, point: int, lanes: int) -> int:
+        """How many tiles are kept: the full ones."""
+        return self._was[point].trajectories // lanes
+
+    def rows(self, point: int, now: Run, lanes: int) -> Iterator[tuple[list[tuple[int, int]], dict[str, np.ndarray]]]:
+        """What is kept of the trajectories of full tiles, as `checkpoints.put_rows` takes it."""
+        was = self._was[point]
+        steps = np.array(sorted(set(was.recorder.snapshots))), np.array(sorted(set(now.recorder.snapshots)))
+        for entry, arrays in self._of(point):
+            arrays["theta"] = _taken(arrays["theta"], *steps, self.step(point, now))
+            full = self.tiles(point, lanes)
+            yield [(low, min(high, full)) for low, high in entry["tiles"] if low < full], arrays
+
+    def sums(self, point: int, now: Run) -> dict[str, np.ndarray]:
+        """Sums of all full tiles, of the records up to the step that is kept."""
+        was, found = self._was[point], dict[str, np.ndarray]()
+        steps = was.recorder.record_steps(was.steps), now.recorder.record_steps(now.steps)
+        for entry, arrays in self._of(point):
+            if entry["is_full"]:  # of several runs the last
+                found = {name.removeprefix("full/"): a for name, a in arrays.items() if name.startswith("full/")}
+        if not found:
+            raise InputError(f"{self.folder}: the sums of sweep point {point} are missing")
+        changes = found.pop("changes")
+        taken = {name: _taken(array, *steps, self.step(point, now)) for name, array in found.items()}
+        # Those of a trajectory are added at its end, which is still to come where it goes on.
+        return taken | {"changes": np.zeros_like(changes) if self.is_longer(point, now) else changes}
+
+    def blocks(self, point: int, begin: int, end: int, most: int) -> Iterator[Block]:
+        """The states of some tiles, in blocks of so many.
+
+        Raises
+        ------
+        InputError
+            If one is missing.
+        """
+        for entry, arrays in self._of(point):
+            start = 0
+            for low, high in entry["tiles"]:
+                while low <= begin < min(high, end):
+                    rows = slice(start + begin - low, start + min(begin + most, high, end) - low)
+                    yield Block(begin, entry["step"], *(arrays[f"block/{name}"][rows] for name in BLOCK))
+                    begin += rows.stop - rows.start
+                start += high - low
+        if begin < end:
+            raise InputError(f"{self.folder}: states of sweep point {point} are missing, from tile {begin} on")
+
+    def _of(self, point: int) -> Iterator[tuple[dict[str, Any], dict[str, np.ndarray]]]:
+        """The entries of a point, in the order in which they were written; neighbours share a piece."""
+        for name, number, entry in self._entries:
+            if entry["point"] == point:
+                if self._read[0] != name:
+                    self._read = name, pieces.read(self.folder / name)[1]
+                prefix, arrays = f"{number}/", self._read[1]
+                yield entry, {key.removeprefix(prefix): a for key, a in arrays.items() if key.startswith(prefix)}
+
+
+def _taken(array: np.ndarray, was: np.ndarray, now: np.ndarray, last: int) -> np.ndarray:
+    """What stood along the first axis by these steps, by those of the longer run; zeros for what is still to come."""
+    made = np.zeros((len(now), *array.shape[1:]), array.dtype)
+    kept = now[now <= last]
+    made[: len(kept)] = array[np.searchsorted(was, kept)]
+    return made
+
+
+def check(was: Sequence[Run], now: Sequence[Run]) -> None:
+    """Refuse a run that is not a longer or a larger one of what was kept, but for the same of everything else.
+
+    Raises
+    ------
+    InputError
+        With what refers to the number of steps or of trajectories.
+    """
+    for old, new in zip(was, now, strict=True):
+        for key in ("trajectories", "steps"):
+            if getattr(new, key) < getattr(old, key):
+                raise InputError(
+                    f"run.{key}: {getattr(new, key)}, expected at least the {getattr(old, key)} of the run"
+                )
+        if new.steps > old.steps:
+            _check_longer(old, new)
+        if new.trajectories > old.trajectories:
+            _check_larger(old, new)
+
+
+def _check_longer(old: Run, new: Run) -> None:
+    done, last = old.steps, kept_step(old.steps)
+    before, after = old.schedule.rates(done), new.schedule.rates(new.steps)[:done]
+    if not np.array_equal(before, after):
+        step = int(np.argmax(before != after))
+        raise InputError(
+            f"optimizer.learning_rate: refers to the number of steps, its rate of step {step} is {before[step]:.6g} of "
+            f"{done} steps and {after[step]:.6g} of {new.steps}: the run cannot be made longer"
+        )
+    if new.recorder.controls:
+        raise InputError("record.controls: look at the last step: the run cannot be made longer")
+    records = old.recorder.record_steps(done), new.recorder.record_steps(new.steps)
+    snapshots = np.array(sorted(set(old.recorder.snapshots))), np.array(sorted(set(new.recorder.snapshots)))
+    every = "records" if new.recorder.records else "every"
+    for key, (there, here) in {every: records, "snapshots": snapshots}.items():
+        wanted = here[here <= last]
+        if (lacking := np.setdiff1d(wanted, there)).size:
+            raise InputError(
+                f"record.{key}: of {new.steps} steps it is at step {lacking[0]}, of {done} it was not: "
+                "the run cannot be made longer"
+            )
+
+
+def _check_larger(old: Run, new: Run) -> None:
+    """Drawn starts follow from the number of the trajectory, and listed ones are in the scenario."""
+    for name, start in new.starts.items():
+        if isinstance(start, Grid) and start.points != old.starts[name].points:  # type: ignore[union-attr]
+            raise InputError(
+                f"run.initial.{name}: a grid over all {old.trajectories} trajectories, expected "
+                "grid:low,high,points: the run cannot be made larger"
+            )

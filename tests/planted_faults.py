@@ -8,47 +8,72 @@ from contextlib import contextmanager
 from dataclasses import replace
 from math import sqrt
 
-from sgdsim.model.loss import Loss
+from sgdsim.formulas.vectors import base_name
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.model.update_rules import OPTIMIZERS
+from sgdsim.model.written_loss import Definition
 
 Fault = Callable[[Run], Run | None]
-"""The run with a fault; None where it makes no difference."""
+"""Of a run with dials: the run with a fault; None where it makes no difference."""
+
+NEUTRAL = {"dial_spread": 1.0, "dial_correlation": 0.0, "dial_batch": 1.0}
 
 
-def _standardised(loss: Loss, name: str) -> str:
-    noise = loss.noise[name]
-    return f"(({name} - {noise.moment(1)!r})/{sqrt(noise.cumulant(2))!r})"
+def with_dials(run: Run) -> Run:
+    """The same run, whose formulas have constants that turn it into a wrong one: all faults then share its kernel."""
+    loss, factor = run.loss, "dial_batch"
+    wrong = _noises(run)
+    names = [name for name in loss.noise if name in wrong]
+    vectors = {
+        base_name(name): tuple(wrong.get(one, one) for one in loss.noise if base_name(one) == base_name(name))
+        for name in names
+    }
+    definitions = {f"dialled_{base}": told if f"{base}[0]" in loss.noise else told[0] for base, told in vectors.items()}
+
+    def dialled(formula: Definition) -> str:
+        assert isinstance(formula, str)
+        for base in vectors:
+            formula = re.sub(rf"\b{base}\b", f"dialled_{base}", formula)
+        return f"{factor}*({formula})"
+
+    told = {key: dialled(formula) for key, formula in loss.direction.items()}
+    formula = dialled(loss.formula) if loss.formula else ""
+    constants = {**loss.constants, **NEUTRAL}
+    return replace(
+        run, loss=replace(loss, formula=formula, direction=told, constants=constants, definitions=definitions)
+    )
 
 
-def _replaced(run: Run, name: str, text: str) -> Run:
-    """The run whose formula has another expression, of the same noise, in the place of a noise variable."""
-    formula = re.sub(rf"\b{name}\b", f"({text})", run.loss.formula)
-    return replace(run, loss=replace(run.loss, formula=formula))
+def _noises(run: Run) -> dict[str, str]:
+    """What takes the place of the first noise, and of the second."""
+    found, names = {}, _drawn(run)[:2]
+    means = [run.loss.noise[name].moment(1) for name in names]
+    spreads = [sqrt(run.loss.noise[name].cumulant(2)) for name in names]
+    if names:
+        found[names[0]] = f"{means[0]!r} + dial_spread*({names[0]} - {means[0]!r})"
+    if len(names) == 2:
+        shared = f"dial_correlation*{spreads[1] / spreads[0]!r}*({names[0]} - {means[0]!r})"
+        found[names[1]] = f"{means[1]!r} + {shared} + sqrt(1 - dial_correlation**2)*({names[1]} - {means[1]!r})"
+    return found
 
 
 def _drawn(run: Run) -> list[str]:
     return [] if run.optimizer.rule.population else list(run.loss.noise)
 
 
+def _turned(run: Run, **dials: float) -> Run:
+    return replace(run, loss=replace(run.loss, constants={**run.loss.constants, **dials}))
+
+
 def variance_off(run: Run) -> Run | None:
     """The variance of the first noise is 3 % too large."""
-    for name in _drawn(run):
-        mean = run.loss.noise[name].moment(1)
-        return _replaced(run, name, f"{mean!r} + {sqrt(1.03)!r}*({name} - {mean!r})")
-    return None
+    return _turned(run, dial_spread=sqrt(1.03)) if _drawn(run) else None
 
 
 def correlated(run: Run) -> Run | None:
     """The second noise has a correlation of 0.1 with the first, and the variance that it had."""
-    names = _drawn(run)
-    if len(names) < 2:
-        return None
-    first, second = names[:2]
-    mean, spread = run.loss.noise[second].moment(1), sqrt(run.loss.noise[second].cumulant(2))
-    mixed = f"0.1*{_standardised(run.loss, first)} + {sqrt(0.99)!r}*{_standardised(run.loss, second)}"
-    return _replaced(run, second, f"{mean!r} + {spread!r}*({mixed})")
+    return _turned(run, dial_correlation=0.1) if len(_drawn(run)) > 1 else None
 
 
 def late_rate(run: Run) -> Run | None:
@@ -62,7 +87,7 @@ def late_rate(run: Run) -> Run | None:
 def batch_sum(run: Run) -> Run | None:
     """The gradients of a batch are added up."""
     batch = run.optimizer.batch_size
-    return None if batch == 1 else replace(run, loss=replace(run.loss, formula=f"{batch}*({run.loss.formula})"))
+    return _turned(run, dial_batch=float(batch)) if batch > 1 else None
 
 
 def uncorrected(run: Run) -> Run | None:

@@ -191,9 +191,10 @@ def array_cases(number: int, trajectories: int, seed: int = 0) -> Iterator[dict[
         random = Random(f"arrays-{seed}-{place}")
         structure = Structure(random)
         data = structure.case(trajectories)
+        kinds = ("constant:",) * 3 + ("linear:",)
         data["optimizer"] = {
             "name": random.choice(("sgd", "sgd", "sgd", "momentum", "adam")),
-            "learning_rate": round(random.uniform(0.01, 0.08), 4),
+            "learning_rate": f"{random.choice(kinds)}{random.uniform(0.01, 0.08):.4f}",
             "batch_size": random.choice((1, 1, 2)),
         }
         data["loss"] = _of_rules(random, structure) if random.random() < 0.4 else _of_arrays(random)

@@ -7,111 +7,82 @@ and parameters that move by rules of their own.
 
 from __future__ import annotations
 
-import time
-import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import pytest
 from scipy.stats import binom
 
-from sgdsim.app.verdicts import Report, compare_file
+from sgdsim.app import theory_report
+from sgdsim.app.verdicts import compare_file
 from sgdsim.input.loading import scenario_from
-from sgdsim.model.run import Run
 from sgdsim.simulation.run_loop import simulate_runs
-from sgdsim.theory import AUTOMATIC, predict
-from tests.planted_faults import FAULTS, Fault, rules
-from tests.random_losses import array_cases, cases
+from sgdsim.theory import AUTOMATIC
+from tests.every_loss import TRAJECTORIES, Outcome, all_losses, outcomes
+from tests.planted_faults import FAULTS
+from tests.random_losses import cases
 
-TRAJECTORIES = 200_000
 DECIDED = 3  # rows of a table, not counting that the rates are those of the schedule
 SHARE, CAUGHT = 0.95, 0.9
 SECONDS, MEDIAN = 5.0, 1.0  # of theory
 ALPHA, FALSE_ALARM = 1e-3, 1e-4  # of a table, and of this test
 
 
-@dataclass
-class Tally:
-    """What came of several losses, and of the faults that were planted in them."""
-
-    losses: int = 0
-    accused: int = 0
-    seconds: list[float] = field(default_factory=list)
-    undecided: list[str] = field(default_factory=list)
-    planted: Counter[str] = field(default_factory=Counter)
-    missed: list[tuple[str, str]] = field(default_factory=list)
-
-    def check(self, share: float = SHARE, caught: float = CAUGHT) -> None:
-        """The promises, where a share of the losses has decided rows and of the faults is caught."""
-        assert self.accused <= int(binom.isf(FALSE_ALARM, self.losses, ALPHA))
-        assert len(self.undecided) <= (1.0 - share) * self.losses, self.undecided
-        assert max(self.seconds) <= SECONDS
-        assert median(self.seconds) <= MEDIAN
-        missed = Counter(fault for fault, _ in self.missed)
-        few = {fault: self.missed for fault, n in self.planted.items() if missed[fault] > (1.0 - caught) * n}
-        assert not few, few
-
-
-def table(run: Run, told: str, folder: Path) -> Report:
-    """A run held against the automatic laws of the scenario that it claims to be."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # trajectories may diverge
-        simulate_runs([run], scenario=told).save(folder / "run.h5", overwrite=True)
-    return compare_file(folder / "run.h5")
-
-
-def matters(report: Report) -> bool:
-    """Whether noise moves anything: a parameter may start where its noise vanishes, and stay there."""
-    noisy = [row for row in report.comparisons if "kick" in row.quantity]
-    return not noisy or any(row.stderr > 0 for row in noisy)
-
-
-def tally(all_data: Iterable[dict[str, Any]], folder: Path, faults: Mapping[str, Fault] = FAULTS) -> Tally:
-    found = Tally()
-    for data in all_data:
-        began = time.thread_time()
-        scenario = scenario_from(
-            {**data, "predict": [{"id": id, "automatic": True} for id in AUTOMATIC]}, "random", "here"
-        )
-        (run,) = scenario.runs
-        for claim in scenario.claims:
-            predict([claim.source], [run], claim.seconds)
-        found.seconds.append(time.thread_time() - began)
-        report = table(run, scenario.toml, folder)
-        decided = [row for row in report.comparisons if row.verdict == "agrees" and "rate" not in row.quantity]
-        found.losses += 1
-        found.accused += report.disagrees
-        if len(decided) < DECIDED:
-            found.undecided.append(f"{run.loss.formula} by {run.optimizer.name}, {run.optimizer.batch_size} a batch")
-        with rules():
-            for name, fault in faults.items():
-                wrong = fault(run) if matters(report) else None
-                if wrong is not None:
-                    found.planted[name] += 1
-                    if not table(replace(wrong, recorder=run.recorder), scenario.toml, folder).disagrees:
-                        found.missed.append((name, run.loss.formula))
-    return found
+def check(found: Sequence[Outcome], share: float = SHARE, caught: float = CAUGHT) -> None:
+    """The promises, where a share of the losses has decided rows and of the faults is caught."""
+    accused = [one for one in found if one.accused]
+    assert len(accused) <= int(binom.isf(FALSE_ALARM, len(found), ALPHA)), accused
+    undecided = [one.loss for one in found if one.decided < DECIDED]
+    assert len(undecided) <= (1.0 - share) * len(found), undecided
+    seconds = [one.seconds for one in found]
+    assert max(seconds) <= SECONDS
+    assert median(seconds) <= MEDIAN
+    planted = Counter(fault for one in found for fault in one.planted)
+    missed = Counter(fault for one in found for fault, seen in one.planted.items() if not seen)
+    few = {fault: missed[fault] for fault, n in planted.items() if missed[fault] > (1.0 - caught) * n}
+    assert not few, few
 
 
 def test_random_losses_get_decided_rows_and_faults_are_caught(tmp_path: Path) -> None:
     """One of them, to which four of the faults can be done, must do: the share of the thousand is close to one."""
-    found = tally(cases(structures=1, each=1, trajectories=TRAJECTORIES, seed=44), tmp_path)
-    assert len(found.planted) >= 3
-    found.check(share=1.0, caught=1.0)
+    found = list(outcomes(cases(1, 1, TRAJECTORIES, seed=44), tmp_path / "log"))
+    assert len({fault for one in found for fault in one.planted}) >= 3
+    check(found, share=1.0, caught=1.0)
+
+
+def test_outcomes_go_on_where_their_log_ends(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    kept = Outcome("kept", 4, {}, 0.5, {"a fault": True})
+    log.write_text(kept.line + "\n")
+    assert list(outcomes([{}], log)) == [kept]
 
 
 @pytest.mark.validate
-def test_a_thousand_random_losses(tmp_path: Path) -> None:
-    found = tally(cases(structures=1000, each=1, trajectories=TRAJECTORIES, seed=7), tmp_path)
-    assert set(found.planted) == set(FAULTS)
-    found.check()
+@pytest.mark.parametrize("arrays", [False, True], ids=["losses", "arrays"])
+def test_all_random_losses(tmp_path: Path, arrays: bool) -> None:
+    """A thousand, and two hundred of matrices, vectors and rules."""
+    found = list(outcomes(all_losses(arrays), tmp_path / "log"))
+    assert {fault for one in found for fault in one.planted} == set(FAULTS)
+    check(found)
 
 
-@pytest.mark.validate
-def test_two_hundred_random_matrices_and_rules(tmp_path: Path) -> None:
-    found = tally(array_cases(200, trajectories=TRAJECTORIES, seed=7), tmp_path, faults={})
-    found.check()
+@pytest.mark.parametrize("number", [1, pytest.param(10, marks=pytest.mark.validate)])
+def test_the_laws_of_a_run_are_told_beforehand(tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`sgdsim theory` prints the laws that the table of the run has, what they cost, and why others do not apply."""
+    monkeypatch.setattr(theory_report, "SECTIONS", {})  # but the predictions, none of which needs the others
+    asked = [{"id": id, "automatic": True} for id in AUTOMATIC]
+    for data in cases(number, 1, trajectories=64, seed=37):
+        run = {**data["run"], "steps": 20}  # as nothing is compiled
+        scenario = scenario_from({**data, "run": run, "record": {}, "predict": asked}, "random", "here")
+        printed = theory_report.report_of(scenario)[-1]
+        ensemble = simulate_runs(scenario.runs, scenario=scenario.toml, device="python")
+        ensemble.save(tmp_path / "run.h5", overwrite=True)
+        report = compare_file(tmp_path / "run.h5")
+        untold = {row.id for row in report.skipped} - {row.id for row in report.comparisons}
+        named = {entry.name.split(":")[0] for entry in printed.entries if ":" in entry.name}
+        silent = " ".join(str(entry.value) for entry in printed.entries if not entry.name)
+        assert named - untold == {row.id for row in report.comparisons}
+        assert all(id in silent for id in set(AUTOMATIC) - named)
+        assert printed.entries[-1].name == "seconds that laws take"

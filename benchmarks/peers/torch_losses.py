@@ -1,4 +1,4 @@
-"""PyTorch on the losses of the second table: eager, vectorised over trajectories, the gradient by hand."""
+"""PyTorch on the losses of the second table: eager, all trajectories at once; networks by `vmap` of `grad` too."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from benchmarks.jobs import Job
-from benchmarks.losses import ADAM, ROWS, SETTINGS, data
+from benchmarks.losses import ADAM, LINEAR_NETWORKS, ROWS, SETTINGS, data
 from benchmarks.peers import Models, Simulate, State
 from benchmarks.peers.gradients import GRADIENTS, Vectors, by_parameter, start, vectors
 
@@ -55,11 +55,50 @@ def adam(theta: Vectors, rate: float) -> Callable[[Vectors], None]:
     return update
 
 
-def walk(dtype: Any, device: str, job: Job, threads: int) -> Simulate:
+def deep_linear_network(theta: Vectors, c: Vectors, x: Any, e: Any) -> Any:
+    return torch.sum((theta["W3"] @ (theta["W2"] @ (theta["W1"] @ x)) - x - c["sigma"] * e) ** 2) / 2
+
+
+def tanh_network(theta: Vectors, c: Vectors, x: Any, e: Any) -> Any:
+    """Of one sample, or the mean over a batch, inputs (coordinate, sample)."""
+    out = (theta["W2"] @ torch.tanh(theta["W1"] @ x))[0]
+    return torch.mean((out - c["teacher"] @ x - c["sigma"] * e) ** 2) / 2
+
+
+def linear_network(theta: Vectors, c: Vectors, x: Any, e: Any) -> Any:
+    return torch.sum((theta["W2"] @ (theta["W1"] @ x) - x - c["sigma"] * e) ** 2) / 2
+
+
+NETWORKS = {
+    "deep_linear_network": deep_linear_network,
+    "tanh_network": tanh_network,
+    "tanh_network_batch": tanh_network,
+    **dict.fromkeys(LINEAR_NETWORKS, linear_network),
+}
+"""The loss of one trajectory by its model."""
+
+
+def by_hand(model: str) -> Callable[..., Vectors]:
+    """The gradient of all trajectories, written out."""
+    return partial(GRADIENTS[model], torch)
+
+
+def vmap_of_grad(model: str) -> Callable[..., Vectors]:
+    """The same from the loss of one trajectory; the trajectory is last."""
+    each = torch.func.vmap(torch.func.grad(NETWORKS[model]), in_dims=(-1, None, -1, -1), out_dims=-1)
+
+    def gradient(theta: Vectors, c: Vectors, x: Any, e: Any) -> Vectors:
+        found: Vectors = each(theta, c, x, e)
+        return found
+
+    return gradient
+
+
+def walk(make_gradient: Any, dtype: Any, device: str, job: Job, threads: int) -> Simulate:
     """All trajectories at once, step by step."""
     torch.set_num_threads(threads)
     setting = SETTINGS[job.model]
-    gradient = GRADIENTS[job.model]
+    gradient = make_gradient(job.model)
     constants = {
         name: value.to(device) if torch.is_tensor(value) else value
         for name, value in vectors(torch, job.constants, dtype).items()
@@ -71,7 +110,7 @@ def walk(dtype: Any, device: str, job: Job, threads: int) -> Simulate:
         theta = {name: value.to(device) for name, value in start(torch, job, dtype).items()}
         update = {"sgd": sgd, "adam": adam}[setting.optimizer](theta, job.learning_rate)
         for noise in draw(job, dtype, device, generator):
-            update(gradient(torch, theta, constants, **noise))
+            update(gradient(theta, constants, **noise))
         if device == "cuda":
             torch.cuda.synchronize()
         return by_parameter(theta, job)
@@ -82,7 +121,12 @@ def walk(dtype: Any, device: str, job: Job, threads: int) -> Simulate:
 def models(device: str) -> Models:
     """On a device."""
     return {
-        model: {f"by hand, {name}": partial(walk, dtype, device) for name, dtype in DTYPES.items()}
+        model: {
+            f"{how}, {name}": partial(walk, make_gradient, dtype, device)
+            for how, make_gradient in (("by hand", by_hand), ("vmap of grad", vmap_of_grad))
+            for name, dtype in DTYPES.items()
+            if how == "by hand" or model in NETWORKS
+        }
         for model in GRADIENTS
     }
 

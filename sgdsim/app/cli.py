@@ -117,7 +117,8 @@ def resume(file: str, **options: Any) -> None:
         return
     numbers = {name: options[name] for name in ("steps", "trajectories")}
     with _client(options) as client:
-        ensembles = resume_file(file, **numbers, **how, client=client, memory_limit=options["memory_limit"])
+        how |= {"memory_limit": options["memory_limit"], "keep_predictions": not options["no_compare"]}
+        ensembles = resume_file(file, **numbers, **how, client=client)
     _report(file, list(open_parts(file)), ensembles, options)
 
 
@@ -290,39 +291,41 @@ _no_symmetries = click.option(
 
 
 @_command('sgdsim show "(u*w - z)**2/2" --noise z=normal --symmetry rescale:u:1,w:-1')
-@click.argument("loss", metavar="[LOSS|LAW]", required=False, shell_complete=completion.names("losses", "predictions"))
-@table_options(
-    *_LOSS_OPTIONS,
-    parameters={"usage": "NAME", "meaning": "A parameter, w[3] for a vector.", "default": "what is nothing else"},
+@click.argument(
+    "subject", metavar="[LOSS|LAW]", required=False, shell_complete=completion.names("losses", "predictions")
 )
-@click.option("--schedule", metavar="RATE", help="A learning rate, e.g. cosine:0.1,0.001, or file:FILE.")
-@table_options("steps", steps={"meaning": "Of the schedule.", "default": "1000, or the length of its file"})
+@table_options(
+    loss={"meaning": "The same as LOSS."},
+    parameters={"usage": "NAME[=VALUE]", "default": "what is nothing else"},
+    learning_rate={"meaning": "Print its rates too, e.g. `cosine:0.1,0.001`, or `file:FILE`."},
+    steps={"default": "1000, or the length of a file of rates"},
+)
 @_no_symmetries
 @JSON_OPTION
 @reporting_errors
-def show(
-    loss: str | None, schedule: str | None, steps: int | None, *, no_symmetries: bool, as_json: bool, **options: Any
-) -> None:
-    """Print what follows from LOSS, its name or formula, the derivation of a LAW, and the rates of a schedule.
+def show(subject: str | None, *, no_symmetries: bool, as_json: bool, **given: Any) -> None:
+    """Print what follows from LOSS, its name or formula, or the derivation of a LAW; with a rate, that too.
 
-    Where every parameter has a --direction there need be no LOSS.
+    It takes the options of `simulate`: those about a run are read and say nothing here.
     """
     from sgdsim.app.loss_report import describe_law, describe_loss, describe_schedule, law_facts, loss_facts, rates_at
     from sgdsim.input.subject import loss_of, schedule_of
     from sgdsim.theory import LAWS
 
-    is_loss = loss is not None or bool(options["directions"])
-    if not is_loss and (schedule is None or any(options.values())):
+    options_of = {option.name: given[option.name] for option in options() if option.key or option.name == "settings"}
+    loss, rate, steps = options_of.pop("loss"), given["learning_rate"], given["steps"]
+    if subject is not None and loss is not None:
+        raise InputError(f"--loss {loss}: expected it, or {subject}")
+    subject = loss if subject is None else subject
+    if subject is None and not given["directions"]:
         raise InputError("expected a loss, e.g. sgdsim show 'a*x**2/2 + z*x' --constant a=1 --noise z=normal")
     if as_json:
-        facts = (loss and law_facts(loss)) or (
-            loss_facts(loss_of(loss, LAWS, **options), not no_symmetries) if is_loss else {}
-        )
-        print_json(facts | ({} if schedule is None else {"schedule": rates_at(schedule_of(schedule), steps)}))
+        facts = (subject and law_facts(subject)) or loss_facts(loss_of(subject, LAWS, **options_of), not no_symmetries)
+        print_json(facts | ({} if rate is None else {"schedule": rates_at(schedule_of(rate), steps)}))
         return
-    law = None if loss is None else describe_law(loss)
-    texts = [law or describe_loss(loss_of(loss, LAWS, **options), not no_symmetries)] if is_loss else []
-    texts += [] if schedule is None else [describe_schedule(schedule_of(schedule), steps)]
+    law = None if subject is None else describe_law(subject)
+    texts = [law or describe_loss(loss_of(subject, LAWS, **options_of), not no_symmetries)]
+    texts += [] if rate is None else [describe_schedule(schedule_of(rate), steps)]
     print_text("\n\n".join(texts))
 
 
@@ -360,21 +363,45 @@ def theory(subject: str | None, point: int, *, no_symmetries: bool, as_json: boo
 
 
 @_command("sgdsim schedule --curvature 1 --noise 1 --slope 0.01 --peak 0.5 --steps 1000")
+@click.argument("rate", metavar="[RATE]", required=False, shell_complete=completion.names("schedules"))
 @click.option("--curvature", type=Number(), help="Of the valley, a.")
 @click.option("--noise", type=Number(), help="Standard deviation of the valley's gradient noise, sigma.")
 @click.option("--slope", type=Number(), help="Of the river where it ends, g.")
 @click.option("--peak", type=Number(), help="The largest learning rate, eta_max.")
-@click.option("--steps", type=Whole(), help="Of the run, N.")
+@click.option("--steps", type=Whole(), help="Of the run, N; of RATE 1000, or the length of its file.")
 @click.option("--measure", "file", metavar="FILE", help="Measure a, sigma and g in this run instead.")
 @click.option("--fast", default="x", show_default=True, metavar="NAME", help="Its parameter across the valley.")
 @click.option("--river", default="y", show_default=True, metavar="NAME", help="Its parameter along the river.")
 @click.option("-o", "--output", metavar="FIGURE", help="Draw it too: an SVG, PNG or PDF file.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing figure.")
+@JSON_OPTION
 @reporting_errors
-def schedule(
+def schedule(rate: str | None, *, as_json: bool, **given: Any) -> None:
+    """Print the rates of RATE, e.g. cosine:0.1,0.001, or else the best ones for a river in a valley.
+
+    The best are a plateau, then harmonic decay.
+    """
+    if rate is None and as_json:
+        raise InputError("--json: expected it with a RATE, e.g. sgdsim schedule cosine:0.1,0.001 --json")
+    if rate is None:
+        _design(**given)
+        return
+    from sgdsim.app.loss_report import describe_schedule, rates_at
+    from sgdsim.input.subject import schedule_of
+
+    steps = given["steps"]
+    about = ("curvature", "noise", "slope", "peak", "file", "output")
+    if other := next((name for name in about if given[name] is not None), None):
+        flag = "measure" if other == "file" else other
+        raise InputError(f"--{flag}: expected it without {rate}, for the best rates of a river")
+    found = schedule_of(rate)
+    print_json(rates_at(found, steps)) if as_json else print_text(describe_schedule(found, steps))
+
+
+def _design(
     file: str | None, fast: str, river: str, output: str | None, overwrite: bool, **given: float | int | None
 ) -> None:
-    """Print the best learning rates for a river in a valley: a plateau, then harmonic decay."""
+    """The best rates, and their figure."""
     from sgdsim.app.schedule_design import check_figure, describe_design, design_from, measure, plot_design
     from sgdsim.base.files import about
     from sgdsim.ensemble import Ensemble
@@ -472,7 +499,8 @@ def _run(scenarios: Sequence[Scenario], options: Mapping[str, Any]) -> None:
     if path is None:
         path = default_output(scenarios[0])
     with _client(options) as client:
-        how |= {"keep_state": options["keep_state"], "memory_limit": options["memory_limit"]}
+        how |= {"memory_limit": options["memory_limit"], "keep_predictions": not options["no_compare"]}
+        how |= {"keep_state": options["keep_state"]}
         ensembles = run_parts(scenarios, path, **how, client=client)
     _report(str(path), [scenario.part for scenario in scenarios], ensembles, options)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sgdsim import theory
+from sgdsim.app.kept_predictions import curves
 from sgdsim.app.verdicts import opened_parts, predictions_of, scenario_of
 from sgdsim.base import take
 from sgdsim.base.errors import InputError, unknown_name
@@ -149,20 +149,12 @@ def _subject(
     ensemble: Ensemble, scenario: Scenario, kind: str | None, only: Sequence[str], with_theory: bool
 ) -> Subject:
     """The subject of a part: its predictions, at the records on the way and in between where these show."""
-    from sgdsim.plots.along import predictions_along, predictions_on_the_way
-    from sgdsim.plots.between import predictions_between
     from sgdsim.plots.drawing import choose_kind
-    from sgdsim.plots.subject import Curves, Subject
+    from sgdsim.plots.subject import Subject
 
     alpha = float(scenario.data["alpha"])
     if not with_theory:
         return Subject(ensemble, (), alpha, only=only)
-    predictions, _ = predictions_of(scenario)
-    shown, curves = kind or choose_kind(ensemble), Curves()
-    if shown == "moments":
-        laws = [claim.source for claim in scenario.claims if isinstance(claim.source, theory.Law)]
-        predictions += predictions_along(laws, scenario.runs)
-        curves = Curves(tuple(predictions_on_the_way(laws, scenario.runs)))
-    elif shown in ("sweep", "diagram"):
-        curves = predictions_between(scenario, over_both=shown == "diagram") or curves
-    return Subject(ensemble, tuple(predictions), alpha, curves, only)
+    predictions, _ = predictions_of(ensemble, scenario)
+    along, between = curves(scenario, kind or choose_kind(ensemble))
+    return Subject(ensemble, (*predictions, *along), alpha, between, only)

@@ -22,6 +22,7 @@ from sgdsim.base.files import about, atomic_file, check_output
 from sgdsim.ensemble import Ensemble, open_parts
 from sgdsim.input.scenario import Scenario
 from sgdsim.model.run import Run
+from sgdsim.simulation.provenance import UNTITLED
 from sgdsim.statistics import verdict_table
 
 _NUMBERS = {"point": "point", "predicted": "predicted", "measured": "measured", "z": "z"}
@@ -73,15 +74,17 @@ def write_report(
     check_output(target, take.flag(overwrite, "overwrite"), paths)
     reports = {os.fspath(path): compare_file(path) for path in paths}
     sections = [_section(number, Path(path), report) for number, (path, report) in enumerate(reports.items())]
-    title = "Ensembles of SGD" if len(reports) > 1 else _title(next(iter(open_parts(paths[0]).values())))
+    title = "Ensembles of SGD" if len(reports) > 1 else _title(next(iter(open_parts(paths[0]).values())), paths[0])
     body = (_contents(reports) if len(reports) > 1 else "") + "".join(sections)
     with atomic_file(target) as temporary:
         temporary.write_text(page.page(title, body), encoding="utf-8")
     return reports
 
 
-def _title(ensemble: Ensemble) -> str:
-    return str(ensemble.attributes.get("title", "SGD ensemble"))
+def _title(ensemble: Ensemble, path: Path) -> str:
+    """What the user calls it, or else the name of its file."""
+    title = str(ensemble.attributes.get("title", UNTITLED))
+    return path.stem if title == UNTITLED else title
 
 
 def _contents(reports: Mapping[str, Report]) -> str:
@@ -97,7 +100,7 @@ def _section(number: int, path: Path, report: Report) -> str:
     """All about one file."""
     with about(path):
         parts = open_parts(path)
-    shown = [f'<h2 id="file-{number}">{escape(_title(next(iter(parts.values()))))}</h2>']
+    shown = [f'<h2 id="file-{number}">{escape(_title(next(iter(parts.values())), path))}</h2>']
     shown += [f"<p><code>{escape(str(path))}</code></p>"]
     for name, ensemble in parts.items():
         shown += [f"<h3>{escape(name)}</h3>"] if name else []
@@ -125,9 +128,12 @@ def _simulated(ensemble: Ensemble) -> str:
     rows |= {"data": f"{loss.data.rows} rows of {escape(', '.join(loss.columns))}" if loss.data else ""}
     rows |= {"start": ", ".join(escape(f"{name} = {start}") for name, start in run.initial_items())}
     rows |= {"optimizer": escape(f"{run.optimizer.name}, batches of {run.optimizer.batch_size}")}
-    rows |= {"learning rate": escape(run.schedule.text)}
+    if "optimizer.learning_rate" not in scenario.sweep:
+        rows |= {"learning rate": escape(run.schedule.text)}
     rows |= {"swept": "<br>".join(_swept(key, values) for key, values in scenario.sweep.items())}
-    rows |= {"trajectories": f"{run.trajectories:,}", "steps": f"{run.steps:,}", "seed": str(run.seed)}
+    lengths = sorted({one.steps for one in scenario.runs})
+    steps = f"{lengths[0]:,}" if len(lengths) == 1 else f"{lengths[0]:,} to {lengths[-1]:,}"
+    rows |= {"trajectories": f"{run.trajectories:,}", "steps": steps, "seed": str(run.seed)}
     return page.facts({name: value for name, value in rows.items() if value})
 
 
@@ -144,7 +150,7 @@ def _formula(run: Run) -> str:
     written = f"<code>{escape(run.loss.formula)}</code>"
     with suppress(SgdsimError):
         inner = MathMLPresentationPrinter().doprint(run.loss.expression)
-        return f'<math display="block">{inner}</math>{written}'
+        return f'<math displaystyle="true">{inner}</math><br>{written}'
     return written
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from sgdsim.base import take, toml
 from sgdsim.base.errors import InputError
 from sgdsim.base.files import check_output
 from sgdsim.ensemble import WHOLE, Ensemble
-from sgdsim.input.call import read_loss, read_optimizer, read_rates, scenario_tables
+from sgdsim.input.call import read_loss, read_optimizer, read_rates, scenario_tables, starts_of_file
 from sgdsim.model.loss import Loss
 from sgdsim.model.observables import Observable
 from sgdsim.model.optimizers import Optimizer
@@ -39,8 +40,9 @@ def simulate(
     optimizer: Optimizer | str | Mapping[str, Any] | None = None,
     *,
     learning_rate: Rate | Sequence[float | str],
-    initial: Mapping[str, Start | str | Sequence[Any] | np.ndarray],
-    trajectories: int,
+    initial: Mapping[str, Start | str | Sequence[Any] | np.ndarray] | None = None,
+    trajectories: int | None = None,
+    start_from: str | os.PathLike[str] | None = None,
     steps: int | None = None,
     time: float | None = None,
     seed: int = 0,
@@ -54,6 +56,7 @@ def simulate(
     data: Any = None,
     momentum: float | None = None,
     batch_size: int | None = None,
+    substeps: int | None = None,
     weight_decay: float | str | None = None,
     sampling: str | None = None,
     sweep: Mapping[str, Any] | None = None,
@@ -78,8 +81,10 @@ def simulate(
     title: str = "",
     threads: int | None = None,
     device: str = "cpu",
+    cpu_target: str | None = None,
     progress: bool = False,
     output: str | os.PathLike[str] | None = None,
+    save_scenario: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     resume: bool = False,
     checkpoint_every: float | str | None = None,
@@ -106,12 +111,15 @@ def simulate(
         formula are those that start here, of a vector as ``w[3]``, of a matrix as ``W[3,2]`` or by its rows, ``W``.
     trajectories, steps, seed
         How many, how long, and the 64 bits that all randomness follows from.
+    start_from
+        The file of a run, with whose last states the trajectories start, the first ones or all, but for parameters that
+        are in `initial`.
     time
         Instead of the steps, the sum of their learning rates, of which each is the same.
     constants, noise, define, direction, state, symmetry, data
         What the formula speaks of, ``constants={"a": 2.0}, noise={"z": "normal"}``, each as in ``[loss]`` of a
         scenario; the columns of data may be arrays.
-    momentum, batch_size, weight_decay, sampling
+    momentum, batch_size, substeps, weight_decay, sampling
         Of an optimizer that is given by name.
     each
         Constants of each trajectory: arrays with a number, a vector or a matrix for each, along the first axis.
@@ -140,8 +148,12 @@ def simulate(
         Of figures and files.
     threads, device, progress
         See `sgdsim.simulation.run_loop.simulate_runs`.
+    cpu_target
+        Compile for any processor like ``"x86-64-v3"`` or ``"x86-64-v4"``, in this process from its first kernel on.
     output, overwrite
         HDF5 file to write, and whether it may replace another. While it is computed checkpoints stand beside it.
+    save_scenario
+        Scenario file to write, which says the same.
     resume
         Whether to go on from them; of a run that is finished the file is read.
     checkpoint_every
@@ -174,6 +186,7 @@ def simulate(
     >>> abs(float(ensemble.variance("x")[-1]) - 1 / 3) < 0.02, ensemble.compare().disagrees
     (True, False)
     """
+    _compile_for(cpu_target)
     steps, schedules = _length(steps, time, learning_rate)
     recorder = Recorder(
         every,
@@ -196,9 +209,10 @@ def simulate(
         "direction": direction,
         "state": state,
     }
+    initial, trajectories = _starts(initial, trajectories, start_from, loss)
     made, starts = read_loss(loss, initial, trajectories, **own, symmetry=symmetry, data=data)
-    settings = {"momentum": momentum, "batch_size": batch_size, "weight_decay": weight_decay, "sampling": sampling}
-    rule = read_optimizer(optimizer, **settings)
+    settings = {"momentum": momentum, "batch_size": batch_size, "substeps": substeps, "weight_decay": weight_decay}
+    rule = read_optimizer(optimizer, **settings, sampling=sampling)
     ends = tuple(take.each(take.text)(stop, "stop"))
     of_run = (trajectories, steps, seed, recorder, dtype, noise_dtype, antithetic, ends)
     run = Run(made, rule, schedules[0], starts, *of_run)
@@ -220,6 +234,7 @@ def simulate(
     resume, overwrite, keep_state = (take.flag(value, name) for name, value in asked.items())
     if output is None and (resume or keep_state or checkpoint_every is not None):
         raise InputError("resume, keep_state and checkpoint_every: expected an output, beside which checkpoints stand")
+    _save(text, made.name, save_scenario, output, overwrite)
     client = None if client is None else dask_workers.checked(client)
     described = Description.new([("", "simulate", text)], overwrite, device, keeps=keep_state)
     if output is None and client is None:
@@ -227,23 +242,66 @@ def simulate(
     if output is None:
         scenarios = scenarios_of(described, "simulate")
         return dask_workers.run_in_memory(client, scenarios, described, progress, memory_limit, threads)[0]
-    output, between = take.path(output, "output"), seconds_between(checkpoint_every)
+    how = {"threads": threads, "progress": progress, "memory_limit": memory_limit}
+    limits = {"resume": resume, "every": seconds_between(checkpoint_every), "total": work(runs)}
+    return _written(compute, runs, described, take.path(output, "output"), overwrite, client, limits, how)
+
+
+def _written(
+    compute: Callable[..., Ensemble],
+    runs: Sequence[Run],
+    described: Description,
+    output: str | os.PathLike[str],
+    overwrite: bool,
+    client: Any,
+    limits: Mapping[str, Any],
+    how: Mapping[str, Any],
+) -> Ensemble:
+    """Compute what is described, with checkpoints beside the output, and write it."""
+    resume = limits["resume"]
     check_output(output, overwrite or resume)
     described = extending(output, described, [runs]) if resume else described
-    with unfinished(output, described, total=work(runs), every=between, resume=resume) as kept:
+    with unfinished(output, described, **limits) as kept:
         go_on(kept, [runs], client)
         if resume and (found := kept.finished()) is not None:
             return found[WHOLE]
         if client is not None or kept.shards:
             scenarios = scenarios_of(kept.described, output)
-            how: dict[str, Any] = {"threads": threads, "every": between, "progress": progress}
-            ensemble = dask_workers.run_with(client, scenarios, kept, **how, memory_limit=memory_limit)[0]
+            ensemble = dask_workers.run_with(client, scenarios, kept, **how, every=limits["every"])[0]
         else:
             ensemble = compute(checkpoints=kept.checkpoints.part(0))
         kept.sign(ensemble)
         ensemble.save(output, overwrite=kept.described.overwrite or overwrite)
         kept.keep()
     return ensemble
+
+
+def _compile_for(target: Any) -> None:
+    """Choose the processor that kernels are compiled for."""
+    if target is not None:
+        from sgdsim.kernels.processor import compile_for
+
+        compile_for(take.text(target, "cpu_target"))
+
+
+def _starts(initial: Any, trajectories: Any, file: Any, loss: Any) -> tuple[dict[str, Any], int]:
+    """Where the trajectories start, and how many there are."""
+    initial = _table(initial, "initial")
+    if file is not None:
+        return starts_of_file(file, initial, loss, take.optional(take.whole)(trajectories, "trajectories"))
+    if trajectories is None:
+        raise InputError("trajectories: expected how many, a whole number")
+    return initial, trajectories
+
+
+def _save(scenario: str, name: str, path: Any, output: Any, overwrite: bool) -> None:
+    """Write the scenario as a file, if one is asked for."""
+    if path is not None:
+        from sgdsim.input.loading import save_scenario
+
+        meant = f"results/{name}.h5" if output is None else output  # where a run of it would write
+        tables = toml.loads(scenario, "simulate")
+        save_scenario(tables, Path(take.path(path, "save_scenario")), meant, overwrite=overwrite)
 
 
 def _length(steps: Any, time: Any, learning_rate: Any) -> tuple[int, list[Schedule]]:

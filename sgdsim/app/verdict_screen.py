@@ -12,7 +12,7 @@ import click
 from sgdsim.base.errors import escaped
 from sgdsim.statistics.comparison import DOES_NOT_HOLD, Comparison
 from sgdsim.statistics.verdict_table import summary_line, z_text
-from sgdsim.theory import Skipped
+from sgdsim.theory import LAWS, Skipped
 
 _RANK = ("disagrees", "inconclusive", "agrees", DOES_NOT_HOLD)
 _COLOURS = {"disagrees": "red", "inconclusive": "yellow", "agrees": "green", DOES_NOT_HOLD: "cyan"}
@@ -53,7 +53,7 @@ def screen(
     """
     groups: dict[tuple[str, str, bool], list[Comparison]] = {}
     for row in comparisons:
-        claimed = row.quantity if _is_claimed(row) else ""
+        claimed = row.quantity if _is_unnamed(row) else ""
         groups.setdefault((row.part, claimed or row.id, row.expect == "agrees"), []).append(row)
     ordered = sorted(groups.values(), key=lambda rows: _RANK.index(_worst(rows)))
     skipped, width = list(skipped), max(width, _NARROWEST)
@@ -102,6 +102,10 @@ def _of_claims(claims: Sequence[Comparison]) -> str:
 
 
 def _is_claimed(row: Comparison) -> bool:
+    return row.id not in LAWS
+
+
+def _is_unnamed(row: Comparison) -> bool:
     return row.id.startswith("user-")
 
 
@@ -122,7 +126,7 @@ def _name(rows: Sequence[Comparison]) -> str:
     first = rows[0]
     part = f"{first.part}, " if first.part else ""
     quantities = dict.fromkeys(row.quantity for row in rows)
-    if _is_claimed(first):
+    if _is_unnamed(first):
         return f"{part}{first.quantity}"
     return f"{part}{first.id}: {first.quantity}" if len(quantities) == 1 else f"{part}{first.id}"
 

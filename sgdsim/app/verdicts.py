@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from functools import partial
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sgdsim import theory
 from sgdsim.app.flaws import known_flaw
+from sgdsim.app.kept_predictions import kept, told_by
 from sgdsim.base import take
-from sgdsim.base.budget import OutOfTime, limited
+from sgdsim.base.budget import OutOfTime
 from sgdsim.base.errors import InputError
 from sgdsim.base.files import about
 from sgdsim.base.findings import found
@@ -190,7 +189,7 @@ def _compared(opened: Sequence[tuple[Ensemble, Scenario]], file: str) -> Report:
     alpha = float(scenario.data["alpha"])
     parts, skipped = [], []
     for ensemble, one in opened:
-        rows, reasons = predictions_of(one)
+        rows, reasons = predictions_of(ensemble, one)
         kept, untested = testable(ensemble, rows, alpha)
         parts.append((one.part, ensemble, kept))
         skipped += [*reasons, *(theory.Skipped(id, reason, one.part) for id, reason in untested)]
@@ -232,22 +231,18 @@ def _scenario_in(ensemble: Ensemble, part: str, path: str | Path, predictions: S
     return replace(Scenario.parse(text, name, f"the scenario in {path}", None, predictions), part=part)
 
 
-def predictions_of(scenario: Scenario) -> tuple[list[Prediction], list[theory.Skipped]]:
-    """The predictions of laws and user for a scenario, at the resolution that is asked for; and laws without one."""
+def predictions_of(ensemble: Ensemble, scenario: Scenario) -> tuple[list[Prediction], list[theory.Skipped]]:
+    """The predictions of laws and user for a scenario, at the resolution that is asked for; and laws without one.
+
+    What the ensemble has kept of it is not computed again.
+    """
     found: list[Prediction] = []
     skipped: list[theory.Skipped] = []
-    for claim in scenario.claims:
-        with limited(say=partial(_tell, claim.source.id)):
-            rows, reasons = theory.predict([claim.source], scenario.runs, claim.seconds)
+    for claim, told in zip(scenario.claims, kept(ensemble, scenario), strict=True):
+        rows, reasons = told or told_by(claim, scenario)
         found += [replace(_resolved(row, claim.resolution), expect=claim.expect, asked=claim.asked) for row in rows]
         skipped += [replace(one, part=scenario.part, asked=claim.asked) for one in reasons]
     return found, skipped
-
-
-def _tell(id: str) -> None:
-    """Say on standard error what takes long."""
-    if sys.stderr is not None:
-        print(f"computing what {id} predicts …", file=sys.stderr, flush=True)
 
 
 def _resolved(row: Prediction, resolution: float | str | None) -> Prediction:

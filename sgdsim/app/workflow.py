@@ -11,6 +11,7 @@ from typing import Any
 
 from sgdsim.app import dask_workers
 from sgdsim.app.extending import changed, extending, go_on, not_kept
+from sgdsim.app.kept_predictions import with_predictions
 from sgdsim.app.run_warnings import check_runs
 from sgdsim.base import take
 from sgdsim.base.errors import InputError
@@ -104,6 +105,7 @@ def run_parts(
     client: Any = None,
     memory_limit: float | str | None = None,
     keep_state: bool = False,
+    keep_predictions: bool = False,
 ) -> list[Ensemble]:
     """Simulate all parts of a scenario, and write one file with a group for each.
 
@@ -113,6 +115,8 @@ def run_parts(
         As `load_parts` gives them.
     path, threads, device, overwrite, progress, resume, checkpoint_every, client, memory_limit, keep_state
         As of `run_scenario`.
+    keep_predictions
+        Whether the file keeps what theory says of the run, so that a comparison and figures need not compute it.
 
     Returns
     -------
@@ -128,6 +132,7 @@ def run_parts(
     scenarios = take.each(kind)(scenarios, "scenario")
     overwrite, progress = take.flag(overwrite, "overwrite"), take.flag(progress, "progress")
     resume, keep_state = take.flag(resume, "resume"), take.flag(keep_state, "keep_state")
+    keep_predictions = take.flag(keep_predictions, "keep_predictions")
     given = default_output(scenarios[0]) if path is None else take.path(path, "path")
     output = Path(given)
     with _default_folder(output) if output.parent == Path("results") else nullcontext():
@@ -140,7 +145,7 @@ def run_parts(
         described = Description.new(texts, overwrite, device, keeps=keep_state)
         options: dict[str, Any] = {"threads": threads, "device": device, "progress": progress}
         every = seconds_between(checkpoint_every)
-        return _written(scenarios, output, described, resume, every, options, client, memory_limit)
+        return _written(scenarios, output, described, resume, every, options, client, memory_limit, keep_predictions)
 
 
 def resume_file(
@@ -153,6 +158,7 @@ def resume_file(
     checkpoint_every: float | str | None = None,
     client: Any = None,
     memory_limit: float | str | None = None,
+    keep_predictions: bool = False,
 ) -> list[Ensemble]:
     """Go on with a run that was killed or interrupted, from the checkpoints beside its output alone.
 
@@ -166,6 +172,8 @@ def resume_file(
         How many the run is to have, at least as many as it has.
     threads, progress, checkpoint_every, client, memory_limit
         As of `run_scenario`.
+    keep_predictions
+        As of `run_parts`.
 
     Returns
     -------
@@ -197,7 +205,7 @@ def resume_file(
         "progress": take.flag(progress, "progress"),
     }
     every = seconds_between(checkpoint_every)
-    return _written(scenarios, path, described, True, every, options, client, memory_limit)
+    return _written(scenarios, path, described, True, every, options, client, memory_limit, keep_predictions)
 
 
 def _changed(path: Path, described: Description | None, overrides: Mapping[str, int]) -> Description:
@@ -219,6 +227,7 @@ def _written(
     options: Mapping[str, Any],
     client: Any = None,
     memory_limit: float | str | None = None,
+    keep_predictions: bool = False,
 ) -> list[Ensemble]:
     """Simulate what is described, save checkpoints on the way, and write its file."""
     total = sum(work(one.runs) for one in scenarios)
@@ -242,9 +251,18 @@ def _written(
             ]
         for ensemble in ensembles:
             run.sign(ensemble)
+        interrupted = None
+        if keep_predictions:
+            try:
+                pairs = zip(ensembles, scenarios, strict=True)
+                ensembles = [with_predictions(ensemble, one) for ensemble, one in pairs]
+            except KeyboardInterrupt as error:  # what was computed is not lost for what theory says of it
+                interrupted = error
         parts = {one.part: made for one, made in zip(scenarios, ensembles, strict=True)}
         save_parts(parts, output, overwrite=run.described.overwrite or described.overwrite)
         run.keep()
+    if interrupted is not None:
+        raise interrupted
     return ensembles
 
 

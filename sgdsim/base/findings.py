@@ -61,9 +61,17 @@ def found(question: Any, find: Callable[[], T], by: Iterable[Callable[..., Any]]
     return answer
 
 
+def answered_by() -> str:
+    """A hash of all code that answers and of the versions of what it calls."""
+    return hashlib.sha256(json.dumps(_by()).encode()).hexdigest()[:20]
+
+
 def _name(question: Any) -> str:
-    parts = [question, _code(), _versions(), sys.implementation.cache_tag]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
+    return hashlib.sha256(json.dumps([question, *_by()]).encode()).hexdigest()[:20]
+
+
+def _by() -> list[Any]:
+    return [_code(), _versions(), sys.implementation.cache_tag]
 
 
 @cache

@@ -11,6 +11,9 @@ import numpy as np
 
 from sgdsim.ensemble.variable import Variable
 
+THEORY = frozenset({"prediction", "claim"})
+"""Dimensions of what theory says of a run, which is no result of it."""
+
 
 def digest(variables: Mapping[str, Variable], scenario: object) -> str:
     """SHA-256 of variables and of the text of a scenario; see `sgdsim.Ensemble.digest`.
@@ -22,6 +25,8 @@ def digest(variables: Mapping[str, Variable], scenario: object) -> str:
     """
     digest = hashlib.sha256(json.dumps(scenario).encode())
     for name, variable in sorted(variables.items()):
+        if not THEORY.isdisjoint(variable.dimensions):
+            continue
         for number, piece in enumerate(_pieces(variable)):
             kind = "text" if piece.dtype.kind == "U" else piece.dtype.newbyteorder("<").str
             if number == 0:

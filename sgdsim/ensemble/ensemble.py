@@ -301,7 +301,8 @@ class Ensemble:
     def digest(self) -> str:
         """SHA-256 of all variables and the resolved scenario; what a repetition of the run must reproduce.
 
-        Names, dimensions, types, shapes and values count; other attributes, such as times, do not.
+        Names, dimensions, types, shapes and values count; other attributes, such as times, do not, nor what theory
+        says, along ``prediction`` and ``claim``.
 
         Examples
         --------

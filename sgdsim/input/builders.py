@@ -424,12 +424,16 @@ def read_claims(entries: Any) -> list[tuple[dict[str, Any], Claim]]:
     --------
     >>> [claim.source.id for _, claim in read_claims([{"id": "valley"}, {"formula": "mean(x) = 0"}])]
     ['valley', 'user-1']
+    >>> table, claim = read_claims([{"formula": "mean(x) = 5; id=far; order=1; expect=disagrees"}])[0]
+    >>> table["formula"], claim.source.id, claim.expect
+    ('mean(x) = 5; order=1', 'far', 'disagrees')
     """
     if not isinstance(entries, list):
         raise InputError(f"predict: {shown(entries)}, expected a list")
 
     def read(index: int, entry: Any, name: str) -> tuple[dict[str, Any], Claim]:
-        table = validated(PredictTable, entry, KEYS, ("predict", index)).model_dump(exclude_none=True)
+        spread = _spread(entry)
+        table = validated(PredictTable, spread, KEYS, ("predict", index)).model_dump(exclude_none=True)
         return table, _claim(f"predict[{index}]", table, name)
 
     builds, number = [], 0
@@ -437,6 +441,17 @@ def read_claims(entries: Any) -> list[tuple[dict[str, Any], Claim]]:
         number += isinstance(entry, Mapping) and "formula" in entry
         builds.append(partial(read, index, entry, f"user-{number}"))
     return attempt_all(builds)
+
+
+def _spread(entry: Any) -> Any:
+    """An entry with what the text of its formula says of the entry, ``id`` and ``expect``, beside it."""
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("formula"), str):
+        return entry
+    first, *options = entry["formula"].split(";")
+    given = {key.strip(): value.strip() for key, _, value in (one.partition("=") for one in options)}
+    beside = {key: given[key] for key in ("id", "expect") if given.get(key)}
+    others = [one for one in options if one.partition("=")[0].strip() not in beside]
+    return {**beside, **entry, "formula": ";".join([first, *others])} if beside else entry
 
 
 def _claim(where: str, entry: Mapping[str, Any], name: str) -> Claim:

@@ -14,14 +14,24 @@ from sgdsim.base.numbers import read_number
 from sgdsim.formulas.arrays import declared, described
 from sgdsim.formulas.expressions import formula_text
 from sgdsim.formulas.names import normal, parameter_name
-from sgdsim.formulas.vectors import base_name, spread
+from sgdsim.formulas.vectors import base_name, shapes, spread
 from sgdsim.model.data import Data
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
 from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
-from sgdsim.model.starts import Grid, Listed, Start, Stored, by_parameter, numbers_of, of_each_trajectory, start_from
+from sgdsim.model.starts import (
+    Grid,
+    Listed,
+    Start,
+    Stored,
+    by_parameter,
+    numbers_of,
+    of_each_trajectory,
+    start_from,
+    stored,
+)
 from sgdsim.model.states import State
 from sgdsim.model.symmetry import Symmetry
 
@@ -83,12 +93,37 @@ def read_loss(loss: Any, initial: Any, trajectories: int | None = None, **tables
     return made, {**starts, **_starts(made, table)}
 
 
+def starts_of_file(
+    path: Any, initial: Mapping[str, Any], loss: Any, trajectories: int | None
+) -> tuple[dict[str, Any], int]:
+    """Starts that are the last states in a file, but for those that are given; and how many trajectories there are.
+
+    Raises
+    ------
+    InputError
+        For a file that holds no such states, and none of the parameters of the loss.
+    """
+    from sgdsim.input.snapshots import describe_snapshot
+
+    described = describe_snapshot(take.path(path, "start_from"), trajectories)
+    held = stored(described)
+    if isinstance(loss, Loss):
+        held = {name: one for name, one in held.items() if name in loss.parameters}
+    given = {normal(base_name(name)) for name in initial}
+    held = {name: one for name, one in held.items() if base_name(name) not in given}
+    if not held:
+        raise InputError(f"start_from: {path} holds {', '.join(stored(described))}, none that is to start there")
+    return {**held, **initial}, int(described["trajectories"])
+
+
 def _declared(table: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The parameters of a formula with their starts as a scenario has them, and the starts that no text says."""
     written: dict[str, Any] = {}
     others: dict[str, Any] = {}
+    of_file = shapes(name for name, value in table.items() if isinstance(value, Stored) and "[" in name)
+    written |= {f"{base}{declared(shape)}": 0.0 for base, shape in of_file.items()}
     for name, value in table.items():
-        if "(" in name:  # a variable of the optimizer
+        if "(" in name or (isinstance(value, Stored) and "[" in name):  # a variable of the optimizer, a coordinate
             others[name] = value
         elif isinstance(value, Stored | Listed):
             written[name], others[name] = 0.0, value  # which takes its place

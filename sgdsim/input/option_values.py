@@ -337,7 +337,11 @@ def claim(text: str) -> dict[str, Any]:
     if not _LAW.fullmatch(law):
         return {"formula": text}
     given = {key.strip(): value.strip() for key, _, value in (other.partition("=") for other in others)}
-    return {"id": law, **{key: value if value.endswith("%") else read_number(value) for key, value in given.items()}}
+    return {"id": law, **{key: _of_law(key, value) for key, value in given.items()}}
+
+
+def _of_law(key: str, value: str) -> Any:
+    return value if value.endswith("%") or key == "expect" else read_number(value)
 
 
 def settings(flag: str, texts: Iterable[str]) -> dict[str, Any]:

@@ -254,7 +254,7 @@ def scenario_data(*, settings: Sequence[str] = (), automatic: bool = True, **giv
     beneath: dict[str, Any] = {}
     attempt_all(partial(toml.set_key, beneath, key, value) for key, value in others.items())
     claims = all_claims(beneath.pop("predict", []), scenario.pop("predict", []), automatic)
-    scenario = _merged(beneath, scenario) | ({"predict": claims} if claims != [] else {})
+    scenario = merged(beneath, scenario) | ({"predict": claims} if claims != [] else {})
     if given.get("momentum") is not None:
         scenario["optimizer"] = heavy_ball(scenario["optimizer"])
     _check_complete(scenario)
@@ -345,7 +345,7 @@ def _read(given: Mapping[str, Any]) -> dict[str, Any]:
             raise values.repeated(option.flag, str(given[option.name]), name)
         own: dict[str, Any] = {}
         toml.set_key(own, key, value)
-        data = _merged(own, data)
+        data = merged(own, data)
     return data
 
 
@@ -374,15 +374,15 @@ def _read_one(option: Option, given: Any, catalogued: bool) -> tuple[Option, str
     return option, key, read(option.flag, given)
 
 
-def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Tables within tables; where both have a value, that of `over`."""
-    merged = dict(over)
+    both = dict(over)
     for key, value in under.items():
         if isinstance(value, Mapping) and isinstance(over.get(key), Mapping):
-            merged[key] = _merged(value, over[key])
+            both[key] = merged(value, over[key])
         else:
-            merged.setdefault(key, value)
-    return merged
+            both.setdefault(key, value)
+    return both
 
 
 def all_claims(asked: Any, own: Sequence[Mapping[str, Any]], automatic: bool) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from sgdsim.base import toml
 from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.base.files import about
 from sgdsim.formulas.arrays import declared
@@ -18,7 +19,15 @@ from sgdsim.input.builders import build_loss, build_schedule, is_own
 from sgdsim.input.file_references import inline_files
 from sgdsim.input.loading import load_scenario, scenario_from
 from sgdsim.input.option_values import RATE
-from sgdsim.input.options import in_options, loss_table, names_a_loss, read_settings, scenario_data, scenario_name
+from sgdsim.input.options import (
+    in_options,
+    loss_table,
+    merged,
+    names_a_loss,
+    read_settings,
+    scenario_data,
+    scenario_name,
+)
 from sgdsim.input.scenario import Scenario, shipped
 from sgdsim.model.loss import Loss
 from sgdsim.model.losses import CATALOGUE
@@ -74,7 +83,7 @@ def loss_of(subject: str | None, also: Iterable[str] = (), **options: Any) -> Lo
     also
         Ids of laws, which the subject may be a misspelling of.
     options
-        Those about the loss, as `sgdsim.input.options.scenario_data`.
+        As `sgdsim.input.options.scenario_data`.
 
     Raises
     ------
@@ -88,8 +97,13 @@ def loss_of(subject: str | None, also: Iterable[str] = (), **options: Any) -> Lo
     """
     given = _given(options)
     _check_known(subject, "law", also, given)
+    settings = read_settings(given.pop("settings", ()))
     table = loss_table(loss=subject, **given)
-    if not is_own(table) and "parameters" in given:
+    beneath: dict[str, Any] = {"loss": {}}
+    for key, value in settings.items():
+        toml.set_key(beneath, key, value)
+    table = merged(beneath["loss"], table)
+    if not is_own(table) and any("=" not in text for text in options.get("parameters") or ()):
         raise InputError(f"--parameter: {table['name']} has parameters of its own")
     try:
         if is_own(table) and "parameters" not in given:
@@ -112,7 +126,7 @@ def schedule_of(text: str) -> Schedule:
     >>> schedule_of("1e-1")
     Schedule(text='0.1', table=None)
     """
-    rate = RATE("--schedule", text)
+    rate = RATE("--learning-rate", text)
     return build_schedule(inline_files({"optimizer": {"learning_rate": rate}})["optimizer"])
 
 

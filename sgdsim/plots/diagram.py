@@ -9,7 +9,7 @@ import numpy as np
 
 from sgdsim.model.schedules import Schedule
 from sgdsim.plots.panel import MOST_PANELS, Contours, Drawing, Image, Line, Panel, Part, edges_about, scale_for
-from sgdsim.plots.subject import Subject, prediction_label, require, statistic_label, swept_label
+from sgdsim.plots.subject import Subject, prediction_label, quantity_label, require, statistic_label, swept_label
 from sgdsim.prediction import Curve, Function, Moment, Prediction
 from sgdsim.statistics.estimate import Estimate
 from sgdsim.theory.methods.stability import instabilities
@@ -80,7 +80,7 @@ def _claims(subject: Subject, predictions: Sequence[Prediction] | None = None) -
         yield _Claim(plain, prediction_label(prediction), moment.point or 0, value, plain)
     for one in subject.predictions if predictions is None else predictions:
         if isinstance(one.measure, Function) and is_mapped(one):
-            yield _Claim(one.quantity, prediction_label(one), one.point or 0, one.predicted, one.measure)
+            yield _Claim(quantity_label(one), prediction_label(one), one.point or 0, one.predicted, one.measure)
 
 
 def drawing(subject: Subject) -> Drawing:

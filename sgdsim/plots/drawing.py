@@ -204,6 +204,7 @@ def draw_parts(
     """
     require_matplotlib()
     from sgdsim.plots.render import render
+    from sgdsim.simulation.provenance import UNTITLED
 
     size = checked_size(size)
     checked_kind(kind)
@@ -216,6 +217,7 @@ def draw_parts(
     names, first = [*parts], next(iter(parts.values()))
     attributes = first.ensemble.attributes
     title = str(attributes.get("title", "")).removesuffix(f": {names[0]}") or str(attributes.get("scenario_name", ""))
+    title = "" if title == UNTITLED else title  # which tells nobody anything
     facts = [fact for name, subject in parts.items() for fact in _facts(subject, name)]
     drawing = _joined(names, drawings)
     if not residuals:

@@ -11,15 +11,18 @@ import textwrap
 from functools import lru_cache
 
 from sgdsim.base.errors import InputError
+from sgdsim.formulas.calls import Call, WithCalls
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.vectors import base_name
+from sgdsim.prediction import STATISTICS
 
 _BEGIN, _END = "\x02", "\x03"
 _MARKED = re.compile(f"{_BEGIN}([^{_END}]*){_END}")
 _SPACE = "\N{NO-BREAK SPACE}"  # where a formula must not be broken
 _LONGEST = 120  # of a formula that is typeset; of longer ones nobody sees more
 _SMALL_DENOMINATOR = 100
-_OURS = {"learning_rate": r"\eta", "steps": "N", "t": "t"}
+_STATISTICS = (*STATISTICS, "covariance", "median", "quantile", "slope", "density", "tail", "expect")
+_OURS = {"learning_rate": r"\eta", "steps": "N", "t": "t", "time": "T"}
 
 
 def mark(formula: object) -> str:
@@ -61,6 +64,8 @@ def typeset(text: str) -> str:
     --------
     >>> print(typeset(f"5$: {mark('q = sigma**2*w[0]/2')}"))
     5\$: ${q} = {\sigma}^{2}\,{{w}_{0}} / 2$
+    >>> print(typeset(mark("log(mean(q))")))
+    $\log{\left(\mathrm{mean}({q}) \right)}$
     """
     parts = _MARKED.split(text)
     return "".join(_math(part) if place % 2 else part.replace("$", r"\$") for place, part in enumerate(parts))
@@ -83,10 +88,13 @@ def _latex(formula: str) -> str | None:
     if re.search(r"\bwhere\(", formula):  # a function of four arguments to SymPy: its condition would be gone
         return None
     try:
+        called = WithCalls.parse(formula, _STATISTICS)
+        calls = {name: rf"\mathrm{{{call.function}}}({_arguments(call)})" for name, call in called.calls.items()}
+        formula = called.formula.text
         names = Formula.parse(formula).names
         elements = set(re.findall(r"\b([^\W\d]\w*\[\d+\])", formula))
         vectors = {base_name(one) for one in elements}
-        symbols = {name: sympy.Symbol(_name(name)) for name in names - vectors}
+        symbols = {name: sympy.Symbol(calls.get(name) or _name(name)) for name in names - vectors}
         for vector in vectors:
             last = max(int(one.partition("[")[2][:-1]) for one in elements if base_name(one) == vector)
             symbols[vector] = [sympy.Symbol(f"{{{_name(vector)}_{{{index}}}}}") for index in range(last + 1)]
@@ -103,6 +111,14 @@ def _latex(formula: str) -> str | None:
     except (InputError, ValueError, TypeError, RuntimeError):
         return None
     return str(text)
+
+
+def _arguments(call: Call) -> str:
+    """What a statistic is of; where that is no formula, its names stay as they are."""
+    found = [_latex(one) for one in call.arguments]
+    if None in found:
+        raise InputError(call.text)
+    return r",\,".join(one for one in found if one)
 
 
 def _name(name: str) -> str:

@@ -13,8 +13,9 @@ import numpy as np
 from sgdsim.base.errors import shortened
 from sgdsim.plots import sweep
 from sgdsim.plots.diagram import is_mapped
+from sgdsim.plots.mathematics import plain
 from sgdsim.plots.panel import Drawing, Line, Panel, Part, Points, Residuals, scale_for
-from sgdsim.plots.subject import Subject, arrays, deviations, freedom, prediction_label
+from sgdsim.plots.subject import Subject, arrays, deviations, freedom, prediction_label, quantity_label
 from sgdsim.prediction import Curve, Function, Moment, Number, Prediction, Quantile
 from sgdsim.statistics.estimate import Estimate, NotMeasured
 
@@ -90,7 +91,7 @@ def _numbers(subject: Subject, left_out: list[str]) -> Iterator[_Number]:
         except NotMeasured as reason:
             left_out.append(f"{prediction.quantity} ({reason})")
             continue
-        name = re.sub(r"(,| at) steps? .*$", "", prediction.quantity)
+        name = re.sub(r"(,| at) steps? .*$", "", quantity_label(prediction))
         yield _Number(prediction_label(prediction), name, _last_step(measure), value, prediction.allowed, estimate)
 
 
@@ -108,11 +109,10 @@ def _against_steps(numbers: Sequence[_Number], subject: Subject) -> Panel:
 
 def _side_by_side(numbers: Sequence[_Number], subject: Subject) -> Panel:
     x = np.arange(float(len(numbers)))
-    short = [one.name.partition(",")[0] for one in numbers]
+    full = [plain(one.name) for one in numbers]
+    short = [name.partition(",")[0] for name in full]
     are_told = [short.count(name) == 1 for name in short]
-    names = [
-        shortened(name if told else one.name, 48) for name, told, one in zip(short, are_told, numbers, strict=True)
-    ]
+    names = [shortened(name if told else whole, 48) for name, told, whole in zip(short, are_told, full, strict=True)]
     ticks = tuple("\n".join(textwrap.wrap(name, max(40 // len(names), 12))) for name in names)
     return replace(_panel("predicted numbers", "", x, numbers, subject, joined=False), x_ticks=ticks)
 

@@ -9,7 +9,7 @@ import numpy as np
 from sgdsim.base.errors import shortened
 from sgdsim.plots.mathematics import mark
 from sgdsim.plots.panel import MOST_PANELS, Drawing, Line, Panel, Part, Points, Residuals, scale_for, superscript
-from sgdsim.plots.subject import Subject, arrays, require
+from sgdsim.plots.subject import UNNAMED, Subject, arrays, quantity_label, require
 from sgdsim.prediction import Number, Prediction
 from sgdsim.statistics.comparison import FEWEST_RATES
 from sgdsim.statistics.estimate import NotMeasured
@@ -17,6 +17,8 @@ from sgdsim.statistics.order_test import OrderTest, Series, order_test
 from sgdsim.statistics.power_fit import PowerFit
 
 _WANTED = "a prediction of finite order at two or more learning rates: --predict 'variance(x) = …; order=1' of a sweep"
+
+_MINUS = "\N{MINUS SIGN}"
 
 
 def drawing(subject: Subject) -> Drawing:
@@ -29,13 +31,13 @@ def drawing(subject: Subject) -> Drawing:
     series = [group for group in groups.values() if len({one.small for one in group}) > 1]
     require(series, "order", _WANTED)
     panels: list[Panel] = []
-    left_out = [f"{group[0].id}, {group[0].quantity}" for group in series[MOST_PANELS:]]
+    left_out = [f"{_called(group[0])}, {group[0].quantity}" for group in series[MOST_PANELS:]]
     notes: list[str] = []
     for group in series[:MOST_PANELS]:
         try:
             panel, note = _panel(subject, sorted(group, key=lambda one: one.small))
         except NotMeasured as reason:
-            left_out.append(f"{group[0].id}, {group[0].quantity} ({reason})")
+            left_out.append(f"{_called(group[0])}, {group[0].quantity} ({reason})")
             continue
         panels.append(panel)
         notes += note
@@ -52,7 +54,7 @@ def _panel(subject: Subject, group: Sequence[Prediction]) -> tuple[Panel, list[s
     values, stderrs = arrays(estimates)
     residual = values - predicted
     sign = -1.0 if np.all(residual < 0) else 1.0
-    difference = "-(measured - predicted)" if sign < 0 else "measured - predicted"
+    difference = f"predicted {_MINUS} measured" if sign < 0 else f"measured {_MINUS} predicted"
     parts: list[Part] = [Points(rates, sign * residual, stderrs, difference)]
     residuals: tuple[Residuals, ...] = ()
     same_groups = len({one.groups for one in estimates}) == 1 and bool(np.all(stderrs > 0))
@@ -66,7 +68,7 @@ def _panel(subject: Subject, group: Sequence[Prediction]) -> tuple[Panel, list[s
         notes.append(_note(first, order, test))
     else:
         notes.append(
-            f"{first.id}: powers are fitted at {FEWEST_RATES} or more values of {first.small_name}, with errors."
+            f"{_called(first)}: powers are fitted at {FEWEST_RATES} or more values of {first.small_name}, with errors."
         )
     reliable = bool(np.all(np.abs(residual) > 2 * stderrs))
     panel = Panel(
@@ -90,7 +92,7 @@ def _small(prediction: Prediction) -> str:
 def _title(prediction: Prediction) -> str:
     relation, _, right = shortened(prediction.conditions, 110).partition(" ")
     formula = f" {relation} {mark(right)}" if prediction.source == "user" else f", {prediction.id}"
-    return f"{prediction.quantity}{formula}, order {prediction.order}"
+    return f"{quantity_label(prediction)}{formula}, order {prediction.order}"
 
 
 def _powers(fit: PowerFit, power: int, x: np.ndarray) -> np.ndarray:
@@ -100,13 +102,24 @@ def _powers(fit: PowerFit, power: int, x: np.ndarray) -> np.ndarray:
 def _note(prediction: Prediction, order: int, test: OrderTest) -> str:
     b, error = float(test.guard.coefficients[0]), float(test.guard.stderrs[0])
     small = "η" if prediction.small_name == "learning rate" else "ε"
-    terms = [f"{c:.3g} {small}{_raised(test.power + k)}" for k, c in enumerate(test.fit.coefficients)]
+    terms = [f"{_number(float(c))} {small}{_raised(test.power + k)}" for k, c in enumerate(test.fit.coefficients)]
     accepted = "" if test.accepted else ", which chi-square does not accept"
     power = _raised(test.power)
+    powers = " + ".join(terms).replace(f"+ {_MINUS}", f"{_MINUS} ")
     return (
-        f"{prediction.id}: fit {' + '.join(terms)}{accepted}; with one term more that of {small}{power} is "
-        f"{b:.2g} ± {error:.2g}, and must vanish if the formula is valid up to {small}{_raised(order)}."
+        f"{_called(prediction)}: fit {powers}{accepted}; with one term more that of {small}{power} is "
+        f"{_number(b, 2)} ± {error:.2g}, and must vanish if the formula is valid up to {small}{_raised(order)}."
     )
+
+
+def _number(value: float, digits: int = 3) -> str:
+    return f"{value:.{digits}g}".replace("-", _MINUS)
+
+
+def _called(prediction: Prediction) -> str:
+    """In a sentence: a law by its id, a claim by its name or what it is about."""
+    named = prediction.source != "user" or not prediction.id.startswith(UNNAMED)
+    return prediction.id if named else quantity_label(prediction)
 
 
 def _raised(power: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from sgdsim.input.scenario import Scenario
     from sgdsim.model.run import Run
 
+UNNAMED = "user-"
+"""How the ids begin of claims that the user has not named."""
+SHORT = 22
+"""Letters of a label for which an axis has room."""
 _RATE = "optimizer.learning_rate"
 
 
@@ -249,20 +254,46 @@ def swept_label(key: str) -> str:
 
 
 def prediction_label(prediction: Prediction) -> str:
-    """How a prediction is called in a legend.
+    """How a prediction is called in a legend: a law by its id, a claim by the name that it has, or as its formula.
 
     Examples
     --------
     >>> from sgdsim.plots.mathematics import plain
     >>> claim = Prediction("user-1", "mean(x)", Moment("mean", "x", 9), 0.0, 1, source="user", conditions="= 0")
-    >>> plain(prediction_label(claim))
-    'user-1 = 0, order 1'
+    >>> plain(prediction_label(claim)), plain(prediction_label(replace(claim, id="rest", order="exact")))
+    ('0, order 1', 'rest')
     """
-    relation, _, right = shortened(prediction.conditions, 60).partition(" ")
-    formula = f" {relation} {mark(right)}" if prediction.source == "user" else ""
-    order = f"order {prediction.order}" if isinstance(prediction.order, int) else prediction.order
+    order = f", order {prediction.order}" if isinstance(prediction.order, int) else ""
     control = ", to be rejected" if prediction.expect == "disagrees" else ""
-    return f"{prediction.id}{formula}, {order}{control}"
+    if prediction.source != "user":
+        return f"{prediction.id}{order or f', {prediction.order}'}{control}"
+    return f"{claim_name(prediction)}{order}{control}"
+
+
+def claim_name(prediction: Prediction) -> str:
+    """The name of a claim, or what is claimed."""
+    if not prediction.id.startswith(UNNAMED):
+        return prediction.id
+    relation, _, right = shortened(prediction.conditions, 60).partition(" ")
+    if isinstance(prediction.measure, Curve):
+        return right  # "11 values over step"
+    return mark(right) if relation == "=" else f"{relation} {mark(right)}"
+
+
+def quantity_label(prediction: Prediction) -> str:
+    """The quantity of a prediction, of a claim as a formula.
+
+    Examples
+    --------
+    >>> from sgdsim.plots.mathematics import mark
+    >>> claim = Prediction("user-1", "mean(x) at step 9", Moment("mean", "x", 9), 0.0, source="user")
+    >>> quantity_label(claim) == f"{mark('mean(x)')} at step 9"
+    True
+    """
+    if prediction.source != "user":
+        return prediction.quantity
+    left, rest = re.fullmatch(r"(.+?)((?: at step \d+)?(?: [<>] .*)?)", prediction.quantity, re.DOTALL).groups()  # type: ignore[union-attr]
+    return f"{mark(left)}{rest}"
 
 
 def statistic_label(statistic: str, name: str) -> str:
@@ -274,7 +305,7 @@ def statistic_label(statistic: str, name: str) -> str:
     >>> plain(statistic_label("mean", "x")), statistic_label("variance", "time_average_of_x")
     ('mean(x)', 'variance')
     """
-    return f"{statistic}({mark(name)})" if len(f"{statistic}({name})") <= 22 else statistic
+    return f"{statistic}({mark(name)})" if len(f"{statistic}({name})") <= SHORT else statistic
 
 
 def arrays(estimates: Sequence[Estimate]) -> tuple[np.ndarray, np.ndarray]:

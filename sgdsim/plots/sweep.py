@@ -10,11 +10,13 @@ import numpy as np
 
 from sgdsim.plots.panel import MOST_PANELS, Drawing, Line, Panel, Part, Points, Residuals, scale_for
 from sgdsim.plots.subject import (
+    SHORT,
     Subject,
     arrays,
     deviations,
     freedom,
     prediction_label,
+    quantity_label,
     require,
     statistic_label,
     swept_label,
@@ -116,7 +118,8 @@ def _key(subject: Subject, claim: _Claim) -> object:
         places = zip(measure.moments, _places(claim), strict=True)
         same = [subject.same_record(one, point, 0) for one, point in places]
         moments = tuple((one.statistic, one.observable, one.step) for one in same)
-        return claim.label, measure.statistic, moments
+        own = claim.prediction.quantity if claim.prediction.source == "user" else measure.statistic
+        return claim.label, own, moments
     if isinstance(measure, PathMean):  # whose function may depend on the point
         return claim.label, measure.parameter, claim.prediction.quantity
     return measure
@@ -127,7 +130,7 @@ def _title(subject: Subject, claims: Sequence[_Claim]) -> str:
     if isinstance(measure, Moment):
         when = "" if measure.step == subject.record_steps[-1] else f", step {measure.step}"
         return f"{measure.statistic} of {subject.formula(measure.observable)}{when}"
-    return re.sub(r",? *points [\d to,]+$", "", claims[0].prediction.quantity)
+    return re.sub(r",? *points [\d to,]+$", "", quantity_label(claims[0].prediction))
 
 
 def _axis(sweep: Mapping[str, np.ndarray], count: int) -> _Axis:
@@ -188,7 +191,11 @@ def _panel(subject: Subject, group: _Group, axis: _Axis, styles: Mapping[str, in
 
 def _y_label(group: _Group) -> str:
     measure = group.moment or group.claims[0].measure
-    return statistic_label(measure.statistic, measure.observable) if isinstance(measure, Moment) else measure.statistic
+    if isinstance(measure, Moment):
+        return statistic_label(measure.statistic, measure.observable)
+    if isinstance(measure, Function) and len(group.claims[0].prediction.quantity) <= SHORT:
+        return group.title
+    return "value" if isinstance(measure, Function) else measure.statistic
 
 
 def _measured(subject: Subject, group: _Group, axis: _Axis) -> Iterator[Points]:
@@ -236,22 +243,30 @@ def _series_of(claim: _Claim, axis: _Axis) -> int:
 def _curve(subject: Subject, claim: _Claim, series: str) -> tuple[np.ndarray, np.ndarray] | None:
     """What the same prediction says in between, on the same series."""
     curves = subject.curves
-    if not curves.sweep or not isinstance(claim.measure, Moment):
+    if not curves.sweep:
         return None
     keys = {key: np.asarray(curves.sweep[key]) for key in subject.sweep if key in curves.sweep}
     axis = _axis(keys, 0)
     if series not in axis.names:
         return None
-    found = {}
-    for prediction, moment, value in subject.claims(curves.predictions):
-        same = moment.statistic, moment.observable, moment.step
-        at = moment.point or 0
-        same_claim = same == _plain_key(claim.measure) and prediction_label(prediction) == claim.label
-        if same_claim and axis.names[axis.series[at]] == series:
-            found[float(axis.x[at])] = value
+    same = ((point, value) for one, point, value in _same(subject, claim) if prediction_label(one) == claim.label)
+    found = {float(axis.x[point]): value for point, value in same if axis.names[axis.series[point]] == series}
     if len(found) < 3:
         return None
     return np.array(sorted(found)), np.array([found[x] for x in sorted(found)])
+
+
+def _same(subject: Subject, claim: _Claim) -> Iterator[tuple[Prediction, int, float]]:
+    """What is predicted of the same quantity in between, with its point."""
+    if isinstance(claim.measure, Moment):
+        key = _plain_key(claim.measure)
+        for prediction, moment, value in subject.claims(subject.curves.predictions):
+            if key == _plain_key(moment):
+                yield prediction, moment.point or 0, value
+    elif isinstance(claim.measure, Function):
+        for prediction in subject.curves.predictions:
+            if prediction.point is not None and prediction.quantity == claim.prediction.quantity:
+                yield prediction, prediction.point, prediction.predicted
 
 
 def _plain_key(measure: Moment) -> tuple[str, str, int]:

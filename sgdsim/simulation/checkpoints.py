@@ -424,7 +424,7 @@ class Part:
             return [0] * len(simulators)
         extended.check(simulators[0].executor.name)
         for point, simulator in enumerate(simulators):
-            for ranges, arrays in extended.rows(point, simulator.run, simulator.lanes):
+            for ranges, arrays in extended.rows(point, simulator.run):
                 put_rows(at(results, point), ranges, simulator.lanes, arrays)
             if not extended.is_longer(point, simulator.run):
                 tiles[point][: extended.tiles(point, simulator.lanes)] = True
@@ -537,7 +537,8 @@ class Part:
             self._all.note_kept(rows, {**self._about(simulator), "is_full": True}, sums)
 
     def _about(self, simulator: Simulator) -> dict[str, Any]:
-        return {"step": kept_step(simulator.run.steps), "target": simulator.executor.name}
+        full = simulator.run.trajectories // simulator.lanes
+        return {"step": kept_step(simulator.run.steps), "full": full, "target": simulator.executor.name}
 
     def _catch(self, simulator: Simulator, block: Block) -> None:
         """Take the state of a block where a longer run would go on."""

@@ -9,7 +9,6 @@ not full: in a larger run that one has more trajectories, and it is computed aga
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -110,15 +109,20 @@ def keep(output: PathLike, found: Sequence[Path], run: Mapping[str, Any], second
     moved = sorted(path.name for path in folder.glob(f"{run['id']}-*"))
     names = [*old, *(name for name in moved if name not in old)]
     pieces.write(folder / _ABOUT, {"run": run, "names": names, "seconds": seconds}, {})
-    for path in folder.iterdir():
-        if path.name not in (_ABOUT, *names):
+    for path in folder.glob("*.done"):
+        if path.name not in names:
             with suppress(OSError):
                 path.unlink()
 
 
 def remove(output: PathLike) -> None:
     """Remove what is kept of another run than that of the file."""
-    shutil.rmtree(folder_of(output), ignore_errors=True)
+    folder = folder_of(output)
+    with suppress(OSError):
+        (folder / _ABOUT).unlink(missing_ok=True)  # without which nothing else counts
+        for path in folder.glob("*.done"):
+            path.unlink()
+        folder.rmdir()
 
 
 @dataclass(frozen=True)
@@ -189,14 +193,13 @@ class ExtendedPart:
         """How many tiles are kept: the full ones."""
         return self._was[point].trajectories // lanes
 
-    def rows(self, point: int, now: Run, lanes: int) -> Iterator[tuple[list[tuple[int, int]], dict[str, np.ndarray]]]:
+    def rows(self, point: int, now: Run) -> Iterator[tuple[list[tuple[int, int]], dict[str, np.ndarray]]]:
         """What is kept of the trajectories of full tiles, as `checkpoints.put_rows` takes it."""
         was = self._was[point]
         steps = np.array(sorted(set(was.recorder.snapshots))), np.array(sorted(set(now.recorder.snapshots)))
         for entry, arrays in self._of(point):
             arrays["theta"] = _taken(arrays["theta"], *steps, self.step(point, now))
-            full = self.tiles(point, lanes)
-            yield [(low, min(high, full)) for low, high in entry["tiles"] if low < full], arrays
+            yield _full_tiles(entry), arrays
 
     def sums(self, point: int, now: Run) -> dict[str, np.ndarray]:
         """Sums of all full tiles, of the records up to the step that is kept."""
@@ -222,7 +225,7 @@ class ExtendedPart:
         """
         for entry, arrays in self._of(point):
             start = 0
-            for low, high in entry["tiles"]:
+            for low, high in _full_tiles(entry):
                 while low <= begin < min(high, end):
                     rows = slice(start + begin - low, start + min(begin + most, high, end) - low)
                     yield Block(begin, entry["step"], *(arrays[f"block/{name}"][rows] for name in BLOCK))
@@ -239,6 +242,11 @@ class ExtendedPart:
                     self._read = name, pieces.read(self.folder / name)[1]
                 prefix, arrays = f"{number}/", self._read[1]
                 yield entry, {key.removeprefix(prefix): a for key, a in arrays.items() if key.startswith(prefix)}
+
+
+def _full_tiles(entry: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """The tiles of an entry but a last one that is not full: a larger run has computed it again."""
+    return [(low, min(high, entry["full"])) for low, high in entry["tiles"] if low < entry["full"]]
 
 
 def _taken(array: np.ndarray, was: np.ndarray, now: np.ndarray, last: int) -> np.ndarray:

@@ -15,6 +15,8 @@ from typing import Any
 
 from sgdsim.base.version import __version__
 
+UNTITLED = "SGD ensemble"
+"""The title of what the user has given none."""
 LIBRARIES = ("numba", "llvmlite", "numpy", "h5py", "sympy")
 
 
@@ -66,7 +68,7 @@ def attributes(
         Updates carried out.
     """
     return {
-        "title": title or "SGD ensemble",
+        "title": title or UNTITLED,
         "source": "sgdsim",
         "package_version": __version__,
         "git_commit": git_commit(),

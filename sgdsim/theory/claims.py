@@ -20,6 +20,8 @@ Options, after semicolons or as keys of ``[[predict]]``:
 - ``resolution``: the smallest deviation worth seeing, a number or ``0.5%`` of the predicted value, of a curve's largest
   value, of all probability;
 - ``fraction``: of all values, the part that a tail is made of.
+
+Of the entry as a whole, and read with it: ``id``, what to call it, and ``expect``, the verdict that it must find.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ from sgdsim.formulas.vectors import gather
 from sgdsim.model.run import Histogram, Run
 from sgdsim.prediction import STATISTICS, Curve, Density, Measure, Moment, Order, Prediction, Tail
 from sgdsim.theory.claimed_statistics import DISTRIBUTIONS, Left, Statistic
-from sgdsim.theory.law import series
+from sgdsim.theory.law import series_of
 from sgdsim.theory.methods.normalised_density import NormalisedDensity
 
 OPTIONS = ("order", "at", "tolerance", "resolution", "fraction")
@@ -124,7 +126,8 @@ class UserPrediction:
         if self.left.is_over_points:
             return [self._of_slopes(runs)]
         swept = len(runs) > 1
-        return [self._at_point(run, point if swept else None) for point, run in enumerate(runs)]
+        places = zip(runs, range(len(runs)), series_of(runs), strict=True)
+        return [self._at_point(run, point if swept else None, differing) for run, point, differing in places]
 
     @property
     def names(self) -> frozenset[str]:
@@ -132,7 +135,7 @@ class UserPrediction:
         within = (WithCalls.parse(call.arguments[0], (), where=self._where) for call in self.formula.calls.values())
         return self.left.names.union(self.formula.names, *(one.names for one in within))
 
-    def _at_point(self, run: Run, point: int | None) -> Prediction:
+    def _at_point(self, run: Run, point: int | None, differing: str) -> Prediction:
         if self.curve is not None:
             statistic = self._statistic
             observable = statistic.measured(run, self._where)
@@ -157,7 +160,7 @@ class UserPrediction:
             source="user",
             conditions=f"{self.relation} {self.formula.text}",
             small=_rate(run, step),
-            series=series(run),
+            series=differing,
             allowed=self._allowed(predicted),
         )
 
@@ -341,7 +344,7 @@ def parse_user_prediction(source: str | Mapping[str, Any], id: str = "user-1") -
     given = {**dict(_option(text, where) for text in options if text.strip()), **table}
     for key in given:
         if key not in OPTIONS:
-            raise InputError(f"{where}: {unknown_name('option', key, OPTIONS)}")
+            raise InputError(f"{where}: {unknown_name('option', key, (*OPTIONS, 'id', 'expect'))}")
     left, relation, right = _sides(claim, where)
     if right.startswith("{"):
         curve, right = toml.parse_value(right), _VALUE
@@ -441,7 +444,8 @@ def _known_form(form: str, given: Mapping[str, Any]) -> str:
 def _option(text: str, where: str) -> tuple[str, str]:
     key, equals, value = (part.strip() for part in text.partition("="))
     if not equals or not value:
-        raise InputError(f"{where}: {text.strip()!r}, expected option=value with an option of {', '.join(OPTIONS)}")
+        known = ", ".join((*OPTIONS, "id", "expect"))
+        raise InputError(f"{where}: {text.strip()!r}, expected option=value with an option of {known}")
     return key, value
 
 

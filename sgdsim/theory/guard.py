@@ -1,4 +1,4 @@
-"""The guard around whatever theory computes: numbers that overflow are a refusal, not a traceback or a warning."""
+"""The guard around whatever theory computes: an overflow, or want of memory, is a refusal, no traceback or warning."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ def guarded() -> Iterator[None]:
     Raises
     ------
     NotApplicable
-        For arithmetic that fails. What becomes infinite or not a number without failing is the caller's to refuse.
+        For arithmetic that fails, and for want of memory. What becomes infinite or not a number without failing is the
+        caller's to refuse.
 
     Examples
     --------
@@ -33,6 +34,8 @@ def guarded() -> Iterator[None]:
             yield
     except ArithmeticError as error:
         raise NotApplicable(f"its numbers are beyond those of a computer ({_name(error)})") from error
+    except MemoryError as error:
+        raise NotApplicable(f"it takes more memory than there is ({error})") from error
     except np.linalg.LinAlgError as error:
         raise NotApplicable(f"its equations have no solution in numbers ({error})") from error
 

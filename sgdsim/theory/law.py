@@ -327,11 +327,40 @@ def at_enough_values(rows: Iterable[Prediction]) -> list[Prediction]:
     return [one for group in found.values() if len({one.small for one in group}) >= FEWEST_RATES for one in group]
 
 
-def series(run: Run) -> str:
-    """Everything about a run but its learning rate, as a text: points of one series differ in the rate alone."""
+def series(run: Run, steps: bool = True) -> str:
+    """Everything about a run but its learning rate, as a text: points of one series differ in the rate alone.
+
+    Parameters
+    ----------
+    run
+        Which.
+    steps
+        Whether its length and what it records count: not where runs are compared at one time, or at rest.
+    """
     tables = run.describe()
     del tables["optimizer"]["learning_rate"]
+    if not steps:
+        del tables["run"]["steps"], tables["record"]
     return json.dumps(tables, sort_keys=True)
+
+
+def series_of(runs: Sequence[Run]) -> list[str]:
+    """The series of each point of a sweep; where all rates run for the same times, steps and records follow from them.
+
+    Examples
+    --------
+    >>> from sgdsim import Loss, Optimizer, Schedule
+    >>> runs = [Run(Loss("x**2/2", ("x",)), Optimizer(), Schedule(f"1/{n}"), {"x": 1.0}, 9, 4 * n) for n in (2, 4)]
+    >>> len({series(run) for run in runs}), len({*series_of(runs)})
+    (2, 1)
+    """
+    times = [f"{run.schedule.times(run.steps)[-1]:.9g}" for run in runs]
+    if len(set(times)) >= len({run.steps for run in runs}):
+        return [series(run) for run in runs]
+    return [
+        f"time {time} {series(replace(run, steps=1, recorder=Recorder()))}"
+        for time, run in zip(times, runs, strict=True)
+    ]
 
 
 def _at_points(reason: str, points: Sequence[int], total: int) -> str:

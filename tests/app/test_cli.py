@@ -132,7 +132,7 @@ def test_what_is_printed_is_there_as_json(home):
     for kind in ("losses", "predictions", "figures"):
         assert json.loads(sgdsim("list", kind, "--json").stdout) == entries(kind)
     assert "SIMD" in json.loads(sgdsim("doctor", "--json").stdout)
-    shown = json.loads(sgdsim("show", "x**2/2 + z*x", "--noise", "z=normal", "--schedule", "0.1", "--json").stdout)
+    shown = json.loads(sgdsim("show", "x**2/2 + z*x", "--noise", "z=normal", "--learning-rate", "0.1", "--json").stdout)
     assert shown["sections"]["population loss"] == ["x**2/2"]
     assert shown["schedule"]["0"] == 0.1
     assert json.loads(sgdsim("show", "valley", "--json").stdout)["id"] == "valley"
@@ -406,7 +406,7 @@ SAMPLES += ["--steps", "2", "--device", "python", "--no-compare", "-o", "new.h5"
         (["schedule", "--peak", "0.1", "--steps", "9", "--measure"], ".h5"),
         ([*SAMPLES, "--noise", "y=normal", "--from"], ".h5"),
         *(([*SAMPLES, "--data"], suffix) for suffix in (".csv", ".h5")),
-        (["show", "--schedule"], ".csv"),
+        (["schedule"], ".csv"),
     ],
 )
 @pytest.mark.usefixtures("folder")
@@ -422,7 +422,7 @@ def test_pipes_devices_and_huge_files_are_read_by_no_command(command, suffix):
         "huge": "(8590 MB, expected at most 64 MB|is not an HDF5 file)\n$",
     }.items():
         *others, last = command
-        prefix = "file:" if last == "--schedule" else ""
+        prefix = "file:" if last == "schedule" else ""
         message = refused(*others, last, f"{prefix}{name}{suffix}")
         assert re.search(f"({name}{suffix}|/dev/zero): {problem}", message), message
 

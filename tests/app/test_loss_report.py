@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -157,7 +159,7 @@ def test_constants_of_a_loss_of_the_catalogue():
     ("arguments", "problem"),
     [
         ([], "expected a loss, e.g. sgdsim show "),
-        (["--constant", "a=1", "--schedule", "0.1"], "expected a loss"),
+        (["--constant", "a=1", "--learning-rate", "0.1"], "expected a loss"),
         (["quadratik"], "unknown loss 'quadratik': did you mean 'quadratic'?"),
         (["vally"], "unknown law 'vally': did you mean 'valley'?"),
         (["Equipartition"], "unknown law 'Equipartition': did you mean 'equipartition'?"),
@@ -212,7 +214,7 @@ def test_rates_at_some_steps(steps):
 
 
 def test_the_picture_of_a_schedule():
-    result = show("--schedule", "step:0.8,0.25,20", "--steps", 40)
+    result = CliRunner().invoke(main, ["schedule", "step:0.8,0.25,20", "--steps", "40"])
     assert result.exit_code == 0
     *_, table, picture = result.stdout.split("\n\n")
     assert rates_shown(table)[20] == 0.2
@@ -240,7 +242,7 @@ def test_the_picture_has_every_rate_in_its_place(text, steps):
 
 
 def test_a_loss_and_a_schedule():
-    text = show("x**2", "--schedule", "0.1", "--steps", "1e2").stdout
+    text = show("x**2", "--learning-rate", "0.1", "--steps", "1e2").stdout
     assert text.startswith("formula: x**2\n")
     assert "\n\n      step  learning rate\n         0  0.1\n        10  0.1\n" in text
 
@@ -256,7 +258,29 @@ def test_a_loss_and_a_schedule():
     ],
 )
 def test_what_is_no_schedule(arguments, problem):
-    assert problem in refused("--schedule", *arguments)
+    assert problem in refused("x**2", "--learning-rate", *arguments)
+
+
+def test_show_takes_a_line_of_simulate(tmp_path):
+    """With another word for the command: what a run alone needs is read, and misspelt it is refused."""
+    line = ["--loss", "a*x**2/2 + s*z*x", "--constant", "a=1", "--noise", "z=normal", "--parameter", "x=0"]
+    line += ["--learning-rate", "cosine:0.1,0.001", "--trajectories", "1e5", "--steps", "200", "--every", "5"]
+    line += ["--observable", "q = x**2", "--predict", "valley", "--set", "loss.constants.s=3"]
+    line += ["-o", str(tmp_path / "x.h5")]
+    text = show(*line).stdout
+    assert "\n  a = 1, s = 3\n" in text or "\n  a = 1\n  s = 3\n" in text
+    assert "       199  0.001" in text
+    assert not [*tmp_path.iterdir()]
+    assert "--observable 'q': expected" in refused(*line, "--observable", "q")
+    assert "expected it, or y**2" in refused("y**2", *line)
+
+
+def test_a_schedule_is_shown_or_designed():
+    """Not both at once; and as data."""
+    shown = CliRunner().invoke(main, ["schedule", "linear:1,0", "--steps", "4", "--json"])
+    assert json.loads(shown.stdout) == {"0": 1.0, "1": 0.75, "2": 0.5, "3": 0.25}
+    both = CliRunner().invoke(main, ["schedule", "0.1", "--peak", "0.5"])
+    assert (both.exit_code, "--peak: expected it without 0.1" in both.output) == (2, True)
 
 
 def test_a_table_of_rates():
@@ -270,10 +294,10 @@ def test_a_schedule_in_a_file(tmp_path):
     """Its rates, as many as there are; another number of steps is refused."""
     path = tmp_path / "rates.txt"
     path.write_text("0.1\n0.05\n")
-    shown = CliRunner().invoke(main, ["show", "--schedule", f"file:{path}"])
+    shown = CliRunner().invoke(main, ["schedule", f"file:{path}"])
     assert (shown.exit_code, shown.output.splitlines()[2].split()) == (0, ["1", "0.05"])
-    assert CliRunner().invoke(main, ["show", "--schedule", f"file:{path}", "--steps", "3"]).exit_code == 2
-    assert CliRunner().invoke(main, ["show", "--schedule", f"file:{path}x"]).exit_code == 2
+    assert CliRunner().invoke(main, ["schedule", f"file:{path}", "--steps", "3"]).exit_code == 2
+    assert CliRunner().invoke(main, ["schedule", f"file:{path}x"]).exit_code == 2
 
 
 def test_a_loss_of_the_catalogue_is_shown_with_its_arguments():

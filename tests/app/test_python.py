@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 import sympy
@@ -10,6 +12,7 @@ import sgdsim
 from sgdsim.app.workflow import run_parts
 from sgdsim.ensemble import open_parts, to_datatree
 from sgdsim.input.loading import load_parts
+from sgdsim.input.options import options
 
 COMMON = {"initial": {"x": 1.0}, "trajectories": 64, "steps": 8, "every": 4, "device": "python"}
 TRAP = {**COMMON, "constants": {"a": 1.0}, "noise": {"z": "normal"}}
@@ -218,9 +221,64 @@ def test_a_figure_of_an_ensemble_in_memory():
     assert figure.get_label() == "moments"
 
 
+OTHERWISE = {
+    "parameters": "initial",
+    "definitions": "define",
+    "directions": "direction",
+    "states": "state",
+    "symmetries": "symmetry",
+    "sweeps": "sweep",
+    "predictions": "predict",
+    "no_automatic": "automatic",
+    "dask": "client",
+    "quiet": "progress",
+}
+"""What the command line calls otherwise than Python does."""
+
+WITHOUT = {
+    "settings": "every key has an argument",
+    "shard": "sgdsim.app.cluster.run_shard",
+    "all_rows": "Ensemble.compare",
+    "no_compare": "Ensemble.compare",
+}
+"""What is said otherwise."""
+
+
+def test_every_option_of_the_command_line_is_an_argument():
+    """Of one call, `simulate`: those that were missing were start_from, substeps, cpu_target and save_scenario."""
+    arguments = set(inspect.signature(sgdsim.simulate).parameters)
+    names = {option.name for option in options()} - WITHOUT.keys()
+    plural = {name: name if name in arguments else f"{name}s" for name in names}
+    assert {OTHERWISE.get(name, plural[name]) for name in names} - arguments == set()
+    assert not WITHOUT.keys() & arguments
+
+
+def test_a_run_starts_from_the_last_states_of_another(tmp_path):
+    own = {"initial": {"x": 1.0, "w[2]": "normal"}, "observables": {"n": "norm2(w)"}}
+    loss = "a*x**2/2 + z*x + norm2(w)/2"
+    simulate(loss, **own, snapshots=["final"], output=tmp_path / "first.h5")
+    ends = sgdsim.Ensemble.open(tmp_path / "first.h5")
+    own |= {"start_from": tmp_path / "first.h5", "trajectories": None}
+    more = simulate(loss, **own | {"initial": None})
+    assert more.sizes["trajectory"] == 64
+    for name in ("x", "w[0]", "w[1]"):
+        assert more.mean(name)[0] == pytest.approx(ends.mean(name)[-1])
+    again = simulate(loss, **own | {"initial": {"x": 5.0}, "trajectories": 8})
+    assert again.mean("x")[0] == 5.0
+    assert again.sizes["trajectory"] == 8
+
+
+def test_a_scenario_that_is_saved_says_the_same(tmp_path):
+    call = simulate(substeps=2, save_scenario=tmp_path / "mine.toml")
+    again = sgdsim.run_scenario(sgdsim.load_scenario(tmp_path / "mine.toml"), tmp_path / "mine.h5", device="python")
+    assert numbers(again) == numbers(call) != numbers(simulate())
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"start_from": "nowhere.h5"}, "nowhere.h5"),
+        ({"trajectories": None}, "trajectories: expected how many"),
         ({"loss": "a*x**2/2 + q*x"}, "unknown name 'q'"),
         ({"loss": "quartc"}, "unknown loss 'quartc'"),
         ({"loss": sgdsim.Loss("x**2", ("x",))}, "constants: stands in the Loss"),

@@ -34,6 +34,12 @@ def test_a_law_has_one_line_and_disagreements_stand_first():
     assert more == "--all shows every row and says why"
 
 
+def test_a_claim_with_a_name_is_called_by_it_and_is_still_a_claim():
+    first, *_, words = lines(replace(WRONG, id="far"))
+    assert first.startswith("far: mean(y)  ")
+    assert words == "So a claim does not hold for what was simulated."
+
+
 def test_what_agrees_says_what_would_have_been_seen():
     assert lines(AGREES)[1] == "    consistent; 0.8 % would have been seen"
     assert lines(replace(AGREES, predicted=0.0, measured=0.001))[1] == (

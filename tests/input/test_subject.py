@@ -117,5 +117,5 @@ def test_schedules_are_read_like_learning_rates(tmp_path: Path) -> None:
     (tmp_path / "rates.txt").write_text("0.1\n0.05\n")
     assert schedule_of(f"file:{tmp_path / 'rates.txt'}").table == (0.1, 0.05)
     assert schedule_of(" 1_0e-1 ").text == "1.0"
-    with pytest.raises(InputError, match="--schedule '1e-400': 1e-400 is below the smallest float"):
+    with pytest.raises(InputError, match="--learning-rate '1e-400': 1e-400 is below the smallest float"):
         schedule_of("1e-400")

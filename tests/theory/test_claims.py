@@ -38,9 +38,9 @@ LOSS = Loss(
 )
 
 
-def make_run(rate: str = "0.1", optimizer: Optimizer | None = None, loss: Loss = LOSS) -> Run:
+def make_run(rate: str = "0.1", optimizer: Optimizer | None = None, loss: Loss = LOSS, steps: int = 20) -> Run:
     recorder = Recorder(every=5, observables=(Observable.parse("energy", "a*q**2/2"),))
-    return Run(loss, optimizer or Optimizer(), Schedule(rate), {"q": 0.0}, 100, 20, recorder=recorder)
+    return Run(loss, optimizer or Optimizer(), Schedule(rate), {"q": 0.0}, 100, steps, recorder=recorder)
 
 
 def test_text_and_table_are_the_same_claim() -> None:
@@ -84,6 +84,18 @@ def test_points_of_a_sweep_share_a_series_if_only_the_rate_differs() -> None:
     assert [row.point for row in rows] == [0, 1, 2]
     assert rows[0].series == rows[1].series != rows[2].series
     assert [row.predicted for row in rows] == pytest.approx([0.225, 0.45, 0.625])
+
+
+def test_points_of_one_time_share_a_series_though_they_differ_in_steps() -> None:
+    """A claim of finite order over a fixed time was called one at a single rate, four times."""
+    claim = [parse_user_prediction("log(mean(q)) = -learning_rate*time; order=1")]
+
+    def series(*ends: tuple[str, int]) -> list[str]:
+        return [row.series for row in predict(claim, [make_run(rate, steps=steps) for rate, steps in ends])[0]]
+
+    assert len({*series(("0.1", 40), ("0.2", 20), ("0.4", 10))}) == 1
+    assert len({*series(("0.1", 40), ("0.2", 20), ("0.1", 80), ("0.2", 40))}) == 2
+    assert len({*series(("0.1", 40), ("0.2", 40), ("0.1", 80), ("0.2", 80))}) == 2
 
 
 @pytest.mark.parametrize(

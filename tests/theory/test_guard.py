@@ -89,3 +89,19 @@ def test_a_variance_whose_fourth_moment_underflows_is_not_predicted() -> None:
     assert [row.statistic for row in rows] == ["mean"]
     rows, _ = LAWS["affine-moments"].evaluate([collapse(0.1, 0.1)])  # the control
     assert [row.statistic for row in rows] == ["mean", "variance", "skewness"]
+
+
+def test_a_batch_with_more_nodes_than_memory_is_refused() -> None:
+    """Four samples of Student's t, and two kicks of Langevin's: 136 GiB of nodes were asked of the system."""
+    noise = {"n": Noise.parse("normal"), "t": Noise.parse("student_t:9")}
+    loss = Loss("1 - cos(x) + exp(x/3)*y**2/2 + n*x + t*y", ("x", "y"), noise=noise)
+    optimizer = Optimizer("langevin", {"temperature": 0.03}, batch_size=4)
+    run = Run(loss, optimizer, Schedule("0.03"), {"x": Noise.parse("uniform:-1,1"), "y": 0.1}, 100, 60)
+    rows, reasons = LAWS["second-step"].evaluate([run])
+    assert not rows
+    assert "1,000,000 points" in reasons[0]
+    rows, reasons = LAWS["last-step"].evaluate([run])
+    assert not rows
+    assert "7 random variables" in reasons[0]
+    with pytest.raises(NotApplicable, match="more memory"), guarded():
+        np.zeros(2**59)

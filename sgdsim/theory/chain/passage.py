@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ from sgdsim.theory.quadrature.nested import Numerical
 if TYPE_CHECKING:
     import sympy
 
+_STARTS = (24, 32)  # points of a drawn start, or of each panel of one, on two meshes: the difference is in the error
+
 
 def passage_on_mesh(step: Step, domain: Domain, formula: str, run: Run) -> Numerical:
     """Mean number of steps until a formula is positive, from the start of a run.
@@ -32,14 +35,16 @@ def passage_on_mesh(step: Step, domain: Domain, formula: str, run: Run) -> Numer
         Where the formula is hardly ever positive, and for two parameters that it depends on together.
     """
     expression = step.expression(formula)
-    points, shares = start_points(run, 48)
-    domain = _domain(step, domain, expression, points)
-    begun = step.evaluate(expression, points) > 0
-    if begun.all():
+    number = _moving(step, expression)
+    points, _ = _start(run, _STARTS[0])
+    domain, passed = _domain(step, domain, expression, points, number)
+    if (step.evaluate(expression, points) > 0).all():
         return Numerical(0.0, 0.0)
     found = []
     first = 2 - len(step.after)
-    for fineness, wider in ((first, domain), (first + 1, domain.widened(0.05))):
+    for fineness, wider, count in zip((first, first + 1), (domain, domain.widened(0.05)), _STARTS, strict=True):
+        points, shares = _start(run, count, {run.loss.parameters[number]: passed})
+        begun = step.evaluate(expression, points) > 0
         panels, order = panels_and_order(step, fineness)
         mesh = wider.mesh(panels, order)
         level = noise_levels(step, wider, fineness)
@@ -58,9 +63,9 @@ def passage_on_lattice(step: Step, visited: np.ndarray, formula: str, run: Run) 
     expression = step.expression(formula)
     moves = finite_moves(step)
     assert moves is not None
-    points, shares = start_points(run, PHASES)
     found = []
-    for share_out in (0.5, 1.0):
+    for share_out, count in ((0.5, PHASES + 1), (1.0, PHASES)):
+        points, shares = start_points(run, count)
         total = 0.0
         reach = share_out * np.ptp(visited, axis=0) + 4 * np.abs(moves).max(axis=0)
         for point, share in zip(points, shares, strict=True):
@@ -99,15 +104,28 @@ def _times(matrix: Any, open_: np.ndarray, formula: str) -> np.ndarray:
     return times
 
 
-def _domain(step: Step, domain: Domain, expression: sympy.Expr, points: np.ndarray) -> Domain:
-    """A domain whose panels end where a formula vanishes, wide enough for the start."""
-    theta = step.run.loss.theta
-    moving = [number for number, symbol in enumerate(theta) if symbol in expression.free_symbols]
+def _start(run: Run, count: int, breaks: Mapping[str, Sequence[float]] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Points of the start, and their weights, without those that no sum sees: tails are far out."""
+    points, shares = start_points(run, count, breaks=breaks or {})
+    kept = shares > EPSILON**2
+    return points[kept], shares[kept]
+
+
+def _moving(step: Step, expression: sympy.Expr) -> int:
+    """The parameter that a formula depends on."""
+    moving = [number for number, symbol in enumerate(step.run.loss.theta) if symbol in expression.free_symbols]
     if len(moving) != 1:
         raise NotApplicable(
             "a passage is computed where the formula depends on one of the parameters; simulate instead"
         )
-    number = moving[0]
+    return moving[0]
+
+
+def _domain(
+    step: Step, domain: Domain, expression: sympy.Expr, points: np.ndarray, number: int
+) -> tuple[Domain, list[float]]:
+    """A domain whose panels end where a formula vanishes, wide enough for the start; and the places."""
+    theta = step.run.loss.theta
     if len(theta) > 1 and np.count_nonzero(domain.mapping.matrix - np.diag(np.diag(domain.mapping.matrix))):
         corners = np.array(list(itertools.product(*domain.box)))
         around = domain.mapping.outwards(corners)
@@ -124,4 +142,4 @@ def _domain(step: Step, domain: Domain, expression: sympy.Expr, points: np.ndarr
     found = sign_changes(expression, theta[number].name, step.known, float(ends[0]), float(ends[1]))
     if not found:
         raise NotApplicable(_rare(str(expression)))
-    return replace(domain, box=box, breaks=(*domain.breaks, *((number, root) for root in found)))
+    return replace(domain, box=box, breaks=(*domain.breaks, *((number, root) for root in found))), found

@@ -6,7 +6,7 @@ a Markov chain.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -140,8 +140,12 @@ def _noise_kinks(expressions: Iterable[sympy.Expr], given: Iterable[Source]) -> 
     return list(found)
 
 
-def start_points(run: Run, count: int, most: float = inf) -> tuple[np.ndarray, np.ndarray]:
+def start_points(
+    run: Run, count: int, most: float = inf, breaks: Mapping[str, Sequence[float]] = {}
+) -> tuple[np.ndarray, np.ndarray]:
     """Points and weights of the start, shape (point, parameter) and (point,); the values of grids go together.
+
+    Where functions of a parameter jump at breaks, its rule has panels between them, with so many points each.
 
     Raises
     ------
@@ -164,7 +168,7 @@ def start_points(run: Run, count: int, most: float = inf) -> tuple[np.ndarray, n
         weights = counts / counts.sum()
     for number, (_, start) in enumerate(run.initial_items()):
         if isinstance(start, Noise):
-            values, shares = rule(start, count)
+            values, shares = rule(start, count, breaks.get(run.loss.parameters[number], ()))
             _allow(len(points) * len(values), most)
             points, several = np.repeat(points, len(values), axis=0), len(points)
             points[:, number] = np.tile(values, several)

@@ -7,28 +7,35 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from sgdsim.formulas import evaluation
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
-from sgdsim.prediction import Moment, NotApplicable, Prediction, require
-from sgdsim.theory.law import at_enough_values, law, row, series
+from sgdsim.prediction import FEWEST_RATES, Moment, NotApplicable, Prediction, require
+from sgdsim.theory.law import at_enough_values, law, row, series_of
 from sgdsim.theory.methods.charge_balance import balances
 from sgdsim.theory.methods.gradient_flow import flow, modified_mean
 from sgdsim.theory.methods.modes import constant_rate
 from sgdsim.theory.recorded_names import name_of
 
+_SLOPE = 0.1  # of what order 1 makes of the mean, and of the variance
+_SPREAD = 0.01  # the same of the mean, in units of the spread
+_NOTHING = 1e-9  # share of a variance that noise does not reach to this order
 
-def _at_one_time(runs: Sequence[Run]) -> Iterator[tuple[int, Run]]:
-    """Each run with its place, ended at the time that the slowest of its series reaches; where that is recorded."""
+
+def _at_one_time(runs: Sequence[Run]) -> Iterator[tuple[int, Run, str]]:
+    """Each run with its place and series, ended at the time that the slowest of these reaches; where it is recorded."""
+    found = series_of(runs)
     times: dict[str, float] = {}
-    for run in runs:
+    for run, one in zip(runs, found, strict=True):
         time = constant_rate(run) * run.steps
-        times[series(run)] = min(time, times.get(series(run), time))
-    for place, run in enumerate(runs):
-        steps = times[series(run)] / constant_rate(run)
+        times[one] = min(time, times.get(one, time))
+    for place, (run, one) in enumerate(zip(runs, found, strict=True)):
+        steps = times[one] / constant_rate(run)
         whole = round(steps)
         if abs(steps - whole) < 1e-6 * steps and whole in run.recorder.record_steps(run.steps):
-            yield place, replace(run, steps=whole, recorder=Recorder())
+            yield place, replace(run, steps=whole, recorder=Recorder()), one
 
 
 def _several_rates(run: Run) -> None:
@@ -58,19 +65,19 @@ def _records(run: Run) -> Recorder:
     return Recorder(observables=tuple(_charges(run)))
 
 
-def _told(runs: Sequence[Run], place: int, run: Run) -> dict[str, Any]:
+def _told(run: Run, place: int, series: str) -> dict[str, Any]:
     """The fields that all rows of a point have in common: its run up to the time that all points reach."""
     rate = constant_rate(run)
     conditions = f"after a time of {rate * run.steps:.4g}"
-    return {"order": 1, "point": place, "small": rate, "series": series(runs[place]), "conditions": conditions}
+    return {"order": 1, "point": place, "small": rate, "series": series, "conditions": conditions}
 
 
 def _entropic(runs: Sequence[Run]) -> list[Prediction]:
     rows: list[Prediction] = []
-    for place, run in _at_one_time(runs):
+    for place, run, series in _at_one_time(runs):
         with suppress(NotApplicable):
             end = dict(zip(run.loss.parameters, flow(run, "entropic")[0], strict=True))
-            told = _told(runs, place, run)
+            told = _told(run, place, series)
             for one in _charges(run):
                 value = evaluation.evaluate([run.loss.expand(one.formula)], {**run.loss.constants, **end})[0]
                 moment = Moment("mean", name_of(runs[place], one), run.steps)
@@ -112,32 +119,50 @@ def entropic_flow(run: Run) -> list[Prediction]:
 
 def _modified(runs: Sequence[Run]) -> list[Prediction]:
     rows: list[Prediction] = []
-    for place, run in _at_one_time(runs):
-        with suppress(NotApplicable):
+    reasons: dict[str, None] = {}
+    for place, run, series in _at_one_time(runs):
+        try:
             found = modified_mean(run)
-            told = _told(runs, place, run)
-            rows += [
-                row(Moment("mean", name, run.steps), float(value), **told)
-                for name, value in zip(run.loss.parameters, found.mean, strict=True)
-            ]
-    return at_enough_values(rows)
+            require(not found.doubt, found.doubt)
+        except NotApplicable as reason:
+            reasons[str(reason)] = None
+            continue
+        told = _told(run, place, series)
+        variances = np.diag(found.covariance)
+        for name, begin, mean, variance in zip(run.loss.parameters, found.flow, found.mean, variances, strict=True):
+            scale = max(_SLOPE * abs(mean - begin), _SPREAD * float(np.sqrt(variance)))
+            moment = Moment("mean", name, run.steps)
+            rows.append(row(moment, float(mean), resolution=scale or None, **told))
+            if variance > _NOTHING * variances.sum():
+                moment = Moment("variance", name, run.steps)
+                rows.append(row(moment, float(variance), resolution=_SLOPE * float(variance), **told))
+    rows = at_enough_values(rows)
+    require(rows, "; ".join(reasons) or f"fewer than {FEWEST_RATES} rates reach and record one time")
+    return rows
 
 
 @law(
     "modified-mean",
-    "the plain mean of independently sampled SGD, by its modified equation",
+    "mean and variance of independently sampled SGD at a time, by its modified equation",
     source="re-derived, cf. arXiv:1511.06251",
     holds="plain SGD from one point over four or more constant rates, at the time that all of them reach and record",
     across=_modified,
+    automatic=True,
     finite_order=True,
+    seconds=3.0,
 )
 def modified_mean_law(run: Run) -> list[Prediction]:
-    """The mean of independently sampled SGD. To order 1.
+    """Mean and variance of independently sampled SGD after a fixed time T = eta*K. To order 1.
 
-    With ``theta_0`` the flow of L, ``E theta_K = theta_0(T) + eta*m(T) + O(eta^2)``,
+    With ``theta_0`` the flow of L, ``E theta_K = theta_0(T) + eta*m(T) + O(eta^2)`` and
+    ``Cov theta_K = eta*S(T) + O(eta^2)``,
 
         m' = -H m - H grad L/2 - grad^3 L : S/2,    S' = -H S - S H + Sigma/B,    m(0) = S(0) = 0.
+
+    So the slope of the mean over eta is tested to a tenth of itself, that of the variance too. Rates whose powers do
+    not fall off are left out: those over half of the inverse curvature, and those at which curvature or noise within
+    the spread differ from those on the flow by so much that the next order is as large as this one.
     """
     _several_rates(run)
     require(not _is_of_epochs(run), "shuffled epochs follow the flow of the entropic loss instead")
-    return []
+    raise NotApplicable(f"orders are tested over {FEWEST_RATES} learning rates or more, at one time")

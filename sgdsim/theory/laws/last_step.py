@@ -66,7 +66,8 @@ def last_step(run: Run) -> list[Prediction]:
     is applied n times on two meshes (`sgdsim.theory.chain`). Nothing is neglected but what the meshes do not resolve:
     how far the finer one is off is told by the coarser one, by the chance to leave the domain, and by rounding. A row
     is made where this error is below a tenth of what the row resolves, and the number may be three such errors off.
-    Where the run has forgotten its start, the law at its end is the stationary one.
+    Where the run has forgotten its start, the law at its end is the stationary one. A rate that changes would take
+    another operator for every step, and another mesh where a step has kinks, of which a run now makes one.
 
     Mean, variance and covariance are left to affine-moments where gradients are affine. The distribution needs noise
     with a density that enters the step affinely, and the states of the last step, where these are kept.

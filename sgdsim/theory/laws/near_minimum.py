@@ -14,7 +14,8 @@ from sgdsim.theory.methods.minimum_expansion import Expansion, expansion
 from sgdsim.theory.methods.moment_recursion import is_affine
 
 _FORGOTTEN = 1e-4  # what may be left of a displacement at the start
-_RESOLVED = 0.05  # of the spread, and of the variance: one term of a series takes many trajectories
+_SHARE = 0.5  # of the term that is tested, and the most that each term may be of the one before
+_LEAST = 0.01  # of the spread, and of the variance, where the term vanishes
 
 
 def _at_rest(run: Run) -> Expansion:
@@ -24,7 +25,14 @@ def _at_rest(run: Run) -> Expansion:
     found = expansion(run)
     left = found.response.radius**run.steps
     require(left < _FORGOTTEN, f"{left:.2g} of the start is left at the end, expected at most {_FORGOTTEN:g}")
+    ratio = max((_ratio(found, i) for i in range(len(found.mean)) if found.is_moved(i)), default=0.0)
+    require(ratio <= _SHARE, f"the next order is {ratio:.2g} of the leading variance, expected at most {_SHARE:g}")
     return found
+
+
+def _ratio(found: Expansion, i: int) -> float:
+    """What the next order makes of a variance, in units of the leading one: about what one more would make of it."""
+    return abs(float(found.covariance[i, i] / found.leading[i, i]) - 1.0)
 
 
 def _across(runs: Sequence[Run]) -> list[Prediction]:
@@ -34,15 +42,22 @@ def _across(runs: Sequence[Run]) -> list[Prediction]:
 
 
 def _rows(run: Run, found: Expansion, point: int) -> Iterator[Prediction]:
-    told: dict[str, Any] = {"point": point, "small": float(run.schedule.rates(run.steps)[-1]), "series": series(run)}
+    told: dict[str, Any] = {
+        "point": point,
+        "small": float(run.schedule.rates(run.steps)[-1]),
+        "series": series(run, steps=False),
+    }
     for i, name in enumerate(run.loss.parameters):
         variance, leading = float(found.covariance[i, i]), float(found.leading[i, i])
         if found.is_moved(i):
-            scale = _RESOLVED * float(np.hypot(found.mean[i], np.sqrt(leading)))
+            spread, ratio = float(np.sqrt(leading)), _ratio(found, i)
+            moved = abs(float(found.mean[i] - found.response.theta[i]))
+            scale = max(_SHARE * moved, _LEAST * spread)
             yield row(Moment("mean", name, run.steps), float(found.mean[i]), order=1, resolution=scale, **told)
             next_order = f"of which {100 * (variance / leading - 1):+.2g} % are of the next order"
             moment = Moment("variance", name, run.steps)
-            yield row(moment, variance, order=2, resolution=_RESOLVED * leading, conditions=next_order, **told)
+            scale = max(_SHARE * ratio, _LEAST) * leading
+            yield row(moment, variance, order=2, resolution=scale, conditions=next_order, **told)
 
 
 @law(
@@ -64,7 +79,8 @@ def near_minimum(run: Run) -> Iterable[Prediction]:
     order eta. The covariance S of linear response, ``S H + H S = eta C``, has a correction of order eta^2, from the
     length of a step, third and fourth derivatives, noise that depends on the parameters, and its third cumulant:
     `sgdsim.theory.methods.minimum_expansion`. Their sizes tell how far linear response may be trusted at one learning
-    rate; over four or more their orders are tested, each to 5 % of the spread or of the variance.
+    rate; over four or more their orders are tested, each to half of the term itself. Where a term is r times the one
+    before, the first that is left out is about r times that which is tested, so that r must be below a half.
 
     Escapes over a barrier are neglected: their rate is smaller than any power of eta.
     """

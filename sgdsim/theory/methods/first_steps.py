@@ -21,7 +21,7 @@ from sgdsim.model.run import Run
 from sgdsim.prediction import NotApplicable, require
 from sgdsim.theory.chain.step import start_points
 from sgdsim.theory.methods.batch_gradient import Batch, batch_rule
-from sgdsim.theory.quadrature.nested import Source, nodes
+from sgdsim.theory.quadrature.nested import Source, node_number, nodes
 from sgdsim.theory.quadrature.rules import Level, is_discrete
 
 MOST_POINTS = 1_000_000
@@ -98,13 +98,12 @@ def _kick(name: str) -> str:
 
 def _orders(run: Run, sources: Sequence[Source], steps: int) -> tuple[int, int]:
     """The finest rules whose points are not too many."""
-    one = {**run.loss.constants, **{name: np.zeros(1) for name in run.loss.parameters}}
     drawn = [start for start in run.initial.values() if isinstance(start, Noise) and not is_discrete(start)]
     starts = len(
         start_points(run, 1, MOST_POINTS)[1]
     )  # those of a density, of which there is one here, go by the order
     for coarse, fine in reversed(_ORDERS):
-        each = nodes(sources, [], one, Level(fine)).weights.size
+        each = node_number(sources, Level(fine), [])
         if starts * fine ** len(drawn) * float(each) ** steps <= MOST_POINTS:
             return coarse, fine
     require(False, f"the noise of {steps} steps has more than {MOST_POINTS:,} points")

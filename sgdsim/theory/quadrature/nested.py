@@ -17,6 +17,7 @@ from sgdsim.base.errors import InputError, shortened
 from sgdsim.formulas.evaluation import evaluate, kinks
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
+from sgdsim.prediction import NotApplicable
 from sgdsim.theory.quadrature.rules import Level, atoms, coordinate_of, is_discrete, mean_count, mean_rule, rule_at
 
 if TYPE_CHECKING:
@@ -25,7 +26,11 @@ if TYPE_CHECKING:
 EVALUATIONS = 10_000_000
 """How often an integrand is evaluated at most, all points of the parameters together."""
 
+MOST_NODES = 2**25
+"""That one point of the parameters may have: some arrays of them are made, a quarter of a gigabyte each."""
+
 _CHUNK = 2**20  # evaluations at once
+_MANY = 4  # sources, from which on it is worth counting
 _CLOSED = 500  # operations of an expression of which a closed form is tried
 _LOOSE = 0.02  # two levels of E|f| of an expectation that exists
 _EPSILON = float(np.finfo(np.float64).eps)
@@ -142,6 +147,11 @@ def nodes(
     level
         How fine, for all sources or for each.
 
+    Raises
+    ------
+    NotApplicable
+        For more nodes than there is memory for.
+
     Examples
     --------
     >>> from sympy import Symbol
@@ -152,6 +162,11 @@ def nodes(
     array([0.797885, 1.166631])
     """
     axes = len(given)
+    many = node_number(given, level, edges) if axes >= _MANY else 1
+    if many > MOST_NODES:
+        raise NotApplicable(
+            f"{axes} random variables have {many:,} nodes, expected at most {MOST_NODES:,}; simulate instead"
+        )
     known = {name: _spread(value, axes) for name, value in values.items()}
     weights, far = np.ones((1,) * (axes + 1)), np.zeros((1,) * (axes + 1), dtype=bool)
     later = {name for source in given for name in source.names}
@@ -350,7 +365,7 @@ def _integrate(
     before: tuple[np.ndarray, np.ndarray] | None = None
     for level in (*(() if edges else _SMOOTH), *_PANELS):
         here = {name: array[todo] for name, array in theta.items()}
-        if _cost(given, level, edges) * len(todo) > EVALUATIONS:
+        if node_number(given, level, edges) * len(todo) > EVALUATIONS:
             break
         value, magnitude, tail = _sums(loss, expressions, given, edges, here, level)
         if before is not None:
@@ -416,18 +431,24 @@ def _ordered(given: Sequence[Source], edges: Sequence[sympy.Expr]) -> list[Sourc
     return sorted(given, key=last)
 
 
-def _cost(given: Sequence[Source], level: Level, edges: Sequence[sympy.Expr]) -> int:
-    """Nodes at one point, with as many breaks as there are edges."""
+def node_number(given: Sequence[Source], level: Level | Sequence[Level], edges: Sequence[sympy.Expr]) -> int:
+    """Nodes at one point, with as many breaks as there are edges.
+
+    Examples
+    --------
+    >>> node_number([Source(("z",), Noise.parse(text)) for text in ("normal", "student_t:9")], Level(8), [])
+    136
+    """
     total = 1
-    for source in given:
+    for source, fineness in zip(given, [level] * len(given) if isinstance(level, Level) else level, strict=True):
         if source.is_discrete:
             total *= source.outcomes
         elif source.samples > 1:
-            total *= mean_count(level)
+            total *= mean_count(fineness)
         else:
             depends = [edge for edge in edges if source.names[0] in {symbol.name for symbol in edge.free_symbols}]
             assert source.noise is not None
-            total *= len(rule_at(source.noise, level, [np.nan] * len(depends))[0])
+            total *= len(rule_at(source.noise, fineness, [np.nan] * len(depends))[0])
     return total
 
 
@@ -441,7 +462,7 @@ def _sums(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Sums of the expressions, of their magnitudes, and of these far out: shape (expression, point)."""
     points = len(next(iter(theta.values())))
-    size = max(1, _CHUNK // _cost(given, level, edges))
+    size = max(1, _CHUNK // node_number(given, level, edges))
     sums = np.empty((3, len(expressions), points))
     for start in range(0, points, size):
         part = slice(start, start + size)

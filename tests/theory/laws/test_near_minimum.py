@@ -32,6 +32,10 @@ def test_a_sweep_has_rows_of_the_mean_and_of_the_variance_with_their_orders() ->
     assert [(row.statistic, row.order, row.small) for row in rows[:2]] == [("mean", 1, 0.08), ("variance", 2, 0.08)]
     assert len(rows) == 8
     assert rows[1].predicted == expansion(runs[0]).covariance[0, 0]
+    found = expansion(runs[3])
+    assert [row.resolution for row in rows[6:]] == pytest.approx(
+        [0.5 * abs(found.mean[0]), 0.5 * (found.covariance[0, 0] - found.leading[0, 0])]
+    )
     assert rows[1].conditions == "of which +3 % are of the next order"
 
 
@@ -41,6 +45,7 @@ def test_a_sweep_has_rows_of_the_mean_and_of_the_variance_with_their_orders() ->
         (sweep()[:1], "4 learning rates or more"),
         (sweep(rates=(0.1, 0.2)), "there are 2 learning rates, expected 4"),
         (sweep(rates=(0.001, 0.1, 0.15, 0.2)), "of the start is left"),
+        (sweep(rates=(0.3, 0.5, 0.9, 1.4)), "the next order is 0.53 of the leading variance"),
         ([replace(run, schedule=Schedule(f"linear:{0.1 + i / 20}")) for i, run in enumerate(sweep())], "changes"),
     ],
 )

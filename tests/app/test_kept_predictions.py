@@ -1,0 +1,78 @@
+"""What theory says stands in the file that is compared: read again it is the same to the last bit, and no result."""
+
+from __future__ import annotations
+
+import pytest
+
+from sgdsim import theory
+from sgdsim.app import kept_predictions
+from sgdsim.app.verdicts import compare_file
+from sgdsim.app.workflow import run_parts
+from sgdsim.ensemble import Ensemble
+from sgdsim.input.loading import scenario_from
+
+DATA = {
+    "loss": {"formula": "a*x**2/2 + z*x", "constants": {"a": 1.0}, "parameters": {"x": 1.0}, "noise": {"z": "normal"}},
+    "optimizer": {"learning_rate": 0.25},
+    "run": {"trajectories": 128, "steps": 8},
+    "record": {"every": 2},
+    "sweep": {"optimizer.learning_rate": [0.1, 0.2, 0.3, 0.4]},
+    "predict": [
+        {"id": "first-step", "resolution": "2%"},
+        {"id": "momentum"},
+        {"formula": "variance(x) = learning_rate/2; order=1; id=leading"},
+        {"formula": "variance(x)/mean(x) = 5; expect=disagrees"},
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """The same run, with what theory says of it and without."""
+    folder = tmp_path_factory.mktemp("kept")
+    scenario = scenario_from(DATA, "trap", "here")
+    for name, keep in (("with", True), ("without", False)):
+        run_parts([scenario], folder / f"{name}.h5", device="python", keep_predictions=keep)
+    return folder
+
+
+def test_what_is_kept_is_not_computed_again_and_is_the_same(files, monkeypatch):
+    fresh = compare_file(files / "without.h5")
+    asked = []
+    tell = theory.predict
+    monkeypatch.setattr(
+        kept_predictions.theory, "predict", lambda sources, *rest: asked.append(sources[0].id) or tell(sources, *rest)
+    )
+    kept = compare_file(files / "with.h5")
+    assert asked == ["user-2"]  # a function of two moments has no plain form
+    assert list(map(repr, kept.comparisons)) == list(map(repr, fresh.comparisons))
+    assert kept.skipped == fresh.skipped
+    assert {row.id for row in kept.comparisons} == {"first-step", "leading", "user-2"}
+
+
+def test_the_digest_leaves_it_out(files):
+    kept, plain = (Ensemble.open(files / f"{name}.h5") for name in ("with", "without"))
+    assert kept.digest() == plain.digest()
+    assert "predicted" in kept
+    assert "predicted" not in plain
+
+
+def test_other_code_computes_it_again(files, monkeypatch):
+    monkeypatch.setattr(kept_predictions, "answered_by", lambda: "other")
+    scenario = scenario_from(DATA, "trap", "here")
+    assert kept_predictions.kept(Ensemble.open(files / "with.h5"), scenario) == [None] * 4
+
+
+def test_curves_are_computed_once(monkeypatch, tmp_path):
+    from sgdsim.base import findings
+
+    monkeypatch.setattr(findings, "cache_folder", lambda: tmp_path)
+    scenario = scenario_from({**DATA, "predict": [{"id": "valley"}]}, "trap", "here")
+    first = kept_predictions.curves(scenario, "sweep")
+    monkeypatch.setattr(kept_predictions, "_computed", lambda *_: pytest.fail("computed again"))
+    again = kept_predictions.curves(scenario, "sweep")
+    assert [(row.id, row.point, row.predicted) for row in again[1].predictions] == [
+        (row.id, row.point, row.predicted) for row in first[1].predictions
+    ]
+    assert len(again[1].predictions) > 90
+    assert [*again[1].sweep["optimizer.learning_rate"]] == [*first[1].sweep["optimizer.learning_rate"]]

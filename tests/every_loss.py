@@ -1,0 +1,126 @@
+"""Random losses one after the other: what their tables say, and which of the faults planted in them are found.
+
+The thousand take hours, most of them for compilers. `python -m tests.every_loss LOG` runs them from a shell, writes a
+line of JSON for each loss, and goes on where the log ends; `python -m tests.every_loss LOG --arrays` those of matrices,
+vectors and rules. The tests count the same outcomes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from sgdsim.app.verdicts import Report, compare_file
+from sgdsim.input.loading import scenario_from
+from sgdsim.model.run import Run
+from sgdsim.simulation.run_loop import simulate_runs
+from sgdsim.theory import AUTOMATIC, predict
+from tests.planted_faults import FAULTS, Fault, rules, with_dials
+from tests.random_losses import array_cases, cases
+
+TRAJECTORIES = 200_000
+SEED = 7  # of the losses that are promised
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one loss.
+
+    Attributes
+    ----------
+    loss
+        What it is, by which optimizer.
+    decided
+        Rows that agree, not counting that the rates are those of the schedule.
+    accused
+        Rows that disagree, with their z.
+    seconds
+        Of processor time that the theory took.
+    planted
+        The faults that make a difference, and whether the table accuses each.
+    """
+
+    loss: str
+    decided: int
+    accused: dict[str, float]
+    seconds: float
+    planted: dict[str, bool]
+
+    @property
+    def line(self) -> str:
+        """It as JSON."""
+        return json.dumps(asdict(self))
+
+
+def outcome(data: Mapping[str, Any], folder: Path, faults: Mapping[str, Fault] = FAULTS) -> Outcome:
+    """A loss simulated and held against its automatic laws, and the same with each fault."""
+    began = time.thread_time()
+    scenario = scenario_from({**data, "predict": [{"id": id, "automatic": True} for id in AUTOMATIC]}, "random", "here")
+    (run,) = scenario.runs
+    for claim in scenario.claims:
+        predict([claim.source], [run], claim.seconds)
+    seconds, told = time.thread_time() - began, run.loss
+    run, planted = with_dials(run), dict[str, bool]()
+    report = table(run, scenario.toml, folder)
+    with rules():
+        for name, fault in faults.items():
+            wrong = fault(run) if _matters(report) else None
+            if wrong is not None:
+                planted[name] = table(replace(wrong, recorder=run.recorder), scenario.toml, folder).disagrees
+    return Outcome(
+        f"{told.formula or dict(told.direction)} by {run.optimizer.name}, {run.optimizer.batch_size} a batch",
+        sum(row.verdict == "agrees" and "rate" not in row.quantity for row in report.comparisons),
+        {f"{row.id}: {row.quantity}": row.z for row in report.comparisons if row.outcome == "disagrees"},
+        seconds,
+        planted,
+    )
+
+
+def table(run: Run, told: str, folder: Path) -> Report:
+    """A run held against the automatic laws of the scenario that it claims to be."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # trajectories may diverge
+        simulate_runs([run], scenario=told).save(folder / "run.h5", overwrite=True)
+    return compare_file(folder / "run.h5")
+
+
+def _matters(report: Report) -> bool:
+    """Whether noise moves anything: a parameter may start where its noise vanishes, and stay there."""
+    noisy = [row for row in report.comparisons if "kick" in row.quantity]
+    return not noisy or any(row.stderr > 0 for row in noisy)
+
+
+def outcomes(several: Iterable[Mapping[str, Any]], log: Path) -> Iterator[Outcome]:
+    """The outcomes of several losses: those in a log, and those that are not, which are added to it."""
+    lines = log.read_text().splitlines() if log.exists() else []
+    yield from (Outcome(**json.loads(line)) for line in lines)
+    with TemporaryDirectory() as folder:
+        for number, data in enumerate(several):
+            if number >= len(lines):
+                found = outcome(data, Path(folder))
+                with log.open("a") as file:
+                    print(found.line, file=file)
+                yield found
+
+
+def all_losses(arrays: bool) -> list[dict[str, Any]]:
+    """The thousand losses that are promised, or the two hundred of matrices, vectors and rules."""
+    return list(array_cases(200, TRAJECTORIES, SEED) if arrays else cases(1000, 1, TRAJECTORIES, SEED))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("log", type=Path)
+    parser.add_argument("--arrays", action="store_true")
+    options = parser.parse_args()
+    for number, one in enumerate(outcomes(all_losses(options.arrays), options.log)):
+        missed = ", ".join(name for name, caught in one.planted.items() if not caught)
+        told = f"{one.decided:3} decided, {one.seconds:5.2f} s"
+        print(f"{number:4} {told} {one.accused or ''} {missed and f'missed {missed} '}{one.loss}", flush=True)

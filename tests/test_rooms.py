@@ -190,6 +190,7 @@ COVERED = {
     "simulation/test_checkpoints.py": (
         "base/durations base/pieces simulation/assembly simulation/provenance simulation/shards simulation/unfinished"
     ),
+    "simulation/test_kept_states.py": "app/extending",
     "simulation/test_control_weights.py": "kernels/control_step",
     "simulation/test_flat_memory.py": "base/memory",
     "simulation/test_kept_states.py": "app/extending",

@@ -129,7 +129,7 @@ def report(found: dict[str, list[float]], device: str = "cpu") -> str:
 
 
 def _seconds(loss: Loss, device: str, size: Size, dtype: str, threads: int = 1) -> float:
-    """Of a trajectory-step, by the run's own clock: kernels ready, from the initial state to the results."""
+    """Seconds of a trajectory-step, by the run's own clock: kernels ready, from the initial state to the results."""
     where: dict[str, Any] = {"threads": threads} if device == "cpu" else {"device": device}
     ensemble = simulate(
         loss,
@@ -144,7 +144,7 @@ def _seconds(loss: Loss, device: str, size: Size, dtype: str, threads: int = 1) 
 
 
 def _numpy_seconds(trajectories: int) -> float:
-    """The same in NumPy."""
+    """Seconds of a trajectory-step in NumPy."""
     a0, k, c2, sigma = CONSTANTS.values()
     rng = np.random.default_rng(1)
     x, y = np.full(trajectories, START["x"]), np.full(trajectories, START["y"])

@@ -38,7 +38,7 @@ def summary(ensemble: Ensemble) -> str:
 
 
 def _lost(ensemble: Ensemble) -> list[str]:
-    """What became of trajectories that are excluded."""
+    """The fate of trajectories that are excluded."""
     diverged = ensemble.variables["status"].nonzero
     undefined = ensemble.variables["not_a_number"].nonzero if "not_a_number" in ensemble else 0
     ends = [(diverged - undefined, "diverged"), (undefined, f"became not a number ({_UNDEFINED})")]
@@ -49,7 +49,7 @@ _UNDEFINED = "a root, power or logarithm of a negative number, or a division by 
 
 
 def describe(ensemble: Ensemble) -> str:
-    """What is known to be wrong, dimensions, variables and provenance.
+    """A text about an ensemble: what is known to be wrong, dimensions, variables and provenance.
 
     Examples
     --------
@@ -80,7 +80,7 @@ def describe(ensemble: Ensemble) -> str:
 
 
 def contents(ensemble: Ensemble) -> dict[str, Any]:
-    """What `describe` says, as data.
+    """The facts of `describe`, as data.
 
     Examples
     --------
@@ -257,7 +257,7 @@ def _moves(symmetry: Symmetry) -> str:
 
 
 def _with_defaults(name: str, rule: Rule) -> str:
-    """As the command line takes it."""
+    """A name with its arguments and their defaults, as the command line takes it."""
     values = [f"{key}={'…' if value is None else value}" for key, value in rule.hyperparameters.items()]
     return f"{name}:{','.join(values)}" if values else name
 

@@ -486,7 +486,7 @@ def _compile_for(target: str | None) -> None:
 
 
 def _client(options: Mapping[str, Any]) -> contextlib.AbstractContextManager[Any]:
-    """Of the workers that are asked for; None without."""
+    """The client of the workers that are asked for; None without."""
     if options["dask"] is None:
         return contextlib.nullcontext()
     from sgdsim.app.dask_workers import connected

@@ -136,7 +136,7 @@ def merge_shards(
 
 
 def default_merged(folder: Path) -> Path:
-    """Where the shards of a folder are merged to."""
+    """The file that the shards of a folder are merged to."""
     whole = Path(os.path.normpath(folder))
     if whole.name in ("", ".."):
         whole = Path(os.path.abspath(folder))

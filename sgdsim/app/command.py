@@ -83,7 +83,7 @@ def reporting_errors(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _is_nowhere() -> bool:
-    """Whether the folder that relative paths begin in has been removed."""
+    """Tell whether the folder that relative paths begin in has been removed."""
     try:
         os.getcwd()
     except FileNotFoundError:
@@ -110,7 +110,7 @@ def print_text(text: str) -> None:
 
 
 def print_styled(text: str) -> None:
-    """Likewise, of a text with colours."""
+    """Print a text with colours; what standard output has no letter for is shown escaped."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     click.echo(text.encode(encoding, "backslashreplace").decode(encoding))
 
@@ -205,7 +205,7 @@ class _Command(RichCommand):
 
 
 class Group(RichGroup):
-    """Likewise."""
+    """A group of commands whose help is drawn by rich; errors stay plain lines."""
 
     command_class = _Command
 

@@ -157,7 +157,7 @@ def run_in_memory(
     memory_limit: float | str | None = None,
     threads: int | None = None,
 ) -> list[Ensemble]:
-    """The same of a run that writes no file: its snapshots have to fit too."""
+    """Compute a run that writes no file on workers: its snapshots have to fit too."""
     limits_of_parts([one.runs for one in scenarios], None, memory_limit)
     check_device(described.device)
     _refuse_threads(threads)
@@ -255,14 +255,14 @@ def _key(described: Description, shard: Shard) -> str:
 
 @dataclass(frozen=True)
 class _Machine:
-    """What a worker is, as far as numbers and kernels may depend on it."""
+    """A worker's machine, as far as numbers and kernels may depend on it."""
 
     versions: Mapping[str, str]
     processor: str
     features: frozenset[str]
 
     def lacking(self, worker: str) -> str:
-        """What it needs for its target and does not have."""
+        """Features of a processor that its target needs and it has not."""
         needed = TARGETS.get(self.processor)
         return f"{worker} has no {needed}, which {self.processor} has" if needed not in (None, *self.features) else ""
 
@@ -291,7 +291,7 @@ def _machine() -> _Machine:
 
 
 def _versions() -> dict[str, str]:
-    """What must be the same on all workers."""
+    """Versions that must be the same on all workers."""
     return {"sgdsim": __version__, "numba": version("numba")}
 
 

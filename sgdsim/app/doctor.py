@@ -28,7 +28,7 @@ def examine() -> str:
 
 
 def checks() -> dict[str, str]:
-    """What is looked at, and what was found.
+    """All checks by name, with what was found.
 
     Examples
     --------

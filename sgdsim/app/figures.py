@@ -148,7 +148,7 @@ def plot_ensemble(
 def _subject(
     ensemble: Ensemble, scenario: Scenario, kind: str | None, only: Sequence[str], with_theory: bool
 ) -> Subject:
-    """What is to be drawn of a part: its predictions, at the records on the way and in between where these show."""
+    """The subject of a part: its predictions, at the records on the way and in between where these show."""
     from sgdsim.plots.along import predictions_along, predictions_on_the_way
     from sgdsim.plots.between import predictions_between
     from sgdsim.plots.drawing import choose_kind

@@ -32,7 +32,7 @@ def known_flaw(ensemble: Ensemble) -> str:
 
 
 def _layout_version(scenario: str) -> int:
-    """Of its random words, if it ran today."""
+    """The version of the layout of its random words, if it ran today."""
     from sgdsim.input.scenario import Scenario
     from sgdsim.kernels.plan import Plan
     from sgdsim.simulation.run_loop import program_of

@@ -110,7 +110,7 @@ def _section(number: int, path: Path, report: Report) -> str:
 
 
 def _simulated(ensemble: Ensemble) -> str:
-    """What was simulated, its formulas typeset."""
+    """The section on what was simulated, its formulas typeset."""
     text = ensemble.attributes.get("scenario")
     if not text:
         return ""
@@ -183,7 +183,7 @@ def _figures(path: Path) -> Iterator[str]:
 
 
 def _provenance(path: Path, part: str, ensemble: Ensemble) -> str:
-    """Where it comes from, and what repeats it."""
+    """The section on where a file comes from, and what repeats it."""
     attributes = ensemble.attributes
     known = {name: escape(str(value)) for name, value in attributes.items() if name not in _KEPT}
     scenario = str(attributes.get("scenario", ""))

@@ -176,7 +176,7 @@ def put_together(
 
 
 def _is_there(path: Path) -> bool:
-    """Whether a shard is there and whole; one that is damaged is taken away."""
+    """Tell whether a shard is there and whole; one that is damaged is taken away."""
     if not path.is_file():
         return False
     try:

@@ -26,7 +26,7 @@ _TABULATED = 11
 
 
 def describe_law(id: str) -> str | None:
-    """What a law says, where it holds, and what it follows from; None where nothing is called so.
+    """A text about a law: claim, range, derivation; None where no law is called so.
 
     Examples
     --------
@@ -42,7 +42,7 @@ def describe_law(id: str) -> str | None:
 
 
 def law_facts(id: str) -> dict[str, str] | None:
-    """What `describe_law` says, by name.
+    """The facts of `describe_law`, by name.
 
     Examples
     --------
@@ -100,7 +100,7 @@ def describe_loss(loss: Loss, find_symmetries: bool = True) -> str:
 
 
 def loss_facts(loss: Loss, find_symmetries: bool = True) -> dict[str, Any]:
-    """What `describe_loss` says, by name; each section has lines.
+    """The facts of `describe_loss`, by name; each section has lines.
 
     Examples
     --------
@@ -188,7 +188,7 @@ def _undeclared(loss: Loss) -> Iterator[str]:
 
 
 def _arguments(name: str) -> str:
-    """Of a family of the catalogue, keys of ``[loss]`` in a scenario."""
+    """The arguments of a family of the catalogue, keys of ``[loss]`` in a scenario."""
     shown = (f"{key} = {one.default!r}" for key, one in signature(CATALOGUE[name]).parameters.items())
     return ", ".join(shown)
 

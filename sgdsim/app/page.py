@@ -133,7 +133,7 @@ def picture(svg: bytes, about: str) -> str:
 
 
 def folded(title: str, body: str) -> str:
-    """What is shown when it is asked for."""
+    """A part of the page that is shown when it is asked for."""
     return f"<details><summary>{escape(title)}</summary>{body}</details>"
 
 

@@ -22,7 +22,7 @@ _TRIES = 3  # to read a state before the run replaces it
 
 
 def peek(path: str | Path) -> str:
-    """How far a run is, and the latest moments of the sweep point that is under way.
+    """A text on how far a run is, and the latest moments of the sweep point that is under way.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def peek(path: str | Path) -> str:
 
 
 def _of_shards(path: Path, described: Description, of: int, who: str) -> str:
-    """How many shards are there, and the moments at the end of what they hold of the first sweep point."""
+    """The number of shards that are there, and the moments at the end of what they hold of the first sweep point."""
     folder = folder_of(path)
     shards = [shard for number in range(1, of + 1) if (folder / (shard := Shard(number, of)).file_name).exists()]
     whose = f"being computed by {who}" if who else f"nobody computes it, sgdsim resume {path} goes on"

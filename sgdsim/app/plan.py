@@ -28,7 +28,7 @@ _PIECE_BYTES = 2**24  # written and read to measure a disk
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run takes.
+    """The time, memory and disk that a run takes.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """Of the whole run, without compiling; shards are of equal size, and the last workers may have none."""
+        """Seconds of the whole run, without compiling; shards are of equal size, and the last workers may have none."""
         return self.steps / self.rate / min(self.workers, self.shards)
 
     @property
@@ -155,7 +155,7 @@ def _disk_rate() -> float:
 
 
 def _duration(seconds: float) -> str:
-    """As people say it.
+    """A length of time as people say it.
 
     Examples
     --------

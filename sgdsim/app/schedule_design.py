@@ -188,7 +188,7 @@ def _error(estimate: Estimate) -> str:
 
 
 def check_figure(output: str | Path, overwrite: bool = False, measured: str | Path | None = None) -> Path:
-    """Where a figure can be drawn, which is not the file that it is measured in.
+    """Refuse a figure that cannot be drawn there, or would replace the file that it is measured in.
 
     Raises
     ------

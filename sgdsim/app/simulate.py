@@ -247,7 +247,7 @@ def simulate(
 
 
 def _length(steps: Any, time: Any, learning_rate: Any) -> tuple[int, list[Schedule]]:
-    """How many steps there are, and the schedules of a sweep, of which the first has as many."""
+    """The number of steps, and the schedules of a sweep, of which the first has as many."""
     if (steps is None) == (time is None):
         raise InputError("steps: expected it or time, the sum of the learning rates")
     if time is None:

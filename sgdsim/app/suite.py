@@ -307,7 +307,7 @@ so often that a right simulator would with a probability of about {RARE:g}, as i
 
 @dataclass(frozen=True)
 class Score:
-    """What a table of results came to.
+    """The outcome of a table of results.
 
     Attributes
     ----------
@@ -326,20 +326,20 @@ class Score:
 
     @property
     def allowed(self) -> int:
-        """As many means fail by chance with a probability of at least `RARE`."""
+        """The number of means so large that as many fail by chance with a probability of at least `RARE`."""
         from scipy.stats import binom
 
         return int(binom.isf(RARE, max(self.means, 1), erfc(MEAN_LIMIT / sqrt(2))))
 
     @property
     def accepted(self) -> bool:
-        """Whether so few fail as of a right simulator, and no case is missing."""
+        """True where so few fail as of a right simulator, and no case is missing."""
         means = sum(statistic == "mean" for *_, statistic, _ in self.failed)
         certain = any(statistic == "variance" or abs(z) == inf for *_, statistic, z in self.failed)
         return not self.missing and not certain and means <= self.allowed
 
     def table(self) -> str:
-        """What failed, and the verdict."""
+        """A text of what failed, and the verdict."""
         lines = [
             f"{case}: {statistic} of {name} after {step} steps is off by {z:+.2f} standard errors"
             for case, step, name, statistic, z in self.failed

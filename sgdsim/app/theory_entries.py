@@ -40,7 +40,7 @@ class Entry:
     note: str = ""
 
     def line(self) -> str:
-        """As text."""
+        """The entry as a line of text."""
         value = shortened(self.value, _LONGEST) if isinstance(self.value, str) else f"{self.value:.8g}"
         if self.error > 1e-7 * abs(float(self.value) if not isinstance(self.value, str) else 0.0):
             value += f" ± {self.error:.1g}"
@@ -57,7 +57,7 @@ class Section:
     reason: str = ""
 
     def text(self) -> str:
-        """As indented lines below the title."""
+        """The entries as indented lines below the title."""
         lines = [f"  {entry.line()}" for entry in self.entries] or [f"  does not apply: {self.reason}"]
         return "\n".join([f"{self.title}:", *lines])
 
@@ -75,7 +75,7 @@ def to_text(sections: Iterable[Section]) -> str:
 
 
 def to_json(sections: Iterable[Section]) -> str:
-    """The same as JSON: a list of sections with their entries; what is not a finite number is null.
+    """The sections as JSON, a list with their entries; what is not a finite number is null.
 
     Examples
     --------

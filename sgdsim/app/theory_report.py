@@ -114,7 +114,7 @@ def report_of(scenario: Scenario, point: int = 0, find_symmetries: bool = True) 
 
 
 def _costs(seconds: Mapping[str, float]) -> Entry:
-    """What laws take after a run, the dearest first."""
+    """The time that laws take after a run, the dearest first."""
     dear = sorted((id for id in seconds if seconds[id] >= _CHEAP), key=lambda id: -seconds[id])
     texts = [f"{id} {seconds[id]:.2g}" for id in dear]
     cheap = len(seconds) - len(dear)

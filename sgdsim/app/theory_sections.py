@@ -132,7 +132,7 @@ def _at_minimum(run: Run) -> Iterator[Entry]:
 
 
 def _of_next_order(run: Run) -> Iterator[Entry]:
-    """How far linear response may be trusted at this learning rate."""
+    """The next order in the learning rate, which shows how far linear response may be trusted."""
     try:
         found = expansion(run)
     except NotApplicable as reason:

@@ -138,7 +138,10 @@ def _counts(rows: Sequence[Comparison]) -> str:
 
 
 def _worst_z(rows: Sequence[Comparison]) -> str:
-    """Of the rows that decide; from a bound that is kept they may be many standard errors away, which says nothing."""
+    """The largest deviation of the rows that decide, in standard errors.
+
+    From a bound that is kept they may be many standard errors away, which says nothing.
+    """
     worst = _worst(rows)
     most = _TOLD if rows[0].expect == worst == "agrees" else inf
     z = max((row.z for row in rows if row.outcome == worst and abs(row.z) < most), key=abs, default=None)
@@ -146,7 +149,7 @@ def _worst_z(rows: Sequence[Comparison]) -> str:
 
 
 def _meaning(rows: Sequence[Comparison]) -> str:
-    """What the rows of a law come to, in words."""
+    """The outcome of the rows of a law, in words."""
     worst = _worst(rows)
     decisive = [row for row in rows if row.outcome == worst]
     if rows[0].expect != "agrees":
@@ -178,7 +181,7 @@ def _open(rows: Sequence[Comparison]) -> str:
 
 
 def _factor(row: Comparison) -> float:
-    """How many times the trajectories would have seen a deviation of the resolution."""
+    """The factor by which more trajectories would have seen a deviation of the resolution."""
     factor = (row.detectable / row.resolution) ** 2 if row.resolution > 0 else 0.0
     return factor if isfinite(factor) else 0.0
 

@@ -61,7 +61,7 @@ class Report:
 
     @property
     def disagrees(self) -> bool:
-        """Whether any prediction was rejected, or a negative control was not."""
+        """True where any prediction was rejected, or a negative control was not."""
         return any(row.outcome == "disagrees" for row in self.comparisons)
 
     def screen(self, width: int = 80, colour: bool = False) -> str:
@@ -78,7 +78,7 @@ class Report:
         return self.table()
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
+        """The rows as a notebook shows them."""
         rows = verdict_table.texts(self.comparisons)
         counted = escape(verdict_table.summary_line(self.comparisons, self.alpha))
         return (html_table(rows[0], rows[1:]) if len(rows) > 1 else "") + f"<p>{counted}</p>"
@@ -143,7 +143,7 @@ def _available(scenario: Scenario) -> list[tuple[str, bool]]:
 
 
 def _takes_long(law: theory.Law, run: Run) -> bool | None:
-    """Whether a law needs more than a moment for a run; None where it says nothing of it."""
+    """Tell whether a law needs more than a moment for a run; None where it says nothing of it."""
     raised = OutOfTime.raised
     try:
         wanted = law.requirements(run, _MOMENT)
@@ -198,7 +198,13 @@ def _compared(opened: Sequence[tuple[Ensemble, Scenario]], file: str) -> Report:
 
 
 def opened_parts(path: str | Path) -> list[tuple[Ensemble, Scenario]]:
-    """What each part of a file holds, and the scenario in it; warns of what is known to be wrong with it."""
+    """The ensemble and the scenario of each part of a file; warns of what is known to be wrong with it.
+
+    Raises
+    ------
+    InputError
+        As `compare_file`.
+    """
     opened = [(ensemble, _scenario_in(ensemble, part, path)) for part, ensemble in open_parts(path).items()]
     for ensemble, scenario in opened:
         if flaw := known_flaw(ensemble):
@@ -227,7 +233,7 @@ def _scenario_in(ensemble: Ensemble, part: str, path: str | Path, predictions: S
 
 
 def predictions_of(scenario: Scenario) -> tuple[list[Prediction], list[theory.Skipped]]:
-    """What laws and user say about a scenario, held to the resolution and the verdict that the user asks for."""
+    """The predictions of laws and user for a scenario, at the resolution that is asked for; and laws without one."""
     found: list[Prediction] = []
     skipped: list[theory.Skipped] = []
     for claim in scenario.claims:

@@ -270,7 +270,7 @@ def simulate_scenario(scenario: Scenario, text: str | None = None, **options: An
 
 
 def default_output(scenario: Scenario) -> Path:
-    """Where a scenario's file goes that the user has not named.
+    """The path of a scenario's file where the user has named none.
 
     Examples
     --------

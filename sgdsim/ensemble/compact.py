@@ -20,7 +20,7 @@ IMPLIED = "implied_variables"
 
 
 def compact(contents: Contents) -> Contents:
-    """The same without what grows with the trajectories, where nothing is said of each of them.
+    """The contents without what grows with the trajectories, where nothing is said of each of them.
 
     Of a variable that is nearly always zero there are the places, counted along all its axes, and the values; of a
     coordinate that counts, and of a variable without values, nothing but a description.
@@ -50,7 +50,13 @@ def compact(contents: Contents) -> Contents:
 
 
 def expanded(stored: Contents) -> Contents:
-    """What `compact` was made of."""
+    """The contents that `compact` was given.
+
+    Raises
+    ------
+    InputError
+        For a description that does not fit the values beside it.
+    """
     attributes, variables = dict(stored.attributes), dict(stored.variables)
     for about in json.loads(str(attributes.pop(IMPLIED, "[]"))):
         name, dimensions, shape = str(about["name"]), tuple(about["dimensions"]), tuple(about["shape"])

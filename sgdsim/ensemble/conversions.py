@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas
     import xarray
 
-STATISTICS = ("mean", "variance", "skewness", "kurtosis", "mean_stderr", "variance_stderr", "count", "excluded")
+RECORDED = ("mean", "variance", "skewness", "kurtosis", "mean_stderr", "variance_stderr", "count", "excluded")
 """What is recorded of each parameter and observable at each record."""
 SWEPT = "sweep_"
 _SHOWN = 20  # rows in a notebook
@@ -50,7 +50,7 @@ def as_html(variables: Mapping[str, Variable], attributes: Mapping[str, Attribut
 def as_dataframe(variables: Mapping[str, Variable]) -> pandas.DataFrame:
     """Every statistic of every observable at every record, one a row; see `sgdsim.Ensemble.to_dataframe`."""
     pandas = imported("pandas", "to_dataframe")
-    kinds = [kind for kind in STATISTICS if kind in variables]
+    kinds = [kind for kind in RECORDED if kind in variables]
     points = range(sizes_of(variables).get("point", 1))
     columns = {kind: np.reshape(variables[kind].data, -1) for kind in kinds}
     swept = {name.removeprefix(SWEPT): variables[name].data for name in variables if name.startswith(SWEPT)}

@@ -14,7 +14,7 @@ from sgdsim.base import hdf5, take
 from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.base.files import atomic_file, check_output
 from sgdsim.base.packages import imported
-from sgdsim.ensemble.conversions import STATISTICS, as_dataframe, as_dataset, as_html
+from sgdsim.ensemble.conversions import RECORDED, as_dataframe, as_dataset, as_html
 from sgdsim.ensemble.digest import digest
 from sgdsim.ensemble.reading import read_parts, require_variables
 from sgdsim.ensemble.variable import WHOLE, Attribute, Contents, Variable, allowed, sizes_of
@@ -93,7 +93,7 @@ class Ensemble:
         return f"<Ensemble {', '.join(f'{name} {size}' for name, size in self.sizes.items())}>"
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the last record of all that was measured, at the first points of a sweep."""
+        """The view in a notebook: the last record of all that was measured, at the first points of a sweep."""
         return as_html(self.variables, self.attributes)
 
     @property
@@ -102,12 +102,13 @@ class Ensemble:
         return self["record_step"]
 
     def statistic(self, kind: str, name: str) -> np.ndarray:
-        """One of `STATISTICS` of a parameter or an observable at every record, ``steps``.
+        """A statistic of a parameter or an observable at every record, ``steps``.
 
         Parameters
         ----------
         kind
-            Such as ``mean_stderr``.
+            ``mean``, ``variance``, ``skewness``, ``kurtosis``, ``mean_stderr``, ``variance_stderr``, ``count`` or
+            ``excluded``.
         name
             Of the parameter or observable; of a whole vector or matrix, ``W``, or of one entry, ``W[0,2]``.
 
@@ -127,7 +128,7 @@ class Ensemble:
         >>> Ensemble({"mean": mean, "observable": Variable(("observable",), ["x", "y"])}, {}).statistic("mean", "x")
         array([1. , 0.5])
         """
-        kind = take.one_of("statistic", STATISTICS)(kind, "kind")
+        kind = take.one_of("statistic", RECORDED)(kind, "kind")
         return self._of(name, self["observable"], "observable", self[kind])
 
     def mean(self, name: str) -> np.ndarray:
@@ -177,7 +178,7 @@ class Ensemble:
         return found
 
     def _of(self, name: str, known: np.ndarray, kind: str, values: np.ndarray) -> np.ndarray:
-        """What the last axis has of a name, of a whole vector or matrix in its own shape."""
+        """The entries of the last axis that have a name, of a whole vector or matrix in its own shape."""
         names = [str(key) for key in known]
         name = normal(take.text(name, "name"))
         name = name if name in names else ",".join(split_names(name))  # W[0, 2]
@@ -285,7 +286,7 @@ class Ensemble:
         return as_dataframe(self.variables)
 
     def to_xarray(self) -> xarray.Dataset:
-        """The same as an `xarray.Dataset`, in memory.
+        """All variables as an `xarray.Dataset`, in memory.
 
         What a sweep varies are indexes: where its points are all combinations of its values, each swept key is a
         dimension in place of ``point``; elsewhere each is an index along it.

@@ -44,7 +44,7 @@ def read_parts(path: Path, file: Any) -> dict[str, Contents]:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where values stand in a closed file."""
+    """The place of values in a closed file."""
 
     path: Path
     stamp: tuple[int, ...]

@@ -63,7 +63,7 @@ class Variable:
 
     @property
     def nonzero(self) -> int:
-        """How many of the values are not zero."""
+        """The number of values that are not zero."""
         return int(np.count_nonzero(self.data))
 
     def rows(self, start: int, stop: int) -> np.ndarray:
@@ -71,7 +71,7 @@ class Variable:
         return self.data[start:stop]
 
     def at(self, index: int) -> Variable:
-        """What stands at one place of the first axis, without that axis."""
+        """The values at one place of the first axis, without that axis."""
         return Variable(self.dimensions[1:], self.data[index], self.attributes)
 
 
@@ -118,7 +118,7 @@ class Rare(Implied):
 
     @property
     def nonzero(self) -> int:
-        """How many of the values are not zero."""
+        """The number of values that are not zero."""
         return len(self.values.index)
 
     def rows(self, start: int, stop: int) -> np.ndarray:
@@ -126,7 +126,7 @@ class Rare(Implied):
         return self.values.rows(start, stop)
 
     def at(self, index: int) -> Variable:
-        """What stands at one place of the first axis, without that axis."""
+        """The values at one place of the first axis, without that axis."""
         return Rare(self.dimensions[1:], self.values.at(index), self.attributes)
 
 

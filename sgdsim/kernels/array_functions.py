@@ -38,7 +38,7 @@ MUCH = 200
 
 
 def serves(program: Program) -> bool:
-    """Whether the functions of a program are printed as loops over arrays: where they can be, and are faster."""
+    """Tell whether the functions of a program are printed as loops over arrays: where they can be, and are faster."""
     loss, optimizer = program.loss, program.optimizer
     if optimizer.preconditioner or optimizer.metric or program.controls or program.stops or program.has_substeps:
         return False
@@ -178,7 +178,7 @@ class ArrayFunctions(ArrayNames):
     # Formulas.
 
     def _gradient(self) -> dict[str, Node]:
-        """What the optimizer is given of a sample, by parameter: there where it takes the gradient."""
+        """The nodes that the optimizer is given of a sample, by parameter: there where it takes the gradient."""
         point = self._point()
         namespace = self._at(point) if point else self._namespace
         by = point or self._parameters
@@ -194,12 +194,12 @@ class ArrayFunctions(ArrayNames):
         return {base: found[base] for base in self._parameters}
 
     def _at(self, values: Mapping[str, Node]) -> dict[str, Node]:
-        """What formulas may name, where parameters and states have other values."""
+        """The names of formulas, where parameters and states have other values."""
         given = {name: node for name, node in self._namespace.items() if name not in self.loss.definitions}
         return self._defined(given | dict(values))
 
     def _point(self) -> dict[str, Node]:
-        """Where the optimizer takes the gradient; empty where that is where the parameters are."""
+        """The point at which the optimizer takes the gradient; empty where that is where the parameters are."""
         rule = self.program.optimizer.rule
         if not rule.point:
             return {}
@@ -221,7 +221,7 @@ class ArrayFunctions(ArrayNames):
 
     @cached_property
     def _shared(self) -> dict[str, Node]:
-        """What formulas of the optimizer name of a step that is the same for all parameters."""
+        """The names of the optimizer's formulas that are the same for all parameters."""
         found: dict[str, Node] = {}
         for key, default in self.program.optimizer.defaults.items():
             name = f"optimizer.{key}"
@@ -243,7 +243,7 @@ class ArrayFunctions(ArrayNames):
         return found
 
     def _given(self, slopes: Mapping[str, Node]) -> dict[str, dict[str, Node]]:
-        """What the optimizer's formulas may name, by parameter."""
+        """The names of the optimizer's formulas, by parameter."""
         kicks = self._kicks()
         return {
             base: {
@@ -310,7 +310,7 @@ class ArrayFunctions(ArrayNames):
         return found
 
     def _columns(self) -> dict[str, str]:
-        """What all lanes share of a step, with its name in the text; see `Program.step_table`."""
+        """The numbers of a step that all lanes share, with its name in the text; see `Program.step_table`."""
         scalars = [name for name, _ in self.program.optimizer.rule.scalars]
         return {"learning_rate": "learning_rate", "t": "t", **{name: f"q_{i}" for i, name in enumerate(scalars)}}
 
@@ -319,7 +319,7 @@ class ArrayFunctions(ArrayNames):
         return [f"{text} = table[{i}]" for i, text in enumerate(self._columns().values())]
 
     def _of_step(self, names: Iterable[str], after: Mapping[str, Node], slopes: Mapping[str, Node]) -> dict[str, Node]:
-        """What a formula about the step may name beside the loss's own."""
+        """The names of a formula about the step beside the loss's own."""
         namespace = self._namespace
         found = {f"gradient__{base}": slope for base, slope in slopes.items()}
         if any(name.startswith("next__") for name in names):
@@ -388,7 +388,7 @@ class ArrayFunctions(ArrayNames):
         return lines + self._step(means, taken=n)
 
     def _step_outputs(self, slopes: Mapping[str, Node], found: Mapping[str, Node]) -> list[Output]:
-        """What is left behind by a step, after which the optimizer has found these values."""
+        """The outputs of a step, after which the optimizer has found these values."""
         after = dict(found)
         outputs = [Output(self._state_place(name), node, name.rpartition(".")[2]) for name, node in after.items()]
         for name, state in self.loss.states.items():
@@ -404,7 +404,7 @@ class ArrayFunctions(ArrayNames):
         return outputs
 
     def _path(self) -> tuple[dict[str, Node], dict[str, Node]]:
-        """What a step left behind: the state before it, and the gradient."""
+        """The traces of a step: the state before it, and the gradient."""
         pattern, n = "path[{row} * LANES + lane]", len(self.loss.carried)
         before = self._arrays(self.loss.carried, "path.", 0, pattern)
         return before, self._arrays(self.loss.parameters, "path.gradient.", n, pattern)
@@ -428,7 +428,7 @@ class ArrayFunctions(ArrayNames):
         return self._read(text, self._at(before) | more)
 
     def reads(self, observable: Observable) -> bool:
-        """Whether the formula of an observable names nothing that only SymPy finds, such as the population loss."""
+        """Tell whether the formula of an observable has nothing that only SymPy finds, such as the population loss."""
         names = {name.removeprefix("next__").removeprefix("gradient__") for name in observable.names}
         return names <= {*self._namespace, *STEP_NAMES, "pi"}
 

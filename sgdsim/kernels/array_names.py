@@ -41,7 +41,7 @@ class ArrayNames:
         }
 
     def _located(self, name: str, shape: Shape, rows: Sequence[int], pattern: str, a_sample: int = 0) -> Node:
-        """What is given in these rows, entry by entry; where they are not evenly spaced, number by number."""
+        """The arrays given in these rows, entry by entry; where they are not evenly spaced, number by number."""
         computed = "mirrored" in pattern or pattern.startswith("data")
         array = "" if computed else pattern.removeprefix("REAL(").partition("[")[0]
         shared = array in ("constants", "arguments")
@@ -60,7 +60,7 @@ class ArrayNames:
         return self.graph.name(name, ())
 
     def _defined(self, namespace: dict[str, Node]) -> dict[str, Node]:
-        """The same with the definitions that can be computed of it."""
+        """The names with the definitions that can be computed of them."""
         for name, text in self.loss.definitions.items():
             parts = [Formula.parse(part) for part in ([text] if isinstance(text, str) else text)]
             if all(part.names <= {*namespace, "pi"} for part in parts):

@@ -20,7 +20,7 @@ SCRATCH = "scratch[{row} * LANES + lane]"
 
 @dataclass(frozen=True)
 class Place:
-    """Where the entries of an array are.
+    """The place of the entries of an array.
 
     Attributes
     ----------
@@ -103,7 +103,7 @@ def by_rows(shape: Shape) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Output:
-    """What a function leaves behind.
+    """An array that a function leaves behind.
 
     Attributes
     ----------
@@ -134,22 +134,22 @@ class Stage:
 
     @property
     def is_total(self) -> bool:
-        """Whether entries of the loop are added up."""
+        """True where entries of the loop are added up."""
         return self.writes[0].node.operation == "total" and self.writes[0].loop == ""
 
     @property
     def is_product(self) -> bool:
-        """Whether it is a sum of products."""
+        """True where the stage is a sum of products."""
         return self.writes[0].loop == "" and is_sum_of_products(self.writes[0].node)
 
 
 def is_sum_of_products(node: Node) -> bool:
-    """Whether a node is a product with letters over which is summed."""
+    """Tell whether a node is a product with letters over which is summed."""
     return node.operation == "product" and bool({*node.detail[0], *node.detail[1]} - {*node.detail[2]})
 
 
 class Plan:
-    """What is kept, where, and the stages in which it is computed.
+    """The arrays that are kept, their places, and the stages in which they are computed.
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ class Plan:
         self.kept = self._allocated(taken)
 
     def place(self, node: Node) -> Place | None:
-        """Where the entries of a node are; None of what is computed where it is read."""
+        """The place of the entries of a node; None of what is computed where it is read."""
         if node.place in self.kept:
             return self.kept[node.place]
         if node.operation == "name":
@@ -308,7 +308,7 @@ class Plan:
         return stages
 
     def _read_by(self, node: Node, own: bool = False) -> set[int]:
-        """What is kept and read where a node is computed; where it is written out, itself too."""
+        """The kept nodes that are read where a node is computed; where it is written out, itself too."""
         if own and node.place in self._kept:
             return {node.place}
         found: set[int] = set()

@@ -224,7 +224,7 @@ a step instead of 20, on 16 lanes. Each entry of the text is compiled, so there 
 
 
 def _width(shape: tuple[int, ...], least: int) -> int:
-    """How many entries stand in the body of a loop over lanes, along the last axis."""
+    """The number of entries in the body of a loop over lanes, along the last axis."""
     if not shape or shape[-1] == 1 or least == 1:
         return 1
     whole = [width for width in range(2, 8) if shape[-1] % width == 0]

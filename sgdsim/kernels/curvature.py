@@ -40,6 +40,9 @@ class Curvature(ArrayNames):
         super().__init__(program.loss)
         self._program, self._text = program, text
         self._points = program.points
+        self._found: dict[
+            str, str
+        ] = {}  # by pattern, the text of a function, which is compiled once for all that call it
         n = len(self.loss.parameters)
         self._turns = min(4 * n, _TURNS)
         names = ("OPEN", "DIRECTION", "BEFORE", "PRODUCT", "ALPHA", "BETA")
@@ -55,16 +58,23 @@ class Curvature(ArrayNames):
         numbers = {"SIZE": len(self.loss.parameters), "TURNS": self._turns, "POINTS": float(len(self._points.values))}
         numbers |= {"CLOSE": _CLOSE[self._program.dtype], **rows}
         settings = [f"{name} = {value!r}" for name, value in numbers.items()]
-        return "\n".join([*settings, fused(pasted("eigenvalue.py"))])
+        return "\n".join([*settings, fused(pasted("eigenvalue.py")), *map(fused, self._found.values())])
 
     def lines(self, pattern: str = STATE) -> list[str]:
         """The lines that leave the eigenvalue in its row of scratch; of the state, or of that before a step."""
-        product = self._product(pattern)
-        find = [
-            "begin_search(scratch)",
-            f"for turn in range({self._turns}):",
-            *indent([*product, "if search(scratch, turn) == 0:", "    break"]),
-        ]
+        array = pattern.partition("[")[0]
+        if pattern not in self._found:
+            turn = [*self._product(pattern), "if search(scratch, turn) == 0:", "    break"]
+            body = [
+                "wide_vectors()",
+                "distinct_arrays()",
+                "begin_search(scratch)",
+                f"for turn in range({self._turns}):",
+                *indent(turn),
+            ]
+            signature = f"def largest_eigenvalue_of_{array}({array}, scratch, constants):"
+            self._found[pattern] = "\n".join(["@device", signature, *indent(body), ""])
+        find = [f"largest_eigenvalue_of_{array}({array}, scratch, constants)"]
         if pattern == STATE:
             return find
         kept, found = (f"scratch[{FOUND_AT[one]} * LANES + lane]" for one in (pattern, STATE))

@@ -15,7 +15,13 @@ too large, and the rows of scratch ``DIRECTION``, ``BEFORE``, ``PRODUCT``, ``ALP
 # --- pasted from here on ---
 
 
-@device
+@inlined
+def spread_out(i):
+    """Numbers between -1/2 and 1/2 without a pattern (Weyl)."""
+    return (np.float64(i + 1) * np.float64(i + 1) * 0.6180339887498949) % 1.0 - 0.5
+
+
+@inlined
 def begin_search(scratch):
     """The first direction: of no symmetry, so that it has a part along every eigenvector."""
     total = 0.0
@@ -32,13 +38,7 @@ def begin_search(scratch):
         scratch[FOUND * LANES + lane] = NAN
 
 
-@device
-def spread_out(i):
-    """Numbers between -1/2 and 1/2 without a pattern (Weyl)."""
-    return (np.float64(i + 1) * np.float64(i + 1) * 0.6180339887498949) % 1.0 - 0.5
-
-
-@device
+@inlined
 def forget_product(scratch):
     """Begin the sum over points."""
     for i in range(SIZE):

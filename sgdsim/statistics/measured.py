@@ -134,7 +134,9 @@ def with_rounding(estimate: Estimate, step: int, points: Points) -> tuple[Estima
     return estimate, points.rounding(step, estimate.value)
 
 
-def number_score(measure: Number, predicted: float, point: int | None, points: Points) -> Score:
+def number_score(
+    measure: Number, predicted: float, point: int | None, points: Points, *, is_allowed: bool = False
+) -> Score:
     """A measured number against a predicted one: by the binomial law where it is of two values, else by its error."""
     estimate, rounding = number_estimate(measure, point, points)
     if isinstance(measure, Moment):
@@ -144,7 +146,7 @@ def number_score(measure: Number, predicted: float, point: int | None, points: P
     unseen, doubts = hidden_events(measure, estimate, rounding, point, points)
     if doubts and estimate.stderr <= rounding:
         return Score(estimate.value, doubts=doubts)
-    found = score(estimate, predicted, hypot(rounding, unseen))
+    found = score(estimate, predicted, hypot(rounding, unseen), is_allowed=is_allowed)
     return replace(found, doubts=(*found.doubts, *doubts))
 
 

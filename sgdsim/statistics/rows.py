@@ -147,7 +147,8 @@ def _one(prediction: Prediction, points: Points, alpha: float) -> Row:
     ensemble, measure = points[prediction.point], prediction.measure
     if isinstance(measure, Number):
         measured = number_estimate(measure, prediction.point, points)[0].value
-        found = number_score(measure, prediction.nearest(measured), prediction.point, points)
+        nearest, is_allowed = prediction.nearest(measured), any(prediction.allowed)
+        found = number_score(measure, nearest, prediction.point, points, is_allowed=is_allowed)
         remarks = *found.remarks, *_allowance(prediction), *_against_rival(prediction, measure, points)
         found = replace(found, remarks=remarks)
     else:

@@ -23,6 +23,10 @@ MOST_BENT = 0.1
 """Part of a standard error that may be of second order in the errors of the groups. From there on it depends too much
 on which values were drawn: of the variance of two equally likely values it is a multiple of their surplus."""
 
+SQUARES_SKEWED = 6.0
+"""Skewness that 64 squares of normal values have at most, but for one sample in a thousand: at an extremum the groups'
+values are squares, and skewed for that reason alone."""
+
 OVERFLOWS = "not finite: the values are too large, or too different, for the powers that are taken of them"
 
 
@@ -69,7 +73,7 @@ class Score:
         return (self.detectable(level) / resolution) ** 2
 
 
-def score(estimate: Estimate, predicted: float, rounding: float = 0.0) -> Score:
+def score(estimate: Estimate, predicted: float, rounding: float = 0.0, *, is_allowed: bool = False) -> Score:
     """An estimate against a predicted number.
 
     Parameters
@@ -78,6 +82,9 @@ def score(estimate: Estimate, predicted: float, rounding: float = 0.0) -> Score:
         What is compared.
     rounding
         Standard error from rounding alone.
+    is_allowed
+        Whether the predicted number is one of many that are right. Then one at an extremum, of which the error is of
+        second order, can be told, by what both orders together may be off at most.
 
     Examples
     --------
@@ -86,6 +93,8 @@ def score(estimate: Estimate, predicted: float, rounding: float = 0.0) -> Score:
     (2.0, 0.0455, 0.324)
     """
     stderr = hypot(estimate.stderr, rounding)
+    if is_allowed and _is_at_extremum(estimate, rounding):
+        return _score_at_extremum(estimate, predicted, stderr, rounding)
     z = ratio(estimate.value - predicted, stderr)
     bent = min(ratio(estimate.second_order, stderr), MOST_BENT) if estimate.second_order > rounding else 0.0
     remarks = (estimate.note,) if estimate.note else ()
@@ -110,6 +119,27 @@ def score(estimate: Estimate, predicted: float, rounding: float = 0.0) -> Score:
         lambda level: stderr * curved(detectable(1.0, estimate.freedom, level), bent),
         doubts=distrust(estimate, rounding),
         remarks=remarks,
+    )
+
+
+def _is_at_extremum(estimate: Estimate, rounding: float) -> bool:
+    """Whether the error of second order is not small against the one of first order, as where that vanishes."""
+    return estimate.second_order > max(MOST_BENT * estimate.stderr, rounding)
+
+
+def _score_at_extremum(estimate: Estimate, predicted: float, stderr: float, rounding: float) -> Score:
+    """The same by both errors together: a slope that is small by chance cannot make them small."""
+    both = hypot(stderr, estimate.second_order)
+    bent = estimate.second_order / both
+    z = (estimate.value - predicted) / both
+    return Score(
+        estimate.value,
+        both,
+        z,
+        two_sided(straight(z, bent), estimate.freedom),
+        lambda level: both * curved(detectable(1.0, estimate.freedom, level), bent),
+        doubts=distrust(estimate, rounding, most=SQUARES_SKEWED, bent=inf),
+        remarks=(*((estimate.note,) if estimate.note else ()), "at an extremum, where the error is of second order"),
     )
 
 
@@ -152,7 +182,9 @@ def curved(u: float, bent: float) -> float:
     return u + bent * (u**2 + 1.0) / sqrt(2.0) if isfinite(u) else u
 
 
-def distrust(estimate: Estimate, rounding: float = 0.0, most: float | None = None) -> tuple[str, ...]:
+def distrust(
+    estimate: Estimate, rounding: float = 0.0, most: float | None = None, bent: float = MOST_BENT
+) -> tuple[str, ...]:
     """Reasons not to trust Student's t.
 
     Parameters
@@ -161,6 +193,8 @@ def distrust(estimate: Estimate, rounding: float = 0.0, most: float | None = Non
         As in `score`.
     most
         Skewness of the groups' values up to which they are trusted; None for that of Student's t.
+    bent
+        Part of the standard error that may be of second order.
 
     Examples
     --------
@@ -172,16 +206,17 @@ def distrust(estimate: Estimate, rounding: float = 0.0, most: float | None = Non
         return (OVERFLOWS if overflows else "no standard error",)
     if estimate.stderr <= rounding:
         return ()
-    return tuple(f"z not trusted: {reason}" for reason in _misgivings(estimate, rounding, most))
+    return tuple(f"z not trusted: {reason}" for reason in _misgivings(estimate, rounding, most, bent))
 
 
-def _misgivings(estimate: Estimate, rounding: float, most: float | None) -> Iterator[str]:
+def _misgivings(estimate: Estimate, rounding: float, most: float | None, bent: float) -> Iterator[str]:
     if estimate.size < FEWEST_TRAJECTORIES:
         yield f"fewer than {FEWEST_TRAJECTORIES} trajectories"
     elif abs(estimate.skewness) > (most_skewed(estimate) if most is None else most):
         yield f"skewness of the groups' values is {estimate.skewness:.1f}"
-    elif estimate.second_order > max(MOST_BENT * estimate.stderr, rounding):
-        yield f"the error of first order is small by chance, {estimate.second_order:.2g} is of second order"
+    elif estimate.second_order > max(bent * estimate.stderr, rounding):
+        size = f"{estimate.second_order:.2g} is of second order"
+        yield f"the error of first order is small, by chance or at an extremum, {size}: a claim with tolerance= is told"
 
 
 def most_skewed(estimate: Estimate) -> float:

@@ -18,6 +18,7 @@ from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.simulation.run_loop import simulate_runs
 from tests import naive
+from tests.samples import daily
 
 SEED, N, STEPS = 11, 3, 9
 ROWS = {"p": (0.9, -0.7, 0.2, 1.4, -1.1), "q": (0.3, 1.1, -1.3, 0.6, 0.8), "y": (1.2, 0.4, -0.9, 0.1, 0.5)}
@@ -49,12 +50,16 @@ START = {"w[0]": 0.4, "w[1]": -0.3, "v": 0.8}
 
 @pytest.mark.parametrize(
     ("name", "hyperparameters", "batch_size"),
-    [
-        ("sgd", {}, 1),
+    daily(
+        [
+            ("sgd", {}, 1),
+            ("sgd", {"weight_decay": 0.3}, 3),
+            ("momentum", {"momentum": 0.5, "decoupled_weight_decay": 0.2}, 2),
+            ("adam", {}, 3),
+        ],
         ("sgd", {"weight_decay": 0.3}, 3),
-        ("momentum", {"momentum": 0.5, "decoupled_weight_decay": 0.2}, 2),
         ("adam", {}, 3),
-    ],
+    ),
 )
 def test_the_optimizer_takes_the_direction_for_the_gradient(name, hyperparameters, batch_size, target):
     """Feedback alignment of two weights beside the gradient of a third: batches, decay and memory as ever."""

@@ -17,6 +17,7 @@ from scipy import stats
 from sgdsim.ensemble import Ensemble, Variable
 from sgdsim.prediction import Correlation, Distance, Function, Moment, Prediction
 from sgdsim.statistics import bootstrap, estimators
+from sgdsim.statistics.comparison import compare
 from sgdsim.statistics.goodness import chi_square
 from sgdsim.statistics.rows import rows_of
 from sgdsim.statistics.scores import ratio, two_sided
@@ -159,6 +160,30 @@ def test_functions_whose_gradient_vanishes(name: str, ensembles: int) -> None:
 
     assert no_more_than_said(many(ensembles, 49, draw))
     assert np.mean(doubts) == (0.0 if name.startswith("ratio") else 1.0)
+
+
+@all_of(40)
+@pytest.mark.parametrize("name", [name for name in FUNCTIONS if not name.startswith("ratio")])
+def test_functions_at_an_extremum_with_a_tolerance(name: str, ensembles: int) -> None:
+    """Of a true claim all but one in a hundred agree, and few are accused; a wrong one disagrees."""
+    function, truth = FUNCTIONS[name]
+    agreed = list[bool]()
+    narrow, wide = (Prediction("f", name, function, truth, allowed=(off, off), resolution=off) for off in (1e-12, 0.03))
+
+    def measured(rng: np.random.Generator, mean: float) -> Ensemble:
+        x, y = mean + rng.normal(size=(2, 2048))
+        return synthetic([{"x": x, "y": y}], lanes=32)
+
+    def draw(rng: np.random.Generator) -> float:
+        ensemble = measured(rng, 0.0)
+        (row,), (verdict,) = rows_of([narrow], ensemble, 1e-3), compare(ensemble, [wide])
+        agreed.append(verdict.verdict == "agrees")
+        return 1.0 if row.score.doubts else float(row.score.p)
+
+    assert no_more_than_said(many(ensembles, 55, draw))
+    assert np.mean(agreed) >= 0.99
+    (wrong,) = compare(measured(np.random.default_rng(56), 0.6), [wide])
+    assert wrong.verdict == "disagrees"
 
 
 @all_of(200)

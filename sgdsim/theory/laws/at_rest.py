@@ -21,7 +21,7 @@ _AT_REST = 0.02  # drift of a square, in parts of what noise adds to it
 
 @dataclass(frozen=True)
 class _Balance:
-    """What is recorded.
+    """The observables of the balance at rest.
 
     Parameters
     ----------

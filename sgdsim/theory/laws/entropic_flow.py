@@ -68,7 +68,7 @@ def _records(run: Run) -> Recorder:
 
 
 def _told(runs: Sequence[Run], place: int, run: Run) -> dict[str, Any]:
-    """What all rows of a point have in common: its run up to the time that all points reach."""
+    """The fields that all rows of a point have in common: its run up to the time that all points reach."""
     rate = constant_rate(run)
     conditions = f"after a time of {rate * run.steps:.4g}"
     return {"order": 1, "point": place, "small": rate, "series": _series(runs[place]), "conditions": conditions}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import isfinite
+from math import isfinite, prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sgdsim.base.errors import InputError
 from sgdsim.formulas import evaluation
+from sgdsim.formulas.arrays import entries, filled, shape_of
+from sgdsim.formulas.vectors import coordinates, gather
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
 from sgdsim.model.observables import Observable
@@ -18,7 +20,7 @@ from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import Moment, NotApplicable, Prediction, require
 from sgdsim.theory.chain.step import start_points
 from sgdsim.theory.law import law, row
-from sgdsim.theory.methods.batch_gradient import batch_rule
+from sgdsim.theory.methods.batch_gradient import Batch, batch_rule
 from sgdsim.theory.methods.step_formula import after_step
 from sgdsim.theory.methods.step_noise import averaging
 from sgdsim.theory.quadrature import nested
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 
 MOST_PARAMETERS = 3
 """Of more there are no rows: their starts alone are many points."""
+MOST_ENTRIES = 16
+"""Of matrices that an optimizer steps as a whole, where they start at numbers."""
+_MOST_OUTCOMES = 100_000
 
 _POINTS = (25, 24)  # of a parameter that is drawn, by two rules: they alternate, so that no jump escapes both
 _RESOLVED = 0.02
@@ -46,8 +51,10 @@ def _observable(name: str) -> Observable:
 
 def check_start(run: Run) -> None:
     """Refuse many parameters, and a start whose square has no standard error."""
-    number = len(run.loss.parameters)
-    require(number <= MOST_PARAMETERS, f"there are {number} parameters, expected at most {MOST_PARAMETERS}")
+    number, starts = len(run.loss.parameters), run.initial.values()
+    whole = run.optimizer.rule.is_of_matrices and all(isinstance(start, float | int) for start in starts)
+    most = MOST_ENTRIES if whole else MOST_PARAMETERS
+    require(number <= most, f"there are {number} parameters, expected at most {most}")
     drawn = (start for start in run.initial.values() if isinstance(start, Noise))
     require(all(isfinite(start.moment(4)) for start in drawn), "the start has no fourth moment")
 
@@ -73,6 +80,9 @@ def first_step(run: Run) -> Iterator[Prediction]:
     noise of one batch, whatever the optimizer: ``theta_1 = step(theta_0, g(theta_0, xi))``. Means over xi are closed
     forms, sums, or quadratures, split at kinks; those over the start are sums over its points.
 
+    Of an optimizer that steps whole matrices, which is no formula of moderate length, the step of each outcome of the
+    noise is computed in numbers: where the noise is rows of data or discrete. Of continuous noise there are no rows.
+
     It tells what an optimizer makes of its first gradient, a correction of the bias of averages among that. A mean is
     resolved to 2 % of its change and of the spread, a variance to 2 % of itself. Nothing is neglected.
     """
@@ -82,9 +92,17 @@ def first_step(run: Run) -> Iterator[Prediction]:
     points, weights = np.concatenate([found for found, _ in rules]), [shares for _, shares in rules]
     ends = np.cumsum([len(shares) for shares in weights])[:-1]
     batch, rate = batch_rule(run), float(run.schedule.rates(run.steps)[0])
-    after, kicks = after_step(run.loss, run.optimizer, batch.gradient, rate, is_first=True)
     theta = dict(zip(run.loss.parameters, points.T, strict=True))
     reasons, rows = list[str](), list[Prediction]()
+    if run.optimizer.rule.is_of_matrices:
+        for name, (first, second) in _whole_matrices(run, batch, rate, theta).items():
+            parts = (np.split(one, ends) for one in (theta[name], first, second, np.zeros(len(points))))
+            moved = [_Moved.of(*one) for one in zip(weights, *parts, strict=True)]
+            rows += _rows(run, name, moved[0], moved[-1])
+        require(rows, "the step is nothing")
+        yield from rows
+        return
+    after, kicks = after_step(run.loss, run.optimizer, batch.gradient, rate, is_first=True)
     for name, symbol, value in zip(run.loss.parameters, run.loss.theta, after, strict=True):
         used = {one.name for one in value.free_symbols}
         sources = [one for one in batch.sources if used.intersection(one.names)]
@@ -103,6 +121,32 @@ def first_step(run: Run) -> Iterator[Prediction]:
     require(len(reasons) < len(after), "; ".join(reasons))
     require(rows, "no mean over the start and the noise of a step is known to its fourth digit")
     yield from rows
+
+
+def _whole_matrices(
+    run: Run, batch: Batch, rate: float, theta: Mapping[str, np.ndarray]
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Means of the change of each coordinate and of its square, for each point of the start, over discrete noise."""
+    loss, optimizer, sources = run.loss, run.optimizer, list(batch.sources)
+    why = f"{optimizer.name} steps whole matrices: in numbers, for rows of data and discrete noise alone"
+    require(all(one.is_discrete for one in sources), why)
+    outcomes, points = prod(one.outcomes for one in sources), len(next(iter(theta.values())))
+    require(outcomes * points <= _MOST_OUTCOMES, f"the noise of a step has {outcomes:,} outcomes, very many")
+    nodes = nested.nodes(sources, [], {**loss.constants, **theta}, Level(1))
+    axes = tuple(range(1, len(sources) + 1))
+    slopes = evaluation.evaluate(list(batch.gradient), nodes.values)
+    before = gather({name: nodes.values[name] for name in loss.parameters})
+    gradient = gather(dict(zip(loss.parameters, slopes, strict=True)))
+    found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for base, matrix in before.items():
+        nothing = filled(shape_of(matrix), [0.0] * len(entries(matrix)))
+        given = {**dict.fromkeys(optimizer.rule.state, nothing), "theta": matrix, "gradient": gradient[base]}
+        after = optimizer.steps({**given, "t": 0, "learning_rate": rate})["theta"]
+        for name, one, other in zip(coordinates(base, shape_of(matrix)), entries(matrix), entries(after), strict=True):
+            moved = np.asarray(other - one) * np.ones_like(nodes.weights)
+            first, second = ((power * nodes.weights).sum(axis=axes) for power in (moved, moved**2))
+            found[name] = np.broadcast_to(first, points), np.broadcast_to(second, points)
+    return found
 
 
 @dataclass(frozen=True)

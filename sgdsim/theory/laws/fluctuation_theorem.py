@@ -84,7 +84,7 @@ def mean_square_of_weight(
 
 @dataclass(frozen=True)
 class _Paths:
-    """What the theorem makes of paths of one run."""
+    """The quantities of the theorem for paths of one run."""
 
     slope: sympy.Expr
     constants: dict[str, float]
@@ -116,7 +116,7 @@ class _Paths:
         return paths
 
     def mean_square(self, steps: int) -> float:
-        """Of the weight, with the linear slope that is nearest to that of the run over p~."""
+        """The mean square of the weight, with the linear slope that is nearest to that of the run over p~."""
         x, shares = rule(Noise("normal", (self.centre, _NARROWER * self.width)), _NODES)
         (found,) = evaluation.evaluate([self.slope], {**self.constants, self.name: x})
         slope = np.broadcast_to(found, x.shape)

@@ -45,7 +45,7 @@ def _balance(run: Run) -> tuple[Balance, BalancedPoint]:
 
 
 def _sides(run: Run, balance: Balance) -> tuple[Observable, Observable]:
-    """What pushes the charge up, and what pushes it down, over the last half of the run; both in units of eta^2/2."""
+    """The pushes on the charge, up and down, over the last half of the run; both in units of eta^2/2."""
     import sympy
 
     powers, axes = np.linalg.eigh(generator_of(run, balance))

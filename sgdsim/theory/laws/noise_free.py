@@ -37,7 +37,7 @@ _SETTLED = 0.1  # of the resolution, that the two may differ
     any_field=True,
 )
 def noise_free(run: Run) -> Iterator[Prediction]:
-    """Where a run without noise goes. Exact.
+    """The end of a run without noise. Exact.
 
     Without noise in its steps a run is a map of its start, which is followed step by step by the formulas of loss and
     optimizer; of a start that is drawn, from the points of two quadratures, which tell whether they are enough.

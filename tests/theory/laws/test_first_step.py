@@ -7,11 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sgdsim.model.data import Data
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
 from sgdsim.model.optimizers import Optimizer
+from sgdsim.model.schedules import Schedule
 from sgdsim.model.update_rules import OPTIMIZERS
 from sgdsim.prediction import NotApplicable, Prediction
+from sgdsim.simulation.run_loop import simulate_runs
+from sgdsim.statistics.comparison import compare
 from sgdsim.theory import find_law
 from tests.samples import daily
 from tests.theory.laws.symmetry_runs import make_run, verdicts
@@ -27,11 +31,56 @@ KNOWN = [name for name, rule in OPTIMIZERS.items() if not (rule.population or ru
 """What the plain simulation knows; those with noise of their own are in the sample of every loss."""
 
 
+def test_whole_matrices_have_no_rows_where_the_noise_is_continuous() -> None:
+    loss = Loss("norm2(A@x)/2", ("A[1,2]",), noise={"x[2]": Noise.parse("normal")})
+    with pytest.raises(NotApplicable, match="for rows of data and discrete noise alone"):
+        find_law("first-step").predictions([make_run(loss, optimizer=Optimizer("muon"), rate="0.05", steps=2)])
+
+
+MATRICES = Loss(
+    "norm2(B@A@x - y)/2",
+    ("A[3,2]", "B[1,3]"),
+    noise={"y[1]": Noise.parse("rademacher")},
+    definitions={"x": ("p", "q")},
+    data=Data({"p": (0.9, -0.7, 0.2), "q": (0.3, 1.1, -1.3)}),
+)
+MATRIX_START = {name: 0.11 * i - 0.4 for i, name in enumerate(MATRICES.parameters)}
+
+
+@pytest.mark.parametrize("name", ["muon", "muon_exact"])
+def test_a_first_step_of_whole_matrices(name: str) -> None:
+    """Against the plain rule, over the six outcomes of a sample."""
+    law = find_law("first-step")
+    run = make_run(MATRICES, optimizer=Optimizer(name), rate="0.05", steps=2, initial=MATRIX_START)
+    rows = {row.quantity: row.predicted for row in law.predictions([replace(run, recorder=law.requirements(run))])}
+    first, second = np.split(np.array([*MATRIX_START.values()]), [6])
+    a, b, ends = first.reshape(3, 2), second.reshape(1, 3), []
+    for x in MATRICES.data.array.T:
+        for y in (-1.0, 1.0):
+            error = b @ a @ x - y
+            parts = []
+            for theta, slope in ((a, np.outer(b.T @ error, x)), (b, np.outer(error, a @ x))):
+                nothing = np.zeros(theta.shape).tolist()
+                given = {"theta": theta.tolist(), "gradient": slope.tolist(), "velocity": nothing}
+                after = run.optimizer.steps({**given, "t": 0, "learning_rate": 0.05})["theta"]
+                parts.append(np.array(after, dtype=float).ravel())
+            ends.append(np.concatenate(parts))
+    for i, key in enumerate(MATRICES.parameters):
+        assert rows[f"mean({key}) after the first step"] == pytest.approx(np.mean(ends, axis=0)[i], abs=1e-12)
+        assert rows[f"variance({key}) after the first step"] == pytest.approx(np.var(ends, axis=0)[i], rel=1e-9)
+
+
 @pytest.mark.validate
-def test_steps_that_are_no_formula_of_moderate_length_are_refused() -> None:
-    """The polynomials of Muon, to rounding, ended in a FormulaError."""
-    with pytest.raises(NotApplicable, match="no formula of moderate length"):
-        find_law("first-step").predictions([make_run(LOSS, optimizer=Optimizer("muon_exact"), rate="0.05", steps=2)])
+def test_a_simulation_of_whole_matrices_agrees() -> None:
+    """And one of another learning rate does not."""
+    law = find_law("first-step")
+    run = make_run(MATRICES, optimizer=Optimizer("muon"), rate="0.05", steps=2, initial=MATRIX_START)
+    run = replace(run, recorder=law.requirements(run))
+    rows = law.predictions([run])
+    found = compare(simulate_runs([run], scenario="", device="cpu"), rows)
+    assert {"agrees"} <= {row.verdict for row in found} <= {"agrees", "inconclusive"}
+    other = simulate_runs([replace(run, schedule=Schedule("0.06"))], scenario="", device="cpu")
+    assert "disagrees" in {row.verdict for row in compare(other, rows)}
 
 
 @pytest.mark.parametrize("name", daily(KNOWN, "sgd", "adam", "lion"))

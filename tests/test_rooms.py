@@ -140,6 +140,7 @@ COVERED = {
     "app/test_cli.py": "app/command app/completion base/version",
     "app/test_dask_workers.py": "app/in_shards",
     "app/test_html_report.py": "app/page",
+    "app/test_kept_predictions.py": "theory/stored_rows",
     "app/test_theory_report.py": "app/theory_entries app/theory_sections theory/methods/step_formula",
     "ensemble/test_ensemble.py": (
         "base/html base/packages base/sparse ensemble/compact ensemble/conversions ensemble/digest ensemble/reading"
@@ -193,7 +194,6 @@ COVERED = {
     "simulation/test_kept_states.py": "app/extending",
     "simulation/test_control_weights.py": "kernels/control_step",
     "simulation/test_flat_memory.py": "base/memory",
-    "simulation/test_kept_states.py": "app/extending",
     "statistics/test_comparison.py": (
         "prediction statistics/conditions statistics/measured statistics/order_test statistics/resolution"
         " statistics/rows statistics/scores statistics/verdict_table"

@@ -30,6 +30,7 @@ from sgdsim.kernels.processor import processor
 from sgdsim.kernels.program import GROUPS, Program
 from sgdsim.kernels.workers import Workers
 from sgdsim.model import rare_events
+from sgdsim.model.data import DrawnData
 from sgdsim.model.run import Run
 from sgdsim.model.starts import Grid, Listed, Stored
 from sgdsim.simulation import control_weights as theory_of_controls
@@ -485,6 +486,8 @@ def compute(
             )
             for run, (point, groups) in zip(runs, units, strict=True)
         ]
+        for simulator in simulators:
+            _check_data(simulator, pieces[0], memory_limit)
         results = allocate(simulators, spool)
         started = provenance.now()
         began = time.perf_counter()
@@ -572,6 +575,20 @@ def place_of_snapshots(
     """
     (most,) = limits_of_parts([runs], folder, memory_limit)
     return None if output_bytes(runs) <= most else folder
+
+
+def _check_data(simulator: Simulator, block_trajectories: int | None, memory_limit: float | str | None) -> None:
+    """Refuse a block whose trajectories have more data of their own than there is memory."""
+    program, data = simulator.program, simulator.run.loss.data
+    if not isinstance(data, DrawnData):
+        return
+    trajectories = next(tiles for _, tiles in simulator.cuts(block_trajectories)) * simulator.lanes
+    needed, limit = data.cells * np.dtype(program.dtype).itemsize * trajectories, limit_of(memory_limit)
+    if needed > limit - output_bytes([simulator.run]):
+        raise InputError(
+            f"loss.data: {data.rows} rows of {len(data.columns)} columns in each of the {trajectories} trajectories "
+            f"that run together are {needed} bytes, and the run may take {limit:.0f}: take fewer rows"
+        )
 
 
 def limits_of_parts(

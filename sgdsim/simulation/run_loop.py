@@ -25,6 +25,7 @@ from sgdsim.base.sparse import Sparse
 from sgdsim.ensemble import Ensemble
 from sgdsim.kernels.accumulators import Accumulators
 from sgdsim.kernels.block import Block, Common
+from sgdsim.kernels.host import Host
 from sgdsim.kernels.plan import Plan
 from sgdsim.kernels.processor import processor
 from sgdsim.kernels.program import GROUPS, Program
@@ -148,8 +149,7 @@ class Simulator:
         """First tile and number of tiles of each block, from a tile on."""
         # Four steps of a block are the least that an interrupt waits for: heavy steps get smaller blocks.
         trajectories = _piece("block_trajectories", block_trajectories) or self.executor.block_trajectories
-        tiles = max(trajectories // self.lanes, 1)
-        most = max(tiles // self.program.weight, min(tiles, GROUPS))
+        most = tiles_of_a_block(self.program, trajectories)
         low, high = self.groups
         whole = (low, high) == (0, GROUPS)
         strips = [(0, self.n_tiles)] if whole else [(row + low, row + high) for row in range(0, self.n_tiles, GROUPS)]
@@ -334,6 +334,22 @@ def snapshot_bytes(runs: Sequence[Run]) -> int:
     return len(runs) * kept * len(run.recorder.snapshots) * a_state
 
 
+def tiles_of_a_block(program: Program, trajectories: int) -> int:
+    """How many tiles run together, of programs of light steps so many trajectories."""
+    tiles = max(trajectories // program.lanes, 1)
+    return max(tiles // program.weight, min(tiles, GROUPS))
+
+
+def data_bytes(run: Run) -> int:
+    """What data of their own the trajectories that run together on the CPU have in memory."""
+    data = run.loss.data
+    if not isinstance(data, DrawnData):
+        return 0
+    program = program_of(run, Plan(run))
+    tiles = min(tiles_of_a_block(program, Host.block_trajectories), -(-run.trajectories // program.lanes))
+    return tiles * program.lanes * data.cells * np.dtype(run.dtype).itemsize
+
+
 def kept_bytes(runs: Sequence[Run]) -> int:
     """What the states of all trajectories take on the disk, with what snapshots they have; see `kept_states`."""
     run = runs[0]
@@ -486,8 +502,6 @@ def compute(
             )
             for run, (point, groups) in zip(runs, units, strict=True)
         ]
-        for simulator in simulators:
-            _check_data(simulator, pieces[0], memory_limit)
         results = allocate(simulators, spool)
         started = provenance.now()
         began = time.perf_counter()
@@ -574,21 +588,12 @@ def place_of_snapshots(
         For a run that does not fit, with them on the disk or not.
     """
     (most,) = limits_of_parts([runs], folder, memory_limit)
-    return None if output_bytes(runs) <= most else folder
+    return None if _bytes_of(runs) <= most else folder
 
 
-def _check_data(simulator: Simulator, block_trajectories: int | None, memory_limit: float | str | None) -> None:
-    """Refuse a block whose trajectories have more data of their own than there is memory."""
-    program, data = simulator.program, simulator.run.loss.data
-    if not isinstance(data, DrawnData):
-        return
-    trajectories = next(tiles for _, tiles in simulator.cuts(block_trajectories)) * simulator.lanes
-    needed, limit = data.cells * np.dtype(program.dtype).itemsize * trajectories, limit_of(memory_limit)
-    if needed > limit - output_bytes([simulator.run]):
-        raise InputError(
-            f"loss.data: {data.rows} rows of {len(data.columns)} columns in each of the {trajectories} trajectories "
-            f"that run together are {needed} bytes, and the run may take {limit:.0f}: take fewer rows"
-        )
+def _bytes_of(runs: Sequence[Run]) -> int:
+    """What a sweep takes, its points one after the other."""
+    return output_bytes(runs) + max(map(data_bytes, runs))
 
 
 def limits_of_parts(
@@ -601,7 +606,7 @@ def limits_of_parts(
     InputError
         As `place_of_snapshots`.
     """
-    whole, limit = [float(output_bytes(runs)) for runs in parts], limit_of(memory_limit)
+    whole, limit = [float(_bytes_of(runs)) for runs in parts], limit_of(memory_limit)
     if sum(whole) <= limit:
         return whole
     statistics = [size - snapshot_bytes(runs) for size, runs in zip(whole, parts, strict=True)]
@@ -610,9 +615,15 @@ def limits_of_parts(
         asked = "" if memory_limit is None else "memory_limit: "
         raise InputError(
             f"{asked}the run needs {needed / 1e9:.3g} GB of memory, and may take {limit / 1e9:.3g} GB: take fewer "
-            "trajectories, snapshots or sweep points, or record less often"
+            f"trajectories, snapshots or sweep points, or record less often{_about_data(parts)}"
         )
     return statistics
+
+
+def _about_data(parts: Sequence[Sequence[Run]]) -> str:
+    """How much of what a run needs are data of each trajectory, in words."""
+    size = max(data_bytes(run) for runs in parts for run in runs)
+    return f"; {size} bytes of it are the data of the trajectories that run together, take fewer rows" if size else ""
 
 
 def thread_count(threads: int | None) -> int:

@@ -140,7 +140,6 @@ COVERED = {
     "app/test_cli.py": "app/command app/completion base/version",
     "app/test_dask_workers.py": "app/in_shards",
     "app/test_html_report.py": "app/page",
-    "app/test_kept_predictions.py": "theory/stored_rows",
     "app/test_theory_report.py": "app/theory_entries app/theory_sections theory/methods/step_formula",
     "ensemble/test_ensemble.py": (
         "base/html base/packages base/sparse ensemble/compact ensemble/conversions ensemble/digest ensemble/reading"
@@ -191,7 +190,6 @@ COVERED = {
     "simulation/test_checkpoints.py": (
         "base/durations base/pieces simulation/assembly simulation/provenance simulation/shards simulation/unfinished"
     ),
-    "simulation/test_kept_states.py": "app/extending",
     "simulation/test_control_weights.py": "kernels/control_step",
     "simulation/test_flat_memory.py": "base/memory",
     "statistics/test_comparison.py": (

@@ -18,8 +18,12 @@ from pathlib import Path
 from sgdsim.app.verdicts import Report, compare_file
 from sgdsim.app.workflow import run_parts
 from sgdsim.base.errors import InputError, SgdsimError, unknown_name
+from sgdsim.ensemble import Ensemble
 from sgdsim.input.loading import load_parts
-from sgdsim.input.scenario import shipped
+from sgdsim.input.scenario import Scenario, shipped
+from sgdsim.model.loss_graph import LossGraph
+from sgdsim.model.run import Run
+from sgdsim.simulation.run_loop import work
 from sgdsim.statistics.verdict_table import z_text
 
 FAMILIES = {
@@ -90,6 +94,11 @@ class Summary:
         The z that is furthest from zero of all rows but the controls; None where there is none.
     seconds
         Wall time of run and comparison.
+    steps_per_second
+        Trajectory-steps over the wall time of the simulation alone, kernels being ready; None without any.
+    flops_per_second
+        The same times the operations of a step as they are written: of the gradient, or of the rules in its place, of
+        states and of the update; no random numbers, and nothing that is recorded.
     """
 
     scenario: str
@@ -99,21 +108,41 @@ class Summary:
     inconclusive: int
     worst_z: float | None
     seconds: float
+    steps_per_second: float | None = None
+    flops_per_second: float | None = None
 
 
-def summarize(report: Report, seconds: float) -> Summary:
+def speeds(scenarios: Iterable[Scenario], ensembles: Iterable[Ensemble]) -> tuple[float | None, float | None]:
+    """Trajectory-steps and floating-point operations a second, of all parts of a scenario together."""
+    steps, operations, seconds = 0, 0, 0.0
+    for scenario, ensemble in zip(scenarios, ensembles, strict=True):
+        seconds += float(ensemble.attributes["wall_seconds"])
+        for run in scenario.runs:
+            steps += work([run])
+            operations += work([run]) * _operations(run)
+    return (steps / seconds, operations / seconds) if seconds else (None, None)
+
+
+def _operations(run: Run) -> int:
+    """Of a step of one trajectory: the update takes a product and a sum for each parameter."""
+    optimizer, updates = run.optimizer, 2 * len(run.loss.parameters)
+    return optimizer.substeps * (optimizer.batch_size * LossGraph(run.loss).operations + updates)
+
+
+def summarize(report: Report, seconds: float, speed: tuple[float | None, float | None] = (None, None)) -> Summary:
     """The row of one scenario.
 
     Examples
     --------
-    >>> summarize(Report("run.h5", "cooling", [], [], 1e-3), 1.0)
-    Summary(scenario='cooling', checks=0, agrees=0, disagrees=0, inconclusive=0, worst_z=None, seconds=1.0)
+    >>> found = summarize(Report("run.h5", "cooling", [], [], 1e-3), 1.0)
+    >>> found.scenario, found.checks, found.seconds
+    ('cooling', 0, 1.0)
     """
     outcomes = [row.outcome for row in report.comparisons]
     z = [row.z for row in report.comparisons if row.expect == "agrees" and isfinite(row.z)]
     agrees, disagrees, inconclusive = (outcomes.count(verdict) for verdict in ("agrees", "disagrees", "inconclusive"))
     worst = max(z, key=abs, default=None)
-    return Summary(report.scenario, len(outcomes), agrees, disagrees, inconclusive, worst, seconds)
+    return Summary(report.scenario, len(outcomes), agrees, disagrees, inconclusive, worst, seconds, *speed)
 
 
 def members(family: str) -> list[str]:
@@ -160,9 +189,10 @@ def run_family(family: str, folder: str | Path = "results") -> list[Summary]:
     found = []
     for name in members(family):
         start, path = time.perf_counter(), Path(folder, f"{name}.h5")
-        run_parts(load_parts(name), path, overwrite=True)
+        scenarios = load_parts(name)
+        ensembles = run_parts(scenarios, path, overwrite=True)
         report = compare_file(path)
-        found.append(summarize(report, time.perf_counter() - start))
+        found.append(summarize(report, time.perf_counter() - start, speeds(scenarios, ensembles)))
         print(f"{name}:\n{report.table()}\n", flush=True)
     table = to_markdown(found)
     print(table)
@@ -176,12 +206,12 @@ def to_markdown(found: Iterable[Summary]) -> str:
 
     Examples
     --------
-    >>> print(to_markdown([Summary("cooling", 4, 3, 0, 1, -2.25, 12.3)]))
-    | scenario | checks | agree | disagree | inconclusive | worst z | seconds |
-    | -------- | -----: | ----: | -------: | -----------: | ------: | ------: |
-    | cooling  |      4 |     3 |        0 |            1 |   -2.25 |      12 |
+    >>> print(to_markdown([Summary("cooling", 4, 3, 0, 1, -2.25, 12.3, 5e7, 6e8)]))
+    | scenario | checks | agree | disagree | inconclusive | worst z | seconds | steps/s | flops/s |
+    | -------- | -----: | ----: | -------: | -----------: | ------: | ------: | ------: | ------: |
+    | cooling  |      4 |     3 |        0 |            1 |   -2.25 |      12 | 5.0e+07 | 6.0e+08 |
     """
-    header = ("scenario", "checks", "agree", "disagree", "inconclusive", "worst z", "seconds")
+    header = ("scenario", "checks", "agree", "disagree", "inconclusive", "worst z", "seconds", "steps/s", "flops/s")
     lines = [header, *map(_cells, found)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     ruler = tuple("-" * width if column == 0 else "-" * (width - 1) + ":" for column, width in enumerate(widths))
@@ -198,7 +228,8 @@ def to_markdown(found: Iterable[Summary]) -> str:
 def _cells(row: Summary) -> tuple[str, ...]:
     counts = (row.checks, row.agrees, row.disagrees, row.inconclusive)
     worst = "" if row.worst_z is None else z_text(row.worst_z)
-    return (row.scenario, *map(str, counts), worst, f"{row.seconds:.0f}")
+    speed = ("" if one is None else f"{one:.1e}" for one in (row.steps_per_second, row.flops_per_second))
+    return (row.scenario, *map(str, counts), worst, f"{row.seconds:.0f}", *speed)
 
 
 def main() -> None:

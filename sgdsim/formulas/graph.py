@@ -231,6 +231,28 @@ def below(outputs: Iterable[Node]) -> list[Node]:
     return [found[place] for place in sorted(found)]
 
 
+def operations_of(node: Node) -> int:
+    """Floating-point operations of one node of those that it is made of.
+
+    Examples
+    --------
+    >>> graph = Graph()
+    >>> operations_of(graph.apply("@", (2,), graph.name("w", (2, 3)), graph.name("x", (3,))))
+    12
+    """
+    if node.is_elementwise:
+        return node.size
+    if node.operation == "total":
+        return node.arguments[0].size - node.size
+    if node.operation != "product":
+        return 0
+    sizes: dict[str, int] = {}
+    for word, argument in zip(node.detail, node.arguments, strict=False):
+        sizes |= dict(zip(word, argument.shape, strict=True))
+    products = prod(sizes.values())
+    return products if products == node.size else 2 * products
+
+
 def evaluate(outputs: Sequence[Node], values: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     """The values of nodes for many trajectories.
 

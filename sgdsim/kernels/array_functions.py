@@ -19,7 +19,7 @@ from sgdsim.formulas.names import STEP_NAMES, FormulaError, aliased
 from sgdsim.formulas.vectors import base_name
 from sgdsim.kernels.array_names import STATE, ArrayNames
 from sgdsim.kernels.array_plan import SCRATCH, Output, Place, Plan
-from sgdsim.kernels.array_text import ArrayText, loop
+from sgdsim.kernels.array_text import ArrayText, each_row
 from sgdsim.kernels.curvature import FOUND_AT, PATH
 from sgdsim.kernels.draws import MIRRORS, MIRRORS_OF, Draws
 from sgdsim.kernels.layout import Layout
@@ -380,7 +380,7 @@ class ArrayFunctions(ArrayNames):
         self.rows = max(self.rows, plan.rows)
         once = [stage for stage in plan.stages if not stage.varies]
         each = [stage for stage in plan.stages if stage.varies]
-        lines = loop((n,), ["scratch[i * LANES + lane] = REAL(0.0)"])
+        lines = each_row(n, ["scratch[i * LANES + lane] = REAL(0.0)"])
         lines += self.text.lines(plan, once)
         lines += [f"for sample in range({batch}):", *(f"    {line}" for line in self.text.lines(plan, each))]
         size = self.graph.number(batch)

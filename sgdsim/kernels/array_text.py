@@ -235,6 +235,11 @@ def _width(shape: tuple[int, ...], least: int) -> int:
     return next((width for width in whole if width >= least), whole[-1] if whole else 1)
 
 
+def each_row(count: int, body: Sequence[str]) -> list[str]:
+    """Lines for every lane of so many rows, each of which is i, of a single one too: a `loop` has no name for that."""
+    return [f"for i in range({count}):", *(f"    {line}" for line in loop((), body))]
+
+
 def loop(shape: tuple[int, ...], body: Sequence[str], width: int = 1) -> list[str]:
     """Lines for every entry of a shape and for every lane, of which some along the last axis are in the body."""
     lines = ["for lane in range(LANES):", *(f"    {line}" for line in body)]

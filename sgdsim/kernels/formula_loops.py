@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sgdsim.kernels.array_functions import ArrayFunctions
-from sgdsim.kernels.array_text import loop
+from sgdsim.kernels.array_text import each_row, loop
 from sgdsim.kernels.formula_functions import FormulaFunctions
 from sgdsim.kernels.pasted import indent, lanes
 from sgdsim.kernels.program import Program
@@ -28,7 +28,7 @@ class FormulaLoops(FormulaFunctions):
         lines = self.arrays.initial_state()
         first, last = len(self.loss.carried), len(self.state)
         if last > first:
-            lines += loop((last - first,), [f"state[({first} + i) * LANES + lane] = REAL(0.0)"])
+            lines += each_row(last - first, [f"state[({first} + i) * LANES + lane] = REAL(0.0)"])
         running = self._start_running()
         lines += lanes(running) if running else []
         return self._called("initial_state", "state, deviates, scratch, arguments", [*lines, *self._draw_data()])
@@ -56,8 +56,8 @@ class FormulaLoops(FormulaFunctions):
         of_loss = [one for one in plain if not self.arrays.reads(one)]
         lines = [
             *loop((), ["scratch[lane] = REAL(0.0)"]),
-            *loop((n,), ["scratch[lane] = scratch[lane] if abs(state[i * LANES + lane]) <= LIMIT else REAL(1.0)"]),
-            *loop((n,), ["values[i * LANES + lane] = state[i * LANES + lane]"]),
+            *each_row(n, ["scratch[lane] = scratch[lane] if abs(state[i * LANES + lane]) <= LIMIT else REAL(1.0)"]),
+            *each_row(n, ["values[i * LANES + lane] = state[i * LANES + lane]"]),
             *self.search([one for one in plain if self.program.searches_for(one)][:1]),
             *self.arrays.observe([one for one in plain if one not in of_loss], rows),
         ]
@@ -79,8 +79,8 @@ class FormulaLoops(FormulaFunctions):
             for observable, row in running
         ]
         lines += lanes(taken) if taken else []
-        lines += loop(
-            (len(self.program.observable_names),),
+        lines += each_row(
+            len(self.program.observable_names),
             ["values[i * LANES + lane] = values[i * LANES + lane] if scratch[lane] < REAL(0.5) else NAN"],
         )
         return self._called("observe", "state, values, scratch, constants", lines)

@@ -9,7 +9,8 @@ import numpy as np
 
 from sgdsim.formulas.backpropagation import gradient
 from sgdsim.formulas.formula import Formula
-from sgdsim.formulas.graph import Graph, Node, evaluate
+from sgdsim.formulas.graph import Graph, Node, below, evaluate, operations_of
+from sgdsim.formulas.names import aliased
 from sgdsim.formulas.vectors import base_name, coordinates
 from sgdsim.model.written_loss import WrittenLoss
 
@@ -59,6 +60,34 @@ class LossGraph:
     def slopes(self, values: Values) -> dict[str, np.ndarray]:
         """Its gradient, (axes of the parameter…, point)."""
         return dict(zip(self._slopes, self._at(list(self._slopes.values()), values), strict=True))
+
+    @cached_property
+    def operations(self) -> int:
+        """Floating-point operations of its gradient, or of the directions in its place, and of its states.
+
+        What is used twice is counted once, and a function of a number as one.
+
+        Examples
+        --------
+        The residual takes four operations, its product with x two.
+
+        >>> from sgdsim.model.loss import Loss
+        >>> LossGraph(Loss("(dot(w, x) - y)**2/2", ("w[0]", "w[1]"), {"x": [3.0, 4.0], "y": 1.0})).operations
+        7
+        """
+        directions = self._loss.direction
+        bases = {base_name(name) for name in directions}
+        texts = [part for text in directions.values() for part in ([text] if isinstance(text, str) else text)]
+        texts += [state.formula for state in self._loss.states.values()]
+        slopes = self._slopes if self._loss.formula else {}
+        outputs = [slope for base, slope in slopes.items() if base not in bases]
+        known = {**self._names, **{f"gradient__{base}": slope for base, slope in slopes.items()}}
+        known |= {f"next__{name}": node for name, node in self._names.items()}
+        known |= {name: self._graph.name(name, ()) for name in ("learning_rate", "t") if name not in known}
+        for text in texts:
+            formula = Formula.parse(aliased(text))
+            outputs.append(formula.in_algebra(known, self._graph, vector=True, numbers=self._loss.numbers))
+        return sum(map(operations_of, below(outputs)))
 
     def _at(self, nodes: Sequence[Node], values: Values) -> list[np.ndarray]:
         everything = {**{name: np.array([value]) for name, value in self._loss.constants.items()}, **values}

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from sgdsim.app import families, workflow
-from sgdsim.app.families import FAMILIES, Summary, members, run_family, summarize
+from sgdsim.app.families import FAMILIES, Summary, members, run_family, speeds, summarize
 from sgdsim.app.verdicts import Report
 from sgdsim.base.errors import InputError
+from sgdsim.ensemble import Ensemble
 from sgdsim.input import loading
-from sgdsim.input.scenario import shipped
+from sgdsim.input.scenario import Scenario, shipped
+from sgdsim.model.loss_graph import LossGraph
 from sgdsim.statistics.comparison import Comparison
 
 
@@ -55,21 +57,39 @@ def test_table_and_json_say_the_same_and_the_exit_code_is_the_verdict(family, ve
     monkeypatch.chdir(tmp_path)
     (tmp_path / "results").mkdir()
     report = Report("f", "equipartition", [row(1.5, verdict)], [], 1e-3)
-    monkeypatch.setattr(families, "load_parts", lambda name: [name])
-    monkeypatch.setattr(families, "run_parts", lambda *_, **__: None)
+    monkeypatch.setattr(families, "load_parts", lambda name: [])
+    monkeypatch.setattr(families, "run_parts", lambda *_, **__: [])
     monkeypatch.setattr(families, "compare_file", lambda path: report)
     monkeypatch.setattr("sys.argv", ["families", family])
     with pytest.raises(SystemExit) as ended:
         families.main()
     assert ended.value.code == (verdict == "disagrees")
     table = (tmp_path / f"results/{family}.md").read_text().splitlines()
-    assert table[0].split(" | ")[-2].strip() == "worst z"
+    assert [cell.strip(" |") for cell in table[0].split(" | ")[-4:]] == ["worst z", "seconds", "steps/s", "flops/s"]
     assert len(table) == 2 + len(members(family))
     assert "\n".join(table) in capsys.readouterr().out
     written = json.loads((tmp_path / f"results/{family}.json").read_text())
     keys = ["scenario", "checks", "agrees", "disagrees", "inconclusive", "worst_z", "seconds"]
-    assert list(written[0]) == keys
+    assert list(written[0]) == [*keys, "steps_per_second", "flops_per_second"]
     assert [written[0][key] for key in keys[1:-1]] == [1, int(verdict == "agrees"), int(verdict == "disagrees"), 0, 1.5]
+
+
+def test_speeds_are_of_all_parts_and_of_the_simulation_alone():
+    """Of (u w x - y)^2/2 with y = s x + sigma e: u w x - y takes five operations, its slopes in u and w five more."""
+    loss = {
+        "formula": "(u*w*x - a*x - s*e)**2/2",
+        "parameters": {"u": 1.0, "w": 1.0},
+        "constants": {"a": 1.0, "s": 1.0},
+    }
+    data = {"loss": {**loss, "noise": {"x": "normal", "e": "normal"}}, "optimizer": {"learning_rate": 0.1}}
+    parts = [Scenario.of({**data, "run": {"trajectories": 100, "steps": n}}, "one", "one") for n in (10, 30)]
+    seconds = [
+        Ensemble({}, {"wall_seconds": 0.5, "compile_seconds": 60.0}),
+        Ensemble({}, {"wall_seconds": 1.5, "compile_seconds": 60.0}),
+    ]
+    operations = LossGraph(parts[0].runs[0].loss).operations
+    assert operations == 9
+    assert speeds(parts, seconds) == (2000.0, 2000.0 * (operations + 4))
 
 
 @pytest.mark.parametrize(("family", "name"), [(family, name) for family in FAMILIES for name in FAMILIES[family]])

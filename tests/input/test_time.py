@@ -59,6 +59,24 @@ def test_points_of_a_sweep_end_at_the_same_time(tmp_path):
     assert not compare_file(path).disagrees
 
 
+def test_an_order_is_tested_at_one_time_however_many_steps_that_takes(tmp_path):
+    """A rest of variance eta/(2 - eta), of which eta/2 is the first order; the control has another coefficient."""
+    made = scenario(
+        {"time": 6.0, "trajectories": 50_000},
+        sweep={"optimizer.learning_rate": [0.1, 0.15, 0.2, 0.3, 0.4]},
+        predict=[
+            {"formula": "variance(x) = learning_rate/2 + learning_rate**2/4; order=1; resolution=10%"},
+            {"formula": "variance(x) = 0.6*learning_rate; order=1; resolution=10%", "expect": "disagrees"},
+        ],
+    )
+    path = tmp_path / "timed.h5"
+    run_scenario(made, path)
+    true, false = compare_file(path).comparisons
+    assert "term of eta^1" in true.quantity
+    assert true.verdict == "agrees", true
+    assert false.verdict == "disagrees", false
+
+
 @pytest.mark.parametrize("kind", daily(["moments", "sweep", "density", "schedule"], "moments", "sweep"))
 def test_figures_of_points_that_differ_in_steps(kind, tmp_path):
     made = scenario(

@@ -14,6 +14,7 @@ from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.graph import Graph, evaluate
 from sgdsim.formulas.vectors import coordinates
 from sgdsim.kernels import source
+from sgdsim.kernels.array_functions import serves
 from sgdsim.kernels.program import Program
 from sgdsim.model.data import Data
 from sgdsim.model.loss import Loss
@@ -306,6 +307,21 @@ def test_whole_matrices_on_two_layers(name: str, target: str) -> None:
             expected[t + 1, trajectory] = np.concatenate([one["theta"].ravel() for one in values])
     found = simulate_runs([run], scenario="", device=target)["theta"]
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("optimizer", [Optimizer(), Optimizer("momentum", {"momentum": 0.5}), Optimizer(batch_size=2)])
+def test_one_parameter_in_loops(optimizer: Optimizer) -> None:
+    """A single row of the state, of what an optimizer keeps, and of the sums of a batch: each had no index."""
+    c = np.linspace(-1.0, 1.0, 64)
+    constants = {**dict(zip(coordinates("c", (64,)), c, strict=True)), "z": 0.5}
+    loss = Loss("norm2(tanh(c*x) - z)/2 + 0*e", ("x",), constants, {"e": Noise.parse("rademacher")})
+    assert serves(make_program(loss, optimizer=optimizer))
+    run = Run(
+        loss, optimizer, Schedule("0.01"), {"x": 1.0}, trajectories=LANES, steps=1, recorder=Recorder(snapshots=(1,))
+    )
+    x = simulate_runs([run], scenario="", device="python")["theta"][-1, 0, 0]
+    taken = np.tanh(c)
+    assert x == pytest.approx(1.0 - 0.01 * np.sum((taken - 0.5) * (1.0 - taken**2) * c), rel=1e-12)
 
 
 def test_the_text_does_not_grow_with_the_arrays() -> None:

@@ -242,7 +242,7 @@ def running_sum(run: Run, name: str, expression: sympy.Expr) -> Observable:
     NotApplicable
         For what is too long for a formula.
     """
-    text = _text(expression)
+    text = formula_text(expression)
     try:
         Formula.parse(aliased(text))
     except InputError as error:
@@ -250,7 +250,7 @@ def running_sum(run: Run, name: str, expression: sympy.Expr) -> Observable:
     return Observable(name, text, window(run), "sum")
 
 
-def _text(expression: sympy.Expr) -> str:
+def formula_text(expression: sympy.Expr) -> str:
     """As a formula, fractions of many digits as decimals."""
     import sympy
 

@@ -68,14 +68,14 @@ def _records(run: Run) -> Recorder:
 def first_update(run: Run) -> Iterator[Prediction]:
     """The first step of every trajectory, given the gradient of its batch. Exact.
 
-    Before its first step an optimizer has nothing to remember, so that the step is a formula of the parameter and of the
-    gradient g of one batch: of Adam, ``eta*g/(|g| + epsilon)`` whatever the noise is. Without the correction of the bias
-    of its averages it is ``(1 - beta1)/sqrt(1 - beta2)`` times as large, by default 3.2 times.
+    Before its first step an optimizer has nothing to remember, so that the step is a formula of the parameter and of
+    the gradient g of one batch: of Adam, ``eta*g/(|g| + epsilon)`` whatever the noise is. Without the correction of the
+    bias of its averages it is ``(1 - beta1)/sqrt(1 - beta2)`` times as large, by default 3.2 times.
 
     Each trajectory is held against the formula with its own gradient: a row is the share of the trajectories whose step
     is more than 1 % another, which is zero, and is resolved to 1 %. No mean is taken over the noise, so that its law
-    does not matter, nor whether gradients have both signs, nor how many parameters there are; of more than three, and of
-    matrices and vectors, a few have rows. Whether the gradient is right is for others to tell.
+    does not matter, nor whether gradients have both signs, nor how many parameters there are; of more than three, and
+    of matrices and vectors, a few have rows. Whether the gradient is right is for others to tell.
     """
     for name, observable in _observables(run).items():
         measure = Moment("mean", name_of(run, observable), run.steps)

@@ -44,6 +44,9 @@ MOST_TOGETHER = 12
 
 _MOST_PRODUCTS = 2_000  # of terms, in the square of the sum of all gradients: more are no formula of moderate length
 
+_MOST_TURNING = 20
+"""Terms of a factor that is to be split into those of one sign and the others."""
+
 _ROUNDING = {"float64": 1e-9, "float32": 1e-4}
 """Of all rows: the square of a kick may have one value but for rounding, of which no sample tells how large it is."""
 
@@ -179,8 +182,36 @@ def _of_pair(run: Run, noise: StepNoise, i: int, j: int) -> list[_Martingale]:
     product = first * second - noise.kick_covariance(i, j) / sympy.Mul(*units)
     words = f"unexplained correlation of kicks of {_words(run, noise, (i,))}, {_words(run, noise, (j,))}"
     labels = [_label(run, (k,)) for k in (i, j)]
-    observable = running_sum(run, f"kick_{'_'.join(labels)}", product)
-    return [_Martingale(observable, "product", words, tuple(f"kick_{label}" for label in labels))]
+    name = f"kick_{'_'.join(labels)}"
+    found = [_Martingale(running_sum(run, name, product), "product", words, tuple(f"kick_{one}" for one in labels))]
+    turning = _turning_factor(run, i, j)
+    if turning != 1:
+        with suppress(NotApplicable):
+            weighted = running_sum(run, f"{name}_weighted", turning * product)
+            found.append(_Martingale(weighted, "mean", f"{words}, times {turning}, in std"))
+    return found
+
+
+def _turning_factor(run: Run, i: int, j: int) -> sympy.Expr:
+    """The part that may be of either sign of the factor by which noises make two entries of the gradient correlate.
+
+    Noises n and k that share what they are made of add their covariance times ``(dg_i/dn)*(dg_j/dk)`` to that of the
+    entries. Where this is of both signs its mean may be zero, as that of u in the slopes n*u + x and k + y is, and so
+    is what the product of the kicks shows. Times u, it shows.
+    """
+    import sympy
+
+    loss = run.loss
+    at_means = {loss.symbols[name]: noise.moment(1) for name, noise in loss.noise.items()}
+    first, second = (
+        {name: loss.gradient[k].diff(loss.symbols[name]).xreplace(at_means) for name in loss.noise} for k in (i, j)
+    )
+    factor = sympy.Add(*(first[one] * second[other] for one, other in itertools.permutations(loss.noise, 2)))
+    if factor == 0 or terms(factor) > _MOST_TURNING or factor.free_symbols & {loss.symbols[n] for n in loss.random}:
+        return sympy.Integer(1)
+    parts = sympy.Mul.make_args(sympy.factor(factor))
+    moves = [part for part in parts if part.free_symbols & set(loss.theta)]
+    return sympy.Mul(*(part for part in moves if not (part.is_nonnegative or part.is_nonpositive)))
 
 
 def _of_square(run: Run, noise: StepNoise, form: tuple[int, ...]) -> list[_Martingale]:

@@ -8,12 +8,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sgdsim.base import budget
 from sgdsim.base.errors import InputError
+from sgdsim.formulas import evaluation
 from sgdsim.formulas.expansion import terms
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import aliased
@@ -39,6 +41,7 @@ MOST_VARIANCES = 5
 """Parameters of which each has at least a row of its variance."""
 
 _MOST_DIGITS = 17
+_DIGITS_OF_A_UNIT = 3
 MOST_TOGETHER = 12
 """Parameters of whose sum the variance is taken: it has a term for each pair."""
 
@@ -161,14 +164,29 @@ def _kick(run: Run, noise: StepNoise, form: tuple[int, ...]) -> tuple[sympy.Expr
     """
     import sympy
 
-    kick = sympy.Add(*(noise.kicks[i] for i in form))
     if len(form) > MOST_TOGETHER or sum(terms(run.loss.gradient[i]) for i in form) ** 2 > _MOST_PRODUCTS:
-        return kick, None
+        return sympy.Add(*(noise.kicks[i] for i in form)), None
+    units = [_unit(run, noise, i) if len(form) > 1 else sympy.Integer(1) for i in form]
+    kick = sympy.Add(*(noise.kicks[i] / unit for i, unit in zip(form, units, strict=True)))
+    pairs = itertools.product(zip(form, units, strict=True), repeat=2)
     try:
-        spread = sympy.Add(*(noise.kick_covariance(i, j) for i in form for j in form))
+        spread = sympy.Add(*(noise.kick_covariance(i, j) / (one * other) for (i, one), (j, other) in pairs))
     except NotApplicable:
         return kick, None
     return (kick / sympy.sqrt(spread), sympy.Integer(1)) if spread != 0 and _is_coin(run, form) else (kick, spread)
+
+
+def _unit(run: Run, noise: StepNoise, i: int) -> sympy.Expr:
+    """The standard deviation of a kick at the start, at a rate of 1: in a sum small kicks count like large ones."""
+    import sympy
+
+    start = {name: one if isinstance(one, float | int) else one.moment(1) for name, one in run.initial.items()}
+    values = {**run.loss.constants, **start, noise.rate.name: 1.0}
+    try:
+        (variance,) = evaluation.evaluate([noise.kick_covariance(i, i)], values)
+    except NotApplicable:
+        return sympy.Integer(1)
+    return sympy.Float(np.sqrt(variance), _DIGITS_OF_A_UNIT) if 0 < variance < inf else sympy.Integer(1)
 
 
 def _of_pair(run: Run, noise: StepNoise, i: int, j: int) -> list[_Martingale]:
@@ -339,7 +357,10 @@ def identities(run: Run) -> list[Prediction]:
     gradient of the batch in place of d. The rates are held against the schedule itself, at their steps. All sums are
     over the last 64 steps. Of more than three parameters the sum of all is taken, in whose variance every correlation
     shows, and of up to five the variance of each; where that sum is too long, as that of layers of matrices, the first
-    entry of each matrix has rows of its own.
+    entry of each matrix has rows of its own. In the sum kicks are in units of their standard deviation at the start.
+
+    Where two noises make kicks correlate by a factor that may be of both signs, such as u, the product of the kicks has
+    a row times that factor, too: without it what one half of the trajectories shows may cancel that of the other.
 
     A mean is resolved where 2 % of the standard deviation of M over the trajectories would be seen: an unknown force
     that shifts the end of the window by 2 % of what noise does there. A variance is resolved to 1 % of itself, to 2 %

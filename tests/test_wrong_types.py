@@ -188,6 +188,7 @@ EXAMPLES: dict[str, Callable[[], dict[str, Any]]] = {
     "Drift": lambda: {"by": "x", "bins": sgdsim.Histogram(0.0, 1.0, 4)},
     "Ensemble": lambda: {"variables": {}, "attributes": {}},
     "Ensemble.compare": lambda: {"predictions": ["mean(x) = 0"]},
+    "Ensemble.drawn": lambda: {"name": "b"},
     "Ensemble.mean": lambda: {"name": "x"},
     "Ensemble.parameter": lambda: {"name": "x"},
     "Ensemble.open": lambda: {"path": "run.h5"},

@@ -138,8 +138,8 @@ def _available(scenario: Scenario) -> list[tuple[str, bool]]:
         return [[id, slow] for id, slow in tried if slow is not None]
 
     # What the names stand for too: users may have added to them. What is in the file of a start is not in the scenario.
-    question = ["available", run.loss.plain, repr(run.optimizer.rule), repr(run.schedule.family)]
-    question += [tables, settings, sorted(known)]
+    named = [run.loss.plain, repr(run.optimizer.rule), repr(run.schedule.family)]
+    question = ["available", named, tables, settings, sorted(known)]
     answer = find() if settings.get("from") else found(question, find, [law.at_point for law in laws])
     return [(id, slow) for id, slow in answer]
 

@@ -80,7 +80,7 @@ WRONG: dict[str, Callable[[], Any]] = {
 OF_THE_HOUSE = {
     f"{owner}.{method}"
     for owner, methods in {
-        "Data": "moment row",
+        "Data": "draw moment row",
         "Grid": "moment over values",
         "Loss": "charge directions expand expand_step expectation memory_starts quantities_for reach remembered "
         "states_in drawn_in",

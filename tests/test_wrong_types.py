@@ -29,7 +29,7 @@ from sgdsim.model.losses import CATALOGUE
 from sgdsim.prediction import Moment
 from sgdsim.theory import LAWS
 
-LONGEST = 20  # seconds that a call may take before it is taken for one that never ends
+LONGEST = 120  # seconds on the wall, of a loaded machine too, before a call is taken for one that never ends
 
 WRONG: dict[str, Callable[[], Any]] = {
     "None": lambda: None,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -21,9 +21,10 @@ import numpy as np
 from sgdsim import theory
 from sgdsim.base.budget import OutOfTime, limited
 from sgdsim.base.errors import SgdsimError
-from sgdsim.base.findings import answered_by, found
+from sgdsim.base.findings import answered_by, found, is_ours
 from sgdsim.ensemble import Ensemble, Variable
 from sgdsim.input.builders import Claim
+from sgdsim.input.loading import named
 from sgdsim.input.scenario import Scenario
 from sgdsim.plots.subject import Curves
 from sgdsim.prediction import Curve, Number, Prediction
@@ -63,7 +64,7 @@ def with_predictions(ensemble: Ensemble, scenario: Scenario) -> Ensemble:
     rows: list[tuple[int, Prediction, str]] = []
     for claim, table in zip(scenario.claims, scenario.data["predict"], strict=True):
         ended = OutOfTime.raised
-        if not _is_ours(claim):
+        if not (_is_ours(claim) and all(map(is_ours, _code(scenario)))):
             continue
         with suppress(Exception):  # the comparison will say what is wrong, and a run is not lost for it
             told, reasons = told_by(claim, scenario)
@@ -123,7 +124,7 @@ def curves(scenario: Scenario, kind: str) -> tuple[list[Prediction], Curves]:
     if scenario.data["run"].get("from") or not all(map(_is_ours, scenario.claims)):  # what they say is not in the text
         return _computed(scenario, kind)
     with suppress(NotPlain):
-        data = found(["curves", kind, scenario.toml], find)
+        data = found(["curves", kind, scenario.toml, named(scenario.runs)], find, _code(scenario))
         if not made:
             sweep = {name: np.array(values) for name, values in data["sweep"].items()}
             return _rows(data["along"]), Curves(tuple(_rows(data["between"])), sweep)
@@ -170,4 +171,9 @@ def _name(table: object) -> str:
 
 def _is_ours(claim: Claim) -> bool:
     """Whether the code that answers is known; that of a law of the user's own is not."""
-    return not isinstance(claim.source, theory.Law) or claim.source.at_point.__module__.startswith("sgdsim.")
+    return not isinstance(claim.source, theory.Law) or is_ours(claim.source.at_point)
+
+
+def _code(scenario: Scenario) -> list[Callable[..., Any]]:
+    """The functions on which the mathematics of its runs depends."""
+    return [function for run in scenario.runs for function in run.code]

@@ -11,6 +11,7 @@ from sgdsim.app.workflow import run_parts
 from sgdsim.base import findings
 from sgdsim.ensemble import Ensemble
 from sgdsim.input.loading import scenario_from
+from sgdsim.model.run import Run
 
 DATA = {
     "loss": {"formula": "a*x**2/2 + z*x", "constants": {"a": 1.0}, "parameters": {"x": 1.0}, "noise": {"z": "normal"}},
@@ -84,6 +85,18 @@ def test_other_starts_are_looked_at_anew(monkeypatch, tmp_path):
         scenario = scenario_from({**DATA, "loss": loss, "sweep": {}, "predict": []}, "valley", "here")
         found.append("first-step" in dict(verdicts._available(scenario)))
     assert found == [True, False]
+
+
+def test_nothing_is_kept_of_code_of_the_user(monkeypatch, tmp_path):
+    """Such as a distribution of noise that was added, of which no version is known."""
+    monkeypatch.setattr(findings, "cache_folder", lambda: tmp_path)
+    scenario, ensemble = scenario_from(DATA, "trap", "here"), Ensemble({}, {})
+    monkeypatch.setattr(Run, "code", property(lambda _: [pytest.fail]))
+    there = set(tmp_path.iterdir())
+    assert kept_predictions.with_predictions(ensemble, scenario) is ensemble
+    kept_predictions.curves(scenario, "numbers")
+    verdicts._available(scenario)
+    assert set(tmp_path.iterdir()) == there
 
 
 def test_laws_are_looked_for_once_though_some_take_long(monkeypatch, tmp_path):

@@ -1,13 +1,14 @@
 """What theory says of a run, kept in its file by the run that is compared, so that nobody computes it again.
 
 It stands in variables along ``prediction`` and ``claim``, which are no results: the digest leaves them out. They are
-read as long as the code and the versions are those that computed them; otherwise theory is asked anew, and the file
-stays as it is. What is kept of a claim is all or nothing: where one of its rows has no plain form, or was cut short, it
-is computed again. The curves of figures are kept on the machine that drew them first, as findings.
+read as long as the scenario, the code and the versions are those that computed them; otherwise theory is asked anew,
+and the file stays as it is. What is kept of a claim is all or nothing: where one of its rows has no plain form, or was
+cut short, it is computed again. The curves of figures are kept on the machine that drew them first, as findings.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterable
@@ -77,7 +78,7 @@ def with_predictions(ensemble: Ensemble, scenario: Scenario) -> Ensemble:
         return ensemble
     made = {
         "claim_asked": Variable(
-            ("claim",), np.array(claims), {"long_name": "entry of [[predict]], as JSON", _CODE: answered_by()}
+            ("claim",), np.array(claims), {"long_name": "entry of [[predict]], as JSON", _CODE: _by(ensemble)}
         ),
         "claim_skipped": Variable(("claim",), np.array(skipped), {"long_name": "where it does not apply, as JSON"}),
     }
@@ -104,7 +105,7 @@ def kept(ensemble: Ensemble, scenario: Scenario) -> list[Told | None]:
     """The rows that are kept of each claim of a scenario; None where it must be computed."""
     known: dict[str, Told] = {}
     with suppress(SgdsimError, KeyError, TypeError, ValueError):  # a file of other code, or damaged
-        if "claim_asked" in ensemble and ensemble.variables["claim_asked"].attributes.get(_CODE) == answered_by():
+        if "claim_asked" in ensemble and ensemble.variables["claim_asked"].attributes.get(_CODE) == _by(ensemble):
             known = _read(ensemble)
     tables = scenario.data["predict"]
     of_file = len(tables) == len(scenario.claims)  # else others are tried that the file does not ask for
@@ -163,6 +164,11 @@ def _read(ensemble: Ensemble) -> dict[str, Told]:
     for name, (_, reasons), text in zip(names, told, ensemble["claim_skipped"], strict=True):
         reasons += [theory.Skipped(json.loads(name).get("id", ""), str(reason)) for reason in json.loads(str(text))]
     return dict(zip(names, told, strict=True))
+
+
+def _by(ensemble: Ensemble) -> str:
+    """A hash of the code that answers and of the scenario that it is asked about."""
+    return hashlib.sha256(f"{answered_by()}\n{ensemble.attributes.get('scenario')}".encode()).hexdigest()
 
 
 def _name(table: object) -> str:

@@ -71,6 +71,15 @@ def test_other_code_computes_it_again(files, monkeypatch):
     assert kept_predictions.kept(Ensemble.open(files / "with.h5"), scenario) == [None] * 4
 
 
+def test_of_another_scenario_nothing_counts(files):
+    """As of an ensemble whose scenario was corrected."""
+    ensemble = Ensemble.open(files / "with.h5")
+    attributes = {**ensemble.attributes, "scenario": str(ensemble.attributes["scenario"]).replace("a = 1.0", "a = 2.0")}
+    assert attributes != ensemble.attributes
+    edited = Ensemble(ensemble.variables, attributes)
+    assert kept_predictions.kept(edited, scenario_from(DATA, "trap", "here")) == [None] * 4
+
+
 def test_what_draws_curves_and_looks_for_laws_is_code_that_answers():
     files = {path.stem for path in findings._files()}
     assert {"along", "between", "kept_predictions", "verdicts"} <= files

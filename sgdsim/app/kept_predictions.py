@@ -1,16 +1,17 @@
 """What theory says of a run, kept in its file by the run that is compared, so that nobody computes it again.
 
 It stands in variables along ``prediction`` and ``claim``, which are no results: the digest leaves them out. They are
-read as long as the code and the versions are those that computed them; otherwise theory is asked anew, and the file
-stays as it is. What is kept of a claim is all or nothing: where one of its rows has no plain form, or was cut short, it
-is computed again. The curves of figures are kept on the machine that drew them first, as findings.
+read as long as the scenario, the code and the versions are those that computed them; otherwise theory is asked anew,
+and the file stays as it is. What is kept of a claim is all or nothing: where one of its rows has no plain form, or was
+cut short, it is computed again. The curves of figures are kept on the machine that drew them first, as findings.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -21,9 +22,10 @@ import numpy as np
 from sgdsim import theory
 from sgdsim.base.budget import OutOfTime, limited
 from sgdsim.base.errors import SgdsimError
-from sgdsim.base.findings import answered_by, found
+from sgdsim.base.findings import answered_by, found, is_ours
 from sgdsim.ensemble import Ensemble, Variable
 from sgdsim.input.builders import Claim
+from sgdsim.input.loading import named
 from sgdsim.input.scenario import Scenario
 from sgdsim.plots.subject import Curves
 from sgdsim.prediction import Curve, Number, Prediction
@@ -63,7 +65,7 @@ def with_predictions(ensemble: Ensemble, scenario: Scenario) -> Ensemble:
     rows: list[tuple[int, Prediction, str]] = []
     for claim, table in zip(scenario.claims, scenario.data["predict"], strict=True):
         ended = OutOfTime.raised
-        if not _is_ours(claim):
+        if not (_is_ours(claim) and all(map(is_ours, _code(scenario)))):
             continue
         with suppress(Exception):  # the comparison will say what is wrong, and a run is not lost for it
             told, reasons = told_by(claim, scenario)
@@ -76,7 +78,7 @@ def with_predictions(ensemble: Ensemble, scenario: Scenario) -> Ensemble:
         return ensemble
     made = {
         "claim_asked": Variable(
-            ("claim",), np.array(claims), {"long_name": "entry of [[predict]], as JSON", _CODE: answered_by()}
+            ("claim",), np.array(claims), {"long_name": "entry of [[predict]], as JSON", _CODE: _by(ensemble)}
         ),
         "claim_skipped": Variable(("claim",), np.array(skipped), {"long_name": "where it does not apply, as JSON"}),
     }
@@ -103,7 +105,7 @@ def kept(ensemble: Ensemble, scenario: Scenario) -> list[Told | None]:
     """The rows that are kept of each claim of a scenario; None where it must be computed."""
     known: dict[str, Told] = {}
     with suppress(SgdsimError, KeyError, TypeError, ValueError):  # a file of other code, or damaged
-        if "claim_asked" in ensemble and ensemble.variables["claim_asked"].attributes.get(_CODE) == answered_by():
+        if "claim_asked" in ensemble and ensemble.variables["claim_asked"].attributes.get(_CODE) == _by(ensemble):
             known = _read(ensemble)
     tables = scenario.data["predict"]
     of_file = len(tables) == len(scenario.claims)  # else others are tried that the file does not ask for
@@ -126,7 +128,7 @@ def curves(scenario: Scenario, kind: str, drawn: Collection[str]) -> tuple[list[
     if scenario.data["run"].get("from") or not all(map(_is_ours, scenario.claims)):  # what they say is not in the text
         return _computed(scenario, kind, drawn)
     with suppress(NotPlain):
-        data = found(["curves", kind, sorted(drawn), scenario.toml], find)
+        data = found(["curves", kind, sorted(drawn), scenario.toml, named(scenario.runs)], find, _code(scenario))
         if not made:
             sweep = {name: np.array(values) for name, values in data["sweep"].items()}
             return _rows(data["along"]), Curves(tuple(_rows(data["between"])), sweep)
@@ -167,10 +169,20 @@ def _read(ensemble: Ensemble) -> dict[str, Told]:
     return dict(zip(names, told, strict=True))
 
 
+def _by(ensemble: Ensemble) -> str:
+    """A hash of the code that answers and of the scenario that it is asked about."""
+    return hashlib.sha256(f"{answered_by()}\n{ensemble.attributes.get('scenario')}".encode()).hexdigest()
+
+
 def _name(table: object) -> str:
     return json.dumps(table, sort_keys=True, default=str)
 
 
 def _is_ours(claim: Claim) -> bool:
     """Whether the code that answers is known; that of a law of the user's own is not."""
-    return not isinstance(claim.source, theory.Law) or claim.source.at_point.__module__.startswith("sgdsim.")
+    return not isinstance(claim.source, theory.Law) or is_ours(claim.source.at_point)
+
+
+def _code(scenario: Scenario) -> list[Callable[..., Any]]:
+    """The functions on which the mathematics of its runs depends."""
+    return [function for run in scenario.runs for function in run.code]

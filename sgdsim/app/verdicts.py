@@ -22,6 +22,7 @@ from sgdsim.base.html import html_table
 from sgdsim.base.packages import imported
 from sgdsim.ensemble import WHOLE, Ensemble, open_parts
 from sgdsim.input.builders import Claim
+from sgdsim.input.loading import named
 from sgdsim.input.scenario import Scenario
 from sgdsim.model.run import Run
 from sgdsim.statistics import verdict_table
@@ -137,10 +138,9 @@ def _available(scenario: Scenario) -> list[tuple[str, bool]]:
         tried = ((law.id, _takes_long(law, run)) for law in laws)
         return [[id, slow] for id, slow in tried if slow is not None]
 
-    # What the names stand for too: users may have added to them. What is in the file of a start is not in the scenario.
-    named = [run.loss.plain, repr(run.optimizer.rule), repr(run.schedule.family)]
-    question = ["available", named, tables, settings, sorted(known)]
-    answer = find() if settings.get("from") else found(question, find, [law.at_point for law in laws])
+    # What is in the file of a start is not in the scenario.
+    question = ["available", named([run]), tables, settings, sorted(known)]
+    answer = find() if settings.get("from") else found(question, find, [*(law.at_point for law in laws), *run.code])
     return [(id, slow) for id, slow in answer]
 
 

@@ -47,7 +47,7 @@ def found(question: Any, find: Callable[[], T], by: Iterable[Callable[..., Any]]
     >>> found(["an example", 2], lambda: {"answer": [4]})
     {'answer': [4]}
     """
-    if not all(function.__module__.startswith("sgdsim.") for function in by):
+    if not all(map(is_ours, by)):
         return find()
     path = cache_folder() / f"sgdsim_found_{_name(question)}.json"
     with suppress(OSError, ValueError):  # no such file, or a damaged one
@@ -59,6 +59,11 @@ def found(question: Any, find: Callable[[], T], by: Iterable[Callable[..., Any]]
         with suppress(OSError):  # only the next process misses it
             cache_files.write(path, json.dumps(answer).encode())
     return answer
+
+
+def is_ours(function: Callable[..., Any]) -> bool:
+    """Whether a function is of this package, whose code is known."""
+    return function.__module__.startswith("sgdsim.")
 
 
 def answered_by() -> str:

@@ -190,7 +190,7 @@ def _wanted(scenario: Scenario) -> list[Recorder]:
     tables = {key: scenario.data[key] for key in scenario.data if key not in _FOR_PEOPLE} | {"run": table}
     code = [law.records for law, _ in laws] + [function for run in runs for function in run.code]
     # What is in the file of a start is not in the scenario.
-    answer = find() if table.get("from") else found(["wanted", tables, _named(runs)], find, code)
+    answer = find() if table.get("from") else found(["wanted", tables, named(runs)], find, code)
     return [_recorder(*data) for data in answer]
 
 
@@ -201,8 +201,8 @@ def _requirements(laws: Iterable[tuple[theory.Law, float]], run: Run) -> Recorde
     return wanted
 
 
-def _named(runs: Sequence[Run]) -> list[Any]:
-    """What the names of losses, optimizers and schedules stand for: users may have added to them."""
+def named(runs: Sequence[Run]) -> list[Any]:
+    """What the names of losses, optimizers and schedules stand for, as plain data: users may have added to them."""
     losses = {id(run.loss): run.loss.plain for run in runs}
     rules = dict.fromkeys(text for run in runs for text in (repr(run.optimizer.rule), repr(run.schedule.family)))
     return [*losses.values(), *rules]

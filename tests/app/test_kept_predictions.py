@@ -13,6 +13,7 @@ from sgdsim.app.workflow import run_parts, simulate_scenario
 from sgdsim.base import findings
 from sgdsim.ensemble import Ensemble
 from sgdsim.input.loading import scenario_from
+from sgdsim.model.run import Run
 from sgdsim.plots import diagram, sweep
 from sgdsim.plots.subject import Subject
 
@@ -74,6 +75,15 @@ def test_other_code_computes_it_again(files, monkeypatch):
     assert kept_predictions.kept(Ensemble.open(files / "with.h5"), scenario) == [None] * 4
 
 
+def test_of_another_scenario_nothing_counts(files):
+    """As of an ensemble whose scenario was corrected."""
+    ensemble = Ensemble.open(files / "with.h5")
+    attributes = {**ensemble.attributes, "scenario": str(ensemble.attributes["scenario"]).replace("a = 1.0", "a = 2.0")}
+    assert attributes != ensemble.attributes
+    edited = Ensemble(ensemble.variables, attributes)
+    assert kept_predictions.kept(edited, scenario_from(DATA, "trap", "here")) == [None] * 4
+
+
 def test_what_draws_curves_and_looks_for_laws_is_code_that_answers():
     files = {path.stem for path in findings._files()}
     assert {"along", "between", "kept_predictions", "verdicts"} <= files
@@ -88,6 +98,18 @@ def test_other_starts_are_looked_at_anew(monkeypatch, tmp_path):
         scenario = scenario_from({**DATA, "loss": loss, "sweep": {}, "predict": []}, "valley", "here")
         found.append("first-step" in dict(verdicts._available(scenario)))
     assert found == [True, False]
+
+
+def test_nothing_is_kept_of_code_of_the_user(monkeypatch, tmp_path):
+    """Such as a distribution of noise that was added, of which no version is known."""
+    monkeypatch.setattr(findings, "cache_folder", lambda: tmp_path)
+    scenario, ensemble = scenario_from(DATA, "trap", "here"), Ensemble({}, {})
+    monkeypatch.setattr(Run, "code", property(lambda _: [pytest.fail]))
+    there = set(tmp_path.iterdir())
+    assert kept_predictions.with_predictions(ensemble, scenario) is ensemble
+    kept_predictions.curves(scenario, "numbers")
+    verdicts._available(scenario)
+    assert set(tmp_path.iterdir()) == there
 
 
 def test_laws_are_looked_for_once_though_some_take_long(monkeypatch, tmp_path):

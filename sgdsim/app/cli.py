@@ -390,8 +390,8 @@ def schedule(rate: str | None, *, as_json: bool, **given: Any) -> None:
     from sgdsim.input.subject import schedule_of
 
     steps = given["steps"]
-    about = ("curvature", "noise", "slope", "peak", "file", "output")
-    if other := next((name for name in about if given[name] is not None), None):
+    of_rivers = {**dict.fromkeys(("curvature", "noise", "slope", "peak", "file", "output")), "fast": "x", "river": "y"}
+    if other := next((name for name, unset in of_rivers.items() if given[name] != unset), None):
         flag = "measure" if other == "file" else other
         raise InputError(f"--{flag}: expected it without {rate}, for the best rates of a river")
     found = schedule_of(rate)

@@ -128,7 +128,8 @@ def curves(scenario: Scenario, kind: str, drawn: Collection[str]) -> tuple[list[
     if scenario.data["run"].get("from") or not all(map(_is_ours, scenario.claims)):  # what they say is not in the text
         return _computed(scenario, kind, drawn)
     with suppress(NotPlain):
-        data = found(["curves", kind, sorted(drawn), scenario.toml, named(scenario.runs)], find, _code(scenario))
+        question = ["curves", kind, sorted(drawn), scenario.toml, named(scenario.runs)]
+        data = found(question, find, _code(scenario))
         if not made:
             sweep = {name: np.array(values) for name, values in data["sweep"].items()}
             return _rows(data["along"]), Curves(tuple(_rows(data["between"])), sweep)

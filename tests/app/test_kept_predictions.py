@@ -107,7 +107,7 @@ def test_nothing_is_kept_of_code_of_the_user(monkeypatch, tmp_path):
     monkeypatch.setattr(Run, "code", property(lambda _: [pytest.fail]))
     there = set(tmp_path.iterdir())
     assert kept_predictions.with_predictions(ensemble, scenario) is ensemble
-    kept_predictions.curves(scenario, "numbers")
+    kept_predictions.curves(scenario, "numbers", [])
     verdicts._available(scenario)
     assert set(tmp_path.iterdir()) == there
 

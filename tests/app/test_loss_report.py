@@ -281,6 +281,8 @@ def test_a_schedule_is_shown_or_designed():
     assert json.loads(shown.stdout) == {"0": 1.0, "1": 0.75, "2": 0.5, "3": 0.25}
     both = CliRunner().invoke(main, ["schedule", "0.1", "--peak", "0.5"])
     assert (both.exit_code, "--peak: expected it without 0.1" in both.output) == (2, True)
+    both = CliRunner().invoke(main, ["schedule", "0.1", "--river", "u"])
+    assert (both.exit_code, "--river: expected it without 0.1" in both.output) == (2, True)
 
 
 def test_a_table_of_rates():

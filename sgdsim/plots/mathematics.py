@@ -143,6 +143,11 @@ def _sorted(formula: str) -> str | None:
     from sympy.printing.latex import LatexPrinter
 
     class _Printer(LatexPrinter):  # type: ignore[misc]
+        def _as_ordered_terms(self, expr: sympy.Expr, order: str | None = None) -> list[sympy.Expr]:
+            """2 - x is easier to read than -x + 2."""
+            terms = super()._as_ordered_terms(expr, order)
+            return sorted(terms, key=lambda one: bool(one.could_extract_minus_sign()))
+
         def _print_ExpBase(self, expr: sympy.exp, exp: str | None = None) -> str:
             """Of a fraction, whose letters would be too small in an exponent, beside each other."""
             text = self._print(expr.exp)

@@ -39,6 +39,10 @@ class _Claim:
         return bool(_NUMBER.fullmatch(plain(self.formula)))
 
     @property
+    def is_bound(self) -> bool:
+        return self.formula.startswith(("<", ">"))
+
+    @property
     def is_long(self) -> bool:
         return letters(self.formula) > _LONG or not is_typeset(self.formula)
 
@@ -74,9 +78,9 @@ def _unnamed(subject: Subject, panels: Iterable[Panel]) -> Iterator[_Claim]:
 
 def _names(claims: list[_Claim]) -> dict[str, str]:
     """New names, of those that get one."""
-    points = [one for one in claims if not one.joined]
+    points = [one for one in claims if not one.joined and not one.is_bound]
     names = dict.fromkeys(points, "predicted numbers") if len(points) > 1 or any(one.is_long for one in points) else {}
-    lines = [one for one in claims if one.joined]
+    lines = [one for one in claims if one.joined and not one.is_bound]
     places = [place for one in lines for place in one.panels]
     if len(places) == len(set(places)):
         names |= dict.fromkeys(lines, "prediction") if len(lines) > 1 or any(one.is_long for one in lines) else {}
@@ -110,8 +114,7 @@ def _formulas(claims: Sequence[_Claim], names: dict[str, str]) -> Iterator[str]:
 
 def _said(claim: _Claim, name: str) -> str:
     number = re.search(r"\d+$", name.partition(",")[0])
-    relation = "" if claim.formula.startswith(("<", ">")) else "= "
-    return f"{f'({number[0]}) ' if number else ''}{quantity_label(claim.prediction)} {relation}{claim.formula}"
+    return f"{f'({number[0]}) ' if number else ''}{quantity_label(claim.prediction)} = {claim.formula}"
 
 
 def _definitions(subject: Subject, panels: Iterable[Panel]) -> Iterator[str]:

@@ -290,7 +290,10 @@ def _draw_contours(part: Contours, axes: Axes) -> Any:
 def _draw_arrows(part: Arrows, axes: Axes) -> Any:
     from matplotlib.lines import Line2D
 
-    axes.quiver(part.x, part.y, part.u, part.v, color=style.colour(1), width=0.005, pivot="mid", zorder=3)
+    steps = [float(np.diff(np.unique(one)).min()) for one in (part.x, part.y)]
+    longest = max(float(np.abs(one).max()) / step for one, step in zip((part.u, part.v), steps, strict=True))
+    in_plane: dict[str, Any] = {"angles": "xy", "scale_units": "xy", "scale": longest or 1.0}  # none reaches the next
+    axes.quiver(part.x, part.y, part.u, part.v, color=style.colour(1), width=0.005, pivot="mid", zorder=3, **in_plane)
     looks: dict[str, Any] = {"color": style.colour(1), "marker": ">", "markersize": 4, "linewidth": 1.0}
     return Line2D([], [], label=_plain(part.label), **looks)
 

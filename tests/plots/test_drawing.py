@@ -728,7 +728,7 @@ def test_claims_that_are_alike_for_sixty_letters_are_told_apart_and_said_in_the_
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert "predicted numbers" in legend
     assert not any("learning_rate" in text for text in legend)
-    assert "Predicted: mean(${x}$) = " in words(figure)
+    assert "Predicted: $\\mathrm{mean}({x})$ = " in words(figure)
 
 
 def test_legends_call_numbers_by_what_they_are_and_bounds_by_their_sign(relaxing: Ensemble) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -94,7 +95,7 @@ def lead_inside_from_outside(app: Sphinx, path: Path, page: str, source: list[st
     """Likewise in a page that is included, whose links begin at the top; a file that has no page is named."""
     for name, inside in OUTSIDE.items():
         source[0] = source[0].replace(f"]({name}", f"](/reference/{inside}.md")
-    source[0] = source[0].replace("[CITATION.cff](CITATION.cff)", "`CITATION.cff`")
+    source[0] = re.sub(r"\[([\w./]+\.(?!md\b)\w+)\]\(\1\)", r"`\1`", source[0])
 
 
 def setup(app: Sphinx) -> None:

@@ -183,10 +183,13 @@ COVERED = {
     "model/test_run.py": "model/recorder",
     "kernels/test_states.py": "model/states",
     "plots/test_drawing.py": (
-        "app/figures plots/density plots/evolution plots/landscape plots/moments plots/numbers plots/order"
-        " plots/panel plots/render plots/schedule plots/style plots/subject plots/sweep plots/ticks plots/along"
+        "app/figures plots/density plots/evolution plots/landscape plots/moments plots/naming plots/numbers"
+        " plots/order plots/panel plots/render plots/schedule plots/style plots/subject plots/sweep plots/ticks"
+        " plots/along"
     ),
-    "plots/test_kinds.py": "plots/between plots/diagram plots/drift plots/mathematics plots/trajectories",
+    "plots/test_kinds.py": (
+        "plots/as_written plots/between plots/diagram plots/drift plots/mathematics plots/trajectories"
+    ),
     "simulation/test_checkpoints.py": (
         "base/durations base/pieces simulation/assembly simulation/provenance simulation/shards simulation/unfinished"
     ),

@@ -203,6 +203,7 @@ def draw_parts(
         As `draw`.
     """
     require_matplotlib()
+    from sgdsim.plots.naming import with_short_names
     from sgdsim.plots.render import render
     from sgdsim.simulation.provenance import UNTITLED
 
@@ -214,6 +215,7 @@ def draw_parts(
     if kind is None:
         alone = len(parts) == 1
         drawings = [_with_numbers(*one, alone) for one in zip(kinds, parts.values(), drawings, strict=True)]
+    drawings = [with_short_names(*one) for one in zip(parts.values(), drawings, strict=True)]
     names, first = [*parts], next(iter(parts.values()))
     attributes = first.ensemble.attributes
     title = str(attributes.get("title", "")).removesuffix(f": {names[0]}") or str(attributes.get("scenario_name", ""))
@@ -278,7 +280,7 @@ def _facts(subject: Subject, part: str) -> list[str]:
         f", where {', '.join(names[:_MOST_NAMES])}{' …' if names[_MOST_NAMES:] else ''}" if names and not part else ""
     )
     rates = {one.schedule.text for one in subject.runs}
-    rate = f", {mark('learning_rate')}{_EQUALS}{shortened(rates.pop(), 40)}" if len(rates) == 1 else ""
+    rate = f", {mark('learning_rate')}{_EQUALS}{_rate(rates.pop())}" if len(rates) == 1 else ""
     points = f"{len(subject.points)} x " if len(subject.points) > 1 else ""
     joint = ": " if part else ". "
     numbers = [
@@ -288,6 +290,11 @@ def _facts(subject: Subject, part: str) -> list[str]:
     lengths = sorted({one.steps for one in subject.runs})
     steps = f"{lengths[0]:,}" if len(lengths) == 1 else f"{lengths[0]:,} to {lengths[-1]:,}"
     return [f"{loss}{joint}{run.optimizer.name}{rate}, {points}{run.trajectories:,} trajectories, {steps} steps."]
+
+
+def _rate(text: str) -> str:
+    """As many digits as a reader takes in."""
+    return f"{float(text):.4g}" if _is_number(text) else shortened(text, 40)
 
 
 def _is_swept(subject: Subject, constant: str) -> bool:

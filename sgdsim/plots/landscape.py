@@ -19,7 +19,7 @@ from sgdsim.theory.methods.gradient_flow import flow
 
 _WANTED = "a loss of two parameters"
 _CELLS = 60
-_GRID = 81
+_GRID = 241  # of a narrow valley, 81 made the lowest line jagged
 _ARROWS = 9
 _LEVELS = 12
 _PATHS = 4

@@ -6,6 +6,7 @@ not know stays as the user wrote it.
 
 from __future__ import annotations
 
+import math
 import re
 import textwrap
 from functools import lru_cache
@@ -14,15 +15,20 @@ from sgdsim.base.errors import InputError
 from sgdsim.formulas.calls import Call, WithCalls
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.vectors import base_name
+from sgdsim.plots.as_written import NoTex, tex
 from sgdsim.prediction import STATISTICS
 
+LETTER = 0.54
+"""Mean width of a letter of DejaVu Sans, in heights."""
+_SIZE = 10  # points, at which formulas are measured
 _BEGIN, _END = "\x02", "\x03"
 _MARKED = re.compile(f"{_BEGIN}([^{_END}]*){_END}")
+_PLACE = re.compile(f"{_BEGIN}{_END}*")
 _SPACE = "\N{NO-BREAK SPACE}"  # where a formula must not be broken
-_LONGEST = 120  # of a formula that is typeset; of longer ones nobody sees more
+_LONGEST = 240  # of a formula that is typeset; of longer ones nobody sees more
 _SMALL_DENOMINATOR = 100
 _STATISTICS = (*STATISTICS, "covariance", "median", "quantile", "slope", "density", "tail", "expect")
-_OURS = {"learning_rate": r"\eta", "steps": "N", "t": "t", "time": "T"}
+_OURS = {"learning_rate": r"\eta", "weight_decay": r"\lambda", "steps": "N", "t": "t", "time": "T"}
 
 
 def mark(formula: object) -> str:
@@ -41,15 +47,48 @@ def plain(text: str) -> str:
     return _MARKED.sub(r"\1", text)
 
 
-def wrapped(text: str, letters: int) -> str:
+def wrapped(text: str, most: int) -> str:
     """In lines of so many letters, of which none breaks a formula that fits into one."""
-    kept = _MARKED.sub(lambda found: _kept(found, letters), text)
-    lines = textwrap.wrap(kept, letters, break_on_hyphens=False)
-    return "\n".join(lines).replace(_SPACE, " ")
+    formulas: list[str] = []
+
+    def kept(found: re.Match[str]) -> str:
+        width = letters(found[0])
+        if width >= most or not is_typeset(found[0]):
+            return found[1] if len(found[1]) >= most else found[1].replace(" ", _SPACE)
+        formulas.append(found[0])
+        return _BEGIN + _END * (width - 1)
+
+    lines = textwrap.wrap(_MARKED.sub(kept, text), most, break_on_hyphens=False)
+    whole = iter(formulas)
+    return _PLACE.sub(lambda _: next(whole), "\n".join(lines)).replace(_SPACE, " ")
 
 
-def _kept(found: re.Match[str], letters: int) -> str:
-    return found[0].replace(" ", _SPACE) if len(found[1]) < letters else found[1]
+def letters(text: str) -> int:
+    """About how many letters wide a text is when it is typeset.
+
+    Examples
+    --------
+    >>> letters("mean of x"), letters(mark("learning_rate*s")), letters(mark("sqrt(weight_decay) + 1"))
+    (9, 3, 7)
+    """
+    parts = _MARKED.split(text)
+    return sum(_width(_math(part)) if place % 2 else len(part) for place, part in enumerate(parts))
+
+
+@lru_cache(maxsize=512)
+def _width(formula: str) -> int:
+    if not formula.startswith("$"):
+        return len(formula)
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.mathtext import MathTextParser
+
+    width, *_ = MathTextParser("path").parse(formula, 72, FontProperties(size=_SIZE))
+    return math.ceil(width / (LETTER * _SIZE))
+
+
+def is_typeset(text: str) -> bool:
+    """Whether every formula in a text can be typeset."""
+    return all(_math(found[1]).startswith("$") for found in _MARKED.finditer(text))
 
 
 def is_marked(text: str) -> bool:
@@ -81,9 +120,41 @@ def _math(formula: str) -> str:
 
 def _latex(formula: str) -> str | None:
     """A formula in TeX; None where it cannot be had."""
-    import sympy
     from matplotlib.mathtext import MathTextParser
+
+    text = _sorted(formula) or _as_written(formula)
+    try:
+        MathTextParser("path").parse(f"${text}$")
+    except (ValueError, RuntimeError):
+        return None
+    return text
+
+
+def _as_written(formula: str) -> str | None:
+    try:
+        return tex(formula, _name)
+    except NoTex:
+        return None
+
+
+def _sorted(formula: str) -> str | None:
+    """As SymPy simplifies and sorts it; None for what is no plain arithmetic of numbers."""
+    import sympy
     from sympy.printing.latex import LatexPrinter
+
+    class _Printer(LatexPrinter):  # type: ignore[misc]
+        def _as_ordered_terms(self, expr: sympy.Expr, order: str | None = None) -> list[sympy.Expr]:
+            """2 - x is easier to read than -x + 2."""
+            terms = super()._as_ordered_terms(expr, order)
+            return sorted(terms, key=lambda one: bool(one.could_extract_minus_sign()))
+
+        def _print_ExpBase(self, expr: sympy.exp, exp: str | None = None) -> str:
+            """Of a fraction, whose letters would be too small in an exponent, beside each other."""
+            text = self._print(expr.exp)
+            if r"\frac" not in text:
+                return str(super()._print_ExpBase(expr, exp))
+            power = f"^{{{exp}}}" if exp else ""
+            return rf"\exp{power}{{\left({text} \right)}}"
 
     if re.search(r"\bwhere\(", formula):  # a function of four arguments to SymPy: its condition would be gone
         return None
@@ -104,18 +175,16 @@ def _latex(formula: str) -> str | None:
         powers = (one for one in expression.atoms(sympy.Pow) if one.exp.could_extract_minus_sign())
         # Over a number alone, a slash is clear: s/2*a is not s/(2*a).
         short = all(one.base.is_number for one in powers)
-        printer = LatexPrinter({"fold_short_frac": short, "fold_frac_powers": True, "mul_symbol": r"\,"})
+        printer = _Printer({"fold_short_frac": short, "fold_frac_powers": True, "mul_symbol": r"\,"})
         printer._settings["symbol_names"] = {symbol: symbol.name for symbol in expression.free_symbols}
-        text = printer.doprint(expression)
-        MathTextParser("path").parse(f"${text}$")
+        return str(printer.doprint(expression))
     except (InputError, ValueError, TypeError, RuntimeError):
         return None
-    return str(text)
 
 
 def _arguments(call: Call) -> str:
     """What a statistic is of; where that is no formula, its names stay as they are."""
-    found = [_latex(one) for one in call.arguments]
+    found = [_sorted(one) or _as_written(one) for one in call.arguments]
     if None in found:
         raise InputError(call.text)
     return r",\,".join(one for one in found if one)

@@ -79,7 +79,7 @@ def _panel(subject: Subject, key: Key, claims: Claims, points: Sequence[int], st
         at, predicted = np.array(sorted(found)), np.array([found[step][0] for step in sorted(found)])
         places, dense = subject.along(point, at), _is_dense(at, steps)
         if label in subject.controls:
-            parts.append(Line(places, predicted, label, "rival", joined=dense))
+            parts.append(Line(places, predicted, label, "rival", styles[label], joined=dense))
             continue
         estimates = subject.at_steps(statistic, name, at, point)
         between = _between(subject, key, label, point)

@@ -9,7 +9,7 @@ import numpy as np
 from sgdsim.base.errors import shortened
 from sgdsim.plots.mathematics import mark
 from sgdsim.plots.panel import MOST_PANELS, Drawing, Line, Panel, Part, Points, Residuals, scale_for, superscript
-from sgdsim.plots.subject import UNNAMED, Subject, arrays, quantity_label, require
+from sgdsim.plots.subject import Subject, arrays, is_named, quantity_label, require
 from sgdsim.prediction import Number, Prediction
 from sgdsim.statistics.comparison import FEWEST_RATES
 from sgdsim.statistics.estimate import NotMeasured
@@ -118,8 +118,7 @@ def _number(value: float, digits: int = 3) -> str:
 
 def _called(prediction: Prediction) -> str:
     """In a sentence: a law by its id, a claim by its name or what it is about."""
-    named = prediction.source != "user" or not prediction.id.startswith(UNNAMED)
-    return prediction.id if named else quantity_label(prediction)
+    return prediction.id if is_named(prediction) else quantity_label(prediction)
 
 
 def _raised(power: int) -> str:

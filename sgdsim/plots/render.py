@@ -34,7 +34,6 @@ ERRORS = 2.0
 """Standard errors that bars and bands are long."""
 _MARGIN = 0.08  # inches
 _CHARACTERS = 40  # of all texts at ticks, beyond which they are turned
-_LETTER = 0.54  # mean width of DejaVu Sans, in heights
 _SMALLEST = (0.8, 0.6)  # inches, of axes
 _LOWEST = 0.25  # inches, of those below
 _TEXTS = 1.3  # inches, about as high as title, legend and caption are together
@@ -172,7 +171,7 @@ def _draw_panel(figure: Figure, cell: Any, panel: Panel, band: float, width: flo
 
 def _wrapped(text: str, width: float, points: float) -> str:
     """In lines of so many inches."""
-    return mathematics.wrapped(text, max(int(width * 72 / (_LETTER * points)), 12))
+    return mathematics.wrapped(text, max(int(width * 72 / (mathematics.LETTER * points)), 12))
 
 
 def _text(text: Any) -> None:
@@ -212,7 +211,7 @@ def _draw_line(part: Line, axes: Axes) -> Any:
     looks: dict[str, Any] = {
         "theory": {"color": style.THEORY, "linestyle": dashes, "zorder": 4},
         "fit": {"color": style.THEORY, "zorder": 4},
-        "rival": {"color": style.RIVAL, "linestyle": style.RIVAL_DASHES, "zorder": 3},
+        "rival": {"color": style.RIVAL, "linestyle": style.rival_dashes(part.series), "zorder": 3},
         "path": {"color": style.colour(part.series), "linestyle": dashes, "linewidth": 0.8},
         "known": {"color": style.colour(part.series), "linestyle": dashes, "zorder": 1},
         "zero": {"color": style.RIVAL, "linewidth": 0.5, "zorder": 1},
@@ -291,7 +290,10 @@ def _draw_contours(part: Contours, axes: Axes) -> Any:
 def _draw_arrows(part: Arrows, axes: Axes) -> Any:
     from matplotlib.lines import Line2D
 
-    axes.quiver(part.x, part.y, part.u, part.v, color=style.colour(1), width=0.005, pivot="mid", zorder=3)
+    steps = [float(np.diff(np.unique(one)).min()) for one in (part.x, part.y)]
+    longest = max(float(np.abs(one).max()) / step for one, step in zip((part.u, part.v), steps, strict=True))
+    in_plane: dict[str, Any] = {"angles": "xy", "scale_units": "xy", "scale": longest or 1.0}  # none reaches the next
+    axes.quiver(part.x, part.y, part.u, part.v, color=style.colour(1), width=0.005, pivot="mid", zorder=3, **in_plane)
     looks: dict[str, Any] = {"color": style.colour(1), "marker": ">", "markersize": 4, "linewidth": 1.0}
     return Line2D([], [], label=_plain(part.label), **looks)
 
@@ -464,7 +466,7 @@ def _write(figure: Figure, title: str, handles: dict[str, Any], caption: str, gr
 def _legend(figure: Figure, handles: dict[str, Any], width: float) -> Any:
     if not handles:
         return None
-    widths = np.array([len(mathematics.plain(label)) * _LETTER * 7.5 / 72 + 0.5 for label in handles])
+    widths = np.array([mathematics.letters(label) * mathematics.LETTER * 7.5 / 72 + 0.5 for label in handles])
     fitting = [n for n in range(1, len(widths) + 1) if _legend_width(widths, n) <= width - 2 * _MARGIN]
     return figure.legend(
         list(handles.values()),

@@ -16,7 +16,7 @@ FRAMES = ("D", "s", "^", "v", "o")
 MAPS = {"value": "viridis", "density": "Blues"}
 THEORY = "#000000"
 RIVAL = "#7F7F7F"
-RIVAL_DASHES: Any = (0, (6, 3))
+RIVAL_DASHES: tuple[Any, ...] = ((0, (6, 3)), (0, (2, 2)), (0, (8, 2, 2, 2)))
 
 _RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -76,6 +76,11 @@ def marker(series: int) -> str:
 def dashes(series: int) -> Any:
     """Of a line."""
     return DASHES[series % len(DASHES)]
+
+
+def rival_dashes(series: int) -> Any:
+    """Of a line that is to be told from others that are grey too."""
+    return RIVAL_DASHES[series % len(RIVAL_DASHES)]
 
 
 def face(series: int) -> str:

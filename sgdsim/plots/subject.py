@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sgdsim.base.errors import InputError, shortened, unknown_name
+from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.ensemble import Ensemble
-from sgdsim.plots.mathematics import mark
+from sgdsim.plots.mathematics import is_typeset, letters, mark
 from sgdsim.prediction import Correlation, Curve, Function, Measure, Moment, PathMean, Prediction, Quantile
 from sgdsim.statistics import estimators, snapshot_estimators
 from sgdsim.statistics.estimate import Estimate, NotMeasured, combine
@@ -21,11 +21,14 @@ if TYPE_CHECKING:
     from sgdsim.input.scenario import Scenario
     from sgdsim.model.run import Run
 
-UNNAMED = "user-"
+_UNNAMED = "user-"
 """How the ids begin of claims that the user has not named."""
 SHORT = 22
 """Letters of a label for which an axis has room."""
+_TITLE = 32
+"""Letters of a formula for which a title has room."""
 _RATE = "optimizer.learning_rate"
+_DECAY = "optimizer.weight_decay"
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,13 +140,19 @@ class Subject:
             return steps
         return np.asarray(self.points[point]["time"])[np.searchsorted(self.steps_of(point), steps)]
 
-    def formula(self, name: str) -> str:
+    @cached_property
+    def observables(self) -> dict[str, str]:
+        """The user's observables with their formulas."""
+        return {one.name: str(one) for run in self.runs[:1] for one in run.recorder.observables}
+
+    def definition(self, name: str) -> str:
         """An observable with its formula, ``q = u**2 - w**2``, marked; a parameter is its own."""
-        for run in self.runs[:1]:
-            for observable in run.recorder.observables:
-                if observable.name == name:
-                    return mark(f"{name} = {shortened(observable, 60)}")
-        return mark(name)
+        return mark(f"{name} = {self.observables[name]}" if name in self.observables else name)
+
+    def formula(self, name: str) -> str:
+        """The definition, where a title has room for it, else the name."""
+        whole = self.definition(name)
+        return whole if is_typeset(whole) and letters(whole) <= _TITLE else mark(name)
 
     @cached_property
     def controls(self) -> frozenset[str]:
@@ -231,7 +240,7 @@ def swept_name(key: str) -> str:
     """
     for prefix in ("loss.constants.", "optimizer."):
         if key.startswith(prefix):
-            return key.removeprefix(prefix).replace("learning_rate", "learning rate")
+            return key.removeprefix(prefix).replace("_rate", " rate").replace("_decay", " decay")
     return key
 
 
@@ -243,14 +252,14 @@ def swept_symbol(key: str) -> str:
     >>> swept_symbol("run.seed")
     'run.seed'
     """
-    if key == _RATE or key.startswith("loss.constants."):
+    if key in (_RATE, _DECAY) or key.startswith("loss.constants."):
         return mark(key.rpartition(".")[2])
     return swept_name(key)
 
 
 def swept_label(key: str) -> str:
     """A swept key for an axis, in words and as its symbol."""
-    return f"{swept_name(key)} {swept_symbol(key)}" if key == _RATE else swept_symbol(key)
+    return f"{swept_name(key)} {swept_symbol(key)}" if key in (_RATE, _DECAY) else swept_symbol(key)
 
 
 def prediction_label(prediction: Prediction) -> str:
@@ -270,11 +279,16 @@ def prediction_label(prediction: Prediction) -> str:
     return f"{claim_name(prediction)}{order}{control}"
 
 
+def is_named(prediction: Prediction) -> bool:
+    """Whether it is a law, or a claim to which the user has given a name."""
+    return prediction.source != "user" or not prediction.id.startswith(_UNNAMED)
+
+
 def claim_name(prediction: Prediction) -> str:
     """The name of a claim, or what is claimed."""
-    if not prediction.id.startswith(UNNAMED):
+    if is_named(prediction):
         return prediction.id
-    relation, _, right = shortened(prediction.conditions, 60).partition(" ")
+    relation, _, right = prediction.conditions.partition(" ")
     if isinstance(prediction.measure, Curve):
         return right  # "11 values over step"
     return mark(right) if relation == "=" else f"{relation} {mark(right)}"
@@ -285,7 +299,7 @@ def quantity_label(prediction: Prediction) -> str:
 
     Examples
     --------
-    >>> from sgdsim.plots.mathematics import mark
+    >>> from sgdsim.plots.mathematics import is_typeset, letters, mark
     >>> claim = Prediction("user-1", "mean(x) at step 9", Moment("mean", "x", 9), 0.0, source="user")
     >>> quantity_label(claim) == f"{mark('mean(x)')} at step 9"
     True

@@ -175,7 +175,7 @@ def _panel(subject: Subject, group: _Group, axis: _Axis, styles: Mapping[str, in
             x = np.array([_x(claim, axis) for claim in claims])
             predicted = np.array([claim.predicted for claim in claims])
             if label in subject.controls:
-                parts.append(Line(x, predicted, label, "rival", joined=len(x) > 1 and not axis.ticks))
+                parts.append(Line(x, predicted, label, "rival", styles[label], joined=len(x) > 1 and not axis.ticks))
                 continue
             estimates = [_estimate(subject, claim) for claim in claims]
             curve = _curve(subject, claims[0], axis.names[series])

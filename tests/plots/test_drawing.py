@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 from scipy import stats
 
+from sgdsim import Loss, simulate
 from sgdsim.app import figures
 from sgdsim.app.cli import main
 from sgdsim.app.workflow import run_scenario
@@ -708,3 +710,39 @@ def test_settings_of_the_user_neither_matter_nor_change(relaxing: Ensemble, tmp_
         drawing.save_figure(draw(relaxing, kind="trajectories"), tmp_path / "theirs.svg")
         assert dict(mpl.rcParams) == before
     assert (tmp_path / "ours.svg").read_bytes() == (tmp_path / "theirs.svg").read_bytes()
+
+
+def user_claim(number: int, conditions: str, predicted: float, step: int, **options: Any) -> Prediction:
+    measure = Moment("mean", "x", step)
+    return Prediction(
+        f"user-{number}", "mean(x)", measure, predicted, source="user", conditions=conditions, order="exact", **options
+    )
+
+
+def test_claims_that_are_alike_for_sixty_letters_are_told_apart_and_said_in_the_caption(relaxing: Ensemble) -> None:
+    """They were cut there, and one took the place of the other."""
+    long = " + ".join(f"s*learning_rate**{power}/{power}" for power in range(2, 8))
+    rows = [user_claim(1, f"= {long} + a", 0.1, 20), user_claim(2, f"= {long} + b", 0.2, 20)]
+    figure = draw(relaxing, rows, "moments")
+    assert {y for _, ys in theory(axes_of(figure)[0]) for y in ys} >= {0.1, 0.2}
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "predicted numbers" in legend
+    assert not any("learning_rate" in text for text in legend)
+    assert "Predicted: $\\mathrm{mean}({x})$ = " in words(figure)
+
+
+def test_legends_call_numbers_by_what_they_are_and_bounds_by_their_sign(relaxing: Ensemble) -> None:
+    rows = [user_claim(1, "= 0.75", 0.75, 10), user_claim(2, "= 0.5", 0.5, 20), user_claim(3, "> 0.25", 0.25, 20)]
+    figure = draw(relaxing, rows, "moments")
+    assert [bare(text.get_text()) for text in figure.legends[0].get_texts()][1:] == ["predicted numbers", "> 1 / 4"]
+    named = [replace(rows[0], id="half")]
+    assert [text.get_text() for text in draw(relaxing, named, "moments").legends[0].get_texts()] == ["measured", "half"]
+
+
+@pytest.mark.parametrize(
+    ("rate", "shown"), [("0.10857362047581294", "0.1086"), ("0.02", "0.02"), ("cosine:1,0", "cosine:1,0")]
+)
+def test_a_caption_has_as_many_digits_of_a_rate_as_are_read(rate: str, shown: str) -> None:
+    loss = Loss("x**2/2 + z*x", ("x",), noise={"z": "normal"})
+    run = simulate(loss, learning_rate=rate, initial={"x": 1.0}, trajectories=64, steps=4, device="python")
+    assert f"${{\\eta}}$ = {shown}," in words(draw(run))

@@ -172,9 +172,9 @@ def test_the_command_draws_one_part(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_what_cannot_be_typeset_stays_as_it_was_written():
-    assert typeset(mark("window_mean(x, 0, 5)")) == "window_mean(x, 0, 5)"
+    assert typeset(mark("[x, 0, 5]")) == "[x, 0, 5]"
     assert typeset(f"5$ and {mark('where(x < 0')}") == r"5\$ and where(x < 0"
-    assert typeset(mark("where(abs(c) < 1, exp(c), 0)")) == "where(abs(c) < 1, exp(c), 0)"  # said (|c|, 1, exp(c), 0)
+    assert re.sub(r"[{}]", "", typeset(mark("where(abs(c) < 1, a, 0)"))) == r"$\mathrmwhere(|c| < 1,\,a,\,0)$"
     assert "frac" in typeset(mark("s/(2*a)"))  # s/2 a would be another number
     assert "frac" not in typeset(mark("s*a/2"))
     assert typeset(mark("2.628208")) == "$2.628208$"
@@ -196,3 +196,17 @@ def test_a_landscape_has_the_flows_of_theory():
     assert lines["flow of the loss"] == pytest.approx(np.array([[2.0, 0.5]]), abs=1e-6)
     u, w = lines["flow of the entropic loss"][-1]
     assert u**2 - w**2 == pytest.approx(3.75 * np.exp(-(0.1**2) * RUN["steps"]), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("formula", "shown"),
+    [
+        ("window_mean(x, 0, 5)", r"\left\langle x\right\rangle_0^5"),
+        ("B@A.T - norm2(w)", r"B\,A^\top - \Vert w\Vert^2"),
+        ("a - (b@c - d@e)", r"a - \left(b\,c - d\,e\right)"),
+        ("-(a@b)*c@(-d)", r"- a\,b\,c\,\left(- d\right)"),
+        ("(A + B)@C/(n*trace(D))", r"\frac\left(A + B\right)\,Cn\,\mathrmtr(D)"),
+    ],
+)
+def test_matrices_keep_their_order_and_brackets_where_they_are_needed(formula: str, shown: str) -> None:
+    assert re.sub(r"[${}]", "", typeset(mark(formula))) == shown

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sgdsim.app.kept_predictions import curves
 from sgdsim.app.verdicts import opened_parts, predictions_of, scenario_of
@@ -81,6 +81,24 @@ def plot_file(
     ...     plot_file(f"{folder}/run.h5").name
     'run.svg'
     """
+    looks: dict[str, Any] = {"residuals": residuals, "only": only, "part": part, "theory": theory, "style": style}
+    return drawn_file(path, output, kind, size, overwrite, **looks)[0]
+
+
+def drawn_file(
+    path: str | Path,
+    output: str | Path | None = None,
+    kind: str | None = None,
+    size: tuple[float, float] | None = None,
+    overwrite: bool = False,
+    *,
+    residuals: bool,
+    only: Sequence[str],
+    part: str,
+    theory: bool,
+    style: str,
+) -> tuple[Path, str]:
+    """The figure of `plot_file`, and the kinds that it shows."""
     from sgdsim.plots import drawing
 
     drawing.require_matplotlib()
@@ -100,7 +118,7 @@ def plot_file(
         shown = {one.part: _subject(ensemble, one, kind, only, theory) for ensemble, one in opened}
         figure = drawing.draw_parts(shown, kind, size, residuals=residuals, style=style)
         drawing.save_figure(figure, target)  # where the texts of the file are drawn
-    return target
+    return target, figure.get_label()
 
 
 def plot_ensemble(
@@ -156,5 +174,5 @@ def _subject(
     if not with_theory:
         return Subject(ensemble, (), alpha, only=only)
     predictions, _ = predictions_of(ensemble, scenario)
-    along, between = curves(scenario, kind or choose_kind(ensemble))
+    along, between = curves(scenario, kind or choose_kind(ensemble, predictions))
     return Subject(ensemble, (*predictions, *along), alpha, between, only)

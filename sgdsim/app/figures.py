@@ -118,7 +118,7 @@ def drawn_file(
         shown = {one.part: _subject(ensemble, one, kind, only, theory) for ensemble, one in opened}
         figure = drawing.draw_parts(shown, kind, size, residuals=residuals, style=style)
         drawing.save_figure(figure, target)  # where the texts of the file are drawn
-    return target, figure.get_label()
+    return target, str(figure.get_label())
 
 
 def plot_ensemble(

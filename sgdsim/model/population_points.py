@@ -83,7 +83,9 @@ def _closed(loss: Loss) -> PopulationPoints:
     try:
         loss.require_small()
     except InputError as error:
-        raise InputError(f"noise enters the loss beyond the second degree, and for a closed form {error}") from None
+        raise InputError(
+            f"noise enters the loss beyond the second degree, and for a closed form {error}, or samples as rows of data"
+        ) from None
     terms = tuple(formula_text(term, "population loss") for term in Add.make_args(loss.population))
     return PopulationPoints(terms, (), np.zeros((1, 0)))
 

@@ -90,7 +90,9 @@ def test_a_law_that_applies_at_no_point_of_a_sweep_takes_no_more_room_than_one_r
     reason = "no record after 136 steps and before the last, when x is at rest"
     skipped = [Skipped("entropic-force", f"point {point}: {reason}", asked=True) for point in range(100)]
     *first, last = lines(AGREES, skipped=skipped, width=80)[4:]
-    assert " ".join(map(str.strip, first)) == f"entropic-force does not apply: point 0: {reason}; and 99 more such reasons"
+    assert (
+        " ".join(map(str.strip, first)) == f"entropic-force does not apply: point 0: {reason}; and 99 more such reasons"
+    )
     assert max(map(len, first)) <= 80
     assert last == "--all shows every row and says why"
 

@@ -679,7 +679,9 @@ def test_the_kind_that_shows_most(relaxing: Ensemble, sweep: Ensemble) -> None:
 
 
 @pytest.mark.parametrize("automatic", [True, False])
-def test_a_law_of_finite_order_that_does_not_apply_is_no_reason_to_draw_orders(sweep: Ensemble, automatic: bool) -> None:
+def test_a_law_of_finite_order_that_does_not_apply_is_no_reason_to_draw_orders(
+    sweep: Ensemble, automatic: bool
+) -> None:
     text = toml.dumps({**SCENARIO, "predict": [{"id": "entropic-flow", "automatic": automatic}]})
     tried = Ensemble(sweep.variables, {**sweep.attributes, "scenario": text})
     assert figures.plot_ensemble(tried).get_label() == "sweep"

@@ -179,6 +179,8 @@ def _functions() -> dict[str, str]:
         "trace": "sum(diag(A))",
         "diag": "the diagonal of a matrix; of a vector, the matrix that has it",
         "eye": "the identity, 3 by 3",
+        "alignment": "dot(K, L)/sqrt(norm2(K)*norm2(L)), the cosine between two kernels",
+        "cka": "the alignment of the kernels of two linear representations, of inputs with the covariance S",
     }
     return {usage: meanings.get(name, "of numbers, or of each coordinate") for name, usage in FUNCTIONS.items()}
 

@@ -233,17 +233,14 @@ def plot(
     style: str,
 ) -> None:
     """Draw the ensemble in FILE with the predictions of its scenario, from the file alone."""
-    from sgdsim.app.figures import plot_file
-    from sgdsim.ensemble import open_parts
-    from sgdsim.plots.drawing import choose_kind, parse_size
+    from sgdsim.app.figures import drawn_file
+    from sgdsim.plots.drawing import parse_size
 
     inches = None if size is None else parse_size(size)
     chosen = "" if kind else ", chosen by what the file holds"
     looks: dict[str, Any] = {"residuals": residuals, "only": only, "part": part, "style": style}
-    path = plot_file(file, output, kind, inches, overwrite, theory=not no_theory, **looks)
-    drawn = [ensemble for name, ensemble in open_parts(file).items() if name == part or not part]
-    kinds = dict.fromkeys(kind or choose_kind(ensemble) for ensemble in drawn)
-    print_text(f"{path}: {', '.join(kinds)}{chosen}")
+    path, kinds = drawn_file(file, output, kind, inches, overwrite, theory=not no_theory, **looks)
+    print_text(f"{path}: {kinds}{chosen}")
 
 
 @_command("sgdsim report results/*.h5 -o results/index.html")

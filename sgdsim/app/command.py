@@ -203,6 +203,10 @@ class _Command(RichCommand):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         return click.Command.main(self, *args, **kwargs)
 
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> click.Context:
+        with _in_one_line(f"{parent.command_path} {info_name}" if parent else str(info_name)):
+            return super().make_context(info_name, args, parent, **extra)
+
 
 class Group(RichGroup):
     """A group of commands whose help is drawn by rich; errors stay plain lines."""
@@ -212,6 +216,27 @@ class Group(RichGroup):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command that the words name, with the errors of click as plain lines."""
         return click.Group.main(self, *args, **kwargs)
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> click.Context:
+        """Read the words before the name of a command; what is wrong with them is said in one line."""
+        with _in_one_line(str(info_name)):
+            return super().make_context(info_name, args, parent, **extra)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Find the command of a name; that there is none is said in one line."""
+        with _in_one_line(ctx.command_path):
+            return super().resolve_command(ctx, args)
+
+
+@contextlib.contextmanager
+def _in_one_line(command: str) -> Iterator[None]:
+    """Leave away what click says on usage before an error; where its options are explained stands behind it."""
+    try:
+        yield
+    except click.exceptions.NoArgsIsHelpError:
+        raise
+    except click.UsageError as error:
+        raise click.UsageError(f"{error.format_message().rstrip('.')} ({command} --help)") from None
 
 
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sgdsim.app.kept_predictions import curves
 from sgdsim.app.verdicts import opened_parts, predictions_of, scenario_of
@@ -82,6 +82,24 @@ def plot_file(
     ...     plot_file(f"{folder}/run.h5").name
     'run.svg'
     """
+    looks: dict[str, Any] = {"residuals": residuals, "only": only, "part": part, "theory": theory, "style": style}
+    return drawn_file(path, output, kind, size, overwrite, **looks)[0]
+
+
+def drawn_file(
+    path: str | Path,
+    output: str | Path | None = None,
+    kind: str | None = None,
+    size: tuple[float, float] | None = None,
+    overwrite: bool = False,
+    *,
+    residuals: bool,
+    only: Sequence[str],
+    part: str,
+    theory: bool,
+    style: str,
+) -> tuple[Path, str]:
+    """The figure of `plot_file`, and the kinds that it shows."""
     from sgdsim.plots import drawing
 
     drawing.require_matplotlib()
@@ -101,7 +119,7 @@ def plot_file(
         shown = {one.part: _subject(ensemble, one, kind, only, theory) for ensemble, one in opened}
         figure = drawing.draw_parts(shown, kind, size, residuals=residuals, style=style)
         drawing.save_figure(figure, target)  # where the texts of the file are drawn
-    return target
+    return target, str(figure.get_label())
 
 
 def plot_ensemble(
@@ -158,7 +176,7 @@ def _subject(
         return Subject(ensemble, (), alpha, only=only)
     predictions, _ = predictions_of(ensemble, scenario)
     subject = Subject(ensemble, predictions, alpha, only=only)
-    kind = kind or choose_kind(ensemble)
+    kind = kind or choose_kind(ensemble, subject.predictions)
     along, between = curves(scenario, kind, _drawn(subject, kind))
     return replace(subject, predictions=(*subject.predictions, *along), curves=between)
 

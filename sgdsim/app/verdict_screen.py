@@ -59,8 +59,8 @@ def screen(
     skipped, width = list(skipped), max(width, _NARROWEST)
     lines = [line for rows in ordered for line in _lines(rows, width, colour)]
     lines += textwrap.wrap(summary_line(comparisons, alpha), width)
-    lines += textwrap.wrap(in_words(comparisons), width) + _skipped(skipped)
-    if any(len(rows) > 1 for rows in ordered) or not all(one.asked for one in skipped):
+    lines += textwrap.wrap(in_words(comparisons), width) + _skipped(skipped, width)
+    if any(len(rows) > 1 for rows in ordered) or len({one.id for one in skipped if one.asked}) < len(skipped):
         lines.append(_ALL)
     return "\n".join(lines)
 
@@ -88,7 +88,8 @@ def in_words(comparisons: Iterable[Comparison]) -> str:
 def _of_claims(claims: Sequence[Comparison]) -> str:
     wrong, right = ([row for row in claims if row.verdict == verdict] for verdict in ("disagrees", "agrees"))
     if wrong and all(map(_is_claimed, wrong)):
-        return "So a claim does not hold for what was simulated."
+        several = len({(row.part, row.id, row.quantity) for row in wrong}) > 1
+        return f"So {'claims do' if several else 'a claim does'} not hold for what was simulated."
     if wrong:
         return "So either the simulation is not that of its formula, or a law does not hold where it says that it does."
     if not right:
@@ -209,13 +210,19 @@ def _rounded(number: float) -> str:
     return f"{ceil(number / unit) * unit:.6g}"
 
 
-def _skipped(skipped: Sequence[Skipped]) -> list[str]:
-    """Laws that were asked for and do not apply, with the reason; of the others the number."""
-    lines = []
+def _skipped(skipped: Sequence[Skipped], width: int) -> list[str]:
+    """Laws that were asked for and do not apply, each with its first reason; of the others the number."""
+    asked: dict[tuple[str, str], list[str]] = {}
     for one in skipped:
         if one.asked:
-            where = f"{one.part}, " if one.part else ""
-            lines.append(escaped(f"{where}{one.id} does not apply: {one.reason}"))
+            asked.setdefault((one.part, one.id), []).append(one.reason)
+    lines = []
+    for (part, id), reasons in asked.items():
+        where = f"{part}, " if part else ""
+        further = f"; and {len(reasons) - 1} more such reasons" if len(reasons) > 1 else ""
+        text = escaped(f"{where}{id} does not apply: {reasons[0]}{further}")
+        lines += textwrap.wrap(text, width, subsequent_indent="    ", break_on_hyphens=False)
     if others := len({one.id for one in skipped if not one.asked}):
-        lines.append(f"{others} more {'law does' if others == 1 else 'laws do'} not apply")
+        more = "more " if asked else ""
+        lines.append(f"{others} {more}{'law does' if others == 1 else 'laws do'} not apply")
     return lines

@@ -307,6 +307,7 @@ def scenario_name(data: Mapping[str, Any]) -> str:
 
 
 _KEY = re.compile(r"^(\s*)(\w+\.\w+)(\[[0-9]+\])?(?:\.((?:[^:\s.\"]|\"[^\"]*\")+))?(?=[:. ])", re.MULTILINE)
+_OTHER = re.compile(r"(?<=expected it or )\w+\.\w+")
 _LAW = re.compile(r"^(\s*)predict\[[0-9]+\]\.(?:id|formula)(?=:)", re.MULTILINE)
 
 
@@ -319,6 +320,8 @@ def in_options(problem: str) -> str:
     "--parameter w: unknown distribution 'normla'"
     >>> in_options("predict[0].id: unknown law 'vally'")
     "--predict: unknown law 'vally'"
+    >>> in_options("run.time: 2, expected it or run.steps, not both")
+    '--time: 2, expected it or --steps, not both'
     """
     flags = {key: option.flag for option in options() for key in option.keys}
 
@@ -328,6 +331,7 @@ def in_options(problem: str) -> str:
             return match[0]
         return f"{indent}{flags[key]}" + ("" if name is None else f" {name}")
 
+    problem = _OTHER.sub(lambda match: flags.get(match[0], match[0]), problem)
     return _LAW.sub(r"\1--predict", _KEY.sub(replace, problem))
 
 

@@ -332,7 +332,9 @@ def _read(source: str | Path) -> tuple[Path, str]:
     if not os.path.isfile(path) and str(source) in known:
         path = known[str(source)]
     if not os.path.exists(path):
-        raise InputError(f"{source}: no such file ({unknown_name('shipped scenario', path.stem, known)})")
+        meant = unknown_name("shipped scenario", path.stem, known)
+        is_name = not path.suffix or "did you mean" in meant  # of a file that is missing all names would be no help
+        raise InputError(f"{source}: no such file" + (f" ({meant})" if is_name else ""))
     if os.path.isdir(path):
         raise InputError(f"{source}: is a folder, expected a scenario file")
     check_input(path)

@@ -85,7 +85,12 @@ def _closed(loss: Loss) -> PopulationPoints:
     """A formula without noise, where SymPy may be asked for it."""
     from sympy import Add
 
-    loss.require_small()
+    try:
+        loss.require_small()
+    except InputError as error:
+        raise InputError(
+            f"noise enters the loss beyond the second degree, and for a closed form {error}, or samples as rows of data"
+        ) from None
     terms = tuple(formula_text(term, "population loss") for term in Add.make_args(loss.population))
     return PopulationPoints(terms, (), np.zeros((1, 0)))
 

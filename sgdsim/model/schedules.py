@@ -190,6 +190,9 @@ class Schedule:
     def _family(self) -> tuple[Family, dict[str, float]]:
         """The named schedule with its arguments; a formula is one without arguments."""
         name, colon, rest = (part.strip() for part in self.text.partition(":"))
+        if ";" in self.text or ("," in name and "(" not in name):
+            sweep = f"--sweep '{_KEY}=0.1;cosine:0.1,0.001'"
+            raise InputError(f"{_KEY}: {self.text!r}, expected one schedule; several are a sweep, {sweep}")
         if not colon:
             return Family({}, self.text), {}
         if name not in SCHEDULES:

@@ -50,7 +50,7 @@ _MOST_NAMES = 4  # of definitions in a caption
 _METADATA: dict[str, dict[str, None]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
 
 
-def choose_kind(ensemble: Ensemble) -> str:
+def choose_kind(ensemble: Ensemble, predictions: Sequence[Prediction] | None = None) -> str:
     """The kind that shows most of an ensemble.
 
     A sweep over learning rates with a prediction of finite order is an order test, one over schedules with records on
@@ -62,6 +62,8 @@ def choose_kind(ensemble: Ensemble) -> str:
     ----------
     ensemble
         A run or a sweep.
+    predictions
+        What is predicted of it; None where nobody has computed it yet: then what its scenario asks for counts.
 
     Examples
     --------
@@ -70,7 +72,7 @@ def choose_kind(ensemble: Ensemble) -> str:
     'moments'
     """
     if ensemble.sizes.get("point", 1) > 1:
-        if _has_order(ensemble):
+        if _has_order(ensemble, predictions):
             return "order"
         if _is_map(ensemble):
             return "diagram"
@@ -104,15 +106,20 @@ def _is_number(text: str) -> bool:
         return False
 
 
-def _has_order(ensemble: Ensemble) -> bool:
+def _has_order(ensemble: Ensemble, predictions: Sequence[Prediction] | None) -> bool:
+    """Whether an order is predicted; a law of finite order that is only tried, or does not apply, predicts none."""
+    from sgdsim.plots.order import series
     from sgdsim.plots.subject import Subject
     from sgdsim.statistics.comparison import FEWEST_RATES
 
     subject = Subject(ensemble, (), 1.0)
     rates = subject.sweep.get("optimizer.learning_rate", ())
-    claims = subject.scenario.claims if subject.scenario else []
-    finite = (getattr(c.source, "finite_order", isinstance(getattr(c.source, "order", None), int)) for c in claims)
-    return len(set(rates)) >= FEWEST_RATES and any(finite)
+    if len(set(rates)) < FEWEST_RATES:
+        return False
+    if predictions is not None:
+        return bool(series(predictions))
+    claims = [claim for claim in subject.scenario.claims if claim.asked] if subject.scenario else []
+    return any(getattr(c.source, "finite_order", isinstance(getattr(c.source, "order", None), int)) for c in claims)
 
 
 def draw(
@@ -210,7 +217,7 @@ def draw_parts(
     size = checked_size(size)
     checked_kind(kind)
     checked_style(style)
-    kinds = [kind or choose_kind(subject.ensemble) for subject in parts.values()]
+    kinds = [kind or choose_kind(subject.ensemble, subject.predictions) for subject in parts.values()]
     drawings = [_drawing(one, subject) for one, subject in zip(kinds, parts.values(), strict=True)]
     if kind is None:
         alone = len(parts) == 1
@@ -225,7 +232,7 @@ def draw_parts(
     if not residuals:
         drawing = replace(drawing, panels=tuple(replace(panel, residuals=()) for panel in drawing.panels))
     figure = render(drawing, title, facts, size, first.alpha, style)
-    figure.set_label(kinds[0])
+    figure.set_label(", ".join(dict.fromkeys(kinds)))
     return figure
 
 

@@ -23,17 +23,12 @@ _MINUS = "\N{MINUS SIGN}"
 
 def drawing(subject: Subject) -> Drawing:
     """One panel a prediction: what it leaves, which must begin with a higher power than it claims to hold to."""
-    groups: dict[object, list[Prediction]] = {}
-    for prediction in subject.predictions:
-        if isinstance(prediction.order, int) and isinstance(prediction.measure, Number):
-            key = prediction.id, prediction.quantity, prediction.order, prediction.series
-            groups.setdefault(key, []).append(prediction)
-    series = [group for group in groups.values() if len({one.small for one in group}) > 1]
-    require(series, "order", _WANTED)
+    found = series(subject.predictions)
+    require(found, "order", _WANTED)
     panels: list[Panel] = []
-    left_out = [f"{_called(group[0])}, {group[0].quantity}" for group in series[MOST_PANELS:]]
+    left_out = [f"{_called(group[0])}, {group[0].quantity}" for group in found[MOST_PANELS:]]
     notes: list[str] = []
-    for group in series[:MOST_PANELS]:
+    for group in found[:MOST_PANELS]:
         try:
             panel, note = _panel(subject, sorted(group, key=lambda one: one.small))
         except NotMeasured as reason:
@@ -43,6 +38,16 @@ def drawing(subject: Subject) -> Drawing:
         notes += note
     require(panels, "order", "what is predicted")
     return Drawing(tuple(panels), tuple(left_out), tuple(notes))
+
+
+def series(predictions: Sequence[Prediction]) -> list[list[Prediction]]:
+    """The predictions of finite order, each at its values of the small parameter, where these are two or more."""
+    groups: dict[object, list[Prediction]] = {}
+    for prediction in predictions:
+        if isinstance(prediction.order, int) and isinstance(prediction.measure, Number):
+            key = prediction.id, prediction.quantity, prediction.order, prediction.series
+            groups.setdefault(key, []).append(prediction)
+    return [group for group in groups.values() if len({one.small for one in group}) > 1]
 
 
 def _panel(subject: Subject, group: Sequence[Prediction]) -> tuple[Panel, list[str]]:

@@ -116,8 +116,26 @@ def test_help_is_in_groups():
 def test_errors_of_the_command_line_stay_plain_lines():
     result = sgdsim("run", "--tempo", "3")
     assert result.exit_code == 2
-    assert result.stderr.splitlines()[-1].startswith("Error: No such option")
+    assert result.stderr.startswith("Error: No such option")
     assert "│" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["compare", "a.h5", "b.h5"], "Got unexpected extra argument (b.h5) (main compare --help)"),
+        (["compare"], "Missing argument 'FILE' (main compare --help)"),
+        (["simulate", "--loss"], "Option '--loss' requires an argument (main simulate --help)"),
+        (["simulat"], "No such command 'simulat'. Did you mean 'simulate'? (main --help)"),
+        (["--bogus"], "No such option '--bogus' (main --help)"),
+        (["run", "x", "--steps", "few"], "Invalid value for '--steps': 'few', expected a whole number"),
+    ],
+)
+def test_what_is_wrong_with_the_words_of_a_command_is_one_line(words, problem):
+    result = sgdsim(*words)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"Error: {problem}")
+    assert result.stderr.count("\n") == 1
 
 
 def test_version_and_module():

@@ -34,6 +34,13 @@ def test_a_law_has_one_line_and_disagreements_stand_first():
     assert more == "--all shows every row and says why"
 
 
+def test_several_claims_that_fail_are_told_from_one():
+    *_, words = lines(replace(WRONG, id="far"), replace(WRONG, id="near"))
+    assert words == "So claims do not hold for what was simulated."
+    at_points = (replace(WRONG, id="far", point=point) for point in (1, 2))
+    assert "So a claim does not hold for what was simulated." in lines(*at_points)
+
+
 def test_a_claim_with_a_name_is_called_by_it_and_is_still_a_claim():
     first, *_, words = lines(replace(WRONG, id="far"))
     assert first.startswith("far: mean(y)  ")
@@ -76,6 +83,18 @@ def test_laws_that_were_asked_for_say_why_they_do_not_apply():
         "1 more law does not apply",
         "--all shows every row and says why",
     ]
+    assert lines(AGREES, skipped=skipped[1:])[4] == "1 law does not apply"
+
+
+def test_a_law_that_applies_at_no_point_of_a_sweep_takes_no_more_room_than_one_reason():
+    reason = "no record after 136 steps and before the last, when x is at rest"
+    skipped = [Skipped("entropic-force", f"point {point}: {reason}", asked=True) for point in range(100)]
+    *first, last = lines(AGREES, skipped=skipped, width=80)[4:]
+    assert (
+        " ".join(map(str.strip, first)) == f"entropic-force does not apply: point 0: {reason}; and 99 more such reasons"
+    )
+    assert max(map(len, first)) <= 80
+    assert last == "--all shows every row and says why"
 
 
 @pytest.mark.parametrize("width", [72, 80, 200])

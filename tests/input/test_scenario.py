@@ -539,6 +539,13 @@ def test_an_unknown_name_has_a_near_match():
         Scenario.load("rivervalley")
 
 
+def test_a_file_that_is_missing_is_not_told_the_names_of_all_scenarios():
+    with pytest.raises(InputError, match=r"^mine\.toml: no such file$"):
+        Scenario.load("mine.toml")
+    with pytest.raises(InputError, match="did you mean 'river_valley'"):
+        Scenario.load("rivervalley.toml")
+
+
 @pytest.mark.parametrize("lead", [b"", b"\xef\xbb\xbf"], ids=["plain", "byte order mark"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_files_of_other_editors_are_read(lead, end, tmp_path):

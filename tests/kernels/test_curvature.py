@@ -204,6 +204,7 @@ def test_points_have_the_moments_of_the_noise() -> None:
     ("formula", "noise", "message"),
     [
         ("norm2(tanh(W@x))", {"x[2]": NORMAL}, "has no closed form"),
+        ("norm2(W@W@W@W@W@W@tanh(W@x))", {"x[2]": NORMAL}, "beyond the second degree, .* or samples as rows of data"),
         ("norm2(W)*x", {"x": Noise.parse("student_t:1.5")}, "the moment of order 2 of x"),
         ("", {}, "there is no loss"),
     ],

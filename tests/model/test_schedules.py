@@ -133,6 +133,9 @@ def test_a_table_with_a_bad_rate_is_refused(rate):
         ("nan", "unknown name 'nan'"),
         ("1e400", "the value is inf"),
         ("0.1 0.2", "invalid syntax"),
+        ("0.1,0.05", "expected one schedule; several are a sweep, --sweep 'optimizer.learning_rate="),
+        ("0.1;cosine:0.1,0.001", "expected one schedule; several are a sweep"),
+        ("0.1,cosine:0.1,0.001", "expected one schedule; several are a sweep"),
         ("t.real", "an attribute"),
     ],
 )

@@ -675,7 +675,18 @@ def test_the_kind_that_shows_most(relaxing: Ensemble, sweep: Ensemble) -> None:
     assert drawing.choose_kind(Ensemble({**last, "theta": theta}, {})) == "density"
     assert drawing.choose_kind(Ensemble(last, {})) == "moments"
     assert drawing.choose_kind(sweep) == "sweep"
-    assert drawing.choose_kind(Ensemble(sweep.variables, {**sweep.attributes, "scenario": text})) == "order"
+    ordered = Ensemble(sweep.variables, {**sweep.attributes, "scenario": text})
+    assert drawing.choose_kind(ordered) == "order"
+    assert drawing.choose_kind(ordered, ()) == "sweep"  # the law that was asked for does not apply
+
+
+@pytest.mark.parametrize("automatic", [True, False])
+def test_a_law_of_finite_order_that_does_not_apply_is_no_reason_to_draw_orders(
+    sweep: Ensemble, automatic: bool
+) -> None:
+    text = toml.dumps({**SCENARIO, "predict": [{"id": "entropic-flow", "automatic": automatic}]})
+    tried = Ensemble(sweep.variables, {**sweep.attributes, "scenario": text})
+    assert figures.plot_ensemble(tried).get_label() == "sweep"
 
 
 # The same bytes, and nothing else changed.

@@ -302,5 +302,6 @@ def first_record_at_rest(run: Run, steps: float, fast: str) -> int:
         Where there is none.
     """
     usable = [int(step) for step in run.recorder.record_steps(run.steps)[:-1] if step >= steps]
-    require(usable, f"no record after {steps:.0f} steps and before the last, when {fast} is at rest")
+    earlier = f"no record after {steps:.0f} steps and before the last, when {fast} is at rest: --every sets more"
+    require(usable, earlier)
     return usable[0]

@@ -188,6 +188,7 @@ def read_data(section: Mapping[str, Any], where: str = "loss.data") -> Data | Dr
     if "rows" in laws or "rows" not in section:
         given = f"{laws['rows']!r}" if "rows" in laws else "is missing"
         raise InputError(f"{where}.rows: {given}, expected how many rows are drawn in each trajectory")
+    laws = {name: _law(law, f"{where}.{name}") for name, law in laws.items()}
     return DrawnData(laws, take.whole(section["rows"], f"{where}.rows"))
 
 

@@ -418,12 +418,12 @@ class Run:
     def describe(self) -> dict[str, Any]:
         """As the tables of a scenario, with the loss spelled out as a formula."""
         loss, optimizer = self.loss, self.optimizer
-        starts = [start for start in self.initial.values() if isinstance(start, Stored)]
+        starts, starts_of_each = [start for start in self.initial.values() if isinstance(start, Stored)], self.starts
         return {
             "loss": {
                 "name": loss.name,
                 "formula": loss.formula,
-                "constants": {**loss.constants, **{name: _plain(start) for name, start in loss.drawn.items()}},
+                "constants": {**loss.constants, **{name: _plain(starts_of_each[name]) for name in loss.drawn}},
                 "parameters": {name: _plain(start) for name, start in self.initial_items()},
                 "noise": {name: str(noise) for name, noise in loss.noise.items()},
                 "define": {n: d if isinstance(d, str) else list(d) for n, d in loss.definitions.items()},

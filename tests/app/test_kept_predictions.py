@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 
 from sgdsim import theory
-from sgdsim.app import kept_predictions
+from sgdsim.app import kept_predictions, verdicts
 from sgdsim.app.verdicts import compare_file, predictions_of
 from sgdsim.app.workflow import run_parts, simulate_scenario
+from sgdsim.base import findings
 from sgdsim.ensemble import Ensemble
 from sgdsim.input.loading import scenario_from
 from sgdsim.plots import diagram, sweep
@@ -61,15 +62,45 @@ def test_the_digest_leaves_it_out(files):
     assert "predicted" not in plain
 
 
+def test_a_fault_of_theory_does_not_cost_the_run(monkeypatch, tmp_path):
+    monkeypatch.setattr(kept_predictions.theory, "predict", lambda *_: 1 / 0)
+    run_parts([scenario_from(DATA, "trap", "here")], tmp_path / "run.h5", device="python", keep_predictions=True)
+    assert "predicted" not in Ensemble.open(tmp_path / "run.h5")
+
+
 def test_other_code_computes_it_again(files, monkeypatch):
     monkeypatch.setattr(kept_predictions, "answered_by", lambda: "other")
     scenario = scenario_from(DATA, "trap", "here")
     assert kept_predictions.kept(Ensemble.open(files / "with.h5"), scenario) == [None] * 4
 
 
-def test_curves_are_computed_once(monkeypatch, tmp_path):
-    from sgdsim.base import findings
+def test_what_draws_curves_and_looks_for_laws_is_code_that_answers():
+    files = {path.stem for path in findings._files()}
+    assert {"along", "between", "kept_predictions", "verdicts"} <= files
 
+
+def test_other_starts_are_looked_at_anew(monkeypatch, tmp_path):
+    """Of the minimum first-step says nothing, since there the first step does nothing."""
+    monkeypatch.setattr(findings, "cache_folder", lambda: tmp_path)
+    found = []
+    for start in (0.5, 1.0):
+        loss = {"formula": "(u*w - 1)**2/2", "parameters": {"u": start, "w": 1.0}}
+        scenario = scenario_from({**DATA, "loss": loss, "sweep": {}, "predict": []}, "valley", "here")
+        found.append("first-step" in dict(verdicts._available(scenario)))
+    assert found == [True, False]
+
+
+def test_laws_are_looked_for_once_though_some_take_long(monkeypatch, tmp_path):
+    monkeypatch.setattr(findings, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(verdicts, "_MOMENT", 0.0)
+    scenario = scenario_from({**DATA, "sweep": {}, "predict": []}, "trap", "here")
+    first = verdicts._available(scenario)
+    assert any(slow for _, slow in first)
+    monkeypatch.setattr(verdicts, "_takes_long", lambda *_: pytest.fail("looked for again"))
+    assert verdicts._available(scenario) == first
+
+
+def test_curves_are_computed_once(monkeypatch, tmp_path):
     monkeypatch.setattr(findings, "cache_folder", lambda: tmp_path)
     scenario = scenario_from({**DATA, "predict": [{"id": "valley"}]}, "trap", "here")
     first = kept_predictions.curves(scenario, "sweep", ["valley"])

@@ -185,7 +185,7 @@ def test_what_is_random_of_them_is_known():
         ({"y": "normal", "rows": 0}, "loss.data.rows: 0, expected 1 or more"),
         ({"y": "normal", "rows": 2.5}, "loss.data.rows"),
         ({"rows": 3}, "loss.data: there are no columns"),
-        ({"y": "normla", "rows": 3}, "unknown distribution 'normla': did you mean 'normal'"),
+        ({"y": "normla", "rows": 3}, "loss.data.y: unknown distribution 'normla': did you mean 'normal'"),
         ({"y": "normal", "x": [1.0, 2.0], "rows": 3}, r"loss.data.x: \[1.0, 2.0\], expected a distribution"),
         ({"y": "normal", "w": "normal", "rows": 3}, "'w' is both a parameter and a column of data"),
         ({"y": "normal", "rows": MAX_CELLS + 1}, "131073 values in each trajectory, expected at most 131072"),

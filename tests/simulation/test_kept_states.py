@@ -191,11 +191,11 @@ CULPRITS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (
         {"observables": {"late": "window_mean(x, 8, 16)"}},
         {"steps": 32, "observables": {"late": "window_mean(x, 16, 32)"}},
-        "record.observables.late is 'window_mean(x, 8, 16)' there",
+        "holds another scenario: record.observables.late is 'window_mean(x, 8, 16)' there",
     ),
     ({}, {"steps": 12}, "run.steps: 12, expected at least the 16 of the run"),
     ({}, {"trajectories": 200}, "run.trajectories: 200, expected at least the 300 of the run"),
-    ({}, {"steps": 32, "seed": 1}, "run.seed is 0 there and 1 here"),
+    ({}, {"steps": 32, "seed": 1}, "holds another scenario: run.seed is 0 there and 1 here"),
 ]
 
 
@@ -257,6 +257,25 @@ def test_a_run_that_was_not_kept_cannot_be_made_longer(tmp_path):
     assert content(tmp_path) == there
 
 
+def test_swept_steps_are_not_changed(tmp_path):
+    path = tmp_path / "run.h5"
+    simulate(output=path, keep_state=True, **{**TRAP, "steps": 4, "sweep": {"run.steps": [4, 8]}, "records": 2})
+    with pytest.raises(InputError, match=r"--steps: 16, but .* has a sweep of run.steps"):
+        resume_file(path, steps=16)
+
+
+def test_states_without_their_file_stay(tmp_path):
+    path = tmp_path / "run.h5"
+    simulate(output=path, keep_state=True, **{**TRAP, "steps": 4})
+    path.unlink()
+    there = content(tmp_path)
+    with pytest.raises(InputError, match="there is nothing to resume, neither the file"):
+        resume_file(path, steps=8)
+    with pytest.raises(InputError, match="there is nothing to resume, neither the file"):
+        resume_file(tmp_path / "other.h5", steps=8)
+    assert content(tmp_path) == there
+
+
 @pytest.mark.parametrize("damage", ["flipped", "missing"])
 def test_a_state_that_is_damaged_is_named_and_the_file_stays(damage, tmp_path):
     path = tmp_path / "run.h5"
@@ -292,7 +311,6 @@ def test_a_full_disk_costs_the_states_and_not_the_file(tmp_path, monkeypatch):
         ["run", "river_valley", "--keep-state", "--shard", "1/2", "-o", "parts"],
         ["run", "river_valley", "--keep-state", "--dask", "local:1", "-o", "run.h5"],
         ["resume", "parts/1-of-2.shard", "--steps", "30"],
-        ["resume", "run.h5", "--steps", "30"],
     ],
 )
 def test_states_of_shards_are_not_kept(command, tmp_path, monkeypatch):

@@ -168,6 +168,21 @@ def cases(structures: int, each: int, trajectories: int, seed: int = 0) -> Itera
             yield structure.case(trajectories)
 
 
+def sweeps(number: int, trajectories: int, seed: int = 0) -> Iterator[dict[str, Any]]:
+    """Scenarios of plain SGD from a point over four rates, each half of the one before, that reach one time."""
+    for place in range(number):
+        random = Random(f"sweep-{seed}-{place}")
+        structure = Structure(random)
+        structure.optimizer = "sgd"
+        structure.starts = {name: "near" if "{" in text else text for name, text in structure.starts.items()}
+        data, steps = structure.case(trajectories), random.choice((4, 8, 16, 32))
+        rate = float(f"{10 ** random.uniform(-2.0, -0.3):.3g}")
+        rates = [rate / 2**halves for halves in range(4)]
+        data["optimizer"].pop("learning_rate")
+        data["run"] = {"trajectories": trajectories, "time": steps * rate, "seed": random.getrandbits(32)}
+        yield {**data, "record": {"every": 1000}, "sweep": {"optimizer.learning_rate": rates}}
+
+
 LAYERS = (
     ("norm2(W@x - V@x - s*e)/2", {"W": (2, 2), "V": (2, 2)}, {"x[2]": 1, "e[2]": 1}),
     ("norm2(W@tanh(x) - s*e)/2", {"W": (2, 2)}, {"x[2]": 1, "e[2]": 1}),

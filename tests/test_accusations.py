@@ -22,7 +22,7 @@ from sgdsim.input.loading import scenario_from
 from sgdsim.model.schedules import Schedule
 from sgdsim.simulation.run_loop import simulate_runs
 from sgdsim.theory import AUTOMATIC
-from tests.random_losses import cases
+from tests.random_losses import cases, sweeps
 
 ALPHA = 1e-3
 FALSE_ALARM = 1e-4
@@ -118,3 +118,12 @@ def test_a_time_average_remembers_what_the_end_has_forgotten(tmp_path: Path) -> 
     verdicts = {row.quantity: row.verdict for row in report(data, tmp_path).comparisons}
     assert verdicts["variance(time_average_x)"] == "does not hold here"
     assert "disagrees" not in verdicts.values()
+
+
+@pytest.mark.validate
+def test_sweeps_over_the_rate_accuse_nobody(tmp_path: Path) -> None:
+    """Slopes of mean and variance over the rate, told without being asked, have limits of validity that must hold."""
+    found = [report(data, tmp_path) for data in sweeps(60, trajectories=50_000)]
+    rows = [[row for row in one.comparisons if row.id == "modified-mean"] for one in found]
+    assert sum(any(row.verdict == "agrees" for row in several) for several in rows) >= 20
+    assert sum(one.disagrees for one in found) <= bound(len(found))

@@ -345,7 +345,7 @@ def _tests(solved: SolvedMesh, domain: Domain) -> np.ndarray:
 
 def _changes(fine: np.ndarray, coarse: np.ndarray) -> np.ndarray:
     """How much expectations change, in units of themselves where they are larger than one."""
-    return np.abs(fine - coarse) / np.maximum(1.0, np.abs(fine))
+    return np.asarray(np.abs(fine - coarse) / np.maximum(1.0, np.abs(fine)))
 
 
 def _phases(step: Step, moves: np.ndarray, pilot: np.ndarray) -> Chain | None:

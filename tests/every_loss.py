@@ -44,7 +44,7 @@ class Outcome:
     seconds
         Of processor time that the theory took.
     planted
-        The faults that make a difference, and whether the table accuses each.
+        The faults that make a difference, and whether the table accuses each, or says that trajectories diverge.
     """
 
     loss: str
@@ -73,7 +73,8 @@ def outcome(data: Mapping[str, Any], folder: Path, faults: Mapping[str, Fault] =
         for name, fault in faults.items():
             wrong = fault(run) if _matters(report) else None
             if wrong is not None:
-                planted[name] = table(replace(wrong, recorder=run.recorder), scenario.toml, folder).disagrees
+                found = table(replace(wrong, recorder=run.recorder), scenario.toml, folder)
+                planted[name] = found.disagrees or (_all_diverge(found) and not _all_diverge(report))
     return Outcome(
         f"{told.formula or dict(told.direction)} by {run.optimizer.name}, {run.optimizer.batch_size} a batch",
         sum(row.verdict == "agrees" and "rate" not in row.quantity for row in report.comparisons),
@@ -95,6 +96,14 @@ def _matters(report: Report) -> bool:
     """Whether noise moves anything: a parameter may start where its noise vanishes, and stay there."""
     noisy = [row for row in report.comparisons if "kick" in row.quantity]
     return not noisy or any(row.stderr > 0 for row in noisy)
+
+
+def _all_diverge(report: Report) -> bool:
+    """Whether every row says that trajectories diverged, as where a sum takes the place of a mean at a high rate.
+
+    None is judged then, as what is left is no sample; that a right run has all its trajectories is seen at once.
+    """
+    return all("diverged" in row.note or "no live trajectories" in row.note for row in report.comparisons)
 
 
 def outcomes(several: Iterable[Mapping[str, Any]], log: Path) -> Iterator[Outcome]:

@@ -192,6 +192,7 @@ COVERED = {
     ),
     "simulation/test_control_weights.py": "kernels/control_step",
     "simulation/test_flat_memory.py": "base/memory",
+    "simulation/test_kept_states.py": "app/extending",
     "statistics/test_comparison.py": (
         "prediction statistics/conditions statistics/measured statistics/order_test statistics/resolution"
         " statistics/rows statistics/scores statistics/verdict_table"

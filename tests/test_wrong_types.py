@@ -29,7 +29,7 @@ from sgdsim.model.losses import CATALOGUE
 from sgdsim.prediction import Moment
 from sgdsim.theory import LAWS
 
-LONGEST = 20  # seconds that a call may take before it is taken for one that never ends
+LONGEST = 120  # seconds on the wall, of a loaded machine too, before a call is taken for one that never ends
 
 WRONG: dict[str, Callable[[], Any]] = {
     "None": lambda: None,
@@ -80,7 +80,7 @@ WRONG: dict[str, Callable[[], Any]] = {
 OF_THE_HOUSE = {
     f"{owner}.{method}"
     for owner, methods in {
-        "Data": "moment row",
+        "Data": "draw moment row",
         "Grid": "moment over values",
         "Loss": "charge directions expand expand_step expectation memory_starts quantities_for reach remembered "
         "states_in drawn_in",
@@ -157,7 +157,9 @@ def _run() -> sgdsim.Run:
 @cache
 def _ensemble() -> sgdsim.Ensemble:
     return sgdsim.simulate(
-        _loss(),
+        "a*x**2/2 + s*z*x + b*x",
+        constants={"a": 1.0, "s": 1.0, "b": "normal"},
+        noise={"z": "normal"},
         learning_rate=[0.1, 0.2],
         initial={"x": 0.0},
         trajectories=8,
@@ -188,6 +190,7 @@ EXAMPLES: dict[str, Callable[[], dict[str, Any]]] = {
     "Drift": lambda: {"by": "x", "bins": sgdsim.Histogram(0.0, 1.0, 4)},
     "Ensemble": lambda: {"variables": {}, "attributes": {}},
     "Ensemble.compare": lambda: {"predictions": ["mean(x) = 0"]},
+    "Ensemble.drawn": lambda: {"name": "b"},
     "Ensemble.mean": lambda: {"name": "x"},
     "Ensemble.parameter": lambda: {"name": "x"},
     "Ensemble.open": lambda: {"path": "run.h5"},

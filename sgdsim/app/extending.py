@@ -12,13 +12,13 @@ from sgdsim.base import toml
 from sgdsim.base.errors import InputError
 from sgdsim.base.files import PathLike
 from sgdsim.ensemble import open_parts
+from sgdsim.input.sweep import read_sweep
 from sgdsim.model.run import Run
 from sgdsim.simulation.kept_states import Kept, check, folder_of
 from sgdsim.simulation.unfinished import (
     Description,
     Unfinished,
     description_beside,
-    differing,
     refuse_another,
     run_ids,
 )
@@ -58,8 +58,7 @@ def extending(output: PathLike, described: Description, now: Sequence[Sequence[R
             raise InputError(f"{output}: is finished, and its states were not kept: --overwrite computes it anew")
         return described
     for (_, was), (_, text) in zip(there, here, strict=True):
-        if any(key not in _MAY_DIFFER for key in differing(was, text)):
-            refuse_another(str(output), was, text)
+        refuse_another(str(output), was, text, may_differ=_MAY_DIFFER)
     if kept is None or not is_kept:
         raise not_kept(output)
     before = Description.read(kept.run, kept.folder)
@@ -93,11 +92,20 @@ def not_kept(output: PathLike) -> InputError:
 
 
 def changed(described: Description, overrides: Mapping[str, int], output: PathLike) -> Description:
-    """The same run with other numbers of steps or of trajectories."""
+    """The same run with other numbers of steps or of trajectories.
+
+    Raises
+    ------
+    InputError
+        For a number that each point of a sweep has of its own.
+    """
     texts = []
     for part, name, text in described.scenarios:
         data = toml.loads(text, f"the scenario of {output}")
+        swept = read_sweep(data.get("sweep", {}))
         for key, number in overrides.items():
+            if key in swept:
+                raise InputError(f"--{key.removeprefix('run.')}: {number}, but {output} has a sweep of {key}")
             toml.set_key(data, key, number)
         if "run.steps" in overrides:
             data["run"].pop("time", None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -156,5 +157,15 @@ def _subject(
     if not with_theory:
         return Subject(ensemble, (), alpha, only=only)
     predictions, _ = predictions_of(ensemble, scenario)
-    along, between = curves(scenario, kind or choose_kind(ensemble))
-    return Subject(ensemble, (*predictions, *along), alpha, between, only)
+    subject = Subject(ensemble, predictions, alpha, only=only)
+    kind = kind or choose_kind(ensemble)
+    along, between = curves(scenario, kind, _drawn(subject, kind))
+    return replace(subject, predictions=(*subject.predictions, *along), curves=between)
+
+
+def _drawn(subject: Subject, kind: str) -> frozenset[str]:
+    """The ids of the laws and claims whose curves a figure of a sweep shows."""
+    from sgdsim.plots import diagram, sweep
+
+    drawn = {"sweep": sweep.drawn, "diagram": diagram.drawn}.get(kind)
+    return drawn(subject) if drawn else frozenset()

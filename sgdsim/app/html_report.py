@@ -125,7 +125,7 @@ def _simulated(ensemble: Ensemble) -> str:
     rows |= {"definitions": "<br>".join(escape(f"{name} = {one}") for name, one in loss.definitions.items())}
     rows |= {"constants": ", ".join(escape(f"{name} = {value:g}") for name, value in loss.constants.items())}
     rows |= {"noise": ", ".join(escape(f"{name} ~ {noise}") for name, noise in loss.noise.items())}
-    rows |= {"data": f"{loss.data.rows} rows of {escape(', '.join(loss.columns))}" if loss.data else ""}
+    rows |= {"data": escape(loss.data.summary) if loss.data else ""}
     rows |= {"start": ", ".join(escape(f"{name} = {start}") for name, start in run.initial_items())}
     rows |= {"optimizer": escape(f"{run.optimizer.name}, batches of {run.optimizer.batch_size}")}
     if "optimizer.learning_rate" not in scenario.sweep:

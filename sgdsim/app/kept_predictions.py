@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -63,10 +63,12 @@ def with_predictions(ensemble: Ensemble, scenario: Scenario) -> Ensemble:
     rows: list[tuple[int, Prediction, str]] = []
     for claim, table in zip(scenario.claims, scenario.data["predict"], strict=True):
         ended = OutOfTime.raised
-        with suppress(SgdsimError, NotPlain):  # the comparison will say what is wrong
+        if not _is_ours(claim):
+            continue
+        with suppress(Exception):  # the comparison will say what is wrong, and a run is not lost for it
             told, reasons = told_by(claim, scenario)
             texts = [json.dumps(plain_row(row)) for row in told]
-            if OutOfTime.raised == ended and _is_ours(claim) and len(rows) + len(told) <= MOST_ROWS:
+            if OutOfTime.raised == ended and len(rows) + len(told) <= MOST_ROWS:
                 rows += [(len(claims), row, text) for row, text in zip(told, texts, strict=True)]
                 claims.append(_name(table))
                 skipped.append(json.dumps([one.reason for one in reasons]))
@@ -108,27 +110,30 @@ def kept(ensemble: Ensemble, scenario: Scenario) -> list[Told | None]:
     return [known.get(_name(table)) for table in tables] if of_file else [None] * len(scenario.claims)
 
 
-def curves(scenario: Scenario, kind: str) -> tuple[list[Prediction], Curves]:
-    """The rows that a kind of figure draws beside those of a scenario: at other records, and in between."""
+def curves(scenario: Scenario, kind: str, drawn: Collection[str]) -> tuple[list[Prediction], Curves]:
+    """The rows that a kind of figure draws beside those of a scenario: at other records, and in between.
+
+    Only those laws and claims whose ids are `drawn` are asked what they say in between points of a sweep.
+    """
     made: list[tuple[list[Prediction], Curves]] = []
 
     def find() -> dict[str, Any]:
-        made.append(_computed(scenario, kind))
+        made.append(_computed(scenario, kind, drawn))
         along, between = made[0]
         sweep = {name: values.tolist() for name, values in between.sweep.items()}
         return {"along": _plain_rows(along), "between": _plain_rows(between.predictions), "sweep": sweep}
 
     if scenario.data["run"].get("from") or not all(map(_is_ours, scenario.claims)):  # what they say is not in the text
-        return _computed(scenario, kind)
+        return _computed(scenario, kind, drawn)
     with suppress(NotPlain):
-        data = found(["curves", kind, scenario.toml], find)
+        data = found(["curves", kind, sorted(drawn), scenario.toml], find)
         if not made:
             sweep = {name: np.array(values) for name, values in data["sweep"].items()}
             return _rows(data["along"]), Curves(tuple(_rows(data["between"])), sweep)
     return made[0]
 
 
-def _computed(scenario: Scenario, kind: str) -> tuple[list[Prediction], Curves]:
+def _computed(scenario: Scenario, kind: str, drawn: Collection[str]) -> tuple[list[Prediction], Curves]:
     from sgdsim.plots.along import predictions_along, predictions_on_the_way
     from sgdsim.plots.between import predictions_between
 
@@ -137,9 +142,9 @@ def _computed(scenario: Scenario, kind: str) -> tuple[list[Prediction], Curves]:
         along = predictions_along(laws, scenario.runs)
         return along, Curves(tuple(predictions_on_the_way(laws, scenario.runs)))
     if kind in ("sweep", "diagram"):
-        between = predictions_between(scenario, over_both=kind == "diagram") or Curves()
-        drawn = tuple(row for row in between.predictions if isinstance(row.measure, Number | Curve))
-        return [], replace(between, predictions=drawn)
+        between = predictions_between(scenario, drawn, over_both=kind == "diagram") or Curves()
+        shown = tuple(row for row in between.predictions if isinstance(row.measure, Number | Curve))
+        return [], replace(between, predictions=shown)
     return [], Curves()
 
 

@@ -107,7 +107,7 @@ def loss_facts(loss: Loss, find_symmetries: bool = True) -> dict[str, Any]:
     >>> loss_facts(Loss("x**2/2", ("x",)))["sections"]["population loss"]
     ['x**2/2']
     """
-    rows = [] if loss.data is None else [f"{loss.data.rows} rows of {', '.join(loss.columns)}"]
+    rows = [] if loss.data is None else [loss.data.summary]
     sections = {
         "constants": [f"{name} = {value:.15g}" for name, value in loss.constants.items()],
         "constants of each trajectory": [f"{name} ~ {start}" for name, start in loss.drawn.items()],

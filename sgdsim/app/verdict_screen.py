@@ -19,7 +19,7 @@ _COLOURS = {"disagrees": "red", "inconclusive": "yellow", "agrees": "green", DOE
 _VERDICTS = 30  # letters, and
 _Z = 11
 _NARROWEST = 72  # a narrower terminal wraps
-_OF_STEPS = ("identities", "first-step", "second-step")  # laws that say nothing of where steps lead
+_OF_STEPS = ("identities", "first-step", "first-update", "second-step")  # laws that say nothing of where steps lead
 _ALL = "--all shows every row and says why"
 
 

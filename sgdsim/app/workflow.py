@@ -189,12 +189,12 @@ def resume_file(
     given = {"run.steps": steps, "run.trajectories": trajectories}
     overrides = {key: take.whole(number, key) for key, number in given.items() if number is not None}
     described = description_beside(path)
+    if described is None and not path.is_file():
+        raise InputError(f"{path}: there is nothing to resume, neither the file nor checkpoints beside it")
     if overrides:
         described = _changed(path, described, overrides)
-    if described is None and path.is_file():
-        return list(open_parts(path).values())
     if described is None:
-        raise InputError(f"{path}: there is nothing to resume, neither the file nor checkpoints beside it")
+        return list(open_parts(path).values())
     scenarios = [
         replace(Scenario.parse(text, name, where=f"the scenario of {path}"), part=part)
         for part, name, text in described.scenarios

@@ -22,7 +22,7 @@ from sgdsim.base import cache_files
 from sgdsim.base.budget import OutOfTime
 from sgdsim.base.cache_folder import cache_folder
 
-_ROOMS = ("base", "formulas", "ensemble", "model", "theory", "input")
+_ROOMS = ("base", "formulas", "ensemble", "model", "theory", "input", "plots", "app")
 _MOST = 100  # that a process keeps: the points of a large sweep would fill the folder with files
 
 T = TypeVar("T")

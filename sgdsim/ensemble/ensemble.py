@@ -177,6 +177,13 @@ class Ensemble:
             raise InputError(f'{name}: no snapshots, expected some, of snapshots=["final"] or --snapshot final')
         return found
 
+    def drawn(self, name: str) -> np.ndarray:
+        """What each trajectory has of its own, a constant or a column of data: (trajectory, …), (trajectory, row, …).
+
+        It is drawn again, from the seed, as `sgdsim.app.drawn_values.drawn_values` says.
+        """
+        return _of_the_app("drawn_values", "drawn_values")(self, name)  # type: ignore[no-any-return]
+
     def _of(self, name: str, known: np.ndarray, kind: str, values: np.ndarray) -> np.ndarray:
         """The entries of the last axis that have a name, of a whole vector or matrix in its own shape."""
         names = [str(key) for key in known]

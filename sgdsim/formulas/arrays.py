@@ -70,6 +70,7 @@ def declared(shape: Shape) -> str:
     return f"[{','.join(map(str, shape))}]"
 
 
+@functools.lru_cache(maxsize=1024)  # a loop evaluates the same formulas at every step
 def fitted(operation: str, *shapes: Shape) -> Shape:
     """The shape of a result.
 
@@ -240,7 +241,7 @@ class Expanded(Algebra):
     def named(self, value: Any) -> Any:
         """What a name stands for."""
         value = array(value)
-        return filled(shape_of(value), map(self.number, entries(value)))
+        return filled(value.shape, map(self.number, value.flat)) if is_array(value) else self.number(value)
 
     def shape(self, value: Any) -> Shape:
         """The shape of a value."""
@@ -248,6 +249,8 @@ class Expanded(Algebra):
 
     def apply(self, operation: str, shape: Shape, *arguments: Any) -> Any:
         """The result of an operation."""
+        if not any(map(is_array, arguments)) and operation != "eye":
+            return self._one(operation, *arguments)
         match operation, arguments:
             case "index", [whole, index]:
                 found = whole[index]

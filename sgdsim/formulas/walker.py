@@ -179,7 +179,7 @@ class Walker:
         return self._algebra.number(node.value)
 
     def _lookup(self, node: ast.Name) -> Any:
-        if node.id in (FUNCTIONS.keys() - self._values.keys()) | RESERVED:
+        if node.id in RESERVED or (node.id in FUNCTIONS and node.id not in self._values):
             self._fail(node, f"{node.id} is a function", FUNCTIONS[node.id])
         if node.id not in self._values:
             self._fail(node, unknown_name("name", unaliased(node.id), map(unaliased, self._values)))

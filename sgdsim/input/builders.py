@@ -23,7 +23,7 @@ from sgdsim.input.fields import between, finite, formulas, resolution, whole
 from sgdsim.input.readers import check_free
 from sgdsim.input.schema import BESIDE, KEYS, BesideTable, LossTable, PredictTable, RecordTable, RunTable, SymmetryTable
 from sgdsim.input.wording import shown, validated
-from sgdsim.model.data import read_columns
+from sgdsim.model.data import read_data
 from sgdsim.model.loss import Loss
 from sgdsim.model.losses import CATALOGUE
 from sgdsim.model.optimizers import Optimizer
@@ -157,7 +157,7 @@ def _own_loss(section: Mapping[str, Any]) -> tuple[Loss, dict[str, Start]]:
         noise=noise.independent,
         definitions={**noise.definitions, **_definitions(own.define)},
         symmetries=tuple(symmetries),
-        data=None if own.data is None else read_columns(own.data),
+        data=None if own.data is None else read_data(own.data),
         direction=_definitions(own.direction),
         states=_states(own.state),
         name=own.name,

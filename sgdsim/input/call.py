@@ -15,7 +15,7 @@ from sgdsim.formulas.arrays import declared, described
 from sgdsim.formulas.expressions import formula_text
 from sgdsim.formulas.names import normal, parameter_name
 from sgdsim.formulas.vectors import base_name, shapes, spread
-from sgdsim.model.data import Data
+from sgdsim.model.data import Data, DrawnData
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
 from sgdsim.model.optimizers import Optimizer
@@ -207,8 +207,8 @@ def _written(value: Any, where: str) -> Any:
         return str(value)
     if isinstance(value, Listed):
         return value.describe()
-    if isinstance(value, Data):
-        value = value.columns
+    if isinstance(value, Data | DrawnData):
+        value = value.describe()
     if isinstance(value, Symmetry):
         kind = next(kind for kind in ("generator", "image", "layers") if getattr(value, kind))
         value = {"name": value.name, kind: getattr(value, kind)}

@@ -19,6 +19,8 @@ Reader = Callable[[str, Any], Any]
 FILE_OF_ROWS = ".csv"
 """With which the name of a file ends that stands where a number or a distribution may."""
 
+FILES_OF_DATA = (".csv", ".h5", ".hdf5")
+
 _LAW = re.compile(r"[A-Za-z][\w-]*")
 
 # Numbers and texts.
@@ -210,6 +212,22 @@ def noise_or_argument(flag: str, texts: Sequence[str]) -> dict[str, Any] | list[
     if all(text and "=" not in text for text in plain):
         return plain if len(plain) > 1 else plain[0]
     return NOISE(flag, texts)  # type: ignore[no-any-return]
+
+
+def data(flag: str, given: str) -> str | dict[str, Any]:
+    """The file of a data set, or the distributions of its columns, and how many rows are drawn of them."""
+    expected = "the name of a file, or e.g. x=normal; y=normal:0,0.5; rows=64"
+    if "=" not in given or given.strip().endswith(FILES_OF_DATA):
+        return text(expected)(flag, given)  # type: ignore[no-any-return]
+    found: dict[str, Any] = {}
+    for part in filter(None, map(str.strip, given.split(";"))):
+        name, equals, value = map(str.strip, part.partition("="))
+        if not (name and equals and value):
+            raise _refusal(flag, part, expected)
+        if name in found:
+            raise repeated(flag, part, name)
+        found[name] = _value(f"{flag} {part!r}", value)
+    return found
 
 
 def drifts(flag: str, texts: Sequence[str]) -> dict[str, Any]:

@@ -107,7 +107,8 @@ TABLE: dict[str, list[Option]] = {
                values.STATES, "texts", "states"),
         Option("--symmetry", "loss.symmetry", "SYMMETRY", "Of the loss, e.g. `rescale:u:1,w:-1`, or `generator:FILE`.",
                values.each("e.g. rescale:u:1,w:-1"), "texts", "symmetries"),
-        Option("--data", "loss.data", "FILE", "Samples are rows of this table, CSV or HDF5.", _FILE),
+        Option("--data", "loss.data", "FILE", "Samples are rows of this table, CSV or HDF5; or of a data set "
+               "drawn in each trajectory, `x=normal; rows=64`.", values.data),
         Option("--title", "title", "TEXT", "Of the file."),
     ],
     "Optimizers": [

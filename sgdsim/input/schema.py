@@ -83,7 +83,7 @@ class LossTable(BesideTable):
     noise: Annotated[Made, Makes(dict[str, str], read_noise)] = Made({}, Noises({}, {}, {}))
     define: dict[str, FormulaTexts] = {}
     symmetry: Annotated[Made, Makes(list[Any], _read_symmetries)] = Made([], [])
-    data: dict[str, list[Any]] | None = None
+    data: dict[str, Any] | None = None
     name: str = "custom"
     description: str = ""
     references: list[str] = []

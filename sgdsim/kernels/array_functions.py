@@ -23,7 +23,7 @@ from sgdsim.kernels.array_text import ArrayText, each_row
 from sgdsim.kernels.curvature import FOUND_AT, PATH
 from sgdsim.kernels.draws import MIRRORS, MIRRORS_OF, Draws
 from sgdsim.kernels.layout import Layout
-from sgdsim.kernels.program import Program, runtime_arguments
+from sgdsim.kernels.program import Program, column, mirrors_rows, runtime_arguments
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
 from sgdsim.model.observables import Observable
@@ -77,7 +77,7 @@ class ArrayFunctions(ArrayNames):
     def __init__(self, program: Program, layout: Layout) -> None:
         super().__init__(program.loss)
         self.program, self.layout = program, layout
-        mirror = ["row = np.uint32(N_ROWS - 1 - row) if mirrored(lane) else row"] * program.antithetic
+        mirror = ["row = np.uint32(N_ROWS - 1 - row) if mirrored(lane) else row"] * mirrors_rows(program)
         batch = program.optimizer.batch_size > 1
         self.text = ArrayText(program.dtype, program.lanes, [f"row = rows[{'sample * LANES + ' * batch}lane]", *mirror])
         self.rows = 0
@@ -103,7 +103,7 @@ class ArrayFunctions(ArrayNames):
             for name, row in zip(self.loss.columns, columns, strict=True):
                 by_base.setdefault(base_name(name), []).append(row)
             for base, rows in by_base.items():
-                found[base] = self._located(base, self.loss.shapes[base], rows, "data[np.uint32({row}) + row]")
+                found[base] = self._located(base, self.loss.shapes[base], rows, column(self.program))
                 self._varying |= {base, *(f"{base}#{i}" for i in range(len(rows)))}
         return self._defined(found)
 

@@ -42,7 +42,7 @@ class ArrayNames:
 
     def _located(self, name: str, shape: Shape, rows: Sequence[int], pattern: str, a_sample: int = 0) -> Node:
         """The arrays given in these rows, entry by entry; where they are not evenly spaced, number by number."""
-        computed = "mirrored" in pattern or pattern.startswith("data")
+        computed = "mirrored" in pattern or "+ row" in pattern
         array = "" if computed else pattern.removeprefix("REAL(").partition("[")[0]
         shared = array in ("constants", "arguments")
         step = rows[1] - rows[0] if len(rows) > 1 else 1

@@ -96,7 +96,11 @@ class ArrayText:
         """One number after the other."""
         whole = Place(output.place.pattern, output.place.first, (1,))
         lines = [f"{whole.entry((i,))} = {self._value(plan, part, ())}" for i, part in enumerate(output.node.arguments)]
-        return loop((), [*self._row, *lines] if any("+ row]" in line for line in lines) else lines)
+        return loop((), self._with_row(lines))
+
+    def _with_row(self, lines: list[str]) -> list[str]:
+        """What finds the row of a sample before lines that read data."""
+        return [*self._row, *lines] if any("+ row]" in line or "+ row)" in line for line in lines) else lines
 
     def _loop(self, plan: Plan, stage: Stage) -> list[str]:
         indices = _names(stage.shape)
@@ -137,7 +141,7 @@ class ArrayText:
                 kept = [at[axis] for axis in output.node.detail] if stage.is_total else at
                 operator = "+=" if stage.is_total else output.operator
                 lines.append(f"{output.place.entry(kept)} {operator} {value}")
-        read = [*self._row, *lines] if any("+ row]" in line for line in lines) else lines
+        read = self._with_row(lines)
         return loop(stage.shape, read, width)
 
     def _root(self, plan: Plan, output: Output) -> Node:

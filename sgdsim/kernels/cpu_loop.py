@@ -101,6 +101,12 @@ def constant_deviates(table, deviates, words, trajectory, completed, counter):
     draw(table, TRAJECTORY_CONSTANTS, completed, deviates, words, trajectory, counter)
 
 
+@inlined
+def data_deviates(table, deviates, words, trajectory, completed, counter):
+    """Those of the data of each trajectory."""
+    draw(table, TRAJECTORY_DATA, completed, deviates, words, trajectory, counter)
+
+
 @tile_loop
 def draw_rows(rows, order, words, sampling, trajectory, completed, fresh, counter):
     """The rows of the batch; where in `rows` they begin."""

@@ -21,8 +21,9 @@ from sgdsim.kernels.draws import MIRRORS, MIRRORS_OF, Draws
 from sgdsim.kernels.layout import Layout
 from sgdsim.kernels.pasted import indent, lanes, pasted
 from sgdsim.kernels.printer import KernelPrinter
-from sgdsim.kernels.program import Program, runtime_arguments
+from sgdsim.kernels.program import Program, column, mirrors_rows, runtime_arguments
 from sgdsim.kernels.reverse import Assignments
+from sgdsim.model.data import DrawnData
 from sgdsim.model.noise import Noise
 from sgdsim.model.observables import STOPPED, Observable
 
@@ -84,7 +85,7 @@ HAS_SUBSTEPS = {program.has_substeps}
 WORDS_A_STEP, STEPS_A_DRAW = {draws.words_a_step}, {draws.steps_a_draw}
 KICK_WORDS, KICK_STEPS = {kicks.words_a_step}, {kicks.steps_a_draw}
 DEVIATE_ROWS, KICK_ROWS = {draws.rows}, {kicks.rows}
-START_ROWS, INITIAL_ROWS = {layout.starts.rows}, {layout.initial_rows}
+START_ROWS, CONSTANT_ROWS, INITIAL_ROWS = {layout.starts.rows}, {layout.constants.rows}, {layout.initial_rows}
 ROW_ROWS, ORDER_ROWS = {layout.words.rows}, {layout.order_rows}
 SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
 """
@@ -99,6 +100,8 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
 
     def of_one_lane(self) -> str:
         """Whether a trajectory has diverged, and is too large; what is done to it then; what a snapshot keeps of it."""
+        if self.program.n_variables > IN_REGISTERS:
+            return pasted("one_lane.py")
         parameters, variables = range(len(self.loss.parameters)), range(self.program.n_variables)
         counts = [f"n = COUNT(n + (not abs(values[{i}]) <= LIMIT))" for i in parameters]
         beyond = " | ".join(f"(abs(state[{i}]) > LIMIT)" for i in parameters)
@@ -128,7 +131,25 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         zero = [i for i, name in enumerate(self.state) if name not in found]
         body += [f"state[{i} * LANES + lane] = REAL(0.0)" for i in zero]
         body += self._start_running()
-        return self._called("initial_state", "state, deviates, scratch, arguments", [*loads, *lanes(body)])
+        lines = [*loads, *lanes(body), *self._draw_data()]
+        return self._called("initial_state", "state, deviates, scratch, arguments", lines)
+
+    def _draw_data(self) -> list[str]:
+        """The lines that draw the data of each trajectory, row by row."""
+        data, layout = self.loss.data, self.layout
+        if not isinstance(data, DrawnData):
+            return []
+        given = list(self.program.initial_arguments)
+        used = [key for name, law in data.columns.items() for key in runtime_arguments(name, law)]
+        names = {key: f"arguments[{given.index(key)}]" for key in used}
+        first = layout.starts.rows + layout.constants.rows
+        values, body = self._noise(data.columns, layout.data, "sample", names, first)
+        places = {
+            f"state[({self.program.first_data + i * data.rows} + sample) * LANES + lane]": values[name]
+            for i, name in enumerate(data.columns)
+        }
+        body += self._statements(names, places)
+        return [f"for sample in range({data.rows}):", *indent(lanes(body))]
 
     def _start_running(self) -> list[str]:
         """The lines that set running observables, of which some have no value yet."""
@@ -136,7 +157,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
             row: _BEGINS.get(observable.kind, "REAL(0.0)")
             for row, observable in zip(self.program.running_rows, self.program.running, strict=True)
         }
-        rest = range(len(self.state), self.program.n_variables)
+        rest = range(len(self.state), self.program.first_data)
         return [f"state[{i} * LANES + lane] = {begins.get(i, 'REAL(0.0)')}" for i in rest]
 
     def _update(self) -> str:
@@ -304,9 +325,9 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         if data is None:
             return []
         names |= {name: f"x_{i}" for i, name in enumerate(data.columns)}
-        columns = [f"x_{i} = data[np.uint32({i * data.rows}) + row]" for i in range(len(data.columns))]
+        columns = [f"x_{i} = {column(self.program).format(row=i * data.rows)}" for i in range(len(data.columns))]
         loads = [f"row = rows[{f'{sample} * LANES + ' if sample != '0' else ''}lane]"]
-        if self.program.antithetic:
+        if mirrors_rows(self.program):
             loads.append("row = np.uint32(N_ROWS - 1 - row) if mirrored(lane) else row")
         return [*loads, *columns]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sgdsim.kernels.array_functions import ArrayFunctions
 from sgdsim.kernels.array_text import each_row, loop
-from sgdsim.kernels.formula_functions import IN_REGISTERS, FormulaFunctions
-from sgdsim.kernels.pasted import indent, lanes, pasted
+from sgdsim.kernels.formula_functions import FormulaFunctions
+from sgdsim.kernels.pasted import indent, lanes
 from sgdsim.kernels.program import Program
 
 
@@ -24,19 +24,14 @@ class FormulaLoops(FormulaFunctions):
         self.scratch_rows = max(self.scratch_rows, self.arrays.rows)
         return texts
 
-    def of_one_lane(self) -> str:
-        """As of few variables, in loops."""
-        return super().of_one_lane() if self.program.n_variables <= IN_REGISTERS else pasted("one_lane.py")
-
     def _initial_state(self) -> str:
         lines = self.arrays.initial_state()
         first, last = len(self.loss.carried), len(self.state)
         if last > first:
             lines += each_row(last - first, [f"state[({first} + i) * LANES + lane] = REAL(0.0)"])
         running = self._start_running()
-        return self._called(
-            "initial_state", "state, deviates, scratch, arguments", [*lines, *(lanes(running) if running else [])]
-        )
+        lines += lanes(running) if running else []
+        return self._called("initial_state", "state, deviates, scratch, arguments", [*lines, *self._draw_data()])
 
     def _update(self) -> str:
         arguments = "state, deviates, kicks, rows, data, path, scratch, table, constants"

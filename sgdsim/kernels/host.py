@@ -77,13 +77,13 @@ class Host:
         block = Block(first_tile, 0, state, status, np.zeros((tiles, common.plan.drift_bins, 3)))
         if lanes < self._lanes:
             state[:], status[:, lanes:] = np.nan, -1  # as padding is
-        starts = self.layout.starts
+        starts, constants = self.layout.starts, self.layout.constants
         with self._lanes_to_run(block) as (state, status):
             self.kernel.initialize(
                 self.functions,
                 first_tile,
                 common.trajectories,
-                (table(starts), starts.rows, table(self.layout.constants)),
+                (table(starts), starts.rows, table(constants), constants.rows, table(self.layout.data)),
                 common.arguments,
                 self._counter,
                 state,

@@ -24,9 +24,9 @@ class Layout:
 
     Attributes
     ----------
-    draws, kicks, starts, constants, words
-        Of the deviates of a step, of the noise that an optimizer adds, of the initial state, of the constants of each
-        trajectory, and of rows of data.
+    draws, kicks, starts, constants, data, words
+        Of the deviates of a step, of the noise that an optimizer adds, of the initial state, of the constants and of
+        the data of each trajectory, and of the rows of a batch.
     noise_dtype
         Of all deviates: what is made of 64-bit words needs float64.
     sampling
@@ -38,7 +38,7 @@ class Layout:
         drawn = program.draws
         self.starts, self.draws = drawn["initial_state"], drawn["gradient_noise"]
         self.words, self.kicks = drawn["minibatch_index"], drawn["optimizer_noise"]
-        self.constants = drawn["trajectory_constants"]
+        self.constants, self.data = drawn["trajectory_constants"], drawn["trajectory_data"]
         self.noise_dtype = "float64" if any(draws.has_wide for draws in drawn.values()) else "float32"
         self.sampling = self._sampling()
 
@@ -50,8 +50,8 @@ class Layout:
 
     @property
     def initial_rows(self) -> int:
-        """Of the deviates of a start, and behind them of those of constants."""
-        return self.starts.rows + self.constants.rows
+        """Of the deviates of a start, and behind them of those of constants and data."""
+        return self.starts.rows + self.constants.rows + self.data.rows
 
     @property
     def pair(self) -> int:

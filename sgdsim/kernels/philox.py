@@ -19,6 +19,7 @@ STREAMS = {
     "minibatch_index": 2,  # which rows of a finite data set make the batch
     "optimizer_noise": 3,  # noise that an optimizer adds itself (Langevin)
     "trajectory_constants": 4,  # constants of which each trajectory has its own
+    "trajectory_data": 5,  # rows of a data set of which each trajectory has its own
 }
 
 PHILOX_M0, PHILOX_M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)

@@ -20,6 +20,7 @@ from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import aliased
 from sgdsim.formulas.vectors import base_name
 from sgdsim.kernels.draws import Draws
+from sgdsim.model.data import Data, DrawnData
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
 from sgdsim.model.observables import Observable
@@ -89,7 +90,13 @@ class Program:
 
     @property
     def n_variables(self) -> int:
-        """State variables of one trajectory: parameters, states, optimizer state, running observables."""
+        """State variables of one trajectory: parameters, states, optimizer state, running observables, its own data."""
+        data = self.loss.data
+        return self.first_data + (data.cells if isinstance(data, DrawnData) else 0)
+
+    @property
+    def first_data(self) -> int:
+        """Which variable the first value of a trajectory's own data is; columns follow each other, row by row."""
         return self.first_running + sum(map(_rows, self.running))
 
     @property
@@ -136,7 +143,13 @@ class Program:
             "minibatch_index": Draws(() if self.loss.data is None else ("u",), batch_size),
             "optimizer_noise": Draws(("z",) * kicks, 1, wide),
             "trajectory_constants": Draws(_deviates(drawn), 1, wide),
+            "trajectory_data": self._drawn_data(wide),
         }
+
+    def _drawn_data(self, wide: bool) -> Draws:
+        """A row of each trajectory's own data is drawn as a sample of a step is."""
+        laws = self.loss.own_columns.values()
+        return Draws(_deviates(laws), self.loss.data.rows if self.loss.data is not None and laws else 1, wide)
 
     @property
     def layout_version(self) -> int:
@@ -191,6 +204,8 @@ class Program:
         values: dict[str, float] = {}
         for name, start in self.initial.items():
             values.update(runtime_arguments(name, start) if isinstance(start, Noise) else {name: start})
+        for name, law in self.loss.own_columns.items():
+            values.update(runtime_arguments(name, law))
         loss = self.loss
         named = loss.reach(name for state in loss.states.values() for name in Formula.parse(state.start).names)
         return values | {name: value for name, value in loss.constants.items() if base_name(name) in named}
@@ -264,9 +279,9 @@ class Program:
         return self.optimizer.substeps > 1
 
     def data_array(self) -> np.ndarray:
-        """The columns of the data set one after the other, shape (column * row,)."""
+        """The columns of a data set of all one after the other, shape (column * row,)."""
         data = self.loss.data
-        return np.zeros(0, self.dtype) if data is None else data.array.astype(self.dtype).reshape(-1)
+        return data.array.astype(self.dtype).reshape(-1) if isinstance(data, Data) else np.zeros(0, self.dtype)
 
     def description(self) -> dict[str, object]:
         """All that decides the kernel's text, as plain data for hashing; no run-time numbers."""
@@ -293,6 +308,7 @@ class Program:
             "substeps": self.has_substeps,
             "sampling": self.optimizer.sampling,
             "data": None if self.loss.data is None else [self.loss.columns, self.loss.data.rows],
+            "own_data": [(name, str(law.law.formula)) for name, law in self.loss.own_columns.items()],
             "moments": self._moments(),
             "symmetries": [str(symmetry) for symmetry in self.loss.symmetries],  # for their charges
             "observables": [(o.name, o.formula, o.kind) for o in self.observables],
@@ -329,8 +345,20 @@ class Program:
         if not (self.optimizer.rule.population or self.controls or names & self.loss.quantities_for(names)):
             return None
         data = self.loss.data
-        digest = None if data is None else hashlib.sha256(data.array.tobytes()).hexdigest()
+        digest = hashlib.sha256(data.array.tobytes()).hexdigest() if isinstance(data, Data) else None
         return [[str(noise) for noise in self.loss.noise.values()], digest]
+
+
+def column(program: Program) -> str:
+    """Where a sample finds a column of its row, as a pattern of where the column begins."""
+    if program.loss.own_columns:
+        return f"state[({program.first_data} + {{row}} + row) * LANES + lane]"
+    return "data[np.uint32({row}) + row]"
+
+
+def mirrors_rows(program: Program) -> bool:
+    """Whether a mirrored trajectory takes rows from the other end; data of its own are mirrored themselves."""
+    return program.antithetic and not program.loss.own_columns
 
 
 def _rows(observable: Observable) -> int:

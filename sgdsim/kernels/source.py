@@ -138,6 +138,7 @@ def _place(program: Program, *, in_step: bool) -> str:
 _DRAWN = {
     "initial_deviates": "initial_state",
     "constant_deviates": "trajectory_constants",
+    "data_deviates": "trajectory_data",
     "step_deviates": "gradient_noise",
     "kick_deviates": "optimizer_noise",
 }

@@ -7,10 +7,10 @@ lanes, so LLVM makes SIMD of it. On a GPU a thread runs a tile of one lane, whos
 The functions below are pasted as text into the generated modules, which provide ``lane_loop``, ``tile_loop``,
 ``inlined``, ``wide_vectors``, ``always_inline``, the constants in capitals, and what is called. Formulas are called as
 `interface` says; what a GPU has compiled in and the CPU chooses at run time, ``step_deviates``, ``kick_deviates``,
-``initial_deviates``, ``constant_deviates`` and ``draw_rows``, and what is measured, ``take_record``, ``observe_before``
-and ``take_changes``, is in `cpu_loop` and `cuda_kernels`. So is what a GPU has written out variable by variable:
-``count_outside``, ``is_outside``, ``is_beyond``, ``bury`` and ``keep``. Arguments that they hand on together are
-tuples:
+``initial_deviates``, ``constant_deviates``, ``data_deviates`` and ``draw_rows``, and what is measured, ``take_record``,
+``observe_before`` and ``take_changes``, is in `cpu_loop` and `cuda_kernels`. So is what a GPU has written out variable
+by variable: ``count_outside``, ``is_outside``, ``is_beyond``, ``bury`` and ``keep``. Arguments that they hand on
+together are tuples:
 
 - counter: key0, key1, point, pair. See `deviates`.
 - layout: lanes, n_parameters, draws, kicks, sampling, n_running, has_drifts, substeps. How many lanes and parameters;
@@ -200,12 +200,15 @@ def begin_tile(
 ):
     """Draw the initial state of a tile; lanes beyond the last trajectory are padding, NaN from the start.
 
-    ``starts`` is what is drawn, how many rows of deviates that is, and what is drawn of constants behind them.
+    ``starts`` is what is drawn, how many rows of deviates that is, the same of constants behind them, and what is drawn
+    of data behind these.
     """
     lanes = len(status)
-    table, rows, constants = starts
+    table, rows, constants, constant_rows, data = starts
     initial_deviates(table, deviates, words, trajectory, np.int64(0), counter)
     constant_deviates(constants, deviates[rows * lanes :], words, trajectory, np.int64(0), counter)
+    behind = (rows + constant_rows) * lanes
+    data_deviates(data, deviates[behind:], words, trajectory, np.int64(0), counter)
     initial_state(formula, state, deviates, scratch, arguments)
     for lane in range(lanes):
         if trajectory + lane >= n_trajectories:

@@ -1,4 +1,4 @@
-"""Finite data sets: named columns, of which a sample is one row, drawn jointly."""
+"""Finite data sets, of all trajectories or of each: named columns, of which a sample is one row, drawn jointly."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from math import prod
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ import numpy as np
 from sgdsim.base import take
 from sgdsim.base.errors import InputError
 from sgdsim.formulas.names import normal_keys
+from sgdsim.formulas.vectors import assigned
+from sgdsim.model.noise import Noise
 
 SAMPLINGS = {
     "replacement": "each sample is any row",
@@ -81,6 +84,112 @@ class Data:
     def row(self, index: int) -> dict[str, float]:
         """One row by column name."""
         return {name: values[index] for name, values in self.columns.items()}
+
+    def draw(self, random: Random) -> dict[str, float]:
+        """Any row, for checks of formulas; ensembles are drawn by the kernels."""
+        return self.row(random.randrange(self.rows))
+
+    @property
+    def summary(self) -> str:
+        """What it is, in words."""
+        return f"{self.rows} rows of {', '.join(self.columns)}"
+
+    def describe(self) -> dict[str, Any]:
+        """As a scenario has it."""
+        return {name: list(values) for name, values in self.columns.items()}
+
+
+@dataclass(frozen=True)
+class DrawnData:
+    """A data set of each trajectory, whose rows are drawn once, with the start, and never change.
+
+    Parameters
+    ----------
+    columns
+        The distribution of each column; ``x[3]`` are three of them.
+    rows
+        How many rows a trajectory has.
+
+    Raises
+    ------
+    InputError
+        For no rows, no columns, and too many values.
+
+    Examples
+    --------
+    >>> data = DrawnData({"x[2]": "normal", "e": "normal:0,0.5"}, 64)
+    >>> list(data.columns), data.cells
+    (['x[0]', 'x[1]', 'e'], 192)
+    """
+
+    columns: Mapping[str, Noise]
+    rows: int
+
+    def __post_init__(self) -> None:
+        take.settle(self, "loss.data", columns=take.by_name(_law), rows=take.whole)
+        object.__setattr__(self, "columns", assigned(normal_keys(self.columns, "loss.data"), "loss.data"))
+        if not self.columns:
+            raise InputError("loss.data: there are no columns, expected distributions by name")
+        if self.rows < 1:
+            raise InputError(f"loss.data.rows: {self.rows}, expected 1 or more")
+        if self.cells > MAX_CELLS:
+            raise InputError(f"loss.data: {self.cells} values in each trajectory, expected at most {MAX_CELLS}")
+
+    def __hash__(self) -> int:
+        return hash((tuple(self.columns), self.rows))
+
+    @property
+    def cells(self) -> int:
+        """How many values a trajectory has."""
+        return self.rows * len(self.columns)
+
+    def draw(self, random: Random) -> dict[str, float]:
+        """A row, as of `Data`."""
+        return {name: law.draw(random) for name, law in self.columns.items()}
+
+    @property
+    def summary(self) -> str:
+        """What it is, in words."""
+        return (
+            f"{self.rows} rows of each trajectory, {', '.join(f'{name} ~ {law}' for name, law in self.columns.items())}"
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """As a scenario has it."""
+        return {"rows": self.rows, **{name: str(law) for name, law in self.columns.items()}}
+
+
+def _law(value: Any, where: str) -> Noise:
+    return Noise.parse(value, where) if isinstance(value, str) else take.of_kind(Noise, "a distribution")(value, where)
+
+
+def read_data(section: Mapping[str, Any], where: str = "loss.data") -> Data | DrawnData:
+    """A data set as a scenario has it: columns of numbers, or distributions and how many rows are drawn of them.
+
+    Raises
+    ------
+    InputError
+        As `read_columns` and `DrawnData`, and for distributions beside numbers, or without ``rows``.
+
+    Examples
+    --------
+    >>> read_data({"x": "rademacher", "rows": 8})
+    DrawnData(columns={'x': Noise(family='rademacher', arguments=())}, rows=8)
+    """
+    laws = {name: value for name, value in section.items() if name != "rows" or isinstance(value, str | Noise)}
+    if (
+        not any(isinstance(value, str | Noise) for value in laws.values())
+        and take.as_number(section.get("rows")) is None
+    ):
+        return read_columns(section, where)
+    for name, value in laws.items():
+        if not isinstance(value, str | Noise):
+            raise InputError(f"{where}.{name}: {value!r}, expected a distribution, such as 'normal', as of all columns")
+    if "rows" in laws or "rows" not in section:
+        given = f"{laws['rows']!r}" if "rows" in laws else "is missing"
+        raise InputError(f"{where}.rows: {given}, expected how many rows are drawn in each trajectory")
+    laws = {name: _law(law, f"{where}.{name}") for name, law in laws.items()}
+    return DrawnData(laws, take.whole(section["rows"], f"{where}.rows"))
 
 
 def read_columns(section: Mapping[str, Sequence[Any]], where: str = "loss.data") -> Data:

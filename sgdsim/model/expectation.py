@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sgdsim.base import budget
 from sgdsim.base.errors import InputError, shortened
 from sgdsim.formulas.expansion import bounded, terms
+from sgdsim.model.data import Data
 from sgdsim.model.written_loss import WrittenLoss
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def expectation(loss: WrittenLoss, expression: sympy.Expr) -> sympy.Expr:
     used = [name for name in loss.random if loss.symbols[name] in expression.free_symbols]
     if not used:
         return expression
+    check_common(loss, used)
     symbols = [loss.symbols[name] for name in used]
     if terms(expression) > _MANY_TERMS and not expression.is_polynomial(*symbols):
         return _case_by_case(loss, expression, used)  # SymPy expands it before it sees that
@@ -57,6 +59,13 @@ def expectation(loss: WrittenLoss, expression: sympy.Expr) -> sympy.Expr:
     return sympy.Add(*(_moment(loss, dict(zip(used, powers, strict=True))) * c for powers, c in polynomial.terms()))
 
 
+def check_common(loss: WrittenLoss, names: Iterable[str]) -> None:
+    """Refuse a mean over data of which each trajectory has its own: there is one in each, and no formula of it."""
+    own = [name for name in names if name in loss.own_columns]
+    if own:
+        raise InputError(f"each trajectory has its own rows of {', '.join(own)}, expected a mean over common ones")
+
+
 def _case_by_case(loss: WrittenLoss, expression: sympy.Expr, used: Sequence[str]) -> sympy.Expr:
     """The expectation of what is not polynomial: an exact sum over rows of data and values of discrete noise."""
     import sympy
@@ -64,7 +73,7 @@ def _case_by_case(loss: WrittenLoss, expression: sympy.Expr, used: Sequence[str]
     from sgdsim.formulas.symbolic import exact
 
     weighted: list[tuple[sympy.Expr, dict[str, sympy.Expr]]] = [(sympy.Integer(1), {})]
-    rows = [] if loss.data is None else [loss.data.row(index) for index in range(loss.data.rows)]
+    rows = [] if not isinstance(loss.data, Data) else [loss.data.row(index) for index in range(loss.data.rows)]
     if columns := [name for name in used if name in loss.columns]:
         weighted = [(sympy.Rational(1, len(rows)), {name: exact(row[name]) for name in columns}) for row in rows]
     for name in (name for name in used if name in loss.noise):
@@ -91,7 +100,7 @@ def _moment(loss: WrittenLoss, powers: Mapping[str, int]) -> sympy.Expr:
 
     product = sympy.Integer(1)
     rows = {name: power for name, power in powers.items() if power and name in loss.columns}
-    if loss.data is not None and rows:
+    if isinstance(loss.data, Data) and rows:
         product *= exact(loss.data.moment(rows))
     for name in (name for name, power in powers.items() if power and name in loss.noise):
         moment = loss.noise[name].exact_moment(powers[name])

@@ -57,7 +57,7 @@ class Loss(WrittenLoss):
     symmetries
         Declared symmetries; kept as groups and maps.
     data
-        A finite data set, of which a sample is one row.
+        A finite data set, of which a sample is one row: of all trajectories, or a `DrawnData` of each.
     direction
         What takes the place of the gradient of a sample, by parameter or coordinate: formulas of what the loss may
         name; a tuple is a vector.

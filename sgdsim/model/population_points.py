@@ -18,6 +18,8 @@ from sgdsim.formulas.expressions import formula_text
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.graph import Node, below
 from sgdsim.formulas.vectors import base_name
+from sgdsim.model.data import Data
+from sgdsim.model.expectation import check_common
 from sgdsim.model.loss import Loss
 from sgdsim.model.loss_graph import LossGraph
 
@@ -70,7 +72,10 @@ def population_points(loss: Loss) -> PopulationPoints:
     means = np.array([one.moment(1) for one in noise.values()])
     away = np.diag([np.sqrt(len(noise) * one.cumulant(2)) for one in noise.values()])
     around = np.concatenate([means + away, means - away]) if noise else np.zeros((1, 0))
-    columns = {} if loss.data is None else {n: v for n, v in loss.data.columns.items() if base_name(n) in used}
+    check_common(loss, (name for name in loss.own_columns if base_name(name) in used))
+    columns = (
+        {n: v for n, v in loss.data.columns.items() if base_name(n) in used} if isinstance(loss.data, Data) else {}
+    )
     rows = np.array(list(columns.values())).T if columns else np.zeros((1, 0))
     values = np.hstack([np.repeat(rows, len(around), axis=0), np.tile(around, (len(rows), 1))])
     return PopulationPoints((loss.formula,), (*columns, *noise), values)

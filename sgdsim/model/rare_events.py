@@ -30,6 +30,7 @@ from sgdsim.formulas.names import aliased
 from sgdsim.formulas.traits import Traits, bounds, traits
 from sgdsim.formulas.vectors import base_name, gather
 from sgdsim.model.assignments import moved_by
+from sgdsim.model.data import Data
 from sgdsim.model.noise import Noise
 from sgdsim.model.observables import STOPPED, Observable
 from sgdsim.model.run import Run
@@ -134,7 +135,8 @@ class _Sources:
         """The least probability that the noise of a step, or a row of data in its batch, has an outcome."""
         loss, drawn = self.run.loss, self._drawn
         laws: list[Sequence[tuple[Any, Any]]] = [one.atoms() for name, one in loss.noise.items() if name in drawn]
-        columns = {} if loss.data is None else loss.data.columns
+        laws += [law.atoms() for name, law in loss.own_columns.items() if name in drawn]
+        columns = loss.data.columns if isinstance(loss.data, Data) else {}
         laws += [[(value, 1.0 / len(values)) for value in values] for name, values in columns.items() if name in drawn]
         return min(self.run.optimizer.batch_size * min(map(_rarest, laws), default=1.0), 1.0)
 
@@ -261,7 +263,7 @@ class _Sources:
             return frozenset()
         rows = 1 if loss.data is None else loss.data.rows
         whole = optimizer.sampling != "replacement" and optimizer.batch_size == rows
-        columns = () if rows == 1 or whole else loss.columns
+        columns = () if (rows == 1 or whole) and not loss.own_columns else loss.columns
         return frozenset({name for name, noise in loss.noise.items() if _varies(noise)} | set(columns))
 
     @cached_property

@@ -18,6 +18,7 @@ from sgdsim.formulas.arrays import declared, described
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import STEP_NAMES, aliased, normal_keys, split_names
 from sgdsim.formulas.vectors import base_name
+from sgdsim.model.data import Data
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
 from sgdsim.model.observables import STOPPED, Observable, bound
@@ -264,7 +265,7 @@ class Run:
             _within("optimizer.batch_size", self.optimizer.batch_size, 1, self.loss.data.rows)
 
     def _check_data(self) -> None:
-        if self.loss.data is not None and self.dtype == "float32":
+        if isinstance(self.loss.data, Data) and self.dtype == "float32":
             for name, values in self.loss.data.columns.items():
                 if max(map(abs, values)) > np.finfo(np.float32).max:
                     raise InputError(f"loss.data.{name}: has {max(values, key=abs)}, which float32 cannot hold")
@@ -312,6 +313,10 @@ class Run:
             names = ", ".join(loss.drawn)
             raise InputError(
                 f"run.from: has the parameters alone, and not what loss.constants gives a trajectory: {names}"
+            )
+        if loss.own_columns and continued:
+            raise InputError(
+                "run.from: has the parameters alone, and not the data that loss.data drew for a trajectory"
             )
         if loss.states and continued:
             names = ", ".join(loss.states)
@@ -413,17 +418,17 @@ class Run:
     def describe(self) -> dict[str, Any]:
         """As the tables of a scenario, with the loss spelled out as a formula."""
         loss, optimizer = self.loss, self.optimizer
-        starts = [start for start in self.initial.values() if isinstance(start, Stored)]
+        starts, starts_of_each = [start for start in self.initial.values() if isinstance(start, Stored)], self.starts
         return {
             "loss": {
                 "name": loss.name,
                 "formula": loss.formula,
-                "constants": {**loss.constants, **{name: _plain(start) for name, start in loss.drawn.items()}},
+                "constants": {**loss.constants, **{name: _plain(starts_of_each[name]) for name in loss.drawn}},
                 "parameters": {name: _plain(start) for name, start in self.initial_items()},
                 "noise": {name: str(noise) for name, noise in loss.noise.items()},
                 "define": {n: d if isinstance(d, str) else list(d) for n, d in loss.definitions.items()},
                 "symmetry": [_symmetry(symmetry) for symmetry in loss.symmetries],
-                "data": None if loss.data is None else {n: list(v) for n, v in loss.data.columns.items()},
+                "data": None if loss.data is None else loss.data.describe(),
                 "state": {name: str(state) for name, state in loss.states.items()} or None,
                 "direction": {n: d if isinstance(d, str) else list(d) for n, d in loss.direction.items()} or None,
             },

@@ -191,7 +191,7 @@ def _drawn(loss: WrittenLoss, random: Random, scale: float) -> dict[str, float]:
     """Random numbers for what is carried, noise as it is distributed, and a row of the data."""
     values = {name: random.gauss(0, scale) for name in loss.carried}
     values |= {name: noise.draw(random) for name, noise in loss.noise.items()}
-    return values | ({} if loss.data is None else loss.data.row(random.randrange(loss.data.rows)))
+    return values | ({} if loss.data is None else loss.data.draw(random))
 
 
 def _cancel(loss: WrittenLoss, terms: Sequence[sympy.Expr]) -> bool:

@@ -19,7 +19,7 @@ from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import STEP_NAMES, FormulaError, aliased, check_name, normal, normal_keys
 from sgdsim.formulas.vectors import array_of, assigned, base_name, coordinates, gather, shapes, spread
 from sgdsim.model.assignments import check_shape, moved_by, target_shape
-from sgdsim.model.data import Data
+from sgdsim.model.data import Data, DrawnData, read_data
 from sgdsim.model.noise import Noise
 from sgdsim.model.starts import Grid, Listed, Start, start_from
 from sgdsim.model.states import State, state_coordinates
@@ -50,7 +50,7 @@ class WrittenLoss:
     noise: Mapping[str, Noise] = field(default_factory=dict)
     definitions: Mapping[str, Definition] = field(default_factory=dict)
     symmetries: tuple[Symmetry, ...] = ()
-    data: Data | None = None
+    data: Data | DrawnData | None = None
     direction: Mapping[str, Definition] = field(default_factory=dict)
     states: Mapping[str, State] = field(default_factory=dict)
     name: str = "custom"
@@ -131,6 +131,7 @@ class WrittenLoss:
         _check_coordinates(self.constants, "constant")
         _check_coordinates(self.drawn, "constant of each trajectory")
         _check_coordinates(self.memory, "state")
+        _check_coordinates(self.own_columns, "column of data")
         seen: dict[str, str] = {}
         for kind, names in (
             ("parameter", self.parameters),
@@ -197,7 +198,7 @@ class WrittenLoss:
         """All that its mathematics depends on, as plain data, numbers with every digit."""
         noise = [[name, one.family, one.arguments, one.law.formula] for name, one in self.noise.items()]
         symmetries = [[one.name, list(one.generator.items()), list(one.image.items())] for one in self.symmetries]
-        rows = None if self.data is None else hashlib.sha256(self.data.array.tobytes()).hexdigest()
+        rows = hashlib.sha256(self.data.array.tobytes()).hexdigest() if isinstance(self.data, Data) else repr(self.data)
         texts = self.formula, list(self.definitions.items()), list(self.direction.items())
         states = [(name, str(state)) for name, state in self.states.items()]
         parts = *texts, states, self.parameters, list(self.constants.items())
@@ -206,13 +207,19 @@ class WrittenLoss:
     @property
     def code(self) -> list[Callable[..., Any]]:
         """Functions on which its mathematics depends too: those of its noise, to which users may have added."""
-        drawn = [one for one in (*self.noise.values(), *self.drawn.values()) if isinstance(one, Noise)]
+        laws = (*self.noise.values(), *self.drawn.values(), *self.own_columns.values())
+        drawn = [one for one in laws if isinstance(one, Noise)]
         return [function for noise in drawn for function in noise.code]
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns of the data set."""
         return () if self.data is None else tuple(self.data.columns)
+
+    @property
+    def own_columns(self) -> Mapping[str, Noise]:
+        """The laws of its columns, where each trajectory has a data set of its own."""
+        return self.data.columns if isinstance(self.data, DrawnData) else {}
 
     @property
     def random(self) -> tuple[str, ...]:
@@ -242,13 +249,13 @@ class WrittenLoss:
         return self._read_by(texts, self.memory)
 
     def drawn_in(self, texts: Iterable[str]) -> tuple[str, ...]:
-        """The constants of each trajectory that formulas read, by way of definitions and states too."""
+        """Constants and data of each trajectory that formulas read, by way of definitions and states too."""
         texts = list(texts)
         states = (
             aliased(self.states[name].formula) for name in self.states if base_name(name) in self.states_in(texts)
         )
         starts = (self.states[name].start for name in self.states if base_name(name) in self.states_in(texts))
-        return self._read_by([*texts, *states, *starts], self.drawn)
+        return self._read_by([*texts, *states, *starts], (*self.drawn, *self.own_columns))
 
     def _read_by(self, texts: Iterable[str], coordinates_of: Iterable[str]) -> tuple[str, ...]:
         found = self.reach(itertools.chain(*(Formula.parse(aliased(text)).names for text in texts)))
@@ -261,7 +268,7 @@ class WrittenLoss:
 
     @cached_property
     def mixed(self) -> tuple[str, ...]:
-        """The constants of each trajectory that the loss or a direction reads: the ensemble is a mixture over them."""
+        """What the loss or a direction reads that each trajectory has of its own: the ensemble is a mixture over it."""
         return self.drawn_in(self._step_texts)
 
     @property
@@ -341,11 +348,14 @@ def _written(kind: type[Noise] | type[State] | type[Symmetry], expected: str) ->
     return lambda value, where: kind.parse(value, where) if isinstance(value, str) else read(value, where)
 
 
-def _data(value: Any, where: str) -> Data | None:
+def _data(value: Any, where: str) -> Data | DrawnData | None:
     """A data set, also one that is given as its columns."""
+    if isinstance(value, DrawnData):
+        return value
     if isinstance(value, Mapping):
-        return Data(value)
-    return take.optional(take.of_kind(Data, "a Data, its columns by name, or None"))(value, where)
+        drawn = any(isinstance(one, str | Noise) for one in value.values())
+        return read_data(value, where) if drawn else Data(value)
+    return take.optional(take.of_kind(Data, "a Data, a DrawnData, columns by name, or None"))(value, where)
 
 
 def _constant(value: Any, where: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from sgdsim import theory
 from sgdsim.base.budget import OutOfTime, limited
 from sgdsim.base.errors import InputError
+from sgdsim.input.builders import Claim
 from sgdsim.input.scenario import Scenario
 from sgdsim.model.run import Run
 from sgdsim.plots.subject import Curves
@@ -24,8 +25,8 @@ _POINTS_OF_MAP = 24  # along each axis
 _NUMBERS = ("optimizer.learning_rate", "loss.constants.", "optimizer.momentum", "optimizer.weight_decay")
 
 
-def predictions_between(scenario: Scenario, over_both: bool = False) -> Curves | None:
-    """What a scenario predicts on a dense grid of what it sweeps; None where there is nothing between its points.
+def predictions_between(scenario: Scenario, drawn: Collection[str], over_both: bool = False) -> Curves | None:
+    """What laws and claims predict on a dense grid of what a scenario sweeps; None where nothing lies in between.
 
     Of several swept keys, the learning rate is the dense one, or else the first of numbers; the others keep the values
     that they have. Where they are only paired with it, nothing is known of them in between.
@@ -34,6 +35,8 @@ def predictions_between(scenario: Scenario, over_both: bool = False) -> Curves |
     ----------
     scenario
         Of the ensemble.
+    drawn
+        Ids of the laws and claims that are asked: those that a figure shows.
     over_both
         Whether two swept numbers are both dense, as in a map.
 
@@ -43,14 +46,14 @@ def predictions_between(scenario: Scenario, over_both: bool = False) -> Curves |
     >>> loss = {"formula": "x**2/2 + z*x", "parameters": {"x": 0.0}, "noise": {"z": "normal"}}
     >>> data = {"loss": loss, "run": {"trajectories": 10, "steps": 99}, "predict": [{"id": "valley"}]}
     >>> rates = {"sweep": {"optimizer.learning_rate": [0.1, 0.2, 0.8]}}
-    >>> found = predictions_between(scenario_from({**data, **rates}, "mine", "here"))
+    >>> found = predictions_between(scenario_from({**data, **rates}, "mine", "here"), ["valley"])
     >>> len(found.sweep["optimizer.learning_rate"]) > 90
     True
     """
     swept: dict[str, list[Any]] = {key: list(values) for key, values in scenario.sweep.items()}
     several = [key for key, values in swept.items() if len(set(values)) > 1]
     numbers = [key for key in several if key.startswith(_NUMBERS) and all(map(_is_number, swept[key]))]
-    if not numbers or not scenario.claims:
+    if not numbers or not drawn:
         return None
     key = min(numbers, key=lambda one: one != _NUMBERS[0])
     others = list(dict.fromkeys(_others(swept, key)))
@@ -59,20 +62,21 @@ def predictions_between(scenario: Scenario, over_both: bool = False) -> Curves |
     if over_both and len(numbers) == len(swept) == 2:
         grid = {one: _dense([float(value) for value in swept[one]], _POINTS_OF_MAP) for one in swept}
         pairs = list(itertools.product(*grid.values()))
-        return _curves(scenario, {one: [pair[place] for pair in pairs] for place, one in enumerate(grid)})
+        return _curves(scenario, drawn, {one: [pair[place] for pair in pairs] for place, one in enumerate(grid)})
     dense = _dense([float(value) for value in swept[key]])
     names = [one for one in swept if one != key]
     table: dict[str, list[Any]] = {key: dense * len(others)}
     table |= {name: [one[place] for one in others for _ in dense] for place, name in enumerate(names)}
-    return _curves(scenario, table)
+    return _curves(scenario, drawn, table)
 
 
-def _curves(scenario: Scenario, table: Mapping[str, Sequence[Any]]) -> Curves | None:
+def _curves(scenario: Scenario, drawn: Collection[str], table: Mapping[str, Sequence[Any]]) -> Curves | None:
     """What is predicted at these values, but where a run is bound to diverge."""
     with suppress(InputError):
         runs = Scenario.of({**scenario.data, "sweep": table}, scenario.name, "a curve").runs
         lost = {point for point, reason in enumerate(instabilities(runs)) if reason}
-        found = [one for one in _predicted(scenario, runs) if one.point not in lost]
+        asked = [claim for claim in scenario.claims if claim.source.id in drawn]
+        found = [one for one in _predicted(asked, runs) if one.point not in lost]
         return Curves(tuple(found), {name: np.array(values) for name, values in table.items()})
     return None
 
@@ -93,9 +97,9 @@ def _dense(values: Sequence[float], points: int = _POINTS) -> list[float]:
     return sorted({*values, *space(low, high, points).tolist()} if len(set(values)) > 1 else set(values))
 
 
-def _predicted(scenario: Scenario, runs: Sequence[Run]) -> list[theory.Prediction]:
+def _predicted(claims: Sequence[Claim], runs: Sequence[Run]) -> list[theory.Prediction]:
     found: list[theory.Prediction] = []
-    for claim in scenario.claims:
+    for claim in claims:
         with suppress(OutOfTime, InputError), limited(SECONDS):
             found += theory.predict([claim.source], runs, SECONDS)[0]
     return found

@@ -61,13 +61,14 @@ class _Claim:
     ----------
     quantity
         A moment, or a formula in moments in words: the same at all points.
-    label, point, predicted
+    id, label, point, predicted
         Of the prediction.
     measure
         What is measured of it at this point.
     """
 
     quantity: Moment | str
+    id: str
     label: str
     point: int
     predicted: float
@@ -77,10 +78,10 @@ class _Claim:
 def _claims(subject: Subject, predictions: Sequence[Prediction] | None = None) -> Iterator[_Claim]:
     for prediction, moment, value in subject.claims(predictions):
         plain = Moment(moment.statistic, moment.observable, moment.step)
-        yield _Claim(plain, prediction_label(prediction), moment.point or 0, value, plain)
+        yield _Claim(plain, prediction.id, prediction_label(prediction), moment.point or 0, value, plain)
     for one in subject.predictions if predictions is None else predictions:
         if isinstance(one.measure, Function) and is_mapped(one):
-            yield _Claim(quantity_label(one), prediction_label(one), one.point or 0, one.predicted, one.measure)
+            yield _Claim(quantity_label(one), one.id, prediction_label(one), one.point or 0, one.predicted, one.measure)
 
 
 def drawing(subject: Subject) -> Drawing:
@@ -88,9 +89,7 @@ def drawing(subject: Subject) -> Drawing:
     keys = axes_of_grid(subject.sweep)
     require(keys, "diagram", _WANTED)
     assert keys is not None
-    quantities: dict[Moment | str, list[_Claim]] = {}
-    for claim in _claims(subject):
-        quantities.setdefault(claim.quantity, []).append(claim)
+    quantities = _quantities(subject)
     last = int(subject.record_steps[-1])
     plain = [Moment(kind, name, last) for name in subject.measured for kind in ("mean", "variance")]
     shown = list(quantities or dict.fromkeys(plain))
@@ -100,6 +99,19 @@ def drawing(subject: Subject) -> Drawing:
     left_out = [panel.title for panel in panels[MOST_PANELS:]]
     notes = ("White: linearly unstable, or nothing left.",) if limit else ()
     return Drawing(tuple(panels[:MOST_PANELS]), tuple(left_out), notes)
+
+
+def drawn(subject: Subject) -> frozenset[str]:
+    """The ids of the laws and claims that have contours in a panel."""
+    shown = list(_quantities(subject).values())[:MOST_PANELS]
+    return frozenset(claim.id for claims in shown for claim in claims)
+
+
+def _quantities(subject: Subject) -> dict[Moment | str, list[_Claim]]:
+    found: dict[Moment | str, list[_Claim]] = {}
+    for claim in _claims(subject):
+        found.setdefault(claim.quantity, []).append(claim)
+    return found
 
 
 def _grid(

@@ -61,10 +61,7 @@ def drawing(subject: Subject) -> Drawing:
     """One panel a quantity; without predictions, mean and variance of all that is measured at the last step."""
     require(len(subject.points) > 1, "sweep", "a sweep: [sweep] of a scenario, or --sweep KEY=VALUE,…")
     axis = _axis(subject.sweep, len(subject.points))
-    groups: dict[object, list[_Claim]] = {}
-    for claim in _claims(subject):
-        groups.setdefault(_key(subject, claim), []).append(claim)
-    measures = [_Group(_title(subject, claims), claims) for claims in groups.values()] or _plain(subject)
+    measures = _groups(subject) or _plain(subject)
     panels: list[Panel] = []
     styles = {label: style for style, label in enumerate(dict.fromkeys(one.label for one in _claims(subject)))}
     left_out = [group.title for group in measures[MOST_PANELS:]]
@@ -77,6 +74,13 @@ def drawing(subject: Subject) -> Drawing:
     return Drawing(tuple(panels), tuple(left_out))
 
 
+def drawn(subject: Subject) -> frozenset[str]:
+    """The ids of the laws and claims that have a curve in a panel."""
+    shown = (claim for group in _groups(subject)[:MOST_PANELS] for claim in group.claims)
+    with_curve = (one for one in shown if isinstance(one.measure, Moment | Function))
+    return frozenset(one.prediction.id for one in with_curve if one.label not in subject.controls)
+
+
 @dataclass(frozen=True, eq=False)
 class _Group:
     """What stands in one panel; `moment` where nothing is predicted."""
@@ -84,6 +88,13 @@ class _Group:
     title: str
     claims: Sequence[_Claim]
     moment: Moment | None = None
+
+
+def _groups(subject: Subject) -> list[_Group]:
+    groups: dict[object, list[_Claim]] = {}
+    for claim in _claims(subject):
+        groups.setdefault(_key(subject, claim), []).append(claim)
+    return [_Group(_title(subject, claims), claims) for claims in groups.values()]
 
 
 def _plain(subject: Subject) -> list[_Group]:

@@ -57,6 +57,7 @@ class Simulator(Protocol):
     executor: Executor
     groups: tuple[int, int]
     record_steps: np.ndarray
+    snapshot_steps: np.ndarray
     keeps: bool
 
     @property
@@ -537,8 +538,9 @@ class Part:
             self._all.note_kept(rows, {**self._about(simulator), "is_full": True}, sums)
 
     def _about(self, simulator: Simulator) -> dict[str, Any]:
-        full = simulator.run.trajectories // simulator.lanes
-        return {"step": kept_step(simulator.run.steps), "full": full, "target": simulator.executor.name}
+        run = simulator.run
+        steps = {"step": kept_step(run.steps), "steps": run.steps, "snapshots": simulator.snapshot_steps.tolist()}
+        return {**steps, "full": run.trajectories // simulator.lanes, "target": simulator.executor.name}
 
     def _catch(self, simulator: Simulator, block: Block) -> None:
         """Take the state of a block where a longer run would go on."""

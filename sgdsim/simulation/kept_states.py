@@ -164,7 +164,7 @@ class ExtendedPart:
         self._read: tuple[str, dict[str, np.ndarray]] = "", {}
         for name in kept.names:
             for number, entry in enumerate(pieces.read(kept.folder / name)[0]["entries"]):
-                if entry["part"] == index and entry.get("step") == kept_step(was[entry["point"]].steps):
+                if entry["part"] == index and entry.get("steps") == was[entry["point"]].steps:
                     self._entries.append((name, number, entry))
 
     def check(self, target: str) -> None:
@@ -195,10 +195,10 @@ class ExtendedPart:
 
     def rows(self, point: int, now: Run) -> Iterator[tuple[list[tuple[int, int]], dict[str, np.ndarray]]]:
         """What is kept of the trajectories of full tiles, as `checkpoints.put_rows` takes it."""
-        was = self._was[point]
-        steps = np.array(sorted(set(was.recorder.snapshots))), np.array(sorted(set(now.recorder.snapshots)))
+        wanted = np.array(sorted(set(now.recorder.snapshots)))
         for entry, arrays in self._of(point):
-            arrays["theta"] = _taken(arrays["theta"], *steps, self.step(point, now))
+            # Of several runs, of which each was larger than the one before, the first may have had more snapshots.
+            arrays["theta"] = _taken(arrays["theta"], np.array(entry["snapshots"]), wanted, self.step(point, now))
             yield _full_tiles(entry), arrays
 
     def sums(self, point: int, now: Run) -> dict[str, np.ndarray]:
@@ -273,12 +273,13 @@ def check(was: Sequence[Run], now: Sequence[Run]) -> None:
                 )
         if new.steps > old.steps:
             _check_longer(old, new)
+        _check_records(old, new)
         if new.trajectories > old.trajectories:
             _check_larger(old, new)
 
 
 def _check_longer(old: Run, new: Run) -> None:
-    done, last = old.steps, kept_step(old.steps)
+    done = old.steps
     before, after = old.schedule.rates(done), new.schedule.rates(new.steps)[:done]
     if not np.array_equal(before, after):
         step = int(np.argmax(before != after))
@@ -288,6 +289,11 @@ def _check_longer(old: Run, new: Run) -> None:
         )
     if new.recorder.controls:
         raise InputError("record.controls: look at the last step: the run cannot be made longer")
+
+
+def _check_records(old: Run, new: Run) -> None:
+    """What is measured up to where the run goes on was measured: of one that is larger alone, up to its end."""
+    done, last = old.steps, kept_step(old.steps) if new.steps > old.steps else old.steps
     records = old.recorder.record_steps(done), new.recorder.record_steps(new.steps)
     snapshots = np.array(sorted(set(old.recorder.snapshots))), np.array(sorted(set(new.recorder.snapshots)))
     every = "records" if new.recorder.records else "every"
@@ -296,7 +302,7 @@ def _check_longer(old: Run, new: Run) -> None:
         if (lacking := np.setdiff1d(wanted, there)).size:
             raise InputError(
                 f"record.{key}: of {new.steps} steps it is at step {lacking[0]}, of {done} it was not: "
-                "the run cannot be made longer"
+                "--overwrite computes it anew"
             )
 
 

@@ -25,11 +25,13 @@ from sgdsim.base.sparse import Sparse
 from sgdsim.ensemble import Ensemble
 from sgdsim.kernels.accumulators import Accumulators
 from sgdsim.kernels.block import Block, Common
+from sgdsim.kernels.host import Host
 from sgdsim.kernels.plan import Plan
 from sgdsim.kernels.processor import processor
 from sgdsim.kernels.program import GROUPS, Program
 from sgdsim.kernels.workers import Workers
 from sgdsim.model import rare_events
+from sgdsim.model.data import DrawnData
 from sgdsim.model.run import Run
 from sgdsim.model.starts import Grid, Listed, Stored
 from sgdsim.simulation import control_weights as theory_of_controls
@@ -147,8 +149,7 @@ class Simulator:
         """First tile and number of tiles of each block, from a tile on."""
         # Four steps of a block are the least that an interrupt waits for: heavy steps get smaller blocks.
         trajectories = _piece("block_trajectories", block_trajectories) or self.executor.block_trajectories
-        tiles = max(trajectories // self.lanes, 1)
-        most = max(tiles // self.program.weight, min(tiles, GROUPS))
+        most = tiles_of_a_block(self.program, trajectories)
         low, high = self.groups
         whole = (low, high) == (0, GROUPS)
         strips = [(0, self.n_tiles)] if whole else [(row + low, row + high) for row in range(0, self.n_tiles, GROUPS)]
@@ -331,6 +332,22 @@ def snapshot_bytes(runs: Sequence[Run]) -> int:
     kept = run.recorder.snapshot_trajectories or run.trajectories
     a_state = len(run.loss.parameters) * np.dtype(run.dtype).itemsize
     return len(runs) * kept * len(run.recorder.snapshots) * a_state
+
+
+def tiles_of_a_block(program: Program, trajectories: int) -> int:
+    """How many tiles run together, of programs of light steps so many trajectories."""
+    tiles = max(trajectories // program.lanes, 1)
+    return max(tiles // program.weight, min(tiles, GROUPS))
+
+
+def data_bytes(run: Run) -> int:
+    """What data of their own the trajectories that run together on the CPU have in memory."""
+    data = run.loss.data
+    if not isinstance(data, DrawnData):
+        return 0
+    program = program_of(run, Plan(run))
+    tiles = min(tiles_of_a_block(program, Host.block_trajectories), -(-run.trajectories // program.lanes))
+    return tiles * program.lanes * data.cells * np.dtype(run.dtype).itemsize
 
 
 def kept_bytes(runs: Sequence[Run]) -> int:
@@ -571,7 +588,12 @@ def place_of_snapshots(
         For a run that does not fit, with them on the disk or not.
     """
     (most,) = limits_of_parts([runs], folder, memory_limit)
-    return None if output_bytes(runs) <= most else folder
+    return None if _bytes_of(runs) <= most else folder
+
+
+def _bytes_of(runs: Sequence[Run]) -> int:
+    """What a sweep takes, its points one after the other."""
+    return output_bytes(runs) + max(map(data_bytes, runs))
 
 
 def limits_of_parts(
@@ -584,7 +606,7 @@ def limits_of_parts(
     InputError
         As `place_of_snapshots`.
     """
-    whole, limit = [float(output_bytes(runs)) for runs in parts], limit_of(memory_limit)
+    whole, limit = [float(_bytes_of(runs)) for runs in parts], limit_of(memory_limit)
     if sum(whole) <= limit:
         return whole
     statistics = [size - snapshot_bytes(runs) for size, runs in zip(whole, parts, strict=True)]
@@ -593,9 +615,15 @@ def limits_of_parts(
         asked = "" if memory_limit is None else "memory_limit: "
         raise InputError(
             f"{asked}the run needs {needed / 1e9:.3g} GB of memory, and may take {limit / 1e9:.3g} GB: take fewer "
-            "trajectories, snapshots or sweep points, or record less often"
+            f"trajectories, snapshots or sweep points, or record less often{_about_data(parts)}"
         )
     return statistics
+
+
+def _about_data(parts: Sequence[Sequence[Run]]) -> str:
+    """How much of what a run needs are data of each trajectory, in words."""
+    size = max(data_bytes(run) for runs in parts for run in runs)
+    return f"; {size} bytes of it are the data of the trajectories that run together, take fewer rows" if size else ""
 
 
 def thread_count(threads: int | None) -> int:

@@ -346,7 +346,7 @@ def run_ids(output: PathLike) -> set[Any]:
     return {ensemble.attributes.get("run_id") for ensemble in open_parts(output).values()}
 
 
-def refuse_another(where: str, was: str, now: str, here_is: str = "here") -> None:
+def refuse_another(where: str, was: str, now: str, here_is: str = "here", may_differ: Sequence[str] = ()) -> None:
     """Refuse another scenario than the one that is wanted.
 
     Parameters
@@ -357,6 +357,8 @@ def refuse_another(where: str, was: str, now: str, here_is: str = "here") -> Non
         What stands there, and what is wanted.
     here_is
         What the latter is called.
+    may_differ
+        Keys.
 
     Raises
     ------
@@ -367,21 +369,11 @@ def refuse_another(where: str, was: str, now: str, here_is: str = "here") -> Non
         return
     here_is = here_is if here_is == "here" else f"in {here_is}"
     there, here = _flat(toml.loads(was, where)), _flat(toml.loads(now, "the scenario"))
-    keys = _differing(there, here)
+    if not (keys := [key for key in _differing(there, here) if key not in may_differ]):
+        return
     said = [f"{key} is {_shown(there, key)} there and {_shown(here, key)} {here_is}" for key in keys[:_MOST_SHOWN]]
     more = f", and {len(keys) - _MOST_SHOWN} more" if len(keys) > _MOST_SHOWN else ""
     raise InputError(f"{where}: holds another scenario: {', '.join(said)}{more}")
-
-
-def differing(was: str, now: str) -> list[str]:
-    """The keys in which two scenarios differ.
-
-    Examples
-    --------
-    >>> differing("run = { steps = 4 }", "run = { steps = 8 }")
-    ['run.steps']
-    """
-    return _differing(_flat(toml.loads(was, "there")), _flat(toml.loads(now, "here")))
 
 
 def _differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:

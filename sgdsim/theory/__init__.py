@@ -21,6 +21,7 @@ from sgdsim.theory.laws import (  # isort: skip
     affine_gradients,  # noqa: F401
     identities,  # noqa: F401
     first_step,  # noqa: F401
+    first_update,  # noqa: F401
     second_step,  # noqa: F401
     last_step,  # noqa: F401
     noise_free,  # noqa: F401

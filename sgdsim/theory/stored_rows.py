@@ -40,6 +40,7 @@ def plain_row(row: Prediction) -> dict[str, Any]:
 
     Examples
     --------
+    >>> from dataclasses import replace
     >>> row = Prediction("valley", "mean(x)", Moment("mean", "x", 9), 0.1, order=1, series="a long text")
     >>> plain_row(row)["measure"]
     {'is': 'Moment', 'statistic': 'mean', 'observable': 'x', 'step': 9, 'point': None}

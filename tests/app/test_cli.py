@@ -676,7 +676,7 @@ def test_a_working_folder_that_is_gone_is_one_sentence(command, tmp_path, monkey
 
 
 def test_numbers_of_the_schedule_are_read_like_all_others():
-    given = ["--noise", "1", "--slope", "0.02", "--peak", ".1", "--steps", "6e2"]
+    given = ["--noise", "1", "--slope", "0.02", "--peak", ".1", "--steps", "6e1"]
     assert sgdsim("schedule", "--curvature", "1_0e-1", *given).exit_code == 0
     for text in ("1e-400", "1__0", "nan", "x"):
         expected = f"Invalid value for '--curvature': '{text}', expected a number such as 0.5 or 5e-3"

@@ -18,7 +18,7 @@ from tests.app.conftest import VALLEY
 
 
 def rows(scenario: Any) -> list[Any]:
-    return predictions_of(scenario)[0]
+    return predictions_of(Ensemble({}, {}), scenario)[0]
 
 
 def test_a_resolution_holds_for_all_rows_of_a_law(valley):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,8 @@ from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.simulation.run_loop import simulate_runs
 from tests import naive
+from tests.conftest import targets
+from tests.samples import daily
 
 STEPS, RATE = 2, 0.02
 NORMAL = Noise.parse("normal")
@@ -130,7 +133,10 @@ OF_A_STEP = {
 }
 
 
-@pytest.mark.parametrize("serves", [True, False])
+@pytest.mark.parametrize(
+    ("serves", "target"),
+    daily(itertools.product([True, False], targets()), *((True, one) for one in targets()), (False, targets()[0])),
+)
 def test_a_network_on_rows_of_data(
     serves: bool, target: str, size: Callable[[int, int], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,11 +11,11 @@ from click.testing import CliRunner
 
 from sgdsim.app.cli import main
 from sgdsim.app.simulate import simulate
-from sgdsim.app.workflow import resume_file, run_scenario
+from sgdsim.app.workflow import resume_file, run_parts, run_scenario
 from sgdsim.base import pieces
 from sgdsim.base.errors import InputError, RunError
 from sgdsim.ensemble import Ensemble
-from sgdsim.input.loading import load_scenario
+from sgdsim.input.loading import load_parts, load_scenario
 from sgdsim.simulation import checkpoints, run_loop
 from sgdsim.simulation.kept_states import folder_of
 from tests.simulation.test_checkpoints import ALL_RECORDERS, killed_at
@@ -183,16 +183,19 @@ CULPRITS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"records": 4}, {"steps": 20}, "record.records: of 20 steps it is at step 5, of 16 it was not"),
     ({"every": 8}, {"steps": 32, "every": 4}, "record.every: of 32 steps it is at step 4, of 16 it was not"),
     ({}, {"steps": 32, "snapshots": [8]}, "record.snapshots: of 32 steps it is at step 8, of 16 it was not"),
+    ({"every": 8}, {"every": 4}, "record.every: of 16 steps it is at step 4, of 16 it was not"),
+    ({"every": 8}, {"every": 4, "trajectories": 400}, "record.every: of 16 steps it is at step 4, of 16 it was not"),
+    ({}, {"snapshots": [8], "trajectories": 400}, "record.snapshots: of 16 steps it is at step 8, of 16 it was not"),
     ({"controls": ["x"]}, {"steps": 32}, "record.controls: look at the last step"),
     ({"initial": {"x": "grid:-1,1"}}, {"trajectories": 400}, "loss.parameters.x is 'grid:"),
     (
         {"observables": {"late": "window_mean(x, 8, 16)"}},
         {"steps": 32, "observables": {"late": "window_mean(x, 16, 32)"}},
-        "record.observables.late is 'window_mean(x, 8, 16)' there",
+        "holds another scenario: record.observables.late is 'window_mean(x, 8, 16)' there",
     ),
     ({}, {"steps": 12}, "run.steps: 12, expected at least the 16 of the run"),
     ({}, {"trajectories": 200}, "run.trajectories: 200, expected at least the 300 of the run"),
-    ({}, {"steps": 32, "seed": 1}, "run.seed is 0 there and 1 here"),
+    ({}, {"steps": 32, "seed": 1}, "holds another scenario: run.seed is 0 there and 1 here"),
 ]
 
 
@@ -204,6 +207,35 @@ def test_what_refers_to_the_number_of_steps_is_named(before, after, message, tmp
     with pytest.raises(InputError, match=re.escape(message)):
         simulate(output=path, resume=True, **{**how, **after})
     assert content(tmp_path) == there
+
+
+def test_each_run_of_several_has_snapshots_of_its_own(tmp_path):
+    path, last = tmp_path / "run.h5", {**TRAP, "steps": 4, "snapshots": [3], "trajectories": 400}
+    simulate(output=path, keep_state=True, **{**TRAP, "steps": 4, "snapshots": [2, 3]})
+    simulate(output=path, resume=True, **{**last, "trajectories": 350})
+    assert simulate(output=path, resume=True, **last).digest() == simulate(**last).digest()
+
+
+PARTS = """
+title = "two"
+loss = { formula = "x**2/2 + z*x", parameters = { x = 0.5 }, noise = { z = "normal" } }
+optimizer = { learning_rate = 0.1 }
+part = [
+    { name = "a", run = { trajectories = 260, steps = %d }, record = { snapshots = [%s] } },
+    { name = "b", run = { trajectories = %d, steps = 4 } },
+]
+"""
+
+
+def test_one_part_of_several_is_made_longer(tmp_path):
+    """What was kept of it after step 4 counts no more, though it is kept after step 4 again."""
+    path, scenario = tmp_path / "run.h5", tmp_path / "two.toml"
+    for numbers in ((4, "", 260), (6, "5", 260), (6, "5", 300)):
+        scenario.write_text(PARTS % numbers)
+        parts = load_parts(str(scenario))
+        made = run_parts(parts, path, device="python", keep_state=True, resume=path.exists())
+    direct = run_parts(parts, tmp_path / "direct.h5", device="python")
+    assert [one.digest() for one in made] == [one.digest() for one in direct]
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -222,6 +254,25 @@ def test_a_run_that_was_not_kept_cannot_be_made_longer(tmp_path):
             work()
     with pytest.raises(InputError, match="is finished, and its states were not kept"):
         simulate(output=path, resume=True, keep_state=True, **TRAP)
+    assert content(tmp_path) == there
+
+
+def test_swept_steps_are_not_changed(tmp_path):
+    path = tmp_path / "run.h5"
+    simulate(output=path, keep_state=True, **{**TRAP, "steps": 4, "sweep": {"run.steps": [4, 8]}, "records": 2})
+    with pytest.raises(InputError, match=r"--steps: 16, but .* has a sweep of run.steps"):
+        resume_file(path, steps=16)
+
+
+def test_states_without_their_file_stay(tmp_path):
+    path = tmp_path / "run.h5"
+    simulate(output=path, keep_state=True, **{**TRAP, "steps": 4})
+    path.unlink()
+    there = content(tmp_path)
+    with pytest.raises(InputError, match="there is nothing to resume, neither the file"):
+        resume_file(path, steps=8)
+    with pytest.raises(InputError, match="there is nothing to resume, neither the file"):
+        resume_file(tmp_path / "other.h5", steps=8)
     assert content(tmp_path) == there
 
 
@@ -260,7 +311,6 @@ def test_a_full_disk_costs_the_states_and_not_the_file(tmp_path, monkeypatch):
         ["run", "river_valley", "--keep-state", "--shard", "1/2", "-o", "parts"],
         ["run", "river_valley", "--keep-state", "--dask", "local:1", "-o", "run.h5"],
         ["resume", "parts/1-of-2.shard", "--steps", "30"],
-        ["resume", "run.h5", "--steps", "30"],
     ],
 )
 def test_states_of_shards_are_not_kept(command, tmp_path, monkeypatch):

@@ -25,6 +25,7 @@ FIELD = (
     "affine-moments",
     "identities",
     "first-step",
+    "first-update",
     "second-step",
     "last-step",
     "noise-free",

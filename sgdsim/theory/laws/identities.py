@@ -8,12 +8,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sgdsim.base import budget
 from sgdsim.base.errors import InputError
+from sgdsim.formulas import evaluation
 from sgdsim.formulas.expansion import terms
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import aliased
@@ -39,10 +41,14 @@ MOST_VARIANCES = 5
 """Parameters of which each has at least a row of its variance."""
 
 _MOST_DIGITS = 17
+_DIGITS_OF_A_UNIT = 3
 MOST_TOGETHER = 12
 """Parameters of whose sum the variance is taken: it has a term for each pair."""
 
 _MOST_PRODUCTS = 2_000  # of terms, in the square of the sum of all gradients: more are no formula of moderate length
+
+_MOST_TURNING = 20
+"""Terms of a factor that is to be split into those of one sign and the others."""
 
 _ROUNDING = {"float64": 1e-9, "float32": 1e-4}
 """Of all rows: the square of a kick may have one value but for rounding, of which no sample tells how large it is."""
@@ -158,14 +164,29 @@ def _kick(run: Run, noise: StepNoise, form: tuple[int, ...]) -> tuple[sympy.Expr
     """
     import sympy
 
-    kick = sympy.Add(*(noise.kicks[i] for i in form))
     if len(form) > MOST_TOGETHER or sum(terms(run.loss.gradient[i]) for i in form) ** 2 > _MOST_PRODUCTS:
-        return kick, None
+        return sympy.Add(*(noise.kicks[i] for i in form)), None
+    units = [_unit(run, noise, i) if len(form) > 1 else sympy.Integer(1) for i in form]
+    kick = sympy.Add(*(noise.kicks[i] / unit for i, unit in zip(form, units, strict=True)))
+    pairs = itertools.product(zip(form, units, strict=True), repeat=2)
     try:
-        spread = sympy.Add(*(noise.kick_covariance(i, j) for i in form for j in form))
+        spread = sympy.Add(*(noise.kick_covariance(i, j) / (one * other) for (i, one), (j, other) in pairs))
     except NotApplicable:
         return kick, None
     return (kick / sympy.sqrt(spread), sympy.Integer(1)) if spread != 0 and _is_coin(run, form) else (kick, spread)
+
+
+def _unit(run: Run, noise: StepNoise, i: int) -> sympy.Expr:
+    """The standard deviation of a kick at the start, at a rate of 1: in a sum small kicks count like large ones."""
+    import sympy
+
+    start = {name: one if isinstance(one, float | int) else one.moment(1) for name, one in run.initial.items()}
+    values = {**run.loss.constants, **start, noise.rate.name: 1.0}
+    try:
+        (variance,) = evaluation.evaluate([noise.kick_covariance(i, i)], values)
+    except NotApplicable:
+        return sympy.Integer(1)
+    return sympy.Float(np.sqrt(variance), _DIGITS_OF_A_UNIT) if 0 < variance < inf else sympy.Integer(1)
 
 
 def _of_pair(run: Run, noise: StepNoise, i: int, j: int) -> list[_Martingale]:
@@ -179,8 +200,36 @@ def _of_pair(run: Run, noise: StepNoise, i: int, j: int) -> list[_Martingale]:
     product = first * second - noise.kick_covariance(i, j) / sympy.Mul(*units)
     words = f"unexplained correlation of kicks of {_words(run, noise, (i,))}, {_words(run, noise, (j,))}"
     labels = [_label(run, (k,)) for k in (i, j)]
-    observable = running_sum(run, f"kick_{'_'.join(labels)}", product)
-    return [_Martingale(observable, "product", words, tuple(f"kick_{label}" for label in labels))]
+    name = f"kick_{'_'.join(labels)}"
+    found = [_Martingale(running_sum(run, name, product), "product", words, tuple(f"kick_{one}" for one in labels))]
+    turning = _turning_factor(run, i, j)
+    if turning != 1:
+        with suppress(NotApplicable):
+            weighted = running_sum(run, f"{name}_weighted", turning * product)
+            found.append(_Martingale(weighted, "mean", f"{words}, times {turning}, in std"))
+    return found
+
+
+def _turning_factor(run: Run, i: int, j: int) -> sympy.Expr:
+    """The part that may be of either sign of the factor by which noises make two entries of the gradient correlate.
+
+    Noises n and k that share what they are made of add their covariance times ``(dg_i/dn)*(dg_j/dk)`` to that of the
+    entries. Where this is of both signs its mean may be zero, as that of u in the slopes n*u + x and k + y is, and so
+    is what the product of the kicks shows. Times u, it shows.
+    """
+    import sympy
+
+    loss = run.loss
+    at_means = {loss.symbols[name]: noise.moment(1) for name, noise in loss.noise.items()}
+    first, second = (
+        {name: loss.gradient[k].diff(loss.symbols[name]).xreplace(at_means) for name in loss.noise} for k in (i, j)
+    )
+    factor = sympy.Add(*(first[one] * second[other] for one, other in itertools.permutations(loss.noise, 2)))
+    if factor == 0 or terms(factor) > _MOST_TURNING or factor.free_symbols & {loss.symbols[n] for n in loss.random}:
+        return sympy.Integer(1)
+    parts = sympy.Mul.make_args(sympy.factor(factor))
+    moves = [part for part in parts if part.free_symbols & set(loss.theta)]
+    return sympy.Mul(*(part for part in moves if not (part.is_nonnegative or part.is_nonpositive)))
 
 
 def _of_square(run: Run, noise: StepNoise, form: tuple[int, ...]) -> list[_Martingale]:
@@ -242,7 +291,7 @@ def running_sum(run: Run, name: str, expression: sympy.Expr) -> Observable:
     NotApplicable
         For what is too long for a formula.
     """
-    text = _text(expression)
+    text = formula_text(expression)
     try:
         Formula.parse(aliased(text))
     except InputError as error:
@@ -250,7 +299,7 @@ def running_sum(run: Run, name: str, expression: sympy.Expr) -> Observable:
     return Observable(name, text, window(run), "sum")
 
 
-def _text(expression: sympy.Expr) -> str:
+def formula_text(expression: sympy.Expr) -> str:
     """As a formula, fractions of many digits as decimals."""
     import sympy
 
@@ -308,7 +357,10 @@ def identities(run: Run) -> list[Prediction]:
     gradient of the batch in place of d. The rates are held against the schedule itself, at their steps. All sums are
     over the last 64 steps. Of more than three parameters the sum of all is taken, in whose variance every correlation
     shows, and of up to five the variance of each; where that sum is too long, as that of layers of matrices, the first
-    entry of each matrix has rows of its own.
+    entry of each matrix has rows of its own. In the sum kicks are in units of their standard deviation at the start.
+
+    Where two noises make kicks correlate by a factor that may be of both signs, such as u, the product of the kicks has
+    a row times that factor, too: without it what one half of the trajectories shows may cancel that of the other.
 
     A mean is resolved where 2 % of the standard deviation of M over the trajectories would be seen: an unknown force
     that shifts the end of the window by 2 % of what noise does there. A variance is resolved to 1 % of itself, to 2 %

@@ -99,7 +99,7 @@ def _points(loss: Loss, count: int) -> dict[str, np.ndarray]:
     for name, noise in loss.noise.items():
         values[name] = np.array([noise.draw(random) for _ in range(count)])
     if loss.data is not None:
-        rows = [loss.data.row(random.randrange(loss.data.rows)) for _ in range(count)]
+        rows = [loss.data.draw(random) for _ in range(count)]
         values |= {name: np.array([row[name] for row in rows]) for name in loss.columns}
     return values
 

@@ -23,6 +23,7 @@ from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import FormulaError
 from sgdsim.formulas.vectors import gather
 from sgdsim.formulas.walker import NUMERIC, is_whole
+from sgdsim.model.data import Data
 from sgdsim.model.loss import Loss
 
 _MOST_CASES = 64  # of rows of data and values of noise, for what is not polynomial in them; as of `Loss.expectation`
@@ -330,6 +331,8 @@ def _mean(loss: Loss, polynomial: _Polynomial) -> _Jet:
 
 
 def _moment(loss: Loss, powers: Mapping[str, int]) -> Any:
+    if loss.own_columns.keys() & powers.keys():  # each trajectory has a mean of its own
+        raise _UnknownError
     columns = [np.array(loss.data.columns[n]) ** k for n, k in powers.items() if loss.data and n in loss.data.columns]
     factors = [loss.noise[name].moment(power) for name, power in powers.items() if name in loss.noise]
     if not all(map(isfinite, factors)):
@@ -339,7 +342,8 @@ def _moment(loss: Loss, powers: Mapping[str, int]) -> Any:
 
 def _cases(loss: Loss) -> Iterator[tuple[float, dict[str, float]]]:
     """Each row of data with each value of the discrete noise, and its share."""
-    rows = [(1.0, {})] if loss.data is None else ((1 / loss.data.rows, loss.data.row(i)) for i in range(loss.data.rows))
+    data = loss.data if isinstance(loss.data, Data) else None
+    rows = [(1.0, {})] if data is None else ((1 / data.rows, data.row(i)) for i in range(data.rows))
     discrete = {name: found for name, noise in loss.noise.items() if (found := noise.atoms())}
     for share, row in rows:
         for chosen in itertools.product(*discrete.values()):

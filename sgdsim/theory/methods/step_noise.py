@@ -103,7 +103,7 @@ class StepNoise:
     @cached_property
     def next(self) -> tuple[sympy.Symbol, ...]:
         """The parameters after the step."""
-        return _named("next", self.run.loss)
+        return named("next", self.run.loss)
 
     @cached_property
     def slopes(self) -> tuple[sympy.Expr, ...]:
@@ -124,7 +124,7 @@ class StepNoise:
         """What the noise of the step adds to each parameter, or to each entry of the gradient."""
         if not self.is_of_gradient:
             return tuple(after - mean for after, mean in zip(self.next, self.means, strict=True))
-        gradient = _named("gradient", self.run.loss)
+        gradient = named("gradient", self.run.loss)
         return tuple(found - slope for found, slope in zip(gradient, self.slopes, strict=True))
 
     @cached_property
@@ -132,7 +132,7 @@ class StepNoise:
         """What a memoryless step makes of the gradient and of the optimizer's own noise, as matrices."""
         import sympy
 
-        gradient = _named("gradient", self.run.loss)
+        gradient = named("gradient", self.run.loss)
         after, kicks = after_step(self.run.loss, self.run.optimizer, gradient, self.rate)
         vector = sympy.Matrix(after)
         own = vector.jacobian(kicks) if kicks else sympy.zeros(len(after), 0)
@@ -224,7 +224,7 @@ class StepNoise:
         return sympy.factor_terms(found).xreplace(dict(zip(centres, self.means, strict=True)))
 
 
-def _named(function: str, loss: Loss) -> tuple[sympy.Symbol, ...]:
+def named(function: str, loss: Loss) -> tuple[sympy.Symbol, ...]:
     """Symbols that print as ``next(x)`` or ``gradient(x)``."""
     import sympy
 

@@ -91,7 +91,7 @@ def _samples(loss: Loss, random: np.random.Generator) -> list[dict[str, float]]:
         signs, sizes = random.choice([-1.0, 1.0], len(loss.parameters)), random.uniform(0.5, 1.5, len(loss.parameters))
         values = dict(zip(loss.parameters, signs * sizes, strict=True)) | dict(loss.constants)
         values |= {name: noise.draw(draw) for name, noise in loss.noise.items()}
-        values |= {} if loss.data is None else loss.data.row(draw.randrange(loss.data.rows))
+        values |= {} if loss.data is None else loss.data.draw(draw)
         found.append(values)
     return found
 

@@ -69,6 +69,7 @@ def test_the_rows_of_a_table_are_few() -> None:
         "mean kick of w, in std",
         "unexplained part of the variance of kicks of w",
         "unexplained correlation of kicks of u, w",
+        "unexplained correlation of kicks of u, w, times w, in std",
         "unexplained change of u^2, in std",
         "unexplained change of w^2, in std",
         "unexplained change of the loss, in std",
@@ -137,6 +138,29 @@ FAULTS = {
 def test_a_planted_fault_is_accused(fault: str) -> None:
     told, simulated, quantity = FAULTS[fault]
     assert quantity in accused(verdicts(told, "identities", told=simulated))
+
+
+TURNING = Loss("u**2/2 + w**2/2 + x**2/2 + z*u*x + n*w + y*x", tuple("uwx"), {}, dict.fromkeys("zny", NOISE["z"]))
+"""By a factor of x, which is as often negative as positive, z and n make kicks of u and w correlate."""
+
+
+def test_a_correlation_that_is_zero_on_average_is_accused() -> None:
+    run = make_run(TURNING, initial=dict.fromkeys("uwx", 0.0))
+    assert not accused(verdicts(run, "identities"))
+    formula = TURNING.formula.replace("n*w", "(0.1*z + sqrt(0.99)*n)*w")
+    found = accused(verdicts(run, "identities", told=replace(run, loss=replace(TURNING, formula=formula))))
+    assert found == {"unexplained correlation of kicks of u, w, times x, in std"}
+
+
+def test_a_correlation_of_small_kicks_shows_beside_a_large_one() -> None:
+    """In a plain sum it is a share of 1e-4 of the variance."""
+    formula = "(u**2 + w**2 + x**2 + y**2)/2 + z*u/10 + n*w/20 + e*x"
+    loss = Loss(formula, tuple("uwxy"), {}, dict.fromkeys("zne", NOISE["z"]))
+    run = make_run(loss, initial=dict.fromkeys("uwxy", 0.0))
+    assert not accused(verdicts(run, "identities"))
+    wrong = replace(run, loss=replace(loss, formula=formula.replace("n*w", "(0.1*z + sqrt(0.99)*n)*w")))
+    quantity = "unexplained part of the variance of kicks of the sum"
+    assert accused(verdicts(run, "identities", told=wrong)) == {quantity}
 
 
 def test_noise_that_comes_twice_is_accused() -> None:

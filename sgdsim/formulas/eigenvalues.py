@@ -44,11 +44,13 @@ def largest_eigenvalue(hessian: sympy.Matrix) -> sympy.Expr:
         return mean + sqrt(rest[0, 0] ** 2 + rest[0, 1] ** 2)
     if n > MOST_EIGENVALUES:
         raise InputError(f"hessian_max: has no closed form for {n} parameters, only for up to {MOST_EIGENVALUES}")
-    # The roots of the cubic are 2 p cos(phi + 2 pi k/3); atan, which formulas have, gives the angle of det/2 p^3.
-    p2 = (rest * rest).trace() / 6
-    half = rest.det() / 2
-    sine = sqrt(SYMBOLIC["relu"](p2**3 - half**2))  # not below zero by rounding
-    along = sqrt(p2**3) + half
-    # Half of the angle has its tangent; the angle is pi where two eigenvalues below the third are one.
+    # The roots of the cubic are 2 p cos(phi + 2 pi k/3) with cos 3 phi = det/2 p^3: of cubes, as sixth powers leave the
+    # range of floats. Half of the angle has its tangent, whose parts rounding makes zero one by one.
+    p = sqrt((rest * rest).trace() / 6)
+    unit = SYMBOLIC["where"](0, p, p, 1)
+    (a, b, c), (d, e), f = rest[0, :], rest[1, 1:], rest[2, 2]
+    determinant = a * d * f + 2 * b * c * e - a * e**2 - d * c**2 - f * b**2  # SymPy's is multiplied out, and cancels
+    cosine = determinant / (2 * unit**3)
+    sine, along = (sqrt(SYMBOLIC["relu"](1 + sign * cosine)) for sign in (-1, 1))
     angle = SYMBOLIC["where"](0, along, 2 * SYMBOLIC["atan"](sine / along), pi)
-    return mean + 2 * sqrt(p2) * cos(angle / 3)
+    return mean + 2 * p * cos(angle / 3)

@@ -313,7 +313,7 @@ def _refined(step: Step, domain: Domain, tolerance: float) -> Chain:
         level = noise_levels(step, domain, number)
         solved = solve_mesh(step, domain.widened(0.03 * number).mesh(panels, order), level)
         tests = _tests(solved, domain)
-        if before is not None and (np.abs(tests - before[1]) <= tolerance).all():
+        if before is not None and _changes(tests, before[1]).max() <= tolerance:
             break
         if number + 1 < len(ladder):
             before = solved, tests
@@ -322,7 +322,7 @@ def _refined(step: Step, domain: Domain, tolerance: float) -> Chain:
         crowded = solved.mesh.edge_share(solved.weights).max() > CROWDED
         raise NotApplicable(UNBOUNDED if crowded else SEVERAL)
     if (
-        np.abs(tests - before[1])[: 2 * len(step.after)].max() > HOPELESS
+        _changes(tests, before[1])[: 2 * len(step.after)].max() > HOPELESS
         or solved.mesh.masses(solved.weights).min() < -CROWDED
     ):
         raise NotApplicable(
@@ -333,15 +333,19 @@ def _refined(step: Step, domain: Domain, tolerance: float) -> Chain:
 
 
 def _tests(solved: SolvedMesh, domain: Domain) -> np.ndarray:
-    """Expectations of a few functions, bounded ones first, of the size of one."""
+    """Expectations of a few functions, bounded ones first."""
     coordinates = np.array(domain.mapping.inwards(list(solved.points.T)))
     if domain.mapping.long:
         coordinates = np.sinh(coordinates)
     functions = np.array([np.tanh(coordinates / 2), np.tanh(coordinates / 2) ** 2]).reshape(-1, len(solved.points))
     more = [] if domain.mapping.long else [coordinates, coordinates[:1] ** 4]
     functions = np.concatenate([functions, coordinates**2, *more])
-    found = functions @ solved.weights
-    return np.asarray(found / np.maximum(1.0, np.abs(found)))
+    return np.asarray(functions @ solved.weights)
+
+
+def _changes(fine: np.ndarray, coarse: np.ndarray) -> np.ndarray:
+    """How much expectations change, in units of themselves where they are larger than one."""
+    return np.asarray(np.abs(fine - coarse) / np.maximum(1.0, np.abs(fine)))
 
 
 def _phases(step: Step, moves: np.ndarray, pilot: np.ndarray) -> Chain | None:

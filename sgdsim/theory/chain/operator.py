@@ -174,10 +174,14 @@ class SolvedMesh(MeshLaw):
         return 1.0 / size
 
     def rounding(self, means: np.ndarray) -> float:
-        """Of an expectation: that of the sum, and of the weights by what solves the Poisson equation."""
+        """Of an expectation: that of the sum, and of the weights by what solves the Poisson equation.
+
+        Rows of P whose sum is not one tell how far the weights of its nodes are off.
+        """
         solution = self.poisson(means)
         sizes = np.abs(self.weights)
-        return float(8 * EPSILON * (sizes @ np.abs(means) + sizes @ np.abs(solution)))
+        relative = 8 * EPSILON + sizes @ np.abs(self.matrix.sum(axis=1) - 1.0)
+        return float(relative * (sizes @ np.abs(means) + sizes @ np.abs(solution)))
 
     def eigenvalues(self, count: int) -> np.ndarray:
         """The largest eigenvalues of P by magnitude."""

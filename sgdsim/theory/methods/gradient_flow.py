@@ -177,7 +177,8 @@ class _Equation:
 
         A step of finite length decays by more than exp(-eta h), by a factor exp(-eta^2 h^2/2). Within the spread of a
         path, curvature and noise are others than on it. What they add to a variance in the next order is their mean
-        change there, in units of the noise, and of the curvature times the time, as it adds up.
+        change there, in units of the noise, and twice that of the curvature times the time, as it adds up. With the
+        even part once, a start on a saddle passed, of a variance of 0.28 where this order has 0.59, and was rejected.
         """
         n, population = len(self.run.loss.parameters), self._population
         curved, decayed, bent, noisier = 0.0, 0.0, np.zeros(2), 0.0
@@ -192,7 +193,11 @@ class _Equation:
         for size, most, told in (
             (curved, _MOST_STEP, "rate times curvature"),
             (decayed, _MOST_LEFT, "rate times time times the square of the curvature"),
-            (bent[0] + bent[1] ** 2, _MOST_UNEVEN, "the change of the curvature within the spread, times the time,"),
+            (
+                2.0 * bent[0] + bent[1] ** 2,
+                _MOST_UNEVEN,
+                "the change of the curvature within the spread, times the time,",
+            ),
             (noisier, _MOST_UNEVEN, "the relative change of the noise within the spread"),
         ):
             if size > most:

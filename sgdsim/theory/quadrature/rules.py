@@ -20,6 +20,8 @@ from sgdsim.base.errors import InputError
 from sgdsim.model.noise import Noise
 
 _MOST_NODES = 48  # of the rule of a mean
+_TOLD = 1e-26  # least weight of a node that eigenvectors tell from rounding
+_LARGEST = 1e150  # polynomial, whose square is still a float
 
 
 class Level(NamedTuple):
@@ -75,11 +77,30 @@ def _hermite(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=64)
 def _laguerre(count: int) -> tuple[np.ndarray, np.ndarray]:
-    from scipy.linalg import eigh_tridiagonal
-
     steps = np.arange(count)
-    nodes, vectors = eigh_tridiagonal(2.0 * steps + 1.0, steps[1:].astype(np.float64))
-    return nodes, vectors[0] ** 2
+    return _golub_welsch(2.0 * steps + 1.0, steps[1:].astype(np.float64))
+
+
+def _golub_welsch(diagonal: np.ndarray, beside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights of the Gauss rule whose orthonormal polynomials have these coefficients."""
+    # By NumPy: which algorithm SciPy takes for three diagonals differs between its versions, by 1e-13 in the weights.
+    nodes, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))
+    weights = vectors[0] ** 2
+    # Far out rounding leaves 1e-32 of them: a rule of sums would have its nodes there.
+    weights = np.where(weights > _TOLD, weights, np.minimum(weights, _christoffel(nodes, diagonal, beside)))
+    return nodes, weights / weights.sum()
+
+
+def _christoffel(nodes: np.ndarray, diagonal: np.ndarray, beside: np.ndarray) -> np.ndarray:
+    """The weights by the polynomials themselves, which lose their digits between large nodes, and not beyond."""
+    before, here = np.zeros_like(nodes), np.ones_like(nodes)
+    total = here.copy()
+    for step, after in enumerate(beside):
+        last = beside[step - 1] if step else 0.0
+        found = ((nodes - diagonal[step]) * here - last * before) / after
+        before, here = here, found.clip(-_LARGEST, _LARGEST)
+        total += here**2
+    return np.asarray(1.0 / total)
 
 
 def _flat(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -347,8 +368,6 @@ def _sum_rule(
 
 def _compressed(nodes: np.ndarray, weights: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """The Gauss rule of a discrete measure, by Lanczos with full orthogonalisation (Gragg and Harrod 1984)."""
-    from scipy.linalg import eigh_tridiagonal
-
     kept = weights > 0
     nodes, weights = nodes[kept], weights[kept]
     count = min(count, len(nodes))
@@ -366,5 +385,5 @@ def _compressed(nodes: np.ndarray, weights: np.ndarray, count: int) -> tuple[np.
             count = step + 1
             break
         vector = after / beside[step]
-    values, vectors = eigh_tridiagonal(diagonal[:count], beside[: count - 1])
-    return values, weights.sum() * vectors[0] ** 2
+    values, shares = _golub_welsch(diagonal[:count], beside[: count - 1])
+    return values, weights.sum() * shares

@@ -20,7 +20,7 @@ from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.prediction import NotApplicable
-from sgdsim.theory.chain.chain import Chain, chain
+from sgdsim.theory.chain.chain import Chain, _changes, chain
 from sgdsim.theory.chain.evolution import evolve
 from tests.theory.chain.runs import SIGMAS, ar1, check, make_run, river
 
@@ -255,3 +255,9 @@ def test_one_dimension_is_fast() -> None:
     law.expectation("x**2")
     assert time.process_time() - start < 2.0
     assert isinstance(law, Chain)
+
+
+def test_a_mean_that_is_larger_than_one_must_settle_too() -> None:
+    """Of 171 and 1.08 each was taken in units of itself, and the two ones were the same."""
+    assert _changes(np.array([1.08, 0.1]), np.array([171.0, 0.3])).round(6).tolist() == [157.333333, 0.2]
+    assert _changes(np.array([200.0]), np.array([100.0])).tolist() == [0.5]

@@ -77,8 +77,11 @@ def _hermite(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=64)
 def _laguerre(count: int) -> tuple[np.ndarray, np.ndarray]:
+    from scipy.linalg import eigh_tridiagonal
+
     steps = np.arange(count)
-    return _golub_welsch(2.0 * steps + 1.0, steps[1:].astype(np.float64))
+    nodes, vectors = eigh_tridiagonal(2.0 * steps + 1.0, steps[1:].astype(np.float64))
+    return nodes, vectors[0] ** 2
 
 
 def _golub_welsch(diagonal: np.ndarray, beside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -346,7 +349,8 @@ def mean_rule(noise: Noise, samples: int, count: int) -> tuple[np.ndarray, np.nd
     coordinate = coordinate_of(noise)
     assert coordinate is not None
     nodes, weights = coordinate.gauss(count)
-    one = _compressed(coordinate.value(nodes), weights, count)
+    told = weights > _TOLD  # what is less is rounding, where the rule is by eigenvectors
+    one = _compressed(coordinate.value(nodes[told]), weights[told], count)
     total: tuple[np.ndarray, np.ndarray] | None = None
     left = samples
     while left:

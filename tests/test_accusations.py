@@ -72,6 +72,7 @@ def check(structures: int, each: int, trajectories: int, seed: int, folder: Path
     assert caught >= 0.5 * decided
 
 
+@pytest.mark.validate
 def test_a_few_random_losses(tmp_path: Path) -> None:
     check(structures=2, each=2, trajectories=20_000, seed=2, folder=tmp_path)
 
@@ -81,6 +82,7 @@ def test_two_thousand_random_losses(tmp_path: Path) -> None:
     check(structures=160, each=13, trajectories=20_000, seed=0, folder=tmp_path)
 
 
+@pytest.mark.validate
 def test_an_adiabatic_law_does_not_hold_where_the_river_leaves_its_path(tmp_path: Path) -> None:
     """The walls push the river, which no noise-free path knows; who asks for the law by name is told that it fails."""
     data = {

@@ -19,11 +19,10 @@ from tests.options_table import docs_table
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-# Their examples take minutes together, for `make test-docs`; what most people read first runs in `make test` too.
+# Their examples take minutes together, for `make test-docs`; the README and the first pages run in `make test` too.
 TAUGHT = {"tutorials", "howto", "explanation"}
-FIRST = ROOT / "docs" / "tutorials" / "first_ensemble.md"
-LONG = {"extending", "gpu", "identities", "long_runs", "networks", "plots", "report", "rules", "suite"}
-LONG |= {"variance_reduction"}
+LONG = {"analysis", "extending", "gpu", "identities", "long_runs", "networks", "plots", "recorders", "report", "rules"}
+LONG |= {"suite", "variance_reduction"}
 _BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -54,7 +53,7 @@ def run_program(text: str, where: str) -> None:
 
 def _page(page: Path) -> object:
     """A page as a parameter; those that take long are for `make test-docs` and `make validate`."""
-    slow = (page.parent.name in TAUGHT and page != FIRST) or (page.parent.name == "docs" and page.stem in LONG)
+    slow = page.parent.name in TAUGHT or (page.parent.name == "docs" and page.stem in LONG)
     return pytest.param(page, marks=pytest.mark.validate if slow else (), id=f"{page.parent.name}/{page.name}")
 
 

@@ -45,6 +45,7 @@ def check(found: Sequence[Outcome], share: float = SHARE, caught: float = CAUGHT
     assert not few, few
 
 
+@pytest.mark.validate
 def test_random_losses_get_decided_rows_and_faults_are_caught(tmp_path: Path) -> None:
     """One of them, to which four of the faults can be done, must do: the share of the thousand is close to one."""
     found = list(outcomes(cases(1, 1, TRAJECTORIES, seed=44), tmp_path / "log"))

@@ -322,18 +322,20 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 TARGETS = list(targets())
-SLOW = {"Ensemble.plot", "plot_file", "run_scenario", "simulate"}
-"""Where a value is right, these draw or simulate: every day they are given every fifth value, in turn."""
+SLOW = {"plot_file", "run_scenario", "simulate", "simulate of a formula", "Ensemble.open"}
+"""Where a value is right, these draw, simulate or read: every day they are given every fifth value, in turn."""
+SLOWEST = {"Ensemble.plot"}
+"""What it draws, ``plot_file`` draws too."""
 
 
 @pytest.mark.parametrize(
     ("target", "every"),
     [
-        *(pytest.param(one, 5 if one.name in SLOW else 1, id=one.name) for one in TARGETS),
+        *(pytest.param(one, 5 if one.name in SLOW else 1, id=one.name) for one in TARGETS if one.name not in SLOWEST),
         *(
             pytest.param(one, 1, id=f"{one.name}, every value", marks=pytest.mark.validate)
             for one in TARGETS
-            if one.name in SLOW
+            if one.name in SLOW | SLOWEST
         ),
     ],
 )
@@ -364,6 +366,7 @@ RUNS |= {"simulate", "simulate of a formula"}
 """Of what the test above tries alone: it takes long where a value is right."""
 
 
+@pytest.mark.validate
 @settings(derandomize=True, max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_wrong_values_within_lists_and_tables_are_refused_likewise(data):

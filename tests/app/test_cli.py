@@ -445,6 +445,7 @@ def test_pipes_devices_and_huge_files_are_read_by_no_command(command, suffix):
         assert re.search(f"({name}{suffix}|/dev/zero): {problem}", message), message
 
 
+@pytest.mark.validate
 def test_names_of_files_that_are_no_text(home, folder):
     """The file system takes any bytes; a command uses them or says in one sentence that it cannot."""
     name = os.fsdecode(b"\xff\xfe")
@@ -631,6 +632,7 @@ print(os.open(os.devnull, os.O_RDONLY))
     assert int(done.stdout.split()[-1]) > 2
 
 
+@pytest.mark.validate
 def test_a_warning_that_cannot_be_told_loses_no_run(folder):
     options = ["run", "valley.toml", "-o", "out.h5", "--set", "optimizer.learning_rate=2.5", "--no-compare"]
     assert "trajectories may diverge" in sgdsim(*options).stderr
@@ -653,6 +655,7 @@ def test_what_moves_a_cursor_or_is_no_text_is_printed_escaped(folder):
     assert "\x1b" not in error
 
 
+@pytest.mark.validate
 def test_paths_and_terminals_without_the_letters(folder):
     name = os.fsdecode(b"out\xff.h5")
     result = sgdsim("run", "valley.toml", "-o", name)
@@ -693,6 +696,7 @@ def test_a_working_folder_that_is_gone_is_one_sentence(command, tmp_path, monkey
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.validate
 def test_numbers_of_the_schedule_are_read_like_all_others():
     given = ["--noise", "1", "--slope", "0.02", "--peak", ".1", "--steps", "6e1"]
     assert sgdsim("schedule", "--curvature", "1_0e-1", *given).exit_code == 0

@@ -41,7 +41,6 @@ def ends(folder: Path, *arguments: object) -> dict[str, int]:
             ("flips", 16, READERS[:1]),
             ("structured", 4, DRAWERS[:1]),
         ],
-        ("structured", 4, READERS[:2]),
         ("flips", 16, READERS[:1]),
     ),
 )

@@ -133,6 +133,7 @@ def test_options_mean_what_a_file_means(folder):
     assert "mean(q) = 99" in (folder / "saved.toml").read_text(encoding="utf-8")
 
 
+@pytest.mark.validate
 def test_laws_that_do_not_apply_say_so():
     result = sgdsim("simulate", *WHOLE, "-o", "out.h5", "--all")
     assert result.exit_code == 0
@@ -161,6 +162,7 @@ def test_without_noise():
     assert result.exit_code == 0, result.output
 
 
+@pytest.mark.validate
 def test_what_overflows_is_said_and_drawn_without_a_warning():
     """A collapse over learning rates and noise of which some multiply x by 1e62 a step."""
     options = ["--loss", "(a + s*xi)*x**2/2", "--parameter", "x=1", "--constant", "a=1", "--noise", "xi=normal"]
@@ -442,6 +444,7 @@ def test_nothing_is_recorded_for_laws_where_nothing_is_compared():
         assert len(file["snapshot_step"]) > 2
 
 
+@pytest.mark.validate
 def test_a_law_that_is_set_is_in_the_table():
     """It was left out in silence where laws are tried without being asked for."""
     run = ["--learning-rate", "0.05", "--trajectories", "64", "--steps", "4", "--device", "python"]

@@ -119,6 +119,7 @@ def test_the_moments_of_a_trap_are_those_of_a_page_of_algebra() -> None:
         assert fourth == pytest.approx(3 * variance**2)
 
 
+@pytest.mark.validate
 def test_a_simulator_that_reads_the_files_alone_is_accepted(results: list[list[Any]], tmp_path: Path) -> None:
     found = score(written(tmp_path / "results.csv", results))
     assert found.accepted, found.table()

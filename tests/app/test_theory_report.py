@@ -193,6 +193,7 @@ def test_symmetries_that_are_not_declared_have_their_charge_and_balance_law() ->
     assert none == "there are none"
 
 
+@pytest.mark.validate
 def test_symmetries_are_not_looked_for_where_nobody_wants_it() -> None:
     scenario = scenario_of("(u*w*x - y)**2/2", noise=["x=normal", "y=normal"])
     titles = [section.title for section in report_of(scenario, find_symmetries=False)]

@@ -57,6 +57,7 @@ def test_a_warm_run_does_not_import_sympy(tmp_path, arguments):
     assert not imports_sympy(tmp_path, (*arguments, "--seed", "7"))
 
 
+@pytest.mark.validate
 def test_another_formula_does(tmp_path):
     assert imports_sympy(tmp_path, SYMMETRIC)
     assert not imports_sympy(tmp_path, SYMMETRIC)

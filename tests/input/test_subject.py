@@ -74,6 +74,7 @@ def test_bad_subjects_are_one_sentence(subject: str, options: dict[str, object],
         scenario_of(subject, **options)
 
 
+@pytest.mark.validate
 def test_a_loss_of_the_catalogue_starts_as_it_is_set() -> None:
     """Its parameters follow from its arguments."""
     run = scenario_of("rescaling_neurons", settings=["loss.neurons=3"], learning_rate="0.1").runs[0]

@@ -77,7 +77,7 @@ def test_an_order_is_tested_at_one_time_however_many_steps_that_takes(tmp_path):
     assert false.verdict == "disagrees", false
 
 
-@pytest.mark.parametrize("kind", daily(["moments", "sweep", "density", "schedule"], "moments", "sweep"))
+@pytest.mark.parametrize("kind", daily(["moments", "sweep", "density", "schedule"], "moments"))
 def test_figures_of_points_that_differ_in_steps(kind, tmp_path):
     made = scenario(
         {"time": 2.0},

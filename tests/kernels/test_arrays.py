@@ -217,7 +217,7 @@ def test_loops_do_what_statements_do(name: str, monkeypatch: pytest.MonkeyPatch)
 BITS = [(name, dtype) for name in ("noise", "states", "mirrored rows") for dtype in ("float32", "float64")]
 
 
-@pytest.mark.parametrize(("name", "dtype"), daily(BITS, ("states", "float32")))
+@pytest.mark.parametrize(("name", "dtype"), daily(BITS))
 def test_the_same_bits_on_the_cpu(name: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Plain Python adds entry by entry, the processor in vectors and blocks."""
     monkeypatch.setattr(source, "serves", lambda program: True)

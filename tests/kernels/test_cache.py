@@ -215,6 +215,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.validate
 def test_second_process_starts_warm(tmp_path):
     """Without SymPy, with the machine code of the first, and to the same bits, at another constant too; or mends it."""
     environment = {**os.environ, "SGDSIM_CACHE_DIR": str(tmp_path)}

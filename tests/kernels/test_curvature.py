@@ -172,7 +172,8 @@ def of_linear(theta: np.ndarray) -> np.ndarray:
     return by_differences(gradient, theta)
 
 
-@pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.validate)])
+@pytest.mark.validate
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_144_parameters_and_noise_without_rows(dtype: str) -> None:
     """The mean over the noise by points, on the CPU, where the other targets take minutes."""
     initial = dict.fromkeys(LINEAR.parameters, Noise.parse("normal:0,0.3"))

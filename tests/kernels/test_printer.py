@@ -122,6 +122,7 @@ def random_formula(random: Random, depth: int) -> str:
     )
 
 
+@pytest.mark.validate
 @settings(derandomize=True, deadline=None, max_examples=80, database=None)
 @given(st.integers(0, 2**32))
 def test_formulas_of_any_shape(seed):

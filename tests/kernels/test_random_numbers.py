@@ -29,6 +29,7 @@ from sgdsim.simulation.run_loop import Simulator
 from tests import naive
 from tests.conftest import RIVER
 from tests.kernel_calls import Kernels
+from tests.samples import daily
 
 FALSE_ALARM = 1e-6
 SEED = 0x9E3779B97F4A7C15
@@ -190,6 +191,7 @@ def deviates(
     return split.transpose(0, 2, 1, 3).reshape(n_draws * kinds_used, tiles * kernels.lanes)
 
 
+@pytest.mark.parametrize("noise_dtype", daily(["float32", "float64"], "float32"), indirect=True)
 def test_normals(kernels, noise_dtype):
     """Moments to order 6, tails, distribution, and correlations between steps, trajectories and partners."""
     z = deviates(kernels, 16 if noise_dtype == "float32" else 8, 1024)
@@ -219,6 +221,7 @@ def test_normals_of_other_counters_are_independent(kernels):
     assert not rejected(p)
 
 
+@pytest.mark.parametrize("noise_dtype", daily(["float32", "float64"], "float32"), indirect=True)
 def test_families(initial_state):
     """Distribution, tails and neighbours of every family, as the initial state draws them."""
     normal = (initial_state["normal"] + 0.3) / 0.7

@@ -23,6 +23,7 @@ from sgdsim.model.noise import Noise
 from sgdsim.model.optimizers import Optimizer
 from tests import naive
 from tests.kernels.test_catalogue_kernels import OTHERS, check_step, optimizer
+from tests.samples import daily
 
 INPUTS, HIDDEN, ROWS = 3, 4, 5
 NORMAL = Noise.parse("normal")
@@ -91,7 +92,7 @@ def test_few_parameters_have_their_derivatives_one_by_one():
         assert ("r_0 = " in text) == swept
 
 
-@pytest.mark.parametrize("rule", ["sgd", "momentum", "adam"])
+@pytest.mark.parametrize("rule", daily(["sgd", "momentum", "adam"], "sgd"))
 def test_a_step_of_a_network_is_what_the_formula_says(rule):
     noise = dict.fromkeys((*(f"z{i}" for i in range(INPUTS)), "y"), NORMAL)
     check_step(network(INPUTS, HIDDEN, noise=noise), optimizer(rule))

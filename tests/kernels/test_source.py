@@ -200,14 +200,14 @@ SQUARES = "({0}**2 + {1})**2*({0}**2 + {1} + 1)**3 + exp({0}**2 + {1})*{2}"
     "names",
     [
         ("t_0", "t_1", "t_2"),
-        ("s_1", "s_0", "c_0"),
-        ("state", "lane", "constants"),
-        ("LANES", "REAL", "np"),
-        ("gradient", "theta", "learning_rate"),
-        ("offset", "deviates", "math"),
+        pytest.param(("s_1", "s_0", "c_0"), marks=pytest.mark.validate),
+        pytest.param(("state", "lane", "constants"), marks=pytest.mark.validate),
+        pytest.param(("LANES", "REAL", "np"), marks=pytest.mark.validate),
+        pytest.param(("gradient", "theta", "learning_rate"), marks=pytest.mark.validate),
+        pytest.param(("offset", "deviates", "math"), marks=pytest.mark.validate),
         ("exp64", "E", "I"),
-        ("S", "N", "beta"),
-        ("loss", "velocity", "weight_decay"),
+        pytest.param(("S", "N", "beta"), marks=pytest.mark.validate),
+        pytest.param(("loss", "velocity", "weight_decay"), marks=pytest.mark.validate),
         ("θ", "λ_1", "量"),
     ],
 )
@@ -344,6 +344,7 @@ def test_words_are_drawn_with_vectors(simd_kernels):
     assert "call" not in text
 
 
+@pytest.mark.validate
 @x86
 def test_loops_with_every_function_are_simd(compiled):
     run_all(compiled)
@@ -352,6 +353,7 @@ def test_loops_with_every_function_are_simd(compiled):
         assert is_simd(text), (name, packed(text), scalar(text), re.findall(r"call.*", text))
 
 
+@pytest.mark.validate
 @x86
 def test_loops_over_arrays_are_simd(folder):
     """No scalar arithmetic at all; what is called sets and copies memory."""

@@ -16,6 +16,7 @@ from sgdsim.model.schedules import Schedule
 from sgdsim.model.states import State
 from sgdsim.simulation.run_loop import simulate_runs
 from tests import naive
+from tests.samples import daily
 
 SEED, N, STEPS = 13, 3, 8
 ROWS = (1.2, 0.4, -0.9, 0.1, 0.5)
@@ -39,7 +40,10 @@ def make(loss: Loss, initial: dict[str, float | Noise], optimizer: Optimizer | N
 
 @pytest.mark.parametrize(
     ("name", "hyperparameters", "batch_size"),
-    [("sgd", {}, 1), ("momentum", {"momentum": 0.5, "weight_decay": 0.3}, 3), ("adam", {}, 2)],
+    daily(
+        [("sgd", {}, 1), ("momentum", {"momentum": 0.5, "weight_decay": 0.3}, 3), ("adam", {}, 2)],
+        ("momentum", {"momentum": 0.5, "weight_decay": 0.3}, 3),
+    ),
 )
 def test_states_take_their_values_from_before_the_step(name, hyperparameters, batch_size, target):
     """A loss that pulls back to a running average, a rule that reads a trace, delays, and what the step itself adds."""

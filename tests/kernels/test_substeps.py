@@ -37,7 +37,6 @@ def recorded(run: Run, target: str = "python") -> dict[str, np.ndarray]:
     daily(
         [("sgd", {}, 1), ("momentum", {"momentum": 0.5, "weight_decay": 0.3}, 3), ("adam", {}, 1), ("ema", {}, 2)],
         ("momentum", {"momentum": 0.5, "weight_decay": 0.3}, 3),
-        ("adam", {}, 1),
     ),
 )
 def test_substeps_are_steps_of_the_rule_with_the_same_batch(name, hyperparameters, batch_size, target):

@@ -191,7 +191,7 @@ def test_moments_and_their_residuals_are_those_of_the_estimates(relaxing: Ensemb
     assert np.abs(residuals(axes_of(wrong)[1])[0][1]).max() > band(axes_of(wrong)[1])
 
 
-@pytest.mark.parametrize("kind", ["moments", "numbers", "sweep"])
+@pytest.mark.parametrize("kind", daily(["moments", "numbers", "sweep"], "moments"))
 def test_residuals_are_from_what_a_claim_allows(relaxing: Ensemble, sweep: Ensemble, kind: str) -> None:
     """As the z of its verdict: none within a tolerance or a bound, beyond them from their edge."""
     ensemble, step, point = (sweep, 0, 0) if kind == "sweep" else (relaxing, 10, None)
@@ -692,7 +692,7 @@ def test_a_law_of_finite_order_that_does_not_apply_is_no_reason_to_draw_orders(
 # The same bytes, and nothing else changed.
 
 
-@pytest.mark.parametrize("suffix", drawing.SUFFIXES)
+@pytest.mark.parametrize("suffix", daily(drawing.SUFFIXES, ".svg", ".png"))
 def test_a_figure_has_the_same_bytes_each_time(path: Path, tmp_path: Path, suffix: str) -> None:
     files = [tmp_path / f"{number}{suffix}" for number in (1, 2)]
     for figure in files:
@@ -701,6 +701,7 @@ def test_a_figure_has_the_same_bytes_each_time(path: Path, tmp_path: Path, suffi
     assert sorted(tmp_path.iterdir()) == files
 
 
+@pytest.mark.validate
 def test_another_process_writes_the_same_bytes_and_no_pyplot(path: Path, tmp_path: Path) -> None:
     code = f"""
 import sys

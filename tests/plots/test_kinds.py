@@ -73,6 +73,7 @@ def test_a_map_has_what_was_measured_and_the_limit_of_stability(grid):
     assert any(type(one).__name__ == "QuadContourSet" for axes in figure.axes for one in axes.collections)
 
 
+@pytest.mark.validate
 def test_numbers_of_both_signs_have_one_contour_where_they_vanish_and_formulas_have_maps():
     """After one step from 1 the mean is 1 - eta a: positive, zero on eta a = 1, negative."""
     table = {"optimizer.learning_rate": [0.1, 0.3, 0.6, 1.5], "loss.constants.a": [0.5, 1, 2, 3]}
@@ -135,6 +136,7 @@ def test_schedules_are_held_against_the_first():
     assert line.get_ydata() == pytest.approx(means[1] / means[0])
 
 
+@pytest.mark.validate
 def test_one_name_one_part_no_theory_and_residuals():
     ensemble = simulate(predict=["mean(x) = 0.8**20"], observables={"r": "x**2"}, every=5)
     titles = [axes.get_title(loc="left") for axes in ensemble.plot(only=["r"]).axes]

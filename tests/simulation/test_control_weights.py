@@ -342,6 +342,7 @@ def test_what_is_left_falls_with_the_square_of_the_learning_rate():
     assert gains[1] > 8 * gains[0]
 
 
+@pytest.mark.validate
 def test_a_river_has_a_control_without_linear_response():
     """entropic-force: the drift of y in a valley that is nothing but curved comes from x^2 alone."""
     loss = river_valley(a="a0*exp(k*y)", c="0", constants={"a0": 1.0, "k": 1.0})

@@ -126,6 +126,7 @@ def test_curves_of_independent_points(ensembles: int) -> None:
     assert calibrated(many(ensembles, 31, draw))
 
 
+@pytest.mark.validate
 @all_of(200)
 def test_curves_of_points_that_move_together_reject_no_more_than_said(ensembles: int) -> None:
     """Sidak's level holds whatever the correlation, here 0.9 between neighbours."""
@@ -296,6 +297,7 @@ def test_skewed_groups_need_the_bootstrap(ensembles: int) -> None:
     assert np.sum(student[judged] < 0.01) > 1.6 * np.sum(p[judged] < 0.01)
 
 
+@pytest.mark.validate
 def test_a_score_is_of_the_bootstrap_where_groups_are_skewed() -> None:
     """Between 1 and 2; below Student's t, beyond in doubt. Its p-value is the one whose calibration was tested."""
     rng, shares = np.random.default_rng(40), np.full(GROUPS, 1.0 / GROUPS)

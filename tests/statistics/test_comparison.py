@@ -226,6 +226,7 @@ def test_fewer_than_four_rates_do_not_make_an_order() -> None:
     assert all(np.isfinite(row.z) for row in rows)
 
 
+@pytest.mark.validate
 def test_a_series_without_end_does_not_reject_its_own_first_term() -> None:
     """eta/(2 - eta), claimed as eta/2 to order 1: at most 2 of 200 rejected at 1e-3, at each of three noise levels.
 
@@ -296,6 +297,7 @@ def test_skewed_groups_are_judged_by_a_bootstrap(gaussian: Ensemble) -> None:
     assert row.detectable > detectable(row.stderr, 63, 1e-3)
 
 
+@pytest.mark.validate
 def test_a_bootstrap_too_coarse_for_so_many_rows_leaves_it_open(gaussian: Ensemble) -> None:
     """Its smallest p is 2e-6: of 1,000 tests each has a level of 1e-6, and what is wrong cannot be rejected."""
     many = [TRUE["mean"]] * 999

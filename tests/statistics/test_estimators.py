@@ -135,6 +135,7 @@ def test_statistics_and_replicates_are_those_of_a_two_pass(name: str, trajectori
     assert estimate.replicates == pytest.approx(left_out, rel=1e-11)
 
 
+@pytest.mark.validate
 def test_groups_of_a_mean_are_as_skewed_as_its_values_make_them() -> None:
     """Normal ones are skewed beyond 1 once in 600 draws, by chance. Controls: skewed and dependent values."""
     normal = np.random.default_rng(5).normal(size=(4000, 64))
@@ -236,7 +237,9 @@ def test_ks_distance_is_scipys() -> None:
     assert distance == pytest.approx(stats.kstest(values, stats.norm(0.1).cdf).statistic, rel=1e-12)
 
 
-@pytest.mark.parametrize("trajectories", [64 * 32, 100 * 32])  # equal groups, and groups of 32 and 64
+@pytest.mark.parametrize(
+    "trajectories", [64 * 32, pytest.param(100 * 32, marks=pytest.mark.validate)]
+)  # equal groups, and groups of 32 and 64
 def test_jackknife_errors_are_those_of_repetitions(trajectories: int) -> None:
     """The mean of stderr^2 is the variance of the estimates.
 
@@ -357,7 +360,13 @@ def quantiles_of(draw: np.ndarray, probability: float) -> Estimate:
     return snapshot_estimators.quantile(Ensemble({"theta": theta, **names}, {"lanes": LANES}), "x", 9, probability)
 
 
-@pytest.mark.parametrize(("law", "probability"), [(stats.norm(), 0.5), (stats.expon(), 0.5), (stats.norm(), 0.9)])
+@pytest.mark.parametrize(
+    ("law", "probability"),
+    [
+        (stats.norm(), 0.9),
+        *(pytest.param(law, 0.5, marks=pytest.mark.validate) for law in (stats.norm(), stats.expon())),
+    ],
+)
 def test_errors_of_quantiles_are_those_of_repetitions(law: Any, probability: float) -> None:
     """Beside the law of sample quantiles, p (1 - p)/(n f^2).
 

@@ -21,7 +21,7 @@ def _estimates(data: np.ndarray) -> list[Estimate]:
 X = np.array([0.05, 0.1, 0.2, 0.4, 0.8])
 
 
-@pytest.mark.parametrize("common", [False, True])
+@pytest.mark.parametrize("common", [pytest.param(False, marks=pytest.mark.validate), True])
 def test_fits_of_powers_are_calibrated(common: bool) -> None:
     """b over its error by Student's t, and chi-square by Hotelling's F: uniform p over 1000 repetitions.
 

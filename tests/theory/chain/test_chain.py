@@ -22,13 +22,14 @@ from sgdsim.model.schedules import Schedule
 from sgdsim.prediction import NotApplicable
 from sgdsim.theory.chain.chain import Chain, _changes, chain
 from sgdsim.theory.chain.evolution import evolve
+from tests.samples import daily
 from tests.theory.chain.runs import SIGMAS, ar1, check, make_run, river
 
 # One parameter, linear: all cumulants are known (valley)
 
 
-@pytest.mark.parametrize("rate", [0.02, 0.5, 1.0, 1.5, 1.9])
-@pytest.mark.parametrize("noise", ["normal", "laplace", "rademacher", "exponential"])
+@pytest.mark.parametrize("rate", daily([0.02, 0.5, 1.0, 1.5, 1.9], 0.02, 1.5))
+@pytest.mark.parametrize("noise", daily(["normal", "laplace", "rademacher", "exponential"], "normal", "exponential"))
 def test_cumulants_of_a_linear_chain(noise: str, rate: float) -> None:
     law = chain(ar1(noise, rate))
     one = Noise.parse(noise)
@@ -40,7 +41,7 @@ def test_cumulants_of_a_linear_chain(noise: str, rate: float) -> None:
     check(law.expectation("x**4"), fourth + 3 * second**2, 1e-8)
 
 
-@pytest.mark.parametrize(("dof", "rate"), [(6.0, 0.5), (3.0, 0.5), (3.0, 0.02)])
+@pytest.mark.parametrize(("dof", "rate"), daily([(6.0, 0.5), (3.0, 0.5), (3.0, 0.02)], (6.0, 0.5), (3.0, 0.5)))
 def test_variance_of_a_heavy_tail(dof: float, rate: float) -> None:
     exact = rate * dof / (dof - 2) / (2 - rate)
     check(chain(ar1(f"student_t:{dof}", rate)).variance("x"), exact, 1e-4)
@@ -86,7 +87,7 @@ def test_batches(noise: str) -> None:
 # One parameter, other
 
 
-@pytest.mark.parametrize("rate", [0.1, 0.3])
+@pytest.mark.parametrize("rate", daily([0.1, 0.3], 0.1))
 def test_regression_has_multiplicative_noise_and_long_tails(rate: float) -> None:
     """Regression in one dimension: the variance is eta s^2/(2 - 3 eta)."""
     law = chain(make_run("(z*x - e)**2/2", {"z": "normal", "e": "normal"}, rate))
@@ -158,6 +159,7 @@ def test_a_data_set() -> None:
 # Two parameters
 
 
+@pytest.mark.validate
 def test_a_quadratic_with_correlated_noise() -> None:
     """The discrete Lyapunov equation."""
     hessian, covariance, rate = np.array([[1.0, 0.4], [0.4, 0.5]]), np.array([[1.0, 0.6], [0.6, 1.0]]), 0.3
@@ -185,6 +187,7 @@ def test_a_quadratic_with_correlated_noise() -> None:
     check(second, spread[0, 1] + mean[0] * mean[1], 1e-4)
 
 
+@pytest.mark.validate
 def test_a_river_valley_with_noise_across_alone() -> None:
     """Entropic trapping (entropic-trap) against a plain simulation of 40 000 trajectories."""
     law = chain(river())

@@ -39,6 +39,7 @@ def test_the_lattice_of_signsgd(rate: float) -> None:
     np.testing.assert_allclose(law.cdf(x + rate / 2)[order], np.cumsum(weights[order]), atol=1e-12)
 
 
+@pytest.mark.validate
 def test_a_drawn_start_mixes_lattices() -> None:
     run = make_run("x**2/2 + z*x", {"z": "normal"}, 1.0, initial={"x": Noise.parse("uniform:-1,1")}, name="signsgd")
     law = chain(run)
@@ -58,6 +59,7 @@ def test_signs_with_weight_decay_have_no_lattice() -> None:
     check(law.expectation("x**2"), right / (1 - keep**2), 1e-8)
 
 
+@pytest.mark.validate
 def test_signsgd_in_two_dimensions() -> None:
     formula = "x**2 + y**2/2 + x*y/2 + z*x + w*y"
     initial = {"x": 0.3, "y": 0.1}

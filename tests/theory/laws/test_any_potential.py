@@ -116,6 +116,7 @@ def test_the_bump_of_the_double_well():
         assert limit[1] / temperature**2 == pytest.approx(heat, abs=5e-4)
 
 
+@pytest.mark.validate
 def test_gibbs_law_is_the_limit_of_small_steps():
     """At fixed T the chain is off by O(eta), once the top of the barrier has come to rest."""
     off = []

@@ -32,6 +32,7 @@ def at_rest(steps: int = 130, **options: object) -> Run:
     return make_run(LOSS, rate="0.2", steps=steps, initial={"u": 0.0, "w": 0.0}, trajectories=64 * 512, **options)
 
 
+@pytest.mark.validate
 def test_at_rest_slopes_take_what_noise_adds() -> None:
     row = automatic(at_rest())
     assert row.verdict == "agrees"

@@ -119,9 +119,9 @@ def test_slopes_over_the_rate_are_told_without_being_asked() -> None:
 @pytest.mark.parametrize(
     ("formula", "start", "why"),
     [
-        ("6*x**2 + x**4/24 + z*x", 0.5, "rate times curvature"),
+        pytest.param("6*x**2 + x**4/24 + z*x", 0.5, "rate times curvature", marks=pytest.mark.validate),
         ("2*x**2 + x**4/24 + z*x", 0.5, "rate times time"),
-        ("(x**2 - 1)**2 + 2*z*x", 0.5, "the curvature within the spread"),
+        pytest.param("(x**2 - 1)**2 + 2*z*x", 0.5, "the curvature within the spread", marks=pytest.mark.validate),
         ("0.35*(x**2 - 1)**2 + z*x", 0.0, "the curvature within the spread"),  # of a saddle
         ("x**2/2 + 3*z*x**2", 1.0, "the noise within the spread"),
     ],

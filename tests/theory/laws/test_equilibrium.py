@@ -13,6 +13,7 @@ from sgdsim.model.run import Run
 from sgdsim.prediction import Function, NotApplicable
 from sgdsim.statistics.comparison import compare
 from sgdsim.theory import find_law
+from tests.samples import daily
 from tests.statistics.test_estimators import stacked
 from tests.theory.laws import closed_forms
 from tests.theory.laws.entropy_runs import noisy_valley, rows_of
@@ -44,7 +45,7 @@ def sweep(values: Sequence[tuple[float, float]], common: bool) -> tuple[list[Run
     return runs, stacked([simulate(run, seed=seed) for run, seed in zip(runs, seeds, strict=True)])
 
 
-@pytest.mark.parametrize("common", [True, False])
+@pytest.mark.parametrize("common", daily([True, False], True))
 def test_heat_capacity_at_fixed_noise(common: bool) -> None:
     """Six secants and nine fluctuations, Holm at 1e-3 (fixed seed); common noise makes the secants sharp."""
     runs, ensemble = sweep([(rate, 1.0) for rate in RATES], common)

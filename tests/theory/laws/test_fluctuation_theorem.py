@@ -64,6 +64,7 @@ def test_langevin_noise_is_the_same_noise() -> None:
         np.testing.assert_allclose(one.function(x), other.function(x), rtol=1e-12)
 
 
+@pytest.mark.validate
 def test_a_run_agrees_and_one_at_another_temperature_does_not() -> None:
     run = make_run(steps=5)
     run = replace(run, recorder=LAW.requirements(run))

@@ -220,6 +220,7 @@ def test_a_loss_may_have_a_t_of_its_own() -> None:
     assert rows[-1].predicted == pytest.approx(0.65)
 
 
+@pytest.mark.validate
 def test_rounding_accuses_nobody() -> None:
     """Labels of two classes that are as frequent: the squares of the kicks are the same but for rounding."""
     data = Data({"y": (0.0, 1.0, 1.0, 0.0)})
@@ -238,6 +239,7 @@ def test_rounding_accuses_nobody() -> None:
     assert table(wrong)[quantity] == "disagrees"
 
 
+@pytest.mark.validate
 def test_the_charge_of_a_symmetry_that_nobody_declared_is_a_martingale() -> None:
     """One weight is scaled up as the other is scaled down; noise that is too broad pushes the charge of this."""
     loss = Loss("(u*w*z - 1)**2/2", ("u", "w"), noise={"z": Noise.parse("uniform:-1,2")})
@@ -255,6 +257,7 @@ def test_the_charge_of_a_symmetry_that_nobody_declared_is_a_martingale() -> None
     assert not [one for one in wanted if "charge" in one.name]
 
 
+@pytest.mark.validate
 def test_layers_of_matrices_whose_sum_is_too_long_have_rows_of_their_first_entries() -> None:
     noise = {"x[2]": Noise.parse("normal"), "e": Noise.parse("normal")}
     loss = Loss("(dot(W2, W1@x) - x[0] + x[1]/2 - s*e)**2/2", ("W1[2,2]", "W2[2]"), {"s": 0.3}, noise)

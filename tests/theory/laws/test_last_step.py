@@ -48,6 +48,7 @@ def test_moments_and_distribution_of_a_double_well_that_has_not_forgotten_its_st
     assert abs(x.var() - rows["variance(x)"].predicted) < SIGMAS * spread
 
 
+@pytest.mark.validate
 def test_two_parameters_have_a_covariance() -> None:
     run = make_run(
         "x**4/4 + x*y/2 + y**2 + z*x + w*y", {"z": "normal", "w": "laplace"}, 0.1, initial={"x": 1.0, "y": 0}

@@ -25,6 +25,7 @@ def test_lion_is_by_its_correlations(beta1: float, beta2: float, ratio: float) -
     assert by_hand == pytest.approx(0.3 * 0.7 / 2.0 * ratio, rel=1e-6)
 
 
+@pytest.mark.validate
 def test_lion_in_simulation(tmp_path: Path) -> None:
     """Over four rates; SignSGD's variance and one that is 10 % off must be rejected."""
     plain = "sqrt(pi/8)*learning_rate*s"

@@ -24,6 +24,7 @@ from sgdsim.statistics.comparison import Comparison, compare
 from sgdsim.theory import find_law, predict, requirements
 from sgdsim.theory.laws import valley
 from sgdsim.theory.methods.modes import modes
+from tests.samples import daily
 from tests.statistics.test_estimators import synthetic
 from tests.theory.laws import closed_forms
 from tests.theory.laws.valley_runs import CURVATURES, LAWS, make_run, recording, simulate, walls
@@ -49,7 +50,7 @@ def ensembles() -> dict[str, Ensemble]:
     return {name: simulate(run) for name, run in RUNS.items()}
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", daily(RUNS, "gaussian", "batch and decay", "schedule"))
 def test_a_plain_simulation_agrees(name: str, ensembles: dict[str, Ensemble]) -> None:
     """All laws, some 40 rows a run, Holm at 1e-3: false alarm 1e-3 for each of the five runs (fixed seed)."""
     rows = check(RUNS[name], ensembles[name])
@@ -68,7 +69,10 @@ def test_every_law_rejects_a_wrong_simulation(id: str, ensembles: dict[str, Ense
         assert "disagrees" in {row.verdict for row in check(RUNS["gaussian"], louder, id)}
 
 
-@pytest.mark.parametrize("statistic", ["mean", "variance", "ks", "correlation", "total", "valley_count", "relaxation"])
+KINDS = ["mean", "variance", "ks", "correlation", "total", "valley_count", "relaxation"]
+
+
+@pytest.mark.parametrize("statistic", daily(KINDS, "variance", "relaxation"))
 def test_every_kind_of_row_rejects_a_wrong_simulation(statistic: str) -> None:
     """Negative control by kind: a learning rate 10 % too large is seen in rows of each."""
     rows = check(RUNS["gaussian"], simulate(make_run(walls(), 0.55)))

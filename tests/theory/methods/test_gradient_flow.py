@@ -219,6 +219,7 @@ def test_the_start_of_a_spread_ensemble_is_its_mean() -> None:
         modified_mean(run)
 
 
+@pytest.mark.validate
 def test_numerical_expectations_flow_too() -> None:
     """E|x - z| of Laplace z: L' = 1 - exp(-x), and one sample's slope is a sign, of variance 1 - L'^2."""
     loss = Loss("abs(x - z)", ("x",), {}, {"z": Noise.parse("laplace")})

@@ -55,6 +55,7 @@ def test_two_parameters_that_share_their_noise() -> None:
     assert np.log2(np.abs(residuals[0] / residuals[1])) == pytest.approx(np.full((2, 2), 3.0), abs=0.35)
 
 
+@pytest.mark.validate
 def test_turned_axes_have_the_turned_law() -> None:
     """The same two parameters in other coordinates, with cubic and quartic terms that join them."""
     noise, start = {"z": "exponential"}, {"x": 0.0, "y": 0.0}

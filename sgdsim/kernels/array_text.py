@@ -122,27 +122,41 @@ class ArrayText:
             if (uses[part.place] > 1 and part.shape == stage.shape and part.operation not in ("number", "view"))
             or (part.operation in ELEMENTARY and part.place not in own)
         ]
-        width = (
-            1 if any(part.operation in ELEMENTARY for part in parts.values()) else _width(stage.shape, self._entries)
-        )
+        elementary = any(part.operation in ELEMENTARY for part in parts.values())
+        pieces = _pieces(stage.shape, 1 if elementary else self._entries)
         lines: list[str] = []
-        for step in range(width):
-            at = (*indices[:-1], f"{indices[-1]} + {step}") if step else indices
-            tail = f"_{step}" if step else ""
-            names: dict[int, str] = {}
-            for part in named:
-                lines.append(f"v_{part.place}{tail} = {self._entry(plan, part, at, names, own)}")
-                names[part.place] = f"v_{part.place}{tail}"
-            values = [self._entry(plan, root, at, names, own) for root in roots]
-            if len(values) > 1:
-                lines += [f"w_{k} = {value}" for k, value in enumerate(values)]
-                values = [f"w_{k}" for k in range(len(values))]
-            for output, value in zip(stage.writes, values, strict=True):
-                kept = [at[axis] for axis in output.node.detail] if stage.is_total else at
-                operator = "+=" if stage.is_total else output.operator
-                lines.append(f"{output.place.entry(kept)} {operator} {value}")
-        read = self._with_row(lines)
-        return loop(stage.shape, read, width)
+        for start, stop, width in pieces:
+            body: list[str] = []
+            for step in range(width):
+                at = (*indices[:-1], f"{indices[-1]} + {step}") if step else indices
+                body += self._entries_at(plan, stage, (roots, named, own), at, f"_{step}" if step else "")
+            lines += loop(stage.shape, self._with_row(body), range(start, stop, width))
+        return lines
+
+    def _entries_at(
+        self,
+        plan: Plan,
+        stage: Stage,
+        parts: tuple[Sequence[Node], Sequence[Node], set[int]],
+        at: Sequence[int | str],
+        tail: str,
+    ) -> list[str]:
+        """Lines that compute the entries of a stage at one place; what they name ends in the tail."""
+        roots, named, own = parts
+        lines: list[str] = []
+        names: dict[int, str] = {}
+        for part in named:
+            lines.append(f"v_{part.place}{tail} = {self._entry(plan, part, at, names, own)}")
+            names[part.place] = f"v_{part.place}{tail}"
+        values = [self._entry(plan, root, at, names, own) for root in roots]
+        if len(values) > 1:
+            lines += [f"w_{k} = {value}" for k, value in enumerate(values)]
+            values = [f"w_{k}" for k in range(len(values))]
+        for output, value in zip(stage.writes, values, strict=True):
+            kept = [at[axis] for axis in output.node.detail] if stage.is_total else at
+            operator = "+=" if stage.is_total else output.operator
+            lines.append(f"{output.place.entry(kept)} {operator} {value}")
+        return lines
 
     def _root(self, plan: Plan, output: Output) -> Node:
         if output.loop == "" and output.node.operation == "total":
@@ -227,12 +241,27 @@ _VECTORISED = 64
 a step instead of 20, on 16 lanes. Each entry of the text is compiled, so there are no more than that takes."""
 
 
-def _width(shape: tuple[int, ...], least: int) -> int:
-    """The number of entries in the body of a loop over lanes, along the last axis."""
-    if not shape or shape[-1] == 1 or least == 1:
-        return 1
-    whole = [width for width in range(2, 8) if shape[-1] % width == 0]
-    return next((width for width in whole if width >= least), whole[-1] if whole else 1)
+_WIDEST = 7  # entries in the body of a loop
+
+
+def _pieces(shape: tuple[int, ...], least: int) -> list[tuple[int, int, int]]:
+    """The last axis in loops over lanes: where each starts and stops, and how many entries stand in its body.
+
+    Where no width divides the axis, a second loop has the entries that are left: of 11, whose body had a single entry,
+    a step of two layers of 121 parameters took 261 ns.
+    """
+    length = shape[-1] if shape else 1
+    if length == 1 or least == 1:
+        return [(0, length, 1)]
+    whole = [width for width in range(2, _WIDEST + 1) if length % width == 0]
+    enough = [width for width in whole if width >= least]
+    if enough or least > _WIDEST:  # beyond, a tile has so few lanes that there are no vectors
+        return [(0, length, [*enough, *whole[::-1], 1][0])]
+    if length < least:
+        return [(0, length, length)]
+    width = max(range(least, _WIDEST + 1), key=lambda width: length % width)
+    end = length - length % width
+    return [piece for piece in ((0, end, width), (end, length, length - end)) if piece[0] < piece[1]]
 
 
 def each_row(count: int, body: Sequence[str]) -> list[str]:
@@ -240,12 +269,14 @@ def each_row(count: int, body: Sequence[str]) -> list[str]:
     return [f"for i in range({count}):", *(f"    {line}" for line in loop((), body))]
 
 
-def loop(shape: tuple[int, ...], body: Sequence[str], width: int = 1) -> list[str]:
-    """Lines for every entry of a shape and for every lane, of which some along the last axis are in the body."""
+def loop(shape: tuple[int, ...], body: Sequence[str], last: range | None = None) -> list[str]:
+    """Lines for every entry of a shape and for every lane; along the last axis for these, others are in the body."""
     lines = ["for lane in range(LANES):", *(f"    {line}" for line in body)]
     axes = [*zip(shape, _names(shape), strict=True)]
     for axis, (length, name) in reversed([*enumerate(axes)]):
         if name:
-            steps = f"0, {length}, {width}" if width > 1 and axis == len(axes) - 1 else f"{length}"
+            steps = f"{length}"
+            if last is not None and axis == len(axes) - 1 and last != range(length):
+                steps = f"{last.start}, {last.stop}, {last.step}"
             lines = [f"for {name} in range({steps}):", *(f"    {line}" for line in lines)]
     return lines

@@ -15,6 +15,7 @@ from sgdsim.formulas.graph import Graph, evaluate
 from sgdsim.formulas.vectors import coordinates
 from sgdsim.kernels import source
 from sgdsim.kernels.array_functions import serves
+from sgdsim.kernels.array_text import _pieces
 from sgdsim.kernels.program import Program
 from sgdsim.model.data import Data
 from sgdsim.model.loss import Loss
@@ -322,6 +323,28 @@ def test_one_parameter_in_loops(optimizer: Optimizer) -> None:
     x = simulate_runs([run], scenario="", device="python")["theta"][-1, 0, 0]
     taken = np.tanh(c)
     assert x == pytest.approx(1.0 - 0.01 * np.sum((taken - 0.5) * (1.0 - taken**2) * c), rel=1e-12)
+
+
+@pytest.mark.parametrize("least", [1, 2, 4, 64])
+def test_the_bodies_of_a_loop_have_every_entry_once(least: int) -> None:
+    """Also of an axis that no width divides, whose body has vectors all the same, but for what is left."""
+    for length in range(1, 40):
+        pieces = _pieces((3, length), least)
+        entries = [
+            j + step for start, stop, width in pieces for j in range(start, stop, width) for step in range(width)
+        ]
+        assert entries == [*range(length)]
+        assert max(width for *_, width in pieces) <= 7
+        if 1 < least < 8 <= length:
+            assert pieces[0][2] >= least
+
+
+def test_a_step_of_axes_that_no_width_divides() -> None:
+    shapes = {"A": (11, 11), "B": (11, 11), "x": (11,)}
+    names = [*coordinates("A", shapes["A"]), *coordinates("B", shapes["B"])]
+    loss = Loss("norm2(B@(A@x) - x)/2", tuple(names), noise={"x[11]": Noise.parse("normal")})
+    found, expected = stepped(loss, shapes, 3)
+    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
 
 
 def test_the_text_does_not_grow_with_the_arrays() -> None:

@@ -96,7 +96,9 @@ $(filter-out all,$(FAMILIES)): | $(VENV)/.core
 all: | $(VENV)/.core
 	$(BIN)/python -m sgdsim.app.families $@; verdict=$$?; $(MAKE) report && exit $$verdict
 
-test: lint test-cudasim
+# The types are checked on one core, beside the simulator.
+test: $(VENV)/.dev
+	$(MAKE) --jobs=2 lint test-cudasim
 	$(PYTEST) -n auto --dist worksteal
 
 # The simulator of CUDA runs the kernels without a GPU; it is chosen when numba is imported, so it needs its own process.

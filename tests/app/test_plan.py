@@ -36,7 +36,7 @@ def test_there_is_at_least_one_worker():
 @pytest.mark.parametrize("name", ["river_valley", "heat_capacity", "equipartition"])
 def test_the_time_is_right_within_a_factor(name, tmp_path):
     """Of 1.5 where nothing else runs; a test shares its machine, so of 2. A rate of twice the right one would fail."""
-    scenarios = load_parts(name, {"run.trajectories": 3e5})
+    scenarios = load_parts(name, {"run.trajectories": 1e6})
     expected = plan(scenarios).seconds
     took = sum(float(made.attributes["wall_seconds"]) for made in map_runs(scenarios, tmp_path))
     assert 0.5 < expected / took < 2

@@ -14,10 +14,10 @@ from sgdsim.formulas.formula import Formula
 from sgdsim.model.loss import Loss
 from sgdsim.model.optimizers import Optimizer
 from sgdsim.prediction import NotApplicable, require
+from sgdsim.theory.methods.gradient_moments import GradientMoments, Polynomial, Powers, rational, times
 
 if TYPE_CHECKING:
     import sympy
-from sgdsim.theory.methods.gradient_moments import GradientMoments, Polynomial, Powers, rational, times
 
 
 def matrices_of(

@@ -58,7 +58,7 @@ class Task:
         return hessian @ vectors @ pairs @ vectors.T
 
     def at_rest(self, layers: list[Matrix], turning: bool, decay: float = 0.0) -> list[Matrix]:
-        """Hidden kernels at rest, of ``<K θ, v> = Tr Kᵀ H X - decay <K θ, θ>`` for all K that act between two layers."""
+        """Hidden kernels at rest, of ``<K θ, v> = Tr Kᵀ H X - decay <K θ, θ>`` for all K between two layers."""
         through = self.view
         for weights in layers[:-1]:
             through = weights @ through

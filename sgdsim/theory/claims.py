@@ -328,7 +328,7 @@ def parse_user_prediction(source: str | Mapping[str, Any], id: str = "user-1") -
     Raises
     ------
     InputError
-            For a text that cannot be read, with a near match for an unknown statistic or option.
+        For a text that cannot be read, with a near match for an unknown statistic or option.
 
     Examples
     --------

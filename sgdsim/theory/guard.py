@@ -18,8 +18,8 @@ def guarded() -> Iterator[None]:
     Raises
     ------
     NotApplicable
-            For arithmetic that fails, and for want of memory. Numbers that become infinite or NaN without failing are
-            the caller's to refuse.
+        For arithmetic that fails, and for want of memory. Numbers that become infinite or NaN without failing are
+        the caller's to refuse.
 
     Examples
     --------

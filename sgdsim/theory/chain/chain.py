@@ -231,7 +231,7 @@ class Chain:
         Raises
         ------
         NotApplicable
-                For the reasons of `density`; lattices do have a distribution function.
+            For the reasons of `density`; lattices do have a distribution function.
 
         Examples
         --------

@@ -59,7 +59,7 @@ def evolve(run: Run, formulas: Sequence[str], steps: int, fineness: int = 1) -> 
     Raises
     ------
     NotApplicable
-            For the reasons of `chain`; a stationary law is not needed.
+        For the reasons of `chain`; a stationary law is not needed.
 
     Examples
     --------
@@ -149,7 +149,7 @@ def distribution_after(run: Run, steps: int) -> tuple[Callable[[np.ndarray], np.
     Raises
     ------
     NotApplicable
-            For the reasons of `evolve`, and for a law without density.
+        For the reasons of `evolve`, and for a law without density.
 
     Examples
     --------

@@ -52,7 +52,7 @@ def balanced_point(run: Run, balance: Balance) -> BalancedPoint:
     Raises
     ------
     NotApplicable
-            If there is none: the loss has no noise at the minimum, or the charge only grows.
+        If there is none: the loss has no noise at the minimum, or the charge only grows.
 
     Examples
     --------

@@ -18,7 +18,7 @@ def batch_share(optimizer: Optimizer, loss: Loss) -> sympy.Expr:
     Raises
     ------
     NotApplicable
-            For rows without replacement beside other noise: a batch leaves a different part of each.
+        For rows without replacement beside other noise: a batch leaves a different part of each.
 
     Examples
     --------

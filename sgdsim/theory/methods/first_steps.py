@@ -62,7 +62,7 @@ def laws_after(run: Run, steps: int) -> list[tuple[Points, ...]]:
     Raises
     ------
     NotApplicable
-            For too many points, for a step that is not smooth in the noise, and with a matrix of learning rates.
+        For too many points, for a step that is not smooth in the noise, and with a matrix of learning rates.
 
     Examples
     --------

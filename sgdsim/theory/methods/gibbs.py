@@ -135,7 +135,7 @@ class Gibbs:
         Raises
         ------
         NotApplicable
-                For the correction if the noise is not normal, and for a loss that does not grow far away.
+            For the correction if the noise is not normal, and for a loss that does not grow far away.
         """
         self._check_noise(corrected)
         expression = self.run.loss.expand(formula, "expectation")

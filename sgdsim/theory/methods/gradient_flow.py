@@ -67,7 +67,7 @@ def flow(run: Run, potential: str = "loss", times: Sequence[float] | None = None
     Raises
     ------
     NotApplicable
-            For an optimizer without such a potential, a rate that changes, and a flow that diverges.
+        For an optimizer without such a potential, a rate that changes, and a flow that diverges.
 
     Examples
     --------

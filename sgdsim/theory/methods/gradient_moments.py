@@ -51,7 +51,7 @@ class GradientMoments:
     Raises
     ------
     NotApplicable
-            If a moment of the gradient does not exist.
+        If a moment of the gradient does not exist.
 
     Examples
     --------

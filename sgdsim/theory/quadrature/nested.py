@@ -152,7 +152,7 @@ def nodes(
     Raises
     ------
     NotApplicable
-            For more nodes than `MOST_NODES`.
+        For more nodes than `MOST_NODES`.
 
     Examples
     --------

@@ -345,7 +345,7 @@ def identities(run: Run) -> list[Prediction]:
 
     For a function f of the state let ``(P f)(theta) = E[f(theta')|theta]``, the mean over the noise of one step. Then
 
-        E f(theta_T) - E f(theta_0) = sum_t E (P f - f)(theta_t),        M = sum_t (f(theta_t+1) - (P f)(theta_t))
+        E f(theta_T) - E f(theta_0) = sum_t E (P f - f)(theta_t),        M = sum_t (f(theta_(t+1)) - (P f)(theta_t))
 
     at any learning rate, schedule and batch: M is a martingale, of mean zero (Dynkin's formula). M itself is recorded
     along each trajectory, so that the error of its mean comes from the noise in the steps alone, not from f.

@@ -1,6 +1,6 @@
-"""Rows of theory as plain data, to be kept and read again to the last bit.
+"""Rows of theory as plain data, which can be stored and read again to the last bit.
 
-A row whose measure is a function, such as a distance from a distribution, has no plain form, and is computed again.
+A row whose measure is a function, such as a distance from a distribution, has no plain form and is computed again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _IS = "is"
 
 
 class NotPlain(Exception):
-    """A row that holds more than numbers and texts."""
+    """The error for a row that holds more than numbers and texts."""
 
 
 def plain_row(row: Prediction) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def plain_row(row: Prediction) -> dict[str, Any]:
     Raises
     ------
     NotPlain
-        For one that measures a function.
+        For a row that measures a function.
 
     Examples
     --------
@@ -47,17 +47,17 @@ def plain_row(row: Prediction) -> dict[str, Any]:
     >>> row_of(plain_row(row)) == replace(row, series=plain_row(row)["series"])
     True
     """
-    series = row.series and hashlib.sha256(row.series.encode()).hexdigest()[:16]  # all that counts is which are equal
+    series = row.series and hashlib.sha256(row.series.encode()).hexdigest()[:16]  # only equality of series counts
     return {one.name: _plain(getattr(row, one.name)) for one in fields(row)} | {"series": series}
 
 
 def row_of(data: Mapping[str, Any]) -> Prediction:
-    """The row of plain data.
+    """The row that plain data stand for.
 
     Raises
     ------
     InputError, KeyError, TypeError
-        For what is none.
+        For data that are no row.
     """
     return Prediction(**{name: _read(value) for name, value in data.items()})
 

@@ -28,37 +28,38 @@ if TYPE_CHECKING:
     import sympy
 
 
-_SECONDS_AN_ENTRY = 2e-9  # of a product with a vector, of a matrix that is in no cache
-_SPARSE = 0.3  # share of entries that are not zero, below which the others are left out
-_TRIALS = 20  # of domains, each wider
-_LEAK = (1e-9, 1e-13)  # in a step, by fineness: a domain that loses less is not widened
-_STARTS = (49, 48)  # points of a drawn start, on two meshes: they alternate, so that no jump escapes both
-_LOOK = 32  # steps between two looks at what has left
+_SECONDS_AN_ENTRY = 2e-9  # to multiply one entry of a matrix that is in no cache with a vector
+_SPARSE = 0.3  # share of non-zero entries below which a matrix is stored as a sparse one
+_TRIALS = 20  # domains that are tried, each wider than the one before
+_LEAK = (1e-9, 1e-13)  # chance of leaving the domain in a step, by fineness, below which it is not widened
+_STARTS = (49, 48)  # points of a drawn start on the two meshes: they alternate, so that no jump escapes both
+_LOOK = 32  # steps between two looks at the probability that has left
 
 
 def evolve(run: Run, formulas: Sequence[str], steps: int, fineness: int = 1) -> list[Numerical]:
-    """Expectations of formulas after so many steps from the start of a run.
+    """Expectations of formulas after a number of steps from the start of a run.
 
     Parameters
     ----------
     run
         A memoryless optimizer at a constant rate, with one or two parameters.
     formulas
-        In the parameters and constants.
+        Expressions in the parameters and constants.
     steps
-        How many.
+        Number of steps.
     fineness
-        Of the coarser of the two meshes: 0 or 1.
+        0 or 1, for the coarser of the two meshes.
 
     Returns
     -------
     list
-        The error counts the chance of leaving the domain of the computation as well.
+        A number with its error for each formula. The error includes the chance of leaving the domain of the
+        computation.
 
     Raises
     ------
     NotApplicable
-        As `chain`, but not for want of a stationary law.
+        For the reasons of `chain`; a stationary law is not needed.
 
     Examples
     --------
@@ -83,7 +84,7 @@ def evolve(run: Run, formulas: Sequence[str], steps: int, fineness: int = 1) -> 
 
 
 def _walked(step: Step, moves: np.ndarray, expressions: Sequence[sympy.Expr], steps: int) -> list[Numerical] | None:
-    """Exact on the lattice of each start."""
+    """Expectations after some steps on the lattice of each start, exact but for rounding; None for too many states."""
     totals, sizes = np.zeros((2, len(expressions))), np.zeros(len(expressions))
     for side, count in enumerate((PHASES + 1, PHASES)):
         points, shares = start_points(step.run, count)
@@ -125,30 +126,30 @@ def _evolved(step: Step, expressions: Sequence[sympy.Expr], steps: int, fineness
         raise NotApplicable(
             f"the chain leaves every domain that was tried within {steps} steps, or grows too fast; simulate instead"
         )
-    # What has left is beyond the domain, at whose edge a formula is as large as anywhere within.
+    # Probability that has left is beyond the domain: there a formula is taken to be as large as its maximum within.
     errors = np.abs(found[1] - found[0])[:number] + sizes * 16 * EPSILON * np.sqrt(steps) + largest * lost
     return [Numerical(float(v), float(e)) for v, e in zip(found[1][:number], errors, strict=True)]
 
 
 def _is_constant(values: np.ndarray) -> bool:
-    """Whether nothing depends on the state any more, which then stays so: the start is forgotten."""
+    """True if no expectation depends on the state any more: the start is forgotten, and more steps change nothing."""
     return bool((np.ptp(values, axis=0) <= EPSILON * np.abs(values).max(axis=0)).all())
 
 
 def distribution_after(run: Run, steps: int) -> tuple[Callable[[np.ndarray], np.ndarray], float]:
-    """The distribution function of the only parameter after so many steps from the start of a run, and its error.
+    """The distribution function of the only parameter after some steps from the start of a run, and its error.
 
     Parameters
     ----------
     run
-        As of `evolve`, with one parameter and continuous noise that enters its step affinely.
+        A run that `evolve` takes, with one parameter and continuous noise that enters its step affinely.
     steps
-        How many, at least one.
+        Number of steps, at least one.
 
     Raises
     ------
     NotApplicable
-        As `evolve`, and for a law without density.
+        For the reasons of `evolve`, and for a law without density.
 
     Examples
     --------
@@ -183,7 +184,7 @@ def distribution_after(run: Run, steps: int) -> tuple[Callable[[np.ndarray], np.
 
 @dataclass(frozen=True, eq=False)
 class _Meshed:
-    """The chain on a mesh with its start, and the chance to leave the mesh."""
+    """The chain on a mesh with its start, and the probability of leaving the mesh within the steps."""
 
     mesh: Mesh
     level: tuple[Level, ...]
@@ -193,7 +194,7 @@ class _Meshed:
 
 
 def _meshed(step: Step, steps: int, fineness: int) -> Iterator[_Meshed]:
-    """On a coarse mesh and a fine one, of domains that are widened until hardly anything leaves them."""
+    """The chain on a coarse mesh, then on a fine one; their domains are widened until hardly anything leaves them."""
     domain, most = _travelled(step, steps), _LEAK[fineness] * steps
     for number in range(2):
         fine = fineness + number
@@ -217,7 +218,7 @@ def _meshed(step: Step, steps: int, fineness: int) -> Iterator[_Meshed]:
 
 
 def _thinned(matrix: np.ndarray) -> Any:
-    """A sparse matrix where steps are short: a state then reaches few panels."""
+    """The matrix as a sparse one if few entries are not zero: where steps are short, a state reaches few panels."""
     from scipy.sparse import csr_matrix
 
     return csr_matrix(matrix) if np.count_nonzero(matrix) < _SPARSE * matrix.size else matrix
@@ -225,7 +226,7 @@ def _thinned(matrix: np.ndarray) -> Any:
 
 @dataclass(frozen=True)
 class _Start:
-    """The start of a run on a mesh: its points, and what of it is beyond the mesh."""
+    """The start of a run on a mesh: interpolation at its points, and which of them are beyond the mesh."""
 
     shares: np.ndarray
     indices: np.ndarray
@@ -233,16 +234,16 @@ class _Start:
     beyond: np.ndarray
 
     def mean(self, values: np.ndarray) -> np.ndarray:
-        """Of functions on the mesh, shape (state, function)."""
+        """The mean over the start of functions on the mesh, shape (state, function)."""
         return np.asarray(self.shares @ (values[self.indices] * self.factors[..., None]).sum(axis=1))
 
     def weights(self, size: int) -> np.ndarray:
-        """Of the states of the mesh."""
+        """Weights of the states of the mesh that stand for the start."""
         shares = (self.shares[:, None] * self.factors).ravel()
         return np.bincount(self.indices.ravel(), shares, minlength=size)
 
     def lost(self, matrix: Any, outside: np.ndarray, steps: int, most: float) -> float:
-        """The chance to leave the mesh within so many steps, which grows with each; or any that is over the most."""
+        """The probability of leaving the mesh within some steps; some value above `most` if it exceeds that."""
         left, found = np.zeros(len(outside)), 0.0
         for number in range(1, steps + 1):
             budget.check()
@@ -255,7 +256,7 @@ class _Start:
 
 
 def _travelled(step: Step, steps: int) -> Domain:
-    """Where a trial was on its way."""
+    """The domain that a trial of a few hundred trajectories crossed within the steps."""
     random = np.random.default_rng(SEED)
     state = sampled_starts(step.run, random)
     low, high = state.min(axis=0), state.max(axis=0)

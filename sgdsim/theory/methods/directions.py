@@ -28,11 +28,11 @@ class Direction:
     Attributes
     ----------
     parameter
-        Its coordinate.
+        The coordinate of the direction.
     curvature, centre
         ``A`` and the bottom of the valley.
     couplings
-        Noise variable to the constant that multiplies it in the gradient.
+        For each noise variable, the constant that multiplies it in the gradient.
     """
 
     parameter: str
@@ -50,7 +50,7 @@ class Direction:
         return Observable(f"time_average_{label_of(self.parameter)}", self.parameter, (start, stop))
 
     def is_gaussian(self, run: Run) -> bool:
-        """Whether the parameter is Gaussian at every step: normal noise, and a normal or fixed start."""
+        """True if the parameter is Gaussian at every step: normal noise, and a normal or fixed start."""
         start = run.initial[self.parameter]
         noises = [run.loss.noise[name] for name in self.couplings]
         normal = isinstance(start, float | int) or (isinstance(start, Noise) and start.family == "normal")
@@ -59,7 +59,7 @@ class Direction:
 
 @lru_cache(maxsize=256)
 def directions(loss: Loss, *, noisy: bool = True) -> tuple[Direction, ...]:
-    """The fast directions of a loss, found in its gradient; those without noise too, if it need not be noisy.
+    """The fast directions of a loss, found in its gradient; with `noisy` false also those without noise.
 
     Examples
     --------

@@ -65,7 +65,7 @@ __all__ = [
 ]
 
 AUTOMATIC = tuple(law.id for law in LAWS.values() if law.automatic)
-"""What an ensemble of the user's own is held against without being asked."""
+"""Ids of the laws that an ensemble of the user's own is held against without being asked."""
 
 FORMER_IDS = {
     "NTL-1": "valley",
@@ -109,7 +109,7 @@ FORMER_IDS = {
     "NT-28": "heavy-tail",
     "chain": "exact-chain",
 }
-"""What laws were called in scenarios and files that were written before they had names."""
+"""Ids of laws in scenarios and files that were written before laws had names, with their present ids."""
 
 
 def law_named(id: str) -> Law | None:

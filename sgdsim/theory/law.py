@@ -38,7 +38,7 @@ from sgdsim.theory.potential import require_gradient, require_simple_steps
 from sgdsim.theory.recorded_names import recorded_as
 
 REFUSALS = (NotApplicable, TooManyTerms, OutOfTime)
-"""What a law ends in that has nothing to say."""
+"""The errors by which a law says that it does not apply."""
 
 Rows = Callable[[Run], Iterable[Prediction]]
 RowsAcross = Callable[[Sequence[Run]], Iterable[Prediction]]

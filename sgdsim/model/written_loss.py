@@ -301,7 +301,7 @@ class WrittenLoss:
 
     @cached_property
     def mixed(self) -> tuple[str, ...]:
-        """Constants and data in the loss or a direction that differ between trajectories, so the ensemble is a mixture."""
+        """Constants and data in the loss or a direction that differ between trajectories: the ensemble is a mixture."""
         return self.drawn_in(self._step_texts)
 
     @property

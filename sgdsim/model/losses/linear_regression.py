@@ -30,7 +30,7 @@ def linear_regression(
     inputs
         Distribution of each input, such as ``normal:0,2`` for a standard deviation of 2; a text alone for all.
     covariance
-        Covariance, or its diagonal, of jointly normal inputs of mean zero; None for independent inputs, as `inputs` says.
+        Covariance, or its diagonal, of jointly normal inputs of mean zero; None for independent ones, see `inputs`.
     noise
         Distribution of the label noise ``e``, in units of ``sigma``.
     constants

@@ -29,7 +29,7 @@ def logistic(
     inputs
         Distribution of each input; a text alone for all.
     covariance
-        Covariance, or its diagonal, of jointly normal inputs of mean zero; None for independent inputs, as `inputs` says.
+        Covariance, or its diagonal, of jointly normal inputs of mean zero; None for independent ones, see `inputs`.
     noise
         Distribution of the label noise ``e``, in units of ``sigma``.
     constants

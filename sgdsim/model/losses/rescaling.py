@@ -73,7 +73,7 @@ def rescaling_vector(
     inputs
         Distribution of each input; a text alone for all.
     covariance
-        Covariance, or its diagonal, of jointly normal inputs of mean zero; None for independent inputs, as `inputs` says.
+        Covariance, or its diagonal, of jointly normal inputs of mean zero; None for independent ones, see `inputs`.
     noise
         Distribution of the label noise ``e``, in units of ``sigma``.
     constants

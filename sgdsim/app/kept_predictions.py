@@ -47,15 +47,16 @@ class Told:
     is_whole: bool = True
 
 
-def _tell(id: str) -> None:
+def _tell(source: theory.Law | theory.UserPrediction) -> None:
+    name = source.id if isinstance(source, theory.Law) else source.name
     if sys.stderr is not None:
-        print(f"computing what {id} predicts …", file=sys.stderr, flush=True)
+        print(f"computing what {name} predicts …", file=sys.stderr, flush=True)
 
 
 def _asked(claim: Claim, scenario: Scenario) -> Told:
     """What theory says of a claim now; if that takes long, standard error tells so."""
     ended = OutOfTime.raised
-    with limited(say=partial(_tell, claim.source.id)):
+    with limited(say=partial(_tell, claim.source)):
         rows, skipped = theory.predict([claim.source], scenario.runs, claim.seconds)
     return Told(rows, skipped, OutOfTime.raised == ended)
 

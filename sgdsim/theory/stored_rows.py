@@ -115,7 +115,7 @@ def _read(value: Any) -> Any:
         keywords = {name: _read(one) for name, one in value["keywords"].items()}
         return partial(_read(value["of"]), *_read(value["arguments"]), **keywords)
     kind = _named(value[_IS])
-    if not is_dataclass(kind):
+    if not (isinstance(kind, type) and is_dataclass(kind)):
         raise KeyError(value[_IS])
     return kind(**{name: _read(one) for name, one in value.items() if name != _IS})
 

@@ -1,4 +1,4 @@
-"""What goes wrong, said so that the user can mend it: what, where, what was expected, and a near match."""
+"""Errors, worded so that the user can mend them: what is wrong, where, what was expected, and a near match."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ class SgdsimError(Exception):
 
 
 class InputError(SgdsimError):
-    """The user's input cannot be used: a formula, a scenario, an option or a file."""
+    """A failure of the user's input: a formula, a scenario, an option or a file cannot be used."""
 
     exit_code = 2
 
 
 class RunError(SgdsimError):
-    """The input was good but the run failed: memory, disk, device."""
+    """A failure of the run, though its input was good: memory, disk, device."""
 
 
 def shortened(value: object, most: int = 200) -> str:
-    """The text of something that may be long, such as an expression.
+    """Text of a value, cut at the given length: an expression may be long.
 
     Examples
     --------
@@ -35,7 +35,7 @@ def shortened(value: object, most: int = 200) -> str:
 
 
 def escaped(text: str) -> str:
-    r"""The text of files and paths, which may hold anything, without what moves a cursor or is no text.
+    r"""Text from a file or a path, with control characters escaped, so that a terminal can show it.
 
     Examples
     --------
@@ -46,9 +46,9 @@ def escaped(text: str) -> str:
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
-    """Say that `name` is not among the known names of its kind, with a near match or the whole list.
+    """Message that `name` is not among the known names of its kind, with a near match or the whole list.
 
-    A vector or a matrix has one name there, unless that of an entry was given.
+    The list names a vector or a matrix once, not each of its entries, unless `name` is itself an entry.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Arrays whose axes have names, and attributes of them that a file can hold."""
+"""Arrays whose axes have names, with attributes that a file can hold."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sgdsim.base.sparse import Sparse
 
 Attribute = str | int | float
 
-# Attributes that HDF5 and netCDF keep for themselves, and those that tell a boolean from an int8.
+# Names of attributes that HDF5 and netCDF reserve, and of those by which a boolean is told from an int8.
 RESERVED = {"CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST", "DIMENSION_LABELS"}
 RESERVED |= {"_NCProperties", "_Netcdf4Dimid", "_Netcdf4Coordinates", "flag_values", "flag_meanings"}
 
@@ -67,7 +67,7 @@ class Variable:
         return int(np.count_nonzero(self.data))
 
     def rows(self, start: int, stop: int) -> np.ndarray:
-        """Part of the data along the first axis."""
+        """Values ``start`` to ``stop`` along the first axis."""
         return self.data[start:stop]
 
     def at(self, index: int) -> Variable:
@@ -76,7 +76,7 @@ class Variable:
 
 
 class Implied(Variable):
-    """A variable whose values follow from less than them, and take memory only when they are asked for."""
+    """A variable whose values are computed when they are used, from a description that takes less memory."""
 
     def __init__(self, dimensions: tuple[str, ...], attributes: Mapping[str, Attribute]) -> None:
         object.__setattr__(self, "dimensions", dimensions)
@@ -94,9 +94,9 @@ class Rare(Implied):
     Parameters
     ----------
     dimensions, attributes
-        As of a `Variable`.
+        See `Variable`.
     values
-        Those that are not.
+        The values that are not zero.
 
     Examples
     --------
@@ -122,7 +122,7 @@ class Rare(Implied):
         return len(self.values.index)
 
     def rows(self, start: int, stop: int) -> np.ndarray:
-        """Part of the data along the first axis."""
+        """Values ``start`` to ``stop`` along the first axis."""
         return self.values.rows(start, stop)
 
     def at(self, index: int) -> Variable:
@@ -136,11 +136,11 @@ class Counted(Implied):
     Parameters
     ----------
     name
-        Of the dimension.
+        Name of the dimension.
     size, dtype
-        How many there are, and of which type.
+        Number and type of the values.
     attributes
-        As of a `Variable`.
+        See `Variable`.
 
     Examples
     --------
@@ -162,7 +162,7 @@ class Counted(Implied):
         return (self.size,)
 
     def rows(self, start: int, stop: int) -> np.ndarray:
-        """Part of the data."""
+        """Values ``start`` to ``stop``."""
         return np.arange(start, max(min(stop, self.size), start), dtype=self.dtype)
 
 
@@ -171,7 +171,7 @@ WHOLE = ""
 
 
 class Contents(NamedTuple):
-    """All that a file holds of an ensemble: variables by name, and attributes."""
+    """The contents of an ensemble in a file: variables by name, and attributes."""
 
     variables: Mapping[str, Variable]
     attributes: Mapping[str, Attribute]
@@ -183,7 +183,7 @@ def sizes_of(variables: Mapping[str, Variable]) -> dict[str, int]:
     Raises
     ------
     InputError
-        Where it differs between variables.
+        If the length of a dimension differs between variables.
 
     Examples
     --------
@@ -200,7 +200,7 @@ def sizes_of(variables: Mapping[str, Variable]) -> dict[str, int]:
 
 
 def labelled(name: str, variable: Variable) -> dict[str, Attribute]:
-    """The attributes of a variable, with units and a name for people where it says neither.
+    """The attributes of a variable, with a default for ``units`` and ``long_name`` if they are missing.
 
     Examples
     --------
@@ -211,7 +211,7 @@ def labelled(name: str, variable: Variable) -> dict[str, Attribute]:
 
 
 def allowed(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
-    """Attributes as a file holds them.
+    """Attributes in the form in which a file holds them.
 
     Raises
     ------
@@ -231,12 +231,12 @@ def allowed(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
 
 
 def plain(name: str, value: object) -> Attribute:
-    """The value of an attribute as a file holds it, a text or a number.
+    """The value of an attribute in the form in which a file holds it, a text or a number.
 
     Raises
     ------
     InputError
-        With the name of the attribute, for anything else.
+        If the value is neither; the message names the attribute.
 
     Examples
     --------
@@ -260,7 +260,7 @@ def plain(name: str, value: object) -> Attribute:
 def _storable(data: object) -> np.ndarray:
     try:
         array = np.asarray(data)
-    except Exception as error:  # whatever an object of the user's own does
+    except Exception as error:  # an object of the user's own may raise anything
         raise take.refused(data, "data", f"real numbers or text of one shape ({error})") from None
     if array.dtype.kind in "OTU":
         for text in array.flat:

@@ -172,7 +172,7 @@ class Scenario:
         wanted = Recorder()
         for recorder in recorders:
             wanted = wanted.merge(_beside(wanted, recorder))
-        if len({run.steps for run in self.runs}) > 1:  # a step of one point may be none of another
+        if len({run.steps for run in self.runs}) > 1:  # a step of one point may be beyond the end of another
             wanted = Recorder(observables=tuple(one for one in wanted.observables if one.window is None))
             runs = tuple(replace(run, recorder=run.recorder.merge(wanted)) for run in self.runs)
             observables = runs[0].recorder.describe()["observables"]
@@ -204,7 +204,7 @@ def _read_parts(
     folder: Path | None,
     progress: bool = False,
 ) -> list[Scenario]:
-    """All parts of a scenario from what a file holds, or a call gives."""
+    """All parts of a scenario, from the data of a file or a call."""
     try:
         data, overrides, predictions = plain(data), plain(overrides), plain(predictions)
     except InputError as error:
@@ -223,7 +223,7 @@ def _read_parts(
 
 
 def _for_every_part(overrides: Mapping[str, Any], parts: Sequence[str], problems: list[str]) -> dict[str, Any]:
-    """The overrides but those that name a part, which are problems."""
+    """The overrides, without those that name a part, which are added to the problems."""
     kept = {}
     for key, value in overrides.items():
         first, _, rest = key.partition(".")
@@ -235,7 +235,7 @@ def _for_every_part(overrides: Mapping[str, Any], parts: Sequence[str], problems
 
 
 def _of_parts(notes: Mapping[str, Sequence[str]]) -> list[str]:
-    """The problems of all parts: what is wrong with every one is said once."""
+    """The problems of all parts; a problem of every part is reported once."""
     if len(notes) < 2:
         return [f"part {part}: {problem}" if part else problem for part, own in notes.items() for problem in own]
     shared = [problem for problem in next(iter(notes.values())) if all(problem in own for own in notes.values())]
@@ -258,20 +258,20 @@ def _read_part(
     problems: list[str],
     progress: bool,
 ) -> Scenario | None:
-    """The scenario of a file's, or a part's, data; None where there are problems."""
+    """The scenario from the data of a file or a part; None if there are problems."""
     for key, value in overrides.items():
         attempt(problems, partial(toml.set_key, data, key, value))
         _give_up(data, key, overrides)
     failed: list[str] = []
     if predictions and isinstance(data.setdefault("predict", []), list):
-        # Their files are looked for where the user is, not beside the scenario.
+        # Files that overrides name are looked for in the working folder, not beside the scenario.
         added = {"predict": [claim(text) for text in predictions]}
         data["predict"] = [*data["predict"], *(attempt(failed, partial(inline_files, added, ".")) or added)["predict"]]
     sources = [] if folder is None else named_files(data, folder)
     if folder is not None:
         data = attempt(failed, partial(inline_files, data, folder)) or data
     problems += failed
-    # What a file should have filled is not read: that it is no number either is no news.
+    # A value that an unreadable file should have given is not read: a second error about it would say nothing new.
     left_out = {problem.partition(".")[0].partition("[")[0] for problem in failed}
     others = {key: value for key, value in data.items() if key not in TABLES}
     about = attempt(problems, partial(validated, About, others, KEYS))
@@ -295,7 +295,7 @@ _INSTEAD = (("run", "steps", "time"), ("record", "every", "records"))
 
 
 def _give_up(data: Mapping[str, Any], key: str, overrides: Mapping[str, Any]) -> None:
-    """Take away what is set another way now, unless both are."""
+    """Remove a key whose alternative is overridden, unless the key is overridden too."""
     for table, first, second in _INSTEAD:
         for one, other in ((first, second), (second, first)):
             held = data.get(table)
@@ -309,7 +309,7 @@ def _folder(given: Any) -> Path | None:
 
 
 def _overrides(given: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Values by dotted key; None for none."""
+    """Overrides as a table by dotted key; empty for None."""
     return take.optional(take.by_name(take.anything))(given, "overrides") or {}
 
 
@@ -333,7 +333,7 @@ def _read(source: str | Path) -> tuple[Path, str]:
         path = known[str(source)]
     if not os.path.exists(path):
         meant = unknown_name("shipped scenario", path.stem, known)
-        is_name = not path.suffix or "did you mean" in meant  # of a file that is missing all names would be no help
+        is_name = not path.suffix or "did you mean" in meant  # for a missing file the list of all names would not help
         raise InputError(f"{source}: no such file" + (f" ({meant})" if is_name else ""))
     if os.path.isdir(path):
         raise InputError(f"{source}: is a folder, expected a scenario file")
@@ -350,7 +350,7 @@ def _read(source: str | Path) -> tuple[Path, str]:
 
 
 def _beside(taken: Recorder, other: Recorder) -> Recorder:
-    """What is not taken yet, under names that are free."""
+    """The snapshots of another recorder and its observables that are not taken yet, under names that are free."""
     names = {observable.name for observable in taken.observables}
     meanings = {(observable.formula, observable.window) for observable in taken.observables}
     new = [observable for observable in other.observables if (observable.formula, observable.window) not in meanings]

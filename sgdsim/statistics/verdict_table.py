@@ -10,6 +10,7 @@ from dataclasses import fields
 from math import copysign, isinf, isnan
 from typing import Any
 
+from sgdsim.prediction import is_named
 from sgdsim.statistics.comparison import ALPHA, DOES_NOT_HOLD, Comparison
 
 
@@ -70,7 +71,7 @@ def _cells(row: Comparison) -> tuple[str, ...]:
         measured += f" ± {row.stderr:.2g}"
     return (
         row.part,
-        row.id,
+        row.id if is_named(row.id) else "claim",  # which the quantity tells
         row.quantity,
         "" if row.point is None else str(row.point),
         f"{row.predicted + 0.0:.6g}",  # writes -0 as 0

@@ -42,7 +42,7 @@ from sgdsim.formulas.calls import Call, WithCalls
 from sgdsim.formulas.names import normal, normal_keys
 from sgdsim.formulas.vectors import gather
 from sgdsim.model.run import Histogram, Run
-from sgdsim.prediction import STATISTICS, Curve, Density, Measure, Moment, Order, Prediction, Tail
+from sgdsim.prediction import STATISTICS, Curve, Density, Measure, Moment, Order, Prediction, Tail, is_named
 from sgdsim.theory.claimed_statistics import DISTRIBUTIONS, Left, Statistic
 from sgdsim.theory.law import series_of
 from sgdsim.theory.methods.normalised_density import NormalisedDensity
@@ -51,6 +51,7 @@ OPTIONS = ("order", "at", "tolerance", "resolution", "fraction")
 
 _RELATION = re.compile(r"<=?|>=?|=")
 _VALUE = "value"
+_LONGEST_NAME = 60  # letters of a claim that stand for it in messages
 _SAME = 1e-9  # largest relative difference between a swept value and the same value in a file
 
 
@@ -311,8 +312,13 @@ class UserPrediction:
         return measured + ("" if self.at is None else f" at step {step}") + relation
 
     @property
+    def name(self) -> str:
+        """What it is called for people: the id that the user has given it, or else what is claimed."""
+        return _name(self.id, f"{self.left.text} {self.relation} {self.formula.text}")
+
+    @property
     def _where(self) -> str:
-        return f"prediction {self.id}"
+        return f"prediction {self.name}"
 
 
 def parse_user_prediction(source: str | Mapping[str, Any], id: str = "user-1") -> UserPrediction:
@@ -340,8 +346,8 @@ def parse_user_prediction(source: str | Mapping[str, Any], id: str = "user-1") -
     """
     table = {"formula": source} if isinstance(source, str) else {k: v for k, v in source.items() if v is not None}
     id = str(table.pop("id", id))
-    where = f"prediction {id}"
     claim, *options = normal(str(table.pop("formula", ""))).split(";")
+    where = f"prediction {_name(id, claim.strip())}"
     curve = table.pop("curve", None)
     given = {**dict(_option(text, where) for text in options if text.strip()), **table}
     for key in given:
@@ -350,6 +356,7 @@ def parse_user_prediction(source: str | Mapping[str, Any], id: str = "user-1") -
     left, relation, right = _sides(claim, where)
     if right.startswith("{"):
         curve, right = toml.parse_value(right), _VALUE
+        where = f"prediction {_name(id, f'{left.text} {relation} {right}')}"
     values = None if curve is None else _curve_values(curve, where)
     _check_options(left, values, relation, given, where)
     formula = WithCalls.parse(right, ("expect",), where=where)
@@ -374,16 +381,20 @@ def parse_user_prediction(source: str | Mapping[str, Any], id: str = "user-1") -
     )
 
 
+def _name(id: str, text: str) -> str:
+    return id if is_named(id) else repr(shortened(text, _LONGEST_NAME))
+
+
 def _sides(claim: str, where: str) -> tuple[Left, str, str]:
     """The left side of a claim, its relation sign and its right side."""
     outside = (m for m in _RELATION.finditer(claim) if claim.count("(", 0, m.start()) == claim.count(")", 0, m.start()))
     relation = next(outside, None)
     text, right = (claim[: relation.start()], claim[relation.end() :].strip()) if relation else (claim, "")
     if relation is None or not right or "(" not in text:
-        raise InputError(f"{where}: {claim.strip()!r}, expected statistic(observable) = formula")
+        raise InputError(f"{where}: expected statistic(observable) = formula")
     left = Left.parse(text, where)
     if not left.formula.calls:
-        raise InputError(f"{where}: {claim.strip()!r}, expected statistic(observable) = formula")
+        raise InputError(f"{where}: expected statistic(observable) = formula")
     if right.startswith("file:"):
         raise InputError(f"{where}: {right!r}, expected the numbers: files are read where a scenario is")
     return left, relation.group()[0], right

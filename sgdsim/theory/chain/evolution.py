@@ -173,13 +173,16 @@ def distribution_after(run: Run, steps: int) -> tuple[Callable[[np.ndarray], np.
         laws.append(MeshLaw(step, meshed.mesh, meshed.level, weights))
         sums.append(distribution_at_nodes(laws[-1]))
 
-    def of(number: int, points: np.ndarray) -> np.ndarray:
-        indices, factors, _ = laws[number].mesh.basis([np.asarray(points, dtype=np.float64)])
-        return np.asarray(np.clip((sums[number][0][indices] * factors).sum(axis=-1), 0.0, 1.0))
-
+    coarse, fine = (partial(_interpolated, law.mesh, at_nodes) for law, (at_nodes, _) in zip(laws, sums, strict=True))
     nodes = np.concatenate([law.mesh.points[:, 0] for law in laws])
-    error = np.abs(of(1, nodes) - of(0, nodes)).max() + abs(sums[1][1] - 1.0) + lost
-    return partial(of, 1), float(error)
+    error = np.abs(fine(nodes) - coarse(nodes)).max() + abs(sums[1][1] - 1.0) + lost
+    return fine, float(error)
+
+
+def _interpolated(mesh: Mesh, at_nodes: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """A distribution function between the nodes of a mesh."""
+    indices, factors, _ = mesh.basis([np.asarray(points, dtype=np.float64)])
+    return np.asarray(np.clip((at_nodes[indices] * factors).sum(axis=-1), 0.0, 1.0))
 
 
 @dataclass(frozen=True, eq=False)

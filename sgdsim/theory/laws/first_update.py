@@ -14,7 +14,7 @@ from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import Moment, NotApplicable, Prediction, require
 from sgdsim.theory.law import law, row
-from sgdsim.theory.laws.identities import formula_text
+from sgdsim.theory.laws.identities import exact_text
 from sgdsim.theory.methods.step_formula import after_step
 from sgdsim.theory.methods.step_noise import named
 from sgdsim.theory.recorded_names import label_of, name_of
@@ -42,7 +42,7 @@ def _observables(run: Run) -> dict[str, Observable]:
     rounding, found = _ROUNDING * float(np.finfo(run.dtype).eps), dict[str, Observable]()
     for i in list(first.values())[:MOST_ROWS]:
         name = run.loss.parameters[i]
-        end, step = (formula_text(value) for value in (after[i], after[i] - run.loss.theta[i]))
+        end, step = (exact_text(value) for value in (after[i], after[i] - run.loss.theta[i]))
         allowed = f"{_OFF}*abs({step}) + {_NEXT_TO_NOTHING * abs(rate)} + {rounding}*abs({name})"
         formula = f"where(abs(next({name}) - ({end})) > {allowed}, 1, 0)"
         try:

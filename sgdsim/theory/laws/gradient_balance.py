@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sgdsim.base.errors import InputError
+from sgdsim.formulas.expressions import formula_text
 from sgdsim.model.observables import Observable, late
 from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, require
@@ -54,7 +55,7 @@ def _sides(run: Run, balance: Balance) -> tuple[Observable, Observable]:
 
     def push(part: np.ndarray) -> str:
         signed = sympy.Matrix(((axes * part) @ axes.T).round(12)).applyfunc(sympy.nsimplify)
-        return str(sympy.expand((g.T * signed * rates * g)[0]))
+        return formula_text(sympy.expand((g.T * signed * rates * g)[0]))
 
     down = push(np.maximum(-powers, 0.0))
     if balance.decay:

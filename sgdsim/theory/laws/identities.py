@@ -17,6 +17,7 @@ from sgdsim.base import budget
 from sgdsim.base.errors import InputError
 from sgdsim.formulas import evaluation
 from sgdsim.formulas.expansion import terms
+from sgdsim.formulas.expressions import formula_text
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import aliased
 from sgdsim.formulas.vectors import base_name
@@ -295,7 +296,7 @@ def running_sum(run: Run, name: str, expression: sympy.Expr) -> Observable:
     NotApplicable
         For an expression that is too long for a formula.
     """
-    text = formula_text(expression)
+    text = exact_text(expression)
     try:
         Formula.parse(aliased(text))
     except InputError as error:
@@ -303,14 +304,12 @@ def running_sum(run: Run, name: str, expression: sympy.Expr) -> Observable:
     return Observable(name, text, window(run), "sum")
 
 
-def formula_text(expression: sympy.Expr) -> str:
-    """An expression as the text of a formula, with fractions of many digits as decimals."""
+def exact_text(expression: sympy.Expr) -> str:
+    """The text of a formula, in which fractions of many digits are decimals."""
     import sympy
 
-    from sgdsim.formulas.symbolic import SYMBOLIC
-
     long = {q: sympy.Float(q, _MOST_DIGITS) for q in expression.atoms(sympy.Rational) if len(str(q.q)) > _MOST_DIGITS}
-    return str(expression.xreplace(long).replace(sympy.Abs, SYMBOLIC["abs"]))
+    return formula_text(expression.xreplace(long))
 
 
 def _records(run: Run) -> Recorder:

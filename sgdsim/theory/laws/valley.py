@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -68,7 +68,7 @@ def valley(run: Run) -> Iterator[Prediction]:
             yield from _shape(mode)
         elif run.steps in run.recorder.snapshots:
             mean, variance, *_ = mode.cumulants(run.steps)
-            cdf = _normal_cdf(mean, float(np.sqrt(variance)))
+            cdf = partial(_normal_cdf, mean, float(np.sqrt(variance)))
             yield of_mode(mode, Distance(mode.parameter, run.steps, cdf), 0.0)
 
 
@@ -90,13 +90,10 @@ def _shape(mode: Mode) -> Iterator[Prediction]:
             yield of_mode(mode, Moment(name, mode.parameter, mode.run.steps), value, resolution=resolution)
 
 
-def _normal_cdf(mean: float, std: float) -> Callable[[np.ndarray], np.ndarray]:
-    def cdf(values: np.ndarray) -> np.ndarray:
-        from scipy.special import ndtr
+def _normal_cdf(mean: float, std: float, values: np.ndarray) -> np.ndarray:
+    from scipy.special import ndtr
 
-        return np.asarray(ndtr((values - mean) / std))
-
-    return cdf
+    return np.asarray(ndtr((values - mean) / std))
 
 
 def temperature(rate: float, noise_variance: float) -> float:

@@ -8,13 +8,14 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from sgdsim.formulas.expansion import bounded, expanded
+from sgdsim.formulas.expressions import formula_text
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Run
 from sgdsim.model.update_rules import OPTIMIZERS
 from sgdsim.prediction import require
-from sgdsim.theory.methods.noise_free_path import constants_of, formula_text
+from sgdsim.theory.methods.noise_free_path import constants_of
 from sgdsim.theory.recorded_names import label_of
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -167,17 +167,9 @@ class Mode:
         slopes, bends = (
             np.array(on_path([curvature.diff(loss.symbols[name], n) for name in slow], at)) for n in (1, 2)
         )
-        about, here = np.array([at[name] for name in slow]), self.curvatures[step]
+        about, here = np.array([at[name] for name in slow]), float(self.curvatures[step])
         means, variances = (tuple(Moment(statistic, name, step) for name in slow) for statistic in ("mean", "variance"))
-
-        def shift(*moments: np.ndarray) -> np.ndarray:
-            first = sum(s * (m - a) for s, m, a in zip(slopes, moments, about, strict=False))
-            second = sum(b * v / 2.0 for b, v in zip(bends, moments[len(slow) :], strict=True))
-            return np.asarray((first + second) / here)
-
-        def spread(*moments: np.ndarray) -> np.ndarray:
-            return np.asarray(sum(s * s * v for s, v in zip(slopes, moments, strict=True)) / here**2)
-
+        shift, spread = partial(_shift, slopes, bends, about, here), partial(_spread, slopes, here)
         words = f"the curvature of {self.parameter} at step {step}"
         return (
             Condition(
@@ -192,11 +184,7 @@ class Mode:
         if name is None:
             return
         mean, variance = (Moment(statistic, self.parameter, step) for statistic in ("mean", "variance"))
-
-        def excess(energy: np.ndarray, centre: np.ndarray, square: np.ndarray) -> np.ndarray:
-            product = self.curvatures[step] * (square + (centre - self.centre) ** 2) / 2.0
-            return np.asarray(energy / product - 1.0)
-
+        excess = partial(_excess, float(self.curvatures[step]), self.centre)
         words = f"{self.parameter} and its curvature are independent"
         measure = Function("excess", excess, (Moment("mean", name, step), mean, variance))
         yield Condition(words, measure, -told, told)
@@ -388,6 +376,24 @@ def _check(mode: Mode) -> None:
         0 < mode.pull[worst] < 2,
         f"{mode.parameter} is unstable: eta*a = {mode.pull[worst]:.4g} at step {worst}, not between 0 and 2",
     )
+
+
+def _shift(slopes: np.ndarray, bends: np.ndarray, about: np.ndarray, here: float, *moments: np.ndarray) -> np.ndarray:
+    """Mean and spread of the slow parameters in the curvature, less that of the path, as a part of it."""
+    means, variances = moments[: len(about)], moments[len(about) :]
+    first = sum(s * (m - a) for s, m, a in zip(slopes, means, about, strict=True))
+    second = sum(b * v / 2.0 for b, v in zip(bends, variances, strict=True))
+    return np.asarray((first + second) / here)
+
+
+def _spread(slopes: np.ndarray, here: float, *variances: np.ndarray) -> np.ndarray:
+    """Variance of the curvature, as a part of its square."""
+    return np.asarray(sum(s * s * v for s, v in zip(slopes, variances, strict=True)) / here**2)
+
+
+def _excess(curvature: float, rest: float, energy: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """Mean fast loss over what curvature and displacement make of it if they are independent, less one."""
+    return np.asarray(energy / (curvature * (variance + (mean - rest) ** 2) / 2.0) - 1.0)
 
 
 def _check_spread(mode: Mode) -> None:

@@ -90,13 +90,6 @@ def _mean_and_std(start: Start) -> tuple[float, float]:
     return (float(start), 0.0) if isinstance(start, float | int) else (start.moment(1), np.sqrt(start.cumulant(2)))
 
 
-def formula_text(expression: sympy.Expr) -> str:
-    """An expression as the text of a formula, with a number for Euler's, which formulas have no name for."""
-    import sympy
-
-    return str(expression.xreplace({sympy.E: sympy.Float(float(sympy.E), 17)}))
-
-
 def on_path(expressions: Sequence[sympy.Expr], values: Mapping[str, Any]) -> list[Any]:
     """The values of expressions at parameters on a path; refused if one is not finite."""
     found = evaluation.evaluate(expressions, values)

@@ -368,7 +368,7 @@ class ArrayFunctions(ArrayNames):
         return self.places[name]
 
     def update(self) -> list[str]:
-        """One step of every lane: the batch's mean gradient, then the optimizer's assignments, and those of states."""
+        """The lines of one step: the batch's mean gradient, the optimizer's assignments, then those of states."""
         batch = self.program.optimizer.batch_size
         slopes = self._gradient()
         if batch == 1 or self.program.optimizer.rule.population:

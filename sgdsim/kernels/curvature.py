@@ -42,7 +42,7 @@ class Curvature(ArrayNames):
         self._points = program.points
         self._found: dict[
             str, str
-        ] = {}  # by pattern, the text of a function, which is compiled once for all that call it
+        ] = {}  # texts of functions by pattern: one is compiled once for all observables that call it
         n = len(self.loss.parameters)
         self._turns = min(4 * n, _TURNS)
         names = ("OPEN", "DIRECTION", "BEFORE", "PRODUCT", "ALPHA", "BETA")

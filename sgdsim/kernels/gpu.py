@@ -56,7 +56,7 @@ class Gpu:
             self.block_trajectories = self._trajectories_that_fit()
 
     def notice(self) -> str:
-        """No message: all that is compiled belongs to the formula."""
+        """An empty message, since all that is compiled belongs to the formula."""
         return ""
 
     def compile(self, empty: Accumulators) -> None:

@@ -314,7 +314,7 @@ class Program:
             "data": None if self.loss.data is None else [self.loss.columns, self.loss.data.rows],
             "own_data": [(name, str(law.law.formula)) for name, law in self.loss.own_columns.items()],
             "moments": self._moments(),
-            "symmetries": [str(symmetry) for symmetry in self.loss.symmetries],  # for their charges
+            "symmetries": [str(symmetry) for symmetry in self.loss.symmetries],  # their charges may be observables
             "observables": [(o.name, o.formula, o.kind) for o in self.observables],
             "stops": [one.formula for one in self.stops],
             "lanes": self.lanes,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from sgdsim.base import budget
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import Distance, Measure, Moment, NotApplicable, Prediction, require
@@ -23,6 +24,7 @@ SECONDS = 2.0
 _RESOLVED = 0.01
 _KNOWN = 0.1  # of the resolution: an error that is larger decides nothing
 _FINENESS = (1, 0)  # for one and two parameters
+_NARROW = 0.1  # of the mean rate: a last step with less makes a law that is rough on the scale of any mesh
 _OF_A_DISTRIBUTION = 1e-6  # which a sample of 1e10 would resolve
 
 
@@ -53,7 +55,7 @@ def _products(run: Run) -> tuple[Observable, ...]:
     "last-step",
     "exact mean, variance and distribution at the end of a run, for one or two parameters of any loss",
     source="numerical: the backward operator of the chain",
-    holds="one or two parameters, an optimizer without memory, a constant rate",
+    holds="one or two parameters, an optimizer without memory",
     records=_records,
     automatic=True,
     any_field=True,
@@ -66,19 +68,24 @@ def last_step(run: Run) -> list[Prediction]:
     is applied n times on two meshes (`sgdsim.theory.chain`). Nothing is neglected but what the meshes do not resolve:
     how far the finer one is off is told by the coarser one, by the chance to leave the domain, and by rounding. A row
     is made where this error is below a tenth of what the row resolves, and the number may be three such errors off.
-    Where the run has forgotten its start, the law at its end is the stationary one. A rate that changes would take
-    another operator for every step, and another mesh where a step has kinks, of which a run now makes one.
+    Where the run has forgotten its start, the law at its end is the stationary one. A rate that changes has an operator
+    for each of its values, which is interpolated between ten rates where there are more; of more than 128 values a few
+    steps have their mean rate together, on the coarser mesh twice as many, and the difference tells what that neglects.
 
     Mean, variance and covariance are left to affine-moments where gradients are affine. The distribution needs noise
-    with a density that enters the step affinely, and the states of the last step, where these are kept.
+    with a density that enters the step affinely, at most 64 values of the rate, and the states of the last step, where
+    these are kept.
     """
     _check(run)
     names, rows = run.loss.parameters, list[Prediction]()
+    rates = run.schedule.rates(run.steps)
+    fineness = _FINENESS[len(names) - 1] if rates.min() == rates.max() else 0  # of several operators
     if not _is_affine(run):
         products = [f"({one})*({other})" for one in names for other in names]
-        found = evolve(run, [*names, *products], run.steps, fineness=_FINENESS[len(names) - 1])
+        found = evolve(run, [*names, *products], run.steps, fineness)
         rows += _moments(run, found[: len(names)], found[len(names) :])
-    if len(names) == 1 and run.steps in run.recorder.snapshots:
+    kept = len(names) == 1 and run.steps in run.recorder.snapshots
+    if kept and rates[-1] >= _NARROW * rates.mean():
         rows += _distribution(run)
     require(rows, "nothing of it is known better than a tenth of what a row resolves; simulate instead")
     return rows
@@ -114,7 +121,7 @@ def _distribution(run: Run) -> list[Prediction]:
     (name,) = run.loss.parameters
     try:
         cdf, error = distribution_after(run, run.steps)
-    except NotApplicable:
+    except (NotApplicable, budget.OutOfTime):  # the moments are there
         return []
     known = error < _OF_A_DISTRIBUTION
     return [row(Distance(name, run.steps, cdf), 0.0, conditions=f"numerical error {error:.1g}")] if known else []

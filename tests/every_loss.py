@@ -2,7 +2,8 @@
 
 The thousand take hours, most of them for compilers. `python -m tests.every_loss LOG` runs them from a shell, writes a
 line of JSON for each loss, and goes on where the log ends; `python -m tests.every_loss LOG --arrays` those of matrices,
-vectors and rules. The tests count the same outcomes.
+vectors and rules. `python -m tests.every_loss LOG --tally` holds what is in a log against what is promised, as the
+tests do.
 """
 
 from __future__ import annotations
@@ -11,11 +12,15 @@ import argparse
 import json
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
+
+from scipy.stats import binom
 
 from sgdsim.app.verdicts import Report, compare_file
 from sgdsim.input.loading import scenario_from
@@ -27,6 +32,11 @@ from tests.random_losses import array_cases, cases
 
 TRAJECTORIES = 200_000
 SEED = 7  # of the losses that are promised
+
+DECIDED = 3  # rows of a table, not counting that the rates are those of the schedule
+SHARE, CAUGHT = 0.95, 0.9
+SECONDS, MEDIAN = 5.0, 1.0  # of theory
+ALPHA, FALSE_ALARM = 1e-3, 1e-4  # of a table, and of the tally
 
 
 @dataclass(frozen=True)
@@ -123,6 +133,35 @@ def outcomes(several: Iterable[Mapping[str, Any]], log: Path, planted: int = 1) 
                 yield found
 
 
+@dataclass(frozen=True)
+class Count:
+    """A promise, what was counted, and the losses that break it where it is not kept."""
+
+    promise: str
+    kept: bool
+    counted: str
+    losses: Sequence[str] = ()
+
+
+def tally(found: Sequence[Outcome], share: float = SHARE, caught: float = CAUGHT) -> Iterator[Count]:
+    """The promises, where a share of the losses has decided rows and of the faults is caught."""
+    accused = [one for one in found if one.accused]
+    allowed = int(binom.isf(FALSE_ALARM, len(found), ALPHA))
+    told = [f"{one.loss}: {one.accused}" for one in accused]
+    yield Count(f"at most {allowed} accused", len(accused) <= allowed, f"{len(accused)} of {len(found)}", told)
+    undecided = [one.loss for one in found if one.decided < DECIDED]
+    few = len(undecided) <= (1.0 - share) * len(found)
+    yield Count(f"{share:.0%} with {DECIDED} decided rows", few, f"{len(found) - len(undecided)}", undecided)
+    seconds = [one.seconds for one in found]
+    slow = [f"{one.seconds:.2f} s: {one.loss}" for one in found if one.seconds > SECONDS]
+    yield Count(f"theory in {SECONDS:g} s", not slow, f"{max(seconds):.2f} s", slow)
+    yield Count(f"half of it in {MEDIAN:g} s", median(seconds) <= MEDIAN, f"{median(seconds):.2f} s")
+    for fault, total in Counter(fault for one in found for fault in one.planted).items():
+        missed = [one.loss for one in found if not one.planted.get(fault, True)]
+        kept = len(missed) <= (1.0 - caught) * total
+        yield Count(f"{caught:.0%} of {fault!r} caught", kept, f"{total - len(missed)} of {total}", missed)
+
+
 def all_losses(arrays: bool) -> list[dict[str, Any]]:
     """The thousand losses that are promised, or the two hundred of matrices, vectors and rules."""
     return list(array_cases(200, TRAJECTORIES, SEED) if arrays else cases(1000, 1, TRAJECTORIES, SEED))
@@ -133,7 +172,14 @@ if __name__ == "__main__":
     parser.add_argument("log", type=Path)
     parser.add_argument("--arrays", action="store_true")
     parser.add_argument("--planted", type=int, default=4, help="plant the faults in each n-th loss")
+    parser.add_argument("--tally", action="store_true")
     options = parser.parse_args()
+    if options.tally:
+        logged = [Outcome(**json.loads(line)) for line in options.log.read_text().splitlines()]
+        for count in tally(logged):
+            print("kept  " if count.kept else "BROKEN", f"{count.promise}: {count.counted}")
+            print(*(f"         {loss}" for loss in count.losses), sep="\n", end="\n" if count.losses else "")
+        parser.exit()
     for number, one in enumerate(outcomes(all_losses(options.arrays), options.log, options.planted)):
         missed = ", ".join(name for name, caught in one.planted.items() if not caught)
         told = f"{one.decided:3} decided, {one.seconds:5.2f} s"

@@ -294,6 +294,12 @@ def chain(run: Run, tolerance: float | None = None) -> Chain:
     >>> abs(found.value - 0.05*(law.expectation("(x**3 - x)**2").value + 1)) < 1e-9
     True
     """
+    rates = run.schedule.rates(run.steps)
+    if rates.min() != rates.max():
+        raise NotApplicable(
+            f"the learning rate goes from {rates[0]:g} to {rates[-1]:g}, and a chain has one law at a constant rate "
+            "only; take one rate, or --predict last-step for the law at the end of the run"
+        )
     step = Step.of(run)
     pilot = run_pilot(step)
     moves = finite_moves(step)

@@ -98,7 +98,7 @@ def run_pilot(step: Step) -> np.ndarray:
             break
     last = scales[-1]
     size = np.abs(state).max(axis=0)
-    if (last <= 1e-12 * (1e-100 + size)).any() or (last < 1e-6 * scales[0]).any():
+    if (last <= 1e-12 * (1e-100 + size)).any() or (last < 1e-6 * scales[0]).any() or _is_line(state):
         raise NotApplicable(
             "the chain collapses: a trial of it runs into a point, or a line, on which nothing is random any more; "
             "evolve() gives its law after so many steps"
@@ -106,6 +106,12 @@ def run_pilot(step: Step) -> np.ndarray:
     if (last > 1e6 * scales[0]).any():
         raise NotApplicable("the chain diverges: a trial of it spreads without bound; take a lower learning rate")
     return states[BLOCK // 2 :].reshape(-1, state.shape[1])
+
+
+def _is_line(states: np.ndarray) -> bool:
+    """Whether two parameters are one."""
+    within = states / states.std(axis=0)
+    return within.shape[1] == 2 and bool(np.linalg.eigvalsh(np.cov(within.T))[0] < 1e-12)
 
 
 def spread_of(states: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from sgdsim.prediction import Moment, NotApplicable, Prediction, Rival, require
 from sgdsim.theory.chain.evolution import evolve
 from sgdsim.theory.law import law, row
 from sgdsim.theory.methods.linear_response import response
+from sgdsim.theory.methods.modes import constant_rate
 from sgdsim.theory.quadrature.nested import Numerical
 
 
@@ -18,7 +19,7 @@ from sgdsim.theory.quadrature.nested import Numerical
     "exact-chain",
     "exact chain: mean and variance at the end of a run, for one or two parameters",
     source="numerical: the backward operator of the chain",
-    holds="one or two parameters, an optimizer without memory, a constant rate",
+    holds="one or two parameters, an optimizer without memory",
     any_field=True,
 )
 def exact_chain(run: Run) -> Iterator[Prediction]:
@@ -54,8 +55,9 @@ def _row(measure: Moment, value: float, error: float, resolution: float, rival: 
 
 
 def _leading(run: Run) -> dict[str, float]:
-    """Variances by linear response for a stable run that has forgotten its start; empty for others."""
+    """Variances by linear response for a stable run at one rate that has forgotten its start; empty for others."""
     try:
+        constant_rate(run)
         found = response(run)
     except NotApplicable:
         return {}

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from sgdsim.base import budget
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import Distance, Measure, Moment, NotApplicable, Prediction, require
@@ -23,6 +24,7 @@ SECONDS = 2.0
 _RESOLVED = 0.01  # relative resolution of a row
 _KNOWN = 0.1  # largest error of a number in units of the resolution: a larger one decides nothing
 _FINENESS = (1, 0)  # fineness of the meshes, for one and for two parameters
+_NARROW = 0.1  # last rate in units of the mean rate, below which the law is rough on the scale of any mesh
 _OF_A_DISTRIBUTION = 1e-6  # largest error of a distribution function, which a sample of 1e10 would resolve
 
 
@@ -53,7 +55,7 @@ def _products(run: Run) -> tuple[Observable, ...]:
     "last-step",
     "exact mean, variance and distribution at the end of a run, for one or two parameters of any loss",
     source="numerical: the backward operator of the chain",
-    holds="one or two parameters, an optimizer without memory, a constant rate",
+    holds="one or two parameters, an optimizer without memory",
     records=_records,
     automatic=True,
     any_field=True,
@@ -66,19 +68,25 @@ def last_step(run: Run) -> list[Prediction]:
     is applied n times on two meshes (`sgdsim.theory.chain`). Only the resolution of the meshes limits it: the error of
     the finer one is the difference to the coarser one, the chance of leaving the domain, and rounding. A row is made if
     this error is below a tenth of what the row resolves, and the number may be off by three such errors. If the run
-    has forgotten its start, the law at its end is the stationary one. The learning rate must be constant: one that
-    changes would need another operator, and maybe another mesh, for every step.
+    has forgotten its start, the law at its end is the stationary one.
+
+    A learning rate that changes has an operator for each of its values; of more than ten values, operators at ten
+    rates are interpolated. Of more than 128 values, a few steps at a time are taken at their mean rate, on the coarser
+    mesh twice as many, and the difference of the meshes measures what that neglects.
 
     If gradients are affine, mean, variance and covariance are left to affine-moments. The distribution needs noise with
-    a density that enters the step affinely, and a snapshot of the last step.
+    a density that enters the step affinely, at most 64 values of the rate, and a snapshot of the last step.
     """
     _check(run)
     names, rows = run.loss.parameters, list[Prediction]()
+    rates = run.schedule.rates(run.steps)
+    fineness = _FINENESS[len(names) - 1] if rates.min() == rates.max() else 0  # of several operators
     if not _is_affine(run):
         products = [f"({one})*({other})" for one in names for other in names]
-        found = evolve(run, [*names, *products], run.steps, fineness=_FINENESS[len(names) - 1])
+        found = evolve(run, [*names, *products], run.steps, fineness)
         rows += _moments(run, found[: len(names)], found[len(names) :])
-    if len(names) == 1 and run.steps in run.recorder.snapshots:
+    kept = len(names) == 1 and run.steps in run.recorder.snapshots
+    if kept and rates[-1] >= _NARROW * rates.mean():
         rows += _distribution(run)
     require(rows, "nothing of it is known better than a tenth of what a row resolves; simulate instead")
     return rows
@@ -114,7 +122,7 @@ def _distribution(run: Run) -> list[Prediction]:
     (name,) = run.loss.parameters
     try:
         cdf, error = distribution_after(run, run.steps)
-    except NotApplicable:
+    except (NotApplicable, budget.OutOfTime):  # the moments are there
         return []
     known = error < _OF_A_DISTRIBUTION
     return [row(Distance(name, run.steps, cdf), 0.0, conditions=f"numerical error {error:.1g}")] if known else []

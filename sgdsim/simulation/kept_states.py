@@ -251,7 +251,7 @@ def _full_tiles(entry: Mapping[str, Any]) -> list[tuple[int, int]]:
 
 
 def _taken(array: np.ndarray, was: np.ndarray, now: np.ndarray, last: int) -> np.ndarray:
-    """Array with the steps of the longer run along the first axis, from those of the earlier run; zero where it ends."""
+    """Array with the steps of the longer run along its first axis, from those of the earlier run; zero beyond these."""
     made = np.zeros((len(now), *array.shape[1:]), array.dtype)
     kept = now[now <= last]
     made[: len(kept)] = array[np.searchsorted(was, kept)]

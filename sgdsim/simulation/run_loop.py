@@ -292,7 +292,7 @@ def allocate_for(runs: Sequence[Run], spool: Path | None = None) -> Accumulators
 
 
 def _on_disk(folder: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """Array of zeros in a file that ends with the process; its space is reserved, as a full disk would crash it later."""
+    """Array of zeros in a file that ends with the process; its space is reserved, as a full disk would crash later."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     try:
         with TemporaryFile(dir=folder) as file:

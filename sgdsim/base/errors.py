@@ -7,19 +7,49 @@ from collections.abc import Iterable
 
 
 class SgdsimError(Exception):
-    """A failure that is reported to the user as one message, without a traceback."""
+    """A failure that is reported to the user as one message, without a traceback.
+
+    It is the base class of all errors that sgdsim raises on purpose; ``exit_code`` is that of the command line.
+
+    Examples
+    --------
+    >>> import sgdsim
+    >>> try:
+    ...     sgdsim.load_scenario("no_such_scenario")
+    ... except sgdsim.SgdsimError as error:
+    ...     print(type(error).__name__, error.exit_code)
+    InputError 2
+    """
 
     exit_code = 1
 
 
 class InputError(SgdsimError):
-    """A failure of the user's input: a formula, a scenario, an option or a file cannot be used."""
+    """A failure of the user's input: a formula, a scenario, an option or a file cannot be used.
+
+    The message names the value, its place, what was expected, and a near match of a misspelt name.
+
+    Examples
+    --------
+    >>> import sgdsim
+    >>> sgdsim.Noise.parse("nromal")
+    Traceback (most recent call last):
+    sgdsim.base.errors.InputError: noise: unknown distribution 'nromal': did you mean 'normal'?
+    """
 
     exit_code = 2
 
 
 class RunError(SgdsimError):
-    """A failure of the run, though its input was good: memory, disk, device."""
+    """A failure of the run, though its input was good: memory, disk, a device or an optional library.
+
+    Examples
+    --------
+    >>> from sgdsim.base.packages import imported
+    >>> imported("no_such_library", "this example")
+    Traceback (most recent call last):
+    sgdsim.base.errors.RunError: ...
+    """
 
 
 def shortened(value: object, most: int = 200) -> str:

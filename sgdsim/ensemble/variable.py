@@ -26,11 +26,11 @@ class Variable:
     Parameters
     ----------
     dimensions
-        One name an axis, none twice.
+        A name for each axis, all different.
     data
         Booleans, integers, real numbers of at most 64 bits, or text; anything that `numpy.asarray` takes.
     attributes
-        At least ``units`` and ``long_name``; in their absence a file says ``1`` and the variable's name.
+        Texts and numbers, such as ``units`` and ``long_name``; without these a file has ``1`` and the variable's name.
 
     Raises
     ------
@@ -39,9 +39,9 @@ class Variable:
 
     Examples
     --------
-    >>> start = Variable(("parameter",), [1.0, 2.0], {"units": "1", "long_name": "initial value"})
-    >>> start.shape
-    (2,)
+    >>> start = Variable(("parameter",), [1.0, 0.0], {"units": "1", "long_name": "initial value"})
+    >>> start.shape, start.nonzero, start.rows(0, 1), start.at(0).shape
+    ((2,), 1, array([1.]), ())
     """
 
     dimensions: tuple[str, ...]
@@ -67,11 +67,33 @@ class Variable:
         return int(np.count_nonzero(self.data))
 
     def rows(self, start: int, stop: int) -> np.ndarray:
-        """Values ``start`` to ``stop`` along the first axis."""
+        """Values at the places ``start`` to ``stop`` of the first axis, the last one excluded.
+
+        Parameters
+        ----------
+        start, stop
+            Places along the first axis, counted from 0.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape (stop - start, further axes…).
+        """
         return self.data[start:stop]
 
     def at(self, index: int) -> Variable:
-        """The values at one place of the first axis, without that axis."""
+        """Variable of the values at one place of the first axis, without that axis.
+
+        Parameters
+        ----------
+        index
+            Place along the first axis, counted from 0.
+
+        Returns
+        -------
+        Variable
+            The values, with the same attributes.
+        """
         return Variable(self.dimensions[1:], self.data[index], self.attributes)
 
 

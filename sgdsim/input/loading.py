@@ -36,21 +36,26 @@ _MOST_WARNINGS = 10  # unused constants that are named in warnings; further ones
 def load_scenario(
     source: str | Path, overrides: Mapping[str, Any] | None = None, predictions: Sequence[str] = ()
 ) -> Scenario:
-    """Read a scenario, add predictions, and see to it that all they need is recorded.
+    """Read a scenario and add predictions; the scenario then records all that its predictions need.
 
     Parameters
     ----------
     source
-        A path, or the name of a shipped scenario.
+        Path of a scenario file, or the name of a scenario that sgdsim ships.
     overrides
-        Values by dotted key.
+        Values by dotted key, such as ``{"run.steps": 5000}``.
     predictions
-        The user's own, as ``"variance(x) = learning_rate/2; order=1; at=final"``.
+        Further predictions: ids of laws, and formulas such as ``"variance(x) = learning_rate/2; order=1; at=final"``.
+
+    Returns
+    -------
+    Scenario
+        The scenario, checked and ready to run.
 
     Raises
     ------
     InputError
-        For a scenario, an override or a prediction that cannot be used.
+        For a scenario, an override or a prediction that cannot be used, with all problems that were found.
 
     Examples
     --------

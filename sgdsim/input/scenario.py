@@ -1,4 +1,4 @@
-"""Scenarios: TOML files that say what to simulate, how to measure it, and what to hold it against."""
+"""Scenarios: TOML files that describe what to simulate, what to measure, and which predictions to compare it with."""
 
 from __future__ import annotations
 
@@ -30,30 +30,43 @@ from sgdsim.model.run import Run
 
 @dataclass(frozen=True)
 class Scenario:
-    """A scenario, read and checked.
+    """A scenario that has been read and checked.
 
     Parameters
     ----------
     name
-        What its files are called.
+        Name of the scenario, from which its files are named.
     data
         The resolved TOML data: overrides applied, defaults filled in.
     runs
-        One run a sweep point; a single one without a sweep.
+        The run of each point of the sweep; a single run without a sweep.
     sweep
-        The swept values by dotted key, one a point.
+        The swept values by dotted key, one for each point.
     claims
-        The laws and the user's own predictions that it is held against, in order.
+        The laws and the user's own predictions with which the ensemble is compared, in order.
     part
-        Of a file with parts, the name of this one.
+        Name of the part, if the file has parts.
     sources
-        The files that it was read from.
+        The files from which it was read.
+
+    Raises
+    ------
+    InputError
+        For an argument of the wrong type.
 
     Examples
     --------
     >>> scenario = Scenario.load("river_valley", {"run.trajectories": 1000})
-    >>> scenario.runs[0].trajectories
-    1000
+    >>> scenario.runs[0].trajectories, scenario.common_noise
+    (1000, False)
+    >>> again = Scenario.parse(scenario.toml)
+    >>> again.runs == scenario.runs, again.data == Scenario.of(scenario.data, "again", "this example").data
+    (True, True)
+    >>> [one.name for one in Scenario.parse_parts(scenario.toml, name="mine")]
+    ['mine']
+    >>> recorded = scenario.recording([Recorder(snapshots=(100,))])
+    >>> recorded.runs[0].recorder.snapshots, scenario.runs[0].recorder.snapshots
+    ((100, 2000), (2000,))
     """
 
     name: str
@@ -81,21 +94,28 @@ class Scenario:
     def load(
         cls, source: str | Path, overrides: Mapping[str, Any] | None = None, predictions: Sequence[str] = ()
     ) -> Scenario:
-        """Read a file, or a shipped scenario by its bare name.
+        """Read a scenario file, or a scenario that sgdsim ships, by its name.
+
+        Unlike `load_scenario` it does not record what the predictions need.
 
         Parameters
         ----------
         source
-            A path or a name.
+            Path of the file, or name of the scenario.
         overrides
-            Values by dotted key, e.g. ``{"run.steps": 5000}``.
+            Values by dotted key, such as ``{"run.steps": 5000}``.
         predictions
-            Further predictions: the ids of laws, and formulas of the user's own.
+            Further predictions: ids of laws, and formulas of the user's own.
+
+        Returns
+        -------
+        Scenario
+            The scenario.
 
         Raises
         ------
         InputError
-            With every problem found: key, value, what was expected.
+            With all problems that were found: the key, the value, and what was expected.
         """
         return _only(cls.load_parts(source, overrides, predictions), str(source))
 
@@ -107,15 +127,30 @@ class Scenario:
         predictions: Sequence[str] = (),
         progress: bool = False,
     ) -> list[Scenario]:
-        """Read all parts of a file, each a scenario of its own; one without ``[[part]]`` is the only one.
+        """Read all parts of a file, each a scenario of its own; a file without ``[[part]]`` is a single part.
 
-        Tables of a part take the place of the file's, but ``run`` and ``record``, whose keys are added to those.
-        Overrides and further predictions hold for every part. With progress, the reading of a large sweep is shown.
+        The tables of a part replace those of the file; of ``run`` and ``record`` only the keys that it has.
+
+        Parameters
+        ----------
+        source
+            Path of the file, or name of a scenario that sgdsim ships.
+        overrides
+            Values by dotted key, for every part.
+        predictions
+            Further predictions for every part: ids of laws, and formulas of the user's own.
+        progress
+            True to show a bar on standard error, if that is a terminal, while a large sweep is read.
+
+        Returns
+        -------
+        list
+            A scenario for each part.
 
         Raises
         ------
         InputError
-            As `load`.
+            With all problems that were found: the key, the value, and what was expected.
 
         Examples
         --------
@@ -139,7 +174,31 @@ class Scenario:
         predictions: Sequence[str] = (),
         folder: Path | None = None,
     ) -> Scenario:
-        """Read TOML text; see `load`. Files that it names are looked for in the folder, and not at all without one."""
+        """Read a scenario from TOML text.
+
+        Parameters
+        ----------
+        text
+            The TOML text.
+        name
+            Name of the scenario, from which its files are named.
+        where
+            Origin of the text, for messages.
+        overrides, predictions
+            Values by dotted key, and further predictions; see `load`.
+        folder
+            Folder from which relative paths of files in the text are taken; None to read no files.
+
+        Returns
+        -------
+        Scenario
+            The scenario.
+
+        Raises
+        ------
+        InputError
+            With all problems that were found: the key, the value, and what was expected.
+        """
         return _only(cls.parse_parts(text, name, where, overrides, predictions, folder), where)
 
     @classmethod
@@ -152,7 +211,31 @@ class Scenario:
         predictions: Sequence[str] = (),
         folder: Path | None = None,
     ) -> list[Scenario]:
-        """Read TOML text; see `load_parts`, and `parse` for the folder."""
+        """Read all parts of a scenario from TOML text.
+
+        Parameters
+        ----------
+        text
+            The TOML text.
+        name
+            Name of the scenario, from which its files are named.
+        where
+            Origin of the text, for messages.
+        overrides, predictions
+            Values by dotted key, and further predictions, for every part; see `load_parts`.
+        folder
+            Folder from which relative paths of files in the text are taken; None to read no files.
+
+        Returns
+        -------
+        list
+            A scenario for each part.
+
+        Raises
+        ------
+        InputError
+            With all problems that were found: the key, the value, and what was expected.
+        """
         data, name = toml.loads(take.text(text, "text"), where), take.text(name, "name")
         overrides, predictions = _overrides(overrides), take.each(take.text)(predictions, "predictions")
         return _read_parts(data, name, where, overrides, predictions, _folder(folder))
@@ -161,13 +244,47 @@ class Scenario:
     def of(
         cls, data: Mapping[str, Any], name: str, where: str, folder: Path | None = None, progress: bool = False
     ) -> Scenario:
-        """Read data such as a file holds; see `parse` for the folder, and `load_parts` for progress."""
+        """Scenario from the tables of a scenario file.
+
+        Parameters
+        ----------
+        data
+            The tables.
+        name
+            Name of the scenario, from which its files are named.
+        where
+            Origin of the tables, for messages.
+        folder
+            Folder from which relative paths of files in the tables are taken; None to read no files.
+        progress
+            True to show a bar on standard error, if that is a terminal, while a large sweep is read.
+
+        Returns
+        -------
+        Scenario
+            The scenario.
+
+        Raises
+        ------
+        InputError
+            With all problems that were found: the key, the value, and what was expected.
+        """
         return _only(_read_parts(data, name, where, {}, (), folder, progress), where)
 
     def recording(self, recorders: Sequence[Recorder]) -> Scenario:
-        """The same scenario with all that the given recorders ask for, one a point, recorded at every point.
+        """Scenario that records, at every point, also what the given recorders do.
 
-        An observable whose name has another formula at another point gets a name of its own.
+        If observables of two recorders share a name and differ in their formula, one of them gets another name.
+
+        Parameters
+        ----------
+        recorders
+            The recorders, such as one for each point of a sweep.
+
+        Returns
+        -------
+        Scenario
+            The scenario with all that is recorded in its runs and its data.
         """
         wanted = Recorder()
         for recorder in recorders:
@@ -186,12 +303,12 @@ class Scenario:
 
     @property
     def toml(self) -> str:
-        """The resolved scenario as text, enough to run it again."""
+        """The resolved scenario as TOML text, with which it can be run again."""
         return toml.dumps(self.data)
 
     @property
     def common_noise(self) -> bool:
-        """Whether all sweep points draw the same noise."""
+        """True if all points of the sweep draw the same noise."""
         return bool(self.data["sweep"].get("common_noise", False))
 
 

@@ -21,6 +21,7 @@ from sgdsim.prediction import Moment, NotApplicable, Prediction, require
 from sgdsim.theory.chain.step import start_points
 from sgdsim.theory.law import law, row
 from sgdsim.theory.methods.batch_gradient import Batch, batch_rule
+from sgdsim.theory.methods.first_steps import steps_by_sign
 from sgdsim.theory.methods.step_formula import after_step
 from sgdsim.theory.methods.step_noise import averaging
 from sgdsim.theory.quadrature import nested
@@ -43,6 +44,7 @@ _RESOLVED = 0.02
 _TOLERANCE = 1e-6  # of a quadrature, relative
 _FAR_OFF = 1e-4  # of a variance: a quadrature that is as far off is used for nothing
 _NOTHING = 1e-9  # of a square: what is left of it where nothing is random
+_FEWEST = 100  # trajectories that step against the others, for a sample to show how many do
 
 
 def _observable(name: str) -> Observable:
@@ -84,7 +86,9 @@ def first_step(run: Run) -> Iterator[Prediction]:
     noise is computed in numbers: where the noise is rows of data or discrete. Of continuous noise there are no rows.
 
     It tells what an optimizer makes of its first gradient, a correction of the bias of averages among that. A mean is
-    resolved to 2 % of its change and of the spread, a variance to 2 % of itself. Nothing is neglected.
+    resolved to 2 % of its change and of the spread, a variance to 2 % of itself. Nothing is neglected. Where a step is
+    of a length of its own, and hardly any trajectory steps against the others, the mean may lack these, and the
+    variance, which is theirs, has no row.
     """
     check_start(run)
     has_density = any(isinstance(start, Noise) and not is_discrete(start) for start in run.initial.values())
@@ -197,9 +201,13 @@ def _rows(run: Run, name: str, other: _Moved, found: _Moved) -> Iterator[Predict
     mean, variance = found.mean, found.variance
     recorded, scale = name_of(run, _observable(name)), float(np.hypot(found.shift, np.sqrt(variance)))
     off = found.off + abs(variance - other.variance)
+    # Of two values s and -s the second has a share of about variance/(4 s^2): a mean may lack all that it adds.
+    against = run.trajectories * variance / 4.0
+    is_rare = steps_by_sign(run.optimizer) and against < _FEWEST * found.shift**2
     if scale > 0 and found.off + abs(mean - other.mean) * scale < _FAR_OFF * scale**2:
-        quantity = f"mean({name}) after the first step"
-        yield row(Moment("mean", recorded, run.steps), mean, quantity, resolution=_RESOLVED * scale)
-    if variance > _NOTHING * scale**2 and off < _FAR_OFF * variance:
+        quantity, unseen = f"mean({name}) after the first step", variance / abs(found.shift) if is_rare else 0.0
+        moment = Moment("mean", recorded, run.steps)
+        yield row(moment, mean, quantity, resolution=_RESOLVED * scale, allowed=(unseen, unseen))
+    if variance > _NOTHING * scale**2 and off < _FAR_OFF * variance and not is_rare:
         quantity = f"variance({name}) after the first step"
         yield row(Moment("variance", recorded, run.steps), variance, quantity, resolution=_RESOLVED * variance)

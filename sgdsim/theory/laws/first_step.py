@@ -44,7 +44,7 @@ _RESOLVED = 0.02
 _TOLERANCE = 1e-6  # of a quadrature, relative
 _FAR_OFF = 1e-4  # of a variance: a quadrature that is as far off is used for nothing
 _NOTHING = 1e-9  # of a square: what is left of it where nothing is random
-_FEWEST = 100  # trajectories that step against the others, for a sample to show how many do
+_FEWEST = 10  # trajectories that step against the others: of so many expected ones a sample shows some
 
 
 def _observable(name: str) -> Observable:

@@ -116,14 +116,18 @@ def _all_diverge(report: Report) -> bool:
     return all("diverged" in row.note or "no live trajectories" in row.note for row in report.comparisons)
 
 
-def outcomes(several: Iterable[Mapping[str, Any]], log: Path) -> Iterator[Outcome]:
-    """The outcomes of several losses: those in a log, and those that are not, which are added to it."""
+def outcomes(several: Iterable[Mapping[str, Any]], log: Path, planted: int = 1) -> Iterator[Outcome]:
+    """The outcomes of several losses: those in a log, and those that are not, which are added to it.
+
+    Faults are planted in each `planted`-th loss: they are three quarters of the time, and a share of 90 % is known to
+    2 % from 250 losses.
+    """
     lines = log.read_text().splitlines() if log.exists() else []
     yield from (Outcome(**json.loads(line)) for line in lines)
     with TemporaryDirectory() as folder:
         for number, data in enumerate(several):
             if number >= len(lines):
-                found = outcome(data, Path(folder))
+                found = outcome(data, Path(folder), {} if number % planted else FAULTS)
                 with log.open("a") as file:
                     print(found.line, file=file)
                 yield found
@@ -167,6 +171,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("log", type=Path)
     parser.add_argument("--arrays", action="store_true")
+    parser.add_argument("--planted", type=int, default=4, help="plant the faults in each n-th loss")
     parser.add_argument("--tally", action="store_true")
     options = parser.parse_args()
     if options.tally:
@@ -175,7 +180,7 @@ if __name__ == "__main__":
             print("kept  " if count.kept else "BROKEN", f"{count.promise}: {count.counted}")
             print(*(f"         {loss}" for loss in count.losses), sep="\n", end="\n" if count.losses else "")
         parser.exit()
-    for number, one in enumerate(outcomes(all_losses(options.arrays), options.log)):
+    for number, one in enumerate(outcomes(all_losses(options.arrays), options.log, options.planted)):
         missed = ", ".join(name for name, caught in one.planted.items() if not caught)
         told = f"{one.decided:3} decided, {one.seconds:5.2f} s"
         print(f"{number:4} {told} {one.accused or ''} {missed and f'missed {missed} '}{one.loss}", flush=True)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sgdsim.app import dask_workers
 from sgdsim.app.extending import changed, extending, go_on, not_kept
-from sgdsim.app.kept_predictions import with_predictions
+from sgdsim.app.kept_predictions import Told, told_before, with_predictions
 from sgdsim.app.run_warnings import check_runs
 from sgdsim.base import take
 from sgdsim.base.errors import InputError
@@ -43,26 +44,36 @@ def run_scenario(
     Parameters
     ----------
     scenario
-        As `load_scenario` gives it.
+        The scenario, from `load_scenario`.
     path
-        HDF5 file to write; by default ``results/<name>.h5``. A folder ``results`` is made.
-    threads, device, progress
-        See `simulation.simulate_runs`.
+        HDF5 file to write; by default ``results/<name>.h5``. A missing folder ``results`` is created.
+    threads
+        Number of threads; by default as many as the process may use.
+    device
+        ``cpu``; ``cuda``, or ``cuda:1`` for the second GPU; ``auto`` for the one that should finish first; or
+        ``python``, which runs the kernels without compiling them.
     overwrite
-        Whether an existing file may be replaced.
+        True if an existing file may be replaced.
+    progress
+        True to show a progress bar.
     resume
-        Whether to go on from the checkpoints of such a run, if there are any; of one that is finished its file is read.
+        True to continue from the checkpoints of an interrupted run; the file of a finished run is read.
     checkpoint_every
-        Seconds from one to the next, also as ``"5m"``, or ``"never"``; by default every minute, and one when a run is
-        interrupted that takes longer.
+        Seconds between two checkpoints, also as ``"5m"``, or ``"never"``; by default a minute. A longer run also saves
+        one when it is interrupted.
     client
-        A `dask.distributed.Client`, on whose workers the run is computed, to the same bits; see `dask_workers`.
+        A `dask.distributed.Client`, on whose workers the run is computed, with bit-identical results.
     memory_limit
-        Bytes that results may take, also as ``"4GB"``; by default 80 % of what is free. Snapshots that do not fit are
-        kept on the disk until the file is written.
+        Bytes that results may take, also as ``"4GB"``; by default 80 % of the free memory. Snapshots that do not fit
+        are kept on the disk until the file is written.
     keep_state
-        Whether the state of every trajectory is kept beside the file: with `resume`, a scenario with more steps or
-        more trajectories goes on from there, to the bits of a run that had them from the start.
+        True to keep the state of every trajectory beside the file. With `resume`, a scenario with more steps or more
+        trajectories continues from there; the result is bit-identical to a single run.
+
+    Returns
+    -------
+    Ensemble
+        The ensemble that was written.
 
     Raises
     ------
@@ -116,7 +127,8 @@ def run_parts(
     path, threads, device, overwrite, progress, resume, checkpoint_every, client, memory_limit, keep_state
         As of `run_scenario`.
     keep_predictions
-        Whether the file keeps what theory says of the run, so that a comparison and figures need not compute it.
+        Whether theory is asked before the run, and the file keeps what it says, so that a comparison and figures need
+        not compute it.
 
     Returns
     -------
@@ -126,7 +138,7 @@ def run_parts(
     Raises
     ------
     InputError
-        As `run_scenario`.
+        As `run_scenario`; with `keep_predictions` for a law that was asked for and applies to no run.
     """
     kind = take.of_kind(Scenario, "a Scenario, such as load_scenario('river_valley')")
     scenarios = take.each(kind)(scenarios, "scenario")
@@ -145,7 +157,8 @@ def run_parts(
         described = Description.new(texts, overwrite, device, keeps=keep_state)
         options: dict[str, Any] = {"threads": threads, "device": device, "progress": progress}
         every = seconds_between(checkpoint_every)
-        return _written(scenarios, output, described, resume, every, options, client, memory_limit, keep_predictions)
+        told = partial(told_before, scenarios) if keep_predictions else None
+        return _written(scenarios, output, described, resume, every, options, client, memory_limit, told)
 
 
 def resume_file(
@@ -205,7 +218,8 @@ def resume_file(
         "progress": take.flag(progress, "progress"),
     }
     every = seconds_between(checkpoint_every)
-    return _written(scenarios, path, described, True, every, options, client, memory_limit, keep_predictions)
+    told = partial(told_before, scenarios, refuse=False) if keep_predictions else None
+    return _written(scenarios, path, described, True, every, options, client, memory_limit, told)
 
 
 def _changed(path: Path, described: Description | None, overrides: Mapping[str, int]) -> Description:
@@ -227,9 +241,9 @@ def _written(
     options: Mapping[str, Any],
     client: Any = None,
     memory_limit: float | str | None = None,
-    keep_predictions: bool = False,
+    told: Callable[[], list[list[Told | None]]] | None = None,
 ) -> list[Ensemble]:
-    """Simulate what is described, save checkpoints on the way, and write its file."""
+    """Ask theory, simulate what is described, save checkpoints on the way, and write its file."""
     total = sum(work(one.runs) for one in scenarios)
     client = None if client is None else dask_workers.checked(client)
     runs = [one.runs for one in scenarios]
@@ -238,6 +252,7 @@ def _written(
         go_on(run, runs, client)
         if resume and (found := run.finished()) is not None:
             return list(found.values())
+        answers = None if told is None else told()
         if client is not None or run.shards:
             how = {"threads": options["threads"], "progress": options["progress"], "every": every}
             ensembles = dask_workers.run_with(client, scenarios, run, **how, memory_limit=memory_limit)
@@ -251,18 +266,11 @@ def _written(
             ]
         for ensemble in ensembles:
             run.sign(ensemble)
-        interrupted = None
-        if keep_predictions:
-            try:
-                pairs = zip(ensembles, scenarios, strict=True)
-                ensembles = [with_predictions(ensemble, one) for ensemble, one in pairs]
-            except KeyboardInterrupt as error:  # what was computed is not lost for what theory says of it
-                interrupted = error
+        if answers is not None:
+            ensembles = list(map(with_predictions, ensembles, scenarios, answers))
         parts = {one.part: made for one, made in zip(scenarios, ensembles, strict=True)}
         save_parts(parts, output, overwrite=run.described.overwrite or described.overwrite)
         run.keep()
-    if interrupted is not None:
-        raise interrupted
     return ensembles
 
 

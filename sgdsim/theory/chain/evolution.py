@@ -17,7 +17,7 @@ from sgdsim.theory.chain.density import check_density, distribution_at_nodes
 from sgdsim.theory.chain.domain import Domain, axis_breaks, noise_levels, panels_and_order, state_breaks
 from sgdsim.theory.chain.lattice import finite_moves, reachable
 from sgdsim.theory.chain.legs import Leg, MeshedRun, legs_of, rates_of
-from sgdsim.theory.chain.mesh import Map
+from sgdsim.theory.chain.mesh import Map, Mesh
 from sgdsim.theory.chain.operator import MeshLaw, mean_of_formula
 from sgdsim.theory.chain.pilot import sampled_starts, sampled_states
 from sgdsim.theory.chain.settings import BLOCK, EPSILON, PHASES, SEED
@@ -28,38 +28,39 @@ if TYPE_CHECKING:
     import sympy
 
 
-_FINER = 5  # times as long as on the coarser mesh
-_TRIALS = 20  # of domains, each wider
-_LEAK = (1e-9, 1e-13)  # in a step, by fineness: a domain that loses less is not widened
-_LOST = 1e-6  # in a run: a domain that loses less is widened only as long as it helps
-_STARTS = (49, 48)  # points of a drawn start, on two meshes: they alternate, so that no jump escapes both
-_LEGS = (64, 128)  # on two meshes, so that what is neglected in them is part of the difference
-_RATES = (8, 10)  # of operators, likewise
+_FINER = 5  # time on the finer mesh in units of the time on the coarser one
+_TRIALS = 20  # domains that are tried, each wider than the one before
+_LEAK = (1e-9, 1e-13)  # chance of leaving the domain in a step, by fineness, below which it is not widened
+_LOST = 1e-6  # chance of leaving the domain in a run, below which it is widened only as long as that helps
+_STARTS = (49, 48)  # points of a drawn start on the two meshes: they alternate, so that no jump escapes both
+_LEGS = (64, 128)  # legs of a schedule on the two meshes: what is neglected in them is then part of the difference
+_RATES = (8, 10)  # rates between which operators are interpolated on the two meshes, for the same reason
 
 
 def evolve(run: Run, formulas: Sequence[str], steps: int, fineness: int = 1) -> list[Numerical]:
-    """Expectations of formulas after so many steps from the start of a run.
+    """Expectations of formulas after a number of steps from the start of a run.
 
     Parameters
     ----------
     run
         A memoryless optimizer, with one or two parameters.
     formulas
-        In the parameters and constants.
+        Expressions in the parameters and constants.
     steps
-        How many.
+        Number of steps.
     fineness
-        Of the coarser of the two meshes: 0 or 1.
+        0 or 1, for the coarser of the two meshes.
 
     Returns
     -------
     list
-        The error counts the chance of leaving the domain of the computation as well.
+        A number with its error for each formula. The error includes the chance of leaving the domain of the
+        computation.
 
     Raises
     ------
     NotApplicable
-        As `chain`, but not for want of a stationary law, or of a constant rate.
+        For the reasons of `chain`; a stationary law and a constant rate are not needed.
 
     Examples
     --------
@@ -85,7 +86,7 @@ def evolve(run: Run, formulas: Sequence[str], steps: int, fineness: int = 1) -> 
 
 
 def _walked(step: Step, moves: np.ndarray, expressions: Sequence[sympy.Expr], steps: int) -> list[Numerical] | None:
-    """Exact on the lattice of each start."""
+    """Expectations after some steps on the lattice of each start, exact but for rounding; None for too many states."""
     totals, sizes = np.zeros((2, len(expressions))), np.zeros(len(expressions))
     for side, count in enumerate((PHASES + 1, PHASES)):
         points, shares = start_points(step.run, count)
@@ -131,26 +132,26 @@ def _evolved(step: Step, rates: np.ndarray, expressions: Sequence[sympy.Expr], f
             f"the chain leaves every domain that was tried within {len(rates)} steps, or grows too fast; "
             "simulate instead"
         )
-    # What has left is beyond the domain, at whose edge a formula is as large as anywhere within.
+    # Probability that has left is beyond the domain: there a formula is taken to be as large as its maximum within.
     rounding = (np.abs(values[1]) + np.abs(sizes[1])) * 16 * EPSILON * len(rates)
     errors = np.abs(values[1] - values[0]) + rounding + largest * lost
     return [Numerical(float(v), float(e)) for v, e in zip(values[1], errors, strict=True)]
 
 
 def distribution_after(run: Run, steps: int) -> tuple[Callable[[np.ndarray], np.ndarray], float]:
-    """The distribution function of the only parameter after so many steps from the start of a run, and its error.
+    """The distribution function of the only parameter after some steps from the start of a run, and its error.
 
     Parameters
     ----------
     run
-        As of `evolve`, with one parameter and continuous noise that enters its step affinely.
+        A run that `evolve` takes, with one parameter and continuous noise that enters its step affinely.
     steps
-        How many, at least one.
+        Number of steps, at least one.
 
     Raises
     ------
     NotApplicable
-        As `evolve`, for a law without density, and for a rate that takes more values than legs are computed of.
+        For the reasons of `evolve`, for a law without density, and for a rate of more values than there are legs.
 
     Examples
     --------
@@ -185,21 +186,24 @@ def distribution_after(run: Run, steps: int) -> tuple[Callable[[np.ndarray], np.
         sums.append(distribution_at_nodes(laws[-1]))
         lost = abs(weights[-1])
 
-    def of(number: int, points: np.ndarray) -> np.ndarray:
-        indices, factors, _ = laws[number].mesh.basis([np.asarray(points, dtype=np.float64)])
-        return np.asarray(np.clip((sums[number][0][indices] * factors).sum(axis=-1), 0.0, 1.0))
-
+    coarse, fine = (partial(_interpolated, law.mesh, at_nodes) for law, (at_nodes, _) in zip(laws, sums, strict=True))
     nodes = np.concatenate([law.mesh.points[:, 0] for law in laws])
-    error = np.abs(of(1, nodes) - of(0, nodes)).max() + abs(sums[1][1] - 1.0) + lost
-    return partial(of, 1), float(error)
+    error = np.abs(fine(nodes) - coarse(nodes)).max() + abs(sums[1][1] - 1.0) + lost
+    return fine, float(error)
+
+
+def _interpolated(mesh: Mesh, at_nodes: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """A distribution function between the nodes of a mesh."""
+    indices, factors, _ = mesh.basis([np.asarray(points, dtype=np.float64)])
+    return np.asarray(np.clip((at_nodes[indices] * factors).sum(axis=-1), 0.0, 1.0))
 
 
 def _on_two_meshes(
     step: Step, rates: np.ndarray, fineness: int, through: Callable[[MeshedRun], np.ndarray]
 ) -> Iterator[tuple[MeshedRun, np.ndarray]]:
-    """On a coarse mesh and a fine one, of domains that are widened until hardly anything leaves them.
+    """The run on a coarse mesh, then on a fine one, each with what `through` computes on it.
 
-    Each mesh with what is found on it, the last of which is the chance to leave.
+    The domains are widened until hardly anything leaves them. The last number computed is the chance of leaving.
     """
     legs = [legs_of(rates, most) for most in _LEGS]
     domain, before = _travelled(step, legs[1]), inf
@@ -226,7 +230,7 @@ def _on_two_meshes(
 
 
 def _travelled(step: Step, legs: Sequence[Leg]) -> Domain:
-    """Where a trial was on its way."""
+    """The domain that a trial of a few hundred trajectories crossed within the steps."""
     random = np.random.default_rng(SEED)
     state = sampled_starts(step.run, random)
     low, high = state.min(axis=0), state.max(axis=0)

@@ -1,4 +1,4 @@
-"""One step of a run with one or two parameters, in symbols, and what a run starts from.
+"""One step of a run with one or two parameters, in symbols, and the points that a run starts from.
 
 A step of a memoryless optimizer takes the parameters to a function of them and of fresh noise: a Markov chain.
 """
@@ -91,11 +91,11 @@ class Step:
 
     @property
     def is_smoothed(self) -> bool:
-        """Whether continuous noise smooths the law."""
+        """True if continuous noise smooths the law."""
         return any(not source.is_discrete for source in self.sources)
 
     def values(self, points: np.ndarray) -> dict[str, Any]:
-        """Parameters at points of shape (point, parameter), and constants."""
+        """The values of the parameters at points, shape (point, parameter), and of the constants, by name."""
         return {**self.known, **dict(zip(self.run.loss.parameters, points.T, strict=True))}
 
     def expression(self, formula: str) -> sympy.Expr:
@@ -125,7 +125,7 @@ def _check(run: Run) -> None:
     if number > 2:
         raise NotApplicable(f"there are {number} parameters, and a chain is computed of one or two; simulate instead")
     state = run.optimizer.rule.state
-    if state:  # which is so of all whose gradient is taken elsewhere, or whose step is another one
+    if state:  # every optimizer that takes the gradient elsewhere, or takes another step, has one
         raise NotApplicable(
             f"{run.optimizer.name} remembers {', '.join(state)} from step to step, so that its parameters alone are "
             "no Markov chain; simulate instead"
@@ -146,14 +146,15 @@ def _noise_kinks(expressions: Iterable[sympy.Expr], given: Iterable[Source]) -> 
 def start_points(
     run: Run, count: int, most: float = inf, breaks: Mapping[str, Sequence[float]] = {}
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Points and weights of the start, shape (point, parameter) and (point,); the values of grids go together.
+    """Points and weights of the start, shape (point, parameter) and (point,).
 
-    Where functions of a parameter jump at breaks, its rule has panels between them, with so many points each.
+    A drawn parameter has the points of a quadrature rule: `count` of them, or `count` in each panel between the breaks
+    at which functions of it jump. Parameters on grids keep their pairs.
 
     Raises
     ------
     NotApplicable
-        For starts of which no points are known, and for more than so many, before they are made.
+        For starts whose points are not known, and, before they are made, for more than `most` points.
     """
     if any(isinstance(start, Listed | Stored) for start in run.initial.values()):
         raise NotApplicable(

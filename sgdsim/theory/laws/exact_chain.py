@@ -26,8 +26,8 @@ def exact_chain(run: Run) -> Iterator[Prediction]:
     """The exact chain as a law of its own: means and variances at the end of a run, for one or two parameters.
 
     SGD is a Markov chain; `sgdsim.theory.chain` applies its backward operator numerically, with an estimate of
-    the error. Where asymptotic theory and simulation differ, this tells whose error it is; linear response is the
-    rival beside it. It takes seconds, so that it must be asked for.
+    the error. If asymptotic theory and a simulation differ, this law tells which of them is wrong; linear response is
+    the rival beside it. It takes seconds, so that it must be asked for.
     """
     names = run.loss.parameters
     values = evolve(run, [*names, *(f"({name})**2" for name in names)], run.steps)
@@ -55,7 +55,7 @@ def _row(measure: Moment, value: float, error: float, resolution: float, rival: 
 
 
 def _leading(run: Run) -> dict[str, float]:
-    """Variances by linear response, of stable runs at one rate that have forgotten their start."""
+    """Variances by linear response for a stable run at one rate that has forgotten its start; empty for others."""
     try:
         constant_rate(run)
         found = response(run)

@@ -1,9 +1,10 @@
-"""What theory says of a run, kept in its file by the run that is compared, so that nobody computes it again.
+"""Predictions of theory, kept in the file of a run so that they need not be computed again.
 
-It stands in variables along ``prediction`` and ``claim``, which are no results: the digest leaves them out. They are
-read as long as the scenario, the code and the versions are those that computed them; otherwise theory is asked anew,
-and the file stays as it is. What is kept of a claim is all or nothing: where one of its rows has no plain form, or was
-cut short, it is computed again. The curves of figures are kept on the machine that drew them first, as findings.
+They are variables along ``prediction`` and ``claim``. These are not results of the simulation, so the digest leaves
+them out. They are used as long as the scenario, the code and the versions are those that computed them; otherwise
+theory is asked anew, and the file stays as it is. The rows of a claim are kept together or not at all: if one of them
+cannot be stored as plain data, or was cut short, all are computed again. The curves of figures are kept in the cache of
+the machine that drew them first, see `sgdsim.base.findings`.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _CODE = "computed_by"
 
 
 def told_by(claim: Claim, scenario: Scenario) -> Told:
-    """The rows of a claim, and where it does not apply; what takes long is told on standard error."""
+    """Rows of a claim, and the reasons where it does not apply; a long computation is announced on standard error."""
     with limited(say=partial(_tell, claim.source.id)):
         return theory.predict([claim.source], scenario.runs, claim.seconds)
 
@@ -51,14 +52,14 @@ def _tell(id: str) -> None:
 
 
 def with_predictions(ensemble: Ensemble, scenario: Scenario) -> Ensemble:
-    """The ensemble and what its scenario predicts, as far as it can be told and is plain.
+    """The ensemble together with the predictions of its scenario, as far as they can be stored.
 
     Parameters
     ----------
     ensemble
-        Before it is written.
+        The ensemble before it is written.
     scenario
-        Of which it is.
+        Its scenario.
     """
     claims: list[str] = []
     skipped: list[str] = []
@@ -67,7 +68,7 @@ def with_predictions(ensemble: Ensemble, scenario: Scenario) -> Ensemble:
         ended = OutOfTime.raised
         if not (_is_ours(claim) and all(map(is_ours, _code(scenario)))):
             continue
-        with suppress(Exception):  # the comparison will say what is wrong, and a run is not lost for it
+        with suppress(Exception):  # the comparison will report the error; the run must not be lost for it
             told, reasons = told_by(claim, scenario)
             texts = [json.dumps(plain_row(row)) for row in told]
             if OutOfTime.raised == ended and len(rows) + len(told) <= MOST_ROWS:
@@ -102,20 +103,20 @@ def with_predictions(ensemble: Ensemble, scenario: Scenario) -> Ensemble:
 
 
 def kept(ensemble: Ensemble, scenario: Scenario) -> list[Told | None]:
-    """The rows that are kept of each claim of a scenario; None where it must be computed."""
+    """Kept rows of each claim of a scenario; None for a claim that must be computed."""
     known: dict[str, Told] = {}
-    with suppress(SgdsimError, KeyError, TypeError, ValueError):  # a file of other code, or damaged
+    with suppress(SgdsimError, KeyError, TypeError, ValueError):  # a damaged file, or one of other code
         if "claim_asked" in ensemble and ensemble.variables["claim_asked"].attributes.get(_CODE) == _by(ensemble):
             known = _read(ensemble)
     tables = scenario.data["predict"]
-    of_file = len(tables) == len(scenario.claims)  # else others are tried that the file does not ask for
+    of_file = len(tables) == len(scenario.claims)  # otherwise there are also laws that the file does not ask for
     return [known.get(_name(table)) for table in tables] if of_file else [None] * len(scenario.claims)
 
 
 def curves(scenario: Scenario, kind: str, drawn: Collection[str]) -> tuple[list[Prediction], Curves]:
-    """The rows that a kind of figure draws beside those of a scenario: at other records, and in between.
+    """Predictions that a kind of figure draws beside the rows of a scenario: at other records, and in between.
 
-    Only those laws and claims whose ids are `drawn` are asked what they say in between points of a sweep.
+    Between the points of a sweep only the laws and claims with an id in `drawn` are computed.
     """
     made: list[tuple[list[Prediction], Curves]] = []
 
@@ -125,7 +126,7 @@ def curves(scenario: Scenario, kind: str, drawn: Collection[str]) -> tuple[list[
         sweep = {name: values.tolist() for name, values in between.sweep.items()}
         return {"along": _plain_rows(along), "between": _plain_rows(between.predictions), "sweep": sweep}
 
-    if scenario.data["run"].get("from") or not all(map(_is_ours, scenario.claims)):  # what they say is not in the text
+    if scenario.data["run"].get("from") or not all(map(_is_ours, scenario.claims)):  # not all is in the text
         return _computed(scenario, kind, drawn)
     with suppress(NotPlain):
         question = ["curves", kind, sorted(drawn), scenario.toml, named(scenario.runs)]
@@ -152,7 +153,7 @@ def _computed(scenario: Scenario, kind: str, drawn: Collection[str]) -> tuple[li
 
 
 def _plain_rows(rows: Iterable[Prediction]) -> list[dict[str, Any]]:
-    return [plain_row(replace(row, assumes=())) for row in rows]  # a curve is judged by nobody
+    return [plain_row(replace(row, assumes=())) for row in rows]  # the points of a curve get no verdict
 
 
 def _rows(data: Iterable[dict[str, Any]]) -> list[Prediction]:
@@ -171,7 +172,7 @@ def _read(ensemble: Ensemble) -> dict[str, Told]:
 
 
 def _by(ensemble: Ensemble) -> str:
-    """A hash of the code that answers and of the scenario that it is asked about."""
+    """Hash of the code that predicts and of the scenario."""
     return hashlib.sha256(f"{answered_by()}\n{ensemble.attributes.get('scenario')}".encode()).hexdigest()
 
 
@@ -180,10 +181,10 @@ def _name(table: object) -> str:
 
 
 def _is_ours(claim: Claim) -> bool:
-    """Whether the code that answers is known; that of a law of the user's own is not."""
+    """True if the code of a claim is known; that of a law of the user's own is not."""
     return not isinstance(claim.source, theory.Law) or is_ours(claim.source.at_point)
 
 
 def _code(scenario: Scenario) -> list[Callable[..., Any]]:
-    """The functions on which the mathematics of its runs depends."""
+    """Functions on which the mathematics of the runs of a scenario depends."""
     return [function for run in scenario.runs for function in run.code]

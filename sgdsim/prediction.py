@@ -24,7 +24,21 @@ FEWEST_RATES = 4
 EXPECTED = ("agrees", "disagrees")
 """Verdicts that a prediction may be expected to get: ``disagrees`` makes it a negative control."""
 
+UNNAMED = "user-"
+"""What the ids of claims begin with to which the user has given none: ``user-1``, for machines."""
+
 Order = int | Literal["exact", "adiabatic"]
+
+
+def is_named(id: str) -> bool:
+    """Tell whether an id is that of a law, or one that the user has chosen, and so one for people.
+
+    Examples
+    --------
+    >>> is_named("valley"), is_named("user-1")
+    (True, False)
+    """
+    return not id.startswith(UNNAMED)
 
 
 class NotApplicable(Exception):

@@ -32,6 +32,8 @@ from sgdsim.simulation.unfinished import Description, unfinished
 if TYPE_CHECKING:
     import sympy
 
+    from sgdsim.input.scenario import Scenario
+
 Rate = float | str | Schedule | np.ndarray | Callable[[int], float]
 
 
@@ -245,31 +247,44 @@ def simulate(
     if output is None and (resume or keep_state or checkpoint_every is not None):
         raise InputError("resume, keep_state and checkpoint_every: expected an output, beside which checkpoints stand")
     _save(text, made.name, save_scenario, output, overwrite)
+    if output is not None:
+        check_output(take.path(output, "output"), overwrite or resume)
     client = None if client is None else dask_workers.checked(client)
     described = Description.new([("", "simulate", text)], overwrite, device, keeps=keep_state)
-    if output is None and client is None:
-        return compute()
-    if output is None:
-        scenarios = scenarios_of(described, "simulate")
-        return dask_workers.run_in_memory(client, scenarios, described, progress, memory_limit, threads)[0]
     how = {"threads": threads, "progress": progress, "memory_limit": memory_limit}
     limits = {"resume": resume, "every": seconds_between(checkpoint_every), "total": work(runs)}
-    return _written(compute, runs, described, take.path(output, "output"), overwrite, client, limits, how)
+    written = partial(_written, compute, runs, described, output, overwrite, client, limits, how)
+    if tables["predict"] and not resume:
+        return _with_theory(written, scenario)
+    return written()
+
+
+def _with_theory(compute: Callable[[], Ensemble], scenario: Scenario) -> Ensemble:
+    """Compute an ensemble after its predictions: a law that applies nowhere is refused before the run."""
+    from sgdsim.app.kept_predictions import remember, told_before
+
+    (told,) = told_before([scenario])
+    ensemble = compute()
+    remember(ensemble, scenario, told)
+    return ensemble
 
 
 def _written(
     compute: Callable[..., Ensemble],
     runs: Sequence[Run],
     described: Description,
-    output: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None,
     overwrite: bool,
     client: Any,
     limits: Mapping[str, Any],
     how: Mapping[str, Any],
 ) -> Ensemble:
-    """Compute a run with checkpoints beside the output, and write its file."""
+    """Compute a run; if there is an output, keep checkpoints beside it and write its file."""
+    if output is None and client is None:
+        return compute()
+    if output is None:
+        return dask_workers.run_in_memory(client, scenarios_of(described, "simulate"), described, **how)[0]
     resume = limits["resume"]
-    check_output(output, overwrite or resume)
     described = extending(output, described, [runs]) if resume else described
     with unfinished(output, described, **limits) as kept:
         go_on(kept, [runs], client)

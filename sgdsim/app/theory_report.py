@@ -12,7 +12,7 @@ from sgdsim.app.theory_sections import OF_ANY_FIELD, SECTIONS, UNDECLARED
 from sgdsim.base import budget
 from sgdsim.base.errors import InputError
 from sgdsim.model.run import Run
-from sgdsim.prediction import NotApplicable, Prediction
+from sgdsim.prediction import NotApplicable, Prediction, is_named
 from sgdsim.theory import Skipped, predict
 from sgdsim.theory.guard import guarded
 from sgdsim.theory.potential import require_gradient, require_simple_steps
@@ -135,4 +135,5 @@ def _predictions(predictions: Iterable[Prediction], run: Run) -> Iterator[Entry]
     for one in predictions:
         order = one.order if isinstance(one.order, str) else f"order {one.order}"
         point = "" if one.point is None else f" at point {one.point}"
-        yield Entry(f"{one.id}: {one.quantity}{point}", float(one.predicted), note=f"{order}; {one.source}")
+        name = f"{one.id}: " if is_named(one.id) else ""
+        yield Entry(f"{name}{one.quantity}{point}", float(one.predicted), note=f"{order}; {one.source}")

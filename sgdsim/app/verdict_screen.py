@@ -10,6 +10,7 @@ from math import ceil, inf, isfinite, log10
 import click
 
 from sgdsim.base.errors import escaped
+from sgdsim.prediction import is_named
 from sgdsim.statistics.comparison import DOES_NOT_HOLD, Comparison
 from sgdsim.statistics.verdict_table import summary_line, z_text
 from sgdsim.theory import LAWS, Skipped
@@ -53,7 +54,7 @@ def screen(
     """
     groups: dict[tuple[str, str, bool], list[Comparison]] = {}
     for row in comparisons:
-        claimed = row.quantity if _is_unnamed(row) else ""
+        claimed = row.quantity if not is_named(row.id) else ""
         groups.setdefault((row.part, claimed or row.id, row.expect == "agrees"), []).append(row)
     ordered = sorted(groups.values(), key=lambda rows: _RANK.index(_worst(rows)))
     skipped, width = list(skipped), max(width, _NARROWEST)
@@ -106,10 +107,6 @@ def _is_claimed(row: Comparison) -> bool:
     return row.id not in LAWS
 
 
-def _is_unnamed(row: Comparison) -> bool:
-    return row.id.startswith("user-")
-
-
 def _lines(rows: Sequence[Comparison], width: int, colour: bool) -> list[str]:
     """Lines about a law: its name, verdicts and worst z, and below their meaning in words."""
     counts = _counts(rows).ljust(_VERDICTS)
@@ -127,7 +124,7 @@ def _name(rows: Sequence[Comparison]) -> str:
     first = rows[0]
     part = f"{first.part}, " if first.part else ""
     quantities = dict.fromkeys(row.quantity for row in rows)
-    if _is_unnamed(first):
+    if not is_named(first.id):
         return f"{part}{first.quantity}"
     return f"{part}{first.id}: {first.quantity}" if len(quantities) == 1 else f"{part}{first.id}"
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sgdsim import theory
 from sgdsim.app.flaws import known_flaw
-from sgdsim.app.kept_predictions import kept, told_by
+from sgdsim.app.kept_predictions import told_of
 from sgdsim.base import take
 from sgdsim.base.budget import OutOfTime
 from sgdsim.base.errors import InputError
@@ -268,10 +268,11 @@ def predictions_of(ensemble: Ensemble, scenario: Scenario) -> tuple[list[Predict
     """
     found: list[Prediction] = []
     skipped: list[theory.Skipped] = []
-    for claim, told in zip(scenario.claims, kept(ensemble, scenario), strict=True):
-        rows, reasons = told or told_by(claim, scenario)
-        found += [replace(_resolved(row, claim.resolution), expect=claim.expect, asked=claim.asked) for row in rows]
-        skipped += [replace(one, part=scenario.part, asked=claim.asked) for one in reasons]
+    for claim, told in zip(scenario.claims, told_of(ensemble, scenario), strict=True):
+        found += [
+            replace(_resolved(row, claim.resolution), expect=claim.expect, asked=claim.asked) for row in told.rows
+        ]
+        skipped += [replace(one, part=scenario.part, asked=claim.asked) for one in told.skipped]
     return found, skipped
 
 

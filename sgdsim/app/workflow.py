@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sgdsim.app import dask_workers
 from sgdsim.app.extending import changed, extending, go_on, not_kept
-from sgdsim.app.kept_predictions import with_predictions
+from sgdsim.app.kept_predictions import Told, told_before, with_predictions
 from sgdsim.app.run_warnings import check_runs
 from sgdsim.base import take
 from sgdsim.base.errors import InputError
@@ -126,7 +127,8 @@ def run_parts(
     path, threads, device, overwrite, progress, resume, checkpoint_every, client, memory_limit, keep_state
         See `run_scenario`.
     keep_predictions
-        True to keep the predictions of theory in the file, so that comparisons and figures need not compute them.
+        True to compute the predictions of theory before the run and to keep them in the file, so that comparisons and
+        figures need not compute them.
 
     Returns
     -------
@@ -136,7 +138,8 @@ def run_parts(
     Raises
     ------
     InputError
-        For an output or checkpoints that `run_scenario` refuses.
+        For an output or checkpoints that `run_scenario` refuses; with `keep_predictions` for a law that was asked for
+        and applies to no run.
     """
     kind = take.of_kind(Scenario, "a Scenario, such as load_scenario('river_valley')")
     scenarios = take.each(kind)(scenarios, "scenario")
@@ -155,7 +158,8 @@ def run_parts(
         described = Description.new(texts, overwrite, device, keeps=keep_state)
         options: dict[str, Any] = {"threads": threads, "device": device, "progress": progress}
         every = seconds_between(checkpoint_every)
-        return _written(scenarios, output, described, resume, every, options, client, memory_limit, keep_predictions)
+        told = partial(told_before, scenarios) if keep_predictions else None
+        return _written(scenarios, output, described, resume, every, options, client, memory_limit, told)
 
 
 def resume_file(
@@ -215,7 +219,8 @@ def resume_file(
         "progress": take.flag(progress, "progress"),
     }
     every = seconds_between(checkpoint_every)
-    return _written(scenarios, path, described, True, every, options, client, memory_limit, keep_predictions)
+    told = partial(told_before, scenarios, refuse=False) if keep_predictions else None
+    return _written(scenarios, path, described, True, every, options, client, memory_limit, told)
 
 
 def _changed(path: Path, described: Description | None, overrides: Mapping[str, int]) -> Description:
@@ -237,9 +242,9 @@ def _written(
     options: Mapping[str, Any],
     client: Any = None,
     memory_limit: float | str | None = None,
-    keep_predictions: bool = False,
+    told: Callable[[], list[list[Told | None]]] | None = None,
 ) -> list[Ensemble]:
-    """Simulate a run, save checkpoints on the way, and write its file."""
+    """Compute predictions, simulate the run with checkpoints on the way, and write its file."""
     total = sum(work(one.runs) for one in scenarios)
     client = None if client is None else dask_workers.checked(client)
     runs = [one.runs for one in scenarios]
@@ -248,6 +253,7 @@ def _written(
         go_on(run, runs, client)
         if resume and (found := run.finished()) is not None:
             return list(found.values())
+        answers = None if told is None else told()
         if client is not None or run.shards:
             how = {"threads": options["threads"], "progress": options["progress"], "every": every}
             ensembles = dask_workers.run_with(client, scenarios, run, **how, memory_limit=memory_limit)
@@ -261,18 +267,11 @@ def _written(
             ]
         for ensemble in ensembles:
             run.sign(ensemble)
-        interrupted = None
-        if keep_predictions:
-            try:
-                pairs = zip(ensembles, scenarios, strict=True)
-                ensembles = [with_predictions(ensemble, one) for ensemble, one in pairs]
-            except KeyboardInterrupt as error:  # an interrupted prediction must not lose the results
-                interrupted = error
+        if answers is not None:
+            ensembles = list(map(with_predictions, ensembles, scenarios, answers))
         parts = {one.part: made for one, made in zip(scenarios, ensembles, strict=True)}
         save_parts(parts, output, overwrite=run.described.overwrite or described.overwrite)
         run.keep()
-    if interrupted is not None:
-        raise interrupted
     return ensembles
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from typing import Any
 
 from sgdsim.base import take
 
 
-def formula_text(value: Any, where: str) -> str:
+def formula_text(value: Any, where: str = "formula") -> str:
     """The text of a formula, which may be given as a SymPy expression.
 
     Parameters
@@ -29,6 +30,8 @@ def formula_text(value: Any, where: str) -> str:
     >>> x = sympy.Symbol("x")
     >>> formula_text(sympy.Abs(x) + x / 3, "loss"), formula_text("x**2/2", "loss")
     ('x/3 + abs(x)', 'x**2/2')
+    >>> formula_text(sympy.E * x, "loss")
+    'exp(1)*x'
     """
     sympy = sys.modules.get("sympy")  # until SymPy is imported there are no expressions; to import it takes a second
     if sympy is None or not isinstance(value, sympy.Expr):
@@ -36,6 +39,7 @@ def formula_text(value: Any, where: str) -> str:
     return str(_printer().doprint(value))
 
 
+@functools.cache
 def _printer() -> Any:
     from sympy.printing.str import StrPrinter
 

@@ -20,8 +20,7 @@ Nodes of an expression, and of its derivatives of any order, with real symbols f
   b)`` and ``max(a, b)``, both a where a equals b; with four arguments ``where(a, b, x, y)``: x where a < b, else y;
   and the derivative of ``tanh``, which prints as what it is made of.
 
-The text of such an expression, ``str(expression)``, is a formula again (with 15 digits of a ``Float``), unless it has
-an ``E`` or is too long.
+The text of such an expression, by `sgdsim.formulas.expressions.formula_text`, is a formula again unless it is too long.
 """
 
 from __future__ import annotations

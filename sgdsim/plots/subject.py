@@ -14,6 +14,7 @@ from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.ensemble import Ensemble
 from sgdsim.plots.mathematics import is_typeset, letters, mark
 from sgdsim.prediction import Correlation, Curve, Function, Measure, Moment, PathMean, Prediction, Quantile
+from sgdsim.prediction import is_named as prediction_is_named
 from sgdsim.statistics import estimators, snapshot_estimators
 from sgdsim.statistics.estimate import Estimate, NotMeasured, combine
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from sgdsim.input.scenario import Scenario
     from sgdsim.model.run import Run
 
-_UNNAMED = "user-"
 """How the ids begin of claims that the user has not named."""
 SHORT = 22
 """Letters of a label for which an axis has room."""
@@ -281,7 +281,7 @@ def prediction_label(prediction: Prediction) -> str:
 
 def is_named(prediction: Prediction) -> bool:
     """True if a prediction is a law, or a claim to which the user has given a name."""
-    return prediction.source != "user" or not prediction.id.startswith(_UNNAMED)
+    return prediction.source != "user" or prediction_is_named(prediction.id)
 
 
 def claim_name(prediction: Prediction) -> str:

@@ -42,6 +42,11 @@ RUNS = {
     "signs": make_run(wells(z="rademacher"), optimizer=Optimizer("signsgd"), rate="linear:0.05"),
     "schedule": make_run(wells(), rate="cosine:0.2,0.01"),
     "two values": make_run(wells("u**2/2 + w**4/4 + z*u + n*w", z="rademacher", n="rademacher")),
+    "Euler's number": make_run(
+        Loss("(u**2 - 1)**2/4 + z*u", ("u",), {}, {"z": Noise.parse("lognormal:0,0.5")}),
+        optimizer=Optimizer(batch_size=2),
+        rate="0.02",
+    ),
     "direction": make_run(
         Loss("", ("u", "w"), noise=NOISE, direction={"u": "u - w + z", "w": "w + u**3/4 + n*u"}), rate="0.1"
     ),
@@ -53,7 +58,7 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("name", daily(RUNS, "wells", "matrix", "adam", "direction"))
+@pytest.mark.parametrize("name", daily(RUNS, "wells", "matrix", "adam", "direction", "Euler's number"))
 def test_a_right_simulation_agrees(name: str) -> None:
     rows = verdicts(RUNS[name], "identities")
     assert not accused(rows)

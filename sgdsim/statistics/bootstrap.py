@@ -54,7 +54,7 @@ def studentised(parts: np.ndarray, resamples: int = RESAMPLES) -> np.ndarray:
     centred = (parts - parts.mean(-1, keepdims=True)).reshape(-1, groups).T
     both = np.concatenate([centred, centred**2], axis=1)
     times = _times(groups, resamples)
-    t = np.empty((resamples, centred.shape[1]), np.float32)  # a curve keeps those of all its points
+    t = np.empty((resamples, centred.shape[1]), np.float32)  # single precision, as a curve keeps them for all points
     for start in range(0, resamples, _BLOCK):
         sums, squares = np.split(times[start : start + _BLOCK].astype(float) @ both, 2, axis=1)
         spread = np.sqrt(np.maximum(squares - sums**2 / groups, 0.0) * groups / (groups - 1.0))

@@ -43,7 +43,7 @@ def statistic(ensemble: Ensemble, name: str, observable: str, step: int) -> Esti
     Parameters
     ----------
     ensemble
-        One sweep point.
+        The ensemble of a run, or of one sweep point.
     name
         A key of `STATISTICS`, or ``covariance``; both variance and covariance are unbiased, kurtosis is the excess.
     observable
@@ -151,7 +151,7 @@ def drift(ensemble: Ensemble, name: str) -> list[Estimate]:
     Parameters
     ----------
     ensemble
-        One sweep point.
+        The ensemble of a run, or of one sweep point.
     name
         A quantity whose drift was recorded.
 

@@ -14,10 +14,10 @@ from math import nan, prod
 from sgdsim.prediction import Curve, Density, Distance, DriftCurve, Moment, Prediction, Tail
 from sgdsim.statistics.measured import Points, moment_estimate
 
-RELATIVE = 0.01  # in units of the predicted value
-PROBABILITY = 0.01  # in probability, for distributions and densities
-STANDARDISED = 0.05  # of a skewness, kurtosis or correlation that is predicted to vanish
-TAIL = 0.1  # in units of the predicted exponent
+RELATIVE = 0.01  # resolution of a number in units of the predicted value
+PROBABILITY = 0.01  # resolution of distributions and densities, in probability
+STANDARDISED = 0.05  # resolution of a skewness, kurtosis or correlation that is predicted to vanish
+TAIL = 0.1  # resolution of a tail's exponent, in units of the predicted one
 SMALL_IN_CURVE = 0.1
 """Part of a curve's largest value that stands in place of smaller values as their scale."""
 

@@ -67,7 +67,7 @@ def path_mean(
     Parameters
     ----------
     ensemble
-        One sweep point.
+        The ensemble of a run, or of one sweep point.
     parameter, steps
         The parameter, and the steps of the snapshots.
     function

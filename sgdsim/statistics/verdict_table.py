@@ -71,7 +71,7 @@ def _cells(row: Comparison) -> tuple[str, ...]:
         measured += f" ± {row.stderr:.2g}"
     return (
         row.part,
-        row.id if is_named(row.id) else "claim",  # which the quantity tells
+        row.id if is_named(row.id) else "claim",  # the quantity tells which claim it is
         row.quantity,
         "" if row.point is None else str(row.point),
         f"{row.predicted + 0.0:.6g}",  # writes -0 as 0

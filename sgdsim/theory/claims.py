@@ -313,7 +313,7 @@ class UserPrediction:
 
     @property
     def name(self) -> str:
-        """What it is called for people: the id that the user has given it, or else what is claimed."""
+        """The name of the claim for people: the id that the user has given it, or else the text of the claim."""
         return _name(self.id, f"{self.left.text} {self.relation} {self.formula.text}")
 
     @property

@@ -36,7 +36,7 @@ from sgdsim.prediction import (
 _OF_A_ROW = (Condition, Correlation, Curve, Density, Distance, DriftCurve, Function, Moment, PathMean, Quantile, Rival)
 _KINDS = {one.__name__: one for one in (*_OF_A_ROW, Tail)}
 _IS = "is"
-_ROOMS = ("sgdsim.theory.", "sgdsim.prediction")  # whose functions and data classes are known by name
+_ROOMS = ("sgdsim.theory.", "sgdsim.prediction")  # modules whose functions and data classes are stored by name
 
 
 class NotPlain(Exception):

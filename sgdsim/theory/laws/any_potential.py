@@ -142,7 +142,7 @@ def _virial_across(runs: Sequence[Run]) -> list[Prediction]:
         try:
             power, temperature = PowerLaw.of(run), Gibbs(run).temperature
         except (NotApplicable, InputError):
-            continue  # said at the point
+            continue  # the reason is given at the point itself
         if power is not None and power.power > 1.0 and Gibbs(run).is_normal:
             rows.append(_of_power(run, power, temperature, point))
     return at_enough_values(rows)
@@ -243,7 +243,7 @@ def _potential_energy_across(runs: Sequence[Run]) -> Iterator[Prediction]:
         try:
             temperature, _ = Gibbs(run).temperature, _exact(run)
         except (NotApplicable, InputError):
-            continue  # said at the point
+            continue  # the reason is given at the point itself
         families.setdefault(_without_noise(run), []).append((temperature, point, run))
     for family in families.values():
         for (low, i, run), (high, j, other) in pairwise(sorted(family, key=lambda entry: entry[0])):

@@ -186,7 +186,7 @@ def _across(runs: Sequence[Run]) -> Iterator[Prediction]:
     families: dict[str, dict[int, float]] = {}
     best: dict[str, int] = {}
     for point, run in enumerate(runs):
-        with suppress(NotApplicable):  # said at the point
+        with suppress(NotApplicable):  # the reason is given at the point itself
             exact, design, family = exact_loss(run), design_for(run), series(run)
             families.setdefault(family, {})[point] = exact
             if np.allclose(run.schedule.rates(run.steps), design.rates, rtol=1e-4):

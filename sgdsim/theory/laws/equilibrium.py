@@ -36,7 +36,7 @@ def _neighbours(
     """Pairs of modes of a sweep, each with its point: of one family, and neighbours in a value that differs."""
     families: dict[str, list[tuple[float, int, Mode]]] = {}
     for point, run in enumerate(runs):
-        with suppress(NotApplicable):  # said at the point
+        with suppress(NotApplicable):  # the reason is given at the point itself
             for mode in found(run):
                 families.setdefault(f"{mode.parameter} {family(mode)}", []).append((value(mode), point, mode))
     for members in families.values():

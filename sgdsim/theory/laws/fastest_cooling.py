@@ -131,7 +131,7 @@ def _across(runs: Sequence[Run]) -> Iterator[Prediction]:
     for points in groups.values():
         last = np.array([runs[point].schedule.rates(runs[point].steps)[-1] for point in points])
         if len(points) == 3 and len(set(last)) == 3:
-            with suppress(NotApplicable):  # said at the point
+            with suppress(NotApplicable):  # the reason is given at the point itself
                 yield _of_last(runs[points[0]], points, last)
 
 

@@ -24,7 +24,7 @@ MOST_ROWS = 3
 
 # Part of the trajectories that may be off, and deviations of a step that are allowed:
 _RESOLVED = 0.01
-_OFF = 0.01  # in units of the step
+_OFF = 0.01  # relative to the step
 _NEXT_TO_NOTHING = 1e-6  # in units of the learning rate: a step by a gradient that is zero but for rounding
 _ROUNDING = 16.0  # in machine epsilons of the parameter
 

@@ -81,7 +81,7 @@ def _across(runs: Sequence[Run]) -> list[Prediction]:
     """Rows on the charge at rest, over four learning rates or more."""
     rows: list[Prediction] = []
     for place, run in enumerate(runs):
-        with suppress(NotApplicable):  # said at the point
+        with suppress(NotApplicable):  # the reason is given at the point itself
             balance, point = _balance(run)
             if abs(point.charge) > _SMALL * point.size:
                 name = name_of(run, _charge(run, balance))

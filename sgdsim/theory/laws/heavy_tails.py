@@ -81,7 +81,7 @@ def lyapunov(run: Run) -> Iterator[Prediction]:
 
 
 def _collapse_across(runs: Sequence[Run]) -> list[Prediction]:
-    """One row for all points of a sweep."""
+    """A list with one row on all points of a sweep."""
     moments, values = [], []
     for point, run in enumerate(runs):
         start, factor = run.initial[run.loss.parameters[0]], multiplier(run, 0.0)

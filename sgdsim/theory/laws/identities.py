@@ -179,8 +179,13 @@ def _kick(run: Run, noise: StepNoise, form: tuple[int, ...]) -> tuple[sympy.Expr
 
 
 def _unit(run: Run, noise: StepNoise, i: int) -> sympy.Expr:
-    """The standard deviation of a kick at the start, at a rate of 1: in its units small kicks count like large ones."""
+    """The standard deviation of a kick at the start, at a rate of 1: in its units small kicks count like large ones.
+
+    It is a fraction, as products of SymPy's floats of three digits have three digits.
+    """
     import sympy
+
+    from sgdsim.formulas.symbolic import exact
 
     start = {name: one if isinstance(one, float | int) else one.moment(1) for name, one in run.initial.items()}
     values = {**run.loss.constants, **start, noise.rate.name: 1.0}
@@ -188,7 +193,7 @@ def _unit(run: Run, noise: StepNoise, i: int) -> sympy.Expr:
         (variance,) = evaluation.evaluate([noise.kick_covariance(i, i)], values)
     except NotApplicable:
         return sympy.Integer(1)
-    return sympy.Float(np.sqrt(variance), _DIGITS_OF_A_UNIT) if 0 < variance < inf else sympy.Integer(1)
+    return exact(float(f"{np.sqrt(variance):.{_DIGITS_OF_A_UNIT}g}")) if 0 < variance < inf else sympy.Integer(1)
 
 
 def _of_pair(run: Run, noise: StepNoise, i: int, j: int) -> list[_Martingale]:

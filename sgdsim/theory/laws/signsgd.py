@@ -307,7 +307,7 @@ def _signsgd_across(runs: Sequence[Run]) -> list[Prediction]:
     """Rows on the late fast losses in units of their leading order, at four learning rates or more."""
     rows: list[Prediction] = []
     for point, run in enumerate(runs):
-        with suppress(NotApplicable):  # said at the point
+        with suppress(NotApplicable):  # the reason is given at the point itself
             rows += [_over_leading(mode, point) for mode in _modes(run)]
     return at_enough_values(rows)
 

@@ -282,7 +282,7 @@ def declared_balances(run: Run) -> list[tuple[str, Balance]]:
     """
     loss = run.loss
     names = {charge: name for name, charge in loss.charges.items()}
-    charged = [one for one in balances(run) if one.charge is not None]  # a matrix of rates weights the loss's charge
+    charged = [one for one in balances(run) if one.charge is not None]  # a matrix of rates changes the loss's charge
     return [(names[loss.charge(one.symmetry)], one) for one in charged]
 
 

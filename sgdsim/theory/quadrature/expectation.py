@@ -82,7 +82,7 @@ class Expected:
         Raises
         ------
         InputError
-            Where an expectation does not exist, or takes too many evaluations.
+            If an expectation does not exist, or takes too many evaluations.
         """
         if self.exact is not None:
             values = evaluation.evaluate(self.exact, {**self.loss.constants, **theta})

@@ -227,7 +227,8 @@ def _moments(run: Run) -> Iterator[Entry]:
         if variance > 0 and isfinite(variance):
             if not np.isnan(third):
                 yield number(f"skewness({name})", third / variance / np.sqrt(variance))
-            yield number(f"kurtosis({name})", fourth / variance / variance)
+            if not np.isnan(fourth):
+                yield number(f"kurtosis({name})", fourth / variance / variance)
     for i, one in enumerate(run.loss.parameters):
         for other in run.loss.parameters[i + 1 :]:
             yield number(f"covariance({one}, {other})", law.covariance(one, other))

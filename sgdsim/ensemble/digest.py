@@ -1,4 +1,4 @@
-"""What a repetition of a run must reproduce, as one number."""
+"""The digest of a run: one number that a repetition of the run must reproduce."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from sgdsim.ensemble.variable import Variable
 
 THEORY = frozenset({"prediction", "claim"})
-"""Dimensions of what theory says of a run, which is no result of it."""
+"""Dimensions of the variables that hold predictions of theory, which are not results of the run."""
 
 
 def digest(variables: Mapping[str, Variable], scenario: object) -> str:
@@ -36,7 +36,7 @@ def digest(variables: Mapping[str, Variable], scenario: object) -> str:
 
 
 def _pieces(variable: Variable) -> Iterator[np.ndarray]:
-    """Give the values in order, a part at a time: a file may be larger than the memory."""
+    """Values of a variable in order, a part at a time: a file may be larger than the memory."""
     if not variable.shape:
         yield variable.data
         return

@@ -1,4 +1,4 @@
-"""Numbers that are predicted and that no panel of the kind draws, so that no claim is without its figure."""
+"""Predicted numbers that no panel of a figure draws, so that every claim is in a figure."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from sgdsim.prediction import Curve, Function, Moment, Number, Prediction, Quant
 from sgdsim.statistics.estimate import Estimate, NotMeasured
 
 MOST_NUMBERS = 8
-"""In one panel, for their names to have room."""
+"""Most numbers in one panel, so that there is room for their names."""
 
 _NUMBERS = Number | Curve
 _DRAWN: dict[str, Any] = {"moments": Moment | Curve, "sweep": _NUMBERS}
-"""By the panels of a kind; those of `order` draw what is of finite order, those of `diagram` what is of one point."""
+"""Measures that the panels of a kind draw; `order` draws predictions of finite order, `diagram` those of one point."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,14 +40,14 @@ class _Number:
 
 
 def drawing(kind: str, subject: Subject) -> Drawing:
-    """A panel for each quantity that is predicted at several steps, and one for all other numbers.
+    """Drawing with a panel for each quantity that is predicted at several steps, and one for all other numbers.
 
     Parameters
     ----------
     kind
-        What else is drawn, so that nothing is drawn twice.
+        Kind of the figure, whose own numbers are not drawn again.
     subject
-        An ensemble with its predictions; numbers of a sweep are drawn against what is swept.
+        An ensemble with its predictions; numbers of a sweep are drawn against the swept values.
 
     Examples
     --------
@@ -74,7 +74,7 @@ def drawing(kind: str, subject: Subject) -> Drawing:
 
 def _is_drawn(kind: str, prediction: Prediction) -> bool:
     if not isinstance(prediction.measure, _NUMBERS):
-        return True  # a distribution is no number
+        return True  # a distribution is not a single number
     if kind == "order":
         return isinstance(prediction.order, int)
     if kind == "diagram":

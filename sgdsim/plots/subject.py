@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from sgdsim.input.scenario import Scenario
     from sgdsim.model.run import Run
 
-"""Beginning of the ids of claims to which the user has given no name: ``user-1``."""
 SHORT = 22
 """Number of letters for which an axis has room."""
 _TITLE = 32

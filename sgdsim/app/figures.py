@@ -1,4 +1,4 @@
-"""From a file, or an ensemble in memory, to a figure with what its scenario predicts."""
+"""Figures of a file, or of an ensemble in memory, with the predictions of its scenario."""
 
 from __future__ import annotations
 
@@ -34,40 +34,41 @@ def plot_file(
     theory: bool = True,
     style: str = "paper",
 ) -> Path:
-    """Draw the ensemble in a file with the predictions of its scenario, from the file alone.
+    """Draw the ensemble in a file with the predictions of its scenario; nothing but the file is needed.
 
     Parameters
     ----------
     path
-        HDF5 file.
+        Path of a file that a run has written.
     output
-        Figure to write, SVG, PNG or PDF by its suffix; by default an SVG beside the file.
+        Path of the figure, SVG, PNG or PDF by its suffix; by default an SVG beside the file.
     kind
-        One of `plotting.KINDS`; None for the one that shows most.
+        A key of `sgdsim.plots.drawing.KINDS`; None for the kind that shows most.
     size
-        Width and height in inches; None for one that goes with what is shown.
+        Width and height in inches; None for a size that suits the content.
     overwrite
-        Whether an existing figure may be replaced.
+        True if an existing figure may be replaced.
     residuals
-        Whether what is measured less what is predicted stands below.
+        True to draw the difference of measurement and prediction below.
     only
-        Parameters and observables to show; none for all.
+        Names of parameters and observables to show; by default all.
     part
-        Of a file with parts, the one to draw; all by default.
+        Name of the part to draw, if the file has parts; by default all.
     theory
-        Whether what is predicted is drawn.
+        True to draw the predictions.
     style
         ``paper`` or ``talk``, see `sgdsim.plots.drawing.draw`.
 
     Returns
     -------
     Path
-        Of the figure.
+        Path of the figure.
 
     Raises
     ------
     InputError
-        As `compare_file`; for a kind that nothing was recorded for; for an output that cannot be written.
+        For a file that `compare_file` refuses, a kind that nothing was recorded for, and an output that cannot be
+        written.
     RunError
         If matplotlib is not installed.
 
@@ -99,7 +100,7 @@ def drawn_file(
     theory: bool,
     style: str,
 ) -> tuple[Path, str]:
-    """The figure of `plot_file`, and the kinds that it shows."""
+    """Path of the figure of `plot_file`, and the kinds of figures that it shows."""
     from sgdsim.plots import drawing
 
     drawing.require_matplotlib()
@@ -118,7 +119,7 @@ def drawn_file(
     with about(path):
         shown = {one.part: _subject(ensemble, one, kind, only, theory) for ensemble, one in opened}
         figure = drawing.draw_parts(shown, kind, size, residuals=residuals, style=style)
-        drawing.save_figure(figure, target)  # where the texts of the file are drawn
+        drawing.save_figure(figure, target)  # here the texts of the file are drawn
     return target, str(figure.get_label())
 
 
@@ -132,19 +133,26 @@ def plot_ensemble(
     theory: bool = True,
     style: str = "paper",
 ) -> Figure:
-    """Draw an ensemble in memory with the predictions of its scenario, as `plot_file` draws one of a file.
+    """Draw an ensemble in memory with the predictions of its scenario.
 
     Parameters
     ----------
     ensemble
-        Of a run or a whole sweep, one part.
+        Ensemble of a run or of a whole sweep, one part.
     kind, size, residuals, only, theory, style
-        As of `plot_file`.
+        See `plot_file`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
 
     Raises
     ------
-    InputError, RunError
-        As `plot_file`.
+    InputError
+        For a kind that nothing was recorded for.
+    RunError
+        If matplotlib is not installed.
 
     Examples
     --------
@@ -167,7 +175,7 @@ def plot_ensemble(
 def _subject(
     ensemble: Ensemble, scenario: Scenario, kind: str | None, only: Sequence[str], with_theory: bool
 ) -> Subject:
-    """The subject of a part: its predictions, at the records on the way and in between where these show."""
+    """Subject of a part: the ensemble with its predictions, at records and in between if the figure shows these."""
     from sgdsim.plots.drawing import choose_kind
     from sgdsim.plots.subject import Subject
 
@@ -182,7 +190,7 @@ def _subject(
 
 
 def _drawn(subject: Subject, kind: str) -> frozenset[str]:
-    """The ids of the laws and claims whose curves a figure of a sweep shows."""
+    """Ids of the laws and claims whose curves a figure of a sweep shows."""
     from sgdsim.plots import diagram, sweep
 
     drawn = {"sweep": sweep.drawn, "diagram": diagram.drawn}.get(kind)

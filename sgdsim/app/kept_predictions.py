@@ -1,9 +1,11 @@
-"""What theory says of a run, kept in its file by the run that is compared, so that nobody computes it again.
+"""Predictions of theory, computed before a run and kept in its file, so that they need not be computed again.
 
-It stands in variables along ``prediction`` and ``claim``, which are no results: the digest leaves them out. They are
-read as long as the scenario, the code and the versions are those that computed them; otherwise theory is asked anew,
-and the file stays as it is. What is kept of a claim is all or nothing: where one of its rows has no plain form, or was
-cut short, it is computed again. The curves of figures are kept on the machine that drew them first, as findings.
+They are variables along ``prediction`` and ``claim``. These are not results of the simulation, so the digest leaves
+them out. They are used as long as the scenario, the code and the versions are those that computed them; otherwise
+theory is asked anew, and the file stays as it is. The rows of a claim are kept together or not at all: if one of them
+cannot be stored as plain data, or was cut short, all are computed again. The predictions of an ensemble in memory are
+kept as long as it exists. The curves of figures are kept in the cache of the machine that drew them first, see
+`sgdsim.base.findings`.
 """
 
 from __future__ import annotations
@@ -11,17 +13,18 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from sgdsim import theory
 from sgdsim.base.budget import OutOfTime, limited
-from sgdsim.base.errors import SgdsimError
+from sgdsim.base.errors import InputError, SgdsimError
 from sgdsim.base.findings import answered_by, found, is_ours
 from sgdsim.ensemble import Ensemble, Variable
 from sgdsim.input.builders import Claim
@@ -31,49 +34,109 @@ from sgdsim.plots.subject import Curves
 from sgdsim.prediction import Curve, Number, Prediction
 from sgdsim.theory.stored_rows import NotPlain, plain_row, row_of
 
-Told = tuple[list[Prediction], list[theory.Skipped]]
-"""The rows of a claim, and where it does not apply."""
-
 MOST_ROWS = 10_000
 """That are kept: of more, those of a large sweep, the texts would take more than the results."""
 _CODE = "computed_by"
 
 
-def told_by(claim: Claim, scenario: Scenario) -> Told:
-    """The rows of a claim, and where it does not apply; what takes long is told on standard error."""
-    with limited(say=partial(_tell, claim.source.id)):
-        return theory.predict([claim.source], scenario.runs, claim.seconds)
+@dataclass(frozen=True)
+class Told:
+    """The answer of theory about a claim: rows, reasons where it does not apply, and True if it had time for all."""
+
+    rows: list[Prediction] = field(default_factory=list)
+    skipped: list[theory.Skipped] = field(default_factory=list)
+    is_whole: bool = True
 
 
-def _tell(id: str) -> None:
+def _tell(source: theory.Law | theory.UserPrediction) -> None:
+    name = source.id if isinstance(source, theory.Law) else source.name
     if sys.stderr is not None:
-        print(f"computing what {id} predicts …", file=sys.stderr, flush=True)
+        print(f"computing what {name} predicts …", file=sys.stderr, flush=True)
 
 
-def with_predictions(ensemble: Ensemble, scenario: Scenario) -> Ensemble:
-    """The ensemble and what its scenario predicts, as far as it can be told and is plain.
+def _asked(claim: Claim, scenario: Scenario) -> Told:
+    """Answer of theory about a claim, computed now; a long computation is announced on standard error."""
+    ended = OutOfTime.raised
+    with limited(say=partial(_tell, claim.source)):
+        rows, skipped = theory.predict([claim.source], scenario.runs, claim.seconds)
+    return Told(rows, skipped, OutOfTime.raised == ended)
+
+
+def told_before(scenarios: Sequence[Scenario], refuse: bool = True) -> list[list[Told | None]]:
+    """Answers of theory about each claim of the parts of a scenario that has not run yet.
+
+    Parameters
+    ----------
+    scenarios
+        Scenarios of all parts.
+    refuse
+        True to refuse laws that were asked for and apply to no run.
+
+    Returns
+    -------
+    list of list of Told or None
+        For each part an answer for each claim. It is None if theory fails: the comparison will report the error, and
+        the run is not lost for it.
+
+    Raises
+    ------
+    InputError
+        For laws that were asked for and apply to no run, with their reasons.
+    """
+    told = [[_attempted(claim, one) for claim in one.claims] for one in scenarios]
+    reasons: dict[str, list[str]] = {}
+    applies = set[str]()
+    for one, answers in zip(scenarios, told, strict=True):
+        for claim, answer in zip(one.claims, answers, strict=True):
+            if not claim.asked or answer is None or answer.rows or not answer.is_whole:
+                applies.add(claim.source.id)
+            else:
+                part = f"part {one.part}: " if one.part else ""
+                reasons.setdefault(claim.source.id, []).extend(part + skipped.reason for skipped in answer.skipped)
+    nowhere = [_nowhere(id, words) for id, words in reasons.items() if id not in applies]
+    if refuse and nowhere:
+        raise InputError(
+            "\n".join([*nowhere, "nothing was run: expected other laws, another run, or one that is not compared"])
+        )
+    return told
+
+
+def _attempted(claim: Claim, scenario: Scenario) -> Told | None:
+    with suppress(Exception):
+        return _asked(claim, scenario)
+    return None
+
+
+def _nowhere(id: str, reasons: Sequence[str]) -> str:
+    further = f"; and {len(reasons) - 1} more such reasons" if len(reasons) > 1 else ""
+    return f"predict: {id} applies to no run of this scenario: {reasons[0]}{further}"
+
+
+def with_predictions(ensemble: Ensemble, scenario: Scenario, answers: Iterable[Told | None]) -> Ensemble:
+    """The ensemble together with the predictions of its scenario, as far as they can be stored.
 
     Parameters
     ----------
     ensemble
-        Before it is written.
+        The ensemble before it is written.
     scenario
-        Of which it is.
+        Its scenario.
+    answers
+        Answer for each claim, from `told_before`.
     """
     claims: list[str] = []
     skipped: list[str] = []
     rows: list[tuple[int, Prediction, str]] = []
-    for claim, table in zip(scenario.claims, scenario.data["predict"], strict=True):
-        ended = OutOfTime.raised
-        if not (_is_ours(claim) and all(map(is_ours, _code(scenario)))):
+    is_known = all(map(is_ours, _code(scenario)))
+    for claim, table, told in zip(scenario.claims, scenario.data["predict"], answers, strict=True):
+        if told is None or not told.is_whole or not (is_known and _is_ours(claim)):
             continue
-        with suppress(Exception):  # the comparison will say what is wrong, and a run is not lost for it
-            told, reasons = told_by(claim, scenario)
-            texts = [json.dumps(plain_row(row)) for row in told]
-            if OutOfTime.raised == ended and len(rows) + len(told) <= MOST_ROWS:
-                rows += [(len(claims), row, text) for row, text in zip(told, texts, strict=True)]
+        with suppress(NotPlain):
+            texts = [json.dumps(plain_row(row)) for row in told.rows]
+            if len(rows) + len(texts) <= MOST_ROWS:
+                rows += [(len(claims), row, text) for row, text in zip(told.rows, texts, strict=True)]
                 claims.append(_name(table))
-                skipped.append(json.dumps([one.reason for one in reasons]))
+                skipped.append(json.dumps([one.reason for one in told.skipped]))
     if not claims:
         return ensemble
     made = {
@@ -101,21 +164,42 @@ def with_predictions(ensemble: Ensemble, scenario: Scenario) -> Ensemble:
     return Ensemble({**ensemble.variables, **made}, ensemble.attributes)
 
 
+_in_memory: WeakKeyDictionary[Ensemble, dict[str, Told]] = WeakKeyDictionary()
+
+
+def remember(ensemble: Ensemble, scenario: Scenario, answers: Iterable[Told | None]) -> None:
+    """Keep the answers of theory about the claims of an ensemble in memory, as long as the ensemble exists."""
+    for claim, name, told in zip(scenario.claims, _names(scenario), answers, strict=True):
+        if told is not None and _is_ours(claim):
+            _in_memory.setdefault(ensemble, {})[_by(ensemble) + name] = told
+
+
+def told_of(ensemble: Ensemble, scenario: Scenario) -> list[Told]:
+    """Answers about the claims of a scenario, as they were kept in its file or in memory, or else computed now."""
+    told = [
+        known or _asked(claim, scenario) for claim, known in zip(scenario.claims, kept(ensemble, scenario), strict=True)
+    ]
+    remember(ensemble, scenario, told)
+    return told
+
+
 def kept(ensemble: Ensemble, scenario: Scenario) -> list[Told | None]:
-    """The rows that are kept of each claim of a scenario; None where it must be computed."""
+    """Kept answer about each claim of a scenario; None for a claim that must be computed."""
+    by, names = _by(ensemble), _names(scenario)
+    remembered = _in_memory.get(ensemble, {})
+    if all(by + name in remembered for name in names):
+        return [remembered[by + name] for name in names]
     known: dict[str, Told] = {}
-    with suppress(SgdsimError, KeyError, TypeError, ValueError):  # a file of other code, or damaged
-        if "claim_asked" in ensemble and ensemble.variables["claim_asked"].attributes.get(_CODE) == _by(ensemble):
+    with suppress(SgdsimError, KeyError, TypeError, ValueError):  # a damaged file, or one of other code
+        if "claim_asked" in ensemble and ensemble.variables["claim_asked"].attributes.get(_CODE) == by:
             known = _read(ensemble)
-    tables = scenario.data["predict"]
-    of_file = len(tables) == len(scenario.claims)  # else others are tried that the file does not ask for
-    return [known.get(_name(table)) for table in tables] if of_file else [None] * len(scenario.claims)
+    return [remembered.get(by + name, known.get(name)) for name in names]
 
 
 def curves(scenario: Scenario, kind: str, drawn: Collection[str]) -> tuple[list[Prediction], Curves]:
-    """The rows that a kind of figure draws beside those of a scenario: at other records, and in between.
+    """Predictions that a kind of figure draws beside the rows of a scenario: at other records, and in between.
 
-    Only those laws and claims whose ids are `drawn` are asked what they say in between points of a sweep.
+    Between the points of a sweep only the laws and claims with an id in `drawn` are computed.
     """
     made: list[tuple[list[Prediction], Curves]] = []
 
@@ -125,7 +209,7 @@ def curves(scenario: Scenario, kind: str, drawn: Collection[str]) -> tuple[list[
         sweep = {name: values.tolist() for name, values in between.sweep.items()}
         return {"along": _plain_rows(along), "between": _plain_rows(between.predictions), "sweep": sweep}
 
-    if scenario.data["run"].get("from") or not all(map(_is_ours, scenario.claims)):  # what they say is not in the text
+    if scenario.data["run"].get("from") or not all(map(_is_ours, scenario.claims)):  # not all is in the text
         return _computed(scenario, kind, drawn)
     with suppress(NotPlain):
         question = ["curves", kind, sorted(drawn), scenario.toml, named(scenario.runs)]
@@ -152,7 +236,7 @@ def _computed(scenario: Scenario, kind: str, drawn: Collection[str]) -> tuple[li
 
 
 def _plain_rows(rows: Iterable[Prediction]) -> list[dict[str, Any]]:
-    return [plain_row(replace(row, assumes=())) for row in rows]  # a curve is judged by nobody
+    return [plain_row(replace(row, assumes=())) for row in rows]  # the points of a curve get no verdict
 
 
 def _rows(data: Iterable[dict[str, Any]]) -> list[Prediction]:
@@ -160,19 +244,26 @@ def _rows(data: Iterable[dict[str, Any]]) -> list[Prediction]:
 
 
 def _read(ensemble: Ensemble) -> dict[str, Told]:
-    told: list[Told] = [([], []) for _ in ensemble["claim_asked"]]
+    told = [Told() for _ in ensemble["claim_asked"]]
     if "prediction_row" in ensemble:
         for number, text in zip(ensemble["prediction_claim"], ensemble["prediction_row"], strict=True):
-            told[int(number)][0].append(row_of(json.loads(str(text))))
+            told[int(number)].rows.append(row_of(json.loads(str(text))))
     names = [str(name) for name in ensemble["claim_asked"]]
-    for name, (_, reasons), text in zip(names, told, ensemble["claim_skipped"], strict=True):
-        reasons += [theory.Skipped(json.loads(name).get("id", ""), str(reason)) for reason in json.loads(str(text))]
+    for name, one, text in zip(names, told, ensemble["claim_skipped"], strict=True):
+        id = json.loads(name).get("id", "")
+        one.skipped.extend(theory.Skipped(id, str(reason)) for reason in json.loads(str(text)))
     return dict(zip(names, told, strict=True))
 
 
 def _by(ensemble: Ensemble) -> str:
-    """A hash of the code that answers and of the scenario that it is asked about."""
+    """Hash of the code that predicts and of the scenario."""
     return hashlib.sha256(f"{answered_by()}\n{ensemble.attributes.get('scenario')}".encode()).hexdigest()
+
+
+def _names(scenario: Scenario) -> list[str]:
+    """The names of claims here: what was asked, or else the laws that are tried on every run."""
+    tables = scenario.data["predict"] or [{"id": claim.source.id, "automatic": True} for claim in scenario.claims]
+    return [_name(table) for table in tables]
 
 
 def _name(table: object) -> str:
@@ -180,10 +271,10 @@ def _name(table: object) -> str:
 
 
 def _is_ours(claim: Claim) -> bool:
-    """Whether the code that answers is known; that of a law of the user's own is not."""
+    """True if the code of a claim is known; that of a law of the user's own is not."""
     return not isinstance(claim.source, theory.Law) or is_ours(claim.source.at_point)
 
 
 def _code(scenario: Scenario) -> list[Callable[..., Any]]:
-    """The functions on which the mathematics of its runs depends."""
+    """Functions on which the mathematics of the runs of a scenario depends."""
     return [function for run in scenario.runs for function in run.code]

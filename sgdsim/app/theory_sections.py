@@ -1,6 +1,6 @@
-"""What theory says about a run, a section for each theory.
+"""Results of theory about a run, with a section for each theory.
 
-Every section stands for itself: where one does not apply it raises why, and the others still appear.
+Sections are independent: a section that does not apply raises the reason, and the others still appear.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from math import isfinite
 
 import numpy as np
 
-from sgdsim.app.theory_entries import Entry, formula, number
+from sgdsim.app.theory_entries import Entry, number
 from sgdsim.formulas.differences import jacobian
+from sgdsim.formulas.expressions import formula_text
 from sgdsim.model.run import Run
 from sgdsim.model.symmetry import Symmetry
 from sgdsim.prediction import NotApplicable
@@ -29,13 +30,13 @@ from sgdsim.theory.methods.moment_recursion import is_affine, recursion
 from sgdsim.theory.quadrature.expectation import Expected
 
 UNDECLARED = "Symmetries that are not declared"
-_RESTING = 1e-9  # the slope of a minimum, to the tolerance of the search
-_MANY = 8  # parameters whose covariance takes long to integrate
-_SMALL = 3  # parameters whose matrices are written out
+_RESTING = 1e-9  # largest slope at a point that counts as a minimum: the tolerance of the search
+_MANY = 8  # number of parameters from which on their covariance takes long to integrate
+_SMALL = 3  # largest number of parameters whose matrices are written out
 
 
 def _last_rate(run: Run) -> Iterator[Entry]:
-    """A warning where the rate changes: what is stationary at the last one need not be reached."""
+    """Entry that warns of a changing learning rate: the stationary state at the last rate may not be reached."""
     rates = run.schedule.rates(run.steps)
     if np.ptp(rates) > 0:
         yield Entry(
@@ -49,19 +50,21 @@ def _entropic(run: Run) -> Iterator[Entry]:
         yield Entry("", "E|g|^2 has no closed form: numerical below")
         return
     if run.optimizer.rule.state:
-        yield Entry("S", formula(entropic.mean_square), note="E|g|^2, the mean gradient's part times (1 + b)/(1 - b)")
+        yield Entry(
+            "S", formula_text(entropic.mean_square), note="E|g|^2, the mean gradient's part times (1 + b)/(1 - b)"
+        )
     else:
-        yield Entry("E|g|^2", formula(entropic.mean_square), note="of the batch that the optimizer takes")
-    yield Entry("phi", formula(entropic.potential), note="exact to order learning_rate")
+        yield Entry("E|g|^2", formula_text(entropic.mean_square), note="of the batch that the optimizer takes")
+    yield Entry("phi", formula_text(entropic.potential), note="exact to order learning_rate")
     names = run.loss.parameters
     for name, force in zip(names, entropic.force, strict=True):
-        yield Entry(f"entropic force on {name}", formula(force))
+        yield Entry(f"entropic force on {name}", formula_text(force))
     covariance = entropic.noise_covariance if len(names) <= _SMALL else None
     if covariance is not None:
         for i, one in enumerate(names):
             for j in range(i, len(names)):
                 yield Entry(
-                    f"gradient noise covariance({one}, {names[j]})", formula(covariance[i, j]), note="one sample"
+                    f"gradient noise covariance({one}, {names[j]})", formula_text(covariance[i, j]), note="one sample"
                 )
 
 
@@ -70,7 +73,7 @@ def _at_start(run: Run) -> Iterator[Entry]:
 
 
 def _about(run: Run, theta: np.ndarray) -> Iterator[Entry]:
-    """The population loss, its derivatives, and how SGD changes the trace of its Hessian there."""
+    """Entries on the population loss at a point, its derivatives, and the change of its Hessian's trace by SGD."""
     about = linear_response.Population(run.loss, run.optimizer.decay)
     named = dict(zip(run.loss.parameters, map(float, theta), strict=True))
     yield Entry("theta", ", ".join(f"{name} = {value:.8g}" for name, value in named.items()))
@@ -88,9 +91,9 @@ def _about(run: Run, theta: np.ndarray) -> Iterator[Entry]:
 
 
 def _sharpening(run: Run, theta: np.ndarray, about: linear_response.Population) -> Iterator[Entry]:
-    """The mean change of the trace of the Hessian in a step, by the loss and by the entropic force.
+    """Entries on the mean change of the Hessian's trace in a step, by the loss and by the entropic force.
 
-    At a minimum the force counts along flat directions alone: across the valley the loss holds against it.
+    At a minimum only the force along flat directions counts: across the valley the loss balances it.
     """
     try:
         entropic = EntropicLoss(run.loss, run.optimizer)
@@ -132,7 +135,7 @@ def _at_minimum(run: Run) -> Iterator[Entry]:
 
 
 def _of_next_order(run: Run) -> Iterator[Entry]:
-    """The next order in the learning rate, which shows how far linear response may be trusted."""
+    """Entries of the next order in the learning rate, which show how far linear response may be trusted."""
     try:
         found = expansion(run)
     except NotApplicable as reason:
@@ -224,7 +227,8 @@ def _moments(run: Run) -> Iterator[Entry]:
         if variance > 0 and isfinite(variance):
             if not np.isnan(third):
                 yield number(f"skewness({name})", third / variance / np.sqrt(variance))
-            yield number(f"kurtosis({name})", fourth / variance / variance)
+            if not np.isnan(fourth):
+                yield number(f"kurtosis({name})", fourth / variance / variance)
     for i, one in enumerate(run.loss.parameters):
         for other in run.loss.parameters[i + 1 :]:
             yield number(f"covariance({one}, {other})", law.covariance(one, other))

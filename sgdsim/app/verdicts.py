@@ -1,4 +1,4 @@
-"""From a file, or an ensemble in memory, to verdicts on what its scenario predicts."""
+"""Comparison of a file, or of an ensemble in memory, with the predictions of its scenario."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sgdsim import theory
 from sgdsim.app.flaws import known_flaw
-from sgdsim.app.kept_predictions import kept, told_by
+from sgdsim.app.kept_predictions import told_of
 from sgdsim.base import take
 from sgdsim.base.budget import OutOfTime
 from sgdsim.base.errors import InputError
@@ -34,19 +34,19 @@ if TYPE_CHECKING:
     import pandas
 
 
-_MOMENT = 0.1  # seconds that a law has to show that it speaks of a run
+_MOMENT = 0.1  # seconds within which a law must show that it applies to a run
 
 
 @dataclass(frozen=True, repr=False)
 class Report:
-    """Every prediction of a scenario held against its ensemble.
+    """The comparison of an ensemble with every prediction of its scenario.
 
     Attributes
     ----------
     file, scenario
-        What was compared.
+        Path of the file (empty for an ensemble in memory) and name of the scenario.
     comparisons
-        One row a prediction.
+        A row for each prediction.
     skipped
         Laws that do not apply, with the reason.
     alpha
@@ -61,30 +61,30 @@ class Report:
 
     @property
     def disagrees(self) -> bool:
-        """True where any prediction was rejected, or a negative control was not."""
+        """True if a prediction was rejected, or a negative control was not."""
         return any(row.outcome == "disagrees" for row in self.comparisons)
 
     def screen(self, width: int = 80, colour: bool = False) -> str:
-        """A line for each law or claim, see `verdict_screen.screen`."""
+        """Text with a line for each law or claim, see `verdict_screen.screen`."""
         from sgdsim.app.verdict_screen import screen
 
         return screen(self.comparisons, self.skipped, self.alpha, width, colour)
 
     def table(self) -> str:
-        """The rows as aligned text."""
+        """Rows as aligned text."""
         return verdict_table.format_table(self.comparisons, self.skipped, self.alpha)
 
     def __repr__(self) -> str:
         return self.table()
 
     def _repr_html_(self) -> str:
-        """The rows as a notebook shows them."""
+        """HTML of the rows for a notebook."""
         rows = verdict_table.texts(self.comparisons)
         counted = escape(verdict_table.summary_line(self.comparisons, self.alpha))
         return (html_table(rows[0], rows[1:]) if len(rows) > 1 else "") + f"<p>{counted}</p>"
 
     def to_dataframe(self) -> pandas.DataFrame:
-        """The rows as a `pandas.DataFrame`, a column for each field of a `Comparison`.
+        """Rows as a `pandas.DataFrame`, with a column for each field of a `Comparison`.
 
         Raises
         ------
@@ -96,31 +96,52 @@ class Report:
         return pandas.DataFrame([asdict(row) for row in self.comparisons], columns=columns)
 
     def to_json(self) -> str:
-        """The rows as JSON."""
+        """Rows as JSON."""
         return verdict_table.to_json(self.comparisons, self.file, self.scenario)
 
 
 def compare_file(path: str | Path) -> Report:
-    """Hold the ensemble in a file against the predictions of its scenario, from the file alone.
+    """Compare the ensemble in a file with the predictions of its scenario; nothing but the file is needed.
+
+    Parameters
+    ----------
+    path
+        Path of a file that a run has written.
+
+    Returns
+    -------
+    Report
+        A row with a verdict for each prediction.
 
     Raises
     ------
     InputError
-        For a file that is not ours or cannot be read, or whose scenario cannot.
+        For a file that cannot be read or that sgdsim did not write, or whose scenario cannot be read.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from sgdsim import simulate
+    >>> run = {"initial": {"x": 0.0}, "trajectories": 1000, "steps": 30, "device": "python", "predict": ["mean(x) = 5"]}
+    >>> with TemporaryDirectory() as folder:
+    ...     run["output"] = f"{folder}/run.h5"
+    ...     _ = simulate("x**2/2 + z*x", noise={"z": "normal"}, learning_rate=0.5, **run)
+    ...     compare_file(f"{folder}/run.h5").disagrees
+    True
     """
     with about(take.path(path, "path")):
         return _compared(opened_parts(path), os.fspath(path))
 
 
 def available_laws(path: str | Path) -> dict[str, bool]:
-    """The laws that speak of the runs in a file but were not asked for, and whether they take long.
+    """Laws that apply to the runs in a file but were not asked for; True for those that take long.
 
-    Of a sweep the first point is looked at. What is found is kept, so that it is free the next time.
+    Of a sweep the first point is examined. The answer is kept, so that it is immediate the next time.
 
     Raises
     ------
     InputError
-        As `compare_file`.
+        For a file that cannot be read or that sgdsim did not write, or whose scenario cannot be read.
     """
     with about(take.path(path, "path")):
         scenarios = [_scenario_in(ensemble, part, path) for part, ensemble in open_parts(path).items()]
@@ -138,36 +159,41 @@ def _available(scenario: Scenario) -> list[tuple[str, bool]]:
         tried = ((law.id, _takes_long(law, run)) for law in laws)
         return [[id, slow] for id, slow in tried if slow is not None]
 
-    # What is in the file of a start is not in the scenario.
+    # The states in the file of a start are not part of the scenario, so the answer cannot be kept.
     question = ["available", named([run]), tables, settings, sorted(known)]
     answer = find() if settings.get("from") else found(question, find, [*(law.at_point for law in laws), *run.code])
     return [(id, slow) for id, slow in answer]
 
 
 def _takes_long(law: theory.Law, run: Run) -> bool | None:
-    """Tell whether a law needs more than a moment for a run; None where it says nothing of it."""
+    """Tell whether a law needs more than a moment for a run; None if it does not apply to the run."""
     raised = OutOfTime.raised
     try:
         wanted = law.requirements(run, _MOMENT)
         rows, _ = law.evaluate([replace(run, recorder=run.recorder.merge(wanted))], _MOMENT)
-    except InputError:  # it would record something under a name that is taken
+    except InputError:  # the law would record an observable under a name that is taken
         return None
     slow = OutOfTime.raised > raised
-    OutOfTime.raised = raised  # nothing was cut short that would be longer another time: this is the answer
+    OutOfTime.raised = raised  # to need more than a moment is an answer, which may be kept
     return slow if slow or rows else None
 
 
 def compare_ensemble(ensemble: Ensemble, predictions: Sequence[str] = ()) -> Report:
-    """Hold an ensemble in memory against the predictions of its scenario, and others.
+    """Compare an ensemble in memory with the predictions of its scenario, and with further ones.
 
-    Where neither asks for any, against the laws that are tried on every run, as far as what they need was recorded.
+    Without any prediction it is compared with the laws that are tried on every run, if what they need was recorded.
 
     Parameters
     ----------
     ensemble
-        Of a run or a whole sweep, one part.
+        Ensemble of a run or of a whole sweep, one part.
     predictions
-        Further ones: ids of laws and formulas of your own.
+        Further predictions: ids of laws and formulas of your own.
+
+    Returns
+    -------
+    Report
+        A row with a verdict for each prediction.
 
     Raises
     ------
@@ -188,7 +214,7 @@ def compare_ensemble(ensemble: Ensemble, predictions: Sequence[str] = ()) -> Rep
 
 
 def _compared(opened: Sequence[tuple[Ensemble, Scenario]], file: str) -> Report:
-    """All parts held against what their scenarios predict."""
+    """Report that compares all parts with the predictions of their scenarios."""
     scenario = opened[0][1]
     alpha = float(scenario.data["alpha"])
     parts, skipped = [], []
@@ -201,12 +227,12 @@ def _compared(opened: Sequence[tuple[Ensemble, Scenario]], file: str) -> Report:
 
 
 def opened_parts(path: str | Path) -> list[tuple[Ensemble, Scenario]]:
-    """The ensemble and the scenario of each part of a file; warns of what is known to be wrong with it.
+    """Ensemble and scenario of each part of a file; known errors of the file are reported as warnings.
 
     Raises
     ------
     InputError
-        As `compare_file`.
+        For a file that cannot be read or that sgdsim did not write, or whose scenario cannot be read.
     """
     opened = [(ensemble, _scenario_in(ensemble, part, path)) for part, ensemble in open_parts(path).items()]
     for ensemble, scenario in opened:
@@ -217,7 +243,7 @@ def opened_parts(path: str | Path) -> list[tuple[Ensemble, Scenario]]:
 
 
 def scenario_of(ensemble: Ensemble, predictions: Sequence[str] = ()) -> Scenario:
-    """The scenario of an ensemble in memory; where nothing is asked for, with the laws that are tried on every run."""
+    """Scenario of an ensemble in memory; without any prediction it has the laws that are tried on every run."""
     scenario = _scenario_in(ensemble, WHOLE, "the ensemble", predictions)
     if len(scenario.runs) > 1 and "point" not in ensemble.sizes:
         raise InputError("the ensemble: is one point of a sweep, expected the whole sweep")
@@ -236,21 +262,22 @@ def _scenario_in(ensemble: Ensemble, part: str, path: str | Path, predictions: S
 
 
 def predictions_of(ensemble: Ensemble, scenario: Scenario) -> tuple[list[Prediction], list[theory.Skipped]]:
-    """The predictions of laws and user for a scenario, at the resolution that is asked for; and laws without one.
+    """Predictions of laws and user for a scenario, at the requested resolution; and the laws that do not apply.
 
-    What the ensemble has kept of it is not computed again.
+    Predictions that are kept in the ensemble are not computed again.
     """
     found: list[Prediction] = []
     skipped: list[theory.Skipped] = []
-    for claim, told in zip(scenario.claims, kept(ensemble, scenario), strict=True):
-        rows, reasons = told or told_by(claim, scenario)
-        found += [replace(_resolved(row, claim.resolution), expect=claim.expect, asked=claim.asked) for row in rows]
-        skipped += [replace(one, part=scenario.part, asked=claim.asked) for one in reasons]
+    for claim, told in zip(scenario.claims, told_of(ensemble, scenario), strict=True):
+        found += [
+            replace(_resolved(row, claim.resolution), expect=claim.expect, asked=claim.asked) for row in told.rows
+        ]
+        skipped += [replace(one, part=scenario.part, asked=claim.asked) for one in told.skipped]
     return found, skipped
 
 
 def _resolved(row: Prediction, resolution: float | str | None) -> Prediction:
     if isinstance(resolution, str):
         resolution = float(resolution.strip().removesuffix("%")) / 100 * abs(row.predicted)
-    # A part of nothing is nothing to hold a row to: it keeps its own.
+    # A percentage of a predicted zero gives no resolution: such a row keeps its own.
     return replace(row, resolution=resolution) if resolution else row

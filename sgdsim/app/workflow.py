@@ -1,17 +1,18 @@
-"""From a scenario to a file: what the commands that simulate do, as calls."""
+"""Functions that simulate a scenario and write its file, as the commands do."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sgdsim.app import dask_workers
 from sgdsim.app.extending import changed, extending, go_on, not_kept
-from sgdsim.app.kept_predictions import with_predictions
+from sgdsim.app.kept_predictions import Told, told_before, with_predictions
 from sgdsim.app.run_warnings import check_runs
 from sgdsim.base import take
 from sgdsim.base.errors import InputError
@@ -43,26 +44,36 @@ def run_scenario(
     Parameters
     ----------
     scenario
-        As `load_scenario` gives it.
+        The scenario, from `load_scenario`.
     path
-        HDF5 file to write; by default ``results/<name>.h5``. A folder ``results`` is made.
-    threads, device, progress
-        See `simulation.simulate_runs`.
+        HDF5 file to write; by default ``results/<name>.h5``. A missing folder ``results`` is created.
+    threads
+        Number of threads; by default as many as the process may use.
+    device
+        ``cpu``; ``cuda``, or ``cuda:1`` for the second GPU; ``auto`` for the one that should finish first; or
+        ``python``, which runs the kernels without compiling them.
     overwrite
-        Whether an existing file may be replaced.
+        True if an existing file may be replaced.
+    progress
+        True to show a progress bar.
     resume
-        Whether to go on from the checkpoints of such a run, if there are any; of one that is finished its file is read.
+        True to continue from the checkpoints of an interrupted run; the file of a finished run is read.
     checkpoint_every
-        Seconds from one to the next, also as ``"5m"``, or ``"never"``; by default every minute, and one when a run is
-        interrupted that takes longer.
+        Seconds between two checkpoints, also as ``"5m"``, or ``"never"``; by default a minute. A longer run also saves
+        one when it is interrupted.
     client
-        A `dask.distributed.Client`, on whose workers the run is computed, to the same bits; see `dask_workers`.
+        A `dask.distributed.Client`, on whose workers the run is computed, with bit-identical results.
     memory_limit
-        Bytes that results may take, also as ``"4GB"``; by default 80 % of what is free. Snapshots that do not fit are
-        kept on the disk until the file is written.
+        Bytes that results may take, also as ``"4GB"``; by default 80 % of the free memory. Snapshots that do not fit
+        are kept on the disk until the file is written.
     keep_state
-        Whether the state of every trajectory is kept beside the file: with `resume`, a scenario with more steps or
-        more trajectories goes on from there, to the bits of a run that had them from the start.
+        True to keep the state of every trajectory beside the file. With `resume`, a scenario with more steps or more
+        trajectories continues from there; the result is bit-identical to a single run.
+
+    Returns
+    -------
+    Ensemble
+        The ensemble that was written.
 
     Raises
     ------
@@ -112,21 +123,23 @@ def run_parts(
     Parameters
     ----------
     scenarios
-        As `load_parts` gives them.
+        Scenarios of all parts, from `load_parts`.
     path, threads, device, overwrite, progress, resume, checkpoint_every, client, memory_limit, keep_state
-        As of `run_scenario`.
+        See `run_scenario`.
     keep_predictions
-        Whether the file keeps what theory says of the run, so that a comparison and figures need not compute it.
+        True to compute the predictions of theory before the run and to keep them in the file, so that comparisons and
+        figures need not compute them.
 
     Returns
     -------
     list of Ensemble
-        One a part.
+        An ensemble for each part.
 
     Raises
     ------
     InputError
-        As `run_scenario`.
+        For an output or checkpoints that `run_scenario` refuses; with `keep_predictions` for a law that was asked for
+        and applies to no run.
     """
     kind = take.of_kind(Scenario, "a Scenario, such as load_scenario('river_valley')")
     scenarios = take.each(kind)(scenarios, "scenario")
@@ -145,7 +158,8 @@ def run_parts(
         described = Description.new(texts, overwrite, device, keeps=keep_state)
         options: dict[str, Any] = {"threads": threads, "device": device, "progress": progress}
         every = seconds_between(checkpoint_every)
-        return _written(scenarios, output, described, resume, every, options, client, memory_limit, keep_predictions)
+        told = partial(told_before, scenarios) if keep_predictions else None
+        return _written(scenarios, output, described, resume, every, options, client, memory_limit, told)
 
 
 def resume_file(
@@ -160,30 +174,30 @@ def resume_file(
     memory_limit: float | str | None = None,
     keep_predictions: bool = False,
 ) -> list[Ensemble]:
-    """Go on with a run that was killed or interrupted, from the checkpoints beside its output alone.
+    """Continue a run that was killed or interrupted, from the checkpoints beside its output.
 
-    Or make a finished one longer or larger, whose states were kept.
+    A finished run whose states were kept can be made longer or larger.
 
     Parameters
     ----------
     path
-        Of the file that it was going to write.
+        Path of the file that the run was going to write.
     steps, trajectories
-        How many the run is to have, at least as many as it has.
+        New number of steps or trajectories, not smaller than before.
     threads, progress, checkpoint_every, client, memory_limit
-        As of `run_scenario`.
+        See `run_scenario`.
     keep_predictions
-        As of `run_parts`.
+        See `run_parts`.
 
     Returns
     -------
     list of Ensemble
-        One a part; those in the file if it is finished.
+        An ensemble for each part; those in the file if the run is finished.
 
     Raises
     ------
     InputError
-        If there is nothing to go on from; for what refers to the number of steps or of trajectories.
+        If there is nothing to continue from; and for settings that depend on the number of steps or of trajectories.
     """
     path = Path(take.path(path, "path"))
     given = {"run.steps": steps, "run.trajectories": trajectories}
@@ -205,11 +219,12 @@ def resume_file(
         "progress": take.flag(progress, "progress"),
     }
     every = seconds_between(checkpoint_every)
-    return _written(scenarios, path, described, True, every, options, client, memory_limit, keep_predictions)
+    told = partial(told_before, scenarios, refuse=False) if keep_predictions else None
+    return _written(scenarios, path, described, True, every, options, client, memory_limit, told)
 
 
 def _changed(path: Path, described: Description | None, overrides: Mapping[str, int]) -> Description:
-    """The run at a path with other numbers: the one that is not finished, or else the one that was kept."""
+    """Description of the unfinished run at a path, or else of the kept one, with other numbers."""
     if described is None:
         if (kept := Kept.beside(path)) is None:
             raise not_kept(path)
@@ -227,9 +242,9 @@ def _written(
     options: Mapping[str, Any],
     client: Any = None,
     memory_limit: float | str | None = None,
-    keep_predictions: bool = False,
+    told: Callable[[], list[list[Told | None]]] | None = None,
 ) -> list[Ensemble]:
-    """Simulate what is described, save checkpoints on the way, and write its file."""
+    """Compute predictions, simulate the run with checkpoints on the way, and write its file."""
     total = sum(work(one.runs) for one in scenarios)
     client = None if client is None else dask_workers.checked(client)
     runs = [one.runs for one in scenarios]
@@ -238,6 +253,7 @@ def _written(
         go_on(run, runs, client)
         if resume and (found := run.finished()) is not None:
             return list(found.values())
+        answers = None if told is None else told()
         if client is not None or run.shards:
             how = {"threads": options["threads"], "progress": options["progress"], "every": every}
             ensembles = dask_workers.run_with(client, scenarios, run, **how, memory_limit=memory_limit)
@@ -251,30 +267,23 @@ def _written(
             ]
         for ensemble in ensembles:
             run.sign(ensemble)
-        interrupted = None
-        if keep_predictions:
-            try:
-                pairs = zip(ensembles, scenarios, strict=True)
-                ensembles = [with_predictions(ensemble, one) for ensemble, one in pairs]
-            except KeyboardInterrupt as error:  # what was computed is not lost for what theory says of it
-                interrupted = error
+        if answers is not None:
+            ensembles = list(map(with_predictions, ensembles, scenarios, answers))
         parts = {one.part: made for one, made in zip(scenarios, ensembles, strict=True)}
         save_parts(parts, output, overwrite=run.described.overwrite or described.overwrite)
         run.keep()
-    if interrupted is not None:
-        raise interrupted
     return ensembles
 
 
 def _read_for(scenario: Scenario) -> Iterator[Path]:
-    """The files that a scenario was read from, and those that hold its first states."""
+    """Files from which a scenario was read, and files with its starts."""
     yield from scenario.sources
     if start := scenario.data["run"].get("from"):
         yield Path(start["file"])
 
 
 def simulate_scenario(scenario: Scenario, text: str | None = None, **options: Any) -> Ensemble:
-    """Simulate a scenario in memory, with options of `simulate_runs`; the text is what it says of itself."""
+    """Simulate a scenario in memory, with options of `simulate_runs`; ``text`` is the scenario that is stored."""
     ensemble = simulate_runs(
         scenario.runs,
         scenario=scenario.toml if text is None else text,
@@ -288,7 +297,7 @@ def simulate_scenario(scenario: Scenario, text: str | None = None, **options: An
 
 
 def default_output(scenario: Scenario) -> Path:
-    """The path of a scenario's file where the user has named none.
+    """Default path of the file of a scenario.
 
     Examples
     --------
@@ -301,7 +310,7 @@ def default_output(scenario: Scenario) -> Path:
 
 @contextmanager
 def _default_folder(path: Path) -> Iterator[None]:
-    """Make the folder that results go to by default; take it away if nothing comes of it."""
+    """Create the default folder for results, and remove it if it stays empty."""
     folder = path.parent
     made = not folder.exists()
     try:

@@ -196,7 +196,7 @@ def test_a_run_writes_a_file_and_prints_the_table(folder):
     assert (result.exit_code, result.stderr) == (1, "")
     header, *rows = sgdsim("compare", path, "--all").stdout.splitlines()
     assert header.split()[:3] == ["id", "quantity", "predicted"]
-    assert [row.split()[0] for row in rows[:3]] == ["user-1", "user-2", "user-3"]
+    assert [row.split()[0] for row in rows[:3]] == ["claim"] * 3
     assert "--overwrite" in refused("run", "valley.toml")
     assert sgdsim("run", "valley.toml", "--overwrite").exit_code == 0
 
@@ -232,6 +232,14 @@ def test_exit_code_1_when_a_comparison_disagrees(quiet, folder):
     assert (
         sgdsim("run", "valley.toml", "-o", "out.h5", "--overwrite", "--predict", WRONG, "--no-compare").exit_code == 0
     )
+
+
+def test_a_law_that_applies_nowhere_is_refused_before_the_run(folder):
+    trap = ["--loss", "x**2/2 + z*x", "--noise", "z=normal", "--parameter", "x=0", "--learning-rate", 0.1]
+    trap += ["--trajectories", 8, "--steps", 4, "--no-automatic"]
+    for command in (["run", "valley.toml"], ["simulate", *trap]):
+        message = refused(*command, "-o", "out.h5", "--predict", "momentum")
+        assert "predict: momentum applies to no run of this scenario: holds for momentum, ema, nesterov" in message
 
 
 def test_an_unstable_setting_runs_and_warns(folder):
@@ -273,7 +281,7 @@ def test_an_unstable_setting_runs_and_warns(folder):
         (["--set", "run.initial.x[0]=1"], "run.initial.x[0]: unknown parameter 'x[0]'"),
         (["--set", "optimizer.learning_rate=-1"], "optimizer.learning_rate: -1, expected a finite positive number"),
         (["--set", "title=\udcff"], "is no text in UTF-8"),
-        (["--predict", ""], "prediction user-2: '', expected statistic(observable) = formula"),
+        (["--predict", ""], "prediction '': expected statistic(observable) = formula"),
         (["--predict", "varance(x) = 1"], "unknown statistic 'varance': did you mean 'variance'?"),
         (["--predict", "variance(xx) = 1"], "unknown observable 'xx': did you mean 'x'?"),
         (["--predict", "variance(x) = sigm"], "unknown name 'sigm': did you mean 'sigma'?"),

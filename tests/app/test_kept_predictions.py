@@ -1,21 +1,26 @@
-"""What theory says stands in the file that is compared: read again it is the same to the last bit, and no result."""
+"""Predictions are kept in the file that is compared: read again they are the same to the last bit, and no result."""
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
 
 from sgdsim import theory
-from sgdsim.app import kept_predictions, verdicts
+from sgdsim.app import kept_predictions, verdicts, workflow
+from sgdsim.app.figures import plot_file
+from sgdsim.app.simulate import simulate
 from sgdsim.app.verdicts import compare_file, predictions_of
 from sgdsim.app.workflow import run_parts, simulate_scenario
 from sgdsim.base import findings
+from sgdsim.base.errors import InputError
 from sgdsim.ensemble import Ensemble
 from sgdsim.input.loading import scenario_from
 from sgdsim.model.run import Run
 from sgdsim.plots import diagram, sweep
 from sgdsim.plots.subject import Subject
+from tests.app.conftest import VALLEY
 
 DATA = {
     "loss": {"formula": "a*x**2/2 + z*x", "constants": {"a": 1.0}, "parameters": {"x": 1.0}, "noise": {"z": "normal"}},
@@ -25,7 +30,7 @@ DATA = {
     "sweep": {"optimizer.learning_rate": [0.1, 0.2, 0.3, 0.4]},
     "predict": [
         {"id": "first-step", "resolution": "2%"},
-        {"id": "momentum"},
+        {"id": "momentum", "automatic": True},
         {"formula": "variance(x) = learning_rate/2; order=1; id=leading"},
         {"formula": "variance(x)/mean(x) = 5; expect=disagrees"},
     ],
@@ -34,7 +39,7 @@ DATA = {
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """The same run, with what theory says of it and without."""
+    """Folder with two files of the same run, with and without kept predictions."""
     folder = tmp_path_factory.mktemp("kept")
     scenario = scenario_from(DATA, "trap", "here")
     for name, keep in (("with", True), ("without", False)):
@@ -42,15 +47,25 @@ def files(tmp_path_factory):
     return folder
 
 
-def test_what_is_kept_is_not_computed_again_and_is_the_same(files, monkeypatch):
+@pytest.fixture
+def asked(monkeypatch):
+    """The ids of the claims that theory is asked about, in turn."""
+    asked, tell = [], theory.predict
+
+    def predict(sources, runs, *rest):
+        if len(runs) <= 4:  # more are the points of a smooth curve
+            asked.extend(one.id for one in sources)
+        return tell(sources, runs, *rest)
+
+    monkeypatch.setattr(kept_predictions.theory, "predict", predict)
+    return asked
+
+
+def test_what_is_kept_is_not_computed_again_and_is_the_same(files, asked):
     fresh = compare_file(files / "without.h5")
-    asked = []
-    tell = theory.predict
-    monkeypatch.setattr(
-        kept_predictions.theory, "predict", lambda sources, *rest: asked.append(sources[0].id) or tell(sources, *rest)
-    )
+    asked.clear()
     kept = compare_file(files / "with.h5")
-    assert asked == ["user-2"]  # a function of two moments has no plain form
+    assert asked == ["user-2"]  # a function of two moments of the user's formula has no plain form
     assert list(map(repr, kept.comparisons)) == list(map(repr, fresh.comparisons))
     assert kept.skipped == fresh.skipped
     assert {row.id for row in kept.comparisons} == {"first-step", "leading", "user-2"}
@@ -67,6 +82,71 @@ def test_a_fault_of_theory_does_not_cost_the_run(monkeypatch, tmp_path):
     monkeypatch.setattr(kept_predictions.theory, "predict", lambda *_: 1 / 0)
     run_parts([scenario_from(DATA, "trap", "here")], tmp_path / "run.h5", device="python", keep_predictions=True)
     assert "predicted" not in Ensemble.open(tmp_path / "run.h5")
+
+
+def test_a_figure_needs_no_theory(monkeypatch, tmp_path):
+    """Though among what it predicts are distributions and functions of several moments."""
+    monkeypatch.setattr(findings, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(findings, "_kept", itertools.count())
+    ids = ["valley", "valley-energy", "equipartition", "correlations"]
+    data = {**VALLEY, "run": {**VALLEY["run"], "trajectories": 64}, "predict": [{"id": id} for id in ids]}
+    run_parts([scenario_from(data, "valley", "here")], tmp_path / "valley.h5", device="python", keep_predictions=True)
+    plot_file(tmp_path / "valley.h5")  # which finds the curves between records
+    monkeypatch.setattr(theory.Law, "evaluate", lambda *_: pytest.fail("theory was asked"))
+    plot_file(tmp_path / "valley.h5", overwrite=True)
+    assert {row.id for row in compare_file(tmp_path / "valley.h5").comparisons} == set(ids)
+
+
+CALL = {"noise": {"z": "normal"}, "initial": {"x": 1.0}, "trajectories": 64, "steps": 8, "device": "python"}
+
+
+def test_of_an_ensemble_in_memory_theory_is_asked_once(asked):
+    ensemble = simulate("x**2/2 + z*x", learning_rate=[0.1, 0.2], **CALL)
+    assert asked == []  # of laws that are tried on every run nobody has asked yet
+    first = ensemble.compare()
+    assert sorted(asked) == sorted(theory.AUTOMATIC)
+    again = ensemble.compare()
+    ensemble.plot(kind="sweep")
+    assert len(asked) == len(theory.AUTOMATIC)
+    assert list(map(repr, again.comparisons)) == list(map(repr, first.comparisons))
+    assert again.skipped == first.skipped
+
+
+def test_what_is_asked_for_in_python_is_told_before_the_run_and_once(asked):
+    claims = ["valley", "variance(x)/mean(x) = 5"]
+    ensemble = simulate("x**2/2 + z*x", learning_rate=[0.1, 0.2], predict=claims, **CALL)
+    assert asked == ["valley", "user-1"]
+    assert {row.id for row in ensemble.compare().comparisons} == {"valley", "user-1"}
+    assert asked == ["valley", "user-1"]
+    ensemble.compare(["momentum"])
+    assert asked == ["valley", "user-1", "momentum"]
+
+
+@pytest.mark.parametrize("rates", [0.1, [0.1, 0.2]])
+def test_a_law_that_applies_nowhere_costs_no_run(monkeypatch, tmp_path, rates):
+    monkeypatch.setattr(workflow, "simulate_scenario", lambda *_, **__: pytest.fail("simulated"))
+    with pytest.raises(InputError, match=r"predict: heavy-tail applies to no run of this scenario: \w"):
+        simulate("x**2/2 + z*x", learning_rate=rates, predict=["valley", "heavy-tail"], **CALL)
+    data = {**DATA, "predict": [{"id": "valley"}, {"id": "heavy-tail"}]}
+    with pytest.raises(InputError, match="heavy-tail applies to no run"):
+        run_parts([scenario_from(data, "trap", "here")], tmp_path / "run.h5", keep_predictions=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_law_that_applies_to_a_part_or_was_not_asked_for_is_not_refused():
+    asked = [{"id": "momentum"}, {"id": "valley"}]
+    rule = {"name": "momentum", "momentum": 0.5, "learning_rate": 0.25}
+    scenarios = [
+        replace(scenario_from({**DATA, **more, "predict": asked}, "trap", "here"), part=part)
+        for part, more in {
+            "rolls": {"optimizer": rule, "run": {"trajectories": 128, "steps": 80}},
+            "slides": {},
+        }.items()
+    ]
+    told = kept_predictions.told_before(scenarios)
+    assert [[bool(one.rows) for one in answers] for answers in told] == [[True, False], [False, True]]
+    tried = scenario_from({**DATA, "predict": [{"id": "momentum", "automatic": True}]}, "trap", "here")
+    assert kept_predictions.told_before([tried])[0][0].rows == []
 
 
 def test_other_code_computes_it_again(files, monkeypatch):
@@ -104,9 +184,10 @@ def test_nothing_is_kept_of_code_of_the_user(monkeypatch, tmp_path):
     """Such as a distribution of noise that was added, of which no version is known."""
     monkeypatch.setattr(findings, "cache_folder", lambda: tmp_path)
     scenario, ensemble = scenario_from(DATA, "trap", "here"), Ensemble({}, {})
+    told = kept_predictions.told_before([scenario])[0]
     monkeypatch.setattr(Run, "code", property(lambda _: [pytest.fail]))
     there = set(tmp_path.iterdir())
-    assert kept_predictions.with_predictions(ensemble, scenario) is ensemble
+    assert kept_predictions.with_predictions(ensemble, scenario, told) is ensemble
     kept_predictions.curves(scenario, "numbers", [])
     verdicts._available(scenario)
     assert set(tmp_path.iterdir()) == there

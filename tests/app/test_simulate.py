@@ -115,7 +115,7 @@ def test_options_mean_what_a_file_means(folder):
     first, header, row, *_ = result.stdout.splitlines()
     assert first.startswith("results/custom.h5: 1,000 trajectories in ")
     assert header.split()[:3] == ["id", "quantity", "predicted"]
-    assert row.split()[:2] == ["user-1", "mean(q)"]
+    assert row.split()[:2] == ["claim", "mean(q)"]
     assert (folder / "saved.toml").read_text(encoding="utf-8") == FILE
     Path("hand.toml").write_text(FILE, encoding="utf-8")
     for name in ("saved", "hand"):
@@ -188,7 +188,7 @@ def test_names_have_more_than_one_spelling():
     options += ["--set", "loss.constants.µ=2", "--all"]
     result = sgdsim("simulate", *options, "--save-scenario", "saved.toml", "-o", "a.h5")
     assert result.exit_code == 0, result.output
-    assert "user-2  variance(φ) over μ" in result.stdout
+    assert "claim  variance(φ) over μ" in result.stdout
     changed = ["--set", "sweep={}", "--set", "predict=[]", "--set", "loss.constants.µ=3", "--device", "python"]
     assert sgdsim("run", "saved.toml", *changed, "-o", "b.h5", "--no-compare").exit_code == 0
     with h5py.File("a.h5") as first, h5py.File("b.h5") as second:
@@ -373,7 +373,7 @@ def test_bad_input_of_recorders_and_optimizers(options, message):
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """How many losses are made, and texts of TOML written and read, from now on."""
+    """Counts of losses made, and of TOML texts written and read, from now on."""
     counts = {"losses": 0, "written": 0, "read": 0}
 
     def count(owner: Any, name: str, what: str) -> None:

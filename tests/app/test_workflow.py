@@ -36,11 +36,11 @@ def test_predictions_that_cannot_be_evaluated_are_refused_together(valley):
     with pytest.raises(InputError) as refused:
         load_scenario(valley, {}, claims)
     message = str(refused.value)
-    assert message.startswith(f"{valley}:\n  prediction user-1: unknown observable 'q': known are x, y")
-    assert "prediction user-2: unknown name 'foo'" in message
-    assert "prediction user-3: division by zero" in message
-    assert "prediction user-4: step 7 is not recorded; the nearest that is, is 0" in message
-    assert "user-5" not in message
+    assert message.startswith(f"{valley}:\n  prediction 'variance(q) = 1': unknown observable 'q': known are x, y")
+    assert "prediction 'mean(x) = foo': unknown name 'foo'" in message
+    assert "prediction 'mean(x) = 1/(a0 - 1)': division by zero" in message
+    assert "prediction 'mean(x) = 1': step 7 is not recorded; the nearest that is, is 0" in message
+    assert "mean(x) = a0" not in message
 
 
 def test_formulas_that_are_no_number_are_refused(valley):

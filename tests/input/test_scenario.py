@@ -306,8 +306,8 @@ def test_all_problems_at_once():
         "record.histograms.x: [1.0, 0.0, 2.0], expected [low, high, bins], low < high",
         "predict[0].id: unknown law 'NTL-99'",
         "predict[1]: expected the id of a law or a formula",
-        "prediction user-1: unknown statistic 'varance': did you mean 'variance'?",
-        "prediction user-2: at -1, expected final or a recorded step",
+        "prediction 'varance(x) = 1': unknown statistic 'varance': did you mean 'variance'?",
+        "prediction 'mean(x) = 1': at -1, expected final or a recorded step",
         "sweep.common_noise: 0, expected true or false",
     ):
         assert problem in message

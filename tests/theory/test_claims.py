@@ -102,7 +102,7 @@ def test_points_of_one_time_share_a_series_though_they_differ_in_steps() -> None
     ("text", "message"),
     [
         ("varaince(q) = 1", "did you mean 'variance'"),
-        ("variance(q) == 1", "prediction user-1"),
+        ("variance(q) == 1", r"prediction 'variance\(q\) == 1': "),
         ("variance q = 1", r"expected statistic\(observable\) = formula"),
         ("variance(q) =", r"expected statistic\(observable\) = formula"),
         ("", r"expected statistic\(observable\) = formula"),
@@ -114,7 +114,7 @@ def test_points_of_one_time_share_a_series_though_they_differ_in_steps() -> None
         ("variance(q) = 1; resolution=0", "positive number"),
         ("variance(q) = 1; resolution=nan", "positive number"),
         ("variance(q) = 1; resolution=much", "positive number"),
-        ("variance(q) = (1", "prediction user-1"),
+        ("variance(q) = (1", r"prediction 'variance\(q\) = \(1': "),
     ],
 )
 def test_what_cannot_be_read_is_refused(text: str, message: str) -> None:
@@ -129,8 +129,8 @@ def test_what_cannot_be_read_is_refused(text: str, message: str) -> None:
         ("variance(q) = learning_rat", "did you mean 'learning_rate'"),
         ("variance(q) = z", "unknown"),
         ("variance(q) = 1; at=7", "the nearest that is, is 5"),
-        ("variance(q) = 1/b[1]", "prediction user-1"),
-        ("variance(q) = log(0)", "prediction user-1"),
+        ("variance(q) = 1/b[1]", r"prediction 'variance\(q\) = 1/b\[1\]': "),
+        ("variance(q) = log(0)", r"prediction 'variance\(q\) = log\(0\)': "),
     ],
 )
 def test_what_the_run_does_not_know_is_refused(text: str, message: str) -> None:
@@ -457,7 +457,7 @@ def test_a_tolerance_is_a_number_or_a_part_of_the_prediction() -> None:
             "mean(q) < { step = [0, 5], value = [1.0, 2.0] }",
             "< of a curve, expected only of an exact number or formula",
         ),
-        ("mean(q) <", "'mean(q) <', expected statistic(observable) = formula"),
+        ("mean(q) <", "'mean(q) <': expected statistic(observable) = formula"),
     ],
 )
 def test_bounds_and_tolerances_that_are_refused(claim: str, message: str) -> None:
@@ -715,7 +715,7 @@ def test_means_over_the_rows_of_data() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("2 = 2", "'2 = 2', expected statistic(observable) = formula"),
+        ("2 = 2", "'2 = 2': expected statistic(observable) = formula"),
         ("2*learning_rate = 2", "expected statistic(observable) = formula"),
         ("log(2) = 2", "expected statistic(observable) = formula"),
         (
@@ -756,8 +756,8 @@ def test_functions_that_cannot_be_read_are_refused(text: str, message: str) -> N
         ("median(q) = 1; at=5", "median(q) needs a snapshot at step 5: record.snapshots, or --snapshot 5"),
         ("slope(mean(q), learning_rate) = 1", "is over the points of a sweep, and this is a single run"),
         ("mean(q) = expect(q*z)", "q has a value of its own in each trajectory\n  expect(q*z)\n  ^\nexpected noise"),
-        ("mean(q) = expect(zz)", "prediction user-1: expect(zz): unknown name 'zz'"),
-        ("mean(q) = expect(exp(z**2))", "prediction user-1: the expectation of exp(z**2)"),
+        ("mean(q) = expect(zz)", "prediction 'mean(q) = expect(zz)': expect(zz): unknown name 'zz'"),
+        ("mean(q) = expect(exp(z**2))", "prediction 'mean(q) = expect(exp(z**2))': the expectation of exp(z**2)"),
         ("mean(q) = 1/expect(z)", "division by zero\n  1/expect(z)\n   ^"),
     ],
 )

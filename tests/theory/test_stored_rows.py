@@ -1,11 +1,13 @@
-"""Rows of theory are plain data and come back to the last bit; what holds a function is refused."""
+"""Rows of theory are plain data and come back to the last bit; functions by their names, if they have one."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from math import inf
 
+import numpy as np
 import pytest
 
 from sgdsim.prediction import (
@@ -16,11 +18,15 @@ from sgdsim.prediction import (
     DriftCurve,
     Function,
     Moment,
+    PathMean,
     Prediction,
     Quantile,
     Rival,
     Tail,
+    over,
 )
+from sgdsim.theory.chain.evolution import _interpolated
+from sgdsim.theory.chain.mesh import Axis, Map, Mesh
 from sgdsim.theory.stored_rows import NotPlain, plain_row, row_of
 
 MOMENT = Moment("mean", "x", 9, 2)
@@ -47,15 +53,47 @@ def test_a_row_comes_back_to_the_last_bit(measure):
     assert again.series == plain_row(replace(row, point=3))["series"] != plain_row(replace(row, series="b"))["series"]
 
 
-@pytest.mark.parametrize("measure", [Distance("x", 9, lambda x: x), Function("ratio", max, (MOMENT,))])
-def test_what_holds_a_function_is_refused(measure):
-    with pytest.raises(NotPlain):
-        plain_row(replace(ROW, measure=measure))
-    with pytest.raises(NotPlain):
-        plain_row(replace(ROW, assumes=(Condition("it rests", Function("ratio", max, (MOMENT,))),)))
+def _again(measure):
+    return row_of(json.loads(json.dumps(plain_row(replace(ROW, measure=measure))))).measure
 
 
-@pytest.mark.parametrize("measure", [{"is": "Function"}, {"is": "os.system"}, {}])
+@pytest.mark.parametrize("function", [np.divide, over, partial(over, 0.3), partial(over, np.float64(0.3))])
+def test_a_function_comes_back_by_its_name(function):
+    here = np.array([0.1, 0.7]), np.array([0.2, 1.1])
+    measure = Function("ratio", function, (MOMENT, MOMENT))
+    assert np.array_equal(_again(measure).function(*here), function(*here))
+    assert _again(PathMean("x", (1, 2), function)).function(*here).tolist() == function(*here).tolist()
+
+
+def test_a_distribution_on_a_mesh_comes_back_to_the_last_bit():
+    mesh = Mesh((Axis(np.array([-1.0, 0.1, 2.0]), 3),), Map(np.array([1 / 3]), np.array([[0.7]])))
+    cdf = partial(_interpolated, mesh, np.linspace(0.0, 1.0, mesh.size))
+    points = np.linspace(-1.0, 2.0, 7)
+    assert np.array_equal(_again(Distance("x", 9, cdf)).cdf(points), cdf(points))
+
+
+@pytest.mark.parametrize("function", [lambda x: x, max, MOMENT.__init__, partial(json.dumps), json.dumps, int])
+def test_what_has_no_name_in_theory_is_refused(function):
+    with pytest.raises(NotPlain):
+        plain_row(replace(ROW, measure=Distance("x", 9, function)))
+    with pytest.raises(NotPlain):
+        plain_row(replace(ROW, assumes=(Condition("it rests", Function("ratio", function, (MOMENT,))),)))
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        {"is": "os.system"},
+        {"is": "os:system"},
+        {"is": "function", "name": "os:system"},
+        {"is": "function", "name": "sgdsim.theory.law:inspect"},
+        {"is": "function", "name": "sgdsim.theory.law:replace"},
+        {"is": "function", "name": "numpy:load"},
+        {"is": "sgdsim.prediction:over"},
+        {"is": "sgdsim.theory.nowhere:over"},
+        {},
+    ],
+)
 def test_nothing_else_is_made_of_data(measure):
     with pytest.raises(KeyError):
         row_of({**plain_row(ROW), "measure": measure})

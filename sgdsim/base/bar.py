@@ -46,6 +46,8 @@ class Bar:
         """A line above the bar."""
         self._safely(lambda: self._rich.console.print(text, markup=False, highlight=False))
 
+    announce = say
+
     def close(self) -> None:
         """Clear the line."""
         if self._rich is not None:
@@ -107,6 +109,10 @@ class Lines:
 
     def say(self, text: str) -> None:
         """Nothing: it is for people who wait."""
+
+    def announce(self, text: str) -> None:
+        """A line on what takes long."""
+        self._print(text)
 
     def close(self) -> None:
         """Nothing to clear."""

@@ -104,6 +104,8 @@ def typeset(text: str) -> str:
     --------
     >>> print(typeset(f"5$: {mark('q = sigma**2*w[0]/2')}"))
     5\$: ${q} = {\sigma}^{2}\,{{w}_{0}} / 2$
+    >>> print(typeset(mark("0.1*log(abs(x))")))  # as it was written, and not as 1/10
+    $0.1\,\log{\left(\left|{{x}}\right| \right)}$
     >>> print(typeset(mark("log(mean(q))")))
     $\log{\left(\mathrm{mean}({q}) \right)}$
     """

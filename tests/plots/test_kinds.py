@@ -55,6 +55,18 @@ def test_theory_is_a_curve_between_the_records_of_a_run():
     assert mean == pytest.approx(0.8**steps)
 
 
+def test_what_laws_put_together_has_no_panel_and_what_is_of_two_points_no_curve():
+    """The loss that a heat capacity is made of is a step to it; between two slopes nothing is predicted."""
+    ensemble = simulate(learning_rate=[0.2, 0.4, 0.8], steps=60, predict=["heat-capacity"])
+    assert "fast_loss_x" in ensemble["observable"]
+    titles = [axes.get_title(loc="left") for axes in ensemble.plot("moments").figure.axes]
+    assert [one for one in titles if "fast_loss" in one] == []
+    panels = {axes.get_title(loc="left"): axes for axes in ensemble.plot("sweep").axes}
+    (slope,) = (axes for title, axes in panels.items() if "/dT at fixed noise" in title)
+    joined = [line for line in slope.lines if len(line.get_xdata()) > 1 and line.get_linestyle() not in ("None", "")]
+    assert joined == []
+
+
 def test_a_map_has_what_was_measured_and_the_limit_of_stability(grid):
     figure = grid.plot()
     assert figure.get_label() == "diagram"

@@ -1,7 +1,7 @@
-"""Predictions: what theory, or the user, says that a measurement will give.
+"""Predictions: numbers from theory, or from the user, for the result of a measurement.
 
-A prediction holds a number and *what to measure*, as plain data. It knows nothing of how an estimate is made:
-that is `sgdsim.statistics.estimators`'s, and only `sgdsim.statistics.comparison` brings the two together.
+A prediction holds a number and *what to measure*, as plain data. It does not know how an estimate is made: that is the
+task of `sgdsim.statistics.estimators`, and only `sgdsim.statistics.comparison` compares the two.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ STATISTICS = ("mean", "variance", "std", "skewness", "kurtosis")
 """Statistics of one observable over the ensemble; kurtosis is the excess over 3."""
 
 FEWEST_RATES = 4
-"""Learning rates at which a prediction of order k is tested."""
+"""Fewest learning rates at which a prediction of order k is tested."""
 
 EXPECTED = ("agrees", "disagrees")
-"""Verdicts that are asked of a prediction: ``disagrees`` makes it a negative control."""
+"""Verdicts that a prediction may be expected to get: ``disagrees`` makes it a negative control."""
 
 UNNAMED = "user-"
 """What the ids of claims begin with to which the user has given none: ``user-1``, for machines."""
@@ -51,7 +51,7 @@ def require(condition: object, reason: str) -> None:
     Raises
     ------
     NotApplicable
-        With the reason, where the condition is false.
+        With the reason, if the condition is false.
     """
     if not condition:
         raise NotApplicable(reason)
@@ -59,7 +59,7 @@ def require(condition: object, reason: str) -> None:
 
 @dataclass(frozen=True)
 class Moment:
-    """A statistic of one observable after so many steps.
+    """A statistic of one observable after a number of steps.
 
     Parameters
     ----------
@@ -68,9 +68,9 @@ class Moment:
     observable
         A parameter or a recorded observable.
     step
-        Completed steps; one of the record's.
+        Number of completed steps, one of those at which moments are recorded.
     point
-        Sweep point; None for the point of the prediction.
+        Point of the sweep; None for the point of the prediction.
     """
 
     statistic: str
@@ -85,18 +85,18 @@ class Moment:
 
 @dataclass(frozen=True)
 class Quantile:
-    """The value of a parameter at a snapshot below which it is with a given probability.
+    """A quantile of a parameter at a snapshot: the value below which it is with a given probability.
 
     Parameters
     ----------
     observable
         The parameter.
     step
-        Of the snapshot.
+        Number of completed steps at the snapshot.
     probability
-        Between 0 and 1; a half for the median.
+        Probability between 0 and 1; 1/2 for the median.
     point
-        As of a `Moment`.
+        Point of the sweep; None for the point of the prediction.
     """
 
     observable: str
@@ -122,11 +122,11 @@ class PathMean:
     Parameters
     ----------
     parameter
-        Whose values.
+        The parameter.
     steps
-        Of the snapshots.
+        Numbers of completed steps at the snapshots.
     function
-        Of an array (step, trajectory); gives a value for each trajectory.
+        Function of an array (step, trajectory), which returns a value for each trajectory.
     """
 
     parameter: str
@@ -137,7 +137,7 @@ class PathMean:
 
 @dataclass(frozen=True)
 class Distance:
-    """Largest distance of the distribution function of a parameter at a snapshot from a given one (KS)."""
+    """Largest distance between the distribution function of a parameter at a snapshot and a given one (KS distance)."""
 
     parameter: str
     step: int
@@ -152,11 +152,11 @@ class Function:
     Parameters
     ----------
     statistic
-        What it is called.
+        Name of the function in tables.
     function
-        Takes one value, or one array of replicates, for each of the moments.
+        Function of one value, or one array of replicates, for each of the moments.
     moments
-        Its arguments.
+        The moments and quantiles that are its arguments.
     """
 
     statistic: str
@@ -165,25 +165,25 @@ class Function:
 
 
 def over(unit: float, *measured: np.ndarray) -> np.ndarray:
-    """A moment, or the sum of several, in units of a known number, for a `Function`."""
+    """A moment, or the sum of several, divided by a known number; for a `Function`."""
     return np.asarray(sum(measured) / unit)
 
 
 def change_over(predicted: float, before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """The change of a moment in units of its prediction."""
+    """The change of a moment divided by the predicted change; for a `Function`."""
     return np.asarray((after - before) / predicted)
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Several moments with a predicted value each: one row, judged at the point that is furthest off.
+    """Several moments, each with a predicted value. They make one row, judged where the deviation is largest.
 
     Parameters
     ----------
     moments
-        The same statistic at several steps, or at several sweep points.
+        The same statistic at several steps, or at several points of a sweep.
     values
-        What is predicted for each.
+        The predicted value of each.
     """
 
     moments: tuple[Moment, ...]
@@ -193,14 +193,14 @@ class Curve:
 
 @dataclass(frozen=True)
 class DriftCurve:
-    """The recorded conditional drift of an observable: one row, judged at the bin that is furthest off.
+    """The recorded drift of an observable in bins. It makes one row, judged in the bin with the largest deviation.
 
     Parameters
     ----------
     observable
-        Whose mean change a step is recorded by bins.
+        The observable whose mean change in a step is recorded in bins.
     values
-        What is predicted for each bin.
+        The predicted mean change in each bin.
     """
 
     observable: str
@@ -210,7 +210,7 @@ class DriftCurve:
 
 @dataclass(frozen=True)
 class Density:
-    """The recorded histogram of an observable against a distribution function: chi-square over its bins."""
+    """The recorded histogram of an observable, compared with a distribution function by chi-square over its bins."""
 
     observable: str
     step: int
@@ -233,7 +233,7 @@ Measure = Moment | Quantile | Correlation | PathMean | Distance | Function | Cur
 
 @dataclass(frozen=True)
 class Rival:
-    """Another formula for the same quantity, from which the measurement should tell the prediction."""
+    """Another formula for the same quantity, which the measurement should be able to reject."""
 
     name: str
     predicted: float
@@ -246,19 +246,19 @@ def _order(value: Any, where: str) -> Order:
 
 
 Number = Moment | Quantile | Correlation | PathMean | Function
-"""Measures of one number, with a standard error."""
+"""Measures that give one number with a standard error."""
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What a prediction rests on, told by a measurement: a number that lies within bounds where the prediction holds.
+    """A condition of a prediction that a measurement can test: a number must lie within bounds.
 
     Parameters
     ----------
     words
-        For people, so that "its condition that … fails" is a sentence: ``the start is forgotten``.
+        The condition in words that complete "its condition that … fails": ``the start is forgotten``.
     measure
-        What to measure, in the ensemble that the prediction is held against.
+        What to measure, in the ensemble with which the prediction is compared.
     low, high
         The bounds.
 
@@ -283,45 +283,50 @@ class Condition:
 
 @dataclass(frozen=True)
 class Prediction:
-    """A number from theory or from the user, and what to hold it against.
+    """A predicted number from theory or from the user, and what to measure to test it.
 
     Parameters
     ----------
     id
         ``valley`` for a law, ``user-1`` for the user's own.
     quantity
-        For people: ``variance(x) at step 40``.
+        Name of the quantity in tables: ``variance(x) at step 40``.
     measure
         What to measure.
     predicted
         The number; 0 for a `Distance`.
     order
-        ``exact``, ``adiabatic`` (exact along the noise-free path of slow parameters; tested as if it were
-        exact), or k for one valid up to and including the power k of a small parameter.
+        ``exact``; ``adiabatic``, which is exact along the noise-free path of slow parameters and is tested as if it
+        were exact; or k for a prediction that is valid up to and including the power k of a small parameter.
     resolution
         Smallest deviation worth seeing, in the units of `predicted`; None for the default of the comparison.
     point
-        Sweep point; None without a sweep, or for a row about several points.
+        Point of the sweep; None without a sweep, or for a row about several points.
     source
-        arXiv id and equation, or how it was found.
+        arXiv id and equation, or how the prediction was found.
     conditions
-        What it rests on, with numbers.
-    assumes
-        What it rests on and the ensemble can tell: each is measured, and where one fails the prediction does not hold
-        here, unless it was asked for.
-    allowed
-        How far below and above `predicted` the truth may be all the same: of a claim with a tolerance, or of a bound,
-        where one of them is infinite. Zero for a number of a distribution or a tail.
-    asked
-        Whether the user asked for it, by the name of its law or as a formula; then it is judged whatever its
-        conditions come to, which the note tells.
+        Conditions under which it holds, in words with numbers.
     rival
-        Optional.
+        Another formula for the same number, if there is one.
     expect
-        One of `EXPECTED`: what a right simulation must find.
+        One of `EXPECTED`: the verdict that a right simulation must give.
     small, small_name, series
-        For a prediction of order k: the small parameter, mostly the learning rate, what it is called, and a text that
-        is equal for points which differ in it alone.
+        For a prediction of order k: the small parameter, mostly the learning rate; its name; and a text that is equal
+        for points which differ in this parameter alone.
+    assumes
+        Conditions that are measured in the ensemble. If one fails, the prediction does not hold here, unless the user
+        asked for it.
+    allowed
+        Tolerances below and above `predicted`, within which the truth may lie; one of them is infinite for a bound.
+        Zero for the number of a distribution or a tail.
+    asked
+        True if the user asked for the prediction, by the name of its law or as a formula. Then it is judged even if
+        its conditions fail, which the note tells.
+
+    Raises
+    ------
+    InputError
+        For an argument of the wrong type, an unknown order, and an unknown expected verdict.
 
     Examples
     --------
@@ -371,7 +376,17 @@ class Prediction:
         )
 
     def nearest(self, measured: float) -> float:
-        """The number, of those that are allowed, to which a measured one is nearest.
+        """The allowed number that is nearest to a measured one.
+
+        Parameters
+        ----------
+        measured
+            The measured number, in the units of `predicted`.
+
+        Returns
+        -------
+        float
+            The measured number itself if it is allowed, else a bound.
 
         Examples
         --------
@@ -384,5 +399,5 @@ class Prediction:
 
     @property
     def statistic(self) -> str:
-        """What is measured, in one word."""
+        """Name of the measured statistic, in one word."""
         return self.measure.statistic

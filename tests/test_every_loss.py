@@ -7,42 +7,26 @@ and parameters that move by rules of their own.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from statistics import median
 
 import pytest
-from scipy.stats import binom
 
 from sgdsim.app import theory_report
 from sgdsim.app.verdicts import compare_file
 from sgdsim.input.loading import scenario_from
 from sgdsim.simulation.run_loop import simulate_runs
 from sgdsim.theory import AUTOMATIC
-from tests.every_loss import TRAJECTORIES, Outcome, all_losses, outcomes
+from tests.every_loss import CAUGHT, SHARE, TRAJECTORIES, Outcome, all_losses, outcomes, tally
 from tests.planted_faults import FAULTS
 from tests.random_losses import cases
-
-DECIDED = 3  # rows of a table, not counting that the rates are those of the schedule
-SHARE, CAUGHT = 0.95, 0.9
-SECONDS, MEDIAN = 5.0, 1.0  # of theory
-ALPHA, FALSE_ALARM = 1e-3, 1e-4  # of a table, and of this test
 
 
 def check(found: Sequence[Outcome], share: float = SHARE, caught: float = CAUGHT) -> None:
     """The promises, where a share of the losses has decided rows and of the faults is caught."""
-    accused = [one for one in found if one.accused]
-    assert len(accused) <= int(binom.isf(FALSE_ALARM, len(found), ALPHA)), accused
-    undecided = [one.loss for one in found if one.decided < DECIDED]
-    assert len(undecided) <= (1.0 - share) * len(found), undecided
-    seconds = [one.seconds for one in found]
-    assert max(seconds) <= SECONDS
-    assert median(seconds) <= MEDIAN
-    planted = Counter(fault for one in found for fault in one.planted)
-    missed = Counter(fault for one in found for fault, seen in one.planted.items() if not seen)
-    few = {fault: missed[fault] for fault, n in planted.items() if missed[fault] > (1.0 - caught) * n}
-    assert not few, few
+    broken = [count for count in tally(found, share, caught) if not count.kept]
+    assert not broken, broken
 
 
 @pytest.mark.validate
@@ -58,6 +42,16 @@ def test_outcomes_go_on_where_their_log_ends(tmp_path: Path) -> None:
     kept = Outcome("kept", 4, {}, 0.5, {"a fault": True})
     log.write_text(kept.line + "\n")
     assert list(outcomes([{}], log)) == [kept]
+
+
+def test_a_tally_names_what_breaks_a_promise() -> None:
+    good = Outcome("good", 4, {}, 0.5, {"a fault": True})
+    assert all(count.kept for count in tally([good] * 10))
+    for bad in (replace(good, decided=2), replace(good, seconds=6.0), replace(good, planted={"a fault": False})):
+        (broken,) = [count for count in tally([good, good, replace(bad, loss="bad")]) if not count.kept]
+        assert any("bad" in loss for loss in broken.losses)
+    accused = [replace(good, accused={"law: x": 9.0})] * 3
+    assert [count.promise for count in tally(accused) if not count.kept] == ["at most 1 accused"]
 
 
 @pytest.mark.validate

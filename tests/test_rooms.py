@@ -208,6 +208,7 @@ COVERED = {
     "theory/chain/test_chain.py": (
         "theory/chain/domain theory/chain/mesh theory/chain/operator theory/chain/pilot theory/chain/settings"
     ),
+    "theory/chain/test_evolution.py": "theory/chain/legs",
     "theory/laws/test_minibatches.py": "theory/methods/mode_rows",
     "theory/laws/test_gradient_balance.py": "theory/methods/balanced_orbit",
     "theory/laws/test_noisy_river.py": "theory/methods/rivers",

@@ -34,40 +34,41 @@ def plot_file(
     theory: bool = True,
     style: str = "paper",
 ) -> Path:
-    """Draw the ensemble in a file with the predictions of its scenario, from the file alone.
+    """Draw the ensemble in a file with the predictions of its scenario; nothing but the file is needed.
 
     Parameters
     ----------
     path
-        HDF5 file.
+        Path of a file that a run has written.
     output
-        Figure to write, SVG, PNG or PDF by its suffix; by default an SVG beside the file.
+        Path of the figure, SVG, PNG or PDF by its suffix; by default an SVG beside the file.
     kind
-        One of `plotting.KINDS`; None for the one that shows most.
+        A key of `sgdsim.plots.drawing.KINDS`; None for the kind that shows most.
     size
-        Width and height in inches; None for one that goes with what is shown.
+        Width and height in inches; None for a size that suits the content.
     overwrite
-        Whether an existing figure may be replaced.
+        True if an existing figure may be replaced.
     residuals
-        Whether what is measured less what is predicted stands below.
+        True to draw the difference of measurement and prediction below.
     only
-        Parameters and observables to show; none for all.
+        Names of parameters and observables to show; by default all.
     part
-        Of a file with parts, the one to draw; all by default.
+        Name of the part to draw, if the file has parts; by default all.
     theory
-        Whether what is predicted is drawn.
+        True to draw the predictions.
     style
         ``paper`` or ``talk``, see `sgdsim.plots.drawing.draw`.
 
     Returns
     -------
     Path
-        Of the figure.
+        Path of the figure.
 
     Raises
     ------
     InputError
-        As `compare_file`; for a kind that nothing was recorded for; for an output that cannot be written.
+        For a file that `compare_file` refuses, a kind that nothing was recorded for, and an output that cannot be
+        written.
     RunError
         If matplotlib is not installed.
 
@@ -132,19 +133,26 @@ def plot_ensemble(
     theory: bool = True,
     style: str = "paper",
 ) -> Figure:
-    """Draw an ensemble in memory with the predictions of its scenario, as `plot_file` draws one of a file.
+    """Draw an ensemble in memory with the predictions of its scenario.
 
     Parameters
     ----------
     ensemble
-        Of a run or a whole sweep, one part.
+        Ensemble of a run or of a whole sweep, one part.
     kind, size, residuals, only, theory, style
-        As of `plot_file`.
+        See `plot_file`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
 
     Raises
     ------
-    InputError, RunError
-        As `plot_file`.
+    InputError
+        For a kind that nothing was recorded for.
+    RunError
+        If matplotlib is not installed.
 
     Examples
     --------

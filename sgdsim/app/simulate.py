@@ -99,85 +99,95 @@ def simulate(
     Parameters
     ----------
     loss
-        A formula, as text or as an expression of SymPy; the name of a loss in the catalogue; a table ``[loss]`` as in a
+        A formula, as text or as a SymPy expression; the name of a loss in the catalogue; a table ``[loss]`` as in a
         scenario; or a `Loss`.
     optimizer
-        Plain SGD by default; a name, ``"adam:beta1=0.9"``, a table ``[optimizer]``, or an `Optimizer`.
+        A name, ``"adam:beta1=0.9"``, a table ``[optimizer]`` as in a scenario, or an `Optimizer`; by default plain SGD.
     learning_rate
         A number, a named schedule ``"cosine:0.1,0.001"``, or a formula in ``t`` and ``N``; an array with the rate of
         every step; a function of the step, counted from 0. A list of numbers and schedules makes a sweep.
     initial
-        For each parameter a number, a distribution, ``"normal:1,0.1"``, a grid, ``"grid:-1,1"``, or an array of one
-        value a trajectory; of a vector or a matrix an array of its shape, or one a trajectory, along the first axis;
-        likewise for a variable of the optimizer, ``"velocity(x)"``, which else starts at zero. The parameters of a
-        formula are those that start here, of a vector as ``w[3]``, of a matrix as ``W[3,2]`` or by its rows, ``W``.
+        Start of each parameter: a number, a distribution, ``"normal:1,0.1"``, a grid, ``"grid:-1,1"``, or an array with
+        a value for each trajectory. The start of a vector or a matrix is an array of its shape, or of the shape
+        (trajectory, axes of the parameter…). A variable of the optimizer may have a start, ``"velocity(x)"``; else it
+        starts at zero. The names here are the parameters of a formula: ``w[3]`` declares a vector, ``W[3,2]`` a matrix,
+        and so does a start ``W`` that is given as rows.
     trajectories, steps, seed
-        How many, how long, and the 64 bits that all randomness follows from.
+        Number of trajectories, number of steps, and the seed of all random numbers, a whole number below 2**64.
     start_from
-        The file of a run, with whose last states the trajectories start, the first ones or all, but for parameters that
-        are in `initial`.
+        File of a run from whose last states the trajectories start, except for parameters in `initial`. With fewer
+        trajectories than in the file, the first ones are taken.
     time
-        Instead of the steps, the sum of their learning rates, of which each is the same.
+        Sum of the learning rates of all steps, in place of ``steps``; the learning rate must be constant.
     constants, noise, define, direction, state, symmetry, data
-        What the formula speaks of, ``constants={"a": 2.0}, noise={"z": "normal"}``, each as in ``[loss]`` of a
+        Names in the formula, ``constants={"a": 2.0}, noise={"z": "normal"}``, each as in the table ``[loss]`` of a
         scenario; the columns of data may be arrays.
     momentum, batch_size, substeps, weight_decay, sampling
-        Of an optimizer that is given by name.
+        Settings of an optimizer that is given by name; see `Optimizer`.
     each
-        Constants of each trajectory: arrays with a number, a vector or a matrix for each, along the first axis.
+        Constants with a value for each trajectory: arrays (trajectory, axes of the constant…).
     sweep, common_noise
-        Lists of values by dotted key, ``{"loss.constants.a": [1, 2]}``, paired with others, or under ``"grid"``
-        multiplied out; and whether all points draw the same noise.
+        Lists of values by dotted key, ``{"loss.constants.a": [1, 2]}``. Lists are paired; those under ``"grid"`` are
+        combined in all ways. And True if all points draw the same noise.
     predict, automatic
-        Ids of laws and formulas, ``["equipartition", "variance(x) = learning_rate/2"]``, for `Ensemble.compare`; what
-        they need is recorded. And whether to try the laws that the command line tries on every run.
+        Ids of laws and formulas, ``["equipartition", "variance(x) = learning_rate/2"]``, for `Ensemble.compare`; all
+        that they need is recorded. And True to try the laws that the command line tries on every run.
     every, records, observables
-        Moments of all parameters, and of these formulas, are recorded every so many steps, or so many times.
+        Number of steps between two records, or number of records, of the moments of all parameters and of observables,
+        which are formulas by name.
     snapshots, snapshot_trajectories
-        The parameters are kept after these steps, ``"final"`` for the last, of all trajectories or of the first ones.
+        Steps after which the parameters are kept, ``"final"`` for the last; and the number of trajectories, from the
+        first on, of which they are kept, by default all.
     histograms, quantiles
-        ``[low, high, bins]`` by name, or of two names, ``"u,w": [low, high, bins, low, high, bins]``; and which
-        quantiles are read off them.
+        ``[low, high, bins]`` by name, or for two names, ``"u,w": [low, high, bins, low, high, bins]``; and the
+        probabilities of the quantiles that are computed from them.
     covariances, autocorrelations, drifts, controls
-        As in `Recorder`.
+        See `Recorder`.
     antithetic
-        Whether the trajectories come in pairs with mirrored noise; their number is then even.
+        True if trajectories come in pairs with mirrored noise; their number must be even.
     stop
-        Bounds, ``"x > 1"``: a trajectory ends when it has passed the first of them, and stays where it is.
+        Bounds such as ``"x > 1"``: a trajectory ends at the first that it passes, and keeps its state.
     dtype, noise_dtype
-        Of the state, and of the standard deviates: ``"float32"`` or `numpy.float32`, and likewise of 64 bits.
+        Number types of the parameters and of the random numbers: ``"float64"`` or ``"float32"``, also as NumPy types.
     title
-        Of figures and files.
-    threads, device, progress
-        See `sgdsim.simulation.run_loop.simulate_runs`.
+        Title of figures and files.
+    threads
+        Number of threads; by default as many as the process may use.
+    device
+        ``cpu``; ``cuda``, or ``cuda:1`` for the second GPU; ``auto`` for the one that should finish first; or
+        ``python``, which runs the kernels without compiling them.
     cpu_target
-        Compile for any processor like ``"x86-64-v3"`` or ``"x86-64-v4"``, in this process from its first kernel on.
+        Processors for which this process compiles, from its first kernel on: ``"x86-64-v3"`` or ``"x86-64-v4"``.
+    progress
+        True to show a progress bar on standard error, if that is a terminal.
     output, overwrite
-        HDF5 file to write, and whether it may replace another. While it is computed checkpoints stand beside it.
+        HDF5 file to write, and True if it may replace another. Checkpoints are kept beside it during the run.
     save_scenario
-        Scenario file to write, which says the same.
+        Scenario file to write that describes the same run.
     resume
-        Whether to go on from them; of a run that is finished the file is read.
+        True to continue from checkpoints; the file of a finished run is read.
     checkpoint_every
-        Seconds from one to the next, also as ``"5m"``, or ``"never"``; by default every minute.
+        Seconds between two checkpoints, also as ``"5m"``, or ``"never"``; by default a minute.
     client
-        A `dask.distributed.Client`, on whose workers it is computed, to the same bits.
+        A `dask.distributed.Client`, on whose workers the run is computed, with bit-identical results.
     memory_limit
-        Bytes that results may take, also as ``"4GB"``; by default 80 % of what is free. Where there is an output,
-        snapshots that do not fit are kept on the disk.
+        Bytes that results may take, also as ``"4GB"``; by default 80 % of the free memory. With an output, snapshots
+        that do not fit are kept on the disk.
     keep_state
-        Whether the state of every trajectory is kept beside the output, so that with `resume` more steps or
-        trajectories go on from there.
+        True to keep the state of every trajectory beside the output, so that with `resume` a run with more steps or
+        trajectories continues from there.
 
     Returns
     -------
     Ensemble
-        In memory; `Ensemble.save` writes it, where there is no output.
+        The ensemble in memory. Without an output, `Ensemble.save` writes it.
 
     Raises
     ------
     InputError
-        For anything that cannot be simulated.
+        For arguments that do not describe a run, with all problems that were found.
+    RunError
+        For a GPU that cannot be used, a full disk and the like.
 
     Examples
     --------

@@ -12,7 +12,7 @@ from sgdsim.base.errors import shortened
 from sgdsim.theory.quadrature.nested import Numerical
 
 if TYPE_CHECKING:
-    import sympy
+    pass
 
 
 _LONGEST = 160  # of a formula in the text; JSON has all of it
@@ -95,20 +95,6 @@ def _plain(entry: Entry) -> dict[str, Any]:
     numbers = {key: getattr(entry, key) for key in ("value", "error")}
     finite = {k: None if isinstance(v, float) and not isfinite(v) else v for k, v in numbers.items()}
     return {"name": entry.name, **finite, "note": entry.note}
-
-
-def formula(expression: sympy.Expr) -> str:
-    """An expression as text, Euler's number by a name that is not that of an expectation.
-
-    Examples
-    --------
-    >>> import sympy
-    >>> formula(sympy.E * sympy.Symbol("x"))
-    'exp(1)*x'
-    """
-    import sympy
-
-    return str(expression.xreplace({sympy.E: sympy.Symbol("exp(1)")}))
 
 
 def number(name: str, value: Any, note: str = "") -> Entry:

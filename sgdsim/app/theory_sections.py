@@ -13,8 +13,9 @@ from math import isfinite
 
 import numpy as np
 
-from sgdsim.app.theory_entries import Entry, formula, number
+from sgdsim.app.theory_entries import Entry, number
 from sgdsim.formulas.differences import jacobian
+from sgdsim.formulas.expressions import formula_text
 from sgdsim.model.run import Run
 from sgdsim.model.symmetry import Symmetry
 from sgdsim.prediction import NotApplicable
@@ -49,19 +50,21 @@ def _entropic(run: Run) -> Iterator[Entry]:
         yield Entry("", "E|g|^2 has no closed form: numerical below")
         return
     if run.optimizer.rule.state:
-        yield Entry("S", formula(entropic.mean_square), note="E|g|^2, the mean gradient's part times (1 + b)/(1 - b)")
+        yield Entry(
+            "S", formula_text(entropic.mean_square), note="E|g|^2, the mean gradient's part times (1 + b)/(1 - b)"
+        )
     else:
-        yield Entry("E|g|^2", formula(entropic.mean_square), note="of the batch that the optimizer takes")
-    yield Entry("phi", formula(entropic.potential), note="exact to order learning_rate")
+        yield Entry("E|g|^2", formula_text(entropic.mean_square), note="of the batch that the optimizer takes")
+    yield Entry("phi", formula_text(entropic.potential), note="exact to order learning_rate")
     names = run.loss.parameters
     for name, force in zip(names, entropic.force, strict=True):
-        yield Entry(f"entropic force on {name}", formula(force))
+        yield Entry(f"entropic force on {name}", formula_text(force))
     covariance = entropic.noise_covariance if len(names) <= _SMALL else None
     if covariance is not None:
         for i, one in enumerate(names):
             for j in range(i, len(names)):
                 yield Entry(
-                    f"gradient noise covariance({one}, {names[j]})", formula(covariance[i, j]), note="one sample"
+                    f"gradient noise covariance({one}, {names[j]})", formula_text(covariance[i, j]), note="one sample"
                 )
 
 

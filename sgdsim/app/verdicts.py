@@ -39,14 +39,14 @@ _MOMENT = 0.1  # seconds that a law has to show that it speaks of a run
 
 @dataclass(frozen=True, repr=False)
 class Report:
-    """Every prediction of a scenario held against its ensemble.
+    """The comparison of an ensemble with every prediction of its scenario.
 
     Attributes
     ----------
     file, scenario
-        What was compared.
+        Path of the file (empty for an ensemble in memory) and name of the scenario.
     comparisons
-        One row a prediction.
+        A row for each prediction.
     skipped
         Laws that do not apply, with the reason.
     alpha
@@ -61,11 +61,11 @@ class Report:
 
     @property
     def disagrees(self) -> bool:
-        """True where any prediction was rejected, or a negative control was not."""
+        """True if a prediction was rejected, or a negative control was not."""
         return any(row.outcome == "disagrees" for row in self.comparisons)
 
     def screen(self, width: int = 80, colour: bool = False) -> str:
-        """A line for each law or claim, see `verdict_screen.screen`."""
+        """Text with a line for each law or claim, see `verdict_screen.screen`."""
         from sgdsim.app.verdict_screen import screen
 
         return screen(self.comparisons, self.skipped, self.alpha, width, colour)
@@ -101,26 +101,47 @@ class Report:
 
 
 def compare_file(path: str | Path) -> Report:
-    """Hold the ensemble in a file against the predictions of its scenario, from the file alone.
+    """Compare the ensemble in a file with the predictions of its scenario; nothing but the file is needed.
+
+    Parameters
+    ----------
+    path
+        Path of a file that a run has written.
+
+    Returns
+    -------
+    Report
+        A row with a verdict for each prediction.
 
     Raises
     ------
     InputError
-        For a file that is not ours or cannot be read, or whose scenario cannot.
+        For a file that cannot be read or that sgdsim did not write, or whose scenario cannot be read.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from sgdsim import simulate
+    >>> run = {"initial": {"x": 0.0}, "trajectories": 1000, "steps": 30, "device": "python", "predict": ["mean(x) = 5"]}
+    >>> with TemporaryDirectory() as folder:
+    ...     run["output"] = f"{folder}/run.h5"
+    ...     _ = simulate("x**2/2 + z*x", noise={"z": "normal"}, learning_rate=0.5, **run)
+    ...     compare_file(f"{folder}/run.h5").disagrees
+    True
     """
     with about(take.path(path, "path")):
         return _compared(opened_parts(path), os.fspath(path))
 
 
 def available_laws(path: str | Path) -> dict[str, bool]:
-    """The laws that speak of the runs in a file but were not asked for, and whether they take long.
+    """Laws that apply to the runs in a file but were not asked for; True for those that take long.
 
-    Of a sweep the first point is looked at. What is found is kept, so that it is free the next time.
+    Of a sweep the first point is examined. The answer is kept, so that it is immediate the next time.
 
     Raises
     ------
     InputError
-        As `compare_file`.
+        For a file that cannot be read or that sgdsim did not write, or whose scenario cannot be read.
     """
     with about(take.path(path, "path")):
         scenarios = [_scenario_in(ensemble, part, path) for part, ensemble in open_parts(path).items()]
@@ -138,7 +159,7 @@ def _available(scenario: Scenario) -> list[tuple[str, bool]]:
         tried = ((law.id, _takes_long(law, run)) for law in laws)
         return [[id, slow] for id, slow in tried if slow is not None]
 
-    # What is in the file of a start is not in the scenario.
+    # The states in the file of a start are not part of the scenario, so the answer cannot be kept.
     question = ["available", named([run]), tables, settings, sorted(known)]
     answer = find() if settings.get("from") else found(question, find, [*(law.at_point for law in laws), *run.code])
     return [(id, slow) for id, slow in answer]
@@ -158,16 +179,21 @@ def _takes_long(law: theory.Law, run: Run) -> bool | None:
 
 
 def compare_ensemble(ensemble: Ensemble, predictions: Sequence[str] = ()) -> Report:
-    """Hold an ensemble in memory against the predictions of its scenario, and others.
+    """Compare an ensemble in memory with the predictions of its scenario, and with further ones.
 
-    Where neither asks for any, against the laws that are tried on every run, as far as what they need was recorded.
+    Without any prediction it is compared with the laws that are tried on every run, if what they need was recorded.
 
     Parameters
     ----------
     ensemble
-        Of a run or a whole sweep, one part.
+        Ensemble of a run or of a whole sweep, one part.
     predictions
-        Further ones: ids of laws and formulas of your own.
+        Further predictions: ids of laws and formulas of your own.
+
+    Returns
+    -------
+    Report
+        A row with a verdict for each prediction.
 
     Raises
     ------
@@ -188,7 +214,7 @@ def compare_ensemble(ensemble: Ensemble, predictions: Sequence[str] = ()) -> Rep
 
 
 def _compared(opened: Sequence[tuple[Ensemble, Scenario]], file: str) -> Report:
-    """All parts held against what their scenarios predict."""
+    """Report that compares all parts with the predictions of their scenarios."""
     scenario = opened[0][1]
     alpha = float(scenario.data["alpha"])
     parts, skipped = [], []

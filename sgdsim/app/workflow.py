@@ -44,26 +44,36 @@ def run_scenario(
     Parameters
     ----------
     scenario
-        As `load_scenario` gives it.
+        The scenario, from `load_scenario`.
     path
-        HDF5 file to write; by default ``results/<name>.h5``. A folder ``results`` is made.
-    threads, device, progress
-        See `simulation.simulate_runs`.
+        HDF5 file to write; by default ``results/<name>.h5``. A missing folder ``results`` is created.
+    threads
+        Number of threads; by default as many as the process may use.
+    device
+        ``cpu``; ``cuda``, or ``cuda:1`` for the second GPU; ``auto`` for the one that should finish first; or
+        ``python``, which runs the kernels without compiling them.
     overwrite
-        Whether an existing file may be replaced.
+        True if an existing file may be replaced.
+    progress
+        True to show a progress bar.
     resume
-        Whether to go on from the checkpoints of such a run, if there are any; of one that is finished its file is read.
+        True to continue from the checkpoints of an interrupted run; the file of a finished run is read.
     checkpoint_every
-        Seconds from one to the next, also as ``"5m"``, or ``"never"``; by default every minute, and one when a run is
-        interrupted that takes longer.
+        Seconds between two checkpoints, also as ``"5m"``, or ``"never"``; by default a minute. A longer run also saves
+        one when it is interrupted.
     client
-        A `dask.distributed.Client`, on whose workers the run is computed, to the same bits; see `dask_workers`.
+        A `dask.distributed.Client`, on whose workers the run is computed, with bit-identical results.
     memory_limit
-        Bytes that results may take, also as ``"4GB"``; by default 80 % of what is free. Snapshots that do not fit are
-        kept on the disk until the file is written.
+        Bytes that results may take, also as ``"4GB"``; by default 80 % of the free memory. Snapshots that do not fit
+        are kept on the disk until the file is written.
     keep_state
-        Whether the state of every trajectory is kept beside the file: with `resume`, a scenario with more steps or
-        more trajectories goes on from there, to the bits of a run that had them from the start.
+        True to keep the state of every trajectory beside the file. With `resume`, a scenario with more steps or more
+        trajectories continues from there; the result is bit-identical to a single run.
+
+    Returns
+    -------
+    Ensemble
+        The ensemble that was written.
 
     Raises
     ------

@@ -1,1 +1,1 @@
-"""What every room may use: errors, TOML, files, the version."""
+"""Tools that every package may use: errors, TOML, files, the version."""

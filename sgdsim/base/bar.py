@@ -9,21 +9,21 @@ from contextlib import suppress
 from math import log10
 from typing import Any
 
-_EVERY = 0.1  # seconds between two drawings
-_LINE_EVERY = 60.0  # and between two lines in the log of a batch job
-_WIDTH = 80  # letters of a terminal that does not know its own
+_EVERY = 0.1  # seconds between two drawings of the bar
+_LINE_EVERY = 60.0  # seconds between two lines in the log of a batch job
+_WIDTH = 80  # columns of a terminal that does not tell its width
 _WORDS = ("", " thousand", " million", " billion", " trillion", " quadrillion")
 
 
 class Bar:
-    """A bar on standard error, which must be a terminal. One that goes away takes the bar with it, not the work.
+    """Progress bar on standard error, which must be a terminal. If the terminal closes, the work goes on without it.
 
     Parameters
     ----------
     total
-        What there is to do.
+        Amount of work, in the unit.
     unit
-        In which that is counted.
+        Name of what is counted, such as ``"steps"``.
     """
 
     def __init__(self, total: int, unit: str) -> None:
@@ -34,7 +34,7 @@ class Bar:
         self._safely(self._open)
 
     def update(self, done: int) -> None:
-        """Note that so much more is done. The first time is counted from here: until now kernels were compiled."""
+        """Add to the work that is done. The clock starts at the first call, after the kernels are compiled."""
         now = time.monotonic()
         if not self._start:
             self._start = now
@@ -43,7 +43,7 @@ class Bar:
         self._completed(done, now)
 
     def say(self, text: str) -> None:
-        """A line above the bar."""
+        """Print a line above the bar."""
         self._safely(lambda: self._rich.console.print(text, markup=False, highlight=False))
 
     announce = say
@@ -89,7 +89,7 @@ class Bar:
 
 
 class Lines:
-    """A plain line a minute on standard error, for a pipe or the log of a batch job; see `Bar`."""
+    """Progress as one plain line a minute on standard error, for a pipe or the log of a batch job; see `Bar`."""
 
     def __init__(self, total: int, unit: str) -> None:
         self._total, self._unit = total, unit
@@ -97,7 +97,7 @@ class Lines:
         self._start = self._said = 0.0
 
     def update(self, done: int) -> None:
-        """Note that so much more is done. The first time is counted from here."""
+        """Add to the work that is done. The clock starts at the first call."""
         now = time.monotonic()
         self._done += done
         if not self._start:
@@ -108,14 +108,14 @@ class Lines:
             self._print(_numbers(self._done, self._total, self._unit, speed))
 
     def say(self, text: str) -> None:
-        """Nothing: it is for people who wait."""
+        """Do nothing: the messages of a bar are for people who wait at a terminal."""
 
     def announce(self, text: str) -> None:
         """A line on what takes long."""
         self._print(text)
 
     def close(self) -> None:
-        """Nothing to clear."""
+        """Do nothing: there is no bar to clear."""
 
     def _print(self, text: str) -> None:
         with suppress(OSError, ValueError, AttributeError):  # the last where standard error is closed, and None
@@ -124,7 +124,7 @@ class Lines:
 
 
 def watched(total: int, unit: str, patience: float) -> Iterator[int]:
-    """The numbers below a total, with a bar where they take more than so many seconds on a terminal."""
+    """Numbers from 0 below a total; on a terminal a bar appears once the loop has taken ``patience`` seconds."""
     start, bar = time.monotonic(), None
     try:
         for done in range(total):
@@ -139,12 +139,12 @@ def watched(total: int, unit: str, patience: float) -> Iterator[int]:
 
 
 def is_terminal() -> bool:
-    """Whether standard error is one; None is what was closed before Python began."""
+    """True if standard error is a terminal. It is None if it was closed before Python started."""
     return sys.stderr is not None and sys.stderr.isatty()
 
 
 def _numbers(done: float, total: int, unit: str, speed: float) -> str:
-    """What is done and how fast, as people read it.
+    """Progress in words: the work done, the speed and the time left.
 
     Examples
     --------

@@ -35,7 +35,7 @@ class OutOfTime(Exception):
 
 @dataclass
 class _Notice:
-    """What is said once of a computation that takes long."""
+    """Message to be sent once, when a computation has taken a long time."""
 
     at: float
     say: Callable[[], object] | None

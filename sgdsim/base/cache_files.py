@@ -1,7 +1,7 @@
-"""Files of the kernel cache, which are read only as they were written.
+"""Files of the kernel cache, each with a checksum: a damaged file is refused.
 
-Each ends in the checksum of what is before it. A file that was cut short, or in which a bit has changed, could else
-crash the process: it holds machine code, or pickled objects.
+A file ends in the checksum of the bytes before it. It holds machine code or pickled objects, so a file that was cut
+short, or in which a bit has changed, could crash the process.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ _MARK = b"\n# sha256 "  # a comment where the file is a Python module
 
 
 class DamagedError(OSError):
-    """A file that is not what was written."""
+    """A file of the cache differs from what was written."""
 
 
 def read(path: Path) -> bytes:
-    """What was written to a file.
+    """Content of a file, without its checksum.
 
     Raises
     ------
     OSError
-        If it cannot be read; a `DamagedError` if it is not what was written, or may be another user's.
+        If the file cannot be read; a `DamagedError` if its checksum is wrong, or if another user may have written it.
     """
     with path.open("rb") as file:
         refuse_foreign(path, os.fstat(file.fileno()))

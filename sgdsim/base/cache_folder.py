@@ -1,6 +1,6 @@
-"""The folder that compiled kernels are kept in, and whom it may belong to.
+"""Folder of the compiled kernels, and the users to whom it may belong.
 
-What it holds is code: who can write to it, or rename a folder above it, can run programs as this user.
+It holds code: whoever can write to it, or rename a folder above it, can run programs as this user.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 @cache
 def cache_folder() -> Path:
-    """Where kernels are kept: ``SGDSIM_CACHE_DIR``, else the user's cache folder, else a temporary one.
+    """Folder of the compiled kernels: ``SGDSIM_CACHE_DIR``, else the user's cache folder, else a temporary one.
 
     Warns
     -----
@@ -36,7 +36,7 @@ def cache_folder() -> Path:
 
 
 def temporary_folder(reason: Exception) -> Path:
-    """A folder that ends with this process, and a warning that says why kernels go there.
+    """Temporary folder that is removed when this process ends; a warning says why kernels go there.
 
     Warns
     -----
@@ -53,7 +53,7 @@ def temporary_folder(reason: Exception) -> Path:
 
 @cache
 def warn_once(text: str) -> None:
-    """Warn of what every kernel of a process would be warned of."""
+    """Warn once in a process, though every kernel would give the same warning."""
     warnings.warn(text, RuntimeWarning, stacklevel=4)
 
 
@@ -105,11 +105,11 @@ def refuse_foreign(path: Path, status: os.stat_result, *, shared: bool = False) 
     Parameters
     ----------
     path
-        Named in the message.
+        File or folder, named in the message.
     status
-        What the system says of it.
+        Its owner and permissions, from `os.stat`.
     shared
-        Whether others may write to it, if it is a folder like ``/tmp``.
+        True if others may write to it, as long as it is a folder like ``/tmp``.
 
     Raises
     ------

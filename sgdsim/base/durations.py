@@ -13,12 +13,12 @@ _UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
 def read_seconds(given: object, where: str) -> float:
-    """How many seconds a text such as ``90s``, ``5m`` or ``2h`` says, or a number; ``never`` is for ever.
+    """Seconds of a text such as ``90s``, ``5m`` or ``2h``, or of a number; infinite for ``never``.
 
     Raises
     ------
     InputError
-        For anything else, and for no time at all.
+        For any other text, and for a time that is not positive.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What goes wrong, said so that the user can mend it: what, where, what was expected, and a near match."""
+"""Errors, worded so that the user can mend them: what is wrong, where, what was expected, and a near match."""
 
 from __future__ import annotations
 
@@ -7,23 +7,53 @@ from collections.abc import Iterable
 
 
 class SgdsimError(Exception):
-    """A failure that is reported to the user as one message, without a traceback."""
+    """A failure that is reported to the user as one message, without a traceback.
+
+    It is the base class of all errors that sgdsim raises on purpose; ``exit_code`` is that of the command line.
+
+    Examples
+    --------
+    >>> import sgdsim
+    >>> try:
+    ...     sgdsim.load_scenario("no_such_scenario")
+    ... except sgdsim.SgdsimError as error:
+    ...     print(type(error).__name__, error.exit_code)
+    InputError 2
+    """
 
     exit_code = 1
 
 
 class InputError(SgdsimError):
-    """The user's input cannot be used: a formula, a scenario, an option or a file."""
+    """A failure of the user's input: a formula, a scenario, an option or a file cannot be used.
+
+    The message names the value, its place, what was expected, and a near match of a misspelt name.
+
+    Examples
+    --------
+    >>> import sgdsim
+    >>> sgdsim.Noise.parse("nromal")
+    Traceback (most recent call last):
+    sgdsim.base.errors.InputError: noise: unknown distribution 'nromal': did you mean 'normal'?
+    """
 
     exit_code = 2
 
 
 class RunError(SgdsimError):
-    """The input was good but the run failed: memory, disk, device."""
+    """A failure of the run, though its input was good: memory, disk, a device or an optional library.
+
+    Examples
+    --------
+    >>> from sgdsim.base.packages import imported
+    >>> imported("no_such_library", "this example")
+    Traceback (most recent call last):
+    sgdsim.base.errors.RunError: ...
+    """
 
 
 def shortened(value: object, most: int = 200) -> str:
-    """The text of something that may be long, such as an expression.
+    """Text of a value, cut at the given length: an expression may be long.
 
     Examples
     --------
@@ -35,7 +65,7 @@ def shortened(value: object, most: int = 200) -> str:
 
 
 def escaped(text: str) -> str:
-    r"""The text of files and paths, which may hold anything, without what moves a cursor or is no text.
+    r"""Text from a file or a path, with control characters escaped, so that a terminal can show it.
 
     Examples
     --------
@@ -46,9 +76,9 @@ def escaped(text: str) -> str:
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
-    """Say that `name` is not among the known names of its kind, with a near match or the whole list.
+    """Message that `name` is not among the known names of its kind, with a near match or the whole list.
 
-    A vector or a matrix has one name there, unless that of an entry was given.
+    The list names a vector or a matrix once, not each of its entries, unless `name` is itself an entry.
 
     Examples
     --------

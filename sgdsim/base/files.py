@@ -1,4 +1,4 @@
-"""Files: what is written is whole from the moment it is there, and nothing is read but files that can be read."""
+"""Files: a file that is written appears only once it is whole, and a path is checked before it is opened."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _PART = re.compile(r".*\.sgdsim-[0-9a-f]{8}\.part")
 
 
 def check_input(path: PathLike, most: float = MAX_BYTES) -> None:
-    """Refuse, before it is opened, what is no plain file or is too large: a pipe or a device may never end.
+    """Refuse a path, before it is opened, if it is not a regular file or too large: a pipe or a device may never end.
 
     Parameters
     ----------
     path
-        Of the file; a link is followed.
+        Path of the file; a link is followed.
     most
-        Bytes that it may have.
+        Largest size, in bytes.
 
     Raises
     ------
     InputError
-        For what is not there, folders, pipes, devices and larger files.
+        If the file is missing or too large, or if the path is a folder, a pipe or a device.
 
     Examples
     --------
@@ -60,22 +60,22 @@ def check_input(path: PathLike, most: float = MAX_BYTES) -> None:
 
 @contextmanager
 def about(path: PathLike, problem: str = "cannot be used as it stands") -> Iterator[None]:
-    """Say of whatever goes wrong in the block, in one sentence, that it is about this file.
+    """Turn any error in the block into one sentence that names this file.
 
-    For what is computed from a file that somebody else may have written: there anything can be missing, of another
-    kind, or of another size. The cause stays with the exception.
+    The block computes something from a file that somebody else may have written: anything in it can be missing, of
+    another type, or of another size. The original error stays as the cause of the exception.
 
     Parameters
     ----------
     path
-        Of the file.
+        Path of the file.
     problem
-        What is said of an error that nobody has foreseen.
+        Words for an error that was not foreseen.
 
     Raises
     ------
     InputError
-        In place of every error but those that are about something else, such as `RunError`.
+        In place of every error of the block, except those about something else, such as `RunError`.
 
     Examples
     --------
@@ -99,7 +99,7 @@ def about(path: PathLike, problem: str = "cannot be used as it stands") -> Itera
 
 
 def unreadable(path: PathLike, error: Exception) -> InputError:
-    """What is said of a file whose reading failed, in one line."""
+    """Error, in one line, for a file that could not be read."""
     reason = getattr(error, "strerror", None) or " ".join(str(error).split())
     return InputError(f"{path}: cannot be read: {reason}")
 
@@ -110,11 +110,11 @@ def check_output(path: PathLike, overwrite: bool = False, inputs: Iterable[PathL
     Parameters
     ----------
     path
-        Of the file to be.
+        Path of the result.
     overwrite
-        Whether it may replace another.
+        True if it may replace another file.
     inputs
-        Files that the result is made from: it replaces none of these.
+        Files that the result is made from: it may replace none of these.
 
     Raises
     ------
@@ -152,14 +152,14 @@ def check_output(path: PathLike, overwrite: bool = False, inputs: Iterable[PathL
 
 @contextmanager
 def atomic_file(path: PathLike) -> Iterator[Path]:
-    """Give a temporary path to write to, and move it to its place once it is whole and on the disk.
+    """Give a temporary file to write to, and move it to its place once it is whole and on the disk.
 
-    The temporary file is there already, and locked by `fcntl.flock`. An interrupt waits until the block is left.
+    The temporary file exists already, and is locked by `fcntl.flock`. An interrupt waits until the block is left.
 
     Parameters
     ----------
     path
-        Where the file is to stand; a link is followed.
+        Final path of the file; a link is followed.
 
     Raises
     ------
@@ -190,9 +190,9 @@ def atomic_file(path: PathLike) -> Iterator[Path]:
 
 @contextmanager
 def _part(target: Path) -> Iterator[Path]:
-    """A new file beside the target, of a name of its own, which goes again if it has not been moved.
+    """New file beside the target, under a temporary name; it is removed if it has not been moved.
 
-    Its lock ends with the process, whichever way that ends: a part that nobody holds is left over.
+    It is locked until the process ends, in whatever way: a temporary file without a lock is left over from another.
     """
     _remove_left_over(target.parent)
     with held_back():
@@ -213,12 +213,12 @@ def _new_part(target: Path) -> tuple[Path, int]:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         if os.fstat(descriptor).st_nlink:
             return path, descriptor
-        os.close(descriptor)  # it was taken for left over before it was locked
+        os.close(descriptor)  # another process took the file for left over, before it was locked
 
 
 def _remove_left_over(folder: Path) -> None:
-    """Remove the parts of processes that were killed."""
-    with suppress(OSError):  # whoever may not list the folder may still write to it
+    """Remove the temporary files of processes that were killed."""
+    with suppress(OSError):  # a user may be allowed to write to a folder, but not to list it
         for name in filter(_PART.fullmatch, os.listdir(folder)):
             _remove_unlocked(folder / name)
 

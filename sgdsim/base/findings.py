@@ -1,8 +1,8 @@
-"""What SymPy has found out about a text, kept beside the kernels as plain data, so that a second process need not ask.
+"""Results of SymPy, kept beside the kernels as plain data, so that a second process need not import SymPy.
 
-SymPy takes half a second to be imported, and then its time. What is kept is named by a hash of the question, of all
-code that could answer it and of the versions of what that code calls: another question, or other code, asks anew. So
-does code of the user's own, of which no version is known.
+To import SymPy takes half a second, and its algebra more. The name of a kept result is a hash of the question, of all
+code that could answer it and of the versions of the libraries which that code calls. Another question or other code
+is answered anew; so is a question to code of the user's own, of which no version is known.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sgdsim.base.budget import OutOfTime
 from sgdsim.base.cache_folder import cache_folder
 
 _ROOMS = ("base", "formulas", "ensemble", "model", "theory", "input", "plots", "app")
-_MOST = 100  # that a process keeps: the points of a large sweep would fill the folder with files
+_MOST = 100  # results that a process keeps: the points of a large sweep would fill the folder with files
 
 T = TypeVar("T")
 
@@ -31,16 +31,17 @@ _kept = itertools.count()
 
 
 def found(question: Any, find: Callable[[], T], by: Iterable[Callable[..., Any]] = ()) -> T:
-    """What was found before about a question, or what is found now.
+    """Answer to a question: as it was kept by an earlier process, or computed now.
 
     Parameters
     ----------
     question
-        Plain data: all that the answer depends on but for code.
+        Plain data: all that the answer depends on, except code.
     find
-        Finds the answer, which is plain data too; what it raises is not kept, nor what had no time to be found.
+        Function that computes the answer, which is plain data too. Errors and answers cut short by a time limit are
+        not kept.
     by
-        Functions that take part in it. Where one is not of this package, nothing is kept.
+        Functions that take part in the answer. If one of them is not of this package, nothing is kept.
 
     Examples
     --------
@@ -56,18 +57,18 @@ def found(question: Any, find: Callable[[], T], by: Iterable[Callable[..., Any]]
     ended = OutOfTime.raised
     answer = find()
     if OutOfTime.raised == ended and next(_kept) < _MOST:
-        with suppress(OSError):  # only the next process misses it
+        with suppress(OSError):  # a result that cannot be kept is computed again by the next process
             cache_files.write(path, json.dumps(answer).encode())
     return answer
 
 
 def is_ours(function: Callable[..., Any]) -> bool:
-    """Whether a function is of this package, whose code is known."""
+    """True if a function belongs to this package, whose code is known."""
     return function.__module__.startswith("sgdsim.")
 
 
 def answered_by() -> str:
-    """A hash of all code that answers and of the versions of what it calls."""
+    """Hash of all code that computes answers, and of the versions of the libraries it calls."""
     return hashlib.sha256(json.dumps(_by()).encode()).hexdigest()[:20]
 
 
@@ -85,7 +86,7 @@ def _code() -> str:
 
 
 def _files() -> list[Path]:
-    """Of all code that finds answers."""
+    """Source files of all code that computes answers."""
     package = Path(__file__).parent.parent
     rooms = (file for room in _ROOMS for file in sorted((package / room).rglob("*.py")))
     return [package / "prediction.py", *rooms]

@@ -1,4 +1,4 @@
-"""HDF5 files that somebody else may have written: only what stands in the file itself is read, as far as it fits."""
+"""HDF5 files that somebody else may have written: only values within the file are read, if they fit into memory."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ _MOST_PACKED = 1032
 
 @contextmanager
 def opened(path: PathLike, again: bool = False) -> Iterator[Any]:
-    """A file open for reading.
+    """HDF5 file, open for reading in the block.
 
     Parameters
     ----------
     path
-        Of the file.
+        Path of the file.
     again
-        Whether it was opened before, so that what takes a look at all of it need not be repeated.
+        True if the file was opened before: then the checks that read all of it are not repeated.
 
     Raises
     ------
     InputError
-        For what is no HDF5 file, and for whatever goes wrong in the block, with the path.
+        If it is not an HDF5 file, and for any error in the block, with the path.
     """
     import h5py
 
     check_input(path, inf)
     if not h5py.is_hdf5(path):
         raise InputError(f"{path}: is not an HDF5 file")
-    damaged = "cannot be read, truncated or damaged"  # where anything can be of the wrong kind
+    damaged = "cannot be read, truncated or damaged"  # for errors without better words: in a damaged file any may occur
     with about(path, damaged):
         if not again:
             _check_heaps(path)
@@ -51,9 +51,9 @@ def opened(path: PathLike, again: bool = False) -> Iterator[Any]:
 
 
 def _check_heaps(path: PathLike) -> None:
-    """Refuse a file with a damaged heap: HDF5 (2.0.0) believes the sizes in it, and can go round in it for ever.
+    """Refuse a file with a damaged heap: HDF5 (2.0.0) trusts the sizes in it, and can loop in it for ever.
 
-    What only looks like a heap, among the numbers of a variable, has no size that a heap can have.
+    The numbers of a variable may look like the mark of a heap; they are told apart by their impossible size.
     """
     with open(path, "rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
         start = content.find(_HEAP)
@@ -65,7 +65,7 @@ def _check_heaps(path: PathLike) -> None:
 
 
 def _is_whole(heap: mmap, start: int, stop: int) -> bool:
-    """Whether the objects of a heap fill it to its end."""
+    """True if the objects of a heap fill it to its end."""
     while start + 16 <= stop:
         index, size = struct.unpack_from("<H6xQ", heap, start)
         if index == 0 and size < 16:  # the free space, of whose size its head is a part
@@ -75,12 +75,12 @@ def _is_whole(heap: mmap, start: int, stop: int) -> bool:
 
 
 def members(group: Any) -> dict[str, Any]:
-    """The groups and datasets of a group by name, without soft links, which may lead anywhere.
+    """Groups and datasets of a group by name, without soft links, which may lead anywhere.
 
     Raises
     ------
     InputError
-        For values that stand in other files, which may be any that the user can read.
+        For values that are stored in other files: these may be any file that the user can read.
     """
     import h5py
 
@@ -97,10 +97,10 @@ def members(group: Any) -> dict[str, Any]:
 
 
 def attributes(item: Any, but: Container[str] = ()) -> dict[str, Any]:
-    """The attributes of a group or dataset that are text or numbers; of others the name of their type.
+    """Attributes of a group or dataset: the values of texts and numbers, the name of the type for all others.
 
-    Others, and those of the names in `but`, are not read: lists of references, which HDF5 follows in memory without a
-    look at where they lead.
+    Attributes of other types, and those whose name is in `but`, are not read. They may be lists of references, which
+    HDF5 follows in memory without checking where they lead.
 
     Raises
     ------
@@ -123,10 +123,10 @@ def attributes(item: Any, but: Container[str] = ()) -> dict[str, Any]:
 
 
 def axes(dataset: Any) -> tuple[str, ...] | None:
-    """The name of the scale of each axis; None where one has none or several.
+    """Name of the scale of each axis of a dataset; None if an axis has no scale or several.
 
-    Read from the attributes as the specification has them, since the functions of HDF5 for it (2.0.0) free memory
-    twice or take all that there is where these are damaged.
+    The names are read from the attributes that the specification defines. HDF5's own functions for it (2.0.0) free
+    memory twice, or take all memory, where these attributes are damaged.
     """
     import h5py
 
@@ -147,19 +147,19 @@ def axes(dataset: Any) -> tuple[str, ...] | None:
 
 
 def check_size(dataset: Any, index: Sequence[int | slice] = ()) -> None:
-    """Refuse values that the file or the memory does not hold: a few bytes can say that there are many.
+    """Refuse to read more values than the file or the memory can hold: a few bytes can claim any number of values.
 
     Parameters
     ----------
     dataset
-        Whose they are.
+        Dataset of HDF5 that is to be read.
     index
-        Which part of it is to be read, along the first axes; by default all.
+        Part of it that is to be read, along the first axes; by default all.
 
     Raises
     ------
     InputError
-        With both sizes.
+        With the size that was claimed and the size that is possible.
     """
     name, stored = dataset.name.strip("/"), dataset.id.get_storage_size()
     size = dataset.size * dataset.dtype.itemsize

@@ -1,4 +1,4 @@
-"""A file that one process holds, so that no other does the same work."""
+"""Lock file that one process holds, so that no other does the same work."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from sgdsim.base.errors import InputError
 
 @contextmanager
 def held(path: Path, what: str) -> Iterator[None]:
-    """Hold a file, which is made with its folder and goes again; the hold ends with the process, whatever ends that.
+    """Hold a lock file during the block. It is created, with its folder, and removed afterwards.
 
-    On a disk that knows no locks nobody is refused.
+    The lock ends with the process, however that ends. On a disk without locks no process is refused.
 
     Parameters
     ----------
     path
-        Of the file.
+        Path of the lock file.
     what
-        That is held, for the message.
+        Name of the work that it protects, for the message.
 
     Raises
     ------
     InputError
-        If another process holds it: which, and on which machine.
+        If another process holds it; the message names that process and its machine.
 
     Examples
     --------
@@ -52,7 +52,7 @@ def held(path: Path, what: str) -> Iterator[None]:
 
 
 def holder(path: Path) -> str:
-    """Who holds a file, as people read it; empty if nobody does.
+    """Process that holds a lock file, in words; empty if none does.
 
     Examples
     --------
@@ -77,7 +77,7 @@ def _locked(path: Path, what: str) -> int:
         path.parent.mkdir(exist_ok=True)
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-        except FileNotFoundError:  # whoever held it took the folder away too
+        except FileNotFoundError:  # the process that held the file removed its folder too
             continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -89,7 +89,7 @@ def _locked(path: Path, what: str) -> int:
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), os.stat(path)):
                 return descriptor
-        os.close(descriptor)  # whoever held it took it away before it was locked here
+        os.close(descriptor)  # the process that held the file removed it before it was locked here
 
 
 def _name(descriptor: int) -> str:

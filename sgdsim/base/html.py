@@ -7,7 +7,7 @@ from html import escape
 
 
 def html_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table, all of whose texts are escaped.
+    """HTML of a table; all its texts are escaped.
 
     Examples
     --------

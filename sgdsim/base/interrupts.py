@@ -1,7 +1,7 @@
-"""Ctrl-C, and the signals by which a process is asked to end: raised as one exception, never lost.
+"""Ctrl-C, and the signals that ask a process to end: raised as one exception, never lost.
 
-Python raises what a signal asks for wherever the main thread happens to be. In a call-back from C, as of the compiler
-or of HDF5, it can only be reported and forgotten: the program goes on, and ends as if nothing had been asked.
+Python raises the exception of a signal wherever the main thread happens to be. Within a call-back from C, as of the
+compiler or of HDF5, the exception is printed and dropped: the program would go on as if nothing had been asked.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 
 
 class Ended(KeyboardInterrupt):
-    """What a signal asks for; a `KeyboardInterrupt`, so that it passes and cleans up wherever Ctrl-C does.
+    """Request of a signal that the process end. It is a `KeyboardInterrupt`, so it is handled wherever Ctrl-C is.
 
     Parameters
     ----------
     number
-        Of the signal.
+        Number of the signal.
     """
 
     def __init__(self, number: int = signal.SIGINT) -> None:
@@ -33,16 +33,16 @@ class Ended(KeyboardInterrupt):
 
 
 class Interrupts:
-    """In its context an interrupt that is lost in a call-back from C is raised again, by `check` or at the end.
+    """Context in which an interrupt that is lost in a call-back from C is raised again, by `check` or at the end.
 
-    Handlers of others stay as they are, and so do signals that are ignored, as in a job in the background. A context
-    within another one has its interrupts.
+    Signals that another handler handles, or that are ignored, as in a background job, stay so. A context within
+    another one shares its interrupts.
 
     Parameters
     ----------
     ending
-        Whether SIGTERM and SIGHUP are raised too, which by default end the process on the spot: for a program of
-        ours, since a library leaves them alone.
+        True if SIGTERM and SIGHUP are raised too, which by default end the process at once. Only our own program sets
+        it: a library leaves these signals alone.
 
     Examples
     --------
@@ -72,12 +72,12 @@ class Interrupts:
         return self
 
     def check(self) -> None:
-        """Raise an interrupt that was lost.
+        """Raise an interrupt that was lost in a call-back from C.
 
         Raises
         ------
         Ended
-            If there was one.
+            If an interrupt was lost.
         """
         if self._outer is not None:
             self._outer.check()
@@ -86,7 +86,7 @@ class Interrupts:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """In the block the first interrupt waits for `check`, where something can be saved; a second does not.
+        """Let the first interrupt wait, during the block, until `check`, where work can be saved; a second does not.
 
         Examples
         --------
@@ -108,7 +108,7 @@ class Interrupts:
             root._waiting = before
 
     def let_go(self) -> None:
-        """From now on a signal ends our own program on the spot, whatever it is at: what is left can be lost."""
+        """Let a signal end our own program at once from now on: the work that is left may be lost."""
         root = self._outer or self
         if root._ending:
             for number in root._before:
@@ -140,10 +140,10 @@ class Interrupts:
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Let no signal break into the block: what comes is handled when it is left.
+    """Let no signal interrupt the block: a signal is handled when the block is left.
 
-    For a few moments in which an interrupt would be lost, such as calls of HDF5, or leave half of something. A signal
-    that nobody handles keeps its default, to end the process.
+    This is for short calls in which an interrupt would be lost, such as those of HDF5, or would leave a result half
+    written. A signal without a handler keeps its default, which is to end the process.
 
     Examples
     --------
@@ -165,7 +165,7 @@ def held_back() -> Iterator[None]:
 
 
 def _handlers() -> dict[int, Any]:
-    """What handles each signal now; none but the main thread may change that."""
+    """Present handler of each signal; empty outside the main thread, which alone may change handlers."""
     if threading.current_thread() is not threading.main_thread():
         return {}
     return {number: signal.getsignal(number) for number in SIGNALS}

@@ -1,4 +1,4 @@
-"""How much memory there is, and how much of it may be taken."""
+"""Memory that is free, and the share of it that a run may take."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def memory_limit(given: float | str | None) -> float:
     Raises
     ------
     InputError
-        For what is no size.
+        For a text that is not a size.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Numbers as they are written: one rule for options, tables and the arguments of distributions and schedules."""
+"""Numbers written as text: one rule for options, tables and the arguments of distributions and schedules."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _SEPARATOR = re.compile(r"(?<=[0-9])_(?=[0-9])")
-_LONGEST = 400  # digits
+_LONGEST = 400  # most characters that are read as one number
 
 
 def read_number(text: str, where: str = "number") -> float | None:
-    """The finite number that a text is, an int if it is written as one; None if it is none.
+    """Finite number that a text spells, an int if it is written as one; None if the text is not a number.
 
     Parameters
     ----------
     text
-        Digits may have underscores between them, as in TOML and Python.
+        The number. Digits may have underscores between them, as in TOML and Python.
     where
-        What it is, for the message.
+        Name of the number, for the message.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def read_number(text: str, where: str = "number") -> float | None:
 
 
 def read_whole(text: str, where: str = "number") -> int | None:
-    """The whole number that a text is, also written ``1e6``; None if it is none.
+    """Whole number that a text spells, ``1e6`` too; None if the text is not a whole number.
 
     Examples
     --------
@@ -55,7 +55,7 @@ def read_whole(text: str, where: str = "number") -> int | None:
 
 
 def to_float(text: str, where: str = "number") -> float:
-    """The float that is nearest to a decimal number.
+    """Float that is nearest to a decimal number.
 
     Raises
     ------

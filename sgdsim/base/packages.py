@@ -1,4 +1,4 @@
-"""Libraries that only some calls need."""
+"""Optional libraries, which only some functions need."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from sgdsim.base.errors import RunError
 
 
 def imported(package: str, what: str) -> Any:
-    """A library that is not always there.
+    """Module of an optional library.
 
     Raises
     ------
     RunError
-        Where it is not, with what needs it.
+        If the library is not installed; the message says what needs it.
 
     Examples
     --------

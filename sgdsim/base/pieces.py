@@ -1,7 +1,8 @@
-"""Pieces of a run that is not finished: arrays with a heading, each file read only as it was written.
+"""Files of an unfinished run, called pieces: arrays with a heading and a checksum. A damaged piece is refused.
 
-A piece is a mark, the heading as JSON, the bytes of the arrays, and the SHA-256 of all that. It is written aside,
-synced and renamed, so that whoever finds it finds all of it; what a disk has damaged since, its checksum shows.
+A piece is a mark, the heading as JSON, the bytes of the arrays, and the SHA-256 of all that. It is written to a
+temporary file, synced and renamed, so that it exists only as a whole. The checksum shows whether the disk has damaged
+it since.
 """
 
 from __future__ import annotations
@@ -24,20 +25,20 @@ _MOST_AT_ONCE = 2**24  # bytes that are hashed and written, or read, at a time
 
 
 class DamagedError(InputError):
-    """A piece that is not what was written."""
+    """A piece differs from what was written."""
 
 
 def write(path: PathLike, heading: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-    """Write a piece; it is whole from the moment it is there.
+    """Write a piece; the file appears only once it is whole.
 
     Parameters
     ----------
     path
-        Of the file.
+        Path of the file.
     heading
-        What JSON can hold.
+        Plain data, as JSON can hold them.
     arrays
-        Of numbers.
+        Arrays of numbers by name.
 
     Raises
     ------
@@ -65,12 +66,12 @@ def write(path: PathLike, heading: Mapping[str, Any], arrays: Mapping[str, np.nd
 
 
 def read(path: PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The heading and the arrays of a piece.
+    """Heading and arrays of a piece.
 
     Raises
     ------
     InputError
-        For what is no file that can be read; a `DamagedError` for what is not as it was written.
+        If the file cannot be read; a `DamagedError` if it differs from what was written.
     """
     check_input(path, math.inf)
     damaged = DamagedError(f"{path}: damaged, its checksum is not that of what it holds")
@@ -107,5 +108,5 @@ def _array(file: BinaryIO, dtype: str, shape: list[int]) -> np.ndarray:
 
 
 def _bytes(array: np.ndarray) -> memoryview:
-    """The bytes of an array, without a copy where it is contiguous."""
+    """Bytes of an array, without a copy if it is contiguous."""
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data

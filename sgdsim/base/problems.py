@@ -1,4 +1,4 @@
-"""Problems of what the user wrote: all of them are found before any is reported."""
+"""Problems in the user's input: all are found before any is reported."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ T = TypeVar("T")
 
 
 class Problems(InputError):
-    """Several at once.
+    """Several problems of the user's input, reported together.
 
     Parameters
     ----------
     each
-        One text a problem.
+        One text for each problem.
     """
 
     def __init__(self, each: Sequence[str]) -> None:
@@ -25,7 +25,7 @@ class Problems(InputError):
 
 
 def attempt(problems: list[str], build: Callable[[], T]) -> T | None:
-    """What `build` makes; where it refuses, None, with the problem noted.
+    """Result of `build`; or None, with its problem added to the list, if it refuses the input.
 
     Examples
     --------
@@ -45,12 +45,12 @@ def attempt(problems: list[str], build: Callable[[], T]) -> T | None:
 
 
 def attempt_all(builds: Iterable[Callable[[], T]]) -> list[T]:
-    """What all of them make, without None.
+    """Results of all functions, without those that are None.
 
     Raises
     ------
     InputError
-        With the problems of all, each once.
+        With the problems of all functions, each problem once.
 
     Examples
     --------

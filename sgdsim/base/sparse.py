@@ -1,4 +1,4 @@
-"""Arrays that are zero nearly everywhere: where they are not, and what they are there."""
+"""Arrays that are zero nearly everywhere, stored as the places and values of their other elements."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 
 @dataclass
 class Sparse:
-    """Whole numbers in an array of any size, most of them zero; takes memory for the others alone.
+    """Array of whole numbers, most of them zero; only the others take memory.
 
     Parameters
     ----------
     shape, dtype
-        Of the array.
+        Shape and type of the array.
     index, values
-        Places that are not zero, counted along the whole array and sorted, and their values.
+        Places of the elements that are not zero, counted along the flattened array and sorted, and their values.
 
     Examples
     --------
@@ -36,7 +36,7 @@ class Sparse:
         return self.shape[0]
 
     def put(self, first: int, last: int, index: np.ndarray, values: np.ndarray) -> None:
-        """Replace all numbers from one place to another: zeros, but these at these places."""
+        """Replace all elements from one place to another: the given values at their places, zero elsewhere."""
         low, high = np.searchsorted(self.index, (first, last))
         if low == high and not len(index):
             return
@@ -44,12 +44,12 @@ class Sparse:
         self.values = np.concatenate([self.values[:low], values.astype(np.int64), self.values[high:]])
 
     def between(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-        """The places that are not zero from one to another, and their values."""
+        """Places of the elements that are not zero from ``first`` to ``last``, and their values."""
         low, high = np.searchsorted(self.index, (first, last))
         return self.index[low:high], self.values[low:high]
 
     def rows(self, start: int, stop: int) -> np.ndarray:
-        """Part of the array along the first axis."""
+        """Elements ``start`` to ``stop`` along the first axis, as a plain array."""
         stop = min(stop, self.shape[0])
         stride = prod(self.shape[1:])
         shape = max(stop - start, 0), *self.shape[1:]
@@ -59,14 +59,14 @@ class Sparse:
         return found.reshape(shape)
 
     def at(self, place: int) -> Sparse:
-        """What stands at one place of the first axis, without that axis."""
+        """Element at one place of the first axis, without that axis."""
         stride = prod(self.shape[1:])
         index, values = self.between(place * stride, (place + 1) * stride)
         return Sparse(self.shape[1:], self.dtype, index - place * stride, values)
 
 
 def stacked(parts: list[Sparse]) -> Sparse:
-    """Several of the same shape as one, with a leading axis.
+    """Several arrays of the same shape as one array with a further, leading axis.
 
     Examples
     --------

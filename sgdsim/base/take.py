@@ -1,7 +1,7 @@
-"""What arguments of a call may be: a reader gives the plain value that one stands for, or refuses it by its name.
+"""Readers of arguments: a reader returns the plain Python value of an argument, or refuses it by its name.
 
-A reader takes a value and where it stands. `of_kind`, `each`, `by_name` and `optional` make further ones, and `settle`
-reads the fields of a dataclass.
+A reader is a function of a value and of where it stands, such as ``"run.steps"``. `of_kind`, `each`, `by_name` and
+`optional` make further readers; `settle` reads the fields of a dataclass.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Reader = Callable[[Any, str], T]
 
 
 def as_number(value: Any) -> int | float | None:
-    """The finite number that a value is, also one of NumPy, as one of Python; None if it is none.
+    """Finite number as a Python number, also from NumPy; None if the value is not a finite number.
 
     Examples
     --------
@@ -40,7 +40,7 @@ def as_number(value: Any) -> int | float | None:
 
 
 def as_whole(value: Any) -> int | None:
-    """The whole number that a value is, also written 1e6; None if it is none.
+    """Whole number as a Python int, also from 1e6; None if the value is not a whole number.
 
     Examples
     --------
@@ -52,12 +52,12 @@ def as_whole(value: Any) -> int | None:
 
 
 def _plain(value: Any) -> Any:
-    """The number of Python that one of NumPy is."""
+    """Python number in place of a NumPy scalar; any other value as it is."""
     return value.item() if isinstance(value, np.generic | np.ndarray) and value.ndim == 0 else value
 
 
 def refused(value: Any, where: str, expected: str) -> InputError:
-    """What is said of a value that is not as expected.
+    """Error for a value that is not as expected.
 
     Examples
     --------
@@ -67,14 +67,14 @@ def refused(value: Any, where: str, expected: str) -> InputError:
     'steps: array([[1., 1.], [1., 1.]]), expected a whole number'
     """
     try:
-        shown = " ".join(repr(value).split())  # that of an array has lines
+        shown = " ".join(repr(value).split())  # the text of an array has several lines
     except Exception:  # an object of the user's own, or a number of too many digits
         shown = f"a value of type {type(value).__name__}"
     return InputError(f"{where}: {shortened(shown)}, expected {expected}")
 
 
 def number(value: Any, where: str) -> int | float:
-    """A finite number."""
+    """Finite number that a value is."""
     found = as_number(value)
     if found is None:
         raise refused(value, where, "a finite number")
@@ -82,7 +82,7 @@ def number(value: Any, where: str) -> int | float:
 
 
 def real(value: Any, where: str) -> float:
-    """A number that may be infinite or none, as what is computed may be."""
+    """Number that a value is; infinite and NaN are allowed, as results of a computation may be."""
     plain = _plain(value)
     if isinstance(plain, float):
         return float(plain)
@@ -90,7 +90,7 @@ def real(value: Any, where: str) -> float:
 
 
 def whole(value: Any, where: str) -> int:
-    """A whole number, also written 1e6."""
+    """Whole number that a value is; 1e6 is allowed."""
     found = as_whole(value)
     if found is None:
         raise refused(value, where, "a whole number")
@@ -98,7 +98,7 @@ def whole(value: Any, where: str) -> int:
 
 
 def flag(value: Any, where: str) -> bool:
-    """True or False."""
+    """Truth value, True or False, that a value is."""
     plain = _plain(value)
     if not isinstance(plain, bool):
         raise refused(value, where, "True or False")
@@ -106,7 +106,7 @@ def flag(value: Any, where: str) -> bool:
 
 
 def text(value: Any, where: str) -> str:
-    """A text that UTF-8 can write."""
+    """Text that a value is, if UTF-8 can encode it."""
     if not isinstance(value, str):
         raise refused(value, where, "text")
     try:
@@ -117,7 +117,7 @@ def text(value: Any, where: str) -> str:
 
 
 def path(value: Any, where: str) -> str | os.PathLike[str]:
-    """The path of a file: a text, or what stands for one."""
+    """Path of a file: a text or a path object."""
     if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
         raise refused(value, where, "the path of a file")
     try:
@@ -130,7 +130,7 @@ def path(value: Any, where: str) -> str | os.PathLike[str]:
 
 
 def of_kind(kind: type[T] | UnionType, expected: str) -> Reader[Any]:
-    """A reader of what is an instance of a class.
+    """Reader of instances of a class.
 
     Examples
     --------
@@ -148,7 +148,7 @@ def of_kind(kind: type[T] | UnionType, expected: str) -> Reader[Any]:
 
 
 def one_of(kind: str, known: Collection[str]) -> Reader[str]:
-    """A reader of names that are known.
+    """Reader of names that are in a list of known ones.
 
     Examples
     --------
@@ -167,7 +167,7 @@ def one_of(kind: str, known: Collection[str]) -> Reader[str]:
 
 
 def each(read: Reader[T]) -> Reader[tuple[T, ...]]:
-    """A reader of sequences, and of NumPy's arrays, each of whose values a reader takes.
+    """Reader of sequences and NumPy arrays; the given reader reads each value.
 
     Examples
     --------
@@ -185,7 +185,7 @@ def each(read: Reader[T]) -> Reader[tuple[T, ...]]:
 
 
 def by_name(read: Reader[T]) -> Reader[dict[str, T]]:
-    """A reader of tables with names for keys, each of whose values a reader takes.
+    """Reader of tables with names for keys; the given reader reads each value.
 
     Examples
     --------
@@ -204,26 +204,26 @@ def by_name(read: Reader[T]) -> Reader[dict[str, T]]:
 
 
 def optional(read: Reader[T]) -> Reader[T | None]:
-    """A reader that also takes None."""
+    """Reader that accepts None as well."""
     return lambda value, where: None if value is None else read(value, where)
 
 
 def anything(value: Any, where: str) -> Any:
-    """What it is, whatever it is: something else checks it."""
+    """Value as it is: other code checks it."""
     return value
 
 
 def settle(instance: Any, where: str, **readers: Reader[Any]) -> None:
-    """Read fields of a dataclass, which may be frozen, and put the plain values in their places.
+    """Read fields of a dataclass, which may be frozen, and replace them by plain values.
 
     Parameters
     ----------
     instance
-        Of which the fields are.
+        The dataclass instance.
     where
-        What the instance is, before the names of its fields in messages.
+        Name of the instance, which stands before the names of its fields in messages.
     **readers
-        By the name of the field.
+        Reader of each field, by the name of the field.
 
     Raises
     ------

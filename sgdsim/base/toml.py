@@ -22,12 +22,12 @@ _DOTTED = re.compile(rf"{_PART}(\.{_PART})*")
 
 
 def loads(text: str, where: str) -> dict[str, Any]:
-    """Read TOML.
+    """Tables of a TOML text.
 
     Raises
     ------
     InputError
-        With the line and column of a syntax error; for a number that would be rounded to zero, and too deep a nest.
+        For a syntax error, with its line and column; for a number that would be rounded to zero; for too deep a nest.
 
     Examples
     --------
@@ -41,19 +41,19 @@ def loads(text: str, where: str) -> dict[str, Any]:
         return tomllib.loads(text, parse_float=partial(to_float, where=where))
     except RecursionError:
         raise too_deep(f"{where}: not valid TOML") from None
-    except ValueError as error:  # a number of more than 4300 digits is a plain one
+    except ValueError as error:  # a number of more than 4300 digits raises a plain ValueError
         end = f"line {text.count(chr(10)) + 1}, column {len(text) - text.rfind(chr(10))}"
         problem = str(error).replace("end of document", f"{end}, the end")
         raise InputError(f"{where}: not valid TOML: {problem}") from None
 
 
 def too_deep(where: str) -> InputError:
-    """What is said of tables and lists within each other that no scenario has."""
+    """Error for tables and lists that are nested more deeply than in any scenario."""
     return InputError(f"{where}: nested too deeply, expected at most {DEEPEST} levels")
 
 
 def dumps(data: Mapping[str, Any]) -> str:
-    """Write plain data: tables, arrays of tables, strings, numbers, booleans, dates, lists; None is left out.
+    """TOML text of plain data: tables, arrays of tables, strings, numbers, booleans, dates, lists; None is left out.
 
     Examples
     --------
@@ -71,7 +71,7 @@ def dumps(data: Mapping[str, Any]) -> str:
 
 
 def dump_value(value: Any) -> str:
-    """Write one value on one line.
+    """TOML text of one value, on one line.
 
     Examples
     --------
@@ -119,12 +119,12 @@ def _quoted(text: str) -> str:
 
 
 def split_key(dotted: str) -> list[str]:
-    """The parts of a dotted key; quotes protect dots.
+    """Parts of a dotted key; quotes protect dots.
 
     Raises
     ------
     InputError
-        For an empty part, a quote without its fellow, or too many parts.
+        For an empty part, a quote that is not closed, or too many parts.
 
     Examples
     --------
@@ -140,12 +140,12 @@ def split_key(dotted: str) -> list[str]:
 
 
 def set_key(data: dict[str, Any], dotted: str, value: Any) -> None:
-    """Set a nested value in place, making the tables on the way.
+    """Set a nested value in place, and create the tables above it that are missing.
 
     Raises
     ------
     InputError
-        Where the way leads through something that is not a table.
+        If a part of the key names a value that is not a table.
 
     Examples
     --------
@@ -164,12 +164,12 @@ def set_key(data: dict[str, Any], dotted: str, value: Any) -> None:
 
 
 def with_key(data: Mapping[str, Any], dotted: str, value: Any) -> dict[str, Any]:
-    """The same data with a nested value set; what is beside it is shared, not copied.
+    """Copy of the data with a nested value set; values beside it are shared, not copied.
 
     Raises
     ------
     InputError
-        As `set_key`.
+        If a part of the key names a value that is not a table.
 
     Examples
     --------
@@ -188,7 +188,7 @@ def with_key(data: Mapping[str, Any], dotted: str, value: Any) -> dict[str, Any]
 
 
 def parse_value(text: str, where: str = "value") -> Any:
-    """A value as written on the command line: TOML if it is TOML, else the text itself.
+    """Value of a command-line argument: read as TOML if it is TOML, else the text itself.
 
     Raises
     ------

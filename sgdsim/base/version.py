@@ -1,3 +1,3 @@
-"""The version of the package, on its own: packaging and files read it without importing anything."""
+"""Version of the package, in a file of its own: packaging reads it without importing anything."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""Labelled arrays, where they come from, and the HDF5 file that holds them."""
+"""Ensembles: labelled arrays with their provenance, and the HDF5 file that holds them."""
 
 from sgdsim.ensemble.ensemble import Ensemble, open_parts, save_parts, to_datatree
 from sgdsim.ensemble.last_states import LastStates

@@ -1,4 +1,4 @@
-"""The contents of a file without what grows with the trajectories, where nothing is said of each of them."""
+"""Contents of a file in a short form, whose size does not grow with the number of trajectories."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ IMPLIED = "implied_variables"
 
 
 def compact(contents: Contents) -> Contents:
-    """The contents without what grows with the trajectories, where nothing is said of each of them.
+    """The contents in a short form, whose size does not grow with the number of trajectories.
 
-    Of a variable that is nearly always zero there are the places, counted along all its axes, and the values; of a
-    coordinate that counts, and of a variable without values, nothing but a description.
+    A variable that is nearly always zero is replaced by its values that are not, and their places in the flattened
+    array. A coordinate that counts from 0, and a variable without values, are replaced by a description.
     """
     along = {name: item for name, item in contents.variables.items() if "trajectory" in item.dimensions}
     rare = {name: item for name, item in along.items() if isinstance(item, Rare)}
@@ -50,7 +50,7 @@ def compact(contents: Contents) -> Contents:
 
 
 def expanded(stored: Contents) -> Contents:
-    """The contents that `compact` was given.
+    """The contents from which `compact` made the short form.
 
     Raises
     ------

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 RECORDED = ("mean", "variance", "skewness", "kurtosis", "mean_stderr", "variance_stderr", "count", "excluded")
 """What is recorded of each parameter and observable at each record."""
 SWEPT = "sweep_"
-_SHOWN = 20  # rows in a notebook
+_SHOWN = 20  # most rows of a table in a notebook
 
 
 def as_html(variables: Mapping[str, Variable], attributes: Mapping[str, Attribute]) -> str:
-    """A table of the last record of all that was measured, at the first points of a sweep.
+    """HTML table of the last record of every measured quantity, at the first points of a sweep.
 
     Examples
     --------
@@ -48,7 +48,7 @@ def as_html(variables: Mapping[str, Variable], attributes: Mapping[str, Attribut
 
 
 def as_dataframe(variables: Mapping[str, Variable]) -> pandas.DataFrame:
-    """Every statistic of every observable at every record, one a row; see `sgdsim.Ensemble.to_dataframe`."""
+    """Table of all statistics, a row for each observable and record; see `sgdsim.Ensemble.to_dataframe`."""
     pandas = imported("pandas", "to_dataframe")
     kinds = [kind for kind in RECORDED if kind in variables]
     points = range(sizes_of(variables).get("point", 1))

@@ -1,4 +1,4 @@
-"""What a repetition of a run must reproduce, as one number."""
+"""The digest of a run: one number that a repetition of the run must reproduce."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def digest(variables: Mapping[str, Variable], scenario: object) -> str:
 
 
 def _pieces(variable: Variable) -> Iterator[np.ndarray]:
-    """Give the values in order, a part at a time: a file may be larger than the memory."""
+    """Values of a variable in order, a part at a time: a file may be larger than the memory."""
     if not variable.shape:
         yield variable.data
         return

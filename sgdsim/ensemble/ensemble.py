@@ -1,4 +1,4 @@
-"""Labelled arrays and their provenance, in memory or in one HDF5 file that is always whole."""
+"""Ensembles: labelled arrays and their provenance, in memory or in one HDF5 file."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ if TYPE_CHECKING:
 
 
 class Ensemble:
-    """The result of a run: variables that share dimensions, and where they come from.
+    """The result of a run: variables that share dimensions, and their provenance.
 
-    Each dimension has a coordinate, the variable of the same name; one that is not given counts from 0.
+    Each dimension has a coordinate, the variable of the same name; a coordinate that is not given counts from 0.
 
     Parameters
     ----------
     variables
-        By name.
+        Labelled arrays by name.
     attributes
-        Provenance: text and numbers.
+        Provenance as texts and numbers: the scenario, versions, times.
 
     Attributes
     ----------
     variables, attributes
-        As given, with the coordinates.
+        The given variables together with the coordinates, and the attributes.
     sizes
         Length of each dimension.
 
@@ -54,6 +54,19 @@ class Ensemble:
 
     Examples
     --------
+    >>> import sgdsim
+    >>> run = {"initial": {"x": 0.0}, "trajectories": 1000, "steps": 8, "every": 4, "device": "python"}
+    >>> ensemble = sgdsim.simulate("x**2/2 + z*x", noise={"z": "normal"}, learning_rate=0.5, **run)
+    >>> ensemble.steps, abs(float(ensemble.mean("x")[-1])) < 0.1, abs(float(ensemble.variance("x")[-1]) - 1 / 3) < 0.05
+    (array([0, 4, 8]), True, True)
+    >>> ensemble.compare(["mean(x) = 5"]).disagrees, "variance_stderr" in ensemble.names
+    (True, True)
+    >>> ensemble.to_dataframe().xs("x", level="observable").index.tolist()
+    [0, 4, 8]
+    >>> ensemble.to_xarray().sizes["record"]
+    3
+
+    An ensemble may also be made of arrays.
     >>> mean = Variable(("record", "observable"), [[1.0, 0.0], [0.5, 0.1]])
     >>> ensemble = Ensemble({"mean": mean, "observable": Variable(("observable",), ["x", "y"])}, {"seed": 7})
     >>> ensemble.sizes
@@ -93,16 +106,16 @@ class Ensemble:
         return f"<Ensemble {', '.join(f'{name} {size}' for name, size in self.sizes.items())}>"
 
     def _repr_html_(self) -> str:
-        """The view in a notebook: the last record of all that was measured, at the first points of a sweep."""
+        """Table for a notebook: the last record of all measured quantities, at the first points of a sweep."""
         return as_html(self.variables, self.attributes)
 
     @property
     def steps(self) -> np.ndarray:
-        """Completed steps at each record."""
+        """Number of completed steps at each record, shape (record,)."""
         return self["record_step"]
 
     def statistic(self, kind: str, name: str) -> np.ndarray:
-        """A statistic of a parameter or an observable at every record, ``steps``.
+        """A statistic of a parameter or an observable at every record.
 
         Parameters
         ----------
@@ -110,12 +123,13 @@ class Ensemble:
             ``mean``, ``variance``, ``skewness``, ``kurtosis``, ``mean_stderr``, ``variance_stderr``, ``count`` or
             ``excluded``.
         name
-            Of the parameter or observable; of a whole vector or matrix, ``W``, or of one entry, ``W[0,2]``.
+            Name of the parameter or observable; of a whole vector or matrix, ``W``, or of one entry, ``W[0,2]``.
 
         Returns
         -------
         numpy.ndarray
-            Shape (record,), and the axes of the parameter; of a sweep (point, record…).
+            Shape (record, axes of the parameter…), for a sweep (point, record, axes…). The records are at the steps
+            `steps`; the values have the units of the quantity, or their power.
 
         Raises
         ------
@@ -132,19 +146,89 @@ class Ensemble:
         return self._of(name, self["observable"], "observable", self[kind])
 
     def mean(self, name: str) -> np.ndarray:
-        """The mean of a parameter or an observable at every record, see `statistic`."""
+        """Mean of a parameter or an observable over the trajectories, at every record.
+
+        Parameters
+        ----------
+        name
+            Name of the parameter or observable; see `statistic`.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape (record, axes of the parameter…), for a sweep (point, record, axes…).
+
+        Raises
+        ------
+        InputError
+            For an unknown name.
+        """
         return self.statistic("mean", name)
 
     def variance(self, name: str) -> np.ndarray:
-        """The variance of a parameter or an observable at every record, see `statistic`."""
+        """Variance of a parameter or an observable over the trajectories, at every record.
+
+        Parameters
+        ----------
+        name
+            Name of the parameter or observable; see `statistic`.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape (record, axes of the parameter…), for a sweep (point, record, axes…).
+
+        Raises
+        ------
+        InputError
+            For an unknown name.
+        """
         return self.statistic("variance", name)
 
     def compare(self, predictions: Sequence[str] = ()) -> Any:
-        """Hold it against the predictions of its scenario, see `sgdsim.app.verdicts.compare_ensemble`."""
+        """Compare the ensemble with the predictions of its scenario; see `sgdsim.app.verdicts.compare_ensemble`.
+
+        Parameters
+        ----------
+        predictions
+            Further predictions: ids of laws, and formulas such as ``"variance(x) = learning_rate/2"``.
+
+        Returns
+        -------
+        sgdsim.app.verdicts.Report
+            A row with a verdict for each prediction.
+
+        Raises
+        ------
+        InputError
+            For an ensemble without a scenario, one point of a sweep, and a prediction that cannot be used.
+        """
         return _of_the_app("verdicts", "compare_ensemble")(self, predictions)
 
     def plot(self, kind: str | None = None, size: tuple[float, float] | None = None, **looks: Any) -> Figure:
-        """Draw it with the predictions of its scenario, see `sgdsim.app.figures.plot_ensemble`."""
+        """Draw the ensemble with the predictions of its scenario; see `sgdsim.app.figures.plot_ensemble`.
+
+        Parameters
+        ----------
+        kind
+            Kind of figure; None for the one that shows most.
+        size
+            Width and height in inches; None for a size that suits the content.
+        **looks
+            Further arguments of `sgdsim.app.figures.plot_ensemble`, such as ``only=["x"]`` and ``residuals=True``.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            The figure.
+
+        Raises
+        ------
+        InputError
+            For a kind that nothing was recorded for.
+        RunError
+            If matplotlib is not installed.
+        """
         return _of_the_app("figures", "plot_ensemble")(self, kind, size, **looks)  # type: ignore[no-any-return]
 
     @property
@@ -153,17 +237,22 @@ class Ensemble:
         return tuple(self.variables)
 
     def parameter(self, name: str) -> np.ndarray:
-        """The snapshots of a parameter in its own shape, (snapshot, trajectory, …); of a sweep, after its points.
+        """Values of a parameter in all trajectories, at the steps whose snapshots were kept.
 
         Parameters
         ----------
         name
             A parameter, ``W1``, or one of its coordinates, ``W1[0,2]``.
 
+        Returns
+        -------
+        numpy.ndarray
+            Shape (snapshot, trajectory, axes of the parameter…), for a sweep (point, snapshot, …).
+
         Raises
         ------
         InputError
-            For an unknown parameter, and where no snapshots were kept.
+            For an unknown parameter, and if no snapshots were kept.
 
         Examples
         --------
@@ -178,14 +267,30 @@ class Ensemble:
         return found
 
     def drawn(self, name: str) -> np.ndarray:
-        """What each trajectory has of its own, a constant or a column of data: (trajectory, …), (trajectory, row, …).
+        """Values of a constant, or of a column of data, that each trajectory has of its own.
 
-        It is drawn again, from the seed, as `sgdsim.app.drawn_values.drawn_values` says.
+        They are not stored, but drawn again from the seed; see `sgdsim.app.drawn_values.drawn_values`.
+
+        Parameters
+        ----------
+        name
+            A constant, ``B``, a column of data, or one coordinate, ``B[0,2]``.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape (trajectory, axes of the constant…), for data (trajectory, row, axes…); for a sweep (point, …).
+
+        Raises
+        ------
+        InputError
+            For a name that trajectories do not have of their own, and values of an array that is not in memory any
+            more.
         """
         return _of_the_app("drawn_values", "drawn_values")(self, name)  # type: ignore[no-any-return]
 
     def _of(self, name: str, known: np.ndarray, kind: str, values: np.ndarray) -> np.ndarray:
-        """The entries of the last axis that have a name, of a whole vector or matrix in its own shape."""
+        """The values of a name along the last axis; those of a whole vector or matrix in its own shape."""
         names = [str(key) for key in known]
         name = normal(take.text(name, "name"))
         name = name if name in names else ",".join(split_names(name))  # W[0, 2]
@@ -198,12 +303,22 @@ class Ensemble:
         return values[..., places].reshape(*values.shape[:-1], *shape)
 
     def select(self, point: int) -> Ensemble:
-        """One point of a sweep, as a run of its own.
+        """Ensemble of one point of a sweep.
+
+        Parameters
+        ----------
+        point
+            Number of the point, counted from 0.
+
+        Returns
+        -------
+        Ensemble
+            The same variables, without the dimension ``point``.
 
         Raises
         ------
         InputError
-            If there is no sweep, or no such point in it.
+            If this is not a sweep, or has no such point.
 
         Examples
         --------
@@ -222,21 +337,21 @@ class Ensemble:
         return Ensemble(chosen, self.attributes)
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Write one HDF5 file, which `xarray.open_dataset` opens with no further argument.
+        """Write the ensemble into an HDF5 file, which `xarray.open_dataset` opens with no further argument.
 
         Parameters
         ----------
         path
-            Of the file; it is whole from the moment it is there.
+            Path of the file, which appears only once it is whole.
         overwrite
-            Whether it may replace another.
+            True if it may replace another file.
 
         Raises
         ------
         InputError
-            If the path cannot be written to, or a variable is missing without which `open` refuses.
+            If the path cannot be written to, or a variable is missing that every run records.
         RunError
-            If writing fails. What stood at the path is then untouched.
+            If writing fails. An older file at the path is then untouched.
 
         Examples
         --------
@@ -254,22 +369,37 @@ class Ensemble:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], part: str = "") -> Ensemble:
-        """Read a file that `save` wrote; what has a dimension ``trajectory`` only once it is asked for.
+        """Read an ensemble from a file.
 
-        The file is not held open. If it is replaced in the meantime, reading more of it is refused.
+        Variables with a dimension ``trajectory`` are read when they are first used. The file is not held open. If it
+        is replaced in the meantime, reading more of it is refused.
 
         Parameters
         ----------
         path
-            Of the file.
+            Path of the file.
         part
-            Of a scenario with parts, the one to read.
+            Name of the part to read, if the scenario has parts.
+
+        Returns
+        -------
+        Ensemble
+            The ensemble.
 
         Raises
         ------
         InputError
-            For a file that is not there, not HDF5, damaged, not ours, or of an unknown schema; for a part that it does
-            not hold, and none where it holds several.
+            For a file that is missing, not HDF5, damaged, not written by sgdsim, or of an unknown version; for an
+            unknown part, and for no part if the file holds several.
+
+        Examples
+        --------
+        >>> from tempfile import TemporaryDirectory
+        >>> names = {name: Variable((name,), ["x"]) for name in ("parameter", "observable")}
+        >>> with TemporaryDirectory() as folder:
+        ...     Ensemble({"record_step": Variable(("record",), [0, 5]), **names}, {}).save(f"{folder}/run.h5")
+        ...     Ensemble.open(f"{folder}/run.h5").steps
+        array([0, 5])
         """
         parts = open_parts(path)
         part = take.text(part, "part")
@@ -281,9 +411,9 @@ class Ensemble:
         return parts[part]
 
     def to_dataframe(self) -> pandas.DataFrame:
-        """Every statistic of every observable at every record, one a row, as a `pandas.DataFrame`.
+        """Table of all statistics, a row for each observable at each record, as a `pandas.DataFrame`.
 
-        Its index has the swept values, the step and the observable, so that ``.xs("x", level="observable")`` is one.
+        Its index has the swept values, the step and the observable: ``.xs("x", level="observable")`` selects one.
 
         Raises
         ------
@@ -295,8 +425,8 @@ class Ensemble:
     def to_xarray(self) -> xarray.Dataset:
         """All variables as an `xarray.Dataset`, in memory.
 
-        What a sweep varies are indexes: where its points are all combinations of its values, each swept key is a
-        dimension in place of ``point``; elsewhere each is an index along it.
+        The keys of a sweep become indexes. If its points are all combinations of the swept values, each key is a
+        dimension in place of ``point``; otherwise each key is an index along ``point``.
 
         Raises
         ------
@@ -306,10 +436,10 @@ class Ensemble:
         return as_dataset(Contents(self.variables, self.attributes))
 
     def digest(self) -> str:
-        """SHA-256 of all variables and the resolved scenario; what a repetition of the run must reproduce.
+        """SHA-256 of all variables and of the resolved scenario, which a repetition of the run must reproduce.
 
-        Names, dimensions, types, shapes and values count; other attributes, such as times, do not, nor what theory
-        says, along ``prediction`` and ``claim``.
+        Names, dimensions, types, shapes and values are included. Other attributes, such as times, and variables of
+        theory, with the dimensions ``prediction`` and ``claim``, are not.
 
         Examples
         --------
@@ -321,19 +451,19 @@ class Ensemble:
 
 
 def save_parts(parts: Mapping[str, Ensemble], path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Write several ensembles into one HDF5 file, a group each: ``xarray.open_dataset(path, group=name)``.
+    """Write several ensembles into one HDF5 file, a group for each: ``xarray.open_dataset(path, group=name)``.
 
     Parameters
     ----------
     parts
-        By name; a single one that is called `WHOLE` stands in the file itself.
+        Ensembles by name. A single ensemble with the name `WHOLE` is written without a group.
     path, overwrite
-        As of `Ensemble.save`.
+        Path of the file, and True if it may replace another file.
 
     Raises
     ------
     InputError, RunError
-        As `Ensemble.save`.
+        If the file cannot be written; see `Ensemble.save`.
 
     Examples
     --------
@@ -355,16 +485,35 @@ def save_parts(parts: Mapping[str, Ensemble], path: str | os.PathLike[str], *, o
 
 
 def open_parts(path: str | os.PathLike[str]) -> dict[str, Ensemble]:
-    """Read all parts of a file; see `Ensemble.open`. Of one without parts, the name is `WHOLE`.
+    """Read all parts of a file; see `Ensemble.open`.
+
+    Parameters
+    ----------
+    path
+        Path of the file.
+
+    Returns
+    -------
+    dict
+        Ensembles by the name of their part; a file without parts gives one with the name ``""``.
 
     Raises
     ------
     InputError
-        As `Ensemble.open`.
+        For a file that is missing, not HDF5, damaged, not written by sgdsim, or of an unknown version.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> names = {name: Variable((name,), ["x"]) for name in ("parameter", "observable")}
+    >>> with TemporaryDirectory() as folder:
+    ...     Ensemble({"record_step": Variable(("record",), [0, 5]), **names}, {}).save(f"{folder}/run.h5")
+    ...     open_parts(f"{folder}/run.h5")
+    {'': <Ensemble record 2, parameter 1, observable 1>}
     """
     path = take.path(path, "path")
     with hdf5.opened(path) as file:
-        # Absolute, since values are read when they are asked for.
+        # The path is made absolute, since values are read later, when they are used.
         return {name: Ensemble(*contents) for name, contents in read_parts(Path(path).absolute(), file).items()}
 
 
@@ -374,12 +523,25 @@ def to_datatree(parts: Mapping[str, Ensemble]) -> xarray.DataTree:
     Parameters
     ----------
     parts
-        As `open_parts` gives them.
+        Ensembles by name, from `open_parts`.
+
+    Returns
+    -------
+    xarray.DataTree
+        A node for each part, with the data set of `Ensemble.to_xarray`.
 
     Raises
     ------
+    InputError
+        For a part that is not an `Ensemble`.
     RunError
         If xarray is not installed.
+
+    Examples
+    --------
+    >>> part = Ensemble({"record_step": Variable(("record",), [0, 5])}, {"coordinates": "record_step"})
+    >>> list(to_datatree({"one": part, "two": part}).children)
+    ['one', 'two']
     """
     parts = take.by_name(take.of_kind(Ensemble, "an Ensemble"))(parts, "parts")
     xarray = imported("xarray", "to_datatree")
@@ -389,5 +551,5 @@ def to_datatree(parts: Mapping[str, Ensemble]) -> xarray.DataTree:
 
 
 def _of_the_app(module: str, name: str) -> Any:
-    """A call of the room that knows theory and figures; its methods stand here, where a user looks for them."""
+    """Function of the package `sgdsim.app`, which knows theory and figures; it is imported when a method needs it."""
     return getattr(importlib.import_module(f"sgdsim.app.{module}"), name)

@@ -1,4 +1,4 @@
-"""The last states of a run, where another starts."""
+"""The last states of a run, from which another run may start."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class LastStates:
     Attributes
     ----------
     names
-        Of the parameters.
+        Names of the parameters.
     theta
-        Their values, shape (trajectory, parameter).
+        Values of the parameters, shape (trajectory, parameter).
     step
-        Completed steps.
+        Number of completed steps.
     attributes
         Provenance of the run.
     """
@@ -45,7 +45,7 @@ class LastStates:
         Raises
         ------
         InputError
-            As `Ensemble.open`; for a sweep, and for a file that holds no snapshots.
+            If the file cannot be read (see `Ensemble.open`), holds a sweep, or holds no snapshots.
         """
         ensemble = Ensemble.open(path)
         theta, names, steps = (ensemble.variables.get(name) for name in ("theta", "parameter", "snapshot_step"))
@@ -63,5 +63,5 @@ class LastStates:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the values."""
+        """SHA-256 of the parameter values."""
         return hashlib.sha256(np.ascontiguousarray(self.theta).tobytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""The variables of an HDF5 file that `sgdsim.ensemble.writing` wrote, large ones only once they are asked for."""
+"""The variables of an HDF5 file that `sgdsim.ensemble.writing` wrote; large ones are read when they are first used."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ REQUIRED = ("parameter", "observable", "record_step")
 
 
 def read_parts(path: Path, file: Any) -> dict[str, Contents]:
-    """The contents of all parts of an open file by name; of one without parts, the name is `WHOLE`.
+    """The contents of all parts of an open file by name; the name is `WHOLE` if the file has no parts.
 
     Parameters
     ----------
     path, file
-        The path under which the file is found later, and the file, as `sgdsim.base.hdf5.opened` gives it.
+        The path under which the file is found later, and the open file, from `sgdsim.base.hdf5.opened`.
 
     Raises
     ------
     InputError
-        For a file that is not ours, or of an unknown schema.
+        If sgdsim did not write the file, or for an unknown version of its format.
     """
     import h5py
 
@@ -61,16 +61,16 @@ class _Place:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class _Stored(Variable):
-    """A variable that is read when its data are first asked for."""
+    """A variable whose data are read from the file when they are first used."""
 
     data: np.ndarray = field(init=False, repr=False)
     place: _Place
 
     def __post_init__(self) -> None:
-        """Nothing to check: it was checked before it was written."""
+        """Skip the checks of `Variable`, which were made before the file was written."""
 
     def __getattr__(self, name: str) -> Any:
-        # Called only for what is not there yet.
+        # Python calls this only for an attribute that does not exist yet.
         if name != "data":
             raise AttributeError(name)
         return self.__dict__.setdefault("data", self.place.read())
@@ -128,7 +128,7 @@ def _values(dataset: Any, index: tuple[int | slice, ...]) -> np.ndarray:
 
 
 def _attributes(item: Any) -> dict[str, Attribute]:
-    """Read the attributes that are text or one number; of others, which are not ours, their text."""
+    """Attributes that are text or one number; others, which sgdsim did not write, as text."""
     attributes = {}
     for name, value in hdf5.attributes(item, but=RESERVED).items():
         single = isinstance(value, str | np.generic | np.ndarray) and np.size(value) == 1
@@ -137,12 +137,12 @@ def _attributes(item: Any) -> dict[str, Attribute]:
 
 
 def require_variables(path: object, names: Container[str]) -> None:
-    """Refuse the variables of a file without those that a run records.
+    """Refuse a file that lacks a variable which every run records.
 
     Raises
     ------
     InputError
-        With the first one that is missing.
+        With the first variable that is missing.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Arrays whose axes have names, and attributes of them that a file can hold."""
+"""Arrays whose axes have names, with attributes that a file can hold."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sgdsim.base.sparse import Sparse
 
 Attribute = str | int | float
 
-# Attributes that HDF5 and netCDF keep for themselves, and those that tell a boolean from an int8.
+# Names of attributes that HDF5 and netCDF reserve, and of those by which a boolean is told from an int8.
 RESERVED = {"CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST", "DIMENSION_LABELS"}
 RESERVED |= {"_NCProperties", "_Netcdf4Dimid", "_Netcdf4Coordinates", "flag_values", "flag_meanings"}
 
@@ -26,11 +26,11 @@ class Variable:
     Parameters
     ----------
     dimensions
-        One name an axis, none twice.
+        A name for each axis, all different.
     data
         Booleans, integers, real numbers of at most 64 bits, or text; anything that `numpy.asarray` takes.
     attributes
-        At least ``units`` and ``long_name``; in their absence a file says ``1`` and the variable's name.
+        Texts and numbers, such as ``units`` and ``long_name``; without these a file has ``1`` and the variable's name.
 
     Raises
     ------
@@ -39,9 +39,9 @@ class Variable:
 
     Examples
     --------
-    >>> start = Variable(("parameter",), [1.0, 2.0], {"units": "1", "long_name": "initial value"})
-    >>> start.shape
-    (2,)
+    >>> start = Variable(("parameter",), [1.0, 0.0], {"units": "1", "long_name": "initial value"})
+    >>> start.shape, start.nonzero, start.rows(0, 1), start.at(0).shape
+    ((2,), 1, array([1.]), ())
     """
 
     dimensions: tuple[str, ...]
@@ -67,16 +67,38 @@ class Variable:
         return int(np.count_nonzero(self.data))
 
     def rows(self, start: int, stop: int) -> np.ndarray:
-        """Part of the data along the first axis."""
+        """Values at the places ``start`` to ``stop`` of the first axis, the last one excluded.
+
+        Parameters
+        ----------
+        start, stop
+            Places along the first axis, counted from 0.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape (stop - start, further axes…).
+        """
         return self.data[start:stop]
 
     def at(self, index: int) -> Variable:
-        """The values at one place of the first axis, without that axis."""
+        """Variable of the values at one place of the first axis, without that axis.
+
+        Parameters
+        ----------
+        index
+            Place along the first axis, counted from 0.
+
+        Returns
+        -------
+        Variable
+            The values, with the same attributes.
+        """
         return Variable(self.dimensions[1:], self.data[index], self.attributes)
 
 
 class Implied(Variable):
-    """A variable whose values follow from less than them, and take memory only when they are asked for."""
+    """A variable whose values are computed when they are used, from a description that takes less memory."""
 
     def __init__(self, dimensions: tuple[str, ...], attributes: Mapping[str, Attribute]) -> None:
         object.__setattr__(self, "dimensions", dimensions)
@@ -94,9 +116,9 @@ class Rare(Implied):
     Parameters
     ----------
     dimensions, attributes
-        As of a `Variable`.
+        See `Variable`.
     values
-        Those that are not.
+        The values that are not zero.
 
     Examples
     --------
@@ -122,7 +144,7 @@ class Rare(Implied):
         return len(self.values.index)
 
     def rows(self, start: int, stop: int) -> np.ndarray:
-        """Part of the data along the first axis."""
+        """Values ``start`` to ``stop`` along the first axis."""
         return self.values.rows(start, stop)
 
     def at(self, index: int) -> Variable:
@@ -136,11 +158,11 @@ class Counted(Implied):
     Parameters
     ----------
     name
-        Of the dimension.
+        Name of the dimension.
     size, dtype
-        How many there are, and of which type.
+        Number and type of the values.
     attributes
-        As of a `Variable`.
+        See `Variable`.
 
     Examples
     --------
@@ -162,7 +184,7 @@ class Counted(Implied):
         return (self.size,)
 
     def rows(self, start: int, stop: int) -> np.ndarray:
-        """Part of the data."""
+        """Values ``start`` to ``stop``."""
         return np.arange(start, max(min(stop, self.size), start), dtype=self.dtype)
 
 
@@ -171,7 +193,7 @@ WHOLE = ""
 
 
 class Contents(NamedTuple):
-    """All that a file holds of an ensemble: variables by name, and attributes."""
+    """The contents of an ensemble in a file: variables by name, and attributes."""
 
     variables: Mapping[str, Variable]
     attributes: Mapping[str, Attribute]
@@ -183,7 +205,7 @@ def sizes_of(variables: Mapping[str, Variable]) -> dict[str, int]:
     Raises
     ------
     InputError
-        Where it differs between variables.
+        If the length of a dimension differs between variables.
 
     Examples
     --------
@@ -200,7 +222,7 @@ def sizes_of(variables: Mapping[str, Variable]) -> dict[str, int]:
 
 
 def labelled(name: str, variable: Variable) -> dict[str, Attribute]:
-    """The attributes of a variable, with units and a name for people where it says neither.
+    """The attributes of a variable, with a default for ``units`` and ``long_name`` if they are missing.
 
     Examples
     --------
@@ -211,7 +233,7 @@ def labelled(name: str, variable: Variable) -> dict[str, Attribute]:
 
 
 def allowed(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
-    """Attributes as a file holds them.
+    """Attributes in the form in which a file holds them.
 
     Raises
     ------
@@ -231,12 +253,12 @@ def allowed(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
 
 
 def plain(name: str, value: object) -> Attribute:
-    """The value of an attribute as a file holds it, a text or a number.
+    """The value of an attribute in the form in which a file holds it, a text or a number.
 
     Raises
     ------
     InputError
-        With the name of the attribute, for anything else.
+        If the value is neither; the message names the attribute.
 
     Examples
     --------
@@ -260,7 +282,7 @@ def plain(name: str, value: object) -> Attribute:
 def _storable(data: object) -> np.ndarray:
     try:
         array = np.asarray(data)
-    except Exception as error:  # whatever an object of the user's own does
+    except Exception as error:  # an object of the user's own may raise anything
         raise take.refused(data, "data", f"real numbers or text of one shape ({error})") from None
     if array.dtype.kind in "OTU":
         for text in array.flat:

@@ -1,4 +1,4 @@
-"""One HDF5 file of the variables of ensembles, whole from the moment it is there."""
+"""Writing of ensembles into one HDF5 file."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from sgdsim.ensemble.variable import WHOLE, Attribute, Contents, labelled, sizes
 
 
 def write_parts(path: Path, parts: Mapping[str, Contents]) -> None:
-    """Write the contents of ensembles, a group each, into a file that nobody reads yet.
+    """Write the contents of ensembles, a group each, into a file that no other process reads yet.
 
     Raises
     ------
     OSError
-        For whatever goes wrong on the disk.
+        If the disk is full, or for any other error of it.
     """
     stored = {name: compact(contents) for name, contents in parts.items()}
     _reserve(path, stored.values())
@@ -43,12 +43,12 @@ def _write(path: Path, parts: Mapping[str, Contents]) -> None:
                 version = COMPACT_VERSION if is_compact else SCHEMA_VERSION
                 file.attrs.update(_provenance({}) | {"schema_version": version})
     except RuntimeError as error:
-        # So h5py reports what goes wrong on the disk while a file is closed.
+        # An error of the disk while the file is closed reaches us in this form from h5py.
         raise OSError(str(error)) from error
 
 
 def _reserve(path: Path, parts: Iterable[Contents]) -> None:
-    """Begin a file and take its space: HDF5 can crash the whole process when a disk fills under it."""
+    """Create a file and reserve its space: HDF5 can crash the process if the disk is full during a write."""
     import h5py
 
     empty = io.BytesIO()
@@ -57,7 +57,7 @@ def _reserve(path: Path, parts: Iterable[Contents]) -> None:
     variables = [item for contents in parts for item in contents.variables.values()]
     values = sum(item.data.nbytes + 64 * item.data.size * (item.data.dtype.kind == "U") for item in variables)
     text = sum(len(str(value)) for contents in parts for value in contents.attributes.values())
-    # Generous, since HDF5 gives back what it has not used when it closes the file.
+    # A generous amount, since HDF5 gives back unused space when it closes the file.
     size = values + 4 * text + 2**14 * len(variables) + 2**20
     with path.open("wb") as file:
         file.write(empty.getvalue())

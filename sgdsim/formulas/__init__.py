@@ -1,1 +1,1 @@
-"""Text to mathematics, safely: the reader of formulas, and what it makes of them."""
+"""Formulas: a safe reader of text, and its results as SymPy expressions, NumPy values, graphs and bounds."""

@@ -1,12 +1,13 @@
-"""Vectors and matrices in formulas: the shape of what an operation makes, and the algebras that compute it.
+"""Vectors and matrices in formulas: the shapes of results, and the algebras that compute them.
 
-An algebra says what a formula is computed in: numbers, SymPy expressions, shapes alone, nodes of a graph. The walker
-finds the shape of every result, with `fitted` and `indexed`, before it asks an algebra for the result.
+An algebra is what a formula is computed in: numbers, SymPy expressions, shapes alone, or nodes of a graph. The walker
+(`sgdsim.formulas.walker`) finds the shape of every result, with `fitted` and `indexed`, before it asks an algebra for
+the result.
 
-The operations are the elementwise ones, the keys of `sgdsim.formulas.walker.NUMERIC` but for ``sum``, with a number for
-all entries of the other argument where it meets an array; and ``@``, ``transpose``, ``outer``, ``sum`` (of all
-entries), ``trace``, ``diag`` (a vector to a matrix, a matrix to a vector), ``eye`` (of no arguments, with the shape),
-and ``index``, whose second argument is a tuple of whole numbers. ``dot(a, b)`` is ``sum(a*b)``.
+The elementwise operations are the keys of `sgdsim.formulas.walker.NUMERIC`, except ``sum``; a number beside an array
+acts on all of its entries. The others are ``@``, ``transpose``, ``outer``, ``sum`` (of all entries), ``trace``,
+``diag`` (a vector to a matrix, a matrix to a vector), ``eye`` (without arguments, from the shape), and ``index``, whose
+second argument is a tuple of whole numbers. ``dot(a, b)`` is ``sum(a*b)``.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _NEEDED = {
 
 
 class Misfit(ValueError):
-    """Shapes that do not fit, and what was expected."""
+    """Shapes do not fit; the message says what was expected."""
 
     def __init__(self, problem: str, expected: str = "") -> None:
         super().__init__(problem)
@@ -60,7 +61,7 @@ def described(shape: Shape) -> str:
 
 
 def declared(shape: Shape) -> str:
-    """A shape as it is declared.
+    """A shape in brackets, as a declaration has it: ``[6,4]``.
 
     Examples
     --------
@@ -72,12 +73,12 @@ def declared(shape: Shape) -> str:
 
 @functools.lru_cache(maxsize=1024)  # a loop evaluates the same formulas at every step
 def fitted(operation: str, *shapes: Shape) -> Shape:
-    """The shape of a result.
+    """The shape of the result of an operation on arguments of given shapes.
 
     Raises
     ------
     Misfit
-        For shapes that do not fit, and a result of very many entries.
+        For shapes that do not fit, and for a result with too many entries.
 
     Examples
     --------
@@ -125,12 +126,12 @@ def _fitted(operation: str, shapes: Sequence[Shape]) -> Shape:
 
 
 def indexed(shape: Shape, index: Shape) -> Shape:
-    """The shape of an entry, or of a row.
+    """The shape of an entry or a row of an array, given its index.
 
     Raises
     ------
     Misfit
-        For an index beyond the last, and more indices than dimensions.
+        For an index out of range, and for more indices than dimensions.
 
     Examples
     --------
@@ -146,15 +147,15 @@ def indexed(shape: Shape, index: Shape) -> Shape:
 
 
 class Algebra(ABC):
-    """What a formula is computed in."""
+    """An algebra in which formulas are computed, such as numbers or SymPy expressions."""
 
     @abstractmethod
     def number(self, value: Any) -> Any:
-        """A number of the text."""
+        """A number in the text of the formula, as a value of the algebra."""
 
     @abstractmethod
     def named(self, value: Any) -> Any:
-        """What a name stands for."""
+        """The value of a name, as a value of the algebra."""
 
     @abstractmethod
     def shape(self, value: Any) -> Shape:
@@ -162,16 +163,16 @@ class Algebra(ABC):
 
     @abstractmethod
     def apply(self, operation: str, shape: Shape, *arguments: Any) -> Any:
-        """The result of an operation, of a shape that is known to fit.
+        """The result of an operation, whose shape is known.
 
         Raises
         ------
         ValueError, ArithmeticError
-            Where there is none, with the reason.
+            If there is no result, with the reason.
         """
 
     def settled(self, value: Any, whole: Any) -> Any:
-        """An exponent, given the whole number that it is, or None; or an array of such."""
+        """An exponent; the whole number that it equals, or None, is given, or an array of these."""
         return value if whole is None or is_array(whole) else self.number(whole)
 
 
@@ -190,11 +191,11 @@ class Shapes(Algebra):
         self.work = 0
 
     def number(self, value: Any) -> Shape:
-        """A number of the text."""
+        """A number in the text of the formula, as a value of the algebra."""
         return ()
 
     def named(self, value: Shape) -> Shape:
-        """What a name stands for."""
+        """The value of a name, as a value of the algebra."""
         return value
 
     def shape(self, value: Shape) -> Shape:
@@ -210,16 +211,16 @@ class Shapes(Algebra):
 
 
 class Expanded(Algebra):
-    """Arrays of values of an algebra of scalars, entry by entry; NumPy arrays of objects.
+    """An algebra of arrays over an algebra of scalars, entry by entry; its values are NumPy arrays of objects.
 
     Parameters
     ----------
     operations
-        What the keys of `sgdsim.formulas.walker.NUMERIC` do with scalars.
+        Function of scalars for each key of `sgdsim.formulas.walker.NUMERIC`.
     scalar
-        Takes numbers, and what names stand for, into the algebra.
+        Function that turns a number, or the value of a name, into a scalar of the algebra.
     check
-        Refuses a scalar, by a ValueError.
+        Function that refuses a scalar by a ValueError.
     """
 
     def __init__(
@@ -233,13 +234,13 @@ class Expanded(Algebra):
         self._check = check
 
     def number(self, value: Any) -> Any:
-        """A number of the text."""
+        """A number in the text of the formula, as a value of the algebra."""
         value = self._scalar(value)
         self._check(value)
         return value
 
     def named(self, value: Any) -> Any:
-        """What a name stands for."""
+        """The value of a name, as a value of the algebra."""
         value = array(value)
         return filled(value.shape, map(self.number, value.flat)) if is_array(value) else self.number(value)
 
@@ -280,7 +281,7 @@ class Expanded(Algebra):
         return found
 
     def settled(self, value: Any, whole: Any) -> Any:
-        """An exponent, whole where it is known to be."""
+        """An exponent, as a whole number where it is known to be one."""
         if not is_array(whole):
             return super().settled(value, whole)
         return filled(value.shape, map(super().settled, value.flat, whole.flat))
@@ -303,12 +304,12 @@ class Expanded(Algebra):
 
 
 def is_array(value: Any) -> bool:
-    """Whether a value is a vector or a matrix; an array of floats is one number at many points."""
+    """True if a value is a vector or a matrix, an array of objects; an array of floats is one number at many points."""
     return isinstance(value, np.ndarray) and value.dtype == object
 
 
 def shape_of(value: Any) -> Shape:
-    """The shape of a value, entry by entry."""
+    """The shape of a value, which is an array of objects or a single number."""
     return value.shape if is_array(value) else ()
 
 

@@ -1,4 +1,4 @@
-"""The gradient of a number that a graph computes, by one sweep back, as nodes of the same graph."""
+"""The gradient of a number that a graph computes, by backpropagation, as nodes of the same graph."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _BRANCHES = {"where": (2, 3), "min": (0, 1), "max": (0, 1)}
 
 
 def gradient(graph: Graph, loss: Node, symbols: Sequence[Node]) -> list[Node]:
-    """The derivatives of a number by arrays, each of the shape of its array.
+    """The derivatives of a number with respect to arrays, each of the shape of its array.
 
     Examples
     --------
@@ -46,7 +46,7 @@ def gradient(graph: Graph, loss: Node, symbols: Sequence[Node]) -> list[Node]:
 
 
 def _in_branches(nodes: Sequence[Node]) -> set[int]:
-    """The nodes of which a choice may leave a value unused."""
+    """The nodes within branches of a choice such as ``where``, whose values may not be used."""
     found: set[int] = set()
     for node in reversed(nodes):
         if node.operation in _BRANCHES:
@@ -57,20 +57,20 @@ def _in_branches(nodes: Sequence[Node]) -> set[int]:
 
 
 def _guarded(graph: Graph, slope: Node, share: Node) -> Node:
-    """Zero where the share is: times the infinite slope of a branch that is not taken it would be NaN."""
+    """A slope, with zero wherever the share is zero: zero times the infinite slope of a branch not taken is NaN."""
     zero = graph.number(0.0)
     return graph.elementwise("where", zero, graph.elementwise("abs", share), slope, zero)
 
 
 def _fitted(graph: Graph, share: Node, argument: Node) -> Node:
-    """A share of the shape of its argument: a number that met an array has the sum, an array a number everywhere."""
+    """A share in the shape of its argument: summed if the argument is a number, repeated if it is an array."""
     if share.shape == argument.shape:
         return share
     return graph.filled(share, argument.shape) if argument.shape else graph.total(share)
 
 
 def _shares(graph: Graph, node: Node, share: Node) -> Iterator[tuple[Node, Node]]:
-    """What the derivative by a node adds to those by its arguments."""
+    """Pairs of each argument of a node and the share that the chain rule adds to the derivative by that argument."""
     match node.operation:
         case "product":
             left, right, letters = node.detail
@@ -92,7 +92,7 @@ def _shares(graph: Graph, node: Node, share: Node) -> Iterator[tuple[Node, Node]
 
 
 def _unviewed(graph: Graph, node: Node, share: Node) -> Node:
-    """The derivative by what a view is of: entries that it shows several times add up."""
+    """The derivative by the array under a view: an entry that the view shows several times gets the sum."""
     whole, axes = node.arguments[0], node.detail
     kept = tuple(sorted({axis for axis in axes if axis >= 0}))
     part = graph.total(share, kept) if len(share.shape) > len(kept) else share
@@ -153,7 +153,7 @@ def _power(graph: Graph, share: Node, node: Node, base: Node) -> Node:
 
 
 def _by(function: Callable[..., Node]) -> Callable[[Graph, Node, Node, Node], Node]:
-    """The share times a slope."""
+    """The rule of an elementwise operation: the share times the slope that the function gives."""
 
     def share_of(graph: Graph, share: Node, node: Node, argument: Node) -> Node:
         def e(operation: str, *arguments: Node | float) -> Node:

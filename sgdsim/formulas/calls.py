@@ -1,6 +1,6 @@
-"""Calls that formulas do not know, such as ``mean(x)`` in a claim: each becomes a name, and is given a value elsewhere.
+"""Calls of functions that formulas lack, such as ``mean(x)`` in a claim: each becomes a name whose value is given.
 
-The name is as long as the call, so that a message points at the right column; it shows what was written.
+The name is as long as the call, so that an error message points at the right column. Messages show the call itself.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _CALLED = re.compile(r"(?<![\w.])([^\W\d]\w*)\s*\(")
 
 @dataclass(frozen=True)
 class Call:
-    """One call.
+    """One call in a formula.
 
     Parameters
     ----------
     function, arguments
-        What is called, and with what, as it is written.
+        The function and its arguments, as they are written.
     text
-        All of it.
+        The whole call.
     column
-        Where it stands in the formula, counted from 0.
+        Position of the call in the formula, counted from 0.
     """
 
     function: str
@@ -44,18 +44,18 @@ class Call:
 
 @dataclass(frozen=True)
 class WithCalls:
-    """A formula in which calls have become names.
+    """A formula in which names stand for calls.
 
     Parameters
     ----------
     text
-        As it was written.
+        The formula as it was written.
     formula
-        With the names.
+        The formula with the names.
     calls
-        What each name stands for.
+        The call that each name stands for.
     where
-        What it is, for messages.
+        Name of the formula, for messages.
 
     Examples
     --------
@@ -75,12 +75,12 @@ class WithCalls:
     def parse(
         cls, text: str, functions: Collection[str], *, where: str = "formula", kind: str = "function"
     ) -> WithCalls:
-        """Read a formula with calls of these functions, of a kind; a call within a call belongs to its arguments.
+        """Read a formula with calls of the given functions; a call within a call is part of its arguments.
 
         Raises
         ------
         FormulaError
-            For a bracket that is not closed, a function that nobody knows, and as `Formula.parse`.
+            For a bracket that is not closed, an unknown function, and whatever `Formula.parse` refuses.
         """
         text = re.sub(r"\s", " ", text).strip()
         calls: dict[str, Call] = {}
@@ -107,7 +107,7 @@ class WithCalls:
         return self.formula.names - self.calls.keys()
 
     def fail(self, call: Call, problem: str, expected: str = "") -> FormulaError:
-        """What is wrong with a call."""
+        """Error that points at a call."""
         return formula_error(problem, self.text, call.column, self.where, expected)
 
     def require(self, known: Collection[str]) -> None:
@@ -116,7 +116,7 @@ class WithCalls:
             self.formula.require({*known, *self.calls})
 
     def require_number(self, shapes: Mapping[str, Shape]) -> None:
-        """Refuse unknown names, shapes that do not fit, and what is no number, given the shapes of names and calls."""
+        """Refuse unknown names, shapes that do not fit and a result that is an array, given the shapes of all names."""
         with _as_written(self.calls):
             self.formula.require(shapes)
             self.formula.shape(shapes, vector=False)
@@ -127,13 +127,13 @@ class WithCalls:
             return float(self.formula.evaluate(values))
 
     def of_arrays(self, values: Mapping[str, Any]) -> np.ndarray:
-        """The value for arrays, not finite where there is none."""
+        """The values for arrays of arguments; not finite where the formula has no value."""
         return np.asarray(self.formula.in_algebra(values, NUMBERS))
 
 
 @contextmanager
 def _as_written(calls: Mapping[str, Call]) -> Iterator[None]:
-    """Show calls, and not the names that they have become, in a message."""
+    """Show calls, not the names that stand for them, in the message of an error in the block."""
     try:
         yield
     except FormulaError as error:
@@ -146,7 +146,7 @@ def _as_written(calls: Mapping[str, Call]) -> Iterator[None]:
 
 
 def _arguments(text: str, start: int, where: str) -> tuple[tuple[str, ...], int]:
-    """What stands between brackets and commas, and where that ends."""
+    """Arguments of a call, split at its commas, and the position after its closing bracket."""
     depth, arguments, begin = 1, [], start
     for place in range(start, len(text)):
         depth += (text[place] in "([") - (text[place] in ")]")

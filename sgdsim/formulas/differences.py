@@ -1,4 +1,4 @@
-"""Derivatives of functions that are known by their values alone."""
+"""Numerical derivatives of functions without a formula."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def jacobian(function: Callable[[np.ndarray], np.ndarray], theta: np.ndarray, step: float = 1e-4) -> np.ndarray:
-    """The derivatives of a function of several numbers, by central differences of fourth order, (value, parameter).
+    """The Jacobian of a function of several numbers, by central differences of fourth order, (value, parameter).
 
     Examples
     --------

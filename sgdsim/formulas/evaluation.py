@@ -1,7 +1,7 @@
-"""Numbers out of expressions: values for arrays of arguments, and where an expression has a kink.
+"""Evaluation of SymPy expressions: their values for arrays of arguments, and the places of their kinks.
 
-What theory evaluates is made by SymPy, not read from text: a Hessian has thousands of nodes, many of them in common.
-Each node is computed once for all expressions together.
+Theory evaluates expressions that SymPy has made. A Hessian has thousands of nodes, many of them in common: each node is
+computed once for all expressions together.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ def evaluate(expressions: Sequence[sympy.Expr], values: Mapping[str, Any]) -> li
     Parameters
     ----------
     expressions
-        Of the nodes that `sgdsim.formulas.formula` lists.
+        Expressions made of the nodes that `sgdsim.formulas.formula` lists.
     values
         A number or an array for the name of every symbol; arrays broadcast.
 
     Returns
     -------
     list
-        A number or an array for each; not finite where there is no value.
+        A number or an array for each expression; not finite where it has no value.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def evaluate(expressions: Sequence[sympy.Expr], values: Mapping[str, Any]) -> li
 
 
 class _Plan(NamedTuple):
-    """The nodes of expressions as places of a list: numbers, the names of symbols, and functions of earlier places."""
+    """A list of steps that evaluates expressions: numbers, names of symbols, and functions of earlier steps."""
 
     start: list[Any]
     symbols: list[tuple[int, str]]
@@ -73,7 +73,7 @@ class _Plan(NamedTuple):
 
 @lru_cache(maxsize=256)  # a flow asks for the same expressions thousands of times: walking them took two thirds of it
 def _plan(expressions: tuple[sympy.Expr, ...]) -> _Plan:
-    """Children first; without recursion, as sums may be nested deeply."""
+    """The steps that evaluate expressions, arguments first. It uses no recursion, as sums may be nested deeply."""
     plan, places = _Plan([], [], [], []), dict[Any, int]()
     for expression in expressions:
         waiting = [expression]
@@ -97,7 +97,7 @@ def _plan(expressions: tuple[sympy.Expr, ...]) -> _Plan:
 
 
 def _function(node: Any) -> Callable[..., Any]:
-    """Of the values of its arguments."""
+    """The function that gives the value of a node from the values of its arguments."""
     if node.is_Add:
         return _sum
     if node.is_Mul:
@@ -116,7 +116,7 @@ def _product(first: Any, *others: Any) -> Any:
 
 
 def _power(exponent: Any) -> Callable[..., Any]:
-    """Of a base and its exponent; which power it is, is asked of SymPy once: that takes longer than to compute it."""
+    """The function that raises a base to this exponent. SymPy is asked once for the kind of power, as that is slow."""
     if exponent.is_Integer:
         return partial(_whole_power, int(exponent))
     return _root if exponent.is_Number and float(exponent) == 0.5 else _any_power
@@ -135,7 +135,7 @@ def _any_power(base: Any, exponent: Any) -> Any:
 
 
 def kinks(expressions: Iterable[sympy.Expr], variable: sympy.Symbol) -> list[sympy.Expr]:
-    """What vanishes where an expression has a kink or a jump as a function of a variable.
+    """Expressions that are zero where the given ones have a kink or a jump as functions of a variable.
 
     Examples
     --------

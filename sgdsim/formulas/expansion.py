@@ -1,4 +1,4 @@
-"""Expansion of products and powers of sums, whose terms are counted beforehand: SymPy takes 1 ms a term and more."""
+"""Expansion of products and powers of sums. The terms are counted before, as SymPy takes 1 ms a term and more."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class TooManyTerms(InputError):
 
 
 def terms(expression: Any) -> float:
-    """An upper bound of the terms that an expression is expanded into.
+    """An upper bound on the number of terms of an expression once it is expanded.
 
     Examples
     --------
@@ -37,12 +37,12 @@ def terms(expression: Any) -> float:
 
 
 def bounded(expression: Any) -> Any:
-    """The expression, if it is not expanded into very many terms.
+    """The expression as it is, if its expansion has at most `MAX_TERMS` terms.
 
     Raises
     ------
     TooManyTerms
-        Where it would be.
+        If its expansion may have more.
 
     Examples
     --------
@@ -63,7 +63,7 @@ def bounded(expression: Any) -> Any:
 
 
 def _expanded_apart(expression: Any) -> list[Any]:
-    """The expression, and what SymPy expands apart from it: arguments of functions, bases of roots, denominators."""
+    """The expression and the parts SymPy expands separately: arguments of functions, bases of roots, denominators."""
     found, waiting, known = [expression], [expression], {expression}
     while waiting:
         node = waiting.pop()
@@ -83,7 +83,7 @@ def expanded(expression: Any) -> Any:
     Raises
     ------
     TooManyTerms
-        As `bounded`.
+        If it may have more than `MAX_TERMS` terms.
     """
     import sympy
 

@@ -1,27 +1,28 @@
-"""Formulas that users have as expressions of SymPy, written as the text that everything else reads."""
+"""Formulas that a user gives as SymPy expressions, turned into the text that all other code reads."""
 
 from __future__ import annotations
 
+import functools
 import sys
 from typing import Any
 
 from sgdsim.base import take
 
 
-def formula_text(value: Any, where: str) -> str:
-    """The text of a formula; of an expression of SymPy, one that means the same.
+def formula_text(value: Any, where: str = "formula") -> str:
+    """The text of a formula, which may be given as a SymPy expression.
 
     Parameters
     ----------
     value
-        A text or an expression.
+        A text or a SymPy expression.
     where
-        What it is, for messages.
+        Name of the formula, for messages.
 
     Raises
     ------
     InputError
-        For anything else.
+        If the value is neither.
 
     Examples
     --------
@@ -29,13 +30,16 @@ def formula_text(value: Any, where: str) -> str:
     >>> x = sympy.Symbol("x")
     >>> formula_text(sympy.Abs(x) + x / 3, "loss"), formula_text("x**2/2", "loss")
     ('x/3 + abs(x)', 'x**2/2')
+    >>> formula_text(sympy.E * x, "loss")
+    'exp(1)*x'
     """
-    sympy = sys.modules.get("sympy")  # without it nobody has an expression, and importing it takes a second
+    sympy = sys.modules.get("sympy")  # until SymPy is imported there are no expressions; to import it takes a second
     if sympy is None or not isinstance(value, sympy.Expr):
         return take.text(value, where)
     return str(_printer().doprint(value))
 
 
+@functools.cache
 def _printer() -> Any:
     from sympy.printing.str import StrPrinter
 

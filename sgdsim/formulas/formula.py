@@ -1,4 +1,4 @@
-"""Formulas: the one way from text to mathematics, by a parser that knows nothing but what is listed here.
+"""Formulas: text read as mathematics, by a parser that admits only what is listed here.
 
 Python's grammar reads the text; `sgdsim.formulas.walker` admits numbers, names, ``+ - * / ** @``, indices ``w[0]`` and
 the functions of `sgdsim.formulas.names.FUNCTIONS`, and computes with SymPy (`Formula.expression`), with NumPy
@@ -20,8 +20,7 @@ Nodes of an expression, and of its derivatives of any order, with real symbols f
   b)`` and ``max(a, b)``, both a where a equals b; with four arguments ``where(a, b, x, y)``: x where a < b, else y;
   and the derivative of ``tanh``, which prints as what it is made of.
 
-The text of such an expression, ``str(expression)``, is a formula again (with 15 digits of a ``Float``), unless it has
-an ``E`` or is too long.
+The text of such an expression, by `sgdsim.formulas.expressions.formula_text`, is a formula again unless it is too long.
 """
 
 from __future__ import annotations
@@ -52,9 +51,9 @@ class Formula:
     Attributes
     ----------
     text
-        As given.
+        The formula as it was written.
     names
-        Names that it uses, vectors by their base name.
+        Names that it uses; a vector or matrix by its base name.
 
     Examples
     --------
@@ -77,9 +76,9 @@ class Formula:
         Parameters
         ----------
         text
-            What the user wrote.
+            The formula as the user wrote it.
         where
-            What it is, for messages.
+            Name of the formula, for messages.
 
         Raises
         ------
@@ -120,8 +119,8 @@ class Formula:
         Raises
         ------
         FormulaError
-            For an unknown name, shapes that do not fit, at the operation, and more than one number where there may be
-            no `vector`.
+            For an unknown name; for shapes that do not fit, with the operation; and for a result that is an array, if
+            `vector` is False.
 
         Examples
         --------
@@ -151,10 +150,10 @@ class Formula:
         values
             For each name an expression, an exact or floating-point number, or an array of objects or a list of these.
         numbers
-            Numbers for some of the names, for exponents alone: one that is whole then is written as a number, so that
-            a power of a negative number has a value.
+            Numbers for some of the names, used in exponents only: an exponent that is whole for these numbers becomes
+            that number, so that a power of a negative base has a value.
         vector
-            Whether the result may be an array, of objects.
+            True if the result may be an array of objects.
 
         Raises
         ------
@@ -187,7 +186,7 @@ class Formula:
             For each name a number, or an array of numbers to evaluate at all of them; for a vector or a matrix a list,
             or an array of objects, of these.
         vector
-            Whether the result may be an array of objects.
+            True if the result may be an array of objects.
 
         Returns
         -------
@@ -224,21 +223,21 @@ class Formula:
         Parameters
         ----------
         values
-            What each name stands for, as the algebra takes it.
+            Value of each name, in the form that the algebra takes.
         algebra
-            What computes.
+            The algebra that computes.
         vector
-            Whether the result may be a vector or a matrix.
+            True if the result may be a vector or a matrix.
         numbers
-            As of `expression`.
+            Numbers for some of the names, used in exponents only; see `expression`.
         """
         values = {"pi": algebra.number(np.pi), **values}
         return self._walker(values, algebra, numbers).result(self._tree, vector=vector)
 
     def whole_exponents(self, numbers: Mapping[str, Any]) -> tuple[Any, ...]:
-        """Exponents that are numbers: themselves where they are whole, else None.
+        """The exponents of the formula for these numbers: each as a number where it is whole, else None.
 
-        They decide what `expression` makes of the formula, and nothing else of the numbers does.
+        The result of `expression` depends on the numbers through these exponents alone.
 
         Examples
         --------
@@ -251,12 +250,12 @@ class Formula:
         return tuple(float(part) if is_whole(part) else None for part in parts if part is not None)
 
     def is_partial(self, numbers: Mapping[str, Any]) -> bool:
-        """Whether the formula may have no value where its names do: a root, a logarithm, a division.
+        """True if the formula may be undefined for some finite values of its names: a root, a logarithm, a division.
 
         Parameters
         ----------
         numbers
-            Numbers for some of the names: a division by them and whole powers of them are harmless.
+            Numbers for some of the names: a division by them and whole powers by them are always defined.
 
         Examples
         --------
@@ -274,12 +273,12 @@ class Formula:
 
 
 def definition(text: str, where: str = "definition") -> tuple[str, Formula]:
-    """Read ``name = formula``.
+    """The name and the formula of a definition ``name = formula``.
 
     Raises
     ------
     FormulaError
-        For anything else, or a name that no formula could use.
+        For any other text, and for a name that formulas cannot use.
 
     Examples
     --------
@@ -308,7 +307,7 @@ def _is_partial(node: ast.AST, numbers: Mapping[str, Any]) -> bool:
 
 @functools.lru_cache(maxsize=1024)
 def _read(text: str, where: str) -> Formula:
-    """A formula, read once: every point of a sweep, and every check of a run, reads the same ones."""
+    """The formula of a text, kept for later calls: points of a sweep and checks of a run read the same texts."""
     tree = _syntax_tree(text, where)
     reader = Reader(_one_line(text), where)
     with np.errstate(all="ignore"):

@@ -1,8 +1,8 @@
-"""A graph of array operations: what a formula with matrices computes, each operation once.
+"""A graph of array operations, into which a formula with matrices is turned; equal operations are computed once.
 
 Operations are few, so that few rules differentiate, evaluate and print them:
 
-- ``name`` and ``number``: what is given;
+- ``name`` and ``number``: an array that is given by name, and a constant;
 - the elementwise ones, keys of `sgdsim.formulas.walker.NUMERIC`: of arrays of one shape, and of numbers;
 - ``product``: the sum over indices of products of two arrays, by letters as in `numpy.einsum`: ``("ij", "j", "i")``;
 - ``total``: the sum over the axes that are not kept;
@@ -35,15 +35,15 @@ class Node:
     Attributes
     ----------
     operation
-        As listed at the top of this module.
+        One of the operations listed at the top of this module.
     arguments
-        What it is computed of.
+        The nodes from which it is computed.
     shape
-        Of the array.
+        Shape of the array.
     detail
         The name, the number, the letters, or the axes.
     place
-        In the order in which the graph was made: after its arguments.
+        Number of the node in the order of creation; a node comes after its arguments.
     """
 
     operation: str
@@ -54,17 +54,17 @@ class Node:
 
     @property
     def size(self) -> int:
-        """How many entries."""
+        """Number of entries of the array."""
         return prod(self.shape)
 
     @property
     def is_elementwise(self) -> bool:
-        """Whether each entry is made of the same entry of its arguments."""
+        """True if each entry is computed from the same entry of the arguments."""
         return self.operation in NUMERIC
 
 
 class Graph(Algebra):
-    """Makes nodes; equal ones are made once.
+    """An algebra whose values are nodes; equal nodes are created once.
 
     Examples
     --------
@@ -77,14 +77,14 @@ class Graph(Algebra):
     def __init__(self) -> None:
         self._known: dict[tuple[Any, ...], Node] = {}
 
-    # As an algebra of formulas.
+    # The methods of an algebra.
 
     def number(self, value: Any) -> Node:
-        """A number of the text."""
+        """A number in the text of the formula, as a value of the algebra."""
         return self._node("number", (), (), float(value))
 
     def named(self, value: Any) -> Node:
-        """What a name stands for: a node, or a number."""
+        """The node of a name's value, which is a node or a number."""
         return value if isinstance(value, Node) else self.number(value)
 
     def shape(self, value: Node) -> Shape:
@@ -118,14 +118,14 @@ class Graph(Algebra):
                 found = self.elementwise(operation, *arguments)
         return found
 
-    # Operations of the graph.
+    # Methods that create nodes.
 
     def name(self, name: str, shape: Shape) -> Node:
-        """What is given under a name."""
+        """The node of an array that is given by name."""
         return self._node("name", (), shape, name)
 
     def elementwise(self, operation: str, *arguments: Node) -> Node:
-        """An operation on equal entries; what does nothing is left out."""
+        """The node of an elementwise operation; an operation without effect, such as adding zero, is left out."""
         shape = max((argument.shape for argument in arguments), key=len)
         simple = self._simplified(operation, arguments, shape)
         if simple is not None:
@@ -138,7 +138,7 @@ class Graph(Algebra):
         return self._node(operation, arguments, shape)
 
     def _simplified(self, operation: str, arguments: Sequence[Node], shape: Shape) -> Node | None:
-        """The same in less, as SymPy would write it; None where there is nothing to simplify."""
+        """A simpler node of the same value, as SymPy would write it; None if there is nothing to simplify."""
         first, *others = arguments
         second = others[0] if others else first
         found: Node | None = None
@@ -194,7 +194,7 @@ class Graph(Algebra):
         return self._node("view", (whole,), shape, axes)
 
     def placed(self, part: Node, axes: Axes, shape: Shape) -> Node:
-        """Zero but for the entries of which ``view(result, axes, part.shape)`` is the part."""
+        """An array that holds the part and zeros elsewhere: ``view(result, axes, part.shape)`` is the part."""
         return self._node("place", (part,), shape, axes)
 
     def filled(self, value: Node | float, shape: Shape) -> Node:
@@ -202,7 +202,7 @@ class Graph(Algebra):
         return self.view(value if isinstance(value, Node) else self.number(value), (), shape)
 
     def stack(self, parts: Iterable[Node], shape: Shape) -> Node:
-        """An array of numbers."""
+        """An array of single numbers, each a node."""
         return self._node("stack", tuple(parts), shape)
 
     def _node(self, operation: str, arguments: Sequence[Node], shape: Shape, detail: Any = None) -> Node:
@@ -213,14 +213,14 @@ class Graph(Algebra):
 
 
 def _number_in(node: Node) -> float | None:
-    """The number that all entries of a node are."""
+    """The constant that all entries of a node are equal to; None if there is none."""
     if node.operation == "view":
         node = node.arguments[0]
     return float(node.detail) if node.operation == "number" else None
 
 
 def below(outputs: Iterable[Node]) -> list[Node]:
-    """All nodes that outputs are made of, themselves among them, each after its arguments."""
+    """All nodes that are needed for the outputs, including these; each after its arguments."""
     found: dict[int, Node] = {}
     waiting = list(outputs)
     while waiting:
@@ -232,7 +232,7 @@ def below(outputs: Iterable[Node]) -> list[Node]:
 
 
 def operations_of(node: Node) -> int:
-    """Floating-point operations of one node of those that it is made of.
+    """Number of floating-point operations that compute a node from its arguments.
 
     Examples
     --------
@@ -259,14 +259,14 @@ def evaluate(outputs: Sequence[Node], values: Mapping[str, np.ndarray]) -> list[
     Parameters
     ----------
     outputs
-        Of one graph.
+        Nodes of one graph.
     values
-        By name an array (axes of the node…, trajectory).
+        For each name an array (axes of the node…, trajectory).
 
     Returns
     -------
     list
-        Arrays likewise.
+        For each output an array (axes of the node…, trajectory).
 
     Examples
     --------
@@ -309,7 +309,7 @@ def _value(node: Node, arguments: list[np.ndarray], values: Mapping[str, np.ndar
 
 
 def _at(axes: Axes, shape: Shape) -> tuple[Any, ...]:
-    """Where the entries of a view of this shape are, as an index of NumPy."""
+    """NumPy index that picks the entries of a view of this shape."""
     if not shape:
         return tuple(map(operator.invert, axes))
     grid = np.indices(shape, sparse=False)

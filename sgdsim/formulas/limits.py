@@ -1,4 +1,4 @@
-"""How long, deep and steep a formula may be: enough for every loss that somebody writes, and read in no time."""
+"""Limits on the length, depth and exponents of a formula: wide enough for losses written by hand, yet fast to read."""
 
 MAX_LENGTH = 2000
 """Characters of a text."""

@@ -1,4 +1,4 @@
-"""The names that formulas know: functions, names of the user's own, and what is wrong with others."""
+"""The names that formulas may use: their functions and the user's own names; and the errors for others."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ RESERVED = FUNCTIONS.keys() - {"transpose", "outer", "trace", "diag", "eye", "al
 """Functions whose names are nothing else; the others may be names of the user's too, such as a state ``trace``."""
 
 GRAMMAR = "numbers, names, + - * / ** @, indices such as w[0], and functions such as exp(x)"
-# Functions of a name become names of their own, of the same length, so that a message points at the right column.
+# Functions of a name, as ``next(u)``, become names of the same length, so that a message points at the right column.
 OF_NAMES = ("next", "gradient", "population_gradient", "charge")
 _FUNCTION = re.compile(rf"\b({'|'.join(OF_NAMES)})\s*\(\s*(\w+)\s*(\[\s*\d+\s*(?:,\s*\d+\s*)?\])?\s*\)")
-_RUN = re.compile(r"[^\x00-/:-@\[-^`{-\x7f]+")  # ASCII letters, digits and _, and whatever is not ASCII
-_BETWEEN = re.compile(r",(?![^\[]*\])")  # a comma that is of no index
+_RUN = re.compile(r"[^\x00-/:-@\[-^`{-\x7f]+")  # runs of ASCII letters, digits, _ and characters beyond ASCII
+_BETWEEN = re.compile(r",(?![^\[]*\])")  # a comma that does not separate two indices
 _ALIAS = re.compile(rf"({'|'.join(OF_NAMES)})__")
 
 
 class FormulaError(InputError):
-    """A text is not a formula, or has no value; `column` is where in the stripped text, counted from 0."""
+    """A text is not a formula, or has no value; `column` is the place in the stripped text, counted from 0."""
 
     column: int = 0
 
 
 def formula_error(problem: str, text: str, column: int, where: str, expected: str = "") -> FormulaError:
-    """Point at a column of the text, of which only the surroundings are shown if it is long."""
+    """Error that points at a column of the text; of a long text only the surroundings are shown."""
     column = max(0, min(column, len(text)))
     start, stop = max(0, column - 60), column + 40
     before, after = "…" if start else "", "…" if stop < len(text) else ""
@@ -87,7 +87,7 @@ def aliased(text: str) -> str:
 
 
 def unaliased(name: str) -> str:
-    """A name as it is written, for messages.
+    """A name as the user wrote it, such as ``next(u)``, for messages.
 
     Examples
     --------
@@ -99,10 +99,10 @@ def unaliased(name: str) -> str:
 
 
 def normal(text: str) -> str:
-    """A text with its names as formulas see them.
+    """A text in the normal form in which formulas compare names.
 
-    Python's grammar takes letters of the same meaning for the same letter (NFKC): the micro sign for the Greek mu, the
-    symbol phi for the letter. So does whatever declares, records or asks for a name.
+    Python's grammar takes letters of the same meaning for the same letter (Unicode's NFKC): the micro sign for the
+    Greek mu, the symbol phi for the letter. All code that declares, records or looks up a name must do the same.
 
     Examples
     --------
@@ -117,12 +117,12 @@ def normal(text: str) -> str:
 
 
 def normal_keys(table: Mapping[str, T], where: str) -> dict[str, T]:
-    """A table with its keys as formulas see names.
+    """A table whose keys are in the normal form of names, see `normal`.
 
     Raises
     ------
     InputError
-        For two keys that are one name.
+        For two keys that are the same name.
 
     Examples
     --------
@@ -137,7 +137,7 @@ def normal_keys(table: Mapping[str, T], where: str) -> dict[str, T]:
 
 
 def check_name(name: str, where: str = "name") -> str:
-    """Make sure that formulas can use a name, and return it as they see it.
+    """A name in its normal form, if formulas can use it.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def check_name(name: str, where: str = "name") -> str:
 
 
 def split_names(text: str) -> list[str]:
-    """The names of a list, with commas between; those of an index are none.
+    """The names of a comma-separated list; a comma within an index, as in ``W[0,1]``, does not separate.
 
     Examples
     --------

@@ -1,9 +1,9 @@
-"""The functions of formulas as SymPy nodes over the reals, and the bounds that every expression keeps.
+"""The functions of formulas as SymPy nodes over the reals, and the limits on the size of every expression.
 
-Functions of our own stand where SymPy's derivatives would hold distributions (``abs``, ``sign``, ``min``, ``max``,
-``where``), would lose their digits far from the origin (``tanh``, ``sigmoid``, ``softplus``), or where SymPy looks for
-imaginary parts and multiples of pi by an algebra that may not end (``sinh``, ``cosh``, ``tan``, ``atan``). They print
-as the text of a formula, fold numbers only, and their derivatives are made of functions of this module again.
+This module defines its own functions where SymPy's derivatives would contain distributions (``abs``, ``sign``, ``min``,
+``max``, ``where``) or would lose digits far from the origin (``tanh``, ``sigmoid``, ``softplus``), and where SymPy's
+search for imaginary parts and multiples of pi may not end (``sinh``, ``cosh``, ``tan``, ``atan``). They print as the
+text of a formula, evaluate only numbers, and have derivatives made of functions of this module.
 """
 
 from __future__ import annotations
@@ -19,22 +19,23 @@ import sympy
 
 from sgdsim.formulas.limits import MAX_POWER
 
-_MAX_ROOT = 12  # of exact powers; other fractions become floats as exponents of names, and make numbers decimals
-_MAX_ROOT_BITS = 1100  # SymPy factorises what it takes a root of
-_MAX_BITS = 4096  # of a numerator or denominator: 17 digits to the power of 64
+# Largest root that stays exact. Other fractional exponents become floats; powers of numbers then become decimals.
+_MAX_ROOT = 12
+_MAX_ROOT_BITS = 1100  # bits of a number whose root is taken exactly, as SymPy factorises it
+_MAX_BITS = 4096  # bits of a numerator or denominator: 17 digits to the power of 64
 _MAX_NODES = 50_000
-_MAX_DEPTH = 60  # SymPy recurses, about ten calls a level
-_MAX_LEVELS = 10  # of functions in functions; SymPy's time grows exponentially with them
-_MAX_CONSTANT_LEVELS = 5  # fewer without symbols, because SymPy evaluates these to find their signs
+_MAX_DEPTH = 60  # levels of an expression; SymPy recurses, with about ten calls a level
+_MAX_LEVELS = 10  # functions within functions; SymPy's time grows exponentially with this number
+_MAX_CONSTANT_LEVELS = 5  # the same without symbols: fewer, because SymPy evaluates constants to find their signs
 _LARGEST = sympy.Integer(2) ** 1024
 
 
 class RealFunction(sympy.Function):  # type: ignore[misc]
-    """A real function of a real argument, with its value at zero and, in multiple precision, anywhere."""
+    """A real function of a real argument, with its value at zero, and its value anywhere in multiple precision."""
 
     is_real = True
     origin: Any = sympy.S.Zero
-    deciding: int | None = None  # arguments without which there is no value; None for all
+    deciding: int | None = None  # number of first arguments that must not be NaN; None for all
     at: Callable[..., Any]
 
     @classmethod
@@ -97,7 +98,7 @@ class atan(RealFunction):
 
 
 class tanh(RealFunction):
-    """The hyperbolic tangent; in double precision ``1 - tanh(x)**2`` has no digits beyond x = 19, its slope has."""
+    """The hyperbolic tangent. In double precision ``1 - tanh(x)**2`` is zero beyond x = 19; `tanh_slope` is exact."""
 
     at = staticmethod(mpmath.tanh)
 
@@ -106,7 +107,7 @@ class tanh(RealFunction):
 
 
 class tanh_slope(RealFunction):
-    """The slope of the hyperbolic tangent, which kernels compute from the same exponential; a formula spells it out."""
+    """The slope of the hyperbolic tangent, which kernels compute from the same exponential; it prints as a formula."""
 
     is_positive = True
     origin = sympy.S.One
@@ -153,7 +154,7 @@ class softplus(RealFunction):
 
 
 class Kinked(RealFunction):
-    """A function made of straight lines; it folds numbers, which the same `at` takes as those of mpmath."""
+    """A function made of straight lines. Its method `at` evaluates numbers of SymPy and of mpmath alike."""
 
     @classmethod
     def eval(cls, *arguments: Any) -> Any:
@@ -161,7 +162,7 @@ class Kinked(RealFunction):
 
 
 class step(Kinked):
-    """1 for positive x, else 0."""
+    """The unit step: 1 for positive x, else 0."""
 
     is_nonnegative = True
 
@@ -174,7 +175,7 @@ class step(Kinked):
 
 
 class relu(Kinked):
-    """x for positive x, else 0."""
+    """The rectified linear unit: x for positive x, else 0."""
 
     is_nonnegative = True
 
@@ -187,7 +188,7 @@ class relu(Kinked):
 
 
 class sign(Kinked):
-    """-1, 0 or 1."""
+    """The sign of x: -1, 0 or 1."""
 
     def fdiff(self, argindex: int = 1) -> Any:
         return sympy.S.Zero
@@ -198,7 +199,7 @@ class sign(Kinked):
 
 
 class abs(Kinked):
-    """The magnitude, whose slope ``sign(x)`` is 0 at 0."""
+    """The absolute value, whose slope ``sign(x)`` is 0 at x = 0."""
 
     is_nonnegative = True
 
@@ -211,7 +212,7 @@ class abs(Kinked):
 
 
 class min(Kinked):
-    """The smaller of two, a where they are equal."""
+    """The smaller of two numbers a and b; a where they are equal."""
 
     def _eval_derivative(self, symbol: Any) -> Any:
         a, b = self.args
@@ -223,7 +224,7 @@ class min(Kinked):
 
 
 class max(Kinked):
-    """The larger of two, a where they are equal."""
+    """The larger of two numbers a and b; a where they are equal."""
 
     def _eval_derivative(self, symbol: Any) -> Any:
         a, b = self.args
@@ -235,7 +236,7 @@ class max(Kinked):
 
 
 class where(Kinked):
-    """``where(a, b, x, y)`` is x where a < b, else y; it prints as ``where(a < b, x, y)``."""
+    """The choice ``where(a, b, x, y)``: x where a < b, else y. It prints as ``where(a < b, x, y)``."""
 
     deciding = 2
 
@@ -263,7 +264,7 @@ def _numbers(*arguments: Any) -> bool:
 
 
 def _ours(expression: Any) -> Any:
-    """Put what this module allows for what SymPy's simplification of powers brings in."""
+    """The expression with nodes of this module in place of those that SymPy's simplification of powers brings in."""
     if expression.has(sympy.Abs):
         expression = expression.replace(sympy.Abs, abs)
     return expression.replace(
@@ -277,7 +278,7 @@ def _is_high(exponent: Any) -> bool:
 
 
 def _decimal(base: Any, exponent: Any) -> Any:
-    """A power of a number as the decimals of its double."""
+    """A power of a number, as the decimal number of its double-precision value."""
     value = sympy.Pow(base, exponent, evaluate=False).evalf(17)
     if not value.is_real:
         raise ValueError("not a real number")
@@ -350,7 +351,7 @@ _NODES = (*_ATOMS, sympy.Add, sympy.Mul, sympy.Pow, *_THEIRS, RealFunction)
 
 
 def exact(value: Any) -> Any:
-    """A value as a SymPy expression, a float by the decimals that it is written with.
+    """A value as a SymPy expression; a float becomes the exact fraction of its shortest decimal form.
 
     Examples
     --------
@@ -365,7 +366,7 @@ def exact(value: Any) -> Any:
 
 
 def derivative(expression: Any, symbol: Any) -> Any:
-    """The derivative, with powers of one base in one power: ``x**(a - 1)`` has a value at zero, ``x**a/x`` has none.
+    """The derivative, with powers of a base combined: ``x**(a - 1)`` has a value at zero, ``x**a/x`` has none.
 
     Examples
     --------
@@ -387,13 +388,13 @@ class _Extent(NamedTuple):
 
 
 class Bounds:
-    """Refuses what is no real expression of bounded size; every shared subexpression is looked at once."""
+    """Checks that expressions are real and of limited size; a subexpression that occurs again is not checked again."""
 
     def __init__(self) -> None:
         self._extents: dict[Any, _Extent] = {}
 
     def check(self, expression: Any) -> None:
-        """Say what is wrong with an expression.
+        """Refuse an expression that is not real and finite, or too large.
 
         Raises
         ------

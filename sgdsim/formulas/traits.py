@@ -1,6 +1,6 @@
-"""What the shape of a formula says of its value: the names that each term rests on, and bounds.
+"""Properties of a formula's value that follow from its form: the names that each term depends on, and bounds.
 
-Found by the walk that computes formulas, in an algebra of its own: nothing is evaluated, and SymPy is not needed.
+They are computed by the walker of formulas, in an algebra of their own. Nothing is evaluated, and SymPy is not needed.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _MOST_TERMS = 256
 
 @dataclass(frozen=True)
 class Traits:
-    """What is known of a value.
+    """Properties of a value that hold for all values of the names.
 
     Parameters
     ----------
     terms
-        The value is a sum; the names that each of its terms rests on.
+        The names that each term depends on; the value is the sum of its terms.
     rough
-        Names that reach it through anything but sums and products: such a value may stay the same while they change.
+        Names that enter through anything but sums and products: the value may stay the same while they change.
     low, high
-        Bounds of the value, whatever the names stand for.
+        Bounds of the value, for all values of the names.
 
     Examples
     --------
@@ -55,22 +55,22 @@ class Traits:
 
     @classmethod
     def of_name(cls, name: str) -> Traits:
-        """A value that may be anything."""
+        """The traits of a name, whose value is unknown."""
         return cls(frozenset([frozenset([name])]))
 
     @classmethod
     def of_number(cls, value: float) -> Traits:
-        """A number."""
+        """The traits of a number."""
         return cls(frozenset(), _NONE, float(value), float(value))
 
     @property
     def names(self) -> Names:
-        """All names that it rests on."""
+        """All names that the value depends on."""
         return _NONE.union(*self.terms)
 
     @property
     def is_number(self) -> bool:
-        """Whether it is the same whatever the names stand for."""
+        """True if the value is the same for all values of the names."""
         return self.low == self.high
 
 
@@ -84,7 +84,7 @@ def traits(text: str, values: Mapping[str, Any], vector: bool = False) -> Any:
     values
         For each name its traits or a number; for a vector or a matrix a list or an array of these.
     vector
-        Whether the result may be an array, of objects.
+        True if the result may be an array of objects.
     """
     with np.errstate(all="ignore"):
         return Formula.parse(text).in_algebra(values, Expanded(_OPERATIONS, _scalar), vector=vector)
@@ -95,7 +95,7 @@ def _scalar(value: Any) -> Traits:
 
 
 def _bounded(terms: Iterable[Names], rough: Names, ends: Iterable[Any]) -> Traits:
-    """A value between the least and the largest of some ends; anything where one of them is not a number."""
+    """Traits of a value between the least and the largest of the given ends; without bounds if an end is NaN."""
     ends = [float(end) for end in ends]
     if any(map(isnan, ends)):
         return Traits(frozenset(terms), rough)
@@ -121,7 +121,7 @@ def _negative(a: Traits) -> Traits:
 def _product(a: Traits, b: Traits) -> Traits:
     if 0.0 == a.low == a.high or 0.0 == b.low == b.high:
         return Traits.of_number(0.0)
-    # Nought times infinity is nought: no value is infinite, only its bound.
+    # Zero times infinity is zero here: an infinite bound means that the value, which is finite, has no bound.
     ends = [0.0 if 0.0 in (x, y) else x * y for x in (a.low, a.high) for y in (b.low, b.high)]
     if not (a.terms and b.terms):
         return _bounded(a.terms or b.terms, _rough_of(a, b), ends)
@@ -147,7 +147,7 @@ def _power(base: Traits, exponent: Traits) -> Traits:
 
 
 def _through(ends: Callable[..., Iterable[Any]], *arguments: Traits) -> Traits:
-    """A function that need not change with its arguments, of which the ends are known."""
+    """Traits of a function that may be constant in some arguments, with bounds from the ends of its arguments."""
     names = _NONE.union(*(one.names for one in arguments))
     return _bounded([names] if names else [], names, ends(*arguments))
 
@@ -157,7 +157,7 @@ def _rising(name: str) -> Callable[[Traits], Traits]:
 
 
 def _within(name: str, low: float, high: float) -> Callable[[Traits], Traits]:
-    """A function whose ends are known, but not where it takes them."""
+    """Rule for a function with known bounds, such as the sine, whatever the bounds of its argument."""
     return functools.partial(_through, lambda x: (NUMERIC[name](x.low),) if x.is_number else (low, high))
 
 
@@ -197,7 +197,7 @@ _OPERATIONS: Mapping[str, Callable[..., Any]] = {
 
 
 def bounds(value: Traits) -> tuple[float, float] | None:
-    """Both bounds of a value, if it has them.
+    """Both bounds of a value; None unless both are finite.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Vectors and matrices are written by coordinate, ``w[0]``, ``W[0,2]``, …; formulas see them under their base name."""
+"""Names of vectors and matrices: their coordinates are ``w[0]``, ``W[0,2]``, …, their base names ``w`` and ``W``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MOST_DIMENSIONS = 2
 
 
 def coordinates(name: str, shape: int | Shape) -> tuple[str, ...]:
-    """Names of the coordinates of a scalar (of no dimensions), of a vector or of a matrix, row by row.
+    """Names of the coordinates of a scalar, a vector or a matrix, row by row.
 
     Examples
     --------
@@ -32,7 +32,7 @@ def coordinates(name: str, shape: int | Shape) -> tuple[str, ...]:
 
 
 def shapes(names: Iterable[str]) -> dict[str, Shape]:
-    """The shape of each base name, from its last coordinate.
+    """The shape of each base name, derived from its last coordinate.
 
     Examples
     --------
@@ -47,14 +47,14 @@ def shapes(names: Iterable[str]) -> dict[str, Shape]:
 
 
 def spread(name: str, names: Collection[str], where: str) -> tuple[str, ...]:
-    """The coordinates that a name declares: ``W[6,4]`` all of a matrix, unless it is itself one of them.
+    """The coordinates that a name declares: ``W[6,4]`` declares a matrix of 6 by 4, or it names one entry.
 
-    It is one beside the first of all, ``W[0,0]``, and beside a larger declaration, ``W[8,8]``.
+    It names an entry if the names include the first entry, ``W[0,0]``, or a larger declaration, ``W[8,8]``.
 
     Raises
     ------
     InputError
-        For no name, or a vector or a matrix without coordinates, or of very many.
+        For a text that is not a name, and for a vector or matrix without coordinates or with too many.
 
     Examples
     --------
@@ -70,25 +70,25 @@ def spread(name: str, names: Collection[str], where: str) -> tuple[str, ...]:
 
 
 def _inside(base: str, shape: Shape, names: Iterable[str]) -> bool:
-    """Whether a declaration has this coordinate."""
+    """True if one of the names declares an array that has this coordinate."""
     wholes = (parameter_name(other)[1] for other in names if other.startswith(f"{base}["))
     return any(len(whole) == len(shape) and all(map(operator.lt, shape, whole)) for whole in wholes)
 
 
 def assigned(values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The value of each coordinate; that of a vector or a matrix is for all coordinates that have none of their own.
+    """The value of each coordinate. A value for a whole vector or matrix holds where a coordinate has none of its own.
 
     Parameters
     ----------
     values
-        By name as `spread`, or by base name for a list, rows, or an array.
+        Values by the names that `spread` takes, or lists, rows or arrays by base name.
     where
-        The table that they stand in, for messages.
+        Name of the table, for messages.
 
     Raises
     ------
     InputError
-        For a list of another shape than is declared, rows of different lengths, and three dimensions.
+        For a list whose shape differs from the declaration, rows of different lengths, and three dimensions.
 
     Examples
     --------
@@ -119,12 +119,12 @@ def assigned(values: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def array_of(value: Any, where: str) -> Any:
-    """The array of a list, of rows, or of an array of NumPy's; anything else as it is.
+    """The array of a list, of rows, or of a NumPy array; any other value as it is.
 
     Raises
     ------
     InputError
-        For rows of different lengths, no entries, and more than two dimensions.
+        For rows of different lengths, an empty array, and more than two dimensions.
     """
     try:
         found = array(value.tolist() if isinstance(value, np.ndarray) else value)
@@ -150,7 +150,7 @@ def gather(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def base_name(coordinate: str) -> str:
-    """The name under which a coordinate's vector, or the scalar itself, is known.
+    """The base name of a coordinate: ``w`` of ``w[3]``; a scalar's name is its own.
 
     Examples
     --------

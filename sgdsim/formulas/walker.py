@@ -1,4 +1,4 @@
-"""The walk over the syntax tree of a formula: what is admitted, and its value in one algebra.
+"""The walk over the syntax tree of a formula, which checks it and computes its value in an algebra.
 
 Python's grammar has read the text. The walker admits numbers, names, ``+ - * / ** @``, indices ``W[0, 2]``, ``W.T`` and
 the functions of `sgdsim.formulas.names.FUNCTIONS`, and refuses all else with its place.
@@ -116,7 +116,7 @@ class Walker:
         self._numbers = numbers or {}
 
     def result(self, tree: ast.expr, *, vector: bool = False) -> Any:
-        """The value of a whole formula, which may be a vector or a matrix only if that is asked for."""
+        """The value of a whole formula; a vector or a matrix is refused unless `vector` is True."""
         value = self.visit(tree)
         shape = self._algebra.shape(value)
         if shape and not vector:
@@ -132,7 +132,7 @@ class Walker:
                 | ast.Compare(left=ast.expr(end_col_offset=int(end)))
                 | ast.Attribute(value=ast.expr(end_col_offset=int(end)))
             ):
-                # The operator or dot, past the parentheses that the tree does not know.
+                # The column of the operator or dot: parentheses, which the syntax tree omits, are skipped.
                 end += len(source[end:]) - len(source[end:].lstrip(b" )"))
             case _:
                 end = getattr(node, "col_offset", 0)
@@ -209,7 +209,7 @@ class Walker:
         return value
 
     def _product(self, steps: list[ast.BinOp], first: Any, depth: int) -> Any:
-        """A product of matrices, from the right where a vector stands there: fewer operations, and the same value."""
+        """A product of matrices; it starts at the right end if that is a vector, which takes fewer operations."""
         factors = [first, *(self.visit(step.right, depth) for step in steps)]
         dimensions = [len(self._algebra.shape(factor)) for factor in factors]
         if dimensions == [2] * len(steps) + [1]:
@@ -222,7 +222,7 @@ class Walker:
         return first
 
     def _exponent(self, node: ast.expr, depth: int) -> Any:
-        """An exponent, as a whole number where its names stand for numbers that make it one."""
+        """An exponent, as a whole number if the numbers given for its names make it one."""
         known = exponent_of(node, self._numbers)
         whole = [int(number) if is_whole(number) else None for number in entries(known)]
         return self._algebra.settled(self.visit(node, depth), filled(shape_of(known), whole))
@@ -242,7 +242,7 @@ class Walker:
         return self._of_arguments(node, name, [self.visit(argument, depth) for argument in node.args])
 
     def _of_arguments(self, node: ast.Call, name: str, values: list[Any]) -> Any:
-        """A function of values."""
+        """The value of a function of the formula language for given arguments."""
         if name in ("sum", "dot", "norm2", "alignment"):
             for argument, factor in zip(node.args, values, strict=True):
                 self._fit(argument, "sum", factor)
@@ -268,12 +268,12 @@ class Walker:
         return self._apply(node, "sum", self._apply(node, "*", first, second))
 
     def _cosine(self, node: ast.AST, product: Any, first: Any, second: Any) -> Any:
-        """A product of two arrays over their lengths."""
+        """The cosine of the angle between two arrays: their product divided by both lengths."""
         lengths = [self._apply(node, "sqrt", self._dot(node, whole, whole)) for whole in (first, second)]
         return self._apply(node, "/", product, self._apply(node, "*", *lengths))
 
     def _cka(self, node: ast.AST, first: Any, second: Any, *covariance: Any) -> Any:
-        """The alignment of the kernels of two linear representations, by their features, which may be few."""
+        """Kernel alignment (CKA) of two linear representations, computed from their features, which may be few."""
 
         def kernel(left: Any, right: Any) -> Any:
             left = self._apply(node, "@", left, *covariance) if covariance else left
@@ -293,7 +293,7 @@ class Walker:
             case _:
                 self._fail(condition, "a condition that is not understood", "one comparison with <, <=, > or >=")
         x, y = (self.visit(branch, depth) for branch in branches)
-        # Every comparison is a strict one, of swapped sides or for swapped branches.
+        # Every comparison is turned into ``a < b`` by swapping its sides or its branches.
         if isinstance(comparison, ast.Gt | ast.LtE):
             pair.reverse()
         if isinstance(comparison, ast.LtE | ast.GtE):
@@ -324,14 +324,14 @@ class Walker:
 
 
 def _index(node: ast.expr) -> Shape:
-    """The whole numbers of an index; none where it is anything else."""
+    """The whole numbers of an index; empty if it is anything else."""
     parts = node.elts if isinstance(node, ast.Tuple) else [node]
     found = tuple(part.value for part in parts if isinstance(part, ast.Constant) and type(part.value) is int)
     return found if len(found) == len(parts) else ()
 
 
 def exponent_of(node: ast.expr, numbers: Mapping[str, Any]) -> Any:
-    """The value of an exponent in double precision; None where a name in it stands for no number."""
+    """The value of an exponent in double precision; None if a name in it has no number."""
     if not names_in(node) <= {*numbers, "pi"}:
         return None
     with np.errstate(all="ignore"):
@@ -339,19 +339,19 @@ def exponent_of(node: ast.expr, numbers: Mapping[str, Any]) -> Any:
 
 
 def names_in(node: ast.AST) -> set[str]:
-    """The names below a node of a syntax tree that are no functions."""
+    """The names below a node of a syntax tree, except those of functions."""
     parts = list(ast.walk(node))
     called = [part.func for part in parts if isinstance(part, ast.Call)]
     return {part.id for part in parts if isinstance(part, ast.Name) and part not in called} - RESERVED
 
 
 def is_whole(value: Any) -> bool:
-    """Whether a value is a whole number, of which powers are made by multiplication."""
+    """True if an exponent is a whole number small enough for the power to be computed by multiplication."""
     return isinstance(value, float) and value.is_integer() and abs(value) <= MAX_POWER
 
 
 class Reader(Walker):
-    """Admits a syntax tree; what depends on names is None, and the rest must have a finite value."""
+    """A walker that checks a syntax tree. Parts that depend on names have the value None; others must be finite."""
 
     def __init__(self, source: str, where: str) -> None:
         super().__init__(source, where, {}, Expanded(NUMERIC, _number, check_finite))

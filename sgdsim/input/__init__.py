@@ -1,1 +1,1 @@
-"""From a file, options or a call to checked runs."""
+"""Readers of scenario files, command-line options and arguments of calls, which return checked runs."""

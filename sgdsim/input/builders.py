@@ -1,4 +1,4 @@
-"""From the tables of a scenario to what they describe: loss, optimizer, schedule, start, recorder, claims."""
+"""Builders of what the tables of a scenario describe: loss, optimizer, schedule, starts, recorder, claims."""
 
 from __future__ import annotations
 
@@ -71,18 +71,18 @@ def build_loss(section: Mapping[str, Any]) -> Loss:
 
 
 def read_loss(section: Mapping[str, Any]) -> tuple[Loss, dict[str, Start]]:
-    """As `build_loss`, and where the parameters start; a loss of the catalogue does not say where.
+    """A loss from the ``[loss]`` table, and the starts of its parameters; a loss of the catalogue gives no starts.
 
     Raises
     ------
     InputError
-        As `build_loss`.
+        For an unknown loss or key, or one of the wrong type.
     """
     return _own_loss(section) if is_own(section) else (_catalogued(section), {})
 
 
 def is_own(section: Mapping[str, Any]) -> bool:
-    """Whether a ``[loss]`` table is a loss of the user's own: a formula, or directions without a loss.
+    """True if a ``[loss]`` table describes a loss of the user's own: a formula, or directions without a loss.
 
     Examples
     --------
@@ -120,7 +120,7 @@ def _of_catalogue(section: Mapping[str, Any]) -> Loss:
 
 
 def _argument(name: str, key: str, value: Any, hints: Mapping[str, Any]) -> tuple[str, Any]:
-    """An argument of a catalogue entry; a number where only formulas are taken is a formula."""
+    """The name and value of an argument of a catalogue loss; a number becomes a formula if no number is allowed."""
     if key not in hints:
         raise InputError(f"loss.{key}: {unknown_name(f'key of {name}', key, hints)}")
     if value is _MISSING:
@@ -139,7 +139,7 @@ def _argument(name: str, key: str, value: Any, hints: Mapping[str, Any]) -> tupl
 
 
 def _kinds(hint: Any) -> list[Any]:
-    """The alternatives of an annotation; None is an argument that is not given."""
+    """The alternative types of an annotation, without None, which means that the argument is not given."""
     alternatives = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     return [kind for kind in alternatives if kind is not NoneType]
 
@@ -168,7 +168,7 @@ def _own_loss(section: Mapping[str, Any]) -> tuple[Loss, dict[str, Start]]:
 
 
 def _definitions(texts: Mapping[str, str | list[str]]) -> dict[str, str | tuple[str, ...]]:
-    """Formulas by name, those of a vector as a tuple."""
+    """Formulas by name; the formulas of a vector as a tuple."""
     return {key: text if isinstance(text, str) else tuple(text) for key, text in texts.items()}
 
 
@@ -178,7 +178,7 @@ def _states(texts: Mapping[str, str]) -> dict[str, State]:
 
 
 def _symmetry(entry: Symmetry | SymmetryTable, parameters: Sequence[str]) -> Symmetry:
-    """A symmetry by its text, its matrix, its generator or its images."""
+    """A symmetry that is given by its text, its matrix, its generator or its images."""
     if isinstance(entry, Symmetry):
         return entry
     if entry.matrix is not None:
@@ -187,19 +187,19 @@ def _symmetry(entry: Symmetry | SymmetryTable, parameters: Sequence[str]) -> Sym
 
 
 def combine_starts(run: RunTable, loss: Loss, own: Mapping[str, Start]) -> dict[str, Start]:
-    """Where the coordinates of a loss start: as it says itself, in a file, as a whole vector, or one by one.
+    """Starts of the coordinates of a loss: from the loss itself, from a file, for a whole vector, or one by one.
 
     Parameters
     ----------
     run
-        With starts that are given beside the loss, and a file of others.
+        The ``[run]`` table: further starts, and perhaps a file of last states.
     loss, own
-        The loss, and its own starts.
+        The loss, and the starts that its table gives.
 
     Raises
     ------
     InputError
-        For a file that holds no parameter of the loss.
+        If the file holds no parameter of the loss.
     """
     start = dict(own)
     if run.from_ is not None:
@@ -210,7 +210,7 @@ def combine_starts(run: RunTable, loss: Loss, own: Mapping[str, Start]) -> dict[
     for key, read in sorted(run.initial.value.items(), key=lambda item: "[" in item[0]):
         moved = [name for name in loss.parameters if key in (name, base_name(name))]
         if moved and isinstance(run.initial.plain[key], list):
-            by_parameter({key: run.initial.plain[key]}, loss.parameters)  # refuses another shape
+            by_parameter({key: run.initial.plain[key]}, loss.parameters)  # refuses a list of the wrong shape
             start |= read
         else:
             start |= dict.fromkeys(moved, next(iter(read.values()))) if moved else read
@@ -223,7 +223,7 @@ def read_optimizer(section: Mapping[str, Any]) -> tuple[Optimizer, Schedule]:
     Raises
     ------
     InputError
-        With the problems of both.
+        With the problems of both the optimizer and the schedule.
     """
     parts: list[Any] = attempt_all([partial(build_optimizer, section), partial(build_schedule, section)])
     return parts[0], parts[1]
@@ -286,7 +286,7 @@ def _hyperparameter(optimizer: str, key: str, value: Any) -> tuple[str, float]:
 
 
 def _required(optimizer: str) -> dict[str, float]:
-    """Some value for every hyperparameter that has no default."""
+    """A placeholder value for every hyperparameter of an optimizer that has no default."""
     rule = OPTIMIZERS.get(optimizer)
     return {} if rule is None else {name: 1.0 for name, default in rule.hyperparameters.items() if default is None}
 
@@ -321,12 +321,12 @@ def build_schedule(section: Mapping[str, Any]) -> Schedule:
 
 
 def build_recorder(record: RecordTable) -> Recorder:
-    """The recorder of the ``[record]`` table, but for its snapshots, of which some wait for the number of steps.
+    """The recorder of the ``[record]`` table, without its snapshots, some of which depend on the number of steps.
 
     Raises
     ------
     InputError
-        With the problems of the bins of all drifts.
+        With the problems of the bins of all drift recorders.
     """
     return Recorder(
         record.every,
@@ -356,21 +356,22 @@ def _drifts(record: RecordTable) -> dict[str, Drift]:
 
 @dataclass(frozen=True)
 class Claim:
-    """A law of the handbook, or the user's own prediction, that a scenario is held against.
+    """A law, or the user's own prediction, with which a scenario is compared.
 
     Parameters
     ----------
     source
-        What predicts.
+        The law or the prediction.
     resolution
-        What the user asks of the rows of a law: a number, or a percentage of the predicted value; None for their own.
+        The smallest deviation that the rows of a law must be able to see: a number, or a percentage of the predicted
+        value; None for the resolution that each row has by default.
     expect
-        The verdict that every row must find; ``disagrees`` makes them negative controls.
+        The verdict that every row must find; ``disagrees`` makes the rows negative controls.
     asked
-        Whether the user asked for it; a law that is tried on every run accuses none where its conditions fail.
+        True if the user asked for the law. A law that is tried on every run gives no verdict where its conditions fail.
     budget
-        Seconds that a law may take at a sweep point; None for what the law says where it was not asked for, and for no
-        limit where it was.
+        Seconds that a law may take at a sweep point. None for the law's own limit, or for no limit if the user asked
+        for the law.
     """
 
     source: theory.Law | theory.UserPrediction
@@ -392,7 +393,7 @@ class Claim:
 
     @property
     def seconds(self) -> float:
-        """That its law may take at a sweep point."""
+        """Seconds that the law may take at a sweep point."""
         if self.budget is not None or self.asked:
             return inf if self.budget is None else self.budget
         return self.source.seconds if isinstance(self.source, theory.Law) else SECONDS
@@ -413,12 +414,12 @@ def _seconds(value: Any, where: str) -> float:
 
 
 def read_claims(entries: Any) -> list[tuple[dict[str, Any], Claim]]:
-    """The ``[[predict]]`` entries without what they leave open, and what each claims; the user's own are numbered.
+    """The ``[[predict]]`` entries, without unset keys, and the claim of each; the user's own predictions are numbered.
 
     Raises
     ------
     InputError
-        For entries that are neither a law nor a formula that can be read, all of them.
+        With all entries that are neither a law nor a formula that can be read.
 
     Examples
     --------
@@ -444,7 +445,7 @@ def read_claims(entries: Any) -> list[tuple[dict[str, Any], Claim]]:
 
 
 def _spread(entry: Any) -> Any:
-    """An entry with what the text of its formula says of the entry, ``id`` and ``expect``, beside it."""
+    """An entry in which settings that stand in the text of its formula, ``id`` and ``expect``, have become keys."""
     if not isinstance(entry, Mapping) or not isinstance(entry.get("formula"), str):
         return entry
     first, *options = entry["formula"].split(";")

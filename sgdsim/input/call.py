@@ -1,4 +1,4 @@
-"""From the arguments of a call to a checked run: texts, expressions of SymPy, arrays and plain dictionaries."""
+"""Readers of the arguments of a call from Python: texts, SymPy expressions, arrays and plain dictionaries."""
 
 from __future__ import annotations
 
@@ -47,18 +47,17 @@ def read_loss(loss: Any, initial: Any, trajectories: int | None = None, **tables
         A `Loss`; a formula, as text or as an expression of SymPy; the name of one in the catalogue; or a table
         ``[loss]`` as in a scenario.
     initial
-        For each parameter where it starts. A formula has the parameters that start here, of a vector
-        as ``w[3]``.
+        The start of each parameter. The names here are the parameters of a formula; a vector is declared as ``w[3]``.
     trajectories
-        How many there are, if that is known.
+        Number of trajectories, if it is known.
     **tables
-        Of ``[loss]``, for a loss that is no `Loss`: ``constants``, ``noise``, ``define`` and so on; and ``each``,
-        constants of each trajectory, see `one_a_trajectory`.
+        Tables of ``[loss]``, if the loss is not a `Loss`: ``constants``, ``noise``, ``define`` and so on; and
+        ``each``, constants with a value for each trajectory, see `one_a_trajectory`.
 
     Raises
     ------
     InputError
-        For anything that is no loss.
+        If the argument is none of these.
 
     Examples
     --------
@@ -96,12 +95,12 @@ def read_loss(loss: Any, initial: Any, trajectories: int | None = None, **tables
 def starts_of_file(
     path: Any, initial: Mapping[str, Any], loss: Any, trajectories: int | None
 ) -> tuple[dict[str, Any], int]:
-    """Starts that are the last states in a file, but for those that are given; and how many trajectories there are.
+    """Starts from the last states in a file, except those that are given, and the number of trajectories.
 
     Raises
     ------
     InputError
-        For a file that holds no such states, and none of the parameters of the loss.
+        If the file holds no last states, or none of the parameters of the loss.
     """
     from sgdsim.input.snapshots import describe_snapshot
 
@@ -117,7 +116,7 @@ def starts_of_file(
 
 
 def _declared(table: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The parameters of a formula with their starts as a scenario has them, and the starts that no text says."""
+    """The starts of a formula's parameters as a scenario writes them, and those that cannot be written as text."""
     written: dict[str, Any] = {}
     others: dict[str, Any] = {}
     of_file = shapes(name for name, value in table.items() if isinstance(value, Stored) and "[" in name)
@@ -126,7 +125,7 @@ def _declared(table: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
         if "(" in name or (isinstance(value, Stored) and "[" in name):  # a variable of the optimizer, a coordinate
             others[name] = value
         elif isinstance(value, Stored | Listed):
-            written[name], others[name] = 0.0, value  # which takes its place
+            written[name], others[name] = 0.0, value  # a placeholder, which that value replaces
         elif (found := _of_each(name, value, table)) is not None:
             written[found[0]] = 0.0
             others |= found[1]
@@ -136,7 +135,7 @@ def _declared(table: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
 
 
 def _of_each(name: str, value: Any, names: Collection[str]) -> tuple[str, dict[str, Listed]] | None:
-    """What an array with a start for each trajectory declares, and the starts; None for any other start."""
+    """The declaration and the starts of an array that has a start for each trajectory; None for any other start."""
     numbers = numbers_of(value)
     if numbers is None or not numbers.ndim:
         return None
@@ -144,25 +143,25 @@ def _of_each(name: str, value: Any, names: Collection[str]) -> tuple[str, dict[s
     if shape and spread(name, names, "initial") == (f"{base}{declared(shape)}",):
         return name, {f"{base}{declared(shape)}": Listed.of(numbers, f"initial.{name}")}
     whole = numbers.shape[1:]
-    if (whole == shape) if shape else numbers.ndim != 2:  # of rows alone it is one matrix, for all
+    if (whole == shape) if shape else numbers.ndim != 2:  # two dimensions alone are one matrix, for all trajectories
         return f"{base}{declared(whole)}" if whole else base, of_each_trajectory(base, numbers, "initial")
     return None
 
 
 def one_a_trajectory(each: Any, trajectories: int | None = None) -> dict[str, Listed]:
-    """Constants of each trajectory, by coordinate, from arrays (trajectory, axes of the constant…).
+    """Constants with a value for each trajectory, by coordinate, from arrays (trajectory, axes of the constant…).
 
     Parameters
     ----------
     each
         The arrays by name.
     trajectories
-        How many there are, if that is known.
+        Number of trajectories, if it is known.
 
     Raises
     ------
     InputError
-        For what is no such array of numbers, and one of another length.
+        If a value is not an array of numbers, or has another number of trajectories.
 
     Examples
     --------
@@ -183,7 +182,7 @@ def one_a_trajectory(each: Any, trajectories: int | None = None) -> dict[str, Li
 
 
 def _beside(constants: Any, each: Mapping[str, Listed]) -> dict[str, Any]:
-    """Constants of all trajectories and of each; refuse one that is among both."""
+    """One table of the constants that all trajectories share and those of each; a name among both is refused."""
     table = take.by_name(take.anything)(constants, "constants")
     bases = set(map(base_name, each))
     for name in table:
@@ -193,7 +192,7 @@ def _beside(constants: Any, each: Mapping[str, Listed]) -> dict[str, Any]:
 
 
 def _section(loss: Any, declared: Iterable[str]) -> dict[str, Any]:
-    """The table ``[loss]`` that a formula or a name stands for; a name that is declared is a formula."""
+    """The ``[loss]`` table of a formula or of a name in the catalogue; a declared parameter's name is a formula."""
     if isinstance(loss, Mapping):
         return take.by_name(take.anything)(loss, "loss")
     text = formula_text(loss, "loss")
@@ -202,7 +201,7 @@ def _section(loss: Any, declared: Iterable[str]) -> dict[str, Any]:
 
 
 def _written(value: Any, where: str) -> Any:
-    """What a scenario would hold of a value that may be one of ours, or of SymPy."""
+    """A value as a scenario writes it; it may be an object of sgdsim or a SymPy expression."""
     if isinstance(value, Noise | Grid | State):
         return str(value)
     if isinstance(value, Listed):
@@ -220,7 +219,7 @@ def _written(value: Any, where: str) -> Any:
 
 
 def _starts(loss: Loss, table: Mapping[str, Any]) -> dict[str, Start]:
-    """The start of every coordinate; that of a vector's name is that of all its coordinates."""
+    """The start of every coordinate; the start of a vector's name holds for all its coordinates."""
     by_coordinate = by_parameter(table, loss.parameters)
     return {name: start_from(value, f"initial.{name}") for name, value in by_coordinate.items()}
 
@@ -241,19 +240,19 @@ def _number(value: Any, where: str) -> float:
 
 
 def read_optimizer(optimizer: Any, **settings: Any) -> Optimizer:
-    """An optimizer from itself, a text such as ``"adam:beta1=0.9"``, or a table as in a scenario.
+    """An optimizer from an `Optimizer`, a text such as ``"adam:beta1=0.9"``, or a table as in a scenario.
 
     Parameters
     ----------
     optimizer
-        Which; None for SGD.
+        The optimizer in one of these forms; None for SGD.
     **settings
         ``momentum``, ``batch_size``, ``weight_decay`` and ``sampling``, where they are given.
 
     Raises
     ------
     InputError
-        For anything that is no optimizer.
+        If the argument is none of these.
 
     Examples
     --------
@@ -285,7 +284,7 @@ def read_optimizer(optimizer: Any, **settings: Any) -> Optimizer:
 
 
 def read_rates(learning_rate: Any, steps: int) -> list[Schedule]:
-    """The learning rates that an argument means: of a list, one for each point of a sweep.
+    """The schedules of the learning rate that an argument means; a list gives one for each point of a sweep.
 
     Parameters
     ----------
@@ -293,12 +292,12 @@ def read_rates(learning_rate: Any, steps: int) -> list[Schedule]:
         A number; a schedule, ``"cosine:0.1,0.001"``; an array with the rate of every step; a function of the step, from
         0; or a list of numbers and schedules.
     steps
-        Of the run.
+        Number of steps of the run.
 
     Raises
     ------
     InputError
-        For anything else.
+        If the argument is none of these.
 
     Examples
     --------
@@ -321,7 +320,7 @@ def read_rates(learning_rate: Any, steps: int) -> list[Schedule]:
 
 
 def _called(rate: Any, steps: int) -> tuple[float, ...]:
-    """The value of a user's function at each step."""
+    """The learning rate at each step, from a function of the user's."""
     found = []
     for step in range(steps):
         try:
@@ -349,25 +348,25 @@ def scenario_tables(
     automatic: bool = False,
     title: str = "",
 ) -> dict[str, Any]:
-    """What a scenario file would hold that means the same as a call.
+    """The tables of the scenario file that means the same as a call.
 
     Parameters
     ----------
     run
-        Of the first point of a sweep.
+        The run; of a sweep, that of the first point.
     schedules
-        One a point, where learning rates are swept.
+        Schedules of the learning rate: one, or one for each point if learning rates are swept.
     sweep, common_noise
-        Other values by dotted key, as in ``[sweep]``, and whether all points draw the same noise.
+        Other swept values by dotted key, as in ``[sweep]``; and True if all points draw the same noise.
     predict, automatic
-        Ids of laws, formulas and tables of ``[[predict]]``, and whether to try the laws that are tried on every run.
+        Ids of laws, formulas and tables of ``[[predict]]``; and True to try the laws that are tried on every run.
     title
-        Of the file.
+        Title of the scenario.
 
     Raises
     ------
     InputError
-        For arguments that are of the wrong kind.
+        For arguments of the wrong type.
     """
     from sgdsim.input.option_values import claim
     from sgdsim.input.options import all_claims

@@ -1,4 +1,4 @@
-"""Starts that stand in a column of a file, one value a trajectory: what a scenario keeps of them."""
+"""Starts from a column of a file, one value for each trajectory, and the description that a scenario keeps of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COLUMN = re.compile(r"(?P<path>.*\.(?:csv|txt|h5|hdf5))(?P<column>:[^:]+)", re.I
 
 
 class ColumnTable(Section):
-    """What a scenario keeps of a column; without a file, of an array that a call was given."""
+    """Description of a column that a scenario keeps; without a file it describes an array that a call was given."""
 
     file: str
     column: str
@@ -33,26 +33,26 @@ class ColumnTable(Section):
 
 
 def describe_column(column: str, path: Path) -> dict[str, Any]:
-    """What stands in a scenario for a column of a file.
+    """Description that stands in a scenario for a column of a file.
 
     Parameters
     ----------
     column
-        Its name behind a colon.
+        A colon and the name of the column.
     path
-        Of the file.
+        Path of the file.
 
     Raises
     ------
     InputError
-        For a file that cannot be read, and a column that it does not have.
+        If the file cannot be read, or does not have the column.
     """
     name, real = column.removeprefix(":").strip(), os.path.realpath(path)
     return Listed.of(_column(real, name), str(path), real, name).describe()
 
 
 def read_column(table: Mapping[str, Any], where: str) -> Listed:
-    """The start that `describe_column` describes; the file is read again when the run begins."""
+    """The start that a description from `describe_column` means; the file is read again when the run begins."""
     read = validated(ColumnTable, table, {"column": list(ColumnTable.model_fields)}, tuple(where.split(".")))
     load = partial(_column, read.file, read.column) if read.file else remembered(read.digest)
     return Listed(read.file, read.column, read.digest, read.trajectories, tuple(read.moments), load)

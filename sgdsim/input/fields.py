@@ -1,4 +1,4 @@
-"""What single values of a scenario may be: a reader gives what it makes of a value, or None."""
+"""Readers of single values of a scenario: a reader returns the value in its final form, None if it is not allowed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Section(BaseModel):
 
 
 def whole(low: int, high: float = inf) -> Callable[[Any], int | None]:
-    """A whole number between bounds, also written 1e6."""
+    """Reader of whole numbers between bounds, 1e6 too."""
 
     def read(value: Any) -> int | None:
         found = take.as_whole(value)
@@ -36,13 +36,13 @@ def whole(low: int, high: float = inf) -> Callable[[Any], int | None]:
 
 
 def finite(value: Any) -> float | None:
-    """A number that is finite."""
+    """Finite number that a value is; None for any other value."""
     found = take.as_number(value)
     return None if found is None else float(found)
 
 
 def between(low: float, high: float) -> Callable[[Any], float | None]:
-    """A number between bounds, both excluded."""
+    """Reader of numbers between bounds, both excluded."""
 
     def read(value: Any) -> float | None:
         number = finite(value)
@@ -52,12 +52,12 @@ def between(low: float, high: float) -> Callable[[Any], float | None]:
 
 
 def _start(value: Any) -> str | float | dict[str, Any] | None:
-    """A number, a text, or what stands for values in a file."""
+    """Start or constant: a number, a text, or a table that describes values in a file; None for any other value."""
     return value if isinstance(value, str) or (isinstance(value, dict) and "digest" in value) else finite(value)
 
 
 def _nested(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Reads a value, a list of such, or rows of such."""
+    """Reader of a value, a list of values or rows of values, each of which the given reader reads."""
 
     def read_all(value: Any) -> Any:
         if not isinstance(value, list):
@@ -69,12 +69,12 @@ def _nested(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def formula(value: Any) -> str | None:
-    """A number is a formula too."""
+    """Text of a formula, which may be a number; None for any other value."""
     return value if isinstance(value, str) else None if finite(value) is None else repr(value)
 
 
 def formulas(value: Any) -> str | list[str] | None:
-    """A formula or a list of them."""
+    """Text of a formula or a list of texts; None for any other value."""
     if not isinstance(value, list):
         return formula(value)
     texts = [text for text in map(formula, value) if text is not None]
@@ -82,7 +82,7 @@ def formulas(value: Any) -> str | list[str] | None:
 
 
 def resolution(value: Any) -> str | float | None:
-    """A positive number, or a percentage."""
+    """Resolution: a positive number, or a percentage such as ``"2 %"``; None for any other value."""
     if isinstance(value, str):
         return value if _PERCENTAGE.fullmatch(value) and between(0, inf)(float(value.strip()[:-1])) else None
     return between(0, inf)(value)
@@ -93,12 +93,12 @@ def _step(value: Any) -> int | str | None:
 
 
 def _constant(value: Any) -> str | float | dict[str, Any] | None:
-    """As a start, but for a text that is clearly none."""
+    """Constant: a number, or a text or table that describes its values; None for any other value."""
     return None if isinstance(value, str) and not is_start(value) else _start(value)
 
 
 def takes(expected: str, read: Callable[[Any], Any]) -> PlainValidator:
-    """A value that a reader takes; what is expected stands in the message."""
+    """Validator that accepts a value if the reader does; the message says what is expected."""
 
     def validate(value: Any) -> Any:
         made = read(value)
@@ -110,7 +110,7 @@ def takes(expected: str, read: Callable[[Any], Any]) -> PlainValidator:
 
 
 def one_of(kind: str, known: Collection[str]) -> AfterValidator:
-    """A name that is known; a near match stands in the message."""
+    """Validator that accepts known names; the message has a near match."""
 
     def validate(name: str) -> str:
         if name not in known:
@@ -121,7 +121,7 @@ def one_of(kind: str, known: Collection[str]) -> AfterValidator:
 
 
 class Made(NamedTuple):
-    """A value as it is written, and what is made of it."""
+    """A value as it is written, and the object built from it."""
 
     plain: Any
     value: Any
@@ -129,21 +129,21 @@ class Made(NamedTuple):
 
 @dataclass(frozen=True)
 class Makes:
-    """A value of a kind that something is made of, once: what is kept is a `Made`, what is written the value.
+    """Annotation of a field whose value is turned into an object once: the field holds a `Made`, a file the value.
 
     Parameters
     ----------
     kind
-        Of the value.
+        Type of the value.
     build
-        Makes it; its problems name their own keys.
+        Function that builds the object; its error messages name the keys.
     """
 
     kind: Any
     build: Callable[[Any], Any]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        """As pydantic asks for it."""
+        """Schema of the field, in the form that pydantic needs."""
         return core_schema.no_info_after_validator_function(
             self._make,
             handler.generate_schema(self.kind),

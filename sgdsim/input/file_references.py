@@ -1,4 +1,4 @@
-"""Files that a scenario names: where it names them, and how what they hold comes to stand in it."""
+"""Files that a scenario names: the places of their names, and the contents that replace them."""
 
 from __future__ import annotations
 
@@ -29,15 +29,14 @@ _CURVE = re.compile(r"(?P<before>[^=]*=\s*)file:(?P<path>[^;]*)(?P<after>;.*)?",
 def inline_files(data: Mapping[str, Any], folder: PathLike = ".") -> dict[str, Any]:
     r"""Scenario data with the contents of all files in place of their names, so that no file is needed any more.
 
-    Only the states of `run.from` and columns of starts, which are too many, stay where they are; a description takes
-    the place of the name.
+    The states of `run.from` and columns of starts are too large for that: there a description replaces the name.
 
     Parameters
     ----------
     data
-        As it stands in a scenario file; what names no file stays as it is.
+        Data of a scenario file.
     folder
-        Where paths that are not absolute begin.
+        Folder from which relative paths are taken.
 
     Raises
     ------
@@ -66,12 +65,12 @@ def inline_files(data: Mapping[str, Any], folder: PathLike = ".") -> dict[str, A
     if isinstance(start := _get(inlined, "run", "from"), Mapping) and {"trajectories", "seeds"} <= start.keys():
         inlined["run"].setdefault("trajectories", start["trajectories"])
         free = (seed % 2**64 for seed in itertools.count(start["seeds"][0] + 1) if seed not in start["seeds"])
-        inlined["run"].setdefault("seed", next(free))  # the same would draw the same noise again
+        inlined["run"].setdefault("seed", next(free))  # the same seed would draw the same noise again
     return inlined
 
 
 def move_files(data: Mapping[str, Any], old: PathLike, new: PathLike) -> dict[str, Any]:
-    """Scenario data for a file in another folder: all paths that are not absolute lead to the same files.
+    """Scenario data for a file in another folder: its relative paths are changed to lead to the same files.
 
     Examples
     --------
@@ -99,7 +98,7 @@ def named_files(data: Mapping[str, Any], folder: PathLike = ".") -> list[Path]:
 
 @dataclass(frozen=True)
 class _Reference:
-    """A value that names a file: where it stands, what comes before and after the path, what the file holds."""
+    """A value that names a file: its key, the text before and after the path, and the reader of the contents."""
 
     place: tuple[str | int, ...]
     prefix: str
@@ -153,7 +152,7 @@ def _arrays(data: Mapping[str, Any]) -> Iterator[_Reference]:
 
 
 def _columns(section: str, key: str, starts: Any) -> Iterator[_Reference]:
-    """Of starts that are a column of a file."""
+    """References among starts or constants to columns of files."""
     for name, text in starts.items() if isinstance(starts, Mapping) else ():
         if isinstance(text, str) and (match := COLUMN.fullmatch(text.strip())):
             content = partial(describe_column, match["column"])
@@ -173,7 +172,7 @@ def _put(data: Any, place: Sequence[str | int], value: Any) -> None:
 
 
 def _after(prefix: str, text: Any) -> str:
-    """What comes after a prefix; nothing where there is another text, or none."""
+    """The text after a prefix; empty if the value is not a text with this prefix."""
     return (
         text.strip().removeprefix(prefix).strip() if isinstance(text, str) and text.strip().startswith(prefix) else ""
     )
@@ -197,7 +196,7 @@ def _covariance(path: Path) -> str:
 
 
 def _array(path: Path) -> list[Any]:
-    """Rows; of a file with one number a line, the numbers."""
+    """The rows of a file of numbers; the numbers themselves if each line has one."""
     rows = read_matrix(path)
     return [row[0] for row in rows] if len(rows[0]) == 1 else rows
 

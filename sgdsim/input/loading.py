@@ -1,4 +1,4 @@
-"""From a file, options or a call to a scenario that can run: checked, and with all recorded that its claims need."""
+"""Loading of scenarios from a file, options or a call: they are checked, and record all that their claims need."""
 
 from __future__ import annotations
 
@@ -30,27 +30,32 @@ from sgdsim.model.run import Run
 from sgdsim.theory.claims import about_run
 
 _FOR_PEOPLE = ("title", "description", "references")
-_MOST_WARNINGS = 10  # constants that nothing uses; the others are counted
+_MOST_WARNINGS = 10  # unused constants that are named in warnings; further ones are only counted
 
 
 def load_scenario(
     source: str | Path, overrides: Mapping[str, Any] | None = None, predictions: Sequence[str] = ()
 ) -> Scenario:
-    """Read a scenario, add predictions, and see to it that all they need is recorded.
+    """Read a scenario and add predictions; the scenario then records all that its predictions need.
 
     Parameters
     ----------
     source
-        A path, or the name of a shipped scenario.
+        Path of a scenario file, or the name of a scenario that sgdsim ships.
     overrides
-        Values by dotted key.
+        Values by dotted key, such as ``{"run.steps": 5000}``.
     predictions
-        The user's own, as ``"variance(x) = learning_rate/2; order=1; at=final"``.
+        Further predictions: ids of laws, and formulas such as ``"variance(x) = learning_rate/2; order=1; at=final"``.
+
+    Returns
+    -------
+    Scenario
+        The scenario, checked and ready to run.
 
     Raises
     ------
     InputError
-        For a scenario, an override or a prediction that cannot be used.
+        For a scenario, an override or a prediction that cannot be used, with all problems that were found.
 
     Examples
     --------
@@ -68,19 +73,19 @@ def load_parts(
     *,
     progress: bool = False,
 ) -> list[Scenario]:
-    """Read all parts of a scenario, as `load_scenario` reads one; of a scenario without parts the only one.
+    """Read all parts of a scenario, each as `load_scenario` reads one; a scenario without parts is the only one.
 
     Parameters
     ----------
     source, overrides, predictions
-        As of `load_scenario`; overrides and predictions hold for every part.
+        See `load_scenario`; overrides and predictions hold for every part.
     progress
         Show a bar on standard error, if that is a terminal, while a large sweep is read.
 
     Raises
     ------
     InputError
-        As `load_scenario`.
+        For a scenario, an override or a prediction that cannot be used.
 
     Examples
     --------
@@ -96,25 +101,25 @@ def load_parts(
 def scenario_from(
     data: Mapping[str, Any], name: str, where: str, folder: str | Path = ".", *, progress: bool = False
 ) -> Scenario:
-    """A scenario of data such as a file holds, with all recorded that its predictions need.
+    """A scenario from the tables of a scenario file; it records all that its predictions need.
 
     Parameters
     ----------
     data
         Tables as in a scenario file.
     name
-        What its files are called.
+        Name of the scenario, from which its files are named.
     where
-        Where the data come from, for messages.
+        Origin of the data, for messages.
     folder
-        Where the paths begin of files that the data name.
+        Folder from which relative paths of files in the data are taken.
     progress
-        As of `load_parts`.
+        Show a bar on standard error, if that is a terminal, while a large sweep is read.
 
     Raises
     ------
     InputError
-        As `load_scenario`, and for a file that cannot be used.
+        For data, a prediction or a file that cannot be used.
 
     Examples
     --------
@@ -127,18 +132,18 @@ def scenario_from(
 
 
 def save_scenario(data: Mapping[str, Any], path: str | Path, output: str | Path, *, overwrite: bool = False) -> None:
-    r"""Write data such as `scenario_from` takes as a scenario file, whose paths lead to the same files from there.
+    r"""Write the tables of a scenario as a scenario file; relative paths are changed to lead to the same files.
 
     Parameters
     ----------
     data
-        Tables as in a scenario file; paths begin in the working folder.
+        Tables as in a scenario file; relative paths are taken from the working folder.
     path
-        TOML file to write; it is whole from the moment it is there.
+        TOML file to write; it appears only once it is whole.
     output
-        What the run is going to write: nothing is saved where that will be refused.
+        File that the run is going to write: the scenario is not saved if that file could not be.
     overwrite
-        Whether an existing file may be replaced.
+        True if an existing file may be replaced.
 
     Raises
     ------
@@ -156,7 +161,7 @@ def save_scenario(data: Mapping[str, Any], path: str | Path, output: str | Path,
     if os.path.realpath(path) == os.path.realpath(output):
         raise InputError(f"{path}: is the output too, expected another file for the scenario")
     check_output(path, overwrite, named_files(data))
-    if Path(output).parent != Path("results") or Path("results").is_dir():  # this one is made if it is not there
+    if Path(output).parent != Path("results") or Path("results").is_dir():  # a run makes results/
         check_output(output, overwrite)
     text = toml.dumps(move_files(data, ".", Path(path).parent)).lstrip()
     with atomic_file(path) as temporary:
@@ -164,7 +169,7 @@ def save_scenario(data: Mapping[str, Any], path: str | Path, output: str | Path,
 
 
 def _recorded(scenario: Scenario, where: str) -> Scenario:
-    """The scenario with all recorded that its predictions need, if they and its formulas can be used."""
+    """The scenario, recording all that its predictions need; refuse predictions and formulas that cannot be used."""
     problems: list[str] = []
     attempt(problems, partial(_check_constants, scenario))
     wanted = attempt(problems, partial(_wanted, scenario))
@@ -178,7 +183,7 @@ def _recorded(scenario: Scenario, where: str) -> Scenario:
 
 
 def _wanted(scenario: Scenario) -> list[Recorder]:
-    """What the laws need of its runs, if its formulas can be used; found once for all scenarios that differ by seed."""
+    """Recorders that the laws of a scenario need; kept, and used again for scenarios that differ by the seed alone."""
     runs = scenario.runs
     laws = [(claim.source, claim.seconds) for claim in scenario.claims if isinstance(claim.source, theory.Law)]
 
@@ -189,7 +194,7 @@ def _wanted(scenario: Scenario) -> list[Recorder]:
     table = {key: value for key, value in scenario.data["run"].items() if key != "seed"}
     tables = {key: scenario.data[key] for key in scenario.data if key not in _FOR_PEOPLE} | {"run": table}
     code = [law.records for law, _ in laws] + [function for run in runs for function in run.code]
-    # What is in the file of a start is not in the scenario.
+    # The states in the file of a start are not part of the scenario, so the answer cannot be kept.
     answer = find() if table.get("from") else found(["wanted", tables, named(runs)], find, code)
     return [_recorder(*data) for data in answer]
 
@@ -202,7 +207,7 @@ def _requirements(laws: Iterable[tuple[theory.Law, float]], run: Run) -> Recorde
 
 
 def named(runs: Sequence[Run]) -> list[Any]:
-    """What the names of losses, optimizers and schedules stand for, as plain data: users may have added to them."""
+    """Definitions of the losses, optimizers and schedules of runs, as plain data: users may have added their own."""
     losses = {id(run.loss): run.loss.plain for run in runs}
     rules = dict.fromkeys(text for run in runs for text in (repr(run.optimizer.rule), repr(run.schedule.family)))
     return [*losses.values(), *rules]
@@ -219,7 +224,7 @@ def _recorder(snapshots: Sequence[int], observables: Sequence[tuple[str, str, An
 
 
 def _own_claims(scenario: Scenario) -> Iterator[theory.UserPrediction]:
-    """What the user predicts."""
+    """Predictions of the user's own."""
     yield from (claim.source for claim in scenario.claims if isinstance(claim.source, theory.UserPrediction))
 
 
@@ -249,7 +254,7 @@ def _warn(text: str) -> None:
 
 
 def _replaced(scenario: Scenario) -> set[str]:
-    """What claims and observables name that the optimizer has a value of, too: a constant of this name wins."""
+    """Names in claims and observables that are also values of the optimizer; a constant of this name comes first."""
     run = scenario.runs[0]
     named = set[str]()
     for claim in _own_claims(scenario):
@@ -264,9 +269,9 @@ def _replaced(scenario: Scenario) -> set[str]:
 
 
 def _check_formulas(run: Run) -> None:
-    """Refuse what can be read but is not one number, such as a vector."""
+    """Refuse formulas of a run that can be read but do not give one number, such as a vector."""
     loss = run.loss
-    if not loss.is_small:  # what is of the loss alone was checked by its shapes when it was made
+    if not loss.is_small:  # formulas of the loss alone were checked, by their shapes, when it was made
         attempt_all(partial(_check_shape, loss, one) for one in run.recorder.observables)
         return
     checks: list[Callable[[], object]] = [lambda: loss.formula and loss.expression]
@@ -282,7 +287,7 @@ def _expand_bound(loss: Loss, one: Observable) -> object:
 
 
 def _check_shape(loss: Loss, observable: Observable) -> None:
-    """Refuse an observable that is no number; one with words of the step is checked where it is compiled."""
+    """Refuse an observable that is not a number; one with quantities of the step is checked when it is compiled."""
     _searched(loss, observable.names, f"record.observables.{observable.name}")
     formula = Formula.parse(aliased(observable.formula), where=f"record.observables.{observable.name}")
     if formula.names <= {*loss.shapes, "pi"}:
@@ -297,7 +302,7 @@ def _expand_states(loss: Loss) -> None:
 
 
 def _expand(run: Run, observable: Observable) -> object:
-    """An observable as an expression; what the step adds to the names is put in for what it stands for."""
+    """An observable as an expression, in which the quantities of a step are replaced by their expressions."""
     import sympy
 
     gradient = {name: run.loss.symbols[name] for name in run.loss.parameters}
@@ -310,7 +315,7 @@ def _expand(run: Run, observable: Observable) -> object:
 
 
 def _searched(loss: Loss, names: Collection[str], where: str) -> dict[str, Any]:
-    """What stands for the eigenvalues that kernels search for; refuse those of which they have no Hessian."""
+    """Symbols for the eigenvalues that kernels compute iteratively; refuse them for a loss without a Hessian."""
     import sympy
 
     named = SEARCHED.intersection(names) if loss.searches else ()
@@ -323,7 +328,7 @@ def _searched(loss: Loss, names: Collection[str], where: str) -> dict[str, Any]:
 
 
 def _names(loss: Loss) -> set[str]:
-    """What the formulas of a loss name."""
+    """Names in the formulas of a loss."""
     starts = [state.start for state in loss.states.values()]
     generators = [text for symmetry in loss.symmetries for text in symmetry.generator.values()]
     return _names_in([*loss.texts, *starts, *generators])

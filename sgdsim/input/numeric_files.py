@@ -33,8 +33,8 @@ def read_table(path: PathLike) -> dict[str, list[float]]:
     Raises
     ------
     InputError
-        For a file that cannot be read, names that formulas cannot use or that stand there twice, rows of another
-        length, cells that are missing or no finite numbers, and no rows.
+        For a file that cannot be read or has no rows, names that formulas cannot use or that occur twice, rows of
+        different lengths, and cells that are not finite numbers.
 
     Examples
     --------
@@ -71,7 +71,7 @@ def read_matrix(path: PathLike) -> list[list[float]]:
     Raises
     ------
     InputError
-        As `read_table`.
+        For a file that cannot be read or has no rows, rows of different lengths, and cells that are not finite numbers.
 
     Examples
     --------
@@ -95,12 +95,12 @@ def read_matrix(path: PathLike) -> list[list[float]]:
 
 
 def read_numbers(path: PathLike) -> list[float]:
-    r"""Read one number a line, or the first of several; a name on the first line is passed over.
+    r"""Read the first number of each line; a name on the first line is skipped.
 
     Raises
     ------
     InputError
-        As `read_table`.
+        For a file that cannot be read or has no numbers, and cells that are not finite numbers.
 
     Examples
     --------
@@ -122,12 +122,12 @@ def read_numbers(path: PathLike) -> list[float]:
 
 
 def read_curve(path: PathLike) -> dict[str, list[float]]:
-    r"""Read a curve: a column ``value``, and one before it of recorded steps or of what is swept.
+    r"""Read a curve: a column ``value``, after a column of recorded steps or of swept values.
 
     Raises
     ------
     InputError
-        As `read_table`, and for other columns; what is swept may have dots in its name.
+        For a file that `read_table` refuses, and for other columns. The name of swept values may have dots.
 
     Examples
     --------

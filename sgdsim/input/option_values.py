@@ -1,6 +1,6 @@
-"""How the values of options are written: a reader for each form.
+"""Readers of the values of command-line options, one for each form in which they are written.
 
-A reader takes the flag, for messages, and what is given, and returns what a scenario would hold.
+A reader takes the flag, for messages, and the text that was given. It returns the value that a scenario would hold.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ FILES_OF_DATA = (".csv", ".h5", ".hdf5")
 
 _LAW = re.compile(r"[A-Za-z][\w-]*")
 
-# Numbers and texts.
+# Readers of numbers and texts.
 
 
 def as_given(flag: str, given: Any) -> Any:
-    """A count, a name that the scenario checks, or that a switch is on."""
+    """Value as it was given: a count, a name that the scenario checks later, or True for a switch."""
     return given
 
 
 def text(expected: str) -> Reader:
-    """Reads a text that is not blank."""
+    """Reader of a text that is not blank."""
 
     def read(flag: str, given: str) -> str:
         if not given.strip():
@@ -43,12 +43,12 @@ def text(expected: str) -> Reader:
 
 
 def each(expected: str) -> Reader:
-    """Reads several texts, none of them blank."""
+    """Reader of several texts, none of them blank."""
     return lambda flag, given: [text(expected)(flag, one) for one in given]
 
 
 def number(flag: str, given: str) -> float:
-    """A number, with no text in its place."""
+    """Number that a text spells."""
     found = read_number(given, f"{flag} {given!r}")
     if found is None:
         raise _refusal(flag, given, "a number, e.g. 0.9")
@@ -56,12 +56,12 @@ def number(flag: str, given: str) -> float:
 
 
 def number_or_text(expected: str) -> Reader:
-    """Reads a number, or a text that is not blank."""
+    """Reader of a number, or of a text that is not blank."""
     return lambda flag, given: _value(f"{flag} {given!r}", text(expected)(flag, given))
 
 
 def repeated(flag: str, given: str, name: str) -> InputError:
-    """What is said of a name that stands there twice."""
+    """Error for a name that is given twice."""
     return InputError(f"{flag} {given!r}: {name} is given already, expected it once")
 
 
@@ -75,7 +75,7 @@ def _value(where: str, given: str) -> float | str:
 
 
 def _toml_value(where: str, given: str) -> Any:
-    """A number, another value of TOML, or else the text itself."""
+    """Value of a text: a number, another value of TOML, or else the text itself."""
     found = read_number(given, where)
     return toml.parse_value(given, where) if found is None else found
 
@@ -85,7 +85,7 @@ def _numbers(where: str, given: str) -> list[float] | None:
     return None if None in found else [one for one in found if one is not None]
 
 
-# NAME=VALUE, NAME:a,b,c and the like.
+# Readers of NAME=VALUE, NAME:a,b,c and similar forms.
 
 
 def _check_parameter(name: str, where: str) -> None:
@@ -116,20 +116,21 @@ def _named(
     joint: bool = False,
     overlapping: bool = False,
 ) -> Reader:
-    """Reads what texts say of names, by name.
+    """Reader of texts that give a value to names, such as ``a=2``; it returns the values by name.
 
     Parameters
     ----------
     separator
-        Between the names and the rest.
+        Text between the names and the rest.
     usage
-        What is expected.
+        Form that is expected, for messages.
     read
-        Takes where it is, the rest and the number of names; gives None for what it cannot read.
+        Function of the place (for messages), the rest and the number of names; it returns None if it cannot read the
+        rest.
     check
-        Refuses what is no name.
+        Function that refuses a text that is not a name.
     joint, overlapping
-        Whether names may stand together, and each in several texts.
+        True if several names may share a text; and True if a name may occur in several texts.
     """
 
     def read_all(flag: str, texts: Sequence[str]) -> dict[str, Any]:
@@ -161,7 +162,7 @@ def _start(where: str, rest: str, names: int) -> Any:
 
 
 def _listed(where: str, rest: str) -> list[Any] | None:
-    """A list, or rows, as TOML has them."""
+    """A list, or rows, in TOML's notation; None for any other text."""
     value = toml.parse_value(rest, where) if rest.startswith("[") else None
     return value if isinstance(value, list) else None
 
@@ -207,7 +208,7 @@ NOISE = _named("=", "NAME=DISTRIBUTION, e.g. x=normal:0,0.5 or p,q=normal:1,0.5;
 
 
 def noise_or_argument(flag: str, texts: Sequence[str]) -> dict[str, Any] | list[str] | str:
-    """Distributions by name, or the argument ``noise`` of a loss of the catalogue: one distribution, or several."""
+    """Distributions by name; or, for a loss of the catalogue, its argument ``noise``, one distribution or several."""
     plain = [text.strip() for text in texts]
     if all(text and "=" not in text for text in plain):
         return plain if len(plain) > 1 else plain[0]
@@ -215,7 +216,7 @@ def noise_or_argument(flag: str, texts: Sequence[str]) -> dict[str, Any] | list[
 
 
 def data(flag: str, given: str) -> str | dict[str, Any]:
-    """The file of a data set, or the distributions of its columns, and how many rows are drawn of them."""
+    """The file of a data set; or the distributions from which its columns are drawn, and the number of rows."""
     expected = "the name of a file, or e.g. x=normal; y=normal:0,0.5; rows=64"
     if "=" not in given or given.strip().endswith(FILES_OF_DATA):
         return text(expected)(flag, given)  # type: ignore[no-any-return]
@@ -231,7 +232,7 @@ def data(flag: str, given: str) -> str | dict[str, Any]:
 
 
 def drifts(flag: str, texts: Sequence[str]) -> dict[str, Any]:
-    """Bins of a quantity by its name, with the name of what is binned."""
+    """Bins of drift recorders by name, each with the quantity that is binned."""
     usage = "NAME:LOW,HIGH,BINS, or of bins of another NAME|OTHER:LOW,HIGH,BINS, e.g. q|x:-4,4,80"
     found: dict[str, Any] = {}
     for text in texts:
@@ -249,11 +250,11 @@ def drifts(flag: str, texts: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-# Sweeps.
+# Readers of swept values.
 
 
 def _swept(where: str, rest: str, names: int) -> list[Any] | None:
-    """Values between semicolons, or between commas if none of these can be an argument's; or a list in TOML."""
+    """Values separated by semicolons, or by commas if these cannot separate arguments; or a list in TOML."""
     if rest.startswith("["):
         values = toml.parse_value(rest, where)
         return values if isinstance(values, list) and values else None
@@ -265,7 +266,7 @@ def _swept(where: str, rest: str, names: int) -> list[Any] | None:
 
 
 def _split(text: str, separator: str) -> list[str]:
-    """The parts between separators that stand in no quotes and no brackets."""
+    """The parts of a text between separators, except separators in quotes or brackets."""
     parts, depth, quote = [""], 0, ""
     for letter in text:
         if quote or letter in "\"'":
@@ -279,7 +280,7 @@ def _split(text: str, separator: str) -> list[str]:
 
 
 def _check_clear(where: str, parts: Sequence[str]) -> None:
-    """Refuse numbers that may be values of their own, or arguments of the text before them, cosine:0.1,0.001."""
+    """Refuse numbers that may be separate values or arguments of the text before them, as in cosine:0.1,0.001."""
     joined: list[str] = []
     for part in parts:
         if joined and ":" in joined[-1] and read_number(part, where) is not None:
@@ -292,7 +293,7 @@ def _check_clear(where: str, parts: Sequence[str]) -> None:
         raise InputError(f"{where}: is this {readings}? expected semicolons between the values")
 
 
-# The others.
+# Readers of other options.
 
 
 def optimizer(flag: str, text: str) -> dict[str, Any]:
@@ -313,7 +314,7 @@ def optimizer(flag: str, text: str) -> dict[str, Any]:
 
 
 def snapshots(flag: str, texts: Sequence[str]) -> list[int | str]:
-    """Steps, each once."""
+    """Steps of snapshots, or ``final``; each may be given once."""
     found: list[int | str] = []
     for text in texts:
         step = "final" if text.strip() == "final" else read_whole(text, f"{flag} {text!r}")
@@ -326,7 +327,7 @@ def snapshots(flag: str, texts: Sequence[str]) -> list[int | str]:
 
 
 def quantiles(flag: str, texts: Sequence[str]) -> list[float]:
-    """Probabilities, each once."""
+    """Probabilities of quantiles; each may be given once."""
     found: list[float] = []
     for text in texts:
         level = read_number(text, f"{flag} {text!r}")
@@ -339,7 +340,7 @@ def quantiles(flag: str, texts: Sequence[str]) -> list[float]:
 
 
 def claims(flag: str, texts: Sequence[str]) -> list[dict[str, str]]:
-    """Entries of ``[[predict]]``."""
+    """Entries of ``[[predict]]``, one for each text."""
     return [claim(text) for text in texts]
 
 
@@ -363,7 +364,7 @@ def _of_law(key: str, value: str) -> Any:
 
 
 def settings(flag: str, texts: Iterable[str]) -> dict[str, Any]:
-    """Values by dotted key; of one key the last."""
+    """Values by dotted key; if a key is given twice, the last value counts."""
     values = {}
     for text in texts:
         key, equals, value = text.partition("=")

@@ -1,8 +1,8 @@
 """The options of the command line as one table.
 
-From it follow click's options, their reader, what messages call them, and the tables in docs/simulate.md: one more is
-one entry more. Most set a key of a scenario. What all of them say together is what a scenario file would hold, and is
-checked like one; here only the form of each is.
+From it follow click's options, their readers, their names in messages, and the tables in docs/simulate.md: a new option
+is one new entry. Most options set a key of a scenario. Together they give the data of a scenario file, which are
+checked like those of a file; only the form of each option is checked here.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ class Option:
     Parameters
     ----------
     flag
-        ``--learning-rate``.
+        The flag, such as ``--learning-rate``.
     key
-        The key of a scenario that it sets, ``optimizer.learning_rate``; empty for what is about a command.
+        The key of a scenario that it sets, ``optimizer.learning_rate``; empty for an option about a command.
     usage
-        How the help shows its value; empty for a switch.
+        Form of its value in the help; empty for a switch.
     meaning
-        One line, code in backticks.
+        One line for the help, with code in backticks.
     read
-        Reads what is given.
+        Reader of the value that is given.
     kind
         ``text``; ``texts``, which may be given more than once; ``count``, a whole number; ``switch``.
     variable
-        What calls from Python name it; by default the flag, with underscores.
+        Name of the argument in calls from Python; by default the flag, with underscores.
     default
-        What holds without it.
+        Value without the option.
     of_catalogue
-        The key that it sets for a loss of the catalogue, and the reader of that, where these are others.
+        Key that it sets for a loss of the catalogue, and the reader of its value, if these differ.
     called
-        Further keys that messages call by it.
+        Further keys of a scenario for which messages name this option.
     short
-        Another flag.
+        Short flag.
     """
 
     flag: str
@@ -68,12 +68,12 @@ class Option:
 
     @property
     def name(self) -> str:
-        """What calls from Python name it."""
+        """Name of the argument in calls from Python."""
         return self.variable or self.flag.removeprefix("--").replace("-", "_")
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The keys that it sets, and others that messages call by it."""
+        """Keys of a scenario that it sets, and others for which messages name it."""
         own = [self.key, *((self.of_catalogue or ("",))[:1])]
         return (*dict.fromkeys(key for key in own if key), *self.called)
 
@@ -203,25 +203,25 @@ def options() -> list[Option]:
     return [option for group in TABLE.values() for option in group]
 
 
-# From options to a scenario, and back in messages.
+# Functions that turn options into a scenario, and keys of a scenario in messages into options.
 
 
 def scenario_data(*, settings: Sequence[str] = (), automatic: bool = True, **given: Any) -> dict[str, Any]:
-    """What a scenario file would hold that means the same.
+    """Data of the scenario file that means the same as the options.
 
     Parameters
     ----------
     settings
-        ``run.steps=5000``: any key of a scenario; what the other options say wins, and ``predict`` is added to.
+        Any keys of a scenario, as ``run.steps=5000``. The other options come first; entries of ``predict`` add up.
     automatic
-        Whether the laws of the handbook are asked for that are tried on every run.
+        True to add the laws that are tried on every run.
     **given
-        Of `TABLE`, under their names; without a ``loss`` there are directions of all parameters.
+        Options of `TABLE` by name. Without a ``loss`` there must be directions of all parameters.
 
     Raises
     ------
     InputError
-        With the problems of all options: the option, what was given, what was expected.
+        With the problems of all options: the option, the value that was given, and what was expected.
 
     Examples
     --------
@@ -264,12 +264,12 @@ def scenario_data(*, settings: Sequence[str] = (), automatic: bool = True, **giv
 
 
 def loss_table(**given: Any) -> dict[str, Any]:
-    """The table ``[loss]`` that options say, and nothing else.
+    """The ``[loss]`` table that options give.
 
     Raises
     ------
     InputError
-        As `scenario_data`.
+        With the problems of all options.
 
     Examples
     --------
@@ -280,7 +280,7 @@ def loss_table(**given: Any) -> dict[str, Any]:
 
 
 def read_settings(texts: Iterable[str]) -> dict[str, Any]:
-    """The values of ``--set`` by dotted key; of one key the last.
+    """The values of ``--set`` by dotted key; if a key is given twice, the last value counts.
 
     Raises
     ------
@@ -296,7 +296,7 @@ def read_settings(texts: Iterable[str]) -> dict[str, Any]:
 
 
 def scenario_name(data: Mapping[str, Any]) -> str:
-    """What the files of a scenario are called: as its loss in the catalogue.
+    """Name of a scenario, from which its files are named: that of its loss in the catalogue.
 
     Examples
     --------
@@ -313,7 +313,7 @@ _LAW = re.compile(r"^(\s*)predict\[[0-9]+\]\.(?:id|formula)(?=:)", re.MULTILINE)
 
 
 def in_options(problem: str) -> str:
-    """A problem of a scenario, its keys called by the options that set them; one alone stands without a heading.
+    """A problem of a scenario in which its keys are replaced by the options that set them; one alone has no heading.
 
     Examples
     --------
@@ -337,7 +337,7 @@ def in_options(problem: str) -> str:
 
 
 def _read(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The tables of a scenario that options say."""
+    """The tables of a scenario that options give."""
     known = {option.name: option for option in options() if option.key}
     if unknown := given.keys() - known.keys():
         raise TypeError(f"unknown options {', '.join(sorted(unknown))}, expected some of {', '.join(known)}")
@@ -347,7 +347,7 @@ def _read(given: Mapping[str, Any]) -> dict[str, Any]:
     data: dict[str, Any] = {"loss": {}, "optimizer": {}, "run": {}}
     for option, key, value in found:
         table, _, name = key.partition(".")
-        if name in data.get(table, {}):  # of --optimizer
+        if name in data.get(table, {}):  # the text of --optimizer has set it already
             raise values.repeated(option.flag, str(given[option.name]), name)
         own: dict[str, Any] = {}
         toml.set_key(own, key, value)
@@ -356,7 +356,7 @@ def _read(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def names_a_loss(text: str, given: Mapping[str, Any]) -> bool:
-    """Whether a text is the name of a loss, and no formula of one name that options declare.
+    """True if a text is the name of a loss, and not a formula of a single name that options declare.
 
     Examples
     --------
@@ -371,7 +371,7 @@ def names_a_loss(text: str, given: Mapping[str, Any]) -> bool:
 
 
 def is_given(value: Any) -> bool:
-    """Whether an option was given; 0 and an empty text are given."""
+    """True if an option was given; 0 and an empty text count as given."""
     return not (value is None or value is False or value in ((), []))
 
 
@@ -381,7 +381,7 @@ def _read_one(option: Option, given: Any, catalogued: bool) -> tuple[Option, str
 
 
 def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Tables within tables; where both have a value, that of `over`."""
+    """Nested tables merged into one; where both have a value, that of `over` is taken."""
     both = dict(over)
     for key, value in under.items():
         if isinstance(value, Mapping) and isinstance(over.get(key), Mapping):
@@ -392,11 +392,11 @@ def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def all_claims(asked: Any, own: Sequence[Mapping[str, Any]], automatic: bool) -> Any:
-    """What ``--set`` and ``--predict`` ask for, and the laws that are tried on every run."""
+    """Claims from ``--set`` and ``--predict``, and the laws that are tried on every run."""
     from sgdsim import theory
 
     if not isinstance(asked, list):
-        return asked  # which is no list of claims; the scenario says so
+        return asked  # not a list of claims; the check of the scenario refuses it
     ids = [str(entry.get("id")) for entry in (*asked, *own) if isinstance(entry, Mapping)]
     named = {law.id for law in map(theory.law_named, ids) if law}
     laws = [{"id": id, "automatic": True} for id in theory.AUTOMATIC if automatic and id not in named]
@@ -404,14 +404,14 @@ def all_claims(asked: Any, own: Sequence[Mapping[str, Any]], automatic: bool) ->
 
 
 def heavy_ball(optimizer: Mapping[str, Any]) -> dict[str, Any]:
-    """SGD that was given a momentum is the optimizer that has one; others have their own."""
+    """The table of an optimizer; ``sgd`` with a momentum becomes the optimizer ``momentum``."""
     if optimizer.get("name", "sgd") != "sgd":
         return dict(optimizer)
     return {"name": "momentum", **{key: value for key, value in optimizer.items() if key != "name"}}
 
 
 def _check_complete(scenario: Mapping[str, Any]) -> None:
-    """Refuse what lacks something that has no default."""
+    """Refuse a scenario that lacks a key without a default."""
     run, optimizer, sweep = (scenario.get(name, {}) for name in ("run", "optimizer", "sweep"))
     missing = []
     if not scenario["loss"].keys() & {"formula", "name", "direction"}:
@@ -427,7 +427,7 @@ def _check_complete(scenario: Mapping[str, Any]) -> None:
 
 
 def _is_swept(table: Any, key: str) -> bool:
-    """Whether a sweep has the key, in quotes or in tables."""
+    """True if a sweep varies the key, whether its dotted form is in quotes or makes tables."""
     if not isinstance(table, Mapping):
         return False
     return any(name.split(".")[-1] == key or _is_swept(value, key) for name, value in table.items())

@@ -1,8 +1,8 @@
 """The parts of a scenario: several losses, optimizers or settings that one phenomenon needs, in one file.
 
-Every ``[[part]]`` is a scenario of its own, run into its own group of the file; its tables take the place of those that
-all parts have in common, which stand above. Of ``run`` and ``record`` single keys do, and ``set`` changes single values
-of any table by their dotted keys.
+Every ``[[part]]`` is a scenario of its own, whose results are a group of the output file. Its tables replace those that
+stand above, which all parts share; of ``run`` and ``record`` only the keys that it has are replaced. Its key ``set``
+changes single values of any table by their dotted keys.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ _NAME = re.compile(r"[A-Za-z]\w*")
 
 
 def parts_of(data: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Name and data of each part; of data without parts, a single one that is called `WHOLE`.
+    """Name and data of each part; data without parts are a single part with the name `WHOLE`.
 
     Parameters
     ----------
     data
-        As a scenario file holds them.
+        Data of a scenario file.
 
     Raises
     ------
     InputError
-        For parts that are no tables, without a name, or of the same, and for what cannot be set.
+        For parts that are not tables or have no name, two parts of the same name, and keys that a part cannot set.
 
     Examples
     --------
@@ -89,7 +89,7 @@ def _merged(common: Mapping[str, Any], table: Mapping[str, Any], name: str) -> d
 
 
 def _set(data: dict[str, Any], key: str, value: Any, name: str) -> None:
-    """Change a value of a part, but not what it is called nor what is that of the whole file."""
+    """Change a value of a part; refuse to change its name, or keys that belong to the whole file."""
     if isinstance(value, Mapping):
         raise InputError(f"part {name}: set.{key}: {shown(value)}, expected a value; quotes make one key of {key}.…")
     if key in _COMMON:

@@ -1,4 +1,4 @@
-"""Plain data: what a scenario holds, in the kinds that TOML knows, whether it came from a file, options or a call."""
+"""Plain data of a scenario, in the types that TOML has, whether it came from a file, options or a call."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ _PLAIN = (bool, int, float, datetime.date, datetime.time)
 
 
 def plain(value: Any, path: tuple[str, ...] = (), depth: int = 0) -> Any:
-    """The same data in new tables and lists, with the keys as formulas see names; what is None is left out.
+    """Copy of the data in new tables and lists, with keys in the normal form of names and without values that are None.
 
-    Formulas take letters of the same meaning for one, such as the two signs for mu.
+    In the normal form letters of the same meaning are one letter, such as the two signs for mu.
 
     Parameters
     ----------
     value
-        Tables, lists, texts, numbers, booleans and dates; of NumPy its numbers and arrays.
+        Tables, lists, texts, numbers, booleans and dates; also NumPy's numbers and arrays.
     path, depth
-        Where it stands, for messages.
+        Key and depth of the value in the scenario, for messages.
 
     Raises
     ------
     InputError
-        For anything else, a text that is none in UTF-8, and a nest that is too deep.
+        For a value of any other type, a text that UTF-8 cannot encode, and tables that are nested too deeply.
 
     Examples
     --------
@@ -48,7 +48,7 @@ def plain(value: Any, path: tuple[str, ...] = (), depth: int = 0) -> Any:
         }
     if isinstance(value, list | tuple):
         return [plain(one, path, depth + 1) for one in value]
-    if hasattr(value, "tolist"):  # of NumPy
+    if hasattr(value, "tolist"):  # a NumPy number or array
         return plain(value.tolist(), path, depth)
     if not isinstance(value, _PLAIN):
         raise InputError(f"{dotted(path)}: {shortened(repr(value))}, expected a number, text, list or table")
@@ -62,7 +62,7 @@ def _name(key: Any, path: tuple[str, ...]) -> str:
 
 
 def _text(text: str, path: tuple[str, ...]) -> str:
-    """The text; arguments of the command line may hold bytes that are none."""
+    """The text, unless UTF-8 cannot encode it: arguments of the command line may hold any bytes."""
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -1,4 +1,4 @@
-"""What is made of single keys of a scenario: starts, noise, symmetries, observables, histograms."""
+"""Readers of single keys of a scenario: starts, noise, symmetries, observables, histograms."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ U = TypeVar("U")
 
 
 def read_starts(where: str, values: Mapping[str, Any]) -> dict[str, Start]:
-    """An initial value for each coordinate; a point of a level set as ``"u,w" = "level:charge,product"``."""
+    """The start of each coordinate; ``"u,w" = "level:charge,product"`` starts at a point of a level set."""
     points = attempt_all(
         partial(level_set, split_names(key), str(value), f"{where}.{key}")
         for key, value in values.items()
@@ -36,25 +36,25 @@ def read_starts(where: str, values: Mapping[str, Any]) -> dict[str, Start]:
 
 
 def _read_start(where: str, value: Any) -> Start:
-    """A start as it is written: a number, a text, or a table that stands for the column of a file."""
+    """A start from its written form: a number, a text, or a table that describes the column of a file."""
     return read_column(value, where) if isinstance(value, Mapping) else start_from(value, where)
 
 
 def read_start_of_each(values: Mapping[str, Any]) -> dict[str, dict[str, Start]]:
-    """What `read_starts` makes of each key of ``run.initial``; ``square(u)`` is a variable of the optimizer."""
+    """Starts of each key of ``run.initial``, see `read_starts`; ``square(u)`` is a variable of the optimizer."""
 
     def read(key: str, value: Any) -> dict[str, Start]:
         where = f"run.initial.{key}"
         if "(" not in key and (_joint(key) or 0 not in parameter_name(key, where)[1]):
             return read_starts("run.initial", {key: value})
-        return {key: _read_start(where, value)}  # also a coordinate, which cannot be a declaration
+        return {key: _read_start(where, value)}  # also a single coordinate such as w[2], which declares no vector
 
     builds = (partial(read, key, value) for key, value in values.items())
     return dict(zip(values, attempt_all(builds), strict=True))
 
 
 class Noises(NamedTuple):
-    """Independent noise variables, the definitions that make others of them, and the constants of these."""
+    """Independent noise variables, the definitions that derive others from them, and the constants in these."""
 
     independent: dict[str, Noise]
     definitions: dict[str, str]
@@ -67,7 +67,7 @@ def read_noise(values: Mapping[str, str]) -> Noises:
     Raises
     ------
     InputError
-        For what is no distribution, no covariance, or stands for two things.
+        For a text that is not a distribution or a covariance, and for a name that has another meaning already.
     """
     joint = {key: text for key, text in values.items() if _joint(key) or ";" in text}
     single = {key: text for key, text in values.items() if key not in joint}
@@ -79,12 +79,12 @@ def read_noise(values: Mapping[str, str]) -> Noises:
 
 
 def check_free(section: str, names: Sequence[str], taken: Sequence[str]) -> None:
-    """Refuse names that stand for something already.
+    """Refuse names that have a meaning already.
 
     Raises
     ------
     InputError
-        With the first of them.
+        With the first such name.
     """
     used = {base_name(name) for name in taken}
     for name in dict.fromkeys(base_name(name) for name in names):
@@ -93,7 +93,7 @@ def check_free(section: str, names: Sequence[str], taken: Sequence[str]) -> None
 
 
 def _joint(key: str) -> bool:
-    """Whether a key has several names."""
+    """True if a key consists of several names."""
     return len(split_names(key)) > 1
 
 
@@ -122,18 +122,18 @@ def read_observables(texts: Mapping[str, str]) -> list[Observable]:
     Raises
     ------
     InputError
-        With the problems of all.
+        With the problems of all observables.
     """
     return attempt_all(partial(Observable.parse, name, text) for name, text in texts.items())
 
 
 def read_histograms(sections: Mapping[str, Sequence[float]]) -> dict[str, Histogram | Plane]:
-    """The bins of ``record.histograms``, by the name of a quantity or of two.
+    """The bins of ``record.histograms``, by the name of one quantity, or by the names of two.
 
     Raises
     ------
     InputError
-        With the problems of all.
+        With the problems of all histograms.
     """
 
     def read(name: str, numbers: Sequence[float]) -> tuple[str, Histogram | Plane]:
@@ -148,7 +148,7 @@ def read_histograms(sections: Mapping[str, Sequence[float]]) -> dict[str, Histog
 
 
 def _by_coordinate(where: str, values: Mapping[str, T], read: Callable[[str, T], U]) -> dict[str, U]:
-    """What is made of each value, or of each entry of a list, by coordinate."""
+    """Results of the reader for each value, or for each entry of a list, by coordinate."""
 
     def made(key: str, value: T) -> Any:
         given = array_of(value, f"{where}.{key}")

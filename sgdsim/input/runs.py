@@ -1,4 +1,4 @@
-"""The runs of a scenario, one a point of its sweep: each table is read once for each of the values that it takes."""
+"""The runs of a scenario, one for each point of its sweep. A table is read once for each combination of its values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.model.starts import Start
 
-_PATIENCE = 1.0  # seconds without a bar
+_PATIENCE = 1.0  # seconds of reading before a progress bar appears
 
 Read = tuple[Mapping[str, Any], Any]
 """A table with what it leaves open filled in, and what is made of it."""
@@ -35,20 +35,21 @@ def read_runs(
     left_out: Sequence[str] = (),
     progress: bool = False,
 ) -> tuple[list[Run], dict[str, Mapping[str, Any]]]:
-    """The run of every point of a sweep, and the tables that they come from, of the first point, with all defaults.
+    """The run of every point of a sweep, and the tables of the first point with all defaults filled in.
 
     Parameters
     ----------
     data
         A scenario, as plain data.
     swept
-        The values of every swept key, one a point.
+        The values of every swept key, one for each point.
     problems
-        To which those of all points are added once, others with their point; there are no runs then.
+        List to which problems are added: a problem of all points once, others with their point. With problems there
+        are no runs.
     left_out
-        Tables that cannot be read, for reasons that are known.
+        Names of tables that are not read, because their problems are known already.
     progress
-        Show a bar on standard error, if that is a terminal, where it takes long.
+        Show a bar on standard error, if that is a terminal and the reading takes long.
 
     Examples
     --------
@@ -80,16 +81,16 @@ def read_runs(
 
 
 class _Table:
-    """A table of a scenario as it is at the points of the sweep.
+    """A table of a scenario, with its values at the points of the sweep.
 
     Parameters
     ----------
     data, name
-        The scenario, and which of its tables.
+        The scenario, and the name of the table.
     swept
         The values of all swept keys.
     read
-        Makes something of the table.
+        Function that builds an object from the table.
     """
 
     def __init__(
@@ -100,9 +101,9 @@ class _Table:
         self._made: dict[tuple[str, ...], tuple[Read | None, list[str]]] = {}
 
     def at(self, point: int, problems: list[str]) -> Read | None:
-        """What is made of it at a point: the same object wherever the table is the same; None with its problems."""
+        """The object built at a point, shared by points with the same table; None if there are problems."""
         values = {key: values[point] for key, values in self._swept.items()}
-        same = tuple(map(repr, values.values()))  # 1, 1.0 and "1" are different
+        same = tuple(map(repr, values.values()))  # tells 1, 1.0 and "1" apart
         if same not in self._made:
             own: list[str] = []
             self._made[same] = attempt(own, partial(self._make, values)), own
@@ -131,7 +132,7 @@ def _read_optimizer(table: Mapping[str, Any]) -> Read:
 
 
 def _read_run(table: Mapping[str, Any]) -> Read:
-    """The table; refuse to go on from a run with its own noise, or with other trajectories than are described."""
+    """The ``[run]`` table; refuse to continue a run with the noise it had, or with a wrong number of trajectories."""
     run = validated(RunTable, table, KEYS, ("run",))
     if run.steps is None and run.time is None:
         raise InputError("run.steps: is missing")
@@ -153,7 +154,7 @@ def _read_record(table: Any) -> tuple[Mapping[str, Any], tuple[RecordTable, Reco
 
 
 def _recorder(record: tuple[RecordTable, Recorder], steps: int) -> Recorder:
-    """The recorder of runs of so many steps."""
+    """The recorder of a run of ``steps`` steps, with its snapshots."""
     snapshots = {steps if step == "final" else int(step) for step in record[0].snapshots}
     return replace(record[1], snapshots=tuple(sorted(snapshots)))
 
@@ -164,7 +165,7 @@ def _build(
     run: RunTable,
     recorder: Callable[[int], Recorder],
 ) -> Run:
-    """The run of one point: its parts must fit together."""
+    """The run of one point; refuse parts that do not fit together."""
     (loss, own), (optimizer, schedule) = loss_and_start, dynamics
     steps = schedule.steps_in(run.time) if run.time is not None else run.steps or 0
     return Run(
@@ -184,7 +185,7 @@ def _build(
 
 
 def _of_points(notes: Mapping[int, Sequence[str]], swept: Mapping[str, Sequence[Any]], points: int) -> list[str]:
-    """The problems of all points: what is wrong with every one is said once."""
+    """The problems of all points; a problem of every point is reported once."""
     everywhere = len(notes) == points
     shared = [one for one in notes[0] if all(one in own for own in notes.values())] if everywhere else []
     rest = []
@@ -195,7 +196,7 @@ def _of_points(notes: Mapping[int, Sequence[str]], swept: Mapping[str, Sequence[
 
 
 def _check_shapes(runs: Sequence[Run]) -> None:
-    """Refuse points that do not stand in the same arrays."""
+    """Refuse points whose results do not fit into the same arrays."""
     for key in ("trajectories", "dtype", "noise_dtype", "measured"):
         if len({getattr(run, key) for run in runs}) > 1:
             what = "the parameters" if key == "measured" else f"run.{key}"

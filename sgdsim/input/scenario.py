@@ -1,4 +1,4 @@
-"""Scenarios: TOML files that say what to simulate, how to measure it, and what to hold it against."""
+"""Scenarios: TOML files that describe what to simulate, what to measure, and which predictions to compare it with."""
 
 from __future__ import annotations
 
@@ -30,30 +30,43 @@ from sgdsim.model.run import Run
 
 @dataclass(frozen=True)
 class Scenario:
-    """A scenario, read and checked.
+    """A scenario that has been read and checked.
 
     Parameters
     ----------
     name
-        What its files are called.
+        Name of the scenario, from which its files are named.
     data
         The resolved TOML data: overrides applied, defaults filled in.
     runs
-        One run a sweep point; a single one without a sweep.
+        The run of each point of the sweep; a single run without a sweep.
     sweep
-        The swept values by dotted key, one a point.
+        The swept values by dotted key, one for each point.
     claims
-        The laws and the user's own predictions that it is held against, in order.
+        The laws and the user's own predictions with which the ensemble is compared, in order.
     part
-        Of a file with parts, the name of this one.
+        Name of the part, if the file has parts.
     sources
-        The files that it was read from.
+        The files from which it was read.
+
+    Raises
+    ------
+    InputError
+        For an argument of the wrong type.
 
     Examples
     --------
     >>> scenario = Scenario.load("river_valley", {"run.trajectories": 1000})
-    >>> scenario.runs[0].trajectories
-    1000
+    >>> scenario.runs[0].trajectories, scenario.common_noise
+    (1000, False)
+    >>> again = Scenario.parse(scenario.toml)
+    >>> again.runs == scenario.runs, again.data == Scenario.of(scenario.data, "again", "this example").data
+    (True, True)
+    >>> [one.name for one in Scenario.parse_parts(scenario.toml, name="mine")]
+    ['mine']
+    >>> recorded = scenario.recording([Recorder(snapshots=(100,))])
+    >>> recorded.runs[0].recorder.snapshots, scenario.runs[0].recorder.snapshots
+    ((100, 2000), (2000,))
     """
 
     name: str
@@ -81,21 +94,28 @@ class Scenario:
     def load(
         cls, source: str | Path, overrides: Mapping[str, Any] | None = None, predictions: Sequence[str] = ()
     ) -> Scenario:
-        """Read a file, or a shipped scenario by its bare name.
+        """Read a scenario file, or a scenario that sgdsim ships, by its name.
+
+        Unlike `load_scenario` it does not record what the predictions need.
 
         Parameters
         ----------
         source
-            A path or a name.
+            Path of the file, or name of the scenario.
         overrides
-            Values by dotted key, e.g. ``{"run.steps": 5000}``.
+            Values by dotted key, such as ``{"run.steps": 5000}``.
         predictions
-            Further predictions: the ids of laws, and formulas of the user's own.
+            Further predictions: ids of laws, and formulas of the user's own.
+
+        Returns
+        -------
+        Scenario
+            The scenario.
 
         Raises
         ------
         InputError
-            With every problem found: key, value, what was expected.
+            With all problems that were found: the key, the value, and what was expected.
         """
         return _only(cls.load_parts(source, overrides, predictions), str(source))
 
@@ -107,15 +127,30 @@ class Scenario:
         predictions: Sequence[str] = (),
         progress: bool = False,
     ) -> list[Scenario]:
-        """Read all parts of a file, each a scenario of its own; one without ``[[part]]`` is the only one.
+        """Read all parts of a file, each a scenario of its own; a file without ``[[part]]`` is a single part.
 
-        Tables of a part take the place of the file's, but ``run`` and ``record``, whose keys are added to those.
-        Overrides and further predictions hold for every part. With progress, the reading of a large sweep is shown.
+        The tables of a part replace those of the file; of ``run`` and ``record`` only the keys that it has.
+
+        Parameters
+        ----------
+        source
+            Path of the file, or name of a scenario that sgdsim ships.
+        overrides
+            Values by dotted key, for every part.
+        predictions
+            Further predictions for every part: ids of laws, and formulas of the user's own.
+        progress
+            True to show a bar on standard error, if that is a terminal, while a large sweep is read.
+
+        Returns
+        -------
+        list
+            A scenario for each part.
 
         Raises
         ------
         InputError
-            As `load`.
+            With all problems that were found: the key, the value, and what was expected.
 
         Examples
         --------
@@ -139,7 +174,31 @@ class Scenario:
         predictions: Sequence[str] = (),
         folder: Path | None = None,
     ) -> Scenario:
-        """Read TOML text; see `load`. Files that it names are looked for in the folder, and not at all without one."""
+        """Read a scenario from TOML text.
+
+        Parameters
+        ----------
+        text
+            The TOML text.
+        name
+            Name of the scenario, from which its files are named.
+        where
+            Origin of the text, for messages.
+        overrides, predictions
+            Values by dotted key, and further predictions; see `load`.
+        folder
+            Folder from which relative paths of files in the text are taken; None to read no files.
+
+        Returns
+        -------
+        Scenario
+            The scenario.
+
+        Raises
+        ------
+        InputError
+            With all problems that were found: the key, the value, and what was expected.
+        """
         return _only(cls.parse_parts(text, name, where, overrides, predictions, folder), where)
 
     @classmethod
@@ -152,7 +211,31 @@ class Scenario:
         predictions: Sequence[str] = (),
         folder: Path | None = None,
     ) -> list[Scenario]:
-        """Read TOML text; see `load_parts`, and `parse` for the folder."""
+        """Read all parts of a scenario from TOML text.
+
+        Parameters
+        ----------
+        text
+            The TOML text.
+        name
+            Name of the scenario, from which its files are named.
+        where
+            Origin of the text, for messages.
+        overrides, predictions
+            Values by dotted key, and further predictions, for every part; see `load_parts`.
+        folder
+            Folder from which relative paths of files in the text are taken; None to read no files.
+
+        Returns
+        -------
+        list
+            A scenario for each part.
+
+        Raises
+        ------
+        InputError
+            With all problems that were found: the key, the value, and what was expected.
+        """
         data, name = toml.loads(take.text(text, "text"), where), take.text(name, "name")
         overrides, predictions = _overrides(overrides), take.each(take.text)(predictions, "predictions")
         return _read_parts(data, name, where, overrides, predictions, _folder(folder))
@@ -161,18 +244,52 @@ class Scenario:
     def of(
         cls, data: Mapping[str, Any], name: str, where: str, folder: Path | None = None, progress: bool = False
     ) -> Scenario:
-        """Read data such as a file holds; see `parse` for the folder, and `load_parts` for progress."""
+        """Scenario from the tables of a scenario file.
+
+        Parameters
+        ----------
+        data
+            The tables.
+        name
+            Name of the scenario, from which its files are named.
+        where
+            Origin of the tables, for messages.
+        folder
+            Folder from which relative paths of files in the tables are taken; None to read no files.
+        progress
+            True to show a bar on standard error, if that is a terminal, while a large sweep is read.
+
+        Returns
+        -------
+        Scenario
+            The scenario.
+
+        Raises
+        ------
+        InputError
+            With all problems that were found: the key, the value, and what was expected.
+        """
         return _only(_read_parts(data, name, where, {}, (), folder, progress), where)
 
     def recording(self, recorders: Sequence[Recorder]) -> Scenario:
-        """The same scenario with all that the given recorders ask for, one a point, recorded at every point.
+        """Scenario that records, at every point, also what the given recorders do.
 
-        An observable whose name has another formula at another point gets a name of its own.
+        If observables of two recorders share a name and differ in their formula, one of them gets another name.
+
+        Parameters
+        ----------
+        recorders
+            The recorders, such as one for each point of a sweep.
+
+        Returns
+        -------
+        Scenario
+            The scenario with all that is recorded in its runs and its data.
         """
         wanted = Recorder()
         for recorder in recorders:
             wanted = wanted.merge(_beside(wanted, recorder))
-        if len({run.steps for run in self.runs}) > 1:  # a step of one point may be none of another
+        if len({run.steps for run in self.runs}) > 1:  # a step of one point may be beyond the end of another
             wanted = Recorder(observables=tuple(one for one in wanted.observables if one.window is None))
             runs = tuple(replace(run, recorder=run.recorder.merge(wanted)) for run in self.runs)
             observables = runs[0].recorder.describe()["observables"]
@@ -186,12 +303,12 @@ class Scenario:
 
     @property
     def toml(self) -> str:
-        """The resolved scenario as text, enough to run it again."""
+        """The resolved scenario as TOML text, with which it can be run again."""
         return toml.dumps(self.data)
 
     @property
     def common_noise(self) -> bool:
-        """Whether all sweep points draw the same noise."""
+        """True if all points of the sweep draw the same noise."""
         return bool(self.data["sweep"].get("common_noise", False))
 
 
@@ -204,7 +321,7 @@ def _read_parts(
     folder: Path | None,
     progress: bool = False,
 ) -> list[Scenario]:
-    """All parts of a scenario from what a file holds, or a call gives."""
+    """All parts of a scenario, from the data of a file or a call."""
     try:
         data, overrides, predictions = plain(data), plain(overrides), plain(predictions)
     except InputError as error:
@@ -223,7 +340,7 @@ def _read_parts(
 
 
 def _for_every_part(overrides: Mapping[str, Any], parts: Sequence[str], problems: list[str]) -> dict[str, Any]:
-    """The overrides but those that name a part, which are problems."""
+    """The overrides, without those that name a part, which are added to the problems."""
     kept = {}
     for key, value in overrides.items():
         first, _, rest = key.partition(".")
@@ -235,7 +352,7 @@ def _for_every_part(overrides: Mapping[str, Any], parts: Sequence[str], problems
 
 
 def _of_parts(notes: Mapping[str, Sequence[str]]) -> list[str]:
-    """The problems of all parts: what is wrong with every one is said once."""
+    """The problems of all parts; a problem of every part is reported once."""
     if len(notes) < 2:
         return [f"part {part}: {problem}" if part else problem for part, own in notes.items() for problem in own]
     shared = [problem for problem in next(iter(notes.values())) if all(problem in own for own in notes.values())]
@@ -258,20 +375,20 @@ def _read_part(
     problems: list[str],
     progress: bool,
 ) -> Scenario | None:
-    """The scenario of a file's, or a part's, data; None where there are problems."""
+    """The scenario from the data of a file or a part; None if there are problems."""
     for key, value in overrides.items():
         attempt(problems, partial(toml.set_key, data, key, value))
         _give_up(data, key, overrides)
     failed: list[str] = []
     if predictions and isinstance(data.setdefault("predict", []), list):
-        # Their files are looked for where the user is, not beside the scenario.
+        # Files that overrides name are looked for in the working folder, not beside the scenario.
         added = {"predict": [claim(text) for text in predictions]}
         data["predict"] = [*data["predict"], *(attempt(failed, partial(inline_files, added, ".")) or added)["predict"]]
     sources = [] if folder is None else named_files(data, folder)
     if folder is not None:
         data = attempt(failed, partial(inline_files, data, folder)) or data
     problems += failed
-    # What a file should have filled is not read: that it is no number either is no news.
+    # A value that an unreadable file should have given is not read: a second error about it would say nothing new.
     left_out = {problem.partition(".")[0].partition("[")[0] for problem in failed}
     others = {key: value for key, value in data.items() if key not in TABLES}
     about = attempt(problems, partial(validated, About, others, KEYS))
@@ -295,7 +412,7 @@ _INSTEAD = (("run", "steps", "time"), ("record", "every", "records"))
 
 
 def _give_up(data: Mapping[str, Any], key: str, overrides: Mapping[str, Any]) -> None:
-    """Take away what is set another way now, unless both are."""
+    """Remove a key whose alternative is overridden, unless the key is overridden too."""
     for table, first, second in _INSTEAD:
         for one, other in ((first, second), (second, first)):
             held = data.get(table)
@@ -309,7 +426,7 @@ def _folder(given: Any) -> Path | None:
 
 
 def _overrides(given: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Values by dotted key; None for none."""
+    """Overrides as a table by dotted key; empty for None."""
     return take.optional(take.by_name(take.anything))(given, "overrides") or {}
 
 
@@ -333,7 +450,7 @@ def _read(source: str | Path) -> tuple[Path, str]:
         path = known[str(source)]
     if not os.path.exists(path):
         meant = unknown_name("shipped scenario", path.stem, known)
-        is_name = not path.suffix or "did you mean" in meant  # of a file that is missing all names would be no help
+        is_name = not path.suffix or "did you mean" in meant  # for a missing file the list of all names would not help
         raise InputError(f"{source}: no such file" + (f" ({meant})" if is_name else ""))
     if os.path.isdir(path):
         raise InputError(f"{source}: is a folder, expected a scenario file")
@@ -350,7 +467,7 @@ def _read(source: str | Path) -> tuple[Path, str]:
 
 
 def _beside(taken: Recorder, other: Recorder) -> Recorder:
-    """What is not taken yet, under names that are free."""
+    """The snapshots of another recorder and its observables that are not taken yet, under names that are free."""
     names = {observable.name for observable in taken.observables}
     meanings = {(observable.formula, observable.window) for observable in taken.observables}
     new = [observable for observable in other.observables if (observable.formula, observable.window) not in meanings]

@@ -1,4 +1,4 @@
-"""The tables of a scenario: which keys each has, and what single values may be."""
+"""The tables of a scenario: the keys of each, and the values that are allowed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _Dtype = Annotated[str, one_of("dtype", DTYPES)]
 
 
 class About(Section):
-    """What stands at the top of a scenario."""
+    """Keys at the top of a scenario, such as its title."""
 
     title: str = ""
     references: list[str] = []
@@ -48,7 +48,7 @@ class About(Section):
 
 
 class SymmetryTable(Section):
-    """An entry of ``loss.symmetry`` that is no text."""
+    """An entry of ``loss.symmetry`` that is a table."""
 
     name: str
     generator: dict[str, FormulaText] = {}
@@ -57,7 +57,7 @@ class SymmetryTable(Section):
 
 
 def _read_symmetries(entries: Sequence[Any]) -> list[Symmetry | SymmetryTable]:
-    """The symmetries that are texts, ``rescale:u:1,w:-1``, and the tables of the others."""
+    """Symmetries built from texts such as ``rescale:u:1,w:-1``, and the tables of the others."""
 
     def read(index: int, entry: Any) -> Symmetry | SymmetryTable:
         if isinstance(entry, str):
@@ -68,14 +68,14 @@ def _read_symmetries(entries: Sequence[Any]) -> list[Symmetry | SymmetryTable]:
 
 
 class BesideTable(Section):
-    """What ``[loss]`` may say beside any loss, one of the catalogue too."""
+    """Keys that ``[loss]`` may have with any loss, also one of the catalogue."""
 
     direction: dict[str, FormulaTexts] = {}
     state: dict[str, FormulaText] = {}
 
 
 class LossTable(BesideTable):
-    """``[loss]`` of a formula; of a loss of the catalogue, the keys are the arguments of that."""
+    """Table ``[loss]`` of a formula. For a loss of the catalogue the keys are the arguments of that loss instead."""
 
     formula: FormulaText = ""
     parameters: Annotated[Made, Makes(dict[str, StartValue], partial(read_starts, "loss.parameters"))]
@@ -90,19 +90,19 @@ class LossTable(BesideTable):
 
 
 class FromTable(Section):
-    """``run.from``, as the states of a file are described."""
+    """Table ``run.from``, which describes the states in a file."""
 
     file: str
     digest: str
     step: int
     seeds: list[Seed]
-    antithetic: bool | None = None  # left out where it is false, as in files that are older than it
+    antithetic: bool | None = None  # left out if it is false, so that older files, which lack it, stay valid
     trajectories: Count
     moments: dict[str, Annotated[list[Number], Field(min_length=4, max_length=4)]]
 
 
 class RunTable(Section):
-    """``[run]``."""
+    """Table ``[run]``: steps, trajectories, starts, seed and number type."""
 
     trajectories: Count
     steps: Count | None = None
@@ -133,7 +133,7 @@ class DriftTable(Section):
 
 
 class RecordTable(Section):
-    """``[record]``."""
+    """Table ``[record]``: quantities that are measured, and when."""
 
     every: Count | None = None
     records: Count | None = None

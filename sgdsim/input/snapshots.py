@@ -1,4 +1,4 @@
-"""Runs that go on where another one ended: what a scenario keeps of its file."""
+"""Runs that continue from the end of another run: the description of its file that a scenario keeps."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ _WHOLE = re.compile("[0-9]{1,20}")
 
 
 def describe_snapshot(path: str | os.PathLike[str], trajectories: int | None) -> dict[str, Any]:
-    """What a scenario keeps of a file whose last snapshot it starts from.
+    """Description of a file from whose last snapshot a scenario starts.
 
     Parameters
     ----------
     path
         A file of a single run.
     trajectories
-        How many are taken, the first ones; None for all.
+        Number of trajectories that are taken, from the first on; None for all.
 
     Returns
     -------
     dict
-        ``file``, ``digest``, ``step``, ``seeds`` (of this run and those that it went on from), ``antithetic`` where
-        it is true, ``trajectories`` and ``moments`` by parameter.
+        ``file``, ``digest``, ``step``, ``seeds`` (of this run and of the runs that it continued), ``antithetic`` if it
+        is true, ``trajectories``, and ``moments`` by parameter.
 
     Raises
     ------
     InputError
-        For a file that is not ours, a sweep, one without snapshots, with fewer trajectories, or with diverged ones.
+        For a file that sgdsim did not write, a sweep, a file without snapshots, too few trajectories, or diverged ones.
     """
     states = LastStates.open(path)
     number = len(states.theta) if trajectories is None else trajectories
@@ -62,7 +62,7 @@ def describe_snapshot(path: str | os.PathLike[str], trajectories: int | None) ->
 
 
 def _seeds(path: str | os.PathLike[str], attributes: Mapping[str, Attribute]) -> list[int]:
-    """The seeds of a run and of those that it went on from."""
+    """The seeds of a run and of the runs that it continued."""
     start: Any = toml.loads(str(attributes.get("scenario", "")), f"the scenario in {path}")
     for key in ("run", "from", "seeds"):
         start = start.get(key) if isinstance(start, Mapping) else None

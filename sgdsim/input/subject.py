@@ -1,4 +1,4 @@
-"""What a command may be about: a loss, a scenario or a file, and what each of them means."""
+"""Subjects of commands: a loss, a scenario or a file, each turned into a scenario or a loss."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ DEFAULT_RATE = "0.01"
 DEFAULT_STEPS = 1000
 _DEFAULTS = (f"optimizer.learning_rate={DEFAULT_RATE}", "run.trajectories=1000", f"run.steps={DEFAULT_STEPS}")
 _NAME = re.compile(r"[^\W\d][\w-]*")
-_START = 1.0  # of every parameter that the user gives none for
+_START = 1.0  # start of every parameter for which the user gives none
 
 
 def scenario_of(subject: str | None, **options: Any) -> Scenario:
-    """The scenario that a loss with options, a scenario or a file means; what is not given has a default.
+    """The scenario of a subject: a loss with options, a scenario or a file. Options that are not given have defaults.
 
     Parameters
     ----------
     subject
         A file that a run has written, a scenario file, the name of a shipped scenario, the name of a loss of the
-        catalogue, or a formula; None where options have directions of all parameters. What is a scenario and a loss
-        is taken for the scenario, unless options say more about the loss.
+        catalogue, or a formula; None if options give directions of all parameters. A name of both a scenario and a
+        loss means the scenario, unless options describe the loss further.
     options
-        As `sgdsim.input.options.scenario_data`; of a scenario ``settings`` alone.
+        See `sgdsim.input.options.scenario_data`; a scenario takes only ``settings``.
 
     Raises
     ------
@@ -79,11 +79,11 @@ def loss_of(subject: str | None, also: Iterable[str] = (), **options: Any) -> Lo
     Parameters
     ----------
     subject
-        A name of the catalogue, or a formula; None where options have directions of all parameters.
+        A name of the catalogue, or a formula; None if options give directions of all parameters.
     also
-        Ids of laws, which the subject may be a misspelling of.
+        Ids of laws, for the near match of a misspelt subject.
     options
-        As `sgdsim.input.options.scenario_data`.
+        See `sgdsim.input.options.scenario_data`.
 
     Raises
     ------
@@ -114,12 +114,12 @@ def loss_of(subject: str | None, also: Iterable[str] = (), **options: Any) -> Lo
 
 
 def schedule_of(text: str) -> Schedule:
-    """A schedule as the option ``--learning-rate`` takes it, ``file:FILE`` among others.
+    """A schedule from the text of the option ``--learning-rate``, also ``file:FILE``.
 
     Raises
     ------
     InputError
-        For a file that cannot be read, and what is no schedule.
+        For a file that cannot be read, and a text that is not a schedule.
 
     Examples
     --------
@@ -152,7 +152,7 @@ def _of_scenario(subject: str, options: Mapping[str, Any]) -> Scenario:
 
 def _of_loss(subject: str | None, options: Mapping[str, Any]) -> Scenario:
     _check_known(subject, "scenario", shipped().keys() - {subject}, options)
-    # As settings, the first of which lose against those of the user.
+    # As settings that come first: the user's own settings, which follow, override them.
     settings = (*_DEFAULTS, *options.get("settings", ()))
     data = scenario_data(loss=subject, **{**options, "settings": settings})
     try:
@@ -164,7 +164,7 @@ def _of_loss(subject: str | None, options: Mapping[str, Any]) -> Scenario:
 
 
 def _given(options: Mapping[str, Any]) -> dict[str, Any]:
-    """What is given; a parameter without a value starts at 1."""
+    """The options that were given; a parameter without a value starts at 1."""
     given = {key: value for key, value in options.items() if value is not None and value != ()}
     if "parameters" in given:
         given["parameters"] = [text if "=" in text else _starting(text) for text in given["parameters"]]
@@ -172,14 +172,14 @@ def _given(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _starting(name: str) -> str:
-    parameter_name(name, f"--parameter {name!r}")  # which is all that was typed
+    parameter_name(name, f"--parameter {name!r}")  # refuses a text that is more than a name
     return f"{name}={_START}"
 
 
 def _check_known(subject: str | None, kind: str, others: Iterable[str], options: Mapping[str, Any]) -> None:
-    """Refuse the name of no loss, by the near match among losses and names of another kind.
+    """Refuse a name that is no loss, with a near match among losses and names of other kinds.
 
-    With a hyphen it may be a difference, which is a formula, unless a name with a hyphen is very near.
+    A name with a hyphen may be a difference, which is a formula, unless a known name with a hyphen is very near.
     """
     name = (subject or "").strip()
     if not _NAME.fullmatch(name) or name in CATALOGUE:
@@ -207,7 +207,7 @@ def _started(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unexplained(loss: Mapping[str, Any]) -> dict[str, float]:
-    """Parameters that start at 1: all names in the formulas of a loss that are nothing else, in their order."""
+    """Parameters that start at 1: all names in the formulas of a loss that have no other meaning, in their order."""
     if "data" in loss:
         raise InputError("loss.data: name the parameters too, e.g. --parameter w=1")
     tables = [loss.get(key, {}) for key in ("constants", "noise", "define", "state")]

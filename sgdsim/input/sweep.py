@@ -1,4 +1,4 @@
-"""The points of a sweep: lists of values by dotted key are paired, those of ``[sweep.grid]`` multiplied out."""
+"""The points of a sweep: lists of values by dotted key are paired, those of ``[sweep.grid]`` are all combined."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _OWN = ("grid", "common_noise")
 
 
 def read_sweep(table: Any) -> dict[str, tuple[Any, ...]]:
-    """The values of every swept key, one a point; none without a sweep.
+    """The values of every swept key, one for each point; empty without a sweep.
 
     Parameters
     ----------
     table
-        ``[sweep]``.
+        The table ``[sweep]``.
 
     Raises
     ------
     InputError
-        For lists that do not pair, what is swept twice, and too many points.
+        For lists of different lengths that must be paired, a key that is swept twice, and too many points.
 
     Examples
     --------
@@ -66,7 +66,7 @@ def read_sweep(table: Any) -> dict[str, tuple[Any, ...]]:
 
 
 def labels(swept: Mapping[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
-    """Numbers where all are numbers, else text: the coordinates of a file have one type.
+    """Swept values as coordinates of a file, which have one type: numbers if all are numbers, else text.
 
     Examples
     --------
@@ -80,7 +80,7 @@ def labels(swept: Mapping[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys, whether the dots stand in quotes or make tables."""
+    """Dotted keys and their values, whether the dots are in quotes or make tables."""
     for key, value in table.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")

@@ -1,4 +1,4 @@
-"""How the problems of a scenario are said: which key, what was given, what was expected."""
+"""Wording of the problems of a scenario: the key, the value that was given, and what was expected."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from sgdsim.base.problems import Problems
 
 M = TypeVar("M", bound=BaseModel)
 
-_LONGEST_SHOWN = 60
-# Of `errors.unknown_name`, and of the parts of `scenario`.
+_LONGEST_SHOWN = 60  # characters of a value that a message shows
+# Texts of messages from `errors.unknown_name`, and of the prefix that `scenario` gives to messages of a part.
 _MISSPELT = re.compile(r"(?P<table>(?:.*[.\s])?)[^.:\s]+: unknown key .*: did you mean '(?P<key>[^']+)'\?$")
 _OF_PART = re.compile(r"^(?:every part|part \w+): ")
-_MOST_PROBLEMS = 30  # a sweep can have as many as it has points
+_MOST_PROBLEMS = 30  # problems that are listed; a sweep can have as many as it has points
 _EXPECTED = {
     "string_type": "text",
     "list_type": "a list",
@@ -28,21 +28,21 @@ _EXPECTED = {
 
 
 def validated(model: type[M], data: Any, keys: Mapping[str, Iterable[str]], prefix: tuple[str | int, ...] = ()) -> M:
-    """What pydantic makes of data.
+    """The pydantic model of data.
 
     Parameters
     ----------
     model, data
-        What it is to be, and what it is made of.
+        The class of the model, and the data.
     keys
-        Known keys by the name of the section they stand in, for near matches.
+        Known keys of each section by its name, for near matches.
     prefix
-        Where the data stand.
+        Key of the data in the scenario.
 
     Raises
     ------
     InputError
-        With all problems: where, what was given, what was expected.
+        With all problems: the key, the value that was given, and what was expected.
     """
     try:
         return model.model_validate(data)
@@ -57,7 +57,7 @@ def _described(
         *path, last = place = (*prefix, *problem["loc"])
         where = dotted(place)
         if problem["type"] == "refused":
-            yield from problem["ctx"]["each"]  # which name their own keys
+            yield from problem["ctx"]["each"]  # messages that name their keys already
         elif problem["type"] == "unknown":
             yield f"{where}: {problem['msg']}"
         elif problem["type"] == "missing":
@@ -70,7 +70,7 @@ def _described(
 
 
 def listed(problems: Sequence[str]) -> str:
-    """Problems one below the other, the first of very many; that a key is missing is left out where it is misspelt.
+    """Problems one below the other, at most `_MOST_PROBLEMS`. A key that is missing because it is misspelt is left out.
 
     Examples
     --------
@@ -86,7 +86,7 @@ def listed(problems: Sequence[str]) -> str:
 
 
 def dotted(path: Iterable[str | int]) -> str:
-    """A key as it is written.
+    """A key in dotted form, as it is written in a scenario.
 
     Examples
     --------
@@ -97,7 +97,7 @@ def dotted(path: Iterable[str | int]) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as it is written, cut short if it is long.
+    """A value as it is written in TOML, cut short if it is long.
 
     Examples
     --------

@@ -29,16 +29,16 @@ from sgdsim.model.noise import Noise
 from sgdsim.model.observables import Observable
 from sgdsim.model.polar import Polar
 
-# Measured on linear networks, ns a step as loops and as statements, in float32 and in float64: of 18 parameters (3-3-3)
-# 2.3 and 1.3, 5.0 and 2.8; of 32 (4-4-4) 2.6 and 3.3, 10.4 and 8.5; of 40 (4-5-4) 3.6 and 6.3, 8.3 and 11.2.
+# Measured on linear networks, ns a step as loops and as statements, in float32, then in float64. 18 parameters (3-3-3):
+# 2.3 and 1.3, 5.0 and 2.8. 32 (4-4-4): 2.6 and 3.3, 10.4 and 8.5. 40 (4-5-4): 3.6 and 6.3, 8.3 and 11.2.
 MANY = 40
 """Parameters from which loops are faster than statements."""
 MUCH = 200
-"""Operations on single numbers in a loss, from which the statements of few parameters take a second to compile."""
+"""Operations on single numbers in a loss from which on statements take a second to compile, even of few parameters."""
 
 
 def serves(program: Program) -> bool:
-    """Tell whether the functions of a program are printed as loops over arrays: where they can be, and are faster."""
+    """True if the functions of a program are printed as loops over arrays: if that is possible, and faster."""
     loss, optimizer = program.loss, program.optimizer
     if optimizer.preconditioner or optimizer.metric or program.controls or program.stops or program.has_substeps:
         return False
@@ -53,7 +53,7 @@ def _work(loss: Loss) -> int:
     """The operations on single numbers that the formulas of a loss take."""
     shapes = Shapes()
     for text in loss.texts:
-        with suppress(FormulaError):  # of what a step alone has, such as the next value of a parameter
+        with suppress(FormulaError):  # names that only a step has, such as the next value of a parameter
             Formula.parse(text).in_algebra(loss.shapes, shapes, vector=True)
     return shapes.work
 
@@ -64,14 +64,14 @@ class ArrayFunctions(ArrayNames):
     Parameters
     ----------
     program, layout
-        Whose.
+        The program, and its layout.
 
     Attributes
     ----------
     text
-        Has what the bodies need: elementary functions and sums of products.
+        The collector of all that the bodies need: elementary functions and sums of products.
     rows
-        Of scratch, as many as any of the bodies printed so far needs.
+        Rows of scratch, as many as any of the bodies printed so far needs.
     """
 
     def __init__(self, program: Program, layout: Layout) -> None:
@@ -89,12 +89,12 @@ class ArrayFunctions(ArrayNames):
             self._namespace["hessian_max"] = self._located("hessian_max", (), [FOUND_AT[STATE]], SCRATCH)
         self._free = 1 + len(FOUND_AT) if program.searches else 1
 
-    # What has a name.
+    # Names.
 
     def _made_namespace(
         self, noise: Mapping[str, Noise], draws: Draws, constants: Iterable[str], array: str
     ) -> dict[str, Node]:
-        """The arrays that a sample's formulas may name, definitions among them."""
+        """The arrays that a sample's formulas may name, with the definitions of the loss."""
         found = {**self._parameters, **self._memory, **self._constants(constants, array)}
         found |= self._noise(noise, draws, list(constants), array)
         if self.loss.data is not None:
@@ -108,7 +108,7 @@ class ArrayFunctions(ArrayNames):
         return self._defined(found)
 
     def _constants(self, names: Iterable[str], array: str) -> dict[str, Node]:
-        """The constants of a loss in an array; those of starts have places of their own."""
+        """The constants of a loss, read from an array: those of a step or those of a start."""
         rows: dict[str, list[int]] = {}
         for row, name in enumerate(names):
             if name in self.loss.constants:
@@ -120,7 +120,7 @@ class ArrayFunctions(ArrayNames):
         }
 
     def _noise(self, noise: Mapping[str, Noise], draws: Draws, names: list[str], array: str) -> dict[str, Node]:
-        """Each noise as an array that is made of its deviates; coordinates of several laws one by one."""
+        """Each noise as an array that is made of its deviates; one by one if its coordinates have different laws."""
         groups: dict[str, dict[str, tuple[Noise, int]]] = {}
         index = 0
         for name, law in noise.items():
@@ -164,7 +164,7 @@ class ArrayFunctions(ArrayNames):
         return self._shaped(Formula.parse(law.law.formula).in_algebra(values, self.graph, vector=True), shape)
 
     def _deviate(self, array: str, family: str, kind: str) -> str:
-        """The pattern of deviates, mirrored where the trajectory is the second of a pair."""
+        """The text pattern of deviates, mirrored if the trajectory is the second of a pair."""
         place = f"{array}[{{row}} * LANES + lane]"
         if self.program.antithetic:
             mirror = MIRRORS_OF.get((family, kind), MIRRORS[kind]).format(place)
@@ -172,13 +172,13 @@ class ArrayFunctions(ArrayNames):
         return place if self.layout.noise_dtype == self.program.dtype else f"REAL({place})"
 
     def _shaped(self, node: Node, shape: Shape) -> Node:
-        """A number, everywhere in an array."""
+        """An array of a shape, filled with a number; a node that is an array already stays as it is."""
         return node if node.shape else self.graph.filled(node, shape)
 
     # Formulas.
 
     def _gradient(self) -> dict[str, Node]:
-        """The nodes that the optimizer is given of a sample, by parameter: there where it takes the gradient."""
+        """The gradient of a sample at the point where the optimizer takes it, as nodes by parameter."""
         point = self._point()
         namespace = self._at(point) if point else self._namespace
         by = point or self._parameters
@@ -194,12 +194,12 @@ class ArrayFunctions(ArrayNames):
         return {base: found[base] for base in self._parameters}
 
     def _at(self, values: Mapping[str, Node]) -> dict[str, Node]:
-        """The names of formulas, where parameters and states have other values."""
+        """The names of formulas, if parameters and states have other values."""
         given = {name: node for name, node in self._namespace.items() if name not in self.loss.definitions}
         return self._defined(given | dict(values))
 
     def _point(self) -> dict[str, Node]:
-        """The point at which the optimizer takes the gradient; empty where that is where the parameters are."""
+        """The point at which the optimizer takes the gradient; empty if that is at the parameters."""
         rule = self.program.optimizer.rule
         if not rule.point:
             return {}
@@ -243,7 +243,7 @@ class ArrayFunctions(ArrayNames):
         return found
 
     def _given(self, slopes: Mapping[str, Node]) -> dict[str, dict[str, Node]]:
-        """The names of the optimizer's formulas, by parameter."""
+        """The values of the names in the optimizer's formulas, by parameter."""
         kicks = self._kicks()
         return {
             base: {
@@ -257,13 +257,13 @@ class ArrayFunctions(ArrayNames):
         }
 
     def _assign(self, values: dict[str, Node], formulas: Iterable[tuple[str, str]], base: str) -> None:
-        """Add what formulas of the optimizer assign."""
+        """Add the values that formulas of the optimizer assign."""
         for target, text in formulas:
             value = Formula.parse(text, where="optimizer").in_algebra(values, self.graph, vector=True)
             values[target] = self._shaped(value, self.loss.shapes[base])
 
     def _step(self, slopes: Mapping[str, Node], taken: int = 0) -> list[str]:
-        """The lines of what follows the gradient."""
+        """The lines of a step after the gradient."""
         if not self.program.optimizer.rule.is_of_matrices:
             return self._lines(self._step_outputs(slopes, self._next(slopes)), taken)
         optimizer, own = self.program.optimizer, self._given(slopes)
@@ -310,16 +310,16 @@ class ArrayFunctions(ArrayNames):
         return found
 
     def _columns(self) -> dict[str, str]:
-        """The numbers of a step that all lanes share, with its name in the text; see `Program.step_table`."""
+        """The numbers of a step that all lanes share, with their names in the text; see `Program.step_table`."""
         scalars = [name for name, _ in self.program.optimizer.rule.scalars]
         return {"learning_rate": "learning_rate", "t": "t", **{name: f"q_{i}" for i, name in enumerate(scalars)}}
 
     def load_shared(self) -> list[str]:
-        """The lines that load it."""
+        """The lines that load the numbers of a step that all lanes share."""
         return [f"{text} = table[{i}]" for i, text in enumerate(self._columns().values())]
 
     def _of_step(self, names: Iterable[str], after: Mapping[str, Node], slopes: Mapping[str, Node]) -> dict[str, Node]:
-        """The names of a formula about the step beside the loss's own."""
+        """The names of a formula about the step, besides those of the loss."""
         namespace = self._namespace
         found = {f"gradient__{base}": slope for base, slope in slopes.items()}
         if any(name.startswith("next__") for name in names):
@@ -342,7 +342,7 @@ class ArrayFunctions(ArrayNames):
         return self.text.lines(plan, plan.stages)
 
     def initial_state(self) -> list[str]:
-        """Parameters, then states, of which formulas know the parameters; then zeros."""
+        """The lines of the initial state: parameters, then states, whose formulas know the parameters; then zeros."""
         loss, program = self.loss, self.program
         starts = program.initial
         drawn = {name: start for name, start in starts.items() if isinstance(start, Noise)}
@@ -368,7 +368,7 @@ class ArrayFunctions(ArrayNames):
         return self.places[name]
 
     def update(self) -> list[str]:
-        """One step of every lane: the batch's mean gradient, then the optimizer's assignments, and those of states."""
+        """The lines of one step: the batch's mean gradient, the optimizer's assignments, then those of states."""
         batch = self.program.optimizer.batch_size
         slopes = self._gradient()
         if batch == 1 or self.program.optimizer.rule.population:
@@ -388,7 +388,7 @@ class ArrayFunctions(ArrayNames):
         return lines + self._step(means, taken=n)
 
     def _step_outputs(self, slopes: Mapping[str, Node], found: Mapping[str, Node]) -> list[Output]:
-        """The outputs of a step, after which the optimizer has found these values."""
+        """The outputs of a step, given the values that the optimizer has found."""
         after = dict(found)
         outputs = [Output(self._state_place(name), node, name.rpartition(".")[2]) for name, node in after.items()]
         for name, state in self.loss.states.items():
@@ -404,13 +404,13 @@ class ArrayFunctions(ArrayNames):
         return outputs
 
     def _path(self) -> tuple[dict[str, Node], dict[str, Node]]:
-        """The traces of a step: the state before it, and the gradient."""
+        """The arrays that a step leaves behind: the state before it, and the gradient."""
         pattern, n = "path[{row} * LANES + lane]", len(self.loss.carried)
         before = self._arrays(self.loss.carried, "path.", 0, pattern)
         return before, self._arrays(self.loss.parameters, "path.gradient.", n, pattern)
 
     def share(self, observable: Observable) -> list[str]:
-        """Lines that leave the share of a state, or of a step, in the first row of scratch."""
+        """Lines that leave an observable's share of a state, or of a step, in the first row of scratch."""
         if observable in self.program.of_step:
             node = self._share_of_step(observable)
         else:
@@ -428,7 +428,7 @@ class ArrayFunctions(ArrayNames):
         return self._read(text, self._at(before) | more)
 
     def reads(self, observable: Observable) -> bool:
-        """Tell whether the formula of an observable has nothing that only SymPy finds, such as the population loss."""
+        """True if the formula of an observable needs nothing that only SymPy finds, such as the population loss."""
         names = {name.removeprefix("next__").removeprefix("gradient__") for name in observable.names}
         return names <= {*self._namespace, *STEP_NAMES, "pi"}
 
@@ -443,5 +443,5 @@ class ArrayFunctions(ArrayNames):
 
 
 def _given(name: str, law: Noise) -> tuple[str, ...]:
-    """The arguments of a law that are not its defaults."""
+    """The arguments of a law that differ from its defaults."""
     return tuple(key.removeprefix(f"{name}.") for key in runtime_arguments(name, law))

@@ -1,4 +1,4 @@
-"""What formulas of a loss may name, as nodes of a graph whose entries stand in rows of an array."""
+"""The names in formulas of a loss, as nodes of a graph whose entries stand in rows of an array."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ArrayNames:
     Parameters
     ----------
     loss
-        Whose formulas are read.
+        The loss whose formulas are read.
     """
 
     def __init__(self, loss: Loss) -> None:
@@ -31,7 +31,7 @@ class ArrayNames:
     def _arrays(
         self, keys: Sequence[str], prefix: str, first: int, pattern: str = STATE, a_sample: int = 0
     ) -> dict[str, Node]:
-        """Arrays whose coordinates stand in the order of these keys."""
+        """Arrays whose entries stand in an array in the order of some keys, from the first row on."""
         rows: dict[str, list[int]] = {}
         for row, key in enumerate(keys, first):
             rows.setdefault(base_name(key), []).append(row)
@@ -41,7 +41,7 @@ class ArrayNames:
         }
 
     def _located(self, name: str, shape: Shape, rows: Sequence[int], pattern: str, a_sample: int = 0) -> Node:
-        """The arrays given in these rows, entry by entry; where they are not evenly spaced, number by number."""
+        """The array whose entries stand in given rows; if they are not evenly spaced, a stack of single numbers."""
         computed = "mirrored" in pattern or "+ row" in pattern
         array = "" if computed else pattern.removeprefix("REAL(").partition("[")[0]
         shared = array in ("constants", "arguments")
@@ -55,12 +55,12 @@ class ArrayNames:
         return self.graph.stack([self.graph.name(f"{name}#{i}", ()) for i in range(len(rows))], shape)
 
     def _local(self, name: str, text: str) -> Node:
-        """A number that a function has under a name of its own."""
+        """A number that a function has in a variable."""
         self.places[name] = Place(text)
         return self.graph.name(name, ())
 
     def _defined(self, namespace: dict[str, Node]) -> dict[str, Node]:
-        """The names with the definitions that can be computed of them."""
+        """The names, with the definitions that can be computed from them."""
         for name, text in self.loss.definitions.items():
             parts = [Formula.parse(part) for part in ([text] if isinstance(text, str) else text)]
             if all(part.names <= {*namespace, "pi"} for part in parts):
@@ -69,6 +69,6 @@ class ArrayNames:
         return namespace
 
     def _read(self, text: str, namespace: Mapping[str, Node]) -> Node:
-        """A formula about the loss, with its numbers in exponents."""
+        """The node of a formula, with the loss's numbers in exponents."""
         found: Node = Formula.parse(text).in_algebra(namespace, self.graph, vector=True, numbers=self.loss.numbers)
         return found

@@ -1,8 +1,8 @@
-"""What is kept of a graph of arrays while a tile makes a step: which results, in which rows of scratch, in which order.
+"""Plans of a graph of arrays in a step of a tile: the results that are kept, their rows of scratch, and the order.
 
-A result is computed where it is needed, within the loop that needs it, if only one loop does, once for each entry:
-chains of elementwise operations and outer products cost no memory. All others are kept in scratch, from their own loop
-to the last one that reads them. Views are never computed: their entries are read at other indices.
+If only one loop needs a result, once for each entry, it is computed within that loop: chains of elementwise operations
+and outer products cost no memory. All others are kept in scratch, from their own loop to the last one that reads them.
+Views are never computed: their entries are read at other indices.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Place:
     strides
         Rows from one entry to the next, along each axis.
     array
-        The array whose rows they are as they stand; empty where an entry is computed when it is read.
+        The array that has the rows; empty if an entry is computed when it is read.
     shared
-        Whether a row is one number, which all lanes share.
+        True if a row is one number, which all lanes share.
     a_sample
         Rows from one sample of a batch to the next.
     """
@@ -46,7 +46,7 @@ class Place:
     a_sample: int = 0
 
     def row(self, indices: Sequence[int | str]) -> str:
-        """The text of a row, of indices that are numbers or names."""
+        """The text of the row of an entry, from indices that are numbers or names."""
         pairs = [(*_split(index), stride) for index, stride in zip(indices, self.strides, strict=True)]
         fixed = self.first + sum(shift * stride for _, shift, stride in pairs)
         moving = [(name, stride) for name, _, stride in pairs if name and stride]
@@ -78,7 +78,7 @@ class Place:
 
 
 def _split(index: int | str) -> tuple[str, int]:
-    """The name in an index, and what is added to it."""
+    """The name in an index, and the number that is added to it."""
     if isinstance(index, int):
         return "", index
     name, _, shift = index.partition(" + ")
@@ -108,13 +108,13 @@ class Output:
     Attributes
     ----------
     place
-        Where.
+        The place that is written to.
     node
-        What.
+        The node whose entries are written.
     loop
-        Outputs of one loop are written together, of arrays of one shape.
+        The name of a loop: outputs of one loop, arrays of one shape, are written together.
     operator
-        ``=``, or ``+=`` where it is added.
+        ``=``, or ``+=`` to add to the place.
     """
 
     place: Place
@@ -134,17 +134,17 @@ class Stage:
 
     @property
     def is_total(self) -> bool:
-        """True where entries of the loop are added up."""
+        """True if the stage adds up the entries of its loop."""
         return self.writes[0].node.operation == "total" and self.writes[0].loop == ""
 
     @property
     def is_product(self) -> bool:
-        """True where the stage is a sum of products."""
+        """True if the stage is a sum of products."""
         return self.writes[0].loop == "" and is_sum_of_products(self.writes[0].node)
 
 
 def is_sum_of_products(node: Node) -> bool:
-    """Tell whether a node is a product with letters over which is summed."""
+    """True if a node is a product that is summed over some of its letters."""
     return node.operation == "product" and bool({*node.detail[0], *node.detail[1]} - {*node.detail[2]})
 
 
@@ -154,22 +154,22 @@ class Plan:
     Parameters
     ----------
     outputs
-        What is wanted; of an array that is overwritten, the old entries are read.
+        The arrays that are wanted; formulas read the old entries of an array that is overwritten.
     places
-        Of what has a name.
+        The place of each name.
     varying
-        Names whose values differ between the samples of a batch, where stages are repeated for each of them.
+        Names whose values differ between the samples of a batch, if stages are repeated for each sample; else None.
     taken
         Rows of scratch that are in use.
 
     Attributes
     ----------
     stages
-        In the order in which they are computed.
+        The stages, in the order in which they are computed.
     kept
         The place of each result that is kept, by the place of its node in the graph.
     rows
-        Of scratch, those that were in use among them.
+        Rows of scratch in use, those that were taken before among them.
     """
 
     def __init__(
@@ -187,13 +187,13 @@ class Plan:
         self._avoid_overwriting()
         self._repeats = varying is not None
         self.stages = self._made(varying or frozenset())
-        if self._repeats:  # what all samples share comes before the first
+        if self._repeats:  # stages that all samples share come before the first sample
             self.stages.sort(key=lambda stage: stage.varies)
         self.rows = taken
         self.kept = self._allocated(taken)
 
     def place(self, node: Node) -> Place | None:
-        """The place of the entries of a node; None of what is computed where it is read."""
+        """The place of the entries of a node; None for a node that is computed when it is read."""
         if node.place in self.kept:
             return self.kept[node.place]
         if node.operation == "name":
@@ -204,7 +204,7 @@ class Plan:
         return None
 
     def _choose(self) -> None:
-        """Choose what is kept, and of the others the loop in which they are computed, by their places in the graph."""
+        """Choose the results that are kept, and for the others the loop in which they are computed."""
         users: dict[int, list[Any]] = defaultdict(list)
         for node in self._nodes:
             for argument in node.arguments:
@@ -217,7 +217,7 @@ class Plan:
         for node in self._nodes:
             if node.shape == () and self._is_uniform(node):
                 self._uniform.add(node.place)
-        pointed: set[int] = set()  # what a sum of products reads by its rows
+        pointed: set[int] = set()  # nodes that a sum of products reads by their rows
         for node in reversed(self._nodes):
             if is_sum_of_products(node):
                 pointed.update(argument.place for argument in node.arguments)
@@ -249,7 +249,7 @@ class Plan:
         return made and all(part.place in self._uniform for part in node.arguments)
 
     def _loop_for(self, user: Any, node: Node) -> object:
-        """The loop in which a user reads each entry of a node once, at its own place; None where it does not."""
+        """The loop in which a user reads each entry of a node once, at the same index; None if it reads otherwise."""
         if isinstance(user, Output):
             return user.loop
         own = user.place if user.place in self._kept else self._loops.get(user.place)
@@ -257,7 +257,7 @@ class Plan:
         return own if same or user.operation in ("total", "stack") else None
 
     def _avoid_overwriting(self) -> None:
-        """Keep results that are computed of what another loop may have overwritten, or this one at another entry."""
+        """Keep results that would be computed from entries which their own or another loop may have overwritten."""
         written: dict[str, set[Place]] = defaultdict(set)
         for output in self._outputs:
             written[output.loop].add(output.place)
@@ -282,7 +282,7 @@ class Plan:
             self._choose()
 
     def place_of_name(self, node: Node) -> Place | None:
-        """The place of what is read under a name, past views; None of all else."""
+        """The place of a name that a node, or what it is a view of, stands for; None for other nodes."""
         while node.operation == "view":
             node = node.arguments[0]
         named = node.operation == "name" and node.place not in self._kept
@@ -308,7 +308,7 @@ class Plan:
         return stages
 
     def _read_by(self, node: Node, own: bool = False) -> set[int]:
-        """The kept nodes that are read where a node is computed; where it is written out, itself too."""
+        """The kept nodes that are read to compute a node; with `own`, itself if it is kept."""
         if own and node.place in self._kept:
             return {node.place}
         found: set[int] = set()
@@ -322,7 +322,7 @@ class Plan:
         return found
 
     def _allocated(self, taken: int) -> dict[int, Place]:
-        """Rows for all that is kept; those that nobody reads any more are used again."""
+        """Rows of scratch for all results that are kept; rows that are not read any more are used again."""
         last = {place: index for index, stage in enumerate(self.stages) for place in stage.reads}
         steady = {stage.writes[0].node.place for stage in self.stages if self._repeats and not stage.varies}
         free = [(taken, 1 << 40)]
@@ -350,7 +350,7 @@ def _named_in(place: Place | None, arrays: set[str]) -> bool:
 
 
 def _take(free: list[tuple[int, int]], size: int) -> int:
-    """The first rows that are free."""
+    """The first of enough free rows, which are then taken."""
     for index, (start, stop) in enumerate(free):
         if stop - start >= size:
             free[index : index + 1] = [(start + size, stop)] if start + size < stop else []
@@ -359,7 +359,7 @@ def _take(free: list[tuple[int, int]], size: int) -> int:
 
 
 def _give(free: list[tuple[int, int]], first: int, size: int) -> None:
-    """Make rows free again, and one gap of neighbours."""
+    """Make rows free again, and join neighbouring gaps."""
     free.append((first, first + size))
     free.sort()
     for index in range(len(free) - 1, 0, -1):
@@ -368,7 +368,7 @@ def _give(free: list[tuple[int, int]], first: int, size: int) -> None:
 
 
 def parts_of(node: Node, kept: Mapping[int, Place]) -> Iterator[Node]:
-    """The nodes that are computed where a node is, itself last, each once."""
+    """The nodes that are computed together with a node, each once, the node itself last."""
     found: dict[int, Node] = {}
     waiting = [node]
     while waiting:

@@ -28,18 +28,19 @@ class ArrayText:
     Parameters
     ----------
     dtype
-        Of the state.
+        Dtype of the state.
     lanes
-        Of a tile.
+        Number of lanes of a tile.
     row
         Lines that find the row of the data, for the loops that read it.
 
     Attributes
     ----------
     functions
-        Texts of `elementary` that are used.
+        Names of the texts of `elementary` that are used.
     products
-        The arguments of `products.sum_of_products`, in the order of the names of what it makes: product_0, ….
+        For the arguments of each call of `products.sum_of_products`, the name of the function that it makes: product_0,
+        ….
     """
 
     def __init__(self, dtype: str, lanes: int, row: Sequence[str] = ()) -> None:
@@ -93,13 +94,13 @@ class ArrayText:
         return f"{name}({', '.join(arguments)})"
 
     def _stack(self, plan: Plan, output: Output) -> list[str]:
-        """One number after the other."""
+        """The lines that write the entries of a stack, one number after the other."""
         whole = Place(output.place.pattern, output.place.first, (1,))
         lines = [f"{whole.entry((i,))} = {self._value(plan, part, ())}" for i, part in enumerate(output.node.arguments)]
         return loop((), self._with_row(lines))
 
     def _with_row(self, lines: list[str]) -> list[str]:
-        """What finds the row of a sample before lines that read data."""
+        """Lines with those before them that find the row of a sample, if they read data."""
         return [*self._row, *lines] if any("+ row]" in line or "+ row)" in line for line in lines) else lines
 
     def _loop(self, plan: Plan, stage: Stage) -> list[str]:
@@ -141,7 +142,7 @@ class ArrayText:
         at: Sequence[int | str],
         tail: str,
     ) -> list[str]:
-        """Lines that compute the entries of a stage at one place; what they name ends in the tail."""
+        """Lines that compute the entries of a stage at one index; the variables in them have a suffix."""
         roots, named, own = parts
         lines: list[str] = []
         names: dict[int, str] = {}
@@ -164,7 +165,7 @@ class ArrayText:
         return output.node
 
     def _entry(self, plan: Plan, node: Node, indices: Indices, names: dict[int, str], own: set[int]) -> str:
-        """The text of an entry in a loop, where some nodes have names and some are what is computed here."""
+        """The text of an entry in a loop: the variable of a node that has one, else its place or its computation."""
         if node.place in names:
             return names[node.place]
         if node.place in plan.kept and node.place not in own:
@@ -197,7 +198,7 @@ class ArrayText:
         return self._operation(node, [entry(argument, indices) for argument in node.arguments])
 
     def _placed(self, node: Node, indices: Indices, part: str) -> str:
-        """An entry of a part that stands in a larger array, or zero."""
+        """The text of an entry of a larger array: that of a part if the entry is in it, else zero."""
         inner = _inner(node, indices)
         pairs = [(index, inner[axis] if axis >= 0 else ~axis) for index, axis in zip(indices, node.detail, strict=True)]
         conditions = [f"({index} == {wanted})" for index, wanted in pairs if index != wanted]
@@ -226,7 +227,7 @@ _REPEATING = ("**", *CHOICES)
 
 
 def _inner(node: Node, indices: Indices) -> list[int | str]:
-    """The indices of the part whose entries a larger array has."""
+    """The indices of a part, from those of the larger array that it is in."""
     length = len(node.arguments[0].shape)
     return [indices[node.detail.index(axis)] for axis in range(length)]
 
@@ -237,25 +238,26 @@ def _names(shape: tuple[int, ...]) -> tuple[int | str, ...]:
 
 
 _VECTORISED = 64
-"""Entries times lanes of a loop that LLVM makes vectors of, and does not write out lane by lane before: that took 90 ns
-a step instead of 20, on 16 lanes. Each entry of the text is compiled, so there are no more than that takes."""
+"""Entries times lanes in the body of a loop from which on LLVM makes vectors of it. Smaller loops it writes out lane by
+lane: that took 90 ns a step instead of 20, on 16 lanes. Each entry in the text costs compilation, so there are no
+more than needed."""
 
 
-_WIDEST = 7  # entries in the body of a loop
+_WIDEST = 7  # most entries in the body of a loop
 
 
 def _pieces(shape: tuple[int, ...], least: int) -> list[tuple[int, int, int]]:
-    """The last axis in loops over lanes: where each starts and stops, and how many entries stand in its body.
+    """The last axis, cut into loops: start, stop, and number of entries in the body of each.
 
-    Where no width divides the axis, a second loop has the entries that are left: of 11, whose body had a single entry,
-    a step of two layers of 121 parameters took 261 ns.
+    If no width divides the axis, a second loop has the remaining entries. With a single entry in the body, for axes of
+    11, a step of two layers of 121 parameters took 261 ns.
     """
     length = shape[-1] if shape else 1
     if length == 1 or least == 1:
         return [(0, length, 1)]
     whole = [width for width in range(2, _WIDEST + 1) if length % width == 0]
     enough = [width for width in whole if width >= least]
-    if enough or least > _WIDEST:  # beyond, a tile has so few lanes that there are no vectors
+    if enough or least > _WIDEST:  # a tile with so few lanes has no vectors anyway
         return [(0, length, [*enough, *whole[::-1], 1][0])]
     if length < least:
         return [(0, length, length)]
@@ -265,12 +267,12 @@ def _pieces(shape: tuple[int, ...], least: int) -> list[tuple[int, int, int]]:
 
 
 def each_row(count: int, body: Sequence[str]) -> list[str]:
-    """Lines for every lane of so many rows, each of which is i, of a single one too: a `loop` has no name for that."""
+    """Lines for every lane of some rows, whose index is i; unlike `loop`, a single row has an index, too."""
     return [f"for i in range({count}):", *(f"    {line}" for line in loop((), body))]
 
 
 def loop(shape: tuple[int, ...], body: Sequence[str], last: range | None = None) -> list[str]:
-    """Lines for every entry of a shape and for every lane; along the last axis for these, others are in the body."""
+    """Lines for every lane of every entry of a shape; along the last axis only for the entries of a range."""
     lines = ["for lane in range(LANES):", *(f"    {line}" for line in body)]
     axes = [*zip(shape, _names(shape), strict=True)]
     for axis, (length, name) in reversed([*enumerate(axes)]):

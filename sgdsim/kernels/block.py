@@ -1,4 +1,4 @@
-"""What executors work on: the state of a block of trajectories, and what all blocks of a run share."""
+"""The data and duties of executors: the state of a block of trajectories, and the data that all blocks share."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from sgdsim.kernels.plan import Plan
 
 @dataclass(frozen=True)
 class Common:
-    """What all blocks of a run share, as the kernels read it.
+    """The data that all blocks of a run share, as the kernels read them.
 
     Attributes
     ----------
     trajectories, steps
-        Of the whole run.
+        Number of trajectories and steps of the whole run.
     key
         The seed's two words.
     point
-        Sweep point of the counter.
+        Sweep point of the random counter.
     constants, arguments
-        Of a step and of the initial state, (constant,) and (argument,).
+        Run-time numbers of a step, (constant,), and of the initial state, (argument,).
     windows
         First (excluded) and last step of each running observable, (running observable, 2).
     weights
-        (control, completed steps, weight).
+        Weights of the controls, (control, completed steps, weight).
     data
-        (column * row,).
+        The data set, column after column, (column * row,).
     record_steps, snapshot_steps
-        Completed steps, sorted.
+        Completed steps of records and snapshots, sorted.
     plan
-        What is measured.
+        The recorders of the run.
     """
 
     trajectories: int
@@ -53,7 +53,7 @@ class Common:
 
     @cached_property
     def weight_rows(self) -> np.ndarray:
-        """The weights of one number of completed steps after the other, (completed steps * control * weight,)."""
+        """The weights in the order of completed steps, (completed steps * control * weight,)."""
         return np.ascontiguousarray(self.weights.swapaxes(0, 1)).reshape(-1)
 
 
@@ -66,14 +66,14 @@ class Block:
     first_tile
         Index in the ensemble of the first tile.
     step
-        Completed steps.
+        Number of completed steps.
     state
         Parameters, optimizer state and running observables, (tile, variable * lane).
     status
-        (tile, lane): completed steps when divergence was found, 0 never, -1 padding; see `tile.advance_tile`.
+        Completed steps when divergence was found, 0 for never, -1 for padding, (tile, lane); see `tile.advance_tile`.
     changes
-        Sums of the drifts so far, (tile, bin of any drift, 3): by tile, since their order would depend on the spans
-        if all tiles of a group added to the same ones.
+        Sums of the drifts so far, (tile, bin of any drift, 3). Each tile has its own: if all tiles of a group added to
+        the same sums, their order would depend on the spans.
     """
 
     first_tile: int
@@ -84,53 +84,53 @@ class Block:
 
     @property
     def tiles(self) -> int:
-        """How many."""
+        """Number of tiles."""
         return len(self.state)
 
 
 class Executor(Protocol):
-    """Runs blocks somewhere; numbers of one executor depend on nothing but the run."""
+    """A runner of blocks on some device; its numbers depend on nothing but the run."""
 
     block_trajectories: int
-    """As many as a block should have, for speed."""
+    """Number of trajectories that a block should have, for speed."""
 
     name: str
-    """Where, for the record."""
+    """Name of the device, for the record."""
 
     kernel: Any
     """The generated module."""
 
     def notice(self) -> str:
-        """What is to be said before `compile`, if it takes long."""
+        """A message for the user before `compile`, if it takes long; else empty."""
         ...
 
     def compile(self, empty: Accumulators) -> None:
-        """Make the machine code, or load it; arrays of no length stand for what a run measures into."""
+        """Make the machine code, or load it; empty arrays stand for those that a run measures into."""
 
     def block(self, first_tile: int, tiles: int) -> Block:
-        """A block at its start; its parameters are drawn, those that are given are zero."""
+        """A block at its start, with its parameters drawn; those whose values are given later are zero."""
 
     def put(self, block: Block, parameter: int, values: np.ndarray) -> None:
         """Give a parameter of every trajectory a value, (tile, lane)."""
 
     def restore(self, block: Block, saved: Block) -> None:
-        """Give a block all that another one of its tiles holds, whose fields are NumPy's."""
+        """Copy to a block all that a saved block of the same tiles, with arrays of NumPy, holds."""
 
     def advance(self, block: Block, stop: int, step_table: np.ndarray, into: Accumulators) -> None:
-        """Run a block to so many completed steps; `step_table` is `Program.step_table` of the steps on the way."""
+        """Run a block to a number of completed steps; `step_table` is `Program.step_table` of the steps on the way."""
 
     def release(self) -> None:
-        """Give back what is kept from span to span, once all blocks have come to their end."""
+        """Free the memory that is kept from span to span, once all blocks have come to their end."""
 
     def fetch(self, array: Any) -> np.ndarray:
-        """A field of a block as NumPy has it."""
+        """A field of a block as an array of NumPy."""
         ...
 
 
 def first_after(steps: np.ndarray, completed: int) -> int:
-    """Index of the first of the sorted steps that a span from here takes.
+    """Index of the first of the sorted steps that a span from a number of completed steps takes.
 
-    One at the step where it starts was taken by the span before, except at step 0.
+    A step at which the span starts was taken by the span before, except step 0.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Compiled kernels on disk: one module file a program, named by a hash of everything that decides its text.
+"""Compiled kernels on disk: one module file for each program, named by a hash of everything that decides its text.
 
 A second process finds the file, and numba's machine code beside it, without importing SymPy.
 """
@@ -28,7 +28,7 @@ from sgdsim.kernels.program import Program
 
 __all__ = ["cache_folder", "compiling", "is_compiled", "load", "load_engine", "measuring_module"]
 
-_ROOMS = ("formulas", "model", "kernels")  # whose files decide the generated text
+_ROOMS = ("formulas", "model", "kernels")  # folders of the package whose files decide the generated text
 
 
 def load(program: Program, target: str) -> ModuleType:
@@ -37,7 +37,7 @@ def load(program: Program, target: str) -> ModuleType:
     Parameters
     ----------
     program
-        What to compile.
+        The program that is compiled.
     target
         ``cpu`` and ``python``, whose module holds the formulas alone, or ``cuda`` or ``cudasim``.
     """
@@ -47,26 +47,26 @@ def load(program: Program, target: str) -> ModuleType:
 
 
 def load_engine(real: str, noise: str, target: str) -> ModuleType:
-    """The module that runs all formulas of these dtypes, of states and deviates, on ``cpu`` or ``python``."""
+    """The module that runs all formulas with given dtypes of states and of deviates, on ``cpu`` or ``python``."""
     name = _name("engine", {"real": real, "noise": noise}, target)
     return _module(name, lambda: _source().engine(real, noise, target))
 
 
 def measuring_module(program: Program, target: str) -> str:
-    """Name of the module, which is loaded, that measures the tiles of a program on a GPU."""
+    """Name of the module that measures the tiles of a program on a GPU; the module is loaded."""
     name = _name("measure", {"lanes": program.lanes}, target)
     return _module(name, lambda: _source().measuring(program, target)).__name__
 
 
 def is_compiled(module: ModuleType, function: str) -> bool:
-    """Whether the machine code of a function of a module is kept."""
+    """True if the machine code of a function of a module is on disk."""
     path = Path(module.__file__ or "")
     return any(path.parent.glob(f"{path.stem}.{function}.*.nbc"))
 
 
 @contextmanager
 def compiling() -> Iterator[None]:
-    """Call kernels for the first time in here: if that fails, processes that wait for their machine code go on."""
+    """Context in which kernels are called for the first time: if that fails, processes that wait for them go on."""
     try:
         yield
     except BaseException:
@@ -94,7 +94,7 @@ def _load(name: str, generate: Callable[[], str]) -> ModuleType:
     folder = cache_folder()
     try:
         return _load_from(folder, name, generate)
-    except OSError as error:  # a full disk, say
+    except OSError as error:  # a full disk, for example
         return _load_from(temporary_folder(error), name, generate)
 
 
@@ -114,7 +114,7 @@ def _load_from(folder: Path, name: str, generate: Callable[[], str]) -> ModuleTy
 
 
 def _written(name: str, path: Path, generate: Callable[[], str]) -> ModuleType:
-    """The module of a file that another process has written by now, or this one writes."""
+    """The module of a file that another process has written meanwhile, or that this one writes."""
     try:
         return _execute(name, path)
     except FileNotFoundError:
@@ -135,29 +135,29 @@ def _execute(name: str, path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path, loader=loader)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # before it runs: numba finds cached functions by module
+    sys.modules[name] = module  # before the module runs: numba finds cached functions by module
     try:
         loader.exec_module(module)
     except BaseException as error:
         del sys.modules[name]  # an interrupt must not leave half a module to the next run
-        if isinstance(error, RuntimeError):  # numba's, which makes a file to see whether it could
+        if isinstance(error, RuntimeError):  # numba's error: it tries to make a file, and cannot
             raise NoRoomError(str(error)) from error
         raise
     return module
 
 
 class NoRoomError(OSError):
-    """Nothing can be written beside a module."""
+    """The error for a folder in which nothing can be written beside a module."""
 
 
 class _Loader(SourceFileLoader):
-    """Reads and writes a module's text and bytecode as files of the cache are."""
+    """A loader that reads and writes a module's text and bytecode in the way of all files of the cache."""
 
     def get_data(self, path: str) -> bytes:
         return cache_files.read(Path(path))
 
     def set_data(self, path: str, data: Any, *, _mode: int = 0o666) -> None:
-        with suppress(OSError):  # only the next process misses it
+        with suppress(OSError):  # the bytecode is not needed: the next process makes it again
             Path(path).parent.mkdir(0o700, exist_ok=True)
             cache_files.write(Path(path), bytes(data))
 
@@ -178,7 +178,7 @@ def _name(kind: str, description: dict[str, object], target: str) -> str:
 
 @cache
 def _versions() -> list[str]:
-    """Of what texts and machine code depend on; to read them takes 2 ms, and each point of a sweep asks."""
+    """Versions of the packages that texts and machine code depend on: reading them takes 2 ms, so it is done once."""
     return [importlib.metadata.version(name) for name in ("numba", "llvmlite", "sympy")]
 
 

@@ -1,4 +1,4 @@
-"""A lock between processes, so that of those that want the same program one compiles it and the others wait."""
+"""A lock between processes: of several that want the same program, one compiles it and the others wait."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 _SECONDS_BETWEEN_LOOKS = 0.02
 _SECONDS_IN_SILENCE = 2.0
-_MOST_SECONDS = 120.0  # a process that is suspended holds its locks, too
+_MOST_SECONDS = 120.0  # longest wait, as a process that is suspended holds its locks, too
 
 
 if sys.platform == "win32":
@@ -35,8 +35,9 @@ else:
 class Lock:
     """The lock that goes with a file, which stays empty.
 
-    It is the system's: it ends with the process that holds it, however that ends. It only saves work, since files of
-    the cache are whole or not there: where there are no locks, or the file cannot be made, it does nothing.
+    It is a lock of the operating system, which ends with the process that holds it, however that ends. It only saves
+    work, since files of the cache are whole or absent: if the file system has no locks, or the file cannot be made, it
+    does nothing.
 
     Parameters
     ----------
@@ -57,7 +58,7 @@ class Lock:
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
-        """Wait for the lock, unless it is held here already; not for ever."""
+        """Wait for the lock, for a limited time, unless it is held here already."""
         if self._descriptor is not None:
             return
         try:
@@ -80,7 +81,7 @@ class Lock:
             time.sleep(_SECONDS_BETWEEN_LOOKS)
 
     def release(self) -> None:
-        """Let the next one have it, if it is held here."""
+        """Release the lock, if it is held here."""
         if self._descriptor is not None:
             descriptor, self._descriptor = self._descriptor, None
             with suppress(OSError):  # a file system without locks
@@ -89,7 +90,7 @@ class Lock:
 
 
 def _settled(descriptor: int) -> bool:
-    """Take the lock if nobody holds it; whether there is nothing to wait for."""
+    """Take the lock if nobody holds it; True if there is nothing to wait for."""
     try:
         _take(descriptor)
     except (BlockingIOError, PermissionError):

@@ -1,4 +1,4 @@
-"""What the noise of a step adds to a quadratic form of the parameters beyond its conditional mean.
+"""The martingale increments of control variates: changes of a quadratic form of the parameters by the noise of a step.
 
 A step takes theta to ``theta' = m(theta) + d``, where the deviation d has mean zero and covariance C(theta), given
 theta. For ``V = l.theta + theta.P theta/2`` with any l and P,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import sympy
 
 MOST_PARAMETERS = 6
-"""Beyond, P is left out: there are as many weights as half the square of the parameters."""
+"""Most parameters with weights P: there are as many of them as half the square of the parameters."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class Step:
     Parameters
     ----------
     mean
-        Of each parameter after the step.
+        Conditional mean of each parameter after the step.
     deviation
-        Of each parameter after the step from its mean.
+        Deviation of each parameter after the step from its mean.
     covariance
-        Of the deviations, by pair of parameters in the order of `pairs`; empty where P is left out.
+        Covariance of the deviations for each pair of parameters, in the order of `pairs`; empty if P is left out.
     """
 
     mean: tuple[sympy.Expr, ...]
@@ -63,7 +63,7 @@ def step_of(
     loss, optimizer
         The dynamics.
     learning_rate, gradient, hyperparameters
-        What stands for the rate, for the gradient of the batch, and for the optimizer's own numbers.
+        Symbols for the learning rate, for the gradient of the batch, and for the optimizer's own numbers.
 
     Raises
     ------
@@ -95,12 +95,12 @@ def step_of(
 
 
 def check(loss: Loss, optimizer: Optimizer) -> None:
-    """Refuse what no conditional mean of a step is known of.
+    """Refuse losses and optimizers for which the conditional mean of a step is not known.
 
     Raises
     ------
     InputError
-        Which says why.
+        For such a loss or optimizer; the message says why.
 
     Examples
     --------
@@ -125,7 +125,7 @@ def check(loss: Loss, optimizer: Optimizer) -> None:
 
 @lru_cache(maxsize=16)
 def gradient_covariance(loss: Loss, optimizer: Optimizer) -> sympy.ImmutableMatrix | None:
-    """The covariance of the gradient of a batch; None where there are many parameters, or it has no closed form.
+    """The covariance of the gradient of a batch; None for many parameters, or if it has no closed form.
 
     Examples
     --------
@@ -142,7 +142,7 @@ def gradient_covariance(loss: Loss, optimizer: Optimizer) -> sympy.ImmutableMatr
         return None
     if optimizer.sampling == "batch" and loss.data is not None and batch > 1:
         if loss.noise:
-            return None  # rows differ, noise of their own does not know of it: two shares
+            return None  # batches without replacement leave different shares of the rows' noise and of other noise
         share *= (loss.data.rows - batch) / sympy.Integer(max(loss.data.rows - 1, 1))
     covariance = sympy.zeros(n, n)
     try:
@@ -156,14 +156,14 @@ def gradient_covariance(loss: Loss, optimizer: Optimizer) -> sympy.ImmutableMatr
 
 
 def increment(step: Step, weights: Sequence[sympy.Expr]) -> sympy.Expr:
-    """What a step adds to the martingale.
+    """The increment of the martingale in a step.
 
     Parameters
     ----------
     step
-        Of `step_of`.
+        The step, as `step_of` gives it.
     weights
-        As many as `columns` says.
+        The weights; `columns` tells their number.
 
     Examples
     --------
@@ -183,7 +183,7 @@ def increment(step: Step, weights: Sequence[sympy.Expr]) -> sympy.Expr:
 
 
 def start(theta: Sequence[sympy.Expr], weights: Sequence[sympy.Expr]) -> sympy.Expr:
-    """What the start adds: ``V(theta)`` less the last of the weights, its mean.
+    """The first value of the martingale: ``V(theta)`` at the start less its mean, which is the last of the weights.
 
     Examples
     --------
@@ -199,7 +199,7 @@ def start(theta: Sequence[sympy.Expr], weights: Sequence[sympy.Expr]) -> sympy.E
 
 
 def columns(loss: Loss, optimizer: Optimizer) -> int:
-    """How many weights there are: l, the upper triangle of P by `pairs` where it is used, and the mean at the start.
+    """Number of weights: l, the upper triangle of P in the order of `pairs` if it is used, and the mean at the start.
 
     Examples
     --------
@@ -211,7 +211,7 @@ def columns(loss: Loss, optimizer: Optimizer) -> int:
 
 
 def pairs(n: int) -> list[tuple[int, int]]:
-    """The upper triangle.
+    """The pairs of indices of an upper triangle, row by row.
 
     Examples
     --------

@@ -1,7 +1,8 @@
 """The loop over tiles of the CPU and the plain-Python target: each worker runs whole groups of tiles.
 
 A tile belongs to the group ``tile % GROUPS``; moments and counts are kept by group, so that nothing depends on the
-number of threads. Pasted as text behind `tile`, with what is chosen here at run time and compiled in on a GPU.
+number of threads. This text is pasted behind `tile`. It has the functions that are chosen here at run time, and
+compiled in on a GPU.
 """
 # mypy: ignore-errors
 # ruff: noqa: F821
@@ -12,9 +13,9 @@ number of threads. Pasted as text behind `tile`, with what is chosen here at run
 
 @lane_loop
 def count_outside(values):
-    """How many are not finite or beyond LIMIT."""
+    """Number of values that are not finite or beyond LIMIT."""
     wide_vectors()
-    n = COUNT(0)  # as wide as the state: what is wider halves the lanes of a vector
+    n = COUNT(0)  # as wide as the state: a wider count would halve the lanes of a vector
     for i in range(len(values)):
         n = COUNT(n + (not abs(values[i]) <= LIMIT))
     return n
@@ -22,7 +23,7 @@ def count_outside(values):
 
 @inlined
 def is_outside(state, lane, lanes, n_parameters):
-    """Whether a trajectory is, in any parameter."""
+    """True if any parameter of a trajectory is not finite or beyond LIMIT."""
     outside = False
     for parameter in range(n_parameters):
         outside = outside or not abs(state[parameter * lanes + lane]) <= LIMIT
@@ -31,7 +32,7 @@ def is_outside(state, lane, lanes, n_parameters):
 
 @inlined
 def is_beyond(state, lane, lanes, n_parameters):
-    """Whether a trajectory is too large, in any parameter, and not only no number."""
+    """True if any parameter of a trajectory is too large; a NaN is not."""
     beyond = False
     for parameter in range(n_parameters):
         beyond = beyond or abs(state[parameter * lanes + lane]) > LIMIT
@@ -77,39 +78,39 @@ def draw(table, stream, c0, deviates, words, trajectory, counter):
 
 @inlined
 def step_deviates(draws, deviates, words, trajectory, completed, counter):
-    """The deviates of a step, or of those that share a draw."""
+    """Draw the deviates of a step, or of all steps that share a draw."""
     steps, _, table = draws
     draw(table, GRADIENT_NOISE, completed >> (steps // 2), deviates, words, trajectory, counter)
 
 
 @inlined
 def kick_deviates(draws, deviates, words, trajectory, completed, counter):
-    """Those of the noise that an optimizer adds."""
+    """Draw the deviates of the noise that an optimizer adds."""
     steps, _, table = draws
     draw(table, OPTIMIZER_NOISE, completed >> (steps // 2), deviates, words, trajectory, counter)
 
 
 @inlined
 def initial_deviates(table, deviates, words, trajectory, completed, counter):
-    """Those of the initial state."""
+    """Draw the deviates of the initial state."""
     draw(table, INITIAL_STATE, completed, deviates, words, trajectory, counter)
 
 
 @inlined
 def constant_deviates(table, deviates, words, trajectory, completed, counter):
-    """Those of the constants of each trajectory."""
+    """Draw the deviates of the constants of each trajectory."""
     draw(table, TRAJECTORY_CONSTANTS, completed, deviates, words, trajectory, counter)
 
 
 @inlined
 def data_deviates(table, deviates, words, trajectory, completed, counter):
-    """Those of the data of each trajectory."""
+    """Draw the deviates of the data of each trajectory."""
     draw(table, TRAJECTORY_DATA, completed, deviates, words, trajectory, counter)
 
 
 @tile_loop
 def draw_rows(rows, order, words, sampling, trajectory, completed, fresh, counter):
-    """The rows of the batch; where in `rows` they begin."""
+    """Choose the rows of the batch; the index in `rows` at which they begin."""
     kind = sampling[0]
     if kind == REPLACEMENT:
         return rows_replacement(rows, order, words, sampling, trajectory, completed, fresh, counter)
@@ -134,7 +135,7 @@ def take_record(r, place, layout, inputs, plans, sinks, state, observed):
 
 @inlined
 def observe_before(inputs, state, observed):
-    """What a tile is before a step at which drifts look."""
+    """Observe a tile before a step at which drifts are measured."""
     formula, _, constants, _, _, _ = inputs
     _, before, _, scratch = observed
     observe(formula, state, before, scratch, constants)
@@ -159,7 +160,7 @@ def advance(worker, workers, first_tile, span, counter, layout, inputs, plans, s
     Parameters
     ----------
     worker, workers
-        The groups are worker, worker + workers, …: no two workers touch the same accumulator.
+        Number of this worker, and of all; its groups are worker, worker + workers, …: no two share an accumulator.
     first_tile
         Index in the ensemble of the block's first tile.
     span, counter, layout, inputs, plans, sinks
@@ -169,8 +170,8 @@ def advance(worker, workers, first_tile, span, counter, layout, inputs, plans, s
     status
         (tile, lane).
     spaces
-        Of every worker, (worker, row * lane): deviates, kicks, rows, order, words, path, scratch; what is observed,
-        what was observed before a step, and the work of `measure`.
+        Scratch of every worker, (worker, row * lane): deviates, kicks, rows, order, words, path, scratch; the observed
+        values, those before a step, and the work of `measure`.
     """
     deviates, kicks, rows, order, words, path, scratch, values, before, work = spaces
     buffers = deviates[worker], kicks[worker], rows[worker], order[worker], words[worker], path[worker], scratch[worker]

@@ -1,8 +1,8 @@
-"""Sums of products on the CPU, written as vectors of lanes; see `products` for what they are.
+"""Sums of products on the CPU, written as vectors of lanes; `products` has their definition.
 
-A text of loops would cost numba a second for each hundred products, and LLVM sees in none of them that a dozen sums fit
-into registers. Here a block of results is summed up in registers over all k and l, for a vector of lanes at a time: a
-loaded entry meets as many others as the block has rows, or columns.
+A text of loops would cost numba a second for each hundred products, and LLVM does not see that a dozen sums fit into
+registers. Here a block of results is summed up in registers over all k and l, for a vector of lanes at a time: a loaded
+entry is multiplied with as many others as the block has rows, or columns.
 """
 # mypy: ignore-errors
 # ruff: noqa: F821
@@ -12,13 +12,13 @@ loaded entry meets as many others as the block has rows, or columns.
 import itertools
 from contextlib import contextmanager
 
-VECTOR_BYTES = 64  # of AVX-512; where a processor's vectors are shorter, LLVM takes several
-MOST_SUMS = 8  # in registers at a time
+VECTOR_BYTES = 64  # vectors of AVX-512; if those of a processor are shorter, LLVM takes several
+MOST_SUMS = 8  # most sums in registers at a time
 ITEM_BYTES = np.dtype(REAL).itemsize
 
 
 def sum_of_products(extents, strides, shared):
-    """The same as of `products`."""
+    """A function that sets an array to a sum of products; its parameters are those in `products`."""
 
     @intrinsic
     def products(context, out, out_row, first, first_row, second, second_row):
@@ -32,7 +32,7 @@ def sum_of_products(extents, strides, shared):
 
 
 class Products:
-    """Writes the code of one sum."""
+    """Writer of the code of one sum of products."""
 
     def __init__(self, builder, arguments, extents, strides, shared):
         self.builder, self.extents, self.strides = builder, extents, strides
@@ -45,7 +45,7 @@ class Products:
         self.fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(self.vector, [self.vector] * 3), name)
 
     def write(self):
-        """All blocks of the result, row by row."""
+        """Write all blocks of the result, row by row."""
         n_i, n_j, _, _ = self.extents
         most_i = MOST_SUMS if n_j == 1 else 2
         most_j = MOST_SUMS // min(n_i, most_i)
@@ -61,7 +61,7 @@ class Products:
                     self.block(i, j, lane, entries)
 
     def block(self, i, j, lane, entries):
-        """The sums of some entries next to each other, and some vectors of lanes."""
+        """Write the sums of some entries next to each other, for some vectors of lanes."""
         builder = self.builder
         zero = ir.Constant(self.vector, [ir.Constant(self.real, 0.0)] * self.width)
         sums = [cgutils.alloca_once(builder, self.vector) for _ in entries]
@@ -94,7 +94,7 @@ class Products:
         return self.builder.shuffle_vector(one, empty, ir.Constant(lanes, [0] * self.width))
 
     def address(self, which, place, entry, lane):
-        """Of a vector of lanes of an entry, or of the number that they share."""
+        """The address of a vector of lanes of an entry, or of the number that all lanes share."""
         builder, array = self.builder, self.arrays[which]
         row = self.first_rows[which]
         for index, stride in zip(place, self.strides[which], strict=False):
@@ -109,32 +109,32 @@ class Products:
         return builder.bitcast(builder.gep(array, [start]), vector.as_pointer())
 
     def item_bytes(self, which):
-        """Of an entry; deviates may be narrower than the state."""
+        """Bytes of a number in an array; deviates may be narrower than the state."""
         return 4 if self.arrays[which].type.pointee == ir.FloatType() else 8
 
     @contextmanager
     def loop(self, start, stop, step, within=True):
-        """Count; what is written within is repeated, where LLVM may write out the innermost loops alone.
+        """Context whose code is repeated for each index of a range; LLVM may write out only the innermost loops.
 
-        It would write out most loops of small matrices: that is half the time to compile a step of muon.
+        It would else write out most loops of small matrices: that is half the time to compile a step of muon.
         """
         last = number(stop) if within or stop - start <= step else self.hidden(number(stop))
         with cgutils.for_range_slice(self.builder, number(start), last, number(step), inc=True) as (index, _):
             yield index
 
     def hidden(self, value):
-        """The same number, which LLVM does not know."""
+        """A number whose value LLVM cannot see."""
         kind = ir.FunctionType(value.type, [value.type])
         return self.builder.asm(kind, "", "=r,0", [value], side_effect=False)
 
 
 def number(value):
-    """A row, an index, or how many."""
+    """A whole number as a constant of the code."""
     return ir.Constant(ir.IntType(64), value)
 
 
 def parts(n, width):
-    """An axis in steps of a width, and what is left at its end in one."""
+    """An axis cut into steps of a width, with the rest at its end in one step."""
     width = min(n, width)
     whole = n // width * width
     return [(start, stop, step) for start, stop, step in ((0, whole, width), (whole, n, n - whole)) if start < stop]

@@ -1,9 +1,9 @@
 """The kernels of the CUDA target: a thread runs a trajectory.
 
-Pasted as text behind the functions of the formula and `tile`, in a module where LANES is 1: the tile of `tile` is one
-trajectory, whose state, deviates and scratch are arrays of the thread, that is registers. The TILE threads of a block
-hold what a tile of the CPU holds, and its number in the ensemble decides its group as there. Records are only observed
-here; `cuda_measure` measures them.
+This text is pasted behind the functions of the formula and `tile`, in a module where LANES is 1: the tile of `tile` is
+one trajectory, whose state, deviates and scratch are arrays of the thread, that is registers. The TILE threads of a
+block hold the trajectories of a tile of the CPU, and its number in the ensemble decides its group, as there. Records
+are only observed here; `cuda_measure` measures them.
 """
 # mypy: ignore-errors
 # ruff: noqa: F821
@@ -21,7 +21,7 @@ HELD_INITIAL_ROWS, HELD_SCRATCH_ROWS = max(INITIAL_ROWS, 1), max(SCRATCH_ROWS, 1
 
 @tile_loop
 def take_record(r, place, layout, inputs, plans, sinks, state, observed):
-    """Leave what is observed of a trajectory to `cuda_measure`."""
+    """Observe a trajectory, for `cuda_measure`."""
     _, _, _, tile = place
     formula, _, constants, _, _, _ = inputs
     records, _, _, scratch = observed
@@ -30,7 +30,7 @@ def take_record(r, place, layout, inputs, plans, sinks, state, observed):
 
 @tile_loop
 def observe_before(inputs, state, observed):
-    """What a trajectory is before a step at which drifts look."""
+    """Observe a trajectory before a step at which drifts are measured."""
     formula, _, constants, _, _, _ = inputs
     _, before, _, scratch = observed
     observe(formula, state, before[cuda.threadIdx.x :: TILE], scratch, constants)
@@ -91,9 +91,9 @@ def advance(
     state, status
         (tile, variable * TILE) and (tile, TILE).
     records
-        (record, tile, observable * TILE): what is observed.
+        The observed values, (record, tile, observable * TILE).
     before, after
-        (tile, observable * TILE), scratch of the drifts.
+        Scratch of the drifts, (tile, observable * TILE).
     """
     tile, thread = cuda.blockIdx.x, cuda.threadIdx.x
     numbers = cuda.local.array(HELD_CONSTANTS, REAL)

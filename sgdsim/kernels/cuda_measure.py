@@ -1,7 +1,7 @@
-"""What the threads of a GPU have observed, measured tile by tile and merged group by group.
+"""Moments and counts of the values that the threads of a GPU have observed, tile by tile and merged group by group.
 
-Pasted as text behind `measure`. Moments of a tile stand alone until `merge` adds the tiles of each group in order of
-their index, as the CPU does: no number depends on which tile was measured first.
+This text is pasted behind `measure`. Moments of a tile stand alone until `merge` adds the tiles of each group in order
+of their index, as the CPU does: no number depends on which tile was measured first.
 """
 # mypy: ignore-errors
 # ruff: noqa: F821
@@ -16,20 +16,20 @@ WORK = 4 * LANES
 
 @kernel
 def measure(first_tile, n_groups, tiles, records, record_plan, moments, counts, comoments, cells):
-    """Measure what is observed: a block of LANES threads a record and tile.
+    """Measure the observed values, with a block of LANES threads for each record and tile.
 
     Parameters
     ----------
     first_tile, n_groups, tiles
-        Index in the ensemble of the first tile; how many groups; how many tiles.
+        Index in the ensemble of the first tile; number of groups; number of tiles.
     records
-        (record, tile, observable * LANES).
+        The observed values, (record, tile, observable * LANES).
     record_plan
         See `measure.record`.
     moments, comoments
-        (record, tile, observable, 5) and (record, tile, pair, 4), zero before.
+        Arrays for the moments, (record, tile, observable, 5) and (record, tile, pair, 4), zero before.
     counts, cells
-        (record, group, bin) and (record, group, cell), added to.
+        Counts that are added to, (record, group, bin) and (record, group, cell).
     """
     work = cuda.shared.array(WORK, np.float64)
     r, tile = cuda.blockIdx.x // tiles, cuda.blockIdx.x % tiles
@@ -39,18 +39,18 @@ def measure(first_tile, n_groups, tiles, records, record_plan, moments, counts, 
 
 @kernel
 def merge(first_tile, n_groups, tile_moments, tile_comoments, moments, comoments):
-    """Merge the tiles of each group in order of their index: a thread a record, group and observable or pair.
+    """Merge the tiles of each group in order of their index, with a thread for each record, group, observable or pair.
 
     Parameters
     ----------
     first_tile
         Index in the ensemble of the first tile.
     n_groups
-        How many.
+        Number of groups.
     tile_moments, tile_comoments
-        (record, tile, observable, 5) and (record, tile, pair, 4).
+        Moments of the tiles, (record, tile, observable, 5) and (record, tile, pair, 4).
     moments, comoments
-        (record, group, observable, 5) and (record, group, pair, 4), merged into.
+        Moments that they are merged into, (record, group, observable, 5) and (record, group, pair, 4).
     """
     tiles, observables = tile_moments.shape[1], tile_moments.shape[2]
     columns = observables + tile_comoments.shape[2]

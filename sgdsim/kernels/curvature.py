@@ -19,21 +19,21 @@ from sgdsim.kernels.pasted import indent, pasted
 from sgdsim.kernels.program import Program
 
 PATH = "path[{row} * LANES + lane]"
-_TURNS = 256  # of the search at most; a network of 144 parameters takes 10 to 60
-_CLOSE = {"float64": 1e-6, "float32": 1e-4}
+_TURNS = 256  # most turns of the search; a network of 144 parameters takes 10 to 60
+_CLOSE = {"float64": 1e-6, "float32": 1e-4}  # residual at which a search ends, relative to the largest eigenvalue
 FOUND_AT = {STATE: 1, PATH: 2}
-"""Rows of scratch of what is found, at the state and at that before a step; row 0 is of others."""
+"""Rows of scratch for the eigenvalue at the state, and at the state before a step; row 0 has other uses."""
 
 
 class Curvature(ArrayNames):
-    """Writes the search, see `eigenvalue`.
+    """Writer of the search for the largest eigenvalue, see `eigenvalue`.
 
     Parameters
     ----------
     program
-        Whose; it asks for the eigenvalue.
+        A program that asks for the eigenvalue.
     text
-        Collects the functions that the lines call.
+        The collector of the functions that the lines call.
     """
 
     def __init__(self, program: Program, text: ArrayText) -> None:
@@ -42,7 +42,7 @@ class Curvature(ArrayNames):
         self._points = program.points
         self._found: dict[
             str, str
-        ] = {}  # by pattern, the text of a function, which is compiled once for all that call it
+        ] = {}  # texts of functions by pattern: one is compiled once for all observables that call it
         n = len(self.loss.parameters)
         self._turns = min(4 * n, _TURNS)
         names = ("OPEN", "DIRECTION", "BEFORE", "PRODUCT", "ALPHA", "BETA")
@@ -61,7 +61,7 @@ class Curvature(ArrayNames):
         return "\n".join([*settings, fused(pasted("eigenvalue.py")), *map(fused, self._found.values())])
 
     def lines(self, pattern: str = STATE) -> list[str]:
-        """The lines that leave the eigenvalue in its row of scratch; of the state, or of that before a step."""
+        """The lines that leave the eigenvalue at the state, or at that before a step, in its row of scratch."""
         array = pattern.partition("[")[0]
         if pattern not in self._found:
             turn = [*self._product(pattern), "if search(scratch, turn) == 0:", "    break"]
@@ -101,7 +101,7 @@ class Curvature(ArrayNames):
         product = gradient(self.graph, self._sum(along), list(theta.values()))
         self._arrays(keys, "product.", self._rows["PRODUCT"], SCRATCH)
         places = {base: self.places[f"product.{base}"] for base in theta}
-        # Not the array of the direction for the planner, which would else keep a copy of each.
+        # The planner must not know it for the array of the direction: it would then keep a copy of each.
         apart = {base: Place(one.pattern, one.first, one.strides, "product") for base, one in places.items()}
         outputs = [Output(apart[base], node, base, "+=") for base, node in zip(theta, product, strict=True)]
         varying = frozenset(name for name in self.places if name.startswith("point."))

@@ -1,11 +1,11 @@
 """Random words, and the deviates that are made of them: a loop over lanes for each kind.
 
 The functions below are pasted as text; the module provides ``lane_loop``, ``row_of``, ``wide_vectors``,
-``philox4x32`` and the deviates of `elementary`. Which words feed which deviates says `draws`.
+``philox4x32`` and the deviates of `elementary`. `draws` decides which words make which deviates.
 
-- words: (4 * lane), uint32, scratch.
-- counter: key0, key1, point, pair. Words of the seed; stream-independent part of the counter; of a lane's bits, those
-  that choose its words.
+- words: scratch, (4 * lane), uint32.
+- counter: key0, key1, point, pair. The two words of the seed; the part of the counter that is the same for all streams;
+  a mask of the bits of a lane's number that choose its words.
 """
 # mypy: ignore-errors
 # ruff: noqa: F821
@@ -17,7 +17,7 @@ import numpy as np
 
 @lane_loop
 def draw_words(words, stream, c0, block, trajectory, counter):
-    """Four words a lane: the block of this number in the counters."""
+    """Draw four words for each lane: those of one block number in the counters."""
     wide_vectors()
     key0, key1, point, pair = counter
     lanes = len(words) // 4
@@ -41,7 +41,7 @@ def draw_words(words, stream, c0, block, trajectory, counter):
 
 @lane_loop
 def normals32(word0, word1, z0, z1):
-    """Two normals of two words."""
+    """Make two normals of two words."""
     wide_vectors()
     for lane in range(len(z0)):
         z0[lane], z1[lane] = box_muller32(word0[lane], word1[lane])
@@ -49,7 +49,7 @@ def normals32(word0, word1, z0, z1):
 
 @lane_loop
 def normals64(word0, word1, word2, word3, z0, z1):
-    """Two normals of four words."""
+    """Make two normals of four words."""
     wide_vectors()
     for lane in range(len(z0)):
         z0[lane], z1[lane] = box_muller64(word0[lane], word1[lane], word2[lane], word3[lane])
@@ -57,7 +57,7 @@ def normals64(word0, word1, word2, word3, z0, z1):
 
 @lane_loop
 def uniforms32(word, u):
-    """A centred uniform of a word."""
+    """Make a centred uniform of a word."""
     wide_vectors()
     for lane in range(len(u)):
         u[lane] = uniform32(word[lane]) - np.float32(0.5)  # exact
@@ -65,7 +65,7 @@ def uniforms32(word, u):
 
 @lane_loop
 def uniforms64(word0, word1, u):
-    """A centred uniform of two words."""
+    """Make a centred uniform of two words."""
     wide_vectors()
     for lane in range(len(u)):
         u[lane] = uniform64(word0[lane], word1[lane]) - 0.5

@@ -1,14 +1,14 @@
-"""Which random words make which deviates.
+"""The assignment of random words to deviates.
 
 A draw is a row of random words. *Sources* turn them into deviates: Box-Muller makes two normals of two words, or of
-four where normals have 64 bits; a uniform is made of one word, or of two. Each source is dealt words of its own, and
-what kernels compute is printed from them: no two sources can share a word.
+four if normals have 64 bits; a uniform is made of one word, or of two. Each source has words of its own, and the
+kernels are printed from them: no two sources can share a word.
 
-The words of a step are dealt kind by kind, in the order of `WORDS`, sample by sample. A source of n words begins at a
-multiple of n, so that it lies in one Philox block. A step takes 1, 2 or a multiple of 4 words, rounded up. Steps of one
-or two words share a block with those that follow, and a single normal has the next step's for a partner. A normal of 32
-bits that is alone in its block has the first one of 64 bits for a partner, if there is any. A deviate is stored in the
-row of its first word.
+The words of a step are given out kind by kind, in the order of `WORDS`, sample by sample. A source of n words begins at
+a multiple of n, so that it lies in one Philox block. A step takes 1, 2 or a multiple of 4 words, rounded up. Steps of
+one or two words share a block with those that follow, and a single normal has that of the next step for a partner. A
+normal of 32 bits that is alone in its block has the first one of 64 bits for a partner, if there is any. A deviate is
+stored in the row of its first word.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 
-# What the mirrored trajectory of a pair takes for a deviate: its place p in the distribution of what is drawn becomes
-# 1 - p. Of laws that are symmetric in other deviates than -d makes them, in `MIRRORS_OF`.
+# Deviates of the mirrored trajectory of a pair: the place p of what is drawn in its distribution becomes 1 - p.
+# `MIRRORS_OF` has the laws for which another change of the deviate does that.
 _FOLD = "0.5 - abs({0})"
 MIRRORS = {"z": "-{0}", "Z": "-{0}", "u": "-{0}", "v": _FOLD}
 MIRRORS_OF = {
@@ -35,7 +35,7 @@ Statement = tuple[str, tuple[int, ...], tuple[int, ...]]
 """A loop of `deviates`, the words of a block that it takes, and the rows of the block that it writes."""
 
 _LOOPS = {"z": "normals32", "Z": "normals64", "u": "uniforms32", "v": "uniforms64"}
-_MADE = {"z": 2, "Z": 2, "u": 1, "v": 1}  # deviates of a source
+_MADE = {"z": 2, "Z": 2, "u": 1, "v": 1}  # number of deviates that a source makes
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class Source:
     Attributes
     ----------
     kind
-        Of its deviates.
+        Kind of its deviates.
     words
-        Its own, in the order of the call, counted from the beginning of the draw.
+        Its words, in the order of the call, counted from the beginning of the draw.
     rows
-        Where its deviates are stored.
+        Rows in which its deviates are stored.
     """
 
     kind: str
@@ -57,7 +57,7 @@ class Source:
     rows: tuple[int, ...]
 
     def statement(self, block: int) -> Statement:
-        """What is done for it in the block that its words are in.
+        """The statement that makes its deviates in the block that its words are in.
 
         Examples
         --------
@@ -77,9 +77,9 @@ class Draws:
     deviates
         Kinds of the deviates of one sample, in order.
     samples
-        Samples a step.
+        Number of samples in a step.
     wide_normals
-        Whether normals and uniforms have 64-bit sources (``noise_dtype = "float64"``).
+        True if normals and uniforms have 64-bit sources (``noise_dtype = "float64"``).
     """
 
     deviates: tuple[str, ...]
@@ -93,22 +93,22 @@ class Draws:
 
     @property
     def has_wide(self) -> bool:
-        """Whether any deviate has 64 bits."""
+        """True if any deviate has 64 bits."""
         return any(WORDS[kind] == 2 for kind in self.kinds)
 
     @cached_property
     def words_a_step(self) -> int:
-        """Words of one step, rounded up to 1, 2 or a multiple of 4."""
+        """Number of words of one step, rounded up to 1, 2 or a multiple of 4."""
         return self._dealt[2] if self._shares_a_block else _rounded_up(self._dealt[2], 4)
 
     @property
     def steps_a_draw(self) -> int:
-        """Steps that share one Philox block."""
+        """Number of steps that share one Philox block."""
         return 4 // self.words_a_step if self._shares_a_block else 1
 
     @property
     def rows(self) -> int:
-        """Words, and so rows of deviates, that are drawn at a time."""
+        """Number of words, and so of rows of deviates, that are drawn at a time."""
         return self.words_a_step * self.steps_a_draw
 
     def place(self, index: int) -> tuple[int, int]:
@@ -142,8 +142,8 @@ class Draws:
 
     @property
     def layout_version(self) -> int:
-        """2 where version 1 made two deviates of the same words, else 1: there both versions are the same."""
-        # Two normals of 32 bits were left to a block of which the next one, of 64, took all words; and behind an even
+        """Version of the layout: 2 if version 1 made two deviates of the same words, else 1: then both are the same."""
+        # In version 1, two normals of 32 bits shared a block with one of 64, which took all words. And after an even
         # number of 64 bits, the first of which was the partner of a single one of 32, uniforms took words of the last.
         narrow, wide, *uniforms = (self._count(kind) for kind in WORDS)
         shared = narrow % 4 == 2 or (narrow % 4 == 1 and wide % 2 == 0 and any(uniforms))
@@ -151,15 +151,15 @@ class Draws:
 
     @cached_property
     def _dealt(self) -> tuple[dict[str, int], dict[str, range], int]:
-        """By kind, the first row and the first words of what sources make, with partners; words in all of a step."""
+        """By kind, the first row and the places of deviates, those of partners included; and the words of a step."""
         first: dict[str, int] = {}
         places: dict[str, range] = {}
         free = 0
         for kind, width in WORDS.items():
             count, unit = self._count(kind), width if self._shares_a_block else width * _MADE[kind]
             if kind == "Z" and count and self._count("z") % 4 == 1:
-                # The last normal of 32 bits is alone in its block: it has 64, and the first of these for a partner.
-                # Two words more than that takes are kept free, as they were in version 1 of the layout.
+                # The last normal of 32 bits is alone in its block: it is made with 64, and has the first of 64 for a
+                # partner. Two more words are kept free, as they were in version 1 of the layout.
                 last = places["z"].stop - 2
                 first["Z"] = last + 2
                 places |= {"z": range(last), "Z": range(last, last + 2 * _rounded_up(1 + count, 2), 2)}
@@ -171,7 +171,7 @@ class Draws:
         return first, places, free
 
     def _count(self, kind: str) -> int:
-        """How many there are in a step."""
+        """Number of deviates of a kind in a step."""
         return self.kinds.count(kind) * self.samples
 
     @cached_property

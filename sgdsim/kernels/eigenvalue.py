@@ -1,13 +1,14 @@
 """The largest eigenvalue of a symmetric matrix of which only products with vectors are known, by Lanczos's method.
 
-Each turn multiplies the matrix with a direction, of which the old directions are taken away but for rounding. What the
-products are among the directions is a matrix of three diagonals, whose largest eigenvalue grows to that of the whole
-one (Lanczos 1950; that rounding brings back old directions makes copies of eigenvalues, and no false ones: Paige 1980).
-It is the largest and not the largest in size, so no shift is needed.
+Each turn multiplies the matrix with a direction and removes the old directions from the product. In the basis of the
+directions the matrix has three diagonals, and its largest eigenvalue there grows to that of the whole matrix (Lanczos
+1950). Rounding brings back old directions, which makes copies of eigenvalues but no false ones (Paige 1980). The
+eigenvalue is the largest one, not the largest in size, so no shift is needed.
 
-Pasted as text into modules that have ``SIZE``, rows and columns of the matrix, ``TURNS``, how many at most, ``CLOSE``,
-the residual at which a search ends, in units of the largest eigenvalue of any sign, ``POINTS``, by which the product is
-too large, and the rows of scratch ``DIRECTION``, ``BEFORE``, ``PRODUCT``, ``ALPHA``, ``BETA``, ``OPEN`` and ``FOUND``.
+This text is pasted into modules that have ``SIZE``, the number of rows of the matrix; ``TURNS``, the most turns;
+``CLOSE``, the residual at which a search ends, in units of the largest eigenvalue of any sign; ``POINTS``, the factor
+by which the product is too large; and the rows of scratch ``DIRECTION``, ``BEFORE``, ``PRODUCT``, ``ALPHA``, ``BETA``,
+``OPEN`` and ``FOUND``.
 """
 # mypy: ignore-errors
 # ruff: noqa: F821
@@ -17,13 +18,13 @@ too large, and the rows of scratch ``DIRECTION``, ``BEFORE``, ``PRODUCT``, ``ALP
 
 @inlined
 def spread_out(i):
-    """Numbers between -1/2 and 1/2 without a pattern (Weyl)."""
+    """A number between -1/2 and 1/2 of a sequence without a pattern (Weyl)."""
     return (np.float64(i + 1) * np.float64(i + 1) * 0.6180339887498949) % 1.0 - 0.5
 
 
 @inlined
 def begin_search(scratch):
-    """The first direction: of no symmetry, so that it has a part along every eigenvector."""
+    """Set the first direction: it has no symmetry, and so a part along every eigenvector."""
     total = 0.0
     for i in range(SIZE):
         part = spread_out(i)
@@ -40,7 +41,7 @@ def begin_search(scratch):
 
 @inlined
 def forget_product(scratch):
-    """Begin the sum over points."""
+    """Set the product to zero, before the sum over points."""
     for i in range(SIZE):
         for lane in range(LANES):
             scratch[(PRODUCT + i) * LANES + lane] = REAL(0.0)
@@ -48,7 +49,7 @@ def forget_product(scratch):
 
 @device
 def search(scratch, turn):
-    """One turn, given the product of the matrix and the direction; how many trajectories still search."""
+    """Make one turn, given the product of the matrix and the direction; the number of trajectories still searching."""
     last = turn - 1 if turn > 0 else 0
     for lane in range(LANES):
         scratch[(ALPHA + turn) * LANES + lane] = REAL(0.0)
@@ -86,9 +87,9 @@ def search(scratch, turn):
 def settle(scratch, turn, lane):
     """The largest eigenvalue of the matrix of three diagonals, and whether it is one of the whole matrix.
 
-    The last pivot of its elimination falls, and ever less steeply, from the largest eigenvalue of the matrix before on;
-    its zero is the eigenvalue, and its slope there is the last entry of the eigenvector squared, inverted: Newton's
-    steps within bounds.
+    It is the zero of the last pivot of the elimination, found by Newton's steps within bounds: from the largest
+    eigenvalue of the last turn on, the pivot falls ever less steeply. Its slope at the zero is one over the square of
+    the last entry of the eigenvector.
     """
     low, high, size = -np.inf, -np.inf, 0.0
     for j in range(turn + 1):
@@ -101,7 +102,7 @@ def settle(scratch, turn, lane):
         high = alpha + beside if alpha + beside > high else high
         size = abs(alpha) + beside if abs(alpha) + beside > size else size
     beta = np.float64(scratch[(BETA + turn) * LANES + lane])
-    if not beta < np.inf or not size < np.inf:  # a trajectory that has diverged
+    if not beta < np.inf or not size < np.inf:  # the trajectory has diverged
         scratch[OPEN * LANES + lane] = REAL(0.0)
         return
     x, slope = high, -1.0

@@ -28,24 +28,25 @@ from sgdsim.model.noise import Noise
 from sgdsim.model.observables import STOPPED, Observable
 
 MANY = 16
-"""Parameters from which the gradient is had by one sweep back; of fewer, one by one, the text is shorter."""
+"""Number of parameters from which on the gradient is computed by one sweep back; for fewer, single derivatives give
+shorter texts."""
 IN_REGISTERS = 64
-"""Variables of a trajectory that a thread of CUDA holds itself: at most what fits into its 255 registers."""
+"""Most variables of a trajectory that a thread of CUDA holds itself: they must fit into its 255 registers."""
 
 
 _BEGINS = {"passage": "NAN", "value": "NAN", "max": "REAL(-np.inf)"}
-"""What running observables hold before their first step, where it is not 0: no value, by what is not finite."""
+"""First values of running observables, by kind, if not 0: a number that is not finite stands for no value."""
 
 
 class FormulaFunctions:
-    """Writes the generated functions of one program."""
+    """Writer of the generated functions of one program."""
 
     def __init__(self, program: Program, *, direct: bool) -> None:
         self.program = program
         self.loss = program.loss
         self.layout = Layout(program)
         self.elementary: set[str] = set()
-        # Where all is compiled together, formulas are called by their names; see `interface`.
+        # On a GPU all is compiled together, and formulas are called by their names; see `interface`.
         self._first = "formula, " if direct else ""
         self.state = program.variables
         self.names = {name: f"s_{i}" for i, name in enumerate(self.state)}
@@ -55,23 +56,23 @@ class FormulaFunctions:
         self.text = ArrayText(program.dtype, program.lanes)
 
     def settings(self) -> str:
-        """The constants in capitals of the formulas."""
+        """The line that sets the constants in capitals of the formulas' module."""
         return f"N_ROWS, SCRATCH_ROWS = np.uint32({self.layout.sampling_numbers()[1]}), {self.scratch_rows}"
 
     @cached_property
     def curvature(self) -> Curvature:
-        """Finds the largest eigenvalue of the Hessian."""
+        """The writer of the search for the largest eigenvalue of the Hessian."""
         return Curvature(self.program, self.text)
 
     def helpers(self, target: str) -> str:
-        """What the functions call: sums of products of arrays, and the search for an eigenvalue."""
+        """The texts that the functions call: sums of products of arrays, and the search for an eigenvalue."""
         made = [f"{name} = sum_of_products{spec}" for spec, name in self.text.products.items()]
         text = pasted("cpu_products.py" if target == "cpu" else "products.py")
         search = [self.curvature.functions()] if self.program.searches else []
         return "\n".join([*([text, *made] if made else []), *search])
 
     def compiled_in(self) -> str:
-        """Those that the CPU is given at run time; see `Layout`."""
+        """The lines that set the constants which a GPU has compiled in and the CPU gets at run time; see `Layout`."""
         program, layout = self.program, self.layout
         draws, kicks = layout.draws, layout.kicks
         kind, _, *rest = layout.sampling_numbers()
@@ -91,7 +92,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
 """
 
     def functions(self) -> list[str]:
-        """All functions that depend on the program."""
+        """The texts of all functions that depend on the program."""
         texts = [self._initial_state(), self._update(), self._accumulate(), self._observe()]
         if self.program.searches:
             self.scratch_rows = max(self.scratch_rows, self.curvature.rows)
@@ -99,7 +100,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         return texts
 
     def of_one_lane(self) -> str:
-        """Whether a trajectory has diverged, and is too large; what is done to it then; what a snapshot keeps of it."""
+        """The functions for a single trajectory on a GPU: tests of divergence, marking it, and taking a snapshot."""
         if self.program.n_variables > IN_REGISTERS:
             return pasted("one_lane.py")
         parameters, variables = range(len(self.loss.parameters)), range(self.program.n_variables)
@@ -112,7 +113,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
             "bury(state, lane, lanes)": [f"state[{i}] = NAN" for i in variables],
             "keep(theta, row, state, lane, lanes)": [f"theta[row, {i}] = state[{i}]" for i in parameters],
         }
-        # Line by line: a loop over variables would keep a GPU from holding them in registers.
+        # Written out line by line: a loop over variables would keep a GPU from holding them in registers.
         return "\n\n".join(
             "\n".join(["@device", f"def {signature}:", *indent(body), ""]) for signature, body in bodies.items()
         )
@@ -152,7 +153,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         return [f"for sample in range({data.rows}):", *indent(lanes(body))]
 
     def _start_running(self) -> list[str]:
-        """The lines that set running observables, of which some have no value yet."""
+        """The lines that set running observables at the start; some have no value yet."""
         begins = {
             row: _BEGINS.get(observable.kind, "REAL(0.0)")
             for row, observable in zip(self.program.running_rows, self.program.running, strict=True)
@@ -161,7 +162,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         return [f"state[{i} * LANES + lane] = {begins.get(i, 'REAL(0.0)')}" for i in rest]
 
     def _update(self) -> str:
-        """One step of every lane: the batch's mean gradient, then the optimizer's assignments, and those of states."""
+        """The function of one step: the batch's mean gradient, the optimizer's assignments, then those of states."""
         batch_size = self.program.optimizer.batch_size
         names = dict(self.names)
         shared, cut = self._load_shared(names), self.program.has_substeps
@@ -202,14 +203,14 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         return self._called("update", arguments, [*self._load_constants(), *shared, *lines])
 
     def _places(self, updates: Mapping[str, sympy.Expr]) -> dict[str, sympy.Expr]:
-        """New values of variables by where they stand."""
+        """New values of variables, by the texts of their places."""
         return {f"state[{self.state.index(name)} * LANES + lane]": value for name, value in updates.items()}
 
     def _frozen(self, targets: Mapping[str, sympy.Expr]) -> tuple[dict[str, sympy.Expr], list[str]]:
-        """New values under names of their own, and the lines that store them where a trajectory has not ended."""
+        """New values under names of their own, and the lines that store them if a trajectory has not ended."""
         if not self.program.stops:
             return dict(targets), []
-        # Its passages are not a number until then.
+        # The passages of a trajectory are NaN until it ends.
         open_ = " & ".join(
             f"(state[{row} * LANES + lane] != state[{row} * LANES + lane])" for row in self.program.stop_rows
         )
@@ -217,7 +218,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         return {f"u_{i}": value for i, value in enumerate(targets.values())}, [f"runs = {open_}", *stores]
 
     def _load_stopped(self, names: dict[str, str]) -> list[str]:
-        """When a trajectory has ended, and by which bound; the first one of several in one step."""
+        """The lines that load when a trajectory has ended, and by which bound: the first of several in one step."""
         places = [f"state[{row} * LANES + lane]" for row in self.program.stop_rows]
         names |= dict(zip(STOPPED, STOPPED, strict=True)) if places else {}
         lines = ["stopped_at = NAN", "stopped_by = REAL(0.0)"] if places else []
@@ -227,7 +228,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         return lines
 
     def _load_substep(self, names: dict[str, str]) -> list[str]:
-        """The columns of a substep, which is what the optimizer takes for a step."""
+        """The lines that load the columns of a substep, which the optimizer takes for a step."""
         names |= {"optimizer.learning_rate": "part_rate", "optimizer.t": "part_t"}
         first = 2 + len(self.program.optimizer.rule.scalars)
         loads = [f"{name} = table[{first + i}]" for i, name in enumerate(("part_rate", "part_t", "share"))]
@@ -235,7 +236,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         return [*loads, f"begins = {place} > REAL(0.0)", f"ends = {place} < REAL(0.0)"]
 
     def _keep_path(self) -> list[str]:
-        """Keep the state before the first substep, and add up the mean gradient of all."""
+        """The lines that keep the state before the first substep, and add up the mean gradient of all substeps."""
         n = len(self.loss.carried)
         lines = []
         for i in range(self.program.path_rows):
@@ -245,7 +246,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         return lines
 
     def _remember_at_the_end(self) -> list[str]:
-        """The next values of states after the last substep, of the whole step."""
+        """The lines that set states after the last substep, by the whole step."""
         loss, names = self.loss, dict(self.names)
         if not loss.memory:
             return []
@@ -265,7 +266,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         return ["if ends:", *indent(lanes(body))]
 
     def _sample_gradient(self, names: dict[str, str]) -> tuple[Assignments, list[sympy.Expr], list[str]]:
-        """The gradient of one sample, or of the population, after what is assigned first, and the lines of loads."""
+        """The gradient of one sample, or of the population, with the assignments before it and the lines of loads."""
         if self.program.optimizer.rule.population:
             return *self._at_point(*self._gradient({}, names)), []
         sample = "sample" if self.program.optimizer.batch_size > 1 else "0"
@@ -275,7 +276,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         return *self._at_point(*self._gradient(noise, names)), loads
 
     def _point(self, names: dict[str, str]) -> list[str]:
-        """The lines that compute where the gradient is taken, if the optimizer says so."""
+        """The lines that compute the point at which the gradient is taken, if the optimizer has one of its own."""
         rule, lines = self.program.optimizer.rule, {}
         if not rule.point:
             return []
@@ -288,7 +289,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         return statements
 
     def _at_point(self, sweep: Assignments, gradient: Sequence[sympy.Expr]) -> tuple[Assignments, list[sympy.Expr]]:
-        """A gradient, there and not where the parameters are."""
+        """A gradient, taken at the optimizer's own point if it has one, else at the parameters."""
         if not self.program.optimizer.rule.point:
             return sweep, list(gradient)
         there = {symbol: _symbol(f"point.{symbol.name}") for symbol in self.loss.theta}
@@ -312,7 +313,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
     def _swept(
         self, expression: sympy.Expr, theta: Sequence[sympy.Symbol], names: Mapping[str, str]
     ) -> tuple[Assignments, list[sympy.Expr]]:
-        """The gradient by one sweep, under the names of the text, on whose order its order hangs."""
+        """The gradient by one sweep, under the names of the text: the order of its terms depends on the names."""
         text = {symbol: _symbol(names[symbol.name]) for symbol in {*theta, *expression.free_symbols}}
         back = {new: old for old, new in text.items()}
         numbered = (_symbol(f"sweep.{i}") for i in itertools.count())
@@ -320,7 +321,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         return [(one, value.xreplace(back)) for one, value in assignments], [one.xreplace(back) for one in slopes]
 
     def _load_row(self, sample: str, names: dict[str, str]) -> list[str]:
-        """The columns of the row of a sample."""
+        """The lines that load the columns of the row of a sample."""
         data = self.loss.data
         if data is None:
             return []
@@ -339,14 +340,14 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         return [self._load_deviate(f"k_{i}", place, "normal", "z") for i, place in enumerate(places)]
 
     def _load_deviate(self, name: str, place: str, family: str, deviate: str) -> str:
-        """A deviate, mirrored where the trajectory is the second of a pair; before rounding, which might make it 0."""
+        """The line that loads a deviate, mirrored for the second of a pair before rounding, which might make it 0."""
         if not self.program.antithetic:
             return f"{name} = REAL({place})"
         mirrored = MIRRORS_OF.get((family, deviate), MIRRORS[deviate]).format(place)
         return f"{name} = REAL(({mirrored}) if mirrored(lane) else {place})"
 
     def _load_shared(self, names: dict[str, str]) -> list[str]:
-        """What all lanes share of a step, as `Program.step_table` has it."""
+        """The lines that load the numbers of a step which all lanes share; see `Program.step_table`."""
         names["optimizer.learning_rate"], names["optimizer.t"] = "learning_rate", "t"
         scalars = [name for name, _ in self.program.optimizer.rule.scalars]
         names |= {f"optimizer.{name}": f"q_{i}" for i, name in enumerate(scalars)}
@@ -360,7 +361,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         }
 
     def _shared(self) -> dict[str, sympy.Expr]:
-        """What formulas of the optimizer name of a step that is the same for all parameters."""
+        """Values of names in the optimizer's formulas that are the same for all parameters."""
         names = ("learning_rate", "t", *(name for name, _ in self.program.optimizer.rule.scalars))
         return self._hyperparameters() | {name: _symbol(f"optimizer.{name}") for name in names}
 
@@ -386,7 +387,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         return updates
 
     def _remembered(self, updates: Mapping[str, sympy.Expr], gradient: Sequence[sympy.Expr]) -> dict[str, sympy.Expr]:
-        """The next value of every state; the noise in it is that of the one sample of a step."""
+        """The next value of every state; noise in it is that of the only sample of the step."""
         loss = self.loss
         if not loss.memory:
             return {}
@@ -398,7 +399,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         return {name: value.xreplace(noise) for name, value in found.items()}
 
     def _accumulate(self) -> str:
-        """Add a step's share to each running observable."""
+        """The function that adds a step's share to each running observable."""
         lines: list[str] = []
         for i, observable in enumerate(self.program.running):
             names = dict(self.names)
@@ -421,7 +422,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
             loads = self._load_state(self.loss.carried)
         loads += self._load_found(observable)
         body = [*loads, *self._statements(names, {"share": share})]
-        body += [f"share = REAL(0.0) if {ended} else share"] if ended else []  # it has made no such step
+        body += [f"share = REAL(0.0) if {ended} else share"] if ended else []  # an ended trajectory makes no step
         return [*self.search([observable]), *lanes([*body, *self._take_share(i, observable)])]
 
     def search(self, observables: Iterable[Observable]) -> list[str]:
@@ -442,7 +443,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         return {name: _symbol(name) for name in named}
 
     def _load_found(self, observable: Observable) -> list[str]:
-        """The lines that load them."""
+        """The lines that load the eigenvalues that an observable names."""
         of_step = observable in self.program.of_step
         return [
             f"{name} = scratch[{FOUND_AT[PATH if of_step and name == 'hessian_max' else STATE]} * LANES + lane]"
@@ -450,25 +451,25 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         ]
 
     def _take_share(self, i: int, observable: Observable) -> list[str]:
-        """What is done with the share of a running observable."""
+        """The lines that take the share of a running observable into its row."""
         row = self.program.running_rows[i]
         place = f"state[{row} * LANES + lane]"
         if observable.kind == "passage":
             return [f"{place} = REAL(completed) if ({place} != {place}) & (share > REAL(0.0)) else {place}"]
         if observable.kind == "value":
             return [f"{place} = share"]
-        if observable.kind == "max":  # what is not a number once is none from then on
+        if observable.kind == "max":  # once NaN, it stays NaN
             return [f"{place} = {place} if (share <= {place}) | ({place} != {place}) else share"]
         return self._compensated_sum(row, "part * share" if observable.kind == "mean" else "share")
 
     def _compensated_sum(self, row: int, share: str) -> list[str]:
-        """Add a share, less what rounding added too much before (Kahan)."""
+        """The lines that add a share, less the surplus that rounding added before (Kahan)."""
         total, excess = f"state[{row} * LANES + lane]", f"state[{row + 1} * LANES + lane]"
         lines = [f"before = {total}", f"added = {share} - {excess}", "after = before + added"]
         return [*lines, f"{excess} = (after - before) - added", f"{total} = after"]
 
     def _share_of_step(self, observable: Observable, names: dict[str, str]) -> tuple[sympy.Expr, list[str]]:
-        """What a step adds to an observable that speaks of the step, and the lines that load what it needs."""
+        """The share of a step for an observable about the step, and the lines that load what it needs."""
         loss = self.loss
         after = {loss.symbols[name]: _symbol(f"next.{name}") for name in loss.carried}
         gradient = {name: _symbol(f"gradient.{name}") for name in loss.parameters}
@@ -486,14 +487,14 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         return share, loads
 
     def _load_path(self, names: dict[str, str]) -> tuple[list[str], list[str]]:
-        """The state before the step, and the gradient of the batch."""
+        """The lines that load the state before the step, and those that load the gradient of the batch."""
         n = len(self.loss.carried)
         names |= {f"gradient.{name}": f"g_{i}" for i, name in enumerate(self.loss.parameters)}
         loads = [f"s_{i} = path[{i} * LANES + lane]" for i in range(n)]
         return loads, [f"g_{i} = path[{n + i} * LANES + lane]" for i in range(len(self.loss.parameters))]
 
     def _control(self, observable: Observable, row: int) -> list[str]:
-        """Add the start's share, or a step's, to the control of an observable."""
+        """The lines that add the share of the start, or of a step, to a control."""
         loss, names = self.loss, dict(self.names)
         n = control_step.columns(loss, self.program.optimizer)
         index = self.program.controls.index(observable)
@@ -514,7 +515,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         return lines
 
     def _observe(self) -> str:
-        """Values of all observables; NaN, which no accumulator takes, where the trajectory is not alive."""
+        """The function of all observables; NaN, which no accumulator takes, if the trajectory is not alive."""
         plain = [observable for observable in self.program.observables if not observable.is_running]
         known = dict(self.names)
         loads = [*self._load_state(self.loss.carried), *self._load_stopped(known)]
@@ -541,7 +542,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         return self._called("observe", "state, values, scratch, constants", lines)
 
     def _called(self, name: str, arguments: str, lines: Iterable[str]) -> str:
-        """A function that the engine calls, as `interface` says."""
+        """The text of a function that the engine calls, see `interface`."""
         return "\n".join(
             [
                 "@called",
@@ -563,7 +564,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
     def _noise(
         self, noise: Mapping[str, Noise], draws: Draws, sample: str, names: dict[str, str], first: int = 0
     ) -> tuple[dict[str, sympy.Expr], list[str]]:
-        """Each variable as an expression of its deviates and run-time arguments, and the lines that load them."""
+        """Each noise variable as an expression of its deviates and run-time arguments, and the lines of their loads."""
         expressions: dict[str, sympy.Expr] = {}
         loads: list[str] = []
         for name, distribution in noise.items():
@@ -589,10 +590,10 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         operator: str = "=",
         before: Sequence[tuple[sympy.Symbol, sympy.Expr]] = (),
     ) -> list[str]:
-        """What is assigned before, then all outputs, with common subexpressions computed once.
+        """The lines of given assignments, then of all outputs, with common subexpressions computed once.
 
-        Under the names of the text, since SymPy sums in the order of names: a loss whose parameters are renamed has the
-        same bits.
+        They are made under the names of the text, since SymPy sums in the order of names: so a loss whose parameters
+        are renamed has the same bits.
         """
         names = {**names, **{symbol.name: f"r_{i}" for i, (symbol, _) in enumerate(before)}}
         values = [_renamed(sympy.sympify(value), names) for value in (*(v for _, v in before), *outputs.values())]
@@ -607,7 +608,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
 
 
 def deviate_place(array: str, draws: Draws, index: int, sample: str = "0", first: int = 0) -> str:
-    """Where a step finds deviate `index` of a sample, as text; those of its draw begin at row `first`.
+    """The text of the place of deviate `index` of a sample; those of its draw begin at row `first`.
 
     Examples
     --------
@@ -620,7 +621,7 @@ def deviate_place(array: str, draws: Draws, index: int, sample: str = "0", first
 
 
 def _merged(temporaries: Assignments, given: Assignments) -> Assignments:
-    """Both together, each temporary as soon as all that it is made of is there."""
+    """Temporaries and given assignments in one order: each temporary as soon as its parts are assigned."""
     place = {symbol: i for i, (symbol, _) in enumerate(given, 1)}
     ready: list[Assignments] = [[] for _ in range(len(given) + 1)]
     for symbol, value in temporaries:

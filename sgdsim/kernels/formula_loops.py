@@ -10,7 +10,7 @@ from sgdsim.kernels.program import Program
 
 
 class FormulaLoops(FormulaFunctions):
-    """Writes them as loops over arrays, see `array_functions`."""
+    """Writer of the generated functions of one program as loops over arrays, see `array_functions`."""
 
     def __init__(self, program: Program, *, direct: bool) -> None:
         super().__init__(program, direct=direct)
@@ -18,7 +18,7 @@ class FormulaLoops(FormulaFunctions):
         self.text = self.arrays.text
 
     def functions(self) -> list[str]:
-        """All functions that depend on the program."""
+        """The texts of all functions that depend on the program."""
         self.scratch_rows = 1
         texts = super().functions()
         self.scratch_rows = max(self.scratch_rows, self.arrays.rows)

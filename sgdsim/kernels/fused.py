@@ -1,8 +1,8 @@
 """Products that are summed, rounded once: ``a*b + c`` becomes ``fma(a, b, c)`` in the texts that are compiled.
 
-A compiler that may contract chooses which product of a sum it fuses, by its version and by the processor: the same
-formula had other last digits on each. Here the text says it, and compilers may not; so that a result has the same bits
-wherever a multiplication, an addition, a division and a root are rounded as IEEE 754 says.
+A compiler that is allowed to contract chooses the product of a sum that it fuses, by its version and by the processor:
+the same formula had different last digits on each. Here the text decides, and compilers may not contract. So a result
+has the same bits wherever a multiplication, an addition, a division and a root are rounded as IEEE 754 demands.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 
 def fused(text: str) -> str:
-    """A text whose sums of products are fused; what stands in an index, which is whole, is left alone.
+    """A text with fused sums of products; indices, which are whole numbers, are left as they are.
 
     Of two products in a sum the left one is fused.
 
@@ -57,7 +57,7 @@ class _Fused(ast.NodeTransformer):
 
 
 def _factors(node: ast.expr) -> tuple[ast.expr, ast.expr] | None:
-    """The two numbers whose product an expression is."""
+    """The two factors of a product; None for other expressions."""
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
         return node.left, node.right
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and (product := _factors(node.operand)):
@@ -82,7 +82,7 @@ _of_single.argtypes, _of_single.restype = [ctypes.c_float] * 3, ctypes.c_float
 
 
 def fma(a: Any, b: Any, c: Any) -> Any:
-    """``a*b + c``, rounded once: that of the C library, for targets that are not compiled.
+    """``a*b + c``, rounded once, by the C library, for targets that are not compiled.
 
     Examples
     --------

@@ -19,27 +19,27 @@ from sgdsim.kernels.program import GROUPS, Program
 
 TARGET = "cudasim" if config.ENABLE_CUDASIM else "cuda"
 
-# A GPU wants many threads, 270,336 on an H100 at once; more of them hide the end of the last wave.
+# Most trajectories of a block: an H100 runs 270,336 threads at once, and more of them hide the end of the last wave.
 _MOST_TRAJECTORIES = 2**22
-_SHARE_OF_MEMORY = 0.4  # of what is free, for a block: the one before is still held when the next is made
-_MEASURED_BYTES = 2**29  # of what is observed and of snapshots, before they are measured and fetched
-_THREADS = 4 if config.ENABLE_CUDASIM else 128  # of a block where nothing is shared
+_SHARE_OF_MEMORY = 0.4  # part of the free memory for a block: the last one is still held when the next is made
+_MEASURED_BYTES = 2**29  # most bytes of observed values and snapshots before they are measured and fetched
+_THREADS = 4 if config.ENABLE_CUDASIM else 128  # threads of a block if they share nothing
 
 
 class Gpu:
-    """Runs blocks on a GPU; see `Executor`.
+    """The executor that runs blocks on a GPU; see `Executor`.
 
     Parameters
     ----------
     program, common
-        What to run.
+        The program, and the data that all blocks share.
     number
-        Which GPU.
+        The number of the GPU.
 
     Raises
     ------
     RunError
-        Where there is no such GPU, or none at all; the message says what would help.
+        If there is no such GPU, or none at all; the message says what would help.
     """
 
     def __init__(self, program: Program, common: Common, number: int = 0) -> None:
@@ -56,11 +56,11 @@ class Gpu:
             self.block_trajectories = self._trajectories_that_fit()
 
     def notice(self) -> str:
-        """Nothing: what is compiled belongs to the formula."""
+        """An empty message, since all that is compiled belongs to the formula."""
         return ""
 
     def compile(self, empty: Accumulators) -> None:
-        """Compile the kernels, or load them, by a span of no steps that records its start."""
+        """Compile the kernels, or load them, by running a span of no steps that records its start."""
         table = self._program.step_table(np.ones(1), 0)
         with cache.compiling(), explained():
             self._advance(self.block(0, 1), 0, table, slice(0, 1), slice(0, 0), None)
@@ -87,7 +87,7 @@ class Gpu:
             block.state.copy_to_device(state)
 
     def restore(self, block: Block, saved: Block) -> None:
-        """Give a block all that another one holds."""
+        """Copy to a block all that a saved one holds."""
         with explained():
             for field in ("state", "status", "changes"):
                 if getattr(saved, field).size:
@@ -95,7 +95,7 @@ class Gpu:
         block.step = saved.step
 
     def advance(self, block: Block, stop: int, step_table: np.ndarray, into: Accumulators) -> None:
-        """Run a block to so many completed steps."""
+        """Run a block to a number of completed steps."""
         start, common, substeps = block.step, self._common, self._program.optimizer.substeps
         with explained():
             while block.step < stop:
@@ -108,18 +108,18 @@ class Gpu:
                 self._advance(block, part, table, records, snapshots, into)
 
     def release(self) -> None:
-        """Give back the memory that is kept from span to span."""
+        """Free the memory that is kept from span to span."""
         self._buffers.clear()
 
     def fetch(self, array: Any) -> np.ndarray:
-        """A field of a block as NumPy has it."""
+        """A field of a block as an array of NumPy."""
         with explained():
             return np.asarray(array.copy_to_host())
 
     def _advance(
         self, block: Block, stop: int, table: np.ndarray, records: slice, snapshots: slice, into: Accumulators | None
     ) -> None:
-        """Run a block, and measure it into these records and snapshots."""
+        """Run a block, and measure it into some records and snapshots."""
         common, plan, lanes, tiles = self._common, self._common.plan, self._program.lanes, block.tiles
         measured, parameters = len(self._program.observable_names), len(self._program.loss.parameters)
         first_row = block.first_tile * lanes
@@ -158,7 +158,7 @@ class Gpu:
         block.step = stop
 
     def _measure(self, block: Block, values: Any, records: slice, into: Accumulators | None) -> None:
-        """Moments and counts of what was observed, merged into those of the groups."""
+        """Merge moments and counts of the observed values into those of the groups."""
         plan, tiles, n_records = self._common.plan, block.tiles, len(values)
         measured = len(self._program.observable_names)
         tile_moments = self._cleared("moments", (n_records, tiles, measured, 5))
@@ -181,7 +181,7 @@ class Gpu:
             into.cells[records] += cells.copy_to_host()
 
     def _end_of_part(self, block: Block) -> int:
-        """How far it may run before what it measures on the way does not fit any more; a multiple of 4."""
+        """The step up to which a block may run before its measured values fill the memory; a multiple of 4."""
         common, program, tiles = self._common, self._program, block.tiles
         a_number = tiles * program.lanes * np.dtype(program.dtype).itemsize
         a_record = len(program.observable_names) * (a_number + tiles * 40) + tiles * common.plan.pairs * 32
@@ -200,7 +200,7 @@ class Gpu:
         numbers = program.n_variables + measured + len(program.loss.parameters)
         size = numbers * np.dtype(program.dtype).itemsize + 8 + plan.drift_bins * 24 // program.lanes
         most = int(max(_free_memory() - 2 * _MEASURED_BYTES, _MEASURED_BYTES) * _SHARE_OF_MEMORY / size)
-        tiles = min(most, _MOST_TRAJECTORIES) * program.weight // program.lanes  # heavy steps get a part of it
+        tiles = min(most, _MOST_TRAJECTORIES) * program.weight // program.lanes  # the run divides it by the weight
         return max(tiles // GROUPS * GROUPS, GROUPS) * program.lanes
 
     def _buffer(self, name: str, shape: tuple[int, ...], dtype: str) -> Any:
@@ -231,12 +231,12 @@ def _free_memory() -> int:
 
 
 def select(number: int) -> str:
-    """Choose a GPU for this thread; its name.
+    """Choose a GPU for this thread, and return its name.
 
     Raises
     ------
     RunError
-        As `Gpu`.
+        If there is no such GPU, or none at all.
     """
     if config.ENABLE_CUDASIM:
         return "simulator"
@@ -254,12 +254,12 @@ def select(number: int) -> str:
 
 
 def describe() -> list[str]:
-    """What there is: front end, driver, toolkit, and each GPU with its compute capability and memory.
+    """Sentences on the front end, the driver, the toolkit, and each GPU with its compute capability and memory.
 
     Raises
     ------
     RunError
-        As `Gpu`.
+        If there is no GPU.
     """
     said = [f"numba.cuda of {_front_end()}"]
     if config.ENABLE_CUDASIM:
@@ -282,12 +282,12 @@ def describe() -> list[str]:
 
 
 def refuse_older(driver: str, toolkit: str) -> None:
-    """Drivers of a major version of CUDA run what toolkits of that or earlier ones make.
+    """Refuse a driver of an older major version of CUDA than the toolkit, whose code it cannot run.
 
     Raises
     ------
     RunError
-        For a driver that is older.
+        For such a driver.
 
     Examples
     --------
@@ -302,7 +302,7 @@ def refuse_older(driver: str, toolkit: str) -> None:
 
 
 def _toolkit_version() -> str:
-    """Of the compiler that comes as a package; nothing is known of one of the system."""
+    """Version of the compiler that comes as a package; empty if only the system has one, whose version is not known."""
     with suppress(importlib.metadata.PackageNotFoundError):
         return importlib.metadata.version("nvidia-nvvm")
     return ""
@@ -332,7 +332,7 @@ def _version(number: Any) -> str:
 
 
 def absence() -> str:
-    """Why there is no GPU, and what would help: a driver is not enough without the extra."""
+    """A sentence on why there is no GPU, and on what would help: a driver is not enough without the extra."""
     try:
         importlib.metadata.version("numba-cuda")
     except importlib.metadata.PackageNotFoundError:
@@ -346,7 +346,7 @@ def _no_device() -> str:
         return _remedy(str(problem))
     try:
         devices = len(cuda.gpus)
-    except Exception as error:  # whatever the driver says is the answer
+    except Exception as error:  # the message of the driver is the answer
         return _remedy(str(error))
     if devices:
         return "the compiler of CUDA, NVVM, is missing or not found: pip install 'sgdsim[cuda]'"
@@ -391,10 +391,10 @@ def _remedy(text: str) -> str:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turn what the driver and the compiler raise into one sentence with a remedy."""
+    """Context that turns errors of the driver and the compiler into one sentence with a remedy."""
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Grid size")  # few trajectories do not fill a GPU: so be it
+            warnings.filterwarnings("ignore", message="Grid size")  # few trajectories need not fill a GPU
             yield
     except (RunError, InputError):
         raise

@@ -19,19 +19,19 @@ from sgdsim.kernels.workers import Workers
 
 
 class Host:
-    """Runs blocks on the CPU; see `Executor`.
+    """The executor that runs blocks on the CPU; see `Executor`.
 
     Parameters
     ----------
     program, common
-        What to run.
+        The program, and the data that all blocks share.
     target
         ``cpu`` or ``python``.
     workers
-        Threads to run on.
+        The threads that run it.
     """
 
-    block_trajectories = 2**17  # whose state of a few variables stays in the L2 caches
+    block_trajectories = 2**17  # with a few variables, their state stays in the L2 caches
 
     def __init__(self, program: Program, common: Common, target: str, workers: Workers) -> None:
         self.name = target
@@ -50,7 +50,7 @@ class Host:
 
     @cached_property
     def functions(self) -> tuple[Any, ...]:
-        """What the engine calls, as `interface` says."""
+        """The functions, or their addresses, that the engine calls; see `interface`."""
         module, running = self.formula, self._program.running
         functions = module.initial_state, module.update, module.accumulate if running else None, module.observe
         if self.name == "python":
@@ -58,14 +58,14 @@ class Host:
         return tuple(_address(function) for function in functions)
 
     def notice(self) -> str:
-        """What takes long the first time."""
+        """A message if the engine must be compiled, which takes long."""
         if self.name == "python" or cache.is_compiled(self.kernel, "advance"):
             return ""
         dtypes = f"{self._program.dtype} states and {self.layout.noise_dtype} noise"
         return f"compiling the engine for {dtypes}, once on this machine …"
 
     def compile(self, empty: Accumulators) -> None:
-        """Compile the kernels, or load them from the cache, by running them on no trajectories at all."""
+        """Compile the kernels, or load them from the cache, by running them on no trajectories."""
         with cache.compiling():
             self.advance(self.block(0, 0), 0, self._program.step_table(np.empty(0), 0), empty)
 
@@ -76,7 +76,7 @@ class Host:
         status = np.zeros((tiles, self._lanes), np.int64)
         block = Block(first_tile, 0, state, status, np.zeros((tiles, common.plan.drift_bins, 3)))
         if lanes < self._lanes:
-            state[:], status[:, lanes:] = np.nan, -1  # as padding is
+            state[:], status[:, lanes:] = np.nan, -1  # the marks of padding
         starts, constants = self.layout.starts, self.layout.constants
         with self._lanes_to_run(block) as (state, status):
             self.kernel.initialize(
@@ -96,7 +96,7 @@ class Host:
 
     @contextmanager
     def _lanes_to_run(self, block: Block) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """State and status of a block without what is padding in every tile; changes are kept."""
+        """Context with state and status of a block without lanes that are padding in every tile; changes are kept."""
         whole, few = self._lanes, self._program.lanes
         if whole == few:
             yield block.state, block.status
@@ -112,13 +112,13 @@ class Host:
         block.state[:, parameter * lanes : (parameter + 1) * lanes] = values
 
     def restore(self, block: Block, saved: Block) -> None:
-        """Give a block all that another one holds."""
+        """Copy to a block all that a saved one holds."""
         for field in ("state", "status", "changes"):
             getattr(block, field)[:] = getattr(saved, field)
         block.step = saved.step
 
     def advance(self, block: Block, stop: int, step_table: np.ndarray, into: Accumulators) -> None:
-        """Run a block to so many completed steps."""
+        """Run a block to a number of completed steps."""
         common, plan, program = self._common, self._common.plan, self._program
         still_to_come = (first_after(steps, block.step) for steps in (common.record_steps, common.snapshot_steps))
         numbers = len(program.running), int(plan.drift_bins > 0), np.uint64(program.optimizer.substeps)
@@ -164,24 +164,25 @@ class Host:
         return tuple(_aligned((self._workers.count, n * program.lanes), dtype) for n, dtype in rows)
 
     def release(self) -> None:
-        """Nothing is kept from span to span."""
+        """Do nothing, as no memory is kept from span to span."""
 
     def fetch(self, array: Any) -> np.ndarray:
-        """A field of a block."""
+        """A field of a block as an array of NumPy."""
         return np.asarray(array)
 
 
 def _narrow(program: Program, trajectories: int) -> Program:
-    """A program whose tiles have no more lanes than there are trajectories: plain Python takes its time for each.
+    """A program with fewer lanes a tile if there are few trajectories, as plain Python takes its time for each lane.
 
-    So many that sums over lanes, which go by halves, have the same bits: a power of two, with a lane of padding.
+    The number of lanes is a power of two with at least one lane of padding: then sums over lanes, which go by halves,
+    have the same bits.
     """
     lanes = 2 ** trajectories.bit_length()
     return replace(program, width=lanes) if lanes < program.lanes else program
 
 
 def _address(function: Any) -> int:
-    """Of a function that is compiled, or loaded, when it is first asked for; 0 of none."""
+    """The address of a function, which is compiled or loaded when it is first asked for; 0 for None."""
     if function is None:
         return 0
     if function.address is None:
@@ -190,7 +191,7 @@ def _address(function: Any) -> int:
 
 
 def _aligned(shape: tuple[int, int], dtype: str) -> np.ndarray:
-    """An empty array that starts on a cache line: straddling vectors cost 5 to 8 %."""
+    """An empty array that starts on a cache line: vectors across two lines cost 5 to 8 %."""
     size = shape[0] * shape[1] * np.dtype(dtype).itemsize
     raw = np.empty(size + 64, np.uint8)
     skip = -raw.ctypes.data % 64

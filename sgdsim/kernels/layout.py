@@ -1,4 +1,4 @@
-"""How a program is laid out in memory: numbers that the engine is given at run time, and that a GPU has compiled in."""
+"""The layout of a program in memory: numbers that the engine gets at run time, and that a GPU has compiled in."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sgdsim.kernels.draws import Draws
 from sgdsim.kernels.program import SHUFFLED_ROWS, Program
 
 SAMPLINGS = ("none", "replacement", "batch", "epoch", "hashed")
-"""Texts of `sampling`."""
+"""Ways to sample rows, in the order of their numbers; `sampling` has a text for each."""
 
 STATEMENTS = ("words", "normals32", "normals64", "uniforms32", "uniforms64")
 """Loops of `deviates`, in the order of their numbers in a table of draws."""
@@ -20,15 +20,15 @@ class Layout:
     Parameters
     ----------
     program
-        Whose.
+        The program.
 
     Attributes
     ----------
     draws, kicks, starts, constants, data, words
-        Of the deviates of a step, of the noise that an optimizer adds, of the initial state, of the constants and of
+        Draws of the deviates of a step, of the noise that an optimizer adds, of the initial state, of the constants and
         the data of each trajectory, and of the rows of a batch.
     noise_dtype
-        Of all deviates: what is made of 64-bit words needs float64.
+        Dtype of all deviates: those made of 64-bit words need float64.
     sampling
         One of `SAMPLINGS`.
     """
@@ -50,22 +50,22 @@ class Layout:
 
     @property
     def initial_rows(self) -> int:
-        """Of the deviates of a start, and behind them of those of constants and data."""
+        """Number of rows of the deviates of a start, with those of constants and data behind them."""
         return self.starts.rows + self.constants.rows + self.data.rows
 
     @property
     def pair(self) -> int:
-        """Of a lane's bits, those that choose its random words."""
+        """A mask of the bits of a lane's number that choose its random words: a pair shares its words."""
         return -2 if self.program.antithetic else -1
 
     @property
     def order_rows(self) -> int:
-        """Rows of the order of an epoch, where it is kept."""
+        """Number of rows of the order of an epoch, if it is kept; else 0."""
         data = self.program.loss.data
         return data.rows if data is not None and self.sampling == "epoch" else 0
 
     def sampling_numbers(self) -> tuple[int, np.uint32, int, int, int, int, int]:
-        """What the texts of `sampling` know of the data and the batch, after the number of the sampling."""
+        """The number of the sampling, then the numbers of the data and the batch that the texts of `sampling` take."""
         data, batch = self.program.loss.data, self.program.optimizer.batch_size
         n = 0 if data is None else data.rows
         rounds = 6 * max(n - 1, 1).bit_length()
@@ -74,7 +74,7 @@ class Layout:
 
 
 def table(draws: Draws) -> np.ndarray:
-    """What is drawn, line by line: the number of a statement, the block, its first two words, and its rows.
+    """The table of a draw; a line has the number of a statement, the block, its first two words, and its rows.
 
     Examples
     --------

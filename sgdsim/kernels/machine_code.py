@@ -1,8 +1,8 @@
 """Machine code on disk, in the place of numba's own cache of it.
 
-numba trusts the files that it finds: a cut one ends the process, and a pickle in it runs what it likes. It writes its
-index unguarded by a lock, and what it compiles is lost when the disk is full. So `keep` takes its place between a
-compiled function and the files; what goes into them, and what decides whether it still fits, stays numba's.
+numba trusts the files that it finds: a truncated one ends the process, and a pickle in it may run any code. It writes
+its index without a lock, and compiled code is lost when the disk is full. So `keep` takes its place between a compiled
+function and the files; the contents of the files, and the test whether they still fit, stay numba's.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ def keep(module: ModuleType, lock: Lock) -> None:
     Parameters
     ----------
     module
-        Whose functions have not been called yet.
+        A module whose functions have not been called yet.
     lock
-        Held from when a function is found missing until it is saved; see `Lock`.
+        The lock that is held from when a function is found missing until it is saved; see `Lock`.
     """
     for function in vars(module).values():
         numbas = getattr(function, "_cache", None)
-        if hasattr(numbas, "_cache_file"):  # not what is imported from another module, and kept there
+        if hasattr(numbas, "_cache_file"):  # not for functions imported from another module, which are kept there
             function._cache = _MachineCode(numbas, Path(str(module.__file__)), function.__name__, lock)
 
 
 class _MachineCode:
-    """Is to a function what numba's cache is, and to numba's cache what its files are."""
+    """A cache that takes the place of numba's towards a function, and of its files towards numba's cache."""
 
     def __init__(self, numbas: Any, module_file: Path, function: str, lock: Lock) -> None:
         self._numbas = numbas
@@ -47,7 +47,7 @@ class _MachineCode:
         self._stem = f"{module_file.stem}.{function}"
         self._lock = lock
 
-    # What a function asks of its cache.
+    # Methods that a function calls in its cache.
 
     @property
     def cache_path(self) -> str:
@@ -57,7 +57,7 @@ class _MachineCode:
         found = self._loaded(signature, context)
         if found is None:
             self._lock.acquire()
-            found = self._loaded(signature, context)  # whoever held the lock may have saved it
+            found = self._loaded(signature, context)  # the process that held the lock may have saved it
             if found is not None:
                 self._lock.release()
         return found
@@ -65,7 +65,7 @@ class _MachineCode:
     def _loaded(self, signature: Any, context: Any) -> Any:
         try:
             return self._numbas.load_overload(signature, context)
-        except Exception as error:  # of bytes that are what was written, but not what this process can use
+        except Exception as error:  # the file is whole, but this process cannot use it
             warnings.warn(f"machine code of the kernel cache is compiled anew: {error}", RuntimeWarning, stacklevel=2)
             with suppress(OSError):
                 for path in self._folder.glob(f"{self._stem}.*.nbc"):
@@ -80,7 +80,7 @@ class _MachineCode:
         finally:
             self._lock.release()
 
-    # What numba's cache asks of its files.
+    # Methods that numba's cache calls in its files.
 
     def load(self, key: Any) -> Any:
         try:
@@ -92,5 +92,5 @@ class _MachineCode:
         cache_files.write(self._path(key), self._dump(data))
 
     def _path(self, key: Any) -> Path:
-        """A file for each key, which says signature and processor: so none has to be written twice."""
+        """The file of a key, which names signature and processor: with a file for each, none is written twice."""
         return self._folder / f"{self._stem}.{hashlib.sha256(repr(key).encode()).hexdigest()[:20]}.nbc"

@@ -3,10 +3,10 @@
 The functions below are pasted as text; the module provides ``lane_loop``, ``tile_loop``, ``inlined``, ``wide_vectors``,
 ``row_of`` and INFINITY.
 
-One thread measures a tile on the CPU, as many as it has lanes together on a GPU. What differs is what these say of the
-caller: ``first_lane`` and LANE_STRIDE, which lanes are its own; ``barrier``, until which it waits for the others;
-``total``, a count of its own lanes summed over all; ``is_leader``, whether it is the one that writes what all have
-found; ``add_one``, to a count that others add to as well.
+On the CPU one thread measures a tile; on a GPU as many threads as it has lanes do so together. These hide the
+difference: ``first_lane`` and LANE_STRIDE, the lanes of a thread; ``barrier``, at which it waits for the others;
+``total``, the sum over all threads of a count; ``is_leader``, true for the thread that writes common results;
+``add_one``, which adds to a count that others add to as well.
 """
 # mypy: ignore-errors
 # ruff: noqa: F821
@@ -18,7 +18,7 @@ import numpy as np
 
 @lane_loop
 def lane_sum(values):
-    """Sum of all values, which it overwrites; halving keeps the loop free of a serial dependence."""
+    """Sum of all values, which are overwritten; summing by halves keeps the loop free of a serial dependence."""
     wide_vectors()
     half = len(values) // 2
     barrier()
@@ -57,7 +57,7 @@ def add_moments(moments, values, work):
     m2 = lane_sum(d2)
     m3 = lane_sum(d3)
     m4 = lane_sum(d4)
-    # The first pass rounds the mean; shift the sums to the mean of the deviations.
+    # The mean of the first pass is rounded: the sums are shifted to the mean of the deviations.
     shift = lane_sum(d1) / n
     m4 += shift * (-4.0 * m3 + shift * (6.0 * m2 - 3.0 * n * shift * shift))
     m3 += shift * (-3.0 * m2 + 2.0 * n * shift * shift)
@@ -109,7 +109,7 @@ def bin_of(value, edges):
     if value >= edges[bins]:
         return bins
     index = min(int((value - edges[0]) * (bins / (edges[bins] - edges[0]))), bins - 1)
-    # The product may round across an edge.
+    # Rounding may have moved the value across an edge.
     if value < edges[index]:
         return index - 1
     return index + 1 if value >= edges[index + 1] else index
@@ -117,7 +117,7 @@ def bin_of(value, edges):
 
 @tile_loop
 def add_counts(counts, edges, values):
-    """Count one tile's values in bins; the first count is underflow, the last overflow."""
+    """Count one tile's values in bins; the first count is the underflow, the last the overflow."""
     for lane in range(first_lane(), len(values), LANE_STRIDE):
         value = np.float64(values[lane])
         if abs(value) < INFINITY:
@@ -195,17 +195,17 @@ def record(moments, counts, comoments, cells, plan, values, work):
     Parameters
     ----------
     moments
-        (observable, 5), merged into.
+        Moments that are merged into, (observable, 5).
     counts, comoments, cells
-        As in `tile.advance_tile`, for one record and place.
+        Those of `tile.advance_tile`, for one record and place.
     plan
-        What to measure: edges of all histograms in a row, where each starts, of which observable each is; the pairs
-        of observables of the comoments; edges of all planes in a row, where each axis starts, where the cells of each
-        plane start, and of which two observables each is.
+        Edges of all histograms in a row, the start of each, and the observable of each; the pairs of observables of the
+        comoments; edges of all planes in a row, the start of each axis, the start of the cells of each plane, and the
+        two observables of each.
     values
-        (observable * lane).
+        The observed values, (observable * lane).
     work
-        (4 * lane), scratch.
+        Scratch, (4 * lane).
     """
     edges, offsets, histogram_observable, pairs, plane_edges, plane_offsets, cell_offsets, plane_observables = plan
     lanes = len(work) // 4
@@ -230,21 +230,21 @@ def record(moments, counts, comoments, cells, plan, values, work):
 
 @tile_loop
 def record_changes(changes, plan, lanes, completed, before, after):
-    """Add one tile's change over a step to the drifts that look at this step.
+    """Add one tile's change over a step to the drifts that are measured at this step.
 
     Parameters
     ----------
     changes
-        (bin of all drifts, 3), of this tile.
+        Sums of this tile, (bin of all drifts, 3).
     plan
-        Edges of all drifts in a row, where each starts, which observable changes and which is binned, and at how many
-        completed steps and every how many steps each looks.
+        Edges of all drifts in a row, and the start of each; the observable that changes and the one that is binned; the
+        first step at which each drift is measured, and the steps between two measurements.
     lanes
-        Of a tile.
+        Number of lanes of a tile.
     completed
-        Steps before.
+        Number of completed steps before the step.
     before, after
-        (observable * lane).
+        The observed values before and after the step, (observable * lane).
     """
     edges, offsets, observables, steps = plan
     barrier()
@@ -264,7 +264,7 @@ def record_changes(changes, plan, lanes, completed, before, after):
 
 @tile_loop
 def looks(plan, completed):
-    """Whether any drift looks at the next step."""
+    """True if any drift is measured at the next step."""
     _, _, observables, steps = plan
     for drift in range(len(observables)):
         if completed >= steps[drift, 0] and (completed - steps[drift, 0]) % steps[drift, 1] == 0:

@@ -1,4 +1,4 @@
-"""Of one trajectory of many variables on a GPU: whether it has diverged, and is too large; what is done to it then."""
+"""Functions for a single trajectory of many variables on a GPU: tests of divergence, marking it, and a snapshot."""
 # mypy: ignore-errors
 # ruff: noqa: F821
 
@@ -7,7 +7,7 @@
 
 @device
 def count_outside(values):
-    """How many parameters are not finite or beyond LIMIT."""
+    """Number of parameters that are not finite or beyond LIMIT."""
     n = COUNT(0)
     for i in range(N_PARAMETERS):
         n = COUNT(n + (not abs(values[i]) <= LIMIT))
@@ -16,13 +16,13 @@ def count_outside(values):
 
 @device
 def is_outside(state, lane, lanes, n_parameters):
-    """Whether a trajectory is, in any parameter."""
+    """True if any parameter of a trajectory is not finite or beyond LIMIT."""
     return count_outside(state) > 0
 
 
 @device
 def is_beyond(state, lane, lanes, n_parameters):
-    """Whether a trajectory is too large, in any parameter."""
+    """True if any parameter of a trajectory is too large; a NaN is not."""
     n = COUNT(0)
     for i in range(N_PARAMETERS):
         n = COUNT(n + (abs(state[i]) > LIMIT))

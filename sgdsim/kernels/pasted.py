@@ -1,4 +1,4 @@
-"""Parts of a module's text: what is pasted from files, and how lines are put under others."""
+"""Parts of a module's text: pasted parts of files, and indented lines."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ def _text(name: str) -> str:
 
 
 def pasted(name: str) -> str:
-    """What a file has for other modules."""
+    """The part of a file that is pasted into other modules."""
     return _text(name).partition("# --- pasted from here on ---")[2]
 
 
 def scalar_functions(file: str, names: Iterable[str], decorator: str = "device") -> str:
-    """The texts of plain functions behind a decorator, with the functions and constants that they use in turn."""
+    """The texts of plain functions with a decorator, and of the functions and constants that they use in turn."""
     text = _text(file)
     nodes: dict[str, ast.stmt] = {}
     for node in ast.parse(text).body:
@@ -49,7 +49,7 @@ def _decorated(text: str, node: ast.FunctionDef, decorator: str) -> str:
 
 
 class _Slices(ast.NodeTransformer):
-    """Writes rows as slices."""
+    """A transformer that writes rows as slices."""
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
         self.generic_visit(node)
@@ -65,10 +65,10 @@ def sliced(text: str) -> str:
 
 
 def indent(lines: Iterable[str]) -> list[str]:
-    """The lines, a level further in."""
+    """Lines, indented by one level."""
     return [f"    {line}" for line in lines]
 
 
 def lanes(body: Iterable[str]) -> list[str]:
-    """The lines for every trajectory of a tile."""
+    """Lines in a loop over the trajectories of a tile."""
     return ["for lane in range(LANES):", *indent(body)]

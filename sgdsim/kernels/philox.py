@@ -14,12 +14,12 @@ Key: the 64-bit seed, low word first. Counter words:
 import numpy as np
 
 STREAMS = {
-    "initial_state": 0,  # one draw a parameter, before the first step
-    "gradient_noise": 1,  # the noise variables of the loss, batch_size samples a step
-    "minibatch_index": 2,  # which rows of a finite data set make the batch
+    "initial_state": 0,  # one draw for each parameter, before the first step
+    "gradient_noise": 1,  # the noise variables of the loss, batch_size samples in a step
+    "minibatch_index": 2,  # the rows of a finite data set that make the batch
     "optimizer_noise": 3,  # noise that an optimizer adds itself (Langevin)
-    "trajectory_constants": 4,  # constants of which each trajectory has its own
-    "trajectory_data": 5,  # rows of a data set of which each trajectory has its own
+    "trajectory_constants": 4,  # constants that differ between trajectories
+    "trajectory_data": 5,  # rows of a data set that each trajectory has for itself
 }
 
 PHILOX_M0, PHILOX_M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)

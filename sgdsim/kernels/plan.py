@@ -1,4 +1,4 @@
-"""What a run measures, as the arrays that the kernels read."""
+"""The recorders of a run, as the arrays that the kernels read."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class Plan:
     Parameters
     ----------
     run
-        Whose they are.
+        The run.
 
     Attributes
     ----------
     histograms, planes
-        Those of one quantity and those of two, by name.
+        Histograms of one quantity, and of two, by name.
     record, drift
-        For `measure.record` and `measure.record_changes`.
+        The plans of `measure.record` and `measure.record_changes`.
     bins, pairs, cells, drift_bins
         Lengths of the accumulators.
 
@@ -68,7 +68,7 @@ class Plan:
 
 
 def _edges(bins: Iterable[Histogram]) -> tuple[np.ndarray, np.ndarray]:
-    """All edges in a row, and where each histogram's begin."""
+    """The edges of all histograms in a row, and the index at which those of each begin."""
     edges = [histogram.edges for histogram in bins]
     return np.concatenate([np.empty(0), *edges]), np.cumsum([0, *map(len, edges)]).astype(np.int64)
 

@@ -11,7 +11,7 @@ from typing import Any
 import sympy
 from sympy.printing.str import StrPrinter
 
-# Functions of formulas that have a text of the same name in `elementary`.
+# Functions of formulas with a text of the same name in `elementary`.
 ELEMENTARY = frozenset(
     (
         *("exp", "log", "sin", "cos", "tan", "tanh", "tanh_slope", "sinh", "cosh", "atan", "erf"),
@@ -30,7 +30,7 @@ CHOICES = {
 
 
 class KernelPrinter(StrPrinter):  # type: ignore[misc]
-    """Prints one expression, in the dtype of the state.
+    """A printer of expressions, in the dtype of the state.
 
     Examples
     --------
@@ -39,7 +39,7 @@ class KernelPrinter(StrPrinter):  # type: ignore[misc]
     'exp64(s_0) + 0.5*(s_0*s_0)'
     """
 
-    printmethod = "_kernel_text"  # no function prints itself: `where` would, as a formula
+    printmethod = "_kernel_text"  # a name that no function has: `where` would else print itself as a formula
 
     def __init__(self, dtype: str) -> None:
         super().__init__()
@@ -52,17 +52,17 @@ class KernelPrinter(StrPrinter):  # type: ignore[misc]
         return repr(value) if self._dtype == "float64" else f"REAL({value!r})"
 
     def call(self, function: str, *arguments: Any) -> str:
-        """A call of a text of `elementary`."""
+        """The text of a call of a function of `elementary`."""
         return self.called(function, *map(self._print, arguments))
 
     def called(self, function: str, *texts: str) -> str:
-        """A call of a text of `elementary`, which is noted as used, with arguments that are printed."""
+        """The text of a call of a function of `elementary`, noted as used, with the texts of its arguments."""
         name = f"{function}{self._bits}"
         self.functions.add(name)
         return f"{name}({', '.join(texts)})"
 
     def _as_ordered_terms(self, total: sympy.Add, order: str | None = None) -> list[sympy.Expr]:
-        """Products come last: each is fused with what stands before it (see `fused`), and rounded with it once."""
+        """The terms of a sum, products last: each is fused with the sum before it (see `fused`), and rounded once."""
         return sorted(super()._as_ordered_terms(total, order=order), key=_is_product)
 
     def _print_Symbol(self, symbol: sympy.Symbol) -> str:
@@ -129,7 +129,7 @@ def _is_reciprocal(expression: sympy.Expr) -> bool:
 
 
 def _is_product(expression: sympy.Expr) -> bool:
-    """Whether the text of an expression multiplies last."""
+    """True if the last operation of an expression's text is a multiplication."""
     if expression.is_Mul:
         return not any(map(_is_reciprocal, expression.args))
     return bool(expression.is_Pow and expression.exp.is_Integer and 2 <= expression.exp <= 64)

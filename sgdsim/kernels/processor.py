@@ -7,11 +7,12 @@ import os
 from sgdsim.base.errors import InputError
 
 TARGETS = {"x86-64-v3": "avx2", "x86-64-v4": "avx512f"}
-"""What can be compiled for on other processors too, with what these need. Tests hold their numbers to the same bits."""
+"""Processors that can be compiled for besides that of the machine, each with the feature that it needs. Tests demand
+the same bits of their numbers."""
 
 
 def processor() -> str:
-    """Its name, as LLVM has it.
+    """LLVM's name of the processor that kernels are compiled for.
 
     Examples
     --------
@@ -25,19 +26,19 @@ def processor() -> str:
 
 
 def features() -> set[str]:
-    """What the processor of this machine can do, as LLVM has it."""
+    """LLVM's names of the features of this machine's processor."""
     import llvmlite.binding as llvm
 
     return {name for name, has in llvm.get_host_cpu_features().items() if has}
 
 
 def variables(target: str) -> dict[str, str]:
-    """What the environment of a process says that compiles for a target.
+    """The environment variables of a process that compiles for a target.
 
     Raises
     ------
     InputError
-        For none of `TARGETS`.
+        For a target that is not in `TARGETS`.
 
     Examples
     --------
@@ -50,12 +51,12 @@ def variables(target: str) -> dict[str, str]:
 
 
 def compile_for(target: str) -> None:
-    """From now on compile for a target, here and in all processes that are started here; before any kernel is.
+    """Compile for a target from now on, here and in all processes started here; it must be called before any compiling.
 
     Raises
     ------
     InputError
-        For an unknown one, and for one with what this machine does not have.
+        For an unknown target, and for one with features that this machine does not have.
     """
     settings = variables(target)
     if TARGETS[target] not in features():

@@ -1,6 +1,6 @@
 """Sums of products over the entries of two arrays, for every lane: all products of matrices and vectors.
 
-Pasted as text for targets that run one lane a thread, or in plain Python; `cpu_products` does the same with vectors.
+This text is pasted for targets that run one lane in a thread, or in plain Python; `cpu_products` uses vectors.
 """
 # mypy: ignore-errors
 # ruff: noqa: F821
@@ -16,11 +16,11 @@ def sum_of_products(extents, strides, shared):
     Parameters
     ----------
     extents
-        Of i, j, k and l.
+        Extents of i, j, k and l.
     strides
         Rows from one i, j, k and l to the next: in the result, in the first and in the second array.
     shared
-        Of the first and the second array, whether its rows are single numbers, which all lanes share.
+        For the first and the second array, True if its rows are single numbers, which all lanes share.
     """
     n_i, n_j, n_k, n_l = extents
     (o_i, o_j, _, _), (a_i, a_j, a_k, a_l), (b_i, b_j, b_k, b_l) = strides

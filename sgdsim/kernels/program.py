@@ -27,13 +27,13 @@ from sgdsim.model.observables import Observable
 from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.population_points import SEARCHED, PopulationPoints, population_points
 
-GROUPS = 64  # independent accumulators: tile t adds to group t % GROUPS
-SHUFFLED_ROWS = 256  # of a data set, whose order in an epoch is kept for each lane; that of more is computed by hashing
+GROUPS = 64  # number of independent accumulators: tile t adds to group t % GROUPS
+SHUFFLED_ROWS = 256  # most rows of data whose order in an epoch is kept for each lane; that of more is hashed
 
 
 @dataclass(frozen=True)
 class Program:
-    """What a kernel is made from.
+    """All that a kernel is made from.
 
     Parameters
     ----------
@@ -43,17 +43,17 @@ class Program:
         A number or a distribution for every parameter, in the loss's order, and for those variables of the optimizer
         that do not start at zero, ``square.w[0]``; last for the constants of each trajectory.
     observables
-        Measured beside the parameters.
+        Observables that are measured beside the parameters.
     dtype, noise_dtype
-        ``float64`` or ``float32``: of the state, and of the standard deviates.
+        Dtypes of the state and of the standard deviates, ``float64`` or ``float32``.
     drifts
-        Whether any is measured; see `plan`. On a GPU that is compiled in.
+        True if any drift is measured; see `plan`. On a GPU that is compiled in.
     antithetic
-        Whether every second trajectory mirrors the noise of the one before.
+        True if every second trajectory mirrors the noise of the one before.
     stops
         First passages, at each of which a trajectory ends.
     width
-        Trajectories of a tile; by default as many as is fastest.
+        Number of trajectories of a tile; by default as many as is fastest.
     """
 
     loss: Loss
@@ -74,12 +74,12 @@ class Program:
 
     @property
     def stop_rows(self) -> tuple[int, ...]:
-        """Which variable each passage is that ends a trajectory."""
+        """Variable numbers of the passages that end a trajectory."""
         return self.running_rows[len(self.running) - len(self.stops) :]
 
     @property
     def observable_names(self) -> tuple[str, ...]:
-        """All that is measured: the parameters, then the named observables."""
+        """Names of all that is measured: the parameters, then the observables."""
         return (*self.loss.parameters, *(observable.name for observable in self.observables))
 
     @property
@@ -90,29 +90,29 @@ class Program:
 
     @property
     def n_variables(self) -> int:
-        """State variables of one trajectory: parameters, states, optimizer state, running observables, its own data."""
+        """Number of variables of a trajectory: parameters, states, optimizer state, running observables, own data."""
         data = self.loss.data
         return self.first_data + (data.cells if isinstance(data, DrawnData) else 0)
 
     @property
     def first_data(self) -> int:
-        """Which variable the first value of a trajectory's own data is; columns follow each other, row by row."""
+        """Variable number of the first value of a trajectory's own data; columns follow each other, row by row."""
         return self.first_running + sum(map(_rows, self.running))
 
     @property
     def first_running(self) -> int:
-        """Which variable the first running observable is."""
+        """Variable number of the first running observable."""
         return len(self.variables)
 
     @property
     def running_rows(self) -> tuple[int, ...]:
-        """Which variable each running observable is."""
+        """Variable number of each running observable."""
         rows = itertools.accumulate(map(_rows, self.running), initial=self.first_running)
         return tuple(rows)[:-1]
 
     @property
     def lanes(self) -> int:
-        """Trajectories of a tile: the widest power of two whose state and noise stay in a 32 kB L1 cache."""
+        """Number of trajectories of a tile: the largest power of two whose state and noise stay in a 32 kB L1 cache."""
         # Measured on the reference job: 128 lanes 7 % slower than 256, 512 lanes 1 % faster. On a linear network of 128
         # parameters in float64: 56 ns with 64 lanes, 33 with 32; of 512 in float32: 167, 106 and 82 with 64, 32 and 16.
         if self.width is not None:
@@ -124,14 +124,14 @@ class Program:
 
     @property
     def weight(self) -> int:
-        """How many times as long a step takes as one of few variables and deviates, roughly."""
+        """A rough estimate of the time of a step, in units of that with few variables and deviates."""
         deviates = sum(len(noise.law.deviates) for noise in self.loss.noise.values())
         samples = self.optimizer.batch_size * self.optimizer.substeps
         return max(1, (self.n_variables + deviates) * samples // 16)
 
     @cached_property
     def draws(self) -> dict[str, Draws]:
-        """What is drawn from each stream of random words, see `philox.STREAMS`."""
+        """The draws from each stream of random words, see `philox.STREAMS`."""
         wide, batch_size = self.noise_dtype == "float64", self.optimizer.batch_size
         starts = [one for name, one in self.initial.items() if name not in self.loss.drawn and isinstance(one, Noise)]
         drawn = [one for name, one in self.initial.items() if name in self.loss.drawn and isinstance(one, Noise)]
@@ -147,20 +147,20 @@ class Program:
         }
 
     def _drawn_data(self, wide: bool) -> Draws:
-        """A row of each trajectory's own data is drawn as a sample of a step is."""
+        """The draws of each trajectory's own data: a row is drawn like a sample of a step."""
         laws = self.loss.own_columns.values()
         return Draws(_deviates(laws), self.loss.data.rows if self.loss.data is not None and laws else 1, wide)
 
     @property
     def layout_version(self) -> int:
-        """Of its random words, for the record; see `Draws.layout_version`."""
+        """Version of the layout of random words, for the record; see `Draws.layout_version`."""
         return max(draws.layout_version for draws in self.draws.values())
 
     @cached_property
     def constants(self) -> dict[str, float]:
         """Run-time constants of a step, in the order in which the kernel takes them.
 
-        Those that no formula names would cost 20 ms of compilation each.
+        Constants that no formula names are left out: each would cost 20 ms of compilation.
         """
         named = {name for text in self._texts() for name in Formula.parse(aliased(text)).names}
         values = {name: value for name, value in self.loss.constants.items() if base_name(name) in named}
@@ -171,7 +171,7 @@ class Program:
         return values | self._point_constants()
 
     def _point_constants(self) -> dict[str, float]:
-        """What is given at the points of the population, point by point, behind all other constants."""
+        """The noise and data at the points of the population, point by point; they follow all other constants."""
         if not self.searches:
             return {}
         points = self.points
@@ -183,7 +183,7 @@ class Program:
 
     @cached_property
     def points(self) -> PopulationPoints:
-        """Points over which a sample's loss has the mean of the population."""
+        """Points of noise and data over which the mean of a sample's loss is that of the population."""
         try:
             return population_points(self.loss)
         except InputError as error:
@@ -191,16 +191,16 @@ class Program:
 
     @property
     def searches(self) -> bool:
-        """Whether the largest eigenvalue of the Hessian is asked for, and has no closed form."""
+        """True if the largest eigenvalue of the Hessian is asked for, and has no closed form."""
         return self.loss.searches and any(map(self.searches_for, (*self.observables, *self.stops)))
 
     def searches_for(self, observable: Observable) -> frozenset[str]:
-        """How an observable names it: of the state, or before and after a step."""
+        """The names in an observable of eigenvalues that must be searched: at the state, or before and after a step."""
         return observable.names & SEARCHED if self.loss.searches else frozenset()
 
     @cached_property
     def initial_arguments(self) -> dict[str, float]:
-        """Run-time constants of the initial state, likewise."""
+        """Run-time constants of the initial state, in the order in which the kernel takes them."""
         values: dict[str, float] = {}
         for name, start in self.initial.items():
             values.update(runtime_arguments(name, start) if isinstance(start, Noise) else {name: start})
@@ -215,21 +215,22 @@ class Program:
         return np.array(list(self.constants.values()), dtype=self.dtype)
 
     def step_table(self, rates: np.ndarray, first: int) -> np.ndarray:
-        """What all trajectories share of each step: its learning rate, its index, and the scalars of the optimizer.
+        """The numbers of each step that all trajectories share: learning rate, index, and the scalars of the optimizer.
 
         Parameters
         ----------
         rates
             Learning rates of the steps, (step,).
         first
-            Index of the first one.
+            Index of the first step.
 
         Returns
         -------
         ndarray
-            (substep, column), computed in float64 whatever the dtype: of decay rates, what they lack to 1 is used. The
-            optimizer counts substeps; where there are several, four columns more are of them: their rate, their index,
-            their share in the step, and whether they begin it (1), end it (-1), or neither (0).
+            Numbers, (substep, column), computed in float64 whatever the dtype, as the difference of a decay rate to 1
+            is used. The optimizer counts substeps. If a step has several, four more columns are about them: their rate,
+            their index, their share in the step, and 1 for one that begins the step, -1 for one that ends it, 0 for
+            others.
 
         Examples
         --------
@@ -259,7 +260,7 @@ class Program:
 
     @cached_property
     def of_step(self) -> tuple[Observable, ...]:
-        """The running observables that speak of the step, not of the state alone."""
+        """The running observables that are about the step, not about the state alone."""
         return tuple(observable for observable in self.running if observable.is_of_step(self.loss))
 
     @property
@@ -269,17 +270,20 @@ class Program:
 
     @property
     def path_rows(self) -> int:
-        """Rows that a step leaves behind: the state before it and the gradient of the batch, its mean over substeps."""
+        """Number of rows that a step leaves behind; 0 if nothing needs them.
+
+        They hold the state before the step, and the gradient of the batch, which is the mean over substeps.
+        """
         needed = self.of_step or (self.has_substeps and self.loss.memory)
         return len(self.loss.carried) + len(self.loss.parameters) if needed else 0
 
     @property
     def has_substeps(self) -> bool:
-        """Whether a step is several of the optimizer."""
+        """True if a step is several steps of the optimizer."""
         return self.optimizer.substeps > 1
 
     def data_array(self) -> np.ndarray:
-        """The columns of a data set of all one after the other, shape (column * row,)."""
+        """The columns, one after the other, of a data set that all trajectories share, shape (column * row,)."""
         data = self.loss.data
         return data.array.astype(self.dtype).reshape(-1) if isinstance(data, Data) else np.zeros(0, self.dtype)
 
@@ -294,14 +298,14 @@ class Program:
             "drawn": list(self.loss.drawn),
             "noise": [
                 (name, str(noise.law.formula)) for name, noise in self.loss.noise.items()
-            ],  # in the order of their words
+            ],  # in the order of their random words
             "constants": list(self.constants),
             "exponents": self._whole_exponents(),
             "initial": [(n, s.family if isinstance(s, Noise) else "value") for n, s in self.initial.items()],
             "initial_arguments": list(self.initial_arguments),
             "optimizer": list(self.optimizer.assignments()),
             "optimizer_state": self.optimizer.rule.state,
-            "defaults": self.optimizer.defaults,  # compiled in where nothing else is given: adamw is adam but for one
+            "defaults": self.optimizer.defaults,  # compiled in unless given: adamw differs from adam in one of them
             "population": self.optimizer.rule.population,
             "matrix": [self.optimizer.preconditioner, self.optimizer.metric],
             "batch_size": self.optimizer.batch_size,
@@ -310,7 +314,7 @@ class Program:
             "data": None if self.loss.data is None else [self.loss.columns, self.loss.data.rows],
             "own_data": [(name, str(law.law.formula)) for name, law in self.loss.own_columns.items()],
             "moments": self._moments(),
-            "symmetries": [str(symmetry) for symmetry in self.loss.symmetries],  # for their charges
+            "symmetries": [str(symmetry) for symmetry in self.loss.symmetries],  # their charges may be observables
             "observables": [(o.name, o.formula, o.kind) for o in self.observables],
             "stops": [one.formula for one in self.stops],
             "lanes": self.lanes,
@@ -321,7 +325,7 @@ class Program:
         }
 
     def _whole_exponents(self) -> list[tuple[object, ...]]:
-        """What a formula's constants decide of the text: exponents that are whole are numbers there."""
+        """The exponents in formulas that are whole numbers by the values of constants: they decide the text."""
         return [Formula.parse(aliased(text)).whole_exponents(self.loss.numbers) for text in self._texts()]
 
     def _texts(self) -> list[str]:
@@ -337,7 +341,7 @@ class Program:
         return [str(entry) for row in rows for entry in ((row,) if isinstance(row, str) else row)]
 
     def _moments(self) -> object:
-        """The numbers of noise and data, where the text has their moments: of the population loss."""
+        """The noise and data whose moments are numbers in the text, as in that of the population loss; else None."""
         names = {
             name.removeprefix("next__") for observable in (*self.observables, *self.stops) for name in observable.names
         }
@@ -350,19 +354,19 @@ class Program:
 
 
 def column(program: Program) -> str:
-    """Where a sample finds a column of its row, as a pattern of where the column begins."""
+    """The text pattern of a sample's entry of a column, given the row at which the column begins."""
     if program.loss.own_columns:
         return f"state[({program.first_data} + {{row}} + row) * LANES + lane]"
     return "data[np.uint32({row}) + row]"
 
 
 def mirrors_rows(program: Program) -> bool:
-    """Whether a mirrored trajectory takes rows from the other end; data of its own are mirrored themselves."""
+    """True if a mirrored trajectory takes rows from the other end; data of its own are mirrored themselves."""
     return program.antithetic and not program.loss.own_columns
 
 
 def _rows(observable: Observable) -> int:
-    """Variables of a running observable: a sum has a second one for what rounding lost."""
+    """Number of variables of a running observable: a sum has a second one for the rounding error."""
     # Without it, the mean of the constant 1 over a million float32 steps is 1.009.
     return 2 if observable.kind in ("mean", "sum", "control") else 1
 

@@ -1,6 +1,6 @@
 """The gradient of a loss of many parameters by one sweep back over its expression.
 
-One derivative a parameter would differentiate, once for each, what all of them share; the sweep does it once.
+Single derivatives would differentiate the parts that they share once for each parameter; the sweep does it once.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ def gradient(
     Parameters
     ----------
     expression, symbols
-        Of what, by what.
+        The expression, and the symbols by which it is differentiated.
     names
-        New symbols, for the derivatives and for what they share.
+        New symbols, for the derivatives and for the parts that they share.
 
     Returns
     -------
     assignments, derivatives
-        Each assignment in the symbols of those before it; the derivatives in all of them.
+        Assignments, each in the symbols of those before it, and the derivatives in all of these symbols.
 
     Examples
     --------
@@ -51,7 +51,7 @@ def gradient(
     moving = _moving(expression, set(symbols))
     shares: dict[sympy.Expr, list[sympy.Expr]] = {node: [] for node in (*moving, *symbols)}
     shares[expression] = [sympy.Integer(1)]
-    for node in reversed(moving):  # whatever uses a node comes before it
+    for node in reversed(moving):  # all nodes that use a node come before it
         if node.is_Symbol:
             continue
         by_node = named(sympy.Add(*shares[node]))
@@ -61,7 +61,7 @@ def gradient(
 
 
 def _moving(expression: sympy.Expr, symbols: Collection[sympy.Symbol]) -> dict[sympy.Expr, None]:
-    """The nodes of an expression that depend on symbols, each once, after its own; without recursion."""
+    """The nodes of an expression that depend on some symbols, each once and after its parts, without recursion."""
     moves: dict[sympy.Expr, bool] = {}
     waiting = [expression]
     while waiting:
@@ -77,7 +77,7 @@ def _moving(expression: sympy.Expr, symbols: Collection[sympy.Symbol]) -> dict[s
 def _slopes(node: sympy.Expr, moving: Collection[sympy.Expr]) -> Iterator[tuple[sympy.Expr, sympy.Expr]]:
     """The parts of a node that depend on the symbols, and its derivatives by them."""
     if isinstance(node, _CHOICES):
-        # By the symbols themselves: 0 times the infinite slope of a branch that is not taken would be NaN.
+        # Differentiated by the symbols themselves: 0 times the infinite slope of the other branch would be NaN.
         yield from ((symbol, derivative(node, symbol)) for symbol in node.free_symbols if symbol in moving)
         return
     for i, part in enumerate(node.args):

@@ -1,15 +1,15 @@
-"""Which rows of a data set make the batch of a step, for every lane: from counters alone, whatever came before.
+"""The rows of a data set that make the batch of a step, for every lane: from counters alone, whatever came before.
 
-The functions below are pasted as text; the module provides ``lane_loop``, ``wide_vectors``, ``philox4x32``, what is in
-`deviates`, and MINIBATCH_INDEX, the stream. All samplings take the same arguments and return where in `rows` the step's
-rows begin:
+The functions below are pasted as text; the module provides ``lane_loop``, ``wide_vectors``, ``philox4x32``, the
+functions of `deviates`, and MINIBATCH_INDEX, the stream. All samplings take the same arguments and return the index in
+`rows` at which the rows of the step begin:
 
-- rows: (row buffer * lane), uint32, of which each step needs a batch a lane,
-- order: (row * lane), uint8, the order of this epoch where it is kept,
-- words: (4 * lane), uint32, scratch,
+- rows: buffer of rows, (row buffer * lane), uint32, of which each step needs a batch for each lane,
+- order: the order of this epoch, if it is kept, (row * lane), uint8,
+- words: scratch, (4 * lane), uint32,
 - sampling: `Layout.sampling_numbers`,
-- trajectory, completed, counter: of the counters,
-- fresh: whether nothing in the buffers belongs to this tile.
+- trajectory, completed, counter: numbers of the random counters,
+- fresh: true if nothing in the buffers belongs to this tile.
 
 A word w of 32 bits chooses one of n rows as ``w*n >> 32``: no row is favoured by more than n/2^32 of its share.
 """
@@ -31,13 +31,13 @@ def choose(words, n):
 
 @lane_loop
 def rows_none(rows, order, words, sampling, trajectory, completed, fresh, counter):
-    """No data set."""
+    """Choose no rows, as there is no data set."""
     return 0
 
 
 @inlined
 def rows_replacement(rows, order, words, sampling, trajectory, completed, fresh, counter):
-    """Any row for each sample."""
+    """Choose any row for each sample."""
     _, n_rows, _, _, steps, words_a_step, _ = sampling
     size = len(words)
     phase = completed & (steps - 1)
@@ -59,7 +59,7 @@ def mark_taken(row, other, taken):
 
 @lane_loop
 def replace_taken(row, last, taken):
-    """Where the row of a sample is taken, let it be the last one of those that it could be."""
+    """Replace the row of a sample, if it is taken already, by the last row that it could be."""
     wide_vectors()
     for lane in range(len(taken)):
         row[lane] = np.uint32(last) if taken[lane] else row[lane]
@@ -68,7 +68,7 @@ def replace_taken(row, last, taken):
 
 @inlined
 def rows_batch(rows, order, words, sampling, trajectory, completed, fresh, counter):
-    """Different rows for the samples of a batch: every subset is equally likely (Bentley and Floyd, 1987)."""
+    """Choose different rows for the samples of a batch: every subset is equally likely (Bentley and Floyd, 1987)."""
     _, n_rows, batch, _, _, _, _ = sampling
     lanes = len(words) // 4
     for block in range((batch + 3) // 4):
@@ -88,7 +88,7 @@ def rows_batch(rows, order, words, sampling, trajectory, completed, fresh, count
 
 @lane_loop
 def swap(order, i, places):
-    """A step of Fisher and Yates: place i changes with one of the places up to i."""
+    """Make a step of Fisher and Yates: exchange place i with one of the places up to i."""
     lanes = len(places)
     here = row_of(order, i, lanes)
     for lane in range(lanes):
@@ -98,7 +98,7 @@ def swap(order, i, places):
 
 @inlined
 def rows_epoch(rows, order, words, sampling, trajectory, completed, fresh, counter):
-    """The rows in the order of this epoch, shuffled by Fisher and Yates when it begins."""
+    """Take the rows in the order of this epoch, shuffled by Fisher and Yates when it begins."""
     _, n_rows, batch, batches_an_epoch, _, _, _ = sampling
     lanes = len(words) // 4
     epoch, place = completed // batches_an_epoch, completed % batches_an_epoch
@@ -122,7 +122,7 @@ def rows_epoch(rows, order, words, sampling, trajectory, completed, fresh, count
 
 @lane_loop
 def swap_or_not(chosen, keys, n_rows, number, epoch, trajectory, counter):
-    """One round for every lane: change places with the partner, or not, by a bit that both partners share."""
+    """Make one round for every lane: exchange places with the partner, or not, by a bit that both partners share."""
     wide_vectors()
     key0, key1, point, pair = counter
     low = trajectory & 0xFFFFFFFF
@@ -134,7 +134,7 @@ def swap_or_not(chosen, keys, n_rows, number, epoch, trajectory, counter):
         key = keys[lane]
         partner = np.uint32(key - row if key >= row else key + n_rows - row)
         later = row if row > partner else partner
-        # Blocks from 2^20 on: below, the keys of the rounds are drawn.
+        # Blocks from 2^20 on, as those below have the keys of the rounds.
         block = np.uint32(later + np.uint32(1048576))
         w0, w1, w2, w3 = philox4x32(np.uint32(epoch), np.uint32((low + lane) & pair), high | block, c3, key0, key1)
         bits = w0 if number < 32 else w1 if number < 64 else w2 if number < 96 else w3
@@ -143,9 +143,9 @@ def swap_or_not(chosen, keys, n_rows, number, epoch, trajectory, counter):
 
 @inlined
 def rows_hashed(rows, order, words, sampling, trajectory, completed, fresh, counter):
-    """The rows in the order of this epoch, each by the swap-or-not shuffle (Hoang, Morris, Rogaway, 2012).
+    """Take the rows in the order of this epoch, each by the swap-or-not shuffle (Hoang, Morris, Rogaway, 2012).
 
-    The order of many rows would not stay in cache; here any place of it is computed alone, in so many rounds.
+    The order of many rows would not stay in cache; here any place of it is computed alone, in some rounds.
     """
     _, n_rows, batch, batches_an_epoch, _, _, rounds = sampling
     lanes = len(words) // 4

@@ -1,29 +1,30 @@
-"""What happens to one tile over a span of steps, on every target.
+"""The run of one tile over a span of steps, on every target.
 
 A tile holds trajectories, its lanes, as a structure of arrays, ``state[variable * lanes + lane]``. On the CPU it runs
 all steps of a span before the next tile starts, so its state stays in the L1 cache, and every inner loop runs over
 lanes, so LLVM makes SIMD of it. On a GPU a thread runs a tile of one lane, whose state is in its registers.
 
 The functions below are pasted as text into the generated modules, which provide ``lane_loop``, ``tile_loop``,
-``inlined``, ``wide_vectors``, ``always_inline``, the constants in capitals, and what is called. Formulas are called as
-`interface` says; what a GPU has compiled in and the CPU chooses at run time, ``step_deviates``, ``kick_deviates``,
-``initial_deviates``, ``constant_deviates``, ``data_deviates`` and ``draw_rows``, and what is measured, ``take_record``,
-``observe_before`` and ``take_changes``, is in `cpu_loop` and `cuda_kernels`. So is what a GPU has written out variable
-by variable: ``count_outside``, ``is_outside``, ``is_beyond``, ``bury`` and ``keep``. Arguments that they hand on
-together are tuples:
+``inlined``, ``wide_vectors``, ``always_inline``, the constants in capitals, and the called functions. Formulas are
+called by `interface`. `cpu_loop` and `cuda_kernels` have the functions that a GPU has compiled in and the CPU chooses
+at run time (``step_deviates``, ``kick_deviates``, ``initial_deviates``, ``constant_deviates``, ``data_deviates`` and
+``draw_rows``), those that measure (``take_record``, ``observe_before`` and ``take_changes``), and those that a GPU has
+written out variable by variable (``count_outside``, ``is_outside``, ``is_beyond``, ``bury`` and ``keep``). Arguments
+that are passed on together are tuples:
 
 - counter: key0, key1, point, pair. See `deviates`.
-- layout: lanes, n_parameters, draws, kicks, sampling, n_running, has_drifts, substeps. How many lanes and parameters;
-  of deviates and of kicks, how many steps share a draw, the words of a step, and the table of what is drawn; see
-  `Layout.sampling_numbers`; how many running observables; whether any drift is measured; of a step, uint64.
-- inputs: formula, table, constants, windows, weights, data. See `interface`; what all trajectories share of each
-  substep of the span, (substep, column), see `Program.step_table`; (constant,) in the order of the program; first
-  (excluded) and last step of each running observable, (running observable, 2); (completed steps * weight of any
-  control); (column * row,).
-- plans: record_steps, record_plan, drift_plan, snapshot_steps. Both steps sorted; what to measure, see `measure.record`
-  and `measure.record_changes`.
-- sinks: moments, counts, comoments, cells, changes, theta. Where to, see `advance_tile`.
-- buffers: deviates, kicks, rows, order, words, path, scratch. What a step makes and the next overwrites.
+- layout: lanes, n_parameters, draws, kicks, sampling, n_running, has_drifts, substeps. Numbers of lanes and
+  parameters; for deviates and for kicks, the number of steps that share a draw, the words of a step, and the table of
+  the draw; `Layout.sampling_numbers`; the number of running observables; whether any drift is measured; the substeps
+  of a step, uint64.
+- inputs: formula, table, constants, windows, weights, data. The formula, see `interface`; the numbers that all
+  trajectories share in each substep of the span, (substep, column), see `Program.step_table`; the constants in the
+  order of the program, (constant,); first (excluded) and last step of each running observable, (running observable,
+  2); the weights of all controls, (completed steps * weight); the data, (column * row,).
+- plans: record_steps, record_plan, drift_plan, snapshot_steps. Sorted steps of the records; the plans of
+  `measure.record` and `measure.record_changes`; sorted steps of the snapshots.
+- sinks: moments, counts, comoments, cells, changes, theta. The arrays of results, see `advance_tile`.
+- buffers: deviates, kicks, rows, order, words, path, scratch. The results of a step that the next overwrites.
 """
 # mypy: ignore-errors
 # ruff: noqa: F821, PLR0912, PLR0915
@@ -46,8 +47,8 @@ def mark_diverged(state, status, n_parameters, completed):
 
 @inlined
 def find_diverged(state, status, n_parameters, completed, n_marked):
-    """Mark newly diverged trajectories; how many are marked then."""
-    # Marked lanes are NaN, and each of their parameters counts: the slow path runs only when another one joins them.
+    """Mark newly diverged trajectories; the number of marked ones afterwards."""
+    # All parameters of marked lanes are NaN and counted: the slow path runs only when another trajectory joins them.
     if count_outside(row_of(state, 0, n_parameters * len(status))) != n_marked * n_parameters:
         mark_diverged(state, status, n_parameters, completed)
         return count_marked(status)
@@ -56,7 +57,7 @@ def find_diverged(state, status, n_parameters, completed, n_marked):
 
 @inlined
 def count_marked(status):
-    """How many trajectories have diverged, or are padding."""
+    """Number of trajectories that have diverged, or are padding."""
     n = COUNT(0)
     for lane in range(len(status)):
         n = COUNT(n + (status[lane] != 0))
@@ -65,7 +66,7 @@ def count_marked(status):
 
 @tile_loop
 def accumulate_windows(state, completed, steps, inputs, buffers, index, offset, row):
-    """Let every running observable take its share whose window holds the number of completed steps."""
+    """Add a share to every running observable whose window contains the number of completed steps."""
     always_inline()
     formula, table, constants, windows, weights, data = inputs
     deviates, _, rows, _, _, path, scratch = buffers
@@ -100,7 +101,7 @@ def snapshot(theta, state, first, lanes):
 
 @inlined
 def next_event(steps, index, stop):
-    """The first of the sorted steps that is still to come, at most where the span ends."""
+    """The first of the sorted steps that is still to come, or the end of the span if that is earlier."""
     return steps[index] if index < len(steps) and steps[index] < stop else stop
 
 
@@ -111,7 +112,7 @@ def advance_tile(place, span, counter, layout, inputs, plans, sinks, state, stat
     Parameters
     ----------
     place
-        First trajectory; its row in `theta`; its group; which tile of the block it is.
+        First trajectory; its row in `theta`; the tile's group; its number in the block.
     span
         Completed steps before, after, and at the end of the run; indices of the first record and the first snapshot
         that are still to be taken.
@@ -121,10 +122,10 @@ def advance_tile(place, span, counter, layout, inputs, plans, sinks, state, stat
         central sum of products; cells (record, group, cell of any plane, and one a plane for all outside), uint32;
         changes (tile of the block, bin of any drift, 3): count, sum, sum of squares; theta (snapshot, row, parameter).
     state
-        (variable * lane); changed in place.
+        The variables of the tile, (variable * lane); changed in place.
     status
-        (lane), int64: completed steps when divergence was found, 0 never, -1 padding, and -1 less these steps where
-        the state is not a number and no parameter is too large.
+        Completed steps when divergence was found, (lane), int64; 0 for never, -1 for padding, and -1 less these steps
+        if the state is not a number and no parameter is too large.
     observed
         Scratch of the target's own ``take_record`` and ``take_changes``.
     """
@@ -157,7 +158,7 @@ def advance_tile(place, span, counter, layout, inputs, plans, sinks, state, stat
                 looking = looks(drift_plan, completed)
                 if looking:
                     observe_before(inputs, state, observed)
-            # `&`, not `%`: these are powers of two, and for all a compiler knows the step might be negative.
+            # `&`, not `%`: these are powers of two, and a compiler must assume that the step may be negative.
             phase = completed & (draw_steps - 1)
             if phase == 0:
                 step_deviates(draws, deviates, words, trajectory, completed, counter)
@@ -200,8 +201,8 @@ def begin_tile(
 ):
     """Draw the initial state of a tile; lanes beyond the last trajectory are padding, NaN from the start.
 
-    ``starts`` is what is drawn, how many rows of deviates that is, the same of constants behind them, and what is drawn
-    of data behind these.
+    ``starts`` has the table of the draw of initial parameters and the number of its rows of deviates, both for the
+    constants, whose deviates follow, and the table for the data, whose deviates come last.
     """
     lanes = len(status)
     table, rows, constants, constant_rows, data = starts

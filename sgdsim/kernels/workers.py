@@ -1,7 +1,7 @@
 """Threads that run the groups of a kernel side by side.
 
-The kernels hold no lock, so plain threads do: against numba's parallel loops they halve the time to compile a kernel
-(measured 8.2 to 4.0 s), need no threading layer, and survive forks and nested parallelism.
+The kernels hold no lock, so plain threads are enough: compared with numba's parallel loops they halve the time to
+compile a kernel (measured 8.2 to 4.0 s), need no threading layer, and survive forks and nested parallelism.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Workers:
     Parameters
     ----------
     count
-        How many; 1 runs everything in the caller's thread.
+        Number of threads; 1 runs everything in the caller's thread.
 
     Examples
     --------

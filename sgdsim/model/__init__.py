@@ -1,1 +1,1 @@
-"""What is simulated: descriptions of losses, noise, optimizers, starts, runs; nothing here computes a trajectory."""
+"""Descriptions of losses, noise, optimizers, starts and runs; nothing here computes a trajectory."""

@@ -1,4 +1,4 @@
-"""Formulas that say something of parameters, a whole vector or coordinate by coordinate."""
+"""Formulas that are assigned to parameters, to a whole vector or coordinate by coordinate."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def moved_by(name: str, parameters: Sequence[str], where: str) -> list[str]:
-    """The coordinates that a name stands for: a parameter, a whole vector, or one of its coordinates.
+    """The coordinates that a name means: of a parameter, of a whole vector, or a single coordinate.
 
     Raises
     ------
     InputError
-        For a name that is no parameter.
+        For a name that is not a parameter.
 
     Examples
     --------
@@ -41,23 +41,23 @@ def by_coordinate(
     where: str,
     called: Callable[[str], str],
 ) -> dict[str, sympy.Expr]:
-    """What formulas say of each coordinate; one number that is said of a vector holds for all of its coordinates.
+    """Expression for each coordinate from formulas; a single number for a vector holds for all of its coordinates.
 
     Parameters
     ----------
     texts
-        By parameter; a tuple of formulas is a vector.
+        Formulas by parameter; a tuple of formulas is a vector.
     parameters
-        All coordinates.
+        Names of all coordinates.
     namespace, numbers
-        What the formulas may name, and constants for exponents, as of `Loss`.
+        Values of the names in the formulas, and of constants in exponents; see `Loss.namespace` and `Loss.numbers`.
     where, called
-        Where they stand, and what each is called, for messages.
+        Name of the table, and function that gives the name of each formula, for messages.
 
     Raises
     ------
     InputError
-        For a name that is no parameter, one that is named twice, an unknown name, and vectors that do not fit.
+        For a name that is not a parameter or occurs twice, an unknown name in a formula, and vectors that do not fit.
     """
     found: dict[str, sympy.Expr] = {}
     for name, text in texts.items():
@@ -72,12 +72,12 @@ def by_coordinate(
 
 
 def target_shape(name: str, moved: Sequence[str]) -> Shape:
-    """The shape of what a name stands for, given the coordinates of `moved_by`."""
+    """The shape of the parameter or vector with a name, given its coordinates from `moved_by`."""
     return () if name in moved else shapes(moved)[name]
 
 
 def check_shape(text: str | tuple[str, ...], shape: Shape, target: Shape, where: str) -> None:
-    """Refuse formulas of another shape than what they are for; a number is for all of its coordinates.
+    """Refuse a formula whose shape differs from that of the parameter; a number fits any parameter.
 
     Raises
     ------

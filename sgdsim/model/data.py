@@ -1,4 +1,4 @@
-"""Finite data sets, of all trajectories or of each: named columns, of which a sample is one row, drawn jointly."""
+"""Finite data sets, shared by all trajectories or one for each. A sample is one row of the named columns."""
 
 from __future__ import annotations
 
@@ -30,23 +30,30 @@ MAX_CELLS = 2**17
 
 @dataclass(frozen=True)
 class Data:
-    """A finite data set.
+    """A finite data set, from which the samples of a batch are drawn row by row.
 
     Parameters
     ----------
     columns
-        Values by the name that formulas have for the column; equally many each.
+        Values of each column by its name in formulas; all columns have the same length, the number of rows.
 
     Raises
     ------
     InputError
-        For no rows, columns of different lengths, a value that is not finite, and too many of them.
+        For no rows, columns of different lengths, a value that is not finite, and too many values.
 
     Examples
     --------
+    >>> from random import Random
     >>> data = Data({"x": (1.0, -1.0), "y": (2.0, 0.0)})
-    >>> data.rows, data.moment({"x": 1, "y": 1})
-    (2, Fraction(1, 1))
+    >>> data.rows, data.array.shape, data.summary
+    (2, (2, 2), '2 rows of x, y')
+    >>> data.row(0), data.draw(Random(1)) in (data.row(0), data.row(1))
+    ({'x': 1.0, 'y': 2.0}, True)
+    >>> data.moment({"x": 1, "y": 1})
+    Fraction(1, 1)
+    >>> data.describe()
+    {'x': [1.0, -1.0], 'y': [2.0, 0.0]}
     """
 
     columns: Mapping[str, tuple[float, ...]]
@@ -68,25 +75,58 @@ class Data:
 
     @property
     def rows(self) -> int:
-        """How many rows there are."""
+        """Number of rows."""
         return len(next(iter(self.columns.values())))
 
     @cached_property
     def array(self) -> np.ndarray:
-        """All values, shape (column, row), float64."""
+        """Array of all values, shape (column, row), float64."""
         return np.array(list(self.columns.values()), dtype=np.float64)
 
     def moment(self, powers: Mapping[str, int]) -> Fraction:
-        """The mean over the rows of a product of powers of columns, exact of the decimals as they were written."""
+        """Mean over the rows of a product of powers of columns, computed exactly from the decimals of the values.
+
+        Parameters
+        ----------
+        powers
+            Exponent of each column in the product, by name.
+
+        Returns
+        -------
+        fractions.Fraction
+            The mean, such as ``E x*y`` for ``{"x": 1, "y": 1}``.
+        """
         values = [[Fraction(repr(float(x))) ** n for x in self.columns[name]] for name, n in powers.items()]
         return sum((prod(row, start=Fraction(1)) for row in zip(*values, strict=True)), Fraction(0)) / self.rows
 
     def row(self, index: int) -> dict[str, float]:
-        """One row by column name."""
+        """Values of one row by column name.
+
+        Parameters
+        ----------
+        index
+            Number of the row, counted from 0.
+
+        Returns
+        -------
+        dict
+            The value of each column.
+        """
         return {name: values[index] for name, values in self.columns.items()}
 
     def draw(self, random: Random) -> dict[str, float]:
-        """Any row, for checks of formulas; ensembles are drawn by the kernels."""
+        """Random row, used to check formulas; the rows of a simulation are drawn by its kernels.
+
+        Parameters
+        ----------
+        random
+            Python's source of random numbers.
+
+        Returns
+        -------
+        dict
+            The value of each column.
+        """
         return self.row(random.randrange(self.rows))
 
     @property
@@ -101,14 +141,14 @@ class Data:
 
 @dataclass(frozen=True)
 class DrawnData:
-    """A data set of each trajectory, whose rows are drawn once, with the start, and never change.
+    """A data set for each trajectory, whose rows are drawn once, before the first step, and never change.
 
     Parameters
     ----------
     columns
-        The distribution of each column; ``x[3]`` are three of them.
+        The distribution of each column; ``x[3]`` declares three columns.
     rows
-        How many rows a trajectory has.
+        Number of rows of each trajectory.
 
     Raises
     ------
@@ -140,11 +180,11 @@ class DrawnData:
 
     @property
     def cells(self) -> int:
-        """How many values a trajectory has."""
+        """Number of values of a trajectory."""
         return self.rows * len(self.columns)
 
     def draw(self, random: Random) -> dict[str, float]:
-        """A row, as of `Data`."""
+        """Random row, used to check formulas; see `Data.draw`."""
         return {name: law.draw(random) for name, law in self.columns.items()}
 
     @property
@@ -164,12 +204,13 @@ def _law(value: Any, where: str) -> Noise:
 
 
 def read_data(section: Mapping[str, Any], where: str = "loss.data") -> Data | DrawnData:
-    """A data set as a scenario has it: columns of numbers, or distributions and how many rows are drawn of them.
+    """Data set of a scenario's table: columns of numbers, or distributions and the number of rows drawn from them.
 
     Raises
     ------
     InputError
-        As `read_columns` and `DrawnData`, and for distributions beside numbers, or without ``rows``.
+        For a table that `read_columns` or `DrawnData` refuses, and for distributions beside numbers or without
+        ``rows``.
 
     Examples
     --------
@@ -193,12 +234,12 @@ def read_data(section: Mapping[str, Any], where: str = "loss.data") -> Data | Dr
 
 
 def read_columns(section: Mapping[str, Sequence[Any]], where: str = "loss.data") -> Data:
-    """A data set given inline.
+    """Data set of columns of numbers.
 
     Raises
     ------
     InputError
-        As `Data`, and for a cell that is no number, with its row and column.
+        For columns that `Data` refuses, and for a cell that is not a number, with its row and column.
 
     Examples
     --------

@@ -15,8 +15,8 @@ from sgdsim.model.written_loss import WrittenLoss
 if TYPE_CHECKING:
     import sympy
 
-_MANY_TERMS = 100  # from which on it is worth a look whether an expression is polynomial at all
-_MOST_CASES = 64  # rows of data or values of noise, over which a sum is written out
+_MANY_TERMS = 100  # terms from which on it pays to check first whether an expression is polynomial at all
+_MOST_CASES = 64  # rows of data, or values of discrete noise, over which a sum is written out
 
 
 def expectation(loss: WrittenLoss, expression: sympy.Expr) -> sympy.Expr:
@@ -25,15 +25,14 @@ def expectation(loss: WrittenLoss, expression: sympy.Expr) -> sympy.Expr:
     Parameters
     ----------
     loss
-        Whose noise and data are averaged over.
+        The loss with the noise and the data that are averaged over.
     expression
-        In the symbols of the loss.
+        An expression in the symbols of the loss.
 
     Raises
     ------
     InputError
-        Where the expression is not polynomial in the noise, a moment it needs does not exist, or its terms are very
-        many.
+        If the expression is not polynomial in the noise, needs a moment that does not exist, or has too many terms.
 
     Examples
     --------
@@ -51,7 +50,7 @@ def expectation(loss: WrittenLoss, expression: sympy.Expr) -> sympy.Expr:
     check_common(loss, used)
     symbols = [loss.symbols[name] for name in used]
     if terms(expression) > _MANY_TERMS and not expression.is_polynomial(*symbols):
-        return _case_by_case(loss, expression, used)  # SymPy expands it before it sees that
+        return _case_by_case(loss, expression, used)  # SymPy would expand the expression before it found that out
     try:
         polynomial = sympy.Poly(bounded(expression), *symbols)
     except sympy.PolynomialError:
@@ -60,14 +59,14 @@ def expectation(loss: WrittenLoss, expression: sympy.Expr) -> sympy.Expr:
 
 
 def check_common(loss: WrittenLoss, names: Iterable[str]) -> None:
-    """Refuse a mean over data of which each trajectory has its own: there is one in each, and no formula of it."""
+    """Refuse a mean over data that each trajectory has of its own: the mean differs, and there is no formula of it."""
     own = [name for name in names if name in loss.own_columns]
     if own:
         raise InputError(f"each trajectory has its own rows of {', '.join(own)}, expected a mean over common ones")
 
 
 def _case_by_case(loss: WrittenLoss, expression: sympy.Expr, used: Sequence[str]) -> sympy.Expr:
-    """The expectation of what is not polynomial: an exact sum over rows of data and values of discrete noise."""
+    """The expectation of an expression that is not polynomial: an exact sum over rows of data and discrete noise."""
     import sympy
 
     from sgdsim.formulas.symbolic import exact

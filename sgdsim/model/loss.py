@@ -1,6 +1,6 @@
-"""A loss is a formula; the gradient, the Hessian, the population loss and exact expectations follow from it.
+"""The loss, given as a formula, from which gradient, Hessian, population loss and exact expectations follow.
 
-A parameter may move by a rule of its own instead: its direction then stands where its gradient would.
+A parameter may move by a rule of its own: its *direction* is a formula that takes the place of its gradient.
 """
 
 from __future__ import annotations
@@ -30,43 +30,44 @@ from sgdsim.model.written_loss import WrittenLoss, formulas_of
 if TYPE_CHECKING:
     import sympy
 
-_MOST_OPERATIONS = 1_000  # of a gradient that theory works with: a second or two for population loss and Hessian
-_MOST_TERMS = 500  # of a loss with matrices; 165 take a second for population loss and Hessian, 1,190 took twenty
+# Most operations of a gradient that is written out entry by entry: population loss and Hessian take a second or two.
+_MOST_OPERATIONS = 1_000
+# Most terms of a loss with matrices. Population loss and Hessian of 165 terms take a second, of 1,190 twenty seconds.
+_MOST_TERMS = 500
 
 
 class Loss(WrittenLoss):
-    """A per-sample loss with its parameters, constants, noise and symmetries.
+    """The loss of one sample as a formula, with its parameters, constants, noise and symmetries.
 
-    Everything is text and numbers until a derivative is asked for; SymPy is imported only then.
+    The loss is kept as text and numbers. SymPy is imported only when a derivative is asked for.
 
     Parameters
     ----------
     formula
-        The loss of one sample, a text or an expression of SymPy; empty where every parameter has a direction.
+        The loss of one sample, a text or a SymPy expression; empty if every parameter has a direction.
     parameters
-        Names in the user's order; ``w[3]`` and ``W[6,4]`` are a vector and a matrix, which are kept by coordinate,
+        Names of the parameters. ``w[3]`` and ``W[6,4]`` declare a vector and a matrix, which are kept by coordinate,
         ``w[0]``, ``w[1]``, … and ``W[0,0]``, ``W[0,1]``, ….
     constants
-        Name to value: a number, a list, a list of rows, or an array of NumPy's; or to a distribution, a grid or a
-        `Listed`, which gives each trajectory its own. Kept by coordinate.
+        Values by name: a number, a list, a list of rows, or a NumPy array; or a distribution, a grid or a `Listed`,
+        which gives each trajectory a value of its own. Kept by coordinate.
     noise
-        Name of each noise variable to its distribution, ``"normal:0,0.5"``; one independent draw each a sample, and for
-        each coordinate of ``x[4]``. Kept by coordinate.
+        Distribution of each noise variable by name, such as ``"normal:0,0.5"``. Each sample has an independent draw of
+        each variable, and of each coordinate of a vector ``x[4]``. Kept by coordinate.
     definitions
-        Named sub-formulas, in an order in which each refers to earlier ones only; a tuple is a vector.
+        Named parts of formulas, each of which may use earlier ones; a tuple of formulas is a vector.
     symmetries
-        Declared symmetries; kept as groups and maps.
+        Transformations of the parameters that leave the loss of every sample unchanged; they are checked.
     data
-        A finite data set, of which a sample is one row: of all trajectories, or a `DrawnData` of each.
+        A finite data set, of which a sample is one row: a `Data` for all trajectories, or a `DrawnData` for each.
     direction
-        What takes the place of the gradient of a sample, by parameter or coordinate: formulas of what the loss may
-        name; a tuple is a vector.
+        Formulas that take the place of the gradient of a sample, by parameter or coordinate; a tuple is a vector.
     states
-        What a trajectory remembers, by name; ``trace[3]`` is a vector of three.
-    drawn
-        Of the constants, those of which each trajectory has its own.
+        Variables that a trajectory carries beside the parameters, by name; ``trace[3]`` is a vector of three.
     name, description, references
-        For people.
+        Texts for tables and reports.
+    drawn
+        Constants with a value of their own for each trajectory; they may be given here or among the constants.
 
     Raises
     ------
@@ -80,8 +81,69 @@ class Loss(WrittenLoss):
     >>> loss = Loss("a*x**2/2 + s*z*x", ("x",), {"a": 2.0, "s": 0.1}, {"z": "normal"})
     >>> loss.gradient
     (a*x + s*z,)
-    >>> loss.population
-    a*x**2/2
+    >>> loss.population, loss.population_gradient, loss.hessian
+    (a*x**2/2, (a*x,), Matrix([[a]]))
+
+    A symmetry gives a charge. Formulas about a loss may use its definitions, its charges and other quantities.
+
+    >>> net = Loss(
+    ...     "(u*w*x - y)**2/2",
+    ...     ("u", "w"),
+    ...     constants={"s": 0.5},
+    ...     noise={"x": "normal", "e": "normal"},
+    ...     definitions={"y": "2*x + s*e"},
+    ...     symmetries=("rescale:u:1,w:-1",),
+    ... )
+    >>> (rescale,) = net.symmetries
+    >>> net.charges, net.charge(rescale), net.directions(rescale)
+    ({'rescale': u**2/2 - w**2/2}, u**2/2 - w**2/2, {'u': u, 'w': -w})
+    >>> net.quantity("charge__rescale"), "charge__rescale" in net.quantities_for(["charge__rescale"])
+    (u**2/2 - w**2/2, True)
+    >>> net.expand("hessian_trace + s"), net.expectation(net.expression.diff(net.theta[0], 2))
+    (s + u**2 + w**2, w**2)
+
+    The names that formulas use tell what is random, and what a value depends on.
+
+    >>> net.random, net.carried, sorted(net.varying), sorted(net.reach(["y"]))
+    (('x', 'e'), ('u', 'w'), ['e', 'x', 'y'], ['e', 's', 'x', 'y'])
+    >>> net.namespace["y"], net.symbols["s"], net.numbers, net.texts
+    (e*s + 2*x, s, {'s': 0.5}, ['(u*w*x - y)**2/2', '2*x + s*e'])
+    >>> sorted(net.quantities), net.namespace_names == set(net.shapes) <= set(net.words)
+    (['hessian_max', 'hessian_trace', 'loss', 'population_gradient__u', 'population_gradient__w'], True)
+    >>> net.is_small, net.searches, net.is_partial, len(net.plain), len(net.code)
+    (True, False, False, 11, 4)
+    >>> net.require_small()
+
+    A direction takes the place of a gradient, a state keeps a value for the next step, and a trajectory may have
+    constants and data of its own.
+
+    >>> from sgdsim.model.data import DrawnData
+    >>> taught = Loss(
+    ...     "a*(x - q)**2/2",
+    ...     ("x", "y"),
+    ...     direction={"y": "y - last"},
+    ...     states={"last": "x; start=x"},
+    ...     drawn={"a": "uniform:0,1"},
+    ...     data=DrawnData({"q": "normal"}, rows=4),
+    ... )
+    >>> taught.rules, taught.population_rules, taught.memory, taught.recalled
+    ({'y': -last + y}, {'y': -last + y}, ('last',), ('last',))
+    >>> taught.columns, list(taught.own_columns), taught.mixed
+    (('q',), ['q'], ('a', 'q'))
+    >>> taught.states_in(["last**2"]), taught.drawn_in(["a*x"])
+    (('last',), ('a',))
+
+    A step may be followed symbolically, here one of SGD at the learning rate 1/2.
+
+    >>> from sympy import Rational
+    >>> half = Rational(1, 2)
+    >>> after = {symbol: symbol - half * slope for symbol, slope in zip(taught.theta, taught.gradient, strict=True)}
+    >>> gradient = dict(zip(taught.parameters, taught.gradient, strict=True))
+    >>> taught.expand_step("next(y) - y", "change", after, gradient, half)
+    last/2 - y/2
+    >>> x, y = taught.theta
+    >>> taught.remembered(after, gradient, half), taught.memory_starts({x: half})
+    ({'last': x}, {'last': 1/2})
     """
 
     def __post_init__(self) -> None:
@@ -93,7 +155,7 @@ class Loss(WrittenLoss):
             found(["symmetries", self.plain], lambda: self._check_symmetries(declared), self.code)
 
     def _repr_latex_(self) -> str:
-        """What a notebook shows: the loss of a sample, or the directions that take its place."""
+        """LaTeX for a notebook: the loss of a sample, or the directions that take its place."""
         from sympy import latex
 
         rows = [rf"\ell = {latex(self.expression)}"] if self.formula else []
@@ -101,24 +163,24 @@ class Loss(WrittenLoss):
         return r"$\displaystyle " + r" \quad ".join(rows) + "$"
 
     def require_small(self) -> None:
-        """Refuse matrices whose loss or derivatives, written out entry by entry, would be long.
+        """Refuse a loss whose matrices give too long an expression when they are written out entry by entry.
 
         Raises
         ------
         InputError
-            With the count of operations, or of terms.
+            With the number of operations or of terms.
         """
         if self._what_is_long:
             raise InputError(self._what_is_long)
 
     @property
     def is_small(self) -> bool:
-        """Whether its matrices may be written out entry by entry."""
+        """True if the matrices of the loss may be written out entry by entry."""
         return not self._what_is_long
 
     @cached_property
     def _what_is_long(self) -> str:
-        """What of its matrices would be long when written out, in words; found once, for every law asks."""
+        """Reason why the matrices cannot be written out entry by entry; empty if they can. Kept, as every law asks."""
         if all(len(shape) < 2 for shape in self.shapes.values()):
             return ""
         work = Shapes()
@@ -143,7 +205,7 @@ class Loss(WrittenLoss):
         return ""
 
     def _check_symmetries(self, declared: Iterable[Symmetry]) -> None:
-        """Refuse one that the loss of a sample has not; of large matrices by numbers, and not entry by entry."""
+        """Refuse a symmetry that the loss of a sample lacks; for large matrices the check is numerical."""
         of_parameters = shapes(self.parameters)
         for one in declared:
             if one.layers and not self.is_small:
@@ -162,7 +224,7 @@ class Loss(WrittenLoss):
 
     @cached_property
     def namespace(self) -> dict[str, Any]:
-        """What a formula about this loss may name: symbols, vectors under their base name, definitions."""
+        """Values of the names in formulas about this loss: symbols, vectors by their base name, definitions."""
         namespace = gather(self.symbols)
         for name, text in self.definitions.items():
             if isinstance(text, str):
@@ -175,28 +237,44 @@ class Loss(WrittenLoss):
 
     @property
     def searches(self) -> bool:
-        """Whether ``hessian_max`` has no closed form, and kernels search for it."""
+        """True if ``hessian_max`` has no closed form, so that kernels compute it iteratively."""
         return len(self.parameters) > MOST_EIGENVALUES and "hessian_max" in self.quantities
 
     def quantities_for(self, names: Iterable[str]) -> frozenset[str]:
-        """The `quantities`, and the charges where one of these names speaks of any: SymPy has to find out which."""
+        """Names of `quantities`, together with the charges if a name is one, as these take SymPy to find.
+
+        Parameters
+        ----------
+        names
+            Names in a formula.
+
+        Returns
+        -------
+        frozenset
+            Names that `quantity` knows.
+        """
         if self.symmetries and any("charge__" in name for name in names):
             return self.quantities | {f"charge__{name}" for name in self.charges}
         return self.quantities
 
     def quantity(self, name: str) -> Any:
-        """What a name of `quantities_for` means.
+        """Expression of a quantity that follows from the loss.
 
         Parameters
         ----------
         name
-            ``loss``, the population loss; ``population_gradient__u``; ``hessian_trace`` and ``hessian_max``, of the
-            population loss; ``charge__rescale``, the charge of a symmetry.
+            ``loss``, the population loss; ``population_gradient__u``, its gradient; ``hessian_trace`` and
+            ``hessian_max``, trace and largest eigenvalue of its Hessian; ``charge__rescale``, the charge of a symmetry.
+
+        Returns
+        -------
+        sympy.Expr or numpy.ndarray
+            The expression, or an array of expressions for the gradient by a vector or a matrix.
 
         Raises
         ------
         InputError
-            Where it has no closed form.
+            For an unknown name, and for a quantity without a closed form.
         """
         name = take.text(name, "name")
         if name not in (known := self.quantities_for([name])):
@@ -213,7 +291,27 @@ class Loss(WrittenLoss):
         return gather({key: self._mean_slope(key) for key in self.parameters if base_name(key) == rest})[rest]
 
     def expand(self, text: str, where: str = "formula", more: Mapping[str, Any] | None = None) -> sympy.Expr:
-        """Read a formula in the names of this loss, its `quantities`, and more."""
+        """Expression of a formula in the names of this loss, its `quantities`, and further names.
+
+        Parameters
+        ----------
+        text
+            The formula.
+        where
+            Name of the formula, for messages.
+        more
+            Expressions of further names.
+
+        Returns
+        -------
+        sympy.Expr
+            The expression, in the symbols of the loss.
+
+        Raises
+        ------
+        InputError
+            For a formula that cannot be read, an unknown name, and a quantity without a closed form.
+        """
         formula = Formula.parse(aliased(text), where=where)
         namespace = {**self.namespace, **(more or {})}
         for name in formula.names & self.quantities_for(formula.names) - namespace.keys():
@@ -232,20 +330,33 @@ class Loss(WrittenLoss):
         learning_rate: sympy.Expr,
         more: Mapping[str, Any] | None = None,
     ) -> sympy.Expr:
-        """Read a formula about a step: of the state before it, and of what is `after` it by the symbols before.
+        """Expression of a formula about a step, in the symbols of the state before the step.
+
+        A constant with the name ``learning_rate`` or ``t`` comes before the learning rate, or the number of completed
+        steps; the latter is the symbol ``optimizer.t``.
 
         Parameters
         ----------
         text, where
-            The formula, and what it is, for messages.
+            The formula, and its name for messages.
         after
-            The value of each parameter, and state, after the step.
+            Expression of each parameter and state after the step.
         gradient
-            Of the batch, by coordinate.
+            Gradient of the batch by coordinate.
         learning_rate
-            Of the step; a constant of this name wins, as over ``t``, the completed steps before it: ``optimizer.t``.
+            Learning rate of the step.
         more
-            What further names mean, in place of a quantity.
+            Expressions of further names.
+
+        Returns
+        -------
+        sympy.Expr
+            The expression.
+
+        Raises
+        ------
+        InputError
+            For a formula that cannot be read, an unknown name, and a quantity without a closed form.
         """
         return self.expand(text, where, self._of_step(text, after, gradient, learning_rate, more))
 
@@ -257,7 +368,7 @@ class Loss(WrittenLoss):
         learning_rate: sympy.Expr,
         given: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """What a formula about a step may name beyond the loss's own."""
+        """Expressions of the names that formulas about a step may use beside the names of the loss."""
         import sympy
 
         more: dict[str, Any] = {f"gradient__{base}": value for base, value in gather(gradient).items()}
@@ -273,17 +384,22 @@ class Loss(WrittenLoss):
     def remembered(
         self, after: Mapping[sympy.Symbol, sympy.Expr], gradient: Mapping[str, sympy.Expr], learning_rate: sympy.Expr
     ) -> dict[str, sympy.Expr]:
-        """The next value of each coordinate of the states.
+        """Expression of each coordinate of the states after a step.
 
         Parameters
         ----------
         after, gradient, learning_rate
-            As of `expand_step`; of the parameters after the step.
+            The parameters after the step, the gradient of the batch and the learning rate; see `expand_step`.
+
+        Returns
+        -------
+        dict
+            Expressions by coordinate.
 
         Raises
         ------
         InputError
-            For vectors that do not fit.
+            For vectors of different lengths.
         """
         found: dict[str, sympy.Expr] = {}
         for name, state in self.states.items():
@@ -293,7 +409,18 @@ class Loss(WrittenLoss):
         return found
 
     def memory_starts(self, start: Mapping[sympy.Symbol, sympy.Expr]) -> dict[str, sympy.Expr]:
-        """Where each coordinate of the states starts, given where the parameters do."""
+        """Expression of each coordinate of the states before the first step.
+
+        Parameters
+        ----------
+        start
+            Starts of the parameters, by symbol.
+
+        Returns
+        -------
+        dict
+            Expressions by coordinate.
+        """
         found: dict[str, sympy.Expr] = {}
         for name, state in self.states.items():
             found |= self._of_state(name, state.start, self.namespace)
@@ -306,7 +433,7 @@ class Loss(WrittenLoss):
 
     @cached_property
     def unsafe(self) -> tuple[sympy.Expr, ...]:
-        """What takes a root or the logarithm of an expression that may become negative, in the step of a sample.
+        """Roots and logarithms in the step of a sample whose argument may become negative.
 
         Examples
         --------
@@ -325,17 +452,17 @@ class Loss(WrittenLoss):
 
     @cached_property
     def theta(self) -> tuple[sympy.Symbol, ...]:
-        """The parameters' symbols, in order."""
+        """Symbols of the parameters, in order."""
         return tuple(self.symbols[name] for name in self.parameters)
 
     @cached_property
     def expression(self) -> sympy.Expr:
-        """The per-sample loss.
+        """Loss of one sample.
 
         Raises
         ------
         InputError
-            Where there is none, since all parameters move by rules of their own.
+            If there is no loss, since all parameters move by rules of their own.
         """
         if not self.formula:
             raise InputError("there is no loss: all parameters move by rules of their own")
@@ -343,12 +470,12 @@ class Loss(WrittenLoss):
 
     @cached_property
     def rules(self) -> dict[str, sympy.Expr]:
-        """The directions of a sample by coordinate, of the parameters that have one.
+        """Directions of a sample by coordinate, of the parameters that have one in place of a gradient.
 
         Raises
         ------
         InputError
-            For vectors that do not fit, and what moves twice.
+            For vectors of different lengths, and a parameter with two directions.
         """
         where = "loss.direction"
         return by_coordinate(
@@ -357,7 +484,7 @@ class Loss(WrittenLoss):
 
     @cached_property
     def gradient(self) -> tuple[sympy.Expr, ...]:
-        """What an optimizer is given of a sample, one entry a parameter: its direction, or else its gradient.
+        """Input of the optimizer from one sample: the gradient of each parameter, or the direction in its place.
 
         Examples
         --------
@@ -369,28 +496,28 @@ class Loss(WrittenLoss):
 
     @cached_property
     def population_gradient(self) -> tuple[sympy.Expr, ...]:
-        """The expectation of `gradient` over the noise.
+        """Expectation of `gradient` over noise and data.
 
         Raises
         ------
         InputError
-            Where it has no closed form.
+            If it has no closed form.
         """
         return tuple(map(self._mean_slope, self.parameters))
 
     @cached_property
     def population_rules(self) -> dict[str, sympy.Expr]:
-        """The expectations of `rules` over the noise.
+        """Expectations of `rules` over noise and data.
 
         Raises
         ------
         InputError
-            As `population_gradient`.
+            If one has no closed form.
         """
         return {name: self._mean_slope(name) for name in self.rules}
 
     def _mean_slope(self, name: str) -> sympy.Expr:
-        """An entry of `population_gradient`."""
+        """Entry of `population_gradient` for one parameter."""
         if name not in self.rules:
             return _derivative(self.population, self.symbols[name])
         try:
@@ -400,7 +527,7 @@ class Loss(WrittenLoss):
 
     @cached_property
     def hessian(self) -> sympy.Matrix:
-        """The Hessian of the population loss, parameter by parameter."""
+        """Hessian of the population loss, shape (parameter, parameter)."""
         import sympy
 
         slopes = [_derivative(self.population, symbol) for symbol in self.theta]
@@ -408,7 +535,7 @@ class Loss(WrittenLoss):
 
     @cached_property
     def charges(self) -> dict[str, sympy.Expr]:
-        """Noether charges by the name of their symmetry, numbered where symmetries share it: ``scale``, ``scale_2``."""
+        """Noether charges by the name of their symmetry, with numbers if names repeat: ``scale``, ``scale_2``."""
         charges: dict[str, sympy.Expr] = {}
         for symmetry in self.symmetries:
             charge = self.charge(symmetry)
@@ -419,37 +546,63 @@ class Loss(WrittenLoss):
         return charges
 
     def directions(self, symmetry: Symmetry) -> dict[str, sympy.Expr]:
-        """The generator of a symmetry by coordinate, or its images; see `Symmetry.directions`."""
+        """Generator of a symmetry by coordinate, or its images; see `Symmetry.directions`.
+
+        Parameters
+        ----------
+        symmetry
+            A symmetry of this loss.
+
+        Returns
+        -------
+        dict
+            Expressions by coordinate.
+        """
         return symmetry.directions(self.theta, self._fixed, self.numbers)
 
     def charge(self, symmetry: Symmetry) -> sympy.Expr | None:
-        """The Noether charge of a symmetry; see `Symmetry.charge`."""
+        """Noether charge of a symmetry; see `Symmetry.charge`.
+
+        Parameters
+        ----------
+        symmetry
+            A symmetry of this loss.
+
+        Returns
+        -------
+        sympy.Expr or None
+            The charge; None if the symmetry has none.
+        """
         return symmetry.charge(self.theta, self._fixed, self.numbers)
 
     @cached_property
     def _fixed(self) -> dict[str, Any]:
-        """What a symmetry may name: the noise does not take part in it."""
+        """Values of the names in formulas of a symmetry, which may not use the noise."""
         random = {base_name(name) for name in self.random}
         return {name: value for name, value in self.namespace.items() if name not in random}
 
     @cached_property
     def population(self) -> sympy.Expr:
-        """The expectation of the loss over the noise."""
+        """Population loss: the expectation of the loss over noise and data."""
         return self.expectation(self.expression)
 
     def expectation(self, expression: sympy.Expr) -> sympy.Expr:
-        """Exact expectation over the noise of an expression that is polynomial in it.
+        """Exact expectation, over noise and data, of an expression that is polynomial in the noise.
 
         Parameters
         ----------
         expression
-            In this loss's symbols.
+            An expression in the symbols of this loss.
+
+        Returns
+        -------
+        sympy.Expr
+            The expectation.
 
         Raises
         ------
         InputError
-            Where the expression is not polynomial in the noise, a moment it needs does not exist, or its terms are very
-            many.
+            If the expression is not polynomial in the noise, needs a moment that does not exist, or has too many terms.
         """
         return expectation(self, expression)
 

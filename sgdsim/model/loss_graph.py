@@ -1,4 +1,4 @@
-"""A loss of a sample and its gradient in double precision, by the graph of its matrices: nothing is written out."""
+"""The loss of a sample and its gradient in double precision, computed with whole matrices, not entry by entry."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Values = Mapping[str, np.ndarray]
 
 
 class LossGraph:
-    """The loss of a sample at points.
+    """The loss of a sample and its gradient at given points.
 
     Examples
     --------
@@ -54,18 +54,18 @@ class LossGraph:
         return dict(zip(bases, slopes, strict=True))
 
     def value(self, values: Values) -> np.ndarray:
-        """The loss."""
+        """The loss, shape (point,)."""
         return self._at([self.loss], values)[0]
 
     def slopes(self, values: Values) -> dict[str, np.ndarray]:
-        """Its gradient, (axes of the parameter…, point)."""
+        """The gradient of the loss by parameter, each of shape (axes of the parameter…, point)."""
         return dict(zip(self._slopes, self._at(list(self._slopes.values()), values), strict=True))
 
     @cached_property
     def operations(self) -> int:
-        """Floating-point operations of its gradient, or of the directions in its place, and of its states.
+        """Number of floating-point operations of the gradient, or of the directions in its place, and of the states.
 
-        What is used twice is counted once, and a function of a number as one.
+        A result that is used twice is counted once; a function such as the exponential counts as one operation.
 
         Examples
         --------

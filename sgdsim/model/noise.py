@@ -1,17 +1,17 @@
-"""Distributions of one scalar random variable: how it is drawn, and its exact moments.
+"""Distributions of one scalar random variable: the formula by which it is drawn, and its exact moments.
 
-A family is one entry of `FAMILIES`. It is drawn as a formula of *standard deviates* that every target provides
+A family is one entry of `FAMILIES`. It is drawn by a formula of *standard deviates*, which every target provides,
 
 - ``z``: standard normal (float32 Box-Muller, or float64 with ``noise_dtype = "float64"``),
 - ``Z``: standard normal from 64-bit uniforms, whatever the noise dtype, for heavy tails,
 - ``u``: uniform strictly inside (-1/2, 1/2) and never zero, on a grid of 2^-23,
 - ``v``: the same from 64 bits, for heavy tails and rare events: ``2*abs(v)`` is uniform on (0, 1), exact near 0,
 
-and of its arguments, so that the same text runs wherever the kernels run. The arguments stay run-time
-constants: a sweep over a scale compiles nothing, but for the default values, which are compiled in.
+and of its arguments, so that the same text runs wherever the kernels run. The arguments are run-time constants, so a
+sweep over a scale compiles nothing new; only default values are compiled in.
 
-The uniforms are centred because float32 states round them: a tail that is drawn from small values keeps all its
-digits, while one drawn from values near 1 would meet ``log(1 - 1)``.
+The uniforms are centred because float32 rounds them: a tail that is drawn from small values keeps all its digits,
+while one drawn from values near 1 would lead to ``log(1 - 1)``.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ class Family:
     moment
         ``moment(k, *arguments)`` is the exact ``E X^k``; infinite or undefined moments are ``inf``.
     requirement
-        What the arguments must satisfy, for the error message; empty where anything goes.
+        Condition on the arguments, for the error message; empty if there is none.
     valid
-        Whether the arguments are acceptable.
+        Function that tells whether the arguments are acceptable.
     atoms
-        The values of a discrete distribution, each with its probability; none of a continuous one.
+        The values of a discrete distribution, each with its probability; empty for a continuous one.
     """
 
     arguments: Mapping[str, float | None]
@@ -68,7 +68,7 @@ class Family:
 
 
 def _affine(standard: Callable[[int], int]) -> Callable[..., Any]:
-    """Moments of ``location + scale * S`` from the raw moments of a standard variable S."""
+    """Function for the moments of ``location + scale * S``, from the raw moments of a standard variable S."""
 
     def moment(k: int, location: Any, scale: Any) -> Any:
         return sum(comb(k, j) * location ** (k - j) * scale**j * standard(j) for j in range(k + 1))
@@ -90,7 +90,7 @@ def _uniform(k: int, low: Any, high: Any) -> Any:
 
 
 def _centred_exponential(k: int, scale: Any) -> Any:
-    """``E (X - 1)^k`` is the number of permutations of k without a fixed point."""
+    """Central moment of an exponential variable: ``E (X - 1)^k`` counts the permutations of k without fixed point."""
     derangements = 1
     for n in range(1, k + 1):
         derangements = n * derangements + (-1) ** n
@@ -111,7 +111,7 @@ def _lognormal(k: int, mu: Any, sigma: Any) -> Any:
 
 
 def _exponential(x: Any) -> Any:
-    """Exact of a SymPy number; of a fraction to 50 digits, as a fraction."""
+    """Exponential function: exact for a SymPy number, a fraction to 50 digits for a fraction."""
     if not isinstance(x, Fraction):
         from sympy import exp
 
@@ -192,15 +192,15 @@ FAMILIES: dict[str, Family] = {
 TABLE = "table"
 """The family of discrete distributions, ``table:v@p,v@p,…``, whose arguments are as many as the user gives."""
 
-_HIGHEST_ORDER = 10_000  # of a moment, that of the highest power of a formula's powers
-_MOST_VALUES = 24  # of a table: the formula grows with their square
+_HIGHEST_ORDER = 10_000  # highest order of a moment; a formula may raise its highest power to another
+_MOST_VALUES = 24  # most values of a table; the length of its formula grows with their square
 
 
 def _table(values: int) -> Family:
-    """The discrete distribution of so many values; arguments value, probability, value, probability, …."""
+    """The discrete distribution of so many values; its arguments are value, probability, value, probability, …."""
 
     def chosen(first: int, last: int) -> str:
-        # By halves: functions may not be nested as deeply as there are values.
+        # The choice is nested by halves, as functions may not be nested as deeply as there are values.
         if first == last:
             return f"v{first}"
         middle = (first + last) // 2
@@ -225,19 +225,28 @@ class Noise:
     Parameters
     ----------
     family
-        A key of `FAMILIES`, or ``table``.
+        Name of the family, such as ``normal``; ``sgdsim list`` names all. Or ``table``, a discrete distribution.
     arguments
-        The values of the family's arguments, in its order.
+        The values of the family's arguments, in their order.
+
+    Raises
+    ------
+    InputError
+        For an unknown family, a wrong number of arguments, and arguments that the family does not allow.
 
     Examples
     --------
+    >>> from random import Random
     >>> noise = Noise.parse("normal:0,2")
-    >>> noise.moment(4)
-    48.0
-    >>> noise.cumulant(4)
-    0.0
+    >>> noise.moment(4), noise.cumulant(4), noise.exact_moment(2)
+    (48.0, 0.0, 4)
     >>> Noise.parse("table:-1@0.25,0@0.5,1@0.25").moment(2)
     0.5
+    >>> coin = Noise.parse("rademacher")
+    >>> coin.draw(Random(1)) in (-1.0, 1.0), coin.atoms()[0]
+    (True, (Fraction(-1, 1), Fraction(1, 2)))
+    >>> noise.law.arguments, len(noise.code)
+    ({'mean': 0.0, 'std': 1.0}, 2)
     """
 
     family: str
@@ -258,7 +267,19 @@ class Noise:
 
     @classmethod
     def parse(cls, text: str, where: str = "noise") -> Noise:
-        """Read ``name`` or ``name:arg,arg``.
+        """Distribution of a text such as ``name`` or ``name:argument,argument``.
+
+        Parameters
+        ----------
+        text
+            The family with its arguments, such as ``"normal:0,2"``, or ``"table:value@probability,…"``.
+        where
+            Name of the value, for messages.
+
+        Returns
+        -------
+        Noise
+            The distribution.
 
         Raises
         ------
@@ -298,27 +319,60 @@ class Noise:
 
     @property
     def law(self) -> Family:
-        """How it is drawn, and its moments."""
+        """Family of the distribution: the formula by which it is drawn, and its moments."""
         return _table(len(self.arguments) // 2) if self.family == TABLE else FAMILIES[self.family]
 
     @property
     def code(self) -> tuple[Callable[..., Any], ...]:
-        """The functions of its family, which may be a user's own."""
+        """Functions of the family that compute moments and atoms; they may be a user's own."""
         return self.law.moment, self.law.atoms
 
     def draw(self, random: Random) -> float:
-        """One value, for checks of formulas; ensembles are drawn by the kernels."""
+        """Random value, used to check formulas; the noise of a simulation is drawn by its kernels.
+
+        Parameters
+        ----------
+        random
+            Python's source of random numbers.
+
+        Returns
+        -------
+        float
+            One value.
+        """
         law = self.law
         values = dict(zip(law.arguments, self.arguments, strict=True))
         values |= {n: random.gauss(0, 1) if n in ("z", "Z") else random.random() - 0.5 for n in law.deviates}
         return float(Formula.parse(law.formula).evaluate(values))
 
     def moment(self, order: int) -> float:
-        """Exact raw moment ``E X^order``; ``inf`` where it does not exist or is beyond the largest float."""
+        """Exact raw moment ``E X^order``.
+
+        Parameters
+        ----------
+        order
+            A whole number from 0 to 10,000.
+
+        Returns
+        -------
+        float
+            The moment; ``inf`` if it does not exist or is beyond the largest float.
+        """
         return _rounded(self._moment(_order(order)))
 
     def exact_moment(self, order: int) -> Any:
-        """The same as a SymPy number, each argument read as the decimal it was written as."""
+        """Exact raw moment ``E X^order`` as a SymPy number; arguments are taken as the decimals they are written in.
+
+        Parameters
+        ----------
+        order
+            A whole number from 0 to 10,000.
+
+        Returns
+        -------
+        sympy.Expr
+            The moment; infinite if it does not exist.
+        """
         from sympy import Rational, sympify
 
         order = _order(order)
@@ -326,12 +380,23 @@ class Noise:
         return sympify(self.law.moment(order, *arguments), strict=True)
 
     def atoms(self) -> list[tuple[Fraction, Fraction]]:
-        """The values of a discrete distribution, each with its probability, exact; none of a continuous one."""
+        """Values of a discrete distribution, each with its exact probability; empty for a continuous one."""
         arguments = (Fraction(repr(float(value))) for value in self.arguments)
         return [(Fraction(value), Fraction(probability)) for value, probability in self.law.atoms(*arguments)]
 
     def cumulant(self, order: int) -> float:
-        """Exact cumulant, from the raw moments by the standard recursion; ``inf`` as in `moment`."""
+        """Exact cumulant, from the raw moments by the standard recursion.
+
+        Parameters
+        ----------
+        order
+            A whole number from 1 to 10,000.
+
+        Returns
+        -------
+        float
+            The cumulant; ``inf`` if a moment up to this order does not exist.
+        """
         order = _order(order)
         moments = [self._moment(n) for n in range(order + 1)]
         if inf in moments:
@@ -343,7 +408,7 @@ class Noise:
         return _rounded(cumulants[order])
 
     def _moment(self, order: int) -> Any:
-        # In fractions: the terms of a cumulant cancel where the mean is large, to no correct digit in floats.
+        # Computed in fractions: where the mean is large, the terms of a cumulant cancel, and floats keep no digit.
         return self.law.moment(order, *(Fraction(repr(float(value))) for value in self.arguments))
 
 
@@ -371,12 +436,13 @@ def _table_arguments(text: str, where: str) -> tuple[float, ...]:
     if not pairs or any(len(pair) != 2 for pair in pairs) or not all(abs(number) < inf for number in numbers):
         raise InputError(f"{where}: 'table:{text}', expected {usage}")
     _check_table(numbers, where)
-    # What has no probability must not be what is left where rounded probabilities add up to less than one.
+    # Values of probability zero are dropped: rounded probabilities may add up to less than one, and the last value of
+    # the table gets the rest.
     return tuple(number for pair in pairs if pair[1] for number in pair)
 
 
 def _check_table(numbers: Sequence[float], where: str) -> None:
-    """Refuse what is no table: value, probability, value, probability, …."""
+    """Refuse numbers that are not a table of value, probability, value, probability, …."""
     if not numbers or len(numbers) % 2:
         raise InputError(f"{where}: {len(numbers)} numbers, expected a probability after each value")
     if len(numbers) > 2 * _MOST_VALUES:
@@ -395,17 +461,17 @@ def correlated_normal(
     Parameters
     ----------
     names
-        What the variables are called in formulas.
+        Names of the variables in formulas.
     covariance
-        Symmetric and positive semi-definite, (variable, variable).
+        Covariance matrix, shape (variable, variable), symmetric and positive semi-definite.
     where
-        What it is, for messages.
+        Name of the matrix, for messages.
 
     Returns
     -------
     noise, definitions
-        Independent standard normals ``x_y[0]``, ``x_y[1]``, … of variables ``x`` and ``y``, and the definitions of
-        these.
+        Independent standard normals ``x_y[0]``, ``x_y[1]``, … for variables ``x`` and ``y``, and the definitions of
+        ``x`` and ``y`` from these.
 
     Raises
     ------
@@ -433,19 +499,19 @@ def correlated_vector(
     Parameters
     ----------
     name, length
-        What the vector is called, and how many coordinates it has.
+        Name of the vector and its number of coordinates.
     covariance, where
-        As of `correlated_normal`.
+        Covariance matrix and its name for messages; see `correlated_normal`.
 
     Returns
     -------
     noise, definitions, constants
-        The independent ones, the vector as a definition, and the matrix.
+        The independent variables, the definition of the vector, and the matrix in it.
 
     Raises
     ------
     InputError
-        As `correlated_normal`.
+        For a matrix that is not square, symmetric and positive semi-definite.
 
     Examples
     --------
@@ -459,7 +525,7 @@ def correlated_vector(
 
 
 def _covariance_factor(covariance: Sequence[Sequence[float]], size: int, where: str) -> np.ndarray:
-    """Lower triangular L with ``L L^T`` the covariance."""
+    """Lower triangular matrix L for which ``L L^T`` is the covariance."""
     if len({len(row) for row in covariance}) > 1:
         raise InputError(f"{where}: a covariance of rows of {', '.join(str(len(row)) for row in covariance)} numbers")
     matrix = np.array(covariance, dtype=np.float64)
@@ -475,7 +541,7 @@ def _covariance_factor(covariance: Sequence[Sequence[float]], size: int, where: 
 
 
 def _factor(matrix: np.ndarray) -> np.ndarray | None:
-    """Lower triangular L with ``L L^T`` the matrix, also where it is singular; None where it has none."""
+    """Lower triangular L for which ``L L^T`` is the matrix, which may be singular; None if there is no such L."""
     n = len(matrix)
     factor = np.zeros((n, n))
     scale = np.sqrt(np.abs(np.diag(matrix)))

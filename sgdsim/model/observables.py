@@ -10,11 +10,12 @@ Running observables are accumulated along each trajectory and are part of the ru
 - ``value_at(f, k)``, the value after k steps; until then it has none,
 - ``first_passage(f > g)``, the completed steps when it first holds; until then it has no value.
 
-In these three, ``f`` may also speak of the step itself: ``u`` is then the value before it, ``next(u)`` the one after
-it, ``gradient(u)`` the gradient of the batch, and there are the step's noise, ``learning_rate``, and ``t``, the
-completed steps before it.
+In these, ``f`` may also contain quantities of the step itself: ``u`` is then the value before the step, ``next(u)`` the
+value after it, ``gradient(u)`` the gradient of the batch; the step's noise, ``learning_rate``, and ``t``, the number of
+completed steps before it, are known too.
 
-A *control* is a running sum whose mean is exactly zero, made for one observable; see `sgdsim.kernels.control_step`.
+A *control* is a running sum whose mean is exactly zero. It is built for one observable, and makes its estimate sharper;
+see `sgdsim.kernels.control_step`.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _CALL = re.compile(r"(?P<kind>window_(mean|sum|max)|value_at|first_passage)\s*\(
 _CALLED = re.compile(r"\b([^\W\d]\w*)\s*\(")
 
 _MOST_ENTRIES = 1024
-"""Of a matrix that is recorded, which has 32 rows of 32; each is an observable."""
+"""Most entries of a recorded matrix, such as 32 rows of 32; each entry is an observable."""
 _KINDS = ("plain", "mean", "sum", "max", "value", "passage", "control")
 _USAGE = {
     "window_mean": "window_mean(formula, start, stop), steps 0 <= start < stop",
@@ -55,24 +56,31 @@ _USAGE = {
 
 @dataclass(frozen=True)
 class Observable:
-    """One named quantity.
+    """A named quantity that is measured over the ensemble.
 
     Parameters
     ----------
     name
-        What it is called in files and predictions.
+        Its name in files and predictions.
     formula
-        A formula of the state or the step; of a first passage, what turns positive.
+        A formula of the state or the step. The time of a first passage is the step at which it turns positive.
     window
-        ``(a, b)`` for what runs over the states after steps a + 1 … b, else None.
+        Steps ``(a, b)``, if the observable is accumulated over the states after steps a + 1 … b; else None.
     kind
-        ``plain``, ``mean``, ``sum`` or ``max`` over the window, ``value`` at its end, ``passage``, or ``control``,
-        whose formula is that of what it is made for; with a window, the mean by default.
+        ``plain``, a value of the present state; ``mean``, ``sum`` or ``max`` over the window; ``value`` at its end;
+        ``passage``, the first passage; or ``control``, a control variate for the formula. With a window ``plain``
+        becomes ``mean``.
 
     Examples
     --------
-    >>> Observable.parse("xbar", "window_mean(x, 100, 200)")
+    >>> mean = Observable.parse("xbar", "window_mean(x, 100, 200)")
+    >>> mean
     Observable(name='xbar', formula='x', window=(100, 200), kind='mean')
+    >>> mean.is_running, sorted(mean.names)
+    (True, ['x'])
+    >>> from sgdsim.model.losses import CATALOGUE
+    >>> Observable.parse("squares", "window_sum(gradient(x)**2, 0, 100)").is_of_step(CATALOGUE["double_well"]())
+    True
     """
 
     name: str
@@ -96,7 +104,20 @@ class Observable:
 
     @classmethod
     def parse(cls, name: str, text: str) -> Observable:
-        """Read an observable as the user writes it.
+        """Observable of a formula or a call such as ``window_mean(x, 100, 200)``.
+
+        Parameters
+        ----------
+        name
+            Its name in files and predictions.
+        text
+            A formula, or one of ``window_mean(f, a, b)``, ``window_sum(f, a, b)``, ``window_max(f, a, b)``,
+            ``value_at(f, k)`` and ``first_passage(f > g)``.
+
+        Returns
+        -------
+        Observable
+            The observable.
 
         Raises
         ------
@@ -119,16 +140,27 @@ class Observable:
 
     @property
     def is_running(self) -> bool:
-        """Whether it is accumulated along each trajectory."""
+        """True if the observable is accumulated along each trajectory."""
         return self.kind != "plain"
 
     @property
     def names(self) -> frozenset[str]:
-        """The names that its formula uses."""
+        """Names in the formula; ``next(u)`` is written ``next__u``."""
         return Formula.parse(aliased(self.formula)).names
 
     def is_of_step(self, loss: Loss) -> bool:
-        """Whether it speaks of the step of a loss and not of a state alone."""
+        """Tell whether the formula contains quantities of a step, such as its gradient or noise, not of a state alone.
+
+        Parameters
+        ----------
+        loss
+            The loss whose names the formula uses.
+
+        Returns
+        -------
+        bool
+            True for a quantity of a step.
+        """
         if self.kind == "control":
             return True
         names = self.names
@@ -136,17 +168,22 @@ class Observable:
         return bool(of_step) or any(name.startswith(("next__", "gradient__")) for name in names)
 
     def written_out(self, words: Mapping[str, Shape]) -> Iterator[Observable]:
-        """The observable itself; of a vector or a matrix, one for each entry.
+        """The observable itself, or one observable for each entry if its formula is a vector or a matrix.
 
         Parameters
         ----------
         words
-            The shape of each name that formulas may have.
+            The shape of each name that formulas may use; see `Loss.words`.
+
+        Yields
+        ------
+        Observable
+            The observable, or that of the next entry, row by row.
 
         Raises
         ------
         InputError
-            For very many entries.
+            For too many entries.
 
         Examples
         --------
@@ -156,7 +193,7 @@ class Observable:
         shape: Shape = ()
         formula = Formula.parse(aliased(self.formula))
         if self.kind not in ("passage", "control") and formula.names <= {*words, "pi"}:
-            with suppress(FormulaError):  # which whoever computes it reports
+            with suppress(FormulaError):  # a formula that cannot be read is reported where it is computed
                 shape = formula.shape(words)
         if prod(shape) > _MOST_ENTRIES:
             where, found = f"record.observables.{self.name}", described(shape)
@@ -177,7 +214,7 @@ class Observable:
 
 
 def _check_calls(text: str, where: str) -> None:
-    """Refuse what is nearly a call that observables know and formulas do not."""
+    """Refuse a misspelt call of the functions that only observables have, such as ``window_mean``."""
     calls = {*_USAGE, *OF_NAMES}
     for called in _CALLED.findall(text):
         known = {*FUNCTIONS, *calls}
@@ -198,12 +235,12 @@ counted from 1, and 0 until then."""
 
 
 def bound(text: str, where: str = "run.stop") -> Observable:
-    """The first passage at which a trajectory ends.
+    """The first passage at which a trajectory ends, from a text such as ``x > 1``.
 
     Raises
     ------
     InputError
-        For anything but two formulas with ``<`` or ``>`` between them.
+        If the text is not two formulas with ``<`` or ``>`` between them.
 
     Examples
     --------
@@ -234,7 +271,7 @@ def _checked(formula: str, where: str) -> str:
 
 
 def _running(kind: str, inside: str) -> tuple[str, str, tuple[int, int] | None] | None:
-    """Kind, formula and window of a running observable; None where it cannot be read."""
+    """Kind, formula and window of a running observable; None if its arguments cannot be read."""
     if kind == "first_passage":
         sides = re.split(r"([<>])", inside)
         if len(sides) != 3 or not (sides[0].strip() and sides[2].strip()):
@@ -253,7 +290,7 @@ def _running(kind: str, inside: str) -> tuple[str, str, tuple[int, int] | None] 
 
 
 def _step(text: str) -> int:
-    """A step count, also written 1e3; -1 for anything else."""
+    """A number of steps, also written as 1e3; -1 if the text is not one."""
     try:
         number = float(text)
     except ValueError:
@@ -262,7 +299,7 @@ def _step(text: str) -> int:
 
 
 def late(observable: Observable, steps: int) -> Observable:
-    """A plain observable, averaged over the last half of a run, which knows a mean at rest better than its last value.
+    """A plain observable, averaged over the last half of a run: a sharper estimate of a stationary mean.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""An update rule with its hyperparameters, its batches and its preconditioner; see `sgdsim.model.update_rules`."""
+"""Optimizers: an update rule with hyperparameters, batches and a preconditioner; see `sgdsim.model.update_rules`."""
 
 from __future__ import annotations
 
@@ -24,51 +24,71 @@ if TYPE_CHECKING:
 Matrix = tuple[str, ...] | tuple[tuple[str, ...], ...]
 
 MAX_BATCH = 2**16
-"""Samples a step: their noise is drawn at once."""
+"""Most samples in a batch: the noise of all is drawn at once."""
 
 MAX_SUBSTEPS = 2**16
-"""Of a step: what all trajectories share of each is a row of a table."""
+"""Most substeps of a step: the values of each that all trajectories share are a row of a table."""
 
 _OTHERS = ("preconditioner", "metric", "substeps")
 
 _DECAYS = {"weight_decay": 0.0, "decoupled_weight_decay": 0.0}
 
-_FADING = (0.0, 1.0)  # what is left of an average after a step
+_FADING = (0.0, 1.0)  # range of the factor by which an average fades in a step
 _RANGES = dict.fromkeys(("momentum", "alpha", "beta1", "beta2"), _FADING)
 _RANGES |= dict.fromkeys(("epsilon", "temperature", "friction", "weight_power"), (0.0, inf))
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """An update rule with its hyperparameters, and how batches are made.
+    """An update rule with its hyperparameters, the batches and a preconditioner.
 
     Parameters
     ----------
     name
-        A key of `OPTIMIZERS`.
+        Name of the update rule, such as ``sgd`` or ``adam``; ``sgdsim list optimizers`` shows all.
     hyperparameters
-        Those that differ from their defaults; ``weight_decay`` and ``decoupled_weight_decay`` among them.
+        Values that differ from the defaults, also of ``weight_decay`` and ``decoupled_weight_decay``.
     batch_size
-        Samples whose mean gradient makes one step.
+        Number of samples whose mean gradient makes one step.
     sampling
-        How rows of a data set are chosen, a key of `sgdsim.model.data.SAMPLINGS`.
+        Name of the way in which rows of a data set are chosen: a key of `sgdsim.model.data.SAMPLINGS`.
     preconditioner
-        The matrix P: a formula of the parameters and constants for each diagonal entry, or rows of formulas.
+        The matrix P that multiplies the direction of a step: a formula of the parameters and constants for each
+        diagonal entry, or rows of formulas.
     metric
-        Instead, the matrix whose inverse is P (natural gradient), likewise.
+        The inverse of P (natural gradient), in the same form and in place of it.
     substeps
-        Steps of the rule that make one step, each with this part of the learning rate and all with the same batch.
+        Number of steps of the rule that make one step: each takes this fraction of the learning rate, and all use the
+        same batch.
 
     Raises
     ------
     InputError
         For an unknown optimizer, hyperparameter or sampling, a value that is missing or not finite, a batch that is
-        empty or too large, or a preconditioner that is no square matrix.
+        empty or too large, or a preconditioner that is not a square matrix.
 
     Examples
     --------
     >>> Optimizer("sgd", {"weight_decay": 0.1}).values
     {'weight_decay': 0.1, 'decoupled_weight_decay': 0.0}
+    >>> heavy_ball = Optimizer("momentum", {"momentum": 0.8})
+    >>> heavy_ball.defaults["momentum"], heavy_ball.decay, heavy_ball.rule.state
+    (0.9, 0.0, ('velocity',))
+
+    The formulas of a step:
+
+    >>> heavy_ball.given == heavy_ball.inner(), heavy_ball.assignments()[1]
+    (True, ('velocity', 'momentum*velocity + gradient'))
+    >>> heavy_ball.final
+    'theta - learning_rate*direction - learning_rate*decoupled_weight_decay*theta'
+    >>> Optimizer("nesterov").point({"theta": 1.0, "velocity": 0.0, "learning_rate": 0.1, "t": 0})
+    1.0
+
+    A preconditioner is a matrix in the symbols of a loss.
+
+    >>> from sgdsim.model.losses import CATALOGUE
+    >>> Optimizer(preconditioner=("1 + x**2",)).matrix(CATALOGUE["double_well"]())
+    Matrix([[x**2 + 1]])
     """
 
     name: str = "sgd"
@@ -128,12 +148,22 @@ class Optimizer:
             raise InputError("optimizer.metric: expected either a metric or a preconditioner, its inverse")
 
     def matrix(self, loss: Loss) -> sympy.Matrix | None:
-        """The matrix P in the symbols of a loss; None for the identity.
+        """The preconditioner P in the symbols of a loss.
+
+        Parameters
+        ----------
+        loss
+            The loss whose parameters and constants the formulas use.
+
+        Returns
+        -------
+        sympy.Matrix or None
+            Shape (parameter, parameter); None for the identity.
 
         Raises
         ------
         InputError
-            For a matrix of another size than the loss has parameters, an unknown name, or a metric without inverse.
+            If the size differs from the number of parameters; for an unknown name, and for a metric without inverse.
         """
         import sympy
 
@@ -170,13 +200,13 @@ class Optimizer:
         Parameters
         ----------
         values
-            ``theta``, ``gradient``, ``t``, ``learning_rate``, the state variables, and ``xi`` where there is a kick.
-            Matrices are lists of rows, or arrays of objects.
+            Numbers for ``theta``, ``gradient``, ``t``, ``learning_rate``, the state variables, and ``xi`` if the rule
+            has noise of its own. Matrices are lists of rows, or arrays of objects.
 
         Returns
         -------
         dict
-            All values after the step, ``theta`` and the state variables among them.
+            Values of ``theta``, the state variables and intermediates after the step.
 
         Examples
         --------
@@ -189,7 +219,18 @@ class Optimizer:
         return after
 
     def point(self, values: Mapping[str, Any]) -> Any:
-        """Where the gradient of a step is taken, for values as of `steps` but of the gradient."""
+        """The point at which the gradient of a step is taken.
+
+        Parameters
+        ----------
+        values
+            Numbers as for `steps`, without the gradient.
+
+        Returns
+        -------
+        float
+            Value of the parameter at this point.
+        """
         if not self.rule.point:
             return values["theta"]
         known = {**self.values, **values}
@@ -198,11 +239,38 @@ class Optimizer:
         return known["point"]
 
     def assignments(self, shape: Shape = ()) -> list[tuple[str, str]]:
-        """All formulas of one step of a parameter of a shape, without a preconditioner, in order."""
+        """All formulas of one step of a parameter, in order, without a preconditioner.
+
+        Parameters
+        ----------
+        shape
+            Shape of the parameter; ``()`` for a number.
+
+        Returns
+        -------
+        list
+            Pairs of a name and its formula.
+        """
         return [*self.rule.scalars, *self.inner(shape), ("theta", self.final)]
 
     def inner(self, shape: Shape = ()) -> list[tuple[str, str]]:
-        """The formulas of a parameter of a shape from its gradient to its direction."""
+        """The formulas of a step from the gradient of a parameter to its direction.
+
+        Parameters
+        ----------
+        shape
+            Shape of the parameter; ``()`` for a number.
+
+        Returns
+        -------
+        list
+            Pairs of a name and its formula.
+
+        Raises
+        ------
+        InputError
+            For a vector, if the rule steps whole matrices.
+        """
         if not self.rule.is_of_matrices:
             return self.given
         polar = Polar.of(shape)
@@ -213,7 +281,7 @@ class Optimizer:
 
     @property
     def given(self) -> list[tuple[str, str]]:
-        """The same, entry by entry: but for the polynomials of a rule that has some."""
+        """The formulas from gradient to direction for a single entry, without those that act on whole matrices."""
         rule = self.rule
         point = [("point", rule.point)] if rule.point else []
         gradient = ("gradient", f"gradient + weight_decay*{'point' if rule.point else 'theta'}")
@@ -222,16 +290,28 @@ class Optimizer:
 
     @property
     def final(self) -> str:
-        """The last formula of a step, of the direction past the preconditioner."""
+        """The last formula of a step, in which ``direction`` is already multiplied by the preconditioner."""
         if self.rule.step:
             return self.rule.step
         kick = f" + {self.rule.kick}" if self.rule.kick else ""
         return f"theta - learning_rate*direction - learning_rate*decoupled_weight_decay*theta{kick}"
 
     def step_matrix(self, curvature: float, learning_rate: float) -> np.ndarray | None:
-        """One step where the gradient is ``curvature*theta``, as a matrix on theta and the state variables.
+        """Matrix of one step in a quadratic loss, which acts on theta and the state variables.
 
-        None for rules that are not linear in them. The first step may be another one: this is of all later ones.
+        The first step may differ, as the state variables start at zero; the matrix is that of all later steps.
+
+        Parameters
+        ----------
+        curvature
+            Second derivative of the loss: the gradient is ``curvature*theta``.
+        learning_rate
+            Learning rate of the step.
+
+        Returns
+        -------
+        numpy.ndarray or None
+            Shape (1 + state variables, 1 + state variables); None if the rule is not linear in them.
 
         Examples
         --------
@@ -257,22 +337,22 @@ class Optimizer:
 
     @property
     def defaults(self) -> dict[str, float | None]:
-        """Every hyperparameter with its default."""
+        """Default of every hyperparameter; None if it has none."""
         return {**_DECAYS, **self.rule.hyperparameters}
 
     @property
     def values(self) -> dict[str, float]:
-        """Every hyperparameter with its value."""
+        """Value of every hyperparameter."""
         return {name: self.hyperparameters.get(name, default or 0.0) for name, default in self.defaults.items()}
 
     @property
     def decay(self) -> float:
-        """Weight decay, coupled and decoupled, which are one for plain SGD."""
+        """Sum of the coupled and the decoupled weight decay, which have the same effect in plain SGD."""
         return self.values["weight_decay"] + self.values["decoupled_weight_decay"]
 
 
 def _check_metric(matrix: sympy.Matrix, where: str) -> None:
-    """Refuse what is no metric: a matrix that is not symmetric, or one of numbers that is not positive."""
+    """Refuse a matrix that is not symmetric, or a matrix of numbers with a negative eigenvalue."""
     if matrix != matrix.T:
         raise InputError(f"{where}: is not symmetric")
     if not matrix.free_symbols:
@@ -288,5 +368,5 @@ def _row(value: Any, where: str) -> str | tuple[str, ...]:
 
 
 def _entry(value: Any, where: str) -> str:
-    """A formula; a number is one too."""
+    """Text of a formula, which may be a number."""
     return take.text(value, where) if isinstance(value, str) else repr(float(take.number(value, where)))

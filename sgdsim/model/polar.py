@@ -1,4 +1,4 @@
-"""The polar factor of a matrix, by formulas that a step of an optimizer takes one after the other."""
+"""The polar factor of a matrix, as formulas that an optimizer evaluates one after the other in a step."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from sgdsim.formulas.arrays import Shape
 
 @dataclass(frozen=True)
 class Polar:
-    """The formulas that take the direction of a matrix to its polar factor, of the size of a step that is as published.
+    """The formulas that replace the direction of a matrix by its polar factor, scaled as in the published algorithm.
 
     Attributes
     ----------
     first, last
-        Before the polynomials, and after them.
+        Formulas before and after the polynomials.
     repeated
-        For each, in its coefficients a, b and c.
+        Formulas of one polynomial, with its coefficients a, b and c.
     """
 
     first: tuple[tuple[str, str], ...]
@@ -26,7 +26,7 @@ class Polar:
 
     @classmethod
     def of(cls, shape: Shape) -> Polar:
-        """Of a shape; a number is a matrix of one by one.
+        """The formulas for a matrix of a given shape; a number is a matrix of one by one.
 
         Examples
         --------

@@ -1,8 +1,8 @@
-"""The population loss as the mean of a formula over few points: what large losses have in place of a closed form.
+"""The population loss as the mean of a formula over few points, for large losses without a closed form.
 
-A polynomial of the second degree in independent noise has the same mean over the noise as over 2n points: of n
-variables with the means m_i and the variances v_i one at a time is at ``m_i ± sqrt(n*v_i)``, and the others are at
-their means (Stroud 1957). Rows of data are points as they stand.
+A polynomial of degree two in n independent noise variables has the same mean over the noise as over 2n points. At each
+point one variable, with mean m_i and variance v_i, is at ``m_i ± sqrt(n*v_i)``, and the others are at their means
+(Stroud 1957). Rows of data are such points already.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from sgdsim.model.loss import Loss
 from sgdsim.model.loss_graph import LossGraph
 
 SEARCHED = frozenset({"hessian_max", "next__hessian_max"})
-"""How formulas name the largest eigenvalue of the Hessian, at a state and at the one after a step."""
+"""Names in formulas of the largest eigenvalue of the Hessian, at a state and at the state after a step."""
 
 
 @dataclass(frozen=True, eq=False)
 class PopulationPoints:
-    """A formula whose mean over points is the population loss.
+    """A formula and points at which its mean is the population loss.
 
     Attributes
     ----------
     formulas
-        Its terms.
+        Terms of the formula.
     names
-        What of the noise and the data is given at the points; nothing where the formula is free of both.
+        Noise variables and columns of data in the formula; empty if it contains neither.
     values
-        (point, name).
+        Their values at the points, shape (point, name).
     """
 
     formulas: tuple[str, ...]
@@ -47,12 +47,12 @@ class PopulationPoints:
 
 
 def population_points(loss: Loss) -> PopulationPoints:
-    """The points of a loss.
+    """The formula and the points that give the population loss of a loss.
 
     Raises
     ------
     InputError
-        Where there is no loss, and where its mean is known neither by points nor in closed form.
+        If there is no loss, or if its mean is known neither by points nor in closed form.
 
     Examples
     --------
@@ -82,7 +82,7 @@ def population_points(loss: Loss) -> PopulationPoints:
 
 
 def _closed(loss: Loss) -> PopulationPoints:
-    """A formula without noise, where SymPy may be asked for it."""
+    """The population loss in closed form, as a formula without noise, from SymPy."""
     from sympy import Add
 
     try:
@@ -96,7 +96,7 @@ def _closed(loss: Loss) -> PopulationPoints:
 
 
 def degree(value: Node, names: Collection[str]) -> float:
-    """The degree of a node as a polynomial in what is given under some names; inf where it is none.
+    """The degree of a node as a polynomial in some names; infinite if it is not a polynomial.
 
     Examples
     --------

@@ -1,16 +1,16 @@
-"""Which observables could hide rare events, told from the formulas of a run.
+"""Observables that could hide rare events, found from the formulas of a run.
 
-Where all trajectories show the same value of an observable, that may be so because it is the same in every trajectory
-there could be, or because what would change it is rare and has not happened. Which of both it is no sample tells. The
-formulas tell where the first is certain:
+Suppose that an observable has the same value in all trajectories. Either it has that value in every possible
+trajectory, or an event that would change it is rare and has not happened. No sample tells which. The formulas tell
+when the first is certain:
 
-- nothing random reaches the observable, neither a start that is drawn nor the noise of the steps;
-- or all randomness is continuous and reaches it through sums and products alone: a polynomial that is constant in some
+- nothing random enters the observable, neither a random start nor the noise of the steps;
+- or all randomness is continuous and enters it through sums and products alone: a polynomial that is constant in some
   trajectories is constant.
 
-Where neither holds they may still tell the bounds of an observable, ``where(x > 3, 1, 0)``, and with them how much a
-rare event can change its mean. And noise may have an outcome that is rare itself, ``bernoulli:1e-6``, and that carries
-much of a variance: a sample in which it has not happened shows a spread, but not that one.
+If neither holds, the formula may still give bounds of the observable, ``where(x > 3, 1, 0)``, and with them how much a
+rare event can change its mean. Noise may also have an outcome that is rare itself, ``bernoulli:1e-6``, and that carries
+much of a variance: a sample without this outcome shows a spread, but not the true one.
 """
 
 from __future__ import annotations
@@ -43,20 +43,20 @@ _UNKNOWN = Traits(frozenset())
 
 
 def attributes(runs: Sequence[Run]) -> dict[str, str | float]:
-    """What a file says of the rare events that its observables could hide, for the points of a sweep together.
+    """Attributes of a file about the rare events that its observables could hide, for all points of a sweep together.
 
     Parameters
     ----------
     runs
-        One a point; they measure the same.
+        Runs of the points, which measure the same quantities.
 
     Returns
     -------
     dict
-        ``certain``, names of what hides none, and ``certain_at_start``, of what hides none before the first step, each
-        with commas between; ``ranges``, a JSON object of the lowest and the highest possible value by name;
-        ``rarest_start`` and ``rarest_noise``, the least probability of an outcome of a start, and of the noise or data
-        of a step, that matters; 1 where all are continuous.
+        ``certain`` and ``certain_at_start``, comma-separated names of quantities that hide no rare event, at all steps
+        and before the first step; ``ranges``, a JSON object with the lowest and the highest possible value by name;
+        ``rarest_start`` and ``rarest_noise``, the least probability of an outcome that matters, of a start, and of the
+        noise or data of a step; 1 if all are continuous.
 
     Examples
     --------
@@ -91,12 +91,12 @@ def attributes(runs: Sequence[Run]) -> dict[str, str | float]:
 
 @dataclass(frozen=True, eq=False)
 class _Sources:
-    """Where the randomness of a run comes from, and what it reaches."""
+    """The sources of randomness in a run, and the quantities that depend on them."""
 
     run: Run
 
     def is_certain(self, name: str) -> bool:
-        """Whether a measured quantity is the same in all trajectories that there could be if it is in some."""
+        """True if a quantity that is the same in some trajectories is the same in all possible ones."""
         found, observable = self._measured[name], self._observables.get(name)
         reached = found.names & self._random
         if not reached:
@@ -106,7 +106,7 @@ class _Sources:
         return self._is_polynomial and not found.rough & self._random
 
     def is_certain_at_start(self, name: str) -> bool:
-        """The same before the first step, where all that runs along the trajectories has not begun."""
+        """True if this holds before the first step, when nothing has been accumulated along the trajectories."""
         observable = self._observables.get(name)
         if observable is not None and observable.is_running:
             return True
@@ -117,7 +117,7 @@ class _Sources:
         return not names & drawn.keys() or (continuous and not rough & drawn.keys())
 
     def range_of(self, name: str) -> tuple[float, float] | None:
-        """The lowest and the highest value of an observable, whatever the state; None where there are none."""
+        """The lowest and the highest value of an observable over all states; None if it has no bounds."""
         observable, pair = self._observables.get(name), bounds(self._measured[name])
         if observable is None or pair is None or observable.kind in ("passage", "control"):
             return None
@@ -127,12 +127,12 @@ class _Sources:
 
     @property
     def rarest_start(self) -> float:
-        """The least probability of a value of a start that is drawn."""
+        """The least probability of a value of a random start; 1 for continuous ones."""
         return min((_rarest(noise.atoms()) for noise in self._drawn_starts.values()), default=1.0)
 
     @property
     def rarest_noise(self) -> float:
-        """The least probability that the noise of a step, or a row of data in its batch, has an outcome."""
+        """The least probability of an outcome of the noise of a step, or of a row of data in its batch."""
         loss, drawn = self.run.loss, self._drawn
         laws: list[Sequence[tuple[Any, Any]]] = [one.atoms() for name, one in loss.noise.items() if name in drawn]
         laws += [law.atoms() for name, law in loss.own_columns.items() if name in drawn]
@@ -146,13 +146,13 @@ class _Sources:
 
     @cached_property
     def _measured(self) -> dict[str, Traits]:
-        """The traits of all that is measured."""
+        """Traits of all measured quantities."""
         own = {name: Traits.of_name(name) for name in self.run.loss.parameters}
         return own | {name: traits(aliased(one.formula), self._names(one)) for name, one in self._observables.items()}
 
     @cached_property
     def _namespace(self) -> dict[str, Any]:
-        """What a formula about the loss may name."""
+        """Traits and values of the names in formulas about the loss."""
         loss = self.run.loss
         namespace = gather({name: Traits.of_name(name) for name in (*loss.carried, *loss.random)})
         namespace |= gather(loss.constants)
@@ -170,7 +170,7 @@ class _Sources:
 
     @cached_property
     def _rules(self) -> dict[str, Traits]:
-        """The traits of the directions, by coordinate."""
+        """Traits of the directions, by coordinate."""
         loss, found = self.run.loss, dict[str, Traits]()
         for name, text in loss.direction.items():
             moved = moved_by(name, loss.parameters, "loss.direction")
@@ -182,12 +182,12 @@ class _Sources:
 
     @cached_property
     def _rough(self) -> frozenset[str]:
-        """The names that reach a step through anything but sums and products."""
+        """Names that enter a step through anything but sums and products."""
         return self._loss.rough.union(*(rule.rough for rule in self._rules.values()))
 
     @cached_property
     def _moves(self) -> dict[str, frozenset[str]]:
-        """The names that the step of each parameter rests on."""
+        """Names that the step of each parameter depends on."""
         parameters = self.run.loss.parameters
         terms = self._loss.terms
         slopes = {name: frozenset[str]().union(*(term for term in terms if name in term)) for name in parameters}
@@ -200,18 +200,18 @@ class _Sources:
 
     @cached_property
     def _changes(self) -> dict[str, frozenset[str]]:
-        """The names that the next value of each parameter and state rests on; a state's first one counts for them."""
+        """Names that the next value of each parameter and state depends on; those of a state's start count too."""
         remembered = {name: one.names | self._begins[name] for name, one in self._remembered.items()}
         return {**self._moves, **remembered}
 
     @cached_property
     def _remembered(self) -> dict[str, Traits]:
-        """The traits of the formulas of states, by coordinate."""
+        """Traits of the formulas of states, by coordinate."""
         return self._of_states(lambda state: aliased(state.formula))
 
     @cached_property
     def _begins(self) -> dict[str, frozenset[str]]:
-        """The names that the start of each state rests on."""
+        """Names that the start of each state depends on."""
         return {name: one.names for name, one in self._of_states(lambda state: state.start).items()}
 
     def _of_states(self, text: Callable[[State], str]) -> dict[str, Traits]:
@@ -224,40 +224,40 @@ class _Sources:
         return found
 
     def _read(self, name: str) -> Any:
-        """The traits of a name of the step in the formula of a state: a next value is random where the value is."""
+        """Traits of a name in the formula of a state: the next value of a name is random if its value is."""
         kind, _, rest = name.partition("__")
         if kind == "next":
             return self._namespace[rest]
         return self._slope(rest, with_noise=True) if kind == "gradient" else _UNKNOWN
 
     def _entry(self, text: str) -> Traits:
-        """The traits of an entry of a preconditioner or metric, which may name quantities of the population."""
+        """Traits of an entry of a preconditioner or metric, which may contain quantities of the population loss."""
         meanings = {name: self._meaning(name) for name in Formula.parse(aliased(text)).names}
         found: Traits = traits(aliased(text), {**self._namespace, **meanings})
         return found
 
     @cached_property
     def _matrix(self) -> list[str]:
-        """The entries of a preconditioner or metric."""
+        """Entries of the preconditioner or metric."""
         optimizer = self.run.optimizer
         rows = optimizer.preconditioner or optimizer.metric
         return [entry for row in rows for entry in ([row] if isinstance(row, str) else row)]
 
     @cached_property
     def _drawn_starts(self) -> dict[str, Noise]:
-        """Parameters and constants that are drawn anew in each trajectory; a grid, or another run's end, is given."""
+        """Random starts and constants of a trajectory; a grid, or the end of another run, is not random."""
         starts = {**self.run.initial, **self.run.loss.drawn}.items()
         return {name: start for name, start in starts if isinstance(start, Noise) and _varies(start)}
 
     @cached_property
     def _drawn_of_optimizer(self) -> dict[str, Noise]:
-        """The variables of the optimizer whose start is drawn, by coordinate: ``square(u)``."""
+        """Random starts of the optimizer's variables, by coordinate: ``square(u)``."""
         starts = self.run.optimizer_start.items()
         return {name: start for name, start in starts if isinstance(start, Noise) and _varies(start)}
 
     @cached_property
     def _drawn(self) -> frozenset[str]:
-        """What differs between the samples of the steps."""
+        """Names of the noise variables and columns that differ between the samples of the steps."""
         loss, optimizer = self.run.loss, self.run.optimizer
         if optimizer.rule.population:
             return frozenset()
@@ -268,13 +268,13 @@ class _Sources:
 
     @cached_property
     def _random(self) -> frozenset[str]:
-        """All names whose value differs between trajectories, once steps are taken."""
+        """Names whose value differs between trajectories after some steps."""
         kicked = self.run.loss.parameters if self.run.optimizer.rule.is_random else ()
         pushed = (name.partition("(")[2][:-1] for name in self._drawn_of_optimizer)
         found = {*self._drawn_starts, *self._drawn, *kicked, *pushed}
         while True:
             more = {name for name, names in self._changes.items() if names & found} - found
-            if self._watched & found:  # whether it goes on, or stays where it is
+            if self._watched & found:  # then it is random whether a trajectory goes on or has ended
                 more |= {*self.run.loss.carried} - found
             if not more:
                 return frozenset(found)
@@ -282,14 +282,14 @@ class _Sources:
 
     @cached_property
     def _watched(self) -> frozenset[str]:
-        """The names that decide whether a trajectory ends."""
+        """Names that decide whether a trajectory ends."""
         meanings = ({n: self._meaning(n) for n in one.names} for one in self.run.bounds)
         found = (traits(aliased(one.formula), names) for one, names in zip(self.run.bounds, meanings, strict=True))
         return frozenset[str]().union(*(one.names for one in found))
 
     @cached_property
     def _is_polynomial(self) -> bool:
-        """Whether each step is a polynomial of continuous draws."""
+        """True if each step is a polynomial in continuous random variables."""
         run = self.run
         drawn = self._drawn_starts | self._drawn_of_optimizer
         noises = [*drawn.values(), *(run.loss.noise[name] for name in self._drawn & run.loss.noise.keys())]
@@ -300,12 +300,12 @@ class _Sources:
         return run.optimizer.rule.linear and not discrete and not rough
 
     def _names(self, observable: Observable) -> dict[str, Any]:
-        """What the formula of an observable names, beyond the loss's own."""
+        """Traits of the names in the formula of an observable."""
         names = Formula.parse(aliased(observable.formula)).names
         return {name: self._meaning(name) for name in names}
 
     def _meaning(self, name: str) -> Any:
-        """The traits of a name in a formula about a state, or a step."""
+        """Traits of a name in a formula about a state or a step."""
         if name in self._namespace:
             return self._namespace[name]
         kind, _, rest = name.partition("__")
@@ -317,10 +317,10 @@ class _Sources:
             return Traits(frozenset([self._watched]), self._watched)
         if name in ("loss", "hessian_trace", "hessian_max") or kind == "charge":
             return self._quantity(name)
-        return _UNKNOWN  # the learning rate, and the completed steps
+        return _UNKNOWN  # the learning rate and the number of completed steps
 
     def _quantity(self, name: str) -> Traits:
-        """The population loss, a number of its Hessian, or a charge, a polynomial where its generator is."""
+        """Traits of the population loss, a number of its Hessian, or a charge: a polynomial if its generator is one."""
         parameters = frozenset(self.run.loss.carried)
         if name == "loss":
             terms = frozenset(term & parameters for term in self._loss.terms)
@@ -333,7 +333,7 @@ class _Sources:
         return Traits(frozenset([parameters]), rough)
 
     def _slope(self, base: str, with_noise: bool) -> Any:
-        """The gradient of the batch, or of the population loss, by a parameter or all coordinates of a vector."""
+        """Traits of the gradient of the batch, or of the population loss, by a parameter or a whole vector."""
         parameters = frozenset(self.run.loss.carried)
         found = {
             name: Traits(frozenset([names if with_noise else names & parameters]), self._rough & names)
@@ -343,7 +343,7 @@ class _Sources:
         return gather(found)[base]
 
     def _after(self, before: Traits) -> Traits:
-        """What a value rests on after the step."""
+        """Traits of a value after the step, from those before it."""
         names = frozenset[str]().union(before.names, *(self._changes.get(name, frozenset()) for name in before.names))
         return Traits(frozenset([names]), before.rough)
 
@@ -357,7 +357,7 @@ def _atoms(noise: Noise) -> list[Any]:
 
 
 def _rarest(atoms: Sequence[tuple[Any, Any]]) -> float:
-    """The least probability of a value that makes up a hundredth or more of the fourth central moment."""
+    """The least probability among the values that contribute a hundredth or more to the fourth central moment."""
     values, shares = np.array([(float(value), float(share)) for value, share in atoms]).reshape(-1, 2).T
     parts = shares * (values - shares @ values) ** 4
     return float(np.min(shares[(parts > 0.0) & (parts >= PART * parts.sum())], initial=1.0))

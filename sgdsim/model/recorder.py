@@ -1,4 +1,4 @@
-"""How a run is measured: which quantities, at which steps, in which bins."""
+"""Recorders: the quantities that a run measures, the steps at which it does, and the bins."""
 
 from __future__ import annotations
 
@@ -23,12 +23,24 @@ MOST_BINS = 2**24
 
 @dataclass(frozen=True)
 class Histogram:
-    """Equal bins from low (included) to high (excluded), with counts of what falls outside.
+    """Equal bins from low (included) to high (excluded), with counts of the values below and above.
+
+    Parameters
+    ----------
+    low, high
+        Bounds of the first and the last bin, in the units of the quantity.
+    bins
+        Number of bins, at most 2**24.
 
     Raises
     ------
     InputError
-        For bounds that are not finite and increasing, no bins or very many, and bins that floats cannot tell apart.
+        For bounds that are not finite and increasing, no bins or too many, and bins that floats cannot tell apart.
+
+    Examples
+    --------
+    >>> Histogram(-1.0, 1.0, 4).edges
+    array([-1. , -0.5,  0. ,  0.5,  1. ])
     """
 
     low: float
@@ -41,23 +53,29 @@ class Histogram:
 
     @property
     def edges(self) -> np.ndarray:
-        """Bin edges, shape (bins + 1,)."""
+        """Edges of the bins, shape (bins + 1,)."""
         return np.linspace(self.low, self.high, self.bins + 1)
 
 
 @dataclass(frozen=True)
 class Plane:
-    """Equal bins of two quantities together.
+    """Equal bins of two quantities together, for a histogram in the plane.
 
     Parameters
     ----------
     first, second
-        Bins of each.
+        Bins of each quantity.
 
     Raises
     ------
     InputError
-        For very many cells.
+        For more than 2**24 cells.
+
+    Examples
+    --------
+    >>> plane = Plane(Histogram(0.0, 1.0, 2), Histogram(-1.0, 1.0, 4))
+    >>> plane.first.bins * plane.second.bins
+    8
     """
 
     first: Histogram
@@ -71,7 +89,7 @@ class Plane:
 
 
 def binned(numbers: Sequence[float], where: str = "histogram") -> Histogram | Plane:
-    """Bins of one quantity from low, high and how many; of two from twice as many numbers.
+    """Bins of one quantity from three numbers, low, high and the number of bins; bins of two quantities from six.
 
     Raises
     ------
@@ -113,16 +131,29 @@ def _check_bins(where: str, low: float, high: float, bins: float) -> None:
 
 @dataclass(frozen=True)
 class Drift:
-    """The first two conditional moments of the change per step of one quantity, binned by its own or another's value.
+    """Mean and mean square of the change of a quantity in one step, given its own or another quantity's value before.
+
+    These are the first two Kramers-Moyal coefficients times the time of a step.
 
     Parameters
     ----------
     by
-        What is binned, before the step.
+        The parameter or observable whose value before the step is binned.
     bins
-        Its bins.
+        Bins of that value.
     every, start
-        Every so many steps are looked at, from this number of completed steps on.
+        Only every ``every``-th step is taken into account, from ``start`` completed steps on.
+
+    Raises
+    ------
+    InputError
+        For an argument of the wrong type.
+
+    Examples
+    --------
+    >>> drift = Drift("x", Histogram(-1.0, 1.0, 20), every=10, start=1000)
+    >>> Recorder(drifts={"x": drift}).drifts["x"].start
+    1000
     """
 
     by: str
@@ -144,14 +175,24 @@ class Drift:
 
 @dataclass(frozen=True)
 class Autocorrelation:
-    """Of the values after `start` steps and after so many more.
+    """Correlation over the ensemble between the values of a quantity after ``start`` steps and after ``start + lag``.
 
     Parameters
     ----------
     start
-        Completed steps at the first of both.
+        Number of completed steps at the earlier value.
     lags
-        Steps between them.
+        Numbers of steps between the earlier and the later value.
+
+    Raises
+    ------
+    InputError
+        For an argument of the wrong type.
+
+    Examples
+    --------
+    >>> Recorder(autocorrelations={"x": Autocorrelation(100, (0, 10, 20))}).record_steps(1000)
+    array([   0,  100,  110,  120, 1000])
     """
 
     start: int
@@ -163,31 +204,47 @@ class Autocorrelation:
 
 @dataclass(frozen=True)
 class Recorder:
-    """How a run is measured.
+    """Description of what a run measures, and when.
 
     Parameters
     ----------
     every
-        Record moments and histograms every so many steps; steps 0 and the last are always recorded. None: only those.
-    records
-        Instead, how many times, at equal distances up to the last step.
+        Number of steps between two records of moments and histograms. Step 0 and the last step are always recorded;
+        None for these alone.
     snapshots
-        Steps after which the parameters are kept.
+        Numbers of completed steps after which the parameters of the trajectories are kept.
     observables
-        Measured beside the parameters.
+        Quantities that are measured beside the parameters.
     histograms
-        Bins, by the name of a parameter or observable; of two names ``u,w`` together, a `Plane`.
+        Bins by the name of a parameter or observable; a `Plane` for two names together, ``u,w``.
     snapshot_trajectories
-        Of how many trajectories, the first ones, snapshots are kept; None for all.
+        Number of trajectories, from the first on, of which snapshots are kept; None for all.
     quantiles
-        Probabilities of the quantiles that are read off each histogram.
+        Probabilities of the quantiles that are computed from each histogram.
     covariances
-        Whether the covariances of all parameters are recorded.
+        True to record the covariances of all pairs of parameters.
     autocorrelations, drifts
-        By the name of a parameter or plain observable.
+        Recorders of these kinds, by the name of a parameter or plain observable.
     controls
-        Parameters and plain observables of which a control is summed along each trajectory; see
+        Parameters and plain observables for which a control variate is summed along each trajectory; see
         `sgdsim.kernels.control_step`.
+    records
+        Number of records in place of ``every``, at equal distances up to the last step.
+
+    Raises
+    ------
+    InputError
+        For an argument of the wrong type, and two names that are one, such as the two signs for mu.
+
+    Examples
+    --------
+    >>> recorder = Recorder(every=50, observables=(Observable.parse("r", "x**2"),), covariances=True)
+    >>> recorder.record_steps(120), [one.name for one in recorder.all_observables]
+    (array([  0,  50, 100, 120]), ['r'])
+    >>> recorder.pairs(("x", "y")), recorder.written_out({"x": (), "y": ()}) == recorder
+    ([('x', 'y')], True)
+    >>> recorder.merge(Recorder(snapshots=(100,))).snapshots, recorder.describe()["observables"]
+    ((100,), {'r': 'x**2'})
     """
 
     every: int | None = None
@@ -223,14 +280,25 @@ class Recorder:
         object.__setattr__(self, "controls", tuple(map(normal, self.controls)))
 
     def record_steps(self, steps: int) -> np.ndarray:
-        """Completed steps at which moments are taken, sorted, int64."""
+        """Numbers of completed steps at which moments are recorded.
+
+        Parameters
+        ----------
+        steps
+            Number of steps of the run.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape (record,), increasing, int64.
+        """
         lagged = [one.start + lag for one in self.autocorrelations.values() for lag in one.lags]
         every = steps // self.records if self.records else self.every
         return np.unique([*range(0, steps + 1, every or max(steps, 1)), 0, steps, *lagged]).astype(np.int64)
 
     @property
     def all_observables(self) -> tuple[Observable, ...]:
-        """The user's, the values that autocorrelations look back to, and the controls."""
+        """All observables: the user's, the earlier values of autocorrelations, and the control variates."""
         plain = {observable.name: observable.formula for observable in self.observables}
         earlier = (
             Observable(_earlier(name, one.start), plain.get(name, name), (one.start - 1, one.start), "value")
@@ -239,22 +307,54 @@ class Recorder:
         return (*self.observables, *earlier, *(control_for(name, plain.get(name, name)) for name in self.controls))
 
     def written_out(self, words: Mapping[str, Shape]) -> Recorder:
-        """The same with each entry of matrices for an observable; see `Observable.written_out`."""
+        """Recorder with an observable for each entry in place of observables that are vectors or matrices.
+
+        Parameters
+        ----------
+        words
+            The shape of each name that formulas may use; see `Loss.words`.
+
+        Returns
+        -------
+        Recorder
+            The recorder with numbers as observables.
+        """
         return replace(self, observables=tuple(itertools.chain(*(one.written_out(words) for one in self.observables))))
 
     def pairs(self, parameters: Sequence[str]) -> list[tuple[str, str]]:
-        """Which of the measured quantities are correlated with which at every record."""
+        """Pairs of measured quantities whose covariance is taken at every record.
+
+        Parameters
+        ----------
+        parameters
+            Names of all parameters of the loss.
+
+        Returns
+        -------
+        list
+            Pairs of names.
+        """
         covariances = list(itertools.combinations(parameters, 2)) if self.covariances else []
         earlier = [(name, _earlier(name, one.start)) for name, one in self.autocorrelations.items()]
         return covariances + earlier + [(name, control_for(name, name).name) for name in self.controls]
 
     def merge(self, other: Recorder) -> Recorder:
-        """Everything of this one, with the snapshots, observables and histograms of another.
+        """Recorder of everything that this one records, and of the snapshots, observables and histograms of another.
+
+        Parameters
+        ----------
+        other
+            The other recorder.
+
+        Returns
+        -------
+        Recorder
+            The merged recorder.
 
         Raises
         ------
         InputError
-            Where both have an observable of one name with different formulas.
+            If the recorders have observables of the same name and different formulas.
         """
         mine = {observable.name: observable for observable in self.observables}
         for observable in other.observables:
@@ -271,7 +371,7 @@ class Recorder:
         )
 
     def describe(self) -> dict[str, Any]:
-        """As the ``[record]`` table of a scenario."""
+        """Recorder as the ``[record]`` table of a scenario."""
         return {
             "every": self.every,
             "records": self.records,
@@ -293,7 +393,7 @@ class Recorder:
 
 
 def _earlier(name: str, step: int) -> str:
-    """What the value of an observable after so many steps is called."""
+    """Name of the observable that holds the value of another after so many steps."""
     label = re.sub(r"\W+", "_", name).strip("_")
     return f"{label}_at_{step}"
 
@@ -305,12 +405,12 @@ def _numbers(bins: Histogram | Plane) -> list[float]:
 
 
 def check_measured(where: str, name: str, measured: Iterable[str]) -> None:
-    """Refuse the name of what is not measured.
+    """Refuse a name that is not measured.
 
     Raises
     ------
     InputError
-        With a near match.
+        With a near match among the names that are measured.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""A run: everything that the numbers of one ensemble depend on, and nothing of how they are computed."""
+"""A run: everything on which the numbers of one ensemble depend, and nothing about how they are computed."""
 
 from __future__ import annotations
 
@@ -28,44 +28,45 @@ from sgdsim.model.schedules import MOST_STEPS, Schedule
 from sgdsim.model.starts import Grid, Listed, Start, Stored, by_parameter, describe_stored
 from sgdsim.model.symmetry import Symmetry
 
-__all__ = ["DTYPES", "Histogram", "Recorder", "Run"]  # of which theory takes those of the recorder from here
+__all__ = ["DTYPES", "Histogram", "Recorder", "Run"]  # theory imports those of the recorder from here
 
 DTYPES = ("float64", "float32")
 
 _COUNTED = 2**24
 """Steps, up to which float32 has every whole number."""
 
-_BYTES_A_STEP = 64  # of the schedule with its temporaries, and of the recorded steps
-_LITTLE = 64_000_000  # bytes, which every machine has: asking takes 0.1 ms, a run of a sweep 0.2 ms
+_BYTES_A_STEP = 64  # memory for each step: of the schedule, with temporary arrays, and of the recorded steps
+# Bytes that every machine has, so that the free memory need not be looked up: that takes 0.1 ms, a run of a sweep 0.2.
+_LITTLE = 64_000_000
 
 
 @dataclass(frozen=True)
 class Run:
-    """One ensemble of independent SGD trajectories.
+    """Description of one ensemble of independent SGD trajectories.
 
     Parameters
     ----------
     loss, optimizer, schedule
-        The dynamics.
+        The loss, the optimizer and the schedule of the learning rate.
     initial
-        A number, a distribution, a grid, values or stored ones for each parameter; for a variable of the optimizer
-        likewise, ``square(u)``, which else starts at zero.
+        Start of each parameter: a number, a distribution, a grid, a value for each trajectory, or the end of another
+        run. A variable of the optimizer may have a start, too, as ``square(u)``; else it starts at zero.
     trajectories, steps
-        How many, and how long.
+        Number of trajectories, and number of steps of each.
     seed
-        64 bits.
+        Seed of all random numbers, a whole number below 2**64.
     recorder
-        What is measured, and when.
+        Description of what is measured, and when.
     dtype
-        Of the state: ``float64`` or ``float32``.
+        Number type of the parameters: ``float64`` or ``float32``.
     noise_dtype
-        Of the standard deviates: float32 normals reach 6.76 sigma.
+        Number type of the random numbers. Normal numbers in ``float32`` are at most 6.76 standard deviations.
     antithetic
-        Whether trajectories come in pairs, 2i and 2i + 1, of which the second takes the mirrored noise of the first.
+        True if trajectories come in pairs, 2i and 2i + 1, the second with the mirrored noise of the first.
     stop
-        Bounds, ``x > 1``: a trajectory ends when it has passed the first of them, and stays where it is.
+        Bounds such as ``x > 1``: a trajectory ends at the first that it passes, and keeps its state.
     optimizer_start
-        What `initial` says of the optimizer, by coordinate, ``square(w[0])``.
+        Starts of the optimizer's variables by coordinate, ``square(w[0])``; they may be given here or in `initial`.
 
     Raises
     ------
@@ -73,6 +74,18 @@ class Run:
         For a count that is not positive, a seed beyond 64 bits, an initial value that is missing or of an unknown
         parameter, an unknown name in an observable or histogram, a snapshot or window beyond the run, or a trajectory
         without its mirror image.
+
+    Examples
+    --------
+    >>> from sgdsim.model.losses import CATALOGUE
+    >>> start = {"x": Noise.parse("normal:0,2")}
+    >>> run = Run(CATALOGUE["double_well"](), Optimizer(), Schedule("0.1"), start, 1000, 50, stop=("x > 9",))
+    >>> run.measured, [one.name for one in run.observables], len(run.bounds)
+    (('x', 'stopped_at', 'stopped_by'), ['stopped_at', 'stopped_by'], 1)
+    >>> run.initial_items() == list(run.starts.items()), run.may_be_undefined, len(list(run.code))
+    (True, False, 4)
+    >>> run.describe()["optimizer"]["learning_rate"]
+    '0.1'
     """
 
     loss: Loss
@@ -124,7 +137,7 @@ class Run:
             raise Problems(list(dict.fromkeys(problems)))
 
     def _check_steps(self) -> bool:
-        """True; refuse a number of steps of which there is no counter, or for whose schedule there is no memory."""
+        """True; refuse a number of steps that is beyond the counter, or whose schedule does not fit into memory."""
         required = _BYTES_A_STEP * self.steps
         if required > _LITTLE and required > (available := available_memory()):
             text = f"{required / 1e9:.3g} GB of memory, this machine has {available / 1e9:.3g} to spare"
@@ -134,12 +147,12 @@ class Run:
 
     @property
     def code(self) -> Iterator[Callable[..., Any]]:
-        """Functions on which its mathematics depends: those of its distributions, to which users may have added."""
+        """Functions of the distributions in the run, on which its mathematics depends; users may have added some."""
         yield from self.loss.code
         yield from (one for start in self.initial.values() if isinstance(start, Noise) for one in start.code)
 
     def _by_coordinate(self, starts: Mapping[str, Start]) -> dict[str, Start]:
-        """Starts of the variables of the optimizer; that of a whole vector is that of each coordinate."""
+        """Starts of the optimizer's variables by coordinate; a start of a vector holds for each coordinate."""
         found: dict[str, Start] = {}
         for name, start in starts.items():
             variable, _, key = name.partition("(")
@@ -151,15 +164,15 @@ class Run:
 
     @property
     def starts(self) -> dict[str, Start]:
-        """All starts: of the parameters, of the optimizer's variables, ``square.w[0]``, that have one, of constants."""
+        """All starts by name: of parameters, of the optimizer's variables (``square.w[0]``), of drawn constants."""
         of_optimizer = {f"{n.replace('(', '.', 1)[:-1]}": start for n, start in self.optimizer_start.items()}
         number = self.trajectories
         drawn = {n: start.over(number) if isinstance(start, Grid) else start for n, start in self.loss.drawn.items()}
         return {**dict(self.initial_items()), **of_optimizer, **drawn}
 
     def _checks(self) -> Iterator[Callable[[], object]]:
-        """What must hold for any number of steps."""
-        yield partial(_within, "run.trajectories", self.trajectories, 1, 2**40)  # in the 40 bits of c1 and c2
+        """Checks that do not depend on the number of steps."""
+        yield partial(_within, "run.trajectories", self.trajectories, 1, 2**40)  # the bits of c1 and c2
         yield partial(_within, "run.seed", self.seed, 0, 2**64 - 1)
         yield self._check_pairs
         yield partial(_check_dtype, "dtype", self.dtype)
@@ -182,12 +195,12 @@ class Run:
 
     @property
     def bounds(self) -> tuple[Observable, ...]:
-        """The first passages at which trajectories end."""
+        """First passages at which trajectories end."""
         return tuple(map(bound, self.stop))
 
     @property
     def observables(self) -> tuple[Observable, ...]:
-        """All that is measured beside the parameters; of runs that stop trajectories, when and by what they did."""
+        """All observables; if trajectories may end early, also the step of the end and the bound that they passed."""
         stopped = tuple(Observable(name, name) for name in STOPPED) if self.stop else ()
         return (*self.recorder.all_observables, *stopped)
 
@@ -223,7 +236,7 @@ class Run:
             raise InputError(f"run.initial.{name}: {start} is not finite")
 
     def _check_lengths(self, table: str, starts: Mapping[str, Start]) -> None:
-        """Refuse values of other trajectories; of a whole vector or matrix it is said once."""
+        """Refuse starts for another number of trajectories; one message for a whole vector or matrix."""
         bases = {name: name if "(" in name else base_name(name) for name in starts}
         lengths: dict[str, set[int]] = {}
         for name, start in starts.items():
@@ -277,7 +290,7 @@ class Run:
             found(question, lambda: optimizer.matrix(self.loss) is not None, self.loss.code)
 
     def _check_whole_matrices(self) -> None:
-        """Refuse what is had coordinate by coordinate, where an optimizer steps whole matrices."""
+        """Refuse features that work coordinate by coordinate, if the optimizer steps whole matrices."""
         loss, name = self.loss, self.optimizer.name
         if not self.optimizer.rule.is_of_matrices:
             return
@@ -323,7 +336,7 @@ class Run:
             raise InputError(f"run.from: has the parameters alone, and nothing of what loss.state remembers: {names}")
 
     def _check_noise(self, where: str, names: Iterable[str]) -> None:
-        """Refuse the noise of a step in a formula where there is none, or not one value of it."""
+        """Refuse noise in a formula about a step if the optimizer draws none, or several samples in a step."""
         noise = self.loss.varying.intersection(names)
         if noise and self.optimizer.rule.population:
             raise InputError(f"{where}: {self.optimizer.name} draws no {', '.join(sorted(noise))}")
@@ -360,7 +373,7 @@ class Run:
             yield partial(self._check_plain, f"record.autocorrelation.{name}", name)
 
     def _checks_of_steps(self) -> Iterator[Callable[[], object]]:
-        """What must hold for this number of steps."""
+        """Checks that depend on the number of steps."""
         recorder = self.recorder
         yield partial(self.schedule.rates, self.steps)
         if recorder.records and self.steps % recorder.records:
@@ -416,7 +429,7 @@ class Run:
             raise InputError(f"{where}: {name} runs along each trajectory, expected a parameter or plain observable")
 
     def describe(self) -> dict[str, Any]:
-        """As the tables of a scenario, with the loss spelled out as a formula."""
+        """Tables of a scenario that describe the run, with the loss written out as a formula."""
         loss, optimizer = self.loss, self.optimizer
         starts, starts_of_each = [start for start in self.initial.values() if isinstance(start, Stored)], self.starts
         return {
@@ -458,16 +471,16 @@ class Run:
 
     @property
     def may_be_undefined(self) -> bool:
-        """Whether a step may make something else than a number of numbers that are not too large."""
+        """True if a step may turn finite numbers into a value that is not a number."""
         return self.loss.is_partial or bool(self.optimizer.preconditioner or self.optimizer.metric)
 
     @property
     def measured(self) -> tuple[str, ...]:
-        """Names of all that is measured: the parameters, then the observables."""
+        """Names of all measured quantities: the parameters, then the observables."""
         return (*self.loss.parameters, *(observable.name for observable in self.observables))
 
     def initial_items(self) -> list[tuple[str, Start]]:
-        """Initial values in the loss's order."""
+        """Parameters and their starts, in the order of the loss."""
         return [(name, self.initial[name]) for name in self.loss.parameters]
 
 
@@ -483,7 +496,7 @@ def _rows(matrix: Matrix) -> list[Any] | None:
 
 
 def _plain(start: Start) -> float | str | dict[str, Any]:
-    """As it is written; what comes from the file of a run is said elsewhere."""
+    """Start in its written form; a start from the file of a run is 0 here, as another table describes the file."""
     if isinstance(start, Listed):
         return start.describe()
     return 0.0 if isinstance(start, Stored) else start if isinstance(start, float | int) else str(start)
@@ -499,7 +512,7 @@ def _start(value: Any, where: str) -> Start:
         return value
     if isinstance(value, list | tuple | np.ndarray) and np.ndim(value):
         return Listed.of(value, where)
-    if isinstance(value, float):  # that it is not finite is found with all else that is wrong
+    if isinstance(value, float):  # a value that is not finite is reported later, with all other problems
         return float(value)
     found = take.as_number(value)
     if found is None:
@@ -508,10 +521,10 @@ def _start(value: Any, where: str) -> Start:
 
 
 def _dtype_name(value: Any, where: str) -> str:
-    """A type of numbers by its name, also given as one of NumPy's, ``np.float32``."""
+    """Name of a number type, which may be given as NumPy's, ``np.float32``."""
     numpy = isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic))
     if numpy and not isinstance(value, np.dtype) and value not in np.sctypeDict.values():
-        # A family of types, such as np.floating, of which NumPy 2.0 makes float64, with a warning.
+        # An abstract type such as np.floating is refused: NumPy 2.0 turns it into float64, with a warning.
         raise take.refused(value, where, "one type, such as np.float32")
     return str(np.dtype(value).name) if numpy else take.text(value, where)
 

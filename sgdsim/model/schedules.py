@@ -1,8 +1,8 @@
-"""Learning-rate schedules: the rate as an array over steps.
+"""Schedules of the learning rate, which give the rate at each step.
 
-A schedule is one entry of `SCHEDULES`: its arguments and a formula in ``t``, the number of completed steps,
-and ``N``, the number of steps of the run. Anything else is a number, the user's own formula in ``t`` and ``N``, or a
-table of one rate a step.
+A named schedule is one entry of `SCHEDULES`: its arguments, and a formula in ``t``, the number of completed steps, and
+``N``, the number of steps of the run. Other schedules are a number, a formula of the user's own in ``t`` and ``N``, or
+a table with the rate of each step.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class Family:
     arguments
         Argument names with their defaults; None where the user must give one.
     formula
-        The rate of step ``t`` (counted from 0) of ``N``, of ``t``, ``N``, the arguments and ``stage``.
+        The rate at step ``t`` (counted from 0) of ``N``, a formula in ``t``, ``N``, the arguments and ``stage``.
     stage
-        A formula likewise whose value, rounded down, is ``stage``; empty where there is none.
+        A formula in ``t``, ``N`` and the arguments, whose value rounded down is ``stage``; empty if there is none.
     least
-        The smallest value of each argument that has one.
+        The smallest value that an argument may have, for arguments with a bound.
     """
 
     arguments: Mapping[str, float | None]
@@ -58,16 +58,16 @@ SCHEDULES: dict[str, Family] = {
         {"start": None, "factor": None, "every": None}, "start*factor**stage", stage="t/every", least={"every": 1}
     ),
     "inverse": Family({"start": None, "decay_steps": None}, "start/(1 + t/decay_steps)"),
-    # fastest-cooling: no schedule cools one mode faster that is at rest at the rate `start`.
+    # The law fastest-cooling: no schedule cools a mode faster that is stationary at the rate `start`.
     "harmonic": Family({"start": None, "curvature": None}, "start/(2 + t*curvature*start)"),
-    # best-schedule: the best way down a river in a valley; the decay is that of the last `decay` steps.
+    # The law best-schedule: the lowest final loss in a river valley; the rate decays over the last `decay` steps.
     "plateau_harmonic": Family(
         {"peak": None, "curvature": None, "decay": None},
         "peak/(1 + curvature*peak*max(0, decay - (N - t)))",
         least={"decay": 0},
     ),
     "polynomial": Family({"start": None, "power": None}, "start*((N - t)/N)**power"),
-    # Warm-up, stable, decay; the first step has peak/warmup, the last one the same distance from the end.
+    # Warm-up, stable, decay. The first step has the rate peak/warmup; the decay ends as the mirror image of that.
     "wsd": Family(
         {"peak": None, "warmup": None, "decay": None, "end": 0.0},
         "min(1, (t + 1)/max(1, warmup))*(end + (peak - end)*min(1, (N - t)/max(1, decay)))",
@@ -78,14 +78,20 @@ SCHEDULES: dict[str, Family] = {
 
 @dataclass(frozen=True)
 class Schedule:
-    """A learning rate over the steps of a run.
+    """The learning rate over the steps of a run.
 
     Parameters
     ----------
     text
-        A number, ``name:arg,arg`` for a named schedule, or a formula in ``t`` and ``N``; of a table, what it is called.
+        A number; a named schedule, ``name:argument,argument``; or a formula in ``t`` (completed steps) and ``N`` (steps
+        of the run). With a table, the name of the table.
     table
-        Instead, the rate of each step.
+        The rate of each step, in place of a formula.
+
+    Raises
+    ------
+    InputError
+        For an argument of the wrong type. The text is read, and may be refused, when rates are asked for.
 
     Examples
     --------
@@ -93,6 +99,9 @@ class Schedule:
     array([0.1  , 0.075, 0.05 , 0.025])
     >>> Schedule("my rates", table=(0.2, 0.1)).rates(2)
     array([0.2, 0.1])
+    >>> Schedule("cosine:0.1,0").check()
+    >>> Schedule("cosine:0.1,0").family.arguments
+    {'start': None, 'end': 0.0}
     """
 
     text: str
@@ -103,11 +112,11 @@ class Schedule:
 
     @property
     def family(self) -> Family | None:
-        """What its name stands for; None for a table."""
+        """The named schedule; a formula of the user's own as a schedule without arguments; None for a table."""
         return None if self.table is not None else self._family()[0]
 
     def check(self) -> None:
-        """Refuse what no number of steps makes a schedule.
+        """Refuse a text or table that is not a schedule, whatever the number of steps.
 
         Raises
         ------
@@ -123,12 +132,22 @@ class Schedule:
         Formula.parse(family.formula, where=_KEY).require(known)
 
     def rates(self, steps: int) -> np.ndarray:
-        """The rate of each step, shape (steps,), float64.
+        """The learning rate at each step.
+
+        Parameters
+        ----------
+        steps
+            Number of steps of the run.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape (steps,), float64.
 
         Raises
         ------
         InputError
-            As `check`, for a rate that is not finite and positive, and for a table of another number of steps.
+            For a text that is not a schedule, a rate that is not finite and positive, and a table of another length.
         """
         steps = take.whole(steps, "steps")
         if not 0 <= steps <= MOST_STEPS:
@@ -152,12 +171,22 @@ class Schedule:
         return rates
 
     def steps_in(self, time: float) -> int:
-        """The number of steps of a constant rate that take a time, the sum of their rates.
+        """The number of steps that take a given time at a constant rate; the time is the sum of the rates.
+
+        Parameters
+        ----------
+        time
+            Sum of the learning rates of all steps, in the units of the learning rate.
+
+        Returns
+        -------
+        int
+            Number of steps.
 
         Raises
         ------
         InputError
-            For a rate that changes, and where no whole number of steps takes this time, but for rounding.
+            For a rate that changes, and if no whole number of steps takes this time, apart from rounding.
 
         Examples
         --------
@@ -174,7 +203,17 @@ class Schedule:
         return steps
 
     def times(self, steps: int) -> np.ndarray:
-        """The time after so many steps, from 0 on: the sum of the rates, shape (steps + 1,).
+        """The time after 0, 1, … steps, which is the sum of the learning rates so far.
+
+        Parameters
+        ----------
+        steps
+            Number of steps of the run.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape (steps + 1,), float64, in the units of the learning rate.
 
         Examples
         --------
@@ -183,12 +222,12 @@ class Schedule:
         """
         steps = take.whole(steps, "steps")
         rates = self.rates(steps)
-        if len(rates) and (rates == rates[0]).all():  # of which a long sum would have rounding
+        if len(rates) and (rates == rates[0]).all():  # a long sum would add up rounding errors
             return np.asarray(rates[0] * np.arange(steps + 1))
         return np.concatenate([[0.0], np.cumsum(rates)])
 
     def _family(self) -> tuple[Family, dict[str, float]]:
-        """The named schedule with its arguments; a formula is one without arguments."""
+        """The named schedule and its arguments; a formula of the user's own is a schedule without arguments."""
         name, colon, rest = (part.strip() for part in self.text.partition(":"))
         if ";" in self.text or ("," in name and "(" not in name):
             sweep = f"--sweep '{_KEY}=0.1;cosine:0.1,0.001'"

@@ -1,4 +1,4 @@
-"""Initial states that are neither a number nor drawn: a grid, one value a trajectory, and the end of another run."""
+"""Starts that are neither a number nor random: a grid, a list of values, and the last states of another run."""
 
 from __future__ import annotations
 
@@ -22,14 +22,36 @@ from sgdsim.model.noise import FAMILIES, TABLE, Noise
 
 
 class _Given(ABC):
-    """Values known in advance, of which theory asks for moments."""
+    """Starts that are known before the run; they give the moments that theory needs."""
 
     @abstractmethod
     def moment(self, order: int) -> float:
-        """The mean of a power over the trajectories."""
+        """Mean of a power of the start over the trajectories.
+
+        Parameters
+        ----------
+        order
+            The power, a whole number.
+
+        Returns
+        -------
+        float
+            The raw moment.
+        """
 
     def cumulant(self, order: int) -> float:
-        """The cumulant over the trajectories, about the mean so that nothing cancels."""
+        """Cumulant of the start over the trajectories, from central moments, so that no digits cancel.
+
+        Parameters
+        ----------
+        order
+            1, 2, 3 or 4.
+
+        Returns
+        -------
+        float
+            The cumulant.
+        """
         if order == 1:
             return self.moment(1)
         second, third, fourth = (self._central(n) for n in (2, 3, 4))
@@ -42,21 +64,29 @@ class _Given(ABC):
 
 @dataclass(frozen=True)
 class Grid(_Given):
-    """Equidistant values, one trajectory after the other, and again when they are used up.
+    """Equidistant starts, the next value for each trajectory, and from the first again when all are used.
 
     Parameters
     ----------
     low, high
         The first and the last value.
     points
-        How many there are; 0 for one a trajectory.
+        Number of values; 0 for as many as there are trajectories.
     trajectories
-        Over which moments are taken; 0 until it is known.
+        Number of trajectories, over which moments are taken; 0 while it is not known.
+
+    Raises
+    ------
+    InputError
+        For a single point, a negative number of points, and bounds that are not finite.
 
     Examples
     --------
     >>> Grid(-1.0, 1.0, 3).values(0, 4)
     array([-1.,  0.,  1., -1.])
+    >>> grid = Grid.parse("grid:-1,1").over(3)
+    >>> grid, grid.moment(2) == grid.cumulant(2)
+    (Grid(low=-1.0, high=1.0, points=3, trajectories=3), True)
     """
 
     low: float
@@ -66,12 +96,24 @@ class Grid(_Given):
 
     @classmethod
     def parse(cls, text: str, where: str = "initial") -> Grid:
-        """Read ``grid:low,high`` or ``grid:low,high,points``.
+        """Grid of a text ``grid:low,high`` or ``grid:low,high,points``.
+
+        Parameters
+        ----------
+        text
+            The grid.
+        where
+            Name of the value, for messages.
+
+        Returns
+        -------
+        Grid
+            The grid.
 
         Raises
         ------
         InputError
-            For anything else.
+            For any other text.
         """
         text = take.text(text, where)
         try:
@@ -91,43 +133,76 @@ class Grid(_Given):
             raise InputError(f"initial.trajectories: {self.trajectories}, expected 1 or more, or 0")
 
     def over(self, trajectories: int) -> Grid:
-        """Of so many trajectories, with as many points unless it says how many."""
+        """Grid for a given number of trajectories, with a point for each unless its number of points is set.
+
+        Parameters
+        ----------
+        trajectories
+            Number of trajectories.
+
+        Returns
+        -------
+        Grid
+            The grid.
+        """
         return replace(self, points=self.points or max(trajectories, 2), trajectories=trajectories)
 
     def __str__(self) -> str:
         return f"grid:{self.low!r},{self.high!r},{self.points}"
 
     def values(self, start: int, stop: int) -> np.ndarray:
-        """Of these trajectories, shape (trajectory,)."""
+        """Starts of the trajectories ``start`` to ``stop``, the last one excluded.
+
+        Parameters
+        ----------
+        start, stop
+            Numbers of trajectories, counted from 0.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape (trajectory,), float64.
+        """
         return self.low + (self.high - self.low) * (np.arange(start, stop) % self.points / (self.points - 1))
 
     def moment(self, order: int) -> float:
-        """The mean of a power over the trajectories."""
+        """Mean of a power of the start over the trajectories.
+
+        Parameters
+        ----------
+        order
+            The power, a whole number.
+
+        Returns
+        -------
+        float
+            The raw moment.
+        """
         return float(np.mean(self.values(0, self.trajectories or self.points) ** order))
 
 
 @dataclass(frozen=True)
 class Stored(_Given):
-    """One parameter of the last snapshot of a file, which stays there: a description opens no file.
+    """Starts from one parameter of the last snapshot of a file; the values stay in the file until the run begins.
 
     Parameters
     ----------
     file
-        Its path.
+        Path of the file.
     digest
-        Of the snapshot, so that another file under the same name is noticed.
+        Digest of the snapshot, so that another file under the same name is noticed.
     step
-        Completed steps of the snapshot.
+        Number of completed steps of the snapshot.
     seeds
-        Of the run that it is of, and of those that this one went on from.
+        Seeds of the run in the file, and of the runs that it continued.
     trajectories
-        Over which moments are taken, the first ones.
+        Number of trajectories, from the first on.
     parameter
-        Which one.
+        Name of the parameter.
     moments
-        Raw moments of order 1 to 4, so that theory needs no file.
+        Raw moments of order 1 to 4, so that theory need not open the file.
     antithetic
-        Whether trajectories 2i and 2i + 1 have mirrored noise behind them.
+        True if trajectories 2i and 2i + 1 have mirrored noise.
     """
 
     file: str
@@ -140,26 +215,26 @@ class Stored(_Given):
     antithetic: bool = False
 
     def moment(self, order: int) -> float:
-        """The mean of a power over the trajectories."""
+        """Mean of a power of the start over the trajectories."""
         return 1.0 if order == 0 else self.moments[order - 1]
 
 
 @dataclass(frozen=True)
 class Listed(_Given):
-    """One value a trajectory, which stands elsewhere: in a column of a file, or in an array of the caller.
+    """Starts with a value for each trajectory, kept in a column of a file or in an array of the caller.
 
     Parameters
     ----------
     file, column
-        Where; empty for an array.
+        Path of the file and name of the column; empty for an array.
     digest
-        Of the values.
+        Digest of the values.
     trajectories
-        How many there are.
+        Number of values.
     moments
         Raw moments of order 1 to 4.
     load
-        Gives the values.
+        Function that returns the values.
 
     Examples
     --------
@@ -176,12 +251,12 @@ class Listed(_Given):
 
     @classmethod
     def of(cls, values: Any, where: str = "initial", file: str = "", column: str = "") -> Listed:
-        """Those that are given.
+        """Starts from a list or array of numbers.
 
         Raises
         ------
         InputError
-            For anything but a list of finite numbers, with finite moments.
+            If the values are not a list of finite numbers with finite moments.
         """
         try:
             array = np.array(values)
@@ -202,12 +277,12 @@ class Listed(_Given):
         return cls(file, column, digest, len(array), moments, lambda: array)
 
     def values(self) -> np.ndarray:
-        """Of all trajectories, shape (trajectory,).
+        """Values of all trajectories, shape (trajectory,).
 
         Raises
         ------
         InputError
-            For a file that has changed since it was described, and an array that is no more.
+            If the file has changed since it was described, or the array is not in memory any more.
         """
         if self.load is None:
             raise InputError(
@@ -221,11 +296,11 @@ class Listed(_Given):
         return found
 
     def moment(self, order: int) -> float:
-        """The mean of a power over the trajectories."""
+        """Mean of a power of the start over the trajectories."""
         return 1.0 if order == 0 else self.moments[order - 1]
 
     def describe(self) -> dict[str, Any]:
-        """As a scenario has it, all but the values."""
+        """Table of a scenario that describes the starts, without the values."""
         return {
             "file": self.file,
             "column": self.column,
@@ -240,7 +315,7 @@ _KNOWN: WeakValueDictionary[str, np.ndarray] = WeakValueDictionary()
 
 
 def remembered(digest: str) -> Callable[[], np.ndarray] | None:
-    """What gives an array that a caller has given, for a scenario that is read again from its text."""
+    """Function that returns an array which a caller gave earlier, for a scenario that is read again from its text."""
     array = _KNOWN.get(digest)
     return None if array is None else lambda: array
 
@@ -250,14 +325,14 @@ def _digest(values: np.ndarray) -> str:
 
 
 def stored(section: Mapping[str, Any]) -> dict[str, Stored]:
-    """The starts that `sgdsim.input.snapshots.describe_snapshot` describes, by parameter."""
+    """Starts by parameter, from the table that `sgdsim.input.snapshots.describe_snapshot` made."""
     place = section["file"], section["digest"], section["step"], tuple(section["seeds"]), section["trajectories"]
     paired = bool(section.get("antithetic"))
     return {name: Stored(*place, name, tuple(moments), paired) for name, moments in section["moments"].items()}
 
 
 def describe_stored(starts: Sequence[Stored]) -> dict[str, Any]:
-    """What `stored` reads, of all parameters of one file."""
+    """Table from which `stored` reads the starts again; it describes all parameters of one file."""
     one = starts[0]
     return {
         "file": one.file,
@@ -271,12 +346,12 @@ def describe_stored(starts: Sequence[Stored]) -> dict[str, Any]:
 
 
 def level_set(names: Sequence[str], text: str, where: str = "initial") -> dict[str, float]:
-    """The point of two parameters with a given charge and product: ``u**2 - w**2`` and ``u*w``, with u > 0.
+    """Values of two parameters u > 0 and w with a given charge ``u**2 - w**2`` and a given product ``u*w``.
 
     Raises
     ------
     InputError
-        For other than two parameters and two numbers.
+        Unless there are two parameters and two numbers.
 
     Examples
     --------
@@ -290,7 +365,7 @@ def level_set(names: Sequence[str], text: str, where: str = "initial") -> dict[s
         charge = product = inf
     if len(names) != 2 or kind.strip() != "level" or not isfinite(charge) or not isfinite(product):
         raise InputError(f"{where}: {text!r}, expected level:charge,product of two parameters, u**2 - w**2 and u*w")
-    # The larger of both squares is a sum of two that do not cancel; the other parameter follows from the product.
+    # The larger of the two squares is a sum in which nothing cancels; the other parameter follows from the product.
     larger = sqrt((abs(charge) + hypot(charge, 2 * product)) / 2)
     smaller = product / larger if larger else 0.0
     if charge >= 0:
@@ -299,20 +374,20 @@ def level_set(names: Sequence[str], text: str, where: str = "initial") -> dict[s
 
 
 def by_parameter(starts: Mapping[str, Any], parameters: Sequence[str]) -> dict[str, Any]:
-    """Starts by coordinate; one of a whole vector or matrix is for the coordinates that have none of their own.
+    """Starts by coordinate. A start of a whole vector or matrix holds for the coordinates without one of their own.
 
     Parameters
     ----------
     starts
-        By parameter, ``W`` or as it is declared, ``W[2,2]``: one start, a list or rows of them, or an array
+        Starts by parameter, ``W`` or as it is declared, ``W[2,2]``: one start, a list or rows of starts, or an array
         (trajectory, axes of the parameter…).
     parameters
-        All coordinates.
+        Names of all coordinates.
 
     Raises
     ------
     InputError
-        For a list, or an array, of another shape than the vector or matrix, and one that has two starts.
+        For a list or an array whose shape differs from the vector or matrix, and for a parameter with two starts.
 
     Examples
     --------
@@ -348,7 +423,7 @@ def _by_coordinate(base: str, shape: Shape, start: Any, where: str) -> dict[str,
 
 
 def numbers_of(value: Any) -> np.ndarray | None:
-    """The array that a list, or rows, of numbers alone is; None for anything else.
+    """Array of a list or rows of numbers; None for any other value.
 
     Examples
     --------
@@ -365,7 +440,7 @@ def numbers_of(value: Any) -> np.ndarray | None:
 
 
 def of_each_trajectory(base: str, values: np.ndarray, table: str) -> dict[str, Listed]:
-    """By coordinate what an array (trajectory, axes of a parameter or a constant…) gives each trajectory.
+    """Starts by coordinate from an array (trajectory, axes of a parameter or a constant…).
 
     Raises
     ------
@@ -386,7 +461,7 @@ Start = float | Noise | Grid | Listed | Stored
 
 
 def is_start(text: str) -> bool:
-    """Whether a text means to be a distribution or a grid, perhaps misspelt, and is no word of another kind.
+    """True if a text is meant as a distribution or a grid, perhaps misspelt, rather than as any other word.
 
     Examples
     --------
@@ -397,7 +472,7 @@ def is_start(text: str) -> bool:
 
 
 def start_from(value: Any, where: str = "initial") -> Start:
-    """An initial value as it is written.
+    """Start from its written form: a number, or the text of a distribution or grid.
 
     Raises
     ------

@@ -1,9 +1,9 @@
-"""States: what a trajectory remembers beside its parameters, updated once in every step.
+"""States: variables that a trajectory carries beside its parameters, updated once in every step.
 
-All formulas of a step, directions and states alike, read the values before it; the states take their next values
-together with the parameters. So ``last = x`` is x one step ago, and ``before = last`` is x two steps ago. In the words
-of the observables of a step, ``next(x)`` is the parameter after it, ``gradient(x)`` the gradient of the batch, and
-``t`` counts the completed steps before it; ``next(s)`` is the next value of a state that stands before.
+All formulas of a step, those of directions and of states, use the values before the step; the states are updated
+together with the parameters. So ``last = x`` is x one step ago, and ``before = last`` is x two steps ago. As in
+observables of a step, ``next(x)`` is the parameter after it, ``gradient(x)`` the gradient of the batch, and ``t`` the
+number of completed steps before it; ``next(s)`` is the new value of a state that is declared earlier.
 """
 
 from __future__ import annotations
@@ -19,14 +19,19 @@ from sgdsim.formulas.vectors import spread
 
 @dataclass(frozen=True)
 class State:
-    """The next value of a state, and where it starts.
+    """A state of a trajectory: the formula of its next value, and its start.
 
     Parameters
     ----------
     formula
-        Its value after a step.
+        Value after a step, a formula of the values before it.
     start
-        Its value before the first: a formula of the parameters there, and of constants.
+        Value before the first step, a formula of the starts of the parameters and of constants.
+
+    Raises
+    ------
+    InputError
+        For an argument of the wrong type.
 
     Examples
     --------
@@ -42,12 +47,24 @@ class State:
 
     @classmethod
     def parse(cls, text: str, where: str = "state") -> State:
-        """Read a state as the user writes it.
+        """State of a text ``formula`` or ``formula; start=formula``.
+
+        Parameters
+        ----------
+        text
+            The formula of the next value, perhaps with the start.
+        where
+            Name of the state, for messages.
+
+        Returns
+        -------
+        State
+            The state.
 
         Raises
         ------
         InputError
-            For what is no formula, with a ``start`` or without.
+            For a text of another form, or with a formula that cannot be read.
         """
         formula, semicolon, option = normal(take.text(text, where)).partition(";")
         key, equals, start = option.partition("=")
@@ -63,12 +80,12 @@ class State:
 
 
 def state_coordinates(name: str) -> tuple[str, ...]:
-    """The coordinates of a state, of which ``trace[3]`` has three.
+    """Names of the coordinates of a state; ``trace[3]`` declares three.
 
     Raises
     ------
     InputError
-        For a vector or a matrix without coordinates, or of too many.
+        For a vector or a matrix without coordinates, or with too many.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Symmetries of a loss: how they are written, whether a loss has them, and the charges that follow."""
+"""Symmetries of a loss: their written form, and the Noether charges that follow from them."""
 
 from __future__ import annotations
 
@@ -32,27 +32,38 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Symmetry:
-    """A transformation of the parameters that leaves every sample's loss alone.
+    """A transformation of the parameters that leaves the loss of every sample unchanged.
 
-    A one-parameter group, given by its generator, a single (discrete) map, given by the images, or all changes of basis
-    between two layers, which a loss writes out as groups.
+    It is a one-parameter group, given by its generator; or a single (discrete) map, given by the images of the
+    parameters; or all changes of basis between two layers, which a loss writes out as one-parameter groups.
 
     Parameters
     ----------
     name
-        What it is called, e.g. ``rescale``.
+        Name of the symmetry, such as ``rescale``.
     generator
-        The direction ``d theta / d c`` of each parameter that moves, as a formula of the parameters and constants; of
-        a vector by its coordinates, or of all of it under its base name.
+        The direction ``d theta / d c`` of each parameter that moves, a formula of the parameters and constants. The
+        directions of a vector are given by coordinate, or together under its base name.
     image
-        What each parameter that changes is mapped to, likewise.
+        The image of each parameter that changes, in the same form.
     layers
-        Matrices ``W1``, ``W2`` of which the loss knows ``W2 @ W1``: it is the same for ``A @ W1``, ``W2 @ inverse(A)``.
+        Names of matrices ``W1``, ``W2`` that enter the loss only as ``W2 @ W1``, so that ``A @ W1`` and
+        ``W2 @ inverse(A)`` give the same loss.
 
     Raises
     ------
     InputError
-        For other than one of generator, images and layers.
+        Unless exactly one of generator, image and layers is given.
+
+    Examples
+    --------
+    >>> from sympy import symbols
+    >>> rescale = Symmetry("rescale", {"u": "u", "w": "-w"})
+    >>> u, w = symbols("u w", real=True)
+    >>> rescale.is_continuous, rescale.directions((u, w), {"u": u, "w": w}, {})
+    (True, {'u': u, 'w': -w})
+    >>> rescale.charge((u, w), {"u": u, "w": w}, {})
+    u**2/2 - w**2/2
     """
 
     name: str
@@ -76,22 +87,27 @@ class Symmetry:
 
     @classmethod
     def parse(cls, text: str, where: str = "symmetry") -> Symmetry:
-        """Read one of the common ones.
+        """Symmetry of a common kind from its short form.
 
         Parameters
         ----------
         text
-            ``rescale:u:1,w:-1`` (each parameter by its own power), ``scale:u,w`` (all alike), ``rotation:u,v``,
-            ``translation:u,w`` (all alike), ``sign:u,w`` (all at once), ``permutation:u,w`` (u to w to u; several
-            cycles at once as ``permutation:u[0],u[1];w[0],w[1]``), ``layers:W1,W2,W3`` (a basis
-            between each two neighbours).
+            ``rescale:u:1,w:-1`` (each parameter by its own power), ``scale:u,w`` (all by the same factor),
+            ``rotation:u,v``, ``translation:u,w`` (all by the same amount), ``sign:u,w`` (all together),
+            ``permutation:u,w`` (u to w to u; several cycles together as ``permutation:u[0],u[1];w[0],w[1]``), or
+            ``layers:W1,W2,W3`` (a change of basis between neighbours).
         where
-            What it is, for messages.
+            Name of the symmetry, for messages.
+
+        Returns
+        -------
+        Symmetry
+            The symmetry.
 
         Raises
         ------
         InputError
-            For anything else.
+            For a text of another form.
 
         Examples
         --------
@@ -127,7 +143,21 @@ class Symmetry:
 
     @classmethod
     def linear(cls, name: str, parameters: Sequence[str], matrix: Sequence[Sequence[float]]) -> Symmetry:
-        """The group ``theta -> exp(c A) theta`` of a matrix A.
+        """Symmetry of the group ``theta -> exp(c A) theta`` with a matrix A.
+
+        Parameters
+        ----------
+        name
+            Name of the symmetry.
+        parameters
+            Names of the parameters theta.
+        matrix
+            The matrix A, shape (parameter, parameter), as rows of numbers.
+
+        Returns
+        -------
+        Symmetry
+            The symmetry.
 
         Raises
         ------
@@ -154,17 +184,22 @@ class Symmetry:
         return cls(name, {target: row for target, row in rows.items() if row})
 
     def written_out(self, shapes: Mapping[str, Shape]) -> Iterator[Symmetry]:
-        """The symmetry itself; of layers, a group for each entry of the charge ``W1 @ W1.T - W2.T @ W2`` of neighbours.
+        """The symmetry itself; or, for layers, a group for each entry of the charge ``W1 @ W1.T - W2.T @ W2``.
 
         Parameters
         ----------
         shapes
-            Of all parameters.
+            Shapes of all parameters by base name.
+
+        Yields
+        ------
+        Symmetry
+            The symmetry, or the next group.
 
         Raises
         ------
         InputError
-            For layers that are not there, or cannot be multiplied.
+            For layers that are not parameters, or whose shapes do not fit.
 
         Examples
         --------
@@ -188,12 +223,22 @@ class Symmetry:
                 yield Symmetry(f"{name}_{i}_{j}", generator)
 
     def neighbours(self, shapes: Mapping[str, Shape]) -> Iterator[tuple[str, str, str]]:
-        """Each two layers that follow each other, after what their charges are called.
+        """Pairs of neighbouring layers, each with the name of their charge.
+
+        Parameters
+        ----------
+        shapes
+            Shapes of all parameters by base name.
+
+        Yields
+        ------
+        tuple
+            Name of the charge, and names of the layer that is applied first and of the next one.
 
         Raises
         ------
         InputError
-            As `written_out`.
+            For layers that are not parameters, or whose shapes do not fit.
 
         Examples
         --------
@@ -217,27 +262,32 @@ class Symmetry:
 
     @property
     def is_continuous(self) -> bool:
-        """Whether it is a group with a generator."""
+        """True if the symmetry is a one-parameter group with a generator."""
         return bool(self.generator)
 
     def directions(
         self, theta: Sequence[sympy.Symbol], namespace: Mapping[str, Any], numbers: Mapping[str, float]
     ) -> dict[str, sympy.Expr]:
-        """The generator by coordinate, of those that move; the images by coordinate of a discrete symmetry.
+        """Generator of the group for each coordinate that moves; for a discrete symmetry the images.
 
         Parameters
         ----------
         theta
             Symbols of the parameters.
         namespace
-            What the formulas may name, as of `Loss.namespace`.
+            Values of the names in the formulas; see `Loss.namespace`.
         numbers
-            Constants, so that one in an exponent is a whole number where it has such a value.
+            Values of constants, so that a constant in an exponent becomes a whole number if it is one.
+
+        Returns
+        -------
+        dict
+            Expressions by coordinate.
 
         Raises
         ------
         InputError
-            For a name that is no parameter, one that is moved twice, and vectors that do not fit.
+            For a name that is not a parameter, a parameter that moves twice, and vectors of different lengths.
         """
         where, kind = f"loss.symmetry {self.name!r}", "generator" if self.generator else "image"
         texts, parameters = self.generator or self.image, [symbol.name for symbol in theta]
@@ -246,15 +296,20 @@ class Symmetry:
     def charge(
         self, theta: Sequence[sympy.Symbol], namespace: Mapping[str, Any], numbers: Mapping[str, float]
     ) -> sympy.Expr | None:
-        """The Noether charge Q whose gradient is the generator, which gradient flow conserves.
+        """Noether charge Q, whose gradient is the generator and which gradient flow conserves (arXiv:2012.04728).
 
-        ``theta^T A theta / 2`` of a symmetric matrix A, ``b theta`` of a translation; None where there is none: of
-        a discrete symmetry, a rotation, or a generator that is not affine.
+        For ``theta -> exp(c A) theta`` with a symmetric matrix A it is ``theta^T A theta / 2``, for a translation along
+        b it is ``b theta``. A discrete symmetry, a rotation and a generator that is not affine have no charge.
 
         Parameters
         ----------
         theta, namespace, numbers
-            As of `directions`.
+            Symbols of the parameters and values of names; see `directions`.
+
+        Returns
+        -------
+        sympy.Expr or None
+            The charge; None if there is none.
         """
         import sympy
 
@@ -266,7 +321,7 @@ class Symmetry:
         slopes = {pair: slope for pair, slope in slopes.items() if slope != 0}
         if any(slope.free_symbols & set(theta) or slopes.get((b, a)) != slope for (a, b), slope in slopes.items()):
             return None
-        # Of A theta + b; the half of theta^T A theta that is too much is taken off again.
+        # Theta times the generator A theta + b is theta^T A theta + b theta; half of the first term is subtracted.
         whole = [symbol * value for symbol, value in generator.items()]
         half = [a * slope * b / 2 for (a, b), slope in slopes.items()]
         charge = sympy.expand(sympy.Add(*whole) - sympy.Add(*half))

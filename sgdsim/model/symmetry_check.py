@@ -1,4 +1,4 @@
-"""The check that a loss has the symmetries that it declares: by algebra, and by numbers at random points."""
+"""The check that a loss has its declared symmetries: by algebra, and numerically at random points."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from sgdsim.model.written_loss import WrittenLoss
 if TYPE_CHECKING:
     import sympy
 
-_ROUNDING = 1e-9  # of the terms of a sum that is zero
-_POINTS = 50  # at which a change under a symmetry is looked for that does not cancel symbolically
+_ROUNDING = 1e-9  # largest sum that counts as zero, relative to the sum of the magnitudes of its terms
+_POINTS = 50  # random points at which a loss is tested for a change that algebra leaves open
 
 
 def check_by_algebra(
     loss: WrittenLoss, symmetry: Symmetry, directions: Mapping[str, sympy.Expr], expression: sympy.Expr
 ) -> None:
-    """Refuse a loss of which some sample changes: symbolically, or in 50 digits at random points.
+    """Refuse a loss that changes under a symmetry for some sample: by algebra, or in 50 digits at random points.
 
     Parameters
     ----------
     loss, symmetry
-        The loss, and what it declares.
+        The loss, and a symmetry that it declares.
     directions
         The generator by coordinate, or the images.
     expression
@@ -41,7 +41,7 @@ def check_by_algebra(
     Raises
     ------
     InputError
-        With the change; where a direction depends on the noise.
+        With the change of the loss; and if a direction depends on the noise.
 
     Examples
     --------
@@ -63,7 +63,7 @@ def check_by_algebra(
     constants = {loss.symbols[name]: exact(value) for name, value in loss.constants.items()}
     terms = [term.xreplace(constants) for term in terms]
     change = sympy.Add(*terms)
-    with suppress(TooManyTerms):  # then numbers decide alone
+    with suppress(TooManyTerms):  # too long for algebra: the numerical test decides alone
         change = expanded(change)
     if change != 0 and not _cancel(loss, terms):
         how = "along its generator" if symmetry.is_continuous else "under it"
@@ -72,28 +72,28 @@ def check_by_algebra(
 
 
 def _check_is_fixed(loss: WrittenLoss, symmetry: Symmetry, directions: Mapping[str, sympy.Expr]) -> None:
-    """Refuse a symmetry that is another for each sample."""
+    """Refuse a symmetry that depends on the sample."""
     random = set(loss.random) & {symbol.name for value in directions.values() for symbol in value.free_symbols}
     if random:
         raise InputError(f"loss.symmetry {symmetry.name!r}: depends on the noise {', '.join(sorted(random))}")
 
 
 def check_neighbours(loss: WrittenLoss, name: str, first: str, second: str) -> None:
-    """Refuse layers of which a change of basis between them changes a sample, at random points in double precision.
+    """Refuse layers if a change of basis between them changes the loss, at random points in double precision.
 
     Parameters
     ----------
     loss
-        The loss that declares it.
+        The loss that declares the symmetry.
     name
-        Of the symmetry, for messages.
+        Name of the symmetry, for messages.
     first, second
-        The two matrices: the rows of the first, and the columns of the second, are what the basis is changed of.
+        Names of the two matrices. The change of basis acts on the rows of the first and the columns of the second.
 
     Raises
     ------
     InputError
-        With the change, and the generator along which it is.
+        With the change of the loss, and the generator of the change of basis.
 
     Examples
     --------
@@ -119,17 +119,17 @@ def check_neighbours(loss: WrittenLoss, name: str, first: str, second: str) -> N
 
 
 def check_by_numbers(loss: WrittenLoss, symmetry: Symmetry, directions: Mapping[str, sympy.Expr]) -> None:
-    """Refuse a loss of which some sample changes, at random points in double precision.
+    """Refuse a loss that changes under a symmetry for some sample, at random points in double precision.
 
     Parameters
     ----------
     loss, symmetry, directions
-        As of `check_by_algebra`.
+        The loss, the symmetry, and its generator or images; see `check_by_algebra`.
 
     Raises
     ------
     InputError
-        As `check_by_algebra`; for a loss that is not a number at most points.
+        With the change of the loss; if a direction depends on the noise; and if the loss is NaN at most points.
 
     Examples
     --------
@@ -157,12 +157,12 @@ def check_by_numbers(loss: WrittenLoss, symmetry: Symmetry, directions: Mapping[
 
 
 def _together(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """The products of each row of one matrix with each of another, at every point."""
+    """The products of each row of one matrix with each row of another, at every point."""
     return np.asarray(np.einsum("ikp,jkp->ijp", left, right))
 
 
 def _usable(name: str, *found: np.ndarray) -> np.ndarray:
-    """Which points, along the last axis, are within the domain of a logarithm, say."""
+    """Mask of the points, along the last axis, at which all values are finite: a logarithm may be undefined."""
     usable = np.logical_and.reduce([np.isfinite(one).reshape(-1, one.shape[-1]).all(axis=0) for one in found])
     if usable.sum() < _POINTS:
         raise InputError(f"loss.symmetry {name!r}: the loss is not a number at most points, so it cannot be checked")
@@ -180,7 +180,7 @@ def _points(loss: WrittenLoss) -> dict[str, np.ndarray]:
 
 
 def _attempts(loss: WrittenLoss) -> Iterator[dict[str, float]]:
-    """More random points than are needed, of many sizes, every other one without negative numbers."""
+    """Random points of many sizes, more than are needed; every other point has no negative coordinates."""
     random = Random(0)
     for attempt in range(10 * _POINTS):
         values = _drawn(loss, random, 10 ** random.uniform(-1, 1))
@@ -188,19 +188,19 @@ def _attempts(loss: WrittenLoss) -> Iterator[dict[str, float]]:
 
 
 def _drawn(loss: WrittenLoss, random: Random, scale: float) -> dict[str, float]:
-    """Random numbers for what is carried, noise as it is distributed, and a row of the data."""
+    """A random point: values of carried names, noise from its distribution, and a row of the data."""
     values = {name: random.gauss(0, scale) for name in loss.carried}
     values |= {name: noise.draw(random) for name, noise in loss.noise.items()}
     return values | ({} if loss.data is None else loss.data.draw(random))
 
 
 def _cancel(loss: WrittenLoss, terms: Sequence[sympy.Expr]) -> bool:
-    """Whether terms add up to zero in 50 digits at random points, the noise as it is distributed."""
+    """True if terms add up to zero in 50 digits at random points, with noise from its distribution."""
     from sympy import Float, cse
 
     from sgdsim.formulas.symbolic import exact
 
-    shared, reduced = cse(terms, order="none")  # a norm is in every term, and is computed once
+    shared, reduced = cse(terms, order="none")  # a norm that occurs in every term is computed once
     usable = 0
     for values in _attempts(loss):
         point = {loss.symbols[name]: exact(round(value, 6)).evalf(60) for name, value in values.items()}
@@ -208,7 +208,7 @@ def _cancel(loss: WrittenLoss, terms: Sequence[sympy.Expr]) -> bool:
             point[symbol] = value.xreplace(point).evalf(60)
         numbers = [term.xreplace(point).evalf(50) for term in reduced]
         if not all(number.is_Number and number.is_finite for number in numbers):
-            continue  # outside the domain of a logarithm, say
+            continue  # outside the domain of a logarithm or a root
         if abs(sum(numbers)) > Float("1e-40") * sum(abs(number) for number in numbers):
             return False
         usable += 1

@@ -1,13 +1,13 @@
-"""Update rules as formulas, merged into the kernel that follows the gradient.
+"""Update rules of optimizers as formulas, which are compiled into the kernel of a step.
 
-An optimizer is one entry of `OPTIMIZERS`: a `direction` in the names ``theta`` (the parameter), ``gradient`` (of the
-batch), ``t`` (completed steps), ``learning_rate``, its hyperparameters, and its own state variables, which start at
-zero. Every optimizer takes the step
+An optimizer is one entry of `OPTIMIZERS`: a `direction`, a formula of ``theta`` (the parameter), ``gradient`` (of the
+batch), ``t`` (completed steps), ``learning_rate``, the hyperparameters, and the optimizer's state variables, which
+start at zero. Every optimizer takes the step
 
     theta' = theta - learning_rate*(P direction) - learning_rate*decoupled_weight_decay*theta + kick,
 
-where P is the preconditioner, the identity unless the user gives one; coupled weight decay enters the gradient first.
-A rule may have another last formula in place of this one, and another point than theta at which the gradient is taken.
+where P is the preconditioner, the identity unless the user gives one; coupled weight decay is added to the gradient
+before. A rule may replace this last formula, and may take the gradient at another point than theta.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ class Rule:
     Attributes
     ----------
     direction
-        What is taken ``learning_rate`` times, a formula; none where there is a `step`.
+        Formula that the step multiplies by ``learning_rate``; empty if the rule has a `step`.
     hyperparameters
-        Names with their defaults; None where the user must give one.
+        Names with their defaults; None if the user must give the value.
     state
-        State variables, one of each a parameter.
+        Names of the state variables, each with a value for every parameter.
     assignments
-        ``(name, formula)`` in order, before the direction; a name is a state variable or an intermediate.
+        Pairs ``(name, formula)`` in order, before the direction; a name is a state variable or an intermediate value.
     scalars
-        Numbers that all parameters share, ``(name, formula)`` in ``t``, ``learning_rate`` and the hyperparameters.
+        Numbers that all parameters share: pairs ``(name, formula)``, in ``t``, ``learning_rate`` and hyperparameters.
     kick
-        A displacement with the optimizer's own noise ``xi``, standard normal, independent for each parameter, which the
-        assignments may have, too.
+        A displacement by the optimizer's own noise ``xi``, standard normal, independent for each parameter. The
+        assignments may contain ``xi``, too.
     point
-        Where the gradient is taken, a formula in theta, the state variables before the step and the scalars, which
-        assignments know as ``point``; theta by default.
+        The point at which the gradient is taken, a formula of theta, the state variables before the step and the
+        scalars; assignments may use it as ``point``. By default it is theta.
     step
-        The parameter after the step, where it is not as above; then there is no preconditioner.
+        Formula of the parameter after the step, in place of the one above; then there is no preconditioner.
     linear
-        Whether the step is linear in theta and the state variables where the gradient is.
+        True if the step is linear in theta and the state variables wherever the gradient is linear in theta.
     population
-        Whether the gradient is that of the population loss, without noise.
+        True if the gradient is that of the population loss, without noise.
     polynomials
-        Of a rule that steps whole matrices: coefficients of odd polynomials of degree five, which one after the other
+        For a rule that steps whole matrices: coefficients of odd polynomials of degree five, which one after the other
         bring the singular values of the direction near one.
     """
 
@@ -66,12 +66,12 @@ class Rule:
 
     @property
     def is_of_matrices(self) -> bool:
-        """Whether the step of an entry depends on its whole matrix."""
+        """True if the step of an entry depends on the whole matrix."""
         return bool(self.polynomials)
 
     @property
     def is_random(self) -> bool:
-        """Whether there is noise of its own."""
+        """True if the rule has noise of its own."""
         return any("xi" in parsed(text).names for text in (self.kick or "0", *(text for _, text in self.assignments)))
 
 
@@ -81,7 +81,7 @@ _ADAM = Rule(
     ("mean", "square"),
     (("mean", "beta1*mean + share1*gradient"), ("square", "beta2*square + share2*gradient**2")),
     (
-        ("share1", "1 - beta1"),  # a scalar: the difference to 1 has few digits in float32
+        ("share1", "1 - beta1"),  # computed as a scalar, in float64: the difference to 1 has few digits in float32
         ("share2", "1 - beta2"),
         ("correction", "1 - beta1**(t + 1)"),
         ("root_correction", "sqrt(1 - beta2**(t + 1))"),
@@ -93,10 +93,11 @@ _ADAM = Rule(
 def _schedule_free(
     hyperparameters: Mapping[str, float], assignments: tuple[tuple[str, str], ...], scalars: tuple[tuple[str, str], ...]
 ) -> Rule:
-    """A rule of Defazio et al. (2024): z takes the steps of a base optimizer, theta is the mean of z over all steps.
+    """A schedule-free rule (Defazio et al. 2024): z takes the steps of a base optimizer, theta is the mean of all z.
 
-    Gradients are taken between them. A step has the weight ``(t + 1)**weight_power*top**2``, where top is the largest
-    rate so far; ``weights`` is the sum of all, in units of the last one, so that it counts steps to the digit.
+    Gradients are taken between theta and z. A step has the weight ``(t + 1)**weight_power*top**2``, where top is the
+    largest learning rate so far. ``weights`` is the sum of all weights in units of the last one; for equal weights it
+    is exactly the number of steps.
     """
     return Rule(
         "",
@@ -116,14 +117,15 @@ def _schedule_free(
     )
 
 
-# Of the singular values, in units of the direction's norm: five of Jordan's bring those from 0.01 to between 0.68 and
-# 1.13, where all further ones leave them; four of Newton and Schulz's, of third order, bring 0.68 to one but for 1e-16.
+# Polynomials that act on the singular values of the direction, in units of its norm. Five of Jordan's bring values from
+# 0.01 on to between 0.68 and 1.13, and further ones leave them there. Four of Newton and Schulz's, of third order, then
+# bring them to 1 within 1e-16.
 _JORDAN = (3.4445, -4.7750, 2.0315)
 _NEWTON_SCHULZ = (1.875, -1.25, 0.375)
 
 
 def _muon(polynomials: tuple[tuple[float, float, float], ...]) -> Rule:
-    """Jordan et al. (2024): the polar factor of a mean that leans to the present gradient, as Nesterov's does."""
+    """Muon (Jordan et al. 2024): a step along the polar factor of a Nesterov average of the gradients."""
     return Rule(
         "share*gradient + momentum*velocity",
         {"momentum": 0.95},
@@ -135,7 +137,8 @@ def _muon(polynomials: tuple[tuple[float, float, float], ...]) -> Rule:
     )
 
 
-# As torch.optim where it has one: SGD, with nesterov, with dampening = momentum (ema), RMSprop, Adam, AdamW.
+# The rules agree with those of torch.optim where it has them: SGD (``ema`` with dampening = momentum), Nesterov,
+# RMSprop, Adam and AdamW.
 OPTIMIZERS: dict[str, Rule] = {
     "sgd": Rule("gradient"),
     # The heavy ball.
@@ -168,7 +171,7 @@ OPTIMIZERS: dict[str, Rule] = {
         (("share", "1 - alpha"),),
         linear=False,
     ),
-    # Divides by the average before it takes up the present gradient; the first step has no other.
+    # The divisor is the average before the present gradient is added; only the first step uses its own gradient.
     "rmsprop_excluding": Rule(
         "gradient/(sqrt(past) + epsilon)",
         {"alpha": 0.99, "epsilon": 1e-8},
@@ -189,7 +192,7 @@ OPTIMIZERS: dict[str, Rule] = {
         _ADAM.scalars,
         linear=False,
     ),
-    # Chen et al. (2023): the sign of a mean that leans to the present gradient, beside a mean of longer memory.
+    # Lion (Chen et al. 2023): the sign of a mean in which the present gradient has more weight than in the kept mean.
     "lion": Rule(
         "sign(mixed)",
         {"beta1": 0.9, "beta2": 0.99},
@@ -214,9 +217,9 @@ OPTIMIZERS: dict[str, Rule] = {
     "muon": _muon((_JORDAN,) * 5),
     "muon_exact": _muon((_JORDAN,) * 8 + (_NEWTON_SCHULZ,) * 4),
     "gradient_descent": Rule("gradient", population=True),
-    # Welling and Teh (2011): at small steps a Gibbs law of this temperature, besides what the gradient noise adds.
+    # Welling and Teh (2011): at small steps the stationary law is Gibbs at this temperature; gradient noise adds to it.
     "langevin": Rule("gradient", {"temperature": None}, kick="sqrt(2*learning_rate*temperature)*xi"),
-    # Li et al. (2016): the same with RMSProp's denominator, without the drift by its gradient, as they do.
+    # Li et al. (2016): Langevin dynamics with RMSProp's denominator. As there, the drift by its derivative is left out.
     "psgld": Rule(
         "scale*gradient",
         {"temperature": None, "alpha": 0.99, "epsilon": 1e-5},
@@ -226,8 +229,8 @@ OPTIMIZERS: dict[str, Rule] = {
         kick="sqrt(2*learning_rate*temperature*scale)*xi",
         linear=False,
     ),
-    # Leimkuhler and Matthews (2013): of mass 1, the learning rate is the time step. The last half kick of a step needs
-    # the gradient where it ends; it is given with the first one of the next step, which has the same gradient.
+    # Leimkuhler and Matthews (2013): the mass is 1, and the learning rate is the time step. The second half kick of a
+    # step needs the gradient at its end; it is applied together with the first half kick of the next step.
     "baoab": Rule(
         "-(half + velocity)/2",
         {"temperature": None, "friction": 1.0},
@@ -244,7 +247,7 @@ OPTIMIZERS: dict[str, Rule] = {
 
 @cache
 def parsed(text: str) -> Formula:
-    """A formula of a rule, read once.
+    """The formula of a rule's text, kept for later calls.
 
     Examples
     --------

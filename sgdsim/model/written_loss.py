@@ -1,4 +1,4 @@
-"""A loss as it is written: names, shapes and numbers, without an algebra of its formulas."""
+"""A loss as text: its formulas, names, shapes and numbers, without the algebra of SymPy."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ Definition = str | tuple[str, ...]
 
 @dataclass(frozen=True)
 class WrittenLoss:
-    """A loss of which nothing is known but its texts, names and numbers; `sgdsim.model.loss.Loss` adds the algebra.
+    """The texts, names and numbers of a loss; `sgdsim.model.loss.Loss` adds derivatives and expectations.
 
-    Its parameters, and what is refused of them, are those of the `Loss`, but that symmetries are not checked.
+    Its parameters and errors are those of `Loss`, except that symmetries are not checked.
 
     Examples
     --------
@@ -83,7 +83,7 @@ class WrittenLoss:
         for kind in ("constants", "drawn", "noise", "definitions", "direction", "states"):
             object.__setattr__(self, kind, normal_keys(getattr(self, kind), f"loss.{kind}"))
         names = list(map(normal, self.parameters))
-        known = dict.fromkeys(names)  # in order: what stands before decides what a name declares
+        known = dict.fromkeys(names)  # in order, as the names before it decide what a name declares
         parameters = itertools.chain(*(spread(name, known, "loss: parameter") for name in names))
         object.__setattr__(self, "parameters", tuple(parameters))
         for kind in ("constants", "drawn", "noise"):
@@ -105,7 +105,7 @@ class WrittenLoss:
 
     @cached_property
     def shapes(self) -> dict[str, Shape]:
-        """The shape of each name that its formulas may have, definitions among them; ``()`` of a number.
+        """Shape of each name that the formulas may use, definitions included; ``()`` for a number.
 
         Examples
         --------
@@ -125,7 +125,7 @@ class WrittenLoss:
         return found
 
     def _check_names(self) -> None:
-        """Refuse names that no formula can use, and names of two things."""
+        """Refuse names that formulas cannot use, and names with two meanings."""
         _check_coordinates(self.parameters, "parameter")
         _check_coordinates(self.noise, "noise variable")
         _check_coordinates(self.constants, "constant")
@@ -162,7 +162,7 @@ class WrittenLoss:
             )
 
     def _check_states(self) -> None:
-        """Refuse unknown names, shapes that do not fit, and next values that are not known yet."""
+        """Refuse states with unknown names, with shapes that do not fit, or that use next values not yet known."""
         fixed = {name: shape for name, shape in self.shapes.items() if name not in self.varying}
         step = {f"next__{name}": shape for name, shape in fixed.items()}
         step |= {f"gradient__{name}": shape for name, shape in shapes(self.parameters).items()}
@@ -187,7 +187,7 @@ class WrittenLoss:
 
     @cached_property
     def words(self) -> dict[str, Shape]:
-        """The shapes of `shapes`, and of what observables may name besides: of the step, and quantities but charges."""
+        """Shape of each name that observables may use: those of `shapes`, of a step, and `quantities`, not charges."""
         step = {f"next__{name}": shape for name, shape in self.shapes.items() if name not in self.varying}
         own = shapes(self.parameters).items()
         slopes = {f"{kind}__{name}": shape for name, shape in own for kind in ("gradient", "population_gradient")}
@@ -195,7 +195,7 @@ class WrittenLoss:
 
     @cached_property
     def plain(self) -> list[object]:
-        """All that its mathematics depends on, as plain data, numbers with every digit."""
+        """Plain data on which the mathematics of the loss depends, with all digits of the numbers."""
         noise = [[name, one.family, one.arguments, one.law.formula] for name, one in self.noise.items()]
         symmetries = [[one.name, list(one.generator.items()), list(one.image.items())] for one in self.symmetries]
         rows = hashlib.sha256(self.data.array.tobytes()).hexdigest() if isinstance(self.data, Data) else repr(self.data)
@@ -206,38 +206,49 @@ class WrittenLoss:
 
     @property
     def code(self) -> list[Callable[..., Any]]:
-        """Functions on which its mathematics depends too: those of its noise, to which users may have added."""
+        """Functions of the distributions in the loss, on which its mathematics depends; users may have added some."""
         laws = (*self.noise.values(), *self.drawn.values(), *self.own_columns.values())
         drawn = [one for one in laws if isinstance(one, Noise)]
         return [function for noise in drawn for function in noise.code]
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of the columns of the data set."""
+        """Names of the columns of the data set; empty without data."""
         return () if self.data is None else tuple(self.data.columns)
 
     @property
     def own_columns(self) -> Mapping[str, Noise]:
-        """The laws of its columns, where each trajectory has a data set of its own."""
+        """Distributions of the columns by name, if each trajectory has a data set of its own; else empty."""
         return self.data.columns if isinstance(self.data, DrawnData) else {}
 
     @property
     def random(self) -> tuple[str, ...]:
-        """Names of all that differs between samples: noise variables, and columns of data."""
+        """Names of the values that differ between samples: noise variables and columns of data."""
         return (*self.noise, *self.columns)
 
     @cached_property
     def memory(self) -> tuple[str, ...]:
-        """The coordinates of all states, in order."""
+        """Coordinates of all states, in order."""
         return tuple(itertools.chain(*map(state_coordinates, self.states)))
 
     @property
     def carried(self) -> tuple[str, ...]:
-        """All that a trajectory takes from step to step, but for the optimizer's own: parameters, states, constants."""
+        """Names of the values that a trajectory carries: parameters, states, and constants of its own."""
         return (*self.parameters, *self.memory, *self.drawn)
 
     def reach(self, names: Iterable[str]) -> frozenset[str]:
-        """These names, and all that definitions among them are made of."""
+        """The given names, and all names in the definitions among them.
+
+        Parameters
+        ----------
+        names
+            Names in a formula.
+
+        Returns
+        -------
+        frozenset
+            Base names.
+        """
         found = {base_name(name) for name in names}
         for name, text in reversed(list(self.definitions.items())):  # each refers to earlier ones only
             if name in found:
@@ -245,11 +256,33 @@ class WrittenLoss:
         return frozenset(found)
 
     def states_in(self, texts: Iterable[str]) -> tuple[str, ...]:
-        """The states that formulas read, by way of definitions too."""
+        """States in formulas, also through definitions.
+
+        Parameters
+        ----------
+        texts
+            The formulas.
+
+        Returns
+        -------
+        tuple
+            Base names of the states.
+        """
         return self._read_by(texts, self.memory)
 
     def drawn_in(self, texts: Iterable[str]) -> tuple[str, ...]:
-        """Constants and data of each trajectory that formulas read, by way of definitions and states too."""
+        """Constants and data in formulas that each trajectory has of its own, also through definitions and states.
+
+        Parameters
+        ----------
+        texts
+            The formulas.
+
+        Returns
+        -------
+        tuple
+            Base names of these constants and columns.
+        """
         texts = list(texts)
         states = (
             aliased(self.states[name].formula) for name in self.states if base_name(name) in self.states_in(texts)
@@ -263,12 +296,12 @@ class WrittenLoss:
 
     @cached_property
     def recalled(self) -> tuple[str, ...]:
-        """The states that the loss or a direction reads: those whose past the parameters feel."""
+        """States in the loss or in a direction: through these the past acts on the parameters."""
         return self.states_in(self._step_texts)
 
     @cached_property
     def mixed(self) -> tuple[str, ...]:
-        """What the loss or a direction reads that each trajectory has of its own: the ensemble is a mixture over it."""
+        """Constants and data in the loss or a direction that differ between trajectories: the ensemble is a mixture."""
         return self.drawn_in(self._step_texts)
 
     @property
@@ -281,19 +314,19 @@ class WrittenLoss:
 
     @property
     def texts(self) -> list[str]:
-        """The formulas of the loss, of directions, states and definitions."""
+        """Formulas of the loss, of directions, states and definitions."""
         own = [self.formula] if self.formula else []
         states = [aliased(state.formula) for state in self.states.values()]
         return [*own, *self._rule_texts, *states, *itertools.chain(*map(formulas_of, self.definitions.values()))]
 
     @cached_property
     def is_partial(self) -> bool:
-        """Whether a sample may have no loss at finite parameters, for a root, a logarithm or a division."""
+        """True if the loss may be undefined at some finite parameters: it has a root, a logarithm or a division."""
         return any(Formula.parse(text).is_partial(self.numbers) for text in self.texts)
 
     @cached_property
     def symbols(self) -> dict[str, sympy.Symbol]:
-        """One real symbol for each coordinate of what is carried, constant, noise variable and column."""
+        """Real SymPy symbols by name: of carried values, constants, noise variables and columns, by coordinate."""
         import sympy
 
         names = (*self.carried, *self.constants, *self.random)
@@ -301,34 +334,34 @@ class WrittenLoss:
 
     @cached_property
     def numbers(self) -> dict[str, Any]:
-        """The values of constants, and of definitions that are made of them alone; those of vectors are arrays."""
+        """Values of the constants, and of definitions made of constants alone; vectors are arrays."""
         numbers = gather(self.constants)
         for name, text in self.definitions.items():
             parts = [Formula.parse(part) for part in formulas_of(text)]
             if all(part.names <= numbers.keys() for part in parts):
                 try:
                     values = [part.evaluate(numbers, vector=True) for part in parts]
-                except FormulaError:  # no finite value: it is no exponent
+                except FormulaError:  # a definition without a finite value cannot be an exponent
                     continue
                 numbers[name] = values[0] if isinstance(text, str) else filled((len(values),), values)
         return numbers
 
     @cached_property
     def quantities(self) -> frozenset[str]:
-        """Names that formulas about the loss may use beside its own, and charges; see `quantity`."""
+        """Names of quantities that formulas about the loss may use, without the charges; see `quantity`."""
         bases = {base_name(name) for name in self.parameters}
         own = {"loss", "hessian_trace", "hessian_max", *(f"population_gradient__{name}" for name in bases)}
         return frozenset(own - self.namespace_names)
 
     @cached_property
     def namespace_names(self) -> frozenset[str]:
-        """Names of its own."""
+        """Names that the loss declares, vectors by their base name."""
         names = (*self.carried, *self.constants, *self.random, *self.definitions)
         return frozenset(base_name(name) for name in names)
 
     @cached_property
     def varying(self) -> frozenset[str]:
-        """Names of all that differs between samples: `random`, and definitions that use it."""
+        """Names of all values that differ between samples: those in `random`, and definitions that use them."""
         varying = {base_name(name) for name in self.random}
         for name, text in self.definitions.items():
             if any(Formula.parse(part).names & varying for part in formulas_of(text)):
@@ -337,19 +370,19 @@ class WrittenLoss:
 
 
 def _definition(value: Any, where: str) -> Definition:
-    """A formula, or several that make a vector."""
+    """A formula, or a tuple of formulas that make a vector."""
     several = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str)
     return take.each(formula_text)(value, where) if several else formula_text(value, where)
 
 
 def _written(kind: type[Noise] | type[State] | type[Symmetry], expected: str) -> take.Reader[Any]:
-    """A reader of what may also stand as text, ``normal:0,0.5``."""
+    """Reader of objects that may also be given as text, such as ``normal:0,0.5``."""
     read = take.of_kind(kind, expected)
     return lambda value, where: kind.parse(value, where) if isinstance(value, str) else read(value, where)
 
 
 def _data(value: Any, where: str) -> Data | DrawnData | None:
-    """A data set, also one that is given as its columns."""
+    """A data set, which may be given as a table of its columns."""
     if isinstance(value, DrawnData):
         return value
     if isinstance(value, Mapping):
@@ -359,7 +392,7 @@ def _data(value: Any, where: str) -> Data | DrawnData | None:
 
 
 def _constant(value: Any, where: str) -> Any:
-    """A number, an array of numbers, or what gives each trajectory its own."""
+    """A constant: a number, an array of numbers, or an object that gives each trajectory a value of its own."""
     if isinstance(value, str | Noise | Grid | Listed):
         return start_from(value, where)
     found = array_of(value, where)
@@ -367,7 +400,7 @@ def _constant(value: Any, where: str) -> Any:
 
 
 def _shape(text: str, where: str, known: Mapping[str, Shape], scalar: bool = False) -> Shape:
-    """The shape of a formula, whose names have these."""
+    """The shape of a formula, given the shapes of its names."""
     formula = Formula.parse(text, where=where)
     formula.require(known)
     return formula.shape(known, vector=not scalar)
@@ -385,7 +418,7 @@ def formulas_of(definition: Definition) -> tuple[str, ...]:
 
 
 def _check_coordinates(names: Iterable[str], kind: str) -> None:
-    """Refuse names given twice, and vectors and matrices that are not all there in order, which formulas rely on."""
+    """Refuse names given twice, and vectors and matrices whose coordinates are not complete and in order."""
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(base_name(name), []).append(name)

@@ -1,1 +1,1 @@
-"""Figures: what each kind shows, one file a kind; all of them are drawn by `sgdsim.plots.render`."""
+"""Figures: each kind has a file that decides what to show; `sgdsim.plots.render` draws them all."""

@@ -1,4 +1,4 @@
-"""What laws say at every record: a run that ends at a record is a run too, and a law speaks of its last step."""
+"""Predictions of laws at every record: a law predicts the last step of a run, so the run is cut off at each record."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from sgdsim.prediction import Moment, NotApplicable, Prediction
 from sgdsim.theory.law import Law
 
 MOST_RECORDS = 40
-_SECONDS_BETWEEN = 5.0  # of one law
+_SECONDS_BETWEEN = 5.0  # seconds that a law may take for predictions between records
 
 
 def predictions_along(laws: Sequence[Law], runs: Sequence[Run]) -> list[Prediction]:
-    """What laws say of moments at the records before the last, as far as it is exact.
+    """Predictions of moments at the records before the last, from laws that are exact.
 
-    An adiabatic law rests on slow parameters that have come to rest, which they have not in general before the end;
-    laws that speak of the middle of a run leave it out there, too.
+    An adiabatic law assumes that slow parameters are at rest, which in general they are not before the end, so it is
+    left out.
 
     Parameters
     ----------
     laws
-        Of the scenario.
+        Laws of the scenario.
     runs
-        One a sweep point.
+        The run of each point of the sweep.
 
     Examples
     --------
@@ -50,12 +50,12 @@ def predictions_along(laws: Sequence[Law], runs: Sequence[Run]) -> list[Predicti
 
 
 def predictions_on_the_way(laws: Sequence[Law], runs: Sequence[Run]) -> list[Prediction]:
-    """Likewise between the records, where these are few and what happens is fast: the more densely, the earlier.
+    """Predictions of moments between the records, if these are few; denser at early steps, where change is fast.
 
     Parameters
     ----------
     laws, runs
-        As of `predictions_along`.
+        Laws of the scenario, and the run of each point of the sweep.
     """
     steps = runs[0].recorder.record_steps(runs[0].steps)[1:-1]
     if not 1 <= len(steps) < MOST_RECORDS:
@@ -67,7 +67,7 @@ def predictions_on_the_way(laws: Sequence[Law], runs: Sequence[Run]) -> list[Pre
 def _at(laws: Sequence[Law], runs: Sequence[Run], steps: Sequence[int], seconds: float) -> list[Prediction]:
     found: list[Prediction] = []
     for law in laws:
-        with suppress(OutOfTime), limited(seconds):  # of a law that takes long the first steps are enough
+        with suppress(OutOfTime), limited(seconds):  # a law that takes long gives the first steps only
             for step in steps:
                 shorter = [_until(run, step) for run in runs]
                 with suppress(NotApplicable):
@@ -77,7 +77,7 @@ def _at(laws: Sequence[Law], runs: Sequence[Run], steps: Sequence[int], seconds:
 
 
 def _until(run: Run, step: int) -> Run:
-    """The same run, ended after so many steps, with the moments of what is known by then."""
+    """The run cut off after a number of steps, with the observables that are complete by then."""
     rates = run.schedule.rates(run.steps)[:step]
     constant = bool(np.all(rates == rates[0]))
     schedule = Schedule(repr(float(rates[0]))) if constant else Schedule(run.schedule.text, tuple(rates.tolist()))

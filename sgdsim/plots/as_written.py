@@ -1,6 +1,6 @@
-r"""Formulas in TeX in the order in which they are written: those with vectors, matrices, conditions and windows.
+r"""TeX of formulas in the order in which they are written: those with vectors, matrices, conditions and windows.
 
-SymPy sorts its factors, which matrices do not allow, and it does not know the functions of observables.
+SymPy sorts factors, which is wrong for matrices, and it lacks the functions of observables.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _UPRIGHT = {"trace": "tr"}
 
 
 class NoTex(ValueError):
-    """What has no place in a line of a figure."""
+    """A formula cannot be set in a line of a figure."""
 
 
 def tex(formula: str, name: Callable[[str], str]) -> str:
@@ -41,12 +41,12 @@ def tex(formula: str, name: Callable[[str], str]) -> str:
     formula
         As the user wrote it.
     name
-        How a name is set.
+        Function that gives the TeX of a name.
 
     Raises
     ------
     NoTex
-        For what is no formula, and for tables of numbers.
+        For a text that is not a formula, and for tables of numbers.
 
     Examples
     --------
@@ -62,7 +62,7 @@ def tex(formula: str, name: Callable[[str], str]) -> str:
 
 
 class _Printer:
-    """Each part of a formula with how tightly it binds."""
+    """Printer that returns the TeX of each part of a formula, and how tightly its operator binds."""
 
     def __init__(self, name: Callable[[str], str]) -> None:
         self._name = name
@@ -97,7 +97,7 @@ class _Printer:
         return text if binds >= least else rf"\left({text}\right)"
 
     def _right(self, node: ast.expr, least: int) -> str:
-        """Of a sign between two, after which no other may stand."""
+        """TeX of the right side of an operator, after which no second sign may follow."""
         return self._within(node, _ATOM if isinstance(node, ast.UnaryOp) else least)
 
     def _operation(self, node: ast.BinOp) -> tuple[str, int]:
@@ -116,7 +116,7 @@ class _Printer:
         raise NoTex(ast.unparse(node))
 
     def _fraction(self, left: ast.expr, right: ast.expr) -> tuple[str, int]:
-        """One above the other, within that beside each other: letters would be too small."""
+        """TeX of a quotient: a fraction, but with a slash inside another fraction, where letters would be too small."""
         if self._in_fraction:
             return f"{self._within(left, _PRODUCT)} / {self._within(right, _POWER)}", _PRODUCT
         self._in_fraction = True

@@ -1,4 +1,4 @@
-"""What is predicted between the points of a sweep: theory is a curve, not a line through what was measured."""
+"""Predictions between the points of a sweep, so that theory is drawn as a curve of its own."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from sgdsim.theory.methods.stability import instabilities
 SECONDS = 5.0
 """That one law may take for its curve; without, its line goes from point to point."""
 _POINTS = 96
-_POINTS_OF_MAP = 24  # along each axis
+_POINTS_OF_MAP = 24  # points along each axis of a map
 _NUMBERS = ("optimizer.learning_rate", "loss.constants.", "optimizer.momentum", "optimizer.weight_decay")
 
 
 def predictions_between(scenario: Scenario, drawn: Collection[str], over_both: bool = False) -> Curves | None:
-    """What laws and claims predict on a dense grid of what a scenario sweeps; None where nothing lies in between.
+    """Predictions of laws and claims on a dense grid of the swept values; None if no values lie in between.
 
-    Of several swept keys, the learning rate is the dense one, or else the first of numbers; the others keep the values
-    that they have. Where they are only paired with it, nothing is known of them in between.
+    If several keys are swept, the learning rate is made dense, or else the first key with numbers; the others keep
+    their values. If these are only paired with the dense key, their values in between are unknown: there is no grid.
 
     Parameters
     ----------
     scenario
-        Of the ensemble.
+        Scenario of the ensemble.
     drawn
-        Ids of the laws and claims that are asked: those that a figure shows.
+        Ids of the laws and claims that the figure shows.
     over_both
-        Whether two swept numbers are both dense, as in a map.
+        True to make two swept keys dense, as for a map.
 
     Examples
     --------
@@ -71,7 +71,7 @@ def predictions_between(scenario: Scenario, drawn: Collection[str], over_both: b
 
 
 def _curves(scenario: Scenario, drawn: Collection[str], table: Mapping[str, Sequence[Any]]) -> Curves | None:
-    """What is predicted at these values, but where a run is bound to diverge."""
+    """Predictions at given values of the swept keys, without those at which a run is bound to diverge."""
     with suppress(InputError):
         runs = Scenario.of({**scenario.data, "sweep": table}, scenario.name, "a curve").runs
         lost = {point for point, reason in enumerate(instabilities(runs)) if reason}
@@ -86,7 +86,7 @@ def _is_number(value: object) -> bool:
 
 
 def _others(swept: Mapping[str, Sequence[Any]], key: str) -> list[tuple[Any, ...]]:
-    """The values of all other keys, one tuple a point."""
+    """Values of all other keys, a tuple for each point."""
     rows = [values for name, values in swept.items() if name != key]
     return list(zip(*rows, strict=True)) if rows else [()] * len(swept[key])
 

@@ -1,4 +1,4 @@
-"""Densities of recorded histograms and snapshots, with what is predicted of them."""
+"""Densities from recorded histograms and snapshots, with their predictions."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ Place = tuple[int, int]
 
 FEWEST_EXPECTED = 10.0
 """In a bin, for its deviation to be nearly normal."""
-_CONCENTRATED = 0.9  # part of the trajectories in one bin, from which on there is no density to see
+_CONCENTRATED = 0.9  # fraction of the trajectories in a single bin from which on no density is drawn
 _BINS = (8, 80)
 _DENSE = 300  # places at which a predicted density is drawn
-_TAILS = 0.6  # part of the bins; of a million normal values it is 0.4
+_TAILS = 0.6  # fraction of bins in the tails from which on the axis is logarithmic; 0.4 for a million normal values
 
 
 @dataclass(frozen=True, eq=False)
 class _Quantity:
-    """What has a density, and where."""
+    """A quantity with a density, and the points and steps at which it was recorded."""
 
     name: str
     places: tuple[Place, ...]
@@ -47,7 +47,7 @@ class _Quantity:
 
 
 def drawing(subject: Subject) -> Drawing:
-    """One panel a quantity, with up to four steps, or sweep points, in each."""
+    """Drawing with a panel for each quantity, and up to four steps or points of a sweep in each panel."""
     predicted = _predicted(subject)
     quantities = list(_quantities(subject))
     require(quantities, "density", "histograms or snapshots: --histogram NAME:LOW,HIGH,BINS or --snapshot final")
@@ -108,7 +108,7 @@ def _panel(
     predicted: Mapping[tuple[str, int, int], list[Prediction]],
     pool: list[Place],
 ) -> tuple[Panel | None, list[str]]:
-    """The panel, if there is a density to see, and what is left out; the pool is what all panels show."""
+    """Panel of a quantity, if there is a density to see, and notes on omissions; the pool is shared by all panels."""
     name = quantity.name
     wanted = {place for place in quantity.places if (name, *place) in predicted}
     counts = {place: _counts(subject, quantity, place) for place in _chosen(subject, quantity, wanted, pool)}
@@ -135,15 +135,15 @@ def _panel(
 
 
 def _is_heavy(density: np.ndarray) -> bool:
-    """Whether most of it is tails that a linear axis would not show."""
+    """True if most bins are in tails that a linear axis would not show."""
     return bool(np.mean(density < 0.01 * density.max()) > _TAILS)
 
 
 def _chosen(subject: Subject, quantity: _Quantity, wanted: set[Place], pool: Sequence[Place]) -> list[Place]:
-    """Of a sweep the last step of each point, else several steps.
+    """Places of a density that are drawn: the last step of each point of a sweep, else several steps.
 
-    First those of which something is predicted, then those that other panels show, then others, as long as all panels
-    together show no more than there are colours.
+    Steps with a prediction come first, then those that other panels show, then others, as long as all panels together
+    need no more than the available colours.
     """
     if len(subject.points) > 1:
         last = max(step for _, step in wanted or quantity.places)
@@ -173,7 +173,7 @@ def _counts(subject: Subject, quantity: _Quantity, place: Place) -> histograms.C
 
 
 def _binned(values: np.ndarray) -> histograms.Counts:
-    """Equal bins about what most values are in; the number of bins as usual for n values, 2 n^(1/3) (Rice)."""
+    """Counts in equal bins over the range of most values; for n values there are 2 n^(1/3) bins (Rice's rule)."""
     if not len(values):
         return histograms.Counts(np.zeros(3, np.int64), np.array([0.0, 1.0]))
     low, high = np.quantile(values, [0.001, 0.999])
@@ -199,13 +199,13 @@ def _steps(subject: Subject, name: str, counts: histograms.Counts, label: str, s
 
 
 def _occupied(counts: histograms.Counts) -> slice:
-    """The bins from the first to the last that is not empty, with one more on either side."""
+    """Bins from the first to the last that is not empty, with one more on either side."""
     used = np.flatnonzero(counts.counts[1:-1])
     return slice(max(int(used[0]) - 1, 0), min(int(used[-1]) + 2, len(counts.edges) - 1))
 
 
 def _with(name: str, counts: histograms.Counts) -> Ensemble:
-    """An ensemble that holds these counts and nothing else."""
+    """Ensemble that holds these counts and nothing else."""
     parts = {"underflow": counts.counts[0], "histogram": counts.counts[1:-1], "overflow": counts.counts[-1]}
     bins = {
         f"{kind}_{name}": Variable(("record", *(["bin"] if np.ndim(part) else [])), np.array([part]))
@@ -221,7 +221,7 @@ def _probabilities(edges: np.ndarray, prediction: Prediction) -> np.ndarray:
 
 
 def _theory(counts: histograms.Counts, prediction: Prediction, style: int) -> Line:
-    """The mean density over a bin's width about each place: at the middle of a bin what its count estimates."""
+    """Line of the predicted mean density over the width of a bin, which in the middle of a bin its count estimates."""
     assert isinstance(prediction.measure, Distance | Density)
     inside = _occupied(counts)
     edges = counts.edges[inside.start : inside.stop + 1]
@@ -233,7 +233,7 @@ def _theory(counts: histograms.Counts, prediction: Prediction, style: int) -> Li
 
 
 def _residuals(counts: histograms.Counts, prediction: Prediction, series: int, line: int | None) -> Residuals:
-    """Deviations of counts in binomial standard errors, where enough are expected."""
+    """Deviations of counts in binomial standard errors, in bins with enough expected counts."""
     p = _probabilities(counts.edges, prediction)
     n = float(counts.counts.sum())
     enough = (n * p >= FEWEST_EXPECTED) & (n * (1.0 - p) >= FEWEST_EXPECTED)

@@ -1,4 +1,4 @@
-"""A grid of two swept numbers as a map: what was measured in colours, what is predicted as contours."""
+"""Map over two swept numbers: measured values as colours, predictions as contours."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from sgdsim.theory.methods.stability import instabilities
 
 _WANTED = "a grid of two swept numbers, sweep.grid, with two or more values of each"
 _LEVELS = 5
-_RATES = 200  # that are tried for the limit of stability
+_RATES = 200  # learning rates that are tried for the limit of stability
 _RATE = "optimizer.learning_rate"
-_ERRORS = 2.0  # of a sign that is told
+_ERRORS = 2.0  # standard errors from zero beyond which the sign of a value counts as known
 _NOTHING = Estimate(float("nan"), float("nan"), 0)
 
 
 def axes_of_grid(sweep: Mapping[str, np.ndarray]) -> tuple[str, str] | None:
-    """The two keys whose values make a grid; None where there is none.
+    """The two keys whose values make a grid; None if there is no grid.
 
     Examples
     --------
@@ -39,7 +39,7 @@ def axes_of_grid(sweep: Mapping[str, np.ndarray]) -> tuple[str, str] | None:
 
 
 def is_mapped(prediction: Prediction) -> bool:
-    """Whether it is about a moment, or a formula in those of one point, and not about several points together.
+    """True if a prediction is about moments at a single point of the sweep.
 
     Examples
     --------
@@ -60,11 +60,11 @@ class _Claim:
     Parameters
     ----------
     quantity
-        A moment, or a formula in moments in words: the same at all points.
+        A moment, or the text of a formula of moments; the same at all points.
     id, label, point, predicted
-        Of the prediction.
+        Id, label, point and number of the prediction.
     measure
-        What is measured of it at this point.
+        What to measure at this point.
     """
 
     quantity: Moment | str
@@ -85,7 +85,7 @@ def _claims(subject: Subject, predictions: Sequence[Prediction] | None = None) -
 
 
 def drawing(subject: Subject) -> Drawing:
-    """One panel a predicted quantity, or else of each mean and variance at the end; before them what has diverged."""
+    """Drawing with a panel for each predicted quantity, or else for the final means and variances; divergence first."""
     keys = axes_of_grid(subject.sweep)
     require(keys, "diagram", _WANTED)
     assert keys is not None
@@ -102,7 +102,7 @@ def drawing(subject: Subject) -> Drawing:
 
 
 def drawn(subject: Subject) -> frozenset[str]:
-    """The ids of the laws and claims that have contours in a panel."""
+    """Ids of the laws and claims that have contours in a panel."""
     shown = list(_quantities(subject).values())[:MOST_PANELS]
     return frozenset(claim.id for claims in shown for claim in claims)
 
@@ -117,7 +117,7 @@ def _quantities(subject: Subject) -> dict[Moment | str, list[_Claim]]:
 def _grid(
     sweep: Mapping[str, np.ndarray], keys: tuple[str, str], values: Sequence[float]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The values of both keys, and those of all points in shape (y, x)."""
+    """Values of both keys, and the values of all points in the shape (y, x)."""
     x, y = (np.unique(sweep[key].astype(float)) for key in keys)
     found = np.full((len(y), len(x)), np.nan)
     found[np.searchsorted(y, sweep[keys[1]]), np.searchsorted(x, sweep[keys[0]])] = values
@@ -152,7 +152,7 @@ def _panel(
 
 
 def _undecided(subject: Subject, keys: tuple[str, str], estimates: Sequence[Estimate]) -> list[Line]:
-    """The points whose sign is not told: on which side of the boundary they lie was not seen."""
+    """Marks at points whose value has no known sign, so that their side of the boundary is not known."""
     near = np.array([abs(one.value) <= _ERRORS * one.stderr for one in estimates])
     x, y = (subject.sweep[key].astype(float)[near] for key in keys)
     return [Line(x, y, f"within {_ERRORS:g} standard errors of zero", "undecided")] if near.any() else []
@@ -166,7 +166,7 @@ def _image(x: np.ndarray, y: np.ndarray, values: np.ndarray, bar: str) -> Part:
 def _contours(
     subject: Subject, keys: tuple[str, str], quantity: Moment | str, label: str, measured: np.ndarray
 ) -> Iterator[Contours]:
-    """Where theory has the same values, on its dense grid if there is one."""
+    """Contours of the predicted values, on a dense grid if there is one."""
     curves = subject.curves
     dense = bool(curves.sweep) and set(keys) <= curves.sweep.keys()
     sweep = curves.sweep if dense else subject.sweep
@@ -181,7 +181,7 @@ def _contours(
     low, high = max(predicted.min(), finite.min()), min(predicted.max(), finite.max())
     space = np.geomspace if low > 0 and high > 10 * low else np.linspace
     levels = space(low, high, _LEVELS + 2)[1:-1] if low < high else np.array([])
-    if low < 0 < high:  # where it vanishes is the boundary of a phase
+    if low < 0 < high:  # the zero contour is the boundary of a phase
         levels = np.zeros(1)
     if len(levels):
         x, y, found = _grid(sweep, keys, values.tolist())
@@ -189,7 +189,7 @@ def _contours(
 
 
 def _diverged(subject: Subject, keys: tuple[str, str], limit: list[Line]) -> list[Panel]:
-    """The part of the trajectories that diverged, where any did, with the limit that plain stability predicts."""
+    """Panel of the fraction of diverged trajectories, if any diverged, with the limit of linear stability."""
     lost = [float(np.mean(np.asarray(one["status"]) > 0)) for one in subject.points if "status" in one]
     if not any(lost):
         return []
@@ -198,7 +198,7 @@ def _diverged(subject: Subject, keys: tuple[str, str], limit: list[Line]) -> lis
 
 
 def _limit_of_stability(subject: Subject, keys: tuple[str, str]) -> list[Line]:
-    """For each value of the other key the smallest learning rate at which linear stability is lost."""
+    """Line of the smallest learning rate at which linear stability is lost, for each value of the other key."""
     if _RATE not in keys or not subject.runs:
         return []
     other = keys[1 - keys.index(_RATE)]

@@ -1,7 +1,7 @@
-"""Figures of an ensemble: theory over estimate, from the file alone.
+"""Figures of an ensemble: measurements with theory; nothing but the file is needed.
 
-A figure is a `matplotlib.figure.Figure`; pyplot and its global state are not touched. Which kinds there are stands in
-`KINDS`; each is a file in `sgdsim/plots/`.
+A figure is a `matplotlib.figure.Figure`; pyplot and its global state are not used. `KINDS` lists the kinds of figures;
+each has a file in `sgdsim/plots/`.
 """
 
 from __future__ import annotations
@@ -45,25 +45,24 @@ SUFFIXES = (".svg", ".png", ".pdf")
 SMALLEST, LARGEST = 2.0, 50.0
 _FEWEST_OF_MAP = 4
 _EQUALS = "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"
-_MOST_NAMES = 4  # of definitions in a caption
+_MOST_NAMES = 4  # definitions that a caption lists
 
 _METADATA: dict[str, dict[str, None]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
 
 
 def choose_kind(ensemble: Ensemble, predictions: Sequence[Prediction] | None = None) -> str:
-    """The kind that shows most of an ensemble.
+    """The kind of figure that shows most of an ensemble.
 
-    A sweep over learning rates with a prediction of finite order is an order test, one over schedules with records on
-    the way is shown by its moments, a grid of two numbers as a diagram, any other as a sweep. A run is shown by its
-    moments
-    where there are more records than first and last, else by its drift or by densities if there are any.
+    A sweep over learning rates with a prediction of finite order is shown as a test of the order, a sweep over
+    schedules with intermediate records by its moments, a grid of two numbers as a diagram, and any other sweep as a
+    sweep. A single run is shown by its moments if it has intermediate records, else by its drift or its densities.
 
     Parameters
     ----------
     ensemble
         A run or a sweep.
     predictions
-        What is predicted of it; None where nobody has computed it yet: then what its scenario asks for counts.
+        Predictions for it; None if they are not computed yet: then the claims of its scenario count.
 
     Examples
     --------
@@ -84,7 +83,7 @@ def choose_kind(ensemble: Ensemble, predictions: Sequence[Prediction] | None = N
 
 
 def _is_map(ensemble: Ensemble) -> bool:
-    """Whether it is a grid with enough values of both numbers for colours to show more than lines."""
+    """True if the sweep is a grid with enough values of both numbers for a map."""
     from sgdsim.plots.diagram import axes_of_grid
     from sgdsim.plots.subject import Subject
 
@@ -107,7 +106,7 @@ def _is_number(text: str) -> bool:
 
 
 def _has_order(ensemble: Ensemble, predictions: Sequence[Prediction] | None) -> bool:
-    """Whether an order is predicted; a law of finite order that is only tried, or does not apply, predicts none."""
+    """True if a prediction of finite order is asked for and applies; laws that are only tried do not count."""
     from sgdsim.plots.order import series
     from sgdsim.plots.subject import Subject
     from sgdsim.statistics.comparison import FEWEST_RATES
@@ -133,24 +132,24 @@ def draw(
     only: Sequence[str] = (),
     style: str = "paper",
 ) -> Figure:
-    """Draw an ensemble with what is predicted of it.
+    """Draw an ensemble with its predictions.
 
     Parameters
     ----------
     ensemble
         A run or a sweep, in memory or from a file; names, formulas and schedules are taken from its scenario.
     predictions
-        What to hold against it.
+        Predictions for the ensemble.
     kind
-        One of `KINDS`; None for that of `choose_kind`.
+        A key of `KINDS`; None for the kind from `choose_kind`.
     size
-        Width and height in inches; None for one that goes with the number of panels.
+        Width and height in inches; None for a size that suits the number of panels.
     alpha
         Probability that any residual leaves the outer band, or a density its band, by chance.
     residuals
-        Whether what is measured less what is predicted stands below.
+        True to draw the difference of measurement and prediction below.
     only
-        Parameters and observables to show; none for all.
+        Names of parameters and observables to show; by default all.
     style
         ``paper``, or ``talk``: larger letters and thicker lines, no caption.
 
@@ -190,24 +189,26 @@ def draw_parts(
     residuals: bool = False,
     style: str = "paper",
 ) -> Figure:
-    """Draw several ensembles, each with what is predicted of it, in one figure.
+    """Draw several ensembles, each with its predictions, in one figure.
 
     Parameters
     ----------
     parts
-        What each is about, by its name.
+        Ensembles with their predictions, by the name of the part.
     kind, size, residuals, style
-        As of `draw`; a kind is that of all parts, and None for each its own.
+        See `draw`; the kind holds for all parts, and None gives each part its own.
 
     Returns
     -------
     matplotlib.figure.Figure
-        With as many panels a part as there is room for.
+        A figure with as many panels of each part as there is room for.
 
     Raises
     ------
-    InputError, RunError
-        As `draw`.
+    InputError
+        For an unknown kind, style or name, one that nothing was recorded for, and a size that cannot be used.
+    RunError
+        If matplotlib is not installed.
     """
     require_matplotlib()
     from sgdsim.plots.naming import with_short_names
@@ -226,7 +227,7 @@ def draw_parts(
     names, first = [*parts], next(iter(parts.values()))
     attributes = first.ensemble.attributes
     title = str(attributes.get("title", "")).removesuffix(f": {names[0]}") or str(attributes.get("scenario_name", ""))
-    title = "" if title == UNTITLED else title  # which tells nobody anything
+    title = "" if title == UNTITLED else title  # a default title says nothing
     facts = [fact for name, subject in parts.items() for fact in _facts(subject, name)]
     drawing = _joined(names, drawings)
     if not residuals:
@@ -242,9 +243,9 @@ def _drawing(kind: str, subject: Subject) -> Drawing:
 
 
 def _with_numbers(kind: str, subject: Subject, drawing: Drawing, alone: bool) -> Drawing:
-    """With all numbers that are predicted but that this kind does not draw; they come first.
+    """Drawing with panels, at the front, for all predicted numbers that this kind does not draw.
 
-    In a figure of several parts, panels in which nothing is predicted give way to them.
+    In a figure of several parts they replace panels without predictions.
     """
     from sgdsim.plots import numbers
 
@@ -256,7 +257,7 @@ def _with_numbers(kind: str, subject: Subject, drawing: Drawing, alone: bool) ->
 
 
 def _joined(names: Sequence[str], drawings: Sequence[Drawing]) -> Drawing:
-    """The panels of all parts, as many of each as there is room for, under the name of the part."""
+    """Drawing with the panels of all parts, as many of each as there is room for, titled with the part."""
     from sgdsim.plots.panel import MOST_PANELS_OF_PARTS, Drawing
 
     if len(drawings) == 1:
@@ -275,7 +276,7 @@ def _joined(names: Sequence[str], drawings: Sequence[Drawing]) -> Drawing:
 
 
 def _facts(subject: Subject, part: str) -> list[str]:
-    """What was simulated, in a sentence; of a part without its formula, for which there is no room."""
+    """Sentences on what was simulated; for a part without its formula, for which there is no room."""
     if not subject.runs:
         return []
     run = subject.runs[0]
@@ -300,7 +301,7 @@ def _facts(subject: Subject, part: str) -> list[str]:
 
 
 def _rate(text: str) -> str:
-    """As many digits as a reader takes in."""
+    """Text of a learning rate, with four digits."""
     return f"{float(text):.4g}" if _is_number(text) else shortened(text, 40)
 
 
@@ -321,14 +322,14 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     Parameters
     ----------
     figure
-        As `draw` makes it.
+        A figure from `draw`.
     path
-        With a suffix of `SUFFIXES`; the file is whole from the moment it is there, and replaces another.
+        Path with a suffix of `SUFFIXES`. The file appears only once it is whole, and replaces an older one.
 
     Raises
     ------
     InputError
-        For another suffix.
+        For an unknown suffix.
     RunError
         If writing fails.
 
@@ -349,7 +350,7 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
 
 
 def require_matplotlib() -> None:
-    """Say what is missing before anything is computed.
+    """Refuse to go on without matplotlib, before anything is computed.
 
     Raises
     ------
@@ -361,12 +362,12 @@ def require_matplotlib() -> None:
 
 
 def checked_kind(kind: str | None) -> str | None:
-    """The kind, if it is one.
+    """Kind of figure, if it is known.
 
     Raises
     ------
     InputError
-        For an unknown one, with a near match.
+        For an unknown kind, with a near match.
 
     Examples
     --------
@@ -381,12 +382,12 @@ def checked_kind(kind: str | None) -> str | None:
 
 
 def checked_style(style: str) -> str:
-    """The style, if it is one.
+    """Style of a figure, if it is known.
 
     Raises
     ------
     InputError
-        For an unknown one.
+        For an unknown style.
 
     Examples
     --------
@@ -397,12 +398,12 @@ def checked_style(style: str) -> str:
 
 
 def checked_suffix(path: str | os.PathLike[str]) -> str:
-    """The suffix of a path, if figures can be written in that format.
+    """Suffix of a path, if figures can be written in that format.
 
     Raises
     ------
     InputError
-        For any other.
+        For any other suffix.
 
     Examples
     --------
@@ -416,7 +417,7 @@ def checked_suffix(path: str | os.PathLike[str]) -> str:
 
 
 def checked_size(size: tuple[float, float] | None) -> tuple[float, float] | None:
-    """The size, if it is one of a sheet of paper.
+    """Size of a figure in inches, if it is within the sizes of a sheet of paper.
 
     Raises
     ------
@@ -438,12 +439,12 @@ def checked_size(size: tuple[float, float] | None) -> tuple[float, float] | None
 
 
 def parse_size(text: str) -> tuple[float, float]:
-    """Width and height in inches, from ``7x5``.
+    """Width and height in inches, from a text such as ``7x5``.
 
     Raises
     ------
     InputError
-        For anything else.
+        For any other text.
 
     Examples
     --------

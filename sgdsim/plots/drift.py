@@ -13,7 +13,7 @@ _MEANINGS = {"drift": "mean Δ{}", "diffusion": "mean (Δ{})²"}
 
 
 def drawing(subject: Subject) -> Drawing:
-    """Two panels a drift: the mean change of a step and that of its square; below, how many were seen."""
+    """Drawing with two panels for each drift: the mean and mean square of a step's change, with the counts below."""
     ensemble = subject.ensemble
     names = [name.removeprefix("drift_") for name in ensemble if f"{name}_stderr" in ensemble and _is_drift(name)]
     names = [name for name in names if subject.shows(name)]

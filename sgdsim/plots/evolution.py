@@ -12,14 +12,14 @@ from sgdsim.plots.subject import Subject, require
 from sgdsim.statistics import histograms, records
 
 _WANTED = "a histogram or three or more snapshots on the way: --histogram NAME:LOW,HIGH,BINS with --every"
-_FEWEST = 3  # records
+_FEWEST = 3  # fewest records with which a density is drawn over time
 _MOST = 200
 _BINS = 60
 _QUANTILES = {0.5: "median", 0.05: "5 % and 95 %", 0.95: ""}
 
 
 def drawing(subject: Subject) -> Drawing:
-    """One panel a quantity; of a sweep, each point has its own."""
+    """Drawing with a panel for each quantity; of a sweep, for each quantity and point."""
     panels = [panel for point in range(len(subject.points)) for panel in _panels(subject, point)]
     require(panels, "evolution", _WANTED)
     left_out = tuple(panel.title for panel in panels[MOST_PANELS:])
@@ -63,7 +63,7 @@ def _panel(
     below: np.ndarray,
     totals: np.ndarray,
 ) -> Panel:
-    # What stands in one bin, as a start does, would outshine all else.
+    # A density that is concentrated in one bin, as at the start, would leave no colours for the others.
     density = inside / np.maximum(totals, 1)[:, None] / np.diff(edges)
     spread_out = inside.max(axis=1) < 0.9 * np.maximum(totals, 1)
     top = density[spread_out].max() if spread_out.any() else density.max()
@@ -81,7 +81,7 @@ def _panel(
 
 
 def _quantile(whole: np.ndarray, edges: np.ndarray, level: float) -> float:
-    """Between edges as if the density were even; NaN beyond the bins."""
+    """Quantile from the counts of bins, with a uniform density within each bin; NaN beyond the bins."""
     if not whole[0] <= level <= whole[-1]:
         return float("nan")
     return float(np.interp(level, whole, edges))

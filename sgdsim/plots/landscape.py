@@ -1,4 +1,4 @@
-"""A loss of two parameters, with what the ensemble does on it, and the entropic force as arrows."""
+"""Landscape of a loss of two parameters: level lines, the ensemble, trajectories, and the entropic force as arrows."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from sgdsim.theory.methods.gradient_flow import flow
 
 _WANTED = "a loss of two parameters"
 _CELLS = 60
-_GRID = 241  # of a narrow valley, 81 made the lowest line jagged
+_GRID = 241  # points along each axis; 81 were too few for the lowest level line of a narrow valley
 _ARROWS = 9
 _LEVELS = 12
 _PATHS = 4
-_MARGIN = 0.15  # of what the ensemble covers
+_MARGIN = 0.15  # margin of the axes, as a fraction of the range that the ensemble covers
 _TIMES = 200
-_RESTS = 1e-3  # of the parameters: a path that is shorter is a point
+_RESTS = 1e-3  # length of a path, relative to the parameters, below which it is drawn as a point
 
 
 def drawing(subject: Subject) -> Drawing:
-    """One panel; of a sweep, each point has its own."""
+    """Drawing with one panel; of a sweep, with a panel for each point."""
     loss = subject.runs[0].loss if subject.runs else None
     require(loss and len(loss.parameters) == 2 and loss.formula, "landscape", _WANTED)
     points = range(len(subject.points))
@@ -60,7 +60,7 @@ def _panel(subject: Subject, point: int) -> Panel:
 
 
 def _limits(mean: np.ndarray, width: np.ndarray, flows: Sequence[np.ndarray]) -> tuple[float, float]:
-    """What the ensemble and the flows cover, and a margin."""
+    """Limits of an axis: the range of the ensemble and of the flows, with a margin."""
     known = np.isfinite(mean) & np.isfinite(width)
     covered = np.concatenate([(mean - 3 * width)[known], (mean + 3 * width)[known], *flows])
     low, high = float(covered.min()), float(covered.max())
@@ -69,7 +69,7 @@ def _limits(mean: np.ndarray, width: np.ndarray, flows: Sequence[np.ndarray]) ->
 
 
 def _density(subject: Subject, point: int, limits: list[tuple[float, float]]) -> Iterator[Image]:
-    """Where the ensemble is in the last snapshot."""
+    """Image of the density of the ensemble in the last snapshot."""
     ensemble = subject.points[point]
     if not ensemble.sizes.get("snapshot", 0):
         return
@@ -84,7 +84,7 @@ def _density(subject: Subject, point: int, limits: list[tuple[float, float]]) ->
 
 
 def _level_lines(run: Run, x: np.ndarray, y: np.ndarray) -> Iterator[Contours]:
-    """Lines of the population loss, where it has a closed form; evenly many places between them."""
+    """Level lines of the population loss, if it has a closed form, at quantiles of its values on the grid."""
     with suppress(InputError):
         values = {**_constants(run), **dict(zip(run.loss.parameters, np.meshgrid(x, y), strict=True))}
         surface = np.broadcast_to(Formula.parse(str(run.loss.population)).evaluate(_named(values)), (len(y), len(x)))
@@ -98,14 +98,14 @@ def _constants(run: Run) -> dict[str, float]:
 
 
 def _named(values: Mapping[str, object]) -> dict[str, object]:
-    """Coordinates of vectors gathered under the name of the vector."""
+    """Values by name, with the coordinates of a vector gathered under its base name."""
     from sgdsim.formulas.vectors import gather
 
     return dict(gather(values))
 
 
 def _paths(subject: Subject, point: int) -> Iterator[Line]:
-    """A few trajectories, where there are snapshots on the way."""
+    """Lines of a few trajectories, if there are intermediate snapshots."""
     ensemble = subject.points[point]
     count = ensemble.sizes.get("snapshot", 0)
     if count < 3:
@@ -117,7 +117,7 @@ def _paths(subject: Subject, point: int) -> Iterator[Line]:
 
 
 def _flows(run: Run) -> Iterator[Line]:
-    """Where the gradient flows of the loss and of the entropic loss go in the same time; a point where one stays."""
+    """Paths of the gradient flows of the loss and of the entropic loss during the run; a flow at rest is a point."""
     time = float(run.schedule.rates(run.steps)[0]) * run.steps
     for potential, name in (("loss", "flow of the loss"), ("entropic", "flow of the entropic loss")):
         with suppress(NotApplicable, SgdsimError):
@@ -128,7 +128,7 @@ def _flows(run: Run) -> Iterator[Line]:
 
 
 def _force(run: Run, limits: list[tuple[float, float]]) -> Iterator[Arrows]:
-    """The entropic force at the first learning rate, where the optimizer has one."""
+    """Arrows of the entropic force at the first learning rate, if the optimizer has such a force."""
     rate = float(run.schedule.rates(run.steps)[0])
     inner = [np.linspace(low, high, _ARROWS + 2)[1:-1] for low, high in limits]
     x, y = (one.ravel() for one in np.meshgrid(*inner))

@@ -1,7 +1,7 @@
-r"""Formulas in the texts of a figure: marked where a text is made, typeset where it is drawn.
+r"""Formulas in the texts of a figure: they are marked when a text is made, and typeset when it is drawn.
 
-A mark is a pair of control characters, which no user's text has. What SymPy's LaTeX or matplotlib's reader of it does
-not know stays as the user wrote it.
+A mark is a pair of control characters, which no user's text contains. A formula that SymPy cannot print as LaTeX, or
+that matplotlib cannot typeset, stays as the user wrote it.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from sgdsim.prediction import STATISTICS
 
 LETTER = 0.54
 """Mean width of a letter of DejaVu Sans, in heights."""
-_SIZE = 10  # points, at which formulas are measured
+_SIZE = 10  # size in points at which the width of formulas is measured
 _BEGIN, _END = "\x02", "\x03"
 _MARKED = re.compile(f"{_BEGIN}([^{_END}]*){_END}")
 _PLACE = re.compile(f"{_BEGIN}{_END}*")
-_SPACE = "\N{NO-BREAK SPACE}"  # where a formula must not be broken
-_LONGEST = 240  # of a formula that is typeset; of longer ones nobody sees more
+_SPACE = "\N{NO-BREAK SPACE}"  # space at which a line is not broken
+_LONGEST = 240  # characters of the longest formula that is typeset; a figure has no room for longer ones
 _SMALL_DENOMINATOR = 100
 _DECIMAL = re.compile(r"(?<![\w.])\d*\.\d+")
 _STATISTICS = (*STATISTICS, "covariance", "median", "quantile", "slope", "density", "tail", "expect")
@@ -33,12 +33,12 @@ _OURS = {"learning_rate": r"\eta", "weight_decay": r"\lambda", "steps": "N", "t"
 
 
 def mark(formula: object) -> str:
-    """A formula as part of a text."""
+    """Text in which a formula is marked, so that it will be typeset."""
     return f"{_BEGIN}{formula}{_END}"
 
 
 def plain(text: str) -> str:
-    """The text as the user would write it.
+    """Text without marks, as the user would write it.
 
     Examples
     --------
@@ -49,7 +49,7 @@ def plain(text: str) -> str:
 
 
 def wrapped(text: str, most: int) -> str:
-    """In lines of so many letters, of which none breaks a formula that fits into one."""
+    """Text in lines of at most ``most`` letters; no formula that fits into a line is broken."""
     formulas: list[str] = []
 
     def kept(found: re.Match[str]) -> str:
@@ -65,7 +65,7 @@ def wrapped(text: str, most: int) -> str:
 
 
 def letters(text: str) -> int:
-    """About how many letters wide a text is when it is typeset.
+    """Approximate width of a text in letters when it is typeset.
 
     Examples
     --------
@@ -88,17 +88,17 @@ def _width(formula: str) -> int:
 
 
 def is_typeset(text: str) -> bool:
-    """Whether every formula in a text can be typeset."""
+    """True if every formula in a text can be typeset."""
     return all(_math(found[1]).startswith("$") for found in _MARKED.finditer(text))
 
 
 def is_marked(text: str) -> bool:
-    """Whether there is a formula in it."""
+    """True if a text contains a marked formula."""
     return bool(_MARKED.search(text))
 
 
 def typeset(text: str) -> str:
-    r"""What matplotlib typesets; a dollar sign of the user's is one.
+    r"""Text in matplotlib's notation, with formulas between dollar signs; a dollar sign of the user's is escaped.
 
     Examples
     --------
@@ -122,7 +122,7 @@ def _math(formula: str) -> str:
 
 
 def _latex(formula: str) -> str | None:
-    """A formula in TeX; None where it cannot be had."""
+    """TeX of a formula; None if there is none."""
     from matplotlib.mathtext import MathTextParser
 
     text = _sorted(formula) or _as_written(formula)
@@ -141,18 +141,18 @@ def _as_written(formula: str) -> str | None:
 
 
 def _sorted(formula: str) -> str | None:
-    """As SymPy simplifies and sorts it; None for what is no plain arithmetic of numbers."""
+    """TeX of a formula as SymPy simplifies and sorts it; None unless it is plain arithmetic of numbers."""
     import sympy
     from sympy.printing.latex import LatexPrinter
 
     class _Printer(LatexPrinter):  # type: ignore[misc]
         def _as_ordered_terms(self, expr: sympy.Expr, order: str | None = None) -> list[sympy.Expr]:
-            """2 - x is easier to read than -x + 2."""
+            """Terms of a sum with negative ones last: 2 - x is easier to read than -x + 2."""
             terms = super()._as_ordered_terms(expr, order)
             return sorted(terms, key=lambda one: bool(one.could_extract_minus_sign()))
 
         def _print_ExpBase(self, expr: sympy.exp, exp: str | None = None) -> str:
-            """Of a fraction, whose letters would be too small in an exponent, beside each other."""
+            """TeX of an exponential; a fraction is not set as an exponent, where its letters would be too small."""
             text = self._print(expr.exp)
             if r"\frac" not in text:
                 return str(super()._print_ExpBase(expr, exp))
@@ -174,7 +174,7 @@ def _sorted(formula: str) -> str | None:
         def _print_abs(self, expr: sympy.Expr, exp: str | None = None) -> str:
             return str(self._print_Abs(expr, exp))
 
-    if re.search(r"\bwhere\(", formula):  # a function of four arguments to SymPy: its condition would be gone
+    if re.search(r"\bwhere\(", formula):  # SymPy has it as a function of four arguments, without the condition
         return None
     try:
         called = WithCalls.parse(formula, _STATISTICS)
@@ -194,7 +194,7 @@ def _sorted(formula: str) -> str | None:
         decimals = {one: sympy.Float(one, 7) for one in long}
         expression = expression.xreplace(decimals)  # 2.6282 is easier to read than 13141/5000
         powers = (one for one in expression.atoms(sympy.Pow) if one.exp.could_extract_minus_sign())
-        # Over a number alone, a slash is clear: s/2*a is not s/(2*a).
+        # A slash is used before a single number only, where it is clear: s/2*a is not s/(2*a).
         short = all(one.base.is_number for one in powers)
         printer = _Printer({"fold_short_frac": short, "fold_frac_powers": True, "mul_symbol": r"\,"})
         printer._settings["symbol_names"] = {symbol: symbol.name for symbol in expression.free_symbols}
@@ -204,7 +204,7 @@ def _sorted(formula: str) -> str | None:
 
 
 def _arguments(call: Call) -> str:
-    """What a statistic is of; where that is no formula, its names stay as they are."""
+    """TeX of the arguments of a statistic; names that are not formulas stay as they are."""
     found = [_sorted(one) or _as_written(one) for one in call.arguments]
     if None in found:
         raise InputError(call.text)
@@ -212,7 +212,7 @@ def _arguments(call: Call) -> str:
 
 
 def _name(name: str) -> str:
-    r"""A name as a physicist would set it.
+    r"""TeX of a name as a physicist would typeset it.
 
     Examples
     --------

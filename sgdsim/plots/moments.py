@@ -1,4 +1,4 @@
-"""Moments against steps, with what is predicted of them."""
+"""Moments against steps, with their predictions."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Claims = dict[tuple[str, int], dict[int, tuple[float, Prediction]]]
 
 
 def drawing(subject: Subject) -> Drawing:
-    """One panel a statistic of an observable: first those of which something is predicted."""
+    """Drawing with a panel for each statistic of an observable; those with predictions come first."""
     require(len(subject.record_steps), "moments", "any moments")
     claims: dict[Key, Claims] = defaultdict(lambda: defaultdict(dict))
     for prediction, moment, value in subject.claims():
@@ -66,7 +66,7 @@ def _aids(subject: Subject) -> frozenset[str]:
 
 
 def _varies(subject: Subject, key: Key) -> bool:
-    """Whether there is something to see: a variance of 0 throughout is left out."""
+    """True if a statistic is worth a panel: one that is zero throughout, as some variances, is not."""
     statistic, name = key
     if statistic not in subject.ensemble:
         return True
@@ -124,7 +124,7 @@ def _panel(subject: Subject, key: Key, claims: Claims, points: Sequence[int], st
 
 
 def _between(subject: Subject, key: Key, label: str, point: int) -> dict[int, float]:
-    """What the same prediction says at steps that were not recorded; nothing where an axis is of times."""
+    """Values of a prediction at steps that were not recorded; empty if the axis shows times."""
     if subject.has_swept_steps:
         return {}
     return {
@@ -147,7 +147,7 @@ def _rivals(
 
 
 def _is_dense(at: np.ndarray, steps: np.ndarray) -> bool:
-    """Whether hardly a record lies between those that are predicted, so that joining them does not mislead."""
+    """True if nearly all records have a prediction, so that a line through the predictions does not mislead."""
     between = np.count_nonzero((steps >= at.min()) & (steps <= at.max()))
     return bool(len(at) > 2 and len(at) >= 0.5 * between)
 

@@ -1,4 +1,4 @@
-"""Short names in panels for what is long, which the caption says in full."""
+"""Short names in panels for long formulas, which the caption gives in full."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NUMBER = re.compile(r"[-+]?[\d.]+(e[-+]?\d+)?(/[\d.]+)?")
 
 @dataclass(frozen=True, eq=False)
 class _Claim:
-    """What the user claims and has not named, with the panels in which it is drawn."""
+    """A claim that the user has not named, with the panels in which it is drawn."""
 
     label: str
     prediction: Prediction
@@ -53,10 +53,10 @@ class _Claim:
 
 
 def with_short_names(subject: Subject, drawing: Drawing) -> Drawing:
-    """The drawing with a caption of what is too long for titles and legends, and that there under a short name.
+    """Drawing in which long formulas in titles and legends have short names, which the caption explains.
 
-    A claim that is alone in its panel is the prediction. Numbers at single places are predicted numbers: where they
-    stand says which. Others keep their formula, or are counted where it is long.
+    A claim that is alone in its panel is called "prediction". Claims about single numbers are called "predicted
+    numbers", as their place tells them apart. Other claims keep their formula, or get a number if it is long.
     """
     claims = list(_unnamed(subject, drawing.panels))
     names: dict[str, str] = {}
@@ -82,7 +82,7 @@ def _unnamed(subject: Subject, panels: Iterable[Panel]) -> Iterator[_Claim]:
 
 
 def _names(claims: list[_Claim]) -> dict[str, str]:
-    """New names, of those that get one."""
+    """New names of the claims that get one."""
     points = [one for one in claims if not one.joined and not one.is_bound]
     called = "predicted numbers" if len(points) > 1 else "predicted number"
     names = dict.fromkeys(points, called) if len(points) > 1 or any(one.says_little for one in points) else {}
@@ -111,7 +111,7 @@ def _renamed(panel: Panel, names: dict[str, str]) -> Panel:
 
 
 def _formulas(claims: Sequence[_Claim], names: dict[str, str]) -> Iterator[str]:
-    """What short names stand for."""
+    """Sentences that explain the short names."""
     for control, begin in ((False, "Predicted: "), (True, "To be rejected: ")):
         mine = [one for one in claims if one.control == control and one.label in names and not one.is_number]
         said = [one for one in map(_said, mine, [names[one.label] for one in mine]) if letters(one) <= _LONGEST]
@@ -125,7 +125,7 @@ def _said(claim: _Claim, name: str) -> str:
 
 
 def _definitions(subject: Subject, panels: Iterable[Panel]) -> Iterator[str]:
-    """The formulas of observables for which titles have no room."""
+    """Formulas of the observables for which titles have no room."""
     titles = "".join(panel.title for panel in panels)
     for name in subject.observables:
         whole = subject.definition(name)

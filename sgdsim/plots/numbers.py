@@ -1,4 +1,4 @@
-"""Numbers that are predicted and that no panel of the kind draws, so that no claim is without its figure."""
+"""Predicted numbers that no panel of a figure draws, so that every claim is in a figure."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class _Number:
 
 
 def drawing(kind: str, subject: Subject) -> Drawing:
-    """A panel for each quantity that is predicted at several steps, and one for all other numbers.
+    """Drawing with a panel for each quantity that is predicted at several steps, and one for all other numbers.
 
     Parameters
     ----------
     kind
-        What else is drawn, so that nothing is drawn twice.
+        Kind of the figure, whose own numbers are not drawn again.
     subject
-        An ensemble with its predictions; numbers of a sweep are drawn against what is swept.
+        An ensemble with its predictions; numbers of a sweep are drawn against the swept values.
 
     Examples
     --------
@@ -74,7 +74,7 @@ def drawing(kind: str, subject: Subject) -> Drawing:
 
 def _is_drawn(kind: str, prediction: Prediction) -> bool:
     if not isinstance(prediction.measure, _NUMBERS):
-        return True  # a distribution is no number
+        return True  # a distribution is not a single number
     if kind == "order":
         return isinstance(prediction.order, int)
     if kind == "diagram":

@@ -1,4 +1,4 @@
-"""The residual of a prediction of finite order against its small parameter, with the powers that were fitted to it."""
+"""The residual of a prediction of finite order against its small parameter, with fitted powers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MINUS = "\N{MINUS SIGN}"
 
 
 def drawing(subject: Subject) -> Drawing:
-    """One panel a prediction: what it leaves, which must begin with a higher power than it claims to hold to."""
+    """Drawing with a panel for each prediction: its residual must begin with a higher power than its order."""
     found = series(subject.predictions)
     require(found, "order", _WANTED)
     panels: list[Panel] = []
@@ -41,7 +41,7 @@ def drawing(subject: Subject) -> Drawing:
 
 
 def series(predictions: Sequence[Prediction]) -> list[list[Prediction]]:
-    """The predictions of finite order, each at its values of the small parameter, where these are two or more."""
+    """Predictions of finite order, each a list over two or more values of the small parameter."""
     groups: dict[object, list[Prediction]] = {}
     for prediction in predictions:
         if isinstance(prediction.order, int) and isinstance(prediction.measure, Number):
@@ -89,7 +89,7 @@ def _panel(subject: Subject, group: Sequence[Prediction]) -> tuple[Panel, list[s
 
 
 def _small(prediction: Prediction) -> str:
-    """What a prediction of finite order is small in."""
+    """Name of the small parameter of a prediction of finite order."""
     name = prediction.small_name
     return f"{name} {mark('learning_rate')}" if name == "learning rate" else mark(name)
 
@@ -122,7 +122,7 @@ def _number(value: float, digits: int = 3) -> str:
 
 
 def _called(prediction: Prediction) -> str:
-    """In a sentence: a law by its id, a claim by its name or what it is about."""
+    """Name of a prediction in a sentence: the id of a law, the name or the quantity of a claim."""
     return prediction.id if is_named(prediction) else quantity_label(prediction)
 
 

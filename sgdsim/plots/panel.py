@@ -1,4 +1,4 @@
-"""What is to be drawn, as plain data: the kinds make it, `sgdsim.plots.render` draws it."""
+"""The content of figures as plain data: the kinds of figures make it, and `sgdsim.plots.render` draws it."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ Scale = Literal["linear", "log", "symlog"]
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """An estimate with its standard errors.
+    """Measured points with standard errors.
 
     Parameters
     ----------
     x, y, stderr
-        Of each point; a standard error may be NaN.
+        Coordinates and standard error of each point; a standard error may be NaN.
     label
-        In the legend.
+        Text in the legend.
     series
-        Which colour and marker it has.
+        Number of the colour and marker.
     """
 
     x: np.ndarray
@@ -41,21 +41,21 @@ class Points:
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """What is predicted, or something else that is known without errors.
+    """A line of predicted values, or of others without errors.
 
     Parameters
     ----------
     x, y
-        Of each point; NaN interrupts it.
+        Coordinates of each point; NaN interrupts the line.
     label
-        In the legend; none if empty.
+        Text in the legend; empty for none.
     role
-        ``theory``, ``rival`` (dashed), ``fit``, ``path`` (one trajectory), ``known`` (coloured as what is measured),
+        ``theory``, ``rival`` (dashed), ``fit``, ``path`` (one trajectory), ``known`` (in the colour of a measurement),
         ``mark`` (an upright line at each x), ``zero``, or ``undecided`` (a cross at each point).
     series
-        Which line style, or for ``path`` and ``known`` which colour too.
+        Number of the line style; for ``path`` and ``known`` also of the colour.
     joined
-        Whether the points are joined; if not, each is marked.
+        True if the points are joined; otherwise each is marked.
     """
 
     x: np.ndarray
@@ -68,16 +68,16 @@ class Line:
 
 @dataclass(frozen=True, eq=False)
 class Band:
-    """What lies between two curves.
+    """A band between two curves.
 
     Parameters
     ----------
     x, low, high
-        Of each point.
+        Coordinates of the two curves at each point.
     label, series
-        As in `Points`.
+        Text in the legend, and number of the colour.
     strength
-        Opacity.
+        Opacity, from 0 to 1.
     """
 
     x: np.ndarray
@@ -95,11 +95,11 @@ class Steps:
     Parameters
     ----------
     edges
-        One more than there are bins.
+        Edges of the bins, one more than bins.
     values, low, high
-        Of each bin.
+        Value and bounds of the band in each bin.
     label, series
-        As in `Points`.
+        Text in the legend, and number of the colour.
     """
 
     edges: np.ndarray
@@ -117,11 +117,11 @@ class Residuals:
     Parameters
     ----------
     x, z
-        Of each point.
+        Position and deviation of each point.
     series
-        As in `Points`.
+        Number of the colour and marker.
     line
-        Which of several predictions in the panel they are from, for another marker.
+        Number of the prediction, if the panel has several; each has another marker.
     freedom
         Degrees of freedom of the standard errors.
     """
@@ -140,15 +140,15 @@ class Image:
     Parameters
     ----------
     x_edges, y_edges
-        One more than there are cells.
+        Edges of the cells, one more than cells along each axis.
     values
-        Shape (y, x); NaN stays white.
+        Values of the cells, shape (y, x); NaN stays white.
     bar
-        What the colours mean, beside their bar.
+        Text beside the bar of colours.
     logarithmic
-        Whether colours go by decades.
+        True if the colours are on a logarithmic scale.
     role
-        ``value``, or ``density``, which begins with white so that lines show.
+        ``value``, or ``density``, whose colours begin with white so that lines can be seen.
     """
 
     x_edges: np.ndarray
@@ -167,11 +167,11 @@ class Contours:
     Parameters
     ----------
     x, y, values
-        Of a grid; the values have shape (y, x).
+        Coordinates of a grid, and its values, shape (y, x).
     levels
-        Where a line goes, increasing.
+        Values at which lines are drawn, increasing.
     label
-        In the legend; none if empty.
+        Text in the legend; empty for none.
     role
         ``theory``, whose lines are numbered, or ``landscape``.
     """
@@ -191,9 +191,9 @@ class Arrows:
     Parameters
     ----------
     x, y, u, v
-        Places and vectors.
+        Positions and components of the vectors.
     label
-        In the legend.
+        Text in the legend.
     """
 
     x: np.ndarray
@@ -208,24 +208,24 @@ Part = Points | Line | Band | Steps | Image | Contours | Arrows
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """One pair of axes, with a smaller one below where there is something to put in.
+    """One pair of axes, with smaller axes below for residuals or counts.
 
     Parameters
     ----------
     title
-        What is shown, with its formula.
+        Title, with the formula of the quantity.
     x_label, y_label
-        Of the axes.
+        Labels of the axes.
     parts
-        In the order of drawing.
+        Parts of the panel in the order of drawing.
     residuals
-        For the axes below.
+        Residuals, for the axes below.
     counts
-        Or else, how much each bin rests on.
+        Number of counts in each bin, for the axes below, in place of residuals.
     x_scale, y_scale
-        Of the axes.
+        Scales of the axes.
     x_ticks
-        Texts at 0, 1, …, in place of numbers.
+        Texts at 0, 1, … in place of numbers.
     """
 
     title: str
@@ -240,7 +240,7 @@ class Panel:
 
     @property
     def has_prediction(self) -> bool:
-        """Whether theory, a rival or a fit is drawn."""
+        """True if theory, a rival or a fit is drawn."""
         return any(isinstance(part, Line | Contours) and part.role in ("theory", "rival", "fit") for part in self.parts)
 
 
@@ -251,9 +251,9 @@ class Drawing:
     Parameters
     ----------
     panels
-        No more than `MOST_PANELS`, or `MOST_PANELS_OF_PARTS`.
+        At most `MOST_PANELS` panels, or `MOST_PANELS_OF_PARTS`.
     left_out
-        What there was no room for, or nothing to see in.
+        Names of quantities that are not shown, for lack of room or because there is nothing to see.
     notes
         Sentences for the caption.
     """
@@ -264,7 +264,7 @@ class Drawing:
 
 
 def scale_for(values: np.ndarray, decades: float = 2.0) -> Scale:
-    """Logarithmic for positive values of which the middle nine tenths span so many decades.
+    """Scale of an axis: logarithmic for positive values whose middle 90 % span the given number of decades.
 
     Examples
     --------
@@ -280,7 +280,7 @@ def scale_for(values: np.ndarray, decades: float = 2.0) -> Scale:
 
 
 def edges_about(centres: np.ndarray, logarithmic: bool = False) -> np.ndarray:
-    """The edges of cells that have these centres, halfway between them.
+    """Edges of cells with given centres, halfway between them.
 
     Examples
     --------
@@ -294,7 +294,7 @@ def edges_about(centres: np.ndarray, logarithmic: bool = False) -> np.ndarray:
 
 
 def spread(count: int, most: int) -> list[int]:
-    """At most so many indices out of `count`, first and last among them, evenly.
+    """Indices below `count`, at most `most` of them, evenly spaced, with the first and the last.
 
     Examples
     --------
@@ -309,7 +309,7 @@ def spread(count: int, most: int) -> list[int]:
 
 
 def superscript(exponent: int | str) -> str:
-    """Raised digits.
+    """Exponent in superscript characters.
 
     Examples
     --------

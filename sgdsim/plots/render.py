@@ -1,4 +1,4 @@
-"""From panels to a `matplotlib.figure.Figure`, without pyplot."""
+"""Drawing of panels into a `matplotlib.figure.Figure`, without pyplot."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 
 ERRORS = 2.0
 """Standard errors that bars and bands are long."""
-_MARGIN = 0.08  # inches
-_CHARACTERS = 40  # of all texts at ticks, beyond which they are turned
-_SMALLEST = (0.8, 0.6)  # inches, of axes
-_LOWEST = 0.25  # inches, of those below
-_TEXTS = 1.3  # inches, about as high as title, legend and caption are together
-_OF_TALK = 0.7  # of the usual size
-_SYMLOG = 3.0  # residuals beyond so many times the band are drawn by decades
+_MARGIN = 0.08  # inches around the figure
+_CHARACTERS = 40  # characters of all texts at ticks, beyond which these are turned
+_SMALLEST = (0.8, 0.6)  # inches, smallest width and height of axes
+_LOWEST = 0.25  # inches, smallest height of the axes below
+_TEXTS = 1.3  # inches, approximate height of title, legend and caption together
+_OF_TALK = 0.7  # size of a panel for a talk, relative to the usual size
+_SYMLOG = 3.0  # multiple of the band beyond which residuals are drawn on a logarithmic scale
 
 
 def render(
@@ -54,13 +54,13 @@ def render(
     Parameters
     ----------
     drawing
-        What there is to see.
+        Panels and notes.
     title
-        Of the figure.
+        Title of the figure.
     facts
-        For the caption, before the drawing's own notes.
+        Sentences of the caption, before the drawing's own notes.
     size
-        Width and height in inches; None for one that goes with the number of panels.
+        Width and height in inches; None for a size that suits the number of panels.
     alpha
         Probability that any residual leaves the outer band by chance.
     look
@@ -69,7 +69,7 @@ def render(
     Raises
     ------
     InputError
-        For a size that does not hold the panels.
+        For a size that is too small for the panels.
     """
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -95,19 +95,19 @@ def render(
         shared = {} if own_legends else _ordered(handles, drawing.panels)
         _write(figure, title, shared, "" if look == "talk" else " ".join(sentences), grow=size is None)
         _check_layout(figure, len(drawing.panels))
-        figure.set_layout_engine("none")  # where everything stands is settled: to find it again would double the time
-        for axes in figure.axes:  # the last digits of the layout's solver are not the same each time
+        figure.set_layout_engine("none")  # the layout is final; to compute it again would double the time
+        for axes in figure.axes:  # the last digits from the layout's solver differ from time to time
             axes.set_position(np.round(axes.get_position().bounds, 6).tolist())
     return figure
 
 
 def _without_unknown(panel: Panel) -> Panel:
-    """Without residuals that no standard error is known for: a run of one chunk has none."""
+    """Panel without residuals whose standard error is unknown, as in a run with a single group."""
     return replace(panel, residuals=tuple(one for one in panel.residuals if np.any(np.isfinite(one.z))))
 
 
 def _columns(count: int, size: tuple[float, float] | None) -> int:
-    """Panels side by side; as many as make them nearest to the usual shape, with few places left empty."""
+    """Number of panels side by side, for which their shape is nearest to the usual one and few places stay empty."""
     if size is None:
         return {1: 1, 2: 2, 3: 3, 4: 2}.get(count, 3 if count <= 9 else 4)
     width, height = size[0], size[1] - _TEXTS
@@ -120,7 +120,7 @@ def _columns(count: int, size: tuple[float, float] | None) -> int:
 
 
 def _differ(panels: Sequence[Panel]) -> bool:
-    """Whether something looks the same in two panels and is not the same, so that each needs a legend of its own."""
+    """True if the same look has different meanings in two panels, so that each needs a legend of its own."""
     meanings: dict[object, set[frozenset[str]]] = {}
     for panel in panels:
         labels: dict[object, set[str]] = {}
@@ -142,7 +142,7 @@ def _look(part: Part) -> object:
 
 
 def _draw_panel(figure: Figure, cell: Any, panel: Panel, band: float, width: float, own_legend: bool) -> dict[str, Any]:
-    """Draw one panel, and say what stands for what in it."""
+    """Draw one panel, and return the legend's handle for each label."""
     below = bool(panel.residuals or panel.counts)
     parts = cell.subgridspec(2, 1, height_ratios=(3, 1.1)) if below else cell.subgridspec(1, 1)
     axes = figure.add_subplot(parts[0])
@@ -170,12 +170,12 @@ def _draw_panel(figure: Figure, cell: Any, panel: Panel, band: float, width: flo
 
 
 def _wrapped(text: str, width: float, points: float) -> str:
-    """In lines of so many inches."""
+    """Text in lines of a given width in inches."""
     return mathematics.wrapped(text, max(int(width * 72 / (mathematics.LETTER * points)), 12))
 
 
 def _text(text: Any) -> None:
-    """Formulas that are marked are typeset; else a text is shown as it stands, and a dollar sign begins no formula."""
+    """Typeset the marked formulas of a text; in other texts a dollar sign does not begin a formula."""
     if mathematics.is_marked(text.get_text()):
         text.set_text(mathematics.typeset(text.get_text()))
     else:
@@ -183,7 +183,7 @@ def _text(text: Any) -> None:
 
 
 def _plain(text: str) -> str:
-    """For a legend, which leaves out what begins with an underscore."""
+    """Label for a legend, which would leave out a label that begins with an underscore."""
     return mathematics.typeset(text if not text.startswith("_") else f" {text}")
 
 
@@ -245,7 +245,7 @@ def _draw_steps(part: Steps, axes: Axes) -> Any:
     )[0]
 
 
-_FAR = 0.7  # of the cells of a map of both signs are told apart by their colours
+_FAR = 0.7  # fraction of the cells that colours tell apart, in a map with both signs
 
 
 def _draw_image(part: Image, axes: Axes) -> Any:
@@ -258,7 +258,7 @@ def _draw_image(part: Image, axes: Axes) -> Any:
     norm = LogNorm(low, high) if part.logarithmic else Normalize(low, high)
     looks: dict[str, Any] = {"cmap": style.MAPS[part.role], "norm": norm, "rasterized": True, "zorder": 0}
     signed = part.role == "value" and low < 0 < high
-    if signed:  # white at zero, and one colour for all that is far from it
+    if signed:  # white at zero, and one colour for all values far from it
         most = float(np.quantile(np.abs(finite), _FAR))
         looks |= {"cmap": "PuOr", "norm": Normalize(-most, most)}
     mesh = axes.pcolormesh(part.x_edges, part.y_edges, part.values, **looks)
@@ -278,7 +278,7 @@ def _draw_contours(part: Contours, axes: Axes) -> Any:
     looks: dict[str, Any] = {"color": style.THEORY if is_theory else "0.45", "linewidth": 1.0 if is_theory else 0.8}
     lines = {"colors": looks["color"], "linewidths": looks["linewidth"]}
     drawn = axes.contour(part.x, part.y, part.values, part.levels, **lines)
-    if is_theory:  # white about black is seen on every colour
+    if is_theory:  # a black line with a white rim is visible on every colour
         white: list[Any] = [withStroke(linewidth=2.2, foreground="white")]
         axes.clabel(drawn, fmt="%.3g", fontsize=6.0, inline_spacing=2)
         drawn.set_path_effects(white)
@@ -292,7 +292,7 @@ def _draw_arrows(part: Arrows, axes: Axes) -> Any:
 
     steps = [float(np.diff(np.unique(one)).min()) for one in (part.x, part.y)]
     longest = max(float(np.abs(one).max()) / step for one, step in zip((part.u, part.v), steps, strict=True))
-    in_plane: dict[str, Any] = {"angles": "xy", "scale_units": "xy", "scale": longest or 1.0}  # none reaches the next
+    in_plane: dict[str, Any] = {"angles": "xy", "scale_units": "xy", "scale": longest or 1.0}  # arrows do not meet
     axes.quiver(part.x, part.y, part.u, part.v, color=style.colour(1), width=0.005, pivot="mid", zorder=3, **in_plane)
     looks: dict[str, Any] = {"color": style.colour(1), "marker": ">", "markersize": 4, "linewidth": 1.0}
     return Line2D([], [], label=_plain(part.label), **looks)
@@ -309,7 +309,7 @@ _DRAW: dict[type, Callable[[Any, Axes], Any]] = {
 }
 
 
-_LEAST_LIMIT = 1e-300  # of a logarithmic axis; its reciprocal is the largest
+_LEAST_LIMIT = 1e-300  # smallest limit of a logarithmic axis; its reciprocal is the largest
 
 
 def _set_scales(axes: Axes, panel: Panel, width: float) -> None:
@@ -317,7 +317,7 @@ def _set_scales(axes: Axes, panel: Panel, width: float) -> None:
 
     linear_ticks(axes.yaxis)
     if any(isinstance(part, Line) and not part.joined and part.role != "mark" for part in panel.parts):
-        axes.margins(0.08, 0.15)  # frames are large, and none may be cut off
+        axes.margins(0.08, 0.15)  # frames are large, and must not be cut off
     if panel.x_ticks:
         axes.set_xticks(range(len(panel.x_ticks)), [_plain(text) for text in panel.x_ticks])
         axes.set_xlim(-0.5, len(panel.x_ticks) - 0.5)
@@ -342,9 +342,9 @@ def _set_scales(axes: Axes, panel: Panel, width: float) -> None:
 
 
 def _set_logarithmic(axes: Axes) -> None:
-    """A logarithmic y-axis, whose margins do not end at infinity where numbers are near the largest float."""
+    """Make the y-axis logarithmic, with finite limits even if values are near the largest float."""
     with np.errstate(all="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # matplotlib's own, of the margins
+        warnings.simplefilter("ignore")  # matplotlib warns about its margins
         axes.set_yscale("log")
         low, high = axes.get_ylim()
         if not (np.isfinite([low, high]).all() and low > 0):
@@ -393,7 +393,7 @@ def _draw_counts(axes: Axes, counts: Sequence[Steps]) -> None:
 
 
 def _family_band(panels: Sequence[Panel], alpha: float) -> float:
-    """What the largest of all residuals exceeds with probability alpha, at most (Bonferroni, Student's t)."""
+    """Bound that the largest of all residuals exceeds with probability alpha at most (Bonferroni, Student's t)."""
     from scipy.special import stdtrit
 
     found = [one for panel in panels for one in panel.residuals]
@@ -423,21 +423,21 @@ def _band_note(panels: Sequence[Panel], band: float, alpha: float) -> list[str]:
 
 
 def _reach(residuals: Sequence[Residuals], band: float) -> float:
-    """The largest |z|, at least the band."""
+    """Largest |z| of the residuals, but at least the band."""
     return max([band, *(float(np.nanmax(np.abs(one.z))) for one in residuals)])
 
 
 def _ordered(handles: dict[str, Any], panels: Sequence[Panel]) -> dict[str, Any]:
-    """What is in the legend: the measured first, then all else, in the order of drawing."""
+    """Entries of the legend: measurements first, then the others, in the order of drawing."""
     parts = [part for panel in panels for part in panel.parts if part.label]
     parts.sort(key=lambda part: isinstance(part, Line))
     return {part.label: handles[part.label] for part in parts}
 
 
 def _write(figure: Figure, title: str, handles: dict[str, Any], caption: str, grow: bool) -> None:
-    """Title and legend above, caption below, and the panels in what is left, or in as much as they have had.
+    """Place title and legend above the panels and the caption below; the figure may grow for them.
 
-    Constrained layout would put a title over the legend.
+    Matplotlib's constrained layout would put the title over the legend.
     """
     width, height = figure.get_size_inches()
     top, bottom = _MARGIN, _MARGIN
@@ -481,7 +481,7 @@ def _legend(figure: Figure, handles: dict[str, Any], width: float) -> Any:
 
 
 def _legend_width(widths: np.ndarray, columns: int) -> float:
-    """Of a legend that is filled column by column."""
+    """Width of a legend that is filled column by column."""
     return float(sum(column.max() for column in np.array_split(widths, columns)))
 
 
@@ -490,7 +490,7 @@ def _check_layout(figure: Figure, panels: int) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         layout: Any = figure.get_layout_engine()
-        layout.execute(figure)  # to draw all, as `draw_without_rendering` does, takes thrice as long
+        layout.execute(figure)  # `draw_without_rendering`, which draws everything, takes three times as long
     collapsed = any("constrained_layout not applied" in str(one.message) for one in caught)
     for axes in figure.axes:
         _fit_label(axes)
@@ -503,7 +503,7 @@ def _check_layout(figure: Figure, panels: int) -> None:
 
 
 def _fit_label(axes: Axes) -> None:
-    """A label that is longer than its axis would run into the next one."""
+    """Make a label smaller if it is longer than its axis and would run into the next one."""
     label = axes.yaxis.label
     ratio = axes.get_window_extent().height / max(label.get_window_extent().height, 1.0)
     label.set_fontsize(float(label.get_fontsize()) * min(1.0, ratio))

@@ -1,4 +1,4 @@
-"""The learning rate against steps, and what becomes of the loss under several."""
+"""The learning rate against steps, and the loss under several schedules."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from sgdsim.plots.subject import Subject, arrays, require, statistic_label
 
 _MOST = 2000
 _TOLERANCE = 1e-12
-_FEWEST = 3  # records over which there is a course to see
+_FEWEST = 3  # fewest records with which the loss is drawn over time
 
 
 def drawing(subject: Subject) -> Drawing:
-    """The rate of every step from the scenario, with those that the records hold; then the recorded loss."""
+    """Drawing of the learning rate at every step, from the scenario and as recorded; then of the recorded loss."""
     require("learning_rate" in subject.ensemble, "schedule", "learning rates")
     same = len({run.schedule for run in subject.runs}) == 1
     points = [0] if same else spread(len(subject.points), MOST_SERIES)
@@ -40,7 +40,7 @@ def drawing(subject: Subject) -> Drawing:
 
 
 def _losses(subject: Subject, points: Sequence[int]) -> list[Panel]:
-    """The mean loss over time, where it is recorded, and its ratio to that under the first of several schedules."""
+    """Panels of the mean loss over time, if it is recorded, and of its ratio to that under the first schedule."""
     name = next((one for one in subject.measured if _is_loss(subject, one)), None)
     if name is None or len(subject.record_steps) < _FEWEST:
         return []
@@ -64,7 +64,7 @@ def _losses(subject: Subject, points: Sequence[int]) -> list[Panel]:
     ratios: list[Points] = []
     for series, point in enumerate(points[1:], 1):
         mean, error = found[point]
-        both = np.hypot(error, first_error * mean / first) / first  # too wide where both have the same noise
+        both = np.hypot(error, first_error * mean / first) / first  # an overestimate if both runs have the same noise
         ratios.append(Points(steps, mean / first, both, subject.point_label(point), series))
     shown = np.concatenate([part.y for part in ratios])
     one = Line(steps[[0, -1]], np.ones(2), role="zero")
@@ -74,7 +74,7 @@ def _losses(subject: Subject, points: Sequence[int]) -> list[Panel]:
 
 
 def _is_loss(subject: Subject, name: str) -> bool:
-    """Whether an observable is the population loss, or is called so."""
+    """True if an observable is the population loss, or has "loss" in its name."""
     if not subject.runs:
         return False
     formulas = {one.name: one.formula for one in subject.runs[0].recorder.observables if not one.is_running}
@@ -95,7 +95,7 @@ def _every_step(subject: Subject, point: int, series: int) -> Line:
 
 
 def _phases(subject: Subject) -> list[Line]:
-    """Where a rate that rises first, or stays at its largest for a while, ceases to."""
+    """Marks at the end of a warm-up and at the end of a plateau of the learning rate."""
     if len({run.schedule for run in subject.runs}) != 1:
         return []
     rates = subject.runs[0].schedule.rates(subject.runs[0].steps)

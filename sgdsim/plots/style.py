@@ -1,4 +1,4 @@
-"""How it looks: so that series can be told apart in grey and by the colour-blind too, in colour, marker and dashes."""
+"""Style of figures: series differ in colour, marker and dashes, so that they can be told apart in grey, too."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-# Okabe and Ito, Color Universal Design (2008), in an order in which neighbours differ in grey as well.
+# Colours for the colour-blind (Okabe and Ito, Color Universal Design, 2008), ordered so that neighbours differ in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5, 1, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5, 1, 1.5)), (0, (3, 1)))
@@ -38,7 +38,7 @@ _RC: dict[Any, Any] = {
     "legend.frameon": False,
     "mathtext.fontset": "dejavusans",
     "pdf.fonttype": 42,
-    "svg.hashsalt": "sgdsim",  # with it, and without dates, a figure has the same bytes each time
+    "svg.hashsalt": "sgdsim",  # with this, and without dates, the file of a figure has the same bytes each time
 }
 
 
@@ -48,17 +48,17 @@ _TALK: dict[Any, Any] = {"lines.linewidth": 1.8, "lines.markersize": 4.5, "axes.
 
 @contextmanager
 def our_style(look: str = "paper") -> Iterator[None]:
-    """Matplotlib's defaults with ours, whatever the user's settings, which stand as they were afterwards."""
+    """Use matplotlib's defaults with our settings during the block; the user's settings are restored afterwards."""
     import matplotlib
 
-    with matplotlib.rc_context(), np.errstate(over="ignore"):  # of ticks beyond the largest float
+    with matplotlib.rc_context(), np.errstate(over="ignore"):  # ticks may lie beyond the largest float
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_RC | _TALK if look == "talk" else _RC)
         yield
 
 
 def colour(series: int) -> str:
-    """Of a series; grey for what is no series.
+    """Colour of a series; grey for a negative number, which is no series.
 
     Examples
     --------
@@ -69,25 +69,25 @@ def colour(series: int) -> str:
 
 
 def marker(series: int) -> str:
-    """Of a series."""
+    """Marker of a series."""
     return MARKERS[series % len(MARKERS)]
 
 
 def dashes(series: int) -> Any:
-    """Of a line."""
+    """Dashes of a predicted line."""
     return DASHES[series % len(DASHES)]
 
 
 def rival_dashes(series: int) -> Any:
-    """Of a line that is to be told from others that are grey too."""
+    """Dashes of a rival's line, which must differ from other grey lines."""
     return RIVAL_DASHES[series % len(RIVAL_DASHES)]
 
 
 def face(series: int) -> str:
-    """What fills the markers of a series: every second one is hollow."""
+    """Fill colour of the markers of a series; those of every second series are hollow."""
     return "white" if series % 2 else colour(series)
 
 
 def frame(series: int) -> str:
-    """Of a prediction at single points, around what is measured there."""
+    """Marker that frames measured points for a prediction at single points."""
     return FRAMES[series % len(FRAMES)]

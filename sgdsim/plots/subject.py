@@ -1,4 +1,4 @@
-"""What a figure is about: an ensemble, what is predicted of it, and the names and formulas in its scenario."""
+"""The subject of a figure: an ensemble, its predictions, and the names and formulas in its scenario."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _DECAY = "optimizer.weight_decay"
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """What is predicted where nothing was measured, for lines alone.
+    """Predictions where nothing was measured, which are drawn as lines.
 
     Parameters
     ----------
     predictions
-        At steps between records; of a sweep, whose points are those of `sweep`.
+        Predictions at steps between records, or at the points of `sweep`.
     sweep
-        The swept values by key, one a point of these predictions.
+        Swept values by key, one for each point of these predictions.
     """
 
     predictions: tuple[Prediction, ...] = ()
@@ -56,13 +56,13 @@ class Subject:
     ensemble
         A run, or a sweep with a leading dimension ``point``.
     predictions
-        Of its scenario, or any others.
+        Predictions of its scenario, or others.
     alpha
-        Probability that any band is left by chance.
+        Probability that any value leaves its band by chance.
     curves
-        What is predicted in between.
+        Predictions in between, at other steps or points.
     only
-        The parameters and observables to show; none for all.
+        Names of the parameters and observables to show; by default all.
     """
 
     ensemble: Ensemble
@@ -81,18 +81,18 @@ class Subject:
             object.__setattr__(self, "predictions", of_these)
 
     def shows(self, *names: str) -> bool:
-        """Whether any of these is to be shown."""
+        """True if any of these names is to be shown."""
         return not self.only or any(name in self.only for name in names)
 
     @cached_property
     def points(self) -> list[Ensemble]:
-        """The ensemble of each sweep point; of one run, that alone."""
+        """Ensemble of each point of a sweep; the ensemble itself for a single run."""
         count = self.ensemble.sizes.get("point")
         return [self.ensemble] if count is None else [self.ensemble.select(point) for point in range(count)]
 
     @cached_property
     def scenario(self) -> Scenario | None:
-        """What the ensemble was made from, if it says so."""
+        """Scenario from which the ensemble was made, if it is known."""
         from sgdsim.input.scenario import Scenario
 
         text = self.ensemble.attributes.get("scenario")
@@ -100,12 +100,12 @@ class Subject:
 
     @property
     def runs(self) -> tuple[Run, ...]:
-        """One a point; none without a scenario."""
+        """Run of each point; empty without a scenario."""
         return self.scenario.runs if self.scenario else ()
 
     @property
     def measured(self) -> list[str]:
-        """Parameters and the user's observables."""
+        """Names of the parameters and the user's observables that are to be shown."""
         names = [str(name) for name in self.ensemble["observable"] if self.shows(str(name))]
         if not self.runs:
             return names
@@ -114,27 +114,27 @@ class Subject:
 
     @property
     def record_steps(self) -> np.ndarray:
-        """Completed steps at which moments were recorded, of the first point where points differ in steps."""
+        """Numbers of completed steps at the records; those of the first point if points differ in steps."""
         return self.steps_of(0)
 
     def steps_of(self, point: int) -> np.ndarray:
-        """Completed steps at which moments were recorded at a point."""
+        """Numbers of completed steps at the records of a point."""
         return np.asarray(self.points[point]["record_step"])
 
     @property
     def has_swept_steps(self) -> bool:
-        """Whether the points differ in steps, and are set beside each other by time."""
+        """True if the points differ in their number of steps; they are then compared at equal times."""
         return np.ndim(self.ensemble["record_step"]) > 1
 
     def same_record(self, moment: Moment | Quantile, of: int, point: int) -> Moment | Quantile:
-        """A moment of one point at the same record of another: where points differ in steps, at another step."""
+        """Moment at the same record of another point, which is another step if points differ in steps."""
         if not self.has_swept_steps:
             return moment
         record = int(np.searchsorted(self.steps_of(of), moment.step))
         return replace(moment, step=int(self.steps_of(point)[record]))
 
     def along(self, point: int, steps: Iterable[int]) -> np.ndarray:
-        """Where records stand on the axis of a figure: their steps, or their times where points differ in steps."""
+        """Positions of records on the axis of a figure: their steps, or their times if points differ in steps."""
         steps = np.array([*steps], dtype=np.int64)
         if not self.has_swept_steps:
             return steps
@@ -142,32 +142,32 @@ class Subject:
 
     @cached_property
     def observables(self) -> dict[str, str]:
-        """The user's observables with their formulas."""
+        """Formulas of the user's observables, by name."""
         return {one.name: str(one) for run in self.runs[:1] for one in run.recorder.observables}
 
     def definition(self, name: str) -> str:
-        """An observable with its formula, ``q = u**2 - w**2``, marked; a parameter is its own."""
+        """Text of an observable with its formula, ``q = u**2 - w**2``, marked; a parameter is only its name."""
         return mark(f"{name} = {self.observables[name]}" if name in self.observables else name)
 
     def formula(self, name: str) -> str:
-        """The definition, where a title has room for it, else the name."""
+        """Definition of an observable if a title has room for it, else its name."""
         whole = self.definition(name)
         return whole if is_typeset(whole) and letters(whole) <= _TITLE else mark(name)
 
     @cached_property
     def controls(self) -> frozenset[str]:
-        """The labels of predictions that must be rejected: drawn as rivals, without residuals."""
+        """Labels of predictions that must be rejected, which are drawn as rivals, without residuals."""
         return frozenset(prediction_label(one) for one in self.predictions if one.expect == "disagrees")
 
     @cached_property
     def sweep(self) -> dict[str, np.ndarray]:
-        """The swept values by key, one a point, the learning rate first."""
+        """Swept values by key, one for each point; the learning rate comes first."""
         keys = [name for name in self.ensemble if name.startswith("sweep_")]
         found = {key.removeprefix("sweep_"): np.asarray(self.ensemble[key]) for key in keys}
         return {key: found[key] for key in sorted(found, key=lambda key: (key != _RATE, list(found).index(key)))}
 
     def point_label(self, point: int) -> str:
-        """What makes a sweep point differ from the others.
+        """Label of a point: its swept values.
 
         Examples
         --------
@@ -178,7 +178,7 @@ class Subject:
         return ", ".join(values) or "measured"
 
     def claims(self, predictions: Sequence[Prediction] | None = None) -> Iterator[tuple[Prediction, Moment, float]]:
-        """Predictions about moments, those of curves one by one; each moment with its point, 0 without a sweep."""
+        """Predictions about moments, with the moment and the value; a curve gives each of its moments."""
         for prediction in self.predictions if predictions is None else predictions:
             measure = prediction.measure
             if isinstance(measure, Moment):
@@ -191,12 +191,12 @@ class Subject:
                 yield prediction, replace(moment, point=_first(moment.point, prediction.point, 0)), value
 
     def estimate(self, measure: Measure, point: int = 0) -> Estimate:
-        """What was measured for a prediction of one number.
+        """Estimate of the number that a prediction is about.
 
         Raises
         ------
         NotMeasured
-            For what was not recorded, and a measure that is not of one number.
+            For a quantity that was not recorded, and a measure that is not a single number.
         """
         if isinstance(measure, Moment):
             ensemble = self.points[_first(measure.point, point)]
@@ -213,12 +213,12 @@ class Subject:
         raise NotMeasured(f"a {measure.statistic} is not one number")
 
     def at_steps(self, statistic: str, observable: str, steps: Iterable[int], point: int) -> list[Estimate]:
-        """A statistic at several steps."""
+        """Estimates of a statistic at several steps."""
         return [self.estimate(Moment(statistic, observable, int(step)), point) for step in steps]
 
 
 def names_in(measure: Measure) -> tuple[str, ...]:
-    """The parameters and observables that a prediction is about.
+    """Names of the parameters and observables that a prediction is about.
 
     Examples
     --------
@@ -231,7 +231,7 @@ def names_in(measure: Measure) -> tuple[str, ...]:
 
 
 def swept_name(key: str) -> str:
-    """A swept key in words.
+    """Name of a swept key in words.
 
     Examples
     --------
@@ -245,7 +245,7 @@ def swept_name(key: str) -> str:
 
 
 def swept_symbol(key: str) -> str:
-    """A swept key as physicists write it, where it has a symbol.
+    """Symbol of a swept key, if it has one, such as η for the learning rate.
 
     Examples
     --------
@@ -258,12 +258,12 @@ def swept_symbol(key: str) -> str:
 
 
 def swept_label(key: str) -> str:
-    """A swept key for an axis, in words and as its symbol."""
+    """Label of an axis for a swept key, in words and with its symbol."""
     return f"{swept_name(key)} {swept_symbol(key)}" if key in (_RATE, _DECAY) else swept_symbol(key)
 
 
 def prediction_label(prediction: Prediction) -> str:
-    """How a prediction is called in a legend: a law by its id, a claim by the name that it has, or as its formula.
+    """Label of a prediction in a legend: the id of a law, the name of a claim, or else its formula.
 
     Examples
     --------
@@ -280,22 +280,22 @@ def prediction_label(prediction: Prediction) -> str:
 
 
 def is_named(prediction: Prediction) -> bool:
-    """Whether it is a law, or a claim to which the user has given a name."""
+    """True for a law, and for a claim to which the user has given a name."""
     return prediction.source != "user" or prediction_is_named(prediction.id)
 
 
 def claim_name(prediction: Prediction) -> str:
-    """The name of a claim, or what is claimed."""
+    """Name of a claim, or else its right-hand side."""
     if is_named(prediction):
         return prediction.id
     relation, _, right = prediction.conditions.partition(" ")
     if isinstance(prediction.measure, Curve):
-        return right  # "11 values over step"
+        return right  # a text such as "11 values over step"
     return mark(right) if relation == "=" else f"{relation} {mark(right)}"
 
 
 def quantity_label(prediction: Prediction) -> str:
-    """The quantity of a prediction, of a claim as a formula.
+    """Text of the quantity of a prediction; that of a claim is marked as a formula.
 
     Examples
     --------
@@ -311,7 +311,7 @@ def quantity_label(prediction: Prediction) -> str:
 
 
 def statistic_label(statistic: str, name: str) -> str:
-    """Of an axis, which has no room for long names; the title of its panel has them.
+    """Label of an axis for a statistic; a long name is left out, as the title of the panel has it.
 
     Examples
     --------
@@ -323,7 +323,7 @@ def statistic_label(statistic: str, name: str) -> str:
 
 
 def arrays(estimates: Sequence[Estimate]) -> tuple[np.ndarray, np.ndarray]:
-    """Values and standard errors."""
+    """Values and standard errors of estimates, as arrays."""
     values = np.array([one.value for one in estimates])
     return values, np.array([one.stderr for one in estimates])
 
@@ -331,7 +331,7 @@ def arrays(estimates: Sequence[Estimate]) -> tuple[np.ndarray, np.ndarray]:
 def deviations(
     estimates: Sequence[Estimate], predicted: np.ndarray, allowed: Sequence[tuple[float, float]]
 ) -> np.ndarray:
-    """From the nearest number that each prediction allows, in standard errors; NaN where there is no error.
+    """Deviations from the nearest number that each prediction allows, in standard errors; NaN without an error.
 
     Examples
     --------
@@ -346,17 +346,17 @@ def deviations(
 
 
 def freedom(estimates: Sequence[Estimate]) -> float:
-    """The least of the degrees of freedom."""
+    """Smallest number of degrees of freedom among estimates."""
     return min((float(one.freedom) for one in estimates if one.stderr > 0), default=np.inf)
 
 
 def require(condition: object, kind: str, what: str) -> None:
-    """Refuse a kind for which nothing was recorded.
+    """Refuse a kind of figure for which nothing was recorded.
 
     Raises
     ------
     InputError
-        That says what must be recorded.
+        With what must be recorded for it.
 
     Examples
     --------

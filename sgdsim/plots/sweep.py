@@ -1,4 +1,4 @@
-"""Statistics against what is swept, with what is predicted at all points and what rivals say."""
+"""Statistics against the swept values, with predictions and rivals at all points."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from sgdsim.statistics.estimate import Estimate, NotMeasured
 
 @dataclass(frozen=True, eq=False)
 class _Claim:
-    """One number that is predicted."""
+    """One predicted number."""
 
     label: str
     measure: Measure
@@ -40,14 +40,14 @@ class _Claim:
 
 @dataclass(frozen=True, eq=False)
 class _Axis:
-    """What is swept.
+    """The axis of swept values.
 
     Parameters
     ----------
     label, x, ticks
-        Of the axis; the value of each point; texts, where the values are texts.
+        Label of the axis; the value of each point; and texts at ticks, if the values are texts.
     series
-        Of each point, which of several curves it stands on, and what that is called.
+        Number of the curve on which each point lies, if there are several.
     """
 
     label: str
@@ -58,7 +58,7 @@ class _Axis:
 
 
 def drawing(subject: Subject) -> Drawing:
-    """One panel a quantity; without predictions, mean and variance of all that is measured at the last step."""
+    """Drawing with a panel for each predicted quantity; without predictions, for each mean and variance at the end."""
     require(len(subject.points) > 1, "sweep", "a sweep: [sweep] of a scenario, or --sweep KEY=VALUE,…")
     axis = _axis(subject.sweep, len(subject.points))
     measures = _groups(subject) or _plain(subject)
@@ -75,7 +75,7 @@ def drawing(subject: Subject) -> Drawing:
 
 
 def drawn(subject: Subject) -> frozenset[str]:
-    """The ids of the laws and claims that have a curve in a panel."""
+    """Ids of the laws and claims that have a curve in a panel."""
     shown = (claim for group in _groups(subject)[:MOST_PANELS] for claim in group.claims)
     with_curve = (one for one in shown if isinstance(one.measure, Moment | Function))
     return frozenset(one.prediction.id for one in with_curve if one.label not in subject.controls)
@@ -83,7 +83,7 @@ def drawn(subject: Subject) -> frozenset[str]:
 
 @dataclass(frozen=True, eq=False)
 class _Group:
-    """What stands in one panel; `moment` where nothing is predicted."""
+    """Content of one panel: predicted numbers, or a `moment` without a prediction."""
 
     title: str
     claims: Sequence[_Claim]
@@ -123,7 +123,7 @@ def _rival(prediction: Prediction) -> tuple[str, float] | None:
 
 
 def _key(subject: Subject, claim: _Claim) -> object:
-    """Equal for the same quantity at other points."""
+    """Key that is equal for the same quantity at different points."""
     measure = claim.measure
     if isinstance(measure, Function):
         places = zip(measure.moments, _places(claim), strict=True)
@@ -131,7 +131,7 @@ def _key(subject: Subject, claim: _Claim) -> object:
         moments = tuple((one.statistic, one.observable, one.step) for one in same)
         own = claim.prediction.quantity if claim.prediction.source == "user" else measure.statistic
         return claim.label, own, moments
-    if isinstance(measure, PathMean):  # whose function may depend on the point
+    if isinstance(measure, PathMean):  # its function may depend on the point
         return claim.label, measure.parameter, claim.prediction.quantity
     return measure
 
@@ -145,7 +145,7 @@ def _title(subject: Subject, claims: Sequence[_Claim]) -> str:
 
 
 def _axis(sweep: Mapping[str, np.ndarray], count: int) -> _Axis:
-    """The learning rate, or else the first key that takes several values; equal values at others make series."""
+    """Axis of the learning rate, or else of the first key with several values; the other keys make separate curves."""
     several = [key for key, values in sweep.items() if len(set(values.tolist())) > 1] or [*sweep]
     if not several:
         return _Axis("sweep point", np.arange(float(count)), (), np.zeros(count, int), ("measured",))
@@ -212,7 +212,7 @@ def _y_label(group: _Group) -> str:
 
 
 def _measured(subject: Subject, group: _Group, axis: _Axis) -> Iterator[Points]:
-    """At all points for a moment, else where something is predicted."""
+    """Measured points: at all points of the sweep for a moment, else at those with a prediction."""
     measure = group.moment or group.claims[0].measure
     if isinstance(measure, Moment):
         points = range(len(subject.points))
@@ -234,18 +234,18 @@ def _estimate(subject: Subject, claim: _Claim) -> Estimate:
 
 
 def _at(subject: Subject, measure: Moment, point: int) -> Moment | Quantile:
-    """A moment, which is named by its record of the first point, at another point."""
+    """Moment at another point, at the same record as the given one, which is for the first point."""
     return subject.same_record(measure, 0, point)
 
 
 def _places(claim: _Claim) -> list[int]:
-    """The sweep points that a number is about."""
+    """Points of the sweep that a number is about."""
     moments = claim.measure.moments if isinstance(claim.measure, Function) else ()
     return [claim.point if one.point is None else one.point for one in moments] or [claim.point]
 
 
 def _x(claim: _Claim, axis: _Axis) -> float:
-    """The middle of the points it is about."""
+    """Position of a number on the axis: the mean over the points that it is about."""
     return float(np.mean(axis.x[sorted(set(_places(claim)))]))
 
 
@@ -254,7 +254,7 @@ def _series_of(claim: _Claim, axis: _Axis) -> int:
 
 
 def _curve(subject: Subject, claim: _Claim, series: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """What the same prediction says in between, on the same series."""
+    """Curve of the same prediction between the points, at the same values of the other keys."""
     curves = subject.curves
     if not curves.sweep:
         return None
@@ -270,7 +270,7 @@ def _curve(subject: Subject, claim: _Claim, series: str) -> tuple[np.ndarray, np
 
 
 def _same(subject: Subject, claim: _Claim) -> Iterator[tuple[Prediction, int, float]]:
-    """What is predicted of the same quantity in between, with its point."""
+    """Predictions of the same quantity between the points, each with its point and value."""
     if isinstance(claim.measure, Moment):
         key = _plain_key(claim.measure)
         for prediction, moment, value in subject.claims(subject.curves.predictions):

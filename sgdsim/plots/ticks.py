@@ -1,4 +1,4 @@
-"""Tick labels. The one module that imports matplotlib at its top, for a class; only drawing imports it."""
+"""Tick labels. This is the only module that imports matplotlib at its top; it is imported only to draw."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _TIMES = "\N{MULTIPLICATION SIGN}"
 
 
 class Scientific(ScalarFormatter):
-    """Plain numbers with a common power of ten, written without TeX, whose layout takes seconds a figure."""
+    """Formatter of plain numbers with a common power of ten, without TeX, whose layout takes seconds for a figure."""
 
     def get_offset(self) -> str:
-        """The common power of ten, and what is to be added.
+        """Text of the common power of ten and of the offset.
 
         Examples
         --------
@@ -35,12 +35,12 @@ class Scientific(ScalarFormatter):
 
 
 def linear_ticks(axis: Axis) -> None:
-    """Numbers with a common power of ten."""
+    """Label the ticks of an axis by numbers with a common power of ten."""
     axis.set_major_formatter(Scientific())
 
 
 def logarithmic_ticks(axis: Axis, most: float = 200.0) -> None:
-    """At powers of ten; at 1, 2 and 5 of every decade where the axis spans less than so much; matplotlib's crowd."""
+    """Put ticks at powers of ten; also at 2 and 5 if the axis spans a factor below ``most``."""
     low, high = sorted(axis.get_view_interval())
     axis.set_minor_formatter(NullFormatter())
     if high < most * low:
@@ -49,14 +49,14 @@ def logarithmic_ticks(axis: Axis, most: float = 200.0) -> None:
 
 
 def power_of_ten(value: float, _: object = None) -> str:
-    """A tick of a logarithmic axis.
+    """Text of a tick on a logarithmic axis.
 
     Examples
     --------
     >>> power_of_ten(0.05), power_of_ten(2e-6), power_of_ten(1e9), power_of_ten(0.0)
     ('0.05', '2×10⁻⁶', '10⁹', '0')
     """
-    if not isfinite(value):  # beyond the axis
+    if not isfinite(value):  # a tick beyond the axis
         return ""
     if value == 0 or 1e-2 <= abs(value) < 1e4:
         return f"{value:g}"

@@ -13,7 +13,7 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def drawing(subject: Subject) -> Drawing:
-    """One panel a parameter; of a sweep, each point has its own."""
+    """Drawing with a panel for each parameter; of a sweep, for each parameter and point."""
     what = "two or more snapshots: record.snapshots, or --snapshot STEP several times"
     require(subject.ensemble.sizes.get("snapshot", 0) > 1, "trajectories", what)
     names = [str(name) for name in subject.ensemble["parameter"] if subject.shows(str(name))]

@@ -1,1 +1,1 @@
-"""From a run to an ensemble: the run loop, where it runs, and what it writes down."""
+"""Simulation of runs: the run loop, devices, checkpoints, shards, and the labelled results."""

@@ -1,4 +1,4 @@
-"""From what the kernels accumulated to the labelled arrays of an ensemble, names and dimensions as documented."""
+"""Labelled arrays of an ensemble, built from the sums that the kernels have accumulated."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ def assemble(
     results: Accumulators,
     sweep: Mapping[str, Sequence[Any]] | None,
 ) -> dict[str, Variable]:
-    """Label the arrays of all sweep points.
+    """Labelled arrays of all points of a sweep, by name.
 
     Parameters
     ----------
     runs
-        One a point.
+        The run of each point.
     record_steps, snapshot_steps
-        Completed steps, at each point.
+        Numbers of completed steps at records and snapshots, for each point.
     results
-        With a leading point axis.
+        Accumulated sums, with a leading axis of points.
     sweep
-        The swept values by key, or None: then the arrays have no point dimension.
+        The swept values by key; None for a single run, whose arrays have no dimension ``point``.
     """
     run = runs[0]
     fields = Moments(*np.moveaxis(results.moments, -1, 0))
@@ -67,7 +67,7 @@ def assemble(
             "diverged or non-finite values",
         ),
     }
-    # Where every step has a value, only numbers that were too large before have become none.
+    # If every step of the rule is defined, a value that is NaN has come from numbers that were too large before.
     if undefined.any() and any(run.may_be_undefined for run in runs):
         places = Sparse(ends.shape, "int8", ends.index[undefined], np.ones(undefined.sum(), np.int64))
         variables["not_a_number"] = _rare(places, "1 = the state became not a number, by no overflow")
@@ -83,7 +83,7 @@ def assemble(
         data = field.astype(np.int64) if name == "count" else field
         variables[f"group_{name}"] = over("record group observable", data, f"{name} of one group of trajectories")
     variables |= statistics(run, record_steps[0], results)
-    # Where the points differ in steps, so do their records.
+    # Points with different numbers of steps have records at different steps.
     for name, dimension, steps in (
         ("record_step", "record", record_steps),
         ("snapshot_step", "snapshot", snapshot_steps),
@@ -109,7 +109,7 @@ def _rare(values: Sparse, meaning: str) -> Variable:
 
 
 def _kept(run: Run) -> str:
-    """The dimension of the trajectories of which snapshots are kept."""
+    """Name of the dimension of the trajectories whose snapshots are kept."""
     return "trajectory" if run.recorder.snapshot_trajectories is None else "snapshot_trajectory"
 
 

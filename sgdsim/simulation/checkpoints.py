@@ -1,14 +1,14 @@
-"""Checkpoints: from what stands on the disk a run goes on as if nothing had happened, bit by bit.
+"""Checkpoints: files from which an interrupted run continues; its results are bit-identical to those of a whole run.
 
-Blocks add to the sums of their groups one after the other, in the order of their tiles, and everything that a block
-will do follows from its state. So two kinds of pieces are enough:
+Blocks of trajectories add to the sums of their groups one after the other, in the order of their tiles, and everything
+that a block will do follows from its state. So two kinds of pieces (see `sgdsim.base.pieces`) are enough:
 
-- ``….done``: what never changes again, written once. The rows (snapshots, status) of blocks that have come to their
-  end, and the sums of sweep points of which all blocks have.
-- ``….state``: the sums of the point that is under way, and the state of its running block. The last two are kept.
+- ``….done``: results that are final, written once. These are the rows (snapshots, status) of finished blocks, and the
+  sums of points of a sweep whose blocks are all finished.
+- ``….state``: the sums of the present point, and the state of its running block. The last two states are kept.
 
-A state counts if the rows of all blocks before it are there. Whatever is damaged is left aside, by name: then the state
-before it serves, or else its sweep point begins again.
+A state is used if the rows of all blocks before it are there. A damaged piece is reported and ignored: the run then
+continues from the state before, or else begins the point again.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ MOST_PENDING = 2**28
 """Bytes of rows that wait for the next one, which takes as many again to write them: with more it is written now."""
 
 ROWS = ("theta", "status", "stopped")
-_LISTED = "theta", "stopped"  # of each trajectory, along their second axis
+_LISTED = "theta", "stopped"  # arrays with a value for each trajectory, along the second axis
 SUMS = tuple(one.name for one in fields(Accumulators) if one.name not in ROWS)
 _LOG = "log.jsonl"
 
 
 class Simulator(Protocol):
-    """What runs a sweep point block by block; see `run_loop.Simulator`."""
+    """Interface of the object that runs a point of a sweep block by block; see `run_loop.Simulator`."""
 
     run: Run
     lanes: int
@@ -62,23 +62,23 @@ class Simulator(Protocol):
 
     @property
     def n_tiles(self) -> int:
-        """Tiles of the ensemble."""
+        """Number of tiles of the ensemble."""
         ...
 
     def tiles(self) -> np.ndarray:
-        """Indices of those that it runs."""
+        """Indices of the tiles that it runs."""
         ...
 
     def work(self, before: int | None = None) -> int:
-        """Trajectory-steps of all of them, or of those before one."""
+        """Number of trajectory-steps of these tiles, or of those before a given one."""
         ...
 
     def cuts(self, block_trajectories: int | None = None, begin: int = 0) -> Iterator[tuple[int, int]]:
-        """First tile and number of tiles of each block, from a tile on."""
+        """First tile and number of tiles of each block, from a given tile on."""
         ...
 
     def blocks(self, block_trajectories: int | None = None, begin: int = 0) -> Iterator[Block]:
-        """The initial states of all blocks from a tile on."""
+        """Initial states of all blocks from a given tile on."""
         ...
 
     def spans(self, block: Block, into: Accumulators, span_steps: int | None = None) -> Iterator[int]:
@@ -86,16 +86,16 @@ class Simulator(Protocol):
         ...
 
     def restored(self, saved: Block) -> Block:
-        """A block as it was saved."""
+        """Block in the state that was saved."""
         ...
 
     def trajectories_in(self, block: Block) -> int:
-        """How many, without padding."""
+        """Number of trajectories of a block, without padding."""
         ...
 
 
 def seconds_between(given: float | str | None) -> float | None:
-    """Seconds from one checkpoint to the next, as a user says them.
+    """Seconds between two checkpoints, from the user's setting.
 
     Examples
     --------
@@ -107,9 +107,10 @@ def seconds_between(given: float | str | None) -> float | None:
 
 @dataclass
 class _Rows:
-    """Tiles of a point that have come to their end since the last checkpoint, and where they stand.
+    """Tiles of a point that have finished since the last checkpoint, and the arrays with their results.
 
-    Of a run that is kept also the states of these tiles, the sums of all full ones, and what is said of both.
+    For a run whose states are kept it also holds the states of these tiles, the sums of all full tiles, and the
+    description of both.
     """
 
     into: Accumulators
@@ -123,34 +124,35 @@ class _Rows:
 
 @dataclass(frozen=True)
 class State:
-    """A state that was read: its heading, the sums of its point and the rows of its block."""
+    """A state that was read: its heading, the sums of its point, and the rows of its block."""
 
     heading: dict[str, Any]
     arrays: dict[str, np.ndarray]
 
 
 class Checkpoints:
-    """Those of one run in a folder, which is there already.
+    """Checkpoints of one run in an existing folder.
 
     Parameters
     ----------
     folder
-        Where.
+        Path of the folder.
     total
-        Trajectory-steps of all parts.
+        Number of trajectory-steps of all parts.
     every
-        Seconds from one to the next; None for `SECONDS`, and none at an interrupt of a run that takes less.
+        Seconds between two checkpoints; None for `SECONDS`, and then a run that takes less time is not saved at an
+        interrupt.
 
     Attributes
     ----------
     about
-        What each of them says of the run.
+        Description of the run, which each checkpoint contains.
     keeps, extension
-        Whether states are kept, and the run that this one goes on from; see `kept_states`.
+        True if states are kept; and the run that this one continues; see `kept_states`.
     done
-        Trajectory-steps so far.
+        Number of trajectory-steps so far.
     seconds
-        That the run had taken when it was resumed.
+        Seconds that the run had taken when it was resumed.
     """
 
     def __init__(self, folder: Path, total: int, every: float | None = None) -> None:
@@ -173,12 +175,12 @@ class Checkpoints:
         self._newest: tuple[Path, State] | None = None
 
     def part(self, index: int) -> Part:
-        """Those of one part of a scenario."""
+        """Checkpoints of one part of a scenario."""
         return Part(self, index)
 
     @property
     def are_there(self) -> bool:
-        """Whether there is something to go on from."""
+        """True if there are checkpoints from which a run can continue."""
         return self._number > 0
 
     @property
@@ -187,23 +189,23 @@ class Checkpoints:
 
     @property
     def elapsed(self) -> float:
-        """Seconds that the run has taken, with those before it was resumed."""
+        """Seconds that the run has taken, including those before it was resumed."""
         return self.seconds + time.monotonic() - self._began
 
     def is_due(self) -> bool:
-        """Whether it is time for another one."""
+        """True if it is time for another checkpoint."""
         has_much = self._pending_bytes > MOST_PENDING and (self.keeps or not math.isinf(self._every))
         return has_much or time.monotonic() - self._last >= max(self._every, self._cost / SHARE)
 
     def is_worth_it(self) -> bool:
-        """Whether one should be saved when the run is interrupted: the rest of it would take long."""
+        """True if a checkpoint should be saved at an interrupt, as the whole run takes long."""
         if math.isinf(self._every):
             return False
         expected = self.elapsed * self.total / self.done if self.done else 0.0
         return self._asked or self.are_there or expected > SECONDS
 
     def states(self) -> Iterator[State]:
-        """All whole states, the newest first."""
+        """All undamaged states, the newest first."""
         for path in reversed(self._pieces("state")):
             if self._newest is not None and self._newest[0] == path:
                 yield self._newest[1]
@@ -212,37 +214,37 @@ class Checkpoints:
                 yield State(*found)
 
     def count(self) -> None:
-        """Count the seconds before the run was resumed: once, as what it saves itself has its own seconds too."""
+        """Add the seconds before the run was resumed, once: its own checkpoints contain its own seconds too."""
         if not self._is_counted:
             self._is_counted = True
             before = self.states() if self.are_there else ()
             self.seconds = max((float(state.heading["seconds"]) for state in before), default=0.0)
 
     def begin_anew(self) -> None:
-        """Go on from none of those that were there, which are gone."""
+        """Remove all existing checkpoints, so that the run begins anew."""
         self._number, self._newest = 0, None
 
     def forget(self) -> None:
-        """Free the memory of what was read."""
+        """Free the memory of the state that was read."""
         self._newest = None
 
     def whole(self) -> Iterator[tuple[dict[str, Any], dict[str, np.ndarray]]]:
-        """All whole pieces of what is done in this run; one of another may be left where it could not be removed."""
+        """All undamaged pieces of final results of this run; a piece of another run may be left, and is ignored."""
         for path in self._pieces("done"):
             if (found := self._read(path)) and found[0]["id"] == self._id:
                 yield found
 
     @property
     def is_written(self) -> bool:
-        """Whether all that has come to its end is on the disk."""
+        """True if all final results are on the disk."""
         return not self._pending
 
     def done_pieces(self) -> list[Path]:
-        """The files of what is done in this run."""
+        """Files with final results of this run."""
         return [path for path in self._pieces("done") if (found := self._read(path)) and found[0]["id"] == self._id]
 
     def note_kept(self, rows: _Rows, about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-        """Keep the states of the tiles that were noted last, or sums of all full ones, where it says ``is_full``."""
+        """Keep the states of the tiles that were noted last, or, with ``is_full``, the sums of all full tiles."""
         rows.about |= about
         if about.get("is_full"):
             rows.full |= arrays
@@ -251,11 +253,11 @@ class Checkpoints:
         self._pending_bytes += sum(array.nbytes for array in arrays.values())
 
     def rows(self, part: int, point: int, lanes: int, into: Accumulators) -> _Rows:
-        """What waits of a point for the next checkpoint."""
+        """Results of a point that wait for the next checkpoint."""
         return self._pending.setdefault((part, point), _Rows(into, lanes))
 
     def note(self, part: int, point: int, lanes: int, into: Accumulators, tiles: tuple[int, int] | None) -> None:
-        """Note that tiles of a point, or with None all of them, have come to their end."""
+        """Note that tiles of a point, or all of them for None, have finished."""
         rows = self.rows(part, point, lanes, into)
         if tiles is None:
             rows.is_whole = True
@@ -265,12 +267,12 @@ class Checkpoints:
             self._pending_bytes += sum(getattr(into, name)[:, first:last].nbytes for name in _LISTED)
 
     def save(self, heading: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-        """Write a checkpoint: what has come to its end since the last one, and a state.
+        """Write a checkpoint: the results that have become final since the last one, and a state.
 
         Raises
         ------
         RunError
-            If it cannot be written; those before it are as they were.
+            If it cannot be written. Earlier checkpoints stay as they are.
         """
         began = time.monotonic()
         number = self._number + 1
@@ -300,7 +302,7 @@ class Checkpoints:
         self._log({**progress, **{key: heading[key] for key in ("part", "point", "step")}, "cost": self._cost})
 
     def try_to_save(self, heading: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-        """The same; where it fails the run is not ended for it, and a warning says so."""
+        """Write a checkpoint; if that fails, the run goes on and a warning is given."""
         try:
             self.save(heading, arrays)
         except RunError as error:
@@ -308,7 +310,7 @@ class Checkpoints:
             warnings.warn(f"no checkpoint: {error}", RuntimeWarning, stacklevel=2)
 
     def _log(self, line: Mapping[str, Any]) -> None:
-        """Add a line to the log, for whoever watches."""
+        """Add a line to the log, which `sgdsim peek` reads."""
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         with suppress(OSError), (self.folder / _LOG).open("a", encoding="utf-8") as file:
             file.write(json.dumps({"utc": now, **line}) + "\n")
@@ -320,7 +322,7 @@ class Checkpoints:
         if path in self._damaged:
             return None
         try:
-            return pieces.read(path) if path.exists() else None  # whoever only watches may come too late
+            return pieces.read(path) if path.exists() else None  # a run may remove it while another process watches
         except pieces.DamagedError as error:
             self._damaged.add(path)
             warnings.warn(f"{error}; what it held is computed again", RuntimeWarning, stacklevel=2)
@@ -328,14 +330,14 @@ class Checkpoints:
 
 
 class Part:
-    """Those of one part of a scenario, as the run loop sees them.
+    """Checkpoints of one part of a scenario, as the run loop uses them.
 
     Parameters
     ----------
     checkpoints
-        Of the whole run.
+        Checkpoints of the whole run.
     index
-        Of the part.
+        Number of the part.
     """
 
     def __init__(self, checkpoints: Checkpoints, index: int) -> None:
@@ -349,26 +351,26 @@ class Part:
 
     @property
     def seconds(self) -> float:
-        """That the run has taken before it was resumed, and the one that it goes on from."""
+        """Seconds that the run had taken before it was resumed, and those of the run that it continues."""
         return self._all.seconds + (0.0 if self._all.extension is None else self._all.extension.kept.seconds)
 
     @property
     def keeps(self) -> bool:
-        """Whether states are kept."""
+        """True if states are kept."""
         return self._all.keeps
 
     @property
     def folder(self) -> Path:
-        """Where they stand."""
+        """Folder of the checkpoints."""
         return self._all.folder
 
     def restore(self, simulators: Sequence[Simulator], results: Accumulators) -> int:
-        """Put what is on the disk into the results; the trajectory-steps that are done by it.
+        """Put the results on the disk into the accumulators, and return how many trajectory-steps they are.
 
         Raises
         ------
         InputError
-            If it was computed on another device.
+            If they were computed on another device.
         """
         checkpoints = self._all
         checkpoints.count()
@@ -419,7 +421,7 @@ class Part:
     def _restore_kept(
         self, simulators: Sequence[Simulator], results: Accumulators, tiles: Sequence[np.ndarray]
     ) -> list[int]:
-        """Put what the run before has left into the results; the trajectory-steps of each point that are done by it."""
+        """Put the results of the earlier run into the accumulators; return the trajectory-steps for each point."""
         extended = self._extended
         if extended is None:
             return [0] * len(simulators)
@@ -432,7 +434,7 @@ class Part:
         return [self._kept_work(point, simulator, simulator.n_tiles) for point, simulator in enumerate(simulators)]
 
     def _kept_work(self, point: int, simulator: Simulator, before: int) -> int:
-        """Trajectory-steps that the run before has done of the tiles before one."""
+        """Number of trajectory-steps of the tiles before a given one that the earlier run has done."""
         if self._extended is None:
             return 0
         tiles = min(self._extended.tiles(point, simulator.lanes), before)
@@ -441,18 +443,18 @@ class Part:
     def simulate(
         self, point: int, simulator: Simulator, into: Accumulators, bar: Progress, most: int | None, span: int | None
     ) -> None:
-        """Run all blocks of a point that have not come to their end, and save checkpoints on the way.
+        """Run all unfinished blocks of a point, and save checkpoints on the way.
 
         Parameters
         ----------
         point
-            Of the sweep.
+            Number of the point of the sweep.
         simulator, into
-            Which runs it, and where to.
+            The simulator that runs the point, and the accumulators for its results.
         bar
-            Is told of every span.
+            Progress bar, updated after every span.
         most, span
-            Trajectories of a block and steps of a span; see `simulate_runs`.
+            Number of trajectories of a block, and of steps of a span; see `simulate_runs`.
         """
         with bar.waiting():
             for block in self._blocks(point, simulator, into, most):
@@ -472,7 +474,7 @@ class Part:
                         self._save(point, simulator, into, block.first_tile, block)
 
     def _blocks(self, point: int, simulator: Simulator, into: Accumulators, most: int | None) -> Iterator[Block]:
-        """The blocks of a point that have not come to their end, the running one as it was."""
+        """Unfinished blocks of a point; the one that was running is in its saved state."""
         if point in self._finished:
             return
         state, begin = self._running, 0
@@ -519,7 +521,7 @@ class Part:
         self._save(point, simulator, into, last, None)
 
     def _end(self, point: int, simulator: Simulator, into: Accumulators, first: int, tiles: int) -> None:
-        """A block has come to its end: its numbers are in the sums."""
+        """Note that a block has finished, so that its numbers are in the sums."""
         self._note(point, simulator, into, first, first + tiles)
         if self._all.is_due():
             self._save(point, simulator, into, first + tiles, None)
@@ -531,7 +533,7 @@ class Part:
             self._all.note_kept(rows, self._about(simulator), self._state)
 
     def _note_full(self, point: int, simulator: Simulator, into: Accumulators) -> None:
-        """All full tiles have come to their end: without a last one that is not, these are their sums."""
+        """Keep the sums of all full tiles, once these have finished and before a last, partly filled tile is added."""
         if self._all.keeps:
             rows = self._all.rows(self._index, point, simulator.lanes, into)
             sums = {name: getattr(into, name).copy() for name in SUMS}
@@ -543,12 +545,12 @@ class Part:
         return {**steps, "full": run.trajectories // simulator.lanes, "target": simulator.executor.name}
 
     def _catch(self, simulator: Simulator, block: Block) -> None:
-        """Take the state of a block where a longer run would go on."""
+        """Keep the state of a block at the step from which a longer run would continue."""
         if self._all.keeps and block.step == kept_step(simulator.run.steps):
             self._state = {name: np.array(simulator.executor.fetch(getattr(block, name))) for name in BLOCK}
 
     def _save(self, point: int, simulator: Simulator, into: Accumulators, first_tile: int, block: Block | None) -> None:
-        """Save a state between two spans: all tiles before the first one have come to their end."""
+        """Save a state between two spans, when all tiles before ``first_tile`` have finished."""
         arrays = {name: getattr(into, name) for name in SUMS}
         if block is not None and first_tile == simulator.groups[0]:
             reached = int(np.searchsorted(simulator.record_steps, block.step, "right"))
@@ -570,12 +572,12 @@ class Part:
 
 
 def at(results: Accumulators, point: int) -> Accumulators:
-    """Those of one point of a sweep, in the same memory."""
+    """Accumulators of one point of a sweep, which share the memory of those of all points."""
     return Accumulators(*(getattr(results, one.name)[point] for one in fields(Accumulators)))
 
 
 def rows_of(into: Accumulators, tiles: Sequence[tuple[int, int]], lanes: int) -> dict[str, np.ndarray]:
-    """What is kept of the trajectories of some tiles, one after the other."""
+    """Results of the single trajectories of some tiles, one tile after the other."""
     ends = [into.status.between(a * lanes, b * lanes) for a, b in tiles]
     none = np.empty(0, np.int64)
     whole = {name: getattr(into, name) for name in _LISTED}
@@ -592,7 +594,7 @@ def rows_of(into: Accumulators, tiles: Sequence[tuple[int, int]], lanes: int) ->
 def put_rows(
     into: Accumulators, tiles: Sequence[Sequence[int]], lanes: int, arrays: Mapping[str, np.ndarray], prefix: str = ""
 ) -> None:
-    """Put back what `rows_of` has taken."""
+    """Put the results from `rows_of` back into the accumulators."""
     rows = {name: arrays[f"{prefix}{name}"] for name in _LISTED}
     diverged, status = (arrays[f"{prefix}{name}"] for name in ("diverged", "status"))
     for first, last in tiles:
@@ -604,14 +606,14 @@ def put_rows(
 
 
 def put_sums(into: Accumulators, arrays: Mapping[str, np.ndarray], prefix: str = "") -> None:
-    """Put back sums, of the records that were reached; where none are put there are zeros."""
+    """Put sums back into the accumulators, up to the record that was reached; later records stay zero."""
     for name in SUMS:
         saved = arrays[f"{prefix}{name}"]
         getattr(into, name)[: len(saved)] = saved
 
 
 def joined(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Ranges in order, those that touch or overlap made one.
+    """Ranges in order; ranges that touch or overlap are joined into one.
 
     Examples
     --------

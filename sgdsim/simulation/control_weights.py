@@ -1,18 +1,18 @@
-"""Control variates for the mean of an observable: weights of a martingale that follows it.
+"""Control variates for the mean of an observable: weights of a martingale that is strongly correlated with it.
 
-For an observable f at the last step K let ``V_t(theta)`` be near ``E[f(theta_K)|theta_t = theta]``, ``V_K`` near f.
-Whatever V is,
+For an observable f at the last step K let ``V_t(theta)`` be an approximation of ``E[f(theta_K)|theta_t = theta]``, and
+``V_K`` of f. For any V,
 
     M = V_0(theta_0) - E V_0(theta_0) + sum_t (V_(t+1)(theta_(t+1)) - E[V_(t+1)(theta_(t+1))|theta_t])
 
-has mean zero, and if V were exact, ``f(theta_K) - M`` would be ``E f(theta_K)`` without any spread. Here V is of second
-order about the path without noise, theta_0(t), with steps ``m(theta)`` and ``J = m'``:
+has mean zero. If V were exact, ``f(theta_K) - M`` would be ``E f(theta_K)`` without any spread. Here V is an expansion
+to second order about the noise-free path theta_0(t), whose steps are ``m(theta)`` with the Jacobian ``J = m'``:
 
     V_t = l.d + d.P d/2,  d = theta - theta_0(t),
     l_t = J^T l_(t+1),  P_t = J^T P_(t+1) J + sum_k l_(t+1),k m_k'',  from the derivatives of f at theta_0(K).
 
-l is the linear response; it leaves a variance of relative order eta, P one of order eta^2. In a valley P solves the
-Poisson equation of ``x^2``, with ``x^2/(1 - r^2)`` far from the end, ``r = 1 - eta*a``.
+l is the linear response: with it alone a variance of relative order eta remains, with P one of order eta^2. In a valley
+of curvature a, P solves the Poisson equation of ``x^2``: far from the end it is ``x^2/(1 - r^2)``, ``r = 1 - eta*a``.
 
 Re-derived; martingale control variates are in Henderson & Glynn, Math. Oper. Res. 27, 253 (2002), adjoints of
 stochastic dynamics in Milstein & Tretyakov, "Stochastic Numerics for Mathematical Physics", 2.4.
@@ -40,19 +40,19 @@ _RATE = "optimizer.learning_rate"
 
 
 def weights(run: Run) -> np.ndarray:
-    """Of all controls of a run, as its kernel takes them.
+    """Weights of all control variates of a run, in the form that its kernel takes.
 
     Returns
     -------
     ndarray
-        (control, completed steps, weight): l and the upper triangle of P of ``V = l.theta + theta.P theta/2`` after so
-        many steps, and last the mean of V over the starts, of which the row of step 0 makes use.
+        Shape (control, completed steps, weight). The weights after each step are l and the upper triangle of P of
+        ``V = l.theta + theta.P theta/2``, and last the mean of V over the starts, which only step 0 uses.
 
     Raises
     ------
     InputError
-        For an optimizer or a loss of which there are no controls, an observable that cannot be differentiated, a start
-        without variance, and a path without noise that leaves the numbers.
+        For an optimizer or a loss without control variates, an observable that cannot be differentiated, a start
+        of infinite variance, and a noise-free path that diverges.
 
     Examples
     --------
@@ -79,7 +79,7 @@ def weights(run: Run) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Start:
-    """Mean and variance of each parameter at the start; of given values, over which no mean is taken, the mean."""
+    """Mean and variance of each parameter at the start; the variance of given values counts as zero."""
 
     mean: np.ndarray
     variance: np.ndarray
@@ -98,7 +98,7 @@ class _Start:
 
 
 class _Path:
-    """The path without noise, and the derivatives of the steps along it."""
+    """The noise-free path, and the derivatives of the steps along it."""
 
     def __init__(self, run: Run) -> None:
         self._run, self._loss = run, run.loss
@@ -116,7 +116,7 @@ class _Path:
             self._curvatures = self._along(curvatures).reshape(steps, n, n, n)
 
     def weights(self, name: str) -> np.ndarray:
-        """Of the control of one observable, (completed steps, weight)."""
+        """Weights of the control variate of one observable, shape (completed steps, weight)."""
         import sympy
 
         loss, n, steps = self._loss, self.theta.shape[1], len(self._rates)
@@ -164,7 +164,7 @@ class _Path:
         return list(control_step.step_of(self._loss, optimizer, rate, gradient, optimizer.values).mean)
 
     def _follow(self, means: list[sympy.Expr]) -> np.ndarray:
-        """The parameters after each step, (completed steps, parameter)."""
+        """Parameters after each step, shape (completed steps, parameter)."""
         path = np.empty((len(self._rates) + 1, len(means)))
         path[0] = self._start.mean
         for t, rate in enumerate(self._rates):
@@ -174,7 +174,7 @@ class _Path:
         return path
 
     def _along(self, expressions: list[sympy.Expr]) -> np.ndarray:
-        """Values before each step, (step, expression)."""
+        """Values of expressions before each step, shape (step, expression)."""
         values = evaluation.evaluate(expressions, self._named(self.theta[:-1], self._rates))
         return np.stack([np.broadcast_to(value, self._rates.shape) for value in values], axis=-1)
 

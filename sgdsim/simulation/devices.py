@@ -1,4 +1,4 @@
-"""Where an ensemble is simulated: the CPU, a GPU, or whichever ends first."""
+"""Devices on which an ensemble is simulated: the CPU, a GPU, or the one that should finish first."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ DEVICES = ("cpu", "cuda", "auto", "python")
 
 @dataclass(frozen=True)
 class Device:
-    """Where to simulate.
+    """A device on which to simulate.
 
     Parameters
     ----------
     target
-        ``cpu``, ``cuda``, ``auto``, or ``python``: the kernels' text as it stands, slow and easy to step through.
+        ``cpu``, ``cuda``, ``auto``, or ``python``, which runs the kernels without compiling them: slow, but easy to
+        step through.
     number
-        Which GPU.
+        Number of the GPU.
     """
 
     target: str = "cpu"
@@ -32,12 +33,12 @@ class Device:
 
     @classmethod
     def parse(cls, text: str | Device) -> Device:
-        """Read ``cuda:1``.
+        """Device of a text such as ``cpu`` or ``cuda:1``.
 
         Raises
         ------
         InputError
-            For anything else than a known device, with a number where it is a GPU.
+            For an unknown device, and for a number without a GPU.
 
         Examples
         --------
@@ -58,12 +59,12 @@ class Device:
 
 
 def executor(device: Device, program: Program, common: Common, workers: Workers) -> Executor:
-    """What runs the blocks of a program on a device.
+    """Executor that runs the blocks of a program on a device.
 
     Raises
     ------
     RunError
-        If it is a GPU that cannot be used.
+        If the device is a GPU that cannot be used.
     """
     if device.target != "cuda":
         return Host(program, common, device.target, workers)
@@ -71,23 +72,23 @@ def executor(device: Device, program: Program, common: Common, workers: Workers)
     return gpu
 
 
-# What a process takes to wake a GPU and to load its kernels: an estimate, to be measured where there is one.
+# Seconds that a process needs to start a GPU and to load its kernels; an estimate.
 _GPU_START_SECONDS = 1.0
-# Of a step of two parameters and one deviate, on one thread: measured, see docs/performance.md.
+# Seconds of a step with two parameters and one random deviate, on one thread; measured, see docs/performance.md.
 _CPU_SECONDS = 1.3e-9
 
 
 def choose(device: Device, work: float, threads: int) -> tuple[Device, str]:
-    """What ``auto`` means for a run, and why.
+    """The device that is used for a run, and the reason if the device is ``auto``.
 
     Parameters
     ----------
     device
-        Anything but ``auto`` stands.
+        The user's device, which is returned as it is unless it is ``auto``.
     work
-        Trajectory-steps, each times `Program.weight`.
+        Number of trajectory-steps, each multiplied by `Program.weight`.
     threads
-        Of the CPU.
+        Number of threads of the CPU.
 
     Examples
     --------
@@ -108,12 +109,12 @@ def choose(device: Device, work: float, threads: int) -> tuple[Device, str]:
 
 
 def _gpu() -> ModuleType:
-    """The module that speaks to GPUs, imported where one is asked for: it takes a moment, and needs an extra.
+    """The module for GPUs. It is imported only when a GPU is asked for, as this takes time and needs extra libraries.
 
     Raises
     ------
     RunError
-        If they are missing.
+        If these libraries are missing.
     """
     try:
         from sgdsim.kernels import gpu

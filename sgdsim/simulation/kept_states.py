@@ -1,9 +1,10 @@
-"""What a run with ``keep_state`` leaves beside its file: from it a longer or a larger run goes on, to the same bits.
+"""The state that a run with ``keep_state`` leaves beside its file, from which a longer or larger run continues.
 
-The folder ``FILE.kept`` has the pieces in which checkpoints hold what is done, see `checkpoints`, with two things more.
-Of each trajectory the state after the last step that is a multiple of four: a run looks for divergence after every
-four steps and after its last, which is not the last of a longer one. And the sums of all tiles but a last one that is
-not full: in a larger run that one has more trajectories, and it is computed again.
+The results are bit-identical to those of a single run. The folder ``FILE.kept`` has the pieces of final results, as
+`checkpoints` writes them, and two things more. First, the state of each trajectory after the last step that is a
+multiple of four: a run looks for divergence after every four steps and after its last step, which is not the last of a
+longer run. Second, the sums of all full tiles: a last, partly filled tile has more trajectories in a larger run, and is
+computed again.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ BLOCK = ("state", "status", "changes")
 
 
 def folder_of(output: PathLike) -> Path:
-    """Where the state of a run is kept.
+    """Folder in which the state of a run is kept.
 
     Examples
     --------
@@ -44,7 +45,7 @@ def folder_of(output: PathLike) -> Path:
 
 
 def kept_step(steps: int) -> int:
-    """After how many steps of a run its states are kept.
+    """Number of completed steps after which the states of a run are kept.
 
     Examples
     --------
@@ -56,18 +57,18 @@ def kept_step(steps: int) -> int:
 
 @dataclass(frozen=True)
 class Kept:
-    """The state of a finished run, as it was found.
+    """The state of a finished run in its folder.
 
     Parameters
     ----------
     folder
-        Where.
+        Path of the folder.
     run
-        Its description, as it is stored.
+        Description of the run, as it is stored.
     names
-        Of the pieces, in the order in which they were written.
+        Names of the pieces, in the order in which they were written.
     seconds
-        That the run took.
+        Seconds that the run took.
     """
 
     folder: Path
@@ -77,12 +78,12 @@ class Kept:
 
     @classmethod
     def beside(cls, output: PathLike) -> Kept | None:
-        """What is kept beside a file; None without.
+        """State that is kept beside a file; None if there is none.
 
         Raises
         ------
         InputError
-            Where it is damaged.
+            If it is damaged.
         """
         folder = folder_of(output)
         if not (folder / _ABOUT).exists():
@@ -92,12 +93,12 @@ class Kept:
 
 
 def keep(output: PathLike, found: Sequence[Path], run: Mapping[str, Any], seconds: float, before: Kept | None) -> None:
-    """Keep pieces of a run whose file is in its place, and nothing else; those of the run before it that still count.
+    """Keep the pieces of a run once its file is written, with pieces of the earlier run that are still valid.
 
     Raises
     ------
     RunError
-        If that cannot be written.
+        If they cannot be written.
     """
     folder = folder_of(output)
     folder.mkdir(exist_ok=True)
@@ -105,7 +106,7 @@ def keep(output: PathLike, found: Sequence[Path], run: Mapping[str, Any], second
     names = [*old, *(f"{run['id']}-{path.name}" for path in found)]
     for path, name in zip(found, names[len(old) :], strict=True):
         os.replace(path, folder / name)
-    # The pieces that were moved before the process was killed.
+    # Pieces that were moved before the process was killed are in the folder already.
     moved = sorted(path.name for path in folder.glob(f"{run['id']}-*"))
     names = [*old, *(name for name in moved if name not in old)]
     pieces.write(folder / _ABOUT, {"run": run, "names": names, "seconds": seconds}, {})
@@ -116,10 +117,10 @@ def keep(output: PathLike, found: Sequence[Path], run: Mapping[str, Any], second
 
 
 def remove(output: PathLike) -> None:
-    """Remove what is kept of another run than that of the file."""
+    """Remove the state beside a file, as it belongs to another run."""
     folder = folder_of(output)
     with suppress(OSError):
-        (folder / _ABOUT).unlink(missing_ok=True)  # without which nothing else counts
+        (folder / _ABOUT).unlink(missing_ok=True)  # without this file all others are ignored
         for path in folder.glob("*.done"):
             path.unlink()
         folder.rmdir()
@@ -127,16 +128,16 @@ def remove(output: PathLike) -> None:
 
 @dataclass(frozen=True)
 class Extension:
-    """A run that goes on where another one ended.
+    """A run that continues an earlier one.
 
     Parameters
     ----------
     kept
-        What that has left.
+        State that the earlier run has left.
     was
-        Its runs, of each part one a sweep point.
+        Its runs: for each part, one for each point of the sweep.
     still_counts
-        Whether what it has left is kept for a third run too: not if all trajectories go on from there.
+        True if the state is kept for a third run too; it is not if all trajectories continue from it.
     """
 
     kept: Kept
@@ -144,17 +145,17 @@ class Extension:
     still_counts: bool
 
     def part(self, index: int) -> ExtendedPart:
-        """That of one part of a scenario."""
+        """Extension of one part of a scenario."""
         return ExtendedPart(self.kept, index, self.was[index])
 
 
 class ExtendedPart:
-    """What is kept of one part, as the run that goes on from it wants it.
+    """The kept state of one part of a scenario, in the form in which a run continues from it.
 
     Parameters
     ----------
     kept, index, was
-        As `Extension` has them.
+        The kept state, the number of the part, and its runs; see `Extension`.
     """
 
     def __init__(self, kept: Kept, index: int, was: Sequence[Run]) -> None:
@@ -168,12 +169,12 @@ class ExtendedPart:
                     self._entries.append((name, number, entry))
 
     def check(self, target: str) -> None:
-        """Refuse to go on elsewhere.
+        """Refuse to continue on another device.
 
         Raises
         ------
         InputError
-            If it was computed on another device.
+            If the state was computed on another device.
         """
         for _, _, entry in self._entries:
             if entry["target"] != target:
@@ -181,47 +182,47 @@ class ExtendedPart:
                 raise InputError(f"{self.folder}: computed on {was}, and here is {target}: choose with --device")
 
     def is_longer(self, point: int, now: Run) -> bool:
-        """Whether the trajectories of a point go on; they may be only more."""
+        """True if the new run has more steps at a point; otherwise it has only more trajectories."""
         return now.steps > self._was[point].steps
 
     def step(self, point: int, now: Run) -> int:
-        """Completed steps of what is kept."""
+        """Number of completed steps of the kept state."""
         was = self._was[point].steps
         return kept_step(was) if self.is_longer(point, now) else was
 
     def tiles(self, point: int, lanes: int) -> int:
-        """How many tiles are kept: the full ones."""
+        """Number of tiles that are kept, which are the full ones."""
         return self._was[point].trajectories // lanes
 
     def rows(self, point: int, now: Run) -> Iterator[tuple[list[tuple[int, int]], dict[str, np.ndarray]]]:
-        """What is kept of the trajectories of full tiles, as `checkpoints.put_rows` takes it."""
+        """Kept results of the single trajectories of full tiles, in the form that `checkpoints.put_rows` takes."""
         wanted = np.array(sorted(set(now.recorder.snapshots)))
         for entry, arrays in self._of(point):
-            # Of several runs, of which each was larger than the one before, the first may have had more snapshots.
+            # If several runs extended each other, the first may have had more snapshots than the later ones.
             arrays["theta"] = _taken(arrays["theta"], np.array(entry["snapshots"]), wanted, self.step(point, now))
             yield _full_tiles(entry), arrays
 
     def sums(self, point: int, now: Run) -> dict[str, np.ndarray]:
-        """Sums of all full tiles, of the records up to the step that is kept."""
+        """Sums of all full tiles, for the records up to the step of the kept state."""
         was, found = self._was[point], dict[str, np.ndarray]()
         steps = was.recorder.record_steps(was.steps), now.recorder.record_steps(now.steps)
         for entry, arrays in self._of(point):
-            if entry["is_full"]:  # of several runs the last
+            if entry["is_full"]:  # if several runs extended each other, the last one counts
                 found = {name.removeprefix("full/"): a for name, a in arrays.items() if name.startswith("full/")}
         if not found:
             raise InputError(f"{self.folder}: the sums of sweep point {point} are missing")
         changes = found.pop("changes")
         taken = {name: _taken(array, *steps, self.step(point, now)) for name, array in found.items()}
-        # Those of a trajectory are added at its end, which is still to come where it goes on.
+        # Sums along a trajectory are added at its end, which is still to come if the trajectory continues.
         return taken | {"changes": np.zeros_like(changes) if self.is_longer(point, now) else changes}
 
     def blocks(self, point: int, begin: int, end: int, most: int) -> Iterator[Block]:
-        """The states of some tiles, in blocks of so many.
+        """Kept states of some tiles, in blocks of at most ``most`` tiles.
 
         Raises
         ------
         InputError
-            If one is missing.
+            If a state is missing.
         """
         for entry, arrays in self._of(point):
             start = 0
@@ -235,7 +236,7 @@ class ExtendedPart:
             raise InputError(f"{self.folder}: states of sweep point {point} are missing, from tile {begin} on")
 
     def _of(self, point: int) -> Iterator[tuple[dict[str, Any], dict[str, np.ndarray]]]:
-        """The entries of a point, in the order in which they were written; neighbours share a piece."""
+        """Entries of a point, in the order in which they were written; neighbouring entries share a piece."""
         for name, number, entry in self._entries:
             if entry["point"] == point:
                 if self._read[0] != name:
@@ -245,12 +246,12 @@ class ExtendedPart:
 
 
 def _full_tiles(entry: Mapping[str, Any]) -> list[tuple[int, int]]:
-    """The tiles of an entry but a last one that is not full: a larger run has computed it again."""
+    """Full tiles of an entry; a partly filled last tile is left out, as a larger run has computed it again."""
     return [(low, min(high, entry["full"])) for low, high in entry["tiles"] if low < entry["full"]]
 
 
 def _taken(array: np.ndarray, was: np.ndarray, now: np.ndarray, last: int) -> np.ndarray:
-    """What stood along the first axis by these steps, by those of the longer run; zeros for what is still to come."""
+    """Array with the steps of the longer run along its first axis, from those of the earlier run; zero beyond these."""
     made = np.zeros((len(now), *array.shape[1:]), array.dtype)
     kept = now[now <= last]
     made[: len(kept)] = array[np.searchsorted(was, kept)]
@@ -258,12 +259,12 @@ def _taken(array: np.ndarray, was: np.ndarray, now: np.ndarray, last: int) -> np
 
 
 def check(was: Sequence[Run], now: Sequence[Run]) -> None:
-    """Refuse a run that is not a longer or a larger one of what was kept, but for the same of everything else.
+    """Refuse a run unless it is the kept run with more steps or more trajectories.
 
     Raises
     ------
     InputError
-        With what refers to the number of steps or of trajectories.
+        For settings that depend on the number of steps or of trajectories, and for fewer of either.
     """
     for old, new in zip(was, now, strict=True):
         for key in ("trajectories", "steps"):
@@ -292,7 +293,7 @@ def _check_longer(old: Run, new: Run) -> None:
 
 
 def _check_records(old: Run, new: Run) -> None:
-    """What is measured up to where the run goes on was measured: of one that is larger alone, up to its end."""
+    """Refuse records and snapshots at earlier steps, if the kept run did not have them."""
     done, last = old.steps, kept_step(old.steps) if new.steps > old.steps else old.steps
     records = old.recorder.record_steps(done), new.recorder.record_steps(new.steps)
     snapshots = np.array(sorted(set(old.recorder.snapshots))), np.array(sorted(set(new.recorder.snapshots)))
@@ -307,7 +308,7 @@ def _check_records(old: Run, new: Run) -> None:
 
 
 def _check_larger(old: Run, new: Run) -> None:
-    """Drawn starts follow from the number of the trajectory, and listed ones are in the scenario."""
+    """Refuse more trajectories if a start depends on their number, as that of a grid does; a drawn start does not."""
     for name, start in new.starts.items():
         if isinstance(start, Grid) and start.points != old.starts[name].points:  # type: ignore[union-attr]
             raise InputError(

@@ -1,4 +1,4 @@
-"""Watching a run: a bar where there is a terminal, else a line a minute, and Ctrl-C, which must not get lost."""
+"""Progress of a run: a bar on a terminal, else a line a minute; and Ctrl-C, which must not get lost."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from sgdsim.base.interrupts import Interrupts
 
 
 class Progress:
-    """Counts trajectory-steps; shows their rate and the time left on standard error.
+    """Counter of trajectory-steps, which shows their rate and the time left on standard error.
 
-    In its context an interrupt that arrives in a call-back of the compiler, where Python can only report and forget
-    it, is raised again with the next `update`.
+    In its context an interrupt that arrives in a call-back of the compiler, where Python would only print and drop it,
+    is raised again at the next `update`.
 
     Parameters
     ----------
     total
-        Trajectory-steps of the whole run.
+        Number of trajectory-steps of the whole run.
     shown
-        False for nothing at all.
+        False to show nothing.
 
     Examples
     --------
@@ -45,7 +45,7 @@ class Progress:
         return self
 
     def say(self, text: str) -> None:
-        """A line above the bar, where there is a terminal."""
+        """Print a line above the bar, if there is a terminal."""
         if text and self._bar is not None:
             self._bar.say(text)
 
@@ -64,25 +64,25 @@ class Progress:
             timer.cancel()
 
     def begin(self, done: int) -> None:
-        """Note what was done before the run was resumed."""
+        """Note the number of trajectory-steps that were done before the run was resumed."""
         if self._bar is not None:
             self._bar.update(done)
 
     def waiting(self) -> AbstractContextManager[None]:
-        """See `Interrupts.waiting`."""
+        """Let an interrupt wait during the block; see `Interrupts.waiting`."""
         return self._interrupts.waiting()
 
     def let_go(self) -> None:
-        """See `Interrupts.let_go`."""
+        """Let a signal end the program at once from now on; see `Interrupts.let_go`."""
         self._interrupts.let_go()
 
     def update(self, done: int) -> None:
-        """Note that so many more trajectory-steps are done.
+        """Add to the number of trajectory-steps that are done.
 
         Raises
         ------
         KeyboardInterrupt
-            If one was lost before.
+            If an interrupt was lost before.
         """
         self._interrupts.check()
         if self._bar is not None:

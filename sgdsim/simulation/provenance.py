@@ -1,4 +1,4 @@
-"""Where a file comes from: versions, seed, times, and the scenario that made it."""
+"""Provenance of a file: versions, seed, times, and the scenario that it was made from."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LIBRARIES = ("numba", "llvmlite", "numpy", "h5py", "sympy")
 
 
 def now() -> str:
-    """The time in UTC, ISO 8601.
+    """Present time in UTC, in the format of ISO 8601.
 
     Examples
     --------
@@ -51,21 +51,21 @@ def attributes(
     Parameters
     ----------
     title
-        For people.
+        Title of the run.
     scenario
         The resolved scenario as TOML.
     seed, target, dtype
-        Of the run.
+        Seed, device and number type of the run.
     processor
-        That kernels were compiled for, as LLVM calls it.
+        Processor for which the kernels were compiled, by LLVM's name.
     lanes
-        Trajectories of a tile: trajectory i is of group ``(i // lanes) % 64``.
+        Number of trajectories of a tile: trajectory i belongs to the group ``(i // lanes) % 64``.
     layout_version
-        Which random words make which deviate; see `Draws.layout_version`.
+        Version of the rule that assigns random words to deviates; see `Draws.layout_version`.
     started, compile_seconds, seconds
-        When the run began (UTC), how long it took to compile or load the kernels, and to simulate.
+        Start of the run (UTC), and seconds to compile or load the kernels, and to simulate.
     trajectory_steps
-        Updates carried out.
+        Number of steps of all trajectories together.
     """
     return {
         "title": title or UNTITLED,
@@ -93,7 +93,7 @@ def attributes(
 
 @cache
 def git_commit() -> str:
-    """The commit of a source checkout, with ``+`` where it was changed; ``unknown`` for an installed package."""
+    """Commit of a source checkout, with ``+`` if files were changed since; ``unknown`` for an installed package."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return "unknown"

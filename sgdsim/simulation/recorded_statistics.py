@@ -1,4 +1,4 @@
-"""What the recorders measured beyond moments: histograms, quantiles, covariances, autocorrelations, drifts."""
+"""Recorded statistics beyond moments: histograms, quantiles, covariances, autocorrelations, drifts."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ _COMOMENTS = ("count", "mean_1", "mean_2", "product")
 
 
 def over(dimensions: str, data: np.ndarray, meaning: str) -> Variable:
-    """A variable of every sweep point."""
+    """Variable with a value for every point of a sweep."""
     return Variable(("point", *dimensions.split()), data, {"long_name": meaning, "units": "1"})
 
 
 def coordinate(dimension: str, data: np.ndarray, meaning: str) -> Variable:
-    """The values along a dimension, the same for every point."""
+    """Variable of the values along a dimension, the same for every point."""
     return Variable((dimension,), data, {"long_name": meaning, "units": "1"})
 
 
 def statistics(run: Run, record_steps: np.ndarray, results: Accumulators) -> dict[str, Variable]:
-    """All of them, with a leading point axis.
+    """Variables of all statistics beyond moments, with a leading axis of points.
 
     Parameters
     ----------
     run
-        One of the points, which measure the same.
+        Run of one of the points, which all measure the same.
     record_steps
-        Completed steps of the records.
+        Numbers of completed steps at the records.
     results
-        Of all points.
+        Accumulators of all points.
     """
     return {
         **(_errors_of_pairs(results.moments) if run.antithetic else {}),
@@ -56,12 +56,12 @@ def statistics(run: Run, record_steps: np.ndarray, results: Accumulators) -> dic
 
 
 def check_names(run: Run) -> None:
-    """Refuse recorders of which two would have a variable or a dimension of one name.
+    """Refuse recorders if two of them would have a variable or a dimension of the same name.
 
     Raises
     ------
     InputError
-        Before the run, with the name.
+        With the name, before the run.
     """
     taken: dict[str, str] = {}
     for recorder, names in _names(run):
@@ -72,7 +72,7 @@ def check_names(run: Run) -> None:
 
 
 def _names(run: Run) -> Iterator[tuple[str, list[str]]]:
-    """The variables and dimensions of each recorder."""
+    """Names of each recorder and of its variables and dimensions."""
     recorder = run.recorder
     for name, bins in recorder.histograms.items():
         label = _label(name)
@@ -102,7 +102,7 @@ def _bin_names(label: str) -> list[str]:
 
 
 def bin_coordinates(run: Run) -> dict[str, Variable]:
-    """Centres and edges of all bins, and what else the statistics stand over."""
+    """Centres and edges of all bins, and other coordinates of the statistics."""
     recorder = run.recorder
     coordinates: dict[str, Variable] = {}
     for name, histogram in recorder.histograms.items():
@@ -137,7 +137,7 @@ def _label(name: str) -> str:
 
 
 def _drift_label(run: Run, name: str) -> str:
-    """The bins of a drift are called after it, unless a histogram of the same name has others."""
+    """Name of the bins of a drift: that of the drift, unless a histogram of this name has other bins."""
     histogram, drift = run.recorder.histograms.get(name), run.recorder.drifts[name]
     same = histogram is None or (histogram == drift.bins and drift.by == name)
     return name if same else f"drift_{name}"
@@ -152,19 +152,19 @@ def _bins(label: str, histogram: Histogram, meaning: str) -> dict[str, Variable]
 
 
 def _errors_of_pairs(moments: np.ndarray) -> dict[str, Variable]:
-    """Standard errors of means and variances from leaving out a group: mirrored trajectories are not independent.
+    """Standard errors of means and variances by leaving out one group at a time, as mirrored trajectories depend.
 
     Parameters
     ----------
     moments
-        (point, record, group, observable, 5).
+        Moments of each group, shape (point, record, group, observable, 5).
     """
     errors = {name: np.full((*moments.shape[:2], moments.shape[3]), np.nan) for name in ("mean", "variance")}
     for place in np.ndindex(*errors["mean"].shape):
         groups = moments[place[0], place[1], :, place[2]]
         groups = groups[groups[:, 0] > 0]
         if len(groups) > 1:
-            # What runs away overflows.
+            # Trajectories that diverge overflow here.
             with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
                 unions = unite(Moments(*groups.T), all_and_left_out(len(groups)))
                 for name, error in errors.items():
@@ -175,7 +175,7 @@ def _errors_of_pairs(moments: np.ndarray) -> dict[str, Variable]:
 
 
 def _controlled(run: Run, results: Accumulators) -> dict[str, Variable]:
-    """The means at the last record of all that has a control."""
+    """Means at the last record of all quantities with a control variate."""
     names = run.recorder.controls
     if not names:
         return {}
@@ -192,7 +192,7 @@ def _controlled(run: Run, results: Accumulators) -> dict[str, Variable]:
 
 
 def _regression(run: Run, results: Accumulators, point: int, name: str) -> Controlled:
-    """NaN where trajectories are left out, over which no control has mean zero, or there are too few groups."""
+    """Mean with its control variate; NaN if trajectories are excluded, which biases the control, or with few groups."""
     control = control_for(name, name).name
     index = [run.measured.index(name), run.measured.index(control)]
     count, mean, m2 = np.moveaxis(results.moments[point, -1][:, index], -1, 0)[:3]
@@ -207,7 +207,7 @@ def _regression(run: Run, results: Accumulators, point: int, name: str) -> Contr
 
 
 def _histograms(run: Run, counts: np.ndarray) -> dict[str, Variable]:
-    """Counts over all groups; integers, so their order is no matter."""
+    """Histograms as counts over all groups; they are integers, so the order of summation does not matter."""
     total = counts.sum(axis=2, dtype=np.int64)
     variables: dict[str, Variable] = {}
     start = 0
@@ -228,12 +228,12 @@ def _histograms(run: Run, counts: np.ndarray) -> dict[str, Variable]:
 def _quantiles(
     name: str, histogram: Histogram, counts: np.ndarray, probabilities: Sequence[float], paired: bool
 ) -> dict[str, Variable]:
-    """Read off the histogram, linear within a bin; NaN where they lie outside of it. Pairs have no standard error."""
+    """Quantiles from a histogram, linear within a bin; NaN outside of it. Mirrored pairs give no standard error."""
     shape = (*counts.shape[:-1], len(probabilities))
     values, errors = np.full(shape, np.nan), np.full(shape, np.nan)
     width = (histogram.high - histogram.low) / histogram.bins
     for place in np.ndindex(*counts.shape[:-1]):
-        below = np.cumsum(counts[place])[:-1]  # of every edge
+        below = np.cumsum(counts[place])[:-1]  # fraction below every edge but the first
         n = counts[place].sum()
         for i, p in enumerate(probabilities):
             bin_ = int(np.searchsorted(below, p * n, side="left")) - 1
@@ -265,7 +265,7 @@ def _planes(run: Run, cells: np.ndarray) -> dict[str, Variable]:
 
 
 def _covariances(run: Run, results: Accumulators) -> dict[str, Variable]:
-    """The comoments of all pairs by group, and the covariance matrix of the parameters."""
+    """Comoments of all pairs by group, and the covariance matrix of the parameters."""
     pairs = run.recorder.pairs(run.loss.parameters)
     if not pairs:
         return {}
@@ -293,12 +293,12 @@ def _covariances(run: Run, results: Accumulators) -> dict[str, Variable]:
 
 
 def _covariance_of(comoments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Covariances of pairs, and standard errors from leaving one group out: (point, record, pair) each.
+    """Covariances of pairs and their standard errors by leaving one group out, each (point, record, pair).
 
     Parameters
     ----------
     comoments
-        (point, record, group, pair, 4).
+        Comoments of each group, shape (point, record, group, pair, 4).
     """
     groups = np.moveaxis(comoments, 2, 3)
     alive = (groups[..., 0] > 0).any(axis=(0, 1, 2))
@@ -317,7 +317,7 @@ def _covariance_of(comoments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _autocorrelations(run: Run, record_steps: np.ndarray, results: Accumulators) -> dict[str, Variable]:
     pairs = run.recorder.pairs(run.loss.parameters)
     variables: dict[str, Variable] = {}
-    # Those of the covariances come before, those of the controls after.
+    # Pairs of covariances stand before those of autocorrelations, pairs of controls after.
     first = len(pairs) - len(run.recorder.controls) - len(run.recorder.autocorrelations)
     for pair, (name, one) in enumerate(run.recorder.autocorrelations.items(), start=first):
         index = [run.measured.index(part) for part in pairs[pair]]
@@ -329,7 +329,7 @@ def _autocorrelations(run: Run, record_steps: np.ndarray, results: Accumulators)
             alive = products[:, 0] > 0
             moments = results.moments[point, record][:, index]
             if (moments[..., 0] != products[:, :1]).any():
-                continue  # some have a value at one of the times only: the spreads of the others are not known
+                continue  # some trajectories have a value at only one of the times: the spread of the others is unknown
             groups, moments = products[alive], moments[alive]
             keep = all_and_left_out(len(groups))
             with np.errstate(divide="ignore", invalid="ignore"):
@@ -346,7 +346,7 @@ def _autocorrelations(run: Run, record_steps: np.ndarray, results: Accumulators)
 
 
 def _drifts(run: Run, changes: np.ndarray) -> dict[str, Variable]:
-    """Conditional moments of the change per step, with standard errors from the groups."""
+    """Mean and mean square of the change in a step, in bins, with standard errors from the groups."""
     variables: dict[str, Variable] = {}
     start = 0
     for name, drift in run.recorder.drifts.items():
@@ -370,7 +370,7 @@ def _drifts(run: Run, changes: np.ndarray) -> dict[str, Variable]:
 
 
 def _ratio(sums: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The ratio of two sums over groups, (point, group, bin), and its standard error; NaN where nothing was seen."""
+    """Ratio of two sums over groups, (point, group, bin), and its standard error; NaN in a bin without counts."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         n = counts.sum(axis=1)
         value = sums.sum(axis=1) / n
@@ -381,7 +381,7 @@ def _ratio(sums: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _skewness(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Skewness over groups of what they add to the error of a ratio of two sums, as in `_ratio`."""
+    """Skewness, over groups, of their contributions to the error of a ratio of two sums, as in `_ratio`."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         residual = sums - (sums.sum(axis=1) / counts.sum(axis=1))[:, None] * counts
         residual /= np.max(np.abs(residual), axis=1, keepdims=True)

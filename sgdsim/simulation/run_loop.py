@@ -1,9 +1,9 @@
-"""Blocks of trajectories x spans of steps: the run loop, its progress and its state.
+"""The run loop, which works on blocks of trajectories over spans of steps.
 
 A unit of work is a block of at most 2^17 trajectories over a span of steps. A block runs all its steps before the
-next begins, so its state stays in cache. Between units the whole state of a block is one plain value, `Block`, so
-a run can be interrupted, watched, saved or moved at any unit, and its numbers depend on none of that. Where a block
-runs, and how many trajectories it has there, is its executor's business; see `kernels.block`.
+next begins, so its state stays in cache. Between units the whole state of a block is one plain value, `Block`. So a
+run can be interrupted, watched, saved or moved between units, and its numbers do not depend on that. The executor
+decides where a block runs and how many trajectories it has; see `kernels.block`.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ from sgdsim.simulation.recorded_statistics import check_names
 from sgdsim.simulation.stored_states import stored_values
 
 SPAN_SECONDS = 0.05
-_FIRST_SPAN = 4  # steps, before the speed is known
+_FIRST_SPAN = 4  # steps of the first span, when the speed is not known
 
 
 def program_of(run: Run, plan: Plan) -> Program:
-    """What the kernels of a run are made from."""
+    """Program of a run, from which its kernels are generated."""
     return Program(
         run.loss,
         run.optimizer,
@@ -64,23 +64,23 @@ def program_of(run: Run, plan: Plan) -> Program:
 
 
 class Simulator:
-    """One run on one device, ready to be cut into units of work.
+    """One run on one device, divided into units of work.
 
     Parameters
     ----------
     run
-        What to simulate.
+        The run to simulate.
     point
-        Sweep point of the counter; equal points draw equal noise.
+        Number of the point in the random counter; equal numbers give equal noise.
     device
-        Where; by default the CPU.
+        Device on which to simulate; by default the CPU.
     workers
-        Threads of the CPU to run on; by default the caller's alone.
+        Threads of the CPU to run on; by default the caller's thread alone.
     groups
-        First and last (excluded) of the groups whose tiles are simulated; by default all.
+        First and last (excluded) of the groups of trajectories that are simulated; by default all.
     keeps
-        Whether its states are kept, see `kept_states`: then blocks stop where a longer run would go on, and a last tile
-        that is not full is a block of its own.
+        True if states are kept, see `kept_states`. Then blocks stop at the step from which a longer run would continue,
+        and a last, partly filled tile is a block of its own.
     """
 
     def __init__(
@@ -120,34 +120,34 @@ class Simulator:
 
     @property
     def kernel(self) -> Any:
-        """The generated module."""
+        """Generated module of the kernels."""
         return self.executor.kernel
 
     @property
     def n_tiles(self) -> int:
-        """Tiles of the ensemble, the last one padded."""
+        """Number of tiles of the ensemble; the last one is padded."""
         return -(-self.run.trajectories // self.lanes)
 
     def compile(self) -> None:
-        """Compile the kernels, or load them from the cache, by running them on as little as there can be."""
+        """Compile the kernels, or load them from the cache, by a shortest possible run."""
         empty = {name: np.empty((0,) * len(shape), dtype) for name, (shape, dtype) in shapes(self.run).items()}
         self.executor.compile(Accumulators(**empty, status=None))
 
     def tiles(self) -> np.ndarray:
-        """Indices of the tiles that are simulated, those of its groups."""
+        """Indices of the tiles that are simulated, which belong to the chosen groups."""
         index = np.arange(self.n_tiles)
         return index[(index % GROUPS >= self.groups[0]) & (index % GROUPS < self.groups[1])]
 
     def work(self, before: int | None = None) -> int:
-        """Trajectory-steps of all its tiles, or of those before one."""
+        """Number of trajectory-steps of these tiles, or of those before a given one."""
         tiles = self.tiles()
         tiles = tiles if before is None else tiles[tiles < before]
         padding = self.n_tiles * self.lanes - self.run.trajectories if self.n_tiles - 1 in tiles[-1:] else 0
         return (len(tiles) * self.lanes - padding) * self.run.steps
 
     def cuts(self, block_trajectories: int | None = None, begin: int = 0) -> Iterator[tuple[int, int]]:
-        """First tile and number of tiles of each block, from a tile on."""
-        # Four steps of a block are the least that an interrupt waits for: heavy steps get smaller blocks.
+        """First tile and number of tiles of each block, from a given tile on."""
+        # An interrupt waits for at least four steps of a block, so blocks are smaller if steps take long.
         trajectories = _piece("block_trajectories", block_trajectories) or self.executor.block_trajectories
         most = tiles_of_a_block(self.program, trajectories)
         low, high = self.groups
@@ -161,7 +161,7 @@ class Simulator:
                 yield first, min(most, min(stop, self.n_tiles) - first)
 
     def blocks(self, block_trajectories: int | None = None, begin: int = 0) -> Iterator[Block]:
-        """The initial states of all blocks from a tile on, one at a time."""
+        """Initial states of all blocks from a given tile on, one at a time."""
         number, given_starts = self.run.trajectories, self.run.starts
         grids = {name: start for name, start in given_starts.items() if isinstance(start, Grid)}
         stored = {name: start for name, start in given_starts.items() if isinstance(start, Stored)}
@@ -179,18 +179,18 @@ class Simulator:
             yield block
 
     def restored(self, saved: Block) -> Block:
-        """A block as it was saved, where it can go on."""
+        """Block on this device, in the state that was saved."""
         block = self.executor.block(saved.first_tile, saved.tiles)
         self.executor.restore(block, saved)
         return block
 
     def trajectories_in(self, block: Block) -> int:
-        """How many, without padding."""
+        """Number of trajectories of a block, without padding."""
         first, last = self._trajectories(block)
         return last - first
 
     def advance(self, block: Block, stop: int, into: Accumulators) -> None:
-        """Run a block up to `stop` completed steps, a multiple of 4 or the last step, and measure it on the way."""
+        """Run a block up to `stop` completed steps, a multiple of 4 or the last step, and measure on the way."""
         table = self.program.step_table(self._rates[block.step : stop], block.step)
         self.executor.advance(block, stop, table, into)
         if stop == self.run.steps:
@@ -206,27 +206,27 @@ class Simulator:
                     into.changes[tile % GROUPS] += changes
 
     def final_state(self, block: Block) -> np.ndarray:
-        """All variables of all its trajectories, padding too, shape (variable, trajectory)."""
+        """Values of all variables in all trajectories of a block, with padding, shape (variable, trajectory)."""
         state = self.executor.fetch(block.state).reshape(block.tiles, -1, self.lanes)
         return state.swapaxes(0, 1).reshape(-1, block.tiles * self.lanes)
 
     def spans(self, block: Block, into: Accumulators, span_steps: int | None = None) -> Iterator[int]:
-        """Run a block to the end, span by span; yields the trajectory-steps of each.
+        """Run a block to the end, span by span, and yield the number of trajectory-steps of each span.
 
         Parameters
         ----------
         block
-            Changed in place.
+            The block, whose state is changed.
         into
-            Measured into.
+            Accumulators to which the measurements are added.
         span_steps
-            How many at a time, taken up to a multiple of 4; by default, what takes about `SPAN_SECONDS`. Numbers do
-            not depend on it.
+            Number of steps of a span, rounded up to a multiple of 4; by default as many as take about `SPAN_SECONDS`.
+            The results do not depend on it.
 
         Raises
         ------
         InputError
-            For less than one step at a time.
+            For less than one step.
         """
         first, last = self._trajectories(block)
         given = _piece("span_steps", span_steps)
@@ -247,7 +247,7 @@ class Simulator:
 
 
 def _stopped(passages: np.ndarray) -> np.ndarray:
-    """Of the passages of each bound, (bound, trajectory): which was the first and when, as `Accumulators` has it."""
+    """Number of the bound that each trajectory passed first, and the step, from the passages (bound, trajectory)."""
     passed = np.isfinite(passages)
     ended = passed.any(axis=0)
     steps = np.where(ended, np.where(passed, passages, np.inf).min(axis=0), -1.0)
@@ -255,12 +255,12 @@ def _stopped(passages: np.ndarray) -> np.ndarray:
 
 
 def snapshot_steps(run: Run) -> np.ndarray:
-    """Completed steps of the snapshots, sorted."""
+    """Numbers of completed steps at the snapshots, sorted."""
     return np.array(sorted(set(run.recorder.snapshots)), dtype=np.int64)
 
 
 def shapes(run: Run) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Shape and dtype of each field of `Accumulators` but the status."""
+    """Shape and number type of each field of `Accumulators`, except the status."""
     plan, records = Plan(run), len(run.recorder.record_steps(run.steps))
     kept = run.recorder.snapshot_trajectories or run.trajectories
     return {
@@ -275,12 +275,12 @@ def shapes(run: Run) -> dict[str, tuple[tuple[int, ...], str]]:
 
 
 def allocate(simulators: Sequence[Simulator], spool: Path | None = None) -> Accumulators:
-    """Accumulators of all points of a sweep, each array with a leading point axis; see `allocate_for`."""
+    """Accumulators of all points of a sweep, with a leading axis of points; see `allocate_for`."""
     return allocate_for([simulator.run for simulator in simulators], spool)
 
 
 def allocate_for(runs: Sequence[Run], spool: Path | None = None) -> Accumulators:
-    """The same, of runs; the snapshots in a file without a name, if there is a folder for it."""
+    """Accumulators of all runs of a sweep; the snapshots are in an unnamed file if there is a folder for it."""
     n, run = len(runs), max(runs, key=lambda one: one.steps)
     arrays = {
         name: _on_disk(spool, (n, *shape), dtype)
@@ -292,7 +292,7 @@ def allocate_for(runs: Sequence[Run], spool: Path | None = None) -> Accumulators
 
 
 def _on_disk(folder: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """Zeros in a file that goes with the process; its space is taken now, since later a full disk would end it."""
+    """Array of zeros in a file that ends with the process; its space is reserved, as a full disk would crash later."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     try:
         with TemporaryFile(dir=folder) as file:
@@ -306,28 +306,28 @@ def _on_disk(folder: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
 
 
 def work(runs: Sequence[Run]) -> int:
-    """Trajectory-steps of all points of a sweep."""
+    """Number of trajectory-steps of all points of a sweep."""
     return sum(run.trajectories * run.steps for run in runs)
 
 
 def work_of(runs: Sequence[Run], units: Sequence[tuple[int, tuple[int, int]]]) -> int:
-    """Trajectory-steps of some groups of each run; about as many, where it is not all of them."""
+    """Number of trajectory-steps of some groups of each run; approximate unless they are all groups."""
     parts = ((run.trajectories * run.steps, high - low) for run, (_, (low, high)) in zip(runs, units, strict=True))
     return sum(steps * groups // GROUPS for steps, groups in parts)
 
 
 def output_bytes(runs: Sequence[Run]) -> int:
-    """What all points of a sweep hold in memory, and nearly all that their file holds."""
+    """Bytes of the results of all points of a sweep, in memory and nearly the same in their file."""
     run, plan = max(runs, key=lambda one: one.steps), Plan(runs[0])
     measured = len(run.measured)
-    ended = 2 * run.trajectories * np.dtype(_index_dtype(run.steps)).itemsize if run.stop else 0  # when, and by what
+    ended = 2 * run.trajectories * np.dtype(_index_dtype(run.steps)).itemsize if run.stop else 0  # step and bound
     a_record = GROUPS * (measured * 5 * 8 + plan.bins * 4 + plan.pairs * 4 * 8 + plan.cells * 4)
     statistics = len(run.recorder.record_steps(run.steps)) * a_record + GROUPS * plan.drift_bins * 3 * 8
     return snapshot_bytes(runs) + len(runs) * (ended + statistics)
 
 
 def snapshot_bytes(runs: Sequence[Run]) -> int:
-    """What the snapshots of all points of a sweep take."""
+    """Bytes of the snapshots of all points of a sweep."""
     run = max(runs, key=lambda one: one.steps)
     kept = run.recorder.snapshot_trajectories or run.trajectories
     a_state = len(run.loss.parameters) * np.dtype(run.dtype).itemsize
@@ -335,13 +335,13 @@ def snapshot_bytes(runs: Sequence[Run]) -> int:
 
 
 def tiles_of_a_block(program: Program, trajectories: int) -> int:
-    """How many tiles run together, of programs of light steps so many trajectories."""
+    """Number of tiles of a block, such that it has ``trajectories`` of them, or fewer if the steps are costly."""
     tiles = max(trajectories // program.lanes, 1)
     return max(tiles // program.weight, min(tiles, GROUPS))
 
 
 def data_bytes(run: Run) -> int:
-    """What data of their own the trajectories that run together on the CPU have in memory."""
+    """Bytes of the data that trajectories have of their own, for those that run together on the CPU."""
     data = run.loss.data
     if not isinstance(data, DrawnData):
         return 0
@@ -351,14 +351,14 @@ def data_bytes(run: Run) -> int:
 
 
 def kept_bytes(runs: Sequence[Run]) -> int:
-    """What the states of all trajectories take on the disk, with what snapshots they have; see `kept_states`."""
+    """Bytes of the kept states of all trajectories on the disk, with their snapshots; see `kept_states`."""
     run = runs[0]
     a_state = program_of(run, Plan(run)).n_variables * np.dtype(run.dtype).itemsize + 8  # and its status
     return snapshot_bytes(runs) + len(runs) * run.trajectories * a_state
 
 
 def _index_dtype(largest: int) -> str:
-    """Half the memory for what nearly always fits."""
+    """Type of step counters: 32 bits if the largest value fits, to save half of the memory."""
     return "int32" if largest < 2**31 else "int64"
 
 
@@ -382,34 +382,34 @@ def simulate_runs(
     Parameters
     ----------
     runs
-        One a point, alike in all shapes.
+        The run of each point; all have arrays of the same shapes.
     scenario
-        The resolved scenario as TOML, for the record.
+        The resolved scenario as TOML, which is stored with the results.
     common_noise
-        Whether all points draw the same noise.
+        True if all points draw the same noise.
     sweep
-        The swept values by key; None for a single run without a point dimension.
+        The swept values by key; None for a single run without a dimension ``point``.
     title
-        What the file says it is.
+        Title of the file.
     device
-        ``cpu``; ``cuda``, or ``cuda:1`` for the second GPU; ``auto`` for the one of both that should end first; or
-        ``python``, which runs the text of the kernels as it stands.
+        ``cpu``; ``cuda``, or ``cuda:1`` for the second GPU; ``auto`` for the one that should finish first; or
+        ``python``, which runs the kernels without compiling them.
     threads
-        Of the CPU; default: all.
+        Number of threads of the CPU; by default as many as the process may use.
     block_trajectories, span_steps
-        How the run is cut, each at least 1; no number depends on it.
+        Number of trajectories of a block and steps of a span, each at least 1; the results do not depend on them.
     progress
-        Show a bar on standard error when that is a terminal.
+        True to show a bar on standard error, if that is a terminal.
     checkpoints
-        From which to go on, and where more are saved.
+        Checkpoints from which the run continues, and to which more are added.
     memory_limit
-        Bytes that results may take, also as ``"4GB"``, by default 80 % of what is free. Snapshots that do not fit are
-        kept on the disk, where there are checkpoints.
+        Bytes that results may take, also as ``"4GB"``; by default 80 % of the free memory. With checkpoints, snapshots
+        that do not fit are kept on the disk.
 
     Raises
     ------
     InputError
-        For more memory than there is, more threads, or an unknown device.
+        For too much memory, too many threads, or an unknown device.
     RunError
         For a GPU that cannot be used.
     """
@@ -430,20 +430,20 @@ def simulate_runs(
 
 @dataclass
 class Computed:
-    """What has been simulated, before it is labelled.
+    """Results of a simulation before they are labelled.
 
     Attributes
     ----------
     results
-        Of all points.
+        Accumulators of all points.
     target, lanes, layout_version
-        Where, and how; see `provenance.attributes`.
+        Device, and layout of the random numbers; see `provenance.attributes`.
     started, compile_seconds, seconds
-        When, and how long it took.
+        Start of the run (UTC), and seconds to compile and to simulate.
     processor
-        That its kernels were compiled for; of shards, of all of them.
+        Processor for which the kernels were compiled; of shards, the processors of all.
     reason
-        Why this device, where it was chosen for the user.
+        Reason for the device, if it was chosen for the user.
     """
 
     results: Accumulators
@@ -469,16 +469,16 @@ def compute(
     units: Sequence[tuple[int, tuple[int, int]]] | None = None,
     memory_limit: float | str | None = None,
 ) -> Computed:
-    """Simulate all points of a sweep, or some groups of the trajectories of some.
+    """Simulate all points of a sweep, or only some groups of trajectories of some points.
 
     Parameters
     ----------
     runs, common_noise, device, threads, progress, checkpoints, memory_limit
         See `simulate_runs`.
     pieces
-        Trajectories of a block and steps of a span, as there.
+        Number of trajectories of a block and of steps of a span; see `simulate_runs`.
     units
-        The point of each run, and the first and last (excluded) of its groups; by default all of all points.
+        The point of each run, and the first and last (excluded) of its groups; by default all groups of all points.
     """
     progress = take.flag(progress, "progress")
     for name, piece in zip(("block_trajectories", "span_steps"), pieces, strict=True):
@@ -489,7 +489,7 @@ def compute(
     count = thread_count(threads)
     chosen, reason = choose(Device.parse(device), total * program_of(runs[0], Plan(runs[0])).weight, count)
     workers = Workers(count if chosen.target == "cpu" else 1)
-    # Diverging trajectories overflow on the plain target; they are counted, not warned about.
+    # Diverging trajectories overflow in plain Python; they are counted, so NumPy's warnings are switched off.
     with workers, Progress(total, progress) as bar, np.errstate(all="ignore"):
         simulators = [
             Simulator(
@@ -541,7 +541,7 @@ def labelled(
     sweep: Mapping[str, Sequence[Any]] | None = None,
     title: str = "",
 ) -> Ensemble:
-    """The ensemble of what has been simulated; see `simulate_runs`."""
+    """Ensemble of the results of a simulation; see `simulate_runs`."""
     attributes = provenance.attributes(
         title=title,
         scenario=scenario,
@@ -559,9 +559,9 @@ def labelled(
     if computed.reason:
         attributes["device_choice"] = computed.reason
     if runs[0].antithetic:
-        attributes["antithetic"] = 1  # trajectories are not independent: nothing may count them as if they were
+        attributes["antithetic"] = 1  # trajectories are not independent, which all statistics must take into account
     attributes |= rare_events.attributes(runs)
-    # CF: with this, xarray takes them as coordinates.
+    # By the CF conventions, xarray treats these variables as coordinates.
     attributes["coordinates"] = " ".join(
         ["record_step", "snapshot_step", "time", *(f"sweep_{key}" for key in sweep or {})]
     )
@@ -571,7 +571,7 @@ def labelled(
 
 
 def _piece(name: str, value: int | None) -> int | None:
-    """How much of a run is done at a time, if the caller says so: nothing, or less, would never end."""
+    """Size of a block or span that the caller has chosen, at least 1."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         raise InputError(f"{name}: {value!r}, expected a whole number from 1")
     return value
@@ -580,31 +580,31 @@ def _piece(name: str, value: int | None) -> int | None:
 def place_of_snapshots(
     runs: Sequence[Run], folder: Path | None, memory_limit: float | str | None = None
 ) -> Path | None:
-    """The folder for snapshots that do not fit into the memory; None where they do.
+    """Folder for snapshots that do not fit into the memory; None if they fit.
 
     Raises
     ------
     InputError
-        For a run that does not fit, with them on the disk or not.
+        For a run that does not fit even with its snapshots on the disk.
     """
     (most,) = limits_of_parts([runs], folder, memory_limit)
     return None if _bytes_of(runs) <= most else folder
 
 
 def _bytes_of(runs: Sequence[Run]) -> int:
-    """What a sweep takes, its points one after the other."""
+    """Bytes of memory that a sweep takes if its points run one after the other."""
     return output_bytes(runs) + max(map(data_bytes, runs))
 
 
 def limits_of_parts(
     parts: Sequence[Sequence[Run]], folder: Path | None, memory_limit: float | str | None = None
 ) -> list[float]:
-    """The memory that each part of a scenario may take, so that all of them together keep to a limit.
+    """Bytes of memory that each part of a scenario may take, so that all together stay within a limit.
 
     Raises
     ------
     InputError
-        As `place_of_snapshots`.
+        For a run that does not fit even with its snapshots on the disk.
     """
     whole, limit = [float(_bytes_of(runs)) for runs in parts], limit_of(memory_limit)
     if sum(whole) <= limit:
@@ -621,13 +621,13 @@ def limits_of_parts(
 
 
 def _about_data(parts: Sequence[Sequence[Run]]) -> str:
-    """How much of what a run needs are data of each trajectory, in words."""
+    """Part of a message: the bytes of the data that trajectories have of their own."""
     size = max(data_bytes(run) for runs in parts for run in runs)
     return f"; {size} bytes of it are the data of the trajectories that run together, take fewer rows" if size else ""
 
 
 def thread_count(threads: int | None) -> int:
-    """The user's choice, by default one thread a processor that this process may use."""
+    """Number of threads: the user's choice, or one for each processor that this process may use."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     most = max(available, os.cpu_count() or 1)
     if threads is None:

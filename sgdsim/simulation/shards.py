@@ -1,8 +1,8 @@
-"""Shards: parts of a run that different processes or machines compute, and that are put together to the same bits.
+"""Shards: parts of a run that different processes or machines compute; the merged results are bit-identical.
 
-Every sum is kept by group of trajectories, and groups are merged only when a file is read. So a shard is some groups of
-some sweep points, and to merge is to put each group where it belongs: no number is added to another, and nothing can
-depend on how many shards there are.
+Every sum is kept separately for each group of trajectories, and groups are added up only when a file is read. So a
+shard is some groups of some points of a sweep. To merge shards is to put each group in its place: no numbers are added,
+and the results cannot depend on the number of shards.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _MOST_NAMED = 10
 
 @dataclass(frozen=True)
 class Shard:
-    """Which part of a run.
+    """A shard of a run.
 
     Parameters
     ----------
     number, of
-        The third of 64 is 3 of 64.
+        Number of the shard, counted from 1, and number of all shards.
     """
 
     number: int
@@ -45,12 +45,12 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """Read ``3/64``.
+        """Shard of a text such as ``3/64``.
 
         Raises
         ------
         InputError
-            For anything else, and for a number that is out of range.
+            For any other text, and for a number out of range.
 
         Examples
         --------
@@ -70,21 +70,21 @@ class Shard:
 
     @property
     def file_name(self) -> str:
-        """Of its file."""
+        """Name of the file of the shard."""
         return f"{self.number}-of-{self.of}.shard"
 
     def units(self, points: Sequence[int]) -> list[list[Unit]]:
-        """What it computes of each part of a scenario.
+        """Points and groups that the shard computes, for each part of a scenario.
 
         Parameters
         ----------
         points
-            How many sweep points each part has.
+            Number of points in the sweep of each part.
 
         Raises
         ------
         InputError
-            If there are more shards than groups of all points.
+            If there are more shards than groups of all points together.
 
         Examples
         --------
@@ -116,11 +116,11 @@ def write(
     Parameters
     ----------
     path
-        Of the file.
+        Path of the file.
     shard, described
-        Which it is, and of what.
+        The shard, and the description of the run.
     parts
-        Of each part of the scenario the units and what they came to.
+        For each part of the scenario the units of work and their results.
     """
     headings, arrays = list[dict[str, Any] | None](), dict[str, np.ndarray]()
     for part, (units, computed) in enumerate(parts):
@@ -141,12 +141,12 @@ def write(
 
 
 def identity(path: Path) -> tuple[Shard, Description]:
-    """Which shard a file is, and of what."""
+    """Shard in a file, and the description of its run."""
     return _identity(path, pieces.read(path)[0])
 
 
 def moments_in(path: Path) -> list[np.ndarray]:
-    """The moments that a shard holds of the first sweep point, if any: of its groups, (record, group, …)."""
+    """Moments of the first point of a sweep in the file of a shard, of its groups, (record, group, …); perhaps none."""
     heading, arrays = pieces.read(path)
     about = heading["parts"][0]
     firsts = [number for number, one in enumerate(about["entries"] if about else []) if one["point"] == 0]
@@ -154,12 +154,12 @@ def moments_in(path: Path) -> list[np.ndarray]:
 
 
 def merged(folder: Path) -> tuple[Description, Merging]:
-    """All shards in a folder, to be put together.
+    """Description of a run and the merging of all its shards in a folder.
 
     Raises
     ------
     InputError
-        If some are missing, damaged or of another run; each is named.
+        If shards are missing, damaged or of another run; each is named.
     """
     paths = sorted(folder.glob("*.shard"))
     if not paths:
@@ -183,12 +183,12 @@ def merged(folder: Path) -> tuple[Description, Merging]:
 
 
 class Merging:
-    """Puts the files of all shards together.
+    """The merging of the files of all shards.
 
     Parameters
     ----------
     paths
-        Of the files, in order.
+        Paths of the files, in the order of the shards.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -196,21 +196,21 @@ class Merging:
 
     @property
     def count(self) -> int:
-        """How many shards there are."""
+        """Number of shards."""
         return len(self._paths)
 
     @property
     def folder(self) -> Path:
-        """Where they stand."""
+        """Folder of the files."""
         return self._paths[0].parent
 
     def part(self, index: int, runs: Sequence[Run], memory_limit: float | None = None) -> Computed:
-        """What one part of the scenario has come to.
+        """Results of one part of the scenario.
 
         Raises
         ------
         InputError
-            For shards that were computed on different devices, and for more memory than there is.
+            For shards that were computed on different devices, and for too much memory.
         """
         results = allocate_for(runs, place_of_snapshots(runs, self.folder, memory_limit))
         found: Computed | None = None
@@ -235,7 +235,7 @@ class Merging:
 
 
 def _together(one: Computed, other: Computed) -> Computed:
-    """Begun when the first was; the time is that of all of them, one after the other."""
+    """Results of two shards: the start is the earlier one, the seconds are the sum of both."""
     return replace(
         one,
         started=min(one.started, other.started),
@@ -247,13 +247,13 @@ def _together(one: Computed, other: Computed) -> Computed:
 
 
 def _of_groups(into: Accumulators, name: str) -> np.ndarray:
-    """A sum with the groups first."""
+    """Accumulator with the axis of groups first."""
     array: np.ndarray = getattr(into, name)
     return array if name == "changes" else array.swapaxes(0, 1)
 
 
 def _tiles(trajectories: int, lanes: int, low: int, high: int) -> list[tuple[int, int]]:
-    """The tiles of some groups."""
+    """Ranges of the tiles that belong to some groups."""
     tiles = -(-trajectories // lanes)
     strips: Iterator[tuple[int, int]] = (
         (row + low, min(row + high, tiles)) for row in range(0, tiles, GROUPS) if row + low < tiles

@@ -1,4 +1,4 @@
-"""Initial states that stand in the file of another run."""
+"""Starts from the states in the file of another run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sgdsim.model.starts import Stored
 
 
 def stored_values(starts: Mapping[str, Stored], trajectories: int) -> dict[str, np.ndarray]:
-    """The first values of each parameter, shape (trajectory,); a file is read once, however many start from it.
+    """Values of each parameter from the file of a run, shape (trajectory,); each file is read once.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""What stands beside an output while it is computed: the folder ``FILE.unfinished``, held by one process.
+"""The folder ``FILE.unfinished`` beside an output while it is computed; one process holds it.
 
-It holds the checkpoints of the run, see `checkpoints`, and a log; or, of a run that others compute, the shards that are
-done. When the file is in its place the folder goes; it stays where a run was killed or interrupted, and has what it
-takes to go on.
+It has the checkpoints of the run, see `checkpoints`, and a log; or the finished shards of a run that other processes
+compute. When the file is written the folder is removed. After a run was killed or interrupted it stays, with all that
+is needed to continue.
 """
 
 from __future__ import annotations
@@ -34,31 +34,31 @@ _CUT = "cut"
 
 _LEFT = "*.state", "*.done", "log.jsonl", "*.shard", "*.part", _CUT
 """What a run may leave, in this order: without the first two nothing else counts."""
-_MOST_SHOWN = 5  # keys in which two scenarios differ
+_MOST_SHOWN = 5  # differing keys of two scenarios that a message shows
 
 
 @dataclass(frozen=True)
 class Description:
-    """What is computed, so that it can be told from anything else and gone on with.
+    """Description of a computation, by which it is recognised and continued.
 
     Parameters
     ----------
     scenarios
         Part, name and resolved TOML of each part.
     overwrite
-        Whether the output may replace another file.
+        True if the output may replace another file.
     device
-        Where it is computed.
+        Device on which it is computed.
     id
-        Of this run and no other; stands in its file as ``run_id``.
+        Unique id of this run; its file has it as ``run_id``.
     shard
-        Which part of the run is computed here, as ``3/64``; empty for all of it.
+        Shard of the run that is computed here, as ``3/64``; empty for the whole run.
     keeps
-        Whether its states are kept, so that it can be made longer or larger.
+        True if states are kept, so that the run can be made longer or larger.
     extends
-        The id of the run that it makes longer or larger; empty for none.
+        The id of the run that this one makes longer or larger; empty for none.
     version, schema
-        Of the package, and of what is in the folder.
+        Versions of the package and of the format of the folder.
     """
 
     scenarios: tuple[tuple[str, str, str], ...]
@@ -80,17 +80,17 @@ class Description:
         shard: str = "",
         keeps: bool = False,
     ) -> Description:
-        """That of a run which begins."""
+        """Description of a new run, with an id of its own."""
         return cls(tuple(scenarios), overwrite, device, secrets.token_hex(16), shard, keeps)
 
     @classmethod
     def read(cls, table: Mapping[str, Any], where: PathLike) -> Description:
-        """What a checkpoint says.
+        """Description from a checkpoint.
 
         Raises
         ------
         InputError
-            For another version of the package or of the folder.
+            For another version of the package or of the format.
         """
         if (table.get("schema"), table.get("version")) != (_SCHEMA, __version__):
             was = f"by sgdsim {table.get('version')}, format {table.get('schema')}"
@@ -101,7 +101,7 @@ class Description:
 
 
 def folder_of(output: PathLike) -> Path:
-    """The folder beside an output.
+    """Folder of an unfinished run, beside its output.
 
     Examples
     --------
@@ -113,21 +113,21 @@ def folder_of(output: PathLike) -> Path:
 
 
 def is_held(output: PathLike) -> str:
-    """Which process computes an output; empty if none does."""
+    """Process that computes an output, in words; empty if none does."""
     return holder(folder_of(output) / _LOCK)
 
 
 class Unfinished:
-    """A run that is going to write a file, or is found there.
+    """A run that is going to write a file, new or continued.
 
     Parameters
     ----------
     output
-        The file.
+        Path of the file.
     described
-        What is to be computed.
+        Description of the computation.
     checkpoints
-        Those of the folder.
+        Checkpoints in the folder.
     """
 
     def __init__(self, output: PathLike, described: Description, checkpoints: Checkpoints) -> None:
@@ -135,17 +135,17 @@ class Unfinished:
 
     @property
     def shards(self) -> int:
-        """Into how many it is cut; 0 if it is not."""
+        """Number of shards into which the run is divided; 0 if it is not."""
         about = _read_cut(self.checkpoints.folder)
         return int(about["of"]) if about else 0
 
     def cut(self, of: int) -> None:
-        """Cut it into shards, which others compute; see `Shard`.
+        """Divide the run into shards, which other processes compute; see `Shard`.
 
         Raises
         ------
         InputError
-            If it was begun in one piece.
+            If the run was begun in one piece.
         """
         folder = self.checkpoints.folder
         if self.checkpoints.are_there:
@@ -153,23 +153,23 @@ class Unfinished:
         pieces.write(folder / _CUT, {"run": vars(self.described), "of": of}, {})
 
     def _keep_what_is_left(self) -> None:
-        """Of a run that was killed when its file was in its place."""
+        """Keep the states of a run that was killed after its file was written."""
         kept = Kept.beside(self.output)
         if kept is None or kept.run["id"] != self.described.id:
             self.keep()
 
     def sign(self, ensemble: Ensemble) -> None:
-        """Write into an ensemble which run it is of, so that a run which is killed after that knows its file."""
+        """Write the id of the run into an ensemble, so that a run that is killed later recognises its file."""
         if _is_begun(self.checkpoints) or self.described.keeps:
             ensemble.attributes["run_id"] = self.described.id
 
     def extend(self, kept: Kept, was: Sequence[Sequence[Run]], now: Sequence[Sequence[Run]]) -> None:
-        """Go on from what a shorter or smaller run has left: the runs of both, of each part one a sweep point."""
+        """Continue from the state of a shorter or smaller run; ``was`` and ``now`` have the runs of each part."""
         still_counts = any(new[0].steps == old[0].steps for old, new in zip(was, now, strict=True))
         self.checkpoints.extension = Extension(kept, was, still_counts)
 
     def keep(self) -> None:
-        """Now that the file is in its place, keep the states of its run, or none."""
+        """Keep the states of the run, now that its file is written; or remove those of an earlier run."""
         checkpoints, extension = self.checkpoints, self.checkpoints.extension
         if not self.described.keeps:
             kept_states.remove(self.output)
@@ -185,7 +185,7 @@ class Unfinished:
             warnings.warn(said, RuntimeWarning, stacklevel=2)
 
     def finished(self) -> dict[str, Ensemble] | None:
-        """What is in the output, if that is what this run has written, or would write."""
+        """Ensembles in the output, if this run has written them or would write the same; else None."""
         if not os.path.isfile(self.output):
             return None
         parts = open_parts(self.output)
@@ -212,20 +212,20 @@ def unfinished(
     every: float | None = None,
     resume: bool = False,
 ) -> Iterator[Unfinished]:
-    """Hold the output of a run, with a folder for its checkpoints; it goes when the block has come to its end.
+    """Hold the output of a run during the block, with a folder for its checkpoints, which is removed at the end.
 
     Parameters
     ----------
     output
-        The file that the block writes.
+        Path of the file that the block writes.
     described
-        What it computes.
+        Description of the computation.
     total
-        Trajectory-steps.
+        Number of trajectory-steps.
     every
-        Seconds between checkpoints; see `Checkpoints`.
+        Seconds between two checkpoints; see `Checkpoints`.
     resume
-        Whether to go on from those that are there.
+        True to continue from existing checkpoints.
 
     Raises
     ------
@@ -258,7 +258,7 @@ def unfinished(
 
 @contextmanager
 def _kept(output: PathLike, checkpoints: Checkpoints) -> Iterator[None]:
-    """Where the block fails, keep what is on the disk, and tell whoever has begun it."""
+    """Keep the folder if the block fails and there is something to continue from, and say so in the error."""
     try:
         yield
     except InputError:
@@ -273,20 +273,20 @@ def _kept(output: PathLike, checkpoints: Checkpoints) -> Iterator[None]:
 
 
 def description_beside(output: PathLike) -> Description | None:
-    """What the checkpoints beside an output are of; None if there are none."""
+    """Description of the run whose checkpoints are beside an output; None if there are none."""
     folder = folder_of(output)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what is damaged is named where it is to be used
+        warnings.simplefilter("ignore")  # damaged pieces are reported when they are used
         return description(Checkpoints(folder, 1)) if folder.is_dir() else None
 
 
 def description(checkpoints: Checkpoints) -> Description | None:
-    """What checkpoints, or shards, are of; None without one that is whole.
+    """Description of the run of checkpoints or shards; None if none is undamaged.
 
     Raises
     ------
     InputError
-        For another version.
+        For another version of the package or of the format.
     """
     newest = next(checkpoints.states(), None)
     about = _read_cut(checkpoints.folder) if newest is None else newest.heading
@@ -294,13 +294,13 @@ def description(checkpoints: Checkpoints) -> Description | None:
 
 
 def cut(folder: Path) -> tuple[Description, int] | None:
-    """Of what run a folder has shards, and of how many; None if it has none."""
+    """Description of the run whose shards are in a folder, and their number; None if there are none."""
     about = _read_cut(folder)
     return None if about is None else (Description.read(about["run"], folder), int(about["of"]))
 
 
 def is_of(folder: Path, described: Description) -> bool:
-    """Whether a folder is that of a run which is cut into shards, and not one of the same name on another disk."""
+    """True if a folder belongs to this run in shards, and is not another folder of the same name on another disk."""
     try:
         about = _read_cut(folder)
     except InputError:
@@ -309,12 +309,12 @@ def is_of(folder: Path, described: Description) -> bool:
 
 
 def _is_begun(checkpoints: Checkpoints) -> bool:
-    """Whether there is something to go on from."""
+    """True if there is something from which a run can continue."""
     return checkpoints.are_there or (checkpoints.folder / _CUT).exists()
 
 
 def _read_cut(folder: Path) -> dict[str, Any] | None:
-    """Of what run the folder has shards, and of how many; None if it has none."""
+    """Stored description of the run whose shards are in a folder, and their number; None if there are none."""
     try:
         return pieces.read(folder / _CUT)[0] if (folder / _CUT).exists() else None
     except pieces.DamagedError as error:
@@ -323,7 +323,7 @@ def _read_cut(folder: Path) -> dict[str, Any] | None:
 
 
 def _agreed(output: PathLike, found: Description, described: Description, resume: bool) -> Description:
-    """The run that is there, if that is what is wanted."""
+    """Description of the existing run, if it is the wanted one."""
     folder = folder_of(output)
     if not resume and described.overwrite:
         return described
@@ -342,23 +342,23 @@ def _agreed(output: PathLike, found: Description, described: Description, resume
 
 
 def run_ids(output: PathLike) -> set[Any]:
-    """Of which runs a file is."""
+    """Ids of the runs in a file."""
     return {ensemble.attributes.get("run_id") for ensemble in open_parts(output).values()}
 
 
 def refuse_another(where: str, was: str, now: str, here_is: str = "here", may_differ: Sequence[str] = ()) -> None:
-    """Refuse another scenario than the one that is wanted.
+    """Refuse a scenario that differs from the wanted one.
 
     Parameters
     ----------
     where
-        It stands.
+        Path of the existing scenario.
     was, now
-        What stands there, and what is wanted.
+        The existing scenario, and the wanted one.
     here_is
-        What the latter is called.
+        Name of the wanted scenario in messages.
     may_differ
-        Keys.
+        Keys in which they may differ.
 
     Raises
     ------
@@ -395,7 +395,7 @@ def _shown(table: Mapping[str, Any], key: str) -> str:
 
 
 def _clear(folder: Path) -> None:
-    """Remove what a run has left in its folder, and in those of its shards."""
+    """Remove the files of a run from its folder, and from the folders of its shards."""
     for inner in folder.glob("*.shard.unfinished"):
         _clear(inner)
         with suppress(OSError):

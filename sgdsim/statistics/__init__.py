@@ -1,1 +1,1 @@
-"""From an ensemble to error bars and verdicts; the simulator's insides are unknown here."""
+"""Error bars and verdicts from an ensemble alone: nothing here knows the simulator."""

@@ -24,14 +24,14 @@ from functools import lru_cache
 
 import numpy as np
 
-RESAMPLES = 999_999  # so that the smallest p is below 1e-3 over the number of rows up to 500 of them; 99,999 did for 50
+RESAMPLES = 999_999  # draws: with them the smallest p is below 1e-3 over the number of rows, up to 500 rows
 FLOOR = 2.0 / (RESAMPLES + 1)
 """The smallest p-value."""
 MOST_SKEWED = 2.0
 """Skewness of the groups' values up to which the false alarms are those of the level, within a factor of two."""
 
 _SEED = 20251121
-_BLOCK = 4096
+_BLOCK = 4096  # draws at once
 
 
 def studentised(parts: np.ndarray, resamples: int = RESAMPLES) -> np.ndarray:
@@ -42,7 +42,7 @@ def studentised(parts: np.ndarray, resamples: int = RESAMPLES) -> np.ndarray:
     parts
         Each group's part in the error of an estimate, (…, group); see `Estimate.deviations`.
     resamples
-        How often groups are drawn with replacement.
+        Number of times that groups are drawn with replacement.
 
     Examples
     --------
@@ -54,18 +54,18 @@ def studentised(parts: np.ndarray, resamples: int = RESAMPLES) -> np.ndarray:
     centred = (parts - parts.mean(-1, keepdims=True)).reshape(-1, groups).T
     both = np.concatenate([centred, centred**2], axis=1)
     times = _times(groups, resamples)
-    t = np.empty((resamples, centred.shape[1]), np.float32)  # a curve keeps those of all its points
+    t = np.empty((resamples, centred.shape[1]), np.float32)  # single precision, as a curve keeps them for all points
     for start in range(0, resamples, _BLOCK):
         sums, squares = np.split(times[start : start + _BLOCK].astype(float) @ both, 2, axis=1)
         spread = np.sqrt(np.maximum(squares - sums**2 / groups, 0.0) * groups / (groups - 1.0))
-        # A spread that vanishes next to the sum is of one group drawn again and again.
+        # A spread that vanishes next to the sum means that one group was drawn every time.
         t[start : start + _BLOCK] = np.divide(sums, spread, out=np.zeros_like(sums), where=spread > 1e-9 * abs(sums))
     return np.sort(t.T, axis=-1).reshape(*parts.shape[:-1], resamples)
 
 
 @lru_cache(maxsize=2)
 def _times(groups: int, resamples: int) -> np.ndarray:
-    """How many times each group stands in each resample, (resample, group)."""
+    """The number of times that each group is in each resample, (resample, group)."""
     rng = np.random.default_rng(_SEED)
     times = np.empty((resamples, groups), dtype=np.uint8)
     for start in range(0, resamples, _BLOCK):
@@ -76,12 +76,12 @@ def _times(groups: int, resamples: int) -> np.ndarray:
 
 
 def p_value(t: np.ndarray, z: float) -> float:
-    """Two-sided p of a deviation of z standard errors.
+    """Two-sided p-value of a deviation of z standard errors, from resampled values of Student's t.
 
     Parameters
     ----------
     t
-        Of `studentised`, for one estimate.
+        The values of `studentised` for one estimate.
     z
         Deviation over standard error.
 
@@ -97,7 +97,7 @@ def p_value(t: np.ndarray, z: float) -> float:
 
 
 def detectable(t: np.ndarray, level: float, power: float) -> float:
-    """The deviation, in standard errors, that is seen with this power whatever its sign; infinite if none is.
+    """The deviation, in standard errors, that is seen with a given power whatever its sign; infinite if none is.
 
     Examples
     --------

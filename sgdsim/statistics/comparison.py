@@ -42,7 +42,7 @@ __all__ = [
 Verdict = Literal["agrees", "disagrees", "inconclusive", "does not hold here"]
 
 DOES_NOT_HOLD: Verdict = "does not hold here"
-ALPHA = 1e-3
+ALPHA = 1e-3  # default probability of one or more false rejections in a whole table
 
 
 @dataclass(frozen=True)
@@ -52,29 +52,29 @@ class Comparison:
     Attributes
     ----------
     id, quantity, point, statistic, order
-        As in the prediction.
+        Those of the prediction.
     predicted, measured, stderr
-        NaN where they cannot be had; a `Distance` and a `Density` have no standard error. Of a `Curve`, at the point
-        that is furthest off.
+        The predicted number, the measured one and its standard error; NaN if there is none. A `Distance` and a
+        `Density` have no standard error. For a `Curve` they are those of the point that is furthest off.
     z, p
-        Deviation in standard errors, and its two-sided probability: by Student's t, or by a bootstrap where the note
-        says so; for a `Curve` that of any of its points. For what takes two values, a `Distance` and a `Density`, p is
-        binomial, Kolmogorov's and that of chi-square, and z the normal deviate of the same p; for a `Tail`, p is that
-        of a gamma distribution.
+        Deviation in standard errors, and its two-sided probability: by Student's t, or by a bootstrap if the note
+        says so; for a `Curve`, the probability of such a deviation at any of its points. For a quantity of two values p
+        is binomial, for a `Distance` it is Kolmogorov's and for a `Density` that of chi-square; z is then the normal
+        deviate with the same p. For a `Tail`, p is that of a gamma distribution.
     p_adjusted
-        By Holm, over all rows but those that do not hold here.
+        The p-value adjusted by Holm's procedure for all rows but those that do not hold here.
     detectable
         The deviation that would have been seen with 90 % power.
     resolution
-        Smallest deviation worth seeing.
+        The smallest deviation worth seeing.
     verdict
         ``agrees``, ``disagrees``, ``inconclusive`` or ``does not hold here``.
     note
-        Why, and what else there is to know.
+        The reason for the verdict, and anything else worth knowing.
     expect
-        The verdict that a right simulation must find: ``disagrees`` of a negative control.
+        The verdict that a right simulation must find: ``disagrees`` for a negative control.
     part
-        Of a scenario with parts, the one it belongs to.
+        The part of the scenario that the row belongs to, if there are several.
     """
 
     id: str
@@ -97,28 +97,28 @@ class Comparison:
 
     @property
     def outcome(self) -> Verdict:
-        """The verdict on the file: a control that is rejected agrees, any other disagrees with what it must show."""
+        """The verdict on the file: a negative control agrees if it is rejected, and disagrees if it is not."""
         if self.expect == "agrees":
             return self.verdict
         return "agrees" if self.verdict == self.expect else "disagrees"
 
 
 def compare(ensemble: Ensemble, predictions: Iterable[Prediction], alpha: float = ALPHA) -> list[Comparison]:
-    """Hold predictions against an ensemble.
+    """Compare predictions with an ensemble.
 
     Parameters
     ----------
     ensemble
         A run, or a sweep with a leading dimension ``point``.
     predictions
-        One row each, but those of order k: one row for all points that differ in their learning rate alone.
+        The predictions. Each has a row; those of order k have one for all points that differ in learning rate alone.
     alpha
         Probability of one or more false rejections in the whole table.
 
     Returns
     -------
     list of Comparison
-        In the order of the predictions.
+        The rows, in the order of the predictions.
 
     Examples
     --------
@@ -139,16 +139,16 @@ def compare(ensemble: Ensemble, predictions: Iterable[Prediction], alpha: float 
 def compare_parts(
     parts: Iterable[tuple[str, Ensemble, Iterable[Prediction]]], alpha: float = ALPHA
 ) -> list[Comparison]:
-    """Hold several ensembles against the predictions of each, in one table.
+    """Compare several ensembles with the predictions of each, in one table.
 
     Parameters
     ----------
     parts
-        Name, ensemble and predictions of each.
+        Name, ensemble and predictions of each part.
     alpha
         Probability of one or more false rejections in the whole table.
     """
-    with np.errstate(all="ignore"):  # what overflows is in doubt, and says so
+    with np.errstate(all="ignore"):  # a row that overflows is in doubt, and its note says so
         rows = [(name, row) for name, ensemble, told in parts for row in rows_of(told, ensemble, alpha)]
     adjusted = holm([nan if row.does_not_hold else row.score.p for _, row in rows])
     level = alpha / max(sum(not isnan(p) for p in adjusted), 1)
@@ -158,6 +158,8 @@ def compare_parts(
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down adjusted p-values; NaN stays NaN and does not count.
+
+    If every row whose adjusted p is at most alpha is rejected, the probability of any false rejection is at most alpha.
 
     Examples
     --------

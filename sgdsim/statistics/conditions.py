@@ -1,7 +1,7 @@
-"""Whether a prediction's conditions hold in the ensemble that it is held against: each is a measured number in bounds.
+"""The conditions of a prediction, tested in the ensemble it is compared with: each is a measured number in bounds.
 
-A condition *fails* where the number is outside, beyond its error, and *holds* where it is inside, beyond its error;
-else, and where its error is not to be trusted, it is *open*.
+A condition *fails* if the number is outside its bounds by more than its error, and *holds* if it is inside by more
+than its error; else, and if its error is not to be trusted, it is *open*.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ State = Literal["holds", "fails", "open"]
 
 @dataclass(frozen=True)
 class Checked:
-    """A condition with what was measured of it.
+    """A condition with its measured number.
 
     Parameters
     ----------
     condition, state
-        Which, and what it comes to.
+        The condition, and whether it holds.
     measured, stderr
-        The number that must be in its bounds.
+        The number that must be in its bounds, and its standard error.
     doubts
-        Why its error is not to be trusted.
+        Reasons why the error is not to be trusted.
     """
 
     condition: Condition
@@ -50,27 +50,27 @@ class Checked:
 
 
 def check(prediction: Prediction, points: Points, alpha: float) -> list[Checked]:
-    """Every condition of a prediction.
+    """The tested conditions of a prediction.
 
     Parameters
     ----------
     prediction
-        With what it assumes.
+        The prediction with its conditions.
     points
-        The ensembles.
+        The ensemble of each sweep point.
     alpha
         Level at which a number is told from a bound.
 
     Raises
     ------
     NotMeasured
-        Where one cannot be tested, with the reason.
+        If a condition cannot be tested, with the reason.
     """
     return [_checked(condition, prediction.point, points, alpha) for condition in prediction.assumes]
 
 
 def _checked(condition: Condition, point: int | None, points: Points, alpha: float) -> Checked:
-    """One condition; of two bounds, the nearer one decides."""
+    """One condition, tested at the nearer of its bounds."""
     try:
         scores = [
             (bound, number_score(condition.measure, bound, point, points))
@@ -91,19 +91,19 @@ def _checked(condition: Condition, point: int | None, points: Points, alpha: flo
 def testable(
     ensemble: Ensemble, predictions: list[Prediction], alpha: float
 ) -> tuple[list[Prediction], list[tuple[str, str]]]:
-    """Predictions that can be judged, and those that nobody asked for and whose conditions cannot be tested.
+    """Predictions that can be judged, without those that nobody asked for and whose conditions cannot be tested.
 
     Parameters
     ----------
     ensemble, predictions
-        What is compared.
+        The ensemble, and the predictions that are compared with it.
     alpha
-        Of the comparison.
+        Level of the comparison.
 
     Returns
     -------
     tuple
-        The predictions to keep, and for each law of the others its id and the reason.
+        The predictions that are kept, and the id and reason for each law that is not.
     """
     points = Points(ensemble)
     kept: list[Prediction] = []

@@ -1,11 +1,12 @@
-"""Means with less noise: what is known to average to zero is taken away as far as it moves with the target.
+"""Means with less noise, by control variates: quantities known to average to zero that move with the target.
 
-A control M has mean zero, exactly. Then ``mean(f) - beta mean(M)`` has the mean of f whatever beta is, and the smallest
-variance where beta is the regression coefficient of f on M, ``1 - rho^2`` of the plain one's. Beta is estimated from
-the same trajectories; the standard error comes from leaving out one group at a time, beta included.
+A control M has mean zero, exactly. Then ``mean(f) - beta mean(M)`` has the mean of f whatever beta is. Its variance is
+smallest if beta is the regression coefficient of f on M: ``1 - rho^2`` times that of the plain mean, with rho their
+correlation. Beta is estimated from the same trajectories; the standard error comes from leaving out one group at a
+time, beta included.
 
-Where the covariances of trajectories are recorded beta comes from these; of other controls from the means of the groups
-alone, which costs ``1/(groups - 2)`` of the variance a control.
+If the covariances of trajectories are recorded, beta comes from these. For other controls it comes from the means of
+the groups alone, which costs ``1/(groups - 2)`` of the variance for each control.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from sgdsim.ensemble import Ensemble
 
 _ROUNDING = 1e-15
-"""Of the target's variance: what is left cannot be told from nothing."""
+"""Variance that is left, in units of the target's, which cannot be told from zero."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,9 +37,9 @@ class Controlled(Estimate):
     Parameters
     ----------
     gain
-        How many times smaller the variance is than that of the plain mean of the same trajectories.
+        The variance of the plain mean of the same trajectories, in units of that with controls.
     coefficients
-        Beta, one a control.
+        The coefficient beta of each control.
     """
 
     gain: float = nan
@@ -47,16 +48,16 @@ class Controlled(Estimate):
 
 @dataclass(frozen=True, eq=False)
 class Groups:
-    """Group by group, the target first and then its controls.
+    """Moments of the groups, for the target first and then for its controls.
 
     Parameters
     ----------
     count
-        Trajectories, (group,).
+        Number of trajectories, (group,).
     mean
-        (variable, group).
+        Means, (variable, group).
     within
-        Sums of products of deviations from these means, (variable, variable, group); None where they are not known.
+        Sums of products of deviations from these means, (variable, variable, group); None if they are not known.
     """
 
     count: np.ndarray
@@ -65,7 +66,7 @@ class Groups:
 
     @property
     def used(self) -> Groups:
-        """Those that are not empty."""
+        """The groups that are not empty."""
         used = self.count > 0
         within = None if self.within is None else self.within[..., used]
         return Groups(self.count[used], self.mean[:, used], within)
@@ -88,7 +89,7 @@ def controlled(ensemble: Ensemble, target: str, controls: Sequence[str] = (), st
     Raises
     ------
     NotMeasured
-        For what was not recorded; for trajectories left out, since controls have mean zero over all of them alone; and
+        For a mean that was not recorded; if trajectories are left out, as controls have mean zero only over all; and
         for fewer than 16 groups, where the covariances of single trajectories are not known or pairs are not
         independent.
 
@@ -115,7 +116,7 @@ def controlled(ensemble: Ensemble, target: str, controls: Sequence[str] = (), st
 
 
 def best_mean(ensemble: Ensemble, target: str, step: int) -> Estimate:
-    """The mean of an observable with its control, where one is recorded for this step; else the plain one.
+    """The mean of an observable with its control, if one is recorded for this step; else the plain mean.
 
     Raises
     ------
@@ -144,7 +145,7 @@ def best_mean(ensemble: Ensemble, target: str, step: int) -> Estimate:
 
 @np.errstate(all="ignore")
 def regression(groups: Groups) -> Controlled:
-    """The mean of a target with controls, from their groups.
+    """The mean of a target with controls, from the moments of their groups.
 
     Raises
     ------
@@ -187,7 +188,7 @@ def regression(groups: Groups) -> Controlled:
 
 
 def _products(groups: Groups, keep: np.ndarray) -> np.ndarray:
-    """Sums of products about the common means of unions of groups, (union, variable, variable)."""
+    """Sums of products of deviations from the common means of unions of groups, (union, variable, variable)."""
     n = len(groups.mean)
     found = np.empty((len(keep), n, n))
     none = np.zeros(len(groups.count))
@@ -198,7 +199,7 @@ def _products(groups: Groups, keep: np.ndarray) -> np.ndarray:
 
 
 def _coefficients(products: np.ndarray) -> np.ndarray:
-    """Of the regression on the controls, (union, control); a control without spread has none."""
+    """Coefficients of the regression on the controls, (union, control); 0 for a control without spread."""
     spread = np.sqrt(np.einsum("uii->ui", products[:, 1:, 1:]))
     scale = np.where(spread > 0, spread, 1.0)
     matrix = products[:, 1:, 1:] / (scale[:, :, None] * scale[:, None, :])
@@ -207,7 +208,7 @@ def _coefficients(products: np.ndarray) -> np.ndarray:
 
 
 def _within(ensemble: Ensemble, names: Sequence[str], record: int, m2: np.ndarray) -> np.ndarray | None:
-    """Sums of products within groups, (variable, variable, group); None where not all are recorded."""
+    """Sums of products within groups, (variable, variable, group); None if not all are recorded."""
     pairs = [str(pair) for pair in ensemble["pair"]] if "pair" in ensemble else []
     n = len(names)
     found = np.empty((n, n, len(m2)))

@@ -6,9 +6,10 @@ and of differences between sweep points that share their noise. Groups may diffe
 the one for unequal groups (Busing, Meijer & van der Leeden, Statistics and Computing 9, 3 (1999)); for equal
 groups it is Quenouille's.
 
-The jackknife is of first order: it takes an estimate for a sum over groups. What the groups' errors add in pairs,
-the second order, follows from leaving out two groups at a time; where it is no longer small next to the first order,
-as for the variance of two equally likely values, whose first order vanishes, no standard error describes the estimate.
+The jackknife is of first order: it treats an estimate as a sum over groups. The second order, to which the groups'
+errors contribute in pairs, follows from leaving out two groups at a time. If it is not small next to the first order,
+no standard error describes the estimate: an example is the variance of two equally likely values, whose first order
+vanishes.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from sgdsim.statistics.moments import Moments
 
 GROUPS = 64
 FEWEST_GROUPS = 16
-"""Below this the standard errors come from the moments themselves."""
+"""Fewest groups for a jackknife: with fewer, standard errors come from the moments themselves."""
 OVERFLOW = "its sums overflow"
-"""Note of a statistic of values that are too large, or too different, for the powers that it takes of them."""
+"""Note on a statistic whose sums of powers overflow, as values are too large or too different."""
 
 
 class NotMeasured(LookupError):
-    """The ensemble does not hold what an estimate needs."""
+    """The error for an estimate that needs more than the ensemble holds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,21 +41,21 @@ class Estimate:
     Parameters
     ----------
     value, stderr
-        NaN where it cannot be had.
+        The number and its standard error; NaN if they cannot be computed.
     freedom
         Degrees of freedom of the standard error.
     replicates
-        The value with one group left out, one a group; None where the error does not come from groups.
+        For each group, the value without that group; None if the error does not come from groups.
     shares
-        Each group's part of the trajectories, likewise.
+        Each group's part of the trajectories; None if the error does not come from groups.
     note
-        For the table.
+        A note for the table.
     sample
-        How many values it rests on; NaN where that is not known.
+        Number of values that the estimate rests on; NaN if that is not known.
     pairs
-        The value with a group and the next one left out, one a group; None where it is not known.
+        For each group, the value without that group and the next; None if it is not known.
     skewed
-        Skewness that the groups' values have by the law of what is averaged in them; None where that is not known.
+        Skewness of the groups' values that follows from the law of the averaged values; None if it is not known.
     second_order
         Standard deviation of the part of the error that is of second order in the groups' errors.
 
@@ -97,9 +98,9 @@ class Estimate:
         Parameters
         ----------
         values
-            One a union.
+            The value for each union.
         counts
-            How many values there are in each group.
+            Number of values in each group.
         """
         groups, sample = len(counts), float(counts.sum())
         left_out, pairs = values[1 : groups + 1], values[groups + 1 :]
@@ -107,31 +108,31 @@ class Estimate:
 
     @property
     def groups(self) -> int:
-        """How many groups the standard error rests on; 0 where it does not come from groups."""
+        """Number of groups that the standard error rests on; 0 if it does not come from groups."""
         return 0 if self.replicates is None else len(self.replicates)
 
     @property
     def size(self) -> float:
-        """How many values it rests on, as far as is known."""
+        """Number of values that the estimate rests on; NaN if it is not known."""
         return self.freedom + 1.0 if isnan(self.sample) and not self.groups else self.sample
 
     @property
     def deviations(self) -> np.ndarray:
-        """Each group's part in the error: their squares add up to ``stderr**2``, products to covariances."""
+        """Each group's part in the error: squares add up to ``stderr**2``, products of two estimates to covariances."""
         assert self.replicates is not None
         assert self.shares is not None
         return deviations(self.value, self.replicates, self.shares)
 
     @property
     def skewness(self) -> float:
-        """Skewness of the groups' values, or that of their law where it is less: 64 values may be skewed by chance."""
+        """Skewness of the groups' values, or of their law if that is less: 64 values may be skewed by chance."""
         if self.replicates is None:
             return self.skewed or 0.0
         centred = self.deviations - self.deviations.mean()
         scale = np.max(np.abs(centred))
         if not 0 < scale < np.inf:
             return 0.0
-        centred /= scale  # cubes of small or large numbers leave the range of floats
+        centred /= scale  # cubes of very small or large numbers would underflow or overflow
         found = float(np.mean(centred**3) / np.mean(centred**2) ** 1.5)
         return found if self.skewed is None else min(found, self.skewed, key=abs)
 
@@ -142,9 +143,9 @@ def deviations(value: Any, replicates: np.ndarray, shares: np.ndarray) -> np.nda
     Parameters
     ----------
     value
-        The estimate from all groups, of one dimension less than the replicates.
+        The estimate from all groups, with one dimension less than the replicates.
     replicates
-        The estimate with one group left out.
+        The estimate without each group, along the last axis.
     shares
         Each group's part of the trajectories.
 
@@ -155,7 +156,7 @@ def deviations(value: Any, replicates: np.ndarray, shares: np.ndarray) -> np.nda
     """
     groups = replicates.shape[-1]
     value = np.asarray(value)[..., None]
-    # In the paper's names: h_j = 1/share_j, pseudo-values h_j*value - (h_j - 1)*replicate_j.
+    # In the names of Busing et al.: h_j = 1/share_j, pseudo-values h_j*value - (h_j - 1)*replicate_j.
     inverse = 1.0 / shares
     pseudo = inverse * value - (inverse - 1.0) * replicates
     centre = groups * value - np.sum((1.0 - shares) * replicates, axis=-1, keepdims=True)
@@ -163,15 +164,15 @@ def deviations(value: Any, replicates: np.ndarray, shares: np.ndarray) -> np.nda
 
 
 def second_order(value: float, replicates: np.ndarray, pairs: np.ndarray, shares: np.ndarray) -> float:
-    """Standard deviation of what the errors of the groups add in pairs to the error of an estimate.
+    """Standard deviation of the part of an estimate's error that is of second order in the errors of the groups.
 
-    Leaving out two groups, less leaving out either, is the product of their errors and the second derivative. Pairs of
-    neighbours, of so many that there are, stand for all.
+    The change by leaving out two groups, less the changes by leaving out either, is the product of their errors times
+    the second derivative. Pairs of neighbours stand for all pairs.
 
     Parameters
     ----------
     value, replicates, pairs, shares
-        As in `Estimate`.
+        Those of an `Estimate`.
 
     Examples
     --------
@@ -192,20 +193,20 @@ def second_order(value: float, replicates: np.ndarray, pairs: np.ndarray, shares
 def unite(groups: Moments, keep: np.ndarray) -> Moments:
     """The moments of unions of groups.
 
-    Pébay's update for any number of sets at once: sums of powers about the common mean, from those about each
-    set's.
+    By Pébay's update for any number of sets at once: sums of powers about the common mean follow from those about the
+    mean of each set.
 
     Parameters
     ----------
     groups
-        Fields of shape (…, group), no group empty.
+        Moments of the groups, fields of shape (…, group); no group is empty.
     keep
-        Which groups stand in which union, (union, group).
+        1 for each group in a union, else 0, shape (union, group).
 
     Returns
     -------
     Moments
-        Fields of shape (…, union).
+        Moments of the unions, fields of shape (…, union).
 
     Examples
     --------
@@ -230,7 +231,7 @@ def unite(groups: Moments, keep: np.ndarray) -> Moments:
 
 
 def all_and_left_out(groups: int) -> np.ndarray:
-    """Rows of `keep`: first all groups, then all but one, for each.
+    """Unions of groups: first all groups, then for each group all others.
 
     Examples
     --------
@@ -244,7 +245,7 @@ def all_and_left_out(groups: int) -> np.ndarray:
 
 
 def all_left_out_and_pairs(groups: int) -> np.ndarray:
-    """Rows of `keep`: those of `all_and_left_out`, then all groups but one and the next, for each.
+    """Unions of groups: those of `all_and_left_out`, then for each group all but that and the next.
 
     Examples
     --------
@@ -258,7 +259,7 @@ def all_left_out_and_pairs(groups: int) -> np.ndarray:
 
 
 def unions_of(groups: int) -> np.ndarray:
-    """The unions of groups from which an estimate is made: of too few groups for an error, all of them alone."""
+    """The unions of groups from which an estimate is made; with too few groups for an error, that of all alone."""
     return all_left_out_and_pairs(groups) if groups >= FEWEST_GROUPS else np.ones((1, groups))
 
 
@@ -268,9 +269,9 @@ def co_moment(n: np.ndarray, within: np.ndarray, a: np.ndarray, b: np.ndarray, k
     Parameters
     ----------
     n, within, a, b
-        Of each group: count, sum of products about its own means, and both means.
+        For each group: count, sum of products about its own means, and both means.
     keep
-        Which groups stand in which union, (union, group).
+        1 for each group in a union, else 0, shape (union, group).
 
     Examples
     --------
@@ -284,7 +285,7 @@ def co_moment(n: np.ndarray, within: np.ndarray, a: np.ndarray, b: np.ndarray, k
 
 @np.errstate(all="ignore")
 def combine(function: Callable[..., Any], estimates: Sequence[Estimate]) -> Estimate:
-    """A function of several estimates, its error from their replicates, group by group.
+    """A function of several estimates, with its error from their replicates, group by group.
 
     Groups are independent, so this holds whether or not the estimates come from the same trajectories, or
     from sweep points with the same noise.
@@ -310,14 +311,14 @@ def combine(function: Callable[..., Any], estimates: Sequence[Estimate]) -> Esti
 
 
 def of_unions(values: np.ndarray, counts: np.ndarray) -> Estimate:
-    """An estimate from its values for the unions of `unions_of`, without an error where there are few groups.
+    """An estimate from its values for the unions of `unions_of`, without an error if there are few groups.
 
     Parameters
     ----------
     values
-        One a union; the first is that of all groups.
+        The value for each union; the first is that of all groups.
     counts
-        Trajectories in each group.
+        Number of trajectories in each group.
 
     Examples
     --------

@@ -33,7 +33,7 @@ STATISTICS: dict[str, Callable[[Moments], np.ndarray]] = {
     "skewness": lambda moments: moments.skewness,
     "kurtosis": lambda moments: moments.kurtosis,
 }
-"""Of one observable; a covariance is one of two."""
+"""Statistics of one observable; a covariance is a statistic of two."""
 
 
 @np.errstate(all="ignore")
@@ -43,7 +43,7 @@ def statistic(ensemble: Ensemble, name: str, observable: str, step: int) -> Esti
     Parameters
     ----------
     ensemble
-        One sweep point.
+        The ensemble of a run, or of one sweep point.
     name
         A key of `STATISTICS`, or ``covariance``; both variance and covariance are unbiased, kurtosis is the excess.
     observable
@@ -87,9 +87,10 @@ def statistic(ensemble: Ensemble, name: str, observable: str, step: int) -> Esti
 
 
 def _skewness_of_groups(total: Moments, estimate: Estimate) -> float | None:
-    """Of means of as many independent values as there are in a group, from all values; None where they are dependent.
+    """Skewness of the group means of independent values, from that of all values; None if values are dependent.
 
-    They are, where groups scatter more or less than such means do, beyond three standard errors of their variance.
+    They count as dependent if the groups scatter more or less than such means do, by more than three standard errors
+    of their variance.
     """
     scatter = float(estimate.stderr**2 / total.mean_stderr**2)
     if not abs(scatter - 1.0) < 3.0 * np.sqrt(2.0 / (estimate.groups - 1)):
@@ -104,7 +105,7 @@ def total(ensemble: Ensemble, observable: str, step: int) -> Moments:
     Raises
     ------
     NotMeasured
-        For an observable or step that was not recorded, and without live trajectories.
+        For an observable or step that was not recorded, and if no trajectory is live.
     """
     groups = _group_moments(ensemble, observable, step)
     if not len(groups.count):
@@ -118,18 +119,18 @@ def _total(groups: Moments) -> Moments:
 
 
 def _from_moments(name: str, total: Moments, independent: bool) -> Estimate:
-    """Standard formulas for independent values, for want of groups."""
+    """An estimate by the standard formulas for independent values, if there are too few groups."""
     value, n = float(STATISTICS[name](total)), float(total.count)
     stderr, bent, skewed = np.nan, 0.0, 0.0
     if independent and name == "mean":
         stderr, skewed = float(total.mean_stderr), float(total.skewness) * np.sqrt(GROUPS / n)
     elif independent and name in ("variance", "std") and n > 1:
-        # The mean is estimated too: the square of its error is of second order.
+        # The mean in the variance is estimated too: the square of its error is of second order.
         stderr, bent = float(total.variance_stderr), np.sqrt(2.0) * float(total.variance) / n
         if name == "std":
             stderr, bent = (error / (2.0 * value) if value > 0 else np.nan for error in (stderr, bent))
     note = f"fewer than {FEWEST_GROUPS} groups"
-    skewed = skewed if np.isfinite(skewed) else 0.0  # of no spread
+    skewed = skewed if np.isfinite(skewed) else 0.0  # values without spread have no skewness
     return Estimate(value, stderr, n - 1, note=note, sample=n, second_order=bent, skewed=skewed)
 
 
@@ -145,19 +146,19 @@ def _covariance(ensemble: Ensemble, pair: str, step: int) -> Estimate:
 
 
 def drift(ensemble: Ensemble, name: str) -> list[Estimate]:
-    """The mean change of a step of one quantity, for each bin, with errors from the spread of the groups.
+    """The mean change of a quantity in a step, for each bin of its value, with errors from the spread of the groups.
 
     Parameters
     ----------
     ensemble
-        One sweep point.
+        The ensemble of a run, or of one sweep point.
     name
         A quantity whose drift was recorded.
 
     Raises
     ------
     NotMeasured
-        If it was not, or a bin has seen too little for an error.
+        If the drift was not recorded, or a bin has too few values for an error.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Distributions against what was predicted of them: as a whole, by histogram, and in their tails."""
+"""Tests of predicted distributions: as a whole, by histogram, and in their tails."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import numpy as np
 from sgdsim.statistics.scores import FEWEST_TRAJECTORIES, POWER, Score, normal_deviate
 
 FEWEST_EXPECTED = 10.0
-"""Bins are merged until as many values are expected in each."""
+"""Fewest values that are expected in a bin: neighbouring bins are merged until there are as many."""
 FEWEST_LARGEST = 16
 MOST_EQUAL = 0.01
-"""Part of the largest values that may be equal to another: of a lattice, they are no sample of a tail."""
+"""Largest part of the largest values that may be equal to another: values on a lattice are no sample of a tail."""
 UNSTABLE = 0.01
-"""Below this p, the tail's exponent is not the same in the quarter that lies furthest out."""
+"""Level at which the tail's exponent in the quarter furthest out is told from that in the rest."""
 TOWARDS = 0.5
-"""Below this p, an exponent that comes closer to the prediction further out may be on its way there."""
+"""Level below which an exponent that comes closer to the prediction further out may be on its way there."""
 
 
 def kolmogorov_smirnov(distance: float, n: int) -> Score:
-    """Largest distance between two distribution functions, one of n values.
+    """The score of the largest distance between a sample's distribution function, of n values, and a predicted one.
 
-    The finite-sample argument is Stephens's, J. R. Stat. Soc. B 32, 115 (1970).
+    The correction for a finite sample is Stephens's, J. R. Stat. Soc. B 32, 115 (1970).
 
     Examples
     --------
@@ -35,7 +35,7 @@ def kolmogorov_smirnov(distance: float, n: int) -> Score:
     p = float(kolmogorov(scale * distance))
 
     def seen(level: float) -> float:
-        # Where the distribution is off by D, a sample is off by D +- sqrt(F(1 - F)/n), and F(1 - F) <= 1/4.
+        # If the distribution is off by D, a sample is off by D +- sqrt(F(1 - F)/n), and F(1 - F) <= 1/4.
         return float(kolmogi(level) / scale + ndtri(POWER) * 0.5 / sqrt(n))
 
     return Score(distance, z=normal_deviate(p), p=p, detectable=seen, doubts=_few(n))
@@ -46,18 +46,18 @@ def _few(n: float) -> tuple[str, ...]:
 
 
 def chi_square(counts: np.ndarray, probabilities: np.ndarray, off: np.ndarray | None = None) -> Score:
-    r"""Counts of independent values against the probabilities of their bins.
+    r"""The score of counts of independent values against the probabilities of their bins.
 
-    Measured is the total variation distance, half the sum of all differences in probability, over the merged bins.
-    What would have been seen is its value too: by Cauchy and Schwarz,
+    The measured number is the total variation distance, half the sum of all differences in probability, over the merged
+    bins. The deviation that would have been seen is a value of it, too: by Cauchy and Schwarz,
 
         (\sum |p_i - q_i|)^2 = (\sum |p_i - q_i|/\sqrt{q_i} \cdot \sqrt{q_i})^2 <= \sum (p_i - q_i)^2/q_i = \lambda/n,
 
     so that a total variation of D, and even more so a Kolmogorov distance of D, has a noncentrality of 4 n D^2 or more.
 
-    The p-value is the larger one of Pearson's sum and of twice the logarithm of the likelihood ratio. Where ten values
-    are expected of a bin and many of the others, a surplus in it is seen too often in Pearson's sum, and a lack in the
-    ratio. True laws are rejected, in units of what is said, at 1e-3, 1e-5 and 1e-6 (1e6 samples or more):
+    The p-value is the larger one of Pearson's sum and of twice the logarithm of the likelihood ratio. If ten values are
+    expected in one bin and many in the others, Pearson's sum sees a surplus in it too often, and the ratio a lack. True
+    laws are rejected at the levels 1e-3, 1e-5 and 1e-6, in units of the level, so often (1e6 samples or more):
 
     ====================  =============  =============  =============
     expected              Pearson        ratio          larger p
@@ -71,11 +71,11 @@ def chi_square(counts: np.ndarray, probabilities: np.ndarray, off: np.ndarray | 
     Parameters
     ----------
     counts
-        Of all bins, with those below the first edge and above the last.
+        Counts of all bins, with those below the first edge and above the last.
     probabilities
-        Likewise, as predicted.
+        The predicted probabilities of these bins.
     off
-        By how much rounding may have changed them: it adds to the noncentrality that is allowed for.
+        The change of the probabilities by rounding: it adds to the noncentrality that is allowed for.
 
     Examples
     --------
@@ -97,7 +97,7 @@ def chi_square(counts: np.ndarray, probabilities: np.ndarray, off: np.ndarray | 
         return Score(distance, doubts=("one bin holds all that is expected: bins narrower, or elsewhere",))
     value = float(np.sum((observed - expected) ** 2 / expected))
     smaller = min(value, max(float(2.0 * np.sum(xlogy(observed, observed / expected))), 0.0))
-    # Merging bins makes a noncentrality no larger; what is expected in less than one value is merged.
+    # Merging bins makes no noncentrality larger; bins with less than one expected value are merged.
     allowed = 0.0 if off is None else n * float(np.sum(off**2 / np.maximum(probabilities, 1.0 / n)))
     p = float(max(chdtrc(freedom, smaller), 1.0 - chndtr(smaller, freedom, allowed)))
 
@@ -110,7 +110,7 @@ def chi_square(counts: np.ndarray, probabilities: np.ndarray, off: np.ndarray | 
 
 
 def _merged(observed: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Neighbours together until enough is expected of each; what is left over goes to the last."""
+    """Counts and expected counts of merged neighbouring bins, with enough expected in each; the rest joins the last."""
     starts, total = [0], 0.0
     for index, value in enumerate(expected):
         if total >= FEWEST_EXPECTED:
@@ -123,30 +123,31 @@ def _merged(observed: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def tail(values: np.ndarray, predicted: float, fraction: float, alpha: float, rounding: float = 0.0) -> Score:
-    """Hill's estimator of the exponent of a tail, P(|x| > t) ~ t^-exponent, against a predicted one.
+    """The score of Hill's estimator of the exponent of a tail, P(|x| > t) ~ t^-exponent, against a predicted one.
 
-    From the k largest magnitudes it is k over the sum of their logarithms over that of the next, with a standard error
-    of itself over sqrt(k). The sum has a gamma distribution if the tail is a power from there on, so the p-value is
-    exact, and so is that of its change further out: the spacings of logarithms are independent (Renyi), so that the
-    estimate from the largest quarter and that from the other three have a ratio of Fisher's law.
+    From the k largest magnitudes the estimate is k over the sum of ``log(x_i/x_(k+1))``, with x_(k+1) the next one; its
+    standard error is itself over sqrt(k). The sum has a gamma distribution if the tail is a power from there on, so the
+    p-value is exact. So is the p-value of its change further out: the spacings of logarithms are independent (Renyi),
+    so that the estimates from the largest quarter and from the other three have a ratio with Fisher's law.
 
-    A tail that is not yet a power there is in doubt: if quarter and whole differ, and where the whole contradicts the
-    prediction but the quarter does not, or tends towards it. Of samples of Student's t of 3 degrees, whose largest 2 to
-    10 % are not yet a power, 70 to 100 % contradict their true exponent at 1e-3, and at most 1 % without a doubt; of
-    Pareto's law with an exponent that is 30 % off, 3 in 4 do so without a doubt from the 1000 largest values.
+    A tail that may not yet be a power is in doubt: if quarter and whole differ, or if the whole contradicts the
+    prediction but the quarter does not, or tends towards it. Samples of Student's t with 3 degrees of freedom, whose
+    largest 2 to 10 % are not yet a power, contradict their true exponent at 1e-3 in 70 to 100 % of cases, and without a
+    doubt in at most 1 %. Samples of Pareto's law contradict an exponent that is off by 30 %, from the 1000 largest
+    values and without a doubt, in 3 of 4 cases.
 
     Parameters
     ----------
     values
-        All of them, finite.
+        All values of the sample, finite.
     predicted
-        The exponent, positive.
+        The predicted exponent, positive.
     fraction
-        Part of the values that the tail is taken to be.
+        Part of the values that is taken for the tail.
     alpha
         Level at which the prediction would be contradicted.
     rounding
-        Part by which it may have moved values, and so the mean of their logarithms: so much is not held against it.
+        Largest relative change of values by rounding; as large a change of the mean of their logarithms is allowed for.
 
     Examples
     --------
@@ -169,7 +170,7 @@ def tail(values: np.ndarray, predicted: float, fraction: float, alpha: float, ro
         return Score(doubts=(f"{equal} of the {k} largest values are equal to another: a lattice has no such tail",))
     allowed = float(np.clip(1.0 / predicted - whole, -rounding, rounding))
     p = _gamma_p(k, k * (whole + allowed) * predicted)
-    # What rounding may have hidden would not have been seen.
+    # A deviation that rounding may have hidden would not have been seen: it adds to the detectable one.
     return Score(
         1.0 / whole,
         1.0 / (whole * sqrt(k)),
@@ -207,7 +208,7 @@ def _gamma_p(k: int, value: float) -> float:
 
 
 def _detectable_change(k: int, level: float) -> float:
-    """Relative change of the exponent that is seen with the wanted power, up or down."""
+    """Relative change of the exponent, up or down, that is seen with 90 % power."""
     from scipy.special import gammainccinv, gammaincinv
 
     up = gammaincinv(k, POWER) / gammaincinv(k, level / 2.0) - 1.0

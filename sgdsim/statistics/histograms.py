@@ -58,21 +58,21 @@ class DensityBand(NamedTuple):
 def histogram_density(ensemble: Ensemble, name: str, step: int, level: float = 1e-3) -> DensityBand:
     """The density that a recorded histogram shows, with simultaneous confidence bands.
 
-    Each bin has the interval of Clopper and Pearson, at the level over the number of bins, so that all of them together
-    hold the probabilities of their bins but with a probability of at most the level. What lies outside of the bins
-    counts too: a density that leaves them does not integrate to 1 over them.
+    Each bin has the interval of Clopper and Pearson, at the level divided by the number of bins: the probability that
+    any bin's interval misses the truth is then at most the level. Values outside of the bins count too: the density of
+    a law that reaches beyond them does not integrate to 1 over them.
 
     Parameters
     ----------
     ensemble, name, step
-        As `histogram`.
+        Parameters of `histogram`.
     level
         Probability that the band misses the truth in any bin.
 
     Raises
     ------
     NotMeasured
-        As `histogram`, and without live trajectories.
+        For the reasons of `histogram`, and if no trajectory is live.
 
     Examples
     --------
@@ -88,7 +88,7 @@ def histogram_density(ensemble: Ensemble, name: str, step: int, level: float = 1
     counts, edges = histogram(ensemble, name, step)
     if not counts.any():
         raise NotMeasured("no live trajectories")
-    independent = 0.5 if "antithetic" in ensemble.attributes else 1.0  # of pairs there may be one value each
+    independent = 0.5 if "antithetic" in ensemble.attributes else 1.0  # both of a pair may show the same value
     n, inside, widths = independent * counts.sum(), independent * counts[1:-1], np.diff(edges)
     tail = level / (2.0 * len(inside))
     with np.errstate(invalid="ignore"):

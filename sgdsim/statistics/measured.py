@@ -1,4 +1,4 @@
-"""What predictions speak of, measured in an ensemble: estimates, what rounding adds to them, and what is missing."""
+"""Predicted quantities, measured in an ensemble: estimates, their errors by rounding, and missing trajectories."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
 
 UNSEEN_EVENTS = 3.0
-"""Events expected where none is seen, for each standard error: none is seen with a chance of exp(-3 z), which is less
-than that of a normal deviate beyond z for all z up to 6."""
+"""Expected number of events, for each standard error z, that may remain unseen: none of 3 z expected events is seen
+with probability exp(-3 z), which is less than that of a normal deviate beyond z for all z up to 6."""
 
 FEWEST_RARE = 30.0
-"""Expected occurrences of the rarest outcome of noise, from which on it is missing in no sample."""
+"""Expected number of the rarest outcomes of the noise, from which on a sample is never without one."""
 
 
 class Points:
@@ -69,23 +69,23 @@ class Points:
         return self._selected[point]
 
     def rounding(self, step: int, measured: float) -> float:
-        """What rounding may have added to a quantity, as a standard error: a random walk of 16 epsilon a step.
+        """The standard error of a quantity by rounding, taken for a random walk of 16 epsilon a step.
 
-        In float64 it matters to quantities without noise of their own alone; in float32 it is 1e-4 after 3,000 steps.
+        In float64 it matters only to quantities without noise of their own; in float32 it is 1e-4 after 3,000 steps.
         """
         return 16.0 * self.epsilon * sqrt(step + 1.0) * abs(measured)
 
     def is_certain(self, names: str, step: int) -> bool:
-        """Whether an observable, or all of several, could hide no rare event; see `sgdsim.model.rare_events`."""
+        """True if no rare event could hide in an observable, or in any of several; see `sgdsim.model.rare_events`."""
         return self._certain[step == 0].issuperset(names.split(", "))
 
     def expected(self, step: int, trajectories: float) -> float:
-        """How often the rarest outcome of starts and noise is expected up to a step, in so many trajectories."""
+        """The expected number of the rarest outcomes of starts and noise up to a step, in a number of trajectories."""
         drawn = ((self._rarest[True], 1), (self._rarest[False], step))
         return min((p * times * trajectories for p, times in drawn if p < 1.0 and times), default=inf)
 
     def bounds(self, name: str) -> tuple[float, float] | None:
-        """The lowest and the highest value of an observable, whatever happens, if its formula tells."""
+        """The lowest and the highest value that an observable can have; None if its formula does not tell."""
         pair = self._ranges.get(name)
         return None if pair is None else (pair[0], pair[1])
 
@@ -101,7 +101,7 @@ def moment_estimate(moment: Moment | Quantile, point: int | None, points: Points
 
 
 def number_estimate(measure: Number, point: int | None, points: Points) -> tuple[Estimate, float]:
-    """The estimate of a number, and what rounding may have added to it."""
+    """The estimate of a number, and its standard error by rounding."""
     if isinstance(measure, Function):
         return _of_moments(measure, point, points)
     if isinstance(measure, Moment | Quantile):
@@ -114,7 +114,7 @@ def number_estimate(measure: Number, point: int | None, points: Points) -> tuple
 
 
 def _of_moments(measure: Function, point: int | None, points: Points) -> tuple[Estimate, float]:
-    """Rounding of each moment moves the function, much where moments nearly cancel."""
+    """The estimate of a function of moments, and its error by the rounding of each: large if moments nearly cancel."""
     moments = [moment_estimate(moment, point, points) for moment in measure.moments]
     roundings = [points.rounding(moment.step, one.value) for moment, one in zip(measure.moments, moments, strict=True)]
     found = combine(measure.function, moments)
@@ -122,22 +122,22 @@ def _of_moments(measure: Function, point: int | None, points: Points) -> tuple[E
 
 
 def _moved(function: Callable[..., Any], values: Sequence[float], errors: Sequence[float]) -> float:
-    """How far errors of its arguments move a function, as the root of the sum of squares."""
+    """The error of a function by those of its arguments, as the root of the sum of squares."""
     at = np.array(values, dtype=float)
-    # One replicate an argument, and one call for all: a slope over 289 points has 867 arguments and as many formulas.
+    # One replicate for each argument, but one call: a slope over 289 points has 867 arguments and as many formulas.
     moved = function(*(at[:, np.newaxis] + np.diag(errors)))
     return float(np.linalg.norm(np.asarray(moved, dtype=float) - function(*at)))
 
 
 def with_rounding(estimate: Estimate, step: int, points: Points) -> tuple[Estimate, float]:
-    """An estimate with what rounding may have added to it."""
+    """An estimate, and its standard error by rounding."""
     return estimate, points.rounding(step, estimate.value)
 
 
 def number_score(
     measure: Number, predicted: float, point: int | None, points: Points, *, is_allowed: bool = False
 ) -> Score:
-    """A measured number against a predicted one: by the binomial law where it is of two values, else by its error."""
+    """The score of a measured number: by the binomial law if it is of two values, else by its standard error."""
     estimate, rounding = number_estimate(measure, point, points)
     if isinstance(measure, Moment):
         two = _two_values(measure, estimate, rounding, predicted, point, points)
@@ -153,7 +153,10 @@ def number_score(
 def _two_values(
     moment: Moment, estimate: Estimate, rounding: float, predicted: float, point: int | None, points: Points
 ) -> TwoValues | None:
-    """The two values of which a moment is one, as its sample shows, or bounds tell that shows one value alone."""
+    """The two values of the measured observable; None if there are more.
+
+    They follow from the moments of the sample, or from known bounds if the sample shows a single value.
+    """
     if moment.statistic == "covariance" or isinstance(estimate, Controlled) or not points.independent:
         return None
     ensemble = points[point if moment.point is None else moment.point]
@@ -171,26 +174,26 @@ def _two_values(
 def hidden_events(
     measure: Number, estimate: Estimate, rounding: float, point: int | None, points: Points
 ) -> tuple[float, tuple[str, ...]]:
-    """What events that are too rare for any trajectory to show may add to an estimate, as a standard error.
+    """The standard error of an estimate by events that are too rare for any trajectory to show.
 
     Parameters
     ----------
     measure, point
-        What was measured, and where.
+        The measured quantity, and the sweep point.
     estimate, rounding
-        What came of it.
+        Its estimate, and the standard error of that by rounding.
     points
-        The ensembles.
+        The ensemble of each sweep point.
 
     Returns
     -------
     tuple
-        The error, where bounds tell how large it can be, and the doubts where nothing does.
+        The error, if bounds tell how large it can be, and the doubts if nothing tells it.
     """
     without = estimate.stderr <= rounding
     if isinstance(measure, Function):
         return _hidden_in_function(measure, without, point, points)
-    if isinstance(measure, Quantile):  # which events that are so rare do not move
+    if isinstance(measure, Quantile):  # events that are so rare do not move a quantile
         return 0.0, ()
     if isinstance(measure, Moment):
         name, step = measure.observable, measure.step
@@ -198,7 +201,7 @@ def hidden_events(
     else:
         name, last = measure.parameter, max(measure.steps)
         is_certain = points.is_certain(name, last)
-        if isinstance(measure, PathMean):  # of whatever function: certain where the path is
+        if isinstance(measure, PathMean):  # any function of the path is certain if the path is
             paths = [records.live(points[point], name, step) for step in measure.steps]
             is_certain = is_certain and all(np.ptp(path) <= points.rounding(last, path[0]) for path in paths)
         step = last
@@ -206,7 +209,7 @@ def hidden_events(
 
 
 def _doubts_of(name: str, step: int, without: bool, estimate: Estimate, points: Points) -> tuple[str, ...]:
-    """Why a quantity that could hide rare events is in doubt: it shows no spread, or lacks a rare outcome of noise."""
+    """Doubts about a quantity in which rare events could hide: it has no spread, or rare outcomes of noise may lack."""
     if without:
         return (f"all trajectories show the same {name}, and an event too rare for them could change it",)
     expected = points.expected(step, estimate.size)
@@ -216,7 +219,7 @@ def _doubts_of(name: str, step: int, without: bool, estimate: Estimate, points: 
 def _hidden_in_function(
     measure: Function, without: bool, point: int | None, points: Points
 ) -> tuple[float, tuple[str, ...]]:
-    """The same for a function of several moments, any of which may hide such events."""
+    """The error by rare events, and the doubts, for a function of several moments: events may hide in any of them."""
     values: list[float] = []
     errors: list[float] = []
     doubts: list[str] = []
@@ -236,7 +239,7 @@ def _hidden_in_function(
 
 
 def along(prediction: Prediction, measure: Curve | DriftCurve, points: Points) -> list[Score]:
-    """The scores along a curve, of one value after the other."""
+    """The scores of all values of a curve, one after the other."""
     point = prediction.point
     if isinstance(measure, Curve):
         scores = []
@@ -244,13 +247,13 @@ def along(prediction: Prediction, measure: Curve | DriftCurve, points: Points) -
             here = replace(prediction, predicted=value).nearest(number_estimate(moment, point, points)[0].value)
             scores.append(number_score(moment, here, point, points))
         return scores
-    # The rounding of the positions is in the spread of their differences; this is of the numbers in the step.
+    # The rounding of positions is in the spread of their differences already; here it is that of numbers in a step.
     estimates = (with_rounding(one, 0, points) for one in estimators.drift(points[point], measure.observable))
     return [score(one, value, error) for (one, error), value in zip(estimates, measure.values, strict=True)]
 
 
 def moments_of(prediction: Prediction) -> tuple[Moment | Quantile, ...]:
-    """The moments and quantiles that a prediction speaks of."""
+    """The moments and quantiles that a prediction is about."""
     measure = prediction.measure
     if isinstance(measure, Moment | Quantile):
         return (measure,)
@@ -258,18 +261,18 @@ def moments_of(prediction: Prediction) -> tuple[Moment | Quantile, ...]:
 
 
 def lost(prediction: Prediction, points: Points) -> list[str]:
-    """Trajectories that are missing from the estimate."""
+    """A sentence on trajectories that are missing from the estimate; empty if none is."""
     moments, measure = moments_of(prediction), prediction.measure
     used = {prediction.point if moment.point is None else moment.point for moment in moments} or {prediction.point}
     diverged = sum(records.diverged(points[point]) for point in used)
     if diverged:
         return [f"{diverged} trajectories diverged"]
-    # Of a quantile the snapshot tells, whose step need not be among the records.
+    # A quantile is measured in a snapshot, whose step need not be among the records.
     observed = [(moment.observable, moment.step, moment.point) for moment in moments if isinstance(moment, Moment)]
     if isinstance(measure, Density):
         observed = [(measure.observable, measure.step, None)]
     for names, step, point in observed:
-        for name in names.split(", "):  # of a covariance there are two
+        for name in names.split(", "):  # a covariance has two
             missing = records.excluded(points[prediction.point if point is None else point], name, step)
             if missing:
                 return [f"{name} is not finite in {missing} trajectories"]

@@ -82,7 +82,7 @@ def _merge(a: Moments, b: Moments) -> Moments:
 
 
 def merge_axis(moments: Moments, axis: int) -> Moments:
-    """Merge along one axis in index order, so that the result does not depend on how it was computed."""
+    """The moments merged along one axis, in index order, so that the result is the same however they were computed."""
     parts = [Moments(*(np.take(field, index, axis) for field in moments)) for index in range(moments.count.shape[axis])]
     total = parts[0]
     for part in parts[1:]:

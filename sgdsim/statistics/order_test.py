@@ -1,10 +1,10 @@
-"""Predictions of finite order: the power k of the residual must vanish; and what would decide where it cannot be told.
+"""Tests of predictions of finite order: the power k of the residual must vanish; and advice on undecided ones.
 
-A formula valid up to and including eta^k leaves ``b eta^k + c eta^(k+1) + …`` with b = 0. What is fitted, and what is
-not, follows from the learning rates alone: with all of them f times as large, and T times the trajectories, the error
-of b is ``f^(s-k)/sqrt(T)`` times as large, where errors grow as eta^s, and an omitted term of the power q counts
-``f^(2(q-s)) T`` times as much in chi-square. So a fit tells at which learning rates, and with how many trajectories,
-the error of b is small enough and the omitted terms are still below the errors.
+A formula valid up to and including eta^k leaves ``b eta^k + c eta^(k+1) + …`` with b = 0. Let the errors grow as eta^s.
+With all learning rates f times as large, and T times the trajectories, the error of b is ``f^(s-k)/sqrt(T)`` times as
+large, and an omitted term of the power q counts ``f^(2(q-s)) T`` times as much in chi-square. So a fit tells at which
+learning rates, and with how many trajectories, the error of b is small enough while the omitted terms are still below
+the errors.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from sgdsim.statistics.power_fit import PowerFit, fit_powers
 from sgdsim.statistics.scores import detectable
 
 ASK_FOR_A_TERM = 0.05
-"""Below this p of chi-square, a fit of powers gets one more."""
+"""Level of chi-square below which a fit of powers gets one more power."""
 FACTORS = tuple(2.0 ** (exponent / 2.0) for exponent in range(-16, 7))
-"""Of the learning rates, among which the best is chosen."""
+"""Factors on the learning rates among which the best is chosen."""
 MARGIN = 2.0
-"""More trajectories than the error of b asks for, which is uncertain itself, now and when it is taken again."""
+"""Factor on the number of trajectories that the error of b asks for: it is uncertain, now and in the next run."""
 
-_CONVERGES = 0.5  # a term over the one before, at the largest rate: no larger for learning rates that are raised
-_SMALLEST_RATIO = 0.05  # a coefficient may be small by chance
-_RESOLVED = 3.0  # standard errors, from which on a coefficient is taken as it was measured
+_CONVERGES = 0.5  # largest ratio of a term to the one before, at the largest rate, if learning rates are raised
+_SMALLEST_RATIO = 0.05  # smallest ratio that is assumed, as a coefficient may be small by chance
+_RESOLVED = 3.0  # size of a coefficient, in standard errors, from which on it is taken as measured
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class OrderTest:
     Attributes
     ----------
     power
-        Of the term that is tested: k, or less where the residual is of lower order than the prediction claims.
+        Power of the tested term: k, or less if the residual is of lower order than the prediction claims.
     fit
-        What chi-square accepts; the shortest series of the power k where it accepts none.
+        The shortest series that chi-square accepts; if it accepts none, the shortest from the power k on.
     guard
         A fit with one term more, from which b is taken.
     accepted
-        Whether chi-square accepts.
+        True if chi-square accepts the fit.
     """
 
     power: int
@@ -55,16 +55,16 @@ class OrderTest:
 
 @dataclass(frozen=True)
 class Series:
-    """What is measured and predicted at several learning rates.
+    """A quantity at several learning rates, measured and predicted.
 
     Parameters
     ----------
     rates
-        Four or more different ones.
+        The learning rates, at least four of them different.
     estimates
-        All with a standard error, from the same groups.
+        The estimates, all with a standard error, from the same groups.
     predicted
-        At each rate.
+        The predicted value at each rate.
     order
         Power of the learning rate to which the prediction is valid.
     """
@@ -75,30 +75,30 @@ class Series:
     order: int
 
     def fitted(self, power: int, terms: int, residual: np.ndarray | None = None) -> PowerFit:
-        """A fit of so many powers to the residual, or to another with the same errors."""
+        """A fit of some powers, from one on, to the residual, or to another one with the same errors."""
         offsets = self.predicted if residual is None else [one.value for one in self.estimates] - residual
         return fit_powers(self.rates, self.estimates, offsets, range(power, power + terms))
 
     @property
     def most_terms(self) -> int:
-        """No more than there are different rates."""
+        """The largest number of terms of a fit: that of different learning rates."""
         return len(set(self.rates.tolist()))
 
 
 def order_test(series: Series, alpha: float) -> OrderTest:
-    """Whether a residual begins with a higher power than the prediction's.
+    """The test of whether a residual begins with a higher power than the prediction's order.
 
-    Where no fit from the power k on is accepted, lower powers are tried: a residual that they describe is of lower
-    order than the prediction claims, and the test is then about that power. b is taken from a fit with one more term
-    than chi-square accepts, as a series that is cut off bends b before chi-square notices: without it a true prediction
-    of order 1, eta/2 for eta/(2 - eta), was rejected in 25 to 80 % of trials, with it in 0.1 %.
+    If no fit from the power k on is accepted, lower powers are tried: a residual that they describe is of lower order
+    than the prediction claims, and the test is then about that power. b is taken from a fit with one more term than
+    chi-square accepts, as a series that is cut off biases b before chi-square notices: without the term a true
+    prediction of order 1, eta/2 for eta/(2 - eta), was rejected in 25 to 80 % of trials, with it in 0.1 %.
 
     Parameters
     ----------
     series
-        What is tested.
+        The tested series.
     alpha
-        Chi-square refuses below.
+        Level below which chi-square refuses a fit.
 
     Examples
     --------
@@ -127,14 +127,14 @@ def _first_accepted(series: Series, alpha: float) -> tuple[int, int, PowerFit]:
 
 @dataclass(frozen=True)
 class Advice:
-    """What would decide.
+    """Learning rates and trajectories that would decide a test of order.
 
     Attributes
     ----------
     factor
-        Of all learning rates; NaN if none does.
+        Factor on all learning rates; NaN if none would decide.
     trajectories
-        How many times as many.
+        Factor on the number of trajectories.
     """
 
     factor: float
@@ -152,21 +152,21 @@ class Advice:
 
 
 def advise(series: Series, resolutions: np.ndarray, level: float) -> Advice:
-    """Learning rates, as a factor on the present ones, and trajectories that would decide a test of order.
+    """The learning rates and trajectories that would decide a test of order, as factors on the present ones.
 
     Parameters
     ----------
     series
-        What was tested.
+        The tested series.
     resolutions
         Smallest deviation worth seeing, at each rate.
     level
-        Of the test.
+        Level of the test.
 
     Returns
     -------
     Advice
-        With the fewest trajectories; the present learning rates where others save little.
+        The factors with the fewest trajectories; the present learning rates if others save little.
 
     Examples
     --------
@@ -185,7 +185,7 @@ def advise(series: Series, resolutions: np.ndarray, level: float) -> Advice:
 
 
 def _choices(series: Series, resolutions: np.ndarray, level: float) -> Iterator[tuple[float, Advice]]:
-    """Every choice that would decide, and what it costs."""
+    """The cost of every choice that would decide, and the choice."""
     k, rates = series.order, series.rates
     worth = resolutions / rates**k
     errors = np.array([estimate.stderr for estimate in series.estimates])
@@ -207,16 +207,16 @@ def _choices(series: Series, resolutions: np.ndarray, level: float) -> Iterator[
             hidden = omitted * factor ** (2 * (k + terms - s)) * trajectories <= 0.3
             straight = bias * factor**guard_terms <= 0.5 * error * factor ** (s - k) / np.sqrt(trajectories)
             if hidden and straight:
-                # How errors go with the rate is known from the present rates alone: near ones are preferred.
+                # The growth of errors with the rate is known at the present rates only: rates near them are preferred.
                 other = 0.0 if factor == 1 else 0.3 + 0.2 * abs(np.log(factor))
                 yield np.log(trajectories) + other, Advice(float(f"{factor:.2g}"), trajectories)
 
 
 def _sizes(series: Series) -> tuple[list[float], float]:
-    """Terms of the residual at the largest rate, from the power k on, and how they fall off.
+    """Terms of the residual at the largest rate, from the power k on, and the ratio in which they fall off.
 
-    A coefficient is taken as measured if it is seen clearly; else from the one before by the ratio in which the known
-    ones fall off, but not larger than what its error allows.
+    A coefficient is taken as measured if it is seen clearly. Otherwise it follows from the one before by the ratio in
+    which the known ones fall off, but is no larger than its error allows.
     """
     k, largest = series.order, float(series.rates.max())
     terms = min(4, series.most_terms)
@@ -242,7 +242,7 @@ def _term(fit: PowerFit, term: int, unit: float) -> tuple[float, float]:
 
 
 def _ratio_to_predicted(series: Series, next_term: float) -> float:
-    """How fast a series falls off at the largest rate, of which the prediction and the next term are known."""
+    """The ratio in which a series falls off at the largest rate, from the prediction and the next term."""
     sizes = np.abs(series.predicted)
     largest = sizes[np.argmax(series.rates)]
     if not np.all(sizes > 0):
@@ -253,7 +253,7 @@ def _ratio_to_predicted(series: Series, next_term: float) -> float:
 
 
 def _rounded_up(number: float) -> float:
-    """To two digits."""
+    """A number rounded up to two digits, at least 1."""
     if number <= 1:
         return 1.0
     unit = 10.0 ** (int(np.floor(log10(number))) - 1)

@@ -17,9 +17,9 @@ class PowerFit:
     Attributes
     ----------
     coefficients, stderrs
-        One a power.
+        Coefficient and standard error of each power.
     chi_square, excess
-        Of the residuals, and how many of them are free.
+        Chi-square of the residuals, and the number of them that are free.
     p
         Probability of residuals as large as these if the powers suffice.
     freedom
@@ -46,11 +46,11 @@ def fit_powers(x: np.ndarray, estimates: Sequence[Estimate], offsets: np.ndarray
     x
         Abscissae, positive.
     estimates
-        All with groups, or all without (then independent).
+        The estimates: all with groups, or all without (then independent).
     offsets
-        What is taken away from the estimates.
+        Numbers that are subtracted from the estimates.
     powers
-        No more than there are points; as many leave nothing to test the fit by.
+        The powers, no more than there are points; if they are as many, the fit cannot be tested.
 
     Examples
     --------
@@ -70,13 +70,13 @@ def fit_powers(x: np.ndarray, estimates: Sequence[Estimate], offsets: np.ndarray
     inverse = np.linalg.pinv(design)
     coefficients = inverse @ (y / stderrs)
     errors = np.sqrt(np.sum((inverse @ parts) ** 2, axis=1))
-    free = np.linalg.svd(design)[0][:, len(powers) :].T  # combinations of the data that no coefficient moves
+    free = np.linalg.svd(design)[0][:, len(powers) :].T  # combinations of the data that no coefficient changes
     residuals, spread = free @ (y / stderrs), free @ parts
     excess = len(free)
     units = scale ** -np.asarray(powers, dtype=float)
     if not excess:
         return PowerFit(coefficients * units, errors * units, 0.0, 0, np.nan, freedom)
-    # Points with the same noise may leave combinations without any; a millionth of an error stands for rounding.
+    # If points share their noise, some combinations may have none: a millionth of an error stands for rounding.
     covariance = spread @ spread.T + 1e-12 * np.eye(excess)
     chi_square = float(residuals @ np.linalg.solve(covariance, residuals))
     if estimates[0].groups:

@@ -1,4 +1,4 @@
-"""What an ensemble holds of a name and a step, and of which trajectories."""
+"""Values, places and trajectories in an ensemble, found by name and step."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def record_of(ensemble: Ensemble, step: int) -> int:
-    """Where a step stands among the records.
+    """The place of a step among the records.
 
     Raises
     ------
@@ -35,12 +35,12 @@ def record_of(ensemble: Ensemble, step: int) -> int:
 
 
 def index_of(ensemble: Ensemble, kind: str, name: str) -> int:
-    """Where a name stands among those of its kind.
+    """The place of a name among those of its kind.
 
     Raises
     ------
     NotMeasured
-        For an unknown one, with a near match.
+        For an unknown name, with a near match.
 
     Examples
     --------
@@ -60,7 +60,7 @@ def snapshot(ensemble: Ensemble, parameter: str, step: int) -> np.ndarray:
     Raises
     ------
     NotMeasured
-        For a parameter or step of which there is no snapshot.
+        For a parameter or step without a snapshot.
 
     Examples
     --------
@@ -78,12 +78,12 @@ def snapshot(ensemble: Ensemble, parameter: str, step: int) -> np.ndarray:
 
 
 def live(ensemble: Ensemble, parameter: str, step: int) -> np.ndarray:
-    """The values of a parameter at a snapshot, of the trajectories that have not diverged.
+    """The values of a parameter at a snapshot for the trajectories that have not diverged.
 
     Raises
     ------
     NotMeasured
-        For a parameter or step of which there is no snapshot.
+        For a parameter or step without a snapshot.
 
     Examples
     --------
@@ -111,7 +111,7 @@ def group_of(ensemble: Ensemble) -> np.ndarray:
 
 
 def diverged(ensemble: Ensemble) -> int:
-    """Trajectories that were found to diverge.
+    """Number of trajectories that were found to diverge.
 
     Examples
     --------
@@ -123,7 +123,7 @@ def diverged(ensemble: Ensemble) -> int:
 
 
 def excluded(ensemble: Ensemble, observable: str, step: int) -> int:
-    """Trajectories outside the moments of an observable: diverged, or with a value that is not finite.
+    """Number of trajectories outside the moments of an observable: diverged, or with a value that is not finite.
 
     Raises
     ------

@@ -1,10 +1,10 @@
-"""The smallest deviation worth seeing, of a prediction that does not say it.
+"""The smallest deviation worth seeing, for a prediction that does not state one.
 
-It is 1 % of the predicted value. Where that is 0, a mean is held to 1 % of the measured standard deviation and a
-covariance to 1 % of the product of both, skewness, kurtosis and correlation, which have a scale of their own, to 0.05,
-and other statistics to nothing: they stay inconclusive. Each point of a curve is held to 1 % of its value, but not less
-than a tenth of the curve's largest. Distributions and densities are held to 0.01 in probability, exponents of tails to
-10 %.
+It is 1 % of the predicted value. If that is 0, it is 1 % of the measured standard deviation for a mean, and 1 % of the
+product of both for a covariance. Skewness, kurtosis and correlation have a scale of their own: theirs is 0.05. Other
+statistics have none and stay inconclusive. For a point of a curve it is 1 % of the point's value, or of a tenth of
+the curve's largest value if that is more. For distributions and densities it is 0.01 in probability, for exponents of
+tails 10 %.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from math import nan, prod
 from sgdsim.prediction import Curve, Density, Distance, DriftCurve, Moment, Prediction, Tail
 from sgdsim.statistics.measured import Points, moment_estimate
 
-RELATIVE = 0.01
-PROBABILITY = 0.01
-STANDARDISED = 0.05
-TAIL = 0.1
+RELATIVE = 0.01  # resolution of a number in units of the predicted value
+PROBABILITY = 0.01  # resolution of distributions and densities, in probability
+STANDARDISED = 0.05  # resolution of a skewness, kurtosis or correlation that is predicted to vanish
+TAIL = 0.1  # resolution of a tail's exponent, in units of the predicted one
 SMALL_IN_CURVE = 0.1
-"""Part of a curve's largest value below which a value is held to the scale of that."""
+"""Part of a curve's largest value that stands in place of smaller values as their scale."""
 
 
 def resolution_of(prediction: Prediction, points: Points) -> float:
-    """The resolution of one number or distribution; NaN where there is none."""
+    """The resolution of one number or distribution; NaN if there is none."""
     if prediction.resolution is not None:
         return prediction.resolution
     if isinstance(prediction.measure, Distance | Density):
@@ -48,7 +48,7 @@ def resolutions_along(prediction: Prediction, curve: Curve | DriftCurve, points:
 
 
 def _of_nothing(moment: Moment, point: int | None, points: Points) -> float:
-    """The resolution of a moment that is predicted to vanish: on the scale of what is measured."""
+    """The resolution of a moment that is predicted to vanish, on the scale of the measured spread."""
     if moment.statistic in ("skewness", "kurtosis"):
         return STANDARDISED
     if moment.statistic in ("mean", "covariance"):

@@ -32,7 +32,7 @@ from sgdsim.statistics.scores import Score, detectable, distrust, ratio, sidak, 
 if TYPE_CHECKING:
     from sgdsim.ensemble import Ensemble
 
-_NEGLIGIBLE = 0.01  # part of the resolution, of what is allowed and needs no word
+_NEGLIGIBLE = 0.01  # allowed deviation, in units of the resolution, up to which a row does not mention it
 _REFUSED = "chi-square accepts no power series: learning rates too large, or too few of them"
 
 
@@ -43,11 +43,11 @@ class Row:
     Parameters
     ----------
     prediction, score, resolution
-        As in `Comparison`.
+        The prediction, its score, and the smallest deviation worth seeing.
     advice
-        What would decide at a level, where that is not a matter of trajectories alone.
+        Function of the level that tells what would decide, if that is more than a number of trajectories.
     checked
-        What the conditions of the prediction come to.
+        The tested conditions of the prediction.
     """
 
     prediction: Prediction
@@ -58,7 +58,7 @@ class Row:
 
     @property
     def does_not_hold(self) -> bool:
-        """Whether nobody asked for the prediction and one of its conditions fails."""
+        """True if nobody asked for the prediction and one of its conditions fails."""
         return not self.prediction.asked and any(one.state == "fails" for one in self.checked)
 
 
@@ -68,21 +68,21 @@ def rows_of(predictions: Iterable[Prediction], ensemble: Ensemble, alpha: float)
     Parameters
     ----------
     predictions
-        What is held against the ensemble.
+        The predictions that are compared with the ensemble.
     ensemble
         A run, or a sweep with a leading dimension ``point``.
     alpha
-        Level at which chi-square refuses, and conditions fail.
+        Level at which chi-square refuses a fit, and conditions fail.
     """
     points = Points(ensemble)
     for group in _grouped(predictions):
         rows = _test(group, points, alpha)
-        for row, prediction in zip(rows, group, strict=False):  # one for all of a series
+        for row, prediction in zip(rows, group, strict=False):  # a series has one row
             yield _with_conditions(row, group if len(rows) == 1 else (prediction,), points, alpha)
 
 
 def _with_conditions(row: Row, about: Sequence[Prediction], points: Points, alpha: float) -> Row:
-    """A row with what the conditions come to of the predictions that it is about."""
+    """A row with the tested conditions of the predictions that it is about."""
     try:
         checked = tuple(one for prediction in about for one in conditions.check(prediction, points, alpha))
     except NotMeasured as reason:
@@ -93,7 +93,7 @@ def _with_conditions(row: Row, about: Sequence[Prediction], points: Points, alph
 
 
 def _grouped(predictions: Iterable[Prediction]) -> Iterable[tuple[Prediction, ...]]:
-    """Predictions of order k by series, all others alone, in the order of their first."""
+    """Groups of predictions: those of order k by series, all others alone, in the order of the first of each."""
     groups: dict[Any, list[Prediction]] = {}
     for index, prediction in enumerate(predictions):
         series = (prediction.id, prediction.quantity, prediction.order, prediction.series)
@@ -130,7 +130,7 @@ def _doubted(row: Row, *doubts: str) -> Row:
 
 
 def _single(prediction: Prediction, points: Points, alpha: float) -> Row:
-    """One prediction that is tested on its own."""
+    """The row of a prediction that is tested on its own."""
     try:
         is_curve = isinstance(prediction.measure, Curve | DriftCurve)
         row = _curve(prediction, points, alpha) if is_curve else _one(prediction, points, alpha)
@@ -143,7 +143,7 @@ def _single(prediction: Prediction, points: Points, alpha: float) -> Row:
 
 
 def _one(prediction: Prediction, points: Points, alpha: float) -> Row:
-    """One number, or one distribution."""
+    """The row of one number, or of one distribution."""
     ensemble, measure = points[prediction.point], prediction.measure
     if isinstance(measure, Number):
         measured = number_estimate(measure, prediction.point, points)[0].value
@@ -157,13 +157,13 @@ def _one(prediction: Prediction, points: Points, alpha: float) -> Row:
             found = replace(found, doubts=(*found.doubts, "antithetic trajectories are not independent of each other"))
     resolution = resolution_of(prediction, points)
     if isinf(max(prediction.allowed)) and prediction.nearest(found.measured) == found.measured:
-        # Well inside a bound it is enough to be told from the bound.
+        # For a number inside a bound the resolution is at least its distance from the bound.
         resolution = float(np.fmax(resolution, abs(found.measured - prediction.predicted)))
     return Row(prediction, found, resolution)
 
 
 def _goodness(prediction: Prediction, ensemble: Ensemble, alpha: float, points: Points) -> Score:
-    """The score of a measure that is not of one number with a standard error."""
+    """The score of a distribution, density or tail."""
     measure = prediction.measure
     if isinstance(measure, Distance):
         off = points.rounding(measure.step, 1.0)
@@ -180,7 +180,7 @@ def _goodness(prediction: Prediction, ensemble: Ensemble, alpha: float, points: 
 
 
 def _allowance(prediction: Prediction) -> list[str]:
-    """What else than the predicted number is right."""
+    """A remark on the other numbers that count as right, if they matter."""
     below, above = prediction.allowed
     if isinf(below) or isinf(above):
         return [f"expected {'at most' if isinf(below) else 'at least'} {prediction.predicted:.6g}"]
@@ -198,9 +198,9 @@ def _against_rival(prediction: Prediction, measure: Number, points: Points) -> l
 
 
 def _curve(prediction: Prediction, points: Points, alpha: float) -> Row:
-    """Several numbers as one row, about the one that is furthest off: Sidak's level within the row.
+    """The row of several numbers, on the one that is furthest off: with Sidak's level within the row.
 
-    The resolution that the row must have seen is that of the point which is hardest to see.
+    The row's resolution is that of the point at which a deviation is hardest to see.
     """
     measure = prediction.measure
     assert isinstance(measure, Curve | DriftCurve)
@@ -212,7 +212,7 @@ def _curve(prediction: Prediction, points: Points, alpha: float) -> Row:
     worst = int(np.lexsort((-np.abs(z), p))[0])  # NaN comes last
 
     def parts(level: float) -> np.ndarray:
-        """What would be seen at each point, in units of its resolution."""
+        """The detectable deviation at each point, in units of the point's resolution."""
         return np.asarray([one.detectable(sidak_level(level, n)) for one in scores] / resolutions)
 
     scale = float(resolutions[np.argmax(np.nan_to_num(parts(alpha), nan=np.inf))])
@@ -238,7 +238,7 @@ def _worst_of(curve: Curve | DriftCurve, worst: int) -> str:
 
 
 def _series(group: Sequence[Prediction], order: int, points: Points, alpha: float) -> Row:
-    """A prediction of order k over learning rates: the power k of the residual must vanish."""
+    """The row of a prediction of order k over learning rates: the power k of the residual must vanish."""
     doubts = [doubt for prediction in group for doubt in lost(prediction, points)]
     estimates, roundings = [], []
     for measure, point in ((prediction.measure, prediction.point) for prediction in group):
@@ -273,7 +273,7 @@ def _series(group: Sequence[Prediction], order: int, points: Points, alpha: floa
     return Row(
         _about_power(group[0], test.power),
         found,
-        # At the largest rate the term in question is to be seen where it amounts to the resolution.
+        # The coefficient whose term amounts to the resolution at some rate, as a rule the largest.
         float(min(resolutions / rates**order)) if test.power == order else nan,
         (lambda level: str(advise(series, resolutions, level))) if advisable else None,
     )

@@ -1,7 +1,7 @@
-"""How far a measurement is from what was predicted: z, p, and the deviation that would have been seen.
+"""Scores of a measurement against a prediction: z, p, and the deviation that would have been seen.
 
-A number with a standard error from groups is judged by Student's t. Where the groups are too skewed for that, a
-bootstrap over groups takes its place, as far as that is to be trusted (`sgdsim.statistics.bootstrap`).
+A number with a standard error from groups is judged by Student's t. If the groups are too skewed for that, a
+bootstrap over groups takes its place, as far as it can be trusted (`sgdsim.statistics.bootstrap`).
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ from math import copysign, expm1, hypot, inf, isfinite, isinf, isnan, log1p, nan
 from sgdsim.statistics import bootstrap
 from sgdsim.statistics.estimate import OVERFLOW, Estimate
 
-POWER = 0.9
+POWER = 0.9  # probability with which a deviation must be seen to count as detectable
 FEWEST_TRAJECTORIES = 1000
-"""Below, an error from the sample's own moments misleads: at alpha 1e-3 a true variance is rejected in 5 % of Gaussian
-samples of 12, 0.6 % of 100, 0.15 % of 1000."""
+"""Fewest trajectories for an error from the sample's own moments: at alpha 1e-3 a true variance is rejected in 5 % of
+Gaussian samples of 12, 0.6 % of 100, 0.15 % of 1000."""
 
 
 MOST_BENT = 0.1
-"""Part of a standard error that may be of second order in the errors of the groups. From there on it depends too much
-on which values were drawn: of the variance of two equally likely values it is a multiple of their surplus."""
+"""Largest part of a standard error that may be of second order in the errors of the groups. Beyond, the standard error
+depends too much on the values drawn: for the variance of two equally likely values it is a multiple of the surplus of
+one of them."""
 
 SQUARES_SKEWED = 6.0
-"""Skewness that 64 squares of normal values have at most, but for one sample in a thousand: at an extremum the groups'
-values are squares, and skewed for that reason alone."""
+"""Skewness of 64 squares of normal values that one sample in a thousand exceeds: at an extremum the groups' values
+are squares, and skewed for that reason alone."""
 
 OVERFLOWS = "not finite: the values are too large, or too different, for the powers that are taken of them"
 
@@ -41,19 +42,20 @@ class Score:
     Parameters
     ----------
     measured, stderr
-        NaN where they cannot be had.
+        The measured number and its standard error; NaN if there is none.
     z, p
         Deviation in standard errors, and its two-sided probability.
     detectable
-        The deviation that is seen with 90 % power by a test of a given level.
+        Function of the level that gives the deviation which a test sees with 90 % power.
     floor
         The smallest p that there can be.
     doubts
-        Why not to trust z and p.
+        Reasons not to trust z and p.
     remarks
-        What else there is to know.
+        Anything else worth knowing.
     trajectories
-        How many times as many show a deviation at a level; None where it falls as the root of their number.
+        Function of a level and a deviation that gives the factor on the number of trajectories which shows it; None if
+        the detectable deviation falls as the root of their number.
     """
 
     measured: float = nan
@@ -67,24 +69,24 @@ class Score:
     trajectories: Callable[[float, float], float] | None = None
 
     def factor(self, level: float, resolution: float) -> float:
-        """How many times the trajectories a deviation of the size of the resolution takes to be seen."""
+        """The factor on the number of trajectories with which a deviation of the size of the resolution is seen."""
         if self.trajectories is not None:
             return self.trajectories(level, resolution)
         return (self.detectable(level) / resolution) ** 2
 
 
 def score(estimate: Estimate, predicted: float, rounding: float = 0.0, *, is_allowed: bool = False) -> Score:
-    """An estimate against a predicted number.
+    """The score of an estimate against a predicted number.
 
     Parameters
     ----------
     estimate, predicted
-        What is compared.
+        The estimate, and the predicted number.
     rounding
-        Standard error from rounding alone.
+        Standard error by rounding alone.
     is_allowed
-        Whether the predicted number is one of many that are right. Then one at an extremum, of which the error is of
-        second order, can be told, by what both orders together may be off at most.
+        True if the predicted number is one of many that are right. Then an estimate at an extremum, with an error of
+        second order, can be judged, by the largest error that both orders can add up to.
 
     Examples
     --------
@@ -123,12 +125,12 @@ def score(estimate: Estimate, predicted: float, rounding: float = 0.0, *, is_all
 
 
 def _is_at_extremum(estimate: Estimate, rounding: float) -> bool:
-    """Whether the error of second order is not small against the one of first order, as where that vanishes."""
+    """True if the error of second order is not small against that of first order, which vanishes at an extremum."""
     return estimate.second_order > max(MOST_BENT * estimate.stderr, rounding)
 
 
 def _score_at_extremum(estimate: Estimate, predicted: float, stderr: float, rounding: float) -> Score:
-    """The same by both errors together: a slope that is small by chance cannot make them small."""
+    """The score by the errors of both orders together: a slope that is small by chance cannot make them small."""
     both = hypot(stderr, estimate.second_order)
     bent = estimate.second_order / both
     z = (estimate.value - predicted) / both
@@ -144,13 +146,13 @@ def _score_at_extremum(estimate: Estimate, predicted: float, stderr: float, roun
 
 
 def straight(z: float, bent: float) -> float:
-    """The deviation, in standard errors, of the part that is of first order, where the rest makes it look larger.
+    """The deviation, in standard errors, of the part of first order; the second order makes it look larger.
 
-    Where an estimate is the parabola ``u + bent*(u^2 - 1)/sqrt(2)`` of a normal deviate u, and its standard error the
-    slope there, a deviation of z standard errors is one of u with ``z = u - bent*(u^2 + 1)/sqrt(2)``: on one side of
-    the truth the error is small where the estimate is far off. Which side that is remains open, and u is the smaller
-    one. Without this, up to ``bent = 0.05`` true predictions were rejected up to 1.6 times as often as said at 1e-3,
-    and 5 times at 1e-5.
+    Let an estimate be the parabola ``u + bent*(u^2 - 1)/sqrt(2)`` of a normal deviate u, and its standard error the
+    slope there. A deviation of z standard errors is then one of u with ``z = u - bent*(u^2 + 1)/sqrt(2)``: on one side
+    of the truth the error is small if the estimate is far off. The side is not known, so u is the smaller one. Without
+    this, true predictions with ``bent`` up to 0.05 were rejected up to 1.6 times as often as they should be at 1e-3,
+    and up to 5 times at 1e-5.
 
     Parameters
     ----------
@@ -172,7 +174,7 @@ def straight(z: float, bent: float) -> float:
 
 
 def curved(u: float, bent: float) -> float:
-    """The deviation in standard errors that must be seen for one of u in the part of first order; see `straight`.
+    """The deviation, in standard errors, that goes with one of u in the part of first order: the inverse of `straight`.
 
     Examples
     --------
@@ -190,11 +192,11 @@ def distrust(
     Parameters
     ----------
     estimate, rounding
-        As in `score`.
+        The estimate, and its standard error by rounding.
     most
-        Skewness of the groups' values up to which they are trusted; None for that of Student's t.
+        Largest skewness of the groups' values that is trusted; None for that of Student's t.
     bent
-        Part of the standard error that may be of second order.
+        Largest part of the standard error that may be of second order.
 
     Examples
     --------
@@ -220,9 +222,9 @@ def _misgivings(estimate: Estimate, rounding: float, most: float | None, bent: f
 
 
 def most_skewed(estimate: Estimate) -> float:
-    """Skewness of the groups' values up to which Student's t is trusted.
+    """Largest skewness of the groups' values at which Student's t is trusted.
 
-    1, and for few groups three standard errors of the skewness of as many normal values.
+    It is 1, or for few groups three standard errors of the skewness of as many normal values, if that is more.
 
     Examples
     --------
@@ -234,7 +236,7 @@ def most_skewed(estimate: Estimate) -> float:
 
 
 def ratio(deviation: float, stderr: float) -> float:
-    """Deviation over standard error; without an error a deviation is infinitely many.
+    """Deviation over standard error; infinite for a deviation without an error.
 
     Examples
     --------
@@ -247,7 +249,7 @@ def ratio(deviation: float, stderr: float) -> float:
 
 
 def two_sided(z: float, freedom: float) -> float:
-    """Two-sided p of Student's t.
+    """Two-sided p-value of Student's t.
 
     Examples
     --------
@@ -260,7 +262,7 @@ def two_sided(z: float, freedom: float) -> float:
 
 
 def detectable(stderr: float, freedom: float, level: float) -> float:
-    """The deviation that is seen with 90 % power by a two-sided test of this level.
+    """The deviation that a two-sided test of a level sees with 90 % power.
 
     Examples
     --------
@@ -273,7 +275,7 @@ def detectable(stderr: float, freedom: float, level: float) -> float:
 
 
 def normal_deviate(p: float) -> float:
-    """The deviation, in standard errors, that has this two-sided p.
+    """The deviation, in standard errors of a normal law, that has a given two-sided p-value.
 
     Examples
     --------
@@ -286,7 +288,7 @@ def normal_deviate(p: float) -> float:
 
 
 def sidak(p: float, tests: int) -> float:
-    """The probability of so small a p in any of several tests.
+    """The probability of a p-value as small as a given one in any of several tests.
 
     Examples
     --------
@@ -297,7 +299,7 @@ def sidak(p: float, tests: int) -> float:
 
 
 def sidak_level(level: float, tests: int) -> float:
-    """The level of each of several tests, of which any rejects with the given probability.
+    """The level of each of several tests such that any of them rejects with a given probability.
 
     Examples
     --------

@@ -49,7 +49,7 @@ def correlation(ensemble: Ensemble, parameter: str, steps: tuple[int, int]) -> E
         return np.bincount(labels, values, minlength=GROUPS)[used]
 
     x, y = first[alive], second[alive]
-    means = [sums(values - values.mean()) / n for values in (x, y)]  # about the common mean: nothing cancels
+    means = [sums(values - values.mean()) / n for values in (x, y)]  # about the common mean, so that no digits cancel
     position = np.cumsum(used) - 1
     u, v = (w - w.mean() - mean[position[labels]] for w, mean in zip((x, y), means, strict=True))
     keep = unions_of(len(n))
@@ -67,11 +67,11 @@ def path_mean(
     Parameters
     ----------
     ensemble
-        One sweep point.
+        The ensemble of a run, or of one sweep point.
     parameter, steps
-        Whose values, at which snapshots.
+        The parameter, and the steps of the snapshots.
     function
-        Of an array (step, trajectory); gives a value for each trajectory.
+        Function of an array (step, trajectory) that gives a value for each trajectory.
 
     Raises
     ------
@@ -100,18 +100,18 @@ def path_mean(
 def quantile(ensemble: Ensemble, parameter: str, step: int, probability: float) -> Estimate:
     """A quantile of a parameter at a snapshot, with a jackknife over groups.
 
-    A quantile is no smooth function of the sample: that of all groups but one depends on chance in the few values which
-    it moves past, and the error from 64 of them is too uncertain for Student's t (at 4,096 normal values, true
-    predictions of ``p = 0.9`` were rejected in 3.7 % at the level of 1 %). The share of values below it is smooth. A
-    group that is left out changes this share, and the quantile by so much over the density (Bahadur, Ann. Math. Stat.
-    37, 577 (1966)), which is taken over five standard errors of the share to either side.
+    A quantile is no smooth function of the sample. Without one group it moves past a few values only, and the error
+    from 64 such moves is too uncertain for Student's t: with 4,096 normal values, true predictions for ``p = 0.9`` were
+    rejected in 3.7 % of cases at the level of 1 %. The share of values below the quantile is smooth. Leaving out a
+    group changes this share, and the quantile by the change over the density (Bahadur, Ann. Math. Stat. 37, 577
+    (1966)). The density is taken over five standard errors of the share to either side.
 
     Parameters
     ----------
     ensemble, parameter, step
-        Whose values.
+        The ensemble, the parameter, and the step of the snapshot.
     probability
-        Between 0 and 1.
+        Probability of the quantile, between 0 and 1.
 
     Raises
     ------
@@ -142,7 +142,7 @@ def quantile(ensemble: Ensemble, parameter: str, step: int, probability: float) 
     counts = np.bincount(labels, minlength=GROUPS)
     below = np.bincount(labels, values <= value, minlength=GROUPS)[counts > 0]
     counts = counts[counts > 0]
-    sample = 2.0 * n * rarer  # of the median that is as well known
+    sample = 2.0 * n * rarer  # size of a sample whose median is as well known
     doubt = f"fewer than {FEWEST_GROUPS} groups" if len(counts) < FEWEST_GROUPS else ""
     if low < high and len(np.unique(near)) < len(near) / 2.0:
         doubt = "many trajectories share a value there"
@@ -161,11 +161,11 @@ def ks_distance(
     Parameters
     ----------
     ensemble, parameter, step
-        Whose values.
+        The ensemble, the parameter, and the step of the snapshot.
     cdf
         The given distribution function; it may have steps, at which values can be equal.
     off
-        Part by which rounding may have moved the values: the distance is the least that they may have.
+        Largest relative change of the values by rounding: the distance is the least with such changes.
 
     Returns
     -------
@@ -190,6 +190,7 @@ def ks_distance(
     if n == 0:
         return np.nan, 0
     ranks, allowed = np.arange(n + 1) / n, off * np.abs(values)
-    # A value stands at the top of its step in one distribution function, and at the bottom in the one from the left.
+    # At a value the sample's distribution function jumps: the given one is compared with the top and bottom of the
+    # step.
     up_to, below = cdf(values + allowed), cdf(np.nextafter(values - allowed, -np.inf))
     return max(float(np.max(ranks[1:] - up_to)), float(np.max(below - ranks[:-1])), 0.0), n

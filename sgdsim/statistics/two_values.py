@@ -1,13 +1,14 @@
-"""Quantities that take two values: what their moments are is decided by the binomial law, for rare events exactly.
+"""Tests for quantities that take two values, by the binomial law: exact even for rare events.
 
-With so few events that many samples show none, a standard error says nothing: it is zero where there are none. The
+If events are so rare that many samples show none, a standard error says nothing: without an event it is zero. The
 number of events has a binomial law, whatever their probability is, and each statistic of two values is a function of
-that probability. A claim about it is a claim about the probability, or about one of several; its p-value is that of
-Clopper and Pearson's intervals, Biometrika 26, 404 (1934): twice the smaller tail, never less often true than it says.
+that probability. A claim about a statistic is a claim about the probability, or about one of several. Its p-value is
+that of Clopper and Pearson's intervals, Biometrika 26, 404 (1934): twice the smaller tail. It never rejects a truth
+more often than it says.
 
-That a sample shows two values alone follows from its moments. For standardised values z the skewness g and the
-kurtosis k obey ``k - 1 - g^2 = min over all lines of <(z^2 - line)^2> >= 0`` (Pearson), and a parabola that vanishes at
-every value has two zeros.
+The moments of a sample tell whether it has only two values. For standardised values z the skewness g and the kurtosis k
+obey ``k - 1 - g^2 = min over all lines of <(z^2 - line)^2> >= 0`` (Pearson). If this is zero, a parabola vanishes at
+every value, and so there are two values.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from sgdsim.statistics.moments import Moments
 from sgdsim.statistics.scores import FEWEST_TRAJECTORIES, POWER, Score, normal_deviate
 
 SAME = 1e-12
-"""Part of the variance that may be of something else than the two values, of rounding. A sample of heavy tails whose
-largest value is alone in its variance looks like one of two values; its mean, if it has one, is so in 1e-6 of them."""
+"""Largest part of the variance that may come from other than the two values: from rounding. A sample with heavy tails
+whose largest value dominates its variance looks like one of two values; for laws with a mean, 1e-6 of samples do."""
 
 _POINTS = 2400
 """Probabilities at which the power is computed, evenly spaced in the arc sine of their root, where errors are alike."""
 
-_MOST_ROUNDS = 60
+_MOST_ROUNDS = 60  # most doublings of the number of trajectories
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,11 @@ class TwoValues:
     Parameters
     ----------
     low, high
-        The values.
+        The two values.
     events
-        How many of the sample are the higher one.
+        Number of trajectories that show the higher one.
     sample
-        Of how many.
+        Number of all trajectories.
 
     Examples
     --------
@@ -60,12 +61,12 @@ class TwoValues:
 
     @classmethod
     def of_moments(cls, total: Moments) -> TwoValues | None:
-        """What the moments of a sample say; None where it shows more than two values, or one alone.
+        """The two values that follow from the moments of a sample; None if it has more than two values, or one.
 
         Parameters
         ----------
         total
-            Of the sample.
+            Moments of the sample.
 
         Examples
         --------
@@ -75,7 +76,7 @@ class TwoValues:
         TwoValues(low=0.0, high=2.0, events=1, sample=4)
         """
         n, mean, m2, m3, m4 = map(float, total)
-        if not (1e-100 < m2 < 1e100 and isfinite(m4)):  # whose cubes are floats
+        if not (1e-100 < m2 < 1e100 and isfinite(m4)):  # else powers of m2 underflow or overflow
             return None
         skewness, kurtosis = sqrt(n) * m3 / m2**1.5, n * m4 / m2**2
         rounding = float(np.finfo(float).eps) * abs(mean) / sqrt(m2 / n)
@@ -91,24 +92,25 @@ class TwoValues:
         p = events / n
         distance = sqrt(m2 / n / (p * (1.0 - p)))
         ends = mean - p * distance, mean + (1.0 - p) * distance
-        low, high = (0.0 if abs(end) < SAME * distance else end for end in ends)  # nought, but for rounding
+        low, high = (0.0 if abs(end) < SAME * distance else end for end in ends)  # zero but for rounding
         return cls(low, high, events, int(n))
 
     @classmethod
     def of_one(cls, value: float, bounds: tuple[float, float], sample: float, other: float) -> TwoValues | None:
-        """A sample that shows one value, of a quantity with known bounds; None where that is at the only bound asked.
+        """The value that a whole sample shows, and a bound of the quantity as the unseen one; None without another.
 
-        An event that no trajectory shows changes a mean most, and so is least likely for what it changes, if it leads
-        from the value to a bound: the p-values of two such values are upper bounds of the true ones.
+        An unseen event changes a mean most if it leads from the value to a bound: for a given change it is then least
+        likely. So the p-values for these two values are upper bounds of the true ones.
 
         Parameters
         ----------
         value, sample
-            What all show, and how many there are.
+            The value that all trajectories show, and their number.
         bounds
             The lowest and the highest value that there can be.
         other
-            Towards which the other value lies, the upper bound where that is the value itself.
+            A number on the side of the unseen value: its bound is taken, the upper one if the number is the value
+            itself.
         """
         low, high = bounds
         if high > value and (other >= value or not low < value):
@@ -122,7 +124,7 @@ class TwoValues:
         return f"all {self.sample:,} trajectories show {seen:.6g}, none {other:.6g}"
 
     def statistic(self, name: str, p: np.ndarray) -> np.ndarray:
-        """A statistic of the two values where the higher one has these probabilities."""
+        """A statistic of the two values, for given probabilities of the higher one."""
         distance, product = self.high - self.low, p * (1.0 - p)
         with np.errstate(divide="ignore"):
             found = {
@@ -135,7 +137,7 @@ class TwoValues:
         return np.asarray(found[name])
 
     def probabilities(self, name: str, value: float) -> list[float]:
-        """The probabilities of the higher value at which a statistic has a value; none where nothing gives it."""
+        """The probabilities of the higher value at which a statistic has a given value; empty if none gives it."""
         distance = self.high - self.low
         if name == "mean":
             found = [(value - self.low) / distance]
@@ -154,20 +156,20 @@ class TwoValues:
         return [min(max(p, 0.0), 1.0) for p in found if -SAME <= p <= 1.0 + SAME]
 
     def score(self, name: str, estimate: Estimate, predicted: float, rounding: float = 0.0) -> Score:
-        """A statistic of the sample against a predicted one.
+        """The score of a statistic of the sample against a predicted value.
 
         Parameters
         ----------
         name
-            Of the statistic.
+            Name of the statistic.
         estimate, predicted
-            What is compared.
+            The estimate, and the predicted value.
         rounding
-            So much is not held against the prediction.
+            Deviation by rounding, which is not held against the prediction.
 
         Examples
         --------
-        None of a hundred thousand, where a third of one is expected, and where ten are.
+        No event in a hundred thousand trajectories, if a third of one is expected, and if ten are.
 
         >>> none, measured = TwoValues(0.0, 1.0, 0, 100_000), Estimate(0.0, 0.0, 63)
         >>> [float(f"{none.score('mean', measured, p).p:.2g}") for p in (3.3e-6, 1e-4)]
@@ -193,7 +195,7 @@ class TwoValues:
         )
 
     def _detectable(self, name: str, predicted: float, claimed: list[float], sample: float, level: float) -> float:
-        """The largest deviation that would be missed in more than one of ten samples of this size."""
+        """The largest deviation that more than one in ten samples of a size would miss."""
         if not claimed:
             return nan
         sample = float(round(sample))
@@ -207,7 +209,7 @@ class TwoValues:
         return float(np.max(np.abs(self.statistic(name, at[missed > 1.0 - POWER]) - predicted)))
 
     def _trajectories(self, seen: Callable[[float, float], float], level: float, resolution: float) -> float:
-        """How many times the trajectories would show a deviation of the size of the resolution."""
+        """The factor on the number of trajectories that shows a deviation of the size of the resolution."""
         few, many = 1.0, 2.0
         while seen(self.sample * many, level) > resolution:
             few, many = many, 2.0 * many
@@ -220,7 +222,9 @@ class TwoValues:
 
 
 def two_sided(events: int, sample: int, p: float) -> float:
-    """Probability, at most, of so many events or more, or so few or fewer, whichever is less likely, doubled.
+    """Two-sided p-value of a number of events: twice the probability of as many or more, or as few or fewer.
+
+    The smaller of the two counts, and the p-value is at most 1.
 
     Examples
     --------
@@ -245,19 +249,19 @@ def _at_most(events: float, sample: float, p: float | np.ndarray) -> np.ndarray:
 
 
 def _between(low: float, high: float, sample: float, p: np.ndarray) -> np.ndarray:
-    """Probability of a number of events from low to high."""
+    """Probability of a number of events between two numbers, these included."""
     return np.asarray(_at_most(high, sample, p) - _at_most(low - 1.0, sample, p))
 
 
 def _accepted(p: float, sample: float, level: float) -> tuple[float, float]:
-    """The numbers of events at which a probability is not rejected at a level, from the fewest to the most."""
+    """The fewest and the most events at which a probability is not rejected at a level."""
     fewest = _first(sample, lambda events: float(_at_most(events, sample, p)) > level / 2.0)
     most = _first(sample, lambda events: float(_at_least(events + 1.0, sample, p)) <= level / 2.0)
     return fewest, most
 
 
 def _first(most: float, holds: Callable[[float], bool]) -> float:
-    """The first whole number up to the most from which on a condition holds."""
+    """The smallest whole number from which on a condition holds, or the most."""
     low, high = 0, int(most)
     while low < high:
         middle = (low + high) // 2

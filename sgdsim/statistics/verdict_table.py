@@ -20,11 +20,11 @@ def format_table(comparisons: Sequence[Comparison], skipped: Iterable[Any] = (),
     Parameters
     ----------
     comparisons
-        Of one file.
+        The rows of one file.
     skipped
         Laws that do not apply: objects with ``id``, ``reason`` and ``part``.
     alpha
-        The level that the verdicts were made at.
+        The level of the verdicts.
 
     Examples
     --------
@@ -51,7 +51,7 @@ def format_table(comparisons: Sequence[Comparison], skipped: Iterable[Any] = (),
 
 
 def texts(comparisons: Sequence[Comparison]) -> list[tuple[str, ...]]:
-    """The heads of the columns in which there is something, and the cells of every row."""
+    """The heads of the columns that are not empty, and the cells of every row."""
     return _used(comparisons, [row.note for row in comparisons])
 
 
@@ -61,7 +61,7 @@ def _used(comparisons: Sequence[Comparison], notes: Sequence[str]) -> list[tuple
     return list(zip(*(column for column in zip(*table, strict=True) if any(column[1:])), strict=True))
 
 
-_LONG = 80  # of a remark that is not repeated in a table
+_LONG = 80  # characters of a remark from which on it is not repeated in a table
 _CONTROL = {"agrees": "rejected (control)", "disagrees": "NOT REJECTED (control)"}
 
 
@@ -71,10 +71,10 @@ def _cells(row: Comparison) -> tuple[str, ...]:
         measured += f" ± {row.stderr:.2g}"
     return (
         row.part,
-        row.id if is_named(row.id) else "claim",  # which the quantity tells
+        row.id if is_named(row.id) else "claim",  # the quantity tells which claim it is
         row.quantity,
         "" if row.point is None else str(row.point),
-        f"{row.predicted + 0.0:.6g}",  # minus nought is nought
+        f"{row.predicted + 0.0:.6g}",  # writes -0 as 0
         measured,
         "" if isnan(row.z) else z_text(row.z),
         row.verdict if row.expect == "agrees" else _CONTROL[row.outcome],
@@ -82,7 +82,7 @@ def _cells(row: Comparison) -> tuple[str, ...]:
 
 
 def z_text(z: float) -> str:
-    """A z with two decimals; with an exponent where nothing but rounding makes the spread, and z is huge.
+    """A z as text with two decimals, or with an exponent if it is huge, as when the spread is rounding alone.
 
     Examples
     --------
@@ -93,7 +93,7 @@ def z_text(z: float) -> str:
 
 
 def _shortened_notes(notes: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Notes with a number for each long remark that several of them share, and these remarks.
+    """Notes with a number in place of each long remark that several of them share, and these remarks.
 
     Examples
     --------
@@ -109,7 +109,7 @@ def _shortened_notes(notes: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def summary_line(comparisons: Sequence[Comparison], alpha: float) -> str:
-    """How many rows there are of each verdict."""
+    """A line with the number of rows of each verdict."""
     claims, controls = (
         [row for row in comparisons if (row.expect == "agrees") is is_claim] for is_claim in (True, False)
     )
@@ -131,7 +131,7 @@ def summary_line(comparisons: Sequence[Comparison], alpha: float) -> str:
 
 
 def to_json(comparisons: Iterable[Comparison], file: str, scenario: str) -> str:
-    """The rows as JSON; what cannot be had is null. `expect` and `part` are there only where they say something.
+    """The rows as JSON; a number that was not measured is null. `expect` and `part` are left out if no row has them.
 
     Examples
     --------

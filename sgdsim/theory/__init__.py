@@ -65,7 +65,7 @@ __all__ = [
 ]
 
 AUTOMATIC = tuple(law.id for law in LAWS.values() if law.automatic)
-"""What an ensemble of the user's own is held against without being asked."""
+"""Ids of the laws that an ensemble of the user's own is held against without being asked."""
 
 FORMER_IDS = {
     "NTL-1": "valley",
@@ -109,11 +109,11 @@ FORMER_IDS = {
     "NT-28": "heavy-tail",
     "chain": "exact-chain",
 }
-"""What laws were called in scenarios and files that were written before they had names."""
+"""Ids of laws in scenarios and files that were written before laws had names, with their present ids."""
 
 
 def law_named(id: str) -> Law | None:
-    """The law of an id, or of one that it once had; None where nothing is called so.
+    """The law with an id, which may be a former one; None if no law has it.
 
     Examples
     --------
@@ -124,12 +124,12 @@ def law_named(id: str) -> Law | None:
 
 
 def find_law(id: str) -> Law:
-    """The law of an id, or of one that it once had.
+    """The law with an id, which may be a former one.
 
     Raises
     ------
     InputError
-        For an unknown one, with a near match.
+        For an unknown id, with a near match.
 
     Examples
     --------
@@ -150,11 +150,11 @@ def requirements(laws: Iterable[Law], run: Run, seconds: float = inf) -> Recorde
     Parameters
     ----------
     laws
-        Which.
+        The laws that are to be checked.
     run
-        Of which they speak.
+        The run that they are checked on.
     seconds
-        That each may take to say so.
+        Time that each law may take to tell what it needs.
 
     Examples
     --------
@@ -176,16 +176,16 @@ def requirements(laws: Iterable[Law], run: Run, seconds: float = inf) -> Recorde
 def predict(
     sources: Iterable[Law | UserPrediction], runs: Sequence[Run], seconds: float = inf
 ) -> tuple[list[Prediction], list[Skipped]]:
-    """What laws and user say about the points of a sweep, and where laws do not apply.
+    """Predictions of laws and of the user's claims for the points of a sweep, and the laws that do not apply.
 
     Parameters
     ----------
     sources
-        What predicts.
+        The laws and claims.
     runs
-        One a sweep point.
+        The run at each point of the sweep.
     seconds
-        That each law may take at a point.
+        Time that each law may take at a point.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The left side of a claim: a statistic of what was measured, or a function of several.
+"""The left side of a claim: a statistic of measured values, or a function of several.
 
 - ``mean(x)``, and others of `sgdsim.prediction.STATISTICS`, of a parameter or recorded observable;
 - ``covariance(u, w)`` of two parameters;
@@ -46,11 +46,11 @@ class Statistic:
     kind
         ``mean``, …; a median is a ``quantile``.
     names
-        Of what.
+        The observables, one or two.
     probability
-        Of a quantile.
+        The probability of a quantile.
     text
-        As it is written.
+        The statistic as the user wrote it.
     """
 
     kind: str
@@ -59,12 +59,12 @@ class Statistic:
     text: str = ""
 
     def measured(self, run: Run, where: str) -> str:
-        """What is measured, if it is; of a covariance in the order in which it is recorded.
+        """The name of the measured observable; for a covariance both names, in the order in which they are recorded.
 
         Raises
         ------
         InputError
-            For what is no parameter or observable, with a near match, and for covariances that are not recorded.
+            For a name of no parameter or observable, with a near match, and for covariances that are not recorded.
         """
         of_parameters = self.kind in ("covariance", "tail", "quantile")
         kind, known = ("parameter", run.loss.parameters) if of_parameters else ("observable", run.measured)
@@ -78,17 +78,17 @@ class Statistic:
         return ", ".join(sorted(self.names, key=run.measured.index))
 
     def needs(self, what: str, where: str) -> InputError:
-        """That something has to be recorded."""
+        """The error which tells that something has to be recorded."""
         return InputError(f"{where}: {self.text} needs {what}")
 
     def check_snapshot(self, run: Run, step: int, where: str) -> None:
-        """Refuse a step of which there is no snapshot."""
+        """Refuse a step at which no snapshot is recorded."""
         if step not in run.recorder.snapshots:
             at = "final" if step == run.steps else str(step)
             raise self.needs(f"a snapshot at step {step}: record.snapshots, or --snapshot {at}", where)
 
     def of_entries(self, run: Run) -> Any:
-        """Itself; of a vector or a matrix that is measured, the array of the same of its entries."""
+        """The statistic itself; for a measured vector or matrix, the array of the statistics of its entries."""
         (name, *others), measured = self.names, run.measured
         keys = [key for key in measured if base_name(key) == name] if name not in measured else []
         if others or not keys or self.kind not in STATISTICS:
@@ -96,7 +96,7 @@ class Statistic:
         return filled(shapes(keys)[name], (replace(self, names=(key,), text=f"{self.kind}({key})") for key in keys))
 
     def measure(self, run: Run, step: int, point: int | None, where: str) -> Moment | Quantile:
-        """What it is in an ensemble."""
+        """The measure of the statistic in an ensemble."""
         observable = self.measured(run, where)
         if self.probability is None:
             return Moment(self.kind, observable, step, point)
@@ -111,11 +111,11 @@ class Left:
     Parameters
     ----------
     text
-        As it is written, but for spaces.
+        The formula as the user wrote it, but for spaces.
     formula
-        With a name for each call.
+        The formula, in which each call of a statistic or slope has a name.
     statistics, slopes
-        What the names are.
+        The statistic, or the two sides of the slope, of each name.
 
     Examples
     --------
@@ -133,12 +133,12 @@ class Left:
 
     @classmethod
     def parse(cls, text: str, where: str, functions: Sequence[str] = (*_NUMBERS, *DISTRIBUTIONS, _OVER_POINTS)) -> Left:
-        """Read a left side.
+        """Read the left side of a claim.
 
         Raises
         ------
         InputError
-            For anything else.
+            For a text that is no formula in statistics.
         """
         formula = WithCalls.parse(text, functions, where=where, kind="statistic")
         slopes = {name: _slope(formula, call) for name, call in formula.calls.items() if call.function == _OVER_POINTS}
@@ -154,42 +154,42 @@ class Left:
 
     @property
     def single(self) -> Statistic | None:
-        """The statistic, where it is no formula of several."""
+        """The statistic, if the left side is one alone; else None."""
         name, *others = self.formula.calls
         return self.statistics.get(name) if not others and self.formula.formula.text == name else None
 
     @property
     def kind(self) -> str:
-        """In one word what it is."""
+        """The kind of the left side in one word: that of its only statistic, ``slope`` or ``function``."""
         return self.single.kind if self.single else _OVER_POINTS if self.slopes else "function"
 
     @property
     def is_of_snapshots(self) -> bool:
-        """Whether snapshots are all that it is measured by."""
+        """True if the left side is measured from snapshots alone."""
         within = (one.is_of_snapshots for pair in self.slopes.values() for one in pair)
         return all(one.kind in ("tail", "quantile") for one in self.statistics.values()) and all(within)
 
     @property
     def is_over_points(self) -> bool:
-        """Whether it is about all points of a sweep together."""
+        """True if the left side is about all points of a sweep together."""
         return bool(self.slopes)
 
     @property
     def names(self) -> frozenset[str]:
-        """What it names besides what is measured."""
+        """The names in the left side that are not measured: constants, and others of a run."""
         return self.formula.names.union(*(side.names for pair in self.slopes.values() for side in pair))
 
     def at_point(self, run: Run, step: int, values: Values, where: str) -> Moment | Quantile | Function:
-        """What is measured in one run.
+        """The measure of the left side in one run.
 
         Parameters
         ----------
         run, step
-            Of which run, and when.
+            The run, and the step at which it is measured.
         values
-            Of what it may name.
+            Values of the names that the formula may use.
         where
-            What it is, for messages.
+            The place of the claim, for messages.
         """
         if self.single is not None:
             return self.single.measure(run, step, None, where)
@@ -197,12 +197,12 @@ class Left:
         return Function(self.kind, made.bound(self, run, step, None, values, where), tuple(made.moments))
 
     def over_points(self, runs: Sequence[Run], steps: Sequence[int], values: Sequence[Values], where: str) -> Function:
-        """What is measured over the points of a sweep; steps and values are those of each.
+        """The measure of the left side over the points of a sweep; steps and values are given for each point.
 
         Raises
         ------
         InputError
-            For fewer than two points, points at which the second formula of a slope is the same number, and a name
+            For fewer than two points, for a slope whose second formula has the same value at all points, and for a name
             outside of slopes.
         """
         if len(runs) < 2:
@@ -224,13 +224,13 @@ class Left:
 
 @dataclass
 class _Measured:
-    """What a function takes, each once."""
+    """The measured values that a function takes, each listed once."""
 
     moments: list[Moment | Quantile]
     _places: dict[Moment | Quantile, int]
 
     def bound(self, left: Left, run: Run, step: int, point: int | None, values: Values, where: str) -> _Bound:
-        """A formula at a point, as a function of all that is measured."""
+        """A formula at a point of a sweep, as a function of all measured values."""
         left.formula.require(values)
         places: dict[str, Any] = {}
         for name, statistic in left.statistics.items():
@@ -249,7 +249,10 @@ class _Measured:
 
 @dataclass(frozen=True)
 class _Bound:
-    """A formula with values of its names, of the statistics at these places; those of a matrix are an array."""
+    """A formula of measured values, with the values of its other names.
+
+    The places tell which of the measured values each statistic is; for a matrix they are an array.
+    """
 
     formula: WithCalls
     values: Values
@@ -310,7 +313,7 @@ def _misused(formula: WithCalls, call: Call) -> FormulaError:
 
 
 def _probability(text: str) -> float:
-    """A number between 0 and 1; NaN for anything else."""
+    """The number between 0 and 1 that a text stands for; NaN for any other text."""
     try:
         number = float(text)
     except ValueError:

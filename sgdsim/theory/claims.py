@@ -1,27 +1,29 @@
 """The user's own claims: ``variance(q) = learning_rate*s**2/2; order=1; at=final``.
 
-Left what is measured, as `sgdsim.theory.claimed_statistics` reads it, right what it is claimed to be, or with ``<`` or
-``>`` for ``=`` a bound of it:
+The left side is what is measured, as `sgdsim.theory.claimed_statistics` reads it. The right side is the claimed value,
+or with ``<`` or ``>`` in place of ``=`` a bound of it:
 
-- of statistics and formulas in them a formula in the loss's constants, ``learning_rate`` (of the step that leads to the
-  record), ``batch_size``, the optimizer's hyperparameters, ``steps`` and ``time``, the sum of the rates up to the
-  record, and in ``expect(f)``, the mean of a formula over the noise and the data of one sample;
-- of one moment also a curve, ``{ step = [0, 100], value = [1.0, 0.5] }``, or over the points of a sweep
+- for statistics and formulas in them: a formula in the loss's constants, ``learning_rate`` (of the step that leads to
+  the record), ``batch_size``, the optimizer's hyperparameters, ``steps``, ``time`` (the sum of the rates up to the
+  record) and ``expect(f)``, the mean of a formula over the noise and the data of one sample;
+- for one moment also a curve, ``{ step = [0, 100], value = [1.0, 0.5] }``, or over the points of a sweep
   ``{ learning_rate = [0.1, 0.2], value = [1.0, 2.0] }``;
-- of ``density(x)`` a formula that names x too, a density up to a factor (`sgdsim.theory.methods.normalised_density`);
-- of ``tail(x)`` the exponent of P(|x| > t) ~ t^-exponent.
+- for ``density(x)``: a formula that names x too, a density up to a factor (`sgdsim.theory.methods.normalised_density`);
+- for ``tail(x)``: the exponent of P(|x| > t) ~ t^-exponent.
 
 Options, after semicolons or as keys of ``[[predict]]``:
 
-- ``at``: ``final`` (default) or a recorded step, for a tail one with a snapshot;
+- ``at``: ``final`` (default) or a recorded step; for a tail, a step with a snapshot;
 - ``order``: k for a formula valid up to and including the power k of the learning rate; without it, exact;
-- ``tolerance``: how far off a right number may be, a number or ``0.5%`` of the predicted value, of a curve's largest
-  value: of a formula that is an approximation, or of a row without chance, whose only error is that of rounding;
-- ``resolution``: the smallest deviation worth seeing, a number or ``0.5%`` of the predicted value, of a curve's largest
-  value, of all probability;
-- ``fraction``: of all values, the part that a tail is made of.
+- ``tolerance``: the largest deviation of a right number, for a formula that is an approximation, or for a row without
+  chance, whose only error is that of rounding;
+- ``resolution``: the smallest deviation worth seeing;
+- ``fraction``: the largest values that a tail is made of, as a part of all.
 
-Of the entry as a whole, and read with it: ``id``, what to call it, and ``expect``, the verdict that it must find.
+A tolerance or resolution is a number, or a percentage as ``0.5%``: of the predicted value, of a curve's largest value,
+or of all probability.
+
+Two options are about the entry as a whole: ``id``, its name, and ``expect``, the verdict that it must find.
 """
 
 from __future__ import annotations
@@ -50,21 +52,21 @@ OPTIONS = ("order", "at", "tolerance", "resolution", "fraction")
 _RELATION = re.compile(r"<=?|>=?|=")
 _VALUE = "value"
 _LONGEST_NAME = 60  # letters of a claim that stand for it in messages
-_SAME = 1e-9  # relative difference between a swept value and what a file has of it
+_SAME = 1e-9  # largest relative difference between a swept value and the same value in a file
 
 
 @dataclass(frozen=True)
 class Values:
-    """A claimed curve, by number.
+    """The numbers of a claimed curve.
 
     Parameters
     ----------
     key
-        ``step``, or what is swept.
+        ``step``, or the key that is swept.
     at
-        Its values, each once.
+        Values of the key, each once.
     values
-        What is claimed there.
+        The claimed value at each.
     """
 
     key: str
@@ -79,25 +81,25 @@ class UserPrediction:
     Parameters
     ----------
     id
-        ``user-1``, or what the user calls it.
+        The name of the claim: ``user-1``, or one that the user gave.
     left, formula
-        The sides; of a curve, the right one is its column ``value``.
+        The two sides; the right side of a curve is its column ``value``.
     order
-        ``exact`` or k.
+        ``exact``, or k for a formula valid to the power k of the learning rate.
     at
         A recorded step; None for the last.
     resolution
-        A number; with `relative`, in parts of the predicted value.
+        The smallest deviation worth seeing; with `relative`, as a part of the predicted value.
     relative
-        Whether the resolution was given in percent.
+        True if the resolution was given in percent.
     curve
-        What a curve claims.
+        The numbers of a claimed curve; None for a formula.
     fraction
-        Of the values, the part that a tail is made of.
+        The part of all values that a tail is made of.
     relation
-        ``=``, or ``<`` or ``>`` where the formula is a bound.
+        ``=``, or ``<`` or ``>`` if the formula is a bound.
     tolerance, tolerance_relative
-        As of the resolution: how far off a right number may be.
+        The largest deviation of a right number, and True if it was given in percent.
     """
 
     id: str
@@ -119,8 +121,8 @@ class UserPrediction:
         Raises
         ------
         InputError
-            For an unknown observable or name (with a near match), a step that is not recorded, what else is not
-            recorded but needed, or a value that is not finite.
+            For an unknown observable or name (with a near match), a step or anything else that is needed but not
+            recorded, or a value that is not finite.
         """
         if self.curve is not None and self.curve.key != "step":
             return [self._over_points(runs, self.curve)]
@@ -132,7 +134,7 @@ class UserPrediction:
 
     @property
     def names(self) -> frozenset[str]:
-        """All that it names of a run."""
+        """All names in the claim that stand for values of a run."""
         within = (WithCalls.parse(call.arguments[0], (), where=self._where) for call in self.formula.calls.values())
         return self.left.names.union(self.formula.names, *(one.names for one in within))
 
@@ -190,7 +192,7 @@ class UserPrediction:
         return self.formula.evaluate(values)
 
     def _values(self, run: Run, step: int) -> dict[str, Any]:
-        """What the sides may name; the loss's own names win."""
+        """Values of all names that a claim may use; the loss's own names win."""
         values = {**about_run(run, step), **gather(run.loss.constants)}
         return values | {name: self._expected(run, step, call) for name, call in self.formula.calls.items()}
 
@@ -233,11 +235,11 @@ class UserPrediction:
         formula, variable = _as_variable(self.formula.formula.text, observable)
         WithCalls.parse(formula, (), where=self._where).require({**values, variable: 0.0})
         density = NormalisedDensity(formula, variable, values, self._where)
-        density.cdf(histogram.edges)  # what cannot be normalised is refused before the run
+        density.cdf(histogram.edges)  # a density that cannot be normalised is refused before the run
         return Density(observable, step, density.cdf)
 
     def _over_points(self, runs: Sequence[Run], curve: Values) -> Prediction:
-        """A curve over the points of a sweep."""
+        """The prediction of a curve over the points of a sweep."""
         statistic, values, swept = self._statistic, [], []
         observable, moments = statistic.measured(runs[0], self._where), []
         for point, run in enumerate(runs):
@@ -257,7 +259,7 @@ class UserPrediction:
         return self._curve(observable, found, Values(curve.key, curve.at, tuple(values)), None)
 
     def _swept(self, run: Run, key: str, step: int) -> float:
-        """What a run has of a swept key, which may be given without its section."""
+        """The value of a swept key in a run; the key may be given without its section."""
         starts = {name: start for name, start in run.initial.items() if isinstance(start, float | int)}
         known = {**starts, **about_run(run, step), **run.loss.constants}
         name = toml.split_key(key)[-1]
@@ -284,7 +286,7 @@ class UserPrediction:
 
     @property
     def _statistic(self) -> Statistic:
-        """What a curve is of."""
+        """The statistic of a curve."""
         assert self.left.single is not None
         return self.left.single
 
@@ -298,7 +300,7 @@ class UserPrediction:
         return step
 
     def _resolution(self, scale: float) -> float | None:
-        if self.resolution is None and self.tolerance:  # a claim to so much tells nothing of a smaller deviation
+        if self.resolution is None and self.tolerance:  # the claim says nothing of deviations below its tolerance
             return self._allowed(scale)[1]
         if self.resolution is None or not self.relative:
             return self.resolution
@@ -311,7 +313,7 @@ class UserPrediction:
 
     @property
     def name(self) -> str:
-        """What it is called for people: the id that the user has given it, or else what is claimed."""
+        """The name of the claim for people: the id that the user has given it, or else the text of the claim."""
         return _name(self.id, f"{self.left.text} {self.relation} {self.formula.text}")
 
     @property
@@ -327,12 +329,12 @@ def parse_user_prediction(source: str | Mapping[str, Any], id: str = "user-1") -
     source
         The text, or a table; a key of the table overrides the option of the same name in the text.
     id
-        What to call it, unless the table says so.
+        The name of the claim, unless the table has one.
 
     Raises
     ------
     InputError
-        For anything that cannot be read, with a near match for an unknown statistic or option.
+        For a text that cannot be read, with a near match for an unknown statistic or option.
 
     Examples
     --------
@@ -384,7 +386,7 @@ def _name(id: str, text: str) -> str:
 
 
 def _sides(claim: str, where: str) -> tuple[Left, str, str]:
-    """What is measured, how it is related to what is claimed, and that."""
+    """The left side of a claim, its relation sign and its right side."""
     outside = (m for m in _RELATION.finditer(claim) if claim.count("(", 0, m.start()) == claim.count(")", 0, m.start()))
     relation = next(outside, None)
     text, right = (claim[: relation.start()], claim[relation.end() :].strip()) if relation else (claim, "")
@@ -424,7 +426,7 @@ def _is_number(value: object) -> bool:
 
 
 def _check_options(left: Left, curve: Values | None, relation: str, given: Mapping[str, Any], where: str) -> None:
-    """Refuse options that a claim of this form has not."""
+    """Refuse options that a claim of this form does not have."""
     kind = left.kind
     form = "a curve" if curve is not None else f"a {kind}"
     has_order = given.get("order", "exact") != "exact"
@@ -477,7 +479,7 @@ def _at(value: object, where: str) -> int | None:
 
 
 def _part(key: str, value: object, where: str) -> tuple[float | None, bool]:
-    """A number, or a part of the predicted value."""
+    """The number of an option, and True if it is a part of the predicted value: it was given in percent."""
     if value is None:
         return None, False
     text = str(value).strip()
@@ -504,7 +506,7 @@ def _positive(text: str) -> float | None:
 
 
 def _as_variable(formula: str, observable: str) -> tuple[str, str]:
-    """A formula in which a coordinate ``w[0]`` is a variable of its own, and what that is called."""
+    """A formula in which a coordinate ``w[0]`` is a variable of its own, and the name of the variable."""
     name, bracket, index = observable.partition("[")
     if not bracket:
         return formula, observable
@@ -515,7 +517,7 @@ def _as_variable(formula: str, observable: str) -> tuple[str, str]:
 
 
 def about_run(run: Run, step: int) -> dict[str, float]:
-    """What a claim may name of a run and its optimizer, with its value at a step; a constant of such a name wins."""
+    """Values at a step of what a claim may name of a run and its optimizer; a constant of such a name wins."""
     about_run = {
         "learning_rate": _rate(run, step),
         "batch_size": float(run.optimizer.batch_size),
@@ -526,5 +528,5 @@ def about_run(run: Run, step: int) -> dict[str, float]:
 
 
 def _rate(run: Run, step: int) -> float:
-    """The rate of the step that led there; before the first, that of the first."""
+    """The learning rate of the step that led to a record; at the start, that of the first step."""
     return float(run.schedule.rates(run.steps)[max(step - 1, 0)])

@@ -13,13 +13,13 @@ from sgdsim.prediction import NotApplicable
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """Refuse what ends in an overflow or a singular system, and keep the warnings of NumPy and SciPy from the user.
+    """Refuse a computation that overflows or meets a singular system, and silence the warnings of NumPy and SciPy.
 
     Raises
     ------
     NotApplicable
-        For arithmetic that fails, and for want of memory. What becomes infinite or not a number without failing is the
-        caller's to refuse.
+        For arithmetic that fails, and for want of memory. Numbers that become infinite or NaN without failing are
+        the caller's to refuse.
 
     Examples
     --------

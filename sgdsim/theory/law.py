@@ -1,6 +1,6 @@
-"""What a law is: a function of a run that yields rows, declared where it stands by `law`.
+"""Laws of theory: functions of a run that yield rows, each declared by the decorator `law`.
 
-Its docstring is its derivation. All that are declared are in `LAWS`.
+The docstring of the function is the derivation of the law. `LAWS` has all that are declared.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from sgdsim.theory.potential import require_gradient, require_simple_steps
 from sgdsim.theory.recorded_names import recorded_as
 
 REFUSALS = (NotApplicable, TooManyTerms, OutOfTime)
-"""What a law ends in that has nothing to say."""
+"""The errors by which a law says that it does not apply."""
 
 Rows = Callable[[Run], Iterable[Prediction]]
 RowsAcross = Callable[[Sequence[Run]], Iterable[Prediction]]
@@ -46,7 +46,10 @@ RowsAcross = Callable[[Sequence[Run]], Iterable[Prediction]]
 
 @dataclass(frozen=True)
 class Skipped:
-    """A law that does not apply, and why; of a scenario with parts, to which; and whether it was asked for."""
+    """A law that does not apply, and the reason.
+
+    With the part of the scenario that it does not apply to, if there are several; and whether the user asked for it.
+    """
 
     id: str
     reason: str
@@ -55,46 +58,46 @@ class Skipped:
 
 
 def nothing_recorded(run: Run) -> Recorder:
-    """For laws that need no more than what every run records."""
+    """An empty recorder, for laws that need no more than every run records."""
     return Recorder()
 
 
 def nothing_across(runs: Sequence[Run]) -> Iterable[Prediction]:
-    """For laws that say nothing about several sweep points together."""
+    """No rows, for laws that say nothing about several sweep points together."""
     return []
 
 
 @dataclass(frozen=True)
 class Law:
-    """What theory says about one quantity of a run.
+    """A prediction of theory about one quantity of a run, with its derivation and its range.
 
     Parameters
     ----------
     id
-        What it is called: ``equipartition``.
+        The name of the law: ``equipartition``.
     title
-        What it says in a few words.
+        The law in a few words.
     source
-        arXiv id where the paper has the formula, else "re-derived".
+        arXiv id if the paper has the formula, else "re-derived".
     holds
-        Where it holds, in words.
+        The conditions under which it holds, in words.
     derivation
-        What it follows from, and what it neglects.
+        The assumptions it follows from, and what it neglects.
     at_point
-        Rows about one run; raises `NotApplicable`.
+        Function that yields rows about one run; raises `NotApplicable`.
     records
-        What must be recorded for one run.
+        Function that gives what must be recorded in a run.
     across
-        Rows about several sweep points; their `point` stays as it is. May raise `NotApplicable`, too.
+        Function that yields rows about several sweep points; their `point` stays as it is. May raise `NotApplicable`.
     automatic
-        Whether an ensemble of the user's own is held against it without being asked. Others take long, or speak of one
-        optimizer's stationary state, which the recursion of moments covers where it is linear.
+        True if an ensemble of the user's own is held against the law without being asked. Other laws take long, or
+        speak of one optimizer's stationary state, which the recursion of moments covers where it is linear.
     finite_order
-        Whether it is tested to an order, over several values of a small parameter.
+        True if the law is tested to an order, over several values of a small parameter.
     any_field
-        Whether it holds for any step of the parameters, and not for gradients of a loss alone.
+        True if it holds for any step of the parameters, not only for gradients of a loss.
     seconds
-        That it may take at a point where nobody asked for it.
+        Time that it may take at a point if the user did not ask for it.
     """
 
     id: str
@@ -111,7 +114,7 @@ class Law:
     seconds: float = budget.SECONDS
 
     def _refusal(self, run: Run) -> str:
-        """Why a law of its kind does not speak of a run; empty where it may."""
+        """The reason why a law of this kind says nothing about a run; empty if it may say something."""
         try:
             require_simple_steps(run)
             run.loss.require_small()
@@ -122,14 +125,14 @@ class Law:
         return ""
 
     def requirements(self, run: Run, seconds: float = inf) -> Recorder:
-        """What must be recorded, beyond what the run records already, so that the law can be checked.
+        """All that must be recorded, beyond what the run records already, so that the law can be checked.
 
         Parameters
         ----------
         run
-            Of which the law speaks.
+            The run that the law is checked on.
         seconds
-            That it may take to say so; nothing, where it takes more.
+            Time that the law may take to tell; if it takes more, nothing is recorded for it.
         """
         if self._refusal(run):
             return Recorder()
@@ -147,7 +150,7 @@ class Law:
         Raises
         ------
         NotApplicable
-            Where it says nothing at any point.
+            If the law says nothing at any point.
         """
         found, reasons = self.evaluate(runs)
         require(found, "; ".join(reasons) or "nothing that it speaks of is recorded")
@@ -159,9 +162,9 @@ class Law:
         Parameters
         ----------
         runs
-            One a sweep point.
+            The run at each point of the sweep.
         seconds
-            That the law may take at a point; where it takes more, it is not tried at the following ones either.
+            Time that the law may take at a point; if it takes more, the following points are not tried either.
         """
         found: list[Prediction] = []
         reasons: dict[str, list[int]] = {}
@@ -172,7 +175,7 @@ class Law:
                 continue
             try:
                 with budget.limited(seconds), guarded():
-                    budget.check()  # a sweep of points that take little each takes long, too
+                    budget.check()  # many points that take little time each take long together
                     rows = _finite(list(self.at_point(run)))
             except OutOfTime as reason:
                 reasons[self._over(reason)] = list(range(point, len(runs)))
@@ -189,7 +192,7 @@ class Law:
             text = self._over(reason) if isinstance(reason, OutOfTime) else str(reason)
             reasons[text] = list(range(len(runs)))
         if together and not found:
-            reasons = {}  # it speaks of the points together, if of none alone
+            reasons = {}  # the law speaks of the points together, though of none alone
         found += together
         texts = [_at_points(reason, points, len(runs)) for reason, points in reasons.items()]
         return [replace(row, id=self.id, source=row.source or self.source) for row in found], texts
@@ -245,14 +248,14 @@ def row(
     resolution: float | None = None,
     **others: Any,
 ) -> Prediction:
-    """A row of a law, which is named when the law is evaluated.
+    """A row of a law; it gets the law's name when the law is evaluated.
 
     Parameters
     ----------
     measure, predicted, order, resolution, **others
-        As of `Prediction`.
+        Parameters of `Prediction`.
     quantity
-        For people; by default what the measure is called.
+        The quantity in words for people; by default the name of the measure.
 
     Examples
     --------
@@ -263,7 +266,7 @@ def row(
 
 
 def _finite(rows: Sequence[Prediction]) -> list[Prediction]:
-    """The rows with a finite number; refuses where there are some, and none of them has one."""
+    """The rows whose predicted number is finite; refuses if there are rows, and none of them is finite."""
     kept = [row for row in rows if np.isfinite(row.predicted)]
     if rows and not kept:
         raise NotApplicable(f"its numbers overflow: {rows[0].quantity} is {rows[0].predicted:g}")
@@ -295,19 +298,19 @@ def ratio_row(
     Parameters
     ----------
     moments
-        What is measured.
+        The measured moments.
     unit
-        What it is divided by.
+        The number that they are divided by.
     quantity
-        For people.
+        The ratio in words for people.
     value
-        What the ratio is predicted to be.
+        The predicted ratio.
     order, resolution, **others
-        As of `Prediction`.
+        Parameters of `Prediction`.
     function
-        `over` of the sum of the moments, `change_over` of the difference of two.
+        `over` for the sum of the moments, `change_over` for the difference of two.
     statistic
-        What the ratio is called in a table.
+        The name of the ratio in a table.
 
     Examples
     --------
@@ -333,9 +336,9 @@ def series(run: Run, steps: bool = True) -> str:
     Parameters
     ----------
     run
-        Which.
+        The run.
     steps
-        Whether its length and what it records count: not where runs are compared at one time, or at rest.
+        True if its length and what it records count. They do not for runs compared at one time, or at rest.
     """
     tables = run.describe()
     del tables["optimizer"]["learning_rate"]
@@ -345,7 +348,9 @@ def series(run: Run, steps: bool = True) -> str:
 
 
 def series_of(runs: Sequence[Run]) -> list[str]:
-    """The series of each point of a sweep; where all rates run for the same times, steps and records follow from them.
+    """The series of each point of a sweep: runs of one series differ in the learning rate alone.
+
+    Where runs of several rates last for the same time, their numbers of steps and their records may differ too.
 
     Examples
     --------

@@ -10,22 +10,22 @@ from sgdsim.prediction import Function, Measure, Moment, Prediction
 from sgdsim.theory.law import row
 from sgdsim.theory.quadrature.nested import Numerical
 
-_DOUBTED = 3.0  # times its error a number may be off
+_DOUBTED = 3.0  # errors that a number may be off
 
 
 def known_row(
     measure: Measure, found: Numerical, resolution: float, known: float, quantity: str = ""
 ) -> Iterator[Prediction]:
-    """A row, unless the error of its number is more than a share of what the row resolves: then it decides nothing.
+    """A row about a number with an error, or no row if the error is too large for it to decide anything.
 
     Parameters
     ----------
     measure, resolution, quantity
-        As of `row`.
+        Parameters of `row`.
     found
-        The number with its error, of which it may be three times off.
+        The number with its error; it may be off by three times the error.
     known
-        The share.
+        The largest error of the number, as a share of the row's resolution.
 
     Examples
     --------
@@ -41,7 +41,7 @@ def known_row(
 
 
 def covariance_measure(product: str, factors: Sequence[str], step: int) -> Function:
-    """The covariance of two recorded numbers, by their names and that of their product.
+    """The measured covariance of two recorded observables, from their means and the mean of their recorded product.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What most of theory needs: that the step is of the parameters alone, and by the gradient of the loss."""
+"""Conditions of most of theory: a step changes the parameters alone, and by the gradient of the loss."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from sgdsim.prediction import NotApplicable
 
 
 def require_simple_steps(run: Run) -> None:
-    """Refuse steps that are more than an update of the parameters alone: that read a state, or are cut into substeps.
+    """Refuse steps that read a state besides the parameters, or are cut into substeps.
 
     Raises
     ------
     NotApplicable
-        With what the step is, or the names of what it reads.
+        For such steps; the message names the step, or the states that it reads.
 
     Examples
     --------
@@ -41,12 +41,14 @@ def require_simple_steps(run: Run) -> None:
 
 
 def require_gradient(loss: Loss) -> None:
-    """Refuse parameters that have a direction: no potential, Hessian, temperature or charge is known to go with it.
+    """Refuse parameters that move along a direction of their own, not by a gradient.
+
+    No potential, Hessian, temperature or charge is known to go with such a direction.
 
     Raises
     ------
     NotApplicable
-        With their names.
+        For such parameters; the message names them.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The names under which a run records what laws speak of, found by what they mean."""
+"""The names under which a run records the observables of laws, found by the meaning of their formulas."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from sgdsim.prediction import NotApplicable
 
 
 def name_of(run: Run, observable: Observable) -> str:
-    """The name under which a run records an observable, found by what it means.
+    """The name under which a run records an observable, found by the meaning of its formula.
 
     Raises
     ------
     NotApplicable
-        If it is not recorded.
+        If the run does not record it.
     """
     name = recorded_as(run, observable)
     if name is None:
@@ -37,9 +37,9 @@ def label_of(parameter: str) -> str:
 
 
 def recorded_as(run: Run, wanted: Observable) -> str | None:
-    """The name under which a run records an observable; None where it does not."""
+    """The name under which a run records an observable; None if the run does not record it."""
     alike = [one for one in run.recorder.observables if (one.window, one.kind) == (wanted.window, wanted.kind)]
-    for known in sorted(alike, key=lambda one: one.formula != wanted.formula):  # which is found without SymPy
+    for known in sorted(alike, key=lambda one: one.formula != wanted.formula):  # equal texts first: no SymPy
         if _same(run.loss, known.formula, wanted.formula):
             return known.name
     return None
@@ -52,5 +52,5 @@ def _same(loss: Loss, one: str, other: str) -> bool:
         return True
     try:
         return bool(sympy.expand(loss.expand(one) - loss.expand(other)) == 0)
-    except InputError:  # an observable without a closed form is none of ours
+    except InputError:  # an observable without a closed form is not one of theory's
         return False

@@ -1,4 +1,4 @@
-"""Rows of theory as plain data, to be kept and read again to the last bit.
+"""Rows of theory as plain data, which can be stored and read again to the last bit.
 
 A function that a row measures by is stored as its name with its arguments, and so is a data class of theory that is
 among these. What has no name, such as a function within a function, has no plain form, and the row is computed again.
@@ -36,11 +36,11 @@ from sgdsim.prediction import (
 _OF_A_ROW = (Condition, Correlation, Curve, Density, Distance, DriftCurve, Function, Moment, PathMean, Quantile, Rival)
 _KINDS = {one.__name__: one for one in (*_OF_A_ROW, Tail)}
 _IS = "is"
-_ROOMS = ("sgdsim.theory.", "sgdsim.prediction")  # whose functions and data classes are known by name
+_ROOMS = ("sgdsim.theory.", "sgdsim.prediction")  # modules whose functions and data classes are stored by name
 
 
 class NotPlain(Exception):
-    """A row that holds more than numbers, texts, and functions that have a name."""
+    """The error for a row that holds more than numbers, texts, and functions that have a name."""
 
 
 def plain_row(row: Prediction) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def plain_row(row: Prediction) -> dict[str, Any]:
     Raises
     ------
     NotPlain
-        For one with a function, or a value, that has no name.
+        For a row with a function, or a value, that has no name.
 
     Examples
     --------
@@ -60,17 +60,17 @@ def plain_row(row: Prediction) -> dict[str, Any]:
     >>> row_of(plain_row(row)) == replace(row, series=plain_row(row)["series"])
     True
     """
-    series = row.series and hashlib.sha256(row.series.encode()).hexdigest()[:16]  # all that counts is which are equal
+    series = row.series and hashlib.sha256(row.series.encode()).hexdigest()[:16]  # only equality of series counts
     return {one.name: _plain(getattr(row, one.name)) for one in fields(row)} | {"series": series}
 
 
 def row_of(data: Mapping[str, Any]) -> Prediction:
-    """The row of plain data.
+    """The row that plain data stand for.
 
     Raises
     ------
     InputError, KeyError, TypeError
-        For what is none.
+        For data that are no row.
     """
     return Prediction(**{name: _read(value) for name, value in data.items()})
 

@@ -1,1 +1,1 @@
-"""What decorators and helpers of the pasted texts mean: one text a target, which modules begin with."""
+"""Definitions of the decorators and helpers of the pasted texts: one text for each target, which modules begin with."""

@@ -1,4 +1,4 @@
-"""The simulator of CUDA: Python threads, which get its answers only where it has started them itself."""
+"""The simulator of CUDA: its threads are Python's, and only those that it has started know their number."""
 # mypy: ignore-errors
 # ruff: noqa: D103, F821
 

@@ -1,4 +1,4 @@
-"""The catalogue of toy losses: one short file a family, one entry here."""
+"""The catalogue of toy losses: each family has one short file, and one entry here."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def anharmonic(p: float = 4.0, noise: str = "normal", constants: Mapping[str, fl
     Returns
     -------
     Loss
-        In ``x``.
+        A loss in ``x``.
 
     Raises
     ------

@@ -30,7 +30,7 @@ def diagonal_network(
     inputs
         Distribution of each input; a text alone for all.
     covariance
-        Of jointly normal inputs of mean zero, or its diagonal; None for independent ones, each as `inputs` says.
+        Covariance, or its diagonal, of jointly normal inputs of mean zero; None for independent ones, see `inputs`.
     noise
         Distribution of the label noise ``e``, in units of ``sigma``.
     constants
@@ -39,7 +39,7 @@ def diagonal_network(
     Returns
     -------
     Loss
-        In ``u[0]``, ``u[1]``, … and ``w[0]``, ``w[1]``, ….
+        A loss in ``u[0]``, ``u[1]``, … and ``w[0]``, ``w[1]``, ….
 
     Raises
     ------

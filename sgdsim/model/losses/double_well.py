@@ -25,7 +25,7 @@ def double_well(noise: str = "normal", constants: Mapping[str, float] | None = N
     Returns
     -------
     Loss
-        In ``x``.
+        A loss in ``x``.
 
     Notes
     -----

@@ -30,7 +30,7 @@ def linear_regression(
     inputs
         Distribution of each input, such as ``normal:0,2`` for a standard deviation of 2; a text alone for all.
     covariance
-        Of jointly normal inputs of mean zero, or its diagonal; None for independent ones, each as `inputs` says.
+        Covariance, or its diagonal, of jointly normal inputs of mean zero; None for independent ones, see `inputs`.
     noise
         Distribution of the label noise ``e``, in units of ``sigma``.
     constants
@@ -39,7 +39,7 @@ def linear_regression(
     Returns
     -------
     Loss
-        In ``w[0]``, ``w[1]``, ….
+        A loss in ``w[0]``, ``w[1]``, ….
 
     Raises
     ------

@@ -25,11 +25,11 @@ def logistic(
     Parameters
     ----------
     teacher
-        What the labels follow; as many weights as there are inputs.
+        Weights that determine the labels; as many as there are inputs.
     inputs
         Distribution of each input; a text alone for all.
     covariance
-        Of jointly normal inputs of mean zero, or its diagonal; None for independent ones, each as `inputs` says.
+        Covariance, or its diagonal, of jointly normal inputs of mean zero; None for independent ones, see `inputs`.
     noise
         Distribution of the label noise ``e``, in units of ``sigma``.
     constants
@@ -38,7 +38,7 @@ def logistic(
     Returns
     -------
     Loss
-        In ``w[0]``, ``w[1]``, ….
+        A loss in ``w[0]``, ``w[1]``, ….
 
     Raises
     ------

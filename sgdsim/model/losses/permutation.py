@@ -28,7 +28,7 @@ def permutation(inputs: str | None = None, noise: str = "normal", constants: Map
     Returns
     -------
     Loss
-        In ``u`` and ``w``.
+        A loss in ``u`` and ``w``.
 
     Notes
     -----

@@ -30,9 +30,9 @@ def quadratic(
     noise
         Distribution of each ``xi[i]``, in units of ``sigma``; a text alone for all.
     covariance
-        Of normal ``xi``, or its diagonal; None for independent coordinates, each as `noise` says.
+        Covariance of normal ``xi``, or its diagonal; None for independent coordinates, each as `noise` says.
     linear
-        The vector b; None for none.
+        The vector b; None for zero.
     constants
         Values of ``sigma`` (default 1) and of any ``h_0``, ``h_1``, … (``h_0_0``, ``h_0_1``, … of a matrix, its upper
         triangle) and ``b_0``, ….
@@ -40,7 +40,7 @@ def quadratic(
     Returns
     -------
     Loss
-        In ``x[0]``, ``x[1]``, ….
+        A loss in ``x[0]``, ``x[1]``, ….
 
     Raises
     ------

@@ -28,7 +28,7 @@ def relu_network(inputs: str = "normal", noise: str = "normal", constants: Mappi
     Returns
     -------
     Loss
-        In ``a``, ``w`` and ``b``.
+        A loss in ``a``, ``w`` and ``b``.
 
     Notes
     -----

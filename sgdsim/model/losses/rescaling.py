@@ -29,7 +29,7 @@ def rescaling(inputs: str = "normal", noise: str = "normal", constants: Mapping[
     Returns
     -------
     Loss
-        In ``u`` and ``w``.
+        A loss in ``u`` and ``w``.
 
     Notes
     -----
@@ -73,7 +73,7 @@ def rescaling_vector(
     inputs
         Distribution of each input; a text alone for all.
     covariance
-        Of jointly normal inputs of mean zero, or its diagonal; None for independent ones, each as `inputs` says.
+        Covariance, or its diagonal, of jointly normal inputs of mean zero; None for independent ones, see `inputs`.
     noise
         Distribution of the label noise ``e``, in units of ``sigma``.
     constants
@@ -82,7 +82,7 @@ def rescaling_vector(
     Returns
     -------
     Loss
-        In ``u`` and ``w[0]``, ``w[1]``, ….
+        A loss in ``u`` and ``w[0]``, ``w[1]``, ….
 
     Raises
     ------
@@ -125,7 +125,7 @@ def rescaling_neurons(
     Parameters
     ----------
     neurons
-        How many there are.
+        Number of hidden neurons.
     inputs
         Distribution of ``x``.
     noise
@@ -136,7 +136,7 @@ def rescaling_neurons(
     Returns
     -------
     Loss
-        In ``u[0]``, ``u[1]``, … and ``w[0]``, ``w[1]``, ….
+        A loss in ``u[0]``, ``u[1]``, … and ``w[0]``, ``w[1]``, ….
 
     Raises
     ------

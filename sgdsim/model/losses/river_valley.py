@@ -44,7 +44,7 @@ def river_valley(
     Returns
     -------
     Loss
-        In the parameters ``x`` (or ``x[0]``, …) and ``y``.
+        A loss in ``x`` (or ``x[0]``, …) and ``y``.
 
     Examples
     --------

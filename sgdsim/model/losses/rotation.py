@@ -20,7 +20,7 @@ def rotation(dimension: int = 2, noise: str = "normal", constants: Mapping[str, 
     Parameters
     ----------
     dimension
-        Of theta, from 2.
+        Dimension of theta, from 2.
     noise
         Distribution of ``xi``, in units of ``s``.
     constants
@@ -29,7 +29,7 @@ def rotation(dimension: int = 2, noise: str = "normal", constants: Mapping[str, 
     Returns
     -------
     Loss
-        In ``theta[0]``, ``theta[1]``, ….
+        A loss in ``theta[0]``, ``theta[1]``, ….
 
     Raises
     ------

@@ -34,7 +34,7 @@ def rayleigh(
     Returns
     -------
     Loss
-        In ``theta[0]``, ``theta[1]``, ….
+        A loss in ``theta[0]``, ``theta[1]``, ….
 
     Raises
     ------
@@ -79,7 +79,7 @@ def sphere(dimension: int = 3, noise: str = "normal", constants: Mapping[str, fl
     Parameters
     ----------
     dimension
-        Of theta, from 2.
+        Dimension of theta, from 2.
     noise
         Distribution of each ``xi[i]``; isotropic where normal.
     constants
@@ -88,7 +88,7 @@ def sphere(dimension: int = 3, noise: str = "normal", constants: Mapping[str, fl
     Returns
     -------
     Loss
-        In ``theta[0]``, ``theta[1]``, …; ``theta[0]`` is along the field.
+        A loss in ``theta[0]``, ``theta[1]``, …; ``theta[0]`` is along the field.
 
     Raises
     ------

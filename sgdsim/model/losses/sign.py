@@ -27,7 +27,7 @@ def sign(noise: str = "rademacher", constants: Mapping[str, float] | None = None
     Returns
     -------
     Loss
-        In ``theta``.
+        A loss in ``theta``.
 
     Notes
     -----

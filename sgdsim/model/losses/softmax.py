@@ -23,12 +23,12 @@ def softmax(probabilities: Sequence[float] = (0.5, 0.3, 0.2)) -> Loss:
     Parameters
     ----------
     probabilities
-        Of each label, 2 to 16 that add up to 1.
+        Probability of each label; 2 to 16 numbers that add up to 1.
 
     Returns
     -------
     Loss
-        In ``z[0]``, ``z[1]``, ….
+        A loss in ``z[0]``, ``z[1]``, ….
 
     Raises
     ------

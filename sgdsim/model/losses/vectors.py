@@ -1,4 +1,4 @@
-"""What several families are made of: vectors of constants and of random variables."""
+"""Vectors of constants and of random variables, from which several families of losses are built."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from sgdsim.base.errors import InputError
 from sgdsim.formulas.vectors import coordinates
 from sgdsim.model.noise import Noise, correlated_normal
 
-_MOST_COORDINATES = 10_000  # of a family that is told how many it has
+_MOST_COORDINATES = 10_000  # most coordinates of a family whose dimension is an argument
 
 
 def constant_vector(
     name: str, values: Sequence[float], argument: str, length: int | None = None
 ) -> tuple[dict[str, float], tuple[str, ...]]:
-    """Constants ``m_0``, ``m_1``, … that a sweep may set one by one, and the definition that makes a vector of them.
+    """Constants ``m_0``, ``m_1``, … that a sweep may set one by one, and the definition of the vector of them.
 
     Parameters
     ----------
     name
-        What the vector is called.
+        Name of the vector.
     values
         Its values.
     argument
-        Where they come from, for messages.
+        Argument from which they come, for messages.
     length
-        How many they must be; None for any number from one.
+        Number of values that is required; None for any number from one.
 
     Raises
     ------
     InputError
-        For an empty list, or another length.
+        For an empty list or a wrong length.
 
     Examples
     --------
@@ -51,7 +51,7 @@ def constant_vector(
 
 
 def square(values: Sequence[float | Sequence[float]], argument: str) -> list[list[float]]:
-    """A matrix, or the diagonal one of a list of numbers.
+    """A matrix from its rows, or a diagonal matrix from a list of numbers.
 
     Raises
     ------
@@ -91,25 +91,25 @@ def random_vector(
     Parameters
     ----------
     name
-        What the vector is called.
+        Name of the vector.
     length
-        How many coordinates it has.
+        Number of its coordinates.
     distribution
-        Of each coordinate; a text alone for all of them.
+        Distribution of each coordinate; a single text for all of them.
     covariance
-        Of a normal vector of mean zero in their place, or its diagonal.
+        Covariance, or its diagonal, of a normal vector of mean zero; in place of the distributions.
     argument
-        Where the distribution comes from, for messages.
+        Argument from which the distribution comes, for messages.
 
     Returns
     -------
     noise, definitions
-        The noise variables, and the vector as a definition where it is made from others.
+        The noise variables, and the definition of the vector if it is made from others.
 
     Raises
     ------
     InputError
-        For another number of distributions, a matrix that is no covariance, and both at once.
+        For a wrong number of distributions, a matrix that is not a covariance, and both together.
 
     Examples
     --------
@@ -142,12 +142,12 @@ def _row(value: Any, where: str) -> float | tuple[float, ...]:
 
 
 def constants_from(defaults: Mapping[str, float], given: Mapping[str, float] | None) -> dict[str, float]:
-    """The defaults, with what is given in their place and beside them.
+    """Constants by name: the defaults, replaced and completed by the given ones.
 
     Raises
     ------
     InputError
-        For other than numbers by name.
+        For a value that is not a number.
 
     Examples
     --------
@@ -158,12 +158,12 @@ def constants_from(defaults: Mapping[str, float], given: Mapping[str, float] | N
 
 
 def count_of(value: int, least: int, argument: str) -> int:
-    """The whole number that a value is, from the least.
+    """The whole number that a value is, if it is not below the least.
 
     Raises
     ------
     InputError
-        For fewer, or no whole number.
+        If it is below, or not a whole number.
 
     Examples
     --------

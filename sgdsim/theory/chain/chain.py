@@ -74,7 +74,7 @@ class Chain:
         Raises
         ------
         NotApplicable
-            Where it does not exist, or the chain does not settle it.
+            If the expectation does not exist, or the chain does not settle it.
 
         Examples
         --------
@@ -138,7 +138,7 @@ class Chain:
         Raises
         ------
         NotApplicable
-            Where fewer are settled, and for a start that is drawn on a lattice.
+            If fewer eigenvalues are settled, or if the start is drawn at random and the chain lives on lattices.
 
         Examples
         --------
@@ -162,7 +162,10 @@ class Chain:
         return found.real if (np.abs(found.imag) < 1e-9).all() else found
 
     def _spectral(self) -> list[SolvedMesh | Lattice]:
-        """On one panel where the noise smooths nothing: on several, functions with jumps have eigenvalues too."""
+        """A fine and a coarse chain for the eigenvalues, on a single panel where no noise smooths the law.
+
+        On several panels functions that jump at their ends would have eigenvalues too.
+        """
         fine = self.fine[0][1]
         long = self.domain is not None and self.domain.mapping.long
         if self.domain is None or isinstance(fine, Lattice) or long or self.step.is_smoothed:
@@ -175,14 +178,14 @@ class Chain:
         Parameters
         ----------
         formula
-            In the parameters and constants.
+            An expression in the parameters and constants.
         start
             A number for each parameter; None for the start of the run.
 
         Raises
         ------
         NotApplicable
-            Where it hardly ever is, and for two parameters that it depends on together.
+            If the formula is hardly ever positive, or depends on two parameters together.
 
         Examples
         --------
@@ -228,7 +231,7 @@ class Chain:
         Raises
         ------
         NotApplicable
-            As `density`, but not for lattices.
+            For the reasons of `density`; lattices do have a distribution function.
 
         Examples
         --------
@@ -271,13 +274,13 @@ def chain(run: Run, tolerance: float | None = None) -> Chain:
     run
         A memoryless optimizer at a constant rate.
     tolerance
-        At which refinement stops, relative, for bounded functions and squares; None for 1e-10 in one dimension (1e-7
-        where tails are long) and 1e-5 in two.
+        Relative change of expectations, of bounded functions and squares, at which refinement stops; None for 1e-10 in
+        one dimension (1e-7 where tails are long) and 1e-5 in two.
 
     Raises
     ------
     NotApplicable
-        With a sentence on why, and on what can be had instead.
+        If there is no such law, or it cannot be computed: the message says why, and what can be had instead.
 
     Examples
     --------
@@ -291,6 +294,12 @@ def chain(run: Run, tolerance: float | None = None) -> Chain:
     >>> abs(found.value - 0.05*(law.expectation("(x**3 - x)**2").value + 1)) < 1e-9
     True
     """
+    rates = run.schedule.rates(run.steps)
+    if rates.min() != rates.max():
+        raise NotApplicable(
+            f"the learning rate goes from {rates[0]:g} to {rates[-1]:g}, and a chain has one law at a constant rate "
+            "only; take one rate, or --predict last-step for the law at the end of the run"
+        )
     step = Step.of(run)
     pilot = run_pilot(step)
     moves = finite_moves(step)
@@ -303,7 +312,7 @@ def chain(run: Run, tolerance: float | None = None) -> Chain:
 
 
 def _refined(step: Step, domain: Domain, tolerance: float) -> Chain:
-    """Mesh after mesh until a few functions settle, each in a wider domain."""
+    """The chain on finer and finer meshes, each in a wider domain, until the expectations of a few functions settle."""
     if len(step.after) == 1:
         ladder: tuple[tuple[int, int], ...] = ((16, 10), (32, 10), (64, 10), (128, 10))
     else:
@@ -344,18 +353,18 @@ def _tests(solved: SolvedMesh, domain: Domain) -> np.ndarray:
 
 
 def _changes(fine: np.ndarray, coarse: np.ndarray) -> np.ndarray:
-    """How much expectations change, in units of themselves where they are larger than one."""
+    """Change of expectations from a coarse mesh to a fine one, relative to those that are larger than one."""
     return np.asarray(np.abs(fine - coarse) / np.maximum(1.0, np.abs(fine)))
 
 
 def _phases(step: Step, moves: np.ndarray, pilot: np.ndarray) -> Chain | None:
-    """The chain on the lattices of its start."""
+    """The chain on the lattices that its start can reach; None if they have too many states."""
     sides: list[list[tuple[float, Lattice]]] = [[], []]
     counts = (PHASES // 2, PHASES)
     drawn = any(not isinstance(start, float | int) for start in step.run.initial.values())
     for side, count in enumerate(counts):
         points, shares = start_points(step.run, count)
-        if len(points) > MOST_PHASES:  # of a grid
+        if len(points) > MOST_PHASES:  # the start is a grid of very many points
             points = points[np.linspace(0, len(points) - 1, count).astype(np.int64)]
             shares = np.full(count, 1.0 / count)
         for point, share in zip(points, shares, strict=True):

@@ -34,7 +34,7 @@ def check_density(step: Step) -> None:
 
 
 def density_after(law: MeshLaw, points: np.ndarray) -> np.ndarray:
-    """The density after a step from a law, which is also that before it if it is stationary."""
+    """The density after one step from a law: the law's own density if it is stationary."""
     check_density(law.step)
     found = np.empty(points.size)
     for start in range(0, points.size, _TARGETS):
@@ -45,7 +45,10 @@ def density_after(law: MeshLaw, points: np.ndarray) -> np.ndarray:
 
 
 def distribution_at_nodes(law: MeshLaw) -> tuple[np.ndarray, float]:
-    """The distribution function after a step, at each node of the mesh; and all that is on the mesh, which is 1."""
+    """The distribution function after a step at each node of the mesh, and the probability of the whole mesh.
+
+    The probability should be 1: its difference from 1 is an error.
+    """
     mesh, axis = law.mesh, law.mesh.axes[0]
     slope = np.cosh(axis.nodes) if mesh.map.long else np.ones_like(axis.nodes)
     density_here = density_after(law, law.points[:, 0])
@@ -61,7 +64,7 @@ def distribution_at_nodes(law: MeshLaw) -> tuple[np.ndarray, float]:
 
 
 def _smooth_source(step: Step) -> Source | None:
-    """Continuous noise in which the step is affine, with a factor that is not random itself."""
+    """The continuous noise that enters the step affinely, with a factor that is not random itself; None without one."""
     import sympy
 
     random = {name for source in step.sources for name in source.names}
@@ -76,7 +79,7 @@ def _smooth_source(step: Step) -> Source | None:
 
 
 def _arrival(step: Step, points: np.ndarray, targets: np.ndarray, level: tuple[Level, ...]) -> np.ndarray:
-    """The probability density of a step from each point to each target."""
+    """The probability density of a step from each point to each target, shape (point, target)."""
     import sympy
 
     source = _smooth_source(step)

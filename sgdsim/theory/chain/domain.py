@@ -38,7 +38,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Domain:
-    """A box in coordinates of the state space, and where panels of it must end: pairs of a parameter and a value."""
+    """A box of the state space, in the coordinates of its mapping.
+
+    The breaks are pairs of a parameter's number and a value of it at which a panel must end.
+    """
 
     box: tuple[tuple[float, float], ...]
     mapping: Map
@@ -46,7 +49,7 @@ class Domain:
 
     @property
     def width(self) -> float:
-        """Its largest extent."""
+        """The largest extent of the box."""
         return max(high - low for low, high in self.box)
 
     def widened(self, share: float) -> Domain:
@@ -60,19 +63,19 @@ class Domain:
 
 
 def find_domain(step: Step, pilot: np.ndarray) -> Domain:
-    """The domain with hardly anything at its edge, starting from that of a trial.
+    """The domain at whose edge there is hardly any probability, found from the states of a trial.
 
     Raises
     ------
     NotApplicable
-        Where there is none: the chain collapses, escapes, or diffuses without bound.
+        If there is none: the chain collapses, escapes, or diffuses without bound.
     """
     domain = _first_domain(step, pilot)
     return _of_one(step, domain) if pilot.shape[1] == 1 else _of_two(step, domain)
 
 
 def _of_one(step: Step, domain: Domain) -> Domain:
-    """Widen, or narrow, a domain of one parameter until nothing is at its edge."""
+    """A domain of one parameter, widened or narrowed until there is next to no probability at its edge."""
     level = noise_levels(step, domain, 0)
     first = domain.width
     for trial in range(60):
@@ -96,10 +99,10 @@ def _of_one(step: Step, domain: Domain) -> Domain:
 
 
 def _adapted(solved: SolvedMesh, side: tuple[float, float]) -> tuple[float, float]:
-    """Bounds that are wider where something is at the edge, and narrower where the law fills few panels."""
+    """Bounds that are wider if there is probability at an edge, and narrower if the law fills few panels."""
     (axis,) = solved.mesh.axes
     law = np.abs(solved.weights * solved.mesh.growth)
-    # Rounding is all that is left at an edge from where the chain hardly returns.
+    # At an edge from where the chain hardly returns, rounding hides smaller probabilities.
     limit = min(EDGE + 100 * EPSILON / solved.gap, LEAST)
     ((left, right),) = solved.mesh.edge_share(law) > limit
     low, high = side
@@ -115,8 +118,8 @@ def _adapted(solved: SolvedMesh, side: tuple[float, float]) -> tuple[float, floa
 
 
 def _of_two(step: Step, domain: Domain) -> Domain:
-    """Widen a domain of two parameters until a step hardly leaves it, or as little as the mesh can tell."""
-    before, mesh = np.inf, (4, 6) if step.edges or domain.breaks else (5, 8)  # as kinks take many nodes of the noise
+    """A domain of two parameters, widened until a step hardly leaves it, or as rarely as the mesh can tell."""
+    before, mesh = np.inf, (4, 6) if step.edges or domain.breaks else (5, 8)  # kinks take many nodes: a coarser mesh
     for _ in range(WIDENED):
         solved = solve_mesh(step, domain.mesh(*mesh), noise_levels(step, domain, 0))
         leak = abs(float(solved.weights @ solved.outside))
@@ -147,14 +150,17 @@ def _first_domain(step: Step, pilot: np.ndarray) -> Domain:
 
 
 def _long(domain: Domain) -> Domain:
-    """The same domain in the inverse hyperbolic sine of its coordinate."""
+    """A domain of one parameter in the inverse hyperbolic sine of its coordinate."""
     mapping = replace(domain.mapping, long=True)
     ((low, high),) = domain.box
     return replace(domain, mapping=mapping, box=((float(np.arcsinh(low)), float(np.arcsinh(high))),))
 
 
 def state_breaks(step: Step, low: float, high: float) -> tuple[tuple[int, float], ...]:
-    """Kinks of P f in the only parameter: of the step without noise, with discrete noise, and at kinks of densities."""
+    """Values of the only parameter at which P f has a kink.
+
+    They are the kinks of the step at noise that is not smoothed: discrete values, and kinks of a noise's density.
+    """
     symbol = step.run.loss.theta[0]
     found: set[float] = set()
     for edge in kinks(step.after, symbol):
@@ -163,11 +169,11 @@ def state_breaks(step: Step, low: float, high: float) -> tuple[tuple[int, float]
     return tuple((0, value) for value in sorted(found)[:_MOST_BREAKS])
 
 
-_MOST_BREAKS = 12
+_MOST_BREAKS = 12  # kinks at which panels end
 
 
 def _singular(given: Sequence[Source], used: set[str]) -> list[dict[str, float]]:
-    """Values of what is random at which an edge makes a kink that no noise smooths; none where there are too many."""
+    """Values of the random variables at which an edge makes a kink that no noise smooths; none if they are too many."""
     choices: list[list[dict[str, float]]] = []
     for source in given:
         if not used & set(source.names):
@@ -193,7 +199,7 @@ def _singularities(noise: Noise) -> list[float]:
 
 
 def axis_breaks(step: Step) -> tuple[tuple[int, float], ...]:
-    """Kinks of the step at a value of one of two parameters."""
+    """Kinks of the step that lie at a value of one of two parameters: pairs of its number and the value."""
     theta = step.run.loss.theta
     found: set[tuple[int, float]] = set()
     for number, symbol in enumerate(theta):
@@ -205,7 +211,7 @@ def axis_breaks(step: Step) -> tuple[tuple[int, float], ...]:
 
 
 def sign_changes(edge: sympy.Expr, name: str, values: Mapping[str, float], low: float, high: float) -> list[float]:
-    """Sign changes between 400 points, bisected."""
+    """Places at which an expression changes its sign: found between 400 points of an interval, then bisected."""
 
     def at(x: Any) -> Any:
         return np.broadcast_to(evaluate([edge], {**values, name: x})[0], np.shape(x))
@@ -223,11 +229,14 @@ def sign_changes(edge: sympy.Expr, name: str, values: Mapping[str, float], low: 
 
 
 def noise_levels(step: Step, domain: Domain, fineness: int) -> tuple[Level, ...]:
-    """Of the noise: Gauss rules where functions are smooth, panels where they are not or tails are heavy."""
+    """Levels of the quadrature over each source of noise, by fineness.
+
+    Gauss rules serve where functions are smooth; panels where they have kinks, or where tails are heavy.
+    """
     edges = [*step.edges, *(step.after[parameter] for parameter in {number for number, _ in domain.breaks})]
     later: set[str] = set()
     kinked: set[str] = set()
-    for source in reversed(step.sources):  # the last one that an edge depends on
+    for source in reversed(step.sources):  # an edge needs panels in the last source that it depends on
         used = [edge for edge in edges if set(source.names) & {symbol.name for symbol in edge.free_symbols}]
         fresh = [edge for edge in used if not later & {symbol.name for symbol in edge.free_symbols}]
         if not source.is_discrete:
@@ -244,7 +253,7 @@ def noise_levels(step: Step, domain: Domain, fineness: int) -> tuple[Level, ...]
 
 
 def _is_rough(step: Step, source: Source, long: bool) -> bool:
-    """Whether tails are heavy, or a state far out is thrown to the middle by a narrow range of the noise."""
+    """True if the noise has heavy tails, or if a narrow range of it throws a state far out to the middle."""
     import sympy
 
     if source.noise is not None and source.noise.family == "student_t":
@@ -255,7 +264,7 @@ def _is_rough(step: Step, source: Source, long: bool) -> bool:
 
 
 def panels_and_order(step: Step, fineness: int) -> tuple[int, int]:
-    """Panels and their order: in one dimension by doubling."""
+    """The number of panels of a coordinate and the order of their polynomials, by fineness."""
     if len(step.after) == 1:
         return (24, 48, 72)[fineness], 10
     return ((4, 8), (5, 8), (7, 8))[fineness]

@@ -1,64 +1,66 @@
-"""Expectations after a number of steps from the start of a run, by powers of the backward operator."""
+"""Expectations after a number of steps from the start of a run, by products of backward operators."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sgdsim.base import budget
 from sgdsim.model.run import Run
-from sgdsim.prediction import NotApplicable
+from sgdsim.prediction import NotApplicable, require
 from sgdsim.theory.chain.density import check_density, distribution_at_nodes
 from sgdsim.theory.chain.domain import Domain, axis_breaks, noise_levels, panels_and_order, state_breaks
 from sgdsim.theory.chain.lattice import finite_moves, reachable
+from sgdsim.theory.chain.legs import Leg, MeshedRun, legs_of, rates_of
 from sgdsim.theory.chain.mesh import Map, Mesh
-from sgdsim.theory.chain.operator import MeshLaw, backward_operator, mean_of_formula
+from sgdsim.theory.chain.operator import MeshLaw, mean_of_formula
 from sgdsim.theory.chain.pilot import sampled_starts, sampled_states
 from sgdsim.theory.chain.settings import BLOCK, EPSILON, PHASES, SEED
 from sgdsim.theory.chain.step import Step, start_points
 from sgdsim.theory.quadrature.nested import Numerical
-from sgdsim.theory.quadrature.rules import Level
 
 if TYPE_CHECKING:
     import sympy
 
 
-_SECONDS_AN_ENTRY = 2e-9  # of a product with a vector, of a matrix that is in no cache
-_SPARSE = 0.3  # share of entries that are not zero, below which the others are left out
-_TRIALS = 20  # of domains, each wider
-_LEAK = (1e-9, 1e-13)  # in a step, by fineness: a domain that loses less is not widened
-_STARTS = (49, 48)  # points of a drawn start, on two meshes: they alternate, so that no jump escapes both
-_LOOK = 32  # steps between two looks at what has left
+_FINER = 5  # time on the finer mesh in units of the time on the coarser one
+_TRIALS = 20  # domains that are tried, each wider than the one before
+_LEAK = (1e-9, 1e-13)  # chance of leaving the domain in a step, by fineness, below which it is not widened
+_LOST = 1e-6  # chance of leaving the domain in a run, below which it is widened only as long as that helps
+_STARTS = (49, 48)  # points of a drawn start on the two meshes: they alternate, so that no jump escapes both
+_LEGS = (64, 128)  # legs of a schedule on the two meshes: what is neglected in them is then part of the difference
+_RATES = (8, 10)  # rates between which operators are interpolated on the two meshes, for the same reason
 
 
 def evolve(run: Run, formulas: Sequence[str], steps: int, fineness: int = 1) -> list[Numerical]:
-    """Expectations of formulas after so many steps from the start of a run.
+    """Expectations of formulas after a number of steps from the start of a run.
 
     Parameters
     ----------
     run
-        A memoryless optimizer at a constant rate, with one or two parameters.
+        A memoryless optimizer, with one or two parameters.
     formulas
-        In the parameters and constants.
+        Expressions in the parameters and constants.
     steps
-        How many.
+        Number of steps.
     fineness
-        Of the coarser of the two meshes: 0 or 1.
+        0 or 1, for the coarser of the two meshes.
 
     Returns
     -------
     list
-        The error counts the chance of leaving the domain of the computation as well.
+        A number with its error for each formula. The error includes the chance of leaving the domain of the
+        computation.
 
     Raises
     ------
     NotApplicable
-        As `chain`, but not for want of a stationary law.
+        For the reasons of `chain`; a stationary law and a constant rate are not needed.
 
     Examples
     --------
@@ -76,14 +78,15 @@ def evolve(run: Run, formulas: Sequence[str], steps: int, fineness: int = 1) -> 
     if steps == 0:
         points, shares = start_points(run, 64)
         return [Numerical(float(shares @ step.evaluate(e, points)), 0.0) for e in expressions]
-    moves = finite_moves(step)
+    rates = run.schedule.rates(max(steps, run.steps))[:steps]
+    moves = finite_moves(step) if rates.min() == rates.max() else None  # a lattice is that of one rate
     if moves is not None and (found := _walked(step, moves, expressions, steps)) is not None:
         return found
-    return _evolved(step, expressions, steps, fineness)
+    return _evolved(step, rates, expressions, fineness)
 
 
 def _walked(step: Step, moves: np.ndarray, expressions: Sequence[sympy.Expr], steps: int) -> list[Numerical] | None:
-    """Exact on the lattice of each start."""
+    """Expectations after some steps on the lattice of each start, exact but for rounding; None for too many states."""
     totals, sizes = np.zeros((2, len(expressions))), np.zeros(len(expressions))
     for side, count in enumerate((PHASES + 1, PHASES)):
         points, shares = start_points(step.run, count)
@@ -107,48 +110,48 @@ def _walked(step: Step, moves: np.ndarray, expressions: Sequence[sympy.Expr], st
     return [Numerical(float(v), float(e)) for v, e in zip(totals[1], errors, strict=True)]
 
 
-def _evolved(step: Step, expressions: Sequence[sympy.Expr], steps: int, fineness: int) -> list[Numerical]:
-    found, largest, lost = [], np.zeros(len(expressions)), 0.0
-    for meshed in _meshed(step, steps, fineness):
-        columns = np.array([mean_of_formula(step, e, meshed.mesh.points, meshed.level, {}) for e in expressions])
-        values = np.vstack([columns[:, 0], columns[:, 1]]).T
-        largest, lost = np.abs(columns[:, 1]).max(axis=1), abs(meshed.lost)
-        for number in range(1, steps):
-            budget.check()
-            values = meshed.matrix @ values
-            if number % _LOOK == 0 and _is_constant(values):
-                break
-        found.append(meshed.start.mean(values))
-    number = len(expressions)
-    sizes = np.abs(found[1][number:]) + np.abs(found[1][:number])
+def _evolved(step: Step, rates: np.ndarray, expressions: Sequence[sympy.Expr], fineness: int) -> list[Numerical]:
+    number, largest = len(expressions), np.zeros(len(expressions))
+
+    def through(meshed: MeshedRun) -> np.ndarray:
+        """Expectations, those of magnitudes, and the chance to leave the mesh."""
+        nonlocal largest
+        last, level = meshed.step.at(meshed.legs[-1].rate), meshed.level
+        columns = np.array([mean_of_formula(last, e, meshed.mesh.points, level, {}) for e in expressions])
+        largest = np.abs(columns[:, 1]).max(axis=1)
+        inside = np.vstack([columns[:, 0], columns[:, 1], meshed.leaves(last.rate)]).T
+        values = np.vstack([inside, np.append(np.zeros(2 * number), 1.0)])
+        for leg in reversed(meshed.legs[:-1]):
+            values = meshed.applied(leg, values)
+        return np.asarray(meshed.start @ values)
+
+    found = np.array([means for _, means in _on_two_meshes(step, rates, fineness, through)])
+    (values, sizes), lost = np.split(found[:, :-1], 2, axis=1), abs(found[1, -1])
     if not np.isfinite(found[1]).all() or lost > 0.01:
         raise NotApplicable(
-            f"the chain leaves every domain that was tried within {steps} steps, or grows too fast; simulate instead"
+            f"the chain leaves every domain that was tried within {len(rates)} steps, or grows too fast; "
+            "simulate instead"
         )
-    # What has left is beyond the domain, at whose edge a formula is as large as anywhere within.
-    errors = np.abs(found[1] - found[0])[:number] + sizes * 16 * EPSILON * np.sqrt(steps) + largest * lost
-    return [Numerical(float(v), float(e)) for v, e in zip(found[1][:number], errors, strict=True)]
-
-
-def _is_constant(values: np.ndarray) -> bool:
-    """Whether nothing depends on the state any more, which then stays so: the start is forgotten."""
-    return bool((np.ptp(values, axis=0) <= EPSILON * np.abs(values).max(axis=0)).all())
+    # Probability that has left is beyond the domain: there a formula is taken to be as large as its maximum within.
+    rounding = (np.abs(values[1]) + np.abs(sizes[1])) * 16 * EPSILON * len(rates)
+    errors = np.abs(values[1] - values[0]) + rounding + largest * lost
+    return [Numerical(float(v), float(e)) for v, e in zip(values[1], errors, strict=True)]
 
 
 def distribution_after(run: Run, steps: int) -> tuple[Callable[[np.ndarray], np.ndarray], float]:
-    """The distribution function of the only parameter after so many steps from the start of a run, and its error.
+    """The distribution function of the only parameter after some steps from the start of a run, and its error.
 
     Parameters
     ----------
     run
-        As of `evolve`, with one parameter and continuous noise that enters its step affinely.
+        A run that `evolve` takes, with one parameter and continuous noise that enters its step affinely.
     steps
-        How many, at least one.
+        Number of steps, at least one.
 
     Raises
     ------
     NotApplicable
-        As `evolve`, and for a law without density.
+        For the reasons of `evolve`, for a law without density, and for a rate of more values than there are legs.
 
     Examples
     --------
@@ -163,14 +166,25 @@ def distribution_after(run: Run, steps: int) -> tuple[Callable[[np.ndarray], np.
     """
     step = Step.of(run)
     check_density(step)
+    rates = run.schedule.rates(max(steps, run.steps))[:steps]
+    number = len(np.unique(rates))
+    require(
+        number <= _LEGS[0], f"the learning rate has {number} values, expected at most {_LEGS[0]} for a distribution"
+    )
+
+    def through(meshed: MeshedRun) -> np.ndarray:
+        """Weights of the states before the last step, and the chance to leave the mesh within all."""
+        weights = meshed.start
+        for leg in meshed.legs[:-1]:
+            weights = meshed.carried(leg, weights)
+        leaves = np.append(meshed.leaves(meshed.legs[-1].rate), 1.0)
+        return np.append(weights[:-1], weights @ leaves)
+
     laws, sums, lost = [], [], 0.0
-    for meshed in _meshed(step, steps, 1):
-        weights, lost = meshed.start.weights(meshed.mesh.size), abs(meshed.lost)
-        for _ in range(steps - 1):
-            budget.check()
-            weights = weights @ meshed.matrix
-        laws.append(MeshLaw(step, meshed.mesh, meshed.level, weights))
+    for meshed, weights in _on_two_meshes(step, rates, 1, through):
+        laws.append(MeshLaw(step.at(rates[-1]), meshed.mesh, meshed.level, weights[:-1]))
         sums.append(distribution_at_nodes(laws[-1]))
+        lost = abs(weights[-1])
 
     coarse, fine = (partial(_interpolated, law.mesh, at_nodes) for law, (at_nodes, _) in zip(laws, sums, strict=True))
     nodes = np.concatenate([law.mesh.points[:, 0] for law in laws])
@@ -184,92 +198,53 @@ def _interpolated(mesh: Mesh, at_nodes: np.ndarray, points: np.ndarray) -> np.nd
     return np.asarray(np.clip((at_nodes[indices] * factors).sum(axis=-1), 0.0, 1.0))
 
 
-@dataclass(frozen=True, eq=False)
-class _Meshed:
-    """The chain on a mesh with its start, and the chance to leave the mesh."""
+def _on_two_meshes(
+    step: Step, rates: np.ndarray, fineness: int, through: Callable[[MeshedRun], np.ndarray]
+) -> Iterator[tuple[MeshedRun, np.ndarray]]:
+    """The run on a coarse mesh, then on a fine one, each with what `through` computes on it.
 
-    mesh: Mesh
-    level: tuple[Level, ...]
-    matrix: Any
-    start: _Start
-    lost: float
-
-
-def _meshed(step: Step, steps: int, fineness: int) -> Iterator[_Meshed]:
-    """On a coarse mesh and a fine one, of domains that are widened until hardly anything leaves them."""
-    domain, most = _travelled(step, steps), _LEAK[fineness] * steps
+    The domains are widened until hardly anything leaves them. The last number computed is the chance of leaving.
+    """
+    legs = [legs_of(rates, most) for most in _LEGS]
+    domain, before = _travelled(step, legs[1]), inf
     for number in range(2):
         fine = fineness + number
         points, shares = start_points(step.run, _STARTS[number])
+        nodes = rates_of(legs[number], _RATES[number])
         for trial in range(_TRIALS):
             panels, order = panels_and_order(step, fine)
             mesh = domain.widened(0.04 * number).mesh(panels, order)
-            level = noise_levels(step, domain, fine)
-            dense, outside = backward_operator(step, mesh, level)
-            matrix = _thinned(dense)
-            what = f"{steps} steps on a mesh of {mesh.size} states"
-            budget.require(_SECONDS_AN_ENTRY * 2 * steps * matrix.size, what)
             indices, factors, beyond = mesh.basis(list(points.T))
-            is_last = number == 1 or trial == _TRIALS - 1
-            start = _Start(shares, indices, factors, beyond)
-            lost = start.lost(matrix, outside, steps, inf if is_last else most)
-            if abs(lost) < most or is_last:
+            start = np.bincount(indices.ravel(), (shares[:, None] * factors).ravel(), minlength=mesh.size)
+            start = np.append(start, shares @ beyond)
+            meshed = MeshedRun(step, mesh, noise_levels(step, domain, fine), legs[number], nodes, start)
+            meshed.require_time(1 if number else 1 + _FINER)
+            found = through(meshed)
+            lost = abs(found[-1])
+            if lost < _LEAK[fineness] * len(rates) or number == 1 or trial == _TRIALS - 1:
                 break
-            domain = domain.widened(0.1)
-        yield _Meshed(mesh, level, matrix, start, lost)
+            if before / 2 < lost < _LOST:  # what diverges leaves every domain
+                break
+            domain, before = domain.widened(0.1), lost
+        yield meshed, found
 
 
-def _thinned(matrix: np.ndarray) -> Any:
-    """A sparse matrix where steps are short: a state then reaches few panels."""
-    from scipy.sparse import csr_matrix
-
-    return csr_matrix(matrix) if np.count_nonzero(matrix) < _SPARSE * matrix.size else matrix
-
-
-@dataclass(frozen=True)
-class _Start:
-    """The start of a run on a mesh: its points, and what of it is beyond the mesh."""
-
-    shares: np.ndarray
-    indices: np.ndarray
-    factors: np.ndarray
-    beyond: np.ndarray
-
-    def mean(self, values: np.ndarray) -> np.ndarray:
-        """Of functions on the mesh, shape (state, function)."""
-        return np.asarray(self.shares @ (values[self.indices] * self.factors[..., None]).sum(axis=1))
-
-    def weights(self, size: int) -> np.ndarray:
-        """Of the states of the mesh."""
-        shares = (self.shares[:, None] * self.factors).ravel()
-        return np.bincount(self.indices.ravel(), shares, minlength=size)
-
-    def lost(self, matrix: Any, outside: np.ndarray, steps: int, most: float) -> float:
-        """The chance to leave the mesh within so many steps, which grows with each; or any that is over the most."""
-        left, found = np.zeros(len(outside)), 0.0
-        for number in range(1, steps + 1):
-            budget.check()
-            left = outside + matrix @ left
-            if number % _LOOK == 0 or number == steps:
-                found = float(self.shares @ ((left[self.indices] * self.factors).sum(axis=-1) + self.beyond))
-                if found > most:
-                    break
-        return found
-
-
-def _travelled(step: Step, steps: int) -> Domain:
-    """Where a trial was on its way."""
+def _travelled(step: Step, legs: Sequence[Leg]) -> Domain:
+    """The domain that a trial of a few hundred trajectories crossed within the steps."""
     random = np.random.default_rng(SEED)
     state = sampled_starts(step.run, random)
     low, high = state.min(axis=0), state.max(axis=0)
-    left = min(steps, 50 * BLOCK)
-    while left > 0:
-        states = sampled_states(step, state, random, min(left, BLOCK))
-        left -= len(states)
-        state = states[-1]
-        if not np.isfinite(states).all():
-            raise NotApplicable(f"the chain diverges within {steps} steps: a trial of it left all bounds")
-        low, high = np.minimum(low, states.min(axis=(0, 1))), np.maximum(high, states.max(axis=(0, 1)))
+    left = 50 * BLOCK
+    for leg in legs:
+        ends = [*range(0, min(leg.steps, left), BLOCK), min(leg.steps, left)]
+        left -= ends[-1]
+        for begin, end in pairwise(ends):
+            states = sampled_states(step.at(leg.rate), state, random, end - begin)
+            state = states[-1]
+            if not np.isfinite(states).all():
+                steps = sum(one.steps for one in legs)
+                raise NotApplicable(f"the chain diverges within {steps} steps: a trial of it left all bounds")
+            low, high = np.minimum(low, states.min(axis=(0, 1))), np.maximum(high, states.max(axis=(0, 1)))
     width = high - low
     width = np.where(width > 0, width, np.maximum(np.abs(low), 1.0) * 1e-3)
     centre = (low + high) / 2

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Lattice:
-    """The states that a start can reach by steps of finitely many values, with the stationary weights of each."""
+    """The states that a start can reach by steps of finitely many values, with the stationary probability of each."""
 
     step: Step
     points: np.ndarray
@@ -32,13 +32,13 @@ class Lattice:
     weights: np.ndarray
 
     def means(self, expression: sympy.Expr, more: Mapping[str, float]) -> np.ndarray:
-        """The expression itself at each state, and its magnitude."""
+        """The expression at each state, its magnitude, and zeros for the share far out, shape (3, state)."""
         values = {**self.step.values(self.points), **more}
         found = np.broadcast_to(evaluate([expression], values)[0], len(self.points))
         return np.array([found, np.abs(found), np.zeros(len(found))])
 
     def rounding(self, means: np.ndarray) -> float:
-        """Of the sum, with weights to a few digits less than a double has."""
+        """The rounding error of an expectation, whose weights have a few digits less than a double."""
         return float(64 * EPSILON * (np.abs(self.weights) @ np.abs(means)))
 
     def eigenvalues(self, count: int) -> np.ndarray:
@@ -76,7 +76,7 @@ def finite_moves(step: Step) -> np.ndarray | None:
     return np.asarray(np.unique(np.round(columns, 14), axis=0))
 
 
-_MOST_MOVES = 100
+_MOST_MOVES = 100  # combinations of the values of discrete noise and signs
 
 
 def _chances(step: Step, points: np.ndarray, moves: np.ndarray) -> np.ndarray:
@@ -106,7 +106,10 @@ def _chances(step: Step, points: np.ndarray, moves: np.ndarray) -> np.ndarray:
 
 
 def reachable(step: Step, start: np.ndarray, moves: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, Any] | None:
-    """All states within a box, and P, where a move that leaves it is not made; None for too many."""
+    """All states within a box that a start can reach, and P on them; None if they are too many.
+
+    A move that would leave the box is not made.
+    """
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import breadth_first_order
 
@@ -178,7 +181,7 @@ def _lattice_weights(matrix: Any) -> np.ndarray:
 
 
 def solve_lattice(step: Step, start: np.ndarray, moves: np.ndarray, pilot: np.ndarray) -> list[Lattice] | None:
-    """On a domain with nothing at its edge, and on a wider one."""
+    """The chain on two lattices with hardly any probability at their edges, one wider; None for too many states."""
     reach = np.abs(moves).max(axis=0)
     low, high = np.minimum(pilot.min(axis=0), start) - 4 * reach, np.maximum(pilot.max(axis=0), start) + 4 * reach
     found: list[Lattice] = []

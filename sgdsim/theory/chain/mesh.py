@@ -12,7 +12,7 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class Axis:
-    """Panels of one coordinate, with so many Gauss-Legendre nodes each."""
+    """Panels of one coordinate, each with `order` Gauss-Legendre nodes."""
 
     edges: np.ndarray
     order: int
@@ -26,13 +26,13 @@ class Axis:
 
     @cached_property
     def _transform(self) -> np.ndarray:
-        """Of the values at the nodes of a panel to the coefficients of Legendre polynomials."""
+        """The matrix from the values at the nodes of a panel to the coefficients of Legendre polynomials."""
         points, weights = np.polynomial.legendre.leggauss(self.order)
         degrees = np.arange(self.order)
         return (np.polynomial.legendre.legvander(points, self.order - 1) * weights[:, None] * (degrees + 0.5)).T
 
     def basis(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """For each value the index of the first node of its panel, and the factors of the nodes."""
+        """For each value, the index of the first node of its panel and the nodes' factors in the interpolation."""
         inside = np.clip(np.where(np.isnan(values), self.edges[0], values), self.edges[0], self.edges[-1])
         panel = np.clip(np.searchsorted(self.edges, inside, side="right") - 1, 0, len(self.edges) - 2)
         low, high = self.edges[panel], self.edges[panel + 1]
@@ -41,7 +41,7 @@ class Axis:
         return panel * self.order, factors.reshape(*place.shape, self.order)
 
     def outside(self, values: np.ndarray) -> np.ndarray:
-        """Whether a value is beyond both ends, or none."""
+        """True for each value that is beyond either end, or NaN."""
         return np.asarray(~((values >= self.edges[0]) & (values <= self.edges[-1])))
 
 
@@ -54,14 +54,14 @@ class Map:
     long: bool = False
 
     def inwards(self, theta: Sequence[Any]) -> list[Any]:
-        """Coordinates of parameters."""
+        """The coordinates of given parameters."""
         inverse = np.linalg.inv(self.matrix)
         shifted = [value - middle for value, middle in zip(theta, self.centre, strict=True)]
         found = [sum(factor * value for factor, value in zip(row, shifted, strict=True) if factor) for row in inverse]
         return [np.arcsinh(value) for value in found] if self.long else found
 
     def outwards(self, coordinates: np.ndarray) -> np.ndarray:
-        """Parameters at coordinates, shape (point, parameter)."""
+        """The parameters at given coordinates, shape (point, parameter)."""
         v = np.sinh(coordinates) if self.long else coordinates
         return np.asarray(self.centre + v @ self.matrix.T)
 
@@ -76,17 +76,17 @@ class Mesh:
 
     @cached_property
     def points(self) -> np.ndarray:
-        """Shape (state, parameter)."""
+        """The parameters of each state, shape (state, parameter)."""
         grids = np.meshgrid(*(axis.nodes for axis in self.axes), indexing="ij")
         return self.map.outwards(np.array([grid.ravel() for grid in grids]).T)
 
     @property
     def size(self) -> int:
-        """How many states there are."""
+        """Number of states of the mesh."""
         return int(np.prod([len(axis.nodes) for axis in self.axes]))
 
     def basis(self, theta: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Indices and factors, shape (…, node), of an interpolation, and whether it is outside."""
+        """Indices and factors of the interpolation at given parameters, shape (…, node), and which are off the mesh."""
         coordinates = self.map.inwards(theta)
         shape = np.shape(coordinates[0])
         indices, factors = np.zeros((*shape, 1), dtype=np.int32), np.ones((*shape, 1))
@@ -108,12 +108,12 @@ class Mesh:
         return np.asarray(1 + sum(grid.ravel() ** 4 for grid in grids))
 
     def masses(self, weights: np.ndarray) -> np.ndarray:
-        """Sums over panels, which are probabilities, as single weights are not."""
+        """Probabilities of the panels: sums of weights, which are no probabilities one by one."""
         shape = [number for axis in self.axes for number in (len(axis.edges) - 1, axis.order)]
         return np.asarray(weights.reshape(shape).sum(axis=tuple(range(1, len(shape), 2))))
 
     def edge_share(self, weights: np.ndarray) -> np.ndarray:
-        """What the outer panels hold: shape (axis, side)."""
+        """The share of the weights' magnitude in the outer panels, shape (axis, side)."""
         shape = tuple(len(axis.nodes) for axis in self.axes)
         found = np.empty((len(shape), 2))
         for number, axis in enumerate(self.axes):
@@ -131,7 +131,7 @@ def panelled(
     order: int,
     breaks: Sequence[tuple[int, float]] = (),
 ) -> Mesh:
-    """Panels of equal width, some of which end at the breaks, with finer ones beside these."""
+    """A mesh of panels of equal width, some of which end at the breaks, with finer ones beside these."""
     axes = []
     for number, (low, high) in enumerate(box):
         edges = _spaced(low, high, panels, mapping.long)
@@ -144,7 +144,7 @@ def panelled(
             place = mapping.inwards(list(point))[number]
             if not low < place < high:
                 continue
-            # Beside a kink of one parameter; two have too many states for that.
+            # Finer panels beside a kink, for one parameter only: two would have too many states.
             graded = width * 0.5 ** np.arange(4) if len(box) == 1 else np.empty(0)
             edges = edges[np.abs(edges - place) > (1.2 if len(graded) else 0.4) * width]
             edges = np.concatenate([edges, [place], place - graded, place + graded])
@@ -156,7 +156,7 @@ def panelled(
 
 
 def _spaced(low: float, high: float, panels: int, long: bool) -> np.ndarray:
-    """Panels of equal width; of a long domain, half of them in the middle, and wider ones outside."""
+    """Edges of panels of equal width; a long domain has half of them in the middle, and wider ones outside."""
     inner = max(low, -_MIDDLE), min(high, _MIDDLE)
     if not long or inner[0] >= inner[1]:
         return np.linspace(low, high, panels + 1)
@@ -168,4 +168,4 @@ def _spaced(low: float, high: float, panels: int, long: bool) -> np.ndarray:
     return np.unique(np.concatenate(parts))
 
 
-_MIDDLE = 4.0  # of a long domain
+_MIDDLE = 4.0  # half the width of the middle of a long domain, in its coordinate

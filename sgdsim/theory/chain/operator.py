@@ -29,14 +29,15 @@ if TYPE_CHECKING:
     import sympy
 
 
+# Seconds for an entry of the operator and a node of the noise, and for a solution of n equations divided by n^3.
 # Measured on one thread of a processor of 2020, where the numbers do not fit in its caches.
 _SECONDS_AN_ENTRY = 3e-8
 _SECONDS_A_FACTOR = 1e-10
-_COPIES = 5  # of the operator that are held at once
+_COPIES = 5  # copies of the operator that are in memory at once
 
 
 def backward_operator(step: Step, mesh: Mesh, level: tuple[Level, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """P on the mesh, and the probability of a step that leaves it."""
+    """The matrix of P on the mesh, and for each state the probability that a step leaves the mesh."""
     from scipy.sparse import csr_matrix
 
     edges = [*step.edges]
@@ -57,7 +58,8 @@ def backward_operator(step: Step, mesh: Mesh, level: tuple[Level, ...]) -> tuple
         after, weights = states_after(step, edges, mesh.points[part], level)
         indices, factors, beyond = mesh.basis(after)
         factors *= weights[..., None]
-        # Not by small products of matrices, whose threads wait for each other: up to ten times slower on a busy CPU.
+        # A sparse sum: small matrix products, whose threads wait for each other, are up to ten times slower on a busy
+        # CPU.
         pointers = np.arange(len(weights) + 1) * (indices.size // len(weights))
         found = csr_matrix((factors.ravel(), indices.ravel(), pointers), shape=(len(weights), size))
         matrix[part] = found.toarray()
@@ -72,14 +74,14 @@ def _float(value: float) -> Any:
 
 
 def node_count(step: Step, edges: Sequence[sympy.Expr], level: tuple[Level, ...], point: np.ndarray) -> int:
-    """Number of nodes of the noise at a point."""
+    """Number of quadrature nodes of the noise at a point."""
     return int(states_after(step, edges, point, level)[1].shape[1])
 
 
 def states_after(
     step: Step, edges: Sequence[sympy.Expr], points: np.ndarray, level: tuple[Level, ...]
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """The parameters after a step from each point, and weights: shape (point, node)."""
+    """The parameters after a step from each point, and the weights of the noise's nodes; shape (point, node)."""
     found = nodes(step.sources, edges, step.values(points), level)
     values = evaluate(step.after, found.values)
     shape = np.broadcast_shapes(found.weights.shape, *(np.shape(value) for value in values))
@@ -93,7 +95,7 @@ def states_after(
 def mean_of_values(
     step: Step, mesh: Mesh, level: tuple[Level, ...], points: np.ndarray, values: np.ndarray
 ) -> np.ndarray:
-    """P f at points, of a function on a mesh."""
+    """P f at points, for a function f whose values on a mesh are given."""
     edges = [*step.edges, *(step.after[parameter] - _float(value) for parameter, value in mesh.kinks)]
     found = np.empty(len(points))
     for number in range(len(points)):
@@ -107,7 +109,10 @@ def mean_of_values(
 def mean_of_formula(
     step: Step, expression: sympy.Expr, points: np.ndarray, level: tuple[Level, ...], more: Mapping[str, float]
 ) -> np.ndarray:
-    """P f, P |f| and what of this is far out, at points, with f itself and not its interpolation; shape (3, point)."""
+    """P f and P |f| of a formula f at points, and the part of P |f| from far out in the noise; shape (3, point).
+
+    The formula itself is evaluated after the step, not an interpolation of it.
+    """
     loss = step.run.loss
     inner = [edge for symbol in loss.theta for edge in kinks([expression], symbol)]
     composed = dict(zip(loss.theta, step.after, strict=True))
@@ -137,7 +142,7 @@ class MeshLaw:
 
     @property
     def points(self) -> np.ndarray:
-        """States, shape (state, parameter)."""
+        """The parameters of each state, shape (state, parameter)."""
         return self.mesh.points
 
 
@@ -150,11 +155,11 @@ class SolvedMesh(MeshLaw):
     factors: tuple[np.ndarray, np.ndarray]
 
     def means(self, expression: sympy.Expr, more: Mapping[str, float]) -> np.ndarray:
-        """At each state what adds up, times its weight, to the expectation, to that of the magnitude, and far out."""
+        """Means a step after each state: of the expression, of its magnitude, and of that far out; shape (3, state)."""
         return mean_of_formula(self.step, expression, self.points, self.level, more)
 
     def poisson(self, means: np.ndarray) -> np.ndarray:
-        """What solves g - P g = f - E f."""
+        """The solution g of Poisson's equation g - P g = f - E f, for a function f on the mesh."""
         from scipy.linalg import lu_solve
 
         growth = self.mesh.growth
@@ -162,7 +167,7 @@ class SolvedMesh(MeshLaw):
 
     @cached_property
     def gap(self) -> float:
-        """Between 1 and the nearest other eigenvalue of P."""
+        """The distance from 1 to the nearest other eigenvalue of P."""
         vector = np.tanh(self.points[:, 0] - np.abs(self.weights) @ self.points[:, 0]) + 0.1 * np.cos(
             np.arange(len(self.points))
         )
@@ -174,9 +179,10 @@ class SolvedMesh(MeshLaw):
         return 1.0 / size
 
     def rounding(self, means: np.ndarray) -> float:
-        """Of an expectation: that of the sum, and of the weights by what solves the Poisson equation.
+        """The rounding error of an expectation: of its sum, and of the weights in it.
 
-        Rows of P whose sum is not one tell how far the weights of its nodes are off.
+        The error of the weights follows from the solution of Poisson's equation; its size is told by the rows of P,
+        which should sum to 1.
         """
         solution = self.poisson(means)
         sizes = np.abs(self.weights)
@@ -199,7 +205,7 @@ def leading_eigenvalues(matrix: Any, count: int) -> np.ndarray:
         found = np.linalg.eigvals(matrix if isinstance(matrix, np.ndarray) else matrix.toarray())
     else:
         if isinstance(matrix, np.ndarray) and np.count_nonzero(matrix) < 0.3 * matrix.size:
-            matrix = csr_array(matrix)  # in two dimensions an eighth is not zero: 1.3 s of 6.8 for 3,969 points
+            matrix = csr_array(matrix)  # in two dimensions 1/8 is not zero: 1.3 s instead of 6.8 for 3,969 points
         begin = np.cos(np.arange(size) ** 1.5)
         options = {"which": "LM", "v0": begin, "return_eigenvectors": False, "ncv": min(size - 1, 4 * count + 20)}
         try:
@@ -215,13 +221,14 @@ def solve_mesh(step: Step, mesh: Mesh, level: tuple[Level, ...]) -> SolvedMesh:
     Raises
     ------
     NotApplicable
-        Where the operator is not finite, or there is more than one stationary law.
+        If the operator is not finite, or there is more than one stationary law.
     """
     from scipy.linalg import LinAlgError, lu_factor, lu_solve
 
     matrix, outside = backward_operator(step, mesh, level)
     budget.require(_SECONDS_A_FACTOR * len(matrix) ** 3, f"the equations of {len(matrix)} states")
-    # For the weights times the growth, which would be lost in rounding far out; the guess is in the middle.
+    # The unknowns are the weights times the growth: far out, the weights alone would be lost in rounding. The guess, a
+    # law in the middle, takes the place of the norm.
     growth = mesh.growth
     guess = growth**-2.0 / (growth**-2.0).sum()
     system = (np.eye(len(matrix)) - matrix + guess) * growth / growth[:, None]

@@ -23,7 +23,7 @@ from sgdsim.theory.quadrature.nested import Numerical
 if TYPE_CHECKING:
     import sympy
 
-_STARTS = (24, 32)  # points of a drawn start, or of each panel of one, on two meshes: the difference is in the error
+_STARTS = (24, 32)  # points of a drawn start, or of each panel of it, on the two meshes whose difference is the error
 
 
 def passage_on_mesh(step: Step, domain: Domain, formula: str, run: Run) -> Numerical:
@@ -32,7 +32,7 @@ def passage_on_mesh(step: Step, domain: Domain, formula: str, run: Run) -> Numer
     Raises
     ------
     NotApplicable
-        Where the formula is hardly ever positive, and for two parameters that it depends on together.
+        If the formula is hardly ever positive, or depends on two parameters together.
     """
     expression = step.expression(formula)
     number = _moving(step, expression)
@@ -59,7 +59,10 @@ def passage_on_mesh(step: Step, domain: Domain, formula: str, run: Run) -> Numer
 
 
 def passage_on_lattice(step: Step, visited: np.ndarray, formula: str, run: Run) -> Numerical:
-    """The same on the lattices of the start, within and beyond the states that the stationary chain visits."""
+    """Mean number of steps until a formula is positive, on the lattices that the start of a run can reach.
+
+    The lattices reach beyond the states that the stationary chain visits: the wider they are, the less is cut off.
+    """
     expression = step.expression(formula)
     moves = finite_moves(step)
     assert moves is not None
@@ -84,7 +87,7 @@ def _rare(formula: str) -> str:
 
 
 def _times(matrix: Any, open_: np.ndarray, formula: str) -> np.ndarray:
-    """Mean number of steps from each state; 0 where the formula is positive, which is where it is not open."""
+    """Mean number of steps from each state until the formula is positive: 0 from a state that is not open."""
     from scipy.sparse import identity, issparse
     from scipy.sparse.linalg import splu
 
@@ -105,14 +108,14 @@ def _times(matrix: Any, open_: np.ndarray, formula: str) -> np.ndarray:
 
 
 def _start(run: Run, count: int, breaks: Mapping[str, Sequence[float]] | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Points of the start, and their weights, without those that no sum sees: tails are far out."""
+    """Points of the start and their weights, without the weights that are too small for any sum: those far in tails."""
     points, shares = start_points(run, count, breaks=breaks or {})
     kept = shares > EPSILON**2
     return points[kept], shares[kept]
 
 
 def _moving(step: Step, expression: sympy.Expr) -> int:
-    """The parameter that a formula depends on."""
+    """The number of the parameter that a formula depends on."""
     moving = [number for number, symbol in enumerate(step.run.loss.theta) if symbol in expression.free_symbols]
     if len(moving) != 1:
         raise NotApplicable(
@@ -124,7 +127,7 @@ def _moving(step: Step, expression: sympy.Expr) -> int:
 def _domain(
     step: Step, domain: Domain, expression: sympy.Expr, points: np.ndarray, number: int
 ) -> tuple[Domain, list[float]]:
-    """A domain whose panels end where a formula vanishes, wide enough for the start; and the places."""
+    """A domain whose panels end where a formula vanishes, wide enough for the start; and the zeros of the formula."""
     theta = step.run.loss.theta
     if len(theta) > 1 and np.count_nonzero(domain.mapping.matrix - np.diag(np.diag(domain.mapping.matrix))):
         corners = np.array(list(itertools.product(*domain.box)))

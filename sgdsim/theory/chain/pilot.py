@@ -1,4 +1,4 @@
-"""A trial of a few hundred trajectories: where a chain lives, before anything is computed there.
+"""A trial of a few hundred trajectories, which shows where a chain lives before anything is computed there.
 
 Only the domain of the computation and its coordinates are taken from it, no number of a result.
 """
@@ -78,12 +78,12 @@ def sampled_states(step: Step, state: np.ndarray, random: np.random.Generator, s
 
 
 def run_pilot(step: Step) -> np.ndarray:
-    """A sample of states after a while, shape (state, parameter).
+    """A sample of states when their spread has settled, shape (state, parameter).
 
     Raises
     ------
     NotApplicable
-        Where the trial diverges, or collapses onto a point or a line.
+        If the trial diverges, or collapses onto a point or a line.
     """
     random = np.random.default_rng(SEED)
     state = sampled_starts(step.run, random)
@@ -98,7 +98,7 @@ def run_pilot(step: Step) -> np.ndarray:
             break
     last = scales[-1]
     size = np.abs(state).max(axis=0)
-    if (last <= 1e-12 * (1e-100 + size)).any() or (last < 1e-6 * scales[0]).any():
+    if (last <= 1e-12 * (1e-100 + size)).any() or (last < 1e-6 * scales[0]).any() or _is_line(state):
         raise NotApplicable(
             "the chain collapses: a trial of it runs into a point, or a line, on which nothing is random any more; "
             "evolve() gives its law after so many steps"
@@ -108,8 +108,14 @@ def run_pilot(step: Step) -> np.ndarray:
     return states[BLOCK // 2 :].reshape(-1, state.shape[1])
 
 
+def _is_line(states: np.ndarray) -> bool:
+    """Whether two parameters are one."""
+    within = states / states.std(axis=0)
+    return within.shape[1] == 2 and bool(np.linalg.eigvalsh(np.cov(within.T))[0] < 1e-12)
+
+
 def spread_of(states: np.ndarray) -> np.ndarray:
-    """Half the width of the middle two thirds of each parameter, its standard deviation if that is zero."""
+    """Half the width of the middle two thirds of each parameter; its standard deviation if that width is zero."""
     low, high = np.quantile(states, [0.16, 0.84], axis=0)
     spread = (high - low) / 2
     return np.asarray(np.where(spread > 0, spread, states.std(axis=0)))

@@ -4,10 +4,10 @@ import numpy as np
 
 EPSILON = float(np.finfo(np.float64).eps)
 
-# The mesh, by number of parameters where there are two numbers
+# The mesh; a pair of numbers is for one parameter and for two
 
 TOLERANCE = (1e-10, 1e-5)  # relative change of test functions at which refinement stops
-LONG_TOLERANCE = 1e-7  # the same for one parameter with long tails
+LONG_TOLERANCE = 1e-7  # relative change at which refinement stops, for one parameter with long tails
 NEGLIGIBLE = (1e-60, 1e-18)  # weight of a node of the noise below which it is left out
 FAR = 1e-40  # weight of a node of the noise from which nothing of an expectation may come
 ENTRIES = 4_000_000  # numbers of the operator that are computed at once
@@ -16,10 +16,10 @@ HOPELESS = 0.3  # relative error beyond which a result is refused
 
 # The domain
 
-EDGE = 1e-13  # share of the fourth moment in an outer panel, for one parameter
-LEAST = 1e-7  # the same where rounding hides smaller ones
+EDGE = 1e-13  # share of the fourth moment in an outer panel above which a domain of one parameter is widened
+LEAST = 1e-7  # the largest such share that is allowed where rounding hides smaller ones
 LEAK = 1e-8  # chance of leaving a domain of two parameters in a step, below which it is not widened any more
-LOST = 1e-3  # the same, above which the chain is refused
+LOST = 1e-3  # chance of leaving that domain in a step, above which the chain is refused
 WIDENED = 6  # domains of two parameters that are tried
 PATIENCE = 12  # domains of one parameter that are tried although more than `CROWDED` is at an edge
 CROWDED = 0.01  # share of the law in an outer panel
@@ -29,14 +29,14 @@ LONGEST = 80.0  # largest width of a domain in that coordinate
 # The trial that shows where a chain lives
 
 SEED = 20251121
-TRAJECTORIES = 512
-BLOCK = 100  # steps between two looks
+TRAJECTORIES = 512  # trajectories of the trial
+BLOCK = 100  # steps between two looks at their spread
 
 # Lattices
 
-STATES = 40_000  # most states
-PHASES = 32  # lattices of a start that is drawn
-MOST_PHASES = 100  # lattices of a start that is listed
+STATES = 40_000  # largest number of states
+PHASES = 32  # points of a start that is drawn, each with its lattice
+MOST_PHASES = 100  # points of a start that is listed, above which some are chosen
 
 SEVERAL = (
     "the chain has more than one stationary law: there are parts of its space that it never, or hardly ever, leaves; "

@@ -1,13 +1,12 @@
-"""One step of a run with one or two parameters, in symbols, and what a run starts from.
+"""One step of a run with one or two parameters, in symbols, and the points that a run starts from.
 
-A step of a memoryless optimizer at a constant rate takes the parameters to a function of them and of fresh noise:
-a Markov chain.
+A step of a memoryless optimizer takes the parameters to a function of them and of fresh noise: a Markov chain.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,8 @@ from sgdsim.theory.quadrature.rules import rule
 if TYPE_CHECKING:
     import sympy
 
+_RATE = "rate__"
+
 
 @dataclass(frozen=True, eq=False)
 class Step:
@@ -37,27 +38,29 @@ class Step:
     run
         The run whose step it is.
     after
-        Each parameter after the step, in parameters, constants and the names of the sources.
+        Each parameter after the step, in parameters, constants, the learning rate and the names of the sources.
     sources
         The random variables.
     edges
         Expressions that vanish where the step has a kink as a function of a continuous random variable.
+    rate
+        The learning rate.
     """
 
     run: Run
     after: tuple[sympy.Expr, ...]
     sources: tuple[Source, ...]
     edges: tuple[sympy.Expr, ...]
+    rate: float
 
     @classmethod
     def of(cls, run: Run) -> Step:
-        """The step of a run.
+        """The first step of a run.
 
         Raises
         ------
         NotApplicable
-            For more than two parameters, an optimizer with memory, a rate that changes, and batches that are too many
-            to sum over.
+            For more than two parameters, an optimizer with memory, and batches that are too many to sum over.
 
         Examples
         --------
@@ -66,27 +69,33 @@ class Step:
         >>> from sgdsim.model.schedules import Schedule
         >>> loss = Loss("a*x**2/2 + z*x", ("x",), {"a": 1.0}, {"z": Noise.parse("normal")})
         >>> Step.of(Run(loss, Optimizer(), Schedule("0.5"), {"x": 0.0}, 100, 10)).after
-        (-a*x/2 + x - z/2,)
+        (-rate__*(a*x + z) + x,)
         """
+        import sympy
+
         _check(run)
         batch = batch_rule(run)
-        rate = float(run.schedule.rates(run.steps)[0])
+        rate = sympy.Symbol(_RATE, positive=True)
         after, kicks = after_step(run.loss, run.optimizer, batch.gradient, rate)
         sources = (*batch.sources, *(Source((symbol.name,), Noise("normal", (0.0, 1.0))) for symbol in kicks))
-        return cls(run, after, sources, tuple(_noise_kinks(after, sources)))
+        return cls(run, after, sources, tuple(_noise_kinks(after, sources)), float(run.schedule.rates(run.steps)[0]))
+
+    def at(self, rate: float) -> Step:
+        """The step at another learning rate."""
+        return replace(self, rate=rate)
 
     @property
     def known(self) -> Mapping[str, float]:
-        """The constants of the loss."""
-        return self.run.loss.constants
+        """The constants of the loss, and the learning rate."""
+        return {**self.run.loss.constants, _RATE: self.rate}
 
     @property
     def is_smoothed(self) -> bool:
-        """Whether continuous noise smooths the law."""
+        """True if continuous noise smooths the law."""
         return any(not source.is_discrete for source in self.sources)
 
     def values(self, points: np.ndarray) -> dict[str, Any]:
-        """Parameters at points of shape (point, parameter), and constants."""
+        """The values of the parameters at points, shape (point, parameter), and of the constants, by name."""
         return {**self.known, **dict(zip(self.run.loss.parameters, points.T, strict=True))}
 
     def expression(self, formula: str) -> sympy.Expr:
@@ -116,16 +125,10 @@ def _check(run: Run) -> None:
     if number > 2:
         raise NotApplicable(f"there are {number} parameters, and a chain is computed of one or two; simulate instead")
     state = run.optimizer.rule.state
-    if state:  # which is so of all whose gradient is taken elsewhere, or whose step is another one
+    if state:  # every optimizer that takes the gradient elsewhere, or takes another step, has one
         raise NotApplicable(
             f"{run.optimizer.name} remembers {', '.join(state)} from step to step, so that its parameters alone are "
             "no Markov chain; simulate instead"
-        )
-    rates = run.schedule.rates(run.steps)
-    if rates.min() != rates.max():
-        raise NotApplicable(
-            f"the learning rate goes from {rates[0]:g} to {rates[-1]:g}, and a chain has one law at a constant rate "
-            "only; simulate instead, or take one rate"
         )
 
 
@@ -143,14 +146,15 @@ def _noise_kinks(expressions: Iterable[sympy.Expr], given: Iterable[Source]) -> 
 def start_points(
     run: Run, count: int, most: float = inf, breaks: Mapping[str, Sequence[float]] = {}
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Points and weights of the start, shape (point, parameter) and (point,); the values of grids go together.
+    """Points and weights of the start, shape (point, parameter) and (point,).
 
-    Where functions of a parameter jump at breaks, its rule has panels between them, with so many points each.
+    A drawn parameter has the points of a quadrature rule: `count` of them, or `count` in each panel between the breaks
+    at which functions of it jump. Parameters on grids keep their pairs.
 
     Raises
     ------
     NotApplicable
-        For starts of which no points are known, and for more than so many, before they are made.
+        For starts whose points are not known, and, before they are made, for more than `most` points.
     """
     if any(isinstance(start, Listed | Stored) for start in run.initial.values()):
         raise NotApplicable(

@@ -1,1 +1,1 @@
-"""Laws: what theory predicts for a run, one file a piece of physics; each declares itself when it is imported."""
+"""Laws: the predictions of theory for a run, one file for each piece of physics. Importing a file declares its laws."""

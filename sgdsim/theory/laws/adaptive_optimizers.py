@@ -1,4 +1,4 @@
-"""RMSProp and Adam: stationary laws with a constant denominator, and what a finite memory changes."""
+"""RMSProp and Adam: stationary laws with a constant denominator, and the corrections by a finite memory."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from sgdsim.theory.methods.modes import Mode, constant_rate, steady_modes
 from sgdsim.theory.recorded_names import name_of
 
 MOST_FORGETFUL = 2.5e-3
-"""1 - alpha, in parts of which the variance of a long memory is off."""
-_SHORTEST = 0.25  # 1 - alpha, beyond which a test to order 1 says little
-_LARGEST = 0.5  # eta*a/sigma, likewise
-_SMALL = 1e-5  # epsilon in units of sigma
+"""Largest 1 - alpha of a long memory: the variance with a constant denominator is off by a part of that size."""
+_SHORTEST = 0.25  # largest 1 - alpha: beyond it a test to order 1 says little
+_LARGEST = 0.5  # largest eta*a/sigma: beyond it a test to order 1 says little
+_SMALL = 1e-5  # largest epsilon that is neglected, in units of sigma
 
 
 def adaptive_modes(run: Run, averaging: str) -> list[Mode]:
@@ -28,7 +28,7 @@ def adaptive_modes(run: Run, averaging: str) -> list[Mode]:
     Raises
     ------
     NotApplicable
-        For an epsilon that counts, and a short run.
+        For an epsilon that is not negligible, and for a run too short to forget.
     """
     found, kept = steady_modes(run), run.optimizer.values[averaging]
     for mode in found:
@@ -43,16 +43,16 @@ def adaptive_modes(run: Run, averaging: str) -> list[Mode]:
 def adaptive_rows(
     run: Run, averaging: str, variance: Callable[[Mode], float], ratio: Callable[[], float]
 ) -> Iterator[Prediction]:
-    """Rows of all modes of a run.
+    """Rows on all modes of a run with an adaptive optimizer.
 
     Parameters
     ----------
     run, averaging
-        Whose they are, and the optimizer's option that sets the memory of the squares.
+        The run, and the optimizer's option that sets the memory of the squares.
     variance
-        That of a long memory; equipartition at ``eta*sigma/2`` is its rival.
+        The variance with a long memory; equipartition at ``eta*sigma/2`` is its rival.
     ratio
-        What a finite memory makes of it.
+        The variance with a finite memory in units of that.
     """
     rate, share, long = constant_rate(run), 1.0 - run.optimizer.values[averaging], is_long(run, averaging)
     for mode in adaptive_modes(run, averaging):
@@ -67,12 +67,12 @@ def adaptive_rows(
 
 
 def is_long(run: Run, averaging: str) -> bool:
-    """Whether what a finite memory changes is neglected.
+    """True if the memory is so long that its finite length is neglected.
 
     Raises
     ------
     NotApplicable
-        Where the memory is too short, or the learning rate too large, for either formula.
+        If the memory is too short for either formula.
     """
     share = 1.0 - run.optimizer.values[averaging]
     require(not share > _SHORTEST, f"holds as {averaging} goes to 1, and {share:.2g} is farther than {_SHORTEST:g}")
@@ -80,7 +80,7 @@ def is_long(run: Run, averaging: str) -> bool:
 
 
 def late_losses(run: Run, averaging: str) -> Recorder:
-    """The fast losses, and of a finite memory their averages over the last half of a run."""
+    """A recorder of the fast losses; with a finite memory, also of their averages over the last half of a run."""
     adaptive = run.optimizer.name in ("adam", "rmsprop") and averaging in run.optimizer.values
     if not adaptive or is_long(run, averaging):
         return mode_losses(run)
@@ -88,7 +88,7 @@ def late_losses(run: Run, averaging: str) -> Recorder:
 
 
 def finite_memory_row(mode: Mode, averaging: str, long: float, ratio: float) -> Prediction:
-    """The late fast loss in units of that of a long memory, to order 1 in the share of the present gradient."""
+    """A row on the late fast loss in units of that with a long memory, to order 1 in the present gradient's weight."""
     run, a = mode.run, mode.curvature
     share, k = 1.0 - run.optimizer.values[averaging], constant_rate(run) * a / mode.sigma
     require(not k > _LARGEST, f"{mode.parameter}: eta*a/sigma = {k:.4g}, expected at most {_LARGEST:g}")
@@ -101,7 +101,7 @@ def finite_memory_row(mode: Mode, averaging: str, long: float, ratio: float) -> 
         f"mean({name}) over that of a long memory, in powers of 1 - {averaging}",
         ratio,
         order=1,
-        resolution=3.0 / 16.0 * share,  # half of what a long memory is off by
+        resolution=3.0 / 16.0 * share,  # half of the first correction to a long memory
         conditions=f"{mode.parameter}: eta*a/sigma = {k / share:.4g}*(1 - {averaging})",
         rival=Rival("a long memory", 1.0),
         small=share,
@@ -111,7 +111,7 @@ def finite_memory_row(mode: Mode, averaging: str, long: float, ratio: float) -> 
 
 
 def rmsprop_variance(rate: float, curvature: float, sigma: float) -> float:
-    """Stationary variance with a constant denominator.
+    """Stationary variance of RMSProp with a constant denominator.
 
     Examples
     --------
@@ -125,7 +125,7 @@ def rmsprop_variance(rate: float, curvature: float, sigma: float) -> float:
 
 @lru_cache(maxsize=64)
 def rmsprop_finite_memory(alpha: float, *, excluding: bool = False) -> float:
-    """R, the variance at small k in units of that of a long memory.
+    """The ratio R of RMSProp: the variance at small k in units of that of a long memory.
 
     Examples
     --------
@@ -167,13 +167,13 @@ def rmsprop(run: Run) -> Iterator[Prediction]:
 
     two integrals of ``E exp(-s*W) = prod_j (1 + 2*s*(1 - alpha)*alpha^j)^(-1/2)``. For a long memory ``R = 1 -
     (3/8)*(1 - alpha)``, and ``1 + (5/8)*(1 - alpha)`` where W excludes the present xi; alpha = 0 is SignSGD. W is
-    also correlated with x^2, over 1/(1 - alpha) steps: of its three sources, the diffusion and pull that W makes, the
-    heat ``a^2*x^2`` that W takes up, and the xi that they share, the first two cancel, and the third vanishes,
-    whichever memory is longer. What is left out is of order ``(1 - alpha)*k``: tested to order 1 in ``1 - alpha``,
-    with k in proportion to it, by averages over late times.
+    also correlated with x^2, over 1/(1 - alpha) steps. There are three sources: the diffusion and pull that W sets, the
+    heat ``a^2*x^2`` that W takes up, and the xi that they share. The first two cancel, and the third vanishes,
+    whichever memory is longer. Neglected are terms of order ``(1 - alpha)*k``: the law is tested to order 1 in
+    ``1 - alpha``, with k in proportion to it, by averages over late times.
 
-    A mean square that excludes the present gradient begins as that of the first gradient alone, by which the next
-    steps are divided: their variance is infinite, and stays so. To it R does not apply from such a start.
+    A mean square that excludes the present gradient begins as the square of the first gradient alone, by which the
+    next steps are divided: their variance is infinite, and stays so. From such a start R does not apply.
 
     Re-derived.
     """
@@ -191,7 +191,7 @@ def rmsprop(run: Run) -> Iterator[Prediction]:
 
 
 def adam_variance(rate: float, curvature: float, sigma: float, beta1: float) -> float:
-    """Stationary variance with a constant denominator.
+    """Stationary variance of Adam with a constant denominator.
 
     Examples
     --------
@@ -207,7 +207,7 @@ def adam_variance(rate: float, curvature: float, sigma: float, beta1: float) -> 
 
 
 def adam_finite_memory(beta1: float, beta2: float) -> float:
-    """R, the variance at small k in units of that of a long memory, to first order in 1 - beta2.
+    """The ratio R of Adam: the variance at small k in units of that of a long memory, to first order in 1 - beta2.
 
     Examples
     --------
@@ -223,7 +223,7 @@ def adam_finite_memory(beta1: float, beta2: float) -> float:
 
 
 def decayed(rate: float, curvature: float, sigma: float, decay: float, centre: float = 0.0) -> tuple[float, float]:
-    """Mean and variance of RMSProp of a long memory with decoupled decay.
+    """Mean and variance at rest under RMSProp with a long memory and decoupled decay.
 
     Examples
     --------
@@ -260,8 +260,8 @@ def adam(run: Run) -> Iterator[Prediction]:
 
         v = (h/a)*sigma^2 / (a*(2 - c_1*h)).
 
-    To leading order as RMSProp, rmsprop: beta1 drops out. What is left out is of order 1 - beta2, and a memory of the
-    gradient, 1/(1 - beta1), that is not short beside that of its square.
+    To leading order this is the variance of RMSProp (rmsprop): beta1 drops out. Neglected are terms of order
+    1 - beta2, and a memory of the gradient, 1/(1 - beta1), that is not short beside that of its square.
 
     *Finite memory, small k*, as in rmsprop. The steps are correlated: with ``q = 1 - beta2, p = 1 - beta1``, the mean
     square 1 + d of unit noise, ``S = E d^2 = q/(1 - q/2)`` and ``A(x) = (1 + x)/(1 - x)`` from the sum over lags,
@@ -270,7 +270,7 @@ def adam(run: Run) -> Iterator[Prediction]:
                       + (1/4)*S*p^2*A(beta1*beta2)/(1 - beta1^2),
         pull        1 - q*p/(1 - beta1*beta2) + (3/8)*S,
 
-    both to second order in d. Their ratio is R, ``1 - (3/8)*q`` where q is small beside p: beta1 drops out of it,
+    both to second order in d. Their ratio is R. If q is small beside p it is ``1 - (3/8)*q``: beta1 drops out of it,
     too.
 
     *Decoupled decay lambda*, RMSProp of a long memory: with ``r = 1 - eta*lambda - eta_eff*a`` and the mean x_m,

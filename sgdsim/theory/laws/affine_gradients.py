@@ -14,10 +14,10 @@ from sgdsim.theory.methods.modes import modes
 from sgdsim.theory.methods.moment_recursion import HIGHEST, StateMoments, is_affine, recursion
 from sgdsim.theory.potential import require_gradient
 
-_FORGOTTEN = 1e-3  # what may be left of a displacement at the start
-_HEAVY = 50.0  # excess kurtosis beyond which rare trajectories that no sample holds make the variance
-_SECONDS = 3.0  # where nobody asked for it: the moments of a matrix of four entries, six terms each, take 20 s
-_LIGHT = 3.0  # excess kurtosis, that of Laplace
+_FORGOTTEN = 1e-3  # largest part of a displacement at the start that may be left
+_HEAVY = 50.0  # excess kurtosis beyond which trajectories too rare for any sample dominate the variance
+_SECONDS = 3.0  # time limit if nobody asked for it: moments of a matrix of four entries, six terms each, take 20 s
+_LIGHT = 3.0  # largest excess kurtosis with a row on the skewness: that of Laplace noise
 
 
 def _taken(run: Run) -> set[str]:
@@ -29,7 +29,7 @@ def _taken(run: Run) -> set[str]:
 
 
 def _order(run: Run) -> int:
-    """Moments of order 4 tell whether the variance has a standard error; many parameters have too many of them."""
+    """The highest order of the moments: 4, which tells the error of a variance, or 2 for many parameters."""
     return HIGHEST if len(run.loss.parameters) * (1 + len(run.optimizer.rule.state)) <= 4 else 2
 
 
@@ -52,19 +52,19 @@ def _rows(run: Run, moments: StateMoments, name: str, step: int) -> Iterator[Pre
     spread = float(np.hypot(mean, np.sqrt(variance))) if np.isfinite(variance) else abs(mean)
     if np.isfinite(mean):
         yield of("mean", mean, 0.01 * spread or None)
-    # Below the root of the smallest float, the fourth moment is no float, and no judge of it.
+    # For a variance below the root of the smallest float, the fourth moment underflows, and there is no kurtosis.
     known = moments.is_told(name) and variance > np.sqrt(np.finfo(np.float64).tiny)
     kurtosis = fourth / variance / variance if known else np.nan
     if known and np.isfinite(variance) and not kurtosis > _HEAVY:
         yield of("variance", variance)
-    # Of a heavy tail no sample shows the skewness: its error needs the sixth moment.
+    # No sample shows the skewness of a law with heavy tails: its error needs the sixth moment.
     if step == run.steps and kurtosis < _LIGHT:
         skewness = third / variance / np.sqrt(variance)
         yield of("skewness", skewness, 0.05 * max(1.0, abs(skewness)))
 
 
 def _across(runs: Sequence[Run]) -> list[Prediction]:
-    """Linear response at every point of a sweep over learning rates, valid to order 1."""
+    """Rows of linear response at every point of a sweep over learning rates, valid to order 1."""
     if len({_last_rate(run) for run in runs}) < FEWEST_RATES or is_affine(runs[0].loss):
         return []
     rows: list[Prediction] = []
@@ -104,16 +104,16 @@ def _across(runs: Sequence[Run]) -> list[Prediction]:
     seconds=_SECONDS,
 )
 def affine_moments(run: Run) -> list[Prediction]:
-    """Moments where the gradient of every sample is affine in the parameters. Exact.
+    """Moments of SGD if the gradient of every sample is affine in the parameters. Exact.
 
     For state-independent noise of covariance C the stationary covariance solves ``S H + H S - eta H S H = eta C``;
     for gradients with random coefficients, and with momentum, decay and matrix learning rates, the moments obey the
-    recursion of `sgdsim.theory.methods.moment_recursion`. What is tested is the recursion at the recorded steps
-    themselves, so that nothing waits for stationarity. Directions that valley speaks of are left to it. The recursion
-    asks for no loss: it holds for parameters that move by affine rules of their own as well.
+    recursion of `sgdsim.theory.methods.moment_recursion`. The recursion is tested at the recorded steps themselves,
+    so that nothing waits for stationarity. Directions that the law valley covers are left to it. The recursion needs
+    no loss: it also holds for parameters that move by affine rules of their own.
 
-    Where gradients are not affine, the same equation at the minimum has the stationary covariance to leading order;
-    it is tested over a sweep of learning rates, at the end of runs that have forgotten their start.
+    If gradients are not affine, the same equation at the minimum gives the stationary covariance to leading order. It
+    is tested over a sweep of learning rates, at the end of runs that have forgotten their start.
 
     Stationary covariances: arXiv:2012.03636, arXiv:2102.05375; the recursion of all moments is re-derived.
     """

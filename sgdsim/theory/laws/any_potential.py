@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     import sympy
 
 
-_OF_IDENTITY = 0.01  # its resolution, or half of what its second term amounts to where that is less
+_OF_IDENTITY = 0.01  # resolution of the virial identity, or half of its second term if that is less
 
 
 def potential(run: Run) -> sympy.Expr:
-    """The population loss of one parameter with additive noise.
+    """The population loss of a run with one parameter and additive noise.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def potential(run: Run) -> sympy.Expr:
 
 
 def in_a_well(run: Run) -> Run:
-    """The run from the first point of its start, so that a search from there finds a minimum and not the barrier."""
+    """The run from the first point of its start, from where a search finds a minimum and not the barrier."""
     starts = {
         name: float(start.atoms()[0][0]) if isinstance(start, Noise) and start.atoms() else start
         for name, start in run.initial.items()
@@ -68,7 +68,7 @@ def _observables(run: Run) -> tuple[Observable, Observable]:
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """``V = (coefficient/power)*|x|^power``.
+    """A potential ``V = (coefficient/power)*|x|^power``.
 
     Examples
     --------
@@ -81,7 +81,7 @@ class PowerLaw:
 
     @classmethod
     def of(cls, run: Run) -> PowerLaw | None:
-        """What the potential of a run is, if it is one."""
+        """The power law that the potential of a run is; None if it is no power law."""
         from sgdsim.formulas import evaluation
 
         (name,), value = run.loss.parameters, potential(run)
@@ -98,7 +98,7 @@ class PowerLaw:
         return cls(round(power, 9), float(slopes[3]))
 
     def small(self, temperature: float, rate: float) -> float:
-        """Gibbs' moment <V'^2>, in units of sigma^2."""
+        """The moment <V'^2> of Gibbs' law, in units of sigma^2."""
         p, c = self.power, self.coefficient
         m = 2.0 * p - 2.0
         moment = (p * temperature / c) ** (m / p) * gamma((m + 1.0) / p) / gamma(1.0 / p)
@@ -110,7 +110,7 @@ def _virial_energy(run: Run) -> Observable:
 
 
 def _of_identity(run: Run, law: PowerLaw | None, temperature: float) -> Prediction:
-    """Measured moment against measured moment, with what Gibbs' law makes of the second term."""
+    """A row on the virial identity, one measured moment against another, at a scale set by its second term."""
     rate, second = constant_rate(run), _second_term(run, law, temperature)
     moments = tuple(Moment("mean", name_of(run, one), run.steps) for one in _observables(run))
     return row(
@@ -124,7 +124,7 @@ def _of_identity(run: Run, law: PowerLaw | None, temperature: float) -> Predicti
 
 
 def _second_term(run: Run, law: PowerLaw | None, temperature: float) -> float | None:
-    """``(eta/2)*<V'^2>/T`` by Gibbs' law; None where that cannot be had."""
+    """The second term ``(eta/2)*<V'^2>/T`` by Gibbs' law; None if there is no such law."""
     rate = constant_rate(run)
     if law is not None:
         return law.small(temperature, rate)
@@ -136,13 +136,13 @@ def _second_term(run: Run, law: PowerLaw | None, temperature: float) -> float | 
 
 
 def _virial_across(runs: Sequence[Run]) -> list[Prediction]:
-    """The energies of power laws over T/p, at four small parameters or more."""
+    """Rows on the energies of power laws in units of T/p, at four small parameters or more."""
     rows: list[Prediction] = []
     for point, run in enumerate(runs):
         try:
             power, temperature = PowerLaw.of(run), Gibbs(run).temperature
         except (NotApplicable, InputError):
-            continue  # said at the point
+            continue  # the reason is given at the point itself
         if power is not None and power.power > 1.0 and Gibbs(run).is_normal:
             rows.append(_of_power(run, power, temperature, point))
     return at_enough_values(rows)
@@ -168,10 +168,10 @@ def virial(run: Run) -> Iterator[Prediction]:
 
         <V'^2> = c^2*<|x|^m>,    <|x|^m> = (p*T/c)^(m/p)*Gamma((m + 1)/p)/Gamma(1/p),    m = 2*p - 2.
 
-    In units of sigma^2 it is the one small parameter e of a power law, ~ eta^(2 - 2/p), and what is left out of
-    ``p*<V>/T = 1 + e`` is of order e^2; p = 1 is exact, ``<V> = (eta/2)*(c^2 + sigma^2)``. Tested in averages over
-    late times are the identity itself, measured moment against measured moment, for any V; and <V> of powers, of p =
-    1 as it stands, else over four or more e.
+    In units of sigma^2 it is the one small parameter e of a power law, ~ eta^(2 - 2/p), and ``p*<V>/T = 1 + e`` is off
+    by order e^2; p = 1 is exact, ``<V> = (eta/2)*(c^2 + sigma^2)``. Two things are tested in averages over late times:
+    for any V the identity itself, one measured moment against the other; and for powers <V>, at p = 1 as it stands,
+    else over four or more e.
 
     Re-derived.
     """
@@ -209,11 +209,11 @@ def _energy(run: Run) -> Observable:
 
 
 def _exact(run: Run) -> tuple[float, float]:
-    """Mean and variance of V at the end of the run, by the chain."""
+    """Mean and variance of V at the end of the run, by the exact chain."""
     return _evolved(str(_energy(run)), run.loss, run.optimizer, run.schedule, tuple(run.initial.items()), run.steps)
 
 
-@lru_cache(maxsize=64)  # each point is asked for alone and beside its neighbours
+@lru_cache(maxsize=64)  # each point is needed for its own row and for those with its neighbours
 def _evolved(
     text: str, loss: Loss, optimizer: Optimizer, schedule: Schedule, initial: tuple[tuple[str, Start], ...], steps: int
 ) -> tuple[float, float]:
@@ -226,7 +226,7 @@ def _evolved(
 
 
 def _by_gibbs(run: Run) -> tuple[float, float] | None:
-    """Mean and variance of V in the limit of small steps; None where that law cannot be had."""
+    """Mean and variance of V by Gibbs' law, the limit of small steps; None if there is no such law."""
     text = str(_energy(run))
     try:
         gibbs = Gibbs(in_a_well(run))
@@ -237,13 +237,13 @@ def _by_gibbs(run: Run) -> tuple[float, float] | None:
 
 
 def _potential_energy_across(runs: Sequence[Run]) -> Iterator[Prediction]:
-    """Secants between neighbouring temperatures of points that differ in the noise alone."""
+    """Rows on secants between neighbouring temperatures, for points that differ in the noise alone."""
     families: dict[str, list[tuple[float, int, Run]]] = {}
     for point, run in enumerate(runs):
         try:
             temperature, _ = Gibbs(run).temperature, _exact(run)
         except (NotApplicable, InputError):
-            continue  # said at the point
+            continue  # the reason is given at the point itself
         families.setdefault(_without_noise(run), []).append((temperature, point, run))
     for family in families.values():
         for (low, i, run), (high, j, other) in pairwise(sorted(family, key=lambda entry: entry[0])):
@@ -263,13 +263,13 @@ def potential_energy(run: Run) -> Iterator[Prediction]:
     """Energy and heat capacity in any potential of one parameter: exact, and by Gibbs' law.
 
     The stationary density is ``exp(-V/T)*[1 + eta*(V'^2/(4*T) - V''/2 - const)]`` to first order
-    (`sgdsim.theory.methods.gibbs`). What is tested is the exact chain at the very learning rate; Gibbs' law, the
-    limit of small steps, stands beside it as the rival. For the points of a sweep that differ in the noise alone, the
-    heat capacity ``C = d<V>/dT`` is tested as the secant between neighbouring temperatures, of the same exact
+    (`sgdsim.theory.methods.gibbs`). The test is against the exact chain at the run's own learning rate; Gibbs' law,
+    the limit of small steps, stands beside it as the rival. For the points of a sweep that differ in the noise alone,
+    the heat capacity ``C = d<V>/dT`` is tested as the secant between neighbouring temperatures, of the same exact
     energies.
 
-    The fluctuation form ``Var V/T^2`` is the heat capacity of Gibbs' law; at a finite learning rate it is held
-    against the chain's, too.
+    The fluctuation form ``Var V/T^2`` is the heat capacity of Gibbs' law. At a finite learning rate it, too, is held
+    against the value of the chain.
 
     Re-derived.
     """
@@ -304,7 +304,7 @@ def _secant(gap: float, i: int, run: Run, j: int, other: Run, conditions: str) -
 
 
 def _without_noise(run: Run) -> str:
-    """Everything about a run but the constants that its potential does not name."""
+    """Everything about a run as a text, but the constants that its potential does not name."""
     tables = run.describe()
     used = {symbol.name for symbol in potential(run).free_symbols}
     for name in set(tables["loss"]["constants"]) - used:

@@ -1,4 +1,4 @@
-"""What balances at rest in any loss, and whether an ensemble is at rest."""
+"""The balance of slope and noise at rest in any loss, and whether an ensemble is at rest."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from sgdsim.theory.laws.identities import MOST_APART, running_sum, window
 from sgdsim.theory.methods.step_noise import StepNoise
 from sgdsim.theory.recorded_names import label_of, name_of
 
-_RESOLVED = 0.02
-_AT_REST = 0.02  # drift of a square, in parts of what noise adds to it
+_RESOLVED = 0.02  # resolution of the ratio, which is 1 at rest
+_AT_REST = 0.02  # largest drift of a square at rest, in units of what noise adds to all
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class _Balance:
     Parameters
     ----------
     taken, added
-        What the slope takes from the sum of all squares, and noise adds to it.
+        The sums that the slope takes from the squares of the parameters, and that noise adds to them.
     before
         The square of each parameter that noise reaches, before the last steps.
     """
@@ -84,18 +84,18 @@ def _drift(mean: np.ndarray, variance: np.ndarray, before: np.ndarray, added: np
     any_field=True,
 )
 def at_rest(run: Run) -> Iterator[Prediction]:
-    """What the slope takes from the mean squares of parameters, noise adds to them, where they are at rest. Exact.
+    """Balance at rest: noise adds to the mean squares of parameters what the slope takes from them. Exact.
 
     A step has ``theta' = m(theta) + d`` with kicks d of covariance V(theta), so that at any learning rate, in any loss
 
         E |theta'|^2 - E |theta|^2 = E tr V - E(|theta|^2 - |m|^2).
 
-    Of plain SGD in a population loss L this is the virial: at rest ``<theta . grad L> = (eta/2) <|g|^2>``, g the
-    gradient of a batch. What is tested is the ratio of the two terms, summed over the last 64 steps.
+    For plain SGD in a population loss L this is the virial: at rest ``<theta . grad L> = (eta/2) <|g|^2>``, g the
+    gradient of a batch. The ratio of the two terms is tested, each summed over the last 64 steps.
 
     That the ensemble is at rest is measured, and not guessed from a time of relaxation: over these steps the mean
-    square of no parameter may change by more than 2 % of what noise adds to all. Where one does, the row does not hold,
-    and says which one and by how much. Parameters that noise does not reach are left out.
+    square of no parameter may change by more than 2 % of what noise adds to all. If one changes more, the row does not
+    hold here, and says which one and by how much. Parameters that noise does not reach are left out.
     """
 
     def moment(statistic: str, name: str) -> Moment:

@@ -23,18 +23,18 @@ LOSS = Observable("population_loss", "loss")
 
 @dataclass(frozen=True)
 class Design:
-    """A river of constant slope in a valley, and the best way down.
+    """A river of constant slope in a valley, and the best schedule for it.
 
     Parameters
     ----------
     curvature, noise
-        ``a`` and ``sigma^2`` of the valley.
+        Curvature ``a`` and noise ``sigma^2`` of the valley.
     slope
-        ``g``, of the river at the end.
+        Slope ``g`` of the river at the end.
     peak
         The largest learning rate ``eta_m``.
     steps
-        Of the whole run.
+        Number of steps of the whole run.
 
     Examples
     --------
@@ -51,12 +51,12 @@ class Design:
 
     @property
     def contrast(self) -> float:
-        """``s``, the peak over the rate at the end."""
+        """The ratio ``s`` of the peak to the rate at the end."""
         return max(1.0, sqrt(self.curvature * self.noise * self.peak / (2.0 * self.slope**2)))
 
     @property
     def decay_steps(self) -> float:
-        """How long the decay is, unless the run is shorter."""
+        """Length of the decay in steps, unless the run is shorter."""
         return (self.contrast - 1.0) / (self.curvature * self.peak)
 
     @property
@@ -66,7 +66,7 @@ class Design:
 
     @property
     def text(self) -> str:
-        """The schedule as an option takes it."""
+        """The schedule as the text of an option."""
         return f"plateau_harmonic:{self.peak:.6g},{self.curvature:.6g},{min(self.decay_steps, self.steps):.6g}"
 
     @property
@@ -78,19 +78,19 @@ class Design:
 
     @property
     def closed_form(self) -> float:
-        """Loss at the end under `rates` over that at the start, to leading order."""
+        """Loss at the end under `rates`, less that of the river at the start, to leading order."""
         s, plateau = self.contrast, self.steps - self.decay_steps
         river = self.slope**2 * (self.peak * plateau + log(s) / self.curvature)
         fast = self.noise * self.peak * (s - 0.5) / (2.0 * s**2)
         return fast - river
 
     def loss(self, rates: np.ndarray, start: float | None = None) -> float:
-        """Exact loss at the end under any rates, over that of the river at the start.
+        """Exact loss at the end under any rates, less that of the river at the start.
 
         Parameters
         ----------
         rates
-            One a step.
+            The learning rate of each step.
         start
             Second moment of x at the start; None for that at rest at the peak.
         """
@@ -120,12 +120,12 @@ class Design:
 
 
 def design_for(run: Run) -> Design:
-    """The best design for a run's river, valley, steps and largest rate; the slope is that where it would end.
+    """The best design for a run's river, valley, steps and largest rate; the slope is that at the river's end.
 
     Raises
     ------
     NotApplicable
-        For other than one valley of constant curvature beside one calm river.
+        For a loss that is not one valley of constant curvature beside one river without noise.
     """
     mode, river = _valley_and_river(run)
     a, noise, peak = mode.curvature, mode.noise_variance, float(mode.rates.max())
@@ -182,11 +182,11 @@ def _records(run: Run) -> Recorder:
 
 
 def _across(runs: Sequence[Run]) -> Iterator[Prediction]:
-    """What every other schedule loses against the best."""
+    """Rows on the loss by which every other schedule of a sweep exceeds the best."""
     families: dict[str, dict[int, float]] = {}
     best: dict[str, int] = {}
     for point, run in enumerate(runs):
-        with suppress(NotApplicable):  # said at the point
+        with suppress(NotApplicable):  # the reason is given at the point itself
             exact, design, family = exact_loss(run), design_for(run), series(run)
             families.setdefault(family, {})[point] = exact
             if np.allclose(run.schedule.rates(run.steps), design.rates, rtol=1e-4):
@@ -219,10 +219,11 @@ def best_schedule(run: Run) -> Iterator[Prediction]:
     1/2)/(2*s^2)``.
 
     The loss of any schedule is exact, by the recursion of cooling and the noise-free river, where the curvature is
-    constant and the river is calm; the best schedule of the discrete steps is found by an optimiser over all rates.
+    constant and the river has no noise; the best schedule of the discrete steps is found by an optimiser over all
+    rates.
 
     That the best decay is about 1/t is claimed in arXiv:2505.10559; the trade-off is re-derived. Neglected are the
-    entropic force, other curvatures, and what is of order ``eta_m*a``.
+    entropic force, other curvatures, and terms of order ``eta_m*a``.
     """
     exact, mode, design = exact_loss(run), _valley_and_river(run)[0], design_for(run)
     best = np.allclose(run.schedule.rates(run.steps), design.rates, rtol=1e-4)

@@ -1,4 +1,4 @@
-"""Cooling: the energy under any schedule, and what a decay leaves behind."""
+"""Cooling: the energy under any schedule, and the heat that a decay leaves behind."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def after_linear(rate: float, steps: int, curvature: float, noise: float, v0: fl
 
 
 def after_cosine(rate: float, steps: int, curvature: float, noise: float) -> float:
-    """Variance after a cosine to zero: only its parabolic end counts, in many steps.
+    """Variance after a cosine to zero over many steps, of which only the parabolic end counts.
 
     Examples
     --------
@@ -134,7 +134,7 @@ def _history(mode: Mode) -> Prediction:
 
 
 def _newton(mode: Mode) -> Iterator[Prediction]:
-    """The excess over the bath after a jump of the rate, as a part of what it was just after the jump."""
+    """A row on the excess over the bath at a record, relative to the excess at an earlier one of the same rate."""
     span = _cooling_span(mode)
     if span is None:
         return
@@ -153,7 +153,7 @@ def _excess(bath: float, before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 
 def _cooling_span(mode: Mode) -> tuple[int, int] | None:
-    """Two records between which the rate is constant, and the excess over a colder bath falls nearest to 1/e."""
+    """Two records at one rate between which the excess over a colder bath falls by a factor nearest to 1/e."""
     records = mode.run.recorder.record_steps(mode.run.steps)
     best, distance = None, 1.0  # a change of less than a factor e either way
     if mode.decay:
@@ -172,8 +172,8 @@ def _cooling_span(mode: Mode) -> tuple[int, int] | None:
     return best
 
 
-_FORGOTTEN = 1e-4  # of the variance on the plateau
-_LEAST_POWER = 0.1  # of the time left, of which an end of the rate is told from none
+_FORGOTTEN = 1e-4  # largest part of the variance on the plateau that may be left
+_LEAST_POWER = 0.1  # smallest power of the time left with which a rate ends in a decay
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ class PowerEnd:
 
     @classmethod
     def of(cls, rates: np.ndarray) -> PowerEnd | None:
-        """The one that the rates of a run are, or None.
+        """The plateau and power-law end that the rates of a run follow; None if they do not.
 
         Examples
         --------
@@ -205,7 +205,7 @@ class PowerEnd:
         return end if np.allclose(rates, expected, rtol=1e-6, atol=0.0) else None
 
     def variance(self, curvature: float, noise: float) -> float:
-        """What is left after the end, in continuous time.
+        """Variance that is left after the end, in continuous time.
 
         Examples
         --------
@@ -221,7 +221,7 @@ class PowerEnd:
         return float((curvature * self.rate / self.steps**self.power) ** (1.0 / (self.power + 1.0)) / curvature)
 
     def memory(self, curvature: float) -> float:
-        """What is left of the plateau's variance."""
+        """The factor that is left of the plateau's variance."""
         return float(np.exp(-2.0 * curvature * self.rate * self.steps / (self.power + 1.0)))
 
 
@@ -241,12 +241,12 @@ def freeze_out(run: Run) -> Iterator[Prediction]:
         v_N = sigma^2*eta_0^2*N^(-2q)*Gamma(p)/((q + 1)*B^p),    p = (2q + 1)/(q + 1),    B = 2*a*eta_0/((q + 1)*N^q),
 
     so that ``v_N ~ N^(-q/(q+1))*eta_0^(1/(q+1))``: 1/2 for a linear end, 2/3 for a parabolic one such as a cosine's,
-    and 1 for none before harmonic decay (fastest-cooling). The mode falls out of equilibrium at the rate ``eta_f =
-    t_f^-1/a`` at which the relaxation time ``1/(a*eta)`` is the time that is left, ``t_f =
-    (N^q/(a*eta_0))^(1/(q+1))``. What is neglected is of relative order ``a*eta_f``: the ratio of the measured
-    variance to the formula is tested to go to 1 as eta_f goes to 0, over four or more lengths of the decay.
+    and no power of this kind reaches the 1 of harmonic decay (fastest-cooling). The mode falls out of equilibrium at
+    the rate ``eta_f = t_f^-1/a`` at which the relaxation time ``1/(a*eta)`` is the time that is left, ``t_f =
+    (N^q/(a*eta_0))^(1/(q+1))``. Neglected are terms of relative order ``a*eta_f``: the ratio of the measured variance
+    to the formula is tested to go to 1 as eta_f goes to 0, over four or more lengths of the decay.
 
-    Claimed in arXiv:2505.10559 is only that the best decay is about 1/t; the formulas are re-derived.
+    arXiv:2505.10559 claims only that the best decay is about 1/t; the formulas are re-derived.
     """
     end = PowerEnd.of(run.schedule.rates(run.steps))
     if end is None:

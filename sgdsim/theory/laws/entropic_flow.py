@@ -1,4 +1,4 @@
-"""In what sense SGD follows the flow of the entropic loss: charges and shuffled epochs do, plain means do not."""
+"""SGD and the flow of the entropic loss: charges and shuffled epochs follow it, plain means do not."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from sgdsim.theory.methods.gradient_flow import flow, modified_mean
 from sgdsim.theory.methods.modes import constant_rate
 from sgdsim.theory.recorded_names import name_of
 
-_SLOPE = 0.1  # of what order 1 makes of the mean, and of the variance
-_SPREAD = 0.01  # the same of the mean, in units of the spread
-_NOTHING = 1e-9  # share of a variance that noise does not reach to this order
+_SLOPE = 0.1  # resolution of a mean or variance, in units of its change by order 1
+_SPREAD = 0.01  # resolution of a mean in units of the spread, if that is larger
+_NOTHING = 1e-9  # share of the total variance below which noise does not move a parameter to this order
 
 
 def _at_one_time(runs: Sequence[Run]) -> Iterator[tuple[int, Run, str]]:
-    """Each run with its place and series, ended at the time that the slowest of these reaches; where it is recorded."""
+    """Each run with its point and series, cut at the time that all runs of its series reach, if that is recorded."""
     found = series_of(runs)
     times: dict[str, float] = {}
     for run, one in zip(runs, found, strict=True):
@@ -66,7 +66,7 @@ def _records(run: Run) -> Recorder:
 
 
 def _told(run: Run, place: int, series: str) -> dict[str, Any]:
-    """The fields that all rows of a point have in common: its run up to the time that all points reach."""
+    """The fields that all rows of a point have in common, for its run cut at the time that all points reach."""
     rate = constant_rate(run)
     conditions = f"after a time of {rate * run.steps:.4g}"
     return {"order": 1, "point": place, "small": rate, "series": series, "conditions": conditions}
@@ -102,14 +102,14 @@ def _whole_epochs(run: Run) -> bool:
     finite_order=True,
 )
 def entropic_flow(run: Run) -> list[Prediction]:
-    """What follows the flow of the entropic loss. To order 1: what is left falls with the square of the rate.
+    """Quantities that follow the flow of the entropic loss. To order 1: the rest falls with the square of the rate.
 
     After a fixed time T = eta*K, with ``phi = L + (eta/4) E|g|^2`` and its flow from the same start,
 
     - the mean charge of a symmetry under independent sampling is that of the flow of phi, to O(eta^2);
     - so is, at the ends of epochs, the mean of every parameter over their random orders.
 
-    The flow of L leaves O(eta). The plain mean of independently sampled SGD does not follow phi to this order, as
+    The flow of L is off by O(eta). The plain mean of independently sampled SGD does not follow phi to this order, as
     ``E theta_1 = theta_0 - eta*grad L`` has no force of the noise in it: see modified-mean.
     """
     _several_rates(run)
@@ -159,9 +159,9 @@ def modified_mean_law(run: Run) -> list[Prediction]:
 
         m' = -H m - H grad L/2 - grad^3 L : S/2,    S' = -H S - S H + Sigma/B,    m(0) = S(0) = 0.
 
-    So the slope of the mean over eta is tested to a tenth of itself, that of the variance too. Rates whose powers do
-    not fall off are left out: those over half of the inverse curvature, and those at which curvature or noise within
-    the spread differ from those on the flow by so much that the next order is as large as this one.
+    The slope of the mean over eta is tested to a tenth of itself, and so is that of the variance. Rates too large for a
+    power series are left out: those over half of the inverse curvature, and those at which curvature or noise differ so
+    much within the spread from those on the flow that the next order is as large as this one.
     """
     _several_rates(run)
     require(not _is_of_epochs(run), "shuffled epochs follow the flow of the entropic loss instead")

@@ -1,4 +1,4 @@
-"""Entropic forces: what fluctuating walls do to a river."""
+"""Entropic forces: the push of fluctuating walls on a river."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ from sgdsim.theory.law import law, ratio_row, row
 from sgdsim.theory.methods.modes import constant_rate
 from sgdsim.theory.methods.rivers import River, RoughRiver, first_record_at_rest, river, rough_river, single_start
 
-_FORGOTTEN = 1e-3  # of the heat at the start
+_FORGOTTEN = 1e-3  # largest part of the heat at the start that may be left
 
 
 @dataclass(frozen=True, eq=False)
 class Drift:
-    """Drift and diffusion of a river, a step."""
+    """Drift and diffusion of a river in one step."""
 
     river: River
 
     def leading(self, y: Any) -> Any:
-        """``-(eta*T/2)*a'/a``; with momentum beta both eta over ``1 - beta``."""
+        """The drift to leading order, ``-(eta*T/2)*a'/a``; with momentum beta each eta in it is over ``1 - beta``."""
         known = self.river
         slow = 1.0 - known.run.optimizer.values.get("momentum", 0.0)
         return -known.rate * known.temperature / slow**2 / 2.0 * known.a(y, 1) / known.a(y)
 
     def first(self, y: Any) -> Any:
-        """D1."""
+        """The drift D1, with its first corrections."""
         known = self.river
         a, slope, bend, heat, bed = known.a(y), known.a(y, 1), known.a(y, 2), known.temperature, known.c(y, 1)
         corrections = known.rate * a / 2.0 + heat / (4.0 * a) * (slope / a) ** 2 - heat / (2.0 * a) * bend / a
         return -known.rate * bed + self.leading(y) * (1.0 + corrections - slope * bed / (2.0 * a**2))
 
     def second(self, y: Any) -> Any:
-        """D2."""
+        """The diffusion D2."""
         known = self.river
         return known.rate * known.temperature**2 * known.a(y, 1) ** 2 / (4.0 * known.a(y) ** 3)
 
@@ -59,7 +59,7 @@ class Drift:
         return self.first(y) - slope_of(self.second, y)
 
     def path(self, steps: int) -> np.ndarray:
-        """Mean of y after 0, 1, … steps; x is taken as cooled at once, with what it moved y until then."""
+        """Mean of y after 0, 1, … steps; y starts where it is when x has come to rest, as if that took no time."""
         from scipy.integrate import solve_ivp
 
         known, y = self.river, self.river.start
@@ -93,7 +93,7 @@ def slope_of(function: Any, y: Any, h: float = 1e-3) -> Any:
 
 
 def bend_of(function: Any, y: Any, h: float = 1e-2) -> Any:
-    """The second derivative, likewise.
+    """The second derivative, by differences of fourth order.
 
     Examples
     --------
@@ -114,9 +114,10 @@ def _first_record(known: River) -> int:
 def _moved(
     known: River | RoughRiver, start: int, unit: float, over: str, value: float = 1.0, order: Order = 0, **others: Any
 ) -> Prediction:
-    """The displacement of a river from a record to the last one, in units of what a formula gives for it.
+    """A row on the displacement of a river from a record to the last one, in units of that by a formula.
 
-    The first record at rest depends on the learning rate; all of a series are one quantity all the same.
+    The first record at rest depends on the learning rate. So it stands in the conditions, and not in the name of the
+    quantity, which all points of a series share.
     """
     others["conditions"] = "; ".join(filter(None, (f"steps {start} to {known.run.steps}", others.get("conditions"))))
     return ratio_row(
@@ -145,11 +146,11 @@ def entropic_force(run: Run) -> Iterator[Prediction]:
 
       D1(y) = -eta*c' - (eta*T/2)*(a'/a)*{1 + eta*a/2 + (T/(4a))*(a'/a)^2 - (T/(2a))*(a''/a) - a'*c'/(2a^2) + O(eta^2)}
 
-    a step, the last term being the memory of the walls where a gentle river runs by itself (river-speed); this law is
-    for c = 0; T = eta*sigma^2/2: to leading order the force of the entropy ``S = -ln(a)/2``. The three corrections
-    belong to one order. Beside it stands the diffusion ``D2 = eta*T^2*a'^2/(4*a^3)``, of the fluctuations of x^2 that
-    last 1/(2*eta*a) steps. The mean follows ``dm/dn = D1 + D1''*S/2, dS/dn = 2*D1'*S + 2*D2``. What is tested over
-    learning rates is the measured displacement between two records over this.
+    a step, with T = eta*sigma^2/2: to leading order the force of the entropy ``S = -ln(a)/2``. The last term is the
+    memory of the walls if a gentle river runs by itself (river-speed); this law is for c = 0. The three other
+    corrections belong to one order. Besides, y diffuses by ``D2 = eta*T^2*a'^2/(4*a^3)``, through fluctuations of x^2
+    that last 1/(2*eta*a) steps. The mean follows ``dm/dn = D1 + D1''*S/2, dS/dn = 2*D1'*S + 2*D2``. Over learning rates
+    the measured displacement between two records is tested, in units of this one.
 
     The *conditional* drift that is recorded, the mean of y' - y given y, is not D1: x^2 and the y that it has just
     moved are correlated. At a density p of y it is, to the same order,
@@ -194,7 +195,7 @@ def _displacement(drift: Drift) -> Prediction:
 
 
 def _heavy_displacement(drift: Drift) -> Prediction:
-    """That of the heavy ball, to leading order."""
+    """A row on the displacement of the river under the heavy ball, to leading order."""
     known, start = drift.river, _first_record(drift.river)
     predicted = float(drift.leading(known.start)) * (known.run.steps - start)
     return _moved(
@@ -234,16 +235,16 @@ def _conditional(drift: Drift) -> Prediction:
     )
 
 
-_RELAXATIONS = 3.5  # of x, before the first record
+_RELAXATIONS = 3.5  # relaxation times of x before the first record
 
 
 def displacement(run: Run, start: int, stop: int, additive: bool = False) -> float:
-    """Of y between two steps, to leading order; or as if the noise stayed as it is at the start.
+    """The displacement of y between two steps, to leading order; `additive` keeps the noise as it is at the start.
 
     Raises
     ------
     NotApplicable
-        Where y leaves the numbers.
+        If y diverges.
     """
     from scipy.integrate import solve_ivp
 
@@ -278,8 +279,8 @@ def entropic_force_state_noise(run: Run) -> Iterator[Prediction]:
 
     so that noise of labels, q = 1, makes the river flee curvature itself, not its logarithm. A noise term
     ``sigma(y)*xi*x`` of the loss moves y, too, with the mean 0; that adds to its diffusion, and to the drift beyond
-    leading order. Tested over learning rates: the measured displacement between two records over this one goes to 1.
-    Re-derived.
+    leading order. Tested over learning rates: the measured displacement between two records, in units of this one,
+    goes to 1. Re-derived.
     """
     known, rate = rough_river(run), constant_rate(run)
     y = single_start(run, known.slow)
@@ -288,7 +289,7 @@ def entropic_force_state_noise(run: Run) -> Iterator[Prediction]:
     require(predicted, f"{known.slow} starts where the walls do not push it")
     power = known.a(y) * known.variance(y, 1) / (known.variance(y) * known.a(y, 1))
     rival = None
-    with suppress(NotApplicable):  # where additive noise reaches walls of no curvature
+    with suppress(NotApplicable):  # additive noise may reach walls without curvature
         rival = Rival("noise as of the start", displacement(run, start, run.steps, additive=True) / predicted)
     yield _moved(
         known,
@@ -302,7 +303,7 @@ def entropic_force_state_noise(run: Run) -> Iterator[Prediction]:
 
 
 def path(known: River, adiabatic: bool = False) -> tuple[float, float]:
-    """y0 and y1 at the end of a run; with the stationary heat in place of V for the adiabatic force."""
+    """The path y0 and the shift y1 at the end of a run; `adiabatic` takes the stationary heat in place of V."""
     y, shift, heat = known.start, 0.0, known.start_heat
     rate = known.rate
     for _ in range(known.run.steps):
@@ -315,7 +316,7 @@ def path(known: River, adiabatic: bool = False) -> tuple[float, float]:
 
 
 def lag(s: float) -> float:
-    """Heat ``<a*x^2>/T`` where a grows by e in ``s/2`` of its own relaxation times: ``s*e^(-s)*Ei(s)``.
+    """Heat ``<a*x^2>/T = s*e^(-s)*Ei(s)`` of walls whose curvature a grows by e in ``s/2`` relaxation times.
 
     Examples
     --------
@@ -341,13 +342,13 @@ def steep_river(run: Run) -> Iterator[Prediction]:
 
         V' = (1 - eta*a(y0))^2*V + eta^2*sigma^2,    y1' = (1 - eta*c''(y0))*y1 - (eta/2)*a'(y0)*V,
 
-    all of the step before, with V_0 = E x^2 at the start, and ``<y> = y0 + y1 + O(sigma^4)``. V lags behind its
-    stationary value: where the valley narrows along the flow it is hotter, and pushes more, than the *adiabatic*
-    force ``-(eta/2)*a'*v(y0)`` says, which stands as a rival. For c = -g*y, a = a0*e^(ky) and small eta, ``<a*x^2> =
-    T*s*e^(-s)*Ei(s)`` with ``s = 2a/(g*k)``, which is about ``T*(1 + k*g/(2a))``.
+    with all right sides taken before the step, V_0 = E x^2 at the start, and ``<y> = y0 + y1 + O(sigma^4)``. V lags
+    behind its stationary value: where the valley narrows along the flow the walls are hotter, and push more, than by
+    the *adiabatic* force ``-(eta/2)*a'*v(y0)``, which stands as a rival. For c = -g*y, a = a0*e^(ky) and small eta,
+    ``<a*x^2> = T*s*e^(-s)*Ei(s)`` with ``s = 2a/(g*k)``, which is about ``T*(1 + k*g/(2a))``.
 
-    Tested over four or more noises: the measured shift over y1 goes to 1 with sigma^2, which stands in place of the
-    learning rate. Updates are simultaneous; if y' used x', V' would stand in place of V. Re-derived.
+    Tested over four or more noises: the measured shift in units of y1 goes to 1 as sigma^2, which stands in place of
+    the learning rate, goes to 0. Updates are simultaneous; if y' used x', V' would stand in place of V. Re-derived.
     """
     known = river(run)
     require(not known.is_flat, "the river is flat, that is entropic-force's")
@@ -369,7 +370,7 @@ def steep_river(run: Run) -> Iterator[Prediction]:
 
 
 def shift_row(moment: Moment, origin: float, shift: float, quantity: str, **others: Any) -> Prediction:
-    """A row about how far a moment is from a place, in units of what a formula gives for it, to leading order."""
+    """A row on the shift of a moment from its origin, in units of the shift by a formula, to leading order."""
     return row(Function("ratio", partial(_shift_over, origin, shift), (moment,)), 1.0, quantity, order=0, **others)
 
 
@@ -377,7 +378,7 @@ def _shift_over(origin: float, shift: float, measured: np.ndarray) -> np.ndarray
     return np.asarray((measured - origin) / shift)
 
 
-_GENTLE = 0.05
+_GENTLE = 0.05  # largest memory of the walls, |c'*a'|/(2a^2), of a gentle river
 
 
 @law(
@@ -398,7 +399,7 @@ def river_speed(run: Run) -> Iterator[Prediction]:
     to leading order fastest at ``eta = 2*g/(k*sigma^2)`` and reversed above ``4*g/(k*sigma^2)``: a larger learning
     rate is slower.
 
-    The correction with k*g/(2a) does not vanish with eta: rivers must be gentle, ``|c'*a'|/(2a^2)`` small.
+    The correction with k*g/(2a) does not vanish with eta: the river must be gentle, with a small ``|c'*a'|/(2a^2)``.
     Re-derived.
     """
     known = river(run)
@@ -426,7 +427,7 @@ def river_speed(run: Run) -> Iterator[Prediction]:
 
 
 def drift(known: River, heat: float | None = None) -> float:
-    """Of y, a step, between walls of the temperature T_s, or of another."""
+    """The drift of y in a step between walls of the temperature T_s, or of a given one."""
     y, heat = known.start, _temperature(known) if heat is None else heat
     force = float(known.c(y, 1)) + heat / 2.0 * float(known.a(y, 1) / known.a(y))
     return float(-known.rate * np.sqrt(2.0 / np.pi / known.river_noise) * force)
@@ -448,9 +449,9 @@ def entropic_force_signsgd(run: Run) -> Iterator[Prediction]:
 
         d<y>/dn = -eta*sqrt(2/pi)/sigma_y*[c' + (T_s/2)*a'/a],
 
-    while y diffuses by eta a step. Where c' and a'/a are constants this holds whatever the spread of y. Tested over
-    learning rates: the measured displacement between two records over this one goes to 1. The rival, from which it
-    must be told, has in place of T_s the temperature of SGD, ``eta*sigma^2/2``. Re-derived.
+    while y diffuses by eta a step. If c' and a'/a are constants this holds whatever the spread of y. Tested over
+    learning rates: the measured displacement between two records, in units of this one, goes to 1. The rival, from
+    which it must be told, has in place of T_s the temperature of SGD, ``eta*sigma^2/2``. Re-derived.
     """
     known = river(run, ("signsgd",))
     require(known.river_noise > 0, f"{known.slow} has no noise: its sign is that of the walls")
@@ -459,7 +460,7 @@ def entropic_force_signsgd(run: Run) -> Iterator[Prediction]:
         "the mean sign is that of normal noise",
     )
     require(_is_constant(known), "the slope of the river, or a'/a, changes along it")
-    # x has come to rest by its pull, eta*a*sqrt(2/pi)/sigma.
+    # A step pulls x by eta*a*sqrt(2/pi)/sigma: that sets the time in which x comes to rest.
     pull = known.rate * float(known.a(known.start)) * np.sqrt(2.0 / np.pi / known.noise)
     start = first_record_at_rest(run, 7.0 / (2.0 * pull), known.fast)
     predicted = drift(known) * (run.steps - start)

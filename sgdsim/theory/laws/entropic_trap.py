@@ -1,4 +1,4 @@
-"""Entropic traps: where a river is held, and when it is not."""
+"""Entropic traps: the places at which a river is held, and the conditions under which it passes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def _slope_observable(known: River) -> Observable:
 
 
 def trap(known: River) -> float:
-    """The stable root of D1 with the shift by fluctuations, followed from the start of the run.
+    """The place at which y is held: the stable root of D1, with the shift by fluctuations, next to the start.
 
     Raises
     ------
     NotApplicable
-        Where there is none.
+        If there is none.
     """
     from scipy.optimize import brentq
 
@@ -51,7 +51,7 @@ def trap(known: River) -> float:
 
 
 def variance(known: River, y: float) -> float:
-    """Var y in the trap, to leading order."""
+    """The variance of y in the trap, to leading order."""
     a, slope, v = float(known.a(y)), float(known.a(y, 1)), known.temperature / float(known.a(y))
     b = float(known.c(y, 2)) + float(known.a(y, 2)) * v / 2.0
     return slope**2 * v**2 / (2.0 * (2.0 * a + b) * (b - slope**2 * v / (2.0 * a)))
@@ -66,7 +66,7 @@ def variance(known: River, y: float) -> float:
     finite_order=True,
 )
 def entropic_trap(run: Run) -> Iterator[Prediction]:
-    """Where the entropic force holds a river that has no noise of its own. To order eta^2 inclusive.
+    """The trap in which the entropic force holds a river without noise of its own. To order eta^2 inclusive.
 
     The river is trapped where c' and the force of the walls cancel: with D1 and D2 of entropic-force,
 
@@ -74,8 +74,7 @@ def entropic_trap(run: Run) -> Iterator[Prediction]:
         Var y = a'^2*v^2/(2*(2a + B)*Phi'') + O(eta^3),    v = T/a,    B = c'' + a''*v/2,    Phi'' = B - a'^2*v/(2a),
 
     at leading order the minimum of ``c + (T/2)*ln(a)``. At rest, and exactly, the mean slope vanishes: ``<c'> +
-    <a'*x^2>/2 = 0``. Tested over learning rates, to the power eta^2, of which both formulas have the exact
-    coefficient.
+    <a'*x^2>/2 = 0``. Tested over learning rates up to the power eta^2, whose coefficient is exact in both formulas.
 
     Entropic trapping is claimed in arXiv:2505.10559; the formulas are re-derived.
     """
@@ -112,16 +111,16 @@ def _leading(known: River, near: float) -> float:
     return float(fsolve(force, near)[0])
 
 
-_STEP = 1e-2
+_STEP = 1e-2  # step of the search along the river
 
 
 def root(known: River) -> float:
-    """Where a river that runs to larger y is held, without fluctuations.
+    """The place at which a river that runs to larger y is held, without fluctuations.
 
     Raises
     ------
     NotApplicable
-        Where nothing holds it.
+        If nothing holds it.
     """
     from scipy.optimize import brentq
 
@@ -140,7 +139,7 @@ def root(known: River) -> float:
 
 
 def fluctuations(known: River, y: float) -> tuple[float, float, float]:
-    """Shift of the mean, Var y, and what is left of a displacement after one step."""
+    """Shift of the mean, Var y, and the factor by which a step shrinks the slowest displacement."""
     from scipy.linalg import solve_discrete_lyapunov
 
     rate, v = known.rate, known.rest(y)
@@ -157,13 +156,13 @@ def fluctuations(known: River, y: float) -> tuple[float, float, float]:
 
 
 def rivals(known: River, y: float, spread: float) -> tuple[float, float]:
-    """The shift by the force of walls at rest, and Var y between walls that do not remember."""
+    """Rival formulas: the shift by the force of walls at rest, and Var y between walls without memory."""
 
     def force(y: float) -> float:
         return float(known.c(y, 1) + known.a(y, 1) * known.rest(y) / 2.0)
 
     pull = slope_of(force, y)
-    kick = known.rate * float(known.a(y, 1)) * known.rest(y)  # eta*a'*x^2/2 varies by half of its square
+    kick = known.rate * float(known.a(y, 1)) * known.rest(y)  # the variance of eta*a'*x^2/2 is half of its square
     return -bend_of(force, y) * spread / (2.0 * pull), kick**2 / (4.0 * known.rate * pull)
 
 
@@ -192,10 +191,11 @@ def edge_of_stability(run: Run) -> Iterator[Prediction]:
 
         m = -[c'''*S_yy/2 + a''*S_wy/2 + a'''*v*S_yy/4 - (a'/(2h))*(h'*S_wy + h''*v*S_yy/2)]/(B - a'*h'*v/(2h)).
 
-    Tested over four or more slopes g with sigma^2 in proportion, so that the root stays where it is: both measured
-    over these go to 1 with gamma, which stands in place of the learning rate. Rivals are, for the variance, walls
-    that do not remember, whose heat is drawn anew at every step: ``(eta*a'*v)^2/(4*eta*F')``, F the force ``c' +
-    a'*v/2`` of walls at rest. For the shift it is this force alone, ``-F''*S_yy/(2*F')``. Re-derived.
+    Tested over four or more slopes g with sigma^2 in proportion, so that the root stays where it is: measured shift and
+    variance, in units of these, go to 1 as gamma, which stands in place of the learning rate, goes to 0. The rival of
+    the variance are walls without memory, whose heat is drawn anew at every step: ``(eta*a'*v)^2/(4*eta*F')``, F the
+    force ``c' + a'*v/2`` of walls at rest. The rival of the shift is this force alone, ``-F''*S_yy/(2*F')``.
+    Re-derived.
     """
     known = river(run)
     require(
@@ -227,7 +227,7 @@ def edge_of_stability(run: Run) -> Iterator[Prediction]:
 
 
 def threshold(known: River) -> float:
-    """T_c of a river of constant slope between parabolic walls.
+    """The threshold temperature T_c of a river of constant slope between parabolic walls.
 
     Raises
     ------
@@ -257,21 +257,21 @@ def trap_threshold(run: Run) -> Iterator[Prediction]:
 
         T_c = 2*g/sqrt(k),    y* = (T/(2*g))*(1 - sqrt(1 - (T_c/T)^2))
 
-    is where a river is held above T_c (a root with + is unstable), and below T_c none is. With D1 and D2 of
-    entropic-force,
+    is the place at which a river is held above T_c (a root with + is unstable); below T_c no river is. With D1 and D2
+    of entropic-force,
 
         trapped, T > T_c:  <y> = m,  D1(m) + D1''(m)*S/2 = 0,  S = -D2/D1'  (entropic-trap),
         passing, T < T_c:  <n> = integral from y_0 to b of [1/D1 + D2*D1'/D1^3] dy + delta*g/(a(b)*D1(b)),
 
     n the steps of the first passage of b, from the backward equation ``D1*u' + D2*u'' = -1`` to first order in D2.
-    What is neglected has the relative size of the squares of ``eta*a``, ``k*T/a`` and of the memory ``g*sqrt(k)/a``,
-    of order eta^2 where g is proportional to eta: then T/T_c stays as it is. So it is tested over learning rates with
-    g in proportion.
+    Neglected are terms of the relative size of the squares of ``eta*a``, ``k*T/a`` and of the memory ``g*sqrt(k)/a``.
+    They are of order eta^2 if g is proportional to eta, which keeps T/T_c: so the law is tested over learning rates
+    with g in proportion.
 
-    Where y first passes b, x is not at rest: y runs by ``g - a'*x^2/2``, so b is passed where x is small. What drifts
-    by D1 is ``y - (a'/(4a))*(x^2 - T/a)``; it is beyond b by ``delta*g/a(b)`` in the mean, and the time is longer by
-    ``delta*g/(a(b)*D1(b))``, of first order too. With z = x/sqrt(T/a) at rest, time in units of 1/a and y in g/a from
-    b,
+    When y first passes b, x is not at rest: y runs by ``g - a'*x^2/2``, so b is passed while x is small. The quantity
+    that drifts by D1 is ``y - (a'/(4a))*(x^2 - T/a)``; it is then beyond b by ``delta*g/a(b)`` in the mean, and the
+    time is longer by ``delta*g/(a(b)*D1(b))``, of first order too. With z = x/sqrt(T/a) at rest, time in units of 1/a
+    and y in g/a from b,
 
         (1 - s*z^2)*u_y + u_zz - z*u_z = -1,    s = a'*T/(2*a*g),    u = 0 at y = 0 for s*z^2 < 1,
 
@@ -292,18 +292,18 @@ def _k(known: River) -> float:
 
 
 def leading_trap(known: River) -> float:
-    """y*."""
+    """The place y* of the trap, to leading order."""
     heat, slope = known.temperature, -float(known.c(0.0, 1))
     return float(heat / (2.0 * slope) * (1.0 - np.sqrt(1.0 - (threshold(known) / heat) ** 2)))
 
 
 def transit(known: River, end: float, leading: bool = False) -> float:
-    """Mean steps until y first exceeds `end`.
+    """Mean number of steps until y first exceeds `end`.
 
     Raises
     ------
     NotApplicable
-        Where the drift turns on the way.
+        If the drift turns on the way.
     """
     from scipy.integrate import quad
 
@@ -316,7 +316,7 @@ def transit(known: River, end: float, leading: bool = False) -> float:
         return float(1.0 / first + drift.second(y) * slope_of(drift.first, y) / first**3)
 
     y = known.start
-    if not leading:  # x cools at once, with what it moves y until then
+    if not leading:  # y starts where it is when x has come to rest, as if that took no time
         y -= float(known.a(y, 1) / (4.0 * known.a(y))) * (known.start_heat - known.rest(y))
     require(np.all(drift.first(np.linspace(y, end, 200)) > 0.0), f"the drift holds {known.slow} before {end:g}")
     steps = float(quad(steps_along, y, end, epsrel=1e-9)[0])
@@ -324,21 +324,21 @@ def transit(known: River, end: float, leading: bool = False) -> float:
 
 
 def _late(known: River, end: float) -> float:
-    """Steps by which the passage is later, as x is not at rest there; to leading order."""
+    """Number of steps by which the passage is later since x is not at rest then, to leading order."""
     a, slope, run_by_itself = float(known.a(end)), float(known.a(end, 1)), -float(known.c(end, 1))
     s = slope * known.temperature / (2.0 * a * run_by_itself)
     return lead_at_passage(s) / (known.rate * a * (1.0 - s))
 
 
 def lead_at_passage(s: float, terms: int = 40) -> float:
-    """``delta``: how far the slow coordinate is beyond b where y first passes it, in units of g/a.
+    """The mean ``delta`` by which the slow coordinate is beyond b when y first passes it, in units of g/a.
 
     Even modes ``exp(rate*y)*f(z)``, ``-(f'' - z*f') = rate*(1 - s*z^2)*f``, that vanish far below b are fitted to the
-    condition at b, for those z with which y runs out.
+    condition at b, for those z at which y runs outwards.
 
     Examples
     --------
-    It is near s^2/(1 - s) where y hardly ever turns back.
+    It is near s^2/(1 - s) if y hardly ever turns back.
 
     >>> round(lead_at_passage(0.1), 4), round(0.1**2 / 0.9, 4)
     (0.011, 0.0111)
@@ -367,7 +367,7 @@ def _trapped(known: River, ratio: float, series: str) -> Prediction:
     y = trap(known)
     left = float(np.exp(known.run.steps * slope_of(Drift(known).first, y)))
     memory = left * abs(known.start / y - 1.0)
-    check_remembered(known, max(memory, left**2))  # by the mean, and by its variance
+    check_remembered(known, max(memory, left**2))  # memory of the start in the mean, and in the variance
     return row(
         Moment("mean", known.slow, known.run.steps),
         y,
@@ -403,7 +403,7 @@ def _conditions(known: River, y: float) -> str:
 
 
 def _passage(known: River) -> tuple[str, float]:
-    """The first passage of y that is recorded: its name, and what is passed."""
+    """The name of the recorded first passage of y, and the value that is passed."""
     y = known.run.loss.symbols[known.slow]
     constants = {known.run.loss.symbols[name]: value for name, value in known.run.loss.constants.items()}
     for one in known.run.recorder.observables:

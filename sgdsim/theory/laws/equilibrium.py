@@ -33,10 +33,10 @@ def _neighbours(
     family: Callable[[Mode], str],
     value: Callable[[Mode], float],
 ) -> Iterator[tuple[int, Mode, int, Mode]]:
-    """Modes of a sweep with their points, two by two: of one family, next to each other in a value that differs."""
+    """Pairs of modes of a sweep, each with its point: of one family, and neighbours in a value that differs."""
     families: dict[str, list[tuple[float, int, Mode]]] = {}
     for point, run in enumerate(runs):
-        with suppress(NotApplicable):  # said at the point
+        with suppress(NotApplicable):  # the reason is given at the point itself
             for mode in found(run):
                 families.setdefault(f"{mode.parameter} {family(mode)}", []).append((value(mode), point, mode))
     for members in families.values():
@@ -103,7 +103,7 @@ def _secant(i: int, one: Mode, j: int, two: Mode, fixed: str) -> Prediction:
 
 
 def _without_noise(mode: Mode) -> str:
-    """Everything about a mode's run but what its temperature alone depends on at a fixed learning rate."""
+    """Everything about a mode's run as a text, but the constants that set only its temperature at a fixed rate."""
     tables = mode.run.describe()
     del tables["optimizer"]["batch_size"]
     curvature = {symbol.name for symbol in mode.direction.curvature.free_symbols}

@@ -11,6 +11,7 @@ from sgdsim.prediction import Moment, NotApplicable, Prediction, Rival, require
 from sgdsim.theory.chain.evolution import evolve
 from sgdsim.theory.law import law, row
 from sgdsim.theory.methods.linear_response import response
+from sgdsim.theory.methods.modes import constant_rate
 from sgdsim.theory.quadrature.nested import Numerical
 
 
@@ -18,15 +19,15 @@ from sgdsim.theory.quadrature.nested import Numerical
     "exact-chain",
     "exact chain: mean and variance at the end of a run, for one or two parameters",
     source="numerical: the backward operator of the chain",
-    holds="one or two parameters, an optimizer without memory, a constant rate",
+    holds="one or two parameters, an optimizer without memory",
     any_field=True,
 )
 def exact_chain(run: Run) -> Iterator[Prediction]:
     """The exact chain as a law of its own: means and variances at the end of a run, for one or two parameters.
 
     SGD is a Markov chain; `sgdsim.theory.chain` applies its backward operator numerically, with an estimate of
-    the error. Where asymptotic theory and simulation differ, this tells whose error it is; linear response is the
-    rival beside it. It takes seconds, so that it must be asked for.
+    the error. If asymptotic theory and a simulation differ, this law tells which of them is wrong; linear response is
+    the rival beside it. It takes seconds, so that it must be asked for.
     """
     names = run.loss.parameters
     values = evolve(run, [*names, *(f"({name})**2" for name in names)], run.steps)
@@ -54,8 +55,9 @@ def _row(measure: Moment, value: float, error: float, resolution: float, rival: 
 
 
 def _leading(run: Run) -> dict[str, float]:
-    """Variances by linear response, of stable runs that have forgotten their start."""
+    """Variances by linear response for a stable run at one rate that has forgotten its start; empty for others."""
     try:
+        constant_rate(run)
         found = response(run)
     except NotApplicable:
         return {}

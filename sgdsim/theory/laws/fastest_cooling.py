@@ -15,8 +15,8 @@ from sgdsim.theory.law import law, ratio_row, row, series
 from sgdsim.theory.methods.mode_rows import fast_loss_name, fast_losses, mode_losses
 from sgdsim.theory.methods.modes import Mode, modes, plain_modes, steady_modes
 
-_WEAKEST = 0.05  # a^2*v/sigma^2 at the start, in powers of which SignSGD is tested
-_SAME = 1e-6  # of learning rates
+_WEAKEST = 0.05  # largest e = a^2*v/sigma^2 at the start, in powers of which SignSGD is tested
+_SAME = 1e-6  # relative difference of learning rates that count as the same
 
 
 def greedy_rates(steps: int, curvature: float, noise: float, v0: float) -> np.ndarray:
@@ -33,7 +33,7 @@ def greedy_rates(steps: int, curvature: float, noise: float, v0: float) -> np.nd
 
 
 def bound(steps: int, curvature: float, noise: float, v0: float) -> float:
-    """The least second moment after so many steps, whatever the learning rates.
+    """The least second moment after a number of steps, whatever the learning rates.
 
     Examples
     --------
@@ -78,12 +78,12 @@ def sign_variance(rates: np.ndarray, curvature: float, sigma: float, v0: float) 
 
 
 def _is_spread(mode: Mode) -> bool:
-    """Whether a mode starts spread, and its rate changes."""
+    """True if a mode starts with a spread, and its learning rate changes."""
     return 0.0 < mode.fast_loss(0)[0] < np.inf and not mode.constant_rate
 
 
 def _of_one(mode: Mode) -> Prediction:
-    """The second moment in units of the bound."""
+    """A row on the second moment of a mode in units of the bound."""
     a, steps, start = mode.curvature, mode.run.steps, 2.0 * mode.fast_loss(0)[0] / mode.curvature
     least = bound(steps, a, mode.noise_variance, float(start))
     best = _are(mode.rates, greedy_rates(steps, a, mode.noise_variance, float(start)))
@@ -98,13 +98,13 @@ def _of_one(mode: Mode) -> Prediction:
 
 
 def _together(found: Sequence[Mode], step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Curvatures, noises, and second moments after so many steps."""
+    """Curvatures, noise variances, and second moments after a number of steps."""
     a, noises, losses = np.array([(m.curvature, m.noise_variance, m.fast_loss(step)[0]) for m in found]).T
     return a, noises, 2.0 * losses / a
 
 
 def _of_all(found: Sequence[Mode]) -> Prediction:
-    """The total fast loss over what the greedy rates leave."""
+    """A row on the total fast loss in units of that which the greedy rates leave."""
     run, (a, noises, starts) = found[0].run, _together(found, 0)
     rates, left = greedy_for_all(run.steps, a, noises, starts)
     least, greedy = float(np.sum(a * left)) / 2.0, _are(found[0].rates, rates)
@@ -123,7 +123,7 @@ def _are(rates: np.ndarray, others: np.ndarray) -> bool:
 
 
 def _across(runs: Sequence[Run]) -> Iterator[Prediction]:
-    """The best last rate, of three runs that differ in it alone."""
+    """Rows on the best last learning rate, from three runs that differ in it alone."""
     groups: dict[str, list[int]] = {}
     for point, run in enumerate(runs):
         if run.optimizer.name == "sgd":
@@ -131,7 +131,7 @@ def _across(runs: Sequence[Run]) -> Iterator[Prediction]:
     for points in groups.values():
         last = np.array([runs[point].schedule.rates(runs[point].steps)[-1] for point in points])
         if len(points) == 3 and len(set(last)) == 3:
-            with suppress(NotApplicable):  # said at the point
+            with suppress(NotApplicable):  # the reason is given at the point itself
                 yield _of_last(runs[points[0]], points, last)
 
 
@@ -151,14 +151,14 @@ def _of_last(run: Run, points: Sequence[int], last: np.ndarray) -> Prediction:
 
 
 def _lowest(rates: np.ndarray, modes: int, *measured: np.ndarray) -> np.ndarray:
-    """Where the parabola through three totals is lowest."""
+    """The learning rate at which the parabola through three totals is lowest."""
     (p, q, r), (u, v, w) = rates, (sum(measured[i * modes : (i + 1) * modes]) for i in range(3))
     slopes = np.asarray((v - u) / (q - p)), np.asarray((w - v) / (r - q))
     return np.asarray((p + q) / 2.0 - slopes[0] * (r - p) / (2.0 * (slopes[1] - slopes[0])))
 
 
 def _signed(run: Run) -> list[Mode]:
-    """Walls that start from a normal law about their bottom."""
+    """The modes of a run with SignSGD, which must start from a normal law about their bottom."""
     require(not run.optimizer.decay, "holds without weight decay")
     found = steady_modes(run)
     for mode in found:
@@ -191,7 +191,7 @@ def _of_sign(mode: Mode) -> Prediction:
         f"second moment of {mode.parameter} over the least of SignSGD, in powers of a^2 v_0/sigma^2",
         1.0 if best else sign_variance(rates, a, mode.sigma, v0) / least,
         order=0,
-        resolution=(1.0 - of_sgd) / 2.0,  # half the distance to the least of SGD
+        resolution=(1.0 - of_sgd) / 2.0,  # half the distance to the least that SGD leaves
         conditions=f"least {least:.6g}, a^2 v_0/sigma^2 = {strength:.4g}",
         rival=Rival("the least of SGD", of_sgd),
         small=strength,
@@ -223,27 +223,27 @@ def fastest_cooling(run: Run) -> Iterator[Prediction]:
 
     From equilibrium at eta_0 this is ``eta_n* = eta_0/(2 + n*a*eta_0)``: the first move halves the learning rate, and
     ``U_n = U_0/(1 + n*a*eta_0/(2 - a*eta_0))``. So zero temperature is never reached in finitely many steps
-    (residual-entropy i). What is tested is the second moment in units of the bound. Of the greedy schedule that is 1,
-    whatever the recursion says; of any other the bound cancels between what is predicted and measured, and the row
-    tests the recursion, cooling.
+    (residual-entropy). The second moment is tested in units of the bound. For the greedy schedule that is 1, whatever
+    the recursion says. For any other the bound cancels between prediction and measurement, and the row tests the
+    recursion of the law cooling.
 
     *Several modes, exact.* They share the learning rate. The greedy one, least for the next fast loss in total, is
 
         eta* = sum_i(a_i^2*v_i)/sum_i(a_i^3*v_i + a_i*sigma_i^2),
 
-    which need not be the best at later steps. The total in units of what the greedy rates leave tests the recursion
-    alone, as their own total cancels. What tests the greedy choice are three runs that differ in the last rate: the
-    total is a parabola in it, and eta* must be the lowest point of the one that is measured.
+    which need not be the best at later steps. The total in units of that which the greedy rates leave tests the
+    recursion alone, as their own total cancels. The greedy choice is tested by three runs that differ in the last rate:
+    the total is a parabola in it, and eta* must be the lowest point of the measured parabola.
 
     *SignSGD.* A step from a normal law leaves ``v' = v - 2*sqrt(2/pi)*eta*a*v/sqrt(a^2*v + sigma^2) + eta^2``,
     least for ``eta* = sqrt(2/pi)*a*v/sqrt(a^2*v + sigma^2)``, so that
 
         1/v_n = 1/v_0 + (2/pi)*n*a^2/sigma^2    to leading order in e = a^2*v_0/sigma^2:
 
-    pi/2 times slower than SGD. Tested is the second moment over this, to order 0 in e at four or more of them: under
-    the rates that are best to leading order it is 1. Under other rates it is the recursion's, which also neglects
-    that the law does not stay normal, by its fourth cumulant, of relative order ``eta^2/v ~ e``, and this once more
-    in the pull.
+    pi/2 times slower than SGD. The second moment in units of this is tested to order 0 in e, at four or more values of
+    e. Under the rates that are best to leading order it is 1. Under other rates it is that of the recursion, which
+    takes the law to stay normal: its fourth cumulant, of relative order ``eta^2/v ~ e``, is neglected, and acts on the
+    pull only in the next order.
 
     That the best decay is about 1/t is claimed in arXiv:2505.10559; the exact law and the bound are re-derived.
     """

@@ -19,11 +19,11 @@ from sgdsim.theory.methods.rivers import River, river
 from sgdsim.theory.recorded_names import name_of
 
 ROUNDING = 1e-14
-"""Of the few products and sums of one step, whose numbers are of the order of one: 50 times the last bit."""
+"""Largest rounding error of the few products and sums of one step, with numbers of order one: 50 times the last bit."""
 
 
 def books(run: Run) -> dict[str, Observable]:
-    """The running sums that the law speaks of, by what they are called.
+    """The running sums of the law, by name.
 
     Examples
     --------
@@ -75,7 +75,7 @@ _SPLITS = {"unbalanced": "|W + Q - dU|", "unbalanced_symmetric": "|W + Q - dU| o
 
 
 def _relaxation(mode: Mode) -> Iterator[Prediction]:
-    """The mean heat of a step by the fast loss before it, at rest."""
+    """A row on the mean heat of a step, at rest, as a function of the fast loss before it."""
     from scipy.special import gammainc
 
     run = mode.run
@@ -111,12 +111,12 @@ def river_means(known: River) -> dict[str, float]:
 
 
 def _across(runs: Sequence[Run]) -> Iterator[Prediction]:
-    """Of rivers that run along walls that change; of others there is nothing to say.
+    """Rows on mean work and heat of rivers along walls that change; none for other runs.
 
     Raises
     ------
     NotApplicable
-        For such rivers, where their means are not predicted.
+        For such rivers, if their means are not predicted.
     """
     if not all(_runs_along_walls(run) for run in runs):
         return
@@ -154,21 +154,21 @@ def first_law(run: Run) -> Iterator[Prediction]:
     split into the slow and the fast loss, ``W = dc, Q = d(a*x^2/2)``, the closest to the paper's words, which books
     the entropic work as heat.
 
-    What is tested is in how many steps ``|W + Q - dU|`` is more than rounding, which must be none for every
-    trajectory; and in a fixed valley the mean heat of all steps, by the exact recursion of ``v = E x^2``, and at rest
-    that of a step from a given U, where the drift of U by U is recorded:
+    Tested is the number of steps in which ``|W + Q - dU|`` is more than rounding: it must be zero for every trajectory.
+    In a fixed valley the mean heat of all steps is tested too, by the exact recursion of ``v = E x^2``; and at rest, if
+    the drift of U as a function of U is recorded, the heat of a step from a given U:
 
         E[Q|x] = -eta*a*(2 - eta*a)*(U - U_inf),    E Q_noise = eta^2*a*sigma^2/2,    Q_noise = Q - a*(r^2 - 1)*x^2/2,
 
     r = 1 - eta*a.
 
-    Of a river that runs, the mean work on its walls and the mean heat are, along the noise-free path y0 and with the
+    For a river that runs, the mean work on its walls and the mean heat are, along the noise-free path y0 and with the
     heat V of the walls on it (steep-river),
 
         <sum (a(y') - a(y))*x^2/2> = sum (a(y0') - a(y0))*V/2,    <sum Q> = sum a(y0')*(V' - V)/2,
 
-    exactly in eta, to leading order in sigma^2; tested over four or more noises, sigma^2 in place of the learning
-    rate.
+    exactly in eta, to leading order in sigma^2. This is tested over four or more noises, with sigma^2 in place of the
+    learning rate.
 
     That slow loss is work and fast loss is heat is claimed in arXiv:2505.10559; the bookkeeping is
     re-derived.
@@ -176,10 +176,10 @@ def first_law(run: Run) -> Iterator[Prediction]:
     named = books(run)
     for name, text in _SPLITS.items():
         measure = Moment("mean", name_of(run, named[name]), run.steps)
-        # Books that do not balance are wrong at every step: one in a thousand is far below, and no sample shows less.
+        # Books that do not balance are wrong at every step: one step in a thousand is far below that.
         yield row(measure, 0.0, f"steps of {run.steps} with {text} > {ROUNDING:g}", resolution=1e-3 * run.steps)
     found: list[Mode] = []
-    with suppress(NotApplicable):  # the books balance in any potential
+    with suppress(NotApplicable):  # the balance itself holds in any potential
         found = plain_modes(run)
     for mode in found:
         yield from _heats(mode, named)
@@ -187,7 +187,7 @@ def first_law(run: Run) -> Iterator[Prediction]:
 
 
 def _runs_along_walls(run: Run) -> bool:
-    """Whether the curvature and the river's own loss change along it."""
+    """True if both the curvature and the river's own loss depend on the slow parameter."""
     try:
         _, slow, a, c = _landscape(run)
     except NotApplicable:

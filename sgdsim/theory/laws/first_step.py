@@ -32,17 +32,17 @@ if TYPE_CHECKING:
     import sympy
 
 MOST_PARAMETERS = 3
-"""Of more there are no rows: their starts alone are many points."""
+"""Most parameters with rows: the starts of more are too many points."""
 MOST_ENTRIES = 16
-"""Of matrices that an optimizer steps as a whole, where they start at numbers."""
-_MOST_OUTCOMES = 100_000
+"""Most entries of matrices that an optimizer steps as a whole, if they start at numbers."""
+_MOST_OUTCOMES = 100_000  # most pairs of a point of the start and an outcome of the noise
 
-_POINTS = (25, 24)  # of a parameter that is drawn, by two rules: they alternate, so that no jump escapes both
-_RESOLVED = 0.02
+_POINTS = (25, 24)  # points of a drawn parameter by two rules: they alternate, so that no jump escapes both
+_RESOLVED = 0.02  # relative resolution of a row
 
-_TOLERANCE = 1e-6  # of a quadrature, relative
-_FAR_OFF = 1e-4  # of a variance: a quadrature that is as far off is used for nothing
-_NOTHING = 1e-9  # of a square: what is left of it where nothing is random
+_TOLERANCE = 1e-6  # relative error of a quadrature at which it ends
+_FAR_OFF = 1e-4  # error of a quadrature, in units of the variance, from which on it is not used
+_NOTHING = 1e-9  # variance, in units of the mean square, that is taken for rounding
 
 
 def _observable(name: str) -> Observable:
@@ -80,10 +80,10 @@ def first_step(run: Run) -> Iterator[Prediction]:
     noise of one batch, whatever the optimizer: ``theta_1 = step(theta_0, g(theta_0, xi))``. Means over xi are closed
     forms, sums, or quadratures, split at kinks; those over the start are sums over its points.
 
-    Of an optimizer that steps whole matrices, which is no formula of moderate length, the step of each outcome of the
-    noise is computed in numbers: where the noise is rows of data or discrete. Of continuous noise there are no rows.
+    The step of an optimizer of whole matrices is no formula of moderate length. If the noise is rows of data or
+    discrete, its step is computed in numbers for each outcome; with continuous noise there are no rows.
 
-    It tells what an optimizer makes of its first gradient, a correction of the bias of averages among that. A mean is
+    The law tests how an optimizer uses its first gradient, with any correction of the bias of its averages. A mean is
     resolved to 2 % of its change and of the spread, a variance to 2 % of itself. Nothing is neglected.
     """
     check_start(run)
@@ -126,7 +126,7 @@ def first_step(run: Run) -> Iterator[Prediction]:
 def _whole_matrices(
     run: Run, batch: Batch, rate: float, theta: Mapping[str, np.ndarray]
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Means of the change of each coordinate and of its square, for each point of the start, over discrete noise."""
+    """Means over discrete noise of each coordinate's change and of its square, for each point of the start."""
     loss, optimizer, sources = run.loss, run.optimizer, list(batch.sources)
     why = f"{optimizer.name} steps whole matrices: in numbers, for rows of data and discrete noise alone"
     require(all(one.is_discrete for one in sources), why)
@@ -151,7 +151,10 @@ def _whole_matrices(
 
 @dataclass(frozen=True)
 class _Moved:
-    """Mean, its change, and variance of a parameter, by one rule for the start; and how far a square may be off."""
+    """Mean of a parameter after a step, its change, its variance, and the error of the mean square.
+
+    They are by one of the two rules for the start.
+    """
 
     mean: float
     shift: float
@@ -162,7 +165,7 @@ class _Moved:
     def of(
         cls, weights: np.ndarray, start: np.ndarray, first: np.ndarray, second: np.ndarray, off: np.ndarray
     ) -> _Moved:
-        """From what a step adds to each point of the start, and from the square of that."""
+        """The moments that follow from the mean change at each point of the start, and from its mean square."""
         centre, shift = float(start @ weights), float(first @ weights)
         square = float((second + 2.0 * (start - centre) * first + (start - centre) ** 2) @ weights)
         return cls(centre + shift, shift, max(square - shift**2, 0.0), float(off @ weights))
@@ -171,7 +174,7 @@ class _Moved:
 def _sums(
     loss: Loss, sources: list[nested.Source], values: list[sympy.Expr], theta: dict[str, np.ndarray]
 ) -> list[np.ndarray]:
-    """Means over discrete noise, one for each point of the start."""
+    """Means of expressions over discrete noise, one for each point of the start."""
     found = nested.nodes(sources, [], {**loss.constants, **theta}, Level(1))
     axes = tuple(range(1, len(sources) + 1))
     points = len(next(iter(theta.values())))
@@ -180,13 +183,13 @@ def _sums(
 
 
 def _expectations(loss: Loss, values: list[sympy.Expr], theta: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Means over the noise, and their errors, of shape (expression, point of the start)."""
+    """Means of expressions over the noise, and their errors, of shape (expression, point of the start)."""
     found = Expected(loss, values)
     try:
         if found.exact is not None:
             exact = found.at(theta)
             return exact.value, exact.error
-        # Near a kink of width epsilon, as Adam's, more digits take very many points.
+        # More digits would take very many points near a kink of width epsilon, as Adam has.
         several = nested.expectation(loss, values, theta, _TOLERANCE)
     except InputError as error:
         raise NotApplicable(f"the mean of the first step: {error}") from None

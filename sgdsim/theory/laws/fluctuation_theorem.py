@@ -21,17 +21,16 @@ from sgdsim.theory.quadrature.rules import rule
 if TYPE_CHECKING:
     import sympy
 
-_STEPS = 5
-_NARROWER = 0.5  # the standard deviation of p~ over that of the start
-_RESOLUTION = 0.02
-_LARGEST_SQUARE = (
-    10.0  # of a weight of mean 1, in the mean: where the width of a start grows by a tenth it may be infinite
-)
-_NODES = 48  # of the linear step that is nearest to that of the run
+_STEPS = 5  # number K of steps of a path
+_NARROWER = 0.5  # standard deviation of p~ in units of that of the start
+_RESOLUTION = 0.02  # resolution of the mean weight, which is 1
+# Largest mean square of the weight, whose mean is 1. A start wider by a tenth may already make it infinite.
+_LARGEST_SQUARE = 10.0
+_NODES = 48  # nodes of the fit of a linear slope to that of the run
 
 
 def entropy_production(x: np.ndarray, slope: np.ndarray, rate: float, temperature: float) -> np.ndarray:
-    """Sigma of paths x (step, trajectory) with their slopes L'(x), summed over the steps.
+    """The entropy production Sigma of paths x (step, trajectory) with slopes L'(x), summed over the steps.
 
     Examples
     --------
@@ -47,12 +46,12 @@ def entropy_production(x: np.ndarray, slope: np.ndarray, rate: float, temperatur
 def mean_square_of_weight(
     slope: float, curvature: float, width: float, rate: float, temperature: float, steps: int
 ) -> float:
-    """The mean square of the weight of paths of a linear slope; infinite where it has none.
+    """The mean square of the weight of paths in a loss of linear slope; infinite if it does not exist.
 
     Parameters
     ----------
     slope, curvature
-        The slope at the centre of the start, and how it grows.
+        The slope of the loss at the centre of the start, and its growth: the curvature.
     width
         The standard deviation of the start.
     rate, temperature, steps
@@ -66,7 +65,7 @@ def mean_square_of_weight(
     states, variance = np.eye(steps + 1), 2.0 * rate * temperature
     kept, pull = (1.0 - rate * curvature) * states, rate * slope
     back, forth = states[:-1] - kept[1:], states[1:] - kept[:-1]
-    # Minus twice the logarithm is a square form in the states, less the centre.
+    # Minus twice the logarithm of the integrand is a quadratic form in the states, less the centre.
     forms = np.vstack([states[-1:], states[:1], back, forth])
     shifts = np.array([0.0, 0.0, *[pull] * (2 * steps)])
     shares = np.array(
@@ -84,7 +83,7 @@ def mean_square_of_weight(
 
 @dataclass(frozen=True)
 class _Paths:
-    """The quantities of the theorem for paths of one run."""
+    """The numbers of the theorem for paths of one run."""
 
     slope: sympy.Expr
     constants: dict[str, float]
@@ -116,7 +115,7 @@ class _Paths:
         return paths
 
     def mean_square(self, steps: int) -> float:
-        """The mean square of the weight, with the linear slope that is nearest to that of the run over p~."""
+        """The mean square of the weight, with a linear slope fitted to that of the run over p~."""
         x, shares = rule(Noise("normal", (self.centre, _NARROWER * self.width)), _NODES)
         (found,) = evaluation.evaluate([self.slope], {**self.constants, self.name: x})
         slope = np.broadcast_to(found, x.shape)
@@ -124,7 +123,7 @@ class _Paths:
         return mean_square_of_weight(float(shares @ slope), curvature, self.width, self.rate, self.temperature, steps)
 
     def total(self, x: np.ndarray) -> np.ndarray:
-        """Sigma of all steps, and ``ln p_0(x_0) - ln p~(x_K)``."""
+        """The sum of Sigma over all steps, plus the boundary term ``ln p_0(x_0) - ln p~(x_K)``."""
         (slope,) = evaluation.evaluate([self.slope], {**self.constants, self.name: x})
         start, end = (x[0] - self.centre) / self.width, (x[-1] - self.centre) / (_NARROWER * self.width)
         boundary = (end**2 - start**2) / 2.0 + np.log(_NARROWER)
@@ -158,16 +157,16 @@ def fluctuation_theorem(run: Run) -> Iterator[Prediction]:
 
         Sigma = ln p(x -> x') - ln p(x' -> x) = [(x - x' + eta*L'(x'))^2 - (x' - x + eta*L'(x))^2]/(2*s^2),
 
-    the logarithm of how much more probable it is than the way back. Then for every normalised p~
+    the logarithm of the ratio of its probability to that of the way back. Then for every normalised p~
 
         < p~(x_K)/p_0(x_0) * exp(-sum of Sigma) > = 1,    < sum of Sigma + ln p_0(x_0) - ln p~(x_K) > >= 0,
 
     since the mean is the integral of ``p~(x_K)*p(x_K -> x_(K-1))*...*p(x_1 -> x_0)`` over all paths. Here p~ is the law
-    of the start, half as wide, and K is 5. The weight has a finite variance only where the cloud that is carried back
-    from p~ is narrower than the start; of a start that is much narrower or wider than the law at rest, paths that no
-    sample holds make the mean. So there are rows where the mean square of the weight, of the linear step that is
-    nearest, is at most 10. Without the boundary the mean is another, in a quadratic
-    ``|1 - eta*L''|^-K``, and the sum of Sigma alone may be negative in the mean.
+    of the start, half as wide, and K is 5. The weight has a finite variance only if the cloud that is carried back
+    from p~ is narrower than the start. For a start that is much narrower or wider than the law at rest, the mean is
+    dominated by paths too rare for any sample. So there are rows only if the mean square of the weight, for a linear
+    slope fitted to that of the run, is at most 10. Without the boundary term the mean would not be 1 but, in a
+    quadratic, ``|1 - eta*L''|^-K``, and the sum of Sigma alone may be negative in the mean.
     """
     paths, steps = _Paths.of(run), _steps(run)
     require(set(steps) <= set(run.recorder.snapshots), "the first states are not kept")

@@ -1,4 +1,4 @@
-"""Gradient balance: what the gradients of parameters that a symmetry joins come to, at rest."""
+"""Gradient balance: at rest, the gradients of parameters that a symmetry joins balance."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sgdsim.base.errors import InputError
+from sgdsim.formulas.expressions import formula_text
 from sgdsim.model.observables import Observable, late
 from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, require
@@ -19,13 +20,13 @@ from sgdsim.theory.methods.modes import constant_rate
 from sgdsim.theory.recorded_names import name_of
 
 BURN_IN = 7.0
-"""Relaxation times before anything is averaged: after two, a slow charge was off by 20 standard errors."""
-_SMALL = 1e-3  # of |A theta|^2: a charge below is that of a symmetric point
-_RESOLUTION = 0.01
+"""Relaxation times before averages begin: after only two, a slow charge was off by 20 standard errors."""
+_SMALL = 1e-3  # charge in units of |A theta|^2 below which a point counts as symmetric
+_RESOLUTION = 0.01  # resolution of the ratio, which is 1 at rest
 
 
 def _balance(run: Run) -> tuple[Balance, BalancedPoint]:
-    """The one symmetry with a charge, at rest by the middle of the run."""
+    """The only symmetry with a charge, and the point at which it rests from the middle of the run on."""
     found = [one for _, one in known_changes(run) if not one.is_translation]
     require(found, "the loss has no symmetry with a charge but translations, which no step changes")
     require(len(found) == 1, f"holds for one symmetry with a charge, the loss has {len(found)}")
@@ -45,7 +46,7 @@ def _balance(run: Run) -> tuple[Balance, BalancedPoint]:
 
 
 def _sides(run: Run, balance: Balance) -> tuple[Observable, Observable]:
-    """The pushes on the charge, up and down, over the last half of the run; both in units of eta^2/2."""
+    """The pushes on the charge upwards and downwards over the last half of the run, in units of eta^2/2."""
     import sympy
 
     powers, axes = np.linalg.eigh(generator_of(run, balance))
@@ -54,7 +55,7 @@ def _sides(run: Run, balance: Balance) -> tuple[Observable, Observable]:
 
     def push(part: np.ndarray) -> str:
         signed = sympy.Matrix(((axes * part) @ axes.T).round(12)).applyfunc(sympy.nsimplify)
-        return str(sympy.expand((g.T * signed * rates * g)[0]))
+        return formula_text(sympy.expand((g.T * signed * rates * g)[0]))
 
     down = push(np.maximum(-powers, 0.0))
     if balance.decay:
@@ -77,10 +78,10 @@ def _records(run: Run) -> Recorder:
 
 
 def _across(runs: Sequence[Run]) -> list[Prediction]:
-    """The charge at rest, over four learning rates or more."""
+    """Rows on the charge at rest, over four learning rates or more."""
     rows: list[Prediction] = []
     for place, run in enumerate(runs):
-        with suppress(NotApplicable):  # said at the point
+        with suppress(NotApplicable):  # the reason is given at the point itself
             balance, point = _balance(run)
             if abs(point.charge) > _SMALL * point.size:
                 name = name_of(run, _charge(run, balance))
@@ -104,7 +105,7 @@ def _across(runs: Sequence[Run]) -> list[Prediction]:
     automatic=True,
 )
 def gradient_balance(run: Run) -> Iterator[Prediction]:
-    """Balance of the gradients that a symmetry joins. Exact; where the charge rests, to leading order.
+    """Balance of the gradients that a symmetry joins. Exact; the charge at rest to leading order.
 
     Every step changes the charge of a symmetric generator A by
 
@@ -114,19 +115,19 @@ def gradient_balance(run: Run) -> Iterator[Prediction]:
 
         E g^T A g = (2/eta^2)*(1 - (1 - eta*lambda)^2)*E Q,
 
-    with g the gradient of the batch. Its positive part is held against the negative one and the decay's, as a ratio,
-    averaged over the last half of the run. For a rescaling of two blocks without decay this is ``E|g_u|^2 =
-    E|g_w|^2``. Gradients are equal, norms in general are not.
+    with g the gradient of the batch. The positive part is tested against the negative part and that of the decay, as a
+    ratio, averaged over the last half of the run. For a rescaling of two blocks without decay this is ``E|g_u|^2 =
+    E|g_w|^2``. Gradients are equal in size, norms in general are not.
 
-    The charge rests where on the orbit of the minimum the noise of the gradient balances, to leading order in eta; it
-    relaxes there by ``eta^2 E|Ag|^2/|A theta|^2 + 1 - (1 - eta*lambda)^2`` a step, of which the first half of the run
-    must hold seven times.
+    The charge rests at the point on the orbit of the minimum where the noise of the gradient balances, to leading order
+    in eta. It relaxes there by the part ``eta^2 E|Ag|^2/|A theta|^2 + 1 - (1 - eta*lambda)^2`` a step. The first half
+    of the run must be seven such relaxation times long.
     """
     balance, point = _balance(run)
     gain, drain = (name_of(run, side) for side in _sides(run, balance))
     moments = (Moment("mean", gain, run.steps), Moment("mean", drain, run.steps))
     conditions = f"at rest after {BURN_IN:g} relaxation times of {point.relaxation:.4g} steps"
     measure = Function("balance", np.divide, moments)
-    left = float(np.exp(-BURN_IN))  # of the start, and less of the ratio
+    left = float(np.exp(-BURN_IN))  # part of the start that is left; the ratio keeps less
     told: dict[str, Any] = {"resolution": _RESOLUTION, "conditions": conditions, "allowed": (left, left)}
     yield row(measure, 1.0, f"mean({gain}) over {drain}", **told)

@@ -18,7 +18,7 @@ from sgdsim.theory.recorded_names import name_of
 
 
 def is_multiplicative(run: Run) -> bool:
-    """Whether the gradient of every sample is a factor times the one parameter, and random.
+    """True if the gradient of every sample is a random factor times the only parameter.
 
     Examples
     --------
@@ -57,8 +57,8 @@ def _lyapunov_records(run: Run) -> Recorder:
 def lyapunov(run: Run) -> Iterator[Prediction]:
     """The Lyapunov exponent of a displacement that every step multiplies. Exact.
 
-    Where the gradient of one parameter is ``h*theta`` with random h alone, ``log|theta_t| = log|theta_0| + sum
-    log|A_s|`` with independent factors ``A = 1 - eta*(h + lambda)``, so that
+    If the gradient of the only parameter is ``h*theta`` with a random h, ``log|theta_t| = log|theta_0| + sum log|A_s|``
+    with independent factors ``A = 1 - eta*(h + lambda)``, so that
 
         E log|theta_t| = E log|theta_0| + t*E log|A|,    Var log|theta_t| = Var log|theta_0| + t*Var log|A|,
 
@@ -81,7 +81,7 @@ def lyapunov(run: Run) -> Iterator[Prediction]:
 
 
 def _collapse_across(runs: Sequence[Run]) -> list[Prediction]:
-    """One row for all points of a sweep."""
+    """A list with one row on all points of a sweep."""
     moments, values = [], []
     for point, run in enumerate(runs):
         start, factor = run.initial[run.loss.parameters[0]], multiplier(run, 0.0)
@@ -105,13 +105,13 @@ def _collapse_across(runs: Sequence[Run]) -> list[Prediction]:
     any_field=True,
 )
 def collapse(run: Run) -> list[Prediction]:
-    """The phase diagram of collapse: lyapunov at all points of a sweep, one row about the point furthest off.
+    """The phase diagram of collapse: the law lyapunov at all points of a sweep, in one row on the point furthest off.
 
     Every step multiplies a displacement by ``1 - eta*(h + lambda)``, so that after t steps
 
         E log|theta_t| = log|theta_0| + t*E log|1 - eta*(h + lambda)|,
 
-    and it collapses onto zero where the exponent is negative, whatever its mean square does. Exact.
+    and the displacement collapses onto zero if the exponent is negative, whatever its mean square does. Exact.
     """
     require(is_multiplicative(run), "the gradient is not a random factor times one parameter")
     constant_rate(run)
@@ -119,10 +119,10 @@ def collapse(run: Run) -> list[Prediction]:
 
 
 STEEPEST = 6.0
-"""The largest that Hill's estimator sees: at 3 it is off by 5 % in the top 1 % of values, 1 % in the top 0.1 %."""
+"""Largest exponent for Hill's estimator: at 3 it is off by 5 % in the top 1 % of values, by 1 % in the top 0.1 %."""
 
-_GENTLE = 2.3  # up to this exponent the top 1 % is in the tail
-_FORGOTTEN = 1e-3  # what may be left of a moment of the start
+_GENTLE = 2.3  # largest exponent for which the top 1 % of values is in the tail
+_FORGOTTEN = 1e-3  # largest part of a moment of the start that may be left
 
 
 def _has_tail(run: Run) -> bool:
@@ -146,10 +146,10 @@ def _heavy_tail_records(run: Run) -> Recorder:
 def heavy_tail(run: Run) -> Iterator[Prediction]:
     """The Kesten tail of a stationary law, ``P(|delta| > x) ~ x^-kappa`` with ``E|1 - eta*h|^kappa = 1``.
 
-    For one parameter whose gradient is affine with a random factor and noise of its own. The exponent is exact, and
-    what is measured is the tail of a finite sample: by Hill's estimator from the largest values about the minimum,
-    once the start is forgotten. That these values are in the tail already is assumed, and no measurement tells: so the
-    law is tried where it is asked for, and not on every run.
+    It holds for one parameter whose gradient is affine with a random factor and noise of its own. The exponent is
+    exact. Measured is the tail of a finite sample: by Hill's estimator from the largest values about the minimum, once
+    the start is forgotten. That these values are in the tail already is assumed, and no measurement can tell: so the
+    law must be asked for, and is not tried on every run.
     """
     require(_has_tail(run), "no single parameter has a gradient that is affine with a random factor and with noise")
     constant_rate(run)
@@ -166,7 +166,7 @@ def heavy_tail(run: Run) -> Iterator[Prediction]:
 
 
 def _check_centre(run: Run) -> None:
-    """Hill's estimator looks at magnitudes, so the minimum must be at zero, and there must be noise at it."""
+    """Refuse a minimum away from zero, as Hill's estimator looks at magnitudes, and one without noise at it."""
     theta = float(minimum(run.loss, start_of(run), run.optimizer.decay)[0])
     require(
         not abs(theta) > 1e-6,
@@ -179,7 +179,7 @@ def _check_centre(run: Run) -> None:
 
 
 def _check_forgotten(run: Run, factor: Multiplier) -> None:
-    """A moment below the exponent comes to rest at the rate of its own growth factor."""
+    """Refuse a run that still remembers its start: a moment of lower order than the exponent tells its memory."""
     order = min(1.0, 0.5 * float(factor.kesten.value))
     left = float(factor.power(order).value) ** run.steps
     require(not left > _FORGOTTEN, f"the start is still remembered: E|A|^{order:.3g} leaves {left:.2g} of it")

@@ -17,6 +17,7 @@ from sgdsim.base import budget
 from sgdsim.base.errors import InputError
 from sgdsim.formulas import evaluation
 from sgdsim.formulas.expansion import terms
+from sgdsim.formulas.expressions import formula_text
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import aliased
 from sgdsim.formulas.vectors import base_name
@@ -32,26 +33,26 @@ if TYPE_CHECKING:
     import sympy
 
 WINDOW = 64
-"""Steps over which the identities are summed, the last ones: a sum costs some 1 ns for each of these steps."""
+"""Number of last steps over which the identities are summed: a sum costs some 1 ns for each of these steps."""
 
 MOST_APART = 3
-"""Parameters of which each has all its rows; of more the sum of all has them, in which every correlation shows."""
+"""Most parameters with all rows each; if there are more, their sum has the rows: every correlation shows in it."""
 
 MOST_VARIANCES = 5
-"""Parameters of which each has at least a row of its variance."""
+"""Most parameters with at least a row on the variance of each."""
 
-_MOST_DIGITS = 17
-_DIGITS_OF_A_UNIT = 3
+_MOST_DIGITS = 17  # most digits of a denominator: longer fractions are written as decimals
+_DIGITS_OF_A_UNIT = 3  # digits of the units in which kicks are added
 MOST_TOGETHER = 12
-"""Parameters of whose sum the variance is taken: it has a term for each pair."""
+"""Most parameters with a row on the variance of their sum: it has a term for each pair."""
 
-_MOST_PRODUCTS = 2_000  # of terms, in the square of the sum of all gradients: more are no formula of moderate length
+_MOST_PRODUCTS = 2_000  # most products of terms in the square of the sum of all gradients, for a formula not too long
 
 _MOST_TURNING = 20
-"""Terms of a factor that is to be split into those of one sign and the others."""
+"""Most terms of a factor that is split into parts of one sign and others."""
 
 _ROUNDING = {"float64": 1e-9, "float32": 1e-4}
-"""Of all rows: the square of a kick may have one value but for rounding, of which no sample tells how large it is."""
+"""Tolerance of all rows: squares of a kick may differ by rounding alone, and no sample tells how large that is."""
 
 _RESOLUTION = {"mean": 0.02, "surplus": 0.01, "variance": 0.02, "product": 0.01}
 _HALF = Fraction(1, 2)
@@ -59,19 +60,20 @@ _HALF = Fraction(1, 2)
 
 @dataclass(frozen=True)
 class _Martingale:
-    """A running sum whose mean is zero.
+    """A running sum whose mean is zero, and the row on it.
 
     Parameters
     ----------
     observable
-        What is recorded.
+        The observable of the sum.
     kind
-        What is told of it: its ``mean``, in standard deviations; of kicks of unit variance its ``variance``, over the
-        number of steps; the ``surplus`` of a variance or of a ``product`` of kicks, over those of the others.
+        The tested quantity: the ``mean`` of the sum, in standard deviations; for kicks of unit variance its
+        ``variance`` over the number of steps; the ``surplus`` of a variance, or of a ``product`` of kicks, over those
+        of the others.
     quantity
-        For people; empty of what is only recorded.
+        The quantity in words for people; empty for a sum that is recorded only.
     others
-        Names of observables that its row takes too.
+        Names of observables that the row needs besides.
     """
 
     observable: Observable
@@ -81,12 +83,12 @@ class _Martingale:
 
 
 def window(run: Run) -> tuple[int, int]:
-    """The last steps of a run."""
+    """The first and the last of the steps over which the identities are summed."""
     return max(0, run.steps - WINDOW), run.steps
 
 
 def _martingales(run: Run) -> list[_Martingale]:
-    """The sums of a run; those that have no closed form, or a long one, are left out."""
+    """The sums of a run, without those that have no closed form, or a long one."""
     noise = StepNoise(run)
     found = _made(_makers(run, noise))
     if len(run.loss.parameters) > MOST_APART and not any(one.kind in ("surplus", "variance") for one in found):
@@ -125,7 +127,7 @@ def _makers(run: Run, noise: StepNoise) -> Iterator[Callable[[], list[_Martingal
 
 
 def _makers_of_few(run: Run, noise: StepNoise) -> Iterator[Callable[[], list[_Martingale]]]:
-    """An entry of each of the first matrices or vectors stands for all, where their sum is too long."""
+    """Makers of sums for one entry of each of the first matrices or vectors, if the sum of all is too long."""
     first: dict[str, int] = {}
     for i, name in enumerate(run.loss.parameters):
         first.setdefault(base_name(name), i)
@@ -139,7 +141,7 @@ def _makers_of_few(run: Run, noise: StepNoise) -> Iterator[Callable[[], list[_Ma
 
 
 def _of_form(run: Run, noise: StepNoise, form: tuple[int, ...], of_variance: bool = False) -> list[_Martingale]:
-    """The kick of a parameter, or of the sum of all, and its square; or a row of its variance alone."""
+    """Sums of the kick of a parameter, or of the sum of all, and of its square; or only for a row on the variance."""
     label, words = _label(run, form), _words(run, noise, form)
     kick, spread = _kick(run, noise, form)
     first = running_sum(run, f"kick_{label}", kick)
@@ -150,7 +152,7 @@ def _of_form(run: Run, noise: StepNoise, form: tuple[int, ...], of_variance: boo
     if spread == 1:
         found.append(_Martingale(first, "variance", words))
     elif spread is not None and all(noise.has_fourth_moments(i) for i in form):
-        with suppress(NotApplicable):  # the mean has a row, though the variance be too long
+        with suppress(NotApplicable):  # the mean has a row even if the formula of the variance is too long
             surplus = running_sum(run, f"kick_{label}_squared", kick**2 - spread)
             found.append(_Martingale(surplus, "surplus", words, (first.name,)))
     return found
@@ -159,8 +161,8 @@ def _of_form(run: Run, noise: StepNoise, form: tuple[int, ...], of_variance: boo
 def _kick(run: Run, noise: StepNoise, form: tuple[int, ...]) -> tuple[sympy.Expr, sympy.Expr | None]:
     """The kick of a parameter, or of the sum of all, and its variance, if that is known.
 
-    A coin's is in units of its standard deviation: its squares are all the same and tell of nothing but rounding, so
-    that its variance must be had from its sum.
+    The kick by a coin, noise with two equally likely values, is in units of its standard deviation. All its squares are
+    the same but for rounding, so that its variance must be measured from its sum.
     """
     import sympy
 
@@ -177,8 +179,13 @@ def _kick(run: Run, noise: StepNoise, form: tuple[int, ...]) -> tuple[sympy.Expr
 
 
 def _unit(run: Run, noise: StepNoise, i: int) -> sympy.Expr:
-    """The standard deviation of a kick at the start, at a rate of 1: in a sum small kicks count like large ones."""
+    """The standard deviation of a kick at the start, at a rate of 1: in its units small kicks count like large ones.
+
+    It is a fraction, as products of SymPy's floats of three digits have three digits.
+    """
     import sympy
+
+    from sgdsim.formulas.symbolic import exact
 
     start = {name: one if isinstance(one, float | int) else one.moment(1) for name, one in run.initial.items()}
     values = {**run.loss.constants, **start, noise.rate.name: 1.0}
@@ -186,11 +193,11 @@ def _unit(run: Run, noise: StepNoise, i: int) -> sympy.Expr:
         (variance,) = evaluation.evaluate([noise.kick_covariance(i, i)], values)
     except NotApplicable:
         return sympy.Integer(1)
-    return sympy.Float(np.sqrt(variance), _DIGITS_OF_A_UNIT) if 0 < variance < inf else sympy.Integer(1)
+    return exact(float(f"{np.sqrt(variance):.{_DIGITS_OF_A_UNIT}g}")) if 0 < variance < inf else sympy.Integer(1)
 
 
 def _of_pair(run: Run, noise: StepNoise, i: int, j: int) -> list[_Martingale]:
-    """The product of the kicks of two parameters."""
+    """Sums of the product of the kicks of two parameters, less its mean."""
     import sympy
 
     (first, of_first), (second, of_second) = (_kick(run, noise, (k,)) for k in (i, j))
@@ -211,11 +218,11 @@ def _of_pair(run: Run, noise: StepNoise, i: int, j: int) -> list[_Martingale]:
 
 
 def _turning_factor(run: Run, i: int, j: int) -> sympy.Expr:
-    """The part that may be of either sign of the factor by which noises make two entries of the gradient correlate.
+    """The part of either sign in the factor by which correlated noises would make two gradient entries correlate.
 
-    Noises n and k that share what they are made of add their covariance times ``(dg_i/dn)*(dg_j/dk)`` to that of the
-    entries. Where this is of both signs its mean may be zero, as that of u in the slopes n*u + x and k + y is, and so
-    is what the product of the kicks shows. Times u, it shows.
+    If noises n and k were wrongly correlated, they would add their covariance times ``(dg_i/dn)*(dg_j/dk)`` to that of
+    the entries. If this factor has both signs, its mean may vanish, and with it the mean product of the kicks: as that
+    of u does for the slopes n*u + x and k + y. The product times u shows such an error.
     """
     import sympy
 
@@ -233,7 +240,7 @@ def _turning_factor(run: Run, i: int, j: int) -> sympy.Expr:
 
 
 def _of_square(run: Run, noise: StepNoise, form: tuple[int, ...]) -> list[_Martingale]:
-    """The square of a parameter, or of the norm of all: whether noise knows of the state that it meets."""
+    """Sums of the change of a parameter's square, or of the norm of all, which show noise that depends on the state."""
     import sympy
 
     label = _label(run, form)
@@ -247,7 +254,10 @@ def _of_square(run: Run, noise: StepNoise, form: tuple[int, ...]) -> list[_Marti
 
 
 def _of_drive(run: Run, noise: StepNoise, form: tuple[int, ...]) -> list[_Martingale]:
-    """Parameters times the kicks of their gradient: the same of steps whose mean is not known."""
+    """Sums of parameters times the kicks of their gradient, which show noise that depends on the state.
+
+    They serve for steps whose mean is not known.
+    """
     import sympy
 
     products = [run.loss.theta[i] * noise.kicks[i] for i in form if noise.kick_covariance(i, i) != 0]
@@ -259,14 +269,14 @@ def _of_drive(run: Run, noise: StepNoise, form: tuple[int, ...]) -> list[_Martin
 
 
 def _of_value(run: Run, noise: StepNoise, value: sympy.Expr, label: str, words: str) -> list[_Martingale]:
-    """A function of the parameters after the step, less its mean: the loss, the charge of a symmetry."""
+    """Sums of a function of the parameters after the step, less its mean: the loss, or the charge of a symmetry."""
     following = dict(zip(run.loss.theta, noise.next, strict=True))
     change = value.xreplace(following) - noise.expectation_after(value)
     return [_Martingale(running_sum(run, f"change_{label}", change), "mean", f"unexplained change of {words}, in std")]
 
 
 def _is_coin(run: Run, form: tuple[int, ...]) -> bool:
-    """Whether all noise in these entries of the gradient is one variable with two values of equal probability."""
+    """True if all noise in some entries of the gradient is one coin: a variable with two equally likely values."""
     loss = run.loss
     used = set[str]().union(*({symbol.name for symbol in loss.gradient[i].free_symbols} for i in form))
     noise, is_single = [loss.noise[name] for name in used & set(loss.noise)], run.optimizer.batch_size == 1
@@ -289,9 +299,9 @@ def running_sum(run: Run, name: str, expression: sympy.Expr) -> Observable:
     Raises
     ------
     NotApplicable
-        For what is too long for a formula.
+        For an expression that is too long for a formula.
     """
-    text = formula_text(expression)
+    text = exact_text(expression)
     try:
         Formula.parse(aliased(text))
     except InputError as error:
@@ -299,14 +309,12 @@ def running_sum(run: Run, name: str, expression: sympy.Expr) -> Observable:
     return Observable(name, text, window(run), "sum")
 
 
-def formula_text(expression: sympy.Expr) -> str:
-    """As a formula, fractions of many digits as decimals."""
+def exact_text(expression: sympy.Expr) -> str:
+    """The text of a formula, in which fractions of many digits are decimals."""
     import sympy
 
-    from sgdsim.formulas.symbolic import SYMBOLIC
-
     long = {q: sympy.Float(q, _MOST_DIGITS) for q in expression.atoms(sympy.Rational) if len(str(q.q)) > _MOST_DIGITS}
-    return str(expression.xreplace(long).replace(sympy.Abs, SYMBOLIC["abs"]))
+    return formula_text(expression.xreplace(long))
 
 
 def _records(run: Run) -> Recorder:
@@ -319,7 +327,7 @@ def _quotient(above: np.ndarray, below: np.ndarray) -> np.ndarray:
 
 
 def _beyond(expected: float, variance: np.ndarray) -> np.ndarray:
-    """What is more than expected, in parts of what is measured."""
+    """The part of a measured variance that is more than expected."""
     return np.asarray(1.0 - expected / variance)
 
 
@@ -337,38 +345,39 @@ def _as_correlation(surplus: np.ndarray, *deviations: np.ndarray) -> np.ndarray:
     any_field=True,
 )
 def identities(run: Run) -> list[Prediction]:
-    """What the noise of a step does on average, given the state before it. Exact, wherever the state came from.
+    """Averages over the noise of a step, given the state before it. Exact, wherever the state came from.
 
     For a function f of the state let ``(P f)(theta) = E[f(theta')|theta]``, the mean over the noise of one step. Then
 
-        E f(theta_T) - E f(theta_0) = sum_t E (P f - f)(theta_t),        M = sum_t (f(theta_t+1) - (P f)(theta_t))
+        E f(theta_T) - E f(theta_0) = sum_t E (P f - f)(theta_t),        M = sum_t (f(theta_(t+1)) - (P f)(theta_t))
 
     at any learning rate, schedule and batch: M is a martingale, of mean zero (Dynkin's formula). M itself is recorded
-    along each trajectory, so that the error of its mean is that of the noise in the steps alone, and not that of f.
+    along each trajectory, so that the error of its mean comes from the noise in the steps alone, not from f.
 
     A step without memory has ``theta' = m(theta) + d``, kicks d of covariance V(theta). Rows are
 
     - f = theta_i: the mean kick;
     - the mean of ``d_i^2 - V_ii`` and ``d_i*d_j - V_ij``: variance and correlation of the kicks;
-    - f = theta_i^2, the population loss and the charge of each symmetry, declared or found, in which it shows whether
-      noise knows of the state that it meets; of steps whose mean is not known, theta_i times the kick.
+    - f = theta_i^2, the population loss and the charge of each symmetry, declared or found, which show noise that
+      depends on the state it meets; for steps whose mean is not known, theta_i times the kick.
 
     An optimizer with a memory, with noise of its own, or one that is not linear in the gradient, has kicks of the
     gradient of the batch in place of d. The rates are held against the schedule itself, at their steps. All sums are
-    over the last 64 steps. Of more than three parameters the sum of all is taken, in whose variance every correlation
-    shows, and of up to five the variance of each; where that sum is too long, as that of layers of matrices, the first
-    entry of each matrix has rows of its own. In the sum kicks are in units of their standard deviation at the start.
+    over the last 64 steps. If there are more than three parameters, the sum of all is taken, in whose variance every
+    correlation shows, and for up to five also the variance of each. If that sum is too long, as for layers of matrices,
+    the first entry of each matrix has rows of its own. In the sum kicks are in units of their standard deviation at the
+    start.
 
-    Where two noises make kicks correlate by a factor that may be of both signs, such as u, the product of the kicks has
-    a row times that factor, too: without it what one half of the trajectories shows may cancel that of the other.
+    If two noises make kicks correlate by a factor that may have both signs, such as u, the product of the kicks times
+    that factor has a row, too: without the factor, the halves of the trajectories with either sign might cancel.
 
-    A mean is resolved where 2 % of the standard deviation of M over the trajectories would be seen: an unknown force
-    that shifts the end of the window by 2 % of what noise does there. A variance is resolved to 1 % of itself, to 2 %
-    where noise is a sign, whose square tells nothing: then the variance of the sum is taken. A correlation is resolved
-    to 0.01.
+    A mean is resolved to 2 % of the standard deviation of M over the trajectories: to an unknown force that shifts the
+    end of the window by 2 % of the spread that noise causes there. A variance is resolved to 1 % of itself; to 2 % if
+    the noise is a sign, whose square says nothing: then the variance of the sum is taken. A correlation is resolved to
+    0.01.
 
-    That these rows agree says that the steps are those of the formula: gradient, batch, rate and noise. It says nothing
-    of what follows from such steps.
+    If these rows agree, the steps are those of the formula: gradient, batch, rate and noise. The rows say nothing about
+    the consequences of such steps.
     """
     found = _martingales(run)
     names = {one.observable.name: name_of(run, one.observable) for one in found}
@@ -403,13 +412,16 @@ def _row(run: Run, one: _Martingale, names: Mapping[str, str]) -> Prediction:
 
 
 def _rates(run: Run) -> tuple[Observable, str]:
-    """The rates with the steps that they are of, unless t is a name of the loss; what is summed, for people."""
+    """The observable that sums the rates times the number of their step, and its words for people.
+
+    Without the number of the step if t is a name of the loss.
+    """
     formula = "learning_rate" if "t" in run.loss.namespace_names else "learning_rate*(t + 1)"
     return Observable("rates", formula, window(run), "sum"), formula.replace("learning_rate", "rate")
 
 
 def _of_rates(run: Run) -> Prediction:
-    """Whether the rates are those of the schedule, at their steps: what theory knows without the steps."""
+    """A row which tests that the learning rates of the steps are those of the schedule."""
     (start, stop), (observable, words) = window(run), _rates(run)
     rates = run.schedule.rates(run.steps)[start:stop]
     predicted = rates.sum() if words == "rate" else rates @ (np.arange(start, stop) + 1.0)

@@ -1,4 +1,4 @@
-"""The last step of a run, exactly, where one or two parameters are a chain that can be computed."""
+"""The last step of a run, exactly, if its one or two parameters are a chain that can be computed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from sgdsim.base import budget
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
 from sgdsim.prediction import Distance, Measure, Moment, NotApplicable, Prediction, require
@@ -18,12 +19,13 @@ from sgdsim.theory.quadrature.nested import Numerical
 from sgdsim.theory.recorded_names import label_of, name_of, recorded_as
 
 SECONDS = 2.0
-"""That it may take where nobody asked for it."""
+"""Time limit if nobody asked for the law."""
 
-_RESOLVED = 0.01
-_KNOWN = 0.1  # of the resolution: an error that is larger decides nothing
-_FINENESS = (1, 0)  # for one and two parameters
-_OF_A_DISTRIBUTION = 1e-6  # which a sample of 1e10 would resolve
+_RESOLVED = 0.01  # relative resolution of a row
+_KNOWN = 0.1  # largest error of a number in units of the resolution: a larger one decides nothing
+_FINENESS = (1, 0)  # fineness of the meshes, for one and for two parameters
+_NARROW = 0.1  # last rate in units of the mean rate, below which the law is rough on the scale of any mesh
+_OF_A_DISTRIBUTION = 1e-6  # largest error of a distribution function, which a sample of 1e10 would resolve
 
 
 def _records(run: Run) -> Recorder:
@@ -53,7 +55,7 @@ def _products(run: Run) -> tuple[Observable, ...]:
     "last-step",
     "exact mean, variance and distribution at the end of a run, for one or two parameters of any loss",
     source="numerical: the backward operator of the chain",
-    holds="one or two parameters, an optimizer without memory, a constant rate",
+    holds="one or two parameters, an optimizer without memory",
     records=_records,
     automatic=True,
     any_field=True,
@@ -63,22 +65,28 @@ def last_step(run: Run) -> list[Prediction]:
     """Mean, variance and covariance of the parameters at the end of a run, and the distribution of a single one.
 
     The law of the parameters after n steps from the run's own start is that of a Markov chain, whose backward operator
-    is applied n times on two meshes (`sgdsim.theory.chain`). Nothing is neglected but what the meshes do not resolve:
-    how far the finer one is off is told by the coarser one, by the chance to leave the domain, and by rounding. A row
-    is made where this error is below a tenth of what the row resolves, and the number may be three such errors off.
-    Where the run has forgotten its start, the law at its end is the stationary one. A rate that changes would take
-    another operator for every step, and another mesh where a step has kinks, of which a run now makes one.
+    is applied n times on two meshes (`sgdsim.theory.chain`). Only the resolution of the meshes limits it: the error of
+    the finer one is the difference to the coarser one, the chance of leaving the domain, and rounding. A row is made if
+    this error is below a tenth of what the row resolves, and the number may be off by three such errors. If the run
+    has forgotten its start, the law at its end is the stationary one.
 
-    Mean, variance and covariance are left to affine-moments where gradients are affine. The distribution needs noise
-    with a density that enters the step affinely, and the states of the last step, where these are kept.
+    A learning rate that changes has an operator for each of its values; of more than ten values, operators at ten
+    rates are interpolated. Of more than 128 values, a few steps at a time are taken at their mean rate, on the coarser
+    mesh twice as many, and the difference of the meshes measures what that neglects.
+
+    If gradients are affine, mean, variance and covariance are left to affine-moments. The distribution needs noise with
+    a density that enters the step affinely, at most 64 values of the rate, and a snapshot of the last step.
     """
     _check(run)
     names, rows = run.loss.parameters, list[Prediction]()
+    rates = run.schedule.rates(run.steps)
+    fineness = _FINENESS[len(names) - 1] if rates.min() == rates.max() else 0  # of several operators
     if not _is_affine(run):
         products = [f"({one})*({other})" for one in names for other in names]
-        found = evolve(run, [*names, *products], run.steps, fineness=_FINENESS[len(names) - 1])
+        found = evolve(run, [*names, *products], run.steps, fineness)
         rows += _moments(run, found[: len(names)], found[len(names) :])
-    if len(names) == 1 and run.steps in run.recorder.snapshots:
+    kept = len(names) == 1 and run.steps in run.recorder.snapshots
+    if kept and rates[-1] >= _NARROW * rates.mean():
         rows += _distribution(run)
     require(rows, "nothing of it is known better than a tenth of what a row resolves; simulate instead")
     return rows
@@ -114,7 +122,7 @@ def _distribution(run: Run) -> list[Prediction]:
     (name,) = run.loss.parameters
     try:
         cdf, error = distribution_after(run, run.steps)
-    except NotApplicable:
+    except (NotApplicable, budget.OutOfTime):  # the moments are there
         return []
     known = error < _OF_A_DISTRIBUTION
     return [row(Distance(name, run.steps, cdf), 0.0, conditions=f"numerical error {error:.1g}")] if known else []

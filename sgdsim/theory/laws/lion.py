@@ -16,11 +16,11 @@ from sgdsim.theory.methods.mode_rows import check_forgotten, mode_losses
 from sgdsim.theory.methods.modes import Mode, constant_rate, steady_modes
 from sgdsim.theory.recorded_names import name_of
 
-_LARGEST = 0.5  # pull a step in units of what the longer memory forgets; beyond, a test to order 0 says little
+_LARGEST = 0.5  # largest pull of a step in units of 1 - beta2: beyond it a test to order 0 says little
 
 
 def lion_variance(rate: float, curvature: float, sigma: float, beta1: float, beta2: float) -> float:
-    """Stationary variance of leading order, for normal noise.
+    """Stationary variance of Lion to leading order, for normal noise.
 
     Examples
     --------

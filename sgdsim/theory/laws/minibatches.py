@@ -21,12 +21,13 @@ from sgdsim.theory.methods.modes import constant_rate
 from sgdsim.theory.quadrature.expectation import Expected
 from sgdsim.theory.recorded_names import label_of, name_of
 
-_TOLD = 10.0  # standard errors of the kurtosis of a normal law, sqrt(24/n); heavy tails have up to twice these
+# Least kurtosis in units of sqrt(24/n), its standard error for a normal law; heavy tails have up to twice that error.
+_TOLD = 10.0
 
 
 @dataclass(frozen=True)
 class RandomDirection:
-    """A fast direction whose curvature is random: mean and variance of the curvature, bottom, and noise there."""
+    """A fast direction of random curvature: its mean, its variance, the bottom, and the noise's variance there."""
 
     parameter: str
     curvature: float
@@ -36,14 +37,14 @@ class RandomDirection:
 
     @property
     def fast_loss(self) -> Observable:
-        """``a*(x - x0)^2/2``, of the mean curvature."""
+        """The observable ``a*(x - x0)^2/2``, the fast loss with the mean curvature."""
         away = f"({self.parameter} - ({self.centre!r}))" if self.centre else self.parameter
         return Observable(f"mean_fast_loss_{label_of(self.parameter)}", f"{self.curvature / 2.0!r}*{away}**2")
 
 
 @lru_cache(maxsize=64)
 def random_directions(loss: Loss) -> tuple[RandomDirection, ...]:
-    """The parameters whose gradient is affine in themselves and free of all others.
+    """The parameters whose gradient is affine in themselves and does not depend on others.
 
     Examples
     --------
@@ -73,7 +74,7 @@ def _random_direction(loss: Loss, index: int) -> RandomDirection | None:
     if not a > 0 or not np.isfinite([a2, c2]).all():
         return None
     centre = -c / a
-    # About the bottom the noise is c + h*x0, which has no mean.
+    # The noise about the bottom is c + h*x0, whose mean is zero.
     noise = c2 + 2.0 * centre * both + centre**2 * a2
     return (
         RandomDirection(loss.parameters[index], float(a), float(a2 - a * a), float(centre), float(noise))
@@ -110,7 +111,7 @@ def shuffled(rate: float, curvature: float, batches: int) -> float:
 
 @lru_cache(maxsize=64)
 def one_sample_kurtosis(loss: Loss, one: RandomDirection, rate: float) -> tuple[float, float]:
-    """Excess kurtosis with batches of one, infinite where it cannot be measured; and the larger of E r^4 and E r^12.
+    """Excess kurtosis with batches of one, infinite if it cannot be measured; and the larger of E r^4 and E r^12.
 
     Examples
     --------
@@ -160,15 +161,15 @@ def minibatches(run: Run) -> Iterator[Prediction]:
     z^2`` and ``c = -z*e``, so that ``s^2`` is proportional to a: ``v = eta*s_e^2/(B*(2 - eta*a*(1 + 2/B)))`` does not
     depend on a to leading order, fast losses are proportional to the curvature, and equipartition fails.
 
-    A step of one sample leaves ``r*(x - x0) + n`` of a displacement, ``r = 1 - eta*h, n = -eta*(c + h*x0)``, so that
-    the central moments of the stationary state follow one from another,
+    A step of one sample turns a displacement into ``r*(x - x0) + n``, with ``r = 1 - eta*h, n = -eta*(c + h*x0)``, so
+    that the central moments of the stationary state follow one from another,
 
         m_3 = (3*E[r^2*n]*m_2 + E n^3)/(1 - E r^3),
         m_4 = (4*E[r^3*n]*m_3 + 6*E[r^2*n^2]*m_2 + E n^4)/(1 - E r^4),
 
-    finite where ``E r^4 < 1``: the tails are heavier than normal, as slopes are random. The kurtosis is measured
-    where also ``E r^12 < 1``, without which the third moment of x^4 is infinite and no error bar can be trusted, and
-    where there are trajectories enough to tell it from that of a normal law.
+    finite if ``E r^4 < 1``: the tails are heavier than normal, as slopes are random. The kurtosis is measured if also
+    ``E r^12 < 1``, as else the third moment of x^4 is infinite and no error bar can be trusted, and if there are
+    trajectories enough to tell it from that of a normal law.
 
     In shuffled epochs of M batches whose noise adds up to zero, at the end of an epoch
 
@@ -224,7 +225,7 @@ def _check_forgotten(one: RandomDirection, left: float) -> None:
 
 
 def _stationary(run: Run, one: RandomDirection, variance: float, conditions: str) -> Iterator[Prediction]:
-    """The mean fast loss, and variance and mean of the parameter, beside those of independent additive noise."""
+    """Rows on mean fast loss, variance and mean of a parameter, with independent additive noise as the rival."""
     name, a = one.parameter, one.curvature
     additive = stationary_variance(constant_rate(run), a, one.noise_variance / run.optimizer.batch_size)
     loss = Moment("mean", name_of(run, one.fast_loss), run.steps)
@@ -238,7 +239,7 @@ def _stationary(run: Run, one: RandomDirection, variance: float, conditions: str
 
 
 def _kurtosis(run: Run, one: RandomDirection, rate: float) -> Iterator[Prediction]:
-    """Of random slopes, one sample a step, where the ensemble can tell it from that of a normal law."""
+    """A row on the kurtosis by random slopes, with one sample a step, if the ensemble can tell it from normal."""
     if run.optimizer.batch_size > 1 or run.optimizer.sampling == "epoch" or not one.slope_variance:
         return
     excess, left = one_sample_kurtosis(run.loss, one, rate)

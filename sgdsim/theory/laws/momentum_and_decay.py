@@ -1,4 +1,4 @@
-"""Momentum and weight decay: what a valley's stationary law becomes."""
+"""Momentum and weight decay: the stationary law of a valley with them."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def check_momentum_forgotten(mode: Mode, rate: float) -> None:
     Raises
     ------
     NotApplicable
-        For both.
+        For such a mode.
     """
     matrix = mode.run.optimizer.step_matrix(mode.curvature, rate)
     assert matrix is not None
@@ -76,7 +76,7 @@ def check_momentum_forgotten(mode: Mode, rate: float) -> None:
 
 
 def _velocities(run: Run) -> tuple[Observable, ...]:
-    """The square of the heavy ball's velocity in the last step."""
+    """Observables of the squared velocity of the heavy ball in the last step; none for other optimizers."""
     if run.optimizer.name != "momentum" or "learning_rate" in run.loss.namespace_names or run.optimizer.decay:
         return ()
     return tuple(map(_of_velocity, steady_modes(run)))
@@ -101,7 +101,7 @@ def _momentum_records(run: Run) -> Recorder:
 def momentum(run: Run) -> Iterator[Prediction]:
     """Momentum. Exact in the stationary state.
 
-    The heavy ball, its moving average (EMA) and Nesterov's form make of a mode an ARMA process,
+    Under the heavy ball, its moving average (EMA) and Nesterov's form a mode is an ARMA process,
 
         x_t = phi_1*x_(t-1) + phi_2*x_(t-2) + theta_0*xi_t + theta_1*xi_(t-1),
         v = [(theta_0^2 + theta_1^2)*(1 - phi_2) + 2*theta_0*theta_1*phi_1] / [(1 + phi_2)*((1 - phi_2)^2 - phi_1^2)],
@@ -142,12 +142,12 @@ def _velocity(mode: Mode, rate: float, beta: float, conditions: str) -> Predicti
 def weight_decay(run: Run) -> Iterator[Prediction]:
     """Weight decay lambda. Exact in the stationary state.
 
-    It makes a mode stiffer and not hotter, ``a -> a + lambda`` in the dynamics, so that the fast loss is
+    Decay makes a mode stiffer, but not hotter: ``a -> a + lambda`` in the dynamics, so that the fast loss is
 
         <U> = (a/(a + lambda)) * eta*sigma^2 / (2*(2 - eta*(a + lambda)))
 
-    about the bottom of the valley where that is at zero: directions with ``a < lambda`` are cold, and equipartition
-    fails. A bottom at x0 draws to ``<x> = a*x0/(a + lambda)``. With momentum, coupled decay is momentum with ``a +
+    for a valley with its bottom at zero: directions with ``a < lambda`` are cold, and equipartition fails. With the
+    bottom at x0 the mean is ``<x> = a*x0/(a + lambda)``. With momentum, coupled decay is momentum with ``a +
     lambda``; decoupled decay, ``x' = (1 - eta*lambda)*x - eta*m'``, has ``phi_1 = 1 - eta*lambda + beta - eta*a``,
     ``phi_2 = -beta*(1 - eta*lambda)``.
 
@@ -164,14 +164,17 @@ def weight_decay(run: Run) -> Iterator[Prediction]:
 
 
 def _without_decay(mode: Mode, rate: float) -> tuple[str, float]:
-    """The fast loss as it would be without decay, to leading order."""
+    """Name and value of the rival: the fast loss without decay, to leading order."""
     values = mode.run.optimizer.values
     warmer = 1.0 if mode.run.optimizer.name == "ema" else 1.0 / (1.0 - values.get("momentum", 0.0))
     return "equipartition", rate * mode.noise_variance * warmer / 4.0
 
 
 def _mean(mode: Mode) -> float:
-    """Where decay and mean gradient balance; the heavy ball adds up gradients, but not decoupled decay."""
+    """The mean at rest, where decay and mean gradient balance.
+
+    The heavy ball adds up gradients, but not decoupled decay.
+    """
     values = mode.run.optimizer.values
     share = 1.0 if mode.run.optimizer.name == "ema" else 1.0 - values.get("momentum", 0.0)
     stiffness = mode.curvature + values["weight_decay"] + values["decoupled_weight_decay"] * share

@@ -13,9 +13,9 @@ from sgdsim.theory.law import law, row, series
 from sgdsim.theory.methods.minimum_expansion import Expansion, expansion
 from sgdsim.theory.methods.moment_recursion import is_affine
 
-_FORGOTTEN = 1e-4  # what may be left of a displacement at the start
-_SHARE = 0.5  # of the term that is tested, and the most that each term may be of the one before
-_LEAST = 0.01  # of the spread, and of the variance, where the term vanishes
+_FORGOTTEN = 1e-4  # largest part of a displacement at the start that may be left
+_SHARE = 0.5  # resolution in units of the tested term, and largest ratio of a term to the one before
+_LEAST = 0.01  # resolution in units of the spread, or of the variance, if the term vanishes
 
 
 def _at_rest(run: Run) -> Expansion:
@@ -31,7 +31,7 @@ def _at_rest(run: Run) -> Expansion:
 
 
 def _ratio(found: Expansion, i: int) -> float:
-    """What the next order makes of a variance, in units of the leading one: about what one more would make of it."""
+    """The next order of a variance in units of the leading one: about the ratio of one more order to it, too."""
     return abs(float(found.covariance[i, i] / found.leading[i, i]) - 1.0)
 
 
@@ -75,12 +75,12 @@ def _rows(run: Run, found: Expansion, point: int) -> Iterator[Prediction]:
 def near_minimum(run: Run) -> Iterable[Prediction]:
     """Mean and variance of the parameters at rest near a minimum: to order 1 and 2 in the learning rate.
 
-    The mean is moved from the minimum by what the third derivatives of the loss make of the spread, ``-h^-1 K S/2`` to
-    order eta. The covariance S of linear response, ``S H + H S = eta C``, has a correction of order eta^2, from the
-    length of a step, third and fourth derivatives, noise that depends on the parameters, and its third cumulant:
-    `sgdsim.theory.methods.minimum_expansion`. Their sizes tell how far linear response may be trusted at one learning
-    rate; over four or more their orders are tested, each to half of the term itself. Where a term is r times the one
-    before, the first that is left out is about r times that which is tested, so that r must be below a half.
+    The third derivatives K of the loss and the spread shift the mean from the minimum, by ``-h^-1 K S/2`` to order eta.
+    The covariance S of linear response, ``S H + H S = eta C``, has a correction of order eta^2, from the length of a
+    step, third and fourth derivatives, noise that depends on the parameters, and its third cumulant:
+    `sgdsim.theory.methods.minimum_expansion`. The sizes of these terms tell how far linear response may be trusted at
+    one learning rate. Over four or more rates their orders are tested, each to half of the term itself. If a term is r
+    times the one before, the first neglected term is about r times the tested one, so that r must be below a half.
 
     Escapes over a barrier are neglected: their rate is smaller than any power of eta.
     """

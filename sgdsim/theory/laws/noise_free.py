@@ -18,14 +18,14 @@ from sgdsim.theory.chain.step import start_points
 from sgdsim.theory.law import law, row
 
 MOST_POINTS = 10_000
-"""Of a drawn start, whose paths are followed together."""
+"""Most points of a drawn start, whose paths are followed together."""
 
 MOST_STEPS = 20_000
-"""Of a path: one step takes some 0.1 ms."""
+"""Most steps of a path: one step takes some 0.1 ms."""
 
-_COUNTS = (49, 48)  # points of a parameter that is drawn, by two rules: they alternate, so that no jump escapes both
-_RESOLVED = 0.01
-_SETTLED = 0.1  # of the resolution, that the two may differ
+_COUNTS = (49, 48)  # points of a drawn parameter by two rules: they alternate, so that no jump escapes both
+_RESOLVED = 0.01  # relative resolution of a row
+_SETTLED = 0.1  # largest difference of the two rules in units of the resolution
 
 
 @law(
@@ -40,8 +40,8 @@ def noise_free(run: Run) -> Iterator[Prediction]:
     """The end of a run without noise. Exact.
 
     Without noise in its steps a run is a map of its start, which is followed step by step by the formulas of loss and
-    optimizer; of a start that is drawn, from the points of two quadratures, which tell whether they are enough.
-    Rows are the means at the end and in the middle, and the variances over the start, to 1 %.
+    optimizer. If the start is drawn, the points of two quadratures are followed, and their difference tells whether
+    they are enough. Rows are the means at the end and in the middle, and the variances over the start, to 1 %.
     """
     slopes = _slopes(run)
     drawn = any(isinstance(start, Noise) for start in run.initial.values())
@@ -70,7 +70,7 @@ def _row(run: Run, statistic: str, name: str, step: int, value: float, resolutio
 
 
 def _slopes(run: Run) -> list[object]:
-    """The gradients that the optimizer is given.
+    """The gradients that the optimizer gets, as expressions.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def _steps(run: Run) -> list[int]:
 
 
 def _moments(run: Run, slopes: list[object], count: int) -> dict[int, np.ndarray]:
-    """Means and variances of all parameters, of shape (moment, parameter), at the start and at `_steps`."""
+    """Means and variances of all parameters, shape (moment, parameter), at the start and at the steps of the rows."""
     points, weights = start_points(run, count, MOST_POINTS)
     names, optimizer, rates = run.loss.parameters, run.optimizer, run.schedule.rates(run.steps)
     theta = dict(zip(names, points.T.copy(), strict=True))

@@ -27,10 +27,10 @@ from sgdsim.theory.recorded_names import name_of
 def noisy_river(run: Run) -> Iterator[Prediction]:
     """A river with noise of its own in fluctuating walls: the Gibbs law with its first correction.
 
-    Where both coordinates have the same noise, x and y share the density ``exp(-l/T)*(1 + eta*f)`` with ``f = |grad
-    l|^2/(4T) - Laplacian l/2`` less its mean (potential-energy), so that to leading order y has
+    If both coordinates have the same noise, x and y have the joint density ``exp(-l/T)*(1 + eta*f)`` with ``f = |grad
+    l|^2/(4T) - Laplacian l/2`` less its mean (potential-energy), so that to leading order y has the density
     ``exp(-c/T)/sqrt(a)``: the entropy ``-ln(a)/2`` beside the river's energy. No separation of time scales is needed.
-    Tested over learning rates at one temperature: the mean of ``y^2`` to order eta inclusive. Re-derived.
+    The mean of ``y^2`` is tested over learning rates at one temperature, to order eta inclusive. Re-derived.
     """
     known = river(run)
     require(not abs(known.river_noise / known.noise - 1.0) > 1e-9, "the noise of the river is not that of the walls")
@@ -52,34 +52,34 @@ def noisy_river(run: Run) -> Iterator[Prediction]:
     )
 
 
-_SAME = 1e-6  # relative difference of temperatures below which noisy-river speaks
-_SMALLEST, _DOUBLINGS = 1e-9, 100  # of distances from the bottom
-_NODES = 32  # on each panel
-_NOTHING = 40.0  # exp(-40) of the maximum of p
-_BEYOND = 8  # panels in which no other maximum may be
-_ROUNDING = 1e-12  # relative, of the energy
+_SAME = 1e-6  # relative difference of temperatures below which they are the same, and the law is noisy-river
+_SMALLEST, _DOUBLINGS = 1e-9, 100  # smallest distance from the bottom that is tried, and how often it is doubled
+_NODES = 32  # nodes on each panel
+_NOTHING = 40.0  # energy above the bottom from which on p is negligible: exp(-40) of its maximum
+_BEYOND = 8  # further panels in which p may not have another maximum
+_ROUNDING = 1e-12  # relative rounding of the energy
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean of y and of y^2 under p."""
+    """The means of y and of y^2 in the density p."""
 
     mean: float
     square: float
 
     @property
     def variance(self) -> float:
-        """Variance of y."""
+        """The variance of y."""
         return self.square - self.mean**2
 
 
 def spread(known: River, entropy: bool = True) -> Spread:
-    """Mean of y and of y^2 under p; without the entropy, under the law of the river alone.
+    """The means of y and of y^2 in the density p; without the entropy, in that of the river alone.
 
     Raises
     ------
     NotApplicable
-        Where p cannot be normalised, or has more than one maximum.
+        If p cannot be normalised, or has more than one maximum.
     """
     cold, hot = known.rate * known.river_noise / 2.0, known.temperature * entropy
 
@@ -108,16 +108,15 @@ def spread(known: River, entropy: bool = True) -> Spread:
 def two_temperatures(run: Run) -> Iterator[Prediction]:
     """A slow river with a temperature of its own. Leading order.
 
-    Where the river is slow against its walls, each has its own temperature, ``T_x = eta*sigma^2/2`` and ``T_y =
-    eta*sigma_y^2/2``: at every y the walls push with the entropic force of T_x, and y has the Gibbs law of that at
-    T_y,
+    If the river is slow against its walls, each has its own temperature, ``T_x = eta*sigma^2/2`` and ``T_y =
+    eta*sigma_y^2/2``. At every y the walls push with the entropic force at T_x, and y has the Gibbs law at T_y of its
+    energy with that of this force,
 
         p(y) ~ exp(-c/T_y)*a^(-T_x/(2*T_y)).
 
-    What is neglected is of relative order ``eta*a``, ``c''/a`` and ``T_x*(a'/a)^2/a``, in which terms of both signs
-    compete: the finite-eta temperature of the walls alone is not a better formula. All three are of order eta where c
-    is proportional to eta, at fixed noises: p stays as it is. So <y^2> is tested over learning rates with c in
-    proportion. Re-derived.
+    Neglected are terms of relative order ``eta*a``, ``c''/a`` and ``T_x*(a'/a)^2/a``, of both signs: the finite-eta
+    temperature of the walls alone is not a better formula. All three are of order eta if c is proportional to eta, at
+    fixed noises, which keeps p as it is. So <y^2> is tested over learning rates with c in proportion. Re-derived.
     """
     known = river(run)
     require(
@@ -145,7 +144,7 @@ def two_temperatures(run: Run) -> Iterator[Prediction]:
 
 
 def _bottom(slope: Callable[[float], float], start: float) -> float:
-    """Where the energy is least: its slope changes sign downhill from the start."""
+    """The place of least energy: the first zero of its slope downhill from the start."""
     from scipy.optimize import brentq
 
     near = start
@@ -158,7 +157,7 @@ def _bottom(slope: Callable[[float], float], start: float) -> float:
 
 
 def _panels(energy: Callable[[Any], Any], bottom: float, side: float) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes on one side of the bottom, as distances from it, and their weights, out to where p is nothing.
+    """Nodes on one side of the bottom, as distances from it, and their weights, out to where p is negligible.
 
     The first panel is of the law's own width, each further one as long as all before it.
     """

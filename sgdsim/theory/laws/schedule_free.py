@@ -29,7 +29,7 @@ def averages(mode: Mode) -> tuple[float, float]:
         c, from_z, from_x = 1.0 / weights, 1.0 - rate * pull * (1.0 - beta), -rate * pull * beta
         z = from_z * z + from_x * x + rate * a * mode.centre
         x = (1.0 - c) * x + c * z
-        # Of z after the step with itself and with x before it.
+        # Covariances of z after the step: with x before the step, and with itself.
         zx = from_z * xz + from_x * xx
         zz = from_z**2 * zz + 2.0 * from_z * from_x * xz + from_x**2 * xx + rate**2 * mode.noise_variance
         xx = (1.0 - c) ** 2 * xx + 2.0 * c * (1.0 - c) * zx + c**2 * zz
@@ -51,10 +51,9 @@ def schedule_free(run: Run) -> Iterator[Prediction]:
 
         z' = z - eta*((a + lambda)*y - a*x_0 + w),    x' = (1 - c)*x + c*z',
 
-    is linear, so that the means and covariances of (z, x) are known at every step. Where ``c = 1/(t + 1)``, x keeps
-    forgetting: there is no stationary law but ``t*Var x -> (sigma/a)^2/(1 - beta^2)``, at every rate, by the factor
-    ``1/(1 - beta^2)`` more than the mean of plain SGD's iterates; z has ``Var z -> eta*sigma^2/(a*(1 - beta)*(2 -
-    eta*a*(1 - beta)))``.
+    is linear, so that the means and covariances of (z, x) are known at every step. With ``c = 1/(t + 1)`` the average x
+    has no stationary law, but ``t*Var x -> (sigma/a)^2/(1 - beta^2)`` at every rate: by the factor ``1/(1 - beta^2)``
+    more than the mean of plain SGD's iterates. z has ``Var z -> eta*sigma^2/(a*(1 - beta)*(2 - eta*a*(1 - beta)))``.
 
     Re-derived.
     """

@@ -1,4 +1,4 @@
-"""The second law: what never falls, and the equalities behind it."""
+"""The second law: the divergence from rest never rises, and the equalities behind it."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ def divergence(mean: Any, variance: Any, rest: float) -> Any:
 def second_law(run: Run) -> Iterator[Prediction]:
     """The second law for one valley, at any learning rate. Exact.
 
-    The divergence of the law of x from the stationary law of the rate of a step never rises in that step, whatever
-    the chain. For a Gaussian valley, with mean m, variance V and stationary variance v,
+    In a step the divergence of the law of x from the stationary law of the step's rate never rises, whatever the
+    chain. For a Gaussian valley, with mean m, variance V and stationary variance v,
 
         D = [V/v - 1 - ln(V/v)]/2 + m^2/(2v).
 
-    What is tested is how much D falls between neighbouring records, from measured means and variances. D of a
-    histogram would be biased upwards.
+    The fall of D between neighbouring records is tested, from measured means and variances. From a histogram, D would
+    be biased upwards.
 
-    Our own statement: what of a second law the paper (arXiv:2505.10559) has is not known to us.
+    Our own statement: whether the paper (arXiv:2505.10559) has such a second law is not known to us.
     """
     records = [int(step) for step in run.recorder.record_steps(run.steps)]
     rows = [row for mode in plain_modes(run) if len(records) >= 3 for row in _falls(mode, records)]
@@ -58,13 +58,13 @@ def second_law(run: Run) -> Iterator[Prediction]:
 
 
 def _fallen(rest: float, *moments: np.ndarray) -> np.ndarray:
-    """How much less the divergence is at the second record than at the first."""
+    """The fall of the divergence from the first record to the second."""
     m0, v0, m1, v1 = moments
     return np.asarray(divergence(m0, v0, rest) - divergence(m1, v1, rest))
 
 
 def _falls(mode: Mode, records: list[int]) -> Iterator[Prediction]:
-    """How much the divergence falls from record to record, until next to nothing is left of it."""
+    """Rows on the fall of the divergence from record to record, until next to nothing of it is left."""
     rest, exact = float(rests(mode)[0]), {step: mode.cumulants(step) for step in records}
     if not mode.constant_rate or not mode.is_gaussian or exact[0][1] <= 0.0:
         return
@@ -94,7 +94,7 @@ def changes(mode: Mode) -> tuple[int, ...]:
 
 
 def excess_entropy(before: np.ndarray, after: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Y of trajectories x (change, trajectory), from the stationary variances before and after each change.
+    """The excess entropy Y of trajectories x (change, trajectory), from the stationary variances around each change.
 
     Examples
     --------
@@ -105,7 +105,7 @@ def excess_entropy(before: np.ndarray, after: np.ndarray, x: np.ndarray) -> np.n
 
 
 def mean_excess(mode: Mode) -> float:
-    """``<Y>``."""
+    """The mean excess entropy ``<Y>``."""
     v, steps = rests(mode), changes(mode)
     heats = np.array([mode.cumulants(step)[1] for step in steps])
     before, after = v[np.array(steps) - 1], v[np.array(steps)]
@@ -146,7 +146,7 @@ def hatano_sasa(run: Run) -> Iterator[Prediction]:
 
         <e^(-Y)> = 1,    <Y> = sum_t [V_(t+1)*(1/v_(t+1) - 1/v_t) + ln(v_(t+1)/v_t)]/2 >= 0,
 
-    V_t the variance of x: excess entropy is produced, in the mean, by any schedule, and only in the mean.
+    with V_t the variance of x: in the mean any schedule produces excess entropy, though not on every trajectory.
 
     Strong heating from a cold start gives the weights heavy tails. Our own statement, after Hatano and Sasa (2001).
     """
@@ -166,15 +166,15 @@ def _hatano_sasa_weight(about: partial[np.ndarray], x: np.ndarray) -> np.ndarray
     return np.asarray(np.exp(-about(x)))
 
 
-_BACK_REACTION = 1e-4  # relative, of the walls on the river
-_RESOLUTION = 0.01  # of the mean weight
-_SAME = 1e-6  # relative difference of variances
-_STOPPED = 1e-9  # of the learning rate, after the protocol
-_LAST_BIT = 1e-2  # of y, over the lateness T/g that tells the work
+_BACK_REACTION = 1e-4  # largest relative back reaction of the walls on the river
+_RESOLUTION = 0.01  # resolution of the mean weight, relative
+_SAME = 1e-6  # relative difference of variances that count as the same
+_STOPPED = 1e-9  # largest learning rate after the protocol, in units of that in it
+_LAST_BIT = 1e-2  # largest last bit of y in units of the lateness T/g, from which the work is told
 
 
 def exact_weight(a: np.ndarray, rate: float, noise: float, start: float) -> float:
-    """``<exp(-W/T)>`` for curvatures a after 0, 1, … steps, from a normal start of that variance.
+    """The mean weight ``<exp(-W/T)>`` for curvatures a after 0, 1, … steps, from a normal start of variance `start`.
 
     Examples
     --------
@@ -211,13 +211,13 @@ def jarzynski(run: Run) -> Iterator[Prediction]:
         s = eta^2*sigma^2,  r = 1 - eta*a_n,    A_n = A_(n+1)/sqrt(1 + B_(n+1)*s),
         B_n = (a_(n+1) - a_n)/T + r^2*B_(n+1)/(1 + B_(n+1)*s),    <exp(-W/T)> = A_0/sqrt(1 + B_0*Var x).
 
-    How W is measured: the walls take their work from the river, which is late by it, ``W = g*(y_0 + n*eta*g - y_n)``,
-    but for the back reaction, of relative size ``a'*x^2/(2g)``, which is demanded to be below 1e-4. The final y tells
-    W, if its last bit is far below the lateness T/g of a work T, which is demanded.
+    W is measured by the river: the walls take their work from it, so that it is late, ``W = g*(y_0 + n*eta*g - y_n)``.
+    This is so but for a back reaction of relative size ``a'*x^2/(2g)``, which must be below 1e-4. And the last bit of
+    the final y must be far below the lateness T/g of a work T.
 
-    The equality is tested over learning rates to go to its limit, and at each against the exact integral. So that a
-    protocol takes the same time ``n*eta`` at every rate, the rate may drop to next to nothing after it. Our own
-    statement, after Jarzynski (1997).
+    Tested are the limit of the equality over learning rates, and the exact integral at each rate. So that a protocol
+    takes the same time ``n*eta`` at every rate, the rate may drop to next to nothing after it. Our own statement,
+    after Jarzynski (1997).
     """
     known, y, end = _moving(run)
     start = run.initial[known.fast]
@@ -267,7 +267,7 @@ def jarzynski(run: Run) -> Iterator[Prediction]:
 
 
 def _moving(run: Run) -> tuple[River, np.ndarray, float]:
-    """The river while it moves, y after 0, 1, … steps of that, and y at the end of the run."""
+    """The river, its y after 0, 1, … steps of the protocol, and its y at the end of the run."""
     rates = run.schedule.rates(run.steps)
     moving = rates == rates[0]
     steps = int(np.count_nonzero(moving))
@@ -292,11 +292,11 @@ def _over(limit: float, weight: partial[np.ndarray], y: np.ndarray) -> np.ndarra
     return np.asarray(weight(y) / limit)
 
 
-_FORGOTTEN = 1e-6  # of a displacement at the start
+_FORGOTTEN = 1e-6  # largest part of a displacement at the start that may be left
 
 
 def asymmetry(rate: float, curvature: float, third: float) -> float:
-    """``<x^2*x'> - <x*x'^2>`` at rest, from the third cumulant of the gradient noise.
+    """The asymmetry in time ``<x^2*x'> - <x*x'^2>`` at rest, from the third cumulant of the gradient noise.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The second step of a run, and how the first two join the parameters, for any loss and optimizer."""
+"""The second step of a run, and covariances of the parameters after the first two, for any loss and optimizer."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from sgdsim.theory.numerical_rows import covariance_measure, known_row
 from sgdsim.theory.quadrature.nested import Numerical
 from sgdsim.theory.recorded_names import label_of, name_of
 
-_RESOLVED = 0.02
-_KNOWN = 0.02  # of the resolution
-_NOTHING = 1e-9  # of a square: what is left of it where nothing is random
+_RESOLVED = 0.02  # relative resolution of a row
+_KNOWN = 0.02  # largest error of a number in units of the resolution
+_NOTHING = 1e-9  # variance, in units of the mean square, that is taken for rounding
 _ORDINALS = ("first", "second")
 
 
@@ -58,9 +58,9 @@ def second_step(run: Run) -> Iterator[Prediction]:
     """Mean, variance and covariances of the parameters after two steps from the run's own start. Exact.
 
     The start and the noise of two batches are points with weights, which the formulas of the optimizer move, memory
-    and all. The second step tells what an optimizer remembers of its first gradient; a covariance, what noise the
-    parameters share. Two rules are used, a coarse and a fine one: a row is made where they differ by less than a
-    fiftieth of what it resolves, and its number may be three such differences off.
+    and all. The second step shows what an optimizer remembers of its first gradient; a covariance shows the noise that
+    parameters share. Two rules are used, a coarse and a fine one: a row is made if they differ by less than a fiftieth
+    of what it resolves, and its number may be off by three such differences.
 
     A mean is resolved to 2 % of the spread and of its change, a variance to 2 % of itself, a covariance to 2 % of the
     product of the standard deviations.

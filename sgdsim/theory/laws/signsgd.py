@@ -71,11 +71,11 @@ def signsgd_noiseless(run: Run) -> Iterator[Prediction]:
     """SignSGD without noise. Exact.
 
     In a valley x comes down by eta a step, and then alternates between two points that are eta apart. A start that is
-    uniform over a whole number of ``eta`` to both sides makes the phase of this orbit uniform,
+    uniform over whole multiples of ``eta`` to both sides makes the phase of this orbit uniform,
 
         x ~ U(-eta, eta),    <x^2> = eta^2/3,    <U> = a*eta^2/6 for U = a*x^2/2:
 
-    no equipartition. Each orbit has the entropy ln 2.
+    there is no equipartition. Each orbit has the entropy ln 2.
 
     Re-derived.
     """
@@ -108,33 +108,33 @@ def _uniform_cdf(rate: float, values: np.ndarray) -> np.ndarray:
     return np.clip((np.asarray(values) / rate + 1.0) / 2.0, 0.0, 1.0)
 
 
-_PHASES = 64  # of the trapezoidal rule for a periodic function
+_PHASES = 64  # phases of the lattice over which an average is taken: the trapezoidal rule for a periodic function
 
 
-_REACH = 14.0  # widths of the noise beyond which the sign is certain, or the chain never comes
+_REACH = 14.0  # displacement, in widths of the noise, beyond which the sign is certain, or where the chain never is
 
 
-_LEADING_RESOLUTION = 0.02  # of its ratio to leading order: half of what Cauchy noise adds at eta*a/s = 0.05
+_LEADING_RESOLUTION = 0.02  # resolution of the ratio to leading order: Cauchy noise adds 0.04 at eta*a/s = 0.05
 
 
 def distribution(noise: Any) -> Any:
-    """A distribution of SciPy's, that of normal noise where its standard deviation is given."""
+    """The distribution of the noise as SciPy's; a number stands for normal noise of that standard deviation."""
     from scipy import stats
 
     return stats.norm(scale=noise) if isinstance(noise, float | int) else noise
 
 
 def lattice_law(rate: float, curvature: float, noise: Any, phase: float) -> tuple[np.ndarray, np.ndarray]:
-    """The points ``phase + eta*Z`` that matter, in order, and the stationary probability of each.
+    """The points of the lattice ``phase + eta*Z`` that matter, in order, and their stationary probabilities.
 
     Parameters
     ----------
     rate, curvature
-        eta and a.
+        The learning rate eta and the curvature a.
     noise
-        As of `distribution`, symmetric.
+        Symmetric noise, as `distribution` takes it.
     phase
-        Of the lattice.
+        The phase of the lattice.
 
     Examples
     --------
@@ -147,14 +147,14 @@ def lattice_law(rate: float, curvature: float, noise: Any, phase: float) -> tupl
     points = phase + rate * np.arange(-most, most + 1)
     u = curvature * points
     steps = noise.logcdf(-u[:-1]) - noise.logcdf(u[1:])
-    # From the middle outwards: of bounded noise there is nothing on either side.
+    # Summed from the middle outwards: with bounded noise, probabilities far out are zero.
     logs = np.concatenate([-np.cumsum(steps[:most][::-1])[::-1], [0.0], np.cumsum(steps[most:])])
     weights = np.exp(logs - logs.max())
     return points, weights / weights.sum()
 
 
 def parity_moments(rate: float, curvature: float, noise: Any, phase: float) -> tuple[float, float]:
-    """Mean and variance on the sublattice ``phase + 2*eta*Z``, where all of an ensemble is at once.
+    """Mean and variance on the sublattice ``phase + 2*eta*Z``, where a whole ensemble is at one time.
 
     Examples
     --------
@@ -169,7 +169,7 @@ def parity_moments(rate: float, curvature: float, noise: Any, phase: float) -> t
 
 
 def mixed_variance(rate: float, curvature: float, noise: Any) -> float:
-    """Variance where all phases are mixed uniformly.
+    """Variance of an ensemble in which all phases of the lattice are mixed uniformly.
 
     Examples
     --------
@@ -183,7 +183,7 @@ def mixed_variance(rate: float, curvature: float, noise: Any) -> float:
 
 
 def leading_variance(rate: float, curvature: float, noise: Any) -> float:
-    """``eta/(4*a*f(0))``, of normal noise ``sqrt(pi/8)*eta*sigma/a``.
+    """The variance to leading order, ``eta/(4*a*f(0))``; for normal noise it is ``sqrt(pi/8)*eta*sigma/a``.
 
     Examples
     --------
@@ -199,7 +199,7 @@ def _noise(mode: Mode) -> Any:
     Raises
     ------
     NotApplicable
-        For one that is not known to be symmetric, batches of one that is not normal, and sums of several.
+        For noise that is not known to be symmetric, batches of noise that is not normal, and sums of several noises.
     """
     from scipy import stats
 
@@ -223,7 +223,7 @@ def _noise(mode: Mode) -> Any:
 
 
 def cusp(rate: float, curvature: float, noise: Any) -> float:
-    """The part by which the cusp of Laplace noise raises the variance; 0 of other noise.
+    """The relative amount by which the cusp of Laplace noise raises the variance; 0 for other noise.
 
     Examples
     --------
@@ -237,7 +237,7 @@ def cusp(rate: float, curvature: float, noise: Any) -> float:
 
 
 def _pull(mode: Mode) -> Observable:
-    """``x*s`` over late times: over many steps, as that of one is mostly the noise of its sign."""
+    """The observable ``x*s``, averaged over late times, as in a single step it is mostly the noise of the sign."""
     name = mode.parameter
     return late(
         Observable(f"{label_of(name)}_times_sign", f"{name}*({name} - next({name}))/learning_rate"), mode.run.steps
@@ -266,7 +266,7 @@ def _modes(run: Run) -> list[Mode]:
 
 
 def _is_mixed(mode: Mode, rate: float) -> bool:
-    """Whether the start mixes all phases, or is a number."""
+    """True if the start mixes all phases; False if it is a number."""
     start = mode.run.initial[mode.parameter]
     if isinstance(start, float | int):
         return False
@@ -281,12 +281,12 @@ def _is_mixed(mode: Mode, rate: float) -> bool:
 
 
 def _left(rate: float, mixed: float) -> float:
-    """What a step leaves of a displacement."""
+    """The factor by which a step shrinks a displacement, in the mean."""
     return max(1.0 - rate**2 / (2.0 * mixed), 0.0)
 
 
 def _moments(mode: Mode, rate: float, noise: Any) -> tuple[float, float, str]:
-    """Mean and variance of an ensemble that is on every second point of the lattice at once, and where, in words."""
+    """Mean and variance of an ensemble that is on every second point of the lattice at a time, and that in words."""
     start = mode.run.initial[mode.parameter]
     assert isinstance(start, float | int)
     phase = (float(start) - mode.centre + rate * (mode.run.steps % 2)) % (2.0 * rate)
@@ -304,10 +304,10 @@ def _identities(mode: Mode, rate: float, variance: float) -> Iterator[Prediction
 
 
 def _signsgd_across(runs: Sequence[Run]) -> list[Prediction]:
-    """The late fast losses over their leading order, at four learning rates or more."""
+    """Rows on the late fast losses in units of their leading order, at four learning rates or more."""
     rows: list[Prediction] = []
     for point, run in enumerate(runs):
-        with suppress(NotApplicable):  # said at the point
+        with suppress(NotApplicable):  # the reason is given at the point itself
             rows += [_over_leading(mode, point) for mode in _modes(run)]
     return at_enough_values(rows)
 
@@ -339,13 +339,13 @@ def signsgd(run: Run) -> Iterator[Prediction]:
 
         v = eta/(4*a*f(0)),    <U> = eta/(8*f(0)),
 
-    equipartition; for normal noise ``v = sqrt(pi/8)*eta*sigma/a``, linear in sigma. What is left out is of order eta
-    where f is smooth at 0. The cusp of Laplace noise, ``F(u) = 1/2 + f(0)*u*(1 - |u|/(2*s) + …)``, weakens the drift
-    by a part ``e = a*E|x|^3/(2*s*v)``, of order sqrt(eta): with a normal law ``e = sqrt(2*a^2*v/(pi*s^2)) =
-    sqrt(eta*a/(pi*s))``, and ``v = (1 + e + O(e^2))*eta/(4*a*f(0))``. Both are tested over learning rates, as
-    averages over late times.
+    that is equipartition; for normal noise ``v = sqrt(pi/8)*eta*sigma/a``, linear in sigma. Neglected terms are of
+    order eta if f is smooth at 0. The cusp of Laplace noise, ``F(u) = 1/2 + f(0)*u*(1 - |u|/(2*s) + …)``, weakens the
+    drift by a part ``e = a*E|x|^3/(2*s*v)``, of order sqrt(eta): with a normal law ``e = sqrt(2*a^2*v/(pi*s^2)) =
+    sqrt(eta*a/(pi*s))``, and ``v = (1 + e + O(e^2))*eta/(4*a*f(0))``. Both are tested over learning rates, as averages
+    over late times.
 
-    Re-derived; arXiv:2505.10559 has a steady state of sign descent, whose formula is not known to us.
+    Re-derived. arXiv:2505.10559 speaks of a steady state of sign descent; its formula is not known to us.
     """
     rate = constant_rate(run)
     for mode in _modes(run):
@@ -371,7 +371,7 @@ def _over_leading(mode: Mode, point: int) -> Prediction:
         f"mean({name}) over eta/(8*f(0))" + (", in powers of sqrt(eta*a/(pi*s))" if more else ""),
         1.0 + more,
         order=1 if more else 0,
-        resolution=more / 2.0 or _LEADING_RESOLUTION,  # half of what the cusp adds
+        resolution=more / 2.0 or _LEADING_RESOLUTION,  # half of the part that the cusp adds
         conditions=f"{mode.parameter}: eta*a*f(0) = {rate * mode.curvature * noise.pdf(0.0):.4g}",
         small=more or rate,
         small_name="sqrt(eta*a/(pi*s))" if more else "learning rate",
@@ -379,14 +379,14 @@ def _over_leading(mode: Mode, point: int) -> Prediction:
     )
 
 
-_LEAST = 1e-6  # probability of a point that is looked at
+_LEAST = 1e-6  # least probability of a point that is recorded
 
 
-_MOST = 40  # points
+_MOST = 40  # most points that are recorded
 
 
 def shannon_entropy(*probabilities: float | np.ndarray) -> np.ndarray:
-    """``-sum p*ln p``, in nats.
+    """Shannon's entropy ``-sum p*ln p``, in nats.
 
     Examples
     --------
@@ -398,7 +398,7 @@ def shannon_entropy(*probabilities: float | np.ndarray) -> np.ndarray:
 
 
 def _law(run: Run) -> tuple[Mode, np.ndarray, np.ndarray]:
-    """The mode, and the points and probabilities at the end of the run."""
+    """The mode of a run, and the points of its lattice with their probabilities at the end."""
     _check_signsgd(run)
     found, rate = steady_modes(run), constant_rate(run)
     require(
@@ -427,7 +427,7 @@ def _law(run: Run) -> tuple[Mode, np.ndarray, np.ndarray]:
 
 
 def _indicators(mode: Mode, points: np.ndarray) -> list[Observable]:
-    """Whether a trajectory is at each of the points."""
+    """Observables that are 1 if a trajectory is at a point of the lattice, else 0."""
     half = constant_rate(mode.run) / 2.0
     return [
         Observable(f"at_{index}", f"step({half!r} - abs({mode.parameter} - ({float(point)!r})))")
@@ -456,13 +456,13 @@ def residual_entropy(run: Run) -> Iterator[Prediction]:
         H = -sum_x p(x)*ln p(x)
 
     of the stationary law is a sum over the lattice. At a fixed learning rate it does not fall to zero with the noise,
-    but to ln 2, that of the orbit of two points on which SignSGD without noise ends. A lattice through the bottom
-    itself, where the noise alone decides, keeps 1.5*ln 2.
+    but to ln 2, the entropy of the orbit of two points on which SignSGD without noise ends. On a lattice through the
+    bottom itself, where the noise alone decides, 1.5*ln 2 is left.
 
-    What else residual-entropy says needs no law of its own: no schedule cools below ``1/(1/v_0 + n*a^2/sigma^2)``,
-    and the entropy of a continuous valley has no limit in the cold (entropy).
+    Two related statements are tested by other laws: no schedule cools below ``1/(1/v_0 + n*a^2/sigma^2)``
+    (fastest-cooling), and the entropy of a continuous valley has no limit in the cold (entropy).
 
-    Ours; not to be attributed to arXiv:2505.10559, whose third law is not known to us.
+    Our own statement, not to be attributed to arXiv:2505.10559, whose third law is not known to us.
     """
     mode, points, weights = _law(run)
     moments = tuple(Moment("mean", name_of(run, one), run.steps) for one in _indicators(mode, points))

@@ -17,7 +17,7 @@ from sgdsim.theory.recorded_names import name_of
 
 
 def _usable(run: Run) -> list[tuple[str, Balance]]:
-    """The symmetries whose charge has a known exact change, by the name of the charge; found ones come last."""
+    """The symmetries whose charge has a known exact change, each with the charge's name; found ones come last."""
     known = known_changes(run)
     require(
         "learning_rate" not in run.loss.namespace_names,
@@ -36,7 +36,7 @@ def _charge(name: str, balance: Balance) -> Observable:
 
 
 def _pushes(run: Run, name: str, balance: Balance) -> Observable:
-    """The sum of ``(eta^2/2) g^T A g`` over all steps."""
+    """The observable that sums ``(eta^2/2) g^T A g`` over all steps."""
     text = str(balance.change)
     return Observable(f"pushes_{name}", f"learning_rate**2*({text})", (0, run.steps), "sum")
 
@@ -59,14 +59,13 @@ def _records(run: Run) -> Recorder:
     automatic=True,
 )
 def charges(run: Run) -> list[Prediction]:
-    """What SGD does to the charge of a symmetry. Exact, path by path.
+    """The change of a symmetry's charge by SGD. Exact, path by path.
 
         Q' = (1 - eta*lambda)^2*Q + (eta^2/2)*g^T A g,
 
-    so that without weight decay ``Q_t - Q_0`` is the sum of the right sides over the steps, which is recorded along
-    each trajectory and held against the charge itself; the charge of a translation keeps its law, up to weight decay.
-    Where the gradient is affine in the parameters, the mean of the charge is also predicted by the recursion of
-    moments.
+    so that without weight decay ``Q_t - Q_0`` is the sum of the last terms over the steps, which is recorded along each
+    trajectory and held against the charge itself. The charge of a translation changes by weight decay alone. If the
+    gradient is affine in the parameters, the mean of the charge is also predicted by the recursion of moments.
     """
     rows: list[Prediction] = []
     for name, balance in _usable(run):
@@ -81,13 +80,13 @@ def charges(run: Run) -> list[Prediction]:
 
 
 def _scale(run: Run) -> float:
-    """``E |theta_0|^2``, in whose parts a charge that may vanish is judged."""
+    """The mean square ``E |theta_0|^2`` of the start, the scale of a charge that may vanish."""
     starts = [run.initial[name] for name in run.loss.parameters]
     return float(sum(s * s if isinstance(s, float | int) else s.moment(2) for s in starts)) or 1.0
 
 
 def _translation(run: Run, charge: str, balance: Balance) -> Prediction:
-    """Each step multiplies the charge of a translation by the same factor."""
+    """A row on the charge of a translation, which each step multiplies by the same factor."""
     kept = float(np.prod([balance.kept(rate) for rate in run.schedule.rates(run.steps)]))
     moments = (Moment("mean", charge, run.steps), Moment("mean", charge, 0))
     measure = Function("kept charge", partial(_unexplained, _scale(run), kept), moments)
@@ -115,12 +114,12 @@ def _identity(run: Run, charge: str, pushes: str, balance: Balance) -> Predictio
 
 
 def _unexplained(scale: float, kept: float, last: np.ndarray, first: np.ndarray, *pushes: np.ndarray) -> np.ndarray:
-    """What is left over is zero, and is added to a number of its natural size, whose rounding is known."""
+    """The unexplained change of a charge, which is zero, added to its scale: a sum whose rounding is known."""
     return np.asarray(scale + last - kept * first - sum(pushes))
 
 
 def _mean(run: Run, charge: str, balance: Balance) -> list[Prediction]:
-    """The mean of the charge where the recursion of second moments is closed."""
+    """A row on the mean of the charge, if the recursion of second moments is closed; else none."""
     try:
         moments = recursion(run, 2).after(run.steps)
     except NotApplicable:

@@ -15,7 +15,7 @@ from sgdsim.theory.methods.modes import constant_rate, steady_modes
 
 
 def baoab_variance(step: float, curvature: float, temperature: float, friction: float, noise: float = 0.0) -> float:
-    """Stationary variance of the position, for gradient noise of a variance.
+    """Stationary variance of the position; `noise` is the variance of the gradient noise.
 
     Examples
     --------
@@ -45,15 +45,15 @@ def underdamped_langevin(run: Run) -> Iterator[Prediction]:
 
         Var x = T/a
 
-    at every stable h, ``a*h^2 < 4``, with ``Var v = T*(1 - a*h^2/4)``: the first half kick and drift make of this a
-    velocity of variance T, uncorrelated to the position, which friction leaves as it is, and the second ones undo them,
-    as the motion back is. Gradient noise of variance sigma^2, the same in
+    at every stable h, ``a*h^2 < 4``, with ``Var v = T*(1 - a*h^2/4)``. The first half kick and drift turn this law into
+    one with a velocity of variance T, uncorrelated with the position. Friction leaves that as it is, and the second
+    half drift and kick undo the first, since the motion is reversible. Gradient noise of variance sigma^2, the same in
     the last half kick of a step and the first of the next, adds
 
         sigma^2*h^2*(1 + c) / (a*(1 - c)*(4 - a*h^2)),
 
-    the solution of Lyapunov's equation for x and v; at small h the heat ``sigma^2*h/(2*f)``. Euler's method for the
-    overdamped dynamics, ``langevin``, has ``T/(a*(1 - eta*a/2))``.
+    by the solution of Lyapunov's equation for x and v; at small h that is the heat ``sigma^2*h/(2*f)``. Euler's method
+    for the overdamped dynamics, ``langevin``, has ``T/(a*(1 - eta*a/2))``.
 
     Re-derived.
     """

@@ -20,7 +20,7 @@ LAGS = (1, 2, 5)
 
 
 def stationary_variance(rate: float, curvature: float, noise_variance: float) -> float:
-    """Variance of x once the start is forgotten.
+    """Stationary variance of a fast direction, once the start is forgotten.
 
     Examples
     --------
@@ -84,7 +84,8 @@ def _shape(mode: Mode) -> Iterator[Prediction]:
     _, k2, k3, k4 = mode.cumulants(mode.run.steps)
     for name, value in {"skewness": k3 / k2**1.5, "kurtosis": k4 / k2**2}.items():
         if np.isfinite(value):
-            # On the scale of a standardised variable: 1 % of a small kurtosis would ask for billions of trajectories.
+            # Judged on the scale of a standardised variable: 1 % of a small kurtosis would take billions of
+            # trajectories.
             resolution = 0.05 * max(1.0, abs(value))
             yield of_mode(mode, Moment(name, mode.parameter, mode.run.steps), value, resolution=resolution)
 
@@ -96,7 +97,7 @@ def _normal_cdf(mean: float, std: float, values: np.ndarray) -> np.ndarray:
 
 
 def temperature(rate: float, noise_variance: float) -> float:
-    """``T = eta*sigma^2/2``: SGD with additive Gaussian noise is Euler-Maruyama with step eta at this T.
+    """The temperature ``T = eta*sigma^2/2``: SGD with additive Gaussian noise is Euler-Maruyama of step eta at this T.
 
     Examples
     --------
@@ -200,14 +201,14 @@ def _time_average(mode: Mode) -> Iterator[Prediction]:
         name = name_of(mode.run, mode.direction.time_average(*window))
     except NotApplicable:
         return
-    # What an average has of curvatures that differ between trajectories is not forgotten at its end.
+    # Trajectories whose curvature differs from the path's for a while change the average for good.
     assumes = mode.assumes_at(mode.run.recorder.record_steps(mode.run.steps))
     moment = Moment("variance", name, mode.run.steps)
     yield of_mode(mode, moment, mode.time_average_variance(*window), assumes=assumes)
 
 
 def _decay_of_mean(mode: Mode) -> Iterator[Prediction]:
-    """Only where the start lies beyond one standard deviation of where the mean goes."""
+    """A row on the decay of the mean, if its start lies more than a standard deviation off its resting place."""
     step = middle_step(mode)
     if step is None or mode.adiabatic:
         return
@@ -217,12 +218,12 @@ def _decay_of_mean(mode: Mode) -> Iterator[Prediction]:
     remaining = partial(_remaining, start=start, rest=rest)
     measure = Function("relaxation", remaining, (Moment("mean", mode.parameter, step),))
     quantity = f"remaining displacement of {mode.parameter}{when(mode, step)}"
-    # A part of the whole, from 1 to 0, and judged as that.
+    # The remaining part goes from 1 to 0, and is judged on that scale.
     yield of_mode(mode, measure, mode.memory(0, step), quantity, 0.01)
 
 
 def _resting_mean(mode: Mode) -> float:
-    """Where the mean gradient, with weight decay, vanishes."""
+    """The resting place of the mean, where the mean gradient with weight decay vanishes."""
     stiffness = mode.pull[0] / mode.rates[0]
     return float((mode.curvature * mode.centre - mode.noise_cumulants[0]) / stiffness)
 
@@ -259,7 +260,7 @@ def equipartition(run: Run) -> Iterator[Prediction]:
     if len(found) > 1:
         yield _sum(found, "total fast loss", "total", 1.0, sum(map(_leading, found)))
     temperatures = [final_temperature(mode) for mode in found]
-    # With weight decay soft directions are colder, and their number is no longer counted.
+    # With weight decay soft directions are colder, and the total no longer counts the directions.
     if not found[0].decay and np.ptp(temperatures) <= 1e-12 * max(temperatures):
         yield _sum(found, "number of fast directions", "valley_count", temperatures[0] / 2.0, len(found))
 

@@ -24,21 +24,21 @@ from sgdsim.theory.methods.charge_balance import Balance
 from sgdsim.theory.methods.linear_response import Population, batch_noise, minimum, start_of
 from sgdsim.theory.methods.modes import constant_rate
 
-_FARTHEST = 40.0  # times the orbit's parameter: exp(40) is beyond all parameters
+_FARTHEST = 40.0  # largest exponent c*A along the orbit: exp(40) is beyond all parameters
 
 
 @dataclass(frozen=True)
 class BalancedPoint:
-    """Where the charge of a symmetry comes to rest.
+    """The point of an orbit at which the charge of a symmetry comes to rest.
 
     Attributes
     ----------
     charge
-        Its value there.
+        The charge there.
     size
-        ``|A theta|^2`` there, in whose parts a charge is large or small.
+        ``|A theta|^2`` there, the scale on which a charge is large or small.
     relaxation
-        Steps in which it forgets its start.
+        Number of steps in which the charge forgets its start.
     """
 
     charge: float
@@ -52,7 +52,7 @@ def balanced_point(run: Run, balance: Balance) -> BalancedPoint:
     Raises
     ------
     NotApplicable
-        Where there is none: the loss has no noise at the minimum, or the charge only grows.
+        If there is none: the loss has no noise at the minimum, or the charge only grows.
 
     Examples
     --------
@@ -72,7 +72,7 @@ def balanced_point(run: Run, balance: Balance) -> BalancedPoint:
     lost = 1.0 - balance.kept(rate)
 
     def change(c: float) -> float:
-        """Of Q in a step."""
+        """Mean change of Q in a step at the point c of the orbit."""
         push = powers * noise * np.exp(-2.0 * c * powers)
         return float(rate**2 / 2.0 * push.sum() - lost / 2.0 * (powers * theta * np.exp(2.0 * c * powers)).sum())
 
@@ -92,7 +92,7 @@ def balanced_point(run: Run, balance: Balance) -> BalancedPoint:
 
 
 def _along_orbit(run: Run, balance: Balance) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
-    """The rate, and in the eigenbasis of A: its eigenvalues, squared parameters and variances of the gradient."""
+    """The learning rate; and in the eigenbasis of A, its eigenvalues, squared parameters and gradient variances."""
     rate = constant_rate(run)
     powers, axes = np.linalg.eigh(generator_of(run, balance))
     root = np.sqrt(_rates(run))
@@ -121,7 +121,7 @@ def generator_of(run: Run, balance: Balance) -> np.ndarray:
 
 
 def _rates(run: Run) -> np.ndarray:
-    """The diagonal of the matrix of learning rates."""
+    """The diagonal of the learning-rate matrix."""
     matrix = run.optimizer.matrix(run.loss)
     if matrix is None:
         return np.ones(len(run.loss.parameters))

@@ -1,4 +1,4 @@
-"""The distribution of the mean gradient over a batch, as sources of randomness that rules can be made of."""
+"""The distribution of the mean gradient over a batch, as random sources for quadrature rules."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from sgdsim.theory.quadrature.rules import atoms
 if TYPE_CHECKING:
     import sympy
 
-_BATCHES = 4096  # different ones that are summed over
-_MOST_OUTCOMES = 128  # of one sample, where each has a term in the gradient of a batch
-_MOST_VARIABLES = 4  # of all samples of a batch
-_LIGHT = ("uniform", "laplace", "exponential")  # that polynomials determine
+_BATCHES = 4096  # most different batches that are summed over
+_MOST_OUTCOMES = 128  # most outcomes of one sample, if each has a term in the gradient of a batch
+_MOST_VARIABLES = 4  # most continuous noise variables of all samples of a batch together
+_LIGHT = ("uniform", "laplace", "exponential")  # distributions that are determined by their moments
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """The gradient of a batch, and what is random in it.
+    """The gradient of a batch, and its random sources.
 
     Attributes
     ----------
     gradient
-        One entry a parameter, in the parameters, constants and the names of the sources.
+        One entry for each parameter: an expression in the parameters, constants and the names of the sources.
     sources
-        Independent of each other.
+        The random sources, independent of each other.
     """
 
     gradient: tuple[sympy.Expr, ...]
@@ -48,9 +48,9 @@ class Batch:
 def batch_rule(run: Run) -> Batch:
     """The distribution of the mean gradient over a batch.
 
-    Noise that enters affinely with the same factor in every sample is replaced by its mean over the batch: exactly
-    for normal noise. Otherwise rows of data and discrete noise are summed over all batches there are, and continuous
-    noise has a variable for each sample.
+    Noise that enters affinely with the same factor in every sample is replaced by its mean over the batch, which for
+    normal noise is exact. Otherwise rows of data and discrete noise are summed over all possible batches, and
+    continuous noise has a variable for each sample.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def _population_gradient(loss: Loss) -> tuple[sympy.Expr, ...]:
 
 
 def _mean(run: Run, name: str) -> Source | None:
-    """The mean over the batch of a noise variable; None where the gradient of the mean is not that of the batch."""
+    """The mean of a noise variable over the batch; None if the batch's gradient does not follow from that mean."""
     loss, samples = run.loss, run.optimizer.batch_size
     if name not in loss.noise:
         return None
@@ -130,7 +130,7 @@ def _mean_of_atoms(noise: Noise, samples: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _all_batches(run: Run, given: Sequence[Source]) -> Batch:
-    """The gradients of all outcomes of one sample, with the share of each in the batch as what is random."""
+    """The gradient of a batch as a sum over the outcomes of one sample, whose shares of the batch are random."""
     import sympy
 
     from sgdsim.formulas.symbolic import exact
@@ -161,7 +161,7 @@ def _multinomial(counts: np.ndarray, chances: np.ndarray) -> float:
 
 
 def _outcomes(given: Sequence[Source]) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Names, and all joint values of discrete sources with their probabilities."""
+    """Names of discrete sources, and all their joint values with the probabilities of these."""
     names: list[str] = []
     rows, chances = np.empty((1, 0)), np.ones(1)
     for source in given:
@@ -179,7 +179,7 @@ def _outcomes(given: Sequence[Source]) -> tuple[list[str], np.ndarray, np.ndarra
 
 
 def _sample_by_sample(run: Run, given: Sequence[Source]) -> Batch:
-    """A name for every sample's value of what is random."""
+    """The gradient of a batch in which every sample has random variables, and names, of its own."""
     import sympy
 
     loss, samples = run.loss, run.optimizer.batch_size
@@ -204,7 +204,7 @@ def _sample_by_sample(run: Run, given: Sequence[Source]) -> Batch:
 
 
 def _rows(run: Run, source: Source) -> Source:
-    """All batches of rows; their order does not matter, as the other noise of the samples is alike."""
+    """All batches of rows as one source; the order of rows does not matter, as the samples' other noise is alike."""
     assert source.table is not None
     number, samples = len(source.table), run.optimizer.batch_size
     without = run.optimizer.sampling == "batch"

@@ -1,4 +1,4 @@
-"""How much of the gradient noise of a sample is left in the mean over a batch."""
+"""The part of the gradient noise of a sample that is left in the mean over a batch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def batch_share(optimizer: Optimizer, loss: Loss) -> sympy.Expr:
     Raises
     ------
     NotApplicable
-        For rows without replacement beside other noise, of which a batch leaves different parts.
+        For rows without replacement beside other noise: a batch leaves a different part of each.
 
     Examples
     --------
@@ -41,7 +41,7 @@ def batch_share(optimizer: Optimizer, loss: Loss) -> sympy.Expr:
 
 
 def is_mixed(loss: Loss) -> bool:
-    """Whether the gradient of a sample depends on its row of data and on other noise.
+    """True if the gradient of a sample depends both on its row of data and on other noise.
 
     Examples
     --------

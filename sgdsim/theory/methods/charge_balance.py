@@ -1,4 +1,4 @@
-"""What SGD does to the charge of a symmetry: its exact change in one step, its balance law, whether it is broken.
+"""The charge of a symmetry under SGD: its exact change in one step, its balance law, and whether it is broken.
 
 A continuous symmetry with generator ``v(theta)`` has ``g . v = 0`` for the gradient g of every sample. Where
 ``v = A theta + b`` with symmetric A, the charge ``Q = theta^T A theta/2 + b . theta`` has v for its gradient, and
@@ -44,10 +44,10 @@ if TYPE_CHECKING:
 
 
 MOST_SEARCHED = 8
-"""Parameters up to which generators are looked for where nobody asks for them: they take 0.2 s."""
+"""Most parameters for which generators are looked for without being asked: that takes 0.2 s."""
 
 MOST_FOUND = 4
-"""Charges of them that have rows: the layers of a matrix have dozens, which say much the same."""
+"""Most charges of generators so found that have rows: layers of matrices have dozens, which say much the same."""
 
 _WITH_CHARGES = ("sgd", "gradient_descent")  # optimizers that change a charge by a known amount
 
@@ -61,7 +61,7 @@ class Balance:
     loss, optimizer
         The dynamics.
     symmetry
-        One of the loss's.
+        A symmetry of the loss.
 
     Raises
     ------
@@ -87,7 +87,7 @@ class Balance:
 
     @cached_property
     def generator(self) -> sympy.Matrix:
-        """v(theta), a column."""
+        """The generator v(theta), a column."""
         import sympy
 
         directions = self.loss.directions(self.symmetry)
@@ -95,14 +95,14 @@ class Balance:
 
     @cached_property
     def jacobian(self) -> sympy.Matrix:
-        """The Jacobian J of the generator; A where it is linear."""
+        """The Jacobian J of the generator: the matrix A of a linear one."""
         import sympy
 
         return self.generator.jacobian(sympy.Matrix(self.loss.theta))
 
     @cached_property
     def charge(self) -> sympy.Expr | None:
-        """Q, with the preconditioner's weights; None where the symmetry has none."""
+        """The charge Q, with the preconditioner's weights; None if the symmetry has none."""
         import sympy
 
         matrix = self.optimizer.matrix(self.loss)
@@ -120,9 +120,9 @@ class Balance:
 
     @cached_property
     def change(self) -> sympy.Expr | None:
-        """The exact change of Q in one step beyond weight decay's, over eta^2, in ``gradient(u)`` of the batch.
+        """The exact change of Q in one step, without that by weight decay, divided by eta^2.
 
-        None where no such identity is known.
+        It is an expression in ``gradient(u)`` of the batch; None if no such identity is known.
         """
         import sympy
 
@@ -146,16 +146,16 @@ class Balance:
 
     @property
     def decay(self) -> float:
-        """Weight decay."""
+        """The weight decay lambda."""
         return self.optimizer.decay
 
     def kept(self, rate: float) -> float:
-        """What one step leaves of Q by weight decay alone: (1 - eta*lambda)^2, or (1 - eta*lambda) of a translation."""
+        """The factor of Q in a step by weight decay alone: (1 - eta*lambda)^2, for a translation (1 - eta*lambda)."""
         return (1.0 - rate * self.decay) ** (1 if self.is_translation else 2)
 
     @cached_property
     def is_linear(self) -> bool:
-        """Whether the generator is a matrix times theta."""
+        """True if the generator is a matrix times theta."""
         import sympy
 
         constant = self.generator - self.jacobian * sympy.Matrix(self.loss.theta)
@@ -166,12 +166,12 @@ class Balance:
 
     @cached_property
     def is_translation(self) -> bool:
-        """Whether the generator is constant."""
+        """True if the generator is constant."""
         return self.jacobian.is_zero_matrix is True
 
     @cached_property
     def imbalance(self) -> Expected:
-        """``E g^T J_s g`` of a batch's gradient, whose vanishing is balance."""
+        """The mean ``E g^T J_s g`` over the gradient of a batch, which vanishes at balance."""
         import sympy
 
         g, share, symmetric = sympy.Matrix(self.loss.gradient), batch_share(self.optimizer, self.loss), self._symmetric
@@ -198,7 +198,7 @@ class Balance:
 
     @cached_property
     def is_broken(self) -> bool:
-        """Whether an entropic force acts along the orbit, anywhere that a random search looks."""
+        """True if an entropic force acts along the orbit at any of eight random points."""
         if self._symmetric.applyfunc(expanded).is_zero_matrix:
             return False
         random = np.random.default_rng(0)
@@ -214,7 +214,7 @@ class Balance:
         Raises
         ------
         NotApplicable
-            Where the change is not known.
+            If the change is not known.
         """
         from sgdsim.formulas import evaluation
 
@@ -241,7 +241,7 @@ def balances(run: Run) -> list[Balance]:
 
 
 def charged_balances(run: Run) -> list[tuple[str, Balance]]:
-    """The symmetries with a charge, by the name of the charge: all that are declared, and then those that are found.
+    """The symmetries with a charge, each with the charge's name: all that are declared, then those that are found.
 
     Examples
     --------
@@ -256,12 +256,12 @@ def charged_balances(run: Run) -> list[tuple[str, Balance]]:
 
 
 def known_changes(run: Run) -> list[tuple[str, Balance]]:
-    """Those of them whose charge a step changes by a known amount.
+    """The symmetries whose charge a step changes by a known amount, each with the charge's name.
 
     Raises
     ------
     NotApplicable
-        Where there are none.
+        If there are none.
     """
     known = [(name, one) for name, one in charged_balances(run) if one.change is not None]
     require(known, "the loss has no symmetry with a charge, or the optimizer's steps have no known change")
@@ -269,7 +269,7 @@ def known_changes(run: Run) -> list[tuple[str, Balance]]:
 
 
 def declared_balances(run: Run) -> list[tuple[str, Balance]]:
-    """Those with a charge, by the name of the charge, which two symmetries of one kind do not share.
+    """The declared symmetries with a charge, each with the charge's name; no two share one.
 
     Examples
     --------
@@ -282,12 +282,12 @@ def declared_balances(run: Run) -> list[tuple[str, Balance]]:
     """
     loss = run.loss
     names = {charge: name for name, charge in loss.charges.items()}
-    charged = [one for one in balances(run) if one.charge is not None]  # with a matrix of rates another than the loss's
+    charged = [one for one in balances(run) if one.charge is not None]  # a matrix of rates changes the loss's charge
     return [(names[loss.charge(one.symmetry)], one) for one in charged]
 
 
 def found_balances(run: Run) -> list[tuple[str, Balance]]:
-    """The generators with a charge that a loss does not declare, each with a name of its own.
+    """The symmetries with a charge that a loss does not declare, each with a name of its own.
 
     Examples
     --------
@@ -316,7 +316,7 @@ def found_balances(run: Run) -> list[tuple[str, Balance]]:
 
 
 def relaxation_time(balance: Balance, run: Run) -> float:
-    """Steps in which a charge forgets its start by the rate ``-drift/Q`` at the start; NaN where it does not fall.
+    """Number of steps in which a charge forgets its start, ``-Q/drift`` at the start; NaN if it does not fall there.
 
     Examples
     --------

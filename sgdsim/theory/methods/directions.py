@@ -8,13 +8,14 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from sgdsim.formulas.expansion import bounded, expanded
+from sgdsim.formulas.expressions import formula_text
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Run
 from sgdsim.model.update_rules import OPTIMIZERS
 from sgdsim.prediction import require
-from sgdsim.theory.methods.noise_free_path import constants_of, formula_text
+from sgdsim.theory.methods.noise_free_path import constants_of
 from sgdsim.theory.recorded_names import label_of
 
 if TYPE_CHECKING:
@@ -28,11 +29,11 @@ class Direction:
     Attributes
     ----------
     parameter
-        Its coordinate.
+        The coordinate of the direction.
     curvature, centre
         ``A`` and the bottom of the valley.
     couplings
-        Noise variable to the constant that multiplies it in the gradient.
+        For each noise variable, the constant that multiplies it in the gradient.
     """
 
     parameter: str
@@ -50,7 +51,7 @@ class Direction:
         return Observable(f"time_average_{label_of(self.parameter)}", self.parameter, (start, stop))
 
     def is_gaussian(self, run: Run) -> bool:
-        """Whether the parameter is Gaussian at every step: normal noise, and a normal or fixed start."""
+        """True if the parameter is Gaussian at every step: normal noise, and a normal or fixed start."""
         start = run.initial[self.parameter]
         noises = [run.loss.noise[name] for name in self.couplings]
         normal = isinstance(start, float | int) or (isinstance(start, Noise) and start.family == "normal")
@@ -59,7 +60,7 @@ class Direction:
 
 @lru_cache(maxsize=256)
 def directions(loss: Loss, *, noisy: bool = True) -> tuple[Direction, ...]:
-    """The fast directions of a loss, found in its gradient; those without noise too, if it need not be noisy.
+    """The fast directions of a loss, found in its gradient; with `noisy` false also those without noise.
 
     Examples
     --------

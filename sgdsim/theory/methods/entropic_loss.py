@@ -37,8 +37,8 @@ from sgdsim.theory.quadrature.expectation import MOST_OPERATIONS, Expected
 if TYPE_CHECKING:
     import sympy
 
-_LONGEST_DENOMINATOR = 1000
-_KNOWN = ("sgd", "momentum", "gradient_descent", "langevin")
+_LONGEST_DENOMINATOR = 1000  # largest denominator of a number that is written as a fraction
+_KNOWN = ("sgd", "momentum", "gradient_descent", "langevin")  # optimizers whose entropic loss is known
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ class EntropicLoss:
     Parameters
     ----------
     loss, optimizer
-        Whose it is.
+        The dynamics.
 
     Raises
     ------
@@ -95,7 +95,7 @@ class EntropicLoss:
 
     @property
     def decay(self) -> float:
-        """Weight decay, which is the same coupled and decoupled for the rules that are known."""
+        """The weight decay lambda; coupled and decoupled are the same for all optimizers that are known here."""
         return self.optimizer.decay
 
     @cached_property
@@ -108,12 +108,12 @@ class EntropicLoss:
 
     @cached_property
     def time_unit(self) -> sympy.Expr:
-        """The time of one step in units of the learning rate: 1, or 1/(1 - b) of the heavy ball."""
+        """The time of one step in units of the learning rate: 1, or 1/(1 - b) for the heavy ball."""
         return 1 / (1 - self._momentum)
 
     @cached_property
     def gain(self) -> sympy.Expr:
-        """What multiplies ``|grad L|^2`` in S: 1, or (1 + b)/(1 - b) of the heavy ball."""
+        """The factor of ``|grad L|^2`` in S: 1, or (1 + b)/(1 - b) for the heavy ball."""
         return (1 + self._momentum) / (1 - self._momentum)
 
     @cached_property
@@ -127,7 +127,7 @@ class EntropicLoss:
 
     @cached_property
     def metric(self) -> sympy.Matrix:
-        """The learning-rate matrix in units of the rate."""
+        """The learning-rate matrix P in units of the learning rate."""
         import sympy
 
         matrix = self.optimizer.matrix(self.loss)
@@ -140,12 +140,12 @@ class EntropicLoss:
 
     @cached_property
     def mean_square_of_sample(self) -> Expected:
-        """``E g^T P g`` of one sample, without weight decay."""
+        """The mean ``E g^T P g`` over one sample, without weight decay."""
         return Expected(self.loss, [_quadratic(self.metric, self.loss.gradient)])
 
     @cached_property
     def mean_square(self) -> sympy.Expr | None:
-        """S in symbols; None where an expectation is numerical."""
+        """The mean square S in symbols; None if an expectation is numerical."""
         import sympy
 
         slopes, square = self.mean_gradient.exact, self.mean_square_of_sample.exact
@@ -158,7 +158,7 @@ class EntropicLoss:
 
     @cached_property
     def potential(self) -> sympy.Expr | None:
-        """The entropic loss in symbols; None where an expectation is numerical."""
+        """The entropic loss in symbols; None if an expectation is numerical."""
         mean = Expected(self.loss, [self.loss.expression]).exact
         if mean is None or self.mean_square is None:
             return None
@@ -167,14 +167,14 @@ class EntropicLoss:
 
     @cached_property
     def force(self) -> tuple[sympy.Expr, ...] | None:
-        """The entropic force ``-grad(phi - L)`` in symbols; None where an expectation is numerical."""
+        """The entropic force ``-grad(phi - L)`` in symbols; None if an expectation is numerical."""
         if self.mean_square is None:
             return None
         return tuple(-self._weight * self.mean_square.diff(p) for p in self.loss.theta)
 
     @cached_property
     def noise_covariance(self) -> sympy.Matrix | None:
-        """Covariance of the gradient of one sample in symbols; None where it is numerical."""
+        """Covariance of the gradient of one sample in symbols; None if it is numerical."""
         import sympy
 
         g, slopes = self.loss.gradient, self.mean_gradient.exact
@@ -186,7 +186,7 @@ class EntropicLoss:
         return sympy.Matrix(len(g), len(g), lambda i, j: entries[min(i, j), max(i, j)])
 
     def gradient(self, theta: Mapping[str, float], rate: float) -> np.ndarray:
-        """``grad phi`` in numbers, (parameter,); exact in symbols or by differences of the numerical S.
+        """The gradient of phi in numbers, (parameter,), from symbols if there are any, else from expectations.
 
         Parameters
         ----------
@@ -208,7 +208,7 @@ class EntropicLoss:
         if self.mean_square is not None:
             return np.array(evaluation.evaluate(self._square_slopes, values), dtype=np.float64)
         about = np.array([theta[name] for name in self.loss.parameters])
-        if self.loss.expression.has(Kinked):  # the derivative of an expectation is not that of its integrand
+        if self.loss.expression.has(Kinked):  # across a kink, derivative and expectation may not be exchanged
             return np.asarray(jacobian(lambda at: np.array([self.square(self._named(at))]), about)[0])
         found = self._slopes_of_sample.at(theta).value
         slope, hessian, square = found[:n], found[n : n + n * n].reshape(n, n), found[n + n * n :]
@@ -219,13 +219,13 @@ class EntropicLoss:
 
     @cached_property
     def _slopes_of_sample(self) -> Expected:
-        """Gradient, Hessian, and the gradient of ``g^T P g``."""
+        """Expectations of the gradient of a sample, of its Hessian, and of the gradient of ``g^T P g``."""
         gradient, square = self.loss.gradient, self.mean_square_of_sample.expressions[0]
         hessian = [g.diff(symbol) for g in gradient for symbol in self.loss.theta]
         return Expected(self.loss, [*gradient, *hessian, *(square.diff(symbol) for symbol in self.loss.theta)])
 
     def square(self, theta: Mapping[str, float]) -> float:
-        """S in numbers."""
+        """The mean square S in numbers."""
         if self.mean_square is not None:
             return float(evaluation.evaluate([self.mean_square], {**self.loss.constants, **theta})[0])
         metric = np.array(evaluation.evaluate(list(self.metric), {**self.loss.constants, **theta}), dtype=float)
@@ -243,7 +243,7 @@ class EntropicLoss:
 
     @property
     def _weight(self) -> sympy.Expr:
-        """What multiplies S in phi."""
+        """The factor of S in phi."""
         return self.rate * self.time_unit / 4
 
     def _named(self, theta: np.ndarray) -> Mapping[str, float]:
@@ -258,7 +258,7 @@ def _quadratic(matrix: sympy.Matrix, vector: Sequence[sympy.Expr]) -> sympy.Expr
 
 
 def _exact(value: float) -> sympy.Expr:
-    """A number as a short fraction where that is the same float, else by the decimals that it is written with."""
+    """A number as a short fraction if that is the same float, else by the decimals that it is written with."""
     import sympy
 
     from sgdsim.formulas.symbolic import exact
@@ -268,7 +268,7 @@ def _exact(value: float) -> sympy.Expr:
 
 
 def _tidy(expression: sympy.Expr) -> sympy.Expr:
-    """Expanded where that is cheap, so that what cancels is gone."""
+    """An expression, expanded if that is cheap, so that terms which cancel are gone."""
     import sympy
 
     small = sympy.count_ops(expression) * 20 <= MOST_OPERATIONS

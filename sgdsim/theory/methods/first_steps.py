@@ -26,32 +26,32 @@ from sgdsim.theory.quadrature.rules import Level, is_discrete
 
 MOST_POINTS = 1_000_000
 
-_ORDERS = ((7, 8), (9, 12), (13, 16), (17, 24), (25, 32))  # of a coarse rule, with a node in the middle, and a fine one
-_NEGLIGIBLE = 1e-20  # a weight
-_RARE = 1e-12  # a sign of the gradient
+_ORDERS = ((7, 8), (9, 12), (13, 16), (17, 24), (25, 32))  # nodes of a coarse rule, with one in the middle, and a fine
+_NEGLIGIBLE = 1e-20  # largest weight of a point that is left out
+_RARE = 1e-12  # largest probability of a sign of the gradient that is neglected
 
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """A law of the parameters.
+    """A law of the parameters, as points with weights.
 
     Attributes
     ----------
     theta
-        Values of each parameter.
+        Values of each parameter at the points.
     weights
-        Their shares.
+        Probabilities of the points.
     """
 
     theta: dict[str, np.ndarray]
     weights: np.ndarray
 
     def mean(self, name: str) -> float:
-        """Of a parameter."""
+        """The mean of a parameter."""
         return float(self.weights @ self.theta[name])
 
     def covariance(self, one: str, other: str) -> float:
-        """Of two parameters."""
+        """The covariance of two parameters."""
         deviations = (self.theta[name] - self.mean(name) for name in (one, other))
         return float(self.weights @ np.prod(list(deviations), axis=0))
 
@@ -62,7 +62,7 @@ def laws_after(run: Run, steps: int) -> list[tuple[Points, ...]]:
     Raises
     ------
     NotApplicable
-        Where there are too many points, where a step is not smooth in the noise, and with a matrix of learning rates.
+        For too many points, for a step that is not smooth in the noise, and with a matrix of learning rates.
 
     Examples
     --------
@@ -97,11 +97,10 @@ def _kick(name: str) -> str:
 
 
 def _orders(run: Run, sources: Sequence[Source], steps: int) -> tuple[int, int]:
-    """The finest rules whose points are not too many."""
+    """The numbers of nodes of the finest two rules whose points are not too many."""
     drawn = [start for start in run.initial.values() if isinstance(start, Noise) and not is_discrete(start)]
-    starts = len(
-        start_points(run, 1, MOST_POINTS)[1]
-    )  # those of a density, of which there is one here, go by the order
+    # A parameter that starts from a density has one point in this count; its number of points is the rule's.
+    starts = len(start_points(run, 1, MOST_POINTS)[1])
     for coarse, fine in reversed(_ORDERS):
         each = node_number(sources, Level(fine), [])
         if starts * fine ** len(drawn) * float(each) ** steps <= MOST_POINTS:
@@ -142,7 +141,7 @@ def _has_one_sign(slope: np.ndarray, shares: np.ndarray) -> bool:
 
 
 def _is_continuous(run: Run, sources: Sequence[Source]) -> bool:
-    """Whether the start, the noise of a batch or the optimizer's own has a density, and so crosses kinks."""
+    """True if the start, the noise of a batch or the optimizer's own noise has a density, and so may cross kinks."""
     drawn = [start for start in run.initial.values() if isinstance(start, Noise)]
     return not (all(source.is_discrete for source in sources) and all(start.atoms() for start in drawn))
 
@@ -155,11 +154,11 @@ def _moved(
     shape: tuple[int, ...],
     kept: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    """A parameter and its memory after a step, at the points that count."""
+    """A parameter and its memory after a step, at the points that are kept."""
     spread = {name: _on_first_axis(value, len(shape) - 1) for name, value in values.items()}
     try:
         after = run.optimizer.steps({**spread, "gradient": slope, "xi": kick})
-    except InputError as error:  # of a gradient that overflows
+    except InputError as error:  # the gradient overflows
         raise NotApplicable(f"a step has no value at every point of the noise: {error}") from None
     names = ("theta", *run.optimizer.rule.state)
     return {name: np.broadcast_to(after[name], shape).ravel()[kept] for name in names}

@@ -1,16 +1,16 @@
 """Symmetries that a loss has and does not declare: affine generators by algebra, signs and permutations by trial.
 
-A generator ``v = A theta + b`` leaves every sample's loss alone where ``g . v = 0`` at all parameters and noises, g the
-gradient of a sample. At random points these are linear equations for the entries of A and b, whose null space has all
-affine generators; multiples ``(c . theta) b`` of a translation b, which are no new ones, are left out. The space is
-spanned by translations first, then diagonal matrices (rescalings), symmetric ones, which have a charge, antisymmetric
-ones (rotations), and what is left, each with entries that are fractions of small numbers.
+A generator ``v = A theta + b`` leaves every sample's loss unchanged if ``g . v = 0`` at all parameters and noises, with
+g the gradient of a sample. At random points these are linear equations for the entries of A and b. Their null space
+holds all affine generators; multiples ``(c . theta) b`` of a translation b, which are nothing new, are left out. The
+space is spanned by translations first, then by diagonal matrices (rescalings), symmetric ones, which have a charge,
+antisymmetric ones (rotations), and the rest, each with entries that are fractions of small numbers.
 
-Discrete ones are signed permutations of parameters, of which those are tried that move few parameters, or the same
-coordinates of several vectors. A product of those that were found already is no new one.
+Discrete symmetries are signed permutations of parameters. Those are tried that move few parameters, or the same
+coordinates of several vectors. A product of symmetries that were found already is no new one.
 
-What is found by numbers is kept if it is proven like a declared one: see `sgdsim.model.loss`. Constants count as the
-numbers that they are: equal ones may make a symmetry.
+A symmetry that is found in numbers is kept only if it is proven like a declared one: see `sgdsim.model.loss`. Constants
+count with their values: equal ones may make a symmetry.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from sgdsim.prediction import require
 from sgdsim.theory.potential import require_gradient
 
 MOST_PARAMETERS = 24
-"""The generators of 24 have 600 entries; to find them takes a second."""
+"""Most parameters of a loss: the generators of 24 have 600 entries, and to find them takes a second."""
 
-_SINGULAR = 1e-9
-_ZERO = 1e-6
-_LARGEST = 60  # denominator of an entry
-_POINTS = 24  # at which a discrete symmetry is tried
-_MOST_SIGNS = 6  # parameters of which all combinations of signs are tried
-_MOST_MAPS = 2_000  # products of discrete symmetries that are known for no new ones
+_SINGULAR = 1e-9  # relative size of a singular value, or of a change of the loss, that counts as zero
+_ZERO = 1e-6  # size of an entry of a generator that counts as zero
+_LARGEST = 60  # largest denominator of an entry
+_POINTS = 24  # points at which a discrete symmetry is tried
+_MOST_SIGNS = 6  # most parameters for which all combinations of signs are tried
+_MOST_MAPS = 2_000  # most products of known discrete symmetries that are computed, to tell new ones from them
 
 Map = tuple[tuple[int, int], ...]
-"""A signed permutation: of each parameter, which one it is mapped to and with which sign."""
+"""A signed permutation: for each parameter, the number of the one that it is mapped to, and the sign."""
 
 
 def undeclared(loss: Loss) -> tuple[Symmetry, ...]:
@@ -67,12 +67,12 @@ def undeclared(loss: Loss) -> tuple[Symmetry, ...]:
 
 @lru_cache(maxsize=32)
 def generators(loss: Loss) -> tuple[Symmetry, ...]:
-    """The continuous ones of them.
+    """The continuous symmetries of a loss that do not follow from those that it declares.
 
     Raises
     ------
     NotApplicable
-        As `undeclared`.
+        For very many parameters, and parameters that move by rules of their own.
 
     Examples
     --------
@@ -90,7 +90,7 @@ def generators(loss: Loss) -> tuple[Symmetry, ...]:
 
 
 def _points(loss: Loss, count: int) -> dict[str, np.ndarray]:
-    """Random values of all that a sample depends on; half of the parameters' positive, for roots and logarithms."""
+    """Random values of all that a sample depends on. Every other point has positive parameters, for roots and logs."""
     random = Random(0)
     values: dict[str, np.ndarray] = {}
     for name in loss.carried:
@@ -109,7 +109,7 @@ def _continuous(loss: Loss) -> list[Symmetry]:
     equations = _equations(loss)
     known = _declared(loss)
     found: list[Symmetry] = []
-    # A multiple of a translation is none: where b . v is known to vanish, A has nothing along b.
+    # A translation times a linear function is no new generator: the matrices A of the others have no part along b.
     translations = _null_space(equations[:, n * n :])
     along = [np.kron(b, np.eye(n)) for b in translations]
     rows = np.hstack([np.vstack([np.zeros((0, n * n)), *along]), np.zeros((n * len(along), n))])
@@ -129,7 +129,7 @@ def _continuous(loss: Loss) -> list[Symmetry]:
 
 
 def _equations(loss: Loss) -> np.ndarray:
-    """``g . (A theta + b) = 0`` at random points, one row each, for the entries of A by rows, then of b."""
+    """The equations ``g . (A theta + b) = 0``, one row for each random point; columns are entries of A, then of b."""
     n = len(loss.parameters)
     values = _points(loss, 3 * (n * n + n) + 20)
     slopes = evaluation.evaluate(loss.gradient, {**loss.constants, **values})
@@ -144,7 +144,7 @@ def _equations(loss: Loss) -> np.ndarray:
 
 
 def _classes(n: int) -> dict[str, np.ndarray]:
-    """What must vanish for a generator to be of a class, as columns of a matrix; the most telling classes first."""
+    """For each class of generators the linear conditions that define it, as columns; the most special classes first."""
     a = np.eye(n * n + n)[:, : n * n].reshape(n * n + n, n, n)
     b = np.eye(n * n + n)[:, n * n :]
     off = ~np.eye(n, dtype=bool)
@@ -158,7 +158,7 @@ def _classes(n: int) -> dict[str, np.ndarray]:
 
 
 def _null_space(matrix: np.ndarray) -> np.ndarray:
-    """Orthonormal rows that the matrix takes to zero."""
+    """Orthonormal rows that span the null space of a matrix."""
     if not len(matrix):
         return np.eye(matrix.shape[1])
     _, values, rows = np.linalg.svd(matrix)
@@ -188,7 +188,7 @@ def _rank(vectors: Sequence[np.ndarray]) -> int:
 
 
 def _generator(loss: Loss, label: str, vector: np.ndarray) -> Symmetry | None:
-    """The symmetry of a generator, if its entries are fractions and it is one."""
+    """The symmetry of a generator; None if its entries are no short fractions, or the loss does not have it."""
     fractions = [Fraction(float(entry)).limit_denominator(_LARGEST) for entry in vector]
     if max(abs(float(q) - entry) for q, entry in zip(fractions, vector, strict=True)) > _ZERO:
         return None
@@ -261,7 +261,10 @@ def _discrete(loss: Loss) -> list[Symmetry]:
 
 
 def _candidates(loss: Loss) -> Iterator[Map]:
-    """Signs of few parameters, then exchanges of two, or of two coordinates of all vectors, with and without signs."""
+    """Signed permutations to try: signs of few parameters, then exchanges with and without signs.
+
+    Two parameters are exchanged, or two coordinates of all vectors, or two whole vectors.
+    """
     names, n = loss.parameters, len(loss.parameters)
     resting = tuple((i, 1) for i in range(n))
     sizes = range(1, n + 1) if n <= _MOST_SIGNS else (1, 2, n)
@@ -300,7 +303,7 @@ def _symmetry(loss: Loss, image: Map) -> Symmetry:
 
 
 def _map_of(loss: Loss, symmetry: Symmetry) -> Map | None:
-    """A declared symmetry as a signed permutation; None where it is none."""
+    """A declared symmetry as a signed permutation; None for other symmetries."""
     found, directions = [], loss.directions(symmetry)
     places = {symbol: i for i, symbol in enumerate(loss.theta)}
     for place, name in enumerate(loss.parameters):
@@ -315,7 +318,7 @@ def _map_of(loss: Loss, symmetry: Symmetry) -> Map | None:
 
 
 def _products(maps: Iterable[Map | None]) -> set[Map]:
-    """The maps and their products, as far as they are few."""
+    """The maps and their products, at most some `_MOST_MAPS` of them."""
     generators = [one for one in maps if one is not None]
     group, new = set(generators), set(generators)
     while new and len(group) < _MOST_MAPS:

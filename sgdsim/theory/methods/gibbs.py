@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 
 MOST_PARAMETERS = 3
 
-_FLAT = 60.0  # temperatures above the minimum, where the density is nothing
-_POINTS = {1: (801, 1201), 2: (161, 241), 3: (61, 91)}  # of the coarse and the fine grid, along each axis
-_DOUBLINGS = 90
-_DEEPER = 600.0  # temperatures below the minimum of the start, whose exponential is still a number
-_WIDE = 8.0  # what is looked over, in units of the box
-_WIDE_POINTS = {1: 2001, 2: 201, 3: 61}
+_FLAT = 60.0  # height above the minimum, in temperatures, from which on the density is negligible
+_POINTS = {1: (801, 1201), 2: (161, 241), 3: (61, 91)}  # points along an axis of the coarse and fine grid, by dimension
+_DOUBLINGS = 90  # most widenings of the box
+_DEEPER = 600.0  # depth below the start's minimum, in temperatures, whose exponential is still a float
+_WIDE = 8.0  # extent of the region that is searched for other wells, in units of the box
+_WIDE_POINTS = {1: 2001, 2: 201, 3: 61}  # points along an axis in that search, by dimension
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class Gibbs:
     Parameters
     ----------
     run
-        Plain SGD or Langevin, at constant learning rate.
+        A run of plain SGD or Langevin dynamics at constant learning rate.
 
     Raises
     ------
@@ -95,7 +95,7 @@ class Gibbs:
 
     @cached_property
     def temperature(self) -> float:
-        """T, in the units of the loss."""
+        """The temperature T, in the units of the loss."""
         import sympy
 
         run = self.run
@@ -116,7 +116,7 @@ class Gibbs:
         return heat + run.optimizer.values.get("temperature", 0.0)
 
     def density(self, *theta: Any, corrected: bool = True) -> Any:
-        """The normalised density at parameters, arrays that broadcast; `corrected` as of `expectation`."""
+        """The normalised density at parameters, arrays that broadcast, with the first correction or without."""
         self._check_noise(corrected)
         weight, q = self._weight(dict(zip(self.run.loss.parameters, theta, strict=True)))
         _, norm, mean = self._integrals(self._grids[1], None)
@@ -128,14 +128,14 @@ class Gibbs:
         Parameters
         ----------
         formula
-            In the loss's names and quantities.
+            A formula in the loss's names and quantities.
         corrected
-            With the first correction in the learning rate, or without.
+            True for the law with the first correction in the learning rate.
 
         Raises
         ------
         NotApplicable
-            For the correction where the noise is not normal, and a loss that does not grow far away.
+            For the correction if the noise is not normal, and for a loss that does not grow far away.
         """
         self._check_noise(corrected)
         expression = self.run.loss.expand(formula, "expectation")
@@ -151,7 +151,7 @@ class Gibbs:
 
     @cached_property
     def is_normal(self) -> bool:
-        """Whether the gradient is affine in normal noise, and has no other."""
+        """True if the gradient is affine in normal noise, and has no other noise."""
         loss = self.run.loss
         used = {symbol.name for g in loss.gradient for symbol in g.free_symbols} & set(loss.random)
         if any(name in loss.columns or loss.noise[name].family != "normal" for name in used):
@@ -161,7 +161,7 @@ class Gibbs:
         return not any(expanded(slope).free_symbols & set(symbols) for slope in slopes)
 
     def _integrals(self, points: int, expression: sympy.Expr | None, rate: float = 0.0) -> tuple[float, float, float]:
-        """Mean of an expression, norm of exp(-L/T) and mean of q; the trapezoidal rule's error falls exponentially."""
+        """Mean of an expression, norm of exp(-L/T) and mean of q, by the trapezoidal rule on a grid."""
         names = self.run.loss.parameters
         axes = [np.linspace(low, high, points) for low, high in self._box]
         grid = dict(zip(names, np.meshgrid(*axes, indexing="ij"), strict=True))
@@ -178,13 +178,13 @@ class Gibbs:
         return _POINTS[len(self.run.loss.parameters)]
 
     def _weight(self, theta: Mapping[str, Any]) -> tuple[Any, Any]:
-        """exp(-L/T), and q."""
+        """The weight exp(-L/T) relative to the minimum, and q."""
         potential, slope, laplacian = self._values(theta)
         weight = np.exp(-(potential - self._bottom[1]) / self.temperature)
         return weight, slope / (4.0 * self.temperature) - laplacian / 2.0
 
     def _values(self, theta: Mapping[str, Any]) -> tuple[Any, Any, Any]:
-        """L, |grad L|^2 and the Laplacian, with weight decay."""
+        """The loss L, |grad L|^2 and the Laplacian, with weight decay."""
         loss, decay = self.run.loss, self.run.optimizer.decay
         n = len(loss.parameters)
         value, *rest = self._derivatives.at(theta).value
@@ -204,7 +204,7 @@ class Gibbs:
 
     @cached_property
     def _bottom(self) -> tuple[np.ndarray, float]:
-        """A minimum, and the population loss there."""
+        """The minimum below the start, and the population loss there."""
         loss, decay = self.run.loss, self.run.optimizer.decay
         theta = minimum(loss, start_of(self.run), decay)
         steepest = float(np.linalg.eigvalsh(Population(loss, decay).hessian(theta)).max())
@@ -217,7 +217,7 @@ class Gibbs:
 
     @cached_property
     def _box(self) -> list[tuple[float, float]]:
-        """Along each axis, beyond where the density is nothing: on the faces of the box, and well outside of it."""
+        """Bounds along each axis beyond which the density is negligible: at the faces of the box and well outside."""
         centre, _ = self._bottom
         reach = np.full((len(centre), 2), float(np.sqrt(self.temperature)))
         for _ in range(_DOUBLINGS):
@@ -230,9 +230,9 @@ class Gibbs:
         raise NotApplicable("the loss does not grow far away: there is no law to normalise")
 
     def _held(self, centre: np.ndarray, reach: np.ndarray) -> np.ndarray:
-        """How far along each axis, to both sides, the potential is within reach of its lowest value on a wide grid.
+        """Distances along each axis, to both sides, up to which the density is not negligible on a wide grid.
 
-        Behind a barrier there may be another well.
+        The grid is wide since behind a barrier there may be another well.
         """
         points = _WIDE_POINTS[len(centre)]
         axes = [np.linspace(c - r[0], c + r[1], points) for c, r in zip(centre, reach, strict=True)]

@@ -36,13 +36,15 @@ from sgdsim.theory.methods.noise_free_path import constants_of
 if TYPE_CHECKING:
     import sympy
 
-_DIFFERENCE = 1e-2  # of fourth order: 1e-8 of a fifth derivative, and rounding of 1e-12
-_MOST_SLOPES = 5000
+_DIFFERENCE = 1e-2  # step of a difference of fourth order: errors of 1e-8 of a higher derivative, 1e-12 by rounding
+_MOST_SLOPES = 5000  # most evaluations of the gradient along a flow
 _TOLERANCES = {"rtol": 1e-11, "atol": 1e-13}
-_PLACES = 8  # of the flow, at which it is looked how far its neighbourhood is as it is
-_MOST_STEP = 0.5  # largest rate times curvature
-_MOST_LEFT = 1.0  # of the exponents of all decays, what a step of finite length adds
-_MOST_UNEVEN = 1.5  # of the random potentials whose fits chi-square refused at 2e5 trajectories, the least had 1.9
+_PLACES = 8  # points of the flow at which its neighbourhood is looked at
+_MOST_STEP = 0.5  # largest learning rate times curvature
+_MOST_LEFT = 1.0  # largest exponent that steps of finite length add to all decays together
+# Largest unevenness within the spread of a path; random potentials whose fits chi-square refused at 2e5 trajectories
+# had 1.9 or more.
+_MOST_UNEVEN = 1.5
 
 
 def flow(run: Run, potential: str = "loss", times: Sequence[float] | None = None) -> np.ndarray:
@@ -51,11 +53,11 @@ def flow(run: Run, potential: str = "loss", times: Sequence[float] | None = None
     Parameters
     ----------
     run
-        At constant learning rate.
+        A run at constant learning rate.
     potential
         ``loss`` for the flow of L, ``entropic`` for that of phi.
     times
-        In units of the loss's own time, learning rate times steps; by default that of the whole run alone.
+        Times at which the flow is wanted, in units of learning rate times steps; by default the end of the run alone.
 
     Returns
     -------
@@ -65,7 +67,7 @@ def flow(run: Run, potential: str = "loss", times: Sequence[float] | None = None
     Raises
     ------
     NotApplicable
-        For an optimizer without such a potential, a rate that changes, and a flow that leaves the numbers.
+        For an optimizer without such a potential, a rate that changes, and a flow that diverges.
 
     Examples
     --------
@@ -104,7 +106,7 @@ class ModifiedMean:
     covariance
         ``eta*S``, (parameter, parameter).
     doubt
-        Why the powers of the rate do not fall off here, so that their order cannot be tested; empty where they do.
+        The reason why higher powers of the rate are not small, so that their order cannot be tested; empty if they are.
     """
 
     flow: np.ndarray
@@ -161,7 +163,7 @@ class _Equation:
     run: Run
 
     def slope(self, _: float, state: np.ndarray) -> np.ndarray:
-        """Of theta_0, m and S, one after the other."""
+        """The time derivative of theta_0, m and S, one after the other in one array."""
         n = len(self.run.loss.parameters)
         theta, m, s = state[:n], state[n : 2 * n], state[2 * n :].reshape(n, n)
         about = self._population
@@ -173,12 +175,13 @@ class _Equation:
         )
 
     def doubt(self, path: np.ndarray, rate: float, time: float) -> str:
-        """Why a rate is too large for a power series in it; empty where it is not.
+        """The reason why the rate is too large for a power series in it; empty if it is not.
 
-        A step of finite length decays by more than exp(-eta h), by a factor exp(-eta^2 h^2/2). Within the spread of a
-        path, curvature and noise are others than on it. What they add to a variance in the next order is their mean
-        change there, in units of the noise, and twice that of the curvature times the time, as it adds up. With the
-        even part once, a start on a saddle passed, of a variance of 0.28 where this order has 0.59, and was rejected.
+        A step of finite length decays by more than exp(-eta h), by a further factor exp(-eta^2 h^2/2). Within the
+        spread of the trajectories, curvature and noise differ from those on the path. In the next order they add to a
+        variance: the mean change of the noise, in units of the noise, and twice the mean change of the curvature times
+        the time, as it adds up. With that counted once, a start on a saddle passed here and was rejected by a
+        simulation: its variance was 0.28, and this order predicts 0.59.
         """
         n, population = len(self.run.loss.parameters), self._population
         curved, decayed, bent, noisier = 0.0, 0.0, np.zeros(2), 0.0
@@ -209,7 +212,7 @@ class _Equation:
         return Population(self.run.loss, self.run.optimizer.decay)
 
     def _bend(self, theta: np.ndarray, s: np.ndarray) -> np.ndarray:
-        """``grad^3 L : S`` from second differences of the gradient along the axes of S, exact for quartic losses."""
+        """The vector ``grad^3 L : S``, by differences of the gradient along the axes of S, exact for quartic losses."""
         spreads, axes = np.linalg.eigh(s)
         middle, bend = self._population.gradient(theta), np.zeros_like(theta)
         for spread, axis in zip(spreads, axes.T, strict=True):
@@ -226,7 +229,7 @@ def _size(matrix: np.ndarray) -> float:
 
 
 def _unevenness(of: Callable[[np.ndarray], np.ndarray], theta: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """What of a matrix is even, and what is odd, about a place, a standard deviation away; over all directions."""
+    """The even and the odd change of a matrix a standard deviation away from a place, added over all directions."""
     variances, axes = np.linalg.eigh(spread)
     middle, found = of(theta), np.zeros(2)
     for variance, axis in zip(variances.clip(0.0), axes.T, strict=True):
@@ -259,7 +262,7 @@ def _integrated(
     require(np.isfinite(slope(0.0, start)).all(), "the gradient is not finite at the start")
     ends, places = np.unique(times, return_inverse=True)
     slope = _counted(slope, ends[-1])
-    # A valley is stiff: explicit steps stay as short as its time, however long the flow along it.
+    # A valley is stiff: steps of an explicit method would be as short as the time across it, however long the flow.
     found = solve_ivp(slope, (0.0, ends[-1]), start, method="LSODA", t_eval=ends, **_TOLERANCES)
     require(
         found.success and np.isfinite(found.y).all(),
@@ -269,7 +272,7 @@ def _integrated(
 
 
 def _counted(slope: Callable[[float, np.ndarray], np.ndarray], end: float) -> Callable[[float, np.ndarray], np.ndarray]:
-    """The slope, so many times: a flow that chatters at a kink, or leaves the numbers, would never end."""
+    """A slope that refuses more than `_MOST_SLOPES` calls: a flow that chatters at a kink, or diverges, never ends."""
     calls = itertools.count()
 
     def counted(time: float, state: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Joint moments of the mean gradient of a batch, where that of every sample is affine in the parameters.
+"""Joint moments of the mean gradient of a batch, for samples whose gradient is affine in the parameters.
 
 The mean over a batch of B independent samples has
 ``E prod_j gbar_j = sum over partitions of B(B - 1)…/B^k * prod_blocks
@@ -40,18 +40,18 @@ class GradientMoments:
     Parameters
     ----------
     loss, optimizer
-        Of the run.
+        The loss and the optimizer of the run.
     centre
-        One number a parameter.
+        One number for each parameter.
     pulls
-        Of the decay there, or what the mean gradient there lacks to zero, one number a parameter.
+        The force of the decay at the centre, which makes the mean gradient there zero; one number for each parameter.
     order
         The highest order of a moment.
 
     Raises
     ------
     NotApplicable
-        Where a moment of the gradient does not exist.
+        If a moment of the gradient does not exist.
 
     Examples
     --------
@@ -102,9 +102,10 @@ class GradientMoments:
     def _of_polynomials(
         self, gradient: Sequence[Polynomial], means: Mapping[str, sympy.Rational], order: int
     ) -> dict[Indices, Polynomial]:
-        """The same of polynomials in theta and in what is random, less its mean, of which each product has its moment.
+        """Joint moments of one sample's gradient, given as polynomials in theta and in the noise less its mean.
 
-        About zero, ``(theta - z)^k`` would cancel after its products are rounded, to nothing where the mean is large.
+        With the mean in the noise, terms of ``(theta - z)^k`` would cancel after they are rounded: if the mean is
+        large, no digit would be left.
         """
         n = self.parameters
         products: dict[Indices, Polynomial] = {(): {(0,) * (n + len(means)): 1.0}}
@@ -121,14 +122,14 @@ class GradientMoments:
         return found
 
     def _mean(self, name: str) -> float:
-        """Of a column, or of noise; 0 where that has none."""
+        """The mean of a column of data or of a noise variable; 0 for noise without a mean."""
         if name not in self.loss.noise:
             return float(self._columns[name].mean())
         mean = self.loss.noise[name].moment(1)
         return mean if np.isfinite(mean) else 0.0
 
     def _central(self, means: Mapping[str, sympy.Rational], powers: Powers) -> float:
-        """The moment of what is random, less its mean, for exponents of each."""
+        """The joint central moment of noise and columns of data, with an exponent for each."""
         used = {name: power for name, power in zip(means, powers, strict=True) if power}
         rows = [(self._columns[name] - float(means[name])) ** used[name] for name in used if name in self._columns]
         factors = [
@@ -142,7 +143,7 @@ class GradientMoments:
         return {} if data is None else {name: np.array(column) for name, column in data.columns.items()}
 
     def _central_of(self, name: str, mean: sympy.Rational, power: int) -> float:
-        """The same of one noise, whose terms cancel before they are rounded."""
+        """The central moment of one noise variable, in exact fractions, whose terms cancel before they are rounded."""
         noise = self.loss.noise[name]
         why = f"a moment of the gradient does not exist: that of order {power} of {name} ~ {noise}"
         require(np.isfinite(noise.moment(power)), why)
@@ -161,7 +162,7 @@ class GradientMoments:
             raise NotApplicable(f"the population gradient has no closed form: {error}") from None
 
     def __getitem__(self, chosen: Indices) -> Polynomial:
-        """``E prod gbar_j`` over the chosen indices, with repetition."""
+        """The joint moment ``E prod gbar_j`` over the chosen indices, which may repeat."""
         if chosen not in self.known:
             total: Polynomial = {}
             for blocks in _partitions(chosen):
@@ -174,7 +175,7 @@ class GradientMoments:
         return self.known[chosen]
 
     def _over_distinct(self, blocks: Sequence[Indices]) -> Polynomial:
-        """The mean over distinct samples, one a block."""
+        """The mean of a product of blocks, each of another sample."""
         if self.optimizer.sampling == "replacement" or self.loss.data is None:
             return _product([self.single[block] for block in blocks], self.parameters)
         rows, total = self.loss.data.rows, dict[Powers, float]()
@@ -188,7 +189,7 @@ class GradientMoments:
 
 
 def rational(value: float) -> sympy.Rational:
-    """The float, exactly.
+    """The exact fraction that a float stands for.
 
     Examples
     --------
@@ -201,7 +202,7 @@ def rational(value: float) -> sympy.Rational:
 
 
 def _partitions(items: Indices) -> Iterator[list[Indices]]:
-    """All ways to part items, taken as different, into blocks."""
+    """All partitions of items into blocks; equal items count as different."""
     if not items:
         yield []
         return

@@ -3,12 +3,12 @@
 A small displacement delta from a point that SGD keeps, or from a minimum with noise of its own, takes the step
 ``delta' = A delta + noise`` with the random multiplier ``A = 1 - eta*(h + lambda)``, h the curvature of a batch. Then
 
-- ``Lambda = E log|A|`` is the Lyapunov exponent: without further noise almost every path collapses where it is
+- ``Lambda = E log|A|`` is the Lyapunov exponent: without further noise almost every path collapses if it is
   negative, at the rate Lambda a step, whatever the mean of delta^2 does;
-- with further noise a stationary law exists where Lambda < 0, and has the tail ``P(|delta| > x) ~ x^-kappa`` with
-  ``E|A|^kappa = 1`` (Kesten); its moments below kappa alone exist.
+- with further noise a stationary law exists if Lambda < 0, and has the tail ``P(|delta| > x) ~ x^-kappa`` with
+  ``E|A|^kappa = 1`` (Kesten); only its moments below kappa exist.
 
-All three are integrals over the noise of one step, with a logarithmic singularity where A = 0: panels end there.
+These means are integrals over the noise of one step, with a logarithmic singularity where A = 0: panels end there.
 
 Kesten tails of SGD: arXiv:2006.04740; collapse: arXiv:2303.13093, arXiv:2306.04251; formulas re-derived.
 """
@@ -37,11 +37,12 @@ if TYPE_CHECKING:
     import sympy
 
 LARGEST_EXPONENT = 200.0
-"""Of a tail that is looked for; beyond, it is no tail that anything could measure."""
+"""Largest exponent of a tail that is looked for: a steeper tail could not be measured."""
 
-_SMOOTH = (Level(48), Level(64))  # over all continuous variables but one
-_PANELS = (Level(8, 2), Level(16, 2))  # over a single one: its integrand has kinks where zeros of A meet
-_NOTHING = 1e-18  # the weight of a node that is left out
+# Rules over the outer variables, coarse and fine; the innermost variable is integrated adaptively.
+_SMOOTH = (Level(48), Level(64))  # for several continuous variables
+_PANELS = (Level(8, 2), Level(16, 2))  # for a single one, whose integrand has kinks where zeros of A meet
+_NOTHING = 1e-18  # largest weight of a node that is left out
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,9 +52,9 @@ class Multiplier:
     Parameters
     ----------
     expression
-        A, in the names of the sources.
+        The multiplier A, in the names of the sources.
     sources
-        What is random, independent of each other.
+        The random sources, independent of each other.
 
     Examples
     --------
@@ -70,35 +71,35 @@ class Multiplier:
     sources: Sequence[Source]
 
     def mean(self, function: Callable[[np.ndarray], Any]) -> Numerical:
-        """``E f(|A|)``, f smooth for positive arguments.
+        """The mean ``E f(|A|)`` of a function f that is smooth for positive arguments.
 
         Raises
         ------
         NotApplicable
-            Where the integral does not exist, or has too many variables.
+            If the integral does not exist, or has too many variables.
         """
         *coarse, fine = (self._mean(function, level) for level in self._levels)
         return Numerical(fine[0], sum(abs(fine[0] - one[0]) for one in coarse) + fine[1] + 1e-14 * abs(fine[0]))
 
     @property
     def _levels(self) -> tuple[Level, ...]:
-        """Of the rules over the outer variables; one is enough where these are discrete."""
+        """Levels of the rules over the outer variables; one level is enough if all of them are discrete."""
         continuous = sum(not source.is_discrete for source in self._outer_and_inner[0])
         return _PANELS if continuous == 1 else _SMOOTH if continuous else _SMOOTH[:1]
 
     @cached_property
     def lyapunov(self) -> Numerical:
-        """``E log|A|``; minus infinity where A vanishes with positive probability."""
+        """The Lyapunov exponent ``E log|A|``; minus infinity if A vanishes with positive probability."""
         return self.mean(np.log)
 
     @cached_property
     def log_variance(self) -> Numerical:
-        """``Var log|A|``: log|delta| spreads by it every step."""
+        """The variance ``Var log|A|``, by which the variance of log|delta| grows in a step."""
         centre = float(self.lyapunov.value)
         return self.mean(lambda a: (np.log(a) - centre) ** 2)
 
     def power(self, order: float) -> Numerical:
-        """``E|A|^q``: by this factor a step multiplies ``E|delta|^q``."""
+        """The factor ``E|A|^q`` by which a step multiplies ``E|delta|^q``."""
         return self.mean(lambda a: a**order)
 
     @cached_property
@@ -108,8 +109,8 @@ class Multiplier:
         Raises
         ------
         NotApplicable
-            Where there is no stationary law, or its tail is lighter than any power that could be measured, as where A
-            never exceeds 1.
+            If there is no stationary law, or its tail is lighter than any power that could be measured, as when A never
+            exceeds 1.
         """
         from scipy.optimize import brentq
 
@@ -135,7 +136,7 @@ class Multiplier:
         return Numerical(root, float(self.power(root).error) / abs(slope) + 1e-11 * root)
 
     def _mean(self, function: Callable[[np.ndarray], Any], level: Level) -> tuple[float, float]:
-        """Value and error of the innermost integrals, with a rule of this level for each variable outside of them."""
+        """Value and error of a mean, with a rule of one level for each outer variable."""
         inner = self._outer_and_inner[1]
         combinations, edges = self._laid_out(level)
         weights = np.array([weight for _, weight in combinations])
@@ -148,7 +149,7 @@ class Multiplier:
         return float(weights @ values), float(weights @ errors)
 
     def _laid_out(self, level: Level) -> tuple[list[tuple[dict[str, float], float]], list[list[float]]]:
-        """The values of the outer variables with their weights, and the panels of the inner one for each."""
+        """Values of the outer variables with their weights, and for each the panels of the inner variable."""
         if level not in self._known:
             outer, inner = self._outer_and_inner
             combinations = list(_combinations(outer, level))
@@ -165,7 +166,7 @@ class Multiplier:
 
     @cached_property
     def _outer_and_inner(self) -> tuple[list[Source], Source | None]:
-        """The variable that is integrated adaptively comes last: the continuous one of the lowest degree."""
+        """The outer sources, and the inner one, integrated adaptively: the continuous one of the lowest degree in A."""
         continuous = [source for source in self.sources if not source.is_discrete]
         require(len(continuous) <= 3, f"{len(continuous)} continuous variables, at most 3 can be integrated over")
         if not continuous:
@@ -191,9 +192,9 @@ def multiplier(run: Run, theta: float | None = None) -> Multiplier:
     Parameters
     ----------
     run
-        With plain SGD at constant rate, or full-batch gradient descent.
+        A run of plain SGD at constant learning rate, or of full-batch gradient descent.
     theta
-        The point; by default the minimum below the start.
+        The point of the linearisation; by default the minimum below the start.
 
     Raises
     ------
@@ -279,7 +280,7 @@ def _integrals(
 
 
 def _edges(noise: Noise, zeros: Sequence[float]) -> list[float]:
-    """Ends of the panels: the support, its middle region, and where A vanishes."""
+    """Ends of the panels: the ends of the support, points in its middle region, and the zeros of A."""
     low, high = _support(noise)
     variance = noise.cumulant(2)
     centre, width = (noise.moment(1), float(np.sqrt(variance))) if np.isfinite(variance) else (0.0, 1.0)
@@ -298,7 +299,7 @@ def _support(noise: Noise) -> tuple[float, float]:
 
 
 def _zeros(expression: sympy.Expr, name: str, values: Mapping[str, float], noise: Noise) -> list[float]:
-    """Where A vanishes: the roots of a polynomial, else what a scan finds."""
+    """Values of a variable at which A vanishes: the roots of a polynomial, else those that a scan finds."""
     import sympy
 
     symbol = next(s for s in expression.free_symbols if s.name == name)
@@ -325,7 +326,7 @@ def _scanned(expression: sympy.Expr, name: str, noise: Noise) -> list[float]:
 
 
 def tail_moments(exponent: float) -> str:
-    """Which moments a tail with this exponent leaves finite, in words.
+    """A sentence on the moments that are finite with a tail of this exponent.
 
     Examples
     --------

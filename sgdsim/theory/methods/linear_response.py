@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     import sympy
 
 FLAT = 1e-8
-"""Curvature below this part of the largest counts as none."""
+"""Curvature, in units of the largest, below which a direction counts as flat."""
 
 
-_DEGREE = 8  # of a gradient in one noise variable, whose squares the nodes average exactly
-_MOST_NODES = 50_000
-_ANHARMONIC = 5.0  # growth of the curvature within a standard deviation: no response is linear beyond
+_DEGREE = 8  # largest degree of a gradient in one noise variable, whose square the nodes average exactly
+_MOST_NODES = 50_000  # most nodes over all noise variables
+_ANHARMONIC = 5.0  # growth of the curvature within a standard deviation from which on a response is not linear
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ class Population:
     Parameters
     ----------
     loss
-        Whose noise is averaged over.
+        The loss whose noise is averaged over.
     decay
         Coupled weight decay, which adds ``decay*|theta|^2/2``.
 
@@ -68,15 +68,15 @@ class Population:
     decay: float = 0.0
 
     def value(self, theta: np.ndarray) -> float:
-        """The population loss with the weight decay's part."""
+        """The population loss, with the part of weight decay."""
         return float(self._value.at(self._named(theta)).value[0] + self.decay * theta @ theta / 2.0)
 
     def gradient(self, theta: np.ndarray) -> np.ndarray:
-        """Its gradient, (parameter,)."""
+        """The gradient of the population loss, (parameter,)."""
         return np.asarray(self._gradient.at(self._named(theta)).value + self.decay * theta)
 
     def hessian(self, theta: np.ndarray) -> np.ndarray:
-        """Its Hessian, (parameter, parameter); by differences of the gradient where samples have kinks."""
+        """The Hessian of the population loss, (parameter, parameter); by differences if samples have kinks."""
         n = len(theta)
         if self._has_kinks:
             slopes, finer = (jacobian(self.gradient, theta, step) for step in (1e-4, 0.4e-4))
@@ -117,9 +117,9 @@ class Population:
 
     @cached_property
     def _nodes(self) -> tuple[dict[str, np.ndarray], np.ndarray] | None:
-        """All samples, or a product of Gauss rules, that give the covariance of a polynomial gradient exactly.
+        """Samples with weights that give the covariance of a polynomial gradient exactly: a product of Gauss rules.
 
-        A gradient of n parameters is then evaluated once, and not n^2 products of its entries. None where the gradient
+        A gradient of n parameters is then evaluated once, in place of n^2 products of its entries. None if the gradient
         is no polynomial of low degree in the noise, or the nodes are too many.
         """
         gradient, symbols = self.loss.gradient, self.loss.symbols
@@ -173,7 +173,7 @@ class Population:
 
 
 def _is_polynomial(expression: sympy.Expr, variables: Sequence[sympy.Symbol]) -> bool:
-    """Whether it is one of a low degree in each of the variables."""
+    """True if an expression is a polynomial of a low degree in each of the variables."""
     import sympy
 
     if not variables:
@@ -189,9 +189,9 @@ def minimum(loss: Loss, start: np.ndarray, decay: float = 0.0) -> np.ndarray:
     Parameters
     ----------
     loss
-        Whose noise is averaged over.
+        The loss whose noise is averaged over.
     start
-        Where to begin, (parameter,).
+        The point at which the search begins, (parameter,).
     decay
         Coupled weight decay.
 
@@ -203,7 +203,7 @@ def minimum(loss: Loss, start: np.ndarray, decay: float = 0.0) -> np.ndarray:
     Raises
     ------
     NotApplicable
-        Where the loss falls without bound, the search ends at a saddle, or the population loss does not exist.
+        If the loss falls without bound, the search ends at a saddle, or the population loss does not exist.
 
     Examples
     --------
@@ -214,7 +214,7 @@ def minimum(loss: Loss, start: np.ndarray, decay: float = 0.0) -> np.ndarray:
 
     about = Population(loss, decay)
     try:
-        with np.errstate(all="ignore"):  # SciPy squares what has run away
+        with np.errstate(all="ignore"):  # SciPy squares parameters that have run away
             options = {"gtol": 1e-9, "maxiter": 2000}
             theta = np.asarray(minimize(about.value, start, jac=about.gradient, method="BFGS", options=options).x)
         _check_within_reach(theta, start)
@@ -228,7 +228,7 @@ def minimum(loss: Loss, start: np.ndarray, decay: float = 0.0) -> np.ndarray:
         "no minimum: the population loss or its slope is not finite where the search ends",
     )
     scale = max(float(np.abs(curvature).max()), 1e-300)
-    # Where the bottom has no curvature, x**4 say, the slope is held against that of the start.
+    # If the bottom has no curvature, as that of x**4, the slope is held against the one at the start.
     steepest = max(scale * (1.0 + np.abs(theta).max()), float(np.abs(about.gradient(start)).max()))
     require(
         not np.abs(slope).max() > 1e-6 * steepest,
@@ -253,7 +253,7 @@ def _check_within_reach(theta: np.ndarray, start: np.ndarray) -> None:
 
 
 def _fades(about: Population, theta: np.ndarray, start: np.ndarray, steepest: float) -> bool:
-    """Whether the loss falls on along directions that the search has followed until their slope was nothing."""
+    """True if the loss falls further along flat directions that the search followed until their slope vanished."""
     curvatures, directions = np.linalg.eigh(about.hessian(theta))
     flat = directions[:, curvatures < 1e-6 * steepest]
     fall = about.value(theta) - about.value(theta + flat @ (flat.T @ (theta - start)))
@@ -261,10 +261,10 @@ def _fades(about: Population, theta: np.ndarray, start: np.ndarray, steepest: fl
 
 
 def _falls(about: Population, theta: np.ndarray) -> bool:
-    """Whether the loss falls along the lowest curvature, as far as that says.
+    """True if the loss falls along the direction of lowest curvature, as a negative curvature says.
 
-    A bottom without curvature, u**2*w**2 say, is met up to the tolerance of the search, where the curvature may be
-    negative but the loss rises soon.
+    A bottom without curvature, as that of u**2*w**2, is met up to the tolerance of the search: there the curvature may
+    be negative, but the loss soon rises.
     """
     curvatures, directions = np.linalg.eigh(about.hessian(theta))
     step = 1e-3 * (1.0 + np.abs(theta).max())
@@ -273,7 +273,7 @@ def _falls(about: Population, theta: np.ndarray) -> bool:
 
 
 def _polished(about: Population, theta: np.ndarray) -> np.ndarray:
-    """A few steps of Newton's, along directions with curvature alone."""
+    """Parameters after a few of Newton's steps along the directions with curvature."""
     for _ in range(3):
         slope, hessian = about.gradient(theta), about.hessian(theta)
         if not (np.isfinite(slope).all() and np.isfinite(hessian).all()):
@@ -294,15 +294,15 @@ class Response:
     theta
         The minimum, (parameter,).
     hessian
-        Of the population loss with weight decay there, (parameter, parameter).
+        Hessian there of the population loss with weight decay, (parameter, parameter).
     noise
-        Covariance of the gradient of a batch there.
+        Covariance there of the gradient of a batch.
     covariance
         Stationary covariance of the parameters, within the directions that have curvature.
     stiff
-        These directions, columns, (parameter, direction).
+        Directions that have curvature, as columns, (parameter, direction).
     radius
-        What a step leaves of a disturbance, of the slowest mode within them.
+        Factor by which a step shrinks the slowest disturbance within these directions.
     """
 
     theta: np.ndarray
@@ -314,7 +314,7 @@ class Response:
 
     @property
     def flat_directions(self) -> int:
-        """How many directions have no curvature."""
+        """Number of directions without curvature."""
         return int(len(self.theta) - self.stiff.shape[1])
 
     @property
@@ -330,7 +330,7 @@ def response(run: Run, theta: np.ndarray | None = None) -> Response:
     ------
     NotApplicable
         For an optimizer that is not linear, a parameter that moves by another rule than its gradient, a loss without
-        minimum, and a learning rate at which it is not stable.
+        minimum, and a learning rate at which the minimum is not stable.
 
     Examples
     --------
@@ -364,7 +364,7 @@ def response(run: Run, theta: np.ndarray | None = None) -> Response:
     require(stiff.shape[1], "no direction has curvature")
     rate = float(run.schedule.rates(run.steps)[-1])
     step, kick, shake = _step(run, rate)
-    # A preconditioner brings what the memory holds of flat directions into the others.
+    # The memory keeps its flat directions: a preconditioner may turn them into others.
     inner = block_diag(stiff, *[np.eye(len(theta))] * len(optimizer.rule.state))
     matrix = inner.T @ step(hessian) @ inner
     radius = float(np.abs(np.linalg.eigvals(matrix)).max())
@@ -377,7 +377,7 @@ def response(run: Run, theta: np.ndarray | None = None) -> Response:
 
 
 def _check_harmonic(about: Population, theta: np.ndarray, hessian: np.ndarray, covariance: np.ndarray) -> None:
-    """Refuse a response over which the curvature is another one, as at the bottom of x**4."""
+    """Refuse a response within whose spread the curvature changes much, as at the bottom of x**4."""
     spreads, axes = np.linalg.eigh(covariance)
     for spread, axis in zip(spreads, axes.T, strict=True):
         here = float(axis @ hessian @ axis)
@@ -402,7 +402,7 @@ def flat_directions(hessian: np.ndarray) -> np.ndarray:
 
 
 def _directions(hessian: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Directions without and with curvature."""
+    """Directions without curvature, and directions with it, as columns."""
     values, vectors = np.linalg.eigh(hessian)
     stiff = values > FLAT * max(values.max(), 1e-300)
     return vectors[:, ~stiff], vectors[:, stiff]
@@ -425,19 +425,19 @@ def batch_noise(run: Run, noise: np.ndarray) -> np.ndarray:
 
 
 def start_of(run: Run) -> np.ndarray:
-    """The mean of the run's start, (parameter,)."""
+    """The mean start of a run, (parameter,)."""
     starts = (run.initial[name] for name in run.loss.parameters)
     return np.array([float(s) if isinstance(s, float | int) else s.moment(1) for s in starts])
 
 
 def _step(run: Run, rate: float) -> tuple[Callable[[np.ndarray], np.ndarray], np.ndarray, np.ndarray]:
-    """F as a function of the Hessian, G, and the covariance of the optimizer's own noise."""
+    """The step F as a function of the Hessian, G, and the covariance of the optimizer's own noise in a step."""
     optimizer, n = run.optimizer, len(run.loss.parameters)
     names = ("theta", *optimizer.rule.state)
 
     def response_to(**inputs: float) -> np.ndarray:
         zero = dict.fromkeys(names, 0.0) | {"gradient": 0.0, "xi": 0.0, "t": 1.0, "learning_rate": rate}
-        decays = {"weight_decay": 0.0, "decoupled_weight_decay": 0.0}  # are in the Hessian
+        decays = {"weight_decay": 0.0, "decoupled_weight_decay": 0.0}  # both decays are in the Hessian
         after = optimizer.steps({**zero, **decays, **inputs})
         return np.array([after[name] for name in names])
 
@@ -451,7 +451,7 @@ def _step(run: Run, rate: float) -> tuple[Callable[[np.ndarray], np.ndarray], np
 
 
 def _preconditioned(run: Run, to_gradient: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The step without gradient, and what a gradient adds; the preconditioner acts on what moves theta."""
+    """The matrix of a step without gradient, and that of a gradient; a preconditioner acts on what moves theta."""
     n, matrix = len(run.loss.parameters), run.optimizer.matrix(run.loss)
     constants = {run.loss.symbols[name]: value for name, value in run.loss.constants.items()}
     if matrix is None:

@@ -1,4 +1,4 @@
-"""The stationary law of plain SGD near a minimum, one order beyond linear response: how far that may be trusted.
+"""The stationary law of plain SGD near a minimum, one order beyond linear response.
 
 With deviations ``d`` from the minimum, of order ``sqrt(eta)``, the mean gradient G and the covariance of its noise are
 
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     import sympy
 
 MOST_PARAMETERS = 3
-"""Of more there are hundreds of derivatives."""
+"""Most parameters: more would take hundreds of derivatives."""
 
-_NOTHING = 1e-9
+_NOTHING = 1e-9  # share of the leading variance below which noise does not move a parameter
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,13 +50,13 @@ class Expansion:
     Attributes
     ----------
     response
-        Linear response there.
+        Linear response at the minimum.
     mean
-        Of the parameters, to order eta.
+        Mean of the parameters, to order eta.
     covariance
-        To order eta^2.
+        Covariance of the parameters, to order eta^2.
     leading
-        The covariance to order eta.
+        Covariance of the parameters, to order eta.
     """
 
     response: Response
@@ -65,7 +65,7 @@ class Expansion:
     leading: np.ndarray
 
     def is_moved(self, i: int) -> bool:
-        """Whether noise reaches a parameter to leading order."""
+        """True if noise moves a parameter to leading order."""
         return bool(self.leading[i, i] > _NOTHING * np.trace(self.leading))
 
 
@@ -109,7 +109,8 @@ def _expanded(run: Run, found: Response) -> Expansion:
     eta, batch = float(run.schedule.rates(run.steps)[-1]), run.optimizer.batch_size
     h, axes = np.linalg.eigh(found.hessian)
     third, fourth, noise_slope, second, skew = _derivatives(run.loss, tuple(found.theta.tolist()))
-    # Less that of the square of the mean gradient, which vanishes at the minimum, and its slope with it.
+    # The covariance is E g g less the square of the mean gradient. The square and its slope vanish at the minimum, its
+    # second derivative does not.
     squared = np.einsum("ik,jl->ijkl", found.hessian, found.hessian)
     noise_curvature = second - squared - squared.transpose(0, 1, 3, 2)
     k, q = _turned(third, axes), _turned(fourth, axes)
@@ -135,15 +136,15 @@ def _expanded(run: Run, found: Response) -> Expansion:
 
 
 def _turned(tensor: np.ndarray, axes: np.ndarray) -> np.ndarray:
-    """In the coordinates of the columns of a matrix."""
+    """A tensor in the coordinates that the columns of a matrix span."""
     for place in range(tensor.ndim):
         tensor = np.moveaxis(np.tensordot(tensor, axes, axes=(place, 0)), -1, place)
     return tensor
 
 
-@lru_cache(maxsize=8)  # the points of a sweep over learning rates have the same
+@lru_cache(maxsize=8)  # all points of a sweep over learning rates share them
 def _derivatives(loss: Loss, theta: tuple[float, ...]) -> tuple[np.ndarray, ...]:
-    """At the minimum: K and Q; the first two derivatives of ``E g g``; and ``E g g g``."""
+    """The tensors K and Q, the first two derivatives of ``E g g``, and ``E g g g``, all at the minimum."""
     n, g, t = len(loss.parameters), loss.gradient, loss.theta
     tensors: list[tuple[int, Callable[..., sympy.Expr], bool]] = [
         (3, lambda i, j, k: g[i].diff(t[j], t[k]), True),
@@ -170,5 +171,8 @@ def _derivatives(loss: Loss, theta: tuple[float, ...]) -> tuple[np.ndarray, ...]
 
 
 def _key(index: tuple[int, ...], symmetric: bool) -> tuple[int, ...]:
-    """Of equal entries the first: of all places, or of the first two and of the others."""
+    """The index of the first of equal entries of a tensor.
+
+    It is symmetric in all indices, or in the first two and in the others.
+    """
     return tuple(sorted(index)) if symmetric else (*sorted(index[:2]), *sorted(index[2:]))

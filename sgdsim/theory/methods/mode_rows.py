@@ -1,4 +1,4 @@
-"""Rows about a mode: what must be recorded for them, how they are named, and what they rest on."""
+"""Rows about a mode, a fast direction of a run, with the observables they need and the conditions they rest on."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from sgdsim.theory.methods.modes import Mode
 from sgdsim.theory.recorded_names import name_of
 
 FORGOTTEN = 1e-3
-"""What may be left of a displacement at the start."""
+"""Largest part of a displacement at the start that may be left."""
 
 
 def fast_losses(run: Run) -> Recorder:
-    """The fast loss of every direction, to be recorded."""
+    """A recorder of the fast loss of every direction."""
     return Recorder(observables=tuple(one.fast_loss(run.loss) for one in candidate_directions(run)))
 
 
 def mode_losses(run: Run, *others: Observable, snapshots: Iterable[int] = ()) -> Recorder:
-    """The fast loss of every direction, and what else a law wants."""
+    """A recorder of the fast loss of every direction, and of other observables and snapshots."""
     losses = tuple(one.fast_loss(run.loss) for one in directions(run.loss))
     return Recorder(observables=(*losses, *others), snapshots=tuple(snapshots))
 
@@ -39,14 +39,14 @@ def fast_loss_name(mode: Mode) -> str:
 def of_mode(
     mode: Mode, measure: Measure, predicted: float, quantity: str = "", resolution: float | None = None, **others: Any
 ) -> Prediction:
-    """A row about a mode, as exact as its curvature is constant, under its conditions.
+    """A row about a mode under the conditions of the mode: exact if its curvature is constant, else adiabatic.
 
     Parameters
     ----------
     mode
-        Whose it is.
+        The mode that the row is about.
     measure, predicted, quantity, resolution, **others
-        As of `sgdsim.theory.law.row`; a moment that is not of the last step is named with its step.
+        Parameters of `sgdsim.theory.law.row`; a moment that is not of the last step is named with its step.
 
     Examples
     --------
@@ -67,7 +67,7 @@ def of_mode(
 
 
 def at_point(point: int, conditions: Iterable[Condition]) -> tuple[Condition, ...]:
-    """Conditions of `Mode.assumes`, of one point of a sweep."""
+    """The conditions of `Mode.assumes`, measured at one point of a sweep."""
     found = []
     for condition in conditions:
         assert isinstance(condition.measure, Function)
@@ -77,7 +77,7 @@ def at_point(point: int, conditions: Iterable[Condition]) -> tuple[Condition, ..
 
 
 def middle_step(mode: Mode) -> int | None:
-    """The recorded step, neither first nor last, at which the start is nearest to being forgotten to 1/e."""
+    """The recorded step, neither first nor last, at which the memory of the start is nearest to 1/e; None if none."""
     steps = mode.run.recorder.record_steps(mode.run.steps)[1:-1]
     if not len(steps):
         return None
@@ -86,7 +86,7 @@ def middle_step(mode: Mode) -> int | None:
 
 
 def when(mode: Mode, step: int) -> str:
-    """How a step is named in a quantity: not at all for the last."""
+    """The words for a step in the name of a quantity; none for the last step."""
     return "" if step == mode.run.steps else f" at step {step}"
 
 
@@ -96,7 +96,7 @@ def check_forgotten(mode: Mode, left: float) -> None:
     Raises
     ------
     NotApplicable
-        With what is left of a displacement.
+        For such a run; the message tells which part of a displacement is left.
     """
     require(
         left < FORGOTTEN, f"{mode.parameter} remembers {left:.2g} of its start, at most {FORGOTTEN:g} can be neglected"
@@ -106,7 +106,7 @@ def check_forgotten(mode: Mode, left: float) -> None:
 def stationary_rows(
     mode: Mode, variance: float, mean: float, conditions: str, rival: tuple[str, float] | None = None
 ) -> Iterator[Prediction]:
-    """Mean fast loss of a mode, for which the rival stands, and variance and mean of its coordinate."""
+    """Rows on the mean fast loss of a mode, with its rival, and on the variance and mean of its coordinate."""
     name, steps = mode.parameter, mode.run.steps
     loss = mode.curvature * (variance + (mean - mode.centre) ** 2) / 2.0
     spread = 0.02 * float(np.hypot(mean, np.sqrt(variance)))

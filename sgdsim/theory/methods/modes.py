@@ -12,9 +12,9 @@ variables, obey
     kappa_1' = r*kappa_1 + eta*A*centre - eta*kappa_1(w),    kappa_j' = r^j*kappa_j + (-eta)^j*kappa_j(w),
 
 with ``kappa_j(w) = sum_i c_i^j*kappa_j(z_i) / B^(j-1)``. This holds for any schedule, start and noise,
-exactly, at every step. Where ``A`` depends on slower parameters, it is taken along their noise-free path:
-*adiabatic*, which neglects the spread of their start, their fluctuations, and the force that the fast direction exerts
-on them. The first is computed, and the law does not apply before it has died out.
+exactly, at every step. Where ``A`` depends on slower parameters, it is taken along their noise-free path. That is the
+*adiabatic* approximation: it neglects the spread of their start, their fluctuations, and the force that the fast
+direction exerts on them. The first is computed, and the law does not apply before it has died out.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from sgdsim.theory.methods.noise_free_path import constants_of, noise_free_path,
 from sgdsim.theory.recorded_names import recorded_as
 
 NEGLECTED = 1e-3
-"""A tenth of the default resolution: what an adiabatic row may neglect, relative to the curvature."""
+"""Largest relative change of the curvature that an adiabatic row may neglect: a tenth of the default resolution."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,13 +43,13 @@ class Mode:
     Attributes
     ----------
     run, direction
-        Whose mode it is.
+        The run, and its fast direction.
     curvatures
-        ``A`` after 0, 1, …, steps steps, along the noise-free path.
+        ``A`` at the start and after each step, along the noise-free path.
     adiabatic
-        Whether ``A`` depends on other parameters.
+        True if ``A`` depends on other parameters.
     spread
-        Relative change of ``A`` at the end of the run where the slow parameters start one standard deviation off.
+        Relative change of ``A`` at the end of the run if the slow parameters start one standard deviation off.
     """
 
     run: Run
@@ -60,22 +60,22 @@ class Mode:
 
     @property
     def parameter(self) -> str:
-        """The coordinate."""
+        """The coordinate of the fast direction."""
         return self.direction.parameter
 
     @property
     def curvature(self) -> float:
-        """``A`` at the end of the run, which is the same at every step unless it is adiabatic."""
+        """The curvature ``A`` at the end of the run, the same at every step unless the mode is adiabatic."""
         return float(self.curvatures[-1])
 
     @property
     def order(self) -> Order:
-        """Validity of what is exact for a constant curvature."""
+        """The validity of formulas that are exact for a constant curvature."""
         return "adiabatic" if self.adiabatic else "exact"
 
     @cached_property
     def centre(self) -> float:
-        """Bottom of the valley."""
+        """The bottom of the valley, a value of the coordinate."""
         return number(self.run.loss, self.direction.centre)
 
     @cached_property
@@ -106,7 +106,7 @@ class Mode:
 
     @property
     def has_normal_noise(self) -> bool:
-        """Whether the noise is normal."""
+        """True if the noise is normal."""
         return all(self.run.loss.noise[name].family == "normal" for name in self.direction.couplings)
 
     @cached_property
@@ -121,36 +121,37 @@ class Mode:
 
     @property
     def constant_rate(self) -> bool:
-        """Whether the learning rate never changes."""
+        """True if the learning rate never changes."""
         return bool(np.ptp(self.rates) == 0)
 
     @cached_property
     def pull(self) -> np.ndarray:
-        """``eta*(A + lambda)`` of each step; stable between 0 and 2."""
+        """The relative pull ``eta*(A + lambda)`` of each step; stable between 0 and 2."""
         return self.rates * (self.curvatures[:-1] + self.decay)
 
     @property
     def is_valley(self) -> bool:
-        """Whether it has noise to warm it, and walls to hold it."""
+        """True if the mode has noise, and positive curvature at every step."""
         return self.noise_variance != 0 and bool(np.all(self.curvatures > 0))
 
     @property
     def about(self) -> dict[str, Any]:
-        """What a row about this mode rests on: in words, and what of it is measured."""
+        """The conditions of a row about this mode, as its keywords: in words, and those that are measured."""
         return {"conditions": self.conditions, "assumes": self.assumes}
 
     @cached_property
     def assumes(self) -> tuple[Condition, ...]:
-        """What an adiabatic row rests on and the ensemble tells: the slow parameters stay together, on their path.
+        """The measured conditions of an adiabatic row: the slow parameters stay together, and on their path.
 
-        Both at the last two records, each held to what would move a variance by a third of its standard error: the
-        mean of ``A`` to first order, its spread to second. Beside them the valley and its own slow parameters must not
-        move together, as they do where the walls are pushed: the mean of ``A*x^2`` is the product of the means.
+        Both hold at the last two records, up to a deviation that would move a variance by a third of its standard
+        error: of the mean of ``A`` in first order, of its spread in second. Besides, the fast direction and its slow
+        parameters must not be correlated, as they are if it pushes them: the mean of ``A*x^2`` must be the product of
+        the means.
         """
         return self.assumes_at(self.run.recorder.record_steps(self.run.steps)[-2:])
 
     def assumes_at(self, records: Iterable[int]) -> tuple[Condition, ...]:
-        """The same at other records, of a row that is about more than the end."""
+        """The measured conditions of `assumes` at given records, for a row that is about more than the end."""
         if not self.adiabatic:
             return ()
         told = np.sqrt(2.0 / self.run.trajectories) / 3.0
@@ -158,7 +159,7 @@ class Mode:
         return (*found, *self._alone(told))
 
     def _on_path(self, step: int, told: float) -> tuple[Condition, Condition]:
-        """That the curvature of all trajectories after so many steps is that of the path."""
+        """The conditions that the curvature at a step is that of the path, in the mean and with little spread."""
         loss, curvature = self.run.loss, self.direction.curvature.xreplace(constants_of(self.run.loss))
         slow = [name for name in loss.parameters if loss.symbols[name] in curvature.free_symbols]
         path = noise_free_path(self.run, slow)
@@ -178,7 +179,7 @@ class Mode:
         )
 
     def _alone(self, told: float) -> Iterator[Condition]:
-        """That the curvature and the square of the displacement are not correlated, where the fast loss is recorded."""
+        """The condition that curvature and squared displacement are uncorrelated; none without a recorded fast loss."""
         name, step = recorded_as(self.run, self.direction.fast_loss(self.run.loss)), self.run.steps
         if name is None:
             return
@@ -190,15 +191,15 @@ class Mode:
 
     @property
     def is_gaussian(self) -> bool:
-        """Whether the parameter is Gaussian at every step."""
+        """True if the parameter is Gaussian at every step."""
         return self.direction.is_gaussian(self.run)
 
     def memory(self, start: int, stop: int) -> float:
-        """What is left at step `stop` of a displacement at step `start`: the product of r."""
+        """The factor that is left at step `stop` of a displacement at step `start`: the product of r."""
         return float(np.prod(1.0 - self.pull[start:stop]))
 
     def cumulants(self, step: int) -> tuple[float, float, float, float]:
-        """Exact cumulants 1 to 4 of the parameter after so many steps."""
+        """Exact cumulants 1 to 4 of the parameter after a number of steps."""
         start = self.run.initial[self.parameter]
         rates, factors = self.rates[:step], 1.0 - self.pull[:step]
         values = []
@@ -215,7 +216,7 @@ class Mode:
         return values[0], values[1], values[2], values[3]
 
     def fast_loss(self, step: int) -> tuple[float, float]:
-        """Exact mean and variance of ``A*(p - centre)**2/2``.
+        """Exact mean and variance of the fast loss ``A*(p - centre)**2/2`` after a number of steps.
 
         With u = p - centre of mean d: ``E u^2 = kappa_2 + d^2`` and
         ``Var u^2 = kappa_4 + 4*d*kappa_3 + 2*kappa_2^2 + 4*d^2*kappa_2``.
@@ -244,7 +245,7 @@ class Mode:
 
     @property
     def conditions(self) -> str:
-        """What everything about this mode rests on."""
+        """The numbers that every law of this mode rests on, in words: the pull, and how well the start is forgotten."""
         memory = abs(self.memory(0, self.run.steps))
         text = f"{self.parameter}: eta*a = {self.pull[-1]:.4g}, start remembered to {memory:.1g}"
         return f"{text}, a = {self.direction.curvature} on the noise-free path" if self.adiabatic else text
@@ -284,7 +285,7 @@ def plain_modes(run: Run) -> list[Mode]:
     Raises
     ------
     NotApplicable
-        Where there is none.
+        If there is none.
     """
     found = [mode for mode in modes(run) if not (mode.adiabatic or mode.decay)]
     require(found, "no valley has a constant curvature and no weight decay")
@@ -297,16 +298,17 @@ def steady_modes(run: Run, *, finite: bool = True, noisy: bool = True) -> list[M
     Parameters
     ----------
     run
-        Any.
+        A run of any optimizer.
     finite
-        Whether the noise must have a variance, and the mean 0.
+        True to require noise with a variance, and with the mean 0.
     noisy
-        Whether there must be noise.
+        True to require noise.
 
     Raises
     ------
     NotApplicable
-        For a loss without any, rows of data, a matrix of learning rates, and noise that is nothing or has no variance.
+        For a loss without such modes, rows of data, a matrix of learning rates, and noise that is zero or has no
+        variance.
 
     Examples
     --------
@@ -357,7 +359,10 @@ def _mode(run: Run, direction: Direction) -> Mode:
 
 
 def _follows_faster(mode: Mode, candidates: Iterable[Mode]) -> bool:
-    """A slow direction sees a faster one by its fluctuations, not by its noise-free path."""
+    """True if the curvature of a mode depends on a faster one.
+
+    A slow direction feels the fluctuations of a faster one, which its noise-free path does not have.
+    """
     symbols = {symbol.name for symbol in mode.direction.curvature.free_symbols} if mode.adiabatic else set()
     return any(other.parameter in symbols and other.curvature > mode.curvature for other in candidates)
 
@@ -392,7 +397,7 @@ def _excess(curvature: float, rest: float, energy: np.ndarray, mean: np.ndarray,
 
 
 def _check_spread(mode: Mode) -> None:
-    """What is neglected of the spread of the slow parameters must be small against what is to be seen."""
+    """Refuse a mode whose curvature still depends on the spread of the slow parameters' start."""
     require(
         mode.spread <= NEGLECTED,
         f"the curvature of {mode.parameter} differs between trajectories, by {mode.spread:.1g} of itself at the "
@@ -401,12 +406,12 @@ def _check_spread(mode: Mode) -> None:
 
 
 def constant_rate(run: Run) -> float:
-    """The learning rate of a run.
+    """The constant learning rate of a run.
 
     Raises
     ------
     NotApplicable
-        Where it changes.
+        If the learning rate changes.
 
     Examples
     --------
@@ -422,7 +427,7 @@ def constant_rate(run: Run) -> float:
 
 
 def _compose(factors: np.ndarray, kicks: np.ndarray) -> tuple[float, float]:
-    """The affine map that many maps ``x -> factor*x + kick`` in a row amount to, by joining neighbours."""
+    """Factor and kick of the composition of many maps ``x -> factor*x + kick``, by joining neighbours."""
     factor, kick = factors, np.asarray(kicks)
     while len(factor) > 1:
         if len(factor) % 2:

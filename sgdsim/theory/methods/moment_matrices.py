@@ -1,4 +1,4 @@
-"""The matrices of a step on the moments of the state, polynomials in the learning rate."""
+"""The matrices by which a step changes the moments of the state: polynomials in the learning rate."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ def matrices_of(
     gradients: GradientMoments,
     time: int,
 ) -> np.ndarray:
-    """The matrix T of a step on the moments, as coefficients of powers of the learning rate.
+    """The matrix T by which a step changes the moments, as coefficients of powers of the learning rate.
 
     Parameters
     ----------
     loss, optimizer
-        Of the run.
+        The loss and the optimizer of the run.
     powers
-        Exponents of each moment, 1 first, then by order.
+        Exponents of each moment: those of the constant moment 1 first, then by order.
     centre
-        What the moments are about, one number for each entry of the state.
+        The point that the moments are about, one number for each entry of the state.
     gradients
-        Joint moments of the gradient about it.
+        Joint moments of the gradient about the centre.
     time
-        Completed steps before it; the first step of some optimizers is another one.
+        Completed steps before the step; the first step of some optimizers differs from the others.
 
     Returns
     -------
@@ -99,9 +99,10 @@ def _normal_moment(order: int) -> float:
 
 
 def step_forms(loss: Loss, optimizer: Optimizer, centre: np.ndarray, pulls: np.ndarray, time: int) -> list[Polynomial]:
-    """Each entry of the state after a step, about its centre, in state, gradient, kick and learning rate.
+    """Each entry of the state after a step, less its centre, as a polynomial.
 
-    Parameters are as in `matrices_of` and `GradientMoments`; exponents are of these in this order.
+    Its variables are the state, the gradient, the kicks and the learning rate, in this order. The parameters of this
+    function are those of `matrices_of` and `GradientMoments`.
 
     Examples
     --------
@@ -121,7 +122,7 @@ def step_forms(loss: Loss, optimizer: Optimizer, centre: np.ndarray, pulls: np.n
     values: list[dict[str, Any]] = []
     for i in range(n):
         names: dict[str, Any] = {k: sympy.Rational(v) for k, v in optimizer.values.items()}
-        # The square root of the rate is put in with the powers of the kick.
+        # The square root of the rate that belongs to a kick is counted with the kick's powers, in `_parts`.
         names |= {"theta": deviation[i] + centres[i], "gradient": gradient[i] - rational(pulls[i])}
         names |= {"t": sympy.Integer(time), "learning_rate": rate, "xi": kicks[i] / sympy.sqrt(rate)}
         names |= {s: state[i, s] + held[i, s] for s in rule.state}

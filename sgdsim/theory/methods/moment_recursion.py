@@ -1,4 +1,4 @@
-"""Exact moments of SGD where the gradient of every sample is affine in the parameters.
+"""Exact moments of SGD for losses whose gradient is affine in the parameters, for every sample.
 
 With gradients ``g(theta, xi) = G(xi) theta + c(xi)`` and an optimizer that is linear in them, the state ``s`` (the
 parameters and the optimizer's own variables) takes a step that is affine in ``s`` with random coefficients. So the
@@ -6,11 +6,11 @@ moments of ``s`` up to order k obey a closed linear recursion, at any learning r
 
     E s'^alpha = sum_beta T(eta)[alpha, beta] E s^beta,    |beta| <= |alpha| <= k.
 
-Its fixed point is the stationary law's, moment by moment: that of even order j exists where the block of order j has
-its spectrum inside the unit circle, and is infinite otherwise. Of odd order, signed moments may come to rest
-where absolute ones are infinite: the third is taken as not known unless the fourth exists, and the mean is the limit of
-the means of ensembles. For noise that does not depend on the state this is the
-discrete Lyapunov equation of linear response.
+Its fixed point has the moments of the stationary law. A moment of even order j exists if the block of order j has its
+spectrum inside the unit circle, and is infinite otherwise. Of odd order, signed moments may come to rest although
+absolute ones are infinite: the third counts as unknown unless the fourth exists, and the mean is the limit of the
+means of ensembles. For noise that does not depend on the state this is the discrete Lyapunov equation of linear
+response.
 
 Re-derived; the second moments of regression are in arXiv:2012.03636 and arXiv:2102.05375.
 """
@@ -42,8 +42,10 @@ from sgdsim.theory.methods.moment_matrices import matrices_of, step_forms
 from sgdsim.theory.quadrature.expectation import Expected
 
 HIGHEST = 4
+"""Highest order of a moment."""
+
 MOST_MOMENTS = 800
-"""Of a recursion: 35 the matrices of 800 take 5 MB for each power of the rate."""
+"""Most moments of a recursion: the matrices of 800 take 5 MB for each power of the learning rate."""
 
 _LARGEST = int(np.finfo(np.float64).max)
 
@@ -55,17 +57,17 @@ class Recursion:
     Attributes
     ----------
     run
-        Whose moments they are.
+        The run.
     names
-        Of the state's entries: parameters first, then the optimizer's variables, ``velocity of u``.
+        Names of the state's entries: parameters first, then the optimizer's variables, ``velocity of u``.
     centre
-        What the moments are about, one number for each of these.
+        The point that the moments are about, one number for each entry.
     powers
-        Exponents of each moment, 1 first, then by order.
+        Exponents of each moment: those of the constant moment 1 first, then by order.
     matrices
         Coefficients of T in powers of the learning rate, (power, moment, moment).
     first_matrices
-        The same for the very first step, where it is another one.
+        Coefficients of T in the very first step, which differs for some optimizers.
 
     Examples
     --------
@@ -85,30 +87,30 @@ class Recursion:
     first_matrices: np.ndarray
 
     def after(self, step: int) -> StateMoments:
-        """The moments after so many steps of the run's own start and schedule.
+        """The moments after a number of steps, from the run's own start and with its schedule.
 
         Raises
         ------
         InputError
             For a step that the run does not have.
         NotApplicable
-            For a start on a grid or from a file, and where not even the mean is a float any more.
+            For a start on a grid or from a file, and if even the mean overflows.
         """
         if step not in range(self.run.steps + 1):
             raise InputError(f"step {step}, expected a whole number from 0 to {self.run.steps}")
         start, orders = self._start(), np.array([sum(powers) for powers in self.powers])
         for highest in range(int(orders.max()), 0, -1):
-            # A moment does not depend on those of higher order, which may be infinite or beyond the largest float.
+            # A moment does not depend on those of higher order, which may be infinite or overflow.
             kept = orders <= highest
             values = self._advanced(start[kept], step)
             if np.isfinite(values).all():
-                beyond = np.where(orders[~kept] % 2, np.nan, np.inf)  # odd ones may have either sign
+                beyond = np.where(orders[~kept] % 2, np.nan, np.inf)  # odd moments may have either sign
                 return self._moments(np.concatenate([values, beyond]), 4.0 * float(np.finfo(float).eps) * step)
         require(np.isfinite(start[orders <= 1]).all(), "the start has no mean")
         raise NotApplicable(f"the moments after {step} steps are beyond the largest float")
 
     def _advanced(self, values: np.ndarray, step: int) -> np.ndarray:
-        """The first moments after so many steps, from those at the start."""
+        """The moments up to some order after a number of steps, from those at the start."""
         kept = slice(len(values))
         rates = self.run.schedule.rates(self.run.steps)[:step]
         with np.errstate(all="ignore"):
@@ -120,14 +122,14 @@ class Recursion:
         return values
 
     def stationary(self) -> StateMoments:
-        """The moments of the stationary law at the last learning rate; infinite where they do not exist.
+        """The moments of the stationary law at the last learning rate; infinite if they do not exist.
 
-        The third ones are NaN where the fourth do not exist, or are beyond the recursion.
+        The third moments are NaN if the fourth do not exist, or if the recursion does not have them.
 
         Raises
         ------
         NotApplicable
-            Where not even the mean comes to rest.
+            If not even the mean comes to rest.
         """
         matrix = self.matrix(float(self.run.schedule.rates(self.run.steps)[-1]))
         values = np.full(len(self.powers), np.inf)
@@ -148,19 +150,19 @@ class Recursion:
         return self._moments(values)
 
     def matrix(self, rate: float) -> np.ndarray:
-        """T at a learning rate, (moment, moment).
+        """The matrix T at a learning rate, (moment, moment).
 
         Raises
         ------
         NotApplicable
-            Where it is beyond the largest float.
+            If it overflows.
         """
         matrix = _at(self.matrices, rate)
         require(np.isfinite(matrix).all(), "the recursion of the moments is beyond the largest float")
         return matrix
 
     def radius(self, order: int, rate: float) -> float:
-        """Spectral radius of the block of an order: where it is below 1, moments of this order come to rest."""
+        """Spectral radius of the block of an order: if it is below 1, moments of this order come to rest."""
         block = [sum(powers) == order for powers in self.powers]
         return float(np.abs(np.linalg.eigvals(self.matrix(rate)[np.ix_(block, block)])).max())
 
@@ -180,14 +182,14 @@ class Recursion:
 
 
 def _at(matrices: np.ndarray, rate: float) -> np.ndarray:
-    """The matrix of a polynomial in the learning rate."""
+    """The value at a learning rate of a polynomial in it whose coefficients are matrices."""
     with np.errstate(all="ignore"):
         return np.asarray(np.tensordot(rate ** np.arange(len(matrices)), matrices, axes=1))
 
 
 @dataclass(frozen=True, eq=False)
 class StateMoments:
-    """Moments of the state about a centre, with the relative error that many steps of rounding leave in them."""
+    """Moments of the state about a centre, with their relative error by the rounding of many steps."""
 
     names: tuple[str, ...]
     centre: Mapping[str, float]
@@ -199,7 +201,7 @@ class StateMoments:
         return float(self.centre.get(name, 0.0) + self._raw({name: 1}))
 
     def variance(self, name: str) -> float:
-        """The variance of one entry of the state; infinite where it does not exist."""
+        """The variance of one entry of the state; infinite if it does not exist."""
         return self.covariance(name, name)
 
     def covariance(self, one: str, other: str) -> float:
@@ -216,12 +218,12 @@ class StateMoments:
         _, m1, m2, m3, m4 = raw
         with np.errstate(all="ignore"):
             k2, k3 = m2 - m1**2, m3 - 3 * m1 * m2 + 2 * m1**3
-            k2 = 0.0 if abs(k2) <= self.rounding * m2 < np.inf else k2  # rounding, of a variable that does not vary
+            k2 = 0.0 if abs(k2) <= self.rounding * m2 < np.inf else k2  # the rounding of a variable that does not vary
             k4 = m4 - 4 * m1 * m3 - 3 * m2**2 + 12 * m1**2 * m2 - 6 * m1**4 if m4 < np.inf else m4
         return self.mean(name), float(k2), float(k3), float(k4)
 
     def is_told(self, name: str) -> bool:
-        """Whether the variance of one entry of the state is told from rounding, to one part in a hundred."""
+        """True if rounding is less than a hundredth of the variance of one entry of the state."""
         variance, square = self.cumulants(name)[1], self._raw({name: 2})
         return bool(variance > 100.0 * self.rounding * square or np.isinf(square))
 
@@ -245,7 +247,7 @@ def recursion(run: Run, order: int = HIGHEST) -> Recursion:
     return Recursion(run, *_of(run.loss, run.optimizer, order))
 
 
-@lru_cache(maxsize=64)  # the points of a sweep over the learning rate have it in common
+@lru_cache(maxsize=64)  # all points of a sweep over learning rates share it
 def _of(
     loss: Loss, optimizer: Optimizer, order: int
 ) -> tuple[tuple[str, ...], np.ndarray, tuple[Powers, ...], np.ndarray, np.ndarray]:
@@ -277,7 +279,7 @@ def _of(
 
 
 def is_affine(loss: Loss) -> bool:
-    """Whether the gradient of every sample is affine in the parameters.
+    """True if the gradient of every sample is affine in the parameters.
 
     Examples
     --------
@@ -302,7 +304,10 @@ def _powers(variables: int, order: int) -> Iterator[Powers]:
 
 
 def _centre(loss: Loss, optimizer: Optimizer) -> tuple[np.ndarray, np.ndarray]:
-    """Where a step does nothing on average, so that moments about it do not cancel; what the gradient lacks to 0."""
+    """The state that a step leaves unchanged on average, and what must be added to the mean gradient there for 0.
+
+    Moments about this centre do not lose digits by cancellation.
+    """
     zero = dict.fromkeys(loss.parameters, 0.0)
     slopes = [g.diff(symbol) for g in loss.gradient for symbol in loss.theta]
     try:
@@ -324,7 +329,7 @@ def _centre(loss: Loss, optimizer: Optimizer) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _linear_step(loss: Loss, optimizer: Optimizer) -> tuple[np.ndarray, np.ndarray]:
-    """The coefficients of state and gradient in the state after a step, at a small rate."""
+    """The matrices of the state and of the gradient in the state after a step, at a small learning rate."""
     n = len(loss.parameters)
     names = n + n * len(optimizer.rule.state)
     found = np.zeros((names, names + n))

@@ -1,4 +1,4 @@
-"""Noise-free paths: slow parameters along the mean gradient, with which the curvature of a fast direction changes."""
+"""Noise-free paths of slow parameters along the mean gradient; the curvature of a fast direction follows them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 def noise_free_path(run: Run, names: Iterable[str]) -> Mapping[str, np.ndarray]:
-    """Parameters after 0, 1, … steps of the mean gradient from the mean start, with all they depend on.
+    """Parameters after 0, 1, … steps along the mean gradient from the mean start, and all that they depend on.
 
     Raises
     ------
     NotApplicable
-        Where the mean gradient has no closed form, or the path leaves the numbers.
+        If the mean gradient has no closed form, or the path diverges.
 
     Examples
     --------
@@ -46,7 +46,7 @@ def spread_paths(run: Run, names: Iterable[str]) -> Mapping[str, np.ndarray]:
     return _path(run.loss, start, run.schedule, run.steps, run.optimizer.decay)
 
 
-@lru_cache(maxsize=64)  # every law of every point asks for it
+@lru_cache(maxsize=64)  # every law asks for it at every point of a sweep
 def _path(
     loss: Loss, start: tuple[tuple[str, float, float], ...], schedule: Schedule, steps: int, decay: float
 ) -> Mapping[str, np.ndarray]:
@@ -65,7 +65,7 @@ def _path(
 
 @lru_cache(maxsize=256)
 def _mean_gradients(loss: Loss, names: tuple[str, ...]) -> dict[str, sympy.Expr]:
-    """Mean gradients of the named parameters and of all on which these depend, constants put in."""
+    """Mean gradients of some parameters and of all that these depend on, with numbers for the constants."""
     gradients: dict[str, sympy.Expr] = {}
     waiting = list(names)
     while waiting:
@@ -82,7 +82,7 @@ def _mean_gradients(loss: Loss, names: tuple[str, ...]) -> dict[str, sympy.Expr]
 
 
 def constants_of(loss: Loss) -> dict[sympy.Symbol, float]:
-    """The constants of a loss, to be put into its expressions."""
+    """The constants of a loss as values of their symbols."""
     return {loss.symbols[name]: value for name, value in loss.constants.items()}
 
 
@@ -90,15 +90,8 @@ def _mean_and_std(start: Start) -> tuple[float, float]:
     return (float(start), 0.0) if isinstance(start, float | int) else (start.moment(1), np.sqrt(start.cumulant(2)))
 
 
-def formula_text(expression: sympy.Expr) -> str:
-    """An expression as a formula; formulas have no name for Euler's number."""
-    import sympy
-
-    return str(expression.xreplace({sympy.E: sympy.Float(float(sympy.E), 17)}))
-
-
 def on_path(expressions: Sequence[sympy.Expr], values: Mapping[str, Any]) -> list[Any]:
-    """The values of expressions of parameters; refused where the path leaves the numbers."""
+    """The values of expressions at parameters on a path; refused if one is not finite."""
     found = evaluation.evaluate(expressions, values)
     require(all(np.isfinite(one).all() for one in found), "the noise-free path leaves the numbers")
     return found

@@ -1,9 +1,9 @@
 """Densities from formulas: normalised over the whole line, and their distribution functions.
 
-What a user writes is a density up to a factor. Its integrals between given points, and over what lies beyond them, are
-by the 15-point rule of Gauss and Kronrod (Piessens et al., QUADPACK, 1983), on intervals that are halved until the
-7-point rule among it agrees. Beyond the outermost points ``x = edge ± s (1 - w)/w`` maps the rest to 0 < w < 1, so that
-tails that fall off slowly are cut into pieces too.
+A user's formula gives a density up to a factor. It is integrated between given points, and beyond them, by the 15-point
+rule of Gauss and Kronrod (Piessens et al., QUADPACK, 1983), on intervals that are halved until the 7-point rule within
+it agrees. Beyond the outermost points ``x = edge ± s (1 - w)/w`` maps the rest to 0 < w < 1, so that tails that fall
+off slowly are cut into pieces too.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import FormulaError
 
 ACCURACY = 1e-9
-"""Of each integral, as a part of the whole."""
+"""Error of each integral, as a part of the whole."""
 MOST_HALVINGS = 200
 MOST_PIECES = 20_000
-_EPSILONS = 8
-_AT_A_JUMP = 1e-6
-_FIRST_PIECES = 16  # of each interval: a narrow peak between two points is seen if a node lies on its flank
+_EPSILONS = 8  # half the width of the narrowest piece, in units of the spacing of floats
+_AT_A_JUMP = 1e-6  # error that the narrowest piece may have, as a part of the whole
+_FIRST_PIECES = 16  # pieces of each interval: a narrow peak between two points is seen if a node lies on its flank
 
 _NODES = np.array(
     [
@@ -59,18 +59,18 @@ _X, _K, _G = _both_sides(-_NODES, -1.0), _both_sides(_KRONROD, 1.0), _both_sides
 
 @dataclass(frozen=True)
 class NormalisedDensity:
-    """A density by formula, up to a factor.
+    """A density that a formula gives up to a factor.
 
     Parameters
     ----------
     formula
-        In a variable and in names with values.
+        A formula in a variable and in names with values.
     variable
-        What it is the density of, as the formula names it.
+        The name of the variable in the formula.
     values
-        Of the other names.
+        Values of the other names.
     where
-        What it is, for messages.
+        The place of the formula, for messages.
 
     Examples
     --------
@@ -85,24 +85,24 @@ class NormalisedDensity:
     where: str = "density"
 
     def cdf(self, points: np.ndarray) -> np.ndarray:
-        """The distribution function.
+        """The distribution function at some points.
 
         Parameters
         ----------
         points
-            In any order; two or more different ones give the scale.
+            Values of the variable in any order; two or more different ones give the scale.
 
         Raises
         ------
         InputError
-            Where the formula is negative, has no value, or cannot be normalised.
+            If the formula is negative, has no value, or cannot be normalised.
         """
         edges, places = np.unique(points, return_inverse=True)
         parts = self._integrals(edges)
         return np.asarray(np.cumsum(parts[:-1])[places] / parts.sum())
 
     def _integrals(self, edges: np.ndarray) -> np.ndarray:
-        """Below the first edge, between neighbours, above the last."""
+        """Integrals of the formula below the first edge, between neighbouring edges, and above the last edge."""
         scale = float(edges[-1] - edges[0]) or 1.0
         density = self._density()
 
@@ -144,7 +144,7 @@ class NormalisedDensity:
         return density
 
     def _converged(self, function: Callable[[np.ndarray], np.ndarray], edges: np.ndarray, whole: float) -> np.ndarray:
-        """Integrals between neighbouring edges."""
+        """Integrals of a function between neighbouring edges, accurate relative to their sum and `whole`."""
         low, high = edges[:-1], edges[1:]
         cuts = low[:, None] + (high - low)[:, None] * np.arange(_FIRST_PIECES + 1) / _FIRST_PIECES
         low, high = cuts[:, :-1].ravel(), cuts[:, 1:].ravel()
@@ -157,7 +157,7 @@ class NormalisedDensity:
             total = whole + float(done.sum() + kronrod.sum())
             errors = np.abs(kronrod - gauss) / total if total > 0 else np.zeros_like(kronrod)
             good = errors <= ACCURACY / _FIRST_PIECES
-            narrowest = half <= _EPSILONS * np.spacing(np.abs(centre))  # nothing stands between the nodes any more
+            narrowest = half <= _EPSILONS * np.spacing(np.abs(centre))  # there are hardly floats between the nodes
             good |= narrowest & (errors <= _AT_A_JUMP)
             if (narrowest & ~good).any():
                 break

@@ -1,9 +1,9 @@
 """The Hessian of the population loss in numbers, at one point, without SymPy.
 
-The walk that computes formulas runs in an algebra of its own: a value is a polynomial in the noise, whose coefficients
-are numbers with their gradients. Its expectation needs moments of the noise alone, and is exact; most coefficients have
-no part in it, and second derivatives are only taken of those that have. In symbols, the same takes 20 s for a diagonal
-network of 40 parameters.
+Formulas are evaluated in an algebra of their own: a value is a polynomial in the noise, whose coefficients are numbers
+with their gradients. Its expectation needs moments of the noise only, and is exact. Most coefficients have no part in
+it, and second derivatives are taken only of those that have. SymPy takes 20 s for the Hessian of a diagonal network of
+40 parameters.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ from sgdsim.formulas.walker import NUMERIC, is_whole
 from sgdsim.model.data import Data
 from sgdsim.model.loss import Loss
 
-_MOST_CASES = 64  # of rows of data and values of noise, for what is not polynomial in them; as of `Loss.expectation`
-_MOST_PRODUCTS = 10_000  # of coefficients, 0.1 to 0.2 s
+_MOST_CASES = 64  # most rows times noise values that are summed if a loss is no polynomial, as in `Loss.expectation`
+_MOST_PRODUCTS = 10_000  # most products of coefficients, which take 0.1 to 0.2 s
 
 Monomial = tuple[tuple[str, int], ...]
 
 
 class _UnknownError(Exception):
-    """What is asked for is no polynomial in the noise, or takes too long."""
+    """The error for a loss that is no polynomial in the noise, or takes too long."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Jet:
-    """A number with its gradient, and how it came about, from which `_hessian` follows.
+    """A number with its gradient, and with the numbers that it was made from, from which `_hessian` follows.
 
     Parameters
     ----------
     value, slope
-        The gradient is the number 0 where it depends on no parameter.
+        The number and its gradient, which is the number 0 for a constant.
     parents
-        What it was made of, with its first derivatives by these.
+        The numbers that it was made from, each with the first derivative by it.
     bends
-        Half its second derivatives by them, where these are not zero.
+        Pairs of parents, each with the coefficient of their product in the expansion to second order.
     number
-        Parents have lower ones.
+        A number that counts the jets: parents have lower ones.
     """
 
     value: Any
@@ -60,7 +60,7 @@ class _Jet:
 
     @property
     def is_constant(self) -> bool:
-        """Whether it depends on no parameter."""
+        """True if the number depends on no parameter."""
         return not np.ndim(self.slope)
 
     def __add__(self, other: _Jet) -> _Jet:
@@ -72,21 +72,24 @@ class _Jet:
         return _Jet(self.value * other.value, slope, ((self, other.value), (other, self.value)), bends)
 
     def chain(self, value: Any, first: Any, second: Any) -> _Jet:
-        """A function of it, by the function's value and derivatives there."""
+        """A function of the number, given by the function's value and first two derivatives there."""
         if self.is_constant:
             return _Jet(value)
         return _Jet(value, first * self.slope, ((self, first),), ((self, self, second / 2),))
 
 
 def _hessian(jet: _Jet, n: int) -> np.ndarray:
-    """Each bend is a matrix of the gradients of what is multiplied, times the slope of the whole by the product."""
+    """The Hessian of a number by all parameters: a sum over all bends between it and the parameters.
+
+    Each bend adds the outer product of two parents' gradients, times the derivative of the whole by their child.
+    """
     slopes, waiting = {jet: 1.0}, [(-jet.number, jet)]
     left, right = [np.zeros(n)], [np.zeros(n)]
     while waiting:
         _, node = heapq.heappop(waiting)
         slope = slopes[node]
         for a, b, weight in node.bends:
-            if weight:  # straight lines have none, not even times infinity
+            if weight:  # zero times an infinite slope is no contribution either
                 left.append(slope * weight * a.slope)
                 right.append(b.slope)
         for parent, weight in node.parents:
@@ -132,14 +135,14 @@ _SLOPES: Mapping[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
 
 
 class _Polynomial:
-    """A polynomial in the noise: the coefficient of each product of powers."""
+    """A polynomial in the noise, as the coefficient of each product of powers."""
 
     def __init__(self, terms: Mapping[Monomial, _Jet]) -> None:
         self.terms = terms
 
     @property
     def jet(self) -> _Jet:
-        """Itself where it does not depend on the noise."""
+        """The only coefficient of a polynomial that does not depend on the noise."""
         if self.terms.keys() - {()}:
             raise _UnknownError
         return self.terms.get((), _Jet(np.float64(0.0)))
@@ -185,7 +188,7 @@ def _where(a: _Polynomial, b: _Polynomial, x: _Polynomial, y: _Polynomial) -> _P
 
 
 class _Algebra:
-    """What the operations of formulas do with such polynomials, as long as there is time."""
+    """The operations of formulas on polynomials in the noise, which end when too many products were taken."""
 
     def __init__(self) -> None:
         self._left = _MOST_PRODUCTS
@@ -216,7 +219,7 @@ class _Algebra:
         return counted
 
     def _times(self, x: _Polynomial, y: _Polynomial) -> _Polynomial:
-        is_square = x is y  # each mixed product is there twice
+        is_square = x is y  # in a square each mixed product appears twice
         self._count(len(x.terms) * len(y.terms) // (1 + is_square))
         left, right = x.terms.items(), y.terms.items()
         pairs = itertools.combinations_with_replacement(left, 2) if is_square else itertools.product(left, right)
@@ -232,7 +235,7 @@ class _Algebra:
 
     def _power(self, base: _Polynomial, exponent: _Polynomial) -> _Polynomial:
         power = exponent.jet
-        if not power.is_constant:  # it depends on a parameter
+        if not power.is_constant:  # the exponent depends on a parameter
             return self.operations["exp"](self._times(exponent, self.operations["log"](base)))
         if base.terms.keys() - {()}:
             if not is_whole(power.value) or power.value < 0:
@@ -251,7 +254,7 @@ class _Algebra:
 
 
 def _slope(x: Any, power: Any, order: int) -> Any:
-    """A derivative of a power, which is 0 at 0 too where its factor is."""
+    """A derivative of a power x**p; it is 0 even at x = 0 if its factor p (p - 1) … is."""
     factor = prod(power - i for i in range(order))
     return factor * x ** (power - order) if factor else 0.0
 
@@ -262,15 +265,15 @@ def population_hessian(loss: Loss, point: Mapping[str, float]) -> np.ndarray | N
     Parameters
     ----------
     loss
-        Whose.
+        The loss.
     point
         A number for each parameter.
 
     Returns
     -------
     ndarray or None
-        (parameter, parameter); None where a sample's loss is no polynomial in the noise, but for a few rows of data and
-        values of discrete noise, where a moment does not exist, or where it would take long.
+        The Hessian, (parameter, parameter). None if a sample's loss is no polynomial in the noise (but for a few rows
+        of data and values of discrete noise, which are summed), if a moment does not exist, or if it would take long.
 
     Examples
     --------
@@ -309,7 +312,7 @@ def _expectation(loss: Loss, values: Mapping[str, _Polynomial], algebra: _Algebr
 
 
 def _sample(loss: Loss, values: Mapping[str, _Polynomial], algebra: _Algebra) -> _Polynomial:
-    """The loss of a sample."""
+    """The loss of a sample as a polynomial in the noise."""
     known: dict[str, Any] = gather(values)
 
     def read(text: str) -> _Polynomial:
@@ -324,14 +327,14 @@ def _sample(loss: Loss, values: Mapping[str, _Polynomial], algebra: _Algebra) ->
 
 
 def _mean(loss: Loss, polynomial: _Polynomial) -> _Jet:
-    """The expectation over the noise and the rows of data."""
+    """The expectation of a polynomial over the noise and the rows of data."""
     moments = {monomial: _moment(loss, dict(monomial)) for monomial in polynomial.terms}
     jets = (_Jet(moments[monomial]) * jet for monomial, jet in polynomial.terms.items() if moments[monomial])
     return functools.reduce(_Jet.__add__, jets, _Jet(0.0))
 
 
 def _moment(loss: Loss, powers: Mapping[str, int]) -> Any:
-    if loss.own_columns.keys() & powers.keys():  # each trajectory has a mean of its own
+    if loss.own_columns.keys() & powers.keys():  # data of its own give each trajectory a mean of its own
         raise _UnknownError
     columns = [np.array(loss.data.columns[n]) ** k for n, k in powers.items() if loss.data and n in loss.data.columns]
     factors = [loss.noise[name].moment(power) for name, power in powers.items() if name in loss.noise]
@@ -341,7 +344,7 @@ def _moment(loss: Loss, powers: Mapping[str, int]) -> Any:
 
 
 def _cases(loss: Loss) -> Iterator[tuple[float, dict[str, float]]]:
-    """Each row of data with each value of the discrete noise, and its share."""
+    """Each row of data with each value of the discrete noise, and the probability of the pair."""
     data = loss.data if isinstance(loss.data, Data) else None
     rows = [(1.0, {})] if data is None else ((1 / data.rows, data.row(i)) for i in range(data.rows))
     discrete = {name: found for name, noise in loss.noise.items() if (found := noise.atoms())}

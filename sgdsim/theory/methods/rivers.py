@@ -29,23 +29,23 @@ if TYPE_CHECKING:
 HIGHEST = 3
 """Highest order of the derivatives of a and c."""
 FORGOTTEN = 1e-4
-"""What may be left of the start of a river."""
+"""Largest part of a river's start that may be left."""
 
 
 @dataclass(frozen=True, eq=False)
 class River:
-    """The numbers of one run.
+    """A river in a valley, in the numbers of one run.
 
     Attributes
     ----------
     run
-        Whose they are.
+        The run.
     fast, slow
         Names of x and y.
     walls, bed
-        a and c with their first three derivatives, expressions in y and constants.
+        The curvature a and the river c with their first three derivatives, expressions in y and constants.
     noise, river_noise
-        Variances of one step's gradient, ``sigma^2`` and ``sigma_y^2``, batch size included.
+        Variances of one step's gradient, ``sigma^2`` of x and ``sigma_y^2`` of y, batch size included.
     rate
         The learning rate.
     """
@@ -60,26 +60,26 @@ class River:
     rate: float
 
     def a(self, y: Any, order: int = 0) -> Any:
-        """The curvature, or a derivative of it."""
+        """The curvature a at y, or a derivative of it."""
         return self._value(self.walls[order], y)
 
     def c(self, y: Any, order: int = 0) -> Any:
-        """The river, or a derivative of it."""
+        """The river c at y, or a derivative of it."""
         return self._value(self.bed[order], y)
 
     @property
     def temperature(self) -> float:
-        """``eta*sigma^2/2``."""
+        """The temperature ``eta*sigma^2/2``."""
         return self.rate * self.noise / 2.0
 
     @property
     def start(self) -> float:
-        """Where y starts.
+        """The point at which y starts.
 
         Raises
         ------
         NotApplicable
-            If not at one point.
+            If y starts from more than one point.
         """
         return single_start(self.run, self.slow)
 
@@ -91,12 +91,12 @@ class River:
 
     @property
     def is_flat(self) -> bool:
-        """Whether the river does not run by itself."""
+        """True if the river has no slope of its own."""
         return bool(self.bed[1] == 0)
 
     @property
     def series(self) -> str:
-        """What a series of runs that differ in rate and noise has in common."""
+        """A text of all that runs of one series share: they differ in learning rate and noise alone."""
         return f"{self.walls[0]} {self.bed[0]} {self.run.optimizer} {self.run.steps} {self.run.initial[self.slow]}"
 
     def rest(self, y: float) -> float:
@@ -146,12 +146,12 @@ def river(run: Run, optimizers: tuple[str, ...] = ("sgd",)) -> River:
 
 
 def single_start(run: Run, parameter: str) -> float:
-    """Where a parameter of all trajectories starts.
+    """The point at which a parameter of all trajectories starts.
 
     Raises
     ------
     NotApplicable
-        If not at one point.
+        If it starts from more than one point.
 
     Examples
     --------
@@ -168,7 +168,7 @@ def single_start(run: Run, parameter: str) -> float:
 
 
 def square_of(known: River) -> Observable:
-    """``y**2``, to be recorded.
+    """The observable ``y**2``.
 
     Examples
     --------
@@ -188,7 +188,7 @@ def check_remembered(known: River, left: float) -> None:
     Raises
     ------
     NotApplicable
-        With what is left.
+        For such a river; the message tells which part is left.
     """
     require(left < FORGOTTEN, f"the start of {known.slow} is still remembered, to {left:.1g}")
 
@@ -224,11 +224,12 @@ class RoughRiver:
     Attributes
     ----------
     run
-        Whose they are.
+        The run.
     fast, slow
         Names of x and y.
     walls, noise
-        a, and the variance of one step's gradient of x, each with its derivative: expressions in y and constants.
+        The curvature a, and the variance of one step's gradient of x, each with its derivative: expressions in y and
+        constants.
     """
 
     run: Run
@@ -238,11 +239,11 @@ class RoughRiver:
     noise: tuple[sympy.Expr, sympy.Expr]
 
     def a(self, y: float, order: int = 0) -> float:
-        """The curvature, or its derivative."""
+        """The curvature a at y, or its derivative."""
         return self._value(self.walls[order], y)
 
     def variance(self, y: float, order: int = 0) -> float:
-        """Of the gradient of x, or its derivative."""
+        """The variance of the gradient of x at y, or its derivative."""
         return self._value(self.noise[order], y)
 
     def _value(self, expression: sympy.Expr, y: float) -> float:
@@ -294,12 +295,12 @@ def rough_river(run: Run) -> RoughRiver:
 
 
 def first_record_at_rest(run: Run, steps: float, fast: str) -> int:
-    """The first record, but for the last, after so many steps, when a fast direction is at rest.
+    """The first record after a number of steps, when a fast direction is at rest; it is not the last record.
 
     Raises
     ------
     NotApplicable
-        Where there is none.
+        If there is none.
     """
     usable = [int(step) for step in run.recorder.record_steps(run.steps)[:-1] if step >= steps]
     earlier = f"no record after {steps:.0f} steps and before the last, when {fast} is at rest: --every sets more"

@@ -1,4 +1,4 @@
-"""Whether plain linear stability lets a run stay where it starts."""
+"""Linear stability of runs at their start."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import numpy as np
 from sgdsim.model.run import Run
 from sgdsim.theory.methods.population_hessian import population_hessian
 
-_ROUNDING = 1e-9
+_ROUNDING = 1e-9  # rounding of a step's factor: one so near to 1 in size counts as 1
 
 
 def instabilities(runs: Sequence[Run]) -> list[str | None]:
-    """Say of each run why it is bound to leave the curvature of its mean start at its largest learning rate.
+    """For each run, a sentence that its largest learning rate is too large for the curvature at its mean start.
 
-    The step is linearised at the mean initial state; along the curvature ``a`` plain SGD multiplies by
-    ``1 - learning_rate*a``, which grows in size for ``learning_rate*a >= 2``. Directions that curve downwards are
-    left alone: to leave a saddle is no mishap. Runs of one loss and one start share their curvature.
+    The step is linearised at the mean initial state. Along a direction of curvature ``a`` plain SGD multiplies a
+    displacement by ``1 - learning_rate*a``, which is unstable for ``learning_rate*a >= 2``. Directions that curve
+    downwards are ignored: to leave a saddle is no mishap. Runs of one loss and one start share their curvature.
 
     Returns
     -------
     list of str or None
-        None where a run is stable, and where the curvature cannot be had; see `population_hessian`.
+        None for a run that is stable, and if the curvature cannot be computed; see `population_hessian`.
 
     Examples
     --------
@@ -52,7 +52,7 @@ def _instability(run: Run, curvature: float) -> str | None:
     if step is None:
         return None
     factors = np.linalg.eigvals(step)
-    # A factor of 1 is a flat direction, -1 swings without end; both are had to rounding only.
+    # A factor of 1 is a flat direction, one of -1 swings without end; both are computed up to rounding only.
     if (np.abs(factors) < 1 + _ROUNDING).all() and (factors.real > -1 + _ROUNDING).all():
         return None
     product = f"learning rate {rate:g} times curvature {curvature:g}"
@@ -60,10 +60,9 @@ def _instability(run: Run, curvature: float) -> str | None:
 
 
 def _curvatures(run: Run) -> np.ndarray:
-    """Eigenvalues of the Hessian of the population loss at the mean initial state; none where they cannot be had."""
-    if (
-        run.loss.direction or run.loss.recalled or run.loss.mixed
-    ):  # which move along no curvature, or along more than it
+    """Eigenvalues of the Hessian of the population loss at the mean initial state; none if it cannot be computed."""
+    # Parameters of such a loss move by other rules than the curvature alone.
+    if run.loss.direction or run.loss.recalled or run.loss.mixed:
         return np.array([])
     point = {name: start if isinstance(start, float | int) else start.moment(1) for name, start in run.initial.items()}
     hessian = population_hessian(run.loss, point)

@@ -1,4 +1,4 @@
-"""One step of an optimizer in symbols: what it makes of the parameters and of the gradient of a batch."""
+"""One step of an optimizer in symbols: the parameters after it, from those before and the gradient of a batch."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def after_step(
     loss, optimizer
         The dynamics.
     gradient
-        Of the batch, one entry a parameter.
+        The gradient of the batch, one entry for each parameter.
     rate
         The learning rate, a number or a symbol.
     is_first
-        Whether it is the first step of a run, before which an optimizer has nothing to remember.
+        True for the first step of a run, before which an optimizer has nothing to remember.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def after_step(
     """
     try:
         return _after_step(loss, optimizer, gradient, rate, is_first)
-    except InputError as error:  # as of the polynomials of Muon
+    except InputError as error:  # the polynomials of Muon, for one, grow too long
         raise NotApplicable(f"a step of {optimizer.name} is no formula of moderate length: {error}") from None
 
 

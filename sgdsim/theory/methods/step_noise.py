@@ -1,4 +1,4 @@
-"""The noise of one step, as theory knows it: its conditional mean and covariance given the state before the step.
+"""The noise of one step of a run: its conditional mean and covariance, given the state before the step.
 
 Given theta, the gradient of a batch has a mean and a covariance,
 
@@ -12,7 +12,7 @@ theta before the step, wherever it came from,
     E[(theta'_i - m_i)(theta'_j - m_j) - V_ij|theta] = 0,
     E[theta'_i^2 - m_i^2 - V_ii|theta] = 0.
 
-Of a step that is not linear in the gradient, or remembers what was before, the same is known of the gradient itself.
+For a step that is not linear in the gradient, or that has a memory, the same identities hold for the gradient itself.
 """
 
 from __future__ import annotations
@@ -39,22 +39,22 @@ if TYPE_CHECKING:
     import sympy
 
 MOST_TERMS = 400
-"""Of what an expectation of the loss after a step is taken: SymPy takes up to 1 ms a term."""
+"""Most terms of an expression whose expectation is taken: SymPy takes up to 1 ms a term."""
 
 
 @dataclass(frozen=True, eq=False)
 class StepNoise:
-    """What theory knows of the noise of one step of a run.
+    """The noise of one step of a run, in formulas.
 
     Parameters
     ----------
     run
-        Whose step it is.
+        The run.
 
     Raises
     ------
     NotApplicable
-        Where there is no noise, where batches depend on each other, and for a mean gradient without closed form.
+        If there is no noise, if batches depend on each other, and for a mean gradient without closed form.
 
     Examples
     --------
@@ -81,28 +81,28 @@ class StepNoise:
         require(not rule.point, f"{run.optimizer.name} takes its gradient elsewhere than at the parameters")
         require(run.loss.random or rule.is_random, "there is no noise")
         require(not rule.population or rule.is_random, "the optimizer draws no noise")
-        assert self.slopes  # refuses those without closed form
+        assert self.slopes  # refuses a mean gradient without closed form
 
     @property
     def is_memoryless(self) -> bool:
-        """Whether the step is linear in the gradient and of the parameters alone."""
+        """True if the step is linear in the gradient and has no memory besides the parameters."""
         return self.run.optimizer.rule.linear and not self.run.optimizer.rule.state
 
     @property
     def is_of_gradient(self) -> bool:
-        """Whether kicks are those of the gradient: of steps with a memory, and beside noise of the optimizer's own."""
+        """True if `kicks` are those of the gradient: for steps with a memory, and for optimizers with own noise."""
         return not self.is_memoryless or self.run.optimizer.rule.is_random
 
     @cached_property
     def rate(self) -> sympy.Symbol:
-        """The learning rate of the step."""
+        """The symbol of the learning rate."""
         import sympy
 
         return sympy.Symbol("learning_rate", real=True)
 
     @cached_property
     def next(self) -> tuple[sympy.Symbol, ...]:
-        """The parameters after the step."""
+        """Symbols of the parameters after the step."""
         return named("next", self.run.loss)
 
     @cached_property
@@ -121,7 +121,7 @@ class StepNoise:
 
     @cached_property
     def kicks(self) -> tuple[sympy.Expr, ...]:
-        """What the noise of the step adds to each parameter, or to each entry of the gradient."""
+        """Deviations of the parameters after the step, or of the gradient, from their conditional means."""
         if not self.is_of_gradient:
             return tuple(after - mean for after, mean in zip(self.next, self.means, strict=True))
         gradient = named("gradient", self.run.loss)
@@ -129,7 +129,7 @@ class StepNoise:
 
     @cached_property
     def response(self) -> tuple[sympy.Matrix, sympy.Matrix]:
-        """What a memoryless step makes of the gradient and of the optimizer's own noise, as matrices."""
+        """The matrices by which the gradient and the optimizer's own noise act in a memoryless step."""
         import sympy
 
         gradient = named("gradient", self.run.loss)
@@ -144,7 +144,7 @@ class StepNoise:
         Raises
         ------
         NotApplicable
-            Where it has no closed form, or does not exist.
+            If it has no closed form, or does not exist.
         """
         key = min(i, j), max(i, j)
         if key not in self._covariances:
@@ -184,7 +184,7 @@ class StepNoise:
         return sympy.Add(*given, *(own[i, k] * own[j, k] for k in range(own.cols)))
 
     def has_fourth_moments(self, i: int) -> bool:
-        """Whether the square of a kick has a variance, without which its mean has no standard error."""
+        """True if the square of a kick has a variance, without which its mean has no standard error."""
         import sympy
 
         loss = self.run.loss
@@ -200,19 +200,20 @@ class StepNoise:
         Parameters
         ----------
         value
-            In the symbols of the parameters.
+            An expression in the symbols of the parameters.
 
         Raises
         ------
         NotApplicable
-            Where it has no closed form, or very many terms.
+            If it has no closed form, or very many terms.
         """
         import sympy
 
         require(self.is_memoryless, "the step remembers what was before, or is not linear in the gradient")
         loss, batch = self.run.loss, batch_rule(self.run)
         after, kicks = after_step(loss, self.run.optimizer, batch.gradient, self.rate)
-        # About the mean, of which only the powers of the noise need be known: E L(m + d) = L(m) + L''(m) E d^2/2 + …
+        # Expanded about symbols for the means m, so that only powers of the noise d are averaged:
+        # E L(m + d) = L(m) + L''(m) E d^2/2 + …
         centres = [sympy.Symbol(f"mean__{name}", real=True) for name in loss.parameters]
         moved = [c + expanded(a - m) for c, a, m in zip(centres, after, self.means, strict=True)]
         ended = value.xreplace(dict(zip(loss.theta, moved, strict=True)))
@@ -236,14 +237,14 @@ def _is_polynomial(loss: Loss, i: int, name: str) -> bool:
 
 
 def averaging(loss: Loss, sources: Sequence[Source], kicks: Sequence[sympy.Symbol]) -> Loss:
-    """A loss whose noise is that of a batch and of the optimizer: what averages over it averages over a step.
+    """A loss whose noise is that of a batch and of the optimizer: its expectation is the average over a step.
 
     Raises
     ------
     NotApplicable
-        For what is random in a batch, but is no noise variable: a table of outcomes, a mean over samples.
+        For a batch whose random sources are no noise variables: a table of outcomes, or a mean over samples.
     """
-    # All of the loss's: the entry of a vector that stood alone, as e[1], would be a vector of its own.
+    # The new loss has all noise of the old one: an entry of a vector alone, as e[1], would become a vector of its own.
     noise = {**loss.noise, **{symbol.name: Noise("normal", (0.0, 1.0)) for symbol in kicks}}
     rows = {name for source in sources if source.noise is None for name in source.names}
     known = rows <= set(loss.columns) and all(source.samples == 1 for source in sources)

@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     import sympy
 
 TOLERANCE = 1e-12
-"""Of a residual in units of what its terms add up to in magnitude; rounding leaves some 1e-15."""
+"""Largest residual, in units of the sum of the terms' magnitudes, that counts as zero; rounding leaves some 1e-15."""
 
-_POINTS = 8
-_RATE = 0.1
+_POINTS = 8  # random points at which identities are checked
+_RATE = 0.1  # learning rate of the step in EQV-7
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,11 @@ class Check:
     Attributes
     ----------
     id
-        ``EQV-1``.
+        The name of the identity: ``EQV-1``.
     symmetry
-        Its name.
+        The name of the symmetry.
     residual
-        The largest over points, in units of the sum of the magnitudes of the terms.
+        The largest residual over all points, in units of the sum of the magnitudes of the terms.
     """
 
     id: str
@@ -61,7 +61,7 @@ class Check:
 
     @property
     def holds(self) -> bool:
-        """Whether the residual is rounding."""
+        """True if the residual is no more than rounding."""
         return self.residual <= TOLERANCE
 
 
@@ -83,7 +83,7 @@ def checks(loss: Loss, seed: int = 0) -> list[Check]:
 
 
 def _samples(loss: Loss, random: np.random.Generator) -> list[dict[str, float]]:
-    """Parameters away from zero, and a sample each, with the constants."""
+    """Random points: parameters away from zero, the noise and data of a sample, and the constants."""
     from random import Random
 
     draw, found = Random(int(random.integers(2**32))), []
@@ -98,7 +98,7 @@ def _samples(loss: Loss, random: np.random.Generator) -> list[dict[str, float]]:
 
 @dataclass(frozen=True, eq=False)
 class _Numbers:
-    """Gradient and Hessian of a sample, and the generator with its Jacobian, at given values."""
+    """Gradient and Hessian of a sample, and a generator or a map with its Jacobian, at given values."""
 
     loss: Loss
     moved: sympy.Matrix  # v(theta), or R(theta)
@@ -164,7 +164,7 @@ def _of_map(loss: Loss, symmetry: Symmetry, points: Sequence[dict[str, float]]) 
 
 
 def _relative(terms: Sequence[np.ndarray], total: bool = False) -> float:
-    """Sums along the last axis, or of everything, in units of the sum of magnitudes."""
+    """The largest sum of terms along the last axis, or the sum of all, in units of the sum of magnitudes."""
     axis = None if total else -1
     value = sum(np.sum(term, axis=axis) for term in terms)
     size = sum(np.sum(np.abs(term), axis=axis) for term in terms)

@@ -1,4 +1,4 @@
-"""Expectations over the noise of one sample: exact in symbols where that ends soon, else by nested.
+"""Expectations over the noise of one sample: exact in symbols if that ends soon, else by quadrature.
 
 Polynomials in the noise need its moments only, data and discrete noise a sum: `Loss.expectation` has both, and the
 result is an expression again. Anything else, and whatever would grow beyond `MOST_OPERATIONS`, stays an integrand,
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     import sympy
 
 MOST_OPERATIONS = 20_000
-"""Of the expressions whose expectation is taken in symbols: about 2 s of SymPy."""
+"""Operations of the expressions whose expectation is taken in symbols: more would take SymPy over 2 s."""
 
-_OPERATIONS_A_TERM = 6.0  # SymPy takes up to 1 ms a term where the coefficients are no polynomials
+_OPERATIONS_A_TERM = 6.0  # operations a term counts as: SymPy takes up to 1 ms for one with a coefficient of any kind
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class Expected:
     Parameters
     ----------
     loss
-        Whose noise is averaged over.
+        The loss whose noise is averaged over.
     expressions
         The integrands.
 
@@ -68,7 +68,7 @@ class Expected:
 
     @property
     def is_numerical(self) -> bool:
-        """Whether the values come from nested."""
+        """True if the values come from quadrature."""
         return self.exact is None
 
     def at(self, theta: Mapping[str, Any]) -> nested.Numerical:
@@ -82,13 +82,13 @@ class Expected:
         Raises
         ------
         InputError
-            Where an expectation does not exist, or takes too many evaluations.
+            If an expectation does not exist, or takes too many evaluations.
         """
         if self.exact is not None:
             values = evaluation.evaluate(self.exact, {**self.loss.constants, **theta})
             stacked = _stacked(values, theta)
             return nested.Numerical(stacked, np.zeros_like(stacked))
-        # What depends on no parameter is the same anywhere.
+        # An expectation that depends on no parameter is the same at any point.
         anywhere = theta or dict.fromkeys(self.loss.parameters, 0.0)
         found = nested.expectation(self.loss, self.expressions, anywhere)
         return nested.Numerical(
@@ -102,7 +102,7 @@ def _stacked(values: Sequence[Any], theta: Mapping[str, Any]) -> np.ndarray:
 
 
 def _work(expression: sympy.Expr, loss: Loss) -> float:
-    """A guess of the operations that an expectation in symbols takes: of a polynomial in the noise, its terms."""
+    """A guess of the operations that an expectation in symbols takes: about the number of the expanded terms."""
     import sympy
 
     used = [loss.symbols[name] for name in loss.random if loss.symbols[name] in expression.free_symbols]

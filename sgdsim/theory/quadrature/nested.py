@@ -24,17 +24,18 @@ if TYPE_CHECKING:
     import sympy
 
 EVALUATIONS = 10_000_000
-"""How often an integrand is evaluated at most, all points of the parameters together."""
+"""Most evaluations of an integrand, all points of the parameters together."""
 
 MOST_NODES = 2**25
-"""That one point of the parameters may have: some arrays of them are made, a quarter of a gigabyte each."""
+"""Most nodes of the noise at one point of the parameters: a few arrays of them are made, of 0.25 GB each."""
 
 _CHUNK = 2**20  # evaluations at once
-_MANY = 4  # sources, from which on it is worth counting
-_CLOSED = 500  # operations of an expression of which a closed form is tried
-_LOOSE = 0.02  # two levels of E|f| of an expectation that exists
+_MANY = 4  # number of sources from which on the nodes are counted before they are made
+_CLOSED = 500  # most operations of an expression for which a closed form is tried
+_LOOSE = 0.02  # largest relative change of E|f| between two levels: if it exceeds that, E f may not exist
 _EPSILON = float(np.finfo(np.float64).eps)
 _BISECTIONS = 60
+# Levels of refinement, one after the other: Gauss rules for smooth functions, then panels.
 _SMOOTH = (Level(12), Level(24), Level(48), Level(96))
 _PANELS = tuple(Level(count, pieces) for count, pieces in ((8, 1), (12, 1), (16, 2), (16, 4), (16, 8), (16, 32)))
 
@@ -48,7 +49,7 @@ class Numerical:
     value
         The number.
     error
-        How much it changed when everything that it was computed with was refined, and rounding.
+        Its change when all that it was computed with was refined, and rounding.
     """
 
     value: Any
@@ -57,18 +58,19 @@ class Numerical:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """Something random: one noise variable, or several names of which a table lists the joint values.
+    """One random variable, or several whose joint values are listed in a table.
 
     Attributes
     ----------
     names
-        As formulas call it.
+        The names of the variables in formulas.
     noise
-        The distribution of the one name, or
+        The distribution of a single variable; None with a table.
     table, shares
-        the values, shape (outcome, name), and the probability of each outcome.
+        The joint values, shape (outcome, name), and the probability of each outcome.
     samples
-        Over how many independent draws of the noise the variable is the mean; its functions have no kinks then.
+        Number of independent draws of the noise whose mean the variable is. Functions of a mean of several have no
+        kinks.
     """
 
     names: tuple[str, ...]
@@ -79,12 +81,12 @@ class Source:
 
     @property
     def is_discrete(self) -> bool:
-        """Whether it has a table or atoms."""
+        """True if the source takes finitely many values."""
         return self.noise is None or is_discrete(self.noise)
 
     @property
     def outcomes(self) -> int:
-        """How many values a discrete source has."""
+        """Number of values of a discrete source."""
         if self.noise is not None:
             return len(atoms(self.noise)[0])
         assert self.shares is not None
@@ -92,7 +94,7 @@ class Source:
 
 
 def sources(loss: Loss, used: Sequence[str]) -> list[Source]:
-    """What is random of these names of a loss: first the rows of data, then discrete noise, then continuous.
+    """Sources for those of some names that are random in a loss: rows of data, discrete noise, continuous noise.
 
     Examples
     --------
@@ -116,11 +118,11 @@ class Nodes:
     Attributes
     ----------
     values
-        Of every name an array that broadcasts with the others: the first axis counts points, one axis each source.
+        For every name an array that broadcasts with the others: the first axis counts points, then each source has one.
     weights
-        That of each node, likewise.
+        The weight of each node, with the same axes.
     far
-        Whether a node is far out in a tail, likewise.
+        True for nodes far out in a tail, with the same axes.
     """
 
     values: dict[str, Any]
@@ -139,18 +141,18 @@ def nodes(
     Parameters
     ----------
     given
-        What is random; the kinks of a source are looked for at given values of those before it.
+        The random sources; the kinks of each are looked for at the values of those before it.
     edges
         Expressions that vanish at kinks.
     values
         A number, or an array of one axis, for each other name.
     level
-        How fine, for all sources or for each.
+        The fineness of the rules: one for all sources, or one for each.
 
     Raises
     ------
     NotApplicable
-        For more nodes than there is memory for.
+        For more nodes than `MOST_NODES`.
 
     Examples
     --------
@@ -204,14 +206,14 @@ def _on_axis(array: np.ndarray, axis: int, axes: int) -> np.ndarray:
 
 
 def _fit(array: np.ndarray, axis: int, axes: int) -> np.ndarray:
-    """The last axis is the one of the source; those before it are the first ones, where there are any."""
+    """An array with axes for all sources; its last axis becomes that of its source, those before it stay the first."""
     if array.ndim == 1:
         return _on_axis(array, axis, axes)
     return array.reshape((*array.shape, *(1,) * (axes - axis)))
 
 
 def _of(edges: Sequence[sympy.Expr], name: str, later: set[str]) -> list[sympy.Expr]:
-    """The edges that depend on a variable but on none of later ones."""
+    """The edges that depend on a variable but on no later one."""
     found = []
     for edge in edges:
         names = {symbol.name for symbol in edge.free_symbols}
@@ -221,7 +223,7 @@ def _of(edges: Sequence[sympy.Expr], name: str, later: set[str]) -> list[sympy.E
 
 
 def _breaks(source: Source, edges: Sequence[sympy.Expr], values: Mapping[str, Any]) -> list[Any]:
-    """Where edges vanish as functions of a variable, NaN where they do not."""
+    """Values of a variable at which edges vanish, NaN where one does not vanish."""
     import sympy
 
     name = source.names[0]
@@ -241,7 +243,7 @@ def _breaks(source: Source, edges: Sequence[sympy.Expr], values: Mapping[str, An
 
 
 def _bracketed(edge: sympy.Expr, name: str, noise: Noise, values: Mapping[str, Any]) -> list[np.ndarray]:
-    """Sign changes of an edge between 8 parts of each panel, bisected."""
+    """Values of a variable at which an edge changes its sign: found between 8 parts of each panel, then bisected."""
     coordinate = coordinate_of(noise)
     assert coordinate is not None
     fixed = np.array(coordinate.edges)
@@ -274,18 +276,18 @@ def expectation(
     Parameters
     ----------
     loss
-        Whose noise, data and constants they are.
+        The loss whose noise, data and constants enter.
     expressions
-        In its symbols.
+        Expressions in its symbols.
     theta
         A number or an array for each parameter; arrays broadcast.
     tolerance
-        Difference of two levels of refinement, relative to the expectation of the magnitude.
+        Difference of two levels of refinement, relative to the expectation of the magnitude, at which refinement ends.
 
     Returns
     -------
     list
-        Of each expression values and errors, of the shape of the parameters.
+        Values and errors of each expression, with the shape of the parameters.
 
     Raises
     ------
@@ -323,7 +325,7 @@ def _shaped(found: Numerical, shape: tuple[int, ...]) -> Numerical:
 def _closed(
     loss: Loss, expression: sympy.Expr, used: Sequence[str], theta: Mapping[str, np.ndarray], tolerance: float
 ) -> Numerical | None:
-    """What is polynomial in the noise; None where it is not, or where too many digits cancel."""
+    """The closed expectation of a polynomial in the noise; None for other formulas, and if too many digits cancel."""
     from sympy import Add
 
     symbols = [loss.symbols[name] for name in used]
@@ -341,7 +343,7 @@ def _closed(
 
 
 def _is_light(loss: Loss, used: Sequence[str]) -> bool:
-    """Whether a product of few nodes is exact for polynomials."""
+    """True if a product of few quadrature nodes is exact for polynomials in these variables."""
     noises = [loss.noise[name] for name in used if name in loss.noise]
     return len(noises) <= 2 and all(noise.family not in ("student_t", "lognormal") for noise in noises)
 
@@ -418,7 +420,7 @@ def _edges(expressions: Sequence[sympy.Expr], given: Sequence[Source]) -> list[s
 
 
 def _ordered(given: Sequence[Source], edges: Sequence[sympy.Expr]) -> list[Source]:
-    """Variables last in which every edge is affine, so that the kinks are solved for exactly."""
+    """The sources in the order of nesting: last those in which every edge is affine, whose kinks are exact."""
     import sympy
 
     def last(source: Source) -> int:
@@ -432,7 +434,7 @@ def _ordered(given: Sequence[Source], edges: Sequence[sympy.Expr]) -> list[Sourc
 
 
 def node_number(given: Sequence[Source], level: Level | Sequence[Level], edges: Sequence[sympy.Expr]) -> int:
-    """Nodes at one point, with as many breaks as there are edges.
+    """Number of nodes of the noise at one point of the parameters, if every edge vanishes somewhere.
 
     Examples
     --------
@@ -460,7 +462,10 @@ def _sums(
     theta: Mapping[str, np.ndarray],
     level: Level,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sums of the expressions, of their magnitudes, and of these far out: shape (expression, point)."""
+    """Sums over the nodes of the expressions, of their magnitudes, and of the magnitudes far out in the tails.
+
+    Each has the shape (expression, point).
+    """
     points = len(next(iter(theta.values())))
     size = max(1, _CHUNK // node_number(given, level, edges))
     sums = np.empty((3, len(expressions), points))
@@ -471,7 +476,7 @@ def _sums(
         count = len(range(points)[part])
         for place, value in enumerate(evaluate(expressions, found.values)):
             with np.errstate(all="ignore"):
-                # Where the weight is no float any more, a value that is none either has no say.
+                # Where a weight underflows to zero, a value that overflows does not count.
                 terms = np.where(found.weights > 0, value * found.weights, 0.0)
                 size_of = np.abs(terms)
                 for kind, array in enumerate((terms, size_of, np.where(found.far, size_of, 0.0))):

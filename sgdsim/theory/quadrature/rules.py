@@ -19,20 +19,20 @@ import numpy as np
 from sgdsim.base.errors import InputError
 from sgdsim.model.noise import Noise
 
-_MOST_NODES = 48  # of the rule of a mean
+_MOST_NODES = 48  # most nodes of the rule of a mean
 _TOLD = 1e-26  # least weight of a node that eigenvectors tell from rounding
-_LARGEST = 1e150  # polynomial, whose square is still a float
+_LARGEST = 1e150  # largest value of a polynomial whose square is still a float
 
 
 class Level(NamedTuple):
-    """How fine a rule is.
+    """The fineness of a quadrature rule.
 
     Attributes
     ----------
     order
         Nodes of a Gauss rule, or of each panel.
     pieces
-        Into how many parts each panel is cut; 0 for one Gauss rule where there are no kinks.
+        Number of parts into which each panel is cut; 0 for one Gauss rule where there are no kinks.
     """
 
     order: int
@@ -48,10 +48,11 @@ class Coordinate:
     density: Callable[[Any], Any]
     edges: tuple[float, ...]
     gauss: Callable[[int], tuple[np.ndarray, np.ndarray]]
-    far: float = np.inf  # beyond, there must be nothing left of an integrand
+    far: float = np.inf  # coordinate beyond which nothing may be left of an integrand
 
 
-# Out to where exp(30 z) times the density is negligible, and to the smallest float.
+# Edges of the panels, in each distribution's coordinate: out to where exp(30 z) times the normal density is
+# negligible, and to where the others reach the smallest float.
 _NORMAL_EDGES = (0.0, 1.0, 2.0, 3.0, 4.5, 6.0, 8.0, 10.5, 14.0, 20.0, 28.0, 38.0)
 _EXPONENTIAL_EDGES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 700.0)
 _STUDENT_EDGES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 120.0, 160.0)
@@ -85,17 +86,23 @@ def _laguerre(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _golub_welsch(diagonal: np.ndarray, beside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights of the Gauss rule whose orthonormal polynomials have these coefficients."""
-    # By NumPy: which algorithm SciPy takes for three diagonals differs between its versions, by 1e-13 in the weights.
+    """Nodes and weights of the Gauss rule that belongs to a Jacobi matrix, by its eigenvectors (Golub, Welsch 1969).
+
+    The matrix holds the three-term recurrence of the orthonormal polynomials: its diagonal and the entries beside it.
+    """
+    # By NumPy: SciPy's algorithm for three diagonals differs between its versions, by 1e-13 in the weights.
     nodes, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))
     weights = vectors[0] ** 2
-    # Far out rounding leaves 1e-32 of them: a rule of sums would have its nodes there.
+    # Far out, rounding leaves weights of 1e-32 that should be smaller: a rule of sums would have its nodes there.
     weights = np.where(weights > _TOLD, weights, np.minimum(weights, _christoffel(nodes, diagonal, beside)))
     return nodes, weights / weights.sum()
 
 
 def _christoffel(nodes: np.ndarray, diagonal: np.ndarray, beside: np.ndarray) -> np.ndarray:
-    """The weights by the polynomials themselves, which lose their digits between large nodes, and not beyond."""
+    """The weights of a Gauss rule from Christoffel's sum of squared polynomials.
+
+    The polynomials lose their digits between large nodes, and not beyond.
+    """
     before, here = np.zeros_like(nodes), np.ones_like(nodes)
     total = here.copy()
     for step, after in enumerate(beside):
@@ -117,7 +124,7 @@ def _two_sided(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _student_density(dof: float) -> Callable[[Any], Any]:
-    """Of b where the variable is ``sqrt(dof)*sinh(b)``."""
+    """The probability density of b, where Student's t variable is ``sqrt(dof)*sinh(b)``."""
     scale = lgamma((dof + 1) / 2) - lgamma(dof / 2) - log(pi) / 2
     return lambda b: np.exp(scale - dof * (np.abs(b) + np.log1p(np.exp(-2 * np.abs(b))) - log(2)))
 
@@ -126,7 +133,7 @@ def _student_gauss(dof: float) -> Callable[[int], tuple[np.ndarray, np.ndarray]]
     density = _student_density(dof)
 
     def gauss(count: int) -> tuple[np.ndarray, np.ndarray]:
-        # Takahasi and Mori's double exponential rule: the trapezoid in u, where b = pi/2*sinh(u).
+        # Takahasi and Mori's double exponential rule: the trapezoidal rule in u, where b = pi/2*sinh(u).
         steps = np.linspace(-1.0, 1.0, 2 * count + 1) * np.arcsinh(2 * _STUDENT_EDGES[-1] / pi)
         nodes = pi / 2 * np.sinh(steps)
         return nodes, density(nodes) * pi / 2 * np.cosh(steps) * (steps[1] - steps[0])
@@ -139,7 +146,7 @@ def _normal_density(z: Any) -> Any:
 
 
 def _linear(location: float, scale: float) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
-    """Value and inverse."""
+    """The value at a coordinate b, and the coordinate of a value, for ``x = location + scale*b``."""
     return (lambda b: location + scale * b), (lambda x: (x - location) / scale)
 
 
@@ -223,7 +230,7 @@ def atoms(noise: Noise) -> tuple[np.ndarray, np.ndarray]:
 
 
 def is_discrete(noise: Noise) -> bool:
-    """Whether a distribution has atoms alone.
+    """True if a distribution takes discrete values only.
 
     Examples
     --------
@@ -253,7 +260,7 @@ def density(noise: Noise, values: Any) -> Any:
 
 
 def _slope(noise: Noise, b: Any) -> Any:
-    """Of the value as a function of the coordinate."""
+    """The derivative of the value with respect to the coordinate b."""
     if noise.family == "student_t":
         return np.sqrt(noise.arguments[0]) * np.cosh(b)
     if noise.family == "lognormal":
@@ -264,18 +271,18 @@ def _slope(noise: Noise, b: Any) -> Any:
 
 
 def rule(noise: Noise, count: int, breaks: Sequence[Any] = (), pieces: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Values and weights whose weighted sums are expectations.
+    """Values and weights of a quadrature rule: weighted sums of a function at the values are its expectations.
 
     Parameters
     ----------
     noise
-        The distribution; of a discrete one, the rule is its atoms.
+        The distribution; the rule of a discrete one is its values.
     count
-        Nodes of the Gauss rule of the distribution; of each panel where there are breaks or pieces.
+        Nodes of the Gauss rule of the distribution, or of each panel if there are breaks or pieces.
     breaks
-        Where functions of the variable have kinks: numbers, or arrays of one shape, with NaN where there is none.
+        Values at which functions of the variable have kinks: numbers, or arrays of one shape, with NaN for none.
     pieces
-        Into how many parts each panel is cut; 0 for none, and for a Gauss rule where there are no breaks.
+        Number of parts into which each panel is cut; 0 to cut none, and for a Gauss rule if there are no breaks.
 
     Returns
     -------
@@ -296,7 +303,7 @@ def rule(noise: Noise, count: int, breaks: Sequence[Any] = (), pieces: int = 0) 
 
 
 def rule_at(noise: Noise, level: Level, breaks: Sequence[Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Values, weights, and whether a node is far out in the tails."""
+    """Values and weights of a rule, and True for each node that is far out in the tails."""
     coordinate = coordinate_of(noise)
     if coordinate is None:
         values, weights = atoms(noise)
@@ -330,7 +337,7 @@ def _panels(coordinate: Coordinate, level: Level, breaks: Sequence[Any]) -> tupl
 
 
 def mean_count(level: Level) -> int:
-    """How many nodes the rule of a mean has.
+    """Number of nodes of the rule of a mean.
 
     Examples
     --------
@@ -344,12 +351,13 @@ def mean_count(level: Level) -> int:
 def mean_rule(noise: Noise, samples: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     """The Gauss rule of the mean of independent draws.
 
-    That of a sum is the Gauss rule of the sums of the nodes of both: as exact as theirs, and of as many nodes.
+    The rule of a sum of two variables is made from the sums of their nodes. It is as exact as theirs, with as many
+    nodes.
     """
     coordinate = coordinate_of(noise)
     assert coordinate is not None
     nodes, weights = coordinate.gauss(count)
-    told = weights > _TOLD  # what is less is rounding, where the rule is by eigenvectors
+    told = weights > _TOLD  # smaller weights are rounding, if the rule was made by eigenvectors
     one = _compressed(coordinate.value(nodes[told]), weights[told], count)
     total: tuple[np.ndarray, np.ndarray] | None = None
     left = samples

@@ -222,7 +222,7 @@ def test_a_river_valley_with_noise_across_alone() -> None:
     ("run", "message"),
     [
         (lambda: ar1("normal", 0.1, name="momentum"), "remembers velocity"),
-        (lambda: make_run("x**2/2 + z*x", {"z": "normal"}, "0.1/(1 + t)"), "goes from 0.1 to 0.01"),
+        (lambda: make_run("x**2/2 + z*x", {"z": "normal"}, "0.1/(1 + t)"), "goes from 0.1 to 0.01.*last-step"),
         (lambda: ar1("normal", 2.5), "diverges"),
         (lambda: make_run("z**2*x**2/2", {"z": "normal"}, 0.2), "collapses"),
         (lambda: make_run("x**2/2 + z*x", {"z": "normal"}, 0.2, name="gradient_descent"), "collapses"),
@@ -245,10 +245,10 @@ def test_refusals(run: Any, message: str) -> None:
 
 
 def test_a_chain_that_runs_onto_a_line_says_nothing_across_it() -> None:
-    """The charge of the rescaling dies out, to the last digit: it is refused there, or before, as rounding has it."""
+    """The charge of the rescaling is zero from the start, so that the two parameters are one."""
     one = make_run("(u*w - 1)**2/2 + z*u*w", {"z": "normal"}, 0.1, None, {"u": 1.0, "w": 1.0})
-    with pytest.raises(NotApplicable, match=r"stationary law|collapses|not settled"):
-        chain(one).expectation("(u**2 - w**2)**2")
+    with pytest.raises(NotApplicable, match="collapses"):
+        chain(one)
 
 
 def test_one_dimension_is_fast() -> None:

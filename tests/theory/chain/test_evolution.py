@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.special import ndtr
 
 from sgdsim.model.noise import Noise
 from sgdsim.model.run import Run
+from sgdsim.model.schedules import Schedule
 from sgdsim.model.starts import Grid
-from sgdsim.theory.chain.evolution import evolve
+from sgdsim.prediction import NotApplicable
+from sgdsim.theory.chain import legs
+from sgdsim.theory.chain.evolution import distribution_after, evolve
+from sgdsim.theory.methods.moment_recursion import recursion
 from tests.theory.chain.runs import SIGMAS, ar1, make_run
 
 
@@ -58,3 +64,45 @@ def test_finite_times_of_deterministic_descent_and_of_signs() -> None:
                 chance = ndtr(first * start) * ndtr(second * middle)
                 exact += chance * (middle - 0.5 * second) ** 2 * {-1.0: 34, 0.0: 33, 1.0: 33}[start] / 100
     assert found == pytest.approx(exact, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "steps", "off"),
+    [
+        ("step:0.3,0.3,20", 60, 1e-6),  # three rates, an operator each
+        ("cosine:0.3", 60, 1e-6),  # sixty, interpolated
+        ("cosine:0.3", 400, 1e-3),  # several steps at their mean rate
+    ],
+)
+def test_rates_that_change(schedule: str, steps: int, off: float) -> None:
+    run = replace(make_run("x**2/2 + z*x", {"z": "normal"}, schedule, initial={"x": 1.0}), steps=steps)
+    mean, variance, *_ = recursion(run).after(steps).cumulants("x")
+    for one, exact in zip(evolve(run, ["x", "x**2"], steps, fineness=0), (mean, variance + mean**2), strict=True):
+        scale = np.sqrt(variance) if one.value < 1e-3 else exact
+        assert abs(one.value - exact) <= one.error + 1e-14
+        assert one.error < off * scale
+    last = replace(run, schedule=Schedule(str(run.schedule.rates(steps)[-1])))
+    assert recursion(last).after(steps).cumulants("x")[1] < 0.9 * variance  # the law at the last rate is another
+
+
+def test_the_distribution_where_rates_change_is_that_of_one_step_after_another() -> None:
+    run = replace(make_run("x**2/2 + z*x", {"z": "normal"}, "0.4/(1 + t/20)", initial={"x": 1.0}), steps=30)
+    mean, variance, *_ = recursion(run).after(30).cumulants("x")
+    cdf, error = distribution_after(run, 30)
+    assert error < 1e-6
+    places = np.linspace(-2, 2, 9)
+    assert np.abs(cdf(mean + np.sqrt(variance) * places) - ndtr(places)).max() < error + 1e-12
+    with pytest.raises(NotApplicable, match="has 100 values, expected at most 64"):
+        distribution_after(replace(run, steps=100), 100)
+
+
+def test_powers_of_an_operator_are_its_products() -> None:
+    """Whatever number of squares is the least work."""
+    random = np.random.default_rng(2)
+    matrix, values = random.dirichlet(np.ones(5), size=5), random.standard_normal((5, 2))
+    for count in (1, 6, 37):
+        wanted = np.linalg.matrix_power(matrix, count) @ values
+        for seconds in (0.0, 1.0):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(legs, "_SECONDS_A_SQUARE", seconds)
+                assert legs._power(matrix, count, values) == pytest.approx(wanted, rel=1e-12)

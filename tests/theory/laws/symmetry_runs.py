@@ -33,9 +33,8 @@ def draws(noise: Noise, rng: np.random.Generator, shape: tuple[int, ...]) -> np.
         return rng.choice(noise.arguments[::2], size=shape, p=noise.arguments[1::2])
     if noise.family == "rademacher":
         return 2.0 * rng.integers(0, 2, shape) - 1.0
-    return {"normal": rng.normal, "uniform": rng.uniform, "laplace": rng.laplace}[noise.family](
-        *noise.arguments, size=shape
-    )
+    families = {"normal": rng.normal, "lognormal": rng.lognormal, "uniform": rng.uniform, "laplace": rng.laplace}
+    return families[noise.family](*noise.arguments, size=shape)
 
 
 def simulate(run: Run, repeat: int = 1) -> Ensemble:

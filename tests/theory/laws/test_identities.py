@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from sgdsim.formulas.evaluation import evaluate
 from sgdsim.model.data import Data
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
@@ -16,6 +19,8 @@ from sgdsim.prediction import NotApplicable
 from sgdsim.simulation.run_loop import simulate_runs
 from sgdsim.statistics.comparison import Comparison, compare
 from sgdsim.theory import find_law
+from sgdsim.theory.laws.identities import _kick
+from sgdsim.theory.methods.step_noise import StepNoise
 from tests.samples import daily
 from tests.theory.laws.symmetry_runs import make_run, simulate, verdicts
 
@@ -42,6 +47,11 @@ RUNS = {
     "signs": make_run(wells(z="rademacher"), optimizer=Optimizer("signsgd"), rate="linear:0.05"),
     "schedule": make_run(wells(), rate="cosine:0.2,0.01"),
     "two values": make_run(wells("u**2/2 + w**4/4 + z*u + n*w", z="rademacher", n="rademacher")),
+    "Euler's number": make_run(
+        Loss("(u**2 - 1)**2/4 + z*u", ("u",), {}, {"z": Noise.parse("lognormal:0,0.5")}),
+        optimizer=Optimizer(batch_size=2),
+        rate="0.02",
+    ),
     "direction": make_run(
         Loss("", ("u", "w"), noise=NOISE, direction={"u": "u - w + z", "w": "w + u**3/4 + n*u"}), rate="0.1"
     ),
@@ -53,7 +63,7 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("name", daily(RUNS, "wells", "matrix", "adam", "direction"))
+@pytest.mark.parametrize("name", daily(RUNS, "wells", "matrix", "adam", "direction", "Euler's number"))
 def test_a_right_simulation_agrees(name: str) -> None:
     rows = verdicts(RUNS[name], "identities")
     assert not accused(rows)
@@ -161,6 +171,23 @@ def test_a_correlation_of_small_kicks_shows_beside_a_large_one() -> None:
     wrong = replace(run, loss=replace(loss, formula=formula.replace("n*w", "(0.1*z + sqrt(0.99)*n)*w")))
     quantity = "unexplained part of the variance of kicks of the sum"
     assert accused(verdicts(run, "identities", told=wrong)) == {quantity}
+
+
+def test_the_variance_of_a_sum_is_that_of_its_kicks() -> None:
+    """To the last digits: units of three digits, multiplied as such, made it 0.2 % too large."""
+    coins = {name: Noise.parse("rademacher") for name in "zne"}
+    formula = "(u**2 + w**2 + x**2 + y**2)/2 + 0.751*z*u**2/2 + 0.345*n*w + 0.0561*e*x*w + 0.33*z*y"
+    run = make_run(
+        Loss(formula, tuple("uwxy"), {}, coins), initial=dict(zip("uwxy", (-0.85, 0.667, -0.5, 0.1), strict=True))
+    )
+    noise, state = StepNoise(run), {"u": 0.7, "w": -0.4, "x": 0.3, "y": 0.2, "learning_rate": 0.1}
+    kick, spread = _kick(run, noise, (0, 1, 2, 3))
+    squares = []
+    for values in itertools.product((-1.0, 1.0), repeat=3):
+        gradient = evaluate(run.loss.gradient, {**state, **dict(zip("zne", values, strict=True))})
+        after = {f"next({name})": state[name] - 0.1 * slope for name, slope in zip("uwxy", gradient, strict=True)}
+        squares.append(evaluate([kick], {**state, **after})[0] ** 2)
+    assert evaluate([spread], state)[0] == pytest.approx(np.mean(squares), rel=1e-12)
 
 
 def test_noise_that_comes_twice_is_accused() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sgdsim.model.run import Run
+from sgdsim.model.schedules import Schedule
 from sgdsim.prediction import Distance, NotApplicable, Prediction
 from sgdsim.theory import find_law
 from sgdsim.theory.chain.evolution import evolve
@@ -27,16 +28,16 @@ def two_wells(steps: int) -> Run:
     return replace(run, steps=steps, recorder=replace(run.recorder, snapshots=(steps,)))
 
 
-def sample(steps: int, count: int = 50_000) -> np.ndarray:
+def sample(rates: np.ndarray, count: int = 50_000) -> np.ndarray:
     random, x = np.random.default_rng(4), np.full(count, -1.0)
-    for _ in range(steps):
-        x = x - 0.1 * (x**3 - x + random.standard_normal(count))
+    for rate in rates:
+        x = x - rate * (x**3 - x + random.standard_normal(count))
     return x
 
 
 def test_moments_and_distribution_of_a_double_well_that_has_not_forgotten_its_start() -> None:
-    rows, x = rows_of(two_wells(40)), sample(40)
-    far = sample(20)  # the negative control
+    rows, x = rows_of(two_wells(40)), sample(np.full(40, 0.1))
+    far = sample(np.full(20, 0.1))  # the negative control
     for values, agrees in ((x, True), (far, False)):
         error = values.std() / np.sqrt(len(values))
         assert (abs(values.mean() - rows["mean(x)"].predicted) < SIGMAS * error) == agrees
@@ -46,6 +47,18 @@ def test_moments_and_distribution_of_a_double_well_that_has_not_forgotten_its_st
         assert (off < 2.5 / np.sqrt(len(values))) == agrees  # Kolmogorov: one in a hundred thousand
     spread = np.sqrt(((x - x.mean()) ** 2).var() / len(x))
     assert abs(x.var() - rows["variance(x)"].predicted) < SIGMAS * spread
+
+
+def test_a_rate_that_changes_has_rows_too() -> None:
+    run = replace(two_wells(60), schedule=Schedule("cosine:0.3"))
+    rates = run.schedule.rates(60)
+    rows = rows_of(run)
+    assert set(rows) == {"mean(x)", "variance(x)"}  # the last step is too short for a distribution
+    for values, agrees in ((sample(rates), True), (sample(rates[::-1]), False)):
+        error = values.std() / np.sqrt(len(values))
+        spread = np.sqrt(((values - values.mean()) ** 2).var() / len(values))
+        assert not agrees or abs(values.mean() - rows["mean(x)"].predicted) < SIGMAS * error
+        assert (abs(values.var() - rows["variance(x)"].predicted) < SIGMAS * spread) == agrees
 
 
 @pytest.mark.validate

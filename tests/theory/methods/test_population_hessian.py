@@ -116,7 +116,7 @@ def test_a_network_of_many_parameters_takes_no_time(pairs):
     loss = Loss("(dot(u*w, x) - sum(x) - e)**2/2", (*u, *w), {}, dict.fromkeys((*x, "e"), NORMAL))
     began = time.process_time()
     hessian = population_hessian(loss, dict.fromkeys(loss.parameters, 0.5))
-    assert time.process_time() - began < 1.0  # 0.02 and 0.1 s on an idle machine
+    assert time.process_time() - began < 5.0  # 0.02 and 0.1 s on an idle machine
     pair = np.array([[0.25, 0.25 - 0.75], [0.25 - 0.75, 0.25]])
     np.testing.assert_allclose(hessian, np.kron(pair, np.eye(pairs)), atol=1e-14)
 

@@ -1,0 +1,189 @@
+"""A run as legs of steps at one learning rate each, and what they do on a mesh.
+
+Steps at one rate have one operator, whose powers are made by squaring where that is less work. Where the rate changes
+always, a leg has the mean rate of a few steps, and the operator is a polynomial in the rate through a few operators:
+what a step makes of a smooth function is smooth in the rate. What leaves the mesh goes to a state of its own, so that
+the chance of it is one more expectation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from sgdsim.base import budget
+from sgdsim.theory.chain.mesh import Mesh
+from sgdsim.theory.chain.operator import backward_operator
+from sgdsim.theory.chain.step import Step
+from sgdsim.theory.quadrature.rules import Level
+
+_SMALL = 0.05  # of the mean rate: below, rates do not differ
+_SPARSE = 0.3  # share of entries that are not zero, below which the others are left out
+_SECONDS_A_SQUARE = 6e-11  # of a matrix, times the cube of its size
+_SECONDS_AN_ENTRY = 1.5e-9  # of a product with a few columns, or a sum, of matrices that are in no cache
+_SECONDS_A_SPARSE_ENTRY = 5e-9
+
+
+@dataclass(frozen=True)
+class Leg:
+    """Consecutive steps at one rate."""
+
+    rate: float
+    steps: int
+
+
+def legs_of(rates: np.ndarray, most: int) -> tuple[Leg, ...]:
+    """Legs whose rates are those of the steps, or so many legs at most.
+
+    Then the rate of a leg is the mean of those of its steps, whose logarithm changes by the same in all legs: what
+    follows from it is off by the square of this change. The last step is a leg by itself, at its own rate.
+
+    Examples
+    --------
+    >>> legs_of(np.array([0.2, 0.2, 0.1, 0.1, 0.1]), 2)
+    (Leg(rate=0.2, steps=2), Leg(rate=0.1, steps=2), Leg(rate=0.1, steps=1))
+    >>> [leg.steps for leg in legs_of(0.1 / np.arange(1, 101), 5)]
+    [2, 7, 19, 71, 1]
+    """
+    before, last = rates[:-1], Leg(float(rates[-1]), 1)
+    if not len(before):
+        return (last,)
+    exact = len(np.unique(rates)) <= most
+    changes = np.abs(np.diff(np.log(before + _SMALL * rates.mean())))
+    if exact:
+        starts = np.flatnonzero(changes > 0) + 1
+    else:
+        places = np.append(0.0, np.cumsum(changes))
+        number = np.minimum(places / places[-1] * (most - 1), most - 2).astype(np.int64)
+        starts = np.flatnonzero(np.diff(number) > 0) + 1
+    parts = np.split(before, starts)
+    return (*(Leg(float(part[0] if exact else part.mean()), len(part)) for part in parts), last)
+
+
+def rates_of(legs: Sequence[Leg], most: int) -> np.ndarray:
+    """The rates of legs, or, where these are more, so many points of Chebyshev's from the lowest to the highest.
+
+    Examples
+    --------
+    >>> rates_of([Leg(0.2, 10), Leg(0.1, 5), Leg(0.1, 1)], 3)
+    array([0.1, 0.2])
+    >>> rates_of([Leg(rate, 1) for rate in (0.0, 0.1, 0.15, 0.2)], 3)
+    array([0. , 0.1, 0.2])
+    """
+    rates = np.unique([leg.rate for leg in legs])
+    if len(rates) <= most:
+        return rates
+    share = np.sin(np.pi / 2 * np.arange(most) / (most - 1)) ** 2
+    return np.asarray(rates[0] + (rates[-1] - rates[0]) * share)
+
+
+@dataclass(frozen=True, eq=False)
+class MeshedRun:
+    """A run on a mesh.
+
+    Attributes
+    ----------
+    step, mesh, level
+        What makes its operators.
+    legs
+        Of the run.
+    rates
+        Those at which operators are computed.
+    start
+        Weights of the states of the mesh, and of what is beyond it, last.
+    """
+
+    step: Step
+    mesh: Mesh
+    level: tuple[Level, ...]
+    legs: tuple[Leg, ...]
+    rates: np.ndarray
+    start: np.ndarray
+
+    def operator(self, rate: float) -> Any:
+        """P at a rate of a leg, sparse where steps are short: a state then reaches few panels."""
+        from scipy.sparse import csr_array
+
+        others = self.rates[:, None] != self.rates
+        factors = np.where(others, (rate - self.rates) / np.where(others, self.rates[:, None] - self.rates, 1.0), 1.0)
+        found = factors.prod(axis=1) @ self._entries
+        size = self.mesh.size + 1
+        if self._places is None:
+            return found.reshape(size, size)
+        return csr_array((found, *self._places), shape=(size, size))
+
+    @cached_property
+    def _entries(self) -> np.ndarray:
+        """Of the operators at `rates`, those of each in a row, without those that vanish in all if they are many."""
+        return self._operators[0]
+
+    @cached_property
+    def _places(self) -> tuple[np.ndarray, np.ndarray] | None:
+        return self._operators[1]
+
+    @cached_property
+    def _operators(self) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray] | None]:
+        size = self.mesh.size
+        whole = np.zeros((len(self.rates), size + 1, size + 1))
+        whole[:, -1, -1] = 1.0
+        for one, rate in zip(whole, self.rates, strict=True):
+            one[:-1, :-1], one[:-1, -1] = backward_operator(self.step.at(float(rate)), self.mesh, self.level)
+        some = (whole != 0).any(axis=0)
+        if some.mean() > _SPARSE:
+            return whole.reshape(len(whole), -1), None
+        pointers = np.append(0, np.cumsum(some.sum(axis=1)))
+        return whole[:, some], (np.nonzero(some)[1], pointers)
+
+    def leaves(self, rate: float) -> np.ndarray:
+        """The chance to leave the mesh in a step from each of its states."""
+        last = self.operator(rate)[:-1, [-1]]
+        return np.asarray(last if isinstance(last, np.ndarray) else last.toarray()).ravel()
+
+    def applied(self, leg: Leg, values: np.ndarray) -> np.ndarray:
+        """Expectations after a leg, of functions of the state."""
+        return _power(self.operator(leg.rate), leg.steps, values)
+
+    def carried(self, leg: Leg, weights: np.ndarray) -> np.ndarray:
+        """The law after a leg."""
+        return _power(self.operator(leg.rate).T, leg.steps, weights)
+
+    def require_time(self, times: float) -> None:
+        """Refuse what would take too long, or so many times as long, once the first operator is known."""
+        began = budget.clock()
+        size = self.mesh.size
+        matrix, _ = backward_operator(self.step.at(float(self.rates[0])), self.mesh, self.level)
+        seconds = (budget.clock() - began) * len(self.rates)
+        filled = np.count_nonzero(matrix)
+        entries = int(filled) if filled < _SPARSE * size**2 else size**2
+        seconds += float(np.sum([_plan(size, entries, leg.steps)[1] for leg in self.legs]))
+        seconds += len(self.legs) * len(self.rates) * entries * _SECONDS_AN_ENTRY
+        steps = sum(leg.steps for leg in self.legs)
+        budget.require(times * seconds, f"{steps} steps on a mesh of {size} states")
+
+
+def _plan(size: int, entries: int, count: int) -> tuple[int, float]:
+    """How often to square a matrix, so that a power of it takes the fewest seconds; and how many it takes."""
+    costs = [count * entries * (_SECONDS_AN_ENTRY if entries == size**2 else _SECONDS_A_SPARSE_ENTRY)]
+    for squares in range(1, count.bit_length()):
+        turns = (count >> squares) + squares / 2
+        costs.append(squares * size**3 * _SECONDS_A_SQUARE + turns * size**2 * _SECONDS_AN_ENTRY)
+    return int(np.argmin(costs)), min(costs)
+
+
+def _power(matrix: Any, count: int, values: np.ndarray) -> np.ndarray:
+    """A power of a matrix times values."""
+    squares, _ = _plan(len(values), matrix.size, count)
+    if squares and not isinstance(matrix, np.ndarray):
+        matrix = matrix.toarray()
+    for _ in range(squares):
+        budget.check()
+        values = matrix @ values if count % 2 else values
+        matrix, count = matrix @ matrix, count // 2
+    for _ in range(count):
+        budget.check()
+        values = matrix @ values
+    return values

@@ -31,7 +31,7 @@ from sgdsim.plots.subject import (
     require,
     statistic_label,
 )
-from sgdsim.prediction import Curve, Moment, Prediction, Rival
+from sgdsim.prediction import Curve, Measure, Moment, Prediction, Rival
 
 Key = tuple[str, str]
 Claims = dict[tuple[str, int], dict[int, tuple[float, Prediction]]]
@@ -60,7 +60,7 @@ def drawing(subject: Subject) -> Drawing:
 def _aids(subject: Subject) -> frozenset[str]:
     """Observables that laws put together into what they predict, which say nothing by themselves."""
     laws = [one for one in subject.predictions if one.source != "user"]
-    measures = [one.measure for one in laws if not isinstance(one.measure, Moment | Curve)]
+    measures: list[Measure] = [one.measure for one in laws if not isinstance(one.measure, Moment | Curve)]
     measures += [condition.measure for one in laws for condition in one.assumes]
     return frozenset(name for one in measures for name in names_in(one) if name in subject.observables)
 

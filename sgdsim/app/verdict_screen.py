@@ -216,6 +216,17 @@ def _rounded(number: float) -> str:
     return f"{ceil(number / unit) * unit:.6g}"
 
 
+def further_reasons(number: int) -> str:
+    """Words on reasons that are not shown.
+
+    Examples
+    --------
+    >>> further_reasons(0), further_reasons(1), further_reasons(99)
+    ('', '; and 1 more such reason', '; and 99 more such reasons')
+    """
+    return f"; and {number} more such reason{'s' if number > 1 else ''}" if number else ""
+
+
 def _skipped(skipped: Sequence[Skipped], width: int) -> list[str]:
     """Laws that were asked for and do not apply, each with its first reason; of the others the number."""
     asked: dict[tuple[str, str], list[str]] = {}
@@ -225,7 +236,7 @@ def _skipped(skipped: Sequence[Skipped], width: int) -> list[str]:
     lines = []
     for (part, id), reasons in asked.items():
         where = f"{part}, " if part else ""
-        further = f"; and {len(reasons) - 1} more such reasons" if len(reasons) > 1 else ""
+        further = further_reasons(len(reasons) - 1)
         text = escaped(f"{where}{id} does not apply: {reasons[0]}{further}")
         lines += textwrap.wrap(text, width, subsequent_indent="    ", break_on_hyphens=False)
     if others := len({one.id for one in skipped if not one.asked}):

@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from sgdsim.ensemble import Ensemble
     from sgdsim.input.scenario import Scenario
 
-_COLUMNS = 80  # of what is no terminal
+_COLUMNS = 80  # width of an output that is not a terminal
 
 
 def _version(context: click.Context, _: click.Parameter, asked: bool) -> None:
-    """Print the version, and of a source checkout the commit."""
+    """Print the version, and the commit of a source checkout."""
     if not asked or context.resilient_parsing:
         return
     from sgdsim.simulation.provenance import git_commit
@@ -180,7 +180,7 @@ def simulate(**given: Any) -> None:
 
     about = {option.name: given.pop(option.name) for option in options() if not option.key}
     _compile_for(about["cpu_target"])
-    # Laws that nobody asked for are tried where a table follows; for a file alone they would only record more.
+    # Laws that the user did not ask for are tried only if a table follows; without one they would only record more.
     automatic = not (about["no_automatic"] or about["no_compare"])
     data = scenario_data(settings=about["settings"], automatic=automatic, **given)
     try:
@@ -405,7 +405,7 @@ def schedule(rate: str | None, *, as_json: bool, **given: Any) -> None:
 def _design(
     file: str | None, fast: str, river: str, output: str | None, overwrite: bool, **given: float | int | None
 ) -> None:
-    """The best rates, and their figure."""
+    """Print the best learning rates, and draw their figure."""
     from sgdsim.app.schedule_design import check_figure, describe_design, design_from, measure, plot_design
     from sgdsim.base.files import about
     from sgdsim.ensemble import Ensemble
@@ -480,7 +480,7 @@ def doctor(*, as_json: bool) -> None:
 
 
 def _run(scenarios: Sequence[Scenario], options: Mapping[str, Any]) -> None:
-    """Simulate, write the file, and print what it says."""
+    """Simulate, write the file, and print its verdicts."""
     from sgdsim.app.workflow import default_output, run_parts
 
     path = options["output"]
@@ -516,7 +516,7 @@ def _run(scenarios: Sequence[Scenario], options: Mapping[str, Any]) -> None:
 
 
 def _compile_for(target: str | None) -> None:
-    """Choose the processor that kernels are compiled for, before any is."""
+    """Choose the processor that kernels are compiled for, before the first is compiled."""
     from sgdsim.kernels.processor import compile_for
 
     if target is not None:
@@ -524,7 +524,7 @@ def _compile_for(target: str | None) -> None:
 
 
 def _client(options: Mapping[str, Any]) -> contextlib.AbstractContextManager[Any]:
-    """The client of the workers that are asked for; None without."""
+    """Dask client of the workers that the options ask for; None without workers."""
     if options["dask"] is None:
         return contextlib.nullcontext()
     from sgdsim.app.dask_workers import connected
@@ -533,7 +533,7 @@ def _client(options: Mapping[str, Any]) -> contextlib.AbstractContextManager[Any
 
 
 def _time(flag: str, text: str | None) -> str | None:
-    """A length of time as it is given, if it is one."""
+    """Text of a length of time, if it can be read."""
     from sgdsim.base.durations import read_seconds
 
     if text is not None:
@@ -542,7 +542,7 @@ def _time(flag: str, text: str | None) -> str | None:
 
 
 def _version_of(path: str | os.PathLike[str]) -> tuple[int, int] | None:
-    """What tells a file from one that is written in its place; None where there is none."""
+    """Numbers that tell a file from one that is written in its place; None if there is no file."""
     try:
         found = os.stat(path)
     except OSError:
@@ -557,7 +557,7 @@ def _report(
     options: Mapping[str, Any],
     was_there: bool = False,
 ) -> None:
-    """Print what a run comes to, or that it had come to its end before, and hold it against its predictions."""
+    """Print a summary of a run, or that it was finished before, and compare it with its predictions."""
     from sgdsim.app.catalogue import summary
 
     if was_there and not options["quiet"]:
@@ -570,7 +570,7 @@ def _report(
 
 
 def _overrides(settings: tuple[str, ...], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Values by dotted key; the named options win over --set."""
+    """Values by dotted key; named options come before --set."""
     from sgdsim.input.options import read_settings
 
     overrides = read_settings(settings)
@@ -581,7 +581,7 @@ def _overrides(settings: tuple[str, ...], options: Mapping[str, Any]) -> dict[st
 
 
 def _show_comparison(file: str, *, as_json: bool = False, quiet: bool = False, all_rows: bool = False) -> None:
-    """Print what the predictions come to; the exit code is the verdict."""
+    """Print the verdicts on the predictions; the exit code is the overall verdict."""
     from sgdsim.app.verdicts import available_laws, compare_file
 
     report = compare_file(file)

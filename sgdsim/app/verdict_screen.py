@@ -1,4 +1,4 @@
-"""The answer on one screen: a line a law or claim, disagreements first, and in words what each line means."""
+"""The verdicts on one screen: a line for each law or claim, disagreements first, with its meaning in words."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from sgdsim.theory import LAWS, Skipped
 
 _RANK = ("disagrees", "inconclusive", "agrees", DOES_NOT_HOLD)
 _COLOURS = {"disagrees": "red", "inconclusive": "yellow", "agrees": "green", DOES_NOT_HOLD: "cyan"}
-_VERDICTS = 30  # letters, and
-_Z = 11
-_NARROWEST = 72  # a narrower terminal wraps
-_OF_STEPS = ("identities", "first-step", "first-update", "second-step")  # laws that say nothing of where steps lead
+_VERDICTS = 30  # width in characters of the column of verdicts
+_Z = 11  # width in characters of the column of z
+_NARROWEST = 72  # columns; a narrower terminal breaks lines
+_OF_STEPS = ("identities", "first-step", "first-update", "second-step")  # laws about single steps only
 _ALL = "--all shows every row and says why"
 
 
@@ -32,20 +32,20 @@ def screen(
     colour: bool = False,
     points: Mapping[str, Sequence[str]] | None = None,
 ) -> str:
-    """A line for each law or claim of a part, one that counts the rows, and the laws asked for that do not apply.
+    """Text with a line for each law or claim of a part, the number of rows, and the laws that do not apply.
 
     Parameters
     ----------
     comparisons
-        Of one file.
+        Comparisons of one file.
     skipped
         Laws that do not apply.
     alpha
-        The level that the verdicts were made at.
+        Probability of one or more false rejections, at which the verdicts were made.
     width
-        Of the terminal, in letters.
+        Width of the terminal, in characters.
     colour
-        Whether verdicts are coloured.
+        True to colour the verdicts.
     points
         Labels of the sweep points of each part, such as ``learning_rate = 0.1``; by default their numbers.
 
@@ -78,7 +78,7 @@ _TOLD = 6.0
 
 
 def in_words(comparisons: Iterable[Comparison]) -> str:
-    """One sentence on what the decided rows say together; empty where there are no rows but controls.
+    """One sentence that sums up the decided rows; empty if all rows are controls.
 
     Examples
     --------
@@ -115,7 +115,7 @@ def _is_claimed(row: Comparison) -> bool:
 
 
 def _lines(rows: Sequence[Comparison], width: int, colour: bool, points: Mapping[str, Sequence[str]]) -> list[str]:
-    """Name, verdicts and the worst z; below it what they mean."""
+    """Lines about a law: its name, verdicts and worst z, and below their meaning in words."""
     counts = _counts(rows).ljust(_VERDICTS)
     verdict = click.style(counts, fg=_COLOURS[_worst(rows)]) if colour else counts
     *above, name = textwrap.wrap(escaped(_name(rows)), width - _VERDICTS - _Z - 2)
@@ -148,9 +148,9 @@ def _counts(rows: Sequence[Comparison]) -> str:
 
 
 def _worst_z(rows: Sequence[Comparison]) -> str:
-    """The largest deviation of the rows that decide, in standard errors.
+    """Text of the largest deviation of the decisive rows, in standard errors.
 
-    From a bound that is kept they may be many standard errors away, which says nothing.
+    Rows that satisfy a bound are left out: they may be many standard errors from it, which means nothing.
     """
     worst = _worst(rows)
     most = _TOLD if rows[0].expect == worst == "agrees" else inf
@@ -159,7 +159,7 @@ def _worst_z(rows: Sequence[Comparison]) -> str:
 
 
 def _meaning(rows: Sequence[Comparison], points: Mapping[str, Sequence[str]]) -> str:
-    """The outcome of the rows of a law, in words."""
+    """Outcome of the rows of a law, in words."""
     worst = _worst(rows)
     decisive = [row for row in rows if row.outcome == worst]
     if rows[0].expect != "agrees":
@@ -185,27 +185,27 @@ def _difference(rows: Sequence[Comparison], points: Mapping[str, Sequence[str]])
 
 def _open(rows: Sequence[Comparison]) -> str:
     row = max(rows, key=_factor)
-    if isinstance(row.order, int) or not _factor(row) > 1:  # an order is decided by other rates: its note says by which
+    if isinstance(row.order, int) or not _factor(row) > 1:  # the note of an order names other rates
         return row.note.split("; ")[0]
     missed = f"{_size(row, row.resolution)} could not have been seen"
     return f"consistent; {missed}, {_rounded(_factor(row))} times the trajectories would"
 
 
 def _factor(row: Comparison) -> float:
-    """The factor by which more trajectories would have seen a deviation of the resolution."""
+    """Factor by which the number of trajectories must grow to see a deviation of the size of the resolution."""
     factor = (row.detectable / row.resolution) ** 2 if row.resolution > 0 else 0.0
     return factor if isfinite(factor) else 0.0
 
 
 def _size(row: Comparison, deviation: float) -> str:
-    """A deviation as a part of what is predicted, or by itself where that is next to nothing."""
+    """Text of a deviation relative to the prediction, or of the deviation itself if the prediction is nearly zero."""
     if abs(row.predicted) > deviation:
         return f"{100 * deviation / abs(row.predicted):.2g} %"
     return f"a deviation of {deviation:.2g}"
 
 
 def _rounded(number: float) -> str:
-    """Two digits, rounded up: with as many trajectories a row must be decided.
+    """Number rounded up to two digits, so that with as many trajectories a row is decided.
 
     Examples
     --------
@@ -228,7 +228,7 @@ def further_reasons(number: int) -> str:
 
 
 def _skipped(skipped: Sequence[Skipped], width: int) -> list[str]:
-    """Laws that were asked for and do not apply, each with its first reason; of the others the number."""
+    """Lines about laws that were asked for and do not apply, each with its first reason; the others are counted."""
     asked: dict[tuple[str, str], list[str]] = {}
     for one in skipped:
         if one.asked:

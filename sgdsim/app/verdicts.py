@@ -1,4 +1,4 @@
-"""From a file, or an ensemble in memory, to verdicts on what its scenario predicts."""
+"""Comparison of a file, or of an ensemble in memory, with the predictions of its scenario."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import pandas
 
 
-_MOMENT = 0.1  # seconds that a law has to show that it speaks of a run
+_MOMENT = 0.1  # seconds within which a law must show that it applies to a run
 
 
 @dataclass(frozen=True, repr=False)
@@ -74,20 +74,20 @@ class Report:
         return screen(self.comparisons, self.skipped, self.alpha, width, colour, self.points)
 
     def table(self) -> str:
-        """The rows as aligned text."""
+        """Rows as aligned text."""
         return verdict_table.format_table(self.comparisons, self.skipped, self.alpha)
 
     def __repr__(self) -> str:
         return self.table()
 
     def _repr_html_(self) -> str:
-        """The rows as a notebook shows them."""
+        """HTML of the rows for a notebook."""
         rows = verdict_table.texts(self.comparisons)
         counted = escape(verdict_table.summary_line(self.comparisons, self.alpha))
         return (html_table(rows[0], rows[1:]) if len(rows) > 1 else "") + f"<p>{counted}</p>"
 
     def to_dataframe(self) -> pandas.DataFrame:
-        """The rows as a `pandas.DataFrame`, a column for each field of a `Comparison`.
+        """Rows as a `pandas.DataFrame`, with a column for each field of a `Comparison`.
 
         Raises
         ------
@@ -99,7 +99,7 @@ class Report:
         return pandas.DataFrame([asdict(row) for row in self.comparisons], columns=columns)
 
     def to_json(self) -> str:
-        """The rows as JSON."""
+        """Rows as JSON."""
         return verdict_table.to_json(self.comparisons, self.file, self.scenario)
 
 
@@ -169,15 +169,15 @@ def _available(scenario: Scenario) -> list[tuple[str, bool]]:
 
 
 def _takes_long(law: theory.Law, run: Run) -> bool | None:
-    """Tell whether a law needs more than a moment for a run; None where it says nothing of it."""
+    """Tell whether a law needs more than a moment for a run; None if it does not apply to the run."""
     raised = OutOfTime.raised
     try:
         wanted = law.requirements(run, _MOMENT)
         rows, _ = law.evaluate([replace(run, recorder=run.recorder.merge(wanted))], _MOMENT)
-    except InputError:  # it would record something under a name that is taken
+    except InputError:  # the law would record an observable under a name that is taken
         return None
     slow = OutOfTime.raised > raised
-    OutOfTime.raised = raised  # nothing was cut short that would be longer another time: this is the answer
+    OutOfTime.raised = raised  # to need more than a moment is an answer, which may be kept
     return slow if slow or rows else None
 
 
@@ -240,12 +240,12 @@ def _labels(scenario: Scenario) -> list[str]:
 
 
 def opened_parts(path: str | Path) -> list[tuple[Ensemble, Scenario]]:
-    """The ensemble and the scenario of each part of a file; warns of what is known to be wrong with it.
+    """Ensemble and scenario of each part of a file; known errors of the file are reported as warnings.
 
     Raises
     ------
     InputError
-        As `compare_file`.
+        For a file that cannot be read or that sgdsim did not write, or whose scenario cannot be read.
     """
     opened = [(ensemble, _scenario_in(ensemble, part, path)) for part, ensemble in open_parts(path).items()]
     for ensemble, scenario in opened:
@@ -256,7 +256,7 @@ def opened_parts(path: str | Path) -> list[tuple[Ensemble, Scenario]]:
 
 
 def scenario_of(ensemble: Ensemble, predictions: Sequence[str] = ()) -> Scenario:
-    """The scenario of an ensemble in memory; where nothing is asked for, with the laws that are tried on every run."""
+    """Scenario of an ensemble in memory; without any prediction it has the laws that are tried on every run."""
     scenario = _scenario_in(ensemble, WHOLE, "the ensemble", predictions)
     if len(scenario.runs) > 1 and "point" not in ensemble.sizes:
         raise InputError("the ensemble: is one point of a sweep, expected the whole sweep")
@@ -275,9 +275,9 @@ def _scenario_in(ensemble: Ensemble, part: str, path: str | Path, predictions: S
 
 
 def predictions_of(ensemble: Ensemble, scenario: Scenario) -> tuple[list[Prediction], list[theory.Skipped]]:
-    """The predictions of laws and user for a scenario, at the resolution that is asked for; and laws without one.
+    """Predictions of laws and user for a scenario, at the requested resolution; and the laws that do not apply.
 
-    What the ensemble has kept of it is not computed again.
+    Predictions that are kept in the ensemble are not computed again.
     """
     found: list[Prediction] = []
     skipped: list[theory.Skipped] = []
@@ -292,5 +292,5 @@ def predictions_of(ensemble: Ensemble, scenario: Scenario) -> tuple[list[Predict
 def _resolved(row: Prediction, resolution: float | str | None) -> Prediction:
     if isinstance(resolution, str):
         resolution = float(resolution.strip().removesuffix("%")) / 100 * abs(row.predicted)
-    # A part of nothing is nothing to hold a row to: it keeps its own.
+    # A percentage of a predicted zero gives no resolution: such a row keeps its own.
     return replace(row, resolution=resolution) if resolution else row

@@ -280,7 +280,7 @@ def prediction_label(prediction: Prediction) -> str:
 
 
 def is_named(prediction: Prediction) -> bool:
-    """True for a law, and for a claim to which the user has given a name."""
+    """True if a prediction is a law, or a claim to which the user has given a name."""
     return prediction.source != "user" or prediction_is_named(prediction.id)
 
 

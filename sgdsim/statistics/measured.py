@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from math import hypot, inf, sqrt
+from math import hypot, inf, isfinite, sqrt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +38,10 @@ with probability exp(-3 z), which is less than that of a normal deviate beyond z
 
 FEWEST_RARE = 30.0
 """Expected number of the rarest outcomes of the noise, from which on a sample is never without one."""
+
+
+_OF_ONE_GROUP = 0.85
+"""Skewness of values of which one outweighs all others, over the root of their number: 0.98 of 64, 0.9 of 16."""
 
 
 class Points:
@@ -147,7 +151,19 @@ def number_score(
     if doubts and estimate.stderr <= rounding:
         return Score(estimate.value, doubts=doubts)
     found = score(estimate, predicted, hypot(rounding, unseen), is_allowed=is_allowed)
-    return replace(found, doubts=(*found.doubts, *doubts))
+    return replace(found, doubts=(*found.doubts, *doubts, *_of_one_group(measure, point, points)))
+
+
+def _of_one_group(measure: Number, point: int | None, points: Points) -> Iterator[str]:
+    """Doubts of a function of moments that one group makes.
+
+    Of tails so heavy that any few trajectories outweigh all others, a mean over its standard deviation is the same
+    whichever group is left out: one over the root of their number, with next to no error.
+    """
+    for moment in measure.moments if isinstance(measure, Function) else ():
+        found = moment_estimate(moment, point, points)
+        if found.groups and isfinite(found.stderr) and abs(found.skewness) > _OF_ONE_GROUP * sqrt(found.groups):
+            yield f"z not trusted: one group of trajectories makes the {moment.statistic} of {moment.observable}"
 
 
 def _two_values(

@@ -373,7 +373,7 @@ def test_bad_input_of_recorders_and_optimizers(options, message):
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """How many losses are made, and texts of TOML written and read, from now on."""
+    """Counts of losses made, and of TOML texts written and read, from now on."""
     counts = {"losses": 0, "written": 0, "read": 0}
 
     def count(owner: Any, name: str, what: str) -> None:

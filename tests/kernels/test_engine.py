@@ -52,7 +52,7 @@ def random_run(choose: random.Random) -> Run:
 
 @contextmanager
 def counting() -> Iterator[Counter[str]]:
-    """How often each function is compiled, by its name."""
+    """Count the compilations of each function by its name, during the block."""
     found: Counter[str] = Counter()
 
     class Listener(event.Listener):

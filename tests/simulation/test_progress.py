@@ -23,7 +23,7 @@ from sgdsim.simulation.progress import Progress
 
 
 def drawn(shown: bool, monkeypatch, width: int = 100) -> str:
-    """What a terminal is sent."""
+    """Text that a terminal receives."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
     with open(slave, "w", encoding="utf-8") as terminal:

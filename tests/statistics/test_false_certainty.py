@@ -55,6 +55,23 @@ def of_counts(counts: np.ndarray, sizes: int, pair: tuple[float, float], attribu
 RANGES = {"ranges": '{"x": [0.0, 1.0]}'}
 
 
+def test_means_over_standard_deviations_that_one_group_makes() -> None:
+    """Of values of many sizes any group outweighs all others together, and each gives one over the root of the number.
+
+    Negative control: the error from leaving out groups accuses a mean of zero.
+    """
+    rng = np.random.default_rng(8)
+    groups = np.repeat(10.0 ** np.arange(64), 64)
+    values = np.where(np.arange(64 * 64) % 64 == 0, groups, 1.0) * rng.choice([-1.0, 1.0], size=64 * 64)
+    ratio_of = Function("ratio", np.divide, (Moment("mean", "x", 0), Moment("std", "x", 0)))
+    ensemble = synthetic([{"x": values}])
+    (row,) = rows_of([Prediction("r", "mean over std", ratio_of, 0.0)], ensemble, 1e-3)
+    assert row.score.p < 1e-3
+    assert any("one group of trajectories makes the mean of x" in doubt for doubt in row.score.doubts)
+    ordinary = synthetic([{"x": rng.normal(size=64 * 64)}])
+    assert accused(ordinary, Prediction("r", "mean over std", ratio_of, 0.5)) < 1e-3
+
+
 @all_of(200)
 @pytest.mark.parametrize("known", [RANGES, {}], ids=["bounds", "no bounds"])
 @pytest.mark.parametrize("expected", daily([0.1, 1.0, 3.0, 30.0, 300.0], 1.0, 30.0))

@@ -26,6 +26,7 @@ MOST_STEPS = 20_000
 _COUNTS = (49, 48)  # points of a drawn parameter by two rules: they alternate, so that no jump escapes both
 _RESOLVED = 0.01  # relative resolution of a row
 _SETTLED = 0.1  # largest difference of the two rules in units of the resolution
+_ROUNDING = 1e-12  # standard deviation, in units of the mean, that is taken for rounding
 
 
 @law(
@@ -60,7 +61,7 @@ def _rows(run: Run, found: list[dict[int, np.ndarray]]) -> Iterator[Prediction]:
             scale = float(np.hypot(mean - start[0, i], np.sqrt(variance))) or abs(float(mean))
             if abs(mean - before) <= _SETTLED * _RESOLVED * scale:
                 yield _row(run, "mean", name, step, float(mean), _RESOLVED * scale or None)
-            if variance > 0 and abs(variance - spread) <= _SETTLED * _RESOLVED * variance:
+            if variance > (_ROUNDING * mean) ** 2 and abs(variance - spread) <= _SETTLED * _RESOLVED * variance:
                 yield _row(run, "variance", name, step, float(variance), _RESOLVED * float(variance))
 
 

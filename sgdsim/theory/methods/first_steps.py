@@ -17,6 +17,7 @@ from sgdsim.base import budget
 from sgdsim.base.errors import InputError
 from sgdsim.formulas import evaluation
 from sgdsim.model.noise import Noise
+from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Run
 from sgdsim.prediction import NotApplicable, require
 from sgdsim.theory.chain.step import start_points
@@ -92,6 +93,18 @@ def laws_after(run: Run, steps: int) -> list[tuple[Points, ...]]:
     return [tuple(_followed(run, batch, sources, steps, order)) for order in (coarse, fine)]
 
 
+def steps_by_sign(optimizer: Optimizer) -> bool:
+    """Whether a first step is, but for an epsilon, of a length of its own in the direction of the gradient.
+
+    Examples
+    --------
+    >>> [steps_by_sign(Optimizer(name)) for name in ("sgd", "signsgd", "adam")]
+    [False, True, True]
+    """
+    divides = any(word in text for _, text in optimizer.inner() for word in ("sqrt(", "sign("))
+    return divides and not optimizer.rule.linear
+
+
 def _kick(name: str) -> str:
     return f"xi__{name}"
 
@@ -115,7 +128,7 @@ def _followed(run: Run, batch: Batch, sources: Sequence[Source], steps: int, ord
     own = {name: {"theta": points[:, i]} for i, name in enumerate(loss.parameters)}
     for values in own.values():
         values |= {state: np.zeros(len(points)) for state in rule.state}
-    divides = any(word in text for _, text in run.optimizer.inner() for word in ("sqrt(", "sign("))
+    of_signs = steps_by_sign(run.optimizer)
     for step in range(steps):
         budget.check()
         told = {"t": step, "learning_rate": float(rates[step])}
@@ -125,7 +138,7 @@ def _followed(run: Run, batch: Batch, sources: Sequence[Source], steps: int, ord
         shares = weights.reshape(-1, *(1,) * len(sources)) * found.weights
         kept = shares.ravel() > _NEGLIGIBLE
         slopes = evaluation.evaluate(batch.gradient, found.values)
-        smooth = rule.linear or not divides or all(_has_one_sign(slope, shares) for slope in slopes)
+        smooth = not of_signs or all(_has_one_sign(slope, shares) for slope in slopes)
         require(smooth, f"{run.optimizer.name} divides by a gradient that may have both signs")
         own = {
             name: _moved(run, {**values, **told}, slope, found.values.get(_kick(name), 0.0), shape, kept)

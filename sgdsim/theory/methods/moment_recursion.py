@@ -212,7 +212,10 @@ class StateMoments:
         return float(found)
 
     def cumulants(self, name: str) -> tuple[float, ...]:
-        """Cumulants 1 to 4 of one entry of the state, as far as the recursion goes; infinite or NaN beyond."""
+        """Cumulants 1 to 4 of one entry of the state, as far as the recursion goes; infinite or NaN beyond.
+
+        The third and the fourth are also NaN where their rounding is more than a hundredth of what the spread makes.
+        """
         order = max(map(sum, self.values))
         raw = [self._raw({name: power}) if power <= order else np.nan for power in range(HIGHEST + 1)]
         _, m1, m2, m3, m4 = raw
@@ -220,6 +223,10 @@ class StateMoments:
             k2, k3 = m2 - m1**2, m3 - 3 * m1 * m2 + 2 * m1**3
             k2 = 0.0 if abs(k2) <= self.rounding * m2 < np.inf else k2  # the rounding of a variable that does not vary
             k4 = m4 - 4 * m1 * m3 - 3 * m2**2 + 12 * m1**2 * m2 - 6 * m1**4 if m4 < np.inf else m4
+            size = abs(m1) + np.sqrt(m2)  # nothing is larger than a few of its powers
+            k3 = np.nan if self.rounding * size**3 > 0.01 * k2**1.5 else k3
+            k4 = np.nan if self.rounding * size**4 > 0.01 * k2**2 else k4
+            k3, k4 = (0.0, 0.0) if k2 == 0 else (k3, k4)
         return self.mean(name), float(k2), float(k3), float(k4)
 
     def is_told(self, name: str) -> bool:

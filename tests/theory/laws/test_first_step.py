@@ -101,6 +101,23 @@ def test_adam_without_bias_correction_is_accused(monkeypatch: pytest.MonkeyPatch
     assert {row.verdict for row in rows if row.statistic == "mean"} == {"disagrees"}
 
 
+def test_steps_against_the_others_may_be_too_rare_to_be_seen() -> None:
+    """One in four million: what they add to the mean, and their variance, were held against a sample without one."""
+    loss = Loss("1.19*(u - 0.469)**2/2 + 1.17*z*u", ("u",), noise={"z": Noise.parse("normal")})
+    run = make_run(loss, optimizer=Optimizer("rmsprop", batch_size=4), rate="0.03", initial={"u": -2.0}, steps=2)
+    law = find_law("first-step")
+    (row,) = law.predictions([replace(run, recorder=law.requirements(run))])
+    unseen = row.predicted - (-2.0 + 0.03 / np.sqrt(0.01))  # a sample without one
+    assert row.statistic == "mean"
+    assert 1e-7 < abs(unseen) < row.allowed[0] < 1e-6
+    run = replace(run, initial={"u": -0.5})  # one in forty
+    often = verdicts(run, "first-step")
+    assert {row.statistic for row in often} == {"mean", "variance"}
+    assert not [row for row in often if row.verdict == "disagrees"]
+    wrong = verdicts(run, "first-step", told=replace(run, schedule=Schedule("0.033")))
+    assert "disagrees" in {row.verdict for row in wrong}
+
+
 def test_means_over_a_drawn_start_are_those_of_a_sample() -> None:
     initial = {"u": Noise.parse("normal:0.5,0.3"), "w": Noise.parse("rademacher")}
     law, run = find_law("first-step"), make_run(LOSS, initial=initial)

@@ -42,6 +42,12 @@ def test_a_valley_contracts_its_start() -> None:
     assert found["variance(u)"] == pytest.approx(0.04 * 0.95**24)
 
 
+def test_rounding_is_no_variance() -> None:
+    """Of a parameter that starts at a number, beside one that is drawn, quadrature leaves the last digits."""
+    run = make_run(Loss("u**2/2 + w**2/2", ("u", "w")), rate="0.1", initial={"u": 0.3, "w": Noise.parse("normal")})
+    assert set(rows(run)) == {"mean(u)", "mean(w)", "variance(w)"}
+
+
 def test_the_population_gradient_has_no_noise() -> None:
     loss = Loss("(u - z)**2/2", ("u",), noise={"z": Noise.parse("normal:0.5,1")})
     run = make_run(loss, rate="0.1", initial={"u": 1.0})

@@ -48,7 +48,7 @@ class _Claim:
 
     @property
     def says_little(self) -> bool:
-        """Whether it is no name for a legend: too long, or a number alone."""
+        """True if it is no name for a legend: too long, or a number alone."""
         return self.is_long or self.is_number
 
 

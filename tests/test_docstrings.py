@@ -24,11 +24,12 @@ Documented = ast.FunctionDef | ast.ClassDef
 
 
 def half_sentences(tree: ast.Module) -> Iterator[str]:
+    """Docstrings, also those below a constant, that begin with such a word."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            text = ast.get_docstring(node) or ""
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            text = node.value.value.strip()
             if HALF_A_SENTENCE.match(text):
-                yield f"{getattr(node, 'lineno', 1)}: {text.splitlines()[0]}"
+                yield f"{node.lineno}: {text.splitlines()[0]}"
 
 
 @cache
@@ -153,8 +154,9 @@ def test_public_names_have_complete_docstrings() -> None:
 
 def test_half_sentences_and_missing_parts_are_found() -> None:
     """The negative controls."""
-    tree = ast.parse('class A:\n    """A class."""\n    def f(self):\n        """What it gives."""\n')
-    assert list(half_sentences(tree)) == ["3: What it gives."]
+    source = 'M = 1\n"""Of a run."""\nclass A:\n    """A class."""\n    def f(self):\n        """What it gives."""\n'
+    tree = ast.parse(source)
+    assert sorted(half_sentences(tree)) == ["2: Of a run.", "6: What it gives."]
     text = '''
 class A:
     """A class.

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from sgdsim.input.scenario import Scenario
     from sgdsim.model.run import Run
 
-"""How the ids begin of claims that the user has not named."""
 SHORT = 22
 """Number of letters for which an axis has room."""
 _TITLE = 32

@@ -195,7 +195,7 @@ _COMPLETED = {
     "sampling": completion.names("samplings"),
     "predictions": completion.names("predictions"),
 }
-"""By the name of an option."""
+"""Completion of the value of an option, by its name."""
 
 
 class _Command(RichCommand):

@@ -36,7 +36,7 @@ from sgdsim.prediction import Curve, Number, Prediction
 from sgdsim.theory.stored_rows import NotPlain, plain_row, row_of
 
 MOST_ROWS = 10_000
-"""That are kept: of more, those of a large sweep, the texts would take more than the results."""
+"""Most rows that are kept: the texts of more, as in a large sweep, would take more room than the results."""
 _CODE = "computed_by"
 
 

@@ -74,7 +74,7 @@ def screen(
 
 
 _TOLD = 6.0
-"""Standard errors that no row has which agrees by chance."""
+"""Deviation in standard errors that no row reaches by chance."""
 
 
 def in_words(comparisons: Iterable[Comparison]) -> str:

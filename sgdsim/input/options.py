@@ -21,7 +21,7 @@ from sgdsim.input import option_values as values
 from sgdsim.input.option_values import Reader
 
 CUSTOM = "custom"
-"""What the files of a loss are called that is not in the catalogue."""
+"""Name of the files of a loss that is not in the catalogue."""
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,10 @@ from sgdsim.prediction import Density, Distance, Prediction
 from sgdsim.statistics import histograms, records
 
 Place = tuple[int, int]
-"""A sweep point and a step."""
+"""Number of a point of a sweep, and a step."""
 
 FEWEST_EXPECTED = 10.0
-"""In a bin, for its deviation to be nearly normal."""
+"""Fewest expected counts in a bin for which its deviation is nearly normal."""
 _CONCENTRATED = 0.9  # fraction of the trajectories in a single bin from which on no density is drawn
 _BINS = (8, 80)
 _DENSE = 300  # places at which a predicted density is drawn

@@ -19,7 +19,7 @@ from sgdsim.plots.as_written import NoTex, tex
 from sgdsim.prediction import STATISTICS
 
 LETTER = 0.54
-"""Mean width of a letter of DejaVu Sans, in heights."""
+"""Mean width of a letter of DejaVu Sans, relative to the size of the font."""
 _SIZE = 10  # size in points at which the width of formulas is measured
 _BEGIN, _END = "\x02", "\x03"
 _MARKED = re.compile(f"{_BEGIN}([^{_END}]*){_END}")

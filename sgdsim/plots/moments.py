@@ -35,7 +35,7 @@ from sgdsim.prediction import Curve, Measure, Moment, Prediction, Rival
 
 Key = tuple[str, str]
 Claims = dict[tuple[str, int], dict[int, tuple[float, Prediction]]]
-"""Predicted values and whose they are, by step, of each prediction's label and point."""
+"""Predicted values and their predictions by step, for each label and point."""
 
 
 def drawing(subject: Subject) -> Drawing:

@@ -12,7 +12,7 @@ from sgdsim.plots.subject import Subject, claim_name, is_named, prediction_label
 from sgdsim.prediction import Curve, Prediction
 
 _LONG = 26
-"""Letters from which on a formula makes a legend hard to read."""
+"""Number of letters from which on a formula makes a legend hard to read."""
 _LONGEST = 110
 _NUMBER = re.compile(r"[-+]?[\d.]+(e[-+]?\d+)?(/[\d.]+)?")
 

@@ -85,6 +85,14 @@ def test_a_map_has_what_was_measured_and_the_limit_of_stability(grid):
     assert any(type(one).__name__ == "QuadContourSet" for axes in figure.axes for one in axes.collections)
 
 
+def test_a_map_has_contours_where_there_was_no_time_for_theory_in_between(grid, monkeypatch):
+    """They go from point to point of the sweep."""
+    monkeypatch.setattr("sgdsim.plots.between._predicted", lambda *asked: [])
+    monkeypatch.setattr("sgdsim.app.kept_predictions.found", lambda question, find, by: find())
+    figure = grid.plot("diagram")
+    assert any(type(one).__name__ == "QuadContourSet" for axes in figure.axes for one in axes.collections)
+
+
 @pytest.mark.validate
 def test_numbers_of_both_signs_have_one_contour_where_they_vanish_and_formulas_have_maps():
     """After one step from 1 the mean is 1 - eta a: positive, zero on eta a = 1, negative."""

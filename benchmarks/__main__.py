@@ -23,7 +23,7 @@ ONLY_FLOAT64 = "NumPy", "naive numba"
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured.
+    """Amount of measurements.
 
     Parameters
     ----------

@@ -28,7 +28,7 @@ class Bar:
 
     @property
     def met(self) -> bool | None:
-        """Whether the bar is met; None where nothing was measured."""
+        """True if the bar is met; None if nothing was measured."""
         if self.measured is None:
             return None
         return self.measured >= self.bar if self.at_least else self.measured <= self.bar

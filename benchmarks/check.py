@@ -1,4 +1,4 @@
-"""Whether two programs draw from the same distribution: means and variances of the final state, in standard errors."""
+"""Test that two programs sample from the same distribution: by means and variances of the final state."""
 
 from __future__ import annotations
 

@@ -173,13 +173,13 @@ def _river(trajectories: int, steps: int) -> Job:
 
 
 def _variants(peer: str, model: str) -> list[str]:
-    """Of the reference job all; of other losses those in float32."""
+    """Variants of a peer that are timed: all for the reference job, those in float32 for other losses."""
     variants = GPU_PEERS[peer].models.get(model, {})
     return [name for name in variants if model == "river_valley" or "float32" in name]
 
 
 def bars(results: Results) -> list[Bar]:
-    """What the GPU is held against; the rate speaks of one kind of it."""
+    """Bars that the GPU must meet; the bar on the rate is for one model of GPU."""
     ours = {t.task.variant: t for t in results.groups["reference"] if t.task.peer == "sgdsim" and not t.problem}
     step, noise = ours.get(FULL), ours.get(NOISE)
     found = []
@@ -254,7 +254,7 @@ def _card() -> str:
 
 
 def data(results: Results) -> dict[str, Any]:
-    """The same as plain data."""
+    """Results as plain data."""
     return {
         "environment": environment(results),
         "z_limit": check.Z_LIMIT,

@@ -1,4 +1,4 @@
-"""What is simulated: one description that every peer reads."""
+"""Jobs: descriptions of what is simulated, which every peer reads."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Job:
     initial: Mapping[str, float] = field(default_factory=lambda: {"x": 0.5, "y": 1.0})
 
     def describe(self) -> dict[str, Any]:
-        """As plain data; ``Job(**description)`` is the job again."""
+        """Job as plain data; ``Job(**description)`` is the job again."""
         return asdict(self)
 
     @property

@@ -68,7 +68,7 @@ class LossResults:
         }
 
     def ratios(self, peer: str, variant: str, dtype: str = "float64") -> dict[str, float]:
-        """How many times as long as ours, with a state of this type, a program takes; no loss that was not timed."""
+        """Time of a program relative to ours with this number type, for each loss that was timed."""
         ours = self.ours(dtype)
         return {
             task.job.model: ratio(timing, ours[task.job.model])
@@ -187,7 +187,7 @@ def report(results: LossResults, complete: bool = True) -> str:
 
 
 def _a_parameter(results: LossResults) -> dict[str, float]:
-    """Of linear networks: the time a parameter over that of the smallest, whose operations are as many a parameter."""
+    """Time per parameter of each linear network, relative to the smallest; all have equal operations per parameter."""
     ours = results.ours()
     found = {model: ours[model] for model in LINEAR_NETWORKS if model in ours}
     smallest = found.get(LINEAR_NETWORKS[0])

@@ -13,7 +13,7 @@ from sgdsim.formulas.vectors import coordinates
 
 @dataclass(frozen=True)
 class Setting:
-    """What a job needs beside its size.
+    """Settings of a job, without its size.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class Setting:
         return self.samples * sum(max(length, 1) for length in self.noise.values())
 
     def noise_shapes(self, trajectories: int) -> dict[str, tuple[int, ...]]:
-        """Of each noise variable: its coordinates, the samples of a batch, and all trajectories."""
+        """Shape of each noise variable: (coordinate, sample of the batch, trajectory)."""
         several = (self.samples,) * (self.samples > 1)
         return {name: (*((length,) if length else ()), *several, trajectories) for name, length in self.noise.items()}
 

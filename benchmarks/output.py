@@ -1,4 +1,4 @@
-"""What a benchmark leaves: a table, the same as data, a figure, and complaints on standard error."""
+"""Output of a benchmark: a table, its data, a figure, and problems on standard error."""
 
 from __future__ import annotations
 

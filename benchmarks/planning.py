@@ -1,4 +1,4 @@
-"""How right `sgdsim plan` is: ten scenarios planned and run, ``python -m benchmarks.planning [--quick]``."""
+"""Accuracy of `sgdsim plan`: ten scenarios are planned and run, ``python -m benchmarks.planning [--quick]``."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 
 @dataclass(frozen=True)
 class Processes:
-    """What was measured.
+    """Measured times and memory of processes.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""How runs scale with workers and shards, and what checkpoints cost: ``python -m benchmarks.scaling [--quick]``."""
+"""Scaling of runs with workers and shards, and cost of checkpoints: ``python -m benchmarks.scaling [--quick]``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sgdsim.simulation.checkpoints import SHARE
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured.
+    """Sizes of the measurements.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ def _by_workers(size: Size) -> str:
 
 
 def _by_shards(size: Size) -> str:
-    """What a shard costs beside its steps, and how long merging takes."""
+    """Table of the time that a shard takes beside its steps, and of the time to merge."""
     rows = ["| shards | overhead a shard, s | merge, s |", "| --- | --- | --- |"]
     for count in size.shards:
         points = -(-count // 64)
@@ -92,7 +92,7 @@ def _by_shards(size: Size) -> str:
 
 
 def _checkpoints(size: Size) -> str:
-    """How much longer a run takes with a checkpoint every second than with none."""
+    """Line on how much longer a run takes with a checkpoint every second than without."""
     scenarios = _scenarios(size, 1)
     often, never = (_median(size, scenarios, checkpoint_every=every, threads=1) for every in ("1s", "never"))
     return f"a checkpoint every second costs {often / never - 1:+.1%} of a run's time, and may cost {SHARE:.0%}"

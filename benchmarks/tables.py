@@ -133,7 +133,7 @@ def _flat(timings: Timings, size: str) -> Timings:
 
 
 def _spread(timings: Timings) -> float:
-    """Of the slowest size over the fastest, in percent; each is held against the first in the same round."""
+    """Excess time of the slowest size over the fastest, in percent; each is compared with the first in its round."""
     first = next(iter(timings.values()))
     ratios = [ratio(timing, first) for timing in timings.values()]
     return (max(ratios) / min(ratios) - 1) * 100
@@ -189,7 +189,7 @@ def _peers_table(timings: Timings, with_loss: bool = False) -> str:
 
 
 def _ours(task: Task) -> bool:
-    """What the others are held against."""
+    """True for the task with which the others are compared."""
     return (task.peer, task.variant) == ("sgdsim", "float64")
 
 
@@ -241,7 +241,7 @@ def environment(results: Results) -> dict[str, str]:
 
 
 def versions(distributions: Iterable[str]) -> str:
-    """Of Python and of what is installed; ours is known where it is only a folder on the path."""
+    """Versions of Python, of sgdsim, which may be only a folder on the path, and of installed libraries."""
     found = [f"Python {platform.python_version()}", f"sgdsim {sgdsim.__version__}"]
     for name in dict.fromkeys(distributions):
         if name != "sgdsim":
@@ -268,7 +268,7 @@ def _processor_model() -> str:
 
 
 def data(results: Results) -> dict[str, Any]:
-    """The same as plain data."""
+    """Results as plain data."""
     return {
         "environment": environment(results),
         "z_limit": check.Z_LIMIT,

@@ -1,4 +1,4 @@
-"""What is timed, and in which order: every round runs each task once, so that a busy machine slows all alike."""
+"""Timing of tasks: every round runs each task once, so that other load on the machine slows all alike."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Task:
 
 @dataclass
 class Timing:
-    """What a task took.
+    """Times of a task.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class Timing:
 
     @property
     def wrong(self) -> bool:
-        """Whether it simulates something else; then it is not timed."""
+        """True if the task does not simulate the job; then it is not timed."""
         return self.z is not None and self.z > check.Z_LIMIT
 
     @property

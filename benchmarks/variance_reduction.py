@@ -1,4 +1,4 @@
-"""What each way to reduce the variance gains on three small forces, at equal cost.
+"""Gain of each method of variance reduction on three small forces, at equal cost.
 
 ``python -m benchmarks.variance_reduction`` prints the table alone. A gain is the variance of the plain mean times its
 seconds over the same of the technique; trajectories are as many in both, seconds the best of several warm runs.
@@ -87,7 +87,7 @@ class Gain:
 
 
 def rescaling_forces(rate: float = 0.005) -> list[Force]:
-    """What is left of E(u^2 - w^2) and of E u beyond the flows of their first order, at T = 1."""
+    """Forces on E(u^2 - w^2) and E u beyond the flows of first order, at T = 1."""
     middle, spread = sum(LABELS) / 2, (LABELS[0] - LABELS[1]) / 2
     loss = Loss("(u*w - m - s*z)**2/2", ("u", "w"), {"m": middle, "s": spread}, noise={"z": Noise.parse("rademacher")})
     u, w = START

@@ -29,7 +29,7 @@ _ON_GPU = {"JAX_PLATFORMS": "cuda", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
 
 class PeerError(Exception):
-    """What a peer says when it cannot do a job, in one line."""
+    """A peer cannot do a job; the message is one line."""
 
 
 class Worker:

@@ -1,4 +1,4 @@
-"""How Sphinx builds the site; `make docs` calls it. Everything is local, so that it builds and reads offline."""
+"""Configuration of Sphinx for the site; `make docs` calls it. Everything is local, so it needs no network."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ OF_NUMBERS = [name for name, rule in OPTIMIZERS.items() if not rule.is_of_matric
 
 
 def needed(optimizer: str) -> dict[str, float]:
-    """What must be said of an optimizer, which has no default for it: a temperature."""
+    """Values of the hyperparameters of an optimizer that have no default, such as a temperature."""
     return {key: 0.5 for key, default in OPTIMIZERS[optimizer].hyperparameters.items() if default is None}
 
 
@@ -48,7 +48,7 @@ def gpu() -> str | None:
 
 
 def targets() -> list[str]:
-    """Where kernels can run in this process: the simulator of CUDA needs one of its own, see `make test-cudasim`."""
+    """Targets of kernels in this process; CUDA's simulator needs a process of its own, `make test-cudasim`."""
     return ["cuda"] if SIMULATED else ["python", "cpu", *(["cuda"] if gpu() else [])]
 
 
@@ -66,7 +66,7 @@ def _share_safely() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What speaks of no target has no business in the simulator."""
+    """Deselect tests that have no target, in the simulator of CUDA."""
     if SIMULATED:
         # In seconds: its threads wait for each other all the time, and the default is 500 times as long.
         sys.setswitchinterval(1e-5)
@@ -84,7 +84,7 @@ def target(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def size(target: str) -> Callable[[int, int], int]:
-    """How many trajectories a target is given: few where it is slow, many where it is fast."""
+    """Function that gives the number of trajectories for a target: few if it is slow, many if it is fast."""
 
     def of(few: int, many: int) -> int:
         return min(few, 20) if SIMULATED else few if target == "python" else many

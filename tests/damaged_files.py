@@ -237,7 +237,7 @@ def flip(content: bytes, seed: int) -> bytes:
 
 
 def tried(arguments: list[str], ends: Counter[int] | None = None) -> str:
-    """What is wrong with how a command ends; nothing if it is one of the documented ends, which is counted."""
+    """Description of a wrong end of a command; empty for a documented end, which is counted."""
     process = os.fork()
     if process == 0:
         os._exit(_run(arguments))
@@ -281,7 +281,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def cases(path: Path, kinds: str, first: int, parts: int) -> Iterator[tuple[str, Callable[[], object]]]:
-    """What to try: the name of a case, and what changes the file; of all cases every so many from the first."""
+    """Cases to try, each a name and a function that changes the file; from ``first`` on every ``parts``-th case."""
     if kinds == "structured":
         every = structured(path)
         random.Random(0).shuffle(every)

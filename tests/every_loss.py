@@ -41,7 +41,7 @@ ALPHA, FALSE_ALARM = 1e-3, 1e-4  # of a table, and of the tally
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one loss.
+    """Verdicts on one loss.
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ class Outcome:
 
     @property
     def line(self) -> str:
-        """It as JSON."""
+        """Outcome as a line of JSON."""
         return json.dumps(asdict(self))
 
 
@@ -103,13 +103,13 @@ def table(run: Run, told: str, folder: Path) -> Report:
 
 
 def _matters(report: Report) -> bool:
-    """Whether noise moves anything: a parameter may start where its noise vanishes, and stay there."""
+    """True if noise moves a parameter: it may start where its noise vanishes, and stay there."""
     noisy = [row for row in report.comparisons if "kick" in row.quantity]
     return not noisy or any(row.stderr > 0 for row in noisy)
 
 
 def _all_diverge(report: Report) -> bool:
-    """Whether every row says that trajectories diverged, as where a sum takes the place of a mean at a high rate.
+    """True if every row says that trajectories diverged, as with a sum in place of a mean at a high rate.
 
     None is judged then, as what is left is no sample; that a right run has all its trajectories is seen at once.
     """

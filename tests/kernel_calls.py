@@ -21,7 +21,7 @@ from sgdsim.kernels.source import generate
 
 @cache
 def from_python(function: Any) -> Any:
-    """The same, to be called from Python: compiled functions that only others call have no wrapper, and would crash."""
+    """Function to call from Python: compiled functions that only others call have no wrapper, and would crash."""
     if not isinstance(function, Dispatcher) or function.targetoptions.get("inline") == "always":
         return function
 
@@ -33,7 +33,7 @@ def from_python(function: Any) -> Any:
 
 
 def address_of(function: Any) -> int:
-    """Of a compiled function of a formula."""
+    """Address of a compiled function of a formula."""
     if function.address is None:
         function.compile()
     return int(function.address)

@@ -73,7 +73,7 @@ def noise(step: int, parameter: int) -> float:
 
 
 def gradient(theta: Sequence[float], step: int) -> Sequence[float]:
-    """Of a coupled quartic, with noise; products alone, which round alike everywhere."""
+    """Gradient of a coupled quartic with noise; it has products only, which round alike everywhere."""
     x, y = theta
     return (
         0.5 * x + x * y * y + 0.3 * noise(step, 0),

@@ -233,7 +233,7 @@ def schedule_free_adamw(
     decay: float,
     power: float,
 ) -> np.ndarray:
-    """The same of AdamW, in the three sequences of the paper."""
+    """Parameters along schedule-free AdamW, in the three sequences of the paper."""
     x, z, v = np.array(start), np.array(start), np.zeros(len(start))
     total, top, found = 0.0, 0.0, []
     for k, given in enumerate(rates):
@@ -321,13 +321,13 @@ def rescaling_loss(u: np.ndarray, w: np.ndarray, slope: float, sigma: float) -> 
 def rescaling_gradient(
     u: np.ndarray, w: np.ndarray, x: np.ndarray, e: np.ndarray, slope: float, sigma: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Of one sample, input x and label noise e."""
+    """Gradient of the two-weight net for one sample, with input x and label noise e."""
     error = (u * w - slope) * x - sigma * e
     return error * w * x, error * u * x
 
 
 def rescaling_hessian(u: np.ndarray, w: np.ndarray, slope: float) -> np.ndarray:
-    """Of the population loss, shape (…, 2, 2)."""
+    """Hessian of the population loss of the two-weight net, shape (…, 2, 2)."""
     cross = 2 * u * w - slope
     return np.stack([np.stack([w**2, cross], -1), np.stack([cross, u**2], -1)], -2)
 
@@ -345,7 +345,7 @@ def two_layer_gradient(
 def feedback_alignment(
     first: np.ndarray, second: np.ndarray, x: np.ndarray, y: np.ndarray, feedback: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Of ``(second*(first @ x) - y)**2/2``, averaged over rows: the error goes back through a weight of its own."""
+    """Directions of feedback alignment for ``(second*(first @ x) - y)**2/2``, averaged over rows."""
     hidden = x @ first
     residual = second * hidden - y
     return feedback * residual @ x / len(x), residual @ hidden / len(x)

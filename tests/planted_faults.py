@@ -21,7 +21,7 @@ NEUTRAL = {"dial_spread": 1.0, "dial_correlation": 0.0, "dial_batch": 1.0}
 
 
 def with_dials(run: Run) -> Run:
-    """The same run, whose formulas have constants that turn it into a wrong one: all faults then share its kernel."""
+    """Run whose formulas have constants that turn it into a wrong one, so that all faults share a kernel."""
     loss, factor = run.loss, "dial_batch"
     wrong = _noises(run)
     names = [name for name in loss.noise if name in wrong]
@@ -46,7 +46,7 @@ def with_dials(run: Run) -> Run:
 
 
 def _noises(run: Run) -> dict[str, str]:
-    """What takes the place of the first noise, and of the second."""
+    """Formulas that replace the first and the second noise variable."""
     found, names = {}, _drawn(run)[:2]
     means = [run.loss.noise[name].moment(1) for name in names]
     spreads = [sqrt(run.loss.noise[name].cumulant(2)) for name in names]

@@ -84,7 +84,7 @@ def _one_of(random: Random, weighted: tuple[tuple[str, int], ...]) -> str:
 
 @dataclass
 class Structure:
-    """What a kernel is compiled for."""
+    """Structure of a random loss, for which a kernel is compiled."""
 
     random: Random
     terms: list[str] = field(default_factory=list)

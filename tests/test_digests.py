@@ -1,4 +1,4 @@
-"""The same bits everywhere: states of the shipped scenarios after twelve steps, on every target that promises them.
+"""Bit-identical results: states of the shipped scenarios after twelve steps, on every target that promises them.
 
 A GPU agrees to rounding alone: its compiler fuses what the text does not, and numba-cuda has no option against it.
 """
@@ -74,7 +74,7 @@ PROCESSORS = {"x86-64-v3": "avx2", "x86-64-v4": "avx512f"}
 
 
 def digest(name: str, device: str, dtype: str | None = None) -> str:
-    """Of what 20 trajectories have come to, on a device."""
+    """Digest of the final states of 20 trajectories on a device."""
     run = load_parts(name)[0].runs[-1]
     small = replace(run, trajectories=20, steps=12, recorder=Recorder(snapshots=(12,)), dtype=dtype or run.dtype)
     theta = simulate_runs([small], scenario="", device=device)["theta"]

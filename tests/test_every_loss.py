@@ -1,4 +1,4 @@
-"""What a user gets for whatever loss: decided rows, soon, and an accusation where something is wrong.
+"""Random losses as a user may write them: rows are decided soon, and a fault that was planted is found.
 
 Row by row the identities are tested elsewhere; here the promise is counted, over random losses of up to four
 parameters, eleven optimizers, eight families of noise, batches, schedules and weight decay, and over matrices, vectors

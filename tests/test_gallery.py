@@ -56,7 +56,7 @@ def test_every_page_of_the_site_is_in_a_table_of_contents():
 
 @pytest.fixture(scope="module")
 def typeset():
-    """What makes LaTeX of docstrings; it lies beside the configuration of the site."""
+    """Module that turns docstrings into LaTeX, from the configuration of the site."""
     where = importlib.util.spec_from_file_location("typeset", DOCS / "_sphinx" / "typeset.py")
     module = importlib.util.module_from_spec(where)
     where.loader.exec_module(module)

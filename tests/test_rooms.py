@@ -59,7 +59,7 @@ def imports(path: Path) -> Iterator[tuple[str, int]]:
 
 
 def faults(path: Path, room: str) -> list[str]:
-    """What a file of a room imports though its plan forbids it."""
+    """Imports of a file that the plan of its room forbids."""
     found = []
     for name, line in imports(path):
         other = room_of(name)
@@ -91,7 +91,7 @@ def circles(arrows: dict[str, set[str]]) -> set[str]:
 
 
 def arrows(package: Path) -> dict[str, set[str]]:
-    """Which files of a package each of its files imports, at its head or inside a function."""
+    """Files of a package that each of its files imports, at its head or inside a function."""
     files = {
         ".".join(path.relative_to(package.parent).with_suffix("").parts).removesuffix(".__init__"): path
         for path in package.rglob("*.py")

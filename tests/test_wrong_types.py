@@ -293,7 +293,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def fault(call: Callable[..., Any], example: dict[str, Any], argument: str, value: Any) -> str:
-    """What is wrong with a call of which one argument is replaced; empty where nothing is."""
+    """Description of a wrong error of a call with one argument replaced; empty for a right error."""
     try:
         with _no_longer_than(LONGEST), warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -42,7 +42,7 @@ class Peer:
 
     @property
     def installed(self) -> bool:
-        """Whether the library is here."""
+        """True if the library is installed."""
         return importlib.util.find_spec(self.distribution) is not None
 
     @property

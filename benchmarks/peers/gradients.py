@@ -64,7 +64,7 @@ def tanh_network(xp: Any, theta: Vectors, c: Vectors, x: Any, e: Any) -> Vectors
 
 
 def tanh_network_batch(xp: Any, theta: Vectors, c: Vectors, x: Any, e: Any) -> Vectors:
-    """The same over a batch: inputs (coordinate, sample, trajectory)."""
+    """Gradient of the tanh network averaged over a batch: inputs (coordinate, sample, trajectory)."""
     one, two = theta["W1"], theta["W2"]
     hidden = xp.tanh(xp.einsum("ijn,jbn->ibn", one, x))
     error = xp.einsum("in,ibn->bn", two[0], hidden) - xp.einsum("j,jbn->bn", c["teacher"], x) - c["sigma"] * e
@@ -93,7 +93,7 @@ def adam_river_valley(xp: Any, theta: Vectors, c: Vectors, xi: Any) -> Vectors:
 
 
 def minibatches(xp: Any, theta: Vectors, c: Vectors, x: Any, y: Any) -> Vectors:
-    """Of a batch: inputs (coordinate, row, trajectory), labels (row, trajectory)."""
+    """Gradient of linear regression over a batch: inputs (coordinate, row, trajectory), labels (row, trajectory)."""
     error = xp.sum(theta["w"][:, None] * x, axis=0) - y
     return {"w": xp.sum(error * x, axis=1) / len(y)}
 

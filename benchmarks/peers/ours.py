@@ -35,7 +35,7 @@ def _noisy(job: Job) -> Loss:
 def simulator(
     job: Job, threads: int, loss: Loss, recorder: Recorder | None = None, dtype: str = "float64"
 ) -> Simulator:
-    """Of a job with a loss, not recording unless told to."""
+    """Simulator of a job with a loss; without a recorder it records nothing but the end."""
     schedule = Schedule(repr(job.learning_rate))
     size = job.trajectories, job.steps
     run = Run(loss, optimizer(job), schedule, job.initial, *size, 1, recorder or Recorder(), dtype)
@@ -43,7 +43,7 @@ def simulator(
 
 
 def whole_step(make_loss: Callable[[Job], Loss], recorder: Recorder, dtype: str, job: Job, threads: int) -> Simulate:
-    """What `sgdsim.simulate` does between its arguments and its result, divergence test included."""
+    """Simulation as in `sgdsim.simulate`, between arguments and result, with the test for divergence."""
     loss = make_loss(job)
     ours = simulator(job, threads, loss, recorder, dtype)
 

@@ -50,7 +50,7 @@ def river_valley(dtype: Any, gradient_by: str, graph: bool, job: Job, threads: i
 
 
 def _captured(step: Any) -> Any:
-    """As PyTorch's manual does it: some steps on a stream of its own, then the capture."""
+    """CUDA graph of a step, captured as PyTorch's manual does it: after some steps on a separate stream."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):

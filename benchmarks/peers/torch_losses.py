@@ -60,7 +60,7 @@ def deep_linear_network(theta: Vectors, c: Vectors, x: Any, e: Any) -> Any:
 
 
 def tanh_network(theta: Vectors, c: Vectors, x: Any, e: Any) -> Any:
-    """Of one sample, or the mean over a batch, inputs (coordinate, sample)."""
+    """Loss of the tanh network for one sample, or its mean over a batch, inputs (coordinate, sample)."""
     out = (theta["W2"] @ torch.tanh(theta["W1"] @ x))[0]
     return torch.mean((out - c["teacher"] @ x - c["sigma"] * e) ** 2) / 2
 
@@ -84,7 +84,7 @@ def by_hand(model: str) -> Callable[..., Vectors]:
 
 
 def vmap_of_grad(model: str) -> Callable[..., Vectors]:
-    """The same from the loss of one trajectory; the trajectory is last."""
+    """Gradient of all trajectories by vmap from the loss of one; the trajectory is the last axis."""
     each = torch.func.vmap(torch.func.grad(NETWORKS[model]), in_dims=(-1, None, -1, -1), out_dims=-1)
 
     def gradient(theta: Vectors, c: Vectors, x: Any, e: Any) -> Vectors:

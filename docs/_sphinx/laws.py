@@ -43,7 +43,7 @@ def _module(law: Law) -> str:
 
 
 def _title(module: str) -> str:
-    """What a file of laws says it is, without its last sentences."""
+    """First sentence of the docstring of a file of laws."""
     return (sys.modules[module].__doc__ or "").partition("\n")[0].rstrip(".").partition(". ")[0]
 
 

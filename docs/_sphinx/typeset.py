@@ -97,7 +97,7 @@ def _join(tokens: list[str]) -> str:
 
 
 def _group(tokens: list[str], at: int) -> tuple[str, int]:
-    """What a sign speaks of, without the brackets around it, and where it ends."""
+    """Argument of a sign, without the brackets around it, and the position of its end."""
     if tokens[at] in "+-":
         inner, end = _group(tokens, at + 1)
         return tokens[at] + inner, end

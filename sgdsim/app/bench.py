@@ -1,7 +1,7 @@
-"""A quick check of the speed of this installation: what ``sgdsim bench`` prints.
+"""A quick measurement of the speed of this installation, which ``sgdsim bench`` prints.
 
-The reference job is the river valley with additive noise on the gradient of x: two parameters, one normal deviate a
-step. NumPy does the same in the same rounds, vectorised over as many trajectories. ``benchmarks/``, beside the package,
+The reference job is the river valley with additive noise on the gradient of x: two parameters, and one normal number in
+each step. NumPy does the same in the same rounds, vectorised over trajectories. ``benchmarks/``, beside the package,
 compares more jobs with more programs, and checks first that they simulate the same.
 """
 
@@ -33,7 +33,7 @@ _OF_NOISE = "(1: all is noise; the bar of make bench, 1.6, has noise thrown away
 
 @dataclass(frozen=True)
 class Size:
-    """Trajectories and steps of a timed run."""
+    """Numbers of trajectories and steps of a timed run."""
 
     trajectories: int
     steps: int
@@ -43,7 +43,7 @@ SIZES = {"cpu": Size(65_536, 1000), "cuda": Size(4_194_304, 10_000)}
 
 
 def noise_summed(sigma: float = 1.0) -> Loss:
-    """A loss whose step draws the deviate of the reference job and adds it to x: the least that uses it.
+    """Loss whose step only adds the random number of the reference job to x, to time the random numbers.
 
     Examples
     --------
@@ -54,23 +54,23 @@ def noise_summed(sigma: float = 1.0) -> Loss:
 
 
 def measure(device: str = "cpu", size: Size | None = None, rounds: int = ROUNDS) -> dict[str, list[float]]:
-    """Seconds of one trajectory-step in each round, by what was timed.
+    """Seconds of one trajectory-step in each round, by the name of the timed program.
 
     Parameters
     ----------
     device
         ``cpu``, ``cuda``, or ``cuda:1`` for the second GPU.
     size
-        Of the timed runs; by default what takes a second or two in all.
+        Size of the timed runs; by default all together take a second or two.
     rounds
-        Each times everything once, so that a busy machine slows all alike.
+        Number of rounds. Each round times every program once, so that other load slows all alike.
 
     Raises
     ------
     InputError
-        For another device.
+        For an unknown device.
     RunError
-        Without such a device.
+        If there is no such device.
     """
     target = Device.parse(device).target
     if target not in SIZES:
@@ -85,7 +85,7 @@ def measure(device: str = "cpu", size: Size | None = None, rounds: int = ROUNDS)
     if target == "cpu" and (threads := _processors()) > 1:
         timed[f"float64, {threads} threads"] = lambda: _seconds(reference, device, size, "float64", threads)
     timed["NumPy, float64"] = lambda: _numpy_seconds(min(size.trajectories, SIZES["cpu"].trajectories))
-    for run in timed.values():  # compilation
+    for run in timed.values():  # the first run compiles
         run()
     found: dict[str, list[float]] = {name: [] for name in timed}
     for _ in range(rounds):
@@ -95,7 +95,7 @@ def measure(device: str = "cpu", size: Size | None = None, rounds: int = ROUNDS)
 
 
 def report(found: dict[str, list[float]], device: str = "cpu") -> str:
-    """A table with medians, their ranges and the ratios that matter.
+    """Text of a table with medians, ranges and the most important ratios.
 
     Examples
     --------
@@ -129,7 +129,7 @@ def report(found: dict[str, list[float]], device: str = "cpu") -> str:
 
 
 def _seconds(loss: Loss, device: str, size: Size, dtype: str, threads: int = 1) -> float:
-    """Seconds of a trajectory-step, by the run's own clock: kernels ready, from the initial state to the results."""
+    """Seconds of a trajectory-step, by the run's own clock, without the time to compile."""
     where: dict[str, Any] = {"threads": threads} if device == "cpu" else {"device": device}
     ensemble = simulate(
         loss,
@@ -159,7 +159,7 @@ def _numpy_seconds(trajectories: int) -> float:
 
 
 def _ratio(one: list[float], other: list[float]) -> float:
-    """The median over the rounds, so that a slow round changes nothing."""
+    """Median ratio of two times over the rounds, which a slow round does not change."""
     return statistics.median(a / b for a, b in zip(one, other, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""Text for people: what a file holds, what there is to choose from."""
+"""Texts about the content of a file, and lists of losses, laws, optimizers and so on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def summary(ensemble: Ensemble) -> str:
-    """One line on a run: how much, how fast, how many diverged.
+    """One line about a run: its size, its speed, and how many trajectories diverged.
 
     Examples
     --------
@@ -38,7 +38,7 @@ def summary(ensemble: Ensemble) -> str:
 
 
 def _lost(ensemble: Ensemble) -> list[str]:
-    """The fate of trajectories that are excluded."""
+    """Numbers of excluded trajectories, in words, with the reason."""
     diverged = ensemble.variables["status"].nonzero
     undefined = ensemble.variables["not_a_number"].nonzero if "not_a_number" in ensemble else 0
     ends = [(diverged - undefined, "diverged"), (undefined, f"became not a number ({_UNDEFINED})")]
@@ -49,7 +49,7 @@ _UNDEFINED = "a root, power or logarithm of a negative number, or a division by 
 
 
 def describe(ensemble: Ensemble) -> str:
-    """A text about an ensemble: what is known to be wrong, dimensions, variables and provenance.
+    """Text about an ensemble: known errors, dimensions, variables and provenance.
 
     Examples
     --------
@@ -80,7 +80,7 @@ def describe(ensemble: Ensemble) -> str:
 
 
 def contents(ensemble: Ensemble) -> dict[str, Any]:
-    """The facts of `describe`, as data.
+    """Content of `describe` as data.
 
     Examples
     --------
@@ -206,7 +206,7 @@ KINDS: dict[str, Callable[[], dict[str, str]]] = {
 
 
 def catalogue(kind: str | None = None) -> str:
-    """Everything of one kind with a line on each, or of all kinds.
+    """Text that lists everything of one kind, or of all kinds, with a line for each.
 
     Raises
     ------
@@ -228,7 +228,7 @@ def catalogue(kind: str | None = None) -> str:
 
 
 def entries(kind: str | None = None) -> dict[str, dict[str, str]]:
-    """Everything of one kind, or of all kinds, by name.
+    """Descriptions of everything of one kind, or of all kinds, by kind and name.
 
     Raises
     ------
@@ -259,7 +259,7 @@ def _moves(symmetry: Symmetry) -> str:
 
 
 def _with_defaults(name: str, rule: Rule) -> str:
-    """A name with its arguments and their defaults, as the command line takes it."""
+    """Name of an optimizer with its arguments and their defaults, as the command line takes it."""
     values = [f"{key}={'…' if value is None else value}" for key, value in rule.hyperparameters.items()]
     return f"{name}:{','.join(values)}" if values else name
 

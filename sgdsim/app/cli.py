@@ -27,17 +27,17 @@ from sgdsim.app.command import (
 )
 from sgdsim.base.errors import InputError
 from sgdsim.base.version import __version__
-from sgdsim.input.options import options
+from sgdsim.input.options import is_given, options
 
 if TYPE_CHECKING:
     from sgdsim.ensemble import Ensemble
     from sgdsim.input.scenario import Scenario
 
-_COLUMNS = 80  # of what is no terminal
+_COLUMNS = 80  # width of an output that is not a terminal
 
 
 def _version(context: click.Context, _: click.Parameter, asked: bool) -> None:
-    """Print the version, and of a source checkout the commit."""
+    """Print the version, and the commit of a source checkout."""
     if not asked or context.resilient_parsing:
         return
     from sgdsim.simulation.provenance import git_commit
@@ -116,10 +116,11 @@ def resume(file: str, **options: Any) -> None:
         resume_shard(file, **how, memory_limit=options["memory_limit"])
         return
     numbers = {name: options[name] for name in ("steps", "trajectories")}
+    before = _version_of(file)
     with _client(options) as client:
         how |= {"memory_limit": options["memory_limit"], "keep_predictions": not options["no_compare"]}
         ensembles = resume_file(file, **numbers, **how, client=client)
-    _report(file, list(open_parts(file)), ensembles, options)
+    _report(file, list(open_parts(file)), ensembles, options, was_there=before == _version_of(file))
 
 
 @_command("sgdsim merge parts -o whole.h5")
@@ -179,7 +180,7 @@ def simulate(**given: Any) -> None:
 
     about = {option.name: given.pop(option.name) for option in options() if not option.key}
     _compile_for(about["cpu_target"])
-    # Laws that nobody asked for are tried where a table follows; for a file alone they would only record more.
+    # Laws that the user did not ask for are tried only if a table follows; without one they would only record more.
     automatic = not (about["no_automatic"] or about["no_compare"])
     data = scenario_data(settings=about["settings"], automatic=automatic, **given)
     try:
@@ -307,7 +308,7 @@ def show(subject: str | None, *, no_symmetries: bool, as_json: bool, **given: An
     """
     from sgdsim.app.loss_report import describe_law, describe_loss, describe_schedule, law_facts, loss_facts, rates_at
     from sgdsim.input.subject import loss_of, schedule_of
-    from sgdsim.theory import LAWS
+    from sgdsim.theory import LAWS, law_named
 
     options_of = {option.name: given[option.name] for option in options() if option.key or option.name == "settings"}
     loss, rate, steps = options_of.pop("loss"), given["learning_rate"], given["steps"]
@@ -316,6 +317,11 @@ def show(subject: str | None, *, no_symmetries: bool, as_json: bool, **given: An
     subject = loss if subject is None else subject
     if subject is None and not given["directions"]:
         raise InputError("expected a loss, e.g. sgdsim show 'a*x**2/2 + z*x' --constant a=1 --noise z=normal")
+    if subject is not None and law_named(subject):
+        of_loss = [option.flag for option in options() if is_given(options_of.get(option.name))]
+        for flag in [*of_loss, *["--no-symmetries"] * no_symmetries]:
+            if flag not in ("--learning-rate", "--steps"):
+                raise InputError(f"{flag}: expected it with a loss, and {subject} is a law")
     if as_json:
         facts = (subject and law_facts(subject)) or loss_facts(loss_of(subject, LAWS, **options_of), not no_symmetries)
         print_json(facts | ({} if rate is None else {"schedule": rates_at(schedule_of(rate), steps)}))
@@ -387,7 +393,8 @@ def schedule(rate: str | None, *, as_json: bool, **given: Any) -> None:
     from sgdsim.input.subject import schedule_of
 
     steps = given["steps"]
-    of_rivers = {**dict.fromkeys(("curvature", "noise", "slope", "peak", "file", "output")), "fast": "x", "river": "y"}
+    of_rivers = dict.fromkeys(("curvature", "noise", "slope", "peak", "file", "output"))
+    of_rivers |= {"fast": "x", "river": "y", "overwrite": False}
     if other := next((name for name, unset in of_rivers.items() if given[name] != unset), None):
         flag = "measure" if other == "file" else other
         raise InputError(f"--{flag}: expected it without {rate}, for the best rates of a river")
@@ -398,13 +405,15 @@ def schedule(rate: str | None, *, as_json: bool, **given: Any) -> None:
 def _design(
     file: str | None, fast: str, river: str, output: str | None, overwrite: bool, **given: float | int | None
 ) -> None:
-    """The best rates, and their figure."""
+    """Print the best learning rates, and draw their figure."""
     from sgdsim.app.schedule_design import check_figure, describe_design, design_from, measure, plot_design
     from sgdsim.base.files import about
     from sgdsim.ensemble import Ensemble
 
     if output is not None:
         check_figure(output, overwrite, file)
+    elif overwrite:
+        raise InputError("--overwrite: expected it with --output")
     measured = None
     if file is not None:
         with about(file):
@@ -428,6 +437,8 @@ def suite(output: str | None, results: str | None, *, overwrite: bool) -> None:
 
     if (output is None) == (results is None):
         raise InputError("expected either --output FOLDER or --score FILE")
+    if overwrite and output is None:
+        raise InputError("--overwrite: expected it with --output")
     if output is not None:
         print_text(f"{output}: {write_suite(output, overwrite=overwrite)} models")
     if results is not None:
@@ -469,7 +480,7 @@ def doctor(*, as_json: bool) -> None:
 
 
 def _run(scenarios: Sequence[Scenario], options: Mapping[str, Any]) -> None:
-    """Simulate, write the file, and print what it says."""
+    """Simulate, write the file, and print its verdicts."""
     from sgdsim.app.workflow import default_output, run_parts
 
     path = options["output"]
@@ -495,15 +506,17 @@ def _run(scenarios: Sequence[Scenario], options: Mapping[str, Any]) -> None:
         )
     if path is None:
         path = default_output(scenarios[0])
+    before = _version_of(path)
     with _client(options) as client:
         how |= {"memory_limit": options["memory_limit"], "keep_predictions": not options["no_compare"]}
         how |= {"keep_state": options["keep_state"]}
         ensembles = run_parts(scenarios, path, **how, client=client)
-    _report(str(path), [scenario.part for scenario in scenarios], ensembles, options)
+    parts = [scenario.part for scenario in scenarios]
+    _report(str(path), parts, ensembles, options, was_there=before == _version_of(path))
 
 
 def _compile_for(target: str | None) -> None:
-    """Choose the processor that kernels are compiled for, before any is."""
+    """Choose the processor that kernels are compiled for, before the first is compiled."""
     from sgdsim.kernels.processor import compile_for
 
     if target is not None:
@@ -511,7 +524,7 @@ def _compile_for(target: str | None) -> None:
 
 
 def _client(options: Mapping[str, Any]) -> contextlib.AbstractContextManager[Any]:
-    """The client of the workers that are asked for; None without."""
+    """Dask client of the workers that the options ask for; None without workers."""
     if options["dask"] is None:
         return contextlib.nullcontext()
     from sgdsim.app.dask_workers import connected
@@ -520,7 +533,7 @@ def _client(options: Mapping[str, Any]) -> contextlib.AbstractContextManager[Any
 
 
 def _time(flag: str, text: str | None) -> str | None:
-    """A length of time as it is given, if it is one."""
+    """Text of a length of time, if it can be read."""
     from sgdsim.base.durations import read_seconds
 
     if text is not None:
@@ -528,11 +541,28 @@ def _time(flag: str, text: str | None) -> str | None:
     return text
 
 
-def _report(path: str, parts: Sequence[str], ensembles: Sequence[Ensemble], options: Mapping[str, Any]) -> None:
-    """Print what a run comes to, and hold it against its predictions."""
+def _version_of(path: str | os.PathLike[str]) -> tuple[int, int] | None:
+    """Numbers that tell a file from one that is written in its place; None if there is no file."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def _report(
+    path: str,
+    parts: Sequence[str],
+    ensembles: Sequence[Ensemble],
+    options: Mapping[str, Any],
+    was_there: bool = False,
+) -> None:
+    """Print a summary of a run, or that it was finished before, and compare it with its predictions."""
     from sgdsim.app.catalogue import summary
 
-    if not options["quiet"]:
+    if was_there and not options["quiet"]:
+        print_text(f"{path}: is finished, nothing was left to compute")
+    elif not options["quiet"]:
         for part, ensemble in zip(parts, ensembles, strict=True):
             print_text(f"{path}{f', {part}' if part else ''}: {summary(ensemble)}")
     if not options["no_compare"]:
@@ -540,7 +570,7 @@ def _report(path: str, parts: Sequence[str], ensembles: Sequence[Ensemble], opti
 
 
 def _overrides(settings: tuple[str, ...], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Values by dotted key; the named options win over --set."""
+    """Values by dotted key; named options come before --set."""
     from sgdsim.input.options import read_settings
 
     overrides = read_settings(settings)
@@ -551,7 +581,7 @@ def _overrides(settings: tuple[str, ...], options: Mapping[str, Any]) -> dict[st
 
 
 def _show_comparison(file: str, *, as_json: bool = False, quiet: bool = False, all_rows: bool = False) -> None:
-    """Print what the predictions come to; the exit code is the verdict."""
+    """Print the verdicts on the predictions; the exit code is the overall verdict."""
     from sgdsim.app.verdicts import available_laws, compare_file
 
     report = compare_file(file)

@@ -1,4 +1,4 @@
-"""A run in shards: each is a command of its own on any machine, and one more puts them together."""
+"""A run in shards: each shard is a command of its own on any machine, and a last command merges them."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ def run_shard(
     checkpoint_every: float | str | None = None,
     memory_limit: float | str | None = None,
 ) -> Path:
-    """Simulate one of several equal parts of a run, and write its file.
+    """Simulate one of several equal shards of a run, and write its file.
 
     Parameters
     ----------
     scenarios
-        As `load_parts` gives them.
+        Scenarios of all parts, from `load_parts`.
     shard
-        Which part, such as ``"3/64"``.
+        Number of the shard and number of shards, such as ``"3/64"``.
     folder
-        Where the files of all shards stand; it is made if it is not there.
+        Folder for the files of all shards; it is created if it is missing.
     threads, device, overwrite, progress, resume, checkpoint_every, memory_limit
-        As of `run_scenario`.
+        See `run_scenario`.
 
     Returns
     -------
     Path
-        Of the file.
+        Path of the file.
 
     Raises
     ------
     InputError
-        For a number out of range, for the device ``auto``, and as `run_scenario`.
+        For a number out of range, for the device ``auto``, and whatever `run_scenario` refuses.
     """
     chosen = Shard.parse(take.text(shard, "--shard"))
     chosen.units([len(one.runs) for one in scenarios])
@@ -81,7 +81,7 @@ def resume_shard(
     checkpoint_every: float | str | None = None,
     memory_limit: float | str | None = None,
 ) -> Path:
-    """Go on with a shard that was killed or interrupted; see `resume_file`."""
+    """Continue a shard that was killed or interrupted; see `resume_file`."""
     path = Path(take.path(path, "path"))
     described = description_beside(path)
     if described is None and path.is_file():
@@ -101,28 +101,28 @@ def merge_shards(
     overwrite: bool = False,
     memory_limit: float | str | None = None,
 ) -> list[Ensemble]:
-    """Put the files of all shards together: to the same bits as one run.
+    """Merge the files of all shards; the result is bit-identical to that of a single run.
 
     Parameters
     ----------
     folder
-        Where they stand.
+        Folder of the files.
     output
         HDF5 file to write; by default beside the folder, with its name.
     overwrite
-        Whether an existing file may be replaced.
+        True if an existing file may be replaced.
     memory_limit
-        Bytes that the whole may take, as of `run_scenario`.
+        Bytes that the results may take, see `run_scenario`.
 
     Returns
     -------
     list of Ensemble
-        One a part of the scenario.
+        An ensemble for each part of the scenario.
 
     Raises
     ------
     InputError
-        If some are missing, damaged or of another run, and for more memory than that.
+        If shards are missing, damaged or of another run, and if the results do not fit into the memory.
     """
     folder = Path(take.path(folder, "folder"))
     if not folder.is_dir():
@@ -136,7 +136,7 @@ def merge_shards(
 
 
 def default_merged(folder: Path) -> Path:
-    """The file that the shards of a folder are merged to."""
+    """Default path of the file into which the shards of a folder are merged."""
     whole = Path(os.path.normpath(folder))
     if whole.name in ("", ".."):
         whole = Path(os.path.abspath(folder))

@@ -1,4 +1,4 @@
-"""What all commands have in common: kinds of options, errors and warnings in a line, and printing."""
+"""Code that all commands share: types of options, errors and warnings in one line, and printing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sgdsim.base.interrupts import Interrupts
 from sgdsim.base.numbers import read_number, read_whole
 from sgdsim.input.options import TABLE, Option, options
 
-_SIGNALLED = 128  # and the number of the signal: 130 for Ctrl-C
+_SIGNALLED = 128  # added to the number of a signal it is the exit code: 130 for Ctrl-C
 
 
 class Whole(click.ParamType):  # type: ignore[type-arg]
@@ -32,7 +32,7 @@ class Whole(click.ParamType):  # type: ignore[type-arg]
     read: Callable[[str], float | None] = staticmethod(read_whole)
 
     def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> Any:
-        """The number that a text is; click says what is wrong with another."""
+        """Number that a text spells; click reports any other text."""
         number = None
         with contextlib.suppress(InputError):
             number = self.read(str(value))
@@ -42,7 +42,7 @@ class Whole(click.ParamType):  # type: ignore[type-arg]
 
 
 class Number(Whole):
-    """A finite number, by the rules of all other options."""
+    """A finite number, in the notation of all other options."""
 
     name = "number"
     expected = "a number such as 0.5 or 5e-3"
@@ -70,8 +70,9 @@ def reporting_errors(command: Callable[..., Any]) -> Callable[..., Any]:
         except MemoryError:
             _tell("Error: out of memory; take fewer trajectories or snapshots.")
             sys.exit(SgdsimError.exit_code)
-        except BrokenPipeError:
-            raise  # click ends in silence: who read the output has had enough
+        except BrokenPipeError:  # who read the output has had enough, as `head`: nothing failed
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(_SIGNALLED + signal.SIGPIPE)
         except OSError as error:
             if _is_nowhere():
                 _tell("Error: the working folder is gone, expected one that is there")
@@ -92,9 +93,9 @@ def _is_nowhere() -> bool:
 
 
 def _fill_standard_streams() -> None:
-    """Open nothing in the place of a closed standard input, output or error.
+    """Open the null device in place of a closed standard input, output or error.
 
-    The next file that is opened would take its number: what libraries print would be written into a result.
+    Otherwise the next file that is opened would get its number, and messages of libraries would be written into it.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
@@ -105,32 +106,32 @@ def _fill_standard_streams() -> None:
 
 
 def print_text(text: str) -> None:
-    """Print a result; what standard output has no letter for is shown escaped."""
+    """Print a result; characters that standard output cannot encode are escaped."""
     print_styled(escaped(text))
 
 
 def print_styled(text: str) -> None:
-    """Print a text with colours; what standard output has no letter for is shown escaped."""
+    """Print a text with colours; characters that standard output cannot encode are escaped."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     click.echo(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def print_json(data: Any) -> None:
-    """Print data as JSON; what is no number there is null."""
+    """Print data as JSON; NaN and infinity become null."""
     import json
 
     click.echo(json.dumps(data, indent=2, default=str))
 
 
 def _tell(text: str) -> None:
-    """Print an error or a warning, if somebody listens: nothing is lost because it cannot be told."""
+    """Print an error or a warning; if standard error is closed, go on without it."""
     with contextlib.suppress(OSError, ValueError):
         click.echo(escaped(text), err=True)
 
 
 @contextlib.contextmanager
 def _warnings_in_one_line(quiet: bool) -> Iterator[None]:
-    """Show the warnings of the package as the errors are shown."""
+    """Show the warnings of the package in one line during the block, as errors are shown."""
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
         _tell(f"Warning: {message}")
@@ -142,12 +143,12 @@ def _warnings_in_one_line(quiet: bool) -> Iterator[None]:
 
 
 def _with_options(options: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any]:
-    """Give a command options, in the order in which its help shows them."""
+    """Decorator that gives a command options, in the order of its help."""
     return functools.partial(functools.reduce, lambda command, option: option(command), options[::-1])
 
 
 def table_options(*names: str, **changes: Mapping[str, str]) -> Callable[[Any], Any]:
-    """Give a command options of the table, all or those of these names, in its order; some of them changed.
+    """Decorator that gives a command options of the table, all or those named, with changes to some.
 
     Examples
     --------
@@ -164,7 +165,7 @@ def table_options(*names: str, **changes: Mapping[str, str]) -> Callable[[Any], 
 
 
 def _panels(chosen: Sequence[Option]) -> list[Callable[[Any], Any]]:
-    """The groups in which the help shows options, under the headings of the table."""
+    """Groups of options in the help, under the headings of the table."""
     flags = {heading: [one.flag for one in group if one in chosen] for heading, group in TABLE.items()}
     return [option_panel(heading, options=listed) for heading, listed in flags.items() if listed]
 
@@ -194,7 +195,7 @@ _COMPLETED = {
     "sampling": completion.names("samplings"),
     "predictions": completion.names("predictions"),
 }
-"""By the name of an option."""
+"""Completion of the value of an option, by its name."""
 
 
 class _Command(RichCommand):
@@ -214,23 +215,23 @@ class Group(RichGroup):
     command_class = _Command
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the command that the words name, with the errors of click as plain lines."""
+        """Run the command that the arguments name; errors of click are printed as plain lines."""
         return click.Group.main(self, *args, **kwargs)
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> click.Context:
-        """Read the words before the name of a command; what is wrong with them is said in one line."""
+        """Read the arguments before the name of a command; errors in them are reported in one line."""
         with _in_one_line(str(info_name)):
             return super().make_context(info_name, args, parent, **extra)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        """Find the command of a name; that there is none is said in one line."""
+        """Find the command of a name; an unknown name is reported in one line."""
         with _in_one_line(ctx.command_path):
             return super().resolve_command(ctx, args)
 
 
 @contextlib.contextmanager
 def _in_one_line(command: str) -> Iterator[None]:
-    """Leave away what click says on usage before an error; where its options are explained stands behind it."""
+    """Report an error without click's lines on usage; the message ends with where the options are explained."""
     try:
         yield
     except click.exceptions.NoArgsIsHelpError:

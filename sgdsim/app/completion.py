@@ -1,4 +1,4 @@
-"""What the shell completes: names of scenarios, losses, laws and whatever else there is a list of, and files."""
+"""Completion in the shell: of files, and of the names of scenarios, losses, laws and everything else that is listed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]
 
 
 def names(*kinds: str, files: bool = False) -> Completer:
-    """Completes names of these kinds of `sgdsim.app.catalogue`, with what each is, and files where these may stand.
+    """Completer of names of the given kinds of `sgdsim.app.catalogue`, with a description of each, and of files.
 
     Examples
     --------
@@ -30,12 +30,12 @@ def names(*kinds: str, files: bool = False) -> Completer:
 
 
 def files(_: click.Context, __: click.Parameter, begun: str) -> list[CompletionItem]:
-    """Completes files."""
+    """Completion of files, which the shell does itself."""
     return [CompletionItem(begun, type="file")]
 
 
 def _named(kind: str) -> Iterable[tuple[str, str]]:
-    """Names without the arguments that some take, and the first line of what each is."""
+    """Names of a kind, without arguments, each with the first line of its description."""
     from sgdsim.app.catalogue import KINDS
 
     entries = dict.fromkeys(KINDS, "") if kind == "kinds" else KINDS[kind]()

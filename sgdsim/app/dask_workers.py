@@ -1,4 +1,4 @@
-"""A run on the workers of Dask: shards are its tasks, and everything else is Dask's own."""
+"""A run on the workers of Dask, whose tasks are the shards of the run."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from sgdsim.simulation.shards import Shard
 from sgdsim.simulation.unfinished import Description, Unfinished, is_of
 
 ANSWERS = 10.0
-"""Seconds in which a cluster answers, and has a worker."""
+"""Seconds within which a cluster must answer and have a worker."""
 
-_SHARDS_A_THREAD = 4  # so that whoever is done early has more to do, and little is computed again
-_RETRIES = 2  # of a shard that fails; those whose worker dies are counted by Dask
+_SHARDS_A_THREAD = 4  # shards for each thread, so that a fast worker gets more, and little is lost with a worker
+_RETRIES = 2  # repetitions of a shard that fails; Dask counts those whose worker dies
 _MOST_NAMED = 5
 _NO_INTERRUPT = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
-"""Workers of our own: Ctrl-C is for the command, which ends them."""
+"""Code that our own workers run first: they ignore Ctrl-C, as the command receives it and ends them."""
 
 
 @contextmanager
 def connected(where: str, cpu_target: str | None = None) -> Iterator[Any]:
-    """A client of the workers that are asked for.
+    """Client of Dask workers, for use in a ``with`` block.
 
     Parameters
     ----------
@@ -46,12 +46,12 @@ def connected(where: str, cpu_target: str | None = None) -> Iterator[Any]:
         ``local:4`` for four processes here, which end with the block, or the address of a scheduler,
         ``tcp://head:8786``.
     cpu_target
-        What they compile for; by default each for its own processor, which must then be the same.
+        Processor for which the workers compile; by default their own, which must then be the same for all.
 
     Raises
     ------
     InputError
-        For anything else, without Dask, for a cluster that does not answer, and for workers of another target.
+        For any other text, without Dask, for a cluster that does not answer, and for workers of another target.
     """
     distributed = _dask()
     if local := re.fullmatch(r"local:([0-9]{1,4})", where.strip()):
@@ -69,7 +69,7 @@ def connected(where: str, cpu_target: str | None = None) -> Iterator[Any]:
         client = distributed.Client(where.strip(), timeout=ANSWERS)
     except OSError:
         raise InputError(f"--dask: {where} does not answer within {ANSWERS:.0f} s: is there a scheduler?") from None
-    except (TypeError, ValueError) as error:  # such as TLS without its certificates
+    except (TypeError, ValueError) as error:  # for example TLS without certificates
         raise InputError(f"--dask: {where} cannot be reached: {error}") from None
     with client, nullcontext() if cpu_target is None else _compiling_for(cpu_target, client):
         yield client
@@ -77,7 +77,7 @@ def connected(where: str, cpu_target: str | None = None) -> Iterator[Any]:
 
 @contextmanager
 def _compiling_for(target: str, client: Any) -> Iterator[None]:
-    """Let workers begin anew, which choose when they begin, and later ones begin as they would have again."""
+    """Restart workers with a target in their environment during the block; a worker reads it when it starts."""
     distributed, settings = _dask(), variables(target)
 
     class Target(distributed.Environ):  # type: ignore[misc, name-defined]
@@ -97,18 +97,17 @@ def _compiling_for(target: str, client: Any) -> Iterator[None]:
         yield
     finally:
         if client.status == "running":
-            with suppress(OSError):  # of a scheduler that is gone, which forgets it
+            with suppress(OSError):  # a scheduler that has ended needs no clean-up
                 client.unregister_worker_plugin(name, nanny=True)
 
 
 def checked(client: Any, cpu_target: str | None = None) -> Any:
-    """A client of workers that are there, and that would compute the same, for a target if there is one.
+    """The client, if it has workers that all compute the same numbers, for the given target if there is one.
 
     Raises
     ------
     InputError
-        For no client, no worker, and for workers of another version, another processor or another target; each is
-        named.
+        Without a client or a worker, and for workers of another version, processor or target; each is named.
     """
     distributed = _dask()
     if not isinstance(client, distributed.Client) or client.asynchronous:
@@ -137,8 +136,8 @@ def run_with(
     progress: bool = False,
     memory_limit: float | str | None = None,
 ) -> list[Ensemble]:
-    """Compute a run in shards, on the workers of a client, or without one here; see `run_in_shards`."""
-    limits_of_parts([one.runs for one in scenarios], run.checkpoints.folder, memory_limit)  # before it is cut
+    """Compute a run in shards, on the workers of a client or in this process; see `run_in_shards`."""
+    limits_of_parts([one.runs for one in scenarios], run.checkpoints.folder, memory_limit)  # before the run is divided
     if client is not None:
         check_device(run.described.device)
         _refuse_threads(threads)
@@ -157,7 +156,7 @@ def run_in_memory(
     memory_limit: float | str | None = None,
     threads: int | None = None,
 ) -> list[Ensemble]:
-    """Compute a run that writes no file on workers: its snapshots have to fit too."""
+    """Compute a run on workers without writing a file, so that all results, with snapshots, must fit into memory."""
     limits_of_parts([one.runs for one in scenarios], None, memory_limit)
     check_device(described.device)
     _refuse_threads(threads)
@@ -168,13 +167,13 @@ def run_in_memory(
 
 
 def _refuse_threads(threads: int | None) -> None:
-    """Refuse a number of threads, which is the cluster's own: each thread of a worker computes a shard."""
+    """Refuse a number of threads: the cluster sets it, and each thread of a worker computes a shard."""
     if threads is not None:
         raise InputError(f"--threads: {threads}, expected it without workers of Dask, which have threads of their own")
 
 
 def _refuse_arrays(scenarios: Sequence[Scenario]) -> None:
-    """Refuse values that stand in the memory of this process, of which a worker knows the digest alone."""
+    """Refuse starts from an array in the memory of this process, of which a worker knows only the digest."""
     for run in (run for one in scenarios for run in one.runs):
         starts = [(f"initial.{name}", start, "'values.csv:x'") for name, start in run.initial_items()]
         starts += [(f"initial.{name}", start, "a distribution") for name, start in run.optimizer_start.items()]
@@ -185,19 +184,19 @@ def _refuse_arrays(scenarios: Sequence[Scenario]) -> None:
 
 
 def shards_for(client: Any, scenarios: Sequence[Scenario]) -> int:
-    """Into how many shards a run is cut; no number depends on it."""
+    """Number of shards into which a run is divided; the results do not depend on it."""
     points = sum(len(one.runs) for one in scenarios)
     threads = sum(int(count) for count in client.nthreads().values())
     return min(GROUPS * points, _SHARDS_A_THREAD * threads)
 
 
 def on_workers(client: Any, every: float | None = None) -> Compute:
-    """Compute shards as tasks of a client that was `checked`, with a checkpoint every so many seconds.
+    """Function that computes shards as tasks of a client from `checked`, with a checkpoint every ``every`` seconds.
 
     Raises
     ------
     RunError
-        When the scheduler is gone, or a shard ends its workers.
+        If the scheduler has ended, or a shard kills its workers.
     """
     distributed = _dask()
 
@@ -226,7 +225,7 @@ def on_workers(client: Any, every: float | None = None) -> Compute:
 def _computed(
     shard: Shard, described: Description, folder: str, versions: Mapping[str, str], every: float | None
 ) -> bytes | None:
-    """Compute a shard on a worker: into the folder, if it is shared; else the bytes of its file."""
+    """Compute a shard on a worker, into the folder if it is shared; otherwise return the bytes of its file."""
     if other := _other_versions("a worker", _versions(), expected=versions):
         raise InputError(other)
     if is_of(Path(folder), described):
@@ -255,19 +254,19 @@ def _key(described: Description, shard: Shard) -> str:
 
 @dataclass(frozen=True)
 class _Machine:
-    """A worker's machine, as far as numbers and kernels may depend on it."""
+    """Properties of a worker's machine on which numbers and kernels may depend."""
 
     versions: Mapping[str, str]
     processor: str
     features: frozenset[str]
 
     def lacking(self, worker: str) -> str:
-        """Features of a processor that its target needs and it has not."""
+        """Message about features of the target that the processor lacks; empty if it has all."""
         needed = TARGETS.get(self.processor)
         return f"{worker} has no {needed}, which {self.processor} has" if needed not in (None, *self.features) else ""
 
     def not_for(self, target: str | None, worker: str) -> str:
-        """That it compiles for another processor than it was told to."""
+        """Message that the worker compiles for another target than it was told to; empty if it does not."""
         if target in (None, self.processor):
             return ""
         return (
@@ -276,7 +275,7 @@ class _Machine:
         )
 
     def differing(self, worker: str, other: _Machine, of: str) -> str:
-        """In what it is another processor than that of another worker."""
+        """Message about the differences from the processor of another worker."""
         common = f"--cpu-target {next(iter(TARGETS))} compiles for all"
         if self.processor != other.processor:
             return f"{worker} is {self.processor}, and {of} {other.processor}: {common}"
@@ -291,12 +290,12 @@ def _machine() -> _Machine:
 
 
 def _versions() -> dict[str, str]:
-    """Versions that must be the same on all workers."""
+    """Versions of the libraries that must be the same on all workers."""
     return {"sgdsim": __version__, "numba": version("numba")}
 
 
 def _other_versions(worker: str, versions: Mapping[str, str], expected: Mapping[str, str] | None = None) -> str:
-    """In what a worker differs."""
+    """Message about the libraries whose versions differ on a worker; empty if none does."""
     expected = _versions() if expected is None else expected
     other = {name: wanted for name, wanted in expected.items() if versions[name] != wanted}
     said = "; ".join(f"{name} {versions[name]}, and here is {wanted}" for name, wanted in other.items())

@@ -1,4 +1,4 @@
-"""What this installation can do, and why not where it cannot."""
+"""Checks of this installation: what it can do, and the reason for what it cannot."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EXTRAS = ("numba-cuda", "distributed", "matplotlib", "xarray", "jax", "torch")
 
 
 def examine() -> str:
-    """Versions, threads, SIMD width, kernel cache and CUDA, one line each.
+    """Text with a line each for versions, threads, SIMD width, kernel cache and CUDA.
 
     Examples
     --------
@@ -28,7 +28,7 @@ def examine() -> str:
 
 
 def checks() -> dict[str, str]:
-    """All checks by name, with what was found.
+    """Results of all checks, by name.
 
     Examples
     --------
@@ -81,7 +81,7 @@ def _cache() -> str:
 
 
 def _cuda() -> str:
-    """The GPUs, with what their driver and the compiler support; or why there are none, and what would help."""
+    """Text about the GPUs and the versions that their driver and the compiler support, or why there are none."""
     try:
         from sgdsim.kernels import gpu
 

@@ -1,4 +1,4 @@
-"""What each trajectory has of its own, read back from an ensemble: drawn anew, of the same words, and never stored."""
+"""Constants and data that each trajectory has of its own. They are not stored, but drawn again from the same seed."""
 
 from __future__ import annotations
 
@@ -17,27 +17,28 @@ from sgdsim.simulation.run_loop import Simulator
 
 
 def drawn_values(ensemble: Ensemble, name: str) -> np.ndarray:
-    """The values that a constant, or a column of data, has in each trajectory.
+    """Values of a constant, or of a column of data, in each trajectory.
 
-    Their random words follow from the seed and the number of the trajectory, so the kernels that began the run draw
-    them again; a run of a GPU is drawn on the CPU, whose floats agree with its own within the stated bound.
+    Their random numbers follow from the seed and the number of the trajectory, so the kernels of the run can draw them
+    again. For a run on a GPU they are drawn on the CPU, whose floats agree with those of the GPU within rounding.
 
     Parameters
     ----------
     ensemble
-        Of a run with constants or data of each trajectory.
+        Ensemble of a run with constants or data that each trajectory has of its own.
     name
         A constant, ``B``, a column, or one coordinate, ``B[0,2]``.
 
     Returns
     -------
     ndarray
-        (trajectory, …), of data (trajectory, row, …); of a sweep, after its points.
+        Shape (trajectory, axes of the constant…), for data (trajectory, row, axes…); for a sweep (point, …).
 
     Raises
     ------
     InputError
-        For a name that no trajectory has of its own, and for values of an array that is no more.
+        For a name that trajectories do not have of their own, and for values of an array that is not in memory any
+        more.
     """
     scenario = scenario_of(ensemble)
     name = normal(take.text(name, "name"))
@@ -46,7 +47,7 @@ def drawn_values(ensemble: Ensemble, name: str) -> np.ndarray:
 
 
 def _of_run(run: Run, name: str, point: int) -> np.ndarray:
-    """Of all trajectories of a point of a sweep."""
+    """Values in all trajectories at one point of a sweep."""
     loss = run.loss
     data = loss.data.rows if loss.data is not None else 0
     own = [*loss.drawn, *loss.own_columns]

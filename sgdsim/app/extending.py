@@ -1,4 +1,4 @@
-"""Runs that are made longer or larger: from what a finished one has kept, to the bits of one that was so before."""
+"""Runs that are made longer or larger, from the kept state of a finished run; results are as of a single run."""
 
 from __future__ import annotations
 
@@ -27,23 +27,24 @@ _MAY_DIFFER = (
     *("title", "predict", "run.steps", "run.time", "run.trajectories"),
     *("record.every", "record.records", "record.snapshots"),
 )
-"""Keys of a longer or larger run; what follows from them is compared by its numbers."""
+"""Keys that may differ in a longer or larger run; their effects are compared as numbers."""
 
 
 def extending(output: PathLike, described: Description, now: Sequence[Sequence[Run]]) -> Description:
-    """A run as it is to be resumed: where its output holds a shorter or smaller one, it goes on from that.
+    """Description of a run that continues the shorter or smaller run in its output, if there is one.
 
     Parameters
     ----------
     output
-        Of both.
+        Path of the output of both runs.
     described, now
-        The run that is wanted: of each part one a sweep point.
+        Description of the wanted run, and its runs: for each part, one for each point of the sweep.
 
     Raises
     ------
     InputError
-        If the states of that one were not kept, and for what refers to the number of steps or of trajectories.
+        If the states of the earlier run were not kept, and for settings that depend on the number of steps or of
+        trajectories.
     """
     if not os.path.isfile(output) or described.overwrite or description_beside(output) is not None:
         return described
@@ -52,7 +53,7 @@ def extending(output: PathLike, described: Description, now: Sequence[Sequence[R
     kept = Kept.beside(output)
     is_kept = kept is not None and run_ids(output) == {kept.run["id"]}
     if [part for part, _ in there] != [part for part, _ in here]:
-        return described  # which is refused where the file is looked at
+        return described  # another scenario, which is refused later, when the file is read
     if there == here:
         if described.keeps and not is_kept:
             raise InputError(f"{output}: is finished, and its states were not kept: --overwrite computes it anew")
@@ -70,12 +71,12 @@ def extending(output: PathLike, described: Description, now: Sequence[Sequence[R
 
 
 def go_on(run: Unfinished, now: Sequence[Sequence[Run]], client: Any = None) -> None:
-    """Let a run that makes another one longer or larger begin with what that has kept.
+    """Let a run that extends an earlier one begin with its kept state.
 
     Raises
     ------
     InputError
-        If it is gone, or damaged; for workers of Dask, where states are to be kept.
+        If the state is missing or damaged; and for workers of Dask, if states are to be kept.
     """
     if client is not None and run.described.keeps:
         raise InputError(f"--keep-state: states of {run.output} on workers of Dask are not kept, expected it without")
@@ -87,17 +88,17 @@ def go_on(run: Unfinished, now: Sequence[Sequence[Run]], client: Any = None) -> 
 
 
 def not_kept(output: PathLike) -> InputError:
-    """That a run can be made neither longer nor larger."""
+    """Error that a run can be made neither longer nor larger."""
     return InputError(f"{output}: its states were not kept: a run with --keep-state can be made longer or larger")
 
 
 def changed(described: Description, overrides: Mapping[str, int], output: PathLike) -> Description:
-    """The same run with other numbers of steps or of trajectories.
+    """Description of the run with another number of steps or of trajectories.
 
     Raises
     ------
     InputError
-        For a number that each point of a sweep has of its own.
+        For a number that is swept.
     """
     texts = []
     for part, name, text in described.scenarios:

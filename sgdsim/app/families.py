@@ -1,8 +1,8 @@
-"""Families of scenarios as one run: one table a family.
+"""Families of scenarios, which run together and give one table.
 
 ``python -m sgdsim.app.families thermodynamics`` runs the scenarios of a family into the folder ``results``, prints a
-row for each, and writes the same as ``thermodynamics.md`` and ``thermodynamics.json`` there; ``all`` is every scenario
-that exists. It exits with 1 if anything disagrees.
+row for each, and writes the table as ``thermodynamics.md`` and ``thermodynamics.json`` there; ``all`` means every
+scenario. The exit code is 1 if anything disagrees.
 """
 
 from __future__ import annotations
@@ -74,31 +74,32 @@ FAMILIES = {
         "heterosynaptic",
     ),
 }
-"""Scenarios that make one argument, by its name, which is also a target of make and a folder of pages under docs."""
+"""Scenarios of each family by its name, which is also a target of make and a folder of pages under docs."""
 ALL = "all"
 
 
 @dataclass(frozen=True)
 class Summary:
-    """One row of the summary.
+    """One row of the summary: the verdicts and the speed of a scenario.
 
     Attributes
     ----------
     scenario
-        Its name.
+        Name of the scenario.
     checks
-        Rows of its table; a negative control agrees if it was rejected, and disagrees if not.
+        Number of rows in its table; a negative control agrees if it was rejected, and disagrees if not.
     agrees, disagrees, inconclusive
-        Of these.
+        Numbers of rows with each verdict.
     worst_z
-        The z that is furthest from zero of all rows but the controls; None where there is none.
+        Largest deviation in standard errors over all rows but the controls; None if there is none.
     seconds
-        Wall time of run and comparison.
+        Wall time in seconds of run and comparison.
     steps_per_second
-        Trajectory-steps over the wall time of the simulation alone, kernels being ready; None without any.
+        Trajectory-steps per second of the simulation alone, without compilation; None if there are no steps.
     flops_per_second
-        The same times the operations of a step as they are written: of the gradient, or of the rules in its place, of
-        states and of the update; no random numbers, and nothing that is recorded.
+        Floating-point operations per second. The operations of a step are counted as its formulas are written: those of
+        the gradient, or of the directions in its place, of states and of the update; not those of random numbers and
+        of recording.
     """
 
     scenario: str
@@ -113,7 +114,7 @@ class Summary:
 
 
 def speeds(scenarios: Iterable[Scenario], ensembles: Iterable[Ensemble]) -> tuple[float | None, float | None]:
-    """Trajectory-steps and floating-point operations a second, of all parts of a scenario together."""
+    """Trajectory-steps and floating-point operations per second, of all parts of a scenario together."""
     steps, operations, seconds = 0, 0, 0.0
     for scenario, ensemble in zip(scenarios, ensembles, strict=True):
         seconds += float(ensemble.attributes["wall_seconds"])
@@ -124,7 +125,7 @@ def speeds(scenarios: Iterable[Scenario], ensembles: Iterable[Ensemble]) -> tupl
 
 
 def _operations(run: Run) -> int:
-    """Of a step of one trajectory: the update takes a product and a sum for each parameter."""
+    """Floating-point operations of a step of one trajectory; the update takes a product and a sum per parameter."""
     optimizer, updates = run.optimizer, 2 * len(run.loss.parameters)
     return optimizer.substeps * (optimizer.batch_size * LossGraph(run.loss).operations + updates)
 
@@ -146,7 +147,7 @@ def summarize(report: Report, seconds: float, speed: tuple[float | None, float |
 
 
 def members(family: str) -> list[str]:
-    """The scenarios of a family; of ``all``, those of every family and then all others.
+    """Names of the scenarios of a family; for ``all``, those of every family and then all others.
 
     Raises
     ------
@@ -177,14 +178,14 @@ def run_family(family: str, folder: str | Path = "results") -> list[Summary]:
     Parameters
     ----------
     family
-        One of `FAMILIES`, or ``all``.
+        A key of `FAMILIES`, or ``all``.
     folder
-        That exists; ``<name>.h5`` in it are replaced.
+        An existing folder; files ``<name>.h5`` in it are replaced.
 
     Raises
     ------
     InputError
-        As `members`, before any is run.
+        For an unknown family, and for scenarios that do not exist, before any is run.
     """
     found = []
     for name in members(family):

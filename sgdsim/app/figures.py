@@ -1,4 +1,4 @@
-"""From a file, or an ensemble in memory, to a figure with what its scenario predicts."""
+"""Figures of a file, or of an ensemble in memory, with the predictions of its scenario."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def drawn_file(
     theory: bool,
     style: str,
 ) -> tuple[Path, str]:
-    """The figure of `plot_file`, and the kinds that it shows."""
+    """Path of the figure of `plot_file`, and the kinds of figures that it shows."""
     from sgdsim.plots import drawing
 
     drawing.require_matplotlib()
@@ -119,7 +119,7 @@ def drawn_file(
     with about(path):
         shown = {one.part: _subject(ensemble, one, kind, only, theory) for ensemble, one in opened}
         figure = drawing.draw_parts(shown, kind, size, residuals=residuals, style=style)
-        drawing.save_figure(figure, target)  # where the texts of the file are drawn
+        drawing.save_figure(figure, target)  # here the texts of the file are drawn
     return target, str(figure.get_label())
 
 
@@ -175,7 +175,7 @@ def plot_ensemble(
 def _subject(
     ensemble: Ensemble, scenario: Scenario, kind: str | None, only: Sequence[str], with_theory: bool
 ) -> Subject:
-    """The subject of a part: its predictions, at the records on the way and in between where these show."""
+    """Subject of a part: the ensemble with its predictions, at records and in between if the figure shows these."""
     from sgdsim.plots.drawing import choose_kind
     from sgdsim.plots.subject import Subject
 
@@ -190,7 +190,7 @@ def _subject(
 
 
 def _drawn(subject: Subject, kind: str) -> frozenset[str]:
-    """The ids of the laws and claims whose curves a figure of a sweep shows."""
+    """Ids of the laws and claims whose curves a figure of a sweep shows."""
     from sgdsim.plots import diagram, sweep
 
     drawn = {"sweep": sweep.drawn, "diagram": diagram.drawn}.get(kind)

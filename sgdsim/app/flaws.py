@@ -1,4 +1,4 @@
-"""What is known to be wrong with files that earlier versions have written; the change log has more on each."""
+"""Known errors in files that earlier versions have written; the change log has more on each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DEPENDENT = (
 
 
 def known_flaw(ensemble: Ensemble) -> str:
-    """A sentence on what is wrong with an ensemble; empty where nothing is known to be.
+    """Sentence about a known error in an ensemble; empty if there is none.
 
     Examples
     --------
@@ -23,16 +23,16 @@ def known_flaw(ensemble: Ensemble) -> str:
     """
     attributes = ensemble.attributes
     text = str(attributes.get("scenario", ""))
-    # Only log-normal noise has 64 bits among 32; all other scenarios need not be read.
+    # Only log-normal noise mixes 64-bit and 32-bit random numbers; other scenarios need not be read.
     if int(attributes.get("counter_layout_version", 2)) > 1 or "lognormal" not in text:
         return ""
-    with suppress(InputError):  # what cannot be read cannot be judged
+    with suppress(InputError):  # a scenario that cannot be read cannot be judged
         return _DEPENDENT if _layout_version(text) > 1 else ""
     return ""
 
 
 def _layout_version(scenario: str) -> int:
-    """The version of the layout of its random words, if it ran today."""
+    """Version of the layout of random words that a scenario would have today."""
     from sgdsim.input.scenario import Scenario
     from sgdsim.kernels.plan import Plan
     from sgdsim.simulation.run_loop import program_of

@@ -1,4 +1,4 @@
-"""`sgdsim report`: what files hold as one page for the browser, with verdicts, figures and where all comes from."""
+"""The page of `sgdsim report` about files: what was simulated, verdicts, figures and provenance."""
 
 from __future__ import annotations
 
@@ -27,32 +27,32 @@ from sgdsim.statistics import verdict_table
 
 _NUMBERS = {"point": "point", "predicted": "predicted", "measured": "measured", "z": "z"}
 _KEPT = ("title", "scenario", "coordinates", "certain", "certain_at_start", "ranges", "rarest_start", "rarest_noise")
-"""Attributes that a reader has elsewhere on the page, or that only a machine needs."""
+"""Attributes that are elsewhere on the page, or that only a machine needs."""
 
 
 def write_report(
     files: Sequence[str | Path], output: str | Path = "report.html", *, overwrite: bool = False
 ) -> dict[str, Report]:
-    """Write one page about files, which holds all that it shows.
+    """Write one HTML page about files, which needs no other file.
 
     Parameters
     ----------
     files
         HDF5 files of runs.
     output
-        Page to write.
+        Path of the page.
     overwrite
-        Whether an existing page may be replaced.
+        True if an existing page may be replaced.
 
     Returns
     -------
     dict
-        What the predictions of each file came to.
+        Comparison with the predictions, for each file.
 
     Raises
     ------
     InputError
-        As `compare_file`, for no files, and for an output that cannot be written.
+        For a file that `compare_file` refuses, for no files, and for an output that cannot be written.
 
     Examples
     --------
@@ -82,7 +82,7 @@ def write_report(
 
 
 def _title(ensemble: Ensemble, path: Path) -> str:
-    """What the user calls it, or else the name of its file."""
+    """Title of an ensemble, or else the name of its file."""
     title = str(ensemble.attributes.get("title", UNTITLED))
     return path.stem if title == UNTITLED else title
 
@@ -97,7 +97,7 @@ def _contents(reports: Mapping[str, Report]) -> str:
 
 
 def _section(number: int, path: Path, report: Report) -> str:
-    """All about one file."""
+    """Section of the page about one file."""
     with about(path):
         parts = open_parts(path)
     shown = [f'<h2 id="file-{number}">{escape(_title(next(iter(parts.values())), path))}</h2>']
@@ -113,7 +113,7 @@ def _section(number: int, path: Path, report: Report) -> str:
 
 
 def _simulated(ensemble: Ensemble) -> str:
-    """The section on what was simulated, its formulas typeset."""
+    """Section on what was simulated, with typeset formulas."""
     text = ensemble.attributes.get("scenario")
     if not text:
         return ""
@@ -144,7 +144,7 @@ def _swept(key: str, values: Sequence[Any]) -> str:
 
 
 def _formula(run: Run) -> str:
-    """The loss in MathML, which browsers typeset, and as it was written."""
+    """Loss in MathML, which browsers typeset, and as it was written."""
     from sympy.printing.mathml import MathMLPresentationPrinter
 
     written = f"<code>{escape(run.loss.formula)}</code>"
@@ -176,7 +176,7 @@ def _finite(value: Any) -> float | None:
 
 
 def _figures(path: Path) -> Iterator[str]:
-    """The figure that shows most, and the landscape where there is one."""
+    """Figure that shows most, and the landscape if there is one."""
     if importlib.util.find_spec("matplotlib") is None:
         yield "<p>Without figures, which need matplotlib: <code>pip install 'sgdsim[plot]'</code></p>"
         return
@@ -189,7 +189,7 @@ def _figures(path: Path) -> Iterator[str]:
 
 
 def _provenance(path: Path, part: str, ensemble: Ensemble) -> str:
-    """The section on where a file comes from, and what repeats it."""
+    """Section on the provenance of a file, and how to repeat the run."""
     attributes = ensemble.attributes
     known = {name: escape(str(value)) for name, value in attributes.items() if name not in _KEPT}
     scenario = str(attributes.get("scenario", ""))

@@ -1,4 +1,4 @@
-"""A run in shards: each is computed somewhere and has a file of its own, and all together are the run, bit by bit."""
+"""A run in shards: each is computed separately and has its own file; merged, they are bit-identical to a single run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sgdsim.simulation.shards import Merging, Shard, Unit, identity, merged, wri
 from sgdsim.simulation.unfinished import Description, refuse_another, unfinished
 
 Compute = Callable[[Description, Sequence[Shard], Path], Iterator[Shard]]
-"""Writes the files of shards of a run into a folder, in any order, and yields each that is there."""
+"""Function that writes the files of shards of a run into a folder, in any order, and yields each finished shard."""
 
 
 def run_in_shards(
@@ -30,32 +30,32 @@ def run_in_shards(
     progress: bool,
     memory_limit: float | str | None = None,
 ) -> list[Ensemble]:
-    """Compute the shards of a run that are not there yet, and put all of them together.
+    """Compute the shards of a run that are still missing, and merge all of them.
 
     Parameters
     ----------
     scenarios
-        As `load_parts` gives them.
+        Scenarios of all parts, from `load_parts`.
     described
-        The same, and by which device.
+        Description of the run.
     folder, of
-        Where the files of shards stand, and how many there are.
+        Folder of the files of shards, and number of shards.
     compute
-        Where they are computed.
+        Function that computes the missing shards.
     progress
-        Show a bar on standard error when that is a terminal.
+        True to show a bar on standard error, if that is a terminal.
     memory_limit
-        For putting them together, see `run_scenario`.
+        Bytes that the merged results may take, see `run_scenario`.
 
     Returns
     -------
     list of Ensemble
-        One a part.
+        An ensemble for each part.
 
     Raises
     ------
     InputError
-        For more memory than that, before anything is computed.
+        If the results do not fit into the memory, before anything is computed.
     """
     limits_of_parts([one.runs for one in scenarios], folder, memory_limit)
     shards = [Shard(number, of) for number in range(1, of + 1)]
@@ -69,7 +69,7 @@ def run_in_shards(
 
 
 def check_device(device: str) -> None:
-    """Refuse to let every shard choose where it is computed: those of different devices cannot be put together.
+    """Refuse to let every shard choose its device: shards of different devices cannot be merged.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def check_device(device: str) -> None:
 def one_after_the_other(
     threads: int | None = None, every: float | None = None, memory_limit: float | str | None = None
 ) -> Compute:
-    """Compute shards here, with checkpoints of their own."""
+    """Function that computes shards in this process, with checkpoints of their own."""
 
     def computing(described: Description, shards: Sequence[Shard], folder: Path) -> Iterator[Shard]:
         for shard in shards:
@@ -104,7 +104,7 @@ def compute_shard(
     every: float | None = None,
     memory_limit: float | str | None = None,
 ) -> Path:
-    """Compute one shard of a run, or go on with it, and write its file."""
+    """Compute or continue one shard of a run, and write its file."""
     path = folder / shard.file_name
     own = replace(described, shard=str(shard))
     how: dict[str, Any] = {"every": every, "threads": threads, "memory_limit": memory_limit}
@@ -112,7 +112,7 @@ def compute_shard(
 
 
 def scenarios_of(described: Description, where: PathLike) -> list[Scenario]:
-    """The parts of the scenario that is described somewhere."""
+    """Scenarios of all parts in a description."""
     return [
         replace(Scenario.parse(text, name, where=f"the scenario of {where}"), part=part)
         for part, name, text in described.scenarios
@@ -160,7 +160,7 @@ def put_together(
     merging: Merging,
     memory_limit: float | str | None = None,
 ) -> dict[str, Ensemble]:
-    """The ensemble of each part of a scenario, from all shards."""
+    """Ensembles of all parts of a scenario, merged from all shards."""
     made, limits = {}, limits_of_parts([one.runs for one in scenarios], merging.folder, memory_limit)
     for index, (one, (part, name, text)) in enumerate(zip(scenarios, described.scenarios, strict=True)):
         ensemble = labelled(
@@ -176,7 +176,7 @@ def put_together(
 
 
 def _is_there(path: Path) -> bool:
-    """Tell whether a shard is there and whole; one that is damaged is taken away."""
+    """Tell whether the file of a shard exists and is undamaged; a damaged file is removed."""
     if not path.is_file():
         return False
     try:
@@ -188,7 +188,7 @@ def _is_there(path: Path) -> bool:
 
 
 def _work(scenarios: Sequence[Scenario], shard: Shard) -> int:
-    """Trajectory-steps of a shard; about as many, see `work_of`."""
+    """Approximate number of trajectory-steps of a shard, see `work_of`."""
     parts = shard.units([len(one.runs) for one in scenarios])
     return sum(
         work_of([one.runs[point] for point, _ in units], units) for one, units in zip(scenarios, parts, strict=True)

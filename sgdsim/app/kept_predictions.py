@@ -1,10 +1,11 @@
-"""What theory says of a run: asked before the run, and kept in its file, so that nobody computes it again.
+"""Predictions of theory, computed before a run and kept in its file, so that they need not be computed again.
 
-Kept predictions stand in variables along ``prediction`` and ``claim``, which are no results: the digest leaves them
-out. They are read as long as the scenario, the code and the versions are those that computed them; otherwise theory is
-asked anew, and the file stays as it is. What is kept of a claim is all or nothing: where one of its rows has no plain
-form, or was cut short, it is computed again. With an ensemble in memory they are kept for as long as it lives. The
-curves of figures are kept on the machine that drew them first, as findings.
+They are variables along ``prediction`` and ``claim``. These are not results of the simulation, so the digest leaves
+them out. They are used as long as the scenario, the code and the versions are those that computed them; otherwise
+theory is asked anew, and the file stays as it is. The rows of a claim are kept together or not at all: if one of them
+cannot be stored as plain data, or was cut short, all are computed again. The predictions of an ensemble in memory are
+kept as long as it exists. The curves of figures are kept in the cache of the machine that drew them first, see
+`sgdsim.base.findings`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from sgdsim import theory
+from sgdsim.app.verdict_screen import further_reasons
 from sgdsim.base.budget import OutOfTime, limited
 from sgdsim.base.errors import InputError, SgdsimError
 from sgdsim.base.findings import answered_by, found, is_ours
@@ -34,13 +36,13 @@ from sgdsim.prediction import Curve, Number, Prediction
 from sgdsim.theory.stored_rows import NotPlain, plain_row, row_of
 
 MOST_ROWS = 10_000
-"""That are kept: of more, those of a large sweep, the texts would take more than the results."""
+"""Most rows that are kept: the texts of more, as in a large sweep, would take more room than the results."""
 _CODE = "computed_by"
 
 
 @dataclass(frozen=True)
 class Told:
-    """What theory says of a claim: its rows, the reasons where it does not apply, and whether it had time for all."""
+    """The answer of theory about a claim: rows, reasons where it does not apply, and True if it had time for all."""
 
     rows: list[Prediction] = field(default_factory=list)
     skipped: list[theory.Skipped] = field(default_factory=list)
@@ -54,7 +56,7 @@ def _tell(source: theory.Law | theory.UserPrediction) -> None:
 
 
 def _asked(claim: Claim, scenario: Scenario) -> Told:
-    """What theory says of a claim now; if that takes long, standard error tells so."""
+    """Answer of theory about a claim, computed now; a long computation is announced on standard error."""
     ended = OutOfTime.raised
     with limited(say=partial(_tell, claim.source)):
         rows, skipped = theory.predict([claim.source], scenario.runs, claim.seconds)
@@ -62,19 +64,20 @@ def _asked(claim: Claim, scenario: Scenario) -> Told:
 
 
 def told_before(scenarios: Sequence[Scenario], refuse: bool = True) -> list[list[Told | None]]:
-    """What theory says of each claim of the parts of a scenario that has not run yet.
+    """Answers of theory about each claim of the parts of a scenario that has not run yet.
 
     Parameters
     ----------
     scenarios
-        One a part.
+        Scenarios of all parts.
     refuse
-        Whether a law that was asked for must apply somewhere.
+        True to refuse laws that were asked for and apply to no run.
 
     Returns
     -------
     list of list of Told or None
-        For each part one a claim; None where theory fails: the comparison will say how, and a run is not lost for it.
+        For each part an answer for each claim. It is None if theory fails: the comparison will report the error, and
+        the run is not lost for it.
 
     Raises
     ------
@@ -106,21 +109,20 @@ def _attempted(claim: Claim, scenario: Scenario) -> Told | None:
 
 
 def _nowhere(id: str, reasons: Sequence[str]) -> str:
-    further = f"; and {len(reasons) - 1} more such reasons" if len(reasons) > 1 else ""
-    return f"predict: {id} applies to no run of this scenario: {reasons[0]}{further}"
+    return f"predict: {id} applies to no run of this scenario: {reasons[0]}{further_reasons(len(reasons) - 1)}"
 
 
 def with_predictions(ensemble: Ensemble, scenario: Scenario, answers: Iterable[Told | None]) -> Ensemble:
-    """The ensemble with what theory says of the claims of its scenario, as far as that is plain.
+    """The ensemble together with the predictions of its scenario, as far as they can be stored.
 
     Parameters
     ----------
     ensemble
-        Before it is written.
+        The ensemble before it is written.
     scenario
-        Of which it is.
+        Its scenario.
     answers
-        As of `told_before`, one a claim.
+        Answer for each claim, from `told_before`.
     """
     claims: list[str] = []
     skipped: list[str] = []
@@ -166,14 +168,14 @@ _in_memory: WeakKeyDictionary[Ensemble, dict[str, Told]] = WeakKeyDictionary()
 
 
 def remember(ensemble: Ensemble, scenario: Scenario, answers: Iterable[Told | None]) -> None:
-    """Keep what theory says of the claims of an ensemble in memory, for as long as the ensemble lives."""
+    """Keep the answers of theory about the claims of an ensemble in memory, as long as the ensemble exists."""
     for claim, name, told in zip(scenario.claims, _names(scenario), answers, strict=True):
         if told is not None and _is_ours(claim):
             _in_memory.setdefault(ensemble, {})[_by(ensemble) + name] = told
 
 
 def told_of(ensemble: Ensemble, scenario: Scenario) -> list[Told]:
-    """What each claim of a scenario says: as its file or memory has kept it, or else as theory says now."""
+    """Answers about the claims of a scenario, as they were kept in its file or in memory, or else computed now."""
     told = [
         known or _asked(claim, scenario) for claim, known in zip(scenario.claims, kept(ensemble, scenario), strict=True)
     ]
@@ -182,22 +184,22 @@ def told_of(ensemble: Ensemble, scenario: Scenario) -> list[Told]:
 
 
 def kept(ensemble: Ensemble, scenario: Scenario) -> list[Told | None]:
-    """What is kept of each claim of a scenario; None where it must be computed."""
+    """Kept answer about each claim of a scenario; None for a claim that must be computed."""
     by, names = _by(ensemble), _names(scenario)
     remembered = _in_memory.get(ensemble, {})
     if all(by + name in remembered for name in names):
         return [remembered[by + name] for name in names]
     known: dict[str, Told] = {}
-    with suppress(SgdsimError, KeyError, TypeError, ValueError):  # a file of other code, or damaged
+    with suppress(SgdsimError, KeyError, TypeError, ValueError):  # a damaged file, or one of other code
         if "claim_asked" in ensemble and ensemble.variables["claim_asked"].attributes.get(_CODE) == by:
             known = _read(ensemble)
     return [remembered.get(by + name, known.get(name)) for name in names]
 
 
 def curves(scenario: Scenario, kind: str, drawn: Collection[str]) -> tuple[list[Prediction], Curves]:
-    """The rows that a kind of figure draws beside those of a scenario: at other records, and in between.
+    """Predictions that a kind of figure draws beside the rows of a scenario: at other records, and in between.
 
-    Only those laws and claims whose ids are `drawn` are asked what they say in between points of a sweep.
+    Between the points of a sweep only the laws and claims with an id in `drawn` are computed.
     """
     made: list[tuple[list[Prediction], Curves]] = []
 
@@ -207,7 +209,7 @@ def curves(scenario: Scenario, kind: str, drawn: Collection[str]) -> tuple[list[
         sweep = {name: values.tolist() for name, values in between.sweep.items()}
         return {"along": _plain_rows(along), "between": _plain_rows(between.predictions), "sweep": sweep}
 
-    if scenario.data["run"].get("from") or not all(map(_is_ours, scenario.claims)):  # what they say is not in the text
+    if scenario.data["run"].get("from") or not all(map(_is_ours, scenario.claims)):  # not all is in the text
         return _computed(scenario, kind, drawn)
     with suppress(NotPlain):
         question = ["curves", kind, sorted(drawn), scenario.toml, named(scenario.runs)]
@@ -234,7 +236,7 @@ def _computed(scenario: Scenario, kind: str, drawn: Collection[str]) -> tuple[li
 
 
 def _plain_rows(rows: Iterable[Prediction]) -> list[dict[str, Any]]:
-    return [plain_row(replace(row, assumes=())) for row in rows]  # a curve is judged by nobody
+    return [plain_row(replace(row, assumes=())) for row in rows]  # the points of a curve get no verdict
 
 
 def _rows(data: Iterable[dict[str, Any]]) -> list[Prediction]:
@@ -254,7 +256,7 @@ def _read(ensemble: Ensemble) -> dict[str, Told]:
 
 
 def _by(ensemble: Ensemble) -> str:
-    """A hash of the code that answers and of the scenario that it is asked about."""
+    """Hash of the code that predicts and of the scenario."""
     return hashlib.sha256(f"{answered_by()}\n{ensemble.attributes.get('scenario')}".encode()).hexdigest()
 
 
@@ -269,10 +271,10 @@ def _name(table: object) -> str:
 
 
 def _is_ours(claim: Claim) -> bool:
-    """Whether the code that answers is known; that of a law of the user's own is not."""
+    """True if the code of a claim is known; that of a law of the user's own is not."""
     return not isinstance(claim.source, theory.Law) or is_ours(claim.source.at_point)
 
 
 def _code(scenario: Scenario) -> list[Callable[..., Any]]:
-    """The functions on which the mathematics of its runs depends."""
+    """Functions on which the mathematics of the runs of a scenario depends."""
     return [function for run in scenario.runs for function in run.code]

@@ -1,4 +1,4 @@
-"""What `sgdsim show` prints: a loss with all that follows from it, and a schedule as a table and a picture."""
+"""Output of `sgdsim show`: a loss with all that follows from it, a law, or a schedule as a table and a picture."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from sgdsim.model.symmetry import Symmetry
 from sgdsim.prediction import NotApplicable
 
 MAX_STEPS = 10**8
-"""Of a schedule that is shown, all of whose rates are computed."""
+"""Most steps of a schedule that is shown: all its rates are computed."""
 
 _STEPS = 1000
-_WIDTH, _HEIGHT = 66, 12  # of the picture, without its labels
+_WIDTH, _HEIGHT = 66, 12  # columns and rows of the picture, without its labels
 _TABULATED = 11
 
 
 def describe_law(id: str) -> str | None:
-    """A text about a law: claim, range, derivation; None where no law is called so.
+    """Text about a law: its claim, range and derivation; None if there is no such law.
 
     Examples
     --------
@@ -42,7 +42,7 @@ def describe_law(id: str) -> str | None:
 
 
 def law_facts(id: str) -> dict[str, str] | None:
-    """The facts of `describe_law`, by name.
+    """Content of `describe_law`, by name.
 
     Examples
     --------
@@ -60,14 +60,14 @@ def law_facts(id: str) -> dict[str, str] | None:
 
 
 def describe_loss(loss: Loss, find_symmetries: bool = True) -> str:
-    """Everything about a loss that can be said without numbers for its parameters.
+    """Text about a loss with all that can be said without numbers for its parameters.
 
     Parameters
     ----------
     loss
-        Which one.
+        The loss.
     find_symmetries
-        Whether to look for symmetries that it does not declare.
+        True to look for symmetries that it does not declare.
 
     Examples
     --------
@@ -100,7 +100,7 @@ def describe_loss(loss: Loss, find_symmetries: bool = True) -> str:
 
 
 def loss_facts(loss: Loss, find_symmetries: bool = True) -> dict[str, Any]:
-    """The facts of `describe_loss`, by name; each section has lines.
+    """Content of `describe_loss`, by name; each section is a list of lines.
 
     Examples
     --------
@@ -175,7 +175,7 @@ def _symmetry(loss: Loss, symmetry: Symmetry) -> str:
 
 
 def _undeclared(loss: Loss) -> Iterator[str]:
-    """Symmetries that are found, with their charges; nothing where none is, or where they cannot be looked for."""
+    """Lines about undeclared symmetries that were found, with their charges; empty if there are none."""
     from sgdsim.theory.methods.found_symmetries import undeclared
 
     try:
@@ -188,25 +188,25 @@ def _undeclared(loss: Loss) -> Iterator[str]:
 
 
 def _arguments(name: str) -> str:
-    """The arguments of a family of the catalogue, keys of ``[loss]`` in a scenario."""
+    """Line about the arguments of a loss in the catalogue, which are keys of ``[loss]`` in a scenario."""
     shown = (f"{key} = {one.default!r}" for key, one in signature(CATALOGUE[name]).parameters.items())
     return ", ".join(shown)
 
 
 def describe_schedule(schedule: Schedule, steps: int | None = None) -> str:
-    r"""The rates at some steps, and a picture of all, which fits into 80 columns.
+    r"""Text with the learning rates at some steps, and a picture of all in at most 80 columns.
 
     Parameters
     ----------
     schedule
-        What is shown.
+        The schedule.
     steps
-        Of the run; by default as many as a table has, else 1000.
+        Number of steps of the run; by default the length of a table, else 1000.
 
     Raises
     ------
     InputError
-        For a schedule that is none at this number of steps.
+        For a schedule that is not valid for this number of steps.
 
     Examples
     --------
@@ -223,7 +223,7 @@ def describe_schedule(schedule: Schedule, steps: int | None = None) -> str:
 
 
 def rates_at(schedule: Schedule, steps: int | None = None) -> dict[int, float]:
-    """The rates of `describe_schedule`, by step.
+    """Learning rates of `describe_schedule`, by step.
 
     Examples
     --------
@@ -249,10 +249,10 @@ def _shown(steps: int) -> list[int]:
 def _picture(rates: np.ndarray) -> Iterator[str]:
     """Rows of characters from the largest rate down to zero; each column covers the rates of its steps."""
     steps, top = len(rates), float(rates.max())
-    levels = np.ceil(rates / top * _HEIGHT).astype(int).clip(1, _HEIGHT)  # the row of each rate, from below
+    levels = np.ceil(rates / top * _HEIGHT).astype(int).clip(1, _HEIGHT)  # row of each rate, counted from below
     starts = np.arange(_WIDTH) * steps // _WIDTH
     stops = np.maximum(np.arange(1, _WIDTH + 1) * steps // _WIDTH, starts + 1)
-    before = levels[np.r_[0, stops[:-1] - 1]]  # where the column on the left ends, so that they join
+    before = levels[np.r_[0, stops[:-1] - 1]]  # row at which the column on the left ends, so that columns join
     spans = [
         (min(levels[a:b].min(), left), max(levels[a:b].max(), left))
         for a, b, left in zip(starts, stops, before, strict=True)

@@ -1,4 +1,4 @@
-"""One page of HTML that needs nothing else: its style, its script, and the parts that it is made of."""
+"""A page of HTML that needs no other file: its style, its script and its parts."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ for (const box of document.querySelectorAll(".verdicts")) {
 
 
 def page(title: str, body: str) -> str:
-    """A whole page.
+    """HTML of a whole page.
 
     Examples
     --------
@@ -73,7 +73,7 @@ def page(title: str, body: str) -> str:
 
 
 def facts(rows: Mapping[str, str]) -> str:
-    """A table of names and what they stand for, which is HTML.
+    """HTML table of names and their values; the values are HTML already.
 
     Examples
     --------
@@ -85,14 +85,14 @@ def facts(rows: Mapping[str, str]) -> str:
 
 
 def verdicts(columns: Sequence[str], rows: Iterable[tuple[str, Sequence[str], Sequence[float | None]]]) -> str:
-    """A table that sorts by every column, and filters by text and by verdict.
+    """HTML table that can be sorted by every column, and filtered by text and by verdict.
 
     Parameters
     ----------
     columns
-        Their heads.
+        Titles of the columns.
     rows
-        The verdict of each, its cells, and the numbers to sort them by, where they are numbers.
+        For each row the verdict, the texts of its cells, and the numbers by which numeric cells are sorted.
 
     Examples
     --------
@@ -121,7 +121,7 @@ def _row(columns: Sequence[str], verdict: str, cells: Sequence[str], numbers: Se
 
 
 def picture(svg: bytes, about: str) -> str:
-    """A figure, within the page; its identifiers are its own.
+    """HTML of a figure within the page; its identifiers are made unique.
 
     Examples
     --------
@@ -133,10 +133,10 @@ def picture(svg: bytes, about: str) -> str:
 
 
 def folded(title: str, body: str) -> str:
-    """A part of the page that is shown when it is asked for."""
+    """HTML of a part of the page that is shown when the reader opens it."""
     return f"<details><summary>{escape(title)}</summary>{body}</details>"
 
 
 def verbatim(text: str) -> str:
-    """Text as it stands."""
+    """HTML of preformatted text."""
     return f"<pre>{escape(text)}</pre>"

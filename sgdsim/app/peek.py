@@ -1,4 +1,4 @@
-"""What a run has come to while it goes on, from its checkpoints."""
+"""Results of a run so far, read from its checkpoints while it goes on."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from sgdsim.simulation.shards import Shard, moments_in
 from sgdsim.simulation.unfinished import Description, cut, folder_of, is_held
 from sgdsim.statistics.moments import Moments, merge_axis
 
-_TRIES = 3  # to read a state before the run replaces it
+_TRIES = 3  # attempts to read a state, which the run may replace in the meantime
 
 
 def peek(path: str | Path) -> str:
-    """A text on how far a run is, and the latest moments of the sweep point that is under way.
+    """Text on the progress of a run, with the latest moments of the point that is being simulated.
 
     Parameters
     ----------
     path
-        Of the file that it is going to write.
+        Path of the file that the run is going to write.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def peek(path: str | Path) -> str:
 
 
 def _of_shards(path: Path, described: Description, of: int, who: str) -> str:
-    """The number of shards that are there, and the moments at the end of what they hold of the first sweep point."""
+    """Text with the number of finished shards, and the final moments of their part of the first point of the sweep."""
     folder = folder_of(path)
     shards = [shard for number in range(1, of + 1) if (folder / (shard := Shard(number, of)).file_name).exists()]
     whose = f"being computed by {who}" if who else f"nobody computes it, sgdsim resume {path} goes on"
@@ -90,7 +90,7 @@ def _where(scenario: Scenario, state: State) -> str:
 
 
 def _moments(run: Run, sums: np.ndarray) -> list[str]:
-    """Mean and variance of everything measured, at the last record that any trajectory has reached."""
+    """Lines with mean and variance of all measured quantities, at the last record that was reached."""
     found = merge_axis(Moments(*np.moveaxis(sums, -1, 0)), axis=1)
     reached = np.flatnonzero(found.count.any(axis=1))
     if not len(reached):

@@ -1,4 +1,4 @@
-"""What a run will take, before anybody pays: time, memory, disk and shards, from a rate measured on this machine."""
+"""Estimates of the time, memory and disk that a run will take, from its speed measured on this machine."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from sgdsim.simulation.checkpoints import at
 from sgdsim.simulation.run_loop import Simulator, allocate, output_bytes, thread_count, work
 
 SECONDS = 1.0
-"""For which the rate is measured."""
+"""Seconds during which the speed of a run is measured."""
 
-_MOST_TRAJECTORIES = 2**20  # of which a second is measured: eight blocks
-_PIECE_BYTES = 2**24  # written and read to measure a disk
+_MOST_TRAJECTORIES = 2**20  # trajectories of the run whose speed is measured: eight blocks
+_PIECE_BYTES = 2**24  # bytes that are written and read to measure a disk
 
 
 @dataclass(frozen=True)
@@ -33,17 +33,17 @@ class Plan:
     Attributes
     ----------
     steps
-        Trajectory-steps.
+        Number of trajectory-steps.
     rate
-        Trajectory-steps a second of one worker.
+        Trajectory-steps per second of one worker.
     workers, threads
-        How many there are, and threads of each.
+        Number of workers, and of threads of each.
     shards
-        The most that the run can be cut into.
+        Largest number of shards into which the run can be divided.
     memory
-        Bytes of what a whole run holds, and nearly all that its file has.
+        Bytes of the results of the whole run, nearly the size of its file.
     disk_rate
-        Bytes a second that are written, read and checked.
+        Bytes per second that are written, read and checked.
     """
 
     steps: int
@@ -56,16 +56,16 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """Seconds of the whole run, without compiling; shards are of equal size, and the last workers may have none."""
+        """Seconds of the whole run, without compilation; as shards have equal size, some workers may get one fewer."""
         return self.steps / self.rate / min(self.workers, self.shards)
 
     @property
     def merge_seconds(self) -> float:
-        """To read all shards twice, and to write the file."""
+        """Seconds to merge all shards: to read them twice, and to write the file."""
         return 3 * self.memory / self.disk_rate if self.workers > 1 else 0.0
 
     def text(self) -> str:
-        """For people.
+        """Text of the plan, in lines.
 
         Examples
         --------
@@ -100,11 +100,11 @@ def plan(scenarios: Sequence[Scenario], workers: int = 1, threads: int | None = 
     Parameters
     ----------
     scenarios
-        As `load_parts` gives them.
+        Scenarios of all parts, from `load_parts`.
     workers
-        Processes or machines like this one, each with so many threads.
+        Number of processes or machines like this one.
     threads
-        Of each; default: all.
+        Number of threads of each; by default as many as the process may use.
 
     Raises
     ------
@@ -115,7 +115,7 @@ def plan(scenarios: Sequence[Scenario], workers: int = 1, threads: int | None = 
         raise InputError(f"--workers: {workers}, expected a whole number from 1")
     count = thread_count(threads)
     total = sum(work(one.runs) for one in scenarios)
-    # A part, or a point, with other formulas has another rate: each part is measured at its first point.
+    # Parts, and points, with other formulas have another speed: each part is measured at its first point.
     seconds = sum(work(one.runs) / measured_rate(one.runs[0], count) for one in scenarios)
     return Plan(
         total,
@@ -129,7 +129,7 @@ def plan(scenarios: Sequence[Scenario], workers: int = 1, threads: int | None = 
 
 
 def measured_rate(run: Run, threads: int) -> float:
-    """Trajectory-steps a second of a run, once its kernels are there."""
+    """Trajectory-steps per second of a run, after its kernels are compiled."""
     kept = run.recorder.snapshot_trajectories
     recorder = replace(run.recorder, snapshot_trajectories=None if kept is None else min(kept, _MOST_TRAJECTORIES))
     run = replace(run, trajectories=min(run.trajectories, _MOST_TRAJECTORIES), recorder=recorder)
@@ -155,7 +155,7 @@ def _disk_rate() -> float:
 
 
 def _duration(seconds: float) -> str:
-    """A length of time as people say it.
+    """Text of a length of time, such as ``2 h 5 min``.
 
     Examples
     --------

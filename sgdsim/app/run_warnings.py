@@ -1,4 +1,4 @@
-"""Warnings, before a run begins, of what is likely to go wrong in it."""
+"""Warnings, before a run begins, of likely problems in it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from sgdsim.model.loss import Loss
 from sgdsim.model.run import Run
 from sgdsim.theory.methods.stability import instabilities
 
-_MOST_WARNINGS = 10  # of one kind, and
-_MOST_LISTED = 20  # points of a sweep in each: there may be 100,000
+_MOST_WARNINGS = 10  # warnings of one kind
+_MOST_LISTED = 20  # points of a sweep that a warning lists: there may be 100,000
 
 
 def check_runs(runs: Sequence[Run]) -> None:
-    """Warn of what is likely to go wrong in a run, before it begins."""
+    """Warn of likely problems in a run, before it begins."""
     _warn_of_instability(runs)
     _warn_of_undefined(runs)
     _warn_of_dropped_rows(runs[0])
@@ -35,13 +35,13 @@ def _warn_of_instability(runs: Sequence[Run]) -> None:
 
 
 def _listed(points: Sequence[int]) -> str:
-    """The points of a sweep by number, the first of very many."""
+    """Text of the numbers of points of a sweep; of many points only the first."""
     more = f" and {len(points) - _MOST_LISTED} more" if len(points) > _MOST_LISTED else ""
     return ", ".join(map(str, points[:_MOST_LISTED])) + more
 
 
 def _warn_of_undefined(runs: Sequence[Run]) -> None:
-    """Say before a run which of its trajectories may become not a number."""
+    """Warn that trajectories of a run may become NaN."""
     losses = {id(run.loss): run.loss for run in runs if run.loss.is_partial}.values()
     for text, base in dict.fromkeys(pair for loss in losses for pair in _unsafe(loss)):
         warnings.warn(
@@ -52,7 +52,7 @@ def _warn_of_undefined(runs: Sequence[Run]) -> None:
 
 
 def _unsafe(loss: Loss) -> list[tuple[str, str]]:
-    """The texts of `Loss.unsafe`, and of what must not become negative there."""
+    """Texts of the expressions `Loss.unsafe`, each with the argument that must not become negative."""
     question = ["unsafe", loss.plain]
     texts = found(question, lambda: [(str(node), str(node.args[0])) for node in loss.unsafe], loss.code)
     return [(text, base) for text, base in texts]

@@ -1,4 +1,4 @@
-"""What `sgdsim schedule` prints and draws: the best schedule for a river in a valley, given or measured."""
+"""Output of `sgdsim schedule`: the best schedule for a river in a valley, whose numbers are given or measured."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sgdsim.plots.panel import Drawing
 
 MOST_STEPS = 1_000_000
-"""Of a design, whose every step is computed for each of its rivals."""
+"""Most steps of a design: every step is computed for each of its rivals."""
 
 _MEANINGS = {"curvature": "a", "noise": "sigma", "slope": "g", "peak": "eta_max", "steps": "N"}
 
@@ -52,7 +52,7 @@ def measure(ensemble: Ensemble, fast: str = "x", river: str = "y") -> Measured:
     Raises
     ------
     InputError
-        For a sweep, a rate that changes, too few records, and what is no valley.
+        For a sweep, a learning rate that changes, too few records, and a run that is not in a valley.
     """
     rate = _constant_rate(ensemble)
     names = [str(name) for name in ensemble["parameter"]]
@@ -102,19 +102,20 @@ def design_from(
     steps: int | None,
     measured: Measured | None = None,
 ) -> Design:
-    """A design from what is given, and else from what was measured.
+    """A design of a schedule from given numbers, or else from measured ones.
 
     Parameters
     ----------
     curvature, noise, slope, peak, steps
-        ``a``, ``sigma``, ``g``, ``eta_max`` and ``N``.
+        Curvature ``a`` of the valley, standard deviation ``sigma`` of the gradient noise, slope ``g`` of the river,
+        largest learning rate ``eta_max`` and number of steps ``N``.
     measured
-        Stands in for the first three.
+        Measured values, used for the first three where they are not given.
 
     Raises
     ------
     InputError
-        For what is missing or not positive, and a peak at which the valley is not stable.
+        For a number that is missing or not positive, and a peak rate at which the valley is unstable.
 
     Examples
     --------
@@ -143,7 +144,7 @@ def design_from(
 
 
 def describe_design(design: Design, measured: Measured | None = None) -> str:
-    r"""The best schedule, what it wins, what others lose, and a picture.
+    r"""Text about the best schedule: its loss, the losses of other schedules, and a picture.
 
     Examples
     --------
@@ -183,17 +184,17 @@ def describe_design(design: Design, measured: Measured | None = None) -> str:
 
 
 def _error(estimate: Estimate) -> str:
-    """The standard error; 0 where it is rounding, as of a river without noise."""
+    """Standard error of an estimate; 0 if it is only rounding, as for a river without noise."""
     return f"{estimate.stderr if estimate.stderr > 1e-12 * abs(estimate.value) else 0.0:.2g}"
 
 
 def check_figure(output: str | Path, overwrite: bool = False, measured: str | Path | None = None) -> Path:
-    """Refuse a figure that cannot be drawn there, or would replace the file that it is measured in.
+    """Path of a figure, if it can be written and would not replace the measured file.
 
     Raises
     ------
     InputError
-        For an existing figure, or a suffix that is not known.
+        For an existing figure, or an unknown suffix.
     RunError
         If matplotlib is not installed.
     """
@@ -207,12 +208,12 @@ def check_figure(output: str | Path, overwrite: bool = False, measured: str | Pa
 
 
 def plot_design(design: Design, output: str | Path, overwrite: bool = False) -> Path:
-    """Draw the best schedule and its rivals, with what each has lost on the way down.
+    """Draw the best schedule and its rivals, with the loss of each during the run.
 
     Raises
     ------
     InputError
-        For an existing figure, or a suffix that is not known.
+        For an existing figure, or an unknown suffix.
     RunError
         If matplotlib is not installed.
     """

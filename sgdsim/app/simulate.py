@@ -1,4 +1,4 @@
-"""One call for what the command line does: from a formula and arrays to an ensemble in memory."""
+"""The function `simulate`: from a formula and arrays to an ensemble in memory, as the command line does."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ def simulate(
     run = Run(made, rule, schedules[0], starts, *of_run)
     swept: dict[str, Any] = {"sweep": sweep, "common_noise": common_noise}
     tables = scenario_tables(run, schedules, **swept, predict=predict, automatic=automatic, title=title)
-    if time is not None:  # of each point of a sweep
+    if time is not None:  # each point of a sweep has its own number of steps
         tables["run"] = {key: value for key, value in tables["run"].items() if key != "steps"} | {"time": time}
     where: dict[str, Any] = {"threads": threads, "device": device, "progress": progress, "memory_limit": memory_limit}
     if tables["sweep"] or tables["predict"]:
@@ -260,7 +260,7 @@ def simulate(
 
 
 def _with_theory(compute: Callable[[], Ensemble], scenario: Scenario) -> Ensemble:
-    """What is computed, after theory has said what it will be: a law that applies nowhere costs no run."""
+    """Compute an ensemble after its predictions: a law that applies nowhere is refused before the run."""
     from sgdsim.app.kept_predictions import remember, told_before
 
     (told,) = told_before([scenario])
@@ -279,7 +279,7 @@ def _written(
     limits: Mapping[str, Any],
     how: Mapping[str, Any],
 ) -> Ensemble:
-    """Compute what is described, with checkpoints beside the output if there is one, and write it."""
+    """Compute a run; if there is an output, keep checkpoints beside it and write its file."""
     if output is None and client is None:
         return compute()
     if output is None:
@@ -310,7 +310,7 @@ def _compile_for(target: Any) -> None:
 
 
 def _starts(initial: Any, trajectories: Any, file: Any, loss: Any) -> tuple[dict[str, Any], int]:
-    """Where the trajectories start, and how many there are."""
+    """Starts of the parameters, and the number of trajectories."""
     initial = _table(initial, "initial")
     if file is not None:
         return starts_of_file(file, initial, loss, take.optional(take.whole)(trajectories, "trajectories"))
@@ -320,17 +320,17 @@ def _starts(initial: Any, trajectories: Any, file: Any, loss: Any) -> tuple[dict
 
 
 def _save(scenario: str, name: str, path: Any, output: Any, overwrite: bool) -> None:
-    """Write the scenario as a file, if one is asked for."""
+    """Write the scenario as a file, if a path is given."""
     if path is not None:
         from sgdsim.input.loading import save_scenario
 
-        meant = f"results/{name}.h5" if output is None else output  # where a run of it would write
+        meant = f"results/{name}.h5" if output is None else output  # the default output of a run of this scenario
         tables = toml.loads(scenario, "simulate")
         save_scenario(tables, Path(take.path(path, "save_scenario")), meant, overwrite=overwrite)
 
 
 def _length(steps: Any, time: Any, learning_rate: Any) -> tuple[int, list[Schedule]]:
-    """The number of steps, and the schedules of a sweep, of which the first has as many."""
+    """Number of steps of the first point, and the schedules of all points."""
     if (steps is None) == (time is None):
         raise InputError("steps: expected it or time, the sum of the learning rates")
     if time is None:
@@ -341,7 +341,7 @@ def _length(steps: Any, time: Any, learning_rate: Any) -> tuple[int, list[Schedu
 
 
 def _table(given: Mapping[str, Any] | None, where: str) -> dict[str, Any]:
-    """A table by name; None is an empty one."""
+    """Table by name; empty for None."""
     return take.optional(take.by_name(take.anything))(given, where) or {}
 
 

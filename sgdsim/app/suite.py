@@ -1,8 +1,8 @@
-"""`sgdsim suite`: models with exact means and variances, for any simulator of SGD to be held against.
+"""The suite of `sgdsim suite`: models with exact means and variances, with which any simulator of SGD can be tested.
 
-Every model has gradients that are affine in the parameters, whose moments obey a closed recursion at any learning rate
-(`sgdsim.theory.methods.moment_recursion`). Nothing in the suite comes from a simulation, and nothing in its files needs
-this package. The rules of acceptance are those of the stochastic test suite of systems biology, DSMTS: Evans,
+In every model the gradients are affine in the parameters, so their moments obey a closed recursion at any learning rate
+(`sgdsim.theory.methods.moment_recursion`). No number of the suite comes from a simulation, and its files can be used
+without this package. The rules of acceptance are those of the stochastic test suite of systems biology, DSMTS: Evans,
 Gillespie & Wilkinson, Bioinformatics 24, 285 (2008).
 """
 
@@ -32,17 +32,17 @@ from sgdsim.model.schedules import Schedule
 from sgdsim.theory.methods.moment_recursion import HIGHEST, recursion
 
 STEPS = (1, 2, 5, 10, 20, 50)
-"""Completed steps at which moments are given; the last is the length of the run."""
+"""Numbers of completed steps at which moments are given; the last is the length of the run."""
 TRAJECTORIES = 10_000
-"""That results should have, for the errors of variances to be nearly normal."""
+"""Fewest trajectories of results, so that the errors of variances are nearly normal."""
 MEAN_LIMIT, VARIANCE_LIMIT = 3.0, 5.0
-"""Beyond which a mean and a variance fail, in standard errors."""
+"""Deviations in standard errors beyond which a mean and a variance fail."""
 RARE = 1e-3
-"""Probability with which a right simulator is rejected as a whole, were all its rows independent."""
+"""Probability with which a right simulator is rejected as a whole, if all its rows were independent."""
 
 COLUMNS = ("case", "step", "quantity", "trajectories", "mean", "variance")
-"""Of a table of results."""
-_EXACT = 1e-9  # relative, of what has no spread
+"""Columns of a table of results."""
+_EXACT = 1e-9  # relative tolerance for quantities without spread
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,13 +52,13 @@ class Case:
     Parameters
     ----------
     name
-        What it is called in files.
+        Name of the model in files.
     loss, initial
-        As `simulate` takes them.
+        Loss and starts, see `simulate`.
     tables
-        Constants, noise and so on, likewise.
+        Constants, noise and so on, by the name of the argument of `simulate`.
     optimizer, settings
-        Likewise.
+        Optimizer, and settings such as ``momentum``, see `simulate`.
     learning_rate
         A number or a schedule.
     """
@@ -73,7 +73,7 @@ class Case:
 
     @cached_property
     def run(self) -> Run:
-        """The run that it describes."""
+        """Run of the model."""
         loss, starts = read_loss(self.loss, self.initial, **self.tables)
         rule = read_optimizer(self.optimizer, **self.settings)
         return Run(loss, rule, Schedule(self.learning_rate), starts, TRAJECTORIES, STEPS[-1])
@@ -91,7 +91,7 @@ class Case:
         return found
 
     def described(self) -> dict[str, Any]:
-        """All that another simulator needs, as plain data."""
+        """Plain data about the model, with all that another simulator needs."""
         run = self.run
         loss, optimizer = run.loss, run.optimizer
         tables = run.describe()
@@ -142,7 +142,7 @@ _RULES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def cases() -> list[Case]:
-    """All models, by name.
+    """All models of the suite.
 
     Examples
     --------
@@ -157,7 +157,7 @@ def _short(noise: str) -> str:
 
 
 def _traps() -> Iterator[Case]:
-    """A quadratic with additive noise: every distribution, schedule, start and rule."""
+    """Models of a quadratic with additive noise, with every distribution, schedule, start and rule."""
     x = {"x": 1.0}
     for noise in _NOISES:
         yield Case(f"trap-{_short(noise)}", _TRAP, x, {**_WITH, "noise": {"z": noise}})
@@ -174,7 +174,7 @@ def _traps() -> Iterator[Case]:
 
 
 def _slopes() -> Iterator[Case]:
-    """A curvature that differs from sample to sample: the noise grows with the distance."""
+    """Models with a curvature that differs between samples, so that the noise grows with the distance."""
     for noise in _NOISES[:5]:
         for name in ("sgd", "momentum"):
             rule, settings = _RULES[name]
@@ -183,7 +183,7 @@ def _slopes() -> Iterator[Case]:
 
 
 def _regressions() -> Iterator[Case]:
-    """Linear regression of a noisy target, one weight and two."""
+    """Models of linear regression with a noisy target, with one weight and with two."""
     for name, (rule, settings) in _RULES.items():
         tables = {"constants": {"s": 0.5}, "noise": {"u": "rademacher", "e": "normal"}, "define": {"y": "0.8*u + s*e"}}
         yield Case(f"regression-{name}", "(w*u - y)**2/2", {"w": 0.0}, tables, rule, settings)
@@ -197,7 +197,7 @@ def _regressions() -> Iterator[Case]:
 
 
 def _planes() -> Iterator[Case]:
-    """Two parameters that pull at each other, with noise in common."""
+    """Models of two coupled parameters with common noise."""
     formula = "a*x**2/2 + b*y**2/2 + c*x*y + z*x + (k*z + e)*y"
     constants = {"a": 1.0, "b": 0.3, "c": 0.2, "k": 0.5}
     for name, (rule, settings) in _RULES.items():
@@ -207,7 +207,7 @@ def _planes() -> Iterator[Case]:
 
 
 def _tables() -> Iterator[Case]:
-    """Rows of data as samples, with and without replacement."""
+    """Models with rows of data as samples, drawn with and without replacement."""
     data = {"u": [-1.5, -0.5, 0.2, 0.9, 1.4], "y": [-1.1, -0.6, 0.4, 0.5, 1.3]}
     batches: dict[str, dict[str, Any]] = {
         "data-one": {},
@@ -221,19 +221,19 @@ def _tables() -> Iterator[Case]:
 
 
 def write_suite(folder: str | os.PathLike[str], *, overwrite: bool = False) -> int:
-    """Write the suite, and how to use it.
+    """Write the files of the suite, with instructions.
 
     Parameters
     ----------
     folder
-        Which is made; ``suite.json`` describes the models, ``expected.csv`` has their moments.
+        Folder to create; ``suite.json`` in it describes the models, ``expected.csv`` has their moments.
     overwrite
-        Whether files in it may be replaced.
+        True if files in it may be replaced.
 
     Returns
     -------
     int
-        How many models there are.
+        Number of models.
 
     Raises
     ------
@@ -312,11 +312,11 @@ class Score:
     Attributes
     ----------
     means, variances
-        How many there are.
+        Numbers of means and of variances that were compared.
     failed
-        Case, step, quantity, statistic and its deviation in standard errors of each that is beyond its limit.
+        Case, step, quantity, statistic and deviation in standard errors, of each that is beyond its limit.
     missing
-        Cases of which there is nothing.
+        Cases without results.
     """
 
     means: int
@@ -326,20 +326,20 @@ class Score:
 
     @property
     def allowed(self) -> int:
-        """The number of means so large that as many fail by chance with a probability of at least `RARE`."""
+        """Largest number of means that fail by chance with a probability of at least `RARE`."""
         from scipy.stats import binom
 
         return int(binom.isf(RARE, max(self.means, 1), erfc(MEAN_LIMIT / sqrt(2))))
 
     @property
     def accepted(self) -> bool:
-        """True where so few fail as of a right simulator, and no case is missing."""
+        """True if no more fail than a correct simulator may have by chance, and no case is missing."""
         means = sum(statistic == "mean" for *_, statistic, _ in self.failed)
         certain = any(statistic == "variance" or abs(z) == inf for *_, statistic, z in self.failed)
         return not self.missing and not certain and means <= self.allowed
 
     def table(self) -> str:
-        """A text of what failed, and the verdict."""
+        """Text with the failures and the verdict."""
         lines = [
             f"{case}: {statistic} of {name} after {step} steps is off by {z:+.2f} standard errors"
             for case, step, name, statistic, z in self.failed
@@ -351,7 +351,7 @@ class Score:
 
 
 def score(path: str | os.PathLike[str]) -> Score:
-    """Hold a table of another simulator's results against the suite.
+    """Compare a table of another simulator's results with the suite.
 
     Parameters
     ----------
@@ -361,7 +361,7 @@ def score(path: str | os.PathLike[str]) -> Score:
     Raises
     ------
     InputError
-        For a file that is no such table: the line, the column, what was expected.
+        For a file that is not such a table, with the line, the column and what was expected.
     """
     known = {case.name: case for case in cases()}
     failed: list[tuple[str, int, str, str, float]] = []
@@ -380,7 +380,7 @@ def score(path: str | os.PathLike[str]) -> Score:
         mean, variance, fourth = expected[step, name]
         given = _number(where, row, "mean"), _number(where, row, "variance")
         z = _deviation(given[0], mean, sqrt(variance / n), max(abs(mean), 1.0))
-        of_square = fourth - variance**2 * (n - 3) / (n - 1)  # n times the exact variance of a sample's variance
+        of_square = fourth - variance**2 * (n - 3) / (n - 1)  # n times the exact variance of the sample variance
         y = _deviation(given[1], variance, sqrt(max(of_square, 0.0) / n), 1.0)
         failed += [(row["case"], step, name, "mean", z)] if abs(z) >= MEAN_LIMIT else []
         failed += [(row["case"], step, name, "variance", y)] if abs(y) >= VARIANCE_LIMIT else []
@@ -391,7 +391,7 @@ def score(path: str | os.PathLike[str]) -> Score:
 
 
 def _deviation(given: float, expected: float, error: float, scale: float) -> float:
-    """In standard errors; of what has none, nothing or infinity. Below rounding, a spread is none."""
+    """Deviation in standard errors; without a standard error zero, or infinity if it is beyond rounding."""
     difference = given - expected
     if error <= _EXACT * scale * 1e-3:
         return 0.0 if abs(difference) <= _EXACT * scale else float(np.copysign(inf, difference))
@@ -399,7 +399,7 @@ def _deviation(given: float, expected: float, error: float, scale: float) -> flo
 
 
 def _rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, Mapping[str, str]]]:
-    """The rows of a table, and where each stands."""
+    """Rows of a table, each with its place in the file."""
     check_input(Path(path))
     try:
         text = Path(path).read_text(encoding="utf-8-sig")

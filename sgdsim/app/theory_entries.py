@@ -1,4 +1,4 @@
-"""Lines and sections of what theory says, as text and as JSON."""
+"""Lines and sections of theoretical results, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -6,32 +6,28 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sgdsim.base.errors import shortened
 from sgdsim.theory.quadrature.nested import Numerical
 
-if TYPE_CHECKING:
-    pass
-
-
-_LONGEST = 160  # of a formula in the text; JSON has all of it
+_LONGEST = 160  # characters of a formula in the text; JSON has the whole formula
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One line: a name, a number or a formula, and what is to be known about it.
+    """One line: a name, a number or a formula, and a note.
 
     Attributes
     ----------
     name
-        ``variance(x)``.
+        Name of the quantity, such as ``variance(x)``.
     value
         A number, a formula, or words.
     error
-        Of a number that is computed numerically; 0 for one that is exact up to rounding.
+        Error of a number that is computed numerically; 0 for a number that is exact up to rounding.
     note
-        Order of validity, conditions.
+        Order of validity and conditions.
     """
 
     name: str
@@ -50,20 +46,20 @@ class Entry:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with its entries, or the reason why there are none."""
+    """A title with its entries, or the reason why there are none."""
 
     title: str
     entries: tuple[Entry, ...] = ()
     reason: str = ""
 
     def text(self) -> str:
-        """The entries as indented lines below the title."""
+        """Text of the title and, below, the entries as indented lines."""
         lines = [f"  {entry.line()}" for entry in self.entries] or [f"  does not apply: {self.reason}"]
         return "\n".join([f"{self.title}:", *lines])
 
 
 def to_text(sections: Iterable[Section]) -> str:
-    """The sections one below the other.
+    """Text of the sections, one below the other.
 
     Examples
     --------
@@ -75,7 +71,7 @@ def to_text(sections: Iterable[Section]) -> str:
 
 
 def to_json(sections: Iterable[Section]) -> str:
-    """The sections as JSON, a list with their entries; what is not a finite number is null.
+    """JSON of the sections, a list with their entries; NaN and infinity become null.
 
     Examples
     --------
@@ -98,7 +94,7 @@ def _plain(entry: Entry) -> dict[str, Any]:
 
 
 def number(name: str, value: Any, note: str = "") -> Entry:
-    """A number with its error, where it is computed numerically.
+    """Entry of a number, with its error if it is computed numerically.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What `sgdsim theory` prints: all that theory says about a run, from its description alone."""
+"""Output of `sgdsim theory`: all that theory says about a run, from its description alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sgdsim.theory.potential import require_gradient, require_simple_steps
 if TYPE_CHECKING:
     from sgdsim.input.scenario import Scenario
 
-_CHEAP = 0.01  # seconds
+_CHEAP = 0.01  # seconds below which the time of a law is not listed
 
 
 def report(run: Run, predictions: Iterable[Prediction] = (), find_symmetries: bool = True) -> list[Section]:
@@ -29,11 +29,11 @@ def report(run: Run, predictions: Iterable[Prediction] = (), find_symmetries: bo
     Parameters
     ----------
     run
-        One point of a scenario.
+        Run of one point of a scenario.
     predictions
-        What laws and user predict for it.
+        Predictions of laws and of the user for it.
     find_symmetries
-        Whether to look for symmetries that the loss does not declare.
+        True to look for symmetries that the loss does not declare.
 
     Examples
     --------
@@ -55,7 +55,7 @@ def report(run: Run, predictions: Iterable[Prediction] = (), find_symmetries: bo
 
 
 def section(title: str, run: Run) -> Section:
-    """One section, a key of `SECTIONS`.
+    """Section with the title of a key of `SECTIONS`.
 
     Examples
     --------
@@ -70,7 +70,7 @@ def section(title: str, run: Run) -> Section:
 
 
 def _of_gradients(title: str, run: Run) -> Iterable[Entry]:
-    """The entries of a section, which most of them refuse where a parameter moves by another rule than its gradient."""
+    """Entries of a section; most sections refuse a run in which a parameter moves by another rule than its gradient."""
     require_simple_steps(run)
     run.loss.require_small()
     if title not in OF_ANY_FIELD:
@@ -79,7 +79,7 @@ def _of_gradients(title: str, run: Run) -> Iterable[Entry]:
 
 
 def report_of(scenario: Scenario, point: int = 0, find_symmetries: bool = True) -> list[Section]:
-    """Everything that theory says about one point of a scenario, with the predictions that it is held against.
+    """Everything that theory says about one point of a scenario, with the predictions that it is compared with.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def report_of(scenario: Scenario, point: int = 0, find_symmetries: bool = True) 
 
 
 def _costs(seconds: Mapping[str, float]) -> Entry:
-    """The time that laws take after a run, the dearest first."""
+    """Entry with the seconds that laws take after a run, the slowest first."""
     dear = sorted((id for id in seconds if seconds[id] >= _CHEAP), key=lambda id: -seconds[id])
     texts = [f"{id} {seconds[id]:.2g}" for id in dear]
     cheap = len(seconds) - len(dear)

@@ -1,6 +1,6 @@
-"""What theory says about a run, a section for each theory.
+"""Results of theory about a run, with a section for each theory.
 
-Every section stands for itself: where one does not apply it raises why, and the others still appear.
+Sections are independent: a section that does not apply raises the reason, and the others still appear.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from sgdsim.theory.methods.moment_recursion import is_affine, recursion
 from sgdsim.theory.quadrature.expectation import Expected
 
 UNDECLARED = "Symmetries that are not declared"
-_RESTING = 1e-9  # the slope of a minimum, to the tolerance of the search
-_MANY = 8  # parameters whose covariance takes long to integrate
-_SMALL = 3  # parameters whose matrices are written out
+_RESTING = 1e-9  # largest slope at a point that counts as a minimum: the tolerance of the search
+_MANY = 8  # number of parameters from which on their covariance takes long to integrate
+_SMALL = 3  # largest number of parameters whose matrices are written out
 
 
 def _last_rate(run: Run) -> Iterator[Entry]:
-    """A warning where the rate changes: what is stationary at the last one need not be reached."""
+    """Entry that warns of a changing learning rate: the stationary state at the last rate may not be reached."""
     rates = run.schedule.rates(run.steps)
     if np.ptp(rates) > 0:
         yield Entry(
@@ -73,7 +73,7 @@ def _at_start(run: Run) -> Iterator[Entry]:
 
 
 def _about(run: Run, theta: np.ndarray) -> Iterator[Entry]:
-    """The population loss, its derivatives, and how SGD changes the trace of its Hessian there."""
+    """Entries on the population loss at a point, its derivatives, and the change of its Hessian's trace by SGD."""
     about = linear_response.Population(run.loss, run.optimizer.decay)
     named = dict(zip(run.loss.parameters, map(float, theta), strict=True))
     yield Entry("theta", ", ".join(f"{name} = {value:.8g}" for name, value in named.items()))
@@ -91,9 +91,9 @@ def _about(run: Run, theta: np.ndarray) -> Iterator[Entry]:
 
 
 def _sharpening(run: Run, theta: np.ndarray, about: linear_response.Population) -> Iterator[Entry]:
-    """The mean change of the trace of the Hessian in a step, by the loss and by the entropic force.
+    """Entries on the mean change of the Hessian's trace in a step, by the loss and by the entropic force.
 
-    At a minimum the force counts along flat directions alone: across the valley the loss holds against it.
+    At a minimum only the force along flat directions counts: across the valley the loss balances it.
     """
     try:
         entropic = EntropicLoss(run.loss, run.optimizer)
@@ -135,7 +135,7 @@ def _at_minimum(run: Run) -> Iterator[Entry]:
 
 
 def _of_next_order(run: Run) -> Iterator[Entry]:
-    """The next order in the learning rate, which shows how far linear response may be trusted."""
+    """Entries of the next order in the learning rate, which show how far linear response may be trusted."""
     try:
         found = expansion(run)
     except NotApplicable as reason:
@@ -312,6 +312,6 @@ SECTIONS: Mapping[str, Callable[[Run], Iterable[Entry]]] = {
     "Flows, at the end of the run": _flows,
     "Collapse and tails": _tails,
 }
-"""What is said, by its heading."""
+"""Functions of all sections, by their title."""
 
 OF_ANY_FIELD = ("Exact moments of the stationary law", "Exact chain, stationary law")

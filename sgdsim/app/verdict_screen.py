@@ -1,10 +1,10 @@
-"""The answer on one screen: a line a law or claim, disagreements first, and in words what each line means."""
+"""The verdicts on one screen: a line for each law or claim, disagreements first, with its meaning in words."""
 
 from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import ceil, inf, isfinite, log10
 
 import click
@@ -17,30 +17,37 @@ from sgdsim.theory import LAWS, Skipped
 
 _RANK = ("disagrees", "inconclusive", "agrees", DOES_NOT_HOLD)
 _COLOURS = {"disagrees": "red", "inconclusive": "yellow", "agrees": "green", DOES_NOT_HOLD: "cyan"}
-_VERDICTS = 30  # letters, and
-_Z = 11
-_NARROWEST = 72  # a narrower terminal wraps
-_OF_STEPS = ("identities", "first-step", "first-update", "second-step")  # laws that say nothing of where steps lead
+_VERDICTS = 30  # width in characters of the column of verdicts
+_Z = 11  # width in characters of the column of z
+_NARROWEST = 72  # columns; a narrower terminal breaks lines
+_OF_STEPS = ("identities", "first-step", "first-update", "second-step")  # laws about single steps only
 _ALL = "--all shows every row and says why"
 
 
 def screen(
-    comparisons: Sequence[Comparison], skipped: Iterable[Skipped], alpha: float, width: int = 80, colour: bool = False
+    comparisons: Sequence[Comparison],
+    skipped: Iterable[Skipped],
+    alpha: float,
+    width: int = 80,
+    colour: bool = False,
+    points: Mapping[str, Sequence[str]] | None = None,
 ) -> str:
-    """A line for each law or claim of a part, one that counts the rows, and the laws asked for that do not apply.
+    """Text with a line for each law or claim of a part, the number of rows, and the laws that do not apply.
 
     Parameters
     ----------
     comparisons
-        Of one file.
+        Comparisons of one file.
     skipped
         Laws that do not apply.
     alpha
-        The level that the verdicts were made at.
+        Probability of one or more false rejections, at which the verdicts were made.
     width
-        Of the terminal, in letters.
+        Width of the terminal, in characters.
     colour
-        Whether verdicts are coloured.
+        True to colour the verdicts.
+    points
+        Labels of the sweep points of each part, such as ``learning_rate = 0.1``; by default their numbers.
 
     Examples
     --------
@@ -58,7 +65,7 @@ def screen(
         groups.setdefault((row.part, claimed or row.id, row.expect == "agrees"), []).append(row)
     ordered = sorted(groups.values(), key=lambda rows: _RANK.index(_worst(rows)))
     skipped, width = list(skipped), max(width, _NARROWEST)
-    lines = [line for rows in ordered for line in _lines(rows, width, colour)]
+    lines = [line for rows in ordered for line in _lines(rows, width, colour, points or {})]
     lines += textwrap.wrap(summary_line(comparisons, alpha), width)
     lines += textwrap.wrap(in_words(comparisons), width) + _skipped(skipped, width)
     if any(len(rows) > 1 for rows in ordered) or len({one.id for one in skipped if one.asked}) < len(skipped):
@@ -67,11 +74,11 @@ def screen(
 
 
 _TOLD = 6.0
-"""Standard errors that no row has which agrees by chance."""
+"""Deviation in standard errors that no row reaches by chance."""
 
 
 def in_words(comparisons: Iterable[Comparison]) -> str:
-    """One sentence on what the decided rows say together; empty where there are no rows but controls.
+    """One sentence that sums up the decided rows; empty if all rows are controls.
 
     Examples
     --------
@@ -107,12 +114,12 @@ def _is_claimed(row: Comparison) -> bool:
     return row.id not in LAWS
 
 
-def _lines(rows: Sequence[Comparison], width: int, colour: bool) -> list[str]:
-    """Name, verdicts and the worst z; below it what they mean."""
+def _lines(rows: Sequence[Comparison], width: int, colour: bool, points: Mapping[str, Sequence[str]]) -> list[str]:
+    """Lines about a law: its name, verdicts and worst z, and below their meaning in words."""
     counts = _counts(rows).ljust(_VERDICTS)
     verdict = click.style(counts, fg=_COLOURS[_worst(rows)]) if colour else counts
     *above, name = textwrap.wrap(escaped(_name(rows)), width - _VERDICTS - _Z - 2)
-    meaning = textwrap.wrap(escaped(_meaning(rows)), width, initial_indent="    ", subsequent_indent="    ")
+    meaning = textwrap.wrap(escaped(_meaning(rows, points)), width, initial_indent="    ", subsequent_indent="    ")
     return [*above, f"{name:<{width - _VERDICTS - _Z - 1}}{verdict} {_worst_z(rows):>{_Z}}".rstrip(), *meaning]
 
 
@@ -136,13 +143,14 @@ def _counts(rows: Sequence[Comparison]) -> str:
     if len(rows) == 1:
         return rows[0].verdict
     words = {"agrees": "agree", "disagrees": "disagree", DOES_NOT_HOLD: "do not hold here"}
-    return ", ".join(f"{found[one]} {words.get(one, one)}" for one in _RANK if found[one])
+    several = {one: words.get(one, one) for one in _RANK}
+    return ", ".join(f"{found[one]} {one if found[one] == 1 else several[one]}" for one in _RANK if found[one])
 
 
 def _worst_z(rows: Sequence[Comparison]) -> str:
-    """The largest deviation of the rows that decide, in standard errors.
+    """Text of the largest deviation of the decisive rows, in standard errors.
 
-    From a bound that is kept they may be many standard errors away, which says nothing.
+    Rows that satisfy a bound are left out: they may be many standard errors from it, which means nothing.
     """
     worst = _worst(rows)
     most = _TOLD if rows[0].expect == worst == "agrees" else inf
@@ -150,14 +158,14 @@ def _worst_z(rows: Sequence[Comparison]) -> str:
     return "" if z is None else f"z {z_text(z)}"
 
 
-def _meaning(rows: Sequence[Comparison]) -> str:
-    """The outcome of the rows of a law, in words."""
+def _meaning(rows: Sequence[Comparison], points: Mapping[str, Sequence[str]]) -> str:
+    """Outcome of the rows of a law, in words."""
     worst = _worst(rows)
     decisive = [row for row in rows if row.outcome == worst]
     if rows[0].expect != "agrees":
-        return "a control: a wrong prediction" if worst == "agrees" else f"a control: {_difference(decisive)}"
+        return "a control: a wrong prediction" if worst == "agrees" else f"a control: {_difference(decisive, points)}"
     if worst == "disagrees":
-        return _difference(decisive)
+        return _difference(decisive, points)
     if worst == "inconclusive":
         return _open(decisive)
     if worst == DOES_NOT_HOLD:
@@ -166,9 +174,10 @@ def _meaning(rows: Sequence[Comparison]) -> str:
     return "" if seen is None else f"consistent; {_size(seen, seen.detectable)} would have been seen"
 
 
-def _difference(rows: Sequence[Comparison]) -> str:
+def _difference(rows: Sequence[Comparison], points: Mapping[str, Sequence[str]]) -> str:
     row = max(rows, key=lambda one: abs(one.z) if isfinite(one.z) else 0.0)
-    at = "" if row.point is None else f" at point {row.point}"
+    labels = points.get(row.part, ())
+    at = "" if row.point is None else f" at {labels[row.point] if labels else f'point {row.point}'}"
     error = f" ± {row.stderr:.2g}" if isfinite(row.stderr) else ""
     more = f", and {len(rows) - 1} more" if len(rows) > 1 else ""
     return f"{row.quantity}{at} is {row.measured:.6g}{error}, predicted {row.predicted + 0.0:.6g}{more}"
@@ -176,27 +185,27 @@ def _difference(rows: Sequence[Comparison]) -> str:
 
 def _open(rows: Sequence[Comparison]) -> str:
     row = max(rows, key=_factor)
-    if isinstance(row.order, int) or not _factor(row) > 1:  # an order is decided by other rates: its note says by which
+    if isinstance(row.order, int) or not _factor(row) > 1:  # the note of an order names other rates
         return row.note.split("; ")[0]
     missed = f"{_size(row, row.resolution)} could not have been seen"
     return f"consistent; {missed}, {_rounded(_factor(row))} times the trajectories would"
 
 
 def _factor(row: Comparison) -> float:
-    """The factor by which more trajectories would have seen a deviation of the resolution."""
+    """Factor by which the number of trajectories must grow to see a deviation of the size of the resolution."""
     factor = (row.detectable / row.resolution) ** 2 if row.resolution > 0 else 0.0
     return factor if isfinite(factor) else 0.0
 
 
 def _size(row: Comparison, deviation: float) -> str:
-    """A deviation as a part of what is predicted, or by itself where that is next to nothing."""
+    """Text of a deviation relative to the prediction, or of the deviation itself if the prediction is nearly zero."""
     if abs(row.predicted) > deviation:
         return f"{100 * deviation / abs(row.predicted):.2g} %"
     return f"a deviation of {deviation:.2g}"
 
 
 def _rounded(number: float) -> str:
-    """Two digits, rounded up: with as many trajectories a row must be decided.
+    """Number rounded up to two digits, so that with as many trajectories a row is decided.
 
     Examples
     --------
@@ -207,8 +216,19 @@ def _rounded(number: float) -> str:
     return f"{ceil(number / unit) * unit:.6g}"
 
 
+def further_reasons(number: int) -> str:
+    """Words on reasons that are not shown.
+
+    Examples
+    --------
+    >>> further_reasons(0), further_reasons(1), further_reasons(99)
+    ('', '; and 1 more such reason', '; and 99 more such reasons')
+    """
+    return f"; and {number} more such reason{'s' if number > 1 else ''}" if number else ""
+
+
 def _skipped(skipped: Sequence[Skipped], width: int) -> list[str]:
-    """Laws that were asked for and do not apply, each with its first reason; of the others the number."""
+    """Lines about laws that were asked for and do not apply, each with its first reason; the others are counted."""
     asked: dict[tuple[str, str], list[str]] = {}
     for one in skipped:
         if one.asked:
@@ -216,7 +236,7 @@ def _skipped(skipped: Sequence[Skipped], width: int) -> list[str]:
     lines = []
     for (part, id), reasons in asked.items():
         where = f"{part}, " if part else ""
-        further = f"; and {len(reasons) - 1} more such reasons" if len(reasons) > 1 else ""
+        further = further_reasons(len(reasons) - 1)
         text = escaped(f"{where}{id} does not apply: {reasons[0]}{further}")
         lines += textwrap.wrap(text, width, subsequent_indent="    ", break_on_hyphens=False)
     if others := len({one.id for one in skipped if not one.asked}):

@@ -1,11 +1,11 @@
-"""From a file, or an ensemble in memory, to verdicts on what its scenario predicts."""
+"""Comparison of a file, or of an ensemble in memory, with the predictions of its scenario."""
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import pandas
 
 
-_MOMENT = 0.1  # seconds that a law has to show that it speaks of a run
+_MOMENT = 0.1  # seconds within which a law must show that it applies to a run
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,6 +51,8 @@ class Report:
         Laws that do not apply, with the reason.
     alpha
         Probability of one or more false rejections in the table.
+    points
+        Labels of the sweep points of each part.
     """
 
     file: str
@@ -58,6 +60,7 @@ class Report:
     comparisons: Sequence[Comparison]
     skipped: Sequence[theory.Skipped]
     alpha: float
+    points: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def disagrees(self) -> bool:
@@ -68,23 +71,23 @@ class Report:
         """Text with a line for each law or claim, see `verdict_screen.screen`."""
         from sgdsim.app.verdict_screen import screen
 
-        return screen(self.comparisons, self.skipped, self.alpha, width, colour)
+        return screen(self.comparisons, self.skipped, self.alpha, width, colour, self.points)
 
     def table(self) -> str:
-        """The rows as aligned text."""
+        """Rows as aligned text."""
         return verdict_table.format_table(self.comparisons, self.skipped, self.alpha)
 
     def __repr__(self) -> str:
         return self.table()
 
     def _repr_html_(self) -> str:
-        """The rows as a notebook shows them."""
+        """HTML of the rows for a notebook."""
         rows = verdict_table.texts(self.comparisons)
         counted = escape(verdict_table.summary_line(self.comparisons, self.alpha))
         return (html_table(rows[0], rows[1:]) if len(rows) > 1 else "") + f"<p>{counted}</p>"
 
     def to_dataframe(self) -> pandas.DataFrame:
-        """The rows as a `pandas.DataFrame`, a column for each field of a `Comparison`.
+        """Rows as a `pandas.DataFrame`, with a column for each field of a `Comparison`.
 
         Raises
         ------
@@ -96,7 +99,7 @@ class Report:
         return pandas.DataFrame([asdict(row) for row in self.comparisons], columns=columns)
 
     def to_json(self) -> str:
-        """The rows as JSON."""
+        """Rows as JSON."""
         return verdict_table.to_json(self.comparisons, self.file, self.scenario)
 
 
@@ -166,15 +169,15 @@ def _available(scenario: Scenario) -> list[tuple[str, bool]]:
 
 
 def _takes_long(law: theory.Law, run: Run) -> bool | None:
-    """Tell whether a law needs more than a moment for a run; None where it says nothing of it."""
+    """Tell whether a law needs more than a moment for a run; None if it does not apply to the run."""
     raised = OutOfTime.raised
     try:
         wanted = law.requirements(run, _MOMENT)
         rows, _ = law.evaluate([replace(run, recorder=run.recorder.merge(wanted))], _MOMENT)
-    except InputError:  # it would record something under a name that is taken
+    except InputError:  # the law would record an observable under a name that is taken
         return None
     slow = OutOfTime.raised > raised
-    OutOfTime.raised = raised  # nothing was cut short that would be longer another time: this is the answer
+    OutOfTime.raised = raised  # to need more than a moment is an answer, which may be kept
     return slow if slow or rows else None
 
 
@@ -223,16 +226,26 @@ def _compared(opened: Sequence[tuple[Ensemble, Scenario]], file: str) -> Report:
         kept, untested = testable(ensemble, rows, alpha)
         parts.append((one.part, ensemble, kept))
         skipped += [*reasons, *(theory.Skipped(id, reason, one.part) for id, reason in untested)]
-    return Report(file, scenario.name, compare_parts(parts, alpha), skipped, alpha)
+    points = {one.part: _labels(one) for _, one in opened}
+    return Report(file, scenario.name, compare_parts(parts, alpha), skipped, alpha, points)
+
+
+def _labels(scenario: Scenario) -> list[str]:
+    """Labels of the points of a sweep: what is swept, without the table that it stands in."""
+    names = {key: key.rpartition(".")[2] for key in scenario.sweep}
+    return [
+        ", ".join(f"{names[key]} = {values[point]}" for key, values in scenario.sweep.items())
+        for point in range(len(scenario.runs) if names else 0)
+    ]
 
 
 def opened_parts(path: str | Path) -> list[tuple[Ensemble, Scenario]]:
-    """The ensemble and the scenario of each part of a file; warns of what is known to be wrong with it.
+    """Ensemble and scenario of each part of a file; known errors of the file are reported as warnings.
 
     Raises
     ------
     InputError
-        As `compare_file`.
+        For a file that cannot be read or that sgdsim did not write, or whose scenario cannot be read.
     """
     opened = [(ensemble, _scenario_in(ensemble, part, path)) for part, ensemble in open_parts(path).items()]
     for ensemble, scenario in opened:
@@ -243,7 +256,7 @@ def opened_parts(path: str | Path) -> list[tuple[Ensemble, Scenario]]:
 
 
 def scenario_of(ensemble: Ensemble, predictions: Sequence[str] = ()) -> Scenario:
-    """The scenario of an ensemble in memory; where nothing is asked for, with the laws that are tried on every run."""
+    """Scenario of an ensemble in memory; without any prediction it has the laws that are tried on every run."""
     scenario = _scenario_in(ensemble, WHOLE, "the ensemble", predictions)
     if len(scenario.runs) > 1 and "point" not in ensemble.sizes:
         raise InputError("the ensemble: is one point of a sweep, expected the whole sweep")
@@ -262,9 +275,9 @@ def _scenario_in(ensemble: Ensemble, part: str, path: str | Path, predictions: S
 
 
 def predictions_of(ensemble: Ensemble, scenario: Scenario) -> tuple[list[Prediction], list[theory.Skipped]]:
-    """The predictions of laws and user for a scenario, at the resolution that is asked for; and laws without one.
+    """Predictions of laws and user for a scenario, at the requested resolution; and the laws that do not apply.
 
-    What the ensemble has kept of it is not computed again.
+    Predictions that are kept in the ensemble are not computed again.
     """
     found: list[Prediction] = []
     skipped: list[theory.Skipped] = []
@@ -279,5 +292,5 @@ def predictions_of(ensemble: Ensemble, scenario: Scenario) -> tuple[list[Predict
 def _resolved(row: Prediction, resolution: float | str | None) -> Prediction:
     if isinstance(resolution, str):
         resolution = float(resolution.strip().removesuffix("%")) / 100 * abs(row.predicted)
-    # A part of nothing is nothing to hold a row to: it keeps its own.
+    # A percentage of a predicted zero gives no resolution: such a row keeps its own.
     return replace(row, resolution=resolution) if resolution else row

@@ -1,4 +1,4 @@
-"""From a scenario to a file: what the commands that simulate do, as calls."""
+"""Functions that simulate a scenario and write its file, as the commands do."""
 
 from __future__ import annotations
 
@@ -123,22 +123,23 @@ def run_parts(
     Parameters
     ----------
     scenarios
-        As `load_parts` gives them.
+        Scenarios of all parts, from `load_parts`.
     path, threads, device, overwrite, progress, resume, checkpoint_every, client, memory_limit, keep_state
-        As of `run_scenario`.
+        See `run_scenario`.
     keep_predictions
-        Whether theory is asked before the run, and the file keeps what it says, so that a comparison and figures need
-        not compute it.
+        True to compute the predictions of theory before the run and to keep them in the file, so that comparisons and
+        figures need not compute them.
 
     Returns
     -------
     list of Ensemble
-        One a part.
+        An ensemble for each part.
 
     Raises
     ------
     InputError
-        As `run_scenario`; with `keep_predictions` for a law that was asked for and applies to no run.
+        For an output or checkpoints that `run_scenario` refuses; with `keep_predictions` for a law that was asked for
+        and applies to no run.
     """
     kind = take.of_kind(Scenario, "a Scenario, such as load_scenario('river_valley')")
     scenarios = take.each(kind)(scenarios, "scenario")
@@ -173,30 +174,30 @@ def resume_file(
     memory_limit: float | str | None = None,
     keep_predictions: bool = False,
 ) -> list[Ensemble]:
-    """Go on with a run that was killed or interrupted, from the checkpoints beside its output alone.
+    """Continue a run that was killed or interrupted, from the checkpoints beside its output.
 
-    Or make a finished one longer or larger, whose states were kept.
+    A finished run whose states were kept can be made longer or larger.
 
     Parameters
     ----------
     path
-        Of the file that it was going to write.
+        Path of the file that the run was going to write.
     steps, trajectories
-        How many the run is to have, at least as many as it has.
+        New number of steps or trajectories, not smaller than before.
     threads, progress, checkpoint_every, client, memory_limit
-        As of `run_scenario`.
+        See `run_scenario`.
     keep_predictions
-        As of `run_parts`.
+        See `run_parts`.
 
     Returns
     -------
     list of Ensemble
-        One a part; those in the file if it is finished.
+        An ensemble for each part; those in the file if the run is finished.
 
     Raises
     ------
     InputError
-        If there is nothing to go on from; for what refers to the number of steps or of trajectories.
+        If there is nothing to continue from; and for settings that depend on the number of steps or of trajectories.
     """
     path = Path(take.path(path, "path"))
     given = {"run.steps": steps, "run.trajectories": trajectories}
@@ -223,7 +224,7 @@ def resume_file(
 
 
 def _changed(path: Path, described: Description | None, overrides: Mapping[str, int]) -> Description:
-    """The run at a path with other numbers: the one that is not finished, or else the one that was kept."""
+    """Description of the unfinished run at a path, or else of the kept one, with other numbers."""
     if described is None:
         if (kept := Kept.beside(path)) is None:
             raise not_kept(path)
@@ -243,7 +244,7 @@ def _written(
     memory_limit: float | str | None = None,
     told: Callable[[], list[list[Told | None]]] | None = None,
 ) -> list[Ensemble]:
-    """Ask theory, simulate what is described, save checkpoints on the way, and write its file."""
+    """Compute predictions, simulate the run with checkpoints on the way, and write its file."""
     total = sum(work(one.runs) for one in scenarios)
     client = None if client is None else dask_workers.checked(client)
     runs = [one.runs for one in scenarios]
@@ -275,14 +276,14 @@ def _written(
 
 
 def _read_for(scenario: Scenario) -> Iterator[Path]:
-    """The files that a scenario was read from, and those that hold its first states."""
+    """Files from which a scenario was read, and files with its starts."""
     yield from scenario.sources
     if start := scenario.data["run"].get("from"):
         yield Path(start["file"])
 
 
 def simulate_scenario(scenario: Scenario, text: str | None = None, **options: Any) -> Ensemble:
-    """Simulate a scenario in memory, with options of `simulate_runs`; the text is what it says of itself."""
+    """Simulate a scenario in memory, with options of `simulate_runs`; ``text`` is the scenario that is stored."""
     ensemble = simulate_runs(
         scenario.runs,
         scenario=scenario.toml if text is None else text,
@@ -296,7 +297,7 @@ def simulate_scenario(scenario: Scenario, text: str | None = None, **options: An
 
 
 def default_output(scenario: Scenario) -> Path:
-    """The path of a scenario's file where the user has named none.
+    """Default path of the file of a scenario.
 
     Examples
     --------
@@ -309,7 +310,7 @@ def default_output(scenario: Scenario) -> Path:
 
 @contextmanager
 def _default_folder(path: Path) -> Iterator[None]:
-    """Make the folder that results go to by default; take it away if nothing comes of it."""
+    """Create the default folder for results, and remove it if it stays empty."""
     folder = path.parent
     made = not folder.exists()
     try:

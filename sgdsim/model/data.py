@@ -25,7 +25,7 @@ SAMPLINGS = {
 }
 
 MAX_CELLS = 2**17
-"""Data stand in the scenario of every file that is made of them."""
+"""Most values of a data set, as the scenario in every file contains them."""
 
 
 @dataclass(frozen=True)
@@ -131,11 +131,11 @@ class Data:
 
     @property
     def summary(self) -> str:
-        """What it is, in words."""
+        """Summary in words: the number of rows, and the columns."""
         return f"{self.rows} rows of {', '.join(self.columns)}"
 
     def describe(self) -> dict[str, Any]:
-        """As a scenario has it."""
+        """Data set as the table of a scenario."""
         return {name: list(values) for name, values in self.columns.items()}
 
 
@@ -189,13 +189,13 @@ class DrawnData:
 
     @property
     def summary(self) -> str:
-        """What it is, in words."""
+        """Summary in words: the number of rows, and the columns."""
         return (
             f"{self.rows} rows of each trajectory, {', '.join(f'{name} ~ {law}' for name, law in self.columns.items())}"
         )
 
     def describe(self) -> dict[str, Any]:
-        """As a scenario has it."""
+        """Data set as the table of a scenario."""
         return {"rows": self.rows, **{name: str(law) for name, law in self.columns.items()}}
 
 

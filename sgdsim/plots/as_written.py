@@ -39,7 +39,7 @@ def tex(formula: str, name: Callable[[str], str]) -> str:
     Parameters
     ----------
     formula
-        As the user wrote it.
+        The formula as the user wrote it.
     name
         Function that gives the TeX of a name.
 

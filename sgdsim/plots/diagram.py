@@ -166,12 +166,12 @@ def _image(x: np.ndarray, y: np.ndarray, values: np.ndarray, bar: str) -> Part:
 def _contours(
     subject: Subject, keys: tuple[str, str], quantity: Moment | str, label: str, measured: np.ndarray
 ) -> Iterator[Contours]:
-    """Contours of the predicted values, on a dense grid if there is one."""
+    """Contours of the predicted values, on a dense grid if there is one and theory had the time for it."""
     curves = subject.curves
-    dense = bool(curves.sweep) and set(keys) <= curves.sweep.keys()
-    sweep = curves.sweep if dense else subject.sweep
+    dense = any(claim.quantity == quantity and claim.label == label for claim in _claims(subject, curves.predictions))
+    sweep = curves.sweep if dense and set(keys) <= curves.sweep.keys() else subject.sweep
     values = np.full(len(sweep[keys[0]]), np.nan)
-    for claim in _claims(subject, curves.predictions if dense else None):
+    for claim in _claims(subject, None if sweep is subject.sweep else curves.predictions):
         if claim.quantity == quantity and claim.label == label:
             values[claim.point] = claim.predicted
     finite = measured[np.isfinite(measured)]

@@ -56,7 +56,7 @@ def weights(run: Run) -> np.ndarray:
 
     Examples
     --------
-    Of the mean of x itself in a valley of curvature 1: what is left of a kick after the steps that remain.
+    For the mean of x in a valley of curvature 1, l is the remainder of a kick after the steps that are left.
 
     >>> from sgdsim.model.loss import Loss
     >>> from sgdsim.model.optimizers import Optimizer

@@ -1,4 +1,4 @@
-"""What can be wrong with a long run: each ends with exit code 2 and one sentence, and changes nothing on the disk."""
+"""Faults of a long run: each ends with exit code 2 and one sentence, and changes nothing on the disk."""
 
 from __future__ import annotations
 

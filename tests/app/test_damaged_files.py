@@ -19,7 +19,7 @@ PARTS = 8
 
 
 def ends(folder: Path, *arguments: object) -> dict[str, int]:
-    """How often each exit code was met where commands read changed files, each of which ended as it may."""
+    """Count of each exit code of commands that read changed files; all must end in a documented way."""
     command = [sys.executable, "-m", "tests.damaged_files", *map(str, arguments)]
     root = str(Path(__file__).parents[2])
     done = subprocess.run(

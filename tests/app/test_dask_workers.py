@@ -444,7 +444,7 @@ def odd(client: Any, module: str, name: str, value: Any) -> Iterator[str]:
 
 
 def without_fma() -> set[str]:
-    """What a processor can do that is no other than this one but for that."""
+    """Features of this processor without fused multiply-add."""
     return features() - {"fma"}
 
 

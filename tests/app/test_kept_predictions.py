@@ -1,4 +1,4 @@
-"""What theory says stands in the file that is compared: read again it is the same to the last bit, and no result."""
+"""Predictions are kept in the file that is compared: read again they are the same to the last bit, and no result."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ DATA = {
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """The same run, with what theory says of it and without."""
+    """Folder with two files of the same run, with and without kept predictions."""
     folder = tmp_path_factory.mktemp("kept")
     scenario = scenario_from(DATA, "trap", "here")
     for name, keep in (("with", True), ("without", False)):

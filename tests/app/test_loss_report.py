@@ -1,4 +1,4 @@
-"""What `sgdsim show` prints: of losses by hand, of schedules their rates, and what is refused."""
+"""Output of `sgdsim show`: losses compared with a calculation by hand, rates of schedules, and refusals."""
 
 from __future__ import annotations
 

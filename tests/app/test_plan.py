@@ -1,4 +1,4 @@
-"""What a run will take, from a second of it."""
+"""Estimates of what a run will take, from a second of it."""
 
 from __future__ import annotations
 

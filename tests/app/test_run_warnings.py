@@ -1,4 +1,4 @@
-"""What is said before a run begins."""
+"""Warnings before a run begins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the command that designs a schedule measures, refuses, says and draws."""
+"""Measurements, refusals, texts and figures of the command that designs a schedule."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was found out is kept as plain data, and asked anew when anything that it rests on is another."""
+"""Results of SymPy are kept as plain data, and computed anew when anything that they depend on has changed."""
 
 from __future__ import annotations
 

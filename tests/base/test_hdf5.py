@@ -114,7 +114,7 @@ def test_axes_are_named_as_hdf5_names_them(folder):
 
 
 def heap_of(content: bytes) -> int:
-    """Where the first heap begins, in which the texts stand."""
+    """Position of the first heap, which holds the texts."""
     return content.index(b"GCOL\x01")
 
 

@@ -1,4 +1,4 @@
-"""What formulas tell of their value: bounds that no value leaves, names that reach it, and how."""
+"""Traits of formulas: bounds that no value leaves, and the names that a value depends on, and how."""
 
 from __future__ import annotations
 

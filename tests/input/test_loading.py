@@ -1,4 +1,4 @@
-"""What is checked when a scenario is loaded: constants, and how often anything is made."""
+"""Checks of a scenario that is loaded: its constants, and how often objects are made."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ HEAVY_BALL = {**DATA["optimizer"], "name": "momentum"}
 
 
 def told(constants: dict[str, float], **tables: Any) -> list[str]:
-    """What is warned of when there are more constants."""
+    """Warnings when further constants are given."""
     data = {**DATA, "loss": {**DATA["loss"], "constants": {"a": 1.0, **constants}}, **tables}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -97,7 +97,7 @@ def test_a_scenario_knows_what_it_was_read_from(tmp_path):
 
 
 def _plugged(formula: str) -> dict[str, Callable[[pytest.MonkeyPatch], None]]:
-    """What a user can add from outside the package, made of a formula that is another one the next day."""
+    """Functions that add a user's own loss, rule, schedule or distribution, made of a formula that may change."""
     moment = FAMILIES["normal"].moment
     rule, schedule = Rule("gradient*" + formula), schedules.Family({}, "0.1*" + formula)
     family = noise.Family({}, ("z",), "z*" + formula, moment)

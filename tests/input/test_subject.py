@@ -1,4 +1,4 @@
-"""What a command may be about: formulas, losses, scenarios and files."""
+"""Subjects of commands: formulas, losses, scenarios and files."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def run(loss: Loss, target: str, steps: int, chosen: Optimizer | None = None, **
 
 
 def gradient(loss: Loss, values: dict[str, np.ndarray]) -> np.ndarray:
-    """Of each sample, shape (trajectory, parameter)."""
+    """Gradient of each sample, shape (trajectory, parameter)."""
     entries = [entry.subs({loss.symbols[n]: v for n, v in loss.constants.items()}) for entry in loss.gradient]
     names = [*loss.parameters, *loss.noise]
     arguments = sympy.symbols(f"a:{len(names)}", real=True)

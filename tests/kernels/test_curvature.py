@@ -161,7 +161,7 @@ LINEAR = Loss(
 
 
 def of_linear(theta: np.ndarray) -> np.ndarray:
-    """Of norm2((B A - V) C^(1/2))/2, where C is the mean of x xᵀ."""
+    """Hessian of norm2((B A - V) C^(1/2))/2, where C is the mean of x xᵀ."""
     second = 4 * np.eye(6) + 0.25
 
     def gradient(at: np.ndarray) -> np.ndarray:

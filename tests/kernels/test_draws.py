@@ -1,4 +1,4 @@
-"""Which random word feeds which deviate: the documented words at the documented places; see `test_words` too."""
+"""Random words of each deviate: the documented words at the documented places; see `test_words` too."""
 
 from __future__ import annotations
 

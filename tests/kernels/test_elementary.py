@@ -111,7 +111,7 @@ def _pair(exact: list[Any]) -> tuple[Array, Array]:
 
 
 def _range(name: str, bits: str) -> tuple[float, float]:
-    """Where the function is defined and finite, and not merely a constant."""
+    """Range in which the function is defined, finite and not constant."""
     largest = float(np.finfo(DTYPES[bits]).max)
     log = math.log(largest)
     trigonometric = 1e6 if bits == "64" else 1e5

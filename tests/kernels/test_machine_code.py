@@ -61,7 +61,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 class Start:
-    """What a new process would do with a tiny module: load and call it."""
+    """Start of a new process, in which a tiny module is loaded and called."""
 
     def __init__(self) -> None:
         sys.modules.pop(NAME, None)

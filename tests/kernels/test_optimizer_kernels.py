@@ -264,7 +264,7 @@ def langevin(name: str = "langevin", **fields: Any) -> Run:
 
 
 def displacements(theta: np.ndarray, noise: np.ndarray, rate: float) -> np.ndarray:
-    """What the gradient with its noise and the weight decay do not explain, in units of the kick."""
+    """Displacements beyond those by gradient, noise and weight decay, in units of the kick."""
     before = theta[:-1]
     slopes = np.array([gradient("river_valley", now, xi) + 0.3 * now for now, xi in zip(before, noise, strict=True)])
     return np.asarray((np.diff(theta, axis=0) + rate * slopes) / np.sqrt(2 * rate * 0.5))

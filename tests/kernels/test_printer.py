@@ -51,7 +51,7 @@ exec(header("python"), HEADER)
 
 
 def value(text: str, x: float, y: float, dtype: str) -> np.floating:
-    """What a text is worth, run as it stands on NumPy scalars with the texts of `elementary`."""
+    """Value of a text, run on NumPy scalars with the functions of `elementary`."""
     real = DTYPES[dtype]
     names = {name: getattr(elementary, name) for name in dir(elementary) if name[-2:] in ("64", "32")}
     names |= {"REAL": real, "NAN": real(np.nan), "s_x": real(x), "s_y": real(y)}

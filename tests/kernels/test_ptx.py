@@ -56,7 +56,7 @@ def array(dtype: Any, axes: int) -> Any:
 
 
 def advance_types(program: Program) -> Any:
-    """Of the arguments of `advance`, as `Gpu` passes them."""
+    """Types of the arguments of `advance`, as `Gpu` passes them."""
     from numba import types as t
 
     real, index, double, word = getattr(t, program.dtype), t.int64, t.float64, t.uint32
@@ -70,7 +70,7 @@ def advance_types(program: Program) -> Any:
 
 @dataclass(frozen=True)
 class Assembled:
-    """What the assembler says of a kernel."""
+    """Registers, spilled bytes and float64 instructions of a kernel, from the assembler."""
 
     registers: int
     spilled: int

@@ -46,7 +46,7 @@ def two_sided(z: float) -> float:
 
 
 def count_p(count: int, n: int, probability: float) -> float:
-    """Of a number of successes in n independent trials, two-sided."""
+    """Two-sided p-value of a number of successes in n independent trials."""
     law = scipy.stats.binom(n, probability)
     return float(min(1.0, 2 * min(law.cdf(count), law.sf(count - 1))))
 

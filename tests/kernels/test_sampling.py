@@ -175,7 +175,7 @@ def test_every_round_of_a_hashed_epoch_has_a_bit_of_its_own():
 
 
 def rounds(one: Kernels) -> int:
-    """Of the swap-or-not shuffle."""
+    """Number of rounds of the swap-or-not shuffle."""
     return one.layout.sampling_numbers()[-1]
 
 
@@ -183,7 +183,7 @@ def rounds(one: Kernels) -> int:
 
 
 def chance_of_orders(orders: np.ndarray) -> float:
-    """Of a sample of permutations, (sample, M): chi-square over all M!."""
+    """P-value of a sample of permutations, (sample, M), by chi-square over all M!."""
     n = orders.shape[1]
     codes = (orders * n ** np.arange(n)).sum(axis=1)
     counts = np.zeros(math.factorial(n))
@@ -193,7 +193,7 @@ def chance_of_orders(orders: np.ndarray) -> float:
 
 
 def chance_of_pairs(first: np.ndarray, second: np.ndarray, n: int) -> float:
-    """Of rows at two places: chi-square over all pairs, or over coarse cells and residues of many rows.
+    """P-value of rows at two places, by chi-square over all pairs, or over coarse cells and residues of many rows.
 
     Sums and differences of the two rows, modulo their number, are what swap-or-not rounds leave traces in.
     """

@@ -44,7 +44,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Deviate:
-    """What a call makes: its first result, or its second."""
+    """Deviate of a call: its first result, or its second."""
 
     source: Source
     result: int

@@ -74,7 +74,7 @@ EXAMPLES: dict[str, tuple[Loss, Callable[..., Any]]] = {
 
 
 def random_points(loss: Loss, count: int) -> Iterator[tuple[dict[sympy.Symbol, sympy.Rational], list[Any]]]:
-    """The same point for SymPy and for mpmath."""
+    """Random points, each for SymPy and for mpmath."""
     random = Random(11)
     for _ in range(count):
         values = {name: sympy.Rational(random.randint(-1500, 1500), 1024) for name in (*loss.parameters, *loss.noise)}

@@ -1,4 +1,4 @@
-"""Which observables could hide rare events, held against runs in which they do, and do not."""
+"""Observables that could hide rare events, compared with runs in which they do, and do not."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def found(
     observables: Mapping[str, str] = OBSERVABLES,
     **loss: Any,
 ) -> tuple[set[str], set[str], dict[str, list[float]]]:
-    """What is certain, what is at the start, and the ranges."""
+    """Names that are certain, names that are certain at the start, and ranges."""
     known = Loss(formula, ("x", "y"), noise={"z": Noise.parse(noise)}, **loss)
     recorder = Recorder(observables=tuple(Observable.parse(name, text) for name, text in observables.items()))
     starts = {name: start_from(value) for name, value in {"x": 0.5, "y": 1.0, **(start or {})}.items()}

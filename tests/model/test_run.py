@@ -26,7 +26,7 @@ THREE = Loss("(th - x)**2/2", ("th",), data=Data({"x": (1.0, 2.0, 3.0)}))
 
 
 def make(loss: Loss | None = None, **fields: Any) -> Run:
-    """Of 8 steps and 10 trajectories of the two-weight net."""
+    """Run of 8 steps and 10 trajectories, by default of the two-weight net."""
     loss = loss or CATALOGUE["rescaling"]()
     defaults: dict[str, Any] = {
         "optimizer": Optimizer(),

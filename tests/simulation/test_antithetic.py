@@ -66,7 +66,7 @@ def test_the_first_of_a_pair_is_the_trajectory_of_an_ordinary_run():
 
 
 def pair_means(loss: Loss, optimizer: Optimizer | None = None, **options: Any) -> np.ndarray:
-    """Of the final states, (pair, parameter)."""
+    """Means of the final states of pairs, shape (pair, parameter)."""
     settings = {"learning_rate": 0.2, "trajectories": 600, "steps": 7, "device": "python", **options}
     ensemble = simulate(loss, optimizer, antithetic=True, snapshots=[settings["steps"]], **settings)
     theta = np.asarray(ensemble["theta"][0])
@@ -215,7 +215,7 @@ def test_pairs_lie_in_one_group():
 
 
 def digest(ensemble: Ensemble) -> str:
-    """Of what the kernels measured."""
+    """Digest of the measurements of the kernels."""
     names = ("group_comoments", "group_count", "group_m2", "group_m3", "group_m4", "group_mean", "theta")
     return hashlib.sha256(b"".join(np.ascontiguousarray(ensemble[name]).tobytes() for name in names)).hexdigest()
 

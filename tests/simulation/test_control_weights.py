@@ -85,7 +85,7 @@ def samples(loss: Loss, optimizer: Optimizer, draws: int, rng: np.random.Generat
 
 
 def increments(loss: Loss, optimizer: Optimizer, wrong: float = 1.0) -> np.ndarray:
-    """Of one step from one state with arbitrary weights, for many batches; optionally with a wrong covariance."""
+    """Increments of one step with arbitrary weights, for many batches; optionally with a wrong covariance."""
     rng = np.random.default_rng(20250604)
     draws, n = 100_000, control_step.columns(loss, optimizer)
     gradient = sympy.symbols([f"g{i}" for i in range(len(loss.theta))])

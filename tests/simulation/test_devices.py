@@ -1,4 +1,4 @@
-"""Where a run takes place: what may be asked for, what `auto` chooses, and what is said where there is no GPU."""
+"""Devices of a run: what may be asked for, what `auto` chooses, and the messages without a GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where nothing is kept of each trajectory, neither the file nor the memory of a run grows with their number."""
+"""Neither the file nor the memory of a run grows with the trajectories if nothing is kept of each."""
 
 from __future__ import annotations
 

@@ -260,7 +260,7 @@ def rates() -> np.ndarray:
 
 
 def path(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What runs along the path, from the states and the gradients that plain SGD must have had."""
+    """Observables along the path, from the states and the gradients that plain SGD must have had."""
     u, w, q, loss = (values[name] for name in ("u", "w", "q", "l"))
     gradient = -np.diff(u, axis=0) / rates()[:, None]
     return {

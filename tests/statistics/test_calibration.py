@@ -36,7 +36,7 @@ def all_of(count: int) -> object:
 
 
 def rejections(p: np.ndarray) -> list[tuple[int, float, float]]:
-    """How many, and the band, at each level."""
+    """Number of rejections, and its band, at each level."""
     return [(int(np.count_nonzero(p < level)), *stats.binom(len(p), level).ppf([5e-5, 1 - 5e-5])) for level in LEVELS]
 
 

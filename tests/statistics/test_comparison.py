@@ -36,7 +36,7 @@ def one(ensemble: Ensemble, prediction: Prediction) -> Comparison:
 
 
 def certain(ensemble: Ensemble) -> Ensemble:
-    """The same where all is known to hide no rare events."""
+    """Ensemble in which all observables are known to hide no rare events."""
     names = ", ".join(map(str, ensemble["observable"]))
     return Ensemble(ensemble.variables, {**ensemble.attributes, "certain": names, "certain_at_start": names})
 

@@ -20,7 +20,7 @@ RUN: dict[str, Any] = {"learning_rate": 0.1, "initial": {"u": 1.6, "w": 0.5}, "s
 
 
 def grouped(values: np.ndarray, groups: int) -> Groups:
-    """Of trajectories, (variable, trajectory)."""
+    """Groups of trajectories, from values (variable, trajectory)."""
     parts = [part for part in np.array_split(np.arange(values.shape[1]), groups) if len(part)]
     means = np.stack([values[:, part].mean(axis=1) for part in parts], axis=-1)
     rests = [values[:, part] - means[:, [i]] for i, part in enumerate(parts)]

@@ -65,7 +65,7 @@ def synthetic(
 
 
 def with_histogram(ensemble: Ensemble, name: str, values: np.ndarray, edges: np.ndarray) -> Ensemble:
-    """The same with a histogram at its only record, or at the first of several."""
+    """Ensemble with a histogram at its only record, or at the first of several."""
     inside = np.histogram(values, np.append(edges[:-1], np.nextafter(edges[-1], -np.inf)))[
         0
     ]  # the last edge is outside
@@ -80,7 +80,7 @@ def with_histogram(ensemble: Ensemble, name: str, values: np.ndarray, edges: np.
 
 
 def with_covariance(ensemble: Ensemble, names: Sequence[str], pair: np.ndarray, lanes: int = LANES) -> Ensemble:
-    """The same with the comoments of two quantities, (2, trajectory), at every record."""
+    """Ensemble with the comoments of two quantities, (2, trajectory), at every record."""
     labels = np.arange(pair.shape[1]) // lanes % 64
     count = np.bincount(labels, minlength=64)
     means = [np.bincount(labels, values, minlength=64) / np.maximum(count, 1) for values in pair]

@@ -1,4 +1,4 @@
-"""What theory says of parameters that move by rules of their own, and what it refuses to say."""
+"""Theory of parameters that move by rules of their own, and what it refuses to predict."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What overflows in theory is a refusal with a reason, and no warning of NumPy's gets out."""
+"""Overflows in theory are refusals with a reason, and no warning of NumPy's gets out."""
 
 from __future__ import annotations
 

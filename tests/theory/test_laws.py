@@ -1,4 +1,4 @@
-"""What holds of all laws: their names, their reasons, what they ask for."""
+"""Properties of all laws: their names, their reasons, and what they ask to be recorded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What platonic_breakers predicts, found again from the slow flow along the minima of its networks."""
+"""Predictions of platonic_breakers, found again from the slow flow along the minima of its networks."""
 
 from __future__ import annotations
 

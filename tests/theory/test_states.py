@@ -1,4 +1,4 @@
-"""What is known exactly of states, and what theory refuses to say of steps that read them."""
+"""Exact results about states, and what theory refuses to predict about steps that read them."""
 
 from __future__ import annotations
 

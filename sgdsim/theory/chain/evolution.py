@@ -33,8 +33,8 @@ _TRIALS = 20  # domains that are tried, each wider than the one before
 _LEAK = (1e-9, 1e-13)  # chance of leaving the domain in a step, by fineness, below which it is not widened
 _LOST = 1e-6  # chance of leaving the domain in a run, below which it is widened only as long as that helps
 _STARTS = (49, 48)  # points of a drawn start on the two meshes: they alternate, so that no jump escapes both
-_LEGS = (64, 128)  # legs of a schedule on the two meshes: what is neglected in them is then part of the difference
-_RATES = (8, 10)  # rates between which operators are interpolated on the two meshes, for the same reason
+_LEGS = (64, 128)  # most legs of a schedule on the two meshes, whose difference then shows the error of legs
+_RATES = (8, 10)  # most rates with operators on the two meshes, whose difference then shows the interpolation's error
 
 
 def evolve(run: Run, formulas: Sequence[str], steps: int, fineness: int = 1) -> list[Numerical]:
@@ -79,7 +79,7 @@ def evolve(run: Run, formulas: Sequence[str], steps: int, fineness: int = 1) -> 
         points, shares = start_points(run, 64)
         return [Numerical(float(shares @ step.evaluate(e, points)), 0.0) for e in expressions]
     rates = run.schedule.rates(max(steps, run.steps))[:steps]
-    moves = finite_moves(step) if rates.min() == rates.max() else None  # a lattice is that of one rate
+    moves = finite_moves(step) if rates.min() == rates.max() else None  # a lattice belongs to one rate
     if moves is not None and (found := _walked(step, moves, expressions, steps)) is not None:
         return found
     return _evolved(step, rates, expressions, fineness)
@@ -114,7 +114,7 @@ def _evolved(step: Step, rates: np.ndarray, expressions: Sequence[sympy.Expr], f
     number, largest = len(expressions), np.zeros(len(expressions))
 
     def through(meshed: MeshedRun) -> np.ndarray:
-        """Expectations, those of magnitudes, and the chance to leave the mesh."""
+        """Expectations of the formulas, those of their magnitudes, and the chance of leaving the mesh."""
         nonlocal largest
         last, level = meshed.step.at(meshed.legs[-1].rate), meshed.level
         columns = np.array([mean_of_formula(last, e, meshed.mesh.points, level, {}) for e in expressions])
@@ -173,7 +173,7 @@ def distribution_after(run: Run, steps: int) -> tuple[Callable[[np.ndarray], np.
     )
 
     def through(meshed: MeshedRun) -> np.ndarray:
-        """Weights of the states before the last step, and the chance to leave the mesh within all."""
+        """Weights of the states before the last step, and the chance of leaving the mesh within all steps."""
         weights = meshed.start
         for leg in meshed.legs[:-1]:
             weights = meshed.carried(leg, weights)
@@ -193,7 +193,7 @@ def distribution_after(run: Run, steps: int) -> tuple[Callable[[np.ndarray], np.
 
 
 def _interpolated(mesh: Mesh, at_nodes: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """A distribution function between the nodes of a mesh."""
+    """Values of a distribution function at points, from those at the nodes of a mesh."""
     indices, factors, _ = mesh.basis([np.asarray(points, dtype=np.float64)])
     return np.asarray(np.clip((at_nodes[indices] * factors).sum(axis=-1), 0.0, 1.0))
 
@@ -223,7 +223,7 @@ def _on_two_meshes(
             lost = abs(found[-1])
             if lost < _LEAK[fineness] * len(rates) or number == 1 or trial == _TRIALS - 1:
                 break
-            if before / 2 < lost < _LOST:  # what diverges leaves every domain
+            if before / 2 < lost < _LOST:  # trajectories that diverge leave every domain
                 break
             domain, before = domain.widened(0.1), lost
         yield meshed, found

@@ -1,9 +1,9 @@
-"""A run as legs of steps at one learning rate each, and what they do on a mesh.
+"""A run as legs, steps at one learning rate each, and the operators of its legs on a mesh.
 
-Steps at one rate have one operator, whose powers are made by squaring where that is less work. Where the rate changes
-always, a leg has the mean rate of a few steps, and the operator is a polynomial in the rate through a few operators:
-what a step makes of a smooth function is smooth in the rate. What leaves the mesh goes to a state of its own, so that
-the chance of it is one more expectation.
+Steps at one rate have one operator, whose powers are made by squaring if that is less work. If the rate changes all the
+time, a leg has the mean rate of a few steps, and its operator is interpolated by a polynomial in the rate through a few
+operators: the mean of a smooth function after a step is smooth in the rate. Probability that leaves the mesh goes to a
+state of its own, so that the chance of leaving is one more expectation.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from sgdsim.theory.chain.operator import backward_operator
 from sgdsim.theory.chain.step import Step
 from sgdsim.theory.quadrature.rules import Level
 
-_SMALL = 0.05  # of the mean rate: below, rates do not differ
-_SPARSE = 0.3  # share of entries that are not zero, below which the others are left out
-_SECONDS_A_SQUARE = 6e-11  # of a matrix, times the cube of its size
-_SECONDS_AN_ENTRY = 1.5e-9  # of a product with a few columns, or a sum, of matrices that are in no cache
-_SECONDS_A_SPARSE_ENTRY = 5e-9
+_SMALL = 0.05  # rate, in units of the mean rate, below which rates count as equal
+_SPARSE = 0.3  # share of non-zero entries below which matrices are stored as sparse ones
+_SECONDS_A_SQUARE = 6e-11  # to square a matrix, divided by the cube of its size
+_SECONDS_AN_ENTRY = 1.5e-9  # to multiply an entry of a matrix that is in no cache with a few columns, or to add it
+_SECONDS_A_SPARSE_ENTRY = 5e-9  # to multiply an entry of a sparse matrix with a few columns
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class Leg:
 
 
 def legs_of(rates: np.ndarray, most: int) -> tuple[Leg, ...]:
-    """Legs whose rates are those of the steps, or so many legs at most.
+    """The legs of a run: consecutive steps at one rate; for more than `most` different rates, at most `most` legs.
 
-    Then the rate of a leg is the mean of those of its steps, whose logarithm changes by the same in all legs: what
-    follows from it is off by the square of this change. The last step is a leg by itself, at its own rate.
+    In that case the rate of a leg is the mean over its steps, and its logarithm changes by the same amount in all legs:
+    expectations are off by the square of this change. The last step is a leg by itself, at its own rate.
 
     Examples
     --------
@@ -65,7 +65,7 @@ def legs_of(rates: np.ndarray, most: int) -> tuple[Leg, ...]:
 
 
 def rates_of(legs: Sequence[Leg], most: int) -> np.ndarray:
-    """The rates of legs, or, where these are more, so many points of Chebyshev's from the lowest to the highest.
+    """The rates at which operators are computed: those of the legs, or `most` Chebyshev points if these are too many.
 
     Examples
     --------
@@ -88,13 +88,13 @@ class MeshedRun:
     Attributes
     ----------
     step, mesh, level
-        What makes its operators.
+        The step, the mesh and the quadrature of its operators.
     legs
-        Of the run.
+        The legs of the run.
     rates
-        Those at which operators are computed.
+        Learning rates at which operators are computed.
     start
-        Weights of the states of the mesh, and of what is beyond it, last.
+        Weights of the start: of the states of the mesh, and last of all beyond it.
     """
 
     step: Step
@@ -105,7 +105,7 @@ class MeshedRun:
     start: np.ndarray
 
     def operator(self, rate: float) -> Any:
-        """P at a rate of a leg, sparse where steps are short: a state then reaches few panels."""
+        """The matrix of P at the rate of a leg; sparse if steps are short, as a state then reaches few panels."""
         from scipy.sparse import csr_array
 
         others = self.rates[:, None] != self.rates
@@ -118,7 +118,7 @@ class MeshedRun:
 
     @cached_property
     def _entries(self) -> np.ndarray:
-        """Of the operators at `rates`, those of each in a row, without those that vanish in all if they are many."""
+        """Entries of the operators at `rates`, a row for each, without zeros common to all if they are many."""
         return self._operators[0]
 
     @cached_property
@@ -139,20 +139,20 @@ class MeshedRun:
         return whole[:, some], (np.nonzero(some)[1], pointers)
 
     def leaves(self, rate: float) -> np.ndarray:
-        """The chance to leave the mesh in a step from each of its states."""
+        """The probability of leaving the mesh in a step from each of its states."""
         last = self.operator(rate)[:-1, [-1]]
         return np.asarray(last if isinstance(last, np.ndarray) else last.toarray()).ravel()
 
     def applied(self, leg: Leg, values: np.ndarray) -> np.ndarray:
-        """Expectations after a leg, of functions of the state."""
+        """Expectations of functions of the state after a leg, from each state before it."""
         return _power(self.operator(leg.rate), leg.steps, values)
 
     def carried(self, leg: Leg, weights: np.ndarray) -> np.ndarray:
-        """The law after a leg."""
+        """Weights of the states after a leg, from those before it."""
         return _power(self.operator(leg.rate).T, leg.steps, weights)
 
     def require_time(self, times: float) -> None:
-        """Refuse what would take too long, or so many times as long, once the first operator is known."""
+        """Refuse a run that would take too long, as the time of its first operator tells, `times` over."""
         began = budget.clock()
         size = self.mesh.size
         matrix, _ = backward_operator(self.step.at(float(self.rates[0])), self.mesh, self.level)
@@ -166,7 +166,7 @@ class MeshedRun:
 
 
 def _plan(size: int, entries: int, count: int) -> tuple[int, float]:
-    """How often to square a matrix, so that a power of it takes the fewest seconds; and how many it takes."""
+    """The number of squarings with which a power of a matrix takes the least time, and that time in seconds."""
     costs = [count * entries * (_SECONDS_AN_ENTRY if entries == size**2 else _SECONDS_A_SPARSE_ENTRY)]
     for squares in range(1, count.bit_length()):
         turns = (count >> squares) + squares / 2
@@ -175,7 +175,7 @@ def _plan(size: int, entries: int, count: int) -> tuple[int, float]:
 
 
 def _power(matrix: Any, count: int, values: np.ndarray) -> np.ndarray:
-    """A power of a matrix times values."""
+    """The product of a power of a matrix with values."""
     squares, _ = _plan(len(values), matrix.size, count)
     if squares and not isinstance(matrix, np.ndarray):
         matrix = matrix.toarray()

@@ -109,7 +109,7 @@ def run_pilot(step: Step) -> np.ndarray:
 
 
 def _is_line(states: np.ndarray) -> bool:
-    """Whether two parameters are one."""
+    """True if two parameters lie on a line, and so are only one."""
     within = states / states.std(axis=0)
     return within.shape[1] == 2 and bool(np.linalg.eigvalsh(np.cov(within.T))[0] < 1e-12)
 

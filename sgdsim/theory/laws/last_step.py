@@ -80,7 +80,7 @@ def last_step(run: Run) -> list[Prediction]:
     _check(run)
     names, rows = run.loss.parameters, list[Prediction]()
     rates = run.schedule.rates(run.steps)
-    fineness = _FINENESS[len(names) - 1] if rates.min() == rates.max() else 0  # of several operators
+    fineness = _FINENESS[len(names) - 1] if rates.min() == rates.max() else 0  # a schedule has several operators
     if not _is_affine(run):
         products = [f"({one})*({other})" for one in names for other in names]
         found = evolve(run, [*names, *products], run.steps, fineness)
@@ -122,7 +122,7 @@ def _distribution(run: Run) -> list[Prediction]:
     (name,) = run.loss.parameters
     try:
         cdf, error = distribution_after(run, run.steps)
-    except (NotApplicable, budget.OutOfTime):  # the moments are there
+    except (NotApplicable, budget.OutOfTime):  # rows on the moments are made without it
         return []
     known = error < _OF_A_DISTRIBUTION
     return [row(Distance(name, run.steps, cdf), 0.0, conditions=f"numerical error {error:.1g}")] if known else []

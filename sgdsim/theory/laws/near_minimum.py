@@ -48,7 +48,7 @@ def _check_held(run: Run, found: Expansion) -> None:
 
 
 def _scales(found: Expansion, i: int) -> tuple[float, float]:
-    """What the rows of the mean and of the variance of a parameter resolve."""
+    """Resolution of the rows of the mean and of the variance of a parameter."""
     leading = float(found.leading[i, i])
     moved = abs(float(found.mean[i] - found.response.theta[i]))
     return max(_SHARE * moved, _LEAST * float(np.sqrt(leading))), max(_SHARE * _ratio(found, i), _LEAST) * leading

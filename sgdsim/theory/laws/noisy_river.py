@@ -109,8 +109,8 @@ def two_temperatures(run: Run) -> Iterator[Prediction]:
     """A slow river with a temperature of its own. Leading order.
 
     If the river is slow against its walls, each has its own temperature, ``T_x = eta*sigma^2/2`` and ``T_y =
-    eta*sigma_y^2/2``. At every y the walls push with the entropic force at T_x, and y has the Gibbs law at T_y of its
-    energy with that of this force,
+    eta*sigma_y^2/2``. At every y the walls push with the entropic force at T_x, and y has the Gibbs law at T_y, for its
+    energy c plus that of this force,
 
         p(y) ~ exp(-c/T_y)*a^(-T_x/(2*T_y)).
 

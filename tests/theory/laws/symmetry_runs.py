@@ -93,7 +93,7 @@ def _share(
     rate: float,
     step: int,
 ) -> np.ndarray:
-    """What a step adds to a sum; of a formula of the state alone, its value after the step."""
+    """Increment of a sum in a step; for a formula of the state alone, its value after the step."""
     import sympy
 
     slopes = {name: sympy.Symbol(f"g_{i}", real=True) for i, name in enumerate(loss.parameters)}

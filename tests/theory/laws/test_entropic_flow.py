@@ -1,4 +1,4 @@
-"""What follows the flow of the entropic loss, on a simulation, with the formula of the other sampling to reject."""
+"""Means that follow the flow of the entropic loss, in a simulation; the formula of the other sampling is rejected."""
 
 from __future__ import annotations
 

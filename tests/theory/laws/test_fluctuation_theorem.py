@@ -94,7 +94,7 @@ QUADRATIC = Loss("x**2/2 + x*z", ("x",), {}, {"z": Noise.parse("normal:0,2")})
 
 
 def weights(width: float, steps: int, count: int) -> np.ndarray:
-    """Of simulated paths in the quadratic, whose entropy production is a difference of states."""
+    """Weights of simulated paths in the quadratic, whose entropy production is a difference of states."""
     random, kept = np.random.default_rng(3), 1.0 - RATE
     first = x = width * random.standard_normal(count)
     for _ in range(steps):

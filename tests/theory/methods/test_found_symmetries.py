@@ -20,7 +20,7 @@ NOISE = {name: Noise.parse("normal") for name in ("x", "y")}
 
 
 def follows(loss: Loss, symmetry: Symmetry) -> bool:
-    """Whether a symmetry follows from those that the loss declares."""
+    """True if a symmetry follows from those that the loss declares."""
     alone = replace(loss, symmetries=(symmetry,))
     if symmetry.is_continuous:
         known, new = _declared(loss), _declared(alone)

@@ -163,7 +163,7 @@ def _linear_net(target: np.ndarray) -> Loss:
 
 
 def zero_modes(hessian: np.ndarray) -> int:
-    """How many directions have no curvature (EQV-8): parameters - d_out*d_in of a linear net at a minimum."""
+    """Number of directions without curvature: parameters - d_out*d_in for a linear net at a minimum."""
     values = np.abs(np.linalg.eigvalsh(hessian))
     return int(np.sum(values <= 1e-8 * values.max()))
 

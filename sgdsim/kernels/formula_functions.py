@@ -20,7 +20,7 @@ from sgdsim.kernels.curvature import FOUND_AT, PATH, Curvature
 from sgdsim.kernels.draws import MIRRORS, MIRRORS_OF, Draws
 from sgdsim.kernels.layout import Layout
 from sgdsim.kernels.pasted import indent, lanes, pasted
-from sgdsim.kernels.printer import KernelPrinter
+from sgdsim.kernels.printer import LONGEST_SUM, KernelPrinter
 from sgdsim.kernels.program import Program, column, mirrors_rows, runtime_arguments
 from sgdsim.kernels.reverse import Assignments
 from sgdsim.model.data import DrawnData
@@ -534,8 +534,9 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
             for observable in self.program.observables
         ]
         # `&`, not `and`: a branch would keep the loop scalar.
-        alive = " & ".join(f"(abs(s_{i}) <= LIMIT)" for i in range(len(self.loss.parameters)))
-        body = [*loads, f"dead = not ({alive})"]
+        finite = [f"(abs(s_{i}) <= LIMIT)" for i in range(len(self.loss.parameters))]
+        portions = [" & ".join(finite[i : i + LONGEST_SUM]) for i in range(0, len(finite), LONGEST_SUM)]
+        body = [*loads, f"dead = not ({portions[0]})", *(f"dead = dead | (not ({one}))" for one in portions[1:])]
         body += self._statements(known, outputs)
         body += [f"values[{i} * LANES + lane] = NAN if dead else {value}" for i, value in enumerate(values)]
         lines = [*self._load_constants(), *self.search(searched), *lanes(body)]
@@ -600,9 +601,9 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         temporaries, reduced = sympy.cse(values, sympy.numbered_symbols("t_", real=True), order="none")
         given = [(_symbol(names[symbol.name]), value) for (symbol, _), value in zip(before, reduced, strict=False)]
         printer = KernelPrinter(self.program.dtype)
-        lines = [f"{symbol} = {printer.doprint(value)}" for symbol, value in _merged(temporaries, given)]
-        final = zip(outputs, reduced[len(before) :], strict=True)
-        lines += [f"{target} {operator} {printer.doprint(value)}" for target, value in final]
+        assigned = [(symbol.name, "=", value) for symbol, value in _merged(temporaries, given)]
+        assigned += [(target, operator, value) for target, value in zip(outputs, reduced[len(before) :], strict=True)]
+        lines = [line for one in assigned for line in printer.assignment(*one)]
         self.elementary |= printer.functions
         return lines
 

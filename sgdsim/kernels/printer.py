@@ -20,6 +20,10 @@ ELEMENTARY = frozenset(
 )
 
 
+LONGEST_SUM = 64
+"""Terms of a sum in one line. Each nests the text of those before it in one call of ``fma``; Python reads 200 nested
+parentheses at most."""
+
 CHOICES = {
     "abs": "abs({0})",
     "min": "({0} if ({0} <= {1}) | ({0} != {0}) else {1})",  # NaN stays NaN; `|` keeps the loop packed
@@ -46,6 +50,20 @@ class KernelPrinter(StrPrinter):  # type: ignore[misc]
         self._dtype = dtype
         self._bits = dtype[-2:]
         self.functions: set[str] = set()
+        self._sums: list[str] = []
+
+    def assignment(self, target: str, operator: str, value: sympy.Expr) -> list[str]:
+        """The lines that assign a value; of a long sum the first terms are added in lines before.
+
+        Examples
+        --------
+        >>> total = sympy.Add(*sympy.symbols("s_:100"))
+        >>> len(KernelPrinter("float64").assignment("y", "=", total))
+        2
+        """
+        text = self.doprint(value)
+        lines, self._sums = [*self._sums, f"{target} {operator} {text}"], []
+        return lines
 
     def number(self, value: float) -> str:
         """A literal in the dtype of the state; a bare 0.5 would widen float32 arithmetic."""
@@ -63,7 +81,13 @@ class KernelPrinter(StrPrinter):  # type: ignore[misc]
 
     def _as_ordered_terms(self, total: sympy.Add, order: str | None = None) -> list[sympy.Expr]:
         """The terms of a sum, products last: each is fused with the sum before it (see `fused`), and rounded once."""
-        return sorted(super()._as_ordered_terms(total, order=order), key=_is_product)
+        terms = sorted(super()._as_ordered_terms(total, order=order), key=_is_product)
+        while len(terms) > LONGEST_SUM:
+            first = self._print(sympy.Add(*terms[:LONGEST_SUM], evaluate=False))
+            name = f"sum_{len(self._sums)}"
+            self._sums.append(f"{name} = {first}")
+            terms = [sympy.Symbol(name), *terms[LONGEST_SUM:]]
+        return terms
 
     def _print_Symbol(self, symbol: sympy.Symbol) -> str:
         return str(symbol.name)

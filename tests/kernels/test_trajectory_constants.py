@@ -137,6 +137,14 @@ def test_vectors_and_sweeps_of_constants():
     assert Scenario.parse(toml.dumps(run.describe())).runs[0].loss.drawn == run.loss.drawn
 
 
+def test_sums_of_many_terms_beside_constants_of_each_trajectory():
+    """Each term nests the text of those before it: 250 were too many parentheses, 400 too deep for Python."""
+    many = 400
+    given = {"initial": {f"w[{many}]": 1.0}, "learning_rate": 0.1, "steps": 1, "snapshots": [1], "device": "python"}
+    found = sgdsim.simulate("b*norm2(w)**2/4", each={"b": [0.0, 1e-4]}, trajectories=2, **given)
+    np.testing.assert_allclose(found["theta"].reshape(2, many), [[1.0] * many, [1 - 0.004] * many], rtol=1e-12)
+
+
 MATRICES = np.arange(4.0 * N).reshape(N, 2, 2) / 10
 
 

@@ -25,7 +25,7 @@ EXPECTED = ("agrees", "disagrees")
 """Verdicts that a prediction may be expected to get: ``disagrees`` makes it a negative control."""
 
 UNNAMED = "user-"
-"""What the ids of claims begin with to which the user has given none: ``user-1``, for machines."""
+"""Beginning of the ids of claims to which the user has given no name: ``user-1``."""
 
 Order = int | Literal["exact", "adiabatic"]
 

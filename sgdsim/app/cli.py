@@ -27,7 +27,7 @@ from sgdsim.app.command import (
 )
 from sgdsim.base.errors import InputError
 from sgdsim.base.version import __version__
-from sgdsim.input.options import options
+from sgdsim.input.options import is_given, options
 
 if TYPE_CHECKING:
     from sgdsim.ensemble import Ensemble
@@ -116,10 +116,11 @@ def resume(file: str, **options: Any) -> None:
         resume_shard(file, **how, memory_limit=options["memory_limit"])
         return
     numbers = {name: options[name] for name in ("steps", "trajectories")}
+    before = _version_of(file)
     with _client(options) as client:
         how |= {"memory_limit": options["memory_limit"], "keep_predictions": not options["no_compare"]}
         ensembles = resume_file(file, **numbers, **how, client=client)
-    _report(file, list(open_parts(file)), ensembles, options)
+    _report(file, list(open_parts(file)), ensembles, options, was_there=before == _version_of(file))
 
 
 @_command("sgdsim merge parts -o whole.h5")
@@ -307,7 +308,7 @@ def show(subject: str | None, *, no_symmetries: bool, as_json: bool, **given: An
     """
     from sgdsim.app.loss_report import describe_law, describe_loss, describe_schedule, law_facts, loss_facts, rates_at
     from sgdsim.input.subject import loss_of, schedule_of
-    from sgdsim.theory import LAWS
+    from sgdsim.theory import LAWS, law_named
 
     options_of = {option.name: given[option.name] for option in options() if option.key or option.name == "settings"}
     loss, rate, steps = options_of.pop("loss"), given["learning_rate"], given["steps"]
@@ -316,6 +317,11 @@ def show(subject: str | None, *, no_symmetries: bool, as_json: bool, **given: An
     subject = loss if subject is None else subject
     if subject is None and not given["directions"]:
         raise InputError("expected a loss, e.g. sgdsim show 'a*x**2/2 + z*x' --constant a=1 --noise z=normal")
+    if subject is not None and law_named(subject):
+        of_loss = [option.flag for option in options() if is_given(options_of.get(option.name))]
+        for flag in [*of_loss, *["--no-symmetries"] * no_symmetries]:
+            if flag not in ("--learning-rate", "--steps"):
+                raise InputError(f"{flag}: expected it with a loss, and {subject} is a law")
     if as_json:
         facts = (subject and law_facts(subject)) or loss_facts(loss_of(subject, LAWS, **options_of), not no_symmetries)
         print_json(facts | ({} if rate is None else {"schedule": rates_at(schedule_of(rate), steps)}))
@@ -387,7 +393,8 @@ def schedule(rate: str | None, *, as_json: bool, **given: Any) -> None:
     from sgdsim.input.subject import schedule_of
 
     steps = given["steps"]
-    of_rivers = {**dict.fromkeys(("curvature", "noise", "slope", "peak", "file", "output")), "fast": "x", "river": "y"}
+    of_rivers = dict.fromkeys(("curvature", "noise", "slope", "peak", "file", "output"))
+    of_rivers |= {"fast": "x", "river": "y", "overwrite": False}
     if other := next((name for name, unset in of_rivers.items() if given[name] != unset), None):
         flag = "measure" if other == "file" else other
         raise InputError(f"--{flag}: expected it without {rate}, for the best rates of a river")
@@ -405,6 +412,8 @@ def _design(
 
     if output is not None:
         check_figure(output, overwrite, file)
+    elif overwrite:
+        raise InputError("--overwrite: expected it with --output")
     measured = None
     if file is not None:
         with about(file):
@@ -428,6 +437,8 @@ def suite(output: str | None, results: str | None, *, overwrite: bool) -> None:
 
     if (output is None) == (results is None):
         raise InputError("expected either --output FOLDER or --score FILE")
+    if overwrite and output is None:
+        raise InputError("--overwrite: expected it with --output")
     if output is not None:
         print_text(f"{output}: {write_suite(output, overwrite=overwrite)} models")
     if results is not None:
@@ -495,11 +506,13 @@ def _run(scenarios: Sequence[Scenario], options: Mapping[str, Any]) -> None:
         )
     if path is None:
         path = default_output(scenarios[0])
+    before = _version_of(path)
     with _client(options) as client:
         how |= {"memory_limit": options["memory_limit"], "keep_predictions": not options["no_compare"]}
         how |= {"keep_state": options["keep_state"]}
         ensembles = run_parts(scenarios, path, **how, client=client)
-    _report(str(path), [scenario.part for scenario in scenarios], ensembles, options)
+    parts = [scenario.part for scenario in scenarios]
+    _report(str(path), parts, ensembles, options, was_there=before == _version_of(path))
 
 
 def _compile_for(target: str | None) -> None:
@@ -528,11 +541,28 @@ def _time(flag: str, text: str | None) -> str | None:
     return text
 
 
-def _report(path: str, parts: Sequence[str], ensembles: Sequence[Ensemble], options: Mapping[str, Any]) -> None:
-    """Print a summary of a run, and compare it with its predictions."""
+def _version_of(path: str | os.PathLike[str]) -> tuple[int, int] | None:
+    """Numbers that tell a file from one that is written in its place; None if there is no file."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def _report(
+    path: str,
+    parts: Sequence[str],
+    ensembles: Sequence[Ensemble],
+    options: Mapping[str, Any],
+    was_there: bool = False,
+) -> None:
+    """Print a summary of a run, or that it was finished before, and compare it with its predictions."""
     from sgdsim.app.catalogue import summary
 
-    if not options["quiet"]:
+    if was_there and not options["quiet"]:
+        print_text(f"{path}: is finished, nothing was left to compute")
+    elif not options["quiet"]:
         for part, ensemble in zip(parts, ensembles, strict=True):
             print_text(f"{path}{f', {part}' if part else ''}: {summary(ensemble)}")
     if not options["no_compare"]:

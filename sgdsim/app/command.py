@@ -70,8 +70,9 @@ def reporting_errors(command: Callable[..., Any]) -> Callable[..., Any]:
         except MemoryError:
             _tell("Error: out of memory; take fewer trajectories or snapshots.")
             sys.exit(SgdsimError.exit_code)
-        except BrokenPipeError:
-            raise  # click ends silently: the reader of the output has closed it
+        except BrokenPipeError:  # who read the output has had enough, as `head`: nothing failed
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(_SIGNALLED + signal.SIGPIPE)
         except OSError as error:
             if _is_nowhere():
                 _tell("Error: the working folder is gone, expected one that is there")
@@ -194,7 +195,7 @@ _COMPLETED = {
     "sampling": completion.names("samplings"),
     "predictions": completion.names("predictions"),
 }
-"""By the name of an option."""
+"""Completion of the value of an option, by its name."""
 
 
 class _Command(RichCommand):

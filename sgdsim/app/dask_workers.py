@@ -27,13 +27,13 @@ from sgdsim.simulation.shards import Shard
 from sgdsim.simulation.unfinished import Description, Unfinished, is_of
 
 ANSWERS = 10.0
-"""Seconds in which a cluster answers, and has a worker."""
+"""Seconds within which a cluster must answer and have a worker."""
 
 _SHARDS_A_THREAD = 4  # shards for each thread, so that a fast worker gets more, and little is lost with a worker
 _RETRIES = 2  # repetitions of a shard that fails; Dask counts those whose worker dies
 _MOST_NAMED = 5
 _NO_INTERRUPT = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
-"""Workers of our own: Ctrl-C is for the command, which ends them."""
+"""Code that our own workers run first: they ignore Ctrl-C, as the command receives it and ends them."""
 
 
 @contextmanager

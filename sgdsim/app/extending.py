@@ -27,7 +27,7 @@ _MAY_DIFFER = (
     *("title", "predict", "run.steps", "run.time", "run.trajectories"),
     *("record.every", "record.records", "record.snapshots"),
 )
-"""Keys of a longer or larger run; what follows from them is compared by its numbers."""
+"""Keys that may differ in a longer or larger run; their effects are compared as numbers."""
 
 
 def extending(output: PathLike, described: Description, now: Sequence[Sequence[Run]]) -> Description:

@@ -74,7 +74,7 @@ FAMILIES = {
         "heterosynaptic",
     ),
 }
-"""Scenarios that make one argument, by its name, which is also a target of make and a folder of pages under docs."""
+"""Scenarios of each family by its name, which is also a target of make and a folder of pages under docs."""
 ALL = "all"
 
 

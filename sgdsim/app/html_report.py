@@ -27,7 +27,7 @@ from sgdsim.statistics import verdict_table
 
 _NUMBERS = {"point": "point", "predicted": "predicted", "measured": "measured", "z": "z"}
 _KEPT = ("title", "scenario", "coordinates", "certain", "certain_at_start", "ranges", "rarest_start", "rarest_noise")
-"""Attributes that a reader has elsewhere on the page, or that only a machine needs."""
+"""Attributes that are elsewhere on the page, or that only a machine needs."""
 
 
 def write_report(

@@ -18,7 +18,7 @@ from sgdsim.simulation.shards import Merging, Shard, Unit, identity, merged, wri
 from sgdsim.simulation.unfinished import Description, refuse_another, unfinished
 
 Compute = Callable[[Description, Sequence[Shard], Path], Iterator[Shard]]
-"""Writes the files of shards of a run into a folder, in any order, and yields each that is there."""
+"""Function that writes the files of shards of a run into a folder, in any order, and yields each finished shard."""
 
 
 def run_in_shards(

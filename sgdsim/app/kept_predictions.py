@@ -23,6 +23,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from sgdsim import theory
+from sgdsim.app.verdict_screen import further_reasons
 from sgdsim.base.budget import OutOfTime, limited
 from sgdsim.base.errors import InputError, SgdsimError
 from sgdsim.base.findings import answered_by, found, is_ours
@@ -35,7 +36,7 @@ from sgdsim.prediction import Curve, Number, Prediction
 from sgdsim.theory.stored_rows import NotPlain, plain_row, row_of
 
 MOST_ROWS = 10_000
-"""That are kept: of more, those of a large sweep, the texts would take more than the results."""
+"""Most rows that are kept: the texts of more, as in a large sweep, would take more room than the results."""
 _CODE = "computed_by"
 
 
@@ -108,8 +109,7 @@ def _attempted(claim: Claim, scenario: Scenario) -> Told | None:
 
 
 def _nowhere(id: str, reasons: Sequence[str]) -> str:
-    further = f"; and {len(reasons) - 1} more such reasons" if len(reasons) > 1 else ""
-    return f"predict: {id} applies to no run of this scenario: {reasons[0]}{further}"
+    return f"predict: {id} applies to no run of this scenario: {reasons[0]}{further_reasons(len(reasons) - 1)}"
 
 
 def with_predictions(ensemble: Ensemble, scenario: Scenario, answers: Iterable[Told | None]) -> Ensemble:

@@ -18,7 +18,7 @@ from sgdsim.model.symmetry import Symmetry
 from sgdsim.prediction import NotApplicable
 
 MAX_STEPS = 10**8
-"""Of a schedule that is shown, all of whose rates are computed."""
+"""Most steps of a schedule that is shown: all its rates are computed."""
 
 _STEPS = 1000
 _WIDTH, _HEIGHT = 66, 12  # columns and rows of the picture, without its labels

@@ -20,7 +20,7 @@ from sgdsim.simulation.checkpoints import at
 from sgdsim.simulation.run_loop import Simulator, allocate, output_bytes, thread_count, work
 
 SECONDS = 1.0
-"""For which the rate is measured."""
+"""Seconds during which the speed of a run is measured."""
 
 _MOST_TRAJECTORIES = 2**20  # trajectories of the run whose speed is measured: eight blocks
 _PIECE_BYTES = 2**24  # bytes that are written and read to measure a disk

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sgdsim.plots.panel import Drawing
 
 MOST_STEPS = 1_000_000
-"""Of a design, whose every step is computed for each of its rivals."""
+"""Most steps of a design: every step is computed for each of its rivals."""
 
 _MEANINGS = {"curvature": "a", "noise": "sigma", "slope": "g", "peak": "eta_max", "steps": "N"}
 

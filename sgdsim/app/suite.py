@@ -32,16 +32,16 @@ from sgdsim.model.schedules import Schedule
 from sgdsim.theory.methods.moment_recursion import HIGHEST, recursion
 
 STEPS = (1, 2, 5, 10, 20, 50)
-"""Completed steps at which moments are given; the last is the length of the run."""
+"""Numbers of completed steps at which moments are given; the last is the length of the run."""
 TRAJECTORIES = 10_000
-"""That results should have, for the errors of variances to be nearly normal."""
+"""Fewest trajectories of results, so that the errors of variances are nearly normal."""
 MEAN_LIMIT, VARIANCE_LIMIT = 3.0, 5.0
-"""Beyond which a mean and a variance fail, in standard errors."""
+"""Deviations in standard errors beyond which a mean and a variance fail."""
 RARE = 1e-3
-"""Probability with which a right simulator is rejected as a whole, were all its rows independent."""
+"""Probability with which a right simulator is rejected as a whole, if all its rows were independent."""
 
 COLUMNS = ("case", "step", "quantity", "trajectories", "mean", "variance")
-"""Of a table of results."""
+"""Columns of a table of results."""
 _EXACT = 1e-9  # relative tolerance for quantities without spread
 
 

@@ -6,14 +6,10 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sgdsim.base.errors import shortened
 from sgdsim.theory.quadrature.nested import Numerical
-
-if TYPE_CHECKING:
-    pass
-
 
 _LONGEST = 160  # characters of a formula in the text; JSON has the whole formula
 

@@ -312,6 +312,6 @@ SECTIONS: Mapping[str, Callable[[Run], Iterable[Entry]]] = {
     "Flows, at the end of the run": _flows,
     "Collapse and tails": _tails,
 }
-"""What is said, by its heading."""
+"""Functions of all sections, by their title."""
 
 OF_ANY_FIELD = ("Exact moments of the stationary law", "Exact chain, stationary law")

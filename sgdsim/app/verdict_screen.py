@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import ceil, inf, isfinite, log10
 
 import click
@@ -25,7 +25,12 @@ _ALL = "--all shows every row and says why"
 
 
 def screen(
-    comparisons: Sequence[Comparison], skipped: Iterable[Skipped], alpha: float, width: int = 80, colour: bool = False
+    comparisons: Sequence[Comparison],
+    skipped: Iterable[Skipped],
+    alpha: float,
+    width: int = 80,
+    colour: bool = False,
+    points: Mapping[str, Sequence[str]] | None = None,
 ) -> str:
     """Text with a line for each law or claim of a part, the number of rows, and the laws that do not apply.
 
@@ -41,6 +46,8 @@ def screen(
         Width of the terminal, in characters.
     colour
         True to colour the verdicts.
+    points
+        Labels of the sweep points of each part, such as ``learning_rate = 0.1``; by default their numbers.
 
     Examples
     --------
@@ -58,7 +65,7 @@ def screen(
         groups.setdefault((row.part, claimed or row.id, row.expect == "agrees"), []).append(row)
     ordered = sorted(groups.values(), key=lambda rows: _RANK.index(_worst(rows)))
     skipped, width = list(skipped), max(width, _NARROWEST)
-    lines = [line for rows in ordered for line in _lines(rows, width, colour)]
+    lines = [line for rows in ordered for line in _lines(rows, width, colour, points or {})]
     lines += textwrap.wrap(summary_line(comparisons, alpha), width)
     lines += textwrap.wrap(in_words(comparisons), width) + _skipped(skipped, width)
     if any(len(rows) > 1 for rows in ordered) or len({one.id for one in skipped if one.asked}) < len(skipped):
@@ -67,7 +74,7 @@ def screen(
 
 
 _TOLD = 6.0
-"""Standard errors that no row has which agrees by chance."""
+"""Deviation in standard errors that no row reaches by chance."""
 
 
 def in_words(comparisons: Iterable[Comparison]) -> str:
@@ -107,12 +114,12 @@ def _is_claimed(row: Comparison) -> bool:
     return row.id not in LAWS
 
 
-def _lines(rows: Sequence[Comparison], width: int, colour: bool) -> list[str]:
+def _lines(rows: Sequence[Comparison], width: int, colour: bool, points: Mapping[str, Sequence[str]]) -> list[str]:
     """Lines about a law: its name, verdicts and worst z, and below their meaning in words."""
     counts = _counts(rows).ljust(_VERDICTS)
     verdict = click.style(counts, fg=_COLOURS[_worst(rows)]) if colour else counts
     *above, name = textwrap.wrap(escaped(_name(rows)), width - _VERDICTS - _Z - 2)
-    meaning = textwrap.wrap(escaped(_meaning(rows)), width, initial_indent="    ", subsequent_indent="    ")
+    meaning = textwrap.wrap(escaped(_meaning(rows, points)), width, initial_indent="    ", subsequent_indent="    ")
     return [*above, f"{name:<{width - _VERDICTS - _Z - 1}}{verdict} {_worst_z(rows):>{_Z}}".rstrip(), *meaning]
 
 
@@ -136,7 +143,8 @@ def _counts(rows: Sequence[Comparison]) -> str:
     if len(rows) == 1:
         return rows[0].verdict
     words = {"agrees": "agree", "disagrees": "disagree", DOES_NOT_HOLD: "do not hold here"}
-    return ", ".join(f"{found[one]} {words.get(one, one)}" for one in _RANK if found[one])
+    several = {one: words.get(one, one) for one in _RANK}
+    return ", ".join(f"{found[one]} {one if found[one] == 1 else several[one]}" for one in _RANK if found[one])
 
 
 def _worst_z(rows: Sequence[Comparison]) -> str:
@@ -150,14 +158,14 @@ def _worst_z(rows: Sequence[Comparison]) -> str:
     return "" if z is None else f"z {z_text(z)}"
 
 
-def _meaning(rows: Sequence[Comparison]) -> str:
+def _meaning(rows: Sequence[Comparison], points: Mapping[str, Sequence[str]]) -> str:
     """Outcome of the rows of a law, in words."""
     worst = _worst(rows)
     decisive = [row for row in rows if row.outcome == worst]
     if rows[0].expect != "agrees":
-        return "a control: a wrong prediction" if worst == "agrees" else f"a control: {_difference(decisive)}"
+        return "a control: a wrong prediction" if worst == "agrees" else f"a control: {_difference(decisive, points)}"
     if worst == "disagrees":
-        return _difference(decisive)
+        return _difference(decisive, points)
     if worst == "inconclusive":
         return _open(decisive)
     if worst == DOES_NOT_HOLD:
@@ -166,9 +174,10 @@ def _meaning(rows: Sequence[Comparison]) -> str:
     return "" if seen is None else f"consistent; {_size(seen, seen.detectable)} would have been seen"
 
 
-def _difference(rows: Sequence[Comparison]) -> str:
+def _difference(rows: Sequence[Comparison], points: Mapping[str, Sequence[str]]) -> str:
     row = max(rows, key=lambda one: abs(one.z) if isfinite(one.z) else 0.0)
-    at = "" if row.point is None else f" at point {row.point}"
+    labels = points.get(row.part, ())
+    at = "" if row.point is None else f" at {labels[row.point] if labels else f'point {row.point}'}"
     error = f" ± {row.stderr:.2g}" if isfinite(row.stderr) else ""
     more = f", and {len(rows) - 1} more" if len(rows) > 1 else ""
     return f"{row.quantity}{at} is {row.measured:.6g}{error}, predicted {row.predicted + 0.0:.6g}{more}"
@@ -207,6 +216,17 @@ def _rounded(number: float) -> str:
     return f"{ceil(number / unit) * unit:.6g}"
 
 
+def further_reasons(number: int) -> str:
+    """Words on reasons that are not shown.
+
+    Examples
+    --------
+    >>> further_reasons(0), further_reasons(1), further_reasons(99)
+    ('', '; and 1 more such reason', '; and 99 more such reasons')
+    """
+    return f"; and {number} more such reason{'s' if number > 1 else ''}" if number else ""
+
+
 def _skipped(skipped: Sequence[Skipped], width: int) -> list[str]:
     """Lines about laws that were asked for and do not apply, each with its first reason; the others are counted."""
     asked: dict[tuple[str, str], list[str]] = {}
@@ -216,7 +236,7 @@ def _skipped(skipped: Sequence[Skipped], width: int) -> list[str]:
     lines = []
     for (part, id), reasons in asked.items():
         where = f"{part}, " if part else ""
-        further = f"; and {len(reasons) - 1} more such reasons" if len(reasons) > 1 else ""
+        further = further_reasons(len(reasons) - 1)
         text = escaped(f"{where}{id} does not apply: {reasons[0]}{further}")
         lines += textwrap.wrap(text, width, subsequent_indent="    ", break_on_hyphens=False)
     if others := len({one.id for one in skipped if not one.asked}):

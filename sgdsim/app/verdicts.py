@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +51,8 @@ class Report:
         Laws that do not apply, with the reason.
     alpha
         Probability of one or more false rejections in the table.
+    points
+        Labels of the sweep points of each part.
     """
 
     file: str
@@ -58,6 +60,7 @@ class Report:
     comparisons: Sequence[Comparison]
     skipped: Sequence[theory.Skipped]
     alpha: float
+    points: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def disagrees(self) -> bool:
@@ -68,7 +71,7 @@ class Report:
         """Text with a line for each law or claim, see `verdict_screen.screen`."""
         from sgdsim.app.verdict_screen import screen
 
-        return screen(self.comparisons, self.skipped, self.alpha, width, colour)
+        return screen(self.comparisons, self.skipped, self.alpha, width, colour, self.points)
 
     def table(self) -> str:
         """Rows as aligned text."""
@@ -223,7 +226,17 @@ def _compared(opened: Sequence[tuple[Ensemble, Scenario]], file: str) -> Report:
         kept, untested = testable(ensemble, rows, alpha)
         parts.append((one.part, ensemble, kept))
         skipped += [*reasons, *(theory.Skipped(id, reason, one.part) for id, reason in untested)]
-    return Report(file, scenario.name, compare_parts(parts, alpha), skipped, alpha)
+    points = {one.part: _labels(one) for _, one in opened}
+    return Report(file, scenario.name, compare_parts(parts, alpha), skipped, alpha, points)
+
+
+def _labels(scenario: Scenario) -> list[str]:
+    """Labels of the points of a sweep: what is swept, without the table that it stands in."""
+    names = {key: key.rpartition(".")[2] for key in scenario.sweep}
+    return [
+        ", ".join(f"{names[key]} = {values[point]}" for key, values in scenario.sweep.items())
+        for point in range(len(scenario.runs) if names else 0)
+    ]
 
 
 def opened_parts(path: str | Path) -> list[tuple[Ensemble, Scenario]]:

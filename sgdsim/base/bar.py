@@ -46,6 +46,8 @@ class Bar:
         """Print a line above the bar."""
         self._safely(lambda: self._rich.console.print(text, markup=False, highlight=False))
 
+    announce = say
+
     def close(self) -> None:
         """Clear the line."""
         if self._rich is not None:
@@ -107,6 +109,10 @@ class Lines:
 
     def say(self, text: str) -> None:
         """Do nothing: the messages of a bar are for people who wait at a terminal."""
+
+    def announce(self, text: str) -> None:
+        """A line on what takes long."""
+        self._print(text)
 
     def close(self) -> None:
         """Do nothing: there is no bar to clear."""

@@ -14,10 +14,10 @@ from math import inf
 from typing import ClassVar
 
 SECONDS = 20.0
-"""That a law may take which nobody asked for by name."""
+"""Seconds that a law may take at a sweep point if the user did not ask for it."""
 
 PATIENCE = 1.0
-"""Seconds after which it is said what is computed."""
+"""Seconds after which a message says what is being computed."""
 
 clock = time.thread_time
 
@@ -26,7 +26,7 @@ class OutOfTime(Exception):
     """A computation has taken, or would take, more time than it has."""
 
     raised: ClassVar[int] = 0
-    """How many have been raised: what one of them has cut short may be longer another time."""
+    """Number of errors raised so far: an answer that one of them has cut short must not be kept."""
 
     def __init__(self, *arguments: object) -> None:
         super().__init__(*arguments)

@@ -17,7 +17,7 @@ from sgdsim.base.interrupts import held_back
 PathLike = str | os.PathLike[str]
 
 MAX_BYTES = 64_000_000
-"""Larger texts and tables are refused before they are read."""
+"""Bytes; larger texts and tables are refused before they are read."""
 
 _PART = re.compile(r".*\.sgdsim-[0-9a-f]{8}\.part")
 

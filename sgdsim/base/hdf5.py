@@ -15,10 +15,10 @@ from sgdsim.base.interrupts import held_back
 from sgdsim.base.memory import available_memory
 
 _HEAP = b"GCOL\x01"
-"""What a global heap begins with: there HDF5 keeps what has no fixed length, such as texts."""
+"""Mark at the start of a global heap, in which HDF5 stores values of variable length, such as texts."""
 
 _MOST_PACKED = 1032
-"""Bytes of which deflate, the best packer of what HDF5 comes with, makes one; filters pack one after the other."""
+"""Largest compression ratio of deflate, the best of HDF5's own filters; several filters multiply."""
 
 
 @contextmanager

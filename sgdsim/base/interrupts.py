@@ -15,7 +15,7 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-"""Ctrl-C, ``kill``, and a terminal that is closed."""
+"""Signals of Ctrl-C, of ``kill``, and of a terminal that is closed."""
 
 
 class Ended(KeyboardInterrupt):

@@ -9,7 +9,7 @@ from sgdsim.base import take
 from sgdsim.base.numbers import read_number
 
 SHARE = 0.8
-"""Of what is free: others want some too."""
+"""Fraction of the free memory that a run may take by default; the rest is left to other programs."""
 
 _UNITS = {"": 1.0, "b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
 _UNITS |= {"kib": 2.0**10, "mib": 2.0**20, "gib": 2.0**30, "tib": 2.0**40}

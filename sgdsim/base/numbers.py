@@ -8,7 +8,7 @@ from math import isinf
 from sgdsim.base.errors import InputError
 
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-"""A decimal number."""
+"""Pattern of a decimal number."""
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _SEPARATOR = re.compile(r"(?<=[0-9])_(?=[0-9])")

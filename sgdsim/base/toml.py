@@ -14,7 +14,7 @@ from sgdsim.base.errors import InputError, shortened
 from sgdsim.base.numbers import to_float
 
 DEEPEST = 32
-"""Levels of tables and lists within each other; the deepest key of a scenario has six."""
+"""Most levels of nested tables and lists; the deepest key of a scenario has six."""
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _PART = r'\s*("[^"]*"|[^."\s]+)\s*'

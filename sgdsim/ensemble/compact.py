@@ -13,10 +13,10 @@ from sgdsim.ensemble.variable import Contents, Counted, Implied, Rare, Variable,
 
 SCHEMA_VERSION = 1
 COMPACT_VERSION = 2
-"""Of a file in which what no trajectory has is not said of each: see `compact`."""
+"""Version of a file in the short form of `compact`."""
 
 IMPLIED = "implied_variables"
-"""The attribute in which a file says what follows from less than is said of each trajectory."""
+"""Attribute of a file that lists the variables in the short form."""
 
 
 def compact(contents: Contents) -> Contents:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import xarray
 
 RECORDED = ("mean", "variance", "skewness", "kurtosis", "mean_stderr", "variance_stderr", "count", "excluded")
-"""What is recorded of each parameter and observable at each record."""
+"""Statistics of each parameter and observable at each record."""
 SWEPT = "sweep_"
 _SHOWN = 20  # most rows of a table in a notebook
 

@@ -12,7 +12,7 @@ import numpy as np
 from sgdsim.ensemble.variable import Variable
 
 THEORY = frozenset({"prediction", "claim"})
-"""Dimensions of what theory says of a run, which is no result of it."""
+"""Dimensions of the variables that hold predictions of theory, which are not results of the run."""
 
 
 def digest(variables: Mapping[str, Variable], scenario: object) -> str:

@@ -14,7 +14,7 @@ from sgdsim.ensemble.ensemble import Ensemble
 from sgdsim.ensemble.variable import Attribute
 
 _OF_STATES = (("snapshot", "trajectory", "parameter"), "f"), (("parameter",), "U"), (("snapshot",), "iu")
-"""Dimensions of theta, parameter and snapshot_step, and the kinds that their values may be of."""
+"""Dimensions of theta, parameter and snapshot_step, and the allowed kinds of their number types."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,7 @@ import numpy as np
 from sgdsim.formulas.limits import MAX_ENTRIES
 
 Shape = tuple[int, ...]
-"""``()`` of a number, ``(n,)`` of a vector, ``(n, m)`` of a matrix."""
+"""Shape of a value: ``()`` for a number, ``(n,)`` for a vector, ``(n, m)`` for a matrix."""
 
 _NEEDED = {
     "@": "vectors or matrices",

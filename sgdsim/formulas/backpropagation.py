@@ -8,7 +8,7 @@ from math import pi, sqrt
 from sgdsim.formulas.graph import Graph, Node, below
 
 _BRANCHES = {"where": (2, 3), "min": (0, 1), "max": (0, 1)}
-"""Arguments that a choice may leave unused."""
+"""Numbers of the arguments that a choice may leave unused, by its name."""
 
 
 def gradient(graph: Graph, loss: Node, symbols: Sequence[Node]) -> list[Node]:
@@ -185,4 +185,4 @@ _SLOPES: dict[str, Callable[[Graph, Node, Node, Node], Node]] = {
     "softplus": _by(lambda e, y, x: e("sigmoid", x)),
     "sigmoid": _by(lambda e, y, x: e("*", y, e("-", 1.0, y))),
 }
-"""By elementwise function, the share of its first argument."""
+"""Rule for the share of the first argument, by elementwise function."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _FUNCTIONS = {**NUMERIC, "tanh_slope": lambda x: 1.0 / np.cosh(x) ** 2}
 
 _TWO_SIDED = ("min", "max", "where")
-"""Kinked functions whose kink is where their first two arguments are equal; of others it is at zero."""
+"""Kinked functions with the kink where their first two arguments are equal; others have it at zero."""
 
 
 def evaluate(expressions: Sequence[sympy.Expr], values: Mapping[str, Any]) -> list[Any]:

@@ -9,7 +9,7 @@ from sgdsim.base import budget
 from sgdsim.base.errors import InputError, shortened
 
 MAX_TERMS = 10_000
-"""That an expression may be expanded into. A sum of 19 terms to the power of 6 has 134,596."""
+"""Most terms of an expanded expression. A sum of 19 terms to the power of 6 has 134,596."""
 
 
 class TooManyTerms(InputError):

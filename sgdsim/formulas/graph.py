@@ -25,7 +25,7 @@ from sgdsim.formulas.arrays import Algebra, Shape
 from sgdsim.formulas.walker import NUMERIC
 
 Axes = tuple[int, ...]
-"""Of each axis of what is viewed, the axis of the view that runs along it; ~i where its index is fixed at i."""
+"""For each axis of the viewed array, the axis of the view along it, or ~i if its index is fixed at i."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,7 +34,7 @@ FUNCTIONS: Mapping[str, str] = {name: f"{name}(x)" for name in _ONE_ARGUMENT} | 
     "cka": "cka(A, B) or cka(A, B, S)",
 }
 RESERVED = FUNCTIONS.keys() - {"transpose", "outer", "trace", "diag", "eye", "alignment", "cka"}
-"""Functions whose names are nothing else; the others may be names of the user's too, such as a state ``trace``."""
+"""Functions whose names a user cannot take; names of other functions may be used, too, such as a state ``trace``."""
 
 GRAMMAR = "numbers, names, + - * / ** @, indices such as w[0], and functions such as exp(x)"
 # Functions of a name, as ``next(u)``, become names of the same length, so that a message points at the right column.
@@ -65,7 +65,7 @@ def formula_error(problem: str, text: str, column: int, where: str, expected: st
 
 
 STEP_NAMES = frozenset({"learning_rate", "t"})
-"""Of numbers that belong to a step; a loss may have them for its own."""
+"""Names of numbers that belong to a step, unless the loss has a constant of this name."""
 
 
 def aliased(text: str) -> str:

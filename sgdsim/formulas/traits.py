@@ -21,7 +21,7 @@ Names = frozenset[str]
 
 _NONE: Names = frozenset()
 _MOST_TERMS = 256
-"""Terms of a product of sums that are told apart."""
+"""Most terms of a product of sums that are kept apart."""
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ _WORDS: Mapping[Any, str] = {
     Sequence[Sequence[float]]: "a list of such rows",
     Mapping[str, float]: "a table of numbers",
 }
-"""Kinds of arguments of the catalogue."""
+"""Types of arguments of catalogue losses, in words."""
 
 _FORMULAS = {str, Sequence[str]}
 

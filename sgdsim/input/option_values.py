@@ -17,7 +17,7 @@ from sgdsim.formulas.names import normal, split_names
 Reader = Callable[[str, Any], Any]
 
 FILE_OF_ROWS = ".csv"
-"""With which the name of a file ends that stands where a number or a distribution may."""
+"""Suffix of a file that may be given in place of a number or a distribution."""
 
 FILES_OF_DATA = (".csv", ".h5", ".hdf5")
 

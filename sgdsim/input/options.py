@@ -21,7 +21,7 @@ from sgdsim.input import option_values as values
 from sgdsim.input.option_values import Reader
 
 CUSTOM = "custom"
-"""What the files of a loss are called that is not in the catalogue."""
+"""Name of the files of a loss that is not in the catalogue."""
 
 
 @dataclass(frozen=True)
@@ -308,11 +308,12 @@ def scenario_name(data: Mapping[str, Any]) -> str:
 
 _KEY = re.compile(r"^(\s*)(\w+\.\w+)(\[[0-9]+\])?(?:\.((?:[^:\s.\"]|\"[^\"]*\")+))?(?=[:. ])", re.MULTILINE)
 _OTHER = re.compile(r"(?<=expected it or )\w+\.\w+")
+_ALONE = re.compile(r"\Athe command line:\n  (?=.*\Z)")  # a heading above a single line
 _LAW = re.compile(r"^(\s*)predict\[[0-9]+\]\.(?:id|formula)(?=:)", re.MULTILINE)
 
 
 def in_options(problem: str) -> str:
-    """A problem of a scenario in which its keys are replaced by the options that set them.
+    """A problem of a scenario in which its keys are replaced by the options that set them; one alone has no heading.
 
     Examples
     --------
@@ -332,7 +333,7 @@ def in_options(problem: str) -> str:
         return f"{indent}{flags[key]}" + ("" if name is None else f" {name}")
 
     problem = _OTHER.sub(lambda match: flags.get(match[0], match[0]), problem)
-    return _LAW.sub(r"\1--predict", _KEY.sub(replace, problem))
+    return _ALONE.sub("", _LAW.sub(r"\1--predict", _KEY.sub(replace, problem)))
 
 
 def _read(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -341,7 +342,7 @@ def _read(given: Mapping[str, Any]) -> dict[str, Any]:
     if unknown := given.keys() - known.keys():
         raise TypeError(f"unknown options {', '.join(sorted(unknown))}, expected some of {', '.join(known)}")
     catalogued = names_a_loss(given.get("loss") or "", given)
-    asked = [option for name, option in known.items() if _is_given(given.get(name))]
+    asked = [option for name, option in known.items() if is_given(given.get(name))]
     found = attempt_all(partial(_read_one, option, given[option.name], catalogued) for option in asked)
     data: dict[str, Any] = {"loss": {}, "optimizer": {}, "run": {}}
     for option, key, value in found:
@@ -369,7 +370,7 @@ def names_a_loss(text: str, given: Mapping[str, Any]) -> bool:
     return text.strip().isidentifier() and normal(text.strip()) not in declared
 
 
-def _is_given(value: Any) -> bool:
+def is_given(value: Any) -> bool:
     """True if an option was given; 0 and an empty text count as given."""
     return not (value is None or value is False or value in ((), []))
 

@@ -25,7 +25,7 @@ from sgdsim.model.starts import Start
 _PATIENCE = 1.0  # seconds of reading before a progress bar appears
 
 Read = tuple[Mapping[str, Any], Any]
-"""A table with what it leaves open filled in, and what is made of it."""
+"""A table with its defaults filled in, and the object built from it."""
 
 
 def read_runs(

@@ -408,7 +408,7 @@ def _read_part(
 
 
 _INSTEAD = (("run", "steps", "time"), ("record", "every", "records"))
-"""Tables with two keys of which one stands in place of the other."""
+"""Tables with two keys of which only one may be given."""
 
 
 def _give_up(data: Mapping[str, Any], key: str, overrides: Mapping[str, Any]) -> None:

@@ -168,7 +168,7 @@ TABLES = ("loss", "optimizer", "run", "record", "sweep", "predict")
 """Tables at the top of a scenario."""
 
 BESIDE = tuple(BesideTable.model_fields)
-"""Keys that ``[loss]`` may have beside those of a loss of the catalogue."""
+"""Keys that ``[loss]`` may have beside the arguments of a loss of the catalogue."""
 
 TOP = (*About.model_fields, *TABLES, "part")
 """All keys at the top of a scenario."""
@@ -186,4 +186,4 @@ _SECTIONS: dict[str, type[Section]] = {
 KEYS: dict[str, Sequence[str]] = {"": TOP} | {
     name: [field.alias or key for key, field in one.model_fields.items()] for name, one in _SECTIONS.items()
 }
-"""Known keys by the table that they stand in."""
+"""Known keys of each table, by its name."""

@@ -14,10 +14,10 @@ from sgdsim.base.problems import attempt_all
 from sgdsim.input.wording import shown
 
 MOST_POINTS = 100_000
-"""Of a sweep. Every point is a run of its own, read in a quarter of a millisecond and set up in several."""
+"""Most points of a sweep. Every point is a run of its own, read in 0.25 ms and set up in several."""
 
 SWEPT = ("loss", "optimizer", "run")
-"""Tables of which values may be swept."""
+"""Tables whose values may be swept."""
 
 _OWN = ("grid", "common_noise")
 

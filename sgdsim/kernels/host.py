@@ -62,7 +62,7 @@ class Host:
         if self.name == "python" or cache.is_compiled(self.kernel, "advance"):
             return ""
         dtypes = f"{self._program.dtype} states and {self.layout.noise_dtype} noise"
-        return f"compiling the engine for {dtypes}, once on this machine"
+        return f"compiling the engine for {dtypes}, once on this machine …"
 
     def compile(self, empty: Accumulators) -> None:
         """Compile the kernels, or load them from the cache, by running them on no trajectories."""

@@ -25,7 +25,7 @@ SAMPLINGS = {
 }
 
 MAX_CELLS = 2**17
-"""Data stand in the scenario of every file that is made of them."""
+"""Most values of a data set, as the scenario in every file contains them."""
 
 
 @dataclass(frozen=True)

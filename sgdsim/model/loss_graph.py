@@ -15,7 +15,7 @@ from sgdsim.formulas.vectors import base_name, coordinates
 from sgdsim.model.written_loss import WrittenLoss
 
 Values = Mapping[str, np.ndarray]
-"""By coordinate, at many points."""
+"""Values at many points, by coordinate."""
 
 
 class LossGraph:

@@ -190,7 +190,7 @@ FAMILIES: dict[str, Family] = {
 }
 
 TABLE = "table"
-"""The family of discrete distributions, ``table:v@p,v@p,…``, whose arguments are as many as the user gives."""
+"""Name of the family of discrete distributions, ``table:v@p,v@p,…``, with any number of arguments."""
 
 _HIGHEST_ORDER = 10_000  # highest order of a moment; a formula may raise its highest power to another
 _MOST_VALUES = 24  # most values of a table; the length of its formula grows with their square

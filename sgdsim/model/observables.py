@@ -230,8 +230,8 @@ def _window(value: Any, where: str) -> tuple[int, int]:
 
 
 STOPPED = ("stopped_at", "stopped_by")
-"""Of a trajectory that ends: the completed steps when it did, no value until then; which of the bounds it has passed,
-counted from 1, and 0 until then."""
+"""Names of two observables of a trajectory that may end early: the number of completed steps at its end (no value until
+then), and the number of the bound that it passed, counted from 1 (0 until then)."""
 
 
 def bound(text: str, where: str = "run.stop") -> Observable:

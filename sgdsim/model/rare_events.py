@@ -37,7 +37,7 @@ from sgdsim.model.run import Run
 from sgdsim.model.states import State, state_coordinates
 
 PART = 0.01
-"""Of the fourth central moment of a noise: an outcome that makes up less does not matter, be it as rare as it is."""
+"""Fraction of the fourth central moment of a noise; a rare outcome that contributes less does not matter."""
 
 _UNKNOWN = Traits(frozenset())
 

@@ -18,7 +18,7 @@ from sgdsim.formulas.names import normal, normal_keys
 from sgdsim.model.observables import Observable, control_for
 
 MOST_BINS = 2**24
-"""Of a histogram: edges and counts by group of so many take 4 GB at each record."""
+"""Most bins of a histogram: the counts of so many in all groups take 4 GB at each record."""
 
 
 @dataclass(frozen=True)

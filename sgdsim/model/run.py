@@ -33,7 +33,7 @@ __all__ = ["DTYPES", "Histogram", "Recorder", "Run"]  # theory imports those of 
 DTYPES = ("float64", "float32")
 
 _COUNTED = 2**24
-"""Steps, up to which float32 has every whole number."""
+"""Number of steps up to which float32 represents every whole number."""
 
 _BYTES_A_STEP = 64  # memory for each step: of the schedule, with temporary arrays, and of the recorded steps
 # Bytes that every machine has, so that the free memory need not be looked up: that takes 0.1 ms, a run of a sweep 0.2.

@@ -20,11 +20,11 @@ from sgdsim.formulas.formula import Formula
 
 _KEY = "optimizer.learning_rate"
 MOST_STEPS = 2**32
-"""Of a run: its counter of random numbers counts groups of steps in 32 bits."""
+"""Most steps of a run: its counter of random numbers has 32 bits for groups of steps."""
 
 
 _WHOLE = 1e-9
-"""To this part of a number of steps it is taken for whole: a rate is a decimal, which floats round."""
+"""Relative deviation up to which a number of steps counts as whole: rates are decimals, which floats round."""
 
 
 @dataclass(frozen=True)

@@ -311,7 +311,7 @@ class Listed(_Given):
 
 
 _KNOWN: WeakValueDictionary[str, np.ndarray] = WeakValueDictionary()
-"""Arrays of the caller that some start still has, by their digest."""
+"""Arrays of callers that a start still uses, by their digest."""
 
 
 def remembered(digest: str) -> Callable[[], np.ndarray] | None:

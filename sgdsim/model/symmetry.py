@@ -27,7 +27,7 @@ KINDS = {
     "permutation": "permutation:u,w",
     "layers": "layers:W1,W2,…",
 }
-"""Each kind of symmetry that has a short form, with it."""
+"""Short form of each kind of symmetry that has one."""
 
 
 @dataclass(frozen=True)

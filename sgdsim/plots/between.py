@@ -19,7 +19,7 @@ from sgdsim.plots.subject import Curves
 from sgdsim.theory.methods.stability import instabilities
 
 SECONDS = 5.0
-"""That one law may take for its curve; without, its line goes from point to point."""
+"""Seconds that a law may take for its curve; otherwise its line goes from point to point."""
 _POINTS = 96
 _POINTS_OF_MAP = 24  # points along each axis of a map
 _NUMBERS = ("optimizer.learning_rate", "loss.constants.", "optimizer.momentum", "optimizer.weight_decay")

@@ -27,12 +27,13 @@ from sgdsim.prediction import Density, Distance, Prediction
 from sgdsim.statistics import histograms, records
 
 Place = tuple[int, int]
-"""A sweep point and a step."""
+"""Number of a point of a sweep, and a step."""
 
 FEWEST_EXPECTED = 10.0
-"""In a bin, for its deviation to be nearly normal."""
+"""Fewest expected counts in a bin for which its deviation is nearly normal."""
 _CONCENTRATED = 0.9  # fraction of the trajectories in a single bin from which on no density is drawn
 _BINS = (8, 80)
+_DENSE = 300  # places at which a predicted density is drawn
 _TAILS = 0.6  # fraction of bins in the tails from which on the axis is logarithmic; 0.4 for a million normal values
 
 
@@ -151,10 +152,11 @@ def _chosen(subject: Subject, quantity: _Quantity, wanted: set[Place], pool: Seq
         return [places[index] for index in spread(len(places), MOST_SERIES)]
     first = sorted(wanted)[-MOST_SERIES:]
     first += [place for place in pool if place in quantity.places and place not in first][: MOST_SERIES - len(first)]
-    rest = [place for place in quantity.places if place not in first and place[1] > 0]
-    rest = rest or [place for place in quantity.places if place not in first]
+    moved = [place for place in quantity.places if place[1] > 0] or list(quantity.places)
     room = min(MOST_SERIES - len(first), len(COLOURS) - len({*pool, *first}))
-    return sorted([*first, *(rest[index] for index in spread(len(rest), room))])
+    # Evenly over all of them, so that none is beside one that is shown already.
+    evenly = [moved[index] for index in spread(len(moved), room + len(first))]
+    return sorted([*first, *[place for place in evenly if place not in first][:room]])
 
 
 def _label(subject: Subject, place: Place) -> str:
@@ -219,11 +221,15 @@ def _probabilities(edges: np.ndarray, prediction: Prediction) -> np.ndarray:
 
 
 def _theory(counts: histograms.Counts, prediction: Prediction, style: int) -> Line:
-    """Line of the predicted mean density in each bin, which the count of the bin estimates."""
+    """Line of the predicted mean density over the width of a bin, which in the middle of a bin its count estimates."""
+    assert isinstance(prediction.measure, Distance | Density)
     inside = _occupied(counts)
     edges = counts.edges[inside.start : inside.stop + 1]
-    density = _probabilities(edges, prediction) / np.diff(edges)
-    return Line((edges[1:] + edges[:-1]) / 2, density, prediction_label(prediction), "theory", style)
+    centres, widths = (edges[1:] + edges[:-1]) / 2, np.diff(edges)
+    x = np.unique(np.concatenate([centres, np.linspace(centres[0], centres[-1], _DENSE)]))
+    half = np.interp(x, centres, widths) / 2
+    below, above = np.asarray(prediction.measure.cdf(np.concatenate([x - half, x + half])), dtype=float).reshape(2, -1)
+    return Line(x, (above - below) / (2 * half), prediction_label(prediction), "theory", style)
 
 
 def _residuals(counts: histograms.Counts, prediction: Prediction, series: int, line: int | None) -> Residuals:
@@ -232,5 +238,6 @@ def _residuals(counts: histograms.Counts, prediction: Prediction, series: int, l
     n = float(counts.counts.sum())
     enough = (n * p >= FEWEST_EXPECTED) & (n * (1.0 - p) >= FEWEST_EXPECTED)
     centres = (counts.edges[1:] + counts.edges[:-1])[enough] / 2
-    z = (counts.counts[1:-1] - n * p)[enough] / np.sqrt(n * p * (1.0 - p))[enough]
+    found, p = counts.counts[1:-1][enough], p[enough]
+    z = (found - n * p) / np.sqrt(n * p * (1.0 - p))
     return Residuals(centres, z, series, line)

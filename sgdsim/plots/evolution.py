@@ -69,7 +69,9 @@ def _panel(
     top = density[spread_out].max() if spread_out.any() else density.max()
     shown = np.where(density > 0, np.minimum(density, top), np.nan)
     times = np.clip(edges_about(steps.astype(float)), steps[0], steps[-1])
-    parts: list[Part] = [Image(times, edges, shown.T, "density", role="density")]
+    first, last = np.flatnonzero(inside.any(axis=0))[[0, -1]] if inside.any() else (0, len(edges) - 2)
+    image = shown.T[first : last + 1]
+    parts: list[Part] = [Image(times, edges[first : last + 2], image, "density", role="density")]
     whole = np.cumsum(np.concatenate([below[:, None], inside], axis=1), axis=1) / np.maximum(totals, 1)[:, None]
     for level, label in _QUANTILES.items():
         line = np.array([_quantile(row, edges, level) for row in whole])

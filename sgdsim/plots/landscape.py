@@ -54,7 +54,8 @@ def _panel(subject: Subject, point: int) -> Panel:
     parts.append(Line(means[0], means[1], "mean of all", "known", series=5))
     parts += flows
     parts += _force(run, limits)
-    title = "landscape" if len(subject.points) == 1 else f"landscape, {subject.point_label(point)}"
+    title = f"population loss over {mark(x_name)} and {mark(y_name)}"
+    title += "" if len(subject.points) == 1 else f", {subject.point_label(point)}"
     return Panel(title, mark(x_name), mark(y_name), tuple(parts))
 
 

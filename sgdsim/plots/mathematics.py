@@ -19,7 +19,7 @@ from sgdsim.plots.as_written import NoTex, tex
 from sgdsim.prediction import STATISTICS
 
 LETTER = 0.54
-"""Mean width of a letter of DejaVu Sans, in heights."""
+"""Mean width of a letter of DejaVu Sans, relative to the size of the font."""
 _SIZE = 10  # size in points at which the width of formulas is measured
 _BEGIN, _END = "\x02", "\x03"
 _MARKED = re.compile(f"{_BEGIN}([^{_END}]*){_END}")
@@ -27,6 +27,7 @@ _PLACE = re.compile(f"{_BEGIN}{_END}*")
 _SPACE = "\N{NO-BREAK SPACE}"  # space at which a line is not broken
 _LONGEST = 240  # characters of the longest formula that is typeset; a figure has no room for longer ones
 _SMALL_DENOMINATOR = 100
+_DECIMAL = re.compile(r"(?<![\w.])\d*\.\d+")
 _STATISTICS = (*STATISTICS, "covariance", "median", "quantile", "slope", "density", "tail", "expect")
 _OURS = {"learning_rate": r"\eta", "weight_decay": r"\lambda", "steps": "N", "t": "t", "time": "T"}
 
@@ -103,6 +104,8 @@ def typeset(text: str) -> str:
     --------
     >>> print(typeset(f"5$: {mark('q = sigma**2*w[0]/2')}"))
     5\$: ${q} = {\sigma}^{2}\,{{w}_{0}} / 2$
+    >>> print(typeset(mark("0.1*log(abs(x))")))  # as it was written, and not as 1/10
+    $0.1\,\log{\left(\left|{{x}}\right| \right)}$
     >>> print(typeset(mark("log(mean(q))")))
     $\log{\left(\mathrm{mean}({q}) \right)}$
     """
@@ -156,6 +159,21 @@ def _sorted(formula: str) -> str | None:
             power = f"^{{{exp}}}" if exp else ""
             return rf"\exp{power}{{\left({text} \right)}}"
 
+        _in_fraction = False
+
+        def _print_Mul(self, expr: sympy.Mul) -> str:
+            """Within a fraction beside each other: letters would be too small."""
+            before, folds = self._in_fraction, self._settings["fold_short_frac"]
+            self._settings["fold_short_frac"] = folds or before
+            self._in_fraction = before or sympy.fraction(expr, exact=True)[1] != 1
+            try:
+                return str(super()._print_Mul(expr))
+            finally:
+                self._in_fraction, self._settings["fold_short_frac"] = before, folds
+
+        def _print_abs(self, expr: sympy.Expr, exp: str | None = None) -> str:
+            return str(self._print_Abs(expr, exp))
+
     if re.search(r"\bwhere\(", formula):  # SymPy has it as a function of four arguments, without the condition
         return None
     try:
@@ -170,7 +188,10 @@ def _sorted(formula: str) -> str | None:
             last = max(int(one.partition("[")[2][:-1]) for one in elements if base_name(one) == vector)
             symbols[vector] = [sympy.Symbol(f"{{{_name(vector)}_{{{index}}}}}") for index in range(last + 1)]
         expression = Formula.parse(formula).expression(symbols)
-        decimals = {one: sympy.Float(one, 7) for one in expression.atoms(sympy.Rational) if one.q > _SMALL_DENOMINATOR}
+        written = {sympy.Rational(found[0]) for found in _DECIMAL.finditer(formula)}
+        fractions = [one for one in expression.atoms(sympy.Rational) if one.q > 1]
+        long = (one for one in fractions if one.q > _SMALL_DENOMINATOR or {one, -one} & written)
+        decimals = {one: sympy.Float(one, 7) for one in long}
         expression = expression.xreplace(decimals)  # 2.6282 is easier to read than 13141/5000
         powers = (one for one in expression.atoms(sympy.Pow) if one.exp.could_extract_minus_sign())
         # A slash is used before a single number only, where it is clear: s/2*a is not s/(2*a).

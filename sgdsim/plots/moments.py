@@ -21,12 +21,21 @@ from sgdsim.plots.panel import (
     scale_for,
     spread,
 )
-from sgdsim.plots.subject import Subject, arrays, deviations, freedom, prediction_label, require, statistic_label
-from sgdsim.prediction import Prediction, Rival
+from sgdsim.plots.subject import (
+    Subject,
+    arrays,
+    deviations,
+    freedom,
+    names_in,
+    prediction_label,
+    require,
+    statistic_label,
+)
+from sgdsim.prediction import Curve, Measure, Moment, Prediction, Rival
 
 Key = tuple[str, str]
 Claims = dict[tuple[str, int], dict[int, tuple[float, Prediction]]]
-"""Predicted values and whose they are, by step, of each prediction's label and point."""
+"""Predicted values and their predictions by step, for each label and point."""
 
 
 def drawing(subject: Subject) -> Drawing:
@@ -37,7 +46,8 @@ def drawing(subject: Subject) -> Drawing:
         if moment.step in subject.steps_of(moment.point or 0):
             key = moment.statistic, moment.observable
             claims[key][prediction_label(prediction), moment.point or 0][moment.step] = value, prediction
-    others = [(statistic, name) for name in subject.measured for statistic in ("mean", "variance")]
+    aids = _aids(subject)
+    others = [(statistic, name) for name in subject.measured for statistic in ("mean", "variance") if name not in aids]
     keys = [*claims, *(key for key in others if key not in claims and _varies(subject, key))]
     points = spread(len(subject.points), MOST_SERIES)
     styles = {label: i for i, label in enumerate(dict.fromkeys(label for one in claims.values() for label, _ in one))}
@@ -45,6 +55,14 @@ def drawing(subject: Subject) -> Drawing:
     left_out += [subject.point_label(point) for point in range(len(subject.points)) if point not in points]
     panels = tuple(_panel(subject, key, claims[key], points, styles) for key in keys[:MOST_PANELS])
     return Drawing(panels, tuple(left_out), _thinning(subject))
+
+
+def _aids(subject: Subject) -> frozenset[str]:
+    """Observables that laws put together into what they predict, which say nothing by themselves."""
+    laws = [one for one in subject.predictions if one.source != "user"]
+    measures: list[Measure] = [one.measure for one in laws if not isinstance(one.measure, Moment | Curve)]
+    measures += [condition.measure for one in laws for condition in one.assumes]
+    return frozenset(name for one in measures for name in names_in(one) if name in subject.observables)
 
 
 def _varies(subject: Subject, key: Key) -> bool:

@@ -12,7 +12,7 @@ from sgdsim.plots.subject import Subject, claim_name, is_named, prediction_label
 from sgdsim.prediction import Curve, Prediction
 
 _LONG = 26
-"""Letters from which on a formula makes a legend hard to read."""
+"""Number of letters from which on a formula makes a legend hard to read."""
 _LONGEST = 110
 _NUMBER = re.compile(r"[-+]?[\d.]+(e[-+]?\d+)?(/[\d.]+)?")
 
@@ -45,6 +45,11 @@ class _Claim:
     @property
     def is_long(self) -> bool:
         return letters(self.formula) > _LONG or not is_typeset(self.formula)
+
+    @property
+    def says_little(self) -> bool:
+        """True if it is no name for a legend: too long, or a number alone."""
+        return self.is_long or self.is_number
 
 
 def with_short_names(subject: Subject, drawing: Drawing) -> Drawing:
@@ -79,12 +84,14 @@ def _unnamed(subject: Subject, panels: Iterable[Panel]) -> Iterator[_Claim]:
 def _names(claims: list[_Claim]) -> dict[str, str]:
     """New names of the claims that get one."""
     points = [one for one in claims if not one.joined and not one.is_bound]
-    names = dict.fromkeys(points, "predicted numbers") if len(points) > 1 or any(one.is_long for one in points) else {}
+    called = "predicted numbers" if len(points) > 1 else "predicted number"
+    names = dict.fromkeys(points, called) if len(points) > 1 or any(one.says_little for one in points) else {}
     lines = [one for one in claims if one.joined and not one.is_bound]
     places = [place for one in lines for place in one.panels]
     if len(places) == len(set(places)):
-        names |= dict.fromkeys(lines, "prediction") if len(lines) > 1 or any(one.is_long for one in lines) else {}
+        names |= dict.fromkeys(lines, "prediction") if len(lines) > 1 or any(one.says_little for one in lines) else {}
     else:
+        names |= {one: f"{quantity_label(one.prediction)} = {one.formula}" for one in lines if one.is_number}
         names |= {one: f"prediction {number}" for number, one in enumerate(lines, 1) if one.is_long}
     return {one.label: one.label.replace(one.formula, name, 1) for one, name in names.items()}
 

@@ -20,11 +20,11 @@ from sgdsim.prediction import Curve, Function, Moment, Number, Prediction, Quant
 from sgdsim.statistics.estimate import Estimate, NotMeasured
 
 MOST_NUMBERS = 8
-"""In one panel, for their names to have room."""
+"""Most numbers in one panel, so that there is room for their names."""
 
 _NUMBERS = Number | Curve
 _DRAWN: dict[str, Any] = {"moments": Moment | Curve, "sweep": _NUMBERS}
-"""By the panels of a kind; those of `order` draw what is of finite order, those of `diagram` what is of one point."""
+"""Measures that the panels of a kind draw; `order` draws predictions of finite order, `diagram` those of one point."""
 
 
 @dataclass(frozen=True, eq=False)

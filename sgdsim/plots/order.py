@@ -112,7 +112,7 @@ def _note(prediction: Prediction, order: int, test: OrderTest) -> str:
     power = _raised(test.power)
     powers = " + ".join(terms).replace(f"+ {_MINUS}", f"{_MINUS} ")
     return (
-        f"{_called(prediction)}: fit {powers}{accepted}; with one term more that of {small}{power} is "
+        f"{_called(prediction)}: fit {powers}{accepted}; with one more term, that of {small}{power} is "
         f"{_number(b, 2)} ± {error:.2g}, and must vanish if the formula is valid up to {small}{_raised(order)}."
     )
 

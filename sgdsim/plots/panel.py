@@ -11,7 +11,7 @@ MOST_PANELS = 6
 MOST_PANELS_OF_PARTS = 12
 MOST_SERIES = 4
 MOST_STEPS = 200
-"""More points a panel than the eye can tell apart."""
+"""Most points of a line in a panel: the eye cannot tell more apart."""
 
 _SUPERSCRIPTS = str.maketrans("0123456789-\N{MINUS SIGN}", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁻")
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ERRORS = 2.0
-"""Standard errors that bars and bands are long."""
+"""Half-length of error bars and bands, in standard errors."""
 _MARGIN = 0.08  # inches around the figure
 _CHARACTERS = 40  # characters of all texts at ticks, beyond which these are turned
 _SMALLEST = (0.8, 0.6)  # inches, smallest width and height of axes

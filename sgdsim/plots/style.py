@@ -43,7 +43,7 @@ _RC: dict[Any, Any] = {
 
 
 _TALK: dict[Any, Any] = {"lines.linewidth": 1.8, "lines.markersize": 4.5, "axes.linewidth": 0.9}
-"""Besides, in small panels."""
+"""Settings of matplotlib for a talk, whose panels are small."""
 
 
 @contextmanager

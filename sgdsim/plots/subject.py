@@ -22,11 +22,10 @@ if TYPE_CHECKING:
     from sgdsim.input.scenario import Scenario
     from sgdsim.model.run import Run
 
-"""How the ids begin of claims that the user has not named."""
 SHORT = 22
-"""Letters of a label for which an axis has room."""
+"""Number of letters for which an axis has room."""
 _TITLE = 32
-"""Letters of a formula for which a title has room."""
+"""Number of letters of a formula for which a title has room."""
 _RATE = "optimizer.learning_rate"
 _DECAY = "optimizer.weight_decay"
 

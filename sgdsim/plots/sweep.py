@@ -178,12 +178,14 @@ def _panel(subject: Subject, group: _Group, axis: _Axis, styles: Mapping[str, in
                 parts.append(Line(x, predicted, label, "rival", styles[label], joined=len(x) > 1 and not axis.ticks))
                 continue
             estimates = [_estimate(subject, claim) for claim in claims]
+            # What is about several points together, such as a slope, says nothing of what lies in between.
+            joined = not axis.ticks and all(len(set(_places(claim))) == 1 for claim in claims)
             curve = _curve(subject, claims[0], axis.names[series])
             if curve is not None:
                 parts.append(Line(*curve, label, "theory", styles[label]))
             else:
-                parts.append(Line(x, predicted, label, "theory", styles[label], joined=len(x) > 1 and not axis.ticks))
-            parts += _rivals(x, claims, joined=not axis.ticks)
+                parts.append(Line(x, predicted, label, "theory", styles[label], joined=joined and len(x) > 1))
+            parts += _rivals(x, claims, joined=joined)
             line = styles[label] if len(labels) > 1 else None
             z = deviations(estimates, predicted, [claim.prediction.allowed for claim in claims])
             residuals.append(Residuals(x, z, series, line, freedom(estimates)))

@@ -35,13 +35,13 @@ from sgdsim.simulation.kept_states import BLOCK, ExtendedPart, Extension, kept_s
 from sgdsim.simulation.progress import Progress
 
 SECONDS = 60.0
-"""Between two checkpoints; a run that is shorter needs none."""
+"""Seconds between two checkpoints; a shorter run needs none."""
 
 SHARE = 0.02
-"""The most of a run's time that goes into writing them: where it takes longer, they are written less often."""
+"""Largest fraction of a run's time that is spent on checkpoints: if one takes longer, the next is written later."""
 
 MOST_PENDING = 2**28
-"""Bytes of rows that wait for the next one, which takes as many again to write them: with more it is written now."""
+"""Most bytes of results that wait for the next checkpoint, which needs as many again; with more it is written now."""
 
 ROWS = ("theta", "status", "stopped")
 _LISTED = "theta", "stopped"  # arrays with a value for each trajectory, along the second axis

@@ -26,10 +26,10 @@ from sgdsim.model.run import Run
 from sgdsim.model.starts import Grid
 
 _ABOUT = "about"
-"""Says of what run the pieces are, and which count; what it does not name is left over."""
+"""Name of the piece that describes the run and lists the valid pieces; all others are left over."""
 
 BLOCK = ("state", "status", "changes")
-"""The fields of a block that are arrays."""
+"""Fields of a block that are arrays."""
 
 
 def folder_of(output: PathLike) -> Path:

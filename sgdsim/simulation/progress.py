@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from threading import Timer
 from types import TracebackType
 from typing import Self
 
 from sgdsim.base.bar import Bar, Lines, is_terminal
+from sgdsim.base.budget import PATIENCE
 from sgdsim.base.interrupts import Interrupts
 
 
@@ -45,6 +48,20 @@ class Progress:
         """Print a line above the bar, if there is a terminal."""
         if text and self._bar is not None:
             self._bar.say(text)
+
+    @contextmanager
+    def announcing(self, text: str) -> Iterator[None]:
+        """Tell what the block does, in a pipe too, if it takes longer than a second."""
+        if self._bar is None:
+            yield
+            return
+        timer = Timer(PATIENCE, self._bar.announce, [text])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def begin(self, done: int) -> None:
         """Note the number of trajectory-steps that were done before the run was resumed."""

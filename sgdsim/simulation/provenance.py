@@ -16,7 +16,7 @@ from typing import Any
 from sgdsim.base.version import __version__
 
 UNTITLED = "SGD ensemble"
-"""The title of what the user has given none."""
+"""Title of an ensemble to which the user has given none."""
 LIBRARIES = ("numba", "llvmlite", "numpy", "h5py", "sympy")
 
 

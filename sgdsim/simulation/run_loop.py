@@ -505,9 +505,9 @@ def compute(
         results = allocate(simulators, spool)
         started = provenance.now()
         began = time.perf_counter()
-        for simulator in simulators:
-            bar.say(simulator.executor.notice())
-            simulator.compile()
+        with bar.announcing(simulators[0].executor.notice() or "compiling the kernels …"):
+            for simulator in simulators:
+                simulator.compile()
         compiled = time.perf_counter()
         if checkpoints is not None:
             bar.begin(checkpoints.restore(simulators, results))

@@ -25,7 +25,7 @@ from sgdsim.simulation.run_loop import Computed, allocate_for, place_of_snapshot
 from sgdsim.simulation.unfinished import Description, refuse_another
 
 Unit = tuple[int, tuple[int, int]]
-"""A sweep point, and the first and last (excluded) of its groups."""
+"""Unit of work: a point of a sweep, and the first and last (excluded) of its groups."""
 
 _MOST_NAMED = 10
 

@@ -30,10 +30,10 @@ from sgdsim.simulation.kept_states import Extension, Kept
 _SCHEMA = 2
 _LOCK = "lock"
 _CUT = "cut"
-"""Says into how many shards a run is cut, and stands there before any of them is."""
+"""Name of the file with the number of shards of a run, which is written before the shards."""
 
 _LEFT = "*.state", "*.done", "log.jsonl", "*.shard", "*.part", _CUT
-"""What a run may leave, in this order: without the first two nothing else counts."""
+"""Files that a run may leave, in the order of removal: without the first two all others are ignored."""
 _MOST_SHOWN = 5  # differing keys of two scenarios that a message shows
 
 

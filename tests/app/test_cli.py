@@ -463,7 +463,7 @@ def test_names_of_files_that_are_no_text(home, folder):
         assert sgdsim(command, f"{name}.h5").exit_code == 0, command
     for option, file, more in (("--data", f"{name}.csv", []), ("--from", f"{name}.h5", ["--noise", "y=normal"])):
         message = refused(*SAMPLES, *more, option, file)
-        assert message == f"Error: the command line:\n  {option}: '\\udcff\\udcfe' is no text in UTF-8\n"
+        assert message == f"Error: {option}: '\\udcff\\udcfe' is no text in UTF-8\n"
 
 
 def test_a_scenario_in_a_file_that_no_longer_parses(home, folder):
@@ -506,9 +506,12 @@ def test_a_run_in_shards_is_merged_and_compared(folder):
 
 
 def test_a_run_that_is_finished_is_read_where_it_is_resumed(folder):
-    first = sgdsim("run", "valley.toml", "-o", "run.h5", "--resume")
-    assert sgdsim("run", "valley.toml", "-o", "run.h5", "--resume").stdout == first.stdout
-    assert sgdsim("resume", "run.h5").stdout == first.stdout
+    """It printed the speed of the old run, as if it had been computed again."""
+    first, *verdicts = sgdsim("run", "valley.toml", "-o", "run.h5", "--resume").stdout.splitlines()
+    assert "trajectory-steps/s" in first
+    for again in (["run", "valley.toml", "-o", "run.h5", "--resume"], ["resume", "run.h5"]):
+        said = ["run.h5: is finished, nothing was left to compute", *verdicts]
+        assert sgdsim(*again).stdout.splitlines() == said
     assert "finished" in sgdsim("peek", "run.h5").stdout
     assert sorted(path.name for path in folder.iterdir()) == ["run.h5", "valley.toml"]
 
@@ -711,3 +714,26 @@ def test_numbers_of_the_schedule_are_read_like_all_others():
     for text in ("1e-400", "1__0", "nan", "x"):
         expected = f"Invalid value for '--curvature': '{text}', expected a number such as 0.5 or 5e-3"
         assert expected in refused("schedule", "--curvature", text, *given)
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["show", "valley", "--constant", "a=1"], "--constant: expected it with a loss, and valley is a law"),
+        (["show", "valley", "--no-symmetries", "--json"], "--no-symmetries: expected it with a loss, and valley"),
+        (["schedule", "cosine:0.1,0.01", "--overwrite"], "--overwrite: expected it without cosine:0.1,0.01"),
+        (["schedule", "--curvature", 1, "--overwrite"], "--overwrite: expected it with --output"),
+        (["suite", "--score", "some.csv", "--overwrite"], "--overwrite: expected it with --output"),
+    ],
+)
+def test_options_that_would_say_nothing_are_refused(command, message):
+    assert refused(*command).startswith(f"Error: {message}")
+
+
+def test_a_reader_that_has_had_enough_is_no_failure(folder):
+    """As `head`, which ended in exit code 1, that of a failed run."""
+    command = [sys.executable, "-m", "sgdsim", "list", "predictions"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as ours:
+        assert ours.stdout is not None
+        ours.stdout.close()
+        assert (ours.stderr.read(), ours.wait()) == ("", 128 + signal.SIGPIPE)

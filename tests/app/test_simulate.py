@@ -222,7 +222,7 @@ def test_a_saved_scenario_leads_to_the_same_files(folder):
 def test_files_are_read_before_anything_is_written():
     Path("rates.txt").write_text("0.1\nfast\n", encoding="utf-8")
     message = refused(*TRAP, *RUN, "--learning-rate", "file:rates.txt", "--save-scenario", "mine.toml")
-    assert "the command line:\n  --learning-rate: rates.txt: row 2 (line 2), column 1: 'fast', expected" in message
+    assert "Error: --learning-rate: rates.txt: row 2 (line 2), column 1: 'fast', expected" in message
 
 
 @pytest.mark.parametrize(
@@ -254,19 +254,19 @@ def test_files_are_read_before_anything_is_written():
         # What it says.
         (["--loss", "u**2 + ww"], "unknown name 'ww': did you mean 'w'?"),
         (["--loss", "river"], "--loss: unknown loss 'river': "),
-        (["--predict", "vally"], "  --predict: unknown law 'vally': did you mean 'valley'?"),
-        (["--predict", "mean(u) = file:c.csv"], "  --predict: c.csv: no such file"),
+        (["--predict", "vally"], "--predict: unknown law 'vally': did you mean 'valley'?"),
+        (["--predict", "mean(u) = file:c.csv"], "--predict: c.csv: no such file"),
         (["--loss", "2*"], "invalid syntax"),
         (["--parameter", "v=normla:0,1"], "--parameter v: unknown distribution 'normla': did you mean 'normal'?"),
         (["--parameter", "v=nan"], "--parameter v: unknown distribution 'nan'"),
         (["--noise", "z=normal:0,-1"], "--noise z: 'normal:0,-1' needs std >= 0"),
-        (["--noise", "p,q=normal:C.csv"], "the command line:\n  --noise p,q: C.csv: no such file"),
-        (["--symmetry", "generator:G.csv"], "the command line:\n  --symmetry: G.csv: no such file"),
-        (["--data", "D.csv"], "the command line:\n  --data: D.csv: no such file"),
+        (["--noise", "p,q=normal:C.csv"], "Error: --noise p,q: C.csv: no such file"),
+        (["--symmetry", "generator:G.csv"], "Error: --symmetry: G.csv: no such file"),
+        (["--data", "D.csv"], "Error: --data: D.csv: no such file"),
         (["--optimizer", "sgdd"], "--optimizer: unknown optimizer 'sgdd': did you mean 'sgd'?"),
         (["--optimizer", "sgd:beta=1"], "optimizer.beta: unknown key of sgd 'beta'"),
         (["--learning-rate", "-1"], "--learning-rate: -1, expected a finite positive number"),
-        (["--learning-rate", "file:R.csv"], "the command line:\n  --learning-rate: R.csv: no such file"),
+        (["--learning-rate", "file:R.csv"], "Error: --learning-rate: R.csv: no such file"),
         (["--batch-size", "0"], "--batch-size: 0, expected a whole number"),
         (["--trajectories", "0"], "--trajectories: 0, expected a whole number from 1"),
         (["--steps", "-5"], "--steps: -5, expected a whole number from 1"),

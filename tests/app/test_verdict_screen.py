@@ -9,7 +9,7 @@ from math import nan
 import pytest
 
 from sgdsim.app.verdict_screen import in_words, screen
-from sgdsim.statistics.comparison import Comparison
+from sgdsim.statistics.comparison import DOES_NOT_HOLD, Comparison
 from sgdsim.theory import Skipped
 
 AGREES = Comparison(
@@ -27,7 +27,7 @@ def test_a_law_has_one_line_and_disagreements_stand_first():
     first, meaning, second, other, summary, words, more = lines(AGREES, OPEN, WRONG)
     assert first.split() == ["mean(y)", "disagrees", "z", "+100.00"]
     assert meaning == "    mean(y) is 0.6 ± 0.001, predicted 0.5"
-    assert re.split("  +", second) == ["valley", "1 inconclusive, 1 agree", "z -2.00"]
+    assert re.split("  +", second) == ["valley", "1 inconclusive, 1 agrees", "z -2.00"]
     assert other == "    consistent; 1 % could not have been seen, 6.3 times the trajectories would"
     assert summary == "1 agrees, 1 disagrees, 1 inconclusive (Holm over 3 tests, alpha = 0.001)"
     assert words == "So a claim does not hold for what was simulated."
@@ -134,3 +134,15 @@ def test_z_is_of_the_rows_that_decide():
     kept = replace(AGREES, id="user-1", z=-70.17)
     assert "70.17" not in "".join(screen([kept], [], 1e-3))
     assert "70.17" not in "".join(screen([replace(OPEN, id="user-1", quantity=kept.quantity), kept], [], 1e-3))
+
+
+def test_a_point_of_a_sweep_is_called_by_what_was_swept():
+    """Nobody knows which learning rate point 87 was."""
+    row = replace(WRONG, point=1)
+    assert "mean(y) at learning_rate = 0.4 is 0.6" in screen([row], [], 1e-3, points={"": ["", "learning_rate = 0.4"]})
+    assert "mean(y) at point 1 is 0.6" in screen([row], [], 1e-3)
+
+
+def test_one_row_that_does_not_hold_is_one():
+    does_not = replace(AGREES, verdict=DOES_NOT_HOLD)
+    assert "1 does not hold here" in screen([does_not, AGREES, AGREES], [], 1e-3)

@@ -303,6 +303,8 @@ def test_what_other_options_say_is_not_missing():
     [
         ("run.steps: 0, expected a whole number", "--steps: 0, expected a whole number"),
         ("  optimizer.learning_rate: -1, expected", "  --learning-rate: -1, expected"),
+        ("the command line:\n  run.seed: 1.5", "--seed: 1.5"),
+        ("the command line:\n  run.seed: 1.5\n  run.steps: 0", "the command line:\n  --seed: 1.5\n  --steps: 0"),
         ("loss.parameters.v[3]: 'a'", "--parameter v[3]: 'a'"),
         ("run.initial.x: unknown", "--parameter x: unknown"),
         ("record.histograms.u,w: [0]", "--histogram u,w: [0]"),

@@ -125,6 +125,6 @@ def test_what_takes_long_is_said_before(tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path)
     monkeypatch.setattr(cache, "_generator_hash", lambda: "of another version")
     executor = Simulator(random_run(random.Random(0))).executor
-    assert executor.notice() == "compiling the engine for float64 states and float32 noise, once on this machine"
+    assert executor.notice() == "compiling the engine for float64 states and float32 noise, once on this machine …"
     (tmp_path / f"{executor.kernel.__name__}.advance.abc.nbc").touch()
     assert executor.notice() == ""

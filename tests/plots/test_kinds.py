@@ -55,6 +55,18 @@ def test_theory_is_a_curve_between_the_records_of_a_run():
     assert mean == pytest.approx(0.8**steps)
 
 
+def test_what_laws_put_together_has_no_panel_and_what_is_of_two_points_no_curve():
+    """The loss that a heat capacity is made of is a step to it; between two slopes nothing is predicted."""
+    ensemble = simulate(learning_rate=[0.2, 0.4, 0.8], steps=60, predict=["heat-capacity"])
+    assert "fast_loss_x" in ensemble["observable"]
+    titles = [axes.get_title(loc="left") for axes in ensemble.plot("moments").figure.axes]
+    assert [one for one in titles if "fast_loss" in one] == []
+    panels = {axes.get_title(loc="left"): axes for axes in ensemble.plot("sweep").axes}
+    (slope,) = (axes for title, axes in panels.items() if "/dT at fixed noise" in title)
+    joined = [line for line in slope.lines if len(line.get_xdata()) > 1 and line.get_linestyle() not in ("None", "")]
+    assert joined == []
+
+
 def test_a_map_has_what_was_measured_and_the_limit_of_stability(grid):
     figure = grid.plot()
     assert figure.get_label() == "diagram"
@@ -125,7 +137,8 @@ def test_a_density_over_time_has_quantiles():
     ensemble = simulate(every=2, histograms={"x": [-3, 3, 60]}, trajectories=4096)
     figure = ensemble.plot("evolution")
     values = np.asarray(images(figure)[0].get_array())
-    assert values.shape == (60, 11)
+    occupied = np.flatnonzero(ensemble["histogram_x"].any(axis=0))
+    assert values.shape == (occupied[-1] - occupied[0] + 1, 11)  # bins beyond all trajectories are left out
     assert np.nansum(values[:, -1]) * 0.1 == pytest.approx(1, abs=1e-3)
     median, low, high = (line.get_ydata() for line in black(figure.axes[0]))
     spread = np.sqrt(ensemble.variance("x")[2:])

@@ -18,6 +18,7 @@ from collections.abc import Callable
 
 import pytest
 
+from sgdsim.simulation import progress
 from sgdsim.simulation.progress import Progress
 
 
@@ -138,3 +139,14 @@ def test_a_pipe_gets_a_plain_line_a_minute(monkeypatch):
                 now += 32.0
                 bar.update(1_000_000)
         assert file.getvalue().splitlines() == expected
+
+
+def test_a_pipe_is_told_what_takes_longer_than_a_second(monkeypatch):
+    """Compiling was silent for half a minute; now it says so, but not with --quiet, nor where it takes less."""
+    monkeypatch.setattr(progress, "PATIENCE", 0.05)
+    for shown, seconds, expected in ((True, 0.3, "compiling …\n"), (True, 0.0, ""), (False, 0.3, "")):
+        file = io.StringIO()
+        monkeypatch.setattr(sys, "stderr", file)
+        with Progress(10, shown) as bar, bar.announcing("compiling …"):
+            time.sleep(seconds)
+        assert file.getvalue() == expected

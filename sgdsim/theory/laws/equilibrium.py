@@ -74,7 +74,7 @@ def heat_capacity(run: Run) -> Iterator[Prediction]:
             yield ratio_row(
                 Moment("variance", name, run.steps),
                 (2.0 * mean) ** 2,
-                f"heat capacity Var({name})/T_eff^2",
+                f"heat capacity Var({name})/T²",
                 variance / (2.0 * mean) ** 2,
                 mode.order,
                 statistic="fluctuation",

@@ -94,7 +94,7 @@ def laws_after(run: Run, steps: int) -> list[tuple[Points, ...]]:
 
 
 def steps_by_sign(optimizer: Optimizer) -> bool:
-    """Whether a first step is, but for an epsilon, of a length of its own in the direction of the gradient.
+    """True if a first step has, but for an epsilon, a length of its own in the direction of the gradient.
 
     Examples
     --------

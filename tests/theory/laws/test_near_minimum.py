@@ -55,6 +55,16 @@ def test_it_says_where_it_does_not_apply(runs: list[Run], why: str) -> None:
     assert why in " ".join(reasons)
 
 
+def test_it_does_not_hold_where_trajectories_leave_over_a_barrier() -> None:
+    well = Loss("(x**2 - 1)**2/4 + z*x", ("x",), noise={"z": Noise.parse("normal")})
+    runs = [Run(well, Optimizer(), Schedule(str(rate)), {"x": 1.0}, 1000, 400) for rate in (0.02, 0.03, 0.035, 0.04)]
+    assert len(LAW.predictions(runs)) == 8
+    hot = [replace(run, schedule=Schedule(str(2 * run.schedule.rates(1)[0]))) for run in runs]
+    rows, reasons = LAW.evaluate(hot)
+    assert not rows
+    assert "of the trajectories have left the minimum over the barrier at x = 0, which shows" in " ".join(reasons)
+
+
 @pytest.mark.validate
 def test_the_next_order_holds_and_leading_order_does_not() -> None:
     runs = sweep(2_000_000)

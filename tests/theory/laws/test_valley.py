@@ -119,7 +119,7 @@ def test_long_runs_reach_the_closed_forms() -> None:
             f"variance(fast_loss_x_{i})": 2 * u**2 * (1 + kurtosis / 2),
             f"correlation of x[{i}], lag 5": r**5,
             f"variance(time_average_x_{i})": closed_forms.stationary_time_average_variance(v, r, 200),
-            f"heat capacity Var(fast_loss_x_{i})/T_eff^2": 0.5 * (1 + kurtosis / 2),
+            f"heat capacity Var(fast_loss_x_{i})/T²": 0.5 * (1 + kurtosis / 2),
         }
         assert {key: predicted[key] for key in expected} == pytest.approx(expected, rel=1e-9)
     factors = [1 / (1 - rate * a / 2) for a in CURVATURES]

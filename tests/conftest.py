@@ -18,6 +18,7 @@ from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.model.update_rules import OPTIMIZERS
+from sgdsim.simulation import progress
 from tests import layout_1 as layout
 
 RIVER = {"a0": 1.0, "k": 0.5, "c2": 0.1, "sigma": 1.0}
@@ -50,6 +51,12 @@ def gpu() -> str | None:
 def targets() -> list[str]:
     """Targets of kernels in this process; CUDA's simulator needs a process of its own, `make test-cudasim`."""
     return ["cuda"] if SIMULATED else ["python", "cpu", *(["cuda"] if gpu() else [])]
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Say nothing of what takes long: how long compiling takes is a matter of the machine and of its cache."""
+    monkeypatch.setattr(progress, "PATIENCE", 3600.0)
 
 
 def _share_safely() -> None:

@@ -612,7 +612,8 @@ def read_until(descriptor: int, text: str) -> str:
 def test_nothing_is_drawn_where_there_is_no_terminal(folder):
     command = [sys.executable, "-m", "sgdsim", "run", "valley.toml", "--no-compare"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    # A line on the compiler is said where that takes more than a second.
+    assert (done.returncode, re.sub(r"^compiling .* …\n", "", done.stderr)) == (0, "")
     assert (folder / "results" / "valley.h5").is_file()
 
 

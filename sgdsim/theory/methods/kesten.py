@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -225,7 +225,21 @@ def multiplier(run: Run, theta: float | None = None) -> Multiplier:
     rate = float(run.schedule.rates(run.steps)[-1])
     expression = 1.0 - rate * (curvature.subs(values) + optimizer.decay)
     names = {symbol.name for symbol in expression.free_symbols}
-    return Multiplier(expression, tuple(source for source in batch.sources if names & set(source.names)))
+    return _of_singles(expression, [source for source in batch.sources if names & set(source.names)])
+
+
+def _of_singles(expression: sympy.Expr, sources: Sequence[Source]) -> Multiplier:
+    """The multiplier in single draws, where a source is the mean of several."""
+    import sympy
+
+    singles = list[Source]()
+    for source in sources:
+        names = [f"{source.names[0]}__{k}" for k in range(source.samples)] if source.samples > 1 else []
+        singles += [replace(source, names=(name,), samples=1) for name in names] or [source]
+        if names:
+            mean = sympy.Add(*(sympy.Symbol(name, real=True) for name in names)) / len(names)
+            expression = expression.xreplace({one: mean for one in expression.free_symbols if one.name in source.names})
+    return Multiplier(expression, tuple(singles))
 
 
 def _combinations(sources: Sequence[Source], level: Level) -> Iterator[tuple[dict[str, float], float]]:

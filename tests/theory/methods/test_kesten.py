@@ -36,6 +36,16 @@ def curvature(noise: str, formula: str = "h") -> Loss:
     return Loss(f"({formula})*t**2/2", ("t",), {}, {"h": Noise.parse(noise)})
 
 
+def test_a_batch_has_the_mean_of_its_noise() -> None:
+    """Of any family: of two uniform draws the noise of one was taken, whose logarithm varies twice as much."""
+    loss, random = curvature("uniform:-1,1", "0.7 + 0.8*h"), np.random.default_rng(6)
+    for size in (1, 2):
+        found = factor(loss, 0.3, Optimizer(batch_size=size))
+        logs = np.log(1 - 0.3 * (0.7 + 0.8 * random.uniform(-1, 1, (200_000, size)).mean(axis=1)))
+        assert found.lyapunov.value == pytest.approx(logs.mean(), abs=4.9 * logs.std() / np.sqrt(len(logs)))
+        assert found.log_variance.value == pytest.approx(logs.var(), rel=0.02)
+
+
 # The Lyapunov exponent
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf, nan
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, TypeVar, cast
 
 import numpy as np
 
@@ -28,6 +28,7 @@ UNNAMED = "user-"
 """Beginning of the ids of claims to which the user has given no name: ``user-1``."""
 
 Order = int | Literal["exact", "adiabatic"]
+Measuring = TypeVar("Measuring", bound=Callable[..., Any])
 
 
 def is_named(id: str) -> bool:
@@ -164,11 +165,23 @@ class Function:
     moments: tuple[Moment | Quantile, ...]
 
 
+STORED: dict[str, Any] = {}
+"""Functions and data classes by which rows measure and which files may name, by ``module:name``."""
+
+
+def stored(value: Measuring) -> Measuring:
+    """Let files name a function or a data class of a row; it must be harmless for any numbers that a file gives it."""
+    STORED[f"{value.__module__}:{value.__name__}"] = value
+    return value
+
+
+@stored
 def over(unit: float, *measured: np.ndarray) -> np.ndarray:
     """A moment, or the sum of several, divided by a known number; for a `Function`."""
     return np.asarray(sum(measured) / unit)
 
 
+@stored
 def change_over(predicted: float, before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """The change of a moment divided by the predicted change; for a `Function`."""
     return np.asarray((after - before) / predicted)

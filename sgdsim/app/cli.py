@@ -84,7 +84,8 @@ def run(scenario: str, settings: tuple[str, ...], predictions: tuple[str, ...], 
 
     _compile_for(options["cpu_target"])
     overrides = _overrides(settings, options)
-    _run(load_parts(scenario, overrides, predictions, progress=not options["quiet"]), options)
+    ids = [text.split(";")[0].strip() for text in predictions]
+    _run(load_parts(scenario, overrides, predictions, progress=not options["quiet"]), options, ids)
 
 
 @_command("sgdsim resume valley.h5")
@@ -190,7 +191,7 @@ def simulate(**given: Any) -> None:
     if about["save_scenario"] is not None:
         output = about["output"] or default_output(scenario)
         save_scenario(data, about["save_scenario"], output, overwrite=about["overwrite"])
-    _run([scenario], about)
+    _run([scenario], about, [claim.source.id for claim in scenario.claims if claim.asked])
 
 
 @_command("sgdsim compare valley.h5 --all")
@@ -479,8 +480,8 @@ def doctor(*, as_json: bool) -> None:
     print_json(checks()) if as_json else print_text(examine())
 
 
-def _run(scenarios: Sequence[Scenario], options: Mapping[str, Any]) -> None:
-    """Simulate, write the file, and print its verdicts."""
+def _run(scenarios: Sequence[Scenario], options: Mapping[str, Any], must_apply: Sequence[str]) -> None:
+    """Simulate, write the file, and print its verdicts; predictions that the command names must apply somewhere."""
     from sgdsim.app.workflow import default_output, run_parts
 
     path = options["output"]
@@ -509,7 +510,7 @@ def _run(scenarios: Sequence[Scenario], options: Mapping[str, Any]) -> None:
     before = _version_of(path)
     with _client(options) as client:
         how |= {"memory_limit": options["memory_limit"], "keep_predictions": not options["no_compare"]}
-        how |= {"keep_state": options["keep_state"]}
+        how |= {"keep_state": options["keep_state"], "must_apply": must_apply}
         ensembles = run_parts(scenarios, path, **how, client=client)
     parts = [scenario.part for scenario in scenarios]
     _report(str(path), parts, ensembles, options, was_there=before == _version_of(path))

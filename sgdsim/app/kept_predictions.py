@@ -25,7 +25,7 @@ import numpy as np
 from sgdsim import theory
 from sgdsim.app.verdict_screen import further_reasons
 from sgdsim.base.budget import OutOfTime, limited
-from sgdsim.base.errors import InputError, SgdsimError
+from sgdsim.base.errors import InputError
 from sgdsim.base.findings import answered_by, found, is_ours
 from sgdsim.ensemble import Ensemble, Variable
 from sgdsim.input.builders import Claim
@@ -55,23 +55,27 @@ def _tell(source: theory.Law | theory.UserPrediction) -> None:
         print(f"computing what {name} predicts …", file=sys.stderr, flush=True)
 
 
-def _asked(claim: Claim, scenario: Scenario) -> Told:
+def _asked(claim: Claim, scenario: Scenario, quiet: bool = False) -> Told:
     """Answer of theory about a claim, computed now; a long computation is announced on standard error."""
     ended = OutOfTime.raised
-    with limited(say=partial(_tell, claim.source)):
+    with limited(say=None if quiet else partial(_tell, claim.source)):
         rows, skipped = theory.predict([claim.source], scenario.runs, claim.seconds)
     return Told(rows, skipped, OutOfTime.raised == ended)
 
 
-def told_before(scenarios: Sequence[Scenario], refuse: bool = True) -> list[list[Told | None]]:
+def told_before(
+    scenarios: Sequence[Scenario], must_apply: Collection[str] = (), quiet: bool = False
+) -> list[list[Told | None]]:
     """Answers of theory about each claim of the parts of a scenario that has not run yet.
 
     Parameters
     ----------
     scenarios
         Scenarios of all parts.
-    refuse
-        True to refuse laws that were asked for and apply to no run.
+    must_apply
+        Ids of claims of which one that applies to no run is refused.
+    quiet
+        True to announce nothing on standard error.
 
     Returns
     -------
@@ -82,29 +86,29 @@ def told_before(scenarios: Sequence[Scenario], refuse: bool = True) -> list[list
     Raises
     ------
     InputError
-        For laws that were asked for and apply to no run, with their reasons.
+        For claims that must apply and apply to no run, with their reasons.
     """
-    told = [[_attempted(claim, one) for claim in one.claims] for one in scenarios]
+    told = [[_attempted(claim, one, quiet) for claim in one.claims] for one in scenarios]
     reasons: dict[str, list[str]] = {}
     applies = set[str]()
     for one, answers in zip(scenarios, told, strict=True):
         for claim, answer in zip(one.claims, answers, strict=True):
-            if not claim.asked or answer is None or answer.rows or not answer.is_whole:
+            if answer is None or answer.rows or not answer.is_whole:
                 applies.add(claim.source.id)
-            else:
+            elif claim.source.id in must_apply:
                 part = f"part {one.part}: " if one.part else ""
                 reasons.setdefault(claim.source.id, []).extend(part + skipped.reason for skipped in answer.skipped)
     nowhere = [_nowhere(id, words) for id, words in reasons.items() if id not in applies]
-    if refuse and nowhere:
+    if nowhere:
         raise InputError(
             "\n".join([*nowhere, "nothing was run: expected other laws, another run, or one that is not compared"])
         )
     return told
 
 
-def _attempted(claim: Claim, scenario: Scenario) -> Told | None:
+def _attempted(claim: Claim, scenario: Scenario, quiet: bool) -> Told | None:
     with suppress(Exception):
-        return _asked(claim, scenario)
+        return _asked(claim, scenario, quiet)
     return None
 
 
@@ -187,13 +191,19 @@ def kept(ensemble: Ensemble, scenario: Scenario) -> list[Told | None]:
     """Kept answer about each claim of a scenario; None for a claim that must be computed."""
     by, names = _by(ensemble), _names(scenario)
     remembered = _in_memory.get(ensemble, {})
-    if all(by + name in remembered for name in names):
-        return [remembered[by + name] for name in names]
     known: dict[str, Told] = {}
-    with suppress(SgdsimError, KeyError, TypeError, ValueError):  # a damaged file, or one of other code
-        if "claim_asked" in ensemble and ensemble.variables["claim_asked"].attributes.get(_CODE) == by:
-            known = _read(ensemble)
-    return [remembered.get(by + name, known.get(name)) for name in names]
+    if not all(by + name in remembered for name in names):
+        with suppress(Exception):  # whatever a damaged file leads to, or one of other code
+            if "claim_asked" in ensemble and ensemble.variables["claim_asked"].attributes.get(_CODE) == by:
+                known = _read(ensemble)
+    told = [remembered.get(by + name, known.get(name)) for name in names]
+    return [one and _by_id(one, claim.source.id) for one, claim in zip(told, scenario.claims, strict=True)]
+
+
+def _by_id(told: Told, id: str) -> Told:
+    """An answer under the id that the claim has here: without a name it is that of its place among the claims."""
+    rows = [replace(row, id=id) for row in told.rows]
+    return replace(told, rows=rows, skipped=[replace(one, id=id) for one in told.skipped])
 
 
 def curves(scenario: Scenario, kind: str, drawn: Collection[str]) -> tuple[list[Prediction], Curves]:

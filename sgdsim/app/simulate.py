@@ -32,6 +32,7 @@ from sgdsim.simulation.unfinished import Description, unfinished
 if TYPE_CHECKING:
     import sympy
 
+    from sgdsim.app.kept_predictions import Told
     from sgdsim.input.scenario import Scenario
 
 Rate = float | str | Schedule | np.ndarray | Callable[[int], float]
@@ -246,27 +247,29 @@ def simulate(
     resume, overwrite, keep_state = (take.flag(value, name) for name, value in asked.items())
     if output is None and (resume or keep_state or checkpoint_every is not None):
         raise InputError("resume, keep_state and checkpoint_every: expected an output, beside which checkpoints stand")
-    _save(text, made.name, save_scenario, output, overwrite)
     if output is not None:
         check_output(take.path(output, "output"), overwrite or resume)
+    answers = _told(scenario, quiet=not progress) if tables["predict"] and not resume else None
+    _save(text, made.name, save_scenario, output, overwrite)
     client = None if client is None else dask_workers.checked(client)
     described = Description.new([("", "simulate", text)], overwrite, device, keeps=keep_state)
     how = {"threads": threads, "progress": progress, "memory_limit": memory_limit}
     limits = {"resume": resume, "every": seconds_between(checkpoint_every), "total": work(runs)}
-    written = partial(_written, compute, runs, described, output, overwrite, client, limits, how)
-    if tables["predict"] and not resume:
-        return _with_theory(written, scenario)
-    return written()
+    ensemble = _written(compute, runs, described, output, overwrite, client, limits, how)
+    if answers is not None:
+        from sgdsim.app.kept_predictions import remember
 
-
-def _with_theory(compute: Callable[[], Ensemble], scenario: Scenario) -> Ensemble:
-    """Compute an ensemble after its predictions: a law that applies nowhere is refused before the run."""
-    from sgdsim.app.kept_predictions import remember, told_before
-
-    (told,) = told_before([scenario])
-    ensemble = compute()
-    remember(ensemble, scenario, told)
+        remember(ensemble, scenario, answers)
     return ensemble
+
+
+def _told(scenario: Scenario, quiet: bool) -> list[Told | None]:
+    """Predictions of a scenario before it runs; a law that was asked for and applies nowhere is refused."""
+    from sgdsim.app.kept_predictions import told_before
+
+    ids = [claim.source.id for claim in scenario.claims if claim.asked]
+    (told,) = told_before([scenario], ids, quiet)
+    return told
 
 
 def _written(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
@@ -117,6 +117,7 @@ def run_parts(
     memory_limit: float | str | None = None,
     keep_state: bool = False,
     keep_predictions: bool = False,
+    must_apply: Collection[str] = (),
 ) -> list[Ensemble]:
     """Simulate all parts of a scenario, and write one file with a group for each.
 
@@ -129,6 +130,9 @@ def run_parts(
     keep_predictions
         True to compute the predictions of theory before the run and to keep them in the file, so that comparisons and
         figures need not compute them.
+    must_apply
+        Ids of laws and claims. With `keep_predictions`, one that applies to no run is refused before anything runs,
+        unless a run is resumed.
 
     Returns
     -------
@@ -138,8 +142,7 @@ def run_parts(
     Raises
     ------
     InputError
-        For an output or checkpoints that `run_scenario` refuses; with `keep_predictions` for a law that was asked for
-        and applies to no run.
+        For an output or checkpoints that `run_scenario` refuses, and for a law that must apply and does not.
     """
     kind = take.of_kind(Scenario, "a Scenario, such as load_scenario('river_valley')")
     scenarios = take.each(kind)(scenarios, "scenario")
@@ -158,7 +161,8 @@ def run_parts(
         described = Description.new(texts, overwrite, device, keeps=keep_state)
         options: dict[str, Any] = {"threads": threads, "device": device, "progress": progress}
         every = seconds_between(checkpoint_every)
-        told = partial(told_before, scenarios) if keep_predictions else None
+        ids = () if resume else take.each(take.text)(must_apply, "must_apply")
+        told = partial(told_before, scenarios, ids, quiet=not progress) if keep_predictions else None
         return _written(scenarios, output, described, resume, every, options, client, memory_limit, told)
 
 
@@ -219,7 +223,7 @@ def resume_file(
         "progress": take.flag(progress, "progress"),
     }
     every = seconds_between(checkpoint_every)
-    told = partial(told_before, scenarios, refuse=False) if keep_predictions else None
+    told = partial(told_before, scenarios, quiet=not progress) if keep_predictions else None
     return _written(scenarios, path, described, True, every, options, client, memory_limit, told)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from math import hypot, inf, isfinite, sqrt
+from math import hypot, inf, sqrt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -161,8 +161,8 @@ def _of_one_group(measure: Number, point: int | None, points: Points) -> Iterato
     whichever group is left out: one over the root of their number, with next to no error.
     """
     for moment in measure.moments if isinstance(measure, Function) else ():
-        found = moment_estimate(moment, point, points)
-        if found.groups and isfinite(found.stderr) and abs(found.skewness) > _OF_ONE_GROUP * sqrt(found.groups):
+        found, rounding = number_estimate(moment, point, points)
+        if found.groups and rounding < found.stderr < inf and abs(found.skewness) > _OF_ONE_GROUP * sqrt(found.groups):
             yield f"z not trusted: one group of trajectories makes the {moment.statistic} of {moment.observable}"
 
 

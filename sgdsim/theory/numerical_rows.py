@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from sgdsim.prediction import Function, Measure, Moment, Prediction
+from sgdsim.prediction import Function, Measure, Moment, Prediction, stored
 from sgdsim.theory.law import row
 from sgdsim.theory.quadrature.nested import Numerical
 
@@ -51,5 +51,6 @@ def covariance_measure(product: str, factors: Sequence[str], step: int) -> Funct
     return Function("covariance", _less_means, tuple(Moment("mean", name, step) for name in (product, *factors)))
 
 
+@stored
 def _less_means(product: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.asarray(product - first * second)

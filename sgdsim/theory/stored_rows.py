@@ -1,7 +1,8 @@
 """Rows of theory as plain data, which can be stored and read again to the last bit.
 
-A function that a row measures by is stored as its name with its arguments, and so is a data class of theory that is
-among these. What has no name, such as a function within a function, has no plain form, and the row is computed again.
+A function that a row measures by is stored as its name with its arguments, and so is a data class that is among these,
+if theory has declared it by `sgdsim.prediction.stored`. A file can name nothing else, whatever it holds. What is not
+declared, such as a function within a function, has no plain form, and the row is computed again.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from sgdsim.prediction import (
+    STORED,
     Condition,
     Correlation,
     Curve,
@@ -36,7 +38,6 @@ from sgdsim.prediction import (
 _OF_A_ROW = (Condition, Correlation, Curve, Density, Distance, DriftCurve, Function, Moment, PathMean, Quantile, Rival)
 _KINDS = {one.__name__: one for one in (*_OF_A_ROW, Tail)}
 _IS = "is"
-_ROOMS = ("sgdsim.theory.", "sgdsim.prediction")  # modules whose functions and data classes are stored by name
 
 
 class NotPlain(Exception):
@@ -113,11 +114,19 @@ def _read(value: Any) -> Any:
         return _named(value["name"])
     if value[_IS] == "partial":
         keywords = {name: _read(one) for name, one in value["keywords"].items()}
-        return partial(_read(value["of"]), *_read(value["arguments"]), **keywords)
+        return partial(_read(value["of"]), *_without_texts(_read(value["arguments"])), **_without_texts(keywords))
     kind = _named(value[_IS])
     if not (isinstance(kind, type) and is_dataclass(kind)):
         raise KeyError(value[_IS])
     return kind(**{name: _read(one) for name, one in value.items() if name != _IS})
+
+
+def _without_texts(arguments: Any) -> Any:
+    """Arguments of a function that a file names, none of which is a text: SymPy would evaluate it."""
+    values = arguments.values() if isinstance(arguments, dict) else arguments
+    if any(isinstance(one, str | tuple | np.str_) for one in values):
+        raise KeyError("text")
+    return arguments
 
 
 def _name(value: Any) -> str:
@@ -135,18 +144,15 @@ def _name(value: Any) -> str:
 
 
 def _named(name: str) -> Any:
-    """The function or the data class of a name; raises KeyError for anything else, whatever a file may say."""
+    """The function or the data class of a name; raises KeyError for all that is not meant to be named by files."""
     if name in _KINDS:
         return _KINDS[name]
     module, _, own = name.partition(":")
     if module == "numpy":
         found = getattr(np, own, None)
-        known = isinstance(found, np.ufunc)
-    else:
-        found = None
+        if isinstance(found, np.ufunc):
+            return found
+    if module.startswith("sgdsim.theory."):  # a law that was not used yet is not imported yet
         with suppress(ImportError):
-            found = getattr(import_module(module), own, None) if module.startswith(_ROOMS) else None
-        known = isinstance(found, FunctionType | type) and found.__module__ == module
-    if not known:
-        raise KeyError(name)
-    return found
+            import_module(module)
+    return STORED[name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from sgdsim import theory
@@ -126,11 +127,45 @@ def test_what_is_asked_for_in_python_is_told_before_the_run_and_once(asked):
 def test_a_law_that_applies_nowhere_costs_no_run(monkeypatch, tmp_path, rates):
     monkeypatch.setattr(workflow, "simulate_scenario", lambda *_, **__: pytest.fail("simulated"))
     with pytest.raises(InputError, match=r"predict: heavy-tail applies to no run of this scenario: \w"):
-        simulate("x**2/2 + z*x", learning_rate=rates, predict=["valley", "heavy-tail"], **CALL)
-    data = {**DATA, "predict": [{"id": "valley"}, {"id": "heavy-tail"}]}
+        simulate(
+            "x**2/2 + z*x",
+            learning_rate=rates,
+            predict=["valley", "heavy-tail"],
+            save_scenario=tmp_path / "text.toml",
+            **CALL,
+        )
+    scenarios = [scenario_from({**DATA, "predict": [{"id": "valley"}, {"id": "heavy-tail"}]}, "trap", "here")]
     with pytest.raises(InputError, match="heavy-tail applies to no run"):
-        run_parts([scenario_from(data, "trap", "here")], tmp_path / "run.h5", keep_predictions=True)
+        run_parts(scenarios, tmp_path / "run.h5", keep_predictions=True, must_apply=["heavy-tail"])
     assert list(tmp_path.iterdir()) == []
+    with pytest.raises(pytest.fail.Exception, match="simulated"):  # a law of the file may apply nowhere
+        run_parts(scenarios, tmp_path / "run.h5", keep_predictions=True)
+
+
+def test_a_claim_has_the_id_of_its_place_whatever_was_kept_of_it():
+    """Two claims of one id would be one test of their orders, and a wrong one would be hidden by a right one."""
+    wrong, right = (f"variance(x) = {text}; order=1" for text in ("learning_rate", "learning_rate/2"))
+    rates = [0.01, 0.02, 0.03, 0.04]
+    ensemble = simulate("x**2/2 + z*x", learning_rate=rates, **{**CALL, "trajectories": 2000, "steps": 400})
+    fresh = ensemble.compare([wrong, right])
+    copy = simulate("x**2/2 + z*x", learning_rate=rates, **{**CALL, "trajectories": 2000, "steps": 400})
+    copy.compare([right])
+    again = copy.compare([wrong, right])
+    assert list(map(repr, again.comparisons)) == list(map(repr, fresh.comparisons))
+    assert {"user-1", "user-2"} <= {row.id for row in again.comparisons}
+
+
+@pytest.mark.parametrize("damage", ["claim", "row", "name"])
+def test_damaged_predictions_are_computed_anew(files, damage):
+    kept = Ensemble.open(files / "with.h5")
+    names = {"claim": "prediction_claim", "row": "prediction_row", "name": "claim_asked"}
+    values = {"claim": 99, "row": "[1, 2]", "name": "[]"}
+    spoilt = np.array(kept[names[damage]]).astype(object)
+    spoilt[0] = values[damage]
+    made = replace(kept.variables[names[damage]], data=spoilt.astype(int if damage == "claim" else str))
+    ensemble = Ensemble({**kept.variables, names[damage]: made}, kept.attributes)
+    again, fresh = verdicts.compare_ensemble(ensemble), compare_file(files / "without.h5")
+    assert list(map(repr, again.comparisons)) == list(map(repr, fresh.comparisons))
 
 
 def test_a_law_that_applies_to_a_part_or_was_not_asked_for_is_not_refused():
@@ -143,7 +178,7 @@ def test_a_law_that_applies_to_a_part_or_was_not_asked_for_is_not_refused():
             "slides": {},
         }.items()
     ]
-    told = kept_predictions.told_before(scenarios)
+    told = kept_predictions.told_before(scenarios, ["momentum", "valley"])
     assert [[bool(one.rows) for one in answers] for answers in told] == [[True, False], [False, True]]
     tried = scenario_from({**DATA, "predict": [{"id": "momentum", "automatic": True}]}, "trap", "here")
     assert kept_predictions.told_before([tried])[0][0].rows == []

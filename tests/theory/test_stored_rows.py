@@ -89,6 +89,19 @@ def test_what_has_no_name_in_theory_is_refused(function):
         {"is": "function", "name": "sgdsim.theory.law:inspect"},
         {"is": "function", "name": "sgdsim.theory.law:replace"},
         {"is": "function", "name": "numpy:load"},
+        {"is": "function", "name": "sgdsim.theory.methods.entropic_loss:_quadratic"},  # its texts would be evaluated
+        {
+            "is": "partial",
+            "of": {"is": "function", "name": "sgdsim.prediction:over"},
+            "arguments": ["x"],
+            "keywords": {},
+        },
+        {
+            "is": "partial",
+            "of": {"is": "function", "name": "sgdsim.prediction:over"},
+            "arguments": [],
+            "keywords": {"unit": ["x"]},
+        },
         {"is": "sgdsim.prediction:over"},
         {"is": "sgdsim.theory.nowhere:over"},
         {},

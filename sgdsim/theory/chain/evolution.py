@@ -12,7 +12,7 @@ import numpy as np
 
 from sgdsim.base import budget
 from sgdsim.model.run import Run
-from sgdsim.prediction import NotApplicable, require
+from sgdsim.prediction import NotApplicable, require, stored
 from sgdsim.theory.chain.density import check_density, distribution_at_nodes
 from sgdsim.theory.chain.domain import Domain, axis_breaks, noise_levels, panels_and_order, state_breaks
 from sgdsim.theory.chain.lattice import finite_moves, reachable
@@ -192,6 +192,7 @@ def distribution_after(run: Run, steps: int) -> tuple[Callable[[np.ndarray], np.
     return fine, float(error)
 
 
+@stored
 def _interpolated(mesh: Mesh, at_nodes: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Values of a distribution function at points, from those at the nodes of a mesh."""
     indices, factors, _ = mesh.basis([np.asarray(points, dtype=np.float64)])

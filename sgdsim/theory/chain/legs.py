@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 
 from sgdsim.base import budget
+from sgdsim.prediction import require
 from sgdsim.theory.chain.mesh import Mesh
 from sgdsim.theory.chain.operator import backward_operator
 from sgdsim.theory.chain.step import Step
 from sgdsim.theory.quadrature.rules import Level
 
 _SMALL = 0.05  # rate, in units of the mean rate, below which rates count as equal
+_CHANGE = 0.2  # largest relative change of the rate within a leg
 _SPARSE = 0.3  # share of non-zero entries below which matrices are stored as sparse ones
 _SECONDS_A_SQUARE = 6e-11  # to square a matrix, divided by the cube of its size
 _SECONDS_AN_ENTRY = 1.5e-9  # to multiply an entry of a matrix that is in no cache with a few columns, or to add it
@@ -37,31 +39,48 @@ class Leg:
 
 
 def legs_of(rates: np.ndarray, most: int) -> tuple[Leg, ...]:
-    """The legs of a run: consecutive steps at one rate; for more than `most` different rates, at most `most` legs.
+    """The legs of a run: consecutive steps at one rate; for more than `most` different rates, legs of rates between.
 
-    In that case the rate of a leg is the mean over its steps, and its logarithm changes by the same amount in all legs:
-    expectations are off by the square of this change. The last step is a leg by itself, at its own rate.
+    In that case the rate of a leg is the mean over its steps. Within a leg it only rises or only falls, and in all legs
+    about as much: expectations are off by the square of this change, which meshes of different legs show. The last step
+    is a leg by itself, at its own rate.
+
+    Raises
+    ------
+    NotApplicable
+        For a rate that turns too often, or changes too much within a leg, for its mean to stand for it.
 
     Examples
     --------
     >>> legs_of(np.array([0.2, 0.2, 0.1, 0.1, 0.1]), 2)
     (Leg(rate=0.2, steps=2), Leg(rate=0.1, steps=2), Leg(rate=0.1, steps=1))
-    >>> [leg.steps for leg in legs_of(0.1 / np.arange(1, 101), 5)]
-    [2, 7, 19, 71, 1]
+    >>> [leg.steps for leg in legs_of(0.1 / np.arange(10, 21), 5)]
+    [2, 2, 3, 3, 1]
     """
     before, last = rates[:-1], Leg(float(rates[-1]), 1)
     if not len(before):
         return (last,)
-    exact = len(np.unique(rates)) <= most
-    changes = np.abs(np.diff(np.log(before + _SMALL * rates.mean())))
-    if exact:
-        starts = np.flatnonzero(changes > 0) + 1
-    else:
-        places = np.append(0.0, np.cumsum(changes))
-        number = np.minimum(places / places[-1] * (most - 1), most - 2).astype(np.int64)
-        starts = np.flatnonzero(np.diff(number) > 0) + 1
+    number = len(np.unique(rates))
+    exact = number <= most
+    starts = np.flatnonzero(np.diff(before)) + 1 if exact else _starts(before, most, number)
     parts = np.split(before, starts)
     return (*(Leg(float(part[0] if exact else part.mean()), len(part)) for part in parts), last)
+
+
+def _starts(rates: np.ndarray, most: int, number: int) -> np.ndarray:
+    """The steps at which legs begin: after equal changes of the rate, and where it turns."""
+    moves = np.sign(np.diff(rates))
+    moving = np.flatnonzero(moves)
+    turns = moving[1:][moves[moving[1:]] != moves[moving[:-1]]] + 1
+    places = np.append(0.0, np.cumsum(np.abs(np.diff(np.log(rates + _SMALL * rates.mean())))))
+    change = places[-1] / (most - 1)
+    require(
+        len(turns) <= most and change <= _CHANGE,
+        f"the learning rate takes {number} values, turns {len(turns)} times and changes by {change:.2g} of itself in "
+        f"each of {most} legs, expected at most {most} turns and a change of {_CHANGE}; simulate instead",
+    )
+    leg = np.minimum(places / places[-1] * (most - 1), most - 2).astype(np.int64)
+    return np.union1d(np.flatnonzero(np.diff(leg) > 0) + 1, turns)
 
 
 def rates_of(legs: Sequence[Leg], most: int) -> np.ndarray:

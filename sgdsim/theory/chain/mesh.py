@@ -9,7 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from sgdsim.prediction import stored
 
+
+@stored
 @dataclass(frozen=True, eq=False)
 class Axis:
     """Panels of one coordinate, each with `order` Gauss-Legendre nodes."""
@@ -45,6 +48,7 @@ class Axis:
         return np.asarray(~((values >= self.edges[0]) & (values <= self.edges[-1])))
 
 
+@stored
 @dataclass(frozen=True, eq=False)
 class Map:
     """Coordinates of the panels: ``theta = centre + matrix @ v``, or ``v = sinh(u)`` where tails are long."""
@@ -66,6 +70,7 @@ class Map:
         return np.asarray(self.centre + v @ self.matrix.T)
 
 
+@stored
 @dataclass(frozen=True, eq=False)
 class Mesh:
     """The product of axes, and where functions on it may have kinks."""

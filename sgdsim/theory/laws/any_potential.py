@@ -20,7 +20,7 @@ from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Recorder, Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.model.starts import Start
-from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, Rival, change_over, require
+from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, Rival, change_over, require, stored
 from sgdsim.theory.chain.evolution import evolve
 from sgdsim.theory.law import at_enough_values, law, ratio_row, row
 from sgdsim.theory.methods.gibbs import Gibbs
@@ -200,6 +200,7 @@ def _of_power(run: Run, law: PowerLaw, temperature: float, point: int) -> Predic
     )
 
 
+@stored
 def _in_temperatures(rate: float, temperature: float, virial: np.ndarray, squared: np.ndarray) -> np.ndarray:
     return np.asarray((virial - rate / 2.0 * squared) / temperature)
 

@@ -10,7 +10,7 @@ from math import exp, gamma, log2, pi, sqrt
 import numpy as np
 
 from sgdsim.model.run import Run
-from sgdsim.prediction import Curve, Function, Moment, NotApplicable, Prediction, Rival, require
+from sgdsim.prediction import Curve, Function, Moment, NotApplicable, Prediction, Rival, require, stored
 from sgdsim.theory.law import law, ratio_row, row
 from sgdsim.theory.laws.valley import stationary_fast_loss
 from sgdsim.theory.methods.mode_rows import fast_loss_name, fast_losses
@@ -148,6 +148,7 @@ def _newton(mode: Mode) -> Iterator[Prediction]:
     )
 
 
+@stored
 def _excess(bath: float, before: np.ndarray, after: np.ndarray) -> np.ndarray:
     return np.asarray((after - bath) / (before - bath))
 

@@ -22,6 +22,7 @@ from sgdsim.prediction import (
     Rival,
     change_over,
     require,
+    stored,
 )
 from sgdsim.theory.law import law, ratio_row, row
 from sgdsim.theory.methods.modes import constant_rate
@@ -374,6 +375,7 @@ def shift_row(moment: Moment, origin: float, shift: float, quantity: str, **othe
     return row(Function("ratio", partial(_shift_over, origin, shift), (moment,)), 1.0, quantity, order=0, **others)
 
 
+@stored
 def _shift_over(origin: float, shift: float, measured: np.ndarray) -> np.ndarray:
     return np.asarray((measured - origin) / shift)
 

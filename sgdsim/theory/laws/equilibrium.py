@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 
 from sgdsim.model.run import Run
-from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, Rival, change_over, require
+from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, Rival, change_over, require, stored
 from sgdsim.theory.law import law, ratio_row, row, series
 from sgdsim.theory.laws.valley import final_temperature
 from sgdsim.theory.methods.mode_rows import at_point, fast_loss_name, fast_losses, of_mode
@@ -114,6 +114,7 @@ def _without_noise(mode: Mode) -> str:
     return json.dumps(tables, sort_keys=True, default=str)
 
 
+@stored
 def gaussian_entropy(variance: float | np.ndarray) -> np.ndarray:
     """Differential entropy of a Gaussian, in nats.
 
@@ -182,5 +183,6 @@ def _entropy_secant(i: int, one: Mode, j: int, two: Mode) -> Prediction:
     )
 
 
+@stored
 def _slope(gap: float, one: np.ndarray, two: np.ndarray) -> np.ndarray:
     return np.asarray((gaussian_entropy(two) - gaussian_entropy(one)) / gap)

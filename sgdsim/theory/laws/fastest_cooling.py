@@ -10,7 +10,7 @@ import numpy as np
 
 from sgdsim.model.noise import Noise
 from sgdsim.model.run import Recorder, Run
-from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, Rival, require
+from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, Rival, require, stored
 from sgdsim.theory.law import law, ratio_row, row, series
 from sgdsim.theory.methods.mode_rows import fast_loss_name, fast_losses, mode_losses
 from sgdsim.theory.methods.modes import Mode, modes, plain_modes, steady_modes
@@ -150,6 +150,7 @@ def _of_last(run: Run, points: Sequence[int], last: np.ndarray) -> Prediction:
     )
 
 
+@stored
 def _lowest(rates: np.ndarray, modes: int, *measured: np.ndarray) -> np.ndarray:
     """The learning rate at which the parabola through three totals is lowest."""
     (p, q, r), (u, v, w) = rates, (sum(measured[i * modes : (i + 1) * modes]) for i in range(3))

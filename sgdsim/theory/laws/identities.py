@@ -23,7 +23,7 @@ from sgdsim.formulas.names import aliased
 from sgdsim.formulas.vectors import base_name
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
-from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, require
+from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, require, stored
 from sgdsim.theory.law import law, row
 from sgdsim.theory.methods.charge_balance import charged_balances
 from sgdsim.theory.methods.step_noise import StepNoise
@@ -326,6 +326,7 @@ def _quotient(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     return np.asarray(above / below)
 
 
+@stored
 def _beyond(expected: float, variance: np.ndarray) -> np.ndarray:
     """The part of a measured variance that is more than expected."""
     return np.asarray(1.0 - expected / variance)

@@ -13,7 +13,7 @@ import numpy as np
 from sgdsim.model.noise import Noise
 from sgdsim.model.run import Recorder, Run
 from sgdsim.model.schedules import Schedule
-from sgdsim.prediction import Function, Moment, NotApplicable, PathMean, Prediction, Rival, require
+from sgdsim.prediction import Function, Moment, NotApplicable, PathMean, Prediction, Rival, require, stored
 from sgdsim.theory.law import law, row
 from sgdsim.theory.laws.valley import stationary_variance
 from sgdsim.theory.methods.modes import Mode, modes, plain_modes
@@ -57,6 +57,7 @@ def second_law(run: Run) -> Iterator[Prediction]:
     yield from rows
 
 
+@stored
 def _fallen(rest: float, *moments: np.ndarray) -> np.ndarray:
     """The fall of the divergence from the first record to the second."""
     m0, v0, m1, v1 = moments
@@ -93,6 +94,7 @@ def changes(mode: Mode) -> tuple[int, ...]:
     return tuple(int(step) + 1 for step in np.flatnonzero(np.diff(mode.rates)))
 
 
+@stored
 def excess_entropy(before: np.ndarray, after: np.ndarray, x: np.ndarray) -> np.ndarray:
     """The excess entropy Y of trajectories x (change, trajectory), from the stationary variances around each change.
 
@@ -162,6 +164,7 @@ def hatano_sasa(run: Run) -> Iterator[Prediction]:
         yield row(measure, mean, "<Y>", resolution=0.02 * mean, conditions=conditions)
 
 
+@stored
 def _hatano_sasa_weight(about: partial[np.ndarray], x: np.ndarray) -> np.ndarray:
     return np.asarray(np.exp(-about(x)))
 
@@ -284,10 +287,12 @@ def _moving(run: Run) -> tuple[River, np.ndarray, float]:
     return known, y[: steps + 1], float(y[-1])
 
 
+@stored
 def _jarzynski_weight(pull: float, end: float, y: np.ndarray) -> np.ndarray:
     return np.asarray(np.exp(-pull * (end - y[0])))
 
 
+@stored
 def _over(limit: float, weight: partial[np.ndarray], y: np.ndarray) -> np.ndarray:
     return np.asarray(weight(y) / limit)
 
@@ -348,6 +353,7 @@ def detailed_balance(run: Run) -> Iterator[Prediction]:
         )
 
 
+@stored
 def _difference(centre: float, x: np.ndarray) -> np.ndarray:
     before, after = x - centre
     return np.asarray(before**2 * after - before * after**2)

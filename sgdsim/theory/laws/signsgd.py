@@ -22,6 +22,7 @@ from sgdsim.prediction import (
     Prediction,
     Rival,
     require,
+    stored,
 )
 from sgdsim.theory.law import at_enough_values, law, ratio_row, row, series
 from sgdsim.theory.methods.directions import number
@@ -104,6 +105,7 @@ def _reach(run: Run, name: str, rate: float) -> float:
     return max(abs(low), abs(high))
 
 
+@stored
 def _uniform_cdf(rate: float, values: np.ndarray) -> np.ndarray:
     return np.clip((np.asarray(values) / rate + 1.0) / 2.0, 0.0, 1.0)
 
@@ -385,6 +387,7 @@ _LEAST = 1e-6  # least probability of a point that is recorded
 _MOST = 40  # most points that are recorded
 
 
+@stored
 def shannon_entropy(*probabilities: float | np.ndarray) -> np.ndarray:
     """Shannon's entropy ``-sum p*ln p``, in nats.
 

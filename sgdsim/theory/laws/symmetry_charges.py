@@ -9,7 +9,7 @@ import numpy as np
 from sgdsim.model.loss import Loss
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
-from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, require
+from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, require, stored
 from sgdsim.theory.law import law, row
 from sgdsim.theory.methods.charge_balance import Balance, known_changes
 from sgdsim.theory.methods.moment_recursion import StateMoments, recursion
@@ -113,6 +113,7 @@ def _identity(run: Run, charge: str, pushes: str, balance: Balance) -> Predictio
     )
 
 
+@stored
 def _unexplained(scale: float, kept: float, last: np.ndarray, first: np.ndarray, *pushes: np.ndarray) -> np.ndarray:
     """The unexplained change of a charge, which is zero, added to its scale: a sum whose rounding is known."""
     return np.asarray(scale + last - kept * first - sum(pushes))

@@ -8,7 +8,18 @@ from functools import partial
 import numpy as np
 
 from sgdsim.model.run import Recorder, Run
-from sgdsim.prediction import Correlation, Distance, Function, Moment, NotApplicable, Prediction, Rival, over, require
+from sgdsim.prediction import (
+    Correlation,
+    Distance,
+    Function,
+    Moment,
+    NotApplicable,
+    Prediction,
+    Rival,
+    over,
+    require,
+    stored,
+)
 from sgdsim.theory.law import law, row
 from sgdsim.theory.methods.directions import candidate_directions
 from sgdsim.theory.methods.mode_rows import fast_loss_name, fast_losses, middle_step, of_mode, when
@@ -90,6 +101,7 @@ def _shape(mode: Mode) -> Iterator[Prediction]:
             yield of_mode(mode, Moment(name, mode.parameter, mode.run.steps), value, resolution=resolution)
 
 
+@stored
 def _normal_cdf(mean: float, std: float, values: np.ndarray) -> np.ndarray:
     from scipy.special import ndtr
 
@@ -228,6 +240,7 @@ def _resting_mean(mode: Mode) -> float:
     return float((mode.curvature * mode.centre - mode.noise_cumulants[0]) / stiffness)
 
 
+@stored
 def _remaining(mean: np.ndarray, start: float, rest: float) -> np.ndarray:
     return np.asarray((mean - rest) / (start - rest))
 

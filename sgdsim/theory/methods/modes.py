@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from sgdsim.model.run import Run
-from sgdsim.prediction import Condition, Function, Moment, Order, require
+from sgdsim.prediction import Condition, Function, Moment, Order, require, stored
 from sgdsim.theory.methods.directions import Direction, candidate_directions, directions, number
 from sgdsim.theory.methods.noise_free_path import constants_of, noise_free_path, on_path, spread_paths
 from sgdsim.theory.recorded_names import recorded_as
@@ -378,6 +378,7 @@ def _check(mode: Mode) -> None:
     )
 
 
+@stored
 def _shift(slopes: np.ndarray, bends: np.ndarray, about: np.ndarray, here: float, *moments: np.ndarray) -> np.ndarray:
     """Mean and spread of the slow parameters in the curvature, less that of the path, as a part of it."""
     means, variances = moments[: len(about)], moments[len(about) :]
@@ -386,11 +387,13 @@ def _shift(slopes: np.ndarray, bends: np.ndarray, about: np.ndarray, here: float
     return np.asarray((first + second) / here)
 
 
+@stored
 def _spread(slopes: np.ndarray, here: float, *variances: np.ndarray) -> np.ndarray:
     """Variance of the curvature, as a part of its square."""
     return np.asarray(sum(s * s * v for s, v in zip(slopes, variances, strict=True)) / here**2)
 
 
+@stored
 def _excess(curvature: float, rest: float, energy: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
     """Mean fast loss over what curvature and displacement make of it if they are independent, less one."""
     return np.asarray(energy / (curvature * (variance + (mean - rest) ** 2) / 2.0) - 1.0)

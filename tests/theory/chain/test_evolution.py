@@ -72,6 +72,7 @@ def test_finite_times_of_deterministic_descent_and_of_signs() -> None:
         ("step:0.3,0.3,20", 60, 1e-6),  # three rates, an operator each
         ("cosine:0.3", 60, 1e-6),  # sixty, interpolated
         ("cosine:0.3", 400, 1e-3),  # several steps at their mean rate
+        ("0.02*(1 + 0.5*sin(t/30))", 300, 1e-3),  # turns three times
     ],
 )
 def test_rates_that_change(schedule: str, steps: int, off: float) -> None:
@@ -83,6 +84,14 @@ def test_rates_that_change(schedule: str, steps: int, off: float) -> None:
         assert one.error < off * scale
     last = replace(run, schedule=Schedule(str(run.schedule.rates(steps)[-1])))
     assert recursion(last).after(steps).cumulants("x")[1] < 0.9 * variance  # the law at the last rate is another
+
+
+@pytest.mark.parametrize("schedule", ["0.2*(1 + 0.9*sin(1.3*t))", "0.2*(1 + 0.6*sin(2*pi*t/30))*(1 - t/500)"])
+def test_a_rate_whose_mean_within_a_leg_does_not_stand_for_it_is_refused(schedule: str) -> None:
+    """Both meshes would have the same mean rate, so that their difference shows nothing."""
+    run = replace(make_run("x**2/2 + z*x", {"z": "normal"}, schedule, initial={"x": 1.0}), steps=400)
+    with pytest.raises(NotApplicable, match=r"turns .* times and changes by .* simulate instead"):
+        evolve(run, ["x**2"], 400, fineness=0)
 
 
 def test_the_distribution_where_rates_change_is_that_of_one_step_after_another() -> None:

@@ -74,7 +74,7 @@ def _share_safely() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Let the garbage collector walk less often: through what stays, such as the caches of SymPy, it took 8 % of time."""
+    """Let the garbage collector walk less often: through what stays, such as SymPy's caches, it took 8 % of time."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
 

@@ -230,6 +230,7 @@ def test_nothing_is_kept_of_code_of_the_user(monkeypatch, tmp_path):
 
 def test_laws_are_looked_for_once_though_some_take_long(monkeypatch, tmp_path):
     monkeypatch.setattr(findings, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(findings, "_kept", itertools.count())  # a process keeps a hundred
     monkeypatch.setattr(verdicts, "_MOMENT", 0.0)
     scenario = scenario_from({**DATA, "sweep": {}, "predict": []}, "trap", "here")
     first = verdicts._available(scenario)
@@ -240,6 +241,7 @@ def test_laws_are_looked_for_once_though_some_take_long(monkeypatch, tmp_path):
 
 def test_curves_are_computed_once(monkeypatch, tmp_path):
     monkeypatch.setattr(findings, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(findings, "_kept", itertools.count())  # a process keeps a hundred
     scenario = scenario_from({**DATA, "predict": [{"id": "valley"}]}, "trap", "here")
     first = kept_predictions.curves(scenario, "sweep", ["valley"])
     monkeypatch.setattr(kept_predictions, "_computed", lambda *_: pytest.fail("computed again"))

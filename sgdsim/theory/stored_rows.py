@@ -109,24 +109,22 @@ def _read(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     if value[_IS] == "array":
-        return np.array(value["values"])
+        found = np.array(value["values"])
+        if found.dtype.kind not in "bif":
+            raise KeyError("array")
+        return found
     if value[_IS] == "function":
         return _named(value["name"])
     if value[_IS] == "partial":
+        arguments = _read(value["arguments"])
         keywords = {name: _read(one) for name, one in value["keywords"].items()}
-        return partial(_read(value["of"]), *_without_texts(_read(value["arguments"])), **_without_texts(keywords))
+        if any(isinstance(one, str | tuple) for one in (*arguments, *keywords.values())):
+            raise KeyError("text")  # SymPy would evaluate it
+        return partial(_read(value["of"]), *arguments, **keywords)
     kind = _named(value[_IS])
     if not (isinstance(kind, type) and is_dataclass(kind)):
         raise KeyError(value[_IS])
     return kind(**{name: _read(one) for name, one in value.items() if name != _IS})
-
-
-def _without_texts(arguments: Any) -> Any:
-    """Arguments of a function that a file names, none of which is a text: SymPy would evaluate it."""
-    values = arguments.values() if isinstance(arguments, dict) else arguments
-    if any(isinstance(one, str | tuple | np.str_) for one in values):
-        raise KeyError("text")
-    return arguments
 
 
 def _name(value: Any) -> str:

@@ -102,6 +102,12 @@ def test_what_has_no_name_in_theory_is_refused(function):
             "arguments": [],
             "keywords": {"unit": ["x"]},
         },
+        {
+            "is": "partial",
+            "of": {"is": "function", "name": "sgdsim.prediction:over"},
+            "arguments": [{"is": "array", "values": ["x"]}],
+            "keywords": {},
+        },
         {"is": "sgdsim.prediction:over"},
         {"is": "sgdsim.theory.nowhere:over"},
         {},

@@ -23,8 +23,8 @@ def _mathml(node: nodes.Element, block: bool) -> str:
 def tidied(mathml: str) -> str:
     """MathML with bars and angles that are as high as a letter, and no space about a slash.
 
-    Browsers stretch a bar to the height of all that stands in its row, and take a slash for an operator between words. Only what
-    ``\\left`` and ``\\right`` enclose, which has a row of its own, keeps its high brackets.
+    Browsers stretch a bar to the height of all that is in its row, and put space about a slash. High brackets are left
+    to what they enclose by TeX's `left` and `right`, which has a row of its own.
 
     Parameters
     ----------

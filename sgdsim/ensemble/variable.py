@@ -68,7 +68,13 @@ class Variable:
 
     @property
     def others(self) -> np.ndarray:
-        """The values that are not zero, shape (nonzero,)."""
+        """The values that are not zero, shape (nonzero,).
+
+        Examples
+        --------
+        >>> Variable(("trajectory",), [0, 12, 0]).others
+        array([12])
+        """
         return np.asarray(self.data[self.data != 0])
 
     def rows(self, start: int, stop: int) -> np.ndarray:

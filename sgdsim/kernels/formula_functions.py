@@ -517,7 +517,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         return lines
 
     def _observe(self) -> str:
-        """The function of all observables; NaN, which no accumulator takes, if the trajectory is not alive at their step."""
+        """The function of all observables; those of a state at which the trajectory is not alive are NaN, not taken."""
         plain = [observable for observable in self.program.observables if not observable.is_running]
         known = dict(self.names)
         loads = [*self._load_state(self.loss.carried), *self._load_stopped(known)]

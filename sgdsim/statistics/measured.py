@@ -44,6 +44,10 @@ _OF_ONE_GROUP = 0.85
 """Skewness of values of which one outweighs all others, over the root of their number: 0.98 of 64, 0.9 of 16."""
 
 
+_HARDLY = 0.1
+"""Share of a function's standard error by which a moment may move it and still be of no concern."""
+
+
 class Points:
     """The ensemble of each sweep point."""
 
@@ -151,19 +155,25 @@ def number_score(
     if doubts and estimate.stderr <= rounding:
         return Score(estimate.value, doubts=doubts)
     found = score(estimate, predicted, hypot(rounding, unseen), is_allowed=is_allowed)
-    return replace(found, doubts=(*found.doubts, *doubts, *_of_one_group(measure, point, points)))
+    return replace(found, doubts=(*found.doubts, *doubts, *_of_one_group(measure, estimate, point, points)))
 
 
-def _of_one_group(measure: Number, point: int | None, points: Points) -> Iterator[str]:
+def _of_one_group(measure: Number, estimate: Estimate, point: int | None, points: Points) -> Iterator[str]:
     """Doubts of a function of moments that one group makes.
 
     Of tails so heavy that any few trajectories outweigh all others, a mean over its standard deviation is the same
-    whichever group is left out: one over the root of their number, with next to no error.
+    whichever group is left out: one over the root of their number, with next to no error. A moment that hardly moves
+    the function raises no doubt, such as the share of a rare state, seen once, in an entropy.
     """
-    for moment in measure.moments if isinstance(measure, Function) else ():
-        found, rounding = number_estimate(moment, point, points)
+    if not isinstance(measure, Function):
+        return
+    measured = [number_estimate(moment, point, points) for moment in measure.moments]
+    errors = np.diag([found.stderr for found, _ in measured]).tolist()
+    for moment, (found, rounding), error in zip(measure.moments, measured, errors, strict=True):
         if found.groups and rounding < found.stderr < inf and abs(found.skewness) > _OF_ONE_GROUP * sqrt(found.groups):
-            yield f"z not trusted: one group of trajectories makes the {moment.statistic} of {moment.observable}"
+            moved = _moved(measure.function, [one.value for one, _ in measured], error)
+            if not moved < _HARDLY * estimate.stderr:
+                yield f"z not trusted: one group of trajectories makes the {moment.statistic} of {moment.observable}"
 
 
 def _two_values(

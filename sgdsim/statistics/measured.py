@@ -288,18 +288,31 @@ def moments_of(prediction: Prediction) -> tuple[Moment | Quantile, ...]:
 
 def lost(prediction: Prediction, points: Points) -> list[str]:
     """A sentence on trajectories that are missing from the estimate; empty if none is."""
-    moments, measure = moments_of(prediction), prediction.measure
-    used = {prediction.point if moment.point is None else moment.point for moment in moments} or {prediction.point}
-    diverged = sum(records.diverged(points[point]) for point in used)
-    if diverged:
-        return [f"{diverged} trajectories diverged"]
-    # A quantile is measured in a snapshot, whose step need not be among the records.
-    observed = [(moment.observable, moment.step, moment.point) for moment in moments if isinstance(moment, Moment)]
-    if isinstance(measure, Density):
-        observed = [(measure.observable, measure.step, None)]
-    for names, step, point in observed:
-        for name in names.split(", "):  # a covariance has two
-            missing = records.excluded(points[prediction.point if point is None else point], name, step)
-            if missing:
-                return [f"{name} is not finite in {missing} trajectories"]
+    observed = list(_observed(prediction))
+    if not observed:
+        return _told_diverged(records.diverged(points[prediction.point]))
+    diverged = dict[int | None, int]()  # of each point
+    for name, step, point, _ in observed:
+        diverged[point] = max(records.diverged_of(points[point], name, step), diverged.get(point, 0))
+    if any(diverged.values()):
+        return _told_diverged(sum(diverged.values()))
+    for name, step, point, is_recorded in observed:
+        missing = records.excluded(points[point], name, step) if is_recorded else 0
+        if missing:
+            return [f"{name} is not finite in {missing} trajectories"]
     return []
+
+
+def _observed(prediction: Prediction) -> Iterator[tuple[str, int, int | None, bool]]:
+    """Each observable of a prediction with its step and point, and whether that step is a record, not a snapshot."""
+    measure = prediction.measure
+    if isinstance(measure, Density):
+        yield measure.observable, measure.step, prediction.point, True
+    for moment in moments_of(prediction):
+        point = prediction.point if moment.point is None else moment.point
+        for name in moment.observable.split(", "):  # a covariance has two
+            yield name, moment.step, point, isinstance(moment, Moment)
+
+
+def _told_diverged(trajectories: int) -> list[str]:
+    return [f"{trajectories} trajectories diverged"] if trajectories else []

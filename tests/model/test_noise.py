@@ -23,7 +23,7 @@ from sgdsim.model.noise import FAMILIES, TABLE, Noise, correlated_normal
 from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
-from sgdsim.simulation.run_loop import Simulator
+from sgdsim.simulation.simulator import Simulator
 from tests.kernel_calls import Kernels
 from tests.kernels.test_random_numbers import DRAWN, families_run, rejected, two_sided
 from tests.samples import daily

@@ -68,7 +68,13 @@ class Variable:
 
     @property
     def others(self) -> np.ndarray:
-        """The values that are not zero, shape (nonzero,)."""
+        """The values that are not zero, shape (nonzero,).
+
+        Examples
+        --------
+        >>> Variable(("trajectory",), np.array([0, 3, 0])).others.tolist()
+        [3]
+        """
         return np.asarray(self.data[self.data != 0])
 
     def rows(self, start: int, stop: int) -> np.ndarray:

@@ -145,7 +145,13 @@ class Observable:
 
     @property
     def last_step(self) -> int | None:
-        """Completed steps after which the value stays, even if the trajectory diverges; None if it does not stay."""
+        """Completed steps after which the value stays, even if the trajectory diverges; None if it does not stay.
+
+        Examples
+        --------
+        >>> Observable.parse("early", "window_sum(x, 0, 10)").last_step
+        10
+        """
         return None if self.window is None or self.kind == "earlier" else self.window[1]
 
     @property

@@ -72,8 +72,8 @@ class Variable:
 
         Examples
         --------
-        >>> Variable(("trajectory",), np.array([0, 3, 0])).others.tolist()
-        [3]
+        >>> Variable(("trajectory",), [0, 12, 0]).others
+        array([12])
         """
         return np.asarray(self.data[self.data != 0])
 

@@ -149,8 +149,8 @@ class Observable:
 
         Examples
         --------
-        >>> Observable.parse("early", "window_sum(x, 0, 10)").last_step
-        10
+        >>> Observable.parse("early", "value_at(x, 2)").last_step, Observable("x2", "x**2").last_step
+        (2, None)
         """
         return None if self.window is None or self.kind == "earlier" else self.window[1]
 

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 import sgdsim
 
 PACKAGE = Path(sgdsim.__file__).parent

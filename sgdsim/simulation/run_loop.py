@@ -8,6 +8,7 @@ decides where a block runs and how many trajectories it has; see `kernels.block`
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -109,6 +110,7 @@ class Simulator:
             self.program.constant_array(),
             self.program.initial_array(),
             self.program.windows(),
+            self.program.ends(),
             theory_of_controls.weights(run),
             self.program.data_array(),
             self.record_steps,
@@ -561,6 +563,7 @@ def labelled(
     if runs[0].antithetic:
         attributes["antithetic"] = 1  # trajectories are not independent, which all statistics must take into account
     attributes |= rare_events.attributes(runs)
+    attributes["last_steps"] = json.dumps(_last_steps(runs))
     # By the CF conventions, xarray treats these variables as coordinates.
     attributes["coordinates"] = " ".join(
         ["record_step", "snapshot_step", "time", *(f"sweep_{key}" for key in sweep or {})]
@@ -568,6 +571,15 @@ def labelled(
     steps = [one.recorder.record_steps(one.steps) for one in runs], [snapshot_steps(one) for one in runs]
     variables = assemble(runs, *steps, computed.results, sweep)
     return Ensemble(variables, attributes)
+
+
+def _last_steps(runs: Sequence[Run]) -> dict[str, int]:
+    """Last step that the value of each observable along the path is about; the latest of all points of a sweep."""
+    ends = dict[str, int]()
+    for one in (one for run in runs for one in run.observables):
+        if one.last_step is not None:
+            ends[one.name] = max(one.last_step, ends.get(one.name, 0))
+    return ends
 
 
 def _piece(name: str, value: int | None) -> int | None:

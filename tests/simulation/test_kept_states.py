@@ -16,8 +16,9 @@ from sgdsim.base import pieces
 from sgdsim.base.errors import InputError, RunError
 from sgdsim.ensemble import Ensemble
 from sgdsim.input.loading import load_parts, load_scenario
-from sgdsim.simulation import checkpoints, run_loop
+from sgdsim.simulation import checkpoints
 from sgdsim.simulation.kept_states import folder_of
+from sgdsim.simulation.simulator import Simulator
 from tests.simulation.test_checkpoints import ALL_RECORDERS, killed_at
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*unstable")
@@ -28,8 +29,8 @@ EXTENDED = {**ALL_RECORDERS, "record.snapshots": [8, "final"], "predict": []}
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = run_loop.Simulator.cuts
-    monkeypatch.setattr(run_loop.Simulator, "cuts", lambda self, most=None, begin=0: original(self, 512, begin))
+    original = Simulator.cuts
+    monkeypatch.setattr(Simulator, "cuts", lambda self, most=None, begin=0: original(self, 512, begin))
 
 
 def of(trajectories: int, steps: int) -> Any:
@@ -134,9 +135,9 @@ def test_the_command_makes_it_longer(direct, tmp_path, monkeypatch):
     both = [load_scenario("river_valley", {**overrides, "run.steps": steps}) for steps in (20, 32)]
     run_scenario(both[0], path, keep_state=True, threads=1)
     done = []
-    original = run_loop.Simulator.advance
+    original = Simulator.advance
     monkeypatch.setattr(
-        run_loop.Simulator,
+        Simulator,
         "advance",
         lambda self, block, *rest: (done.append(block.step), original(self, block, *rest)),
     )
@@ -184,24 +185,24 @@ CULPRITS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"every": 8}, {"steps": 32, "every": 4}, "record.every: of 32 steps it is at step 4, of 16 it was not"),
     ({}, {"steps": 32, "snapshots": [8]}, "record.snapshots: of 32 steps it is at step 8, of 16 it was not"),
     ({"every": 8}, {"every": 4}, "record.every: of 16 steps it is at step 4, of 16 it was not"),
-    ({"every": 8}, {"every": 4, "trajectories": 400}, "record.every: of 16 steps it is at step 4, of 16 it was not"),
-    ({}, {"snapshots": [8], "trajectories": 400}, "record.snapshots: of 16 steps it is at step 8, of 16 it was not"),
+    ({"every": 8}, {"every": 4, "trajectories": 40}, "record.every: of 16 steps it is at step 4, of 16 it was not"),
+    ({}, {"snapshots": [8], "trajectories": 40}, "record.snapshots: of 16 steps it is at step 8, of 16 it was not"),
     ({"controls": ["x"]}, {"steps": 32}, "record.controls: look at the last step"),
-    ({"initial": {"x": "grid:-1,1"}}, {"trajectories": 400}, "loss.parameters.x is 'grid:"),
+    ({"initial": {"x": "grid:-1,1"}}, {"trajectories": 40}, "loss.parameters.x is 'grid:"),
     (
         {"observables": {"late": "window_mean(x, 8, 16)"}},
         {"steps": 32, "observables": {"late": "window_mean(x, 16, 32)"}},
         "holds another scenario: record.observables.late is 'window_mean(x, 8, 16)' there",
     ),
     ({}, {"steps": 12}, "run.steps: 12, expected at least the 16 of the run"),
-    ({}, {"trajectories": 200}, "run.trajectories: 200, expected at least the 300 of the run"),
+    ({}, {"trajectories": 20}, "run.trajectories: 20, expected at least the 30 of the run"),
     ({}, {"steps": 32, "seed": 1}, "holds another scenario: run.seed is 0 there and 1 here"),
 ]
 
 
 @pytest.mark.parametrize(("before", "after", "message"), CULPRITS)
 def test_what_refers_to_the_number_of_steps_is_named(before, after, message, tmp_path):
-    path, how = tmp_path / "run.h5", {**TRAP, **before}
+    path, how = tmp_path / "run.h5", {**TRAP, "trajectories": 30, **before}
     simulate(output=path, keep_state=True, **how)
     there = content(tmp_path)
     with pytest.raises(InputError, match=re.escape(message)):

@@ -47,6 +47,14 @@ def test_theory_is_a_curve_between_the_points_of_a_sweep():
     assert y == pytest.approx(x / (2 - x))
 
 
+def test_what_must_be_rejected_is_a_curve_between_the_points_of_a_sweep_too():
+    wrong = "variance(x) = learning_rate/(2*a); expect=disagrees; resolution=10%"
+    figure = simulate(learning_rate=[0.1, 0.4, 1.0], predict=[STATIONARY, wrong]).plot()
+    (line,) = {line for line in figure.axes[0].lines if len(line.get_xdata()) > 90}.difference(black(figure.axes[0]))
+    x, y = line.get_data()
+    assert y == pytest.approx(x / 2)
+
+
 def test_theory_is_a_curve_between_the_records_of_a_run():
     figure = simulate(every=10, predict=["valley"]).plot("moments")
     (line,) = black(figure.axes[0])

@@ -75,6 +75,14 @@ def test_what_laws_put_together_has_no_panel_and_what_is_of_two_points_no_curve(
     assert joined == []
 
 
+def test_a_number_about_all_points_has_no_place_among_them_and_what_must_be_rejected_comes_last():
+    claims = ["variance(x) = 9; expect=disagrees", "slope(variance(x), learning_rate) = 0.6; resolution=50%"]
+    slope, variance = simulate(learning_rate=[0.1, 0.4], predict=claims).plot("sweep").axes
+    assert [label.get_text() for label in slope.get_xticklabels()] == ["all together"]
+    assert "slope" in slope.get_title(loc="left")
+    assert "variance" in variance.get_title(loc="left")
+
+
 def test_a_map_has_what_was_measured_and_the_limit_of_stability(grid):
     figure = grid.plot()
     assert figure.get_label() == "diagram"

@@ -37,6 +37,7 @@ exclude_patterns = ["_sphinx", "examples"]
 default_role = "py:obj"
 
 myst_enable_extensions = ["dollarmath", "colon_fence"]
+myst_fence_as_directive = ["math"]
 myst_heading_anchors = 4
 
 autosummary_generate = True

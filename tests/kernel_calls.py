@@ -121,7 +121,8 @@ class Kernels:
         """Values of all that is measured, (observable, lane), for a state (variable, lane)."""
         values = np.empty((len(self.program.observable_names), self.lanes), self.real)
         with np.errstate(all="ignore"):
-            self.call("observe", state.ravel(), values.ravel(), self.scratch(), self.program.constant_array())
+            shared = self.scratch(), self.program.constant_array(), self.program.ends(), 0
+            self.call("observe", state.ravel(), values.ravel(), *shared)
         return values
 
     def initial_state(self, deviates: np.ndarray) -> np.ndarray:

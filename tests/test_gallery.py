@@ -86,6 +86,44 @@ def test_a_derivation_is_typeset_to_the_end(law, typeset):
     assert text.count("$") % 2 == 0
 
 
+_FENCE = re.compile(r"^[ \t]*```.*?^[ \t]*```[ \t]*$", re.MULTILINE | re.DOTALL)
+_CODE = re.compile(r"``[^`]+``|`[^`]+`")
+_MATHEMATICS = re.compile("[Γ-Ωβ-ω²³⁴⁻ᵀ√⟨∇∫₀-₉]")
+# Code of PyTorch, whose arguments are named by what is typeset beside them.
+_TYPED = re.compile(r"SGD\(")
+
+
+@pytest.mark.parametrize(
+    "page",
+    sorted(set(DOCS.rglob("*.md")) - set(DOCS.glob("networks/*"))),
+    ids=lambda page: f"{page.parent.name}/{page.name}",
+)
+def test_formulas_of_a_page_are_typeset_on_the_site_and_on_github(page):
+    """Both read ``$…$``; GitHub takes a backslash before a sign, and a bar in a table, for its own."""
+    prose = _FENCE.sub("", page.read_text(encoding="utf-8"))
+    code = [span for span in _CODE.findall(prose) if _MATHEMATICS.search(span) and not _TYPED.search(span)]
+    assert not code, "formulas as code"
+    text = _CODE.sub("", prose)
+    assert not [line for line in text.splitlines() if line.startswith("    ") and _MATHEMATICS.search(line)]
+    assert text.count("$") % 2 == 0
+    for formula in re.findall(r"\$([^$]+)\$", text):
+        assert not re.search(r"\\[^A-Za-z\s]|(?<!\\)\|", formula), formula
+        assert formula == formula.strip()
+
+
+def test_the_site_gives_bars_the_height_of_a_letter():
+    pytest.importorskip("docutils", reason="the extra docs is not installed")
+    pytest.importorskip("sphinx", reason="the extra docs is not installed")
+    where = importlib.util.spec_from_file_location("mathml", DOCS / "_sphinx" / "mathml.py")
+    module = importlib.util.module_from_spec(where)
+    where.loader.exec_module(module)
+    formula = '<math xmlns="http://www.w3.org/1998/Math/MathML"><msup><mo>|</mo><mn>2</mn></msup><mo>/</mo>{}</math>'
+    enclosed = "<mrow><mo>|</mo><mi>x</mi><mo>|</mo></mrow>"
+    assert module.tidied(formula.format(enclosed)) == formula.format(enclosed).replace(
+        "<msup><mo>|", '<msup><mo stretchy="false" lspace="0" rspace="0">|'
+    ).replace("<mo>/", '<mo lspace="0" rspace="0">/')
+
+
 @pytest.mark.validate
 def test_the_site_builds_without_a_warning(tmp_path):
     """Without its gallery, whose examples are run above; formulas are there as MathML."""

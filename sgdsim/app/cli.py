@@ -213,7 +213,12 @@ def compare(file: str, *, as_json: bool, all_rows: bool) -> None:
     shell_complete=completion.names("figures"),
     help="One of `sgdsim list figures`.  [default: what shows most]",
 )
-@click.option("--only", multiple=True, metavar="NAME", help="Show this parameter or observable; may be repeated.")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="NAME",
+    help="Show this parameter or observable, or one statistic of it, variance(x); may be repeated.",
+)
 @click.option("--part", default="", metavar="NAME", help="Of a file with parts, draw this one.")
 @click.option("--no-theory", is_flag=True, help="Draw what was measured alone.")
 @click.option("--residuals", is_flag=True, help="Below, measured less predicted in standard errors.")

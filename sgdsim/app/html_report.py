@@ -26,7 +26,10 @@ from sgdsim.simulation.provenance import UNTITLED
 from sgdsim.statistics import verdict_table
 
 _NUMBERS = {"point": "point", "predicted": "predicted", "measured": "measured", "z": "z"}
-_KEPT = ("title", "scenario", "coordinates", "certain", "certain_at_start", "ranges", "rarest_start", "rarest_noise")
+_KEPT = (
+    *("title", "scenario", "coordinates", "last_steps"),
+    *("certain", "certain_at_start", "ranges", "rarest_start", "rarest_noise"),
+)
 """Attributes that are elsewhere on the page, or that only a machine needs."""
 
 

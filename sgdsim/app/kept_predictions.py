@@ -209,7 +209,7 @@ def _by_id(told: Told, id: str) -> Told:
 def curves(scenario: Scenario, kind: str, drawn: Collection[str]) -> tuple[list[Prediction], Curves]:
     """Predictions that a kind of figure draws beside the rows of a scenario: at other records, and in between.
 
-    Between the points of a sweep only the laws and claims with an id in `drawn` are computed.
+    Only the laws and claims with an id in `drawn` are computed.
     """
     made: list[tuple[list[Prediction], Curves]] = []
 
@@ -235,7 +235,7 @@ def _computed(scenario: Scenario, kind: str, drawn: Collection[str]) -> tuple[li
     from sgdsim.plots.between import predictions_between
 
     if kind == "moments":
-        laws = [claim.source for claim in scenario.claims if isinstance(claim.source, theory.Law)]
+        laws = [one.source for one in scenario.claims if isinstance(one.source, theory.Law) and one.source.id in drawn]
         along = predictions_along(laws, scenario.runs)
         return along, Curves(tuple(predictions_on_the_way(laws, scenario.runs)))
     if kind in ("sweep", "diagram"):

@@ -66,6 +66,17 @@ class Variable:
         """The number of values that are not zero."""
         return int(np.count_nonzero(self.data))
 
+    @property
+    def others(self) -> np.ndarray:
+        """The values that are not zero, shape (nonzero,).
+
+        Examples
+        --------
+        >>> Variable(("trajectory",), [0, 12, 0]).others
+        array([12])
+        """
+        return np.asarray(self.data[self.data != 0])
+
     def rows(self, start: int, stop: int) -> np.ndarray:
         """Values at the places ``start`` to ``stop`` of the first axis, the last one excluded.
 
@@ -142,6 +153,11 @@ class Rare(Implied):
     def nonzero(self) -> int:
         """The number of values that are not zero."""
         return len(self.values.index)
+
+    @property
+    def others(self) -> np.ndarray:
+        """The values that are not zero, shape (nonzero,)."""
+        return self.values.values
 
     def rows(self, start: int, stop: int) -> np.ndarray:
         """Values ``start`` to ``stop`` along the first axis."""

@@ -28,6 +28,8 @@ class Common:
         Run-time numbers of a step, (constant,), and of the initial state, (argument,).
     windows
         First (excluded) and last step of each running observable, (running observable, 2).
+    ends
+        Last step that each variable of the state is about, (variable,).
     weights
         Weights of the controls, (control, completed steps, weight).
     data
@@ -45,6 +47,7 @@ class Common:
     constants: np.ndarray
     arguments: np.ndarray
     windows: np.ndarray
+    ends: np.ndarray
     weights: np.ndarray
     data: np.ndarray
     record_steps: np.ndarray

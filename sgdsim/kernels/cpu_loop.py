@@ -40,10 +40,11 @@ def is_beyond(state, lane, lanes, n_parameters):
 
 
 @inlined
-def bury(state, lane, lanes):
-    """Make every variable of a trajectory NaN."""
-    for place in range(lane, len(state), lanes):
-        state[place] = NAN
+def bury(state, lane, lanes, ends, looked):
+    """Make every variable of a trajectory NaN that is about a later step than the one at which it was looked at."""
+    for variable in range(len(ends)):
+        if ends[variable] > looked:
+            state[variable * lanes + lane] = NAN
 
 
 @inlined
@@ -125,31 +126,31 @@ def draw_rows(rows, order, words, sampling, trajectory, completed, fresh, counte
 def take_record(r, place, layout, inputs, plans, sinks, state, observed):
     """Measure a tile into record r of its group."""
     _, _, group, _ = place
-    formula, _, constants, _, _, _ = inputs
-    _, record_plan, _, _ = plans
+    formula, _, constants, _, ends, _, _ = inputs
+    record_steps, record_plan, _, _ = plans
     moments, counts, comoments, cells, _, _ = sinks
     values, _, work, scratch = observed
-    observe(formula, state, values, scratch, constants)
+    observe(formula, state, values, scratch, constants, ends, last_look(record_steps[r]))
     record(moments[r, group], counts[r, group], comoments[r, group], cells[r, group], record_plan, values, work)
 
 
 @inlined
-def observe_before(inputs, state, observed):
+def observe_before(completed, inputs, state, observed):
     """Observe a tile before a step at which drifts are measured."""
-    formula, _, constants, _, _, _ = inputs
+    formula, _, constants, _, ends, _, _ = inputs
     _, before, _, scratch = observed
-    observe(formula, state, before, scratch, constants)
+    observe(formula, state, before, scratch, constants, ends, last_look(completed))
 
 
 @inlined
 def take_changes(completed, place, layout, inputs, plans, sinks, state, observed):
     """Add the change of a tile over the step to its drifts."""
     _, _, _, tile = place
-    formula, _, constants, _, _, _ = inputs
+    formula, _, constants, _, ends, _, _ = inputs
     _, _, drift_plan, _ = plans
     _, _, _, _, changes, _ = sinks
     values, before, _, scratch = observed
-    observe(formula, state, values, scratch, constants)
+    observe(formula, state, values, scratch, constants, ends, last_look(completed + 1))
     record_changes(changes[tile], drift_plan, layout[0], completed, before, values)
 
 
@@ -189,7 +190,7 @@ def advance(worker, workers, first_tile, span, counter, layout, inputs, plans, s
 
 @entry
 def initialize(
-    formula, first_tile, n_trajectories, starts, arguments, counter, state, status, deviates, words, scratch
+    formula, first_tile, n_trajectories, starts, arguments, ends, counter, state, status, deviates, words, scratch
 ):
     """Draw the initial state of a block."""
     lanes = status.shape[1]
@@ -206,5 +207,6 @@ def initialize(
             words,
             scratch,
             arguments,
+            ends,
             counter,
         )

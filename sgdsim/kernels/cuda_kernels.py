@@ -23,28 +23,30 @@ HELD_INITIAL_ROWS, HELD_SCRATCH_ROWS = max(INITIAL_ROWS, 1), max(SCRATCH_ROWS, 1
 def take_record(r, place, layout, inputs, plans, sinks, state, observed):
     """Observe a trajectory, for `cuda_measure`."""
     _, _, _, tile = place
-    formula, _, constants, _, _, _ = inputs
+    record_steps, _, _, _ = plans
+    formula, _, constants, _, ends, _, _ = inputs
     records, _, _, scratch = observed
-    observe(formula, state, records[r, tile, cuda.threadIdx.x :: TILE], scratch, constants)
+    values = records[r, tile, cuda.threadIdx.x :: TILE]
+    observe(formula, state, values, scratch, constants, ends, last_look(record_steps[r]))
 
 
 @tile_loop
-def observe_before(inputs, state, observed):
+def observe_before(completed, inputs, state, observed):
     """Observe a trajectory before a step at which drifts are measured."""
-    formula, _, constants, _, _, _ = inputs
+    formula, _, constants, _, ends, _, _ = inputs
     _, before, _, scratch = observed
-    observe(formula, state, before[cuda.threadIdx.x :: TILE], scratch, constants)
+    observe(formula, state, before[cuda.threadIdx.x :: TILE], scratch, constants, ends, last_look(completed))
 
 
 @tile_loop
 def take_changes(completed, place, layout, inputs, plans, sinks, state, observed):
     """Add the change of all trajectories of a tile over the step to its drifts."""
     _, _, _, tile = place
-    formula, _, constants, _, _, _ = inputs
+    formula, _, constants, _, ends, _, _ = inputs
     _, _, drift_plan, _ = plans
     _, _, _, _, changes, _ = sinks
     _, before, after, scratch = observed
-    observe(formula, state, after[cuda.threadIdx.x :: TILE], scratch, constants)
+    observe(formula, state, after[cuda.threadIdx.x :: TILE], scratch, constants, ends, last_look(completed + 1))
     record_changes(changes[tile], drift_plan, TILE, completed, before, after)
 
 
@@ -61,6 +63,7 @@ def advance(
     table,
     constants,
     windows,
+    ends,
     weights,
     data,
     record_steps,
@@ -114,7 +117,7 @@ def advance(
     draws, kick_draws = (STEPS_A_DRAW, WORDS_A_STEP, None), (KICK_STEPS, KICK_WORDS, None)
     substeps = np.uint64(len(table) // max(stop - start, 1)) if HAS_SUBSTEPS else np.uint64(1)
     layout = 1, N_PARAMETERS, draws, kick_draws, SAMPLING, N_RUNNING, HAS_DRIFTS, substeps
-    inputs = None, table, numbers, windows, weights, data
+    inputs = None, table, numbers, windows, ends, weights, data
     plans = record_steps, None, drift_plan, snapshot_steps
     sinks = None, None, None, None, changes, theta
     buffers = deviates, kicks, rows, order, words, path, scratch
@@ -135,7 +138,7 @@ def advance(
 
 
 @kernel
-def initialize(first_tile, n_trajectories, arguments, key0, key1, point, state, status):
+def initialize(first_tile, n_trajectories, arguments, ends, key0, key1, point, state, status):
     """Draw the initial state of a block."""
     tile, thread = cuda.blockIdx.x, cuda.threadIdx.x
     deviates = cuda.local.array(HELD_INITIAL_ROWS, NOISE)
@@ -152,5 +155,6 @@ def initialize(first_tile, n_trajectories, arguments, key0, key1, point, state, 
         words,
         scratch,
         arguments,
+        ends,
         (key0, key1, point, PAIR),
     )

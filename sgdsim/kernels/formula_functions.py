@@ -34,7 +34,7 @@ IN_REGISTERS = 64
 """Most variables of a trajectory that a thread of CUDA holds itself: they must fit into its 255 registers."""
 
 
-_BEGINS = {"passage": "NAN", "value": "NAN", "max": "REAL(-np.inf)"}
+_BEGINS = {"passage": "NAN", "value": "NAN", "earlier": "NAN", "max": "REAL(-np.inf)"}
 """First values of running observables, by kind, if not 0: a number that is not finite stands for no value."""
 
 
@@ -110,7 +110,9 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
             "count_outside(values)": ["n = COUNT(0)", *counts, "return n"],
             "is_outside(state, lane, lanes, n_parameters)": ["return count_outside(state) > 0"],
             "is_beyond(state, lane, lanes, n_parameters)": [f"return {beyond}"],
-            "bury(state, lane, lanes)": [f"state[{i}] = NAN" for i in variables],
+            "bury(state, lane, lanes, ends, looked)": [
+                f"state[{i}] = NAN if ends[{i}] > looked else state[{i}]" for i in variables
+            ],
             "keep(theta, row, state, lane, lanes)": [f"theta[row, {i}] = state[{i}]" for i in parameters],
         }
         # Written out line by line: a loop over variables would keep a GPU from holding them in registers.
@@ -456,7 +458,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         place = f"state[{row} * LANES + lane]"
         if observable.kind == "passage":
             return [f"{place} = REAL(completed) if ({place} != {place}) & (share > REAL(0.0)) else {place}"]
-        if observable.kind == "value":
+        if observable.kind in ("value", "earlier"):
             return [f"{place} = share"]
         if observable.kind == "max":  # once NaN, it stays NaN
             return [f"{place} = {place} if (share <= {place}) | ({place} != {place}) else share"]
@@ -515,7 +517,7 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         return lines
 
     def _observe(self) -> str:
-        """The function of all observables; NaN, which no accumulator takes, if the trajectory is not alive."""
+        """The function of all observables; those of a state at which the trajectory is not alive are NaN, not taken."""
         plain = [observable for observable in self.program.observables if not observable.is_running]
         known = dict(self.names)
         loads = [*self._load_state(self.loss.carried), *self._load_stopped(known)]
@@ -527,20 +529,25 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         searched = [one for one in plain if self.program.searches_for(one)][:1]
         loads += [line for one in searched for line in self._load_found(one)]
         values = [f"s_{i}" for i in range(len(self.loss.parameters))]
-        running = iter(self.program.running_rows)
-        names = iter(outputs)
-        values += [
-            f"state[{next(running)} * LANES + lane]" if observable.is_running else next(names)
-            for observable in self.program.observables
+        running, names = iter(self.program.running_rows), iter(outputs)
+        rows = [next(running) if one.is_running else None for one in self.program.observables]
+        values += [next(names) if row is None else f"state[{row} * LANES + lane]" for row in rows]
+        # What the path was before it was last looked at is known of those that are not alive, too.
+        unknown = ["dead"] * len(self.loss.parameters) + [
+            "dead" if row is None else f"dead & open_{row}" for row in rows
         ]
+        ends = [f"open_{row} = ends[{row}] > looked" for row in rows if row is not None]
         # `&`, not `and`: a branch would keep the loop scalar.
         finite = [f"(abs(s_{i}) <= LIMIT)" for i in range(len(self.loss.parameters))]
         portions = [" & ".join(finite[i : i + LONGEST_SUM]) for i in range(0, len(finite), LONGEST_SUM)]
         body = [*loads, f"dead = not ({portions[0]})", *(f"dead = dead | (not ({one}))" for one in portions[1:])]
         body += self._statements(known, outputs)
-        body += [f"values[{i} * LANES + lane] = NAN if dead else {value}" for i, value in enumerate(values)]
-        lines = [*self._load_constants(), *self.search(searched), *lanes(body)]
-        return self._called("observe", "state, values, scratch, constants", lines)
+        body += [
+            f"values[{i} * LANES + lane] = NAN if {one} else {value}"
+            for i, (one, value) in enumerate(zip(unknown, values, strict=True))
+        ]
+        lines = [*self._load_constants(), *self.search(searched), *ends, *lanes(body)]
+        return self._called("observe", "state, values, scratch, constants, ends, looked", lines)
 
     def _called(self, name: str, arguments: str, lines: Iterable[str]) -> str:
         """The text of a function that the engine calls, see `interface`."""

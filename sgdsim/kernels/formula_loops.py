@@ -73,14 +73,15 @@ class FormulaLoops(FormulaFunctions):
             loads = [line for one in searched for line in self._load_found(one)]
             body = [*self._load_state(self.loss.carried), *loads, *self._statements(names, outputs)]
             lines += [*self._load_constants(), *lanes(body)]
-        running = zip(self.program.running, self.program.running_rows, strict=True)
-        taken = [
-            f"values[{rows[observable.name]} * LANES + lane] = state[{row} * LANES + lane]"
-            for observable, row in running
-        ]
-        lines += lanes(taken) if taken else []
         lines += each_row(
             len(self.program.observable_names),
             ["values[i * LANES + lane] = values[i * LANES + lane] if scratch[lane] < REAL(0.5) else NAN"],
         )
-        return self._called("observe", "state, values, scratch, constants", lines)
+        for observable, row in zip(self.program.running, self.program.running_rows, strict=True):
+            if observable.name in rows:
+                known = f"(scratch[lane] < REAL(0.5)) | (ends[{row}] <= looked)"
+                taken = (
+                    f"values[{rows[observable.name]} * LANES + lane] = state[{row} * LANES + lane] if {known} else NAN"
+                )
+                lines += lanes([taken])
+        return self._called("observe", "state, values, scratch, constants, ends, looked", lines)

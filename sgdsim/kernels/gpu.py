@@ -50,9 +50,10 @@ class Gpu:
         self._buffers: dict[str, Any] = {}
         plan = common.plan
         with explained():
-            self._fixed = [_to_device(a) for a in (common.constants, common.windows, common.weight_rows, common.data)]
+            shared = common.constants, common.windows, common.ends, common.weight_rows, common.data
+            self._fixed = list(map(_to_device, shared))
             self._record_plan, self._drift_plan = (tuple(map(_to_device, one)) for one in (plan.record, plan.drift))
-            self._arguments = _to_device(common.arguments)
+            self._arguments, self._ends = _to_device(common.arguments), _to_device(common.ends)
             self.block_trajectories = self._trajectories_that_fit()
 
     def notice(self) -> str:
@@ -74,7 +75,7 @@ class Gpu:
             changes = _to_device(np.zeros((tiles, common.plan.drift_bins, 3)))
             counter = *common.key, common.point
             self.kernel.initialize[tiles, lanes](
-                first_tile, common.trajectories, self._arguments, *counter, state, status
+                first_tile, common.trajectories, self._arguments, self._ends, *counter, state, status
             )
         return Block(first_tile, 0, state, status, changes)
 

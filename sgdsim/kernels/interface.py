@@ -21,6 +21,8 @@ argument       dtype    what it is
 ``arguments``  real     (argument,): of the initial state, in the order of `Program.initial_arguments`
 ``weights``    float64  (control, weight): those at this number of completed steps
 ``values``     real     (observable, lane): all that is measured
+``ends``       int64    (variable,): the last step that a variable of the state is about
+``looked``     int64    completed steps when it was last looked whether trajectories have diverged
 ``running``    int64    number of the running observable
 ``completed``  int64    number of completed steps
 ``part``       real     the share of a step in the mean over the window
@@ -58,6 +60,6 @@ def accumulate(
 
 
 @inlined
-def observe(formula, state, values, scratch, constants):
+def observe(formula, state, values, scratch, constants, ends, looked):
     """Set the values of all that is measured."""
-    call(formula[3], (state, values, scratch, constants))
+    call(formula[3], (state, values, scratch, constants, ends, looked))

@@ -30,10 +30,11 @@ def is_beyond(state, lane, lanes, n_parameters):
 
 
 @device
-def bury(state, lane, lanes):
-    """Make every variable of a trajectory NaN."""
+def bury(state, lane, lanes, ends, looked):
+    """Make every variable of a trajectory NaN that is about a later step than the one at which it was looked at."""
     for i in range(N_VARIABLES):
-        state[i] = NAN
+        if ends[i] > looked:
+            state[i] = NAN
 
 
 @device

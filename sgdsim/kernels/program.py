@@ -28,6 +28,7 @@ from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.population_points import SEARCHED, PopulationPoints, population_points
 
 GROUPS = 64  # number of independent accumulators: tile t adds to group t % GROUPS
+_NO_END = 2**62  # a step that no run reaches
 SHUFFLED_ROWS = 256  # most rows of data whose order in an epoch is kept for each lane; that of more is hashed
 
 
@@ -255,8 +256,16 @@ class Program:
 
     def windows(self) -> np.ndarray:
         """First (excluded) and last step of each running observable, shape (running, 2)."""
-        windows = [observable.window or (-1, 2**62) for observable in self.running]
+        windows = [observable.window or (-1, _NO_END) for observable in self.running]
         return np.array(windows, dtype=np.int64).reshape(-1, 2)
+
+    def ends(self) -> np.ndarray:
+        """Last step that each variable of the state is about, shape (variable,): those of windows know their end."""
+        ends = np.full(self.n_variables, _NO_END, dtype=np.int64)
+        for row, observable in zip(self.running_rows, self.running, strict=True):
+            if observable.last_step is not None:
+                ends[row : row + _rows(observable)] = observable.last_step
+        return ends
 
     @cached_property
     def of_step(self) -> tuple[Observable, ...]:

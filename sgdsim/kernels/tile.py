@@ -17,10 +17,11 @@ that are passed on together are tuples:
   parameters; for deviates and for kicks, the number of steps that share a draw, the words of a step, and the table of
   the draw; `Layout.sampling_numbers`; the number of running observables; whether any drift is measured; the substeps
   of a step, uint64.
-- inputs: formula, table, constants, windows, weights, data. The formula, see `interface`; the numbers that all
+- inputs: formula, table, constants, windows, ends, weights, data. The formula, see `interface`; the numbers that all
   trajectories share in each substep of the span, (substep, column), see `Program.step_table`; the constants in the
   order of the program, (constant,); first (excluded) and last step of each running observable, (running observable,
-  2); the weights of all controls, (completed steps * weight); the data, (column * row,).
+  2); the last step that each variable of the state is about, (variable,); the weights of all controls, (completed
+  steps * weight); the data, (column * row,).
 - plans: record_steps, record_plan, drift_plan, snapshot_steps. Sorted steps of the records; the plans of
   `measure.record` and `measure.record_changes`; sorted steps of the snapshots.
 - sinks: moments, counts, comoments, cells, changes, theta. The arrays of results, see `advance_tile`.
@@ -35,22 +36,32 @@ import numpy as np
 
 
 @inlined
-def mark_diverged(state, status, n_parameters, completed):
-    """Set newly diverged trajectories to NaN and note the step; padding lanes count as known."""
-    lanes = len(status)
+def last_look(completed):
+    """Completed steps when trajectories were last looked at, before they were completed: a multiple of four."""
+    return (completed - 1) & ~3
+
+
+@inlined
+def mark_diverged(state, status, n_parameters, ends, completed):
+    """Set newly diverged trajectories to NaN and note the step; padding lanes count as known.
+
+    Sums and values along the path whose last step was before the last look, four steps earlier, are those of a
+    trajectory that was within all limits: they are kept.
+    """
+    lanes, looked = len(status), last_look(completed)
     for lane in range(lanes):
         if status[lane] == 0 and is_outside(state, lane, lanes, n_parameters):
             too_large = is_beyond(state, lane, lanes, n_parameters)
             status[lane] = completed if too_large else -1 - completed
-            bury(state, lane, lanes)
+            bury(state, lane, lanes, ends, looked)
 
 
 @inlined
-def find_diverged(state, status, n_parameters, completed, n_marked):
+def find_diverged(state, status, n_parameters, ends, completed, n_marked):
     """Mark newly diverged trajectories; the number of marked ones afterwards."""
     # All parameters of marked lanes are NaN and counted: the slow path runs only when another trajectory joins them.
     if count_outside(row_of(state, 0, n_parameters * len(status))) != n_marked * n_parameters:
-        mark_diverged(state, status, n_parameters, completed)
+        mark_diverged(state, status, n_parameters, ends, completed)
         return count_marked(status)
     return n_marked
 
@@ -68,7 +79,7 @@ def count_marked(status):
 def accumulate_windows(state, completed, steps, inputs, buffers, index, offset, row):
     """Add a share to every running observable whose window contains the number of completed steps."""
     always_inline()
-    formula, table, constants, windows, weights, data = inputs
+    formula, table, constants, windows, _, weights, data = inputs
     deviates, _, rows, _, _, path, scratch = buffers
     width = len(weights) // (steps + 1)
     for running in range(len(windows)):
@@ -134,7 +145,7 @@ def advance_tile(place, span, counter, layout, inputs, plans, sinks, state, stat
     lanes, n_parameters, draws, kick_draws, sampling, n_running, has_drifts, substeps = layout
     draw_steps, draw_words_a_step, _ = draws
     kick_steps, kick_words_a_step, _ = kick_draws
-    formula, table, constants, _, _, data = inputs
+    formula, table, constants, _, ends, _, data = inputs
     deviates, kicks, rows, order, words, path, scratch = buffers
     record_steps, _, drift_plan, snapshot_steps = plans
     _, _, _, _, _, theta = sinks
@@ -157,7 +168,7 @@ def advance_tile(place, span, counter, layout, inputs, plans, sinks, state, stat
             if has_drifts:
                 looking = looks(drift_plan, completed)
                 if looking:
-                    observe_before(inputs, state, observed)
+                    observe_before(completed, inputs, state, observed)
             # `&`, not `%`: these are powers of two, and a compiler must assume that the step may be negative.
             phase = completed & (draw_steps - 1)
             if phase == 0:
@@ -190,14 +201,14 @@ def advance_tile(place, span, counter, layout, inputs, plans, sinks, state, stat
             if n_running:
                 accumulate_windows(state, completed, steps, inputs, buffers, index, offset, row)
             if completed & 3 == 0:
-                n_marked = find_diverged(state, status, n_parameters, completed, n_marked)
+                n_marked = find_diverged(state, status, n_parameters, ends, completed, n_marked)
         if completed == steps and steps & 3:
-            n_marked = find_diverged(state, status, n_parameters, completed, n_marked)
+            n_marked = find_diverged(state, status, n_parameters, ends, completed, n_marked)
 
 
 @inlined
 def begin_tile(
-    formula, state, status, trajectory, n_trajectories, starts, deviates, words, scratch, arguments, counter
+    formula, state, status, trajectory, n_trajectories, starts, deviates, words, scratch, arguments, ends, counter
 ):
     """Draw the initial state of a tile; lanes beyond the last trajectory are padding, NaN from the start.
 
@@ -214,4 +225,4 @@ def begin_tile(
     for lane in range(lanes):
         if trajectory + lane >= n_trajectories:
             status[lane] = -1
-            bury(state, lane, lanes)
+            bury(state, lane, lanes, ends, np.int64(-1))

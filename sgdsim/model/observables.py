@@ -44,7 +44,7 @@ _CALLED = re.compile(r"\b([^\W\d]\w*)\s*\(")
 
 _MOST_ENTRIES = 1024
 """Most entries of a recorded matrix, such as 32 rows of 32; each entry is an observable."""
-_KINDS = ("plain", "mean", "sum", "max", "value", "passage", "control")
+_KINDS = ("plain", "mean", "sum", "max", "value", "earlier", "passage", "control")
 _USAGE = {
     "window_mean": "window_mean(formula, start, stop), steps 0 <= start < stop",
     "window_sum": "window_sum(formula, start, stop), steps 0 <= start < stop",
@@ -68,8 +68,8 @@ class Observable:
         Steps ``(a, b)``, if the observable is accumulated over the states after steps a + 1 … b; else None.
     kind
         ``plain``, a value of the present state; ``mean``, ``sum`` or ``max`` over the window; ``value`` at its end;
-        ``passage``, the first passage; or ``control``, a control variate for the formula. With a window ``plain``
-        becomes ``mean``.
+        ``earlier``, the same for trajectories that are still alive, as the first of a pair of times; ``passage``, the
+        first passage; or ``control``, a control variate for the formula. With a window ``plain`` becomes ``mean``.
 
     Examples
     --------
@@ -144,6 +144,17 @@ class Observable:
         return self.kind != "plain"
 
     @property
+    def last_step(self) -> int | None:
+        """Completed steps after which the value stays, even if the trajectory diverges; None if it does not stay.
+
+        Examples
+        --------
+        >>> Observable.parse("early", "value_at(x, 2)").last_step, Observable("x2", "x**2").last_step
+        (2, None)
+        """
+        return None if self.window is None or self.kind == "earlier" else self.window[1]
+
+    @property
     def names(self) -> frozenset[str]:
         """Names in the formula; ``next(u)`` is written ``next__u``."""
         return Formula.parse(aliased(self.formula)).names
@@ -208,7 +219,7 @@ class Observable:
         if self.kind == "passage":
             return f"first_passage({self.formula} > 0)"
         start, stop = self.window or (0, 0)
-        if self.kind == "value":
+        if self.kind in ("value", "earlier"):
             return f"value_at({self.formula}, {stop})"
         return f"window_{self.kind}({self.formula}, {start}, {stop})"
 

@@ -4,7 +4,8 @@ Suppose that an observable has the same value in all trajectories. Either it has
 trajectory, or an event that would change it is rare and has not happened. No sample tells which. The formulas tell
 when the first is certain:
 
-- nothing random enters the observable, neither a random start nor the noise of the steps;
+- nothing random enters the observable, neither a random start nor the noise of the steps; a parameter that begins at
+  zero where the loss has no slope in it, whatever the noise, does not move;
 - or all randomness is continuous and enters it through sums and products alone: a polynomial that is constant in some
   trajectories is constant.
 
@@ -17,9 +18,10 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,7 @@ from sgdsim.formulas.arrays import entries, filled, shape_of
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.names import aliased
 from sgdsim.formulas.traits import Traits, bounds, traits
+from sgdsim.formulas.vanishing import Nearby, nearby
 from sgdsim.formulas.vectors import base_name, gather
 from sgdsim.model.assignments import moved_by
 from sgdsim.model.data import Data
@@ -38,6 +41,9 @@ from sgdsim.model.states import State, state_coordinates
 
 PART = 0.01
 """Fraction of the fourth central moment of a noise; a rare outcome that contributes less does not matter."""
+
+_MOST_STILL = 16
+"""Most parameters at zero of which it is tried whether some have no slope though not all together have none."""
 
 _UNKNOWN = Traits(frozenset())
 
@@ -192,11 +198,42 @@ class _Sources:
         terms = self._loss.terms
         slopes = {name: frozenset[str]().union(*(term for term in terms if name in term)) for name in parameters}
         slopes |= {name: rule.names for name, rule in self._rules.items()}
+        slopes |= dict.fromkeys(self._still, frozenset[str]())
         if not self._matrix:
             return slopes
         entries = [self._entry(entry).names for entry in self._matrix]
         together = frozenset[str]().union(*slopes.values(), *entries)
         return dict.fromkeys(parameters, together)
+
+    @cached_property
+    def _still(self) -> frozenset[str]:
+        """Parameters that begin where the loss has no slope in them, whatever the noise: they stay there.
+
+        Only zero is tried, as of losses that are even in a parameter, and only steps that a slope of zero leaves out.
+        """
+        run, starts = self.run, self.run.initial
+        still = {name for name, start in starts.items() if isinstance(start, int | float) and start == 0.0}
+        rule, loss = run.optimizer.rule, run.loss
+        if not still or self._matrix or loss.direction or run.optimizer_start or rule.is_random or rule.is_of_matrices:
+            return frozenset()
+        if self._slope_order(still, still) >= 2.0:
+            return frozenset(still)
+        if len(still) > _MOST_STILL:
+            return frozenset()
+        while moving := {name for name in still if self._slope_order({name}, still) < 2.0}:
+            still -= moving
+        return frozenset(still)
+
+    def _slope_order(self, moved: Set[str], still: Set[str]) -> float:
+        """Lowest power by which the loss changes if some of the parameters at zero move away from it."""
+        loss = self.run.loss
+        known = {name: Nearby(name in still, 1.0 if name in moved else inf) for name in (*loss.carried, *loss.random)}
+        namespace: dict[str, Any] = gather(known) | gather(loss.constants)
+        for name, text in loss.definitions.items():
+            parts = [nearby(part, namespace, vector=True) for part in ((text,) if isinstance(text, str) else text)]
+            namespace[name] = parts[0] if isinstance(text, str) else parts
+        found: Nearby = nearby(loss.formula, namespace)
+        return found.power
 
     @cached_property
     def _changes(self) -> dict[str, frozenset[str]]:

@@ -301,7 +301,7 @@ class Recorder:
         """All observables: the user's, the earlier values of autocorrelations, and the control variates."""
         plain = {observable.name: observable.formula for observable in self.observables}
         earlier = (
-            Observable(_earlier(name, one.start), plain.get(name, name), (one.start - 1, one.start), "value")
+            Observable(_earlier(name, one.start), plain.get(name, name), (one.start - 1, one.start), "earlier")
             for name, one in self.autocorrelations.items()
         )
         return (*self.observables, *earlier, *(control_for(name, plain.get(name, name)) for name in self.controls))

@@ -404,7 +404,7 @@ class Run:
 
     def _check_window(self, observable: Observable) -> None:
         where = f"record.observables.{observable.name}"
-        if observable.window and observable.window[0] < (-1 if observable.kind == "value" else 0):
+        if observable.window and observable.window[0] < (-1 if observable.kind in ("value", "earlier") else 0):
             raise InputError(f"{where}: the window begins at step {observable.window[0]}, the run at 0")
         if observable.window and observable.window[1] > self.steps:
             raise InputError(f"{where}: the window ends at step {observable.window[1]}, the run at {self.steps}")

@@ -103,7 +103,7 @@ def _plain(subject: Subject) -> list[_Group]:
     return [
         _Group(f"{statistic} of {subject.formula(name)}", (), Moment(statistic, name, last))
         for name in subject.measured
-        for statistic in ("mean", "variance")
+        for statistic in subject.statistics_of(name)
     ]
 
 

@@ -44,6 +44,10 @@ _OF_ONE_GROUP = 0.85
 """Skewness of values of which one outweighs all others, over the root of their number: 0.98 of 64, 0.9 of 16."""
 
 
+_HARDLY = 0.1
+"""Share of a function's standard error by which a moment may move it and still be of no concern."""
+
+
 class Points:
     """The ensemble of each sweep point."""
 
@@ -151,19 +155,25 @@ def number_score(
     if doubts and estimate.stderr <= rounding:
         return Score(estimate.value, doubts=doubts)
     found = score(estimate, predicted, hypot(rounding, unseen), is_allowed=is_allowed)
-    return replace(found, doubts=(*found.doubts, *doubts, *_of_one_group(measure, point, points)))
+    return replace(found, doubts=(*found.doubts, *doubts, *_of_one_group(measure, estimate, point, points)))
 
 
-def _of_one_group(measure: Number, point: int | None, points: Points) -> Iterator[str]:
+def _of_one_group(measure: Number, estimate: Estimate, point: int | None, points: Points) -> Iterator[str]:
     """Doubts of a function of moments that one group makes.
 
     Of tails so heavy that any few trajectories outweigh all others, a mean over its standard deviation is the same
-    whichever group is left out: one over the root of their number, with next to no error.
+    whichever group is left out: one over the root of their number, with next to no error. A moment that hardly moves
+    the function raises no doubt, such as the share of a rare state, seen once, in an entropy.
     """
-    for moment in measure.moments if isinstance(measure, Function) else ():
-        found, rounding = number_estimate(moment, point, points)
+    if not isinstance(measure, Function):
+        return
+    measured = [number_estimate(moment, point, points) for moment in measure.moments]
+    errors = np.diag([found.stderr for found, _ in measured]).tolist()
+    for moment, (found, rounding), error in zip(measure.moments, measured, errors, strict=True):
         if found.groups and rounding < found.stderr < inf and abs(found.skewness) > _OF_ONE_GROUP * sqrt(found.groups):
-            yield f"z not trusted: one group of trajectories makes the {moment.statistic} of {moment.observable}"
+            moved = _moved(measure.function, [one.value for one, _ in measured], error)
+            if not moved < _HARDLY * estimate.stderr:
+                yield f"z not trusted: one group of trajectories makes the {moment.statistic} of {moment.observable}"
 
 
 def _two_values(
@@ -278,18 +288,31 @@ def moments_of(prediction: Prediction) -> tuple[Moment | Quantile, ...]:
 
 def lost(prediction: Prediction, points: Points) -> list[str]:
     """A sentence on trajectories that are missing from the estimate; empty if none is."""
-    moments, measure = moments_of(prediction), prediction.measure
-    used = {prediction.point if moment.point is None else moment.point for moment in moments} or {prediction.point}
-    diverged = sum(records.diverged(points[point]) for point in used)
-    if diverged:
-        return [f"{diverged} trajectories diverged"]
-    # A quantile is measured in a snapshot, whose step need not be among the records.
-    observed = [(moment.observable, moment.step, moment.point) for moment in moments if isinstance(moment, Moment)]
-    if isinstance(measure, Density):
-        observed = [(measure.observable, measure.step, None)]
-    for names, step, point in observed:
-        for name in names.split(", "):  # a covariance has two
-            missing = records.excluded(points[prediction.point if point is None else point], name, step)
-            if missing:
-                return [f"{name} is not finite in {missing} trajectories"]
+    observed = list(_observed(prediction))
+    if not observed:
+        return _told_diverged(records.diverged(points[prediction.point]))
+    diverged = dict[int | None, int]()  # of each point
+    for name, step, point, _ in observed:
+        diverged[point] = max(records.diverged_of(points[point], name, step), diverged.get(point, 0))
+    if any(diverged.values()):
+        return _told_diverged(sum(diverged.values()))
+    for name, step, point, is_recorded in observed:
+        missing = records.excluded(points[point], name, step) if is_recorded else 0
+        if missing:
+            return [f"{name} is not finite in {missing} trajectories"]
     return []
+
+
+def _observed(prediction: Prediction) -> Iterator[tuple[str, int, int | None, bool]]:
+    """Each observable of a prediction with its step and point, and whether that step is a record, not a snapshot."""
+    measure = prediction.measure
+    if isinstance(measure, Density):
+        yield measure.observable, measure.step, prediction.point, True
+    for moment in moments_of(prediction):
+        point = prediction.point if moment.point is None else moment.point
+        for name in moment.observable.split(", "):  # a covariance has two
+            yield name, moment.step, point, isinstance(moment, Moment)
+
+
+def _told_diverged(trajectories: int) -> list[str]:
+    return [f"{trajectories} trajectories diverged"] if trajectories else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,9 @@ from sgdsim.statistics.estimate import (
 
 if TYPE_CHECKING:
     from sgdsim.ensemble import Ensemble
+
+LOOK = 4
+"""Steps between two looks of a run at whether trajectories have diverged."""
 
 
 def record_of(ensemble: Ensemble, step: int) -> int:
@@ -110,16 +114,47 @@ def group_of(ensemble: Ensemble) -> np.ndarray:
     return np.arange(ensemble.sizes["trajectory"]) // lanes % GROUPS
 
 
-def diverged(ensemble: Ensemble) -> int:
+def diverged(ensemble: Ensemble, step: int | None = None) -> int:
     """Number of trajectories that were found to diverge.
+
+    Parameters
+    ----------
+    ensemble
+        The ensemble.
+    step
+        Completed steps; only trajectories that may have diverged until then are counted. Parameters are looked at every
+        four steps. None for the whole run.
 
     Examples
     --------
     >>> from sgdsim.ensemble import Ensemble, Variable
-    >>> diverged(Ensemble({"status": Variable(("trajectory",), [0, 40, 0])}, {}))
-    1
+    >>> ensemble = Ensemble({"status": Variable(("trajectory",), [0, 40, 0])}, {})
+    >>> diverged(ensemble), diverged(ensemble, 36), diverged(ensemble, 37)
+    (1, 0, 1)
     """
-    return ensemble.variables["status"].nonzero if "status" in ensemble else 0
+    if "status" not in ensemble:
+        return 0
+    status = ensemble.variables["status"]
+    return status.nonzero if step is None else int(np.count_nonzero(status.others < step + LOOK))
+
+
+def diverged_of(ensemble: Ensemble, observable: str, step: int) -> int:
+    """Number of trajectories whose value of an observable is missing at a record, because they have diverged.
+
+    The value of an observable along the path is known if its last step, such as the end of its window, came before the
+    divergence. Old files do not tell these steps: the whole run counts.
+
+    Examples
+    --------
+    >>> from sgdsim.ensemble import Ensemble, Variable
+    >>> ensemble = Ensemble({"status": Variable(("trajectory",), [0, 40, 0])}, {"last_steps": '{"early": 2}'})
+    >>> diverged_of(ensemble, "early", 100), diverged_of(ensemble, "x", 100), diverged_of(ensemble, "x", 20)
+    (0, 1, 0)
+    """
+    ends = ensemble.attributes.get("last_steps")
+    if ends is None:
+        return diverged(ensemble)
+    return diverged(ensemble, min(step, json.loads(str(ends)).get(normal(observable), step)))
 
 
 def excluded(ensemble: Ensemble, observable: str, step: int) -> int:

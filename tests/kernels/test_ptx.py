@@ -62,7 +62,7 @@ def advance_types(program: Program) -> Any:
     real, index, double, word = getattr(t, program.dtype), t.int64, t.float64, t.uint32
     drift = t.Tuple((array(double, 1), array(index, 1), array(index, 2), array(index, 2)))
     place = (index,) * 5 + (word, word, index)
-    inputs = array(real, 2), array(real, 1), array(index, 2), array(double, 1), array(real, 1)
+    inputs = array(real, 2), array(real, 1), array(index, 2), array(index, 1), array(double, 1), array(real, 1)
     plans = array(index, 1), drift, array(index, 1)
     sinks = array(double, 3), array(real, 3), array(real, 2), array(index, 2), array(real, 3)
     return t.void(*place, *inputs, *plans, *sinks, array(real, 2), array(real, 2))
@@ -103,7 +103,16 @@ def assembled_start(program: Program) -> Assembled:
 
     module, words = kernels.load(program, "cuda"), (t.uint32, t.uint32)
     real, double = getattr(t, program.dtype), t.float64
-    arguments = (t.int64, t.int64, array(double, 1), *words, t.int64, array(real, 2), array(t.int64, 2))
+    arguments = (
+        t.int64,
+        t.int64,
+        array(double, 1),
+        array(t.int64, 1),
+        *words,
+        t.int64,
+        array(real, 2),
+        array(t.int64, 2),
+    )
     with offline((9, 0)):
         ptx, _ = cuda.compile_ptx(module.initialize.py_func, t.void(*arguments), cc=(9, 0))
     return report(ptx, (9, 0))

@@ -21,6 +21,7 @@ from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.model.starts import start_from
 from sgdsim.model.symmetry import Symmetry
+from sgdsim.simulation.run_loop import simulate_runs
 
 OBSERVABLES = {"product": "x*y", "rare": "where(x > 3, 1, 0)", "late": "window_mean(abs(x), 5, 10)"}
 
@@ -179,3 +180,39 @@ def test_every_loss_of_the_catalogue_can_be_told(name: str) -> None:
     run = Run(loss, Optimizer(), Schedule("0.1"), dict.fromkeys(loss.parameters, 0.5), 100, 10, recorder=recorder)
     told = rare_events.attributes([run])
     assert set(told["certain_at_start"].split(", ")) == set(run.measured)
+
+
+STILL = {
+    "x**2*y**2/2 + x*z": ({"y": 0.0}, {"y"}),
+    "(x**2 - 1)**2/4 + z*y**2/2": ({"y": 0.0}, EVERYTHING),
+    "cosh(y) + exp(x)*y**2 + z*x": ({"x": 0.0, "y": 0.0}, {"y"}),
+    "z*x*y": ({"x": 0.0, "y": 0.0}, EVERYTHING),
+    "z*x*y + x**2/2": ({"x": 0.0, "y": 1.0}, set()),
+    "z*y**2/2 + y": ({"y": 0.0}, {"x"}),
+}
+"""Losses of noise with two values, where they begin, and what is certain: x from 0.5 if nothing else is said."""
+
+
+@pytest.mark.parametrize("formula", STILL)
+def test_a_parameter_at_zero_that_has_no_slope_there_stays(formula: str) -> None:
+    """It was taken for a number that a rare event might change, so that nothing about it was ever decided."""
+    start, expected = STILL[formula]
+    certain, _, _ = found(formula, noise="rademacher", start=start)
+    assert certain & {"x", "y"} == expected & {"x", "y"}
+    run = Run(
+        Loss(formula, ("x", "y"), noise={"z": Noise.parse("rademacher")}),
+        *(Optimizer(), Schedule("0.1"), {"x": 0.5, "y": 1.0, **start}, 64, 20),
+    )
+    moved = {
+        name for name, spread in zip("xy", simulate_runs([run], scenario="")["variance"][-1], strict=True) if spread
+    }
+    assert not moved & certain
+
+
+def test_noise_of_its_own_or_a_memory_moves_it() -> None:
+    for optimizer in (
+        Optimizer("langevin", {"temperature": 0.1}),
+        Optimizer(preconditioner=(("1", "0.5"), ("0.5", "1"))),
+    ):
+        assert "y" not in found("x**2/2 + x*z + y**2/2", "rademacher", {"y": 0.0}, optimizer)[0]
+    assert "y" in found("x**2/2 + x*z + y**2/2", "rademacher", {"y": 0.0})[0]

@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 from sgdsim.ensemble import Ensemble, Variable
 from sgdsim.prediction import Correlation, Distance, Function, Moment, Prediction
@@ -70,6 +70,27 @@ def test_means_over_standard_deviations_that_one_group_makes() -> None:
     assert any("one group of trajectories makes the mean of x" in doubt for doubt in row.score.doubts)
     ordinary = synthetic([{"x": rng.normal(size=64 * 64)}])
     assert accused(ordinary, Prediction("r", "mean over std", ratio_of, 0.5)) < 1e-3
+
+
+def _entropy(*shares: np.ndarray) -> np.ndarray:
+    return np.sum([special.entr(share) for share in shares], axis=0)
+
+
+def test_states_that_one_trajectory_visits_leave_an_entropy_certain() -> None:
+    """One trajectory of half a million is in a third state: one group makes its share, which hardly moves the entropy.
+
+    Negative control: the root of that share, which depends on nothing else, is in doubt.
+    """
+    state = np.random.default_rng(9).choice([0, 1], p=[0.3, 0.7], size=64 * 8192)
+    state[17] = 2
+    ensemble = synthetic([{f"at_{k}": (state == k).astype(float) for k in range(3)}])
+    shares = tuple(Moment("mean", f"at_{k}", 0) for k in range(3))
+    entropy = Prediction("h", "entropy", Function("entropy", _entropy, shares), 0.0)
+    alone = Prediction("r", "root of a share", Function("root", np.sqrt, (shares[2],)), 0.0)
+    by_entropy, by_share = rows_of([entropy, alone], ensemble, 1e-3)
+    assert not by_entropy.score.doubts
+    assert by_entropy.score.p < 1e-3
+    assert any("one group of trajectories makes the mean of at_2" in doubt for doubt in by_share.score.doubts)
 
 
 @all_of(200)

@@ -36,8 +36,8 @@ def called(function):
 
     Its arrays are bare pointers: an index into them is what it says, and LLVM has a fifth of the text to read.
     """
-    arrays = {"deviates": NOISE, "kicks": NOISE, "rows": np.uint32, "weights": np.float64}
-    numbers = {"running": types.int64, "completed": types.int64, "part": from_dtype(np.dtype(REAL))}
+    arrays = {"deviates": NOISE, "kicks": NOISE, "rows": np.uint32, "weights": np.float64, "ends": np.int64}
+    numbers = dict.fromkeys(("running", "completed", "looked"), types.int64) | {"part": from_dtype(np.dtype(REAL))}
     names = function.__code__.co_varnames[: function.__code__.co_argcount]
     kinds = [numbers.get(name) or types.CPointer(from_dtype(np.dtype(arrays.get(name, REAL)))) for name in names]
     callback = CFunc(function, (tuple(kinds), types.void), {}, _options)

@@ -23,7 +23,7 @@ from sgdsim.theory.law import law, row
 from sgdsim.theory.methods.batch_gradient import Batch, batch_rule
 from sgdsim.theory.methods.first_steps import steps_by_sign
 from sgdsim.theory.methods.step_formula import after_step
-from sgdsim.theory.methods.step_noise import averaging
+from sgdsim.theory.methods.step_noise import StepNoise, averaging
 from sgdsim.theory.quadrature import nested
 from sgdsim.theory.quadrature.expectation import Expected
 from sgdsim.theory.quadrature.rules import Level, is_discrete
@@ -114,6 +114,8 @@ def first_step(run: Run) -> Iterator[Prediction]:
             moved = [value - symbol, (value - symbol) ** 2]
             if all(one.is_discrete for one in sources) and not kicks:
                 (first, second), off = _sums(run.loss, sources, moved, theta), np.zeros(len(points))
+            elif any(one.samples > 1 for one in sources):
+                (first, second), off = _by_covariance(run, name, rate, theta), np.zeros(len(points))
             else:
                 (first, second), (_, off) = _expectations(averaging(run.loss, sources, kicks), moved, theta)
         except NotApplicable as reason:
@@ -184,6 +186,19 @@ def _sums(
     points = len(next(iter(theta.values())))
     weighted = [np.asarray(value * found.weights) for value in evaluation.evaluate(values, found.values)]
     return [np.broadcast_to(one.sum(axis=axes), points) for one in weighted]
+
+
+def _by_covariance(run: Run, name: str, rate: float, theta: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """Means of a parameter's change and of its square, one for each point of the start, whose noise has no formula.
+
+    The mean of a batch of samples has a mean and a variance, and a step that is linear in it needs no more.
+    """
+    noise, i = StepNoise(run), run.loss.parameters.index(name)
+    require(noise.is_memoryless, f"{run.optimizer.name} remembers, or is not linear in the mean over a batch")
+    shift = noise.means[i] - run.loss.theta[i]
+    values = {**run.loss.constants, **theta, noise.rate.name: rate}
+    found = evaluation.evaluate([shift, shift**2 + noise.step_covariance(i, i)], values)
+    return [np.broadcast_to(one, len(theta[name])) for one in found]
 
 
 def _expectations(loss: Loss, values: list[sympy.Expr], theta: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -81,7 +81,7 @@ def _mean_and_variance(run: Run, name: str, coarse: Points, fine: Points) -> Ite
     scale = float(np.hypot(shift, np.sqrt(variance)))
     moment, quantity = Moment("mean", recorded, run.steps), f"mean({name}) after the second step"
     yield from _row(moment, mean, coarse.mean(name), scale, quantity)
-    if variance > _NOTHING * scale**2:
+    if variance > _NOTHING * scale * scale:
         moment, quantity = Moment("variance", recorded, run.steps), f"variance({name}) after the second step"
         yield from _row(moment, variance, coarse.covariance(name, name), variance, quantity)
 
@@ -89,7 +89,8 @@ def _mean_and_variance(run: Run, name: str, coarse: Points, fine: Points) -> Ite
 def _covariance(run: Run, pair: tuple[str, str], step: int, coarse: Points, fine: Points) -> Iterator[Prediction]:
     spreads = [float(np.sqrt(fine.covariance(name, name))) for name in pair]
     sizes = [abs(fine.mean(name)) for name in pair]
-    if all(spread**2 > _NOTHING * size**2 for spread, size in zip(spreads, sizes, strict=True)):
+    # Products, as the square of a Python number that is too large is an exception.
+    if all(spread * spread > _NOTHING * size * size for spread, size in zip(spreads, sizes, strict=True)):
         names = ["*".join(pair), *pair]
         product, *factors = (name_of(run, _value(name, step)) for name in names)
         measure = covariance_measure(product, factors, run.steps)

@@ -197,3 +197,18 @@ def test_a_parameter_may_depend_on_an_entry_of_a_vector_of_noise_alone() -> None
     rows = verdicts(run, "first-step")
     assert len(rows) == 4
     assert not [row for row in rows if row.verdict == "disagrees"]
+
+
+def test_a_batch_whose_mean_has_no_law_has_a_mean_and_a_variance() -> None:
+    """The mean of three terms, each a product of noise and the parameters, is no noise variable."""
+    run = make_run(LOSS, optimizer=Optimizer(batch_size=3), rate="0.2", steps=2, initial={"u": 1.0, "w": 0.5})
+    rows = verdicts(run, "first-step")
+    assert [row.quantity for row in rows] == [
+        f"{statistic}({name}) after the first step" for name in "uw" for statistic in ("mean", "variance")
+    ]
+    assert "disagrees" not in {row.verdict for row in rows}
+    # Var(z/2)/3 of a unit normal; laplace:0,0.5 has the variance 1/2, by the slope n*w/2 at w = 1/2.
+    assert rows[1].predicted == pytest.approx(0.2**2 / 4 / 3, rel=1e-12)
+    assert rows[3].predicted == pytest.approx(0.2**2 * 0.5 / 16 / 3, rel=1e-12)
+    wrong = verdicts(run, "first-step", told=replace(run, optimizer=Optimizer()))
+    assert "disagrees" in {row.verdict for row in wrong}

@@ -96,3 +96,13 @@ def test_a_start_of_too_many_points_is_refused_before_they_are_made(monkeypatch:
     # The finest rules have points enough for their number, less those of no weight.
     laws = laws_after(replace(run, loss=Loss("u**2/2 + w**4/4", ("u", "w"))), 2)
     assert 24**2 < len(laws[1][0].weights) <= 32**2
+
+
+def test_a_covariance_of_numbers_too_large_to_square_leaves_the_other_rows() -> None:
+    """The square of a mean of 1e176 is no Python number: the law ended with that error, and had no row at all."""
+    loss = Loss("u**4/4 + w**2/2 + z*u + n*w", ("u", "w"), noise=LOSS.noise)
+    run = make_run(loss, rate="0.1", steps=2, initial={"u": 1e20, "w": 1.0})
+    law = find_law("second-step")
+    with np.errstate(over="ignore"):
+        quantities = {row.quantity for row in law.predictions([replace(run, recorder=law.records(run))])}
+    assert "variance(w) after the second step" in quantities

@@ -14,10 +14,10 @@ Matrices = NDArray[np.float64]
 """Two by two of each pair, (row, column, pair): long vectors are what NumPy is quick at."""
 
 SCENARIO = tomllib.loads(shipped()["platonic"].read_text())
-PAIRS = next(part for part in SCENARIO["part"] if part["name"] == "pairs")
+FLOW = next(part for part in SCENARIO["part"] if part["name"] == "flow")
 CONSTANTS = SCENARIO["loss"]["constants"]
 BEST, FACTOR, INPUTS = (np.array(CONSTANTS[name]) for name in ("V", "N", "S"))
-RATE = PAIRS["optimizer"]["learning_rate"]
+RATE = FLOW["optimizer"]["learning_rate"]
 FAST, SLOW = 0.01, 0.1  # steps of descent, before and after pairs have come to their valleys
 LANDED = 20.0  # time in units of the learning rate times steps
 CHECKED = 12  # values of the curve, which then is nearly one
@@ -177,7 +177,7 @@ def test_the_entropic_loss_has_the_mean_squared_gradient_of_a_sample() -> None:
 @pytest.mark.validate
 def test_the_curve_of_the_scenario_is_the_flow() -> None:
     """Of 400 other pairs, within four standard errors of their mean."""
-    (claim,) = (one["formula"] for one in PAIRS["predict"] if "{" in one["formula"])
+    (claim,) = (one["formula"] for one in FLOW["predict"] if "{" in one["formula"])
     curve = tomllib.loads(f"curve = {claim.partition('=')[2]}")["curve"]
     steps, values = curve["step"][:CHECKED], np.array(curve["value"][:CHECKED])
     found = flow(400, [RATE * step for step in steps], seed=3)

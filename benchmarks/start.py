@@ -13,11 +13,12 @@ def first_step() -> None:
     """Imports, scenario, kernel, initial state and four steps."""
     from sgdsim.input.loading import load_scenario
     from sgdsim.kernels.accumulators import Accumulators
-    from sgdsim.simulation.run_loop import Simulator, allocate
+    from sgdsim.simulation.result_arrays import allocate
+    from sgdsim.simulation.simulator import Simulator
 
     run = load_scenario("river_valley", {"run.trajectories": 1000}).runs[0]
     simulator = Simulator(run)
-    into = Accumulators(*(array[0] for array in vars(allocate([simulator])).values()))
+    into = Accumulators(*(array[0] for array in vars(allocate([simulator.run])).values()))
     simulator.advance(next(simulator.blocks()), 4, into)
 
 

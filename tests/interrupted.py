@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from sgdsim.simulation import run_loop
+from sgdsim.simulation.simulator import Simulator
 
 
 @contextmanager
 def interrupted(monkeypatch: pytest.MonkeyPatch, spans: int) -> Iterator[pytest.ExceptionInfo[KeyboardInterrupt]]:
     """Interrupt the run in the block in the span after so many."""
-    original, left = run_loop.Simulator.advance, spans
+    original, left = Simulator.advance, spans
 
     def advance(*arguments: Any) -> None:
         nonlocal left
@@ -25,6 +25,6 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, spans: int) -> Iterator[pytest.
             signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_loop.Simulator, "advance", advance)
+        patch.setattr(Simulator, "advance", advance)
         with pytest.raises(KeyboardInterrupt) as caught:
             yield caught

@@ -201,11 +201,13 @@ COVERED = {
         "plots/as_written plots/between plots/diagram plots/drift plots/mathematics plots/trajectories"
     ),
     "simulation/test_checkpoints.py": (
-        "base/durations base/pieces simulation/assembly simulation/provenance simulation/shards simulation/unfinished"
+        "base/durations base/pieces simulation/assembly simulation/part_checkpoints simulation/provenance"
+        " simulation/shards simulation/unfinished"
     ),
     "simulation/test_control_weights.py": "kernels/control_step",
-    "simulation/test_flat_memory.py": "base/memory",
+    "simulation/test_flat_memory.py": "base/memory simulation/memory_needs",
     "simulation/test_kept_states.py": "app/extending",
+    "simulation/test_run_loop.py": "simulation/result_arrays simulation/simulator",
     "statistics/test_comparison.py": (
         "prediction statistics/conditions statistics/measured statistics/order_test statistics/resolution"
         " statistics/rows statistics/scores statistics/verdict_table"

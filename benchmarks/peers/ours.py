@@ -21,7 +21,8 @@ from sgdsim.model.observables import Observable
 from sgdsim.model.recorder import Recorder
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
-from sgdsim.simulation.run_loop import Simulator, allocate
+from sgdsim.simulation.result_arrays import allocate
+from sgdsim.simulation.simulator import Simulator
 
 # Beside the two parameters: four in all.
 OBSERVABLES = Observable("thermal", "a*x**2/2"), Observable("river", "c")
@@ -48,7 +49,7 @@ def whole_step(make_loss: Callable[[Job], Loss], recorder: Recorder, dtype: str,
     ours = simulator(job, threads, loss, recorder, dtype)
 
     def simulate() -> State:
-        into = Accumulators(*(array[0] for array in vars(allocate([ours])).values()))
+        into = Accumulators(*(array[0] for array in vars(allocate([ours.run])).values()))
         states = []
         for block in ours.blocks():
             for _ in ours.spans(block, into):

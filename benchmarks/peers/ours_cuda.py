@@ -18,7 +18,7 @@ from sgdsim.model.loss import Loss
 from sgdsim.model.losses.river_valley import river_valley
 from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.schedules import Schedule
-from sgdsim.simulation.run_loop import Simulator
+from sgdsim.simulation.simulator import Simulator
 
 
 def gpu() -> str:

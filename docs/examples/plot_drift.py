@@ -18,4 +18,4 @@ ensemble = sgdsim.simulate(
     drifts={"x": sgdsim.Drift("x", sgdsim.Histogram(-1.5, 1.5, 30))},
     title="The drift that a weight feels",
 )
-figure = ensemble.plot("drift")
+figure = ensemble.plot("drift", size=(7, 4))

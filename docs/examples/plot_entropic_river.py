@@ -21,4 +21,4 @@ ensemble = sgdsim.simulate(
     title="A river that walls move",
 )
 print(ensemble.compare())
-figure = ensemble.plot("moments", only=["y"])
+figure = ensemble.plot("moments", only=["mean(y)"])

@@ -23,4 +23,4 @@ ensemble = sgdsim.simulate(
     title="Equipartition",
 )
 print(ensemble.compare())
-figure = ensemble.plot("moments", only=["U_x", "U_y", "U_z"])
+figure = ensemble.plot("moments", only=["mean(U_x)", "mean(U_y)", "mean(U_z)"], size=(8, 3.2))

@@ -21,4 +21,4 @@ ensemble = sgdsim.simulate(
     title="A valley and its temperature",
 )
 print(ensemble.compare())
-figure = ensemble.plot("moments", only=["x"])
+figure = ensemble.plot("moments", only=["x"], size=(7, 3.4))

@@ -20,4 +20,4 @@ ensemble = sgdsim.simulate(
     title="Heavy tails",
 )
 figure = ensemble.plot("density")
-figure.axes[0].set_yscale("log")
+figure.axes[0].set(yscale="log", ylim=(1e-5, 1))

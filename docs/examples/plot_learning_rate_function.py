@@ -20,4 +20,4 @@ ensemble = sgdsim.simulate(
     observables={"mean_loss": "loss"},
     title="A learning rate as a Python function",
 )
-figure = ensemble.plot("schedule")
+figure = ensemble.plot("schedule", size=(7, 3.4))

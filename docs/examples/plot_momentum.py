@@ -20,4 +20,4 @@ ensemble = sgdsim.simulate(
     predict=["affine-moments"],
     title="Momentum heats",
 )
-figure = ensemble.plot("moments", only=["x"])
+figure = ensemble.plot("moments", only=["variance(x)"])

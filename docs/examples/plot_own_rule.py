@@ -20,4 +20,4 @@ ensemble = sgdsim.simulate(
     observables={"length": "norm2(w)", "along": "(w[0] + w[1])**2/2"},
     title="A rule without a loss",
 )
-figure = ensemble.plot("moments", only=["length", "along"])
+figure = ensemble.plot("moments", only=["mean(length)", "mean(along)"], size=(7, 3.4))

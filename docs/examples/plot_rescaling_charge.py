@@ -23,4 +23,4 @@ ensemble = sgdsim.simulate(
     predict=["charges"],
     title="A charge that noise removes",
 )
-figure = ensemble.plot("moments", only=["q"])
+figure = ensemble.plot("moments", only=["mean(q)"])

@@ -21,4 +21,4 @@ ensemble = sgdsim.simulate(
     title="Cooling",
 )
 print(ensemble.compare())
-figure = ensemble.plot("moments")
+figure = ensemble.plot("moments", only=["mean(fast_loss_x)"])

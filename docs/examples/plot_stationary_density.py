@@ -20,5 +20,4 @@ ensemble = sgdsim.simulate(
     title="A stationary density",
 )
 print(ensemble.compare())
-print(ensemble.compare())
 figure = ensemble.plot("density")

@@ -16,4 +16,4 @@ ensemble = sgdsim.simulate(
     snapshots=list(range(0, 201, 4)),
     title="Trajectories",
 )
-figure = ensemble.plot("trajectories")
+figure = ensemble.plot("trajectories", size=(7, 3.4))

@@ -19,4 +19,4 @@ ensemble = sgdsim.simulate(
     observables={"mean_loss": "loss"},
     title="Two schedules on the same noise",
 )
-figure = ensemble.plot("schedule")
+figure = ensemble.plot("schedule", size=(8, 3.2))

@@ -29,4 +29,7 @@ axes = figure.add_subplot()
 for a in curvature.values:
     axes.plot(rate, variance.sel({"sweep_loss.constants.a": a}), "o-", label=f"$a = {a}$")
 axes.set(xlabel=r"learning rate $\eta$", ylabel="variance of $x$", xscale="log", yscale="log")
+axes.set_xticks(rate.values, rate.values)
+axes.set_yticks([0.05, 0.1, 0.2, 0.4], [0.05, 0.1, 0.2, 0.4])
+axes.minorticks_off()
 axes.legend()

@@ -22,7 +22,7 @@ from sgdsim.input.scenario import Scenario
 from sgdsim.kernels.processor import TARGETS, features, processor, variables
 from sgdsim.kernels.program import GROUPS
 from sgdsim.model.starts import Listed
-from sgdsim.simulation.run_loop import limits_of_parts
+from sgdsim.simulation.memory_needs import limits_of_parts
 from sgdsim.simulation.shards import Shard
 from sgdsim.simulation.unfinished import Description, Unfinished, is_of
 

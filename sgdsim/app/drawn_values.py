@@ -13,7 +13,7 @@ from sgdsim.ensemble.ensemble import Ensemble
 from sgdsim.formulas.names import normal, split_names
 from sgdsim.formulas.vectors import base_name, shapes
 from sgdsim.model.run import Run
-from sgdsim.simulation.run_loop import Simulator
+from sgdsim.simulation.simulator import Simulator
 
 
 def drawn_values(ensemble: Ensemble, name: str) -> np.ndarray:

@@ -181,7 +181,7 @@ def _subject(
 
     alpha = float(scenario.data["alpha"])
     if not with_theory:
-        return Subject(ensemble, (), alpha, only=only)
+        return Subject(ensemble, (), alpha, only=only, theory=False)
     predictions, _ = predictions_of(ensemble, scenario)
     subject = Subject(ensemble, predictions, alpha, only=only)
     kind = kind or choose_kind(ensemble, subject.predictions)
@@ -190,8 +190,8 @@ def _subject(
 
 
 def _drawn(subject: Subject, kind: str) -> frozenset[str]:
-    """Ids of the laws and claims whose curves a figure of a sweep shows."""
-    from sgdsim.plots import diagram, sweep
+    """Ids of the laws and claims whose curves a figure shows; others are not computed."""
+    from sgdsim.plots import diagram, moments, sweep
 
-    drawn = {"sweep": sweep.drawn, "diagram": diagram.drawn}.get(kind)
+    drawn = {"sweep": sweep.drawn, "diagram": diagram.drawn, "moments": moments.drawn}.get(kind)
     return drawn(subject) if drawn else frozenset()

@@ -35,6 +35,6 @@ def _layout_version(scenario: str) -> int:
     """Version of the layout of random words that a scenario would have today."""
     from sgdsim.input.scenario import Scenario
     from sgdsim.kernels.plan import Plan
-    from sgdsim.simulation.run_loop import program_of
+    from sgdsim.simulation.simulator import program_of
 
     return max(program_of(run, Plan(run)).layout_version for run in Scenario.parse(scenario).runs)

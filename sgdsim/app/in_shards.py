@@ -12,8 +12,10 @@ from sgdsim.base.files import PathLike
 from sgdsim.ensemble import Ensemble
 from sgdsim.input.scenario import Scenario
 from sgdsim.simulation.devices import Device
+from sgdsim.simulation.memory_needs import limits_of_parts
+from sgdsim.simulation.part_checkpoints import Part
 from sgdsim.simulation.progress import Progress
-from sgdsim.simulation.run_loop import Computed, compute, labelled, limits_of_parts, work_of
+from sgdsim.simulation.run_loop import Computed, compute, labelled, work_of
 from sgdsim.simulation.shards import Merging, Shard, Unit, identity, merged, write
 from sgdsim.simulation.unfinished import Description, refuse_another, unfinished
 
@@ -146,7 +148,7 @@ def write_shard(
             options: dict[str, Any] = {
                 "threads": threads,
                 "progress": progress,
-                "checkpoints": run.checkpoints.part(index),
+                "checkpoints": Part(run.checkpoints, index),
             }
             options |= {"common_noise": one.common_noise, "device": run.described.device}
             found.append((units, compute(own, units=units, memory_limit=next(limits), **options) if own else None))

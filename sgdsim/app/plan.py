@@ -16,8 +16,10 @@ from sgdsim.input.scenario import Scenario
 from sgdsim.kernels.program import GROUPS
 from sgdsim.kernels.workers import Workers
 from sgdsim.model.run import Run
-from sgdsim.simulation.checkpoints import at
-from sgdsim.simulation.run_loop import Simulator, allocate, output_bytes, thread_count, work
+from sgdsim.simulation.memory_needs import output_bytes
+from sgdsim.simulation.result_arrays import allocate, at
+from sgdsim.simulation.run_loop import thread_count, work
+from sgdsim.simulation.simulator import Simulator
 
 SECONDS = 1.0
 """Seconds during which the speed of a run is measured."""
@@ -136,7 +138,7 @@ def measured_rate(run: Run, threads: int) -> float:
     with Workers(threads) as workers, np.errstate(all="ignore"):
         simulator = Simulator(run, workers=workers)
         simulator.compile()
-        into = at(allocate([simulator]), 0)
+        into = at(allocate([simulator.run]), 0)
         done, began = 0, time.perf_counter()
         for block in simulator.blocks():
             for steps in simulator.spans(block, into):

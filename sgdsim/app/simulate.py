@@ -26,6 +26,7 @@ from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.model.starts import Start
 from sgdsim.simulation.checkpoints import seconds_between
+from sgdsim.simulation.part_checkpoints import Part
 from sgdsim.simulation.run_loop import simulate_runs, work
 from sgdsim.simulation.unfinished import Description, unfinished
 
@@ -297,7 +298,7 @@ def _written(
             scenarios = scenarios_of(kept.described, output)
             ensemble = dask_workers.run_with(client, scenarios, kept, **how, every=limits["every"])[0]
         else:
-            ensemble = compute(checkpoints=kept.checkpoints.part(0))
+            ensemble = compute(checkpoints=Part(kept.checkpoints, 0))
         kept.sign(ensemble)
         ensemble.save(output, overwrite=kept.described.overwrite or overwrite)
         kept.keep()

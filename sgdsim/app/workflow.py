@@ -21,7 +21,9 @@ from sgdsim.ensemble import Ensemble, open_parts, save_parts
 from sgdsim.input.scenario import Scenario
 from sgdsim.simulation.checkpoints import seconds_between
 from sgdsim.simulation.kept_states import Kept
-from sgdsim.simulation.run_loop import kept_bytes, limits_of_parts, output_bytes, simulate_runs, work
+from sgdsim.simulation.memory_needs import kept_bytes, limits_of_parts, output_bytes
+from sgdsim.simulation.part_checkpoints import Part
+from sgdsim.simulation.run_loop import simulate_runs, work
 from sgdsim.simulation.unfinished import Description, description_beside, unfinished
 
 
@@ -265,7 +267,7 @@ def _written(
             limits = limits_of_parts([one.runs for one in scenarios], run.checkpoints.folder, memory_limit)
             ensembles = [
                 simulate_scenario(
-                    one, text, checkpoints=run.checkpoints.part(index), memory_limit=limits[index], **options
+                    one, text, checkpoints=Part(run.checkpoints, index), memory_limit=limits[index], **options
                 )
                 for index, (one, (_, _, text)) in enumerate(zip(scenarios, run.described.scenarios, strict=True))
             ]

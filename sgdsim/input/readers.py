@@ -14,7 +14,8 @@ from sgdsim.formulas.names import parameter_name, split_names
 from sgdsim.formulas.vectors import array_of, assigned, base_name
 from sgdsim.input.columns import read_column
 from sgdsim.input.wording import shown
-from sgdsim.model.noise import Noise, correlated_normal, correlated_vector
+from sgdsim.model.correlated_noise import correlated_normal, correlated_vector
+from sgdsim.model.noise import Noise
 from sgdsim.model.observables import Observable
 from sgdsim.model.recorder import Histogram, Plane, binned
 from sgdsim.model.starts import Start, level_set, start_from

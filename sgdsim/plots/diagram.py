@@ -91,9 +91,9 @@ def drawing(subject: Subject) -> Drawing:
     assert keys is not None
     quantities = _quantities(subject)
     last = int(subject.record_steps[-1])
-    plain = [Moment(kind, name, last) for name in subject.measured for kind in ("mean", "variance")]
+    plain = [Moment(kind, name, last) for name in subject.measured for kind in subject.statistics_of(name)]
     shown = list(quantities or dict.fromkeys(plain))
-    limit = _limit_of_stability(subject, keys)
+    limit = _limit_of_stability(subject, keys) if subject.theory else []
     panels = [*_diverged(subject, keys, limit)]
     panels += [_panel(subject, keys, one, quantities.get(one, []), limit) for one in shown]
     left_out = [panel.title for panel in panels[MOST_PANELS:]]

@@ -149,7 +149,7 @@ def draw(
     residuals
         True to draw the difference of measurement and prediction below.
     only
-        Names of parameters and observables to show; by default all.
+        Names of parameters and observables to show, or statistics of them, ``variance(x)``; by default all.
     style
         ``paper``, or ``talk``: larger letters and thicker lines, no caption.
 

@@ -44,7 +44,7 @@ def _panel(subject: Subject, point: int) -> Panel:
     x_name, y_name = run.loss.parameters
     means = [np.asarray(ensemble["mean"])[:, column] for column in (0, 1)]
     widths = [np.sqrt(np.asarray(ensemble["variance"])[:, column]) for column in (0, 1)]
-    flows = list(_flows(run))
+    flows = list(_flows(run)) if subject.theory else []
     ways = ([line.x for line in flows], [line.y for line in flows])
     limits = [_limits(*one) for one in zip(means, widths, ways, strict=True)]
     x, y = (np.linspace(*one, _GRID) for one in limits)
@@ -53,7 +53,8 @@ def _panel(subject: Subject, point: int) -> Panel:
     parts += _paths(subject, point)
     parts.append(Line(means[0], means[1], "mean of all", "known", series=5))
     parts += flows
-    parts += _force(run, limits)
+    if subject.theory:
+        parts += _force(run, limits)
     title = f"population loss over {mark(x_name)} and {mark(y_name)}"
     title += "" if len(subject.points) == 1 else f", {subject.point_label(point)}"
     return Panel(title, mark(x_name), mark(y_name), tuple(parts))
@@ -119,7 +120,8 @@ def _paths(subject: Subject, point: int) -> Iterator[Line]:
 def _flows(run: Run) -> Iterator[Line]:
     """Paths of the gradient flows of the loss and of the entropic loss during the run; a flow at rest is a point."""
     time = float(run.schedule.rates(run.steps)[0]) * run.steps
-    for potential, name in (("loss", "flow of the loss"), ("entropic", "flow of the entropic loss")):
+    flows = (("loss", "flow of the loss"), ("entropic", "flow of the entropic loss"))
+    for potential, name in flows[: 1 if run.optimizer.rule.is_random else 2]:
         with suppress(NotApplicable, SgdsimError):
             path = flow(run, potential, np.linspace(0.0, time, _TIMES).tolist())
             moves = bool(np.ptp(path, axis=0).max() > _RESTS * np.abs(path).max())
@@ -128,7 +130,13 @@ def _flows(run: Run) -> Iterator[Line]:
 
 
 def _force(run: Run, limits: list[tuple[float, float]]) -> Iterator[Arrows]:
-    """Arrows of the entropic force at the first learning rate, if the optimizer has such a force."""
+    """Arrows of the entropic force at the first learning rate, if the optimizer has such a force.
+
+    A rule that adds noise of its own is pushed by its temperature too, so that the force of the gradients' noise is not
+    where its ensemble goes.
+    """
+    if run.optimizer.rule.is_random:
+        return
     rate = float(run.schedule.rates(run.steps)[0])
     inner = [np.linspace(low, high, _ARROWS + 2)[1:-1] for low, high in limits]
     x, y = (one.ravel() for one in np.meshgrid(*inner))

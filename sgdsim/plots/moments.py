@@ -47,7 +47,9 @@ def drawing(subject: Subject) -> Drawing:
             key = moment.statistic, moment.observable
             claims[key][prediction_label(prediction), moment.point or 0][moment.step] = value, prediction
     aids = _aids(subject)
-    others = [(statistic, name) for name in subject.measured for statistic in ("mean", "variance") if name not in aids]
+    others = [
+        (statistic, name) for name in subject.measured for statistic in subject.statistics_of(name) if name not in aids
+    ]
     keys = [*claims, *(key for key in others if key not in claims and _varies(subject, key))]
     points = spread(len(subject.points), MOST_SERIES)
     styles = {label: i for i, label in enumerate(dict.fromkeys(label for one in claims.values() for label, _ in one))}
@@ -55,6 +57,11 @@ def drawing(subject: Subject) -> Drawing:
     left_out += [subject.point_label(point) for point in range(len(subject.points)) if point not in points]
     panels = tuple(_panel(subject, key, claims[key], points, styles) for key in keys[:MOST_PANELS])
     return Drawing(panels, tuple(left_out), _thinning(subject))
+
+
+def drawn(subject: Subject) -> frozenset[str]:
+    """Ids of the laws with a number in a panel, which have one at other records too."""
+    return frozenset(one.id for one in subject.predictions if isinstance(one.measure, Moment) and one.order == "exact")
 
 
 def _aids(subject: Subject) -> frozenset[str]:

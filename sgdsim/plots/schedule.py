@@ -95,11 +95,14 @@ def _every_step(subject: Subject, point: int, series: int) -> Line:
 
 
 def _phases(subject: Subject) -> list[Line]:
-    """Marks at the end of a warm-up and at the end of a plateau of the learning rate."""
+    """Marks at the end of a warm-up and of a plateau, if the learning rate rises, stays and falls, each once."""
     if len({run.schedule for run in subject.runs}) != 1:
         return []
     rates = subject.runs[0].schedule.rates(subject.runs[0].steps)
     top = np.flatnonzero(rates >= rates.max() * (1 - _TOLERANCE))
+    before, after = np.diff(rates[: top[0] + 1]), np.diff(rates[top[-1] :])
+    if np.ptp(top) + 1 > len(top) or np.any(before < 0) or np.any(after > 0):
+        return []
     start, stop = int(top[0]) + 1, int(top[-1]) + 1
     marks = []
     if start > 1:

@@ -13,7 +13,17 @@ import numpy as np
 from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.ensemble import Ensemble
 from sgdsim.plots.mathematics import is_typeset, letters, mark
-from sgdsim.prediction import Correlation, Curve, Function, Measure, Moment, PathMean, Prediction, Quantile
+from sgdsim.prediction import (
+    STATISTICS,
+    Correlation,
+    Curve,
+    Function,
+    Measure,
+    Moment,
+    PathMean,
+    Prediction,
+    Quantile,
+)
 from sgdsim.prediction import is_named as prediction_is_named
 from sgdsim.statistics import estimators, snapshot_estimators
 from sgdsim.statistics.estimate import Estimate, NotMeasured, combine
@@ -61,7 +71,9 @@ class Subject:
     curves
         Predictions in between, at other steps or points.
     only
-        Names of the parameters and observables to show; by default all.
+        Names of the parameters and observables to show, or statistics of them, ``variance(x)``; by default all.
+    theory
+        False to show nothing that is not measured, such as flows and limits of stability.
     """
 
     ensemble: Ensemble
@@ -69,19 +81,38 @@ class Subject:
     alpha: float = 1e-3
     curves: Curves = Curves()
     only: Sequence[str] = ()
+    theory: bool = True
 
     def __post_init__(self) -> None:
         if self.only:
             names = [str(name) for name in self.ensemble["observable"]]
-            for name in self.only:
+            for text, (_, name) in zip(self.only, self._asked, strict=True):
                 if name not in names:
-                    raise InputError(f"--only {name}: {unknown_name('observable', name, names)}")
-            of_these = tuple(one for one in self.predictions if self.shows(*names_in(one.measure)))
+                    raise InputError(f"--only {text}: {unknown_name('observable', name, names)}")
+            of_these = tuple(one for one in self.predictions if self._is_about(one.measure))
             object.__setattr__(self, "predictions", of_these)
+
+    @cached_property
+    def _asked(self) -> list[tuple[str, str]]:
+        """Statistic, or an empty text for all, and name of each entry of `only`."""
+        entries = [re.fullmatch(rf"({'|'.join(STATISTICS)})\((.+)\)", text) for text in self.only]
+        return [(one[1], one[2]) if one else ("", text) for one, text in zip(entries, self.only, strict=True)]
 
     def shows(self, *names: str) -> bool:
         """True if any of these names is to be shown."""
-        return not self.only or any(name in self.only for name in names)
+        return not self.only or any(name in names for _, name in self._asked)
+
+    def statistics_of(self, name: str) -> tuple[str, ...]:
+        """Statistics of a parameter or an observable that are to be shown, whether predicted or not."""
+        asked = tuple(statistic for statistic, of in self._asked if of == name)
+        return asked if asked and "" not in asked else ("mean", "variance")
+
+    def _is_about(self, measure: Measure) -> bool:
+        """True if a prediction is about what is to be shown."""
+        if not isinstance(measure, Moment | Curve):
+            return self.shows(*names_in(measure))
+        moments = measure.moments if isinstance(measure, Curve) else (measure,)
+        return any(one in self._asked for at in moments for one in (("", at.observable), (at.statistic, at.observable)))
 
     @cached_property
     def points(self) -> list[Ensemble]:

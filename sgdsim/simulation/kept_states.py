@@ -195,7 +195,7 @@ class ExtendedPart:
         return self._was[point].trajectories // lanes
 
     def rows(self, point: int, now: Run) -> Iterator[tuple[list[tuple[int, int]], dict[str, np.ndarray]]]:
-        """Kept results of the single trajectories of full tiles, in the form that `checkpoints.put_rows` takes."""
+        """Kept results of the single trajectories of full tiles, in the form that `result_arrays.put_rows` takes."""
         wanted = np.array(sorted(set(now.recorder.snapshots)))
         for entry, arrays in self._of(point):
             # If several runs extended each other, the first may have had more snapshots than the later ones.

@@ -20,8 +20,9 @@ from sgdsim.base.errors import InputError
 from sgdsim.kernels.accumulators import Accumulators
 from sgdsim.kernels.program import GROUPS
 from sgdsim.model.run import Run
-from sgdsim.simulation.checkpoints import SUMS, at, joined, put_rows, rows_of
-from sgdsim.simulation.run_loop import Computed, allocate_for, place_of_snapshots
+from sgdsim.simulation.memory_needs import place_of_snapshots
+from sgdsim.simulation.result_arrays import SUMS, allocate, at, joined, put_rows, rows_of
+from sgdsim.simulation.run_loop import Computed
 from sgdsim.simulation.unfinished import Description, refuse_another
 
 Unit = tuple[int, tuple[int, int]]
@@ -212,7 +213,7 @@ class Merging:
         InputError
             For shards that were computed on different devices, and for too much memory.
         """
-        results = allocate_for(runs, place_of_snapshots(runs, self.folder, memory_limit))
+        results = allocate(runs, place_of_snapshots(runs, self.folder, memory_limit))
         found: Computed | None = None
         for path in self._paths:
             heading, arrays = pieces.read(path)

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from sgdsim.app import dask_workers
 from sgdsim.app.cli import main
 from sgdsim.base import pieces
-from sgdsim.simulation import run_loop
+from sgdsim.simulation.simulator import Simulator
 from sgdsim.simulation.unfinished import folder_of
 
 RUN = ["run", "river_valley", "--trajectories", "600", "--steps", "8", "--quiet", "--no-compare", "--threads", "1"]
@@ -25,14 +25,14 @@ RUN = ["run", "river_valley", "--trajectories", "600", "--steps", "8", "--quiet"
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a run that was interrupted, and all shards of another."""
     folder = tmp_path_factory.mktemp("made")
-    original = run_loop.Simulator.advance
+    original = Simulator.advance
 
     def interrupted(*arguments: Any) -> None:
         original(*arguments)
         signal.raise_signal(signal.SIGINT)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_loop.Simulator, "advance", interrupted)
+        patch.setattr(Simulator, "advance", interrupted)
         result = CliRunner().invoke(main, [*RUN, "-o", str(folder / "run.h5"), "--checkpoint-every", "1h"])
     assert result.exit_code == 130, result.output
     for number, seed in ((1, "0"), (2, "0"), (2, "1")):

@@ -15,7 +15,7 @@ from sgdsim.base.errors import InputError
 from sgdsim.ensemble import Ensemble, open_parts
 from sgdsim.input.loading import load_parts
 from sgdsim.input.scenario import Scenario, shipped
-from sgdsim.simulation import run_loop
+from sgdsim.simulation import result_arrays
 from sgdsim.simulation.shards import Shard
 from tests.interrupted import interrupted
 
@@ -119,8 +119,8 @@ def test_parts_of_a_scenario_are_in_shards_too(tmp_path):
 
 def test_snapshots_that_do_not_fit_are_merged_on_the_disk(whole, three, tmp_path, monkeypatch):
     made: list[Any] = []
-    original = run_loop._on_disk
-    monkeypatch.setattr(run_loop, "_on_disk", lambda *given: made.append(given) or original(*given))
+    original = result_arrays._on_disk
+    monkeypatch.setattr(result_arrays, "_on_disk", lambda *given: made.append(given) or original(*given))
     # Of which the snapshots are 1.3 MB more.
     assert merge_shards(three, tmp_path / "run.h5", memory_limit="1.2MB")[0].digest() == whole
     assert len(made) == 1

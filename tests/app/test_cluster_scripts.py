@@ -19,7 +19,7 @@ from sgdsim.app.cluster import merge_shards
 from sgdsim.app.workflow import run_scenario
 from sgdsim.ensemble import Ensemble
 from sgdsim.input.loading import load_scenario
-from sgdsim.simulation.run_loop import output_bytes
+from sgdsim.simulation.memory_needs import output_bytes
 
 PAGE = Path(__file__).parents[2] / "docs" / "long_runs.md"
 

@@ -27,8 +27,8 @@ from sgdsim.ensemble import Ensemble
 from sgdsim.input.loading import load_parts
 from sgdsim.input.scenario import Scenario
 from sgdsim.kernels.processor import TARGETS, compile_for, features, processor
-from sgdsim.simulation import run_loop
-from sgdsim.simulation.run_loop import output_bytes
+from sgdsim.simulation import result_arrays, run_loop
+from sgdsim.simulation.memory_needs import output_bytes
 from sgdsim.simulation.shards import Shard
 from sgdsim.simulation.unfinished import folder_of
 
@@ -132,8 +132,6 @@ def test_a_cluster_that_is_lost_leaves_its_shards_and_the_run_goes_on_here(
 
 
 def test_a_run_that_was_begun_alone_is_not_cut(threads, scenarios, tmp_path, monkeypatch):
-    from sgdsim.simulation import run_loop
-
     def ended(*_: Any) -> None:
         raise KeyboardInterrupt
 
@@ -277,8 +275,8 @@ def test_columns_of_a_file_are_for_workers_too(threads, tmp_path, monkeypatch):
 
 def test_snapshots_that_do_not_fit_are_put_together_on_the_disk(threads, scenarios, whole, tmp_path, monkeypatch):
     limit, spooled = output_bytes(scenarios[0].runs) - 1, list[Path]()
-    original = run_loop._on_disk
-    monkeypatch.setattr(run_loop, "_on_disk", lambda *given: spooled.append(given[0]) or original(*given))
+    original = result_arrays._on_disk
+    monkeypatch.setattr(result_arrays, "_on_disk", lambda *given: spooled.append(given[0]) or original(*given))
     path = tmp_path / "run.h5"
     assert run_parts(scenarios, path, client=threads, memory_limit=limit)[0].digest() == whole
     assert spooled == [folder_of(path)]

@@ -14,7 +14,7 @@ from sgdsim.app.workflow import run_scenario
 from sgdsim.base.errors import InputError
 from sgdsim.base.hold import held
 from sgdsim.input.loading import load_scenario
-from sgdsim.simulation import run_loop
+from sgdsim.simulation.simulator import Simulator
 from sgdsim.simulation.unfinished import folder_of
 
 SMALL = {"run.trajectories": 1000, "run.steps": 200, "record.every": 20}
@@ -24,7 +24,7 @@ SMALL = {"run.trajectories": 1000, "run.steps": 200, "record.every": 20}
 def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run of which 100 of 200 steps are done."""
     path = tmp_path / "run.h5"
-    spans = run_loop.Simulator.spans
+    spans = Simulator.spans
 
     def stopped(*arguments: Any) -> Any:
         for number, done in enumerate(spans(*arguments[:3], 20)):
@@ -33,7 +33,7 @@ def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             yield done
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_loop.Simulator, "spans", stopped)
+        patch.setattr(Simulator, "spans", stopped)
         with pytest.raises(KeyboardInterrupt):
             run_scenario(load_scenario("river_valley", SMALL), path, checkpoint_every="1h")
     return path

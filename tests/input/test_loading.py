@@ -22,17 +22,8 @@ from sgdsim.model.recorder import Recorder
 from sgdsim.model.run import Run
 from sgdsim.model.update_rules import OPTIMIZERS, Rule
 from sgdsim.theory.law import LAWS, Law
+from tests.input.valley import DATA
 
-DATA: dict[str, Any] = {
-    "loss": {
-        "formula": "a*(x - z)**2/2",
-        "parameters": {"x": 1.0},
-        "constants": {"a": 1.0},
-        "noise": {"z": "normal"},
-    },
-    "optimizer": {"learning_rate": 0.1},
-    "run": {"trajectories": 10, "steps": 5},
-}
 HEAVY_BALL = {**DATA["optimizer"], "name": "momentum"}
 
 

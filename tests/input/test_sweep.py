@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,17 +15,7 @@ from sgdsim.input.runs import read_runs
 from sgdsim.input.scenario import Scenario
 from sgdsim.input.sweep import MOST_POINTS, read_sweep
 from sgdsim.model.loss import Loss
-
-DATA: dict[str, Any] = {
-    "loss": {
-        "formula": "a*(x - z)**2/2",
-        "parameters": {"x": 1.0},
-        "constants": {"a": 1.0},
-        "noise": {"z": "normal"},
-    },
-    "optimizer": {"learning_rate": 0.1},
-    "run": {"trajectories": 10, "steps": 5},
-}
+from tests.input.valley import DATA
 
 
 def test_more_points_than_can_be_run_are_counted_before_they_are_made():

@@ -198,7 +198,7 @@ from sgdsim.model.noise import Noise
 from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
-from sgdsim.simulation.run_loop import Simulator
+from sgdsim.simulation.simulator import Simulator
 
 loss = river_valley(constants={"a0": 1.0, "k": float(sys.argv[1]), "c2": 0.1})
 initial = {"x": 0.0, "y": Noise.parse("normal:1,0.1")}

@@ -168,7 +168,7 @@ def test_more_variables_than_a_thread_holds():
 
 
 def simulate_module(run: Run) -> Any:
-    from sgdsim.simulation.run_loop import Simulator
+    from sgdsim.simulation.simulator import Simulator
 
     return Simulator(run, device="cuda").kernel
 

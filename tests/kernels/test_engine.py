@@ -22,7 +22,7 @@ from sgdsim.model.observables import Observable
 from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Recorder, Run
 from sgdsim.model.schedules import Schedule
-from sgdsim.simulation.run_loop import Simulator
+from sgdsim.simulation.simulator import Simulator
 from tests.samples import daily
 
 FUNCTIONS = ("exp", "tanh", "sin", "cos", "sigmoid", "softplus", "erf")

@@ -28,7 +28,7 @@ from sgdsim.kernels import cache
 from sgdsim.kernels.workers import Workers
 from sgdsim.model.run import Run
 from sgdsim.simulation.devices import Device
-from sgdsim.simulation.run_loop import Simulator
+from sgdsim.simulation.simulator import Simulator
 from tests.base.test_cache_folder import ROOT, give_away
 from tests.samples import daily
 
@@ -310,7 +310,7 @@ from sgdsim.model.losses.river_valley import river_valley
 from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
-from sgdsim.simulation.run_loop import Simulator
+from sgdsim.simulation.simulator import Simulator
 
 generated, original = [], source.generate
 source.generate = lambda *a: generated.append(1) or original(*a)

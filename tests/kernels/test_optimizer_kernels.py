@@ -19,7 +19,9 @@ from sgdsim.model.recorder import Recorder
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.model.update_rules import OPTIMIZERS
-from sgdsim.simulation.run_loop import Simulator, allocate, simulate_runs
+from sgdsim.simulation.result_arrays import allocate
+from sgdsim.simulation.run_loop import simulate_runs
+from sgdsim.simulation.simulator import Simulator
 from tests import naive
 from tests.conftest import OF_NUMBERS, RIVER, needed
 from tests.samples import daily
@@ -81,7 +83,7 @@ def noise_of(loss: str) -> np.ndarray:
     texts = [f"window_sum({name}, {step}, {step + 1})" for step in range(STEPS) for name in NOISE[loss]]
     observables = tuple(Observable.parse(f"o{i}", text) for i, text in enumerate(texts))
     simulator = Simulator(make(loss, Optimizer(), recorder=Recorder(observables=observables)), device="python")
-    arrays = allocate([simulator])
+    arrays = allocate([simulator.run])
     (block,) = simulator.blocks()
     simulator.advance(block, STEPS, Accumulators(*(field[0] for field in vars(arrays).values())))
     variables = block.state.reshape(simulator.program.n_variables, simulator.lanes)[:, :N]

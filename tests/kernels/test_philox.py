@@ -9,7 +9,7 @@ import pytest
 
 from sgdsim.kernels import cache
 from sgdsim.kernels.philox import STREAMS
-from sgdsim.simulation.run_loop import Simulator
+from sgdsim.simulation.simulator import Simulator
 from tests import naive
 from tests.kernel_calls import Kernels
 

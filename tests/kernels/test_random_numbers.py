@@ -25,7 +25,7 @@ from sgdsim.model.noise import Noise
 from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
-from sgdsim.simulation.run_loop import Simulator
+from sgdsim.simulation.simulator import Simulator
 from tests import naive
 from tests.conftest import RIVER
 from tests.kernel_calls import Kernels

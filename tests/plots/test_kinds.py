@@ -14,6 +14,8 @@ from sgdsim.app.cli import main
 from sgdsim.app.workflow import run_parts
 from sgdsim.input.loading import load_parts
 from sgdsim.plots.mathematics import mark, typeset, wrapped
+from sgdsim.prediction import Prediction
+from sgdsim.theory.law import Law
 
 RUN = {"initial": {"x": 1.0}, "trajectories": 256, "steps": 20, "noise": {"z": "normal"}}
 STATIONARY = "variance(x) = learning_rate/(a*(2 - a*learning_rate))"
@@ -47,6 +49,14 @@ def test_theory_is_a_curve_between_the_points_of_a_sweep():
     assert y == pytest.approx(x / (2 - x))
 
 
+def test_what_must_be_rejected_is_a_curve_between_the_points_of_a_sweep_too():
+    wrong = "variance(x) = learning_rate/(2*a); expect=disagrees; resolution=10%"
+    figure = simulate(learning_rate=[0.1, 0.4, 1.0], predict=[STATIONARY, wrong]).plot()
+    (line,) = {line for line in figure.axes[0].lines if len(line.get_xdata()) > 90}.difference(black(figure.axes[0]))
+    x, y = line.get_data()
+    assert y == pytest.approx(x / 2)
+
+
 def test_theory_is_a_curve_between_the_records_of_a_run():
     figure = simulate(every=10, predict=["valley"]).plot("moments")
     (line,) = black(figure.axes[0])
@@ -65,6 +75,14 @@ def test_what_laws_put_together_has_no_panel_and_what_is_of_two_points_no_curve(
     (slope,) = (axes for title, axes in panels.items() if "/dT at fixed noise" in title)
     joined = [line for line in slope.lines if len(line.get_xdata()) > 1 and line.get_linestyle() not in ("None", "")]
     assert joined == []
+
+
+def test_a_number_about_all_points_has_no_place_among_them_and_what_must_be_rejected_comes_last():
+    claims = ["variance(x) = 9; expect=disagrees", "slope(variance(x), learning_rate) = 0.6; resolution=50%"]
+    slope, variance = simulate(learning_rate=[0.1, 0.4], predict=claims).plot("sweep").axes
+    assert [label.get_text() for label in slope.get_xticklabels()] == ["all together"]
+    assert "slope" in slope.get_title(loc="left")
+    assert "variance" in variance.get_title(loc="left")
 
 
 def test_a_map_has_what_was_measured_and_the_limit_of_stability(grid):
@@ -219,6 +237,64 @@ def test_a_landscape_has_the_flows_of_theory():
     assert lines["flow of the loss"] == pytest.approx(np.array([[2.0, 0.5]]), abs=1e-6)
     u, w = lines["flow of the entropic loss"][-1]
     assert u**2 - w**2 == pytest.approx(3.75 * np.exp(-(0.1**2) * RUN["steps"]), rel=0.02)
+
+
+def test_without_theory_a_landscape_has_the_loss_and_what_was_measured():
+    ensemble = sgdsim.simulate(
+        "(u*w - 1 - z)**2/2", **{**RUN, "initial": {"u": 2.0, "w": 0.5}}, learning_rate=0.1, snapshots=["final"]
+    )
+    (axes, *_) = ensemble.plot("landscape", theory=False).axes
+    assert [line.get_label() for line in axes.lines] == ["mean of all"]
+    assert "Quiver" not in [type(one).__name__ for one in axes.collections]
+    assert "QuadContourSet" in [type(one).__name__ for one in axes.collections]
+
+
+def test_the_noise_of_langevin_dynamics_has_no_entropic_force():
+    """Its temperature pushes too: the force of the gradients' noise is not where the ensemble goes."""
+    ensemble = sgdsim.simulate(
+        "(u*w - 1 - z)**2/2",
+        "langevin:temperature=0.01",
+        **{**RUN, "initial": {"u": 2.0, "w": 0.5}, "trajectories": 32},
+        learning_rate=0.1,
+        snapshots=["final"],
+        device="python",
+    )
+    (axes, *_) = ensemble.plot("landscape").axes
+    assert [line.get_label() for line in axes.lines] == ["mean of all", "flow of the loss"]
+    assert "Quiver" not in [type(one).__name__ for one in axes.collections]
+
+
+def test_a_law_that_shows_no_number_is_not_asked_at_other_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    ensemble = simulate(predict=["valley"], observables={"r": "abs(x)"}, every=5, steps=21)
+    asked: list[str] = []
+
+    def along(laws: list[Law], _: object) -> list[Prediction]:
+        asked.extend(law.id for law in laws)
+        return []
+
+    monkeypatch.setattr("sgdsim.plots.along.predictions_along", along)
+    ensemble.plot("moments", only=["r"])
+    assert asked == []
+    ensemble.plot("moments")
+    assert asked == ["valley"]
+
+
+def test_a_rate_that_goes_up_and_down_has_no_warm_up():
+    ensemble = simulate(learning_rate=lambda step: 0.2 + 0.1 * np.sin(step), every=5)
+    assert not [line.get_label() for line in ensemble.plot("schedule").axes[0].lines if "ends" in line.get_label()]
+
+
+def test_one_statistic_of_a_name():
+    ensemble = simulate(predict=["mean(x) = 0.8**20", "variance(x) = 0.1"], observables={"r": "x**2"}, every=5)
+
+    def labels(*only):
+        return [re.sub(r"[${}]", "", axes.get_ylabel()) for axes in ensemble.plot(only=list(only)).axes]
+
+    assert labels("variance(x)") == ["variance(x)"]
+    assert labels("mean(r)", "x") == ["mean(x)", "variance(x)", "mean(r)"]
+    assert labels("skewness(x)") == ["skewness(x)"]
+    with pytest.raises(sgdsim.InputError, match=r"--only mean\(q\): unknown observable 'q'"):
+        ensemble.plot(only=["mean(q)"])
 
 
 @pytest.mark.parametrize(

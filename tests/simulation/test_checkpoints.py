@@ -28,7 +28,8 @@ from sgdsim.input.loading import load_parts, load_scenario
 from sgdsim.input.scenario import Scenario
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
-from sgdsim.simulation import checkpoints, run_loop
+from sgdsim.simulation import checkpoints
+from sgdsim.simulation.simulator import Simulator
 from sgdsim.simulation.unfinished import folder_of
 from tests.interrupted import interrupted
 from tests.samples import daily
@@ -53,10 +54,10 @@ ALL_RECORDERS = {
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkpoint after every span of twelve steps, in small blocks."""
     monkeypatch.setattr(checkpoints, "SHARE", 1e9)
-    original = run_loop.Simulator.cuts
-    monkeypatch.setattr(run_loop.Simulator, "cuts", lambda self, most=None, begin=0: original(self, 512, begin))
-    spans = run_loop.Simulator.spans
-    monkeypatch.setattr(run_loop.Simulator, "spans", lambda self, block, into, steps=None: spans(self, block, into, 12))
+    original = Simulator.cuts
+    monkeypatch.setattr(Simulator, "cuts", lambda self, most=None, begin=0: original(self, 512, begin))
+    spans = Simulator.spans
+    monkeypatch.setattr(Simulator, "spans", lambda self, block, into, steps=None: spans(self, block, into, 12))
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,7 @@ def run(scenario: Scenario, path: Path, **options: Any) -> Ensemble:
     return run_scenario(scenario, path, **{"checkpoint_every": 1e-9, "threads": 1, **options})
 
 
-EVENTS = {"span": (run_loop.Simulator, "advance"), "fsync": (os, "fsync"), "rename": (os, "replace")}
+EVENTS = {"span": (Simulator, "advance"), "fsync": (os, "fsync"), "rename": (os, "replace")}
 """Where a process can be killed: after a span, before a file is on the disk, and before it has its name."""
 
 
@@ -136,7 +137,7 @@ def test_a_run_that_is_killed_after_its_file_is_written_is_finished(scenario, un
     assert path.exists()
     assert list(folder_of(path).glob("*.state"))
     stamp = path.stat().st_mtime_ns
-    monkeypatch.setattr(run_loop.Simulator, "advance", lambda *arguments: pytest.fail("computed again"))
+    monkeypatch.setattr(Simulator, "advance", lambda *arguments: pytest.fail("computed again"))
     assert run(scenario, path, resume=True).digest() == uninterrupted
     assert path.stat().st_mtime_ns == stamp
     assert not folder_of(path).exists()
@@ -158,8 +159,8 @@ def test_an_interrupt_saves_what_is_done_and_the_run_goes_on_from_there(
     path = tmp_path / "run.h5"
     interrupt(scenario, path, monkeypatch, spans, checkpoint_every="1h")
     calls = []
-    original = run_loop.Simulator.advance
-    monkeypatch.setattr(run_loop.Simulator, "advance", lambda *arguments: (calls.append(1), original(*arguments))[1])
+    original = Simulator.advance
+    monkeypatch.setattr(Simulator, "advance", lambda *arguments: (calls.append(1), original(*arguments))[1])
     assert resume_file(path)[0].digest() == uninterrupted
     assert len(calls) == 12 - spans - 1
     assert Ensemble.open(path).attributes["run_id"]
@@ -167,13 +168,13 @@ def test_an_interrupt_saves_what_is_done_and_the_run_goes_on_from_there(
 
 
 def test_a_short_run_that_is_interrupted_leaves_nothing(scenario, tmp_path, monkeypatch):
-    original = run_loop.Simulator.advance
+    original = Simulator.advance
 
     def advance(*arguments: Any) -> None:
         original(*arguments)
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(run_loop.Simulator, "advance", advance)
+    monkeypatch.setattr(Simulator, "advance", advance)
     with pytest.raises(KeyboardInterrupt):
         run_scenario(scenario, tmp_path / "run.h5")
     assert not list(tmp_path.iterdir())
@@ -295,13 +296,13 @@ def test_a_disk_that_is_full_at_the_end_leaves_the_checkpoints(scenario, uninter
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_becomes_read_only_costs_checkpoints_and_not_the_run(scenario, tmp_path, monkeypatch):
     path = tmp_path / "run.h5"
-    original = run_loop.Simulator.advance
+    original = Simulator.advance
 
     def advance(*arguments: Any) -> None:
         folder_of(path).chmod(0o500)
         original(*arguments)
 
-    monkeypatch.setattr(run_loop.Simulator, "advance", advance)
+    monkeypatch.setattr(Simulator, "advance", advance)
     with pytest.warns(RuntimeWarning, match=r"no checkpoint"):
         run(scenario, path)
     folder_of(path).chmod(0o700)

@@ -20,7 +20,8 @@ from sgdsim.input.loading import load_parts
 from sgdsim.input.scenario import shipped
 from sgdsim.model.loss import Loss
 from sgdsim.model.noise import Noise
-from sgdsim.simulation import run_loop
+from sgdsim.simulation import memory_needs, result_arrays
+from sgdsim.simulation.simulator import Simulator
 
 LOSS = Loss("a*x**4/4 + z*x", ("x", "y"), {"a": 1.0}, {"z": Noise.parse("normal")})
 HOW: dict[str, Any] = {"learning_rate": 0.1, "steps": 4, "histograms": {"x": [-2, 2, 20]}, "covariances": True}
@@ -150,7 +151,7 @@ def test_snapshots_that_do_not_fit_are_kept_on_the_disk(tmp_path):
 
 
 def test_what_cannot_fit_is_refused_before_anything_is_computed(tmp_path, monkeypatch):
-    monkeypatch.setattr(run_loop.Simulator, "advance", lambda *_: pytest.fail("was computed"))
+    monkeypatch.setattr(Simulator, "advance", lambda *_: pytest.fail("was computed"))
     with pytest.raises(InputError, match=r"needs .* GB of memory, and may take 1e-05 GB"):
         run(300_000, tmp_path / "run.h5", snapshots=[4], memory_limit="10 kB")  # the statistics alone are larger
     with pytest.raises(InputError, match=r"needs .* GB of memory, and may take 0\.004 GB"):  # without an output
@@ -166,18 +167,18 @@ def test_all_parts_of_a_scenario_keep_to_one_limit(tmp_path, monkeypatch):
     (tmp_path / "two.toml").write_text(f'{text}\n[[part]]\nname = "one"\n[[part]]\nname = "two"\n')
     settings = {"run.trajectories": 20_000, "run.steps": 4, "record.every": 4, "record.snapshots": ["final"]}
     scenarios = load_parts(tmp_path / "two.toml", settings)
-    whole = [run_loop.output_bytes(one.runs) for one in scenarios]
-    statistics = [size - run_loop.snapshot_bytes(one.runs) for size, one in zip(whole, scenarios, strict=True)]
+    whole = [memory_needs.output_bytes(one.runs) for one in scenarios]
+    statistics = [size - memory_needs.snapshot_bytes(one.runs) for size, one in zip(whole, scenarios, strict=True)]
     spooled: list[Path] = []
-    original = run_loop._on_disk
-    monkeypatch.setattr(run_loop, "_on_disk", lambda *given: spooled.append(given[0]) or original(*given))
+    original = result_arrays._on_disk
+    monkeypatch.setattr(result_arrays, "_on_disk", lambda *given: spooled.append(given[0]) or original(*given))
     digests = []
     for limit, on_disk in ((sum(whole), 0), (sum(whole) - 1, 2)):
         path = tmp_path / f"{limit}.h5"
         digests.append([one.digest() for one in run_parts(scenarios, path, memory_limit=limit)])
         assert len(spooled) == on_disk
     assert digests[0] == digests[1]
-    monkeypatch.setattr(run_loop.Simulator, "advance", lambda *_: pytest.fail("was computed"))
+    monkeypatch.setattr(Simulator, "advance", lambda *_: pytest.fail("was computed"))
     with pytest.raises(InputError, match="memory_limit: the run needs"):
         run_parts(scenarios, tmp_path / "refused.h5", memory_limit=sum(statistics) - 1)
     assert sum(statistics) - 1 > max(statistics)

@@ -16,8 +16,9 @@ from sgdsim.base import pieces
 from sgdsim.base.errors import InputError, RunError
 from sgdsim.ensemble import Ensemble
 from sgdsim.input.loading import load_parts, load_scenario
-from sgdsim.simulation import checkpoints, run_loop
+from sgdsim.simulation import checkpoints
 from sgdsim.simulation.kept_states import folder_of
+from sgdsim.simulation.simulator import Simulator
 from tests.simulation.test_checkpoints import ALL_RECORDERS, killed_at
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*unstable")
@@ -28,8 +29,8 @@ EXTENDED = {**ALL_RECORDERS, "record.snapshots": [8, "final"], "predict": []}
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = run_loop.Simulator.cuts
-    monkeypatch.setattr(run_loop.Simulator, "cuts", lambda self, most=None, begin=0: original(self, 512, begin))
+    original = Simulator.cuts
+    monkeypatch.setattr(Simulator, "cuts", lambda self, most=None, begin=0: original(self, 512, begin))
 
 
 def of(trajectories: int, steps: int) -> Any:
@@ -134,9 +135,9 @@ def test_the_command_makes_it_longer(direct, tmp_path, monkeypatch):
     both = [load_scenario("river_valley", {**overrides, "run.steps": steps}) for steps in (20, 32)]
     run_scenario(both[0], path, keep_state=True, threads=1)
     done = []
-    original = run_loop.Simulator.advance
+    original = Simulator.advance
     monkeypatch.setattr(
-        run_loop.Simulator,
+        Simulator,
         "advance",
         lambda self, block, *rest: (done.append(block.step), original(self, block, *rest)),
     )

@@ -22,8 +22,9 @@ from sgdsim.model.recorder import Drift, Histogram, Recorder
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.model.starts import Grid
-from sgdsim.simulation.checkpoints import at
-from sgdsim.simulation.run_loop import Simulator, allocate, compute, simulate_runs
+from sgdsim.simulation.result_arrays import allocate, at
+from sgdsim.simulation.run_loop import compute, simulate_runs
+from sgdsim.simulation.simulator import Simulator
 from tests import naive
 from tests.conftest import RIVER
 
@@ -148,7 +149,7 @@ def test_any_cut_gives_the_same_numbers_and_none_that_never_ends_is_begun(river_
             with pytest.raises(InputError, match=f"{name}: {value}, expected a whole number from 1"):
                 simulate(run, **{name: value})
     simulator = Simulator(run)
-    into = Accumulators(*(getattr(allocate([simulator]), field.name)[0] for field in fields(Accumulators)))
+    into = Accumulators(*(getattr(allocate([simulator.run]), field.name)[0] for field in fields(Accumulators)))
     (block,) = simulator.blocks()
     with pytest.raises(InputError, match="span_steps"):
         next(simulator.spans(block, into, -4))
@@ -376,7 +377,7 @@ def test_block_state_is_plain_and_complete(river_run):
     simulator = Simulator(river_run(trajectories=500, steps=40, recorder=final(40)))
     results = []
     for stop_over in (None, 16):
-        arrays = allocate([simulator])
+        arrays = allocate([simulator.run])
         into = Accumulators(*(getattr(arrays, field.name)[0] for field in fields(Accumulators)))
         (block,) = simulator.blocks()
         if stop_over:
@@ -396,7 +397,7 @@ def test_a_block_goes_on_in_another_process_wherever_it_runs(target, size, river
     results = []
     for stop_over in (None, 16):
         simulator = Simulator(run, device=target)
-        into = at(allocate([simulator]), 0)
+        into = at(allocate([simulator.run]), 0)
         (block,) = simulator.blocks()
         if stop_over:
             simulator.advance(block, stop_over, into)

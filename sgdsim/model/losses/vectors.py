@@ -10,7 +10,8 @@ import numpy as np
 from sgdsim.base import take
 from sgdsim.base.errors import InputError
 from sgdsim.formulas.vectors import coordinates
-from sgdsim.model.noise import Noise, correlated_normal
+from sgdsim.model.correlated_noise import correlated_normal
+from sgdsim.model.noise import Noise
 
 _MOST_COORDINATES = 10_000  # most coordinates of a family whose dimension is an argument
 

@@ -90,27 +90,21 @@ def _translation(run: Run, charge: str, balance: Balance) -> Prediction:
     kept = float(np.prod([balance.kept(rate) for rate in run.schedule.rates(run.steps)]))
     moments = (Moment("mean", charge, run.steps), Moment("mean", charge, 0))
     measure = Function("kept charge", partial(_unexplained, _scale(run), kept), moments)
-    quantity = f"mean({charge}) less {kept:.6g} of its start, plus E|theta_0|^2"
-    return row(
-        measure,
-        _scale(run),
-        quantity,
-        resolution=1e-3 * _scale(run),
-        conditions="a step changes it by weight decay alone",
-    )
+    quantity = f"mean({charge}) less {kept:.6g} of its start"
+    return _row_of_scale(run, measure, quantity, "a step changes it by weight decay alone")
 
 
 def _identity(run: Run, charge: str, pushes: str, balance: Balance) -> Prediction:
     moments = (Moment("mean", charge, run.steps), Moment("mean", charge, 0), Moment("mean", pushes, run.steps))
     measure = Function("change of the charge", partial(_unexplained, _scale(run), 1.0), moments)
-    quantity = f"mean({charge}) less its start and {pushes}, plus E|theta_0|^2"
-    return row(
-        measure,
-        _scale(run),
-        quantity,
-        resolution=1e-3 * _scale(run),
-        conditions="every step changes it by (eta^2/2)*g^T A g",
-    )
+    quantity = f"mean({charge}) less its start and {pushes}"
+    return _row_of_scale(run, measure, quantity, "every step changes it by (eta^2/2)*g^T A g")
+
+
+def _row_of_scale(run: Run, measure: Function, quantity: str, conditions: str) -> Prediction:
+    """A row on a number that is zero, to which the scale of the charge is added."""
+    scale = _scale(run)
+    return row(measure, scale, f"{quantity}, plus E|theta_0|^2", resolution=1e-3 * scale, conditions=conditions)
 
 
 @stored

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from scipy.linalg import solve_discrete_lyapunov
 
+from sgdsim.model.correlated_noise import correlated_normal
 from sgdsim.model.data import Data
 from sgdsim.model.loss import Loss
-from sgdsim.model.noise import Noise, correlated_normal
+from sgdsim.model.noise import Noise
 from sgdsim.model.optimizers import Optimizer
 from sgdsim.model.run import Run
 from sgdsim.model.schedules import Schedule

@@ -25,6 +25,7 @@ from sgdsim.formulas.arrays import shape_of
 from sgdsim.formulas.vectors import coordinates, gather
 from sgdsim.input.scenario import shipped
 from tests.kernels.test_catalogue_kernels import LANES, gradient
+from tests.samples import daily
 
 ROOT = Path(__file__).parent.parent
 JOB = Job(20_000, 30)
@@ -103,7 +104,7 @@ def test_failing_program_is_named_and_the_others_go_on():
     assert not timings[broken].wall
 
 
-@pytest.mark.parametrize("model", NEW)
+@pytest.mark.parametrize("model", daily(NEW, "minibatches"))
 def test_numpy_and_naive_numba_do_the_same(model):
     job = loss_job(model, 5000, 32)
     assert check.deviation(final("naive numba", job), final("NumPy", job)) <= check.Z_LIMIT

@@ -84,8 +84,9 @@ def run(scenario: str, settings: tuple[str, ...], predictions: tuple[str, ...], 
 
     _compile_for(options["cpu_target"])
     overrides = _overrides(settings, options)
-    ids = [text.split(";")[0].strip() for text in predictions]
-    _run(load_parts(scenario, overrides, predictions, progress=not options["quiet"]), options, ids)
+    scenarios = load_parts(scenario, overrides, predictions, progress=not options["quiet"])
+    named = [one.claims[len(one.claims) - len(predictions) :] for one in scenarios]  # after those of the file
+    _run(scenarios, options, [claim.source.id for claims in named for claim in claims])
 
 
 @_command("sgdsim resume valley.h5")
@@ -196,12 +197,12 @@ def simulate(**given: Any) -> None:
 
 @_command("sgdsim compare valley.h5 --all")
 @click.argument("file", shell_complete=completion.files)
-@table_options("all_rows")
+@table_options("all_rows", "quiet", quiet={"meaning": "Print nothing: the exit code is the answer."})
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
 @reporting_errors
-def compare(file: str, *, as_json: bool, all_rows: bool) -> None:
+def compare(file: str, *, as_json: bool, all_rows: bool, quiet: bool) -> None:
     """Hold the ensemble in FILE against the predictions of its scenario, from the file alone."""
-    _show_comparison(file, as_json=as_json, all_rows=all_rows)
+    _show_comparison(file, as_json=as_json, quiet=quiet, all_rows=all_rows)
 
 
 @_command("sgdsim plot valley.h5 --only x --residuals -o valley.pdf")
@@ -590,7 +591,7 @@ def _show_comparison(file: str, *, as_json: bool = False, quiet: bool = False, a
     """Print the verdicts on the predictions; the exit code is the overall verdict."""
     from sgdsim.app.verdicts import available_laws, compare_file
 
-    report = compare_file(file)
+    report = compare_file(file, quiet=quiet)
     if as_json:
         print_text(report.to_json())
     elif not quiet and all_rows:

@@ -3,9 +3,9 @@
 They are variables along ``prediction`` and ``claim``. These are not results of the simulation, so the digest leaves
 them out. They are used as long as the scenario, the code and the versions are those that computed them; otherwise
 theory is asked anew, and the file stays as it is. The rows of a claim are kept together or not at all: if one of them
-cannot be stored as plain data, or was cut short, all are computed again. The predictions of an ensemble in memory are
-kept as long as it exists. The curves of figures are kept in the cache of the machine that drew them first, see
-`sgdsim.base.findings`.
+cannot be stored as plain data, all are computed again. An answer that a limit of time cut short is kept as it is, with
+what it says about the limit. The predictions of an ensemble in memory are kept as long as it exists. The curves of
+figures are kept in the cache of the machine that drew them first, see `sgdsim.base.findings`.
 """
 
 from __future__ import annotations
@@ -97,7 +97,8 @@ def told_before(
                 applies.add(claim.source.id)
             elif claim.source.id in must_apply:
                 part = f"part {one.part}: " if one.part else ""
-                reasons.setdefault(claim.source.id, []).extend(part + skipped.reason for skipped in answer.skipped)
+                words = [skipped.reason for skipped in answer.skipped] or ["nothing that it speaks of is recorded"]
+                reasons.setdefault(claim.source.id, []).extend(part + reason for reason in words)
     nowhere = [_nowhere(id, words) for id, words in reasons.items() if id not in applies]
     if nowhere:
         raise InputError(
@@ -133,7 +134,7 @@ def with_predictions(ensemble: Ensemble, scenario: Scenario, answers: Iterable[T
     rows: list[tuple[int, Prediction, str]] = []
     is_known = all(map(is_ours, _code(scenario)))
     for claim, table, told in zip(scenario.claims, scenario.data["predict"], answers, strict=True):
-        if told is None or not told.is_whole or not (is_known and _is_ours(claim)):
+        if told is None or not (is_known and _is_ours(claim)):
             continue
         with suppress(NotPlain):
             texts = [json.dumps(plain_row(row)) for row in told.rows]
@@ -178,11 +179,10 @@ def remember(ensemble: Ensemble, scenario: Scenario, answers: Iterable[Told | No
             _in_memory.setdefault(ensemble, {})[_by(ensemble) + name] = told
 
 
-def told_of(ensemble: Ensemble, scenario: Scenario) -> list[Told]:
+def told_of(ensemble: Ensemble, scenario: Scenario, quiet: bool = False) -> list[Told]:
     """Answers about the claims of a scenario, as they were kept in its file or in memory, or else computed now."""
-    told = [
-        known or _asked(claim, scenario) for claim, known in zip(scenario.claims, kept(ensemble, scenario), strict=True)
-    ]
+    known = zip(scenario.claims, kept(ensemble, scenario), strict=True)
+    told = [answer or _asked(claim, scenario, quiet) for claim, answer in known]
     remember(ensemble, scenario, told)
     return told
 

@@ -14,7 +14,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from math import erfc, inf, sqrt
 from pathlib import Path
 from typing import Any
@@ -141,7 +141,8 @@ _RULES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def cases() -> list[Case]:
+@cache  # moments of a model are computed once, for the table, the instructions and every score
+def cases() -> tuple[Case, ...]:
     """All models of the suite.
 
     Examples
@@ -149,7 +150,7 @@ def cases() -> list[Case]:
     >>> len(cases()) >= 60, cases()[0].name
     (True, 'trap-normal')
     """
-    return [*_traps(), *_slopes(), *_regressions(), *_planes(), *_tables()]
+    return (*_traps(), *_slopes(), *_regressions(), *_planes(), *_tables())
 
 
 def _short(noise: str) -> str:
@@ -249,7 +250,7 @@ def write_suite(folder: str | os.PathLike[str], *, overwrite: bool = False) -> i
     ['README.md', 'expected.csv', 'suite.json']
     """
     target = Path(take.path(folder, "folder"))
-    texts = {"README.md": _readme(), "suite.json": _description(), "expected.csv": _expected()}
+    texts = {"README.md": _readme, "suite.json": _description, "expected.csv": _expected}
     if not take.flag(overwrite, "overwrite"):
         for name in texts:
             if (target / name).exists():
@@ -260,7 +261,7 @@ def write_suite(folder: str | os.PathLike[str], *, overwrite: bool = False) -> i
         raise InputError(f"{target}: cannot make this folder: {error.strerror}") from None
     for name, text in texts.items():
         with atomic_file(target / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text(text(), encoding="utf-8")
     return len(cases())
 
 

@@ -103,13 +103,15 @@ class Report:
         return verdict_table.to_json(self.comparisons, self.file, self.scenario)
 
 
-def compare_file(path: str | Path) -> Report:
+def compare_file(path: str | Path, *, quiet: bool = False) -> Report:
     """Compare the ensemble in a file with the predictions of its scenario; nothing but the file is needed.
 
     Parameters
     ----------
     path
         Path of a file that a run has written.
+    quiet
+        True to announce no long computation on standard error.
 
     Returns
     -------
@@ -132,8 +134,9 @@ def compare_file(path: str | Path) -> Report:
     ...     compare_file(f"{folder}/run.h5").disagrees
     True
     """
+    quiet = take.flag(quiet, "quiet")
     with about(take.path(path, "path")):
-        return _compared(opened_parts(path), os.fspath(path))
+        return _compared(opened_parts(path), os.fspath(path), quiet)
 
 
 def available_laws(path: str | Path) -> dict[str, bool]:
@@ -216,13 +219,13 @@ def compare_ensemble(ensemble: Ensemble, predictions: Sequence[str] = ()) -> Rep
     return _compared([(ensemble, scenario_of(ensemble, predictions))], "")
 
 
-def _compared(opened: Sequence[tuple[Ensemble, Scenario]], file: str) -> Report:
+def _compared(opened: Sequence[tuple[Ensemble, Scenario]], file: str, quiet: bool = False) -> Report:
     """Report that compares all parts with the predictions of their scenarios."""
     scenario = opened[0][1]
     alpha = float(scenario.data["alpha"])
     parts, skipped = [], []
     for ensemble, one in opened:
-        rows, reasons = predictions_of(ensemble, one)
+        rows, reasons = predictions_of(ensemble, one, quiet)
         kept, untested = testable(ensemble, rows, alpha)
         parts.append((one.part, ensemble, kept))
         skipped += [*reasons, *(theory.Skipped(id, reason, one.part) for id, reason in untested)]
@@ -274,14 +277,16 @@ def _scenario_in(ensemble: Ensemble, part: str, path: str | Path, predictions: S
     return replace(Scenario.parse(text, name, f"the scenario in {path}", None, predictions), part=part)
 
 
-def predictions_of(ensemble: Ensemble, scenario: Scenario) -> tuple[list[Prediction], list[theory.Skipped]]:
+def predictions_of(
+    ensemble: Ensemble, scenario: Scenario, quiet: bool = False
+) -> tuple[list[Prediction], list[theory.Skipped]]:
     """Predictions of laws and user for a scenario, at the requested resolution; and the laws that do not apply.
 
     Predictions that are kept in the ensemble are not computed again.
     """
     found: list[Prediction] = []
     skipped: list[theory.Skipped] = []
-    for claim, told in zip(scenario.claims, told_of(ensemble, scenario), strict=True):
+    for claim, told in zip(scenario.claims, told_of(ensemble, scenario, quiet), strict=True):
         found += [
             replace(_resolved(row, claim.resolution), expect=claim.expect, asked=claim.asked) for row in told.rows
         ]

@@ -20,6 +20,9 @@ _HEAP = b"GCOL\x01"
 _MOST_PACKED = 1032
 """Largest compression ratio of deflate, the best of HDF5's own filters; several filters multiply."""
 
+_LITTLE = 2**20
+"""Bytes that there always are: to ask the system, for each of many small variables, takes as long as to read them."""
+
 
 @contextmanager
 def opened(path: PathLike, again: bool = False) -> Iterator[Any]:
@@ -107,19 +110,20 @@ def attributes(item: Any, but: Container[str] = ()) -> dict[str, Any]:
     InputError
         For one that is larger than its file.
     """
+    attrs, most = item.attrs, item.file.id.get_filesize()
+    return {name: _attribute(attrs, name, most) for name in attrs if name not in but}
+
+
+def _attribute(attrs: Any, name: str, most: int) -> Any:
+    """One of the attributes of an item, whose file has so many bytes."""
     import h5py
 
-    found = {}
-    for name in item.attrs:
-        if name in but:
-            continue
-        attribute = item.attrs.get_id(name)
-        size = attribute.get_space().get_simple_extent_npoints() * attribute.get_type().get_size()
-        if size > item.file.id.get_filesize():
-            raise InputError(f"attribute {name!r} is larger than the file")
-        readable = attribute.get_type().get_class() in (h5py.h5t.STRING, h5py.h5t.INTEGER, h5py.h5t.FLOAT)
-        found[name] = item.attrs[name] if readable else str(attribute.dtype)
-    return found
+    attribute = attrs.get_id(name)
+    kind = attribute.get_type()
+    if attribute.get_space().get_simple_extent_npoints() * kind.get_size() > most:
+        raise InputError(f"attribute {name!r} is larger than the file")
+    readable = kind.get_class() in (h5py.h5t.STRING, h5py.h5t.INTEGER, h5py.h5t.FLOAT)
+    return attrs[name] if readable else str(attribute.dtype)
 
 
 def axes(dataset: Any) -> tuple[str, ...] | None:
@@ -134,16 +138,17 @@ def axes(dataset: Any) -> tuple[str, ...] | None:
         return (_last_name(dataset),)
     if not dataset.ndim:
         return ()
-    if "DIMENSION_LIST" not in dataset.attrs:
+    attrs, file = dataset.attrs, dataset.file
+    if "DIMENSION_LIST" not in attrs:
         return None
-    attribute = dataset.attrs.get_id("DIMENSION_LIST")
+    attribute = attrs.get_id("DIMENSION_LIST")
     inner = h5py.check_vlen_dtype(attribute.dtype)
     if attribute.shape != (dataset.ndim,) or inner is None or h5py.check_ref_dtype(inner) is not h5py.Reference:
         return None
-    lists = dataset.attrs["DIMENSION_LIST"]
+    lists = attrs["DIMENSION_LIST"]
     if any(len(references) != 1 for references in lists):
         return None
-    return tuple(_last_name(dataset.file[references[0]]) for references in lists)
+    return tuple(_last_name(file[references[0]]) for references in lists)
 
 
 def check_size(dataset: Any, index: Sequence[int | slice] = ()) -> None:
@@ -169,13 +174,15 @@ def check_size(dataset: Any, index: Sequence[int | slice] = ()) -> None:
     for axis, length in enumerate(dataset.shape):
         where = index[axis] if axis < len(index) else slice(None)
         part *= 1 if isinstance(where, int) else len(range(*where.indices(length)))
-    if part > (available := available_memory()):
+    if part > _LITTLE and part > (available := available_memory()):
         raise InputError(f"{name!r} takes {part / 1e9:.3g} GB of memory, {available / 1e9:.3g} GB are available")
 
 
 def _is_scale(dataset: Any) -> bool:
-    others = set(dataset.attrs) - {"CLASS"}
-    return attributes(dataset, but=others).get("CLASS") in ("DIMENSION_SCALE", b"DIMENSION_SCALE")
+    attrs = dataset.attrs
+    if "CLASS" not in attrs:
+        return False
+    return _attribute(attrs, "CLASS", dataset.file.id.get_filesize()) in ("DIMENSION_SCALE", b"DIMENSION_SCALE")
 
 
 def _last_name(dataset: Any) -> str:

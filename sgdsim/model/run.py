@@ -357,7 +357,10 @@ class Run:
         if recorder.snapshot_trajectories is not None:
             kept = recorder.snapshot_trajectories
             yield partial(_within, "record.snapshot_trajectories", kept, 1, self.trajectories)
-        yield from (partial(self._check_plain, "record.controls", name) for name in recorder.controls)
+        own = (*self.loss.parameters, *(observable.name for observable in recorder.observables))
+        yield from (partial(self._check_plain, "record.controls", name, own) for name in recorder.controls)
+        if not {*recorder.controls} <= {*own}:  # nothing can be said of what is recorded
+            return
         taken = {*self.loss.namespace_names, *self.loss.quantities}
         for observable in self.observables:
             yield partial(self._check_observable, observable, observable.name in taken)
@@ -423,8 +426,8 @@ class Run:
         Formula.parse(aliased(observable.formula), where=where).require(known)
         self._check_noise(where, observable.names)
 
-    def _check_plain(self, where: str, name: str) -> None:
-        check_measured(where, name, self.measured)
+    def _check_plain(self, where: str, name: str, measured: Sequence[str] = ()) -> None:
+        check_measured(where, name, measured or self.measured)
         if any(observable.name == name and observable.is_running for observable in self.recorder.observables):
             raise InputError(f"{where}: {name} runs along each trajectory, expected a parameter or plain observable")
 

@@ -229,6 +229,8 @@ def test_exit_code_1_when_a_comparison_disagrees(quiet, folder):
     assert (folder / "out.h5").is_file()
     assert sgdsim("compare", "out.h5").exit_code == 1
     assert sgdsim("compare", "out.h5", "--json").exit_code == 1
+    silent = sgdsim("compare", "out.h5", "--quiet")
+    assert (silent.exit_code, silent.output) == (1, "")
     assert (
         sgdsim("run", "valley.toml", "-o", "out.h5", "--overwrite", "--predict", WRONG, "--no-compare").exit_code == 0
     )
@@ -239,6 +241,9 @@ def test_a_law_that_applies_nowhere_is_refused_before_the_run(folder):
     trap += ["--trajectories", 8, "--steps", 4, "--no-automatic"]
     for command in (["run", "valley.toml"], ["simulate", *trap]):
         message = refused(*command, "-o", "out.h5", "--predict", "momentum")
+        assert message == refused(
+            *command, "-o", "out.h5", "--predict", "mean(x) = 1; id=mine", "--predict", "momentum"
+        )
         assert "predict: momentum applies to no run of this scenario: holds for momentum, ema, nesterov" in message
 
 

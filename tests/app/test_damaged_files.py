@@ -38,10 +38,10 @@ def ends(folder: Path, *arguments: object) -> dict[str, int]:
         [
             ("structured", 4, READERS[:2]),
             ("structured", 4, READERS),
-            ("flips", 16, READERS[:1]),
+            ("flips", 8, READERS[:1]),
             ("structured", 4, DRAWERS[:1]),
         ],
-        ("flips", 16, READERS[:1]),
+        ("flips", 8, READERS[:1]),
     ),
 )
 def test_some_damaged_files(kinds, count, commands, tmp_path):

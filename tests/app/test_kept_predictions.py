@@ -72,6 +72,15 @@ def test_what_is_kept_is_not_computed_again_and_is_the_same(files, asked):
     assert {row.id for row in kept.comparisons} == {"first-step", "leading", "user-2"}
 
 
+def test_an_answer_that_had_no_time_is_told_and_not_computed_again(asked, tmp_path):
+    data = {**DATA, "predict": [{"id": "first-step", "budget": 1e-9}]}
+    run_parts([scenario_from(data, "trap", "here")], tmp_path / "run.h5", device="python", keep_predictions=True)
+    assert asked == ["first-step"]
+    (skipped,) = compare_file(tmp_path / "run.h5").skipped
+    assert skipped.reason.startswith("needs more than 1e-09 s")
+    assert asked == ["first-step"]
+
+
 def test_the_digest_leaves_it_out(files):
     kept, plain = (Ensemble.open(files / f"{name}.h5") for name in ("with", "without"))
     assert kept.digest() == plain.digest()

@@ -91,3 +91,5 @@ def test_what_takes_long_is_told_on_standard_error(output, monkeypatch, capsys):
     assert "computing what valley predicts …" in lines
     assert len(lines) == len(set(lines))
     assert report.comparisons
+    compare_file(output, quiet=True)
+    assert capsys.readouterr().err == ""

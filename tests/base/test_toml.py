@@ -26,7 +26,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(derandomize=True, max_examples=200, deadline=None)
+@settings(derandomize=True, max_examples=100, deadline=None)
 @given(st.dictionaries(st.text(), VALUES, max_size=4))
 def test_what_is_written_is_read_back(data):
     """Keys and text of any kind: quotes, control characters, line breaks, beyond the basic plane, empty."""

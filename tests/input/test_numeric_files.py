@@ -175,11 +175,11 @@ def test_bad_numbers(content, expected):
 
 
 def test_very_many_columns_are_read_in_their_number_of_steps():
-    """Names that were compared with each other took an hour of 200,000."""
-    names = [f"c{n}" for n in range(200_000)]
+    """Names that were compared with each other took an hour of 200,000, and would take four minutes of these."""
+    names = [f"c{n}" for n in range(50_000)]
     began = time.process_time()
     table = read_table(write(",".join(names) + "\n" + ",".join(["1"] * len(names))))
-    assert time.process_time() - began < 30  # 2 s
+    assert time.process_time() - began < 30  # half a second
     assert list(table) == names
     with pytest.raises(InputError, match=r"line 1, column 1: there are two columns 'c0'"):
         read_table(write(",".join([*names, "c0"]) + "\n"))

@@ -86,7 +86,7 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path)
 
 
-@pytest.mark.parametrize("formulas", daily([4, 10], 4))
+@pytest.mark.parametrize("formulas", daily([3, 10], 3))
 def test_a_new_formula_compiles_its_own_functions_alone(formulas, engine):
     """Random formulas with optimizers, batches, starts and recorders of all kinds."""
     choose = random.Random(20251121)

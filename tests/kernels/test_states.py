@@ -182,6 +182,6 @@ def test_blocks_and_threads_carry_states(target, size):
     """A run in spans and tiles of its own has the same bits on any number of threads."""
     loss = Loss("(x - z)**2/2 + x*m", ("x",), noise={"z": Noise.parse("normal")}, states=states(m="m/2 + x"))
     recorder = Recorder(every=5, observables=(Observable.parse("o", "m"),))
-    run = Run(loss, Optimizer(), Schedule("0.1"), {"x": 1.0}, size(600, 3000), 23, SEED, recorder)
+    run = Run(loss, Optimizer(), Schedule("0.1"), {"x": 1.0}, size(300, 3000), 11, SEED, recorder)
     one, two = (simulate_runs([run], scenario="", device=target, threads=n)["mean"] for n in (1, 2))
     np.testing.assert_array_equal(one, two)

@@ -25,7 +25,7 @@ from sgdsim.base.errors import InputError, RunError
 from sgdsim.ensemble import Ensemble, Variable
 from sgdsim.input import loading
 from sgdsim.input.scenario import Scenario
-from sgdsim.plots import drawing
+from sgdsim.plots import drawing, render
 from sgdsim.plots.along import predictions_along
 from sgdsim.plots.render import ERRORS
 from sgdsim.plots.style import RIVAL
@@ -135,6 +135,18 @@ def texts(figure: Figure) -> str:
 
 def words(figure: Figure) -> str:
     return texts(figure).replace("\n", " ")
+
+
+@pytest.fixture
+def laid_out() -> None:
+    """For tests that look at places, sizes or bytes: the layout is computed as for users."""
+
+
+@pytest.fixture(autouse=True)
+def data_alone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For all other tests, which look at what is drawn, the layout is left out: it takes most of the time."""
+    if "laid_out" not in request.fixturenames:
+        monkeypatch.setattr(render, "_check_layout", lambda figure, panels: None)
 
 
 @pytest.fixture(scope="module")
@@ -465,6 +477,7 @@ def test_numbers_without_a_standard_error_have_no_residuals() -> None:
     assert len(measured(axes)[0]) == 2
 
 
+@pytest.mark.usefixtures("laid_out")
 def test_parts_show_what_is_predicted_and_each_panel_says_what_is_what(relaxing: Ensemble, tmp_path: Path) -> None:
     """The black line is second-law in one panel, user-1 in another; a part without predictions shows its moments."""
     parts = [
@@ -508,6 +521,7 @@ def test_names_formulas_and_title_are_those_of_the_scenario(path: Path) -> None:
     assert caption.get_parse_math()
 
 
+@pytest.mark.usefixtures("laid_out")
 def test_what_there_is_no_room_for_is_said() -> None:
     x, y = np.random.default_rng(7).normal(size=(2, N))
     ensemble = synthetic([{"x": x, "y": y}] * 3, (0, 10, 20))
@@ -530,6 +544,7 @@ def test_what_stands_in_one_bin_has_no_density() -> None:
 DRAWN_KINDS = ("moments", "density", "drift", "schedule", "trajectories")
 
 
+@pytest.mark.usefixtures("laid_out")
 @pytest.mark.parametrize(
     ("kind", "size"),
     daily(
@@ -564,12 +579,14 @@ def test_series_differ_in_more_than_colour(sweep: Ensemble) -> None:
     assert len({container[0].get_color() for container in axes.containers}) == 4
 
 
+@pytest.mark.usefixtures("laid_out")
 @pytest.mark.parametrize("size", [(1.0, 5.0), (5.0, 80.0), (float("nan"), 5.0)])
 def test_a_size_that_is_no_sheet_of_paper(relaxing: Ensemble, size: tuple[float, float]) -> None:
     with pytest.raises(InputError, match="expected a width and a height of 2 to 50 inches"):
         draw(relaxing, size=size)
 
 
+@pytest.mark.usefixtures("laid_out")
 def test_a_size_that_does_not_hold_the_panels(relaxing: Ensemble) -> None:
     with pytest.raises(InputError, match="size 2x2: too small for 2 panels"):
         draw(relaxing, size=(2.0, 2.0))
@@ -606,6 +623,7 @@ def run(*arguments: object) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
+@pytest.mark.usefixtures("laid_out")
 def test_the_command_says_what_it_drew_and_does_not_replace_it(path: Path, tmp_path: Path) -> None:
     copy = tmp_path / "valley.h5"
     copy.write_bytes(path.read_bytes())
@@ -693,6 +711,7 @@ def test_a_law_of_finite_order_that_does_not_apply_is_no_reason_to_draw_orders(
 # The same bytes, and nothing else changed.
 
 
+@pytest.mark.usefixtures("laid_out")
 @pytest.mark.parametrize("suffix", daily(drawing.SUFFIXES, ".svg", ".png"))
 def test_a_figure_has_the_same_bytes_each_time(path: Path, tmp_path: Path, suffix: str) -> None:
     files = [tmp_path / f"{number}{suffix}" for number in (1, 2)]
@@ -702,6 +721,7 @@ def test_a_figure_has_the_same_bytes_each_time(path: Path, tmp_path: Path, suffi
     assert sorted(tmp_path.iterdir()) == files
 
 
+@pytest.mark.usefixtures("laid_out")
 @pytest.mark.validate
 def test_another_process_writes_the_same_bytes_and_no_pyplot(path: Path, tmp_path: Path) -> None:
     code = f"""
@@ -716,6 +736,7 @@ assert "matplotlib.pyplot" not in sys.modules
     assert (tmp_path / "here.svg").read_bytes() == (tmp_path / "other.svg").read_bytes()
 
 
+@pytest.mark.usefixtures("laid_out")
 def test_settings_of_the_user_neither_matter_nor_change(relaxing: Ensemble, tmp_path: Path) -> None:
     drawing.save_figure(draw(relaxing, kind="trajectories"), tmp_path / "ours.svg")
     with mpl.rc_context({"font.size": 20.0, "lines.markersize": 30.0, "axes.titlelocation": "center"}):

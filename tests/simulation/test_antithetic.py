@@ -67,7 +67,7 @@ def test_the_first_of_a_pair_is_the_trajectory_of_an_ordinary_run():
 
 def pair_means(loss: Loss, optimizer: Optimizer | None = None, **options: Any) -> np.ndarray:
     """Means of the final states of pairs, shape (pair, parameter)."""
-    settings = {"learning_rate": 0.2, "trajectories": 600, "steps": 7, "device": "python", **options}
+    settings = {"learning_rate": 0.2, "trajectories": 60, "steps": 7, "device": "python", **options}
     ensemble = simulate(loss, optimizer, antithetic=True, snapshots=[settings["steps"]], **settings)
     theta = np.asarray(ensemble["theta"][0])
     return (theta[::2] + theta[1::2]) / 2
@@ -117,7 +117,7 @@ SCENARIO = """
     learning_rate = 0.1
     [run]
     trajectories = 600
-    steps = 8
+    steps = 5
     antithetic = true
     [record]
     observables = { q = "u**2 - w**2" }
@@ -205,7 +205,7 @@ def test_pairs_lie_in_one_group():
             loss,
             learning_rate=0.5,
             initial=dict.fromkeys(loss.parameters, 0.0),
-            trajectories=514,
+            trajectories=258,
             steps=1,
             antithetic=True,
             device="python",
@@ -235,7 +235,7 @@ def test_ordinary_runs_are_what_they_were(device):
         loss,
         learning_rate="linear:0.1,0.05",
         initial={"u": 1.6, "w": "normal:0.5,0.1"},
-        trajectories=300,
+        trajectories=60,
         steps=12,
         every=5,
         seed=7,
@@ -244,4 +244,4 @@ def test_ordinary_runs_are_what_they_were(device):
         snapshots=[12],
         device=device,
     )
-    assert digest(ensemble) == "4553c33b93cbaedc6fa21c4b2308b49e74751f87e4f0ae5ffb82fa6a57294330"
+    assert digest(ensemble) == "805b15085fc2c2018e2a20511736a8bad93c759d563ab522730acee7bd18b2e6"

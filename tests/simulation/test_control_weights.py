@@ -224,6 +224,9 @@ def test_what_has_no_control_is_refused(problem, make):
 def test_names_of_controls_are_checked():
     with pytest.raises(InputError, match=r"record\.controls: .*did you mean 'u'"):
         run_of(rescaling(), controls=("uu",))
+    with pytest.raises(InputError, match=r"unknown observable 'nan': known are u, w$") as refused:
+        run_of(rescaling(), controls=("nan",))
+    assert "\n" not in str(refused.value)
     with pytest.raises(InputError, match="control_u: the name is already taken"):
         run_of(rescaling(), controls=("u", "u"))
 

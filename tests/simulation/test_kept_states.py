@@ -185,24 +185,24 @@ CULPRITS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"every": 8}, {"steps": 32, "every": 4}, "record.every: of 32 steps it is at step 4, of 16 it was not"),
     ({}, {"steps": 32, "snapshots": [8]}, "record.snapshots: of 32 steps it is at step 8, of 16 it was not"),
     ({"every": 8}, {"every": 4}, "record.every: of 16 steps it is at step 4, of 16 it was not"),
-    ({"every": 8}, {"every": 4, "trajectories": 400}, "record.every: of 16 steps it is at step 4, of 16 it was not"),
-    ({}, {"snapshots": [8], "trajectories": 400}, "record.snapshots: of 16 steps it is at step 8, of 16 it was not"),
+    ({"every": 8}, {"every": 4, "trajectories": 40}, "record.every: of 16 steps it is at step 4, of 16 it was not"),
+    ({}, {"snapshots": [8], "trajectories": 40}, "record.snapshots: of 16 steps it is at step 8, of 16 it was not"),
     ({"controls": ["x"]}, {"steps": 32}, "record.controls: look at the last step"),
-    ({"initial": {"x": "grid:-1,1"}}, {"trajectories": 400}, "loss.parameters.x is 'grid:"),
+    ({"initial": {"x": "grid:-1,1"}}, {"trajectories": 40}, "loss.parameters.x is 'grid:"),
     (
         {"observables": {"late": "window_mean(x, 8, 16)"}},
         {"steps": 32, "observables": {"late": "window_mean(x, 16, 32)"}},
         "holds another scenario: record.observables.late is 'window_mean(x, 8, 16)' there",
     ),
     ({}, {"steps": 12}, "run.steps: 12, expected at least the 16 of the run"),
-    ({}, {"trajectories": 200}, "run.trajectories: 200, expected at least the 300 of the run"),
+    ({}, {"trajectories": 20}, "run.trajectories: 20, expected at least the 30 of the run"),
     ({}, {"steps": 32, "seed": 1}, "holds another scenario: run.seed is 0 there and 1 here"),
 ]
 
 
 @pytest.mark.parametrize(("before", "after", "message"), CULPRITS)
 def test_what_refers_to_the_number_of_steps_is_named(before, after, message, tmp_path):
-    path, how = tmp_path / "run.h5", {**TRAP, **before}
+    path, how = tmp_path / "run.h5", {**TRAP, "trajectories": 30, **before}
     simulate(output=path, keep_state=True, **how)
     there = content(tmp_path)
     with pytest.raises(InputError, match=re.escape(message)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -78,7 +78,7 @@ def drawn(subject: Subject) -> frozenset[str]:
     """Ids of the laws and claims that have a curve in a panel."""
     shown = (claim for group in _groups(subject)[:MOST_PANELS] for claim in group.claims)
     with_curve = (one for one in shown if isinstance(one.measure, Moment | Function))
-    return frozenset(one.prediction.id for one in with_curve if one.label not in subject.controls)
+    return frozenset(one.prediction.id for one in with_curve)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +94,8 @@ def _groups(subject: Subject) -> list[_Group]:
     groups: dict[object, list[_Claim]] = {}
     for claim in _claims(subject):
         groups.setdefault(_key(subject, claim), []).append(claim)
-    return [_Group(_title(subject, claims), claims) for claims in groups.values()]
+    by_use = sorted(groups.values(), key=lambda claims: all(claim.label in subject.controls for claim in claims))
+    return [_Group(_title(subject, claims), claims) for claims in by_use]  # what must be rejected comes last
 
 
 def _plain(subject: Subject) -> list[_Group]:
@@ -162,7 +163,15 @@ def _axis(sweep: Mapping[str, np.ndarray], count: int) -> _Axis:
     return _Axis(swept_label(several[0]) + paired, x, tuple(map(str, kinds)) if texts else (), series, tuple(names))
 
 
+def _without_places(axis: _Axis) -> _Axis:
+    """Axis for numbers about all points together, such as a slope, which have no place among the swept values."""
+    zeros = np.zeros(len(axis.x))
+    return _Axis(axis.label, zeros, ("all together",), zeros.astype(int), ("measured",))
+
+
 def _panel(subject: Subject, group: _Group, axis: _Axis, styles: Mapping[str, int]) -> Panel:
+    if group.claims and all(len(set(_places(claim))) == len(axis.x) for claim in group.claims):
+        axis = _without_places(axis)
     parts: list[Part] = [*_measured(subject, group, axis)]
     residuals: list[Residuals] = []
     labels = list(dict.fromkeys(claim.label for claim in group.claims))
@@ -174,13 +183,14 @@ def _panel(subject: Subject, group: _Group, axis: _Axis, styles: Mapping[str, in
                 continue
             x = np.array([_x(claim, axis) for claim in claims])
             predicted = np.array([claim.predicted for claim in claims])
+            curve = _curve(subject, claims[0], axis.names[series])
             if label in subject.controls:
-                parts.append(Line(x, predicted, label, "rival", styles[label], joined=len(x) > 1 and not axis.ticks))
+                joined = len(x) > 1 and not axis.ticks
+                parts.append(Line(*(curve or (x, predicted)), label, "rival", styles[label], joined=joined))
                 continue
             estimates = [_estimate(subject, claim) for claim in claims]
             # What is about several points together, such as a slope, says nothing of what lies in between.
             joined = not axis.ticks and all(len(set(_places(claim))) == 1 for claim in claims)
-            curve = _curve(subject, claims[0], axis.names[series])
             if curve is not None:
                 parts.append(Line(*curve, label, "theory", styles[label]))
             else:
@@ -262,11 +272,16 @@ def _curve(subject: Subject, claim: _Claim, series: str) -> tuple[np.ndarray, np
     axis = _axis(keys, 0)
     if series not in axis.names:
         return None
-    same = ((point, value) for one, point, value in _same(subject, claim) if prediction_label(one) == claim.label)
+    same = ((point, value) for one, point, value in _same(subject, claim) if _label_as(one, claim) == claim.label)
     found = {float(axis.x[point]): value for point, value in same if axis.names[axis.series[point]] == series}
     if len(found) < 3:
         return None
     return np.array(sorted(found)), np.array([found[x] for x in sorted(found)])
+
+
+def _label_as(prediction: Prediction, claim: _Claim) -> str:
+    """Label of a prediction in between, which says the same whether the claim must hold or be rejected."""
+    return prediction_label(replace(prediction, expect=claim.prediction.expect))
 
 
 def _same(subject: Subject, claim: _Claim) -> Iterator[tuple[Prediction, int, float]]:

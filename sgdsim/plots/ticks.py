@@ -16,10 +16,16 @@ _TIMES = "\N{MULTIPLICATION SIGN}"
 
 
 class Scientific(ScalarFormatter):
-    """Formatter of plain numbers with a common power of ten, without TeX, whose layout takes seconds for a figure."""
+    """Formatter of plain numbers with a common power of ten, without TeX, whose layout takes seconds for a figure.
+
+    Numbers are written in full: one that is to be added to all of them is overlooked, and unreadable beside a power.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(useOffset=False)
 
     def get_offset(self) -> str:
-        """Text of the common power of ten and of the offset.
+        """Text of the common power of ten.
 
         Examples
         --------
@@ -29,6 +35,9 @@ class Scientific(ScalarFormatter):
         >>> axes.yaxis.set_major_formatter(Scientific())
         >>> axes.yaxis.get_major_formatter().format_ticks([0.0, 1e-9]), axes.yaxis.get_major_formatter().get_offset()
         (['0', '1'], '×10⁻⁹')
+        >>> _ = axes.set_ylim(0.984165, 0.984191)
+        >>> axes.yaxis.get_major_formatter().format_ticks([0.98417, 0.98418])
+        ['0.98417', '0.98418']
         """
         number, power, exponent = super().get_offset().partition("1e")
         return f"{number}{_TIMES}10{superscript(exponent)}" if power else number

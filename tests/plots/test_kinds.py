@@ -49,6 +49,14 @@ def test_theory_is_a_curve_between_the_points_of_a_sweep():
     assert y == pytest.approx(x / (2 - x))
 
 
+def test_what_must_be_rejected_is_a_curve_between_the_points_of_a_sweep_too():
+    wrong = "variance(x) = learning_rate/(2*a); expect=disagrees; resolution=10%"
+    figure = simulate(learning_rate=[0.1, 0.4, 1.0], predict=[STATIONARY, wrong]).plot()
+    (line,) = {line for line in figure.axes[0].lines if len(line.get_xdata()) > 90}.difference(black(figure.axes[0]))
+    x, y = line.get_data()
+    assert y == pytest.approx(x / 2)
+
+
 def test_theory_is_a_curve_between_the_records_of_a_run():
     figure = simulate(every=10, predict=["valley"]).plot("moments")
     (line,) = black(figure.axes[0])
@@ -67,6 +75,14 @@ def test_what_laws_put_together_has_no_panel_and_what_is_of_two_points_no_curve(
     (slope,) = (axes for title, axes in panels.items() if "/dT at fixed noise" in title)
     joined = [line for line in slope.lines if len(line.get_xdata()) > 1 and line.get_linestyle() not in ("None", "")]
     assert joined == []
+
+
+def test_a_number_about_all_points_has_no_place_among_them_and_what_must_be_rejected_comes_last():
+    claims = ["variance(x) = 9; expect=disagrees", "slope(variance(x), learning_rate) = 0.6; resolution=50%"]
+    slope, variance = simulate(learning_rate=[0.1, 0.4], predict=claims).plot("sweep").axes
+    assert [label.get_text() for label in slope.get_xticklabels()] == ["all together"]
+    assert "slope" in slope.get_title(loc="left")
+    assert "variance" in variance.get_title(loc="left")
 
 
 def test_a_map_has_what_was_measured_and_the_limit_of_stability(grid):

@@ -17,13 +17,14 @@ from sgdsim.app.run_warnings import check_runs
 from sgdsim.base import take
 from sgdsim.base.errors import InputError
 from sgdsim.base.files import check_output
+from sgdsim.base.memory import memory_limit as limit_of_memory
 from sgdsim.ensemble import Ensemble, open_parts, save_parts
 from sgdsim.input.scenario import Scenario
 from sgdsim.simulation.checkpoints import seconds_between
 from sgdsim.simulation.kept_states import Kept
 from sgdsim.simulation.memory_needs import kept_bytes, limits_of_parts, output_bytes
 from sgdsim.simulation.part_checkpoints import Part
-from sgdsim.simulation.run_loop import simulate_runs, work
+from sgdsim.simulation.run_loop import simulate_runs, thread_count, work
 from sgdsim.simulation.unfinished import Description, description_beside, unfinished
 
 
@@ -151,6 +152,7 @@ def run_parts(
     overwrite, progress = take.flag(overwrite, "overwrite"), take.flag(progress, "progress")
     resume, keep_state = take.flag(resume, "resume"), take.flag(keep_state, "keep_state")
     keep_predictions = take.flag(keep_predictions, "keep_predictions")
+    _check_resources(threads, memory_limit)
     given = default_output(scenarios[0]) if path is None else take.path(path, "path")
     output = Path(given)
     with _default_folder(output) if output.parent == Path("results") else nullcontext():
@@ -206,6 +208,7 @@ def resume_file(
         If there is nothing to continue from; and for settings that depend on the number of steps or of trajectories.
     """
     path = Path(take.path(path, "path"))
+    _check_resources(threads, memory_limit)
     given = {"run.steps": steps, "run.trajectories": trajectories}
     overrides = {key: take.whole(number, key) for key, number in given.items() if number is not None}
     described = description_beside(path)
@@ -227,6 +230,12 @@ def resume_file(
     every = seconds_between(checkpoint_every)
     told = partial(told_before, scenarios, quiet=not progress) if keep_predictions else None
     return _written(scenarios, path, described, True, every, options, client, memory_limit, told)
+
+
+def _check_resources(threads: int | None, memory_limit: float | str | None) -> None:
+    """Refuse numbers that cannot be used, also where nothing is left to compute."""
+    thread_count(threads)
+    limit_of_memory(memory_limit)
 
 
 def _changed(path: Path, described: Description | None, overrides: Mapping[str, int]) -> Description:

@@ -517,6 +517,8 @@ def test_a_run_that_is_finished_is_read_where_it_is_resumed(folder):
     for again in (["run", "valley.toml", "-o", "run.h5", "--resume"], ["resume", "run.h5"]):
         said = ["run.h5: is finished, nothing was left to compute", *verdicts]
         assert sgdsim(*again).stdout.splitlines() == said
+        assert "memory_limit: 'abc', expected a size such as 500MB" in refused(*again, "--memory-limit", "abc")
+        assert "--threads: 0, expected 1 to" in refused(*again, "--threads", 0)
     assert "finished" in sgdsim("peek", "run.h5").stdout
     assert sorted(path.name for path in folder.iterdir()) == ["run.h5", "valley.toml"]
 

@@ -23,7 +23,7 @@ from sgdsim.model.schedules import Schedule
 from sgdsim.simulation import recorded_statistics
 from sgdsim.simulation.run_loop import simulate_runs
 from tests import naive
-from tests.conftest import targets
+from tests.conftest import COMPILED
 
 N, STEPS = 300, 14
 NET = {"slope": 1.0, "sigma": 0.5}
@@ -311,7 +311,7 @@ def test_a_maximum_has_no_value_before_its_window(ensemble, values):
 
 
 @pytest.mark.filterwarnings("ignore:.*(overflow|invalid value) encountered")  # of a logarithm, in the simulator of CUDA
-@pytest.mark.parametrize("target", [one for one in targets() if one != "python"])
+@pytest.mark.parametrize("target", COMPILED)
 def test_every_target_has_the_same_maxima(target):
     names = ("largest", "steepest", "lost")
     recorder = Recorder(every=3, observables=tuple(Observable.parse(name, OBSERVABLES[name]) for name in names))

@@ -44,7 +44,7 @@ def serves(program: Program) -> bool:
         return False
     if optimizer.rule.population and loss.random:
         return False
-    if {*program.initial} != {*loss.parameters} or any("[" in name for name in loss.direction):
+    if {*program.initial} != {*loss.parameters, *loss.drawn} or any("[" in name for name in loss.direction):
         return False
     return optimizer.rule.is_of_matrices or len(loss.parameters) >= MANY or _work(loss) > MUCH
 
@@ -83,6 +83,7 @@ class ArrayFunctions(ArrayNames):
         self.rows = 0
         self._parameters = self._arrays(self.loss.parameters, "", 0)
         self._memory = self._arrays(self.loss.memory, "", len(self.loss.parameters))
+        self._drawn = self._arrays(self.loss.drawn, "", len(self.loss.parameters) + len(self.loss.memory))
         self._varying: set[str] = set()
         self._namespace = self._made_namespace(self.loss.noise, layout.draws, program.constants, "constants")
         if program.searches:
@@ -95,7 +96,7 @@ class ArrayFunctions(ArrayNames):
         self, noise: Mapping[str, Noise], draws: Draws, constants: Iterable[str], array: str
     ) -> dict[str, Node]:
         """The arrays that a sample's formulas may name, with the definitions of the loss."""
-        found = {**self._parameters, **self._memory, **self._constants(constants, array)}
+        found = {**self._parameters, **self._memory, **self._drawn, **self._constants(constants, array)}
         found |= self._noise(noise, draws, list(constants), array)
         if self.loss.data is not None:
             columns = [index * self.loss.data.rows for index in range(len(self.loss.columns))]
@@ -119,8 +120,13 @@ class ArrayFunctions(ArrayNames):
             for base, found in rows.items()
         }
 
-    def _noise(self, noise: Mapping[str, Noise], draws: Draws, names: list[str], array: str) -> dict[str, Node]:
-        """Each noise as an array that is made of its deviates; one by one if its coordinates have different laws."""
+    def _noise(
+        self, noise: Mapping[str, Noise], draws: Draws, names: list[str], array: str, first: int = 0
+    ) -> dict[str, Node]:
+        """Each noise as an array that is made of its deviates; one by one if its coordinates have different laws.
+
+        The deviates of the draw stand from row ``first`` on.
+        """
         groups: dict[str, dict[str, tuple[Noise, int]]] = {}
         index = 0
         for name, law in noise.items():
@@ -131,9 +137,11 @@ class ArrayFunctions(ArrayNames):
             shape = self.loss.shapes[base]
             kinds = {(law.family, *_given(name, law)) for name, (law, _) in group.items()}
             if len(kinds) == 1:
-                found[base] = self._of_one_law(base, shape, group, draws, names, array)
+                found[base] = self._of_one_law(base, shape, group, draws, names, array, first)
             else:
-                parts = [self._of_one_law(name, (), {name: one}, draws, names, array) for name, one in group.items()]
+                parts = [
+                    self._of_one_law(name, (), {name: one}, draws, names, array, first) for name, one in group.items()
+                ]
                 found[base] = self.graph.stack(parts, shape)
         return found
 
@@ -145,9 +153,10 @@ class ArrayFunctions(ArrayNames):
         draws: Draws,
         names: list[str],
         array: str,
+        first: int,
     ) -> Node:
-        first, (law, _) = next(iter(group.items()))
-        given = _given(first, law)
+        one, (law, _) = next(iter(group.items()))
+        given = _given(one, law)
         values: dict[str, Any] = {}
         for argument, default in law.law.arguments.items():
             if argument in given:
@@ -158,7 +167,7 @@ class ArrayFunctions(ArrayNames):
         for number, kind in enumerate(law.law.deviates):
             places = [draws.place(index + number) for _, index in group.values()]
             pattern = self._deviate("deviates", law.family, kind)
-            name, rows = f"{base}.deviate.{kind}", [row for row, _ in places]
+            name, rows = f"{base}.deviate.{kind}", [first + row for row, _ in places]
             values[kind] = self._located(name, shape, rows, pattern, places[0][1] if draws.samples > 1 else 0)
             self._varying |= {name, *(f"{name}#{i}" for i in range(len(rows)))}
         return self._shaped(Formula.parse(law.law.formula).in_algebra(values, self.graph, vector=True), shape)
@@ -342,19 +351,21 @@ class ArrayFunctions(ArrayNames):
         return self.text.lines(plan, plan.stages)
 
     def initial_state(self) -> list[str]:
-        """The lines of the initial state: parameters, then states, whose formulas know the parameters; then zeros."""
+        """The lines of the initial state: parameters, states, whose formulas know the parameters, and constants."""
         loss, program = self.loss, self.program
         starts = program.initial
         drawn = {name: start for name, start in starts.items() if isinstance(start, Noise)}
+        constants = {name: drawn.pop(name) for name in loss.drawn if name in drawn}
         names = list(program.initial_arguments)
         found = self._noise(drawn, self.layout.starts, names, "arguments")
-        numbers = [name for name in loss.parameters if name not in drawn]
+        found |= self._noise(constants, self.layout.constants, names, "arguments", self.layout.starts.rows)
+        numbers = [name for name in (*loss.parameters, *loss.drawn) if name not in drawn | constants]
         rows: dict[str, list[int]] = {}
         for name in numbers:
             rows.setdefault(base_name(name), []).append(names.index(name))
         for base, own in rows.items():
             found[base] = self._located(f"{base}.start", loss.shapes[base], own, "arguments[{row}]")
-        theta = {base: found[base] for base in self._parameters}
+        theta = {base: found[base] for base in (*self._parameters, *self._drawn)}
         outputs = [Output(self._state_place(base), node, base) for base, node in theta.items()]
         if loss.memory:
             known = self._defined(theta | self._constants(names, "arguments"))
@@ -397,7 +408,7 @@ class ArrayFunctions(ArrayNames):
             after[base] = self._shaped(self._read(text, self._namespace | more), self.loss.shapes[base])
             outputs.append(Output(self._state_place(base), after[base], base))
         if self.program.path_rows:
-            carried = {**self._parameters, **self._memory}
+            carried = {**self._parameters, **self._memory, **self._drawn}
             self._path()
             outputs += [Output(self.places[f"path.{base}"], node, base) for base, node in carried.items()]
             outputs += [Output(self.places[f"path.gradient.{base}"], node, base) for base, node in slopes.items()]
@@ -419,7 +430,7 @@ class ArrayFunctions(ArrayNames):
 
     def _share_of_step(self, observable: Observable) -> Node:
         text = aliased(observable.formula)
-        after = {**self._parameters, **self._memory}
+        after = {**self._parameters, **self._memory, **self._drawn}
         before, slopes = self._path()
         more = self._of_step(Formula.parse(text).names, after, slopes)
         if self.program.searches:

@@ -140,6 +140,21 @@ WITH_STATES = Loss(
         }.items()
     },
 )
+OF_DRAWN = Loss(
+    WITH_STATES.formula,
+    WITH_STATES.parameters,
+    {name: value for name, value in WITH_STATES.constants.items() if name.startswith("S")},
+    WITH_STATES.noise,
+    WITH_STATES.definitions,
+    direction={"b": "-outer(b, x)@b + a*trace + c"},
+    states=WITH_STATES.states,
+    drawn={
+        **dict.fromkeys(coordinates("c", (3,)), Noise.parse("uniform:0.2,0.4")),
+        "s": Noise.parse("normal:0.3,0.1"),
+        "mu": Noise.parse("rademacher"),
+    },
+)
+"""Some constants of each trajectory's own, of which its states begin."""
 OBSERVABLES = tuple(
     Observable.parse(name, text)
     for name, text in {
@@ -166,6 +181,8 @@ PROGRAMS: dict[str, dict[str, Any]] = {
     "mirrored": {"loss": OF_NOISE, "optimizer": Optimizer("adam"), "antithetic": True},
     "mirrored rows": {"loss": TWO_LAYERS, "optimizer": Optimizer(batch_size=2), "antithetic": True},
     "states": {"loss": WITH_STATES, "observables": OBSERVABLES, "optimizer": Optimizer("adamw")},
+    "drawn constants": {"loss": OF_DRAWN, "observables": OBSERVABLES, "optimizer": Optimizer("adam")},
+    "mirrored constants in batches": {"loss": OF_DRAWN, "optimizer": Optimizer(batch_size=2), "antithetic": True},
     "states in batches": {"loss": WITH_STATES, "optimizer": Optimizer("nesterov", {"momentum": 0.5}, 2)},
 }
 STARTS = {"A": "normal:0.1,0.5", "a": 0.7, "b": "uniform:-1,1", "W": "normal:0,0.5", "v": 0.3}
@@ -173,7 +190,8 @@ STARTS = {"A": "normal:0.1,0.5", "a": 0.7, "b": "uniform:-1,1", "W": "normal:0,0
 
 def started(loss: Loss) -> dict[str, float | Noise]:
     texts = {name: STARTS[name.partition("[")[0]] for name in loss.parameters}
-    return {name: Noise.parse(text) if isinstance(text, str) else text for name, text in texts.items()}
+    starts = {name: Noise.parse(text) if isinstance(text, str) else text for name, text in texts.items()}
+    return {**starts, **loss.drawn}
 
 
 def life(kernels: Kernels) -> list[np.ndarray]:
@@ -186,11 +204,11 @@ def life(kernels: Kernels) -> list[np.ndarray]:
 
     found = []
     with np.errstate(all="ignore"):
-        state = kernels.initial_state(deviates(layout.starts.rows)).ravel()
+        state = kernels.initial_state(deviates(layout.initial_rows)).ravel()
         for completed in range(4):
             drawn, kicks = deviates(layout.draws.rows), deviates(layout.kicks.rows)
             rows = rng.integers(5, size=program.optimizer.batch_size * lanes).astype(np.uint32)
-            path = np.empty(program.path_rows * lanes, kernels.real)
+            path = np.full(program.path_rows * lanes, np.nan, kernels.real)
             kernels.update(state, drawn, 0.1, completed=completed, rows=rows, kicks=kicks, path=path)
             for running in range(len(program.running)):
                 table = program.step_table(np.array([0.1]), completed)[0]
@@ -201,7 +219,9 @@ def life(kernels: Kernels) -> list[np.ndarray]:
     return found
 
 
-@pytest.mark.parametrize("name", daily(PROGRAMS, "adam", "noise", "mirrored rows", "states in batches"))
+@pytest.mark.parametrize(
+    "name", daily(PROGRAMS, "adam", "noise", "mirrored rows", "states in batches", "drawn constants")
+)
 def test_loops_do_what_statements_do(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fields = PROGRAMS[name]
     program = make_program(**{"initial": started(fields["loss"]), **fields})

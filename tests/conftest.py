@@ -54,6 +54,10 @@ def targets() -> list[str]:
     return ["cuda"] if SIMULATED else ["python", "cpu", *(["cuda"] if gpu() else [])]
 
 
+COMPILED = [one for one in targets() if one != "python"]
+"""Targets that are held against plain Python, which agrees with itself whatever it does."""
+
+
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Say nothing of what takes long: how long compiling takes is a matter of the machine and of its cache."""

@@ -331,7 +331,7 @@ SLOWEST = {"Ensemble.plot"}
 @pytest.mark.parametrize(
     ("target", "every"),
     [
-        *(pytest.param(one, 5 if one.name in SLOW else 1, id=one.name) for one in TARGETS if one.name not in SLOWEST),
+        *(pytest.param(one, 8 if one.name in SLOW else 1, id=one.name) for one in TARGETS if one.name not in SLOWEST),
         *(
             pytest.param(one, 1, id=f"{one.name}, every value", marks=pytest.mark.validate)
             for one in TARGETS

@@ -600,7 +600,7 @@ def _show_comparison(file: str, *, as_json: bool = False, quiet: bool = False, a
         is_terminal = sys.stdout.isatty()
         width = shutil.get_terminal_size().columns if is_terminal else _COLUMNS
         print_styled(report.screen(width, colour=is_terminal and not os.environ.get("NO_COLOR")))
-        if offered := available_laws(file):
+        if offered := available_laws(report.scenarios):
             names = (f"{id} (seconds)" if slow else id for id, slow in offered.items())
             text = f"available with --predict: {', '.join(names)}"
             print_text("\n".join(textwrap.wrap(text, width, subsequent_indent="    ", break_on_hyphens=False)))

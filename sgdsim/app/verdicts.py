@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from html import escape
 from pathlib import Path
@@ -53,6 +53,8 @@ class Report:
         Probability of one or more false rejections in the table.
     points
         Labels of the sweep points of each part.
+    scenarios
+        The scenario of each part.
     """
 
     file: str
@@ -61,6 +63,7 @@ class Report:
     skipped: Sequence[theory.Skipped]
     alpha: float
     points: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    scenarios: Sequence[Scenario] = ()
 
     @property
     def disagrees(self) -> bool:
@@ -139,19 +142,12 @@ def compare_file(path: str | Path, *, quiet: bool = False) -> Report:
         return _compared(opened_parts(path), os.fspath(path), quiet)
 
 
-def available_laws(path: str | Path) -> dict[str, bool]:
-    """Laws that apply to the runs in a file but were not asked for; True for those that take long.
+def available_laws(scenarios: Iterable[Scenario]) -> dict[str, bool]:
+    """Laws that apply to the runs of scenarios but were not asked for; True for those that take long.
 
     Of a sweep the first point is examined. The answer is kept, so that it is immediate the next time.
-
-    Raises
-    ------
-    InputError
-        For a file that cannot be read or that sgdsim did not write, or whose scenario cannot be read.
     """
-    with about(take.path(path, "path")):
-        scenarios = [_scenario_in(ensemble, part, path) for part, ensemble in open_parts(path).items()]
-        return {id: slow for one in scenarios for id, slow in _available(one)}
+    return {id: slow for one in scenarios for id, slow in _available(one)}
 
 
 def _available(scenario: Scenario) -> list[tuple[str, bool]]:
@@ -230,7 +226,8 @@ def _compared(opened: Sequence[tuple[Ensemble, Scenario]], file: str, quiet: boo
         parts.append((one.part, ensemble, kept))
         skipped += [*reasons, *(theory.Skipped(id, reason, one.part) for id, reason in untested)]
     points = {one.part: _labels(one) for _, one in opened}
-    return Report(file, scenario.name, compare_parts(parts, alpha), skipped, alpha, points)
+    scenarios = tuple(one for _, one in opened)
+    return Report(file, scenario.name, compare_parts(parts, alpha), skipped, alpha, points, scenarios)
 
 
 def _labels(scenario: Scenario) -> list[str]:

@@ -27,7 +27,7 @@ def fused(text: str) -> str:
     >>> fused("total -= a*b")
     'total = fma(-a, b, total)'
     """
-    return ast.unparse(ast.fix_missing_locations(_Fused().visit(ast.parse(text))))
+    return ast.unparse(_Fused().visit(ast.parse(text)))
 
 
 class _Fused(ast.NodeTransformer):
@@ -53,7 +53,7 @@ class _Fused(ast.NodeTransformer):
         first, second = product
         before = ast.parse(ast.unparse(node.target), mode="eval").body
         value = _fma(_negative(first) if isinstance(node.op, ast.Sub) else first, second, before)
-        return ast.Assign([node.target], value)
+        return ast.Assign([node.target], value, lineno=node.lineno)
 
 
 def _factors(node: ast.expr) -> tuple[ast.expr, ast.expr] | None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 
+@cache
 def _text(name: str) -> str:
     return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
@@ -18,13 +20,7 @@ def pasted(name: str) -> str:
 
 def scalar_functions(file: str, names: Iterable[str], decorator: str = "device") -> str:
     """The texts of plain functions with a decorator, and of the functions and constants that they use in turn."""
-    text = _text(file)
-    nodes: dict[str, ast.stmt] = {}
-    for node in ast.parse(text).body:
-        if isinstance(node, ast.FunctionDef):
-            nodes[node.name] = node
-        elif isinstance(node, ast.Assign):
-            nodes |= {target.id: node for target in ast.walk(node.targets[0]) if isinstance(target, ast.Name)}
+    text, nodes = _text(file), _definitions(file)
     wanted: set[str] = set()
     queue = list(names)
     while queue:
@@ -39,6 +35,18 @@ def scalar_functions(file: str, names: Iterable[str], decorator: str = "device")
         else ast.get_source_segment(text, node) or ""
         for node in pasted
     )
+
+
+@cache  # reading the elementary functions takes as long as all else that a formula's text takes
+def _definitions(file: str) -> dict[str, ast.stmt]:
+    """The statements that define the functions and constants of a file, by name."""
+    nodes: dict[str, ast.stmt] = {}
+    for node in ast.parse(_text(file)).body:
+        if isinstance(node, ast.FunctionDef):
+            nodes[node.name] = node
+        elif isinstance(node, ast.Assign):
+            nodes |= {target.id: node for target in ast.walk(node.targets[0]) if isinstance(target, ast.Name)}
+    return nodes
 
 
 def _decorated(text: str, node: ast.FunctionDef, decorator: str) -> str:

@@ -226,7 +226,7 @@ def by_numpy(text: str) -> np.ndarray | None:
         return None
 
 
-@settings(derandomize=True, deadline=None, database=None, max_examples=400)
+@settings(derandomize=True, deadline=None, database=None, max_examples=200)
 @given(texts())
 def test_a_formula_fits_exactly_where_numpy_says_so(text):
     """The shape algebra, numbers and NumPy agree on what fits, on its shape, and on its value."""

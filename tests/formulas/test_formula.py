@@ -502,13 +502,13 @@ def _is_formula(text: str) -> bool:
 
 
 @given(st.one_of(st.text(max_size=30), st.lists(TOKENS, max_size=30).map("".join)))
-@settings(derandomize=True, deadline=None, max_examples=600)
+@settings(derandomize=True, deadline=None, max_examples=300)
 def test_any_text_is_a_formula_or_refused(text: str) -> None:
     _try_everything(text)
 
 
 @given(FORMULAS, st.lists(st.tuples(st.integers(0, 60), st.integers(0, 3), TOKENS), min_size=1, max_size=3))
-@settings(derandomize=True, deadline=None, max_examples=300)
+@settings(derandomize=True, deadline=None, max_examples=150)
 def test_any_mutated_formula_is_a_formula_or_refused(text: str, mutations: list[tuple[int, int, str]]) -> None:
     for place, removed, token in mutations:
         start = place % (len(text) + 1)

@@ -74,7 +74,7 @@ def dependent(values: np.ndarray) -> set[tuple[int, int]]:
 
 
 def test_all_pairs_of_noises_samples_and_steps(target: str, size: Callable[[int, int], int]) -> None:
-    assert not dependent(draws(target, size(128, 20_000)))
+    assert not dependent(draws(target, size(128, 8000)))
 
 
 @pytest.mark.parametrize(

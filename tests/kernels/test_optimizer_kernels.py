@@ -23,7 +23,7 @@ from sgdsim.simulation.result_arrays import allocate
 from sgdsim.simulation.run_loop import simulate_runs
 from sgdsim.simulation.simulator import Simulator
 from tests import naive
-from tests.conftest import OF_NUMBERS, RIVER, needed
+from tests.conftest import COMPILED, OF_NUMBERS, RIVER, needed
 from tests.samples import daily
 
 SEED = 7
@@ -198,6 +198,7 @@ def _variables(run: Run) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("name", daily(["lion", "psgld", "baoab", *ELSEWHERE], "lion", "baoab"))
+@pytest.mark.parametrize("target", COMPILED)
 def test_every_target_has_the_same_bits(name, target):
     run = make("rescaling", Optimizer(name, needed(name), batch_size=2), initial=START["rescaling"])
     np.testing.assert_array_equal(simulated(run, target), simulated(run))

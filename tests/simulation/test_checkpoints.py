@@ -32,6 +32,7 @@ from sgdsim.simulation import checkpoints
 from sgdsim.simulation.simulator import Simulator
 from sgdsim.simulation.unfinished import folder_of
 from tests.interrupted import interrupted
+from tests.samples import daily
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*unstable")
 
@@ -106,17 +107,18 @@ def killed_at(number: int, work: Callable[[], object]) -> bool:
     return process.exitcode == 0
 
 
-def test_a_run_that_is_killed_anywhere_ends_with_the_same_bits(scenario, uninterrupted, tmp_path):
+@pytest.mark.parametrize("every", daily([6, 3], 6))
+def test_a_run_that_is_killed_anywhere_ends_with_the_same_bits(every, scenario, uninterrupted, tmp_path):
     """At one event of another after each start, until it is done: in all kinds of moments, and early and late ones."""
     kills = 0
-    for first in range(0, 12, 3):
+    for first in range(0, 12, every):
         path, number = tmp_path / f"{first}.h5", first
         while not killed_at(number, lambda path=path: run(scenario, path, resume=True)):
             kills += 1
             number = first + 7 * (kills % 3) + 4
         assert Ensemble.open(path).digest() == uninterrupted
         assert not folder_of(path).exists()
-    assert kills > 10
+    assert kills > 30 // every
 
 
 def test_a_run_that_is_killed_after_its_file_is_written_is_finished(scenario, uninterrupted, tmp_path, monkeypatch):

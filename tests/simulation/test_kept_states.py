@@ -222,7 +222,7 @@ title = "two"
 loss = { formula = "x**2/2 + z*x", parameters = { x = 0.5 }, noise = { z = "normal" } }
 optimizer = { learning_rate = 0.1 }
 part = [
-    { name = "a", run = { trajectories = 260, steps = %d }, record = { snapshots = [%s] } },
+    { name = "a", run = { trajectories = 26, steps = %d }, record = { snapshots = [%s] } },
     { name = "b", run = { trajectories = %d, steps = 4 } },
 ]
 """
@@ -231,7 +231,7 @@ part = [
 def test_one_part_of_several_is_made_longer(tmp_path):
     """What was kept of it after step 4 counts no more, though it is kept after step 4 again."""
     path, scenario = tmp_path / "run.h5", tmp_path / "two.toml"
-    for numbers in ((4, "", 260), (6, "5", 260), (6, "5", 300)):
+    for numbers in ((4, "", 26), (6, "5", 26), (6, "5", 30)):
         scenario.write_text(PARTS % numbers)
         parts = load_parts(str(scenario))
         made = run_parts(parts, path, device="python", keep_state=True, resume=path.exists())

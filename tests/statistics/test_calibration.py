@@ -102,7 +102,7 @@ def test_normal_quantiles_for_few_groups_are_not_calibrated() -> None:
     assert not calibrated(2 * stats.norm.sf(np.abs(_scores("mean", 16, 10_000))))
 
 
-@all_of(200)
+@all_of(100)
 def test_correlations(ensembles: int) -> None:
     def draw(rng: np.random.Generator) -> float:
         x, noise = rng.normal(size=(2, GROUPS * 8))
@@ -115,7 +115,7 @@ def test_correlations(ensembles: int) -> None:
 # Curves.
 
 
-@all_of(200)
+@all_of(100)
 def test_curves_of_independent_points(ensembles: int) -> None:
     moments = tuple(Moment("variance", "x", step) for step in range(6))
 
@@ -334,7 +334,7 @@ def test_a_mean_of_skewed_groups_off_by_what_is_detectable_is_seen() -> None:
 RATES = np.array([0.1, 0.2, 0.3, 0.4, 0.6])
 
 
-@all_of(200)
+@all_of(100)
 def test_orders(ensembles: int) -> None:
     """mean = eta/2 + eta^2/4, claimed as eta/2 to order 1."""
     truth = RATES / 2 + RATES**2 / 4

@@ -458,8 +458,8 @@ SAMPLING = {kind}, N_ROWS, {", ".join(map(str, rest))}
         place = f"state[{row} * LANES + lane]"
         if observable.kind == "passage":
             return [f"{place} = REAL(completed) if ({place} != {place}) & (share > REAL(0.0)) else {place}"]
-        if observable.kind in ("value", "earlier"):
-            return [f"{place} = share"]
+        if observable.kind in ("value", "earlier"):  # a number is one where no trajectory is alive, too
+            return [f"{place} = share if state[lane] == state[lane] else NAN"]
         if observable.kind == "max":  # once NaN, it stays NaN
             return [f"{place} = {place} if (share <= {place}) | ({place} != {place}) else share"]
         return self._compensated_sum(row, "part * share" if observable.kind == "mean" else "share")

@@ -227,7 +227,8 @@ class _Sources:
     def _slope_order(self, moved: Set[str], still: Set[str]) -> float:
         """Lowest power by which the loss changes if some of the parameters at zero move away from it."""
         loss = self.run.loss
-        known = {name: Nearby(name in still, 1.0 if name in moved else inf) for name in (*loss.carried, *loss.random)}
+        known = {name: Nearby(inf) for name in (*loss.carried, *loss.random)}
+        known |= {name: Nearby(1.0 if name in moved else inf, 0.0) for name in still}
         namespace: dict[str, Any] = gather(known) | gather(loss.constants)
         for name, text in loss.definitions.items():
             parts = [nearby(part, namespace, vector=True) for part in ((text,) if isinstance(text, str) else text)]

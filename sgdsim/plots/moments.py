@@ -113,7 +113,8 @@ def _panel(subject: Subject, key: Key, claims: Claims, points: Sequence[int], st
             x = np.array(sorted(all_steps))
             parts.append(Line(x, np.array([all_steps[step] for step in x.tolist()]), label, "theory", styles[label]))
         else:
-            parts.append(Line(places, predicted, label, "theory", styles[label], joined=dense))
+            allowed = np.array([found[step][1].allowed for step in at.tolist()]).T
+            parts.append(Line(places, predicted, label, "theory", styles[label], dense, allowed))
         parts += _rivals(found, steps, partial(subject.along, point))
         line = styles[label] if several else None
         z = deviations(estimates, predicted, [found[step][1].allowed for step in at.tolist()])

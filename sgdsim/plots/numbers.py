@@ -6,7 +6,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -129,10 +129,12 @@ def _panel(
     for series, label in enumerate(labels):
         mine = np.array([one.label == label for one in numbers])
         control = label in subject.controls
-        parts.append(Line(x[mine], predicted[mine], label, "rival" if control else "theory", series, joined))
+        allowed = np.array([one.allowed for one in numbers])[mine].T
+        role: Literal["rival", "theory"] = "rival" if control else "theory"
+        parts.append(Line(x[mine], predicted[mine], label, role, series, joined, allowed))
         if not control:
             own = [one.estimate for one in numbers if one.label == label]
-            allowed = [one.allowed for one in numbers if one.label == label]
-            residuals.append(Residuals(x[mine], deviations(own, predicted[mine], allowed), freedom=freedom(own)))
+            bounds = [one.allowed for one in numbers if one.label == label]
+            residuals.append(Residuals(x[mine], deviations(own, predicted[mine], bounds), freedom=freedom(own)))
     scale = scale_for(np.concatenate([values, predicted]), 1.0)
     return Panel(title, x_label, "value", tuple(parts), tuple(residuals), y_scale=scale)

@@ -56,6 +56,9 @@ class Line:
         Number of the line style; for ``path`` and ``known`` also of the colour.
     joined
         True if the points are joined; otherwise each is marked.
+    allowed
+        How far below and above each marked number of a theory the measured one may be, shape (2, point): a tolerance
+        that a claim states, or the known error of the number.
     """
 
     x: np.ndarray
@@ -64,6 +67,15 @@ class Line:
     role: Literal["theory", "rival", "fit", "path", "known", "mark", "zero", "undecided"] = "theory"
     series: int = 0
     joined: bool = True
+    allowed: np.ndarray | None = None
+
+    @property
+    def tolerances(self) -> np.ndarray | None:
+        """The allowed distances that can be drawn, as bars; None if there are none: a bound allows all on one side."""
+        if self.allowed is None or self.joined or self.role != "theory":
+            return None
+        found = np.where(np.isfinite(self.allowed), self.allowed, 0.0)
+        return found if found.any() else None
 
 
 @dataclass(frozen=True, eq=False)

@@ -216,6 +216,9 @@ def _draw_line(part: Line, axes: Axes) -> Any:
         "known": {"color": style.colour(part.series), "linestyle": dashes, "zorder": 1},
         "zero": {"color": style.RIVAL, "linewidth": 0.5, "zorder": 1},
     }[part.role]
+    if part.tolerances is not None:
+        bars: dict[str, Any] = {"elinewidth": 0.8, "capsize": 4.0, "zorder": 3}
+        axes.errorbar(part.x, part.y, part.tolerances, fmt="none", ecolor=looks["color"], **bars)
     if not part.joined:
         looks |= {"linestyle": "none", "marker": style.frame(part.series), "markerfacecolor": "none", "markersize": 8}
     return axes.plot(part.x, part.y, label=_plain(part.label) or "_", **looks)[0]
@@ -413,6 +416,8 @@ def _band_note(panels: Sequence[Panel], band: float, alpha: float) -> list[str]:
         isinstance(part, Points) and np.any(np.isfinite(part.stderr)) for panel in panels for part in panel.parts
     )
     notes = [f"Bars: ±{ERRORS:g} standard errors."] if has_errors else []
+    if any(isinstance(part, Line) and part.tolerances is not None for panel in panels for part in panel.parts):
+        notes.append("Bars of predicted numbers: what they allow.")
     tests = _tests(panels)
     if tests:
         within = f"±{band:.1f}, which any of {tests} exceeds with a probability of at most {alpha:g}"

@@ -194,7 +194,9 @@ def _panel(subject: Subject, group: _Group, axis: _Axis, styles: Mapping[str, in
             if curve is not None:
                 parts.append(Line(*curve, label, "theory", styles[label]))
             else:
-                parts.append(Line(x, predicted, label, "theory", styles[label], joined=joined and len(x) > 1))
+                allowed = np.array([claim.prediction.allowed for claim in claims]).T
+                is_line = joined and len(x) > 1
+                parts.append(Line(x, predicted, label, "theory", styles[label], joined=is_line, allowed=allowed))
             parts += _rivals(x, claims, joined=joined)
             line = styles[label] if len(labels) > 1 else None
             z = deviations(estimates, predicted, [claim.prediction.allowed for claim in claims])

@@ -7,13 +7,13 @@ than its error; else, and if its error is not to be trusted, it is *open*.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite, isnan
 from typing import TYPE_CHECKING, Literal
 
 from sgdsim.prediction import Condition, Prediction
 from sgdsim.statistics.estimate import NotMeasured
-from sgdsim.statistics.measured import Points, number_score
+from sgdsim.statistics.measured import Points, lost, number_score
 
 if TYPE_CHECKING:
     from sgdsim.ensemble import Ensemble
@@ -66,12 +66,14 @@ def check(prediction: Prediction, points: Points, alpha: float) -> list[Checked]
     NotMeasured
         If a condition cannot be tested, with the reason.
     """
-    return [_checked(condition, prediction.point, points, alpha) for condition in prediction.assumes]
+    return [_checked(condition, prediction, points, alpha) for condition in prediction.assumes]
 
 
-def _checked(condition: Condition, point: int | None, points: Points, alpha: float) -> Checked:
+def _checked(condition: Condition, prediction: Prediction, points: Points, alpha: float) -> Checked:
     """One condition, tested at the nearer of its bounds."""
+    point = prediction.point
     try:
+        missing = lost(replace(prediction, measure=condition.measure), points)
         scores = [
             (bound, number_score(condition.measure, bound, point, points))
             for bound in (condition.low, condition.high)
@@ -83,9 +85,10 @@ def _checked(condition: Condition, point: int | None, points: Points, alpha: flo
     bound, score = min(scores, key=lambda pair: abs(measured - pair[0]))
     is_told = score.p <= alpha or (measured == bound and score.detectable(alpha) == 0.0)
     state: State = "open"
-    if is_told and not score.doubts:
+    doubts = (*missing, *score.doubts)
+    if is_told and not doubts:
         state = "holds" if condition.low <= measured <= condition.high else "fails"
-    return Checked(condition, state, measured, score.stderr, "; ".join(score.doubts))
+    return Checked(condition, state, measured, score.stderr, "; ".join(doubts))
 
 
 def testable(

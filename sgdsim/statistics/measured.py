@@ -129,7 +129,7 @@ def _of_moments(measure: Function, point: int | None, points: Points) -> tuple[E
     return found, _moved(measure.function, [moment.value for moment in moments], roundings)
 
 
-def _moved(function: Callable[..., Any], values: Sequence[float], errors: Sequence[float]) -> float:
+def _moved(function: Callable[..., Any], values: Sequence[float], errors: Sequence[float] | np.ndarray) -> float:
     """The error of a function by those of its arguments, as the root of the sum of squares."""
     at = np.array(values, dtype=float)
     # One replicate for each argument, but one call: a slope over 289 points has 867 arguments and as many formulas.
@@ -162,18 +162,28 @@ def _of_one_group(measure: Number, estimate: Estimate, point: int | None, points
     """Doubts of a function of moments that one group makes.
 
     Of tails so heavy that any few trajectories outweigh all others, a mean over its standard deviation is the same
-    whichever group is left out: one over the root of their number, with next to no error. A moment that hardly moves
-    the function raises no doubt, such as the share of a rare state, seen once, in an entropy.
+    whichever group is left out: one over the root of their number, with next to no error. A mean that hardly moves the
+    function raises no doubt, such as the share of a rare state, seen once, in an entropy. Its bounds tell: without any,
+    the values that were not drawn may outweigh all others by far.
     """
     if not isinstance(measure, Function):
         return
     measured = [number_estimate(moment, point, points) for moment in measure.moments]
-    errors = np.diag([found.stderr for found, _ in measured]).tolist()
-    for moment, (found, rounding), error in zip(measure.moments, measured, errors, strict=True):
+    values = [found.value for found, _ in measured]
+    for i, (moment, (found, rounding)) in enumerate(zip(measure.moments, measured, strict=True)):
         if found.groups and rounding < found.stderr < inf and abs(found.skewness) > _OF_ONE_GROUP * sqrt(found.groups):
-            moved = _moved(measure.function, [one.value for one, _ in measured], error)
-            if not moved < _HARDLY * estimate.stderr:
-                yield f"z not trusted: one group of trajectories makes the {moment.statistic} of {moment.observable}"
+            bounds = points.bounds(moment.observable) if moment.statistic == "mean" else None
+            if bounds is not None:
+                errors = np.zeros(len(values))
+                errors[i] = np.maximum(found.stderr, _furthest(found, bounds) / found.size)
+                if _moved(measure.function, values, errors) < _HARDLY * estimate.stderr:
+                    continue
+            yield f"z not trusted: one group of trajectories makes the {moment.statistic} of {moment.observable}"
+
+
+def _furthest(mean: Estimate, bounds: tuple[float, float]) -> float:
+    """The largest distance of a value within bounds from the mean."""
+    return max(mean.value - bounds[0], bounds[1] - mean.value)
 
 
 def _two_values(
@@ -257,8 +267,7 @@ def _hidden_in_function(
             continue
         bounds, is_still = points.bounds(moment.observable), estimate.stderr <= rounding
         if is_still and bounds is not None and moment.statistic == "mean" and points.independent and not without:
-            furthest = max(estimate.value - bounds[0], bounds[1] - estimate.value)
-            errors[-1] = UNSEEN_EVENTS * furthest / estimate.size
+            errors[-1] = UNSEEN_EVENTS * _furthest(estimate, bounds) / estimate.size
         else:
             doubts += _doubts_of(moment.observable, moment.step, without or is_still, estimate, points)
     return _moved(measure.function, values, errors), tuple(dict.fromkeys(doubts))

@@ -9,9 +9,9 @@ import pytest
 from sgdsim.formulas.formula import Formula
 from sgdsim.formulas.vanishing import Nearby, nearby
 
-X, Y = Nearby(True, 1.0), Nearby(True, 1.0)
-W = [Nearby(True, 1.0), Nearby(False, inf)]
-NAMES = {"x": X, "y": Y, "w": W, "z": Nearby(False, inf), "a": 2.0, "zero": 0.0}
+X, Y = Nearby(1.0, 0.0), Nearby(1.0, 0.0)
+W = [Nearby(1.0, 0.0), Nearby(inf)]
+NAMES = {"x": X, "y": Y, "w": W, "z": Nearby(inf), "a": 2.0, "zero": 0.0}
 
 POWERS = {
     "x": (True, 1.0),
@@ -29,9 +29,11 @@ POWERS = {
     "norm2(w)": (False, 2.0),
     "dot(w, w)*x": (True, 1.0),
     "sqrt(x**2 + 1)": (False, 2.0),
-    "log(1 + x**2*z**2)": (False, 2.0),
+    "log(1 + x**2*z**2)": (True, 2.0),
     "where(z > 0, x**2, y**3)": (True, 2.0),
     "a**z": (False, inf),
+    "cosh(x) - 1": (True, 2.0),
+    "x*sign(y)": (True, 1.0),
 }
 
 
@@ -53,6 +55,11 @@ def test_the_power_is_that_of_numbers(text: str) -> None:
         assert changes[0] / changes[1] == pytest.approx(10.0**power, rel=0.1)
 
 
-@pytest.mark.parametrize("text", ["sign(x)", "step(x)", "x**z", "1/x", "x**(-2)", "where(x > 0, 1, 2)", "a**x", "z**y"])
+UNKNOWN = ["sign(x)", "step(x)", "x**z", "1/x", "x**(-2)", "where(x > 0, 1, 2)", "a**x", "z**y", "z*log(x**2)"]
+SLOPES = ["x**3/(x**2 + 1 - 1)", "x**3/(x**2 + a - 2)", "x**2*(1/x)", "x**2*y*x**(-2)", "x**2*where(y > 0, 1/x, 0)"]
+
+
+@pytest.mark.parametrize("text", [*UNKNOWN, *SLOPES, "x**4*(1/(cos(x) - 1))"])
 def test_what_is_not_known_counts_as_a_jump(text: str) -> None:
-    assert nearby(text, NAMES).power == 0.0
+    """A divisor that vanishes at zero, which a factor beside it may cancel, among others."""
+    assert nearby(text, NAMES).power <= 0.0

@@ -28,7 +28,7 @@ from sgdsim.input.scenario import Scenario
 from sgdsim.plots import drawing, render
 from sgdsim.plots.along import predictions_along
 from sgdsim.plots.render import ERRORS
-from sgdsim.plots.style import RIVAL
+from sgdsim.plots.style import RIVAL, THEORY
 from sgdsim.plots.subject import Subject
 from sgdsim.prediction import (
     Correlation,
@@ -467,6 +467,18 @@ def test_other_numbers_stand_side_by_side_and_controls_without_residuals(relaxin
     assert measured(axes)[1] == pytest.approx([np.mean(relaxing["theta"][-1] ** 2)] * 2)
     assert theory(axes)[0][1].tolist() == [1.0 + float(np.exp(-4))]
     assert len(residuals(below)[0][1]) == 1
+
+
+def test_what_a_predicted_number_allows_is_drawn_as_a_bar(relaxing: Ensemble) -> None:
+    """A measurement five errors away, within a tolerance of a half percent, looked like a failure."""
+    square = PathMean("x", (20,), lambda path: path[0] ** 2)
+    number = Prediction("hatano-sasa", "<x^2>", square, 1.0)
+    for allowed, drawn in (((0.25, 0.5), [(0.75, 1.5)]), ((0.0, 0.0), []), ((np.inf, 0.0), [])):
+        axes, _ = axes_of(draw(relaxing, [replace(number, allowed=allowed)]))
+        bars = [one for one in axes.collections if np.allclose(one.get_color(), mpl.colors.to_rgba(THEORY))]
+        ends = [tuple(np.asarray(segment)[:, 1].tolist()) for one in bars for segment in one.get_segments()]  # type: ignore[attr-defined]
+        assert ends == drawn
+        assert any("what they allow" in text.get_text() for text in axes.figure.texts) == bool(drawn)
 
 
 def test_numbers_without_a_standard_error_have_no_residuals() -> None:

@@ -12,7 +12,18 @@ import pytest
 from scipy import stats
 
 from sgdsim.ensemble import Ensemble
-from sgdsim.prediction import Correlation, Curve, Density, Distance, Function, Moment, Prediction, Rival, Tail
+from sgdsim.prediction import (
+    Condition,
+    Correlation,
+    Curve,
+    Density,
+    Distance,
+    Function,
+    Moment,
+    Prediction,
+    Rival,
+    Tail,
+)
 from sgdsim.statistics.comparison import Comparison, compare, detectable, holm, two_sided
 from sgdsim.statistics.goodness import chi_square, tail
 from sgdsim.statistics.scores import straight
@@ -544,3 +555,23 @@ def test_a_prediction_far_off_does_not_switch_off_the_distrust():
     (row,) = compare(ensemble, [claim])
     assert row.verdict == "inconclusive"
     assert "skewness" in row.note
+
+
+def test_a_condition_that_only_survivors_show_is_open() -> None:
+    """All trajectories have an early value, and those of large ones diverge: what is left fails a condition.
+
+    Negative control: without divergence the same numbers fail it, and the law does not hold here.
+    """
+    early = np.random.default_rng(3).normal(0.1, 1.0, size=N)
+    late = np.where(early > 1.0, np.nan, early)
+    near = Condition("x is near 0.1", Moment("mean", "x", 100), 0.05, 0.15)
+    law = Prediction("law", "mean(early)", Moment("mean", "early", 100), 0.2, assumes=(near,), asked=False)
+    attributes = {"last_steps": json.dumps({"early": 2})}
+    records = [{"early": early, "x": late}]
+    status = np.where(early > 1.0, 40, 0)
+    found = one(synthetic(records, record_steps=(100,), status=status, attributes=attributes), law)
+    assert found.verdict == "inconclusive"
+    assert f"is open (measured -0.221 ± 0.0047, expected from 0.05 to 0.15; {np.sum(status > 0)} traj" in found.note
+    whole = [{"early": early, "x": np.where(early > 1.0, 0.0, early)}]
+    found = one(synthetic(whole, record_steps=(100,), attributes=attributes), law)
+    assert found.verdict == "does not hold here"

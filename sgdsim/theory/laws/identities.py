@@ -23,7 +23,7 @@ from sgdsim.formulas.names import aliased
 from sgdsim.formulas.vectors import base_name
 from sgdsim.model.observables import Observable
 from sgdsim.model.run import Recorder, Run
-from sgdsim.prediction import Function, Moment, NotApplicable, Prediction, require, stored
+from sgdsim.prediction import Condition, Function, Moment, NotApplicable, Prediction, require, stored
 from sgdsim.theory.law import law, row
 from sgdsim.theory.methods.charge_balance import charged_balances
 from sgdsim.theory.methods.step_noise import StepNoise
@@ -53,6 +53,12 @@ _MOST_TURNING = 20
 
 _ROUNDING = {"float64": 1e-9, "float32": 1e-4}
 """Tolerance of all rows: squares of a kick may differ by rounding alone, and no sample tells how large that is."""
+
+_FAR = {"float64": 1e10, "float32": 1e4}
+"""Sizes of the parameters, in standard deviations of a kick at the start, from which on kicks are made of rounding."""
+
+_MOST_FAR = 0.01
+"""Largest share of the trajectories that may be so far out: none of them in 1,000 shows that it is smaller."""
 
 _RESOLUTION = {"mean": 0.02, "surplus": 0.01, "variance": 0.02, "product": 0.01}
 _HALF = Fraction(1, 2)
@@ -319,7 +325,7 @@ def exact_text(expression: sympy.Expr) -> str:
 
 def _records(run: Run) -> Recorder:
     found = dict.fromkeys(one.observable for one in _martingales(run))
-    return Recorder(observables=(*found, _rates(run)[0]) if found else ())
+    return Recorder(observables=(*found, _rates(run)[0], _far_out(run)) if found else ())
 
 
 def _quotient(above: np.ndarray, below: np.ndarray) -> np.ndarray:
@@ -377,6 +383,9 @@ def identities(run: Run) -> list[Prediction]:
     the noise is a sign, whose square says nothing: then the variance of the sum is taken. A correlation is resolved to
     0.01.
 
+    A kick is found as a difference. Far out, at parameters of more than 1e10 kicks at the start (1e4 in float32), it is
+    made of rounding errors: the rows do not apply if a hundredth of the trajectories end there.
+
     If these rows agree, the steps are those of the formula: gradient, batch, rate and noise. The rows say nothing about
     the consequences of such steps.
     """
@@ -385,6 +394,19 @@ def identities(run: Run) -> list[Prediction]:
     rows = [_row(run, one, names) for one in found if one.quantity]
     require(rows, "no sum of the noise has a closed form of moderate length")
     return [*rows, _of_rates(run)]
+
+
+def _far_out(run: Run) -> Observable:
+    """The observable that is 1 for a trajectory whose parameters are too large for a kick to be seen beside them."""
+    loss = run.loss
+    bases = dict.fromkeys(map(base_name, loss.parameters))
+    size = " + ".join(f"norm2({base})" if loss.shapes[base] else f"{base}**2" for base in bases)
+    units = [1.0]
+    if len(loss.parameters) <= MOST_APART:
+        noise = StepNoise(run)
+        with suppress(NotApplicable):
+            units = [float(_unit(run, noise, i)) for i in range(len(loss.parameters))]
+    return Observable("far_out", f"where({size} > {(_FAR[run.dtype] * min(units)) ** 2!r}, 1, 0)")
 
 
 def _row(run: Run, one: _Martingale, names: Mapping[str, str]) -> Prediction:
@@ -408,8 +430,14 @@ def _row(run: Run, one: _Martingale, names: Mapping[str, str]) -> Prediction:
         one.quantity,
         resolution=_RESOLUTION[one.kind],
         conditions=f"steps {start + 1} to {stop}",
+        assumes=(_near(run),),
         allowed=(_ROUNDING[run.dtype],) * 2,
     )
+
+
+def _near(run: Run) -> Condition:
+    share = Moment("mean", name_of(run, _far_out(run)), run.steps)
+    return Condition("few trajectories end where kicks are made of rounding errors", share, high=_MOST_FAR)
 
 
 def _rates(run: Run) -> tuple[Observable, str]:

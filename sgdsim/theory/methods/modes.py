@@ -395,8 +395,13 @@ def _spread(slopes: np.ndarray, here: float, *variances: np.ndarray) -> np.ndarr
 
 @stored
 def _excess(curvature: float, rest: float, energy: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """Mean fast loss over what curvature and displacement make of it if they are independent, less one."""
-    return np.asarray(energy / (curvature * (variance + (mean - rest) ** 2) / 2.0) - 1.0)
+    """Mean fast loss beyond that of a curvature independent of the displacement, in units of the share of the spread.
+
+    In units of the whole mean loss the excess of a mode whose mean is ten spreads from rest would be too small by a
+    hundred: a correlation of curvature and displacement feeds the variance, times the displacement of the mean.
+    """
+    apart = curvature * (variance + (mean - rest) ** 2) / 2.0
+    return np.asarray((energy - apart) / (curvature * variance / 2.0))
 
 
 def _check_spread(mode: Mode) -> None:

@@ -295,3 +295,14 @@ def test_layers_of_matrices_whose_sum_is_too_long_have_rows_of_their_first_entri
     assert "unexplained correlation of kicks of W1[0,0], W2[0]" in {row.quantity for row in rows}
     told = replace(run, loss=replace(loss, noise={**loss.noise, "x[1]": Noise.parse("normal:0,1.05")}))
     assert accused(verdicts(run, "identities", told=told))
+
+
+def test_kicks_that_are_rounding_are_no_disagreement() -> None:
+    """Parameters that ran away to 1e40 had kicks of 1e24, all of them rounding: a right run was accused, z = 50."""
+    loss = Loss("-x**2/2 + z*x", ("x",), noise={"z": Noise.parse("uniform:-1,1")})
+    for steps in (20, 64):
+        rows = verdicts(make_run(loss, rate="0.9", steps=steps), "identities")
+        found = [row for row in rows if "rate" not in row.quantity]
+        assert len(found) == 4
+        assert ("disagrees" in {row.outcome for row in found}) == (steps == 64)
+        assert {"rounding errors fails" in row.note for row in found} == {steps == 64}

@@ -12,6 +12,7 @@ from scipy import integrate, stats
 
 from sgdsim.ensemble import Ensemble
 from sgdsim.model import rare_events
+from sgdsim.model.loss import Loss
 from sgdsim.model.losses.river_valley import river_valley
 from sgdsim.model.noise import Noise
 from sgdsim.model.observables import Observable
@@ -26,7 +27,7 @@ from sgdsim.theory.laws import valley
 from sgdsim.theory.methods.modes import modes
 from tests.samples import daily
 from tests.statistics.test_estimators import synthetic
-from tests.theory.laws import closed_forms
+from tests.theory.laws import closed_forms, symmetry_runs
 from tests.theory.laws.valley_runs import CURVATURES, LAWS, make_run, recording, simulate, walls
 
 
@@ -257,3 +258,13 @@ def test_predictions_are_plain_numbers() -> None:
     assert "re-derived" in text
     assert all(isinstance(row.predicted, float) for row in predictions)
     assert {mode.parameter for mode in modes(RUNS["gaussian"])} == {"x[0]", "x[1]", "x[2]"}
+
+
+def test_a_valley_whose_mean_pushes_its_curvature_does_not_hold() -> None:
+    """A mean ten spreads from rest hid a correlation of displacement and curvature: a right run was accused, z = 7."""
+    for k in (0.8, 1e-4):
+        loss = Loss("exp(k*y)*x**2/2 + x**2 + y**2/6 + z*x", ("x", "y"), {"k": k}, {"z": Noise.parse("normal")})
+        run = symmetry_runs.make_run(loss, rate="exponential:0.05,10", steps=20, initial={"x": 2.0, "y": 0.0})
+        run = replace(run, recorder=requirements([find_law("valley-energy")], run))
+        rows = symmetry_runs.verdicts(run, "valley")
+        assert {"independent fails" in row.note for row in rows} == {k == 0.8}

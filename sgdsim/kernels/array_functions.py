@@ -83,7 +83,7 @@ class ArrayFunctions(ArrayNames):
         self.rows = 0
         self._parameters = self._arrays(self.loss.parameters, "", 0)
         self._memory = self._arrays(self.loss.memory, "", len(self.loss.parameters))
-        self._drawn = self._arrays(self.loss.drawn, "", len(self.loss.parameters) + len(self.loss.memory))
+        self._drawn = self._arrays(list(self.loss.drawn), "", len(self.loss.parameters) + len(self.loss.memory))
         self._varying: set[str] = set()
         self._namespace = self._made_namespace(self.loss.noise, layout.draws, program.constants, "constants")
         if program.searches:

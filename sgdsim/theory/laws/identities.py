@@ -126,7 +126,7 @@ def _makers(run: Run, noise: StepNoise) -> Iterator[Callable[[], list[_Martingal
     for form in forms:
         yield partial(_of_square if noise.is_memoryless else _of_drive, run, noise, form)
     if noise.is_memoryless and run.loss.formula:
-        yield partial(_of_value, run, noise, run.loss.population, "loss", "the loss")
+        yield partial(_of_loss, run, noise)
     for name, balance in charged_balances(run) if run.loss.formula else []:
         if noise.is_memoryless and not balance.is_translation:
             yield partial(_of_value, run, noise, balance.charge, f"charge_{name}", f"the charge of {name}")
@@ -279,6 +279,14 @@ def _of_value(run: Run, noise: StepNoise, value: sympy.Expr, label: str, words: 
     following = dict(zip(run.loss.theta, noise.next, strict=True))
     change = value.xreplace(following) - noise.expectation_after(value)
     return [_Martingale(running_sum(run, f"change_{label}", change), "mean", f"unexplained change of {words}, in std")]
+
+
+def _of_loss(run: Run, noise: StepNoise) -> list[_Martingale]:
+    """Sums of the population loss after the step, less its mean."""
+    try:
+        return _of_value(run, noise, run.loss.population, "loss", "the loss")
+    except InputError as error:
+        raise NotApplicable(f"the population loss has no closed form: {error}") from None
 
 
 def _is_coin(run: Run, form: tuple[int, ...]) -> bool:

@@ -32,6 +32,7 @@ from sgdsim.model.run import Run
 from sgdsim.prediction import NotApplicable, require
 from sgdsim.theory.methods.batch_gradient import batch_rule
 from sgdsim.theory.methods.batch_noise import batch_share
+from sgdsim.theory.methods.noise_means import mean_over_noise
 from sgdsim.theory.methods.step_formula import after_step
 from sgdsim.theory.quadrature.nested import Source
 
@@ -109,7 +110,7 @@ class StepNoise:
     def slopes(self) -> tuple[sympy.Expr, ...]:
         """The mean gradient."""
         try:
-            return tuple(self.run.loss.population_gradient)
+            return tuple(mean_over_noise(self.run.loss, slope) for slope in self.run.loss.gradient)
         except InputError as error:
             raise NotApplicable(f"the mean gradient has no closed form: {error}") from None
 
@@ -163,7 +164,7 @@ class StepNoise:
         many = terms(loss.gradient[i]) * terms(loss.gradient[j])
         require(many <= MOST_TERMS, f"the covariance of the gradient has more than {MOST_TERMS} terms")
         try:
-            second = loss.expectation(expanded(loss.gradient[i] * loss.gradient[j]))
+            second = mean_over_noise(loss, expanded(loss.gradient[i] * loss.gradient[j]))
             share = batch_share(self.run.optimizer, loss)
             return share * sympy.factor_terms(expanded(second - self.slopes[i] * self.slopes[j]))
         except InputError as error:

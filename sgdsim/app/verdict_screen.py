@@ -21,6 +21,7 @@ _VERDICTS = 30  # width in characters of the column of verdicts
 _Z = 11  # width in characters of the column of z
 _NARROWEST = 72  # columns; a narrower terminal breaks lines
 _OF_STEPS = ("identities", "first-step", "first-update", "second-step")  # laws about single steps only
+_MORE = "times the trajectories would decide"
 _ALL = "--all shows every row and says why"
 
 
@@ -88,7 +89,7 @@ def in_words(comparisons: Iterable[Comparison]) -> str:
     'So the steps are those of the formula, as far as was resolved; where they lead was not decided.'
     """
     rows = list(comparisons)
-    if any(row.expect != "agrees" and row.verdict == "agrees" for row in rows):
+    if any(row.expect != "agrees" and row.outcome != "agrees" for row in rows):
         return "So what is known to be wrong was not rejected: nothing is proven by the rows that agree."
     return _of_claims([row for row in rows if row.expect == "agrees"])
 
@@ -150,11 +151,13 @@ def _counts(rows: Sequence[Comparison]) -> str:
 def _worst_z(rows: Sequence[Comparison]) -> str:
     """Text of the largest deviation of the decisive rows, in standard errors.
 
-    Rows that satisfy a bound are left out: they may be many standard errors from it, which means nothing.
+    Rows that satisfy a bound are left out: they may be many standard errors from it, which means nothing. So are those
+    inside a tolerance, whose z is zero wherever they are.
     """
     worst = _worst(rows)
     most = _TOLD if rows[0].expect == worst == "agrees" else inf
-    z = max((row.z for row in rows if row.outcome == worst and abs(row.z) < most), key=abs, default=None)
+    decisive = (row for row in rows if row.outcome == worst and not (row.z == 0.0 and _allowed(row)))
+    z = max((row.z for row in decisive if abs(row.z) < most), key=abs, default=None)
     return "" if z is None else f"z {z_text(z)}"
 
 
@@ -168,10 +171,24 @@ def _meaning(rows: Sequence[Comparison], points: Mapping[str, Sequence[str]]) ->
         return _difference(decisive, points)
     if worst == "inconclusive":
         return _open(decisive)
-    if worst == DOES_NOT_HOLD:
-        return decisive[0].note
+    return decisive[0].note if worst == DOES_NOT_HOLD else _seen(rows)
+
+
+def _seen(rows: Sequence[Comparison]) -> str:
+    """The deviation that rows which agree would have shown; for a tolerance or a bound, what was expected."""
     seen = max((row for row in rows if isfinite(row.detectable)), key=_factor, default=None)
-    return "" if seen is None else f"consistent; {_size(seen, seen.detectable)} would have been seen"
+    if seen is None:
+        return ""
+    allowed = _allowed(seen)
+    if not allowed:
+        return f"consistent; {_size(seen, seen.detectable)} would have been seen"
+    is_bound = "within" not in allowed
+    return allowed if is_bound else f"{allowed}; {_size(seen, seen.detectable)} beyond that would have been seen"
+
+
+def _allowed(row: Comparison) -> str:
+    """Words of the row's note on other numbers that count as right, a tolerance or a bound; empty if there are none."""
+    return next((one for one in row.note.split("; ") if one.startswith("expected ")), "")
 
 
 def _difference(rows: Sequence[Comparison], points: Mapping[str, Sequence[str]]) -> str:
@@ -184,11 +201,20 @@ def _difference(rows: Sequence[Comparison], points: Mapping[str, Sequence[str]])
 
 
 def _open(rows: Sequence[Comparison]) -> str:
+    reasons = [found for row in rows if (found := _reason(row))]
+    if reasons:
+        return Counter(reasons).most_common(1)[0][0]
     row = max(rows, key=_factor)
-    if isinstance(row.order, int) or not _factor(row) > 1:  # the note of an order names other rates
-        return row.note.split("; ")[0]
     missed = f"{_size(row, row.resolution)} could not have been seen"
     return f"consistent; {missed}, {_rounded(_factor(row))} times the trajectories would"
+
+
+def _reason(row: Comparison) -> str:
+    """Reason why a row is not decided, empty if more trajectories would decide it."""
+    first, *more = row.note.split("; ")
+    if not first.endswith(_MORE) or isinstance(row.order, int):  # the note of an order names other rates
+        return first
+    return next((one for one in more if one.startswith("its condition that")), "")
 
 
 def _factor(row: Comparison) -> float:

@@ -33,7 +33,7 @@ def as_html(variables: Mapping[str, Variable], attributes: Mapping[str, Attribut
     """
     sizes = sizes_of(variables)
     about = f"<p><b>{escape(str(attributes.get('title') or 'Ensemble'))}</b>: "
-    about += escape(", ".join(f"{name} {size:,}" for name, size in sizes.items())) + "</p>"
+    about += escape(", ".join(f"{name} {size:,}" for name, size in sizes.items()) + lost(variables)) + "</p>"
     if not {"mean", "variance", "observable"} <= variables.keys():
         return about
     kinds = [kind for kind in ("mean", "variance") if f"{kind}_stderr" in variables]
@@ -45,6 +45,18 @@ def as_html(variables: Mapping[str, Variable], attributes: Mapping[str, Attribut
     columns = (*(("point",) if "point" in sizes else ()), f"step {int(variables['record_step'].data[-1])}", *kinds)
     more = f"<p>… and {len(rows) - _SHOWN} more rows</p>" if len(rows) > _SHOWN else ""
     return about + html_table(columns, rows[:_SHOWN]) + more
+
+
+def lost(variables: Mapping[str, Variable]) -> str:
+    """Words on the trajectories that diverged, which no statistic has from then on; empty if none did.
+
+    Examples
+    --------
+    >>> lost({"status": Variable(("trajectory",), [0, 40, 12])})
+    '; 2 diverged'
+    """
+    found = variables["status"].nonzero if "status" in variables else 0
+    return f"; {found:,} diverged" if found else ""
 
 
 def as_dataframe(variables: Mapping[str, Variable]) -> pandas.DataFrame:

@@ -14,7 +14,7 @@ from sgdsim.base import hdf5, take
 from sgdsim.base.errors import InputError, unknown_name
 from sgdsim.base.files import atomic_file, check_output
 from sgdsim.base.packages import imported
-from sgdsim.ensemble.conversions import RECORDED, as_dataframe, as_dataset, as_html
+from sgdsim.ensemble.conversions import RECORDED, as_dataframe, as_dataset, as_html, lost
 from sgdsim.ensemble.digest import digest
 from sgdsim.ensemble.reading import read_parts, require_variables
 from sgdsim.ensemble.variable import WHOLE, Attribute, Contents, Variable, allowed, sizes_of
@@ -103,7 +103,7 @@ class Ensemble:
         return iter(self.variables)
 
     def __repr__(self) -> str:
-        return f"<Ensemble {', '.join(f'{name} {size}' for name, size in self.sizes.items())}>"
+        return f"<Ensemble {', '.join(f'{name} {size}' for name, size in self.sizes.items())}{lost(self.variables)}>"
 
     def _repr_html_(self) -> str:
         """Table for a notebook: the last record of all measured quantities, at the first points of a sweep."""

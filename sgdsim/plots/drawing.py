@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from sgdsim.model.loss import Loss
+    from sgdsim.model.optimizers import Optimizer
     from sgdsim.plots.panel import Drawing
     from sgdsim.plots.subject import Subject
 
@@ -228,7 +229,7 @@ def draw_parts(
     attributes = first.ensemble.attributes
     title = str(attributes.get("title", "")).removesuffix(f": {names[0]}") or str(attributes.get("scenario_name", ""))
     title = "" if title == UNTITLED else title  # a default title says nothing
-    facts = [fact for name, subject in parts.items() for fact in _facts(subject, name)]
+    facts = [fact for name, subject in parts.items() for fact in (*_facts(subject, name), *_lost(subject))]
     drawing = _joined(names, drawings)
     if not residuals:
         drawing = replace(drawing, panels=tuple(replace(panel, residuals=()) for panel in drawing.panels))
@@ -297,7 +298,21 @@ def _facts(subject: Subject, part: str) -> list[str]:
     loss += f"; {', '.join(numbers)}" if 0 < len(numbers) <= _MOST_NAMES and not part else ""
     lengths = sorted({one.steps for one in subject.runs})
     steps = f"{lengths[0]:,}" if len(lengths) == 1 else f"{lengths[0]:,} to {lengths[-1]:,}"
-    return [f"{loss}{joint}{run.optimizer.name}{rate}, {points}{run.trajectories:,} trajectories, {steps} steps."]
+    return [
+        f"{loss}{joint}{_optimizer(run.optimizer)}{rate}, {points}{run.trajectories:,} trajectories, {steps} steps."
+    ]
+
+
+def _optimizer(optimizer: Optimizer) -> str:
+    """Name of an optimizer with the numbers that were given for it, and the size of its batch."""
+    given = {**optimizer.hyperparameters, **({"batch size": optimizer.batch_size} if optimizer.batch_size > 1 else {})}
+    return ", ".join([optimizer.name, *(f"{name.replace('_', ' ')} {value:g}" for name, value in given.items())])
+
+
+def _lost(subject: Subject) -> list[str]:
+    """A sentence on trajectories that diverged: what is drawn leaves them out from then on."""
+    found = sum(one.variables["status"].nonzero for one in subject.points if "status" in one)
+    return [f"{found:,} trajectories diverged and are left out from then on."] if found else []
 
 
 def _rate(text: str) -> str:

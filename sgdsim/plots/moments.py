@@ -23,6 +23,7 @@ from sgdsim.plots.panel import (
 )
 from sgdsim.plots.subject import (
     Subject,
+    allowances,
     arrays,
     deviations,
     freedom,
@@ -32,6 +33,7 @@ from sgdsim.plots.subject import (
     statistic_label,
 )
 from sgdsim.prediction import Curve, Measure, Moment, Prediction, Rival
+from sgdsim.theory import LAWS
 
 Key = tuple[str, str]
 Claims = dict[tuple[str, int], dict[int, tuple[float, Prediction]]]
@@ -51,6 +53,7 @@ def drawing(subject: Subject) -> Drawing:
         (statistic, name) for name in subject.measured for statistic in subject.statistics_of(name) if name not in aids
     ]
     keys = [*claims, *(key for key in others if key not in claims and _varies(subject, key))]
+    keys.sort(key=lambda key: _is_of_law(subject, key, claims.get(key)))
     points = spread(len(subject.points), MOST_SERIES)
     styles = {label: i for i, label in enumerate(dict.fromkeys(label for one in claims.values() for label, _ in one))}
     left_out = [f"{statistic}({name})" for statistic, name in keys[MOST_PANELS:]]
@@ -70,6 +73,13 @@ def _aids(subject: Subject) -> frozenset[str]:
     measures: list[Measure] = [one.measure for one in laws if not isinstance(one.measure, Moment | Curve)]
     measures += [condition.measure for one in laws for condition in one.assumes]
     return frozenset(name for one in measures for name in names_in(one) if name in subject.observables)
+
+
+def _is_of_law(subject: Subject, key: Key, claims: Claims | None) -> bool:
+    """True for a value along the path that serves a law which nobody asks for, as of first steps: it comes last."""
+    along = {one.name for run in subject.runs[:1] for one in run.recorder.observables if one.is_running}
+    ids = {one.id for found in (claims or {}).values() for _, one in found.values()}
+    return key[1] in along and bool(ids) and all(id in LAWS and LAWS[id].automatic for id in ids)
 
 
 def _varies(subject: Subject, key: Key) -> bool:
@@ -113,7 +123,7 @@ def _panel(subject: Subject, key: Key, claims: Claims, points: Sequence[int], st
             x = np.array(sorted(all_steps))
             parts.append(Line(x, np.array([all_steps[step] for step in x.tolist()]), label, "theory", styles[label]))
         else:
-            allowed = np.array([found[step][1].allowed for step in at.tolist()]).T
+            allowed = allowances([found[step][1] for step in at.tolist()])
             parts.append(Line(places, predicted, label, "theory", styles[label], dense, allowed))
         parts += _rivals(found, steps, partial(subject.along, point))
         line = styles[label] if several else None

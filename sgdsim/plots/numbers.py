@@ -15,7 +15,7 @@ from sgdsim.plots import sweep
 from sgdsim.plots.diagram import is_mapped
 from sgdsim.plots.mathematics import plain
 from sgdsim.plots.panel import Drawing, Line, Panel, Part, Points, Residuals, scale_for
-from sgdsim.plots.subject import Subject, arrays, deviations, freedom, prediction_label, quantity_label
+from sgdsim.plots.subject import Subject, allowances, arrays, deviations, freedom, prediction_label, quantity_label
 from sgdsim.prediction import Curve, Function, Moment, Number, Prediction, Quantile
 from sgdsim.statistics.estimate import Estimate, NotMeasured
 
@@ -35,7 +35,7 @@ class _Number:
     name: str
     step: int
     predicted: float
-    allowed: tuple[float, float]
+    prediction: Prediction
     estimate: Estimate
 
 
@@ -92,7 +92,7 @@ def _numbers(subject: Subject, left_out: list[str]) -> Iterator[_Number]:
             left_out.append(f"{prediction.quantity} ({reason})")
             continue
         name = re.sub(r"(,| at) steps? .*$", "", quantity_label(prediction))
-        yield _Number(prediction_label(prediction), name, _last_step(measure), value, prediction.allowed, estimate)
+        yield _Number(prediction_label(prediction), name, _last_step(measure), value, prediction, estimate)
 
 
 def _last_step(measure: object) -> int:
@@ -129,12 +129,12 @@ def _panel(
     for series, label in enumerate(labels):
         mine = np.array([one.label == label for one in numbers])
         control = label in subject.controls
-        allowed = np.array([one.allowed for one in numbers])[mine].T
+        allowed = allowances([one.prediction for one in numbers])[:, mine]
         role: Literal["rival", "theory"] = "rival" if control else "theory"
         parts.append(Line(x[mine], predicted[mine], label, role, series, joined, allowed))
         if not control:
             own = [one.estimate for one in numbers if one.label == label]
-            bounds = [one.allowed for one in numbers if one.label == label]
+            bounds = [one.prediction.allowed for one in numbers if one.label == label]
             residuals.append(Residuals(x[mine], deviations(own, predicted[mine], bounds), freedom=freedom(own)))
     scale = scale_for(np.concatenate([values, predicted]), 1.0)
     return Panel(title, x_label, "value", tuple(parts), tuple(residuals), y_scale=scale)

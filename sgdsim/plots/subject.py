@@ -36,6 +36,9 @@ SHORT = 22
 """Number of letters for which an axis has room."""
 _TITLE = 32
 """Number of letters of a formula for which a title has room."""
+_NEGLIGIBLE = 1e-3
+"""Allowed deviation, in units of the resolution of a prediction, that is not worth a bar."""
+
 _RATE = "optimizer.learning_rate"
 _DECAY = "optimizer.weight_decay"
 
@@ -356,6 +359,20 @@ def arrays(estimates: Sequence[Estimate]) -> tuple[np.ndarray, np.ndarray]:
     """Values and standard errors of estimates, as arrays."""
     values = np.array([one.value for one in estimates])
     return values, np.array([one.stderr for one in estimates])
+
+
+def allowances(predictions: Sequence[Prediction]) -> np.ndarray:
+    """Distances below and above each predicted number that are allowed, shape (2, prediction); 0 where negligible.
+
+    Examples
+    --------
+    >>> about = "claim", "mean(x)", Moment("mean", "x", 9), 1.0
+    >>> allowances([Prediction(*about, allowed=one) for one in ((0.02, 0.02), (1e-9, 1e-9))]).tolist()
+    [[0.02, 0.0], [0.02, 0.0]]
+    """
+    least = np.array([_NEGLIGIBLE * (one.resolution or abs(one.predicted)) for one in predictions])
+    allowed = np.array([one.allowed for one in predictions], dtype=float).reshape(-1, 2).T
+    return np.where(allowed > least, allowed, 0.0)
 
 
 def deviations(

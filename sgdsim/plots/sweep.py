@@ -12,6 +12,7 @@ from sgdsim.plots.panel import MOST_PANELS, Drawing, Line, Panel, Part, Points, 
 from sgdsim.plots.subject import (
     SHORT,
     Subject,
+    allowances,
     arrays,
     deviations,
     freedom,
@@ -194,7 +195,7 @@ def _panel(subject: Subject, group: _Group, axis: _Axis, styles: Mapping[str, in
             if curve is not None:
                 parts.append(Line(*curve, label, "theory", styles[label]))
             else:
-                allowed = np.array([claim.prediction.allowed for claim in claims]).T
+                allowed = allowances([claim.prediction for claim in claims])
                 is_line = joined and len(x) > 1
                 parts.append(Line(x, predicted, label, "theory", styles[label], joined=is_line, allowed=allowed))
             parts += _rivals(x, claims, joined=joined)

@@ -15,7 +15,8 @@ from sgdsim.theory import Skipped
 AGREES = Comparison(
     "valley", "variance(x)", None, "variance", 0.5, 0.501, 0.001, 1.0, 0.3, 1.0, 0.004, 0.005, "exact", "agrees"
 )
-OPEN = replace(AGREES, quantity="mean(x)", detectable=0.0125, verdict="inconclusive", z=-2.0, note="adiabatic")
+OPEN = replace(AGREES, quantity="mean(x)", detectable=0.0125, verdict="inconclusive", z=-2.0)
+OPEN = replace(OPEN, note="6.2 times the trajectories would decide; adiabatic")
 WRONG = replace(AGREES, id="user-1", quantity="mean(y)", measured=0.6, z=100.0, verdict="disagrees")
 
 
@@ -146,3 +147,28 @@ def test_a_point_of_a_sweep_is_called_by_what_was_swept():
 def test_one_row_that_does_not_hold_is_one():
     does_not = replace(AGREES, verdict=DOES_NOT_HOLD)
     assert "1 does not hold here" in screen([does_not, AGREES, AGREES], [], 1e-3)
+
+
+def test_what_more_trajectories_do_not_cure_is_said_in_place_of_their_number():
+    """Rows that had lost diverged trajectories were called consistent, with a number of trajectories to decide them."""
+    lost = replace(
+        OPEN, note="466 trajectories diverged; z not trusted: skewness; 730 times the trajectories would decide"
+    )
+    assert lines(lost)[1] == "    466 trajectories diverged"
+    assert lines(OPEN, lost)[1] == "    466 trajectories diverged"
+    pushed = replace(OPEN, note=f"{OPEN.note}; its condition that x is independent fails (measured 1)")
+    assert lines(pushed)[1] == "    its condition that x is independent fails (measured 1)"
+
+
+def test_a_tolerance_or_a_bound_is_what_was_expected():
+    """That 0.0022 % would have been seen was said of a row off by 0.07 %, within its tolerance of 2 %."""
+    within = replace(AGREES, z=0.0, detectable=0.0001, note="expected to within 0.01; exact")
+    first, meaning, *_ = lines(within)
+    assert "z" not in first.split()
+    assert meaning == "    expected to within 0.01; 0.02 % beyond that would have been seen"
+    assert lines(replace(within, note="expected at least 0.5"))[1] == "    expected at least 0.5"
+
+
+def test_a_control_that_is_not_decided_proves_nothing():
+    control = replace(OPEN, id="user-1", expect="disagrees")
+    assert "So what is known to be wrong was not rejected" in " ".join(lines(AGREES, control))

@@ -177,7 +177,7 @@ def test_no_bit_depends_on_spans_blocks_or_memory(monkeypatch):
     from sgdsim.kernels import gpu
 
     recorder = dataclasses.replace(EVERYTHING, controls=())
-    run = run_of(CATALOGUE["rescaling"](), trajectories=10 if SIMULATED else 50_000, steps=5, recorder=recorder)
+    run = run_of(CATALOGUE["rescaling"](), trajectories=10 if SIMULATED else 50_000, steps=7, recorder=recorder)
     reference = simulate(run).digest()
     monkeypatch.setattr(gpu, "_MEASURED_BYTES", 1)
     assert simulate(run, span_steps=4, block_trajectories=8 if SIMULATED else 7 * 256).digest() == reference

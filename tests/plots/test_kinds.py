@@ -309,3 +309,22 @@ def test_one_statistic_of_a_name():
 )
 def test_matrices_keep_their_order_and_brackets_where_they_are_needed(formula: str, shown: str) -> None:
     assert re.sub(r"[${}]", "", typeset(mark(formula))) == shown
+
+
+def test_what_was_lost_is_said_and_what_laws_need_comes_last() -> None:
+    """Figures and ensembles were silent on diverged trajectories; first steps had the room of what was asked for."""
+    run = {"noise": {"z": "normal"}, "initial": {"x": "normal"}, "trajectories": 640, "steps": 12, "every": 3}
+    found = sgdsim.simulate("x**4/4 + z*x", learning_rate=0.6, device="python", predict=["first-step"], **run)
+    lost = np.count_nonzero(found["status"])
+    assert lost
+    assert repr(found).endswith(f"; {lost} diverged>")
+    assert f"; {lost} diverged" in found._repr_html_()
+    figure = found.plot("moments")
+    caption = " ".join(" ".join(text.get_text().split()) for text in figure.texts)
+    assert f"{lost} trajectories diverged and are left out from then on." in caption
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert ["first" in title for title in titles] == sorted("first" in title for title in titles)
+    assert any("first" in title for title in titles)
+    decayed = sgdsim.simulate("x**2/2 + z*x", learning_rate=0.1, weight_decay=0.1, device="python", **run)
+    caption = " ".join(" ".join(text.get_text().split()) for text in decayed.plot("moments").texts)
+    assert "weight decay 0.1" in caption

@@ -89,10 +89,10 @@ def _mean(loss: Loss, function: sympy.Expr, name: str) -> sympy.Expr:
         return loss.expectation(function)
     except InputError:
         pass
-    key = function, str(loss.noise[name])
+    alone = Loss("", ("rest",), noise={"z": loss.noise[name]}, direction={"rest": "0"})
+    own = function.xreplace({loss.symbols[name]: alone.symbols["z"]})
+    key = own, str(loss.noise[name])  # coordinates of a vector have the same means
     if key not in _MEANS:
-        alone = Loss("", ("rest",), noise={"z": loss.noise[name]}, direction={"rest": "0"})
-        own = function.xreplace({loss.symbols[name]: alone.symbols["z"]})
         (found,) = nested.expectation(alone, [own], {"rest": 0.0}, _TOLERANCE)
         if not found.error <= _KNOWN * max(1.0, abs(found.value)):
             raise InputError(f"the mean of {function} over {name} is known to {found.error:.1g} only")

@@ -83,6 +83,7 @@ def of_scalars(theta: np.ndarray) -> np.ndarray:
     )
 
 
+@pytest.mark.parametrize("target", daily(targets(), *({"python"} & {*targets()})))
 def test_scalars(target: str) -> None:
     found = simulated(SCALARS, target)
     np.testing.assert_allclose(values(found, "top"), tops(found, of_scalars).mean(axis=1), rtol=1e-6)

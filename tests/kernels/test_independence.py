@@ -17,6 +17,7 @@ from sgdsim.model.run import Recorder, Run
 from sgdsim.model.schedules import Schedule
 from sgdsim.simulation.run_loop import simulate_runs
 from tests.conftest import targets
+from tests.samples import daily
 
 FALSE_ALARM = 1e-6
 """Of each test, over all that it compares, for a seed that is chosen once."""
@@ -73,6 +74,7 @@ def dependent(values: np.ndarray) -> set[tuple[int, int]]:
     return set(map(tuple, pairs.T.tolist()))
 
 
+@pytest.mark.parametrize("target", daily(targets(), *({"cpu"} & {*targets()})))
 def test_all_pairs_of_noises_samples_and_steps(target: str, size: Callable[[int, int], int]) -> None:
     assert not dependent(draws(target, size(128, 8000)))
 

@@ -79,6 +79,7 @@ def test_what_is_left_of_a_start_may_move_the_ratio_by_as_much() -> None:
         ("u", "v", "w"),
         noise=dict.fromkeys("zmn", Noise.parse("uniform:-1,1")),
     )
-    row = automatic(make_run(loss, rate="0.0601", steps=200, initial={"u": 0.315, "v": -0.503, "w": -1.332}))
+    start = {"u": 0.315, "v": -0.503, "w": -1.332}
+    row = automatic(make_run(loss, rate="0.0601", steps=200, initial=start))
     assert 4.0 * row.stderr < row.measured - 1.0 < 0.02
     assert row.verdict != "disagrees"

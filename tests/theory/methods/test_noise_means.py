@@ -43,7 +43,7 @@ def test_what_mixes_noises_or_parameters_is_refused() -> None:
 
 
 def test_a_network_of_squashed_noise_has_identities_that_find_a_fault() -> None:
-    run = make_run(UNIT, rate="0.1", steps=20, initial={"w": 0.5, "v": -0.2})
+    run = make_run(UNIT, rate="0.1", steps=20, initial={"w": 0.5, "v": -0.2}, trajectories=64 * 384)
     rows = verdicts(run, "identities")
     assert len(rows) > 5
     assert "disagrees" not in {row.outcome for row in rows}

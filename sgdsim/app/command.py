@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import functools
 import os
 import signal
@@ -225,19 +226,24 @@ class Group(RichGroup):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Find the command of a name; an unknown name is reported in one line."""
-        with _in_one_line(ctx.command_path):
+        with _in_one_line(ctx.command_path, *difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)):
             return super().resolve_command(ctx, args)
 
 
 @contextlib.contextmanager
-def _in_one_line(command: str) -> Iterator[None]:
-    """Report an error without click's lines on usage; the message ends with where the options are explained."""
+def _in_one_line(command: str, close: str = "") -> Iterator[None]:
+    """Report an error without click's lines on usage; the message ends with where the options are explained.
+
+    It names a command with a name as close as that, as newer versions of click do themselves.
+    """
     try:
         yield
     except click.exceptions.NoArgsIsHelpError:
         raise
     except click.UsageError as error:
-        raise click.UsageError(f"{error.format_message().rstrip('.')} ({command} --help)") from None
+        found = error.format_message().rstrip(".")
+        found += f". Did you mean {close!r}?" if close and "Did you mean" not in found else ""
+        raise click.UsageError(f"{found} ({command} --help)") from None
 
 
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")

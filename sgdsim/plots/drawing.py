@@ -20,6 +20,7 @@ from sgdsim.base.files import atomic_file
 from sgdsim.ensemble import WHOLE, Ensemble
 from sgdsim.plots.mathematics import mark
 from sgdsim.prediction import Prediction
+from sgdsim.statistics import records
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -311,7 +312,7 @@ def _optimizer(optimizer: Optimizer) -> str:
 
 def _lost(subject: Subject) -> list[str]:
     """A sentence on trajectories that diverged: what is drawn leaves them out from then on."""
-    found = sum(one.variables["status"].nonzero for one in subject.points if "status" in one)
+    found = sum(map(records.diverged, subject.points))
     return [f"{found:,} trajectories diverged and are left out from then on."] if found else []
 
 

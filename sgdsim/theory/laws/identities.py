@@ -399,7 +399,8 @@ def identities(run: Run) -> list[Prediction]:
     """
     found = _martingales(run)
     names = {one.observable.name: name_of(run, one.observable) for one in found}
-    rows = [_row(run, one, names) for one in found if one.quantity]
+    near = _near(run)
+    rows = [_row(run, one, names, near) for one in found if one.quantity]
     require(rows, "no sum of the noise has a closed form of moderate length")
     return [*rows, _of_rates(run)]
 
@@ -417,7 +418,7 @@ def _far_out(run: Run) -> Observable:
     return Observable("far_out", f"where({size} > {(_FAR[run.dtype] * min(units)) ** 2!r}, 1, 0)")
 
 
-def _row(run: Run, one: _Martingale, names: Mapping[str, str]) -> Prediction:
+def _row(run: Run, one: _Martingale, names: Mapping[str, str], near: Condition) -> Prediction:
     start, stop = window(run)
 
     def moment(statistic: str, name: str) -> Moment:
@@ -438,7 +439,7 @@ def _row(run: Run, one: _Martingale, names: Mapping[str, str]) -> Prediction:
         one.quantity,
         resolution=_RESOLUTION[one.kind],
         conditions=f"steps {start + 1} to {stop}",
-        assumes=(_near(run),),
+        assumes=(near,),
         allowed=(_ROUNDING[run.dtype],) * 2,
     )
 
